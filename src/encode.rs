@@ -1,0 +1,277 @@
+//! ONNX Runtime behind [`Graph`]: one graph, one owner, inputs bound by position.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use ort::ep;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{Session, SessionInputValue};
+use ort::value::TensorRef;
+use serde::{Deserialize, Serialize};
+
+use crate::time::monotonic_nanos;
+
+/// Who computes a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// TensorRT, else CUDA, else the CPU; each that fails to load is a warning.
+    Auto,
+    Tensorrt,
+    Cuda,
+    Cpu,
+}
+
+impl Provider {
+    pub fn name(self) -> &'static str {
+        match self {
+            Provider::Auto => "auto",
+            Provider::Tensorrt => "tensorrt",
+            Provider::Cuda => "cuda",
+            Provider::Cpu => "cpu",
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    #[error("ONNX Runtime's library was not found; looked at {}; run `make setup`, or name it in $EXPRESSD_ONNXRUNTIME", list(.looked_at))]
+    NoLibrary { looked_at: Vec<PathBuf> },
+    #[error("ONNX Runtime's library {} cannot be loaded; run `make setup`, or name another in $EXPRESSD_ONNXRUNTIME", path.display())]
+    BadLibrary { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("graph {graph} cannot be opened")]
+    BadGraph { graph: String, source: ort::Error },
+    #[error("provider {} was asked for and cannot be used for graph {graph}; set inference.provider to \"auto\" or \"cpu\"", .provider.name())]
+    NoProvider { graph: String, provider: Provider, source: ort::Error },
+    #[error("graph {graph} failed while running")]
+    Failed { graph: String, source: ort::Error },
+    #[error("graph {graph} answered with a number that is not finite")]
+    NotFinite { graph: String },
+    #[error("graph {graph} answered with {found}, expected {expected}")]
+    WrongOutput { graph: String, found: String, expected: String },
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// ONNX Runtime, loaded once per process, and the tally of everything that ran on it.
+#[derive(Clone)]
+pub struct Runtime {
+    environment: ort::environment::Environment,
+    tallies: Arc<Mutex<Vec<Arc<Tally>>>>,
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Runtime")
+    }
+}
+
+/// How often a graph ran with which input shapes, and how long that took.
+#[derive(Debug)]
+pub struct Tally {
+    pub graph: String,
+    /// The graph as it was opened, so that a benchmark can run it bare.
+    pub bytes: Arc<[u8]>,
+    runs: Mutex<BTreeMap<Vec<Vec<usize>>, Runs>>,
+}
+
+/// Runs of one graph with inputs of the same shapes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Runs {
+    pub count: u64,
+    pub nanos: i64,
+}
+
+impl Tally {
+    /// Per list of input shapes.
+    pub fn runs(&self) -> BTreeMap<Vec<Vec<usize>>, Runs> {
+        self.runs.lock().expect("tally lock").clone()
+    }
+}
+
+impl Runtime {
+    /// Loads `libonnxruntime.so`: from `$EXPRESSD_ONNXRUNTIME`, else from beside the program (`../lib/expressd/`), else from where
+    /// `make setup` puts it (`.deps/onnxruntime/` in the working directory or the project's).
+    pub fn load() -> Result<Runtime, EncodeError> {
+        static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
+        let mut loaded = LOADED.lock().expect("runtime lock");
+        if let Some(runtime) = &*loaded {
+            return Ok(runtime.clone());
+        }
+        let name = "libonnxruntime.so";
+        let candidates: Vec<PathBuf> = match std::env::var_os("EXPRESSD_ONNXRUNTIME") {
+            Some(path) => vec![path.into()],
+            None => {
+                let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.join("lib/expressd").join(name)));
+                beside
+                    .into_iter()
+                    .chain([Path::new(".deps/onnxruntime").join(name), Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/onnxruntime").join(name)])
+                    .collect()
+            }
+        };
+        let Some(path) = candidates.iter().find(|p| p.is_file()) else {
+            return Err(EncodeError::NoLibrary { looked_at: candidates });
+        };
+        let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let environment = match ort::init_from(&path) {
+            Ok(builder) => builder.with_name("expressd").with_telemetry(false).build().map_err(Into::into),
+            Err(error) => Err(error.into()),
+        };
+        let environment = environment.map_err(|source| EncodeError::BadLibrary { path, source })?;
+        let runtime = Runtime { environment, tallies: Arc::default() };
+        *loaded = Some(runtime.clone());
+        Ok(runtime)
+    }
+
+    /// Every graph opened so far, in the order of opening.
+    pub fn tallies(&self) -> Vec<Arc<Tally>> {
+        self.tallies.lock().expect("tallies lock").clone()
+    }
+
+    /// Forgets all graphs' tallies (graphs still open go on counting into their own).
+    pub fn reset_tallies(&self) {
+        for tally in &*self.tallies.lock().expect("tallies lock") {
+            tally.runs.lock().expect("tally lock").clear();
+        }
+    }
+}
+
+/// One input of a graph: shape and values, row by row.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    F32(&'a [usize], &'a [f32]),
+    /// A scalar where the shape is empty.
+    I64(&'a [usize], &'a [i64]),
+}
+
+/// One output of a graph.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    pub shape: Vec<usize>,
+    pub values: Vec<f32>,
+}
+
+/// One opened ONNX file. Owned by one thread: running takes `&mut self`.
+pub struct Graph {
+    name: String,
+    session: Session,
+    provider: Provider,
+    tally: Arc<Tally>,
+}
+
+impl std::fmt::Debug for Graph {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Graph({} on {})", self.name, self.provider.name())
+    }
+}
+
+impl Graph {
+    /// Opens `bytes` on `provider` with `threads` threads of its own (1: the caller's alone).
+    pub fn open(runtime: &Runtime, name: &str, bytes: &[u8], provider: Provider, threads: usize) -> Result<Graph, EncodeError> {
+        let (session, provider) = match provider {
+            Provider::Auto => open_auto(runtime, name, bytes, threads)?,
+            asked => (open_on(runtime, bytes, asked, threads).map_err(|source| refusal(name, asked, source))?, asked),
+        };
+        let tally = Arc::new(Tally { graph: name.to_owned(), bytes: bytes.into(), runs: Mutex::default() });
+        runtime.tallies.lock().expect("tallies lock").push(tally.clone());
+        Ok(Graph { name: name.to_owned(), session, provider, tally })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    /// The provider that is really used.
+    pub fn provider(&self) -> Provider {
+        self.provider
+    }
+    pub fn input_count(&self) -> usize {
+        self.session.inputs().len()
+    }
+    pub fn output_count(&self) -> usize {
+        self.session.outputs().len()
+    }
+
+    /// Runs the graph on inputs in the graph's order; gives its outputs in the graph's order.
+    pub fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EncodeError> {
+        let started = monotonic_nanos();
+        let outputs = run(&mut self.session, inputs).map_err(|source| EncodeError::Failed { graph: self.name.clone(), source })?;
+        let nanos = monotonic_nanos() - started;
+        let shapes = inputs.iter().map(|input| match input {
+            Input::F32(shape, _) | Input::I64(shape, _) => shape.to_vec(),
+        });
+        let mut runs = self.tally.runs.lock().expect("tally lock");
+        let entry = runs.entry(shapes.collect()).or_default();
+        entry.count += 1;
+        entry.nanos += nanos;
+        drop(runs);
+        if outputs.iter().any(|o| o.values.iter().any(|v| !v.is_finite())) {
+            return Err(EncodeError::NotFinite { graph: self.name.clone() });
+        }
+        Ok(outputs)
+    }
+}
+
+fn run(session: &mut Session, inputs: &[Input<'_>]) -> ort::Result<Vec<Output>> {
+    let values = inputs
+        .iter()
+        .map(|input| {
+            Ok(match input {
+                Input::F32(shape, values) => SessionInputValue::from(TensorRef::from_array_view((*shape, *values))?),
+                Input::I64(shape, values) => SessionInputValue::from(TensorRef::from_array_view((*shape, *values))?),
+            })
+        })
+        .collect::<ort::Result<Vec<_>>>()?;
+    let outputs = session.run(values.as_slice())?;
+    outputs
+        .values()
+        .map(|value| {
+            let (shape, values) = value.try_extract_tensor::<f32>()?;
+            Ok(Output { shape: shape.iter().map(|d| *d as usize).collect(), values: values.to_vec() })
+        })
+        .collect()
+}
+
+fn open_auto(runtime: &Runtime, name: &str, bytes: &[u8], threads: usize) -> Result<(Session, Provider), EncodeError> {
+    // ONNX Runtime's GPU libraries are not in the CPU wheel: asking is cheap, and says so.
+    for gpu in [Provider::Tensorrt, Provider::Cuda] {
+        let offered = match gpu {
+            Provider::Tensorrt => <ep::TensorRT as ep::ExecutionProvider>::is_available(),
+            _ => <ep::CUDA as ep::ExecutionProvider>::is_available(),
+        };
+        if !offered.unwrap_or(false) {
+            continue;
+        }
+        match open_on(runtime, bytes, gpu, threads) {
+            Ok(session) => return Ok((session, gpu)),
+            Err(error) => tracing::warn!(graph = name, provider = gpu.name(), %error, "provider cannot be used, trying the next"),
+        }
+    }
+    let session = open_on(runtime, bytes, Provider::Cpu, threads).map_err(|source| EncodeError::BadGraph { graph: name.to_owned(), source })?;
+    Ok((session, Provider::Cpu))
+}
+
+fn refusal(name: &str, provider: Provider, source: ort::Error) -> EncodeError {
+    match provider {
+        Provider::Tensorrt | Provider::Cuda => EncodeError::NoProvider { graph: name.to_owned(), provider, source },
+        Provider::Auto | Provider::Cpu => EncodeError::BadGraph { graph: name.to_owned(), source },
+    }
+}
+
+fn open_on(runtime: &Runtime, bytes: &[u8], provider: Provider, threads: usize) -> ort::Result<Session> {
+    let builder = Session::builder(&runtime.environment)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_intra_threads(threads)?
+        .with_inter_threads(1)?
+        // Waiting threads sleep: a daemon shares its machine.
+        .with_intra_op_spinning(false)?
+        .with_deterministic_compute(true)?;
+    let mut builder = match provider {
+        Provider::Cpu | Provider::Auto => builder,
+        Provider::Cuda => builder.with_execution_providers([ep::CUDA::default().build().error_on_failure()])?,
+        Provider::Tensorrt => builder.with_execution_providers([ep::TensorRT::default().build().error_on_failure()])?,
+    };
+    builder.commit_from_memory(bytes)
+}

@@ -1,0 +1,281 @@
+//! The wire types of `expressd.v1`: what clients see, and nothing else is serialised for them.
+//!
+//! Field order is the order on the wire. Times are media time in nanoseconds (`*_ns`), durations milliseconds (`*_ms`).
+
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use crate::clip::{Absence, SubjectId, SubjectPhase};
+use crate::time::MediaTime;
+
+/// A published event without its `seq`, which the ring gives.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Event {
+    Subject(SubjectEvent),
+    Expression(Box<ExpressionEvent>),
+    Speech(SpeechEvent),
+    Status(StatusEvent),
+}
+
+impl Event {
+    /// The value of `type`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Event::Subject(_) => "subject",
+            Event::Expression(_) => "expression",
+            Event::Speech(_) => "speech",
+            Event::Status(_) => "status",
+        }
+    }
+
+    /// Is it part of the offline form (protocol.md, JSON Lines)?
+    pub fn is_offline(&self) -> bool {
+        !matches!(self, Event::Status(_))
+    }
+
+    /// The frame as one line of JSON, `seq` behind `type`. The offline form leaves out what depends on the machine and the hour.
+    pub fn to_json(&self, seq: u64, form: Form) -> String {
+        #[derive(Serialize)]
+        struct Tail<'a, T> {
+            r#type: &'static str,
+            seq: u64,
+            #[serde(flatten)]
+            event: &'a T,
+        }
+        fn line<T: Serialize>(kind: &'static str, seq: u64, event: &T) -> String {
+            serde_json::to_string(&Tail { r#type: kind, seq, event }).expect("events serialise")
+        }
+        match (self, form) {
+            (Event::Subject(e), _) => line(self.kind(), seq, e),
+            (Event::Speech(e), _) => line(self.kind(), seq, e),
+            (Event::Status(e), _) => line(self.kind(), seq, e),
+            (Event::Expression(e), Form::Live) => line(self.kind(), seq, e),
+            (Event::Expression(e), Form::Offline) => {
+                let mut e = e.clone();
+                (e.latency_ms, e.deadline, e.degraded, e.provenance) = (None, None, None, None);
+                (e.modalities.face.age_ms, e.modalities.voice.age_ms, e.modalities.text.age_ms) = (None, None, None);
+                line(self.kind(), seq, &e)
+            }
+        }
+    }
+}
+
+/// The two forms of protocol.md: over sockets, and `replay --jsonl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Live,
+    Offline,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SubjectEvent {
+    pub subject: SubjectId,
+    pub time_ns: MediaTime,
+    pub phase: SubjectPhase,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub into: Option<SubjectId>,
+    #[serde(rename = "box", serialize_with = "four_decimals")]
+    pub rect: [f32; 4],
+    #[serde(serialize_with = "decimals4")]
+    pub quality: f32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ExpressionEvent {
+    pub subject: SubjectId,
+    pub start_ns: MediaTime,
+    pub end_ns: MediaTime,
+    pub scores: Scores,
+    pub top: String,
+    #[serde(serialize_with = "decimals4")]
+    pub confidence: f32,
+    pub abstain: bool,
+    pub modalities: Modalities,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<Latency>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Deadline>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<&'static str>,
+    /// Newest audio stamp used minus newest video stamp used; null unless both were used.
+    #[serde(serialize_with = "option_decimals1")]
+    pub skew_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
+}
+
+/// Label and score, in the manifest's order; a JSON object on the wire.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores(pub Vec<(String, f32)>);
+
+impl Serialize for Scores {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(label, score)| (label, round(f64::from(*score), 1e4))))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Modalities {
+    pub face: FaceEvidence,
+    pub voice: VoiceEvidence,
+    pub text: TextEvidence,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FaceEvidence {
+    pub used: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Absence>,
+    pub frames: u32,
+    pub missing: u32,
+    #[serde(serialize_with = "option_decimals4", skip_serializing_if = "Option::is_none")]
+    pub quality: Option<f32>,
+    #[serde(serialize_with = "option_decimals1", skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VoiceEvidence {
+    pub used: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Absence>,
+    #[serde(serialize_with = "option_decimals4", skip_serializing_if = "Option::is_none")]
+    pub speech: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing_ms: Option<u32>,
+    #[serde(serialize_with = "option_decimals4", skip_serializing_if = "Option::is_none")]
+    pub owner_confidence: Option<f32>,
+    #[serde(serialize_with = "option_decimals1", skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TextEvidence {
+    pub used: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Absence>,
+    #[serde(serialize_with = "option_decimals1", skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<f64>,
+}
+
+/// Where the time went, in milliseconds. `total` runs from the capture of the newest evidence to the entry into the ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Latency {
+    /// From the newest evidence's capture until the aligner let the clip go.
+    #[serde(serialize_with = "decimals1")]
+    pub capture: f64,
+    /// Waiting for the encoders.
+    #[serde(serialize_with = "decimals1")]
+    pub queue: f64,
+    #[serde(serialize_with = "decimals1")]
+    pub encode: f64,
+    #[serde(serialize_with = "decimals1")]
+    pub emit: f64,
+    #[serde(serialize_with = "decimals1")]
+    pub total: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Deadline {
+    pub budget_ms: u32,
+    pub met: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Provenance {
+    /// The bundle's fingerprint.
+    pub bundle: String,
+    pub provider: &'static str,
+    pub precision: &'static str,
+    /// Hash of the effective configuration.
+    pub config: String,
+    pub calibration: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SpeechEvent {
+    pub phase: SpeechPhase,
+    pub start_ns: MediaTime,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_ns: Option<MediaTime>,
+    pub owner: Option<SubjectId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SpeechPhase {
+    Start,
+    End,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StatusEvent {
+    pub sources: Sources,
+    pub degraded: &'static str,
+    pub paused: bool,
+    pub counters: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Sources {
+    pub video: SourceStatus,
+    pub audio: SourceStatus,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SourceStatus {
+    pub state: SourceState,
+    pub reason: Option<String>,
+    /// Where a replayed recording (each pass of a loop) begins on the media timeline.
+    pub origin_ns: Option<MediaTime>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceState {
+    Opening,
+    Delivering,
+    Lost,
+    Off,
+}
+
+fn round(value: f64, steps: f64) -> f64 {
+    (value * steps).round() / steps
+}
+fn decimals4<S: Serializer>(value: &f32, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_f64(round(f64::from(*value), 1e4))
+}
+fn decimals1<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_f64(round(*value, 1e1))
+}
+fn option_decimals4<S: Serializer>(value: &Option<f32>, s: S) -> Result<S::Ok, S::Error> {
+    value.map(|v| round(f64::from(v), 1e4)).serialize(s)
+}
+fn option_decimals1<S: Serializer>(value: &Option<f64>, s: S) -> Result<S::Ok, S::Error> {
+    value.map(|v| round(v, 1e1)).serialize(s)
+}
+fn four_decimals<S: Serializer>(values: &[f32; 4], s: S) -> Result<S::Ok, S::Error> {
+    values.map(|v| round(f64::from(v), 1e4)).serialize(s)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn type_and_seq_come_first_and_ids_are_short() {
+        let event = Event::Subject(SubjectEvent {
+            subject: SubjectId::Face(3),
+            time_ns: MediaTime::from_millis(1),
+            phase: SubjectPhase::Appeared,
+            into: None,
+            rect: [0.1, 0.2, 0.3, 0.4],
+            quality: 0.93,
+        });
+        assert_eq!(
+            event.to_json(7, Form::Live),
+            r#"{"type":"subject","seq":7,"subject":"s3","time_ns":1000000,"phase":"appeared","box":[0.1,0.2,0.3,0.4],"quality":0.93}"#
+        );
+    }
+}

@@ -1,0 +1,233 @@
+//! The only maker of queues between stages: bounded, named, with a policy for when it is full, and counted.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// What a lane does with an item that finds it full. Live lanes drop, replaying lanes block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The sender waits: nothing is lost, everything upstream slows down.
+    Block,
+    /// The oldest waiting item goes: the receiver sees the freshest.
+    DropOldest,
+    /// The new item goes: what waits stays whole.
+    DropNewest,
+}
+
+/// Counters of one lane, read by `/metrics` and `status`.
+#[derive(Debug)]
+pub struct LaneCounters {
+    pub name: &'static str,
+    pub capacity: usize,
+    pub sent: AtomicU64,
+    pub lost: AtomicU64,
+    pub depth: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    changed: Condvar,
+    when_full: WhenFull,
+    counters: Arc<LaneCounters>,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    items: VecDeque<T>,
+    senders: usize,
+    receiver_alive: bool,
+}
+
+/// A bounded lane of `capacity` items.
+pub fn lane<T>(name: &'static str, capacity: usize, when_full: WhenFull) -> (LaneSender<T>, LaneReceiver<T>) {
+    assert!(capacity > 0, "lane {name} needs room for one item");
+    let counters = Arc::new(LaneCounters { name, capacity, sent: AtomicU64::new(0), lost: AtomicU64::new(0), depth: AtomicU64::new(0) });
+    let shared = Arc::new(Shared {
+        state: Mutex::new(State { items: VecDeque::with_capacity(capacity), senders: 1, receiver_alive: true }),
+        changed: Condvar::new(),
+        when_full,
+        counters,
+    });
+    (LaneSender { shared: shared.clone() }, LaneReceiver { shared })
+}
+
+/// The receiver is gone; the item comes back.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Closed<T>(pub T);
+
+#[derive(Debug)]
+pub struct LaneSender<T> {
+    shared: Arc<Shared<T>>,
+}
+
+impl<T> LaneSender<T> {
+    /// Sends, following the lane's policy. `Ok(true)` if nothing was lost by it.
+    pub fn send(&self, item: T) -> Result<bool, Closed<T>> {
+        let shared = &*self.shared;
+        let mut state = shared.state.lock().expect("lane lock");
+        let mut kept_all = true;
+        while state.receiver_alive && state.items.len() == shared.counters.capacity {
+            match shared.when_full {
+                WhenFull::Block => state = shared.changed.wait(state).expect("lane lock"),
+                WhenFull::DropOldest => {
+                    state.items.pop_front();
+                    kept_all = false;
+                }
+                WhenFull::DropNewest => {
+                    shared.counters.lost.fetch_add(1, Ordering::Relaxed);
+                    return Ok(false);
+                }
+            }
+        }
+        if !state.receiver_alive {
+            return Err(Closed(item));
+        }
+        if !kept_all {
+            shared.counters.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        state.items.push_back(item);
+        shared.counters.sent.fetch_add(1, Ordering::Relaxed);
+        shared.counters.depth.store(state.items.len() as u64, Ordering::Relaxed);
+        drop(state);
+        shared.changed.notify_all();
+        Ok(kept_all)
+    }
+
+    pub fn counters(&self) -> Arc<LaneCounters> {
+        self.shared.counters.clone()
+    }
+}
+
+impl<T> Clone for LaneSender<T> {
+    fn clone(&self) -> Self {
+        self.shared.state.lock().expect("lane lock").senders += 1;
+        LaneSender { shared: self.shared.clone() }
+    }
+}
+
+impl<T> Drop for LaneSender<T> {
+    fn drop(&mut self) {
+        self.shared.state.lock().expect("lane lock").senders -= 1;
+        self.shared.changed.notify_all();
+    }
+}
+
+/// What a wait on a lane came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received<T> {
+    Item(T),
+    /// Nothing came in time.
+    TimedOut,
+    /// Empty, and every sender is gone.
+    Ended,
+}
+
+#[derive(Debug)]
+pub struct LaneReceiver<T> {
+    shared: Arc<Shared<T>>,
+}
+
+impl<T> LaneReceiver<T> {
+    /// Waits for the next item, at most `timeout` (`None`: for ever).
+    pub fn recv(&self, timeout: Option<Duration>) -> Received<T> {
+        let shared = &*self.shared;
+        let until = timeout.map(|t| instant() + t);
+        let mut state = shared.state.lock().expect("lane lock");
+        loop {
+            if let Some(item) = state.items.pop_front() {
+                shared.counters.depth.store(state.items.len() as u64, Ordering::Relaxed);
+                drop(state);
+                shared.changed.notify_all();
+                return Received::Item(item);
+            }
+            if state.senders == 0 {
+                return Received::Ended;
+            }
+            state = match until {
+                None => shared.changed.wait(state).expect("lane lock"),
+                Some(until) => {
+                    let left = until.saturating_duration_since(instant());
+                    if left.is_zero() {
+                        return Received::TimedOut;
+                    }
+                    shared.changed.wait_timeout(state, left).expect("lane lock").0
+                }
+            };
+        }
+    }
+
+    pub fn counters(&self) -> Arc<LaneCounters> {
+        self.shared.counters.clone()
+    }
+}
+
+/// How long a thread waits is no media time: the one use of the system's clock outside `time.rs`.
+#[expect(clippy::disallowed_methods)]
+fn instant() -> Instant {
+    Instant::now()
+}
+
+impl<T> Drop for LaneReceiver<T> {
+    fn drop(&mut self) {
+        let mut state = self.shared.state.lock().expect("lane lock");
+        state.receiver_alive = false;
+        state.items.clear();
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever is sent, a lane never holds more than its capacity, keeps order, and accounts for every item.
+        #[test]
+        fn every_item_is_received_or_counted_lost(ops in prop::collection::vec(prop::bool::ANY, 1..200), drop_oldest: bool) {
+            let when_full = if drop_oldest { WhenFull::DropOldest } else { WhenFull::DropNewest };
+            let (sender, receiver) = lane("test", 3, when_full);
+            let (mut next, mut received) = (0u64, Vec::new());
+            for send in ops {
+                if send {
+                    sender.send(next).unwrap();
+                    next += 1;
+                } else if let Received::Item(item) = receiver.recv(Some(Duration::ZERO)) {
+                    received.push(item);
+                }
+                prop_assert!(sender.counters().depth.load(Ordering::Relaxed) <= 3);
+            }
+            drop(sender);
+            let counters = receiver.counters();
+            while let Received::Item(item) = receiver.recv(None) {
+                received.push(item);
+            }
+            prop_assert!(received.is_sorted_by(|a, b| a < b));
+            prop_assert_eq!(received.len() as u64 + counters.lost.load(Ordering::Relaxed), next);
+        }
+    }
+
+    #[test]
+    fn a_blocking_lane_loses_nothing_across_threads() {
+        let (sender, receiver) = lane("test", 2, WhenFull::Block);
+        let sending = std::thread::Builder::new().name("sender".into()).spawn(move || (0..1000).for_each(|i| assert!(sender.send(i).unwrap()))).unwrap();
+        let mut expected = 0;
+        while let Received::Item(item) = receiver.recv(None) {
+            assert_eq!(item, expected);
+            expected += 1;
+        }
+        sending.join().unwrap();
+        assert_eq!(expected, 1000);
+    }
+
+    #[test]
+    fn a_sender_learns_that_the_receiver_is_gone() {
+        let (sender, receiver) = lane("test", 1, WhenFull::Block);
+        drop(receiver);
+        assert_eq!(sender.send(7), Err(Closed(7)));
+    }
+}

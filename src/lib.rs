@@ -1,0 +1,62 @@
+//! # expressd: a real-time expression sensor
+//!
+//! Camera and microphone in, expression events out. This page is the map; it is the one that counts.
+//!
+//! ```text
+//! camera / file / rtsp                        microphone / file
+//!   │ GStreamer streaming thread                │ cpal callback: stamp, copy into the ring; never block, allocate or log
+//!   ▼ lane frames                               ▼ ringbuf (SPSC; full → drop newest, count)
+//!  thread "faces": track every frame,          thread "speech": voice activity, turns
+//!    align, crop; "detect" beside it             │
+//!   ▼ lane faces                                ▼ lane audio
+//!         └───────────► thread "align": Aligner, one timeline, canonical order ◄─┘
+//!                               ▼ Schedule: a slot per subject (latest wins live, block when replaying)
+//!                        thread "infer": owns every encoder Graph; Clip → Recognition
+//!                               ▼ ring of serialised events (each serialised once; send never waits)
+//!              thread "serve": tokio          terminal, JSON Lines
+//! ```
+//!
+//! Nothing downstream can slow capture. Staleness is the enemy when live, loss when replaying: that one difference is [`lane::WhenFull`].
+//!
+//! Three sources of truth that do not overlap: the *configuration* says where (devices, port, budgets), the bundle's *manifest* says
+//! what (everything that changes a number the model sees), the *command line* says which (verb, paths).
+//!
+//! Invariants: only [`time`] reads the system's clock, only `capture` makes stamps; [`align`], [`schedule`] and [`clip`] know no thread,
+//! no clock and no socket; tokio lives in `serve` alone; nothing but [`event`] is serialised for clients.
+
+pub mod time;
+
+pub mod clip;
+pub mod modality;
+
+pub mod lane;
+
+#[cfg(feature = "capture")]
+pub mod capture;
+pub mod encode;
+pub mod face;
+pub mod speech;
+
+pub mod align;
+pub mod model;
+pub mod preprocess;
+pub mod recognize;
+pub mod schedule;
+
+pub mod event;
+
+#[cfg(feature = "serve")]
+pub mod publish;
+
+#[cfg(feature = "serve")]
+pub mod serve;
+
+pub mod config;
+#[cfg(all(feature = "capture", feature = "serve"))]
+pub mod daemon;
+
+#[cfg(feature = "train")]
+pub mod train;
+
+#[doc(hidden)]
+pub mod testing;

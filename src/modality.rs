@@ -1,0 +1,82 @@
+//! The three modalities and a value for each.
+
+use serde::{Deserialize, Serialize};
+
+/// V, A and T of the method (method.md section g), named as on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Modality {
+    Face,
+    Voice,
+    Text,
+}
+
+impl Modality {
+    pub const ALL: [Modality; 3] = [Modality::Face, Modality::Voice, Modality::Text];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Modality::Face => "face",
+            Modality::Voice => "voice",
+            Modality::Text => "text",
+        }
+    }
+}
+
+/// One `T` per modality.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PerModality<T> {
+    pub face: T,
+    pub voice: T,
+    pub text: T,
+}
+
+impl<T> PerModality<T> {
+    pub fn get(&self, modality: Modality) -> &T {
+        match modality {
+            Modality::Face => &self.face,
+            Modality::Voice => &self.voice,
+            Modality::Text => &self.text,
+        }
+    }
+    pub fn get_mut(&mut self, modality: Modality) -> &mut T {
+        match modality {
+            Modality::Face => &mut self.face,
+            Modality::Voice => &mut self.voice,
+            Modality::Text => &mut self.text,
+        }
+    }
+    pub fn map<U>(self, mut f: impl FnMut(Modality, T) -> U) -> PerModality<U> {
+        PerModality { face: f(Modality::Face, self.face), voice: f(Modality::Voice, self.voice), text: f(Modality::Text, self.text) }
+    }
+}
+
+/// Which modalities carry evidence: one of the seven subsets, or none. Names are `face`, `face+voice`, … in the order of [`Modality::ALL`].
+pub type Presence = PerModality<bool>;
+
+impl Presence {
+    pub fn is_none(&self) -> bool {
+        !(self.face || self.voice || self.text)
+    }
+    /// The subset's name as manifests write it; `none` for the empty one.
+    pub fn name(&self) -> String {
+        let names: Vec<_> = Modality::ALL.into_iter().filter(|m| *self.get(*m)).map(Modality::name).collect();
+        if names.is_empty() { "none".into() } else { names.join("+") }
+    }
+    /// The seven subsets that carry evidence.
+    pub fn subsets() -> impl Iterator<Item = Presence> {
+        (1u8..8).map(|bits| Presence { face: bits & 1 != 0, voice: bits & 2 != 0, text: bits & 4 != 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seven_subsets_with_seven_names() {
+        let names: std::collections::BTreeSet<_> = Presence::subsets().map(|p| p.name()).collect();
+        assert_eq!(names.len(), 7);
+        assert!(names.contains("face+voice") && names.contains("face+voice+text"));
+    }
+}

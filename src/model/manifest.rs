@@ -1,0 +1,252 @@
+//! The manifest: a bundle's contract. Everything that changes a number the model sees is in it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::modality::{Modality, Presence};
+use crate::preprocess::PREPROCESS_VERSION;
+
+/// The version of the manifest's own layout.
+pub const SCHEMA: u32 = 1;
+
+/// `manifest.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub schema: u32,
+    pub name: String,
+    pub task: Task,
+    pub labels: Vec<String>,
+    /// [`Manifest::compute_fingerprint`] of the rest.
+    pub fingerprint: String,
+    pub window: WindowRule,
+    pub face: Option<FacePreprocessing>,
+    pub audio: Option<AudioPreprocessing>,
+    pub text: Option<TextPreprocessing>,
+    #[serde(rename = "encoder")]
+    pub encoders: Vec<EncoderEntry>,
+    pub head: HeadEntry,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// Exactly one label is right: softmax.
+    Single,
+    /// Any number of labels is right: a sigmoid each.
+    Multi,
+}
+
+/// The rule that cuts clips.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowRule {
+    pub length_ms: u32,
+    /// From one clip's end to the next one's.
+    pub hop_ms: u32,
+}
+
+/// How a face becomes an encoder's input: a similarity transform maps the five landmarks onto `template` (least squares), the luma
+/// or R, G, B under each pixel is taken with an area filter, and normalised.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FacePreprocessing {
+    /// Side of the crop in pixels.
+    pub size: usize,
+    /// 1: luma; 3: R, G, B.
+    pub channels: usize,
+    /// How many faces a second the encoder gets: one per slot of `1 / rate_hz`.
+    pub rate_hz: f64,
+    /// Where the five landmarks go, in 0..1 of the crop.
+    pub template: [[f32; 2]; 5],
+    pub normalise: FaceNormalisation,
+    /// A face under this quality is no evidence.
+    pub min_quality: f32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum FaceNormalisation {
+    /// `(x / 255 - mean) / std` per channel.
+    Fixed { mean: Vec<f32>, std: Vec<f32> },
+    /// Each crop to mean 0 and deviation 1 over all its values (deviation at least `floor`, in 0..1 of the value range).
+    PerCrop { floor: f32 },
+}
+
+/// How a window of voice becomes an encoder's input `[1, mels, frames]`: power spectrogram (periodic Hann, centred, reflect-padded),
+/// HTK mel filters without area normalisation, `scale`, `normalise`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AudioPreprocessing {
+    pub rate_hz: u32,
+    pub n_fft: usize,
+    pub hop: usize,
+    pub mels: usize,
+    pub min_hz: f32,
+    pub max_hz: f32,
+    pub scale: AudioScale,
+    pub normalise: AudioNormalisation,
+    /// Less speech than this in the window, in milliseconds, is no voice.
+    pub min_speech_ms: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AudioScale {
+    /// `ln(power + 1e-6)`.
+    Log,
+    /// Power as it is (the reference's).
+    Power,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AudioNormalisation {
+    /// The window to mean 0 and deviation 1 over all its values.
+    Window,
+    /// The window to 0..1 (the reference's).
+    MinMax,
+}
+
+/// How words become tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextPreprocessing {
+    pub tokenizer: String,
+    pub sha256: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncoderEntry {
+    pub name: String,
+    pub modality: Modality,
+    pub kind: EncoderKind,
+    pub file: String,
+    pub sha256: String,
+    /// Shape of one input, without the batch axis; 0 for an axis that varies.
+    pub input: Vec<usize>,
+    /// Length of the embedding: the graph's first output, `[batch, dim]`.
+    pub dim: usize,
+    /// Names of the graph's second output `[batch, classes]` (logits), if it has one. The daemon does not use it.
+    #[serde(default)]
+    pub classes: Vec<String>,
+    /// Taken as it was (true), or trained by us (false).
+    pub frozen: bool,
+    pub source: String,
+    pub licence: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EncoderKind {
+    /// Runs once per face and frame; embeddings are cached and averaged over the window.
+    Frame,
+    /// Runs on a window.
+    Window,
+    /// Runs on the words of the window.
+    Utterance,
+}
+
+/// The trained part over embeddings. Its graph takes one `[batch, dim]` per entry of `inputs`, in that order, zeros where the
+/// modality is absent, then the presence `[batch, inputs]` of 0 and 1, and gives logits `[batch, labels]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadEntry {
+    pub file: String,
+    pub sha256: String,
+    /// Names of encoders.
+    pub inputs: Vec<String>,
+    /// Logits are divided by this before the softmax, per modality subset ([`Presence`]'s name).
+    pub temperature: BTreeMap<String, f32>,
+    /// Confidence under this abstains.
+    pub abstain_threshold: f32,
+}
+
+impl Manifest {
+    /// sha256 over what the encoders see: the version of our preprocessing code, its canonical settings, the encoders' hashes.
+    pub fn compute_fingerprint(&self) -> String {
+        #[derive(Serialize)]
+        struct Canonical<'a> {
+            preprocess_version: u32,
+            window: &'a WindowRule,
+            face: &'a Option<FacePreprocessing>,
+            audio: &'a Option<AudioPreprocessing>,
+            text: &'a Option<TextPreprocessing>,
+            encoders: Vec<(&'a str, &'a str)>,
+        }
+        let canonical = Canonical {
+            preprocess_version: PREPROCESS_VERSION,
+            window: &self.window,
+            face: &self.face,
+            audio: &self.audio,
+            text: &self.text,
+            encoders: self.encoders.iter().map(|e| (e.name.as_str(), e.sha256.as_str())).collect(),
+        };
+        hex_sha256(&serde_json::to_vec(&canonical).expect("settings serialise"))
+    }
+
+    pub fn encoder(&self, name: &str) -> Option<&EncoderEntry> {
+        self.encoders.iter().find(|e| e.name == name)
+    }
+
+    /// The temperature for a subset: its own, else 1.
+    pub fn temperature(&self, presence: &Presence) -> f32 {
+        self.head.temperature.get(&presence.name()).copied().unwrap_or(1.0)
+    }
+
+    /// Everything that contradicts itself, one sentence each.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut fault = |wrong: bool, text: String| {
+            if wrong {
+                faults.push(text);
+            }
+        };
+        fault(self.schema != SCHEMA, format!("schema is {}, this daemon reads {SCHEMA}", self.schema));
+        fault(self.labels.len() < 2, "labels needs at least two".into());
+        fault(self.window.hop_ms == 0 || self.window.length_ms < self.window.hop_ms, "window.hop_ms must be between 1 and window.length_ms".into());
+        if let Some(face) = &self.face {
+            fault(!(16..=1024).contains(&face.size), format!("face.size is {}, permitted are 16 to 1024", face.size));
+            fault(face.channels != 1 && face.channels != 3, format!("face.channels is {}, permitted are 1 and 3", face.channels));
+            fault(!(0.5..=120.0).contains(&face.rate_hz), format!("face.rate_hz is {}, permitted are 0.5 to 120", face.rate_hz));
+            if let FaceNormalisation::Fixed { mean, std } = &face.normalise {
+                fault(
+                    mean.len() != face.channels || std.len() != face.channels || std.iter().any(|s| *s <= 0.0),
+                    "face.normalise needs a mean and a positive std per channel".into(),
+                );
+            }
+        }
+        if let Some(audio) = &self.audio {
+            fault(
+                audio.rate_hz != crate::clip::SAMPLE_RATE_HZ,
+                format!("audio.rate_hz is {}, this daemon's audio is {}", audio.rate_hz, crate::clip::SAMPLE_RATE_HZ),
+            );
+            fault(audio.hop == 0 || audio.mels == 0 || audio.n_fft < 2, "audio.n_fft, audio.hop and audio.mels must be positive".into());
+        }
+        for encoder in &self.encoders {
+            let described = match encoder.modality {
+                Modality::Face => self.face.is_some(),
+                Modality::Voice => self.audio.is_some(),
+                Modality::Text => self.text.is_some(),
+            };
+            fault(!described, format!("encoder {} reads {} and the manifest does not say how that is preprocessed", encoder.name, encoder.modality.name()));
+            fault(encoder.dim == 0, format!("encoder {} has dim 0", encoder.name));
+        }
+        for input in &self.head.inputs {
+            fault(self.encoder(input).is_none(), format!("head.inputs names {input}, which is no encoder"));
+        }
+        for (subset, temperature) in &self.head.temperature {
+            fault(!(Presence::subsets().any(|p| p.name() == *subset)), format!("head.temperature names {subset}, which is no subset of modalities"));
+            fault(!(temperature.is_finite() && *temperature > 0.0), format!("head.temperature of {subset} is {temperature}, it must be positive"));
+        }
+        faults
+    }
+}
+
+/// sha256 as 64 hexadecimal digits.
+pub fn hex_sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,3 @@
+//! The bundle: the only thing that passes from trainer to daemon.
+
+pub mod manifest;

@@ -1,0 +1,195 @@
+//! The face front end: an aligned crop out of a picture, and its normalisation.
+
+use crate::clip::{ColorMatrix, Crop, Landmarks, Picture};
+use crate::model::manifest::{FaceNormalisation, FacePreprocessing};
+
+/// A similarity transform: `x' = a x - b y + tx`, `y' = b x + a y + ty`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Similarity {
+    pub a: f32,
+    pub b: f32,
+    pub tx: f32,
+    pub ty: f32,
+}
+
+impl Similarity {
+    pub fn apply(&self, [x, y]: [f32; 2]) -> [f32; 2] {
+        [self.a * x - self.b * y + self.tx, self.b * x + self.a * y + self.ty]
+    }
+    /// Length of a unit vector after the transform.
+    pub fn scale(&self) -> f32 {
+        self.a.hypot(self.b)
+    }
+}
+
+/// The similarity that maps `from` onto `to` with the least squared error. `None` where all of `from` is one point.
+pub fn similarity(from: &Landmarks, to: &Landmarks) -> Option<Similarity> {
+    let mean = |points: &Landmarks| {
+        let sum = points.iter().fold([0.0, 0.0], |s, p| [s[0] + p[0], s[1] + p[1]]);
+        [sum[0] / 5.0, sum[1] / 5.0]
+    };
+    let (mf, mt) = (mean(from), mean(to));
+    let (mut dot, mut cross, mut norm) = (0.0f32, 0.0f32, 0.0f32);
+    for (f, t) in from.iter().zip(to) {
+        let (fx, fy, tx, ty) = (f[0] - mf[0], f[1] - mf[1], t[0] - mt[0], t[1] - mt[1]);
+        dot += fx * tx + fy * ty;
+        cross += fx * ty - fy * tx;
+        norm += fx * fx + fy * fy;
+    }
+    if norm <= f32::EPSILON {
+        return None;
+    }
+    let (a, b) = (dot / norm, cross / norm);
+    Some(Similarity { a, b, tx: mt[0] - (a * mf[0] - b * mf[1]), ty: mt[1] - (b * mf[0] + a * mf[1]) })
+}
+
+/// The aligned crop: landmarks go to the manifest's template, each pixel is the mean over the area it covers, what lies outside the
+/// picture repeats the border. `None` where the landmarks are degenerate.
+pub fn align(picture: &Picture, landmarks: &Landmarks, settings: &FacePreprocessing) -> Option<Crop> {
+    let size = settings.size as f32;
+    let template = settings.template.map(|[x, y]| [x * size, y * size]);
+    let to_picture = similarity(&template, landmarks)?;
+    let scale = to_picture.scale();
+    if !scale.is_finite() || scale <= 0.0 {
+        return None;
+    }
+    // As many samples a side as picture pixels under one crop pixel: an area filter that costs in proportion to what it covers.
+    let taps = (scale.ceil() as usize).clamp(1, 8);
+    let mut pixels = Vec::with_capacity(settings.size * settings.size * settings.channels);
+    let sampler = Sampler::new(picture);
+    for y in 0..settings.size {
+        for x in 0..settings.size {
+            let mut sum = [0.0f32; 3];
+            for ty in 0..taps {
+                for tx in 0..taps {
+                    let offset = |i: usize, t: usize| i as f32 + (t as f32 + 0.5) / taps as f32;
+                    let [px, py] = to_picture.apply([offset(x, tx), offset(y, ty)]);
+                    sum[0] += sampler.bilinear(0, px - 0.5, py - 0.5);
+                    if settings.channels == 3 {
+                        sum[1] += sampler.bilinear(1, px / 2.0 - 0.5, py / 2.0 - 0.5);
+                        sum[2] += sampler.bilinear(2, px / 2.0 - 0.5, py / 2.0 - 0.5);
+                    }
+                }
+            }
+            let ycc = sum.map(|s| s / (taps * taps) as f32);
+            if settings.channels == 1 {
+                pixels.push(sampler.luma(ycc[0]));
+            } else {
+                pixels.extend(sampler.rgb(ycc));
+            }
+        }
+    }
+    Some(Crop { size: settings.size, channels: settings.channels, pixels })
+}
+
+/// Reads planes between the pixels.
+struct Sampler<'a> {
+    picture: &'a Picture,
+    bytes: &'a [u8],
+}
+
+impl<'a> Sampler<'a> {
+    fn new(picture: &'a Picture) -> Self {
+        Sampler { picture, bytes: picture.bytes() }
+    }
+
+    /// `x, y` in samples of the plane, 0 the centre of the first.
+    fn bilinear(&self, plane: usize, x: f32, y: f32) -> f32 {
+        let (w, h) = if plane == 0 { (self.picture.width, self.picture.height) } else { (self.picture.width.div_ceil(2), self.picture.height.div_ceil(2)) };
+        let (x, y) = (x.clamp(0.0, (w - 1) as f32), y.clamp(0.0, (h - 1) as f32));
+        let (x0, y0) = (x as usize, y as usize);
+        let (x1, y1) = ((x0 + 1).min(w - 1), (y0 + 1).min(h - 1));
+        let (fx, fy) = (x - x0 as f32, y - y0 as f32);
+        let layout = self.picture.planes[plane];
+        let at = |x: usize, y: usize| f32::from(self.bytes[layout.offset + y * layout.stride + x]);
+        let top = at(x0, y0) + (at(x1, y0) - at(x0, y0)) * fx;
+        let bottom = at(x0, y1) + (at(x1, y1) - at(x0, y1)) * fx;
+        top + (bottom - top) * fy
+    }
+
+    fn luma(&self, y: f32) -> u8 {
+        let full = if self.picture.colorimetry.full_range { y } else { (y - 16.0) * (255.0 / 219.0) };
+        full.round().clamp(0.0, 255.0) as u8
+    }
+
+    fn rgb(&self, ycc: [f32; 3]) -> [u8; 3] {
+        ycc_to_rgb(self.picture, ycc)
+    }
+}
+
+/// One pixel's R, G, B from its Y, Cb, Cr by the picture's colorimetry.
+pub fn ycc_to_rgb(picture: &Picture, [y, cb, cr]: [f32; 3]) -> [u8; 3] {
+    let (y, gain) = if picture.colorimetry.full_range { (y, 1.0) } else { ((y - 16.0) * (255.0 / 219.0), 255.0 / 224.0) };
+    let (cb, cr) = ((cb - 128.0) * gain, (cr - 128.0) * gain);
+    let (kr, kb) = match picture.colorimetry.matrix {
+        ColorMatrix::Bt601 => (0.299, 0.114),
+        ColorMatrix::Bt709 => (0.2126, 0.0722),
+    };
+    let (r, b) = (y + 2.0 * (1.0 - kr) * cr, y + 2.0 * (1.0 - kb) * cb);
+    let g = (y - kr * r - kb * b) / (1.0 - kr - kb);
+    [r, g, b].map(|v| v.round().clamp(0.0, 255.0) as u8)
+}
+
+/// A crop as an encoder's input `[channels, size, size]`.
+pub fn normalise(crop: &Crop, how: &FaceNormalisation) -> Vec<f32> {
+    let plane = crop.size * crop.size;
+    let value = |channel: usize, i: usize| f32::from(crop.pixels[i * crop.channels + channel]) / 255.0;
+    let channels = 0..crop.channels;
+    match how {
+        FaceNormalisation::Fixed { mean, std } => channels.flat_map(|c| (0..plane).map(move |i| (value(c, i) - mean[c]) / std[c])).collect(),
+        FaceNormalisation::PerCrop { floor } => {
+            let mut values: Vec<f32> = channels.flat_map(|c| (0..plane).map(move |i| value(c, i))).collect();
+            let n = values.len() as f64;
+            let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
+            let deviation = (values.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n).sqrt().max(f64::from(*floor));
+            values.iter_mut().for_each(|v| *v = ((f64::from(*v) - mean) / deviation) as f32);
+            values
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::Colorimetry;
+    use proptest::prelude::*;
+
+    const TEMPLATE: Landmarks = [[0.3, 0.35], [0.7, 0.35], [0.5, 0.55], [0.35, 0.75], [0.65, 0.75]];
+
+    proptest! {
+        #[test]
+        fn a_similarity_is_found_again(angle in -3.0f32..3.0, scale in 0.1f32..50.0, tx in -500.0f32..500.0, ty in -500.0f32..500.0) {
+            let made = Similarity { a: scale * angle.cos(), b: scale * angle.sin(), tx, ty };
+            let found = similarity(&TEMPLATE, &TEMPLATE.map(|p| made.apply(p))).unwrap();
+            for p in TEMPLATE {
+                let (x, y) = (made.apply(p), found.apply(p));
+                prop_assert!((x[0] - y[0]).abs() < 1e-2 && (x[1] - y[1]).abs() < 1e-2);
+            }
+        }
+    }
+
+    fn settings(channels: usize) -> FacePreprocessing {
+        FacePreprocessing { size: 48, channels, rate_hz: 10.0, template: TEMPLATE, normalise: FaceNormalisation::PerCrop { floor: 0.02 }, min_quality: 0.0 }
+    }
+
+    #[test]
+    fn a_ramp_stays_a_ramp_and_the_border_repeats() {
+        let (w, h) = (200usize, 200usize);
+        let mut data: Vec<u8> = (0..h).flat_map(|_| (0..w).map(|x| x as u8)).collect();
+        data.extend(std::iter::repeat_n(128u8, 2 * (w / 2) * (h / 2)));
+        let picture = Picture::from_i420(w, h, Colorimetry { matrix: ColorMatrix::Bt601, full_range: true }, data);
+        let crop = align(&picture, &TEMPLATE.map(|[x, y]| [x * 144.0 + 20.0, y * 144.0 + 20.0]), &settings(1)).unwrap();
+        for x in 0..48 {
+            let expected = 20.0 + (x as f32 + 0.5) * 3.0 - 0.5;
+            assert!((f32::from(crop.pixels[10 * 48 + x]) - expected).abs() <= 1.0, "column {x}");
+        }
+        let outside = align(&picture, &TEMPLATE.map(|[x, y]| [x * 144.0 - 400.0, y * 144.0]), &settings(3)).unwrap();
+        assert!(outside.pixels.iter().all(|p| *p == 0), "left of the picture stands its first column");
+    }
+
+    #[test]
+    fn degenerate_landmarks_give_no_crop() {
+        let picture = Picture::from_i420(4, 4, Colorimetry { matrix: ColorMatrix::Bt601, full_range: true }, vec![0; 24]);
+        assert!(align(&picture, &[[2.0, 2.0]; 5], &settings(1)).is_none());
+    }
+}

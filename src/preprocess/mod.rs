@@ -1,0 +1,10 @@
+//! From a clip's raw evidence to the encoders' inputs, by the manifest alone. Shared by daemon and trainer: there is no second copy.
+
+mod audio;
+mod face;
+
+pub use audio::LogMel;
+pub use face::{Similarity, align, normalise, similarity, ycc_to_rgb};
+
+/// Raise it whenever a change here, or in the crop, changes a number that an encoder sees: bundles made before are then refused.
+pub const PREPROCESS_VERSION: u32 = 1;

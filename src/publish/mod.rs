@@ -1,0 +1,1 @@
+//! Subscribers of the event ring, and the ring itself.

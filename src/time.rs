@@ -1,0 +1,162 @@
+//! One timeline: media time, spans, clocks, and the map from a device's clock to ours.
+//!
+//! Every stamp in the program is a [`MediaTime`]: nanoseconds of `CLOCK_MONOTONIC` since the daemon started (live), or since the
+//! start of the recording (offline). Only this file reads the operating system's clock; only `capture/` makes stamps.
+//! Device clocks enter through [`ClockMap`] and never leave `capture/`.
+
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+mod clock_map;
+pub use clock_map::ClockMap;
+
+/// A moment on the one timeline, in nanoseconds. May be negative for what was captured before the start.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(transparent)]
+pub struct MediaTime(i64);
+
+impl MediaTime {
+    pub const ZERO: MediaTime = MediaTime(0);
+    /// Later than every stamp: the watermark of a source that is off or has ended.
+    pub const MAX: MediaTime = MediaTime(i64::MAX);
+
+    pub const fn from_nanos(nanos: i64) -> Self {
+        MediaTime(nanos)
+    }
+    pub const fn from_millis(millis: i64) -> Self {
+        MediaTime(millis * 1_000_000)
+    }
+    pub const fn nanos(self) -> i64 {
+        self.0
+    }
+    pub fn secs_f64(self) -> f64 {
+        self.0 as f64 * 1e-9
+    }
+    /// `self - earlier` in nanoseconds; negative if `earlier` is later. Saturates.
+    pub const fn nanos_since(self, earlier: MediaTime) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+    /// `self - earlier` in milliseconds.
+    pub fn millis_since(self, earlier: MediaTime) -> f64 {
+        self.nanos_since(earlier) as f64 * 1e-6
+    }
+    pub const fn plus_nanos(self, nanos: i64) -> Self {
+        MediaTime(self.0.saturating_add(nanos))
+    }
+    pub fn plus(self, duration: Duration) -> Self {
+        self.plus_nanos(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
+    }
+    pub fn minus(self, duration: Duration) -> Self {
+        self.plus_nanos(-i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
+    }
+}
+
+impl fmt::Debug for MediaTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.6}s", self.secs_f64())
+    }
+}
+
+/// A half-open interval of media time, `start <= t < end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Span {
+    pub start: MediaTime,
+    pub end: MediaTime,
+}
+
+impl Span {
+    /// # Panics
+    /// If `end` is before `start`.
+    pub fn new(start: MediaTime, end: MediaTime) -> Self {
+        assert!(start <= end, "a span must not end before it starts: {start:?}..{end:?}");
+        Span { start, end }
+    }
+    pub fn contains(&self, time: MediaTime) -> bool {
+        self.start <= time && time < self.end
+    }
+    pub fn nanos(&self) -> i64 {
+        self.end.nanos_since(self.start)
+    }
+    /// The common part; `None` where it would be empty.
+    pub fn intersection(&self, other: &Span) -> Option<Span> {
+        let (start, end) = (self.start.max(other.start), self.end.min(other.end));
+        (start < end).then_some(Span { start, end })
+    }
+}
+
+/// Who tells what time it is. A trait because tests and replays bring their own.
+pub trait Clock: Send + Sync {
+    fn now(&self) -> MediaTime;
+}
+
+/// `CLOCK_MONOTONIC`, counted from the moment of construction.
+#[derive(Debug)]
+pub struct SystemClock {
+    origin_nanos: i64,
+}
+
+impl SystemClock {
+    #[expect(clippy::new_without_default, reason = "starting a clock is an act, not a default")]
+    pub fn new() -> Self {
+        SystemClock { origin_nanos: monotonic_nanos() }
+    }
+    /// `CLOCK_MONOTONIC` at media time 0, in nanoseconds: what `capture/` subtracts from absolute device stamps
+    /// (GStreamer's base time plus PTS, for one).
+    pub fn origin_nanos(&self) -> i64 {
+        self.origin_nanos
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> MediaTime {
+        MediaTime(monotonic_nanos() - self.origin_nanos)
+    }
+}
+
+/// A clock that moves only when told: for tests and for offline replay.
+#[derive(Debug, Default)]
+pub struct ManualClock {
+    nanos: AtomicI64,
+}
+
+impl ManualClock {
+    /// Moves forward to `time`; never back.
+    pub fn advance_to(&self, time: MediaTime) {
+        self.nanos.fetch_max(time.0, Ordering::AcqRel);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> MediaTime {
+        MediaTime(self.nanos.load(Ordering::Acquire))
+    }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds.
+pub fn monotonic_nanos() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec * 1_000_000_000 + now.tv_nsec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_half_open() {
+        let span = Span::new(MediaTime::from_millis(10), MediaTime::from_millis(20));
+        assert!(span.contains(MediaTime::from_millis(10)));
+        assert!(!span.contains(MediaTime::from_millis(20)));
+        let touching = Span::new(MediaTime::from_millis(20), MediaTime::from_millis(30));
+        assert_eq!(span.intersection(&touching), None);
+    }
+
+    #[test]
+    fn a_manual_clock_never_goes_back() {
+        let clock = ManualClock::default();
+        clock.advance_to(MediaTime::from_millis(5));
+        clock.advance_to(MediaTime::from_millis(3));
+        assert_eq!(clock.now(), MediaTime::from_millis(5));
+    }
+}
