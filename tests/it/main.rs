@@ -1,4 +1,5 @@
 //! Integration tests, in one binary.
 
+mod clients;
 mod fanout;
 mod protocol;
