@@ -140,7 +140,12 @@ impl Client {
 
     /// Writes what the socket takes, looks whether something is due, then reads one message.
     fn poll(&mut self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<Result<Turn, End>> {
-        if self.write(cx).is_err() {
+        let written = self.write(cx);
+        let lost = self.cursor.take_uncounted();
+        if lost > 0 {
+            self.shared.vitals.metrics().dropped("slow_client", lost);
+        }
+        if written.is_err() {
             return Poll::Ready(Err(End::Gone));
         }
         // Later than planned is fine (it rings, finds nothing due and is set anew), earlier is not: a stall may just have begun.
@@ -179,7 +184,7 @@ impl Client {
             self.blocked_since = None;
             let message = match self.answers.pop_front() {
                 Some(answer) => answer,
-                None => match self.cursor.next() {
+                None => match self.cursor.next_frame() {
                     Some(Next::Frame { frame, published_nanos, .. }) => {
                         socket.as_mut().start_send(Message::Text(frame))?;
                         metrics.socket_write.observe_ms((monotonic_nanos() - published_nanos) as f64 * 1e-6);
@@ -195,10 +200,7 @@ impl Client {
         }
         // Full, or this task's turn is over. Only if it is not that, and nothing at all went through, does the client fall behind.
         if !moved && coop::has_budget_remaining() {
-            let (dropped, _) = self.cursor.fall_behind();
-            if dropped > 0 {
-                metrics.dropped("slow_client", dropped);
-            }
+            self.cursor.fall_behind();
         }
         if moved || self.blocked_since.is_none() {
             self.blocked_since = Some(Instant::now());
