@@ -1,1 +1,4 @@
+//! The trainer.
 
+pub mod import;
+pub mod onnx;
