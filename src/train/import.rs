@@ -3,7 +3,7 @@
 //! MTCNN (Zhang et al. 2016) comes from facenet-pytorch's wheel: three small networks in PyTorch's legacy format.
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Read};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -127,14 +127,18 @@ impl MtcnnWeights {
 /// One network on its way from weights to a graph: layers are appended to `last`.
 struct Network {
     weights: PytorchReader,
+    /// The reader takes the legacy format from a file alone, and reads tensors when asked: the file must live as long.
+    _file: tempfile::NamedTempFile,
     graph: GraphBuilder,
     last: String,
 }
 
 impl Network {
     fn open(name: &str, bytes: &[u8]) -> anyhow::Result<Self> {
-        let weights = PytorchReader::from_reader(Cursor::new(bytes), None).with_context(|| format!("{name}.pt cannot be read"))?;
-        Ok(Network { weights, graph: GraphBuilder::new(name), last: "pixels".into() })
+        let mut file = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
+        file.write_all(bytes)?;
+        let weights = PytorchReader::new(file.path()).with_context(|| format!("{name}.pt cannot be read"))?;
+        Ok(Network { weights, _file: file, graph: GraphBuilder::new(name), last: "pixels".into() })
     }
 
     /// Copies a tensor into the graph. `shape` of the constant, `None` as it is in the file.
