@@ -1,1 +1,27 @@
-fn main() {}
+//! The trainer's verbs.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use expressd::train::finetune::{self, FinetuneArgs};
+
+#[derive(Parser)]
+#[command(version, about = "Makes the bundles that expressd serves")]
+enum Verb {
+    Finetune(FinetuneArgs),
+}
+
+fn main() -> ExitCode {
+    let done = match Verb::parse() {
+        Verb::Finetune(args) => finetune::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            for cause in error.chain() {
+                eprintln!("{cause}");
+            }
+            ExitCode::from(1)
+        }
+    }
+}

@@ -1,1 +1,9 @@
+//! The trainer.
 
+pub mod augment;
+pub mod data;
+pub mod finetune;
+pub mod fit;
+pub mod net;
+pub mod recipe;
+pub mod samples;
