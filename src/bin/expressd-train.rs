@@ -1,20 +1,31 @@
-use clap::{Parser, Subcommand};
-use expressd::train::import;
+//! The trainer's verbs.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use expressd::train::finetune::{self, FinetuneArgs};
+use expressd::train::import::{self, ImportArgs};
 
 #[derive(Parser)]
-#[command(version, about = "The trainer")]
-struct Arguments {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Subcommand)]
+#[command(version, about = "Makes the bundles that expressd serves")]
 enum Verb {
-    Import(import::ImportArgs),
+    /// Third-party weights into graphs with their provenance.
+    Import(ImportArgs),
+    Finetune(FinetuneArgs),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().verb {
+fn main() -> ExitCode {
+    let done = match Verb::parse() {
         Verb::Import(args) => import::run(args),
+        Verb::Finetune(args) => finetune::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            for cause in error.chain() {
+                eprintln!("{cause}");
+            }
+            ExitCode::from(1)
+        }
     }
 }
