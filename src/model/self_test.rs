@@ -1,12 +1,9 @@
 //! The golden self-test: what the bundle answered when it was exported, it must answer here.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::Deserialize;
-
-use super::golden::{golden_crop, golden_samples};
+use super::golden::{Goldens, golden_crop, golden_samples};
 use super::{Bundle, BundleError};
 use crate::clip::Crop;
 use crate::recognize::embed;
@@ -15,25 +12,6 @@ use crate::recognize::embed;
 /// machines and providers by some 1e-5, a wrong weight or a wrong preprocessing by far more.
 const PERMITTED: f32 = 2e-3;
 
-/// `golden.json`. Inputs are generated from the seed, so that no person's face or voice is in a bundle.
-#[derive(Debug, Deserialize)]
-pub struct Goldens {
-    cases: Vec<Case>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Case {
-    seed: u64,
-    /// 0: no face.
-    face_frames: usize,
-    /// At 16 kHz; 0: no voice.
-    voice_samples: usize,
-    /// Per encoder, the mean over frames for `frame` encoders.
-    embeddings: BTreeMap<String, Vec<f32>>,
-    /// The head's answer before the temperature.
-    logits: Vec<f32>,
-}
-
 /// Runs every case; the first number that is off refuses the bundle.
 pub(super) fn replay(bundle: &mut Bundle, directory: &Path, goldens: &Goldens) -> Result<(), BundleError> {
     if goldens.cases.is_empty() {
@@ -41,7 +19,7 @@ pub(super) fn replay(bundle: &mut Bundle, directory: &Path, goldens: &Goldens) -
     }
     for (index, case) in goldens.cases.iter().enumerate() {
         let face = bundle.manifest.face.clone();
-        let crops: Vec<Arc<Crop>> = face.iter().flat_map(|f| (0..case.face_frames).map(|i| Arc::new(golden_crop(case.seed, i, f.size, f.channels)))).collect();
+        let crops: Vec<Arc<Crop>> = face.iter().flat_map(|f| (0..case.face_frames).map(|i| Arc::new(golden_crop(case.seed, i as u32, f.size, f.channels)))).collect();
         let samples = (case.voice_samples > 0).then(|| golden_samples(case.seed, case.voice_samples));
         let refused = |source| BundleError::Graph { directory: directory.to_owned(), source };
         let embeddings = embed(bundle, &crops, samples.as_deref()).map_err(refused)?;
