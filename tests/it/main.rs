@@ -5,5 +5,6 @@ mod bad_input;
 mod config;
 mod daemon;
 mod harness;
+mod recordings;
 mod replay;
 mod service;
