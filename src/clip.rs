@@ -234,8 +234,11 @@ pub struct VoiceActivity {
     pub span: Span,
     /// Probability of speech, 0..1.
     pub probability: f32,
-    /// The verdict after hysteresis: is a turn going on?
-    pub speaking: bool,
+    /// Is this piece speech? The verdict of the thresholds (a lower one once speech has begun).
+    pub speech: bool,
+    /// The turn that goes on at the end of this piece: when it began. `None`: nobody has the floor. Causal: a turn is told when it has
+    /// lasted for a while, so `turn` may lie before `span`.
+    pub turn: Option<MediaTime>,
 }
 
 /// A turn of speech begins or ends.
