@@ -4,6 +4,7 @@
 //! microphones and network streams and heals them when they are lost. Both send [`VideoFrame`]s and [`AudioBlock`]s into lanes and
 //! write on a [`SourceBoard`] how they are. Nothing here looks at a picture or listens to a sound.
 
+mod bare;
 mod board;
 mod delivery;
 mod error;
@@ -12,6 +13,7 @@ mod pipeline;
 mod recording;
 mod spec;
 
+pub use bare::{bare_decode, has_element};
 pub use board::{SourceBoard, SourceCounters, SourceGauge};
 pub use error::CaptureError;
 pub use recording::{Pace, Played, Recording};

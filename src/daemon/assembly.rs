@@ -16,8 +16,8 @@ use crate::lane::{LaneCounters, lane};
 use crate::model::Bundle;
 use crate::model::manifest::Manifest;
 use crate::recognize::Recognizer;
-use crate::schedule::{Mode, Schedule, ScheduleCounts};
-use crate::speech::{SpeechSettings, SpeechStage};
+use crate::schedule::{Mode, Schedule};
+use crate::speech::{SpeechStage, TurnRule, VoiceDetector};
 
 /// Which sources there are.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,6 @@ pub struct Assembly {
     pub stages: Stages,
     pub outputs: Outputs,
     pub lanes: Vec<Arc<LaneCounters>>,
-    pub counts: Arc<ScheduleCounts>,
 }
 
 /// Opens the bundle of the configuration: hashes, fingerprint, self-test.
@@ -66,9 +65,8 @@ pub fn assemble(config: &Config, runtime: &Runtime, bundle: Bundle, streams: Str
         Tempo::Live => Mode::Live { budget_nanos: nanos(config.inference.budget) },
         Tempo::Replay => Mode::Replay { capacity: 64 },
     });
-    let counts = schedule.counts();
     let stages = Stages { faces, speech, aligner, schedule, recognizer: Recognizer::new(bundle), constants };
-    Ok(Assembly { stages, outputs, lanes, counts })
+    Ok(Assembly { stages, outputs, lanes })
 }
 
 fn nanos(duration: Duration) -> i64 {
@@ -109,14 +107,18 @@ fn face_stage(config: &Config, runtime: &Runtime, manifest: &Manifest) -> Result
 }
 
 fn speech_stage(config: &Config, runtime: &Runtime) -> Result<SpeechStage, DaemonError> {
-    let settings = SpeechSettings { threshold: config.speech.threshold, min_silence_nanos: nanos(config.speech.min_silence), ..SpeechSettings::default() };
-    Ok(SpeechStage::open(runtime, settings)?)
+    let usual = TurnRule::default();
+    let start_probability = config.speech.threshold as f32;
+    // Speech that has begun goes on a little under the threshold that began it.
+    let end_probability = (start_probability - (usual.start_probability - usual.end_probability)).max(0.01);
+    let rule = TurnRule { start_probability, end_probability, min_silence_nanos: nanos(config.speech.min_silence), ..usual };
+    Ok(SpeechStage::new(rule, VoiceDetector::load(runtime)?))
 }
 
 fn align_settings(config: &Config, manifest: &Manifest, streams: Streams, tempo: Tempo) -> AlignSettings {
     let of_ms = |ms: u32| i64::from(ms) * 1_000_000;
     AlignSettings {
-        window_nanos: of_ms(manifest.window.length_ms),
+        length_nanos: of_ms(manifest.window.length_ms),
         hop_nanos: of_ms(hop_ms(config, manifest)),
         face_rate_hz: manifest.face.as_ref().map_or(1.0, |f| f.rate_hz),
         min_speech_nanos: of_ms(manifest.audio.as_ref().map_or(0, |a| a.min_speech_ms)),

@@ -7,6 +7,7 @@ use crate::config::ConfigFaults;
 use crate::encode::EncodeError;
 use crate::model::BundleError;
 use crate::serve::ServeError;
+use crate::speech::SpeechError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -16,6 +17,8 @@ pub enum DaemonError {
     Bundle(#[from] BundleError),
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    #[error(transparent)]
+    Speech(#[from] SpeechError),
     #[error(transparent)]
     Capture(#[from] CaptureError),
     #[error(transparent)]
@@ -35,7 +38,7 @@ impl DaemonError {
     pub fn exit_code(&self) -> u8 {
         match self {
             DaemonError::Config(_) | DaemonError::Usage(_) => 2,
-            DaemonError::Serve(ServeError::NotLoopback { .. }) => 2,
+            DaemonError::Serve(ServeError::NotLoopback(_)) => 2,
             DaemonError::Capture(CaptureError::NoSuchFile(_) | CaptureError::NoSuchDevice { .. }) => 3,
             DaemonError::Capture(CaptureError::Unsupported { .. }) => 2,
             DaemonError::Bundle(_) => 4,

@@ -14,7 +14,7 @@ use crate::face::{Detection, Detector, FaceStage};
 use crate::lane::{LaneReceiver, LaneSender, Received, WhenFull, lane};
 use crate::notify::{Beat, Progress};
 use crate::recognize::Recognizer;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, ScheduleCounters};
 use crate::speech::SpeechStage;
 use crate::time::{Clock, MediaTime};
 
@@ -72,6 +72,7 @@ type Work = Box<dyn FnOnce(&Beat) -> Result<(), String> + Send>;
 pub struct Pipeline {
     threads: Vec<(&'static str, JoinHandle<()>)>,
     failure: Arc<Failure>,
+    desk: Arc<Desk>,
 }
 
 /// The first stage that failed, and why.
@@ -92,8 +93,8 @@ impl Failure {
     }
 }
 
-/// The schedule, shared by the thread that fills it and the one that empties it.
-struct Desk {
+/// The schedule, shared by the thread that fills it, the one that empties it, and who reports.
+pub struct Desk {
     state: Mutex<DeskState>,
     changed: Condvar,
 }
@@ -106,11 +107,18 @@ struct DeskState {
     abandoned: bool,
 }
 
+impl Desk {
+    pub fn counters(&self) -> ScheduleCounters {
+        self.state.lock().expect("desk lock").schedule.counters()
+    }
+}
+
 impl Pipeline {
     /// Gives every stage its thread. They end by themselves when the lanes into them do.
     /// Each stage beats in `progress`, also when it finds nothing to do, so that only a stage that hangs stands still.
     pub fn spawn(stages: Stages, tempo: Tempo, clock: Arc<dyn Clock>, losses: Losses, progress: &mut Progress, emit: Emit) -> Pipeline {
-        let mut pipeline = Pipeline { threads: Vec::new(), failure: Arc::default() };
+        let desk = Arc::new(Desk { state: Mutex::new(DeskState { schedule: stages.schedule, ended: false, abandoned: false }), changed: Condvar::new() });
+        let mut pipeline = Pipeline { threads: Vec::new(), failure: Arc::default(), desk: desk.clone() };
         let now = clock.now();
         let mut thread = |stage, work: Work| pipeline.thread(stage, progress.add(stage, now), work);
         let (inbox, inputs) = lane("align", 256, tempo.when_full());
@@ -133,7 +141,6 @@ impl Pipeline {
             thread("speech", Box::new(move |beat| hear(stage, &blocks, &inbox, &losses.audio, tempo, beat)));
         }
         drop(inbox);
-        let desk = Arc::new(Desk { state: Mutex::new(DeskState { schedule: stages.schedule, ended: false, abandoned: false }), changed: Condvar::new() });
         let (aligner, filling, now) = (stages.aligner, desk.clone(), clock.clone());
         thread("align", Box::new(move |beat| {
             let result = align(aligner, &inputs, &filling, &*now, tempo, beat);
@@ -159,6 +166,10 @@ impl Pipeline {
             Err(_) => failure.report(stage, "panicked"),
         };
         self.threads.push((stage, std::thread::Builder::new().name(stage.into()).spawn(body).expect("the system gives threads")));
+    }
+
+    pub fn desk(&self) -> Arc<Desk> {
+        self.desk.clone()
     }
 
     pub fn failure(&self) -> Option<String> {
@@ -345,7 +356,7 @@ fn align(mut aligner: Aligner, inputs: &LaneReceiver<AlignInput>, desk: &Desk, c
             if state.abandoned {
                 return Err("the encoders' thread is gone".into());
             }
-            state.schedule.push(aligned, clock.now());
+            state.schedule.push(aligned);
             drop(state);
             desk.changed.notify_all();
         }

@@ -69,7 +69,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     let losses = Losses { video: lost(&board, |board| board.video.status().state), audio: lost(&board, |board| board.audio.status().state) };
     let mut progress = Progress::new(watchdog_interval().map_or(WITHOUT_WATCHDOG, |interval| interval / 3), clock.now());
     let pipeline = Pipeline::spawn(assembly.stages, Tempo::Live, clock.clone(), losses, &mut progress, publish(ring.clone(), metrics));
-    vitals.watch_schedule(assembly.counts);
+    vitals.watch_desk(pipeline.desk());
     let playing = Playing::start(choice, &clock, assembly.outputs, &board, &stop)?;
     let rounds = Rounds { ring: &ring, vitals: &vitals, board: &board, clock: &clock };
     let outcome = rounds.until_done(&pipeline, progress, &server, &stop);

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 
 use super::assembly::{Streams, hop_ms};
+use super::pipeline::Desk;
 use crate::capture::SourceBoard;
 use crate::config::Config;
 use crate::encode::Runtime;
 use crate::event::{BundleFacts, SourceState, SourceStatus, StatusEvent};
 use crate::model::Bundle;
 use crate::model::manifest::Task;
-use crate::schedule::ScheduleCounts;
 use crate::serve::{Check, HelloFacts, Metrics, Readiness, Vitals};
 use crate::time::{Clock, SystemClock};
 
@@ -28,7 +28,7 @@ pub struct DaemonVitals {
     board: Arc<SourceBoard>,
     metrics: Arc<Metrics>,
     runtime: Runtime,
-    schedule: Mutex<Option<Arc<ScheduleCounts>>>,
+    desk: Mutex<Option<Arc<Desk>>>,
     /// Counters of others that were already passed on to the metrics.
     passed_on: Mutex<HashMap<String, u64>>,
     /// Self-test done, sources open, socket bound.
@@ -57,15 +57,15 @@ impl DaemonVitals {
             board,
             metrics,
             runtime,
-            schedule: Mutex::default(),
+            desk: Mutex::default(),
             passed_on: Mutex::default(),
             opened: AtomicBool::new(false),
             stalled: Mutex::default(),
         }
     }
 
-    pub fn watch_schedule(&self, counts: Arc<ScheduleCounts>) {
-        *self.schedule.lock().expect("schedule lock") = Some(counts);
+    pub fn watch_desk(&self, desk: Arc<Desk>) {
+        *self.desk.lock().expect("desk lock") = Some(desk);
     }
 
     pub fn set_opened(&self) {
@@ -117,9 +117,10 @@ impl DaemonVitals {
             let new = news(format!("graph {graph}"), count);
             self.metrics.graph_ran(&graph, new);
         }
-        if let Some(counts) = &*self.schedule.lock().expect("schedule lock") {
-            self.metrics.dropped("superseded", news("superseded".into(), counts.superseded()));
-            self.metrics.dropped("past_deadline", news("late".into(), counts.late()));
+        if let Some(desk) = &*self.desk.lock().expect("desk lock") {
+            let counters = desk.counters();
+            self.metrics.dropped("superseded", news("superseded".into(), counters.superseded));
+            self.metrics.dropped("past_deadline", news("late".into(), counters.late));
         }
         self.metrics.dropped("microphone_overrun", news("xruns".into(), self.board.audio.counters.xruns.load(Ordering::Relaxed)));
         for (name, status) in self.sources() {

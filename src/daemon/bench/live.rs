@@ -22,6 +22,7 @@ use crate::event::{Event, Latency};
 use crate::lane::{LaneSender, Received, WhenFull, lane};
 use crate::notify::Progress;
 use crate::publish::Ring;
+use crate::serve::bench::resident_bytes;
 use crate::serve::{self, Metrics, ServeSettings};
 use crate::time::{Clock, MediaTime, SystemClock, process_cpu_nanos};
 
@@ -88,9 +89,9 @@ pub fn measure(config: &Config, file: &Path, subjects: usize, seconds: u64) -> R
     let listener = Listener::connect(server.addr(), clock.clone());
     let (seen, recording_now) = (Arc::new(Mutex::new(Seen::default())), Arc::new(AtomicBool::new(false)));
     let emit = watch(ring.clone(), seen.clone(), recording_now.clone());
-    let counts = assembly.counts;
     let mut progress = Progress::new(Duration::MAX, clock.now());
     let pipeline = Pipeline::spawn(assembly.stages, Tempo::Live, clock.clone(), Losses::never(), &mut progress, emit);
+    let desk = pipeline.desk();
     let stop = Arc::new(AtomicBool::new(false));
     let Outputs { frames, audio } = assembly.outputs;
     let frame_count = Arc::new(AtomicU64::new(0));
@@ -104,15 +105,15 @@ pub fn measure(config: &Config, file: &Path, subjects: usize, seconds: u64) -> R
     std::thread::sleep(WARM_UP);
     let losses = || lane_losses.iter().map(|l| l.lost.load(Ordering::Relaxed)).sum::<u64>();
     let (cpu, from, lost, frames_before) = (process_cpu_nanos(), clock.now(), losses(), frame_count.load(Ordering::Relaxed));
-    let (superseded, late) = (counts.superseded(), counts.late());
+    let before = desk.counters();
     recording_now.store(true, Ordering::Release);
     std::thread::sleep(Duration::from_secs(seconds));
     recording_now.store(false, Ordering::Release);
     let elapsed = clock.now().nanos_since(from) as f64 * 1e-9;
     let cpu_percent = (process_cpu_nanos() - cpu) as f64 * 1e-9 / elapsed * 100.0;
     let (lost_frames, frames) = (losses() - lost, frame_count.load(Ordering::Relaxed) - frames_before);
-    let (superseded, late) = (counts.superseded() - superseded, counts.late() - late);
-    let rss_mib = rss_mib();
+    let after = desk.counters();
+    let rss_mib = resident_bytes() as f64 / f64::from(1 << 20);
     stop.store(true, Ordering::Release);
     let _ = playing.join();
     if let Some(tiling) = tiling {
@@ -139,8 +140,8 @@ pub fn measure(config: &Config, file: &Path, subjects: usize, seconds: u64) -> R
         total_ms: of(|l| l.total),
         to_socket_ms: Percentiles::of(arrivals.iter().filter_map(|(seq, at)| Some(at.millis_since(*seen.newest.get(seq)?)))),
         lost_frames,
-        superseded,
-        late,
+        superseded: after.superseded - before.superseded,
+        late: after.late - before.late,
         cpu_percent,
         rss_mib,
     })
@@ -176,11 +177,4 @@ fn tiled(frames: Option<LaneSender<crate::clip::VideoFrame>>, copies: usize, cou
         }
     };
     (Some(sender), Some(std::thread::Builder::new().name("tile".into()).spawn(work).expect("the system gives threads")))
-}
-
-/// Resident memory of this process.
-pub fn rss_mib() -> f64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: f64 = statm.split(' ').nth(1).and_then(|p| p.parse().ok()).unwrap_or(0.0);
-    pages * rustix::param::page_size() as f64 / f64::from(1 << 20)
 }
