@@ -27,6 +27,7 @@
 pub mod time;
 
 pub mod clip;
+pub mod labels;
 pub mod modality;
 
 pub mod lane;

@@ -1,1 +1,11 @@
+//! The trainer.
 
+pub mod augment;
+pub mod data;
+pub mod finetune;
+pub mod fit;
+pub mod import;
+pub mod net;
+pub mod onnx;
+pub mod recipe;
+pub mod samples;
