@@ -44,7 +44,7 @@ pub fn run(args: &FinetuneArgs) -> anyhow::Result<()> {
         println!("voice: best selection accuracy {:.4} in epoch {}", state.selection[state.best], state.best);
     }
     if wanted(Target::Head) {
-        anyhow::bail!("later");
+        crate::train::fusion::train(&recipe)?;
     }
     Ok(())
 }

@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn folders_give_label_and_part_and_copies_stay_together() {
         let mut files: Vec<_> = (0..64).map(|i| (format!("fer2013/Training/fear/Training_{i}.jpg"), jpeg(i))).collect();
-        files.extend((0..64).map(|i| (format!("fer2013/Training/fear/Training_{}.jpg", 1000 + i), jpeg(i))));
+        files.extend((0..64).map(|i| (format!("fer2013/Training/fear/Training_{}.jpg", 1000 + u32::from(i)), jpeg(i))));
         files.push(("fer2013/PublicTest/happy/PublicTest_1.jpg".into(), jpeg(1)));
         files.push(("fer2013/README.txt".into(), b"not a picture".to_vec()));
         let crops = read_tar(&tar_of(&files)[..]).unwrap();
