@@ -3,7 +3,7 @@
 //! MTCNN (Zhang et al. 2016) comes from facenet-pytorch's wheel: three small networks in PyTorch's legacy format.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -124,20 +124,29 @@ impl MtcnnWeights {
     }
 }
 
+/// A file that goes when its value does. (The crate for this is a development dependency, and making it more rebuilds Burn.)
+struct ScratchFile(PathBuf);
+
+impl Drop for ScratchFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// One network on its way from weights to a graph: layers are appended to `last`.
 struct Network {
     weights: PytorchReader,
     /// The reader takes the legacy format from a file alone, and reads tensors when asked: the file must live as long.
-    _file: tempfile::NamedTempFile,
+    _file: ScratchFile,
     graph: GraphBuilder,
     last: String,
 }
 
 impl Network {
     fn open(name: &str, bytes: &[u8]) -> anyhow::Result<Self> {
-        let mut file = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
-        file.write_all(bytes)?;
-        let weights = PytorchReader::new(file.path()).with_context(|| format!("{name}.pt cannot be read"))?;
+        let file = ScratchFile(std::env::temp_dir().join(format!("expressd-import-{}-{}.pt", std::process::id(), uuid::Uuid::new_v4())));
+        std::fs::write(&file.0, bytes).with_context(|| format!("cannot write {}", file.0.display()))?;
+        let weights = PytorchReader::new(&file.0).with_context(|| format!("{name}.pt cannot be read"))?;
         Ok(Network { weights, _file: file, graph: GraphBuilder::new(name), last: "pixels".into() })
     }
 
