@@ -53,8 +53,8 @@ macro_rules! section {
     };
 }
 
-section!(RawVideo { source: String = "auto".into(), });
-section!(RawAudio { source: String = "default".into(), });
+section!(RawVideo { source: String = "auto".into() });
+section!(RawAudio { source: String = "default".into() });
 section!(RawFace {
     detector: String = "models/mtcnn".into(),
     detect_interval_ms: u64 = 200,
@@ -62,21 +62,16 @@ section!(RawFace {
     max_subjects: usize = 8,
     lost_after_ms: u64 = 2000,
 });
-section!(RawSpeech { threshold: f64 = 0.5, min_silence_ms: u64 = 300, });
-section!(RawWindow { hop_ms: u64 = 0, lateness_ms: u64 = 100, });
-section!(RawInference {
-    bundle: String = "models/default".into(),
-    provider: String = "auto".into(),
-    threads: usize = 1,
-    budget_ms: u64 = 150,
-});
+section!(RawSpeech { threshold: f64 = 0.5, min_silence_ms: u64 = 300 });
+section!(RawWindow { hop_ms: u64 = 0, lateness_ms: u64 = 100 });
+section!(RawInference { bundle: String = "models/default".into(), provider: String = "auto".into(), threads: usize = 1, budget_ms: u64 = 150 });
 section!(RawServe {
     listen: String = "127.0.0.1:8765".into(),
     allow_origins: Vec<String> = Vec::new(),
     max_clients: usize = 256,
 });
-section!(RawPublish { jsonl: String = String::new(), });
-section!(RawLog { level: String = "info".into(), });
+section!(RawPublish { jsonl: String = String::new() });
+section!(RawLog { level: String = "info".into() });
 
 /// The configuration after its check: every value lies where it may.
 #[derive(Clone, Debug)]
@@ -229,11 +224,7 @@ impl Config {
     }
 
     /// As [`Config::load`], with another system file and other environment variables.
-    pub fn load_from(
-        system_file: &Path,
-        environment: impl IntoIterator<Item = (String, String)>,
-        cli: &CliOverrides,
-    ) -> Result<Config, ConfigFaults> {
+    pub fn load_from(system_file: &Path, environment: impl IntoIterator<Item = (String, String)>, cli: &CliOverrides) -> Result<Config, ConfigFaults> {
         let mut faults = Vec::new();
         let merged = layers::merge(system_file, environment, cli, &mut faults);
         let settings = check::check(merged, &mut faults);
@@ -308,7 +299,7 @@ fn raw_of(settings: &[Setting]) -> RawConfig {
 }
 
 /// Finds a file or folder of ours. An absolute path stays; a relative one is looked up in the working directory, then beside the program
-/// (`../share/expressd/`, where a leading `.deps/` falls away), then in the project's folder. What is nowhere comes back as it was.
+/// (`../share/expressd/`), then in the project's folder. What is nowhere comes back as it was.
 pub fn locate(path: &Path) -> PathBuf {
     let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.join("share/expressd")));
     locate_in(path, beside.as_deref(), Path::new(env!("CARGO_MANIFEST_DIR")))
@@ -318,8 +309,7 @@ fn locate_in(path: &Path, beside: Option<&Path>, project: &Path) -> PathBuf {
     if path.is_absolute() || path.exists() {
         return path.to_owned();
     }
-    let installed = path.strip_prefix(".deps").unwrap_or(path);
-    let candidates = beside.map(|folder| folder.join(installed)).into_iter().chain([project.join(path)]);
+    let candidates = beside.map(|folder| folder.join(path)).into_iter().chain([project.join(path)]);
     candidates.into_iter().find(|candidate| candidate.exists()).unwrap_or_else(|| path.to_owned())
 }
 

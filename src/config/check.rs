@@ -17,10 +17,20 @@ pub struct Key {
 
 #[derive(Debug)]
 enum Kind {
-    Integer { min: i64, max: i64 },
+    Integer {
+        min: i64,
+        max: i64,
+    },
     /// Zero means something of its own.
-    ZeroOr { zero: &'static str, min: i64, max: i64 },
-    Number { min: f64, max: f64 },
+    ZeroOr {
+        zero: &'static str,
+        min: i64,
+        max: i64,
+    },
+    Number {
+        min: f64,
+        max: f64,
+    },
     OneOf(&'static [&'static str]),
     /// Any text but an empty one.
     Text(&'static str),

@@ -17,12 +17,7 @@ pub(super) struct Leaf {
 }
 
 /// Merges all layers and lists the leaves. Files that cannot be used become faults, and the others are still merged.
-pub(super) fn merge(
-    system_file: &Path,
-    environment: impl IntoIterator<Item = (String, String)>,
-    cli: &CliOverrides,
-    faults: &mut Vec<Fault>,
-) -> Vec<Leaf> {
+pub(super) fn merge(system_file: &Path, environment: impl IntoIterator<Item = (String, String)>, cli: &CliOverrides, faults: &mut Vec<Fault>) -> Vec<Leaf> {
     let mut builder = config::Config::builder().add_source(config::Config::try_from(&RawConfig::default()).expect("plain data"));
     // `try_from` leaves empty lists out.
     builder = builder.set_default("serve.allow_origins", Vec::<String>::new()).expect("a key");

@@ -8,3 +8,4 @@ mod harness;
 mod recordings;
 mod replay;
 mod service;
+mod tidy;

@@ -25,7 +25,8 @@ fn systemd_accepts_the_unit() {
 #[test]
 fn the_unit_sees_cameras_and_waits_for_ready() {
     let settings: Vec<&str> = UNIT.lines().map(str::trim).filter(|line| !line.starts_with('#')).collect();
-    for wanted in ["Type=notify", "ExecStartPre=/usr/local/bin/expressd check", "SupplementaryGroups=video audio", "DynamicUser=yes", "StateDirectory=expressd"] {
+    for wanted in ["Type=notify", "ExecStartPre=/usr/local/bin/expressd check", "SupplementaryGroups=video audio", "DynamicUser=yes", "StateDirectory=expressd"]
+    {
         assert!(settings.contains(&wanted), "{wanted}");
     }
     assert!(settings.iter().any(|line| line.starts_with("WatchdogSec=")));
@@ -60,7 +61,7 @@ fn systemd_is_told_in_its_protocol() {
         .output()
         .unwrap();
     assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
-    let mut next = || {
+    let next = || {
         let mut bytes = [0; 1024];
         let count = socket.recv(&mut bytes).unwrap();
         String::from_utf8(bytes[..count].to_vec()).unwrap()
