@@ -40,7 +40,7 @@ pub struct RawConfig {
 
 /// A section: its keys, their types and their defaults.
 macro_rules! section {
-    ($name:ident { $($key:ident: $type:ty = $default:expr,)* }) => {
+    ($name:ident { $($key:ident: $type:ty = $default:expr),* $(,)? }) => {
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         #[expect(missing_docs, reason = "config/expressd.toml documents each key")]
