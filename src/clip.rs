@@ -288,6 +288,8 @@ pub enum Absence {
     NoTranscript,
     /// The bundle has no encoder for it.
     NoEncoder,
+    /// The encoder failed, or answered with a number that is not finite.
+    ModelFault,
 }
 
 /// One aligned piece of all modalities for one subject.
@@ -332,6 +334,8 @@ pub struct Recognition {
     pub abstain: bool,
     /// What the head really used.
     pub used: Presence,
+    /// Why the rest was not used.
+    pub absence: PerModality<Option<Absence>>,
 }
 
 /// What the speech stage says of one block: the samples and what voice activity detection made of them. Its end is the aligner's audio watermark.
