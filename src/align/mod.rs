@@ -369,7 +369,7 @@ impl Aligner {
                 self.cut_turn = None;
                 self.turn = Some(Turn { start, last_speech: activity.span.end });
                 self.floor.open();
-                let owner = self.turn_owner(time);
+                let owner = self.turn_owner(start, time);
                 self.ready.push_back(Aligned::Speech(SpeechTurn { start, end: None, owner }));
             }
             _ => {}
@@ -378,22 +378,22 @@ impl Aligner {
 
     fn end_turn(&mut self, time: MediaTime) {
         if let Some(turn) = self.turn.take() {
-            let owner = self.turn_owner(time);
+            let owner = self.turn_owner(turn.start, time);
             self.ready.push_back(Aligned::Speech(SpeechTurn { start: turn.start, end: Some(turn.last_speech), owner }));
         }
     }
 
-    /// Whose the turn is at `time`: a subject that is more likely than all others together, the voice if no face is there, else nobody yet.
-    fn turn_owner(&mut self, time: MediaTime) -> Option<SubjectId> {
-        match self.judge_floor(time) {
+    /// Whose the turn that began at `start` is at `time`: a subject that is more likely than all others together, the voice if no face is
+    /// there, else nobody yet.
+    fn turn_owner(&self, start: MediaTime, time: MediaTime) -> Option<SubjectId> {
+        match self.floor.judge(self.candidates(), &self.sound, Span::new(start.min(time), time)) {
             Some(verdict) => (verdict.confidence > 0.5 || self.presences.len() == 1).then_some(verdict.owner),
             None => self.presences.is_empty().then_some(SubjectId::Voice),
         }
     }
 
-    fn judge_floor(&mut self, time: MediaTime) -> Option<Verdict> {
-        let window = window_before(time, self.settings.length_nanos);
-        self.floor.judge(self.presences.iter().map(|(subject, presence)| (*subject, presence)), &self.sound, window)
+    fn candidates(&self) -> impl Iterator<Item = (SubjectId, &Presence)> {
+        self.presences.iter().map(|(subject, presence)| (*subject, presence))
     }
 
     fn take_frame(&mut self, frame: FramedFaces, now: MediaTime) {
@@ -443,7 +443,7 @@ impl Aligner {
         let Some(presence) = self.presences.get(&subject) else { return };
         let shown = presence.clipped_until.unwrap_or(presence.since);
         if end > shown && 2 * presence.unshown_nanos(self.frame_nanos.unwrap_or(0)) >= self.settings.hop_nanos {
-            self.cut_clip(subject, end, time, now);
+            self.cut_clips(&[subject], end, time, now);
         }
         self.presences.remove(&subject);
         self.note_absence(time);
@@ -465,9 +465,7 @@ impl Aligner {
             })
             .map(|(subject, _)| *subject)
             .collect();
-        for subject in due {
-            self.cut_clip(subject, end, end, now);
-        }
+        self.cut_clips(&due, end, end, now);
         self.presences.clear();
         self.note_absence(end);
     }
@@ -476,9 +474,9 @@ impl Aligner {
         self.cut_turn = self.turn.map(|turn| turn.start).or(self.cut_turn);
         self.end_turn(end);
         if let Some(mut voice) = self.voice.take() {
-            if self.flush_voice(&voice, end, true, now) {
-                voice.clipped_until = Some(end);
-            }
+            self.flush_voice(&voice, end, true, now);
+            // Too little to be worth a clip is not waited with: nothing will be added to it.
+            voice.clipped_until = voice.clipped_until.max(Some(end));
             self.voice = Some(voice);
         }
     }
@@ -498,9 +496,7 @@ impl Aligner {
             .filter(|(_, p)| p.clipped_until.is_none_or(|shown| shown < time) && 2 * time.nanos_since(p.since) >= self.settings.hop_nanos)
             .map(|(subject, _)| *subject)
             .collect();
-        for subject in due {
-            self.cut_clip(subject, time, time, now);
-        }
+        self.cut_clips(&due, time, time, now);
         if let Some(mut voice) = self.voice.take() {
             if self.has_new_speech(&voice) {
                 let span = Span::new(voice.since.max(window.start).min(time), time);
@@ -521,24 +517,31 @@ impl Aligner {
         self.last_speech > voice.clipped_until.unwrap_or(voice.since).max(voice.since)
     }
 
-    /// What is waiting of a voice without a face, at its end. `true` if there was enough of it.
-    fn flush_voice(&mut self, voice: &Presence, end: MediaTime, source_ended: bool, now: MediaTime) -> bool {
+    /// What is waiting of a voice without a face, at its end.
+    fn flush_voice(&mut self, voice: &Presence, end: MediaTime, source_ended: bool, now: MediaTime) {
         let shown = voice.clipped_until.unwrap_or(voice.since).max(voice.since);
         let first = source_ended && voice.clipped_until.is_none();
-        if !self.has_new_speech(voice) || end <= shown || (!first && 2 * self.last_speech.nanos_since(shown) < self.settings.hop_nanos) {
-            return false;
+        let worth = first || 2 * self.last_speech.nanos_since(shown) >= self.settings.hop_nanos;
+        let span = Span::new(voice.since.max(end.plus_nanos(-self.settings.length_nanos)).min(end), end);
+        if self.has_new_speech(voice) && end > shown && worth && self.sound.speech_nanos(span) >= self.settings.min_speech_nanos {
+            let clip = self.voice_clip(span, now);
+            self.ready.push_back(Aligned::Clip(clip));
         }
-        let span = Span::new(voice.since.max(end.plus_nanos(-self.settings.length_nanos)), end);
-        if self.sound.speech_nanos(span) < self.settings.min_speech_nanos {
-            return false;
-        }
-        self.ready.push_back(Aligned::Clip(self.voice_clip(span, now)));
-        true
     }
 
-    /// A clip of `subject` that ends at `end`, judged with what is known at `time`.
-    fn cut_clip(&mut self, subject: SubjectId, end: MediaTime, time: MediaTime, now: MediaTime) {
-        let verdict = self.judge_floor(time);
+    /// A clip of each of `subjects` that ends at `end`; whose the voice is, is judged with what is known at `time`.
+    fn cut_clips(&mut self, subjects: &[SubjectId], end: MediaTime, time: MediaTime, now: MediaTime) {
+        if subjects.is_empty() {
+            return;
+        }
+        let verdict = self.floor.judge(self.candidates(), &self.sound, window_before(time, self.settings.length_nanos));
+        self.floor.hold(verdict);
+        for subject in subjects {
+            self.cut_clip(*subject, end, verdict, now);
+        }
+    }
+
+    fn cut_clip(&mut self, subject: SubjectId, end: MediaTime, verdict: Option<Verdict>, now: MediaTime) {
         let Some(presence) = self.presences.get_mut(&subject) else { return };
         let since = presence.since.max(end.plus_nanos(-self.settings.length_nanos)).min(end);
         let span = Span::new(since, end);
