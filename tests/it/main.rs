@@ -4,7 +4,9 @@
 mod bad_input;
 mod config;
 mod daemon;
+mod fanout;
 mod harness;
+mod protocol;
 mod recordings;
 mod replay;
 mod service;
