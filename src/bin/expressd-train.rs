@@ -3,15 +3,16 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use expressd::train::evaluate::EvaluateArgs;
-use expressd::train::export::ExportArgs;
-use expressd::train::finetune::FinetuneArgs;
-use expressd::train::{evaluate, export, finetune};
+use expressd::train::evaluate::{self, EvaluateArgs};
+use expressd::train::export::{self, ExportArgs};
+use expressd::train::finetune::{self, FinetuneArgs};
+use expressd::train::import::{self, ImportArgs};
 
-/// Makes the bundles that expressd serves.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, about = "Makes the bundles that expressd serves")]
 enum Verb {
+    /// Third-party weights into graphs with their provenance.
+    Import(ImportArgs),
     Finetune(FinetuneArgs),
     Evaluate(EvaluateArgs),
     Export(ExportArgs),
@@ -19,6 +20,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let done = match Verb::parse() {
+        Verb::Import(args) => import::run(args),
         Verb::Finetune(args) => finetune::run(&args),
         Verb::Evaluate(args) => evaluate::run(&args),
         Verb::Export(args) => export::run(&args),

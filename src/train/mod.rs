@@ -13,6 +13,8 @@ pub mod export;
 pub mod finetune;
 pub mod fit;
 pub mod fusion;
+pub mod import;
 pub mod net;
+pub mod onnx;
 pub mod recipe;
 pub mod samples;
