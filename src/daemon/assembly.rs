@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::DaemonError;
 use super::express::Constants;
 use super::pipeline::{Stages, Tempo};
-use super::DaemonError;
 use crate::align::{AlignSettings, Aligner};
 use crate::capture::Outputs;
 use crate::config::{Config, locate};
@@ -75,7 +75,12 @@ const MIN_FACE_PICTURE_PX: f32 = 640.0;
 
 /// The server's settings out of the configuration; the limits are protocol.md's.
 pub fn serve_settings(config: &Config) -> ServeSettings {
-    ServeSettings { listen: config.serve.listen, allow_origins: config.serve.allow_origins.clone(), max_clients: config.serve.max_clients, ..ServeSettings::default() }
+    ServeSettings {
+        listen: config.serve.listen,
+        allow_origins: config.serve.allow_origins.clone(),
+        max_clients: config.serve.max_clients,
+        ..ServeSettings::default()
+    }
 }
 
 fn nanos(duration: Duration) -> i64 {
