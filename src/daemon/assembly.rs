@@ -108,9 +108,9 @@ fn constants(config: &Config, bundle: &Bundle) -> Constants {
 
 fn face_stage(config: &Config, runtime: &Runtime, manifest: &Manifest) -> Result<(FaceStage, Detector), DaemonError> {
     let settings = FaceSettings {
-        detect_interval_nanos: nanos(config.face.detect_interval),
+        detect_interval: config.face.detect_interval,
         max_subjects: config.face.max_subjects,
-        lost_after_nanos: nanos(config.face.lost_after),
+        lost_after: config.face.lost_after,
         ..FaceSettings::default()
     };
     let looked_for = DetectorSettings { min_face_share: config.face.min_face_px as f32 / MIN_FACE_PICTURE_PX, ..DetectorSettings::default() };
