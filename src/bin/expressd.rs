@@ -107,7 +107,8 @@ impl Settings {
     fn load(self, mut flags: Vec<(&'static str, String)>) -> Result<Config, DaemonError> {
         flags.extend(self.bundle.map(|dir| ("inference.bundle", dir.display().to_string())));
         let config = Config::load(&CliOverrides { file: self.config, set: self.set, flags })?;
-        let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{},ort=warn", config.log_level)));
+        let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{},ort=warn", config.log_level)));
         // Under systemd the journal stamps every line.
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
         let _ = if std::env::var_os("JOURNAL_STREAM").is_some() { builder.without_time().try_init() } else { builder.try_init() };
@@ -188,7 +189,8 @@ fn recordings(path: &Path) -> Result<Vec<PathBuf>, DaemonError> {
         return Ok(vec![path.to_owned()]);
     }
     let entries = std::fs::read_dir(path).map_err(|_| CaptureError::NoSuchFile(path.to_owned()))?;
-    let mut files: Vec<_> = entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_file() && !p.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'))).collect();
+    let mut files: Vec<_> =
+        entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_file() && !p.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'))).collect();
     files.sort();
     if files.is_empty() {
         return Err(DaemonError::Usage(format!("{} holds no file", path.display())));

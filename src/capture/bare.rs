@@ -18,7 +18,8 @@ pub fn has_element(name: &str) -> bool {
 pub fn bare_decode(path: &Path) -> Result<(), CaptureError> {
     init();
     let unreadable = |reason: String| CaptureError::Unreadable { path: path.to_owned(), reason };
-    let uri = std::path::absolute(path).ok().and_then(|path| gst::glib::filename_to_uri(path, None).ok()).ok_or_else(|| unreadable("its name is no path".into()))?;
+    let uri =
+        std::path::absolute(path).ok().and_then(|path| gst::glib::filename_to_uri(path, None).ok()).ok_or_else(|| unreadable("its name is no path".into()))?;
     let pipeline = gst::Pipeline::new();
     let missing = |_| unreadable("GStreamer's base plugins are missing".into());
     let decoder = gst::ElementFactory::make("uridecodebin").property("uri", uri.as_str()).build().map_err(missing)?;

@@ -41,7 +41,10 @@ pub fn examine(config: &Config) -> Result<(), DaemonError> {
                     let why = if on_cpu { " (no GPU build of ONNX Runtime was loaded: name one in $EXPRESSD_ONNXRUNTIME)" } else { "" };
                     say("provider", Ok(format!("{} asked for, {} used{why}", asked.name(), used.name())));
                     let streams = Streams { video: true, audio: true };
-                    say("stages", assemble(config, &runtime, bundle, streams, Tempo::Live).map(|_| "detector and voice activity open".into()).map_err(|e| e.report()));
+                    say(
+                        "stages",
+                        assemble(config, &runtime, bundle, streams, Tempo::Live).map(|_| "detector and voice activity open".into()).map_err(|e| e.report()),
+                    );
                 }
             }
         }

@@ -2,7 +2,8 @@
 
 use crate::clip::{Clip, Recognition, SpeechTurn, SubjectChange};
 use crate::event::{
-    Deadline, Event, ExpressionEvent, FaceEvidence, Latency, Modalities, Provenance, Scores, SpeechEvent, SpeechPhase, SubjectEvent, TextEvidence, VoiceEvidence,
+    Deadline, Event, ExpressionEvent, FaceEvidence, Latency, Modalities, Provenance, Scores, SpeechEvent, SpeechPhase, SubjectEvent, TextEvidence,
+    VoiceEvidence,
 };
 use crate::time::MediaTime;
 

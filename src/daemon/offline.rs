@@ -6,9 +6,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::DaemonError;
 use super::assembly::{Assembly, Streams, assemble, open_bundle};
 use super::pipeline::{Emit, Losses, Pipeline, Tempo};
-use super::DaemonError;
 use crate::capture::{Pace, Played, Recording, SourceBoard};
 use crate::config::Config;
 use crate::encode::Runtime;

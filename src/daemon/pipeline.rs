@@ -142,19 +142,25 @@ impl Pipeline {
         }
         drop(inbox);
         let (aligner, filling, now) = (stages.aligner, desk.clone(), clock.clone());
-        thread("align", Box::new(move |beat| {
-            let result = align(aligner, &inputs, &filling, &*now, tempo, beat);
-            filling.state.lock().expect("desk lock").ended = true;
-            filling.changed.notify_all();
-            result
-        }));
+        thread(
+            "align",
+            Box::new(move |beat| {
+                let result = align(aligner, &inputs, &filling, &*now, tempo, beat);
+                filling.state.lock().expect("desk lock").ended = true;
+                filling.changed.notify_all();
+                result
+            }),
+        );
         let (recognizer, constants) = (stages.recognizer, stages.constants);
-        thread("infer", Box::new(move |beat| {
-            infer(recognizer, &constants, &desk, &*clock, emit, beat);
-            desk.state.lock().expect("desk lock").abandoned = true;
-            desk.changed.notify_all();
-            Ok(())
-        }));
+        thread(
+            "infer",
+            Box::new(move |beat| {
+                infer(recognizer, &constants, &desk, &*clock, emit, beat);
+                desk.state.lock().expect("desk lock").abandoned = true;
+                desk.changed.notify_all();
+                Ok(())
+            }),
+        );
         pipeline
     }
 

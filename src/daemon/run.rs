@@ -58,7 +58,13 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     let metrics = Arc::new(Metrics::new());
     let streams = choice.streams();
     let vitals = Arc::new(DaemonVitals::new(config, &bundle, streams, clock.clone(), board.clone(), metrics.clone(), runtime.clone()));
-    println!("expressd: bundle {} ({}), provider {} (asked for {})", bundle.manifest.name, &bundle.manifest.fingerprint[..12], bundle.provider().name(), config.inference.provider.name());
+    println!(
+        "expressd: bundle {} ({}), provider {} (asked for {})",
+        bundle.manifest.name,
+        &bundle.manifest.fingerprint[..12],
+        bundle.provider().name(),
+        config.inference.provider.name()
+    );
     let assembly = assemble(config, &runtime, bundle, streams, Tempo::Live)?;
     for lane in assembly.lanes {
         metrics.watch_lane(lane);

@@ -38,7 +38,15 @@ pub struct DaemonVitals {
 }
 
 impl DaemonVitals {
-    pub fn new(config: &Config, bundle: &Bundle, streams: Streams, clock: Arc<SystemClock>, board: Arc<SourceBoard>, metrics: Arc<Metrics>, runtime: Runtime) -> Self {
+    pub fn new(
+        config: &Config,
+        bundle: &Bundle,
+        streams: Streams,
+        clock: Arc<SystemClock>,
+        board: Arc<SourceBoard>,
+        metrics: Arc<Metrics>,
+        runtime: Runtime,
+    ) -> Self {
         let manifest = &bundle.manifest;
         let facts = BundleFacts {
             name: manifest.name.clone(),

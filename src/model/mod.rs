@@ -83,7 +83,8 @@ impl Bundle {
         if manifest.fingerprint != expected {
             return Err(BundleError::WrongFingerprint { directory: at(), found: manifest.fingerprint, expected });
         }
-        let graph = |name: &str, bytes: &[u8]| Graph::open(runtime, name, bytes, provider, threads).map_err(|source| BundleError::Graph { directory: at(), source });
+        let graph =
+            |name: &str, bytes: &[u8]| Graph::open(runtime, name, bytes, provider, threads).map_err(|source| BundleError::Graph { directory: at(), source });
         let mut encoders = Vec::new();
         for (entry, bytes) in manifest.encoders.iter().zip(&encoder_files) {
             if let Some(what) = unsupported(entry, &manifest) {

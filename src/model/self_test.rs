@@ -19,7 +19,8 @@ pub(super) fn replay(bundle: &mut Bundle, directory: &Path, goldens: &Goldens) -
     }
     for (index, case) in goldens.cases.iter().enumerate() {
         let face = bundle.manifest.face.clone();
-        let crops: Vec<Arc<Crop>> = face.iter().flat_map(|f| (0..case.face_frames).map(|i| Arc::new(golden_crop(case.seed, i as u32, f.size, f.channels)))).collect();
+        let crops: Vec<Arc<Crop>> =
+            face.iter().flat_map(|f| (0..case.face_frames).map(|i| Arc::new(golden_crop(case.seed, i as u32, f.size, f.channels)))).collect();
         let samples = (case.voice_samples > 0).then(|| golden_samples(case.seed, case.voice_samples));
         let refused = |source| BundleError::Graph { directory: directory.to_owned(), source };
         let embeddings = embed(bundle, &crops, samples.as_deref()).map_err(refused)?;

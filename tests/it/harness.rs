@@ -42,7 +42,11 @@ pub fn replay(file: &Path, more: &[&str]) -> (Option<i32>, Vec<Value>, String) {
 
 /// JSON Lines, parsed; a line that is no JSON is a failure.
 pub fn events(lines: &[u8]) -> Vec<Value> {
-    lines.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(l)))).collect()
+    lines
+        .split(|b| *b == b'\n')
+        .filter(|l| !l.is_empty())
+        .map(|l| serde_json::from_slice(l).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(l))))
+        .collect()
 }
 
 pub fn of_type<'a>(events: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {

@@ -9,10 +9,10 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::super::DaemonError;
 use super::super::assembly::{Streams, assemble, open_bundle};
 use super::super::pipeline::{Emit, Losses, Pipeline, Tempo};
 use super::super::vitals::DaemonVitals;
-use super::super::DaemonError;
 use super::listener::Listener;
 use super::tile::tile;
 use crate::capture::{Outputs, Pace, Recording, SourceBoard};
@@ -159,7 +159,11 @@ fn watch(ring: Arc<Ring>, seen: Arc<Mutex<Seen>>, recording_now: Arc<AtomicBool>
 }
 
 /// Puts the tiling between the recording and the pipeline, on a thread of its own.
-fn tiled(frames: Option<LaneSender<crate::clip::VideoFrame>>, copies: usize, count: &Arc<AtomicU64>) -> (Option<LaneSender<crate::clip::VideoFrame>>, Option<std::thread::JoinHandle<()>>) {
+fn tiled(
+    frames: Option<LaneSender<crate::clip::VideoFrame>>,
+    copies: usize,
+    count: &Arc<AtomicU64>,
+) -> (Option<LaneSender<crate::clip::VideoFrame>>, Option<std::thread::JoinHandle<()>>) {
     let Some(out) = frames else { return (None, None) };
     let (sender, receiver) = lane("untiled", 4, WhenFull::DropOldest);
     let count = count.clone();

@@ -68,7 +68,10 @@ pub fn run(config: &Config, options: &Options) -> Result<(), DaemonError> {
 fn print(report: &Report) {
     println!("recording: {}", report.recording);
     println!("\nlive pace (milliseconds; CPU in % of one core)");
-    println!("{:>8} {:>8} {:>22} {:>22} {:>22} {:>22} {:>8} {:>8} {:>8}", "subjects", "events", "queue p50/95/99", "encode p50/95/99", "total p50/95/99", "to socket p50/95/99", "lost", "CPU", "MiB");
+    println!(
+        "{:>8} {:>8} {:>22} {:>22} {:>22} {:>22} {:>8} {:>8} {:>8}",
+        "subjects", "events", "queue p50/95/99", "encode p50/95/99", "total p50/95/99", "to socket p50/95/99", "lost", "CPU", "MiB"
+    );
     for live in &report.live {
         let of = |p: &live::Percentiles| format!("{:.1}/{:.1}/{:.1}", p.p50, p.p95, p.p99);
         println!(

@@ -74,7 +74,10 @@ pub fn measure(config: &Config, file: &Path) -> Result<OverheadReport, DaemonErr
         whole = whole.least(spent);
         let tallies = runtime.tallies().split_off(before);
         let runs: Vec<_> = tallies.iter().map(|t| (t.clone(), t.runs())).collect();
-        let bare: Vec<_> = runs.iter().map(|(tally, runs)| Bare::open(&runtime, tally, runs.keys().cloned().zip(runs.values().map(|r| r.count)).collect())).collect::<Result<_, _>>()?;
+        let bare: Vec<_> = runs
+            .iter()
+            .map(|(tally, runs)| Bare::open(&runtime, tally, runs.keys().cloned().zip(runs.values().map(|r| r.count)).collect()))
+            .collect::<Result<_, _>>()?;
         let ((), spent) = timed(|| bare.into_iter().try_for_each(Bare::run))?;
         graphs = graphs.least(spent);
         let ((), spent) = timed(|| Ok(bare_decode(file)?))?;
@@ -116,9 +119,11 @@ impl Bare {
     fn run(mut self) -> Result<(), DaemonError> {
         for (shapes, count) in &self.runs {
             // Silero's third input is the rate, the one integer among our graphs.
-            let values: Vec<Vec<f32>> = shapes.iter().map(|s| (0..s.iter().product()).map(|i: usize| ((i * 37 % 101) as f32) / 101.0 - 0.5).collect()).collect();
+            let values: Vec<Vec<f32>> =
+                shapes.iter().map(|s| (0..s.iter().product()).map(|i: usize| ((i * 37 % 101) as f32) / 101.0 - 0.5).collect()).collect();
             let rate = [i64::from(crate::clip::SAMPLE_RATE_HZ)];
-            let inputs: Vec<_> = shapes.iter().zip(&values).map(|(shape, values)| if shape.is_empty() { Input::I64(shape, &rate) } else { Input::F32(shape, values) }).collect();
+            let inputs: Vec<_> =
+                shapes.iter().zip(&values).map(|(shape, values)| if shape.is_empty() { Input::I64(shape, &rate) } else { Input::F32(shape, values) }).collect();
             for _ in 0..*count {
                 self.graph.run(&inputs)?;
             }
