@@ -40,7 +40,7 @@ pub fn write(recipe: &Recipe, recipe_path: &Path, figures: &[Figure], calibratio
     )?;
     card.push_str(include_str!("card_use.md"));
     writeln!(card, "\n## Figures\n")?;
-    writeln!(card, "From the ONNX files, as the daemon runs them, on people that neither trained nor selected anything:\n")?;
+    writeln!(card, "From the ONNX files, as the daemon runs them, on pictures and actors that neither trained nor selected anything:\n")?;
     writeln!(card, "```\nexpressd-train evaluate --bundle {bundle}\n```\n")?;
     writeln!(card, "| what | n | classes | accuracy | mean recall | calibration error | answered | right among answered |\n|---|---|---|---|---|---|---|---|")?;
     for figure in figures {

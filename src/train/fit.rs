@@ -219,7 +219,6 @@ mod tests {
 
     impl Tiny {
         fn new(device: &Device) -> Self {
-            device.seed(7);
             let linear = |from, to| LinearConfig::new(from, to).init(device);
             Tiny { first: linear(4, 8), norm: BatchNormConfig::new(8).init(device), second: linear(8, 3) }
         }
@@ -250,13 +249,13 @@ mod tests {
         }
     }
 
-    fn train(folder: &Path, stop_after: Option<usize>, seed: u64) -> anyhow::Result<(Tiny, State)> {
+    fn train(net: &Tiny, folder: &Path, stop_after: Option<usize>, seed: u64) -> anyhow::Result<(Tiny, State)> {
         let settings = FitSettings { epochs: 6, batch: 16, learning_rate: 0.05, warmup_epochs: 1.0, weight_decay: 0.01, label_smoothing: 0.0 };
         let run = Run { name: "tiny", folder: folder.to_owned(), settings: &settings, recipe: "tiny".into(), seed, stop_after };
         let device = device();
         let mut count = 0.0;
         // Rises, so that the best weights are the last ones.
-        fit(&run, Tiny::new(&device), &device, &Made, |_| {
+        fit(&run, net.clone(), &device, &Made, |_| {
             count += 1.0;
             Ok(read_state(folder)?.map_or(0.0, |s| s.epochs as f64) + count * 1e-3)
         })
@@ -269,14 +268,15 @@ mod tests {
     #[test]
     fn an_interrupted_run_ends_with_the_weights_of_one_that_was_not() {
         let folder = tempfile::tempdir().unwrap();
-        let (whole, state) = train(&folder.path().join("whole"), None, 1).unwrap();
+        let net = Tiny::new(&device());
+        let (whole, state) = train(&net, &folder.path().join("whole"), None, 1).unwrap();
         assert!(state.losses[5] < 0.7 * state.losses[0], "it learns: {:?}", state.losses);
         let split = folder.path().join("split");
         for stop in [2, 3] {
-            let (part, _) = train(&split, Some(stop), 1).unwrap();
+            let (part, _) = train(&net, &split, Some(stop), 1).unwrap();
             assert_ne!(output(&part), output(&whole));
         }
-        let (resumed, resumed_state) = train(&split, None, 1).unwrap();
+        let (resumed, resumed_state) = train(&net, &split, None, 1).unwrap();
         assert_eq!(output(&resumed), output(&whole));
         assert_eq!(resumed_state.losses, state.losses);
     }
@@ -284,8 +284,9 @@ mod tests {
     #[test]
     fn a_run_with_other_settings_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        train(folder.path(), Some(1), 1).unwrap();
-        let error = train(folder.path(), None, 2).unwrap_err().to_string();
+        let net = Tiny::new(&device());
+        train(&net, folder.path(), Some(1), 1).unwrap();
+        let error = train(&net, folder.path(), None, 2).unwrap_err().to_string();
         assert!(error.contains("other settings"), "{error}");
     }
 
