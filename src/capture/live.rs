@@ -62,11 +62,20 @@ impl Drop for LiveCapture {
 /// Opens the live sources and returns: what can be known at once (no such device, no such file, nonsense) is an error, everything
 /// else is on the board and heals itself. A local file as `uri:` is played at its own pace, again and again.
 /// The lanes must drop when full: live capture waits for nobody.
-pub fn open_live(video: &VideoSpec, audio: &AudioSpec, clock: Arc<SystemClock>, outputs: Outputs, board: Arc<SourceBoard>) -> Result<LiveCapture, CaptureError> {
+pub fn open_live(
+    video: &VideoSpec,
+    audio: &AudioSpec,
+    clock: Arc<SystemClock>,
+    outputs: Outputs,
+    board: Arc<SourceBoard>,
+) -> Result<LiveCapture, CaptureError> {
     init();
     let with_track = *audio == AudioSpec::Uri;
     if with_track && !matches!(video, VideoSpec::Uri(_) | VideoSpec::Gst(_)) {
-        return Err(CaptureError::Unsupported { what: format!("audio `uri` with video `{video}`"), remedy: "only a `uri:` or `gst:` video source has a sound track".into() });
+        return Err(CaptureError::Unsupported {
+            what: format!("audio `uri` with video `{video}`"),
+            remedy: "only a `uri:` or `gst:` video source has a sound track".into(),
+        });
     }
     let microphone = match audio {
         AudioSpec::Default | AudioSpec::Device(_) => Some(Microphone::find(audio)?),
@@ -86,7 +95,8 @@ pub fn open_live(video: &VideoSpec, audio: &AudioSpec, clock: Arc<SystemClock>, 
 
     let stop = Arc::new(AtomicBool::new(false));
     let mut threads = Vec::new();
-    let mut spawn = |name: &str, body: Box<dyn FnOnce() + Send>| threads.push(std::thread::Builder::new().name(name.into()).spawn(body).expect("a thread starts"));
+    let mut spawn =
+        |name: &str, body: Box<dyn FnOnce() + Send>| threads.push(std::thread::Builder::new().name(name.into()).spawn(body).expect("a thread starts"));
     let Outputs { frames, audio: sound } = outputs;
     let (track, sound) = if with_track { (sound, None) } else { (None, sound) };
     if let Some(mut recording) = first {
@@ -94,20 +104,22 @@ pub fn open_live(video: &VideoSpec, audio: &AudioSpec, clock: Arc<SystemClock>, 
         let path = file.expect("a recording has one");
         spawn(
             "replay",
-            Box::new(move || loop {
-                let outputs = Outputs { frames: frames.clone(), audio: track.clone() };
-                let played = recording.play(Pace::Live { clock: clock.clone(), looped: true }, outputs, board.clone(), stop.clone());
-                let Err(error) = played else { return };
-                recording = loop {
-                    board.set(&board.video, SourceState::Lost, Some(error.to_string()));
-                    std::thread::sleep(FIRST_PAUSE);
-                    if stop.load(Ordering::Acquire) {
-                        return;
-                    }
-                    if let Ok(again) = Recording::open(&path) {
-                        break again;
-                    }
-                };
+            Box::new(move || {
+                loop {
+                    let outputs = Outputs { frames: frames.clone(), audio: track.clone() };
+                    let played = recording.play(Pace::Live { clock: clock.clone(), looped: true }, outputs, board.clone(), stop.clone());
+                    let Err(error) = played else { return };
+                    recording = loop {
+                        board.set(&board.video, SourceState::Lost, Some(error.to_string()));
+                        std::thread::sleep(FIRST_PAUSE);
+                        if stop.load(Ordering::Acquire) {
+                            return;
+                        }
+                        if let Ok(again) = Recording::open(&path) {
+                            break again;
+                        }
+                    };
+                }
             }),
         );
     } else if *video != VideoSpec::None {
@@ -242,10 +254,8 @@ impl Camera {
         let opened = self.clock.now();
         let (mut samples, mut changed) = ([0, 0], [opened, opened]);
         loop {
-            let message = bus.timed_pop_filtered(
-                gst::ClockTime::try_from(WATCH_STEP).ok(),
-                &[gst::MessageType::Error, gst::MessageType::AsyncDone, gst::MessageType::Eos],
-            );
+            let message = bus
+                .timed_pop_filtered(gst::ClockTime::try_from(WATCH_STEP).ok(), &[gst::MessageType::Error, gst::MessageType::AsyncDone, gst::MessageType::Eos]);
             match message.as_ref().map(|message| message.view()) {
                 Some(gst::MessageView::Error(error)) => return reason(error),
                 Some(gst::MessageView::Eos(_)) => return "the stream has ended".into(),

@@ -102,7 +102,14 @@ impl Microphone {
     }
 
     /// One stream from its opening to its loss (`Err`: why), or to the end of capture (`Ok`).
-    fn attempt(&self, lane: &LaneSender<AudioBlock>, clock: &SystemClock, board: &SourceBoard, stop: &AtomicBool, last: &mut Option<MediaTime>) -> Result<(), String> {
+    fn attempt(
+        &self,
+        lane: &LaneSender<AudioBlock>,
+        clock: &SystemClock,
+        board: &SourceBoard,
+        stop: &AtomicBool,
+        last: &mut Option<MediaTime>,
+    ) -> Result<(), String> {
         let device = self.device().ok_or_else(|| format!("there is no microphone `{}`", self.spec))?;
         let supported = device.default_input_config().map_err(|error| error.to_string())?;
         let rate_hz = supported.sample_rate();
@@ -175,7 +182,9 @@ impl Microphone {
 
 /// Does the user mean this device?
 fn is_called(device: &cpal::Device, name: &str) -> bool {
-    device.to_string() == name || device.id().is_ok_and(|id| id.to_string() == name) || device.description().is_ok_and(|d| d.name() == name || d.driver() == Some(name))
+    device.to_string() == name
+        || device.id().is_ok_and(|id| id.to_string() == name)
+        || device.description().is_ok_and(|d| d.name() == name || d.driver() == Some(name))
 }
 
 /// The default buffer of some hosts is seconds long.
@@ -195,7 +204,14 @@ struct Ring {
 fn build(device: &cpal::Device, config: StreamConfig, format: SampleFormat, signals: &Arc<Signals>) -> Result<(cpal::Stream, Ring), cpal::Error> {
     let (samples_in, samples) = HeapRb::new(config.sample_rate as usize * RING_MILLIS / 1000).split();
     let (marks_in, marks) = HeapRb::new(1024).split();
-    let intake = Intake { samples: samples_in, marks: marks_in, channels: usize::from(config.channels.max(1)), rate_hz: config.sample_rate, lost: AtomicU32::new(0), signals: signals.clone() };
+    let intake = Intake {
+        samples: samples_in,
+        marks: marks_in,
+        channels: usize::from(config.channels.max(1)),
+        rate_hz: config.sample_rate,
+        lost: AtomicU32::new(0),
+        signals: signals.clone(),
+    };
     let stream = match format {
         SampleFormat::I8 => stream::<i8>(device, config, intake, signals),
         SampleFormat::I16 => stream::<i16>(device, config, intake, signals),

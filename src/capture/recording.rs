@@ -147,7 +147,10 @@ impl Recording {
     pub fn play(mut self, pace: Pace, outputs: Outputs, board: Arc<SourceBoard>, stop: Arc<AtomicBool>) -> Result<Played, CaptureError> {
         let tracks = self.taps.tracks();
         // What nobody wants of this recording may be another source's: its gauge is left alone.
-        let wanted = [(&board.video, outputs.frames.is_some(), tracks.video.present, "pictures"), (&board.audio, outputs.audio.is_some(), tracks.audio.present, "sound")];
+        let wanted = [
+            (&board.video, outputs.frames.is_some(), tracks.video.present, "pictures"),
+            (&board.audio, outputs.audio.is_some(), tracks.audio.present, "sound"),
+        ];
         for (gauge, _, present, what) in wanted.into_iter().filter(|(_, wanted, ..)| *wanted) {
             let (state, reason) = if present { (SourceState::Opening, None) } else { (SourceState::Off, Some(format!("the recording has no {what}"))) };
             board.set(gauge, state, reason);

@@ -54,7 +54,9 @@ impl ToSpeechRate {
                     let from = InterleavedSlice::new(input, 1, piece).expect("sized to fit");
                     let mut into = InterleavedSlice::new_mut(&mut self.out, 1, frames).expect("sized to fit");
                     fft.process_into_buffer(&from, &mut into, None).expect("sized to fit");
-                    emit(begins - nanos(fft.output_delay() as i64, SAMPLE_RATE_HZ), &self.out);
+                    // The filter's middle is a whole sample of the input, whatever half the output says.
+                    let delay = fft.output_delay() as i64 * i64::from(self.rate_hz) / i64::from(SAMPLE_RATE_HZ);
+                    emit(begins - nanos(delay, self.rate_hz), &self.out);
                 }
             }
             used += piece;

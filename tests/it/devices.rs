@@ -64,7 +64,8 @@ fn sound_server(folder: &Path) -> Started {
 
 /// A tone of 1 kHz, 0.5 loud, as a WAV file.
 fn tone(path: &Path, seconds: u32) {
-    let samples: Vec<u8> = (0..44_100 * seconds).flat_map(|n| (((f64::from(n) / 44.1 * std::f64::consts::TAU).sin() * 16_384.0) as i16).to_le_bytes()).collect();
+    let samples: Vec<u8> =
+        (0..44_100 * seconds).flat_map(|n| (((f64::from(n) / 44.1 * std::f64::consts::TAU).sin() * 16_384.0) as i16).to_le_bytes()).collect();
     let mut wav = Vec::new();
     wav.extend_from_slice(b"RIFF");
     wav.extend_from_slice(&(36 + samples.len() as u32).to_le_bytes());
@@ -155,7 +156,9 @@ fn hear_lose_and_heal(folder: &Path) {
 #[test]
 fn what_is_not_there_is_named() {
     let outputs = || Outputs { frames: None, audio: None };
-    let open = |video: &str, audio: &str| open_live(&video.parse().unwrap(), &audio.parse().unwrap(), Arc::new(SystemClock::new()), outputs(), Arc::default()).err().unwrap();
+    let open = |video: &str, audio: &str| {
+        open_live(&video.parse().unwrap(), &audio.parse().unwrap(), Arc::new(SystemClock::new()), outputs(), Arc::default()).err().unwrap()
+    };
     assert!(matches!(open("v4l2:/dev/video97", "none"), CaptureError::NoSuchDevice { .. }));
     assert!(matches!(open("none", "alsa:no such microphone"), CaptureError::NoSuchDevice { .. }));
     assert!(matches!(open("uri:/no/such/file.mp4", "none"), CaptureError::NoSuchFile(_)));
