@@ -4,10 +4,13 @@
 mod bad_input;
 mod config;
 mod daemon;
+mod devices;
 mod fanout;
+mod generate;
 mod harness;
 mod protocol;
 mod recordings;
 mod replay;
+mod rtsp;
 mod service;
 mod tidy;
