@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests measure and wait on the machine's time")]
 
 mod bad_input;
+mod clients;
 mod config;
 mod daemon;
 mod devices;
