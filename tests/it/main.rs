@@ -8,6 +8,7 @@ mod fanout;
 mod harness;
 mod protocol;
 mod recordings;
+mod readme;
 mod replay;
 mod service;
 mod tidy;
