@@ -32,7 +32,7 @@ const STAY: f32 = 1.0;
 const HALF_BELIEF: f32 = 3.0;
 /// Sights in silence before the rest is known.
 const REST_SIGHTS: usize = 3;
-/// Lip motion so small that it is none.
+/// Lip motion so small that it is none, in the unit of `Face::lip_motion` (deviations of the face's luma).
 const STILL: f32 = 1e-3;
 
 /// Whose the voice is.

@@ -79,6 +79,19 @@ fn a_clip_past_its_deadline_is_dropped_and_counted() {
 }
 
 #[test]
+fn evidence_that_was_old_from_the_start_is_not_late_for_that() {
+    let mut schedule = live();
+    let slow_camera = |aligned_at| match clip(1, 1000) {
+        Aligned::Clip(clip) => Aligned::Clip(Clip { aligned_at: ms(aligned_at), ..clip }),
+        other => other,
+    };
+    schedule.push(slow_camera(1200));
+    assert_eq!(drain(&mut schedule, ms(1275)), ["clip s1 1000"], "half of the budget after the aligner let it go");
+    schedule.push(slow_camera(1200));
+    assert!(drain(&mut schedule, ms(1276)).is_empty());
+}
+
+#[test]
 fn changes_and_turns_overtake_clips_but_no_loss_overtakes_its_subjects_last_clip() {
     let mut schedule = live();
     for item in [clip(2, 990), clip(1, 1000), turn(900), change(1, 1000, SubjectPhase::Lost), change(3, 1001, SubjectPhase::Appeared), clip(3, 1002)] {

@@ -143,3 +143,85 @@ fn a_missing_graph_names_where_it_was_looked_for_and_what_to_do() {
     let error = SpeechError::NoGraph { looked_at: vec!["a/b.onnx".into(), "c.onnx".into()] };
     assert_eq!(error.to_string(), "the voice activity graph was not found; looked at a/b.onnx, c.onnx; run `make setup`, or name it in $EXPRESSD_VAD");
 }
+
+/// Real voices, through the decoder that the daemon uses.
+#[cfg(feature = "capture")]
+mod real {
+    use std::path::Path;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::capture::{Outputs, Pace, Recording, SourceBoard};
+    use crate::lane::{Received, WhenFull, lane};
+
+    /// Verdicts on a recording's sound, and its length in milliseconds.
+    fn listen_to(file: &Path, detector: VoiceDetector) -> (Vec<VoiceActivity>, i64) {
+        let (sender, receiver) = lane("audio", 1 << 14, WhenFull::Block);
+        let outputs = Outputs { frames: None, audio: Some(sender) };
+        let played = Recording::open(file).unwrap().play(Pace::Offline, outputs, Arc::new(SourceBoard::default()), Arc::new(AtomicBool::new(false)));
+        let mut stage = SpeechStage::new(TurnRule::default(), detector);
+        let mut activity = Vec::new();
+        while let Received::Item(block) = receiver.recv(None) {
+            activity.extend(stage.hear(block).unwrap().activity);
+        }
+        activity.extend(stage.finish().unwrap().into_iter().flat_map(|h| h.activity));
+        (activity, played.unwrap().end.nanos() / 1_000_000)
+    }
+
+    #[test]
+    fn actors_who_say_a_sentence_are_heard() {
+        let Some(folder) = crate::testing::material("speech/ravdess") else { return };
+        let (mut heard, mut count) = (0, 0);
+        for actor in [1, 2, 9, 18, 21] {
+            let folder = folder.join(format!("Actor_{actor:02}"));
+            let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|f| f.unwrap().path()).collect();
+            files.sort();
+            // One of each emotion and intensity.
+            for file in files.iter().step_by(4) {
+                let (activity, length) = listen_to(file, detector());
+                let turns = turns(&activity);
+                let speech: i64 = activity.iter().filter(|a| a.speech && a.turn.is_some()).map(|a| a.span.nanos()).sum::<i64>() / 1_000_000;
+                assert!(turns.iter().all(|t| 0 <= t.0 && t.0 < t.1 && t.1 <= length), "{}: {turns:?} of {length}", file.display());
+                // "Kids are talking by the door" takes a second or two.
+                count += 1;
+                heard += usize::from((1..=3).contains(&turns.len()) && (500..3000).contains(&speech));
+            }
+        }
+        assert!(heard * 100 >= count * 97, "{heard} of {count}");
+    }
+
+    #[test]
+    fn words_are_where_the_forced_alignment_has_them() {
+        let Some(folder) = crate::testing::material("av/grid_s1") else { return };
+        let mut files: Vec<_> =
+            std::fs::read_dir(&folder).unwrap().map(|f| f.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "align")).collect();
+        files.sort();
+        let (mut right, mut words, mut silence, mut both) = (0i64, 0i64, 0i64, 0i64);
+        for file in files.iter().step_by(4) {
+            let (activity, _) = listen_to(&file.with_extension("mpg"), detector());
+            let said: Vec<(i64, i64)> = std::fs::read_to_string(file)
+                .unwrap()
+                .lines()
+                .filter_map(|line| {
+                    let mut parts = line.split_whitespace();
+                    let (start, end, word) = (parts.next()?.parse::<i64>().ok()?, parts.next()?.parse::<i64>().ok()?, parts.next()?);
+                    // 25,000 a second.
+                    (!["sil", "sp"].contains(&word)).then_some((start * 40_000, end * 40_000))
+                })
+                .collect();
+            for a in &activity {
+                let middle = (a.span.start.nanos() + a.span.end.nanos()) / 2;
+                let word = said.iter().any(|(start, end)| (*start..*end).contains(&middle));
+                match (word, a.speech) {
+                    (true, true) => right += 1,
+                    (false, true) => both += 1,
+                    _ => {}
+                }
+                *if word { &mut words } else { &mut silence } += 1;
+            }
+        }
+        println!("{right} of {words} windows in words are speech, {both} of {silence} outside of words");
+        assert!(right * 100 >= words * 85, "{right} of {words} windows in words are speech");
+        assert!(both * 100 <= silence * 25, "{both} of {silence} windows outside of words are speech");
+    }
+}
