@@ -11,6 +11,7 @@ mod generate;
 mod harness;
 mod protocol;
 mod recordings;
+mod readme;
 mod replay;
 mod rtsp;
 mod service;
