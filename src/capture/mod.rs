@@ -16,6 +16,7 @@ mod recording;
 mod resample;
 mod source;
 mod spec;
+mod whole;
 
 pub use board::{SourceBoard, SourceCounters, SourceGauge};
 pub use devices::{DeviceEntry, DeviceKind, devices};
