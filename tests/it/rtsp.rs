@@ -43,7 +43,7 @@ impl Server {
                     ready.send(main_loop.clone()).unwrap();
                     main_loop.run();
                     server.client_filter(Some(&mut |_, _| rtsp_server::RTSPFilterResult::Remove));
-                    source.remove();
+                    context.find_source_by_id(&source).unwrap().destroy();
                 })
                 .unwrap();
         });
