@@ -9,7 +9,8 @@ use crate::time::MediaTime;
 
 /// Overlap from which on a detection and a track mean the same face.
 const SAME_FACE_IOU: f32 = 0.3;
-/// Likeness that a face must have to be a hidden subject again: where it was expected, and elsewhere.
+/// Likeness that a face must have to be a hidden subject again: where it was expected, thereabouts, and elsewhere.
+const LIKENESS_EXPECTED: f32 = 0.35;
 const LIKENESS_NEAR: f32 = 0.5;
 const LIKENESS_FAR: f32 = 0.66;
 /// How much likelier crossed-over identities must be to be exchanged.
@@ -57,17 +58,32 @@ pub fn match_detections(tracks: &[Track], at: MediaTime, detections: &[Detection
     matched
 }
 
+/// How far from a hidden subject's places a face is, in its sides, against how far it may have come. `None` where it cannot be it.
+fn nearness(hidden: &Track, now: MediaTime, sighting: &Sighting) -> Option<f32> {
+    let side = hidden.side.max(1.0);
+    let found = sighting.rect.center();
+    let away = distance(hidden.center, found).min(distance(hidden.rect.center(), found)) / side;
+    (away < 1.0 + 2.0 * hidden.hidden_secs(now) && (0.5..2.0).contains(&(sighting.side() / side))).then_some(away)
+}
+
+/// Is there a hidden subject that this face may turn out to be, once it is seen better?
+pub fn may_return(tracks: &[Track], now: MediaTime, sighting: &Sighting) -> bool {
+    tracks.iter().any(|t| !t.visible && t.subject.is_some() && nearness(t, now, sighting).is_some())
+}
+
 /// The hidden subject that a new face is, if it is one: by place and by looks.
-pub fn returning(tracks: &[Track], seen: &[bool], now: MediaTime, sighting: &Sighting) -> Option<usize> {
+pub fn returning(tracks: &[Track], seen: &[bool], apart: &Apart, serial: Option<u32>, now: MediaTime, sighting: &Sighting) -> Option<usize> {
     let mut best: Option<(f32, usize)> = None;
     for (i, track) in tracks.iter().enumerate().filter(|(i, t)| !seen[*i] && t.subject.is_some()) {
-        let reach = track.side * (1.0 + 2.0 * track.hidden_secs(now));
-        let from_expected = distance(track.center, sighting.rect.center());
-        let from_last = distance(track.rect.center(), sighting.rect.center());
-        let near = from_expected.min(from_last) < reach;
-        let growth = sighting.side() / track.side.max(1.0);
+        if serial.is_some_and(|s| apart.contains(&(track.serial.min(s), track.serial.max(s)))) {
+            continue;
+        }
         let likeness = track.likeness(&sighting.look);
-        let needed = if near && (0.5..2.0).contains(&growth) { LIKENESS_NEAR } else { LIKENESS_FAR };
+        let needed = match nearness(track, now, sighting) {
+            Some(away) if away < 0.6 => LIKENESS_EXPECTED,
+            Some(_) => LIKENESS_NEAR,
+            None => LIKENESS_FAR,
+        };
         if likeness >= needed && best.is_none_or(|(b, _)| likeness > b) {
             best = Some((likeness, i));
         }

@@ -26,9 +26,9 @@ mod tests {
         let still = Patch { values: vec![0.0; Patch::SIDE * Patch::SIDE] };
         let mut speaking = still.clone();
         MOUTH.0.for_each(|y| MOUTH.1.for_each(|x| speaking.values[y * Patch::SIDE + x] = 1.0));
-        assert!((lip_motion(&still, &speaking) - 1.0).abs() < 1e-6);
+        assert!((lip_motion(&still, &speaking) - 1.0).abs() < 1e-4);
         let brighter = Patch { values: vec![0.7; Patch::SIDE * Patch::SIDE] };
-        assert!(lip_motion(&still, &brighter) < 1e-6);
+        assert!(lip_motion(&still, &brighter) < 1e-4);
         assert_eq!(lip_motion(&still, &still), 0.0);
     }
 }

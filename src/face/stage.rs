@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::appearance::Appearance;
-use super::associate::{Apart, duplicate, match_detections, one_face, returning, settle};
+use super::associate::{Apart, duplicate, match_detections, may_return, one_face, returning, settle};
 use super::closeup::Closeup;
 use super::detect::Detection;
 use super::lips::lip_motion;
@@ -48,6 +48,8 @@ const LIKE_EXPECTED: f32 = 0.5;
 /// Detections in a row that did not see what is followed: from then on only what is sure is believed.
 const DOUBTED_AFTER: u32 = 6;
 const DOUBTED: f32 = 0.9;
+/// How long a face near a hidden subject's place may stay without a name.
+const UNDECIDED_NANOS: i64 = 600_000_000;
 /// The side of the square that is looked at, over the face's longer side.
 const SQUARE: f32 = 1.0;
 
@@ -167,12 +169,12 @@ impl FaceStage {
         self.admit(now, &newcomers, arrivals, &mut sightings);
         for (track, sighting) in self.tracks.iter_mut().zip(&sightings) {
             match sighting {
-                Some(sighting) if track.last_seen != now || track.visible => track.see(now, seconds, sighting),
-                Some(_) => {}
+                Some(sighting) => track.see(now, seconds, sighting),
                 None => track.visible = false,
             }
         }
         let mut faces = Vec::new();
+        self.recognise(now, &sightings);
         self.confirm(now, &mut changes, &sightings);
         for (track, sighting) in self.tracks.iter_mut().zip(&sightings) {
             if let (Some(sighting), Some(subject)) = (sighting, track.subject) {
@@ -213,7 +215,7 @@ impl FaceStage {
             }
             let patch = closeup.straighten(&landmarks)?;
             let look = Appearance::new(picture, &rect, &landmarks, &patch);
-            Some(Sighting { rect, landmarks, score: found.score, closeup, patch, look })
+            Some(Sighting { rect, landmarks, score: found.score, closeup, look })
         };
         Ok(closeups.into_iter().zip(found).map(sighting).collect())
     }
@@ -244,7 +246,7 @@ impl FaceStage {
                 continue;
             }
             let seen: Vec<bool> = sightings.iter().map(Option::is_some).collect();
-            if let Some(i) = returning(&self.tracks, &seen, now, &arrival) {
+            if let Some(i) = returning(&self.tracks, &seen, &self.apart, None, now, &arrival) {
                 let track = &mut self.tracks[i];
                 (track.hits, track.misses) = (track.hits + 1, 0);
                 // It may have been seen a frame ago, elsewhere: take the place as it is found.
@@ -258,12 +260,31 @@ impl FaceStage {
         }
     }
 
+    /// A face that was new a moment ago and is now seen better may be a hidden subject after all.
+    fn recognise(&mut self, now: MediaTime, sightings: &[Option<Sighting>]) {
+        let seen: Vec<bool> = sightings.iter().map(Option::is_some).collect();
+        for (i, sighting) in sightings.iter().enumerate() {
+            let (None, Some(sighting)) = (self.tracks[i].subject, sighting) else { continue };
+            let serial = Some(self.tracks[i].serial);
+            if let Some(h) = returning(&self.tracks, &seen, &self.apart, serial, now, sighting) {
+                let mut hidden = self.tracks[h].clone();
+                self.tracks[i].inherit(&mut hidden);
+                self.tracks[h] = hidden;
+            }
+        }
+    }
+
     /// Makes subjects of those who are certain, or were detected twice; with too many the smallest goes.
     fn confirm(&mut self, now: MediaTime, changes: &mut Vec<SubjectChange>, sightings: &[Option<Sighting>]) {
         for i in 0..self.tracks.len() {
             let track = &self.tracks[i];
             let Some(sighting) = &sightings[i] else { continue };
             if track.subject.is_some() || !(track.hits >= 2 || track.best_detection >= CERTAIN && track.score >= RETURNED) {
+                continue;
+            }
+            // Half hidden, a face looks like nobody: who may be back is given a while to show.
+            let undecided = now < track.entangled_until || now.nanos_since(track.born) < UNDECIDED_NANOS;
+            if undecided && may_return(&self.tracks, now, sighting) {
                 continue;
             }
             let subjects: Vec<usize> = (0..self.tracks.len()).filter(|t| self.tracks[*t].subject.is_some()).collect();

@@ -15,7 +15,6 @@ pub struct Sighting {
     pub landmarks: Landmarks,
     pub score: f32,
     pub closeup: Closeup,
-    pub patch: Patch,
     pub look: Appearance,
 }
 
@@ -49,6 +48,7 @@ struct Told {
 pub struct Track {
     /// Counts all tracks, also those that never become subjects.
     pub serial: u32,
+    pub born: MediaTime,
     /// `None` until it is confirmed.
     pub subject: Option<u32>,
     /// Middle and side of the square to look at next.
@@ -84,6 +84,7 @@ impl Track {
     pub fn new(serial: u32, now: MediaTime, sighting: &Sighting, detection_score: f32) -> Track {
         Track {
             serial,
+            born: now,
             subject: None,
             center: sighting.rect.center(),
             side: sighting.side(),
@@ -169,6 +170,15 @@ impl Track {
     pub fn rect_at(&self, time: MediaTime) -> Option<Rect> {
         let (at, rect) = self.history.iter().min_by_key(|(t, _)| t.nanos_since(time).abs())?;
         (at.nanos_since(time).abs() <= 150_000_000).then_some(*rect)
+    }
+
+    /// Goes on as the subject that `hidden` was, which is none from now on.
+    pub fn inherit(&mut self, hidden: &mut Track) {
+        self.subject = hidden.subject.take();
+        self.look = hidden.look.clone();
+        self.told = hidden.told;
+        self.slot = hidden.slot;
+        self.quality = hidden.quality;
     }
 
     /// Likeness to what it mostly looks like, or last looked like.
