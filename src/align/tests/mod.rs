@@ -6,6 +6,8 @@ use super::*;
 use crate::clip::{Absence, samples_to_nanos};
 use scene::*;
 
+#[cfg(feature = "capture")]
+mod real;
 mod scene;
 mod streams;
 
