@@ -85,6 +85,12 @@ fn watch(path: &Path) -> Seen {
         for change in framed.changes.iter().filter(|c| c.phase == SubjectPhase::Appeared) {
             seen.subjects.insert(change.subject, (change.time.secs_f64(), 0));
         }
+        if let Ok(folder) = std::env::var("FACES_DUMP") {
+            if seen.frames % 12 == 1 {
+                let boxes: Vec<String> = framed.faces.iter().map(|f| format!("{} {} {} {} {}", f.subject, f.rect.x, f.rect.y, f.rect.w, f.rect.h)).collect();
+                std::fs::write(format!("{folder}/{:05}.txt", seen.frames - 1), boxes.join("\n")).unwrap();
+            }
+        }
         for face in &framed.faces {
             seen.subjects.get_mut(&face.subject).expect("a subject appears before it is seen").1 += 1;
             seen.quality_sum += f64::from(face.quality);
