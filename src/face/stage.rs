@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::appearance::Appearance;
-use super::associate::{Apart, duplicate, match_detections, may_return, one_face, returning, settle};
+use super::associate::{Apart, duplicate, give_back, match_detections, may_return, one_face, returning, settle};
 use super::closeup::Closeup;
 use super::detect::Detection;
 use super::lips::lip_motion;
@@ -169,6 +169,7 @@ impl FaceStage {
         }
 
         settle(&mut self.tracks, &mut sightings, &mut self.apart, now);
+        give_back(&self.tracks, &mut sightings, now);
         self.admit(now, &newcomers, arrivals, &mut sightings);
         for (track, sighting) in self.tracks.iter_mut().zip(&sightings) {
             match sighting {
