@@ -32,6 +32,8 @@ run: setup ## set up, build, start the daemon: make run ARGS="--replay FILE"
 build: ## build the daemon
 	$(CARGO) build --release --bin expressd
 
+# The Python client's package, for a test.
+test: export PYTHONPATH = $(CURDIR)/.deps/python
 test: setup-test ## set up and run every test: the daemon's, then the trainer's
 	$(CARGO) test --release
 	$(CARGO) test --release --no-default-features --features train --lib --bins

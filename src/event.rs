@@ -8,6 +8,14 @@ use serde_json::{Map, Value};
 use crate::clip::{Absence, SubjectId, SubjectPhase};
 use crate::time::MediaTime;
 
+mod answer;
+mod request;
+pub use answer::{Answer, BundleFacts, ClockPair, ErrorCode, Hello};
+pub use request::{Refusal, Request, Subscribe, Subscription};
+
+/// Every `type` that is published with a `seq` in `expressd.v1`, whether this version emits it or not.
+pub const PUBLISHED: [&str; 6] = ["subject", "expression", "episode", "speech", "marker", "status"];
+
 /// A published event without its `seq`, which the ring gives.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]

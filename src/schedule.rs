@@ -16,7 +16,7 @@ use crate::time::MediaTime;
 /// What to do when clips come faster than they are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// A clip's deadline is its newest evidence plus the budget.
+    /// A clip's deadline is its newest evidence plus the budget; see [`deadline`].
     Live { budget_nanos: i64 },
     /// At most `capacity` items wait.
     Replay { capacity: usize },
@@ -121,9 +121,10 @@ impl Schedule {
     }
 }
 
-/// When an answer to the clip is too late to be of use.
+/// When an answer to the clip is too late to be of use: when its newest evidence is older than the budget. What was old already when the
+/// aligner let it go (a slow camera, a face that is hidden) still gets half of the budget: it cannot be had any fresher.
 pub fn deadline(clip: &Clip, budget_nanos: i64) -> MediaTime {
-    clip.newest().unwrap_or(clip.span.end).plus_nanos(budget_nanos)
+    clip.newest().unwrap_or(clip.span.end).plus_nanos(budget_nanos).max(clip.aligned_at.plus_nanos(budget_nanos / 2))
 }
 
 #[cfg(test)]

@@ -69,9 +69,10 @@ install_packages() {
         return
     fi
     missing=
-    for package in "$@"; do
-        state=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
-        [ "$state" = installed ] || missing="$missing $package"
+    # Variables of sh are everyone's: this name is used nowhere else.
+    for debian_package in "$@"; do
+        state=$(dpkg-query -W -f='${db:Status-Status}' "$debian_package" 2>/dev/null || true)
+        [ "$state" = installed ] || missing="$missing $debian_package"
     done
     if [ -z "$missing" ]; then
         say "system packages: all $# installed"

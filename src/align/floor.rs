@@ -32,7 +32,7 @@ const STAY: f32 = 1.0;
 const HALF_BELIEF: f32 = 3.0;
 /// Sights in silence before the rest is known.
 const REST_SIGHTS: usize = 3;
-/// Lip motion so small that it is none.
+/// Lip motion so small that it is none, in the unit of `Face::lip_motion` (deviations of the face's luma).
 const STILL: f32 = 1e-3;
 
 /// Whose the voice is.
@@ -64,16 +64,19 @@ impl Floor {
         self.holder = None;
     }
 
+    /// Gives the floor to whom a clip's voice is judged to be.
+    pub fn hold(&mut self, verdict: Option<Verdict>) {
+        self.holder = verdict.map(|v| v.owner).or(self.holder);
+    }
+
     /// Whose is the voice in `window`? `None` if nobody was seen in it.
-    pub fn judge<'a>(&mut self, subjects: impl Iterator<Item = (SubjectId, &'a Presence)>, sound: &Sound, window: Span) -> Option<Verdict> {
+    pub fn judge<'a>(&self, subjects: impl Iterator<Item = (SubjectId, &'a Presence)>, sound: &Sound, window: Span) -> Option<Verdict> {
         let motions: Vec<_> = subjects.filter(|(_, p)| p.is_seen_in(window)).map(|(subject, p)| motion(subject, p, sound, window)).collect();
-        let verdict = match motions.as_slice() {
-            [] => return None,
-            [alone] => Verdict { owner: alone.subject, confidence: confidence_alone(alone) },
-            several => self.judge_several(several),
-        };
-        self.holder = Some(verdict.owner);
-        Some(verdict)
+        match motions.as_slice() {
+            [] => None,
+            [alone] => Some(Verdict { owner: alone.subject, confidence: confidence_alone(alone) }),
+            several => Some(self.judge_several(several)),
+        }
     }
 
     fn judge_several(&self, motions: &[Motion]) -> Verdict {

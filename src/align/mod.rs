@@ -15,22 +15,26 @@
 //! # Spans
 //! A clip's span is the window before its boundary, cut where the subject appeared: it grows from its appearance, and the first clip is due at
 //! the first boundary at least half a hop after it. A subject that is lost, or whose source ends, gets one last clip that ends there if at
-//! least half a hop of usable sight of it has not been shown yet; at the end of a source also if it never got a clip. Speech while no face is
-//! there goes to [`SubjectId::Voice`] by the same rules, as long as there is new speech since its last clip.
+//! least half a hop of usable sight of it has not been shown yet, or if it never got a clip: whoever appears is told of at least once. Speech
+//! while no face is there goes to [`SubjectId::Voice`] by the same rules, as long as there is new speech since its last clip.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::clip::{Absence, Clip, ClipVoice, Face, FramedFaces, Heard, SpeechTurn, SubjectChange, SubjectId, SubjectPhase, VoiceActivity, samples_to_nanos};
-use crate::speech::WINDOW_SAMPLES;
+use crate::clip::{Clip, Face, FramedFaces, Heard, SpeechTurn, SubjectChange, SubjectId, SubjectPhase};
 use crate::time::{MediaTime, Span};
 
+mod cut;
 mod floor;
+mod moment;
 mod presence;
 mod sound;
+mod turn;
 
-use floor::{Floor, REST_NANOS, Verdict, window_before};
+use floor::{Floor, REST_NANOS, window_before};
+use moment::{AudioMoment, Kind, NEVER, Source, VideoMoment};
 use presence::Presence;
 use sound::Sound;
+use turn::Turn;
 
 #[cfg(test)]
 mod tests;
@@ -82,79 +86,6 @@ pub enum Wanted {
     Heard,
     /// Both have ended.
     Nothing,
-}
-
-/// One source's place on the timeline.
-#[derive(Clone, Copy, Debug)]
-struct Source {
-    delivering: bool,
-    ended: bool,
-    watermark: MediaTime,
-    /// The shortest time between two frames so far.
-    frame_nanos: Option<i64>,
-}
-
-const NEVER: MediaTime = MediaTime::from_nanos(i64::MIN);
-
-impl Source {
-    fn new(enabled: bool) -> Self {
-        Source { delivering: enabled, ended: !enabled, watermark: NEVER, frame_nanos: None }
-    }
-    /// Up to where everything is known.
-    fn known_until(&self) -> MediaTime {
-        if self.delivering { self.watermark } else { MediaTime::MAX }
-    }
-}
-
-#[derive(Debug)]
-enum VideoMoment {
-    Frame(FramedFaces, Option<i64>),
-    End(MediaTime),
-}
-
-#[derive(Debug)]
-enum AudioMoment {
-    Verdict(MediaTime, Kind, VoiceActivity),
-    End(MediaTime),
-}
-
-impl VideoMoment {
-    fn time(&self) -> MediaTime {
-        match self {
-            VideoMoment::Frame(frame, _) => frame.time,
-            VideoMoment::End(time) => *time,
-        }
-    }
-}
-
-impl AudioMoment {
-    /// The verdict is due at the end of its window. One that a gap cut short is known only after the gap; by its full length it is past the end
-    /// of what was captured, where no watermark can be before it is known.
-    fn verdict(activity: VoiceActivity) -> Self {
-        let full = activity.span.start.plus_nanos(samples_to_nanos(WINDOW_SAMPLES as i64));
-        AudioMoment::Verdict(activity.span.end.max(full), Kind::Audio, activity)
-    }
-    fn time(&self) -> (MediaTime, Kind) {
-        match self {
-            AudioMoment::Verdict(time, kind, _) => (*time, *kind),
-            AudioMoment::End(time) => (*time, Kind::AudioEnd),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Audio,
-    Boundary,
-    Video,
-    AudioEnd,
-}
-
-/// A turn that goes on.
-#[derive(Clone, Copy, Debug)]
-struct Turn {
-    start: MediaTime,
-    last_speech: MediaTime,
 }
 
 /// Joins the two streams. [`push`](Aligner::push) what comes, [`pop`](Aligner::pop) until `None`, and again at
@@ -355,47 +286,6 @@ impl Aligner {
         self.forget_before(time);
     }
 
-    fn take_verdict(&mut self, activity: VoiceActivity, time: MediaTime) {
-        self.sound.judge(activity);
-        if self.turn.is_some_and(|turn| activity.turn != Some(turn.start)) {
-            self.end_turn(time);
-        }
-        if activity.speech {
-            self.last_speech = activity.span.end;
-        }
-        match (&mut self.turn, activity.turn) {
-            (Some(turn), _) if activity.speech => turn.last_speech = activity.span.end,
-            (None, Some(start)) if self.cut_turn != Some(start) => {
-                self.cut_turn = None;
-                self.turn = Some(Turn { start, last_speech: activity.span.end });
-                self.floor.open();
-                let owner = self.turn_owner(time);
-                self.ready.push_back(Aligned::Speech(SpeechTurn { start, end: None, owner }));
-            }
-            _ => {}
-        }
-    }
-
-    fn end_turn(&mut self, time: MediaTime) {
-        if let Some(turn) = self.turn.take() {
-            let owner = self.turn_owner(time);
-            self.ready.push_back(Aligned::Speech(SpeechTurn { start: turn.start, end: Some(turn.last_speech), owner }));
-        }
-    }
-
-    /// Whose the turn is at `time`: a subject that is more likely than all others together, the voice if no face is there, else nobody yet.
-    fn turn_owner(&mut self, time: MediaTime) -> Option<SubjectId> {
-        match self.judge_floor(time) {
-            Some(verdict) => (verdict.confidence > 0.5 || self.presences.len() == 1).then_some(verdict.owner),
-            None => self.presences.is_empty().then_some(SubjectId::Voice),
-        }
-    }
-
-    fn judge_floor(&mut self, time: MediaTime) -> Option<Verdict> {
-        let window = window_before(time, self.settings.length_nanos);
-        self.floor.judge(self.presences.iter().map(|(subject, presence)| (*subject, presence)), &self.sound, window)
-    }
-
     fn take_frame(&mut self, frame: FramedFaces, now: MediaTime) {
         let time = frame.time;
         self.last_frame = Some(time);
@@ -442,11 +332,17 @@ impl Aligner {
     fn lose(&mut self, subject: SubjectId, end: MediaTime, time: MediaTime, now: MediaTime) {
         let Some(presence) = self.presences.get(&subject) else { return };
         let shown = presence.clipped_until.unwrap_or(presence.since);
-        if end > shown && 2 * presence.unshown_nanos(self.frame_nanos.unwrap_or(0)) >= self.settings.hop_nanos {
-            self.cut_clip(subject, end, time, now);
+        if end > shown && self.is_worth_a_last_clip(presence) {
+            self.cut_clips(&[subject], end, time, now);
         }
         self.presences.remove(&subject);
         self.note_absence(time);
+    }
+
+    /// Is there at least half a hop of it that no clip has shown? Of one that never got a clip any sight will do.
+    fn is_worth_a_last_clip(&self, presence: &Presence) -> bool {
+        let first = presence.clipped_until.is_none() && presence.seen.is_some();
+        first || 2 * presence.unshown_nanos(self.frame_nanos.unwrap_or(0)) >= self.settings.hop_nanos
     }
 
     fn note_absence(&mut self, time: MediaTime) {
@@ -456,31 +352,10 @@ impl Aligner {
     }
 
     fn end_video(&mut self, end: MediaTime, now: MediaTime) {
-        let due: Vec<_> = self
-            .presences
-            .iter()
-            .filter(|(_, p)| {
-                let never = p.clipped_until.is_none() && p.seen.is_some();
-                never || 2 * p.unshown_nanos(self.frame_nanos.unwrap_or(0)) >= self.settings.hop_nanos
-            })
-            .map(|(subject, _)| *subject)
-            .collect();
-        for subject in due {
-            self.cut_clip(subject, end, end, now);
-        }
+        let due: Vec<_> = self.presences.iter().filter(|(_, presence)| self.is_worth_a_last_clip(presence)).map(|(subject, _)| *subject).collect();
+        self.cut_clips(&due, end, end, now);
         self.presences.clear();
         self.note_absence(end);
-    }
-
-    fn end_audio(&mut self, end: MediaTime, now: MediaTime) {
-        self.cut_turn = self.turn.map(|turn| turn.start).or(self.cut_turn);
-        self.end_turn(end);
-        if let Some(mut voice) = self.voice.take() {
-            if self.flush_voice(&voice, end, true, now) {
-                voice.clipped_until = Some(end);
-            }
-            self.voice = Some(voice);
-        }
     }
 
     /// The boundary at `time`.
@@ -498,9 +373,7 @@ impl Aligner {
             .filter(|(_, p)| p.clipped_until.is_none_or(|shown| shown < time) && 2 * time.nanos_since(p.since) >= self.settings.hop_nanos)
             .map(|(subject, _)| *subject)
             .collect();
-        for subject in due {
-            self.cut_clip(subject, time, time, now);
-        }
+        self.cut_clips(&due, time, time, now);
         if let Some(mut voice) = self.voice.take() {
             if self.has_new_speech(&voice) {
                 let span = Span::new(voice.since.max(window.start).min(time), time);
@@ -515,69 +388,6 @@ impl Aligner {
             }
             self.voice = Some(voice);
         }
-    }
-
-    fn has_new_speech(&self, voice: &Presence) -> bool {
-        self.last_speech > voice.clipped_until.unwrap_or(voice.since).max(voice.since)
-    }
-
-    /// What is waiting of a voice without a face, at its end. `true` if there was enough of it.
-    fn flush_voice(&mut self, voice: &Presence, end: MediaTime, source_ended: bool, now: MediaTime) -> bool {
-        let shown = voice.clipped_until.unwrap_or(voice.since).max(voice.since);
-        let first = source_ended && voice.clipped_until.is_none();
-        if !self.has_new_speech(voice) || end <= shown || (!first && 2 * self.last_speech.nanos_since(shown) < self.settings.hop_nanos) {
-            return false;
-        }
-        let span = Span::new(voice.since.max(end.plus_nanos(-self.settings.length_nanos)), end);
-        if self.sound.speech_nanos(span) < self.settings.min_speech_nanos {
-            return false;
-        }
-        self.ready.push_back(Aligned::Clip(self.voice_clip(span, now)));
-        true
-    }
-
-    /// A clip of `subject` that ends at `end`, judged with what is known at `time`.
-    fn cut_clip(&mut self, subject: SubjectId, end: MediaTime, time: MediaTime, now: MediaTime) {
-        let verdict = self.judge_floor(time);
-        let Some(presence) = self.presences.get_mut(&subject) else { return };
-        let since = presence.since.max(end.plus_nanos(-self.settings.length_nanos)).min(end);
-        let span = Span::new(since, end);
-        presence.clipped_until = Some(end);
-        let presence = &self.presences[&subject];
-        let (faces, faces_missing) = presence.faces_in(span, self.settings.face_rate_hz);
-        let face_absence = match (faces.is_empty(), presence.is_seen_in(span)) {
-            (false, _) => None,
-            (true, true) => Some(Absence::LowQuality),
-            (true, false) => Some(Absence::NoFace),
-        };
-        let voice = self.voice_in(span).and_then(|voice| match verdict {
-            Some(verdict) if verdict.owner == subject => Ok(ClipVoice { owner_confidence: verdict.confidence, ..voice }),
-            _ => Err(Absence::NotOwner),
-        });
-        let skew_nanos = voice.as_ref().ok().zip(faces.last()).map(|(voice, face)| voice.newest.nanos_since(face.time));
-        let text = Err(Absence::NoTranscript);
-        self.ready.push_back(Aligned::Clip(Clip { subject, span, faces, faces_missing, face_absence, voice, text, skew_nanos, aligned_at: now }));
-    }
-
-    fn voice_clip(&self, span: Span, now: MediaTime) -> Clip {
-        let delivers = self.last_frame.is_some_and(|last| last >= span.start);
-        let face_absence = Some(if delivers { Absence::NoFace } else { Absence::NoSource });
-        let (voice, text) = (self.voice_in(span), Err(Absence::NoTranscript));
-        Clip { subject: SubjectId::Voice, span, faces: Vec::new(), faces_missing: 0, face_absence, voice, text, skew_nanos: None, aligned_at: now }
-    }
-
-    /// The voice in `span`, as surely as if there were but one who could speak.
-    fn voice_in(&self, span: Span) -> Result<ClipVoice, Absence> {
-        if !self.settings.audio || !self.sound.has(span) {
-            return Err(Absence::NoSource);
-        }
-        let speech_nanos = self.sound.speech_nanos(span);
-        if speech_nanos < self.settings.min_speech_nanos || speech_nanos == 0 {
-            return Err(Absence::NoSpeech);
-        }
-        let cut = self.sound.cut(span).ok_or(Absence::NoSource)?;
-        let speech = (speech_nanos as f64 / span.nanos() as f64).min(1.0) as f32;
-        Ok(ClipVoice { samples: cut.samples, speech, missing_nanos: cut.missing_nanos, owner_confidence: 1.0, newest: cut.newest })
     }
 
     /// No later clip reaches back further than a window and two hops before `time`; lips and silence are looked at a little longer.

@@ -63,12 +63,12 @@ impl Presence {
 
     /// The faces of `span`, oldest first, and how many slots have none.
     pub fn faces_in(&self, span: Span, rate_hz: f64) -> (Vec<Arc<Face>>, u32) {
-        let expected = (span.nanos() as f64 * 1e-9 * rate_hz + 1e-6).floor() as usize;
+        let slots = span.nanos() as f64 * 1e-9 * rate_hz;
         let mut faces: Vec<_> = self.faces.iter().filter(|(_, f)| span.contains(f.time)).map(|(_, f)| f.clone()).collect();
         // A span that begins inside a slot touches one slot more than it has room for.
-        let surplus = faces.len().saturating_sub(expected.max(1));
+        let surplus = faces.len().saturating_sub(((slots - 1e-6).ceil() as usize).max(1));
         faces.drain(..surplus);
-        let missing = expected.saturating_sub(faces.len());
+        let missing = ((slots + 1e-6).floor() as usize).saturating_sub(faces.len());
         (faces, u32::try_from(missing).unwrap_or(u32::MAX))
     }
 

@@ -160,7 +160,7 @@ mod tests {
             b.time = b.time.plus_nanos(i * 9_000);
             assert!(sound.push(b));
         }
-        let cut = sound.cut(span(0, 15_000)).unwrap();
+        let cut = sound.cut(span(1_000, 15_000)).unwrap();
         assert_eq!(cut.missing_nanos, 0);
         assert!(cut.samples.windows(2).all(|w| w[1] - w[0] == 1.0));
     }

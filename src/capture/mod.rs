@@ -7,15 +7,22 @@
 mod bare;
 mod board;
 mod delivery;
+mod devices;
 mod error;
 mod join;
+mod live;
+mod microphone;
 mod pipeline;
 mod recording;
+mod resample;
+mod source;
 mod spec;
 
 pub use bare::{bare_decode, has_element};
 pub use board::{SourceBoard, SourceCounters, SourceGauge};
+pub use devices::{DeviceEntry, DeviceKind, devices};
 pub use error::CaptureError;
+pub use live::{LiveCapture, open_live};
 pub use recording::{Pace, Played, Recording};
 pub use spec::{AudioSpec, UnknownAudio, UnknownVideo, VideoSpec};
 

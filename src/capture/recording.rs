@@ -146,7 +146,12 @@ impl Recording {
     /// Whoever sets `stop` goes on draining the receivers, or drops them: a sender that waits for a full blocking lane is woken by that.
     pub fn play(mut self, pace: Pace, outputs: Outputs, board: Arc<SourceBoard>, stop: Arc<AtomicBool>) -> Result<Played, CaptureError> {
         let tracks = self.taps.tracks();
-        for (gauge, present, what) in [(&board.video, tracks.video.present, "pictures"), (&board.audio, tracks.audio.present, "sound")] {
+        // What nobody wants of this recording may be another source's: its gauge is left alone.
+        let wanted = [
+            (&board.video, outputs.frames.is_some(), tracks.video.present, "pictures"),
+            (&board.audio, outputs.audio.is_some(), tracks.audio.present, "sound"),
+        ];
+        for (gauge, _, present, what) in wanted.into_iter().filter(|(_, wanted, ..)| *wanted) {
             let (state, reason) = if present { (SourceState::Opening, None) } else { (SourceState::Off, Some(format!("the recording has no {what}"))) };
             board.set(gauge, state, reason);
         }
@@ -186,8 +191,8 @@ impl Recording {
             sound.iter_mut().for_each(|d| d.begin_pass(timeline.clone()));
         };
         drop((frames, sound));
-        for (gauge, present) in [(&board.video, tracks.video.present), (&board.audio, tracks.audio.present)] {
-            if present {
+        for (gauge, wanted, present, _) in wanted {
+            if wanted && present {
                 board.set(gauge, SourceState::Off, Some("the recording has ended".into()));
             }
         }
@@ -247,7 +252,6 @@ fn begin_pass(pace: &Pace, begins: MediaTime, clock: &Option<Arc<SystemClock>>, 
     let stamp_offset = if matches!(pace, Pace::Live { .. }) { begins.nanos() } else { 0 };
     let origin = matches!(pace, Pace::Live { .. }).then_some(begins);
     board.set_origin(&board.video, origin);
-    board.set_origin(&board.audio, origin);
     Arc::new(Timeline { stamp_offset: AtomicI64::new(stamp_offset), release_offset: AtomicI64::new(begins.nanos()), pacing: clock.clone(), stop: stop.clone() })
 }
 

@@ -3,20 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::DaemonError;
 use super::express::Constants;
 use super::pipeline::{Stages, Tempo};
-use super::{DaemonError, Pipeline};
 use crate::align::{AlignSettings, Aligner};
 use crate::capture::Outputs;
 use crate::config::{Config, locate};
-use crate::encode::{Graph, Provider, Runtime};
+use crate::encode::{Provider, Runtime};
 use crate::event::Provenance;
-use crate::face::{Detector, FaceSettings, FaceStage, Refiner};
+use crate::face::{Detector, DetectorSettings, FaceSettings, FaceStage, Refiner};
 use crate::lane::{LaneCounters, lane};
 use crate::model::Bundle;
 use crate::model::manifest::Manifest;
 use crate::recognize::Recognizer;
 use crate::schedule::{Mode, Schedule};
+use crate::serve::ServeSettings;
 use crate::speech::{SpeechStage, TurnRule, VoiceDetector};
 
 /// Which sources there are.
@@ -69,6 +70,19 @@ pub fn assemble(config: &Config, runtime: &Runtime, bundle: Bundle, streams: Str
     Ok(Assembly { stages, outputs, lanes })
 }
 
+/// `face.min_face_px` counts in pixels of a picture of this many columns: a larger picture of the same scene shows the same faces.
+const MIN_FACE_PICTURE_PX: f32 = 640.0;
+
+/// The server's settings out of the configuration; the limits are protocol.md's.
+pub fn serve_settings(config: &Config) -> ServeSettings {
+    ServeSettings {
+        listen: config.serve.listen,
+        allow_origins: config.serve.allow_origins.clone(),
+        max_clients: config.serve.max_clients,
+        ..ServeSettings::default()
+    }
+}
+
 fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
@@ -94,15 +108,16 @@ fn constants(config: &Config, bundle: &Bundle) -> Constants {
 
 fn face_stage(config: &Config, runtime: &Runtime, manifest: &Manifest) -> Result<(FaceStage, Detector), DaemonError> {
     let settings = FaceSettings {
-        detect_interval_nanos: nanos(config.face.detect_interval),
-        min_face_px: config.face.min_face_px,
+        detect_interval: config.face.detect_interval,
         max_subjects: config.face.max_subjects,
-        lost_after_nanos: nanos(config.face.lost_after),
+        lost_after: config.face.lost_after,
+        ..FaceSettings::default()
     };
+    let looked_for = DetectorSettings { min_face_share: config.face.min_face_px as f32 / MIN_FACE_PICTURE_PX, ..DetectorSettings::default() };
     let folder = locate(&config.face.detector);
     // The cascade's graphs are small: on a GPU the copies would cost more than the sums.
-    let refiner = Refiner::open(runtime, &folder, Provider::Cpu)?;
-    let detector = Detector::open(runtime, &folder, Provider::Cpu, &settings)?;
+    let refiner = Refiner::open(runtime, &folder, Provider::Cpu, 1)?;
+    let detector = Detector::open(runtime, &folder, Provider::Cpu, looked_for)?;
     Ok((FaceStage::new(settings, manifest.face.clone(), refiner), detector))
 }
 

@@ -40,7 +40,7 @@ pub fn print_devices(json: bool) {
         let mut none = true;
         for device in found.iter().filter(|d| d.kind == kind) {
             none = false;
-            println!("  {:?}  {}", device.source, device.name);
+            println!("  {:?}  {}", device.config, device.name);
         }
         if none {
             println!("  none found");

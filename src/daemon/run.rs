@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::DaemonError;
-use super::assembly::{assemble, open_bundle};
+use super::assembly::{assemble, open_bundle, serve_settings};
 use super::pipeline::{Emit, IsLost, Losses, Pipeline, Tempo};
 use super::sources::{Choice, choose};
 use super::vitals::DaemonVitals;
@@ -18,7 +18,7 @@ use crate::encode::Runtime;
 use crate::event::{Event, SourceState};
 use crate::notify::{Notify, Progress, watchdog_interval};
 use crate::publish::{Ring, jsonl, terminal};
-use crate::serve::{self, Metrics, ServeSettings, Server, Vitals};
+use crate::serve::{self, Metrics, Server, Vitals};
 use crate::time::{Clock, SystemClock};
 
 /// What the command line adds to the configuration.
@@ -69,7 +69,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     for lane in assembly.lanes {
         metrics.watch_lane(lane);
     }
-    let server = serve::start(ServeSettings::from(config), ring.clone(), vitals.clone())?;
+    let server = serve::start(serve_settings(config), ring.clone(), vitals.clone())?;
     println!("expressd: events at ws://{}/v1/events", server.addr());
     let sinks = Sinks::open(config, &ring)?;
     let losses = Losses { video: lost(&board, |board| board.video.status().state), audio: lost(&board, |board| board.audio.status().state) };

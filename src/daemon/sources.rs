@@ -49,7 +49,7 @@ pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonErr
         let first = |kind| found.iter().find(|d| d.kind == kind);
         if auto {
             match first(DeviceKind::Video) {
-                Some(camera) => notes.push(format!("camera: {} ({}), the first found", camera.name, camera.source)),
+                Some(camera) => notes.push(format!("camera: {} ({}), the first found", camera.name, camera.config)),
                 None => {
                     notes.push("no camera found (video.source = \"auto\")".into());
                     video = VideoSpec::None;

@@ -1,1 +1,10 @@
-//! Subscribers of the event ring, and the ring itself.
+//! The ring of published events, and those who read it: cursors (one per socket), the terminal, JSON Lines.
+
+pub mod cursor;
+pub mod jsonl;
+pub mod ring;
+pub mod terminal;
+
+pub use cursor::{Cursor, Missed, Next};
+pub use jsonl::JsonLines;
+pub use ring::{Read, Reader, Ring};

@@ -1,1 +1,253 @@
+//! One port: the event socket, health, metrics. tokio lives here and nowhere else.
+//!
+//! Every client is one task that owns its socket, its position in the ring (a [`Cursor`](crate::publish::Cursor)) and nothing else. A publication rings one bell; one
+//! task hears it and wakes the clients, so the publisher pays the same for one client as for 256. A client that does not read stands
+//! still with one frame in its socket's buffer; what it misses is counted in its cursor, and the others do not notice.
 
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpSocket;
+use tokio::runtime::Runtime;
+use tokio::sync::{Notify, Semaphore, watch};
+
+use crate::event::{BundleFacts, StatusEvent};
+use crate::publish::Ring;
+use crate::publish::ring::Bell;
+use crate::time::Clock;
+
+pub mod bench;
+mod client;
+mod http;
+pub mod metrics;
+mod origin;
+mod upgrade;
+
+pub use metrics::Metrics;
+
+/// What the server asks of the daemon. Called on the socket's threads: must not wait.
+pub trait Vitals: Send + Sync + 'static {
+    fn hello(&self) -> HelloFacts;
+    fn status(&self) -> StatusEvent;
+    fn readiness(&self) -> Readiness;
+    fn clock(&self) -> &dyn Clock;
+    fn metrics(&self) -> &Metrics;
+}
+
+/// What `hello` says of the daemon.
+#[derive(Clone, Debug, Default)]
+pub struct HelloFacts {
+    /// UUID of this run.
+    pub session: String,
+    pub bundle: BundleFacts,
+}
+
+/// Is everything fit for work? One check for each source and stage.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    pub checks: Vec<Check>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// `bundle`, `video`, `audio`, `scheduler`, …
+    pub name: &'static str,
+    /// Why it is not ready; `None` if it is.
+    pub reason: Option<String>,
+}
+
+impl Readiness {
+    pub fn ready(&self) -> bool {
+        self.checks.iter().all(|check| check.reason.is_none())
+    }
+}
+
+/// protocol.md's limits, all of them, so that tests can make them short.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServeSettings {
+    pub listen: SocketAddr,
+    /// Origins beside loopback, as browsers send them: `https://lab.example.org`.
+    pub allow_origins: Vec<String>,
+    pub max_clients: usize,
+    pub max_client_frame_bytes: usize,
+    pub max_client_frames_per_s: usize,
+    pub unsent_events: usize,
+    /// How long a client with something to get may take nothing.
+    pub stalled_for: Duration,
+    pub ping_every: Duration,
+    pub pong_within: Duration,
+    /// How long a closing connection may take to say goodbye.
+    pub goodbye: Duration,
+    /// The kernel's send buffer for each client, which it doubles: what a stalled client costs there.
+    pub send_buffer_bytes: u32,
+    pub workers: usize,
+}
+
+impl Default for ServeSettings {
+    fn default() -> Self {
+        ServeSettings {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8765)),
+            allow_origins: Vec::new(),
+            max_clients: 256,
+            max_client_frame_bytes: 16 << 10,
+            max_client_frames_per_s: 20,
+            unsent_events: 64,
+            stalled_for: Duration::from_secs(10),
+            ping_every: Duration::from_secs(10),
+            pong_within: Duration::from_secs(30),
+            goodbye: Duration::from_secs(2),
+            send_buffer_bytes: 64 << 10,
+            workers: 1,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("{0} is not a loopback address, and this version has no access tokens yet: listen on 127.0.0.1 or [::1], and reach it from afar by `ssh -L`")]
+    NotLoopback(SocketAddr),
+    #[error("{0} is taken by another program: stop it, or choose another port with --listen (port 0 takes any free one)")]
+    PortTaken(SocketAddr),
+    #[error("cannot listen on {0}: check [serve] listen")]
+    Listen(SocketAddr, #[source] io::Error),
+    #[error("cannot start the socket's threads: check the process and file limits (ulimit -u, -n)")]
+    Threads(#[source] io::Error),
+}
+
+/// What all connections share.
+struct Shared {
+    settings: ServeSettings,
+    ring: Arc<Ring>,
+    vitals: Arc<dyn Vitals>,
+    /// Changes with every publication, and for good when the server stops.
+    tick: watch::Receiver<Tick>,
+    /// One permit for each client.
+    room: Arc<Semaphore>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tick {
+    Serving,
+    Stopping,
+}
+
+/// A running server; dropping it stops it without goodbyes.
+pub struct Server {
+    addr: SocketAddr,
+    runtime: Option<Runtime>,
+    shared: Arc<Shared>,
+    tick: Arc<watch::Sender<Tick>>,
+    beats: Arc<AtomicU64>,
+    _bell: Arc<Bell>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Server({})", self.addr)
+    }
+}
+
+/// How often the runtime shows that it lives.
+const BEAT: Duration = Duration::from_millis(250);
+/// Clients get 1001 and this long to hear it.
+const STOP_WITHIN: Duration = Duration::from_millis(1000);
+
+/// Binds the port, then serves on threads of its own.
+pub fn start(settings: ServeSettings, ring: Arc<Ring>, vitals: Arc<dyn Vitals>) -> Result<Server, ServeError> {
+    let listen = settings.listen;
+    if !listen.ip().is_loopback() {
+        return Err(ServeError::NotLoopback(listen));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(settings.workers.max(1))
+        .max_blocking_threads(1)
+        .thread_name("serve")
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(ServeError::Threads)?;
+    let in_runtime = runtime.enter();
+    let listener = bind(&settings).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => ServeError::PortTaken(listen),
+        _ => ServeError::Listen(listen, error),
+    })?;
+    let addr = listener.local_addr().map_err(|error| ServeError::Listen(listen, error))?;
+    drop(in_runtime);
+
+    let (tick, ticks) = watch::channel(Tick::Serving);
+    let tick = Arc::new(tick);
+    let rung = Arc::new(Notify::new());
+    let bell = ring.on_publish({
+        let rung = rung.clone();
+        move || rung.notify_one()
+    });
+    let room = Arc::new(Semaphore::new(settings.max_clients));
+    let shared = Arc::new(Shared { settings, ring, vitals, tick: ticks, room });
+    // Wakes every client once for all that was published since it last did.
+    runtime.spawn({
+        let tick = tick.clone();
+        async move {
+            loop {
+                rung.notified().await;
+                tick.send_if_modified(|tick| *tick == Tick::Serving);
+            }
+        }
+    });
+    let beats = Arc::new(AtomicU64::new(0));
+    runtime.spawn({
+        let beats = beats.clone();
+        async move {
+            loop {
+                tokio::time::sleep(BEAT).await;
+                beats.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    runtime.spawn(http::serve(listener, shared.clone()));
+    tracing::info!("events at ws://{addr}/v1/events");
+    Ok(Server { addr, runtime: Some(runtime), shared, tick, beats, _bell: bell })
+}
+
+fn bind(settings: &ServeSettings) -> io::Result<tokio::net::TcpListener> {
+    let socket = if settings.listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restarted daemon gets its port back at once; a port that another program listens on stays refused.
+    socket.set_reuseaddr(true)?;
+    // Accepted sockets inherit it.
+    socket.set_send_buffer_size(settings.send_buffer_bytes)?;
+    socket.bind(settings.listen)?;
+    socket.listen(1024)
+}
+
+impl Server {
+    /// Where it listens; with the real port where port 0 was asked for.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Grows four times a second while the socket's threads make progress.
+    pub fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
+    }
+
+    /// Says 1001 to all clients and ends, within about a second.
+    pub fn stop(mut self) {
+        let Some(runtime) = self.runtime.take() else { return };
+        self.tick.send_replace(Tick::Stopping);
+        let room = self.shared.room.clone();
+        let everyone = u32::try_from(self.shared.settings.max_clients).expect("a sane limit");
+        let _ = runtime.block_on(async { tokio::time::timeout(STOP_WITHIN, room.acquire_many(everyone)).await });
+        runtime.shutdown_timeout(Duration::from_millis(100));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

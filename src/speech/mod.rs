@@ -51,3 +51,6 @@ pub fn vad_path() -> Result<PathBuf, SpeechError> {
         None => Err(SpeechError::NoGraph { looked_at: candidates }),
     }
 }
+
+#[cfg(test)]
+mod tests;

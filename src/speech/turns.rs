@@ -135,7 +135,9 @@ mod tests {
     #[test]
     fn a_gap_counts_as_silence() {
         let mut turns = Turns::new(TurnRule::default());
-        (0..5).for_each(|i| drop(turns.judge(window(i), 0.9)));
+        (0..5).for_each(|i| {
+            turns.judge(window(i), 0.9);
+        });
         assert_eq!(turns.clone().judge(window(12), 0.9), (true, Some(MediaTime::ZERO)), "a gap of 224 ms is a pause");
         assert_eq!(turns.judge(window(15), 0.9), (true, None), "one of 320 ms ends the turn, and a new one begins to form");
     }

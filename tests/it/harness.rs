@@ -105,10 +105,6 @@ impl Daemon {
         rustix::process::kill_process(pid, signal).expect("the daemon is there");
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     pub fn wait(&mut self, timeout: Duration) -> ExitStatus {
         wait(&mut self.child, timeout)
     }

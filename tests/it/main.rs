@@ -2,10 +2,18 @@
 #![expect(clippy::disallowed_methods, reason = "tests measure and wait on the machine's time")]
 
 mod bad_input;
+mod clients;
 mod config;
 mod daemon;
+mod devices;
+mod faces;
+mod fanout;
+mod generate;
 mod harness;
+mod protocol;
+mod readme;
 mod recordings;
 mod replay;
+mod rtsp;
 mod service;
 mod tidy;

@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::super::DaemonError;
-use super::super::assembly::{Streams, assemble, open_bundle};
+use super::super::assembly::{Streams, assemble, open_bundle, serve_settings};
 use super::super::pipeline::{Emit, Losses, Pipeline, Tempo};
 use super::super::vitals::DaemonVitals;
 use super::listener::Listener;
@@ -85,7 +85,7 @@ pub fn measure(config: &Config, file: &Path, subjects: usize, seconds: u64) -> R
     let (ring, metrics) = (Arc::new(Ring::default()), Arc::new(Metrics::new()));
     let vitals = Arc::new(DaemonVitals::new(config, &bundle, streams, clock.clone(), board.clone(), metrics, runtime.clone()));
     let assembly = assemble(config, &runtime, bundle, streams, Tempo::Live)?;
-    let server = serve::start(ServeSettings { listen: ([127, 0, 0, 1], 0).into(), ..ServeSettings::from(config) }, ring.clone(), vitals)?;
+    let server = serve::start(ServeSettings { listen: ([127, 0, 0, 1], 0).into(), ..serve_settings(config) }, ring.clone(), vitals)?;
     let listener = Listener::connect(server.addr(), clock.clone());
     let (seen, recording_now) = (Arc::new(Mutex::new(Seen::default())), Arc::new(AtomicBool::new(false)));
     let emit = watch(ring.clone(), seen.clone(), recording_now.clone());

@@ -54,7 +54,7 @@ pub fn run(config: &Config, options: &Options) -> Result<(), DaemonError> {
         None
     } else {
         say(&format!("fan-out to {} clients at {FAN_OUT_HZ} events/s", options.clients));
-        Some(fan_out(options.clients, FAN_OUT_HZ, options.seconds.min(20)))
+        Some(fan_out(options.clients, FAN_OUT_HZ, options.seconds.min(20) as f64).map_err(|e| DaemonError::Stage(format!("fan-out: {e}")))?)
     };
     let report = Report { recording: file.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()), live, overhead, fan_out };
     if options.json {

@@ -1,0 +1,216 @@
+//! Frames from a client, checked word by word: a typo must be seen.
+
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::{Answer, ErrorCode, PUBLISHED};
+use crate::clip::SubjectId;
+
+/// A client frame that this version understands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    Subscribe(Subscribe),
+    Ping { data: Value },
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Subscribe {
+    pub subscription: Subscription,
+    pub resume_after: Option<u64>,
+}
+
+/// What a client wants to get. `None` (on the wire `null`, or absent) means all, an empty list none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Subscription {
+    pub events: Option<Vec<&'static str>>,
+    /// Looks at events of a subject; others pass.
+    pub subjects: Option<Vec<SubjectId>>,
+    /// Looks at the top label of `expression`; others pass.
+    pub labels: Option<Vec<String>>,
+    /// Looks at the confidence of `expression`; others pass.
+    pub min_confidence: Option<f64>,
+    /// At most so many `expression` events a second and subject, by their `end_ns`; what comes too early is skipped.
+    #[serde(serialize_with = "short")]
+    pub max_rate_hz: Option<f64>,
+}
+
+fn short<S: Serializer>(value: &Option<f64>, s: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(v) if v.fract() == 0.0 && *v < 1e9 => s.serialize_u64(*v as u64),
+        other => other.serialize(s),
+    }
+}
+
+/// Why a frame was refused.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    pub code: ErrorCode,
+    pub message: String,
+    /// The frame's `type`, where it had one.
+    pub in_reply_to: Option<String>,
+}
+
+impl Refusal {
+    pub fn new(code: ErrorCode, message: impl Into<String>, in_reply_to: Option<&str>) -> Self {
+        Refusal { code, message: message.into(), in_reply_to: in_reply_to.map(str::to_owned) }
+    }
+    pub fn answer(self) -> Answer {
+        Answer::Error { code: self.code, message: self.message, in_reply_to: self.in_reply_to }
+    }
+}
+
+impl Request {
+    /// Parses one text frame. `labels` are those of the bundle.
+    pub fn parse(text: &str, labels: &[String]) -> Result<Request, Refusal> {
+        let frame: Value = serde_json::from_str(text).map_err(|e| Refusal::new(ErrorCode::Malformed, format!("not JSON: {e}"), None))?;
+        let Value::Object(mut fields) = frame else {
+            return Err(Refusal::new(ErrorCode::Malformed, "a frame must be a JSON object", None));
+        };
+        let kind = match fields.remove("type") {
+            Some(Value::String(kind)) => kind,
+            Some(_) => return Err(Refusal::new(ErrorCode::UnknownType, "`type` must be a string", None)),
+            None => return Err(Refusal::new(ErrorCode::UnknownType, "the frame has no `type`", None)),
+        };
+        match kind.as_str() {
+            "subscribe" => subscribe(fields, labels).map(Request::Subscribe),
+            "ping" => {
+                let data = fields.remove("data").unwrap_or(Value::Null);
+                no_more(&kind, &fields, "data")?;
+                Ok(Request::Ping { data })
+            }
+            "pause" | "resume" | "calibrate" => {
+                Err(Refusal::new(ErrorCode::NotAllowed, "needs the control token, and this daemon has none configured", Some(&kind)))
+            }
+            "mark" | "transcript" => Err(Refusal::new(ErrorCode::UnknownType, format!("this version of the daemon does not take `{kind}` yet"), Some(&kind))),
+            _ => Err(Refusal::new(ErrorCode::UnknownType, "known types: subscribe, ping", Some(&kind))),
+        }
+    }
+}
+
+fn no_more(kind: &str, rest: &Map<String, Value>, known: &str) -> Result<(), Refusal> {
+    match rest.keys().next() {
+        None => Ok(()),
+        Some(field) => Err(Refusal::new(ErrorCode::UnknownField, format!("`{kind}` has no field `{}`; it has: {known}", excerpt(field)), Some(kind))),
+    }
+}
+
+fn excerpt(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+fn subscribe(mut fields: Map<String, Value>, labels: &[String]) -> Result<Subscribe, Refusal> {
+    let bad = |message: String| Refusal::new(ErrorCode::BadValue, message, Some("subscribe"));
+    let events = list(&mut fields, "events", |name| PUBLISHED.into_iter().find(|p| *p == name), &PUBLISHED.join(", "))?;
+    let subjects = list(&mut fields, "subjects", subject, "ids like \"s3\", and \"voice\"")?;
+    let labels = list(&mut fields, "labels", |name| labels.iter().find(|l| *l == name).cloned(), &labels.join(", "))?;
+    let min_confidence = match number(&mut fields, "min_confidence")? {
+        Some(value) if !(0.0..=1.0).contains(&value) => return Err(bad(format!("`min_confidence` must be within 0..1, not {value}"))),
+        other => other,
+    };
+    let max_rate_hz = match number(&mut fields, "max_rate_hz")? {
+        Some(value) if value <= 0.0 => return Err(bad(format!("`max_rate_hz` must be above 0, not {value}"))),
+        other => other,
+    };
+    let resume_after = match fields.remove("resume_after") {
+        None | Some(Value::Null) => None,
+        Some(value) => Some(value.as_u64().ok_or_else(|| bad("`resume_after` must be a seq: a whole number from 0".into()))?),
+    };
+    no_more("subscribe", &fields, "events, subjects, labels, min_confidence, max_rate_hz, resume_after")?;
+    Ok(Subscribe { subscription: Subscription { events, subjects, labels, min_confidence, max_rate_hz }, resume_after })
+}
+
+fn list<T>(fields: &mut Map<String, Value>, field: &str, find: impl Fn(&str) -> Option<T>, known: &str) -> Result<Option<Vec<T>>, Refusal> {
+    let bad = |message: String| Refusal::new(ErrorCode::BadValue, message, Some("subscribe"));
+    let items = match fields.remove(field) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Array(items)) => items,
+        Some(_) => return Err(bad(format!("`{field}` must be a list of strings"))),
+    };
+    let mut found = Vec::with_capacity(items.len());
+    for item in items {
+        let name = item.as_str().ok_or_else(|| bad(format!("`{field}` must be a list of strings")))?;
+        found.push(find(name).ok_or_else(|| bad(format!("`{field}` cannot be \"{}\"; known: {known}", excerpt(name))))?);
+    }
+    Ok(Some(found))
+}
+
+fn number(fields: &mut Map<String, Value>, field: &str) -> Result<Option<f64>, Refusal> {
+    match fields.remove(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match value.as_f64() {
+            Some(number) => Ok(Some(number)),
+            None => Err(Refusal::new(ErrorCode::BadValue, format!("`{field}` must be a number"), Some("subscribe"))),
+        },
+    }
+}
+
+fn subject(name: &str) -> Option<SubjectId> {
+    if name == "voice" {
+        return Some(SubjectId::Voice);
+    }
+    let number = name.strip_prefix('s')?;
+    // As `Display` writes it, so that "s03" is seen as the typo it is.
+    let id = SubjectId::Face(number.parse().ok()?);
+    (id.to_string() == name).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parse(frame: Value) -> Result<Request, Refusal> {
+        Request::parse(&frame.to_string(), &["happy".into(), "sad".into()])
+    }
+    fn code(frame: Value) -> (ErrorCode, Option<String>) {
+        let refusal = parse(frame).unwrap_err();
+        (refusal.code, refusal.in_reply_to)
+    }
+
+    #[test]
+    fn a_subscription_is_read_and_written_back() {
+        let frame = json!({"type": "subscribe", "events": ["expression"], "subjects": ["s3", "voice"], "labels": [], "min_confidence": 0.5, "max_rate_hz": 2, "resume_after": 7});
+        let Ok(Request::Subscribe(subscribe)) = parse(frame) else { panic!("refused") };
+        assert_eq!(subscribe.resume_after, Some(7));
+        assert_eq!(
+            serde_json::to_value(&subscribe.subscription).unwrap(),
+            json!({"events": ["expression"], "subjects": ["s3", "voice"], "labels": [], "min_confidence": 0.5, "max_rate_hz": 2})
+        );
+        // What `subscribed` says may be sent back as it is.
+        let mut back = serde_json::to_value(Subscription::default()).unwrap();
+        back["type"] = "subscribe".into();
+        assert_eq!(parse(back), Ok(Request::Subscribe(Subscribe::default())));
+    }
+
+    #[test]
+    fn every_refusal_has_its_code() {
+        use ErrorCode::*;
+        let to = |kind: &str| Some(kind.to_owned());
+        for text in ["", "{", "[1]", "7", "\"subscribe\"", "null"] {
+            assert_eq!(Request::parse(text, &[]).unwrap_err().code, Malformed, "{text}");
+        }
+        assert_eq!(code(json!({})), (UnknownType, None));
+        assert_eq!(code(json!({"type": 3})), (UnknownType, None));
+        assert_eq!(code(json!({"type": "subscibe"})), (UnknownType, to("subscibe")));
+        assert_eq!(code(json!({"type": "mark", "label": "x"})), (UnknownType, to("mark")));
+        assert_eq!(code(json!({"type": "pause", "what": "capture"})), (NotAllowed, to("pause")));
+        assert_eq!(code(json!({"type": "ping", "date": 1})), (UnknownField, to("ping")));
+        assert_eq!(code(json!({"type": "subscribe", "event": ["status"]})), (UnknownField, to("subscribe")));
+        for (field, value) in [
+            ("events", json!(["expresion"])),
+            ("events", json!("expression")),
+            ("events", json!([1])),
+            ("subjects", json!(["s03"])),
+            ("subjects", json!(["bob"])),
+            ("labels", json!(["joy"])),
+            ("min_confidence", json!(1.5)),
+            ("min_confidence", json!("0.5")),
+            ("max_rate_hz", json!(0)),
+            ("max_rate_hz", json!(-1)),
+            ("resume_after", json!(-1)),
+            ("resume_after", json!(1.5)),
+        ] {
+            assert_eq!(code(json!({"type": "subscribe", field: value})), (BadValue, to("subscribe")), "{field}: {value}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! JSON Lines: the frames in a file or a pipe, one a line.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::ring::{Read, Reader};
+use crate::event::{Event, Form};
+
+/// Writes the offline form: `seq` counts what is written. For `replay`, which waits for the disk and loses nothing.
+pub struct JsonLines<W: Write> {
+    out: W,
+    written: u64,
+}
+
+impl<W: Write> JsonLines<W> {
+    pub fn new(out: W) -> Self {
+        JsonLines { out, written: 0 }
+    }
+
+    /// Writes the event if it is part of the offline form.
+    pub fn write(&mut self, event: &Event) -> io::Result<()> {
+        if !event.is_offline() {
+            return Ok(());
+        }
+        self.written += 1;
+        let mut line = event.to_json(self.written, Form::Offline);
+        line.push('\n');
+        self.out.write_all(line.as_bytes())
+    }
+
+    /// Flushes and gives the number of lines.
+    pub fn finish(mut self) -> io::Result<u64> {
+        self.out.flush()?;
+        Ok(self.written)
+    }
+}
+
+/// What happened to the file of [`follow`].
+#[derive(Debug, Default)]
+pub struct JsonLinesCounters {
+    pub written: AtomicU64,
+    /// Frames that could not be written, or that the ring overwrote before they were.
+    pub lost: AtomicU64,
+}
+
+/// Follows the ring on a thread of its own ("publish") and writes every frame as it goes over the sockets, until the ring is closed.
+/// A full disk is said once and counted; the sockets do not notice. What the ring overwrote stands in the file as a `dropped` frame.
+pub fn follow(mut reader: Reader, mut out: impl Write + Send + 'static, name: String) -> io::Result<(JoinHandle<()>, Arc<JsonLinesCounters>)> {
+    let counters = Arc::new(JsonLinesCounters::default());
+    let counted = counters.clone();
+    let thread = std::thread::Builder::new().name("publish".into()).spawn(move || {
+        let mut failed = false;
+        loop {
+            let (line, frames) = match reader.read(Duration::from_secs(1)) {
+                Read::Frame { frame, .. } => (format!("{frame}\n"), 1),
+                Read::Missed(missed) => {
+                    counted.lost.fetch_add(missed.count, Ordering::Relaxed);
+                    (missed.answer().to_json() + "\n", 0)
+                }
+                Read::TimedOut => continue,
+                Read::Ended => break,
+            };
+            // Line by line: whoever follows the file sees an event when it happens.
+            match out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
+                Ok(()) => {
+                    counted.written.fetch_add(frames, Ordering::Relaxed);
+                    failed = false;
+                }
+                Err(error) => {
+                    counted.lost.fetch_add(frames, Ordering::Relaxed);
+                    if !failed {
+                        tracing::error!("cannot write {name}: {error}; its lines are lost until it can be written again");
+                    }
+                    failed = true;
+                }
+            }
+        }
+    })?;
+    Ok((thread, counters))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::publish::Ring;
+    use crate::publish::cursor::tests::expression;
+
+    /// Takes so many bytes, then is full.
+    struct Disk {
+        bytes: Arc<Mutex<Vec<u8>>>,
+        room: usize,
+    }
+    impl Write for Disk {
+        fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+            let mut bytes = self.bytes.lock().unwrap();
+            if bytes.len() + data.len() > self.room {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            bytes.extend_from_slice(data);
+            Ok(data.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_file_holds_the_frames_as_sent_and_a_full_disk_is_counted() {
+        let ring = Arc::new(Ring::default());
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let one = expression(1, "happy", 0.5, 0).to_json(1, Form::Live);
+        let disk = Disk { bytes: bytes.clone(), room: 3 * (one.len() + 1) };
+        let (thread, counters) = follow(ring.reader(), disk, "events.jsonl".into()).unwrap();
+        for _ in 0..5 {
+            ring.publish(&expression(1, "happy", 0.5, 0));
+        }
+        ring.close();
+        thread.join().unwrap();
+        assert_eq!((counters.written.load(Ordering::Relaxed), counters.lost.load(Ordering::Relaxed)), (3, 2));
+        let text = String::from_utf8(bytes.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().next(), Some(one.as_str()));
+    }
+
+    #[test]
+    fn the_offline_form_counts_what_it_writes() {
+        let mut lines = JsonLines::new(Vec::new());
+        lines.write(&expression(1, "happy", 0.5, 0)).unwrap();
+        lines.write(&expression(1, "sad", 0.5, 200)).unwrap();
+        let text = String::from_utf8(lines.out.clone()).unwrap();
+        assert_eq!(lines.finish().unwrap(), 2);
+        assert!(text.lines().nth(1).unwrap().starts_with(r#"{"type":"expression","seq":2,"#), "{text}");
+        assert!(!text.contains("age_ms") && !text.contains("latency_ms"), "{text}");
+    }
+}

@@ -1,0 +1,393 @@
+//! Fan-out, measured: the server beside a bare TCP writer of the same bytes to the same kind of readers, in the same run.
+//!
+//! Three installations stand side by side and take turns in blocks, so that the machine's moods hit all of them: our server, a bare
+//! writer (a loop of `write_all` over std sockets), and our server with one client more that never reads. A round runs from just before
+//! the publication until the last reader has the whole frame. All readers are alike, and live on one thread.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::io::AsyncReadExt;
+
+use super::{Check, HelloFacts, Metrics, Readiness, ServeSettings, Server, Vitals, start};
+use crate::clip::SubjectId;
+use crate::event::{BundleFacts, Deadline, Event, ExpressionEvent, FaceEvidence, Latency, Modalities, Provenance, Scores, TextEvidence, VoiceEvidence};
+use crate::event::{SourceState, SourceStatus, Sources, StatusEvent};
+use crate::publish::Ring;
+use crate::time::{Clock, MediaTime, SystemClock, monotonic_nanos};
+
+/// Times of whole rounds, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct RoundTimes {
+    pub rounds: usize,
+    pub p50_ms: f64,
+    pub p95_ms: f64,
+    pub p99_ms: f64,
+    pub max_ms: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct FanOutReport {
+    pub clients: usize,
+    pub hz: f64,
+    pub frame_bytes: usize,
+    /// This server.
+    pub server: RoundTimes,
+    /// A loop of `write_all` over plain sockets.
+    pub bare: RoundTimes,
+    /// This server with one stalled client more.
+    pub stalled: RoundTimes,
+    /// `server.p99_ms / bare.p99_ms`.
+    pub p99_ratio: f64,
+    /// `stalled.p99_ms / server.p99_ms`.
+    pub stalled_p99_ratio: f64,
+    /// What the process' resident memory grew by during the rounds, all three installations together.
+    pub rss_growth_bytes: i64,
+}
+
+/// Rounds of one installation before the next has its turn.
+const BLOCK: usize = 15;
+/// More than the kernel holds for a client that never reads (its receive buffer and our send buffer, about 300 KB).
+const FILLING_EVENTS: usize = 1000;
+const ROUND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Measures `clients` readers at `hz` events a second for about `seconds` for each of the three installations.
+pub fn fan_out(clients: usize, hz: f64, seconds: f64) -> io::Result<FanOutReport> {
+    if clients == 0 || !(hz > 0.0 && seconds > 0.0) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "fan-out needs at least one client, a rate and a duration above 0"));
+    }
+    let mut server = Ours::new(clients, false)?;
+    let mut bare = Bare::new(clients)?;
+    let mut stalled = Ours::new(clients, true)?;
+    let blocks = ((hz * seconds / BLOCK as f64).ceil() as usize).max(2);
+    let period = Duration::from_secs_f64(1.0 / hz);
+    let mut times: [Vec<f64>; 3] = Default::default();
+    let mut number = 0;
+    let mut rss_before = 0;
+    for block in 0..=blocks {
+        // The first block warms everything up and is not counted.
+        if block == 1 {
+            times.iter_mut().for_each(Vec::clear);
+            rss_before = resident_bytes();
+        }
+        for turn in 0..3 {
+            for _ in 0..BLOCK {
+                std::thread::sleep(period);
+                let event = sample_expression(number);
+                number += 1;
+                times[turn].push(match turn {
+                    0 => server.round(&event)?,
+                    1 => bare.round(&event)?,
+                    _ => stalled.round(&event)?,
+                });
+            }
+        }
+    }
+    let rss_growth_bytes = resident_bytes() - rss_before;
+    let [server_times, bare_times, stalled_times] = times.map(|times| round_times(&times));
+    server.end();
+    bare.end();
+    stalled.end();
+    Ok(FanOutReport {
+        clients,
+        hz,
+        frame_bytes: framed(&sample_expression(number), number as u64).len(),
+        server: server_times,
+        bare: bare_times,
+        stalled: stalled_times,
+        p99_ratio: server_times.p99_ms / bare_times.p99_ms,
+        stalled_p99_ratio: stalled_times.p99_ms / server_times.p99_ms,
+        rss_growth_bytes,
+    })
+}
+
+fn round_times(times: &[f64]) -> RoundTimes {
+    let mut sorted = times.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |share: f64| sorted[((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len()) - 1];
+    RoundTimes { rounds: sorted.len(), p50_ms: at(0.5), p95_ms: at(0.95), p99_ms: at(0.99), max_ms: at(1.0) }
+}
+
+/// An expression as the default bundle would give it: about a kilobyte on the wire.
+pub fn sample_expression(number: usize) -> Event {
+    let end = MediaTime::from_millis(2000 + 33 * number as i64);
+    let labels = ["neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised"];
+    let scores = labels.iter().zip([0.08, 0.81, 0.02, 0.03, 0.01, 0.01, 0.04]).map(|(label, score)| ((*label).to_owned(), score)).collect();
+    Event::Expression(Box::new(ExpressionEvent {
+        subject: SubjectId::Face(number as u32 % 8 + 1),
+        start_ns: end.minus(Duration::from_secs(2)),
+        end_ns: end,
+        scores: Scores(scores),
+        top: "happy".into(),
+        confidence: 0.81,
+        abstain: false,
+        modalities: Modalities {
+            face: FaceEvidence { used: true, reason: None, frames: 32, missing: 0, quality: Some(0.93), age_ms: Some(41.0) },
+            voice: VoiceEvidence { used: true, reason: None, speech: Some(0.62), missing_ms: Some(0), owner_confidence: Some(1.0), age_ms: Some(58.0) },
+            text: TextEvidence { used: false, reason: None, age_ms: None },
+        },
+        latency_ms: Some(Latency { capture: 12.1, queue: 3.0, encode: 31.5, emit: 0.2, total: 46.8 }),
+        deadline: Some(Deadline { budget_ms: 150, met: true }),
+        degraded: Some("none"),
+        skew_ms: Some(4.2),
+        provenance: Some(Provenance { bundle: "a91c".repeat(16), provider: "cpu", precision: "fp32", config: "77d0".repeat(16), calibration: None }),
+    }))
+}
+
+/// A daemon that has a ring and nothing else.
+pub struct BareVitals {
+    clock: SystemClock,
+    metrics: Metrics,
+    pub readiness: std::sync::Mutex<Readiness>,
+}
+
+impl Default for BareVitals {
+    fn default() -> Self {
+        let checks = ["bundle", "video", "audio", "scheduler"].map(|name| Check { name, reason: None }).into();
+        BareVitals { clock: SystemClock::new(), metrics: Metrics::new(), readiness: std::sync::Mutex::new(Readiness { checks }) }
+    }
+}
+
+impl Vitals for BareVitals {
+    fn hello(&self) -> HelloFacts {
+        let labels = ["neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised"].map(str::to_owned).into();
+        let bundle = BundleFacts { name: "none".into(), fingerprint: "0".repeat(64), task: "single".into(), labels, window_ms: 2000, hop_ms: 200 };
+        HelloFacts { session: uuid::Uuid::nil().to_string(), bundle }
+    }
+    fn status(&self) -> StatusEvent {
+        let source = || SourceStatus { state: SourceState::Off, reason: None, origin_ns: None };
+        StatusEvent { sources: Sources { video: source(), audio: source() }, degraded: "none", paused: false, counters: self.metrics.counters() }
+    }
+    fn readiness(&self) -> Readiness {
+        self.readiness.lock().expect("readiness").clone()
+    }
+    fn clock(&self) -> &dyn Clock {
+        &self.clock
+    }
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
+/// Resident memory of this process, in bytes.
+pub fn resident_bytes() -> i64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.trim().trim_end_matches("kB").trim().parse::<i64>().unwrap_or(0) * 1024
+}
+
+/// What one round waits for.
+struct Finish {
+    left: AtomicUsize,
+    finished_nanos: AtomicI64,
+    waiting: Thread,
+}
+
+impl Finish {
+    fn new() -> Arc<Self> {
+        Arc::new(Finish { left: AtomicUsize::new(0), finished_nanos: AtomicI64::new(0), waiting: std::thread::current() })
+    }
+    fn frame_read(&self) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.finished_nanos.store(monotonic_nanos(), Ordering::Release);
+            self.waiting.unpark();
+        }
+    }
+    /// Milliseconds from `started_nanos` until the last reader was done.
+    fn wait(&self, started_nanos: i64) -> io::Result<f64> {
+        let deadline = started_nanos + ROUND_TIMEOUT.as_nanos() as i64;
+        loop {
+            let finished = self.finished_nanos.swap(0, Ordering::AcqRel);
+            if finished != 0 {
+                return Ok((finished - started_nanos) as f64 * 1e-6);
+            }
+            if monotonic_nanos() > deadline {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{} readers did not get an event", self.left.load(Ordering::Acquire))));
+            }
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+    }
+}
+
+/// Reads all sockets on one thread, the way a proxy would.
+fn spawn_readers(sockets: Vec<TcpStream>, finish: Arc<Finish>) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    std::thread::Builder::new().name("readers".into()).spawn(move || {
+        runtime.block_on(async {
+            let mut tasks = Vec::new();
+            for socket in sockets {
+                socket.set_nonblocking(true).expect("a socket");
+                let mut socket = tokio::net::TcpStream::from_std(socket).expect("inside the runtime");
+                let finish = finish.clone();
+                tasks.push(tokio::spawn(async move {
+                    let mut buffer = vec![0; 16 << 10];
+                    let mut filled = 0;
+                    while let Ok(bytes @ 1..) = socket.read(&mut buffer[filled..]).await {
+                        filled += bytes;
+                        while let Some((length, is_text)) = whole_frame(&buffer[..filled]) {
+                            if is_text {
+                                finish.frame_read();
+                            }
+                            buffer.copy_within(length..filled, 0);
+                            filled -= length;
+                        }
+                    }
+                }));
+            }
+            for task in tasks {
+                let _ = task.await;
+            }
+        });
+    })
+}
+
+/// Length of the server's frame at the beginning of `bytes`, if all of it is there, and whether it is text.
+fn whole_frame(bytes: &[u8]) -> Option<(usize, bool)> {
+    let (first, second) = (*bytes.first()?, *bytes.get(1)?);
+    let length = match second {
+        0..126 => 2 + usize::from(second),
+        126 => 4 + usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)),
+        _ => 10 + u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize,
+    };
+    (bytes.len() >= length).then_some((length, first & 0x0f == 1))
+}
+
+/// The bytes that a server sends for the event.
+fn framed(event: &Event, seq: u64) -> Vec<u8> {
+    let text = event.to_json(seq, crate::event::Form::Live);
+    let mut bytes = vec![0x81];
+    match text.len() {
+        length @ 0..126 => bytes.push(length as u8),
+        length => {
+            bytes.push(126);
+            bytes.extend(u16::try_from(length).expect("a sample event is small").to_be_bytes());
+        }
+    }
+    bytes.extend(text.as_bytes());
+    bytes
+}
+
+/// Opens a WebSocket by hand and reads `hello`; the socket then gives events.
+pub fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(addr)?;
+    stream.set_nodelay(true)?;
+    write!(
+        stream,
+        "GET /v1/events HTTP/1.1\r\nHost: {addr}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )?;
+    let mut got = Vec::new();
+    let mut byte = [0];
+    let mut read = |got: &mut Vec<u8>| {
+        stream.read_exact(&mut byte)?;
+        got.push(byte[0]);
+        io::Result::Ok(())
+    };
+    while !got.ends_with(b"\r\n\r\n") {
+        read(&mut got)?;
+    }
+    if !got.starts_with(b"HTTP/1.1 101") {
+        return Err(io::Error::other(String::from_utf8_lossy(&got).lines().next().unwrap_or_default().to_owned()));
+    }
+    got.clear();
+    while whole_frame(&got).is_none() {
+        read(&mut got)?;
+    }
+    Ok(stream)
+}
+
+struct Ours {
+    ring: Arc<Ring>,
+    server: Server,
+    finish: Arc<Finish>,
+    readers: JoinHandle<()>,
+    clients: usize,
+    stalled: Option<TcpStream>,
+}
+
+impl Ours {
+    fn new(clients: usize, with_stalled: bool) -> io::Result<Self> {
+        let hour = Duration::from_secs(3600);
+        let settings = ServeSettings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            max_clients: clients + 1,
+            // The readers do not pong, and the stalled client is to stay.
+            ping_every: hour,
+            pong_within: hour,
+            stalled_for: hour,
+            ..ServeSettings::default()
+        };
+        let ring = Arc::new(Ring::default());
+        let server = start(settings, ring.clone(), Arc::new(BareVitals::default())).map_err(io::Error::other)?;
+        let stalled = with_stalled.then(|| connect(server.addr())).transpose()?;
+        let sockets = (0..clients).map(|_| connect(server.addr())).collect::<io::Result<Vec<_>>>()?;
+        let finish = Finish::new();
+        let readers = spawn_readers(sockets, finish.clone())?;
+        let mut ours = Ours { ring, server, finish, readers, clients, stalled };
+        if with_stalled {
+            // Fill the kernel's buffers on the way to it (the reader's side alone may be 6 MB), so that it is stalled from the first round on.
+            for number in 0..FILLING_EVENTS {
+                ours.round(&sample_expression(number))?;
+            }
+        }
+        Ok(ours)
+    }
+
+    fn round(&mut self, event: &Event) -> io::Result<f64> {
+        self.finish.left.store(self.clients, Ordering::Release);
+        let started_nanos = monotonic_nanos();
+        self.ring.publish(event);
+        self.finish.wait(started_nanos)
+    }
+
+    fn end(self) {
+        drop(self.stalled);
+        self.server.stop();
+        let _ = self.readers.join();
+    }
+}
+
+struct Bare {
+    sockets: Vec<TcpStream>,
+    finish: Arc<Finish>,
+    readers: JoinHandle<()>,
+    seq: u64,
+}
+
+impl Bare {
+    fn new(clients: usize) -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let addr = listener.local_addr()?;
+        let (mut sockets, mut reading) = (Vec::new(), Vec::new());
+        for _ in 0..clients {
+            reading.push(TcpStream::connect(addr)?);
+            let socket = listener.accept()?.0;
+            socket.set_nodelay(true)?;
+            sockets.push(socket);
+        }
+        let finish = Finish::new();
+        let readers = spawn_readers(reading, finish.clone())?;
+        Ok(Bare { sockets, finish, readers, seq: 0 })
+    }
+
+    fn round(&mut self, event: &Event) -> io::Result<f64> {
+        self.finish.left.store(self.sockets.len(), Ordering::Release);
+        self.seq += 1;
+        // The writer has its bytes ready.
+        let bytes = framed(event, self.seq);
+        let started_nanos = monotonic_nanos();
+        for socket in &mut self.sockets {
+            socket.write_all(&bytes)?;
+        }
+        self.finish.wait(started_nanos)
+    }
+
+    fn end(self) {
+        drop(self.sockets);
+        let _ = self.readers.join();
+    }
+}

@@ -1,0 +1,332 @@
+//! One client: its socket, its cursor, its limits.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::{Sink, SinkExt, StreamExt};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Duration, Instant, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
+
+use super::{Shared, Tick, upgrade};
+use crate::event::{Answer, ClockPair, ErrorCode, Hello, Refusal, Request};
+use crate::publish::{Cursor, Next};
+use crate::time::monotonic_nanos;
+
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// Answers that may wait before the client's next frame is read.
+const MAX_ANSWERS: usize = 4;
+/// What is read and thrown away while a connection closes, so that the client's kernel does not throw away our last words.
+const MAX_DRAINED_BYTES: usize = 64 << 20;
+/// Stopping must be over within a second.
+const GOODBYE_WHEN_STOPPING: Duration = Duration::from_millis(500);
+
+pub(super) struct Client {
+    shared: Arc<Shared>,
+    socket: Socket,
+    cursor: Cursor,
+    labels: Vec<String>,
+    /// Frames to this client alone; they go before events.
+    answers: VecDeque<Message>,
+    /// Since when the socket has taken nothing although something waits.
+    blocked_since: Option<Instant>,
+    last_pong: Instant,
+    next_ping: Instant,
+    /// When the newest client frames came, as many as are allowed in a second.
+    recent_frames: VecDeque<Instant>,
+}
+
+/// Why a conversation ends.
+enum End {
+    /// The connection is gone, or the client closed it.
+    Gone,
+    Refused(Refusal),
+    Idle(Refusal),
+    Stopping,
+}
+
+impl Client {
+    pub(super) fn new(shared: Arc<Shared>, socket: Socket) -> Self {
+        let now = Instant::now();
+        let settings = &shared.settings;
+        Client {
+            cursor: Cursor::new(shared.ring.clone(), settings.unsent_events),
+            labels: Vec::new(),
+            answers: VecDeque::new(),
+            blocked_since: None,
+            last_pong: now,
+            next_ping: now + settings.ping_every,
+            recent_frames: VecDeque::with_capacity(settings.max_client_frames_per_s),
+            socket,
+            shared,
+        }
+    }
+
+    /// Talks until one side ends it. `allowed`: whether the client's origin is.
+    pub(super) async fn run(mut self, allowed: bool) {
+        let vitals = self.shared.vitals.clone();
+        let _counted = Counted::new(vitals.metrics());
+        let end = if allowed {
+            self.greet();
+            self.talk().await
+        } else {
+            End::Refused(Refusal::new(ErrorCode::ForbiddenOrigin, "this web page's origin is not on the list: add it to [serve] allow_origins", None))
+        };
+        self.part(end).await;
+    }
+
+    fn greet(&mut self) {
+        let vitals = &self.shared.vitals;
+        let facts = vitals.hello();
+        self.labels = facts.bundle.labels.clone();
+        let (oldest_seq, next_seq) = self.cursor.bounds();
+        // Read one right after the other: they are a pair.
+        let clock = ClockPair { media_ns: vitals.clock().now(), wall: format!("{:.6}", jiff::Timestamp::now()) };
+        let hello = Hello {
+            protocol: upgrade::PROTOCOL,
+            server: upgrade::server_name(),
+            session: facts.session,
+            clock,
+            bundle: facts.bundle,
+            subscription: self.cursor.subscription().clone(),
+            oldest_seq,
+            next_seq,
+        };
+        self.answer(&Answer::Hello(Box::new(hello)));
+    }
+
+    fn answer(&mut self, answer: &Answer) {
+        self.answers.push_back(Message::text(answer.to_json()));
+    }
+
+    async fn talk(&mut self) -> End {
+        let mut tick = self.shared.tick.clone();
+        let alarm = tokio::time::sleep_until(self.next_alarm());
+        tokio::pin!(alarm);
+        loop {
+            tokio::select! {
+                biased;
+                heard = poll_fn(|cx| self.poll(cx)) => if let Err(end) = heard.and_then(|message| self.hear(message)) {
+                    return end;
+                },
+                changed = tick.changed() => if changed.is_err() || *tick.borrow_and_update() == Tick::Stopping {
+                    return End::Stopping;
+                },
+                () = &mut alarm => {
+                    if let Err(end) = self.look_at_the_clock() {
+                        return end;
+                    }
+                    alarm.as_mut().reset(self.next_alarm());
+                }
+            }
+            // A stall may have begun: it is due before the next ping is, perhaps.
+            if self.blocked_since.is_some() && self.next_alarm() < alarm.deadline() {
+                alarm.as_mut().reset(self.next_alarm());
+            }
+        }
+    }
+
+    /// Writes what the socket takes, then reads one message.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, End>> {
+        if self.write(cx).is_err() {
+            return Poll::Ready(Err(End::Gone));
+        }
+        if self.answers.len() >= MAX_ANSWERS {
+            return Poll::Pending;
+        }
+        let Poll::Ready(read) = self.socket.poll_next_unpin(cx) else { return Poll::Pending };
+        Poll::Ready(match read {
+            Some(Ok(message)) => Ok(message),
+            None | Some(Err(Error::Io(_))) => Err(End::Gone),
+            Some(Err(Error::Protocol(error))) if is_hang_up(&error) => Err(End::Gone),
+            Some(Err(Error::Capacity(_))) => {
+                let most = self.shared.settings.max_client_frame_bytes;
+                Err(End::Refused(Refusal::new(ErrorCode::TooLarge, format!("a client frame may have {most} bytes"), None)))
+            }
+            Some(Err(error)) => Err(End::Refused(Refusal::new(ErrorCode::Malformed, error.to_string(), None))),
+        })
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        let mut moved = false;
+        let mut socket = std::pin::Pin::new(&mut self.socket);
+        let metrics = self.shared.vitals.metrics();
+        loop {
+            match socket.as_mut().poll_ready(cx) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending => break,
+            }
+            self.blocked_since = None;
+            let message = match self.answers.pop_front() {
+                Some(answer) => answer,
+                None => match self.cursor.next() {
+                    Some(Next::Frame { frame, published_nanos, .. }) => {
+                        socket.as_mut().start_send(Message::Text(frame))?;
+                        metrics.socket_write.observe_ms((monotonic_nanos() - published_nanos) as f64 * 1e-6);
+                        moved = true;
+                        continue;
+                    }
+                    Some(Next::Dropped(missed)) => Message::text(missed.answer().to_json()),
+                    None => return Ok(()),
+                },
+            };
+            socket.as_mut().start_send(message)?;
+            moved = true;
+        }
+        // Full, or this task's turn is over. Only if nothing at all went through does the client fall behind.
+        if !moved {
+            let (dropped, _) = self.cursor.fall_behind();
+            if dropped > 0 {
+                metrics.dropped("slow_client", dropped);
+            }
+        }
+        if moved || self.blocked_since.is_none() {
+            self.blocked_since = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    fn next_alarm(&self) -> Instant {
+        let settings = &self.shared.settings;
+        let alarm = self.next_ping.min(self.last_pong + settings.pong_within);
+        self.blocked_since.map_or(alarm, |since| alarm.min(since + settings.stalled_for))
+    }
+
+    fn look_at_the_clock(&mut self) -> Result<(), End> {
+        let (now, settings) = (Instant::now(), &self.shared.settings);
+        if self.blocked_since.is_some_and(|since| now >= since + settings.stalled_for) {
+            let message = format!("nothing was read for {} s: read faster, or subscribe to less", settings.stalled_for.as_secs_f32());
+            return Err(End::Refused(Refusal::new(ErrorCode::TooSlow, message, None)));
+        }
+        if now >= self.last_pong + settings.pong_within {
+            return Err(End::Idle(Refusal::new(ErrorCode::TooSlow, format!("no pong for {} s", settings.pong_within.as_secs_f32()), None)));
+        }
+        if now >= self.next_ping {
+            self.next_ping = now + settings.ping_every;
+            // A client that takes nothing needs no second ping behind the first.
+            if self.blocked_since.is_none() {
+                self.answers.push_back(Message::Ping(Bytes::new()));
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, message: Message) -> Result<(), End> {
+        let (now, most) = (Instant::now(), self.shared.settings.max_client_frames_per_s);
+        while self.recent_frames.front().is_some_and(|first| now.duration_since(*first) >= Duration::from_secs(1)) {
+            self.recent_frames.pop_front();
+        }
+        if self.recent_frames.len() >= most {
+            return Err(End::Refused(Refusal::new(ErrorCode::RateLimited, format!("a client may send {most} frames a second"), None)));
+        }
+        self.recent_frames.push_back(now);
+        match message {
+            Message::Text(text) => match Request::parse(&text, &self.labels) {
+                Ok(request) => self.follow(request),
+                Err(refusal) if refusal.code.close_code().is_some() => return Err(End::Refused(refusal)),
+                Err(refusal) => self.answer(&refusal.answer()),
+            },
+            Message::Binary(_) => return Err(End::Refused(Refusal::new(ErrorCode::Malformed, "frames are JSON text, not binary", None))),
+            Message::Pong(_) => self.last_pong = now,
+            // tungstenite answers both; after a close it ends the stream.
+            Message::Ping(_) | Message::Close(_) | Message::Frame(_) => {}
+        }
+        Ok(())
+    }
+
+    fn follow(&mut self, request: Request) {
+        match request {
+            Request::Ping { data } => self.answer(&Answer::Pong { data }),
+            Request::Subscribe(subscribe) => {
+                let missed = self.cursor.take_missed();
+                if let Some(missed) = missed {
+                    self.answer(&missed.answer());
+                }
+                match self.cursor.subscribe(subscribe.subscription, subscribe.resume_after) {
+                    Ok(()) => self.answer(&Answer::Subscribed { subscription: self.cursor.subscription().clone() }),
+                    Err(error) => {
+                        let message = format!("`resume_after` must be below {}, the next seq of this session; is it from an earlier session?", error.next_seq);
+                        self.answer(&Refusal::new(ErrorCode::BadValue, message, Some("subscribe")).answer());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Says why, closes, and reads on for a while: bytes that lie unread when a socket closes make the kernel throw away what the
+    /// client has not read yet.
+    async fn part(mut self, end: End) {
+        let settings = &self.shared.settings;
+        let (code, refusal, goodbye) = match end {
+            // Whatever tungstenite still has to say (the reply to a close) is flushed by it.
+            End::Gone => return,
+            End::Stopping => (1001, None, GOODBYE_WHEN_STOPPING.min(settings.goodbye)),
+            // A client that reads again in time hears why it was left behind.
+            End::Refused(refusal) if refusal.code == ErrorCode::TooSlow => {
+                (1013, Some(refusal), settings.goodbye.max(settings.pong_within.saturating_sub(settings.stalled_for)))
+            }
+            End::Refused(refusal) => (refusal.code.close_code().unwrap_or(1011), Some(refusal), settings.goodbye),
+            End::Idle(refusal) => (4408, Some(refusal), settings.goodbye),
+        };
+        if let Some(refusal) = refusal {
+            tracing::debug!("a client is closed with {code}: {}", refusal.message);
+            if let Some(missed) = self.cursor.take_missed() {
+                self.answer(&missed.answer());
+            }
+            self.answer(&refusal.answer());
+        }
+        self.answers.push_back(Message::Close(Some(CloseFrame { code: code.into(), reason: "".into() })));
+        let Client { shared, mut socket, mut answers, .. } = self;
+        let mut tick = shared.tick.clone();
+        let leave = async {
+            while let Some(answer) = answers.pop_front() {
+                socket.send(answer).await?;
+            }
+            let stream = socket.get_mut();
+            stream.shutdown().await?;
+            let (mut waste, mut drained) = ([0; 4096], 0);
+            while drained < MAX_DRAINED_BYTES {
+                match stream.read(&mut waste).await? {
+                    0 => break,
+                    bytes => drained += bytes,
+                }
+            }
+            Ok::<(), Error>(())
+        };
+        tokio::select! {
+            _ = timeout(goodbye, leave) => {}
+            // The daemon does not wait for a client that was on its way out anyway.
+            _ = tick.wait_for(|tick| *tick == Tick::Stopping), if code != 1001 => {}
+        }
+    }
+}
+
+/// The other side went away without a close frame: nobody is left to tell.
+fn is_hang_up(error: &tokio_tungstenite::tungstenite::error::ProtocolError) -> bool {
+    use tokio_tungstenite::tungstenite::error::ProtocolError::{ReceivedAfterClosing, ResetWithoutClosingHandshake, SendAfterClosing};
+    matches!(error, ResetWithoutClosingHandshake | ReceivedAfterClosing | SendAfterClosing)
+}
+
+/// Counts a client while it lives.
+struct Counted(prometheus_client::metrics::gauge::Gauge);
+
+impl Counted {
+    fn new(metrics: &super::Metrics) -> Self {
+        metrics.clients.inc();
+        metrics.clients_total.inc();
+        Counted(metrics.clients.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

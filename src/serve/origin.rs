@@ -1,0 +1,90 @@
+//! Which web pages may connect: browsers send `Origin`, and any page may open a socket to this machine.
+
+use std::net::IpAddr;
+
+use axum::http::HeaderMap;
+use axum::http::header::ORIGIN;
+use axum::http::uri::Authority;
+
+/// An absent origin (no browser) and loopback origins pass; any other, `null` included, must be on the list.
+pub fn allowed(headers: &HeaderMap, allow_list: &[String]) -> bool {
+    headers.get_all(ORIGIN).iter().all(|origin| origin.to_str().is_ok_and(|origin| is_loopback(origin) || is_listed(origin, allow_list)))
+}
+
+fn is_listed(origin: &str, allow_list: &[String]) -> bool {
+    allow_list.iter().any(|listed| listed.trim_end_matches('/').eq_ignore_ascii_case(origin))
+}
+
+fn is_loopback(origin: &str) -> bool {
+    let Some(authority) = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) else { return false };
+    let Ok(authority) = authority.parse::<Authority>() else { return false };
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let host = authority.host().to_ascii_lowercase();
+    let address = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(&host);
+    host == "localhost" || host.ends_with(".localhost") || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passes(origin: Option<&str>) -> bool {
+        let mut headers = HeaderMap::new();
+        if let Some(origin) = origin {
+            headers.insert(ORIGIN, origin.parse().unwrap());
+        }
+        allowed(&headers, &["https://lab.example.org".into(), "http://10.0.0.7:8080/".into()])
+    }
+
+    #[test]
+    fn loopback_and_listed_origins_pass() {
+        assert!(passes(None));
+        for origin in [
+            "http://localhost",
+            "http://localhost:3000",
+            "https://LOCALHOST",
+            "http://127.0.0.1:8765",
+            "http://127.9.9.9",
+            "http://[::1]:80",
+            "http://app.localhost:1",
+            "https://lab.example.org",
+            "http://10.0.0.7:8080",
+        ] {
+            assert!(passes(Some(origin)), "{origin}");
+        }
+    }
+
+    #[test]
+    fn others_do_not() {
+        for origin in [
+            "null",
+            "",
+            "https://example.org",
+            "https://lab.example.org.evil.org",
+            "http://lab.example.org",
+            "https://lab.example.org:444",
+            "http://localhost.evil.org",
+            "http://notlocalhost",
+            "http://localhost@evil.org",
+            "http://evil.org@localhost",
+            "http://localhost/evil",
+            "http://127.0.0.1.evil.org",
+            "http://10.0.0.7",
+            "file://",
+            "localhost",
+            "http://",
+        ] {
+            assert!(!passes(Some(origin)), "{origin}");
+        }
+    }
+
+    #[test]
+    fn one_good_origin_does_not_excuse_a_second() {
+        let mut headers = HeaderMap::new();
+        headers.append(ORIGIN, "http://localhost".parse().unwrap());
+        headers.append(ORIGIN, "https://evil.org".parse().unwrap());
+        assert!(!allowed(&headers, &[]));
+    }
+}

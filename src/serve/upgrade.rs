@@ -1,0 +1,93 @@
+//! From an HTTP request to a WebSocket client.
+//!
+//! axum's own `ws` would bring a second version of tungstenite, so the few lines of RFC 6455's handshake stand here.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+use super::client::Client;
+use super::http::json_page;
+use super::{Shared, Tick, origin};
+
+pub(super) const PROTOCOL: &str = "expressd.v1";
+
+pub(super) fn server_name() -> String {
+    concat!("expressd ", env!("CARGO_PKG_VERSION")).to_owned()
+}
+
+/// What tungstenite may hold for one client that does not read: an event or an answer at a time, and goodbyes.
+const MAX_WRITE_BUFFER: usize = 256 << 10;
+const READ_BUFFER: usize = 4 << 10;
+
+fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
+    headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
+}
+
+fn refuse(code: StatusCode, text: &'static str) -> Response {
+    (code, [(header::UPGRADE, "websocket"), (header::SEC_WEBSOCKET_VERSION, "13")], text).into_response()
+}
+
+/// `GET /v1/events`.
+pub(super) async fn events(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
+    let headers = request.headers();
+    if !has_token(headers, header::UPGRADE, "websocket") || !has_token(headers, header::CONNECTION, "upgrade") {
+        return refuse(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket: connect with a WebSocket client\n");
+    }
+    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return refuse(StatusCode::UPGRADE_REQUIRED, "only version 13 of the WebSocket protocol (RFC 6455) is spoken here\n");
+    }
+    let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| key.len() == 24) else {
+        return refuse(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or is not 16 bytes of Base64\n");
+    };
+    let accept = derive_accept_key(key.as_bytes());
+    let speaks = has_token(headers, header::SEC_WEBSOCKET_PROTOCOL, PROTOCOL);
+    let allowed = origin::allowed(headers, &shared.settings.allow_origins);
+    let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
+        return refuse(StatusCode::BAD_REQUEST, "this connection cannot be upgraded; speak HTTP/1.1\n");
+    };
+    let full = |code: &str, message: &str| json_page(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": code, "message": message}));
+    if *shared.tick.borrow() == Tick::Stopping {
+        return full("internal", "shutting down");
+    }
+    let Ok(place) = shared.room.clone().try_acquire_owned() else {
+        shared.vitals.metrics().dropped("too_many_clients", 1);
+        return full("too_many_clients", &format!("{} clients are connected already", shared.settings.max_clients));
+    };
+
+    tokio::spawn(async move {
+        // Held until the last goodbye, so that closing connections are bounded as well.
+        let _place = place;
+        let stream = match on_upgrade.await {
+            Ok(upgraded) => TokioIo::new(upgraded),
+            Err(error) => return tracing::debug!("a client left during the upgrade: {error}"),
+        };
+        let most = shared.settings.max_client_frame_bytes;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_write_buffer_size(MAX_WRITE_BUFFER)
+            .max_message_size(Some(most))
+            .max_frame_size(Some(most));
+        let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+        Client::new(shared, socket).run(allowed).await;
+    });
+
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, HeaderValue::from_str(&accept).expect("Base64 is a header value"));
+    if speaks {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
+    }
+    response
+}
