@@ -1,4 +1,5 @@
 //! By example; [`streams`] by property.
+#![expect(clippy::single_range_in_vec_init, reason = "a list of one stretch of time")]
 
 use std::collections::VecDeque;
 
