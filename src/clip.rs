@@ -234,8 +234,11 @@ pub struct VoiceActivity {
     pub span: Span,
     /// Probability of speech, 0..1.
     pub probability: f32,
-    /// The verdict after hysteresis: is a turn going on?
-    pub speaking: bool,
+    /// Is this piece speech? The verdict of the thresholds (a lower one once speech has begun).
+    pub speech: bool,
+    /// The turn that goes on at the end of this piece: when it began. `None`: nobody has the floor. Causal: a turn is told when it has
+    /// lasted for a while, so `turn` may lie before `span`.
+    pub turn: Option<MediaTime>,
 }
 
 /// A turn of speech begins or ends.
@@ -285,6 +288,8 @@ pub enum Absence {
     NoTranscript,
     /// The bundle has no encoder for it.
     NoEncoder,
+    /// The encoder failed, or answered with a number that is not finite.
+    ModelFault,
 }
 
 /// One aligned piece of all modalities for one subject.
@@ -329,6 +334,8 @@ pub struct Recognition {
     pub abstain: bool,
     /// What the head really used.
     pub used: Presence,
+    /// Why the rest was not used.
+    pub absence: PerModality<Option<Absence>>,
 }
 
 /// What the speech stage says of one block: the samples and what voice activity detection made of them. Its end is the aligner's audio watermark.

@@ -40,6 +40,8 @@ pub enum EncodeError {
     NoLibrary { looked_at: Vec<PathBuf> },
     #[error("ONNX Runtime's library {} cannot be loaded; run `make setup`, or name another in $EXPRESSD_ONNXRUNTIME", path.display())]
     BadLibrary { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("{} cannot be read; restore it from the project", path.display())]
+    NoGraph { path: PathBuf, source: std::io::Error },
     #[error("graph {graph} cannot be opened")]
     BadGraph { graph: String, source: ort::Error },
     #[error("provider {} was asked for and cannot be used for graph {graph}; set inference.provider to \"auto\" or \"cpu\"", .provider.name())]

@@ -27,6 +27,7 @@
 pub mod time;
 
 pub mod clip;
+pub mod labels;
 pub mod modality;
 
 pub mod lane;
@@ -52,6 +53,9 @@ pub mod publish;
 pub mod serve;
 
 pub mod config;
+#[cfg(feature = "serve")]
+pub mod notify;
+
 #[cfg(all(feature = "capture", feature = "serve"))]
 pub mod daemon;
 

@@ -1,1 +1,231 @@
+//! [`Clip`] → [`Recognition`]: encode (with a cache per face), fuse, calibrate, abstain.
 
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::clip::{Absence, Clip, Crop, Recognition};
+use crate::encode::{EncodeError, Input};
+use crate::modality::{Modality, PerModality, Presence};
+use crate::model::manifest::{EncoderKind, Manifest, Task};
+use crate::model::{Bundle, Encoder};
+use crate::preprocess::{LogMel, normalise};
+
+/// Embeddings kept for faces seen before: some 30 s of eight subjects at 16 faces a second.
+const CACHED_FACES: usize = 4096;
+
+/// One vector per encoder that had evidence, by the encoder's name.
+pub type Embeddings = BTreeMap<String, Vec<f32>>;
+
+/// Owns the bundle's graphs; lives on the thread "infer".
+#[derive(Debug)]
+pub struct Recognizer {
+    bundle: Bundle,
+    mel: Option<LogMel>,
+    /// Per `frame` encoder, by [`crate::clip::Face::id`].
+    caches: Vec<FaceCache>,
+}
+
+#[derive(Debug, Default)]
+struct FaceCache {
+    embeddings: HashMap<u64, Arc<[f32]>>,
+    order: VecDeque<u64>,
+}
+
+impl FaceCache {
+    fn insert(&mut self, id: u64, embedding: Arc<[f32]>) {
+        if self.order.len() == CACHED_FACES
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.embeddings.remove(&oldest);
+        }
+        self.order.push_back(id);
+        self.embeddings.insert(id, embedding);
+    }
+}
+
+impl Recognizer {
+    pub fn new(bundle: Bundle) -> Self {
+        let mel = bundle.manifest.audio.as_ref().map(LogMel::new);
+        let caches = bundle.encoders.iter().map(|_| FaceCache::default()).collect();
+        Recognizer { bundle, mel, caches }
+    }
+
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// Never fails: an encoder that does counts as a modality that is missing, and the answer says so.
+    pub fn recognize(&mut self, clip: &Clip) -> Recognition {
+        let mut absence = PerModality { face: clip.face_absence, voice: clip.voice.as_ref().err().copied(), text: clip.text.as_ref().err().copied() };
+        let mut embeddings = Embeddings::new();
+        for index in 0..self.bundle.encoders.len() {
+            let modality = self.bundle.encoders[index].entry.modality;
+            if !*clip.presence().get(modality) {
+                continue;
+            }
+            match self.encode(index, clip) {
+                Ok(embedding) => {
+                    embeddings.insert(self.bundle.encoders[index].entry.name.clone(), embedding);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "encoder gave nothing");
+                    *absence.get_mut(modality) = Some(Absence::ModelFault);
+                }
+            }
+        }
+        let used = self.used(&embeddings);
+        for modality in Modality::ALL {
+            if *used.get(modality) {
+                *absence.get_mut(modality) = None;
+            } else if absence.get(modality).is_none() {
+                *absence.get_mut(modality) = Some(Absence::NoEncoder);
+            }
+        }
+        let scores = if used.is_none() { None } else { head_logits(&mut self.bundle, &embeddings).ok() };
+        judge(&self.bundle.manifest, scores.as_deref(), used, absence)
+    }
+
+    fn used(&self, embeddings: &Embeddings) -> Presence {
+        let mut used = Presence::default();
+        for encoder in self.bundle.encoders.iter().filter(|e| embeddings.contains_key(&e.entry.name)) {
+            *used.get_mut(encoder.entry.modality) = true;
+        }
+        used
+    }
+
+    fn encode(&mut self, index: usize, clip: &Clip) -> Result<Vec<f32>, EncodeError> {
+        let (encoder, manifest) = (&mut self.bundle.encoders[index], &self.bundle.manifest);
+        match (encoder.entry.modality, encoder.entry.kind) {
+            (Modality::Face, EncoderKind::Frame) => {
+                let cache = &mut self.caches[index];
+                let faces = || clip.faces.iter().filter_map(|f| Some((f.id, f.crop.as_ref()?)));
+                let new: Vec<_> = faces().filter(|(id, _)| !cache.embeddings.contains_key(id)).collect();
+                if !new.is_empty() {
+                    let crops: Vec<_> = new.iter().map(|(_, crop)| (*crop).clone()).collect();
+                    for ((id, _), embedding) in new.iter().zip(frame_embeddings(encoder, manifest, &crops)?) {
+                        cache.insert(*id, embedding.into());
+                    }
+                }
+                Ok(mean(encoder.entry.dim, faces().filter_map(|(id, _)| cache.embeddings.get(&id)).map(|e| &**e)))
+            }
+            (Modality::Face, _) => {
+                let crops: Vec<_> = clip.faces.iter().filter_map(|f| f.crop.clone()).collect();
+                window_embedding(encoder, manifest, &crops)
+            }
+            _ => {
+                let samples = clip.voice.as_ref().map_or(&[][..], |v| &v.samples);
+                voice_embedding(encoder, self.mel.as_ref(), samples)
+            }
+        }
+    }
+}
+
+/// Scores, verdict and confidence of logits (`None`: no evidence, or an answer that is not a number).
+fn judge(manifest: &Manifest, logits: Option<&[f32]>, used: Presence, absence: PerModality<Option<Absence>>) -> Recognition {
+    let labels = manifest.labels.len();
+    let scores = match (logits, manifest.task) {
+        (None, _) => vec![1.0 / labels as f32; labels],
+        (Some(logits), Task::Single) => softmax(logits, manifest.temperature(&used)),
+        (Some(logits), Task::Multi) => logits.iter().map(|l| 1.0 / (1.0 + (-l / manifest.temperature(&used)).exp())).collect(),
+    };
+    let top = (0..labels).fold(0, |best, i| if scores[i] > scores[best] { i } else { best });
+    let confidence = scores[top];
+    let abstain = logits.is_none() || confidence < manifest.head.abstain_threshold;
+    Recognition { scores, top, confidence, abstain, used, absence }
+}
+
+fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> = logits.iter().map(|l| f64::from((l - highest) / temperature).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.iter().map(|p| (p / sum) as f32).collect()
+}
+
+/// Embeddings of crops and samples without a cache: the self-test's and the trainer's way in.
+pub fn embed(bundle: &mut Bundle, crops: &[Arc<Crop>], samples: Option<&[f32]>) -> Result<Embeddings, EncodeError> {
+    let mut embeddings = Embeddings::new();
+    let mel = bundle.manifest.audio.as_ref().map(LogMel::new);
+    for encoder in &mut bundle.encoders {
+        let embedding = match (encoder.entry.modality, encoder.entry.kind) {
+            (Modality::Face, _) if crops.is_empty() => continue,
+            (Modality::Face, EncoderKind::Frame) => {
+                let all = frame_embeddings(encoder, &bundle.manifest, crops)?;
+                mean(encoder.entry.dim, all.iter().map(Vec::as_slice))
+            }
+            (Modality::Face, _) => window_embedding(encoder, &bundle.manifest, crops)?,
+            _ => match samples {
+                Some(samples) => voice_embedding(encoder, mel.as_ref(), samples)?,
+                None => continue,
+            },
+        };
+        embeddings.insert(encoder.entry.name.clone(), embedding);
+    }
+    Ok(embeddings)
+}
+
+/// The head's logits, one per label: absent embeddings are zeros and their presence 0.
+pub fn head_logits(bundle: &mut Bundle, embeddings: &Embeddings) -> Result<Vec<f32>, EncodeError> {
+    let Bundle { manifest, head, .. } = bundle;
+    let inputs: Vec<(Vec<f32>, [usize; 2])> = manifest
+        .head
+        .inputs
+        .iter()
+        .map(|name| {
+            let dim = manifest.encoder(name).map_or(0, |e| e.dim);
+            (embeddings.get(name).cloned().unwrap_or_else(|| vec![0.0; dim]), [1, dim])
+        })
+        .collect();
+    let presence: Vec<f32> = manifest.head.inputs.iter().map(|name| if embeddings.contains_key(name) { 1.0 } else { 0.0 }).collect();
+    let presence_shape = [1, presence.len()];
+    let mut bound: Vec<_> = inputs.iter().map(|(values, shape)| Input::F32(shape, values)).collect();
+    bound.push(Input::F32(&presence_shape, &presence));
+    let logits = head.run(&bound)?.swap_remove(0);
+    expect(head.name(), &logits.shape, &[1, manifest.labels.len()])?;
+    Ok(logits.values)
+}
+
+fn frame_embeddings(encoder: &mut Encoder, manifest: &Manifest, crops: &[Arc<Crop>]) -> Result<Vec<Vec<f32>>, EncodeError> {
+    let face = manifest.face.as_ref().expect("checked when the bundle was opened");
+    let pixels: Vec<f32> = crops.iter().flat_map(|crop| normalise(crop, &face.normalise)).collect();
+    let shape = [crops.len(), face.channels, face.size, face.size];
+    let output = encoder.graph.run(&[Input::F32(&shape, &pixels)])?.swap_remove(0);
+    expect(encoder.graph.name(), &output.shape, &[crops.len(), encoder.entry.dim])?;
+    Ok(output.values.chunks(encoder.entry.dim).map(<[f32]>::to_vec).collect())
+}
+
+/// Exactly the manifest's number of frames, evenly picked (method.md a.4), into `[1, frames, channels, size, size]`.
+fn window_embedding(encoder: &mut Encoder, manifest: &Manifest, crops: &[Arc<Crop>]) -> Result<Vec<f32>, EncodeError> {
+    let face = manifest.face.as_ref().expect("checked when the bundle was opened");
+    let frames = encoder.entry.input[0].max(1);
+    let pick = |i: usize| if frames == 1 { 0 } else { i * (crops.len() - 1) / (frames - 1) };
+    let pixels: Vec<f32> = (0..frames).flat_map(|i| normalise(&crops[pick(i)], &face.normalise)).collect();
+    let shape = [1, frames, face.channels, face.size, face.size];
+    let output = encoder.graph.run(&[Input::F32(&shape, &pixels)])?.swap_remove(0);
+    expect(encoder.graph.name(), &output.shape, &[1, encoder.entry.dim])?;
+    Ok(output.values)
+}
+
+fn voice_embedding(encoder: &mut Encoder, mel: Option<&LogMel>, samples: &[f32]) -> Result<Vec<f32>, EncodeError> {
+    let mel = mel.expect("checked when the bundle was opened");
+    let (values, frames) = mel.compute(samples);
+    let shape = [1, 1, values.len() / frames, frames];
+    let output = encoder.graph.run(&[Input::F32(&shape, &values)])?.swap_remove(0);
+    expect(encoder.graph.name(), &output.shape, &[1, encoder.entry.dim])?;
+    Ok(output.values)
+}
+
+fn mean<'a>(dim: usize, vectors: impl Iterator<Item = &'a [f32]>) -> Vec<f32> {
+    let (mut sum, mut n) = (vec![0.0f64; dim], 0usize);
+    for vector in vectors {
+        n += 1;
+        sum.iter_mut().zip(vector).for_each(|(s, v)| *s += f64::from(*v));
+    }
+    sum.iter().map(|s| (s / n.max(1) as f64) as f32).collect()
+}
+
+fn expect(graph: &str, found: &[usize], expected: &[usize]) -> Result<(), EncodeError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(EncodeError::WrongOutput { graph: graph.to_owned(), found: format!("{found:?}"), expected: format!("{expected:?}") })
+}

@@ -1,1 +1,35 @@
-fn main() {}
+//! The trainer's verbs: parse, call, exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use expressd::train::evaluate::{self, EvaluateArgs};
+use expressd::train::export::{self, ExportArgs};
+use expressd::train::finetune::{self, FinetuneArgs};
+use expressd::train::import::{self, ImportArgs};
+
+#[derive(Parser)]
+#[command(version, about = "Makes the bundles that expressd serves")]
+enum Verb {
+    /// Third-party weights into graphs with their provenance.
+    Import(ImportArgs),
+    Finetune(FinetuneArgs),
+    Evaluate(EvaluateArgs),
+    Export(ExportArgs),
+}
+
+fn main() -> ExitCode {
+    let done = match Verb::parse() {
+        Verb::Import(args) => import::run(args),
+        Verb::Finetune(args) => finetune::run(&args),
+        Verb::Evaluate(args) => evaluate::run(&args),
+        Verb::Export(args) => export::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.chain().for_each(|cause| eprintln!("{cause}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,203 @@
-fn main() {}
+//! The daemon's command line: parse, call, exit code.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+use clap::{Args, Parser, Subcommand};
+use expressd::capture::CaptureError;
+use expressd::config::{CliOverrides, Config};
+use expressd::daemon::{DaemonError, Lines, RunOptions, bench, doctor};
+
+/// A real-time expression sensor: faces and voices in, expression events out.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// The daemon: camera and microphone (or a recording as if live) to events on a socket.
+    Run(Run),
+    /// A recording, or a folder of recordings, through the same stages offline: blocking, deterministic.
+    Replay(Replay),
+    /// Says every fault of the configuration at once.
+    Check(Settings),
+    /// Lists cameras and microphones with the strings for the configuration.
+    Devices {
+        /// One JSON array instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Says what is wrong here.
+    Doctor(Settings),
+    /// Measures latency, drops, overhead and fan-out.
+    Bench(Bench),
+}
+
+#[derive(Args)]
+struct Settings {
+    /// A configuration file beside /etc/expressd/expressd.toml.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The bundle to serve (inference.bundle).
+    #[arg(long, value_name = "DIR")]
+    bundle: Option<PathBuf>,
+    /// Any key of the configuration, for example face.max_subjects=2.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Args)]
+struct Run {
+    #[command(flatten)]
+    settings: Settings,
+    /// Play this recording as if live, instead of camera and microphone.
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+    /// Begin the recording again at its end.
+    #[arg(long = "loop", requires = "replay")]
+    looped: bool,
+    /// Address of the socket (serve.listen).
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Write every frame as a line (publish.jsonl); - is standard output.
+    #[arg(long, value_name = "FILE")]
+    jsonl: Option<String>,
+}
+
+#[derive(Args)]
+struct Replay {
+    /// A media file, or a folder of them.
+    file: PathBuf,
+    #[command(flatten)]
+    settings: Settings,
+    /// Where the events go, one per line; - is standard output.
+    #[arg(long, value_name = "FILE")]
+    jsonl: PathBuf,
+    /// At live pace; the events are the same.
+    #[arg(long)]
+    realtime: bool,
+}
+
+#[derive(Args)]
+struct Bench {
+    #[command(flatten)]
+    settings: Settings,
+    /// The recording; by default the demonstration.
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+    /// Copies of the recording in one picture; by default 1, 2, 4 and 8 after another.
+    #[arg(long)]
+    subjects: Option<usize>,
+    /// Clients of the fan-out measurement; 0 leaves it out.
+    #[arg(long, default_value_t = 100)]
+    clients: usize,
+    /// Seconds of each live measurement.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// One JSON object instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Settings {
+    fn load(self, mut flags: Vec<(&'static str, String)>) -> Result<Config, DaemonError> {
+        flags.extend(self.bundle.map(|dir| ("inference.bundle", dir.display().to_string())));
+        let config = Config::load(&CliOverrides { file: self.config, set: self.set, flags })?;
+        let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{},ort=warn", config.log_level)));
+        // Under systemd the journal stamps every line.
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+        let _ = if std::env::var_os("JOURNAL_STREAM").is_some() { builder.without_time().try_init() } else { builder.try_init() };
+        Ok(config)
+    }
+}
+
+fn main() -> ExitCode {
+    // A reader that closes our output ends us quietly, as it does any other program of a pipeline.
+    match act(Cli::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", error.report());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn act(verb: Verb) -> Result<(), DaemonError> {
+    match verb {
+        Verb::Run(Run { settings, replay, looped, listen, jsonl }) => {
+            let flags = listen.map(|a| ("serve.listen", a)).into_iter().chain(jsonl.map(|f| ("publish.jsonl", f))).collect();
+            expressd::daemon::run(&settings.load(flags)?, &RunOptions { replay, looped })
+        }
+        Verb::Replay(Replay { file, settings, jsonl, realtime }) => replay(&settings.load(Vec::new())?, &file, &jsonl, realtime),
+        Verb::Check(settings) => {
+            let config = settings.load(Vec::new())?;
+            expressd::daemon::check(&config)?;
+            for setting in config.settings() {
+                println!("{} = {}  ({})", setting.key, setting.value, setting.origin);
+            }
+            Ok(())
+        }
+        Verb::Devices { json } => {
+            expressd::daemon::print_devices(json);
+            Ok(())
+        }
+        Verb::Doctor(settings) => doctor::examine(&settings.load(Vec::new())?),
+        Verb::Bench(Bench { settings, replay, subjects, clients, seconds, json }) => {
+            bench::run(&settings.load(Vec::new())?, &bench::Options { replay, subjects, clients, seconds, json })
+        }
+    }
+}
+
+/// Every recording is played, whatever became of those before it; one that failed decides the exit code.
+fn replay(config: &Config, file: &Path, jsonl: &Path, realtime: bool) -> Result<(), DaemonError> {
+    let files = recordings(file)?;
+    let cannot = |source| DaemonError::Jsonl { path: jsonl.to_owned(), source };
+    let out: Box<dyn std::io::Write + Send> = match jsonl.to_str() {
+        Some("-") => Box::new(std::io::stdout()),
+        _ => Box::new(std::fs::File::create(jsonl).map_err(cannot)?),
+    };
+    let lines = Arc::new(Mutex::new(Lines::new(out)));
+    let mut failures = Vec::new();
+    for recording in &files {
+        let name = (file.is_dir()).then(|| recording.strip_prefix(file).unwrap_or(recording).display().to_string());
+        lines.lock().expect("lines lock").begin(name);
+        if let Err(error) = expressd::daemon::replay(config, recording, realtime, &lines) {
+            if files.len() > 1 {
+                eprintln!("{}", error.report());
+            }
+            failures.push(error);
+        }
+    }
+    if let Some(source) = lines.lock().expect("lines lock").take_failure() {
+        return Err(cannot(source));
+    }
+    match (failures.len(), files.len()) {
+        (0, _) => Ok(()),
+        (1, 1) => Err(failures.remove(0)),
+        (failed, all) => Err(DaemonError::SomeRecordings { failed, all }),
+    }
+}
+
+/// The file itself, or a folder's files in the order of their names, without hidden ones.
+fn recordings(path: &Path) -> Result<Vec<PathBuf>, DaemonError> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = std::fs::read_dir(path).map_err(|_| CaptureError::NoSuchFile(path.to_owned()))?;
+    let mut files: Vec<_> =
+        entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_file() && !p.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'))).collect();
+    files.sort();
+    if files.is_empty() {
+        return Err(DaemonError::Usage(format!("{} holds no file", path.display())));
+    }
+    Ok(files)
+}

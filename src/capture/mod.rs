@@ -1,1 +1,38 @@
+//! Light and sound, stamped at capture on the one timeline.
+//!
+//! Two kinds of source, one kind of output: [`Recording`] plays a file (once or looped, at any pace), [`open_live`] drains cameras,
+//! microphones and network streams and heals them when they are lost. Both send [`VideoFrame`]s and [`AudioBlock`]s into lanes and
+//! write on a [`SourceBoard`] how they are. Nothing here looks at a picture or listens to a sound.
 
+mod bare;
+mod board;
+mod delivery;
+mod devices;
+mod error;
+mod join;
+mod live;
+mod microphone;
+mod pipeline;
+mod recording;
+mod resample;
+mod source;
+mod spec;
+mod whole;
+
+pub use bare::{bare_decode, has_element};
+pub use board::{SourceBoard, SourceCounters, SourceGauge};
+pub use devices::{DeviceEntry, DeviceKind, devices};
+pub use error::CaptureError;
+pub use live::{LiveCapture, open_live};
+pub use recording::{Pace, Played, Recording};
+pub use spec::{AudioSpec, UnknownAudio, UnknownVideo, VideoSpec};
+
+use crate::clip::{AudioBlock, VideoFrame};
+use crate::lane::LaneSender;
+
+/// The lanes that a source fills. A lane that is closed (its sender dropped) is the end of that track.
+#[derive(Debug)]
+pub struct Outputs {
+    pub frames: Option<LaneSender<VideoFrame>>,
+    pub audio: Option<LaneSender<AudioBlock>>,
+}

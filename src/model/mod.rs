@@ -1,3 +1,139 @@
-//! The bundle: the only thing that passes from trainer to daemon.
+//! The bundle: the only thing that passes from trainer to daemon. A directory with `manifest.toml`, graphs, `golden.json` and a model card.
 
+pub mod golden;
 pub mod manifest;
+mod self_test;
+mod sums;
+
+use std::path::{Path, PathBuf};
+
+use crate::encode::{EncodeError, Graph, Provider, Runtime};
+pub use sums::seal;
+
+use manifest::{EncoderEntry, EncoderKind, Manifest, hex_sha256};
+
+use crate::modality::Modality;
+
+/// A bundle is refused (exit code 4). Each variant is one thing to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    #[error("bundle {}: {file} cannot be read; name a bundle directory with --bundle", directory.display())]
+    Missing { directory: PathBuf, file: String, source: std::io::Error },
+    #[error("bundle {}: manifest.toml is not a manifest; export the bundle again", directory.display())]
+    BadManifest { directory: PathBuf, source: Box<toml::de::Error> },
+    #[error("bundle {}: manifest.toml contradicts itself: {}; export the bundle again", directory.display(), faults.join("; "))]
+    Faults { directory: PathBuf, faults: Vec<String> },
+    #[error("bundle {}: {file} is not the file that was exported (sha256 {found}, expected {expected}); fetch or export the bundle again", directory.display())]
+    WrongHash { directory: PathBuf, file: String, found: String, expected: String },
+    #[error(
+        "bundle {}: fingerprint is {found}, its own settings give {expected}: it was made for another preprocessing; export it with this version's expressd-train",
+        directory.display()
+    )]
+    WrongFingerprint { directory: PathBuf, found: String, expected: String },
+    #[error("bundle {}: {what}; this daemon cannot serve it", directory.display())]
+    Unsupported { directory: PathBuf, what: String },
+    #[error("bundle {}: a graph cannot be used", directory.display())]
+    Graph { directory: PathBuf, source: EncodeError },
+    #[error("bundle {}: golden.json cannot be understood; export the bundle again", directory.display())]
+    BadGolden { directory: PathBuf, source: serde_json::Error },
+    #[error(
+        "bundle {}: self-test failed: {what} of golden case {case} is off by {difference:.2e} (permitted {permitted:.0e}); try provider \"cpu\", or export the bundle again",
+        directory.display()
+    )]
+    SelfTest { directory: PathBuf, case: usize, what: String, difference: f32, permitted: f32 },
+}
+
+/// An opened bundle: manifest checked, hashes right, graphs open, goldens replayed.
+#[derive(Debug)]
+pub struct Bundle {
+    pub manifest: Manifest,
+    pub encoders: Vec<Encoder>,
+    /// `[batch, dim]` per head input, presence `[batch, inputs]` → logits `[batch, labels]`.
+    pub head: Graph,
+}
+
+/// One encoder of a bundle, ready to run.
+#[derive(Debug)]
+pub struct Encoder {
+    pub entry: EncoderEntry,
+    pub graph: Graph,
+}
+
+impl Bundle {
+    /// Opens the bundle in `directory` and refuses whatever does not match: hashes, fingerprint, shapes, goldens.
+    pub fn open(runtime: &Runtime, directory: &Path, provider: Provider, threads: usize) -> Result<Bundle, BundleError> {
+        let at = || directory.to_owned();
+        let read = |file: &str| std::fs::read(directory.join(file)).map_err(|source| BundleError::Missing { directory: at(), file: file.to_owned(), source });
+        // Every hash before anything is parsed: a flipped byte is named as such and never reaches the runtime.
+        let manifest_file = read("manifest.toml")?;
+        sums::check(directory, &["manifest.toml", "golden.json"])?;
+        let text = String::from_utf8_lossy(&manifest_file).into_owned();
+        let manifest: Manifest = toml::from_str(&text).map_err(|source| BundleError::BadManifest { directory: at(), source: Box::new(source) })?;
+        let faults = manifest.faults();
+        if !faults.is_empty() {
+            return Err(BundleError::Faults { directory: at(), faults });
+        }
+        let checked = |file: &str, expected: &str| {
+            let bytes = read(file)?;
+            let found = hex_sha256(&bytes);
+            if found == expected {
+                Ok(bytes)
+            } else {
+                Err(BundleError::WrongHash { directory: at(), file: file.to_owned(), found, expected: expected.to_owned() })
+            }
+        };
+        let encoder_files = manifest.encoders.iter().map(|e| checked(&e.file, &e.sha256)).collect::<Result<Vec<_>, _>>()?;
+        let head_file = checked(&manifest.head.file, &manifest.head.sha256)?;
+        let expected = manifest.compute_fingerprint();
+        if manifest.fingerprint != expected {
+            return Err(BundleError::WrongFingerprint { directory: at(), found: manifest.fingerprint, expected });
+        }
+        let graph =
+            |name: &str, bytes: &[u8]| Graph::open(runtime, name, bytes, provider, threads).map_err(|source| BundleError::Graph { directory: at(), source });
+        let mut encoders = Vec::new();
+        for (entry, bytes) in manifest.encoders.iter().zip(&encoder_files) {
+            if let Some(what) = unsupported(entry, &manifest) {
+                return Err(BundleError::Unsupported { directory: at(), what });
+            }
+            encoders.push(Encoder { entry: entry.clone(), graph: graph(&entry.name, bytes)? });
+        }
+        let head = graph("head", &head_file)?;
+        if head.input_count() != manifest.head.inputs.len() + 1 {
+            let what = format!("head takes {} inputs, the manifest names {} encoders and the presence", head.input_count(), manifest.head.inputs.len());
+            return Err(BundleError::Unsupported { directory: at(), what });
+        }
+        let mut bundle = Bundle { manifest, encoders, head };
+        let goldens = serde_json::from_slice(&read("golden.json")?).map_err(|source| BundleError::BadGolden { directory: at(), source })?;
+        self_test::replay(&mut bundle, directory, &goldens)?;
+        Ok(bundle)
+    }
+
+    /// What is really used, of all graphs the least accelerated.
+    pub fn provider(&self) -> Provider {
+        let mut graphs = self.encoders.iter().map(|e| e.graph.provider()).chain([self.head.provider()]);
+        graphs.find(|p| *p == Provider::Cpu).unwrap_or(self.head.provider())
+    }
+}
+
+fn unsupported(entry: &EncoderEntry, manifest: &Manifest) -> Option<String> {
+    let expects = |shape: &[usize]| format!("encoder {} has input {:?}, its preprocessing gives {shape:?}", entry.name, entry.input);
+    let fits = |shape: &[usize]| entry.input.len() == shape.len() && entry.input.iter().zip(shape).all(|(a, b)| *b == 0 || a == b);
+    match (entry.modality, entry.kind) {
+        (Modality::Text, _) => Some(format!("encoder {} reads words, which this version does not transcribe", entry.name)),
+        (Modality::Face, EncoderKind::Frame) => {
+            let face = manifest.face.as_ref()?;
+            let shape = [face.channels, face.size, face.size];
+            (!fits(&shape)).then(|| expects(&shape))
+        }
+        (Modality::Face, EncoderKind::Window) => {
+            let face = manifest.face.as_ref()?;
+            let shape = [0, face.channels, face.size, face.size];
+            (!fits(&shape)).then(|| expects(&shape))
+        }
+        (Modality::Voice, EncoderKind::Window) => {
+            let shape = [1, manifest.audio.as_ref()?.mels, 0];
+            (!fits(&shape)).then(|| expects(&shape))
+        }
+        (modality, kind) => Some(format!("encoder {} is of kind {kind:?}, which {} has not", entry.name, modality.name())),
+    }
+}

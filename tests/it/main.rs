@@ -1,5 +1,19 @@
-//! Integration tests, in one binary.
+//! One integration binary: linking is slow.
+#![expect(clippy::disallowed_methods, reason = "tests measure and wait on the machine's time")]
 
+mod bad_input;
 mod clients;
+mod config;
+mod daemon;
+mod devices;
+mod faces;
 mod fanout;
+mod generate;
+mod harness;
 mod protocol;
+mod readme;
+mod recordings;
+mod replay;
+mod rtsp;
+mod service;
+mod tidy;

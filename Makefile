@@ -1,0 +1,62 @@
+# The commands people type. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-test setup-import run build test lint bench demo install
+
+# cargo on the PATH, else where rustup puts it.
+CARGO ?= $(shell command -v cargo || ls $(HOME)/.cargo/bin/cargo /usr/local/cargo/bin/cargo 2>/dev/null | head -n 1 | grep . || echo cargo)
+export CARGO
+# Arguments for `expressd run`, `expressd bench`.
+ARGS ?=
+# What `make bench` replays.
+REPLAY ?= config/demo/demo.mp4
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
+
+help: ## list these commands
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -e 's/:[^#]*## /\t/' | awk -F '\t' '{ printf "  make %-13s %s\n", $$1, $$2 }'
+
+setup: ## install what building and running needs
+	@sh config/setup/setup.sh run
+
+setup-test:
+	@sh config/setup/setup.sh test
+
+setup-import: ## fetch the detector's original weights, for `expressd-train import`
+	@sh config/setup/setup.sh import
+
+run: setup ## set up, build, start the daemon: make run ARGS="--replay FILE"
+	@$(MAKE) --no-print-directory build
+	@exec $(CARGO) run --release --quiet --bin expressd -- run $(ARGS)
+
+build: ## build the daemon
+	$(CARGO) build --release --bin expressd
+
+# The Python client's package, for a test.
+test: export PYTHONPATH = $(CURDIR)/.deps/python
+test: setup-test ## set up and run every test: the daemon's, then the trainer's
+	$(CARGO) test --release
+	$(CARGO) test --release --no-default-features --features train --lib --bins
+
+lint: ## formatting and lints, as strict as they get
+	$(CARGO) fmt --check
+	$(CARGO) clippy --release --all-targets -- -D warnings
+	$(CARGO) clippy --release --no-default-features --features train --all-targets -- -D warnings
+
+bench: setup ## the README's tables: make bench REPLAY=FILE ARGS="--subjects 2"
+	@$(MAKE) --no-print-directory build
+	@exec $(CARGO) run --release --quiet --bin expressd -- bench --replay $(REPLAY) $(ARGS)
+
+demo: ## make the demonstration recording again
+	@sh config/setup/setup.sh demo
+	/usr/bin/python3 config/demo/make_demo.py config/demo/demo.mp4
+
+install: ## copy the built daemon into PREFIX (default /usr/local); after make build
+	install -D -m 755 $(TARGET_DIR)/release/expressd $(DESTDIR)$(PREFIX)/bin/expressd
+	install -d $(DESTDIR)$(PREFIX)/lib/expressd $(DESTDIR)$(PREFIX)/lib/systemd/system
+	cp -a .deps/onnxruntime/. $(DESTDIR)$(PREFIX)/lib/expressd/
+	cp -a .deps/silero_vad/silero_vad_16k_sequence.onnx $(DESTDIR)$(PREFIX)/lib/expressd/
+	cp -a models $(DESTDIR)$(PREFIX)/share/expressd/
+	install -D -m 644 config/demo/demo.mp4 $(DESTDIR)$(PREFIX)/share/expressd/config/demo/demo.mp4
+	test -e $(DESTDIR)$(SYSCONFDIR)/expressd/expressd.toml || install -D -m 644 config/expressd.toml $(DESTDIR)$(SYSCONFDIR)/expressd/expressd.toml
+	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' systemd/expressd.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/expressd.service

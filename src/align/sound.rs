@@ -1,0 +1,175 @@
+//! The sound that clips are cut from, and what of it is speech.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::clip::{AudioBlock, SAMPLE_RATE_HZ, VoiceActivity, samples_to_nanos};
+use crate::speech::SLIP_NANOS;
+use crate::time::{MediaTime, Span};
+
+const SAMPLE_NANOS: i64 = 1_000_000_000 / SAMPLE_RATE_HZ as i64;
+
+/// Blocks as they came, and the verdicts that the timeline has reached.
+#[derive(Debug, Default)]
+pub(super) struct Sound {
+    blocks: VecDeque<AudioBlock>,
+    activity: VecDeque<VoiceActivity>,
+    /// End of the newest block ever heard.
+    until: Option<MediaTime>,
+}
+
+/// A piece of sound on the 16 kHz grid that begins where it was asked for.
+#[derive(Debug)]
+pub(super) struct Cut {
+    pub samples: Arc<[f32]>,
+    pub missing_nanos: i64,
+    /// End of the newest sample that was captured.
+    pub newest: MediaTime,
+}
+
+impl Sound {
+    pub fn until(&self) -> Option<MediaTime> {
+        self.until
+    }
+
+    /// Takes the next block; `false` if its stamp went back.
+    pub fn push(&mut self, block: AudioBlock) -> bool {
+        if self.until.is_some_and(|until| block.time.nanos_since(until) < -SLIP_NANOS) {
+            return false;
+        }
+        if !block.samples.is_empty() {
+            self.until = Some(block.span().end);
+            self.blocks.push_back(block);
+        }
+        true
+    }
+
+    pub fn judge(&mut self, activity: VoiceActivity) {
+        self.activity.push_back(activity);
+    }
+
+    /// Drops sound that ended before `samples_from`, verdicts that ended before `activity_from`.
+    pub fn forget(&mut self, samples_from: MediaTime, activity_from: MediaTime) {
+        while self.blocks.front().is_some_and(|b| b.span().end <= samples_from) {
+            self.blocks.pop_front();
+        }
+        while self.activity.front().is_some_and(|a| a.span.end <= activity_from) {
+            self.activity.pop_front();
+        }
+    }
+
+    /// How much of `span` has been judged speech so far, in nanoseconds.
+    pub fn speech_nanos(&self, span: Span) -> i64 {
+        self.activity
+            .iter()
+            .rev()
+            .take_while(|a| a.span.end > span.start)
+            .filter(|a| a.speech)
+            .filter_map(|a| a.span.intersection(&span))
+            .map(|s| s.nanos())
+            .sum()
+    }
+
+    /// Was there speech at `time`? `None` where nothing has been judged.
+    pub fn is_speech(&self, time: MediaTime) -> Option<bool> {
+        let next = self.activity.partition_point(|a| a.span.start <= time);
+        let verdict = &self.activity[next.checked_sub(1)?];
+        verdict.span.contains(time).then_some(verdict.speech)
+    }
+
+    /// The samples of `span`; `None` if none was captured.
+    ///
+    /// The newest block is placed by its own stamp, and the ones that it continues right before it, so that slewed stamps make neither a gap
+    /// nor an overlap of a sample.
+    pub fn cut(&self, span: Span) -> Option<Cut> {
+        let count = usize::try_from((span.nanos() + SAMPLE_NANOS / 2) / SAMPLE_NANOS).expect("a span does not end before it starts");
+        let mut samples = vec![0.0; count];
+        let (mut captured, mut newest) = (0, None);
+        // Start of the block after the one at hand: its stamp, and its place in samples from the span's start.
+        let mut after: Option<(MediaTime, i64)> = None;
+        for block in self.blocks.iter().rev() {
+            if block.time >= span.end {
+                continue;
+            }
+            let length = block.samples.len() as i64;
+            let end = block.span().end;
+            let place = match after {
+                Some((time, place)) if time.nanos_since(end).abs() <= SLIP_NANOS => place - length,
+                _ => (block.time.nanos_since(span.start) as f64 / SAMPLE_NANOS as f64).round() as i64,
+            };
+            after = Some((block.time, place));
+            let (from, to) = (place.clamp(0, count as i64), (place + length).clamp(0, count as i64));
+            if from < to {
+                let source = &block.samples[(from - place) as usize..(to - place) as usize];
+                samples[from as usize..to as usize].copy_from_slice(source);
+                captured += to - from;
+                newest = newest.max(Some(span.start.plus_nanos(samples_to_nanos(to)).min(span.end)));
+            }
+            if place <= 0 {
+                break;
+            }
+        }
+        let missing_nanos = samples_to_nanos((count as i64 - captured).max(0));
+        Some(Cut { samples: samples.into(), missing_nanos, newest: newest? })
+    }
+
+    /// Was any of `span` captured?
+    pub fn has(&self, span: Span) -> bool {
+        self.blocks.iter().rev().any(|b| b.span().intersection(&span).is_some())
+    }
+
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        self.blocks.len() + self.activity.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(at: i64, values: std::ops::Range<i64>) -> AudioBlock {
+        AudioBlock { time: MediaTime::from_nanos(at * SAMPLE_NANOS), samples: values.map(|v| v as f32).collect() }
+    }
+    fn span(start: i64, end: i64) -> Span {
+        Span::new(MediaTime::from_nanos(start * SAMPLE_NANOS), MediaTime::from_nanos(end * SAMPLE_NANOS))
+    }
+
+    #[test]
+    fn a_cut_is_exact_to_the_sample_and_zero_where_nothing_was_captured() {
+        let mut sound = Sound::default();
+        assert!(sound.push(block(100, 100..300)));
+        assert!(sound.push(block(300, 300..400)));
+        assert!(sound.push(block(900, 900..1000)));
+        let cut = sound.cut(span(290, 310)).unwrap();
+        assert_eq!(&cut.samples[..], (290..310).map(|v| v as f32).collect::<Vec<_>>());
+        assert_eq!((cut.missing_nanos, cut.newest), (0, span(0, 310).end));
+        let cut = sound.cut(span(390, 910)).unwrap();
+        assert_eq!((cut.samples[9], cut.samples[10], cut.samples[509], cut.samples[510]), (399.0, 0.0, 0.0, 900.0));
+        assert_eq!(cut.missing_nanos, 500 * SAMPLE_NANOS);
+        let cut = sound.cut(span(0, 150)).unwrap();
+        assert_eq!((cut.samples[99], cut.samples[100], cut.samples.len()), (0.0, 100.0, 150));
+        assert!(sound.cut(span(500, 600)).is_none());
+    }
+
+    #[test]
+    fn slewed_stamps_make_no_holes() {
+        let mut sound = Sound::default();
+        for i in 0..100 {
+            let mut b = block(i * 160, i * 160..(i + 1) * 160);
+            b.time = b.time.plus_nanos(i * 9_000);
+            assert!(sound.push(b));
+        }
+        let cut = sound.cut(span(1_000, 15_000)).unwrap();
+        assert_eq!(cut.missing_nanos, 0);
+        assert!(cut.samples.windows(2).all(|w| w[1] - w[0] == 1.0));
+    }
+
+    #[test]
+    fn a_stamp_that_goes_back_is_refused() {
+        let mut sound = Sound::default();
+        assert!(sound.push(block(16_000, 0..1600)));
+        assert!(!sound.push(block(8_000, 0..1600)));
+        assert!(sound.push(block(17_600, 0..1600)));
+    }
+}

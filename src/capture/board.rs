@@ -1,0 +1,123 @@
+//! How the sources are: state, reason and counters, shared by who captures and who reports.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
+use crate::event::{SourceState, SourceStatus, Sources};
+use crate::time::MediaTime;
+
+/// The two sources and a counter of their changes, so that a `status` can go out at once.
+#[derive(Debug, Default)]
+pub struct SourceBoard {
+    pub video: SourceGauge,
+    pub audio: SourceGauge,
+    changes: Mutex<u64>,
+    changed: Condvar,
+}
+
+/// One source.
+#[derive(Debug)]
+pub struct SourceGauge {
+    status: Mutex<SourceStatus>,
+    pub counters: SourceCounters,
+}
+
+/// What one source delivered, ever.
+#[derive(Debug)]
+pub struct SourceCounters {
+    /// Frames (video) or blocks (audio).
+    pub delivered: AtomicU64,
+    /// Samples at 16 kHz (audio).
+    pub samples: AtomicU64,
+    /// How often the device or our ring lost samples (audio).
+    pub xruns: AtomicU64,
+    /// How often the source was opened again after a loss.
+    pub reconnects: AtomicU64,
+    /// Stamp of the newest delivery in nanoseconds; `i64::MIN` before the first.
+    newest_nanos: AtomicI64,
+}
+
+impl Default for SourceGauge {
+    fn default() -> Self {
+        let status = Mutex::new(SourceStatus { state: SourceState::Off, reason: None, origin_ns: None });
+        let zero = || AtomicU64::new(0);
+        let counters = SourceCounters { delivered: zero(), samples: zero(), xruns: zero(), reconnects: zero(), newest_nanos: AtomicI64::new(i64::MIN) };
+        SourceGauge { status, counters }
+    }
+}
+
+impl SourceCounters {
+    /// Stamp of the newest frame, or of the newest block's end.
+    pub fn newest(&self) -> Option<MediaTime> {
+        let nanos = self.newest_nanos.load(Ordering::Acquire);
+        (nanos != i64::MIN).then(|| MediaTime::from_nanos(nanos))
+    }
+
+    pub(super) fn count(&self, samples: usize, newest: MediaTime) {
+        self.delivered.fetch_add(1, Ordering::Relaxed);
+        self.samples.fetch_add(samples as u64, Ordering::Relaxed);
+        self.newest_nanos.store(newest.nanos(), Ordering::Release);
+    }
+}
+
+impl SourceGauge {
+    pub fn status(&self) -> SourceStatus {
+        self.status.lock().expect("board lock").clone()
+    }
+}
+
+impl SourceBoard {
+    /// Both, as `status` carries them.
+    pub fn sources(&self) -> Sources {
+        Sources { video: self.video.status(), audio: self.audio.status() }
+    }
+
+    /// How many changes of state, reason or origin there were.
+    pub fn changes(&self) -> u64 {
+        *self.changes.lock().expect("board lock")
+    }
+
+    /// Waits until there were more changes than `seen`, at most `timeout`; how many there were.
+    pub fn wait_for_change(&self, seen: u64, timeout: Duration) -> u64 {
+        let changes = self.changes.lock().expect("board lock");
+        *self.changed.wait_timeout_while(changes, timeout, |now| *now <= seen).expect("board lock").0
+    }
+
+    pub(super) fn set(&self, gauge: &SourceGauge, state: SourceState, reason: Option<String>) {
+        let mut status = gauge.status.lock().expect("board lock");
+        if status.state == state && status.reason == reason {
+            return;
+        }
+        (status.state, status.reason) = (state, reason);
+        drop(status);
+        self.tell();
+    }
+
+    pub(super) fn set_origin(&self, gauge: &SourceGauge, origin: Option<MediaTime>) {
+        gauge.status.lock().expect("board lock").origin_ns = origin;
+        self.tell();
+    }
+
+    fn tell(&self) {
+        *self.changes.lock().expect("board lock") += 1;
+        self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_change_wakes_the_reporter() {
+        let board = SourceBoard::default();
+        board.set(&board.video, SourceState::Opening, None);
+        board.set(&board.video, SourceState::Opening, None);
+        assert_eq!(board.changes(), 1);
+        board.set(&board.video, SourceState::Lost, Some("gone".into()));
+        assert_eq!(board.wait_for_change(1, Duration::ZERO), 2);
+        assert_eq!(board.video.status().reason.as_deref(), Some("gone"));
+        assert_eq!(board.audio.status().state, SourceState::Off);
+    }
+}

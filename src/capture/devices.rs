@@ -1,0 +1,74 @@
+//! What can be captured here.
+
+use cpal::traits::{DeviceTrait, HostTrait};
+use gstreamer as gst;
+use gstreamer::prelude::*;
+
+use super::pipeline::init;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    Video,
+    Audio,
+}
+
+/// One device, with the string that the configuration takes for it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct DeviceEntry {
+    pub kind: DeviceKind,
+    pub name: String,
+    pub config: String,
+}
+
+/// Webcams (by the system's device monitor) and microphones (by cpal's default host), each with its string for the configuration.
+pub fn devices() -> Vec<DeviceEntry> {
+    init();
+    let mut entries: Vec<DeviceEntry> = webcams()
+        .iter()
+        .filter_map(|device| {
+            let properties = device.properties()?;
+            let get = |key: &str| properties.get::<String>(key).ok();
+            let config = match get("device.path").or_else(|| get("api.v4l2.path")) {
+                Some(path) => format!("v4l2:{}", stable_path(&path)),
+                None => format!("pipewire:{}", get("node.name").or_else(|| get("object.serial"))?),
+            };
+            Some(DeviceEntry { kind: DeviceKind::Video, name: device.display_name().to_string(), config })
+        })
+        .collect();
+    let host = cpal::default_host();
+    if host.default_input_device().is_some_and(|device| device.default_input_config().is_ok()) {
+        entries.push(DeviceEntry { kind: DeviceKind::Audio, name: "the host's default microphone".into(), config: "default".into() });
+    }
+    for device in host.input_devices().into_iter().flatten() {
+        let Ok(id) = device.id() else { continue };
+        entries.push(DeviceEntry { kind: DeviceKind::Audio, name: device.to_string(), config: id.to_string() });
+    }
+    entries
+}
+
+/// The source element of the first webcam.
+pub(super) fn first_webcam() -> Option<gst::Element> {
+    init();
+    webcams().first()?.create_element(None).ok()
+}
+
+fn webcams() -> Vec<gst::Device> {
+    let monitor = gst::DeviceMonitor::new();
+    monitor.add_filter(Some("Video/Source"), None);
+    if monitor.start().is_err() {
+        return Vec::new();
+    }
+    let devices = monitor.devices().into_iter().collect();
+    monitor.stop();
+    devices
+}
+
+/// The link under `/dev/v4l/by-id` that leads to `path`: it names the camera, whatever it is plugged into.
+fn stable_path(path: &str) -> String {
+    let target = std::fs::canonicalize(path).ok();
+    let links = std::fs::read_dir("/dev/v4l/by-id").into_iter().flatten().flatten();
+    let mut found: Vec<_> = links.map(|link| link.path()).filter(|link| target.is_some() && std::fs::canonicalize(link).ok() == target).collect();
+    found.sort();
+    found.first().map_or_else(|| path.to_owned(), |link| link.display().to_string())
+}

@@ -1,0 +1,50 @@
+//! What can go wrong at the edge to devices, files and the network.
+
+use std::path::PathBuf;
+
+use crate::time::MediaTime;
+
+/// Variants by what the caller does next.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// Exit 3.
+    #[error("there is no file {}; check the path", .0.display())]
+    NoSuchFile(PathBuf),
+    /// Exit 3; with `auto` and `default` the daemon falls back to the demonstration recording.
+    #[error("there is no {kind} `{name}`; `expressd devices` lists what there is")]
+    NoSuchDevice { kind: &'static str, name: String },
+    /// Exit 1: nothing can be played.
+    #[error("{} is no media that can be played: {reason}; is it complete, and does `gst-discoverer-1.0` read it?", .path.display())]
+    Unreadable { path: PathBuf, reason: String },
+    /// Exit 1 once the events of what was there are written.
+    #[error("{} is cut: {}; what was there was played, get the complete file for the rest", .path.display(), cut(*.end, *.expected, .reason))]
+    Cut {
+        path: PathBuf,
+        /// Where the last picture or sample ends.
+        end: MediaTime,
+        /// Where the container says that they end, if it does.
+        expected: Option<MediaTime>,
+        /// What the parser said, if it did.
+        reason: Option<String>,
+    },
+    /// A live source stopped; capture heals itself, so that this is a reason in `status` and no exit.
+    #[error("{source_name} is lost: {reason}; trying again")]
+    Lost { source_name: String, reason: String },
+    /// Exit 2 or 1: asked for something that cannot be had here.
+    #[error("{what} is not supported here; {remedy}")]
+    Unsupported { what: String, remedy: String },
+    /// Exit 1.
+    #[error("access to {what} is denied; {remedy}")]
+    Denied { what: String, remedy: String },
+}
+
+fn cut(end: MediaTime, expected: Option<MediaTime>, reason: &Option<String>) -> String {
+    let mut text = match expected {
+        Some(expected) => format!("it ends at {:.2} s of {:.2} s", end.secs_f64(), expected.secs_f64()),
+        None => format!("it breaks off at {:.2} s", end.secs_f64()),
+    };
+    if let Some(reason) = reason {
+        text.push_str(&format!(" ({reason})"));
+    }
+    text
+}

@@ -1,0 +1,120 @@
+//! Decoded sound, joined by its stamps into one count of samples and cut into blocks of one size.
+
+use std::sync::Arc;
+
+use crate::clip::{SAMPLE_RATE_HZ, samples_to_nanos};
+
+/// Samples of one block: 20 ms.
+pub(super) const BLOCK_SAMPLES: usize = SAMPLE_RATE_HZ as usize / 50;
+
+/// Stamps that disagree with the count by less than this are rounding or jitter and are joined; more is a gap, and stays one.
+const JOIN_SAMPLES: i64 = SAMPLE_RATE_HZ as i64 * 40 / 1000;
+
+/// Cuts samples into blocks whose boundaries depend on the sound alone, not on how the container packed it.
+#[derive(Debug, Default)]
+pub(super) struct BlockCutter {
+    /// Position of the first sample in `pending`, counted from time 0; `None` before the first.
+    start: Option<i64>,
+    pending: Vec<f32>,
+}
+
+/// Position of its first sample, samples.
+pub(super) type CutBlock = (i64, Arc<[f32]>);
+
+impl BlockCutter {
+    /// Adds samples that begin at `nanos`; the blocks that became whole go to `emit`, which says whether to go on.
+    pub fn push(&mut self, nanos: i64, samples: &[f32], mut emit: impl FnMut(CutBlock) -> bool) -> bool {
+        let stamped = position(nanos);
+        let expected = self.start.map(|start| start + self.pending.len() as i64);
+        let mut samples = samples;
+        match expected {
+            None => self.start = Some(stamped),
+            Some(expected) if (stamped - expected).abs() <= JOIN_SAMPLES => {}
+            Some(expected) if stamped > expected => {
+                if !self.flush(&mut emit) {
+                    return false;
+                }
+                self.start = Some(stamped);
+            }
+            // What is already there was heard before: time never goes back.
+            Some(expected) => samples = &samples[samples.len().min((expected - stamped) as usize)..],
+        }
+        self.pending.extend_from_slice(samples);
+        let whole = self.pending.len() / BLOCK_SAMPLES * BLOCK_SAMPLES;
+        let start = self.start.expect("set above");
+        for (index, block) in self.pending[..whole].chunks(BLOCK_SAMPLES).enumerate() {
+            if !emit((start + (index * BLOCK_SAMPLES) as i64, block.into())) {
+                return false;
+            }
+        }
+        self.pending.drain(..whole);
+        self.start = Some(start + whole as i64);
+        true
+    }
+
+    /// What is left, as a shorter block.
+    pub fn flush(&mut self, mut emit: impl FnMut(CutBlock) -> bool) -> bool {
+        match self.start {
+            Some(start) if !self.pending.is_empty() => {
+                self.start = Some(start + self.pending.len() as i64);
+                emit((start, std::mem::take(&mut self.pending).into()))
+            }
+            _ => true,
+        }
+    }
+}
+
+/// The sample nearest to `nanos`.
+fn position(nanos: i64) -> i64 {
+    let sample = samples_to_nanos(1);
+    (nanos + sample / 2).div_euclid(sample)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// One ramp, packed as `sizes` say, stamps jittered by `jitter` nanoseconds: the samples and positions that come out.
+    fn cut(sizes: &[usize], jitter: &[i64]) -> Vec<(i64, Vec<f32>)> {
+        let (mut cutter, mut out, mut at) = (BlockCutter::default(), Vec::new(), 0i64);
+        for (index, size) in sizes.iter().enumerate() {
+            let samples: Vec<f32> = (at..at + *size as i64).map(|n| n as f32).collect();
+            let wobble = if index == 0 { 0 } else { jitter[index % jitter.len()] };
+            cutter.push(samples_to_nanos(at) + wobble, &samples, |(start, block)| {
+                out.push((start, block.to_vec()));
+                true
+            });
+            at += *size as i64;
+        }
+        cutter.flush(|(start, block)| {
+            out.push((start, block.to_vec()));
+            true
+        });
+        out
+    }
+
+    proptest! {
+        /// However a container packs the same sound, the same blocks come out.
+        #[test]
+        fn blocks_do_not_depend_on_packing(sizes in prop::collection::vec(1usize..3000, 1..20), jitter in prop::collection::vec(-20_000_000i64..20_000_000, 1..5)) {
+            let total = sizes.iter().sum::<usize>();
+            prop_assert_eq!(cut(&sizes, &jitter), cut(&[total], &[0]));
+        }
+    }
+
+    #[test]
+    fn a_gap_stays_a_gap_and_an_overlap_is_heard_once() {
+        let (mut cutter, mut out) = (BlockCutter::default(), Vec::new());
+        let mut push = |cutter: &mut BlockCutter, millis: i64, samples: usize| {
+            cutter.push(millis * 1_000_000, &vec![0.5; samples], |(start, block)| {
+                out.push((start, block.len()));
+                true
+            });
+        };
+        push(&mut cutter, 0, 400);
+        push(&mut cutter, 1000, 320);
+        push(&mut cutter, 900, 1760);
+        assert_eq!(out, [(0, 320), (320, 80), (16_000, 320)]);
+    }
+}

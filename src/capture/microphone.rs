@@ -1,0 +1,283 @@
+//! Microphones by cpal: a callback that only stamps and copies, and a thread that resamples, places and sends.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
+use cpal::{BufferSize, ErrorKind, FromSample, SampleFormat, SizedSample, StreamConfig, SupportedBufferSize};
+use ringbuf::traits::{Consumer, Observer, Producer, Split};
+use ringbuf::{HeapCons, HeapProd, HeapRb};
+
+use super::board::SourceBoard;
+use super::error::CaptureError;
+use super::live::{FIRST_PAUSE, LONGEST_PAUSE, STALLED_NANOS, pause};
+use super::resample::{ToSpeechRate, nanos};
+use super::spec::AudioSpec;
+use crate::clip::{AudioBlock, samples_to_nanos};
+use crate::event::SourceState;
+use crate::lane::LaneSender;
+use crate::time::{Clock, ClockMap, MediaTime, SystemClock, monotonic_nanos};
+
+/// What the ring holds when nobody drains it.
+const RING_MILLIS: usize = 500;
+/// Callbacks asked of the device per second.
+const CALLBACKS_HZ: u32 = 50;
+/// How often the ring is drained.
+const DRAIN_STEP: Duration = Duration::from_millis(10);
+/// How long a device may take from its opening to its first callback.
+const OPENING_NANOS: i64 = 3_000_000_000;
+/// Readings of the clock before the first block is placed; meanwhile the ring holds the sound.
+const READINGS_BEFORE_FIRST: u32 = 8;
+
+/// A microphone that exists, or did a moment ago.
+#[derive(Debug)]
+pub(super) struct Microphone {
+    spec: AudioSpec,
+}
+
+/// What one callback gave: how many samples are in the ring for it, and when its first one was captured.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    /// Samples that found the ring full since the mark before.
+    lost_before: u32,
+    samples: u32,
+    first_captured_nanos: i64,
+}
+
+/// What the stream's callbacks tell the thread.
+#[derive(Debug, Default)]
+struct Signals {
+    xruns: AtomicU64,
+    broken: AtomicBool,
+    reason: Mutex<Option<String>>,
+}
+
+impl Microphone {
+    /// Is there such a device, and can it record?
+    pub fn find(spec: &AudioSpec) -> Result<Self, CaptureError> {
+        let microphone = Microphone { spec: spec.clone() };
+        let device = microphone.device().ok_or_else(|| CaptureError::NoSuchDevice { kind: "microphone", name: spec.to_string() })?;
+        match device.default_input_config() {
+            Ok(_) => Ok(microphone),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                Err(CaptureError::Denied { what: format!("the microphone `{spec}`"), remedy: "add this user to the group `audio`".into() })
+            }
+            Err(_) => Err(CaptureError::NoSuchDevice { kind: "microphone", name: spec.to_string() }),
+        }
+    }
+
+    fn device(&self) -> Option<cpal::Device> {
+        let host = cpal::default_host();
+        match &self.spec {
+            AudioSpec::Device(name) => {
+                let by_id = name.parse().ok().and_then(|id| host.device_by_id(&id));
+                by_id.or_else(|| host.input_devices().ok()?.find(|device| is_called(device, name)))
+            }
+            _ => host.default_input_device(),
+        }
+    }
+
+    /// Records until `stop`, healing itself.
+    pub fn run(self, lane: &LaneSender<AudioBlock>, clock: &SystemClock, board: &SourceBoard, stop: &AtomicBool) {
+        let gauge = &board.audio;
+        board.set(gauge, SourceState::Opening, None);
+        let mut wait = FIRST_PAUSE;
+        let mut last = None;
+        while !stop.load(Ordering::Acquire) {
+            let before = gauge.counters.delivered.load(Ordering::Relaxed);
+            let outcome = self.attempt(lane, clock, board, stop, &mut last);
+            let Err(why) = outcome else { break };
+            board.set(gauge, SourceState::Lost, Some(why));
+            if gauge.counters.delivered.load(Ordering::Relaxed) > before {
+                wait = FIRST_PAUSE;
+            }
+            if !pause(wait, stop) {
+                break;
+            }
+            wait = (wait * 2).min(LONGEST_PAUSE);
+            gauge.counters.reconnects.fetch_add(1, Ordering::Relaxed);
+        }
+        board.set(gauge, SourceState::Off, None);
+    }
+
+    /// One stream from its opening to its loss (`Err`: why), or to the end of capture (`Ok`).
+    fn attempt(
+        &self,
+        lane: &LaneSender<AudioBlock>,
+        clock: &SystemClock,
+        board: &SourceBoard,
+        stop: &AtomicBool,
+        last: &mut Option<MediaTime>,
+    ) -> Result<(), String> {
+        let device = self.device().ok_or_else(|| format!("there is no microphone `{}`", self.spec))?;
+        let supported = device.default_input_config().map_err(|error| error.to_string())?;
+        let rate_hz = supported.sample_rate();
+        let signals = Arc::new(Signals::default());
+        let (format, buffer) = (supported.sample_format(), small_buffer(rate_hz, supported.buffer_size()));
+        let config = StreamConfig { channels: supported.channels(), sample_rate: rate_hz, buffer_size: buffer };
+        let (stream, mut ring) = match build(&device, config, format, &signals) {
+            Ok(built) => built,
+            Err(_) => build(&device, StreamConfig { buffer_size: BufferSize::Default, ..config }, format, &signals).map_err(|error| error.to_string())?,
+        };
+        stream.play().map_err(|error| error.to_string())?;
+
+        let mut resampler = ToSpeechRate::new(rate_hz)?;
+        let mut map = ClockMap::new();
+        let (mut position, mut readings, mut samples) = (0i64, 0u32, Vec::new());
+        let (mut heard, mut xruns) = (clock.now(), 0);
+        let outcome = loop {
+            if stop.load(Ordering::Acquire) {
+                break Ok(());
+            }
+            if signals.broken.load(Ordering::Acquire) {
+                break Err(signals.reason.lock().expect("signal lock").take().unwrap_or_else(|| "the device is gone".into()));
+            }
+            let new_xruns = signals.xruns.load(Ordering::Relaxed);
+            board.audio.counters.xruns.fetch_add(new_xruns - xruns, Ordering::Relaxed);
+            xruns = new_xruns;
+            while let Some(mark) = ring.marks.try_pop() {
+                heard = clock.now();
+                if mark.lost_before > 0 {
+                    position += i64::from(mark.lost_before);
+                    resampler.restart(position);
+                }
+                map.observe(nanos(position, rate_hz), MediaTime::from_nanos(mark.first_captured_nanos - clock.origin_nanos()));
+                readings += 1;
+                let begin = samples.len();
+                samples.resize(begin + mark.samples as usize, 0.0);
+                ring.samples.pop_slice(&mut samples[begin..]);
+                position += i64::from(mark.samples);
+                if readings < READINGS_BEFORE_FIRST {
+                    continue;
+                }
+                let mut open = true;
+                resampler.push(&samples, |device_nanos, samples| {
+                    let mut time = map.place(device_nanos);
+                    // After a loss, nothing is placed before what was heard before it.
+                    time = last.map_or(time, |last| time.max(last));
+                    *last = Some(time);
+                    board.set(&board.audio, SourceState::Delivering, None);
+                    open &= lane.send(AudioBlock { time, samples: samples.into() }).is_ok();
+                    board.audio.counters.count(samples.len(), time.plus_nanos(samples_to_nanos(samples.len() as i64)));
+                });
+                samples.clear();
+                if !open {
+                    return Ok(());
+                }
+            }
+            let silent = clock.now().nanos_since(heard);
+            if silent > if readings == 0 { OPENING_NANOS } else { STALLED_NANOS } {
+                break Err(format!("no sound for {:.1} s", silent as f64 * 1e-9));
+            }
+            std::thread::sleep(DRAIN_STEP);
+        };
+        if let Err(why) = &outcome {
+            // Told before the stream is taken down, which may take its time.
+            board.set(&board.audio, SourceState::Lost, Some(why.clone()));
+        }
+        outcome
+    }
+}
+
+/// Does the user mean this device?
+fn is_called(device: &cpal::Device, name: &str) -> bool {
+    device.to_string() == name
+        || device.id().is_ok_and(|id| id.to_string() == name)
+        || device.description().is_ok_and(|d| d.name() == name || d.driver() == Some(name))
+}
+
+/// The default buffer of some hosts is seconds long.
+fn small_buffer(rate_hz: u32, supported: &SupportedBufferSize) -> BufferSize {
+    let wanted = rate_hz / CALLBACKS_HZ;
+    BufferSize::Fixed(match supported {
+        SupportedBufferSize::Range { min, max } => wanted.clamp(*min, (*max).max(*min)),
+        SupportedBufferSize::Unknown => wanted,
+    })
+}
+
+struct Ring {
+    samples: HeapCons<f32>,
+    marks: HeapCons<Mark>,
+}
+
+fn build(device: &cpal::Device, config: StreamConfig, format: SampleFormat, signals: &Arc<Signals>) -> Result<(cpal::Stream, Ring), cpal::Error> {
+    let (samples_in, samples) = HeapRb::new(config.sample_rate as usize * RING_MILLIS / 1000).split();
+    let (marks_in, marks) = HeapRb::new(1024).split();
+    let intake = Intake {
+        samples: samples_in,
+        marks: marks_in,
+        channels: usize::from(config.channels.max(1)),
+        rate_hz: config.sample_rate,
+        lost: AtomicU32::new(0),
+        signals: signals.clone(),
+    };
+    let stream = match format {
+        SampleFormat::I8 => stream::<i8>(device, config, intake, signals),
+        SampleFormat::I16 => stream::<i16>(device, config, intake, signals),
+        SampleFormat::I24 => stream::<cpal::I24>(device, config, intake, signals),
+        SampleFormat::I32 => stream::<i32>(device, config, intake, signals),
+        SampleFormat::U8 => stream::<u8>(device, config, intake, signals),
+        SampleFormat::U16 => stream::<u16>(device, config, intake, signals),
+        SampleFormat::U32 => stream::<u32>(device, config, intake, signals),
+        SampleFormat::F32 => stream::<f32>(device, config, intake, signals),
+        SampleFormat::F64 => stream::<f64>(device, config, intake, signals),
+        _ => Err(ErrorKind::UnsupportedConfig.into()),
+    }?;
+    Ok((stream, Ring { samples, marks }))
+}
+
+fn stream<T: SizedSample>(device: &cpal::Device, config: StreamConfig, mut intake: Intake, signals: &Arc<Signals>) -> Result<cpal::Stream, cpal::Error>
+where
+    f32: FromSample<T>,
+{
+    let signals = signals.clone();
+    device.build_input_stream(
+        config,
+        move |data: &[T], _: &cpal::InputCallbackInfo| intake.take(data),
+        move |error| match error.kind() {
+            ErrorKind::Xrun => drop(signals.xruns.fetch_add(1, Ordering::Relaxed)),
+            ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied => {}
+            _ => {
+                *signals.reason.lock().expect("signal lock") = Some(error.to_string());
+                signals.broken.store(true, Ordering::Release);
+            }
+        },
+        None,
+    )
+}
+
+/// The callback's half of the ring. It never blocks, allocates or logs.
+struct Intake {
+    samples: HeapProd<f32>,
+    marks: HeapProd<Mark>,
+    channels: usize,
+    rate_hz: u32,
+    lost: AtomicU32,
+    signals: Arc<Signals>,
+}
+
+impl Intake {
+    /// The last sample is taken to have been captured just now. What the host says of its age is not believed: PulseAudio's ALSA plugin
+    /// reported 730 ms, falling to 13 ms within a second, over samples that came evenly; [`ClockMap`] takes out the delays that vary.
+    fn take<T: SizedSample>(&mut self, data: &[T])
+    where
+        f32: FromSample<T>,
+    {
+        let now = monotonic_nanos();
+        let frames = data.len() / self.channels;
+        if frames == 0 {
+            return;
+        }
+        if self.samples.vacant_len() < frames || self.marks.is_full() {
+            self.lost.fetch_add(frames as u32, Ordering::Relaxed);
+            self.signals.xruns.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let length = nanos(frames as i64, self.rate_hz);
+        let scale = 1.0 / self.channels as f32;
+        self.samples.push_iter(data.chunks_exact(self.channels).map(|frame| frame.iter().map(|value| f32::from_sample_(*value)).sum::<f32>() * scale));
+        let mark = Mark { lost_before: self.lost.swap(0, Ordering::Relaxed), samples: frames as u32, first_captured_nanos: now - length };
+        let _ = self.marks.try_push(mark);
+    }
+}

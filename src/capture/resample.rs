@@ -1,0 +1,103 @@
+//! From a microphone's rate to 16 kHz, with every sample's place kept.
+
+use rubato::audioadapter_buffers::direct::InterleavedSlice;
+use rubato::{Fft, FixedSync, Resampler};
+
+use crate::clip::SAMPLE_RATE_HZ;
+
+/// Mono samples of one rate in, mono samples at 16 kHz out, about 10 ms at a time.
+pub(super) struct ToSpeechRate {
+    rate_hz: u32,
+    /// `None` where the rate is right already.
+    fft: Option<Fft<f32>>,
+    pending: Vec<f32>,
+    /// Position of the first sample in `pending`, counted by the device.
+    start: i64,
+    out: Vec<f32>,
+}
+
+impl ToSpeechRate {
+    /// # Errors
+    /// Text, where the rate cannot be converted.
+    pub fn new(rate_hz: u32) -> Result<Self, String> {
+        let fft = if rate_hz == SAMPLE_RATE_HZ {
+            None
+        } else {
+            let chunk = (rate_hz / 100).max(1) as usize;
+            Some(Fft::new(rate_hz as usize, SAMPLE_RATE_HZ as usize, chunk, 1, FixedSync::Both).map_err(|error| error.to_string())?)
+        };
+        Ok(ToSpeechRate { rate_hz, fft, pending: Vec::new(), start: 0, out: Vec::new() })
+    }
+
+    /// Forgets what it holds: the next sample is number `position` of the device.
+    pub fn restart(&mut self, position: i64) {
+        self.pending.clear();
+        self.start = position;
+        if let Some(fft) = &mut self.fft {
+            fft.reset();
+        }
+    }
+
+    /// Adds samples; whole pieces go to `emit` with the device's time of their first sample, in nanoseconds.
+    pub fn push(&mut self, samples: &[f32], mut emit: impl FnMut(i64, &[f32])) {
+        self.pending.extend_from_slice(samples);
+        let piece = self.fft.as_ref().map_or(SAMPLE_RATE_HZ as usize / 100, Resampler::input_frames_next);
+        let mut used = 0;
+        while self.pending.len() - used >= piece {
+            let input = &self.pending[used..used + piece];
+            let begins = nanos(self.start + used as i64, self.rate_hz);
+            match &mut self.fft {
+                None => emit(begins, input),
+                Some(fft) => {
+                    self.out.resize(fft.output_frames_next(), 0.0);
+                    let frames = self.out.len();
+                    let from = InterleavedSlice::new(input, 1, piece).expect("sized to fit");
+                    let mut into = InterleavedSlice::new_mut(&mut self.out, 1, frames).expect("sized to fit");
+                    fft.process_into_buffer(&from, &mut into, None).expect("sized to fit");
+                    // The filter's middle is a whole sample of the input, whatever half the output says.
+                    let delay = fft.output_delay() as i64 * i64::from(self.rate_hz) / i64::from(SAMPLE_RATE_HZ);
+                    emit(begins - nanos(delay, self.rate_hz), &self.out);
+                }
+            }
+            used += piece;
+        }
+        self.pending.drain(..used);
+        self.start += used as i64;
+    }
+}
+
+/// Time of sample number `position` at `rate_hz`, in nanoseconds.
+pub(super) fn nanos(position: i64, rate_hz: u32) -> i64 {
+    (i128::from(position) * 1_000_000_000 / i128::from(rate_hz)) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A 440 Hz tone at every rate comes out as the same tone, each sample where it belongs.
+    #[test]
+    fn a_tone_keeps_its_pitch_its_loudness_and_its_place() {
+        let tone = |seconds: f64| (seconds * 440.0 * std::f64::consts::TAU).sin();
+        for rate in [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000] {
+            let mut resampler = ToSpeechRate::new(rate).unwrap();
+            // As if the device had counted a second before.
+            resampler.restart(i64::from(rate));
+            let input: Vec<f32> = (0..2 * rate).map(|n| tone(f64::from(n) / f64::from(rate)) as f32).collect();
+            let (mut worst, mut count) = (0.0f64, 0);
+            for block in input.chunks(137) {
+                resampler.push(block, |begins, samples| {
+                    for (index, sample) in samples.iter().enumerate() {
+                        let seconds = (begins - 1_000_000_000) as f64 * 1e-9 + index as f64 / 16e3;
+                        if seconds > 0.1 {
+                            worst = worst.max((tone(seconds) - f64::from(*sample)).abs());
+                        }
+                        count += 1;
+                    }
+                });
+            }
+            assert!(worst < 0.01, "{rate} Hz: off by {worst}");
+            assert!((f64::from(count) / 32_000.0 - 1.0).abs() < 0.03, "{rate} Hz: {count} samples");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Builds the stages from configuration and bundle; nothing runs yet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::DaemonError;
+use super::express::Constants;
+use super::pipeline::{Stages, Tempo};
+use crate::align::{AlignSettings, Aligner};
+use crate::capture::Outputs;
+use crate::config::{Config, locate};
+use crate::encode::{Provider, Runtime};
+use crate::event::Provenance;
+use crate::face::{Detector, DetectorSettings, FaceSettings, FaceStage, Refiner};
+use crate::lane::{LaneCounters, lane};
+use crate::model::Bundle;
+use crate::model::manifest::Manifest;
+use crate::recognize::Recognizer;
+use crate::schedule::{Mode, Schedule};
+use crate::serve::ServeSettings;
+use crate::speech::{SpeechStage, TurnRule, VoiceDetector};
+
+/// Which sources there are.
+#[derive(Clone, Copy, Debug)]
+pub struct Streams {
+    pub video: bool,
+    pub audio: bool,
+}
+
+/// Stages that wait for their threads, and the lanes into them.
+pub struct Assembly {
+    pub stages: Stages,
+    pub outputs: Outputs,
+    pub lanes: Vec<Arc<LaneCounters>>,
+}
+
+/// Opens the bundle of the configuration: hashes, fingerprint, self-test.
+pub fn open_bundle(config: &Config, runtime: &Runtime) -> Result<Bundle, DaemonError> {
+    Ok(Bundle::open(runtime, &locate(&config.inference.bundle), config.inference.provider, config.inference.threads)?)
+}
+
+/// The lanes' lengths are house.md's; what flows in them is in `src/lib.rs`.
+pub fn assemble(config: &Config, runtime: &Runtime, bundle: Bundle, streams: Streams, tempo: Tempo) -> Result<Assembly, DaemonError> {
+    let manifest = bundle.manifest.clone();
+    let constants = constants(config, &bundle);
+    let (mut outputs, mut lanes) = (Outputs { frames: None, audio: None }, Vec::new());
+    let faces = if streams.video {
+        let (sender, receiver) = lane("frames", 4, tempo.when_full());
+        lanes.push(sender.counters());
+        outputs.frames = Some(sender);
+        let (stage, detector) = face_stage(config, runtime, &manifest)?;
+        Some((stage, detector, receiver))
+    } else {
+        None
+    };
+    let speech = if streams.audio {
+        let (sender, receiver) = lane("audio", 64, tempo.when_full());
+        lanes.push(sender.counters());
+        outputs.audio = Some(sender);
+        Some((speech_stage(config, runtime)?, receiver))
+    } else {
+        None
+    };
+    let aligner = Aligner::new(align_settings(config, &manifest, streams, tempo));
+    let schedule = Schedule::new(match tempo {
+        Tempo::Live => Mode::Live { budget_nanos: nanos(config.inference.budget) },
+        Tempo::Replay => Mode::Replay { capacity: 64 },
+    });
+    let stages = Stages { faces, speech, aligner, schedule, recognizer: Recognizer::new(bundle), constants };
+    Ok(Assembly { stages, outputs, lanes })
+}
+
+/// `face.min_face_px` counts in pixels of a picture of this many columns: a larger picture of the same scene shows the same faces.
+const MIN_FACE_PICTURE_PX: f32 = 640.0;
+
+/// The server's settings out of the configuration; the limits are protocol.md's.
+pub fn serve_settings(config: &Config) -> ServeSettings {
+    ServeSettings {
+        listen: config.serve.listen,
+        allow_origins: config.serve.allow_origins.clone(),
+        max_clients: config.serve.max_clients,
+        ..ServeSettings::default()
+    }
+}
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// From one clip's end to the next one's: the configuration's, else the manifest's.
+pub fn hop_ms(config: &Config, manifest: &Manifest) -> u32 {
+    config.window.hop.map_or(manifest.window.hop_ms, |hop| hop.as_millis() as u32)
+}
+
+fn constants(config: &Config, bundle: &Bundle) -> Constants {
+    Constants {
+        labels: bundle.manifest.labels.clone(),
+        provenance: Provenance {
+            bundle: bundle.manifest.fingerprint.clone(),
+            provider: bundle.provider().name(),
+            precision: "fp32",
+            config: config.hash(),
+            calibration: None,
+        },
+        budget_ms: config.inference.budget.as_millis() as u32,
+    }
+}
+
+fn face_stage(config: &Config, runtime: &Runtime, manifest: &Manifest) -> Result<(FaceStage, Detector), DaemonError> {
+    let settings = FaceSettings {
+        detect_interval: config.face.detect_interval,
+        max_subjects: config.face.max_subjects,
+        lost_after: config.face.lost_after,
+        ..FaceSettings::default()
+    };
+    let looked_for = DetectorSettings { min_face_share: config.face.min_face_px as f32 / MIN_FACE_PICTURE_PX, ..DetectorSettings::default() };
+    let folder = locate(&config.face.detector);
+    // The cascade's graphs are small: on a GPU the copies would cost more than the sums.
+    let refiner = Refiner::open(runtime, &folder, Provider::Cpu, 1)?;
+    let detector = Detector::open(runtime, &folder, Provider::Cpu, looked_for)?;
+    Ok((FaceStage::new(settings, manifest.face.clone(), refiner), detector))
+}
+
+fn speech_stage(config: &Config, runtime: &Runtime) -> Result<SpeechStage, DaemonError> {
+    let usual = TurnRule::default();
+    let start_probability = config.speech.threshold as f32;
+    // Speech that has begun goes on a little under the threshold that began it.
+    let end_probability = (start_probability - (usual.start_probability - usual.end_probability)).max(0.01);
+    let rule = TurnRule { start_probability, end_probability, min_silence_nanos: nanos(config.speech.min_silence), ..usual };
+    Ok(SpeechStage::new(rule, VoiceDetector::load(runtime)?))
+}
+
+fn align_settings(config: &Config, manifest: &Manifest, streams: Streams, tempo: Tempo) -> AlignSettings {
+    let of_ms = |ms: u32| i64::from(ms) * 1_000_000;
+    AlignSettings {
+        length_nanos: of_ms(manifest.window.length_ms),
+        hop_nanos: of_ms(hop_ms(config, manifest)),
+        face_rate_hz: manifest.face.as_ref().map_or(1.0, |f| f.rate_hz),
+        min_speech_nanos: of_ms(manifest.audio.as_ref().map_or(0, |a| a.min_speech_ms)),
+        lateness_nanos: (tempo == Tempo::Live).then(|| nanos(config.window.lateness)),
+        video: streams.video,
+        audio: streams.audio,
+    }
+}

@@ -1,0 +1,81 @@
+//! The least client there can be: reads frames and stamps their arrival. What it costs is not the daemon's, so it parses only `seq`.
+
+use std::io::{BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::time::{Clock, MediaTime, SystemClock};
+
+/// A client on a thread of its own.
+pub struct Listener {
+    socket: TcpStream,
+    thread: JoinHandle<Vec<(u64, MediaTime)>>,
+}
+
+impl Listener {
+    /// # Panics
+    /// If our own server does not accept a well-formed handshake.
+    pub fn connect(address: SocketAddr, clock: Arc<SystemClock>) -> Listener {
+        let mut socket = TcpStream::connect(address).expect("our own server accepts");
+        let request = format!(
+            "GET /v1/events HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        socket.write_all(request.as_bytes()).expect("our own server reads");
+        let reading = socket.try_clone().expect("a second handle");
+        let work = move || arrivals(BufReader::new(reading), &clock);
+        let thread = std::thread::Builder::new().name("listener".into()).spawn(work).expect("the system gives threads");
+        Listener { socket, thread }
+    }
+
+    /// Hangs up; every published event's `seq` and when it was read.
+    pub fn finish(self) -> Vec<(u64, MediaTime)> {
+        let _ = self.socket.shutdown(Shutdown::Both);
+        self.thread.join().unwrap_or_default()
+    }
+}
+
+fn arrivals(mut from: BufReader<TcpStream>, clock: &SystemClock) -> Vec<(u64, MediaTime)> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        if from.read_exact(&mut byte).is_err() {
+            return Vec::new();
+        }
+        head.push(byte[0]);
+    }
+    let mut seen = Vec::new();
+    while let Some(payload) = frame(&mut from) {
+        let at = clock.now();
+        seen.extend(seq(&payload).map(|seq| (seq, at)));
+    }
+    seen
+}
+
+/// One frame of a server (RFC 6455: not masked), whatever its kind.
+fn frame(from: &mut impl Read) -> Option<Vec<u8>> {
+    let mut head = [0; 2];
+    from.read_exact(&mut head).ok()?;
+    let length = match head[1] & 0x7f {
+        126 => {
+            let mut more = [0; 2];
+            from.read_exact(&mut more).ok()?;
+            usize::from(u16::from_be_bytes(more))
+        }
+        127 => {
+            let mut more = [0; 8];
+            from.read_exact(&mut more).ok()?;
+            usize::try_from(u64::from_be_bytes(more)).ok()?
+        }
+        short => usize::from(short),
+    };
+    let mut payload = vec![0; length];
+    from.read_exact(&mut payload).ok()?;
+    Some(payload)
+}
+
+fn seq(payload: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(payload).ok()?;
+    let rest = &text[text.find("\"seq\":")? + 6..];
+    rest[..rest.find([',', '}'])?].parse().ok()
+}

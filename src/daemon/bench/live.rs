@@ -1,0 +1,184 @@
+//! The pipeline at live pace: what a client sees, what is lost, what it costs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::super::DaemonError;
+use super::super::assembly::{Streams, assemble, open_bundle, serve_settings};
+use super::super::pipeline::{Emit, Losses, Pipeline, Tempo};
+use super::super::vitals::DaemonVitals;
+use super::listener::Listener;
+use super::tile::tile;
+use crate::capture::{Outputs, Pace, Recording, SourceBoard};
+use crate::config::Config;
+use crate::encode::Runtime;
+use crate::event::{Event, Latency};
+use crate::lane::{LaneSender, Received, WhenFull, lane};
+use crate::notify::Progress;
+use crate::publish::Ring;
+use crate::serve::bench::resident_bytes;
+use crate::serve::{self, Metrics, ServeSettings};
+use crate::time::{Clock, MediaTime, SystemClock, process_cpu_nanos};
+
+/// What one live measurement gave; times in milliseconds.
+#[derive(Debug, Serialize)]
+pub struct LiveReport {
+    pub subjects: usize,
+    pub seconds: f64,
+    pub frames: u64,
+    pub events: u64,
+    pub events_per_subject_and_second: f64,
+    pub capture_ms: Percentiles,
+    pub queue_ms: Percentiles,
+    pub encode_ms: Percentiles,
+    /// Newest evidence captured → event in the ring.
+    pub total_ms: Percentiles,
+    /// Newest evidence captured → frame read by a client on loopback.
+    pub to_socket_ms: Percentiles,
+    pub lost_frames: u64,
+    pub superseded: u64,
+    pub late: u64,
+    /// Of one core, this whole process with its client.
+    pub cpu_percent: f64,
+    pub rss_mib: f64,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Percentiles {
+    pub p50: f64,
+    pub p95: f64,
+    pub p99: f64,
+}
+
+impl Percentiles {
+    fn of(values_ms: impl Iterator<Item = f64>) -> Percentiles {
+        let mut histogram = Histogram::<u64>::new(3).expect("three digits");
+        values_ms.for_each(|v| histogram.saturating_record((v.max(0.0) * 1000.0) as u64));
+        let at = |q| histogram.value_at_quantile(q) as f64 / 1000.0;
+        Percentiles { p50: at(0.50), p95: at(0.95), p99: at(0.99) }
+    }
+}
+
+/// The graphs' first runs and the first detections are not steady state.
+const WARM_UP: Duration = Duration::from_secs(3);
+
+#[derive(Default)]
+struct Seen {
+    latencies: Vec<Latency>,
+    /// By `seq`: when the newest evidence was captured.
+    newest: BTreeMap<u64, MediaTime>,
+}
+
+/// Plays `file` in a loop as if live, `subjects` copies in one picture.
+pub fn measure(config: &Config, file: &Path, subjects: usize, seconds: u64) -> Result<LiveReport, DaemonError> {
+    let runtime = Runtime::load()?;
+    let recording = Recording::open(file)?;
+    let streams = Streams { video: recording.has_video(), audio: recording.has_audio() };
+    let bundle = open_bundle(config, &runtime)?;
+    let (clock, board) = (Arc::new(SystemClock::new()), Arc::new(SourceBoard::default()));
+    let (ring, metrics) = (Arc::new(Ring::default()), Arc::new(Metrics::new()));
+    let vitals = Arc::new(DaemonVitals::new(config, &bundle, streams, clock.clone(), board.clone(), metrics, runtime.clone()));
+    let assembly = assemble(config, &runtime, bundle, streams, Tempo::Live)?;
+    let server = serve::start(ServeSettings { listen: ([127, 0, 0, 1], 0).into(), ..serve_settings(config) }, ring.clone(), vitals)?;
+    let listener = Listener::connect(server.addr(), clock.clone());
+    let (seen, recording_now) = (Arc::new(Mutex::new(Seen::default())), Arc::new(AtomicBool::new(false)));
+    let emit = watch(ring.clone(), seen.clone(), recording_now.clone());
+    let mut progress = Progress::new(Duration::MAX, clock.now());
+    let pipeline = Pipeline::spawn(assembly.stages, Tempo::Live, clock.clone(), Losses::never(), &mut progress, emit);
+    let desk = pipeline.desk();
+    let stop = Arc::new(AtomicBool::new(false));
+    let Outputs { frames, audio } = assembly.outputs;
+    let frame_count = Arc::new(AtomicU64::new(0));
+    let lane_losses = assembly.lanes;
+    let (frames, tiling) = tiled(frames, subjects, &frame_count);
+    let playing = {
+        let (pace, board, stop) = (Pace::Live { clock: clock.clone(), looped: true }, board.clone(), stop.clone());
+        let work = move || recording.play(pace, Outputs { frames, audio }, board, stop);
+        std::thread::Builder::new().name("recording".into()).spawn(work).expect("the system gives threads")
+    };
+    std::thread::sleep(WARM_UP);
+    let losses = || lane_losses.iter().map(|l| l.lost.load(Ordering::Relaxed)).sum::<u64>();
+    let (cpu, from, lost, frames_before) = (process_cpu_nanos(), clock.now(), losses(), frame_count.load(Ordering::Relaxed));
+    let before = desk.counters();
+    recording_now.store(true, Ordering::Release);
+    std::thread::sleep(Duration::from_secs(seconds));
+    recording_now.store(false, Ordering::Release);
+    let elapsed = clock.now().nanos_since(from) as f64 * 1e-9;
+    let cpu_percent = (process_cpu_nanos() - cpu) as f64 * 1e-9 / elapsed * 100.0;
+    let (lost_frames, frames) = (losses() - lost, frame_count.load(Ordering::Relaxed) - frames_before);
+    let after = desk.counters();
+    let rss_mib = resident_bytes() as f64 / f64::from(1 << 20);
+    stop.store(true, Ordering::Release);
+    let _ = playing.join();
+    if let Some(tiling) = tiling {
+        let _ = tiling.join();
+    }
+    let failure = pipeline.join();
+    let arrivals = listener.finish();
+    server.stop();
+    if let Some(failure) = failure {
+        return Err(DaemonError::Stage(failure));
+    }
+    let seen = seen.lock().expect("seen lock");
+    let of = |pick: fn(&Latency) -> f64| Percentiles::of(seen.latencies.iter().map(pick));
+    let events = seen.latencies.len() as u64;
+    Ok(LiveReport {
+        subjects,
+        seconds: elapsed,
+        frames,
+        events,
+        events_per_subject_and_second: events as f64 / subjects as f64 / elapsed,
+        capture_ms: of(|l| l.capture),
+        queue_ms: of(|l| l.queue),
+        encode_ms: of(|l| l.encode),
+        total_ms: of(|l| l.total),
+        to_socket_ms: Percentiles::of(arrivals.iter().filter_map(|(seq, at)| Some(at.millis_since(*seen.newest.get(seq)?)))),
+        lost_frames,
+        superseded: after.superseded - before.superseded,
+        late: after.late - before.late,
+        cpu_percent,
+        rss_mib,
+    })
+}
+
+fn watch(ring: Arc<Ring>, seen: Arc<Mutex<Seen>>, recording_now: Arc<AtomicBool>) -> Emit {
+    Box::new(move |event, clip| {
+        let seq = ring.publish(&event);
+        if let (Event::Expression(expression), Some((clip, _)), true) = (&event, clip, recording_now.load(Ordering::Acquire)) {
+            let mut seen = seen.lock().expect("seen lock");
+            seen.latencies.extend(expression.latency_ms);
+            seen.newest.extend(clip.newest().map(|newest| (seq, newest)));
+        }
+    })
+}
+
+/// Puts the tiling between the recording and the pipeline, on a thread of its own.
+fn tiled(
+    frames: Option<LaneSender<crate::clip::VideoFrame>>,
+    copies: usize,
+    count: &Arc<AtomicU64>,
+) -> (Option<LaneSender<crate::clip::VideoFrame>>, Option<std::thread::JoinHandle<()>>) {
+    let Some(out) = frames else { return (None, None) };
+    let (sender, receiver) = lane("untiled", 4, WhenFull::DropOldest);
+    let count = count.clone();
+    let work = move || {
+        loop {
+            match receiver.recv(None) {
+                Received::Item(frame) => {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    if out.send(tile(&frame, copies)).is_err() {
+                        return;
+                    }
+                }
+                Received::Ended | Received::TimedOut => return,
+            }
+        }
+    };
+    (Some(sender), Some(std::thread::Builder::new().name("tile".into()).spawn(work).expect("the system gives threads")))
+}

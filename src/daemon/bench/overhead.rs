@@ -1,0 +1,133 @@
+//! The pipeline's overhead: the whole replay at full speed against the same graph runs and a bare decode, alone.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use serde::Serialize;
+
+use super::super::{DaemonError, Lines, offline};
+use crate::capture::bare_decode;
+use crate::config::Config;
+use crate::encode::{Graph, Input, Provider, Runtime, Tally};
+use crate::time::{monotonic_nanos, process_cpu_nanos};
+
+/// Rounds of all three; the fastest of each counts, since what disturbs only ever adds.
+const ROUNDS: usize = 3;
+
+#[derive(Debug, Serialize)]
+pub struct OverheadReport {
+    pub recording_s: f64,
+    pub frames: u64,
+    pub wall_s: f64,
+    pub cpu_s: f64,
+    pub graphs_wall_s: f64,
+    pub graphs_cpu_s: f64,
+    pub decode_wall_s: f64,
+    pub decode_cpu_s: f64,
+    /// `wall / (graphs + decode)`; the goal is 1.25 at most.
+    pub wall_ratio: f64,
+    pub cpu_ratio: f64,
+    pub graphs: Vec<GraphRuns>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct GraphRuns {
+    pub graph: String,
+    pub runs: u64,
+    pub runs_per_frame: f64,
+    /// In the whole replay.
+    pub millis: f64,
+}
+
+#[derive(Clone, Copy)]
+struct Spent {
+    wall: f64,
+    cpu: f64,
+}
+
+impl Spent {
+    const NEVER: Spent = Spent { wall: f64::INFINITY, cpu: f64::INFINITY };
+
+    fn least(self, other: Spent) -> Spent {
+        Spent { wall: self.wall.min(other.wall), cpu: self.cpu.min(other.cpu) }
+    }
+}
+
+fn timed<T>(work: impl FnOnce() -> Result<T, DaemonError>) -> Result<(T, Spent), DaemonError> {
+    let (wall, cpu) = (monotonic_nanos(), process_cpu_nanos());
+    let value = work()?;
+    Ok((value, Spent { wall: (monotonic_nanos() - wall) as f64 * 1e-9, cpu: (process_cpu_nanos() - cpu) as f64 * 1e-9 }))
+}
+
+/// Measures all three in turns.
+pub fn measure(config: &Config, file: &Path) -> Result<OverheadReport, DaemonError> {
+    let runtime = Runtime::load()?;
+    let (mut whole, mut graphs, mut decode) = (Spent::NEVER, Spent::NEVER, Spent::NEVER);
+    let mut last = None;
+    for _ in 0..ROUNDS {
+        let before = runtime.tallies().len();
+        // Opening and self-test are not the pipeline: they are prepared before the clock starts.
+        let prepared = offline::prepare(config, file)?;
+        runtime.reset_tallies();
+        let lines = Arc::new(Mutex::new(Lines::new(Box::new(std::io::sink()))));
+        let (played, spent) = timed(|| prepared.play(false, &lines))?;
+        whole = whole.least(spent);
+        let tallies = runtime.tallies().split_off(before);
+        let runs: Vec<_> = tallies.iter().map(|t| (t.clone(), t.runs())).collect();
+        let bare: Vec<_> = runs
+            .iter()
+            .map(|(tally, runs)| Bare::open(&runtime, tally, runs.keys().cloned().zip(runs.values().map(|r| r.count)).collect()))
+            .collect::<Result<_, _>>()?;
+        let ((), spent) = timed(|| bare.into_iter().try_for_each(Bare::run))?;
+        graphs = graphs.least(spent);
+        let ((), spent) = timed(|| Ok(bare_decode(file)?))?;
+        decode = decode.least(spent);
+        last = Some((played, runs));
+    }
+    let (played, runs) = last.expect("at least one round");
+    let frames = played.video_frames.max(1);
+    let graphs_of = |(tally, runs): &(Arc<Tally>, std::collections::BTreeMap<_, crate::encode::Runs>)| {
+        let (count, nanos) = runs.values().fold((0, 0), |(c, n), r| (c + r.count, n + r.nanos));
+        GraphRuns { graph: tally.graph.clone(), runs: count, runs_per_frame: count as f64 / frames as f64, millis: nanos as f64 * 1e-6 }
+    };
+    Ok(OverheadReport {
+        recording_s: played.end.secs_f64(),
+        frames: played.video_frames,
+        wall_s: whole.wall,
+        cpu_s: whole.cpu,
+        graphs_wall_s: graphs.wall,
+        graphs_cpu_s: graphs.cpu,
+        decode_wall_s: decode.wall,
+        decode_cpu_s: decode.cpu,
+        wall_ratio: whole.wall / (graphs.wall + decode.wall),
+        cpu_ratio: whole.cpu / (graphs.cpu + decode.cpu),
+        graphs: runs.iter().map(graphs_of).filter(|g| g.runs > 0).collect(),
+    })
+}
+
+/// A graph opened again, to run as often with the same shapes and nothing else around it.
+struct Bare {
+    graph: Graph,
+    runs: Vec<(Vec<Vec<usize>>, u64)>,
+}
+
+impl Bare {
+    fn open(runtime: &Runtime, tally: &Tally, runs: Vec<(Vec<Vec<usize>>, u64)>) -> Result<Bare, DaemonError> {
+        Ok(Bare { graph: Graph::open(runtime, &tally.graph, &tally.bytes, Provider::Cpu, 1)?, runs })
+    }
+
+    fn run(mut self) -> Result<(), DaemonError> {
+        for (shapes, count) in &self.runs {
+            // Silero's third input is the rate, the one integer among our graphs.
+            let values: Vec<Vec<f32>> =
+                shapes.iter().map(|s| (0..s.iter().product()).map(|i: usize| ((i * 37 % 101) as f32) / 101.0 - 0.5).collect()).collect();
+            let rate = [i64::from(crate::clip::SAMPLE_RATE_HZ)];
+            let inputs: Vec<_> =
+                shapes.iter().zip(&values).map(|(shape, values)| if shape.is_empty() { Input::I64(shape, &rate) } else { Input::F32(shape, values) }).collect();
+            for _ in 0..*count {
+                self.graph.run(&inputs)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,59 @@
+//! Why the daemon ended, and with which exit code (house.md, "The command line").
+
+use std::path::PathBuf;
+
+use crate::capture::CaptureError;
+use crate::config::ConfigFaults;
+use crate::encode::EncodeError;
+use crate::model::BundleError;
+use crate::serve::ServeError;
+use crate::speech::SpeechError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    #[error(transparent)]
+    Config(#[from] ConfigFaults),
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    #[error(transparent)]
+    Speech(#[from] SpeechError),
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error("{0}; systemd, or you, may start it again")]
+    Stage(String),
+    #[error("{} cannot be written; events up to there are in it, make room and run again", .path.display())]
+    Jsonl { path: PathBuf, source: std::io::Error },
+    #[error("{0}")]
+    Usage(String),
+    #[error("{failed} of {all} recordings could not be played to their end")]
+    SomeRecordings { failed: usize, all: usize },
+}
+
+impl DaemonError {
+    /// 1 failed while running, 2 wrong arguments or configuration, 3 no such file or local device, 4 bundle refused.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            DaemonError::Config(_) | DaemonError::Usage(_) => 2,
+            DaemonError::Serve(ServeError::NotLoopback(_)) => 2,
+            DaemonError::Capture(CaptureError::NoSuchFile(_) | CaptureError::NoSuchDevice { .. }) => 3,
+            DaemonError::Capture(CaptureError::Unsupported { .. }) => 2,
+            DaemonError::Bundle(_) => 4,
+            _ => 1,
+        }
+    }
+
+    /// The error and its causes, one per line, as standard error gets them.
+    pub fn report(&self) -> String {
+        let mut text = format!("expressd: {self}");
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text.push_str(&format!("\n  because: {cause}"));
+            source = cause.source();
+        }
+        text
+    }
+}

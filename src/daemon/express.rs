@@ -1,0 +1,87 @@
+//! From what the stages say to what clients see.
+
+use crate::clip::{Clip, Recognition, SpeechTurn, SubjectChange};
+use crate::event::{
+    Deadline, Event, ExpressionEvent, FaceEvidence, Latency, Modalities, Provenance, Scores, SpeechEvent, SpeechPhase, SubjectEvent, TextEvidence,
+    VoiceEvidence,
+};
+use crate::time::MediaTime;
+
+/// What does not change from event to event.
+#[derive(Clone, Debug)]
+pub struct Constants {
+    pub labels: Vec<String>,
+    pub provenance: Provenance,
+    pub budget_ms: u32,
+}
+
+/// When a clip passed which point, on the clock that stamps it.
+#[derive(Clone, Copy, Debug)]
+pub struct Passage {
+    pub taken: MediaTime,
+    pub recognized: MediaTime,
+    pub emitted: MediaTime,
+}
+
+impl Constants {
+    pub fn expression(&self, clip: &Clip, recognition: &Recognition, passage: Passage) -> Event {
+        let newest = clip.newest().unwrap_or(clip.span.end);
+        let age = |time: MediaTime| Some(passage.emitted.millis_since(time));
+        let latency = Latency {
+            capture: clip.aligned_at.millis_since(newest),
+            queue: passage.taken.millis_since(clip.aligned_at),
+            encode: passage.recognized.millis_since(passage.taken),
+            emit: passage.emitted.millis_since(passage.recognized),
+            total: passage.emitted.millis_since(newest),
+        };
+        let (used, absence) = (recognition.used, recognition.absence);
+        let face = FaceEvidence {
+            used: used.face,
+            reason: absence.face,
+            frames: clip.faces.len() as u32,
+            missing: clip.faces_missing,
+            quality: (!clip.faces.is_empty()).then(|| clip.faces.iter().map(|f| f.quality).sum::<f32>() / clip.faces.len() as f32),
+            age_ms: clip.faces.last().and_then(|f| age(f.time)),
+        };
+        let voice = clip.voice.as_ref().ok();
+        let voice = VoiceEvidence {
+            used: used.voice,
+            reason: absence.voice,
+            speech: voice.map(|v| v.speech),
+            missing_ms: voice.map(|v| (v.missing_nanos / 1_000_000) as u32),
+            owner_confidence: voice.map(|v| v.owner_confidence),
+            age_ms: voice.and_then(|v| age(v.newest)),
+        };
+        let text = clip.text.as_ref().ok();
+        let text = TextEvidence { used: used.text, reason: absence.text, age_ms: text.and_then(|t| age(t.newest)) };
+        Event::Expression(Box::new(ExpressionEvent {
+            subject: clip.subject,
+            start_ns: clip.span.start,
+            end_ns: clip.span.end,
+            scores: Scores(self.labels.iter().cloned().zip(recognition.scores.iter().copied()).collect()),
+            top: self.labels[recognition.top].clone(),
+            confidence: recognition.confidence,
+            abstain: recognition.abstain,
+            modalities: Modalities { face, voice, text },
+            latency_ms: Some(latency),
+            deadline: Some(Deadline { budget_ms: self.budget_ms, met: latency.total <= f64::from(self.budget_ms) }),
+            degraded: Some("none"),
+            skew_ms: clip.skew_nanos.map(|nanos| nanos as f64 * 1e-6),
+            provenance: Some(self.provenance.clone()),
+        }))
+    }
+}
+
+impl From<SubjectChange> for Event {
+    fn from(change: SubjectChange) -> Self {
+        let SubjectChange { subject, time, phase, into, rect, quality } = change;
+        Event::Subject(SubjectEvent { subject, time_ns: time, phase, into, rect, quality })
+    }
+}
+
+impl From<SpeechTurn> for Event {
+    fn from(turn: SpeechTurn) -> Self {
+        let phase = if turn.end.is_none() { SpeechPhase::Start } else { SpeechPhase::End };
+        Event::Speech(SpeechEvent { phase, start_ns: turn.start, end_ns: turn.end, owner: turn.owner })
+    }
+}

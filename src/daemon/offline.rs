@@ -1,0 +1,94 @@
+//! `expressd replay`: the same stages offline, as fast as the machine allows, blocking instead of dropping.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::DaemonError;
+use super::assembly::{Assembly, Streams, assemble, open_bundle};
+use super::pipeline::{Emit, Losses, Pipeline, Tempo};
+use crate::capture::{Pace, Played, Recording, SourceBoard};
+use crate::config::Config;
+use crate::encode::Runtime;
+use crate::event::{Event, Form};
+use crate::notify::Progress;
+use crate::time::{Clock, SystemClock};
+
+/// Where the offline form goes: one line per event, `seq` counting what is written.
+pub struct Lines {
+    out: Box<dyn Write + Send>,
+    /// Said once, at the end; the recording is played on all the same.
+    failed: Option<std::io::Error>,
+    seq: u64,
+    /// Put first into every line where several recordings share one file.
+    recording: Option<String>,
+}
+
+impl Lines {
+    pub fn new(out: Box<dyn Write + Send>) -> Self {
+        Lines { out, failed: None, seq: 0, recording: None }
+    }
+
+    /// The lines that follow belong to this recording: `seq` begins anew.
+    pub fn begin(&mut self, recording: Option<String>) {
+        (self.seq, self.recording) = (0, recording);
+    }
+
+    fn write(&mut self, event: &Event) {
+        if !event.is_offline() || self.failed.is_some() {
+            return;
+        }
+        self.seq += 1;
+        let mut line = event.to_json(self.seq, Form::Offline);
+        if let Some(recording) = &self.recording {
+            line.replace_range(..1, &format!("{{\"recording\":{},", serde_json::Value::from(recording.as_str())));
+        }
+        line.push('\n');
+        self.failed = self.out.write_all(line.as_bytes()).and_then(|()| self.out.flush()).err();
+    }
+
+    /// The first failure to write, if there was one.
+    pub fn take_failure(&mut self) -> Option<std::io::Error> {
+        self.failed.take()
+    }
+}
+
+/// A recording and its stages, opened and not yet playing.
+pub struct Prepared {
+    recording: Recording,
+    assembly: Assembly,
+}
+
+/// Opens recording, bundle and stages.
+pub fn prepare(config: &Config, file: &Path) -> Result<Prepared, DaemonError> {
+    let recording = Recording::open(file)?;
+    let runtime = Runtime::load()?;
+    let streams = Streams { video: recording.has_video(), audio: recording.has_audio() };
+    let assembly = assemble(config, &runtime, open_bundle(config, &runtime)?, streams, Tempo::Replay)?;
+    Ok(Prepared { recording, assembly })
+}
+
+impl Prepared {
+    /// Plays the recording through every stage. The events of what was there are written also where it ends in an error.
+    pub fn play(self, realtime: bool, lines: &Arc<Mutex<Lines>>) -> Result<Played, DaemonError> {
+        let Prepared { recording, assembly } = self;
+        let written = lines.clone();
+        let emit: Emit = Box::new(move |event, _| written.lock().expect("lines lock").write(&event));
+        let clock = Arc::new(SystemClock::new());
+        let mut progress = Progress::new(Duration::MAX, clock.now());
+        let pipeline = Pipeline::spawn(assembly.stages, Tempo::Replay, clock, Losses::never(), &mut progress, emit);
+        let pace = if realtime { Pace::Realtime } else { Pace::Offline };
+        let played = recording.play(pace, assembly.outputs, Arc::new(SourceBoard::default()), Arc::new(AtomicBool::new(false)));
+        match pipeline.join() {
+            Some(failure) => Err(DaemonError::Stage(failure)),
+            None => Ok(played?),
+        }
+    }
+}
+
+/// Opens and plays one recording.
+pub fn replay(config: &Config, file: &Path, realtime: bool, lines: &Arc<Mutex<Lines>>) -> Result<Played, DaemonError> {
+    prepare(config, file)?.play(realtime, lines)
+}

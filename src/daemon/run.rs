@@ -1,0 +1,241 @@
+//! `expressd run`: the daemon itself.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::DaemonError;
+use super::assembly::{assemble, open_bundle, serve_settings};
+use super::pipeline::{Emit, IsLost, Losses, Pipeline, Tempo};
+use super::sources::{Choice, choose};
+use super::vitals::DaemonVitals;
+use crate::capture::{CaptureError, LiveCapture, Outputs, Pace, Recording, SourceBoard, open_live};
+use crate::config::Config;
+use crate::encode::Runtime;
+use crate::event::{Event, SourceState};
+use crate::notify::{Notify, Progress, watchdog_interval};
+use crate::publish::{Ring, jsonl, terminal};
+use crate::serve::{self, Metrics, Server, Vitals};
+use crate::time::{Clock, SystemClock};
+
+/// What the command line adds to the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// Play this recording as if live, instead of camera and microphone.
+    pub replay: Option<PathBuf>,
+    /// Begin it again at its end.
+    pub looped: bool,
+}
+
+/// How often the main thread looks around.
+const ROUND: Duration = Duration::from_millis(50);
+/// How often `status` goes out when nothing changes (protocol.md).
+const STATUS_EVERY: Duration = Duration::from_secs(5);
+/// Sources that have not delivered by then do not hold back READY=1: a network source may come later.
+const OPENING: Duration = Duration::from_secs(10);
+/// Feeding is due so often where systemd does not watch: `/readyz` asks for progress all the same.
+const WITHOUT_WATCHDOG: Duration = Duration::from_secs(1);
+/// A stage that has not moved for so long makes `/readyz` red.
+const STALLED: Duration = Duration::from_secs(5);
+/// What the stages get to finish what is in their hands.
+const DRAIN: Duration = Duration::from_millis(1200);
+
+/// Runs until a signal, the end of a recording that is not looped, or a failure.
+pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
+    let stop = stop_on_signals();
+    let choice = choose(config, options)?;
+    for line in choice.explanation() {
+        println!("expressd: {line}");
+    }
+    let runtime = Runtime::load()?;
+    let bundle = open_bundle(config, &runtime)?;
+    let clock = Arc::new(SystemClock::new());
+    let board = Arc::new(SourceBoard::default());
+    let ring = Arc::new(Ring::default());
+    let metrics = Arc::new(Metrics::new());
+    let streams = choice.streams();
+    let vitals = Arc::new(DaemonVitals::new(config, &bundle, streams, clock.clone(), board.clone(), metrics.clone(), runtime.clone()));
+    println!(
+        "expressd: bundle {} ({}), provider {} (asked for {})",
+        bundle.manifest.name,
+        &bundle.manifest.fingerprint[..12],
+        bundle.provider().name(),
+        config.inference.provider.name()
+    );
+    let assembly = assemble(config, &runtime, bundle, streams, Tempo::Live)?;
+    for lane in assembly.lanes {
+        metrics.watch_lane(lane);
+    }
+    let server = serve::start(serve_settings(config), ring.clone(), vitals.clone())?;
+    println!("expressd: events at ws://{}/v1/events", server.addr());
+    let sinks = Sinks::open(config, &ring)?;
+    let losses = Losses { video: lost(&board, |board| board.video.status().state), audio: lost(&board, |board| board.audio.status().state) };
+    let mut progress = Progress::new(watchdog_interval().map_or(WITHOUT_WATCHDOG, |interval| interval / 3), clock.now());
+    let pipeline = Pipeline::spawn(assembly.stages, Tempo::Live, clock.clone(), losses, &mut progress, publish(ring.clone(), metrics));
+    vitals.watch_desk(pipeline.desk());
+    let playing = Playing::start(choice, &clock, assembly.outputs, &board, &stop)?;
+    let rounds = Rounds { ring: &ring, vitals: &vitals, board: &board, clock: &clock };
+    let outcome = rounds.until_done(&pipeline, progress, &server, &stop);
+    stop.store(true, Ordering::Release);
+    Notify.stopping();
+    let played = playing.finish();
+    let failure = drain(pipeline, &*clock);
+    server.stop();
+    ring.close();
+    sinks.finish();
+    outcome?;
+    match failure {
+        Some(failure) => Err(DaemonError::Stage(failure)),
+        None => Ok(played?),
+    }
+}
+
+fn stop_on_signals() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        // A second signal ends the process at once.
+        let _ = signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone());
+        let _ = signal_hook::flag::register(signal, stop.clone());
+    }
+    stop
+}
+
+fn lost(board: &Arc<SourceBoard>, state: fn(&SourceBoard) -> SourceState) -> IsLost {
+    let board = board.clone();
+    Box::new(move || state(&board) == SourceState::Lost)
+}
+
+fn publish(ring: Arc<Ring>, metrics: Arc<Metrics>) -> Emit {
+    Box::new(move |event, _| {
+        ring.publish(&event);
+        metrics.published(&event);
+    })
+}
+
+/// What delivers: devices that heal themselves, or a recording on a thread of its own.
+enum Playing {
+    Live(LiveCapture),
+    Recording(JoinHandle<Result<(), CaptureError>>),
+}
+
+impl Playing {
+    fn start(choice: Choice, clock: &Arc<SystemClock>, outputs: Outputs, board: &Arc<SourceBoard>, stop: &Arc<AtomicBool>) -> Result<Playing, DaemonError> {
+        match choice {
+            Choice::Devices { video, audio, .. } => Ok(Playing::Live(open_live(&video, &audio, clock.clone(), outputs, board.clone())?)),
+            Choice::Recording { file, looped, .. } => {
+                let recording = Recording::open(&file)?;
+                let (pace, board, stop) = (Pace::Live { clock: clock.clone(), looped }, board.clone(), stop.clone());
+                let work = move || recording.play(pace, outputs, board, stop).map(|_| ());
+                Ok(Playing::Recording(std::thread::Builder::new().name("recording".into()).spawn(work).expect("the system gives threads")))
+            }
+        }
+    }
+
+    fn finish(self) -> Result<(), DaemonError> {
+        match self {
+            Playing::Live(capture) => {
+                capture.stop();
+                Ok(())
+            }
+            Playing::Recording(thread) => match thread.join() {
+                Ok(result) => Ok(result?),
+                Err(_) => Err(DaemonError::Stage("recording: panicked".into())),
+            },
+        }
+    }
+}
+
+/// Who reads the ring beside the sockets, each on a thread of its own that ends with the ring.
+struct Sinks(Vec<JoinHandle<()>>);
+
+impl Sinks {
+    fn open(config: &Config, ring: &Arc<Ring>) -> Result<Sinks, DaemonError> {
+        let mut threads = Vec::new();
+        if let Some(path) = &config.publish.jsonl {
+            let cannot = |source| DaemonError::Jsonl { path: path.clone(), source };
+            let out: Box<dyn Write + Send> = if path == Path::new("-") {
+                Box::new(std::io::stdout())
+            } else {
+                Box::new(std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(cannot)?)
+            };
+            threads.push(jsonl::follow(ring.reader(), out, path.display().to_string()).map_err(cannot)?.0);
+        }
+        if config.publish.jsonl.as_deref() != Some(Path::new("-")) {
+            threads.extend(terminal::follow(ring.reader()).ok().flatten());
+        }
+        Ok(Sinks(threads))
+    }
+
+    fn finish(self) {
+        for thread in self.0 {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The main thread's rounds: status, systemd, failures, the end.
+struct Rounds<'a> {
+    ring: &'a Ring,
+    vitals: &'a DaemonVitals,
+    board: &'a SourceBoard,
+    clock: &'a SystemClock,
+}
+
+impl Rounds<'_> {
+    fn until_done(&self, pipeline: &Pipeline, mut progress: Progress, server: &Server, stop: &AtomicBool) -> Result<(), DaemonError> {
+        let started = self.clock.now();
+        let (mut ready, mut changes, mut next_status, mut beats) = (false, 0, started, 0);
+        let serving = progress.add("serve", started);
+        while !stop.load(Ordering::Acquire) {
+            if let Some(failure) = pipeline.failure() {
+                return Err(DaemonError::Stage(failure));
+            }
+            if pipeline.has_ended() {
+                return Ok(());
+            }
+            let seen = self.board.wait_for_change(changes, ROUND);
+            let now = self.clock.now();
+            if seen != changes || now >= next_status {
+                changes = seen;
+                next_status = now.plus(STATUS_EVERY);
+                self.publish_status();
+            }
+            let opening = now.nanos_since(started) < OPENING.as_nanos() as i64;
+            if !ready && (self.vitals.sources_deliver() || !opening) {
+                ready = true;
+                self.vitals.set_opened();
+                Notify.ready(&self.vitals.line());
+                self.publish_status();
+                tracing::info!("ready: {}", self.vitals.line());
+            }
+            if server.beats() != beats {
+                beats = server.beats();
+                serving.beat();
+            }
+            pipeline.ended().for_each(|stage| progress.remove(stage));
+            if progress.feed_due(now) {
+                Notify.feed_watchdog();
+            }
+            let stalled = progress.stalled(now);
+            self.vitals.set_stalled(stalled.into_iter().find(|(_, ms)| *ms > STALLED.as_millis() as f64).map(|(stage, _)| stage));
+        }
+        Ok(())
+    }
+
+    fn publish_status(&self) {
+        let event = Event::Status(self.vitals.status());
+        self.ring.publish(&event);
+        Notify.status(&self.vitals.line());
+    }
+}
+
+fn drain(pipeline: Pipeline, clock: &dyn Clock) -> Option<String> {
+    let until = clock.now().plus(DRAIN);
+    while !pipeline.has_ended() && clock.now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    if pipeline.has_ended() { pipeline.join() } else { Some("a stage did not end in time".into()) }
+}

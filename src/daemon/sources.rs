@@ -1,0 +1,91 @@
+//! Which sources are used, and why.
+
+use std::path::{Path, PathBuf};
+
+use super::DaemonError;
+use super::assembly::Streams;
+use super::run::RunOptions;
+use crate::capture::{AudioSpec, DeviceKind, Recording, VideoSpec, devices};
+use crate::config::{Config, locate};
+
+/// The project's own recording: what plays where there is no camera and no microphone.
+pub const DEMONSTRATION: &str = "config/demo/demo.mp4";
+
+/// What to capture.
+#[derive(Clone, Debug)]
+pub enum Choice {
+    Devices { video: VideoSpec, audio: AudioSpec, notes: Vec<String> },
+    Recording { file: PathBuf, looped: bool, streams: Streams, notes: Vec<String> },
+}
+
+impl Choice {
+    pub fn streams(&self) -> Streams {
+        match self {
+            Choice::Devices { video, audio, .. } => Streams { video: *video != VideoSpec::None, audio: *audio != AudioSpec::None },
+            Choice::Recording { streams, .. } => *streams,
+        }
+    }
+
+    /// One line per decision, for the person who started it.
+    pub fn explanation(&self) -> &[String] {
+        match self {
+            Choice::Devices { notes, .. } | Choice::Recording { notes, .. } => notes,
+        }
+    }
+}
+
+/// `--replay` before devices; `auto` and `default` are what is there; nothing there at all is the demonstration.
+pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonError> {
+    if let Some(file) = &options.replay {
+        let note = format!("replaying {} as if live{}", file.display(), if options.looped { ", in a loop" } else { "" });
+        return recording(file.clone(), options.looped, vec![note]);
+    }
+    let mut video: VideoSpec = config.video.parse().map_err(|error| DaemonError::Usage(format!("video.source: {error}")))?;
+    let mut audio: AudioSpec = config.audio.parse().map_err(|error| DaemonError::Usage(format!("audio.source: {error}")))?;
+    let mut notes = Vec::new();
+    let (auto, default) = (video == VideoSpec::Auto, audio == AudioSpec::Default);
+    if auto || default {
+        let found = devices();
+        let first = |kind| found.iter().find(|d| d.kind == kind);
+        if auto {
+            match first(DeviceKind::Video) {
+                Some(camera) => notes.push(format!("camera: {} ({}), the first found", camera.name, camera.config)),
+                None => {
+                    notes.push("no camera found (video.source = \"auto\")".into());
+                    video = VideoSpec::None;
+                }
+            }
+        }
+        if default {
+            match first(DeviceKind::Audio) {
+                Some(_) => notes.push("microphone: the system's default".into()),
+                None => {
+                    notes.push("no microphone found (audio.source = \"default\")".into());
+                    audio = AudioSpec::None;
+                }
+            }
+        }
+    }
+    let nothing = video == VideoSpec::None && matches!(audio, AudioSpec::None | AudioSpec::Uri);
+    if nothing && (auto || default) {
+        let file = locate(Path::new(DEMONSTRATION));
+        notes.push(format!("so replaying the demonstration recording {} in a loop, as if live", file.display()));
+        return recording(file, true, notes);
+    }
+    if nothing {
+        return Err(DaemonError::Usage("video.source and audio.source are both none: nothing to capture; set one of them, or use --replay FILE".into()));
+    }
+    if !auto {
+        notes.push(format!("video: {video}"));
+    }
+    if !default {
+        notes.push(format!("audio: {audio}"));
+    }
+    Ok(Choice::Devices { video, audio, notes })
+}
+
+fn recording(file: PathBuf, looped: bool, notes: Vec<String>) -> Result<Choice, DaemonError> {
+    let opened = Recording::open(&file)?;
+    let streams = Streams { video: opened.has_video(), audio: opened.has_audio() };
+    Ok(Choice::Recording { file, looped, streams, notes })
+}

@@ -1,0 +1,179 @@
+//! What the daemon says of itself: to clients, to monitors, to systemd.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde_json::json;
+
+use super::assembly::{Streams, hop_ms};
+use super::pipeline::Desk;
+use crate::capture::SourceBoard;
+use crate::config::Config;
+use crate::encode::Runtime;
+use crate::event::{BundleFacts, SourceState, SourceStatus, StatusEvent};
+use crate::model::Bundle;
+use crate::model::manifest::Task;
+use crate::serve::{Check, HelloFacts, Metrics, Readiness, Vitals};
+use crate::time::{Clock, SystemClock};
+
+/// Reads everybody's counters; owns none of their state.
+pub struct DaemonVitals {
+    session: String,
+    bundle: BundleFacts,
+    /// Asked for and really used.
+    provider: [&'static str; 2],
+    streams: Streams,
+    clock: Arc<SystemClock>,
+    board: Arc<SourceBoard>,
+    metrics: Arc<Metrics>,
+    runtime: Runtime,
+    desk: Mutex<Option<Arc<Desk>>>,
+    /// Counters of others that were already passed on to the metrics.
+    passed_on: Mutex<HashMap<String, u64>>,
+    /// Self-test done, sources open, socket bound.
+    opened: AtomicBool,
+    /// The stage that makes no progress, if there is one.
+    stalled: Mutex<Option<&'static str>>,
+}
+
+impl DaemonVitals {
+    pub fn new(
+        config: &Config,
+        bundle: &Bundle,
+        streams: Streams,
+        clock: Arc<SystemClock>,
+        board: Arc<SourceBoard>,
+        metrics: Arc<Metrics>,
+        runtime: Runtime,
+    ) -> Self {
+        let manifest = &bundle.manifest;
+        let facts = BundleFacts {
+            name: manifest.name.clone(),
+            fingerprint: manifest.fingerprint.clone(),
+            task: if manifest.task == Task::Single { "single" } else { "multi" }.into(),
+            labels: manifest.labels.clone(),
+            window_ms: manifest.window.length_ms,
+            hop_ms: hop_ms(config, manifest),
+        };
+        DaemonVitals {
+            session: uuid::Uuid::new_v4().to_string(),
+            bundle: facts,
+            provider: [config.inference.provider.name(), bundle.provider().name()],
+            streams,
+            clock,
+            board,
+            metrics,
+            runtime,
+            desk: Mutex::default(),
+            passed_on: Mutex::default(),
+            opened: AtomicBool::new(false),
+            stalled: Mutex::default(),
+        }
+    }
+
+    pub fn watch_desk(&self, desk: Arc<Desk>) {
+        *self.desk.lock().expect("desk lock") = Some(desk);
+    }
+
+    pub fn set_opened(&self) {
+        self.opened.store(true, Ordering::Release);
+    }
+
+    pub fn set_stalled(&self, stage: Option<&'static str>) {
+        *self.stalled.lock().expect("stalled lock") = stage;
+    }
+
+    /// Does every source that is on deliver?
+    pub fn sources_deliver(&self) -> bool {
+        self.sources().iter().all(|(_, status)| status.state == SourceState::Delivering)
+    }
+
+    /// One line for `STATUS=`.
+    pub fn line(&self) -> String {
+        let sources = self.sources().into_iter().map(|(name, status)| {
+            let state = format!("{:?}", status.state).to_lowercase();
+            status.reason.map_or(format!("{name} {state}"), |reason| format!("{name} {state} ({reason})"))
+        });
+        let total = self.metrics.latency("total").map_or(0.0, |t| t.quantile_ms(0.99));
+        format!("{}; {} clients; p99 {total:.0} ms; provider {}", sources.collect::<Vec<_>>().join(", "), self.metrics.clients.get(), self.provider[1])
+    }
+
+    fn sources(&self) -> Vec<(&'static str, SourceStatus)> {
+        let mut on = Vec::new();
+        if self.streams.video {
+            on.push(("video", self.board.video.status()));
+        }
+        if self.streams.audio {
+            on.push(("audio", self.board.audio.status()));
+        }
+        on
+    }
+
+    /// Passes on what others count for themselves.
+    fn collect(&self) {
+        let mut passed_on = self.passed_on.lock().expect("passed lock");
+        let mut news = |name: String, now: u64| {
+            let before = passed_on.insert(name, now).unwrap_or(0);
+            now.saturating_sub(before)
+        };
+        let mut runs: HashMap<String, u64> = HashMap::new();
+        for tally in self.runtime.tallies() {
+            *runs.entry(tally.graph.clone()).or_default() += tally.runs().values().map(|r| r.count).sum::<u64>();
+        }
+        for (graph, count) in runs {
+            let new = news(format!("graph {graph}"), count);
+            self.metrics.graph_ran(&graph, new);
+        }
+        if let Some(desk) = &*self.desk.lock().expect("desk lock") {
+            let counters = desk.counters();
+            self.metrics.dropped("superseded", news("superseded".into(), counters.superseded));
+            self.metrics.dropped("past_deadline", news("late".into(), counters.late));
+        }
+        self.metrics.dropped("microphone_overrun", news("xruns".into(), self.board.audio.counters.xruns.load(Ordering::Relaxed)));
+        for (name, status) in self.sources() {
+            self.metrics.source(name, status.state);
+        }
+    }
+}
+
+impl Vitals for DaemonVitals {
+    fn hello(&self) -> HelloFacts {
+        HelloFacts { session: self.session.clone(), bundle: self.bundle.clone() }
+    }
+
+    fn status(&self) -> StatusEvent {
+        self.collect();
+        let mut counters = self.metrics.counters();
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        counters.insert("frames".into(), read(&self.board.video.counters.delivered).into());
+        counters.insert("samples".into(), read(&self.board.audio.counters.samples).into());
+        counters.insert("reconnects".into(), (read(&self.board.video.counters.reconnects) + read(&self.board.audio.counters.reconnects)).into());
+        counters.insert("provider".into(), json!({"asked": self.provider[0], "used": self.provider[1]}));
+        StatusEvent { sources: self.board.sources(), degraded: "none", paused: false, counters }
+    }
+
+    fn readiness(&self) -> Readiness {
+        let mut checks = vec![
+            Check { name: "opened", reason: (!self.opened.load(Ordering::Acquire)).then(|| "still opening the sources".into()) },
+            Check { name: "stages", reason: self.stalled.lock().expect("stalled lock").map(|stage| format!("stage {stage} makes no progress")) },
+        ];
+        for (name, status) in self.sources() {
+            let reason = (status.state != SourceState::Delivering).then(|| match status.reason {
+                Some(reason) => reason,
+                None => format!("{:?}", status.state).to_lowercase(),
+            });
+            checks.push(Check { name, reason });
+        }
+        Readiness { checks }
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    fn metrics(&self) -> &Metrics {
+        self.collect();
+        &self.metrics
+    }
+}

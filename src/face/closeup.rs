@@ -1,0 +1,142 @@
+//! A face cut out of a picture for the refining network, and the same pixels as luma for everything that judges the face.
+
+use super::image::pooled;
+use super::refine::INPUT_SIDE;
+use crate::clip::{ColorMatrix, Landmarks, Picture};
+use crate::preprocess::{Similarity, similarity};
+
+/// A square of the picture at [`INPUT_SIDE`]: its place and its luma, 0..255 whatever the picture's range.
+#[derive(Clone, Debug)]
+pub struct Closeup {
+    /// Top left corner in whole pixels of the picture; may lie outside.
+    pub origin: [i32; 2],
+    pub side: i32,
+    pub luma: Vec<f32>,
+}
+
+impl Closeup {
+    /// Cuts the square around `center`, each pixel the mean of what it covers, and appends its R, G, B planes of `(value - 127.5) / 128`
+    /// to `inputs`. What lies outside the picture repeats the border.
+    pub fn cut(picture: &Picture, center: [f32; 2], side: f32, inputs: &mut Vec<f32>) -> Closeup {
+        let side = side.round().clamp(8.0, 8192.0) as i32;
+        let half = side as f32 / 2.0;
+        let origin = center.map(|c| (c - half).round().clamp(-1e6, 1e6) as i32);
+        let luma = means(picture, 0, origin, side);
+        let (cb, cr) = (means(picture, 1, origin, side), means(picture, 2, origin, side));
+        let (gain, chroma_gain, offset) = if picture.colorimetry.full_range { (1.0, 1.0, 0.0) } else { (255.0 / 219.0, 255.0 / 224.0, 16.0) };
+        let (kr, kb) = match picture.colorimetry.matrix {
+            ColorMatrix::Bt601 => (0.299, 0.114),
+            ColorMatrix::Bt709 => (0.2126, 0.0722),
+        };
+        let (to_r, to_b) = (2.0 * (1.0 - kr) * chroma_gain, 2.0 * (1.0 - kb) * chroma_gain);
+        let kg = 1.0 - kr - kb;
+        let plane = INPUT_SIDE * INPUT_SIDE;
+        let start = inputs.len();
+        inputs.resize(start + 3 * plane, 0.0);
+        let (red, rest) = inputs[start..].split_at_mut(plane);
+        let (green, blue) = rest.split_at_mut(plane);
+        let mut full = luma;
+        for i in 0..plane {
+            let y = (full[i] - offset) * gain;
+            full[i] = y;
+            let (r, b) = (y + to_r * (cr[i] - 128.0), y + to_b * (cb[i] - 128.0));
+            let g = (y - kr * r - kb * b) / kg;
+            let value = |v: f32| (v.clamp(0.0, 255.0) - 127.5) / 128.0;
+            (red[i], green[i], blue[i]) = (value(r), value(g), value(b));
+        }
+        Closeup { origin, side, luma: full }
+    }
+
+    /// A point given in shares of the square, in pixels of the picture.
+    pub fn to_picture(&self, [x, y]: [f32; 2]) -> [f32; 2] {
+        [self.origin[0] as f32 + x * self.side as f32, self.origin[1] as f32 + y * self.side as f32]
+    }
+
+    /// The face straightened: [`Patch::SIDE`] pixels square, landmarks on the template. `None` where the landmarks are degenerate.
+    pub fn straighten(&self, landmarks: &Landmarks) -> Option<Patch> {
+        const TEMPLATE: Landmarks = [[0.3, 0.33], [0.7, 0.33], [0.5, 0.54], [0.35, 0.76], [0.65, 0.76]];
+        let scale = INPUT_SIDE as f32 / self.side as f32;
+        let inside = landmarks.map(|[x, y]| [(x - self.origin[0] as f32) * scale, (y - self.origin[1] as f32) * scale]);
+        let to_closeup = similarity(&TEMPLATE.map(|p| p.map(|v| v * Patch::SIDE as f32)), &inside)?;
+        let mut values: Vec<f32> =
+            (0..Patch::SIDE * Patch::SIDE).map(|i| self.bilinear(&to_closeup, [(i % Patch::SIDE) as f32 + 0.5, (i / Patch::SIDE) as f32 + 0.5])).collect();
+        let mean = values.iter().sum::<f32>() / values.len() as f32;
+        values.iter_mut().for_each(|v| *v -= mean);
+        let deviation = (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt().max(4.0);
+        values.iter_mut().for_each(|v| *v /= deviation);
+        Some(Patch { values })
+    }
+
+    fn bilinear(&self, transform: &Similarity, point: [f32; 2]) -> f32 {
+        let limit = (INPUT_SIDE - 1) as f32;
+        let [x, y] = transform.apply(point).map(|v| (v - 0.5).clamp(0.0, limit));
+        let (x0, y0) = ((x as usize).min(INPUT_SIDE - 2), (y as usize).min(INPUT_SIDE - 2));
+        let (fx, fy) = (x - x0 as f32, y - y0 as f32);
+        let at = |x: usize, y: usize| self.luma[y * INPUT_SIDE + x];
+        let top = at(x0, y0) + (at(x0 + 1, y0) - at(x0, y0)) * fx;
+        let bottom = at(x0, y0 + 1) + (at(x0 + 1, y0 + 1) - at(x0, y0 + 1)) * fx;
+        top + (bottom - top) * fy
+    }
+}
+
+/// A straightened face's luma with mean 0 and deviation 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Patch {
+    pub values: Vec<f32>,
+}
+
+impl Patch {
+    pub const SIDE: usize = 24;
+}
+
+/// Means of a plane over the square's pixels.
+fn means(picture: &Picture, plane: usize, origin: [i32; 2], side: i32) -> Vec<f32> {
+    let (columns, rows, shift) = if plane == 0 { (picture.width, picture.height, 0) } else { (picture.width.div_ceil(2), picture.height.div_ceil(2), 1) };
+    let spans = |origin: i32, limit: usize| -> [(usize, usize); INPUT_SIDE] {
+        std::array::from_fn(|i| {
+            let covered = pooled(i, side as usize, INPUT_SIDE);
+            let (start, end) = (origin + covered.start as i32, origin + covered.end as i32);
+            let start = (start >> shift).clamp(0, limit as i32 - 1);
+            let end = ((end + shift) >> shift).clamp(start + 1, limit as i32);
+            (start as usize, end as usize)
+        })
+    };
+    let (xs, ys) = (spans(origin[0], columns), spans(origin[1], rows));
+    let (left, right) = (xs[0].0, xs[INPUT_SIDE - 1].1);
+    let layout = picture.planes[plane];
+    let bytes = picture.bytes();
+    let mut sums = vec![0u32; right - left];
+    let mut out = Vec::with_capacity(INPUT_SIDE * INPUT_SIDE);
+    for (top, bottom) in ys {
+        sums.fill(0);
+        for y in top..bottom {
+            let row = &bytes[layout.offset + y * layout.stride + left..layout.offset + y * layout.stride + right];
+            sums.iter_mut().zip(row).for_each(|(s, v)| *s += u32::from(*v));
+        }
+        for (start, end) in xs {
+            let sum: u32 = sums[start - left..end - left].iter().sum();
+            out.push(sum as f32 / ((end - start) * (bottom - top)) as f32);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::Colorimetry;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_square_can_be_cut(x in -300.0f32..300.0, y in -300.0f32..300.0, side in 0.0f32..400.0, w in 1usize..60, h in 1usize..60) {
+            let length = w * h + 2 * w.div_ceil(2) * h.div_ceil(2);
+            let picture = Picture::from_i420(w, h, Colorimetry { matrix: ColorMatrix::Bt601, full_range: true }, vec![128; length]);
+            let mut inputs = Vec::new();
+            let closeup = Closeup::cut(&picture, [x, y], side, &mut inputs);
+            prop_assert_eq!(inputs.len(), 3 * INPUT_SIDE * INPUT_SIDE);
+            prop_assert!(inputs.iter().all(|v| (v - 0.5 / 128.0).abs() < 1e-4));
+            prop_assert!(closeup.luma.iter().all(|v| *v == 128.0));
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! R, G, B pixels, and their averages over areas as the networks want them.
+
+use crate::clip::{ColorMatrix, Picture};
+
+/// An upright picture, interleaved R, G, B.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RgbImage {
+    pub width: usize,
+    pub height: usize,
+    pub pixels: Vec<u8>,
+}
+
+impl RgbImage {
+    /// Converts by the picture's colorimetry, each pixel the mean over `shrink x shrink` of the picture's (1, 2 or 4); a rest at the
+    /// right and lower border that does not fill a pixel is left out.
+    pub fn from_picture(picture: &Picture, shrink: usize) -> Self {
+        let mut image = RgbImage::default();
+        image.fill_from(picture, shrink);
+        image
+    }
+
+    /// [`RgbImage::from_picture`] into the memory of this one.
+    pub fn fill_from(&mut self, picture: &Picture, shrink: usize) {
+        assert!(matches!(shrink, 1 | 2 | 4), "shrink is {shrink}");
+        (self.width, self.height) = (picture.width / shrink, picture.height / shrink);
+        self.pixels.resize(self.width * self.height * 3, 0);
+        let matrix = Matrix::new(picture);
+        let bytes = picture.bytes();
+        let row_of = |plane: usize, y: usize, columns: usize| {
+            let start = picture.planes[plane].offset + y * picture.planes[plane].stride;
+            &bytes[start..start + columns]
+        };
+        let (chroma_width, chroma_height) = (picture.width.div_ceil(2), picture.height.div_ceil(2));
+        let mut sums = [vec![0u16; self.width * shrink], vec![0u16; chroma_width], vec![0u16; chroma_width]];
+        for y in 0..self.height {
+            let out = &mut self.pixels[y * self.width * 3..(y + 1) * self.width * 3];
+            if shrink == 1 {
+                let luma = row_of(0, y, picture.width);
+                let (cb, cr) = (row_of(1, y / 2, chroma_width), row_of(2, y / 2, chroma_width));
+                for (x, pixel) in out.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+                    *pixel = matrix.rgb(i32::from(luma[x]), i32::from(cb[x / 2]), i32::from(cr[x / 2]));
+                }
+                continue;
+            }
+            let half = shrink / 2;
+            for (plane, rows) in [(0, y * shrink..(y + 1) * shrink), (1, y * half..(y + 1) * half), (2, y * half..(y + 1) * half)] {
+                let sum = &mut sums[plane];
+                sum.fill(0);
+                for row in rows {
+                    let row = row_of(plane, row.min(if plane == 0 { picture.height } else { chroma_height } - 1), sum.len());
+                    sum.iter_mut().zip(row).for_each(|(s, v)| *s += u16::from(*v));
+                }
+            }
+            let mean = |plane: usize, x: usize, side: usize| {
+                let sum: u32 = sums[plane][x * side..(x + 1) * side].iter().map(|v| u32::from(*v)).sum();
+                let area = (side * side) as u32;
+                ((sum + area / 2) / area) as i32
+            };
+            for (x, pixel) in out.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+                *pixel = matrix.rgb(mean(0, x, shrink), mean(1, x, half), mean(2, x, half));
+            }
+        }
+    }
+}
+
+/// [`crate::preprocess::ycc_to_rgb`] in integers (16 bits behind the point): equal within 1.
+struct Matrix {
+    luma_offset: i32,
+    luma: i32,
+    cr_to_r: i32,
+    cb_to_g: i32,
+    cr_to_g: i32,
+    cb_to_b: i32,
+}
+
+impl Matrix {
+    fn new(picture: &Picture) -> Self {
+        let (kr, kb) = match picture.colorimetry.matrix {
+            ColorMatrix::Bt601 => (0.299, 0.114),
+            ColorMatrix::Bt709 => (0.2126, 0.0722),
+        };
+        let kg = 1.0 - kr - kb;
+        let (luma_offset, luma, chroma) = if picture.colorimetry.full_range { (0, 1.0, 1.0) } else { (16, 255.0 / 219.0, 255.0 / 224.0) };
+        let fixed = |v: f64| (v * 65536.0).round() as i32;
+        Matrix {
+            luma_offset,
+            luma: fixed(luma),
+            cr_to_r: fixed(2.0 * (1.0 - kr) * chroma),
+            cb_to_g: fixed(-2.0 * (1.0 - kb) * kb / kg * chroma),
+            cr_to_g: fixed(-2.0 * (1.0 - kr) * kr / kg * chroma),
+            cb_to_b: fixed(2.0 * (1.0 - kb) * chroma),
+        }
+    }
+
+    #[inline(always)]
+    fn rgb(&self, y: i32, cb: i32, cr: i32) -> [u8; 3] {
+        let (y, cb, cr) = ((y - self.luma_offset) * self.luma + 32768, cb - 128, cr - 128);
+        let byte = |v: i32| (v >> 16).clamp(0, 255) as u8;
+        [byte(y + self.cr_to_r * cr), byte(y + self.cb_to_g * cb + self.cr_to_g * cr), byte(y + self.cb_to_b * cb)]
+    }
+}
+
+/// A piece of an image in whole pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Area {
+    pub x: usize,
+    pub y: usize,
+    pub w: usize,
+    pub h: usize,
+}
+
+/// What the networks subtract and divide by.
+const PIXEL_MEAN: f32 = 127.5;
+const PIXEL_SCALE: f32 = 1.0 / 128.0;
+
+/// Pixels `i` of `from` that make up pixel `at` of `to`: as adaptive average pooling has it, so neighbours may share one.
+#[inline(always)]
+pub fn pooled(at: usize, from: usize, to: usize) -> std::ops::Range<usize> {
+    at * from / to..((at + 1) * from).div_ceil(to)
+}
+
+/// The area resampled to `width x height` as three planes R, G, B of `(value - 127.5) / 128`, appended to `out`: each pixel is the mean
+/// over the pixels that [`pooled`] gives.
+pub fn resample(image: &RgbImage, area: Area, width: usize, height: usize, out: &mut Vec<f32>) {
+    let start = out.len();
+    let plane = width * height;
+    out.resize(start + 3 * plane, 0.0);
+    let (red, rest) = out[start..].split_at_mut(plane);
+    let (green, blue) = rest.split_at_mut(plane);
+    let columns: Vec<_> = (0..width).map(|x| pooled(x, area.w, width)).collect();
+    let mut sums = vec![0u32; area.w * 3];
+    for y in 0..height {
+        let rows = pooled(y, area.h, height);
+        let row_count = rows.len();
+        for (n, row) in rows.enumerate() {
+            let first = ((area.y + row) * image.width + area.x) * 3;
+            let pixels = &image.pixels[first..first + area.w * 3];
+            if n == 0 {
+                sums.iter_mut().zip(pixels).for_each(|(s, p)| *s = u32::from(*p));
+            } else {
+                sums.iter_mut().zip(pixels).for_each(|(s, p)| *s += u32::from(*p));
+            }
+        }
+        for (x, range) in columns.iter().enumerate() {
+            let mut sum = [0u32; 3];
+            for pixel in sums[range.start * 3..range.end * 3].as_chunks::<3>().0 {
+                sum[0] += pixel[0];
+                sum[1] += pixel[1];
+                sum[2] += pixel[2];
+            }
+            let count = (row_count * range.len()) as f32;
+            let value = |s: u32| (s as f32 / count - PIXEL_MEAN) * PIXEL_SCALE;
+            let i = y * width + x;
+            (red[i], green[i], blue[i]) = (value(sum[0]), value(sum[1]), value(sum[2]));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::Colorimetry;
+    use proptest::prelude::*;
+
+    fn picture(width: usize, height: usize, colorimetry: Colorimetry, seed: u32) -> Picture {
+        let mut state = seed | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            (state >> 24) as u8
+        };
+        let length = width * height + 2 * width.div_ceil(2) * height.div_ceil(2);
+        Picture::from_i420(width, height, colorimetry, (0..length).map(|_| next()).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn integers_and_floats_agree_on_colour(seed in any::<u32>(), full_range in any::<bool>(), hd in any::<bool>(), w in 1usize..20, h in 1usize..20) {
+            let matrix = if hd { ColorMatrix::Bt709 } else { ColorMatrix::Bt601 };
+            let picture = picture(w, h, Colorimetry { matrix, full_range }, seed);
+            let image = RgbImage::from_picture(&picture, 1);
+            for y in 0..h {
+                for x in 0..w {
+                    let at = |plane: usize, x: usize, y: usize| f32::from(picture.bytes()[picture.planes[plane].offset + y * picture.planes[plane].stride + x]);
+                    let expected = crate::preprocess::ycc_to_rgb(&picture, [at(0, x, y), at(1, x / 2, y / 2), at(2, x / 2, y / 2)]);
+                    for (c, value) in expected.iter().enumerate() {
+                        prop_assert!(image.pixels[(y * w + x) * 3 + c].abs_diff(*value) <= 1);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn resampling_keeps_the_mean_of_whole_divisors(seed in any::<u32>(), factor in 1usize..5) {
+            let (w, h) = (4 * factor, 3 * factor);
+            let image = RgbImage::from_picture(&picture(w, h, Colorimetry { matrix: ColorMatrix::Bt601, full_range: true }, seed), 1);
+            let mut out = Vec::new();
+            resample(&image, Area { x: 0, y: 0, w, h }, 4, 3, &mut out);
+            for c in 0..3 {
+                let mean = out[c * 12..(c + 1) * 12].iter().map(|v| v * 128.0 + 127.5).sum::<f32>() / 12.0;
+                let expected = image.pixels.iter().skip(c).step_by(3).map(|p| f32::from(*p)).sum::<f32>() / (w * h) as f32;
+                prop_assert!((mean - expected).abs() < 1e-2);
+            }
+        }
+    }
+
+    #[test]
+    fn a_shrunk_picture_has_the_same_mean() {
+        let picture = picture(37, 23, Colorimetry { matrix: ColorMatrix::Bt709, full_range: false }, 7);
+        for shrink in [2, 4] {
+            let image = RgbImage::from_picture(&picture, shrink);
+            assert_eq!((image.width, image.height), (37 / shrink, 23 / shrink));
+            assert_eq!(image.pixels.len(), image.width * image.height * 3);
+        }
+    }
+}

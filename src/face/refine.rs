@@ -1,0 +1,77 @@
+//! MTCNN's last network: from a square crop to probability, box and five landmarks. It ends the detector's cascade, and it follows faces.
+
+use std::path::Path;
+
+use crate::clip::Landmarks;
+use crate::encode::{EncodeError, Graph, Input, Provider, Runtime};
+
+/// Side of the network's input.
+pub const INPUT_SIDE: usize = 48;
+/// Values of one input: three planes.
+pub const INPUT_VALUES: usize = 3 * INPUT_SIDE * INPUT_SIDE;
+
+/// What the network says of one crop, in shares of the crop's sides.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Refinement {
+    /// That this is a face, 0..1.
+    pub score: f32,
+    /// How far the corners `x1, y1, x2, y2` are from the crop's own.
+    pub regression: [f32; 4],
+    pub landmarks: Landmarks,
+}
+
+/// ONet.
+#[derive(Debug)]
+pub struct Refiner {
+    graph: Graph,
+}
+
+impl Refiner {
+    /// Opens `onet.onnx` in `dir`.
+    pub fn open(runtime: &Runtime, dir: &Path, provider: Provider, threads: usize) -> Result<Refiner, EncodeError> {
+        Ok(Refiner { graph: open_graph(runtime, dir, "onet", provider, threads)? })
+    }
+
+    /// Provider that is really used.
+    pub fn provider(&self) -> Provider {
+        self.graph.provider()
+    }
+
+    /// Runs on crops `[n, 3, 48, 48]` of `(value - 127.5) / 128`, all in one run. Nothing is run for no crop.
+    pub fn refine(&mut self, crops: &[f32]) -> Result<Vec<Refinement>, EncodeError> {
+        let count = crops.len() / INPUT_VALUES;
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let outputs = self.graph.run(&[Input::F32(&[count, 3, INPUT_SIDE, INPUT_SIDE], crops)])?;
+        let [regressions, landmarks, probabilities] = three(&self.graph, &outputs, count)?;
+        Ok((0..count)
+            .map(|i| {
+                let points = &landmarks[i * 10..i * 10 + 10];
+                Refinement {
+                    score: probabilities[2 * i + 1],
+                    regression: std::array::from_fn(|k| regressions[4 * i + k]),
+                    landmarks: std::array::from_fn(|k| [points[k], points[5 + k]]),
+                }
+            })
+            .collect())
+    }
+}
+
+fn three<'a>(graph: &Graph, outputs: &'a [crate::encode::Output], count: usize) -> Result<[&'a [f32]; 3], EncodeError> {
+    match outputs {
+        [a, b, c] if a.values.len() == 4 * count && b.values.len() == 10 * count && c.values.len() == 2 * count => Ok([&a.values, &b.values, &c.values]),
+        _ => Err(EncodeError::WrongOutput {
+            graph: graph.name().to_owned(),
+            found: format!("{:?}", outputs.iter().map(|o| &o.shape).collect::<Vec<_>>()),
+            expected: format!("[{count}, 4], [{count}, 10] and [{count}, 2]"),
+        }),
+    }
+}
+
+/// Opens `<name>.onnx` in `dir`.
+pub(super) fn open_graph(runtime: &Runtime, dir: &Path, name: &str, provider: Provider, threads: usize) -> Result<Graph, EncodeError> {
+    let path = dir.join(name).with_extension("onnx");
+    let bytes = std::fs::read(&path).map_err(|source| EncodeError::NoGraph { path, source })?;
+    Graph::open(runtime, name, &bytes, provider, threads)
+}

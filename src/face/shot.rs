@@ -1,0 +1,76 @@
+//! Cuts: a picture that has nothing in common with the one before.
+
+use crate::clip::Picture;
+
+const COLUMNS: usize = 24;
+const ROWS: usize = 16;
+/// Mean change of the thumbnail's luma (0..255), and the correlation left, from which on a cut is suspected.
+const CHANGE: f32 = 14.0;
+const CORRELATION: f32 = 0.8;
+
+/// Watches for sudden changes of the whole picture.
+#[derive(Clone, Debug, Default)]
+pub struct ShotWatch {
+    before: Vec<f32>,
+    size: [usize; 2],
+}
+
+impl ShotWatch {
+    /// Is this picture that different from the one before? The faces have the last word: light changes too.
+    pub fn changed(&mut self, picture: &Picture) -> bool {
+        let now = thumbnail(picture);
+        let size = [picture.width, picture.height];
+        let resized = !self.before.is_empty() && self.size != size;
+        let changed = resized || !self.before.is_empty() && differ(&self.before, &now);
+        (self.before, self.size) = (now, size);
+        changed
+    }
+}
+
+fn differ(before: &[f32], now: &[f32]) -> bool {
+    let n = now.len() as f32;
+    let change = before.iter().zip(now).map(|(a, b)| (a - b).abs()).sum::<f32>() / n;
+    let (ma, mb) = (before.iter().sum::<f32>() / n, now.iter().sum::<f32>() / n);
+    let (mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0);
+    for (a, b) in before.iter().zip(now) {
+        ab += (a - ma) * (b - mb);
+        aa += (a - ma) * (a - ma);
+        bb += (b - mb) * (b - mb);
+    }
+    // Little contrast correlates with nothing.
+    change > CHANGE && ab < CORRELATION * (aa * bb).sqrt().max(n)
+}
+
+/// Every fourth pixel of every fourth row is enough of a mean.
+fn thumbnail(picture: &Picture) -> Vec<f32> {
+    let mut sums = vec![(0u32, 0u32); COLUMNS * ROWS];
+    for y in (0..picture.height).step_by(4) {
+        let cells = &mut sums[y * ROWS / picture.height * COLUMNS..][..COLUMNS];
+        for (x, value) in picture.luma_row(y).iter().enumerate().step_by(4) {
+            let cell = &mut cells[x * COLUMNS / picture.width];
+            *cell = (cell.0 + u32::from(*value), cell.1 + 1);
+        }
+    }
+    sums.into_iter().map(|(sum, count)| sum as f32 / count.max(1) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::{ColorMatrix, Colorimetry};
+
+    fn picture(of: impl Fn(usize, usize) -> u8) -> Picture {
+        let (w, h) = (160, 120);
+        let mut data: Vec<u8> = (0..w * h).map(|i| of(i % w, i / w)).collect();
+        data.resize(w * h * 3 / 2, 128);
+        Picture::from_i420(w, h, Colorimetry { matrix: ColorMatrix::Bt601, full_range: true }, data)
+    }
+
+    #[test]
+    fn another_picture_is_a_change_and_another_light_is_none() {
+        let mut watch = ShotWatch::default();
+        assert!(!watch.changed(&picture(|x, y| (x + y) as u8 / 2)), "nothing comes before the first");
+        assert!(!watch.changed(&picture(|x, y| (x + y) as u8 / 2 + 40)), "a lamp");
+        assert!(watch.changed(&picture(|x, y| 200 - (x / 2 + y) as u8)));
+    }
+}

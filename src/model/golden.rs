@@ -1,0 +1,158 @@
+//! Inputs of a bundle's golden cases, made from a seed, so that no one's face or voice is in the bundle.
+//!
+//! Integer arithmetic only, up to one exact division at the end: bit-identical on every machine, today and later. Bundles carry the
+//! embeddings of these inputs, so a change here refuses every bundle made before.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clip::Crop;
+
+/// `golden.json`: what the bundle's graphs said when it was exported.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Goldens {
+    pub cases: Vec<GoldenCase>,
+}
+
+/// One generated clip and what it gives.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldenCase {
+    pub seed: u64,
+    /// How many crops ([`golden_crop`], frames 0 to `face_frames - 1`); 0: no face.
+    pub face_frames: usize,
+    /// How many samples ([`golden_samples`]); 0: no voice.
+    pub voice_samples: usize,
+    /// Per encoder of the head's inputs; only those that the case has. A frame encoder's is the mean over the frames.
+    pub embeddings: std::collections::BTreeMap<String, Vec<f32>>,
+    /// The head's output before the temperature.
+    pub logits: Vec<f32>,
+}
+
+/// splitmix64: the usual constants.
+#[derive(Clone, Debug)]
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn new(seed: u64, stream: u64) -> Self {
+        let mut made = SplitMix(seed ^ stream.wrapping_mul(0xD1B5_4A32_D192_ED03));
+        made.next();
+        made
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in `low..high`, near enough.
+    fn between(&mut self, low: i64, high: i64) -> i64 {
+        low + ((self.next() >> 33) as i64) % (high - low)
+    }
+}
+
+/// Smooth blobs, light and dark, that drift from frame to frame, and a little noise. `size x size`, interleaved `channels`.
+pub fn golden_crop(seed: u64, frame: u32, size: usize, channels: usize) -> Crop {
+    const BLOBS: usize = 7;
+    let mut shapes = SplitMix::new(seed, 1);
+    // Positions and radii in 1/1024 of the side.
+    let blobs: Vec<[i64; 4]> = (0..BLOBS)
+        .map(|_| {
+            let (x, y) = (shapes.between(100, 924), shapes.between(100, 924));
+            let (drift_x, drift_y) = (shapes.between(-24, 25), shapes.between(-24, 25));
+            let frame = i64::from(frame % 32);
+            [x + drift_x * frame, y + drift_y * frame, shapes.between(90, 330), shapes.between(-110, 111)]
+        })
+        .collect();
+    let tints: Vec<i64> = (0..channels).map(|_| shapes.between(-12, 13)).collect();
+    let mut noise = SplitMix::new(seed, 1000 + u64::from(frame));
+    let mut pixels = Vec::with_capacity(size * size * channels);
+    for row in 0..size as i64 {
+        for column in 0..size as i64 {
+            let (x, y) = ((2 * column + 1) * 512 / size as i64, (2 * row + 1) * 512 / size as i64);
+            let mut value = 118 * 1024;
+            for [bx, by, radius, height] in &blobs {
+                let squared = (x - bx) * (x - bx) + (y - by) * (y - by);
+                let limit = radius * radius;
+                if squared < limit {
+                    // (1 - d²/r²)², in 1/1024.
+                    let near = (limit - squared) * 1024 / limit;
+                    value += height * (near * near / 1024);
+                }
+            }
+            for tint in &tints {
+                pixels.push((value / 1024 + tint + noise.between(-6, 7)).clamp(0, 255) as u8);
+            }
+        }
+    }
+    Crop { size, channels, pixels }
+}
+
+/// `n` samples at 16 kHz in -1..1: a gliding triangle tone with its octave under an envelope of syllables, and soft noise.
+pub fn golden_samples(seed: u64, n: usize) -> Vec<f32> {
+    let mut shapes = SplitMix::new(seed, 2);
+    let mut noise = SplitMix::new(seed, 3);
+    // Phases are 32 bits a turn: 100 to 250 Hz at 16 kHz.
+    let low = shapes.between(100, 180) * (1 << 32) / 16_000;
+    let glide = shapes.between(40, 120);
+    let syllable = shapes.between(2400, 4800);
+    let (mut phase, mut overtone, mut soft) = (0u32, 0u32, 0i64);
+    (0..n as i64)
+        .map(|i| {
+            let swing = triangle(((i * (1 << 32) / 29_000) & 0xFFFF_FFFF) as u32);
+            let step = low + low * glide * (swing + 32_768) / (200 * 65_536);
+            phase = phase.wrapping_add(step as u32);
+            overtone = overtone.wrapping_add((5 * step) as u32);
+            soft += (noise.between(-32_768, 32_768) - soft) / 4;
+            let within = i % syllable;
+            let envelope = (within.min(syllable - within) * 4 * 1024 / syllable).min(1024);
+            let tone = (triangle(phase) * 9 + triangle(overtone) * 4) * envelope / (16 * 1024);
+            // Within 16 bits, which an f32 holds exactly; the division by a power of two is exact too.
+            (tone / 2 + soft / 24).clamp(-32_768, 32_767) as f32 / 32_768.0
+        })
+        .collect()
+}
+
+/// A triangle wave of -32768..32767 over one turn of `phase`.
+fn triangle(phase: u32) -> i64 {
+    let ramp = i64::from(phase >> 15);
+    if ramp < 65_536 { ramp - 32_768 } else { 98_303 - ramp }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::manifest::hex_sha256;
+
+    /// These hashes are the contract: every bundle's goldens rest on them.
+    #[test]
+    fn inputs_never_change() {
+        let crop = golden_crop(1, 2, 48, 1);
+        let rgb = golden_crop(3, 0, 112, 3);
+        let samples: Vec<u8> = golden_samples(1, 32_000).iter().flat_map(|s| s.to_le_bytes()).collect();
+        let found = [hex_sha256(&crop.pixels), hex_sha256(&rgb.pixels), hex_sha256(&samples)].map(|h| h[..16].to_owned());
+        assert_eq!(found, ["221ccc0b801dd954", "6ec46d9aa9a3c346", "90701558a946a91c"]);
+    }
+
+    #[test]
+    fn crops_have_contrast_and_move() {
+        let (first, second) = (golden_crop(5, 0, 48, 1), golden_crop(5, 1, 48, 1));
+        assert_eq!(first.pixels.len(), 48 * 48);
+        assert_ne!(first, second);
+        assert_ne!(first, golden_crop(6, 0, 48, 1));
+        let (low, high) = (first.pixels.iter().min().unwrap(), first.pixels.iter().max().unwrap());
+        assert!(high - low > 60, "{low}..{high}");
+    }
+
+    #[test]
+    fn samples_are_a_voice_sized_signal() {
+        let samples = golden_samples(9, 32_000);
+        assert!(samples.iter().all(|s| s.abs() <= 1.0));
+        let power = samples.iter().map(|s| s * s).sum::<f32>() / 32_000.0;
+        assert!((0.001..0.2).contains(&power), "{power}");
+        assert_eq!(samples[..12_000], golden_samples(9, 12_000)[..], "a shorter case is the start of a longer one");
+    }
+}

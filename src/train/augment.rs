@@ -1,0 +1,204 @@
+//! Variations of pictures and voices, drawn from a seeded generator.
+
+use rand::Rng;
+use rand::rngs::StdRng;
+
+use crate::clip::Crop;
+
+/// A normal deviate (Box and Muller).
+fn normal(rng: &mut StdRng) -> f32 {
+    let (u, v): (f32, f32) = (rng.random_range(1e-7..1.0), rng.random());
+    (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
+}
+
+/// A grey face as another camera, pose or crop might have shown it: flip, shift up to 4 of 48 pixels, rotation up to 10 degrees, scale
+/// up to a tenth, brightness and contrast, blur, noise, and a rectangle erased. Shape and channels stay.
+pub fn vary_crop(crop: &Crop, rng: &mut StdRng) -> Crop {
+    assert_eq!(crop.channels, 1, "grey crops only");
+    let size = crop.size as f32;
+    let flip = rng.random_bool(0.5);
+    let (angle, scale) = (rng.random_range(-10.0f32..10.0).to_radians(), rng.random_range(0.9f32..1.1));
+    let shift: [f32; 2] = std::array::from_fn(|_| rng.random_range(-4.0f32..4.0) * size / 48.0);
+    let (sin, cos) = (angle.sin() / scale, angle.cos() / scale);
+    let middle = (size - 1.0) / 2.0;
+    let mut values: Vec<f32> = (0..crop.size * crop.size)
+        .map(|i| {
+            let (x, y) = ((i % crop.size) as f32 - middle, (i / crop.size) as f32 - middle);
+            let x = if flip { -x } else { x };
+            bilinear(crop, cos * x - sin * y + middle + shift[0], sin * x + cos * y + middle + shift[1])
+        })
+        .collect();
+    let (contrast, brightness) = (rng.random_range(0.7f32..1.3), rng.random_range(-25.0f32..25.0));
+    values.iter_mut().for_each(|v| *v = (*v - 128.0) * contrast + 128.0 + brightness);
+    if rng.random_bool(0.25) {
+        let strength = rng.random_range(0.2f32..0.9);
+        let blurred = blur(&values, crop.size);
+        values.iter_mut().zip(blurred).for_each(|(v, b)| *v += (b - *v) * strength);
+    }
+    if rng.random_bool(0.25) {
+        let deviation = rng.random_range(1.0f32..8.0);
+        values.iter_mut().for_each(|v| *v += normal(rng) * deviation);
+    }
+    if rng.random_bool(0.3) {
+        let side = |rng: &mut StdRng| rng.random_range(crop.size / 10..crop.size / 3);
+        let (w, h) = (side(rng), side(rng));
+        let (left, top) = (rng.random_range(0..=crop.size - w), rng.random_range(0..=crop.size - h));
+        let shade = rng.random_range(0.0f32..255.0);
+        for y in top..top + h {
+            values[y * crop.size + left..][..w].fill(shade);
+        }
+    }
+    Crop { size: crop.size, channels: 1, pixels: values.into_iter().map(|v| v.round().clamp(0.0, 255.0) as u8).collect() }
+}
+
+/// Between the pixels; outside repeats the border.
+fn bilinear(crop: &Crop, x: f32, y: f32) -> f32 {
+    let last = crop.size - 1;
+    let (x, y) = (x.clamp(0.0, last as f32), y.clamp(0.0, last as f32));
+    let (x0, y0) = (x as usize, y as usize);
+    let (x1, y1) = ((x0 + 1).min(last), (y0 + 1).min(last));
+    let at = |x: usize, y: usize| f32::from(crop.pixels[y * crop.size + x]);
+    let top = at(x0, y0) + (at(x1, y0) - at(x0, y0)) * (x - x0 as f32);
+    let bottom = at(x0, y1) + (at(x1, y1) - at(x0, y1)) * (x - x0 as f32);
+    top + (bottom - top) * (y - y0 as f32)
+}
+
+/// The mean over 3x3.
+fn blur(values: &[f32], size: usize) -> Vec<f32> {
+    let near = |i: usize| i.saturating_sub(1)..=(i + 1).min(size - 1);
+    (0..size * size)
+        .map(|i| {
+            let (x, y) = (i % size, i / size);
+            let cells = near(y).flat_map(|r| near(x).map(move |c| values[r * size + c]));
+            let (sum, count) = cells.fold((0.0, 0.0), |(sum, count), v| (sum + v, count + 1.0));
+            sum / count
+        })
+        .collect()
+}
+
+/// A voice as another person, room or microphone might have given it: `length` samples of `clip` that begin near `start`, a little
+/// faster or slower (and so higher or lower), with gain, band limits and noise.
+pub fn vary_voice(clip: &[f32], start: usize, length: usize, rng: &mut StdRng) -> Vec<f32> {
+    let speed = rng.random_range(0.88f32..1.14);
+    let mut samples: Vec<f32> = (0..length)
+        .map(|i| {
+            let position = start as f32 + i as f32 * speed;
+            let at = |i: usize| clip.get(i).copied().unwrap_or(0.0);
+            let whole = position as usize;
+            at(whole) + (at(whole + 1) - at(whole)) * (position - whole as f32)
+        })
+        .collect();
+    let power = samples.iter().map(|s| s * s).sum::<f32>() / length.max(1) as f32;
+    if rng.random_bool(0.3) {
+        low_pass(&mut samples, rng.random_range(1500.0f32..6500.0));
+    }
+    if rng.random_bool(0.2) {
+        let cut = rng.random_range(60.0f32..350.0);
+        let mut low = samples.clone();
+        low_pass(&mut low, cut);
+        samples.iter_mut().zip(low).for_each(|(s, l)| *s -= l);
+    }
+    if rng.random_bool(0.6) {
+        let snr_db = rng.random_range(5.0f32..40.0);
+        let deviation = (power * 10f32.powf(-snr_db / 10.0)).sqrt();
+        // From white to brownish: rooms hum more than they hiss.
+        let colour = rng.random_range(0.0f32..0.95);
+        let mut state = 0.0;
+        let keep = (1.0 - colour * colour).sqrt();
+        for sample in &mut samples {
+            state = colour * state + keep * normal(rng);
+            *sample += state * deviation;
+        }
+    }
+    let gain = 10f32.powf(rng.random_range(-18.0f32..9.0) / 20.0);
+    samples.iter_mut().for_each(|s| *s = (*s * gain).clamp(-1.0, 1.0));
+    samples
+}
+
+/// One pole.
+fn low_pass(samples: &mut [f32], cut_hz: f32) {
+    let keep = (-std::f32::consts::TAU * cut_hz / crate::clip::SAMPLE_RATE_HZ as f32).exp();
+    let mut state = 0.0;
+    for sample in samples {
+        state = keep * state + (1.0 - keep) * *sample;
+        *sample = state;
+    }
+}
+
+/// Masks bands of mels and stretches of time with the mean, which is 0 (SpecAugment, Park et al. 2019). `[mels, frames]`, row by row.
+pub fn mask_spectrogram(values: &mut [f32], mels: usize, frames: usize, rng: &mut StdRng) {
+    for _ in 0..rng.random_range(0..=2) {
+        let height = rng.random_range(1..=(mels / 8).max(1));
+        let first = rng.random_range(0..=mels - height);
+        values[first * frames..(first + height) * frames].fill(0.0);
+    }
+    for _ in 0..rng.random_range(0..=2) {
+        let width = rng.random_range(1..=(frames / 8).max(1));
+        let first = rng.random_range(0..=frames - width);
+        for mel in 0..mels {
+            values[mel * frames + first..][..width].fill(0.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+    use crate::model::golden::{golden_crop, golden_samples};
+
+    #[test]
+    fn crops_keep_their_shape_and_follow_the_seed() {
+        let crop = golden_crop(1, 0, 48, 1);
+        let mut all = Vec::new();
+        for seed in 0..40 {
+            let varied = vary_crop(&crop, &mut StdRng::seed_from_u64(seed));
+            assert_eq!((varied.size, varied.channels, varied.pixels.len()), (48, 1, 48 * 48));
+            assert_eq!(varied, vary_crop(&crop, &mut StdRng::seed_from_u64(seed)));
+            all.push(varied.pixels);
+        }
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 40, "every seed gives another picture");
+    }
+
+    #[test]
+    fn a_varied_crop_is_still_the_same_picture() {
+        let crop = golden_crop(3, 0, 48, 1);
+        let flipped: Vec<u8> = (0..48 * 48).map(|i| crop.pixels[i / 48 * 48 + 47 - i % 48]).collect();
+        let correlation = |a: &[u8], b: &[u8]| {
+            let mean = |v: &[u8]| v.iter().map(|p| f64::from(*p)).sum::<f64>() / v.len() as f64;
+            let (ma, mb) = (mean(a), mean(b));
+            let product = |v: &[u8], m: f64, w: &[u8], n: f64| v.iter().zip(w).map(|(a, b)| (f64::from(*a) - m) * (f64::from(*b) - n)).sum::<f64>();
+            product(a, ma, b, mb) / (product(a, ma, a, ma) * product(b, mb, b, mb)).sqrt()
+        };
+        for seed in 0..20 {
+            let varied = vary_crop(&crop, &mut StdRng::seed_from_u64(seed)).pixels;
+            let best = correlation(&varied, &crop.pixels).max(correlation(&varied, &flipped));
+            assert!(best > 0.4, "seed {seed}: {best}");
+        }
+    }
+
+    #[test]
+    fn voices_keep_their_length_and_range() {
+        let clip = golden_samples(1, 40_000);
+        for seed in 0..40 {
+            let varied = vary_voice(&clip, 30_000, 16_000, &mut StdRng::seed_from_u64(seed));
+            assert_eq!(varied.len(), 16_000);
+            assert!(varied.iter().all(|s| s.is_finite() && s.abs() <= 1.0));
+        }
+    }
+
+    #[test]
+    fn masks_only_clear() {
+        let mut masked = 0;
+        for seed in 0..20 {
+            let mut values = vec![1.0f32; 64 * 101];
+            mask_spectrogram(&mut values, 64, 101, &mut StdRng::seed_from_u64(seed));
+            assert!(values.iter().all(|v| *v == 0.0 || *v == 1.0));
+            masked += values.iter().filter(|v| **v == 0.0).count();
+        }
+        assert!((1..64 * 101 * 10).contains(&masked), "{masked}");
+    }
+}

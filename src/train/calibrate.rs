@@ -1,0 +1,170 @@
+//! How far to trust a confidence: temperature, expected calibration error, and when to abstain.
+
+/// Logits with the truth; every label weighs the same in sum, whatever its count, since no one knows the labels' shares in front of
+/// a user's camera.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    labels: usize,
+    logits: Vec<f32>,
+    truth: Vec<usize>,
+    weights: Vec<f64>,
+}
+
+/// Top label's probability, whether it is right, and its weight.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Verdict {
+    pub confidence: f64,
+    pub right: bool,
+    pub weight: f64,
+}
+
+impl Judged {
+    /// `logits` row by row, `labels` of them for each of `truth`.
+    pub fn new(labels: usize, logits: Vec<f32>, truth: Vec<usize>) -> Self {
+        assert_eq!(logits.len(), labels * truth.len());
+        let mut counts = vec![0usize; labels];
+        truth.iter().for_each(|t| counts[*t] += 1);
+        let present = counts.iter().filter(|c| **c > 0).count() as f64;
+        let weights = truth.iter().map(|t| 1.0 / (present * counts[*t] as f64)).collect();
+        Judged { labels, logits, truth, weights }
+    }
+
+    pub fn count(&self) -> usize {
+        self.truth.len()
+    }
+
+    fn probabilities(&self, temperature: f64) -> impl Iterator<Item = Vec<f64>> {
+        self.logits.chunks(self.labels).map(move |row| {
+            let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let odds: Vec<f64> = row.iter().map(|l| (f64::from(l - highest) / temperature).exp()).collect();
+            let sum: f64 = odds.iter().sum();
+            odds.into_iter().map(|o| o / sum).collect()
+        })
+    }
+
+    pub fn verdicts(&self, temperature: f64) -> Vec<Verdict> {
+        let judged = self.probabilities(temperature).zip(&self.truth).zip(&self.weights);
+        judged
+            .map(|((row, truth), weight)| {
+                let top = (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+                Verdict { confidence: row[top], right: top == *truth, weight: *weight }
+            })
+            .collect()
+    }
+
+    /// Share of rows that are right.
+    pub fn accuracy(&self) -> f64 {
+        self.verdicts(1.0).iter().filter(|v| v.right).count() as f64 / self.count().max(1) as f64
+    }
+
+    /// Mean of the labels' recalls (UAR).
+    pub fn recall(&self) -> f64 {
+        self.verdicts(1.0).iter().filter(|v| v.right).map(|v| v.weight).sum()
+    }
+
+    /// Recall of each label; `None` where there is no such row.
+    pub fn recalls(&self) -> Vec<Option<f64>> {
+        let verdicts = self.verdicts(1.0);
+        (0..self.labels)
+            .map(|label| {
+                let of: Vec<_> = verdicts.iter().zip(&self.truth).filter(|(_, t)| **t == label).collect();
+                (!of.is_empty()).then(|| of.iter().filter(|(v, _)| v.right).count() as f64 / of.len() as f64)
+            })
+            .collect()
+    }
+
+    /// Weighed negative log-likelihood.
+    fn loss(&self, temperature: f64) -> f64 {
+        let rows = self.probabilities(temperature).zip(&self.truth).zip(&self.weights);
+        rows.map(|((row, truth), weight)| -weight * row[*truth].max(1e-12).ln()).sum()
+    }
+
+    /// The temperature with the least loss (golden-section search over its logarithm; the loss has one minimum there).
+    pub fn temperature(&self) -> f64 {
+        let ratio = (5f64.sqrt() - 1.0) / 2.0;
+        let (mut low, mut high) = (-3.0f64, 3.0f64);
+        while high - low > 1e-4 {
+            let (left, right) = (high - ratio * (high - low), low + ratio * (high - low));
+            if self.loss(left.exp()) < self.loss(right.exp()) { high = right } else { low = left }
+        }
+        ((low + high) / 2.0).exp()
+    }
+
+    /// Expected calibration error, 15 bins of equal width (Guo et al. 2017), weighed.
+    pub fn calibration_error(&self, temperature: f64) -> f64 {
+        let mut bins = [[0.0f64; 2]; 15];
+        for verdict in self.verdicts(temperature) {
+            let bin = &mut bins[((verdict.confidence * 15.0) as usize).min(14)];
+            bin[0] += verdict.weight * verdict.confidence;
+            bin[1] += if verdict.right { verdict.weight } else { 0.0 };
+        }
+        bins.iter().map(|[confidence, right]| (confidence - right).abs()).sum()
+    }
+}
+
+/// The confidence under which fewer than half of the answers are right, in steps of 0.01 with a band of 0.05 above each; at most
+/// `highest`, so that a hard set does not silence the daemon.
+pub fn abstain_threshold(verdicts: &[Verdict], highest: f64) -> f64 {
+    for step in 15..100 {
+        let threshold = f64::from(step) * 0.01;
+        if threshold >= highest {
+            break;
+        }
+        let (mut right, mut all) = (0.0, 0.0);
+        for verdict in verdicts.iter().filter(|v| (threshold..threshold + 0.05).contains(&v.confidence)) {
+            all += verdict.weight;
+            right += if verdict.right { verdict.weight } else { 0.0 };
+        }
+        if all > 0.0 && right >= 0.5 * all {
+            return threshold;
+        }
+    }
+    highest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of two labels whose first is right in `right` of 100 cases, with the logit that a probability of `said` has.
+    fn two(said: f64, right: usize) -> Judged {
+        let logit = (said / (1.0 - said)).ln() as f32;
+        let mut logits = Vec::new();
+        let mut truth = Vec::new();
+        for side in 0..2usize {
+            for i in 0..100 {
+                logits.extend(if side == 0 { [logit, 0.0] } else { [0.0, logit] });
+                truth.push(if i < right { side } else { 1 - side });
+            }
+        }
+        Judged::new(2, logits, truth)
+    }
+
+    #[test]
+    fn a_boast_is_cooled_to_the_truth() {
+        let judged = two(0.95, 70);
+        assert!((judged.accuracy() - 0.7).abs() < 1e-9 && (judged.recall() - 0.7).abs() < 1e-9);
+        assert!((judged.calibration_error(1.0) - 0.25).abs() < 1e-6);
+        let temperature = judged.temperature();
+        // ln(0.95/0.05) / ln(0.7/0.3)
+        assert!((temperature - 3.475).abs() < 0.01, "{temperature}");
+        assert!(judged.calibration_error(temperature) < 1e-3);
+    }
+
+    #[test]
+    fn rare_labels_weigh_as_much_as_common_ones() {
+        let judged = Judged::new(2, [[1.0, 0.0]; 10].concat(), [vec![0; 9], vec![1]].concat());
+        assert!((judged.accuracy() - 0.9).abs() < 1e-9);
+        assert!((judged.recall() - 0.5).abs() < 1e-9);
+        assert_eq!(judged.recalls(), [Some(1.0), Some(0.0)]);
+    }
+
+    #[test]
+    fn it_abstains_where_less_than_half_is_right() {
+        let at = |confidence: f64, right| Verdict { confidence, right, weight: 1.0 };
+        let verdicts: Vec<_> = (20..90).flat_map(|c| [at(f64::from(c) * 0.01, c >= 33), at(f64::from(c) * 0.01, c >= 33 && c % 2 == 0)]).collect();
+        let threshold = abstain_threshold(&verdicts, 0.45);
+        assert!((0.30..=0.34).contains(&threshold), "{threshold}");
+        assert_eq!(abstain_threshold(&[at(0.9, true)], 0.45), 0.45);
+    }
+}

@@ -1,0 +1,95 @@
+//! The model card: what a bundle is made of, what it is worth, and what it must not be used for.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::Context;
+
+use crate::labels::{LABELS, RAVDESS};
+use crate::train::evaluate::Figure;
+use crate::train::finetune::run_folder;
+use crate::train::fit::read_state;
+use crate::train::fusion::Calibration;
+use crate::train::net::Encoder;
+use crate::train::recipe::Recipe;
+use crate::train::samples::milliseconds;
+
+/// The text of `MODEL_CARD.md`.
+pub fn write(recipe: &Recipe, recipe_path: &Path, figures: &[Figure], calibration: &Calibration, difference: f32) -> anyhow::Result<String> {
+    let mut card = String::new();
+    let mel_frames = 1 + milliseconds(recipe.window.length_ms) / recipe.voice.preprocessing.hop;
+    let face_flop = Encoder::operations(&recipe.face.shape, LABELS.len(), [recipe.face.preprocessing.size; 2]) as f64;
+    let voice_flop = Encoder::operations(&recipe.voice.shape, RAVDESS.len(), [recipe.voice.preprocessing.mels, mel_frames]) as f64;
+    let new_faces = (recipe.face.preprocessing.rate_hz * f64::from(recipe.window.hop_ms) / 1000.0).ceil();
+    let recipe_name = recipe_path.display();
+    let bundle = recipe.bundle.display();
+    writeln!(card, "# Model card: `{}`\n", recipe.name)?;
+    writeln!(
+        card,
+        "Seven expressions ({}) of a face, a voice, or both. A face encoder (each tracked face, {} px grey, {:.1} MFLOP), a voice encoder \
+         (log-mel spectrogram of up to {} ms, {:.1} MFLOP) and a head that adds their evidence. One hop of {} ms costs one subject {:.0} new face \
+         inputs and one voice window: {:.3} GFLOP (multiplications and additions of convolutions and linear layers).\n",
+        LABELS.join(", "),
+        recipe.face.preprocessing.size,
+        face_flop * 1e-6,
+        recipe.window.length_ms,
+        voice_flop * 1e-6,
+        recipe.window.hop_ms,
+        new_faces,
+        (new_faces * face_flop + voice_flop) * 1e-9
+    )?;
+    card.push_str(include_str!("card_use.md"));
+    writeln!(card, "\n## Figures\n")?;
+    writeln!(card, "From the ONNX files, as the daemon runs them, on pictures and actors that neither trained nor selected anything:\n")?;
+    writeln!(card, "```\nexpressd-train evaluate --bundle {bundle}\n```\n")?;
+    writeln!(card, "| what | n | classes | accuracy | mean recall | calibration error | answered | right among answered |\n|---|---|---|---|---|---|---|---|")?;
+    for figure in figures {
+        let optional = |value: Option<f64>| value.map_or("".to_owned(), |v| format!("{v:.3}"));
+        writeln!(
+            card,
+            "| {} | {} | {} | {:.3} | {:.3} | {} | {} | {} |",
+            figure.what,
+            figure.n,
+            figure.classes,
+            figure.accuracy,
+            figure.recall,
+            optional(figure.calibration_error),
+            optional(figure.answered),
+            optional(figure.answered_accuracy)
+        )?;
+    }
+    writeln!(card, "\nRecall by class:\n")?;
+    for figure in figures {
+        let recalls: Vec<_> = figure.recalls.iter().map(|(name, recall)| format!("{name} {recall:.2}")).collect();
+        writeln!(card, "* {}: {}", figure.what, recalls.join(", "))?;
+    }
+    writeln!(
+        card,
+        "\nMean recall and calibration error (expected calibration error, 15 bins) weigh every class alike. The pairs of face and voice are \
+         made of different people, joined by label: they show that fusion works, not how it does on one person's face and voice.\n"
+    )?;
+    writeln!(card, "## Calibration\n")?;
+    writeln!(
+        card,
+        "Factors of the evidence (face {:.3}, voice {:.3}) and temperatures per subset of modalities minimise the class-balanced log-likelihood \
+         loss on the selection data. Confidence under {:.2} abstains: the lowest at which half of the answers are right there, at most 0.45.\n",
+        calibration.factors[0], calibration.factors[1], calibration.abstain_threshold
+    )?;
+    writeln!(card, "| subset | n (selection data) | temperature | calibration error before | after |\n|---|---|---|---|---|")?;
+    for (subset, [before, after]) in &calibration.error {
+        writeln!(card, "| {subset} | {} | {:.3} | {before:.3} | {after:.3} |", calibration.rows[subset], calibration.temperature[subset])?;
+    }
+    writeln!(card, "\n## Training\n")?;
+    writeln!(card, "```\nexpressd-train finetune --recipe {recipe_name}\nexpressd-train export --recipe {recipe_name}\n```\n")?;
+    writeln!(card, "| part | epochs done | best epoch | its selection figure | hours |\n|---|---|---|---|---|")?;
+    for part in ["face", "voice", "head"] {
+        let state = read_state(&run_folder(recipe, part))?.with_context(|| format!("no run of {part}"))?;
+        writeln!(card, "| {part} | {} | {} | {:.3} | {:.2} |", state.epochs, state.best + 1, state.selection[state.best], state.seconds / 3600.0)?;
+    }
+    writeln!(
+        card,
+        "\nSelection figure: accuracy for the encoders, mean recall over the three subsets for the head. On two cores that were shared with other \
+         work. Burn and ONNX Runtime differ by at most {difference:.0e} on held-out inputs (export refuses more than 1e-4)."
+    )?;
+    Ok(card)
+}

@@ -1,0 +1,112 @@
+//! FER2013 (Goodfellow et al. 2013): 48x48 grey faces as `fer2013/<split>/<class>/<file>.jpg` in a tar.xz.
+
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+use sha2::{Digest, Sha256};
+
+use crate::clip::Crop;
+use crate::labels::label_index;
+use crate::train::data::Part;
+
+/// One labelled face.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelledCrop {
+    pub crop: Crop,
+    /// Index in [`crate::labels::LABELS`].
+    pub label: usize,
+    pub part: Part,
+}
+
+/// Of 256: how much of Training is held back to select.
+const HELD_BACK: u8 = 26;
+
+/// Reads the whole archive, in the archive's order.
+///
+/// The official Training split is divided by the hash of the pixels, so that copies of a picture (there are many) fall on one side;
+/// PublicTest is for the report.
+pub fn read(path: &Path) -> anyhow::Result<Vec<LabelledCrop>> {
+    let file = std::fs::File::open(path).with_context(|| format!("FER2013 is not at {}: set $EXPRESSD_MATERIAL or the recipe's material", path.display()))?;
+    read_tar(liblzma::read::XzDecoder::new(std::io::BufReader::new(file))).with_context(|| format!("{} cannot be read", path.display()))
+}
+
+fn read_tar(tar: impl Read) -> anyhow::Result<Vec<LabelledCrop>> {
+    let mut crops = Vec::new();
+    for entry in tar::Archive::new(tar).entries()? {
+        let mut entry = entry?;
+        let path = entry.path()?.into_owned();
+        if path.extension().is_none_or(|e| e != "jpg") {
+            continue;
+        }
+        let mut jpeg = Vec::new();
+        entry.read_to_end(&mut jpeg)?;
+        crops.push(labelled(&path, &jpeg).with_context(|| format!("{}", path.display()))?);
+    }
+    ensure!(!crops.is_empty(), "no pictures in it");
+    Ok(crops)
+}
+
+fn labelled(path: &Path, jpeg: &[u8]) -> anyhow::Result<LabelledCrop> {
+    let mut names = path.components().rev().skip(1).map(|c| c.as_os_str().to_string_lossy());
+    let (Some(class), Some(split)) = (names.next(), names.next()) else { bail!("expected <split>/<class>/<file>") };
+    let label = label_index(&class).with_context(|| format!("unknown class {class}"))?;
+    let grey = image::load_from_memory_with_format(jpeg, image::ImageFormat::Jpeg)?.into_luma8();
+    ensure!(grey.width() == grey.height(), "the picture is not square");
+    let crop = Crop { size: grey.width() as usize, channels: 1, pixels: grey.into_raw() };
+    let part = match &*split {
+        "Training" if Sha256::digest(&crop.pixels)[0] < HELD_BACK => Part::Select,
+        "Training" => Part::Train,
+        "PublicTest" => Part::Report,
+        other => bail!("unknown split {other}"),
+    };
+    Ok(LabelledCrop { crop, label, part })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A JPEG of 48x48 whose brightness depends on `shade`.
+    fn jpeg(shade: u8) -> Vec<u8> {
+        let picture = image::GrayImage::from_fn(48, 48, |x, y| image::Luma([(shade as u32 * 3 + x * 2 + y) as u8]));
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
+        bytes.into_inner()
+    }
+
+    fn tar_of(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (path, bytes) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, path, &bytes[..]).unwrap();
+        }
+        tar.into_inner().unwrap()
+    }
+
+    #[test]
+    fn folders_give_label_and_part_and_copies_stay_together() {
+        let mut files: Vec<_> = (0..64).map(|i| (format!("fer2013/Training/fear/Training_{i}.jpg"), jpeg(i))).collect();
+        files.extend((0..64).map(|i| (format!("fer2013/Training/fear/Training_{}.jpg", 1000 + u32::from(i)), jpeg(i))));
+        files.push(("fer2013/PublicTest/happy/PublicTest_1.jpg".into(), jpeg(1)));
+        files.push(("fer2013/README.txt".into(), b"not a picture".to_vec()));
+        let crops = read_tar(&tar_of(&files)[..]).unwrap();
+        assert_eq!(crops.len(), 129);
+        for (one, copy) in crops[..64].iter().zip(&crops[64..128]) {
+            assert_eq!(one, copy);
+            assert_eq!((one.label, one.crop.size), (4, 48));
+        }
+        let selected = crops.iter().filter(|c| c.part == Part::Select).count();
+        assert!((1..64).contains(&selected), "{selected} of 128 held back");
+        assert_eq!((crops[128].label, crops[128].part), (1, Part::Report));
+    }
+
+    #[test]
+    fn an_unknown_class_is_an_error_with_its_path() {
+        let error = read_tar(&tar_of(&[("fer2013/Training/contempt/a.jpg".into(), jpeg(1))])[..]).unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains("contempt/a.jpg") && text.contains("unknown class"), "{text}");
+    }
+}

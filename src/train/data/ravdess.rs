@@ -1,0 +1,159 @@
+//! RAVDESS speech (Livingstone & Russo 2018): `Actor_NN/<modality>-<channel>-<emotion>-<intensity>-<statement>-<repetition>-<actor>.flac`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use symphonia::core::codecs::audio::AudioDecoderOptions;
+use symphonia::core::formats::TrackType;
+use symphonia::core::formats::probe::Hint;
+use symphonia::core::io::MediaSourceStream;
+
+use crate::clip::SAMPLE_RATE_HZ;
+use crate::labels::RAVDESS;
+use crate::train::data::Part;
+
+/// One labelled clip.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelledClip {
+    /// Mono, [`SAMPLE_RATE_HZ`].
+    pub samples: Vec<f32>,
+    /// Where speech is, in samples: first and one past the last.
+    pub speech: [usize; 2],
+    /// Index in [`RAVDESS`].
+    pub emotion: usize,
+    pub actor: u32,
+    pub part: Part,
+}
+
+/// Actors 1 to 15 train, 16 and 17 select, 18 to 21 report.
+pub fn part_of(actor: u32) -> Option<Part> {
+    match actor {
+        1..=15 => Some(Part::Train),
+        16..=17 => Some(Part::Select),
+        18..=21 => Some(Part::Report),
+        _ => None,
+    }
+}
+
+/// Reads the clips of one part, sorted by path.
+pub fn read(folder: &Path, part: Part) -> anyhow::Result<Vec<LabelledClip>> {
+    let mut paths: Vec<(PathBuf, u32, usize)> = Vec::new();
+    let actors =
+        std::fs::read_dir(folder).with_context(|| format!("RAVDESS is not at {}: set $EXPRESSD_MATERIAL or the recipe's material", folder.display()))?;
+    for actor in actors {
+        let actor = actor?.path();
+        if !actor.is_dir() {
+            continue;
+        }
+        for file in std::fs::read_dir(&actor)? {
+            let path = file?.path();
+            if path.extension().is_none_or(|e| e != "flac") {
+                continue;
+            }
+            let (actor, emotion) = parse(&path).with_context(|| format!("{} is not named as RAVDESS names its files", path.display()))?;
+            if part_of(actor) == Some(part) {
+                paths.push((path, actor, emotion));
+            }
+        }
+    }
+    ensure!(!paths.is_empty(), "no clips of this part in {}", folder.display());
+    paths.sort();
+    paths
+        .into_iter()
+        .map(|(path, actor, emotion)| {
+            let samples = decode(&path).with_context(|| format!("{} cannot be decoded", path.display()))?;
+            Ok(LabelledClip { speech: speech_of(&samples), samples, emotion, actor, part })
+        })
+        .collect()
+}
+
+/// Actor and index of the emotion.
+fn parse(path: &Path) -> Option<(u32, usize)> {
+    let stem = path.file_stem()?.to_str()?;
+    let fields: Vec<u32> = stem.split('-').map(|f| f.parse().ok()).collect::<Option<_>>()?;
+    let [_, _, emotion, _, _, _, actor] = fields[..] else { return None };
+    let emotion = (emotion as usize).checked_sub(1).filter(|e| *e < RAVDESS.len())?;
+    Some((actor, emotion))
+}
+
+/// Decodes a mono file at [`SAMPLE_RATE_HZ`].
+fn decode(path: &Path) -> anyhow::Result<Vec<f32>> {
+    let stream = MediaSourceStream::new(Box::new(std::fs::File::open(path)?), Default::default());
+    let mut format = symphonia::default::get_probe().probe(&Hint::new(), stream, Default::default(), Default::default())?;
+    let track = format.default_track(TrackType::Audio).context("no audio track")?;
+    let id = track.id;
+    let parameters = track.codec_params.as_ref().and_then(|p| p.audio()).context("no audio track")?;
+    ensure!(parameters.sample_rate == Some(SAMPLE_RATE_HZ), "the sample rate is {:?}, expected {SAMPLE_RATE_HZ}", parameters.sample_rate);
+    if let Some(channels) = &parameters.channels
+        && channels.count() != 1
+    {
+        bail!("{} channels, expected one", channels.count());
+    }
+    let mut decoder = symphonia::default::get_codecs().make_audio_decoder(parameters, &AudioDecoderOptions::default())?;
+    let (mut samples, mut block) = (Vec::new(), Vec::new());
+    while let Some(packet) = format.next_packet()? {
+        if packet.track_id != id {
+            continue;
+        }
+        let decoded = decoder.decode(&packet)?;
+        block.resize(decoded.samples_interleaved(), 0.0f32);
+        decoded.copy_to_slice_interleaved(&mut block);
+        samples.extend_from_slice(&block);
+    }
+    ensure!(!samples.is_empty(), "no samples in it");
+    Ok(samples)
+}
+
+/// From the first to the last 20 ms that are louder than 35 dB under the loudest: clips begin and end with a second of silence.
+fn speech_of(samples: &[f32]) -> [usize; 2] {
+    let block = (SAMPLE_RATE_HZ / 50) as usize;
+    let power: Vec<f32> = samples.chunks(block).map(|b| b.iter().map(|s| s * s).sum::<f32>() / b.len() as f32).collect();
+    let threshold = power.iter().copied().fold(0.0, f32::max) * 10f32.powf(-3.5);
+    let loud = |p: &f32| *p > threshold;
+    match (power.iter().position(loud), power.iter().rposition(loud)) {
+        (Some(first), Some(last)) => [first * block, ((last + 1) * block).min(samples.len())],
+        _ => [0, samples.len()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_parsed() {
+        assert_eq!(parse(Path::new("Actor_07/03-01-06-01-02-01-07.flac")), Some((7, 5)));
+        assert_eq!(parse(Path::new("03-01-09-01-02-01-07.flac")), None);
+        assert_eq!(parse(Path::new("readme.flac")), None);
+    }
+
+    #[test]
+    fn no_actor_is_in_two_parts() {
+        let of = |part| (1..=24).filter(|a| part_of(*a) == Some(part)).collect::<Vec<u32>>();
+        assert_eq!(of(Part::Train), (1..=15).collect::<Vec<_>>());
+        assert_eq!(of(Part::Select), [16, 17]);
+        assert_eq!(of(Part::Report), [18, 19, 20, 21]);
+    }
+
+    #[test]
+    fn speech_is_found_between_silences() {
+        let mut samples = vec![0.0005f32; 16_000];
+        samples.extend((0..16_000).map(|i| (i as f32 * 0.2).sin() * 0.3));
+        samples.extend(vec![0.0005f32; 8_000]);
+        let [start, end] = speech_of(&samples);
+        assert!(start.abs_diff(16_000) <= 320 && end.abs_diff(32_000) <= 320, "{start}..{end}");
+    }
+
+    #[test]
+    fn a_real_folder_is_read_by_part() {
+        let Some(folder) = crate::testing::material("speech/ravdess") else { return };
+        let clips = read(&folder, Part::Select).unwrap();
+        assert_eq!(clips.len(), 120);
+        assert!(clips.iter().all(|c| (16..=17).contains(&c.actor) && c.part == Part::Select));
+        for emotion in 0..RAVDESS.len() {
+            let expected = if emotion == 0 { 8 } else { 16 };
+            assert_eq!(clips.iter().filter(|c| c.emotion == emotion).count(), expected, "{}", RAVDESS[emotion]);
+        }
+        assert!(clips.iter().all(|c| (0.8..5.0).contains(&((c.speech[1] - c.speech[0]) as f32 / 16_000.0))));
+    }
+}

@@ -1,0 +1,206 @@
+//! `evaluate`: what a bundle is worth on people it has never met, from its ONNX files as the daemon runs them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::encode::{Graph, Input, Output, Provider, Runtime};
+use crate::labels::{LABELS, RAVDESS, label_index};
+use crate::model::manifest::{EncoderEntry, FacePreprocessing, Manifest, hex_sha256};
+use crate::preprocess::{LogMel, normalise};
+use crate::train::calibrate::Judged;
+use crate::train::data::Part;
+use crate::train::data::fer::{self, LabelledCrop};
+use crate::train::data::ravdess;
+use crate::train::fusion::{Evidence, HeadBatch, SUBSETS, judge};
+use crate::train::samples::{milliseconds, windows};
+
+/// Measures a bundle on FER2013's PublicTest and on RAVDESS's actors 18 to 21.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example: expressd-train evaluate --bundle models/default")]
+pub struct EvaluateArgs {
+    #[arg(long, default_value = "models/default")]
+    pub bundle: PathBuf,
+    /// Where FER2013 and RAVDESS lie; `$EXPRESSD_MATERIAL` goes before the default.
+    #[arg(long)]
+    pub material: Option<PathBuf>,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One measured row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    pub what: String,
+    pub n: usize,
+    pub classes: usize,
+    pub accuracy: f64,
+    /// Mean of the classes' recalls.
+    pub recall: f64,
+    /// Recall of each class by name.
+    pub recalls: BTreeMap<String, f64>,
+    /// Expected calibration error at the bundle's temperature, and share of answers that are not abstained; where the head answers.
+    pub calibration_error: Option<f64>,
+    pub answered: Option<f64>,
+    /// Accuracy among what was answered.
+    pub answered_accuracy: Option<f64>,
+}
+
+pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
+    let material = args.material.clone().or_else(|| Some(std::env::var_os("EXPRESSD_MATERIAL")?.into())).unwrap_or_else(|| "../shared/material".into());
+    let figures = measure(&args.bundle, &material)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&figures)?);
+        return Ok(());
+    }
+    for figure in &figures {
+        println!("{}: n {}, {} classes: accuracy {:.4}, mean recall {:.4}", figure.what, figure.n, figure.classes, figure.accuracy, figure.recall);
+        println!("    {}", figure.recalls.iter().map(|(name, r)| format!("{name} {r:.2}")).collect::<Vec<_>>().join(", "));
+        if let (Some(error), Some(answered), Some(accuracy)) = (figure.calibration_error, figure.answered, figure.answered_accuracy) {
+            println!("    calibration error {error:.3}; answers {:.1} %, of those right {accuracy:.4}", answered * 100.0);
+        }
+    }
+    Ok(())
+}
+
+/// A bundle's manifest and graphs, each checked against its hash.
+pub struct Opened {
+    pub manifest: Manifest,
+    pub face: Graph,
+    pub voice: Graph,
+    pub head: Graph,
+}
+
+impl Opened {
+    pub fn open(folder: &Path) -> anyhow::Result<Opened> {
+        let path = folder.join("manifest.toml");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let manifest: Manifest = toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
+        let faults = manifest.faults();
+        ensure!(faults.is_empty(), "{}: {}", path.display(), faults.join("; "));
+        let runtime = Runtime::load()?;
+        let open = |name: &str, file: &str, sha256: &str| -> anyhow::Result<Graph> {
+            let bytes = std::fs::read(folder.join(file)).with_context(|| format!("{file} cannot be read"))?;
+            ensure!(hex_sha256(&bytes) == sha256, "{file} is not the file that the manifest names: its hash differs");
+            Ok(Graph::open(&runtime, name, &bytes, Provider::Cpu, 2)?)
+        };
+        let encoder = |name: &str| -> anyhow::Result<Graph> {
+            let entry = manifest.encoder(name).with_context(|| format!("no encoder {name} in the bundle"))?;
+            open(name, &entry.file, &entry.sha256)
+        };
+        let (face, voice) = (encoder("face")?, encoder("voice")?);
+        let head = open("head", &manifest.head.file, &manifest.head.sha256)?;
+        Ok(Opened { manifest, face, voice, head })
+    }
+
+    fn face_settings(&self) -> anyhow::Result<&FacePreprocessing> {
+        self.manifest.face.as_ref().context("the bundle has no [face]")
+    }
+
+    /// Embedding and logits of one preprocessed input of `shape` (without the batch axis).
+    pub fn encode(graph: &mut Graph, shape: &[usize], input: &[f32]) -> anyhow::Result<[Output; 2]> {
+        let shape: Vec<usize> = std::iter::once(1).chain(shape.iter().copied()).collect();
+        let outputs = graph.run(&[Input::F32(&shape, input)])?;
+        outputs.try_into().ok().with_context(|| format!("{} does not give an embedding and logits", graph.name()))
+    }
+
+    /// The head's logits before the temperature.
+    pub fn fuse(&mut self, batch: &HeadBatch) -> anyhow::Result<Vec<f32>> {
+        let width = |values: &[f32]| [batch.count, values.len() / batch.count];
+        let inputs = [&batch.face, &batch.voice, &batch.presence];
+        let shapes = inputs.map(|values| width(values));
+        let inputs: Vec<Input<'_>> = inputs.iter().zip(&shapes).map(|(values, shape)| Input::F32(shape, values)).collect();
+        Ok(self.head.run(&inputs)?.remove(0).values)
+    }
+}
+
+/// All figures of a bundle.
+pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
+    let mut opened = Opened::open(bundle)?;
+    let crops = fer::read(&material.join("faces/fer2013_training_publictest.tar.xz"))?;
+    let crops: Vec<_> = crops.into_iter().filter(|c| c.part == Part::Report).collect();
+    let clips = ravdess::read(&material.join("speech/ravdess"), Part::Report)?;
+    let (face_figure, faces) = measure_face(&mut opened, &crops)?;
+    let (voice_figure, voices) = measure_voice(&mut opened, &clips)?;
+    let mut figures = vec![face_figure, voice_figure];
+    let manifest = opened.manifest.clone();
+    for subset in SUBSETS {
+        let judged = judge(&faces, &voices, subset, &mut |batch| opened.fuse(batch))?;
+        let what = match subset {
+            "face" => "head, face alone: FER2013 PublicTest",
+            "voice" => "head, voice alone: RAVDESS actors 18-21, windows",
+            _ => "head, face and voice: a PublicTest face drawn by label for each of those windows, four times",
+        };
+        let mut figure = figure_of(what, &judged, &LABELS);
+        let temperature = f64::from(manifest.head.temperature.get(subset).copied().unwrap_or(1.0));
+        let verdicts = judged.verdicts(temperature);
+        let answered: Vec<_> = verdicts.iter().filter(|v| v.confidence >= f64::from(manifest.head.abstain_threshold)).collect();
+        figure.calibration_error = Some(judged.calibration_error(temperature));
+        figure.answered = Some(answered.len() as f64 / verdicts.len() as f64);
+        figure.answered_accuracy = Some(answered.iter().filter(|v| v.right).count() as f64 / answered.len().max(1) as f64);
+        figures.push(figure);
+    }
+    Ok(figures)
+}
+
+/// The face encoder's own classes, and its embeddings.
+fn measure_face(opened: &mut Opened, crops: &[LabelledCrop]) -> anyhow::Result<(Figure, Evidence)> {
+    let settings = opened.face_settings()?.clone();
+    let entry = entry(&opened.manifest, "face")?;
+    let mut evidence = Evidence::new(entry.dim);
+    let mut logits = Vec::new();
+    for sample in crops {
+        let input = normalise(&sample.crop, &settings.normalise);
+        let [embedding, row] = Opened::encode(&mut opened.face, &[settings.channels, settings.size, settings.size], &input)?;
+        evidence.push(sample.label, embedding.values);
+        logits.extend(row.values);
+    }
+    let names: Vec<&str> = entry.classes.iter().map(String::as_str).collect();
+    let judged = Judged::new(names.len(), logits, crops.iter().map(|c| c.label).collect());
+    Ok((figure_of("face encoder: FER2013 PublicTest", &judged, &names), evidence))
+}
+
+/// The voice encoder's own classes, clip by clip (mean of the windows' logits), and its embeddings, window by window.
+fn measure_voice(opened: &mut Opened, clips: &[ravdess::LabelledClip]) -> anyhow::Result<(Figure, Evidence)> {
+    let settings = opened.manifest.audio.clone().context("the bundle has no [audio]")?;
+    let entry = entry(&opened.manifest, "voice")?;
+    let mel = LogMel::new(&settings);
+    let mut evidence = Evidence::new(entry.dim);
+    let mut logits = Vec::new();
+    for clip in clips {
+        let pieces = windows(clip, milliseconds(opened.manifest.window.length_ms), milliseconds(500));
+        let mut sum = vec![0.0; entry.classes.len()];
+        for piece in &pieces {
+            let (input, frames) = mel.compute(piece);
+            let [embedding, row] = Opened::encode(&mut opened.voice, &[1, settings.mels, frames], &input)?;
+            evidence.push(label_index(RAVDESS[clip.emotion]).context("an emotion that is not on the wire")?, embedding.values);
+            sum.iter_mut().zip(row.values).for_each(|(s, v)| *s += v / pieces.len() as f32);
+        }
+        logits.extend(sum);
+    }
+    let names: Vec<&str> = entry.classes.iter().map(String::as_str).collect();
+    let judged = Judged::new(names.len(), logits, clips.iter().map(|c| c.emotion).collect());
+    Ok((figure_of("voice encoder: RAVDESS actors 18-21, clips", &judged, &names), evidence))
+}
+
+fn entry(manifest: &Manifest, name: &str) -> anyhow::Result<EncoderEntry> {
+    manifest.encoder(name).cloned().with_context(|| format!("no encoder {name} in the bundle"))
+}
+
+fn figure_of(what: &str, judged: &Judged, names: &[&str]) -> Figure {
+    let recalls = judged.recalls().into_iter().zip(names).filter_map(|(recall, name)| Some((name.to_string(), recall?)));
+    Figure {
+        what: what.to_owned(),
+        n: judged.count(),
+        classes: names.len(),
+        accuracy: judged.accuracy(),
+        recall: judged.recall(),
+        recalls: recalls.collect(),
+        calibration_error: None,
+        answered: None,
+        answered_accuracy: None,
+    }
+}

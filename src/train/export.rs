@@ -1,0 +1,292 @@
+//! `export`: from a run's best weights to a bundle, refused where ONNX Runtime does not say what Burn says.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use burn::module::Module;
+use burn::tensor::Tensor;
+use burn_onnx::export::{AxisSpec, InputSpec, OnnxExporter};
+
+use crate::encode::{Graph, Input, Provider, Runtime};
+use crate::labels::{LABELS, RAVDESS};
+use crate::modality::Modality;
+use crate::model::golden::{GoldenCase, Goldens, golden_crop, golden_samples};
+use crate::model::manifest::{EncoderEntry, EncoderKind, HeadEntry, Manifest, SCHEMA, Task, hex_sha256};
+use crate::preprocess::{LogMel, normalise};
+use crate::train::card;
+use crate::train::data::{Part, fer, ravdess};
+use crate::train::evaluate::{Opened, measure};
+use crate::train::fit::{device, tensor, values};
+use crate::train::fusion::{HeadBatch, load_encoders, load_head};
+use crate::train::net::{Encoder, Head};
+use crate::train::recipe::Recipe;
+use crate::train::samples::{milliseconds, windows};
+
+/// How far ONNX Runtime may be from Burn.
+const TOLERANCE: f32 = 1e-4;
+
+/// Writes a bundle from the best weights of a recipe's runs, and measures it once for its model card.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example: expressd-train export --recipe config/train/default.toml")]
+pub struct ExportArgs {
+    #[arg(long, default_value = "config/train/default.toml")]
+    pub recipe: PathBuf,
+}
+
+pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
+    let recipe = Recipe::read(&args.recipe)?;
+    let (face, voice) = load_encoders(&recipe)?;
+    let (head, calibration) = load_head(&recipe)?;
+    let graphs = Graphs {
+        face: export_encoder(&face, [recipe.face.preprocessing.size; 2], None)?,
+        voice: export_encoder(&voice, [recipe.voice.preprocessing.mels, 101], Some(201))?,
+        head: export_head(&head, [recipe.face.shape.dim, recipe.voice.shape.dim])?,
+    };
+    let difference = compare(&recipe, &graphs, &face, &voice, &head)?;
+    println!("export: Burn and ONNX Runtime differ by at most {difference:.1e} on held-out inputs");
+    std::fs::create_dir_all(&recipe.bundle)?;
+    let write = |name: &str, bytes: &[u8]| std::fs::write(recipe.bundle.join(name), bytes).with_context(|| format!("{name} cannot be written"));
+    for (name, bytes) in [("face.onnx", &graphs.face), ("voice.onnx", &graphs.voice), ("head.onnx", &graphs.head)] {
+        write(name, bytes)?;
+    }
+    let manifest = manifest(&recipe, &graphs, &calibration.temperature, calibration.abstain_threshold);
+    let faults = manifest.faults();
+    ensure!(faults.is_empty(), "the manifest contradicts itself: {}", faults.join("; "));
+    write("manifest.toml", toml::to_string(&manifest)?.as_bytes())?;
+    write("golden.json", serde_json::to_string_pretty(&goldens(&recipe.bundle)?)?.as_bytes())?;
+    let figures = measure(&recipe.bundle, &recipe.material)?;
+    write("MODEL_CARD.md", card::write(&recipe, &args.recipe, &figures, &calibration, difference)?.as_bytes())?;
+    crate::model::seal(&recipe.bundle)?;
+    println!("export: wrote {}", recipe.bundle.display());
+    Ok(())
+}
+
+struct Graphs {
+    face: Vec<u8>,
+    voice: Vec<u8>,
+    head: Vec<u8>,
+}
+
+/// An encoder's graph: batch varies, and columns do where a second length is given.
+pub fn export_encoder(net: &Encoder, [rows, columns]: [usize; 2], other_columns: Option<usize>) -> anyhow::Result<Vec<u8>> {
+    let zeros = |batch, columns| Tensor::<4>::zeros([batch, 1, rows, columns], &device());
+    let last = if other_columns.is_some() { AxisSpec::dynamic("frames") } else { AxisSpec::Static };
+    let specs = [InputSpec::new([AxisSpec::dynamic("batch"), AxisSpec::Static, AxisSpec::Static, last])];
+    let other = zeros(3, other_columns.unwrap_or(columns));
+    let model = OnnxExporter::new().export_dynamic(&net.valid(), zeros(2, columns), other, &specs, Encoder::forward)?;
+    Ok(model.as_bytes().to_vec())
+}
+
+/// The head's graph: embeddings, then presence.
+pub fn export_head(head: &Head, dims: [usize; 2]) -> anyhow::Result<Vec<u8>> {
+    let zeros = |batch| {
+        let input = |width| Tensor::<2>::zeros([batch, width], &device());
+        (input(dims[0]), input(dims[1]), input(2))
+    };
+    let spec = || InputSpec::new([AxisSpec::dynamic("batch"), AxisSpec::Static]);
+    let forward = |head: &Head, (face, voice, presence): (Tensor<2>, Tensor<2>, Tensor<2>)| head.forward(face, voice, presence);
+    let model = OnnxExporter::new().export_dynamic(&head.valid(), zeros(2), zeros(3), &[spec(), spec(), spec()], forward)?;
+    Ok(model.as_bytes().to_vec())
+}
+
+/// The largest difference between Burn and ONNX Runtime on the selection data; an error above [`TOLERANCE`].
+fn compare(recipe: &Recipe, graphs: &Graphs, face: &Encoder, voice: &Encoder, head: &Head) -> anyhow::Result<f32> {
+    let runtime = Runtime::load()?;
+    let open = |name: &str, bytes: &[u8]| Graph::open(&runtime, name, bytes, Provider::Cpu, 2);
+    let (mut face_graph, mut voice_graph, mut head_graph) = (open("face", &graphs.face)?, open("voice", &graphs.voice)?, open("head", &graphs.head)?);
+    let crops = fer::read(&recipe.fer_archive())?;
+    let size = recipe.face.preprocessing.size;
+    let faces: Vec<f32> =
+        crops.iter().filter(|c| c.part == Part::Select).take(64).flat_map(|c| normalise(&c.crop, &recipe.face.preprocessing.normalise)).collect();
+    let (mut difference, face_rows) = compare_encoder(face, &mut face_graph, [faces.len() / (size * size), 1, size, size], &faces)?;
+    let mel = LogMel::new(&recipe.voice.preprocessing);
+    let clips = ravdess::read(&recipe.ravdess_folder(), Part::Select)?;
+    let mut voice_rows = Vec::new();
+    // Short windows too: a voice has just begun.
+    for length_ms in [recipe.voice.preprocessing.min_speech_ms, 1000, recipe.window.length_ms] {
+        let length = milliseconds(length_ms);
+        let spectrograms: Vec<f32> = clips.iter().take(64).flat_map(|clip| mel.compute(windows(clip, length, length)[0]).0).collect();
+        let shape = [64, 1, recipe.voice.preprocessing.mels, mel.frames(length)];
+        let (found, rows) = compare_encoder(voice, &mut voice_graph, shape, &spectrograms)?;
+        difference = difference.max(found);
+        voice_rows = rows;
+    }
+    let presence: Vec<f32> = (0..64).flat_map(|i| [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]][i % 3]).collect();
+    let (f, v, p) = ([64, recipe.face.shape.dim], [64, recipe.voice.shape.dim], [64, 2]);
+    let device = device();
+    let burn = values(head.forward(tensor(face_rows.clone(), f, &device), tensor(voice_rows.clone(), v, &device), tensor(presence.clone(), p, &device)))?;
+    let onnx = head_graph.run(&[Input::F32(&f, &face_rows), Input::F32(&v, &voice_rows), Input::F32(&p, &presence)])?;
+    difference = difference.max(largest_difference(&burn, &onnx[0].values));
+    ensure!(difference <= TOLERANCE, "Burn and ONNX Runtime differ by {difference:.1e}, more than {TOLERANCE:.0e}: no bundle is written");
+    Ok(difference)
+}
+
+/// Both outputs of both, all at once and one by one; gives the embeddings.
+fn compare_encoder(net: &Encoder, graph: &mut Graph, shape: [usize; 4], input: &[f32]) -> anyhow::Result<(f32, Vec<f32>)> {
+    let (embeddings, logits) = net.forward(tensor(input.to_vec(), shape, &device()));
+    let (embeddings, logits) = (values(embeddings)?, values(logits)?);
+    let whole = graph.run(&[Input::F32(&shape, input)])?;
+    ensure!(whole.len() == 2, "{} gives {} outputs, expected two", graph.name(), whole.len());
+    let mut difference = largest_difference(&embeddings, &whole[0].values).max(largest_difference(&logits, &whole[1].values));
+    let first = graph.run(&[Input::F32(&[1, shape[1], shape[2], shape[3]], &input[..input.len() / shape[0]])])?;
+    difference = difference.max(largest_difference(&embeddings[..first[0].values.len()], &first[0].values));
+    Ok((difference, embeddings))
+}
+
+/// Infinite where the lengths differ.
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    if a.len() != b.len() {
+        return f32::INFINITY;
+    }
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+fn manifest(recipe: &Recipe, graphs: &Graphs, temperature: &BTreeMap<String, f32>, abstain_threshold: f32) -> Manifest {
+    let size = recipe.face.preprocessing.size;
+    let encoder = |modality: Modality, kind, bytes: &[u8], input, dim, classes: &[&str], source: &str, licence: &str| EncoderEntry {
+        name: modality.name().into(),
+        modality,
+        kind,
+        file: format!("{}.onnx", modality.name()),
+        sha256: hex_sha256(bytes),
+        input,
+        dim,
+        classes: classes.iter().map(|c| c.to_string()).collect(),
+        frozen: false,
+        source: source.into(),
+        licence: licence.into(),
+    };
+    let (face_dim, voice_dim) = (recipe.face.shape.dim, recipe.voice.shape.dim);
+    let encoders = vec![
+        encoder(Modality::Face, EncoderKind::Frame, &graphs.face, vec![1, size, size], face_dim, &LABELS, "trained here on FER2013", "research only (FER2013)"),
+        encoder(
+            Modality::Voice,
+            EncoderKind::Window,
+            &graphs.voice,
+            vec![1, recipe.voice.preprocessing.mels, 0],
+            voice_dim,
+            &RAVDESS,
+            "trained here on RAVDESS speech, actors 1-15",
+            "CC BY-NC-SA 4.0 (RAVDESS)",
+        ),
+    ];
+    let head = HeadEntry {
+        file: "head.onnx".into(),
+        sha256: hex_sha256(&graphs.head),
+        inputs: vec!["face".into(), "voice".into()],
+        temperature: temperature.clone(),
+        abstain_threshold,
+    };
+    let mut manifest = Manifest {
+        schema: SCHEMA,
+        name: recipe.name.clone(),
+        task: Task::Single,
+        labels: LABELS.iter().map(|l| l.to_string()).collect(),
+        fingerprint: String::new(),
+        window: recipe.window,
+        face: Some(recipe.face.preprocessing.clone()),
+        audio: Some(recipe.voice.preprocessing.clone()),
+        text: None,
+        encoders,
+        head,
+    };
+    manifest.fingerprint = manifest.compute_fingerprint();
+    manifest
+}
+
+/// What the bundle's graphs say to generated inputs: a face, a voice, both, a short voice.
+fn goldens(bundle: &Path) -> anyhow::Result<Goldens> {
+    let mut opened = Opened::open(bundle)?;
+    let face = opened.manifest.face.clone().context("no [face]")?;
+    let audio = opened.manifest.audio.clone().context("no [audio]")?;
+    let mel = LogMel::new(&audio);
+    let mut cases = Vec::new();
+    for (seed, face_frames, voice_samples) in [(1, 3, 0), (2, 0, 32_000), (3, 5, 32_000), (4, 1, 12_000)] {
+        let mut embeddings = BTreeMap::new();
+        if face_frames > 0 {
+            let dim = opened.manifest.encoder("face").context("no face encoder")?.dim;
+            let mut mean = vec![0.0f32; dim];
+            for frame in 0..face_frames {
+                let input = normalise(&golden_crop(seed, frame as u32, face.size, face.channels), &face.normalise);
+                let [embedding, _] = Opened::encode(&mut opened.face, &[face.channels, face.size, face.size], &input)?;
+                mean.iter_mut().zip(&embedding.values).for_each(|(m, v)| *m += v / face_frames as f32);
+            }
+            embeddings.insert("face".to_owned(), mean);
+        }
+        if voice_samples > 0 {
+            let (input, frames) = mel.compute(&golden_samples(seed, voice_samples));
+            let [embedding, _] = Opened::encode(&mut opened.voice, &[1, audio.mels, frames], &input)?;
+            embeddings.insert("voice".to_owned(), embedding.values);
+        }
+        let input = |name: &str| -> anyhow::Result<Vec<f32>> {
+            let dim = opened.manifest.encoder(name).with_context(|| format!("no encoder {name}"))?.dim;
+            Ok(embeddings.get(name).cloned().unwrap_or_else(|| vec![0.0; dim]))
+        };
+        let presence = vec![f32::from(face_frames > 0), f32::from(voice_samples > 0)];
+        let batch = HeadBatch { count: 1, face: input("face")?, voice: input("voice")?, presence, targets: vec![] };
+        let logits = opened.fuse(&batch)?;
+        cases.push(GoldenCase { seed, face_frames, voice_samples, embeddings, logits });
+    }
+    Ok(Goldens { cases })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::fit::tests::GENERATOR;
+    use crate::train::net::{EncoderShape, Halving};
+
+    fn open(name: &str, bytes: &[u8]) -> Graph {
+        let runtime = Runtime::load().expect("ONNX Runtime; run `make setup`");
+        Graph::open(&runtime, name, bytes, Provider::Cpu, 1).unwrap()
+    }
+
+    /// Other weights every time: the generator is the process's.
+    fn tiny(halving: Halving, join_rows: usize) -> Encoder {
+        let shape = EncoderShape { stem: 4, stem_kernel: 3, stem_padding: [1, 0], blocks: vec![6, 8], halving, join_rows, dim: 5, dropout: 0.5 };
+        Encoder::new(&shape, 3, &device())
+    }
+
+    #[test]
+    fn graphs_say_what_burn_says_for_any_batch_and_any_length() {
+        let _turn = GENERATOR.lock();
+        let still = tiny(Halving::MaxPool, 2);
+        let bytes = export_encoder(&still, [16, 41], Some(61)).unwrap();
+        let mut graph = open("tiny", &bytes);
+        for (batch, columns) in [(1, 17), (4, 41), (7, 100)] {
+            let input = golden_samples(columns as u64, batch * 16 * columns);
+            let (difference, embeddings) = compare_encoder(&still, &mut graph, [batch, 1, 16, columns], &input).unwrap();
+            assert!(difference < 1e-5, "{batch}x{columns}: {difference}");
+            assert_eq!(embeddings.len(), batch * 5);
+        }
+    }
+
+    #[test]
+    fn a_strided_net_is_exported_too_and_other_weights_are_told_apart() {
+        let _turn = GENERATOR.lock();
+        let net = tiny(Halving::Stride, 0);
+        let bytes = export_encoder(&net, [16, 16], None).unwrap();
+        let mut graph = open("tiny", &bytes);
+        let input = golden_samples(1, 3 * 256);
+        assert!(compare_encoder(&net, &mut graph, [3, 1, 16, 16], &input).unwrap().0 < 1e-5);
+        let different = tiny(Halving::Stride, 0);
+        assert!(compare_encoder(&different, &mut graph, [3, 1, 16, 16], &input).unwrap().0 > TOLERANCE);
+    }
+
+    #[test]
+    fn the_heads_graph_gates_what_is_absent() {
+        let _turn = GENERATOR.lock();
+        let head = Head::new([4, 6], 8, 7, &device()).weighed([0.5, 2.0]);
+        let bytes = export_head(&head, [4, 6]).unwrap();
+        let mut graph = open("head", &bytes);
+        let mut run = |voice: f32, present: f32| {
+            let inputs = [Input::F32(&[1, 4], &[0.4; 4]), Input::F32(&[1, 6], &[voice; 6]), Input::F32(&[1, 2], &[1.0, present])];
+            graph.run(&inputs.map(|i| i)).unwrap().remove(0).values
+        };
+        assert_eq!(run(3.0, 0.0), run(-1.0, 0.0));
+        let both = run(3.0, 1.0);
+        let burn = head.forward(tensor(vec![0.4; 4], [1, 4], &device()), tensor(vec![3.0; 6], [1, 6], &device()), tensor(vec![1.0; 2], [1, 2], &device()));
+        assert!(largest_difference(&both, &values(burn).unwrap()) < 1e-5);
+    }
+}

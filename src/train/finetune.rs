@@ -1,0 +1,147 @@
+//! `finetune`: the encoders on labelled data, then the head over what they give.
+
+use std::path::PathBuf;
+
+use crate::labels::{LABELS, RAVDESS};
+use crate::preprocess::{LogMel, normalise};
+use crate::train::data::Part;
+use crate::train::data::fer::{self, LabelledCrop};
+use crate::train::data::ravdess::{self, LabelledClip};
+use crate::train::fit::{Run, State, device, fit, tensor, values};
+use crate::train::net::Encoder;
+use crate::train::recipe::Recipe;
+use crate::train::samples::{FaceBatches, VoiceBatches, milliseconds, windows};
+
+/// What is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Target {
+    Face,
+    Voice,
+    Head,
+    All,
+}
+
+/// Trains encoders and head on labelled data; resumes where it was interrupted.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example: expressd-train finetune --recipe config/train/default.toml --only face")]
+pub struct FinetuneArgs {
+    #[arg(long, default_value = "config/train/default.toml")]
+    pub recipe: PathBuf,
+    /// Only this part; the head needs both encoders.
+    #[arg(long, value_enum, default_value = "all")]
+    pub only: Target,
+}
+
+pub fn run(args: &FinetuneArgs) -> anyhow::Result<()> {
+    let recipe = Recipe::read(&args.recipe)?;
+    let wanted = |target| args.only == target || args.only == Target::All;
+    if wanted(Target::Face) {
+        let (_, state) = train_face(&recipe)?;
+        println!("face: best selection accuracy {:.4} in epoch {}", state.selection[state.best], state.best);
+    }
+    if wanted(Target::Voice) {
+        let (_, state) = train_voice(&recipe)?;
+        println!("voice: best selection accuracy {:.4} in epoch {}", state.selection[state.best], state.best);
+    }
+    if wanted(Target::Head) {
+        crate::train::fusion::train(&recipe)?;
+    }
+    Ok(())
+}
+
+/// Where a part's checkpoints lie.
+pub fn run_folder(recipe: &Recipe, part: &str) -> PathBuf {
+    recipe.runs.join(&recipe.name).join(part)
+}
+
+fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
+    let crops = fer::read(&recipe.fer_archive())?;
+    let (train, select) = (part(&crops, Part::Train), part(&crops, Part::Select));
+    drop(crops);
+    let operations = Encoder::operations(&recipe.face.shape, LABELS.len(), [recipe.face.preprocessing.size; 2]);
+    println!("face: {} pictures train, {} select, {:.1} MFLOP a picture", train.len(), select.len(), operations as f64 * 1e-6);
+    let device = device();
+    device.seed(recipe.seed);
+    let net = Encoder::new(&recipe.face.shape, LABELS.len(), &device);
+    let batches = FaceBatches { crops: &train, recipe: &recipe.face, classes: LABELS.len(), seed: recipe.seed };
+    let inputs: Vec<Vec<f32>> = select.iter().map(|c| normalise(&c.crop, &recipe.face.preprocessing.normalise)).collect();
+    let labels: Vec<usize> = select.iter().map(|c| c.label).collect();
+    let run = Run {
+        name: "face",
+        folder: run_folder(recipe, "face"),
+        settings: &recipe.face.fit,
+        recipe: serde_json::to_string(&(&recipe.face.shape, &recipe.face.preprocessing.normalise))?,
+        seed: recipe.seed,
+        stop_after: None,
+    };
+    fit(&run, net, &device, &batches, |net| {
+        let (_, logits) = encode_faces(net, &inputs, recipe.face.preprocessing.size)?;
+        Ok(accuracy(&logits, LABELS.len(), &labels))
+    })
+}
+
+fn train_voice(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
+    let (train, select) = (ravdess::read(&recipe.ravdess_folder(), Part::Train)?, ravdess::read(&recipe.ravdess_folder(), Part::Select)?);
+    let settings = &recipe.voice.preprocessing;
+    let operations = Encoder::operations(&recipe.voice.shape, RAVDESS.len(), [settings.mels, 1 + milliseconds(recipe.window.length_ms) / settings.hop]);
+    println!("voice: {} clips train, {} select, {:.1} MFLOP a window", train.len(), select.len(), operations as f64 * 1e-6);
+    let device = device();
+    device.seed(recipe.seed);
+    let net = Encoder::new(&recipe.voice.shape, RAVDESS.len(), &device);
+    let mel = LogMel::new(settings);
+    let batches = VoiceBatches { clips: &train, recipe: &recipe.voice, window_ms: recipe.window.length_ms, classes: RAVDESS.len(), seed: recipe.seed, mel };
+    let labels: Vec<usize> = select.iter().map(|c| c.emotion).collect();
+    let run = Run {
+        name: "voice",
+        folder: run_folder(recipe, "voice"),
+        settings: &recipe.voice.fit,
+        recipe: serde_json::to_string(&(&recipe.voice.shape, settings, recipe.voice.windows_per_clip, recipe.voice.min_window_ms, recipe.voice.mixup))?,
+        seed: recipe.seed,
+        stop_after: None,
+    };
+    fit(&run, net, &device, &batches, |net| Ok(accuracy(&clip_logits(net, &batches.mel, &select, recipe)?, RAVDESS.len(), &labels)))
+}
+
+fn part(crops: &[LabelledCrop], part: Part) -> Vec<LabelledCrop> {
+    crops.iter().filter(|c| c.part == part).cloned().collect()
+}
+
+/// Embeddings and logits of preprocessed faces, row after row.
+pub fn encode_faces(net: &Encoder, inputs: &[Vec<f32>], size: usize) -> anyhow::Result<(Vec<f32>, Vec<f32>)> {
+    let (mut embeddings, mut logits) = (Vec::new(), Vec::new());
+    for batch in inputs.chunks(128) {
+        let (e, l) = net.forward(tensor(batch.concat(), [batch.len(), 1, size, size], &device()));
+        embeddings.extend(values(e)?);
+        logits.extend(values(l)?);
+    }
+    Ok((embeddings, logits))
+}
+
+/// Per clip the mean of the logits of its windows (the bundle's length, every half second, on speech).
+fn clip_logits(net: &Encoder, mel: &LogMel, clips: &[LabelledClip], recipe: &Recipe) -> anyhow::Result<Vec<f32>> {
+    let mut all = Vec::new();
+    for clip in clips {
+        let pieces = windows(clip, milliseconds(recipe.window.length_ms), milliseconds(500));
+        let mut input = Vec::new();
+        let mut frames = 0;
+        for piece in &pieces {
+            let (values, n) = mel.compute(piece);
+            frames = n;
+            input.extend(values);
+        }
+        let (_, logits) = net.forward(tensor(input, [pieces.len(), 1, recipe.voice.preprocessing.mels, frames], &device()));
+        all.extend(values(logits.mean_dim(0))?);
+    }
+    Ok(all)
+}
+
+/// Share of rows whose largest logit is at the label.
+pub fn accuracy(logits: &[f32], classes: usize, labels: &[usize]) -> f64 {
+    let right = logits.chunks(classes).zip(labels).filter(|(row, label)| largest(row) == **label).count();
+    right as f64 / labels.len().max(1) as f64
+}
+
+/// Index of the largest value; the first of equals.
+pub fn largest(row: &[f32]) -> usize {
+    (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
+}

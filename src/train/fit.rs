@@ -1,0 +1,310 @@
+//! The training loop: AdamW, a checkpoint per epoch, and resuming from it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use burn::module::Module;
+use burn::optim::{AdamWConfig, GradientsParams};
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use crate::lane::{Received, WhenFull, lane};
+use crate::time::monotonic_nanos;
+use crate::train::recipe::FitSettings;
+
+/// Something that learns from batches.
+pub trait Learner: Module {
+    type Batch: Send;
+
+    /// The mean loss over a batch, differentiable.
+    fn loss(&self, batch: Self::Batch, device: &Device) -> Tensor<1>;
+}
+
+/// Where batches come from. The same arguments always give the same batch: resuming needs no generator's state.
+pub trait Batches<B>: Sync {
+    /// How many an epoch has.
+    fn count(&self) -> usize;
+    fn batch(&self, epoch: usize, index: usize) -> B;
+}
+
+/// What `fit` needs besides data.
+#[derive(Clone, Debug)]
+pub struct Run<'a> {
+    pub name: &'static str,
+    /// Checkpoints lie here; those that are there are resumed from.
+    pub folder: PathBuf,
+    pub settings: &'a FitSettings,
+    /// Anything else that decides the outcome, as text: a run made with other settings is not resumed.
+    pub recipe: String,
+    pub seed: u64,
+    /// Stops after this epoch, as an interruption would.
+    pub stop_after: Option<usize>,
+}
+
+/// `state.json`, written last: a checkpoint counts when it names it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub recipe: String,
+    /// Epochs that are done.
+    pub epochs: usize,
+    /// Selection accuracy after each epoch.
+    pub selection: Vec<f64>,
+    pub losses: Vec<f64>,
+    /// The epoch, from 0, whose weights are `best.bpk`.
+    pub best: usize,
+    pub seconds: f64,
+}
+
+/// The device that is trained on.
+pub fn device() -> Device {
+    Device::flex()
+}
+
+/// Trains `net` (on an inference device) and gives the weights with the best selection accuracy.
+pub fn fit<L: Learner>(
+    run: &Run<'_>,
+    net: L,
+    device: &Device,
+    batches: &impl Batches<L::Batch>,
+    mut select: impl FnMut(&L) -> anyhow::Result<f64>,
+) -> anyhow::Result<(L, State)> {
+    std::fs::create_dir_all(&run.folder).with_context(|| format!("{} cannot be made", run.folder.display()))?;
+    let recipe = format!("{} seed {} {}", serde_json::to_string(run.settings)?, run.seed, run.recipe);
+    let mut optimizer = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(run.settings.weight_decay).init();
+    let mut state = State { recipe: recipe.clone(), ..State::default() };
+    let at = |name: &str| run.folder.join(name);
+    let mut net = net;
+    if let Some(found) = read_state(&run.folder)? {
+        ensure!(found.recipe == recipe, "{} holds a run with other settings; remove it, or take its recipe", run.folder.display());
+        let epoch = found.epochs;
+        net = net.try_load_file(at(&format!("net-{epoch}.bpk"))).map_err(|e| anyhow::anyhow!("{e:?}")).context("the checkpoint's weights cannot be read")?;
+        optimizer =
+            optimizer.load(at(&format!("optimizer-{epoch}.bpk"))).map_err(|e| anyhow::anyhow!("{e:?}")).context("the optimizer's state cannot be read")?;
+        println!("{}: resuming after epoch {epoch} of {}", run.name, run.settings.epochs);
+        state = found;
+    }
+    let training = device.clone().autodiff();
+    let mut learner = net.to_device(&training).train();
+    let steps = batches.count();
+    while state.epochs < run.settings.epochs && run.stop_after != Some(state.epochs) {
+        let (epoch, started) = (state.epochs, monotonic_nanos());
+        let mut total = 0.0;
+        // Dropout draws from the device's generator: begun anew each epoch, so that a resumed run draws the same.
+        training.seed(run.seed.wrapping_add(epoch as u64 + 1));
+        std::thread::scope(|scope| -> anyhow::Result<()> {
+            let (sender, receiver) = lane(run.name, 4, WhenFull::Block);
+            std::thread::Builder::new().name("batches".into()).spawn_scoped(scope, move || {
+                // A closed lane means that training ended early.
+                (0..steps).all(|index| sender.send(batches.batch(epoch, index)).is_ok())
+            })?;
+            let mut step = 0;
+            while let Received::Item(batch) = receiver.recv(None) {
+                let loss = learner.loss(batch, &training);
+                let value = loss.clone().into_data().try_to_vec::<f32>()?[0];
+                ensure!(value.is_finite(), "the loss is not finite in epoch {epoch}, step {step}: lower learning_rate");
+                total += f64::from(value);
+                let gradients = GradientsParams::from_grads(loss.backward(), &learner);
+                learner = optimizer.step(learning_rate(run.settings, epoch * steps + step, steps), learner.clone(), gradients);
+                step += 1;
+                if step % 100 == 0 {
+                    let seconds = (monotonic_nanos() - started) as f64 * 1e-9;
+                    println!("{}: epoch {epoch} step {step} of {steps}, loss {:.3}, {:.0} s", run.name, total / step as f64, seconds);
+                }
+            }
+            ensure!(step == steps, "batches ended early in epoch {epoch}");
+            Ok(())
+        })?;
+        let accuracy = select(&learner.valid())?;
+        let seconds = (monotonic_nanos() - started) as f64 * 1e-9;
+        if state.selection.iter().all(|earlier| *earlier < accuracy) {
+            state.best = epoch;
+            save(&learner, &at("best.bpk"))?;
+        }
+        state.epochs += 1;
+        state.selection.push(accuracy);
+        state.losses.push(total / steps as f64);
+        state.seconds += seconds;
+        save(&learner, &at(&format!("net-{}.bpk", state.epochs)))?;
+        let path = at(&format!("optimizer-{}.bpk", state.epochs));
+        remove(&path)?;
+        optimizer.save(&path).map_err(|e| anyhow::anyhow!("{e:?}")).with_context(|| format!("{} cannot be written", path.display()))?;
+        write_state(&run.folder, &state)?;
+        for old in ["net", "optimizer"] {
+            remove(&at(&format!("{old}-{epoch}.bpk")))?;
+        }
+        let left = seconds * (run.settings.epochs - state.epochs) as f64 / 60.0;
+        println!(
+            "{}: epoch {epoch} done: loss {:.4}, selection {accuracy:.4} (best {:.4} in {}), {seconds:.1} s, about {left:.0} min left",
+            run.name,
+            total / steps as f64,
+            state.selection[state.best],
+            state.best
+        );
+    }
+    Ok((load_best(learner.valid(), &run.folder)?, state))
+}
+
+/// `net` with the weights of the run's best epoch so far.
+pub fn load_best<L: Module>(net: L, folder: &Path) -> anyhow::Result<L> {
+    let path = folder.join("best.bpk");
+    net.try_load_file(&path).map_err(|e| anyhow::anyhow!("{e:?}")).with_context(|| format!("{} cannot be read; run finetune first", path.display()))
+}
+
+/// Linear warm-up, then a cosine to zero; a function of the step alone.
+fn learning_rate(settings: &FitSettings, step: usize, steps_per_epoch: usize) -> f64 {
+    let (step, warmup) = (step as f64 + 1.0, settings.warmup_epochs * steps_per_epoch as f64);
+    let total = (settings.epochs * steps_per_epoch) as f64;
+    let share = if step < warmup { step / warmup } else { 0.5 + 0.5 * (std::f64::consts::PI * (step - warmup) / (total - warmup).max(1.0)).cos() };
+    settings.learning_rate * share
+}
+
+/// Cross-entropy against soft targets `[batch, classes]`.
+pub fn soft_cross_entropy(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
+    let count = logits.dims()[0] as f64;
+    (log_softmax(logits, 1) * targets).sum().div_scalar(-count)
+}
+
+/// Values of row after row as a tensor.
+pub fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// A tensor's values, row after row.
+pub fn values<const D: usize>(tensor: Tensor<D>) -> anyhow::Result<Vec<f32>> {
+    Ok(tensor.into_data().try_to_vec::<f32>()?)
+}
+
+/// The state of the run in `folder`, if one was begun there.
+pub fn read_state(folder: &Path) -> anyhow::Result<Option<State>> {
+    match std::fs::read(folder.join("state.json")) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged; remove the run", folder.join("state.json").display()))?)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("{} cannot be read", folder.display())),
+    }
+}
+
+fn write_state(folder: &Path, state: &State) -> anyhow::Result<()> {
+    let new = folder.join("state.json.tmp");
+    std::fs::write(&new, serde_json::to_vec_pretty(state)?)?;
+    std::fs::rename(new, folder.join("state.json"))?;
+    Ok(())
+}
+
+fn save<L: Module>(net: &L, path: &Path) -> anyhow::Result<()> {
+    let new = path.with_extension("tmp.bpk");
+    remove(&new)?;
+    net.valid().save_file(&new).map_err(|e| anyhow::anyhow!("{e:?}")).with_context(|| format!("{} cannot be written", path.display()))?;
+    std::fs::rename(&new, path).with_context(|| format!("{} cannot be written", path.display()))
+}
+
+fn remove(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("{} cannot be removed", path.display())),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::sync::Mutex;
+
+    use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
+
+    use super::*;
+
+    /// The device's generator is the process's: tests that draw from it take turns.
+    pub static GENERATOR: Mutex<()> = Mutex::new(());
+
+    /// Batch normalisation, whose running statistics must survive too, and dropout, which draws at random.
+    #[derive(Module, Debug)]
+    struct Tiny {
+        first: Linear,
+        norm: BatchNorm,
+        dropout: Dropout,
+        second: Linear,
+    }
+
+    impl Tiny {
+        fn new(device: &Device) -> Self {
+            let linear = |from, to| LinearConfig::new(from, to).init(device);
+            Tiny { first: linear(4, 8), norm: BatchNormConfig::new(8).init(device), dropout: DropoutConfig::new(0.2).init(), second: linear(8, 3) }
+        }
+        fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+            self.second.forward(self.dropout.forward(self.norm.forward(self.first.forward(x)).tanh()))
+        }
+    }
+
+    impl Learner for Tiny {
+        type Batch = (Vec<f32>, Vec<f32>);
+        fn loss(&self, (inputs, targets): Self::Batch, device: &Device) -> Tensor<1> {
+            let n = targets.len() / 3;
+            soft_cross_entropy(self.forward(tensor(inputs, [n, 4], device)), tensor(targets, [n, 3], device))
+        }
+    }
+
+    struct Made;
+
+    impl Batches<(Vec<f32>, Vec<f32>)> for Made {
+        fn count(&self) -> usize {
+            5
+        }
+        fn batch(&self, epoch: usize, index: usize) -> (Vec<f32>, Vec<f32>) {
+            let noise = crate::model::golden::golden_samples((epoch * 5 + index) as u64, 16 * 4);
+            let inputs: Vec<f32> = noise.iter().enumerate().map(|(i, n)| 5.0 * n + if (i / 4) % 3 == i % 4 { 1.0 } else { 0.0 }).collect();
+            let targets = (0..16 * 3).map(|i| if (i / 3) % 3 == i % 3 { 1.0 } else { 0.0 }).collect();
+            (inputs, targets)
+        }
+    }
+
+    fn train(net: &Tiny, folder: &Path, stop_after: Option<usize>, seed: u64) -> anyhow::Result<(Tiny, State)> {
+        let settings = FitSettings { epochs: 6, batch: 16, learning_rate: 0.05, warmup_epochs: 1.0, weight_decay: 0.01, label_smoothing: 0.0 };
+        let run = Run { name: "tiny", folder: folder.to_owned(), settings: &settings, recipe: "tiny".into(), seed, stop_after };
+        let device = device();
+        let mut count = 0.0;
+        // Rises, so that the best weights are the last ones.
+        fit(&run, net.clone(), &device, &Made, |_| {
+            count += 1.0;
+            Ok(read_state(folder)?.map_or(0.0, |s| s.epochs as f64) + count * 1e-3)
+        })
+    }
+
+    fn output(net: &Tiny) -> Vec<f32> {
+        values(net.forward(tensor(crate::model::golden::golden_samples(99, 32), [8, 4], &device()))).unwrap()
+    }
+
+    #[test]
+    fn an_interrupted_run_ends_with_the_weights_of_one_that_was_not() {
+        let _turn = GENERATOR.lock();
+        let folder = tempfile::tempdir().unwrap();
+        let net = Tiny::new(&device());
+        let (whole, state) = train(&net, &folder.path().join("whole"), None, 1).unwrap();
+        assert!(state.losses[5] < 0.7 * state.losses[0], "it learns: {:?}", state.losses);
+        let split = folder.path().join("split");
+        for stop in [2, 3] {
+            let (part, _) = train(&net, &split, Some(stop), 1).unwrap();
+            assert_ne!(output(&part), output(&whole));
+        }
+        let (resumed, resumed_state) = train(&net, &split, None, 1).unwrap();
+        assert_eq!(output(&resumed), output(&whole));
+        assert_eq!(resumed_state.losses, state.losses);
+    }
+
+    #[test]
+    fn a_run_with_other_settings_is_refused() {
+        let _turn = GENERATOR.lock();
+        let folder = tempfile::tempdir().unwrap();
+        let net = Tiny::new(&device());
+        train(&net, folder.path(), Some(1), 1).unwrap();
+        let error = train(&net, folder.path(), None, 2).unwrap_err().to_string();
+        assert!(error.contains("other settings"), "{error}");
+    }
+
+    #[test]
+    fn the_rate_warms_up_and_ends_at_zero() {
+        let settings = FitSettings { epochs: 10, batch: 1, learning_rate: 1.0, warmup_epochs: 1.0, weight_decay: 0.0, label_smoothing: 0.0 };
+        let rate = |step| learning_rate(&settings, step, 100);
+        assert!(rate(0) < 0.02 && rate(50) < rate(99));
+        assert!((rate(99) - 1.0).abs() < 1e-3 && rate(500) < rate(200) && rate(999) < 1e-3);
+    }
+}

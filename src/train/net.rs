@@ -1,0 +1,229 @@
+//! The nets. Each has one `forward`, for training, evaluation and export alike.
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
+use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Initializer, Linear, LinearConfig, PaddingConfig2d};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+/// Convolution without bias, then batch normalisation.
+#[derive(Module, Debug)]
+struct NormedConv {
+    conv: Conv2d,
+    norm: BatchNorm,
+}
+
+impl NormedConv {
+    fn new(channels: [usize; 2], kernel: [usize; 2], stride: usize, [h, w]: [usize; 2], device: &Device) -> Self {
+        let conv = Conv2dConfig::new(channels, kernel)
+            .with_stride([stride, stride])
+            .with_padding(PaddingConfig2d::Explicit(h, w, h, w))
+            .with_bias(false)
+            .with_initializer(Initializer::KaimingNormal { gain: std::f64::consts::SQRT_2, fan_out_only: false });
+        NormedConv { conv: conv.init(device), norm: BatchNormConfig::new(channels[1]).init(device) }
+    }
+
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        self.norm.forward(self.conv.forward(x))
+    }
+}
+
+/// How a block halves its axes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Halving {
+    /// The first convolution has stride 2.
+    Stride,
+    /// The largest of each 2x2 comes first. The ONNX exporter takes no padded stride on an axis that varies.
+    MaxPool,
+}
+
+/// Two 3x3 convolutions beside a shortcut (He et al. 2015).
+#[derive(Module, Debug)]
+struct Block {
+    pool: Option<MaxPool2d>,
+    first: NormedConv,
+    second: NormedConv,
+    shortcut: Option<NormedConv>,
+}
+
+impl Block {
+    fn new(channels: [usize; 2], halving: Halving, device: &Device) -> Self {
+        let stride = if halving == Halving::Stride { 2 } else { 1 };
+        let plain = stride == 1 && channels[0] == channels[1];
+        Block {
+            pool: (halving == Halving::MaxPool).then(|| MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init()),
+            first: NormedConv::new(channels, [3, 3], stride, [1, 1], device),
+            second: NormedConv::new([channels[1], channels[1]], [3, 3], 1, [1, 1], device),
+            shortcut: (!plain).then(|| NormedConv::new(channels, [1, 1], stride, [0, 0], device)),
+        }
+    }
+
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let x = match &self.pool {
+            Some(pool) => pool.forward(x),
+            None => x,
+        };
+        let beside = match &self.shortcut {
+            Some(shortcut) => shortcut.forward(x.clone()),
+            None => x.clone(),
+        };
+        relu(self.second.forward(relu(self.first.forward(x))) + beside)
+    }
+}
+
+/// How an [`Encoder`] is built.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncoderShape {
+    /// Channels after the stem, a convolution with stride 2.
+    pub stem: usize,
+    /// Side of the stem's kernel.
+    pub stem_kernel: usize,
+    /// Padding of the stem's rows and columns.
+    pub stem_padding: [usize; 2],
+    /// Channels of each residual block.
+    pub blocks: Vec<usize>,
+    /// Each block halves both axes, this way.
+    pub halving: Halving,
+    /// Rows that are left after the last block and are then joined by one convolution as tall as they are; 0: they are averaged.
+    /// For a spectrogram, whose rows are not alike as a picture's are.
+    pub join_rows: usize,
+    /// Length of the embedding.
+    pub dim: usize,
+    /// Share of pooled values dropped in training.
+    pub dropout: f64,
+}
+
+/// A residual net over one plane: `[batch, 1, rows, columns]` to an embedding and logits. Any number of columns.
+#[derive(Module, Debug)]
+pub struct Encoder {
+    stem: NormedConv,
+    blocks: Vec<Block>,
+    join: Option<NormedConv>,
+    pool: AdaptiveAvgPool2d,
+    dropout: Dropout,
+    embed: Linear,
+    classify: Linear,
+}
+
+impl Encoder {
+    pub fn new(shape: &EncoderShape, classes: usize, device: &Device) -> Self {
+        let mut channels = shape.stem;
+        let mut blocks = Vec::new();
+        for width in &shape.blocks {
+            blocks.push(Block::new([channels, *width], shape.halving, device));
+            channels = *width;
+        }
+        Encoder {
+            stem: NormedConv::new([1, shape.stem], [shape.stem_kernel; 2], 2, shape.stem_padding, device),
+            blocks,
+            join: (shape.join_rows > 0).then(|| NormedConv::new([channels, channels], [shape.join_rows, 1], 1, [0, 0], device)),
+            pool: AdaptiveAvgPool2dConfig::new([1, 1]).init(),
+            dropout: DropoutConfig::new(shape.dropout).init(),
+            embed: LinearConfig::new(channels, shape.dim).init(device),
+            classify: LinearConfig::new(shape.dim, classes).init(device),
+        }
+    }
+
+    /// `[batch, 1, rows, columns]` to the embedding `[batch, dim]` and logits `[batch, classes]`.
+    ///
+    /// The embedding is linear in what was pooled, so that the mean of frames' embeddings is the embedding of their mean.
+    pub fn forward(&self, x: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
+        let mut x = relu(self.stem.forward(x));
+        for block in &self.blocks {
+            x = block.forward(x);
+        }
+        if let Some(join) = &self.join {
+            x = relu(join.forward(x));
+        }
+        let [batch, channels, _, _] = x.dims();
+        let pooled = self.pool.forward(x).reshape([batch, channels]);
+        let embedding = self.embed.forward(self.dropout.forward(pooled));
+        (embedding.clone(), self.classify.forward(embedding))
+    }
+
+    /// Multiplications and additions of one forward pass, each counted as one operation; convolutions and linear layers only.
+    pub fn operations(shape: &EncoderShape, classes: usize, [mut rows, mut columns]: [usize; 2]) -> u64 {
+        let mut total = 0;
+        let mut conv = |from: usize, to: usize, kernel: usize, rows: usize, columns: usize| total += 2 * (from * to * kernel * rows * columns) as u64;
+        let [h, w] = shape.stem_padding;
+        let kernel = shape.stem_kernel;
+        (rows, columns) = ((rows + 2 * h - kernel) / 2 + 1, (columns + 2 * w - kernel) / 2 + 1);
+        conv(1, shape.stem, kernel * kernel, rows, columns);
+        let mut channels = shape.stem;
+        for width in &shape.blocks {
+            (rows, columns) = match shape.halving {
+                Halving::Stride => (rows.div_ceil(2), columns.div_ceil(2)),
+                Halving::MaxPool => (rows / 2, columns / 2),
+            };
+            conv(channels, *width, 9, rows, columns);
+            conv(*width, *width, 9, rows, columns);
+            if shape.halving == Halving::Stride || channels != *width {
+                conv(channels, *width, 1, rows, columns);
+            }
+            channels = *width;
+        }
+        if shape.join_rows > 0 {
+            conv(channels, channels, shape.join_rows, rows + 1 - shape.join_rows, columns);
+        }
+        conv(channels, shape.dim, 1, 1, 1);
+        conv(shape.dim, classes, 1, 1, 1);
+        total
+    }
+}
+
+/// One modality's evidence for each label.
+#[derive(Module, Debug)]
+struct Branch {
+    hidden: Linear,
+    logits: Linear,
+}
+
+impl Branch {
+    fn forward(&self, embedding: Tensor<2>) -> Tensor<2> {
+        self.logits.forward(relu(self.hidden.forward(embedding)))
+    }
+}
+
+/// The fusion head: evidence of face and voice, each gated by its presence and weighed, added.
+///
+/// The sum is the product of the experts' likelihoods, which is the right fusion where modalities are independent given the label.
+/// So they are in what we train on: faces and voices of different people, paired by label.
+#[derive(Module, Debug)]
+pub struct Head {
+    face: Branch,
+    voice: Branch,
+}
+
+impl Head {
+    pub fn new(dims: [usize; 2], hidden: usize, labels: usize, device: &Device) -> Self {
+        let branch = |dim| Branch { hidden: LinearConfig::new(dim, hidden).init(device), logits: LinearConfig::new(hidden, labels).init(device) };
+        Head { face: branch(dims[0]), voice: branch(dims[1]) }
+    }
+
+    /// Embeddings `[batch, dim]` and presence `[batch, 2]` of 0 and 1 to logits `[batch, labels]`.
+    ///
+    /// An absent modality adds exactly nothing, whatever its embedding is.
+    pub fn forward(&self, face: Tensor<2>, voice: Tensor<2>, presence: Tensor<2>) -> Tensor<2> {
+        let (face, voice) = (self.face.forward(face), self.voice.forward(voice));
+        let labels = face.dims()[1];
+        // A column of `presence` as wide as the labels: a product with a constant, since the ONNX exporter takes no slices.
+        let column = |picked: usize| {
+            let ones: Vec<f32> = (0..2 * labels).map(|i| if i / labels == picked { 1.0 } else { 0.0 }).collect();
+            presence.clone().matmul(Tensor::from_data(TensorData::new(ones, [2, labels]), &presence.device()))
+        };
+        face * column(0) + voice * column(1)
+    }
+
+    /// The same head with each modality's evidence multiplied by a factor (calibration on held-out data).
+    pub fn weighed(mut self, [face, voice]: [f32; 2]) -> Self {
+        for (branch, factor) in [(&mut self.face, face), (&mut self.voice, voice)] {
+            branch.logits.weight = branch.logits.weight.clone().map(|w| w.mul_scalar(factor));
+            branch.logits.bias = branch.logits.bias.clone().map(|bias| bias.map(|b| b.mul_scalar(factor)));
+        }
+        self
+    }
+}

@@ -1,0 +1,109 @@
+//! A training run's settings: one TOML file, checked, without defaults.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::model::manifest::{AudioPreprocessing, FacePreprocessing, WindowRule};
+use crate::train::net::EncoderShape;
+
+/// `config/train/*.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The bundle's name.
+    pub name: String,
+    pub seed: u64,
+    /// Where FER2013 and RAVDESS lie, as their manifest describes; `$EXPRESSD_MATERIAL` goes first.
+    pub material: PathBuf,
+    /// Checkpoints, outside of version control.
+    pub runs: PathBuf,
+    /// Where `export` writes.
+    pub bundle: PathBuf,
+    pub window: WindowRule,
+    pub face: FaceRecipe,
+    pub voice: VoiceRecipe,
+    pub head: HeadRecipe,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FaceRecipe {
+    pub preprocessing: FacePreprocessing,
+    pub shape: EncoderShape,
+    pub fit: FitSettings,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VoiceRecipe {
+    pub preprocessing: AudioPreprocessing,
+    pub shape: EncoderShape,
+    pub fit: FitSettings,
+    /// Windows drawn from each clip in one epoch.
+    pub windows_per_clip: usize,
+    /// The shortest window drawn; the longest is the bundle's.
+    pub min_window_ms: u32,
+    /// Beta distribution's parameter for mixing pairs of windows; 0: no mixing.
+    pub mixup: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadRecipe {
+    pub hidden: usize,
+    /// Augmented views of each picture and clip that embeddings are taken of.
+    pub views: usize,
+    pub fit: FitSettings,
+}
+
+/// AdamW with warm-up and a cosine to zero.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FitSettings {
+    pub epochs: usize,
+    pub batch: usize,
+    pub learning_rate: f64,
+    pub warmup_epochs: f64,
+    pub weight_decay: f32,
+    pub label_smoothing: f32,
+}
+
+impl Recipe {
+    pub fn read(path: &Path) -> anyhow::Result<Recipe> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("recipe {} cannot be read", path.display()))?;
+        let mut recipe: Recipe = toml::from_str(&text).with_context(|| format!("recipe {} is not valid", path.display()))?;
+        if let Some(material) = std::env::var_os("EXPRESSD_MATERIAL") {
+            recipe.material = material.into();
+        }
+        for (name, fit) in [("face", &recipe.face.fit), ("voice", &recipe.voice.fit), ("head", &recipe.head.fit)] {
+            ensure!(fit.epochs > 0 && fit.batch > 0 && fit.learning_rate > 0.0, "[{name}.fit] needs positive epochs, batch and learning_rate");
+        }
+        ensure!(recipe.face.preprocessing.channels == 1, "the face encoder takes one plane: set face.preprocessing.channels to 1");
+        Ok(recipe)
+    }
+
+    pub fn fer_archive(&self) -> PathBuf {
+        self.material.join("faces/fer2013_training_publictest.tar.xz")
+    }
+    pub fn ravdess_folder(&self) -> PathBuf {
+        self.material.join("speech/ravdess")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_recipe_is_valid_and_misspelt_keys_are_refused() {
+        let path = crate::testing::project("config/train/default.toml");
+        let recipe = Recipe::read(&path).unwrap();
+        assert_eq!(recipe.name, "default");
+        let folder = tempfile::tempdir().unwrap();
+        let misspelt = folder.path().join("recipe.toml");
+        std::fs::write(&misspelt, std::fs::read_to_string(&path).unwrap().replace("seed =", "sead =")).unwrap();
+        assert!(format!("{:#}", Recipe::read(&misspelt).unwrap_err()).contains("sead"));
+    }
+}

@@ -1,0 +1,217 @@
+//! Batches for the encoders: labelled crops and clips, varied, preprocessed as the daemon does it.
+
+use burn::tensor::{Device, Tensor};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+
+use crate::clip::SAMPLE_RATE_HZ;
+use crate::preprocess::{LogMel, normalise};
+use crate::train::augment::{mask_spectrogram, vary_crop, vary_voice};
+use crate::train::data::fer::LabelledCrop;
+use crate::train::data::ravdess::LabelledClip;
+use crate::train::fit::{Batches, Learner, soft_cross_entropy, tensor};
+use crate::train::net::Encoder;
+use crate::train::recipe::{FaceRecipe, VoiceRecipe};
+
+/// `[count, 1, rows, columns]` and soft targets `[count, classes]`.
+#[derive(Clone, Debug)]
+pub struct PlaneBatch {
+    pub values: Vec<f32>,
+    pub shape: [usize; 4],
+    pub targets: Vec<f32>,
+}
+
+impl Learner for Encoder {
+    type Batch = PlaneBatch;
+
+    fn loss(&self, batch: PlaneBatch, device: &Device) -> Tensor<1> {
+        let classes = batch.targets.len() / batch.shape[0];
+        let targets = tensor(batch.targets, [batch.shape[0], classes], device);
+        soft_cross_entropy(self.forward(tensor(batch.values, batch.shape, device)).1, targets)
+    }
+}
+
+/// A generator for one batch.
+pub fn generator(seed: u64, epoch: usize, index: usize) -> StdRng {
+    StdRng::seed_from_u64(seed ^ ((epoch as u64 + 1) << 40) ^ ((index as u64 + 1) << 8))
+}
+
+/// `0..count` shuffled for an epoch.
+fn order(count: usize, seed: u64, epoch: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    order.shuffle(&mut StdRng::seed_from_u64(seed ^ ((epoch as u64 + 1) << 20)));
+    order
+}
+
+/// One row of targets: `1 - smoothing` on the class, the rest spread over all.
+pub fn smoothed(class: usize, classes: usize, smoothing: f32) -> impl Iterator<Item = f32> {
+    (0..classes).map(move |c| smoothing / classes as f32 + if c == class { 1.0 - smoothing } else { 0.0 })
+}
+
+/// FER2013's pictures for the face encoder.
+pub struct FaceBatches<'a> {
+    pub crops: &'a [LabelledCrop],
+    pub recipe: &'a FaceRecipe,
+    pub classes: usize,
+    pub seed: u64,
+}
+
+impl Batches<PlaneBatch> for FaceBatches<'_> {
+    fn count(&self) -> usize {
+        self.crops.len() / self.recipe.fit.batch
+    }
+
+    fn batch(&self, epoch: usize, index: usize) -> PlaneBatch {
+        let (batch, size) = (self.recipe.fit.batch, self.recipe.preprocessing.size);
+        let mut rng = generator(self.seed, epoch, index);
+        let (mut values, mut targets) = (Vec::with_capacity(batch * size * size), Vec::new());
+        for picked in &order(self.crops.len(), self.seed, epoch)[index * batch..][..batch] {
+            let sample = &self.crops[*picked];
+            values.extend(normalise(&vary_crop(&sample.crop, &mut rng), &self.recipe.preprocessing.normalise));
+            targets.extend(smoothed(sample.label, self.classes, self.recipe.fit.label_smoothing));
+        }
+        PlaneBatch { values, shape: [batch, 1, size, size], targets }
+    }
+}
+
+/// RAVDESS's clips for the voice encoder: windows of random length and place.
+pub struct VoiceBatches<'a> {
+    pub clips: &'a [LabelledClip],
+    pub recipe: &'a VoiceRecipe,
+    pub window_ms: u32,
+    pub classes: usize,
+    pub seed: u64,
+    pub mel: LogMel,
+}
+
+impl Batches<PlaneBatch> for VoiceBatches<'_> {
+    fn count(&self) -> usize {
+        self.clips.len() * self.recipe.windows_per_clip / self.recipe.fit.batch
+    }
+
+    fn batch(&self, epoch: usize, index: usize) -> PlaneBatch {
+        let (batch, mels) = (self.recipe.fit.batch, self.recipe.preprocessing.mels);
+        let mut rng = generator(self.seed, epoch, index);
+        let length = milliseconds(rng.random_range(self.recipe.min_window_ms..=self.window_ms));
+        let frames = self.mel.frames(length);
+        let (mut values, mut targets) = (Vec::with_capacity(batch * mels * frames), Vec::new());
+        let order = order(self.clips.len() * self.recipe.windows_per_clip, self.seed, epoch);
+        for picked in &order[index * batch..][..batch] {
+            let clip = &self.clips[picked % self.clips.len()];
+            let samples = vary_voice(&clip.samples, random_start(clip, length, &mut rng), length, &mut rng);
+            let (mut spectrogram, _) = self.mel.compute(&samples);
+            mask_spectrogram(&mut spectrogram, mels, frames, &mut rng);
+            values.extend(spectrogram);
+            targets.extend(smoothed(clip.emotion, self.classes, self.recipe.fit.label_smoothing));
+        }
+        if self.recipe.mixup > 0.0 {
+            // Beta(a, a) by Johnk; the larger share stays, so that each window is mostly itself.
+            let share = beta(self.recipe.mixup, &mut rng).max(0.5);
+            mix_with_next(&mut values, batch, share);
+            mix_with_next(&mut targets, batch, share);
+        }
+        PlaneBatch { values, shape: [batch, 1, mels, frames], targets }
+    }
+}
+
+/// Samples in `ms` milliseconds.
+pub fn milliseconds(ms: u32) -> usize {
+    ms as usize * SAMPLE_RATE_HZ as usize / 1000
+}
+
+/// Where a window of `length` may begin so that at least 0.6 s of it (or all that there is) is speech.
+pub fn random_start(clip: &LabelledClip, length: usize, rng: &mut StdRng) -> usize {
+    let [first, last] = clip.speech;
+    let needed = milliseconds(600).min(last - first).min(length);
+    let low = (first + needed).saturating_sub(length);
+    let high = (last - needed).min(clip.samples.len().saturating_sub(length)).max(low);
+    rng.random_range(low..=high)
+}
+
+/// Windows as the daemon would cut them: `length` samples every `hop` within speech; one, centred, where speech is shorter.
+pub fn windows(clip: &LabelledClip, length: usize, hop: usize) -> Vec<&[f32]> {
+    let [first, last] = clip.speech;
+    let spoken = last - first;
+    if spoken <= length {
+        let start = (first + spoken / 2).saturating_sub(length / 2).min(clip.samples.len().saturating_sub(length));
+        return vec![&clip.samples[start..(start + length).min(clip.samples.len())]];
+    }
+    (0..=(spoken - length) / hop).map(|i| &clip.samples[first + i * hop..][..length]).collect()
+}
+
+fn beta(a: f64, rng: &mut StdRng) -> f32 {
+    loop {
+        let (x, y) = (rng.random::<f64>().powf(1.0 / a), rng.random::<f64>().powf(1.0 / a));
+        if x + y > 0.0 && x + y <= 1.0 {
+            return (x / (x + y)) as f32;
+        }
+    }
+}
+
+/// `row = share * row + (1 - share) * next row`, the last with the first.
+fn mix_with_next(values: &mut [f32], rows: usize, share: f32) {
+    let original = values.to_vec();
+    let width = values.len() / rows;
+    for (i, value) in values.iter_mut().enumerate() {
+        *value = share * *value + (1.0 - share) * original[(i + width) % original.len()];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::golden::golden_samples;
+    use crate::train::data::Part;
+
+    fn clip(length: usize, speech: [usize; 2]) -> LabelledClip {
+        LabelledClip { samples: golden_samples(1, length), speech, emotion: 2, actor: 1, part: Part::Train }
+    }
+
+    #[test]
+    fn windows_lie_on_speech() {
+        let starts = |clip: &LabelledClip| {
+            let base = clip.samples.as_ptr() as usize;
+            windows(clip, 32_000, 8_000).iter().map(|w| (w.len(), (w.as_ptr() as usize - base) / 4)).collect::<Vec<_>>()
+        };
+        assert_eq!(starts(&clip(64_000, [8_000, 57_000])), [(32_000, 8_000), (32_000, 16_000), (32_000, 24_000)]);
+        assert_eq!(starts(&clip(64_000, [20_000, 40_000])), [(32_000, 14_000)]);
+        assert_eq!(starts(&clip(20_000, [0, 20_000])), [(20_000, 0)]);
+    }
+
+    #[test]
+    fn random_windows_hold_speech() {
+        let clip = clip(64_000, [16_000, 48_000]);
+        let mut rng = generator(1, 0, 0);
+        for _ in 0..200 {
+            let start = random_start(&clip, 16_000, &mut rng);
+            let spoken = (start + 16_000).min(48_000) - start.max(16_000);
+            assert!(spoken >= 9_600 && start + 16_000 <= 64_000, "{start}: {spoken}");
+        }
+    }
+
+    #[test]
+    fn smoothed_targets_and_mixtures_sum_to_one() {
+        let mut targets: Vec<f32> = smoothed(1, 4, 0.1).chain(smoothed(3, 4, 0.1)).collect();
+        assert!((targets[1] - 0.925).abs() < 1e-6);
+        mix_with_next(&mut targets, 2, 0.7);
+        for row in targets.chunks(4) {
+            assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        }
+        assert!(targets[1] > targets[3] && targets[7] > targets[5]);
+    }
+
+    #[test]
+    fn voice_batches_are_the_recipes_and_repeat() {
+        let recipe = crate::train::recipe::Recipe::read(&crate::testing::project("config/train/default.toml")).unwrap();
+        let clips: Vec<_> = (0..64).map(|_| clip(50_000, [8_000, 44_000])).collect();
+        let mel = LogMel::new(&recipe.voice.preprocessing);
+        let batches = VoiceBatches { clips: &clips, recipe: &recipe.voice, window_ms: 2000, classes: 8, seed: 5, mel };
+        let batch = batches.batch(3, 1);
+        assert_eq!((batch.shape[0], batch.shape[1], batch.shape[2]), (32, 1, 64));
+        assert!((101..=201).contains(&batch.shape[3]), "{:?}", batch.shape);
+        assert_eq!(batch.values.len(), batch.shape.iter().product::<usize>());
+        assert_eq!(batch.values, batches.batch(3, 1).values);
+        assert_ne!(batch.values, batches.batch(4, 1).values);
+    }
+}

@@ -1,0 +1,124 @@
+//! Every kind of bad input that a user meets: its message, its exit code, and nothing lost.
+
+use std::fs;
+use std::path::Path;
+
+use crate::harness::{demo, expressd, material, of_type, project, replay, stderr};
+
+fn fails(args: &[&str], code: i32, parts: &[&str]) {
+    let output = expressd(args);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
+    for part in parts {
+        assert!(text.contains(part), "{args:?} should say {part:?}: {text}");
+    }
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+#[test]
+fn files_that_are_no_recordings() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let empty = file("empty.mp4", b"");
+    fails(&["replay", &empty, "--jsonl", "-"], 1, &["empty.mp4", "empty"]);
+    let text = file("text.mp4", b"This is no film, only a text that says so.\n".repeat(50).as_slice());
+    fails(&["replay", &text, "--jsonl", "-"], 1, &["text.mp4"]);
+    fails(&["replay", "no_such_file.mp4", "--jsonl", "-"], 3, &["no_such_file.mp4"]);
+    fails(&["run", "--replay", "no_such_file.mp4", "--listen", "127.0.0.1:0"], 3, &["no_such_file.mp4"]);
+}
+
+#[test]
+fn a_recording_cut_in_the_middle_gives_what_was_there_and_then_exit_1() {
+    let Some(folder) = material("av") else { return };
+    let temporary = tempfile::tempdir().unwrap();
+    let mut cut_files = 0;
+    for group in ["talking", "several_people", "mead", "mead_silent"] {
+        let mut files: Vec<_> =
+            fs::read_dir(folder.join(group)).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "mp4")).collect();
+        files.sort();
+        for file in files.iter().filter(|f| is_fast_start(f)).take(1) {
+            let cut = temporary.path().join("cut.mp4");
+            let bytes = fs::read(file).unwrap();
+            fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+            check_cut(&cut);
+            cut_files += 1;
+        }
+    }
+    assert!(cut_files > 0, "the material holds a recording whose index stands first");
+}
+
+/// Does the index stand before the media, so that half a file can be played?
+fn is_fast_start(path: &Path) -> bool {
+    let bytes = fs::read(path).unwrap();
+    let find = |name: &[u8]| bytes.windows(4).position(|w| w == name);
+    matches!((find(b"moov"), find(b"mdat")), (Some(moov), Some(mdat)) if moov < mdat)
+}
+
+fn check_cut(file: &Path) {
+    let (code, events, stderr) = replay(file, &[]);
+    assert_eq!(code, Some(1), "{}: {stderr}", file.display());
+    assert!(stderr.contains("cut"), "{stderr}");
+    assert!(of_type(&events, "expression").count() >= 1, "{}: what was there is heard", file.display());
+}
+
+#[test]
+fn a_configuration_with_five_faults_names_all_five() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("five.toml");
+    let five = "[face]\ndetect_interval_ms = 1\nmin_face_px = \"big\"\n[inference]\nprovider = \"abacus\"\nbudget_ms = 5\n[serve]\nlisten = \"0.0.0.0:8765\"\nport = 1\n";
+    fs::write(&path, five).unwrap();
+    for verb in ["check", "run"] {
+        fails(
+            &[verb, "--config", path.to_str().unwrap()],
+            2,
+            &["face.detect_interval_ms", "face.min_face_px", "inference.provider", "inference.budget_ms", "serve.listen", "serve.port"],
+        );
+    }
+    assert_eq!(expressd(&["check", "--config", project("config/expressd.toml").to_str().unwrap()]).status.code(), Some(0));
+}
+
+#[test]
+fn a_bundle_with_one_flipped_byte_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let original = project("models/default");
+    let names: Vec<String> = fs::read_dir(&original).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let bundle = folder.path().join("bundle");
+    for file in &names {
+        let _ = fs::remove_dir_all(&bundle);
+        fs::create_dir(&bundle).unwrap();
+        for name in &names {
+            fs::copy(original.join(name), bundle.join(name)).unwrap();
+        }
+        let mut bytes = fs::read(bundle.join(file)).unwrap();
+        let at = bytes.len() / 2;
+        bytes[at] ^= 0x01;
+        fs::write(bundle.join(file), bytes).unwrap();
+        let says = if file == "SHA256SUMS" { "bundle" } else { file };
+        fails(&["replay", demo().to_str().unwrap(), "--jsonl", "-", "--bundle", bundle.to_str().unwrap()], 4, &[says]);
+    }
+    fails(&["replay", demo().to_str().unwrap(), "--jsonl", "-", "--bundle", "no/such/bundle"], 4, &["no/such/bundle"]);
+}
+
+#[test]
+fn a_taken_port_and_a_device_that_does_not_exist() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    fails(&["run", "--replay", demo().to_str().unwrap(), "--listen", &address], 1, &[&address]);
+    fails(&["run", "--listen", "127.0.0.1:0", "--set", "video.source=v4l2:/dev/video99", "--set", "audio.source=none"], 3, &["/dev/video99"]);
+    fails(&["run", "--listen", "127.0.0.1:0", "--set", "video.source=none", "--set", "audio.source=no such microphone"], 3, &["no such microphone"]);
+    fails(&["run", "--listen", "0.0.0.0:8765"], 2, &["0.0.0.0:8765"]);
+}
+
+#[test]
+fn a_full_disk_is_said_once_and_the_recording_still_played() {
+    let (code, _, text) = {
+        let output = expressd(&["replay", demo().to_str().unwrap(), "--jsonl", "/dev/full"]);
+        (output.status.code(), (), stderr(&output))
+    };
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("/dev/full"), "{text}");
+}

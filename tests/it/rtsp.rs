@@ -1,0 +1,125 @@
+//! The camera path against a real RTSP server, which is stopped and comes back.
+
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use expressd::capture::{AudioSpec, Outputs, SourceBoard, VideoSpec, open_live};
+use expressd::event::SourceState;
+use expressd::lane::{LaneReceiver, Received, WhenFull, lane};
+use expressd::time::{Clock, SystemClock, monotonic_nanos};
+use gstreamer::glib;
+use gstreamer_rtsp_server as rtsp_server;
+use gstreamer_rtsp_server::prelude::*;
+
+/// A server on a thread and a main loop of its own; dropped, it is gone with its connections.
+struct Server {
+    main_loop: glib::MainLoop,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(port: u16) -> Self {
+        gstreamer::init().unwrap();
+        let (ready, up) = sync_channel(1);
+        let thread = std::thread::Builder::new().name("rtsp server".into()).spawn(move || {
+            let context = glib::MainContext::new();
+            context
+                .with_thread_default(|| {
+                    let server = rtsp_server::RTSPServer::new();
+                    server.set_address("127.0.0.1");
+                    server.set_service(&port.to_string());
+                    let factory = rtsp_server::RTSPMediaFactory::new();
+                    factory.set_launch(
+                        "( videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=25/1 ! x264enc tune=zerolatency key-int-max=25 ! rtph264pay name=pay0 pt=96 \
+                         audiotestsrc is-live=true freq=440 ! audio/x-raw,rate=44100 ! audioconvert ! mulawenc ! rtppcmupay name=pay1 pt=0 )"
+                            .replace("rate=44100 ! audioconvert", "rate=8000,channels=1")
+                            .as_str(),
+                    );
+                    factory.set_shared(true);
+                    server.mount_points().unwrap().add_factory("/camera", factory);
+                    let source = server.attach(Some(&context)).unwrap();
+                    let main_loop = glib::MainLoop::new(Some(&context), false);
+                    ready.send(main_loop.clone()).unwrap();
+                    main_loop.run();
+                    server.client_filter(Some(&mut |_, _| rtsp_server::RTSPFilterResult::Remove));
+                    context.find_source_by_id(&source).unwrap().destroy();
+                })
+                .unwrap();
+        });
+        Server { main_loop: up.recv_timeout(Duration::from_secs(10)).unwrap(), thread: Some(thread.unwrap()) }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.main_loop.quit();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+/// Waits until the video is in `state`; seconds that it took.
+fn wait_for(board: &SourceBoard, state: SourceState, limit_seconds: f64) -> f64 {
+    let begun = monotonic_nanos();
+    let seconds = || (monotonic_nanos() - begun) as f64 * 1e-9;
+    while board.video.status().state != state {
+        assert!(seconds() < limit_seconds, "not {state:?} within {limit_seconds} s but {:?}", board.video.status());
+        board.wait_for_change(board.changes(), Duration::from_millis(20));
+    }
+    seconds()
+}
+
+fn drain<T: Send + 'static>(lane: LaneReceiver<T>) -> std::thread::JoinHandle<Vec<T>> {
+    std::thread::Builder::new()
+        .name("draining".into())
+        .spawn(move || {
+            let mut items = Vec::new();
+            while let Received::Item(item) = lane.recv(None) {
+                items.push(item);
+            }
+            items
+        })
+        .unwrap()
+}
+
+#[test]
+fn a_network_camera_that_stops_is_noticed_and_heals() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (clock, board) = (Arc::new(SystemClock::new()), Arc::new(SourceBoard::default()));
+    let (frames, frames_out) = lane("frames", 4, WhenFull::DropOldest);
+    let (audio, audio_out) = lane("audio", 8, WhenFull::DropOldest);
+    let (frames_out, audio_out) = (drain(frames_out), drain(audio_out));
+
+    // Nobody there yet: that is no error.
+    let uri = VideoSpec::Uri(format!("rtsp://127.0.0.1:{port}/camera"));
+    let capture = open_live(&uri, &AudioSpec::Uri, clock.clone(), Outputs { frames: Some(frames), audio: Some(audio) }, board.clone()).unwrap();
+    wait_for(&board, SourceState::Lost, 2.0);
+    assert!(board.video.status().reason.is_some());
+
+    let server = Server::start(port);
+    let found = wait_for(&board, SourceState::Delivering, 3.0);
+    std::thread::sleep(Duration::from_secs(2));
+    let newest = board.video.counters.newest().unwrap();
+    let age_ms = clock.now().millis_since(newest);
+    assert!((0.0..500.0).contains(&age_ms), "the newest frame is {age_ms} ms old");
+
+    drop(server);
+    let noticed = wait_for(&board, SourceState::Lost, 2.0);
+    std::thread::sleep(Duration::from_secs(3));
+    let server = Server::start(port);
+    let healed = wait_for(&board, SourceState::Delivering, 3.0);
+    std::thread::sleep(Duration::from_secs(1));
+    let begun = monotonic_nanos();
+    capture.stop();
+    let stopped = (monotonic_nanos() - begun) as f64 * 1e-9;
+    drop(server);
+    println!("rtsp: found after {found:.2} s, loss noticed after {noticed:.2} s, healed after {healed:.2} s, stopped in {stopped:.2} s");
+    assert!(stopped < 1.0, "{stopped} s");
+
+    let (frames, blocks) = (frames_out.join().unwrap(), audio_out.join().unwrap());
+    assert!(frames.len() > 50 && frames.is_sorted_by(|a, b| a.time < b.time), "{} frames", frames.len());
+    assert!(frames.iter().all(|frame| (frame.picture.width, frame.picture.height) == (320, 240)));
+    let seconds = blocks.iter().map(|block| block.samples.len()).sum::<usize>() as f64 / 16e3;
+    assert!(seconds > 2.0 && blocks.is_sorted_by(|a, b| a.time < b.time), "{seconds} s of sound");
+    assert!(board.video.counters.reconnects.load(std::sync::atomic::Ordering::Relaxed) >= 2);
+}

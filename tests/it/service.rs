@@ -1,0 +1,74 @@
+//! The systemd service: its unit file, and the messages that systemd gets.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+const UNIT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/expressd.service"));
+
+/// As `make install` does it: the unit with the path of a program that is there.
+#[test]
+fn systemd_accepts_the_unit() {
+    let folder = tempfile::tempdir().unwrap();
+    let unit = folder.path().join("expressd.service");
+    let program = Path::new(env!("CARGO_BIN_EXE_expressd"));
+    std::fs::write(&unit, UNIT.replace("/usr/local/bin/expressd", program.to_str().unwrap())).unwrap();
+    let verified = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output();
+    let verified = verified.expect("systemd-analyze starts (package systemd; `make test` installs it)");
+    let said = String::from_utf8_lossy(&verified.stderr);
+    // Of the other units here it may say what it likes.
+    let about_ours: Vec<&str> = said.lines().filter(|line| line.contains("expressd")).collect();
+    assert!(verified.status.success() && about_ours.is_empty(), "{}\n{said}", verified.status);
+}
+
+#[test]
+fn the_unit_sees_cameras_and_waits_for_ready() {
+    let settings: Vec<&str> = UNIT.lines().map(str::trim).filter(|line| !line.starts_with('#')).collect();
+    for wanted in ["Type=notify", "ExecStartPre=/usr/local/bin/expressd check", "SupplementaryGroups=video audio", "DynamicUser=yes", "StateDirectory=expressd"]
+    {
+        assert!(settings.contains(&wanted), "{wanted}");
+    }
+    assert!(settings.iter().any(|line| line.starts_with("WatchdogSec=")));
+    for harmful in ["PrivateDevices=", "MemoryDenyWriteExecute="] {
+        assert!(!settings.iter().any(|line| line.starts_with(harmful)), "{harmful}");
+    }
+}
+
+/// Plays systemd's end of the socket for a child: this very test binary, told by a variable to talk.
+#[test]
+fn systemd_is_told_in_its_protocol() {
+    if std::env::var_os("EXPRESSD_TEST_TALK").is_some() {
+        let notify = expressd::notify::Notify;
+        assert_eq!(expressd::notify::watchdog_interval(), Some(Duration::from_secs(30)));
+        notify.extend_start(Duration::from_millis(1500));
+        notify.ready("delivering\nWATCHDOG=trigger");
+        notify.status("2 subjects, 0 dropped");
+        notify.feed_watchdog();
+        notify.stopping();
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "service::systemd_is_told_in_its_protocol"])
+        .env("EXPRESSD_TEST_TALK", "1")
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "30000000")
+        .env_remove("WATCHDOG_PID")
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+    let next = || {
+        let mut bytes = [0; 1024];
+        let count = socket.recv(&mut bytes).unwrap();
+        String::from_utf8(bytes[..count].to_vec()).unwrap()
+    };
+    assert_eq!(next(), "EXTEND_TIMEOUT_USEC=1500000\n");
+    assert_eq!(next(), "READY=1\nSTATUS=delivering WATCHDOG=trigger\n");
+    assert_eq!(next(), "STATUS=2 subjects, 0 dropped\n");
+    assert_eq!(next(), "WATCHDOG=1\n");
+    assert_eq!(next(), "STOPPING=1\nSTATUS=stopping\n");
+}
