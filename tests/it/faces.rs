@@ -166,6 +166,7 @@ fn an_interview_has_two() {
 
 /// By hand: six people in one shot. A boy, a girl, an old woman, an old man and a bearded man are there from the start (the bearded man
 /// is covered now and then, the old woman ducks behind the girl at 18 s); a young woman shows her face for a second or two after 13 s.
+/// Known to fail us: in the last second the girl turns away from the camera, cheek to cheek with the old woman, who gets her id.
 #[test]
 fn a_dinner_table_has_six() {
     let Some(file) = material("av/several_people/dinner_silent.mp4") else { return };
