@@ -11,7 +11,7 @@ use ringbuf::{HeapCons, HeapProd, HeapRb};
 
 use super::board::SourceBoard;
 use super::error::CaptureError;
-use super::live::{FIRST_PAUSE, LONGEST_PAUSE, STALLED_NANOS, pause};
+use super::live::{FIRST_PAUSE, STALLED_NANOS, pause};
 use super::resample::{ToSpeechRate, nanos};
 use super::spec::AudioSpec;
 use crate::clip::{AudioBlock, samples_to_nanos};
@@ -26,7 +26,9 @@ const CALLBACKS_HZ: u32 = 50;
 /// How often the ring is drained.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
 /// How long a device may take from its opening to its first callback.
-const OPENING_NANOS: i64 = 3_000_000_000;
+const OPENING_NANOS: i64 = 4_000_000_000;
+/// Between two attempts to open a device. They cost little, and PulseAudio's null sink takes 2 s from there to its first sample.
+const LONGEST_PAUSE: Duration = Duration::from_millis(300);
 /// How long the end of a stream is waited for.
 const CLOSING: Duration = Duration::from_millis(300);
 /// Readings of the clock before the first block is placed; meanwhile the ring holds the sound.
