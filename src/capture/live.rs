@@ -28,7 +28,7 @@ pub(super) const STALLED_NANOS: i64 = 1_500_000_000;
 /// How long a source may take from being opened to its first picture (a network camera may send a key frame every few seconds only).
 const OPENING_NANOS: i64 = 10_000_000_000;
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often a running source is looked at.
 pub(super) const WATCH_STEP: Duration = Duration::from_millis(50);
 

@@ -11,7 +11,7 @@ use ringbuf::{HeapCons, HeapProd, HeapRb};
 
 use super::board::SourceBoard;
 use super::error::CaptureError;
-use super::live::{FIRST_PAUSE, LONGEST_PAUSE, STALLED_NANOS, pause};
+use super::live::{FIRST_PAUSE, STALLED_NANOS, pause};
 use super::resample::{ToSpeechRate, nanos};
 use super::spec::AudioSpec;
 use crate::clip::{AudioBlock, samples_to_nanos};
@@ -26,7 +26,11 @@ const CALLBACKS_HZ: u32 = 50;
 /// How often the ring is drained.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
 /// How long a device may take from its opening to its first callback.
-const OPENING_NANOS: i64 = 3_000_000_000;
+const OPENING_NANOS: i64 = 4_000_000_000;
+/// Between two attempts to open a device. They cost little, and PulseAudio's null sink takes 2 s from there to its first sample.
+const LONGEST_PAUSE: Duration = Duration::from_millis(300);
+/// How long the end of a stream is waited for.
+const CLOSING: Duration = Duration::from_millis(300);
 /// Readings of the clock before the first block is placed; meanwhile the ring holds the sound.
 const READINGS_BEFORE_FIRST: u32 = 8;
 
@@ -120,7 +124,8 @@ impl Microphone {
             Ok(built) => built,
             Err(_) => build(&device, StreamConfig { buffer_size: BufferSize::Default, ..config }, format, &signals).map_err(|error| error.to_string())?,
         };
-        stream.play().map_err(|error| error.to_string())?;
+        let stream = Open(Some(stream));
+        stream.play()?;
 
         let mut resampler = ToSpeechRate::new(rate_hz)?;
         let mut map = ClockMap::new();
@@ -177,6 +182,29 @@ impl Microphone {
             board.set(&board.audio, SourceState::Lost, Some(why.clone()));
         }
         outcome
+    }
+}
+
+/// A running stream. Closing it is left to a thread of its own: libpulse 16 deadlocks now and then when its server was killed
+/// (its own thread waits in `pa_memimport_free`, ALSA's for the lock that it holds), and that must not keep us from healing.
+struct Open(Option<cpal::Stream>);
+
+impl Open {
+    fn play(&self) -> Result<(), String> {
+        self.0.as_ref().expect("open").play().map_err(|error| error.to_string())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let stream = self.0.take();
+        if let Ok(closing) = std::thread::Builder::new().name("microphone end".into()).spawn(move || drop(stream)) {
+            let mut left = CLOSING;
+            while !closing.is_finished() && !left.is_zero() {
+                std::thread::sleep(DRAIN_STEP);
+                left -= DRAIN_STEP;
+            }
+        }
     }
 }
 
