@@ -74,6 +74,8 @@ pub struct FaceStage {
     newcomers: Vec<Newcomer>,
     shots: ShotWatch,
     detected_at: Option<MediaTime>,
+    /// The last cut.
+    shot_began: Option<MediaTime>,
     last_frame: Option<MediaTime>,
     picture_size: [usize; 2],
     next_serial: u32,
@@ -94,6 +96,7 @@ impl FaceStage {
             newcomers: Vec::new(),
             shots: ShotWatch::default(),
             detected_at: None,
+            shot_began: None,
             last_frame: None,
             picture_size: [0; 2],
             next_serial: 0,
@@ -114,6 +117,10 @@ impl FaceStage {
 
     /// Feeds a finished detection made on this or an earlier frame (live it comes late: what moved since is taken into account).
     pub fn detected(&mut self, at: MediaTime, detections: Vec<Detection>) {
+        if self.shot_began.is_some_and(|began| at < began) {
+            // Of the shot before: nobody of it is here.
+            return;
+        }
         self.detected_at = Some(self.detected_at.map_or(at, |before| before.max(at)));
         let matched = match_detections(&self.tracks, at, &detections);
         for (t, track) in self.tracks.iter_mut().enumerate() {
@@ -164,6 +171,7 @@ impl FaceStage {
             // A cut: nobody of before is there. Who is there now is looked for with the next frame.
             changes.extend(self.lose(now, |_| true));
             self.detected_at = None;
+            self.shot_began = Some(now);
             self.apart.clear();
             sightings.clear();
         }
