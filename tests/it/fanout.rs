@@ -1,14 +1,33 @@
 //! One stalled client among many: the others lose nothing and wait for nothing, and memory stays put.
 
+use std::process::Command;
+
 use expressd::serve::bench::fan_out;
+use serde_json::Value;
+
+const IN_CHILD: &str = "EXPRESSD_TEST_FAN_OUT";
 
 #[test]
 fn a_round_to_all_clients_is_not_much_slower_than_a_bare_writer() {
-    let report = fan_out(100, 30.0, 4.0).expect("a fan-out on loopback");
-    eprintln!("{}", serde_json::to_string(&report).unwrap());
-    assert_eq!(report.server.rounds, 120);
-    // The bench's goal is 2 on an idle machine (`expressd bench --clients 100`). Medians, side by side, are what a busy one can hold.
-    assert!(report.server.p50_ms <= 2.0 * report.bare.p50_ms + 0.2, "{report:?}");
-    assert!(report.stalled.p50_ms <= 1.5 * report.server.p50_ms + 0.2, "{report:?}");
-    assert!(report.rss_growth_bytes < 1 << 20, "{report:?}");
+    if std::env::var_os(IN_CHILD).is_some() {
+        let report = fan_out(100, 30.0, 4.0).expect("a fan-out on loopback");
+        println!("\nREPORT {}", serde_json::to_string(&report).expect("JSON"));
+        return;
+    }
+    // In a process of its own: the other tests' memory is none of its business.
+    let this = std::env::current_exe().expect("this test's binary");
+    let name = "fanout::a_round_to_all_clients_is_not_much_slower_than_a_bare_writer";
+    let output = Command::new(this).args(["--exact", name, "--nocapture"]).env(IN_CHILD, "1").output().expect("this binary runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let report =
+        text.lines().find_map(|line| line.strip_prefix("REPORT ")).unwrap_or_else(|| panic!("no report in\n{text}{}", String::from_utf8_lossy(&output.stderr)));
+    eprintln!("{report}");
+    let report: Value = serde_json::from_str(report).expect("JSON");
+    let p50 = |side: &str| report[side]["p50_ms"].as_f64().expect("a time");
+    assert_eq!(report["server"]["rounds"], 120);
+    // The goal is a ratio of 2 between the 99th percentiles on an idle machine (`expressd bench --clients 100`). Medians, side by side,
+    // are what a busy one can hold.
+    assert!(p50("server") <= 2.0 * p50("bare") + 0.2, "{report}");
+    assert!(p50("stalled") <= 1.5 * p50("server") + 0.2, "{report}");
+    assert!(report["rss_growth_bytes"].as_i64().expect("bytes") < 1 << 20, "{report}");
 }
