@@ -57,6 +57,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     write("golden.json", serde_json::to_string_pretty(&goldens(&recipe.bundle)?)?.as_bytes())?;
     let figures = measure(&recipe.bundle, &recipe.material)?;
     write("MODEL_CARD.md", card::write(&recipe, &args.recipe, &figures, &calibration, difference)?.as_bytes())?;
+    crate::model::seal(&recipe.bundle)?;
     println!("export: wrote {}", recipe.bundle.display());
     Ok(())
 }
@@ -233,6 +234,7 @@ fn goldens(bundle: &Path) -> anyhow::Result<Goldens> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::fit::tests::GENERATOR;
     use crate::train::net::{EncoderShape, Halving};
 
     fn open(name: &str, bytes: &[u8]) -> Graph {
@@ -248,6 +250,7 @@ mod tests {
 
     #[test]
     fn graphs_say_what_burn_says_for_any_batch_and_any_length() {
+        let _turn = GENERATOR.lock();
         let still = tiny(Halving::MaxPool, 2);
         let bytes = export_encoder(&still, [16, 41], Some(61)).unwrap();
         let mut graph = open("tiny", &bytes);
@@ -261,6 +264,7 @@ mod tests {
 
     #[test]
     fn a_strided_net_is_exported_too_and_other_weights_are_told_apart() {
+        let _turn = GENERATOR.lock();
         let net = tiny(Halving::Stride, 0);
         let bytes = export_encoder(&net, [16, 16], None).unwrap();
         let mut graph = open("tiny", &bytes);
@@ -272,6 +276,7 @@ mod tests {
 
     #[test]
     fn the_heads_graph_gates_what_is_absent() {
+        let _turn = GENERATOR.lock();
         let head = Head::new([4, 6], 8, 7, &device()).weighed([0.5, 2.0]);
         let bytes = export_head(&head, [4, 6]).unwrap();
         let mut graph = open("head", &bytes);

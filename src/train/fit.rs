@@ -90,6 +90,8 @@ pub fn fit<L: Learner>(
     while state.epochs < run.settings.epochs && run.stop_after != Some(state.epochs) {
         let (epoch, started) = (state.epochs, monotonic_nanos());
         let mut total = 0.0;
+        // Dropout draws from the device's generator: begun anew each epoch, so that a resumed run draws the same.
+        training.seed(run.seed.wrapping_add(epoch as u64 + 1));
         std::thread::scope(|scope| -> anyhow::Result<()> {
             let (sender, receiver) = lane(run.name, 4, WhenFull::Block);
             std::thread::Builder::new().name("batches".into()).spawn_scoped(scope, move || {
@@ -204,26 +206,32 @@ fn remove(path: &Path) -> anyhow::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
+pub mod tests {
+    use std::sync::Mutex;
+
+    use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
 
     use super::*;
 
-    /// Two layers with batch normalisation, whose running statistics must survive too.
+    /// The device's generator is the process's: tests that draw from it take turns.
+    pub static GENERATOR: Mutex<()> = Mutex::new(());
+
+    /// Batch normalisation, whose running statistics must survive too, and dropout, which draws at random.
     #[derive(Module, Debug)]
     struct Tiny {
         first: Linear,
         norm: BatchNorm,
+        dropout: Dropout,
         second: Linear,
     }
 
     impl Tiny {
         fn new(device: &Device) -> Self {
             let linear = |from, to| LinearConfig::new(from, to).init(device);
-            Tiny { first: linear(4, 8), norm: BatchNormConfig::new(8).init(device), second: linear(8, 3) }
+            Tiny { first: linear(4, 8), norm: BatchNormConfig::new(8).init(device), dropout: DropoutConfig::new(0.2).init(), second: linear(8, 3) }
         }
         fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-            self.second.forward(self.norm.forward(self.first.forward(x)).tanh())
+            self.second.forward(self.dropout.forward(self.norm.forward(self.first.forward(x)).tanh()))
         }
     }
 
@@ -267,6 +275,7 @@ mod tests {
 
     #[test]
     fn an_interrupted_run_ends_with_the_weights_of_one_that_was_not() {
+        let _turn = GENERATOR.lock();
         let folder = tempfile::tempdir().unwrap();
         let net = Tiny::new(&device());
         let (whole, state) = train(&net, &folder.path().join("whole"), None, 1).unwrap();
@@ -283,6 +292,7 @@ mod tests {
 
     #[test]
     fn a_run_with_other_settings_is_refused() {
+        let _turn = GENERATOR.lock();
         let folder = tempfile::tempdir().unwrap();
         let net = Tiny::new(&device());
         train(&net, folder.path(), Some(1), 1).unwrap();

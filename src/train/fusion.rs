@@ -324,8 +324,8 @@ mod tests {
 
     #[test]
     fn an_absent_modality_adds_nothing_whatever_it_says() {
+        let _turn = crate::train::fit::tests::GENERATOR.lock();
         let device = device();
-        device.seed(1);
         let head = Head::new([4, 6], 8, 7, &device);
         let run = |voice: f32, present: f32| {
             let batch = HeadBatch { count: 1, face: vec![0.3; 4], voice: vec![voice; 6], presence: vec![1.0, present], targets: vec![] };

@@ -19,7 +19,11 @@ fn serve() -> (Server, Arc<Ring>) {
 fn run(script: &str, server: &Server, ring: &Ring, more: &[&str]) -> Output {
     let mut command = Command::new("python3");
     // Where set-up unpacks `websockets`.
-    command.env("PYTHONPATH", project(".deps/python")).arg(project("tests/clients/python").join(script)).arg(format!("ws://{}/v1/events", server.addr())).args(more);
+    command
+        .env("PYTHONPATH", project(".deps/python"))
+        .arg(project("tests/clients/python").join(script))
+        .arg(format!("ws://{}/v1/events", server.addr()))
+        .args(more);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("python3 starts");
     for number in 0..3000 {
         if child.try_wait().expect("a child").is_some() {
