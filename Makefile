@@ -53,7 +53,7 @@ demo: ## make the demonstration recording again
 
 install: ## copy the built daemon into PREFIX (default /usr/local); after make build
 	install -D -m 755 $(TARGET_DIR)/release/expressd $(DESTDIR)$(PREFIX)/bin/expressd
-	install -d $(DESTDIR)$(PREFIX)/lib/expressd $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -d $(DESTDIR)$(PREFIX)/lib/expressd $(DESTDIR)$(PREFIX)/share/expressd $(DESTDIR)$(PREFIX)/lib/systemd/system
 	cp -a .deps/onnxruntime/. $(DESTDIR)$(PREFIX)/lib/expressd/
 	cp -a .deps/silero_vad/silero_vad_16k_sequence.onnx $(DESTDIR)$(PREFIX)/lib/expressd/
 	cp -a models $(DESTDIR)$(PREFIX)/share/expressd/

@@ -46,9 +46,8 @@ pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonErr
     let (auto, default) = (video == VideoSpec::Auto, audio == AudioSpec::Default);
     if auto || default {
         let found = devices();
-        let first = |kind| found.iter().find(|d| d.kind == kind);
         if auto {
-            match first(DeviceKind::Video) {
+            match found.iter().find(|d| d.kind == DeviceKind::Video) {
                 Some(camera) => notes.push(format!("camera: {} ({}), the first found", camera.name, camera.config)),
                 None => {
                     notes.push("no camera found (video.source = \"auto\")".into());
@@ -57,7 +56,8 @@ pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonErr
             }
         }
         if default {
-            match first(DeviceKind::Audio) {
+            // ALSA lists plug-ins (`null`, `jack`, …) as devices where there is no sound card at all: only a default that opens counts.
+            match found.iter().find(|d| d.kind == DeviceKind::Audio && d.config == AudioSpec::Default.to_string()) {
                 Some(_) => notes.push("microphone: the system's default".into()),
                 None => {
                     notes.push("no microphone found (audio.source = \"default\")".into());
