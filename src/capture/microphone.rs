@@ -234,10 +234,7 @@ where
     let signals = signals.clone();
     device.build_input_stream(
         config,
-        move |data: &[T], info: &cpal::InputCallbackInfo| {
-            let stamp = info.timestamp();
-            intake.take(data, stamp.callback.checked_duration_since(stamp.capture));
-        },
+        move |data: &[T], _: &cpal::InputCallbackInfo| intake.take(data),
         move |error| match error.kind() {
             ErrorKind::Xrun => drop(signals.xruns.fetch_add(1, Ordering::Relaxed)),
             ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied => {}
@@ -261,8 +258,9 @@ struct Intake {
 }
 
 impl Intake {
-    /// `age`: how old the host says the first sample is. Hosts have said nonsense: then the block's length counts.
-    fn take<T: SizedSample>(&mut self, data: &[T], age: Option<Duration>)
+    /// The last sample is taken to have been captured just now. What the host says of its age is not believed: PulseAudio's ALSA plugin
+    /// reported 730 ms, falling to 13 ms within a second, over samples that came evenly; [`ClockMap`] takes out the delays that vary.
+    fn take<T: SizedSample>(&mut self, data: &[T])
     where
         f32: FromSample<T>,
     {
@@ -277,11 +275,9 @@ impl Intake {
             return;
         }
         let length = nanos(frames as i64, self.rate_hz);
-        let age = age.map_or(length, |age| i64::try_from(age.as_nanos()).unwrap_or(i64::MAX));
-        let age = if (length..1_000_000_000).contains(&age) { age } else { length };
         let scale = 1.0 / self.channels as f32;
         self.samples.push_iter(data.chunks_exact(self.channels).map(|frame| frame.iter().map(|value| f32::from_sample_(*value)).sum::<f32>() * scale));
-        let mark = Mark { lost_before: self.lost.swap(0, Ordering::Relaxed), samples: frames as u32, first_captured_nanos: now - age };
+        let mark = Mark { lost_before: self.lost.swap(0, Ordering::Relaxed), samples: frames as u32, first_captured_nanos: now - length };
         let _ = self.marks.try_push(mark);
     }
 }

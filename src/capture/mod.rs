@@ -17,6 +17,7 @@ mod recording;
 mod resample;
 mod source;
 mod spec;
+mod whole;
 
 pub use bare::{bare_decode, has_element};
 pub use board::{SourceBoard, SourceCounters, SourceGauge};

@@ -192,13 +192,14 @@ fn attach(pipeline: &gst::Pipeline, pad: &gst::Pad, kind: Kind, taps: &Arc<Taps>
     Ok(())
 }
 
-/// Lets a decoder's queues hold what interleaving needs, so that one track that waits for its lane never starves the other for good.
-pub(super) fn widen_queues(decoder: &gst::Element) {
+/// Lets a decoder's queues hold what interleaving needs, so that one track that waits for its lane never starves the other for good,
+/// and lets MPEG program streams be timed by their stamps alone (their clock references are wrong in files of old writers).
+pub(super) fn tame(decoder: &gst::Element) {
     let Some(bin) = decoder.downcast_ref::<gst::Bin>() else { return };
-    bin.connect_deep_element_added(|_, _, element| {
-        if element.factory().is_some_and(|factory| factory.name() == "decodebin") {
-            element.set_property("max-size-bytes", INTERLEAVE_BYTES);
-        }
+    bin.connect_deep_element_added(|_, _, element| match element.factory().map(|factory| factory.name().to_string()).as_deref() {
+        Some("decodebin") => element.set_property("max-size-bytes", INTERLEAVE_BYTES),
+        Some("mpegpsdemux") => element.set_property("ignore-scr", true),
+        _ => {}
     });
 }
 

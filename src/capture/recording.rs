@@ -12,14 +12,15 @@ use super::Outputs;
 use super::board::SourceBoard;
 use super::delivery::{FrameDelivery, SoundDelivery, Timeline};
 use super::error::CaptureError;
-use super::pipeline::{Kind, Taps, attach_on_demand, init, reason, widen_queues};
+use super::pipeline::{Kind, Taps, attach_on_demand, init, reason, tame};
+use super::whole::{breaks_off, index_missing};
 use crate::event::SourceState;
 use crate::time::{Clock, MediaTime, SystemClock};
 
 /// Streams that end this much before the container says are cut.
 const CUT_NANOS: i64 = 500_000_000;
 /// How long a file may take to show its first picture and sound.
-const OPENING: Duration = Duration::from_secs(20);
+const OPENING: Duration = Duration::from_secs(10);
 /// A decoder from which nothing comes for this long, while nothing waits for a lane, is stuck.
 const STUCK: Duration = Duration::from_secs(20);
 /// The same once the parser has given up: the rest drains at once.
@@ -72,6 +73,9 @@ impl Recording {
             Ok(metadata) if metadata.len() == 0 => return Err(unreadable("the file is empty".into())),
             Ok(_) => {}
         }
+        if index_missing(&path) {
+            return Err(unreadable("its index is missing, as in a file that is cut before its end".into()));
+        }
         let uri = std::path::absolute(&path)
             .ok()
             .and_then(|path| gst::glib::filename_to_uri(path, None).ok())
@@ -80,7 +84,7 @@ impl Recording {
         let pipeline = gst::Pipeline::new();
         let decoder = gst::ElementFactory::make("uridecodebin").property("uri", uri.as_str()).build().map_err(|_| missing_base_plugins())?;
         let taps = Arc::new(Taps::default());
-        widen_queues(&decoder);
+        tame(&decoder);
         attach_on_demand(&pipeline, &decoder, &taps, true, true);
         pipeline.add(&decoder).expect("a new pipeline takes its first element");
         let mut recording = Recording { path: path.clone(), pipeline, taps, duration: None };
@@ -177,7 +181,7 @@ impl Recording {
                     audio_samples: sound.as_ref().map_or(0, SoundDelivery::count),
                 };
                 let expected = self.duration.filter(|duration| duration.nanos_since(end) > CUT_NANOS);
-                if !stopped && (pass.broken.is_some() || expected.is_some()) {
+                if !stopped && (pass.broken.is_some() || expected.is_some() || breaks_off(&self.path)) {
                     break Err(CaptureError::Cut { path: self.path.clone(), end, expected, reason: pass.broken });
                 }
                 break Ok(played);

@@ -8,7 +8,7 @@ use gstreamer::prelude::*;
 
 use super::devices::first_webcam;
 use super::error::CaptureError;
-use super::pipeline::{Taps, attach_on_demand, widen_queues};
+use super::pipeline::{Taps, attach_on_demand, tame};
 use super::recording::missing_base_plugins;
 use super::spec::VideoSpec;
 
@@ -34,7 +34,7 @@ pub(super) fn build(spec: &VideoSpec, pipeline: &gst::Pipeline, taps: &Arc<Taps>
             }
             None
         });
-        widen_queues(&decoder);
+        tame(&decoder);
         attach_on_demand(pipeline, &decoder, taps, video, audio);
         pipeline.add(&decoder).map_err(unlinked)?;
         return Ok(());
@@ -59,7 +59,7 @@ pub(super) fn build(spec: &VideoSpec, pipeline: &gst::Pipeline, taps: &Arc<Taps>
             }
             source
         }
-        VideoSpec::Test => bin("videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width=640,height=480,framerate=30/1")?,
+        VideoSpec::Test => bin("videotestsrc is-live=true pattern=ball ! capsfilter caps=video/x-raw,format=I420,width=640,height=480,framerate=30/1")?,
         VideoSpec::Gst(description) => bin(description)?,
         VideoSpec::None | VideoSpec::Uri(_) => unreachable!("no source element"),
     };

@@ -129,6 +129,21 @@ pub fn settle(tracks: &mut [Track], sightings: &mut [Option<Sighting>], apart: &
     }
 }
 
+/// A track that slid onto the face of a hidden subject gives it back: where the face looks clearly more like the hidden one.
+pub fn give_back(tracks: &[Track], sightings: &mut [Option<Sighting>], now: MediaTime) {
+    for t in 0..tracks.len() {
+        let Some(sighting) = &sightings[t] else { continue };
+        let own = tracks[t].look.likeness(&sighting.look);
+        let owner = (0..tracks.len())
+            .filter(|h| sightings[*h].is_none() && tracks[*h].subject.is_some() && nearness(&tracks[*h], now, sighting).is_some())
+            .map(|h| (tracks[h].look.likeness(&sighting.look), h))
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        if let Some((_, h)) = owner.filter(|(likeness, _)| tracks[t].subject.is_some() && *likeness > own + SWAP_MARGIN) {
+            sightings.swap(t, h);
+        }
+    }
+}
+
 /// A hidden subject and a visible one that are certainly the same person: never seen apart, in one place, and alike. Gives (hidden, visible).
 pub fn duplicate(tracks: &[Track], apart: &Apart, now: MediaTime) -> Option<(usize, usize)> {
     for (h, hidden) in tracks.iter().enumerate().filter(|(_, t)| !t.visible && t.subject.is_some() && t.hidden_secs(now) >= 0.3) {

@@ -21,7 +21,7 @@ pub fn quality(closeup: &Closeup, landmarks: &Landmarks, score: f32) -> f32 {
     let height = height(landmarks);
     let size = ramp(EYES_PX, eyes.max(height * 0.8));
     let sharp = ramp(DETAIL, detail(closeup));
-    (score.clamp(0.0, 1.0) * size.sqrt() * (0.25 + 0.75 * sharp.sqrt()) * frontal(landmarks)).clamp(0.0, 1.0)
+    (score.clamp(0.0, 1.0) * size.sqrt() * (0.35 + 0.65 * sharp.sqrt()) * frontal(landmarks)).clamp(0.0, 1.0)
 }
 
 /// From the middle of the eyes to the middle of the mouth.
@@ -51,9 +51,9 @@ pub fn frontal(landmarks: &Landmarks) -> f32 {
     // Off the line from eyes to mouth, in halves of the eyes' distance.
     let aside = (from_eyes[0] * down[1] - from_eyes[1] * down[0]).abs() / height / (width / 2.0);
     let yaw = 1.0 - ramp([0.35, 1.3], aside);
-    let pitch = 1.0 - ramp([0.25, 0.5], (along - 0.55).abs());
+    let pitch = 1.0 - ramp([0.3, 0.65], (along - 0.55).abs());
     // A turned head's eyes stand close, measured against the face's height.
-    let narrow = ramp([0.3, 0.65], width / height);
+    let narrow = ramp([0.25, 0.55], width / height);
     yaw * pitch * narrow
 }
 

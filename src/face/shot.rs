@@ -41,14 +41,16 @@ fn differ(before: &[f32], now: &[f32]) -> bool {
     change > CHANGE && ab < CORRELATION * (aa * bb).sqrt().max(n)
 }
 
-/// Every fourth pixel of every fourth row is enough of a mean.
+/// Some 200 by 110 pixels spread over the picture are enough of a mean, whatever its size.
 fn thumbnail(picture: &Picture) -> Vec<f32> {
+    let step = (picture.width / 200).max(1);
+    let columns: Vec<(usize, usize)> = (0..picture.width).step_by(step).map(|x| (x, x * COLUMNS / picture.width)).collect();
     let mut sums = vec![(0u32, 0u32); COLUMNS * ROWS];
-    for y in (0..picture.height).step_by(4) {
+    for y in (0..picture.height).step_by((picture.height / 110).max(1)) {
         let cells = &mut sums[y * ROWS / picture.height * COLUMNS..][..COLUMNS];
-        for (x, value) in picture.luma_row(y).iter().enumerate().step_by(4) {
-            let cell = &mut cells[x * COLUMNS / picture.width];
-            *cell = (cell.0 + u32::from(*value), cell.1 + 1);
+        let row = picture.luma_row(y);
+        for (x, cell) in &columns {
+            cells[*cell] = (cells[*cell].0 + u32::from(row[*x]), cells[*cell].1 + 1);
         }
     }
     sums.into_iter().map(|(sum, count)| sum as f32 / count.max(1) as f32).collect()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::appearance::Appearance;
-use super::associate::{Apart, duplicate, match_detections, may_return, one_face, returning, settle};
+use super::associate::{Apart, duplicate, give_back, match_detections, may_return, one_face, returning, settle};
 use super::closeup::Closeup;
 use super::detect::Detection;
 use super::lips::lip_motion;
@@ -40,6 +40,9 @@ const BELIEVED: f32 = 0.7;
 const RETURNED: f32 = 0.8;
 /// A detection that needs no second one.
 const CERTAIN: f32 = 0.95;
+/// A detection of which two make a subject, and how many any others.
+const LIKELY: f32 = 0.88;
+const PERSISTENT: u32 = 6;
 /// Likeness to the frame before under which it is another face, without and with a change of the whole picture.
 const SAME: f32 = 0.3;
 const SAME_SHOT: f32 = 0.6;
@@ -166,6 +169,7 @@ impl FaceStage {
         }
 
         settle(&mut self.tracks, &mut sightings, &mut self.apart, now);
+        give_back(&self.tracks, &mut sightings, now);
         self.admit(now, &newcomers, arrivals, &mut sightings);
         for (track, sighting) in self.tracks.iter_mut().zip(&sightings) {
             match sighting {
@@ -274,12 +278,14 @@ impl FaceStage {
         }
     }
 
-    /// Makes subjects of those who are certain, or were detected twice; with too many the smallest goes.
+    /// Makes subjects of those who are certain, or were detected often enough; with too many the smallest goes.
     fn confirm(&mut self, now: MediaTime, changes: &mut Vec<SubjectChange>, sightings: &[Option<Sighting>]) {
         for i in 0..self.tracks.len() {
             let track = &self.tracks[i];
             let Some(sighting) = &sightings[i] else { continue };
-            if track.subject.is_some() || !(track.hits >= 2 || track.best_detection >= CERTAIN && track.score >= RETURNED) {
+            let certain = track.best_detection >= CERTAIN && track.score >= RETURNED;
+            let confirmed = track.hits >= 2 && track.best_detection >= LIKELY || track.hits >= PERSISTENT;
+            if track.subject.is_some() || !(certain || confirmed) {
                 continue;
             }
             // Half hidden, a face looks like nobody: who may be back is given a while to show.

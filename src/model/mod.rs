@@ -3,10 +3,13 @@
 pub mod golden;
 pub mod manifest;
 mod self_test;
+mod sums;
 
 use std::path::{Path, PathBuf};
 
 use crate::encode::{EncodeError, Graph, Provider, Runtime};
+pub use sums::seal;
+
 use manifest::{EncoderEntry, EncoderKind, Manifest, hex_sha256};
 
 use crate::modality::Modality;
@@ -20,7 +23,7 @@ pub enum BundleError {
     BadManifest { directory: PathBuf, source: Box<toml::de::Error> },
     #[error("bundle {}: manifest.toml contradicts itself: {}; export the bundle again", directory.display(), faults.join("; "))]
     Faults { directory: PathBuf, faults: Vec<String> },
-    #[error("bundle {}: {file} is not the file of the manifest (sha256 {found}, expected {expected}); fetch or export the bundle again", directory.display())]
+    #[error("bundle {}: {file} is not the file that was exported (sha256 {found}, expected {expected}); fetch or export the bundle again", directory.display())]
     WrongHash { directory: PathBuf, file: String, found: String, expected: String },
     #[error(
         "bundle {}: fingerprint is {found}, its own settings give {expected}: it was made for another preprocessing; export it with this version's expressd-train",
@@ -61,7 +64,10 @@ impl Bundle {
     pub fn open(runtime: &Runtime, directory: &Path, provider: Provider, threads: usize) -> Result<Bundle, BundleError> {
         let at = || directory.to_owned();
         let read = |file: &str| std::fs::read(directory.join(file)).map_err(|source| BundleError::Missing { directory: at(), file: file.to_owned(), source });
-        let text = String::from_utf8_lossy(&read("manifest.toml")?).into_owned();
+        // Every hash before anything is parsed: a flipped byte is named as such and never reaches the runtime.
+        let manifest_file = read("manifest.toml")?;
+        sums::check(directory, &["manifest.toml", "golden.json"])?;
+        let text = String::from_utf8_lossy(&manifest_file).into_owned();
         let manifest: Manifest = toml::from_str(&text).map_err(|source| BundleError::BadManifest { directory: at(), source: Box::new(source) })?;
         let faults = manifest.faults();
         if !faults.is_empty() {
@@ -76,7 +82,6 @@ impl Bundle {
                 Err(BundleError::WrongHash { directory: at(), file: file.to_owned(), found, expected: expected.to_owned() })
             }
         };
-        // Every hash before any graph: a flipped byte is named as such and never reaches the runtime.
         let encoder_files = manifest.encoders.iter().map(|e| checked(&e.file, &e.sha256)).collect::<Result<Vec<_>, _>>()?;
         let head_file = checked(&manifest.head.file, &manifest.head.sha256)?;
         let expected = manifest.compute_fingerprint();

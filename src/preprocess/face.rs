@@ -55,47 +55,66 @@ pub fn align(picture: &Picture, landmarks: &Landmarks, settings: &FacePreprocess
     }
     // As many samples a side as picture pixels under one crop pixel: an area filter that costs in proportion to what it covers.
     let taps = (scale.ceil() as usize).clamp(1, 8);
+    let sampler = Sampler { picture, bytes: picture.bytes(), taps, to_picture };
     let mut pixels = Vec::with_capacity(settings.size * settings.size * settings.channels);
-    let sampler = Sampler::new(picture);
     for y in 0..settings.size {
         for x in 0..settings.size {
-            let mut sum = [0.0f32; 3];
-            for ty in 0..taps {
-                for tx in 0..taps {
-                    let offset = |i: usize, t: usize| i as f32 + (t as f32 + 0.5) / taps as f32;
-                    let [px, py] = to_picture.apply([offset(x, tx), offset(y, ty)]);
-                    sum[0] += sampler.bilinear(0, px - 0.5, py - 0.5);
-                    if settings.channels == 3 {
-                        sum[1] += sampler.bilinear(1, px / 2.0 - 0.5, py / 2.0 - 0.5);
-                        sum[2] += sampler.bilinear(2, px / 2.0 - 0.5, py / 2.0 - 0.5);
-                    }
-                }
-            }
-            let ycc = sum.map(|s| s / (taps * taps) as f32);
             if settings.channels == 1 {
-                pixels.push(sampler.luma(ycc[0]));
+                pixels.push(sampler.luma(sampler.mean(0, x, y)));
             } else {
-                pixels.extend(sampler.rgb(ycc));
+                pixels.extend(ycc_to_rgb(picture, [0, 1, 2].map(|plane| sampler.mean(plane, x, y))));
             }
         }
     }
     Some(Crop { size: settings.size, channels: settings.channels, pixels })
 }
 
-/// Reads planes between the pixels.
+/// Reads the mean of what lies under one pixel of the crop.
 struct Sampler<'a> {
     picture: &'a Picture,
     bytes: &'a [u8],
+    taps: usize,
+    to_picture: Similarity,
 }
 
-impl<'a> Sampler<'a> {
-    fn new(picture: &'a Picture) -> Self {
-        Sampler { picture, bytes: picture.bytes() }
+impl Sampler<'_> {
+    fn mean(&self, plane: usize, x: usize, y: usize) -> f32 {
+        // Chroma has half the luma's columns and rows.
+        let shrink = if plane == 0 { 1.0 } else { 0.5 };
+        let Similarity { a, b, .. } = self.to_picture;
+        let [x0, y0] = self.to_picture.apply([x as f32, y as f32]).map(|v| v * shrink);
+        let step = shrink / self.taps as f32;
+        let (dx, dy) = ([a * step, b * step], [-b * step, a * step]);
+        if self.taps == 1 {
+            let half = |i: usize| 0.5 * (dx[i] + dy[i]) - 0.5;
+            return self.bilinear(plane, x0 + half(0), y0 + half(1));
+        }
+        // One sample a picture pixel: between them there is nothing to interpolate.
+        let (width, height) = self.size(plane);
+        let (right, bottom) = ((width - 1) as f32, (height - 1) as f32);
+        let layout = self.picture.planes[plane];
+        let mut sum = 0u32;
+        for j in 0..self.taps {
+            let v = j as f32 + 0.5;
+            let (row_x, row_y) = (x0 + dy[0] * v, y0 + dy[1] * v);
+            for i in 0..self.taps {
+                let u = i as f32 + 0.5;
+                let column = (row_x + dx[0] * u).clamp(0.0, right) as usize;
+                let row = (row_y + dx[1] * u).clamp(0.0, bottom) as usize;
+                sum += u32::from(self.bytes[layout.offset + row * layout.stride + column]);
+            }
+        }
+        sum as f32 / (self.taps * self.taps) as f32
+    }
+
+    fn size(&self, plane: usize) -> (usize, usize) {
+        let Picture { width, height, .. } = *self.picture;
+        if plane == 0 { (width, height) } else { (width.div_ceil(2), height.div_ceil(2)) }
     }
 
     /// `x, y` in samples of the plane, 0 the centre of the first.
     fn bilinear(&self, plane: usize, x: f32, y: f32) -> f32 {
-        let (w, h) = if plane == 0 { (self.picture.width, self.picture.height) } else { (self.picture.width.div_ceil(2), self.picture.height.div_ceil(2)) };
+        let (w, h) = self.size(plane);
         let (x, y) = (x.clamp(0.0, (w - 1) as f32), y.clamp(0.0, (h - 1) as f32));
         let (x0, y0) = (x as usize, y as usize);
         let (x1, y1) = ((x0 + 1).min(w - 1), (y0 + 1).min(h - 1));
@@ -110,10 +129,6 @@ impl<'a> Sampler<'a> {
     fn luma(&self, y: f32) -> u8 {
         let full = if self.picture.colorimetry.full_range { y } else { (y - 16.0) * (255.0 / 219.0) };
         full.round().clamp(0.0, 255.0) as u8
-    }
-
-    fn rgb(&self, ycc: [f32; 3]) -> [u8; 3] {
-        ycc_to_rgb(self.picture, ycc)
     }
 }
 

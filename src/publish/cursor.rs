@@ -3,15 +3,14 @@
 //! A cursor holds sequence numbers, never frames: at most `unsent_limit` of them beyond a replay, so a client that stands still costs
 //! a few hundred bytes. Pure: no socket, no clock.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::ring::{Facets, Held, Ring};
-use crate::clip::SubjectId;
+use super::filter::Filter;
+use super::ring::{Held, Ring};
 use crate::event::{Answer, Subscription};
-use crate::time::MediaTime;
 
 /// Events that a reader did not get, both ends inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +57,8 @@ pub struct Cursor {
     unsent: VecDeque<u64>,
     replaying: usize,
     missed: Option<Missed>,
+    /// How much of it came by slowness and was not yet counted.
+    uncounted: u64,
     sent: SentMarks,
 }
 
@@ -77,6 +78,7 @@ impl Cursor {
             unsent: VecDeque::new(),
             replaying: 0,
             missed: None,
+            uncounted: 0,
             sent: SentMarks::new(max_events),
         }
     }
@@ -117,7 +119,9 @@ impl Cursor {
         let oldest = held.oldest_seq();
         let last_gone = (oldest - 1).min(self.joined_after);
         if after < last_gone {
-            self.miss(Missed::range(after + 1, last_gone));
+            // Gone before this client came: no fault of its own.
+            let gone = Missed::range(after + 1, last_gone);
+            self.missed = Some(self.missed.map_or(gone, |missed| missed.and(gone)));
         }
         self.unsent.clear();
         for seq in oldest.max(after + 1)..held.next_seq() {
@@ -141,7 +145,7 @@ impl Cursor {
     }
 
     /// The next frame for this client, `None` if it has everything. To be called when the socket takes another frame.
-    pub fn next(&mut self) -> Option<Next> {
+    pub fn next_frame(&mut self) -> Option<Next> {
         let ring = self.ring.clone();
         let held = ring.held();
         self.look(&held, false);
@@ -163,12 +167,14 @@ impl Cursor {
     }
 
     /// To be called when the socket takes nothing: counts what this client falls behind and drops the oldest beyond the limit.
-    /// Returns how many were dropped now, and whether anything is waiting.
-    pub fn fall_behind(&mut self) -> (u64, bool) {
-        let before = self.missed.map_or(0, |m| m.count);
+    pub fn fall_behind(&mut self) {
         let ring = self.ring.clone();
         self.look(&ring.held(), true);
-        (self.missed.map_or(0, |m| m.count) - before, !self.unsent.is_empty() || self.missed.is_some())
+    }
+
+    /// How many events this client lost by being slow since the last call.
+    pub fn take_uncounted(&mut self) -> u64 {
+        std::mem::take(&mut self.uncounted)
     }
 
     /// Matches new events against the filter: all of them, or no more than may wait.
@@ -194,56 +200,8 @@ impl Cursor {
     }
 
     fn miss(&mut self, more: Missed) {
+        self.uncounted += more.count;
         self.missed = Some(self.missed.map_or(more, |missed| missed.and(more)));
-    }
-}
-
-/// A subscription and what its rate limit remembers.
-struct Filter {
-    subscription: Subscription,
-    last_end: HashMap<SubjectId, MediaTime>,
-}
-
-impl Filter {
-    fn new(subscription: Subscription) -> Self {
-        Filter { subscription, last_end: HashMap::new() }
-    }
-
-    fn passes(&mut self, facets: &Facets) -> bool {
-        let wanted = &self.subscription;
-        if wanted.events.as_ref().is_some_and(|events| !events.contains(&facets.kind)) {
-            return false;
-        }
-        if let Some(subjects) = &wanted.subjects {
-            // An empty list is none at all, also of the events that belong to no subject.
-            let has = |subject: Option<SubjectId>| subject.is_some_and(|s| subjects.contains(&s));
-            if subjects.is_empty() || (facets.subject.is_some() && !has(facets.subject) && !has(facets.into)) {
-                return false;
-            }
-        }
-        if wanted.labels.as_ref().is_some_and(Vec::is_empty) {
-            return false;
-        }
-        let Some((top, confidence, end)) = &facets.expression else { return true };
-        if wanted.labels.as_ref().is_some_and(|labels| !labels.iter().any(|label| **label == **top)) {
-            return false;
-        }
-        if wanted.min_confidence.is_some_and(|least| *confidence < least) {
-            return false;
-        }
-        if let Some(rate_hz) = wanted.max_rate_hz {
-            let subject = facets.subject.expect("an expression has a subject");
-            // A hop on the very grid of the rate passes: half a percent for rounding.
-            let gap_nanos = 0.995e9 / rate_hz;
-            if self.last_end.get(&subject).is_some_and(|last| (end.nanos_since(*last) as f64) < gap_nanos && end >= last) {
-                return false;
-            }
-            if self.last_end.len() > 256 {
-                self.last_end.retain(|_, last| (end.nanos_since(*last) as f64) < gap_nanos);
-            }
-            self.last_end.insert(subject, *end);
-        }
-        true
     }
 }
 
@@ -280,7 +238,9 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::clip::SubjectId;
     use crate::event::{Event, ExpressionEvent, FaceEvidence, Modalities, Scores, TextEvidence, VoiceEvidence};
+    use crate::time::MediaTime;
 
     /// An expression of subject `s<subject>` whose window ends at `end_ms`.
     pub fn expression(subject: u32, top: &str, confidence: f32, end_ms: i64) -> Event {
@@ -306,7 +266,7 @@ pub(super) mod tests {
     }
 
     fn drain(cursor: &mut Cursor) -> Vec<u64> {
-        std::iter::from_fn(|| cursor.next())
+        std::iter::from_fn(|| cursor.next_frame())
             .map(|next| match next {
                 Next::Frame { seq, .. } => seq,
                 Next::Dropped(missed) => panic!("{missed:?}"),
@@ -332,12 +292,15 @@ pub(super) mod tests {
         let ring = Arc::new(Ring::default());
         let mut cursor = Cursor::new(ring.clone(), 64);
         publish(&ring, 60);
-        assert_eq!(cursor.fall_behind(), (0, true));
+        cursor.fall_behind();
+        assert_eq!(cursor.take_uncounted(), 0);
         publish(&ring, 10);
-        assert_eq!(cursor.fall_behind(), (6, true));
+        cursor.fall_behind();
+        assert_eq!(cursor.take_uncounted(), 6);
         publish(&ring, 30);
-        assert_eq!(cursor.fall_behind(), (30, true));
-        assert_eq!(cursor.next(), Some(Next::Dropped(Missed::range(1, 36))));
+        cursor.fall_behind();
+        assert_eq!(cursor.take_uncounted(), 30);
+        assert_eq!(cursor.next_frame(), Some(Next::Dropped(Missed::range(1, 36))));
         assert_eq!(drain(&mut cursor), (37..=100).collect::<Vec<_>>());
     }
 
@@ -351,7 +314,7 @@ pub(super) mod tests {
             ring.publish(&expression(2, "happy", 0.5, i * 200));
         }
         cursor.fall_behind();
-        assert_eq!(cursor.next(), Some(Next::Dropped(Missed { count: 16, from_seq: 2, to_seq: 32 })));
+        assert_eq!(cursor.next_frame(), Some(Next::Dropped(Missed { count: 16, from_seq: 2, to_seq: 32 })));
         assert_eq!(drain(&mut cursor), [34, 36, 38, 40]);
     }
 
@@ -374,7 +337,7 @@ pub(super) mod tests {
         publish(&ring, 4);
         drain(&mut cursor);
         cursor.subscribe(Subscription::default(), Some(1)).unwrap();
-        assert_eq!(cursor.next(), Some(Next::Dropped(Missed::range(2, 3))));
+        assert_eq!(cursor.next_frame(), Some(Next::Dropped(Missed::range(2, 3))));
         assert_eq!(drain(&mut cursor), Vec::<u64>::new());
     }
 
@@ -416,7 +379,7 @@ pub(super) mod tests {
             let (mut got, mut dropped, mut time) = (Vec::new(), 0, 0);
             let take = |cursor: &mut Cursor, got: &mut Vec<u64>, dropped: &mut u64, most: usize| {
                 for _ in 0..most {
-                    match cursor.next() {
+                    match cursor.next_frame() {
                         Some(Next::Frame { seq, .. }) => got.push(seq),
                         Some(Next::Dropped(missed)) => *dropped += missed.count,
                         None => break,

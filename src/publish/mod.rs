@@ -1,6 +1,7 @@
 //! The ring of published events, and those who read it: cursors (one per socket), the terminal, JSON Lines.
 
 pub mod cursor;
+mod filter;
 pub mod jsonl;
 pub mod ring;
 pub mod terminal;

@@ -75,12 +75,12 @@ pub fn fan_out(clients: usize, hz: f64, seconds: f64) -> io::Result<FanOutReport
             times.iter_mut().for_each(Vec::clear);
             rss_before = resident_bytes();
         }
-        for turn in 0..3 {
+        for (turn, times) in times.iter_mut().enumerate() {
             for _ in 0..BLOCK {
                 std::thread::sleep(period);
                 let event = sample_expression(number);
                 number += 1;
-                times[turn].push(match turn {
+                times.push(match turn {
                     0 => server.round(&event)?,
                     1 => bare.round(&event)?,
                     _ => stalled.round(&event)?,

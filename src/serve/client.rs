@@ -1,7 +1,8 @@
 //! One client: its socket, its cursor, its limits.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -9,7 +10,8 @@ use futures_util::{Sink, SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Duration, Instant, timeout};
+use tokio::task::coop;
+use tokio::time::{Duration, Instant, Sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
@@ -41,6 +43,12 @@ pub(super) struct Client {
     next_ping: Instant,
     /// When the newest client frames came, as many as are allowed in a second.
     recent_frames: VecDeque<Instant>,
+}
+
+/// What a client's task has to do next.
+enum Turn {
+    Heard(Message),
+    Alarm,
 }
 
 /// Why a conversation ends.
@@ -113,37 +121,47 @@ impl Client {
         loop {
             tokio::select! {
                 biased;
-                heard = poll_fn(|cx| self.poll(cx)) => if let Err(end) = heard.and_then(|message| self.hear(message)) {
-                    return end;
-                },
+                turn = poll_fn(|cx| self.poll(cx, alarm.as_mut())) => {
+                    let went_on = match turn {
+                        Ok(Turn::Heard(message)) => self.hear(message),
+                        Ok(Turn::Alarm) => self.look_at_the_clock(),
+                        Err(end) => Err(end),
+                    };
+                    if let Err(end) = went_on {
+                        return end;
+                    }
+                }
                 changed = tick.changed() => if changed.is_err() || *tick.borrow_and_update() == Tick::Stopping {
                     return End::Stopping;
                 },
-                () = &mut alarm => {
-                    if let Err(end) = self.look_at_the_clock() {
-                        return end;
-                    }
-                    alarm.as_mut().reset(self.next_alarm());
-                }
-            }
-            // A stall may have begun: it is due before the next ping is, perhaps.
-            if self.blocked_since.is_some() && self.next_alarm() < alarm.deadline() {
-                alarm.as_mut().reset(self.next_alarm());
             }
         }
     }
 
-    /// Writes what the socket takes, then reads one message.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, End>> {
-        if self.write(cx).is_err() {
+    /// Writes what the socket takes, looks whether something is due, then reads one message.
+    fn poll(&mut self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<Result<Turn, End>> {
+        let written = self.write(cx);
+        let lost = self.cursor.take_uncounted();
+        if lost > 0 {
+            self.shared.vitals.metrics().dropped("slow_client", lost);
+        }
+        if written.is_err() {
             return Poll::Ready(Err(End::Gone));
+        }
+        // Later than planned is fine (it rings, finds nothing due and is set anew), earlier is not: a stall may just have begun.
+        let due = self.next_alarm();
+        if due < alarm.deadline() || alarm.is_elapsed() {
+            alarm.as_mut().reset(due);
+        }
+        if alarm.poll(cx).is_ready() {
+            return Poll::Ready(Ok(Turn::Alarm));
         }
         if self.answers.len() >= MAX_ANSWERS {
             return Poll::Pending;
         }
         let Poll::Ready(read) = self.socket.poll_next_unpin(cx) else { return Poll::Pending };
         Poll::Ready(match read {
-            Some(Ok(message)) => Ok(message),
+            Some(Ok(message)) => Ok(Turn::Heard(message)),
             None | Some(Err(Error::Io(_))) => Err(End::Gone),
             Some(Err(Error::Protocol(error))) if is_hang_up(&error) => Err(End::Gone),
             Some(Err(Error::Capacity(_))) => {
@@ -156,7 +174,7 @@ impl Client {
 
     fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         let mut moved = false;
-        let mut socket = std::pin::Pin::new(&mut self.socket);
+        let mut socket = Pin::new(&mut self.socket);
         let metrics = self.shared.vitals.metrics();
         loop {
             match socket.as_mut().poll_ready(cx) {
@@ -166,7 +184,7 @@ impl Client {
             self.blocked_since = None;
             let message = match self.answers.pop_front() {
                 Some(answer) => answer,
-                None => match self.cursor.next() {
+                None => match self.cursor.next_frame() {
                     Some(Next::Frame { frame, published_nanos, .. }) => {
                         socket.as_mut().start_send(Message::Text(frame))?;
                         metrics.socket_write.observe_ms((monotonic_nanos() - published_nanos) as f64 * 1e-6);
@@ -180,12 +198,9 @@ impl Client {
             socket.as_mut().start_send(message)?;
             moved = true;
         }
-        // Full, or this task's turn is over. Only if nothing at all went through does the client fall behind.
-        if !moved {
-            let (dropped, _) = self.cursor.fall_behind();
-            if dropped > 0 {
-                metrics.dropped("slow_client", dropped);
-            }
+        // Full, or this task's turn is over. Only if it is not that, and nothing at all went through, does the client fall behind.
+        if !moved && coop::has_budget_remaining() {
+            self.cursor.fall_behind();
         }
         if moved || self.blocked_since.is_none() {
             self.blocked_since = Some(Instant::now());
@@ -276,6 +291,7 @@ impl Client {
             End::Idle(refusal) => (4408, Some(refusal), settings.goodbye),
         };
         if let Some(refusal) = refusal {
+            self.shared.vitals.metrics().refused(refusal.code);
             tracing::debug!("a client is closed with {code}: {}", refusal.message);
             if let Some(missed) = self.cursor.take_missed() {
                 self.answer(&missed.answer());

@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use serde_json::{Map, Value, json};
 
-use crate::event::{Event, SourceState};
+use crate::event::{ErrorCode, Event, SourceState};
 use crate::lane::LaneCounters;
 
 type Label = [(&'static str, String); 1];
@@ -74,6 +74,7 @@ pub struct Metrics {
     lane_sent: Family<Label, Counter>,
     graph_runs: Family<Label, Counter>,
     source_up: Family<Label, Gauge>,
+    refusals: Family<Label, Counter>,
     pub clients: Gauge,
     pub clients_total: Counter,
     pub deadline_misses: Counter,
@@ -100,6 +101,7 @@ impl Metrics {
             lane_sent: Family::default(),
             graph_runs: Family::default(),
             source_up: Family::default(),
+            refusals: Family::default(),
             clients: Gauge::default(),
             clients_total: Counter::default(),
             deadline_misses: Counter::default(),
@@ -119,6 +121,7 @@ impl Metrics {
         registry.register("queue_sent", "Items that went through a lane", metrics.lane_sent.clone());
         registry.register("graph_runs", "Runs of each graph", metrics.graph_runs.clone());
         registry.register("source_up", "1 while the source delivers", metrics.source_up.clone());
+        registry.register("refusals", "Clients that were refused or closed with an error, by its code", metrics.refusals.clone());
         registry.register("clients", "Connected clients", metrics.clients.clone());
         registry.register("connections", "Clients that ever connected", metrics.clients_total.clone());
         registry.register("deadline_misses", "Expressions that came later than their budget", metrics.deadline_misses.clone());
@@ -155,6 +158,12 @@ impl Metrics {
     pub fn dropped(&self, cause: &'static str, count: u64) {
         self.causes.lock().expect("causes").insert(cause);
         self.drops.get_or_create(&[("cause", cause.into())]).inc_by(count);
+    }
+
+    /// A client was refused or closed with this error.
+    pub fn refused(&self, code: ErrorCode) {
+        let code = serde_json::to_value(code).expect("a code").as_str().expect("codes are words").to_owned();
+        self.refusals.get_or_create(&[("code", code)]).inc();
     }
 
     pub fn graph_ran(&self, graph: &str, runs: u64) {

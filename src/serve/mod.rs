@@ -208,7 +208,6 @@ pub fn start(settings: ServeSettings, ring: Arc<Ring>, vitals: Arc<dyn Vitals>) 
         }
     });
     runtime.spawn(http::serve(listener, shared.clone()));
-    tracing::info!("events at ws://{addr}/v1/events");
     Ok(Server { addr, runtime: Some(runtime), shared, tick, beats, _bell: bell })
 }
 

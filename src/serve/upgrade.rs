@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use super::client::Client;
 use super::http::json_page;
 use super::{Shared, Tick, origin};
+use crate::event::ErrorCode;
 
 pub(super) const PROTOCOL: &str = "expressd.v1";
 
@@ -59,7 +60,7 @@ pub(super) async fn events(State(shared): State<Arc<Shared>>, mut request: Reque
         return full("internal", "shutting down");
     }
     let Ok(place) = shared.room.clone().try_acquire_owned() else {
-        shared.vitals.metrics().dropped("too_many_clients", 1);
+        shared.vitals.metrics().refused(ErrorCode::TooManyClients);
         return full("too_many_clients", &format!("{} clients are connected already", shared.settings.max_clients));
     };
 

@@ -33,20 +33,22 @@ fn files_that_are_no_recordings() {
 
 #[test]
 fn a_recording_cut_in_the_middle_gives_what_was_there_and_then_exit_1() {
-    let Some(whole) = material("av/grid_s1/bbaf3s.mpg") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let cut = folder.path().join("cut.mpg");
-    let bytes = fs::read(&whole).unwrap();
-    fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
-    check_cut(&cut);
-    let whole = material("av/talking").unwrap();
-    let mp4 = fs::read_dir(whole).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "mp4")).find(|p| is_fast_start(p));
-    if let Some(mp4) = mp4 {
-        let cut = folder.path().join("cut.mp4");
-        let bytes = fs::read(mp4).unwrap();
-        fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
-        check_cut(&cut);
+    let Some(folder) = material("av") else { return };
+    let temporary = tempfile::tempdir().unwrap();
+    let mut cut_files = 0;
+    for group in ["talking", "several_people", "mead", "mead_silent"] {
+        let mut files: Vec<_> =
+            fs::read_dir(folder.join(group)).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "mp4")).collect();
+        files.sort();
+        for file in files.iter().filter(|f| is_fast_start(f)).take(1) {
+            let cut = temporary.path().join("cut.mp4");
+            let bytes = fs::read(file).unwrap();
+            fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+            check_cut(&cut);
+            cut_files += 1;
+        }
     }
+    assert!(cut_files > 0, "the material holds a recording whose index stands first");
 }
 
 /// Does the index stand before the media, so that half a file can be played?
@@ -85,7 +87,7 @@ fn a_bundle_with_one_flipped_byte_is_refused_by_name() {
     let original = project("models/default");
     let names: Vec<String> = fs::read_dir(&original).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     let bundle = folder.path().join("bundle");
-    for (file, says) in [("head.onnx", "head.onnx is not the file"), ("manifest.toml", "manifest.toml"), ("golden.json", "golden")] {
+    for file in &names {
         let _ = fs::remove_dir_all(&bundle);
         fs::create_dir(&bundle).unwrap();
         for name in &names {
@@ -93,13 +95,9 @@ fn a_bundle_with_one_flipped_byte_is_refused_by_name() {
         }
         let mut bytes = fs::read(bundle.join(file)).unwrap();
         let at = bytes.len() / 2;
-        bytes[at] ^= 0x15;
+        bytes[at] ^= 0x01;
         fs::write(bundle.join(file), bytes).unwrap();
-        if file == "golden.json" {
-            // A flipped digit far behind the point is no fault: break the number's beginning instead.
-            let text = fs::read_to_string(original.join(file)).unwrap().replacen("\"logits\":[", "\"logits\":[9", 1);
-            fs::write(bundle.join(file), text).unwrap();
-        }
+        let says = if file == "SHA256SUMS" { "bundle" } else { file };
         fails(&["replay", demo().to_str().unwrap(), "--jsonl", "-", "--bundle", bundle.to_str().unwrap()], 4, &[says]);
     }
     fails(&["replay", demo().to_str().unwrap(), "--jsonl", "-", "--bundle", "no/such/bundle"], 4, &["no/such/bundle"]);

@@ -1,6 +1,5 @@
 //! Clients that others wrote, against the real server: Python's `websockets`.
 
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +9,6 @@ use expressd::serve::bench::{BareVitals, sample_expression};
 use expressd::serve::{ServeSettings, Server, start};
 use expressd::testing::project;
 
-/// The interpreter of set-up's `.venv`, which has `websockets`; else the machine's.
-fn python() -> PathBuf {
-    let own = project(".venv/bin/python");
-    if own.exists() { own } else { "python3".into() }
-}
-
 fn serve() -> (Server, Arc<Ring>) {
     let settings = ServeSettings { listen: ([127, 0, 0, 1], 0).into(), ..ServeSettings::default() };
     let ring = Arc::new(Ring::default());
@@ -24,8 +17,13 @@ fn serve() -> (Server, Arc<Ring>) {
 
 /// Runs the script while events flow.
 fn run(script: &str, server: &Server, ring: &Ring, more: &[&str]) -> Output {
-    let mut command = Command::new(python());
-    command.arg(project("tests/clients/python").join(script)).arg(format!("ws://{}/v1/events", server.addr())).args(more);
+    let mut command = Command::new("python3");
+    // Where set-up unpacks `websockets`.
+    command
+        .env("PYTHONPATH", project(".deps/python"))
+        .arg(project("tests/clients/python").join(script))
+        .arg(format!("ws://{}/v1/events", server.addr()))
+        .args(more);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("python3 starts");
     for number in 0..3000 {
         if child.try_wait().expect("a child").is_some() {
@@ -37,7 +35,7 @@ fn run(script: &str, server: &Server, ring: &Ring, more: &[&str]) -> Output {
     let _ = child.kill();
     let output = child.wait_with_output().expect("a child");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{script} failed (it needs the Python package `websockets`, which `make setup` installs into .venv):\n{said}");
+    assert!(output.status.success(), "{script} failed (it needs the Python package `websockets`, which `make test` puts into .deps/python):\n{said}");
     output
 }
 

@@ -51,7 +51,7 @@ fn a_client_gets_hello_then_events_without_a_gap() {
         assert!(event["provenance"]["bundle"].as_str().unwrap().len() >= 16);
     }
     let status: Value = serde_json::from_str(&get(&daemon.address, "/v1/status").1).unwrap();
-    assert_eq!(status["sources"]["video"]["state"], "delivering");
+    assert_eq!(status["status"]["sources"]["video"]["state"], "delivering");
     let (code, metrics) = get(&daemon.address, "/metrics");
     assert_eq!(code, 200);
     assert!(metrics.contains("expressd_") && metrics.contains("# EOF"), "{metrics}");

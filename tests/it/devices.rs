@@ -36,7 +36,7 @@ fn a_microphone_is_heard_lost_and_healed() {
 }
 
 /// Ends with the test that started it.
-struct Started(Child);
+pub struct Started(Child);
 
 impl Drop for Started {
     fn drop(&mut self) {
@@ -45,7 +45,7 @@ impl Drop for Started {
     }
 }
 
-fn sound_server(folder: &Path) -> Started {
+pub fn sound_server(folder: &Path) -> Started {
     let child = Command::new("pulseaudio")
         .args(["-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--log-level=error"])
         .args(["-L", "module-null-sink sink_name=mic rate=44100", "-L"])

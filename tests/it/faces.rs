@@ -44,16 +44,23 @@ fn decode(path: &Path, mut each: impl FnMut(VideoFrame)) {
     pipeline.set_state(gstreamer::State::Null).unwrap();
 }
 
+/// When a subject was first and last seen, in seconds, and on how many frames.
+#[derive(Clone, Copy, Debug)]
+struct Presence {
+    from: f64,
+    to: f64,
+    frames: u32,
+}
+
 /// What the face stage made of a file.
 #[derive(Debug, Default)]
 struct Seen {
     frames: u32,
     frames_with_face: u32,
     most_at_once: usize,
-    /// Frames of each subject, by when it appeared.
-    subjects: BTreeMap<SubjectId, (f64, u32)>,
+    subjects: BTreeMap<SubjectId, Presence>,
     quality_sum: f64,
-    crops: u32,
+    faces: u32,
     detections: u32,
     detect_ms: f64,
     advance_ms: f64,
@@ -83,44 +90,103 @@ fn watch(path: &Path) -> Seen {
         seen.frames_with_face += u32::from(!framed.faces.is_empty());
         seen.most_at_once = seen.most_at_once.max(framed.faces.len());
         for change in framed.changes.iter().filter(|c| c.phase == SubjectPhase::Appeared) {
-            seen.subjects.insert(change.subject, (change.time.secs_f64(), 0));
+            let at = change.time.secs_f64();
+            seen.subjects.insert(change.subject, Presence { from: at, to: at, frames: 0 });
         }
         for face in &framed.faces {
-            seen.subjects.get_mut(&face.subject).expect("a subject appears before it is seen").1 += 1;
+            let presence = seen.subjects.get_mut(&face.subject).expect("a subject appears before it is seen");
+            (presence.to, presence.frames) = (face.time.secs_f64(), presence.frames + 1);
             seen.quality_sum += f64::from(face.quality);
-            seen.crops += 1;
+            seen.faces += 1;
         }
     });
     seen.graph_ms = tally.runs().values().map(|r| r.nanos as f64 * 1e-6).sum();
     assert!(seen.frames > 0, "{} gave no picture", path.display());
-    seen
-}
-
-fn print(name: &str, seen: &Seen) {
-    let subjects: Vec<String> = seen.subjects.iter().map(|(id, (from, frames))| format!("{id}@{from:.2}s:{frames}")).collect();
+    let subjects: Vec<String> = seen.subjects.iter().map(|(id, p)| format!("{id} {:.2}..{:.2}s on {} frames", p.from, p.to, p.frames)).collect();
     println!(
-        "{name}: {} frames, {} with a face, at most {} at once, subjects [{}], quality {:.2}, {:.2} ms a frame of which {:.2} graph, {} detections of {:.1} ms",
+        "{}: {} frames, {} with a face, at most {} at once; {}; quality {:.2}; {:.2} ms a frame of which {:.2} the network, {} detections of {:.1} ms",
+        path.file_name().unwrap().to_string_lossy(),
         seen.frames,
         seen.frames_with_face,
         seen.most_at_once,
-        subjects.join(" "),
-        seen.quality_sum / f64::from(seen.crops.max(1)),
+        subjects.join(", "),
+        seen.quality_sum / f64::from(seen.faces.max(1)),
         seen.advance_ms / f64::from(seen.frames),
         seen.graph_ms / f64::from(seen.frames),
         seen.detections,
         seen.detect_ms / f64::from(seen.detections.max(1)),
     );
+    seen
+}
+
+fn files(folder: &str) -> Option<Vec<std::path::PathBuf>> {
+    let mut files: Vec<_> = std::fs::read_dir(material(folder)?).unwrap().map(|f| f.unwrap().path()).collect();
+    files.retain(|f| f.extension().is_some_and(|e| e != "align"));
+    files.sort();
+    Some(files)
 }
 
 #[test]
-fn all_recordings() {
-    let only = std::env::var("FACES_ONLY").unwrap_or_default();
-    for folder in ["talking", "mead", "mead_silent", "several_people", "not_faces", "odd"] {
-        let Some(folder) = material(&format!("av/{folder}")) else { return };
-        let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().path()).collect();
-        files.sort();
-        for file in files.iter().filter(|f| f.to_string_lossy().contains(&only)) {
-            print(&file.file_name().unwrap().to_string_lossy(), &watch(file));
+fn one_speaker_is_one_subject_on_every_frame() {
+    for folder in ["av/talking", "av/mead", "av/mead_silent", "av/grid_s1"] {
+        let Some(files) = files(folder) else { return };
+        for file in files.iter().take(if folder == "av/grid_s1" { 3 } else { usize::MAX }) {
+            let seen = watch(file);
+            assert_eq!(seen.subjects.len(), 1, "{}", file.display());
+            assert!(seen.frames_with_face * 100 >= seen.frames * 98, "{}", file.display());
         }
     }
+}
+
+#[test]
+fn odd_recordings_and_what_is_no_face() {
+    for (file, subjects, least_share) in [
+        ("av/odd/face_then_none_hevc.mov", 1, 30),
+        ("av/odd/mpeg1_mp2.mpg", 1, 98),
+        ("av/odd/short_mpeg4_160px.mp4", 1, 98),
+        ("av/odd/no_face.mp4", 0, 0),
+        ("av/not_faces/cartoon_neutral.mp4", 0, 0),
+        ("av/not_faces/mona_lisa.mp4", 1, 98),
+    ] {
+        let Some(file) = material(file) else { return };
+        let seen = watch(&file);
+        assert_eq!(seen.subjects.len(), subjects, "{}", file.display());
+        assert!(seen.frames_with_face * 100 >= seen.frames * least_share, "{}", file.display());
+    }
+}
+
+/// By hand: two men side by side in one shot, both always to be seen.
+#[test]
+fn an_interview_has_two() {
+    let Some(file) = material("av/several_people/interview_two_speakers.mp4") else { return };
+    let seen = watch(&file);
+    assert_eq!((seen.subjects.len(), seen.most_at_once), (2, 2));
+    assert!(seen.subjects.values().all(|p| p.frames * 100 >= seen.frames * 98));
+}
+
+/// By hand: six people in one shot. A boy, a girl, an old woman, an old man and a bearded man are there from the start (the bearded man
+/// is covered now and then, the old woman ducks behind the girl at 18 s); a young woman shows her face for a second or two after 13 s.
+/// Known to fail us: in the last second the girl turns away from the camera, cheek to cheek with the old woman, who gets her id.
+#[test]
+fn a_dinner_table_has_six() {
+    let Some(file) = material("av/several_people/dinner_silent.mp4") else { return };
+    let seen = watch(&file);
+    assert_eq!((seen.subjects.len(), seen.most_at_once), (6, 6));
+    assert_eq!(seen.subjects.values().filter(|p| p.from < 0.5).count(), 5);
+    assert!(seen.subjects.values().filter(|p| p.from < 0.5).all(|p| p.frames >= 300));
+}
+
+/// By hand: four shots. A singer and a pianist; a man in profile, near and blurred; the singer alone; an audience, dark and in profile,
+/// of which four faces are more than specks. A cut ends every subject.
+#[test]
+fn a_stage_scene_has_four_shots() {
+    let Some(file) = material("av/several_people/hamilton.mp4") else { return };
+    let seen = watch(&file);
+    let shots = [(0.0, 0.68, 2..=2), (0.68, 2.72, 0..=1), (2.72, 7.02, 1..=1), (7.02, 99.0, 2..=5)];
+    let shot_of = |time: f64| shots.iter().position(|(from, to, _)| (*from..*to).contains(&time));
+    for (i, (_, _, counted)) in shots.iter().enumerate() {
+        let count = seen.subjects.values().filter(|p| shot_of(p.from) == Some(i)).count();
+        assert!(counted.contains(&count), "shot {i}: {count} subjects");
+    }
+    assert!(seen.subjects.values().all(|p| shot_of(p.from) == shot_of(p.to)), "{:?}", seen.subjects);
 }

@@ -10,6 +10,7 @@ mod faces;
 mod fanout;
 mod generate;
 mod harness;
+mod healing;
 mod protocol;
 mod readme;
 mod recordings;

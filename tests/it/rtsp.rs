@@ -13,13 +13,13 @@ use gstreamer_rtsp_server as rtsp_server;
 use gstreamer_rtsp_server::prelude::*;
 
 /// A server on a thread and a main loop of its own; dropped, it is gone with its connections.
-struct Server {
+pub struct Server {
     main_loop: glib::MainLoop,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Server {
-    fn start(port: u16) -> Self {
+    pub fn start(port: u16) -> Self {
         gstreamer::init().unwrap();
         let (ready, up) = sync_channel(1);
         let thread = std::thread::Builder::new().name("rtsp server".into()).spawn(move || {
@@ -43,7 +43,7 @@ impl Server {
                     ready.send(main_loop.clone()).unwrap();
                     main_loop.run();
                     server.client_filter(Some(&mut |_, _| rtsp_server::RTSPFilterResult::Remove));
-                    source.remove();
+                    context.find_source_by_id(&source).unwrap().destroy();
                 })
                 .unwrap();
         });

@@ -1,4 +1,5 @@
 //! By example; [`streams`] by property.
+#![expect(clippy::single_range_in_vec_init, reason = "a list of one stretch of time")]
 
 use std::collections::VecDeque;
 
@@ -6,6 +7,8 @@ use super::*;
 use crate::clip::{Absence, samples_to_nanos};
 use scene::*;
 
+#[cfg(feature = "capture")]
+mod real;
 mod scene;
 mod streams;
 

@@ -9,10 +9,13 @@ use super::scene::{MS, Person, frames, play, settings, sound};
 use crate::align::{AlignSettings, Aligned};
 use crate::clip::{SpeechTurn, SubjectId};
 
+/// From, length; stretches of talk; blurred from, length.
+type Written = (i64, i64, Vec<(i64, i64)>, (i64, i64));
+
 fn people() -> impl Strategy<Value = Vec<Person>> {
     let person = (0i64..3000, 100i64..4000, prop::collection::vec((0i64..4000, 50i64..2000), 0..3), (0i64..4000, 0i64..1500));
     prop::collection::vec(person, 0..4).prop_map(|people| {
-        let person = |(i, (from, length, talks, blurred)): (usize, (i64, i64, Vec<(i64, i64)>, (i64, i64)))| Person {
+        let person = |(i, (from, length, talks, blurred)): (usize, Written)| Person {
             id: i as u32 + 1,
             there: from..from + length,
             talks: talks.into_iter().map(|(from, length)| from..from + length).collect(),

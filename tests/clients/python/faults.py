@@ -7,18 +7,18 @@ import websockets
 
 
 async def fault(address, name, send, **options):
-    async with websockets.connect(address, **options) as socket:
+    async with websockets.connect(address, open_timeout=60, **options) as socket:
         code = None
         try:
             await send(socket)
-            async for frame in socket:
-                event = json.loads(frame)
+        except websockets.ConnectionClosed:
+            pass  # While it was still sending. What came before the close is still to be had.
+        try:
+            while True:
+                event = json.loads(await socket.recv())
                 code = event["code"] if event["type"] == "error" else code
         except websockets.ConnectionClosed:
-            async for frame in socket:  # What came before the close is still to be had.
-                event = json.loads(frame)
-                code = event["code"] if event["type"] == "error" else code
-        print(json.dumps([name, code, socket.close_code]), flush=True)
+            print(json.dumps([name, code, socket.close_code]), flush=True)
 
 
 async def nothing(_):

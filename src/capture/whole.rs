@@ -1,0 +1,149 @@
+//! Is a file all there? For containers that do not tell a decoder how long they are, their own framing does.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+/// Is this an MP4 or MOV file of whose index not even the beginning is there? Most writers put it last, so that a cut file has none and
+/// nothing of it can be decoded. (GStreamer 1.22 now and then loses its own message about that and waits for ever.)
+pub(super) fn index_missing(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    let Ok(length) = file.metadata().map(|metadata| metadata.len()) else { return false };
+    let mut reader = BufReader::with_capacity(64, file);
+    let mut head = [0u8; 8];
+    reader.read_exact(&mut head).is_ok() && is_iso(&head) && boxes(&mut reader, length).is_some_and(|boxes| !boxes.index)
+}
+
+fn is_iso(head: &[u8]) -> bool {
+    [b"ftyp", b"moov", b"mdat", b"wide", b"styp"].iter().any(|name| head[4..8] == name[..])
+}
+
+/// Does the container's outermost framing reach beyond the end of the file? `false` where that cannot be told.
+pub(super) fn breaks_off(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    let Ok(length) = file.metadata().map(|metadata| metadata.len()) else { return false };
+    let mut reader = BufReader::with_capacity(4096, file);
+    let mut head = [0u8; 12];
+    if reader.read_exact(&mut head).is_err() || reader.seek(SeekFrom::Start(0)).is_err() {
+        return false;
+    }
+    match &head {
+        [b'R', b'I', b'F', b'F', ..] => riff_end(&head) > length,
+        [0, 0, 1, 0xba, ..] => program_stream_end(&mut reader, length).is_some_and(|end| end > length),
+        head if is_iso(head) => boxes(&mut reader, length).is_some_and(|boxes| boxes.end > length),
+        _ => false,
+    }
+}
+
+/// RIFF (AVI, WAV): eight bytes and what the header says. Writers that could not seek back left a 0 or all ones there.
+fn riff_end(head: &[u8; 12]) -> u64 {
+    match u32::from_le_bytes([head[4], head[5], head[6], head[7]]) {
+        0 | u32::MAX => 0,
+        size => u64::from(size) + 8,
+    }
+}
+
+/// The top-level boxes of ISO media (MP4, MOV): where the last one ends, and whether one of them is an index.
+struct Boxes {
+    end: u64,
+    index: bool,
+}
+
+/// `None`: these are no boxes.
+fn boxes(reader: &mut BufReader<File>, length: u64) -> Option<Boxes> {
+    let mut boxes = Boxes { end: 0, index: false };
+    while boxes.end + 8 <= length {
+        reader.seek(SeekFrom::Start(boxes.end)).ok()?;
+        let mut header = [0u8; 16];
+        reader.read_exact(&mut header[..8]).ok()?;
+        boxes.index |= [b"moov", b"moof"].iter().any(|name| header[4..8] == name[..]);
+        let size = match u32::from_be_bytes([header[0], header[1], header[2], header[3]]) {
+            // To the end of the file, whatever that is.
+            0 => length - boxes.end,
+            1 => {
+                reader.read_exact(&mut header[8..]).ok()?;
+                u64::from_be_bytes(header[8..].try_into().expect("eight bytes"))
+            }
+            size => u64::from(size),
+        };
+        if size < 8 {
+            return None;
+        }
+        boxes.end = boxes.end.checked_add(size)?;
+    }
+    Some(boxes)
+}
+
+/// MPEG program stream: the end of the last pack header or packet. `None` where the framing is lost.
+fn program_stream_end(reader: &mut BufReader<File>, length: u64) -> Option<u64> {
+    let mut at = 0u64;
+    while at + 4 <= length {
+        let mut header = [0u8; 6];
+        let got = header.len().min((length - at) as usize);
+        reader.read_exact(&mut header[..got]).ok()?;
+        if header[..3] != [0, 0, 1] {
+            return None;
+        }
+        let size = match header[3] {
+            0xb9 => return Some(at + 4),
+            // MPEG-2 packs say how much stuffing follows, in the low bits of their last byte; MPEG-1 packs are 12 bytes.
+            0xba if header[4] >> 6 == 1 => {
+                reader.seek_relative(7).ok()?;
+                let mut last = [0u8; 1];
+                if reader.read_exact(&mut last).is_err() {
+                    return Some(at + 14);
+                }
+                reader.seek_relative(-8).ok()?;
+                14 + u64::from(last[0] & 7)
+            }
+            0xba => 12,
+            _ if got < 6 => return Some(at + 6),
+            _ => 6 + u64::from(u16::from_be_bytes([header[4], header[5]])),
+        };
+        reader.seek_relative(size as i64 - got as i64).ok()?;
+        at += size;
+    }
+    // A few bytes of a start code are left: more was to come.
+    Some(if at < length { length + 1 } else { at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn off(bytes: &[u8]) -> bool {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        breaks_off(file.path())
+    }
+
+    /// Every proper beginning of `whole` from `from` bytes on breaks off, but for those that end where a piece ends.
+    fn check(whole: &[u8], from: usize, seams: &[usize]) {
+        assert!(!off(whole));
+        for length in from..whole.len() {
+            assert_eq!(off(&whole[..length]), !seams.contains(&length), "{length} of {} bytes", whole.len());
+        }
+    }
+
+    #[test]
+    fn framing_tells_whether_the_end_is_there() {
+        let mut riff = b"RIFF\x1c\0\0\0WAVEdata".to_vec();
+        riff.extend([7; 20]);
+        check(&riff, 12, &[]);
+        let mut program = vec![0, 0, 1, 0xba, 0x21, 0, 1, 0, 1, 0x80, 0, 1];
+        program.extend([0, 0, 1, 0xe0, 0, 5, 1, 2, 3, 4, 5]);
+        program.extend([0, 0, 1, 0xc0, 0, 3, 9, 9, 9]);
+        check(&program, 12, &[12, 23]);
+        let mut boxes = b"\0\0\0\x10ftypisom\0\0\0\0".to_vec();
+        boxes.extend(b"\0\0\0\x0cmdat1234");
+        // Fewer bytes than a box's head are nobody's.
+        check(&boxes, 12, &[16, 17, 18, 19, 20, 21, 22, 23]);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &boxes).unwrap();
+        assert!(index_missing(file.path()));
+        boxes.extend(b"\0\0\0\x08moov");
+        std::fs::write(file.path(), &boxes).unwrap();
+        assert!(!index_missing(file.path()));
+        assert!(!off(b"OggS, of which this knows nothing"));
+    }
+}

@@ -1,0 +1,101 @@
+//! A source that is lost while the daemon runs: seen in `/readyz` and in `status` within two seconds, healed within three.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::daemon::listen;
+use crate::devices::sound_server;
+use crate::harness::{Daemon, demo, eventually, get};
+use crate::rtsp::Server;
+
+const NOTICED: Duration = Duration::from_secs(2);
+const HEALED: Duration = Duration::from_secs(3);
+
+fn ready(daemon: &Daemon) -> bool {
+    get(&daemon.address, "/readyz").0 == 200
+}
+
+fn state(daemon: &Daemon, source: &str) -> String {
+    let status: Value = serde_json::from_str(&get(&daemon.address, "/v1/status").1).unwrap();
+    status["status"]["sources"][source]["state"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_network_camera_that_goes_and_returns() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let source = format!("video.source=uri:rtsp://127.0.0.1:{port}/camera");
+    // Nobody is there: that is no exit, but not ready either.
+    let daemon = Daemon::start(&["--set", &source, "--set", "audio.source=none"]);
+    let (code, reasons) = get(&daemon.address, "/readyz");
+    assert_eq!(code, 503, "{reasons}");
+    assert!(reasons.contains("video"), "{reasons}");
+
+    let server = Server::start(port);
+    eventually("ready once the camera is there", HEALED + Duration::from_secs(1), || ready(&daemon));
+    let address = daemon.address.clone();
+    let client = std::thread::Builder::new().name("client".into()).spawn(move || {
+        listen(&address, Duration::from_secs(15), |frames| frames.iter().any(|f| f["type"] == "status" && f["sources"]["video"]["state"] == "lost"))
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    drop(server);
+    let noticed = eventually("the loss", NOTICED, || !ready(&daemon));
+    assert_eq!(state(&daemon, "video"), "lost");
+    let (frames, _) = client.unwrap().join().unwrap();
+    assert!(frames.iter().any(|f| f["type"] == "status" && f["sources"]["video"]["state"] == "lost"), "clients are told at once");
+    let server = Server::start(port);
+    let healed = eventually("the return", HEALED, || ready(&daemon));
+    println!("rtsp through the daemon: loss noticed after {noticed:?}, healed after {healed:?}");
+    drop(server);
+}
+
+#[test]
+fn a_microphone_speaks_is_lost_and_returns() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = sound_server(folder.path());
+    let environment = |command: &mut Command| {
+        let socket = format!("unix:{}/pulse/native", folder.path().display());
+        command.env("XDG_RUNTIME_DIR", folder.path()).env("HOME", folder.path()).env("PULSE_SERVER", socket);
+    };
+    let daemon = Daemon::start_with(&["--set", "video.source=none", "--set", "audio.source=default"], environment);
+    eventually("ready", Duration::from_secs(10), || ready(&daemon));
+
+    let sound = folder.path().join("speech.wav");
+    voice_of(&demo(), &sound);
+    let mut playing = Command::new("paplay");
+    environment(playing.arg(&sound));
+    let mut playing = playing.spawn().expect("paplay is installed by set-up");
+    let heard = |frames: &[Value]| frames.iter().any(|f| f["type"] == "expression" && f["subject"] == "voice" && f["modalities"]["voice"]["used"] == true);
+    let (frames, _) = listen(&daemon.address, Duration::from_secs(20), heard);
+    let _ = playing.kill();
+    let _ = playing.wait();
+    assert!(heard(&frames), "a voice in the microphone is an event on the socket");
+    assert!(frames.iter().any(|f| f["type"] == "speech" && f["phase"] == "start"));
+
+    drop(server);
+    let noticed = eventually("the loss", NOTICED, || !ready(&daemon));
+    assert_eq!(state(&daemon, "audio"), "lost");
+    let server = sound_server(folder.path());
+    let healed = eventually("the return", HEALED, || ready(&daemon));
+    println!("microphone through the daemon: loss noticed after {noticed:?}, healed after {healed:?}");
+    drop(server);
+}
+
+/// The sound track of a recording as a WAV file.
+fn voice_of(recording: &Path, wav: &Path) {
+    use gstreamer as gst;
+    use gstreamer::prelude::*;
+    gst::init().unwrap();
+    let description = format!(
+        "uridecodebin uri=file://{} ! audioconvert ! audioresample ! audio/x-raw,rate=44100,channels=1,format=S16LE ! wavenc ! filesink location={}",
+        recording.display(),
+        wav.display()
+    );
+    let pipeline = gst::parse::launch(&description).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(20), &[gst::MessageType::Eos, gst::MessageType::Error]);
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert!(matches!(message.unwrap().view(), gst::MessageView::Eos(_)));
+}

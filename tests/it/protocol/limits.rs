@@ -1,0 +1,283 @@
+//! Every limit of protocol.md: what is too much, what it gets, and that the client hears it.
+
+use super::*;
+use expressd::serve::Vitals;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+
+#[test]
+fn what_is_no_frame_closes_with_4400() {
+    let stage = Stage::new(|_| {});
+    block_on(async {
+        for message in [Message::text("{\"type\":"), Message::text("[]"), Message::text(""), Message::text("7"), Message::binary(b"{}".to_vec())] {
+            let mut client = stage.client().await;
+            client.hello().await;
+            client.raw(message).await;
+            client.refused_with("malformed", 4400).await;
+        }
+    });
+}
+
+#[test]
+fn bytes_that_break_the_websocket_protocol_close_with_4400() {
+    let stage = Stage::new(|_| {});
+    block_on(async {
+        // Masked with zeros: text that is not UTF-8, a reserved bit, an unknown opcode; and a frame without a mask.
+        for bytes in [&[0x81, 0x82, 0, 0, 0, 0, 0xff, 0xff][..], &[0xc1, 0x80, 0, 0, 0, 0], &[0x83, 0x80, 0, 0, 0, 0], &[0x81, 0x02, b'{', b'}']] {
+            let mut client = stage.client().await;
+            client.hello().await;
+            client.socket.get_mut().write_all(bytes).await.unwrap();
+            client.refused_with("malformed", 4400).await;
+        }
+    });
+}
+
+#[test]
+fn a_frame_that_is_too_large_closes_with_1009_and_the_client_hears_it() {
+    let stage = Stage::new(|_| {});
+    block_on(async {
+        let of = |bytes: usize| Message::text(json!({"type": "ping", "data": "x".repeat(bytes - r#"{"type":"ping","data":""}"#.len())}).to_string());
+        let mut client = stage.client().await;
+        client.hello().await;
+        client.raw(of(16 << 10)).await;
+        assert_eq!(client.frame().await["type"], "pong");
+        client.raw(of((16 << 10) + 1)).await;
+        client.refused_with("too_large", 1009).await;
+        // Far more than the kernel's buffers hold: the client is still sending when it is refused.
+        let mut client = stage.client().await;
+        client.hello().await;
+        client.raw(of(20 << 20)).await;
+        client.refused_with("too_large", 1009).await;
+        // In pieces.
+        let mut client = stage.client().await;
+        client.hello().await;
+        for piece in 0..5 {
+            let opcode = OpCode::Data(if piece == 0 { Data::Text } else { Data::Continue });
+            client.raw(Message::Frame(Frame::message(vec![b' '; 4000], opcode, false))).await;
+        }
+        client.refused_with("too_large", 1009).await;
+    });
+}
+
+#[test]
+fn more_frames_a_second_than_allowed_close_with_4429() {
+    let stage = Stage::new(|_| {});
+    block_on(async {
+        let mut client = stage.client().await;
+        client.hello().await;
+        for number in 0..20 {
+            client.send(json!({"type": "ping", "data": number})).await;
+        }
+        for number in 0..20 {
+            assert_eq!(client.frame().await, json!({"type": "pong", "data": number}));
+        }
+        // The window may have moved on if this machine is busy, so once more as many.
+        for number in 0..21 {
+            client.send(json!({"type": "ping", "data": number})).await;
+        }
+        loop {
+            let frame = client.frame().await;
+            if frame["type"] == "error" {
+                assert_eq!(frame["code"], "rate_limited");
+                break;
+            }
+        }
+        assert_eq!(client.close_code().await, 4429);
+    });
+}
+
+#[test]
+fn one_client_too_many_gets_503_before_the_upgrade() {
+    let stage = Stage::new(|settings| settings.max_clients = 2);
+    block_on(async {
+        let mut first = stage.client().await;
+        first.hello().await;
+        let mut second = stage.client().await;
+        second.hello().await;
+        match stage.client_with(&[]).await {
+            Err(Error::Http(response)) => assert_eq!(response.status(), 503),
+            other => panic!("{:?}", other.map(|_| "a client")),
+        }
+        // A place that is given back can be taken, and the others did not notice.
+        second.socket.close(None).await.unwrap();
+        assert!(matches!(second.message().await, Message::Close(_)));
+        let until = tokio::time::Instant::now() + PATIENCE;
+        while stage.client_with(&[]).await.is_err() {
+            assert!(tokio::time::Instant::now() < until, "the place was not given back");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        stage.publish(1);
+        assert_eq!(first.seqs(1).await, [1]);
+    });
+}
+
+#[test]
+fn a_foreign_origin_is_told_why_and_closed_with_4403() {
+    let stage = Stage::new(|settings| settings.allow_origins = vec!["https://lab.example.org".into()]);
+    block_on(async {
+        for origin in ["https://example.org", "null", "http://localhost.example.org"] {
+            let mut client = stage.client_with(&[("origin", origin)]).await.unwrap();
+            client.refused_with("forbidden_origin", 4403).await;
+        }
+        for origin in ["http://localhost:8765", "http://127.0.0.1", "https://lab.example.org"] {
+            stage.client_with(&[("origin", origin)]).await.unwrap().hello().await;
+        }
+    });
+}
+
+#[test]
+fn a_client_that_does_not_pong_is_closed_with_4408() {
+    let stage = Stage::new(|settings| {
+        settings.ping_every = Duration::from_millis(200);
+        settings.pong_within = Duration::from_millis(2000);
+    });
+    block_on(async {
+        // This one reads, and tungstenite pongs for it.
+        let mut lively = stage.client().await;
+        lively.hello().await;
+        // This one reads bytes, and nobody answers.
+        let mut silent = stage.client().await;
+        silent.hello().await;
+        let reading = async {
+            loop {
+                match tokio::time::timeout(Duration::from_secs(15), lively.socket.next()).await {
+                    Ok(Some(Ok(Message::Ping(_)))) => {}
+                    Ok(other) => panic!("the lively client got {other:?}"),
+                    Err(_) => panic!("the lively client got no ping"),
+                }
+            }
+        };
+        let waiting = async {
+            let mut bytes = Vec::new();
+            let reading = silent.socket.get_mut().read_to_end(&mut bytes);
+            tokio::time::timeout(PATIENCE, reading).await.expect("closed in time").expect("closed cleanly");
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            assert!(text.contains(r#""type":"error""#) && text.contains("no pong"), "{text}");
+            assert!(bytes.contains(&0x89), "pings came");
+            assert_eq!(bytes[bytes.len() - 4..], [0x88, 2, (4408_u16 >> 8) as u8, (4408_u16 & 0xff) as u8]);
+        };
+        tokio::select! {
+            () = reading => {}
+            () = waiting => {}
+        }
+    });
+}
+
+/// Publishes until a client that does not read has lost something.
+async fn fill(stage: &Stage) {
+    let lost = || stage.vitals.metrics().counters().get("dropped_slow_client").and_then(Value::as_u64).unwrap_or(0);
+    for _ in 0..2000 {
+        if lost() > 100 {
+            return;
+        }
+        stage.publish(10);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("a client that does not read lost nothing of {} events", stage.ring.next_seq());
+}
+
+#[test]
+fn a_slow_client_is_told_exactly_what_it_missed_and_the_others_miss_nothing() {
+    let stage = Stage::new(|_| {});
+    block_on(async {
+        let mut slow = stage.client().await;
+        let first_seq = slow.hello().await["next_seq"].as_u64().unwrap();
+        let mut quick = stage.client().await;
+        quick.hello().await;
+        let count_quick = async {
+            let mut next = first_seq;
+            loop {
+                assert_eq!(quick.seqs(1).await, [next]);
+                next += 1;
+            }
+        };
+        tokio::select! {
+            () = fill(&stage) => {}
+            () = count_quick => {}
+        }
+        stage.publish(1);
+        let newest = stage.ring.next_seq() - 1;
+        let (mut next, mut dropped) = (first_seq, 0);
+        while next <= newest {
+            let frame = slow.frame().await;
+            if frame["type"] == "dropped" {
+                // Everything was wanted, so the numbers between are all lost: no gap stays unexplained.
+                assert_eq!(frame["from_seq"], next);
+                let to = frame["to_seq"].as_u64().unwrap();
+                assert_eq!(frame["count"], to - next + 1);
+                dropped += to - next + 1;
+                next = to + 1;
+            } else {
+                assert_eq!(frame["seq"], next);
+                next += 1;
+            }
+        }
+        assert!(dropped > 100);
+        slow.silent().await;
+        let counted = stage.vitals.metrics().counters()["dropped_slow_client"].as_u64().unwrap();
+        assert_eq!(dropped, counted);
+    });
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_closed_with_1013_and_hears_why_when_it_reads_again() {
+    let stage = Stage::new(|settings| settings.stalled_for = Duration::from_millis(300));
+    block_on(async {
+        let mut client = stage.client().await;
+        client.hello().await;
+        // Kernels go on taking a little from time to time, so there must always be more.
+        let closed = || stage.vitals.metrics().encode().contains(r#"expressd_refusals_total{code="too_slow"} 1"#);
+        for _ in 0..2000 {
+            if closed() {
+                break;
+            }
+            stage.publish(10);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(closed());
+        loop {
+            let frame = client.frame().await;
+            if frame["type"] == "error" {
+                assert_eq!(frame["code"], "too_slow");
+                break;
+            }
+        }
+        assert_eq!(client.close_code().await, 1013);
+    });
+}
+
+#[test]
+fn stopping_says_1001_to_everyone_at_once() {
+    let stage = Stage::new(|_| {});
+    block_on(async {
+        let mut clients = Vec::new();
+        for _ in 0..20 {
+            let mut client = stage.client().await;
+            client.hello().await;
+            clients.push(client);
+        }
+        let stalled = stage.client().await;
+        fill(&stage).await;
+        let stopping = std::thread::Builder::new().name("stop".into()).spawn({
+            let server = stage.server;
+            move || {
+                let began = expressd::time::monotonic_nanos();
+                server.stop();
+                Duration::from_nanos((expressd::time::monotonic_nanos() - began) as u64)
+            }
+        });
+        for client in &mut clients {
+            let code = loop {
+                match client.message().await {
+                    Message::Close(close) => break close.map(|close| u16::from(close.code)),
+                    Message::Text(text) => assert!(!text.contains("\"error\"")),
+                    other => panic!("{other:?}"),
+                }
+            };
+            assert_eq!(code, Some(1001));
+        }
+        let took = stopping.unwrap().join().unwrap();
+        assert!(took < Duration::from_millis(1500), "{took:?}");
+        drop(stalled);
+    });
+}
