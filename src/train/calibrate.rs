@@ -102,24 +102,16 @@ impl Judged {
     }
 }
 
-/// The confidence under which fewer than half of the answers are right, in steps of 0.01 with a band of 0.05 above each; at most
-/// `highest`, so that a hard set does not silence the daemon.
+/// Where, coming down from `highest` in steps of 0.01, fewer than half of the answers within the next 0.05 are right: a confidence under
+/// that is not worth an answer. `highest` where there is nothing to judge by.
 pub fn abstain_threshold(verdicts: &[Verdict], highest: f64) -> f64 {
-    for step in 15..100 {
-        let threshold = f64::from(step) * 0.01;
-        if threshold >= highest {
-            break;
-        }
-        let (mut right, mut all) = (0.0, 0.0);
-        for verdict in verdicts.iter().filter(|v| (threshold..threshold + 0.05).contains(&v.confidence)) {
-            all += verdict.weight;
-            right += if verdict.right { verdict.weight } else { 0.0 };
-        }
-        if all > 0.0 && right >= 0.5 * all {
-            return threshold;
-        }
-    }
-    highest
+    let worth = |threshold: f64| {
+        let near = verdicts.iter().filter(|v| (threshold..threshold + 0.05).contains(&v.confidence));
+        let [right, all] = near.fold([0.0, 0.0], |[right, all], v| [right + if v.right { v.weight } else { 0.0 }, all + v.weight]);
+        all > 0.0 && right >= 0.5 * all
+    };
+    let steps = (highest * 100.0).round() as u32;
+    (0..steps).rev().map(|step| f64::from(step) * 0.01).take_while(|threshold| worth(*threshold)).last().unwrap_or(highest)
 }
 
 #[cfg(test)]
@@ -162,7 +154,9 @@ mod tests {
     #[test]
     fn it_abstains_where_less_than_half_is_right() {
         let at = |confidence: f64, right| Verdict { confidence, right, weight: 1.0 };
-        let verdicts: Vec<_> = (20..90).flat_map(|c| [at(f64::from(c) * 0.01, c >= 33), at(f64::from(c) * 0.01, c >= 33 && c % 2 == 0)]).collect();
+        let mut verdicts: Vec<_> = (20..90).flat_map(|c| [at(f64::from(c) * 0.01, c >= 33), at(f64::from(c) * 0.01, c >= 33 && c % 2 == 0)]).collect();
+        // One lucky answer far below does not count.
+        verdicts.push(at(0.16, true));
         let threshold = abstain_threshold(&verdicts, 0.45);
         assert!((0.30..=0.34).contains(&threshold), "{threshold}");
         assert_eq!(abstain_threshold(&[at(0.9, true)], 0.45), 0.45);

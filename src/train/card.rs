@@ -72,7 +72,7 @@ pub fn write(recipe: &Recipe, recipe_path: &Path, figures: &[Figure], calibratio
     writeln!(
         card,
         "Factors of the evidence (face {:.3}, voice {:.3}) and temperatures per subset of modalities minimise the class-balanced log-likelihood \
-         loss on the selection data. Confidence under {:.2} abstains: the lowest at which half of the answers are right there, at most 0.45.\n",
+         loss on the selection data. Confidence under {:.2} abstains: coming down from 0.45, the last at which half of the answers within the next 0.05 are right there.\n",
         calibration.factors[0], calibration.factors[1], calibration.abstain_threshold
     )?;
     writeln!(card, "| subset | n (selection data) | temperature | calibration error before | after |\n|---|---|---|---|---|")?;
