@@ -50,6 +50,8 @@ pub fn sound_server(folder: &Path) -> Started {
         .args(["-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--log-level=error"])
         .args(["-L", "module-null-sink sink_name=mic rate=44100", "-L"])
         .arg(format!("module-native-protocol-unix socket={}/pulse/native auth-anonymous=1", folder.display()))
+        .env("XDG_RUNTIME_DIR", folder)
+        .env("HOME", folder)
         .stderr(Stdio::null())
         .spawn()
         .expect("pulseaudio starts: is it installed?");
