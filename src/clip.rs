@@ -198,6 +198,16 @@ pub struct Face {
     pub crop: Option<Arc<Crop>>,
 }
 
+/// Slots begin this much before the multiples of `1 / rate_hz`. Hops lie on such multiples (as a rule), and a slot's face is its first frame:
+/// so the newest face of a clip is from the last frames before its boundary, not up to a slot old. A frame at 25 fps, and the rounding of
+/// containers' stamps.
+const SLOT_LEAD_NANOS: i64 = 41_000_000;
+
+/// Which slot of an encoder's face rate a frame falls into: one face a slot is cropped and encoded, the first usable one.
+pub fn face_slot(time: MediaTime, rate_hz: f64) -> i64 {
+    (time.plus_nanos(SLOT_LEAD_NANOS).nanos() as f64 * 1e-9 * rate_hz).floor() as i64
+}
+
 /// What the face stage says of one frame: sent for every frame, also without a face, since it moves the aligner's watermark.
 #[derive(Clone, Debug)]
 pub struct FramedFaces {

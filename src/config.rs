@@ -57,7 +57,7 @@ section!(RawVideo { source: String = "auto".into() });
 section!(RawAudio { source: String = "default".into() });
 section!(RawFace {
     detector: String = "models/mtcnn".into(),
-    detect_interval_ms: u64 = 200,
+    detect_interval_ms: u64 = 500,
     min_face_px: u32 = 40,
     max_subjects: usize = 8,
     lost_after_ms: u64 = 2000,

@@ -3,11 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::clip::Face;
+use crate::clip::{Face, face_slot};
 use crate::time::{MediaTime, Span};
-
-/// A stamp this much before its slot still counts as in it: containers round stamps, and 29.97 is not 30.
-const SLOT_SLACK_NANOS: i64 = 1_000_000;
 
 /// A subject from its appearance to its loss.
 #[derive(Debug)]
@@ -37,7 +34,7 @@ impl Presence {
             return;
         }
         self.usable = self.usable.max(Some(face.time));
-        let slot = slot(face.time, rate_hz);
+        let slot = face_slot(face.time, rate_hz);
         if self.faces.back().is_none_or(|(last, _)| slot > *last) {
             self.faces.push_back((slot, face));
         }
@@ -82,8 +79,4 @@ impl Presence {
     pub fn held(&self) -> usize {
         self.faces.len() + self.lips.len()
     }
-}
-
-fn slot(time: MediaTime, rate_hz: f64) -> i64 {
-    (time.plus_nanos(SLOT_SLACK_NANOS).nanos() as f64 * 1e-9 * rate_hz).floor() as i64
 }

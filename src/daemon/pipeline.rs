@@ -1,5 +1,6 @@
 //! The stages' threads: from frames and blocks to events. The one place that gives stages their threads.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -20,6 +21,9 @@ use crate::time::{Clock, MediaTime};
 
 /// How often a waiting stage looks up to say that it lives.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Frames that are read ahead of the tracker offline: what a detection takes, at full speed.
+const READ_AHEAD: usize = 12;
 
 /// Live: the freshest counts. Replay: everything counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,18 +127,24 @@ impl Pipeline {
         let mut thread = |stage, work: Work| pipeline.thread(stage, progress.add(stage, now), work);
         let (inbox, inputs) = lane("align", 256, tempo.when_full());
         if let Some((stage, detector, frames)) = stages.faces {
+            let interval = stage.detect_interval();
             let work = FacesThread { stage, frames, inbox: inbox.clone(), is_lost: losses.video, end: MediaTime::ZERO };
-            match tempo {
-                Tempo::Replay => thread("faces", Box::new(move |beat| work.replay(detector, beat))),
-                Tempo::Live => {
-                    let (requests, asked) = lane("detect", 1, WhenFull::DropNewest);
-                    let (answers, answered) = lane("detections", 2, WhenFull::DropOldest);
-                    let busy = Arc::new(AtomicBool::new(false));
-                    let idle = busy.clone();
-                    thread("detect", Box::new(move |beat| detect(detector, &asked, &answers, &idle, beat)));
-                    thread("faces", Box::new(move |beat| work.live(&requests, &answered, &busy, beat)));
-                }
-            }
+            let (requests, answers) = match tempo {
+                Tempo::Live => (lane("detect", 1, WhenFull::DropNewest), lane("detections", 2, WhenFull::DropOldest)),
+                // Room for one request and one answer per frame that is read ahead, and one in between: none of both ever waits for the other.
+                Tempo::Replay => (lane("detect", READ_AHEAD + 1, WhenFull::Block), lane("detections", READ_AHEAD + 1, WhenFull::Block)),
+            };
+            let ((requests, asked), (answers, answered)) = (requests, answers);
+            let busy = Arc::new(AtomicBool::new(false));
+            let idle = busy.clone();
+            thread("detect", Box::new(move |beat| detect(detector, &asked, &answers, &idle, beat)));
+            thread(
+                "faces",
+                Box::new(move |beat| match tempo {
+                    Tempo::Replay => work.replay(interval, &requests, &answered, beat),
+                    Tempo::Live => work.live(&requests, &answered, &busy, beat),
+                }),
+            );
         }
         if let Some((stage, blocks)) = stages.speech {
             let inbox = inbox.clone();
@@ -210,21 +220,45 @@ struct FacesThread {
 }
 
 impl FacesThread {
-    /// Offline, the frame that wants a detection waits for it: the same faces at the same frames on every run and at every pace.
-    fn replay(mut self, mut detector: Detector, beat: &Beat) -> Result<(), String> {
+    /// Offline, every detection is used on the frame that it was made on: the same faces at the same frames on every run and at every
+    /// pace. So that the tracker does not stand still meanwhile, frames are read ahead and the first of each interval of media time goes
+    /// to the detector as it arrives; only where the stage looks for somebody in between does a frame wait.
+    fn replay(
+        mut self,
+        interval: Duration,
+        requests: &LaneSender<VideoFrame>,
+        answers: &LaneReceiver<(MediaTime, Vec<Detection>)>,
+        beat: &Beat,
+    ) -> Result<(), String> {
+        let interval = i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX).max(1);
+        let (mut ahead, mut early, mut ended, mut newest_slot) = (VecDeque::new(), VecDeque::new(), false, None);
         loop {
             beat.beat();
-            match self.frames.recv(Some(TICK)) {
-                Received::TimedOut => {}
-                Received::Ended => return self.finish(true),
-                Received::Item(frame) => {
-                    if self.stage.wants_detection(&frame) {
-                        let detections = detector.detect(&frame.picture).map_err(chain)?;
-                        self.stage.detected(frame.time, detections);
+            while !ended && ahead.len() < READ_AHEAD {
+                match self.frames.recv(Some(TICK)) {
+                    Received::TimedOut => beat.beat(),
+                    Received::Ended => ended = true,
+                    Received::Item(frame) => {
+                        let slot = Some(frame.time.nanos().div_euclid(interval));
+                        let asked = slot != newest_slot;
+                        newest_slot = slot;
+                        if asked {
+                            requests.send(frame.clone()).map_err(|_| "the detector is gone")?;
+                        }
+                        ahead.push_back((frame, asked));
                     }
-                    self.advance(&frame)?;
                 }
             }
+            let Some((frame, asked)) = ahead.pop_front() else { return self.finish(true) };
+            if !asked && self.stage.wants_detection(&frame) {
+                requests.send(frame.clone()).map_err(|_| "the detector is gone")?;
+                let detections = answer_for(frame.time, answers, &mut early)?;
+                self.stage.detected(frame.time, detections);
+            } else if asked {
+                let detections = answer_for(frame.time, answers, &mut early)?;
+                self.stage.detected(frame.time, detections);
+            }
+            self.advance(&frame)?;
         }
     }
 
@@ -279,6 +313,24 @@ impl FacesThread {
 
     fn send(&self, input: AlignInput) -> Result<(), String> {
         self.inbox.send(input).map(|_| ()).map_err(|_| "the aligner is gone".to_owned())
+    }
+}
+
+/// The answer to the request for the frame of this time; earlier requests' answers, for frames that are still ahead, are kept in `early`.
+fn answer_for(
+    time: MediaTime,
+    answers: &LaneReceiver<(MediaTime, Vec<Detection>)>,
+    early: &mut VecDeque<(MediaTime, Vec<Detection>)>,
+) -> Result<Vec<Detection>, String> {
+    if let Some(index) = early.iter().position(|(at, _)| *at == time) {
+        return Ok(early.remove(index).expect("just found").1);
+    }
+    loop {
+        match answers.recv(None) {
+            Received::Item((at, detections)) if at == time => return Ok(detections),
+            Received::Item(other) => early.push_back(other),
+            Received::Ended | Received::TimedOut => return Err("the detector is gone".into()),
+        }
     }
 }
 

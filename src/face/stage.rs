@@ -12,7 +12,7 @@ use super::quality::quality;
 use super::refine::Refiner;
 use super::shot::ShotWatch;
 use super::track::{Sighting, Track};
-use crate::clip::{Face, FramedFaces, Picture, Rect, SubjectChange, SubjectId, SubjectPhase, VideoFrame};
+use crate::clip::{Face, FramedFaces, Picture, Rect, SubjectChange, SubjectId, SubjectPhase, VideoFrame, face_slot};
 use crate::encode::EncodeError;
 use crate::model::manifest::FacePreprocessing;
 use crate::preprocess::align;
@@ -113,6 +113,11 @@ impl FaceStage {
         let interval = self.settings.detect_interval.as_nanos() as i64;
         let calm = self.tracks.iter().any(|t| t.visible) && self.tracks.iter().all(|t| t.visible && t.subject.is_some());
         frame.time.nanos_since(detected_at) >= if calm { interval } else { interval / 2 }
+    }
+
+    /// How often faces are looked for while all that are known are in sight.
+    pub fn detect_interval(&self) -> Duration {
+        self.settings.detect_interval
     }
 
     /// Feeds a finished detection made on this or an earlier frame (live it comes late: what moved since is taken into account).
@@ -377,7 +382,7 @@ fn face_of(
     };
     track.patch = patch;
     let crop = preprocessing.filter(|p| track.quality >= p.min_quality).and_then(|p| {
-        let slot = (now.nanos() as f64 * 1e-9 * p.rate_hz).floor() as i64;
+        let slot = face_slot(now, p.rate_hz);
         if track.slot == Some(slot) {
             return None;
         }

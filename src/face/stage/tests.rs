@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
-use crate::clip::{ColorMatrix, Colorimetry};
+use crate::clip::{ColorMatrix, Colorimetry, face_slot};
 use crate::encode::{Provider, Runtime};
 use crate::face::{Detector, DetectorSettings, RgbImage};
 use crate::model::manifest::FaceNormalisation;
@@ -338,7 +338,7 @@ fn the_same_recording_gives_the_same_faces_and_crops_one_a_slot() {
     for face in first.iter().flat_map(|f| &f.faces) {
         assert!(ids.insert(face.id), "a face's id is unique");
         if face.crop.is_some() {
-            assert!(slots.insert((face.subject, (face.time.nanos() as f64 * 1e-9 * 10.0).floor() as i64)), "two crops in a slot");
+            assert!(slots.insert((face.subject, face_slot(face.time, 10.0))), "two crops in a slot");
         }
     }
     assert!(slots.len() > 20);
