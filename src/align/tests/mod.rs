@@ -157,7 +157,8 @@ fn faces_are_one_a_slot_and_what_is_missing_is_counted() {
 fn neighbouring_clips_share_their_faces() {
     let said = play(settings(), frames(&[Person::new(1, 0..9000)], 6000, 30), sound(&[], &[], 6000, &[160]), &[]);
     let ids: std::collections::BTreeSet<_> = clips(&said).iter().flat_map(|c| c.faces.iter().map(|f| f.id)).collect();
-    assert!(ids.len() <= 6 * 16, "{} faces to encode in 6 s at 16 Hz", ids.len());
+    // Slots begin before the multiples of their length, so six seconds touch one slot more than they have room for.
+    assert!(ids.len() <= 6 * 16 + 1, "{} faces to encode in 6 s at 16 Hz", ids.len());
 }
 
 #[test]
