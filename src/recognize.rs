@@ -229,3 +229,89 @@ fn expect(graph: &str, found: &[usize], expected: &[usize]) -> Result<(), Encode
     }
     Err(EncodeError::WrongOutput { graph: graph.to_owned(), found: format!("{found:?}"), expected: format!("{expected:?}") })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::{ClipText, ClipVoice, Face, Rect, SubjectId};
+    use crate::encode::{Provider, Runtime};
+    use crate::model::golden::{golden_crop, golden_samples};
+    use crate::testing::project;
+    use crate::time::{MediaTime, Span};
+
+    fn recognizer() -> Recognizer {
+        let runtime = Runtime::load().unwrap();
+        Recognizer::new(Bundle::open(&runtime, &project("models/default"), Provider::Cpu, 1).unwrap())
+    }
+
+    fn clip(recognizer: &Recognizer, presence: Presence, first_id: u64) -> Clip {
+        let face = recognizer.bundle().manifest.face.as_ref().unwrap();
+        let at = |n: u32| MediaTime::from_millis(i64::from(n) * 100);
+        let seen = |n: u32| {
+            Arc::new(Face {
+                id: first_id + u64::from(n),
+                subject: SubjectId::Face(1),
+                time: at(n),
+                rect: Rect { x: 0.0, y: 0.0, w: 1.0, h: 1.0 },
+                landmarks: [[0.0; 2]; 5],
+                score: 1.0,
+                quality: 1.0,
+                lip_motion: 0.0,
+                crop: Some(Arc::new(golden_crop(7, n, face.size, face.channels))),
+            })
+        };
+        let voice = ClipVoice { samples: golden_samples(7, 32_000).into(), speech: 1.0, missing_nanos: 0, owner_confidence: 1.0, newest: at(20) };
+        Clip {
+            subject: SubjectId::Face(1),
+            span: Span::new(at(0), at(20)),
+            faces: if presence.face { (0..5).map(seen).collect() } else { Vec::new() },
+            faces_missing: 0,
+            face_absence: (!presence.face).then_some(Absence::NoFace),
+            voice: if presence.voice { Ok(voice) } else { Err(Absence::NoSpeech) },
+            text: if presence.text { Ok(ClipText { text: "what a day".into(), newest: at(20) }) } else { Err(Absence::NoTranscript) },
+            skew_nanos: None,
+            aligned_at: at(20),
+        }
+    }
+
+    #[test]
+    fn every_subset_of_modalities_is_answered_or_abstained_from() {
+        let mut recognizer = recognizer();
+        for presence in Presence::subsets().chain([Presence::default()]) {
+            let clip = clip(&recognizer, presence, 0);
+            let answer = recognizer.recognize(&clip);
+            let sum: f32 = answer.scores.iter().sum();
+            assert!((sum - 1.0).abs() < 1e-4 && answer.scores.iter().all(|s| s.is_finite()), "{}: {answer:?}", presence.name());
+            assert_eq!((answer.used.face, answer.used.voice), (presence.face, presence.voice), "{}", presence.name());
+            assert!(!answer.used.text, "this bundle has no encoder for words");
+            assert_eq!(answer.absence.text, Some(if presence.text { Absence::NoEncoder } else { Absence::NoTranscript }));
+            if !presence.face && !presence.voice {
+                assert!(answer.abstain, "{}: no evidence", presence.name());
+            }
+        }
+    }
+
+    #[test]
+    fn cached_faces_give_the_same_answer_and_are_encoded_once() {
+        let mut recognizer = recognizer();
+        let clip = clip(&recognizer, Presence { face: true, ..Presence::default() }, 100);
+        let first = recognizer.recognize(&clip);
+        let cached = recognizer.caches.iter().map(|c| c.order.len()).max();
+        assert_eq!(recognizer.recognize(&clip), first);
+        assert_eq!(recognizer.caches.iter().map(|c| c.order.len()).max(), cached);
+        assert_eq!(cached, Some(5));
+    }
+
+    #[test]
+    fn a_model_that_answers_with_no_number_counts_as_missing_and_says_so() {
+        let mut recognizer = recognizer();
+        let mut clip = clip(&recognizer, Presence { face: true, voice: true, text: false }, 0);
+        clip.voice.as_mut().unwrap().samples = vec![f32::NAN; 32_000].into();
+        let answer = recognizer.recognize(&clip);
+        assert_eq!(answer.absence.voice, Some(Absence::ModelFault));
+        assert!(answer.used.face && !answer.used.voice && answer.scores.iter().all(|s| s.is_finite()));
+        clip.faces.clear();
+        let answer = recognizer.recognize(&clip);
+        assert!(answer.abstain && answer.scores.iter().all(|s| s.is_finite()));
+    }
+}

@@ -239,8 +239,7 @@ impl Recording {
         }
         let _ = self.pipeline.set_state(gst::State::Null);
         let closed = taps.tracks().closed;
-        let pass = Pass { frames: taps.frames.lock().expect("taps lock").take(), sound: taps.sound.lock().expect("taps lock").take(), broken, closed };
-        pass
+        Pass { frames: taps.frames.lock().expect("taps lock").take(), sound: taps.sound.lock().expect("taps lock").take(), broken, closed }
     }
 }
 

@@ -107,12 +107,7 @@ fn constants(config: &Config, bundle: &Bundle) -> Constants {
 }
 
 fn face_stage(config: &Config, runtime: &Runtime, manifest: &Manifest) -> Result<(FaceStage, Detector), DaemonError> {
-    let settings = FaceSettings {
-        detect_interval: config.face.detect_interval,
-        max_subjects: config.face.max_subjects,
-        lost_after: config.face.lost_after,
-        ..FaceSettings::default()
-    };
+    let settings = FaceSettings { detect_interval: config.face.detect_interval, max_subjects: config.face.max_subjects, lost_after: config.face.lost_after };
     let looked_for = DetectorSettings { min_face_share: config.face.min_face_px as f32 / MIN_FACE_PICTURE_PX, ..DetectorSettings::default() };
     let folder = locate(&config.face.detector);
     // The cascade's graphs are small: on a GPU the copies would cost more than the sums.

@@ -8,13 +8,16 @@ use crate::config::Config;
 use crate::encode::{Provider, Runtime};
 
 /// GStreamer elements that common cameras, files and network cameras need, and the Debian package that brings each.
-const ELEMENTS: [(&str, &str); 7] = [
+const ELEMENTS: [(&str, &str); 9] = [
     ("v4l2src", "gstreamer1.0-plugins-good"),
     ("jpegdec", "gstreamer1.0-plugins-good"),
     ("uridecodebin", "gstreamer1.0-plugins-base"),
     ("avdec_h264", "gstreamer1.0-libav"),
     ("avdec_aac", "gstreamer1.0-libav"),
     ("rtspsrc", "gstreamer1.0-plugins-good"),
+    // The demonstration recording's.
+    ("vp9dec", "gstreamer1.0-plugins-good"),
+    ("opusdec", "gstreamer1.0-plugins-base"),
     ("pipewiresrc", "gstreamer1.0-pipewire"),
 ];
 

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod doctor;
 mod error;
 mod express;
+mod faces;
 mod offline;
 mod pipeline;
 mod run;

@@ -12,41 +12,31 @@ use super::pipeline::{Emit, Losses, Pipeline, Tempo};
 use crate::capture::{Pace, Played, Recording, SourceBoard};
 use crate::config::Config;
 use crate::encode::Runtime;
-use crate::event::{Event, Form};
+use crate::event::Event;
 use crate::notify::Progress;
+use crate::publish::JsonLines;
 use crate::time::{Clock, SystemClock};
 
-/// Where the offline form goes: one line per event, `seq` counting what is written.
+/// Where the offline form goes. A disk that is full is said once, at the end; the recording is played on all the same.
 pub struct Lines {
-    out: Box<dyn Write + Send>,
-    /// Said once, at the end; the recording is played on all the same.
+    out: JsonLines<Box<dyn Write + Send>>,
     failed: Option<std::io::Error>,
-    seq: u64,
-    /// Put first into every line where several recordings share one file.
-    recording: Option<String>,
 }
 
 impl Lines {
     pub fn new(out: Box<dyn Write + Send>) -> Self {
-        Lines { out, failed: None, seq: 0, recording: None }
+        Lines { out: JsonLines::new(out), failed: None }
     }
 
     /// The lines that follow belong to this recording: `seq` begins anew.
     pub fn begin(&mut self, recording: Option<String>) {
-        (self.seq, self.recording) = (0, recording);
+        self.out.begin(recording);
     }
 
     fn write(&mut self, event: &Event) {
-        if !event.is_offline() || self.failed.is_some() {
-            return;
+        if self.failed.is_none() {
+            self.failed = self.out.write(event).err();
         }
-        self.seq += 1;
-        let mut line = event.to_json(self.seq, Form::Offline);
-        if let Some(recording) = &self.recording {
-            line.replace_range(..1, &format!("{{\"recording\":{},", serde_json::Value::from(recording.as_str())));
-        }
-        line.push('\n');
-        self.failed = self.out.write_all(line.as_bytes()).and_then(|()| self.out.flush()).err();
     }
 
     /// The first failure to write, if there was one.

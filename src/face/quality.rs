@@ -83,7 +83,7 @@ mod tests {
     const FRONT: Landmarks = [[70.0, 80.0], [110.0, 80.0], [90.0, 102.0], [74.0, 122.0], [106.0, 122.0]];
 
     fn checkers(side: usize) -> Closeup {
-        let luma = (0..INPUT_SIDE * INPUT_SIDE).map(|i| if (i % INPUT_SIDE / side + i / INPUT_SIDE / side) % 2 == 0 { 60.0 } else { 180.0 }).collect();
+        let luma = (0..INPUT_SIDE * INPUT_SIDE).map(|i| if (i % INPUT_SIDE / side + i / INPUT_SIDE / side).is_multiple_of(2) { 60.0 } else { 180.0 }).collect();
         Closeup { origin: [50, 50], side: 96, luma }
     }
 

@@ -13,28 +13,33 @@ use crate::event::{Event, Form};
 pub struct JsonLines<W: Write> {
     out: W,
     written: u64,
+    /// Put first into every line where several recordings share one file.
+    recording: Option<String>,
 }
 
 impl<W: Write> JsonLines<W> {
     pub fn new(out: W) -> Self {
-        JsonLines { out, written: 0 }
+        JsonLines { out, written: 0, recording: None }
     }
 
-    /// Writes the event if it is part of the offline form.
+    /// The lines that follow belong to this recording: `seq` begins anew.
+    pub fn begin(&mut self, recording: Option<String>) {
+        (self.written, self.recording) = (0, recording);
+    }
+
+    /// Writes the event if it is part of the offline form, and flushes: whoever reads the pipe sees it at once.
     pub fn write(&mut self, event: &Event) -> io::Result<()> {
         if !event.is_offline() {
             return Ok(());
         }
         self.written += 1;
         let mut line = event.to_json(self.written, Form::Offline);
+        if let Some(recording) = &self.recording {
+            line.replace_range(..1, &format!("{{\"recording\":{},", serde_json::Value::from(recording.as_str())));
+        }
         line.push('\n');
-        self.out.write_all(line.as_bytes())
-    }
-
-    /// Flushes and gives the number of lines.
-    pub fn finish(mut self) -> io::Result<u64> {
-        self.out.flush()?;
-        Ok(self.written)
+        self.out.write_all(line.as_bytes())?;
+        self.out.flush()
     }
 }
 
@@ -131,8 +136,10 @@ mod tests {
         let mut lines = JsonLines::new(Vec::new());
         lines.write(&expression(1, "happy", 0.5, 0)).unwrap();
         lines.write(&expression(1, "sad", 0.5, 200)).unwrap();
-        let text = String::from_utf8(lines.out.clone()).unwrap();
-        assert_eq!(lines.finish().unwrap(), 2);
+        lines.begin(Some("a.mp4".into()));
+        lines.write(&expression(1, "sad", 0.5, 0)).unwrap();
+        let text = String::from_utf8(lines.out).unwrap();
+        assert!(text.lines().nth(2).unwrap().starts_with(r#"{"recording":"a.mp4","type":"expression","seq":1,"#), "{text}");
         assert!(text.lines().nth(1).unwrap().starts_with(r#"{"type":"expression","seq":2,"#), "{text}");
         assert!(!text.contains("age_ms") && !text.contains("latency_ms"), "{text}");
     }

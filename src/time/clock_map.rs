@@ -135,7 +135,7 @@ mod tests {
             let truth = device + if block >= 200 { lost } else { 0 };
             map.observe(device, MediaTime::from_nanos(truth));
             let error = map.place(device).nanos() - truth;
-            if block < 200 || block > 300 {
+            if !(200..=300).contains(&block) {
                 assert!(error.abs() < 1_000_000, "block {block}: {error} ns");
             }
         }

@@ -263,7 +263,7 @@ fn who_leaves_is_lost_after_a_while_and_another_is_someone_new() {
     let Some(folder) = material("detector") else { return };
     let people = cutouts(&folder, &PEOPLE[..2], 110.0);
     let actors = [
-        Actor { cutout: &people[0], path: Box::new(|t| (t < 2.0).then(|| [300.0 + 250.0 * t, 180.0])) },
+        Actor { cutout: &people[0], path: Box::new(|t| (t < 2.0).then_some([300.0 + 250.0 * t, 180.0])) },
         Actor { cutout: &people[1], path: Box::new(|t| (t >= 5.0).then_some([200.0, 180.0])) },
     ];
     let outcome = play(&actors, 6.0, None);
