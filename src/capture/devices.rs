@@ -21,6 +21,9 @@ pub struct DeviceEntry {
     pub config: String,
 }
 
+/// What ALSA lists beside microphones, whatever is plugged in: converters and sinks. They work as sources when asked for by name.
+const ALSA_PLUGINS: [&str; 8] = ["null", "lavrate", "samplerate", "speexrate", "speex", "oss", "upmix", "vdownmix"];
+
 /// Webcams (by the system's device monitor) and microphones (by cpal's default host), each with its string for the configuration.
 pub fn devices() -> Vec<DeviceEntry> {
     init();
@@ -42,7 +45,11 @@ pub fn devices() -> Vec<DeviceEntry> {
     }
     for device in host.input_devices().into_iter().flatten() {
         let Ok(id) = device.id() else { continue };
-        entries.push(DeviceEntry { kind: DeviceKind::Audio, name: device.to_string(), config: id.to_string() });
+        let id = id.to_string();
+        if ALSA_PLUGINS.iter().any(|plugin| id == format!("alsa:{plugin}")) {
+            continue;
+        }
+        entries.push(DeviceEntry { kind: DeviceKind::Audio, name: device.to_string(), config: id });
     }
     entries
 }
