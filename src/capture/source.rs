@@ -57,7 +57,8 @@ pub(super) fn build(spec: &VideoSpec, pipeline: &gst::Pipeline, taps: &Arc<Taps>
                 let property = if source.has_property("target-object") { "target-object" } else { "path" };
                 source.set_property(property, node);
             }
-            source
+            // A PipeWire stream agrees on a format only with a peer that says what it takes; decodebin takes anything.
+            raw(source)?
         }
         VideoSpec::Test => bin("videotestsrc is-live=true pattern=ball ! capsfilter caps=video/x-raw,format=I420,width=640,height=480,framerate=30/1")?,
         VideoSpec::Gst(description) => bin(description)?,
@@ -96,6 +97,17 @@ fn webcam(source: gst::Element) -> Result<gst::Element, CaptureError> {
     bin.add_many([&source, &filter]).map_err(unlinked)?;
     source.link(&filter).map_err(unlinked)?;
     let pad = gst::GhostPad::with_target(&filter.static_pad("src").expect("filters have one")).map_err(unlinked)?;
+    bin.add_pad(&pad).map_err(unlinked)?;
+    Ok(bin.upcast())
+}
+
+/// A source of raw pictures behind an element that names the formats it takes, as one element.
+fn raw(source: gst::Element) -> Result<gst::Element, CaptureError> {
+    let converter = make("videoconvert")?;
+    let bin = gst::Bin::new();
+    bin.add_many([&source, &converter]).map_err(unlinked)?;
+    source.link(&converter).map_err(unlinked)?;
+    let pad = gst::GhostPad::with_target(&converter.static_pad("src").expect("converters have one")).map_err(unlinked)?;
     bin.add_pad(&pad).map_err(unlinked)?;
     Ok(bin.upcast())
 }
