@@ -60,7 +60,7 @@ pub mod notify;
 #[cfg(all(feature = "capture", feature = "serve"))]
 pub mod daemon;
 
-#[cfg(feature = "train")]
+#[cfg(feature = "corpus")]
 pub mod train;
 
 #[doc(hidden)]

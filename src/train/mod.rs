@@ -1,20 +1,35 @@
-//! The trainer: what turns labelled pictures and voices into a bundle.
+//! The trainer: from folders of recordings to a bundle that the daemon serves.
 //!
-//! A `recipe` says what, `data` reads it, `augment` varies it, `samples` makes batches of it, the `net`s learn in `fit`'s loop (encoders in
-//! `finetune`, the head in `fusion`), `calibrate` says how far to trust them, `export` writes the bundle with its `card`, and `evaluate`
-//! measures the bundle as the daemon runs it. Preprocessing is the daemon's own ([`crate::preprocess`]): there is no second copy.
+//! A data set's loader lists its items (`data`); `extract` sends them through the daemon's own stages into a feature `store`; `pretrain`
+//! learns representation `heads` from stores with the `objective`s of ConCluGen (arXiv 2404.10904); `finetune` learns a classifier on
+//! them; `evaluate` measures (`metrics`) and writes a `report`; `export` makes the bundle with its `card`. `import` brings third-party
+//! graphs. Preprocessing is the daemon's own ([`crate::preprocess`]): there is no second copy.
+//!
+//! What needs no Burn is under the feature `corpus` alone.
 
 pub mod augment;
-pub mod calibrate;
-pub mod card;
 pub mod data;
-pub mod evaluate;
-pub mod export;
-pub mod finetune;
-pub mod fit;
-pub mod fusion;
-pub mod import;
-pub mod net;
 pub mod onnx;
+
+#[cfg(feature = "train")]
+pub mod calibrate;
+#[cfg(feature = "train")]
+pub mod card;
+#[cfg(feature = "train")]
+pub mod evaluate;
+#[cfg(feature = "train")]
+pub mod export;
+#[cfg(feature = "train")]
+pub mod finetune;
+#[cfg(feature = "train")]
+pub mod fit;
+#[cfg(feature = "train")]
+pub mod fusion;
+#[cfg(feature = "train")]
+pub mod import;
+#[cfg(feature = "train")]
+pub mod net;
+#[cfg(feature = "train")]
 pub mod recipe;
+#[cfg(feature = "train")]
 pub mod samples;

@@ -1,0 +1,84 @@
+//! What a data set's loader says: items, their labels, and what is wrong with the copy on disk.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A data set as it lies on disk, listed and not yet read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listing {
+    /// The loader's name, as on the command line.
+    pub dataset: String,
+    /// What [`Target`]s index. Empty: there are no labels.
+    pub labels: Vec<String>,
+    /// Sorted by id; ids are unique.
+    pub items: Vec<Item>,
+    /// What is wrong with this copy: one entry per file, line or item that was left out, or that is doubtful. A fault is never an item too.
+    pub faults: Vec<Fault>,
+}
+
+/// One recording, or one interval of one, or one picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// Unique within the data set; the data set's own name for it where it has one (method.md a.2).
+    pub id: String,
+    pub split: Split,
+    /// Who is seen and heard (actor, speaker, channel): items of one group never stand on both sides of a split made here. Empty: unknown.
+    pub group: String,
+    pub media: Media,
+    /// The part of the media that is the item, in seconds; `None`: all of it.
+    pub interval: Option<[f64; 2]>,
+    /// What is said.
+    pub text: Option<String>,
+    /// `None`: not labelled.
+    pub target: Option<Target>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    Train,
+    Val,
+    Test,
+}
+
+/// Where the light and the sound are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Media {
+    /// A file with picture, sound, or both.
+    Recording(PathBuf),
+    /// Picture and sound in two files that begin together.
+    Apart { video: PathBuf, audio: PathBuf },
+    /// One face, cut out already: a one-frame clip without sound.
+    Picture(Picture),
+    /// The data set gives words alone.
+    None,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Picture {
+    File(PathBuf),
+    /// Grey, `size x size`, row by row.
+    Grey {
+        size: usize,
+        pixels: Vec<u8>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Target {
+    /// Index in [`Listing::labels`].
+    Class(usize),
+    /// One value per label (CMU-MOSEI: intensities 0 to 3; a label holds where its value is above 0).
+    Values(Vec<f32>),
+}
+
+/// Something wrong with the copy on disk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fault {
+    /// The file or the id.
+    pub at: String,
+    /// One sentence.
+    pub what: String,
+}
