@@ -26,9 +26,13 @@ pub mod fit;
 #[cfg(feature = "train")]
 pub mod fusion;
 #[cfg(feature = "train")]
+pub mod heads;
+#[cfg(feature = "train")]
 pub mod import;
 #[cfg(feature = "train")]
 pub mod net;
+#[cfg(feature = "train")]
+pub mod objective;
 #[cfg(feature = "train")]
 pub mod recipe;
 #[cfg(feature = "train")]

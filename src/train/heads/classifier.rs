@@ -1,0 +1,65 @@
+//! The classifier over concatenated representations (method.md b.4; reference `classification_head.py`).
+
+use burn::module::{Initializer, Module};
+use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifierShape {
+    /// Linear layers: 1 is the paper's linear evaluation.
+    pub layers: usize,
+    /// Width between layers.
+    pub hidden: usize,
+    pub dropout: f64,
+    /// The presence of each modality, 0 or 1, is an input beside the representations, which are zero where it is 0. Without it (the
+    /// reference's) an absent modality looks like one that says nothing.
+    pub presence: bool,
+}
+
+/// Concatenated representations to logits. The first layer takes them as they are; each further one is rectifier, dropout, linear.
+#[derive(Module, Debug)]
+pub struct ClassificationHead {
+    pub(crate) layers: Vec<Linear>,
+    pub(crate) presence: Option<Linear>,
+    dropout: Dropout,
+}
+
+impl ClassificationHead {
+    pub fn new(shape: &ClassifierShape, modalities: usize, representation: usize, labels: usize, device: &Device) -> Self {
+        let widths: Vec<usize> = (0..=shape.layers)
+            .map(|i| match i {
+                0 => modalities * representation,
+                i if i == shape.layers => labels,
+                _ => shape.hidden,
+            })
+            .collect();
+        let layer = |from: usize, to: usize| {
+            let weights = Initializer::KaimingNormal { gain: std::f64::consts::SQRT_2, fan_out_only: false };
+            LinearConfig::new(from, to).with_initializer(weights).init(device)
+        };
+        let beside = LinearConfig::new(modalities, widths[1]).with_bias(false).with_initializer(Initializer::Zeros);
+        ClassificationHead {
+            layers: widths.windows(2).map(|w| layer(w[0], w[1])).collect(),
+            presence: shape.presence.then(|| beside.init(device)),
+            dropout: DropoutConfig::new(shape.dropout).init(),
+        }
+    }
+
+    /// Representations per modality, `[batch, R]` each, and the presence `[batch, modalities]` of 0 and 1, to logits `[batch, labels]`.
+    pub fn forward(&self, representations: Vec<Tensor<2>>, presence: Tensor<2>) -> Tensor<2> {
+        let mut x = self.dropout.forward(Tensor::cat(representations, 1));
+        for (i, layer) in self.layers.iter().enumerate() {
+            if i > 0 {
+                x = self.dropout.forward(relu(x));
+            }
+            x = layer.forward(x);
+            if let (0, Some(beside)) = (i, &self.presence) {
+                x = x + beside.forward(presence.clone());
+            }
+        }
+        x
+    }
+}

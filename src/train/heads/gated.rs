@@ -1,0 +1,33 @@
+//! The gated embedding unit (method.md b.2; reference `representation_heads.py`).
+
+use burn::module::{Initializer, Module};
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::activation::{relu, sigmoid};
+use burn::tensor::{Device, Tensor};
+
+/// `h = relu(W1 x + b1)`, `g = h * sigmoid(Wg h + bg)`, `y = relu(W2 g + b2)`.
+#[derive(Module, Debug)]
+pub struct GatedEmbeddingUnit {
+    pub(crate) hidden: Linear,
+    pub(crate) gate: Linear,
+    pub(crate) output: Linear,
+}
+
+impl GatedEmbeddingUnit {
+    pub fn new(input: usize, output: usize, device: &Device) -> Self {
+        GatedEmbeddingUnit { hidden: linear(input, output, device), gate: linear(output, output, device), output: linear(output, output, device) }
+    }
+
+    /// `[batch, input]` to `[batch, output]`, not negative.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let h = relu(self.hidden.forward(x));
+        let gated = h.clone() * sigmoid(self.gate.forward(h));
+        relu(self.output.forward(gated))
+    }
+}
+
+/// A linear layer that begins as PyTorch's do: uniform within one over the root of its inputs.
+pub(crate) fn linear(input: usize, output: usize, device: &Device) -> Linear {
+    let bound = 1.0 / (input as f64).sqrt();
+    LinearConfig::new(input, output).with_initializer(Initializer::Uniform { min: -bound, max: bound }).init(device)
+}

@@ -1,0 +1,97 @@
+//! The heads that only pre-training uses: projection, cluster head, reconstruction (method.md b.3; reference `pretraining_heads.py`).
+
+use burn::module::Module;
+use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::gated::linear;
+use super::representation::HeadsShape;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PretextShape {
+    /// Length of a projection.
+    pub projection: usize,
+    /// Clusters: outputs of the cluster head. 0: there is none.
+    pub clusters: usize,
+    /// Width of the reconstruction heads' hidden layer. 0: there are none.
+    pub reconstruction: usize,
+    /// Projections end in a rectifier, so that similarities are not negative (the reference's).
+    pub rectified_projection: bool,
+    /// Reconstructions end in a rectifier, so that they can not reach what is negative (the reference's).
+    pub rectified_reconstruction: bool,
+}
+
+/// One projection head and one cluster head, shared by all modalities; a reconstruction head for each.
+#[derive(Module, Debug)]
+pub struct PretextHeads {
+    pub(crate) narrow: Linear,
+    pub(crate) norm: BatchNorm,
+    pub(crate) project: Linear,
+    pub(crate) cluster: Option<Linear>,
+    pub(crate) reconstruct: Vec<ReconstructionHead>,
+    rectified_projection: bool,
+    rectified_reconstruction: bool,
+}
+
+#[derive(Module, Debug)]
+pub struct ReconstructionHead {
+    pub(crate) hidden: Linear,
+    pub(crate) output: Linear,
+}
+
+impl PretextHeads {
+    pub fn new(heads: &HeadsShape, shape: &PretextShape, device: &Device) -> Self {
+        let narrow = (heads.representation / 8).max(1);
+        let bound = 1.0 / (shape.projection as f64).sqrt();
+        let cluster = LinearConfig::new(shape.projection, shape.clusters.max(1))
+            .with_bias(false)
+            .with_initializer(burn::module::Initializer::Uniform { min: -bound, max: bound });
+        let reconstruct = |dim: usize| ReconstructionHead {
+            hidden: linear(heads.representation, shape.reconstruction, device),
+            output: linear(shape.reconstruction, dim, device),
+        };
+        PretextHeads {
+            narrow: linear(heads.representation, narrow, device),
+            norm: BatchNormConfig::new(narrow).init(device),
+            project: linear(narrow, shape.projection, device),
+            cluster: (shape.clusters > 0).then(|| cluster.init(device)),
+            reconstruct: if shape.reconstruction > 0 { heads.modalities.iter().map(|m| reconstruct(m.dim)).collect() } else { Vec::new() },
+            rectified_projection: shape.rectified_projection,
+            rectified_reconstruction: shape.rectified_reconstruction,
+        }
+    }
+
+    /// Representations `[batch, R]` to projections `[batch, P]`, not normalised. In training, the batch is one modality's: each call
+    /// normalises by its own statistics.
+    pub fn project(&self, representation: Tensor<2>) -> Tensor<2> {
+        let projection = self.project.forward(relu(self.norm.forward(self.narrow.forward(representation))));
+        if self.rectified_projection { relu(projection) } else { projection }
+    }
+
+    /// Projections `[batch, P]`, not normalised, to cluster logits `[batch, K]`.
+    ///
+    /// # Panics
+    /// If the heads were built without clusters.
+    pub fn cluster(&self, projection: Tensor<2>) -> Tensor<2> {
+        self.cluster.as_ref().expect("built with clusters").forward(projection)
+    }
+
+    /// Representations to the modality's embedding `[batch, dim]`.
+    ///
+    /// # Panics
+    /// If the heads were built without reconstruction.
+    pub fn reconstruct(&self, modality: usize, representation: Tensor<2>) -> Tensor<2> {
+        let head = &self.reconstruct[modality];
+        let out = head.output.forward(relu(head.hidden.forward(representation)));
+        if self.rectified_reconstruction { relu(out) } else { out }
+    }
+}
+
+/// Rows to unit length: divided by their norm, at least 1e-12.
+pub fn unit_rows(x: Tensor<2>) -> Tensor<2> {
+    let norm = x.clone().square().sum_dim(1).sqrt().clamp_min(1e-12);
+    x / norm
+}

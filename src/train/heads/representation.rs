@@ -1,0 +1,123 @@
+//! Representation heads: one per modality, from the encoders' embeddings to one space (method.md b.2).
+
+use burn::module::{Module, Param};
+use burn::nn::Linear;
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use super::gated::{GatedEmbeddingUnit, linear};
+use crate::modality::Modality;
+
+/// How heads are built. The modalities' order is the order of everything: batches, outputs, concatenation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadsShape {
+    pub modalities: Vec<ModalityShape>,
+    /// Length of a representation.
+    pub representation: usize,
+    /// Embeddings are brought to mean 0 and deviation 1 per value first (the statistics of the training stores). The reference does not.
+    pub standardise: bool,
+}
+
+/// One modality's embedding: those of its encoders, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModalityShape {
+    pub modality: Modality,
+    pub dim: usize,
+}
+
+/// `[batch, dim]` to `[batch, representation]`. The voice's unit keeps its width and a linear layer without rectification widens it: so in
+/// the reference, where the audio representation alone may be negative.
+#[derive(Module, Debug)]
+pub struct RepresentationHead {
+    /// Mean and one over the deviation, `[1, dim]` each; not trained.
+    pub(crate) standard: Option<Standard>,
+    pub(crate) gated: GatedEmbeddingUnit,
+    pub(crate) widen: Option<Linear>,
+}
+
+#[derive(Module, Debug)]
+pub struct Standard {
+    mean: Param<Tensor<2>>,
+    inverse: Param<Tensor<2>>,
+}
+
+impl Standard {
+    /// # Panics
+    /// If the lengths differ.
+    pub fn new(mean: &[f32], deviation: &[f32], device: &Device) -> Self {
+        let inverse: Vec<f32> = deviation.iter().map(|d| 1.0 / d.max(1e-6)).collect();
+        let row = |values: Vec<f32>| {
+            let width = values.len();
+            Param::from_tensor(Tensor::from_data(TensorData::new(values, [1, width]), device)).set_require_grad(false)
+        };
+        assert_eq!(mean.len(), deviation.len());
+        Standard { mean: row(mean.to_vec()), inverse: row(inverse) }
+    }
+}
+
+impl RepresentationHead {
+    pub fn new(shape: ModalityShape, representation: usize, device: &Device) -> Self {
+        let widen = shape.modality == Modality::Voice;
+        let width = if widen { shape.dim } else { representation };
+        RepresentationHead {
+            standard: None,
+            gated: GatedEmbeddingUnit::new(shape.dim, width, device),
+            widen: widen.then(|| linear(shape.dim, representation, device)),
+        }
+    }
+
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let y = self.gated.forward(self.standardise(x));
+        match &self.widen {
+            Some(widen) => widen.forward(y),
+            None => y,
+        }
+    }
+
+    /// What the unit sees, and what reconstruction aims at.
+    pub fn standardise(&self, x: Tensor<2>) -> Tensor<2> {
+        match &self.standard {
+            Some(standard) => (x - standard.mean.val()) * standard.inverse.val(),
+            None => x,
+        }
+    }
+}
+
+#[derive(Module, Debug)]
+pub struct RepresentationHeads {
+    pub(crate) heads: Vec<RepresentationHead>,
+}
+
+impl RepresentationHeads {
+    pub fn new(shape: &HeadsShape, device: &Device) -> Self {
+        let heads = shape
+            .modalities
+            .iter()
+            .map(|m| {
+                let mut head = RepresentationHead::new(*m, shape.representation, device);
+                if shape.standardise {
+                    head.standard = Some(Standard::new(&vec![0.0; m.dim], &vec![1.0; m.dim], device));
+                }
+                head
+            })
+            .collect();
+        RepresentationHeads { heads }
+    }
+
+    /// The heads with these statistics, a mean and a deviation per modality and value, where they were built to standardise.
+    pub fn with_statistics(mut self, statistics: &[(Vec<f32>, Vec<f32>)], device: &Device) -> Self {
+        for (head, (mean, deviation)) in self.heads.iter_mut().zip(statistics) {
+            if head.standard.is_some() {
+                head.standard = Some(Standard::new(mean, deviation, device));
+            }
+        }
+        self
+    }
+
+    /// The representation of one modality.
+    pub fn forward(&self, modality: usize, x: Tensor<2>) -> Tensor<2> {
+        self.heads[modality].forward(x)
+    }
+}

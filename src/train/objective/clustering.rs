@@ -1,0 +1,28 @@
+//! Clustering: cluster logits against the centroids that k-means found (method.md c.2; reference `clustering_loss.py`).
+
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+/// What is compared with the centroids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClusterMode {
+    /// The mean of the modalities' cluster logits.
+    Joint,
+    /// Each modality's own, summed.
+    Individual,
+}
+
+/// `features` `[batch, dim]` against `centroids` `[clusters, dim]` (no gradient): cross-entropy of `S = f C^T`, the label's entry less
+/// the margin. `labels` holds one cluster per row.
+pub fn clustering_loss(features: Tensor<2>, centroids: Tensor<2>, labels: &[usize], margin: f64) -> Tensor<1> {
+    let [batch, _] = features.dims();
+    let device = features.device();
+    let clusters = centroids.dims()[0];
+    let indices: Vec<i32> = labels.iter().map(|l| *l as i32).collect();
+    let labels = Tensor::<2, Int>::from_data(TensorData::new(indices, [batch, 1]), &device);
+    let margins = Tensor::<2>::zeros([batch, clusters], &device).scatter(1, labels.clone(), Tensor::full([batch, 1], margin, &device), IndexingUpdateOp::Add);
+    let similarity = features.matmul(centroids.transpose()) - margins;
+    log_softmax(similarity, 1).gather(1, labels).mean().neg()
+}

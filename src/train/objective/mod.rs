@@ -1,0 +1,70 @@
+//! What pre-training minimises: any sum of contrastive, clustering and reconstruction, or SimCLR (method.md c).
+
+mod clustering;
+mod contrastive;
+mod kmeans;
+mod pretext;
+
+pub use clustering::{ClusterMode, clustering_loss};
+pub use contrastive::{MARGIN, masked_margin_softmax, pairs, simclr_logits, simclr_loss};
+pub use kmeans::{Kmeans, Queue, kmeans_cosine};
+pub use pretext::{Clusters, FeatureBatch, Outputs, PretextModel, Terms};
+
+use serde::{Deserialize, Serialize};
+
+/// One of the losses, and how much it counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Objective {
+    /// Masked margin softmax over pairs of modalities.
+    Contrastive {
+        weight: f64,
+        /// Similarities are divided by this. The reference: 1.
+        temperature: f64,
+    },
+    /// Cross-entropy against online k-means.
+    Clustering {
+        weight: f64,
+        mode: ClusterMode,
+        clusters: usize,
+        /// Earlier batches that k-means sees beside the one at hand.
+        queue: usize,
+        /// Only one in so many of their rows; 0 or 1: all.
+        queue_reduction: usize,
+        /// Until this epoch it does not count, and nothing is divided by it.
+        start_epoch: usize,
+    },
+    /// Mean squared error of each modality's embedding from its own representation.
+    Reconstruction {
+        weight: f64,
+        /// Width of the heads' hidden layer.
+        hidden: usize,
+        /// The heads end in a rectifier: so the reference, which then can not reach what is negative.
+        rectified: bool,
+    },
+    /// NT-Xent between augmented views of the first modality.
+    Simclr { weight: f64, temperature: f64, views: usize },
+}
+
+impl Objective {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Objective::Contrastive { .. } => "contrastive",
+            Objective::Clustering { .. } => "clustering",
+            Objective::Reconstruction { .. } => "reconstruction",
+            Objective::Simclr { .. } => "simclr",
+        }
+    }
+    pub fn weight(&self) -> f64 {
+        match self {
+            Objective::Contrastive { weight, .. }
+            | Objective::Clustering { weight, .. }
+            | Objective::Reconstruction { weight, .. }
+            | Objective::Simclr { weight, .. } => *weight,
+        }
+    }
+    /// Does it count in this epoch?
+    pub fn is_active(&self, epoch: usize) -> bool {
+        !matches!(self, Objective::Clustering { start_epoch, .. } if epoch < *start_epoch)
+    }
+}

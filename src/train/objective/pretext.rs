@@ -1,0 +1,196 @@
+//! The model of pre-training: representation heads, pretext heads, and one step's losses.
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use super::{ClusterMode, MARGIN, Objective, clustering_loss, masked_margin_softmax, pairs, simclr_loss};
+use crate::train::fit::tensor;
+use crate::train::heads::{HeadsShape, PretextHeads, PretextShape, RepresentationHeads, unit_rows};
+
+/// Embeddings of some clips, per modality only of those that have it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FeatureBatch {
+    /// Clips in the batch.
+    pub count: usize,
+    /// Per modality the clips that have it, ascending, and their embeddings, row after row.
+    pub modalities: Vec<(Vec<usize>, Vec<f32>)>,
+}
+
+/// Representation heads with what pre-training puts on top.
+#[derive(Module, Debug)]
+pub struct PretextModel {
+    pub heads: RepresentationHeads,
+    pub(crate) pretext: PretextHeads,
+}
+
+/// What a step computed, per modality, of the clips that have it.
+pub struct Outputs {
+    /// Embeddings as reconstruction aims at them.
+    pub embeddings: Vec<Tensor<2>>,
+    pub representations: Vec<Tensor<2>>,
+    /// Not normalised.
+    pub projections: Vec<Tensor<2>>,
+    /// `[present, clusters]`; empty without clustering.
+    pub cluster_logits: Vec<Tensor<2>>,
+    /// Their mean over the modalities that a clip has, `[batch, clusters]`.
+    pub fused: Option<Tensor<2>>,
+}
+
+/// K-means' answer for one batch.
+pub struct Clusters<'a> {
+    pub labels: &'a [usize],
+    pub centroids: &'a [f32],
+}
+
+/// A step's losses.
+pub struct Terms {
+    /// What is minimised: the mean over active objectives of weight times loss.
+    pub total: Tensor<1>,
+    /// Each active objective's loss, not weighted.
+    pub each: Vec<(&'static str, Tensor<1>)>,
+}
+
+impl PretextModel {
+    pub fn new(heads: &HeadsShape, pretext: &PretextShape, device: &Device) -> Self {
+        PretextModel { heads: RepresentationHeads::new(heads, device), pretext: PretextHeads::new(heads, pretext, device) }
+    }
+
+    /// Everything that the objectives look at.
+    pub fn forward(&self, batch: &FeatureBatch, objectives: &[Objective], device: &Device) -> Outputs {
+        let mut outputs = Outputs { embeddings: vec![], representations: vec![], projections: vec![], cluster_logits: vec![], fused: None };
+        let wants = |name: &str| objectives.iter().any(|o| o.name() == name);
+        for (modality, (rows, values)) in batch.modalities.iter().enumerate() {
+            let width = values.len() / rows.len().max(1);
+            let embedding = tensor(values.clone(), [rows.len(), width], device);
+            let representation = self.heads.forward(modality, embedding.clone());
+            if wants("contrastive") || wants("clustering") || wants("simclr") {
+                let projection = self.pretext.project(representation.clone());
+                if wants("clustering") {
+                    outputs.cluster_logits.push(self.pretext.cluster(projection.clone()));
+                }
+                outputs.projections.push(projection);
+            }
+            outputs.embeddings.push(self.heads.heads[modality].standardise(embedding));
+            outputs.representations.push(representation);
+        }
+        if wants("clustering") {
+            outputs.fused = Some(fuse(&outputs.cluster_logits, batch, device));
+        }
+        outputs
+    }
+
+    /// The losses of a step. `clusters` is k-means' answer for [`Outputs::fused`]; without it clustering does not count.
+    pub fn losses(
+        &self,
+        outputs: &Outputs,
+        batch: &FeatureBatch,
+        objectives: &[Objective],
+        epoch: usize,
+        clusters: Option<&Clusters<'_>>,
+        device: &Device,
+    ) -> Terms {
+        let mut each = Vec::new();
+        let mut weighted: Vec<Tensor<1>> = Vec::new();
+        for objective in objectives.iter().filter(|o| o.is_active(epoch)) {
+            let loss = match objective {
+                Objective::Contrastive { temperature, .. } => contrastive(outputs, batch, *temperature, device),
+                Objective::Clustering { mode, .. } => clusters.and_then(|found| cluster(outputs, batch, *mode, found, device)),
+                Objective::Reconstruction { .. } => sum(outputs.representations.iter().enumerate().map(|(modality, representation)| {
+                    let error = self.pretext.reconstruct(modality, representation.clone()) - outputs.embeddings[modality].clone();
+                    error.square().mean()
+                })),
+                Objective::Simclr { temperature, views, .. } => Some(simclr_loss(unit_rows(outputs.projections[0].clone()), *views, *temperature)),
+            };
+            if let Some(loss) = loss {
+                each.push((objective.name(), loss.clone()));
+                weighted.push(loss.mul_scalar(objective.weight()));
+            }
+        }
+        let active = weighted.len().max(1) as f64;
+        let total = sum(weighted.into_iter()).unwrap_or_else(|| Tensor::zeros([1], device)).div_scalar(active);
+        Terms { total, each }
+    }
+}
+
+fn sum(losses: impl Iterator<Item = Tensor<1>>) -> Option<Tensor<1>> {
+    losses.reduce(|a, b| a + b)
+}
+
+/// Sum over the pairs of modalities, each over the clips that have both.
+fn contrastive(outputs: &Outputs, batch: &FeatureBatch, temperature: f64, device: &Device) -> Option<Tensor<1>> {
+    let unit: Vec<Tensor<2>> = outputs.projections.iter().map(|p| unit_rows(p.clone())).collect();
+    sum(pairs(unit.len()).into_iter().filter_map(|(i, j)| {
+        let ((a, b), count) = common(&batch.modalities[i].0, &batch.modalities[j].0);
+        // One clip alone is told from nothing.
+        (count > 1 || batch.count == 1).then(|| {
+            let (a, b) = (pick(unit[i].clone(), a, device), pick(unit[j].clone(), b, device));
+            masked_margin_softmax(a.matmul(b.transpose()).div_scalar(temperature), MARGIN)
+        })
+    }))
+}
+
+/// Places of the clips that both have, in either; `None` where that is all of them.
+fn common(a: &[usize], b: &[usize]) -> ((Option<Vec<usize>>, Option<Vec<usize>>), usize) {
+    if a == b {
+        return ((None, None), a.len());
+    }
+    let places = |x: &[usize], y: &[usize]| x.iter().enumerate().filter(|(_, clip)| y.binary_search(clip).is_ok()).map(|(i, _)| i).collect::<Vec<_>>();
+    let (x, y) = (places(a, b), places(b, a));
+    let count = x.len();
+    ((Some(x), Some(y)), count)
+}
+
+fn pick(x: Tensor<2>, rows: Option<Vec<usize>>, device: &Device) -> Tensor<2> {
+    match rows {
+        None => x,
+        Some(rows) => x.select(0, indices(rows.into_iter(), device)),
+    }
+}
+
+fn indices(rows: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
+    let rows: Vec<i32> = rows.map(|r| r as i32).collect();
+    let count = rows.len();
+    Tensor::from_data(TensorData::new(rows, [count]), device)
+}
+
+/// The mean over the modalities that each clip has: `[batch, clusters]`, zero where it has none.
+fn fuse(logits: &[Tensor<2>], batch: &FeatureBatch, device: &Device) -> Tensor<2> {
+    let whole = batch.modalities.iter().all(|(rows, _)| rows.len() == batch.count);
+    if whole {
+        let sum = logits.iter().cloned().reduce(|a, b| a + b).expect("at least one modality");
+        return sum.div_scalar(logits.len() as f64);
+    }
+    let clusters = logits[0].dims()[1];
+    let mut counts = vec![0.0f32; batch.count];
+    let spread: Vec<Tensor<2>> = logits
+        .iter()
+        .zip(&batch.modalities)
+        .map(|(logits, (rows, _))| {
+            // Clips without the modality take a row of zeros that stands behind the others.
+            let mut places = vec![rows.len(); batch.count];
+            for (place, clip) in rows.iter().enumerate() {
+                places[*clip] = place;
+                counts[*clip] += 1.0;
+            }
+            let padded = Tensor::cat(vec![logits.clone(), Tensor::zeros([1, clusters], device)], 0);
+            padded.select(0, indices(places.into_iter(), device))
+        })
+        .collect();
+    let counts = counts.iter().map(|c| c.max(1.0)).collect();
+    spread.into_iter().reduce(|a, b| a + b).expect("at least one modality") / tensor(counts, [batch.count, 1], device)
+}
+
+fn cluster(outputs: &Outputs, batch: &FeatureBatch, mode: ClusterMode, found: &Clusters<'_>, device: &Device) -> Option<Tensor<1>> {
+    let fused = outputs.fused.clone()?;
+    let width = fused.dims()[1];
+    let centroids = || tensor(found.centroids.to_vec(), [found.centroids.len() / width, width], device);
+    // The last labels are the batch's: the queue's stand before them.
+    let labels = &found.labels[found.labels.len() - batch.count..];
+    match mode {
+        ClusterMode::Joint => Some(clustering_loss(fused, centroids(), labels, MARGIN)),
+        ClusterMode::Individual => sum(outputs.cluster_logits.iter().zip(&batch.modalities).map(|(logits, (rows, _))| {
+            let own: Vec<usize> = rows.iter().map(|clip| labels[*clip]).collect();
+            clustering_loss(logits.clone(), centroids(), &own, MARGIN)
+        })),
+    }
+}
