@@ -14,7 +14,6 @@ pub mod folder;
 mod listing;
 pub mod meld;
 pub mod mosei;
-mod mosei_labels;
 pub mod ravdess;
 mod ravdess_list;
 mod table;

@@ -26,11 +26,6 @@ impl Found {
         name.rsplit_once('.').map_or(name, |(stem, _)| stem)
     }
 
-    /// The extension, lower case; empty where there is none.
-    pub fn extension(&self) -> String {
-        self.names.last().and_then(|n| n.rsplit_once('.')).map_or(String::new(), |(_, e)| e.to_lowercase())
-    }
-
     /// The name of the folder it lies in, `up` levels above the file (1: the folder itself).
     pub fn folder(&self, up: usize) -> Option<&str> {
         self.names.len().checked_sub(up + 1).map(|i| self.names[i].as_str())
@@ -152,7 +147,7 @@ mod tests {
         let mut catalogue = Catalogue::default();
         let found = walk(tree.path(), &VIDEO, &mut catalogue).unwrap();
         assert_eq!(found.iter().map(Found::relative).collect::<Vec<_>>(), ["10.mp4", "a/1.mp4", "b/2.MP4"]);
-        assert_eq!((found[2].stem(), found[2].extension().as_str(), found[2].folder(1), found[0].folder(1)), ("2", "mp4", Some("b"), None));
+        assert_eq!((found[2].stem(), found[2].folder(1), found[0].folder(1)), ("2", Some("b"), None));
         let Err(DataError::Empty { faults, .. }) = catalogue.finish("folder", &[], tree.path(), "") else { panic!() };
         let mut whats: Vec<_> = faults.iter().map(|f| f.what.as_str()).collect();
         whats.sort();

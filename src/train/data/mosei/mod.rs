@@ -27,11 +27,13 @@
 //!         rows.writerow([video, row, *times, *values])
 //! ```
 
+mod labels;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+use self::labels::{LABELS, Labelled, Labels, read_sequence, read_table};
 use super::catalogue::Catalogue;
-use super::mosei_labels::{LABELS, Labelled, Labels, read_sequence, read_table};
 use super::tree::{AUDIO, VIDEO, file, folder, walk};
 use super::{DataError, Item, Listing, Media, Options, Split, Target};
 
@@ -48,13 +50,13 @@ struct Spoken {
 
 pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
-    let copy = Copy {
+    let on_disk = OnDisk {
         videos: stems(root, &["Videos/Full/Combined", "Videos/Combined", "Videos/Full", "Videos"], &VIDEO, &mut catalogue)?,
         sounds: stems(root, &["Audio/Full/WAV_16000", "Audio/WAV_16000", "Audio/Full", "Audio"], &AUDIO, &mut catalogue)?,
         cut: stems(root, &["Videos/Segmented/Combined", "Videos/Segmented"], &VIDEO, &mut catalogue)?,
     };
     let transcripts = transcripts(root, &mut catalogue)?;
-    if copy.videos.is_empty() && copy.sounds.is_empty() && copy.cut.is_empty() {
+    if on_disk.videos.is_empty() && on_disk.sounds.is_empty() && on_disk.cut.is_empty() {
         return catalogue.finish("cmu-mosei", &LABELS, root, LAYOUT);
     }
     let labels = read_labels(root, &mut catalogue)?;
@@ -98,7 +100,7 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
                 catalogue.fault(&row.at, format!("{interval:?} with {:?} is no labelled interval: left out", row.values));
                 continue;
             }
-            let Some((media, is_cut)) = copy.media(video, line.map_or(row.index, |l| l.number)) else {
+            let Some((media, is_cut)) = on_disk.media(video, line.map_or(row.index, |l| l.number)) else {
                 missing += 1;
                 continue;
             };
@@ -117,7 +119,7 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
             catalogue.fault(video, format!("its recording is missing or empty: {missing} intervals left out"));
         }
     }
-    for video in copy.videos.keys().collect::<BTreeSet<_>>() {
+    for video in on_disk.videos.keys().collect::<BTreeSet<_>>() {
         if !labels.contains_key(video) {
             catalogue.fault(video, if is_labelled { "has no labels: left out" } else { "has no transcript: left out" });
         }
@@ -126,13 +128,13 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
 }
 
 /// The media of a copy, by the names of the files without their extensions.
-struct Copy {
+struct OnDisk {
     videos: HashMap<String, PathBuf>,
     sounds: HashMap<String, PathBuf>,
     cut: HashMap<String, PathBuf>,
 }
 
-impl Copy {
+impl OnDisk {
     /// Where an interval's light and sound are, and whether the file is cut to the interval already.
     fn media(&self, video: &str, number: usize) -> Option<(Media, bool)> {
         match (self.videos.get(video), self.sounds.get(video)) {
@@ -250,5 +252,4 @@ fn read_folds(path: &Path) -> Result<HashMap<String, Split>, DataError> {
 }
 
 #[cfg(test)]
-#[path = "mosei_tests.rs"]
 mod tests;

@@ -1,5 +1,5 @@
-use super::super::testing::{Tree, faults, ids, item};
 use super::*;
+use crate::train::data::testing::{Tree, faults, ids, item};
 
 const FOLDS: &str = r#"{"standard_train_fold": ["-3g5yACwYnA"], "standard_valid_fold": ["100178"], "standard_test_fold": ["_q7DM8WkzAQ", "a_b"]}"#;
 

@@ -7,9 +7,9 @@ use hdf5_reader::Hdf5File;
 use hdf5_reader::error::Error;
 use hdf5_reader::group::Group;
 
-use super::DataError;
-use super::catalogue::Catalogue;
-use super::table::Table;
+use crate::train::data::DataError;
+use crate::train::data::catalogue::Catalogue;
+use crate::train::data::table::Table;
 
 /// In the order of the SDK's columns 1 to 6. The reference's configuration swaps surprise and fear (method.md a.2).
 pub const LABELS: [&str; 6] = ["happy", "sad", "anger", "surprise", "disgust", "fear"];
@@ -126,8 +126,8 @@ pub fn read_table(path: &Path, catalogue: &mut Catalogue) -> Result<Labels, Data
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::Tree;
     use super::*;
+    use crate::train::data::testing::Tree;
 
     /// Written by h5py as the SDK writes (compressed chunks, text of any length in the metadata), with numbers of our own.
     #[test]
