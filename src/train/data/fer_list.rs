@@ -1,7 +1,7 @@
 //! FER2013 as one-frame clips: from folders, from the archive, or from the original table.
 //!
 //! ```text
-//! fer2013.csv                                    emotion,pixels,Usage       (or fer2013/fer2013.csv)
+//! fer2013.csv                                    emotion,pixels,Usage       (or fer2013/fer2013.csv, icml_face_data.csv)
 //! fer2013*.tar.xz                                with the folders below in it
 //! fer2013/<split>/<class>/<file>.jpg             split: Training, PublicTest, PrivateTest (or train, test)
 //! ```
@@ -26,7 +26,7 @@ const SIZE: usize = 48;
 
 pub fn list(root: &Path, options: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
-    let table = if root.is_file() { Some(root.to_path_buf()) } else { file(root, &["fer2013.csv", "fer2013/fer2013.csv"]) };
+    let table = if root.is_file() { Some(root.to_path_buf()) } else { file(root, &["fer2013.csv", "fer2013/fer2013.csv", "icml_face_data.csv"]) };
     if let Some(path) = table.as_ref().filter(|p| p.extension().is_some_and(|e| e == "csv")) {
         list_table(path, options, &mut catalogue)?;
     } else if let Some(path) = archive(root)? {

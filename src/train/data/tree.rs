@@ -37,6 +37,13 @@ impl Found {
     }
 }
 
+/// What Git LFS leaves in place of a file is shorter than this.
+const POINTER_BYTES: u64 = 1024;
+
+fn is_pointer(path: &Path) -> bool {
+    std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"version https://git-lfs."))
+}
+
 /// Whether `path` ends in one of `extensions` (lower case), in any case of letters.
 pub fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension().is_some_and(|e| extensions.iter().any(|known| e.eq_ignore_ascii_case(known)))
@@ -44,7 +51,7 @@ pub fn has_extension(path: &Path, extensions: &[&str]) -> bool {
 
 /// The files below `root` with one of `extensions`, sorted by their names; links are followed, each folder once.
 ///
-/// Names that are not UTF-8, files without a byte and folders that may not be read are faults. Names that begin with a dot are passed
+/// Names that are not UTF-8, files without a byte, Git LFS's stand-ins and folders that may not be read are faults. Names that begin with a dot are passed
 /// over (archives made on a Mac have `._clip.mp4` beside `clip.mp4`).
 pub fn walk(root: &Path, extensions: &[&str], catalogue: &mut Catalogue) -> Result<Vec<Found>, DataError> {
     let mut found = Vec::new();
@@ -107,6 +114,8 @@ pub fn walk(root: &Path, extensions: &[&str], catalogue: &mut Catalogue) -> Resu
                 }
             } else if wanted && about.len() == 0 {
                 catalogue.fault(path.display().to_string(), "the file is empty: left out");
+            } else if wanted && about.len() < POINTER_BYTES && is_pointer(&path) {
+                catalogue.fault(path.display().to_string(), "is Git LFS's stand-in for the file: run git lfs pull: left out");
             } else if wanted {
                 found.push(Found { names, path });
             }
@@ -141,6 +150,7 @@ mod tests {
         use std::os::unix::ffi::OsStrExt;
         let tree = Tree::new(&["b/2.MP4", "a/1.mp4", "a/._1.mp4", "a/notes.txt", "10.mp4"]);
         tree.write("a/none.mp4", "");
+        tree.write("a/large.mp4", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n");
         std::fs::write(tree.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9.mp4")), "x").unwrap();
         std::os::unix::fs::symlink(tree.path(), tree.path().join("b/round")).unwrap();
         std::os::unix::fs::symlink(tree.path().join("gone"), tree.path().join("b/gone.mp4")).unwrap();
@@ -151,6 +161,10 @@ mod tests {
         let Err(DataError::Empty { faults, .. }) = catalogue.finish("folder", &[], tree.path(), "") else { panic!() };
         let mut whats: Vec<_> = faults.iter().map(|f| f.what.as_str()).collect();
         whats.sort();
-        assert!(whats[0].starts_with("cannot be read") && whats[1..] == ["the file is empty: left out", "the name is not UTF-8: left out"], "{whats:?}");
+        let pointer = "is Git LFS's stand-in for the file: run git lfs pull: left out";
+        assert!(
+            whats[0].starts_with("cannot be read") && whats[1..] == [pointer, "the file is empty: left out", "the name is not UTF-8: left out"],
+            "{whats:?}"
+        );
     }
 }

@@ -5,18 +5,15 @@
 //! Raw/Audio/Full/WAV_16000/<video>.wav               optional; needed where a copy's videos are mute
 //! Raw/Transcript/Segmented/Combined/<video>.txt      lines <video>___<number>___<start>___<end>___<text>
 //! CMU_MOSEI_Labels.csd                               the SDK's labels; or labels.csv
-//! standard_folds.json                                the SDK's folds
+//! cmu_mosei_std_folds.py                             the SDK's folds; or standard_folds.json
 //! ```
 //! Items are the rows of the labels, `<video>_<row>`; their words are the transcript's line that covers most of the same time. A video
 //! stands whole on one side of the split. Where a copy has no full videos but `Raw/Videos/Segmented/Combined/<video>_<number>.mp4`, those
 //! are taken. Without labels the transcript's lines are the items, to pre-train on.
 //!
-//! The folds are lists of videos, one of the SDK's Python files. With the SDK at hand:
-//! ```python
-//! import json
-//! from mmsdk.mmdatasdk.dataset.standard_datasets.CMU_MOSEI import cmu_mosei_std_folds as f
-//! json.dump({k: getattr(f, k) for k in ("standard_train_fold", "standard_valid_fold", "standard_test_fold")}, open("standard_folds.json", "w"))
-//! ```
+//! The folds are the SDK's `cmu_mosei_std_folds.py`, as it is or as JSON (`standard_folds.json`, an object of the same three lists).
+//! Labels and folds may also lie in a folder of their own, two deep at most.
+//!
 //! The `.csd` is read as it is. Should it be of another making, this is how `labels.csv` comes of it:
 //! ```python
 //! import csv, h5py
@@ -34,11 +31,10 @@ use std::path::{Path, PathBuf};
 
 use self::labels::{LABELS, Labelled, Labels, read_sequence, read_table};
 use super::catalogue::Catalogue;
-use super::tree::{AUDIO, VIDEO, file, folder, walk};
+use super::tree::{AUDIO, VIDEO, folder, walk};
 use super::{DataError, Item, Listing, Media, Options, Split, Target};
 
-const LAYOUT: &str =
-    "Raw/Videos/Full/Combined/<video>.mp4, Raw/Transcript/Segmented/Combined/<video>.txt, CMU_MOSEI_Labels.csd (or labels.csv) and standard_folds.json";
+const LAYOUT: &str = "Raw/Videos/Full/Combined/<video>.mp4, Raw/Transcript/Segmented/Combined/<video>.txt, CMU_MOSEI_Labels.csd (or labels.csv) and cmu_mosei_std_folds.py (or standard_folds.json)";
 
 /// A line of a transcript.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,10 +56,10 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
         return catalogue.finish("cmu-mosei", &LABELS, root, LAYOUT);
     }
     let labels = read_labels(root, &mut catalogue)?;
-    let folds = match file(root, &["standard_folds.json", "annotations/standard_folds.json", "labels/standard_folds.json"]) {
+    let folds = match ["standard_folds.json", "cmu_mosei_std_folds.py"].iter().find_map(|name| annotation(root, name)) {
         Some(path) => Some(read_folds(&path)?),
         None if labels.is_some() => {
-            let remedy = "write it from the SDK's cmu_mosei_std_folds.py (three lines of Python: see the README)".into();
+            let remedy = "copy the SDK's cmu_mosei_std_folds.py beside the labels".into();
             return Err(DataError::Missing { what: "the SDK's list of folds", path: root.join("standard_folds.json"), remedy });
         }
         None => None,
@@ -223,20 +219,34 @@ fn unlabelled(transcripts: &BTreeMap<String, Vec<Spoken>>) -> Labels {
 }
 
 fn read_labels(root: &Path, catalogue: &mut Catalogue) -> Result<Option<Labels>, DataError> {
-    let below = |name: &str| {
-        file(root, &["", "Labels", "labels", "annotations", "Raw"].map(|f| Path::new(f).join(name)).each_ref().map(|p| p.to_str().unwrap_or_default()))
-    };
-    if let Some(path) = below("labels.csv") {
+    if let Some(path) = annotation(root, "labels.csv") {
         return read_table(&path, catalogue).map(Some);
     }
-    below("CMU_MOSEI_Labels.csd").map(|path| read_sequence(&path, catalogue)).transpose()
+    annotation(root, "CMU_MOSEI_Labels.csd").map(|path| read_sequence(&path, catalogue)).transpose()
+}
+
+/// An annotation file: at the root, one or two folders below, or beside `Raw` where that is the root.
+fn annotation(root: &Path, name: &str) -> Option<PathBuf> {
+    let below = |folder: &Path| -> Vec<PathBuf> {
+        let mut folders: Vec<PathBuf> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
+        folders.sort();
+        folders
+    };
+    let first = below(root);
+    let second: Vec<PathBuf> = first.iter().flat_map(|f| below(f)).collect();
+    let beside = root.parent().filter(|_| root.ends_with("Raw")).map(Path::to_path_buf);
+    std::iter::once(root.to_path_buf()).chain(first).chain(second).chain(beside).map(|folder| folder.join(name)).find(|p| p.is_file())
 }
 
 fn read_folds(path: &Path) -> Result<HashMap<String, Split>, DataError> {
     let text = std::fs::read_to_string(path).map_err(|source| DataError::Unreadable { path: path.to_path_buf(), source })?;
+    let text = text.trim_start_matches('\u{feff}');
     let malformed = |what: String| DataError::Malformed { path: path.to_path_buf(), what };
-    let mut lists: HashMap<String, Vec<String>> =
-        serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| malformed(format!("is not an object of lists of videos: {error}")))?;
+    let mut lists: HashMap<String, Vec<String>> = if path.extension().is_some_and(|e| e == "py") {
+        python_lists(text)
+    } else {
+        serde_json::from_str(text).map_err(|error| malformed(format!("is not an object of lists of videos: {error}")))?
+    };
     let mut folds = HashMap::new();
     for (name, split) in [("standard_train_fold", Split::Train), ("standard_valid_fold", Split::Val), ("standard_test_fold", Split::Test)] {
         let videos = lists.remove(name).ok_or_else(|| malformed(format!("has no {name:?}")))?;
@@ -249,6 +259,18 @@ fn read_folds(path: &Path) -> Result<HashMap<String, Split>, DataError> {
         }
     }
     Ok(folds)
+}
+
+/// The SDK's own file is nothing but `name = ["video", …]`.
+fn python_lists(text: &str) -> HashMap<String, Vec<String>> {
+    let lists = text.split(']').filter_map(|part| part.split_once('['));
+    lists
+        .map(|(before, videos)| {
+            let name = before.lines().last().unwrap_or_default().trim_end_matches(|c: char| c == '=' || c.is_whitespace());
+            let videos = videos.split(',').map(|v| v.trim().trim_matches(['\'', '"']).to_string()).filter(|v| !v.is_empty());
+            (name.to_string(), videos.collect())
+        })
+        .collect()
 }
 
 #[cfg(test)]

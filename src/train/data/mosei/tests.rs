@@ -82,6 +82,19 @@ fn without_folds_labels_are_refused_and_without_labels_lines_are_items() {
 }
 
 #[test]
+fn the_sdk_s_python_file_says_the_same_as_json() {
+    let tree = raw_copy();
+    let expected = tree.list("cmu-mosei").unwrap();
+    std::fs::remove_file(tree.path().join("standard_folds.json")).unwrap();
+    let python = "standard_train_fold=['-3g5yACwYnA']\r\nstandard_valid_fold = [\"100178\",\n]\n\nstandard_test_fold = ['_q7DM8WkzAQ', 'a_b']\n";
+    tree.write("sdk/CMU_MOSEI/cmu_mosei_std_folds.py", python);
+    assert_eq!(tree.list("cmu-mosei").unwrap(), expected);
+    tree.write("sdk/CMU_MOSEI/cmu_mosei_std_folds.py", "standard_train_fold = []\n");
+    let error = tree.list("cmu-mosei").unwrap_err().to_string();
+    assert!(error.contains("has no \"standard_valid_fold\""), "{error}");
+}
+
+#[test]
 fn the_real_folds_split_videos_and_no_video_twice() {
     let Some(path) = crate::testing::material("annotations/mosei/standard_folds.json") else { return };
     let folds = read_folds(&path).unwrap();
