@@ -16,7 +16,7 @@ use super::{DataError, Item, Listing, Media, Options, Split, Target, tree};
 /// In the order of the reference's configuration (method.md a.2).
 pub const LABELS: [&str; 7] = ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"];
 
-const LAYOUT: &str = "train_sent_emo.csv, dev_sent_emo.csv or test_sent_emo.csv (at the root or in annotations/), and train_splits/, dev_splits_complete/ and output_repeated_splits_test/ with dia<d>_utt<u>.mp4";
+const LAYOUT: &str = "train_sent_emo.csv, dev_sent_emo.csv or test_sent_emo.csv (at the root or in annotations/), and train_splits/, dev_splits_complete/ and output_repeated_splits_test/ with dia<d>_utt<u>.mp4 (the tables suffice where words alone are asked for)";
 
 struct Part {
     table: &'static str,
