@@ -3,13 +3,14 @@
 //! A data set's loader lists its items (`data`); `extract` sends them through the daemon's own stages into a feature `store`; `pretrain`
 //! learns representation `heads` from stores with the `objective`s of ConCluGen (arXiv 2404.10904); `finetune` learns a classifier on
 //! them; `evaluate` measures (`metrics`) and writes a `report`; `export` makes the bundle with its `card`. `import` brings third-party
-//! graphs. Preprocessing is the daemon's own ([`crate::preprocess`]): there is no second copy.
+//! graphs. `reference` has the reference's own rules as numbers. Preprocessing is the daemon's own ([`crate::preprocess`]): there is no second copy.
 //!
 //! What needs no Burn is under the feature `corpus` alone.
 
 pub mod augment;
 pub mod data;
 pub mod onnx;
+pub mod reference;
 
 #[cfg(feature = "train")]
 pub mod calibrate;

@@ -33,29 +33,49 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<LabelledCrop>> {
 
 fn read_tar(tar: impl Read) -> anyhow::Result<Vec<LabelledCrop>> {
     let mut crops = Vec::new();
+    for_each_picture(tar, |path, jpeg| {
+        crops.push(labelled(path, jpeg).with_context(|| format!("{}", path.display()))?);
+        Ok(())
+    })?;
+    ensure!(!crops.is_empty(), "no pictures in it");
+    Ok(crops)
+}
+
+/// Calls `visit` with the path and the bytes of every JPEG, in the archive's order.
+pub(super) fn for_each_picture(tar: impl Read, mut visit: impl FnMut(&Path, &[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut jpeg = Vec::new();
     for entry in tar::Archive::new(tar).entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
         if path.extension().is_none_or(|e| e != "jpg") {
             continue;
         }
-        let mut jpeg = Vec::new();
+        jpeg.clear();
         entry.read_to_end(&mut jpeg)?;
-        crops.push(labelled(&path, &jpeg).with_context(|| format!("{}", path.display()))?);
+        visit(&path, &jpeg)?;
     }
-    ensure!(!crops.is_empty(), "no pictures in it");
-    Ok(crops)
+    Ok(())
+}
+
+/// Whether a picture of Training is held back to select: by its pixels, so that copies stay together.
+pub(super) fn is_held_back(pixels: &[u8]) -> bool {
+    Sha256::digest(pixels)[0] < HELD_BACK
+}
+
+/// Decodes a square picture to grey.
+pub(super) fn grey_crop(picture: &[u8]) -> anyhow::Result<Crop> {
+    let grey = image::load_from_memory(picture)?.into_luma8();
+    ensure!(grey.width() == grey.height(), "the picture is not square");
+    Ok(Crop { size: grey.width() as usize, channels: 1, pixels: grey.into_raw() })
 }
 
 fn labelled(path: &Path, jpeg: &[u8]) -> anyhow::Result<LabelledCrop> {
     let mut names = path.components().rev().skip(1).map(|c| c.as_os_str().to_string_lossy());
     let (Some(class), Some(split)) = (names.next(), names.next()) else { bail!("expected <split>/<class>/<file>") };
     let label = label_index(&class).with_context(|| format!("unknown class {class}"))?;
-    let grey = image::load_from_memory_with_format(jpeg, image::ImageFormat::Jpeg)?.into_luma8();
-    ensure!(grey.width() == grey.height(), "the picture is not square");
-    let crop = Crop { size: grey.width() as usize, channels: 1, pixels: grey.into_raw() };
+    let crop = grey_crop(jpeg)?;
     let part = match &*split {
-        "Training" if Sha256::digest(&crop.pixels)[0] < HELD_BACK => Part::Select,
+        "Training" if is_held_back(&crop.pixels) => Part::Select,
         "Training" => Part::Train,
         "PublicTest" => Part::Report,
         other => bail!("unknown split {other}"),

@@ -1,8 +1,26 @@
-//! Data sets, read from where they lie.
+//! Data sets, read from where they lie, in the layouts in which they are downloaded.
+//!
+//! [`list`] names a data set's items and what is wrong with the copy on disk; it reads annotations and looks whether media are there, and
+//! decodes no recording. A copy with holes is a [`Listing`] with [`Fault`]s; a folder that is not the data set at all is a [`DataError`].
 
+use std::path::{Path, PathBuf};
+
+pub mod caer;
+mod catalogue;
+pub mod crema_d;
 pub mod fer;
+mod fer_list;
+pub mod folder;
 mod listing;
+pub mod meld;
+pub mod mosei;
 pub mod ravdess;
+mod ravdess_list;
+mod table;
+#[cfg(test)]
+mod testing;
+mod tree;
+pub mod voxceleb2;
 
 pub use listing::{Fault, Item, Listing, Media, Picture, Split, Target};
 
@@ -12,4 +30,109 @@ pub enum Part {
     Train,
     Select,
     Report,
+}
+
+/// What a loader may be told. Each data set reads what concerns it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// MELD: an utterance whose media are missing is listed with its words alone ([`Media::None`]) and is no fault.
+    pub text_only: bool,
+    /// RAVDESS: one of the reference's ten hand-made folds over the 24 actors, 0 to 9. `None`: the house's rule, [`ravdess::split_of`].
+    pub fold: Option<usize>,
+    /// FER2013: PublicTest is [`Split::Val`] and the whole of Training is [`Split::Train`]. Otherwise PublicTest is [`Split::Test`] and a
+    /// fixed tenth of Training is [`Split::Val`].
+    pub public_test_selects: bool,
+}
+
+/// Why a folder could not be listed at all.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// Choose another name.
+    #[error("no data set is called {name:?}: there are {}", names().join(", "))]
+    Unknown { name: String },
+    /// Correct the option.
+    #[error("{what}")]
+    Refused { what: String },
+    /// Something that cannot be done without is not there.
+    #[error("{what} is not at {}: {remedy}", path.display())]
+    Missing { what: &'static str, path: PathBuf, remedy: String },
+    /// The disk.
+    #[error("{} cannot be read: check that it is mounted and that you may read it", path.display())]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// An annotation file lacks a column.
+    #[error("{} has no column {column:?}: found {}", path.display(), found.join(", "))]
+    Column { path: PathBuf, column: &'static str, found: Vec<String> },
+    /// An annotation file is not what it should be.
+    #[error("{}: {what}", path.display())]
+    Malformed { path: PathBuf, what: String },
+    /// The folder holds no item of the data set.
+    #[error("nothing of {dataset} in {}{}: expected {layout}", root.display(), first_of(faults))]
+    Empty { dataset: &'static str, root: PathBuf, layout: &'static str, faults: Vec<Fault> },
+}
+
+fn first_of(faults: &[Fault]) -> String {
+    match faults {
+        [] => String::new(),
+        [only] => format!(" ({}: {})", only.at, only.what),
+        [first, rest @ ..] => format!(" ({}: {}; and {} more faults)", first.at, first.what, rest.len()),
+    }
+}
+
+type Loader = fn(&Path, &Options) -> Result<Listing, DataError>;
+
+const LOADERS: [(&str, Loader); 9] = [
+    ("caer", caer::list),
+    ("cmu-mosei", mosei::list),
+    ("crema-d", crema_d::list),
+    ("fer2013", fer_list::list),
+    ("folder", folder::list),
+    ("meld", meld::list),
+    ("ravdess", ravdess_list::list),
+    ("recordings", folder::list_recordings),
+    ("voxceleb2", voxceleb2::list),
+];
+
+/// The names that [`list`] knows, sorted.
+pub fn names() -> Vec<&'static str> {
+    LOADERS.iter().map(|(name, _)| *name).collect()
+}
+
+/// Lists the data set called `name` that lies in `root`.
+pub fn list(name: &str, root: &Path, options: &Options) -> Result<Listing, DataError> {
+    let Some((_, loader)) = LOADERS.iter().find(|(known, _)| *known == name) else { return Err(DataError::Unknown { name: name.to_string() }) };
+    if !root.exists() {
+        return Err(DataError::Missing { what: "the data set's folder", path: root.to_path_buf(), remedy: "check --root".into() });
+    }
+    loader(root, options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_sorted_and_each_loader_calls_an_empty_folder_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sorted = names();
+        sorted.sort();
+        assert_eq!(sorted, names());
+        for name in names() {
+            match list(name, folder.path(), &Options::default()) {
+                Err(DataError::Empty { dataset, layout, .. }) => assert!(dataset == name && !layout.is_empty(), "{name}"),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_and_a_missing_folder_say_what_to_type() {
+        let error = list("mosei", Path::new("/"), &Options::default()).unwrap_err().to_string();
+        assert!(error.contains("cmu-mosei") && error.contains("voxceleb2"), "{error}");
+        let error = list("caer", Path::new("/there/is/no/such/folder"), &Options::default()).unwrap_err().to_string();
+        assert!(error.contains("/there/is/no/such/folder") && error.ends_with("check --root"), "{error}");
+    }
 }

@@ -10,7 +10,7 @@ use symphonia::core::io::MediaSourceStream;
 
 use crate::clip::SAMPLE_RATE_HZ;
 use crate::labels::RAVDESS;
-use crate::train::data::Part;
+use crate::train::data::{Part, Split};
 
 /// One labelled clip.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +32,56 @@ pub fn part_of(actor: u32) -> Option<Part> {
         16..=17 => Some(Part::Select),
         18..=21 => Some(Part::Report),
         _ => None,
+    }
+}
+
+/// The reference's ten hand-made folds (method.md a.2): the actors who report and those who select; the others train.
+#[rustfmt::skip]
+const FOLDS: [(&[u32], &[u32]); 10] = [
+    (&[1, 2, 3], &[23, 24]), (&[4, 5, 6], &[23, 24]), (&[7, 8], &[23, 24]), (&[9, 10], &[23, 24]), (&[13, 14, 15], &[23, 24]),
+    (&[11, 12], &[23, 24]), (&[16, 17], &[23, 24]), (&[18, 19], &[1, 2]), (&[20, 21], &[1, 2]), (&[22, 23, 24], &[1, 2]),
+];
+
+/// An actor's split: by the house's rule actors 1 to 15 and 22 to 24 train, 16 and 17 select, 18 to 21 report; or by one of the
+/// reference's ten hand-made `fold`s, 0 to 9.
+pub fn split_of(actor: u32, fold: Option<usize>) -> Split {
+    match fold.map(|f| FOLDS[f]) {
+        Some((test, _)) if test.contains(&actor) => Split::Test,
+        Some((_, val)) if val.contains(&actor) => Split::Val,
+        Some(_) => Split::Train,
+        None => match part_of(actor) {
+            Some(Part::Select) => Split::Val,
+            Some(Part::Report) => Split::Test,
+            Some(Part::Train) | None => Split::Train,
+        },
+    }
+}
+
+/// What a file's name says, but for the modality. The fields are the name's numbers, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Take {
+    pub actor: u32,
+    pub channel: u32,
+    pub emotion: u32,
+    pub intensity: u32,
+    pub statement: u32,
+    pub repetition: u32,
+}
+
+impl Take {
+    /// The modality (1 picture with sound, 2 picture, 3 sound) and the take; `None` where a name is not RAVDESS's.
+    pub fn parse(stem: &str) -> Option<(usize, Take)> {
+        let fields: Vec<u32> = stem.split('-').map(|f| f.parse().ok()).collect::<Option<_>>()?;
+        let [modality, channel, emotion, intensity, statement, repetition, actor] = fields[..] else { return None };
+        let all = [(modality, 3), (channel, 2), (emotion, RAVDESS.len() as u32), (intensity, 2), (statement, 2), (repetition, 2), (actor, 24)];
+        let take = Take { actor, channel, emotion, intensity, statement, repetition };
+        all.iter().all(|(field, last)| (1..=*last).contains(field)).then_some((modality as usize, take))
+    }
+
+    /// The name of its file of that modality, without an extension.
+    pub fn name(&self, modality: u32) -> String {
+        let Take { actor, channel, emotion, intensity, statement, repetition } = self;
+        format!("{modality:02}-{channel:02}-{emotion:02}-{intensity:02}-{statement:02}-{repetition:02}-{actor:02}")
     }
 }
 
@@ -69,11 +119,8 @@ pub fn read(folder: &Path, part: Part) -> anyhow::Result<Vec<LabelledClip>> {
 
 /// Actor and index of the emotion.
 fn parse(path: &Path) -> Option<(u32, usize)> {
-    let stem = path.file_stem()?.to_str()?;
-    let fields: Vec<u32> = stem.split('-').map(|f| f.parse().ok()).collect::<Option<_>>()?;
-    let [_, _, emotion, _, _, _, actor] = fields[..] else { return None };
-    let emotion = (emotion as usize).checked_sub(1).filter(|e| *e < RAVDESS.len())?;
-    Some((actor, emotion))
+    let (_, take) = Take::parse(path.file_stem()?.to_str()?)?;
+    Some((take.actor, take.emotion as usize - 1))
 }
 
 /// Decodes a mono file at [`SAMPLE_RATE_HZ`].
@@ -133,6 +180,20 @@ mod tests {
         assert_eq!(of(Part::Train), (1..=15).collect::<Vec<_>>());
         assert_eq!(of(Part::Select), [16, 17]);
         assert_eq!(of(Part::Report), [18, 19, 20, 21]);
+    }
+
+    #[test]
+    fn folds_partition_the_actors() {
+        // Every actor reports in one fold of ten, and never in the fold in which it selects.
+        for actor in 1..=24 {
+            let tested = (0..10).filter(|f| split_of(actor, Some(*f)) == Split::Test).count();
+            assert_eq!(tested, 1, "actor {actor}");
+        }
+        for fold in 0..10 {
+            assert_eq!((1..=24).filter(|a| split_of(*a, Some(fold)) == Split::Val).count(), 2, "fold {fold}");
+        }
+        let name = "03-01-06-01-02-01-07";
+        assert_eq!(Take::parse(name).map(|(modality, take)| take.name(modality as u32)).as_deref(), Some(name));
     }
 
     #[test]

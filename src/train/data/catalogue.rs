@@ -1,0 +1,52 @@
+//! A listing while it is being made: keeps ids unique and faults apart from items.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::Path;
+
+use super::{DataError, Fault, Item, Listing, Media, Picture};
+
+#[derive(Default)]
+pub struct Catalogue {
+    items: BTreeMap<String, Item>,
+    faults: Vec<Fault>,
+}
+
+impl Catalogue {
+    /// Adds an item that was found `at` (a file, or a line of one). A second item of one id is a fault: the first stays.
+    pub fn add(&mut self, item: Item, at: impl Into<String>) {
+        match self.items.entry(item.id.clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert(item);
+            }
+            Entry::Occupied(entry) => {
+                let first = place(&entry.get().media).unwrap_or_else(|| "an earlier line".into());
+                let what = format!("its id {} is taken by {first}: left out", item.id);
+                self.fault(at, what);
+            }
+        }
+    }
+
+    pub fn fault(&mut self, at: impl Into<String>, what: impl Into<String>) {
+        self.faults.push(Fault { at: at.into(), what: what.into() });
+    }
+
+    pub fn finish(self, dataset: &'static str, labels: &[&str], root: &Path, layout: &'static str) -> Result<Listing, DataError> {
+        if self.items.is_empty() {
+            return Err(DataError::Empty { dataset, root: root.to_path_buf(), layout, faults: self.faults });
+        }
+        Ok(Listing {
+            dataset: dataset.to_string(),
+            labels: labels.iter().map(|l| l.to_string()).collect(),
+            items: self.items.into_values().collect(),
+            faults: self.faults,
+        })
+    }
+}
+
+fn place(media: &Media) -> Option<String> {
+    match media {
+        Media::Recording(path) | Media::Picture(Picture::File(path)) | Media::Apart { video: path, .. } => Some(path.display().to_string()),
+        Media::Picture(Picture::Grey { .. }) | Media::None => None,
+    }
+}

@@ -1,0 +1,125 @@
+//! RAVDESS's speech as recordings: `Actor_NN/<modality>-<channel>-<emotion>-<intensity>-<statement>-<repetition>-<actor>.<mp4|wav|flac>`.
+//!
+//! Modality 01 is picture with sound, 02 picture, 03 sound. Of one take the recording with both is listed alone; where only the other two
+//! are there, they are listed together. Song (channel 02) is passed over. The files may also lie flat in one folder.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::catalogue::Catalogue;
+use super::ravdess::{Take, split_of};
+use super::tree::{AUDIO, VIDEO, walk};
+use super::{DataError, Item, Listing, Media, Options, Target};
+use crate::labels::RAVDESS;
+
+const LAYOUT: &str = "Actor_NN/03-01-EE-II-SS-RR-AA.wav (or .flac) and Actor_NN/01-01-EE-II-SS-RR-AA.mp4";
+
+const STATEMENTS: [&str; 2] = ["Kids are talking by the door", "Dogs are sitting by the door"];
+
+pub fn list(root: &Path, options: &Options) -> Result<Listing, DataError> {
+    if let Some(fold) = options.fold.filter(|f| *f > 9) {
+        return Err(DataError::Refused { what: format!("there is no fold {fold} of RAVDESS: give 0 to 9") });
+    }
+    let mut catalogue = Catalogue::default();
+    let extensions: Vec<&str> = VIDEO.iter().chain(&AUDIO).copied().collect();
+    let mut takes: BTreeMap<Take, [Option<PathBuf>; 3]> = BTreeMap::new();
+    let mut songs = 0;
+    for file in walk(root, &extensions, &mut catalogue)? {
+        let at = file.path.display().to_string();
+        let Some((modality, take)) = Take::parse(file.stem()) else {
+            catalogue.fault(at, "is not named as RAVDESS names its files (03-01-06-01-02-01-12): left out");
+            continue;
+        };
+        if take.channel == 2 {
+            songs += 1;
+            continue;
+        }
+        let place = &mut takes.entry(take).or_default()[modality - 1];
+        match place {
+            None => *place = Some(file.path),
+            Some(first) => catalogue.fault(at, format!("{} is the same take: left out", first.display())),
+        }
+    }
+    if songs > 0 {
+        catalogue.fault(root.display().to_string(), format!("{songs} files are sung, not spoken: left out"));
+    }
+    for (take, files) in takes {
+        let (id, media) = match files {
+            [Some(both), _, _] => (take.name(1), Media::Recording(both)),
+            [None, Some(video), Some(audio)] => (take.name(2), Media::Apart { video, audio }),
+            [None, Some(video), None] => (take.name(2), Media::Recording(video)),
+            [None, None, Some(audio)] => (take.name(3), Media::Recording(audio)),
+            [None, None, None] => continue,
+        };
+        let item = Item {
+            id: id.clone(),
+            split: split_of(take.actor, options.fold),
+            group: format!("Actor_{:02}", take.actor),
+            media,
+            interval: None,
+            text: Some(STATEMENTS[take.statement as usize - 1].to_string()),
+            target: Some(Target::Class(take.emotion as usize - 1)),
+        };
+        catalogue.add(item, id);
+    }
+    catalogue.finish("ravdess", &RAVDESS, root, LAYOUT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Split;
+    use super::super::testing::{Tree, faults, ids, item};
+    use super::*;
+
+    #[test]
+    fn of_one_take_the_fullest_recording_is_listed() {
+        let tree = Tree::new(&[
+            "Actor_01/01-01-06-01-02-01-01.mp4",
+            "Actor_01/02-01-06-01-02-01-01.mp4",
+            "Actor_01/03-01-06-01-02-01-01.wav",
+            "Actor_16/02-01-01-01-01-01-16.mp4",
+            "Actor_16/03-01-01-01-01-01-16.wav",
+            "Actor_18/03-01-08-01-01-01-18.flac",
+            "audio_speech_actors_01-24/Actor_18/03-01-08-01-01-01-18.wav",
+            "Actor_22/02-01-03-02-01-02-22.mp4",
+            "Actor_22/03-02-03-02-01-02-22.wav",
+            "Actor_22/03-01-09-02-01-02-22.wav",
+            "Actor_22/03-01-01-01-01-01-25.wav",
+            "Actor_22/notes.wav",
+        ]);
+        let listing = tree.list("ravdess").unwrap();
+        assert_eq!(ids(&listing), ["01-01-06-01-02-01-01", "02-01-01-01-01-01-16", "02-01-03-02-01-02-22", "03-01-08-01-01-01-18"]);
+        let first = item(&listing, "01-01-06-01-02-01-01");
+        assert_eq!(first.media, Media::Recording(tree.path().join("Actor_01/01-01-06-01-02-01-01.mp4")));
+        assert_eq!((first.group.as_str(), first.text.as_deref(), &first.target), ("Actor_01", Some(STATEMENTS[1]), &Some(Target::Class(5))));
+        assert!(matches!(&item(&listing, "02-01-01-01-01-01-16").media, Media::Apart { .. }));
+        assert_eq!([0, 1, 2, 3].map(|i| listing.items[i].split), [Split::Train, Split::Val, Split::Train, Split::Test]);
+        assert_eq!(faults(&listing, "audio_speech", "same take"), 1);
+        assert_eq!(faults(&listing, "", "1 files are sung"), 1);
+        assert_eq!(faults(&listing, "", "is not named"), 3);
+        assert_eq!(listing.faults.len(), 5);
+    }
+
+    #[test]
+    fn a_fold_is_taken_from_the_options() {
+        let tree = Tree::new(&["03-01-01-01-01-01-01.wav", "03-01-01-01-01-01-18.wav", "03-01-01-01-01-01-24.wav"]);
+        let of = |fold| super::super::list("ravdess", tree.path(), &Options { fold, ..Options::default() });
+        let splits = |fold| of(fold).unwrap().items.iter().map(|i| i.split).collect::<Vec<_>>();
+        assert_eq!(splits(None), [Split::Train, Split::Test, Split::Train]);
+        assert_eq!(splits(Some(0)), [Split::Test, Split::Train, Split::Val]);
+        assert_eq!(splits(Some(9)), [Split::Val, Split::Train, Split::Test]);
+        assert!(matches!(of(Some(10)), Err(DataError::Refused { .. })));
+    }
+
+    #[test]
+    fn the_real_folders_are_listed() {
+        let (Some(voices), Some(faces)) = (crate::testing::material("speech/ravdess"), crate::testing::material("av/ravdess_actor01")) else { return };
+        let listing = super::super::list("ravdess", &voices, &Options::default()).unwrap();
+        let count = |split| listing.items.iter().filter(|i| i.split == split).count();
+        assert_eq!([Split::Train, Split::Val, Split::Test].map(count), [15 * 60, 2 * 60, 4 * 60]);
+        assert_eq!(listing.faults, []);
+        let listing = super::super::list("ravdess", &faces, &Options::default()).unwrap();
+        assert_eq!((listing.items.len(), &listing.faults), (26, &vec![]));
+        assert!(listing.items.iter().all(|i| i.group == "Actor_01" && i.id.starts_with("01-01-")));
+    }
+}

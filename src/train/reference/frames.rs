@@ -1,0 +1,75 @@
+//! Which frames of a clip the reference looks at (method.md a.4; `src/utils/video_util.py`, `subsample_frames`).
+
+/// Frames per second of the stream of single pictures.
+pub const FRAMES_2D_HZ: f64 = 1.0;
+/// Frames per second of the stream of windows.
+pub const FRAMES_3D_HZ: f64 = 16.0;
+/// Frames in a window of the 3-D encoder, and from one window's start to the next one's.
+pub const WINDOW_FRAMES: usize = 16;
+
+/// How many frames a clip has by its own account: its rate times its length in seconds, cut down.
+pub fn frame_count(rate_hz: f64, seconds: f64) -> usize {
+    (rate_hz * seconds) as usize
+}
+
+/// The frames that are kept of `frames` at `rate_hz` for a stream of `target_hz`: evenly from the first to the last, one at least.
+///
+/// Frame `i` is the one shown at `i / rate_hz` seconds. No frame is shown twice to reach a target above the clip's own rate.
+pub fn subsample(frames: usize, rate_hz: f64, target_hz: f64) -> Vec<usize> {
+    let Some(last) = frames.checked_sub(1) else { return Vec::new() };
+    // In this order: the quotient is rounded before it is multiplied, as the reference has it.
+    let kept = ((frames as f64 * (rate_hz.min(target_hz) / rate_hz)) as usize).max(1);
+    if kept == 1 {
+        return vec![0];
+    }
+    // numpy's linspace: the step is rounded once, and the end is set, not reached.
+    let step = last as f64 / (kept - 1) as f64;
+    let mut indices: Vec<usize> = (0..kept).map(|k| (k as f64 * step) as usize).collect();
+    indices[kept - 1] = last;
+    indices
+}
+
+/// Start and end of the windows over `frames` kept frames; the last may be shorter. Their embeddings count the same in the mean.
+pub fn windows(frames: usize) -> Vec<[usize; 2]> {
+    (0..frames).step_by(WINDOW_FRAMES).map(|start| [start, frames.min(start + WINDOW_FRAMES)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(value: &serde_json::Value) -> usize {
+        value.as_u64().unwrap_or_else(|| panic!("{value} is no whole number")) as usize
+    }
+
+    #[test]
+    fn indices_and_windows_are_the_reference_s() {
+        let Some(golden) = crate::testing::golden("frame_subsampling.json") else { return };
+        let cases = golden["cases"].as_array().unwrap();
+        assert!(!cases.is_empty());
+        for case in cases {
+            let (frames, rate_hz, target_hz) = (whole(&case["num_frames"]), case["fps"].as_f64().unwrap(), case["target_fps"].as_f64().unwrap());
+            let indices: Vec<usize> = case["indices"].as_array().unwrap().iter().map(whole).collect();
+            assert_eq!(subsample(frames, rate_hz, target_hz), indices, "{frames} at {rate_hz} to {target_hz}");
+            let expected: Vec<[usize; 2]> = case["windows_3d_start_end"].as_array().unwrap().iter().map(|w| [whole(&w[0]), whole(&w[1])]).collect();
+            assert_eq!(windows(indices.len()), expected, "{frames} at {rate_hz} to {target_hz}");
+        }
+    }
+
+    /// The rounded step falls short of a whole number: numpy's 22nd index is 214 where the exact one is 215.
+    #[test]
+    fn the_step_is_rounded_as_numpy_rounds_it() {
+        let indices = subsample(431, 10.0, 1.0);
+        let differing: Vec<(usize, usize)> = (0..43).map(|k| (k, indices[k])).filter(|(k, index)| *index != k * 430 / 42).collect();
+        assert_eq!((indices.len(), indices[42], differing), (43, 430, vec![(21, 214)]));
+    }
+
+    #[test]
+    fn a_clip_without_frames_and_with_one() {
+        assert_eq!(subsample(0, 25.0, 1.0), [0usize; 0]);
+        assert_eq!(subsample(1, 25.0, 16.0), [0]);
+        assert_eq!(subsample(10, 12.0, 16.0), (0..10).collect::<Vec<_>>());
+        assert_eq!((windows(0), windows(17)), (vec![], vec![[0, 16], [16, 17]]));
+        assert_eq!((frame_count(25.0, 2.0), frame_count(29.97, 3.0)), (50, 89));
+    }
+}
