@@ -9,7 +9,9 @@
 
 pub mod augment;
 pub mod data;
+pub mod metrics;
 pub mod onnx;
+pub mod schedule;
 
 #[cfg(feature = "train")]
 pub mod calibrate;
