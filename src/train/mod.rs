@@ -8,13 +8,13 @@
 //! What needs no Burn is under the feature `corpus` alone.
 
 pub mod augment;
+pub mod calibrate;
 pub mod data;
 pub mod metrics;
 pub mod onnx;
+pub mod report;
 pub mod schedule;
 
-#[cfg(feature = "train")]
-pub mod calibrate;
 #[cfg(feature = "train")]
 pub mod card;
 #[cfg(feature = "train")]

