@@ -163,10 +163,12 @@ pub fn labels(task: Task, measured: &Measured) -> Markup {
 /// Every figure of a subset, headline or not.
 pub fn figures(measured: &Measured) -> Markup {
     html! {
-        div class="wide" {
-            table {
-                thead { tr { th scope="col" { "metric" } th scope="col" class="number" { "value" } } }
-                tbody { @for figure in &measured.figures { tr { th scope="row" { code { (figure.metric) } } (figure_cell(figure)) } } }
+        dl class="figures" {
+            @for figure in &measured.figures {
+                div {
+                    dt { code { (figure.metric) } }
+                    dd { (number(figure.value)) @if let Some(interval) = figure.interval { small { (span(interval)) } } }
+                }
             }
         }
     }
