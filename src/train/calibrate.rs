@@ -1,4 +1,12 @@
 //! How far to trust a confidence: temperature, expected calibration error, and when to abstain.
+//!
+//! [`calibrate`] is for one label or several, each item weighing the same; [`Judged`] is for one label, each label weighing the same.
+
+use serde::{Deserialize, Serialize};
+
+use crate::train::metrics::figure::{Metric, Tallied};
+use crate::train::metrics::tally::Marks;
+use crate::train::metrics::{JudgementError, Judgements, Truth};
 
 /// Logits with the truth; every label weighs the same in sum, whatever its count, since no one knows the labels' shares in front of
 /// a user's camera.
@@ -79,15 +87,9 @@ impl Judged {
         rows.map(|((row, truth), weight)| -weight * row[*truth].max(1e-12).ln()).sum()
     }
 
-    /// The temperature with the least loss (golden-section search over its logarithm; the loss has one minimum there).
+    /// The temperature with the least loss.
     pub fn temperature(&self) -> f64 {
-        let ratio = (5f64.sqrt() - 1.0) / 2.0;
-        let (mut low, mut high) = (-3.0f64, 3.0f64);
-        while high - low > 1e-4 {
-            let (left, right) = (high - ratio * (high - low), low + ratio * (high - low));
-            if self.loss(left.exp()) < self.loss(right.exp()) { high = right } else { low = left }
-        }
-        ((low + high) / 2.0).exp()
+        best_temperature(|temperature| self.loss(temperature))
     }
 
     /// Expected calibration error, 15 bins of equal width (Guo et al. 2017), weighed.
@@ -100,6 +102,72 @@ impl Judged {
         }
         bins.iter().map(|[confidence, right]| (confidence - right).abs()).sum()
     }
+}
+
+/// The temperature in 0.05 to 20 with the least loss (golden-section search over its logarithm; a log-likelihood has one minimum there).
+fn best_temperature(loss: impl Fn(f64) -> f64) -> f64 {
+    let ratio = (5f64.sqrt() - 1.0) / 2.0;
+    let (mut low, mut high) = (-3.0f64, 3.0f64);
+    while high - low > 1e-4 {
+        let (left, right) = (high - ratio * (high - low), low + ratio * (high - low));
+        if loss(left.exp()) < loss(right.exp()) { high = right } else { low = left }
+    }
+    ((low + high) / 2.0).exp()
+}
+
+/// What a temperature does to one subset of modalities; `ece` and `nll` as the report defines them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Calibrated {
+    pub items: usize,
+    pub temperature: f32,
+    pub ece_before: f64,
+    pub ece_after: f64,
+    pub nll_before: f64,
+    pub nll_after: f64,
+}
+
+/// The temperature by which the logits (`[items, labels]`, row by row) are divided for the least negative log-likelihood of the truth:
+/// of a softmax for classes, of a sigmoid per label where several may hold. Without items: 1. Where right and wrong are apart
+/// altogether, any colder one would be better still: the search ends at 0.05.
+pub fn calibrate(labels: &[String], logits: &[f32], truth: &Truth) -> Result<Calibrated, JudgementError> {
+    let judged = |temperature: f32| Judgements::from_logits(labels.to_vec(), logits.to_vec(), temperature, truth.clone());
+    let before = judged(1.0)?;
+    let items = before.count();
+    let nll = |temperature: f64| log_loss(labels.len(), logits, truth, temperature);
+    let temperature = if items == 0 { 1.0 } else { best_temperature(nll) as f32 };
+    let ece = |judged: &Judgements| {
+        let tallied = Tallied::new(Marks::new(judged, 0.0).tally(|_| 1));
+        Metric::named(judged.task(), "ece").and_then(|metric| metric.compute(&tallied)).unwrap_or(0.0)
+    };
+    let (ece_before, ece_after) = (ece(&before), ece(&judged(temperature)?));
+    Ok(Calibrated { items, temperature, ece_before, ece_after, nll_before: nll(1.0), nll_after: nll(temperature.into()) })
+}
+
+/// Mean negative log-likelihood in f64, over items (classes) or items and labels (several).
+fn log_loss(labels: usize, logits: &[f32], truth: &Truth, temperature: f64) -> f64 {
+    // ln(1 + e^x), for any x.
+    let soft_plus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
+    let (sum, count) = match truth {
+        Truth::Classes(classes) => {
+            let loss = |(row, class): (&[f32], &usize)| {
+                let highest = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+                let sum: f64 = row.iter().map(|l| ((f64::from(*l) - highest) / temperature).exp()).sum();
+                sum.ln() - (f64::from(row[*class]) - highest) / temperature
+            };
+            (logits.chunks(labels).zip(classes).map(loss).sum::<f64>(), classes.len())
+        }
+        Truth::Labels(holds) => {
+            let loss = |(logit, holds): (&f32, &bool)| soft_plus(if *holds { -f64::from(*logit) } else { f64::from(*logit) } / temperature);
+            (logits.iter().zip(holds).map(loss).sum::<f64>(), holds.len())
+        }
+    };
+    sum / count.max(1) as f64
+}
+
+/// An answer per item, as the daemon gives it: its confidence is the highest score. Each weighs 1; where every label is to weigh the
+/// same in sum and only one holds, see [`Judged::verdicts`].
+pub fn verdicts(judged: &Judgements) -> Vec<Verdict> {
+    (0..judged.count()).map(|item| Verdict { confidence: judged.top(item).1.into(), right: judged.is_right(item), weight: 1.0 }).collect()
 }
 
 /// Where, coming down from `highest` in steps of 0.01, fewer than half of the answers within the next 0.05 are right: a confidence under
@@ -141,6 +209,38 @@ mod tests {
         // ln(0.95/0.05) / ln(0.7/0.3)
         assert!((temperature - 3.475).abs() < 0.01, "{temperature}");
         assert!(judged.calibration_error(temperature) < 1e-3);
+    }
+
+    #[test]
+    fn several_labels_share_a_temperature() {
+        let names: Vec<String> = ["a", "b"].map(String::from).to_vec();
+        // Said with 0.95, true in 70 %; said with 0.05, true in 30 %.
+        let logit = (0.95f32 / 0.05).ln();
+        let logits: Vec<f32> = (0..100).flat_map(|_| [logit, -logit]).collect();
+        let truth = Truth::Labels((0..100).flat_map(|i| [i % 10 < 7, i % 10 < 3]).collect());
+        let found = calibrate(&names, &logits, &truth).unwrap();
+        assert!((found.temperature - 3.475).abs() < 0.01, "{found:?}");
+        assert!((found.ece_before - 0.25).abs() < 1e-6 && found.ece_after < 1e-3 && found.nll_after < found.nll_before, "{found:?}");
+        // The same as one label of two, each item weighing the same.
+        let rows: Vec<f32> = (0..100).flat_map(|_| [logit, 0.0]).collect();
+        let one = calibrate(&names, &rows, &Truth::Classes((0..100).map(|i| usize::from(i % 10 >= 7)).collect())).unwrap();
+        assert!((one.temperature - found.temperature).abs() < 1e-3 && (one.nll_after - found.nll_after).abs() < 1e-6, "{one:?}");
+        assert_eq!(calibrate(&names, &[], &Truth::Labels(vec![])).unwrap().temperature, 1.0);
+        assert!(calibrate(&names, &[f32::NAN, 0.0], &Truth::Classes(vec![0])).is_err());
+    }
+
+    #[test]
+    fn nll_is_the_reports() {
+        let names: Vec<String> = ["a", "b", "c"].map(String::from).to_vec();
+        let logits = [[0.3, -1.2, 2.0], [1.0, 0.4, -0.7]].concat();
+        for truth in [Truth::Classes(vec![1, 0]), Truth::Labels(vec![true, false, true, false, false, true])] {
+            let judged = Judgements::from_logits(names.clone(), logits.clone(), 1.7, truth.clone()).unwrap();
+            let tallied = Tallied::new(Marks::new(&judged, 0.0).tally(|_| 1));
+            let reported = Metric::named(judged.task(), "nll").unwrap().compute(&tallied).unwrap();
+            assert!((log_loss(3, &logits, &truth, f64::from(1.7f32)) - reported).abs() < 1e-6);
+        }
+        let verdicts = verdicts(&Judgements::from_logits(names, vec![0.0, 3.0, -3.0], 1.0, Truth::Labels(vec![true, true, false])).unwrap());
+        assert!(verdicts[0].right && (verdicts[0].confidence - 0.9526).abs() < 1e-3);
     }
 
     #[test]

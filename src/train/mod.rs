@@ -8,33 +8,4 @@
 //! What needs no Burn is under the feature `corpus` alone.
 
 pub mod augment;
-pub mod data;
-pub mod onnx;
-pub mod reference;
 
-#[cfg(feature = "train")]
-pub mod calibrate;
-#[cfg(feature = "train")]
-pub mod card;
-#[cfg(feature = "train")]
-pub mod evaluate;
-#[cfg(feature = "train")]
-pub mod export;
-#[cfg(feature = "train")]
-pub mod finetune;
-#[cfg(feature = "train")]
-pub mod fit;
-#[cfg(feature = "train")]
-pub mod fusion;
-#[cfg(feature = "train")]
-pub mod heads;
-#[cfg(feature = "train")]
-pub mod import;
-#[cfg(feature = "train")]
-pub mod net;
-#[cfg(feature = "train")]
-pub mod objective;
-#[cfg(feature = "train")]
-pub mod recipe;
-#[cfg(feature = "train")]
-pub mod samples;

@@ -1,0 +1,137 @@
+//! How sure a figure is: percentile intervals over resamples, of groups where they are known.
+
+use std::collections::BTreeMap;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+/// How to resample.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bootstrap {
+    /// 0: no intervals.
+    pub resamples: usize,
+    pub seed: u64,
+    /// Share of the resamples within the interval.
+    pub level: f64,
+}
+
+impl Default for Bootstrap {
+    fn default() -> Self {
+        Bootstrap { resamples: 2000, seed: 127, level: 0.95 }
+    }
+}
+
+/// What is drawn as one: items of one group (speaker, actor) depend on each other, so they come or stay away together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Units {
+    /// Unit of each item.
+    of: Vec<usize>,
+    count: usize,
+    grouped: bool,
+}
+
+impl Units {
+    /// Each item by itself.
+    pub fn items(count: usize) -> Units {
+        Units { of: (0..count).collect(), count, grouped: false }
+    }
+
+    /// By group; an item whose group is not known (empty) is a group of its own. No group known: [`Units::items`].
+    pub fn groups<S: AsRef<str>>(groups: &[S]) -> Units {
+        let mut known = BTreeMap::new();
+        let mut count = 0;
+        let of = groups
+            .iter()
+            .map(|group| {
+                let mut fresh = || {
+                    count += 1;
+                    count - 1
+                };
+                if group.as_ref().is_empty() { fresh() } else { *known.entry(group.as_ref().to_owned()).or_insert_with(fresh) }
+            })
+            .collect();
+        Units { of, count, grouped: !known.is_empty() }
+    }
+
+    /// How many are drawn.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+    /// Whether they are groups.
+    pub fn is_grouped(&self) -> bool {
+        self.grouped
+    }
+}
+
+impl Bootstrap {
+    /// Calls `each` once per resample with how often every item is in it.
+    pub fn run(&self, units: &Units, mut each: impl FnMut(&dyn Fn(usize) -> u32)) {
+        let mut generator = StdRng::seed_from_u64(self.seed);
+        let mut drawn = vec![0u32; units.count];
+        for _ in 0..self.resamples {
+            drawn.fill(0);
+            for _ in 0..units.count {
+                drawn[generator.random_range(0..units.count)] += 1;
+            }
+            each(&|item| drawn[units.of[item]]);
+        }
+    }
+
+    /// The percentile interval of a figure's values over the resamples, `None` among them where it was not defined. `None`: fewer
+    /// than half were.
+    pub fn interval(&self, values: &[Option<f64>]) -> Option<[f64; 2]> {
+        let mut defined: Vec<f64> = values.iter().flatten().copied().collect();
+        if defined.is_empty() || 2 * defined.len() < values.len() {
+            return None;
+        }
+        defined.sort_by(f64::total_cmp);
+        let tail = (1.0 - self.level) / 2.0;
+        Some([tail, 1.0 - tail].map(|q| quantile(&defined, q)))
+    }
+}
+
+/// Linear between neighbours (numpy's default).
+fn quantile(sorted: &[f64], q: f64) -> f64 {
+    let at = q * (sorted.len() - 1) as f64;
+    let (below, share) = (at.floor() as usize, at.fract());
+    let above = (below + 1).min(sorted.len() - 1);
+    sorted[below] + share * (sorted[above] - sorted[below])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_numpys() {
+        let sorted = [1.0, 2.0, 4.0, 8.0];
+        assert_eq!([0.0, 0.5, 1.0].map(|q| quantile(&sorted, q)), [1.0, 3.0, 8.0]);
+        assert!((quantile(&sorted, 0.025) - 1.075).abs() < 1e-12);
+    }
+
+    #[test]
+    fn groups_come_whole_and_the_unknown_alone() {
+        let units = Units::groups(&["a", "", "b", "a", ""]);
+        assert_eq!((units.of.clone(), units.count(), units.is_grouped()), (vec![0, 1, 2, 0, 3], 4, true));
+        let bootstrap = Bootstrap { resamples: 50, ..Bootstrap::default() };
+        let mut all = Vec::new();
+        bootstrap.run(&units, |times| {
+            let drawn: Vec<u32> = (0..5).map(times).collect();
+            assert_eq!(drawn[0], drawn[3]);
+            assert_eq!(drawn[0] + drawn[1] + drawn[2] + drawn[4], 4);
+            all.push(drawn);
+        });
+        assert_eq!(all.len(), 50);
+        let mut again = Vec::new();
+        bootstrap.run(&units, |times| again.push((0..5).map(times).collect::<Vec<u32>>()));
+        assert_eq!(all, again);
+        assert!(!Units::groups(&["", ""]).is_grouped());
+    }
+
+    #[test]
+    fn too_seldom_defined_is_no_interval() {
+        let bootstrap = Bootstrap::default();
+        assert_eq!(bootstrap.interval(&[None, None, Some(1.0)]), None);
+        assert_eq!(bootstrap.interval(&[None, Some(1.0), Some(1.0)]), Some([1.0, 1.0]));
+    }
+}

@@ -1,0 +1,302 @@
+//! The metrics by name, each with the sentence that a report prints as its legend.
+
+use crate::model::manifest::Task;
+use crate::train::metrics::reference::{Average, Decisions, Kind};
+use crate::train::metrics::tally::{BINS, Tally};
+
+/// A tally with its decisions per label.
+#[derive(Clone, Debug)]
+pub struct Tallied {
+    pub tally: Tally,
+    pub labels: Vec<Decisions>,
+    pub reference: Vec<Decisions>,
+}
+
+impl Tallied {
+    pub fn new(tally: Tally) -> Tallied {
+        let (labels, reference) = (tally.decisions(), tally.reference_decisions());
+        Tallied { tally, labels, reference }
+    }
+
+    fn multi(&self) -> bool {
+        self.tally.task == Task::Multi
+    }
+}
+
+/// A number for all items. `None`: not defined, for want of items.
+#[derive(Clone, Copy)]
+pub struct Metric {
+    pub name: &'static str,
+    pub definition: &'static str,
+    /// Whether summaries show it; else only the full list does.
+    pub headline: bool,
+    pub better: Better,
+    single: bool,
+    multi: bool,
+    compute: fn(&Tallied) -> Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Better {
+    Higher,
+    Lower,
+    /// Neither: it says how much, not how well.
+    Neither,
+}
+
+impl Metric {
+    pub fn is_for(&self, task: Task) -> bool {
+        if task == Task::Single { self.single } else { self.multi }
+    }
+    pub fn compute(&self, tallied: &Tallied) -> Option<f64> {
+        (self.compute)(tallied)
+    }
+    /// The metrics of a task, in a report's order.
+    pub fn all(task: Task) -> impl Iterator<Item = &'static Metric> {
+        METRICS.iter().filter(move |metric| metric.is_for(task))
+    }
+    pub fn named(task: Task, name: &str) -> Option<&'static Metric> {
+        Metric::all(task).find(|metric| metric.name == name)
+    }
+}
+
+/// A number per label.
+#[derive(Clone, Copy)]
+pub struct LabelMetric {
+    pub name: &'static str,
+    pub definition: &'static str,
+    single: bool,
+    multi: bool,
+    compute: fn(&Tallied, usize) -> Option<f64>,
+}
+
+impl LabelMetric {
+    pub fn compute(&self, tallied: &Tallied, label: usize) -> Option<f64> {
+        (self.compute)(tallied, label)
+    }
+    pub fn all(task: Task) -> impl Iterator<Item = &'static LabelMetric> {
+        LABEL_METRICS.iter().filter(move |metric| if task == Task::Single { metric.single } else { metric.multi })
+    }
+}
+
+macro_rules! metrics {
+    ($($task:ident $headline:literal $better:ident $name:literal, $definition:literal, $compute:expr;)*) => {
+        &[$(Metric {
+            name: $name, definition: $definition, headline: $headline, better: Better::$better,
+            single: for_single(stringify!($task)), multi: for_multi(stringify!($task)), compute: $compute,
+        }),*]
+    };
+}
+
+const fn for_single(task: &str) -> bool {
+    task.as_bytes()[0] != b'm'
+}
+
+const fn for_multi(task: &str) -> bool {
+    task.as_bytes()[0] != b's'
+}
+
+static METRICS: &[Metric] = metrics! {
+    single true Higher "war", "Weighted average recall of the literature: the share of items whose top label is right, which is plain accuracy.", |t| exact(t);
+    single true Higher "uar", "Unweighted average recall: the mean of the classes' recalls, over the classes that occur.", |t| mean_of(t, recall);
+    multi true Higher "mosei_wa", "CMU-MOSEI's usual weighted accuracy: per label (TP x N/P + TN) / 2N with P items that have it and N that have not, then the mean over the labels that occur both ways.", |t| mean_of(t, mosei_wa);
+    multi true Higher "mosei_f1", "CMU-MOSEI's usual F1: per label the mean of the F1 of yes and of no, weighted by how often each is true, then the mean over labels.", |t| mean_of(t, mosei_f1);
+    multi true Higher "exact_match", "Share of items of which every label is right.", |t| exact(t);
+    multi true Higher "label_accuracy", "Share of all (item, label) answers that are right (1 - Hamming loss).", |t| mean_of(t, |d| share(d.true_positive + d.true_negative, d.count()));
+    both true Higher "f1_macro", "Mean of the labels' F1, each label the same; of single-label classes those that are true or said at least once.", |t| Some(Kind::F1.averaged(&t.labels, t.multi(), Average::Macro)).filter(|_| t.tally.items > 0);
+    multi true Higher "f1_micro", "F1 over all labels' answers in one pot.", |t| Some(Kind::F1.averaged(&t.labels, true, Average::Micro)).filter(|_| t.tally.items > 0);
+    both true Higher "f1_weighted", "Mean of the labels' F1, weighted by how often each label is true.", |t| Some(Kind::F1.averaged(&t.labels, t.multi(), Average::Weighted)).filter(|_| t.tally.items > 0);
+    single true Higher "reference_accuracy_weighted", "ConCluGen's own 'accuracy' as coded: classes' recalls weighted by how often each is true, the same number as war.", |t| reference(t, Kind::Accuracy, Average::Weighted);
+    multi true Higher "reference_accuracy_weighted", "ConCluGen's own 'accuracy' as coded: each label's share of right yes/no answers, weighted by how often the label is true; neither mosei_wa nor exact_match.", |t| reference(t, Kind::Accuracy, Average::Weighted);
+    both true Higher "reference_precision_weighted", "ConCluGen's own 'precision' as coded: labels' precisions (0 for a label never said), weighted by how often each is true.", |t| reference(t, Kind::Precision, Average::Weighted);
+    both true Higher "reference_recall_weighted", "ConCluGen's own 'recall' as coded: labels' recalls, weighted by how often each is true.", |t| reference(t, Kind::Recall, Average::Weighted);
+    both true Higher "reference_f1_weighted", "ConCluGen's own 'F1' as coded: labels' F1, weighted by how often each is true.", |t| reference(t, Kind::F1, Average::Weighted);
+    both false Higher "reference_accuracy_macro", "torchmetrics' accuracy with average='macro'.", |t| reference(t, Kind::Accuracy, Average::Macro);
+    both false Higher "reference_precision_macro", "torchmetrics' precision with average='macro'.", |t| reference(t, Kind::Precision, Average::Macro);
+    both false Higher "reference_recall_macro", "torchmetrics' recall with average='macro'.", |t| reference(t, Kind::Recall, Average::Macro);
+    both false Higher "reference_f1_macro", "torchmetrics' F1 with average='macro'.", |t| reference(t, Kind::F1, Average::Macro);
+    both false Higher "reference_accuracy_micro", "torchmetrics' accuracy with average='micro'.", |t| reference(t, Kind::Accuracy, Average::Micro);
+    both false Higher "reference_precision_micro", "torchmetrics' precision with average='micro'.", |t| reference(t, Kind::Precision, Average::Micro);
+    both false Higher "reference_recall_micro", "torchmetrics' recall with average='micro'.", |t| reference(t, Kind::Recall, Average::Micro);
+    both false Higher "reference_f1_micro", "torchmetrics' F1 with average='micro'.", |t| reference(t, Kind::F1, Average::Micro);
+    single true Lower "ece", "Expected calibration error: items in 15 bins of equal width by the top label's probability, lower edge within; the mean over items of |mean probability - share right| of the bin.", |t| calibration_error(t);
+    multi true Lower "ece", "Expected calibration error: (item, label) pairs in 15 bins of equal width by the label's probability, lower edge within; the mean over pairs of |mean probability - share that hold| of the bin.", |t| calibration_error(t);
+    single true Lower "brier", "Brier score: the mean over items of the sum over labels of (probability - truth) squared, 0 to 2.", |t| mean(t, t.tally.brier);
+    multi true Lower "brier", "Brier score: the mean over items and labels of (probability - truth) squared, 0 to 1.", |t| mean(t, t.tally.brier);
+    single true Lower "nll", "Negative log-likelihood: the mean over items of -ln of the probability of what is true.", |t| mean(t, t.tally.log_loss);
+    multi true Lower "nll", "Negative log-likelihood: the mean over items and labels of -ln of the probability given to the label's truth (binary cross-entropy).", |t| mean(t, t.tally.log_loss);
+    both true Neither "answered", "Share of items that are answered: the highest score reaches the abstain threshold.", |t| share(t.tally.answered, t.tally.items);
+    both true Higher "answered_accuracy", "Of the answered items, the share whose top label is right.", |t| share(t.tally.answered_right, t.tally.answered);
+};
+
+macro_rules! label_metrics {
+    ($($task:ident $name:literal, $definition:literal, $compute:expr;)*) => {
+        &[$(LabelMetric {
+            name: $name, definition: $definition, single: for_single(stringify!($task)), multi: for_multi(stringify!($task)), compute: $compute,
+        }),*]
+    };
+}
+
+static LABEL_METRICS: &[LabelMetric] = label_metrics! {
+    both "recall", "Of the items that have the label, the share of which it is said.", |t, l| recall(&t.labels[l]);
+    both "precision", "Of the items of which the label is said, the share that have it.", |t, l| share(t.labels[l].true_positive, t.labels[l].true_positive + t.labels[l].false_positive);
+    both "f1", "Harmonic mean of recall and precision.", |t, l| f1(t.labels[l].true_positive, t.labels[l].false_positive, t.labels[l].false_negative);
+    multi "mosei_wa", "(TP x N/P + TN) / 2N of this label.", |t, l| mosei_wa(&t.labels[l]);
+    multi "mosei_f1", "F1 of yes and of no of this label, weighted by how often each is true.", |t, l| mosei_f1(&t.labels[l]);
+    both "reference_accuracy", "The reference's per-class accuracy (torchmetrics, average=None).", |t, l| reference_label(t, l, Kind::Accuracy);
+    both "reference_precision", "The reference's per-class precision; 0 where the label is never said.", |t, l| reference_label(t, l, Kind::Precision);
+    both "reference_recall", "The reference's per-class recall; 0 where the label never holds.", |t, l| reference_label(t, l, Kind::Recall);
+    both "reference_f1", "The reference's per-class F1; 0 where the label neither holds nor is said.", |t, l| reference_label(t, l, Kind::F1);
+};
+
+fn share(part: u64, of: u64) -> Option<f64> {
+    (of > 0).then(|| part as f64 / of as f64)
+}
+
+fn mean(tallied: &Tallied, sum: f64) -> Option<f64> {
+    (tallied.tally.items > 0).then(|| sum / tallied.tally.items as f64)
+}
+
+fn exact(tallied: &Tallied) -> Option<f64> {
+    share(tallied.tally.exact, tallied.tally.items)
+}
+
+fn recall(decisions: &Decisions) -> Option<f64> {
+    share(decisions.true_positive, decisions.support())
+}
+
+fn f1(true_positive: u64, false_positive: u64, false_negative: u64) -> Option<f64> {
+    share(2 * true_positive, 2 * true_positive + false_positive + false_negative)
+}
+
+/// `(TP·N/P + TN) / 2N`, which is the mean of the two recalls.
+fn mosei_wa(decisions: &Decisions) -> Option<f64> {
+    let negatives = decisions.false_positive + decisions.true_negative;
+    Some((recall(decisions)? + share(decisions.true_negative, negatives)?) / 2.0)
+}
+
+fn mosei_f1(d: &Decisions) -> Option<f64> {
+    let yes = f1(d.true_positive, d.false_positive, d.false_negative).unwrap_or(0.0);
+    let no = f1(d.true_negative, d.false_negative, d.false_positive).unwrap_or(0.0);
+    let negatives = d.false_positive + d.true_negative;
+    (d.count() > 0).then(|| (yes * d.support() as f64 + no * negatives as f64) / d.count() as f64)
+}
+
+/// Mean over the labels that have a value.
+fn mean_of(tallied: &Tallied, of: impl Fn(&Decisions) -> Option<f64>) -> Option<f64> {
+    let values: Vec<f64> = tallied.labels.iter().filter_map(of).collect();
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+fn reference(tallied: &Tallied, kind: Kind, average: Average) -> Option<f64> {
+    Some(kind.averaged(&tallied.reference, tallied.multi(), average)).filter(|_| tallied.tally.items > 0)
+}
+
+fn reference_label(tallied: &Tallied, label: usize, kind: Kind) -> Option<f64> {
+    Some(kind.of(&tallied.reference[label], tallied.multi())).filter(|_| tallied.tally.items > 0)
+}
+
+fn calibration_error(tallied: &Tallied) -> Option<f64> {
+    let decisions: u64 = tallied.tally.bins.iter().map(|b| b.decisions).sum();
+    let gaps: f64 = tallied.tally.bins.iter().map(|b| (b.confidence - b.right as f64).abs()).sum();
+    const { assert!(BINS == 15, "the definition says so") };
+    (decisions > 0).then(|| gaps / decisions as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::metrics::tally::Marks;
+    use crate::train::metrics::{Judgements, Truth};
+
+    fn names(count: usize) -> Vec<String> {
+        (0..count).map(|i| format!("label {i}")).collect()
+    }
+
+    fn value(judged: &Judgements, threshold: f32, name: &str) -> f64 {
+        let tallied = Tallied::new(Marks::new(judged, threshold).tally(|_| 1));
+        Metric::named(judged.task(), name).unwrap_or_else(|| panic!("no metric {name}")).compute(&tallied).unwrap()
+    }
+
+    /// Six items of three classes, said 0 0 1 | 1 0 | 2; all by hand.
+    fn six() -> Judgements {
+        let rows = [[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.3, 0.5, 0.2], [0.1, 0.8, 0.1], [0.5, 0.4, 0.1], [0.0, 0.1, 0.9]];
+        Judgements::new(names(3), rows.concat(), None, Truth::Classes(vec![0, 0, 0, 1, 1, 2])).unwrap()
+    }
+
+    #[test]
+    fn single_label_metrics_by_hand() {
+        let judged = six();
+        let close = |name, expected: f64| {
+            let ours = value(&judged, 0.6, name);
+            assert!((ours - expected).abs() < 1e-6, "{name}: {ours} is not {expected}");
+        };
+        close("war", 4.0 / 6.0);
+        close("reference_accuracy_weighted", 4.0 / 6.0);
+        close("uar", (2.0 / 3.0 + 0.5 + 1.0) / 3.0);
+        close("f1_macro", (2.0 / 3.0 + 0.5 + 1.0) / 3.0);
+        close("f1_weighted", (2.0 / 3.0 * 3.0 + 0.5 * 2.0 + 1.0) / 6.0);
+        // Bins of 1/15: .7 → 10, .6 → 9, .5 twice → 7 (one right by neither), .8 → 12, .9 → 13.
+        close("ece", (0.3 + 0.4 + 1.0 + 0.2 + 0.1) / 6.0);
+        close("nll", -(0.7f64.ln() + 0.6f64.ln() + 0.3f64.ln() + 0.8f64.ln() + 0.4f64.ln() + 0.9f64.ln()) / 6.0);
+        close("brier", (0.14 + 0.26 + 0.78 + 0.06 + 0.62 + 0.02) / 6.0);
+        close("answered", 4.0 / 6.0);
+        close("answered_accuracy", 1.0);
+        assert!(Metric::named(judged.task(), "mosei_wa").is_none());
+    }
+
+    #[test]
+    fn multi_label_metrics_by_hand() {
+        // Label 0 holds in 1 of 4 and is said in 2; label 1 never holds and is said once.
+        let scores = [[0.9, 0.2], [0.8, 0.6], [0.1, 0.1], [0.2, 0.3]].concat();
+        let judged = Judgements::new(names(2), scores, None, Truth::Labels(vec![true, false, false, false, false, false, false, false])).unwrap();
+        let close = |name, expected: f64| {
+            let ours = value(&judged, 0.5, name);
+            assert!((ours - expected).abs() < 1e-6, "{name}: {ours} is not {expected}");
+        };
+        // TP 1, P 1, TN 2, N 3: (1 x 3/1 + 2) / 6; label 1 has no P.
+        close("mosei_wa", 5.0 / 6.0);
+        let first = (2.0 / 3.0 * 1.0 + 0.8 * 3.0) / 4.0;
+        let second = (6.0 / 7.0 * 4.0) / 4.0;
+        close("mosei_f1", (first + second) / 2.0);
+        close("exact_match", 3.0 / 4.0);
+        close("label_accuracy", 6.0 / 8.0);
+        close("f1_macro", (2.0 / 3.0) / 2.0);
+        close("f1_micro", 2.0 / (2.0 + 2.0));
+        close("reference_accuracy_weighted", 3.0 / 4.0);
+        close("reference_accuracy_macro", 6.0 / 8.0);
+        close("brier", (0.01 + 0.04 + 0.64 + 0.36 + 0.01 + 0.01 + 0.04 + 0.09) / 8.0);
+        // Bins: .9→13; .2 .2→3 (.2 x 15 is 3 or just under); .8→12 (or 11); .6→9 (or 8); .1 .1→1; .3→4: no bin mixes yes and no.
+        close("ece", (0.1 + 0.4 + 0.8 + 0.6 + 0.2 + 0.3) / 8.0);
+        close("answered", 0.5);
+        close("answered_accuracy", 0.5);
+        assert!(Metric::named(judged.task(), "war").is_none());
+    }
+
+    #[test]
+    fn the_references_rule_needs_the_references_input() {
+        // As logits within 0..1 the reference takes 0.4 for a probability and says no; ours is sigmoid(0.4) and says yes.
+        let judged = Judgements::from_logits(names(2), vec![0.4, 0.2], 1.0, Truth::Labels(vec![true, true])).unwrap();
+        assert_eq!((value(&judged, 0.5, "reference_recall_micro"), value(&judged, 0.5, "exact_match")), (0.0, 1.0));
+    }
+
+    #[test]
+    fn names_are_unique_and_defined() {
+        for task in [Task::Single, Task::Multi] {
+            let mut seen = std::collections::BTreeSet::new();
+            for metric in Metric::all(task) {
+                assert!(seen.insert(metric.name), "{} twice", metric.name);
+                assert!(metric.definition.ends_with('.') && metric.definition.len() > 30);
+            }
+            assert!(seen.len() > 15);
+        }
+    }
+
+    #[test]
+    fn nothing_measured_is_no_number() {
+        let judged = Judgements::new(names(2), vec![], None, Truth::Classes(vec![])).unwrap();
+        let tallied = Tallied::new(Marks::new(&judged, 0.5).tally(|_| 1));
+        assert!(Metric::all(Task::Single).all(|metric| metric.compute(&tallied).is_none()));
+        assert!(LabelMetric::all(Task::Single).all(|metric| metric.compute(&tallied, 0).is_none()));
+    }
+}

@@ -1,0 +1,218 @@
+//! All figures of one set of judgements, with their intervals.
+
+use serde::Serialize;
+
+use crate::model::manifest::Task;
+use crate::train::metrics::bootstrap::{Bootstrap, Units};
+use crate::train::metrics::figure::{LabelMetric, Metric, Tallied};
+use crate::train::metrics::judgements::Judgements;
+use crate::train::metrics::tally::{BINS, Marks};
+
+/// A figure and its interval.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Figure {
+    pub metric: &'static str,
+    /// `None`: not defined, for want of items.
+    pub value: Option<f64>,
+    /// Percentile bootstrap. `None`: one unit alone, or not defined in half of the resamples.
+    pub interval: Option<[f64; 2]>,
+}
+
+/// One label's figures.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LabelFigures {
+    pub label: String,
+    /// Items that have it, and items of which it is said.
+    pub support: u64,
+    pub said: u64,
+    pub figures: Vec<Figure>,
+}
+
+/// One bin of the reliability diagram.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ReliabilityBin {
+    pub from: f64,
+    pub to: f64,
+    pub count: u64,
+    /// Mean confidence, and share that is right (several labels: that hold); `None`: empty.
+    pub confidence: Option<f64>,
+    pub right: Option<f64>,
+}
+
+/// What abstaining under a threshold would leave.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Abstention {
+    pub threshold: f32,
+    pub answered: f64,
+    /// `None`: nothing is answered.
+    pub accuracy: Option<f64>,
+}
+
+/// Everything that is measured of one subset of modalities.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Measured {
+    /// The subset's name as manifests write it, or any other name of a row.
+    pub subset: String,
+    pub items: usize,
+    /// What the bootstrap drew, and whether that were groups (else items).
+    pub units: usize,
+    pub grouped: bool,
+    /// Of the bootstrap, and the share of them within an interval.
+    pub resamples: usize,
+    pub level: f64,
+    pub figures: Vec<Figure>,
+    pub labels: Vec<LabelFigures>,
+    /// Single: `[truth, said]`. Several: `[label, (no and not said, no but said, yes but not said, yes and said)]`.
+    pub confusion: Vec<Vec<u64>>,
+    pub reliability: Vec<ReliabilityBin>,
+    pub abstain_threshold: f32,
+    pub abstention: Vec<Abstention>,
+}
+
+/// How to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct MeasureOptions<'a> {
+    pub bootstrap: Bootstrap,
+    /// Group of each item (speaker, actor); empty: by item.
+    pub groups: &'a [String],
+    /// Confidence under this abstains.
+    pub abstain_threshold: f32,
+}
+
+impl Measured {
+    pub fn figure(&self, metric: &str) -> Option<&Figure> {
+        self.figures.iter().find(|figure| figure.metric == metric)
+    }
+}
+
+/// Measures. `subset` names the row.
+pub fn measure(subset: &str, judged: &Judgements, options: &MeasureOptions<'_>) -> Measured {
+    let task = judged.task();
+    let units = if options.groups.is_empty() { Units::items(judged.count()) } else { Units::groups(options.groups) };
+    assert!(options.groups.is_empty() || options.groups.len() == judged.count(), "a group per item");
+    let marks = Marks::new(judged, options.abstain_threshold);
+    let point = Tallied::new(marks.tally(|_| 1));
+    let labels = judged.labels().len();
+
+    // Row by row: the metrics, then each label's.
+    let compute = |tallied: &Tallied| -> Vec<Option<f64>> {
+        let of_labels = (0..labels).flat_map(|label| LabelMetric::all(task).map(move |metric| metric.compute(tallied, label)));
+        Metric::all(task).map(|metric| metric.compute(tallied)).chain(of_labels).collect()
+    };
+    let values = compute(&point);
+    let mut resampled = vec![Vec::with_capacity(options.bootstrap.resamples); values.len()];
+    // One unit drawn again and again is no resample.
+    if units.count() > 1 {
+        options.bootstrap.run(&units, |times| {
+            let drawn = compute(&Tallied::new(marks.tally(times)));
+            resampled.iter_mut().zip(drawn).for_each(|(values, value)| values.push(value));
+        });
+    }
+    let names = Metric::all(task).map(|m| m.name).chain((0..labels).flat_map(|_| LabelMetric::all(task).map(|m| m.name)));
+    let mut figures: Vec<Figure> = names
+        .zip(values)
+        .zip(&resampled)
+        .map(|((metric, value), resampled)| Figure { metric, value, interval: value.and_then(|_| options.bootstrap.interval(resampled)) })
+        .collect();
+    let per_label = figures.split_off(Metric::all(task).count());
+    let width = LabelMetric::all(task).count();
+    let label_figures = judged.labels().iter().zip(&point.labels).zip(per_label.chunks(width)).map(|((label, decisions), figures)| LabelFigures {
+        label: label.clone(),
+        support: decisions.support(),
+        said: decisions.true_positive + decisions.false_positive,
+        figures: figures.to_vec(),
+    });
+    Measured {
+        subset: subset.to_owned(),
+        items: judged.count(),
+        units: units.count(),
+        grouped: units.is_grouped(),
+        resamples: options.bootstrap.resamples,
+        level: options.bootstrap.level,
+        labels: label_figures.collect(),
+        figures,
+        confusion: point.tally.cells.chunks(if task == Task::Single { labels } else { 4 }).map(<[u64]>::to_vec).collect(),
+        reliability: reliability(&point),
+        abstain_threshold: options.abstain_threshold,
+        abstention: (0..20).map(|step| abstention(judged, step as f32 * 0.05)).collect(),
+    }
+}
+
+fn reliability(point: &Tallied) -> Vec<ReliabilityBin> {
+    let bins = point.tally.bins.iter().enumerate();
+    bins.map(|(index, bin)| {
+        let mean = |sum: f64| (bin.decisions > 0).then(|| sum / bin.decisions as f64);
+        let edge = |index: usize| index as f64 / BINS as f64;
+        ReliabilityBin { from: edge(index), to: edge(index + 1), count: bin.decisions, confidence: mean(bin.confidence), right: mean(bin.right as f64) }
+    })
+    .collect()
+}
+
+fn abstention(judged: &Judgements, threshold: f32) -> Abstention {
+    let answered: Vec<usize> = (0..judged.count()).filter(|item| judged.top(*item).1 >= threshold).collect();
+    let right = answered.iter().filter(|item| judged.is_right(**item)).count();
+    Abstention {
+        threshold,
+        answered: answered.len() as f64 / judged.count().max(1) as f64,
+        accuracy: (!answered.is_empty()).then(|| right as f64 / answered.len() as f64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::metrics::Truth;
+
+    /// `items` of two classes, right with a chance of 0.7, in groups of `group`, all right or all wrong if `together`.
+    fn judged(items: usize, group: usize, together: bool) -> (Judgements, Vec<String>) {
+        let right = |item: usize| {
+            let seed = if together { item / group } else { item };
+            // 7 of 10 consecutive seeds.
+            (seed * 3) % 10 < 7
+        };
+        let scores = (0..items).flat_map(|item| if right(item) { [0.8, 0.2] } else { [0.2, 0.8] }).collect();
+        let judged = Judgements::new(vec!["a".into(), "b".into()], scores, None, Truth::Classes(vec![0; items])).unwrap();
+        (judged, (0..items).map(|item| format!("speaker {}", item / group)).collect())
+    }
+
+    fn options(groups: &[String]) -> MeasureOptions<'_> {
+        MeasureOptions { bootstrap: Bootstrap::default(), groups, abstain_threshold: 0.5 }
+    }
+
+    #[test]
+    fn intervals_are_as_wide_as_theory_says() {
+        let (judged, groups) = judged(1000, 10, true);
+        let by_item = measure("face", &judged, &options(&[]));
+        let figure = by_item.figure("war").unwrap();
+        let [low, high] = figure.interval.unwrap();
+        // 1.96 sqrt(0.7 x 0.3 / 1000) = 0.0284.
+        assert!((figure.value.unwrap() - 0.7).abs() < 1e-9 && ((high - low) / 2.0 - 0.0284).abs() < 0.003, "{low} {high}");
+        // Speakers that are right or wrong as a whole: 100 units, not 1000.
+        let by_group = measure("face", &judged, &options(&groups));
+        let [low, high] = by_group.figure("war").unwrap().interval.unwrap();
+        assert!(((high - low) / 2.0 - 0.0898).abs() < 0.009, "{low} {high}");
+        assert_eq!((by_group.units, by_group.grouped, by_item.units, by_item.grouped), (100, true, 1000, false));
+    }
+
+    #[test]
+    fn the_same_input_gives_the_same_numbers() {
+        let (judged, groups) = judged(60, 5, false);
+        let json = |m: Measured| serde_json::to_string(&m).unwrap();
+        assert_eq!(json(measure("face", &judged, &options(&groups))), json(measure("face", &judged, &options(&groups))));
+    }
+
+    #[test]
+    fn rows_bins_and_thresholds_hold_every_item() {
+        let (judged, groups) = judged(50, 50, false);
+        let measured = measure("voice", &judged, &options(&groups));
+        assert_eq!(measured.confusion, [[35, 15], [0, 0]]);
+        assert_eq!(measured.reliability.iter().map(|b| b.count).sum::<u64>(), 50);
+        assert_eq!(measured.reliability[12].right, Some(0.7));
+        assert_eq!((measured.labels[0].support, measured.labels[1].said), (50, 15));
+        // One speaker alone says nothing of others.
+        assert_eq!(measured.figure("war").unwrap().interval, None);
+        // Class b never occurs.
+        assert_eq!(measured.labels[1].figures[0].value, None);
+        assert_eq!((measured.abstention[0].answered, measured.abstention[17].accuracy), (1.0, None));
+    }
+}

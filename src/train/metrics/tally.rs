@@ -1,0 +1,200 @@
+//! Everything that the metrics are made of, as sums over items: so a bootstrap adds up again and computes nothing twice.
+
+use crate::model::manifest::Task;
+use crate::train::metrics::judgements::{Judgements, argmax};
+use crate::train::metrics::reference::{Decisions, said_of_several};
+
+/// Bins of confidence, of equal width.
+pub const BINS: usize = 15;
+
+/// What one item adds to a [`Tally`].
+#[derive(Clone, Debug)]
+struct Mark {
+    /// One for [`Task::Single`] (its top label), one per label for [`Task::Multi`].
+    decisions: Vec<Decision>,
+    brier: f64,
+    log_loss: f64,
+    exact: bool,
+    top_right: bool,
+    answered: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Decision {
+    /// Index in [`Tally::cells`], by our scores and by the reference's rule.
+    cell: usize,
+    reference_cell: usize,
+    bin: usize,
+    confidence: f64,
+    right: bool,
+}
+
+/// Every item's mark.
+#[derive(Clone, Debug)]
+pub struct Marks {
+    task: Task,
+    labels: usize,
+    marks: Vec<Mark>,
+}
+
+impl Marks {
+    /// Items whose confidence (highest score) is under `abstain_threshold` are not answered.
+    pub fn new(judged: &Judgements, abstain_threshold: f32) -> Marks {
+        let labels = judged.labels().len();
+        let reference: Vec<bool> = match judged.task() {
+            Task::Single => judged.reference_input().chunks(labels).flat_map(|row| one_hot(argmax(row), labels)).collect(),
+            Task::Multi => said_of_several(judged.reference_input()),
+        };
+        let marks = (0..judged.count()).map(|item| mark(judged, item, &reference[item * labels..][..labels], abstain_threshold)).collect();
+        Marks { task: judged.task(), labels, marks }
+    }
+
+    pub fn count(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// Item `i` taken `times(i)` times.
+    pub fn tally(&self, times: impl Fn(usize) -> u32) -> Tally {
+        let width = if self.task == Task::Single { self.labels } else { 4 };
+        let mut tally = Tally::new(self.task, self.labels, self.labels * width);
+        for (item, mark) in self.marks.iter().enumerate() {
+            let times = u64::from(times(item));
+            if times > 0 {
+                tally.add(mark, times);
+            }
+        }
+        tally
+    }
+}
+
+fn one_hot(index: usize, length: usize) -> impl Iterator<Item = bool> {
+    (0..length).map(move |i| i == index)
+}
+
+fn mark(judged: &Judgements, item: usize, reference: &[bool], abstain_threshold: f32) -> Mark {
+    let scores = judged.scores(item);
+    let labels = scores.len();
+    let (top, confidence) = judged.top(item);
+    let holds: Vec<bool> = (0..labels).map(|label| judged.holds(item, label)).collect();
+    let bin = |p: f32| ((f64::from(p) * BINS as f64) as usize).min(BINS - 1);
+    let squares: f64 = scores.iter().zip(&holds).map(|(p, holds)| (f64::from(*p) - f64::from(u8::from(*holds))).powi(2)).sum();
+    // 1e-12: a certainty that is wrong costs 27.6, not infinity.
+    let surprise = |p: f32| -f64::from(p).max(1e-12).ln();
+    let (decisions, brier, log_loss) = match judged.task() {
+        Task::Single => {
+            let truth = holds.iter().position(|h| *h).expect("a class holds");
+            let said = reference.iter().position(|r| *r).expect("one is the highest");
+            let right = top == truth;
+            let decision =
+                Decision { cell: truth * labels + top, reference_cell: truth * labels + said, bin: bin(confidence), confidence: confidence.into(), right };
+            (vec![decision], squares, surprise(scores[truth]))
+        }
+        Task::Multi => {
+            let cell = |label: usize, said: bool| label * 4 + 2 * usize::from(holds[label]) + usize::from(said);
+            let decision = |label: usize| Decision {
+                cell: cell(label, scores[label] > 0.5),
+                reference_cell: cell(label, reference[label]),
+                bin: bin(scores[label]),
+                confidence: scores[label].into(),
+                right: holds[label],
+            };
+            let losses = scores.iter().zip(&holds).map(|(p, holds)| if *holds { surprise(*p) } else { surprise(1.0 - p) });
+            ((0..labels).map(decision).collect(), squares / labels as f64, losses.sum::<f64>() / labels as f64)
+        }
+    };
+    let exact = match judged.task() {
+        Task::Single => holds[top],
+        Task::Multi => scores.iter().zip(&holds).all(|(p, holds)| (*p > 0.5) == *holds),
+    };
+    Mark { decisions, brier, log_loss, exact, top_right: holds[top], answered: confidence >= abstain_threshold }
+}
+
+/// One bin of a reliability diagram.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct BinSum {
+    pub decisions: u64,
+    /// Top labels that are right; for several labels, labels that hold.
+    pub right: u64,
+    /// Sum of the confidences.
+    pub confidence: f64,
+}
+
+/// Sums over items.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tally {
+    pub task: Task,
+    pub labels: usize,
+    pub items: u64,
+    /// [`Task::Single`]: `[truth, said]`. [`Task::Multi`]: `[label, (no and not said, no but said, yes but not said, yes and said)]`.
+    pub cells: Vec<u64>,
+    /// The same by the reference's rule.
+    pub reference_cells: Vec<u64>,
+    pub bins: [BinSum; BINS],
+    pub brier: f64,
+    pub log_loss: f64,
+    /// Items of which every label is right.
+    pub exact: u64,
+    pub answered: u64,
+    /// Of the answered ones, those whose top label is right.
+    pub answered_right: u64,
+}
+
+impl Tally {
+    fn new(task: Task, labels: usize, cells: usize) -> Tally {
+        Tally {
+            task,
+            labels,
+            items: 0,
+            cells: vec![0; cells],
+            reference_cells: vec![0; cells],
+            bins: [BinSum::default(); BINS],
+            brier: 0.0,
+            log_loss: 0.0,
+            exact: 0,
+            answered: 0,
+            answered_right: 0,
+        }
+    }
+
+    fn add(&mut self, mark: &Mark, times: u64) {
+        self.items += times;
+        for decision in &mark.decisions {
+            self.cells[decision.cell] += times;
+            self.reference_cells[decision.reference_cell] += times;
+            let bin = &mut self.bins[decision.bin];
+            bin.decisions += times;
+            bin.right += if decision.right { times } else { 0 };
+            bin.confidence += decision.confidence * times as f64;
+        }
+        self.brier += mark.brier * times as f64;
+        self.log_loss += mark.log_loss * times as f64;
+        self.exact += if mark.exact { times } else { 0 };
+        self.answered += if mark.answered { times } else { 0 };
+        self.answered_right += if mark.answered && mark.top_right { times } else { 0 };
+    }
+
+    /// Right and wrong decisions per label.
+    pub fn decisions(&self) -> Vec<Decisions> {
+        decisions(self.task, self.labels, &self.cells)
+    }
+
+    /// The same by the reference's rule.
+    pub fn reference_decisions(&self) -> Vec<Decisions> {
+        decisions(self.task, self.labels, &self.reference_cells)
+    }
+}
+
+fn decisions(task: Task, labels: usize, cells: &[u64]) -> Vec<Decisions> {
+    if task == Task::Multi {
+        let of = |c: &[u64]| Decisions { true_negative: c[0], false_positive: c[1], false_negative: c[2], true_positive: c[3] };
+        return cells.chunks(4).map(of).collect();
+    }
+    let all: u64 = cells.iter().sum();
+    let of = |label: usize| {
+        let true_positive = cells[label * labels + label];
+        let false_negative = cells[label * labels..][..labels].iter().sum::<u64>() - true_positive;
+        let false_positive = (0..labels).map(|truth| cells[truth * labels + label]).sum::<u64>() - true_positive;
+        Decisions { true_positive, false_positive, false_negative, true_negative: all - true_positive - false_negative - false_positive }
+    };
+    (0..labels).map(of).collect()
+}

@@ -1,0 +1,72 @@
+//! Items by confidence: where to look first.
+
+use serde::Serialize;
+
+use crate::model::manifest::Task;
+use crate::train::metrics::Judgements;
+
+/// One item. Its id and words alone, never a picture.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Example {
+    pub id: String,
+    pub text: Option<String>,
+    /// Labels that hold; none: no label does.
+    pub truth: Vec<String>,
+    /// The top label; where several may hold all labels above 0.5.
+    pub said: Vec<String>,
+    pub confidence: f32,
+}
+
+/// The ends of the scale.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Examples {
+    /// Which judgements they are of: the subset's name.
+    pub subset: String,
+    pub confident_right: Vec<Example>,
+    pub confident_wrong: Vec<Example>,
+    pub least_confident: Vec<Example>,
+}
+
+impl Examples {
+    /// `count` of each kind. `ids`, and `texts` unless empty, are in the items' order. Equals go by id.
+    pub fn pick(subset: &str, judged: &Judgements, ids: &[String], texts: &[Option<String>], count: usize) -> Examples {
+        assert_eq!(ids.len(), judged.count(), "an id per item");
+        assert!(texts.is_empty() || texts.len() == ids.len(), "a text per item");
+        let mut order: Vec<usize> = (0..judged.count()).collect();
+        order.sort_by(|a, b| judged.top(*b).1.total_cmp(&judged.top(*a).1).then_with(|| ids[*a].cmp(&ids[*b])));
+        let example = |item: &usize| {
+            let names = |of: &dyn Fn(usize) -> bool| judged.labels().iter().enumerate().filter(|(l, _)| of(*l)).map(|(_, name)| name.clone()).collect();
+            let (top, confidence) = judged.top(*item);
+            let said = |label: usize| if judged.task() == Task::Single { label == top } else { judged.scores(*item)[label] > 0.5 };
+            let text = texts.get(*item).cloned().flatten();
+            Example { id: ids[*item].clone(), text, truth: names(&|label| judged.holds(*item, label)), said: names(&said), confidence }
+        };
+        let of = |right: bool| order.iter().filter(|item| judged.is_right(**item) == right).take(count).map(example).collect();
+        let least = order.iter().rev().take(count).map(example).collect();
+        Examples { subset: subset.to_owned(), confident_right: of(true), confident_wrong: of(false), least_confident: least }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::metrics::Truth;
+
+    #[test]
+    fn ends_of_the_scale() {
+        let scores = [[0.9, 0.1], [0.2, 0.8], [0.55, 0.45], [0.1, 0.9]].concat();
+        let labels = ["no", "yes"].map(String::from).to_vec();
+        let judged = Judgements::new(labels, scores, None, Truth::Classes(vec![0, 0, 0, 1])).unwrap();
+        let ids: Vec<String> = ["d", "c", "b", "a"].map(String::from).to_vec();
+        let texts = vec![None, Some("well".to_owned()), None, None];
+        let examples = Examples::pick("face", &judged, &ids, &texts, 2);
+        let named = |list: &[Example]| list.iter().map(|e| e.id.clone()).collect::<Vec<_>>();
+        assert_eq!(named(&examples.confident_right), ["a", "d"]);
+        assert_eq!(named(&examples.least_confident), ["b", "c"]);
+        let wrong = &examples.confident_wrong[0];
+        assert_eq!(
+            (wrong.id.as_str(), wrong.text.as_deref(), wrong.truth.as_slice(), wrong.said.as_slice()),
+            ("c", Some("well"), &["no".to_owned()][..], &["yes".to_owned()][..])
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! `report.html`: everything that was measured, on one page that needs nothing else; `report.json` beside it, every number.
+//!
+//! No network, no script, no font: inline SVG and CSS. The same report gives the same bytes; the date is the caller's.
+
+pub mod chart;
+pub mod examples;
+pub mod projection;
+mod tables;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::model::manifest::Task;
+use crate::train::metrics::figure::{LabelMetric, Metric};
+use crate::train::metrics::measure::Measured;
+
+pub use examples::{Example, Examples};
+pub use projection::{Projection, Rows, categories};
+
+/// What a page shows.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    pub title: String,
+    pub origin: Origin,
+    pub task: Task,
+    pub labels: Vec<String>,
+    /// A row per subset of modalities; the first is shown open.
+    pub measured: Vec<Measured>,
+    /// `None`: it was not trained here.
+    pub training: Option<Training>,
+    pub projections: Vec<Projection>,
+    pub examples: Option<Examples>,
+}
+
+/// What was measured, how to measure it again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Origin {
+    /// The run or the bundle.
+    pub measured: String,
+    pub command: String,
+    /// As it is to be printed.
+    pub date: String,
+    /// Stores by name, with their data sets.
+    pub stores: Vec<String>,
+    pub split: String,
+    pub items: usize,
+    /// Of the encoders and their preprocessing.
+    pub fingerprint: String,
+    /// Items that could not be used, by reason.
+    pub skipped: BTreeMap<String, usize>,
+    /// Anything that a reader should know, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// What training wrote down.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Training {
+    /// `epoch` or `step`.
+    pub axis: String,
+    /// Losses, selection criterion, learning rate: one chart each.
+    pub charts: Vec<LineChart>,
+    /// Where the weights were taken from.
+    pub chosen: Option<f64>,
+}
+
+/// Lines over one axis.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LineChart {
+    pub title: String,
+    /// Name of the upright axis.
+    pub unit: String,
+    pub lines: Vec<Line>,
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Line {
+    pub name: String,
+    /// (epoch or step, value); a value that is no number leaves a gap.
+    pub points: Vec<[f64; 2]>,
+}
+
+/// A report that could not be written.
+#[derive(Debug, Error)]
+pub enum ReportError {
+    #[error("{} cannot be written; choose another path with --report", .path.display())]
+    Write { path: PathBuf, source: std::io::Error },
+}
+
+/// Writes the page to `path`, and its numbers beside it (`report.html` → `report.json`). Returns the second path.
+pub fn write(path: &Path, report: &Report) -> Result<PathBuf, ReportError> {
+    let json = path.with_extension("json");
+    let put = |path: &Path, text: String| std::fs::write(path, text).map_err(|source| ReportError::Write { path: path.to_owned(), source });
+    put(path, render(report))?;
+    put(&json, numbers(report))?;
+    Ok(json)
+}
+
+/// Every number, with the definitions of the metrics.
+pub fn numbers(report: &Report) -> String {
+    #[derive(Serialize)]
+    struct Numbers<'a> {
+        #[serde(flatten)]
+        report: &'a Report,
+        definitions: BTreeMap<&'static str, &'static str>,
+        label_definitions: BTreeMap<&'static str, &'static str>,
+    }
+    let definitions = Metric::all(report.task).map(|m| (m.name, m.definition)).collect();
+    let label_definitions = LabelMetric::all(report.task).map(|m| (m.name, m.definition)).collect();
+    let numbers = Numbers { report, definitions, label_definitions };
+    serde_json::to_string_pretty(&numbers).expect("numbers and names serialise") + "\n"
+}
+
+/// The page.
+pub fn render(report: &Report) -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (report.title) }
+                style { (PreEscaped(include_str!("style.css"))) }
+            }
+            body {
+                h1 { (report.title) }
+                (origin(&report.origin))
+                h2 { "Summary" }
+                p { (intervals(&report.measured)) }
+                (tables::summary(report.task, &report.measured))
+                @if let Some(training) = &report.training {
+                    h2 { "Training" }
+                    div class="charts" { @for line_chart in &training.charts { (chart::lines(line_chart, &training.axis, training.chosen)) } }
+                }
+                h2 { "By modality subset" }
+                @for (index, measured) in report.measured.iter().enumerate() { (subset(report, measured, index == 0)) }
+                @if !report.projections.is_empty() {
+                    h2 { "Representations" }
+                    div class="charts" { @for projection in &report.projections { (chart::scatter(projection)) } }
+                }
+                @if let Some(examples) = &report.examples {
+                    h2 { "Examples by confidence (" (examples.subset) ")" }
+                    (tables::examples("Most confident and right", &examples.confident_right))
+                    (tables::examples("Most confident and wrong", &examples.confident_wrong))
+                    (tables::examples("Least confident", &examples.least_confident))
+                }
+                h2 { "What the names mean" }
+                (tables::definitions(report.task))
+            }
+        }
+    };
+    page.into_string() + "\n"
+}
+
+fn origin(origin: &Origin) -> Markup {
+    html! {
+        dl class="origin" {
+            dt { "measured" } dd { (origin.measured) }
+            dt { "by" } dd { code { (origin.command) } }
+            dt { "on" } dd { (origin.date) }
+            dt { "store" } dd { (origin.stores.join("; ")) }
+            dt { "split" } dd { (origin.split) ", " (origin.items) " items" }
+            dt { "fingerprint" } dd { code { (origin.fingerprint) } }
+            @if !origin.skipped.is_empty() {
+                dt { "left out" }
+                dd { (origin.skipped.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>().join(", ")) }
+            }
+            @for note in &origin.notes { dt { "note" } dd { (note) } }
+        }
+    }
+}
+
+/// What the small numbers are.
+fn intervals(measured: &[Measured]) -> String {
+    let Some(first) = measured.first() else { return "Nothing was measured.".into() };
+    let drawn = if first.grouped { "whole groups (speakers) are drawn, since items of one speaker depend on each other" } else { "items are drawn" };
+    format!(
+        "Small: the interval that holds {:.0} % of {} bootstrap resamples (percentiles); {drawn}. ↑: higher is better, ↓: lower. –: not defined, for want of items. Definitions are at the end, and on hover.",
+        first.level * 100.0,
+        first.resamples
+    )
+}
+
+fn subset(report: &Report, measured: &Measured, open: bool) -> Markup {
+    let what = if report.task == Task::Single {
+        "top label's probability against the share that is right"
+    } else {
+        "each label's probability against the share that hold"
+    };
+    let inner = html! {
+        summary { (measured.subset) ", " (measured.items) " items" }
+        (tables::confusion(report.task, &report.labels, &measured.confusion))
+        div class="charts" {
+            (chart::reliability(&measured.reliability, what))
+            (chart::abstention(&measured.abstention, measured.abstain_threshold))
+        }
+        h3 { "Per label" }
+        (tables::labels(report.task, measured))
+        h3 { "All figures" }
+        (tables::figures(measured))
+    };
+    if open {
+        html! { details open="open" { (inner) } }
+    } else {
+        html! { details { (inner) } }
+    }
+}
+
+#[cfg(test)]
+mod tests;

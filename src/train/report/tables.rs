@@ -1,0 +1,214 @@
+//! The report's tables: figures by subset, confusion, labels, definitions, examples.
+
+use maud::{Markup, html};
+
+use crate::model::manifest::Task;
+use crate::train::metrics::figure::{Better, LabelMetric, Metric};
+use crate::train::metrics::measure::{Figure, Measured};
+use crate::train::report::chart::whisker;
+use crate::train::report::examples::Example;
+
+/// Columns of the summary come in these groups.
+const GROUPS: [(&str, fn(&str) -> bool); 3] =
+    [("The literature's", |name| !is_trust(name) && !is_reference(name)), ("ConCluGen's own, as coded", is_reference), ("Trust", is_trust)];
+
+fn is_reference(name: &str) -> bool {
+    name.starts_with("reference_")
+}
+
+fn is_trust(name: &str) -> bool {
+    ["ece", "brier", "nll", "answered", "answered_accuracy"].contains(&name)
+}
+
+/// Subsets down, metrics across; each cell says value, interval and, on hover, both in full.
+pub fn summary(task: Task, measured: &[Measured]) -> Markup {
+    html! {
+        @for (title, belongs) in GROUPS {
+            @let metrics: Vec<&Metric> = Metric::all(task).filter(|m| m.headline && belongs(m.name)).collect();
+            h3 { (title) }
+            div class="wide" {
+                table class="summary" {
+                    thead {
+                        tr {
+                            th scope="col" { "modalities" }
+                            th scope="col" class="number" { "N" }
+                            @for metric in &metrics {
+                                th scope="col" class="number" title=(metric.definition) { (parts(metric.name)) (arrow(metric.better)) }
+                            }
+                        }
+                    }
+                    tbody {
+                        @for row in measured {
+                            tr {
+                                th scope="row" { (row.subset) }
+                                td class="number" { (row.items) @if row.grouped { small { (row.units) " groups" } } }
+                                @for metric in &metrics { (cell(row, metric)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A name that breaks after its underscores.
+fn parts(name: &str) -> Markup {
+    html! { @for part in name.split_inclusive('_') { span class="part" { (part) } } }
+}
+
+fn arrow(better: Better) -> &'static str {
+    match better {
+        Better::Higher => " ↑",
+        Better::Lower => " ↓",
+        Better::Neither => "",
+    }
+}
+
+fn cell(row: &Measured, metric: &Metric) -> Markup {
+    let figure = row.figure(metric.name);
+    html! {
+        td class="number" data-metric=(metric.name) data-subset=(row.subset) data-value=(figure.and_then(|f| f.value).map_or(String::new(), |v| v.to_string())) {
+            @match figure {
+                Some(figure) => {
+                    (number(figure.value))
+                    @if let (Some(value), Some(interval)) = (figure.value, figure.interval) {
+                        small { (span(interval)) }
+                        @if !["nll", "brier"].contains(&metric.name) { (whisker(value, interval)) }
+                    }
+                }
+                None => "–",
+            }
+        }
+    }
+}
+
+/// A figure as pages show it.
+pub fn number(value: Option<f64>) -> String {
+    value.map_or("–".to_owned(), |value| format!("{value:.3}"))
+}
+
+fn span([low, high]: [f64; 2]) -> String {
+    format!("{low:.3} to {high:.3}")
+}
+
+fn figure_cell(figure: &Figure) -> Markup {
+    html! {
+        td class="number" { (number(figure.value)) @if let Some(interval) = figure.interval { small { (span(interval)) } } }
+    }
+}
+
+/// Counts and shares of the row; several labels: a row of four per label.
+pub fn confusion(task: Task, labels: &[String], rows: &[Vec<u64>]) -> Markup {
+    let heads: Vec<&str> =
+        if task == Task::Single { labels.iter().map(String::as_str).collect() } else { vec!["no, not said", "no, but said", "yes, not said", "yes, said"] };
+    html! {
+        figure {
+            figcaption {
+                @if task == Task::Single { "Confusion: truth down, answer across; count and share of the row." }
+                @else { "Per label: whether it holds, whether it is said; count and share of those that hold, or hold not." }
+            }
+            div class="wide" {
+                table class="confusion" {
+                    thead { tr { th {} @for head in &heads { th scope="col" { (head) } } } }
+                    tbody {
+                        @for (label, row) in labels.iter().zip(rows) {
+                            tr {
+                                th scope="row" { (label) }
+                                @for (column, count) in row.iter().enumerate() {
+                                    @let of = if task == Task::Single { row.iter().sum::<u64>() } else { row[column / 2 * 2] + row[column / 2 * 2 + 1] };
+                                    @let share = if of == 0 { 0.0 } else { *count as f64 / of as f64 };
+                                    td class=(if share > 0.55 { "heat strong" } else { "heat" }) style={ "--share:" (format!("{share:.3}")) }
+                                        title=(format!("{label}, {}: {count} of {of}", heads[column])) {
+                                        (count) small { (format!("{:.0} %", share * 100.0)) }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Each label's support and figures.
+pub fn labels(task: Task, measured: &Measured) -> Markup {
+    html! {
+        div class="wide" {
+            table class="labels" {
+                thead {
+                    tr {
+                        th scope="col" { "label" }
+                        th scope="col" class="number" title="Items that have the label." { "support" }
+                        th scope="col" class="number" title="Items of which it is said." { "said" }
+                        @for metric in LabelMetric::all(task) { th scope="col" class="number" title=(metric.definition) { (parts(metric.name)) } }
+                    }
+                }
+                tbody {
+                    @for row in &measured.labels {
+                        tr {
+                            th scope="row" { (row.label) }
+                            td class="number" { (row.support) }
+                            td class="number" { (row.said) }
+                            @for figure in &row.figures { (figure_cell(figure)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Every figure of a subset, headline or not.
+pub fn figures(measured: &Measured) -> Markup {
+    html! {
+        dl class="figures" {
+            @for figure in &measured.figures {
+                div {
+                    dt { code { (figure.metric) } }
+                    dd { (number(figure.value)) @if let Some(interval) = figure.interval { small { (span(interval)) } } }
+                }
+            }
+        }
+    }
+}
+
+/// What each name means.
+pub fn definitions(task: Task) -> Markup {
+    html! {
+        dl {
+            @for metric in Metric::all(task) { dt { code { (metric.name) } } dd { (metric.definition) } }
+        }
+        h3 { "Per label" }
+        dl {
+            @for metric in LabelMetric::all(task) { dt { code { (metric.name) } } dd { (metric.definition) } }
+        }
+    }
+}
+
+/// One list of examples.
+pub fn examples(title: &str, list: &[Example]) -> Markup {
+    let names = |labels: &[String]| if labels.is_empty() { "none".to_owned() } else { labels.join(", ") };
+    html! {
+        h3 { (title) }
+        @if list.is_empty() { p { "None." } } @else {
+            div class="wide" {
+                table class="examples" {
+                    thead { tr { th scope="col" { "id" } th scope="col" { "truth" } th scope="col" { "said" } th scope="col" class="number" { "confidence" } th scope="col" { "words" } } }
+                    tbody {
+                        @for example in list {
+                            tr {
+                                td { code { (example.id) } }
+                                td { (names(&example.truth)) }
+                                td { (names(&example.said)) }
+                                td class="number" { (format!("{:.3}", example.confidence)) }
+                                td class="words" { (example.text.as_deref().unwrap_or("")) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
