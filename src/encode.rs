@@ -10,6 +10,7 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::TensorRef;
 use serde::{Deserialize, Serialize};
 
+use crate::preprocess::TextError;
 use crate::time::monotonic_nanos;
 
 /// Who computes a graph.
@@ -50,6 +51,8 @@ pub enum EncodeError {
     Failed { graph: String, source: ort::Error },
     #[error("graph {graph} answered with a number that is not finite")]
     NotFinite { graph: String },
+    #[error("the words for graph {graph} gave no tokens")]
+    NoTokens { graph: String, source: TextError },
     #[error("graph {graph} answered with {found}, expected {expected}")]
     WrongOutput { graph: String, found: String, expected: String },
 }

@@ -2,9 +2,11 @@
 
 mod audio;
 mod face;
+mod text;
 
 pub use audio::LogMel;
 pub use face::{Similarity, align, normalise, similarity, ycc_to_rgb};
+pub use text::{TextError, Tokenizer, Tokens};
 
 /// Raise it whenever a change here, or in the crop, changes a number that an encoder sees: bundles made before are then refused.
 pub const PREPROCESS_VERSION: u32 = 1;

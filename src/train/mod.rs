@@ -9,6 +9,7 @@
 
 pub mod augment;
 pub mod data;
+pub mod import_sentence;
 pub mod onnx;
 
 #[cfg(feature = "train")]
