@@ -169,3 +169,70 @@ impl Network<'_> {
         self.graph.node("Div", &[&mean, &length], "embedding", &[]);
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::encode::{Graph, Input, Provider, Runtime};
+    use crate::model::golden::golden_samples;
+
+    /// A network of one layer and two heads over ten words, its weights drawn from a seed. Hidden size 8, at most 16 tokens.
+    pub(crate) fn tiny_bert() -> Vec<u8> {
+        let (hidden, wide) = (8, 12);
+        let mut tensors = Vec::new();
+        let mut tensor = |name: &str, shape: &[usize], offset: f32| {
+            let values = golden_samples(tensors.len() as u64 + 1, shape.iter().product());
+            let bytes: Vec<u8> = values.iter().flat_map(|v| (v * 3.0 + offset).to_le_bytes()).collect();
+            tensors.push((name.to_owned(), shape.to_vec(), bytes));
+        };
+        tensor("embeddings.word_embeddings.weight", &[10, hidden], 0.0);
+        tensor("embeddings.position_embeddings.weight", &[16, hidden], 0.0);
+        tensor("embeddings.token_type_embeddings.weight", &[2, hidden], 0.0);
+        let layer = "encoder.layer.0";
+        for (name, [out, input]) in [
+            ("attention.self.query", [hidden, hidden]),
+            ("attention.self.key", [hidden, hidden]),
+            ("attention.self.value", [hidden, hidden]),
+            ("attention.output.dense", [hidden, hidden]),
+            ("intermediate.dense", [wide, hidden]),
+            ("output.dense", [hidden, wide]),
+        ] {
+            tensor(&format!("{layer}.{name}.weight"), &[out, input], 0.0);
+            tensor(&format!("{layer}.{name}.bias"), &[out], 0.0);
+        }
+        for norm in ["embeddings.LayerNorm", "encoder.layer.0.attention.output.LayerNorm", "encoder.layer.0.output.LayerNorm"] {
+            tensor(&format!("{norm}.weight"), &[hidden], 1.0);
+            tensor(&format!("{norm}.bias"), &[hidden], 0.0);
+        }
+        let views = tensors.iter().map(|(name, shape, bytes)| (name, safetensors::tensor::TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+        let file = safetensors::serialize(views, None).unwrap();
+        let weights = SafeTensors::deserialize(&file).unwrap();
+        Bert { layers: 1, heads: 2, epsilon: 1e-12 }.graph("tiny", &weights).unwrap().into_bytes("test")
+    }
+
+    #[test]
+    fn padding_changes_nothing_and_every_embedding_has_length_one() {
+        let bytes = tiny_bert();
+        assert_eq!(bytes, tiny_bert());
+        let mut graph = Graph::open(&Runtime::load().unwrap(), "tiny", &bytes, Provider::Cpu, 1).unwrap();
+        let long = graph.run(&[Input::I64(&[1, 5], &[2, 4, 5, 6, 3]), Input::I64(&[1, 5], &[1; 5])]).unwrap().swap_remove(0);
+        let short = graph.run(&[Input::I64(&[1, 3], &[2, 8, 3]), Input::I64(&[1, 3], &[1; 3])]).unwrap().swap_remove(0);
+        let (ids, mask) = ([2, 4, 5, 6, 3, 2, 8, 3, 9, 0], [1, 1, 1, 1, 1, 1, 1, 1, 0, 0]);
+        let both = graph.run(&[Input::I64(&[2, 5], &ids), Input::I64(&[2, 5], &mask)]).unwrap().swap_remove(0);
+        assert_eq!(both.shape, [2, 8]);
+        for (alone, batched) in [long, short].iter().zip(both.values.chunks(8)) {
+            assert!((alone.values.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-5);
+            for (a, b) in alone.values.iter().zip(batched) {
+                assert!((a - b).abs() < 1e-5, "{a} alone, {b} in a batch");
+            }
+        }
+        assert!(both.values[..8].iter().zip(&both.values[8..]).any(|(a, b)| (a - b).abs() > 0.05), "two utterances, one embedding");
+    }
+
+    #[test]
+    fn weights_of_another_network_are_named() {
+        let empty = safetensors::serialize(Vec::<(String, safetensors::tensor::TensorView<'_>)>::new(), None).unwrap();
+        let refusal = Bert { layers: 1, heads: 2, epsilon: 1e-12 }.graph("tiny", &SafeTensors::deserialize(&empty).unwrap()).unwrap_err();
+        assert!(refusal.to_string().contains("embeddings.word_embeddings.weight"), "{refusal}");
+    }
+}
