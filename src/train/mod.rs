@@ -9,6 +9,7 @@
 
 pub mod augment;
 pub mod data;
+pub mod import;
 pub mod import_sentence;
 pub mod onnx;
 
@@ -26,8 +27,6 @@ pub mod finetune;
 pub mod fit;
 #[cfg(feature = "train")]
 pub mod fusion;
-#[cfg(feature = "train")]
-pub mod import;
 #[cfg(feature = "train")]
 pub mod net;
 #[cfg(feature = "train")]
