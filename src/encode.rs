@@ -10,7 +10,6 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::TensorRef;
 use serde::{Deserialize, Serialize};
 
-use crate::preprocess::TextError;
 use crate::time::monotonic_nanos;
 
 /// Who computes a graph.
@@ -52,7 +51,7 @@ pub enum EncodeError {
     #[error("graph {graph} answered with a number that is not finite")]
     NotFinite { graph: String },
     #[error("the words for graph {graph} gave no tokens")]
-    NoTokens { graph: String, source: TextError },
+    NoTokens { graph: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("graph {graph} answered with {found}, expected {expected}")]
     WrongOutput { graph: String, found: String, expected: String },
 }

@@ -231,7 +231,7 @@ fn voice_embedding(encoder: &mut Encoder, mel: Option<&LogMel>, samples: &[f32])
 /// The embedding of an utterance, unpadded. `None` where `text` has no token: blank, or nothing that the tokenizer keeps.
 pub fn text_embedding(encoder: &mut Encoder, tokenizer: Option<&Tokenizer>, text: &str) -> Result<Option<Vec<f32>>, EncodeError> {
     let tokenizer = tokenizer.expect("checked when the bundle was opened");
-    let tokens = tokenizer.tokens(text).map_err(|source| EncodeError::NoTokens { graph: encoder.graph.name().to_owned(), source })?;
+    let tokens = tokenizer.tokens(text).map_err(|source| EncodeError::NoTokens { graph: encoder.graph.name().to_owned(), source: source.into() })?;
     let Some(Tokens { ids, mask }) = tokens else { return Ok(None) };
     let shape = [1, ids.len()];
     let output = encoder.graph.run(&[Input::I64(&shape, &ids), Input::I64(&shape, &mask)])?.swap_remove(0);
@@ -255,11 +255,12 @@ fn expect(graph: &str, found: &[usize], expected: &[usize]) -> Result<(), Encode
     Err(EncodeError::WrongOutput { graph: graph.to_owned(), found: format!("{found:?}"), expected: format!("{expected:?}") })
 }
 
-#[cfg(all(test, feature = "corpus"))]
-mod words;
-
 #[cfg(test)]
 mod tests {
+    // Needs the trainer's ONNX writer.
+    #[cfg(feature = "corpus")]
+    mod words;
+
     use super::*;
     use crate::clip::{ClipText, ClipVoice, Face, Rect, SubjectId};
     use crate::encode::{Provider, Runtime};

@@ -41,7 +41,7 @@ pub fn run(args: &SentenceArgs) -> anyhow::Result<()> {
     };
     std::fs::create_dir_all(&args.into).with_context(|| format!("cannot make the folder {}", args.into.display()))?;
     for (name, bytes) in source.convert()? {
-        let path = args.into.join(&name);
+        let path = args.into.join(name);
         std::fs::write(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
         println!("{}  {name}", hex_sha256(&bytes));
     }

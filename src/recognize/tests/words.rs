@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::*;
+use super::super::*;
 use crate::clip::{ClipText, SubjectId};
 use crate::encode::{Graph, Provider, Runtime};
 use crate::model::golden::{GoldenCase, Goldens};
