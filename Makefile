@@ -22,7 +22,7 @@ setup: ## install what building and running needs
 setup-test:
 	@sh config/setup/setup.sh test
 
-setup-import: ## fetch the detector's original weights, for `expressd-train import`
+setup-import: ## fetch other people's weights, for `expressd-train import`
 	@sh config/setup/setup.sh import
 
 run: setup ## set up, build, start the daemon: make run ARGS="--replay FILE"

@@ -294,7 +294,7 @@ pub enum Absence {
     NoSpeech,
     /// The voice is judged another subject's.
     NotOwner,
-    /// Transcripts are off.
+    /// Transcripts are off, or hold no word.
     NoTranscript,
     /// The bundle has no encoder for it.
     NoEncoder,

@@ -50,6 +50,8 @@ pub enum EncodeError {
     Failed { graph: String, source: ort::Error },
     #[error("graph {graph} answered with a number that is not finite")]
     NotFinite { graph: String },
+    #[error("the words for graph {graph} gave no tokens")]
+    NoTokens { graph: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("graph {graph} answered with {found}, expected {expected}")]
     WrongOutput { graph: String, found: String, expected: String },
 }

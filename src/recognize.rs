@@ -8,7 +8,7 @@ use crate::encode::{EncodeError, Input};
 use crate::modality::{Modality, PerModality, Presence};
 use crate::model::manifest::{EncoderKind, Manifest, Task};
 use crate::model::{Bundle, Encoder};
-use crate::preprocess::{LogMel, normalise};
+use crate::preprocess::{LogMel, Tokenizer, Tokens, normalise};
 
 /// Embeddings kept for faces seen before: some 30 s of eight subjects at 16 faces a second.
 const CACHED_FACES: usize = 4096;
@@ -63,10 +63,12 @@ impl Recognizer {
             if !*clip.presence().get(modality) {
                 continue;
             }
-            match self.encode(index, clip) {
-                Ok(embedding) => {
+            let encoded = if modality == Modality::Text { self.encode_words(index, clip) } else { self.encode(index, clip).map(Some) };
+            match encoded {
+                Ok(Some(embedding)) => {
                     embeddings.insert(self.bundle.encoders[index].entry.name.clone(), embedding);
                 }
+                Ok(None) => *absence.get_mut(modality) = Some(Absence::NoTranscript),
                 Err(error) => {
                     tracing::debug!(%error, "encoder gave nothing");
                     *absence.get_mut(modality) = Some(Absence::ModelFault);
@@ -120,6 +122,14 @@ impl Recognizer {
     }
 }
 
+impl Recognizer {
+    /// `None` where the text says nothing.
+    fn encode_words(&mut self, index: usize, clip: &Clip) -> Result<Option<Vec<f32>>, EncodeError> {
+        let text = clip.text.as_ref().map_or("", |t| &t.text);
+        text_embedding(&mut self.bundle.encoders[index], self.bundle.tokenizer.as_ref(), text)
+    }
+}
+
 /// Scores, verdict and confidence of logits (`None`: no evidence, or an answer that is not a number).
 fn judge(manifest: &Manifest, logits: Option<&[f32]>, used: Presence, absence: PerModality<Option<Absence>>) -> Recognition {
     let labels = manifest.labels.len();
@@ -141,8 +151,8 @@ fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
     powers.iter().map(|p| (p / sum) as f32).collect()
 }
 
-/// Embeddings of crops and samples without a cache: the self-test's and the trainer's way in.
-pub fn embed(bundle: &mut Bundle, crops: &[Arc<Crop>], samples: Option<&[f32]>) -> Result<Embeddings, EncodeError> {
+/// Embeddings of crops, samples and words without a cache: the self-test's and the trainer's way in.
+pub fn embed(bundle: &mut Bundle, crops: &[Arc<Crop>], samples: Option<&[f32]>, text: Option<&str>) -> Result<Embeddings, EncodeError> {
     let mut embeddings = Embeddings::new();
     let mel = bundle.manifest.audio.as_ref().map(LogMel::new);
     for encoder in &mut bundle.encoders {
@@ -153,6 +163,10 @@ pub fn embed(bundle: &mut Bundle, crops: &[Arc<Crop>], samples: Option<&[f32]>) 
                 mean(encoder.entry.dim, all.iter().map(Vec::as_slice))
             }
             (Modality::Face, _) => window_embedding(encoder, &bundle.manifest, crops)?,
+            (Modality::Text, _) => match text_embedding(encoder, bundle.tokenizer.as_ref(), text.unwrap_or_default())? {
+                Some(embedding) => embedding,
+                None => continue,
+            },
             _ => match samples {
                 Some(samples) => voice_embedding(encoder, mel.as_ref(), samples)?,
                 None => continue,
@@ -214,6 +228,17 @@ fn voice_embedding(encoder: &mut Encoder, mel: Option<&LogMel>, samples: &[f32])
     Ok(output.values)
 }
 
+/// The embedding of an utterance, unpadded. `None` where `text` has no token: blank, or nothing that the tokenizer keeps.
+pub fn text_embedding(encoder: &mut Encoder, tokenizer: Option<&Tokenizer>, text: &str) -> Result<Option<Vec<f32>>, EncodeError> {
+    let tokenizer = tokenizer.expect("checked when the bundle was opened");
+    let tokens = tokenizer.tokens(text).map_err(|source| EncodeError::NoTokens { graph: encoder.graph.name().to_owned(), source: source.into() })?;
+    let Some(Tokens { ids, mask }) = tokens else { return Ok(None) };
+    let shape = [1, ids.len()];
+    let output = encoder.graph.run(&[Input::I64(&shape, &ids), Input::I64(&shape, &mask)])?.swap_remove(0);
+    expect(encoder.graph.name(), &output.shape, &[1, encoder.entry.dim])?;
+    Ok(Some(output.values))
+}
+
 fn mean<'a>(dim: usize, vectors: impl Iterator<Item = &'a [f32]>) -> Vec<f32> {
     let (mut sum, mut n) = (vec![0.0f64; dim], 0usize);
     for vector in vectors {
@@ -232,6 +257,10 @@ fn expect(graph: &str, found: &[usize], expected: &[usize]) -> Result<(), Encode
 
 #[cfg(test)]
 mod tests {
+    // Needs the trainer's ONNX writer.
+    #[cfg(feature = "corpus")]
+    mod words;
+
     use super::*;
     use crate::clip::{ClipText, ClipVoice, Face, Rect, SubjectId};
     use crate::encode::{Provider, Runtime};

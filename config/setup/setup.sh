@@ -136,7 +136,7 @@ machine=$(uname -m)
 for group in $groups; do
     # Not a pipe: `fail` has to end this shell.
     while read -r g folder m package version tags sha256 take; do
-        [ "$g" = "$group" ] || continue
+        case ",$g," in *",$group,"*) ;; *) continue ;; esac
         [ "$m" = any ] || [ "$m" = "$machine" ] || continue
         install_wheel "$folder" "$package" "$version" "$tags" "$sha256" "$take" </dev/null
         [ "$folder" != onnxruntime ] || has_runtime=yes

@@ -23,6 +23,9 @@ pub struct GoldenCase {
     pub face_frames: usize,
     /// How many samples ([`golden_samples`]); 0: no voice.
     pub voice_samples: usize,
+    /// What is said, as it is; `None`: no words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// Per encoder of the head's inputs; only those that the case has. A frame encoder's is the mean over the frames.
     pub embeddings: std::collections::BTreeMap<String, Vec<f32>>,
     /// The head's output before the temperature.

@@ -114,8 +114,17 @@ pub enum AudioNormalisation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextPreprocessing {
+    /// `tokenizer.json` of Hugging Face's tokenizers, beside the manifest.
     pub tokenizer: String,
     pub sha256: String,
+    /// What is longer is cut here, the special tokens counted in. (The reference cuts nothing, and fails beyond what its network takes.)
+    #[serde(default = "default_max_tokens")]
+    pub max_tokens: usize,
+}
+
+/// What all-MiniLM-L6-v2 was trained for.
+fn default_max_tokens() -> usize {
+    256
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -225,6 +234,9 @@ impl Manifest {
                 format!("audio.rate_hz is {}, this daemon's audio is {}", audio.rate_hz, crate::clip::SAMPLE_RATE_HZ),
             );
             fault(audio.hop == 0 || audio.mels == 0 || audio.n_fft < 2, "audio.n_fft, audio.hop and audio.mels must be positive".into());
+        }
+        if let Some(text) = &self.text {
+            fault(!(4..=4096).contains(&text.max_tokens), format!("text.max_tokens is {}, permitted are 4 to 4096", text.max_tokens));
         }
         for encoder in &self.encoders {
             let described = match encoder.modality {

@@ -13,6 +13,7 @@ pub use sums::seal;
 use manifest::{EncoderEntry, EncoderKind, Manifest, hex_sha256};
 
 use crate::modality::Modality;
+use crate::preprocess::{TextError, Tokenizer};
 
 /// A bundle is refused (exit code 4). Each variant is one thing to do next.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,8 @@ pub enum BundleError {
     Unsupported { directory: PathBuf, what: String },
     #[error("bundle {}: a graph cannot be used", directory.display())]
     Graph { directory: PathBuf, source: EncodeError },
+    #[error("bundle {}: {file} is not a tokenizer; export the bundle again", directory.display())]
+    BadTokenizer { directory: PathBuf, file: String, source: TextError },
     #[error("bundle {}: golden.json cannot be understood; export the bundle again", directory.display())]
     BadGolden { directory: PathBuf, source: serde_json::Error },
     #[error(
@@ -48,6 +51,8 @@ pub enum BundleError {
 pub struct Bundle {
     pub manifest: Manifest,
     pub encoders: Vec<Encoder>,
+    /// There is one where the manifest has `[text]`.
+    pub tokenizer: Option<Tokenizer>,
     /// `[batch, dim]` per head input, presence `[batch, inputs]` → logits `[batch, labels]`.
     pub head: Graph,
 }
@@ -83,6 +88,7 @@ impl Bundle {
             }
         };
         let encoder_files = manifest.encoders.iter().map(|e| checked(&e.file, &e.sha256)).collect::<Result<Vec<_>, _>>()?;
+        let tokenizer_file = manifest.text.as_ref().map(|t| checked(&t.tokenizer, &t.sha256)).transpose()?;
         let head_file = checked(&manifest.head.file, &manifest.head.sha256)?;
         let expected = manifest.compute_fingerprint();
         if manifest.fingerprint != expected {
@@ -95,14 +101,27 @@ impl Bundle {
             if let Some(what) = unsupported(entry, &manifest) {
                 return Err(BundleError::Unsupported { directory: at(), what });
             }
-            encoders.push(Encoder { entry: entry.clone(), graph: graph(&entry.name, bytes)? });
+            let encoder = Encoder { entry: entry.clone(), graph: graph(&entry.name, bytes)? };
+            let inputs = if entry.kind == EncoderKind::Utterance { 2 } else { 1 };
+            if encoder.graph.input_count() != inputs {
+                let what = format!("encoder {} takes {} inputs, its kind gives {inputs}", entry.name, encoder.graph.input_count());
+                return Err(BundleError::Unsupported { directory: at(), what });
+            }
+            encoders.push(encoder);
         }
+        let tokenizer = match (&manifest.text, tokenizer_file) {
+            (Some(text), Some(bytes)) => {
+                let bad = |source| BundleError::BadTokenizer { directory: at(), file: text.tokenizer.clone(), source };
+                Some(Tokenizer::from_bytes(&bytes, text.max_tokens).map_err(bad)?)
+            }
+            _ => None,
+        };
         let head = graph("head", &head_file)?;
         if head.input_count() != manifest.head.inputs.len() + 1 {
             let what = format!("head takes {} inputs, the manifest names {} encoders and the presence", head.input_count(), manifest.head.inputs.len());
             return Err(BundleError::Unsupported { directory: at(), what });
         }
-        let mut bundle = Bundle { manifest, encoders, head };
+        let mut bundle = Bundle { manifest, encoders, tokenizer, head };
         let goldens = serde_json::from_slice(&read("golden.json")?).map_err(|source| BundleError::BadGolden { directory: at(), source })?;
         self_test::replay(&mut bundle, directory, &goldens)?;
         Ok(bundle)
@@ -119,7 +138,7 @@ fn unsupported(entry: &EncoderEntry, manifest: &Manifest) -> Option<String> {
     let expects = |shape: &[usize]| format!("encoder {} has input {:?}, its preprocessing gives {shape:?}", entry.name, entry.input);
     let fits = |shape: &[usize]| entry.input.len() == shape.len() && entry.input.iter().zip(shape).all(|(a, b)| *b == 0 || a == b);
     match (entry.modality, entry.kind) {
-        (Modality::Text, _) => Some(format!("encoder {} reads words, which this version does not transcribe", entry.name)),
+        (Modality::Text, EncoderKind::Utterance) => (!fits(&[0])).then(|| expects(&[0])),
         (Modality::Face, EncoderKind::Frame) => {
             let face = manifest.face.as_ref()?;
             let shape = [face.channels, face.size, face.size];

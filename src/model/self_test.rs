@@ -23,7 +23,7 @@ pub(super) fn replay(bundle: &mut Bundle, directory: &Path, goldens: &Goldens) -
             face.iter().flat_map(|f| (0..case.face_frames).map(|i| Arc::new(golden_crop(case.seed, i as u32, f.size, f.channels)))).collect();
         let samples = (case.voice_samples > 0).then(|| golden_samples(case.seed, case.voice_samples));
         let refused = |source| BundleError::Graph { directory: directory.to_owned(), source };
-        let embeddings = embed(bundle, &crops, samples.as_deref()).map_err(refused)?;
+        let embeddings = embed(bundle, &crops, samples.as_deref(), case.text.as_deref()).map_err(refused)?;
         let off = |what: String, ours: &[f32], theirs: &[f32]| {
             let difference = if ours.len() == theirs.len() { ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) } else { f32::INFINITY };
             if difference <= PERMITTED {

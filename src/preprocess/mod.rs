@@ -2,9 +2,14 @@
 
 mod audio;
 mod face;
+mod text;
 
 pub use audio::LogMel;
 pub use face::{Similarity, align, normalise, similarity, ycc_to_rgb};
+pub use text::{TextError, Tokenizer, Tokens};
+
+#[cfg(all(test, feature = "corpus"))]
+pub(crate) use text::tests::tiny_tokenizer;
 
 /// Raise it whenever a change here, or in the crop, changes a number that an encoder sees: bundles made before are then refused.
 pub const PREPROCESS_VERSION: u32 = 1;

@@ -226,7 +226,7 @@ fn goldens(bundle: &Path) -> anyhow::Result<Goldens> {
         let presence = vec![f32::from(face_frames > 0), f32::from(voice_samples > 0)];
         let batch = HeadBatch { count: 1, face: input("face")?, voice: input("voice")?, presence, targets: vec![] };
         let logits = opened.fuse(&batch)?;
-        cases.push(GoldenCase { seed, face_frames, voice_samples, embeddings, logits });
+        cases.push(GoldenCase { seed, face_frames, voice_samples, text: None, embeddings, logits });
     }
     Ok(Goldens { cases })
 }

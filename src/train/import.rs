@@ -1,6 +1,6 @@
 //! `expressd-train import`: other people's trained weights become ONNX graphs, bit for bit the same every time.
 //!
-//! MTCNN (Zhang et al. 2016) comes from facenet-pytorch's wheel: three small networks in PyTorch's legacy format.
+//! Here: MTCNN (Zhang et al. 2016) out of facenet-pytorch's wheel, three small networks in PyTorch's legacy format.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -11,6 +11,7 @@ use pytorch_reader::{DType, PytorchReader};
 use serde::Serialize;
 
 use crate::model::manifest::hex_sha256;
+use crate::train::import_sentence::{self, SentenceArgs};
 use crate::train::onnx::{Attribute, Axis, GraphBuilder};
 
 /// Converts third-party weights.
@@ -26,6 +27,7 @@ enum What {
     ///
     /// Example: expressd-train import mtcnn --wheel facenet_pytorch-2.5.3-py3-none-any.whl --out models/mtcnn
     Mtcnn(MtcnnArgs),
+    Sentence(SentenceArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -42,7 +44,13 @@ struct MtcnnArgs {
 }
 
 pub fn run(args: ImportArgs) -> anyhow::Result<()> {
-    let What::Mtcnn(args) = args.what;
+    match args.what {
+        What::Mtcnn(args) => import_mtcnn(&args),
+        What::Sentence(args) => import_sentence::run(&args),
+    }
+}
+
+fn import_mtcnn(args: &MtcnnArgs) -> anyhow::Result<()> {
     let weights = match (&args.wheel, &args.dir) {
         (Some(wheel), _) => MtcnnWeights::from_wheel(wheel)?,
         (None, Some(dir)) => MtcnnWeights::from_dir(dir)?,

@@ -8,4 +8,27 @@
 //! What needs no Burn is under the feature `corpus` alone.
 
 pub mod augment;
+pub mod calibrate;
+pub mod data;
+pub mod import;
+pub mod import_sentence;
+pub mod onnx;
 
+#[cfg(feature = "train")]
+pub mod card;
+#[cfg(feature = "train")]
+pub mod evaluate;
+#[cfg(feature = "train")]
+pub mod export;
+#[cfg(feature = "train")]
+pub mod finetune;
+#[cfg(feature = "train")]
+pub mod fit;
+#[cfg(feature = "train")]
+pub mod fusion;
+#[cfg(feature = "train")]
+pub mod net;
+#[cfg(feature = "train")]
+pub mod recipe;
+#[cfg(feature = "train")]
+pub mod samples;

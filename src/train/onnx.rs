@@ -1,9 +1,13 @@
 //! A small ONNX writer: a graph is put together node by node and encoded as the protobuf that ONNX Runtime reads.
 //!
-//! The messages follow `onnx.proto` (field numbers are the contract; what this project never writes is left out). The bytes depend on
-//! the calls alone, in their order: the same calls give the same file.
+//! The bytes depend on the calls alone, in their order: the same calls give the same file.
+
+pub mod bert;
+mod proto;
 
 use prost::Message;
+
+use proto::*;
 
 /// IR version 8 with operator set 17: read by every ONNX Runtime since 1.12.
 const IR_VERSION: i64 = 8;
@@ -41,12 +45,17 @@ impl GraphBuilder {
 
     /// An input of 32-bit floats.
     pub fn input(&mut self, name: &str, shape: &[Axis<'_>]) {
-        self.graph.input.push(value_info(name, shape));
+        self.graph.input.push(value_info(name, FLOAT, shape));
+    }
+
+    /// An input of 64-bit integers.
+    pub fn input_i64(&mut self, name: &str, shape: &[Axis<'_>]) {
+        self.graph.input.push(value_info(name, INT64, shape));
     }
 
     /// An output of 32-bit floats.
     pub fn output(&mut self, name: &str, shape: &[Axis<'_>]) {
-        self.graph.output.push(value_info(name, shape));
+        self.graph.output.push(value_info(name, FLOAT, shape));
     }
 
     /// A constant of 32-bit floats, row by row; gives its name back.
@@ -87,7 +96,7 @@ impl GraphBuilder {
     }
 }
 
-fn value_info(name: &str, shape: &[Axis<'_>]) -> ValueInfoProto {
+fn value_info(name: &str, elem_type: i32, shape: &[Axis<'_>]) -> ValueInfoProto {
     let dim = shape
         .iter()
         .map(|axis| Dimension {
@@ -97,7 +106,7 @@ fn value_info(name: &str, shape: &[Axis<'_>]) -> ValueInfoProto {
             }),
         })
         .collect();
-    let tensor_type = TensorType { elem_type: FLOAT, shape: Some(TensorShapeProto { dim }) };
+    let tensor_type = TensorType { elem_type, shape: Some(TensorShapeProto { dim }) };
     ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type: Some(tensor_type) }) }
 }
 
@@ -110,124 +119,6 @@ fn attribute(name: &str, value: Attribute<'_>) -> AttributeProto {
         Attribute::Ints(ints) => (made.ints, made.r#type) = (ints.to_vec(), 7),
     }
     made
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ModelProto {
-    #[prost(int64, tag = "1")]
-    ir_version: i64,
-    #[prost(string, tag = "2")]
-    producer_name: String,
-    #[prost(message, optional, tag = "7")]
-    graph: Option<GraphProto>,
-    #[prost(message, repeated, tag = "8")]
-    opset_import: Vec<OperatorSetIdProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct OperatorSetIdProto {
-    #[prost(string, tag = "1")]
-    domain: String,
-    #[prost(int64, tag = "2")]
-    version: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct GraphProto {
-    #[prost(message, repeated, tag = "1")]
-    node: Vec<NodeProto>,
-    #[prost(string, tag = "2")]
-    name: String,
-    #[prost(message, repeated, tag = "5")]
-    initializer: Vec<TensorProto>,
-    #[prost(message, repeated, tag = "11")]
-    input: Vec<ValueInfoProto>,
-    #[prost(message, repeated, tag = "12")]
-    output: Vec<ValueInfoProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct NodeProto {
-    #[prost(string, repeated, tag = "1")]
-    input: Vec<String>,
-    #[prost(string, repeated, tag = "2")]
-    output: Vec<String>,
-    #[prost(string, tag = "3")]
-    name: String,
-    #[prost(string, tag = "4")]
-    op_type: String,
-    #[prost(message, repeated, tag = "5")]
-    attribute: Vec<AttributeProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct AttributeProto {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(float, optional, tag = "2")]
-    f: Option<f32>,
-    #[prost(int64, optional, tag = "3")]
-    i: Option<i64>,
-    #[prost(bytes = "vec", optional, tag = "4")]
-    s: Option<Vec<u8>>,
-    #[prost(int64, repeated, packed = "false", tag = "8")]
-    ints: Vec<i64>,
-    #[prost(int32, tag = "20")]
-    r#type: i32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TensorProto {
-    #[prost(int64, repeated, packed = "false", tag = "1")]
-    dims: Vec<i64>,
-    #[prost(int32, tag = "2")]
-    data_type: i32,
-    #[prost(string, tag = "8")]
-    name: String,
-    #[prost(bytes = "vec", tag = "9")]
-    raw_data: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ValueInfoProto {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, optional, tag = "2")]
-    r#type: Option<TypeProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TypeProto {
-    #[prost(message, optional, tag = "1")]
-    tensor_type: Option<TensorType>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TensorType {
-    #[prost(int32, tag = "1")]
-    elem_type: i32,
-    #[prost(message, optional, tag = "2")]
-    shape: Option<TensorShapeProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TensorShapeProto {
-    #[prost(message, repeated, tag = "1")]
-    dim: Vec<Dimension>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Dimension {
-    #[prost(oneof = "DimensionValue", tags = "1, 2")]
-    value: Option<DimensionValue>,
-}
-
-#[derive(Clone, PartialEq, prost::Oneof)]
-enum DimensionValue {
-    #[prost(int64, tag = "1")]
-    Length(i64),
-    #[prost(string, tag = "2")]
-    Name(String),
 }
 
 #[cfg(test)]
