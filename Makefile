@@ -36,12 +36,12 @@ build: ## build the daemon
 test: export PYTHONPATH = $(CURDIR)/.deps/python
 test: setup-test ## set up and run every test: the daemon's, then the trainer's
 	$(CARGO) test --release
-	$(CARGO) test --release --no-default-features --features train --lib --bins
+	$(CARGO) test --release --no-default-features --features train,capture --lib --bins
 
 lint: ## formatting and lints, as strict as they get
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
-	$(CARGO) clippy --release --no-default-features --features train --all-targets -- -D warnings
+	$(CARGO) clippy --release --no-default-features --features train,capture --all-targets -- -D warnings
 
 bench: setup ## the README's tables: make bench REPLAY=FILE ARGS="--subjects 2"
 	@$(MAKE) --no-print-directory build

@@ -12,7 +12,11 @@ pub mod calibrate;
 pub mod data;
 pub mod import;
 pub mod import_sentence;
+pub mod metrics;
 pub mod onnx;
+pub mod reference;
+pub mod report;
+pub mod schedule;
 
 #[cfg(feature = "train")]
 pub mod card;
@@ -27,7 +31,11 @@ pub mod fit;
 #[cfg(feature = "train")]
 pub mod fusion;
 #[cfg(feature = "train")]
+pub mod heads;
+#[cfg(feature = "train")]
 pub mod net;
+#[cfg(feature = "train")]
+pub mod objective;
 #[cfg(feature = "train")]
 pub mod recipe;
 #[cfg(feature = "train")]
