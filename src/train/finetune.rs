@@ -23,16 +23,28 @@ pub enum Target {
 
 /// Trains encoders and head on labelled data; resumes where it was interrupted.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example: expressd-train finetune --recipe config/train/default.toml --only face")]
+#[command(after_help = "Examples:\n  expressd-train finetune --recipe config/train/default.toml --only face\n  expressd-train finetune --recipe config/train/linear.toml --store stores/ravdess --from runs/conclugen --run runs/ravdess")]
 pub struct FinetuneArgs {
     #[arg(long, default_value = "config/train/default.toml")]
     pub recipe: PathBuf,
     /// Only this part; the head needs both encoders.
     #[arg(long, value_enum, default_value = "all")]
     pub only: Target,
+    /// With a recipe of kind finetune: feature stores of labelled clips.
+    #[arg(long)]
+    pub store: Vec<PathBuf>,
+    /// With stores: the run of `pretrain` whose heads are taken; without it they begin at random.
+    #[arg(long)]
+    pub from: Option<PathBuf>,
+    /// With stores: where checkpoints go.
+    #[arg(long)]
+    pub run: Option<PathBuf>,
 }
 
 pub fn run(args: &FinetuneArgs) -> anyhow::Result<()> {
+    if !args.store.is_empty() {
+        return crate::train::classify::finetune(args);
+    }
     let recipe = Recipe::read(&args.recipe)?;
     let wanted = |target| args.only == target || args.only == Target::All;
     if wanted(Target::Face) {

@@ -22,11 +22,17 @@ pub mod store;
 #[cfg(feature = "train")]
 pub mod card;
 #[cfg(feature = "train")]
+pub mod checkpoint;
+#[cfg(feature = "train")]
+pub mod classify;
+#[cfg(feature = "train")]
 pub mod evaluate;
 #[cfg(feature = "train")]
 pub mod export;
 #[cfg(feature = "train")]
 pub mod finetune;
+#[cfg(feature = "train")]
+pub mod features;
 #[cfg(feature = "train")]
 pub mod fit;
 #[cfg(feature = "train")]
@@ -37,6 +43,8 @@ pub mod heads;
 pub mod net;
 #[cfg(feature = "train")]
 pub mod objective;
+#[cfg(feature = "train")]
+pub mod pretrain;
 #[cfg(feature = "train")]
 pub mod recipe;
 #[cfg(feature = "train")]

@@ -1,0 +1,204 @@
+//! Rows of features: what training reads, whether from stores or made here.
+
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+
+use crate::modality::Modality;
+use crate::train::heads::ModalityShape;
+use crate::train::objective::FeatureBatch;
+use crate::train::store::{Entry, Store, StoreSpec};
+
+/// Rows that lie near each other on disk are drawn near each other in time: a window of so many is shuffled as one.
+const SHUFFLED_TOGETHER: usize = 16_384;
+
+/// Stores whose rows can be mixed, one after the other; or rows in memory.
+#[derive(Clone, Debug)]
+pub struct Features {
+    rows: Rows,
+    spec: StoreSpec,
+    modalities: Vec<ModalityShape>,
+    /// Per modality, the pieces of a row (start, length) and the encoders' places.
+    pieces: Vec<Vec<(usize, usize, usize)>>,
+}
+
+#[derive(Clone, Debug)]
+enum Rows {
+    Stores(Arc<Vec<Store>>),
+    Memory(Arc<Vec<(Entry, Vec<f32>)>>),
+}
+
+impl Features {
+    /// # Errors
+    /// Where there is no store, one can not be read, or two were made by different encoders.
+    pub fn open(paths: &[std::path::PathBuf]) -> anyhow::Result<Features> {
+        let stores = paths.iter().map(|p| Store::open(p).with_context(|| format!("store {}", p.display()))).collect::<anyhow::Result<Vec<_>>>()?;
+        let first = stores.first().context("no store is named: add --store DIR")?.spec().clone();
+        for store in &stores {
+            ensure!(
+                store.spec().fingerprint == first.fingerprint && store.spec().encoders == first.encoders,
+                "{} was made by other encoders ({}) than {} ({}): rows of the two can not be mixed",
+                store.path().display(),
+                store.spec().fingerprint,
+                paths[0].display(),
+                first.fingerprint
+            );
+        }
+        Ok(Features::new(Rows::Stores(Arc::new(stores)), first))
+    }
+
+    /// Rows that were made here.
+    pub fn in_memory(spec: StoreSpec, rows: Vec<(Entry, Vec<f32>)>) -> Features {
+        Features::new(Rows::Memory(Arc::new(rows)), spec)
+    }
+
+    fn new(rows: Rows, spec: StoreSpec) -> Features {
+        let (mut modalities, mut pieces) = (Vec::new(), Vec::new());
+        for modality in Modality::ALL {
+            let (mut start, mut own) = (0, Vec::new());
+            for (place, encoder) in spec.encoders.iter().enumerate() {
+                if encoder.modality == modality {
+                    own.push((place, start, encoder.dim));
+                }
+                start += encoder.dim;
+            }
+            if !own.is_empty() {
+                modalities.push(ModalityShape { modality, dim: own.iter().map(|(_, _, dim)| dim).sum() });
+                pieces.push(own);
+            }
+        }
+        Features { rows, spec, modalities, pieces }
+    }
+
+    /// The same rows, of these modalities alone, in this order.
+    ///
+    /// # Errors
+    /// Where no encoder gives one of them.
+    pub fn with_modalities(mut self, wanted: &[Modality]) -> anyhow::Result<Features> {
+        let place = |wanted: &Modality| {
+            let found = self.modalities.iter().position(|m| m.modality == *wanted);
+            found.with_context(|| format!("the store has no {}: its encoders are {:?}", wanted.name(), self.spec.encoders))
+        };
+        let places = wanted.iter().map(place).collect::<anyhow::Result<Vec<_>>>()?;
+        self.modalities = places.iter().map(|p| self.modalities[*p]).collect();
+        self.pieces = places.iter().map(|p| self.pieces[*p].clone()).collect();
+        Ok(self)
+    }
+
+    pub fn spec(&self) -> &StoreSpec {
+        &self.spec
+    }
+    pub fn modalities(&self) -> &[ModalityShape] {
+        &self.modalities
+    }
+    /// Items that gave no rows, by reason.
+    pub fn skipped(&self) -> std::collections::BTreeMap<String, usize> {
+        let mut all = std::collections::BTreeMap::new();
+        if let Rows::Stores(stores) = &self.rows {
+            for (reason, count) in stores.iter().flat_map(|s| s.skipped()) {
+                *all.entry(reason.clone()).or_default() += count;
+            }
+        }
+        all
+    }
+    pub fn count(&self) -> usize {
+        match &self.rows {
+            Rows::Stores(stores) => stores.iter().map(|s| s.entries().len()).sum(),
+            Rows::Memory(rows) => rows.len(),
+        }
+    }
+
+    fn locate<'a>(&self, stores: &'a [Store], mut row: usize) -> (&'a Store, usize) {
+        for store in stores {
+            if row < store.entries().len() {
+                return (store, row);
+            }
+            row -= store.entries().len();
+        }
+        panic!("row {row} is beyond the stores");
+    }
+
+    pub fn entry(&self, row: usize) -> &Entry {
+        match &self.rows {
+            Rows::Stores(stores) => {
+                let (store, row) = self.locate(stores, row);
+                &store.entries()[row]
+            }
+            Rows::Memory(rows) => &rows[row].0,
+        }
+    }
+
+    /// Has the row evidence of this modality (by its place in [`Features::modalities`])?
+    pub fn has(&self, row: usize, modality: usize) -> bool {
+        let present = &self.entry(row).present;
+        self.pieces[modality].iter().all(|(encoder, _, _)| present[*encoder])
+    }
+
+    /// A row's values, as the store holds them.
+    pub fn read(&self, row: usize, out: &mut [f32]) -> anyhow::Result<()> {
+        match &self.rows {
+            Rows::Stores(stores) => {
+                let (store, row) = self.locate(stores, row);
+                Ok(store.read(row, out)?)
+            }
+            Rows::Memory(rows) => {
+                out.copy_from_slice(&rows[row].1);
+                Ok(())
+            }
+        }
+    }
+
+    /// Rows as a batch: per modality only those that have it.
+    pub fn batch(&self, rows: &[usize]) -> anyhow::Result<FeatureBatch> {
+        let mut batch = FeatureBatch { count: rows.len(), modalities: vec![(Vec::new(), Vec::new()); self.modalities.len()] };
+        let mut values = vec![0.0; self.spec.dim()];
+        for (place, row) in rows.iter().enumerate() {
+            self.read(*row, &mut values)?;
+            for (modality, pieces) in self.pieces.iter().enumerate() {
+                if self.has(*row, modality) {
+                    let (present, out) = &mut batch.modalities[modality];
+                    present.push(place);
+                    pieces.iter().for_each(|(_, start, dim)| out.extend_from_slice(&values[*start..][..*dim]));
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Mean and deviation of every value, per modality, over at most `most` of `rows` that have it, evenly spread.
+    pub fn statistics(&self, rows: &[usize], most: usize) -> anyhow::Result<Vec<(Vec<f32>, Vec<f32>)>> {
+        let step = rows.len().div_ceil(most).max(1);
+        let mut sums: Vec<(f64, Vec<[f64; 2]>)> = self.modalities.iter().map(|m| (0.0, vec![[0.0; 2]; m.dim])).collect();
+        for rows in rows.iter().step_by(step).copied().collect::<Vec<_>>().chunks(256) {
+            for ((count, sums), (present, values)) in sums.iter_mut().zip(self.batch(rows)?.modalities) {
+                *count += present.len() as f64;
+                let width = sums.len();
+                values.iter().enumerate().for_each(|(i, v)| {
+                    sums[i % width][0] += f64::from(*v);
+                    sums[i % width][1] += f64::from(*v).powi(2);
+                });
+            }
+        }
+        let finish = |(count, sums): (f64, Vec<[f64; 2]>)| {
+            let count = count.max(1.0);
+            let mean = |[sum, _]: &[f64; 2]| sum / count;
+            let deviation = |pair: &[f64; 2]| (pair[1] / count - mean(pair).powi(2)).max(0.0).sqrt();
+            // A value that never changes says nothing: it is left as it is.
+            let deviation = |pair: &[f64; 2]| if deviation(pair) < 1e-6 { 1.0 } else { deviation(pair) as f32 };
+            (sums.iter().map(|pair| mean(pair) as f32).collect(), sums.iter().map(deviation).collect())
+        };
+        Ok(sums.into_iter().map(finish).collect())
+    }
+}
+
+/// `rows` in another order for each epoch: windows of neighbours in random order, each shuffled. The same seed and epoch give the same.
+pub fn shuffled(rows: &[usize], seed: u64, epoch: usize) -> Vec<usize> {
+    let mut rng = StdRng::seed_from_u64(seed ^ ((epoch as u64 + 1) << 24));
+    let mut windows: Vec<Vec<usize>> = rows.chunks(SHUFFLED_TOGETHER).map(<[usize]>::to_vec).collect();
+    windows.shuffle(&mut rng);
+    windows.iter_mut().for_each(|window| window.shuffle(&mut rng));
+    windows.concat()
+}
