@@ -20,6 +20,7 @@ pub mod onnx;
 pub mod reference;
 pub mod report;
 pub mod schedule;
+pub mod store;
 
 #[cfg(feature = "train")]
 pub mod card;

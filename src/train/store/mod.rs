@@ -1,0 +1,161 @@
+//! The feature store: embeddings of clips on disk, what pre-training and fine-tuning read.
+//!
+//! A folder with `store.json` ([`StoreSpec`]) and, per shard, `shard-0003-of-0008.rows` (rows of little-endian f32, each as long as all
+//! encoders' embeddings together, zeros where one had no evidence) and `shard-0003-of-0008.jsonl` (one line per finished item). Both only
+//! grow. A line is written after its rows, so what a kill leaves half written is cut off when work goes on. The union of the shards is
+//! the store.
+
+mod reader;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::modality::Modality;
+use crate::train::data::{Split, Target};
+
+pub use reader::Store;
+pub use writer::ShardWriter;
+
+/// The version of the layout.
+pub const SCHEMA: u32 = 1;
+
+/// `store.json`: what all rows have in common.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreSpec {
+    pub schema: u32,
+    /// Of the encoders and their preprocessing: rows of different fingerprints can not be mixed.
+    pub fingerprint: String,
+    pub dataset: String,
+    /// What targets index. Empty: no labels.
+    pub labels: Vec<String>,
+    /// `recording`: a row per item; `window`: one per clip of the encoders' window and hop.
+    pub clips: String,
+    /// In the order in which a row holds them.
+    pub encoders: Vec<StoredEncoder>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredEncoder {
+    pub name: String,
+    pub modality: Modality,
+    pub dim: usize,
+}
+
+impl StoreSpec {
+    /// Length of a row.
+    pub fn dim(&self) -> usize {
+        self.encoders.iter().map(|e| e.dim).sum()
+    }
+}
+
+/// What is known of a row beside its values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Unique in the store together with `view`.
+    pub id: String,
+    pub split: Split,
+    /// Who is seen and heard; empty: unknown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub group: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+    /// Per encoder: was there evidence?
+    pub present: Vec<bool>,
+    pub seconds: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// 0: as it is; others: augmented.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub view: u32,
+}
+
+fn is_zero(view: &u32) -> bool {
+    *view == 0
+}
+
+/// One line of a shard's index: a finished item.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Line {
+    item: String,
+    /// Why it gave no rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    skipped: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rows: Vec<StoredRow>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct StoredRow {
+    #[serde(flatten)]
+    entry: Entry,
+    crc32: u32,
+}
+
+/// One of several parts of a data set that are extracted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Shard {
+    /// From 0.
+    pub index: usize,
+    pub count: usize,
+}
+
+impl Shard {
+    pub const WHOLE: Shard = Shard { index: 0, count: 1 };
+
+    fn path(self, dir: &Path, extension: &str) -> PathBuf {
+        dir.join(format!("shard-{self}.{extension}"))
+    }
+
+    /// The shard that a file of a store belongs to.
+    fn of_file(name: &str) -> Option<Shard> {
+        let (index, count) = name.strip_prefix("shard-")?.strip_suffix(".jsonl")?.split_once("-of-")?;
+        Some(Shard { index: index.parse().ok()?, count: count.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-of-{:04}", self.index, self.count)
+    }
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Shard, String> {
+        let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+        match parts {
+            Some((index, count)) if index < count => Ok(Shard { index, count }),
+            _ => Err(format!("{text} is no shard; it must be i/n with i from 0 to n - 1, such as 0/4")),
+        }
+    }
+}
+
+#[derive(Debug, Error)]
+pub enum StoreError {
+    #[error("{path} cannot be read or written (is the disk full, is the path right?)")]
+    Disk { path: PathBuf, source: std::io::Error },
+    #[error("{path} is no feature store: {what}; extract it again")]
+    Malformed { path: PathBuf, what: String },
+    #[error("{path} was made with other settings: {what}; take another folder, or the encoders and settings it was made with")]
+    Different { path: PathBuf, what: String },
+    #[error("{path} is damaged: the row of {id} is not what was written; remove this shard's two files and extract it again")]
+    Damaged { path: PathBuf, id: String },
+    #[error("a row of {id} has {found} values, expected {expected}")]
+    Width { id: String, found: usize, expected: usize },
+}
+
+impl StoreError {
+    fn disk(path: &Path) -> impl FnOnce(std::io::Error) -> StoreError + '_ {
+        move |source| StoreError::Disk { path: path.to_owned(), source }
+    }
+}

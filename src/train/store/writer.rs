@@ -1,0 +1,143 @@
+//! Writes one shard; goes on where a killed run stopped.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use super::{Entry, Line, SCHEMA, Shard, StoreError, StoreSpec, StoredRow};
+
+/// A shard that grows. Every finished item is on disk when `push` or `skip` returns.
+#[derive(Debug)]
+pub struct ShardWriter {
+    rows: File,
+    index: File,
+    rows_path: PathBuf,
+    index_path: PathBuf,
+    dim: usize,
+    done: HashSet<String>,
+}
+
+impl ShardWriter {
+    /// Begins a shard or goes on with it. What was half written is cut off.
+    ///
+    /// # Errors
+    /// Where the folder holds a store of other settings or other shards, or is damaged.
+    pub fn open(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<ShardWriter, StoreError> {
+        std::fs::create_dir_all(dir).map_err(StoreError::disk(dir))?;
+        agree(dir, spec)?;
+        refuse_other_counts(dir, shard)?;
+        let (rows_path, index_path) = (shard.path(dir, "rows"), shard.path(dir, "jsonl"));
+        let open = |path: &Path| OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(StoreError::disk(path));
+        let (mut rows, mut index) = (open(&rows_path)?, open(&index_path)?);
+        let mut text = Vec::new();
+        index.read_to_end(&mut text).map_err(StoreError::disk(&index_path))?;
+        // What follows the last line feed was being written.
+        let whole = text.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+        let row_bytes = spec.dim() as u64 * 4;
+        let held = rows.metadata().map_err(StoreError::disk(&rows_path))?.len();
+        let (mut done, mut count) = (HashSet::new(), 0u64);
+        for line in text[..whole].split_inclusive(|b| *b == b'\n') {
+            let line: Line = serde_json::from_slice(line)
+                .map_err(|e| StoreError::Malformed { path: index_path.clone(), what: format!("line {} is {e}", done.len() + 1) })?;
+            count += line.rows.len() as u64;
+            if count * row_bytes > held {
+                return Err(StoreError::Damaged { path: rows_path, id: line.item });
+            }
+            done.insert(line.item);
+        }
+        index.set_len(whole as u64).map_err(StoreError::disk(&index_path))?;
+        rows.set_len(count * row_bytes).map_err(StoreError::disk(&rows_path))?;
+        index.seek(SeekFrom::End(0)).map_err(StoreError::disk(&index_path))?;
+        rows.seek(SeekFrom::End(0)).map_err(StoreError::disk(&rows_path))?;
+        Ok(ShardWriter { rows, index, rows_path, index_path, dim: spec.dim(), done })
+    }
+
+    /// Was this item finished, with rows or without?
+    pub fn is_done(&self, item: &str) -> bool {
+        self.done.contains(item)
+    }
+
+    /// A finished item with its rows.
+    pub fn push(&mut self, item: &str, rows: &[(Entry, Vec<f32>)]) -> Result<(), StoreError> {
+        let mut bytes = Vec::with_capacity(rows.len() * self.dim * 4);
+        let mut stored = Vec::with_capacity(rows.len());
+        for (entry, values) in rows {
+            if values.len() != self.dim {
+                return Err(StoreError::Width { id: entry.id.clone(), found: values.len(), expected: self.dim });
+            }
+            let start = bytes.len();
+            values.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
+            stored.push(StoredRow { entry: entry.clone(), crc32: crc32fast::hash(&bytes[start..]) });
+        }
+        let before = self.rows.stream_position().map_err(StoreError::disk(&self.rows_path))?;
+        let written = self.rows.write_all(&bytes).map_err(StoreError::disk(&self.rows_path));
+        let line = Line { item: item.to_owned(), skipped: None, rows: stored };
+        if let Err(error) = written.and_then(|()| self.line(&line)) {
+            // Nothing half written stays, as long as this process can say so.
+            let _ = self.rows.set_len(before).and_then(|()| self.rows.seek(SeekFrom::Start(before)));
+            return Err(error);
+        }
+        self.done.insert(line.item);
+        Ok(())
+    }
+
+    /// A finished item that gave nothing, and why.
+    pub fn skip(&mut self, item: &str, reason: &str) -> Result<(), StoreError> {
+        self.line(&Line { item: item.to_owned(), skipped: Some(reason.to_owned()), rows: Vec::new() })?;
+        self.done.insert(item.to_owned());
+        Ok(())
+    }
+
+    fn line(&mut self, line: &Line) -> Result<(), StoreError> {
+        let mut text = serde_json::to_vec(line).expect("a line serialises");
+        text.push(b'\n');
+        let before = self.index.stream_position().map_err(StoreError::disk(&self.index_path))?;
+        self.index.write_all(&text).map_err(|source| {
+            let _ = self.index.set_len(before).and_then(|()| self.index.seek(SeekFrom::Start(before)));
+            StoreError::Disk { path: self.index_path.clone(), source }
+        })
+    }
+}
+
+/// Writes `store.json`, or holds `spec` against the one that is there.
+fn agree(dir: &Path, spec: &StoreSpec) -> Result<(), StoreError> {
+    let path = dir.join("store.json");
+    if !path.exists() {
+        let spec = StoreSpec { schema: SCHEMA, ..spec.clone() };
+        // Shards begin side by side: each writes a file of its own, and the last one renamed is as good as the first.
+        let new = dir.join(format!("store.json.{}", std::process::id()));
+        std::fs::write(&new, serde_json::to_vec_pretty(&spec).expect("a spec serialises")).map_err(StoreError::disk(&new))?;
+        std::fs::rename(&new, &path).map_err(StoreError::disk(&path))?;
+    }
+    let found = super::reader::read_spec(dir)?;
+    let different = |what: &str, ours: &dyn std::fmt::Debug, theirs: &dyn std::fmt::Debug| {
+        Err(StoreError::Different { path: dir.to_owned(), what: format!("its {what} is {theirs:?}, not {ours:?}") })
+    };
+    if found.fingerprint != spec.fingerprint {
+        return different("fingerprint", &spec.fingerprint, &found.fingerprint);
+    }
+    if found.dataset != spec.dataset || found.labels != spec.labels {
+        return different("data set", &spec.dataset, &found.dataset);
+    }
+    if found.clips != spec.clips {
+        return different("clips rule", &spec.clips, &found.clips);
+    }
+    if found.encoders != spec.encoders {
+        return different("encoders", &spec.encoders, &found.encoders);
+    }
+    Ok(())
+}
+
+fn refuse_other_counts(dir: &Path, shard: Shard) -> Result<(), StoreError> {
+    for file in std::fs::read_dir(dir).map_err(StoreError::disk(dir))? {
+        let name = file.map_err(StoreError::disk(dir))?.file_name();
+        if let Some(found) = name.to_str().and_then(Shard::of_file)
+            && found.count != shard.count
+        {
+            let what = format!("it has shards of {}, not of {}", found.count, shard.count);
+            return Err(StoreError::Different { path: dir.to_owned(), what });
+        }
+    }
+    Ok(())
+}
