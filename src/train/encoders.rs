@@ -10,7 +10,9 @@ use serde::Deserialize;
 use crate::clip::{Clip, Crop};
 use crate::encode::{EncodeError, Provider, Runtime};
 use crate::modality::Modality;
-use crate::model::manifest::{AudioPreprocessing, EncoderEntry, EncoderKind, FacePreprocessing, HeadEntry, Manifest, SCHEMA, Task, TextPreprocessing, WindowRule};
+use crate::model::manifest::{
+    AudioPreprocessing, EncoderEntry, EncoderKind, FacePreprocessing, HeadEntry, Manifest, SCHEMA, Task, TextPreprocessing, WindowRule,
+};
 use crate::model::{Encoder, EncoderFiles, check_sums};
 use crate::preprocess::{LogMel, Tokenizer};
 use crate::recognize::{Embeddings, FaceCache, encode_clip, frame_embeddings, text_embedding};

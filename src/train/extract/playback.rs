@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::Refusal;
 use crate::align::{AlignInput, AlignSettings, Aligned, Aligner, Wanted};
-use crate::capture::{CaptureError, Outputs, Pace, Played, Recording, SourceBoard};
+use crate::capture::{CaptureError, Outputs, Pace, Played, Recording};
 use crate::clip::{AudioBlock, Clip, FramedFaces, VideoFrame, samples_to_nanos};
 use crate::config::{Config, locate};
 use crate::encode::{EncodeError, Provider, Runtime};
@@ -242,11 +242,7 @@ fn run(streams: &Streams, faces: &mut Option<Faces>, speech: &mut Option<SpeechS
 
 /// The next item of the source that is behind, or of the other where that one has nothing: what comes out does not depend on which, and a
 /// demuxer that must get rid of the one first never stands still.
-fn next(
-    frames: &LaneReceiver<VideoFrame>,
-    blocks: &LaneReceiver<AudioBlock>,
-    wanted: Wanted,
-) -> (Option<Received<VideoFrame>>, Option<Received<AudioBlock>>) {
+fn next(frames: &LaneReceiver<VideoFrame>, blocks: &LaneReceiver<AudioBlock>, wanted: Wanted) -> (Option<Received<VideoFrame>>, Option<Received<AudioBlock>>) {
     let (for_frame, for_block) = if wanted == Wanted::Faces { (STEP, Duration::ZERO) } else { (Duration::ZERO, STEP) };
     loop {
         let frame = || Some(frames.recv(Some(for_frame))).filter(|f| !matches!(f, Received::TimedOut));
