@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clip::{Clip, Crop};
 use crate::encode::{EncodeError, Provider, Runtime};
@@ -18,15 +18,27 @@ use crate::preprocess::{LogMel, Tokenizer};
 use crate::recognize::{Embeddings, FaceCache, encode_clip, frame_embeddings, text_embedding};
 
 /// What is read of `encoders.toml`, and of a bundle's `manifest.toml`: its head is left aside.
-#[derive(Debug, Deserialize)]
-struct Sections {
-    window: WindowRule,
-    face: Option<FacePreprocessing>,
-    audio: Option<AudioPreprocessing>,
-    text: Option<TextPreprocessing>,
-    #[serde(rename = "encoder")]
-    encoders: Vec<EncoderEntry>,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Sections {
+    pub window: WindowRule,
+    pub face: Option<FacePreprocessing>,
+    pub audio: Option<AudioPreprocessing>,
+    pub text: Option<TextPreprocessing>,
+    #[serde(rename = "encoder", default)]
+    pub encoders: Vec<EncoderEntry>,
 }
+
+impl Sections {
+    /// Adds the preprocessing out of `file`; what both say must agree.
+    pub fn add(&mut self, more: Sections, file: &Path) -> anyhow::Result<()> {
+        join_section(&mut self.face, more.face, "face", file)?;
+        join_section(&mut self.audio, more.audio, "audio", file)?;
+        join_section(&mut self.text, more.text, "text", file)
+    }
+}
+
+/// The file that makes a folder an encoder set.
+pub(crate) const SET: &str = "encoders.toml";
 
 /// One or several folders' encoders, joined, read and checked; [`SetFiles::open`] gives each worker graphs of its own.
 #[derive(Clone, Debug)]
@@ -46,7 +58,7 @@ pub struct EncoderSet {
     caches: Vec<FaceCache>,
 }
 
-fn headless(sections: Sections) -> Manifest {
+pub(crate) fn headless(sections: Sections) -> Manifest {
     let head = HeadEntry { file: String::new(), sha256: String::new(), inputs: Vec::new(), temperature: BTreeMap::new(), abstain_threshold: 0.0 };
     let Sections { window, face, audio, text, encoders } = sections;
     let (name, fingerprint, labels) = (String::new(), String::new(), Vec::new());
@@ -57,7 +69,7 @@ fn headless(sections: Sections) -> Manifest {
 
 /// The rules of one folder, its files held against `SHA256SUMS`.
 fn read_folder(folder: &Path) -> anyhow::Result<Manifest> {
-    let name = if folder.join("encoders.toml").is_file() { "encoders.toml" } else { "manifest.toml" };
+    let name = if folder.join(SET).is_file() { SET } else { "manifest.toml" };
     let text = std::fs::read_to_string(folder.join(name))
         .with_context(|| format!("{} holds neither encoders.toml nor manifest.toml: name an encoder set or a bundle with --encoders", folder.display()))?;
     check_sums(folder, &[name])?;

@@ -14,6 +14,7 @@ pub mod encoders;
 #[cfg(feature = "capture")]
 pub mod extract;
 pub mod import;
+pub mod import_encoder;
 pub mod import_sentence;
 pub mod metrics;
 pub mod onnx;

@@ -237,7 +237,9 @@ fn run(streams: &Streams, faces: &mut Option<Faces>, speech: &mut Option<SpeechS
             }
         }
     }
-    Ok(Shown { seconds: end.secs_f64(), cut: false, waited_nanos })
+    // The last frame of an interval stands beyond it.
+    let seconds = end.secs_f64().min(span.nanos() as f64 * 1e-9);
+    Ok(Shown { seconds, cut: false, waited_nanos })
 }
 
 /// The next item of the source that is behind, or of the other where that one has nothing: what comes out does not depend on which, and a

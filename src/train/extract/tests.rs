@@ -112,7 +112,7 @@ fn an_interval_is_a_recording_of_its_own_and_two_files_are_one() {
     let all = worker.extract(&item(Media::Recording(path.clone()), Some([0.0, 60.0]))).rows.unwrap();
     assert_eq!(whole, all);
     let part = worker.extract(&item(Media::Recording(path.clone()), Some([1.0, 2.5]))).rows.unwrap();
-    assert!((part[0].seconds - 1.5).abs() < 0.06, "{}", part[0].seconds);
+    assert!((part[0].seconds - 1.5).abs() < 1e-6, "{}", part[0].seconds);
     assert!(part[0].embeddings.contains_key("face") && part[0].embeddings != whole[0].embeddings);
     let beyond = worker.extract(&item(Media::Recording(path), Some([60.0, 61.0]))).rows;
     assert_eq!(beyond.unwrap_err(), Refusal::NobodyThere);
