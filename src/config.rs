@@ -17,6 +17,7 @@ use crate::encode::Provider;
 
 mod check;
 mod layers;
+mod stages;
 
 pub use check::{KEYS, Key};
 

@@ -25,8 +25,9 @@ pub struct Recognizer {
     caches: Vec<FaceCache>,
 }
 
+/// Embeddings of one `frame` encoder, the oldest forgotten first.
 #[derive(Debug, Default)]
-struct FaceCache {
+pub(crate) struct FaceCache {
     embeddings: HashMap<u64, Arc<[f32]>>,
     order: VecDeque<u64>,
 }
@@ -96,28 +97,37 @@ impl Recognizer {
     }
 
     fn encode(&mut self, index: usize, clip: &Clip) -> Result<Vec<f32>, EncodeError> {
-        let (encoder, manifest) = (&mut self.bundle.encoders[index], &self.bundle.manifest);
-        match (encoder.entry.modality, encoder.entry.kind) {
-            (Modality::Face, EncoderKind::Frame) => {
-                let cache = &mut self.caches[index];
-                let faces = || clip.faces.iter().filter_map(|f| Some((f.id, f.crop.as_ref()?)));
-                let new: Vec<_> = faces().filter(|(id, _)| !cache.embeddings.contains_key(id)).collect();
-                if !new.is_empty() {
-                    let crops: Vec<_> = new.iter().map(|(_, crop)| (*crop).clone()).collect();
-                    for ((id, _), embedding) in new.iter().zip(frame_embeddings(encoder, manifest, &crops)?) {
-                        cache.insert(*id, embedding.into());
-                    }
+        encode_clip(&mut self.bundle.encoders[index], &self.bundle.manifest, self.mel.as_ref(), &mut self.caches[index], clip)
+    }
+}
+
+/// What an encoder of faces or voices makes of a clip that has its modality; `cache` is this encoder's own, and of this session.
+pub(crate) fn encode_clip(
+    encoder: &mut Encoder,
+    manifest: &Manifest,
+    mel: Option<&LogMel>,
+    cache: &mut FaceCache,
+    clip: &Clip,
+) -> Result<Vec<f32>, EncodeError> {
+    match (encoder.entry.modality, encoder.entry.kind) {
+        (Modality::Face, EncoderKind::Frame) => {
+            let faces = || clip.faces.iter().filter_map(|f| Some((f.id, f.crop.as_ref()?)));
+            let new: Vec<_> = faces().filter(|(id, _)| !cache.embeddings.contains_key(id)).collect();
+            if !new.is_empty() {
+                let crops: Vec<_> = new.iter().map(|(_, crop)| (*crop).clone()).collect();
+                for ((id, _), embedding) in new.iter().zip(frame_embeddings(encoder, manifest, &crops)?) {
+                    cache.insert(*id, embedding.into());
                 }
-                Ok(mean(encoder.entry.dim, faces().filter_map(|(id, _)| cache.embeddings.get(&id)).map(|e| &**e)))
             }
-            (Modality::Face, _) => {
-                let crops: Vec<_> = clip.faces.iter().filter_map(|f| f.crop.clone()).collect();
-                window_embedding(encoder, manifest, &crops)
-            }
-            _ => {
-                let samples = clip.voice.as_ref().map_or(&[][..], |v| &v.samples);
-                voice_embedding(encoder, self.mel.as_ref(), samples)
-            }
+            Ok(mean(encoder.entry.dim, faces().filter_map(|(id, _)| cache.embeddings.get(&id)).map(|e| &**e)))
+        }
+        (Modality::Face, _) => {
+            let crops: Vec<_> = clip.faces.iter().filter_map(|f| f.crop.clone()).collect();
+            window_embedding(encoder, manifest, &crops)
+        }
+        _ => {
+            let samples = clip.voice.as_ref().map_or(&[][..], |v| &v.samples);
+            voice_embedding(encoder, mel, samples)
         }
     }
 }
@@ -198,7 +208,8 @@ pub fn head_logits(bundle: &mut Bundle, embeddings: &Embeddings) -> Result<Vec<f
     Ok(logits.values)
 }
 
-fn frame_embeddings(encoder: &mut Encoder, manifest: &Manifest, crops: &[Arc<Crop>]) -> Result<Vec<Vec<f32>>, EncodeError> {
+/// One embedding per crop.
+pub(crate) fn frame_embeddings(encoder: &mut Encoder, manifest: &Manifest, crops: &[Arc<Crop>]) -> Result<Vec<Vec<f32>>, EncodeError> {
     let face = manifest.face.as_ref().expect("checked when the bundle was opened");
     let pixels: Vec<f32> = crops.iter().flat_map(|crop| normalise(crop, &face.normalise)).collect();
     let shape = [crops.len(), face.channels, face.size, face.size];

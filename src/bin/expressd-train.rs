@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use expressd::train::evaluate::{self, EvaluateArgs};
 use expressd::train::export::{self, ExportArgs};
+use expressd::train::extract::{self, ExtractArgs};
 use expressd::train::finetune::{self, FinetuneArgs};
 use expressd::train::import::{self, ImportArgs};
 
@@ -13,6 +14,7 @@ use expressd::train::import::{self, ImportArgs};
 enum Verb {
     /// Third-party weights into graphs with their provenance.
     Import(ImportArgs),
+    Extract(ExtractArgs),
     Finetune(FinetuneArgs),
     Evaluate(EvaluateArgs),
     Export(ExportArgs),
@@ -21,6 +23,7 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match Verb::parse() {
         Verb::Import(args) => import::run(args),
+        Verb::Extract(args) => extract::run(&args),
         Verb::Finetune(args) => finetune::run(&args),
         Verb::Evaluate(args) => evaluate::run(&args),
         Verb::Export(args) => export::run(&args),

@@ -11,14 +11,14 @@ use crate::capture::Outputs;
 use crate::config::{Config, locate};
 use crate::encode::{Provider, Runtime};
 use crate::event::Provenance;
-use crate::face::{Detector, DetectorSettings, FaceSettings, FaceStage, Refiner};
+use crate::face::{Detector, FaceStage, Refiner};
 use crate::lane::{LaneCounters, lane};
 use crate::model::Bundle;
 use crate::model::manifest::Manifest;
 use crate::recognize::Recognizer;
 use crate::schedule::{Mode, Schedule};
 use crate::serve::ServeSettings;
-use crate::speech::{SpeechStage, TurnRule, VoiceDetector};
+use crate::speech::{SpeechStage, VoiceDetector};
 
 /// Which sources there are.
 #[derive(Clone, Copy, Debug)]
@@ -70,9 +70,6 @@ pub fn assemble(config: &Config, runtime: &Runtime, bundle: Bundle, streams: Str
     Ok(Assembly { stages, outputs, lanes })
 }
 
-/// `face.min_face_px` counts in pixels of a picture of this many columns: a larger picture of the same scene shows the same faces.
-const MIN_FACE_PICTURE_PX: f32 = 640.0;
-
 /// The server's settings out of the configuration; the limits are protocol.md's.
 pub fn serve_settings(config: &Config) -> ServeSettings {
     ServeSettings {
@@ -107,22 +104,15 @@ fn constants(config: &Config, bundle: &Bundle) -> Constants {
 }
 
 fn face_stage(config: &Config, runtime: &Runtime, manifest: &Manifest) -> Result<(FaceStage, Detector), DaemonError> {
-    let settings = FaceSettings { detect_interval: config.face.detect_interval, max_subjects: config.face.max_subjects, lost_after: config.face.lost_after };
-    let looked_for = DetectorSettings { min_face_share: config.face.min_face_px as f32 / MIN_FACE_PICTURE_PX, ..DetectorSettings::default() };
     let folder = locate(&config.face.detector);
     // The cascade's graphs are small: on a GPU the copies would cost more than the sums.
     let refiner = Refiner::open(runtime, &folder, Provider::Cpu, 1)?;
-    let detector = Detector::open(runtime, &folder, Provider::Cpu, looked_for)?;
-    Ok((FaceStage::new(settings, manifest.face.clone(), refiner), detector))
+    let detector = Detector::open(runtime, &folder, Provider::Cpu, config.detector_settings())?;
+    Ok((FaceStage::new(config.face_settings(), manifest.face.clone(), refiner), detector))
 }
 
 fn speech_stage(config: &Config, runtime: &Runtime) -> Result<SpeechStage, DaemonError> {
-    let usual = TurnRule::default();
-    let start_probability = config.speech.threshold as f32;
-    // Speech that has begun goes on a little under the threshold that began it.
-    let end_probability = (start_probability - (usual.start_probability - usual.end_probability)).max(0.01);
-    let rule = TurnRule { start_probability, end_probability, min_silence_nanos: nanos(config.speech.min_silence), ..usual };
-    Ok(SpeechStage::new(rule, VoiceDetector::load(runtime)?))
+    Ok(SpeechStage::new(config.turn_rule(), VoiceDetector::load(runtime)?))
 }
 
 fn align_settings(config: &Config, manifest: &Manifest, streams: Streams, tempo: Tempo) -> AlignSettings {

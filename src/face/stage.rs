@@ -106,6 +106,11 @@ impl FaceStage {
         }
     }
 
+    /// The graph back, for the next stage: opening it takes longer than a short recording.
+    pub fn into_refiner(self) -> Refiner {
+        self.refiner
+    }
+
     /// Should a detection be asked for with this frame? By media time since the last one that was fed; at once after a cut. While one is
     /// under way the caller does not ask.
     pub fn wants_detection(&self, frame: &VideoFrame) -> bool {

@@ -208,7 +208,7 @@ impl Manifest {
 
     /// Everything that contradicts itself, one sentence each.
     pub fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
+        let mut faults = self.encoder_faults();
         let mut fault = |wrong: bool, text: String| {
             if wrong {
                 faults.push(text);
@@ -216,6 +216,24 @@ impl Manifest {
         };
         fault(self.schema != SCHEMA, format!("schema is {}, this daemon reads {SCHEMA}", self.schema));
         fault(self.labels.len() < 2, "labels needs at least two".into());
+        for input in &self.head.inputs {
+            fault(self.encoder(input).is_none(), format!("head.inputs names {input}, which is no encoder"));
+        }
+        for (subset, temperature) in &self.head.temperature {
+            fault(!(Presence::subsets().any(|p| p.name() == *subset)), format!("head.temperature names {subset}, which is no subset of modalities"));
+            fault(!(temperature.is_finite() && *temperature > 0.0), format!("head.temperature of {subset} is {temperature}, it must be positive"));
+        }
+        faults
+    }
+
+    /// The faults of window, preprocessing and encoders alone: what an encoder set has, too.
+    pub fn encoder_faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut fault = |wrong: bool, text: String| {
+            if wrong {
+                faults.push(text);
+            }
+        };
         fault(self.window.hop_ms == 0 || self.window.length_ms < self.window.hop_ms, "window.hop_ms must be between 1 and window.length_ms".into());
         if let Some(face) = &self.face {
             fault(!(16..=1024).contains(&face.size), format!("face.size is {}, permitted are 16 to 1024", face.size));
@@ -246,13 +264,6 @@ impl Manifest {
             };
             fault(!described, format!("encoder {} reads {} and the manifest does not say how that is preprocessed", encoder.name, encoder.modality.name()));
             fault(encoder.dim == 0, format!("encoder {} has dim 0", encoder.name));
-        }
-        for input in &self.head.inputs {
-            fault(self.encoder(input).is_none(), format!("head.inputs names {input}, which is no encoder"));
-        }
-        for (subset, temperature) in &self.head.temperature {
-            fault(!(Presence::subsets().any(|p| p.name() == *subset)), format!("head.temperature names {subset}, which is no subset of modalities"));
-            fault(!(temperature.is_finite() && *temperature > 0.0), format!("head.temperature of {subset} is {temperature}, it must be positive"));
         }
         faults
     }

@@ -8,6 +8,7 @@ mod sums;
 use std::path::{Path, PathBuf};
 
 use crate::encode::{EncodeError, Graph, Provider, Runtime};
+pub(crate) use sums::check as check_sums;
 pub use sums::seal;
 
 use manifest::{EncoderEntry, EncoderKind, Manifest, hex_sha256};
@@ -78,45 +79,14 @@ impl Bundle {
         if !faults.is_empty() {
             return Err(BundleError::Faults { directory: at(), faults });
         }
-        let checked = |file: &str, expected: &str| {
-            let bytes = read(file)?;
-            let found = hex_sha256(&bytes);
-            if found == expected {
-                Ok(bytes)
-            } else {
-                Err(BundleError::WrongHash { directory: at(), file: file.to_owned(), found, expected: expected.to_owned() })
-            }
-        };
-        let encoder_files = manifest.encoders.iter().map(|e| checked(&e.file, &e.sha256)).collect::<Result<Vec<_>, _>>()?;
-        let tokenizer_file = manifest.text.as_ref().map(|t| checked(&t.tokenizer, &t.sha256)).transpose()?;
-        let head_file = checked(&manifest.head.file, &manifest.head.sha256)?;
+        let encoder_files = EncoderFiles::read(directory, &manifest)?;
+        let head_file = checked(directory, &manifest.head.file, &manifest.head.sha256)?;
         let expected = manifest.compute_fingerprint();
         if manifest.fingerprint != expected {
             return Err(BundleError::WrongFingerprint { directory: at(), found: manifest.fingerprint, expected });
         }
-        let graph =
-            |name: &str, bytes: &[u8]| Graph::open(runtime, name, bytes, provider, threads).map_err(|source| BundleError::Graph { directory: at(), source });
-        let mut encoders = Vec::new();
-        for (entry, bytes) in manifest.encoders.iter().zip(&encoder_files) {
-            if let Some(what) = unsupported(entry, &manifest) {
-                return Err(BundleError::Unsupported { directory: at(), what });
-            }
-            let encoder = Encoder { entry: entry.clone(), graph: graph(&entry.name, bytes)? };
-            let inputs = if entry.kind == EncoderKind::Utterance { 2 } else { 1 };
-            if encoder.graph.input_count() != inputs {
-                let what = format!("encoder {} takes {} inputs, its kind gives {inputs}", entry.name, encoder.graph.input_count());
-                return Err(BundleError::Unsupported { directory: at(), what });
-            }
-            encoders.push(encoder);
-        }
-        let tokenizer = match (&manifest.text, tokenizer_file) {
-            (Some(text), Some(bytes)) => {
-                let bad = |source| BundleError::BadTokenizer { directory: at(), file: text.tokenizer.clone(), source };
-                Some(Tokenizer::from_bytes(&bytes, text.max_tokens).map_err(bad)?)
-            }
-            _ => None,
-        };
-        let head = graph("head", &head_file)?;
+        let (encoders, tokenizer) = encoder_files.open(runtime, directory, &manifest, provider, threads)?;
+        let head = Graph::open(runtime, "head", &head_file, provider, threads).map_err(|source| BundleError::Graph { directory: at(), source })?;
         if head.input_count() != manifest.head.inputs.len() + 1 {
             let what = format!("head takes {} inputs, the manifest names {} encoders and the presence", head.input_count(), manifest.head.inputs.len());
             return Err(BundleError::Unsupported { directory: at(), what });
@@ -131,6 +101,61 @@ impl Bundle {
     pub fn provider(&self) -> Provider {
         let mut graphs = self.encoders.iter().map(|e| e.graph.provider()).chain([self.head.provider()]);
         graphs.find(|p| *p == Provider::Cpu).unwrap_or(self.head.provider())
+    }
+}
+
+/// A file of the bundle that must have this hash.
+fn checked(directory: &Path, file: &str, expected: &str) -> Result<Vec<u8>, BundleError> {
+    let at = || directory.to_owned();
+    let bytes = std::fs::read(directory.join(file)).map_err(|source| BundleError::Missing { directory: at(), file: file.to_owned(), source })?;
+    let found = hex_sha256(&bytes);
+    if found == expected { Ok(bytes) } else { Err(BundleError::WrongHash { directory: at(), file: file.to_owned(), found, expected: expected.to_owned() }) }
+}
+
+/// The files of a manifest's encoders, read and held against their hashes, not yet opened.
+pub(crate) struct EncoderFiles {
+    graphs: Vec<Vec<u8>>,
+    tokenizer: Option<Vec<u8>>,
+}
+
+impl EncoderFiles {
+    pub fn read(directory: &Path, manifest: &Manifest) -> Result<EncoderFiles, BundleError> {
+        let graphs = manifest.encoders.iter().map(|e| checked(directory, &e.file, &e.sha256)).collect::<Result<Vec<_>, _>>()?;
+        let tokenizer = manifest.text.as_ref().map(|t| checked(directory, &t.tokenizer, &t.sha256)).transpose()?;
+        Ok(EncoderFiles { graphs, tokenizer })
+    }
+
+    /// Opens every graph of [`Manifest::encoders`], and the tokenizer where there is `[text]`.
+    pub fn open(
+        self,
+        runtime: &Runtime,
+        directory: &Path,
+        manifest: &Manifest,
+        provider: Provider,
+        threads: usize,
+    ) -> Result<(Vec<Encoder>, Option<Tokenizer>), BundleError> {
+        let at = || directory.to_owned();
+        let mut encoders = Vec::new();
+        for (entry, bytes) in manifest.encoders.iter().zip(&self.graphs) {
+            if let Some(what) = unsupported(entry, manifest) {
+                return Err(BundleError::Unsupported { directory: at(), what });
+            }
+            let graph = Graph::open(runtime, &entry.name, bytes, provider, threads).map_err(|source| BundleError::Graph { directory: at(), source })?;
+            let inputs = if entry.kind == EncoderKind::Utterance { 2 } else { 1 };
+            if graph.input_count() != inputs {
+                let what = format!("encoder {} takes {} inputs, its kind gives {inputs}", entry.name, graph.input_count());
+                return Err(BundleError::Unsupported { directory: at(), what });
+            }
+            encoders.push(Encoder { entry: entry.clone(), graph });
+        }
+        let tokenizer = match (&manifest.text, self.tokenizer) {
+            (Some(text), Some(bytes)) => {
+                let bad = |source| BundleError::BadTokenizer { directory: at(), file: text.tokenizer.clone(), source };
+                Some(Tokenizer::from_bytes(&bytes, text.max_tokens).map_err(bad)?)
+            }
+            _ => None,
+        };
+        Ok((encoders, tokenizer))
     }
 }
 

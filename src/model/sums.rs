@@ -26,7 +26,7 @@ pub fn seal(directory: &Path) -> io::Result<()> {
 }
 
 /// Holds every file against its hash; `required` must be among them.
-pub(super) fn check(directory: &Path, required: &[&str]) -> Result<(), BundleError> {
+pub(crate) fn check(directory: &Path, required: &[&str]) -> Result<(), BundleError> {
     let missing = |file: &str, source| BundleError::Missing { directory: directory.to_owned(), file: file.to_owned(), source };
     let text = fs::read_to_string(directory.join(SUMS)).map_err(|source| missing(SUMS, source))?;
     let damaged = |what: &str| BundleError::Unsupported { directory: directory.to_owned(), what: format!("{SUMS} {what}") };

@@ -31,6 +31,12 @@ impl SpeechStage {
         SpeechStage { detector, turns: Turns::new(rule), pending, heard_until: None, judged_until: MediaTime::from_nanos(i64::MIN), refused: 0 }
     }
 
+    /// The graph back, for the next stage, with nothing in its memory.
+    pub fn into_detector(mut self) -> VoiceDetector {
+        self.detector.reset();
+        self.detector
+    }
+
     /// Blocks whose stamps went back.
     pub fn refused(&self) -> u64 {
         self.refused

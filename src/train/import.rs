@@ -11,6 +11,7 @@ use pytorch_reader::{DType, PytorchReader};
 use serde::Serialize;
 
 use crate::model::manifest::hex_sha256;
+use crate::train::import_encoder::{self, EncoderArgs};
 use crate::train::import_sentence::{self, SentenceArgs};
 use crate::train::onnx::{Attribute, Axis, GraphBuilder};
 
@@ -28,6 +29,7 @@ enum What {
     /// Example: expressd-train import mtcnn --wheel facenet_pytorch-2.5.3-py3-none-any.whl --out models/mtcnn
     Mtcnn(MtcnnArgs),
     Sentence(SentenceArgs),
+    Encoder(EncoderArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -47,6 +49,7 @@ pub fn run(args: ImportArgs) -> anyhow::Result<()> {
     match args.what {
         What::Mtcnn(args) => import_mtcnn(&args),
         What::Sentence(args) => import_sentence::run(&args),
+        What::Encoder(args) => import_encoder::run(&args),
     }
 }
 

@@ -10,7 +10,11 @@
 pub mod augment;
 pub mod calibrate;
 pub mod data;
+pub mod encoders;
+#[cfg(feature = "capture")]
+pub mod extract;
 pub mod import;
+pub mod import_encoder;
 pub mod import_sentence;
 pub mod metrics;
 pub mod onnx;

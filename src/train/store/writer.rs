@@ -10,7 +10,7 @@ use super::{Entry, Line, SCHEMA, Shard, StoreError, StoreSpec, StoredRow};
 /// A shard that grows. Every finished item is on disk when `push` or `skip` returns.
 #[derive(Debug)]
 pub struct ShardWriter {
-    rows: File,
+    pub(super) rows: File,
     index: File,
     rows_path: PathBuf,
     index_path: PathBuf,

@@ -1,0 +1,252 @@
+//! The encoder set: the encoders a feature store is made with, and the daemon's own way from a clip to their embeddings.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::clip::{Clip, Crop};
+use crate::encode::{EncodeError, Provider, Runtime};
+use crate::modality::Modality;
+use crate::model::manifest::{
+    AudioPreprocessing, EncoderEntry, EncoderKind, FacePreprocessing, HeadEntry, Manifest, SCHEMA, Task, TextPreprocessing, WindowRule,
+};
+use crate::model::{Encoder, EncoderFiles, check_sums};
+use crate::preprocess::{LogMel, Tokenizer};
+use crate::recognize::{Embeddings, FaceCache, encode_clip, frame_embeddings, text_embedding};
+
+/// What is read of `encoders.toml`, and of a bundle's `manifest.toml`: its head is left aside.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Sections {
+    pub window: WindowRule,
+    pub face: Option<FacePreprocessing>,
+    pub audio: Option<AudioPreprocessing>,
+    pub text: Option<TextPreprocessing>,
+    #[serde(rename = "encoder", default)]
+    pub encoders: Vec<EncoderEntry>,
+}
+
+impl Sections {
+    /// Adds the preprocessing out of `file`; what both say must agree.
+    pub fn add(&mut self, more: Sections, file: &Path) -> anyhow::Result<()> {
+        join_section(&mut self.face, more.face, "face", file)?;
+        join_section(&mut self.audio, more.audio, "audio", file)?;
+        join_section(&mut self.text, more.text, "text", file)
+    }
+}
+
+/// The file that makes a folder an encoder set.
+pub(crate) const SET: &str = "encoders.toml";
+
+/// One or several folders' encoders, joined, read and checked; [`SetFiles::open`] gives each worker graphs of its own.
+#[derive(Clone, Debug)]
+pub struct SetFiles {
+    /// The joined sections as a manifest without labels and with a head that takes nothing.
+    rules: Manifest,
+    folders: Vec<(PathBuf, Manifest)>,
+}
+
+/// An encoder set, its graphs open. Owned by one thread.
+#[derive(Debug)]
+pub struct EncoderSet {
+    rules: Manifest,
+    encoders: Vec<Encoder>,
+    tokenizer: Option<Tokenizer>,
+    mel: Option<LogMel>,
+    caches: Vec<FaceCache>,
+}
+
+pub(crate) fn headless(sections: Sections) -> Manifest {
+    let head = HeadEntry { file: String::new(), sha256: String::new(), inputs: Vec::new(), temperature: BTreeMap::new(), abstain_threshold: 0.0 };
+    let Sections { window, face, audio, text, encoders } = sections;
+    let (name, fingerprint, labels) = (String::new(), String::new(), Vec::new());
+    let mut rules = Manifest { schema: SCHEMA, name, task: Task::Single, labels, fingerprint, window, face, audio, text, encoders, head };
+    rules.fingerprint = rules.compute_fingerprint();
+    rules
+}
+
+/// The rules of one folder, its files held against `SHA256SUMS`.
+fn read_folder(folder: &Path) -> anyhow::Result<Manifest> {
+    let name = if folder.join(SET).is_file() { SET } else { "manifest.toml" };
+    let text = std::fs::read_to_string(folder.join(name))
+        .with_context(|| format!("{} holds neither encoders.toml nor manifest.toml: name an encoder set or a bundle with --encoders", folder.display()))?;
+    check_sums(folder, &[name])?;
+    let sections: Sections = toml::from_str(&text).with_context(|| format!("{name} in {} cannot be understood", folder.display()))?;
+    let rules = headless(sections);
+    let faults = rules.encoder_faults();
+    ensure!(faults.is_empty(), "{name} in {} contradicts itself: {}", folder.display(), faults.join("; "));
+    Ok(rules)
+}
+
+/// Both where they agree, either where there is but one.
+fn join_section<S: PartialEq>(ours: &mut Option<S>, theirs: Option<S>, what: &str, folder: &Path) -> anyhow::Result<()> {
+    match (&ours, theirs) {
+        (Some(ours), Some(theirs)) if *ours != theirs => {
+            bail!("{}: its [{what}] is not that of the encoders named before: one store holds one preprocessing, extract into another store", folder.display())
+        }
+        (None, theirs) => *ours = theirs,
+        _ => {}
+    }
+    Ok(())
+}
+
+impl SetFiles {
+    /// Reads `folders` and joins them: the window is the first one's, equal sections must agree, names must differ.
+    pub fn read(folders: &[PathBuf]) -> anyhow::Result<SetFiles> {
+        let mut joined: Option<Manifest> = None;
+        let mut read = Vec::new();
+        for folder in folders {
+            let rules = read_folder(folder)?;
+            read.push((folder.clone(), rules.clone()));
+            let Some(all) = &mut joined else {
+                joined = Some(rules);
+                continue;
+            };
+            join_section(&mut all.face, rules.face, "face", folder)?;
+            join_section(&mut all.audio, rules.audio, "audio", folder)?;
+            join_section(&mut all.text, rules.text, "text", folder)?;
+            for entry in rules.encoders {
+                ensure!(all.encoder(&entry.name).is_none(), "{}: there is an encoder {:?} already: rename one of them", folder.display(), entry.name);
+                all.encoders.push(entry);
+            }
+        }
+        let mut rules = joined.context("no encoders were named: give --encoders")?;
+        ensure!(!rules.encoders.is_empty(), "there is no encoder in {}", folders.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "));
+        rules.fingerprint = rules.compute_fingerprint();
+        Ok(SetFiles { rules, folders: read })
+    }
+
+    /// [`Manifest::compute_fingerprint`] over the joined sections: a bundle's own where one bundle was read.
+    pub fn fingerprint(&self) -> &str {
+        &self.rules.fingerprint
+    }
+
+    /// Window, preprocessing and encoders; no labels, no head.
+    pub fn rules(&self) -> &Manifest {
+        &self.rules
+    }
+
+    /// Is there an encoder of this modality?
+    pub fn reads(&self, modality: Modality) -> bool {
+        self.rules.encoders.iter().any(|e| e.modality == modality)
+    }
+
+    /// Opens every graph on `provider` with `threads` threads of its own.
+    pub fn open(&self, runtime: &Runtime, provider: Provider, threads: usize) -> anyhow::Result<EncoderSet> {
+        let (mut encoders, mut tokenizer) = (Vec::new(), None);
+        for (folder, rules) in &self.folders {
+            let (opened, words) = EncoderFiles::read(folder, rules)?.open(runtime, folder, rules, provider, threads)?;
+            encoders.extend(opened);
+            tokenizer = tokenizer.or(words);
+        }
+        let caches = encoders.iter().map(|_| FaceCache::default()).collect();
+        Ok(EncoderSet { mel: self.rules.audio.as_ref().map(LogMel::new), rules: self.rules.clone(), encoders, tokenizer, caches })
+    }
+}
+
+impl EncoderSet {
+    /// Reads and opens `folders`.
+    pub fn open(runtime: &Runtime, folders: &[PathBuf], provider: Provider, threads: usize) -> anyhow::Result<EncoderSet> {
+        SetFiles::read(folders)?.open(runtime, provider, threads)
+    }
+
+    /// In the order in which a store's row holds their embeddings.
+    pub fn entries(&self) -> impl Iterator<Item = &EncoderEntry> {
+        self.encoders.iter().map(|e| &e.entry)
+    }
+
+    /// A new session begins: the faces' ids begin anew.
+    pub fn forget_faces(&mut self) {
+        self.caches.iter_mut().for_each(|cache| *cache = FaceCache::default());
+    }
+
+    /// What the daemon's recogniser would give its head of a clip's face and voice. What is absent is left out.
+    pub fn encode(&mut self, clip: &Clip) -> Result<Embeddings, EncodeError> {
+        let presence = clip.presence();
+        let mut embeddings = Embeddings::new();
+        for (encoder, cache) in self.encoders.iter_mut().zip(&mut self.caches) {
+            let modality = encoder.entry.modality;
+            if modality != Modality::Text && *presence.get(modality) {
+                embeddings.insert(encoder.entry.name.clone(), encode_clip(encoder, &self.rules, self.mel.as_ref(), cache, clip)?);
+            }
+        }
+        Ok(embeddings)
+    }
+
+    /// What is said. Empty where it has no token.
+    pub fn encode_text(&mut self, text: &str) -> Result<Embeddings, EncodeError> {
+        let mut embeddings = Embeddings::new();
+        for encoder in self.encoders.iter_mut().filter(|e| e.entry.modality == Modality::Text) {
+            if let Some(embedding) = text_embedding(encoder, self.tokenizer.as_ref(), text)? {
+                embeddings.insert(encoder.entry.name.clone(), embedding);
+            }
+        }
+        Ok(embeddings)
+    }
+
+    /// One face, cut out: of the encoders that take single frames.
+    pub fn encode_picture(&mut self, crop: Arc<Crop>) -> Result<Embeddings, EncodeError> {
+        let mut embeddings = Embeddings::new();
+        for encoder in self.encoders.iter_mut().filter(|e| e.entry.modality == Modality::Face && e.entry.kind == EncoderKind::Frame) {
+            let embedding = frame_embeddings(encoder, &self.rules, std::slice::from_ref(&crop))?.swap_remove(0);
+            embeddings.insert(encoder.entry.name.clone(), embedding);
+        }
+        Ok(embeddings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::golden::golden_crop;
+    use crate::model::seal;
+    use crate::testing::project;
+
+    #[test]
+    fn a_bundle_is_an_encoder_set_with_the_bundles_fingerprint() {
+        let files = SetFiles::read(&[project("models/default")]).unwrap();
+        let manifest: Manifest = toml::from_str(&std::fs::read_to_string(project("models/default/manifest.toml")).unwrap()).unwrap();
+        assert_eq!(files.fingerprint(), manifest.fingerprint);
+        assert!(files.reads(Modality::Face) && files.reads(Modality::Voice) && !files.reads(Modality::Text));
+        let mut set = files.open(&Runtime::load().unwrap(), Provider::Cpu, 1).unwrap();
+        assert_eq!(set.entries().map(|e| (e.name.as_str(), e.dim)).collect::<Vec<_>>(), [("face", 128), ("voice", 128)]);
+        // The same numbers as the bundle itself gives.
+        let crop = Arc::new(golden_crop(3, 0, 48, 1));
+        let mut bundle = crate::model::Bundle::open(&Runtime::load().unwrap(), &project("models/default"), Provider::Cpu, 1).unwrap();
+        let theirs = crate::recognize::embed(&mut bundle, std::slice::from_ref(&crop), None, None).unwrap();
+        assert_eq!(set.encode_picture(crop).unwrap(), theirs);
+    }
+
+    /// A copy of the default bundle's face encoder as an encoder set of its own.
+    fn face_set(folder: &Path, change: impl Fn(String) -> String) {
+        let text = std::fs::read_to_string(project("models/default/manifest.toml")).unwrap();
+        let mut table: toml::Table = toml::from_str(&text).unwrap();
+        for name in ["schema", "name", "task", "labels", "fingerprint", "audio", "head"] {
+            table.remove(name);
+        }
+        table["encoder"].as_array_mut().unwrap().truncate(1);
+        std::fs::write(folder.join("encoders.toml"), change(toml::to_string(&table).unwrap())).unwrap();
+        std::fs::copy(project("models/default/face.onnx"), folder.join("face.onnx")).unwrap();
+        seal(folder).unwrap();
+    }
+
+    #[test]
+    fn sets_are_joined_where_they_agree() {
+        let folder = tempfile::tempdir().unwrap();
+        let join = || SetFiles::read(&[project("models/default"), folder.path().into()]);
+        face_set(folder.path(), |text| text);
+        assert!(join().unwrap_err().to_string().contains("an encoder \"face\" already"));
+        face_set(folder.path(), |text| text.replace("name = \"face\"", "name = \"face_b\"").replace("length_ms = 2000", "length_ms = 1000"));
+        let joined = join().unwrap();
+        assert_eq!(joined.rules().encoders.iter().map(|e| e.name.as_str()).collect::<Vec<_>>(), ["face", "voice", "face_b"]);
+        assert_eq!(joined.rules().window.length_ms, 2000);
+        assert_ne!(joined.fingerprint(), SetFiles::read(&[project("models/default")]).unwrap().fingerprint());
+        joined.open(&Runtime::load().unwrap(), Provider::Cpu, 1).unwrap();
+        face_set(folder.path(), |text| text.replace("name = \"face\"", "name = \"face_b\"").replace("min_quality = ", "min_quality = 1"));
+        assert!(join().unwrap_err().to_string().contains("its [face] is not that"));
+        std::fs::write(folder.path().join("face.onnx"), b"flipped").unwrap();
+        assert!(join().unwrap_err().to_string().contains("face.onnx"));
+    }
+}
