@@ -8,6 +8,7 @@ use expressd::train::export::{self, ExportArgs};
 use expressd::train::extract::{self, ExtractArgs};
 use expressd::train::finetune::{self, FinetuneArgs};
 use expressd::train::import::{self, ImportArgs};
+use expressd::train::pretrain::{self, PretrainArgs};
 
 #[derive(Parser)]
 #[command(version, about = "Makes the bundles that expressd serves")]
@@ -15,6 +16,7 @@ enum Verb {
     /// Third-party weights into graphs with their provenance.
     Import(ImportArgs),
     Extract(ExtractArgs),
+    Pretrain(PretrainArgs),
     Finetune(FinetuneArgs),
     Evaluate(EvaluateArgs),
     Export(ExportArgs),
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
     let done = match Verb::parse() {
         Verb::Import(args) => import::run(args),
         Verb::Extract(args) => extract::run(&args),
+        Verb::Pretrain(args) => pretrain::run(&args),
         Verb::Finetune(args) => finetune::run(&args),
         Verb::Evaluate(args) => evaluate::run(&args),
         Verb::Export(args) => export::run(&args),

@@ -46,7 +46,8 @@ impl RunFolder {
     pub fn load<M: Module>(&self, net: M, optimizer: ModuleOptimizer, epoch: usize) -> anyhow::Result<(M, ModuleOptimizer)> {
         let net = self.load_weights(net, &format!("net-{epoch}"))?;
         let path = self.at(&format!("optimizer-{epoch}.bpk"));
-        let optimizer = optimizer.load(&path).map_err(|e| anyhow::anyhow!("{e:?}")).with_context(|| format!("{} cannot be read; remove the run", path.display()))?;
+        let optimizer =
+            optimizer.load(&path).map_err(|e| anyhow::anyhow!("{e:?}")).with_context(|| format!("{} cannot be read; remove the run", path.display()))?;
         Ok((net, optimizer))
     }
 

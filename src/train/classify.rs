@@ -8,8 +8,8 @@ use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
-use rand::{Rng, SeedableRng};
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::modality::{Modality, PerModality};
@@ -92,7 +92,10 @@ impl FinetuneRecipe {
         fault(!(0.0..1.0).contains(&recipe.modality_dropout), "modality_dropout must be in 0 to 1");
         fault(!(recipe.label_share > 0.0 && recipe.label_share <= 1.0), "label_share must be above 0 and at most 1");
         fault(recipe.classifier.layers == 0, "classifier.layers must be at least 1");
-        fault(recipe.profile == Profile::Reference && (recipe.classifier.presence || recipe.standardise), "profile reference has neither presence inputs nor standardise");
+        fault(
+            recipe.profile == Profile::Reference && (recipe.classifier.presence || recipe.standardise),
+            "profile reference has neither presence inputs nor standardise",
+        );
         ensure!(faults.is_empty(), "recipe {}: {}", path.display(), faults.join("; "));
         Ok(recipe)
     }
@@ -231,7 +234,10 @@ impl Labelled {
 
 /// Trains a classifier over representations, on labelled clips of stores; selects on their validation split.
 pub fn finetune(args: &crate::train::finetune::FinetuneArgs) -> anyhow::Result<()> {
-    let recipe = FinetuneRecipe::read(&args.recipe)?;
+    let mut recipe = FinetuneRecipe::read(&args.recipe)?;
+    if !args.modalities.is_empty() {
+        recipe.modalities = args.modalities.clone();
+    }
     let run = args.run.clone().context("--run DIR is needed: where checkpoints go")?;
     let pretrained = args.from.as_deref().map(pretrain::load).transpose()?;
     let wanted = pretrained.as_ref().map_or(recipe.modalities.clone(), |(run, _)| run.recipe.modalities.clone());
@@ -261,7 +267,12 @@ pub fn train(
             run.fingerprint,
             features.spec().fingerprint
         );
-        ensure!(run.recipe.profile == recipe.profile, "the pretrained heads are of profile {:?}, the recipe of {:?}: they are not mixed", run.recipe.profile, recipe.profile);
+        ensure!(
+            run.recipe.profile == recipe.profile,
+            "the pretrained heads are of profile {:?}, the recipe of {:?}: they are not mixed",
+            run.recipe.profile,
+            recipe.profile
+        );
     }
     let heads = match &pretrained {
         Some((run, _)) => run.heads.clone(),
@@ -333,7 +344,8 @@ pub fn train(
             learner = optimizer.step(rate, learner, gradients);
         }
         let judged = judge(&learner.valid(), features, &select, &labels, &everything)?;
-        let options = MeasureOptions { bootstrap: crate::train::metrics::Bootstrap { resamples: 0, ..Default::default() }, groups: &[], abstain_threshold: 0.0 };
+        let options =
+            MeasureOptions { bootstrap: crate::train::metrics::Bootstrap { resamples: 0, ..Default::default() }, groups: &[], abstain_threshold: 0.0 };
         let measured = measure("all", &judged, &options);
         // What is unbalanced is selected by what treats classes alike.
         let name = if recipe.task == Task::Single { "uar" } else { "f1_macro" };
@@ -369,7 +381,9 @@ fn class_weights(recipe: &FinetuneRecipe, dataset: &str, labels: usize, truth: &
         (ClassWeights::None, _) => return Ok(None),
         (ClassWeights::Inverse, Task::Single) => weights::inverse_frequency_weights(&counts),
         (ClassWeights::Inverse, Task::Multi) => weights::positive_weights(&counts, items),
-        (ClassWeights::Reference, _) => weights::reference_weights(dataset, &counts).with_context(|| format!("the reference has no class weights for {dataset}"))?,
+        (ClassWeights::Reference, _) => {
+            weights::reference_weights(dataset, &counts).with_context(|| format!("the reference has no class weights for {dataset}"))?
+        }
     };
     ensure!(found.len() == labels, "the reference's weights are for {} labels, here are {labels}", found.len());
     Ok(Some(found.iter().map(|w| *w as f32).collect()))

@@ -10,16 +10,19 @@ use crate::encode::{Graph, Input, Output, Provider, Runtime};
 use crate::labels::{LABELS, RAVDESS, label_index};
 use crate::model::manifest::{EncoderEntry, FacePreprocessing, Manifest, hex_sha256};
 use crate::preprocess::{LogMel, normalise};
+use crate::train::assess::{Assessment, assess};
 use crate::train::calibrate::Judged;
-use crate::train::data::Part;
 use crate::train::data::fer::{self, LabelledCrop};
 use crate::train::data::ravdess;
+use crate::train::data::{Part, Split};
 use crate::train::fusion::{Evidence, HeadBatch, SUBSETS, judge};
 use crate::train::samples::{milliseconds, windows};
 
-/// Measures a bundle on FER2013's PublicTest and on RAVDESS's actors 18 to 21.
+/// Measures a run on a split of its stores, or the default bundle on FER2013's PublicTest and on RAVDESS's actors 18 to 21.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example: expressd-train evaluate --bundle models/default")]
+#[command(
+    after_help = "Examples:\n  expressd-train evaluate --run runs/ravdess --split test --report report.html\n  expressd-train evaluate --bundle models/default"
+)]
 pub struct EvaluateArgs {
     #[arg(long, default_value = "models/default")]
     pub bundle: PathBuf,
@@ -29,6 +32,22 @@ pub struct EvaluateArgs {
     /// One JSON object instead of text.
     #[arg(long)]
     pub json: bool,
+    /// A run that `finetune` made over stores.
+    #[arg(long, conflicts_with = "bundle")]
+    pub run: Option<PathBuf>,
+    /// With a run: other stores than its own.
+    #[arg(long, requires = "run")]
+    pub store: Vec<PathBuf>,
+    /// With a run: train, val or test.
+    #[arg(long, requires = "run", default_value = "test", value_parser = split)]
+    pub split: Split,
+    /// With a run: where the page goes; its numbers go beside it, into a `.json`.
+    #[arg(long, requires = "run")]
+    pub report: Option<PathBuf>,
+}
+
+fn split(name: &str) -> Result<Split, String> {
+    serde_json::from_value(name.into()).map_err(|_| format!("{name} is no split; permitted are train, val and test"))
 }
 
 /// One measured row.
@@ -50,6 +69,10 @@ pub struct Figure {
 }
 
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
+    if let Some(run) = &args.run {
+        let report = args.report.as_deref();
+        return assess(&Assessment { run, stores: &args.store, split: args.split, report, json: args.json });
+    }
     let material = args.material.clone().or_else(|| Some(std::env::var_os("EXPRESSD_MATERIAL")?.into())).unwrap_or_else(|| "../shared/material".into());
     let figures = measure(&args.bundle, &material)?;
     if args.json {

@@ -28,13 +28,27 @@ const TOLERANCE: f32 = 1e-4;
 
 /// Writes a bundle from the best weights of a recipe's runs, and measures it once for its model card.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example: expressd-train export --recipe config/train/default.toml")]
+#[command(
+    after_help = "Examples:\n  expressd-train export --run runs/ravdess --encoders models/default --bundle models/mine\n  expressd-train export --recipe config/train/default.toml"
+)]
 pub struct ExportArgs {
     #[arg(long, default_value = "config/train/default.toml")]
     pub recipe: PathBuf,
+    /// A run that `finetune` made over stores.
+    #[arg(long, requires_all = ["encoders", "bundle"])]
+    pub run: Option<PathBuf>,
+    /// With a run: what `extract` had, in the same order.
+    #[arg(long, num_args = 1..)]
+    pub encoders: Vec<PathBuf>,
+    /// With a run: where the bundle goes.
+    #[arg(long)]
+    pub bundle: Option<PathBuf>,
 }
 
 pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
+    if let (Some(run), Some(bundle)) = (&args.run, &args.bundle) {
+        return crate::train::bundle::export(run, &args.encoders, bundle);
+    }
     let recipe = Recipe::read(&args.recipe)?;
     let (face, voice) = load_encoders(&recipe)?;
     let (head, calibration) = load_head(&recipe)?;

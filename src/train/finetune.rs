@@ -23,7 +23,9 @@ pub enum Target {
 
 /// Trains encoders and head on labelled data; resumes where it was interrupted.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  expressd-train finetune --recipe config/train/default.toml --only face\n  expressd-train finetune --recipe config/train/linear.toml --store stores/ravdess --from runs/conclugen --run runs/ravdess")]
+#[command(
+    after_help = "Examples:\n  expressd-train finetune --recipe config/train/default.toml --only face\n  expressd-train finetune --recipe config/train/linear.toml --store stores/ravdess --from runs/conclugen --run runs/ravdess"
+)]
 pub struct FinetuneArgs {
     #[arg(long, default_value = "config/train/default.toml")]
     pub recipe: PathBuf,
@@ -39,6 +41,9 @@ pub struct FinetuneArgs {
     /// With stores: where checkpoints go.
     #[arg(long)]
     pub run: Option<PathBuf>,
+    /// With stores and without --from: others than the recipe's modalities, such as face,voice.
+    #[arg(long, value_delimiter = ',', value_parser = crate::train::pretrain::modality)]
+    pub modalities: Vec<crate::modality::Modality>,
 }
 
 pub fn run(args: &FinetuneArgs) -> anyhow::Result<()> {

@@ -24,6 +24,10 @@ pub mod schedule;
 pub mod store;
 
 #[cfg(feature = "train")]
+pub mod assess;
+#[cfg(feature = "train")]
+pub mod bundle;
+#[cfg(feature = "train")]
 pub mod card;
 #[cfg(feature = "train")]
 pub mod checkpoint;
@@ -34,9 +38,9 @@ pub mod evaluate;
 #[cfg(feature = "train")]
 pub mod export;
 #[cfg(feature = "train")]
-pub mod finetune;
-#[cfg(feature = "train")]
 pub mod features;
+#[cfg(feature = "train")]
+pub mod finetune;
 #[cfg(feature = "train")]
 pub mod fit;
 #[cfg(feature = "train")]

@@ -6,8 +6,8 @@ use anyhow::{Context, ensure};
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
-use rand::{Rng, SeedableRng};
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::lane::{Received, WhenFull, lane};
@@ -147,10 +147,23 @@ pub struct PretrainArgs {
     /// Checkpoints; a run that was killed goes on from here.
     #[arg(long)]
     pub run: PathBuf,
+    /// Others than the recipe's, such as face,voice where nobody's words are known.
+    #[arg(long, value_delimiter = ',', value_parser = modality)]
+    pub modalities: Vec<Modality>,
+}
+
+/// A modality by its name.
+pub fn modality(name: &str) -> Result<Modality, String> {
+    serde_json::from_value(name.into()).map_err(|_| format!("{name} is no modality; permitted are face, voice and text"))
 }
 
 pub fn run(args: &PretrainArgs) -> anyhow::Result<()> {
-    let recipe = PretrainRecipe::read(&args.recipe)?;
+    let mut recipe = PretrainRecipe::read(&args.recipe)?;
+    if !args.modalities.is_empty() {
+        recipe.modalities = args.modalities.clone();
+        let faults = recipe.faults();
+        ensure!(faults.is_empty(), "with --modalities: {}", faults.join("; "));
+    }
     let features = Features::open(&args.store)?.with_modalities(&recipe.modalities)?;
     let stores = args.store.iter().map(|s| s.display().to_string()).collect();
     pretrain(&recipe, &features, stores, &RunFolder(args.run.clone()), true)?;
@@ -163,7 +176,8 @@ pub fn pretrain(recipe: &PretrainRecipe, features: &Features, stores: Vec<String
     let batch = recipe.batch.min(rows.len());
     ensure!(batch >= 2, "the stores have {} usable clips; pre-training needs at least two", rows.len());
     let (heads, device) = (recipe.heads(features), device());
-    let description = PretrainedRun { recipe: recipe.clone(), heads: heads.clone(), fingerprint: features.spec().fingerprint.clone(), stores, clips: rows.len() };
+    let description =
+        PretrainedRun { recipe: recipe.clone(), heads: heads.clone(), fingerprint: features.spec().fingerprint.clone(), stores, clips: rows.len() };
     let settings = serde_json::to_string(&description)?;
     device.seed(recipe.seed);
     let mut net = PretextModel::new(&heads, &recipe.pretext(), &device);
@@ -206,7 +220,10 @@ pub fn pretrain(recipe: &PretrainRecipe, features: &Features, stores: Vec<String
                 let (after, found) = train_step(recipe, before, &mut optimizer, &batch, epoch, step, queue.as_mut(), rate, &training)?;
                 learner = Some(after);
                 for (name, value) in found {
-                    ensure!(value.is_finite(), "{name} is {value} in epoch {epoch}, step {step}: lower learning_rate; the checkpoint after epoch {epoch} stands");
+                    ensure!(
+                        value.is_finite(),
+                        "{name} is {value} in epoch {epoch}, step {step}: lower learning_rate; the checkpoint after epoch {epoch} stands"
+                    );
                     *sums.entry(name.to_owned()).or_default() += value / steps as f64;
                 }
                 step += 1;
@@ -248,7 +265,9 @@ fn usable_rows(recipe: &PretrainRecipe, features: &Features) -> anyhow::Result<V
 
 fn queue(recipe: &PretrainRecipe, batch: usize) -> Option<Queue> {
     recipe.objectives.iter().find_map(|o| match o {
-        Objective::Clustering { queue, clusters, queue_reduction, .. } => Some(Queue::new(*queue, batch, *clusters, (*queue_reduction > 1).then_some(*queue_reduction))),
+        Objective::Clustering { queue, clusters, queue_reduction, .. } => {
+            Some(Queue::new(*queue, batch, *clusters, (*queue_reduction > 1).then_some(*queue_reduction)))
+        }
         _ => None,
     })
 }
