@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use expressd::train::bench::{self, BenchArgs};
 use expressd::train::evaluate::{self, EvaluateArgs};
 use expressd::train::export::{self, ExportArgs};
 use expressd::train::extract::{self, ExtractArgs};
@@ -20,6 +21,7 @@ enum Verb {
     Finetune(FinetuneArgs),
     Evaluate(EvaluateArgs),
     Export(ExportArgs),
+    Bench(BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Verb::Finetune(args) => finetune::run(&args),
         Verb::Evaluate(args) => evaluate::run(&args),
         Verb::Export(args) => export::run(&args),
+        Verb::Bench(args) => bench::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

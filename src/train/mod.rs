@@ -26,6 +26,8 @@ pub mod store;
 #[cfg(feature = "train")]
 pub mod assess;
 #[cfg(feature = "train")]
+pub mod bench;
+#[cfg(feature = "train")]
 pub mod bundle;
 #[cfg(feature = "train")]
 pub mod card;
@@ -57,3 +59,5 @@ pub mod pretrain;
 pub mod recipe;
 #[cfg(feature = "train")]
 pub mod samples;
+#[cfg(feature = "train")]
+pub mod synthetic;
