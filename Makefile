@@ -1,6 +1,6 @@
 # The commands people type. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-import run build test lint bench demo install
+.PHONY: help setup setup-test setup-import run build trainer test lint bench demo install
 
 # cargo on the PATH, else where rustup puts it.
 CARGO ?= $(shell command -v cargo || ls $(HOME)/.cargo/bin/cargo /usr/local/cargo/bin/cargo 2>/dev/null | head -n 1 | grep . || echo cargo)
@@ -31,6 +31,9 @@ run: setup ## set up, build, start the daemon: make run ARGS="--replay FILE"
 
 build: ## build the daemon
 	$(CARGO) build --release --bin expressd
+
+trainer: setup ## build expressd-train (Burn: ten minutes on two cores)
+	$(CARGO) build --release --no-default-features --features train,capture --bin expressd-train
 
 # The Python client's package, for a test.
 test: export PYTHONPATH = $(CURDIR)/.deps/python

@@ -336,3 +336,6 @@ pub fn load(folder: &Path) -> anyhow::Result<(PretrainedRun, PretextModel)> {
     let net = PretextModel::new(&run.heads, &run.recipe.pretext(), &device());
     Ok((run, folder.load_weights(net, &format!("net-{}", progress.epochs))?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::*;
+use crate::train::fit::tests::GENERATOR;
+use crate::train::objective::ClusterMode;
+use crate::train::store::Entry;
+use crate::train::synthetic::SyntheticSet;
+
+fn small() -> Features {
+    SyntheticSet { train: 320, select: 40, test: 40, ..SyntheticSet::default() }.make()
+}
+
+fn recipe(epochs: usize) -> PretrainRecipe {
+    PretrainRecipe {
+        kind: PretrainKind::Pretrain,
+        name: "test".into(),
+        profile: Profile::Fixed,
+        seed: 5,
+        modalities: Modality::ALL.to_vec(),
+        representation: 32,
+        projection: 16,
+        standardise: true,
+        rectified_projection: false,
+        epochs,
+        batch: 32,
+        learning_rate: 1e-3,
+        weight_decay: 1e-3,
+        schedule: RateSchedule::WarmupCosine { warmup_share: 0.1 },
+        objectives: vec![
+            Objective::Contrastive { weight: 1.0, temperature: 0.1 },
+            Objective::Clustering { weight: 0.5, mode: ClusterMode::Individual, clusters: 6, queue: 2, queue_reduction: 1, start_epoch: 1 },
+            Objective::Reconstruction { weight: 0.5, hidden: 16, rectified: false },
+        ],
+    }
+}
+
+/// Every number that the model gives for some clips.
+fn fingerprint(net: &PretextModel, features: &Features, recipe: &PretrainRecipe) -> Vec<f32> {
+    let batch = features.batch(&(0..16).collect::<Vec<_>>()).unwrap();
+    let outputs = net.forward(&batch, &recipe.objectives, &device());
+    outputs.representations.into_iter().chain(outputs.projections).chain(outputs.cluster_logits).flat_map(|t| values(t).unwrap()).collect()
+}
+
+const CHILD: &str = "EXPRESSD_TEST_PRETRAIN_CHILD";
+
+/// Trains in the folder that the variable names, as a process of its own that can be killed; without it, in one of its own, to its end.
+#[test]
+fn a_child_trains() {
+    let own = tempfile::tempdir().unwrap();
+    let folder = std::env::var_os(CHILD).map_or(own.path().to_owned(), PathBuf::from);
+    let _turn = GENERATOR.lock();
+    let (recipe, features) = (recipe(12), small());
+    let (_, progress) = pretrain(&recipe, &features, vec![], &RunFolder(folder), false).unwrap();
+    assert!(progress.finished);
+    let total = &progress.curves["total"];
+    assert!(total[11] < total[1], "it learns nothing: {total:?}");
+}
+
+#[test]
+fn killed_ten_times_it_ends_with_the_same_weights() {
+    let (calm, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let child = |folder: &Path| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "train::pretrain::tests::a_child_trains"]).env(CHILD, folder).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let started = monotonic_nanos();
+    assert!(child(calm.path()).status().unwrap().success());
+    let whole = (monotonic_nanos() - started) as u64;
+    let mut rng = StdRng::seed_from_u64(whole);
+    let (mut kills, mut left_off) = (0, Vec::new());
+    while kills < 10 {
+        let mut running = child(killed.path()).spawn().unwrap();
+        std::thread::sleep(Duration::from_nanos(rng.random_range(whole / 20..whole / 2)));
+        if running.try_wait().unwrap().is_some() {
+            // Done before its kill: begin anew.
+            std::fs::remove_dir_all(killed.path()).unwrap();
+            continue;
+        }
+        running.kill().unwrap();
+        running.wait().unwrap();
+        kills += 1;
+        left_off.extend(read_json::<Progress>(&killed.path().join("state.json")).unwrap().map(|p| p.epochs));
+    }
+    assert!(child(killed.path()).status().unwrap().success());
+    assert!(!left_off.is_empty(), "no kill came after a checkpoint");
+    let (recipe, features) = (recipe(12), small());
+    let [a, b] = [&calm, &killed].map(|folder| fingerprint(&load(folder.path()).unwrap().1, &features, &recipe));
+    assert_eq!(a, b, "left off after epochs {left_off:?}");
+}
+
+#[test]
+fn a_value_that_is_no_number_ends_the_run_and_the_checkpoint_stands() {
+    let _turn = GENERATOR.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunFolder(folder.path().to_owned());
+    let good = small();
+    let one = PretrainRecipe { epochs: 2, ..recipe(2) };
+    pretrain(&one, &good, vec![], &run, false).unwrap();
+    let rows: Vec<(Entry, Vec<f32>)> = (0..good.count())
+        .map(|row| {
+            let mut values = vec![0.0; good.spec().dim()];
+            good.read(row, &mut values).unwrap();
+            if row == 7 {
+                values[3] = f32::NAN;
+            }
+            (good.entry(row).clone(), values)
+        })
+        .collect();
+    let bad = Features::in_memory(good.spec().clone(), rows);
+    let other = tempfile::tempdir().unwrap();
+    let error = pretrain(&one, &bad, vec![], &RunFolder(other.path().to_owned()), false).unwrap_err().to_string();
+    assert!(error.contains("NaN") && error.contains("checkpoint"), "{error}");
+    assert!(load(other.path()).is_ok(), "the checkpoint before it stands");
+    // Other settings do not overwrite it either.
+    let error = pretrain(&PretrainRecipe { seed: 6, ..one }, &good, vec![], &run, false).unwrap_err().to_string();
+    assert!(error.contains("other settings"), "{error}");
+}
+
+#[test]
+fn clips_without_a_modality_are_trained_on_what_they_have() {
+    let _turn = GENERATOR.lock();
+    let good = small();
+    let rows = (0..good.count()).map(|row| {
+        let mut values = vec![0.0; good.spec().dim()];
+        good.read(row, &mut values).unwrap();
+        let mut entry = good.entry(row).clone();
+        entry.present[row % 3] = row % 2 == 0;
+        (entry, values)
+    });
+    let features = Features::in_memory(good.spec().clone(), rows.collect());
+    let folder = tempfile::tempdir().unwrap();
+    let (_, progress) = pretrain(&recipe(4), &features, vec![], &RunFolder(folder.path().to_owned()), false).unwrap();
+    assert!(progress.curves["total"].iter().all(|v| v.is_finite()));
+    assert!(progress.curves["reconstruction"][3] < progress.curves["reconstruction"][0]);
+}
+
+#[test]
+fn every_recipe_is_valid_and_faults_are_told_at_once() {
+    let mut seen = 0;
+    for folder in ["config/train", "config/train/reference"] {
+        for file in std::fs::read_dir(crate::testing::project(folder)).unwrap() {
+            let path = file.unwrap().path();
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            if text.contains("kind = \"pretrain\"") {
+                PretrainRecipe::read(&path).unwrap();
+                seen += 1;
+            } else if text.contains("kind = \"finetune\"") {
+                crate::train::classify::FinetuneRecipe::read(&path).unwrap();
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 26, "{seen} recipes");
+    let faults = PretrainRecipe { modalities: vec![Modality::Face], batch: 1, profile: Profile::Reference, ..recipe(0) }.faults();
+    assert!(faults.len() >= 4, "{faults:?}");
+}
