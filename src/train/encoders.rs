@@ -28,15 +28,6 @@ pub(crate) struct Sections {
     pub encoders: Vec<EncoderEntry>,
 }
 
-impl Sections {
-    /// Adds the preprocessing out of `file`; what both say must agree.
-    pub fn add(&mut self, more: Sections, file: &Path) -> anyhow::Result<()> {
-        join_section(&mut self.face, more.face, "face", file)?;
-        join_section(&mut self.audio, more.audio, "audio", file)?;
-        join_section(&mut self.text, more.text, "text", file)
-    }
-}
-
 /// The file that makes a folder an encoder set.
 pub(crate) const SET: &str = "encoders.toml";
 

@@ -3,6 +3,7 @@
 //! The bytes depend on the calls alone, in their order: the same calls give the same file.
 
 pub mod bert;
+pub mod outline;
 mod proto;
 
 use prost::Message;

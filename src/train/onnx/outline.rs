@@ -1,0 +1,57 @@
+//! What an ONNX file says of itself before it is opened: operator set, inputs, their axes.
+
+use prost::Message;
+
+use super::proto::*;
+use super::{FLOAT, INT64};
+
+/// The outside of a graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// The version of ONNX's own operators; `None` where the file names none.
+    pub opset: Option<i64>,
+    /// What has to be fed: inputs that are no constants.
+    pub inputs: Vec<OutlinedInput>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutlinedInput {
+    pub name: String,
+    pub values: Values,
+    /// Per axis its length; `None`: it varies.
+    pub axes: Vec<Option<i64>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Values {
+    F32,
+    I64,
+    Other,
+}
+
+impl Outline {
+    /// # Errors
+    /// The bytes are no ONNX file.
+    pub fn read(bytes: &[u8]) -> Result<Outline, prost::DecodeError> {
+        let model = ModelProto::decode(bytes)?;
+        let graph = model.graph.unwrap_or_default();
+        let opset = model.opset_import.iter().find(|set| matches!(&*set.domain, "" | "ai.onnx")).map(|set| set.version);
+        let fed = graph.input.iter().filter(|input| graph.initializer.iter().all(|constant| constant.name != input.name));
+        Ok(Outline { opset, inputs: fed.map(outlined).collect() })
+    }
+}
+
+fn outlined(input: &ValueInfoProto) -> OutlinedInput {
+    let tensor = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+    let values = match tensor.map(|t| t.elem_type) {
+        Some(FLOAT) => Values::F32,
+        Some(INT64) => Values::I64,
+        _ => Values::Other,
+    };
+    let length = |axis: &Dimension| match axis.value {
+        Some(DimensionValue::Length(length)) if length > 0 => Some(length),
+        _ => None,
+    };
+    let axes = tensor.and_then(|t| t.shape.as_ref()).map_or_else(Vec::new, |shape| shape.dim.iter().map(length).collect());
+    OutlinedInput { name: input.name.clone(), values, axes }
+}
