@@ -21,6 +21,8 @@ pub mod schedule;
 #[cfg(feature = "train")]
 pub mod card;
 #[cfg(feature = "train")]
+pub mod davenet;
+#[cfg(feature = "train")]
 pub mod evaluate;
 #[cfg(feature = "train")]
 pub mod export;
@@ -36,6 +38,8 @@ pub mod heads;
 pub mod net;
 #[cfg(feature = "train")]
 pub mod objective;
+#[cfg(all(test, feature = "train"))]
+mod parity;
 #[cfg(feature = "train")]
 pub mod recipe;
 #[cfg(feature = "train")]
