@@ -143,7 +143,7 @@ impl<'a> Places<'a> {
             let (found, expected, gradient) = (self.find(name).values(), array(expected).data, array(&gradients[name]).data);
             let (mut told, mut bounded) = ((vec![], vec![]), (vec![], vec![]));
             for ((f, e), g) in found.iter().zip(&expected).zip(&gradient) {
-                let side = if *g != 0.0 && g.abs() < 1e-6 { &mut bounded } else { &mut told };
+                let side = if g.abs() < 1e-6 { &mut bounded } else { &mut told };
                 side.0.push(*f);
                 side.1.push(*e);
             }
