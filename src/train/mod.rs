@@ -32,9 +32,13 @@ pub mod bundle;
 #[cfg(feature = "train")]
 pub mod card;
 #[cfg(feature = "train")]
+<<<<<<< HEAD
 pub mod checkpoint;
 #[cfg(feature = "train")]
 pub mod classify;
+=======
+pub mod davenet;
+>>>>>>> parity
 #[cfg(feature = "train")]
 pub mod evaluate;
 #[cfg(feature = "train")]
@@ -53,6 +57,8 @@ pub mod heads;
 pub mod net;
 #[cfg(feature = "train")]
 pub mod objective;
+#[cfg(all(test, feature = "train"))]
+mod parity;
 #[cfg(feature = "train")]
 pub mod pretrain;
 #[cfg(feature = "train")]

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 
 /// Convolution without bias, then batch normalisation.
 #[derive(Module, Debug)]
-struct NormedConv {
-    conv: Conv2d,
-    norm: BatchNorm,
+pub(crate) struct NormedConv {
+    pub(crate) conv: Conv2d,
+    pub(crate) norm: BatchNorm,
 }
 
 impl NormedConv {
-    fn new(channels: [usize; 2], kernel: [usize; 2], stride: usize, [h, w]: [usize; 2], device: &Device) -> Self {
+    pub(crate) fn new(channels: [usize; 2], kernel: [usize; 2], stride: usize, [h, w]: [usize; 2], device: &Device) -> Self {
         let conv = Conv2dConfig::new(channels, kernel)
             .with_stride([stride, stride])
             .with_padding(PaddingConfig2d::Explicit(h, w, h, w))
@@ -25,7 +25,7 @@ impl NormedConv {
         NormedConv { conv: conv.init(device), norm: BatchNormConfig::new(channels[1]).init(device) }
     }
 
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    pub(crate) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         self.norm.forward(self.conv.forward(x))
     }
 }

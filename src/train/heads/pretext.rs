@@ -67,7 +67,7 @@ impl PretextHeads {
     /// Representations `[batch, R]` to projections `[batch, P]`, not normalised. In training, the batch is one modality's: each call
     /// normalises by its own statistics.
     pub fn project(&self, representation: Tensor<2>) -> Tensor<2> {
-        let projection = self.project.forward(relu(self.norm.forward(self.narrow.forward(representation))));
+        let projection = self.project.forward(relu(normalise(&self.norm, self.narrow.forward(representation))));
         if self.rectified_projection { relu(projection) } else { projection }
     }
 
@@ -90,8 +90,24 @@ impl PretextHeads {
     }
 }
 
+/// Batch normalisation that keeps the unbiased variance for inference, as PyTorch does: Burn's keeps the biased one.
+fn normalise(norm: &BatchNorm, x: Tensor<2>) -> Tensor<2> {
+    let count = x.dims()[0] as f64;
+    if !x.device().is_autodiff() || !norm.training.is_enabled() || count < 2.0 {
+        return norm.forward(x);
+    }
+    let device = x.device();
+    let kept = norm.running_var.value_sync().to_device(&device).mul_scalar(1.0 - norm.momentum);
+    let normalised = norm.forward(x);
+    let joined = norm.running_var.value_sync().to_device(&device) - kept.clone();
+    norm.running_var.update((kept + joined.mul_scalar(count / (count - 1.0))).detach());
+    normalised
+}
+
 /// Rows to unit length: divided by their norm, at least 1e-12.
 pub fn unit_rows(x: Tensor<2>) -> Tensor<2> {
-    let norm = x.clone().square().sum_dim(1).sqrt().clamp_min(1e-12);
+    // The floor comes before the root, whose slope at zero is infinite: a row of zeros, as rectified projections can be, would turn
+    // every gradient into not-a-number.
+    let norm = x.clone().square().sum_dim(1).clamp_min(1e-24).sqrt();
     x / norm
 }

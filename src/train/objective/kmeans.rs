@@ -20,19 +20,11 @@ pub struct Kmeans {
 /// If `initial` names a row that is not there, or the rows are not whole.
 pub fn kmeans_cosine(rows: &[f32], dim: usize, initial: &[usize]) -> Kmeans {
     assert_eq!(rows.len() % dim, 0, "rows must be whole");
-    let clusters = initial.len();
     let unit = unit_rows(rows, dim);
     let mut centroids: Vec<f32> = initial.iter().flat_map(|i| rows[i * dim..][..dim].iter().copied()).collect();
     let mut labels = vec![0; rows.len() / dim];
     for passes in 1.. {
-        assign(&unit, dim, &unit_rows(&centroids, dim), &mut labels);
-        let mut sums = vec![0.0f64; clusters * dim];
-        let mut counts = vec![0usize; clusters];
-        for (row, label) in rows.chunks_exact(dim).zip(&labels) {
-            counts[*label] += 1;
-            sums[label * dim..][..dim].iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(*v));
-        }
-        let means: Vec<f32> = sums.iter().enumerate().map(|(i, s)| (s / counts[i / dim].max(1) as f64) as f32).collect();
+        let means = pass(rows, &unit, dim, &centroids, &mut labels);
         let shift: f64 = means.iter().zip(&centroids).map(|(a, b)| f64::from(a - b).powi(2)).sum();
         centroids = means;
         if shift <= 1e-4 || passes == 100 {
@@ -42,7 +34,19 @@ pub fn kmeans_cosine(rows: &[f32], dim: usize, initial: &[usize]) -> Kmeans {
     unreachable!("the loop ends by its hundredth pass")
 }
 
-fn unit_rows(rows: &[f32], dim: usize) -> Vec<f32> {
+/// Assigns the rows (`unit`: the same ones of unit length) and gives the means of the clusters.
+pub(crate) fn pass(rows: &[f32], unit: &[f32], dim: usize, centroids: &[f32], labels: &mut [usize]) -> Vec<f32> {
+    assign(unit, dim, &unit_rows(centroids, dim), labels);
+    let mut sums = vec![0.0f64; centroids.len()];
+    let mut counts = vec![0usize; centroids.len() / dim];
+    for (row, label) in rows.chunks_exact(dim).zip(labels.iter()) {
+        counts[*label] += 1;
+        sums[label * dim..][..dim].iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(*v));
+    }
+    sums.iter().enumerate().map(|(i, s)| (s / counts[i / dim].max(1) as f64) as f32).collect()
+}
+
+pub(crate) fn unit_rows(rows: &[f32], dim: usize) -> Vec<f32> {
     let norm = |row: &[f32]| (row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt() + 1e-8) as f32;
     rows.chunks_exact(dim).flat_map(|row| row.iter().map(move |v| v / norm(row))).collect()
 }

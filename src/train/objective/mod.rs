@@ -2,13 +2,15 @@
 
 mod clustering;
 mod contrastive;
-mod kmeans;
+pub(crate) mod kmeans;
+mod labels;
 mod pretext;
 
 pub use clustering::{ClusterMode, clustering_loss};
 pub use contrastive::{MARGIN, masked_margin_softmax, pairs, simclr_logits, simclr_loss};
 pub use kmeans::{Kmeans, Queue, kmeans_cosine};
-pub use pretext::{Clusters, FeatureBatch, Outputs, PretextModel, Terms};
+pub use labels::{weighted_bce, weighted_cross_entropy};
+pub use pretext::{Clusters, FeatureBatch, Outputs, PretextModel, Terms, merge, reconstruction_loss};
 
 use serde::{Deserialize, Serialize};
 

@@ -90,26 +90,35 @@ impl PretextModel {
         device: &Device,
     ) -> Terms {
         let mut each = Vec::new();
-        let mut weighted: Vec<Tensor<1>> = Vec::new();
+        let mut active: Vec<(f64, Tensor<1>)> = Vec::new();
         for objective in objectives.iter().filter(|o| o.is_active(epoch)) {
             let loss = match objective {
                 Objective::Contrastive { temperature, .. } => contrastive(outputs, batch, *temperature, device),
                 Objective::Clustering { mode, .. } => clusters.and_then(|found| cluster(outputs, batch, *mode, found, device)),
-                Objective::Reconstruction { .. } => sum(outputs.representations.iter().enumerate().map(|(modality, representation)| {
-                    let error = self.pretext.reconstruct(modality, representation.clone()) - outputs.embeddings[modality].clone();
-                    error.square().mean()
-                })),
+                Objective::Reconstruction { .. } => {
+                    let reconstruct = |(modality, r): (usize, &Tensor<2>)| self.pretext.reconstruct(modality, r.clone());
+                    let reconstructions: Vec<_> = outputs.representations.iter().enumerate().map(reconstruct).collect();
+                    reconstruction_loss(&reconstructions, &outputs.embeddings)
+                }
                 Objective::Simclr { temperature, views, .. } => Some(simclr_loss(unit_rows(outputs.projections[0].clone()), *views, *temperature)),
             };
             if let Some(loss) = loss {
                 each.push((objective.name(), loss.clone()));
-                weighted.push(loss.mul_scalar(objective.weight()));
+                active.push((objective.weight(), loss));
             }
         }
-        let active = weighted.len().max(1) as f64;
-        let total = sum(weighted.into_iter()).unwrap_or_else(|| Tensor::zeros([1], device)).div_scalar(active);
-        Terms { total, each }
+        Terms { total: merge(&active).unwrap_or_else(|| Tensor::zeros([1], device)), each }
     }
+}
+
+/// The mean over active losses of weight times loss; `None` if none is active (method.md c.4; reference `losses_merging_loss.py`).
+pub fn merge(active: &[(f64, Tensor<1>)]) -> Option<Tensor<1>> {
+    Some(sum(active.iter().map(|(weight, loss)| loss.clone().mul_scalar(*weight)))?.div_scalar(active.len() as f64))
+}
+
+/// The sum over modalities of the mean squared error (method.md c.3); `None` without modalities.
+pub fn reconstruction_loss(reconstructions: &[Tensor<2>], embeddings: &[Tensor<2>]) -> Option<Tensor<1>> {
+    sum(reconstructions.iter().zip(embeddings).map(|(r, e)| (r.clone() - e.clone()).square().mean()))
 }
 
 fn sum(losses: impl Iterator<Item = Tensor<1>>) -> Option<Tensor<1>> {

@@ -1,0 +1,87 @@
+//! ResDAVEnet, the reference's audio encoder (method.md b.1; reference `dav_enet.py`): spectrograms to a feature map and its mean.
+
+use burn::module::Module;
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::train::net::NormedConv;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DavenetShape {
+    /// Rows of the first kernel: 40 in the published weights, and the mels they were trained on.
+    pub kernel_rows: usize,
+    /// Blocks of each stage. The published: 2 in each of 4.
+    pub blocks: Vec<usize>,
+    /// Channels after the first convolution and after each stage. The published: 128, 256, 256, 512, 1024.
+    pub widths: Vec<usize>,
+    /// Columns of the blocks' kernels, an odd number. The published: 9.
+    pub kernel_columns: usize,
+}
+
+/// Two convolutions along time beside a shortcut; the first block of a stage halves both axes.
+#[derive(Module, Debug)]
+pub struct SpeechBlock {
+    pub(crate) first: NormedConv,
+    pub(crate) second: NormedConv,
+    pub(crate) shortcut: Option<NormedConv>,
+}
+
+impl SpeechBlock {
+    fn new(channels: [usize; 2], columns: usize, stride: usize, device: &Device) -> Self {
+        let conv = |channels, stride| NormedConv::new(channels, [1, columns], stride, [0, columns / 2], device);
+        let plain = stride == 1 && channels[0] == channels[1];
+        SpeechBlock {
+            first: conv(channels, stride),
+            second: conv([channels[1], channels[1]], 1),
+            shortcut: (!plain).then(|| NormedConv::new(channels, [1, 1], stride, [0, 0], device)),
+        }
+    }
+
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let beside = match &self.shortcut {
+            Some(shortcut) => shortcut.forward(x.clone()),
+            None => x.clone(),
+        };
+        relu(self.second.forward(relu(self.first.forward(x))) + beside)
+    }
+}
+
+#[derive(Module, Debug)]
+pub struct Davenet {
+    pub(crate) stem: NormedConv,
+    pub(crate) stages: Vec<Vec<SpeechBlock>>,
+}
+
+impl Davenet {
+    /// # Panics
+    /// If there is not one width more than there are stages.
+    pub fn new(shape: &DavenetShape, device: &Device) -> Self {
+        assert_eq!(shape.widths.len(), shape.blocks.len() + 1, "a width for the first convolution and for each stage");
+        let stage = |(count, widths): (&usize, &[usize])| {
+            let block = |i| match i {
+                0 => SpeechBlock::new([widths[0], widths[1]], shape.kernel_columns, 2, device),
+                _ => SpeechBlock::new([widths[1], widths[1]], shape.kernel_columns, 1, device),
+            };
+            (0..*count).map(block).collect()
+        };
+        Davenet {
+            stem: NormedConv::new([1, shape.widths[0]], [shape.kernel_rows, 1], 1, [0, 0], device),
+            stages: shape.blocks.iter().zip(shape.widths.windows(2)).map(stage).collect(),
+        }
+    }
+
+    /// Spectrograms `[batch, mels, frames]` to a feature map `[batch, channels, rows, columns]`, not negative. One row is left of as many
+    /// mels as the first kernel has rows; more mels leave more.
+    pub fn forward(&self, spectrograms: Tensor<3>) -> Tensor<4> {
+        let x = relu(self.stem.forward(spectrograms.unsqueeze_dim(1)));
+        self.stages.iter().flatten().fold(x, |x, block| block.forward(x))
+    }
+
+    /// A feature map's mean over rows and columns: `[batch, channels]`.
+    pub fn pool(map: Tensor<4>) -> Tensor<2> {
+        let [batch, channels, rows, columns] = map.dims();
+        map.reshape([batch, channels, rows * columns]).mean_dim(2).reshape([batch, channels])
+    }
+}
