@@ -32,4 +32,36 @@ pub mod bundle;
 #[cfg(feature = "train")]
 pub mod card;
 #[cfg(feature = "train")]
+pub mod checkpoint;
+#[cfg(feature = "train")]
+pub mod classify;
+#[cfg(feature = "train")]
 pub mod davenet;
+#[cfg(feature = "train")]
+pub mod evaluate;
+#[cfg(feature = "train")]
+pub mod export;
+#[cfg(feature = "train")]
+pub mod features;
+#[cfg(feature = "train")]
+pub mod finetune;
+#[cfg(feature = "train")]
+pub mod fit;
+#[cfg(feature = "train")]
+pub mod fusion;
+#[cfg(feature = "train")]
+pub mod heads;
+#[cfg(feature = "train")]
+pub mod net;
+#[cfg(feature = "train")]
+pub mod objective;
+#[cfg(all(test, feature = "train"))]
+mod parity;
+#[cfg(feature = "train")]
+pub mod pretrain;
+#[cfg(feature = "train")]
+pub mod recipe;
+#[cfg(feature = "train")]
+pub mod samples;
+#[cfg(feature = "train")]
+pub mod synthetic;
