@@ -24,6 +24,8 @@ pub mod schedule;
 pub mod store;
 
 #[cfg(feature = "train")]
+pub mod adamw;
+#[cfg(feature = "train")]
 pub mod assess;
 #[cfg(feature = "train")]
 pub mod bench;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use burn::module::Module;
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::lane::{Received, WhenFull, lane};
 use crate::modality::Modality;
 use crate::time::monotonic_nanos;
+use crate::train::adamw::AdamW;
 use crate::train::checkpoint::{Progress, RunFolder, read_json, write_json};
 use crate::train::data::Split;
 use crate::train::features::{Features, shuffled};
@@ -121,7 +122,7 @@ impl PretrainRecipe {
     }
 
     pub fn optimizer(&self) -> ModuleOptimizer {
-        AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(self.weight_decay).init()
+        AdamW { weight_decay: self.weight_decay }.into()
     }
 }
 

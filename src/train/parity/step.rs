@@ -1,6 +1,8 @@
 //! A whole step of pre-training, in each of the authors' variants.
 
-use burn::optim::{AdamWConfig, GradientsParams};
+use burn::optim::{GradientsParams, ModuleOptimizer};
+
+use crate::train::adamw::AdamW;
 use burn::tensor::{Device, Tensor};
 use serde_json::Value;
 
@@ -130,7 +132,7 @@ fn a_step_is_the_authors_in_every_variant() {
         let gradients = terms.total.backward();
         variant.places(&mut model).compare_gradients(&expected["grads"], &gradients, comparison);
 
-        let mut optimizer = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(DECAY).init();
+        let mut optimizer = ModuleOptimizer::from(AdamW { weight_decay: DECAY });
         let gradients = GradientsParams::from_grads(gradients, &model);
         let mut model = optimizer.step(RATE, model, gradients);
         if let Some(stepped) = expected.get("params_after_one_adamw_step") {
