@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 
 use crate::train::checkpoint::Progress;
-use crate::train::classify::{self, ClassifierRun, HeadCalibration, Labelled, Recognition, having, inputs, logits, subsets};
+use crate::train::classify::{self, ClassifierRun, HeadCalibration, Recognition, inputs, logits, subsets};
 use crate::train::data::Split;
 use crate::train::features::Features;
 use crate::train::fit::{device, values};
+use crate::train::labelled::Labelled;
 use crate::train::metrics::{Bootstrap, Judgements, MeasureOptions, Measured, Metric, measure};
 use crate::train::report::{self, Examples, Line, LineChart, Origin, Projection, Report, Rows, Training, categories};
 
@@ -41,7 +42,7 @@ pub fn assess(what: &Assessment<'_>) -> anyhow::Result<()> {
     let mut measured = Vec::new();
     let mut best: Option<(Labelled, Judgements)> = None;
     for (name, shown) in subsets(&run.heads) {
-        let own = having(&features, &clips, &shown, run.labels.len());
+        let own = clips.having(&features, &shown, run.labels.len());
         if own.rows.is_empty() {
             continue;
         }

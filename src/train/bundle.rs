@@ -15,11 +15,12 @@ use crate::model::golden::{GoldenCase, Goldens, golden_crop, golden_samples};
 use crate::model::manifest::{HeadEntry, Manifest, hex_sha256};
 use crate::model::{Bundle, EncoderFiles};
 use crate::recognize::{embed, head_logits};
-use crate::train::classify::{self, ClassifierRun, HeadCalibration, Labelled, Recognition};
+use crate::train::classify::{self, ClassifierRun, HeadCalibration, Recognition};
 use crate::train::data::Split;
 use crate::train::encoders::SetFiles;
 use crate::train::features::Features;
 use crate::train::fit::{device, tensor, values};
+use crate::train::labelled::Labelled;
 
 /// How far ONNX Runtime may be from Burn, of values of order 1.
 const TOLERANCE: f32 = 1e-4;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::activation::log_softmax;
@@ -17,10 +17,11 @@ use crate::model::manifest::Task;
 use crate::time::monotonic_nanos;
 use crate::train::calibrate::{Calibrated, abstain_threshold, calibrate, verdicts};
 use crate::train::checkpoint::{Progress, RunFolder, read_json, write_json};
-use crate::train::data::{Split, Target};
+use crate::train::data::Split;
 use crate::train::features::{Features, shuffled};
 use crate::train::fit::{device, tensor, values};
 use crate::train::heads::{ClassificationHead, ClassifierShape, HeadsShape, RepresentationHeads};
+use crate::train::labelled::Labelled;
 use crate::train::metrics::{Judgements, MeasureOptions, Truth, measure, weights};
 use crate::train::pretrain::{self, Profile};
 use crate::train::schedule::RateSchedule;
@@ -144,91 +145,6 @@ impl Recognition {
             representation * presence.clone().matmul(Tensor::from_data(TensorData::new(ones, [modalities, width]), &presence.device()))
         });
         self.classifier.forward(representations.collect(), presence.clone())
-    }
-}
-
-/// Labelled clips as rows of full width.
-#[derive(Clone, Debug)]
-pub struct Labelled {
-    /// Rows of the features.
-    pub rows: Vec<usize>,
-    pub truth: Truth,
-}
-
-impl Labelled {
-    /// The labelled clips of a split. `labels` are ours; `map` goes from the store's names to them.
-    pub fn find(features: &Features, split: Split, task: Task, labels: &[String], map: &BTreeMap<String, String>) -> anyhow::Result<Labelled> {
-        let ours: Vec<Option<usize>> = features
-            .spec()
-            .labels
-            .iter()
-            .map(|name| {
-                let name = map.get(name).unwrap_or(name);
-                if name.is_empty() {
-                    return Ok(None);
-                }
-                let found = labels.iter().position(|l| l == name);
-                found.map(Some).with_context(|| format!("the store's label {name} is none of {}: name it in label_map", labels.join(", ")))
-            })
-            .collect::<anyhow::Result<_>>()?;
-        let (mut rows, mut classes, mut holds) = (Vec::new(), Vec::new(), Vec::new());
-        for row in 0..features.count() {
-            let entry = features.entry(row);
-            let present = (0..features.modalities().len()).any(|m| features.has(row, m));
-            if entry.split != split || entry.view != 0 || !present {
-                continue;
-            }
-            match (&entry.target, task) {
-                (None, _) => {}
-                (Some(Target::Class(class)), Task::Single) => {
-                    if let Some(Some(class)) = ours.get(*class) {
-                        rows.push(row);
-                        classes.push(*class);
-                    }
-                }
-                (Some(target), Task::Multi) => {
-                    let held: Vec<usize> = match target {
-                        Target::Class(class) => vec![*class],
-                        Target::Values(values) => values.iter().enumerate().filter(|(_, v)| **v > 0.0).map(|(i, _)| i).collect(),
-                    };
-                    let mut row_holds = vec![false; labels.len()];
-                    held.iter().filter_map(|h| ours.get(*h).copied().flatten()).for_each(|h| row_holds[h] = true);
-                    rows.push(row);
-                    holds.extend(row_holds);
-                }
-                (Some(Target::Values(_)), Task::Single) => bail!("{} has several labels; the recipe's task is single", entry.id),
-            }
-        }
-        let truth = if task == Task::Single { Truth::Classes(classes) } else { Truth::Labels(holds) };
-        Ok(Labelled { rows, truth })
-    }
-
-    /// Rows and truth of some of them.
-    fn pick(&self, places: &[usize], labels: usize) -> Labelled {
-        let truth = match &self.truth {
-            Truth::Classes(classes) => Truth::Classes(places.iter().map(|p| classes[*p]).collect()),
-            Truth::Labels(holds) => Truth::Labels(places.iter().flat_map(|p| holds[p * labels..][..labels].to_vec()).collect()),
-        };
-        Labelled { rows: places.iter().map(|p| self.rows[*p]).collect(), truth }
-    }
-
-    /// The first share of each class in a shuffled order, at least one clip of each.
-    fn scarce(&self, share: f64, labels: usize, seed: u64) -> Labelled {
-        if share >= 1.0 {
-            return self.clone();
-        }
-        let places = shuffled(&(0..self.rows.len()).collect::<Vec<_>>(), seed, 0);
-        let class = |place: usize| match &self.truth {
-            Truth::Classes(classes) => classes[place],
-            Truth::Labels(holds) => holds[place * labels..][..labels].iter().position(|h| *h).unwrap_or(labels),
-        };
-        let mut taken = Vec::new();
-        for wanted in 0..=labels {
-            let own: Vec<usize> = places.iter().copied().filter(|p| class(*p) == wanted).collect();
-            taken.extend(own.iter().take(((own.len() as f64 * share).round() as usize).max(1)));
-        }
-        taken.sort_unstable();
-        self.pick(&taken, labels)
     }
 }
 
@@ -469,16 +385,10 @@ pub fn subsets(heads: &HeadsShape) -> Vec<(String, Vec<bool>)> {
     (1..1 << count).rev().map(subset).collect()
 }
 
-/// The clips that have all of the modalities shown.
-pub fn having(features: &Features, clips: &Labelled, shown: &[bool], labels: usize) -> Labelled {
-    let places: Vec<usize> = (0..clips.rows.len()).filter(|p| shown.iter().enumerate().all(|(m, s)| !s || features.has(clips.rows[*p], m))).collect();
-    clips.pick(&places, labels)
-}
-
 fn calibration(net: &Recognition, features: &Features, select: &Labelled, labels: &[String], heads: &HeadsShape) -> anyhow::Result<HeadCalibration> {
     let (mut found, mut all) = (BTreeMap::new(), Vec::new());
     for (name, shown) in subsets(heads) {
-        let clips = having(features, select, &shown, labels.len());
+        let clips = select.having(features, &shown, labels.len());
         if clips.rows.is_empty() {
             continue;
         }

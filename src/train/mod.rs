@@ -54,6 +54,8 @@ pub mod fusion;
 #[cfg(feature = "train")]
 pub mod heads;
 #[cfg(feature = "train")]
+pub mod labelled;
+#[cfg(feature = "train")]
 pub mod net;
 #[cfg(feature = "train")]
 pub mod objective;

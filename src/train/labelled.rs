@@ -1,0 +1,101 @@
+//! Labelled clips: rows of a store and what is true of them.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, bail};
+
+use crate::model::manifest::Task;
+use crate::train::data::{Split, Target};
+use crate::train::features::{Features, shuffled};
+use crate::train::metrics::Truth;
+
+/// Labelled clips as rows of full width.
+#[derive(Clone, Debug)]
+pub struct Labelled {
+    /// Rows of the features.
+    pub rows: Vec<usize>,
+    pub truth: Truth,
+}
+
+impl Labelled {
+    /// The labelled clips of a split. `labels` are ours; `map` goes from the store's names to them.
+    pub fn find(features: &Features, split: Split, task: Task, labels: &[String], map: &BTreeMap<String, String>) -> anyhow::Result<Labelled> {
+        let ours: Vec<Option<usize>> = features
+            .spec()
+            .labels
+            .iter()
+            .map(|name| {
+                let name = map.get(name).unwrap_or(name);
+                if name.is_empty() {
+                    return Ok(None);
+                }
+                let found = labels.iter().position(|l| l == name);
+                found.map(Some).with_context(|| format!("the store's label {name} is none of {}: name it in label_map", labels.join(", ")))
+            })
+            .collect::<anyhow::Result<_>>()?;
+        let (mut rows, mut classes, mut holds) = (Vec::new(), Vec::new(), Vec::new());
+        for row in 0..features.count() {
+            let entry = features.entry(row);
+            let present = (0..features.modalities().len()).any(|m| features.has(row, m));
+            if entry.split != split || entry.view != 0 || !present {
+                continue;
+            }
+            match (&entry.target, task) {
+                (None, _) => {}
+                (Some(Target::Class(class)), Task::Single) => {
+                    if let Some(Some(class)) = ours.get(*class) {
+                        rows.push(row);
+                        classes.push(*class);
+                    }
+                }
+                (Some(target), Task::Multi) => {
+                    let held: Vec<usize> = match target {
+                        Target::Class(class) => vec![*class],
+                        Target::Values(values) => values.iter().enumerate().filter(|(_, v)| **v > 0.0).map(|(i, _)| i).collect(),
+                    };
+                    let mut row_holds = vec![false; labels.len()];
+                    held.iter().filter_map(|h| ours.get(*h).copied().flatten()).for_each(|h| row_holds[h] = true);
+                    rows.push(row);
+                    holds.extend(row_holds);
+                }
+                (Some(Target::Values(_)), Task::Single) => bail!("{} has several labels; the recipe's task is single", entry.id),
+            }
+        }
+        let truth = if task == Task::Single { Truth::Classes(classes) } else { Truth::Labels(holds) };
+        Ok(Labelled { rows, truth })
+    }
+
+    /// Rows and truth of some of them.
+    pub fn pick(&self, places: &[usize], labels: usize) -> Labelled {
+        let truth = match &self.truth {
+            Truth::Classes(classes) => Truth::Classes(places.iter().map(|p| classes[*p]).collect()),
+            Truth::Labels(holds) => Truth::Labels(places.iter().flat_map(|p| holds[p * labels..][..labels].to_vec()).collect()),
+        };
+        Labelled { rows: places.iter().map(|p| self.rows[*p]).collect(), truth }
+    }
+
+    /// The first share of each class in a shuffled order, at least one clip of each.
+    pub fn scarce(&self, share: f64, labels: usize, seed: u64) -> Labelled {
+        if share >= 1.0 {
+            return self.clone();
+        }
+        let places = shuffled(&(0..self.rows.len()).collect::<Vec<_>>(), seed, 0);
+        let class = |place: usize| match &self.truth {
+            Truth::Classes(classes) => classes[place],
+            Truth::Labels(holds) => holds[place * labels..][..labels].iter().position(|h| *h).unwrap_or(labels),
+        };
+        let mut taken = Vec::new();
+        for wanted in 0..=labels {
+            let own: Vec<usize> = places.iter().copied().filter(|p| class(*p) == wanted).collect();
+            taken.extend(own.iter().take(((own.len() as f64 * share).round() as usize).max(1)));
+        }
+        taken.sort_unstable();
+        self.pick(&taken, labels)
+    }
+
+    /// The clips that have all of the modalities shown.
+    pub fn having(&self, features: &Features, shown: &[bool], labels: usize) -> Labelled {
+        let places: Vec<usize> = (0..self.rows.len()).filter(|p| shown.iter().enumerate().all(|(m, s)| !s || features.has(self.rows[*p], m))).collect();
+        self.pick(&places, labels)
+    }
+}
