@@ -260,7 +260,7 @@ fn usable_rows(recipe: &PretrainRecipe, features: &Features) -> anyhow::Result<V
         entry.split == Split::Train && present >= least && (entry.view == 0) != simclr
     };
     let rows: Vec<usize> = (0..features.count()).filter(usable).collect();
-    ensure!(!simclr || !rows.is_empty(), "the stores have no augmented views, which simclr needs: extract them with --views");
+    ensure!(!simclr || !rows.is_empty(), "the stores have no augmented views, which simclr needs, and `extract` does not make any yet: take another recipe");
     Ok(rows)
 }
 
