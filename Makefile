@@ -9,6 +9,7 @@ export CARGO
 ARGS ?=
 # What `make bench` replays.
 REPLAY ?= config/demo/demo.mp4
+COMMA := ,
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
@@ -32,8 +33,15 @@ run: setup ## set up, build, start the daemon: make run ARGS="--replay FILE"
 build: ## build the daemon
 	$(CARGO) build --release --bin expressd
 
-trainer: setup ## build expressd-train (Burn: ten minutes on two cores)
-	$(CARGO) build --release --no-default-features --features train,capture --bin expressd-train
+# Further features of the trainer: train-torch, train-vulkan, train-cuda, separated by commas.
+FEATURES ?=
+TORCH = $(findstring train-torch,$(FEATURES))
+# LIBTORCH, or LIBTORCH_USE_PYTORCH=1 in a virtual environment with torch 2.9.0, takes another LibTorch: one that has CUDA.
+export LIBTORCH ?= $(if $(LIBTORCH_USE_PYTORCH),,$(CURDIR)/.deps/libtorch)
+
+trainer: setup ## build expressd-train (Burn: ten minutes on two cores); FEATURES=train-torch, train-vulkan, train-cuda
+	$(if $(TORCH),@test "$(LIBTORCH)" != "$(CURDIR)/.deps/libtorch" || sh config/setup/setup.sh torch)
+	$(CARGO) rustc --release --no-default-features --features train,capture,$(FEATURES) --bin expressd-train -- $(if $(TORCH),-C link-arg=-Wl$(COMMA)-rpath$(COMMA)$(LIBTORCH)/lib)
 
 # The Python client's package, for a test.
 test: export PYTHONPATH = $(CURDIR)/.deps/python

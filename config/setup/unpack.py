@@ -1,6 +1,6 @@
 """Unpacks files of a wheel into a folder, all or nothing.
 
-    unpack.py WHEEL FOLDER STAMP PATTERN[,PATTERN…]|tree
+    unpack.py WHEEL FOLDER STAMP PATTERN[,PATTERN…]|tree|tree:PATTERN[,PATTERN…]
 
 FOLDER is replaced as a whole. STAMP is written into it as `.stamp`, last, so that a folder with the right stamp is a whole one.
 """
@@ -22,6 +22,12 @@ def main(wheel, folder, stamp, take):
             names = [name for name in archive.namelist() if not name.endswith("/")]
             if take == "tree":
                 archive.extractall(partial)
+            elif take.startswith("tree:"):
+                for pattern in take.removeprefix("tree:").split(","):
+                    found = fnmatch.filter(names, pattern)
+                    if not found:
+                        raise SystemExit(f"setup: {os.path.basename(wheel)} has no {pattern}")
+                    archive.extractall(partial, found)
             else:
                 for pattern in take.split(","):
                     found = fnmatch.filter(names, pattern)

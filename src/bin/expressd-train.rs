@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use expressd::train::bench::{self, BenchArgs};
+use expressd::train::device::{self, Compute};
 use expressd::train::evaluate::{self, EvaluateArgs};
 use expressd::train::export::{self, ExportArgs};
 use expressd::train::extract::{self, ExtractArgs};
@@ -13,6 +14,15 @@ use expressd::train::pretrain::{self, PretrainArgs};
 
 #[derive(Parser)]
 #[command(version, about = "Makes the bundles that expressd serves")]
+struct Arguments {
+    /// What to train on: cpu, torch, torch-cuda:N, vulkan:N, cuda:N. Several: `pretrain` gives each a part of every batch.
+    #[arg(long, global = true, value_delimiter = ',', default_value = "cpu")]
+    device: Vec<Compute>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
 enum Verb {
     /// Third-party weights into graphs with their provenance.
     Import(ImportArgs),
@@ -25,7 +35,8 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let done = match Verb::parse() {
+    let arguments = Arguments::parse();
+    let done = device::choose(&arguments.device).map_err(anyhow::Error::from).and_then(|()| match arguments.verb {
         Verb::Import(args) => import::run(args),
         Verb::Extract(args) => extract::run(&args),
         Verb::Pretrain(args) => pretrain::run(&args),
@@ -33,7 +44,7 @@ fn main() -> ExitCode {
         Verb::Evaluate(args) => evaluate::run(&args),
         Verb::Export(args) => export::run(&args),
         Verb::Bench(args) => bench::run(&args),
-    };
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

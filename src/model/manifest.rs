@@ -1,10 +1,13 @@
 //! The manifest: a bundle's contract. Everything that changes a number the model sees is in it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::clip::{Face, face_slot};
 use crate::modality::{Modality, Presence};
 use crate::preprocess::PREPROCESS_VERSION;
 
@@ -75,6 +78,15 @@ pub enum FaceNormalisation {
     PerCrop { floor: f32 },
 }
 
+impl FaceNormalisation {
+    fn suits(&self, channels: usize) -> bool {
+        match self {
+            FaceNormalisation::Fixed { mean, std } => mean.len() == channels && std.len() == channels && std.iter().all(|s| *s > 0.0),
+            FaceNormalisation::PerCrop { .. } => true,
+        }
+    }
+}
+
 /// How a window of voice becomes an encoder's input `[1, mels, frames]`: power spectrogram (periodic Hann, centred, reflect-padded),
 /// HTK mel filters without area normalisation, `scale`, `normalise`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,6 +151,12 @@ pub struct EncoderEntry {
     pub input: Vec<usize>,
     /// Length of the embedding: the graph's first output, `[batch, dim]`.
     pub dim: usize,
+    /// Faces: how many a second this encoder gets, where that is fewer than `[face]` gives (one per slot, the slot's first).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_hz: Option<f64>,
+    /// Faces: this encoder's own normalisation, where that is not `[face]`'s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalise: Option<FaceNormalisation>,
     /// Names of the graph's second output `[batch, classes]` (logits), if it has one. The daemon does not use it.
     #[serde(default)]
     pub classes: Vec<String>,
@@ -146,6 +164,15 @@ pub struct EncoderEntry {
     pub frozen: bool,
     pub source: String,
     pub licence: String,
+}
+
+impl EncoderEntry {
+    /// Those of `faces` (of one subject, oldest first) that this encoder gets: all, or of each slot of its own rate the first.
+    pub fn sees<'a>(&self, faces: &'a [Arc<Face>]) -> impl Iterator<Item = &'a Arc<Face>> {
+        let rate_hz = self.rate_hz;
+        let mut last = None;
+        faces.iter().filter(move |face| rate_hz.is_none_or(|rate_hz| last.replace(face_slot(face.time, rate_hz)) != Some(face_slot(face.time, rate_hz))))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,15 +211,22 @@ impl Manifest {
             face: &'a Option<FacePreprocessing>,
             audio: &'a Option<AudioPreprocessing>,
             text: &'a Option<TextPreprocessing>,
-            encoders: Vec<(&'a str, &'a str)>,
+            encoders: Vec<Vec<serde_json::Value>>,
         }
+        // What an encoder does not say for itself is left out: a bundle without such has the fingerprint that it always had.
+        let canonical_entry = |entry: &EncoderEntry| {
+            let mut all = vec![json!(entry.name), json!(entry.sha256)];
+            all.extend(entry.rate_hz.map(|rate_hz| json!({ "rate_hz": rate_hz })));
+            all.extend(entry.normalise.as_ref().map(|normalise| json!({ "normalise": normalise })));
+            all
+        };
         let canonical = Canonical {
             preprocess_version: PREPROCESS_VERSION,
             window: &self.window,
             face: &self.face,
             audio: &self.audio,
             text: &self.text,
-            encoders: self.encoders.iter().map(|e| (e.name.as_str(), e.sha256.as_str())).collect(),
+            encoders: self.encoders.iter().map(canonical_entry).collect(),
         };
         hex_sha256(&serde_json::to_vec(&canonical).expect("settings serialise"))
     }
@@ -239,12 +273,7 @@ impl Manifest {
             fault(!(16..=1024).contains(&face.size), format!("face.size is {}, permitted are 16 to 1024", face.size));
             fault(face.channels != 1 && face.channels != 3, format!("face.channels is {}, permitted are 1 and 3", face.channels));
             fault(!(0.5..=120.0).contains(&face.rate_hz), format!("face.rate_hz is {}, permitted are 0.5 to 120", face.rate_hz));
-            if let FaceNormalisation::Fixed { mean, std } = &face.normalise {
-                fault(
-                    mean.len() != face.channels || std.len() != face.channels || std.iter().any(|s| *s <= 0.0),
-                    "face.normalise needs a mean and a positive std per channel".into(),
-                );
-            }
+            fault(!face.normalise.suits(face.channels), "face.normalise needs a mean and a positive std per channel".into());
         }
         if let Some(audio) = &self.audio {
             fault(
@@ -264,6 +293,18 @@ impl Manifest {
             };
             fault(!described, format!("encoder {} reads {} and the manifest does not say how that is preprocessed", encoder.name, encoder.modality.name()));
             fault(encoder.dim == 0, format!("encoder {} has dim 0", encoder.name));
+            let own = encoder.rate_hz.is_some() || encoder.normalise.is_some();
+            fault(own && encoder.modality != Modality::Face, format!("encoder {}: rate_hz and normalise are for encoders of faces", encoder.name));
+            if let Some(face) = self.face.as_ref().filter(|_| encoder.modality == Modality::Face) {
+                let slowest = 1000.0 / f64::from(self.window.length_ms);
+                if let Some(rate_hz) = encoder.rate_hz {
+                    let text =
+                        format!("encoder {}: rate_hz is {rate_hz}, permitted are {slowest} (one a window) to face.rate_hz, {}", encoder.name, face.rate_hz);
+                    fault(!(slowest..=face.rate_hz).contains(&rate_hz), text);
+                }
+                let suits = encoder.normalise.as_ref().is_none_or(|n| n.suits(face.channels));
+                fault(!suits, format!("encoder {}: normalise needs a mean and a positive std per channel", encoder.name));
+            }
         }
         faults
     }

@@ -1,11 +1,13 @@
 //! AdamW in one pass over each weight (Loshchilov and Hutter 2019; PyTorch's order of operations). Burn's own takes some fifteen passes
 //! and as many buffers, which with a hundred million weights costs more than the products do at a batch of 256. For tensors in main
-//! memory.
+//! memory; elsewhere (a GPU) the device's own operations do the same.
 
 use burn::optim::{AdamWState, AdaptiveMomentumState, LearningRate, Optimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
+
+use crate::train::device::is_burns_own_cpu;
 
 /// Values that one thread takes at a time: they stay in its cache.
 const PIECE: usize = 1 << 14;
@@ -28,6 +30,9 @@ impl Optimizer for AdamW {
             || AdaptiveMomentumState::new(0, Tensor::zeros(shape.clone(), &device), Tensor::zeros(shape.clone(), &device)),
             |state| state.momentum,
         );
+        if !is_burns_own_cpu() {
+            return self.step_elsewhere(lr, tensor, grad, momentum);
+        }
         let time = momentum.time + 1;
         let [correction_1, correction_2] = BETAS.map(|beta| 1.0 - beta.powi(time as i32));
         let (rate, root) = ((lr / correction_1) as f32, (1.0 / correction_2.sqrt()) as f32);
@@ -58,6 +63,27 @@ impl Optimizer for AdamW {
     }
 }
 
+impl AdamW {
+    /// The same by the device's own operations: its memory is not ours to write to.
+    fn step_elsewhere<const D: usize>(
+        &self,
+        lr: LearningRate,
+        weights: Tensor<D>,
+        gradient: Tensor<D>,
+        momentum: AdaptiveMomentumState<D>,
+    ) -> (Tensor<D>, Option<AdamWState<D>>) {
+        let time = momentum.time + 1;
+        let [beta_1, beta_2] = BETAS;
+        let [correction_1, correction_2] = BETAS.map(|beta| 1.0 - beta.powi(time as i32));
+        let first = momentum.moment_1.mul_scalar(beta_1) + gradient.clone().mul_scalar(1.0 - beta_1);
+        let second = momentum.moment_2.mul_scalar(beta_2) + gradient.square().mul_scalar(1.0 - beta_2);
+        let root = second.clone().sqrt().mul_scalar(1.0 / correction_2.sqrt()).add_scalar(EPSILON);
+        let weights = weights.mul_scalar(1.0 - lr * f64::from(self.weight_decay)) - (first.clone() / root).mul_scalar(lr / correction_1);
+        let momentum = AdaptiveMomentumState { time, moment_1: first, moment_2: second, max_moment_2: None };
+        (weights, Some(AdamWState { momentum }))
+    }
+}
+
 fn floats(data: &mut TensorData) -> &mut [f32] {
     data.as_mut_slice::<f32>().expect("weights are f32")
 }
@@ -71,13 +97,41 @@ mod tests {
     use super::*;
     use crate::train::fit::{device, tensor, tests::GENERATOR, values};
 
+    /// As on a GPU.
+    #[derive(Clone)]
+    struct Elsewhere(AdamW);
+
+    impl Optimizer for Elsewhere {
+        type State<const D: usize> = AdamWState<D>;
+
+        fn step<const D: usize>(
+            &self,
+            lr: LearningRate,
+            tensor: Tensor<D>,
+            grad: Tensor<D>,
+            state: Option<AdamWState<D>>,
+        ) -> (Tensor<D>, Option<AdamWState<D>>) {
+            let zeros = || Tensor::zeros(tensor.shape(), &tensor.device());
+            let momentum = state.map_or_else(|| AdaptiveMomentumState::new(0, zeros(), zeros()), |state| state.momentum);
+            self.0.step_elsewhere(lr, tensor, grad, momentum)
+        }
+
+        fn to_device<const D: usize>(state: AdamWState<D>, device: &Device) -> AdamWState<D> {
+            AdamW::to_device(state, device)
+        }
+    }
+
     #[test]
     fn it_says_what_burns_says() {
         let _turn = GENERATOR.lock();
         let training = device().autodiff();
         let net = LinearConfig::new(37, 29).init(&training);
-        let mut nets = [net.clone(), net];
-        let mut optimizers = [ModuleOptimizer::from(AdamW { weight_decay: 0.05 }), AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(0.05).init()];
+        let mut nets = [net.clone(), net.clone(), net];
+        let mut optimizers = [
+            ModuleOptimizer::from(AdamW { weight_decay: 0.05 }),
+            ModuleOptimizer::from(Elsewhere(AdamW { weight_decay: 0.05 })),
+            AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(0.05).init(),
+        ];
         for step in 0..20 {
             let x = tensor((0..37 * 4).map(|i| ((i * 31 + step * 7) % 17) as f32 / 17.0 - 0.3).collect(), [4, 37], &training);
             for (net, optimizer) in nets.iter_mut().zip(&mut optimizers) {
@@ -85,8 +139,10 @@ mod tests {
                 *net = optimizer.step(1e-2, net.clone(), gradients);
             }
         }
-        let [ours, burns] = nets.map(|net| values(net.valid().weight.val()).unwrap());
-        let largest = ours.iter().zip(&burns).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(largest < 2e-6, "{largest}");
+        let [ours, elsewhere, burns] = nets.map(|net| values(net.valid().weight.val()).unwrap());
+        for ours in [ours, elsewhere] {
+            let largest = ours.iter().zip(&burns).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(largest < 2e-6, "{largest}");
+        }
     }
 }

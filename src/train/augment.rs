@@ -30,6 +30,19 @@ pub fn vary_crop(crop: &Crop, rng: &mut StdRng) -> Crop {
         .collect();
     let (contrast, brightness) = (rng.random_range(0.7f32..1.3), rng.random_range(-25.0f32..25.0));
     values.iter_mut().for_each(|v| *v = (*v - 128.0) * contrast + 128.0 + brightness);
+    if rng.random_bool(0.3) {
+        // A dim or a glaring camera.
+        let gamma = rng.random_range(-0.6f32..0.6).exp();
+        values.iter_mut().for_each(|v| *v = 255.0 * (v.clamp(0.0, 255.0) / 255.0).powf(gamma));
+    }
+    if rng.random_bool(0.3) {
+        // Light from one side.
+        let (direction, strength) = (rng.random_range(0.0..std::f32::consts::TAU), rng.random_range(0.1f32..0.6));
+        for (i, v) in values.iter_mut().enumerate() {
+            let along = ((i % crop.size) as f32 - middle) * direction.cos() + ((i / crop.size) as f32 - middle) * direction.sin();
+            *v *= 1.0 + strength * along / middle;
+        }
+    }
     if rng.random_bool(0.25) {
         let strength = rng.random_range(0.2f32..0.9);
         let blurred = blur(&values, crop.size);

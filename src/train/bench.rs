@@ -131,7 +131,7 @@ fn step(batch: usize, representation: usize, steps: usize) -> anyhow::Result<()>
     for i in 0..=steps {
         let started = monotonic_nanos();
         let found;
-        (learner, found) = train_step(&recipe, learner, &mut optimizer, &batch_of, 0, i, Some(&mut queue), 1e-4, &training)?;
+        (learner, found) = train_step(&recipe, learner, &mut optimizer, &batch_of, 0, i, Some(&mut queue), 1e-4, std::slice::from_ref(&training))?;
         losses.push(found.last().map_or(f64::NAN, |(_, v)| *v));
         if i > 0 {
             seconds.push((monotonic_nanos() - started) as f64 * 1e-9);

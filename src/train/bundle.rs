@@ -17,9 +17,10 @@ use crate::model::{Bundle, EncoderFiles};
 use crate::recognize::{embed, head_logits};
 use crate::train::classify::{self, ClassifierRun, HeadCalibration, Recognition};
 use crate::train::data::Split;
+use crate::train::device::plain;
 use crate::train::encoders::SetFiles;
 use crate::train::features::Features;
-use crate::train::fit::{device, tensor, values};
+use crate::train::fit::{tensor, values};
 use crate::train::labelled::Labelled;
 
 /// How far ONNX Runtime may be from Burn, of values of order 1.
@@ -124,7 +125,7 @@ fn forward(net: &Recognition, widths: &[(usize, usize)], mut inputs: Vec<Tensor<
 fn head_graph(net: &Recognition, manifest: &Manifest, run: &ClassifierRun, inputs: &[String]) -> anyhow::Result<Vec<u8>> {
     let widths = widths(manifest, run, inputs);
     let zeros = |batch: usize| -> Vec<Tensor<2>> {
-        widths.iter().map(|(dim, _)| *dim).chain([widths.len()]).map(|width| Tensor::zeros([batch, width], &device())).collect()
+        widths.iter().map(|(dim, _)| *dim).chain([widths.len()]).map(|width| Tensor::zeros([batch, width], &plain())).collect()
     };
     let specs: Vec<InputSpec> = (0..=widths.len()).map(|_| InputSpec::new([AxisSpec::dynamic("batch"), AxisSpec::Static])).collect();
     let model = OnnxExporter::new().export_dynamic(&net.valid(), zeros(2), zeros(3), &specs, |net, inputs| forward(net, &widths, inputs))?;
@@ -153,7 +154,7 @@ fn compare(net: &Recognition, graph: &[u8], manifest: &Manifest, run: &Classifie
         }
         let shapes: Vec<[usize; 2]> = widths.iter().map(|(dim, _)| [rows.len(), *dim]).chain([[rows.len(), widths.len()]]).collect();
         columns.push(presence);
-        let burn = values(forward(net, &widths, columns.iter().zip(&shapes).map(|(c, s)| tensor(c.clone(), *s, &device())).collect()))?;
+        let burn = values(forward(net, &widths, columns.iter().zip(&shapes).map(|(c, s)| tensor(c.clone(), *s, &plain())).collect()))?;
         let onnx = graph.run(&columns.iter().zip(&shapes).map(|(c, s)| Input::F32(s, c)).collect::<Vec<_>>())?;
         ensure!(onnx[0].values.len() == burn.len(), "the head's graph gives {} values, expected {}", onnx[0].values.len(), burn.len());
         largest = burn.iter().zip(&onnx[0].values).map(|(a, b)| (a - b).abs() / a.abs().max(1.0)).fold(largest, f32::max);

@@ -37,8 +37,27 @@ impl Judged {
         Judged { labels, logits, truth, weights }
     }
 
+    /// The same rows, each weighing the same: for what has the labels' true shares.
+    pub fn as_counted(mut self) -> Self {
+        self.weights = vec![1.0 / self.truth.len().max(1) as f64; self.truth.len()];
+        self
+    }
+
     pub fn count(&self) -> usize {
         self.truth.len()
+    }
+
+    /// F1 of each label, weighed by how often it is the truth (scikit-learn's `weighted`).
+    pub fn weighted_f1(&self) -> f64 {
+        let verdicts: Vec<usize> =
+            self.logits.chunks(self.labels).map(|row| (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })).collect();
+        let pairs = || verdicts.iter().zip(&self.truth);
+        let of = |label: usize| {
+            let hits = pairs().filter(|(v, t)| **v == label && **t == label).count() as f64;
+            let (said, true_count) = (pairs().filter(|(v, _)| **v == label).count() as f64, pairs().filter(|(_, t)| **t == label).count() as f64);
+            true_count * 2.0 * hits / (said + true_count).max(1.0)
+        };
+        (0..self.labels).map(of).sum::<f64>() / self.count().max(1) as f64
     }
 
     fn probabilities(&self, temperature: f64) -> impl Iterator<Item = Vec<f64>> {

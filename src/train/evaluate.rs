@@ -8,17 +8,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::encode::{Graph, Input, Output, Provider, Runtime};
 use crate::labels::{LABELS, RAVDESS, label_index};
+use crate::modality::{Modality, Presence};
+use crate::model::Encoder;
 use crate::model::manifest::{EncoderEntry, FacePreprocessing, Manifest, hex_sha256};
-use crate::preprocess::{LogMel, normalise};
+use crate::preprocess::{LogMel, Tokenizer, normalise};
 use crate::train::assess::{Assessment, assess};
 use crate::train::calibrate::Judged;
 use crate::train::data::fer::{self, LabelledCrop};
 use crate::train::data::ravdess;
 use crate::train::data::{Part, Split};
-use crate::train::fusion::{Evidence, HeadBatch, SUBSETS, judge};
+use crate::train::fusion::{Evidence, HeadBatch, judge, only};
 use crate::train::samples::{milliseconds, windows};
+use crate::train::words::Words;
 
-/// Measures a run on a split of its stores, or the default bundle on FER2013's PublicTest and on RAVDESS's actors 18 to 21.
+/// Measures a run on a split of its stores, or the default bundle on FER2013's PublicTest, RAVDESS's actors 18 to 21 and MELD's development utterances.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  expressd-train evaluate --run runs/ravdess --split test --report report.html\n  expressd-train evaluate --bundle models/default"
@@ -26,7 +29,7 @@ use crate::train::samples::{milliseconds, windows};
 pub struct EvaluateArgs {
     #[arg(long, default_value = "models/default")]
     pub bundle: PathBuf,
-    /// Where FER2013 and RAVDESS lie; `$EXPRESSD_MATERIAL` goes before the default.
+    /// Where FER2013, RAVDESS and MELD's tables lie; `$EXPRESSD_MATERIAL` goes before the default.
     #[arg(long)]
     pub material: Option<PathBuf>,
     /// One JSON object instead of text.
@@ -57,10 +60,14 @@ pub struct Figure {
     pub n: usize,
     pub classes: usize,
     pub accuracy: f64,
+    /// Wilson's interval of the accuracy, 95 %, as if rows were independent.
+    pub interval: [f64; 2],
     /// Mean of the classes' recalls.
     pub recall: f64,
     /// Recall of each class by name.
     pub recalls: BTreeMap<String, f64>,
+    /// F1 of the classes weighed by their counts, where that is what others report.
+    pub weighted_f1: Option<f64>,
     /// Expected calibration error at the bundle's temperature, and share of answers that are not abstained; where the head answers.
     pub calibration_error: Option<f64>,
     pub answered: Option<f64>,
@@ -80,7 +87,13 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     for figure in &figures {
-        println!("{}: n {}, {} classes: accuracy {:.4}, mean recall {:.4}", figure.what, figure.n, figure.classes, figure.accuracy, figure.recall);
+        println!(
+            "{}: n {}, {} classes: accuracy {:.4} [{:.4}, {:.4}], mean recall {:.4}",
+            figure.what, figure.n, figure.classes, figure.accuracy, figure.interval[0], figure.interval[1], figure.recall
+        );
+        if let Some(f1) = figure.weighted_f1 {
+            println!("    weighted F1 {f1:.4}");
+        }
         println!("    {}", figure.recalls.iter().map(|(name, r)| format!("{name} {r:.2}")).collect::<Vec<_>>().join(", "));
         if let (Some(error), Some(answered), Some(accuracy)) = (figure.calibration_error, figure.answered, figure.answered_accuracy) {
             println!("    calibration error {error:.3}; answers {:.1} %, of those right {accuracy:.4}", answered * 100.0);
@@ -94,6 +107,7 @@ pub struct Opened {
     pub manifest: Manifest,
     pub face: Graph,
     pub voice: Graph,
+    pub words: Words,
     pub head: Graph,
 }
 
@@ -115,8 +129,15 @@ impl Opened {
             open(name, &entry.file, &entry.sha256)
         };
         let (face, voice) = (encoder("face")?, encoder("voice")?);
+        let text = manifest.text.as_ref().context("the bundle has no [text]")?;
+        let bytes = std::fs::read(folder.join(&text.tokenizer)).with_context(|| format!("{} cannot be read", text.tokenizer))?;
+        ensure!(hex_sha256(&bytes) == text.sha256, "{} is not the file that the manifest names: its hash differs", text.tokenizer);
+        let words = Words {
+            encoder: Encoder { entry: entry(&manifest, "text")?, graph: encoder("text")? },
+            tokenizer: Tokenizer::from_bytes(&bytes, text.max_tokens)?,
+        };
         let head = open("head", &manifest.head.file, &manifest.head.sha256)?;
-        Ok(Opened { manifest, face, voice, head })
+        Ok(Opened { manifest, face, voice, words, head })
     }
 
     fn face_settings(&self) -> anyhow::Result<&FacePreprocessing> {
@@ -133,8 +154,8 @@ impl Opened {
     /// The head's logits before the temperature.
     pub fn fuse(&mut self, batch: &HeadBatch) -> anyhow::Result<Vec<f32>> {
         let width = |values: &[f32]| [batch.count, values.len() / batch.count];
-        let inputs = [&batch.face, &batch.voice, &batch.presence];
-        let shapes = inputs.map(|values| width(values));
+        let inputs: Vec<&Vec<f32>> = batch.embeddings.iter().chain([&batch.presence]).collect();
+        let shapes: Vec<[usize; 2]> = inputs.iter().map(|values| width(values)).collect();
         let inputs: Vec<Input<'_>> = inputs.iter().zip(&shapes).map(|(values, shape)| Input::F32(shape, values)).collect();
         Ok(self.head.run(&inputs)?.remove(0).values)
     }
@@ -150,15 +171,23 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
     let (voice_figure, voices) = measure_voice(&mut opened, &clips)?;
     let mut figures = vec![face_figure, voice_figure];
     let manifest = opened.manifest.clone();
-    for subset in SUBSETS {
-        let judged = judge(&faces, &voices, subset, &mut |batch| opened.fuse(batch))?;
-        let what = match subset {
-            "face" => "head, face alone: FER2013 PublicTest",
-            "voice" => "head, voice alone: RAVDESS actors 18-21, windows",
-            _ => "head, face and voice: a PublicTest face drawn by label for each of those windows, four times",
+    let all = [faces, voices, opened.words.evidence(&material.join("annotations/meld"), Part::Report)?];
+    for subset in Presence::subsets() {
+        let mut judged = judge(&all, &subset, &mut |batch| opened.fuse(batch))?;
+        let name = subset.name();
+        let what = match name.as_str() {
+            "face" => "head, face alone: FER2013 PublicTest".to_owned(),
+            "voice" => "head, voice alone: RAVDESS actors 18-21, windows".to_owned(),
+            "text" => "head, words alone: MELD's development utterances".to_owned(),
+            "face+text" => "head, face+text: each PublicTest face with utterances of its label".to_owned(),
+            _ => format!("head, {name}: each of those windows with others of its label"),
         };
-        let mut figure = figure_of(what, &judged, &LABELS);
-        let temperature = f64::from(manifest.head.temperature.get(subset).copied().unwrap_or(1.0));
+        let mut figure = figure_of(&what, &judged, &LABELS);
+        if subset == only(Modality::Text) {
+            judged = judged.as_counted();
+            figure.weighted_f1 = Some(judged.weighted_f1());
+        }
+        let temperature = f64::from(manifest.head.temperature.get(&name).copied().unwrap_or(1.0));
         let verdicts = judged.verdicts(temperature);
         let answered: Vec<_> = verdicts.iter().filter(|v| v.confidence >= f64::from(manifest.head.abstain_threshold)).collect();
         figure.calibration_error = Some(judged.calibration_error(temperature));
@@ -220,10 +249,34 @@ fn figure_of(what: &str, judged: &Judged, names: &[&str]) -> Figure {
         n: judged.count(),
         classes: names.len(),
         accuracy: judged.accuracy(),
+        interval: wilson(judged.accuracy(), judged.count()),
         recall: judged.recall(),
         recalls: recalls.collect(),
+        weighted_f1: None,
         calibration_error: None,
         answered: None,
         answered_accuracy: None,
+    }
+}
+
+/// Wilson's interval, 95 %, of a share of `count`.
+fn wilson(share: f64, count: usize) -> [f64; 2] {
+    let (n, z) = (count.max(1) as f64, 1.959964);
+    let middle = share + z * z / (2.0 * n);
+    let half = z * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
+    [middle - half, middle + half].map(|bound| (bound / (1.0 + z * z / n)).clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wilsons_interval_is_the_published_one() {
+        // Newcombe (1998), table I, method 3: 81 of 263 and 0 of 20.
+        let [low, high] = wilson(81.0 / 263.0, 263);
+        assert!((low - 0.2553).abs() < 1e-4 && (high - 0.3662).abs() < 1e-4, "{low} {high}");
+        let [low, high] = wilson(0.0, 20);
+        assert!(low == 0.0 && (high - 0.1611).abs() < 1e-4, "{low} {high}");
     }
 }

@@ -10,15 +10,18 @@ use burn_onnx::export::{AxisSpec, InputSpec, OnnxExporter};
 
 use crate::encode::{Graph, Input, Provider, Runtime};
 use crate::labels::{LABELS, RAVDESS};
-use crate::modality::Modality;
+use crate::modality::{Modality, Presence};
 use crate::model::golden::{GoldenCase, Goldens, golden_crop, golden_samples};
 use crate::model::manifest::{EncoderEntry, EncoderKind, HeadEntry, Manifest, SCHEMA, Task, hex_sha256};
 use crate::preprocess::{LogMel, normalise};
+use crate::recognize::text_embedding;
 use crate::train::card;
 use crate::train::data::{Part, fer, ravdess};
+use crate::train::device::plain;
 use crate::train::evaluate::{Opened, measure};
-use crate::train::fit::{device, tensor, values};
-use crate::train::fusion::{HeadBatch, load_encoders, load_head};
+use crate::train::fit::{tensor, values};
+use crate::train::fusion::{Calibration, HeadBatch, dims, load_encoders, load_head};
+use crate::train::import_sentence::Sentence;
 use crate::train::net::{Encoder, Head};
 use crate::train::recipe::Recipe;
 use crate::train::samples::{milliseconds, windows};
@@ -52,11 +55,13 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let recipe = Recipe::read(&args.recipe)?;
     let (face, voice) = load_encoders(&recipe)?;
     let (head, calibration) = load_head(&recipe)?;
+    let (face, voice, head) = (face.to_device(&plain()), voice.to_device(&plain()), head.to_device(&plain()));
     let graphs = Graphs {
         face: export_encoder(&face, [recipe.face.preprocessing.size; 2], None)?,
         voice: export_encoder(&voice, [recipe.voice.preprocessing.mels, 101], Some(201))?,
-        head: export_head(&head, [recipe.face.shape.dim, recipe.voice.shape.dim])?,
+        head: export_head(&head, &dims(&recipe))?,
     };
+    let sentence = Sentence::from_dir(&recipe.words.encoder)?;
     let difference = compare(&recipe, &graphs, &face, &voice, &head)?;
     println!("export: Burn and ONNX Runtime differ by at most {difference:.1e} on held-out inputs");
     std::fs::create_dir_all(&recipe.bundle)?;
@@ -64,7 +69,10 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     for (name, bytes) in [("face.onnx", &graphs.face), ("voice.onnx", &graphs.voice), ("head.onnx", &graphs.head)] {
         write(name, bytes)?;
     }
-    let manifest = manifest(&recipe, &graphs, &calibration.temperature, calibration.abstain_threshold);
+    // As large as its weights and made of them: it is kept out of version control, and set-up makes it.
+    write(&sentence.entry.file, &sentence.graph)?;
+    write(&sentence.text.tokenizer, &sentence.tokenizer)?;
+    let manifest = manifest(&recipe, &graphs, &sentence, &calibration);
     let faults = manifest.faults();
     ensure!(faults.is_empty(), "the manifest contradicts itself: {}", faults.join("; "));
     write("manifest.toml", toml::to_string(&manifest)?.as_bytes())?;
@@ -84,7 +92,7 @@ struct Graphs {
 
 /// An encoder's graph: batch varies, and columns do where a second length is given.
 pub fn export_encoder(net: &Encoder, [rows, columns]: [usize; 2], other_columns: Option<usize>) -> anyhow::Result<Vec<u8>> {
-    let zeros = |batch, columns| Tensor::<4>::zeros([batch, 1, rows, columns], &device());
+    let zeros = |batch, columns| Tensor::<4>::zeros([batch, 1, rows, columns], &plain());
     let last = if other_columns.is_some() { AxisSpec::dynamic("frames") } else { AxisSpec::Static };
     let specs = [InputSpec::new([AxisSpec::dynamic("batch"), AxisSpec::Static, AxisSpec::Static, last])];
     let other = zeros(3, other_columns.unwrap_or(columns));
@@ -93,14 +101,14 @@ pub fn export_encoder(net: &Encoder, [rows, columns]: [usize; 2], other_columns:
 }
 
 /// The head's graph: embeddings, then presence.
-pub fn export_head(head: &Head, dims: [usize; 2]) -> anyhow::Result<Vec<u8>> {
-    let zeros = |batch| {
-        let input = |width| Tensor::<2>::zeros([batch, width], &device());
-        (input(dims[0]), input(dims[1]), input(2))
+pub fn export_head(head: &Head, dims: &[usize]) -> anyhow::Result<Vec<u8>> {
+    let zeros = |batch| dims.iter().chain([&dims.len()]).map(|width| Tensor::<2>::zeros([batch, *width], &plain())).collect::<Vec<_>>();
+    let specs = vec![InputSpec::new([AxisSpec::dynamic("batch"), AxisSpec::Static]); dims.len() + 1];
+    let forward = |head: &Head, mut inputs: Vec<Tensor<2>>| {
+        let presence = inputs.pop().expect("presence comes last");
+        head.forward(inputs, presence)
     };
-    let spec = || InputSpec::new([AxisSpec::dynamic("batch"), AxisSpec::Static]);
-    let forward = |head: &Head, (face, voice, presence): (Tensor<2>, Tensor<2>, Tensor<2>)| head.forward(face, voice, presence);
-    let model = OnnxExporter::new().export_dynamic(&head.valid(), zeros(2), zeros(3), &[spec(), spec(), spec()], forward)?;
+    let model = OnnxExporter::new().export_dynamic(&head.valid(), zeros(2), zeros(3), &specs, forward)?;
     Ok(model.as_bytes().to_vec())
 }
 
@@ -126,11 +134,15 @@ fn compare(recipe: &Recipe, graphs: &Graphs, face: &Encoder, voice: &Encoder, he
         difference = difference.max(found);
         voice_rows = rows;
     }
-    let presence: Vec<f32> = (0..64).flat_map(|i| [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]][i % 3]).collect();
-    let (f, v, p) = ([64, recipe.face.shape.dim], [64, recipe.voice.shape.dim], [64, 2]);
-    let device = device();
-    let burn = values(head.forward(tensor(face_rows.clone(), f, &device), tensor(voice_rows.clone(), v, &device), tensor(presence.clone(), p, &device)))?;
-    let onnx = head_graph.run(&[Input::F32(&f, &face_rows), Input::F32(&v, &voice_rows), Input::F32(&p, &presence)])?;
+    let subsets: Vec<Presence> = Presence::subsets().collect();
+    let presence: Vec<f32> = (0..64).flat_map(|i| Modality::ALL.map(|m| f32::from(*subsets[i % 7].get(m)))).collect();
+    let text_rows = golden_samples(7, 64 * dims(recipe)[2]);
+    let columns = [face_rows, voice_rows, text_rows, presence];
+    let shapes: Vec<[usize; 2]> = columns.iter().map(|column| [64, column.len() / 64]).collect();
+    let mut inputs: Vec<Tensor<2>> = columns.iter().zip(&shapes).map(|(column, shape)| tensor(column.clone(), *shape, &plain())).collect();
+    let presence = inputs.pop().expect("presence comes last");
+    let burn = values(head.forward(inputs, presence))?;
+    let onnx = head_graph.run(&columns.iter().zip(&shapes).map(|(column, shape)| Input::F32(shape, column)).collect::<Vec<_>>())?;
     difference = difference.max(largest_difference(&burn, &onnx[0].values));
     ensure!(difference <= TOLERANCE, "Burn and ONNX Runtime differ by {difference:.1e}, more than {TOLERANCE:.0e}: no bundle is written");
     Ok(difference)
@@ -138,7 +150,7 @@ fn compare(recipe: &Recipe, graphs: &Graphs, face: &Encoder, voice: &Encoder, he
 
 /// Both outputs of both, all at once and one by one; gives the embeddings.
 fn compare_encoder(net: &Encoder, graph: &mut Graph, shape: [usize; 4], input: &[f32]) -> anyhow::Result<(f32, Vec<f32>)> {
-    let (embeddings, logits) = net.forward(tensor(input.to_vec(), shape, &device()));
+    let (embeddings, logits) = net.forward(tensor(input.to_vec(), shape, &plain()));
     let (embeddings, logits) = (values(embeddings)?, values(logits)?);
     let whole = graph.run(&[Input::F32(&shape, input)])?;
     ensure!(whole.len() == 2, "{} gives {} outputs, expected two", graph.name(), whole.len());
@@ -156,7 +168,7 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-fn manifest(recipe: &Recipe, graphs: &Graphs, temperature: &BTreeMap<String, f32>, abstain_threshold: f32) -> Manifest {
+fn manifest(recipe: &Recipe, graphs: &Graphs, sentence: &Sentence, calibration: &Calibration) -> Manifest {
     let size = recipe.face.preprocessing.size;
     let encoder = |modality: Modality, kind, bytes: &[u8], input, dim, classes: &[&str], source: &str, licence: &str| EncoderEntry {
         name: modality.name().into(),
@@ -167,6 +179,8 @@ fn manifest(recipe: &Recipe, graphs: &Graphs, temperature: &BTreeMap<String, f32
         input,
         dim,
         classes: classes.iter().map(|c| c.to_string()).collect(),
+        rate_hz: None,
+        normalise: None,
         frozen: false,
         source: source.into(),
         licence: licence.into(),
@@ -184,13 +198,14 @@ fn manifest(recipe: &Recipe, graphs: &Graphs, temperature: &BTreeMap<String, f32
             "trained here on RAVDESS speech, actors 1-15",
             "CC BY-NC-SA 4.0 (RAVDESS)",
         ),
+        EncoderEntry { name: "text".into(), ..sentence.entry.clone() },
     ];
     let head = HeadEntry {
         file: "head.onnx".into(),
         sha256: hex_sha256(&graphs.head),
-        inputs: vec!["face".into(), "voice".into()],
-        temperature: temperature.clone(),
-        abstain_threshold,
+        inputs: Modality::ALL.map(|m| m.name().to_owned()).to_vec(),
+        temperature: calibration.temperature.clone(),
+        abstain_threshold: calibration.abstain_threshold,
     };
     let mut manifest = Manifest {
         schema: SCHEMA,
@@ -201,7 +216,7 @@ fn manifest(recipe: &Recipe, graphs: &Graphs, temperature: &BTreeMap<String, f32
         window: recipe.window,
         face: Some(recipe.face.preprocessing.clone()),
         audio: Some(recipe.voice.preprocessing.clone()),
-        text: None,
+        text: Some(sentence.text.clone()),
         encoders,
         head,
     };
@@ -209,14 +224,22 @@ fn manifest(recipe: &Recipe, graphs: &Graphs, temperature: &BTreeMap<String, f32
     manifest
 }
 
-/// What the bundle's graphs say to generated inputs: a face, a voice, both, a short voice.
+/// What the bundle's graphs say to generated inputs: a face, a voice, both, a short voice, words, all three.
 fn goldens(bundle: &Path) -> anyhow::Result<Goldens> {
     let mut opened = Opened::open(bundle)?;
     let face = opened.manifest.face.clone().context("no [face]")?;
     let audio = opened.manifest.audio.clone().context("no [audio]")?;
     let mel = LogMel::new(&audio);
     let mut cases = Vec::new();
-    for (seed, face_frames, voice_samples) in [(1, 3, 0), (2, 0, 32_000), (3, 5, 32_000), (4, 1, 12_000)] {
+    let inputs = [
+        (1, 3, 0, None),
+        (2, 0, 32_000, None),
+        (3, 5, 32_000, None),
+        (4, 1, 12_000, None),
+        (5, 0, 0, Some("What a lovely day!")),
+        (6, 2, 32_000, Some("I did not expect that.")),
+    ];
+    for (seed, face_frames, voice_samples, text) in inputs {
         let mut embeddings = BTreeMap::new();
         if face_frames > 0 {
             let dim = opened.manifest.encoder("face").context("no face encoder")?.dim;
@@ -233,14 +256,18 @@ fn goldens(bundle: &Path) -> anyhow::Result<Goldens> {
             let [embedding, _] = Opened::encode(&mut opened.voice, &[1, audio.mels, frames], &input)?;
             embeddings.insert("voice".to_owned(), embedding.values);
         }
-        let input = |name: &str| -> anyhow::Result<Vec<f32>> {
-            let dim = opened.manifest.encoder(name).with_context(|| format!("no encoder {name}"))?.dim;
-            Ok(embeddings.get(name).cloned().unwrap_or_else(|| vec![0.0; dim]))
+        if let Some(text) = text {
+            let embedding = text_embedding(&mut opened.words.encoder, Some(&opened.words.tokenizer), text)?.context("the golden words have no token")?;
+            embeddings.insert("text".to_owned(), embedding);
+        }
+        let input = |modality: Modality| -> anyhow::Result<Vec<f32>> {
+            let dim = opened.manifest.encoder(modality.name()).with_context(|| format!("no encoder {}", modality.name()))?.dim;
+            Ok(embeddings.get(modality.name()).cloned().unwrap_or_else(|| vec![0.0; dim]))
         };
-        let presence = vec![f32::from(face_frames > 0), f32::from(voice_samples > 0)];
-        let batch = HeadBatch { count: 1, face: input("face")?, voice: input("voice")?, presence, targets: vec![] };
-        let logits = opened.fuse(&batch)?;
-        cases.push(GoldenCase { seed, face_frames, voice_samples, text: None, embeddings, logits });
+        let presence = Modality::ALL.map(|m| f32::from(embeddings.contains_key(m.name()))).to_vec();
+        let embedded = Modality::ALL.into_iter().map(input).collect::<anyhow::Result<_>>()?;
+        let logits = opened.fuse(&HeadBatch { count: 1, embeddings: embedded, presence, targets: vec![] })?;
+        cases.push(GoldenCase { seed, face_frames, voice_samples, text: text.map(str::to_owned), embeddings, logits });
     }
     Ok(Goldens { cases })
 }
@@ -249,7 +276,7 @@ fn goldens(bundle: &Path) -> anyhow::Result<Goldens> {
 mod tests {
     use super::*;
     use crate::train::fit::tests::GENERATOR;
-    use crate::train::net::{EncoderShape, Halving};
+    use crate::train::net::{BlockShape, EncoderShape, Halving};
 
     fn open(name: &str, bytes: &[u8]) -> Graph {
         let runtime = Runtime::load().expect("ONNX Runtime; run `make setup`");
@@ -258,8 +285,9 @@ mod tests {
 
     /// Other weights every time: the generator is the process's.
     fn tiny(halving: Halving, join_rows: usize) -> Encoder {
-        let shape = EncoderShape { stem: 4, stem_kernel: 3, stem_padding: [1, 0], blocks: vec![6, 8], halving, join_rows, dim: 5, dropout: 0.5 };
-        Encoder::new(&shape, 3, &device())
+        let blocks = [(6, true), (8, true), (8, false), (7, false)].map(|(channels, halves)| BlockShape { channels, halves }).to_vec();
+        let shape = EncoderShape { stem: 4, stem_stride: 2, stem_kernel: 3, stem_padding: [1, 0], blocks, halving, join_rows, dim: 5, dropout: 0.5 };
+        Encoder::new(&shape, 3, &plain())
     }
 
     #[test]
@@ -291,16 +319,19 @@ mod tests {
     #[test]
     fn the_heads_graph_gates_what_is_absent() {
         let _turn = GENERATOR.lock();
-        let head = Head::new([4, 6], 8, 7, &device()).weighed([0.5, 2.0]);
-        let bytes = export_head(&head, [4, 6]).unwrap();
+        let head = Head::new(&[4, 6, 5], 8, 7, &plain()).weighed(&[0.5, 2.0, 1.0]).with_prior(&[0.5, -0.5, 0.1, 0.0, 0.2, -0.3, 0.0], &plain());
+        let bytes = export_head(&head, &[4, 6, 5]).unwrap();
         let mut graph = open("head", &bytes);
-        let mut run = |voice: f32, present: f32| {
-            let inputs = [Input::F32(&[1, 4], &[0.4; 4]), Input::F32(&[1, 6], &[voice; 6]), Input::F32(&[1, 2], &[1.0, present])];
-            graph.run(&inputs.map(|i| i)).unwrap().remove(0).values
+        let mut run = |voice: f32, presence: [f32; 3]| {
+            let inputs = [Input::F32(&[1, 4], &[0.4; 4]), Input::F32(&[1, 6], &[voice; 6]), Input::F32(&[1, 5], &[0.1; 5]), Input::F32(&[1, 3], &presence)];
+            graph.run(&inputs).unwrap().remove(0).values
         };
-        assert_eq!(run(3.0, 0.0), run(-1.0, 0.0));
-        let both = run(3.0, 1.0);
-        let burn = head.forward(tensor(vec![0.4; 4], [1, 4], &device()), tensor(vec![3.0; 6], [1, 6], &device()), tensor(vec![1.0; 2], [1, 2], &device()));
-        assert!(largest_difference(&both, &values(burn).unwrap()) < 1e-5);
+        assert_eq!(run(3.0, [1.0, 0.0, 1.0]), run(-1.0, [1.0, 0.0, 1.0]));
+        for subset in Presence::subsets() {
+            let presence = Modality::ALL.map(|m| f32::from(*subset.get(m)));
+            let rows = [(0.4, 4), (3.0, 6), (0.1, 5)].map(|(value, width)| tensor(vec![value; width], [1, width], &plain()));
+            let burn = values(head.forward(rows.to_vec(), tensor(presence.to_vec(), [1, 3], &plain()))).unwrap();
+            assert!(largest_difference(&run(3.0, presence), &burn) < 1e-5, "{}", subset.name());
+        }
     }
 }

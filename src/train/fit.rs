@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lane::{Received, WhenFull, lane};
 use crate::time::monotonic_nanos;
+pub use crate::train::device::device;
 use crate::train::recipe::FitSettings;
 
 /// Something that learns from batches.
@@ -54,11 +55,6 @@ pub struct State {
     /// The epoch, from 0, whose weights are `best.bpk`.
     pub best: usize,
     pub seconds: f64,
-}
-
-/// The device that is trained on.
-pub fn device() -> Device {
-    Device::flex()
 }
 
 /// Trains `net` (on an inference device) and gives the weights with the best selection accuracy.

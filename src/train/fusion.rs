@@ -1,4 +1,4 @@
-//! The head: trained on pairs of faces and voices of the same label, calibrated on held-out ones.
+//! The head: trained on faces, voices and words of the same label, calibrated on held-out ones.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
 use crate::labels::{LABELS, RAVDESS, label_index};
+use crate::modality::{Modality, Presence};
 use crate::preprocess::{LogMel, normalise};
 use crate::train::augment::{vary_crop, vary_voice};
 use crate::train::calibrate::{Judged, abstain_threshold};
@@ -20,6 +21,7 @@ use crate::train::fit::{Batches, Learner, Run, device, fit, load_best, soft_cros
 use crate::train::net::{Encoder, Head};
 use crate::train::recipe::Recipe;
 use crate::train::samples::{generator, milliseconds, random_start, smoothed, windows};
+use crate::train::words::{self, Words};
 
 /// Never abstain above this confidence.
 const HIGHEST_THRESHOLD: f64 = 0.45;
@@ -27,8 +29,10 @@ const HIGHEST_THRESHOLD: f64 = 0.45;
 /// What held-out data says of the head's confidence. `calibration.json` beside the head's weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// Factors of the face's and the voice's evidence.
-    pub factors: [f32; 2],
+    /// Factors of the modalities' evidence, in the order of [`Modality::ALL`].
+    pub factors: Vec<f32>,
+    /// Per label what is added where words are alone.
+    pub prior: Vec<f32>,
     pub temperature: BTreeMap<String, f32>,
     pub abstain_threshold: f32,
     /// Expected calibration error on the selection data per subset, before (factors and temperatures 1) and after.
@@ -67,6 +71,18 @@ impl Evidence {
         mean
     }
 
+    pub fn count(&self) -> usize {
+        self.by_label.iter().map(Vec::len).sum()
+    }
+
+    /// Logarithms of the labels' shares, their mean taken away.
+    fn log_shares(&self) -> Vec<f32> {
+        let all = self.count() as f32;
+        let logs: Vec<f32> = self.by_label.iter().map(|items| ((items.len() as f32).max(1.0) / all).ln()).collect();
+        let mean = logs.iter().sum::<f32>() / logs.len() as f32;
+        logs.iter().map(|l| l - mean).collect()
+    }
+
     /// Every item's first view, with its label.
     fn rows(&self) -> (Vec<f32>, Vec<usize>) {
         let items = self.by_label.iter().enumerate().flat_map(|(label, items)| items.iter().map(move |item| (label, item)));
@@ -79,11 +95,12 @@ impl Evidence {
 }
 
 /// Inputs of the head, row by row, and soft targets.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct HeadBatch {
     pub count: usize,
-    pub face: Vec<f32>,
-    pub voice: Vec<f32>,
+    /// Per modality, in the order of [`Modality::ALL`].
+    pub embeddings: Vec<Vec<f32>>,
+    /// A row has one value a modality.
     pub presence: Vec<f32>,
     pub targets: Vec<f32>,
 }
@@ -99,78 +116,80 @@ impl Learner for Head {
 
 fn forward(head: &Head, batch: &HeadBatch, device: &Device) -> Tensor<2> {
     let rows = |values: &Vec<f32>| tensor(values.clone(), [batch.count, values.len() / batch.count], device);
-    head.forward(rows(&batch.face), rows(&batch.voice), rows(&batch.presence))
+    head.forward(batch.embeddings.iter().map(rows).collect(), rows(&batch.presence))
 }
 
-/// Labels drawn alike often; face, voice, and both drawn alike often; a face and a voice paired by label alone.
-struct Pairs<'a> {
-    face: &'a Evidence,
-    voice: &'a Evidence,
+/// A row's part of a batch: what is there is drawn by `draw`, what is not is zeros.
+fn push_row(batch: &mut HeadBatch, all: &[Evidence], presence: &Presence, mut draw: impl FnMut(usize) -> Vec<f32>) {
+    for (i, modality) in Modality::ALL.into_iter().enumerate() {
+        let present = *presence.get(modality);
+        batch.embeddings[i].extend(if present { draw(i) } else { vec![0.0; all[i].dim] });
+        batch.presence.push(f32::from(present));
+    }
+    batch.count += 1;
+}
+
+fn empty(all: &[Evidence]) -> HeadBatch {
+    HeadBatch { embeddings: vec![Vec::new(); all.len()], ..HeadBatch::default() }
+}
+
+/// Labels drawn alike often, and so are the subsets of modalities; what is there is joined by label alone.
+struct Joined<'a> {
+    all: &'a [Evidence],
     batch: usize,
     smoothing: f32,
     seed: u64,
 }
 
-impl Batches<HeadBatch> for Pairs<'_> {
+impl Batches<HeadBatch> for Joined<'_> {
     fn count(&self) -> usize {
         200
     }
 
     fn batch(&self, epoch: usize, index: usize) -> HeadBatch {
         let mut rng = generator(self.seed, epoch, index);
-        let mut batch = HeadBatch { count: self.batch, face: vec![], voice: vec![], presence: vec![], targets: vec![] };
+        let subsets: Vec<Presence> = Presence::subsets().collect();
+        let mut batch = empty(self.all);
         for _ in 0..self.batch {
             let label = rng.random_range(0..LABELS.len());
-            let subset = rng.random_range(0..3);
-            let mut row = |present: bool, evidence: &Evidence| if present { evidence.draw(label, &mut rng) } else { vec![0.0; evidence.dim] };
-            batch.face.extend(row(subset != 1, self.face));
-            batch.voice.extend(row(subset != 0, self.voice));
-            batch.presence.extend([f32::from(subset != 1), f32::from(subset != 0)]);
+            let subset = &subsets[rng.random_range(0..subsets.len())];
+            push_row(&mut batch, self.all, subset, |i| self.all[i].draw(label, &mut rng));
             batch.targets.extend(smoothed(label, LABELS.len(), self.smoothing));
         }
         batch
     }
 }
 
-/// Held-out rows of one subset of modalities. Pairs: four faces for every voice.
-fn held_out(face: &Evidence, voice: &Evidence, subset: &str) -> (HeadBatch, Vec<usize>) {
-    let with = |face: Vec<f32>, voice: Vec<f32>, present: [f32; 2], truth: Vec<usize>| {
-        let presence = present.repeat(truth.len());
-        (HeadBatch { count: truth.len(), face, voice, presence, targets: vec![] }, truth)
-    };
-    let (face_rows, face_truth) = face.rows();
-    let (voice_rows, voice_truth) = voice.rows();
-    match subset {
-        "face" => {
-            let zeros = vec![0.0; face_truth.len() * voice.dim];
-            with(face_rows, zeros, [1.0, 0.0], face_truth)
-        }
-        "voice" => {
-            let zeros = vec![0.0; voice_truth.len() * face.dim];
-            with(zeros, voice_rows, [0.0, 1.0], voice_truth)
-        }
-        _ => {
-            let mut rng = generator(1, 0, 0);
-            let (mut faces, mut voices, mut truth) = (Vec::new(), Vec::new(), Vec::new());
-            for (row, label) in voice_rows.chunks(voice.dim).zip(voice_truth) {
-                for _ in 0..4 {
-                    faces.extend(face.draw(label, &mut rng));
-                    voices.extend_from_slice(row);
-                    truth.push(label);
-                }
-            }
-            with(faces, voices, [1.0, 1.0], truth)
+/// Held-out rows of one subset of modalities: every item of one of them (voice where it is among them, else face, else words), joined by
+/// label with items of the others that are drawn, `DRAWS` times over where anything is drawn.
+fn held_out(all: &[Evidence], subset: &Presence) -> (HeadBatch, Vec<usize>) {
+    const DRAWS: usize = 4;
+    let leads = [Modality::Voice, Modality::Face, Modality::Text].into_iter().find(|m| *subset.get(*m)).expect("a subset is not empty");
+    let lead = Modality::ALL.iter().position(|m| *m == leads).expect("it is one of them");
+    let alone = Modality::ALL.iter().filter(|m| *subset.get(**m)).count() == 1;
+    let mut rng = generator(1, 0, 0);
+    let (mut batch, mut truth) = (empty(all), Vec::new());
+    let (rows, labels) = all[lead].rows();
+    for (row, label) in rows.chunks(all[lead].dim).zip(labels) {
+        for _ in 0..if alone { 1 } else { DRAWS } {
+            push_row(&mut batch, all, subset, |i| if i == lead { row.to_vec() } else { all[i].draw(label, &mut rng) });
+            truth.push(label);
         }
     }
+    (batch, truth)
 }
 
-/// The subsets that this head knows.
-pub const SUBSETS: [&str; 3] = ["face", "voice", "face+voice"];
-
 /// Rows of one subset, judged by anything that answers a [`HeadBatch`] with logits.
-pub fn judge(face: &Evidence, voice: &Evidence, subset: &str, answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>) -> anyhow::Result<Judged> {
-    let (batch, truth) = held_out(face, voice, subset);
+pub fn judge(all: &[Evidence], subset: &Presence, answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>) -> anyhow::Result<Judged> {
+    let (batch, truth) = held_out(all, subset);
     Ok(Judged::new(LABELS.len(), answer(&batch)?, truth))
+}
+
+/// The subset of one modality.
+pub fn only(modality: Modality) -> Presence {
+    let mut presence = Presence::default();
+    *presence.get_mut(modality) = true;
+    presence
 }
 
 /// Trains and calibrates the head over the best encoders of their runs.
@@ -178,55 +197,61 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     let (face, voice) = load_encoders(recipe)?;
     println!("head: taking embeddings");
     let crops = fer::read(&recipe.fer_archive())?;
-    let faces = |part| face_evidence(recipe, &face, &crops, part);
-    let (face_train, face_select) = (faces(Part::Train)?, faces(Part::Select)?);
-    let (voice_train, voice_select) = (voice_evidence(recipe, &voice, Part::Train)?, voice_evidence(recipe, &voice, Part::Select)?);
+    let mut words = Words::open(&recipe.words.encoder)?;
+    let mut evidence = |part| -> anyhow::Result<Vec<Evidence>> {
+        Ok(vec![face_evidence(recipe, &face, &crops, part)?, voice_evidence(recipe, &voice, part)?, words.evidence(&recipe.meld_folder(), part)?])
+    };
+    let (training, selection) = (evidence(Part::Train)?, evidence(Part::Select)?);
     let device = device();
     device.seed(recipe.seed);
-    let head = Head::new([recipe.face.shape.dim, recipe.voice.shape.dim], recipe.head.hidden, LABELS.len(), &device);
+    let head = new_head(recipe, &device);
     let folder = run_folder(recipe, "head");
-    let pairs = Pairs { face: &face_train, voice: &voice_train, batch: recipe.head.fit.batch, smoothing: recipe.head.fit.label_smoothing, seed: recipe.seed };
+    let joined = Joined { all: &training, batch: recipe.head.fit.batch, smoothing: recipe.head.fit.label_smoothing, seed: recipe.seed };
     // The head depends on the encoders' weights: another encoder, another run.
     let mut sums = Vec::new();
     for part in ["face", "voice"] {
         let path = run_folder(recipe, part).join("best.bpk");
         sums.push(crate::model::manifest::hex_sha256(&std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?));
     }
-    let text = serde_json::to_string(&(recipe.head.hidden, recipe.head.views, &sums))?;
-    if crate::train::fit::read_state(&folder)?.is_some_and(|state| !state.recipe.contains(&sums[0]) || !state.recipe.contains(&sums[1])) {
+    let text = serde_json::to_string(&(recipe.head.hidden, recipe.head.views, Modality::ALL.len(), &sums))?;
+    if crate::train::fit::read_state(&folder)?.is_some_and(|state| sums.iter().any(|sum| !state.recipe.contains(sum))) {
         println!("head: the encoders have changed, starting again");
         std::fs::remove_dir_all(&folder)?;
     }
     let run = Run { name: "head", folder: folder.clone(), settings: &recipe.head.fit, recipe: text, seed: recipe.seed, stop_after: None };
-    let judged = |head: &Head, subset: &str| judge(&face_select, &voice_select, subset, &mut |batch| values(forward(head, batch, &device)));
-    let (head, _) = fit(&run, head, &device, &pairs, |head| {
-        let recalls = SUBSETS.iter().map(|subset| Ok(judged(head, subset)?.recall())).collect::<anyhow::Result<Vec<f64>>>()?;
-        Ok(recalls.iter().sum::<f64>() / 3.0)
+    let judged = |head: &Head, subset: &Presence| judge(&selection, subset, &mut |batch| values(forward(head, batch, &device)));
+    let (head, _) = fit(&run, head, &device, &joined, |head| {
+        let recalls = Presence::subsets().map(|subset| Ok(judged(head, &subset)?.recall())).collect::<anyhow::Result<Vec<f64>>>()?;
+        Ok(recalls.iter().sum::<f64>() / recalls.len() as f64)
     })?;
-    let raw: Vec<Judged> = SUBSETS.iter().map(|subset| judged(&head, subset)).collect::<anyhow::Result<_>>()?;
+    let raw = |subset: &Presence| judged(&head, subset);
     // An encoder knows its training data too well, the one on few voices most: what its evidence is worth shows on held-out data.
-    let factors = [1.0 / raw[0].temperature() as f32, 1.0 / raw[1].temperature() as f32];
-    let head = head.weighed(factors);
-    let mut calibration = Calibration { factors, temperature: BTreeMap::new(), abstain_threshold: 0.0, error: BTreeMap::new(), rows: BTreeMap::new() };
+    let factors = Modality::ALL.iter().map(|m| Ok(1.0 / raw(&only(*m))?.temperature() as f32)).collect::<anyhow::Result<Vec<f32>>>()?;
+    // Words alone say little, and most of what people say is said neutrally: how often each label comes in talk counts there.
+    let prior = training[2].log_shares();
+    let final_head = head.clone().weighed(&factors).with_prior(&prior, &device);
+    let mut calibration = Calibration { factors, prior, temperature: BTreeMap::new(), abstain_threshold: 0.0, error: BTreeMap::new(), rows: BTreeMap::new() };
     let mut verdicts = Vec::new();
-    for (subset, raw) in SUBSETS.iter().zip(raw) {
-        let judged = judged(&head, subset)?;
+    for subset in Presence::subsets() {
+        let (name, before, judged) = (subset.name(), raw(&subset)?, judged(&final_head, &subset)?);
+        let judged = if subset == only(Modality::Text) { judged.as_counted() } else { judged };
         let temperature = judged.temperature();
-        ensure!(temperature.is_finite(), "no temperature fits {subset}");
+        ensure!(temperature.is_finite(), "no temperature fits {name}");
         verdicts.extend(judged.verdicts(temperature));
+        let error = [before.calibration_error(1.0), judged.calibration_error(temperature)];
         println!(
-            "head: {subset}: n {}, mean recall {:.3}, temperature {temperature:.3}, calibration error {:.3} before, {:.3} after",
+            "head: {name}: n {}, mean recall {:.3}, temperature {temperature:.3}, calibration error {:.3} before, {:.3} after",
             judged.count(),
             judged.recall(),
-            raw.calibration_error(1.0),
-            judged.calibration_error(temperature)
+            error[0],
+            error[1]
         );
-        calibration.temperature.insert(subset.to_string(), temperature as f32);
-        calibration.error.insert(subset.to_string(), [raw.calibration_error(1.0), judged.calibration_error(temperature)]);
-        calibration.rows.insert(subset.to_string(), judged.count());
+        calibration.temperature.insert(name.clone(), temperature as f32);
+        calibration.error.insert(name.clone(), error);
+        calibration.rows.insert(name, judged.count());
     }
     calibration.abstain_threshold = abstain_threshold(&verdicts, HIGHEST_THRESHOLD) as f32;
-    println!("head: factors {factors:?}, abstains under {:.2}", calibration.abstain_threshold);
+    println!("head: factors {:?}, abstains under {:.2}", calibration.factors, calibration.abstain_threshold);
     std::fs::write(folder.join("calibration.json"), serde_json::to_vec_pretty(&calibration)?)?;
     Ok(())
 }
@@ -238,13 +263,22 @@ pub fn load_encoders(recipe: &Recipe) -> anyhow::Result<(Encoder, Encoder)> {
     Ok((face, voice))
 }
 
+/// Lengths of the embeddings, in the order of [`Modality::ALL`].
+pub fn dims(recipe: &Recipe) -> [usize; 3] {
+    [recipe.face.shape.dim, recipe.voice.shape.dim, words::DIM]
+}
+
+fn new_head(recipe: &Recipe, device: &Device) -> Head {
+    Head::new(&dims(recipe), recipe.head.hidden, LABELS.len(), device)
+}
+
 /// The calibrated head.
 pub fn load_head(recipe: &Recipe) -> anyhow::Result<(Head, Calibration)> {
     let folder = run_folder(recipe, "head");
-    let head = Head::new([recipe.face.shape.dim, recipe.voice.shape.dim], recipe.head.hidden, LABELS.len(), &device());
     let bytes = std::fs::read(folder.join("calibration.json")).context("the head is not calibrated; run finetune first")?;
     let calibration: Calibration = serde_json::from_slice(&bytes).context("calibration.json is damaged")?;
-    Ok((load_best(head, &folder)?.weighed(calibration.factors), calibration))
+    let head = load_best(new_head(recipe, &device()), &folder)?.weighed(&calibration.factors).with_prior(&calibration.prior, &device());
+    Ok((head, calibration))
 }
 
 /// Of each picture its embedding, and in training that of varied views too.
@@ -304,38 +338,63 @@ mod tests {
     }
 
     #[test]
-    fn pairs_balance_labels_and_subsets_and_clear_what_is_absent() {
-        let (face, voice) = (evidence(4, 1), evidence(6, 500));
-        let pairs = Pairs { face: &face, voice: &voice, batch: 700, smoothing: 0.0, seed: 3 };
-        let batch = pairs.batch(0, 0);
-        assert_eq!(batch, pairs.batch(0, 0));
+    fn labels_and_subsets_are_balanced_and_what_is_absent_is_cleared() {
+        let all = [evidence(4, 1), evidence(6, 500), evidence(5, 900)];
+        let joined = Joined { all: &all, batch: 700, smoothing: 0.0, seed: 3 };
+        let batch = joined.batch(0, 0);
+        assert_eq!(batch, joined.batch(0, 0));
         for label in 0..LABELS.len() {
             let count = batch.targets.chunks(7).filter(|row| row[label] == 1.0).count();
             assert!((60..140).contains(&count), "label {label}: {count}");
         }
         let mut seen = BTreeMap::new();
-        for (row, present) in batch.presence.chunks(2).enumerate() {
+        for (row, present) in batch.presence.chunks(3).enumerate() {
             *seen.entry(format!("{present:?}")).or_insert(0) += 1;
-            assert_eq!(batch.face[row * 4..][..4].iter().all(|v| *v == 0.0), present[0] == 0.0);
-            assert_eq!(batch.voice[row * 6..][..6].iter().all(|v| *v == 0.0), present[1] == 0.0);
+            for (i, dim) in [4, 6, 5].into_iter().enumerate() {
+                assert_eq!(batch.embeddings[i][row * dim..][..dim].iter().all(|v| *v == 0.0), present[i] == 0.0);
+            }
         }
-        assert!(seen.len() == 3 && seen.values().all(|n| *n > 180), "{seen:?}");
+        assert!(seen.len() == 7 && seen.values().all(|n| *n > 60), "{seen:?}");
+    }
+
+    #[test]
+    fn every_held_out_item_is_judged_and_joined_with_its_own_label() {
+        let all = [evidence(4, 1), evidence(6, 500), evidence(5, 900)];
+        for subset in Presence::subsets() {
+            let (batch, truth) = held_out(&all, &subset);
+            let several = Modality::ALL.iter().filter(|m| *subset.get(**m)).count() > 1;
+            assert_eq!((batch.count, truth.len()), if several { (140, 140) } else { (35, 35) }, "{}", subset.name());
+            for (row, label) in truth.iter().enumerate() {
+                for (i, dim) in [4, 6, 5].into_iter().enumerate() {
+                    let mean = batch.embeddings[i][row * dim..][..dim].iter().sum::<f32>() / dim as f32;
+                    let expected = if *subset.get(Modality::ALL[i]) { *label as f32 } else { 0.0 };
+                    assert!((mean - expected).abs() < 0.9, "{}: {mean} for {label}", subset.name());
+                }
+            }
+        }
     }
 
     #[test]
     fn an_absent_modality_adds_nothing_whatever_it_says() {
         let _turn = crate::train::fit::tests::GENERATOR.lock();
         let device = device();
-        let head = Head::new([4, 6], 8, 7, &device);
-        let run = |voice: f32, present: f32| {
-            let batch = HeadBatch { count: 1, face: vec![0.3; 4], voice: vec![voice; 6], presence: vec![1.0, present], targets: vec![] };
-            values(forward(&head, &batch, &device)).unwrap()
+        let head = Head::new(&[4, 6, 5], 8, 7, &device);
+        let run = |head: &Head, voice: f32, presence: [f32; 3]| {
+            let batch = HeadBatch { count: 1, embeddings: vec![vec![0.3; 4], vec![voice; 6], vec![0.1; 5]], presence: presence.to_vec(), targets: vec![] };
+            values(forward(head, &batch, &device)).unwrap()
         };
-        assert_eq!(run(5.0, 0.0), run(-2.0, 0.0));
-        assert_ne!(run(5.0, 1.0), run(-2.0, 1.0));
-        let heavier = head.clone().weighed([2.0, 1.0]);
-        let face_only = HeadBatch { count: 1, face: vec![0.3; 4], voice: vec![0.0; 6], presence: vec![1.0, 0.0], targets: vec![] };
-        let (one, two) = (values(forward(&head, &face_only, &device)).unwrap(), values(forward(&heavier, &face_only, &device)).unwrap());
+        assert_eq!(run(&head, 5.0, [1.0, 0.0, 1.0]), run(&head, -2.0, [1.0, 0.0, 1.0]));
+        assert_ne!(run(&head, 5.0, [1.0, 1.0, 0.0]), run(&head, -2.0, [1.0, 1.0, 0.0]));
+        let heavier = head.clone().weighed(&[2.0, 1.0, 1.0]);
+        let (one, two) = (run(&head, 0.0, [1.0, 0.0, 0.0]), run(&heavier, 0.0, [1.0, 0.0, 0.0]));
         assert!(one.iter().zip(&two).all(|(a, b)| (2.0 * a - b).abs() < 1e-5));
+        // The prior counts where words are alone, and nowhere else.
+        let informed = head.clone().with_prior(&[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0], &device);
+        for presence in [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0; 3]] {
+            assert_eq!(run(&informed, 0.2, presence), run(&head, 0.2, presence));
+        }
+        let (plain, informed) = (run(&head, 0.2, [0.0, 0.0, 1.0]), run(&informed, 0.2, [0.0, 0.0, 1.0]));
+        let differences: Vec<f32> = informed.iter().zip(&plain).map(|(a, b)| a - b).collect();
+        assert!((differences[0] - 1.0).abs() < 1e-6 && differences[3] == 0.0 && (differences[6] + 1.0).abs() < 1e-6, "{differences:?}");
     }
 }

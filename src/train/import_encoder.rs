@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::encode::{Graph, Provider, Runtime};
 use crate::modality::Modality;
-use crate::model::manifest::{AudioPreprocessing, EncoderEntry, EncoderKind, FacePreprocessing, TextPreprocessing, WindowRule, hex_sha256};
+use crate::model::manifest::{AudioPreprocessing, EncoderEntry, EncoderKind, FaceNormalisation, FacePreprocessing, TextPreprocessing, WindowRule, hex_sha256};
 use crate::model::{check_sums, seal};
 use crate::preprocess::Tokenizer;
 use crate::train::encoders::SetFiles;
@@ -72,6 +72,13 @@ pub struct EncoderArgs {
     /// Frames of a window of faces, where the graph leaves them open.
     #[arg(long)]
     frames: Option<usize>,
+    /// Faces a second, where this encoder gets fewer than [face] says.
+    #[arg(long)]
+    rate_hz: Option<f64>,
+    /// This encoder's own normalisation instead of [face]'s: per channel the mean, then the deviation, in 0..1 of the value range
+    /// (ImageNet's: 0.485,0.456,0.406/0.229,0.224,0.225).
+    #[arg(long, value_parser = normalisation)]
+    normalise: Option<FaceNormalisation>,
     /// [window], [face], [audio] and [text] as in a manifest (a bundle's manifest.toml will do; the tokenizer lies beside it); needed unless
     /// the set has them.
     #[arg(long)]
@@ -101,6 +108,13 @@ fn kind(text: &str) -> Result<EncoderKind, String> {
         "utterance" => Ok(EncoderKind::Utterance),
         _ => Err("expected frame, window or utterance".into()),
     }
+}
+
+fn normalisation(text: &str) -> Result<FaceNormalisation, String> {
+    let numbers = |text: &str| text.split(',').map(|n| n.trim().parse::<f32>().ok()).collect::<Option<Vec<f32>>>();
+    let both = text.split_once('/').and_then(|(mean, std)| Some((numbers(mean)?, numbers(std)?)));
+    let (mean, std) = both.ok_or("expected means and deviations, such as 0.485,0.456,0.406/0.229,0.224,0.225")?;
+    Ok(FaceNormalisation::Fixed { mean, std })
 }
 
 /// `encoders.toml`, and of a manifest what an encoder set has too.
@@ -182,6 +196,8 @@ pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
         sha256: sha256.clone(),
         input,
         dim,
+        rate_hz: args.rate_hz,
+        normalise: args.normalise.clone(),
         classes: Vec::new(),
         frozen: true,
         source: args.source.clone(),

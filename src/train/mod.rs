@@ -40,6 +40,8 @@ pub mod classify;
 #[cfg(feature = "train")]
 pub mod davenet;
 #[cfg(feature = "train")]
+pub mod device;
+#[cfg(feature = "train")]
 pub mod evaluate;
 #[cfg(feature = "train")]
 pub mod export;
@@ -69,3 +71,5 @@ pub mod recipe;
 pub mod samples;
 #[cfg(feature = "train")]
 pub mod synthetic;
+#[cfg(feature = "train")]
+pub mod words;

@@ -1,6 +1,6 @@
 //! The nets. Each has one `forward`, for training, evaluation and export alike.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Initializer, Linear, LinearConfig, PaddingConfig2d};
@@ -30,6 +30,15 @@ impl NormedConv {
     }
 }
 
+/// A residual block, in the order in which a picture goes through them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlockShape {
+    pub channels: usize,
+    /// Whether it halves both axes.
+    pub halves: bool,
+}
+
 /// How a block halves its axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -50,11 +59,11 @@ struct Block {
 }
 
 impl Block {
-    fn new(channels: [usize; 2], halving: Halving, device: &Device) -> Self {
-        let stride = if halving == Halving::Stride { 2 } else { 1 };
+    fn new(channels: [usize; 2], halving: Option<Halving>, device: &Device) -> Self {
+        let stride = if halving == Some(Halving::Stride) { 2 } else { 1 };
         let plain = stride == 1 && channels[0] == channels[1];
         Block {
-            pool: (halving == Halving::MaxPool).then(|| MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init()),
+            pool: (halving == Some(Halving::MaxPool)).then(|| MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init()),
             first: NormedConv::new(channels, [3, 3], stride, [1, 1], device),
             second: NormedConv::new([channels[1], channels[1]], [3, 3], 1, [1, 1], device),
             shortcut: (!plain).then(|| NormedConv::new(channels, [1, 1], stride, [0, 0], device)),
@@ -78,15 +87,16 @@ impl Block {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderShape {
-    /// Channels after the stem, a convolution with stride 2.
+    /// Channels after the stem, one convolution.
     pub stem: usize,
+    /// Its stride.
+    pub stem_stride: usize,
     /// Side of the stem's kernel.
     pub stem_kernel: usize,
     /// Padding of the stem's rows and columns.
     pub stem_padding: [usize; 2],
-    /// Channels of each residual block.
-    pub blocks: Vec<usize>,
-    /// Each block halves both axes, this way.
+    pub blocks: Vec<BlockShape>,
+    /// How those blocks halve the axes that do.
     pub halving: Halving,
     /// Rows that are left after the last block and are then joined by one convolution as tall as they are; 0: they are averaged.
     /// For a spectrogram, whose rows are not alike as a picture's are.
@@ -113,12 +123,12 @@ impl Encoder {
     pub fn new(shape: &EncoderShape, classes: usize, device: &Device) -> Self {
         let mut channels = shape.stem;
         let mut blocks = Vec::new();
-        for width in &shape.blocks {
-            blocks.push(Block::new([channels, *width], shape.halving, device));
-            channels = *width;
+        for block in &shape.blocks {
+            blocks.push(Block::new([channels, block.channels], block.halves.then_some(shape.halving), device));
+            channels = block.channels;
         }
         Encoder {
-            stem: NormedConv::new([1, shape.stem], [shape.stem_kernel; 2], 2, shape.stem_padding, device),
+            stem: NormedConv::new([1, shape.stem], [shape.stem_kernel; 2], shape.stem_stride, shape.stem_padding, device),
             blocks,
             join: (shape.join_rows > 0).then(|| NormedConv::new([channels, channels], [shape.join_rows, 1], 1, [0, 0], device)),
             pool: AdaptiveAvgPool2dConfig::new([1, 1]).init(),
@@ -151,20 +161,22 @@ impl Encoder {
         let mut conv = |from: usize, to: usize, kernel: usize, rows: usize, columns: usize| total += 2 * (from * to * kernel * rows * columns) as u64;
         let [h, w] = shape.stem_padding;
         let kernel = shape.stem_kernel;
-        (rows, columns) = ((rows + 2 * h - kernel) / 2 + 1, (columns + 2 * w - kernel) / 2 + 1);
+        let stride = shape.stem_stride;
+        (rows, columns) = ((rows + 2 * h - kernel) / stride + 1, (columns + 2 * w - kernel) / stride + 1);
         conv(1, shape.stem, kernel * kernel, rows, columns);
         let mut channels = shape.stem;
-        for width in &shape.blocks {
+        for BlockShape { channels: width, halves } in shape.blocks.iter().copied() {
             (rows, columns) = match shape.halving {
+                _ if !halves => (rows, columns),
                 Halving::Stride => (rows.div_ceil(2), columns.div_ceil(2)),
                 Halving::MaxPool => (rows / 2, columns / 2),
             };
-            conv(channels, *width, 9, rows, columns);
-            conv(*width, *width, 9, rows, columns);
-            if shape.halving == Halving::Stride || channels != *width {
-                conv(channels, *width, 1, rows, columns);
+            conv(channels, width, 9, rows, columns);
+            conv(width, width, 9, rows, columns);
+            if (halves && shape.halving == Halving::Stride) || channels != width {
+                conv(channels, width, 1, rows, columns);
             }
-            channels = *width;
+            channels = width;
         }
         if shape.join_rows > 0 {
             conv(channels, channels, shape.join_rows, rows + 1 - shape.join_rows, columns);
@@ -188,42 +200,61 @@ impl Branch {
     }
 }
 
-/// The fusion head: evidence of face and voice, each gated by its presence and weighed, added.
+/// The fusion head: evidence of face, voice and words, each gated by its presence and weighed, added.
 ///
 /// The sum is the product of the experts' likelihoods, which is the right fusion where modalities are independent given the label.
-/// So they are in what we train on: faces and voices of different people, paired by label.
+/// So they are in what we train on: faces, voices and words of different people, joined by label. Labels are drawn alike often, so that
+/// the sum holds no prior; where the last modality (words) is alone, [`Head::with_prior`] adds one.
 #[derive(Module, Debug)]
 pub struct Head {
-    face: Branch,
-    voice: Branch,
+    branches: Vec<Branch>,
+    /// `[1, labels]`; not trained.
+    prior: Option<Param<Tensor<2>>>,
 }
 
 impl Head {
-    pub fn new(dims: [usize; 2], hidden: usize, labels: usize, device: &Device) -> Self {
-        let branch = |dim| Branch { hidden: LinearConfig::new(dim, hidden).init(device), logits: LinearConfig::new(hidden, labels).init(device) };
-        Head { face: branch(dims[0]), voice: branch(dims[1]) }
+    /// One branch for each of `dims`, the lengths of the modalities' embeddings.
+    pub fn new(dims: &[usize], hidden: usize, labels: usize, device: &Device) -> Self {
+        let branch = |dim: &usize| Branch { hidden: LinearConfig::new(*dim, hidden).init(device), logits: LinearConfig::new(hidden, labels).init(device) };
+        Head { branches: dims.iter().map(branch).collect(), prior: None }
     }
 
-    /// Embeddings `[batch, dim]` and presence `[batch, 2]` of 0 and 1 to logits `[batch, labels]`.
+    /// Embeddings `[batch, dim]` and presence `[batch, modalities]` of 0 and 1 to logits `[batch, labels]`.
     ///
     /// An absent modality adds exactly nothing, whatever its embedding is.
-    pub fn forward(&self, face: Tensor<2>, voice: Tensor<2>, presence: Tensor<2>) -> Tensor<2> {
-        let (face, voice) = (self.face.forward(face), self.voice.forward(voice));
-        let labels = face.dims()[1];
+    pub fn forward(&self, embeddings: Vec<Tensor<2>>, presence: Tensor<2>) -> Tensor<2> {
+        let modalities = self.branches.len();
+        let evidence: Vec<_> = self.branches.iter().zip(embeddings).map(|(branch, embedding)| branch.forward(embedding)).collect();
+        let labels = evidence[0].dims()[1];
         // A column of `presence` as wide as the labels: a product with a constant, since the ONNX exporter takes no slices.
         let column = |picked: usize| {
-            let ones: Vec<f32> = (0..2 * labels).map(|i| if i / labels == picked { 1.0 } else { 0.0 }).collect();
-            presence.clone().matmul(Tensor::from_data(TensorData::new(ones, [2, labels]), &presence.device()))
+            let ones: Vec<f32> = (0..modalities * labels).map(|i| if i / labels == picked { 1.0 } else { 0.0 }).collect();
+            presence.clone().matmul(Tensor::from_data(TensorData::new(ones, [modalities, labels]), &presence.device()))
         };
-        face * column(0) + voice * column(1)
+        let sum = evidence.into_iter().enumerate().map(|(i, e)| e * column(i)).reduce(|a, b| a + b).expect("a modality at least");
+        match &self.prior {
+            None => sum,
+            Some(prior) => {
+                let last = modalities - 1;
+                let alone = (0..last).fold(column(last), |alone, i| alone * column(i).mul_scalar(-1.0).add_scalar(1.0));
+                sum + alone * prior.val()
+            }
+        }
     }
 
     /// The same head with each modality's evidence multiplied by a factor (calibration on held-out data).
-    pub fn weighed(mut self, [face, voice]: [f32; 2]) -> Self {
-        for (branch, factor) in [(&mut self.face, face), (&mut self.voice, voice)] {
+    pub fn weighed(mut self, factors: &[f32]) -> Self {
+        for (branch, factor) in self.branches.iter_mut().zip(factors.iter().copied()) {
             branch.logits.weight = branch.logits.weight.clone().map(|w| w.mul_scalar(factor));
             branch.logits.bias = branch.logits.bias.clone().map(|bias| bias.map(|b| b.mul_scalar(factor)));
         }
+        self
+    }
+
+    /// The same head, whose logits get `prior` added where only the last modality is there.
+    pub fn with_prior(mut self, prior: &[f32], device: &Device) -> Self {
+        let row = Tensor::from_data(TensorData::new(prior.to_vec(), [1, prior.len()]), device);
+        self.prior = Some(Param::from_tensor(row).set_require_grad(false));
         self
     }
 }

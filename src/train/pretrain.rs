@@ -16,10 +16,11 @@ use crate::time::monotonic_nanos;
 use crate::train::adamw::AdamW;
 use crate::train::checkpoint::{Progress, RunFolder, read_json, write_json};
 use crate::train::data::Split;
+use crate::train::device::{device, devices};
 use crate::train::features::{Features, shuffled};
-use crate::train::fit::{device, values};
+use crate::train::fit::values;
 use crate::train::heads::{HeadsShape, PretextShape};
-use crate::train::objective::{Clusters, FeatureBatch, Objective, PretextModel, Queue, kmeans_cosine};
+use crate::train::objective::{Clusters, FeatureBatch, Objective, PretextModel, Queue, Replicas, kmeans_cosine};
 use crate::train::schedule::RateSchedule;
 
 /// Which of the reference's quirks are kept. Heads of the two are never mixed.
@@ -196,11 +197,14 @@ pub fn pretrain(recipe: &PretrainRecipe, features: &Features, stores: Vec<String
         folder.save(&net, &optimizer, &progress)?;
     }
     write_json(&folder.at("run.json"), &description)?;
-    let training = device.clone().autodiff();
-    let mut learner = Some(net.to_device(&training).train());
+    let training: Vec<Device> = devices().into_iter().map(Device::autodiff).collect();
+    let mut learner = Some(net.to_device(&training[0]).train());
     let steps = rows.len() / batch;
     if say {
         println!("{}: {} clips, {} modalities, batches of {batch}, {steps} steps an epoch", recipe.name, rows.len(), features.modalities().len());
+        if training.len() > 1 {
+            println!("{}: {} devices, each with its part of every batch", recipe.name, training.len());
+        }
     }
     while progress.epochs < recipe.epochs {
         let (epoch, started) = (progress.epochs, monotonic_nanos());
@@ -291,7 +295,8 @@ fn batch_of(recipe: &PretrainRecipe, features: &Features, rows: &[usize], epoch:
     features.batch(&by_view.concat())
 }
 
-/// One step: forward, k-means, losses, gradients, AdamW. Gives each loss and the total.
+/// One step: forward, k-means, losses, gradients, AdamW. Gives each loss and the total. The model lies on the first of `devices`; with
+/// more of them each takes its part of the clips.
 #[allow(clippy::too_many_arguments)]
 pub fn train_step(
     recipe: &PretrainRecipe,
@@ -302,9 +307,14 @@ pub fn train_step(
     step: usize,
     queue: Option<&mut Queue>,
     rate: f64,
-    device: &Device,
+    devices: &[Device],
 ) -> anyhow::Result<(PretextModel, Vec<(&'static str, f64)>)> {
-    let outputs = learner.forward(batch, &recipe.objectives, device);
+    let device = &devices[0];
+    let replicas = (devices.len() > 1).then(|| Replicas::new(&learner, &devices[1..]));
+    let outputs = match &replicas {
+        None => learner.forward(batch, &recipe.objectives, device),
+        Some(replicas) => replicas.forward(&learner, batch, &recipe.objectives, device),
+    };
     let mut found = None;
     if let (Some(fused), Some(queue)) = (&outputs.fused, queue) {
         // K-means runs before clustering counts too, and the queue fills: so in the reference.
@@ -325,8 +335,19 @@ pub fn train_step(
     if losses.iter().any(|(_, value)| !value.is_finite()) {
         return Ok((learner, losses));
     }
-    let gradients = GradientsParams::from_grads(terms.total.backward(), &learner);
-    Ok((optimizer.step(rate, learner, gradients), losses))
+    let gradients = terms.total.backward();
+    let learner = match replicas {
+        None => {
+            let gradients = GradientsParams::from_grads(gradients, &learner);
+            optimizer.step(rate, learner, gradients)
+        }
+        Some(replicas) => {
+            let gradients = replicas.gradients(gradients, &learner, device);
+            drop(replicas);
+            optimizer.step_multi(rate, learner, gradients)
+        }
+    };
+    Ok((learner, losses))
 }
 
 /// A run that `pretrain` made, and its model.

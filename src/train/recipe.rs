@@ -15,7 +15,7 @@ pub struct Recipe {
     /// The bundle's name.
     pub name: String,
     pub seed: u64,
-    /// Where FER2013 and RAVDESS lie, as their manifest describes; `$EXPRESSD_MATERIAL` goes first.
+    /// Where FER2013, RAVDESS and MELD's tables lie, as their manifest describes; `$EXPRESSD_MATERIAL` goes first.
     pub material: PathBuf,
     /// Checkpoints, outside of version control.
     pub runs: PathBuf,
@@ -24,7 +24,16 @@ pub struct Recipe {
     pub window: WindowRule,
     pub face: FaceRecipe,
     pub voice: VoiceRecipe,
+    pub words: WordsRecipe,
     pub head: HeadRecipe,
+}
+
+/// Words: a frozen sentence encoder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WordsRecipe {
+    /// The folder with its weights and tokenizer, as set-up fetches it (`import sentence --dir`).
+    pub encoder: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,6 +95,9 @@ impl Recipe {
 
     pub fn fer_archive(&self) -> PathBuf {
         self.material.join("faces/fer2013_training_publictest.tar.xz")
+    }
+    pub fn meld_folder(&self) -> PathBuf {
+        self.material.join("annotations/meld")
     }
     pub fn ravdess_folder(&self) -> PathBuf {
         self.material.join("speech/ravdess")

@@ -37,6 +37,8 @@ fn manifest(encoder: &[u8], head: &[u8], tokenizer: &[u8]) -> Manifest {
         input: vec![0],
         dim: 8,
         classes: Vec::new(),
+        rate_hz: None,
+        normalise: None,
         frozen: true,
         source: "made in a test".into(),
         licence: "none".into(),

@@ -150,7 +150,8 @@ impl Shown {
         let embeddings = set.encode(&clip)?;
         for entry in set.entries() {
             let Some(embedding) = embeddings.get(&entry.name) else { continue };
-            let weight = if entry.modality == Modality::Face && entry.kind == EncoderKind::Frame { clip.faces.len() as f64 } else { new_seconds };
+            let weight =
+                if entry.modality == Modality::Face && entry.kind == EncoderKind::Frame { entry.sees(&clip.faces).count() as f64 } else { new_seconds };
             let (sum, all) = self.sums.entry(entry.name.clone()).or_insert_with(|| (vec![0.0; entry.dim], 0.0));
             sum.iter_mut().zip(embedding).for_each(|(s, v)| *s += weight * f64::from(*v));
             *all += weight;

@@ -18,6 +18,11 @@ impl GatedEmbeddingUnit {
         GatedEmbeddingUnit { hidden: linear(input, output, device), gate: linear(output, output, device), output: linear(output, output, device) }
     }
 
+    /// Length of the input.
+    pub fn dim(&self) -> usize {
+        self.hidden.weight.dims()[0]
+    }
+
     /// `[batch, input]` to `[batch, output]`, not negative.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let h = relu(self.hidden.forward(x));

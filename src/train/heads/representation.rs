@@ -76,6 +76,11 @@ impl RepresentationHead {
         }
     }
 
+    /// Length of the embeddings that it takes.
+    pub fn dim(&self) -> usize {
+        self.gated.dim()
+    }
+
     /// What the unit sees, and what reconstruction aims at.
     pub fn standardise(&self, x: Tensor<2>) -> Tensor<2> {
         match &self.standard {

@@ -4,6 +4,8 @@ use crate::train::onnx::{Attribute, Axis, GraphBuilder};
 
 fn args(onnx: PathBuf, into: &Path, name: &str, modality: Modality, kind: EncoderKind) -> EncoderArgs {
     EncoderArgs {
+        rate_hz: None,
+        normalise: None,
         onnx,
         name: name.into(),
         modality,

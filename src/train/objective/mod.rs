@@ -5,12 +5,14 @@ mod contrastive;
 pub(crate) mod kmeans;
 mod labels;
 mod pretext;
+mod replicas;
 
 pub use clustering::{ClusterMode, clustering_loss};
 pub use contrastive::{MARGIN, masked_margin_softmax, pairs, simclr_logits, simclr_loss};
 pub use kmeans::{Kmeans, Queue, kmeans_cosine};
 pub use labels::{weighted_bce, weighted_cross_entropy};
 pub use pretext::{Clusters, FeatureBatch, Outputs, PretextModel, Terms, merge, reconstruction_loss};
+pub use replicas::Replicas;
 
 use serde::{Deserialize, Serialize};
 

@@ -28,12 +28,26 @@ pub struct Outputs {
     /// Embeddings as reconstruction aims at them.
     pub embeddings: Vec<Tensor<2>>,
     pub representations: Vec<Tensor<2>>,
+    /// What reconstruction makes of representations; empty without it.
+    pub reconstructions: Vec<Tensor<2>>,
     /// Not normalised.
     pub projections: Vec<Tensor<2>>,
     /// `[present, clusters]`; empty without clustering.
     pub cluster_logits: Vec<Tensor<2>>,
     /// Their mean over the modalities that a clip has, `[batch, clusters]`.
     pub fused: Option<Tensor<2>>,
+}
+
+/// What each clip gives by itself, per modality.
+#[derive(Default)]
+pub(super) struct Parts {
+    pub embeddings: Vec<Tensor<2>>,
+    pub representations: Vec<Tensor<2>>,
+    pub reconstructions: Vec<Tensor<2>>,
+    /// Before normalisation and projection.
+    pub narrowed: Vec<Tensor<2>>,
+    /// Whether projections are clustered.
+    pub clusters: bool,
 }
 
 /// K-means' answer for one batch.
@@ -57,26 +71,36 @@ impl PretextModel {
 
     /// Everything that the objectives look at.
     pub fn forward(&self, batch: &FeatureBatch, objectives: &[Objective], device: &Device) -> Outputs {
-        let mut outputs = Outputs { embeddings: vec![], representations: vec![], projections: vec![], cluster_logits: vec![], fused: None };
-        let wants = |name: &str| objectives.iter().any(|o| o.name() == name);
+        self.join(self.parts(batch, objectives, device), batch, device)
+    }
+
+    /// What each clip gives by itself, whoever else is in the batch: nearly all of the weights and of the work.
+    pub(super) fn parts(&self, batch: &FeatureBatch, objectives: &[Objective], device: &Device) -> Parts {
+        let wants = |names: &[&str]| objectives.iter().any(|o| names.contains(&o.name()));
+        let mut parts = Parts { clusters: wants(&["clustering"]), ..Parts::default() };
         for (modality, (rows, values)) in batch.modalities.iter().enumerate() {
-            let width = values.len() / rows.len().max(1);
+            let width = self.heads.heads[modality].dim();
             let embedding = tensor(values.clone(), [rows.len(), width], device);
             let representation = self.heads.forward(modality, embedding.clone());
-            if wants("contrastive") || wants("clustering") || wants("simclr") {
-                let projection = self.pretext.project(representation.clone());
-                if wants("clustering") {
-                    outputs.cluster_logits.push(self.pretext.cluster(projection.clone()));
-                }
-                outputs.projections.push(projection);
+            if wants(&["contrastive", "clustering", "simclr"]) {
+                parts.narrowed.push(self.pretext.narrow(representation.clone()));
             }
-            outputs.embeddings.push(self.heads.heads[modality].standardise(embedding));
-            outputs.representations.push(representation);
+            if wants(&["reconstruction"]) {
+                parts.reconstructions.push(self.pretext.reconstruct(modality, representation.clone()));
+            }
+            parts.embeddings.push(self.heads.heads[modality].standardise(embedding));
+            parts.representations.push(representation);
         }
-        if wants("clustering") {
-            outputs.fused = Some(fuse(&outputs.cluster_logits, batch, device));
-        }
-        outputs
+        parts
+    }
+
+    /// What depends on the whole batch: normalisation by its statistics, and what stands on it.
+    pub(super) fn join(&self, parts: Parts, batch: &FeatureBatch, device: &Device) -> Outputs {
+        let Parts { embeddings, representations, reconstructions, narrowed, clusters } = parts;
+        let projections: Vec<_> = narrowed.into_iter().map(|x| self.pretext.project_narrowed(x)).collect();
+        let cluster_logits: Vec<_> = projections.iter().filter(|_| clusters).map(|p| self.pretext.cluster(p.clone())).collect();
+        let fused = clusters.then(|| fuse(&cluster_logits, batch, device));
+        Outputs { embeddings, representations, reconstructions, projections, cluster_logits, fused }
     }
 
     /// The losses of a step. `clusters` is k-means' answer for [`Outputs::fused`]; without it clustering does not count.
@@ -95,11 +119,7 @@ impl PretextModel {
             let loss = match objective {
                 Objective::Contrastive { temperature, .. } => contrastive(outputs, batch, *temperature, device),
                 Objective::Clustering { mode, .. } => clusters.and_then(|found| cluster(outputs, batch, *mode, found, device)),
-                Objective::Reconstruction { .. } => {
-                    let reconstruct = |(modality, r): (usize, &Tensor<2>)| self.pretext.reconstruct(modality, r.clone());
-                    let reconstructions: Vec<_> = outputs.representations.iter().enumerate().map(reconstruct).collect();
-                    reconstruction_loss(&reconstructions, &outputs.embeddings)
-                }
+                Objective::Reconstruction { .. } => reconstruction_loss(&outputs.reconstructions, &outputs.embeddings),
                 Objective::Simclr { temperature, views, .. } => Some(simclr_loss(unit_rows(outputs.projections[0].clone()), *views, *temperature)),
             };
             if let Some(loss) = loss {

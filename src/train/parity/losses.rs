@@ -44,7 +44,14 @@ fn masked_margin_softmax_is_the_authors() {
         let pretext = PretextShape { projection: 2, clusters: 0, reconstruction: 0, rectified_projection: true, rectified_reconstruction: true };
         let model = PretextModel::new(&heads, &pretext, &device);
         let batch = FeatureBatch { count: rows, modalities: names.iter().map(|_| ((0..rows).collect(), vec![])).collect() };
-        let outputs = Outputs { embeddings: vec![], representations: vec![], projections: projections.clone(), cluster_logits: vec![], fused: None };
+        let outputs = Outputs {
+            embeddings: vec![],
+            representations: vec![],
+            reconstructions: vec![],
+            projections: projections.clone(),
+            cluster_logits: vec![],
+            fused: None,
+        };
         let objectives = [Objective::Contrastive { weight: 1.0, temperature: 1.0 }];
         let total = model.losses(&outputs, &batch, &objectives, 0, None, &device).total;
         comparison.loss("loss", total.clone(), &expected["loss"]);

@@ -1,0 +1,164 @@
+//! What a process trains on: the processor or a GPU, chosen once.
+
+use std::str::FromStr;
+use std::sync::OnceLock;
+
+use burn::tensor::Device;
+
+/// Where tensors lie and are computed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compute {
+    /// Burn's own code on all cores.
+    Cpu,
+    /// LibTorch on all cores (feature `train-torch`): convolutions are two to three times as fast as Burn's own.
+    Torch,
+    /// LibTorch on a GPU of NVIDIA's (feature `train-torch`, with a LibTorch that has CUDA).
+    TorchCuda(usize),
+    /// Any GPU with Vulkan (feature `train-vulkan`).
+    Vulkan(usize),
+    /// A GPU of NVIDIA's by Burn's own kernels (feature `train-cuda`).
+    Cuda(usize),
+}
+
+/// Why there is no such device.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    #[error("`{0}` is no device: cpu, torch, torch-cuda:N, vulkan:N or cuda:N (N counts from 0 and may be left out)")]
+    Unknown(String),
+    #[error("this expressd-train is built without `{0}`: build with FEATURES={1}, as the README says")]
+    NotBuilt(&'static str, &'static str),
+}
+
+impl FromStr for Compute {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Compute, DeviceError> {
+        let unknown = || DeviceError::Unknown(text.to_string());
+        let (name, index) = text.split_once(':').map_or((text, None), |(name, index)| (name, Some(index)));
+        let number = index.map_or(Ok(0), |index| index.parse().map_err(|_| unknown()))?;
+        match (name, index) {
+            ("cpu", None) => Ok(Compute::Cpu),
+            ("torch", None) => Ok(Compute::Torch),
+            ("torch-cuda", _) => Ok(Compute::TorchCuda(number)),
+            ("vulkan", _) => Ok(Compute::Vulkan(number)),
+            ("cuda", _) => Ok(Compute::Cuda(number)),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+impl std::fmt::Display for Compute {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Compute::Cpu => write!(f, "cpu"),
+            Compute::Torch => write!(f, "torch"),
+            Compute::TorchCuda(index) => write!(f, "torch-cuda:{index}"),
+            Compute::Vulkan(index) => write!(f, "vulkan:{index}"),
+            Compute::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl Compute {
+    /// # Errors
+    /// Where this program is built without what it takes.
+    pub fn open(self) -> Result<Device, DeviceError> {
+        match self {
+            Compute::Cpu => Ok(Device::flex()),
+            Compute::Torch | Compute::TorchCuda(_) => self.torch(),
+            Compute::Vulkan(index) => vulkan(index),
+            Compute::Cuda(index) => cuda(index),
+        }
+    }
+
+    // Burn calls its LibTorch device deprecated; its own convolutions on the processor are not there yet.
+    #[cfg(feature = "train-torch")]
+    #[allow(deprecated)]
+    fn torch(self) -> Result<Device, DeviceError> {
+        Ok(if let Compute::TorchCuda(index) = self { Device::libtorch_cuda(index) } else { Device::libtorch() })
+    }
+
+    #[cfg(not(feature = "train-torch"))]
+    fn torch(self) -> Result<Device, DeviceError> {
+        Err(DeviceError::NotBuilt("torch", "train-torch"))
+    }
+}
+
+#[cfg(feature = "train-vulkan")]
+fn vulkan(index: usize) -> Result<Device, DeviceError> {
+    Ok(Device::vulkan(burn::tensor::DeviceKind::DiscreteGpu(index)))
+}
+
+#[cfg(not(feature = "train-vulkan"))]
+fn vulkan(_: usize) -> Result<Device, DeviceError> {
+    Err(DeviceError::NotBuilt("vulkan", "train-vulkan"))
+}
+
+#[cfg(feature = "train-cuda")]
+fn cuda(index: usize) -> Result<Device, DeviceError> {
+    Ok(Device::cuda(index))
+}
+
+#[cfg(not(feature = "train-cuda"))]
+fn cuda(_: usize) -> Result<Device, DeviceError> {
+    Err(DeviceError::NotBuilt("cuda", "train-cuda"))
+}
+
+static CHOSEN: OnceLock<Vec<(Compute, Device)>> = OnceLock::new();
+
+/// Chooses the devices of this process: the first computes, the others are replicas where a verb trains on several. Once, before any verb.
+///
+/// # Errors
+/// Where this program is built without what one of them takes.
+pub fn choose(computes: &[Compute]) -> Result<(), DeviceError> {
+    let devices = computes.iter().map(|compute| Ok((*compute, compute.open()?))).collect::<Result<Vec<_>, DeviceError>>()?;
+    let _ = CHOSEN.set(devices);
+    Ok(())
+}
+
+fn chosen() -> &'static [(Compute, Device)] {
+    CHOSEN.get_or_init(|| vec![(Compute::Cpu, Device::flex())])
+}
+
+/// The device that is trained on; the processor where none was chosen.
+pub fn device() -> Device {
+    chosen()[0].1.clone()
+}
+
+/// All devices that were chosen, the first one first.
+pub fn devices() -> Vec<Device> {
+    chosen().iter().map(|(_, device)| device.clone()).collect()
+}
+
+/// Whether tensors of [`device`] lie in memory that our own code reads without a copy.
+pub fn is_burns_own_cpu() -> bool {
+    chosen()[0].0 == Compute::Cpu
+}
+
+/// The processor by Burn's own code: for graphs that are written, and the numbers that they are held against.
+pub fn plain() -> Device {
+    Device::flex()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_and_written_alike() {
+        for name in ["cpu", "torch", "torch-cuda:0", "vulkan:1", "cuda:3"] {
+            assert_eq!(name.parse::<Compute>().unwrap().to_string(), name);
+        }
+        assert_eq!("cuda".parse(), Ok(Compute::Cuda(0)));
+        for name in ["", "gpu", "cpu:0", "torch:1", "cuda:", "cuda:x", "vulkan:-1"] {
+            assert_eq!(name.parse::<Compute>(), Err(DeviceError::Unknown(name.into())));
+        }
+    }
+
+    #[cfg(not(feature = "train-cuda"))]
+    #[test]
+    fn a_device_that_is_not_built_in_is_said_with_the_remedy() {
+        let error = Compute::Cuda(0).open().unwrap_err().to_string();
+        assert!(error.contains("FEATURES=train-cuda"), "{error}");
+    }
+}

@@ -1,0 +1,111 @@
+//! One batch over several devices: each takes its part of the clips through its copy of the weights.
+//!
+//! Objectives compare every clip with every other, and normalisation is over the whole batch. So what each clip gives by itself (nearly
+//! all of the weights and of the work) is computed where its part is, then gathered on the first device for the rest. One backward pass
+//! runs through all of it: gradients are those of one device over the same batch, and no statistics are of parts, as they would be where
+//! whole models are copied (PyTorch's DistributedDataParallel).
+
+use burn::module::Module;
+use burn::optim::{GradientsParams, MultiGradientsParams};
+use burn::tensor::{Device, Gradients, Tensor};
+
+use super::pretext::Parts;
+use super::{FeatureBatch, Objective, Outputs, PretextModel};
+
+/// Copies of a model on further devices, for one step.
+pub struct Replicas {
+    copies: Vec<(PretextModel, Device)>,
+}
+
+impl Replicas {
+    /// Copies of `model`, one on each of `others`, with graphs of their own.
+    pub fn new(model: &PretextModel, others: &[Device]) -> Replicas {
+        Replicas { copies: others.iter().map(|device| (model.clone().fork(device), device.clone())).collect() }
+    }
+
+    /// As [`PretextModel::forward`] of `model`, which lies on `device`, with the clips dealt out in equal parts.
+    pub fn forward(&self, model: &PretextModel, batch: &FeatureBatch, objectives: &[Objective], device: &Device) -> Outputs {
+        let pieces = split(batch, 1 + self.copies.len());
+        // All are under way before the first is gathered: devices compute side by side.
+        let mut all = vec![model.parts(&pieces[0], objectives, device)];
+        all.extend(self.copies.iter().zip(&pieces[1..]).map(|((copy, there), piece)| copy.parts(piece, objectives, there)));
+        model.join(gather(all, device), batch, device)
+    }
+
+    /// The gradients of all copies' weights, to be added by the optimiser.
+    pub fn gradients(&self, mut gradients: Gradients, model: &PretextModel, device: &Device) -> MultiGradientsParams {
+        let mut grads = vec![(GradientsParams::from_module(&mut gradients, model), device.clone())];
+        grads.extend(self.copies.iter().map(|(copy, there)| (GradientsParams::from_module(&mut gradients, copy), there.clone())));
+        MultiGradientsParams { grads }
+    }
+}
+
+/// Neighbouring clips, as many in each part as can be; a part's rows keep their order, so that parts one after the other are the batch.
+fn split(batch: &FeatureBatch, parts: usize) -> Vec<FeatureBatch> {
+    let bound = |part: usize| batch.count * part / parts;
+    (0..parts)
+        .map(|part| {
+            let (from, to) = (bound(part), bound(part + 1));
+            let piece = |(rows, values): &(Vec<usize>, Vec<f32>)| {
+                let width = values.len() / rows.len().max(1);
+                let (first, last) = (rows.partition_point(|r| *r < from), rows.partition_point(|r| *r < to));
+                (rows[first..last].iter().map(|r| r - from).collect(), values[first * width..last * width].to_vec())
+            };
+            FeatureBatch { count: to - from, modalities: batch.modalities.iter().map(piece).collect() }
+        })
+        .collect()
+}
+
+fn gather(parts: Vec<Parts>, device: &Device) -> Parts {
+    let clusters = parts[0].clusters;
+    let join = |of: fn(&Parts) -> &Vec<Tensor<2>>| {
+        let here = |modality: usize| parts.iter().map(|part| of(part)[modality].clone().to_device(device)).filter(|t| t.dims()[0] > 0).collect::<Vec<_>>();
+        (0..of(&parts[0]).len())
+            .map(|modality| match here(modality) {
+                // Nobody in the batch has it.
+                none if none.is_empty() => of(&parts[0])[modality].clone(),
+                some => Tensor::cat(some, 0),
+            })
+            .collect()
+    };
+    Parts {
+        embeddings: join(|p| &p.embeddings),
+        representations: join(|p| &p.representations),
+        reconstructions: join(|p| &p.reconstructions),
+        narrowed: join(|p| &p.narrowed),
+        clusters,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn parts_one_after_the_other_are_the_batch(present in prop::collection::vec(prop::collection::vec(any::<bool>(), 12), 1..4), parts in 1usize..6) {
+            let modalities: Vec<(Vec<usize>, Vec<f32>)> = present.iter().map(|has| {
+                let rows: Vec<usize> = (0..12).filter(|i| has[*i]).collect();
+                let values = rows.iter().flat_map(|r| [*r as f32, 0.5]).collect();
+                (rows, values)
+            }).collect();
+            let batch = FeatureBatch { count: 12, modalities };
+            let pieces = split(&batch, parts);
+            prop_assert_eq!(pieces.iter().map(|p| p.count).sum::<usize>(), 12);
+            for (modality, (rows, values)) in batch.modalities.iter().enumerate() {
+                let mut first = 0;
+                let (mut all_rows, mut all_values) = (Vec::new(), Vec::new());
+                for piece in &pieces {
+                    prop_assert!(piece.modalities[modality].0.iter().all(|r| *r < piece.count));
+                    all_rows.extend(piece.modalities[modality].0.iter().map(|r| r + first));
+                    all_values.extend_from_slice(&piece.modalities[modality].1);
+                    first += piece.count;
+                }
+                prop_assert_eq!(&all_rows, rows);
+                prop_assert_eq!(&all_values, values);
+            }
+        }
+    }
+}

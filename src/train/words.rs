@@ -1,0 +1,107 @@
+//! Words for the fusion head: MELD's utterances through the frozen sentence encoder.
+
+use std::path::Path;
+
+use anyhow::Context;
+
+use crate::encode::{Graph, Provider, Runtime};
+use crate::labels::{LABELS, label_index};
+use crate::model::Encoder;
+use crate::preprocess::Tokenizer;
+use crate::recognize::text_embedding;
+use crate::train::data::{self, Options, Part, Split, Target};
+use crate::train::fusion::Evidence;
+pub use crate::train::import_sentence::DIM;
+use crate::train::import_sentence::Sentence;
+
+/// An utterance, and what its speaker showed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelledWords {
+    pub text: String,
+    /// Place in [`LABELS`].
+    pub label: usize,
+}
+
+/// MELD's transcripts of one part: of the training table nine dialogues in ten train, the tenth (by a hash of its name) selects and
+/// calibrates; the development table reports.
+pub fn read(meld: &Path, part: Part) -> anyhow::Result<Vec<LabelledWords>> {
+    let listing = data::list("meld", meld, &Options { text_only: true, ..Options::default() })?;
+    let labels: Vec<usize> =
+        listing.labels.iter().map(|name| wire_label(name).with_context(|| format!("{name} is not on the wire"))).collect::<anyhow::Result<_>>()?;
+    let wanted = |split: Split, group: &str| match (split, is_kept_back(group)) {
+        (Split::Train, false) => part == Part::Train,
+        (Split::Train, true) => part == Part::Select,
+        (Split::Val, _) => part == Part::Report,
+        (Split::Test, _) => false,
+    };
+    let words = listing.items.into_iter().filter(|item| wanted(item.split, &item.group)).filter_map(|item| match (item.text, item.target) {
+        (Some(text), Some(Target::Class(class))) => Some(LabelledWords { text, label: labels[class] }),
+        _ => None,
+    });
+    Ok(words.collect())
+}
+
+fn is_kept_back(dialogue: &str) -> bool {
+    crc32fast::hash(dialogue.as_bytes()) % 10 == 0
+}
+
+/// MELD's names to the wire's.
+fn wire_label(name: &str) -> Option<usize> {
+    label_index(match name {
+        "joy" => "happy",
+        "sadness" => "sad",
+        "anger" => "angry",
+        "fear" => "fearful",
+        "disgust" => "disgusted",
+        "surprise" => "surprised",
+        other => other,
+    })
+}
+
+/// The sentence encoder, ready to run.
+pub struct Words {
+    pub encoder: Encoder,
+    pub tokenizer: Tokenizer,
+}
+
+impl Words {
+    /// `folder` has the weights and the tokenizer as set-up fetches them.
+    pub fn open(folder: &Path) -> anyhow::Result<Words> {
+        let Sentence { entry, text, graph, tokenizer } = Sentence::from_dir(folder).context("the sentence encoder is fetched by: make setup-import")?;
+        let graph = Graph::open(&Runtime::load()?, "text", &graph, Provider::Cpu, 2)?;
+        Ok(Words { encoder: Encoder { entry, graph }, tokenizer: Tokenizer::from_bytes(&tokenizer, text.max_tokens)? })
+    }
+
+    /// One item an utterance.
+    pub fn evidence(&mut self, meld: &Path, part: Part) -> anyhow::Result<Evidence> {
+        let mut evidence = Evidence::new(DIM);
+        for words in read(meld, part)? {
+            if let Some(embedding) = text_embedding(&mut self.encoder, Some(&self.tokenizer), &words.text)? {
+                evidence.push(words.label, embedding);
+            }
+        }
+        println!("head: {} utterances, {} labels", evidence.count(), LABELS.len());
+        Ok(evidence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_parts_of_meld_share_no_utterance_and_know_every_label() {
+        let Some(meld) = crate::testing::material("annotations/meld") else { return };
+        let parts = [Part::Train, Part::Select, Part::Report].map(|part| read(&meld, part).unwrap());
+        assert_eq!(parts[0].len() + parts[1].len(), 9989);
+        assert_eq!(parts[2].len(), 1109);
+        assert!((800..1200).contains(&parts[1].len()), "{}", parts[1].len());
+        for part in &parts {
+            assert_eq!(part.iter().map(|w| w.label).collect::<BTreeSet<_>>().len(), 7);
+        }
+        let joyful = parts[2].iter().filter(|w| LABELS[w.label] == "happy").count();
+        assert_eq!(joyful, 163);
+    }
+}
