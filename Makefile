@@ -30,8 +30,9 @@ run: setup ## set up, build, start the daemon: make run ARGS="--replay FILE"
 	@$(MAKE) --no-print-directory build
 	@exec $(CARGO) run --release --quiet --bin expressd -- run $(ARGS)
 
-build: ## build the daemon
+build: ## build the daemon, and make what its bundle does not carry
 	$(CARGO) build --release --bin expressd
+	$(CARGO) run --release --quiet --bin expressd -- prepare
 
 # Further features of the trainer: train-torch, train-vulkan, train-cuda, separated by commas.
 FEATURES ?=
@@ -46,6 +47,7 @@ trainer: setup ## build expressd-train (Burn: ten minutes on two cores); FEATURE
 # The Python client's package, for a test.
 test: export PYTHONPATH = $(CURDIR)/.deps/python
 test: setup-test ## set up and run every test: the daemon's, then the trainer's
+	@$(MAKE) --no-print-directory build
 	$(CARGO) test --release
 	$(CARGO) test --release --no-default-features --features train,capture --lib --bins
 

@@ -41,6 +41,8 @@ pub mod speech;
 
 pub mod align;
 pub mod model;
+#[cfg(feature = "sentence")]
+pub mod onnx;
 pub mod preprocess;
 pub mod recognize;
 pub mod schedule;

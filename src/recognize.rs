@@ -271,7 +271,7 @@ fn expect(graph: &str, found: &[usize], expected: &[usize]) -> Result<(), Encode
 #[cfg(test)]
 mod tests {
     // Needs the trainer's ONNX writer.
-    #[cfg(feature = "corpus")]
+    #[cfg(feature = "sentence")]
     mod words;
 
     use super::*;

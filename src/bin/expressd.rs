@@ -31,6 +31,9 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Makes what a bundle names and does not carry: the sentence encoder's graph and tokenizer, out of the published weights.
+    #[cfg(feature = "sentence")]
+    Prepare(expressd::onnx::prepare::PrepareArgs),
     /// Says what is wrong here.
     Doctor(Settings),
     /// Measures latency, drops, overhead and fan-out.
@@ -121,8 +124,19 @@ impl Settings {
 }
 
 fn main() -> ExitCode {
+    let verb = Cli::parse().verb;
+    #[cfg(feature = "sentence")]
+    if let Verb::Prepare(args) = &verb {
+        return match expressd::onnx::prepare::prepare(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                error.chain().for_each(|cause| eprintln!("{cause}"));
+                ExitCode::FAILURE
+            }
+        };
+    }
     // A reader that closes our output ends us quietly, as it does any other program of a pipeline.
-    match act(Cli::parse().verb) {
+    match act(verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", error.report());
@@ -150,6 +164,8 @@ fn act(verb: Verb) -> Result<(), DaemonError> {
             expressd::daemon::print_devices(json);
             Ok(())
         }
+        #[cfg(feature = "sentence")]
+        Verb::Prepare(_) => unreachable!("done before"),
         Verb::Doctor(settings) => doctor::examine(&settings.load(Vec::new())?),
         Verb::Bench(Bench { settings, replay, subjects, clients, seconds, json }) => {
             bench::run(&settings.load(Vec::new())?, &bench::Options { replay, subjects, clients, seconds, json })

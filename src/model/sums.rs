@@ -25,9 +25,19 @@ pub fn seal(directory: &Path) -> io::Result<()> {
     fs::write(directory.join(SUMS), text)
 }
 
+/// Made by `expressd prepare`: the sentence encoder's files, which are not kept in version control.
+pub const MADE_HERE: [&str; 2] = ["sentence.onnx", "tokenizer.json"];
+
 /// Holds every file against its hash; `required` must be among them.
 pub(crate) fn check(directory: &Path, required: &[&str]) -> Result<(), BundleError> {
-    let missing = |file: &str, source| BundleError::Missing { directory: directory.to_owned(), file: file.to_owned(), source };
+    let missing = |file: &str, source: io::Error| {
+        let (directory, file) = (directory.to_owned(), file.to_owned());
+        // A bundle that was never prepared, as it comes out of version control.
+        if MADE_HERE.contains(&file.as_str()) && source.kind() == io::ErrorKind::NotFound {
+            return BundleError::Unprepared { directory, file };
+        }
+        BundleError::Missing { directory, file, source }
+    };
     let text = fs::read_to_string(directory.join(SUMS)).map_err(|source| missing(SUMS, source))?;
     let damaged = |what: &str| BundleError::Unsupported { directory: directory.to_owned(), what: format!("{SUMS} {what}") };
     let mut named = Vec::new();

@@ -11,9 +11,9 @@ use pytorch_reader::{DType, PytorchReader};
 use serde::Serialize;
 
 use crate::model::manifest::hex_sha256;
+use crate::onnx::sentence::{self, SentenceArgs};
+use crate::onnx::{Attribute, Axis, GraphBuilder};
 use crate::train::import_encoder::{self, EncoderArgs};
-use crate::train::import_sentence::{self, SentenceArgs};
-use crate::train::onnx::{Attribute, Axis, GraphBuilder};
 
 /// Converts third-party weights.
 #[derive(Debug, clap::Args)]
@@ -48,7 +48,7 @@ struct MtcnnArgs {
 pub fn run(args: ImportArgs) -> anyhow::Result<()> {
     match args.what {
         What::Mtcnn(args) => import_mtcnn(&args),
-        What::Sentence(args) => import_sentence::run(&args),
+        What::Sentence(args) => sentence::run(&args),
         What::Encoder(args) => import_encoder::run(&args),
     }
 }

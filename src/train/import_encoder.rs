@@ -37,9 +37,9 @@ use crate::encode::{Graph, Provider, Runtime};
 use crate::modality::Modality;
 use crate::model::manifest::{AudioPreprocessing, EncoderEntry, EncoderKind, FaceNormalisation, FacePreprocessing, TextPreprocessing, WindowRule, hex_sha256};
 use crate::model::{check_sums, seal};
+use crate::onnx::outline::Outline;
 use crate::preprocess::Tokenizer;
 use crate::train::encoders::SetFiles;
-use crate::train::onnx::outline::Outline;
 
 mod trial;
 

@@ -7,12 +7,12 @@ use anyhow::Context;
 use crate::encode::{Graph, Provider, Runtime};
 use crate::labels::{LABELS, label_index};
 use crate::model::Encoder;
+pub use crate::onnx::sentence::DIM;
+use crate::onnx::sentence::Sentence;
 use crate::preprocess::Tokenizer;
 use crate::recognize::text_embedding;
 use crate::train::data::{self, Options, Part, Split, Target};
 use crate::train::fusion::Evidence;
-pub use crate::train::import_sentence::DIM;
-use crate::train::import_sentence::Sentence;
 
 /// An utterance, and what its speaker showed.
 #[derive(Clone, Debug, PartialEq)]

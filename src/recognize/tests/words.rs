@@ -9,10 +9,10 @@ use crate::encode::{Graph, Provider, Runtime};
 use crate::model::golden::{GoldenCase, Goldens};
 use crate::model::manifest::{EncoderEntry, HeadEntry, SCHEMA, TextPreprocessing, WindowRule, hex_sha256};
 use crate::model::{BundleError, seal};
+use crate::onnx::bert::tests::tiny_bert;
+use crate::onnx::{Attribute, Axis, GraphBuilder};
 use crate::preprocess::tiny_tokenizer;
 use crate::time::{MediaTime, Span};
-use crate::train::onnx::bert::tests::tiny_bert;
-use crate::train::onnx::{Attribute, Axis, GraphBuilder};
 
 /// Logits that are three of the embedding's numbers, where there are words.
 fn head() -> Vec<u8> {

@@ -1,6 +1,6 @@
 use super::*;
+use crate::onnx::{Attribute, Axis, GraphBuilder};
 use crate::testing::project;
-use crate::train::onnx::{Attribute, Axis, GraphBuilder};
 
 fn args(onnx: PathBuf, into: &Path, name: &str, modality: Modality, kind: EncoderKind) -> EncoderArgs {
     EncoderArgs {

@@ -7,8 +7,8 @@ use crate::encode::{Graph, Input};
 use crate::modality::Modality;
 use crate::model::golden::{golden_crop, golden_samples};
 use crate::model::manifest::EncoderKind;
+use crate::onnx::outline::{Outline, Values};
 use crate::preprocess::{LogMel, Tokenizer, normalise};
-use crate::train::onnx::outline::{Outline, Values};
 
 /// Largest difference permitted between a row alone and the same row in a batch, relative to the largest number: kernels for other
 /// shapes add in other orders; a network that mixes its rows (batch norm left in training) is off by far more.

@@ -4,7 +4,9 @@
 
 pub mod bert;
 pub mod outline;
+pub mod prepare;
 mod proto;
+pub mod sentence;
 
 use prost::Message;
 

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::modality::Modality;
 use crate::model::manifest::{EncoderEntry, EncoderKind, TextPreprocessing, WindowRule, hex_sha256};
 use crate::model::seal;
-use crate::train::onnx::bert::Bert;
+use crate::onnx::bert::Bert;
 
 /// The frozen sentence encoder, all-MiniLM-L6-v2: 384 numbers an utterance.
 ///
@@ -58,6 +58,8 @@ const MINILM: Bert = Bert { layers: 6, heads: 12, epsilon: 1e-12 };
 pub const DIM: usize = 384;
 /// `max_seq_length` of `sentence_bert_config.json`.
 const MAX_TOKENS: usize = 256;
+/// What manifests say of it.
+pub const SOURCE: &str = "all-MiniLM-L6-v2 of sentence-transformers";
 const GRAPH: &str = "sentence.onnx";
 const SET: &str = "encoders.toml";
 
@@ -91,7 +93,7 @@ fn entry(graph: &[u8]) -> EncoderEntry {
         rate_hz: None,
         normalise: None,
         frozen: true,
-        source: "all-MiniLM-L6-v2 of sentence-transformers".into(),
+        source: SOURCE.into(),
         licence: "Apache-2.0".into(),
     }
 }
