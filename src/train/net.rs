@@ -258,3 +258,19 @@ impl Head {
         self
     }
 }
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// Strides, shortcuts, a block that keeps its size; no dropout.
+    pub fn tiny(device: &Device) -> Encoder {
+        let blocks = [(6, true), (8, true), (8, false)].map(|(channels, halves)| BlockShape { channels, halves }).to_vec();
+        let halving = Halving::Stride;
+        Encoder::new(
+            &EncoderShape { stem: 4, stem_stride: 1, stem_kernel: 3, stem_padding: [1, 1], blocks, halving, join_rows: 0, dim: 5, dropout: 0.0 },
+            3,
+            device,
+        )
+    }
+}

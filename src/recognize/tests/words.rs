@@ -49,7 +49,7 @@ fn manifest(encoder: &[u8], head: &[u8], tokenizer: &[u8]) -> Manifest {
         task: Task::Single,
         labels: ["good", "bad", "neither"].map(String::from).into(),
         fingerprint: String::new(),
-        window: WindowRule { length_ms: 2000, hop_ms: 200 },
+        window: WindowRule { length_ms: 2000, hop_ms: 200, half_life_ms: None },
         face: None,
         audio: None,
         text: Some(TextPreprocessing { tokenizer: "tokenizer.json".into(), sha256: hex_sha256(tokenizer), max_tokens: 16 }),
