@@ -13,6 +13,9 @@ use crate::preprocess::{LogMel, Tokenizer, Tokens, normalise};
 /// Embeddings kept for faces seen before: some 30 s of eight subjects at 16 faces a second.
 const CACHED_FACES: usize = 4096;
 
+/// What was said stays in the window for some hops: utterances of which embeddings are kept.
+const KEPT_UTTERANCES: usize = 16;
+
 /// One vector per encoder that had evidence, by the encoder's name.
 pub type Embeddings = BTreeMap<String, Vec<f32>>;
 
@@ -23,6 +26,8 @@ pub struct Recognizer {
     mel: Option<LogMel>,
     /// Per `frame` encoder, by [`crate::clip::Face::id`].
     caches: Vec<FaceCache>,
+    /// Encoder, words and their embedding, the newest last.
+    utterances: VecDeque<(usize, String, Option<Vec<f32>>)>,
 }
 
 /// Embeddings of one `frame` encoder, the oldest forgotten first.
@@ -48,7 +53,7 @@ impl Recognizer {
     pub fn new(bundle: Bundle) -> Self {
         let mel = bundle.manifest.audio.as_ref().map(LogMel::new);
         let caches = bundle.encoders.iter().map(|_| FaceCache::default()).collect();
-        Recognizer { bundle, mel, caches }
+        Recognizer { bundle, mel, caches, utterances: VecDeque::new() }
     }
 
     pub fn bundle(&self) -> &Bundle {
@@ -141,7 +146,15 @@ impl Recognizer {
     /// `None` where the text says nothing.
     fn encode_words(&mut self, index: usize, clip: &Clip) -> Result<Option<Vec<f32>>, EncodeError> {
         let text = clip.text.as_ref().map_or("", |t| &t.text);
-        text_embedding(&mut self.bundle.encoders[index], self.bundle.tokenizer.as_ref(), text)
+        if let Some((.., embedding)) = self.utterances.iter().find(|(encoder, words, _)| *encoder == index && words == text) {
+            return Ok(embedding.clone());
+        }
+        let embedding = text_embedding(&mut self.bundle.encoders[index], self.bundle.tokenizer.as_ref(), text)?;
+        if self.utterances.len() == KEPT_UTTERANCES {
+            self.utterances.pop_front();
+        }
+        self.utterances.push_back((index, text.to_owned(), embedding.clone()));
+        Ok(embedding)
     }
 }
 

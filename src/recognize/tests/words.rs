@@ -123,6 +123,8 @@ fn words_are_evidence_and_their_lack_is_not() {
         assert!(answer.abstain && answer.used.is_none(), "{nothing:?}: {answer:?}");
         assert_eq!(answer.absence.text, Some(Absence::NoTranscript), "{nothing:?}");
     }
+    // What is still in the window at the next hop is not encoded again.
+    assert_eq!(recognizer.utterances.len(), 6);
 }
 
 #[test]
