@@ -49,7 +49,7 @@ test: export PYTHONPATH = $(CURDIR)/.deps/python
 test: setup-test ## set up and run every test: the daemon's, then the trainer's
 	@$(MAKE) --no-print-directory build
 	$(CARGO) test --release
-	$(CARGO) test --release --no-default-features --features train,capture --lib --bins
+	$(CARGO) test --release --features train --lib --bins
 
 lint: ## formatting and lints, as strict as they get
 	$(CARGO) fmt --check

@@ -10,7 +10,7 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::TensorRef;
 use serde::{Deserialize, Serialize};
 
-use crate::time::monotonic_nanos;
+use crate::time::{monotonic_nanos, thread_cpu_nanos};
 
 /// Who computes a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +87,8 @@ pub struct Tally {
 pub struct Runs {
     pub count: u64,
     pub nanos: i64,
+    /// CPU time of the thread that ran them (a graph's own threads are not counted).
+    pub cpu_nanos: i64,
 }
 
 impl Tally {
@@ -200,9 +202,9 @@ impl Graph {
 
     /// Runs the graph on inputs in the graph's order; gives its outputs in the graph's order.
     pub fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EncodeError> {
-        let started = monotonic_nanos();
+        let (started, cpu_started) = (monotonic_nanos(), thread_cpu_nanos());
         let outputs = run(&mut self.session, inputs).map_err(|source| EncodeError::Failed { graph: self.name.clone(), source })?;
-        let nanos = monotonic_nanos() - started;
+        let (nanos, cpu_nanos) = (monotonic_nanos() - started, thread_cpu_nanos() - cpu_started);
         let shapes = inputs.iter().map(|input| match input {
             Input::F32(shape, _) | Input::I64(shape, _) => shape.to_vec(),
         });
@@ -210,6 +212,7 @@ impl Graph {
         let entry = runs.entry(shapes.collect()).or_default();
         entry.count += 1;
         entry.nanos += nanos;
+        entry.cpu_nanos += cpu_nanos;
         drop(runs);
         if outputs.iter().any(|o| o.values.iter().any(|v| !v.is_finite())) {
             return Err(EncodeError::NotFinite { graph: self.name.clone() });

@@ -139,6 +139,12 @@ pub fn monotonic_nanos() -> i64 {
     now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
+/// CPU time of the calling thread in nanoseconds.
+pub fn thread_cpu_nanos() -> i64 {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    spent.tv_sec * 1_000_000_000 + spent.tv_nsec
+}
+
 /// CPU time of the whole process in nanoseconds, all threads.
 pub fn process_cpu_nanos() -> i64 {
     let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);

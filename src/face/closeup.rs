@@ -105,16 +105,17 @@ fn means(picture: &Picture, plane: usize, origin: [i32; 2], side: i32) -> Vec<f3
     let (left, right) = (xs[0].0, xs[INPUT_SIDE - 1].1);
     let layout = picture.planes[plane];
     let bytes = picture.bytes();
-    let mut sums = vec![0u32; right - left];
+    // A square of at most 8192 pixels: no cell has more than 172 rows, whose sum fits.
+    let mut sums = vec![0u16; right - left];
     let mut out = Vec::with_capacity(INPUT_SIDE * INPUT_SIDE);
     for (top, bottom) in ys {
         sums.fill(0);
         for y in top..bottom {
             let row = &bytes[layout.offset + y * layout.stride + left..layout.offset + y * layout.stride + right];
-            sums.iter_mut().zip(row).for_each(|(s, v)| *s += u32::from(*v));
+            sums.iter_mut().zip(row).for_each(|(s, v)| *s += u16::from(*v));
         }
         for (start, end) in xs {
-            let sum: u32 = sums[start - left..end - left].iter().sum();
+            let sum: u32 = sums[start - left..end - left].iter().map(|s| u32::from(*s)).sum();
             out.push(sum as f32 / ((end - start) * (bottom - top)) as f32);
         }
     }

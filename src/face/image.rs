@@ -37,8 +37,16 @@ impl RgbImage {
             if shrink == 1 {
                 let luma = row_of(0, y, picture.width);
                 let (cb, cr) = (row_of(1, y / 2, chroma_width), row_of(2, y / 2, chroma_width));
-                for (x, pixel) in out.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-                    *pixel = matrix.rgb(i32::from(luma[x]), i32::from(cb[x / 2]), i32::from(cr[x / 2]));
+                // Two pixels share their chroma.
+                let (pairs, last) = out.as_chunks_mut::<6>();
+                for ((pixels, luma), (cb, cr)) in pairs.iter_mut().zip(luma.as_chunks::<2>().0).zip(cb.iter().zip(cr)) {
+                    let chroma = matrix.chroma(i32::from(*cb), i32::from(*cr));
+                    let [[r0, g0, b0], [r1, g1, b1]] = luma.map(|y| matrix.with_luma(i32::from(y), chroma));
+                    *pixels = [r0, g0, b0, r1, g1, b1];
+                }
+                if let Ok(last) = <&mut [u8; 3]>::try_from(last) {
+                    let x = picture.width - 1;
+                    *last = matrix.rgb(i32::from(luma[x]), i32::from(cb[x / 2]), i32::from(cr[x / 2]));
                 }
                 continue;
             }
@@ -94,9 +102,20 @@ impl Matrix {
 
     #[inline(always)]
     fn rgb(&self, y: i32, cb: i32, cr: i32) -> [u8; 3] {
-        let (y, cb, cr) = ((y - self.luma_offset) * self.luma + 32768, cb - 128, cr - 128);
-        let byte = |v: i32| (v >> 16).clamp(0, 255) as u8;
-        [byte(y + self.cr_to_r * cr), byte(y + self.cb_to_g * cb + self.cr_to_g * cr), byte(y + self.cb_to_b * cb)]
+        self.with_luma(y, self.chroma(cb, cr))
+    }
+
+    /// What chroma adds to R, G, B.
+    #[inline(always)]
+    fn chroma(&self, cb: i32, cr: i32) -> [i32; 3] {
+        let (cb, cr) = (cb - 128, cr - 128);
+        [self.cr_to_r * cr, self.cb_to_g * cb + self.cr_to_g * cr, self.cb_to_b * cb]
+    }
+
+    #[inline(always)]
+    fn with_luma(&self, y: i32, chroma: [i32; 3]) -> [u8; 3] {
+        let y = (y - self.luma_offset) * self.luma + 32768;
+        chroma.map(|c| ((y + c) >> 16).clamp(0, 255) as u8)
     }
 }
 
@@ -128,32 +147,53 @@ pub fn resample(image: &RgbImage, area: Area, width: usize, height: usize, out: 
     let (red, rest) = out[start..].split_at_mut(plane);
     let (green, blue) = rest.split_at_mut(plane);
     let columns: Vec<_> = (0..width).map(|x| pooled(x, area.w, width)).collect();
-    let mut sums = vec![0u32; area.w * 3];
+    let rows_of = |row: usize| {
+        let first = ((area.y + row) * image.width + area.x) * 3;
+        &image.pixels[first..first + area.w * 3]
+    };
+    // Few rows are summed in 16 bits, which is twice as fast.
+    let narrow = area.h / height < 255;
+    let (mut sums16, mut sums32) = (vec![0u16; if narrow { area.w * 3 } else { 0 }], vec![0u32; if narrow { 0 } else { area.w * 3 }]);
     for y in 0..height {
         let rows = pooled(y, area.h, height);
         let row_count = rows.len();
-        for (n, row) in rows.enumerate() {
-            let first = ((area.y + row) * image.width + area.x) * 3;
-            let pixels = &image.pixels[first..first + area.w * 3];
-            if n == 0 {
-                sums.iter_mut().zip(pixels).for_each(|(s, p)| *s = u32::from(*p));
-            } else {
-                sums.iter_mut().zip(pixels).for_each(|(s, p)| *s += u32::from(*p));
-            }
-        }
-        for (x, range) in columns.iter().enumerate() {
-            let mut sum = [0u32; 3];
-            for pixel in sums[range.start * 3..range.end * 3].as_chunks::<3>().0 {
-                sum[0] += pixel[0];
-                sum[1] += pixel[1];
-                sum[2] += pixel[2];
-            }
-            let count = (row_count * range.len()) as f32;
+        let mut write = |x: usize, count: usize, sum: [u32; 3]| {
+            let count = (row_count * count) as f32;
             let value = |s: u32| (s as f32 / count - PIXEL_MEAN) * PIXEL_SCALE;
             let i = y * width + x;
             (red[i], green[i], blue[i]) = (value(sum[0]), value(sum[1]), value(sum[2]));
+        };
+        if narrow {
+            sum_rows(rows.map(rows_of), &mut sums16);
+            columns.iter().enumerate().for_each(|(x, range)| write(x, range.len(), sum_columns(&sums16, range)));
+        } else {
+            sum_rows(rows.map(rows_of), &mut sums32);
+            columns.iter().enumerate().for_each(|(x, range)| write(x, range.len(), sum_columns(&sums32, range)));
         }
     }
+}
+
+fn sum_rows<'a, S: Copy + From<u8> + std::ops::AddAssign>(mut rows: impl Iterator<Item = &'a [u8]>, sums: &mut [S]) {
+    if let Some(first) = rows.next() {
+        sums.iter_mut().zip(first).for_each(|(s, p)| *s = S::from(*p));
+    }
+    for row in rows {
+        sums.iter_mut().zip(row).for_each(|(s, p)| *s += S::from(*p));
+    }
+}
+
+#[inline(always)]
+fn sum_columns<S: Copy>(sums: &[S], range: &std::ops::Range<usize>) -> [u32; 3]
+where
+    u32: From<S>,
+{
+    let mut sum = [0u32; 3];
+    for pixel in sums[range.start * 3..range.end * 3].as_chunks::<3>().0 {
+        sum[0] += u32::from(pixel[0]);
+        sum[1] += u32::from(pixel[1]);
+        sum[2] += u32::from(pixel[2]);
+    }
+    sum
 }
 
 #[cfg(test)]
@@ -201,6 +241,25 @@ mod tests {
                 let mean = out[c * 12..(c + 1) * 12].iter().map(|v| v * 128.0 + 127.5).sum::<f32>() / 12.0;
                 let expected = image.pixels.iter().skip(c).step_by(3).map(|p| f32::from(*p)).sum::<f32>() / (w * h) as f32;
                 prop_assert!((mean - expected).abs() < 1e-2);
+            }
+        }
+    }
+
+    proptest! {
+        /// Few rows and many are summed in different widths: each pixel is the mean over what [`pooled`] gives, all the same.
+        #[test]
+        fn every_pixel_is_the_mean_of_its_area(seed in any::<u32>(), w in 1usize..30, h in 1usize..700, to_w in 1usize..9, to_h in 1usize..3) {
+            let image = RgbImage::from_picture(&picture(w, h, Colorimetry { matrix: ColorMatrix::Bt601, full_range: true }, seed), 1);
+            let mut out = Vec::new();
+            resample(&image, Area { x: 0, y: 0, w, h }, to_w, to_h, &mut out);
+            for c in 0..3 {
+                for (y, x) in (0..to_h).flat_map(|y| (0..to_w).map(move |x| (y, x))) {
+                    let (rows, columns) = (pooled(y, h, to_h), pooled(x, w, to_w));
+                    let cells = rows.clone().flat_map(|r| columns.clone().map(move |k| (r, k)));
+                    let sum: u32 = cells.map(|(r, k)| u32::from(image.pixels[(r * w + k) * 3 + c])).sum();
+                    let expected = (sum as f32 / (rows.len() * columns.len()) as f32 - 127.5) / 128.0;
+                    prop_assert_eq!(out[(c * to_h + y) * to_w + x], expected);
+                }
             }
         }
     }

@@ -44,13 +44,16 @@ fn differ(before: &[f32], now: &[f32]) -> bool {
 /// Some 200 by 110 pixels spread over the picture are enough of a mean, whatever its size.
 fn thumbnail(picture: &Picture) -> Vec<f32> {
     let step = (picture.width / 200).max(1);
-    let columns: Vec<(usize, usize)> = (0..picture.width).step_by(step).map(|x| (x, x * COLUMNS / picture.width)).collect();
+    // Where the columns of each cell begin: all looked-at columns `x` with `x * COLUMNS / width` below the cell are left of it.
+    let starts: [usize; COLUMNS + 1] = std::array::from_fn(|cell| (cell * picture.width).div_ceil(COLUMNS).next_multiple_of(step).min(picture.width));
     let mut sums = vec![(0u32, 0u32); COLUMNS * ROWS];
     for y in (0..picture.height).step_by((picture.height / 110).max(1)) {
         let cells = &mut sums[y * ROWS / picture.height * COLUMNS..][..COLUMNS];
         let row = picture.luma_row(y);
-        for (x, cell) in &columns {
-            cells[*cell] = (cells[*cell].0 + u32::from(row[*x]), cells[*cell].1 + 1);
+        for (cell, ends) in cells.iter_mut().zip(starts.windows(2)) {
+            let pixels = &row[ends[0]..ends[1]];
+            cell.0 += if step == 1 { pixels.iter().map(|p| u32::from(*p)).sum::<u32>() } else { pixels.iter().step_by(step).map(|p| u32::from(*p)).sum() };
+            cell.1 += pixels.len().div_ceil(step) as u32;
         }
     }
     sums.into_iter().map(|(sum, count)| sum as f32 / count.max(1) as f32).collect()
@@ -66,6 +69,28 @@ mod tests {
         let mut data: Vec<u8> = (0..w * h).map(|i| of(i % w, i / w)).collect();
         data.resize(w * h * 3 / 2, 128);
         Picture::from_i420(w, h, Colorimetry { matrix: ColorMatrix::Bt601, full_range: true }, data)
+    }
+
+    /// One pixel after the other.
+    fn plain_thumbnail(picture: &Picture) -> Vec<f32> {
+        let mut sums = vec![(0u32, 0u32); COLUMNS * ROWS];
+        for y in (0..picture.height).step_by((picture.height / 110).max(1)) {
+            for x in (0..picture.width).step_by((picture.width / 200).max(1)) {
+                let cell = &mut sums[y * ROWS / picture.height * COLUMNS + x * COLUMNS / picture.width];
+                *cell = (cell.0 + u32::from(picture.luma_row(y)[x]), cell.1 + 1);
+            }
+        }
+        sums.into_iter().map(|(sum, count)| sum as f32 / count.max(1) as f32).collect()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn cells_hold_the_pixels_that_lie_in_them(w in 1usize..1300, h in 1usize..300) {
+            let length = w * h + 2 * w.div_ceil(2) * h.div_ceil(2);
+            let data = (0..length).map(|i| (i * 7 + i / 3 % 251) as u8).collect();
+            let picture = Picture::from_i420(w, h, Colorimetry { matrix: ColorMatrix::Bt601, full_range: true }, data);
+            proptest::prop_assert_eq!(thumbnail(&picture), plain_thumbnail(&picture));
+        }
     }
 
     #[test]

@@ -99,8 +99,9 @@ impl Sampler<'_> {
             let (row_x, row_y) = (x0 + dy[0] * v, y0 + dy[1] * v);
             for i in 0..self.taps {
                 let u = i as f32 + 0.5;
-                let column = (row_x + dx[0] * u).clamp(0.0, right) as usize;
-                let row = (row_y + dx[1] * u).clamp(0.0, bottom) as usize;
+                // By way of 32 bits, which processors convert to faster.
+                let column = (row_x + dx[0] * u).clamp(0.0, right) as i32 as usize;
+                let row = (row_y + dx[1] * u).clamp(0.0, bottom) as i32 as usize;
                 sum += u32::from(self.bytes[layout.offset + row * layout.stride + column]);
             }
         }

@@ -11,66 +11,122 @@ fn normal(rng: &mut StdRng) -> f32 {
     (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
 }
 
-/// A grey face as another camera, pose or crop might have shown it: flip, shift up to 4 of 48 pixels, rotation up to 10 degrees, scale
-/// up to a tenth, brightness and contrast, blur, noise, and a rectangle erased. Shape and channels stay.
-pub fn vary_crop(crop: &Crop, rng: &mut StdRng) -> Crop {
-    assert_eq!(crop.channels, 1, "grey crops only");
-    let size = crop.size as f32;
-    let flip = rng.random_bool(0.5);
-    let (angle, scale) = (rng.random_range(-10.0f32..10.0).to_radians(), rng.random_range(0.9f32..1.1));
-    let shift: [f32; 2] = std::array::from_fn(|_| rng.random_range(-4.0f32..4.0) * size / 48.0);
-    let (sin, cos) = (angle.sin() / scale, angle.cos() / scale);
-    let middle = (size - 1.0) / 2.0;
-    let mut values: Vec<f32> = (0..crop.size * crop.size)
-        .map(|i| {
-            let (x, y) = ((i % crop.size) as f32 - middle, (i / crop.size) as f32 - middle);
-            let x = if flip { -x } else { x };
-            bilinear(crop, cos * x - sin * y + middle + shift[0], sin * x + cos * y + middle + shift[1])
-        })
-        .collect();
-    let (contrast, brightness) = (rng.random_range(0.7f32..1.3), rng.random_range(-25.0f32..25.0));
-    values.iter_mut().for_each(|v| *v = (*v - 128.0) * contrast + 128.0 + brightness);
-    if rng.random_bool(0.3) {
-        // A dim or a glaring camera.
-        let gamma = rng.random_range(-0.6f32..0.6).exp();
-        values.iter_mut().for_each(|v| *v = 255.0 * (v.clamp(0.0, 255.0) / 255.0).powf(gamma));
-    }
-    if rng.random_bool(0.3) {
-        // Light from one side.
-        let (direction, strength) = (rng.random_range(0.0..std::f32::consts::TAU), rng.random_range(0.1f32..0.6));
-        for (i, v) in values.iter_mut().enumerate() {
-            let along = ((i % crop.size) as f32 - middle) * direction.cos() + ((i / crop.size) as f32 - middle) * direction.sin();
-            *v *= 1.0 + strength * along / middle;
-        }
-    }
-    if rng.random_bool(0.25) {
-        let strength = rng.random_range(0.2f32..0.9);
-        let blurred = blur(&values, crop.size);
-        values.iter_mut().zip(blurred).for_each(|(v, b)| *v += (b - *v) * strength);
-    }
-    if rng.random_bool(0.25) {
-        let deviation = rng.random_range(1.0f32..8.0);
-        values.iter_mut().for_each(|v| *v += normal(rng) * deviation);
-    }
-    if rng.random_bool(0.3) {
-        let side = |rng: &mut StdRng| rng.random_range(crop.size / 10..crop.size / 3);
-        let (w, h) = (side(rng), side(rng));
-        let (left, top) = (rng.random_range(0..=crop.size - w), rng.random_range(0..=crop.size - h));
-        let shade = rng.random_range(0.0f32..255.0);
-        for y in top..top + h {
-            values[y * crop.size + left..][..w].fill(shade);
-        }
-    }
-    Crop { size: crop.size, channels: 1, pixels: values.into_iter().map(|v| v.round().clamp(0.0, 255.0) as u8).collect() }
+/// How a face is shown otherwise, drawn once and applied to one crop or to all of a clip.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CropVariation {
+    flip: bool,
+    angle_radians: f32,
+    scale: f32,
+    /// In shares of the side.
+    shift: [f32; 2],
+    contrast: f32,
+    brightness: f32,
+    /// Red, green, blue; grey has none.
+    gains: [f32; 3],
+    /// A dim or a glaring camera.
+    gamma: Option<f32>,
+    /// Light from one side: its direction in radians, and how much more there is at the edge.
+    light: Option<[f32; 2]>,
+    blur: Option<f32>,
+    noise: Option<f32>,
+    erased: Option<Erased>,
 }
 
-/// Between the pixels; outside repeats the border.
-fn bilinear(crop: &Crop, x: f32, y: f32) -> f32 {
+/// A rectangle of one shade, in shares of the side.
+#[derive(Clone, Debug, PartialEq)]
+struct Erased {
+    size: [f32; 2],
+    /// Of what is left beside it.
+    place: [f32; 2],
+    shade: f32,
+}
+
+impl CropVariation {
+    pub fn draw(rng: &mut StdRng) -> CropVariation {
+        CropVariation {
+            flip: rng.random_bool(0.5),
+            angle_radians: rng.random_range(-10.0f32..10.0).to_radians(),
+            scale: rng.random_range(0.9f32..1.1),
+            shift: std::array::from_fn(|_| rng.random_range(-4.0f32..4.0) / 48.0),
+            contrast: rng.random_range(0.7f32..1.3),
+            brightness: rng.random_range(-25.0f32..25.0),
+            gains: std::array::from_fn(|_| rng.random_range(0.85f32..1.15)),
+            gamma: rng.random_bool(0.3).then(|| rng.random_range(-0.6f32..0.6).exp()),
+            light: rng.random_bool(0.3).then(|| [rng.random_range(0.0..std::f32::consts::TAU), rng.random_range(0.1f32..0.6)]),
+            blur: rng.random_bool(0.25).then(|| rng.random_range(0.2f32..0.9)),
+            noise: rng.random_bool(0.25).then(|| rng.random_range(1.0f32..8.0)),
+            erased: rng.random_bool(0.3).then(|| Erased {
+                size: std::array::from_fn(|_| rng.random_range(0.1f32..1.0 / 3.0)),
+                place: std::array::from_fn(|_| rng.random()),
+                shade: rng.random_range(0.0f32..255.0),
+            }),
+        }
+    }
+
+    /// Shape and channels stay. `rng` gives the noise, where there is any: another one on each crop of a clip, as cameras have it.
+    pub fn apply(&self, crop: &Crop, rng: &mut StdRng) -> Crop {
+        let (side, channels) = (crop.size, crop.channels);
+        let size = side as f32;
+        let (sin, cos) = (self.angle_radians.sin() / self.scale, self.angle_radians.cos() / self.scale);
+        let middle = (size - 1.0) / 2.0;
+        let erased = self.erased.as_ref().map(|erased| {
+            let [w, h] = erased.size.map(|share| ((share * size) as usize).max(1));
+            let [left, top] = [(0, w), (1, h)].map(|(axis, length)| (erased.place[axis] * (side - length + 1) as f32) as usize);
+            (left..left + w, top..top + h, erased.shade)
+        });
+        let mut pixels = vec![0; crop.pixels.len()];
+        for channel in 0..channels {
+            let gain = if channels == 3 { self.gains[channel] } else { 1.0 };
+            let mut values: Vec<f32> = (0..side * side)
+                .map(|i| {
+                    let (x, y) = ((i % side) as f32 - middle, (i / side) as f32 - middle);
+                    let x = if self.flip { -x } else { x };
+                    let (from_x, from_y) = (cos * x - sin * y, sin * x + cos * y);
+                    let value = bilinear(crop, channel, from_x + middle + self.shift[0] * size, from_y + middle + self.shift[1] * size);
+                    ((value - 128.0) * self.contrast + 128.0 + self.brightness) * gain
+                })
+                .collect();
+            if let Some(gamma) = self.gamma {
+                values.iter_mut().for_each(|v| *v = 255.0 * (v.clamp(0.0, 255.0) / 255.0).powf(gamma));
+            }
+            if let Some([direction, strength]) = self.light {
+                let (cos, sin) = (direction.cos(), direction.sin());
+                for (i, v) in values.iter_mut().enumerate() {
+                    let along = ((i % side) as f32 - middle) * cos + ((i / side) as f32 - middle) * sin;
+                    *v *= 1.0 + strength * along / middle;
+                }
+            }
+            if let Some(strength) = self.blur {
+                let blurred = blur(&values, side);
+                values.iter_mut().zip(blurred).for_each(|(v, b)| *v += (b - *v) * strength);
+            }
+            if let Some(deviation) = self.noise {
+                values.iter_mut().for_each(|v| *v += normal(rng) * deviation);
+            }
+            if let Some((columns, rows, shade)) = &erased {
+                for y in rows.clone() {
+                    values[y * side..][columns.clone()].fill(*shade);
+                }
+            }
+            values.iter().enumerate().for_each(|(i, v)| pixels[i * channels + channel] = v.round().clamp(0.0, 255.0) as u8);
+        }
+        Crop { size: side, channels, pixels }
+    }
+}
+
+/// A face as another camera, pose or crop might have shown it: flip, shift up to 4 of 48 pixels, rotation up to 10 degrees, scale
+/// up to a tenth, brightness, contrast, gamma and (in colour) tint, light from one side, blur, noise, and a rectangle erased. Shape and channels stay.
+pub fn vary_crop(crop: &Crop, rng: &mut StdRng) -> Crop {
+    CropVariation::draw(rng).apply(crop, rng)
+}
+
+/// Between the pixels of one channel; outside repeats the border.
+fn bilinear(crop: &Crop, channel: usize, x: f32, y: f32) -> f32 {
     let last = crop.size - 1;
     let (x, y) = (x.clamp(0.0, last as f32), y.clamp(0.0, last as f32));
     let (x0, y0) = (x as usize, y as usize);
     let (x1, y1) = ((x0 + 1).min(last), (y0 + 1).min(last));
-    let at = |x: usize, y: usize| f32::from(crop.pixels[y * crop.size + x]);
+    let at = |x: usize, y: usize| f32::from(crop.pixels[(y * crop.size + x) * crop.channels + channel]);
     let top = at(x0, y0) + (at(x1, y0) - at(x0, y0)) * (x - x0 as f32);
     let bottom = at(x0, y1) + (at(x1, y1) - at(x0, y1)) * (x - x0 as f32);
     top + (bottom - top) * (y - y0 as f32)
@@ -89,43 +145,66 @@ fn blur(values: &[f32], size: usize) -> Vec<f32> {
         .collect()
 }
 
+/// How a voice is heard otherwise, drawn once and applied to one stretch or to all of a recording.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VoiceVariation {
+    speed: f32,
+    below_hz: Option<f32>,
+    above_hz: Option<f32>,
+    /// Signal over noise in dB, and the noise's colour: from white to brownish, since rooms hum more than they hiss.
+    noise: Option<(f32, f32)>,
+    gain_db: f32,
+}
+
+impl VoiceVariation {
+    pub fn draw(rng: &mut StdRng) -> VoiceVariation {
+        VoiceVariation {
+            speed: rng.random_range(0.88f32..1.14),
+            below_hz: rng.random_bool(0.3).then(|| rng.random_range(1500.0f32..6500.0)),
+            above_hz: rng.random_bool(0.2).then(|| rng.random_range(60.0f32..350.0)),
+            noise: rng.random_bool(0.6).then(|| (rng.random_range(5.0f32..40.0), rng.random_range(0.0f32..0.95))),
+            gain_db: rng.random_range(-18.0f32..9.0),
+        }
+    }
+
+    /// `length` samples of `clip` that begin near `start`; beyond its end it is silent. `rng` gives the noise.
+    pub fn apply(&self, clip: &[f32], start: usize, length: usize, rng: &mut StdRng) -> Vec<f32> {
+        let mut samples: Vec<f32> = (0..length)
+            .map(|i| {
+                let position = start as f32 + i as f32 * self.speed;
+                let at = |i: usize| clip.get(i).copied().unwrap_or(0.0);
+                let whole = position as usize;
+                at(whole) + (at(whole + 1) - at(whole)) * (position - whole as f32)
+            })
+            .collect();
+        let power = samples.iter().map(|s| s * s).sum::<f32>() / length.max(1) as f32;
+        if let Some(cut_hz) = self.below_hz {
+            low_pass(&mut samples, cut_hz);
+        }
+        if let Some(cut_hz) = self.above_hz {
+            let mut low = samples.clone();
+            low_pass(&mut low, cut_hz);
+            samples.iter_mut().zip(low).for_each(|(s, l)| *s -= l);
+        }
+        if let Some((snr_db, colour)) = self.noise {
+            let deviation = (power * 10f32.powf(-snr_db / 10.0)).sqrt();
+            let mut state = 0.0;
+            let keep = (1.0 - colour * colour).sqrt();
+            for sample in &mut samples {
+                state = colour * state + keep * normal(rng);
+                *sample += state * deviation;
+            }
+        }
+        let gain = 10f32.powf(self.gain_db / 20.0);
+        samples.iter_mut().for_each(|s| *s = (*s * gain).clamp(-1.0, 1.0));
+        samples
+    }
+}
+
 /// A voice as another person, room or microphone might have given it: `length` samples of `clip` that begin near `start`, a little
 /// faster or slower (and so higher or lower), with gain, band limits and noise.
 pub fn vary_voice(clip: &[f32], start: usize, length: usize, rng: &mut StdRng) -> Vec<f32> {
-    let speed = rng.random_range(0.88f32..1.14);
-    let mut samples: Vec<f32> = (0..length)
-        .map(|i| {
-            let position = start as f32 + i as f32 * speed;
-            let at = |i: usize| clip.get(i).copied().unwrap_or(0.0);
-            let whole = position as usize;
-            at(whole) + (at(whole + 1) - at(whole)) * (position - whole as f32)
-        })
-        .collect();
-    let power = samples.iter().map(|s| s * s).sum::<f32>() / length.max(1) as f32;
-    if rng.random_bool(0.3) {
-        low_pass(&mut samples, rng.random_range(1500.0f32..6500.0));
-    }
-    if rng.random_bool(0.2) {
-        let cut = rng.random_range(60.0f32..350.0);
-        let mut low = samples.clone();
-        low_pass(&mut low, cut);
-        samples.iter_mut().zip(low).for_each(|(s, l)| *s -= l);
-    }
-    if rng.random_bool(0.6) {
-        let snr_db = rng.random_range(5.0f32..40.0);
-        let deviation = (power * 10f32.powf(-snr_db / 10.0)).sqrt();
-        // From white to brownish: rooms hum more than they hiss.
-        let colour = rng.random_range(0.0f32..0.95);
-        let mut state = 0.0;
-        let keep = (1.0 - colour * colour).sqrt();
-        for sample in &mut samples {
-            state = colour * state + keep * normal(rng);
-            *sample += state * deviation;
-        }
-    }
-    let gain = 10f32.powf(rng.random_range(-18.0f32..9.0) / 20.0);
-    samples.iter_mut().for_each(|s| *s = (*s * gain).clamp(-1.0, 1.0));
-    samples
+    VoiceVariation::draw(rng).apply(clip, start, length, rng)
 }
 
 /// One pole.
@@ -196,6 +275,26 @@ mod tests {
             .collect();
         // A dark camera and light from one side leave little of a picture, and still more than another one has.
         assert!(alike.iter().all(|c| *c > 0.15) && alike.iter().sum::<f64>() > 0.5 * 40.0, "{alike:?}");
+    }
+
+    #[test]
+    fn colour_is_varied_as_grey_is_and_a_clips_crops_are_varied_alike() {
+        let grey = golden_crop(5, 0, 48, 1);
+        let colour = Crop { size: 48, channels: 3, pixels: grey.pixels.iter().flat_map(|p| [*p; 3]).collect() };
+        let plain = |seed| CropVariation { gains: [1.0; 3], noise: None, gamma: None, light: None, ..CropVariation::draw(&mut StdRng::seed_from_u64(seed)) };
+        for seed in 0..20 {
+            let apply = |crop: &Crop| plain(seed).apply(crop, &mut StdRng::seed_from_u64(seed));
+            let (one, three) = (apply(&grey), apply(&colour));
+            assert_eq!(three.pixels, one.pixels.iter().flat_map(|p| [*p; 3]).collect::<Vec<_>>());
+            let tinted = vary_crop(&colour, &mut StdRng::seed_from_u64(seed));
+            assert_eq!((tinted.size, tinted.channels, tinted.pixels.len()), (48, 3, 48 * 48 * 3));
+            // Two pictures that differ by a constant differ by a constant afterwards: flips and shifts were the same.
+            let lighter = Crop { pixels: grey.pixels.iter().map(|p| p / 2 + 20).collect(), ..grey.clone() };
+            let dark = Crop { pixels: grey.pixels.iter().map(|p| p / 2).collect(), ..grey.clone() };
+            let mild = CropVariation { contrast: 1.0, brightness: 30.0, erased: None, ..plain(seed) };
+            let (lighter, dark) = (mild.apply(&lighter, &mut StdRng::seed_from_u64(1)), mild.apply(&dark, &mut StdRng::seed_from_u64(2)));
+            assert!(lighter.pixels.iter().zip(&dark.pixels).all(|(l, d)| (19..=21).contains(&(i32::from(*l) - i32::from(*d)))), "seed {seed}");
+        }
     }
 
     #[test]

@@ -75,6 +75,7 @@ impl SyntheticSet {
             dataset: "synthetic".into(),
             labels: (0..self.classes).map(|c| format!("class{c}")).collect(),
             clips: "recording".into(),
+            views: 1,
             encoders: encoders.collect(),
         };
         Features::in_memory(spec, rows)

@@ -1,86 +1,149 @@
-//! Several workers over one list of items, each on a thread of its own; what they find is written by one.
+//! Several workers over one list of jobs, each on a thread of its own; what they find is written by one.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 
 use super::worker::{Outcome, Worker};
 use crate::lane::{Received, WhenFull, lane};
-use crate::time::monotonic_nanos;
-use crate::train::data::Item;
+use crate::time::{monotonic_nanos, thread_cpu_nanos};
+use crate::train::data::{Item, Media};
 
-/// How often a line of progress is written.
-const REPORT_EVERY: Duration = Duration::from_secs(5);
+/// Items that one worker takes together: one alone, or several of one recording, which it then plays once.
+pub type Job<'a> = Vec<&'a Item>;
 
-/// Sends `items` through `workers` and hands every outcome to `write`, in the order in which they are ready. Ends at the first error of
-/// `write` (a disk that is full); a broken item is none. Returns the seconds it took.
-pub fn work(items: &[&Item], workers: Vec<Worker>, mut write: impl FnMut(&Item, Outcome) -> anyhow::Result<()>) -> anyhow::Result<f64> {
-    let next = AtomicUsize::new(0);
+/// Intervals of one recording become jobs in which none overlaps another; every other item is a job of its own. Jobs stand where their
+/// first items stood.
+pub fn jobs<'a>(items: &[&'a Item]) -> Vec<Job<'a>> {
+    let mut order: Vec<usize> = (0..items.len()).collect();
+    let start = |i: usize| items[i].interval.map_or(0.0, |[start, _]| start);
+    order.sort_by(|a, b| start(*a).total_cmp(&start(*b)));
+    let mut jobs: Vec<(usize, Job)> = Vec::new();
+    let mut open: std::collections::HashMap<MediaKey, Vec<usize>> = Default::default();
+    for i in order {
+        let item = items[i];
+        let Some(([start, _], key)) = item.interval.filter(|[start, end]| end > start).zip(media_key(&item.media)) else {
+            jobs.push((i, vec![item]));
+            continue;
+        };
+        let of_media = open.entry(key).or_default();
+        let follows = |job: &usize| jobs[*job].1.last().and_then(|last| last.interval).is_some_and(|[_, end]| end <= start);
+        match of_media.iter().copied().find(follows) {
+            Some(job) => {
+                jobs[job].0 = jobs[job].0.min(i);
+                jobs[job].1.push(item);
+            }
+            None => {
+                of_media.push(jobs.len());
+                jobs.push((i, vec![item]));
+            }
+        }
+    }
+    jobs.sort_by_key(|(first, _)| *first);
+    jobs.into_iter().map(|(_, job)| job).collect()
+}
+
+type MediaKey<'a> = (&'a std::path::Path, Option<&'a std::path::Path>);
+
+fn media_key(media: &Media) -> Option<MediaKey<'_>> {
+    match media {
+        Media::Recording(path) => Some((path, None)),
+        Media::Apart { video, audio } => Some((video, Some(audio))),
+        Media::Picture(_) | Media::None => None,
+    }
+}
+
+/// Who writes down what the workers find.
+pub trait Scribe {
+    fn write(&mut self, item: &Item, outcome: Outcome) -> anyhow::Result<()>;
+    /// Called now and then, with the seconds since the work began.
+    fn tell(&mut self, seconds: f64);
+}
+
+/// How the work went.
+#[derive(Clone, Copy, Debug)]
+pub struct Worked {
+    pub seconds: f64,
+    /// CPU time of the workers' and the calling thread; decoders have threads of their own, and setting them up is theirs.
+    pub cpu_nanos: i64,
+    pub stopped: bool,
+}
+
+/// Sends `jobs` through `workers` and hands every outcome to `scribe`, in the order in which they are ready. Ends at the first error of
+/// `scribe` (a disk that is full), and after the items in work once `stop` is set; a broken item is no error.
+pub fn work(jobs: &[Job], workers: Vec<Worker>, stop: &AtomicBool, scribe: &mut impl Scribe) -> anyhow::Result<Worked> {
+    let (next, cpu_nanos) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let (sender, outcomes) = lane("outcomes", 16, WhenFull::Block);
-    let started = monotonic_nanos();
+    let (started, cpu_started) = (monotonic_nanos(), thread_cpu_nanos());
     let seconds_since = || (monotonic_nanos() - started) as f64 * 1e-9;
+    let all: usize = jobs.iter().map(Vec::len).sum();
     std::thread::scope(|scope| {
         let outcomes = outcomes;
         for (number, mut worker) in workers.into_iter().enumerate() {
-            let (sender, next) = (sender.clone(), &next);
+            let (sender, next, cpu_nanos) = (sender.clone(), &next, &cpu_nanos);
             let body = move || {
-                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if sender.send((*item, worker.extract(item))).is_err() {
-                        return;
-                    }
+                let closed = AtomicBool::new(false);
+                let goes_on = || !stop.load(Ordering::Relaxed) && !closed.load(Ordering::Relaxed);
+                while goes_on()
+                    && let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed))
+                {
+                    worker.extract_all(job, &goes_on, &mut |item, outcome| {
+                        closed.fetch_or(sender.send((item, outcome)).is_err(), Ordering::Relaxed);
+                    });
                 }
+                cpu_nanos.fetch_add((thread_cpu_nanos() - worker.opening_cpu_nanos()) as usize, Ordering::Relaxed);
             };
             std::thread::Builder::new().name(format!("extract-{number}")).spawn_scoped(scope, body).context("the system gives no thread")?;
         }
         drop(sender);
-        let (mut done, mut reported) = (0, 0.0);
+        let mut done = 0;
         loop {
             match outcomes.recv(Some(Duration::from_millis(500))) {
                 Received::Item((item, outcome)) => {
-                    write(item, outcome)?;
+                    scribe.write(item, outcome)?;
                     done += 1;
                 }
                 Received::TimedOut => {}
                 Received::Ended => break,
             }
-            let seconds = seconds_since();
-            if seconds - reported >= REPORT_EVERY.as_secs_f64() {
-                reported = seconds;
-                eprintln!("{}", progress(done, items.len(), seconds));
-            }
+            scribe.tell(seconds_since());
         }
-        if done < items.len() {
+        let stopped = done < all && stop.load(Ordering::Relaxed);
+        if done < all && !stopped {
             bail!("a worker ended before its work was done; run the same command again to go on");
         }
-        Ok(seconds_since())
+        Ok(Worked { seconds: seconds_since(), cpu_nanos: cpu_nanos.load(Ordering::Relaxed) as i64 + thread_cpu_nanos() - cpu_started, stopped })
     })
-}
-
-/// `120/4000 items, 3.1 items/s, 20 min 51 s left`.
-fn progress(done: usize, all: usize, seconds: f64) -> String {
-    let rate = done as f64 / seconds.max(1e-9);
-    let left = if done == 0 { "time left unknown".into() } else { format!("{} left", duration((all - done) as f64 / rate)) };
-    format!("{done}/{all} items, {rate:.2} items/s, {left}")
-}
-
-fn duration(seconds: f64) -> String {
-    let seconds = seconds.round() as u64;
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, s) => format!("{s} s"),
-        (0, m, s) => format!("{m} min {s} s"),
-        (h, m, _) => format!("{h} h {m} min"),
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::progress;
+    use super::*;
+    use crate::train::data::Split;
 
     #[test]
-    fn progress_says_when_it_will_be_done() {
-        assert_eq!(progress(0, 10, 5.0), "0/10 items, 0.00 items/s, time left unknown");
-        assert_eq!(progress(50, 300, 20.0), "50/300 items, 2.50 items/s, 1 min 40 s left");
-        assert_eq!(progress(1, 7201, 1.0), "1/7201 items, 1.00 items/s, 2 h 0 min left");
+    fn intervals_of_one_recording_share_a_job_where_they_do_not_overlap() {
+        let item = |id: &str, path: &str, interval| Item {
+            id: id.into(),
+            split: Split::Train,
+            group: String::new(),
+            media: Media::Recording(path.into()),
+            interval,
+            text: None,
+            target: None,
+        };
+        let items = [
+            item("a0", "a", Some([4.0, 6.0])),
+            item("a1", "a", Some([0.0, 3.0])),
+            item("b", "b", None),
+            item("a2", "a", Some([2.0, 4.0])),
+            item("a3", "a", Some([3.0, 4.0])),
+            item("c", "c", Some([1.0, 2.0])),
+            item("empty", "c", Some([5.0, 5.0])),
+        ];
+        let jobs = jobs(&items.iter().collect::<Vec<_>>());
+        let ids: Vec<Vec<&str>> = jobs.iter().map(|job| job.iter().map(|item| item.id.as_str()).collect()).collect();
+        assert_eq!(ids, [vec!["a1", "a3", "a0"], vec!["b"], vec!["a2"], vec!["c"], vec!["empty"]]);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::view::View;
 use crate::clip::{Clip, SubjectId};
 use crate::encode::EncodeError;
 use crate::modality::Modality;
@@ -34,17 +35,54 @@ impl ClipsRule {
 pub struct Row {
     /// Where the window begins, in milliseconds from the item's start; `None`: the row is the whole item.
     pub start_ms: Option<i64>,
+    /// 0: as it is; others: augmented.
+    pub view: u32,
     pub seconds: f64,
     pub embeddings: Embeddings,
 }
+
+/// The id of an item's row.
+pub fn row_id(item: &str, start_ms: Option<i64>) -> String {
+    start_ms.map_or_else(|| item.to_owned(), |start| format!("{item}#{start}"))
+}
+
+/// Faces of augmented views are numbered from here on: a face stage never comes so far.
+const VARIED_FACES: u64 = 1 << 40;
 
 /// What was seen and heard of each subject of one item.
 #[derive(Debug)]
 pub struct Evidence {
     rule: ClipsRule,
     length_nanos: i64,
+    screen: Screen,
     subjects: BTreeMap<SubjectId, Shown>,
 }
+
+/// Shows clips in every view.
+#[derive(Debug)]
+struct Screen {
+    item: String,
+    views: u32,
+    /// Of rows that are the whole item.
+    of_item: Vec<View>,
+    next_face: u64,
+}
+
+impl Screen {
+    /// The clip as it is, then augmented.
+    fn encode(&mut self, clip: &Clip, start_ms: Option<i64>, set: &mut EncoderSet) -> Result<Vec<Embeddings>, EncodeError> {
+        let mut all = vec![set.encode(clip)?];
+        for number in 1..self.views {
+            let of_window = start_ms.is_some().then(|| View::of(&row_id(&self.item, start_ms), number));
+            let view = of_window.as_ref().unwrap_or_else(|| &self.of_item[number as usize - 1]);
+            all.push(set.encode(&view.of_clip(clip, &mut self.next_face))?);
+        }
+        Ok(all)
+    }
+}
+
+/// Per encoder: sum and weight.
+type Sums = BTreeMap<String, (Vec<f64>, f64)>;
 
 #[derive(Debug, Default)]
 struct Shown {
@@ -53,22 +91,26 @@ struct Shown {
     pending: Option<Clip>,
     faces: usize,
     voices: usize,
-    /// Per encoder: sum and weight.
-    sums: BTreeMap<String, (Vec<f64>, f64)>,
+    /// Per view.
+    sums: Vec<Sums>,
     rows: Vec<Row>,
 }
 
 impl Evidence {
-    pub fn new(rule: ClipsRule, length_nanos: i64) -> Evidence {
-        Evidence { rule, length_nanos, subjects: BTreeMap::new() }
+    /// Of the item `item`, to be shown in so many views.
+    pub fn new(rule: ClipsRule, length_nanos: i64, item: &str, views: u32) -> Evidence {
+        let of_item = (1..views).map(|number| View::of(item, number)).collect();
+        let screen = Screen { item: item.to_owned(), views, of_item, next_face: VARIED_FACES };
+        Evidence { rule, length_nanos, screen, subjects: BTreeMap::new() }
     }
 
     /// Clips come in the aligner's order.
     pub fn take(&mut self, clip: Clip, set: &mut EncoderSet) -> Result<(), EncodeError> {
-        let shown = self.subjects.entry(clip.subject).or_default();
+        let Evidence { screen, subjects, .. } = self;
+        let shown = subjects.entry(clip.subject).or_default();
         let is_whole = clip.span.nanos() >= self.length_nanos;
         match self.rule {
-            ClipsRule::Window if is_whole => shown.add_row(&clip, set),
+            ClipsRule::Window if is_whole => shown.add_row(&clip, screen, set),
             ClipsRule::Window => {
                 if shown.pending.as_ref().is_none_or(|p| p.span.nanos() <= clip.span.nanos()) {
                     shown.pending = Some(clip);
@@ -77,11 +119,11 @@ impl Evidence {
             }
             ClipsRule::Recording => {
                 if shown.pending.as_ref().is_some_and(|p| p.span.end <= clip.span.start) {
-                    shown.flush(set)?;
+                    shown.flush(screen, set)?;
                 }
                 if is_whole && clip.span.start >= shown.until {
                     shown.pending = None;
-                    return shown.add(clip, set);
+                    return shown.add(clip, screen, set);
                 }
                 shown.pending = Some(clip);
                 Ok(())
@@ -93,10 +135,10 @@ impl Evidence {
     pub fn finish(mut self, set: &mut EncoderSet, seconds: f64) -> Result<Vec<Row>, EncodeError> {
         for shown in self.subjects.values_mut() {
             match (self.rule, shown.pending.take()) {
-                (ClipsRule::Window, Some(clip)) if shown.rows.is_empty() => shown.add_row(&clip, set)?,
+                (ClipsRule::Window, Some(clip)) if shown.rows.is_empty() => shown.add_row(&clip, &mut self.screen, set)?,
                 (ClipsRule::Recording, pending) => {
                     shown.pending = pending;
-                    shown.flush(set)?;
+                    shown.flush(&mut self.screen, set)?;
                 }
                 _ => {}
             }
@@ -110,10 +152,15 @@ impl Evidence {
         let Some(best) = best else { return Ok(Vec::new()) };
         Ok(match self.rule {
             ClipsRule::Window => best.rows,
-            ClipsRule::Recording if best.sums.is_empty() => Vec::new(),
             ClipsRule::Recording => {
                 let mean = |(sum, weight): (Vec<f64>, f64)| sum.iter().map(|s| (s / weight) as f32).collect();
-                vec![Row { start_ms: None, seconds, embeddings: best.sums.into_iter().map(|(name, sum)| (name, mean(sum))).collect() }]
+                let row = |(view, sums): (u32, Sums)| Row {
+                    start_ms: None,
+                    view,
+                    seconds,
+                    embeddings: sums.into_iter().map(|(name, sum)| (name, mean(sum))).collect(),
+                };
+                (0..).zip(best.sums).filter(|(_, sums)| !sums.is_empty()).map(row).collect()
             }
         })
     }
@@ -125,36 +172,41 @@ impl Shown {
         self.voices += usize::from(clip.voice.is_ok());
     }
 
-    fn add_row(&mut self, clip: &Clip, set: &mut EncoderSet) -> Result<(), EncodeError> {
-        let embeddings = set.encode(clip)?;
-        if !embeddings.is_empty() {
+    fn add_row(&mut self, clip: &Clip, screen: &mut Screen, set: &mut EncoderSet) -> Result<(), EncodeError> {
+        let start_ms = Some(clip.span.start.nanos().div_euclid(1_000_000));
+        let views = screen.encode(clip, start_ms, set)?;
+        if !views[0].is_empty() {
             self.count(clip);
-            self.rows.push(Row { start_ms: Some(clip.span.start.nanos().div_euclid(1_000_000)), seconds: clip.span.nanos() as f64 * 1e-9, embeddings });
+            let seconds = clip.span.nanos() as f64 * 1e-9;
+            self.rows.extend((0..).zip(views).map(|(view, embeddings)| Row { start_ms, view, seconds, embeddings }));
         }
         Ok(())
     }
 
-    fn flush(&mut self, set: &mut EncoderSet) -> Result<(), EncodeError> {
+    fn flush(&mut self, screen: &mut Screen, set: &mut EncoderSet) -> Result<(), EncodeError> {
         match self.pending.take().filter(|clip| clip.span.end > self.until) {
-            Some(clip) => self.add(clip, set),
+            Some(clip) => self.add(clip, screen, set),
             None => Ok(()),
         }
     }
 
-    fn add(&mut self, mut clip: Clip, set: &mut EncoderSet) -> Result<(), EncodeError> {
+    fn add(&mut self, mut clip: Clip, screen: &mut Screen, set: &mut EncoderSet) -> Result<(), EncodeError> {
         let until = self.until;
         clip.faces.retain(|face| face.time >= until);
         let new_seconds = clip.span.end.nanos_since(clip.span.start.max(until)) as f64 * 1e-9;
         self.until = clip.span.end;
         self.count(&clip);
-        let embeddings = set.encode(&clip)?;
-        for entry in set.entries() {
-            let Some(embedding) = embeddings.get(&entry.name) else { continue };
-            let weight =
-                if entry.modality == Modality::Face && entry.kind == EncoderKind::Frame { entry.sees(&clip.faces).count() as f64 } else { new_seconds };
-            let (sum, all) = self.sums.entry(entry.name.clone()).or_insert_with(|| (vec![0.0; entry.dim], 0.0));
-            sum.iter_mut().zip(embedding).for_each(|(s, v)| *s += weight * f64::from(*v));
-            *all += weight;
+        let views = screen.encode(&clip, None, set)?;
+        self.sums.resize_with(views.len(), Sums::new);
+        for (sums, embeddings) in self.sums.iter_mut().zip(views) {
+            for entry in set.entries() {
+                let Some(embedding) = embeddings.get(&entry.name) else { continue };
+                let weight =
+                    if entry.modality == Modality::Face && entry.kind == EncoderKind::Frame { entry.sees(&clip.faces).count() as f64 } else { new_seconds };
+                let (sum, all) = sums.entry(entry.name.clone()).or_insert_with(|| (vec![0.0; entry.dim], 0.0));
+                sum.iter_mut().zip(embedding).for_each(|(s, v)| *s += weight * f64::from(*v));
+                *all += weight;
+            }
         }
         Ok(())
     }

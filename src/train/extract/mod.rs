@@ -2,52 +2,37 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
 mod crew;
 mod evidence;
 mod playback;
+mod progress;
+mod refusal;
 #[cfg(test)]
 mod tests;
+mod view;
 mod worker;
 
 pub use evidence::{ClipsRule, Row};
+pub use refusal::{Lacks, NoFace, NoVoice, Refusal};
 pub use worker::{Outcome, Worker};
 
-use crate::encode::{EncodeError, Provider, Runtime};
+use crate::encode::{Provider, Runtime};
 use crate::model::manifest::EncoderEntry;
-use crate::train::data::{self, Item, Listing};
+use crate::time::process_cpu_nanos;
+use crate::train::data::{self, Item, Listing, Media};
 use crate::train::encoders::SetFiles;
 use crate::train::store::{Entry, SCHEMA, Shard, ShardWriter, StoreSpec, StoredEncoder};
-
-/// Why an item gives no row.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The file is broken, is not there, or is nothing that can be decoded.
-    #[error("unreadable: {0}")]
-    Unreadable(String),
-    /// It was played, and nobody is seen or heard well enough.
-    #[error("no face and no voice")]
-    NobodyThere,
-    /// It has nothing that these encoders take.
-    #[error("nothing to encode")]
-    NothingToEncode,
-    /// A fault of ours.
-    #[error("failed: {0}")]
-    Stage(String),
-}
-
-impl From<EncodeError> for Refusal {
-    fn from(error: EncodeError) -> Refusal {
-        Refusal::Stage(playback::one_line(&error))
-    }
-}
+use progress::Progress;
 
 /// Reads a data set through the daemon's own stages into a feature store. Goes on where it was stopped.
 ///
 /// Example: expressd-train extract --dataset crema-d --root CREMA-D --encoders models/default --store stores/crema-d
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct ExtractArgs {
     /// What the data set is called.
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(data::names()))]
@@ -61,7 +46,7 @@ pub struct ExtractArgs {
     /// The store's folder. One that was begun with the same settings is gone on with.
     #[arg(long)]
     pub store: PathBuf,
-    /// This process's part, such as 0/4: the items are dealt out one by one.
+    /// This process's part, such as 0/4: items are dealt by their ids, those that are intervals by their recordings' names.
     #[arg(long)]
     pub shard: Option<Shard>,
     /// Threads, each with graphs of its own. By default as many as there are processors.
@@ -70,6 +55,9 @@ pub struct ExtractArgs {
     /// What becomes a row.
     #[arg(long, value_enum, default_value = "recording")]
     pub clips: ClipsRule,
+    /// Rows of each clip: 1 for the clip as it is, more for augmented views beside it, as SimCLR needs them (its recipe: 3).
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub views: u32,
     /// Only the first so many items of the data set.
     #[arg(long)]
     pub limit: Option<usize>,
@@ -96,15 +84,21 @@ fn provider(name: &str) -> Result<Provider, String> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Extracted {
     pub done_before: usize,
+    /// Done before, and done again: a power cut had taken something of them.
+    pub mended: usize,
     pub items: usize,
     pub rows: usize,
     pub refused: BTreeMap<String, usize>,
     /// Recordings that break off, whose rows are of what was there.
     pub cut: usize,
     pub seconds: f64,
-    /// Of the workers' time: within graphs, and waiting for decoders.
+    /// Of the CPU time: within graphs, and in decoders.
     pub graph_share: f64,
+    pub decoding_share: f64,
+    /// Of the workers' time: waiting for decoders.
     pub waiting_share: f64,
+    /// Ended on a signal: so many items are left.
+    pub left: usize,
 }
 
 /// The verb.
@@ -115,13 +109,26 @@ pub fn run(args: &ExtractArgs) -> anyhow::Result<()> {
     for fault in listing.faults.iter().take(5) {
         println!("  {}: {}", fault.at, fault.what);
     }
-    let extracted = extract(&listing, args)?;
+    let extracted = extract(&listing, args, &stop_on_signals())?;
     print(&extracted);
+    if extracted.left > 0 {
+        bail!("stopped: {} items are done, {} are left; the same command goes on", extracted.done_before + extracted.items, extracted.left);
+    }
     Ok(())
 }
 
-/// Extracts what of `listing` is not in the store yet.
-pub fn extract(listing: &Listing, args: &ExtractArgs) -> anyhow::Result<Extracted> {
+/// Set by Ctrl-C and SIGTERM. A second signal ends the process at once.
+fn stop_on_signals() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        let _ = signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone());
+        let _ = signal_hook::flag::register(signal, stop.clone());
+    }
+    stop
+}
+
+/// Extracts what of `listing` is not in the store yet. Ends after the items in work once `stop` is set.
+pub fn extract(listing: &Listing, args: &ExtractArgs, stop: &AtomicBool) -> anyhow::Result<Extracted> {
     let files = SetFiles::read(&args.encoders)?;
     let rules = files.rules();
     let spec = StoreSpec {
@@ -130,64 +137,129 @@ pub fn extract(listing: &Listing, args: &ExtractArgs) -> anyhow::Result<Extracte
         dataset: listing.dataset.clone(),
         labels: listing.labels.clone(),
         clips: args.clips.name().to_owned(),
+        views: args.views,
         encoders: rules.encoders.iter().map(|e| StoredEncoder { name: e.name.clone(), modality: e.modality, dim: e.dim }).collect(),
     };
     let shard = args.shard.unwrap_or(Shard::WHOLE);
-    let mut writer = ShardWriter::open(&args.store, &spec, shard)?;
-    let listed = listing.items.iter().take(args.limit.unwrap_or(usize::MAX)).enumerate();
-    let ours: Vec<&Item> = listed.filter(|(i, _)| i % shard.count == shard.index).map(|(_, item)| item).collect();
+    let writer = ShardWriter::open(&args.store, &spec, shard)?;
+    let listed = listing.items.iter().take(args.limit.unwrap_or(usize::MAX));
+    let ours: Vec<&Item> = listed.filter(|item| shard.holds(&dealt_by(item))).collect();
     let items: Vec<&Item> = ours.iter().copied().filter(|item| !writer.is_done(&item.id)).collect();
-    let mut extracted = Extracted { done_before: ours.len() - items.len(), ..Extracted::default() };
+    let before = Extracted { done_before: ours.len() - items.len(), mended: writer.dropped(), ..Extracted::default() };
     if items.is_empty() {
-        return Ok(extracted);
+        return Ok(before);
     }
     let runtime = Runtime::load()?;
     let count = args.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
     ensure!(count > 0, "--workers must be at least 1");
-    let workers = (0..count.min(items.len())).map(|_| Worker::new(&runtime, &files, args.provider, args.clips)).collect::<anyhow::Result<Vec<_>>>()?;
-    let (count, mut waited_nanos, before) = (workers.len(), 0, graph_nanos(&runtime));
-    extracted.seconds = crew::work(&items, workers, |item, outcome| {
+    let jobs = crew::jobs(&items);
+    let worker = |_| Worker::new(&runtime, &files, args.provider, args.clips, args.views);
+    let workers = (0..count.min(jobs.len())).map(worker).collect::<anyhow::Result<Vec<_>>>()?;
+    let (count, cpu_before, graphs_before) = (workers.len(), process_cpu_nanos(), graph_cpu_nanos(&runtime));
+    let mut ledger = Ledger {
+        encoders: &rules.encoders,
+        writer,
+        runtime: &runtime,
+        cpu_before,
+        graphs_before,
+        extracted: before,
+        waited_nanos: 0,
+        progress: Progress::new(items.len()),
+    };
+    let worked = crew::work(&jobs, workers, stop, &mut ledger);
+    ledger.progress.finish();
+    let worked = worked?;
+    ledger.writer.make_safe()?;
+    let spent = (process_cpu_nanos() - cpu_before) as f64;
+    Ok(Extracted {
+        seconds: worked.seconds,
+        graph_share: ledger.graph_share(),
+        decoding_share: 1.0 - worked.cpu_nanos as f64 / spent,
+        waiting_share: ledger.waited_nanos as f64 / (worked.seconds * 1e9 * count as f64),
+        left: if worked.stopped { items.len() - ledger.extracted.items } else { 0 },
+        ..ledger.extracted
+    })
+}
+
+/// What decides on an item's shard. Intervals of one recording stay together, since it is played once for all of them.
+fn dealt_by(item: &Item) -> String {
+    let recording = match &item.media {
+        Media::Recording(path) | Media::Apart { video: path, .. } => path.file_stem(),
+        Media::Picture(_) | Media::None => None,
+    };
+    match (item.interval, recording) {
+        (Some(_), Some(name)) => name.to_string_lossy().into_owned(),
+        _ => item.id.clone(),
+    }
+}
+
+/// Writes what comes of the items, and counts.
+struct Ledger<'a> {
+    encoders: &'a [EncoderEntry],
+    writer: ShardWriter,
+    runtime: &'a Runtime,
+    cpu_before: i64,
+    graphs_before: i64,
+    extracted: Extracted,
+    waited_nanos: i64,
+    progress: Progress,
+}
+
+impl Ledger<'_> {
+    fn graph_share(&self) -> f64 {
+        (graph_cpu_nanos(self.runtime) - self.graphs_before) as f64 / (process_cpu_nanos() - self.cpu_before).max(1) as f64
+    }
+}
+
+impl crew::Scribe for Ledger<'_> {
+    fn write(&mut self, item: &Item, outcome: Outcome) -> anyhow::Result<()> {
+        let extracted = &mut self.extracted;
         extracted.items += 1;
         extracted.cut += usize::from(outcome.cut && outcome.rows.is_ok());
-        waited_nanos += outcome.waited_nanos;
+        self.waited_nanos += outcome.waited_nanos;
         match outcome.rows {
             Ok(rows) => {
                 extracted.rows += rows.len();
-                let rows: Vec<_> = rows.iter().map(|row| stored(item, row, &rules.encoders)).collect();
-                writer.push(&item.id, &rows)
+                let rows: Vec<_> = rows.iter().map(|row| stored(item, row, self.encoders)).collect();
+                self.writer.push(&item.id, &rows)
             }
             Err(refusal) => {
                 let reason = refusal.to_string();
-                let written = writer.skip(&item.id, &reason);
+                let written = self.writer.skip(&item.id, &reason);
                 *extracted.refused.entry(reason).or_default() += 1;
                 written
             }
         }
         .with_context(|| format!("{}: what was finished is kept; make room and run the same command again", item.id))
-    })?;
-    let worker_nanos = extracted.seconds * 1e9 * count as f64;
-    extracted.graph_share = (graph_nanos(&runtime) - before) as f64 / worker_nanos;
-    extracted.waiting_share = waited_nanos as f64 / worker_nanos;
-    Ok(extracted)
+    }
+
+    fn tell(&mut self, seconds: f64) {
+        let (runtime, cpu_before, graphs_before) = (self.runtime, self.cpu_before, self.graphs_before);
+        let share = || (graph_cpu_nanos(runtime) - graphs_before) as f64 / (process_cpu_nanos() - cpu_before).max(1) as f64;
+        self.progress.tell(self.extracted.items, seconds, share, &self.extracted.refused);
+    }
 }
 
 /// What a store holds of `row`: zeros where there was no evidence.
 fn stored(item: &Item, row: &Row, encoders: &[EncoderEntry]) -> (Entry, Vec<f32>) {
     let present: Vec<bool> = encoders.iter().map(|e| row.embeddings.contains_key(&e.name)).collect();
     let values = encoders.iter().flat_map(|e| row.embeddings.get(&e.name).cloned().unwrap_or_else(|| vec![0.0; e.dim])).collect();
-    let id = row.start_ms.map_or_else(|| item.id.clone(), |start| format!("{}#{start}", item.id));
+    let id = evidence::row_id(&item.id, row.start_ms);
     let (group, target, text) = (item.group.clone(), item.target.clone(), item.text.clone());
-    (Entry { id, split: item.split, group, target, present, seconds: row.seconds, text, view: 0 }, values)
+    (Entry { id, split: item.split, group, target, present, seconds: row.seconds, text, view: row.view }, values)
 }
 
-fn graph_nanos(runtime: &Runtime) -> i64 {
-    runtime.tallies().iter().flat_map(|tally| tally.runs().into_values()).map(|runs| runs.nanos).sum()
+fn graph_cpu_nanos(runtime: &Runtime) -> i64 {
+    runtime.tallies().iter().flat_map(|tally| tally.runs().into_values()).map(|runs| runs.cpu_nanos).sum()
 }
 
 fn print(extracted: &Extracted) {
-    let Extracted { done_before, items, rows, refused, cut, seconds, graph_share, waiting_share } = extracted;
+    let Extracted { done_before, mended, items, rows, refused, cut, seconds, graph_share, decoding_share, waiting_share, .. } = extracted;
     if *done_before > 0 {
         println!("{done_before} items were done before");
+    }
+    if *mended > 0 {
+        println!("{mended} items had to be done again: the end of the store's files was lost, as after a power cut");
     }
     println!("{items} items, {rows} rows");
     for (reason, count) in refused {
@@ -198,6 +270,10 @@ fn print(extracted: &Extracted) {
     }
     if *items > 0 {
         let rate = *items as f64 / seconds;
-        println!("{rate:.2} items/s; of the workers' time {:.0} % in graphs, {:.0} % waiting for decoders", 100.0 * graph_share, 100.0 * waiting_share);
+        let [graphs, decoders, rest] = [*graph_share, *decoding_share, 1.0 - graph_share - decoding_share].map(|share| 100.0 * share);
+        println!(
+            "{rate:.2} items/s; of the CPU time {graphs:.0} % in graphs, {decoders:.0} % in decoders, {rest:.0} % in the rest; workers waited {:.0} % for decoders",
+            100.0 * waiting_share
+        );
     }
 }

@@ -1,14 +1,16 @@
 //! Media through the daemon's own stages, on the calling thread: clips come out, the same as from `expressd replay`.
 //!
 //! Decoders bring their own threads; everything behind them runs here, so that as many recordings as there are workers advance at once.
-//! Detections are made on the frames on which a replay makes them. An interval is played as if it were a recording of its own.
+//! Detections are made on the frames on which a replay makes them. An interval is played as if it were a recording of its own; several of
+//! one recording share one pass of the decoder, which is cheaper than as many and, unlike a jump into the file, changes no number.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::Refusal;
+use super::refusal::{Refusal, Witness};
 use crate::align::{AlignInput, AlignSettings, Aligned, Aligner, Wanted};
 use crate::capture::{CaptureError, Outputs, Pace, Played, Recording};
 use crate::clip::{AudioBlock, Clip, FramedFaces, VideoFrame, samples_to_nanos};
@@ -19,25 +21,43 @@ use crate::lane::{LaneReceiver, Received, WhenFull, lane};
 use crate::modality::Modality;
 use crate::model::manifest::Manifest;
 use crate::speech::{SpeechStage, VoiceDetector};
-use crate::time::{MediaTime, Span, monotonic_nanos};
+use crate::time::{MediaTime, Span, monotonic_nanos, thread_cpu_nanos};
 use crate::train::data::Media;
 use crate::train::encoders::SetFiles;
 
 /// How long the source that is behind is waited for before the other one is looked at.
 const STEP: Duration = Duration::from_millis(2);
+/// After so many steps without anything, the demuxer may be held up by the source of which this part needs no more.
+const STANDSTILL: u32 = 10;
 
-/// Takes each clip as it is cut.
-pub type TakeClip<'a> = &'a mut dyn FnMut(Clip) -> Result<(), EncodeError>;
+/// Who watches a recording, part by part.
+pub trait Audience {
+    /// The next part begins. `false`: no more is wanted.
+    fn begin(&mut self) -> bool;
+    /// Takes each clip as it is cut.
+    fn take(&mut self, clip: Clip) -> Result<(), EncodeError>;
+    /// The part is over.
+    fn end(&mut self, shown: Shown) -> Result<(), EncodeError>;
+}
 
-/// What was played.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What was played of one part.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Shown {
-    /// Where the last frame or sample ends, counted from the start.
+    /// Where the last frame or sample ends, counted from the part's start.
     pub seconds: f64,
-    /// The file breaks off; what was there was played.
-    pub cut: bool,
+    /// The part reached to the recording's end: whether it breaks off there, [`Playback::play`] knows.
+    pub to_the_end: bool,
+    pub witness: Witness,
     /// How long the stages waited for decoders, in nanoseconds.
     pub waited_nanos: i64,
+}
+
+/// How a recording came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Whole,
+    /// The file breaks off; what was there was played.
+    Cut,
 }
 
 /// The stages' graphs of one worker, opened once and lent to the stages of each recording.
@@ -51,26 +71,53 @@ pub struct Playback {
     detector: Option<Detector>,
     refiner: Option<Refiner>,
     voice: Option<VoiceDetector>,
+    opening_cpu_nanos: i64,
 }
 
 impl Playback {
     /// Pictures are looked at where `set` has an encoder of faces, sound is listened to where it has one of voices.
     pub fn new(runtime: &Runtime, config: Config, set: &SetFiles) -> Playback {
         let (video, audio) = (set.reads(Modality::Face), set.reads(Modality::Voice));
-        Playback { runtime: runtime.clone(), config, rules: set.rules().clone(), video, audio, detector: None, refiner: None, voice: None }
+        Playback {
+            runtime: runtime.clone(),
+            config,
+            rules: set.rules().clone(),
+            video,
+            audio,
+            detector: None,
+            refiner: None,
+            voice: None,
+            opening_cpu_nanos: 0,
+        }
     }
 
-    /// Plays `media` (recordings alone), or the seconds `interval` of it.
-    pub fn play(&mut self, media: &Media, interval: Option<[f64; 2]>, take: TakeClip) -> Result<Shown, Refusal> {
-        let (video, audio) = match media {
-            Media::Recording(path) => (open(path)?, None),
-            Media::Apart { video, audio } => (open(video)?, Some(open(audio)?)),
-            Media::Picture(_) | Media::None => return Err(Refusal::NothingToEncode),
+    /// CPU time of the calling thread that went into setting up decoders.
+    pub fn opening_cpu_nanos(&self) -> i64 {
+        self.opening_cpu_nanos
+    }
+
+    /// Are faces looked for, are voices?
+    pub fn looks_for(&self) -> (bool, bool) {
+        (self.video, self.audio)
+    }
+
+    /// Plays the `parts` of `media` (recordings alone), which follow each other and do not overlap, each as a recording of its own.
+    pub fn play(&mut self, media: &Media, parts: &[Span], audience: &mut dyn Audience) -> Result<Ending, Refusal> {
+        let started = thread_cpu_nanos();
+        let opened = match media {
+            Media::Recording(path) => open(path).map(|both| (both, None)),
+            Media::Apart { video, audio } => open(video).and_then(|video| Ok((video, Some(open(audio)?)))),
+            Media::Picture(_) | Media::None => Err(Refusal::NothingToEncode),
         };
+        self.opening_cpu_nanos += thread_cpu_nanos() - started;
+        let (video, audio) = opened?;
         let has_video = self.video && video.has_video();
         let has_audio = self.audio && audio.as_ref().unwrap_or(&video).has_audio();
-        if !has_video && !has_audio {
+        if !self.video && !self.audio {
             return Err(Refusal::NothingToEncode);
+        }
+        if !has_video && !has_audio {
+            return Err(Refusal::Nobody(Witness::default().lacks(self.video, self.audio)));
         }
         let (frame_sender, frames) = lane("frames", 4, WhenFull::Block);
         let (audio_sender, blocks) = lane("audio", 64, WhenFull::Block);
@@ -78,11 +125,6 @@ impl Playback {
         let plays = match audio {
             None => vec![(video, Outputs { frames: frame_sender, audio: audio_sender })],
             Some(audio) => vec![(video, Outputs { frames: frame_sender, audio: None }), (audio, Outputs { frames: None, audio: audio_sender })],
-        };
-        let span = match interval {
-            None => Span::new(MediaTime::ZERO, MediaTime::MAX),
-            Some([start, end]) if start >= 0.0 && end > start => Span::new(of_seconds(start), of_seconds(end)),
-            Some(_) => return Err(Refusal::Unreadable("its interval is empty".into())),
         };
         let settings = self.align_settings(has_video, has_audio);
         std::thread::scope(|scope| {
@@ -96,16 +138,17 @@ impl Playback {
                 })
                 .collect();
             // Takes the receivers along: however it ends, no player waits for them.
-            let followed = self.follow(Streams { frames, blocks, span }, settings, take);
-            let mut cut = false;
+            let followed =
+                self.follow(Streams { frames, blocks, held_frames: VecDeque::new(), held_blocks: VecDeque::new(), goes_on: false }, parts, settings, audience);
+            let mut ending = Ending::Whole;
             for player in players {
                 match player.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
                     Ok(Played { .. }) => {}
-                    Err(CaptureError::Cut { .. }) => cut = true,
+                    Err(CaptureError::Cut { .. }) => ending = Ending::Cut,
                     Err(error) => return Err(refusal(error)),
                 }
             }
-            followed.map(|shown| Shown { cut, ..shown })
+            followed.map(|()| ending)
         })
     }
 
@@ -122,7 +165,18 @@ impl Playback {
         }
     }
 
-    fn follow(&mut self, streams: Streams, settings: AlignSettings, take: TakeClip) -> Result<Shown, Refusal> {
+    fn follow(&mut self, mut streams: Streams, parts: &[Span], settings: AlignSettings, audience: &mut dyn Audience) -> Result<(), Refusal> {
+        for (i, part) in parts.iter().enumerate() {
+            if !audience.begin() {
+                break;
+            }
+            streams.goes_on = i + 1 < parts.len();
+            self.follow_part(&mut streams, part, settings, audience)?;
+        }
+        Ok(())
+    }
+
+    fn follow_part(&mut self, streams: &mut Streams, part: &Span, settings: AlignSettings, audience: &mut dyn Audience) -> Result<(), Refusal> {
         let folder = locate(&self.config.face.detector);
         let mut faces = None;
         if settings.video {
@@ -138,23 +192,47 @@ impl Playback {
             speech = Some(SpeechStage::new(self.config.turn_rule(), voice));
         }
         let mut aligner = Aligner::new(settings);
-        let shown = run(&streams, &mut faces, &mut speech, &mut aligner, take);
+        let shown = run(streams, part, &mut faces, &mut speech, &mut aligner, audience)?;
         // Gone with the error where there was one: what failed is opened anew.
-        if shown.is_ok() {
-            if let Some(faces) = faces {
-                (self.refiner, self.detector) = (Some(faces.stage.into_refiner()), Some(faces.detector));
-            }
-            self.voice = speech.map(SpeechStage::into_detector);
+        if let Some(faces) = faces {
+            (self.refiner, self.detector) = (Some(faces.stage.into_refiner()), Some(faces.detector));
         }
-        Ok(shown?)
+        self.voice = speech.map(SpeechStage::into_detector);
+        Ok(audience.end(shown)?)
     }
 }
 
+/// What the decoders give, and what of it was taken and belongs to the next part.
 struct Streams {
     frames: LaneReceiver<VideoFrame>,
     blocks: LaneReceiver<AudioBlock>,
-    /// The part that counts.
-    span: Span,
+    held_frames: VecDeque<VideoFrame>,
+    held_blocks: VecDeque<AudioBlock>,
+    /// Another part follows the one that is played.
+    goes_on: bool,
+}
+
+impl Streams {
+    fn frame(&mut self, patience: Duration) -> Option<Received<VideoFrame>> {
+        let received = self.held_frames.pop_front().map_or_else(|| self.frames.recv(Some(patience)), Received::Item);
+        Some(received).filter(|received| !matches!(received, Received::TimedOut))
+    }
+
+    fn block(&mut self, patience: Duration) -> Option<Received<AudioBlock>> {
+        let received = self.held_blocks.pop_front().map_or_else(|| self.blocks.recv(Some(patience)), Received::Item);
+        Some(received).filter(|received| !matches!(received, Received::TimedOut))
+    }
+
+    /// Takes one thing out of the way of a demuxer that stands still because of it, though this part needs no more of its kind.
+    fn clear(&mut self, frames: bool) {
+        if frames {
+            if let Received::Item(frame) = self.frames.recv(Some(Duration::ZERO)) {
+                self.held_frames.extend(self.goes_on.then_some(frame));
+            }
+        } else if let Received::Item(block) = self.blocks.recv(Some(Duration::ZERO)) {
+            self.held_blocks.extend(self.goes_on.then_some(block));
+        }
+    }
 }
 
 struct Faces {
@@ -167,7 +245,7 @@ struct Faces {
 
 impl Faces {
     /// As [`crate::face::FaceStage`] is led offline: a detection on the first frame of every interval, and where the stage asks for one.
-    fn see(&mut self, frame: &VideoFrame) -> Result<AlignInput, EncodeError> {
+    fn see(&mut self, frame: &VideoFrame) -> Result<FramedFaces, EncodeError> {
         let interval = i64::try_from(self.stage.detect_interval().as_nanos()).unwrap_or(i64::MAX).max(1);
         let slot = Some(frame.time.nanos().div_euclid(interval));
         if std::mem::replace(&mut self.slot, slot) != slot || self.stage.wants_detection(frame) {
@@ -175,7 +253,7 @@ impl Faces {
             self.stage.detected(frame.time, detections);
         }
         self.end = self.end.max(frame.time.plus_nanos(frame.duration_nanos.unwrap_or(1)));
-        Ok(AlignInput::Faces(self.stage.advance(frame)?))
+        self.stage.advance(frame)
     }
 
     fn finish(&mut self) -> AlignInput {
@@ -184,25 +262,37 @@ impl Faces {
     }
 }
 
-fn run(streams: &Streams, faces: &mut Option<Faces>, speech: &mut Option<SpeechStage>, aligner: &mut Aligner, take: TakeClip) -> Result<Shown, EncodeError> {
-    let Streams { frames, blocks, span } = streams;
-    let (mut waited_nanos, mut end) = (0, MediaTime::ZERO);
+fn run(
+    streams: &mut Streams,
+    part: &Span,
+    faces: &mut Option<Faces>,
+    speech: &mut Option<SpeechStage>,
+    aligner: &mut Aligner,
+    audience: &mut dyn Audience,
+) -> Result<Shown, EncodeError> {
+    let (mut shown, mut end) = (Shown::default(), MediaTime::ZERO);
     let (mut sees, mut hears) = (faces.is_some(), speech.is_some());
     while sees || hears {
         let started = monotonic_nanos();
-        let (frame, block) = next(frames, blocks, aligner.wanted());
-        waited_nanos += monotonic_nanos() - started;
+        let (frame, block) = next(streams, aligner.wanted(), sees, hears);
+        shown.waited_nanos += monotonic_nanos() - started;
         if let Some(faces) = faces.as_mut().filter(|_| sees)
             && let Some(frame) = frame
         {
             match frame {
-                Received::Item(frame) if frame.time < span.start => {}
-                Received::Item(mut frame) if frame.time < span.end => {
-                    frame.time = frame.time.plus_nanos(-span.start.nanos());
-                    aligner.push(faces.see(&frame)?);
+                Received::Item(frame) if frame.time < part.start => {}
+                Received::Item(mut frame) if frame.time < part.end => {
+                    frame.time = frame.time.plus_nanos(-part.start.nanos());
+                    let seen = faces.see(&frame)?;
+                    shown.witness.see(&seen);
+                    aligner.push(AlignInput::Faces(seen));
                     end = end.max(faces.end);
                 }
-                _ => {
+                beyond => {
+                    match beyond {
+                        Received::Item(frame) => streams.held_frames.push_front(frame),
+                        _ => shown.to_the_end = true,
+                    }
                     let last = faces.finish();
                     if !matches!(&last, AlignInput::Faces(faces) if faces.changes.is_empty()) {
                         aligner.push(last);
@@ -215,48 +305,58 @@ fn run(streams: &Streams, faces: &mut Option<Faces>, speech: &mut Option<SpeechS
         if let Some(speech) = speech.as_mut().filter(|_| hears)
             && let Some(block) = block
         {
-            match block {
-                Received::Item(block) if block.time < span.end => {
-                    if let Some(block) = within(block, span) {
-                        end = end.max(block.span().end);
-                        aligner.push(AlignInput::Heard(speech.hear(block)?));
+            // What reaches beyond the part is the next one's, too.
+            let over = match block {
+                Received::Item(block) => {
+                    let over = block.span().end >= part.end;
+                    if over {
+                        streams.held_blocks.push_front(block.clone());
                     }
-                }
-                _ => {
-                    if let Some(heard) = speech.finish()? {
+                    if let Some(block) = within(block, part) {
+                        end = end.max(block.span().end);
+                        let heard = speech.hear(block)?;
+                        shown.witness.hear(&heard);
                         aligner.push(AlignInput::Heard(heard));
                     }
-                    aligner.push(AlignInput::HeardEnded);
-                    hears = false;
+                    over
                 }
+                _ => {
+                    shown.to_the_end = true;
+                    true
+                }
+            };
+            if over {
+                if let Some(heard) = speech.finish()? {
+                    aligner.push(AlignInput::Heard(heard));
+                }
+                aligner.push(AlignInput::HeardEnded);
+                hears = false;
             }
         }
         while let Some(aligned) = aligner.pop(MediaTime::ZERO) {
             if let Aligned::Clip(clip) = aligned {
-                take(clip)?;
+                audience.take(clip)?;
             }
         }
     }
     // The last frame of an interval stands beyond it.
-    let seconds = end.secs_f64().min(span.nanos() as f64 * 1e-9);
-    Ok(Shown { seconds, cut: false, waited_nanos })
+    shown.seconds = end.secs_f64().min(part.nanos() as f64 * 1e-9);
+    Ok(shown)
 }
 
 /// The next item of the source that is behind, or of the other where that one has nothing: what comes out does not depend on which, and a
 /// demuxer that must get rid of the one first never stands still.
-fn next(frames: &LaneReceiver<VideoFrame>, blocks: &LaneReceiver<AudioBlock>, wanted: Wanted) -> (Option<Received<VideoFrame>>, Option<Received<AudioBlock>>) {
-    let (for_frame, for_block) = if wanted == Wanted::Faces { (STEP, Duration::ZERO) } else { (Duration::ZERO, STEP) };
+fn next(streams: &mut Streams, wanted: Wanted, sees: bool, hears: bool) -> (Option<Received<VideoFrame>>, Option<Received<AudioBlock>>) {
+    let mut tries = 0;
     loop {
-        let frame = || Some(frames.recv(Some(for_frame))).filter(|f| !matches!(f, Received::TimedOut));
-        let block = || Some(blocks.recv(Some(for_block))).filter(|b| !matches!(b, Received::TimedOut));
         let found = if wanted == Wanted::Faces {
-            match frame() {
-                None => (None, block()),
+            match streams.frame(STEP) {
+                None if hears => (None, streams.block(Duration::ZERO)),
                 found => (found, None),
             }
         } else {
-            match block() {
-                None => (frame(), None),
+            match streams.block(STEP) {
+                None if sees => (streams.frame(Duration::ZERO), None),
                 found => (None, found),
             }
         };
@@ -264,6 +364,10 @@ fn next(frames: &LaneReceiver<VideoFrame>, blocks: &LaneReceiver<AudioBlock>, wa
         match (&found, wanted) {
             ((None, None), _) | ((Some(Received::Ended), None), Wanted::Heard) | ((None, Some(Received::Ended)), Wanted::Faces) => {}
             _ => return found,
+        }
+        tries += 1;
+        if !(sees && hears) && (tries >= STANDSTILL || !streams.goes_on) {
+            streams.clear(!sees);
         }
     }
 }
@@ -278,6 +382,15 @@ fn within(block: AudioBlock, span: &Span) -> Option<AudioBlock> {
     }
     let samples = if to - from == block.samples.len() { block.samples } else { block.samples[from..to].into() };
     Some(AudioBlock { time: block.time.plus_nanos(samples_to_nanos(from as i64) - span.start.nanos()), samples })
+}
+
+/// The part of a recording that an item is. `None`: no part at all.
+pub fn part_of(interval: Option<[f64; 2]>) -> Option<Span> {
+    match interval {
+        None => Some(Span::new(MediaTime::ZERO, MediaTime::MAX)),
+        Some([start, end]) if start >= 0.0 && end > start => Some(Span::new(of_seconds(start), of_seconds(end))),
+        Some(_) => None,
+    }
 }
 
 fn of_seconds(seconds: f64) -> MediaTime {

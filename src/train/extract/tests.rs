@@ -14,6 +14,7 @@ fn args(store: PathBuf, clips: ClipsRule, workers: usize) -> ExtractArgs {
         shard: None,
         workers: Some(workers),
         clips,
+        views: 1,
         limit: None,
         provider: Provider::Cpu,
         text_only: false,
@@ -55,7 +56,7 @@ fn a_folder_becomes_rows_whatever_the_workers_and_shards_and_goes_on_where_it_wa
     assert_eq!(listing.items.len(), 4, "{:?}", listing.faults);
 
     let one = args(folder.path().join("one"), ClipsRule::Recording, 1);
-    let extracted = extract(&listing, &one).unwrap();
+    let extracted = extract(&listing, &one, &AtomicBool::new(false)).unwrap();
     assert_eq!((extracted.items, extracted.rows, extracted.done_before), (4, 3, 0), "{extracted:?}");
     assert!(extracted.refused.len() == 1 && extracted.refused.keys().all(|r| r.starts_with("unreadable: ")), "{extracted:?}");
     assert!(extracted.graph_share > 0.0 && extracted.graph_share <= 1.0 && extracted.waiting_share >= 0.0, "{extracted:?}");
@@ -69,7 +70,7 @@ fn a_folder_becomes_rows_whatever_the_workers_and_shards_and_goes_on_where_it_wa
     assert!(values[..128].iter().all(|v| *v == 0.0) && values[128..].iter().any(|v| *v != 0.0));
 
     // Again: nothing is left to do.
-    let again = extract(&listing, &one).unwrap();
+    let again = extract(&listing, &one, &AtomicBool::new(false)).unwrap();
     assert_eq!((again.items, again.done_before), (0, 4));
     assert_eq!(rows(&one.store), first);
 
@@ -78,14 +79,14 @@ fn a_folder_becomes_rows_whatever_the_workers_and_shards_and_goes_on_where_it_wa
     let mut done = 0;
     for shard in ["0/2", "1/2"] {
         two.shard = Some(shard.parse().unwrap());
-        done += extract(&listing, &two).unwrap().items;
+        done += extract(&listing, &two, &AtomicBool::new(false)).unwrap().items;
     }
     assert_eq!(done, 4);
     assert!(rows(&two.store) == first, "rows depend on workers or shards");
 
     // Windows: whole ones of one subject, a hop apart.
     let windows = args(folder.path().join("windows"), ClipsRule::Window, 2);
-    extract(&listing, &windows).unwrap();
+    extract(&listing, &windows, &AtomicBool::new(false)).unwrap();
     let windows = rows(&windows.store);
     let mut starts: Vec<i64> = windows.iter().filter_map(|(e, _)| e.id.strip_prefix("anna/one.mp4#")?.parse().ok()).collect();
     starts.sort();
@@ -98,8 +99,12 @@ fn item(media: Media, interval: Option<[f64; 2]>) -> Item {
 }
 
 fn worker() -> Worker {
+    worker_of(ClipsRule::Recording, 1)
+}
+
+fn worker_of(rule: ClipsRule, views: u32) -> Worker {
     let files = SetFiles::read(&[project("models/default")]).unwrap();
-    Worker::new(&Runtime::load().unwrap(), &files, Provider::Cpu, ClipsRule::Recording).unwrap()
+    Worker::new(&Runtime::load().unwrap(), &files, Provider::Cpu, rule, views).unwrap()
 }
 
 #[test]
@@ -115,7 +120,7 @@ fn an_interval_is_a_recording_of_its_own_and_two_files_are_one() {
     assert!((part[0].seconds - 1.5).abs() < 1e-6, "{}", part[0].seconds);
     assert!(part[0].embeddings.contains_key("face") && part[0].embeddings != whole[0].embeddings);
     let beyond = worker.extract(&item(Media::Recording(path), Some([60.0, 61.0]))).rows;
-    assert_eq!(beyond.unwrap_err(), Refusal::NobodyThere);
+    assert_eq!(beyond.unwrap_err(), Refusal::Beyond);
 }
 
 #[test]
@@ -134,4 +139,166 @@ fn pictures_go_to_the_face_encoder_as_they_are() {
     // Words alone, and no encoder of words.
     let words = Item { text: Some("good morning".into()), ..item(Media::None, None) };
     assert_eq!(worker.extract(&words).rows.unwrap_err(), Refusal::NothingToEncode);
+}
+
+/// The demonstration recording: always there.
+fn demo() -> PathBuf {
+    project("config/demo/demo.mp4")
+}
+
+#[test]
+fn intervals_played_in_one_pass_are_what_each_alone_is() {
+    let mut recordings = vec![demo()];
+    recordings.extend(material("av/grid_s1/bbwm5s.mpg"));
+    for path in recordings {
+        // Side by side, with a gap, ends off every frame and sample, and beyond the end.
+        let intervals = [[0.2, 1.13], [1.13, 1.9], [2.101, 2.9], [90.0, 91.0]];
+        let items = intervals.map(|interval| Item { id: format!("{interval:?}"), ..item(Media::Recording(path.clone()), Some(interval)) });
+        let mut together = Vec::new();
+        let mut worker = worker_of(ClipsRule::Window, 1);
+        worker.extract_all(&items.each_ref(), &|| true, &mut |item, outcome| together.push((item.id.clone(), outcome.rows)));
+        let alone: Vec<_> = items.iter().map(|item| (item.id.clone(), worker_of(ClipsRule::Window, 1).extract(item).rows)).collect();
+        assert!(alone[..3].iter().all(|(_, rows)| rows.as_ref().is_ok_and(|rows| !rows.is_empty())), "{alone:?}");
+        assert_eq!(alone[3].1, Err(Refusal::Beyond));
+        assert!(together == alone, "{}: one pass gives other rows", path.display());
+    }
+}
+
+#[test]
+fn views_stand_beside_the_clip_and_are_neither_lost_nor_doubled() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("tree");
+    std::fs::create_dir(&root).unwrap();
+    std::fs::copy(demo(), root.join("demo.mp4")).unwrap();
+    std::fs::write(root.join("labels.csv"), "file,label,start,end\ndemo.mp4,a,0,1.5\ndemo.mp4,b,1.5,3\n").unwrap();
+    let listing = data::list("folder", &root, &Options::default()).unwrap();
+    let args = |name: &str, views| ExtractArgs { views, ..args(folder.path().join(name), ClipsRule::Recording, 1) };
+    let (plain, three) = (args("plain", 1), args("three", 3));
+    extract(&listing, &plain, &AtomicBool::new(false)).unwrap();
+    // Stopped after the first item, and gone on with.
+    let stop = AtomicBool::new(true);
+    assert_eq!(extract(&listing, &ExtractArgs { limit: Some(1), ..three.clone() }, &AtomicBool::new(false)).unwrap().rows, 3);
+    let stopped = extract(&listing, &three, &stop).unwrap();
+    assert_eq!((stopped.items, stopped.left), (0, 1));
+    assert_eq!(extract(&listing, &three, &AtomicBool::new(false)).unwrap().rows, 3);
+    let (plain, rows) = (rows(&plain.store), rows(&three.store));
+    let places: Vec<(&str, u32)> = rows.iter().map(|(entry, _)| (entry.id.as_str(), entry.view)).collect();
+    let ids = [listing.items[0].id.as_str(), listing.items[1].id.as_str()];
+    assert_eq!(places, ids.iter().flat_map(|id| (0..3).map(|view| (*id, view))).collect::<Vec<_>>());
+    for (i, (entry, values)) in plain.iter().enumerate() {
+        let views = &rows[3 * i..3 * i + 3];
+        assert!(views[0] == (entry.clone(), values.clone()), "view 0 is the clip as it is");
+        let cosine = |a: &[f32], b: &[f32]| {
+            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+            dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+        };
+        for pair in [(0, 1), (0, 2), (1, 2)] {
+            let (a, b) = (&views[pair.0].1, &views[pair.1].1);
+            assert!(a[..128] != b[..128] && a[128..] != b[128..] && views[pair.1].0.present == entry.present, "{pair:?}");
+            println!("{} {pair:?}: cosine of faces {:.3}, of voices {:.3}", entry.id, cosine(&a[..128], &b[..128]), cosine(&a[128..], &b[128..]));
+        }
+    }
+}
+
+#[test]
+fn what_is_lacking_is_told_of_recordings() {
+    let Some(nobody) = material("av/odd") else { return };
+    let mut worker = worker();
+    let mut reason = |path: &Path| worker.extract(&item(Media::Recording(path.to_owned()), None)).rows.map(|rows| rows.len()).map_err(|r| r.to_string());
+    let mut all = Vec::new();
+    for file in std::fs::read_dir(nobody).unwrap() {
+        let path = file.unwrap().path();
+        all.push((path.file_name().unwrap().to_string_lossy().into_owned(), reason(&path)));
+    }
+    all.sort();
+    println!("{all:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let silent = folder.path().join("silent.wav");
+    std::fs::write(&silent, wav(&[0; 32_000])).unwrap();
+    assert_eq!(reason(&silent), Err("no pictures and silent".into()));
+    let hum: Vec<i16> = (0..32_000).map(|i| (8000.0 * (f64::from(i) * 0.05).sin()) as i16).collect();
+    std::fs::write(&silent, wav(&hum)).unwrap();
+    assert_eq!(reason(&silent), Err("no pictures and no speech".into()));
+}
+
+/// 16 kHz, mono.
+fn wav(samples: &[i16]) -> Vec<u8> {
+    let bytes = samples.len() as u32 * 2;
+    let mut out = b"RIFF".to_vec();
+    out.extend((36 + bytes).to_le_bytes());
+    out.extend(b"WAVEfmt ");
+    out.extend(16u32.to_le_bytes());
+    [1u16, 1].iter().for_each(|v| out.extend(v.to_le_bytes()));
+    [16_000u32, 32_000].iter().for_each(|v| out.extend(v.to_le_bytes()));
+    [2u16, 16].iter().for_each(|v| out.extend(v.to_le_bytes()));
+    out.extend(b"data");
+    out.extend(bytes.to_le_bytes());
+    samples.iter().for_each(|s| out.extend(s.to_le_bytes()));
+    out
+}
+
+/// Rows are what the daemon itself sees: the head makes the same scores of them that an offline replay of the recording gives.
+#[cfg(feature = "serve")]
+#[test]
+fn rows_are_what_the_daemons_replay_sees() {
+    use std::sync::Mutex;
+
+    use crate::clip::SubjectId;
+    use crate::config::Config;
+    use crate::daemon::{Lines, replay};
+    use crate::modality::PerModality;
+    use crate::model::Bundle;
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut recordings = vec![demo()];
+    recordings.extend(material("av/grid_s1/bbwm5s.mpg"));
+    recordings.extend(material("av/ravdess_actor01/01-01-03-01-01-01-01.mp4"));
+    let folder = project("models/default");
+    let mut bundle = Bundle::open(&Runtime::load().unwrap(), &folder, Provider::Cpu, 1).unwrap();
+    let length_ms = i64::from(bundle.manifest.window.length_ms);
+    for path in recordings {
+        let out = Shared::default();
+        let lines = Arc::new(Mutex::new(Lines::new(Box::new(out.clone()))));
+        replay(&Config::default(), &path, false, &lines).unwrap();
+        let text = out.0.lock().unwrap().clone();
+        let events: Vec<serde_json::Value> = text.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).unwrap()).collect();
+        let rows = worker_of(ClipsRule::Window, 1).extract(&item(Media::Recording(path.clone()), None)).rows.unwrap();
+        let (mut compared, mut worst) = (0, 0.0f64);
+        for row in &rows {
+            let logits = crate::recognize::head_logits(&mut bundle, &row.embeddings).unwrap();
+            let start_ms = row.start_ms.unwrap();
+            let first = SubjectId::Face(1).to_string();
+            let event = events.iter().find(|e| {
+                let at = |key: &str| e[key].as_i64().unwrap_or(i64::MIN);
+                e["type"] == "expression"
+                    && e["subject"] == first.as_str()
+                    && at("start_ns").div_euclid(1_000_000) == start_ms
+                    && at("end_ns") - at("start_ns") >= length_ms * 1_000_000
+            });
+            let Some(event) = event else { panic!("{}: no event of the window that begins at {start_ms} ms", path.display()) };
+            // As the daemon makes scores of logits (one label of several).
+            let has = |name: &str| row.embeddings.contains_key(name);
+            let used = PerModality { face: has("face"), voice: has("voice"), text: false };
+            let powers: Vec<f64> = logits.iter().map(|l| f64::from(l / bundle.manifest.temperature(&used)).exp()).collect();
+            let sum: f64 = powers.iter().sum();
+            for (label, power) in bundle.manifest.labels.iter().zip(powers) {
+                worst = worst.max((event["scores"][label].as_f64().unwrap() - power / sum).abs());
+            }
+            assert_eq!([&event["modalities"]["face"]["used"], &event["modalities"]["voice"]["used"]], [used.face, used.voice]);
+            compared += 1;
+        }
+        println!("{}: {compared} windows, scores differ by at most {worst:.1e}", path.file_name().unwrap().to_string_lossy());
+        assert!(compared > 3 && worst < 2e-4, "{}: {compared} windows, {worst}", path.display());
+    }
 }

@@ -1,4 +1,4 @@
-//! One worker: an item in, its rows or the reason why there are none out. Owns every graph it runs.
+//! One worker: items in, their rows or the reason why there are none out. Owns every graph it runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -6,13 +6,16 @@ use std::sync::Arc;
 use anyhow::Context;
 use image::imageops::FilterType;
 
-use super::Refusal;
 use super::evidence::{ClipsRule, Evidence, Row};
-use super::playback::Playback;
-use crate::clip::Crop;
+use super::playback::{Audience, Ending, Playback, Shown, part_of};
+use super::refusal::Refusal;
+use super::view::View;
+use crate::clip::{Clip, Crop};
 use crate::config::Config;
-use crate::encode::{Provider, Runtime};
+use crate::encode::{EncodeError, Provider, Runtime};
 use crate::model::manifest::FacePreprocessing;
+use crate::recognize::Embeddings;
+use crate::time::Span;
 use crate::train::data::{Item, Media, Picture};
 use crate::train::encoders::{EncoderSet, SetFiles};
 
@@ -26,84 +29,198 @@ pub struct Outcome {
     pub waited_nanos: i64,
 }
 
+impl Outcome {
+    fn of(rows: Result<Vec<Row>, Refusal>) -> Outcome {
+        Outcome { rows, cut: false, waited_nanos: 0 }
+    }
+}
+
 /// Goes through items, one at a time.
 pub struct Worker {
     runtime: Runtime,
     files: SetFiles,
     rule: ClipsRule,
+    views: u32,
     set: EncoderSet,
     playback: Playback,
 }
 
 impl Worker {
-    /// Opens the encoders; the stages' graphs are opened when they are first needed.
-    pub fn new(runtime: &Runtime, files: &SetFiles, provider: Provider, rule: ClipsRule) -> anyhow::Result<Worker> {
+    /// Opens the encoders; the stages' graphs are opened when they are first needed. `views`: rows of each clip, 1 for the clip alone.
+    pub fn new(runtime: &Runtime, files: &SetFiles, provider: Provider, rule: ClipsRule, views: u32) -> anyhow::Result<Worker> {
         let set = files.open(runtime, provider, 1).context("the encoders cannot be opened")?;
-        Ok(Worker { runtime: runtime.clone(), files: files.clone(), rule, set, playback: Playback::new(runtime, Config::default(), files) })
+        let playback = Playback::new(runtime, Config::default(), files);
+        Ok(Worker { runtime: runtime.clone(), files: files.clone(), rule, views, set, playback })
     }
 
-    /// Never fails, whatever the item is.
+    /// CPU time of this worker's thread that went into setting up decoders.
+    pub fn opening_cpu_nanos(&self) -> i64 {
+        self.playback.opening_cpu_nanos()
+    }
+
+    /// One item. Never fails, whatever the item is.
     pub fn extract(&mut self, item: &Item) -> Outcome {
-        match catch_unwind(AssertUnwindSafe(|| self.rows(item))) {
-            Ok(outcome) => outcome,
-            Err(panic) => {
+        let mut outcome = None;
+        self.extract_all(&[item], &|| true, &mut |_, found| outcome = Some(found));
+        outcome.expect("every item has an outcome")
+    }
+
+    /// Items of one recording that follow each other and do not overlap (or a single item), in one pass over it; tells the outcome of each
+    /// in their order. Ends early, between two items, where `goes_on` says so.
+    pub fn extract_all<'a>(&mut self, items: &[&'a Item], goes_on: &dyn Fn() -> bool, tell: &mut dyn FnMut(&'a Item, Outcome)) {
+        let mut told = 0;
+        while told < items.len() && (told == 0 || goes_on()) {
+            let rest = &items[told..];
+            let mut viewing_told = 0;
+            let pass = catch_unwind(AssertUnwindSafe(|| {
+                self.pass(rest, goes_on, &mut |item, outcome| {
+                    viewing_told += 1;
+                    tell(item, outcome);
+                })
+            }));
+            if let Err(panic) = pass {
                 // What was in the midst of its work is in no state to go on with.
                 self.playback = Playback::new(&self.runtime, Config::default(), &self.files);
                 let what = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-                Outcome { rows: Err(Refusal::Stage(format!("panicked: {what}"))), cut: false, waited_nanos: 0 }
+                let failed = Outcome::of(Err(Refusal::Stage(format!("panicked: {what}"))));
+                tell(rest[viewing_told], failed);
+                viewing_told += 1;
+            } else if viewing_told == 0 {
+                return;
             }
+            told += viewing_told;
         }
     }
 
-    fn rows(&mut self, item: &Item) -> Outcome {
-        let mut outcome = Outcome { rows: Ok(Vec::new()), cut: false, waited_nanos: 0 };
-        let seen = match &item.media {
-            Media::Picture(picture) => self.picture(picture).map(Some),
-            Media::None => Ok(Vec::new()).map(Some),
-            _ => self.recording(item, &mut outcome),
+    /// Tells at least one outcome, unless no more is wanted: all up to a failure.
+    fn pass<'a>(&mut self, items: &[&'a Item], goes_on: &dyn Fn() -> bool, tell: &mut dyn FnMut(&'a Item, Outcome)) {
+        let item = items[0];
+        let rows = match &item.media {
+            Media::Picture(picture) => self.picture(picture, &item.id),
+            Media::None => Ok(Vec::new()),
+            _ => return self.recording(items, goes_on, tell),
         };
-        outcome.rows = seen.and_then(|rows| self.with_words(rows, item));
-        outcome
+        let rows = rows.and_then(|rows| with_words(&mut self.set, rows, item, Refusal::NothingToEncode));
+        tell(item, Outcome::of(rows));
     }
 
-    /// `None`: nothing in it is for these encoders.
-    fn recording(&mut self, item: &Item, outcome: &mut Outcome) -> Result<Option<Vec<Row>>, Refusal> {
-        let Worker { set, playback, rule, files, .. } = self;
-        let mut evidence = Evidence::new(*rule, i64::from(files.rules().window.length_ms) * 1_000_000);
-        set.forget_faces();
-        let shown = match playback.play(&item.media, item.interval, &mut |clip| evidence.take(clip, set)) {
-            Err(Refusal::NothingToEncode) => return Ok(None),
-            shown => shown?,
+    fn recording<'a>(&mut self, items: &[&'a Item], goes_on: &dyn Fn() -> bool, tell: &mut dyn FnMut(&'a Item, Outcome)) {
+        let parts: Option<Vec<Span>> = items.iter().map(|item| part_of(item.interval)).collect();
+        let Some(parts) = parts else { return tell(items[0], Outcome::of(Err(Refusal::Unreadable("its interval is empty".into())))) };
+        let Worker { set, playback, rule, files, views, .. } = self;
+        let looks_for = playback.looks_for();
+        let mut viewing = Viewing {
+            items,
+            goes_on,
+            tell: &mut *tell,
+            set: &mut *set,
+            looks_for,
+            rule: *rule,
+            views: *views,
+            length_nanos: i64::from(files.rules().window.length_ms) * 1_000_000,
+            evidence: None,
+            over: 0,
+            late: Vec::new(),
         };
-        (outcome.cut, outcome.waited_nanos) = (shown.cut, shown.waited_nanos);
-        if shown.seconds == 0.0 && shown.cut {
-            return Err(Refusal::Unreadable("it breaks off at its start".into()));
+        let ending = playback.play(&items[0].media, &parts, &mut viewing);
+        let Viewing { over, late, .. } = viewing;
+        let told = over - late.len();
+        let cut = ending == Ok(Ending::Cut);
+        for (item, (rows, shown)) in items[told..].iter().zip(late) {
+            let rows = match &ending {
+                Err(refusal @ Refusal::Unreadable(_)) => Err(refusal.clone()),
+                _ if cut && shown.seconds == 0.0 => Err(Refusal::Unreadable("it breaks off at its start".into())),
+                _ => rows,
+            };
+            tell(item, Outcome { rows, cut, waited_nanos: shown.waited_nanos });
         }
-        Ok(Some(evidence.finish(set, shown.seconds)?))
+        if let (Some(item), Err(refusal)) = (items.get(over), ending) {
+            let rows = match refusal {
+                // Words are a row where nothing else can be.
+                Refusal::NothingToEncode | Refusal::Nobody(_) => with_words(set, Vec::new(), item, refusal),
+                refusal => Err(refusal),
+            };
+            tell(item, Outcome::of(rows));
+        }
     }
 
-    fn picture(&mut self, picture: &Picture) -> Result<Vec<Row>, Refusal> {
+    fn picture(&mut self, picture: &Picture, id: &str) -> Result<Vec<Row>, Refusal> {
         let Some(face) = &self.files.rules().face else { return Ok(Vec::new()) };
-        let embeddings = self.set.encode_picture(Arc::new(crop(picture, face)?))?;
-        Ok(if embeddings.is_empty() { Vec::new() } else { vec![Row { start_ms: None, seconds: 0.0, embeddings }] })
-    }
-
-    /// Every row of an utterance has its words; words alone are a row, too.
-    fn with_words(&mut self, rows: Option<Vec<Row>>, item: &Item) -> Result<Vec<Row>, Refusal> {
-        let said = item.text.as_deref().map_or(Ok(Default::default()), |text| self.set.encode_text(text))?;
-        let has_media = rows.is_some() && !matches!(item.media, Media::None | Media::Picture(_));
-        let mut rows = rows.unwrap_or_default();
-        if rows.is_empty() && said.is_empty() {
-            return Err(if has_media { Refusal::NobodyThere } else { Refusal::NothingToEncode });
-        }
-        if rows.is_empty() {
-            rows.push(Row { start_ms: None, seconds: 0.0, embeddings: Default::default() });
-        }
-        for row in &mut rows {
-            row.embeddings.extend(said.clone());
+        let crop = crop(picture, face)?;
+        let mut rows = Vec::new();
+        for view in 0..self.views {
+            let shown = if view == 0 { crop.clone() } else { View::of(id, view).of_crop(&crop, 0) };
+            let embeddings = self.set.encode_picture(Arc::new(shown))?;
+            if !embeddings.is_empty() {
+                rows.push(Row { start_ms: None, view, seconds: 0.0, embeddings });
+            }
         }
         Ok(rows)
     }
+}
+
+/// Items of one recording, being watched.
+struct Viewing<'v, 'a> {
+    items: &'v [&'a Item],
+    goes_on: &'v dyn Fn() -> bool,
+    tell: &'v mut dyn FnMut(&'a Item, Outcome),
+    set: &'v mut EncoderSet,
+    looks_for: (bool, bool),
+    rule: ClipsRule,
+    views: u32,
+    length_nanos: i64,
+    evidence: Option<Evidence>,
+    /// Items that are over; those at the recording's end wait to hear how it ended.
+    over: usize,
+    late: Vec<(Result<Vec<Row>, Refusal>, Shown)>,
+}
+
+impl Audience for Viewing<'_, '_> {
+    fn begin(&mut self) -> bool {
+        if self.over > 0 && !(self.goes_on)() {
+            return false;
+        }
+        self.set.forget_faces();
+        self.evidence = Some(Evidence::new(self.rule, self.length_nanos, &self.items[self.over].id, self.views));
+        true
+    }
+
+    fn take(&mut self, clip: Clip) -> Result<(), EncodeError> {
+        self.evidence.as_mut().expect("a part has begun").take(clip, self.set)
+    }
+
+    fn end(&mut self, shown: Shown) -> Result<(), EncodeError> {
+        let rows = self.evidence.take().expect("a part has begun").finish(self.set, shown.seconds)?;
+        let item = self.items[self.over];
+        let lacking = if shown.witness.is_blank() && item.interval.is_some() {
+            Refusal::Beyond
+        } else {
+            Refusal::Nobody(shown.witness.lacks(self.looks_for.0, self.looks_for.1))
+        };
+        let rows = with_words(self.set, rows, item, lacking);
+        self.over += 1;
+        if shown.to_the_end || !self.late.is_empty() {
+            self.late.push((rows, shown));
+        } else {
+            (self.tell)(item, Outcome { rows, cut: false, waited_nanos: shown.waited_nanos });
+        }
+        Ok(())
+    }
+}
+
+/// Every row of an utterance has its words; words alone are a row, too. `lacking`: why there is none, where there are no words either.
+fn with_words(set: &mut EncoderSet, mut rows: Vec<Row>, item: &Item, lacking: Refusal) -> Result<Vec<Row>, Refusal> {
+    let said = item.text.as_deref().map_or(Ok(Embeddings::new()), |text| set.encode_text(text))?;
+    if rows.is_empty() && said.is_empty() {
+        return Err(lacking);
+    }
+    if rows.is_empty() {
+        rows.push(Row { start_ms: None, view: 0, seconds: 0.0, embeddings: Embeddings::new() });
+    }
+    for row in &mut rows {
+        row.embeddings.extend(said.clone());
+    }
+    Ok(rows)
 }
 
 /// The picture as the face encoders take it: the whole of it, since the data set cut it out. What has the size already is not touched.

@@ -2,9 +2,10 @@
 //!
 //! A folder with `store.json` ([`StoreSpec`]) and, per shard, `shard-0003-of-0008.rows` (rows of little-endian f32, each as long as all
 //! encoders' embeddings together, zeros where one had no evidence) and `shard-0003-of-0008.jsonl` (one line per finished item). Both only
-//! grow. A line is written after its rows, so what a kill leaves half written is cut off when work goes on. The union of the shards is
-//! the store.
+//! grow. A line is written after its rows, so what a kill leaves half written is cut off when work goes on; and rows are made safe on the
+//! disk before lines are, now and then, so that a power cut takes the last items alone. The union of the shards is the store.
 
+mod mend;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::modality::Modality;
@@ -23,8 +25,8 @@ use crate::train::data::{Split, Target};
 pub use reader::Store;
 pub use writer::ShardWriter;
 
-/// The version of the layout.
-pub const SCHEMA: u32 = 1;
+/// The version of the layout. 2: items are dealt to shards by their ids (1: by their places in the listing), and may have several views.
+pub const SCHEMA: u32 = 2;
 
 /// `store.json`: what all rows have in common.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +40,9 @@ pub struct StoreSpec {
     pub labels: Vec<String>,
     /// `recording`: a row per item; `window`: one per clip of the encoders' window and hop.
     pub clips: String,
+    /// Rows of each clip: the clip as it is (view 0) and augmented ones.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub views: u32,
     /// In the order in which a row holds them.
     pub encoders: Vec<StoredEncoder>,
 }
@@ -55,6 +60,14 @@ impl StoreSpec {
     pub fn dim(&self) -> usize {
         self.encoders.iter().map(|e| e.dim).sum()
     }
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn is_one(views: &u32) -> bool {
+    *views == 1
 }
 
 /// What is known of a row beside its values.
@@ -111,6 +124,14 @@ pub struct Shard {
 impl Shard {
     pub const WHOLE: Shard = Shard { index: 0, count: 1 };
 
+    /// Is what goes by this name the shard's? By a hash of the name alone: a copy of a data set that grows or shrinks between runs moves
+    /// nothing from one shard to another.
+    pub fn holds(self, name: &str) -> bool {
+        let hash = Sha256::digest(name.as_bytes());
+        let number = u64::from_le_bytes(hash[..8].try_into().expect("eight bytes"));
+        number % self.count as u64 == self.index as u64
+    }
+
     fn path(self, dir: &Path, extension: &str) -> PathBuf {
         dir.join(format!("shard-{self}.{extension}"))
     }
@@ -150,6 +171,8 @@ pub enum StoreError {
     Different { path: PathBuf, what: String },
     #[error("{path} is damaged: the row of {id} is not what was written; remove this shard's two files and extract it again")]
     Damaged { path: PathBuf, id: String },
+    #[error("{path} ends before the row of {id}, as after a power cut; call the same extract again: it makes up for what is missing")]
+    Short { path: PathBuf, id: String },
     #[error("a row of {id} has {found} values, expected {expected}")]
     Width { id: String, found: usize, expected: usize },
 }

@@ -31,8 +31,8 @@ pub(super) fn read_spec(dir: &Path) -> Result<StoreSpec, StoreError> {
     let path = dir.join("store.json");
     let text = std::fs::read(&path).map_err(StoreError::disk(&path))?;
     let spec: StoreSpec = serde_json::from_slice(&text).map_err(|e| StoreError::Malformed { path: path.clone(), what: e.to_string() })?;
-    if spec.schema != SCHEMA {
-        return Err(StoreError::Malformed { path, what: format!("its schema is {}, this program reads {SCHEMA}", spec.schema) });
+    if !(1..=SCHEMA).contains(&spec.schema) {
+        return Err(StoreError::Malformed { path, what: format!("its schema is {}, this program reads 1 to {SCHEMA}", spec.schema) });
     }
     Ok(spec)
 }
@@ -84,7 +84,7 @@ impl Store {
                 found.push((stored.entry, Place { file, crc32: stored.crc32, row }));
                 row += 1;
                 if row * self.spec.dim() as u64 * 4 > held {
-                    return Err(StoreError::Damaged { path: rows_path, id: parsed.item });
+                    return Err(StoreError::Short { path: rows_path, id: parsed.item });
                 }
             }
             line.clear();

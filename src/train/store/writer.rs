@@ -1,13 +1,19 @@
-//! Writes one shard; goes on where a killed run stopped.
+//! Writes one shard; goes on where a killed run stopped, or a machine that lost its power.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::mend::{Mended, mend};
 use super::{Entry, Line, SCHEMA, Shard, StoreError, StoreSpec, StoredRow};
+use crate::time::monotonic_nanos;
 
-/// A shard that grows. Every finished item is on disk when `push` or `skip` returns.
+/// What is finished is made safe from a power cut after so many items, or so much time. From a kill it is safe at once.
+pub(super) const SAFE_AFTER_ITEMS: usize = 64;
+const SAFE_AFTER_NANOS: i64 = 10_000_000_000;
+
+/// A shard that grows. Every finished item is with the system when `push` or `skip` returns: a kill takes nothing of it.
 #[derive(Debug)]
 pub struct ShardWriter {
     pub(super) rows: File,
@@ -16,41 +22,58 @@ pub struct ShardWriter {
     index_path: PathBuf,
     dim: usize,
     done: HashSet<String>,
+    dropped: usize,
+    unsafe_items: usize,
+    safe_at_nanos: i64,
 }
 
 impl ShardWriter {
-    /// Begins a shard or goes on with it. What was half written is cut off.
+    /// Begins a shard or goes on with it. What was half written is cut off; finished items of which the end of the files has lost
+    /// something are forgotten, to be extracted again.
     ///
     /// # Errors
-    /// Where the folder holds a store of other settings or other shards, or is damaged.
+    /// Where the folder holds a store of other settings or other shards, or is damaged elsewhere than at the end.
     pub fn open(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<ShardWriter, StoreError> {
         std::fs::create_dir_all(dir).map_err(StoreError::disk(dir))?;
-        agree(dir, spec)?;
+        agree(dir, spec, shard)?;
         refuse_other_counts(dir, shard)?;
         let (rows_path, index_path) = (shard.path(dir, "rows"), shard.path(dir, "jsonl"));
         let open = |path: &Path| OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(StoreError::disk(path));
         let (mut rows, mut index) = (open(&rows_path)?, open(&index_path)?);
         let mut text = Vec::new();
         index.read_to_end(&mut text).map_err(StoreError::disk(&index_path))?;
-        // What follows the last line feed was being written.
-        let whole = text.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
-        let row_bytes = spec.dim() as u64 * 4;
-        let held = rows.metadata().map_err(StoreError::disk(&rows_path))?.len();
-        let (mut done, mut count) = (HashSet::new(), 0u64);
-        for line in text[..whole].split_inclusive(|b| *b == b'\n') {
-            let line: Line = serde_json::from_slice(line)
-                .map_err(|e| StoreError::Malformed { path: index_path.clone(), what: format!("line {} is {e}", done.len() + 1) })?;
-            count += line.rows.len() as u64;
-            if count * row_bytes > held {
-                return Err(StoreError::Damaged { path: rows_path, id: line.item });
-            }
-            done.insert(line.item);
-        }
-        index.set_len(whole as u64).map_err(StoreError::disk(&index_path))?;
-        rows.set_len(count * row_bytes).map_err(StoreError::disk(&rows_path))?;
+        let Mended { done, index_bytes, row_bytes, dropped } = mend(&text, &rows, &rows_path, &index_path, spec.dim())?;
+        // The index first: it never names what is not there.
+        index.set_len(index_bytes).map_err(StoreError::disk(&index_path))?;
+        rows.set_len(row_bytes).map_err(StoreError::disk(&rows_path))?;
         index.seek(SeekFrom::End(0)).map_err(StoreError::disk(&index_path))?;
         rows.seek(SeekFrom::End(0)).map_err(StoreError::disk(&rows_path))?;
-        Ok(ShardWriter { rows, index, rows_path, index_path, dim: spec.dim(), done })
+        if done.is_empty() {
+            let _ = File::open(dir).and_then(|dir| dir.sync_all());
+        }
+        Ok(ShardWriter { rows, index, rows_path, index_path, dim: spec.dim(), done, dropped, unsafe_items: 0, safe_at_nanos: monotonic_nanos() })
+    }
+
+    /// Items that were finished and are to be extracted again, since the files' ends had lost something of them.
+    pub fn dropped(&self) -> usize {
+        self.dropped
+    }
+
+    /// Makes what is finished safe from a power cut: the rows, then the lines that name them.
+    pub fn make_safe(&mut self) -> Result<(), StoreError> {
+        self.rows.sync_data().map_err(StoreError::disk(&self.rows_path))?;
+        self.index.sync_data().map_err(StoreError::disk(&self.index_path))?;
+        (self.unsafe_items, self.safe_at_nanos) = (0, monotonic_nanos());
+        Ok(())
+    }
+
+    fn finished(&mut self, item: String) -> Result<(), StoreError> {
+        self.done.insert(item);
+        self.unsafe_items += 1;
+        if self.unsafe_items >= SAFE_AFTER_ITEMS || monotonic_nanos() - self.safe_at_nanos >= SAFE_AFTER_NANOS {
+            self.make_safe()?;
+        }
+        Ok(())
     }
 
     /// Was this item finished, with rows or without?
@@ -78,15 +101,13 @@ impl ShardWriter {
             let _ = self.rows.set_len(before).and_then(|()| self.rows.seek(SeekFrom::Start(before)));
             return Err(error);
         }
-        self.done.insert(line.item);
-        Ok(())
+        self.finished(line.item)
     }
 
     /// A finished item that gave nothing, and why.
     pub fn skip(&mut self, item: &str, reason: &str) -> Result<(), StoreError> {
         self.line(&Line { item: item.to_owned(), skipped: Some(reason.to_owned()), rows: Vec::new() })?;
-        self.done.insert(item.to_owned());
-        Ok(())
+        self.finished(item.to_owned())
     }
 
     fn line(&mut self, line: &Line) -> Result<(), StoreError> {
@@ -100,8 +121,16 @@ impl ShardWriter {
     }
 }
 
+impl Drop for ShardWriter {
+    fn drop(&mut self) {
+        if self.unsafe_items > 0 {
+            let _ = self.make_safe();
+        }
+    }
+}
+
 /// Writes `store.json`, or holds `spec` against the one that is there.
-fn agree(dir: &Path, spec: &StoreSpec) -> Result<(), StoreError> {
+fn agree(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<(), StoreError> {
     let path = dir.join("store.json");
     if !path.exists() {
         let spec = StoreSpec { schema: SCHEMA, ..spec.clone() };
@@ -122,6 +151,13 @@ fn agree(dir: &Path, spec: &StoreSpec) -> Result<(), StoreError> {
     }
     if found.clips != spec.clips {
         return different("clips rule", &spec.clips, &found.clips);
+    }
+    if found.views != spec.views {
+        return different("number of views", &spec.views, &found.views);
+    }
+    if found.schema < 2 && shard.count > 1 {
+        let what = "an earlier version dealt its items to shards by their places in the listing, this one deals them by their ids";
+        return Err(StoreError::Different { path: dir.to_owned(), what: what.into() });
     }
     if found.encoders != spec.encoders {
         return different("encoders", &spec.encoders, &found.encoders);

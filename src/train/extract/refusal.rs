@@ -1,0 +1,154 @@
+//! Why an item gives no row, told so that equal reasons count together.
+
+use std::fmt;
+
+use super::playback::one_line;
+use crate::clip::{FramedFaces, Heard};
+use crate::encode::EncodeError;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The file is broken, is not there, or is nothing that can be decoded.
+    #[error("unreadable: {0}")]
+    Unreadable(String),
+    /// It was played, and nobody is seen or heard well enough.
+    #[error("{0}")]
+    Nobody(Lacks),
+    /// The item's part of the recording begins after the recording's end.
+    #[error("its interval lies beyond the recording's end")]
+    Beyond,
+    /// It has nothing that these encoders take.
+    #[error("nothing to encode")]
+    NothingToEncode,
+    /// A fault of ours.
+    #[error("failed: {0}")]
+    Stage(String),
+}
+
+impl From<EncodeError> for Refusal {
+    fn from(error: EncodeError) -> Refusal {
+        Refusal::Stage(one_line(&error))
+    }
+}
+
+/// What was looked for in a recording and not found; `None`: these encoders do not look for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lacks {
+    pub face: Option<NoFace>,
+    pub voice: Option<NoVoice>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoFace {
+    /// The recording has no picture.
+    NoPictures,
+    /// There are pictures, and nobody is in them.
+    Unseen,
+    /// Somebody is seen, and never well enough.
+    LowQuality,
+    /// Somebody is seen well, for too short a while.
+    TooBrief,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoVoice {
+    /// The recording has no sound track.
+    NoSound,
+    /// It has one on which nothing is.
+    Silent,
+    /// There is sound, and nobody speaks.
+    NoSpeech,
+    /// Somebody speaks, for too short a while.
+    TooLittle,
+}
+
+impl fmt::Display for Lacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let face = self.face.map(|face| match face {
+            NoFace::NoPictures => "no pictures",
+            NoFace::Unseen => "no face",
+            NoFace::LowQuality => "no face good enough",
+            NoFace::TooBrief => "a face too briefly seen",
+        });
+        let voice = self.voice.map(|voice| match voice {
+            NoVoice::NoSound => "no sound",
+            NoVoice::Silent => "silent",
+            NoVoice::NoSpeech => "no speech",
+            NoVoice::TooLittle => "too little speech",
+        });
+        match (face, voice) {
+            (Some(face), Some(voice)) => write!(f, "{face} and {voice}"),
+            (Some(one), None) | (None, Some(one)) => f.write_str(one),
+            (None, None) => f.write_str("nothing was looked for"),
+        }
+    }
+}
+
+/// Loudest sample (full scale is 1) up to which a recording is silent: -60 dB.
+const SILENT: f32 = 1e-3;
+
+/// What went by while a recording was played.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Witness {
+    frames: bool,
+    face: bool,
+    usable: bool,
+    samples: bool,
+    loudest: f32,
+    speech: bool,
+}
+
+impl Witness {
+    pub fn see(&mut self, faces: &FramedFaces) {
+        self.frames = true;
+        self.face |= !faces.faces.is_empty();
+        self.usable |= faces.faces.iter().any(|face| face.crop.is_some());
+    }
+
+    pub fn hear(&mut self, heard: &Heard) {
+        self.samples |= !heard.block.samples.is_empty();
+        self.loudest = heard.block.samples.iter().fold(self.loudest, |loudest, s| loudest.max(s.abs()));
+        self.speech |= heard.activity.iter().any(|activity| activity.speech);
+    }
+
+    /// Did anything go by at all?
+    pub fn is_blank(&self) -> bool {
+        !self.frames && !self.samples
+    }
+
+    /// What is lacking in a recording that gave nothing to encoders that look for faces, for voices.
+    pub fn lacks(&self, faces: bool, voices: bool) -> Lacks {
+        let face = match self {
+            Witness { usable: true, .. } => NoFace::TooBrief,
+            Witness { face: true, .. } => NoFace::LowQuality,
+            Witness { frames: true, .. } => NoFace::Unseen,
+            _ => NoFace::NoPictures,
+        };
+        let voice = match self {
+            Witness { speech: true, .. } => NoVoice::TooLittle,
+            Witness { samples: false, .. } => NoVoice::NoSound,
+            Witness { loudest, .. } if *loudest <= SILENT => NoVoice::Silent,
+            _ => NoVoice::NoSpeech,
+        };
+        Lacks { face: faces.then_some(face), voice: voices.then_some(voice) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lacking_is_told_apart() {
+        let said = |witness: Witness, faces, voices| Refusal::Nobody(witness.lacks(faces, voices)).to_string();
+        let nothing = Witness::default();
+        assert_eq!(said(nothing, true, true), "no pictures and no sound");
+        let silent = Witness { frames: true, samples: true, loudest: 0.0005, ..nothing };
+        assert_eq!(said(silent, true, true), "no face and silent");
+        assert_eq!(said(silent, true, false), "no face");
+        assert_eq!(said(silent, false, true), "silent");
+        let noisy = Witness { face: true, loudest: 0.1, ..silent };
+        assert_eq!(said(noisy, true, true), "no face good enough and no speech");
+        assert_eq!(said(Witness { usable: true, speech: true, ..noisy }, true, true), "a face too briefly seen and too little speech");
+    }
+}

@@ -1,0 +1,88 @@
+//! What of a shard can be believed when work goes on: all but an end that a kill or a power cut has taken.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::writer::SAFE_AFTER_ITEMS;
+use super::{Line, StoreError};
+
+/// How far a shard is to be kept.
+#[derive(Debug)]
+pub(super) struct Mended {
+    pub done: HashSet<String>,
+    pub index_bytes: u64,
+    pub row_bytes: u64,
+    /// Finished items that are forgotten.
+    pub dropped: usize,
+}
+
+/// A line of the index, where it ends and where its rows begin.
+struct Placed {
+    line: Line,
+    end: usize,
+    first_row: u64,
+}
+
+/// Holds the index `text` against `rows`, each row of `dim` values. Lines at the end that cannot be read, whose rows are not wholly there or
+/// are not what was written, are dropped; so is a last line without its end.
+///
+/// # Errors
+/// Where such a line is followed by a good one: that was no power cut. Rows older than what a power cut can take are left to the reader.
+pub(super) fn mend(text: &[u8], rows: &File, rows_path: &Path, index_path: &Path, dim: usize) -> Result<Mended, StoreError> {
+    let row_bytes = dim as u64 * 4;
+    let held = rows.metadata().map_err(StoreError::disk(rows_path))?.len();
+    let (mut lines, mut end, mut row, mut broken) = (Vec::new(), 0, 0, None);
+    let mut whole = 0;
+    for (number, line) in text.split_inclusive(|b| *b == b'\n').enumerate().filter(|(_, line)| line.ends_with(b"\n")) {
+        whole += 1;
+        end += line.len();
+        match serde_json::from_slice::<Line>(line) {
+            Err(error) => _ = broken.get_or_insert(format!("line {} is {error}", number + 1)),
+            Ok(line) => {
+                if let Some(what) = broken {
+                    return Err(StoreError::Malformed { path: index_path.to_owned(), what });
+                }
+                let count = line.rows.len() as u64;
+                lines.push(Placed { line, end, first_row: row });
+                row += count;
+            }
+        }
+    }
+    let mut bytes = vec![0u8; row_bytes as usize];
+    let mut is_good = |placed: &Placed| -> Result<bool, StoreError> {
+        for (i, stored) in placed.line.rows.iter().enumerate() {
+            let at = (placed.first_row + i as u64) * row_bytes;
+            if at + row_bytes > held {
+                return Ok(false);
+            }
+            rows.read_exact_at(&mut bytes, at).map_err(StoreError::disk(rows_path))?;
+            if crc32fast::hash(&bytes) != stored.crc32 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    let mut keep = lines.len();
+    let mut good = 0;
+    for (i, placed) in lines.iter().enumerate().rev().filter(|(_, placed)| !placed.line.rows.is_empty()) {
+        // What is older was made safe.
+        if good > SAFE_AFTER_ITEMS {
+            break;
+        }
+        match (is_good(placed)?, good) {
+            (true, _) => good += 1,
+            (false, 0) => keep = i,
+            (false, _) => return Err(StoreError::Damaged { path: rows_path.to_owned(), id: placed.line.item.clone() }),
+        }
+    }
+    let kept = &lines[..keep];
+    let row_count = lines.get(keep).map_or(row, |next| next.first_row);
+    Ok(Mended {
+        done: kept.iter().map(|placed| placed.line.item.clone()).collect(),
+        index_bytes: kept.last().map_or(0, |placed| placed.end) as u64,
+        row_bytes: row_count * row_bytes,
+        dropped: whole - keep,
+    })
+}
