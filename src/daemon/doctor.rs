@@ -6,6 +6,7 @@ use super::pipeline::Tempo;
 use crate::capture::{self, DeviceKind};
 use crate::config::Config;
 use crate::encode::{Provider, Runtime};
+use crate::speech::open_transcriber;
 
 /// GStreamer elements that common cameras, files and network cameras need, and the Debian package that brings each.
 const ELEMENTS: [(&str, &str); 9] = [
@@ -52,6 +53,16 @@ pub fn examine(config: &Config) -> Result<(), DaemonError> {
             }
         }
     }
+    say(
+        "transcriber",
+        match open_transcriber(&config.speech.transcriber) {
+            Ok(opened) => {
+                let name = setting(config, "speech.transcriber");
+                Ok(opened.map_or("none: words come from clients, if from anywhere".into(), |_| format!("{name} opens, and so does its model")))
+            }
+            Err(error) => Err(error.to_string()),
+        },
+    );
     for (element, package) in ELEMENTS {
         let found = capture::has_element(element);
         say("GStreamer", if found { Ok(element.into()) } else { Err(format!("{element} is missing: apt-get install {package}")) });
@@ -65,4 +76,9 @@ pub fn examine(config: &Config) -> Result<(), DaemonError> {
     let listen = config.serve.listen;
     say("port", std::net::TcpListener::bind(listen).map(|_| format!("{listen} is free")).map_err(|e| format!("{listen}: {e}; is another expressd running?")));
     if wrong == 0 { Ok(()) } else { Err(DaemonError::Stage(format!("doctor: {wrong} thing(s) are wrong"))) }
+}
+
+/// A value as it was written.
+fn setting(config: &Config, key: &str) -> String {
+    config.settings().iter().find(|setting| setting.key == key).and_then(|setting| setting.value.as_str()).unwrap_or_default().to_owned()
 }
