@@ -455,7 +455,13 @@ impl Aligner {
     /// How much is kept, for the tests that hold it bounded.
     #[cfg(test)]
     fn held(&self) -> usize {
-        self.video_moments.len() + self.audio_moments.len() + self.word_moments.len() + self.ready.len() + self.sound.held() + self.words.held() + self.presences.values().map(Presence::held).sum::<usize>()
+        self.video_moments.len()
+            + self.audio_moments.len()
+            + self.word_moments.len()
+            + self.ready.len()
+            + self.sound.held()
+            + self.words.held()
+            + self.presences.values().map(Presence::held).sum::<usize>()
     }
 }
 

@@ -53,13 +53,12 @@ pub fn examine(config: &Config) -> Result<(), DaemonError> {
             }
         }
     }
+    let transcriber = config.speech.transcriber;
     say(
         "transcriber",
-        match open_transcriber(&config.speech.transcriber) {
-            Ok(opened) => {
-                let name = setting(config, "speech.transcriber");
-                Ok(opened.map_or("none: words come from clients, if from anywhere".into(), |_| format!("{name} opens, and so does its model")))
-            }
+        match open_transcriber(transcriber) {
+            Ok(None) => Ok("none; clients may tell words".into()),
+            Ok(Some(_)) => Ok(format!("{} opens with its model", transcriber.name())),
             Err(error) => Err(error.to_string()),
         },
     );
@@ -76,9 +75,4 @@ pub fn examine(config: &Config) -> Result<(), DaemonError> {
     let listen = config.serve.listen;
     say("port", std::net::TcpListener::bind(listen).map(|_| format!("{listen} is free")).map_err(|e| format!("{listen}: {e}; is another expressd running?")));
     if wrong == 0 { Ok(()) } else { Err(DaemonError::Stage(format!("doctor: {wrong} thing(s) are wrong"))) }
-}
-
-/// A value as it was written.
-fn setting(config: &Config, key: &str) -> String {
-    config.settings().iter().find(|setting| setting.key == key).and_then(|setting| setting.value.as_str()).unwrap_or_default().to_owned()
 }

@@ -90,10 +90,12 @@ mod tests {
         let intake = Intake::new(2_000_000_000, false, sender.guest());
         let now = MediaTime::from_millis(10_000);
         let s1 = Some(SubjectId::Face(1));
-        let code = |telling| intake.hear(7, telling, now).map_err(|refusal| {
-            assert!(!refusal.message.contains("remark") && refusal.in_reply_to.as_deref() == Some("transcript"));
-            refusal.code
-        });
+        let code = |telling| {
+            intake.hear(7, telling, now).map_err(|refusal| {
+                assert!(!refusal.message.contains("remark") && refusal.in_reply_to.as_deref() == Some("transcript"));
+                refusal.code
+            })
+        };
         assert_eq!(code(telling(s1, 9000, 9500)), Err(ErrorCode::BadValue), "nobody is there");
         intake.note_subject(SubjectId::Face(1), SubjectPhase::Appeared);
         assert_eq!(code(telling(s1, 9000, 9500)), Ok(()));

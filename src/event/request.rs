@@ -159,9 +159,9 @@ fn transcript(mut fields: Map<String, Value>) -> Result<Telling, Refusal> {
     let Some(Value::Bool(is_final)) = fields.remove("final") else { return Err(bad("`final` must be true or false".into())) };
     let subject = match fields.remove("subject") {
         None | Some(Value::Null) => None,
-        Some(value) => {
-            Some(value.as_str().and_then(subject).ok_or_else(|| bad("`subject` must be an id like \"s3\", or \"voice\"; leave it out if you do not know".into()))?)
-        }
+        Some(value) => Some(
+            value.as_str().and_then(subject).ok_or_else(|| bad("`subject` must be an id like \"s3\", or \"voice\"; leave it out if you do not know".into()))?,
+        ),
     };
     no_more(KIND, &fields, "text, start_ns, end_ns, final, subject")?;
     Ok(Telling { text, span: Span::new(start, end), is_final, subject })

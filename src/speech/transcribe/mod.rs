@@ -8,8 +8,6 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 mod pocketsphinx;
-#[cfg(feature = "sherpa")]
-mod sherpa;
 mod stage;
 
 pub use pocketsphinx::PocketSphinx;
@@ -55,50 +53,36 @@ pub trait Transcriber: Send {
 }
 
 /// Which transcriber: `[speech] transcriber`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TranscriberChoice {
     #[default]
     None,
     PocketSphinx,
-    /// The folder of a streaming model of sherpa-onnx.
-    Sherpa(PathBuf),
 }
 
 impl TranscriberChoice {
-    /// `None` for a name that is none, or that this build does not know.
-    pub fn parse(text: &str) -> Option<Self> {
-        match text.split_once(':') {
-            None if text == "none" => Some(TranscriberChoice::None),
-            None if text == "pocketsphinx" => Some(TranscriberChoice::PocketSphinx),
-            Some(("sherpa", folder)) if cfg!(feature = "sherpa") && !folder.trim().is_empty() => Some(TranscriberChoice::Sherpa(folder.into())),
-            _ => None,
+    pub const ALL: [TranscriberChoice; 2] = [TranscriberChoice::None, TranscriberChoice::PocketSphinx];
+
+    /// As the configuration writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            TranscriberChoice::None => "none",
+            TranscriberChoice::PocketSphinx => "pocketsphinx",
         }
     }
 
-    /// What [`parse`](TranscriberChoice::parse) takes, for people.
-    pub fn permitted() -> &'static str {
-        if cfg!(feature = "sherpa") {
-            "\"none\", \"pocketsphinx\" or \"sherpa:<folder of a streaming model>\""
-        } else {
-            "\"none\" or \"pocketsphinx\" (\"sherpa:<folder>\" needs an expressd built with `cargo build --release --features sherpa`)"
-        }
+    pub fn parse(text: &str) -> Option<Self> {
+        TranscriberChoice::ALL.into_iter().find(|choice| choice.name() == text)
     }
 }
 
 /// Opens the transcriber and its model; `None` where none is wanted.
-pub fn open_transcriber(choice: &TranscriberChoice) -> Result<Option<Box<dyn Transcriber>>, TranscribeError> {
+pub fn open_transcriber(choice: TranscriberChoice) -> Result<Option<Box<dyn Transcriber>>, TranscribeError> {
     Ok(match choice {
         TranscriberChoice::None => None,
         TranscriberChoice::PocketSphinx => Some(Box::new(PocketSphinx::open()?)),
-        #[cfg(feature = "sherpa")]
-        TranscriberChoice::Sherpa(folder) => Some(Box::new(sherpa::Sherpa::open(folder)?)),
-        #[cfg(not(feature = "sherpa"))]
-        TranscriberChoice::Sherpa(folder) => {
-            return Err(TranscribeError::Unusable {
-                path: folder.clone(),
-                problem: "this expressd was built without sherpa-onnx".into(),
-                remedy: "build with `--features sherpa`",
-            });
-        }
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -98,7 +98,7 @@ impl PocketSphinx {
         }
     }
 
-    fn open_in(folder: &Path) -> Result<Self, TranscribeError> {
+    pub(super) fn open_in(folder: &Path) -> Result<Self, TranscribeError> {
         let unusable = |path: PathBuf, problem: String| TranscribeError::Unusable { path, problem, remedy: "remove the folder and run `make setup-words`" };
         let path = folder.join(LIBRARY);
         let path = path.canonicalize().unwrap_or(path);

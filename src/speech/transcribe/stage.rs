@@ -78,6 +78,11 @@ impl TranscribeStage {
         TranscribeStage { transcriber, rule, pending: Vec::new(), pending_start: None, kept: VecDeque::new(), utterance: None, heard_until: None }
     }
 
+    /// The next recording: nothing of the last one is left but what the transcriber learned about voices.
+    pub fn anew(self) -> Self {
+        TranscribeStage::new(self.transcriber, self.rule)
+    }
+
     /// What is understood by the end of this block.
     pub fn hear(&mut self, heard: &Heard) -> Result<Vec<Transcript>, TranscribeError> {
         let mut told = Vec::new();
@@ -140,27 +145,25 @@ impl TranscribeStage {
         let window = Window { activity: *activity, samples };
         // As late as the verdict itself is known.
         let now = activity.span.end.max(activity.span.start.plus_nanos(FULL_WINDOW_NANOS));
-        match activity.turn {
-            Some(turn) => {
-                if self.utterance.is_none() {
-                    self.begin_utterance(turn, now)?;
-                }
-                self.listen(&window)?;
-                self.tell_partial(now, told)?;
-                self.cut_long_utterance(activity, now, told)?;
-            }
-            None => {
-                if self.utterance.is_some() {
-                    self.listen(&window)?;
-                    self.end_utterance(now, told)?;
-                }
-            }
+        if self.utterance.is_none()
+            && let Some(turn) = activity.turn
+        {
+            self.begin_utterance(turn, now)?;
         }
-        self.kept.push_back(window);
-        if self.kept.len() > KEPT_WINDOWS {
-            self.kept.pop_front();
+        if self.utterance.is_none() {
+            self.kept.push_back(window);
+            if self.kept.len() > KEPT_WINDOWS {
+                self.kept.pop_front();
+            }
+            return Ok(());
         }
-        Ok(())
+        // What one utterance has heard, the next does not hear again.
+        self.listen(&window)?;
+        if activity.turn.is_none() {
+            return self.end_utterance(now, told);
+        }
+        self.tell_partial(now, told)?;
+        self.cut_long_utterance(activity, now, told)
     }
 
     fn begin_utterance(&mut self, turn: MediaTime, now: MediaTime) -> Result<(), TranscribeError> {
@@ -199,9 +202,8 @@ impl TranscribeStage {
         let Some(utterance) = &self.utterance else { return Ok(()) };
         let length = samples_to_nanos(utterance.samples as i64);
         if length >= self.rule.longest_nanos && !activity.speech || length >= self.rule.longest_nanos * 3 / 2 {
-            self.end_utterance(now, told)?;
             // The next one begins with the next window.
-            self.kept.clear();
+            self.end_utterance(now, told)?;
         }
         Ok(())
     }
