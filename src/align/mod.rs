@@ -425,15 +425,14 @@ impl Aligner {
             .collect();
         self.cut_clips(&due, time, time, now);
         if let Some(mut voice) = self.voice.take() {
-            let new_words = self.has_new_words(&voice);
-            if self.has_new_speech(&voice) || new_words {
+            if self.has_new_speech(&voice) || self.has_new_words(&voice) {
                 let span = Span::new(voice.since.max(window.start).min(time), time);
                 let enough = self.sound.speech_nanos(span) >= self.settings.min_speech_nanos || self.words_without_a_face(span).is_ok();
                 if enough && 2 * time.nanos_since(voice.since) >= self.settings.hop_nanos {
                     self.ready.push_back(Aligned::Clip(self.voice_clip(span, now)));
                     voice.clipped_until = Some(time);
-                } else if self.last_speech <= window.start && !new_words {
-                    // A blip that has left the window: nothing to show any more.
+                } else if self.last_speech <= window.start && !self.words.come_after(time) {
+                    // A blip that has left the window, words of before the face left: nothing to show any more.
                     voice.clipped_until = Some(time);
                 }
             }

@@ -26,6 +26,11 @@ impl Words {
         self.told.push_back(told);
     }
 
+    /// Were words told after `time`?
+    pub fn come_after(&self, time: MediaTime) -> bool {
+        self.faceless_at.is_some_and(|at| at > time)
+    }
+
     /// Words of `from` are those of `into` now.
     pub fn merge(&mut self, from: SubjectId, into: SubjectId) {
         for told in &mut self.told {

@@ -89,6 +89,15 @@ fn words_without_a_face_are_the_voices_and_are_worth_a_clip() {
 }
 
 #[test]
+fn words_that_come_after_a_face_left_are_not_waited_with_for_ever() {
+    // Spoken while the face was there and nobody's in particular, told after it left, in a silence.
+    let named = Transcript { subject: Some(SubjectId::Voice), ..told("hello there", 500, 900, 1500, true) };
+    let said = play_words(settings(), frames(&[Person::new(1, 0..1000)], 6000, 25), sound(&[], &[], 6000, &[160]), vec![named], &[]);
+    assert_eq!(owners(&said), [Some(SubjectId::Voice)]);
+    assert!(clips_of(&said, SubjectId::Voice).is_empty(), "{said:?}");
+}
+
+#[test]
 fn words_of_who_is_merged_move_along() {
     let people = [Person::new(1, 0..9000), Person::new(2, 1500..9000)];
     let mut frames = frames(&people, 3000, 25);
