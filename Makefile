@@ -1,6 +1,6 @@
 # The commands people type. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-import run build trainer test lint bench demo install
+.PHONY: help setup setup-test setup-import setup-words run build trainer test lint bench demo install
 
 # cargo on the PATH, else where rustup puts it.
 CARGO ?= $(shell command -v cargo || ls $(HOME)/.cargo/bin/cargo /usr/local/cargo/bin/cargo 2>/dev/null | head -n 1 | grep . || echo cargo)
@@ -25,6 +25,9 @@ setup-test:
 
 setup-import: ## fetch other people's weights, for `expressd-train import`
 	@sh config/setup/setup.sh import
+
+setup-words: ## fetch and build PocketSphinx, for [speech] transcriber = "pocketsphinx"
+	@sh config/setup/setup.sh words
 
 run: setup ## set up, build, start the daemon: make run ARGS="--replay FILE"
 	@$(MAKE) --no-print-directory build
@@ -69,6 +72,7 @@ install: ## copy the built daemon into PREFIX (default /usr/local); after make b
 	install -d $(DESTDIR)$(PREFIX)/lib/expressd $(DESTDIR)$(PREFIX)/share/expressd $(DESTDIR)$(PREFIX)/lib/systemd/system
 	cp -a .deps/onnxruntime/. $(DESTDIR)$(PREFIX)/lib/expressd/
 	cp -a .deps/silero_vad/silero_vad_16k_sequence.onnx $(DESTDIR)$(PREFIX)/lib/expressd/
+	test ! -e .deps/pocketsphinx || cp -a .deps/pocketsphinx $(DESTDIR)$(PREFIX)/lib/expressd/
 	cp -a models $(DESTDIR)$(PREFIX)/share/expressd/
 	install -D -m 644 config/demo/demo.mp4 $(DESTDIR)$(PREFIX)/share/expressd/config/demo/demo.mp4
 	test -e $(DESTDIR)$(SYSCONFDIR)/expressd/expressd.toml || install -D -m 644 config/expressd.toml $(DESTDIR)$(SYSCONFDIR)/expressd/expressd.toml

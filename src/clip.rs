@@ -275,11 +275,89 @@ pub struct ClipVoice {
     pub newest: MediaTime,
 }
 
-/// The words in a clip's window.
+/// A word and when it was spoken. `Debug` hides it: what people say is nobody's log's business.
+#[derive(Clone, PartialEq)]
+pub struct Word {
+    pub text: String,
+    pub span: Span,
+    /// How sure the transcriber is of it, 0..1; `None` where it does not say.
+    pub confidence: Option<f32>,
+}
+
+impl fmt::Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Word({:?}, {:?})", self.span, self.confidence)
+    }
+}
+
+/// Who says what was said: the daemon's own transcriber, or a client that runs one, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Teller {
+    Daemon,
+    Client(u64),
+}
+
+/// Words as a transcriber tells them. One that is not final takes the place of the one before it of the same teller and subject that was not.
+/// `Debug` hides the words.
+#[derive(Clone, PartialEq)]
+pub struct Transcript {
+    pub teller: Teller,
+    /// Whose words, if the teller knows.
+    pub subject: Option<SubjectId>,
+    /// What was said, as written.
+    pub text: String,
+    /// From the first word to the last.
+    pub span: Span,
+    /// In the order in which they were spoken, inside `span`.
+    pub words: Vec<Word>,
+    /// Will it not be told anew?
+    pub is_final: bool,
+    /// When it was known.
+    pub told_at: MediaTime,
+}
+
+impl Transcript {
+    /// Words out of a text of which only the whole time is known: each gets its share by its letters.
+    pub fn spread(text: &str, span: Span) -> Vec<Word> {
+        let letters = |word: &str| word.chars().count() as i64;
+        let whole: i64 = text.split_whitespace().map(letters).sum();
+        let at = |before: i64| span.start.plus_nanos((i128::from(span.nanos()) * i128::from(before) / i128::from(whole.max(1))) as i64);
+        let mut before = 0;
+        let place = |word: &str| {
+            let start = at(before);
+            before += letters(word);
+            Word { text: word.to_owned(), span: Span::new(start, at(before)), confidence: None }
+        };
+        text.split_whitespace().map(place).collect()
+    }
+}
+
+impl fmt::Debug for Transcript {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Transcript { teller, subject, text: _, span, words, is_final, told_at } = self;
+        write!(f, "Transcript({teller:?}, {subject:?}, {span:?}, {} words, final: {is_final}, {told_at:?})", words.len())
+    }
+}
+
+/// A transcript, and whose words they are judged to be: its subject, else the one who was speaking. `None`: that cannot be told.
 #[derive(Clone, Debug, PartialEq)]
+pub struct OwnedTranscript {
+    pub transcript: Transcript,
+    pub owner: Option<SubjectId>,
+}
+
+/// The words in a clip's window: those of which at least half was spoken in it. `Debug` hides them.
+#[derive(Clone, PartialEq)]
 pub struct ClipText {
     pub text: String,
+    /// End of the last word.
     pub newest: MediaTime,
+}
+
+impl fmt::Debug for ClipText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClipText({} words until {:?})", self.text.split_whitespace().count(), self.newest)
+    }
 }
 
 /// Why a modality is not in a clip.

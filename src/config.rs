@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::encode::Provider;
+use crate::speech::TranscriberChoice;
 
 mod check;
 mod layers;
@@ -63,7 +64,7 @@ section!(RawFace {
     max_subjects: usize = 8,
     lost_after_ms: u64 = 2000,
 });
-section!(RawSpeech { threshold: f64 = 0.5, min_silence_ms: u64 = 300 });
+section!(RawSpeech { threshold: f64 = 0.5, min_silence_ms: u64 = 300, transcriber: String = "none".into() });
 section!(RawWindow { hop_ms: u64 = 0, lateness_ms: u64 = 100 });
 section!(RawInference { bundle: String = "models/default".into(), provider: String = "auto".into(), threads: usize = 1, budget_ms: u64 = 150 });
 section!(RawServe {
@@ -109,6 +110,8 @@ pub struct SpeechConfig {
     pub threshold: f64,
     /// Silence of this length ends a turn.
     pub min_silence: Duration,
+    /// Who makes words of speech.
+    pub transcriber: TranscriberChoice,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -263,7 +266,11 @@ impl Config {
                 max_subjects: raw.face.max_subjects,
                 lost_after: ms(raw.face.lost_after_ms),
             },
-            speech: SpeechConfig { threshold: raw.speech.threshold, min_silence: ms(raw.speech.min_silence_ms) },
+            speech: SpeechConfig {
+                threshold: raw.speech.threshold,
+                min_silence: ms(raw.speech.min_silence_ms),
+                transcriber: TranscriberChoice::parse(&raw.speech.transcriber).expect("checked"),
+            },
             window: WindowConfig { hop: (raw.window.hop_ms > 0).then(|| ms(raw.window.hop_ms)), lateness: ms(raw.window.lateness_ms) },
             inference: InferenceConfig {
                 bundle: raw.inference.bundle.into(),

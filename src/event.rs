@@ -2,6 +2,8 @@
 //!
 //! Field order is the order on the wire. Times are media time in nanoseconds (`*_ns`), durations milliseconds (`*_ms`).
 
+use std::fmt;
+
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -11,7 +13,7 @@ use crate::time::MediaTime;
 mod answer;
 mod request;
 pub use answer::{Answer, BundleFacts, ClockPair, ErrorCode, Hello};
-pub use request::{Refusal, Request, Subscribe, Subscription};
+pub use request::{Refusal, Request, Subscribe, Subscription, Telling};
 
 /// Every `type` that is published with a `seq` in `expressd.v1`, whether this version emits it or not.
 pub const PUBLISHED: [&str; 6] = ["subject", "expression", "episode", "speech", "marker", "status"];
@@ -201,19 +203,44 @@ pub struct Provenance {
     pub calibration: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, PartialEq, Serialize)]
 pub struct SpeechEvent {
     pub phase: SpeechPhase,
     pub start_ns: MediaTime,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_ns: Option<MediaTime>,
+    /// What was said: `partial` and `final` alone have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub words: Option<Vec<SpokenWord>>,
     pub owner: Option<SubjectId>,
 }
 
+/// Without the words: they are in no log.
+impl fmt::Debug for SpeechEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SpeechEvent({:?}, {:?}..{:?}, {:?})", self.phase, self.start_ns, self.end_ns, self.owner)
+    }
+}
+
+#[derive(Clone, PartialEq, Serialize)]
+pub struct SpokenWord {
+    pub text: String,
+    pub start_ns: MediaTime,
+    pub end_ns: MediaTime,
+    /// How sure the transcriber is; a client's words have none.
+    #[serde(serialize_with = "option_decimals4", skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f32>,
+}
+
+/// A turn begins and ends; in between, and shortly after, words are told: `partial` ones are told anew, `final` ones stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SpeechPhase {
     Start,
+    Partial,
+    Final,
     End,
 }
 

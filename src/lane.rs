@@ -115,6 +115,39 @@ impl<T> Drop for LaneSender<T> {
     }
 }
 
+/// A sender on the side, which does not keep the lane open: once the last [`LaneSender`] is gone, it finds the lane closed.
+#[derive(Debug)]
+pub struct LaneGuest<T> {
+    shared: Arc<Shared<T>>,
+}
+
+impl<T> LaneSender<T> {
+    pub fn guest(&self) -> LaneGuest<T> {
+        LaneGuest { shared: self.shared.clone() }
+    }
+}
+
+impl<T> Clone for LaneGuest<T> {
+    fn clone(&self) -> Self {
+        LaneGuest { shared: self.shared.clone() }
+    }
+}
+
+impl<T> LaneGuest<T> {
+    /// As [`LaneSender::send`].
+    pub fn send(&self, item: T) -> Result<bool, Closed<T>> {
+        {
+            let mut state = self.shared.state.lock().expect("lane lock");
+            if state.senders == 0 {
+                return Err(Closed(item));
+            }
+            // For as long as it takes, a sender like any other.
+            state.senders += 1;
+        }
+        LaneSender { shared: self.shared.clone() }.send(item)
+    }
+}
+
 /// What a wait on a lane came to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received<T> {
@@ -222,6 +255,16 @@ mod tests {
         }
         sending.join().unwrap();
         assert_eq!(expected, 1000);
+    }
+
+    #[test]
+    fn a_guest_sends_while_the_lane_is_open_and_does_not_keep_it_open() {
+        let (sender, receiver) = lane("test", 2, WhenFull::DropOldest);
+        let guest = sender.guest();
+        assert_eq!(guest.send(1), Ok(true));
+        drop(sender);
+        assert_eq!(guest.send(2), Err(Closed(2)));
+        assert_eq!((receiver.recv(None), receiver.recv(None)), (Received::Item(1), Received::Ended));
     }
 
     #[test]

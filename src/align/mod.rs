@@ -20,7 +20,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::clip::{Clip, Face, FramedFaces, Heard, SpeechTurn, SubjectChange, SubjectId, SubjectPhase};
+use crate::clip::{Clip, Face, FramedFaces, Heard, OwnedTranscript, SpeechTurn, SubjectChange, SubjectId, SubjectPhase, Transcript};
 use crate::time::{MediaTime, Span};
 
 mod cut;
@@ -29,12 +29,14 @@ mod moment;
 mod presence;
 mod sound;
 mod turn;
+mod words;
 
 use floor::{Floor, REST_NANOS, window_before};
 use moment::{AudioMoment, Kind, NEVER, Source, VideoMoment};
 use presence::Presence;
 use sound::Sound;
 use turn::Turn;
+use words::Words;
 
 #[cfg(test)]
 mod tests;
@@ -69,6 +71,10 @@ pub enum AlignInput {
     /// Nothing comes for now. As an end, but the source is back when its next item comes.
     FacesLost,
     HeardLost,
+    Words(Transcript),
+    /// Offline: all words that are known up to here have been told.
+    WordsUntil(MediaTime),
+    WordsEnded,
 }
 
 /// What the aligner says.
@@ -76,6 +82,7 @@ pub enum AlignInput {
 pub enum Aligned {
     Subject(SubjectChange),
     Speech(SpeechTurn),
+    Words(OwnedTranscript),
     Clip(Clip),
 }
 
@@ -95,9 +102,12 @@ pub struct Aligner {
     settings: AlignSettings,
     video: Source,
     audio: Source,
+    /// The transcriber, where the aligner waits for it.
+    transcriber: Source,
     /// Moments that are waiting; each in the order of its stream.
     video_moments: VecDeque<VideoMoment>,
     audio_moments: VecDeque<AudioMoment>,
+    word_moments: VecDeque<Transcript>,
     /// The next boundary is at `next_hop * hop`.
     next_hop: i64,
 
@@ -105,6 +115,7 @@ pub struct Aligner {
     /// Since when no face is there; `None` while one is.
     voice: Option<Presence>,
     sound: Sound,
+    words: Words,
     floor: Floor,
     turn: Option<Turn>,
     /// The start of a turn that was ended because its source was.
@@ -127,12 +138,15 @@ impl Aligner {
             settings,
             video: Source::new(settings.video),
             audio: Source::new(settings.audio),
+            transcriber: Source::new(false),
             video_moments: VecDeque::new(),
             audio_moments: VecDeque::new(),
+            word_moments: VecDeque::new(),
             next_hop: 1,
             presences: BTreeMap::new(),
             voice: Some(Presence::new(MediaTime::ZERO)),
             sound: Sound::default(),
+            words: Words::default(),
             floor: Floor::default(),
             turn: None,
             cut_turn: None,
@@ -142,6 +156,12 @@ impl Aligner {
             ready: VecDeque::new(),
             refused: 0,
         }
+    }
+
+    /// A transcriber listens: offline, clips wait for its words.
+    pub fn awaiting_words(mut self) -> Self {
+        self.transcriber = Source::new(self.settings.lateness_nanos.is_none());
+        self
     }
 
     /// Items whose stamps went back: a fault of their source.
@@ -194,6 +214,13 @@ impl Aligner {
                 self.stop_audio();
             }
             AlignInput::HeardLost => self.stop_audio(),
+            AlignInput::Words(transcript) if self.settings.lateness_nanos.is_some() => self.take_words(transcript),
+            AlignInput::Words(transcript) => {
+                self.word_moments.push_back(transcript);
+                self.know_words_by_the_end();
+            }
+            AlignInput::WordsUntil(time) => self.transcriber.watermark = self.transcriber.watermark.max(time),
+            AlignInput::WordsEnded => (self.transcriber.delivering, self.transcriber.ended) = (false, true),
         }
     }
 
@@ -216,12 +243,22 @@ impl Aligner {
                 }
             }
             self.audio_moments.push_back(AudioMoment::End(until));
+            self.know_words_by_the_end();
+        }
+    }
+
+    /// Words of a last window that the end cut short are the end's too.
+    fn know_words_by_the_end(&mut self) {
+        if let Some(until) = self.sound.until().filter(|_| !self.audio.delivering) {
+            for transcript in &mut self.word_moments {
+                transcript.told_at = transcript.told_at.min(until);
+            }
         }
     }
 
     /// The next thing that is due. `now`: the time on the clock that drives the aligner (offline any, since nothing is late).
     pub fn pop(&mut self, now: MediaTime) -> Option<Aligned> {
-        let known = self.video.known_until().min(self.audio.known_until());
+        let known = self.video.known_until().min(self.audio.known_until()).min(self.transcriber.known_until());
         let due = match self.settings.lateness_nanos {
             Some(lateness) => known.max(now.plus_nanos(-lateness)),
             None => known,
@@ -246,7 +283,8 @@ impl Aligner {
         let audio = self.audio_moments.front().map(AudioMoment::time);
         let video = self.video_moments.front().map(|m| (m.time(), Kind::Video));
         let boundary = (!self.is_idle()).then(|| (self.boundary(), Kind::Boundary));
-        [audio, boundary, video].into_iter().flatten().min()
+        let words = self.word_moments.front().map(|transcript| (transcript.told_at, Kind::Words));
+        [audio, words, boundary, video].into_iter().flatten().min()
     }
 
     fn boundary(&self) -> MediaTime {
@@ -255,15 +293,11 @@ impl Aligner {
 
     /// Has the grid's next boundary nothing to show, whatever else comes before it?
     fn is_idle(&self) -> bool {
-        self.presences.is_empty() && self.voice.as_ref().is_none_or(|voice| !self.has_new_speech(voice))
+        self.presences.is_empty() && self.voice.as_ref().is_none_or(|voice| !self.has_new_speech(voice) && !self.has_new_words(voice))
     }
 
     fn take(&mut self, time: MediaTime, kind: Kind, now: MediaTime) {
-        if self.is_idle() {
-            // Nothing to show: on to the first boundary that is not before this moment.
-            let hop = self.settings.hop_nanos;
-            self.next_hop = self.next_hop.max(time.nanos().div_euclid(hop) + i64::from(time.nanos().rem_euclid(hop) > 0));
-        }
+        self.pass_idle_boundaries(time);
         match kind {
             Kind::Boundary => {
                 self.next_hop += 1;
@@ -282,8 +316,21 @@ impl Aligner {
                 Some(VideoMoment::End(end)) => self.end_video(end, now),
                 None => {}
             },
+            Kind::Words => {
+                if let Some(transcript) = self.word_moments.pop_front() {
+                    self.take_words(transcript);
+                }
+            }
         }
         self.forget_before(time);
+    }
+
+    /// Nothing to show: on to the first boundary that is not before `time`.
+    fn pass_idle_boundaries(&mut self, time: MediaTime) {
+        if self.is_idle() {
+            let hop = self.settings.hop_nanos;
+            self.next_hop = self.next_hop.max(time.nanos().div_euclid(hop) + i64::from(time.nanos().rem_euclid(hop) > 0));
+        }
     }
 
     fn take_frame(&mut self, frame: FramedFaces, now: MediaTime) {
@@ -306,6 +353,9 @@ impl Aligner {
         for change in changes {
             if is_end(change.phase) {
                 self.lose(change.subject, change.time.min(time), time, now);
+            }
+            if let Some(into) = change.into {
+                self.words.merge(change.subject, into);
             }
             self.ready.push_back(Aligned::Subject(change));
         }
@@ -375,14 +425,14 @@ impl Aligner {
             .collect();
         self.cut_clips(&due, time, time, now);
         if let Some(mut voice) = self.voice.take() {
-            if self.has_new_speech(&voice) {
+            if self.has_new_speech(&voice) || self.has_new_words(&voice) {
                 let span = Span::new(voice.since.max(window.start).min(time), time);
-                let enough = self.sound.speech_nanos(span) >= self.settings.min_speech_nanos;
+                let enough = self.sound.speech_nanos(span) >= self.settings.min_speech_nanos || self.words_without_a_face(span).is_ok();
                 if enough && 2 * time.nanos_since(voice.since) >= self.settings.hop_nanos {
                     self.ready.push_back(Aligned::Clip(self.voice_clip(span, now)));
                     voice.clipped_until = Some(time);
-                } else if self.last_speech <= window.start {
-                    // A blip that has left the window: nothing to show any more.
+                } else if self.last_speech <= window.start && !self.words.come_after(time) {
+                    // A blip that has left the window, words of before the face left: nothing to show any more.
                     voice.clipped_until = Some(time);
                 }
             }
@@ -395,6 +445,7 @@ impl Aligner {
         let clips_from = time.plus_nanos(-self.settings.length_nanos - 2 * self.settings.hop_nanos);
         let lips_from = clips_from.min(time.plus_nanos(-REST_NANOS));
         self.sound.forget(clips_from, lips_from);
+        self.words.forget(clips_from);
         for presence in self.presences.values_mut() {
             presence.forget(clips_from, lips_from);
         }
@@ -403,7 +454,13 @@ impl Aligner {
     /// How much is kept, for the tests that hold it bounded.
     #[cfg(test)]
     fn held(&self) -> usize {
-        self.video_moments.len() + self.audio_moments.len() + self.ready.len() + self.sound.held() + self.presences.values().map(Presence::held).sum::<usize>()
+        self.video_moments.len()
+            + self.audio_moments.len()
+            + self.word_moments.len()
+            + self.ready.len()
+            + self.sound.held()
+            + self.words.held()
+            + self.presences.values().map(Presence::held).sum::<usize>()
     }
 }
 

@@ -67,6 +67,7 @@ impl AudioMoment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Audio,
+    Words,
     Boundary,
     Video,
     AudioEnd,

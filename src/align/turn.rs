@@ -43,7 +43,7 @@ impl Aligner {
 
     /// Whose the turn that began at `start` is at `time`: a subject that is more likely than all others together, the voice if no face is
     /// there, else nobody yet.
-    fn turn_owner(&self, start: MediaTime, time: MediaTime) -> Option<SubjectId> {
+    pub(super) fn turn_owner(&self, start: MediaTime, time: MediaTime) -> Option<SubjectId> {
         match self.floor.judge(self.candidates(), &self.sound, Span::new(start.min(time), time)) {
             Some(verdict) => (verdict.confidence > 0.5 || self.presences.len() == 1).then_some(verdict.owner),
             None => self.presences.is_empty().then_some(SubjectId::Voice),

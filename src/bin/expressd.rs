@@ -112,6 +112,9 @@ impl Settings {
         let config = Config::load(&CliOverrides { file: self.config, set: self.set, flags })?;
         let filter = tracing_subscriber::EnvFilter::try_from_default_env()
             .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{},ort=warn", config.log_level)));
+        // These trace every frame that comes in: what people say would be in the log.
+        let silent = ["tungstenite=warn", "tungstenite::protocol=warn", "tokio_tungstenite=warn"].map(|directive| directive.parse().expect("a directive"));
+        let filter = silent.into_iter().fold(filter, tracing_subscriber::EnvFilter::add_directive);
         // Under systemd the journal stamps every line.
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)

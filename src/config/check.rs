@@ -59,6 +59,7 @@ pub const KEYS: &[Key] = &[
     integer("face.lost_after_ms", 100, 60_000),
     key("speech.threshold", Kind::Number { min: 0.05, max: 0.95 }),
     integer("speech.min_silence_ms", 50, 5_000),
+    key("speech.transcriber", Kind::OneOf(&["none", "pocketsphinx"])),
     key("window.hop_ms", Kind::ZeroOr { zero: "the manifest's", min: 40, max: 10_000 }),
     integer("window.lateness_ms", 0, 5_000),
     key("inference.bundle", Kind::Text("a folder")),

@@ -183,3 +183,16 @@ fn files_are_found_here_then_beside_the_program_then_in_the_project() {
     assert_eq!(find("/no/such/file"), Path::new("/no/such/file"));
     assert_eq!(find("Cargo.toml"), Path::new("Cargo.toml"));
 }
+
+#[test]
+fn every_transcriber_can_be_chosen_and_no_other() {
+    use crate::speech::TranscriberChoice;
+    assert_eq!(load("", &[], &[]).unwrap().speech.transcriber, TranscriberChoice::None);
+    for choice in TranscriberChoice::ALL {
+        let set = format!("speech.transcriber={}", choice.name());
+        assert_eq!(load("", &[], &[&set]).unwrap().speech.transcriber, choice);
+    }
+    let faults = load("[speech]\ntranscriber = \"vosk\"\n", &[], &["speech.threshold=2"]).unwrap_err();
+    assert_eq!(faults.0.len(), 2);
+    assert!(faults.to_string().contains("speech.transcriber = \"vosk\"") && faults.to_string().contains("\"none\", \"pocketsphinx\""), "{faults}");
+}

@@ -18,7 +18,7 @@ use crate::model::manifest::Manifest;
 use crate::recognize::Recognizer;
 use crate::schedule::{Mode, Schedule};
 use crate::serve::ServeSettings;
-use crate::speech::{SpeechStage, VoiceDetector};
+use crate::speech::{SpeechStage, TranscribeStage, VoiceDetector, WordRule, open_transcriber};
 
 /// Which sources there are.
 #[derive(Clone, Copy, Debug)]
@@ -61,12 +61,23 @@ pub fn assemble(config: &Config, runtime: &Runtime, bundle: Bundle, streams: Str
     } else {
         None
     };
-    let aligner = Aligner::new(align_settings(config, &manifest, streams, tempo));
+    let mut aligner = Aligner::new(align_settings(config, &manifest, streams, tempo));
+    let mut transcriber = None;
+    // Where no sound is, nobody transcribes: clients may.
+    if streams.audio
+        && let Some(engine) = open_transcriber(config.speech.transcriber)?
+    {
+        // Seconds of sound: an utterance's end, when its words are weighed, takes a while at once.
+        let (sender, receiver) = lane("transcribe", 256, tempo.when_full());
+        lanes.push(sender.counters());
+        aligner = aligner.awaiting_words();
+        transcriber = Some((TranscribeStage::new(engine, WordRule::default()), sender, receiver));
+    }
     let schedule = Schedule::new(match tempo {
         Tempo::Live => Mode::Live { budget_nanos: nanos(config.inference.budget) },
         Tempo::Replay => Mode::Replay { capacity: 64 },
     });
-    let stages = Stages { faces, speech, aligner, schedule, recognizer: Recognizer::new(bundle), constants };
+    let stages = Stages { faces, speech, transcriber, aligner, schedule, recognizer: Recognizer::new(bundle), constants };
     Ok(Assembly { stages, outputs, lanes })
 }
 

@@ -6,6 +6,7 @@ use super::pipeline::Tempo;
 use crate::capture::{self, DeviceKind};
 use crate::config::Config;
 use crate::encode::{Provider, Runtime};
+use crate::speech::open_transcriber;
 
 /// GStreamer elements that common cameras, files and network cameras need, and the Debian package that brings each.
 const ELEMENTS: [(&str, &str); 9] = [
@@ -52,6 +53,15 @@ pub fn examine(config: &Config) -> Result<(), DaemonError> {
             }
         }
     }
+    let transcriber = config.speech.transcriber;
+    say(
+        "transcriber",
+        match open_transcriber(transcriber) {
+            Ok(None) => Ok("none; clients may tell words".into()),
+            Ok(Some(_)) => Ok(format!("{} opens with its model", transcriber.name())),
+            Err(error) => Err(error.to_string()),
+        },
+    );
     for (element, package) in ELEMENTS {
         let found = capture::has_element(element);
         say("GStreamer", if found { Ok(element.into()) } else { Err(format!("{element} is missing: apt-get install {package}")) });

@@ -7,7 +7,7 @@ use crate::config::ConfigFaults;
 use crate::encode::EncodeError;
 use crate::model::BundleError;
 use crate::serve::ServeError;
-use crate::speech::SpeechError;
+use crate::speech::{SpeechError, TranscribeError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -19,6 +19,8 @@ pub enum DaemonError {
     Encode(#[from] EncodeError),
     #[error(transparent)]
     Speech(#[from] SpeechError),
+    #[error(transparent)]
+    Transcribe(#[from] TranscribeError),
     #[error(transparent)]
     Capture(#[from] CaptureError),
     #[error(transparent)]
@@ -41,6 +43,7 @@ impl DaemonError {
             DaemonError::Serve(ServeError::NotLoopback(_)) => 2,
             DaemonError::Capture(CaptureError::NoSuchFile(_) | CaptureError::NoSuchDevice { .. }) => 3,
             DaemonError::Capture(CaptureError::Unsupported { .. }) => 2,
+            DaemonError::Transcribe(TranscribeError::NotSetUp { .. } | TranscribeError::Unusable { .. }) => 3,
             DaemonError::Bundle(_) => 4,
             _ => 1,
         }

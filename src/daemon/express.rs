@@ -1,8 +1,8 @@
 //! From what the stages say to what clients see.
 
-use crate::clip::{Clip, Recognition, SpeechTurn, SubjectChange};
+use crate::clip::{Clip, OwnedTranscript, Recognition, SpeechTurn, SubjectChange, Word};
 use crate::event::{
-    Deadline, Event, ExpressionEvent, FaceEvidence, Latency, Modalities, Provenance, Scores, SpeechEvent, SpeechPhase, SubjectEvent, TextEvidence,
+    Deadline, Event, ExpressionEvent, FaceEvidence, Latency, Modalities, Provenance, Scores, SpeechEvent, SpeechPhase, SpokenWord, SubjectEvent, TextEvidence,
     VoiceEvidence,
 };
 use crate::time::MediaTime;
@@ -82,6 +82,21 @@ impl From<SubjectChange> for Event {
 impl From<SpeechTurn> for Event {
     fn from(turn: SpeechTurn) -> Self {
         let phase = if turn.end.is_none() { SpeechPhase::Start } else { SpeechPhase::End };
-        Event::Speech(SpeechEvent { phase, start_ns: turn.start, end_ns: turn.end, owner: turn.owner })
+        Event::Speech(SpeechEvent { phase, start_ns: turn.start, end_ns: turn.end, text: None, words: None, owner: turn.owner })
+    }
+}
+
+impl From<OwnedTranscript> for Event {
+    fn from(told: OwnedTranscript) -> Self {
+        let OwnedTranscript { transcript, owner } = told;
+        let spoken = |Word { text, span, confidence }| SpokenWord { text, start_ns: span.start, end_ns: span.end, confidence };
+        Event::Speech(SpeechEvent {
+            phase: if transcript.is_final { SpeechPhase::Final } else { SpeechPhase::Partial },
+            start_ns: transcript.span.start,
+            end_ns: Some(transcript.span.end),
+            text: Some(transcript.text),
+            words: Some(transcript.words.into_iter().map(spoken).collect()),
+            owner,
+        })
     }
 }

@@ -11,6 +11,7 @@ mod pipeline;
 mod run;
 mod sources;
 mod vitals;
+mod words;
 
 pub use error::DaemonError;
 pub use express::{Constants, Passage};

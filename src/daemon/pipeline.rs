@@ -9,14 +9,14 @@ use std::time::Duration;
 use super::express::{Constants, Passage};
 use super::faces::{FacesThread, READ_AHEAD, detect};
 use crate::align::{AlignInput, Aligned, Aligner};
-use crate::clip::{AudioBlock, Clip, Recognition, VideoFrame};
+use crate::clip::{AudioBlock, Clip, Heard, Recognition, VideoFrame};
 use crate::event::Event;
 use crate::face::{Detector, FaceStage};
-use crate::lane::{LaneReceiver, LaneSender, Received, WhenFull, lane};
+use crate::lane::{LaneGuest, LaneReceiver, LaneSender, Received, WhenFull, lane};
 use crate::notify::{Beat, Progress};
 use crate::recognize::Recognizer;
 use crate::schedule::{Schedule, ScheduleCounters};
-use crate::speech::SpeechStage;
+use crate::speech::{SpeechStage, TranscribeStage};
 use crate::time::{Clock, MediaTime};
 
 /// How often a waiting stage looks up to say that it lives.
@@ -42,6 +42,8 @@ impl Tempo {
 pub struct Stages {
     pub faces: Option<(FaceStage, Detector, LaneReceiver<VideoFrame>)>,
     pub speech: Option<(SpeechStage, LaneReceiver<AudioBlock>)>,
+    /// Where words are wanted: the stage, and the lane from the speech stage to it.
+    pub transcriber: Option<(TranscribeStage, LaneSender<Heard>, LaneReceiver<Heard>)>,
     pub aligner: Aligner,
     pub schedule: Schedule,
     pub recognizer: Recognizer,
@@ -74,6 +76,7 @@ pub struct Pipeline {
     threads: Vec<(&'static str, JoinHandle<()>)>,
     failure: Arc<Failure>,
     desk: Arc<Desk>,
+    words: LaneGuest<AlignInput>,
 }
 
 /// The first stage that failed, and why.
@@ -119,10 +122,10 @@ impl Pipeline {
     /// Each stage beats in `progress`, also when it finds nothing to do, so that only a stage that hangs stands still.
     pub fn spawn(stages: Stages, tempo: Tempo, clock: Arc<dyn Clock>, losses: Losses, progress: &mut Progress, emit: Emit) -> Pipeline {
         let desk = Arc::new(Desk { state: Mutex::new(DeskState { schedule: stages.schedule, ended: false, abandoned: false }), changed: Condvar::new() });
-        let mut pipeline = Pipeline { threads: Vec::new(), failure: Arc::default(), desk: desk.clone() };
+        let (inbox, inputs) = lane("align", 256, tempo.when_full());
+        let mut pipeline = Pipeline { threads: Vec::new(), failure: Arc::default(), desk: desk.clone(), words: inbox.guest() };
         let now = clock.now();
         let mut thread = |stage, work: Work| pipeline.thread(stage, progress.add(stage, now), work);
-        let (inbox, inputs) = lane("align", 256, tempo.when_full());
         if let Some((stage, detector, frames)) = stages.faces {
             let interval = stage.detect_interval();
             let work = FacesThread { stage, frames, inbox: inbox.clone(), is_lost: losses.video, end: MediaTime::ZERO };
@@ -144,8 +147,13 @@ impl Pipeline {
             );
         }
         if let Some((stage, blocks)) = stages.speech {
+            let (heard, transcriber) = stages.transcriber.map_or((None, None), |(stage, heard, hears)| (Some(heard), Some((stage, hears))));
+            if let Some((stage, hears)) = transcriber {
+                let (inbox, clock) = (inbox.clone(), clock.clone());
+                thread("transcribe", Box::new(move |beat| transcribe(stage, &hears, &inbox, &*clock, tempo, beat)));
+            }
             let inbox = inbox.clone();
-            thread("speech", Box::new(move |beat| hear(stage, &blocks, &inbox, &losses.audio, tempo, beat)));
+            thread("speech", Box::new(move |beat| hear(stage, &blocks, &inbox, heard.as_ref(), &losses.audio, tempo, beat)));
         }
         drop(inbox);
         let (aligner, filling, now) = (stages.aligner, desk.clone(), clock.clone());
@@ -185,6 +193,11 @@ impl Pipeline {
         self.desk.clone()
     }
 
+    /// Where words from outside go in.
+    pub fn words(&self) -> LaneGuest<AlignInput> {
+        self.words.clone()
+    }
+
     pub fn failure(&self) -> Option<String> {
         self.failure.get()
     }
@@ -211,11 +224,18 @@ fn hear(
     mut stage: SpeechStage,
     blocks: &LaneReceiver<AudioBlock>,
     inbox: &LaneSender<AlignInput>,
+    transcriber: Option<&LaneSender<Heard>>,
     is_lost: &IsLost,
     tempo: Tempo,
     beat: &Beat,
 ) -> Result<(), String> {
     let send = |input| inbox.send(input).map(|_| ()).map_err(|_| "the aligner is gone".to_owned());
+    let pass_on = |heard: Heard| {
+        if let Some(transcriber) = transcriber {
+            transcriber.send(heard.clone()).map_err(|_| "the transcriber is gone".to_owned())?;
+        }
+        send(AlignInput::Heard(heard))
+    };
     let mut lost = false;
     loop {
         beat.beat();
@@ -228,14 +248,46 @@ fn hear(
             }
             Received::Ended => {
                 if let Some(heard) = stage.finish().map_err(chain)? {
-                    send(AlignInput::Heard(heard))?;
+                    pass_on(heard)?;
                 }
                 return send(AlignInput::HeardEnded);
             }
             Received::Item(block) => {
                 lost = false;
-                send(AlignInput::Heard(stage.hear(block).map_err(chain)?))?;
+                pass_on(stage.hear(block).map_err(chain)?)?;
             }
+        }
+    }
+}
+
+/// Beside everything: live, what it cannot follow is dropped and counted by its lane, and nobody waits for it.
+fn transcribe(
+    mut stage: TranscribeStage,
+    hears: &LaneReceiver<Heard>,
+    inbox: &LaneSender<AlignInput>,
+    clock: &dyn Clock,
+    tempo: Tempo,
+    beat: &Beat,
+) -> Result<(), String> {
+    let send = |input| inbox.send(input).map(|_| ()).map_err(|_| "the aligner is gone".to_owned());
+    loop {
+        beat.beat();
+        let (transcripts, ended) = match hears.recv(Some(TICK)) {
+            Received::TimedOut => continue,
+            Received::Ended => (stage.finish().map_err(chain)?, true),
+            Received::Item(heard) => (stage.hear(&heard).map_err(chain)?, false),
+        };
+        for mut transcript in transcripts {
+            if tempo == Tempo::Live {
+                transcript.told_at = transcript.told_at.max(clock.now());
+            }
+            send(AlignInput::Words(transcript))?;
+        }
+        if ended {
+            return send(AlignInput::WordsEnded);
+        }
+        if let (Tempo::Replay, Some(until)) = (tempo, stage.known_until()) {
+            send(AlignInput::WordsUntil(until))?;
         }
     }
 }
@@ -290,6 +342,7 @@ fn infer(mut recognizer: Recognizer, constants: &Constants, desk: &Desk, clock: 
         match aligned {
             Aligned::Subject(change) => emit(change.into(), None),
             Aligned::Speech(turn) => emit(turn.into(), None),
+            Aligned::Words(told) => emit(told.into(), None),
             Aligned::Clip(clip) => {
                 let taken = clock.now();
                 let recognition = recognizer.recognize(&clip);

@@ -12,6 +12,7 @@ use super::assembly::{assemble, open_bundle, serve_settings};
 use super::pipeline::{Emit, IsLost, Losses, Pipeline, Tempo};
 use super::sources::{Choice, choose};
 use super::vitals::DaemonVitals;
+use super::words::Intake;
 use crate::capture::{CaptureError, LiveCapture, Outputs, Pace, Recording, SourceBoard, open_live};
 use crate::config::Config;
 use crate::encode::Runtime;
@@ -65,7 +66,9 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
         bundle.provider().name(),
         config.inference.provider.name()
     );
+    let window_ms = bundle.manifest.window.length_ms;
     let assembly = assemble(config, &runtime, bundle, streams, Tempo::Live)?;
+    let transcribes = assembly.stages.transcriber.is_some();
     for lane in assembly.lanes {
         metrics.watch_lane(lane);
     }
@@ -74,8 +77,10 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     let sinks = Sinks::open(config, &ring)?;
     let losses = Losses { video: lost(&board, |board| board.video.status().state), audio: lost(&board, |board| board.audio.status().state) };
     let mut progress = Progress::new(watchdog_interval().map_or(WITHOUT_WATCHDOG, |interval| interval / 3), clock.now());
-    let pipeline = Pipeline::spawn(assembly.stages, Tempo::Live, clock.clone(), losses, &mut progress, publish(ring.clone(), metrics));
+    let emit = publish(ring.clone(), metrics, vitals.clone());
+    let pipeline = Pipeline::spawn(assembly.stages, Tempo::Live, clock.clone(), losses, &mut progress, emit);
     vitals.watch_desk(pipeline.desk());
+    vitals.take_words(Arc::new(Intake::new(i64::from(window_ms) * 1_000_000, transcribes, pipeline.words())));
     let playing = Playing::start(choice, &clock, assembly.outputs, &board, &stop)?;
     let rounds = Rounds { ring: &ring, vitals: &vitals, board: &board, clock: &clock };
     let outcome = rounds.until_done(&pipeline, progress, &server, &stop);
@@ -108,8 +113,11 @@ fn lost(board: &Arc<SourceBoard>, state: fn(&SourceBoard) -> SourceState) -> IsL
     Box::new(move || state(&board) == SourceState::Lost)
 }
 
-fn publish(ring: Arc<Ring>, metrics: Arc<Metrics>) -> Emit {
+fn publish(ring: Arc<Ring>, metrics: Arc<Metrics>, vitals: Arc<DaemonVitals>) -> Emit {
     Box::new(move |event, _| {
+        if let Event::Subject(change) = &event {
+            vitals.note_subject(change);
+        }
         ring.publish(&event);
         metrics.published(&event);
     })

@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde_json::json;
 
 use super::assembly::{Streams, hop_ms};
 use super::pipeline::Desk;
+use super::words::Intake;
 use crate::capture::SourceBoard;
 use crate::config::Config;
 use crate::encode::Runtime;
-use crate::event::{BundleFacts, SourceState, SourceStatus, StatusEvent};
+use crate::event::{BundleFacts, Refusal, SourceState, SourceStatus, StatusEvent, SubjectEvent, Telling};
 use crate::model::Bundle;
 use crate::model::manifest::Task;
 use crate::serve::{Check, HelloFacts, Metrics, Readiness, Vitals};
@@ -29,6 +30,8 @@ pub struct DaemonVitals {
     metrics: Arc<Metrics>,
     runtime: Runtime,
     desk: Mutex<Option<Arc<Desk>>>,
+    /// Where clients' words go.
+    intake: OnceLock<Arc<Intake>>,
     /// Counters of others that were already passed on to the metrics.
     passed_on: Mutex<HashMap<String, u64>>,
     /// Self-test done, sources open, socket bound.
@@ -66,6 +69,7 @@ impl DaemonVitals {
             metrics,
             runtime,
             desk: Mutex::default(),
+            intake: OnceLock::new(),
             passed_on: Mutex::default(),
             opened: AtomicBool::new(false),
             stalled: Mutex::default(),
@@ -74,6 +78,18 @@ impl DaemonVitals {
 
     pub fn watch_desk(&self, desk: Arc<Desk>) {
         *self.desk.lock().expect("desk lock") = Some(desk);
+    }
+
+    /// Clients' words go there from now on.
+    pub fn take_words(&self, intake: Arc<Intake>) {
+        let _ = self.intake.set(intake);
+    }
+
+    /// A subject comes or goes.
+    pub fn note_subject(&self, change: &SubjectEvent) {
+        if let Some(intake) = self.intake.get() {
+            intake.note_subject(change.subject, change.phase);
+        }
     }
 
     pub fn set_opened(&self) {
@@ -175,5 +191,12 @@ impl Vitals for DaemonVitals {
     fn metrics(&self) -> &Metrics {
         self.collect();
         &self.metrics
+    }
+
+    fn hear(&self, client: u64, telling: Telling) -> Result<(), Refusal> {
+        match self.intake.get() {
+            Some(intake) => intake.hear(client, telling, self.clock.now()),
+            None => Err(Intake::closed()),
+        }
     }
 }

@@ -1,16 +1,36 @@
 //! Frames from a client, checked word by word: a typo must be seen.
 
+use std::fmt;
+
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::{Answer, ErrorCode, PUBLISHED};
 use crate::clip::SubjectId;
+use crate::time::{MediaTime, Span};
 
 /// A client frame that this version understands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     Subscribe(Subscribe),
+    Transcript(Telling),
     Ping { data: Value },
+}
+
+/// Words that a client's own recogniser heard. `Debug` hides them.
+#[derive(Clone, PartialEq)]
+pub struct Telling {
+    /// Not blank.
+    pub text: String,
+    pub span: Span,
+    pub is_final: bool,
+    pub subject: Option<SubjectId>,
+}
+
+impl fmt::Debug for Telling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Telling({:?}, final: {}, {:?})", self.span, self.is_final, self.subject)
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -81,8 +101,9 @@ impl Request {
             "pause" | "resume" | "calibrate" => {
                 Err(Refusal::new(ErrorCode::NotAllowed, "needs the control token, and this daemon has none configured", Some(&kind)))
             }
-            "mark" | "transcript" => Err(Refusal::new(ErrorCode::UnknownType, format!("this version of the daemon does not take `{kind}` yet"), Some(&kind))),
-            _ => Err(Refusal::new(ErrorCode::UnknownType, "known types: subscribe, ping", Some(&kind))),
+            "transcript" => transcript(fields).map(Request::Transcript),
+            "mark" => Err(Refusal::new(ErrorCode::UnknownType, format!("this version of the daemon does not take `{kind}` yet"), Some(&kind))),
+            _ => Err(Refusal::new(ErrorCode::UnknownType, "known types: subscribe, transcript, ping", Some(&kind))),
         }
     }
 }
@@ -117,6 +138,33 @@ fn subscribe(mut fields: Map<String, Value>, labels: &[String]) -> Result<Subscr
     };
     no_more("subscribe", &fields, "events, subjects, labels, min_confidence, max_rate_hz, resume_after")?;
     Ok(Subscribe { subscription: Subscription { events, subjects, labels, min_confidence, max_rate_hz }, resume_after })
+}
+
+fn transcript(mut fields: Map<String, Value>) -> Result<Telling, Refusal> {
+    const KIND: &str = "transcript";
+    let bad = |message: String| Refusal::new(ErrorCode::BadValue, message, Some(KIND));
+    // What is wrong is said without the words.
+    let text = match fields.remove("text") {
+        Some(Value::String(text)) if text.chars().any(char::is_alphanumeric) => text,
+        _ => return Err(bad("`text` must be a string with a word in it".into())),
+    };
+    let mut time = |field: &str| match fields.remove(field).as_ref().and_then(Value::as_i64) {
+        Some(nanos) if nanos >= 0 => Ok(MediaTime::from_nanos(nanos)),
+        _ => Err(bad(format!("`{field}` must be media time: a whole number of nanoseconds from 0"))),
+    };
+    let (start, end) = (time("start_ns")?, time("end_ns")?);
+    if start >= end {
+        return Err(bad("`start_ns` must be before `end_ns`".into()));
+    }
+    let Some(Value::Bool(is_final)) = fields.remove("final") else { return Err(bad("`final` must be true or false".into())) };
+    let subject = match fields.remove("subject") {
+        None | Some(Value::Null) => None,
+        Some(value) => Some(
+            value.as_str().and_then(subject).ok_or_else(|| bad("`subject` must be an id like \"s3\", or \"voice\"; leave it out if you do not know".into()))?,
+        ),
+    };
+    no_more(KIND, &fields, "text, start_ns, end_ns, final, subject")?;
+    Ok(Telling { text, span: Span::new(start, end), is_final, subject })
 }
 
 fn list<T>(fields: &mut Map<String, Value>, field: &str, find: impl Fn(&str) -> Option<T>, known: &str) -> Result<Option<Vec<T>>, Refusal> {
@@ -212,5 +260,49 @@ mod tests {
         ] {
             assert_eq!(code(json!({"type": "subscribe", field: value})), (BadValue, to("subscribe")), "{field}: {value}");
         }
+    }
+
+    fn told(field: &str, value: Value) -> Value {
+        let mut frame = json!({"type": "transcript", "text": "Good day", "start_ns": 1, "end_ns": 2, "final": true});
+        frame[field] = value;
+        frame
+    }
+
+    #[test]
+    fn a_transcript_is_read() {
+        let telling = Telling { text: "Good day".into(), span: Span::new(MediaTime::from_nanos(1), MediaTime::from_nanos(2)), is_final: true, subject: None };
+        assert_eq!(parse(told("subject", Value::Null)), Ok(Request::Transcript(telling.clone())));
+        let named = Telling { subject: Some(SubjectId::Face(3)), is_final: false, ..telling.clone() };
+        let mut frame = told("subject", json!("s3"));
+        frame["final"] = false.into();
+        assert_eq!(parse(frame), Ok(Request::Transcript(named)));
+        assert!(!format!("{telling:?}").contains("day"), "words are in no log");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_transcript_is_named_without_its_words() {
+        for (field, value) in [
+            ("text", json!("")),
+            ("text", json!(" .,! ")),
+            ("text", json!(["confidential"])),
+            ("text", Value::Null),
+            ("start_ns", json!(-1)),
+            ("start_ns", json!(0.5)),
+            ("start_ns", json!("confidential")),
+            ("start_ns", json!(2)),
+            ("end_ns", json!(0)),
+            ("end_ns", json!(1e30)),
+            ("end_ns", Value::Null),
+            ("final", json!("yes")),
+            ("final", Value::Null),
+            ("subject", json!("confidential")),
+            ("subject", json!(3)),
+            ("subject", json!("s03")),
+        ] {
+            let refusal = parse(told(field, value.clone())).unwrap_err();
+            assert_eq!((refusal.code, refusal.in_reply_to.as_deref()), (ErrorCode::BadValue, Some("transcript")), "{field}: {value}");
+            assert!(refusal.message.contains(field) && !refusal.message.contains("confidential"), "{}", refusal.message);
+        }
+        assert_eq!(code(told("speaker", json!("s1"))), (ErrorCode::UnknownField, Some("transcript".into())));
     }
 }

@@ -46,6 +46,7 @@ fn told(item: &Aligned) -> String {
         Aligned::Clip(c) => format!("clip {} {}", c.subject, c.span.end.nanos() / MS),
         Aligned::Subject(c) => format!("{:?} {} {}", c.phase, c.subject, c.time.nanos() / MS).to_lowercase(),
         Aligned::Speech(t) => format!("turn {}", t.start.nanos() / MS),
+        Aligned::Words(t) => format!("words {}", t.transcript.span.start.nanos() / MS),
     }
 }
 
@@ -198,6 +199,7 @@ proptest! {
                 Aligned::Clip(c) => (Some(c.subject), c.span.end),
                 Aligned::Subject(c) => (Some(c.subject), c.time),
                 Aligned::Speech(t) => (None, t.start),
+                Aligned::Words(t) => (None, t.transcript.span.start),
             };
             notes += usize::from(!matches!(item, Aligned::Clip(_)));
             prop_assert!(last.insert(subject, time).is_none_or(|last| last < time), "{}", told(item));

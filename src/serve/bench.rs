@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt;
 use super::{Check, HelloFacts, Metrics, Readiness, ServeSettings, Server, Vitals, start};
 use crate::clip::SubjectId;
 use crate::event::{BundleFacts, Deadline, Event, ExpressionEvent, FaceEvidence, Latency, Modalities, Provenance, Scores, TextEvidence, VoiceEvidence};
-use crate::event::{SourceState, SourceStatus, Sources, StatusEvent};
+use crate::event::{ErrorCode, Refusal, SourceState, SourceStatus, Sources, StatusEvent, Telling};
 use crate::publish::Ring;
 use crate::time::{Clock, MediaTime, SystemClock, monotonic_nanos};
 
@@ -171,6 +171,9 @@ impl Vitals for BareVitals {
     }
     fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+    fn hear(&self, _client: u64, _telling: Telling) -> Result<(), Refusal> {
+        Err(Refusal::new(ErrorCode::NotAllowed, "nothing listens here", Some("transcript")))
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use futures_util::{Sink, SinkExt, StreamExt};
@@ -32,6 +33,7 @@ const GOODBYE_WHEN_STOPPING: Duration = Duration::from_millis(500);
 
 pub(super) struct Client {
     shared: Arc<Shared>,
+    number: u64,
     socket: Socket,
     cursor: Cursor,
     labels: Vec<String>,
@@ -65,6 +67,7 @@ impl Client {
         let now = Instant::now();
         let settings = &shared.settings;
         Client {
+            number: shared.numbers.fetch_add(1, Ordering::Relaxed),
             cursor: Cursor::new(shared.ring.clone(), settings.unsent_events),
             labels: Vec::new(),
             answers: VecDeque::new(),
@@ -258,6 +261,11 @@ impl Client {
 
     fn follow(&mut self, request: Request) {
         match request {
+            Request::Transcript(telling) => {
+                if let Err(refusal) = self.shared.vitals.hear(self.number, telling) {
+                    self.answer(&refusal.answer());
+                }
+            }
             Request::Ping { data } => self.answer(&Answer::Pong { data }),
             Request::Subscribe(subscribe) => {
                 let missed = self.cursor.take_missed();

@@ -15,7 +15,7 @@ use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use crate::event::{BundleFacts, StatusEvent};
+use crate::event::{BundleFacts, Refusal, StatusEvent, Telling};
 use crate::publish::Ring;
 use crate::publish::ring::Bell;
 use crate::time::Clock;
@@ -36,6 +36,8 @@ pub trait Vitals: Send + Sync + 'static {
     fn readiness(&self) -> Readiness;
     fn clock(&self) -> &dyn Clock;
     fn metrics(&self) -> &Metrics;
+    /// Takes the words that client number `client` of this server tells; the `speech` event is the answer.
+    fn hear(&self, client: u64, telling: Telling) -> Result<(), Refusal>;
 }
 
 /// What `hello` says of the daemon.
@@ -127,6 +129,8 @@ struct Shared {
     tick: watch::Receiver<Tick>,
     /// One permit for each client.
     room: Arc<Semaphore>,
+    /// Clients so far: each has its number.
+    numbers: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +190,7 @@ pub fn start(settings: ServeSettings, ring: Arc<Ring>, vitals: Arc<dyn Vitals>) 
         move || rung.notify_one()
     });
     let room = Arc::new(Semaphore::new(settings.max_clients));
-    let shared = Arc::new(Shared { settings, ring, vitals, tick: ticks, room });
+    let shared = Arc::new(Shared { settings, ring, vitals, tick: ticks, room, numbers: AtomicU64::new(0) });
     // Wakes every client once for all that was published since it last did.
     runtime.spawn({
         let tick = tick.clone();

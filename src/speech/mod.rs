@@ -1,18 +1,23 @@
 //! Voice activity: what of the sound is speech, and where turns of speech begin and end.
 //!
 //! [`VoiceDetector`] runs Silero VAD on 32 ms of sound at a time; [`Turns`] makes verdicts of its probabilities; [`SpeechStage`] cuts blocks of
-//! any length into its windows and puts the verdicts on the timeline.
+//! any length into its windows and puts the verdicts on the timeline. [`TranscribeStage`] has a [`Transcriber`] listen to the turns and puts its
+//! words on the timeline; a [`Ledger`] does that for words from outside.
 
 use std::path::{Path, PathBuf};
 
 use crate::encode::EncodeError;
 
+mod ledger;
 mod silero;
 mod stage;
+mod transcribe;
 mod turns;
 
+pub use ledger::{AHEAD_NANOS, Ledger, Refused};
 pub use silero::{VoiceDetector, WINDOW_SAMPLES};
 pub use stage::SpeechStage;
+pub use transcribe::{Guess, PocketSphinx, TranscribeError, TranscribeStage, Transcriber, TranscriberChoice, WordRule, open_transcriber};
 pub use turns::{TurnRule, Turns};
 
 /// How far a block's stamp may be off the end of the block before it and still continue it: device clocks are slewed, callbacks jitter.

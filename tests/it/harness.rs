@@ -100,6 +100,11 @@ impl Daemon {
         }
     }
 
+    /// All lines that came since the last one that was waited for.
+    pub fn lines_so_far(&mut self) -> Vec<String> {
+        self.lines.try_iter().collect()
+    }
+
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).expect("the daemon is there");

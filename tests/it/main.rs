@@ -18,3 +18,4 @@ mod replay;
 mod rtsp;
 mod service;
 mod tidy;
+mod words;

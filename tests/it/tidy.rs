@@ -68,6 +68,7 @@ fn a_crate_stays_in_its_place() {
         (&["burn::", "burn_onnx::", "prost::", "safetensors::", "symphonia::"], &["train"]),
         (&["tokenizers::"], &["preprocess"]),
         (&["ort::"], &["encode"]),
+        (&["libloading::"], &["speech"]),
         (&["sd_notify::"], &["notify"]),
         (&["config::Config::builder"], &["config"]),
     ];

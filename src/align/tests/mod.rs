@@ -11,6 +11,7 @@ use scene::*;
 mod real;
 mod scene;
 mod streams;
+mod words;
 
 const S1: SubjectId = SubjectId::Face(1);
 const S2: SubjectId = SubjectId::Face(2);

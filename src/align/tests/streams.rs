@@ -80,6 +80,7 @@ fn hold_the_rules(settings: &AlignSettings, said: &[Aligned], video_ms: i64, aud
                 prop_assert_eq!(open_turn.take(), Some(*start));
                 prop_assert!(start < turn_end && turn_end.nanos() <= audio_ms * MS);
             }
+            Aligned::Words(_) => prop_assert!(false, "nobody told any"),
             Aligned::Clip(clip) => {
                 let face = clip.subject != SubjectId::Voice;
                 prop_assert!(!gone.contains(&clip.subject), "{} after its loss", clip.subject);

@@ -103,7 +103,7 @@ fn samples() -> Vec<Event> {
         rect: [0.1, 0.2, 0.3, 0.4],
         quality: 0.9,
     };
-    let start = SpeechEvent { phase: SpeechPhase::Start, start_ns: MediaTime::from_millis(100), end_ns: None, owner: None };
+    let start = SpeechEvent { phase: SpeechPhase::Start, start_ns: MediaTime::from_millis(100), end_ns: None, text: None, words: None, owner: None };
     let end = SpeechEvent { phase: SpeechPhase::End, end_ns: Some(MediaTime::from_millis(900)), owner: Some(SubjectId::Face(1)), ..start.clone() };
     vec![Event::Subject(subject), Event::Speech(start), Event::Speech(end), Event::Status(BareVitals::default().status()), sample_expression(0)]
 }

@@ -1,0 +1,90 @@
+//! Words, and whose they are.
+
+use std::collections::VecDeque;
+
+use super::presence::Presence;
+use super::{Aligned, Aligner};
+use crate::clip::{Absence, ClipText, OwnedTranscript, SubjectId, Transcript};
+use crate::time::{MediaTime, Span};
+
+/// What was told and may still be in a clip.
+#[derive(Debug, Default)]
+pub(super) struct Words {
+    told: VecDeque<OwnedTranscript>,
+    /// When words that may be nobody's face's were told last.
+    faceless_at: Option<MediaTime>,
+}
+
+impl Words {
+    fn push(&mut self, told: OwnedTranscript) {
+        let OwnedTranscript { transcript, owner } = &told;
+        // A transcript that was not final is told anew by what its teller says next.
+        self.told.retain(|old| old.transcript.is_final || (old.transcript.teller, old.transcript.subject) != (transcript.teller, transcript.subject));
+        if matches!(owner, None | Some(SubjectId::Voice)) {
+            self.faceless_at = self.faceless_at.max(Some(transcript.told_at));
+        }
+        self.told.push_back(told);
+    }
+
+    /// Were words told after `time`?
+    pub fn come_after(&self, time: MediaTime) -> bool {
+        self.faceless_at.is_some_and(|at| at > time)
+    }
+
+    /// Words of `from` are those of `into` now.
+    pub fn merge(&mut self, from: SubjectId, into: SubjectId) {
+        for told in &mut self.told {
+            if told.owner == Some(from) {
+                told.owner = Some(into);
+            }
+        }
+    }
+
+    /// The words of `span` whose owner is `wanted`: those of which at least half was spoken in it, in the order in which they were.
+    pub fn cut(&self, span: Span, wanted: impl Fn(Option<SubjectId>) -> bool) -> Result<ClipText, Absence> {
+        let (mut words, mut others) = (Vec::new(), false);
+        for OwnedTranscript { transcript, owner } in &self.told {
+            let spoken = transcript.words.iter().filter(|word| span.contains(word.span.start.plus_nanos(word.span.nanos() / 2)));
+            if wanted(*owner) {
+                words.extend(spoken);
+            } else {
+                others |= spoken.count() > 0;
+            }
+        }
+        words.sort_by_key(|word| word.span.start);
+        match words.iter().map(|word| word.span.end.min(span.end)).max() {
+            Some(newest) => Ok(ClipText { text: words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" "), newest }),
+            None if others => Err(Absence::NotOwner),
+            None => Err(Absence::NoTranscript),
+        }
+    }
+
+    /// Drops what ended before `time`.
+    pub fn forget(&mut self, time: MediaTime) {
+        self.told.retain(|told| told.transcript.span.end >= time);
+    }
+
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        self.told.iter().map(|told| told.transcript.words.len()).sum()
+    }
+}
+
+impl Aligner {
+    pub(super) fn take_words(&mut self, transcript: Transcript) {
+        self.pass_idle_boundaries(transcript.told_at);
+        let owner = transcript.subject.or_else(|| self.turn_owner(transcript.span.start, transcript.span.end));
+        let told = OwnedTranscript { transcript, owner };
+        self.words.push(told.clone());
+        self.ready.push_back(Aligned::Words(told));
+    }
+
+    /// Have words come since the voice's last clip?
+    pub(super) fn has_new_words(&self, voice: &Presence) -> bool {
+        self.words.faceless_at.is_some_and(|at| at > voice.clipped_until.unwrap_or(voice.since).max(voice.since))
+    }
+
+    pub(super) fn words_without_a_face(&self, span: Span) -> Result<ClipText, Absence> {
+        self.words.cut(span, |owner| matches!(owner, None | Some(SubjectId::Voice)))
+    }
+}

@@ -1,0 +1,177 @@
+//! Words from clients and from the daemon's own transcriber, over a real socket.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::harness::{Daemon, demo, expressd, of_type, replay, stderr};
+use expressd::speech::PocketSphinx;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Words that nothing else says.
+const SECRET: &str = "zyzzyva marmalade";
+
+type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+
+/// Frames until one fits.
+async fn wait_for(socket: &mut Socket, what: &str, mut fits: impl FnMut(&Value) -> bool) -> Value {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match tokio::time::timeout_at(until, socket.next()).await {
+            Ok(Some(Ok(Message::Text(text)))) => {
+                let frame: Value = serde_json::from_str(&text).expect("frames are JSON");
+                if fits(&frame) {
+                    return frame;
+                }
+            }
+            Ok(Some(Ok(_))) => {}
+            other => panic!("waiting for {what}: {other:?}"),
+        }
+    }
+}
+
+async fn send(socket: &mut Socket, frame: Value) {
+    socket.send(Message::text(frame.to_string())).await.expect("sent");
+}
+
+fn transcript(start: i64, end: i64, is_final: bool) -> Value {
+    json!({"type": "transcript", "text": SECRET, "start_ns": start, "end_ns": end, "final": is_final})
+}
+
+fn block_on(future: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future);
+}
+
+fn has_pocketsphinx() -> bool {
+    let found = PocketSphinx::open().is_ok();
+    if !found {
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), "RAN WITHOUT PocketSphinx: not there (make setup-words)");
+    }
+    found
+}
+
+#[test]
+fn a_clients_words_become_events_and_evidence_and_are_in_no_log() {
+    let mut daemon = Daemon::start(&["--replay", demo().to_str().unwrap(), "--loop", "--set", "log.level=trace"]);
+    let address = daemon.address.clone();
+    block_on(async {
+        let (mut socket, _) = tokio_tungstenite::connect_async(format!("ws://{address}/v1/events")).await.expect("the daemon accepts");
+        let is_of_a_face = |f: &Value| f["type"] == "expression" && f["subject"] != "voice";
+        // Late enough that there is a time outside of the window.
+        let now = wait_for(&mut socket, "a face", |f| is_of_a_face(f) && f["end_ns"].as_i64().is_some_and(|end| end > 5_000_000_000)).await;
+        assert_eq!(now["modalities"]["text"], json!({"used": false, "reason": "no_transcript"}), "{now}");
+        let (subject, end) = (now["subject"].clone(), now["end_ns"].as_i64().unwrap());
+        let start = end - 900_000_000;
+
+        // A partial, then the final that takes its place; whose the words are, lips and voice decide: there is one face.
+        for is_final in [false, true] {
+            send(&mut socket, transcript(start, end, is_final)).await;
+            let speech = wait_for(&mut socket, "the words", |f| f["type"] == "speech" && f.get("text").is_some() || f["type"] == "error").await;
+            assert_eq!(speech["phase"], if is_final { "final" } else { "partial" }, "{speech}");
+            assert_eq!((&speech["text"], &speech["owner"]), (&json!(SECRET), &subject), "{speech}");
+            assert_eq!((&speech["start_ns"], &speech["end_ns"]), (&json!(start), &json!(end)));
+            assert_eq!(speech["words"][1]["text"], "marmalade");
+            assert_eq!((&speech["words"][0]["start_ns"], &speech["words"][1]["end_ns"]), (&json!(start), &json!(end)));
+            assert!(speech["seq"].as_u64().is_some());
+        }
+        // The shipped bundle has no encoder of words: that it got some is what it says now.
+        let used = wait_for(&mut socket, "words as evidence", |f| is_of_a_face(f) && f["modalities"]["text"]["reason"] == "no_encoder").await;
+        assert!(used["modalities"]["text"]["age_ms"].as_f64().is_some_and(|age| age > 0.0), "{used}");
+
+        for (frame, code) in [
+            (transcript(start, end, true), "bad_value"),
+            (transcript(0, 1_000_000, true), "stale"),
+            (transcript(start + 60_000_000_000, end + 60_000_000_000, true), "stale"),
+            (transcript(end, start, true), "bad_value"),
+            (json!({"type": "transcript", "text": SECRET, "start_ns": end, "end_ns": end + 1_000_000, "final": true, "subject": "s999"}), "bad_value"),
+            (json!({"type": "transcript", "text": SECRET, "start_ns": end, "end_ns": end + 1_000_000, "final": true, "speaker": SECRET}), "unknown_field"),
+            (json!({"type": "transcript", "text": SECRET}), "bad_value"),
+        ] {
+            send(&mut socket, frame.clone()).await;
+            let error = wait_for(&mut socket, "an error", |f| f["type"] == "error").await;
+            assert_eq!((&error["code"], &error["in_reply_to"]), (&json!(code), &json!("transcript")), "{frame}: {error}");
+            assert!(!error["message"].as_str().unwrap().contains("zyzzyva"), "{error}");
+        }
+        // Not what a client may say at all: closed, with the reason, which is logged.
+        socket.send(Message::text(format!("{{\"type\":\"transcript\",\"text\":{SECRET}"))).await.unwrap();
+        wait_for(&mut socket, "the refusal", |f| f["code"] == "malformed").await;
+
+        // The words leave the window.
+        let (mut second, _) = tokio_tungstenite::connect_async(format!("ws://{address}/v1/events")).await.expect("the daemon accepts");
+        wait_for(&mut second, "the end of the words", |f| is_of_a_face(f) && f["modalities"]["text"]["reason"] == "no_transcript").await;
+    });
+    let log = daemon.lines_so_far();
+    assert!(log.iter().any(|line| line.contains("DEBUG")), "this is the log at the loudest: {log:#?}");
+    assert!(log.len() < 9000, "nothing of it was dropped");
+    assert!(!log.iter().any(|line| line.contains("zyzzyva") || line.contains("marmalade")), "{log:#?}");
+}
+
+#[test]
+fn the_daemons_own_words_are_in_the_events_of_a_replay_each_time_the_same() {
+    if !has_pocketsphinx() {
+        return;
+    }
+    let (code, without, _) = replay(&demo(), &[]);
+    assert_eq!(code, Some(0));
+    assert!(of_type(&without, "speech").all(|e| e.get("text").is_none() && e.get("words").is_none()), "words only where they are switched on");
+    let set = ["--set", "speech.transcriber=pocketsphinx"];
+    let (code, events, errors) = replay(&demo(), &set);
+    assert_eq!(code, Some(0), "{errors}");
+    assert_eq!(events, replay(&demo(), &set).1);
+    let finals: Vec<_> = of_type(&events, "speech").filter(|e| e["phase"] == "final").collect();
+    let words: Vec<&Value> = finals.iter().flat_map(|e| e["words"].as_array().unwrap()).collect();
+    assert!(words.len() >= 5, "{finals:#?}");
+    let turns: Vec<_> = of_type(&events, "speech").filter(|e| e["phase"] == "end").collect();
+    for word in words {
+        let (start, end) = (word["start_ns"].as_i64().unwrap(), word["end_ns"].as_i64().unwrap());
+        assert!(start < end && (0.0..=1.0).contains(&word["confidence"].as_f64().unwrap()), "{word}");
+        let inside = |turn: &&Value| turn["start_ns"].as_i64().unwrap() - 300_000_000 <= start && end <= turn["end_ns"].as_i64().unwrap() + 300_000_000;
+        assert!(turns.iter().any(inside), "{word} is in no turn");
+    }
+    assert!(of_type(&events, "expression").any(|e| e["modalities"]["text"]["reason"] == "no_encoder"), "words are evidence");
+    // All but the words is as without them: the same subjects, the same scores.
+    let scores = |events: &[Value]| {
+        of_type(events, "expression").filter(|e| e["subject"] != "voice").map(|e| (e["end_ns"].clone(), e["scores"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(scores(&events), scores(&without));
+}
+
+#[test]
+fn a_daemon_that_transcribes_tells_words_live_and_takes_none() {
+    if !has_pocketsphinx() {
+        return;
+    }
+    let daemon = Daemon::start(&["--replay", demo().to_str().unwrap(), "--loop", "--set", "speech.transcriber=pocketsphinx"]);
+    block_on(async {
+        let (mut socket, _) = tokio_tungstenite::connect_async(format!("ws://{}/v1/events", daemon.address)).await.expect("the daemon accepts");
+        let speech = wait_for(&mut socket, "words", |f| f["phase"] == "final" && f["words"].as_array().is_some_and(|words| !words.is_empty())).await;
+        let end = speech["end_ns"].as_i64().unwrap();
+        send(&mut socket, transcript(end, end + 100_000_000, true)).await;
+        let error = wait_for(&mut socket, "the refusal", |f| f["type"] == "error").await;
+        assert_eq!((&error["code"], &error["in_reply_to"]), (&json!("not_allowed"), &json!("transcript")), "{error}");
+        assert!(error["message"].as_str().unwrap().contains("[speech] transcriber"), "{error}");
+    });
+}
+
+#[test]
+fn a_transcriber_that_is_not_set_up_is_named_with_its_command() {
+    let without = |args: &[&str]| {
+        let mut command = crate::harness::command(args);
+        command.env("EXPRESSD_POCKETSPHINX", "nowhere/at/all");
+        command.output().expect("the daemon's binary runs")
+    };
+    let output = without(&["replay", demo().to_str().unwrap(), "--jsonl", "-", "--set", "speech.transcriber=pocketsphinx"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains("make setup-words") && stderr(&output).contains("nowhere/at/all"), "{}", stderr(&output));
+    let doctor = without(&["doctor", "--set", "speech.transcriber=pocketsphinx"]);
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(said.lines().any(|line| line.starts_with("wrong  transcriber: ") && line.contains("make setup-words")), "{said}");
+    let doctor = without(&["doctor"]);
+    assert!(String::from_utf8_lossy(&doctor.stdout).contains("ok     transcriber: none"));
+    let check = expressd(&["check", "--set", "speech.transcriber=vosk"]);
+    assert_eq!(check.status.code(), Some(2));
+    assert!(stderr(&check).contains("\"none\", \"pocketsphinx\""), "{}", stderr(&check));
+}
