@@ -52,7 +52,8 @@ test: export PYTHONPATH = $(CURDIR)/.deps/python
 test: setup-test ## set up and run every test: the daemon's, then the trainer's
 	@$(MAKE) --no-print-directory build
 	$(CARGO) test --release
-	$(CARGO) test --release --features train --lib --bins
+	$(CARGO) test --release --features corpus --lib train::extract
+	$(CARGO) test --release --no-default-features --features train,capture --lib --bins
 
 lint: ## formatting and lints, as strict as they get
 	$(CARGO) fmt --check

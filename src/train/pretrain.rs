@@ -261,10 +261,11 @@ fn usable_rows(recipe: &PretrainRecipe, features: &Features) -> anyhow::Result<V
     let usable = |row: &usize| {
         let entry = features.entry(*row);
         let present = (0..recipe.modalities.len()).filter(|m| features.has(*row, *m)).count();
-        entry.split == Split::Train && present >= least && (entry.view == 0) != simclr
+        // One row stands for all views of its clip: two would be told apart as if they were two clips.
+        entry.split == Split::Train && present >= least && entry.view == u32::from(simclr)
     };
     let rows: Vec<usize> = (0..features.count()).filter(usable).collect();
-    ensure!(!simclr || !rows.is_empty(), "the stores have no augmented views, which simclr needs, and `extract` does not make any yet: take another recipe");
+    ensure!(!simclr || !rows.is_empty(), "the stores have no augmented views, which simclr needs: extract with --views 3");
     Ok(rows)
 }
 
