@@ -227,8 +227,21 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     let raw = |subset: &Presence| judged(&head, subset);
     // An encoder knows its training data too well, the one on few voices most: what its evidence is worth shows on held-out data.
     let factors = Modality::ALL.iter().map(|m| Ok(1.0 / raw(&only(*m))?.temperature() as f32)).collect::<anyhow::Result<Vec<f32>>>()?;
-    // Words alone say little, and most of what people say is said neutrally: how often each label comes in talk counts there.
-    let prior = training[2].log_shares();
+    // Words alone say little, and most of what people say is said neutrally: how often each label comes in talk counts there, as far as
+    // it helps on the selection data.
+    let shares = training[2].log_shares();
+    let strengthened = |strength: f32| shares.iter().map(|s| s * strength).collect::<Vec<f32>>();
+    let mut best = (f64::NEG_INFINITY, 0.0);
+    for tenths in 0..=10 {
+        let strength = tenths as f32 / 10.0;
+        let candidate = head.clone().weighed(&factors).with_prior(&strengthened(strength), &device);
+        let found = judged(&candidate, &only(Modality::Text))?.weighted_f1();
+        if found > best.0 {
+            best = (found, strength);
+        }
+    }
+    println!("head: words alone: weighted F1 {:.3} where {:.1} of the labels' log shares is added", best.0, best.1);
+    let prior = strengthened(best.1);
     let final_head = head.clone().weighed(&factors).with_prior(&prior, &device);
     let mut calibration = Calibration { factors, prior, temperature: BTreeMap::new(), abstain_threshold: 0.0, error: BTreeMap::new(), rows: BTreeMap::new() };
     let mut verdicts = Vec::new();
