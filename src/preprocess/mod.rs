@@ -8,7 +8,7 @@ pub use audio::LogMel;
 pub use face::{Similarity, align, normalise, similarity, ycc_to_rgb};
 pub use text::{TextError, Tokenizer, Tokens};
 
-#[cfg(all(test, feature = "corpus"))]
+#[cfg(all(test, feature = "sentence"))]
 pub(crate) use text::tests::tiny_tokenizer;
 
 /// Raise it whenever a change here, or in the crop, changes a number that an encoder sees: bundles made before are then refused.
