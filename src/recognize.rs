@@ -346,10 +346,9 @@ mod tests {
             let answer = recognizer.recognize(&clip);
             let sum: f32 = answer.scores.iter().sum();
             assert!((sum - 1.0).abs() < 1e-4 && answer.scores.iter().all(|s| s.is_finite()), "{}: {answer:?}", presence.name());
-            assert_eq!((answer.used.face, answer.used.voice), (presence.face, presence.voice), "{}", presence.name());
-            assert!(!answer.used.text, "this bundle has no encoder for words");
-            assert_eq!(answer.absence.text, Some(if presence.text { Absence::NoEncoder } else { Absence::NoTranscript }));
-            if !presence.face && !presence.voice {
+            assert_eq!(answer.used, presence);
+            assert_eq!(answer.absence.text, (!presence.text).then_some(Absence::NoTranscript));
+            if presence.is_none() {
                 assert!(answer.abstain, "{}: no evidence", presence.name());
             }
         }

@@ -78,7 +78,7 @@ fn a_clients_words_become_events_and_evidence_and_are_in_no_log() {
             assert!(speech["seq"].as_u64().is_some());
         }
         // The shipped bundle has no encoder of words: that it got some is what it says now.
-        let used = wait_for(&mut socket, "words as evidence", |f| is_of_a_face(f) && f["modalities"]["text"]["reason"] == "no_encoder").await;
+        let used = wait_for(&mut socket, "words as evidence", |f| is_of_a_face(f) && f["modalities"]["text"]["used"] == true).await;
         assert!(used["modalities"]["text"]["age_ms"].as_f64().is_some_and(|age| age > 0.0), "{used}");
 
         for (frame, code) in [
@@ -131,7 +131,7 @@ fn the_daemons_own_words_are_in_the_events_of_a_replay_each_time_the_same() {
         let inside = |turn: &&Value| turn["start_ns"].as_i64().unwrap() - 300_000_000 <= start && end <= turn["end_ns"].as_i64().unwrap() + 300_000_000;
         assert!(turns.iter().any(inside), "{word} is in no turn");
     }
-    assert!(of_type(&events, "expression").any(|e| e["modalities"]["text"]["reason"] == "no_encoder"), "words are evidence");
+    assert!(of_type(&events, "expression").any(|e| e["modalities"]["text"]["used"] == true), "words are evidence");
     // All but the words is as without them: the same subjects, the same scores.
     let scores = |events: &[Value]| {
         of_type(events, "expression").filter(|e| e["subject"] != "voice").map(|e| (e["end_ns"].clone(), e["scores"].clone())).collect::<Vec<_>>()

@@ -71,11 +71,22 @@ pub struct TranscribeStage {
     kept: VecDeque<Window>,
     utterance: Option<Utterance>,
     heard_until: Option<MediaTime>,
+    /// When the newest verdict was known: the last window, which may be a short one, counts as whole. Nothing is told as of before.
+    judged_at: MediaTime,
 }
 
 impl TranscribeStage {
     pub fn new(transcriber: Box<dyn Transcriber>, rule: WordRule) -> Self {
-        TranscribeStage { transcriber, rule, pending: Vec::new(), pending_start: None, kept: VecDeque::new(), utterance: None, heard_until: None }
+        TranscribeStage {
+            transcriber,
+            rule,
+            pending: Vec::new(),
+            pending_start: None,
+            kept: VecDeque::new(),
+            utterance: None,
+            heard_until: None,
+            judged_at: MediaTime::ZERO,
+        }
     }
 
     /// The next recording: nothing of the last one is left but what the transcriber learned about voices.
@@ -100,7 +111,7 @@ impl TranscribeStage {
                 }
                 activity = &activity[before..];
                 // Sound is missing: words do not straddle a gap.
-                self.end_utterance(until, &mut told)?;
+                self.end_utterance(until.max(self.judged_at), &mut told)?;
                 self.pending.clear();
                 self.kept.clear();
             }
@@ -121,7 +132,7 @@ impl TranscribeStage {
     pub fn finish(&mut self) -> Result<Vec<Transcript>, TranscribeError> {
         let mut told = Vec::new();
         if let Some(until) = self.heard_until {
-            self.end_utterance(until, &mut told)?;
+            self.end_utterance(until.max(self.judged_at), &mut told)?;
         }
         Ok(told)
     }
@@ -145,6 +156,7 @@ impl TranscribeStage {
         let window = Window { activity: *activity, samples };
         // As late as the verdict itself is known.
         let now = activity.span.end.max(activity.span.start.plus_nanos(FULL_WINDOW_NANOS));
+        self.judged_at = self.judged_at.max(now);
         if self.utterance.is_none()
             && let Some(turn) = activity.turn
         {
