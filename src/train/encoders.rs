@@ -200,9 +200,9 @@ mod tests {
         let files = SetFiles::read(&[project("models/default")]).unwrap();
         let manifest: Manifest = toml::from_str(&std::fs::read_to_string(project("models/default/manifest.toml")).unwrap()).unwrap();
         assert_eq!(files.fingerprint(), manifest.fingerprint);
-        assert!(files.reads(Modality::Face) && files.reads(Modality::Voice) && !files.reads(Modality::Text));
+        assert!(files.reads(Modality::Face) && files.reads(Modality::Voice) && files.reads(Modality::Text));
         let mut set = files.open(&Runtime::load().unwrap(), Provider::Cpu, 1).unwrap();
-        assert_eq!(set.entries().map(|e| (e.name.as_str(), e.dim)).collect::<Vec<_>>(), [("face", 128), ("voice", 128)]);
+        assert_eq!(set.entries().map(|e| (e.name.as_str(), e.dim)).collect::<Vec<_>>(), [("face", 128), ("voice", 128), ("text", 384)]);
         // The same numbers as the bundle itself gives.
         let crop = Arc::new(golden_crop(3, 0, 48, 1));
         let mut bundle = crate::model::Bundle::open(&Runtime::load().unwrap(), &project("models/default"), Provider::Cpu, 1).unwrap();
@@ -214,7 +214,7 @@ mod tests {
     fn face_set(folder: &Path, change: impl Fn(String) -> String) {
         let text = std::fs::read_to_string(project("models/default/manifest.toml")).unwrap();
         let mut table: toml::Table = toml::from_str(&text).unwrap();
-        for name in ["schema", "name", "task", "labels", "fingerprint", "audio", "head"] {
+        for name in ["schema", "name", "task", "labels", "fingerprint", "audio", "text", "head"] {
             table.remove(name);
         }
         table["encoder"].as_array_mut().unwrap().truncate(1);
@@ -231,7 +231,7 @@ mod tests {
         assert!(join().unwrap_err().to_string().contains("an encoder \"face\" already"));
         face_set(folder.path(), |text| text.replace("name = \"face\"", "name = \"face_b\"").replace("length_ms = 2000", "length_ms = 1000"));
         let joined = join().unwrap();
-        assert_eq!(joined.rules().encoders.iter().map(|e| e.name.as_str()).collect::<Vec<_>>(), ["face", "voice", "face_b"]);
+        assert_eq!(joined.rules().encoders.iter().map(|e| e.name.as_str()).collect::<Vec<_>>(), ["face", "voice", "text", "face_b"]);
         assert_eq!(joined.rules().window.length_ms, 2000);
         assert_ne!(joined.fingerprint(), SetFiles::read(&[project("models/default")]).unwrap().fingerprint());
         joined.open(&Runtime::load().unwrap(), Provider::Cpu, 1).unwrap();

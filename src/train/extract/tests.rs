@@ -63,11 +63,11 @@ fn a_folder_becomes_rows_whatever_the_workers_and_shards_and_goes_on_where_it_wa
     let first = rows(&one.store);
     let of = |id: &str| first.iter().find(|(entry, _)| entry.id == id).unwrap_or_else(|| panic!("{id}: {:?}", first.iter().map(|r| &r.0.id)));
     let (anna, values) = of("anna/one.mp4");
-    assert_eq!((anna.present.as_slice(), &anna.target), (&[true, true][..], &Some(Target::Class(0))));
+    assert_eq!((anna.present.as_slice(), &anna.target), (&[true, true, false][..], &Some(Target::Class(0))));
     assert!((3.0..4.5).contains(&anna.seconds) && values.iter().all(|v| v.is_finite()) && values.iter().any(|v| *v != 0.0), "{anna:?}");
     let (voice, values) = of("voice.flac");
-    assert_eq!(voice.present, [false, true]);
-    assert!(values[..128].iter().all(|v| *v == 0.0) && values[128..].iter().any(|v| *v != 0.0));
+    assert_eq!(voice.present, [false, true, false]);
+    assert!(values[..128].iter().all(|v| *v == 0.0) && values[128..256].iter().any(|v| *v != 0.0) && values[256..].iter().all(|v| *v == 0.0));
 
     // Again: nothing is left to do.
     let again = extract(&listing, &one, &AtomicBool::new(false)).unwrap();
@@ -136,9 +136,10 @@ fn pictures_go_to_the_face_encoder_as_they_are() {
     assert_eq!(row.embeddings.keys().collect::<Vec<_>>(), ["face"]);
     let missing = Media::Picture(Picture::File(folder.path().join("nothing.png")));
     assert!(matches!(worker.extract(&item(missing, None)).rows, Err(Refusal::Unreadable(_))));
-    // Words alone, and no encoder of words.
+    // Words alone, and nothing at all.
     let words = Item { text: Some("good morning".into()), ..item(Media::None, None) };
-    assert_eq!(worker.extract(&words).rows.unwrap_err(), Refusal::NothingToEncode);
+    assert_eq!(worker.extract(&words).rows.unwrap()[0].embeddings.keys().collect::<Vec<_>>(), ["text"]);
+    assert_eq!(worker.extract(&item(Media::None, None)).rows.unwrap_err(), Refusal::NothingToEncode);
 }
 
 /// The demonstration recording: always there.

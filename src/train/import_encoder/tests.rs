@@ -29,8 +29,11 @@ fn face_and_voice_become_one_set_that_opens() {
     run(&voice).unwrap();
     let files = SetFiles::read(std::slice::from_ref(&into)).unwrap();
     assert_eq!(files.rules().encoders.iter().map(|e| (e.name.as_str(), e.dim)).collect::<Vec<_>>(), [("face", 128), ("voice", 128)]);
-    // The same graphs and rules as the bundle's: the same fingerprint.
-    assert_eq!(files.fingerprint(), SetFiles::read(&[project("models/default")]).unwrap().fingerprint());
+    // The same graphs and rules as the bundle's, but for its words: the same fingerprint.
+    let mut expected = SetFiles::read(&[project("models/default")]).unwrap().rules().clone();
+    expected.text = None;
+    expected.encoders.retain(|entry| entry.modality != Modality::Text);
+    assert_eq!(files.fingerprint(), expected.compute_fingerprint());
     assert!(std::fs::read_to_string(into.join(PROVENANCE)).unwrap().contains("[voice]"));
     assert!(run(&voice).unwrap_err().to_string().contains("already"));
     let flipped = EncoderArgs { name: "other".into(), sha256: Some("00".into()), ..voice };
@@ -67,10 +70,14 @@ fn what_does_not_fit_is_refused_with_its_reason() {
         (frame(pooled(batch, 48, &[2, 3], 1)), "expected [3, dim]"),
         (refused(pooled(batch, 48, &[1, 2], 0), Modality::Voice, EncoderKind::Window), "axis 2 of input pixels is 48"),
         (refused(pooled(batch, 48, &[1, 2], 0), Modality::Voice, EncoderKind::Frame), "does not exist"),
-        (refused(pooled(batch, 48, &[1, 2], 0), Modality::Text, EncoderKind::Utterance), "needs its tokenizer"),
+        (refused(pooled(batch, 48, &[1, 2], 0), Modality::Text, EncoderKind::Utterance), "takes 2"),
     ] {
         assert!(error.contains(expected), "{error}");
     }
+    let file = folder.path().join("words.onnx");
+    std::fs::write(&file, pooled(batch, 48, &[1, 2], 0)).unwrap();
+    let bare = EncoderArgs { preprocessing: None, ..args(file, &folder.path().join("set"), "words", Modality::Text, EncoderKind::Utterance) };
+    assert!(run(&bare).unwrap_err().to_string().contains("needs its tokenizer"));
     // Rows that are centred over their batch depend on each other.
     let mut graph = GraphBuilder::new("mixed");
     graph.input("pixels", &[batch, Axis::Fixed(1), Axis::Fixed(48), Axis::Fixed(48)]);
