@@ -29,7 +29,7 @@ enum What {
     /// Example: expressd-train import mtcnn --wheel facenet_pytorch-2.5.3-py3-none-any.whl --out models/mtcnn
     Mtcnn(MtcnnArgs),
     Sentence(SentenceArgs),
-    Encoder(EncoderArgs),
+    Encoder(Box<EncoderArgs>),
 }
 
 #[derive(Debug, clap::Args)]

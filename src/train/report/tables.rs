@@ -8,8 +8,11 @@ use crate::train::metrics::measure::{Figure, Measured};
 use crate::train::report::chart::whisker;
 use crate::train::report::examples::Example;
 
+/// A heading, and which metrics stand under it by their names.
+type Group = (&'static str, fn(&str) -> bool);
+
 /// Columns of the summary come in these groups.
-const GROUPS: [(&str, fn(&str) -> bool); 3] =
+const GROUPS: [Group; 3] =
     [("The literature's", |name| !is_trust(name) && !is_reference(name)), ("ConCluGen's own, as coded", is_reference), ("Trust", is_trust)];
 
 fn is_reference(name: &str) -> bool {
