@@ -42,10 +42,12 @@ FEATURES ?=
 TORCH = $(findstring train-torch,$(FEATURES))
 # LIBTORCH, or LIBTORCH_USE_PYTORCH=1 in a virtual environment with torch 2.9.0, takes another LibTorch: one that has CUDA.
 export LIBTORCH ?= $(if $(LIBTORCH_USE_PYTORCH),,$(CURDIR)/.deps/libtorch)
+# Where the built trainer finds it.
+TORCH_ROOT = $(or $(LIBTORCH),$(shell python3 -c 'import os, torch; print(os.path.dirname(torch.__file__))'))
 
 trainer: setup ## build expressd-train (Burn: ten minutes on two cores); FEATURES=train-torch, train-vulkan, train-cuda
 	$(if $(TORCH),@test "$(LIBTORCH)" != "$(CURDIR)/.deps/libtorch" || sh config/setup/setup.sh torch)
-	$(CARGO) rustc --release --no-default-features --features train,capture,$(FEATURES) --bin expressd-train -- $(if $(TORCH),-C link-arg=-Wl$(COMMA)-rpath$(COMMA)$(LIBTORCH)/lib)
+	$(CARGO) rustc --release --no-default-features --features train,capture,$(FEATURES) --bin expressd-train -- $(if $(TORCH),-C link-arg=-Wl$(COMMA)-rpath$(COMMA)$(TORCH_ROOT)/lib)
 
 # The Python client's package, for a test.
 test: export PYTHONPATH = $(CURDIR)/.deps/python
