@@ -47,17 +47,11 @@ impl Judged {
         self.truth.len()
     }
 
-    /// F1 of each label, weighed by how often it is the truth (scikit-learn's `weighted`).
-    pub fn weighted_f1(&self) -> f64 {
-        let verdicts: Vec<usize> =
-            self.logits.chunks(self.labels).map(|row| (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })).collect();
-        let pairs = || verdicts.iter().zip(&self.truth);
-        let of = |label: usize| {
-            let hits = pairs().filter(|(v, t)| **v == label && **t == label).count() as f64;
-            let (said, true_count) = (pairs().filter(|(v, _)| **v == label).count() as f64, pairs().filter(|(_, t)| **t == label).count() as f64);
-            true_count * 2.0 * hits / (said + true_count).max(1.0)
-        };
-        (0..self.labels).map(of).sum::<f64>() / self.count().max(1) as f64
+    /// The metric of this name, each row weighing the same; `None` where there is nothing to judge or no such metric.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let labels = (0..self.labels).map(|label| label.to_string()).collect();
+        let judged = Judgements::from_logits(labels, self.logits.clone(), 1.0, Truth::Classes(self.truth.clone())).ok()?;
+        Metric::named(judged.task(), name)?.compute(&Tallied::new(Marks::new(&judged, 0.0).tally(|_| 1)))
     }
 
     fn probabilities(&self, temperature: f64) -> impl Iterator<Item = Vec<f64>> {

@@ -185,7 +185,7 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
         let mut figure = figure_of(&what, &judged, &LABELS);
         if subset == only(Modality::Text) {
             judged = judged.as_counted();
-            figure.weighted_f1 = Some(judged.weighted_f1());
+            figure.weighted_f1 = judged.metric("f1_weighted");
         }
         let temperature = f64::from(manifest.head.temperature.get(&name).copied().unwrap_or(1.0));
         let verdicts = judged.verdicts(temperature);

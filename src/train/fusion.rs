@@ -235,7 +235,7 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     for tenths in 0..=10 {
         let strength = tenths as f32 / 10.0;
         let candidate = head.clone().weighed(&factors).with_prior(&strengthened(strength), &device);
-        let found = judged(&candidate, &only(Modality::Text))?.weighted_f1();
+        let found = judged(&candidate, &only(Modality::Text))?.metric("f1_weighted").context("no words to select by")?;
         if found > best.0 {
             best = (found, strength);
         }
