@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use expressd::train::bench::{self, BenchArgs};
-use expressd::train::device::{self, Compute};
+use expressd::train::device::{self, Compute, Precision};
 use expressd::train::evaluate::{self, EvaluateArgs};
 use expressd::train::export::{self, ExportArgs};
 use expressd::train::extract::{self, ExtractArgs};
@@ -18,6 +18,9 @@ struct Arguments {
     /// What to train on: cpu, torch, torch-cuda:N, vulkan:N, cuda:N. Several: `pretrain` gives each a part of every batch.
     #[arg(long, global = true, value_delimiter = ',', default_value = "cpu")]
     device: Vec<Compute>,
+    /// How encoders' convolutions are computed while they train.
+    #[arg(long, global = true, value_enum, default_value = "full")]
+    precision: Precision,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -44,14 +47,16 @@ fn main() -> ExitCode {
         usual(panic);
     }));
     let arguments = Arguments::parse();
-    let done = device::choose(&arguments.device).map_err(anyhow::Error::from).and_then(|()| match arguments.verb {
-        Verb::Import(args) => import::run(args),
-        Verb::Extract(args) => extract::run(&args),
-        Verb::Pretrain(args) => pretrain::run(&args),
-        Verb::Finetune(args) => finetune::run(&args),
-        Verb::Evaluate(args) => evaluate::run(&args),
-        Verb::Export(args) => export::run(&args),
-        Verb::Bench(args) => bench::run(&args),
+    let done = device::choose(&arguments.device).and_then(|()| device::choose_precision(arguments.precision)).map_err(anyhow::Error::from).and_then(|()| {
+        match arguments.verb {
+            Verb::Import(args) => import::run(args),
+            Verb::Extract(args) => extract::run(&args),
+            Verb::Pretrain(args) => pretrain::run(&args),
+            Verb::Finetune(args) => finetune::run(&args),
+            Verb::Evaluate(args) => evaluate::run(&args),
+            Verb::Export(args) => export::run(&args),
+            Verb::Bench(args) => bench::run(&args),
+        }
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,7 +1,7 @@
 //! Variations of pictures and voices, drawn from a seeded generator.
 
-use rand::Rng;
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 use crate::clip::Crop;
 
@@ -63,18 +63,20 @@ impl CropVariation {
         }
     }
 
-    /// Shape and channels stay. `rng` gives the noise, where there is any: another one on each crop of a clip, as cameras have it.
-    pub fn apply(&self, crop: &Crop, rng: &mut StdRng) -> Crop {
-        let (side, channels) = (crop.size, crop.channels);
+    /// `side` pixels wide; channels stay. `rng` gives the noise, where there is any: another one on each crop of a clip, as cameras have it.
+    pub fn apply(&self, crop: &Crop, side: usize, rng: &mut StdRng) -> Crop {
+        let channels = crop.channels;
         let size = side as f32;
-        let (sin, cos) = (self.angle_radians.sin() / self.scale, self.angle_radians.cos() / self.scale);
-        let middle = (size - 1.0) / 2.0;
+        let scale = self.scale * size / crop.size as f32;
+        let (sin, cos) = (self.angle_radians.sin() / scale, self.angle_radians.cos() / scale);
+        let (middle, centre) = ((size - 1.0) / 2.0, (crop.size - 1) as f32 / 2.0);
+        let shift = self.shift.map(|share| centre + share * crop.size as f32);
         let erased = self.erased.as_ref().map(|erased| {
             let [w, h] = erased.size.map(|share| ((share * size) as usize).max(1));
             let [left, top] = [(0, w), (1, h)].map(|(axis, length)| (erased.place[axis] * (side - length + 1) as f32) as usize);
             (left..left + w, top..top + h, erased.shade)
         });
-        let mut pixels = vec![0; crop.pixels.len()];
+        let mut pixels = vec![0; side * side * channels];
         for channel in 0..channels {
             let gain = if channels == 3 { self.gains[channel] } else { 1.0 };
             let mut values: Vec<f32> = (0..side * side)
@@ -82,7 +84,7 @@ impl CropVariation {
                     let (x, y) = ((i % side) as f32 - middle, (i / side) as f32 - middle);
                     let x = if self.flip { -x } else { x };
                     let (from_x, from_y) = (cos * x - sin * y, sin * x + cos * y);
-                    let value = bilinear(crop, channel, from_x + middle + self.shift[0] * size, from_y + middle + self.shift[1] * size);
+                    let value = bilinear(crop, channel, from_x + shift[0], from_y + shift[1]);
                     ((value - 128.0) * self.contrast + 128.0 + self.brightness) * gain
                 })
                 .collect();
@@ -115,9 +117,9 @@ impl CropVariation {
 }
 
 /// A face as another camera, pose or crop might have shown it: flip, shift up to 4 of 48 pixels, rotation up to 10 degrees, scale
-/// up to a tenth, brightness, contrast, gamma and (in colour) tint, light from one side, blur, noise, and a rectangle erased. Shape and channels stay.
-pub fn vary_crop(crop: &Crop, rng: &mut StdRng) -> Crop {
-    CropVariation::draw(rng).apply(crop, rng)
+/// up to a tenth, brightness, contrast, gamma and (in colour) tint, light from one side, blur, noise, and a rectangle erased. `side` pixels wide; channels stay.
+pub fn vary_crop(crop: &Crop, side: usize, rng: &mut StdRng) -> Crop {
+    CropVariation::draw(rng).apply(crop, side, rng)
 }
 
 /// Between the pixels of one channel; outside repeats the border.
@@ -149,6 +151,7 @@ fn blur(values: &[f32], size: usize) -> Vec<f32> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct VoiceVariation {
     speed: f32,
+    room: Option<Room>,
     below_hz: Option<f32>,
     above_hz: Option<f32>,
     /// Signal over noise in dB, and the noise's colour: from white to brownish, since rooms hum more than they hiss.
@@ -156,10 +159,48 @@ pub struct VoiceVariation {
     gain_db: f32,
 }
 
+/// A room: its echoes are noise that dies away.
+#[derive(Clone, Debug, PartialEq)]
+struct Room {
+    /// Until echoes are 60 dB lower (RT60).
+    seconds: f32,
+    /// The direct sound's energy over that of all echoes.
+    direct_db: f32,
+    /// Of its echoes: a room stays the same all through a recording.
+    seed: u64,
+}
+
+impl Room {
+    /// Adds the echoes of `samples`, by a product of spectra.
+    fn sound(&self, samples: &mut [f32]) {
+        let rate = crate::clip::SAMPLE_RATE_HZ as f32;
+        let mut rng = StdRng::seed_from_u64(self.seed);
+        // The first echo comes after some 5 ms, from the nearest wall.
+        let (first, length) = ((0.005 * rate) as usize, (self.seconds * rate) as usize);
+        let mut echoes: Vec<f32> = (0..length).map(|i| if i < first { 0.0 } else { normal(&mut rng) * 10f32.powf(-3.0 * i as f32 / length as f32) }).collect();
+        low_pass(&mut echoes, 4000.0);
+        let energy: f32 = echoes.iter().map(|e| e * e).sum();
+        let loudness = (10f32.powf(-self.direct_db / 10.0) / energy.max(f32::MIN_POSITIVE)).sqrt();
+        let size = (samples.len() + length).next_power_of_two();
+        let (mut planner, mut padded) = (realfft::RealFftPlanner::<f32>::new(), vec![0.0; size]);
+        let (forward, backward) = (planner.plan_fft_forward(size), planner.plan_fft_inverse(size));
+        let (mut of_samples, mut of_echoes) = (forward.make_output_vec(), forward.make_output_vec());
+        padded[..samples.len()].copy_from_slice(samples);
+        forward.process(&mut padded, &mut of_samples).expect("the buffers are the planner's");
+        padded.fill(0.0);
+        padded[..length].copy_from_slice(&echoes);
+        forward.process(&mut padded, &mut of_echoes).expect("the buffers are the planner's");
+        of_samples.iter_mut().zip(&of_echoes).for_each(|(s, e)| *s *= e);
+        backward.process(&mut of_samples, &mut padded).expect("the buffers are the planner's");
+        samples.iter_mut().zip(&padded).for_each(|(s, echo)| *s += echo * loudness / size as f32);
+    }
+}
+
 impl VoiceVariation {
     pub fn draw(rng: &mut StdRng) -> VoiceVariation {
         VoiceVariation {
-            speed: rng.random_range(0.88f32..1.14),
+            speed: rng.random_range(0.85f32..1.18),
+            room: rng.random_bool(0.4).then(|| Room { seconds: rng.random_range(0.1f32..0.8), direct_db: rng.random_range(-3.0f32..15.0), seed: rng.random() }),
             below_hz: rng.random_bool(0.3).then(|| rng.random_range(1500.0f32..6500.0)),
             above_hz: rng.random_bool(0.2).then(|| rng.random_range(60.0f32..350.0)),
             noise: rng.random_bool(0.6).then(|| (rng.random_range(5.0f32..40.0), rng.random_range(0.0f32..0.95))),
@@ -177,6 +218,9 @@ impl VoiceVariation {
                 at(whole) + (at(whole + 1) - at(whole)) * (position - whole as f32)
             })
             .collect();
+        if let Some(room) = &self.room {
+            room.sound(&mut samples);
+        }
         let power = samples.iter().map(|s| s * s).sum::<f32>() / length.max(1) as f32;
         if let Some(cut_hz) = self.below_hz {
             low_pass(&mut samples, cut_hz);
@@ -202,7 +246,7 @@ impl VoiceVariation {
 }
 
 /// A voice as another person, room or microphone might have given it: `length` samples of `clip` that begin near `start`, a little
-/// faster or slower (and so higher or lower), with gain, band limits and noise.
+/// faster or slower (and so higher or lower), in a room, with gain, band limits and noise.
 pub fn vary_voice(clip: &[f32], start: usize, length: usize, rng: &mut StdRng) -> Vec<f32> {
     VoiceVariation::draw(rng).apply(clip, start, length, rng)
 }
@@ -235,8 +279,6 @@ pub fn mask_spectrogram(values: &mut [f32], mels: usize, frames: usize, rng: &mu
 
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng;
-
     use super::*;
     use crate::model::golden::{golden_crop, golden_samples};
 
@@ -245,9 +287,9 @@ mod tests {
         let crop = golden_crop(1, 0, 48, 1);
         let mut all = Vec::new();
         for seed in 0..40 {
-            let varied = vary_crop(&crop, &mut StdRng::seed_from_u64(seed));
+            let varied = vary_crop(&crop, 48, &mut StdRng::seed_from_u64(seed));
             assert_eq!((varied.size, varied.channels, varied.pixels.len()), (48, 1, 48 * 48));
-            assert_eq!(varied, vary_crop(&crop, &mut StdRng::seed_from_u64(seed)));
+            assert_eq!(varied, vary_crop(&crop, 48, &mut StdRng::seed_from_u64(seed)));
             all.push(varied.pixels);
         }
         all.sort();
@@ -268,7 +310,7 @@ mod tests {
         let other = golden_crop(4, 0, 48, 1).pixels;
         let alike: Vec<f64> = (0..40)
             .map(|seed| {
-                let varied = vary_crop(&crop, &mut StdRng::seed_from_u64(seed)).pixels;
+                let varied = vary_crop(&crop, 48, &mut StdRng::seed_from_u64(seed)).pixels;
                 correlation(&varied, &crop.pixels).max(correlation(&varied, &flipped)) - correlation(&varied, &other)
             })
             .collect();
@@ -282,16 +324,16 @@ mod tests {
         let colour = Crop { size: 48, channels: 3, pixels: grey.pixels.iter().flat_map(|p| [*p; 3]).collect() };
         let plain = |seed| CropVariation { gains: [1.0; 3], noise: None, gamma: None, light: None, ..CropVariation::draw(&mut StdRng::seed_from_u64(seed)) };
         for seed in 0..20 {
-            let apply = |crop: &Crop| plain(seed).apply(crop, &mut StdRng::seed_from_u64(seed));
+            let apply = |crop: &Crop| plain(seed).apply(crop, 48, &mut StdRng::seed_from_u64(seed));
             let (one, three) = (apply(&grey), apply(&colour));
             assert_eq!(three.pixels, one.pixels.iter().flat_map(|p| [*p; 3]).collect::<Vec<_>>());
-            let tinted = vary_crop(&colour, &mut StdRng::seed_from_u64(seed));
+            let tinted = vary_crop(&colour, 48, &mut StdRng::seed_from_u64(seed));
             assert_eq!((tinted.size, tinted.channels, tinted.pixels.len()), (48, 3, 48 * 48 * 3));
             // Two pictures that differ by a constant differ by a constant afterwards: flips and shifts were the same.
             let lighter = Crop { pixels: grey.pixels.iter().map(|p| p / 2 + 20).collect(), ..grey.clone() };
             let dark = Crop { pixels: grey.pixels.iter().map(|p| p / 2).collect(), ..grey.clone() };
             let mild = CropVariation { contrast: 1.0, brightness: 30.0, erased: None, ..plain(seed) };
-            let (lighter, dark) = (mild.apply(&lighter, &mut StdRng::seed_from_u64(1)), mild.apply(&dark, &mut StdRng::seed_from_u64(2)));
+            let (lighter, dark) = (mild.apply(&lighter, 48, &mut StdRng::seed_from_u64(1)), mild.apply(&dark, 48, &mut StdRng::seed_from_u64(2)));
             assert!(lighter.pixels.iter().zip(&dark.pixels).all(|(l, d)| (19..=21).contains(&(i32::from(*l) - i32::from(*d)))), "seed {seed}");
         }
     }
@@ -304,6 +346,18 @@ mod tests {
             assert_eq!(varied.len(), 16_000);
             assert!(varied.iter().all(|s| s.is_finite() && s.abs() <= 1.0));
         }
+    }
+
+    #[test]
+    fn a_room_adds_echoes_that_die_away_and_takes_nothing() {
+        let mut samples = vec![0.0f32; 16_000];
+        samples[100] = 0.5;
+        Room { seconds: 0.4, direct_db: 6.0, seed: 3 }.sound(&mut samples);
+        assert!((samples[100] - 0.5).abs() < 1e-5 && samples[..100].iter().all(|s| s.abs() < 1e-5), "{}", samples[100]);
+        let energy = |span: std::ops::Range<usize>| samples[span].iter().map(|s| f64::from(s * s)).sum::<f64>();
+        let all = energy(101..16_000);
+        assert!((all / 0.25 - 10f64.powf(-0.6)).abs() < 1e-3, "{all}");
+        assert!(energy(150..1_700) > 10.0 * energy(1_700..3_300) && energy(7_000..16_000) < 1e-6 * all);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub enum DeviceError {
     Unknown(String),
     #[error("this expressd-train is built without `{0}`: build with FEATURES={1}, as the README says")]
     NotBuilt(&'static str, &'static str),
+    #[error("device {0} computes in 32 bits only: leave out --precision mixed, or take --device torch")]
+    OnePrecision(String),
 }
 
 impl FromStr for Compute {
@@ -104,7 +106,36 @@ fn cuda(_: usize) -> Result<Device, DeviceError> {
     Err(DeviceError::NotBuilt("cuda", "train-cuda"))
 }
 
+/// How convolutions are computed while an encoder trains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Precision {
+    /// In 32 bits.
+    #[default]
+    Full,
+    /// Inputs and weights rounded to bfloat16, sums and all else in 32 bits (`--device torch`): two to three times as fast where the
+    /// processor has instructions for it (AVX512-BF16, AMX).
+    Mixed,
+}
+
 static CHOSEN: OnceLock<Vec<(Compute, Device)>> = OnceLock::new();
+static PRECISION: OnceLock<Precision> = OnceLock::new();
+
+/// Chooses the precision of this process. Once, before any verb.
+///
+/// # Errors
+/// Where the first device has one precision only.
+pub fn choose_precision(precision: Precision) -> Result<(), DeviceError> {
+    if precision == Precision::Mixed && chosen()[0].0 != Compute::Torch {
+        return Err(DeviceError::OnePrecision(chosen()[0].0.to_string()));
+    }
+    let _ = PRECISION.set(precision);
+    Ok(())
+}
+
+/// The precision that was chosen.
+pub fn precision() -> Precision {
+    PRECISION.get().copied().unwrap_or_default()
+}
 
 /// Chooses the devices of this process: the first computes, the others are replicas where a verb trains on several. Once, before any verb.
 ///
@@ -133,6 +164,11 @@ pub fn devices() -> Vec<Device> {
 /// Whether tensors of [`device`] lie in memory that our own code reads without a copy.
 pub fn is_burns_own_cpu() -> bool {
     chosen()[0].0 == Compute::Cpu
+}
+
+/// Whether LibTorch computes, on the processor.
+pub fn is_torch() -> bool {
+    chosen()[0].0 == Compute::Torch
 }
 
 /// The processor by Burn's own code: for graphs that are written, and the numbers that they are held against.

@@ -166,7 +166,7 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
     let mut opened = Opened::open(bundle)?;
     let crops = fer::read(&material.join("faces/fer2013_training_publictest.tar.xz"))?;
     let crops: Vec<_> = crops.into_iter().filter(|c| c.part == Part::Report).collect();
-    let clips = ravdess::read(&material.join("speech/ravdess"), Part::Report)?;
+    let clips = ravdess::read(&material.join("speech/ravdess"), Part::Report, &[])?;
     let (face_figure, faces) = measure_face(&mut opened, &crops)?;
     let (voice_figure, voices) = measure_voice(&mut opened, &clips)?;
     let mut figures = vec![face_figure, voice_figure];

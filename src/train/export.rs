@@ -123,7 +123,7 @@ fn compare(recipe: &Recipe, graphs: &Graphs, face: &Encoder, voice: &Encoder, he
         crops.iter().filter(|c| c.part == Part::Select).take(64).flat_map(|c| normalise(&c.crop, &recipe.face.preprocessing.normalise)).collect();
     let (mut difference, face_rows) = compare_encoder(face, &mut face_graph, [faces.len() / (size * size), 1, size, size], &faces)?;
     let mel = LogMel::new(&recipe.voice.preprocessing);
-    let clips = ravdess::read(&recipe.ravdess_folder(), Part::Select)?;
+    let clips = ravdess::read(&recipe.ravdess_folder(), Part::Select, &recipe.voice.select_actors)?;
     let mut voice_rows = Vec::new();
     // Short windows too: a voice has just begun.
     for length_ms in [recipe.voice.preprocessing.min_speech_ms, 1000, recipe.window.length_ms] {
@@ -276,7 +276,7 @@ fn goldens(bundle: &Path) -> anyhow::Result<Goldens> {
 mod tests {
     use super::*;
     use crate::train::fit::tests::GENERATOR;
-    use crate::train::net::{BlockShape, EncoderShape, Halving};
+    use crate::train::net::{BlockShape, EncoderShape, Halving, Pooling};
 
     fn open(name: &str, bytes: &[u8]) -> Graph {
         let runtime = Runtime::load().expect("ONNX Runtime; run `make setup`");
@@ -286,7 +286,18 @@ mod tests {
     /// Other weights every time: the generator is the process's.
     fn tiny(halving: Halving, join_rows: usize) -> Encoder {
         let blocks = [(6, true), (8, true), (8, false), (7, false)].map(|(channels, halves)| BlockShape { channels, halves }).to_vec();
-        let shape = EncoderShape { stem: 4, stem_stride: 2, stem_kernel: 3, stem_padding: [1, 0], blocks, halving, join_rows, dim: 5, dropout: 0.5 };
+        let shape = EncoderShape {
+            stem: 4,
+            stem_stride: 2,
+            stem_kernel: 3,
+            stem_padding: [1, 0],
+            blocks,
+            halving,
+            join_rows,
+            pooling: Pooling::MeanAndDeviation,
+            dim: 5,
+            dropout: 0.5,
+        };
         Encoder::new(&shape, 3, &plain())
     }
 

@@ -87,7 +87,7 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
         name: "face",
         folder: run_folder(recipe, "face"),
         settings: &recipe.face.fit,
-        recipe: serde_json::to_string(&(&recipe.face.shape, &recipe.face.preprocessing.normalise))?,
+        recipe: serde_json::to_string(&(&recipe.face.shape, &recipe.face.preprocessing.normalise, &recipe.face.early))?,
         seed: recipe.seed,
         stop_after: None,
     };
@@ -98,7 +98,8 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
 }
 
 fn train_voice(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
-    let (train, select) = (ravdess::read(&recipe.ravdess_folder(), Part::Train)?, ravdess::read(&recipe.ravdess_folder(), Part::Select)?);
+    let read = |part| ravdess::read(&recipe.ravdess_folder(), part, &recipe.voice.select_actors);
+    let (train, select) = (read(Part::Train)?, read(Part::Select)?);
     let settings = &recipe.voice.preprocessing;
     let operations = Encoder::operations(&recipe.voice.shape, RAVDESS.len(), [settings.mels, 1 + milliseconds(recipe.window.length_ms) / settings.hop]);
     println!("voice: {} clips train, {} select, {:.1} MFLOP a window", train.len(), select.len(), operations as f64 * 1e-6);
@@ -112,7 +113,14 @@ fn train_voice(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
         name: "voice",
         folder: run_folder(recipe, "voice"),
         settings: &recipe.voice.fit,
-        recipe: serde_json::to_string(&(&recipe.voice.shape, settings, recipe.voice.windows_per_clip, recipe.voice.min_window_ms, recipe.voice.mixup))?,
+        recipe: serde_json::to_string(&(
+            &recipe.voice.shape,
+            settings,
+            recipe.voice.windows_per_clip,
+            recipe.voice.min_window_ms,
+            recipe.voice.mixup,
+            &recipe.voice.select_actors,
+        ))?,
         seed: recipe.seed,
         stop_after: None,
     };

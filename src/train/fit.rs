@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::lane::{Received, WhenFull, lane};
 use crate::time::monotonic_nanos;
 pub use crate::train::device::device;
-use crate::train::recipe::FitSettings;
+use crate::train::recipe::{FitSettings, Keep};
 
 /// Something that learns from batches.
 pub trait Learner: Module {
@@ -20,6 +20,21 @@ pub trait Learner: Module {
 
     /// The mean loss over a batch, differentiable.
     fn loss(&self, batch: Self::Batch, device: &Device) -> Tensor<1>;
+
+    /// That loss and every weight's gradient.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn gradients(&self, batch: Self::Batch, device: &Device) -> anyhow::Result<(f64, GradientsParams)> {
+        differentiated(self, batch, device)
+    }
+}
+
+/// The loss and its gradients by Burn's own differentiation.
+pub fn differentiated<L: Learner>(learner: &L, batch: L::Batch, device: &Device) -> anyhow::Result<(f64, GradientsParams)> {
+    let loss = learner.loss(batch, device);
+    let value = values(loss.clone())?[0];
+    Ok((f64::from(value), GradientsParams::from_grads(loss.backward(), learner)))
 }
 
 /// Where batches come from. The same arguments always give the same batch: resuming needs no generator's state.
@@ -57,7 +72,7 @@ pub struct State {
     pub seconds: f64,
 }
 
-/// Trains `net` (on an inference device) and gives the weights with the best selection accuracy.
+/// Trains `net` (on an inference device) and gives the weights with the best selection accuracy, or the last ones where the settings say so.
 pub fn fit<L: Learner>(
     run: &Run<'_>,
     net: L,
@@ -96,11 +111,9 @@ pub fn fit<L: Learner>(
             })?;
             let mut step = 0;
             while let Received::Item(batch) = receiver.recv(None) {
-                let loss = learner.loss(batch, &training);
-                let value = loss.clone().into_data().try_to_vec::<f32>()?[0];
+                let (value, gradients) = learner.gradients(batch, &training)?;
                 ensure!(value.is_finite(), "the loss is not finite in epoch {epoch}, step {step}: lower learning_rate");
-                total += f64::from(value);
-                let gradients = GradientsParams::from_grads(loss.backward(), &learner);
+                total += value;
                 learner = optimizer.step(learning_rate(run.settings, epoch * steps + step, steps), learner.clone(), gradients);
                 step += 1;
                 if step % 100 == 0 {
@@ -113,7 +126,7 @@ pub fn fit<L: Learner>(
         })?;
         let accuracy = select(&learner.valid())?;
         let seconds = (monotonic_nanos() - started) as f64 * 1e-9;
-        if state.selection.iter().all(|earlier| *earlier < accuracy) {
+        if run.settings.keep == Keep::Last || state.selection.iter().all(|earlier| *earlier < accuracy) {
             state.best = epoch;
             save(&learner, &at("best.bpk"))?;
         }
@@ -254,7 +267,8 @@ pub mod tests {
     }
 
     fn train(net: &Tiny, folder: &Path, stop_after: Option<usize>, seed: u64) -> anyhow::Result<(Tiny, State)> {
-        let settings = FitSettings { epochs: 6, batch: 16, learning_rate: 0.05, warmup_epochs: 1.0, weight_decay: 0.01, label_smoothing: 0.0 };
+        let settings =
+            FitSettings { epochs: 6, batch: 16, learning_rate: 0.05, warmup_epochs: 1.0, weight_decay: 0.01, label_smoothing: 0.0, keep: Keep::Best };
         let run = Run { name: "tiny", folder: folder.to_owned(), settings: &settings, recipe: "tiny".into(), seed, stop_after };
         let device = device();
         let mut count = 0.0;
@@ -298,7 +312,7 @@ pub mod tests {
 
     #[test]
     fn the_rate_warms_up_and_ends_at_zero() {
-        let settings = FitSettings { epochs: 10, batch: 1, learning_rate: 1.0, warmup_epochs: 1.0, weight_decay: 0.0, label_smoothing: 0.0 };
+        let settings = FitSettings { epochs: 10, batch: 1, learning_rate: 1.0, warmup_epochs: 1.0, weight_decay: 0.0, label_smoothing: 0.0, keep: Keep::Best };
         let rate = |step| learning_rate(&settings, step, 100);
         assert!(rate(0) < 0.02 && rate(50) < rate(99));
         assert!((rate(99) - 1.0).abs() < 1e-3 && rate(500) < rate(200) && rate(999) < 1e-3);

@@ -304,7 +304,9 @@ fn face_evidence(recipe: &Recipe, net: &Encoder, crops: &[fer::LabelledCrop], pa
         let mut inputs = Vec::new();
         for sample in chunk {
             inputs.push(normalise(&sample.crop, &recipe.face.preprocessing.normalise));
-            inputs.extend((1..views).map(|_| normalise(&vary_crop(&sample.crop, &mut rng), &recipe.face.preprocessing.normalise)));
+            inputs.extend(
+                (1..views).map(|_| normalise(&vary_crop(&sample.crop, recipe.face.preprocessing.size, &mut rng), &recipe.face.preprocessing.normalise)),
+            );
         }
         let (embeddings, _) = encode_faces(net, &inputs, recipe.face.preprocessing.size)?;
         for (sample, views) in chunk.iter().zip(embeddings.chunks(evidence.dim * views)) {
@@ -319,7 +321,7 @@ fn voice_evidence(recipe: &Recipe, net: &Encoder, part: Part) -> anyhow::Result<
     let mut evidence = Evidence::new(recipe.voice.shape.dim);
     let mel = LogMel::new(&recipe.voice.preprocessing);
     let length = milliseconds(recipe.window.length_ms);
-    for (index, clip) in ravdess::read(&recipe.ravdess_folder(), part)?.iter().enumerate() {
+    for (index, clip) in ravdess::read(&recipe.ravdess_folder(), part, &recipe.voice.select_actors)?.iter().enumerate() {
         let mut rng = generator(recipe.seed + 2, 0, index);
         let pieces: Vec<Vec<f32>> = if part == Part::Train {
             (0..4 * recipe.head.views).map(|_| vary_voice(&clip.samples, random_start(clip, length, &mut rng), length, &mut rng)).collect()

@@ -8,6 +8,9 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "train-torch")]
+pub mod torch;
+
 /// Convolution without bias, then batch normalisation.
 #[derive(Module, Debug)]
 pub(crate) struct NormedConv {
@@ -48,6 +51,18 @@ pub enum Halving {
     /// The largest of each 2x2 comes first. The ONNX exporter takes no padded stride on an axis that varies.
     MaxPool,
 }
+
+/// What becomes of each channel's values after the last block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    Mean,
+    /// And their standard deviation beside it (statistics pooling, Snyder et al. 2018): how much a voice moves.
+    MeanAndDeviation,
+}
+
+/// Added to a variance before its root.
+const LEAST_VARIANCE: f64 = 1e-4;
 
 /// Two 3x3 convolutions beside a shortcut (He et al. 2015).
 #[derive(Module, Debug)]
@@ -101,6 +116,8 @@ pub struct EncoderShape {
     /// Rows that are left after the last block and are then joined by one convolution as tall as they are; 0: they are averaged.
     /// For a spectrogram, whose rows are not alike as a picture's are.
     pub join_rows: usize,
+    /// What is left is pooled to.
+    pub pooling: Pooling,
     /// Length of the embedding.
     pub dim: usize,
     /// Share of pooled values dropped in training.
@@ -114,6 +131,8 @@ pub struct Encoder {
     blocks: Vec<Block>,
     join: Option<NormedConv>,
     pool: AdaptiveAvgPool2d,
+    /// Whether the deviation is pooled too.
+    deviation: bool,
     dropout: Dropout,
     embed: Linear,
     classify: Linear,
@@ -132,15 +151,16 @@ impl Encoder {
             blocks,
             join: (shape.join_rows > 0).then(|| NormedConv::new([channels, channels], [shape.join_rows, 1], 1, [0, 0], device)),
             pool: AdaptiveAvgPool2dConfig::new([1, 1]).init(),
+            deviation: shape.pooling == Pooling::MeanAndDeviation,
             dropout: DropoutConfig::new(shape.dropout).init(),
-            embed: LinearConfig::new(channels, shape.dim).init(device),
+            embed: LinearConfig::new(pooled(shape, channels), shape.dim).init(device),
             classify: LinearConfig::new(shape.dim, classes).init(device),
         }
     }
 
     /// `[batch, 1, rows, columns]` to the embedding `[batch, dim]` and logits `[batch, classes]`.
     ///
-    /// The embedding is linear in what was pooled, so that the mean of frames' embeddings is the embedding of their mean.
+    /// The embedding is linear in what was pooled.
     pub fn forward(&self, x: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
         let mut x = relu(self.stem.forward(x));
         for block in &self.blocks {
@@ -150,7 +170,13 @@ impl Encoder {
             x = relu(join.forward(x));
         }
         let [batch, channels, _, _] = x.dims();
-        let pooled = self.pool.forward(x).reshape([batch, channels]);
+        let mean = self.pool.forward(x.clone());
+        let pooled = if self.deviation {
+            let variance = self.pool.forward(x.square()) - mean.clone().square();
+            Tensor::cat(vec![mean, relu(variance).add_scalar(LEAST_VARIANCE).sqrt()], 1).reshape([batch, 2 * channels])
+        } else {
+            mean.reshape([batch, channels])
+        };
         let embedding = self.embed.forward(self.dropout.forward(pooled));
         (embedding.clone(), self.classify.forward(embedding))
     }
@@ -181,10 +207,15 @@ impl Encoder {
         if shape.join_rows > 0 {
             conv(channels, channels, shape.join_rows, rows + 1 - shape.join_rows, columns);
         }
-        conv(channels, shape.dim, 1, 1, 1);
+        conv(pooled(shape, channels), shape.dim, 1, 1, 1);
         conv(shape.dim, classes, 1, 1, 1);
         total
     }
+}
+
+/// How many values are pooled of so many channels.
+fn pooled(shape: &EncoderShape, channels: usize) -> usize {
+    if shape.pooling == Pooling::MeanAndDeviation { 2 * channels } else { channels }
 }
 
 /// One modality's evidence for each label.
@@ -268,7 +299,18 @@ pub mod tests {
         let blocks = [(6, true), (8, true), (8, false)].map(|(channels, halves)| BlockShape { channels, halves }).to_vec();
         let halving = Halving::Stride;
         Encoder::new(
-            &EncoderShape { stem: 4, stem_stride: 1, stem_kernel: 3, stem_padding: [1, 1], blocks, halving, join_rows: 0, dim: 5, dropout: 0.0 },
+            &EncoderShape {
+                stem: 4,
+                stem_stride: 1,
+                stem_kernel: 3,
+                stem_padding: [1, 1],
+                blocks,
+                halving,
+                join_rows: 0,
+                pooling: Pooling::MeanAndDeviation,
+                dim: 5,
+                dropout: 0.0,
+            },
             3,
             device,
         )

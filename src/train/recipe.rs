@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::model::manifest::{AudioPreprocessing, FacePreprocessing, WindowRule};
+use crate::train::data::ravdess;
 use crate::train::net::EncoderShape;
 
 /// `config/train/*.toml`.
@@ -42,6 +43,17 @@ pub struct FaceRecipe {
     pub preprocessing: FacePreprocessing,
     pub shape: EncoderShape,
     pub fit: FitSettings,
+    /// Smaller pictures to begin with.
+    pub early: Option<EarlyEpochs>,
+}
+
+/// The first epochs see smaller pictures: most is learnt from those at a part of the work (Tan and Le 2021, progressive learning).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyEpochs {
+    pub epochs: usize,
+    /// Side in pixels.
+    pub size: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +68,8 @@ pub struct VoiceRecipe {
     pub min_window_ms: u32,
     /// Beta distribution's parameter for mixing pairs of windows; 0: no mixing.
     pub mixup: f64,
+    /// Actors who select and calibrate. Those who report never do; all others train.
+    pub select_actors: Vec<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,6 +91,17 @@ pub struct FitSettings {
     pub warmup_epochs: f64,
     pub weight_decay: f32,
     pub label_smoothing: f32,
+    pub keep: Keep,
+}
+
+/// Which epoch's weights a run gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// Those that do best on the selection data.
+    Best,
+    /// The last: where the selection data is so little that the best of many epochs is the luckiest.
+    Last,
 }
 
 impl Recipe {
@@ -89,6 +114,9 @@ impl Recipe {
         for (name, fit) in [("face", &recipe.face.fit), ("voice", &recipe.voice.fit), ("head", &recipe.head.fit)] {
             ensure!(fit.epochs > 0 && fit.batch > 0 && fit.learning_rate > 0.0, "[{name}.fit] needs positive epochs, batch and learning_rate");
         }
+        let select = &recipe.voice.select_actors;
+        let in_range = select.iter().all(|actor| !ravdess::REPORT_ACTORS.contains(actor) && ravdess::ACTORS.contains(actor));
+        ensure!(!select.is_empty() && in_range, "voice.select_actors takes actors of RAVDESS, 1 to 24, other than 18 to 21, who report");
         ensure!(recipe.face.preprocessing.channels == 1, "the face encoder takes one plane: set face.preprocessing.channels to 1");
         Ok(recipe)
     }

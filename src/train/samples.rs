@@ -1,5 +1,7 @@
 //! Batches for the encoders: labelled crops and clips, varied, preprocessed as the daemon does it.
 
+#[cfg(feature = "train-torch")]
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -10,6 +12,10 @@ use crate::preprocess::{LogMel, normalise};
 use crate::train::augment::{mask_spectrogram, vary_crop, vary_voice};
 use crate::train::data::fer::LabelledCrop;
 use crate::train::data::ravdess::LabelledClip;
+#[cfg(feature = "train-torch")]
+use crate::train::device::{is_torch, precision};
+#[cfg(feature = "train-torch")]
+use crate::train::fit::differentiated;
 use crate::train::fit::{Batches, Learner, soft_cross_entropy, tensor};
 use crate::train::net::Encoder;
 use crate::train::recipe::{FaceRecipe, VoiceRecipe};
@@ -29,6 +35,14 @@ impl Learner for Encoder {
         let classes = batch.targets.len() / batch.shape[0];
         let targets = tensor(batch.targets, [batch.shape[0], classes], device);
         soft_cross_entropy(self.forward(tensor(batch.values, batch.shape, device)).1, targets)
+    }
+
+    #[cfg(feature = "train-torch")]
+    fn gradients(&self, batch: PlaneBatch, device: &Device) -> anyhow::Result<(f64, GradientsParams)> {
+        if !is_torch() {
+            return differentiated(self, batch, device);
+        }
+        crate::train::net::torch::gradients(self, &batch.values, batch.shape, &batch.targets, precision())
     }
 }
 
@@ -63,12 +77,13 @@ impl Batches<PlaneBatch> for FaceBatches<'_> {
     }
 
     fn batch(&self, epoch: usize, index: usize) -> PlaneBatch {
-        let (batch, size) = (self.recipe.fit.batch, self.recipe.preprocessing.size);
+        let (batch, whole) = (self.recipe.fit.batch, self.recipe.preprocessing.size);
+        let size = self.recipe.early.filter(|early| epoch < early.epochs).map_or(whole, |early| early.size);
         let mut rng = generator(self.seed, epoch, index);
         let (mut values, mut targets) = (Vec::with_capacity(batch * size * size), Vec::new());
         for picked in &order(self.crops.len(), self.seed, epoch)[index * batch..][..batch] {
             let sample = &self.crops[*picked];
-            values.extend(normalise(&vary_crop(&sample.crop, &mut rng), &self.recipe.preprocessing.normalise));
+            values.extend(normalise(&vary_crop(&sample.crop, size, &mut rng), &self.recipe.preprocessing.normalise));
             targets.extend(smoothed(sample.label, self.classes, self.recipe.fit.label_smoothing));
         }
         PlaneBatch { values, shape: [batch, 1, size, size], targets }

@@ -1,5 +1,6 @@
 //! RAVDESS speech (Livingstone & Russo 2018): `Actor_NN/<modality>-<channel>-<emotion>-<intensity>-<statement>-<repetition>-<actor>.flac`.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -25,13 +26,19 @@ pub struct LabelledClip {
     pub part: Part,
 }
 
-/// Actors 1 to 15 train, 16 and 17 select, 18 to 21 report.
-pub fn part_of(actor: u32) -> Option<Part> {
+/// All there are.
+pub const ACTORS: RangeInclusive<u32> = 1..=24;
+/// Those who report, whatever a recipe says.
+pub const REPORT_ACTORS: RangeInclusive<u32> = 18..=21;
+/// Those who select, where nothing else is said.
+pub const SELECT_ACTORS: [u32; 2] = [16, 17];
+
+/// Actors 18 to 21 report, `select` select, the others train.
+pub fn part_of(actor: u32, select: &[u32]) -> Part {
     match actor {
-        1..=15 => Some(Part::Train),
-        16..=17 => Some(Part::Select),
-        18..=21 => Some(Part::Report),
-        _ => None,
+        actor if REPORT_ACTORS.contains(&actor) => Part::Report,
+        actor if select.contains(&actor) => Part::Select,
+        _ => Part::Train,
     }
 }
 
@@ -49,10 +56,10 @@ pub fn split_of(actor: u32, fold: Option<usize>) -> Split {
         Some((test, _)) if test.contains(&actor) => Split::Test,
         Some((_, val)) if val.contains(&actor) => Split::Val,
         Some(_) => Split::Train,
-        None => match part_of(actor) {
-            Some(Part::Select) => Split::Val,
-            Some(Part::Report) => Split::Test,
-            Some(Part::Train) | None => Split::Train,
+        None => match part_of(actor, &SELECT_ACTORS) {
+            Part::Select => Split::Val,
+            Part::Report => Split::Test,
+            Part::Train => Split::Train,
         },
     }
 }
@@ -85,8 +92,8 @@ impl Take {
     }
 }
 
-/// Reads the clips of one part, sorted by path.
-pub fn read(folder: &Path, part: Part) -> anyhow::Result<Vec<LabelledClip>> {
+/// Reads the clips of one part, sorted by path; `select` are the actors who select.
+pub fn read(folder: &Path, part: Part, select: &[u32]) -> anyhow::Result<Vec<LabelledClip>> {
     let mut paths: Vec<(PathBuf, u32, usize)> = Vec::new();
     let actors =
         std::fs::read_dir(folder).with_context(|| format!("RAVDESS is not at {}: set $EXPRESSD_MATERIAL or the recipe's material", folder.display()))?;
@@ -101,7 +108,7 @@ pub fn read(folder: &Path, part: Part) -> anyhow::Result<Vec<LabelledClip>> {
                 continue;
             }
             let (actor, emotion) = parse(&path).with_context(|| format!("{} is not named as RAVDESS names its files", path.display()))?;
-            if part_of(actor) == Some(part) {
+            if part_of(actor, select) == part {
                 paths.push((path, actor, emotion));
             }
         }
@@ -176,10 +183,11 @@ mod tests {
 
     #[test]
     fn no_actor_is_in_two_parts() {
-        let of = |part| (1..=24).filter(|a| part_of(*a) == Some(part)).collect::<Vec<u32>>();
-        assert_eq!(of(Part::Train), (1..=15).collect::<Vec<_>>());
-        assert_eq!(of(Part::Select), [16, 17]);
-        assert_eq!(of(Part::Report), [18, 19, 20, 21]);
+        let of = |part, select: &[u32]| ACTORS.filter(|a| part_of(*a, select) == part).collect::<Vec<u32>>();
+        assert_eq!(of(Part::Train, &SELECT_ACTORS), (1..=15).chain(22..=24).collect::<Vec<_>>());
+        assert_eq!(of(Part::Select, &SELECT_ACTORS), [16, 17]);
+        assert_eq!(of(Part::Report, &SELECT_ACTORS), [18, 19, 20, 21]);
+        assert_eq!(of(Part::Select, &[3, 18]), [3], "who reports never selects");
     }
 
     #[test]
@@ -208,7 +216,7 @@ mod tests {
     #[test]
     fn a_real_folder_is_read_by_part() {
         let Some(folder) = crate::testing::material("speech/ravdess") else { return };
-        let clips = read(&folder, Part::Select).unwrap();
+        let clips = read(&folder, Part::Select, &SELECT_ACTORS).unwrap();
         assert_eq!(clips.len(), 120);
         assert!(clips.iter().all(|c| (16..=17).contains(&c.actor) && c.part == Part::Select));
         for emotion in 0..RAVDESS.len() {

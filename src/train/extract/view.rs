@@ -31,7 +31,7 @@ impl View {
     }
 
     pub fn of_crop(&self, crop: &Crop, nanos: i64) -> Crop {
-        self.crop.apply(crop, &mut self.noise(nanos))
+        self.crop.apply(crop, crop.size, &mut self.noise(nanos))
     }
 
     /// The clip in this view. Its faces are others than the clip's: they get ids from `next_face` on.

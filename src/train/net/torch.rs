@@ -1,0 +1,166 @@
+//! An encoder's loss and gradients by LibTorch's own differentiation.
+//!
+//! Burn differentiates batch normalisation on LibTorch by some twenty passes over each activation, and a convolution's weights by another
+//! convolution; LibTorch has one operation for each, and convolves in 16 bits where the processor can. The weights and their gradients
+//! (a few megabytes) are copied at each step, which costs less than a hundredth of it.
+
+use anyhow::Context;
+use burn::module::{Param, ParamId};
+use burn::nn::PaddingConfig2d;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor, TensorData};
+use tch::Kind;
+
+use super::{Block, Encoder, LEAST_VARIANCE, NormedConv};
+use crate::train::device::Precision;
+
+/// The weights that take part, in the order in which they are used.
+struct Leaves {
+    ids: Vec<(ParamId, Vec<usize>)>,
+    tensors: Vec<tch::Tensor>,
+    /// Convolutions' inputs and weights.
+    kind: Kind,
+}
+
+impl Leaves {
+    fn take<const D: usize>(&mut self, param: &Param<Tensor<D>>) -> anyhow::Result<tch::Tensor> {
+        let leaf = copied(param.val())?.set_requires_grad(true);
+        self.ids.push((param.id, param.val().dims().to_vec()));
+        self.tensors.push(leaf.shallow_clone());
+        Ok(leaf)
+    }
+
+    fn normed_conv(&mut self, x: &tch::Tensor, layer: &NormedConv) -> anyhow::Result<tch::Tensor> {
+        let PaddingConfig2d::Explicit(h, w, ..) = layer.conv.padding else { anyhow::bail!("convolutions here pad explicitly") };
+        let weight = self.take(&layer.conv.weight)?.to_kind(self.kind);
+        let stride = layer.conv.stride.map(|s| s as i64);
+        let y = x.to_kind(self.kind).conv2d(&weight, None::<&tch::Tensor>, stride, [h as i64, w as i64], [1, 1], 1);
+        let norm = &layer.norm;
+        let (gamma, beta) = (self.take(&norm.gamma)?, self.take(&norm.beta)?);
+        // Updated in place. (LibTorch's running variance is the unbiased one, Burn's is not: with thousands of values the same.)
+        let (mean, variance) = (copied(norm.running_mean.value_sync())?, copied(norm.running_var.value_sync())?);
+        let y = y.batch_norm(Some(&gamma), Some(&beta), Some(&mean), Some(&variance), true, norm.momentum, norm.epsilon, false);
+        for (state, new) in [(&norm.running_mean, mean), (&norm.running_var, variance)] {
+            state.update(back(&new, &norm.gamma.device())?);
+        }
+        Ok(y)
+    }
+
+    fn block(&mut self, x: tch::Tensor, block: &Block) -> anyhow::Result<tch::Tensor> {
+        let x = if block.pool.is_some() { x.max_pool2d([2, 2], [2, 2], [0, 0], [1, 1], false) } else { x };
+        let inner = self.normed_conv(&x, &block.first)?.relu();
+        let inner = self.normed_conv(&inner, &block.second)?;
+        let beside = match &block.shortcut {
+            Some(shortcut) => self.normed_conv(&x, shortcut)?,
+            None => x,
+        };
+        Ok((inner + beside).relu())
+    }
+}
+
+fn copied<const D: usize>(tensor: Tensor<D>) -> anyhow::Result<tch::Tensor> {
+    let shape = tensor.dims().map(|d| d as i64);
+    let data = tensor.into_data();
+    Ok(tch::Tensor::from_slice(data.as_slice::<f32>().map_err(|e| anyhow::anyhow!("{e:?}"))?).reshape(shape))
+}
+
+fn back<const D: usize>(tensor: &tch::Tensor, device: &Device) -> anyhow::Result<Tensor<D>> {
+    let shape: Vec<usize> = tensor.size().iter().map(|d| *d as usize).collect();
+    let values = Vec::<f32>::try_from(tensor.flatten(0, -1)).context("LibTorch's tensor is not of f32")?;
+    Ok(Tensor::from_data(TensorData::new(values, shape), device))
+}
+
+/// The mean cross-entropy of `values` (`[batch, 1, rows, columns]`) against soft `targets`, and every weight's gradient; running
+/// statistics follow. Dropout draws from LibTorch's generator.
+pub fn gradients(net: &Encoder, values: &[f32], shape: [usize; 4], targets: &[f32], precision: Precision) -> anyhow::Result<(f64, GradientsParams)> {
+    let kind = if precision == Precision::Mixed { Kind::BFloat16 } else { Kind::Float };
+    let mut leaves = Leaves { ids: Vec::new(), tensors: Vec::new(), kind };
+    let rows = shape[0] as i64;
+    let mut x = tch::Tensor::from_slice(values).reshape(shape.map(|d| d as i64));
+    x = leaves.normed_conv(&x, &net.stem)?.relu();
+    for block in &net.blocks {
+        x = leaves.block(x, block)?;
+    }
+    if let Some(join) = &net.join {
+        x = leaves.normed_conv(&x, join)?.relu();
+    }
+    let x = x.to_kind(Kind::Float);
+    let mean = |x: &tch::Tensor| x.mean_dim([2i64, 3].as_slice(), false, Kind::Float);
+    let mut pooled = mean(&x);
+    if net.deviation {
+        let variance = mean(&x.square()) - pooled.square();
+        pooled = tch::Tensor::cat(&[pooled, (variance.relu() + LEAST_VARIANCE).sqrt()], 1);
+    }
+    let pooled = pooled.dropout(net.dropout.prob, true);
+    let mut linear = |x: tch::Tensor, layer: &burn::nn::Linear| -> anyhow::Result<tch::Tensor> {
+        let product = x.matmul(&leaves.take(&layer.weight)?);
+        Ok(match &layer.bias {
+            Some(bias) => product + leaves.take(bias)?,
+            None => product,
+        })
+    };
+    let logits = linear(pooled, &net.embed)?;
+    let logits = linear(logits, &net.classify)?;
+    let targets = tch::Tensor::from_slice(targets).reshape([rows, -1]);
+    let loss = (logits.log_softmax(-1, Kind::Float) * targets).sum(Kind::Float) / -(rows as f64);
+    let found = tch::Tensor::run_backward(&[&loss], &leaves.tensors, false, false);
+    let (mut gradients, device) = (GradientsParams::new(), net.embed.weight.val().inner().device());
+    for ((id, shape), gradient) in leaves.ids.iter().zip(&found) {
+        match shape.len() {
+            1 => gradients.register(*id, back::<1>(gradient, &device)?),
+            2 => gradients.register(*id, back::<2>(gradient, &device)?),
+            _ => gradients.register(*id, back::<4>(gradient, &device)?),
+        }
+    }
+    Ok((loss.double_value(&[]), gradients))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::{AutodiffModule, Module};
+
+    use super::*;
+    use crate::model::golden::golden_samples;
+    use crate::train::device::plain;
+    use crate::train::fit::{Learner, values};
+    use crate::train::net::tests::tiny;
+    use crate::train::samples::PlaneBatch;
+
+    fn close(what: &str, a: &[f32], b: &[f32], tolerance: f32) {
+        let largest = a.iter().fold(0.0f32, |l, v| l.max(v.abs()));
+        assert!(a.len() == b.len() && largest > 0.0, "{what}");
+        let apart = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(apart <= tolerance * largest, "{what}: {apart} apart, the largest is {largest}");
+    }
+
+    #[test]
+    fn loss_gradients_and_statistics_are_those_of_burns_own_differentiation() {
+        let _turn = crate::train::fit::tests::GENERATOR.lock();
+        let training = plain().autodiff();
+        let file = tempfile::tempdir().unwrap();
+        let path = file.path().join("net.bpk");
+        tiny(&plain()).save_file(&path).unwrap();
+        let load = || tiny(&plain()).try_load_file(&path).unwrap().to_device(&training).train();
+        let pixels = golden_samples(5, 6 * 16 * 16);
+        let batch = PlaneBatch { values: pixels.clone(), shape: [6, 1, 16, 16], targets: (0..18).map(|i| f32::from(i % 3 == i / 3 % 3)).collect() };
+        let (ours, theirs) = (load(), load());
+        let loss = ours.loss(batch.clone(), &training);
+        let expected = GradientsParams::from_grads(loss.clone().backward(), &ours);
+        let expected_loss = f64::from(values(loss).unwrap()[0]);
+        for (precision, tolerance) in [(Precision::Full, 1e-4), (Precision::Mixed, 0.05)] {
+            let net = load();
+            let (found_loss, found) = gradients(&net, &batch.values, batch.shape, &batch.targets, precision).unwrap();
+            assert!((found_loss - expected_loss).abs() < f64::from(tolerance) * expected_loss, "{found_loss} against {expected_loss}");
+            assert_eq!(found.len(), expected.len());
+            let (a, b) = (&ours.blocks[1].first.conv.weight, &net.blocks[1].first.conv.weight);
+            close("a kernel", &values(expected.get::<4>(a.id).unwrap()).unwrap(), &values(found.get::<4>(b.id).unwrap()).unwrap(), tolerance);
+            let (a, b) = (&ours.stem.norm.gamma, &net.stem.norm.gamma);
+            close("a scale", &values(expected.get::<1>(a.id).unwrap()).unwrap(), &values(found.get::<1>(b.id).unwrap()).unwrap(), tolerance);
+            let (a, b) = (&ours.embed.weight, &net.embed.weight);
+            close("the embedding", &values(expected.get::<2>(a.id).unwrap()).unwrap(), &values(found.get::<2>(b.id).unwrap()).unwrap(), tolerance);
+            let mean = |net: &Encoder| values(net.valid().blocks[2].second.norm.running_mean.value()).unwrap();
+            close("a running mean", &mean(&ours), &mean(&net), tolerance);
+        }
+        drop(theirs);
+    }
+}
