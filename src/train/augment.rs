@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use crate::clip::Crop;
 
 /// A normal deviate (Box and Muller).
-fn normal(rng: &mut StdRng) -> f32 {
+pub(crate) fn normal(rng: &mut StdRng) -> f32 {
     let (u, v): (f32, f32) = (rng.random_range(1e-7..1.0), rng.random());
     (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
 }
@@ -123,7 +123,7 @@ pub fn vary_crop(crop: &Crop, side: usize, rng: &mut StdRng) -> Crop {
 }
 
 /// Between the pixels of one channel; outside repeats the border.
-fn bilinear(crop: &Crop, channel: usize, x: f32, y: f32) -> f32 {
+pub(crate) fn bilinear(crop: &Crop, channel: usize, x: f32, y: f32) -> f32 {
     let last = crop.size - 1;
     let (x, y) = (x.clamp(0.0, last as f32), y.clamp(0.0, last as f32));
     let (x0, y0) = (x as usize, y as usize);

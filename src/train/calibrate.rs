@@ -8,6 +8,11 @@ use crate::train::metrics::figure::{Metric, Tallied};
 use crate::train::metrics::tally::Marks;
 use crate::train::metrics::{JudgementError, Judgements, Truth};
 
+/// Index of the largest value; the first of equals.
+pub fn largest(row: &[f32]) -> usize {
+    (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
+}
+
 /// Logits with the truth; every label weighs the same in sum, whatever its count, since no one knows the labels' shares in front of
 /// a user's camera.
 #[derive(Clone, Debug)]
@@ -71,6 +76,11 @@ impl Judged {
                 Verdict { confidence: row[top], right: top == *truth, weight: *weight }
             })
             .collect()
+    }
+
+    /// Truth and answer of each row.
+    pub fn answers(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.logits.chunks(self.labels).zip(&self.truth).map(|(row, truth)| (*truth, largest(row)))
     }
 
     /// Share of rows that are right.

@@ -14,6 +14,8 @@ use crate::model::manifest::{EncoderEntry, FacePreprocessing, Manifest, hex_sha2
 use crate::preprocess::{LogMel, Tokenizer, normalise};
 use crate::train::assess::{Assessment, assess};
 use crate::train::calibrate::Judged;
+use crate::train::conditions::{self, Condition};
+use crate::train::confusion::Confusion;
 use crate::train::data::fer::{self, LabelledCrop};
 use crate::train::data::ravdess;
 use crate::train::data::{Part, Split};
@@ -49,6 +51,10 @@ pub struct EvaluateArgs {
     pub report: Option<PathBuf>,
 }
 
+fn no_confusion() -> Confusion {
+    Confusion::of(&Judged::new(0, Vec::new(), Vec::new()), &[])
+}
+
 fn split(name: &str) -> Result<Split, String> {
     serde_json::from_value(name.into()).map_err(|_| format!("{name} is no split; permitted are train, val and test"))
 }
@@ -64,8 +70,12 @@ pub struct Figure {
     pub interval: [f64; 2],
     /// Mean of the classes' recalls.
     pub recall: f64,
-    /// Recall of each class by name.
-    pub recalls: BTreeMap<String, f64>,
+    /// Recall of each class by name, with Wilson's interval.
+    pub recalls: BTreeMap<String, (f64, [f64; 2])>,
+    /// Accuracy by what differs between users.
+    pub conditions: Vec<Condition>,
+    #[serde(skip, default = "no_confusion")]
+    pub confusion: Confusion,
     /// F1 of the classes weighed by their counts, where that is what others report.
     pub weighted_f1: Option<f64>,
     /// Expected calibration error at the bundle's temperature, and share of answers that are not abstained; where the head answers.
@@ -94,7 +104,11 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
         if let Some(f1) = figure.weighted_f1 {
             println!("    weighted F1 {f1:.4}");
         }
-        println!("    {}", figure.recalls.iter().map(|(name, r)| format!("{name} {r:.2}")).collect::<Vec<_>>().join(", "));
+        println!("    {}", figure.recalls.iter().map(|(name, (recall, _))| format!("{name} {recall:.2}")).collect::<Vec<_>>().join(", "));
+        for condition in &figure.conditions {
+            let [low, high] = condition.interval;
+            println!("    {}: n {}, accuracy {:.4} [{low:.4}, {high:.4}]", condition.what, condition.n, condition.accuracy);
+        }
         if let (Some(error), Some(answered), Some(accuracy)) = (figure.calibration_error, figure.answered, figure.answered_accuracy) {
             println!("    calibration error {error:.3}; answers {:.1} %, of those right {accuracy:.4}", answered * 100.0);
         }
@@ -212,7 +226,8 @@ fn measure_face(opened: &mut Opened, crops: &[LabelledCrop]) -> anyhow::Result<(
     }
     let names: Vec<&str> = entry.classes.iter().map(String::as_str).collect();
     let judged = Judged::new(names.len(), logits, crops.iter().map(|c| c.label).collect());
-    Ok((figure_of("face encoder: FER2013 PublicTest", &judged, &names), evidence))
+    let conditions = conditions::faces(opened, crops)?;
+    Ok((Figure { conditions, ..figure_of("face encoder: FER2013 PublicTest", &judged, &names) }, evidence))
 }
 
 /// The voice encoder's own classes, clip by clip (mean of the windows' logits), and its embeddings, window by window.
@@ -235,7 +250,9 @@ fn measure_voice(opened: &mut Opened, clips: &[ravdess::LabelledClip]) -> anyhow
     }
     let names: Vec<&str> = entry.classes.iter().map(String::as_str).collect();
     let judged = Judged::new(names.len(), logits, clips.iter().map(|c| c.emotion).collect());
-    Ok((figure_of("voice encoder: RAVDESS actors 18-21, clips", &judged, &names), evidence))
+    let by_actor: Vec<(u32, bool)> = judged.answers().zip(clips).map(|((truth, answer), clip)| (clip.actor, truth == answer)).collect();
+    let conditions = conditions::voices(&by_actor);
+    Ok((Figure { conditions, ..figure_of("voice encoder: RAVDESS actors 18-21, clips", &judged, &names) }, evidence))
 }
 
 fn entry(manifest: &Manifest, name: &str) -> anyhow::Result<EncoderEntry> {
@@ -243,7 +260,10 @@ fn entry(manifest: &Manifest, name: &str) -> anyhow::Result<EncoderEntry> {
 }
 
 fn figure_of(what: &str, judged: &Judged, names: &[&str]) -> Figure {
-    let recalls = judged.recalls().into_iter().zip(names).filter_map(|(recall, name)| Some((name.to_string(), recall?)));
+    let recalls = judged.recalls().into_iter().enumerate().zip(names).filter_map(|((class, recall), name)| {
+        let count = judged.answers().filter(|(truth, _)| *truth == class).count();
+        Some((name.to_string(), (recall?, wilson(recall?, count))))
+    });
     Figure {
         what: what.to_owned(),
         n: judged.count(),
@@ -252,6 +272,8 @@ fn figure_of(what: &str, judged: &Judged, names: &[&str]) -> Figure {
         interval: wilson(judged.accuracy(), judged.count()),
         recall: judged.recall(),
         recalls: recalls.collect(),
+        conditions: Vec::new(),
+        confusion: Confusion::of(judged, names),
         weighted_f1: None,
         calibration_error: None,
         answered: None,
@@ -260,7 +282,7 @@ fn figure_of(what: &str, judged: &Judged, names: &[&str]) -> Figure {
 }
 
 /// Wilson's interval, 95 %, of a share of `count`.
-fn wilson(share: f64, count: usize) -> [f64; 2] {
+pub fn wilson(share: f64, count: usize) -> [f64; 2] {
     let (n, z) = (count.max(1) as f64, 1.959964);
     let middle = share + z * z / (2.0 * n);
     let half = z * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();

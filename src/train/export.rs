@@ -79,6 +79,9 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     write("golden.json", serde_json::to_string_pretty(&goldens(&recipe.bundle)?)?.as_bytes())?;
     let figures = measure(&recipe.bundle, &recipe.material)?;
     write("MODEL_CARD.md", card::write(&recipe, &args.recipe, &figures, &calibration, difference)?.as_bytes())?;
+    for (name, svg) in card::pictures(&figures) {
+        write(&name, svg.as_bytes())?;
+    }
     crate::model::seal(&recipe.bundle)?;
     println!("export: wrote {}", recipe.bundle.display());
     Ok(())

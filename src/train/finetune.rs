@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::labels::{LABELS, RAVDESS};
 use crate::preprocess::{LogMel, normalise};
+use crate::train::calibrate::largest;
 use crate::train::data::Part;
 use crate::train::data::fer::{self, LabelledCrop};
 use crate::train::data::ravdess::{self, LabelledClip};
@@ -164,9 +165,4 @@ fn clip_logits(net: &Encoder, mel: &LogMel, clips: &[LabelledClip], recipe: &Rec
 pub fn accuracy(logits: &[f32], classes: usize, labels: &[usize]) -> f64 {
     let right = logits.chunks(classes).zip(labels).filter(|(row, label)| largest(row) == **label).count();
     right as f64 / labels.len().max(1) as f64
-}
-
-/// Index of the largest value; the first of equals.
-pub fn largest(row: &[f32]) -> usize {
-    (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
 }

@@ -36,6 +36,10 @@ pub mod checkpoint;
 #[cfg(feature = "train")]
 pub mod classify;
 #[cfg(feature = "train")]
+pub mod conditions;
+#[cfg(feature = "train")]
+pub mod confusion;
+#[cfg(feature = "train")]
 pub mod davenet;
 #[cfg(feature = "train")]
 pub mod device;
