@@ -19,7 +19,8 @@ use crate::train::confusion::Confusion;
 use crate::train::data::fer::{self, LabelledCrop};
 use crate::train::data::ravdess;
 use crate::train::data::{Part, Split};
-use crate::train::fusion::{Evidence, HeadBatch, judge, only};
+use crate::train::evidence::Evidence;
+use crate::train::fusion::{HeadBatch, judge, only};
 use crate::train::samples::{milliseconds, windows};
 use crate::train::words::Words;
 

@@ -20,8 +20,9 @@ use crate::train::card;
 use crate::train::data::{Part, fer, ravdess};
 use crate::train::device::plain;
 use crate::train::evaluate::{Opened, measure};
+use crate::train::finetune::VoiceRun;
 use crate::train::fit::{tensor, values};
-use crate::train::fusion::{Calibration, HeadBatch, dims, load_encoders, load_head};
+use crate::train::fusion::{Calibration, HeadBatch, dims, load_face, load_head, load_voice};
 use crate::train::net::{Encoder, Head};
 use crate::train::recipe::Recipe;
 use crate::train::samples::{milliseconds, windows};
@@ -53,7 +54,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
         return crate::train::bundle::export(run, &args.encoders, bundle);
     }
     let recipe = Recipe::read(&args.recipe)?;
-    let (face, voice) = load_encoders(&recipe)?;
+    let (face, voice) = (load_face(&recipe)?, load_voice(&recipe, VoiceRun::Final)?);
     let (head, calibration) = load_head(&recipe)?;
     let (face, voice, head) = (face.to_device(&plain()), voice.to_device(&plain()), head.to_device(&plain()));
     let graphs = Graphs {
@@ -63,7 +64,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     };
     let sentence = Sentence::from_dir(&recipe.words.encoder)?;
     let difference = compare(&recipe, &graphs, &face, &voice, &head)?;
-    println!("export: Burn and ONNX Runtime differ by at most {difference:.1e} on held-out inputs");
+    println!("export: Burn and ONNX Runtime differ by at most {difference:.1e} on real inputs");
     std::fs::create_dir_all(&recipe.bundle)?;
     let write = |name: &str, bytes: &[u8]| std::fs::write(recipe.bundle.join(name), bytes).with_context(|| format!("{name} cannot be written"));
     for (name, bytes) in [("face.onnx", &graphs.face), ("voice.onnx", &graphs.voice), ("head.onnx", &graphs.head)] {
@@ -115,7 +116,7 @@ pub fn export_head(head: &Head, dims: &[usize]) -> anyhow::Result<Vec<u8>> {
     Ok(model.as_bytes().to_vec())
 }
 
-/// The largest difference between Burn and ONNX Runtime on the selection data; an error above [`TOLERANCE`].
+/// The largest difference between Burn and ONNX Runtime on real pictures and voices; an error above [`TOLERANCE`].
 fn compare(recipe: &Recipe, graphs: &Graphs, face: &Encoder, voice: &Encoder, head: &Head) -> anyhow::Result<f32> {
     let runtime = Runtime::load()?;
     let open = |name: &str, bytes: &[u8]| Graph::open(&runtime, name, bytes, Provider::Cpu, 2);
@@ -126,7 +127,7 @@ fn compare(recipe: &Recipe, graphs: &Graphs, face: &Encoder, voice: &Encoder, he
         crops.iter().filter(|c| c.part == Part::Select).take(64).flat_map(|c| normalise(&c.crop, &recipe.face.preprocessing.normalise)).collect();
     let (mut difference, face_rows) = compare_encoder(face, &mut face_graph, [faces.len() / (size * size), 1, size, size], &faces)?;
     let mel = LogMel::new(&recipe.voice.preprocessing);
-    let clips = ravdess::read(&recipe.ravdess_folder(), Part::Select, &recipe.voice.select_actors)?;
+    let clips = ravdess::read(&recipe.ravdess_folder(), Part::Select, &recipe.voice.calibration_actors)?;
     let mut voice_rows = Vec::new();
     // Short windows too: a voice has just begun.
     for length_ms in [recipe.voice.preprocessing.min_speech_ms, 1000, recipe.window.length_ms] {

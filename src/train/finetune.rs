@@ -55,11 +55,12 @@ pub fn run(args: &FinetuneArgs) -> anyhow::Result<()> {
     let wanted = |target| args.only == target || args.only == Target::All;
     if wanted(Target::Face) {
         let (_, state) = train_face(&recipe)?;
-        println!("face: best selection accuracy {:.4} in epoch {}", state.selection[state.best], state.best);
+        println!("face: selection accuracy {:.4}, of epoch {}", state.kept().unwrap_or(f64::NAN), state.best);
     }
     if wanted(Target::Voice) {
-        let (_, state) = train_voice(&recipe)?;
-        println!("voice: best selection accuracy {:.4} in epoch {}", state.selection[state.best], state.best);
+        let (_, state) = train_voice(&recipe, VoiceRun::Calibration)?;
+        println!("voice: accuracy {:.4} on clips of actors it never met", state.kept().unwrap_or(f64::NAN));
+        train_voice(&recipe, VoiceRun::Final)?;
     }
     if wanted(Target::Head) {
         crate::train::fusion::train(&recipe)?;
@@ -94,16 +95,44 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     };
     fit(&run, net, &device, &batches, |net| {
         let (_, logits) = encode_faces(net, &inputs, recipe.face.preprocessing.size)?;
-        Ok(accuracy(&logits, LABELS.len(), &labels))
+        Ok(Some(accuracy(&logits, LABELS.len(), &labels)))
     })
 }
 
-fn train_voice(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
-    let read = |part| ravdess::read(&recipe.ravdess_folder(), part, &recipe.voice.select_actors);
-    let (train, select) = (read(Part::Train)?, read(Part::Select)?);
+/// The two voice encoders of a recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VoiceRun {
+    /// Never meets the calibration actors.
+    Calibration,
+    /// The bundle's.
+    Final,
+}
+
+impl VoiceRun {
+    /// The run's folder.
+    pub fn part(self) -> &'static str {
+        match self {
+            VoiceRun::Calibration => "voice-calibration",
+            VoiceRun::Final => "voice",
+        }
+    }
+
+    /// Actors who do not train.
+    pub fn held_out(self, recipe: &Recipe) -> &[u32] {
+        match self {
+            VoiceRun::Calibration => &recipe.voice.calibration_actors,
+            VoiceRun::Final => &[],
+        }
+    }
+}
+
+fn train_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Encoder, State)> {
+    let read = |part| ravdess::read(&recipe.ravdess_folder(), part, which.held_out(recipe));
+    let train = read(Part::Train)?;
+    let select = if which == VoiceRun::Calibration { read(Part::Select)? } else { Vec::new() };
     let settings = &recipe.voice.preprocessing;
     let operations = Encoder::operations(&recipe.voice.shape, RAVDESS.len(), [settings.mels, 1 + milliseconds(recipe.window.length_ms) / settings.hop]);
-    println!("voice: {} clips train, {} select, {:.1} MFLOP a window", train.len(), select.len(), operations as f64 * 1e-6);
+    println!("{}: {} clips train, {} are judged, {:.1} MFLOP a window", which.part(), train.len(), select.len(), operations as f64 * 1e-6);
     let device = device();
     device.seed(recipe.seed);
     let net = Encoder::new(&recipe.voice.shape, RAVDESS.len(), &device);
@@ -111,8 +140,8 @@ fn train_voice(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     let batches = VoiceBatches { clips: &train, recipe: &recipe.voice, window_ms: recipe.window.length_ms, classes: RAVDESS.len(), seed: recipe.seed, mel };
     let labels: Vec<usize> = select.iter().map(|c| c.emotion).collect();
     let run = Run {
-        name: "voice",
-        folder: run_folder(recipe, "voice"),
+        name: which.part(),
+        folder: run_folder(recipe, which.part()),
         settings: &recipe.voice.fit,
         recipe: serde_json::to_string(&(
             &recipe.voice.shape,
@@ -120,12 +149,17 @@ fn train_voice(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
             recipe.voice.windows_per_clip,
             recipe.voice.min_window_ms,
             recipe.voice.mixup,
-            &recipe.voice.select_actors,
+            which.held_out(recipe),
         ))?,
         seed: recipe.seed,
         stop_after: None,
     };
-    fit(&run, net, &device, &batches, |net| Ok(accuracy(&clip_logits(net, &batches.mel, &select, recipe)?, RAVDESS.len(), &labels)))
+    fit(&run, net, &device, &batches, |net| {
+        if select.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(accuracy(&clip_logits(net, &batches.mel, &select, recipe)?, RAVDESS.len(), &labels)))
+    })
 }
 
 fn part(crops: &[LabelledCrop], part: Part) -> Vec<LabelledCrop> {

@@ -64,12 +64,19 @@ pub struct State {
     pub recipe: String,
     /// Epochs that are done.
     pub epochs: usize,
-    /// Selection accuracy after each epoch.
+    /// Selection accuracy after each epoch; empty where nothing selects.
     pub selection: Vec<f64>,
     pub losses: Vec<f64>,
     /// The epoch, from 0, whose weights are `best.bpk`.
     pub best: usize,
     pub seconds: f64,
+}
+
+impl State {
+    /// The selection accuracy of the weights that are kept; `None` where nothing selects.
+    pub fn kept(&self) -> Option<f64> {
+        self.selection.get(self.best).copied()
+    }
 }
 
 /// Trains `net` (on an inference device) and gives the weights with the best selection accuracy, or the last ones where the settings say so.
@@ -78,7 +85,7 @@ pub fn fit<L: Learner>(
     net: L,
     device: &Device,
     batches: &impl Batches<L::Batch>,
-    mut select: impl FnMut(&L) -> anyhow::Result<f64>,
+    mut select: impl FnMut(&L) -> anyhow::Result<Option<f64>>,
 ) -> anyhow::Result<(L, State)> {
     std::fs::create_dir_all(&run.folder).with_context(|| format!("{} cannot be made", run.folder.display()))?;
     let recipe = format!("{} seed {} {}", serde_json::to_string(run.settings)?, run.seed, run.recipe);
@@ -126,12 +133,13 @@ pub fn fit<L: Learner>(
         })?;
         let accuracy = select(&learner.valid())?;
         let seconds = (monotonic_nanos() - started) as f64 * 1e-9;
-        if run.settings.keep == Keep::Last || state.selection.iter().all(|earlier| *earlier < accuracy) {
+        ensure!(accuracy.is_some() || run.settings.keep == Keep::Last, "{}: nothing selects, so only the last weights can be kept", run.name);
+        if run.settings.keep == Keep::Last || accuracy.is_some_and(|accuracy| state.selection.iter().all(|earlier| *earlier < accuracy)) {
             state.best = epoch;
             save(&learner, &at("best.bpk"))?;
         }
         state.epochs += 1;
-        state.selection.push(accuracy);
+        state.selection.extend(accuracy);
         state.losses.push(total / steps as f64);
         state.seconds += seconds;
         save(&learner, &at(&format!("net-{}.bpk", state.epochs)))?;
@@ -143,13 +151,9 @@ pub fn fit<L: Learner>(
             remove(&at(&format!("{old}-{epoch}.bpk")))?;
         }
         let left = seconds * (run.settings.epochs - state.epochs) as f64 / 60.0;
-        println!(
-            "{}: epoch {epoch} done: loss {:.4}, selection {accuracy:.4} (best {:.4} in {}), {seconds:.1} s, about {left:.0} min left",
-            run.name,
-            total / steps as f64,
-            state.selection[state.best],
-            state.best
-        );
+        let selection =
+            accuracy.map_or(String::new(), |accuracy| format!(", selection {accuracy:.4} (kept {:.4} of {})", state.selection[state.best], state.best));
+        println!("{}: epoch {epoch} done: loss {:.4}{selection}, {seconds:.1} s, about {left:.0} min left", run.name, total / steps as f64);
     }
     Ok((load_best(learner.valid(), &run.folder)?, state))
 }
@@ -275,7 +279,7 @@ pub mod tests {
         // Rises, so that the best weights are the last ones.
         fit(&run, net.clone(), &device, &Made, |_| {
             count += 1.0;
-            Ok(read_state(folder)?.map_or(0.0, |s| s.epochs as f64) + count * 1e-3)
+            Ok(Some(read_state(folder)?.map_or(0.0, |s| s.epochs as f64) + count * 1e-3))
         })
     }
 

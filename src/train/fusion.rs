@@ -5,22 +5,19 @@ use std::collections::BTreeMap;
 use anyhow::{Context, ensure};
 use burn::tensor::{Device, Tensor};
 use rand::Rng;
-use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
-use crate::labels::{LABELS, RAVDESS, label_index};
+use crate::labels::{LABELS, RAVDESS};
 use crate::modality::{Modality, Presence};
-use crate::preprocess::{LogMel, normalise};
-use crate::train::augment::{vary_crop, vary_voice};
 use crate::train::calibrate::{Judged, abstain_threshold};
 use crate::train::data::Part;
 use crate::train::data::fer;
-use crate::train::data::ravdess;
-use crate::train::finetune::{encode_faces, run_folder};
+use crate::train::evidence::{Evidence, face_evidence, voice_evidence};
+use crate::train::finetune::{VoiceRun, run_folder};
 use crate::train::fit::{Batches, Learner, Run, device, fit, load_best, soft_cross_entropy, tensor, values};
 use crate::train::net::{Encoder, Head};
 use crate::train::recipe::Recipe;
-use crate::train::samples::{generator, milliseconds, random_start, smoothed, windows};
+use crate::train::samples::{generator, smoothed};
 use crate::train::words::{self, Words};
 
 /// Never abstain above this confidence.
@@ -39,59 +36,6 @@ pub struct Calibration {
     pub error: BTreeMap<String, [f64; 2]>,
     /// Rows of the selection data per subset.
     pub rows: BTreeMap<String, usize>,
-}
-
-/// Embeddings by label of the wire: of each item (a picture, a window) one or several views.
-#[derive(Clone, Debug)]
-pub struct Evidence {
-    dim: usize,
-    /// Per label, per item, views of `dim` values.
-    by_label: Vec<Vec<Vec<f32>>>,
-}
-
-impl Evidence {
-    pub fn new(dim: usize) -> Self {
-        Evidence { dim, by_label: vec![Vec::new(); LABELS.len()] }
-    }
-
-    pub fn push(&mut self, label: usize, views: Vec<f32>) {
-        assert_eq!(views.len() % self.dim, 0);
-        self.by_label[label].push(views);
-    }
-
-    /// The mean of some of the views of an item of this label.
-    fn draw(&self, label: usize, rng: &mut StdRng) -> Vec<f32> {
-        let item = &self.by_label[label][rng.random_range(0..self.by_label[label].len())];
-        let views = item.len() / self.dim;
-        let (first, count) = (rng.random_range(0..views), rng.random_range(1..=views));
-        let mut mean = vec![0.0; self.dim];
-        for view in (0..count).map(|i| (first + i) % views) {
-            mean.iter_mut().zip(&item[view * self.dim..]).for_each(|(m, v)| *m += v / count as f32);
-        }
-        mean
-    }
-
-    pub fn count(&self) -> usize {
-        self.by_label.iter().map(Vec::len).sum()
-    }
-
-    /// Logarithms of the labels' shares, their mean taken away.
-    fn log_shares(&self) -> Vec<f32> {
-        let all = self.count() as f32;
-        let logs: Vec<f32> = self.by_label.iter().map(|items| ((items.len() as f32).max(1.0) / all).ln()).collect();
-        let mean = logs.iter().sum::<f32>() / logs.len() as f32;
-        logs.iter().map(|l| l - mean).collect()
-    }
-
-    /// Every item's first view, with its label.
-    fn rows(&self) -> (Vec<f32>, Vec<usize>) {
-        let items = self.by_label.iter().enumerate().flat_map(|(label, items)| items.iter().map(move |item| (label, item)));
-        items.fold((Vec::new(), Vec::new()), |(mut rows, mut truth), (label, item)| {
-            rows.extend_from_slice(&item[..self.dim]);
-            truth.push(label);
-            (rows, truth)
-        })
-    }
 }
 
 /// Inputs of the head, row by row, and soft targets.
@@ -192,44 +136,74 @@ pub fn only(modality: Modality) -> Presence {
     presence
 }
 
-/// Trains and calibrates the head over the best encoders of their runs.
+/// Trains the head over the recipe's encoders. What its confidence is worth is found with a second one, over the voice encoder that has
+/// not met the calibration actors, and on those.
 pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
-    let (face, voice) = load_encoders(recipe)?;
     println!("head: taking embeddings");
+    let face = load_face(recipe)?;
     let crops = fer::read(&recipe.fer_archive())?;
     let mut words = Words::open(&recipe.words.encoder)?;
-    let mut evidence = |part| -> anyhow::Result<Vec<Evidence>> {
-        Ok(vec![face_evidence(recipe, &face, &crops, part)?, voice_evidence(recipe, &voice, part)?, words.evidence(&recipe.meld_folder(), part)?])
+    let mut others =
+        |part| -> anyhow::Result<[Evidence; 2]> { Ok([face_evidence(recipe, &face, &crops, part)?, words.evidence(&recipe.meld_folder(), part)?]) };
+    let (training, selection) = (others(Part::Train)?, others(Part::Select)?);
+    let joined = |which: VoiceRun, part, [face, words]: &[Evidence; 2]| -> anyhow::Result<Vec<Evidence>> {
+        Ok(vec![face.clone(), voice_evidence(recipe, &load_voice(recipe, which)?, which, part)?, words.clone()])
     };
-    let (training, selection) = (evidence(Part::Train)?, evidence(Part::Select)?);
+    let held_out = joined(VoiceRun::Calibration, Part::Select, &selection)?;
+    let head = fit_head(recipe, VoiceRun::Calibration, &joined(VoiceRun::Calibration, Part::Train, &training)?, Some(&held_out))?;
+    let calibration = calibrate(&head, &held_out, &training[1].log_shares())?;
+    fit_head(recipe, VoiceRun::Final, &joined(VoiceRun::Final, Part::Train, &training)?, None)?;
+    std::fs::write(run_folder(recipe, head_part(VoiceRun::Final)).join("calibration.json"), serde_json::to_vec_pretty(&calibration)?)?;
+    Ok(())
+}
+
+/// The run's folder of the head over that voice encoder.
+fn head_part(which: VoiceRun) -> &'static str {
+    match which {
+        VoiceRun::Calibration => "head-calibration",
+        VoiceRun::Final => "head",
+    }
+}
+
+fn judged(head: &Head, held_out: &[Evidence], subset: &Presence) -> anyhow::Result<Judged> {
+    judge(held_out, subset, &mut |batch| values(forward(head, batch, &device())))
+}
+
+fn fit_head(recipe: &Recipe, which: VoiceRun, training: &[Evidence], held_out: Option<&[Evidence]>) -> anyhow::Result<Head> {
     let device = device();
     device.seed(recipe.seed);
     let head = new_head(recipe, &device);
-    let folder = run_folder(recipe, "head");
-    let joined = Joined { all: &training, batch: recipe.head.fit.batch, smoothing: recipe.head.fit.label_smoothing, seed: recipe.seed };
+    let folder = run_folder(recipe, head_part(which));
+    let joined = Joined { all: training, batch: recipe.head.fit.batch, smoothing: recipe.head.fit.label_smoothing, seed: recipe.seed };
     // The head depends on the encoders' weights: another encoder, another run.
     let mut sums = Vec::new();
-    for part in ["face", "voice"] {
+    for part in ["face", which.part()] {
         let path = run_folder(recipe, part).join("best.bpk");
         sums.push(crate::model::manifest::hex_sha256(&std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?));
     }
     let text = serde_json::to_string(&(recipe.head.hidden, recipe.head.views, Modality::ALL.len(), &sums))?;
     if crate::train::fit::read_state(&folder)?.is_some_and(|state| sums.iter().any(|sum| !state.recipe.contains(sum))) {
-        println!("head: the encoders have changed, starting again");
+        println!("{}: the encoders have changed, starting again", head_part(which));
         std::fs::remove_dir_all(&folder)?;
     }
-    let run = Run { name: "head", folder: folder.clone(), settings: &recipe.head.fit, recipe: text, seed: recipe.seed, stop_after: None };
-    let judged = |head: &Head, subset: &Presence| judge(&selection, subset, &mut |batch| values(forward(head, batch, &device)));
+    let run = Run { name: head_part(which), folder, settings: &recipe.head.fit, recipe: text, seed: recipe.seed, stop_after: None };
     let (head, _) = fit(&run, head, &device, &joined, |head| {
-        let recalls = Presence::subsets().map(|subset| Ok(judged(head, &subset)?.recall())).collect::<anyhow::Result<Vec<f64>>>()?;
-        Ok(recalls.iter().sum::<f64>() / recalls.len() as f64)
+        let Some(held_out) = held_out else { return Ok(None) };
+        let recalls = Presence::subsets().map(|subset| Ok(judged(head, held_out, &subset)?.recall())).collect::<anyhow::Result<Vec<f64>>>()?;
+        Ok(Some(recalls.iter().sum::<f64>() / recalls.len() as f64))
     })?;
-    let raw = |subset: &Presence| judged(&head, subset);
+    Ok(head)
+}
+
+/// Factors, prior, temperatures and threshold from held-out evidence; `shares` are the logarithms of the labels' shares in talk.
+fn calibrate(head: &Head, held_out: &[Evidence], shares: &[f32]) -> anyhow::Result<Calibration> {
+    let device = device();
+    let judged = |head: &Head, subset: &Presence| judged(head, held_out, subset);
+    let raw = |subset: &Presence| judged(head, subset);
     // An encoder knows its training data too well, the one on few voices most: what its evidence is worth shows on held-out data.
     let factors = Modality::ALL.iter().map(|m| Ok(1.0 / raw(&only(*m))?.temperature() as f32)).collect::<anyhow::Result<Vec<f32>>>()?;
     // Words alone say little, and most of what people say is said neutrally: how often each label comes in talk counts there, as far as
     // it helps on the selection data.
-    let shares = training[2].log_shares();
     let strengthened = |strength: f32| shares.iter().map(|s| s * strength).collect::<Vec<f32>>();
     let mut best = (f64::NEG_INFINITY, 0.0);
     for tenths in 0..=10 {
@@ -265,15 +239,15 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     }
     calibration.abstain_threshold = abstain_threshold(&verdicts, HIGHEST_THRESHOLD) as f32;
     println!("head: factors {:?}, abstains under {:.2}", calibration.factors, calibration.abstain_threshold);
-    std::fs::write(folder.join("calibration.json"), serde_json::to_vec_pretty(&calibration)?)?;
-    Ok(())
+    Ok(calibration)
 }
 
-/// Both encoders with their best weights.
-pub fn load_encoders(recipe: &Recipe) -> anyhow::Result<(Encoder, Encoder)> {
-    let face = load_best(Encoder::new(&recipe.face.shape, LABELS.len(), &device()), &run_folder(recipe, "face"))?;
-    let voice = load_best(Encoder::new(&recipe.voice.shape, RAVDESS.len(), &device()), &run_folder(recipe, "voice"))?;
-    Ok((face, voice))
+pub fn load_face(recipe: &Recipe) -> anyhow::Result<Encoder> {
+    load_best(Encoder::new(&recipe.face.shape, LABELS.len(), &device()), &run_folder(recipe, "face"))
+}
+
+pub fn load_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Encoder> {
+    load_best(Encoder::new(&recipe.voice.shape, RAVDESS.len(), &device()), &run_folder(recipe, which.part()))
 }
 
 /// Lengths of the embeddings, in the order of [`Modality::ALL`].
@@ -287,54 +261,11 @@ fn new_head(recipe: &Recipe, device: &Device) -> Head {
 
 /// The calibrated head.
 pub fn load_head(recipe: &Recipe) -> anyhow::Result<(Head, Calibration)> {
-    let folder = run_folder(recipe, "head");
+    let folder = run_folder(recipe, head_part(VoiceRun::Final));
     let bytes = std::fs::read(folder.join("calibration.json")).context("the head is not calibrated; run finetune first")?;
     let calibration: Calibration = serde_json::from_slice(&bytes).context("calibration.json is damaged")?;
     let head = load_best(new_head(recipe, &device()), &folder)?.weighed(&calibration.factors).with_prior(&calibration.prior, &device());
     Ok((head, calibration))
-}
-
-/// Of each picture its embedding, and in training that of varied views too.
-fn face_evidence(recipe: &Recipe, net: &Encoder, crops: &[fer::LabelledCrop], part: Part) -> anyhow::Result<Evidence> {
-    let mut evidence = Evidence::new(recipe.face.shape.dim);
-    let views = if part == Part::Train { recipe.head.views } else { 1 };
-    let crops: Vec<_> = crops.iter().filter(|c| c.part == part).collect();
-    for (index, chunk) in crops.chunks(64).enumerate() {
-        let mut rng = generator(recipe.seed + 1, 0, index);
-        let mut inputs = Vec::new();
-        for sample in chunk {
-            inputs.push(normalise(&sample.crop, &recipe.face.preprocessing.normalise));
-            inputs.extend(
-                (1..views).map(|_| normalise(&vary_crop(&sample.crop, recipe.face.preprocessing.size, &mut rng), &recipe.face.preprocessing.normalise)),
-            );
-        }
-        let (embeddings, _) = encode_faces(net, &inputs, recipe.face.preprocessing.size)?;
-        for (sample, views) in chunk.iter().zip(embeddings.chunks(evidence.dim * views)) {
-            evidence.push(sample.label, views.to_vec());
-        }
-    }
-    Ok(evidence)
-}
-
-/// In training varied windows of each clip, each an item of its own; else the windows as the daemon would cut them.
-fn voice_evidence(recipe: &Recipe, net: &Encoder, part: Part) -> anyhow::Result<Evidence> {
-    let mut evidence = Evidence::new(recipe.voice.shape.dim);
-    let mel = LogMel::new(&recipe.voice.preprocessing);
-    let length = milliseconds(recipe.window.length_ms);
-    for (index, clip) in ravdess::read(&recipe.ravdess_folder(), part, &recipe.voice.select_actors)?.iter().enumerate() {
-        let mut rng = generator(recipe.seed + 2, 0, index);
-        let pieces: Vec<Vec<f32>> = if part == Part::Train {
-            (0..4 * recipe.head.views).map(|_| vary_voice(&clip.samples, random_start(clip, length, &mut rng), length, &mut rng)).collect()
-        } else {
-            windows(clip, length, milliseconds(500)).into_iter().map(<[f32]>::to_vec).collect()
-        };
-        let spectrograms: Vec<Vec<f32>> = pieces.iter().map(|piece| mel.compute(piece).0).collect();
-        let shape = [pieces.len(), 1, recipe.voice.preprocessing.mels, mel.frames(pieces[0].len())];
-        let embeddings = values(net.forward(tensor(spectrograms.concat(), shape, &device())).0)?;
-        let label = label_index(RAVDESS[clip.emotion]).expect("every emotion of RAVDESS is on the wire");
-        embeddings.chunks(evidence.dim).for_each(|views| evidence.push(label, views.to_vec()));
-    }
-    Ok(evidence)
 }
 
 #[cfg(test)]

@@ -46,6 +46,8 @@ pub mod device;
 #[cfg(feature = "train")]
 pub mod evaluate;
 #[cfg(feature = "train")]
+pub mod evidence;
+#[cfg(feature = "train")]
 pub mod export;
 #[cfg(feature = "train")]
 pub mod features;

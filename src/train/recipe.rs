@@ -68,8 +68,9 @@ pub struct VoiceRecipe {
     pub min_window_ms: u32,
     /// Beta distribution's parameter for mixing pairs of windows; 0: no mixing.
     pub mixup: f64,
-    /// Actors who select and calibrate. Those who report never do; all others train.
-    pub select_actors: Vec<u32>,
+    /// How far a voice is to be trusted is found with a second encoder that has never met these actors. The bundle's own has met all
+    /// but those who report: so every voice teaches, and none vouches for what it taught.
+    pub calibration_actors: Vec<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -114,9 +115,9 @@ impl Recipe {
         for (name, fit) in [("face", &recipe.face.fit), ("voice", &recipe.voice.fit), ("head", &recipe.head.fit)] {
             ensure!(fit.epochs > 0 && fit.batch > 0 && fit.learning_rate > 0.0, "[{name}.fit] needs positive epochs, batch and learning_rate");
         }
-        let select = &recipe.voice.select_actors;
+        let select = &recipe.voice.calibration_actors;
         let in_range = select.iter().all(|actor| !ravdess::REPORT_ACTORS.contains(actor) && ravdess::ACTORS.contains(actor));
-        ensure!(!select.is_empty() && in_range, "voice.select_actors takes actors of RAVDESS, 1 to 24, other than 18 to 21, who report");
+        ensure!(!select.is_empty() && in_range, "voice.calibration_actors takes actors of RAVDESS, 1 to 24, other than 18 to 21, who report");
         ensure!(recipe.face.preprocessing.channels == 1, "the face encoder takes one plane: set face.preprocessing.channels to 1");
         Ok(recipe)
     }

@@ -12,7 +12,7 @@ use crate::onnx::sentence::Sentence;
 use crate::preprocess::Tokenizer;
 use crate::recognize::text_embedding;
 use crate::train::data::{self, Options, Part, Split, Target};
-use crate::train::fusion::Evidence;
+use crate::train::evidence::Evidence;
 
 /// An utterance, and what its speaker showed.
 #[derive(Clone, Debug, PartialEq)]
