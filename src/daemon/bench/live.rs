@@ -14,6 +14,7 @@ use super::super::assembly::{Streams, assemble, open_bundle, serve_settings};
 use super::super::pipeline::{Emit, Losses, Pipeline, Tempo};
 use super::super::vitals::DaemonVitals;
 use super::listener::Listener;
+use super::parts::Threads;
 use super::tile::tile;
 use crate::capture::{Outputs, Pace, Recording, SourceBoard};
 use crate::config::Config;
@@ -46,6 +47,8 @@ pub struct LiveReport {
     pub late: u64,
     /// Of one core, this whole process with its client.
     pub cpu_percent: f64,
+    /// The same by part, the dearest first.
+    pub cpu_percent_by_part: Vec<(String, f64)>,
     pub rss_mib: f64,
 }
 
@@ -106,11 +109,13 @@ pub fn measure(config: &Config, file: &Path, subjects: usize, seconds: u64) -> R
     let losses = || lane_losses.iter().map(|l| l.lost.load(Ordering::Relaxed)).sum::<u64>();
     let (cpu, from, lost, frames_before) = (process_cpu_nanos(), clock.now(), losses(), frame_count.load(Ordering::Relaxed));
     let before = desk.counters();
+    let threads = Threads::now();
     recording_now.store(true, Ordering::Release);
     std::thread::sleep(Duration::from_secs(seconds));
     recording_now.store(false, Ordering::Release);
     let elapsed = clock.now().nanos_since(from) as f64 * 1e-9;
     let cpu_percent = (process_cpu_nanos() - cpu) as f64 * 1e-9 / elapsed * 100.0;
+    let cpu_percent_by_part = Threads::now().since(&threads, elapsed);
     let (lost_frames, frames) = (losses() - lost, frame_count.load(Ordering::Relaxed) - frames_before);
     let after = desk.counters();
     let rss_mib = resident_bytes() as f64 / f64::from(1 << 20);
@@ -143,6 +148,7 @@ pub fn measure(config: &Config, file: &Path, subjects: usize, seconds: u64) -> R
         superseded: after.superseded - before.superseded,
         late: after.late - before.late,
         cpu_percent,
+        cpu_percent_by_part,
         rss_mib,
     })
 }

@@ -3,6 +3,7 @@
 mod listener;
 mod live;
 mod overhead;
+mod parts;
 mod tile;
 
 use std::path::PathBuf;
@@ -86,6 +87,11 @@ fn print(report: &Report) {
             live.cpu_percent,
             live.rss_mib
         );
+    }
+    if let Some(live) = report.live.first() {
+        let parts: Vec<_> =
+            live.cpu_percent_by_part.iter().filter(|(_, percent)| *percent >= 0.05).map(|(part, percent)| format!("{part} {percent:.1}")).collect();
+        println!("CPU of {} subject{} by part, in % of one core: {}", live.subjects, if live.subjects == 1 { "" } else { "s" }, parts.join(", "));
     }
     let o = &report.overhead;
     println!("\nfull speed: {:.2} s for {:.2} s of recording ({} frames), CPU {:.2} s", o.wall_s, o.recording_s, o.frames, o.cpu_s);
