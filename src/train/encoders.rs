@@ -124,11 +124,12 @@ impl SetFiles {
         self.rules.encoders.iter().any(|e| e.modality == modality)
     }
 
-    /// Opens every graph on `provider` with `threads` threads of its own.
+    /// Opens every graph on `provider` with `threads` threads of its own: the float ones, so that a store holds the same wherever it is
+    /// extracted, and its fingerprint says what is in it ([`Manifest::compute_fingerprint`]).
     pub fn open(&self, runtime: &Runtime, provider: Provider, threads: usize) -> anyhow::Result<EncoderSet> {
         let (mut encoders, mut tokenizer) = (Vec::new(), None);
         for (folder, rules) in &self.folders {
-            let (opened, words) = EncoderFiles::read(folder, rules)?.open(runtime, folder, rules, provider, threads)?;
+            let (opened, words) = EncoderFiles::read(folder, rules)?.fp32().open(runtime, folder, rules, provider, threads)?;
             encoders.extend(opened);
             tokenizer = tokenizer.or(words);
         }
