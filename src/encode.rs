@@ -326,3 +326,18 @@ fn open_on(runtime: &Runtime, bytes: &[u8], provider: Provider, threads: usize) 
     };
     builder.commit_from_memory(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_bits_are_for_the_cpu() {
+        let both = GraphFiles { fp32: b"float", int8: Some(b"light") };
+        assert_eq!(both.on(Provider::Cpu), (&b"light"[..], Precision::Int8));
+        for gpu in [Provider::Cuda, Provider::Tensorrt] {
+            assert_eq!(both.on(gpu), (&b"float"[..], Precision::Fp32));
+        }
+        assert_eq!(GraphFiles { int8: None, ..both }.on(Provider::Cpu), (&b"float"[..], Precision::Fp32));
+    }
+}

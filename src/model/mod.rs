@@ -4,6 +4,8 @@ pub mod golden;
 pub mod manifest;
 mod self_test;
 mod sums;
+#[cfg(all(test, feature = "sentence"))]
+mod tests;
 
 use std::path::{Path, PathBuf};
 

@@ -16,7 +16,7 @@ use anyhow::{Context, ensure};
 use prost::Message;
 
 use super::proto::*;
-use super::{FLOAT, INT64};
+use super::FLOAT;
 use crate::encode::{Graph, Input, Provider, Runtime};
 
 /// One input of a graph that has one.

@@ -168,9 +168,8 @@ fn compare(recipe: &Recipe, graphs: &Graphs, face: &Encoder, voice: &Encoder, he
 /// The encoders in eight bits, tried on the selection data.
 fn eight_bits(recipe: &Recipe, graphs: &Graphs) -> anyhow::Result<Vec<(Trial, Vec<u8>)>> {
     let runtime = Runtime::load()?;
-    let (select, mut train): (Vec<_>, Vec<_>) =
+    let (select, train): (Vec<_>, Vec<_>) =
         fer::read(&recipe.fer_archive())?.into_iter().filter(|c| c.part != Part::Report).partition(|c| c.part == Part::Select);
-    train.retain(|c| c.part == Part::Train);
     let faces = int8::faces(&train, &select, &recipe.face.preprocessing);
     let face = int8::attempt(&runtime, "face", &graphs.face, &faces)?;
     let read = |part| ravdess::read(&recipe.ravdess_folder(), part, &recipe.voice.select_actors);

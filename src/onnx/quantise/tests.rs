@@ -171,7 +171,7 @@ fn the_default_face_encoder_in_eight_bits_agrees_and_is_faster() {
     let (mut agree, mut nanos) = (0, [Vec::new(), Vec::new()]);
     let report = some(Part::Report, 300);
     for example in &report {
-        let mut logits = |graph: &mut Graph, nanos: &mut Vec<i64>| {
+        let logits = |graph: &mut Graph, nanos: &mut Vec<i64>| {
             let started = thread_cpu_nanos();
             let outputs = graph.run(&[example.input()]).unwrap();
             nanos.push(thread_cpu_nanos() - started);
