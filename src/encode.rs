@@ -34,6 +34,39 @@ impl Provider {
     }
 }
 
+/// What a graph computes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    Fp32,
+    /// Convolutions in eight bits, the rest in 32.
+    Int8,
+}
+
+impl Precision {
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Fp32 => "fp32",
+            Precision::Int8 => "int8",
+        }
+    }
+}
+
+/// A graph's file, and the same graph in eight bits where there is one: that is for the CPU.
+#[derive(Clone, Copy, Debug)]
+pub struct GraphFiles<'a> {
+    pub fp32: &'a [u8],
+    pub int8: Option<&'a [u8]>,
+}
+
+impl<'a> GraphFiles<'a> {
+    fn on(&self, provider: Provider) -> (&'a [u8], Precision) {
+        match self.int8 {
+            Some(int8) if provider == Provider::Cpu => (int8, Precision::Int8),
+            _ => (self.fp32, Precision::Fp32),
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
     #[error("ONNX Runtime's library was not found; looked at {}; run `make setup`, or name it in $EXPRESSD_ONNXRUNTIME", list(.looked_at))]
@@ -165,6 +198,7 @@ pub struct Graph {
     name: String,
     session: Session,
     provider: Provider,
+    precision: Precision,
     tally: Arc<Tally>,
 }
 
@@ -177,13 +211,19 @@ impl std::fmt::Debug for Graph {
 impl Graph {
     /// Opens `bytes` on `provider` with `threads` threads of its own (1: the caller's alone).
     pub fn open(runtime: &Runtime, name: &str, bytes: &[u8], provider: Provider, threads: usize) -> Result<Graph, EncodeError> {
+        Graph::open_for(runtime, name, GraphFiles { fp32: bytes, int8: None }, provider, threads)
+    }
+
+    /// Opens of two files the one for the provider that is really used.
+    pub fn open_for(runtime: &Runtime, name: &str, files: GraphFiles<'_>, provider: Provider, threads: usize) -> Result<Graph, EncodeError> {
         let (session, provider) = match provider {
-            Provider::Auto => open_auto(runtime, name, bytes, threads)?,
-            asked => (open_on(runtime, bytes, asked, threads).map_err(|source| refusal(name, asked, source))?, asked),
+            Provider::Auto => open_auto(runtime, name, files, threads)?,
+            asked => (open_on(runtime, files.on(asked).0, asked, threads).map_err(|source| refusal(name, asked, source))?, asked),
         };
+        let (bytes, precision) = files.on(provider);
         let tally = Arc::new(Tally { graph: name.to_owned(), bytes: bytes.into(), runs: Mutex::default() });
         runtime.tallies.lock().expect("tallies lock").push(tally.clone());
-        Ok(Graph { name: name.to_owned(), session, provider, tally })
+        Ok(Graph { name: name.to_owned(), session, provider, precision, tally })
     }
 
     pub fn name(&self) -> &str {
@@ -192,6 +232,9 @@ impl Graph {
     /// The provider that is really used.
     pub fn provider(&self) -> Provider {
         self.provider
+    }
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
     pub fn input_count(&self) -> usize {
         self.session.inputs().len()
@@ -241,7 +284,7 @@ fn run(session: &mut Session, inputs: &[Input<'_>]) -> ort::Result<Vec<Output>> 
         .collect()
 }
 
-fn open_auto(runtime: &Runtime, name: &str, bytes: &[u8], threads: usize) -> Result<(Session, Provider), EncodeError> {
+fn open_auto(runtime: &Runtime, name: &str, files: GraphFiles<'_>, threads: usize) -> Result<(Session, Provider), EncodeError> {
     // ONNX Runtime's GPU libraries are not in the CPU wheel: asking is cheap, and says so.
     for gpu in [Provider::Tensorrt, Provider::Cuda] {
         let offered = match gpu {
@@ -251,12 +294,13 @@ fn open_auto(runtime: &Runtime, name: &str, bytes: &[u8], threads: usize) -> Res
         if !offered.unwrap_or(false) {
             continue;
         }
-        match open_on(runtime, bytes, gpu, threads) {
+        match open_on(runtime, files.on(gpu).0, gpu, threads) {
             Ok(session) => return Ok((session, gpu)),
             Err(error) => tracing::warn!(graph = name, provider = gpu.name(), %error, "provider cannot be used, trying the next"),
         }
     }
-    let session = open_on(runtime, bytes, Provider::Cpu, threads).map_err(|source| EncodeError::BadGraph { graph: name.to_owned(), source })?;
+    let session =
+        open_on(runtime, files.on(Provider::Cpu).0, Provider::Cpu, threads).map_err(|source| EncodeError::BadGraph { graph: name.to_owned(), source })?;
     Ok((session, Provider::Cpu))
 }
 
@@ -281,4 +325,19 @@ fn open_on(runtime: &Runtime, bytes: &[u8], provider: Provider, threads: usize) 
         Provider::Tensorrt => builder.with_execution_providers([ep::TensorRT::default().build().error_on_failure()])?,
     };
     builder.commit_from_memory(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_bits_are_for_the_cpu() {
+        let both = GraphFiles { fp32: b"float", int8: Some(b"light") };
+        assert_eq!(both.on(Provider::Cpu), (&b"light"[..], Precision::Int8));
+        for gpu in [Provider::Cuda, Provider::Tensorrt] {
+            assert_eq!(both.on(gpu), (&b"float"[..], Precision::Fp32));
+        }
+        assert_eq!(GraphFiles { int8: None, ..both }.on(Provider::Cpu), (&b"float"[..], Precision::Fp32));
+    }
 }

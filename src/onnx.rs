@@ -6,6 +6,7 @@ pub mod bert;
 pub mod outline;
 pub mod prepare;
 mod proto;
+pub mod quantise;
 pub mod sentence;
 
 use prost::Message;
@@ -76,7 +77,13 @@ impl GraphBuilder {
     }
 
     fn push_constant(&mut self, name: &str, shape: &[usize], data_type: i32, raw_data: Vec<u8>) -> String {
-        self.graph.initializer.push(TensorProto { dims: shape.iter().map(|d| *d as i64).collect(), data_type, name: name.into(), raw_data });
+        self.graph.initializer.push(TensorProto {
+            dims: shape.iter().map(|d| *d as i64).collect(),
+            data_type,
+            name: name.into(),
+            raw_data,
+            ..Default::default()
+        });
         name.into()
     }
 
@@ -88,6 +95,7 @@ impl GraphBuilder {
             name: output.into(),
             op_type: operator.into(),
             attribute: attributes.iter().map(|(name, value)| attribute(name, *value)).collect(),
+            domain: String::new(),
         });
         output.into()
     }

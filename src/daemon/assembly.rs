@@ -106,7 +106,7 @@ fn constants(config: &Config, bundle: &Bundle) -> Constants {
         provenance: Provenance {
             bundle: bundle.manifest.fingerprint.clone(),
             provider: bundle.provider().name(),
-            precision: "fp32",
+            precision: bundle.precision().name(),
             config: config.hash(),
             calibration: None,
         },

@@ -44,6 +44,8 @@ pub fn examine(config: &Config) -> Result<(), DaemonError> {
                     let on_cpu = used == Provider::Cpu && asked != Provider::Cpu;
                     let why = if on_cpu { " (no GPU build of ONNX Runtime was loaded: name one in $EXPRESSD_ONNXRUNTIME)" } else { "" };
                     say("provider", Ok(format!("{} asked for, {} used{why}", asked.name(), used.name())));
+                    let int8: Vec<_> = bundle.in_eight_bits().collect();
+                    say("precision", Ok(if int8.is_empty() { "fp32".into() } else { format!("int8 for {}, else fp32", int8.join(" and ")) }));
                     let streams = Streams { video: true, audio: true };
                     say(
                         "stages",

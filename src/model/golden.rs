@@ -28,7 +28,10 @@ pub struct GoldenCase {
     pub text: Option<String>,
     /// Per encoder of the head's inputs; only those that the case has. A frame encoder's is the mean over the frames.
     pub embeddings: std::collections::BTreeMap<String, Vec<f32>>,
-    /// The head's output before the temperature.
+    /// Of encoders that are in the bundle in eight bits too: what that graph gives, as under `embeddings`.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub int8: std::collections::BTreeMap<String, Vec<f32>>,
+    /// The head's output before the temperature, for `embeddings`.
     pub logits: Vec<f32>,
 }
 

@@ -151,6 +151,9 @@ pub struct EncoderEntry {
     pub kind: EncoderKind,
     pub file: String,
     pub sha256: String,
+    /// The same graph in eight bits, which the CPU is given: `expressd-train export` makes one where it is faster and right as often.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub int8: Option<Int8Entry>,
     /// Shape of one input, without the batch axis; 0 for an axis that varies.
     pub input: Vec<usize>,
     /// Length of the embedding: the graph's first output, `[batch, dim]`.
@@ -168,6 +171,14 @@ pub struct EncoderEntry {
     pub frozen: bool,
     pub source: String,
     pub licence: String,
+}
+
+/// An encoder's graph in eight bits, beside the float one: same inputs, same outputs, nearly the same numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Int8Entry {
+    pub file: String,
+    pub sha256: String,
 }
 
 impl EncoderEntry {
@@ -207,6 +218,11 @@ pub struct HeadEntry {
 
 impl Manifest {
     /// sha256 over what the encoders see: the version of our preprocessing code, its canonical settings, the encoders' hashes.
+    ///
+    /// It says what embeddings mean, so it is of the float graphs alone: a graph in eight bits is an approximation of one, made without
+    /// training and kept only where its measured loss is nothing to speak of. Stores are extracted with the float graphs wherever that
+    /// is done, heads are trained on those rows, and the same head serves either graph. Which one answered is in an event's
+    /// `provenance.precision`, and the file itself is held against its hash as every other.
     pub fn compute_fingerprint(&self) -> String {
         #[derive(Serialize)]
         struct Canonical<'a> {

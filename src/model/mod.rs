@@ -4,10 +4,12 @@ pub mod golden;
 pub mod manifest;
 mod self_test;
 mod sums;
+#[cfg(all(test, feature = "sentence"))]
+mod tests;
 
 use std::path::{Path, PathBuf};
 
-use crate::encode::{EncodeError, Graph, Provider, Runtime};
+use crate::encode::{EncodeError, Graph, GraphFiles, Precision, Provider, Runtime};
 #[cfg(feature = "corpus")]
 pub(crate) use sums::check as check_sums;
 pub use sums::seal;
@@ -105,6 +107,16 @@ impl Bundle {
         let mut graphs = self.encoders.iter().map(|e| e.graph.provider()).chain([self.head.provider()]);
         graphs.find(|p| *p == Provider::Cpu).unwrap_or(self.head.provider())
     }
+
+    /// Names of the encoders that run in eight bits.
+    pub fn in_eight_bits(&self) -> impl Iterator<Item = &str> {
+        self.encoders.iter().filter(|e| e.graph.precision() == Precision::Int8).map(|e| e.entry.name.as_str())
+    }
+
+    /// What is really used, of all graphs the coarsest.
+    pub fn precision(&self) -> Precision {
+        if self.in_eight_bits().next().is_some() { Precision::Int8 } else { Precision::Fp32 }
+    }
 }
 
 /// A file of the bundle that must have this hash.
@@ -117,15 +129,27 @@ fn checked(directory: &Path, file: &str, expected: &str) -> Result<Vec<u8>, Bund
 
 /// The files of a manifest's encoders, read and held against their hashes, not yet opened.
 pub(crate) struct EncoderFiles {
-    graphs: Vec<Vec<u8>>,
+    /// In 32 bits, and in eight where the manifest names such a file.
+    graphs: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     tokenizer: Option<Vec<u8>>,
 }
 
 impl EncoderFiles {
     pub fn read(directory: &Path, manifest: &Manifest) -> Result<EncoderFiles, BundleError> {
-        let graphs = manifest.encoders.iter().map(|e| checked(directory, &e.file, &e.sha256)).collect::<Result<Vec<_>, _>>()?;
+        let graphs = manifest.encoders.iter().map(|e| {
+            let int8 = e.int8.as_ref().map(|int8| checked(directory, &int8.file, &int8.sha256)).transpose()?;
+            Ok((checked(directory, &e.file, &e.sha256)?, int8))
+        });
+        let graphs = graphs.collect::<Result<Vec<_>, _>>()?;
         let tokenizer = manifest.text.as_ref().map(|t| checked(directory, &t.tokenizer, &t.sha256)).transpose()?;
         Ok(EncoderFiles { graphs, tokenizer })
+    }
+
+    /// The float graphs alone, whoever computes them.
+    #[cfg(feature = "corpus")]
+    pub fn fp32(mut self) -> EncoderFiles {
+        self.graphs.iter_mut().for_each(|(_, int8)| *int8 = None);
+        self
     }
 
     /// Opens every graph of [`Manifest::encoders`], and the tokenizer where there is `[text]`.
@@ -139,11 +163,12 @@ impl EncoderFiles {
     ) -> Result<(Vec<Encoder>, Option<Tokenizer>), BundleError> {
         let at = || directory.to_owned();
         let mut encoders = Vec::new();
-        for (entry, bytes) in manifest.encoders.iter().zip(&self.graphs) {
+        for (entry, (fp32, int8)) in manifest.encoders.iter().zip(&self.graphs) {
             if let Some(what) = unsupported(entry, manifest) {
                 return Err(BundleError::Unsupported { directory: at(), what });
             }
-            let graph = Graph::open(runtime, &entry.name, bytes, provider, threads).map_err(|source| BundleError::Graph { directory: at(), source })?;
+            let files = GraphFiles { fp32, int8: int8.as_deref() };
+            let graph = Graph::open_for(runtime, &entry.name, files, provider, threads).map_err(|source| BundleError::Graph { directory: at(), source })?;
             let inputs = if entry.kind == EncoderKind::Utterance { 2 } else { 1 };
             if graph.input_count() != inputs {
                 let what = format!("encoder {} takes {} inputs, its kind gives {inputs}", entry.name, graph.input_count());

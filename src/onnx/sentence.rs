@@ -87,6 +87,7 @@ fn entry(graph: &[u8]) -> EncoderEntry {
         kind: EncoderKind::Utterance,
         file: GRAPH.into(),
         sha256: hex_sha256(graph),
+        int8: None,
         input: vec![0],
         dim: DIM,
         classes: Vec::new(),

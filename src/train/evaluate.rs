@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::encode::{Graph, Input, Output, Provider, Runtime};
+use crate::encode::{Graph, GraphFiles, Input, Output, Precision, Provider, Runtime};
 use crate::labels::{LABELS, RAVDESS, label_index};
 use crate::modality::{Modality, Presence};
 use crate::model::Encoder;
@@ -117,7 +117,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A bundle's manifest and graphs, each checked against its hash.
+/// A bundle's manifest and graphs, each checked against its hash: what the daemon opens on a CPU.
 pub struct Opened {
     pub manifest: Manifest,
     pub face: Graph,
@@ -128,30 +128,36 @@ pub struct Opened {
 
 impl Opened {
     pub fn open(folder: &Path) -> anyhow::Result<Opened> {
+        Opened::open_in(folder, Precision::Int8)
+    }
+
+    /// Encoders in eight bits where there are such and `precision` wants them.
+    pub fn open_in(folder: &Path, precision: Precision) -> anyhow::Result<Opened> {
         let path = folder.join("manifest.toml");
         let text = std::fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
         let manifest: Manifest = toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
         let faults = manifest.faults();
         ensure!(faults.is_empty(), "{}: {}", path.display(), faults.join("; "));
         let runtime = Runtime::load()?;
-        let open = |name: &str, file: &str, sha256: &str| -> anyhow::Result<Graph> {
+        let read = |file: &str, sha256: &str| -> anyhow::Result<Vec<u8>> {
             let bytes = std::fs::read(folder.join(file)).with_context(|| format!("{file} cannot be read"))?;
             ensure!(hex_sha256(&bytes) == sha256, "{file} is not the file that the manifest names: its hash differs");
-            Ok(Graph::open(&runtime, name, &bytes, Provider::Cpu, 2)?)
+            Ok(bytes)
         };
         let encoder = |name: &str| -> anyhow::Result<Graph> {
             let entry = manifest.encoder(name).with_context(|| format!("no encoder {name} in the bundle"))?;
-            open(name, &entry.file, &entry.sha256)
+            let int8 = entry.int8.as_ref().filter(|_| precision == Precision::Int8).map(|int8| read(&int8.file, &int8.sha256)).transpose()?;
+            let files = GraphFiles { fp32: &read(&entry.file, &entry.sha256)?, int8: int8.as_deref() };
+            Ok(Graph::open_for(&runtime, name, files, Provider::Cpu, 2)?)
         };
         let (face, voice) = (encoder("face")?, encoder("voice")?);
         let text = manifest.text.as_ref().context("the bundle has no [text]")?;
-        let bytes = std::fs::read(folder.join(&text.tokenizer)).with_context(|| format!("{} cannot be read", text.tokenizer))?;
-        ensure!(hex_sha256(&bytes) == text.sha256, "{} is not the file that the manifest names: its hash differs", text.tokenizer);
+        let bytes = read(&text.tokenizer, &text.sha256)?;
         let words = Words {
             encoder: Encoder { entry: entry(&manifest, "text")?, graph: encoder("text")? },
             tokenizer: Tokenizer::from_bytes(&bytes, text.max_tokens)?,
         };
-        let head = open("head", &manifest.head.file, &manifest.head.sha256)?;
+        let head = Graph::open(&runtime, "head", &read(&manifest.head.file, &manifest.head.sha256)?, Provider::Cpu, 2)?;
         Ok(Opened { manifest, face, voice, words, head })
     }
 

@@ -8,11 +8,11 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use burn_onnx::export::{AxisSpec, InputSpec, OnnxExporter};
 
-use crate::encode::{Graph, Input, Provider, Runtime};
+use crate::encode::{Graph, Input, Precision, Provider, Runtime};
 use crate::labels::{LABELS, RAVDESS};
 use crate::modality::{Modality, Presence};
 use crate::model::golden::{GoldenCase, Goldens, golden_crop, golden_samples};
-use crate::model::manifest::{EncoderEntry, EncoderKind, HeadEntry, Manifest, SCHEMA, Task, hex_sha256};
+use crate::model::manifest::{EncoderEntry, EncoderKind, HeadEntry, Int8Entry, Manifest, SCHEMA, Task, hex_sha256};
 use crate::onnx::sentence::Sentence;
 use crate::preprocess::{LogMel, normalise};
 use crate::recognize::text_embedding;
@@ -23,6 +23,7 @@ use crate::train::evaluate::{Opened, measure};
 use crate::train::finetune::VoiceRun;
 use crate::train::fit::{tensor, values};
 use crate::train::fusion::{Calibration, HeadBatch, dims, load_face, load_head, load_voice};
+use crate::train::int8::{self, Trial};
 use crate::train::net::{Encoder, Head};
 use crate::train::recipe::Recipe;
 use crate::train::samples::{milliseconds, windows};
@@ -59,7 +60,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let (face, voice, head) = (face.to_device(&plain()), voice.to_device(&plain()), head.to_device(&plain()));
     let graphs = Graphs {
         face: export_encoder(&face, [recipe.face.preprocessing.size; 2], None)?,
-        voice: export_encoder(&voice, [recipe.voice.preprocessing.mels, 101], Some(201))?,
+        voice: export_voice(&recipe, &voice)?,
         head: export_head(&head, &dims(&recipe))?,
     };
     let sentence = Sentence::from_dir(&recipe.words.encoder)?;
@@ -73,13 +74,26 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     // As large as its weights and made of them: it is kept out of version control, and set-up makes it.
     write(&sentence.entry.file, &sentence.graph)?;
     write(&sentence.text.tokenizer, &sentence.tokenizer)?;
-    let manifest = manifest(&recipe, &graphs, &sentence, &calibration);
+    let mut manifest = manifest(&recipe, &graphs, &sentence, &calibration);
+    let mut trials = Vec::new();
+    for (trial, bytes) in eight_bits(&recipe, &graphs)? {
+        println!("export: {}", trial.sentence());
+        let (file, entry) = (format!("{}.int8.onnx", trial.encoder), manifest.encoders.iter_mut().find(|e| e.name == trial.encoder));
+        if trial.is_kept() {
+            write(&file, &bytes)?;
+            entry.context("tried what is no encoder")?.int8 = Some(Int8Entry { file, sha256: hex_sha256(&bytes) });
+        } else if recipe.bundle.join(&file).is_file() {
+            // An earlier export's.
+            std::fs::remove_file(recipe.bundle.join(&file)).with_context(|| format!("{file} cannot be removed"))?;
+        }
+        trials.push(trial);
+    }
     let faults = manifest.faults();
     ensure!(faults.is_empty(), "the manifest contradicts itself: {}", faults.join("; "));
     write("manifest.toml", toml::to_string(&manifest)?.as_bytes())?;
     write("golden.json", serde_json::to_string_pretty(&goldens(&recipe.bundle)?)?.as_bytes())?;
     let figures = measure(&recipe.bundle, &recipe.material)?;
-    write("MODEL_CARD.md", card::write(&recipe, &args.recipe, &figures, &calibration, difference)?.as_bytes())?;
+    write("MODEL_CARD.md", card::write(&recipe, &args.recipe, &figures, &calibration, difference, &trials)?.as_bytes())?;
     for (name, svg) in card::pictures(&figures) {
         write(&name, svg.as_bytes())?;
     }
@@ -102,6 +116,10 @@ pub fn export_encoder(net: &Encoder, [rows, columns]: [usize; 2], other_columns:
     let other = zeros(3, other_columns.unwrap_or(columns));
     let model = OnnxExporter::new().export_dynamic(&net.valid(), zeros(2, columns), other, &specs, Encoder::forward)?;
     Ok(model.as_bytes().to_vec())
+}
+
+fn export_voice(recipe: &Recipe, net: &Encoder) -> anyhow::Result<Vec<u8>> {
+    export_encoder(net, [recipe.voice.preprocessing.mels, 101], Some(201))
 }
 
 /// The head's graph: embeddings, then presence.
@@ -152,6 +170,22 @@ fn compare(recipe: &Recipe, graphs: &Graphs, face: &Encoder, voice: &Encoder, he
     Ok(difference)
 }
 
+/// The encoders in eight bits, tried on the selection data.
+fn eight_bits(recipe: &Recipe, graphs: &Graphs) -> anyhow::Result<Vec<(Trial, Vec<u8>)>> {
+    let runtime = Runtime::load()?;
+    let (select, train): (Vec<_>, Vec<_>) =
+        fer::read(&recipe.fer_archive())?.into_iter().filter(|c| c.part != Part::Report).partition(|c| c.part == Part::Select);
+    let faces = int8::faces(&train, &select, &recipe.face.preprocessing);
+    let face = int8::attempt(&runtime, "face", &graphs.face, &faces)?;
+    let read = |part| ravdess::read(&recipe.ravdess_folder(), part, &recipe.voice.calibration_actors);
+    let voices = int8::voices(&read(Part::Train)?, &read(Part::Select)?, &recipe.voice.preprocessing, recipe.window.length_ms);
+    // The bundle's own voice encoder has met all these actors: what eight bits cost shows in the one that has not.
+    let stranger = load_voice(recipe, VoiceRun::Calibration)?.to_device(&plain());
+    let (trial, _) = int8::attempt(&runtime, "voice", &export_voice(recipe, &stranger)?, &voices)?;
+    let (_, voice) = int8::attempt(&runtime, "voice", &graphs.voice, &voices)?;
+    Ok(vec![face, (trial, voice)])
+}
+
 /// Both outputs of both, all at once and one by one; gives the embeddings.
 fn compare_encoder(net: &Encoder, graph: &mut Graph, shape: [usize; 4], input: &[f32]) -> anyhow::Result<(f32, Vec<f32>)> {
     let (embeddings, logits) = net.forward(tensor(input.to_vec(), shape, &plain()));
@@ -180,6 +214,7 @@ fn manifest(recipe: &Recipe, graphs: &Graphs, sentence: &Sentence, calibration: 
         kind,
         file: format!("{}.onnx", modality.name()),
         sha256: hex_sha256(bytes),
+        int8: None,
         input,
         dim,
         classes: classes.iter().map(|c| c.to_string()).collect(),
@@ -230,7 +265,7 @@ fn manifest(recipe: &Recipe, graphs: &Graphs, sentence: &Sentence, calibration: 
 
 /// What the bundle's graphs say to generated inputs: a face, a voice, both, a short voice, words, all three.
 fn goldens(bundle: &Path) -> anyhow::Result<Goldens> {
-    let mut opened = Opened::open(bundle)?;
+    let (mut opened, mut light) = (Opened::open_in(bundle, Precision::Fp32)?, Opened::open(bundle)?);
     let face = opened.manifest.face.clone().context("no [face]")?;
     let audio = opened.manifest.audio.clone().context("no [audio]")?;
     let mel = LogMel::new(&audio);
@@ -244,21 +279,31 @@ fn goldens(bundle: &Path) -> anyhow::Result<Goldens> {
         (6, 2, 32_000, Some("I did not expect that.")),
     ];
     for (seed, face_frames, voice_samples, text) in inputs {
-        let mut embeddings = BTreeMap::new();
+        let (mut embeddings, mut int8) = (BTreeMap::new(), BTreeMap::new());
         if face_frames > 0 {
             let dim = opened.manifest.encoder("face").context("no face encoder")?.dim;
-            let mut mean = vec![0.0f32; dim];
-            for frame in 0..face_frames {
-                let input = normalise(&golden_crop(seed, frame as u32, face.size, face.channels), &face.normalise);
-                let [embedding, _] = Opened::encode(&mut opened.face, &[face.channels, face.size, face.size], &input)?;
-                mean.iter_mut().zip(&embedding.values).for_each(|(m, v)| *m += v / face_frames as f32);
+            let mean = |graph: &mut Graph| -> anyhow::Result<Vec<f32>> {
+                let mut mean = vec![0.0f32; dim];
+                for frame in 0..face_frames {
+                    let input = normalise(&golden_crop(seed, frame as u32, face.size, face.channels), &face.normalise);
+                    let [embedding, _] = Opened::encode(graph, &[face.channels, face.size, face.size], &input)?;
+                    mean.iter_mut().zip(&embedding.values).for_each(|(m, v)| *m += v / face_frames as f32);
+                }
+                Ok(mean)
+            };
+            embeddings.insert("face".to_owned(), mean(&mut opened.face)?);
+            if light.face.precision() == Precision::Int8 {
+                int8.insert("face".to_owned(), mean(&mut light.face)?);
             }
-            embeddings.insert("face".to_owned(), mean);
         }
         if voice_samples > 0 {
             let (input, frames) = mel.compute(&golden_samples(seed, voice_samples));
             let [embedding, _] = Opened::encode(&mut opened.voice, &[1, audio.mels, frames], &input)?;
             embeddings.insert("voice".to_owned(), embedding.values);
+            if light.voice.precision() == Precision::Int8 {
+                let [embedding, _] = Opened::encode(&mut light.voice, &[1, audio.mels, frames], &input)?;
+                int8.insert("voice".to_owned(), embedding.values);
+            }
         }
         if let Some(text) = text {
             let embedding = text_embedding(&mut opened.words.encoder, Some(&opened.words.tokenizer), text)?.context("the golden words have no token")?;
@@ -271,7 +316,7 @@ fn goldens(bundle: &Path) -> anyhow::Result<Goldens> {
         let presence = Modality::ALL.map(|m| f32::from(embeddings.contains_key(m.name()))).to_vec();
         let embedded = Modality::ALL.into_iter().map(input).collect::<anyhow::Result<_>>()?;
         let logits = opened.fuse(&HeadBatch { count: 1, embeddings: embedded, presence, targets: vec![] })?;
-        cases.push(GoldenCase { seed, face_frames, voice_samples, text: text.map(str::to_owned), embeddings, logits });
+        cases.push(GoldenCase { seed, face_frames, voice_samples, text: text.map(str::to_owned), embeddings, int8, logits });
     }
     Ok(Goldens { cases })
 }

@@ -194,6 +194,7 @@ pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
         kind: args.kind,
         file: file.clone(),
         sha256: sha256.clone(),
+        int8: None,
         input,
         dim,
         rate_hz: args.rate_hz,

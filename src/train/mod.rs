@@ -60,6 +60,8 @@ pub mod fusion;
 #[cfg(feature = "train")]
 pub mod heads;
 #[cfg(feature = "train")]
+pub mod int8;
+#[cfg(feature = "train")]
 pub mod labelled;
 #[cfg(feature = "train")]
 pub mod net;

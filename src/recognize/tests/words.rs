@@ -34,6 +34,7 @@ fn manifest(encoder: &[u8], head: &[u8], tokenizer: &[u8]) -> Manifest {
         kind: EncoderKind::Utterance,
         file: "sentence.onnx".into(),
         sha256: hex_sha256(encoder),
+        int8: None,
         input: vec![0],
         dim: 8,
         classes: Vec::new(),
@@ -79,7 +80,7 @@ fn write_bundle(directory: &Path, runtime: &Runtime, encoder: &[u8]) {
     };
     let embeddings = embed(&mut bundle, &[], None, Some("good day")).unwrap();
     let logits = head_logits(&mut bundle, &embeddings).unwrap();
-    let case = GoldenCase { seed: 1, face_frames: 0, voice_samples: 0, text: Some("good day".into()), embeddings, logits };
+    let case = GoldenCase { seed: 1, face_frames: 0, voice_samples: 0, text: Some("good day".into()), embeddings, int8: BTreeMap::new(), logits };
     write_goldens(directory, case);
     fs::write(directory.join("manifest.toml"), toml::to_string(&manifest).unwrap()).unwrap();
     fs::write(directory.join("sentence.onnx"), encoder).unwrap();

@@ -1,0 +1,94 @@
+//! What values a graph's tensors take, and the steps of eight bits that hold them.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// Between a tensor's least and greatest value.
+const BINS: usize = 4096;
+
+/// A tensor's scale and zero point: `value = scale * (q - zero)`, `q` of 0..255.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Step {
+    pub scale: f32,
+    pub zero: u8,
+}
+
+impl Step {
+    /// 0 is exact, and is the lowest where nothing is below it: a Relu before it is then one with it.
+    pub fn of(low: f32, high: f32) -> Step {
+        let (low, high) = (low.min(0.0), high.max(0.0));
+        let scale = (high - low) / 255.0;
+        if scale < f32::MIN_POSITIVE {
+            return Step { scale: 1.0, zero: 0 };
+        }
+        Step { scale, zero: (-low / scale).round() as u8 }
+    }
+}
+
+/// How often a tensor's values fell where.
+#[derive(Clone, Debug)]
+pub(super) struct Histogram {
+    low: f32,
+    high: f32,
+    counts: Vec<u64>,
+}
+
+impl Histogram {
+    fn widen(&mut self, values: &[f32]) {
+        for value in values {
+            (self.low, self.high) = (self.low.min(*value), self.high.max(*value));
+        }
+    }
+
+    fn count(&mut self, values: &[f32]) {
+        let bins = BINS as f32 / (self.high - self.low).max(f32::MIN_POSITIVE);
+        for value in values {
+            self.counts[(((value - self.low) * bins) as usize).min(BINS - 1)] += 1;
+        }
+    }
+
+    /// The step of a range with at most a share of `beyond` outside at each end.
+    pub fn step(&self, beyond: f64) -> Step {
+        let most = (self.counts.iter().sum::<u64>() as f64 * beyond) as u64;
+        let empty = |counts: &mut dyn Iterator<Item = &u64>| {
+            let mut outside = 0;
+            counts.take_while(|count| (outside += *count, outside <= most).1).count()
+        };
+        let width = (self.high - self.low) / BINS as f32;
+        let (below, above) = match most {
+            0 => (0, 0),
+            _ => (empty(&mut self.counts.iter()), empty(&mut self.counts.iter().rev())),
+        };
+        Step::of(self.low + below as f32 * width, self.high - above as f32 * width)
+    }
+}
+
+/// The values that the tensors `names` of a float graph take for `inputs`.
+pub(super) fn observe(runtime: &Runtime, model: &ModelProto, names: &[String], inputs: &[&Example]) -> anyhow::Result<BTreeMap<String, Histogram>> {
+    let mut shown = model.clone();
+    let graph = shown.graph.as_mut().context("the file holds no graph")?;
+    let fed = graph.input.first().map(|input| input.name.clone()).context("the graph has no input")?;
+    let already = graph.output.len();
+    let inner: Vec<&String> = names.iter().filter(|name| **name != fed).collect();
+    graph.output.extend(inner.iter().map(|name| {
+        let tensor_type = Some(TensorType { elem_type: FLOAT, shape: None });
+        ValueInfoProto { name: name.to_string(), r#type: Some(TypeProto { tensor_type }) }
+    }));
+    let mut opened = Graph::open(runtime, "ranges", &shown.encode_to_vec(), Provider::Cpu, 1)?;
+    let fresh = || Histogram { low: f32::INFINITY, high: f32::NEG_INFINITY, counts: vec![0; BINS] };
+    let mut spread: BTreeMap<String, Histogram> = names.iter().map(|name| (name.clone(), fresh())).collect();
+    // First from where to where, then how many.
+    for look in [Histogram::widen, Histogram::count] {
+        for example in inputs {
+            let outputs = opened.run(&[example.input()])?;
+            for (name, output) in inner.iter().zip(&outputs[already..]) {
+                look(spread.get_mut(*name).expect("made above"), &output.values);
+            }
+            if let Some(histogram) = spread.get_mut(&fed) {
+                look(histogram, &example.values);
+            }
+        }
+    }
+    Ok(spread)
+}
