@@ -15,8 +15,8 @@ mod tests;
 use anyhow::{Context, ensure};
 use prost::Message;
 
-use super::proto::*;
 use super::FLOAT;
+use super::proto::*;
 use crate::encode::{Graph, Input, Provider, Runtime};
 
 /// One input of a graph that has one.
