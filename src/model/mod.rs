@@ -5,7 +5,7 @@ pub mod manifest;
 mod self_test;
 mod sums;
 #[cfg(all(test, feature = "sentence"))]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::{Path, PathBuf};
 

@@ -12,9 +12,10 @@ use crate::recognize::embed;
 /// machines and providers by some 1e-5, a wrong weight or a wrong preprocessing by far more.
 const PERMITTED: f32 = 2e-3;
 
-/// The same for graphs in eight bits: their sums are exact everywhere, but where a value lies between two steps, the last bit of the
-/// preprocessing before it decides which it gets.
-const PERMITTED_INT8: f32 = 2e-2;
+/// The same for graphs in eight bits: their sums are exact on every processor, but where a value lies between two steps, the last bit of
+/// the preprocessing before it decides which it gets. Inputs off by a share of 1e-6 changed no embedding of the default face encoder,
+/// by 1e-5 they changed one of 40 by up to 0.014; its float graph is 0.08 away.
+const PERMITTED_INT8: f32 = 4e-2;
 
 /// Runs every case; the first number that is off refuses the bundle.
 pub(super) fn replay(bundle: &mut Bundle, directory: &Path, goldens: &Goldens) -> Result<(), BundleError> {

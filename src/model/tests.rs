@@ -26,7 +26,7 @@ fn write_manifest(folder: &Path, manifest: &Manifest) {
 }
 
 /// Copies the default bundle, whatever it has in eight bits left out.
-fn copied(folder: &Path) {
+pub(crate) fn copied(folder: &Path) {
     for entry in fs::read_dir(project("models/default")).unwrap().map(Result::unwrap) {
         fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
     }

@@ -127,7 +127,7 @@ pub fn write(recipe: &Recipe, recipe_path: &Path, figures: &[Figure], calibratio
     writeln!(
         card,
         "On a CPU the daemon runs these encoders' convolutions in eight bits where that is faster and costs at most 0.005 of accuracy on the selection data \
-         (pictures, and windows of voices every 100 ms); figures above are with what is kept. Milliseconds: CPU time of one run on one thread, the median, both by turns.\n"
+         (pictures; windows of voices of one second and of the whole length, every 100 ms); figures above are with what is kept. Milliseconds: CPU time of one run on one thread, the median, both by turns.\n"
     )?;
     writeln!(card, "| encoder | n (selection data) | float ms | int8 ms | accuracy float | accuracy int8 | kept |\n|---|---|---|---|---|---|---|")?;
     for trial in trials {

@@ -122,8 +122,9 @@ pub fn voices(train: &[LabelledClip], select: &[LabelledClip], settings: &AudioP
         }
     });
     let ranges = ranges.collect();
-    // So often that a clip's windows are many: 0.005 of the clips alone would be less than one of them.
-    let pieces = |clip: &LabelledClip| windows(clip, milliseconds(window_ms), milliseconds(100)).into_iter().map(example).collect::<Vec<_>>();
+    // A second too, and so often that a clip's windows are many: 0.005 of the clips alone would be less than one of them.
+    let heard = [1000, window_ms].map(milliseconds);
+    let pieces = |clip: &LabelledClip| heard.iter().flat_map(|length| windows(clip, *length, milliseconds(100))).map(example).collect::<Vec<_>>();
     let selection = select.iter().flat_map(|clip| pieces(clip).into_iter().map(|example| (example, clip.emotion))).collect();
     Examples { ranges, selection }
 }
