@@ -31,21 +31,19 @@ setup-words: ## fetch and build PocketSphinx, for [speech] transcriber = "pocket
 
 # Further features, separated by commas: sherpa of the daemon; train-torch, train-vulkan, train-cuda of the trainer.
 FEATURES ?=
-SHERPA = $(findstring sherpa,$(FEATURES))
-# What the crate of sherpa-onnx links, and where the program finds it: installed, else here.
-export SHERPA_ONNX_LIB_DIR ?= $(CURDIR)/.deps/sherpa
-SHERPA_RPATH = -C link-arg=-Wl$(COMMA)-rpath$(COMMA)'$$ORIGIN/../lib/expressd/sherpa' -C link-arg=-Wl$(COMMA)-rpath$(COMMA)$(SHERPA_ONNX_LIB_DIR)
-# A program with other features is another program: cargo is not to build the usual one in its place.
-EXPRESSD = $(if $(SHERPA),$(TARGET_DIR)/release/expressd,$(CARGO) run --release --quiet --bin expressd --)
+DAEMON_FEATURES = $(if $(findstring sherpa,$(FEATURES)),--features sherpa)
+# What the crate of sherpa-onnx links.
+SHERPA_HERE = $(CURDIR)/.deps/sherpa
+export SHERPA_ONNX_LIB_DIR ?= $(SHERPA_HERE)
 
 run: setup ## set up, build, start the daemon: make run ARGS="--replay FILE"
 	@$(MAKE) --no-print-directory build
-	@exec $(EXPRESSD) run $(ARGS)
+	@exec $(CARGO) run --release --quiet $(DAEMON_FEATURES) --bin expressd -- run $(ARGS)
 
 build: ## build the daemon, and make what its bundle does not carry; FEATURES=sherpa
-	$(if $(SHERPA),@test "$(SHERPA_ONNX_LIB_DIR)" != "$(CURDIR)/.deps/sherpa" || sh config/setup/setup.sh sherpa)
-	$(if $(SHERPA),$(CARGO) rustc --release --features sherpa --bin expressd -- $(SHERPA_RPATH),$(CARGO) build --release --bin expressd)
-	$(EXPRESSD) prepare
+	$(if $(DAEMON_FEATURES),@test "$(SHERPA_ONNX_LIB_DIR)" != "$(SHERPA_HERE)" || sh config/setup/setup.sh sherpa)
+	$(CARGO) build --release $(DAEMON_FEATURES) --bin expressd
+	$(CARGO) run --release --quiet $(DAEMON_FEATURES) --bin expressd -- prepare
 
 TORCH = $(findstring train-torch,$(FEATURES))
 # LIBTORCH, or LIBTORCH_USE_PYTORCH=1 in a virtual environment with torch 2.9.0, takes another LibTorch: one that has CUDA.
@@ -65,8 +63,7 @@ test: setup-test ## set up and run every test: the daemon's, then the trainer's
 	$(CARGO) test --release --features corpus --lib train::extract
 	$(CARGO) test --release --no-default-features --features train,capture --lib --bins
 
-test-sherpa: export LD_LIBRARY_PATH = $(SHERPA_ONNX_LIB_DIR)
-test-sherpa: setup-test ## the tests of [speech] transcriber = "sherpa:<folder>"; leaves a daemon with that feature
+test-sherpa: setup-test ## the tests of [speech] transcriber = "sherpa:<folder>"
 	@$(MAKE) --no-print-directory build FEATURES=sherpa
 	$(CARGO) test --release --features sherpa --lib transcribe
 	$(CARGO) test --release --features sherpa --test it words

@@ -5,8 +5,8 @@ use super::assembly::{Streams, assemble, open_bundle};
 use super::pipeline::Tempo;
 use crate::capture::{self, DeviceKind};
 use crate::config::Config;
-use crate::encode::{Provider, Runtime};
 use crate::config::locate;
+use crate::encode::{Provider, Runtime};
 use crate::speech::open_transcriber;
 
 /// GStreamer elements that common cameras, files and network cameras need, and the Debian package that brings each.

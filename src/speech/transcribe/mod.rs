@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 mod pocketsphinx;
-#[cfg(feature = "sherpa")]
+#[cfg(any(feature = "sherpa", test))]
 mod sherpa;
 mod stage;
 

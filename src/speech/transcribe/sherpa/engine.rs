@@ -1,4 +1,4 @@
-//! Streaming models of sherpa-onnx (`[speech] transcriber = "sherpa:<dir>"`), through the C interface that its crate binds.
+//! sherpa-onnx, through the C interface that its crate binds.
 //!
 //! The library brings an ONNX Runtime of its own: both lie in the process under different names, and neither sees the other's symbols.
 
@@ -10,19 +10,16 @@ use std::ptr;
 use serde::Deserialize;
 use sherpa_onnx_sys as sys;
 
-use super::{Guess, TranscribeError, Transcriber};
+use super::folder::{Folder, Model};
+use super::words::{self, Said, Spelling};
 use crate::clip::SAMPLE_RATE_HZ;
-
-mod folder;
-mod header;
-mod words;
-
-use folder::{Folder, Model};
-use words::{Said, Spelling};
+use crate::speech::{Guess, TranscribeError, Transcriber};
 
 /// What a model still waits for after it has heard all of a word.
 const TAIL_SECONDS: f32 = 0.3;
-/// Paraformer tells no times. What it understands of a chunk was said so long before the chunk's end, at the latest (three of its frames).
+/// Paraformer tells no times, but what it understood with each chunk: of sound from so long after the one before…
+const PARAFORMER_CHUNK_SECONDS: f32 = 0.6;
+/// … to so long before the chunk's end (three of its frames).
 const PARAFORMER_LATE_SECONDS: f32 = 0.18;
 
 /// One recogniser; greedy search, one thread.
@@ -37,6 +34,7 @@ pub struct Sherpa {
     /// Where a model that tells no times was when it told each token, in seconds.
     arrivals: Vec<f32>,
     arrived: f32,
+    chunks: usize,
 }
 
 // SAFETY: recogniser and stream have no tie to the thread that made them; `&mut self` keeps them to one at a time.
@@ -89,7 +87,7 @@ impl Sherpa {
             return Err(TranscribeError::Unusable { path: path.to_owned(), problem, remedy: "fetch the model again, or name another" });
         }
         let spelling = if matches!(folder.model, Model::Paraformer { .. }) { Spelling::Joined } else { Spelling::Spaced };
-        Ok(Sherpa { recognizer, stream: ptr::null(), folder, spelling, heard: 0, arrivals: Vec::new(), arrived: 0.0 })
+        Ok(Sherpa { recognizer, stream: ptr::null(), folder, spelling, heard: 0, arrivals: Vec::new(), arrived: 0.0, chunks: 0 })
     }
 
     fn listen(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
@@ -111,9 +109,10 @@ impl Sherpa {
         Ok(())
     }
 
-    /// There are `count` tokens now: the new ones are spread over what was heard since the last ones.
+    /// There are `count` tokens after the next chunk: the new ones are spread over what it told of.
     fn arrive(&mut self, count: usize) {
-        let now = (self.heard as f32 / SAMPLE_RATE_HZ as f32 - PARAFORMER_LATE_SECONDS).max(self.arrived);
+        self.chunks += 1;
+        let now = self.chunks as f32 * PARAFORMER_CHUNK_SECONDS - PARAFORMER_LATE_SECONDS;
         let new = count.saturating_sub(self.arrivals.len());
         self.arrivals.extend((0..new).map(|i| self.arrived + (now - self.arrived) * (i as f32 + 0.5) / new as f32));
         self.arrived = now;
@@ -159,7 +158,7 @@ impl Sherpa {
 impl Transcriber for Sherpa {
     fn begin(&mut self) -> Result<(), TranscribeError> {
         self.close();
-        (self.heard, self.arrived) = (0, 0.0);
+        (self.heard, self.arrived, self.chunks) = (0, 0.0, 0);
         self.arrivals.clear();
         // SAFETY: the recogniser is ours.
         self.stream = unsafe { sys::SherpaOnnxCreateOnlineStream(self.recognizer) };

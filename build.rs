@@ -1,0 +1,13 @@
+//! Tells a program that links sherpa-onnx where it lies: beside the installed program, else where it was when it was built.
+
+fn main() {
+    println!("cargo:rerun-if-env-changed=SHERPA_ONNX_LIB_DIR");
+    if std::env::var_os("CARGO_FEATURE_SHERPA").is_none() {
+        return;
+    }
+    println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/expressd/sherpa");
+    match std::env::var("SHERPA_ONNX_LIB_DIR") {
+        Ok(folder) => println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}"),
+        Err(_) => println!("cargo:warning=without SHERPA_ONNX_LIB_DIR the crate of sherpa-onnx downloads its library; `make build FEATURES=sherpa` sets it"),
+    }
+}
