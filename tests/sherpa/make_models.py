@@ -135,27 +135,36 @@ def zipformer2_transducer():
     decoder = Graph("decoder")
     decoder.input("y", I64, ["N", 2])
     last = decoder.node("Gather", ["y", decoder.constant(1, np.int64)], axis=1)
-    # The last token is not said twice.
-    table = np.zeros((4, 4), np.float32)
-    table[[1, 2, 3], [1, 2, 3]] = -1e4
-    decoder.node("Gather", [decoder.constant(table), last], "decoder_out")
+    decoder.node("Gather", [decoder.constant(once(blank=0)), last], "decoder_out")
     decoder.output("decoder_out", F, ["N", 4])
     decoder.save(folder / "decoder-epoch-99-avg-1-chunk-16-left-128.onnx", {"context_size": 2, "vocab_size": 4})
 
     joiner = Graph("joiner")
     joiner.input("encoder_out", F, ["N", 4])
     joiner.input("decoder_out", F, ["N", 4])
-    # Of tokens that are out, those of lower levels are not said in their place: what is left beside the highest is blank.
-    sum_ = joiner.node("Add", ["encoder_out", "decoder_out"])
-    best = joiner.node("ReduceMax", ["encoder_out"], axes=[1], keepdims=1)
-    is_best = joiner.node("Cast", [joiner.node("Not", [joiner.node("Less", ["encoder_out", best])])], to=F)
-    lowered = joiner.node("Mul", [joiner.node("Sub", [joiner.constant(1.0), is_best]), joiner.constant([0.0, -20.0, -20.0, -20.0])])
-    raised = joiner.node("Sub", [joiner.node("Add", [sum_, lowered]), best])
-    # Blank, where the best one is out, lies over the others' rest.
-    joiner.node("Max", [raised, joiner.constant([-2.0, -1e5, -1e5, -1e5])], "logit")
+    join(joiner, "encoder_out", "decoder_out", blank=0)
     joiner.output("logit", F, ["N", 4])
     joiner.save(folder / "joiner-epoch-99-avg-1-chunk-16-left-128.onnx", {"joiner_dim": 4})
     tokens("zipformer2-transducer", ["<blk>", "▁SO", "FT", "▁LOUD"])
+
+
+def once(blank):
+    """What the last token takes from its own score: it is not said twice."""
+    table = np.zeros((4, 4), np.float32)
+    said = [token for token in range(4) if token != blank]
+    table[said, said] = -1e4
+    return table
+
+
+def join(graph, encoder_out, decoder_out, blank):
+    """The highest of the encoder's, or blank where that one is said already; the others never stand in for it."""
+    others, floor = np.full(4, -20.0, np.float32), np.full(4, -1e5, np.float32)
+    others[blank], floor[blank] = 0.0, -2.0
+    best = graph.node("ReduceMax", [encoder_out], axes=[1], keepdims=1)
+    is_best = graph.node("Cast", [graph.node("Not", [graph.node("Less", [encoder_out, best])])], to=F)
+    lowered = graph.node("Mul", [graph.node("Sub", [graph.constant(1.0), is_best]), graph.constant(others)])
+    total = graph.node("Add", [graph.node("Add", [encoder_out, decoder_out]), lowered])
+    graph.node("Max", [graph.node("Sub", [total, best]), graph.constant(floor)], "logit")
 
 
 NEMO = {
@@ -187,6 +196,43 @@ def nemo_ctc():
     graph.states(NEMO_STATES)
     graph.save(HERE / "nemo-ctc/model.onnx", NEMO | {"model_type": "EncDecHybridRNNTCTCBPEModel"})
     tokens("nemo-ctc", ["▁so", "ft", "▁loud", "<blk>"])
+
+
+def nemo_transducer():
+    folder = HERE / "nemo-transducer"
+    encoder = Graph("encoder")
+    encoder.input("audio_signal", F, [1, 80, "T"])
+    encoder.input("length", I64, [1])
+    frames = encoder.node("Transpose", ["audio_signal"], perm=[0, 2, 1])
+    level = level_of_frames(encoder, frames, 32, 8)
+    encoder.node("Transpose", [encoder.scores(level, NEMO_LEVELS, blank=3)], "outputs", perm=[0, 2, 1])
+    encoder.output("outputs", F, [1, 4, 4])
+    encoder.node("Identity", ["length"], "encoded_lengths")
+    encoder.output("encoded_lengths", I64, [1])
+    encoder.states(NEMO_STATES)
+    encoder.save(folder / "encoder.onnx", NEMO | {"model_type": "EncDecHybridRNNTCTCBPEModel", "pred_rnn_layers": 1, "pred_hidden": 2})
+
+    decoder = Graph("decoder")
+    decoder.input("targets", I32, [1, 1])
+    decoder.input("target_length", I32, [1])
+    states = {"states.1": (F, [1, 1, 2]), "onnx::LSTM_3": (F, [1, 1, 2])}
+    rows = decoder.node("Gather", [decoder.constant(once(blank=3)), "targets"])
+    decoder.node("Transpose", [rows], "outputs", perm=[0, 2, 1])
+    decoder.output("outputs", F, [1, 4, 1])
+    decoder.node("Identity", ["target_length"], "prednet_lengths")
+    decoder.output("prednet_lengths", I32, [1])
+    decoder.states(states)
+    decoder.save(folder / "decoder.onnx", {})
+
+    joiner = Graph("joiner")
+    joiner.input("encoder_outputs", F, [1, 4, 1])
+    joiner.input("decoder_outputs", F, [1, 4, 1])
+    flat = joiner.constant([1, 4], np.int64)
+    join(joiner, joiner.node("Reshape", ["encoder_outputs", flat]), joiner.node("Reshape", ["decoder_outputs", flat]), blank=3)
+    joiner.node("Reshape", ["logit", joiner.constant([1, 1, 1, 4], np.int64)], "outputs")
+    joiner.output("outputs", F, [1, 1, 1, 4])
+    joiner.save(folder / "joiner.onnx", {})
+    tokens("nemo-transducer", ["▁so", "ft", "▁loud", "<blk>"])
 
 
 def t_one_ctc():
@@ -249,5 +295,6 @@ if __name__ == "__main__":
     zipformer2_ctc()
     zipformer2_transducer()
     nemo_ctc()
+    nemo_transducer()
     t_one_ctc()
     paraformer()

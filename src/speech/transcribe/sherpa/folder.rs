@@ -173,7 +173,7 @@ impl Model {
                 read_header(joiner)?;
                 // NeMo's decoder hands its states on.
                 if of_decoder.header.outputs > 1 {
-                    of_encoder.require(&NEMO_CACHES)?;
+                    of_encoder.require_nemo()?;
                     of_encoder.require(&["pred_rnn_layers", "pred_hidden"])?;
                     let count = of_encoder.number("vocab_size")? as usize + 1;
                     if table.len() != count || table.last().is_none_or(|last| last != "<blk>") {
@@ -207,7 +207,7 @@ impl Model {
             }
             Model::NemoCtc(path) => {
                 let file = File::read(path)?;
-                file.require(&NEMO_CACHES)?;
+                file.require_nemo()?;
                 has_blank()?;
                 enough(file.number("vocab_size")? as usize + 1)?;
                 Ok((frames(file.number("window_size")?), file.number("subsampling_factor")? as f32 / 4.0))
@@ -242,13 +242,24 @@ impl<'a> File<'a> {
             let fine = if matches!(*key, "neg_mean" | "inv_stddev") {
                 numbers.all(|number| number.parse::<f32>().is_ok())
             } else {
-                numbers.all(|number| number.parse::<i32>().is_ok_and(|number| number >= 0))
+                let least =
+                    if matches!(*key, "T" | "decode_chunk_len" | "window_size" | "chunk_shift" | "subsampling_factor" | "frame_length_ms") { 1 } else { 0 };
+                numbers.all(|number| number.parse::<i32>().is_ok_and(|number| number >= least))
             };
             if !fine {
-                return Err(wrong(self.path, format!("its metadata's {key} is no number")));
+                return Err(wrong(self.path, format!("its metadata's {key} is no number, or not one that can be")));
             }
         }
         Ok(())
+    }
+
+    fn require_nemo(&self) -> Result<(), TranscribeError> {
+        self.require(&NEMO_CACHES)?;
+        let normalized = self.header.metadata.get("normalize_type").map_or("", |kind| kind);
+        match normalized {
+            "" | "NA" | "per_feature" => Ok(()),
+            other => Err(wrong(self.path, format!("its metadata's normalize_type is \"{other}\", which sherpa-onnx does not know"))),
+        }
     }
 
     fn number(&self, key: &str) -> Result<i64, TranscribeError> {

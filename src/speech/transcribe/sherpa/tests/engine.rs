@@ -21,6 +21,7 @@ fn noise(parts: &[(f32, f32)]) -> Vec<f32> {
 
 const QUIET: f32 = 0.01;
 const LOUDER: f32 = 0.1;
+const LOUDEST: f32 = 1.0;
 
 fn hear(engine: &mut Sherpa, samples: &[f32], length: usize) -> Vec<Guess> {
     engine.begin().unwrap();
@@ -33,15 +34,16 @@ fn hear(engine: &mut Sherpa, samples: &[f32], length: usize) -> Vec<Guess> {
 #[test]
 fn every_family_tells_its_words_where_they_were_said() {
     // Two bursts, at multiples of all the families' frames.
-    let samples = noise(&[(0.0, 0.48), (QUIET, 0.48), (0.0, 0.96), (QUIET, 0.48), (0.0, 0.6)]);
     let starts = [0.48, 1.92];
+    let bursts = |level| noise(&[(0.0, 0.48), (level, 0.48), (0.0, 0.96), (level, 0.48), (0.0, 0.6)]);
     for family in FAMILIES {
+        let samples = bursts(if family == "paraformer" { LOUDEST } else { QUIET });
         let mut engine = Sherpa::open(&model(family)).unwrap();
         let guesses = hear(&mut engine, &samples, 512);
         println!("{family}: {guesses:?} {:?}", texts(&guesses));
         if family == "paraformer" {
             // It tells no times: they are known to a chunk of 600 ms.
-            assert!(!guesses.is_empty() && guesses.iter().all(|guess| guess.text.chars().all(|c| "so".contains(c))), "{:?}", texts(&guesses));
+            assert!(!guesses.is_empty() && guesses.iter().all(|guess| guess.text == "loud"), "{:?}", texts(&guesses));
             for guess in &guesses {
                 let middle = (guess.samples.start + guess.samples.end) as f32 / 32_000.0;
                 assert!(starts.iter().any(|start| (start - 0.4..start + 0.9).contains(&middle)), "{family}: a word at {middle} s");
@@ -57,7 +59,7 @@ fn every_family_tells_its_words_where_they_were_said() {
                     assert!((0.3..=0.48).contains(&start) && (1.92..=2.1).contains(&end), "{start} to {end} s");
                 }
                 // The last token is not said twice: this one's memory.
-                "zipformer2-transducer" => assert_eq!(texts(&guesses), [word]),
+                "zipformer2-transducer" | "nemo-transducer" => assert_eq!(texts(&guesses), [word]),
                 _ => assert_eq!(texts(&guesses), [word, word], "{family}"),
             }
             for (guess, start) in guesses.iter().zip(starts).filter(|_| family != "t-one-ctc") {
@@ -67,10 +69,7 @@ fn every_family_tells_its_words_where_they_were_said() {
         }
         // The transducer's probabilities are a softmax over four lines' values: sure, not certain.
         let is_sure = |guess: &Guess| guess.confidence.is_some_and(|confidence| (0.5..1.0).contains(&confidence));
-        assert!(
-            guesses.iter().all(|guess| if family == "zipformer2-transducer" { is_sure(guess) } else { guess.confidence.is_none() }),
-            "{family}: {guesses:?}"
-        );
+        assert!(guesses.iter().all(|guess| if family.ends_with("transducer") { is_sure(guess) } else { guess.confidence.is_none() }), "{family}: {guesses:?}");
         // The next utterance knows nothing of the last; blocks' lengths do not count.
         for length in [160, 700, samples.len()] {
             assert!(guesses == hear(&mut engine, &samples, length), "{family}: in blocks of {length}");
@@ -93,7 +92,7 @@ fn several_tokens_make_a_word_and_what_is_said_last_is_heard_out() {
         let guesses = engine.finish().unwrap();
         assert_eq!(texts(&guesses), ["soft"], "capitals alone say nothing");
         assert!(partial.len() <= 1 && guesses[0].samples.end <= samples.len(), "{guesses:?}");
-        assert!((4_000..=6_400).contains(&guesses[0].samples.start), "{guesses:?}");
+        assert!((3_500..=6_400).contains(&guesses[0].samples.start), "{guesses:?}");
         assert!(engine.finish().unwrap().is_empty(), "it is over");
     }
 }
