@@ -4,8 +4,7 @@ use super::DaemonError;
 use super::assembly::{Streams, assemble, open_bundle};
 use super::pipeline::Tempo;
 use crate::capture::{self, DeviceKind};
-use crate::config::Config;
-use crate::config::locate;
+use crate::config::{Config, locate};
 use crate::encode::{Provider, Runtime};
 use crate::speech::open_transcriber;
 
