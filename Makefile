@@ -1,6 +1,6 @@
 # The commands people type. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-import setup-words run build trainer test lint bench demo install
+.PHONY: help setup setup-test setup-import setup-words run build trainer test test-sherpa lint bench demo install
 
 # cargo on the PATH, else where rustup puts it.
 CARGO ?= $(shell command -v cargo || ls $(HOME)/.cargo/bin/cargo /usr/local/cargo/bin/cargo 2>/dev/null | head -n 1 | grep . || echo cargo)
@@ -29,16 +29,22 @@ setup-import: ## fetch other people's weights, for `expressd-train import`
 setup-words: ## fetch and build PocketSphinx, for [speech] transcriber = "pocketsphinx"
 	@sh config/setup/setup.sh words
 
+# Further features, separated by commas: sherpa of the daemon; train-torch, train-vulkan, train-cuda of the trainer.
+FEATURES ?=
+DAEMON_FEATURES = $(if $(findstring sherpa,$(FEATURES)),--features sherpa)
+# What the crate of sherpa-onnx links.
+SHERPA_HERE = $(CURDIR)/.deps/sherpa
+export SHERPA_ONNX_LIB_DIR ?= $(SHERPA_HERE)
+
 run: setup ## set up, build, start the daemon: make run ARGS="--replay FILE"
 	@$(MAKE) --no-print-directory build
-	@exec $(CARGO) run --release --quiet --bin expressd -- run $(ARGS)
+	@exec $(CARGO) run --release --quiet $(DAEMON_FEATURES) --bin expressd -- run $(ARGS)
 
-build: ## build the daemon, and make what its bundle does not carry
-	$(CARGO) build --release --bin expressd
-	$(CARGO) run --release --quiet --bin expressd -- prepare
+build: ## build the daemon, and make what its bundle does not carry; FEATURES=sherpa
+	$(if $(DAEMON_FEATURES),@test "$(SHERPA_ONNX_LIB_DIR)" != "$(SHERPA_HERE)" || sh config/setup/setup.sh sherpa)
+	$(CARGO) build --release $(DAEMON_FEATURES) --bin expressd
+	$(CARGO) run --release --quiet $(DAEMON_FEATURES) --bin expressd -- prepare
 
-# Further features of the trainer: train-torch, train-vulkan, train-cuda, separated by commas.
-FEATURES ?=
 TORCH = $(findstring train-torch,$(FEATURES))
 # LIBTORCH, or LIBTORCH_USE_PYTORCH=1 in a virtual environment with torch 2.9.0, takes another LibTorch: one that has CUDA.
 export LIBTORCH ?= $(if $(LIBTORCH_USE_PYTORCH),,$(CURDIR)/.deps/libtorch)
@@ -56,6 +62,11 @@ test: setup-test ## set up and run every test: the daemon's, then the trainer's
 	$(CARGO) test --release
 	$(CARGO) test --release --features corpus --lib train::extract
 	$(CARGO) test --release --no-default-features --features train,capture --lib --bins
+
+test-sherpa: setup-test ## the tests of [speech] transcriber = "sherpa:<folder>"
+	@$(MAKE) --no-print-directory build FEATURES=sherpa
+	$(CARGO) test --release --features sherpa --lib transcribe
+	$(CARGO) test --release --features sherpa --test it words
 
 lint: ## formatting and lints, as strict as they get
 	$(CARGO) fmt --check
@@ -76,6 +87,7 @@ install: ## copy the built daemon into PREFIX (default /usr/local); after make b
 	cp -a .deps/onnxruntime/. $(DESTDIR)$(PREFIX)/lib/expressd/
 	cp -a .deps/silero_vad/silero_vad_16k_sequence.onnx $(DESTDIR)$(PREFIX)/lib/expressd/
 	test ! -e .deps/pocketsphinx || cp -a .deps/pocketsphinx $(DESTDIR)$(PREFIX)/lib/expressd/
+	test ! -e .deps/sherpa || cp -a .deps/sherpa $(DESTDIR)$(PREFIX)/lib/expressd/
 	cp -a models $(DESTDIR)$(PREFIX)/share/expressd/
 	install -D -m 644 config/demo/demo.mp4 $(DESTDIR)$(PREFIX)/share/expressd/config/demo/demo.mp4
 	test -e $(DESTDIR)$(SYSCONFDIR)/expressd/expressd.toml || install -D -m 644 config/expressd.toml $(DESTDIR)$(SYSCONFDIR)/expressd/expressd.toml

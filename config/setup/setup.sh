@@ -1,7 +1,7 @@
 #!/bin/sh
 # Gets this machine ready: a Rust that is new enough, Debian packages, and files from pinned wheels.
 #
-#   setup.sh [run|test|import|torch|words|demo]     (what for; default: run)
+#   setup.sh [run|test|import|torch|words|sherpa|demo]     (what for; default: run)
 #
 # Safe to run again: what is there already is neither fetched nor installed a second time.
 # DEPS names another folder than .deps for the wheels' files; SETUP_SKIP_PACKAGES=1 leaves the system's packages alone.
@@ -27,8 +27,9 @@ test) lists='packages.txt packages-test.txt' groups='run test' ;;
 import) lists='' groups=import ;;
 torch) lists='' groups=torch ;;
 words) lists='' groups='' ;;
+sherpa) lists='' groups=sherpa ;;
 demo) lists=packages-demo.txt groups='' ;;
-*) fail "unknown set-up '$what'; one of: run, test, import, torch, words, demo" ;;
+*) fail "unknown set-up '$what'; one of: run, test, import, torch, words, sherpa, demo" ;;
 esac
 
 check_rust() {
@@ -143,6 +144,7 @@ for group in $groups; do
         install_wheel "$folder" "$package" "$version" "$tags" "$sha256" "$take" </dev/null
         [ "$folder" != onnxruntime ] || has_runtime=yes
         [ "$folder" != torch ] || has_torch=yes
+        [ "$folder" != sherpa ] || has_sherpa=yes
     done <<LIST
 $(lines "${WHEELS:-$here/wheels.txt}")
 LIST
@@ -150,6 +152,9 @@ done
 case " $groups " in
 *' run '*) [ -n "${has_runtime:-}" ] || fail "no ONNX Runtime is pinned for this machine ($machine): x86_64 and aarch64 are" ;;
 esac
+if [ "$what" = sherpa ]; then
+    [ -n "${has_sherpa:-}" ] || fail "no sherpa-onnx is pinned for this machine ($machine): x86_64 and aarch64 are"
+fi
 if [ "$what" = torch ]; then
     [ -n "${has_torch:-}" ] || fail "no LibTorch is pinned for this machine ($machine): x86_64 is"
     # LibTorch as the build looks for it, without its half for GPUs (which needs 3 GB of CUDA's libraries).

@@ -7,6 +7,7 @@ use config::ValueKind;
 use super::layers::Leaf;
 use super::{Fault, Origin, Setting};
 use crate::encode::Provider;
+use crate::speech::TranscriberChoice;
 
 /// A key of the configuration: `section.name`.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ enum Kind {
     MaybeText(&'static str),
     Texts(&'static str),
     VideoSource,
+    Transcriber,
     Loopback,
 }
 
@@ -59,7 +61,7 @@ pub const KEYS: &[Key] = &[
     integer("face.lost_after_ms", 100, 60_000),
     key("speech.threshold", Kind::Number { min: 0.05, max: 0.95 }),
     integer("speech.min_silence_ms", 50, 5_000),
-    key("speech.transcriber", Kind::OneOf(&["none", "pocketsphinx"])),
+    key("speech.transcriber", Kind::Transcriber),
     key("window.hop_ms", Kind::ZeroOr { zero: "the manifest's", min: 40, max: 10_000 }),
     integer("window.lateness_ms", 0, 5_000),
     key("inference.bundle", Kind::Text("a folder")),
@@ -85,6 +87,7 @@ impl Key {
             Kind::VideoSource => {
                 "\"auto\", \"v4l2:<device>\", \"pipewire\" or \"pipewire:<node>\", \"uri:<file, http or rtsp>\", \"gst:<bin>\", \"test\" or \"none\"".to_owned()
             }
+            Kind::Transcriber => TranscriberChoice::PERMITTED.to_owned(),
             Kind::Loopback => {
                 "a loopback address and a port, for example \"127.0.0.1:8765\": others are refused, because whoever reaches the port may listen (there are no access tokens yet)".to_owned()
             }
@@ -102,6 +105,7 @@ impl Key {
             Kind::MaybeText(_) => text(value).map(Into::into),
             Kind::Texts(_) => texts(value).map(Into::into),
             Kind::VideoSource => text(value).filter(|text| is_video_source(text)).map(Into::into),
+            Kind::Transcriber => text(value).filter(|text| TranscriberChoice::parse(text).is_some()).map(Into::into),
             Kind::Loopback => text(value).filter(|text| loopback(text).is_some()).map(Into::into),
         }
     }

@@ -65,7 +65,7 @@ pub fn assemble(config: &Config, runtime: &Runtime, bundle: Bundle, streams: Str
     let mut transcriber = None;
     // Where no sound is, nobody transcribes: clients may.
     if streams.audio
-        && let Some(engine) = open_transcriber(config.speech.transcriber)?
+        && let Some(engine) = open_transcriber(&config.speech.transcriber.clone().located(locate))?
     {
         // Seconds of sound: an utterance's end, when its words are weighed, takes a while at once.
         let (sender, receiver) = lane("transcribe", 256, tempo.when_full());

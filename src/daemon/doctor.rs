@@ -4,7 +4,7 @@ use super::DaemonError;
 use super::assembly::{Streams, assemble, open_bundle};
 use super::pipeline::Tempo;
 use crate::capture::{self, DeviceKind};
-use crate::config::Config;
+use crate::config::{Config, locate};
 use crate::encode::{Provider, Runtime};
 use crate::speech::open_transcriber;
 
@@ -55,12 +55,12 @@ pub fn examine(config: &Config) -> Result<(), DaemonError> {
             }
         }
     }
-    let transcriber = config.speech.transcriber;
+    let transcriber = config.speech.transcriber.clone().located(locate);
     say(
         "transcriber",
-        match open_transcriber(transcriber) {
+        match open_transcriber(&transcriber) {
             Ok(None) => Ok("none; clients may tell words".into()),
-            Ok(Some(_)) => Ok(format!("{} opens with its model", transcriber.name())),
+            Ok(Some(_)) => Ok(format!("{transcriber} opens with its model")),
             Err(error) => Err(error.to_string()),
         },
     );

@@ -43,7 +43,7 @@ impl DaemonError {
             DaemonError::Serve(ServeError::NotLoopback(_)) => 2,
             DaemonError::Capture(CaptureError::NoSuchFile(_) | CaptureError::NoSuchDevice { .. }) => 3,
             DaemonError::Capture(CaptureError::Unsupported { .. }) => 2,
-            DaemonError::Transcribe(TranscribeError::NotSetUp { .. } | TranscribeError::Unusable { .. }) => 3,
+            DaemonError::Transcribe(TranscribeError::NotSetUp { .. } | TranscribeError::NotBuilt { .. } | TranscribeError::Unusable { .. }) => 3,
             DaemonError::Bundle(_) => 4,
             _ => 1,
         }

@@ -17,6 +17,8 @@ mod turns;
 pub use ledger::{AHEAD_NANOS, Ledger, Refused};
 pub use silero::{VoiceDetector, WINDOW_SAMPLES};
 pub use stage::SpeechStage;
+#[cfg(feature = "sherpa")]
+pub use transcribe::Sherpa;
 pub use transcribe::{Guess, PocketSphinx, TranscribeError, TranscribeStage, Transcriber, TranscriberChoice, WordRule, open_transcriber};
 pub use turns::{TurnRule, Turns};
 

@@ -2,6 +2,8 @@
 //!
 //! [`calibrate`] is for one label or several, each item weighing the same; [`Judged`] is for one label, each label weighing the same.
 
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::train::metrics::figure::{Metric, Tallied};
@@ -117,14 +119,29 @@ impl Judged {
 
     /// Expected calibration error, 15 bins of equal width (Guo et al. 2017), weighed.
     pub fn calibration_error(&self, temperature: f64) -> f64 {
-        let mut bins = [[0.0f64; 2]; 15];
-        for verdict in self.verdicts(temperature) {
-            let bin = &mut bins[((verdict.confidence * 15.0) as usize).min(14)];
-            bin[0] += verdict.weight * verdict.confidence;
-            bin[1] += if verdict.right { verdict.weight } else { 0.0 };
-        }
-        bins.iter().map(|[confidence, right]| (confidence - right).abs()).sum()
+        error_of(&self.verdicts(temperature))
     }
+
+    /// The calibration error that so few rows show by chance where every confidence is exactly right: the mean over 200 draws.
+    pub fn chance_error(&self, temperature: f64) -> f64 {
+        let mut verdicts = self.verdicts(temperature);
+        let mut rng = StdRng::seed_from_u64(1);
+        let one = |_| {
+            verdicts.iter_mut().for_each(|verdict| verdict.right = rng.random_bool(verdict.confidence.clamp(0.0, 1.0)));
+            error_of(&verdicts)
+        };
+        (0..200).map(one).sum::<f64>() / 200.0
+    }
+}
+
+fn error_of(verdicts: &[Verdict]) -> f64 {
+    let mut bins = [[0.0f64; 2]; 15];
+    for verdict in verdicts {
+        let bin = &mut bins[((verdict.confidence * 15.0) as usize).min(14)];
+        bin[0] += verdict.weight * verdict.confidence;
+        bin[1] += if verdict.right { verdict.weight } else { 0.0 };
+    }
+    bins.iter().map(|[confidence, right]| (confidence - right).abs()).sum()
 }
 
 /// The temperature in 0.05 to 20 with the least loss (golden-section search over its logarithm; a log-likelihood has one minimum there).

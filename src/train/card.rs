@@ -62,14 +62,14 @@ pub fn write(recipe: &Recipe, recipe_path: &Path, figures: &[Figure], calibratio
     writeln!(card, "```\nexpressd-train evaluate --bundle {bundle}\n```\n")?;
     writeln!(
         card,
-        "| what | n | classes | accuracy (95 % interval) | mean recall | weighted F1 | calibration error | answered | right among answered |\n\
-         |---|---|---|---|---|---|---|---|---|"
+        "| what | n | classes | accuracy (95 % interval) | mean recall | weighted F1 | calibration error | by chance alone | answered | right among answered |\n\
+         |---|---|---|---|---|---|---|---|---|---|"
     )?;
     for figure in figures {
         let optional = |value: Option<f64>| value.map_or("".to_owned(), |v| format!("{v:.3}"));
         writeln!(
             card,
-            "| {} | {} | {} | {:.3} ({:.3}–{:.3}) | {:.3} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {:.3} ({:.3}–{:.3}) | {:.3} | {} | {} | {} | {} | {} |",
             figure.what,
             figure.n,
             figure.classes,
@@ -79,6 +79,7 @@ pub fn write(recipe: &Recipe, recipe_path: &Path, figures: &[Figure], calibratio
             figure.recall,
             optional(figure.weighted_f1),
             optional(figure.calibration_error),
+            optional(figure.chance_error),
             optional(figure.answered),
             optional(figure.answered_accuracy)
         )?;
@@ -110,7 +111,7 @@ pub fn write(recipe: &Recipe, recipe_path: &Path, figures: &[Figure], calibratio
         card,
         "\nIntervals are Wilson's, as if every row were independent (rows of one actor, or four draws for one window, are not: they are too narrow \
          there). Mean recall and calibration error (expected calibration error, 15 bins) weigh every class alike, but for words alone, where \
-         every utterance weighs the same. What is joined is of different people: it shows that fusion works, not how it does on one person.\n"
+         every utterance weighs the same; *by chance alone* is the error that so few rows show on average where every confidence is exactly right. What is joined is of different people: it shows that fusion works, not how it does on one person.\n"
     )?;
     writeln!(card, "## Calibration\n")?;
     writeln!(

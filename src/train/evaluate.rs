@@ -81,6 +81,8 @@ pub struct Figure {
     pub weighted_f1: Option<f64>,
     /// Expected calibration error at the bundle's temperature, and share of answers that are not abstained; where the head answers.
     pub calibration_error: Option<f64>,
+    /// What so few rows show of it by chance, were every confidence exactly right.
+    pub chance_error: Option<f64>,
     pub answered: Option<f64>,
     /// Accuracy among what was answered.
     pub answered_accuracy: Option<f64>,
@@ -111,7 +113,11 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
             println!("    {}: n {}, accuracy {:.4} [{low:.4}, {high:.4}]", condition.what, condition.n, condition.accuracy);
         }
         if let (Some(error), Some(answered), Some(accuracy)) = (figure.calibration_error, figure.answered, figure.answered_accuracy) {
-            println!("    calibration error {error:.3}; answers {:.1} %, of those right {accuracy:.4}", answered * 100.0);
+            println!(
+                "    calibration error {error:.3} (by chance alone {:.3}); answers {:.1} %, of those right {accuracy:.4}",
+                figure.chance_error.unwrap_or(f64::NAN),
+                answered * 100.0
+            );
         }
     }
     Ok(())
@@ -212,6 +218,7 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
         let verdicts = judged.verdicts(temperature);
         let answered: Vec<_> = verdicts.iter().filter(|v| v.confidence >= f64::from(manifest.head.abstain_threshold)).collect();
         figure.calibration_error = Some(judged.calibration_error(temperature));
+        figure.chance_error = Some(judged.chance_error(temperature));
         figure.answered = Some(answered.len() as f64 / verdicts.len() as f64);
         figure.answered_accuracy = Some(answered.iter().filter(|v| v.right).count() as f64 / answered.len().max(1) as f64);
         figures.push(figure);
@@ -283,6 +290,7 @@ fn figure_of(what: &str, judged: &Judged, names: &[&str]) -> Figure {
         confusion: Confusion::of(judged, names),
         weighted_f1: None,
         calibration_error: None,
+        chance_error: None,
         answered: None,
         answered_accuracy: None,
     }

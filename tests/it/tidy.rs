@@ -69,7 +69,7 @@ fn a_crate_stays_in_its_place() {
         (&["prost::", "safetensors::"], &["train", "onnx"]),
         (&["tokenizers::"], &["preprocess"]),
         (&["ort::"], &["encode"]),
-        (&["libloading::"], &["speech"]),
+        (&["libloading::", "sherpa_onnx_sys::"], &["speech"]),
         (&["sd_notify::"], &["notify"]),
         (&["config::Config::builder"], &["config"]),
     ];
@@ -136,9 +136,11 @@ fn nothing_points_up_the_stream() {
 /// What goes to clients is made in `event` (frames), `serve` (pages) and `publish`; stages make none of it.
 #[test]
 fn stages_write_no_json() {
+    // Reads what a library answers.
+    let readers = ["src/speech/transcribe/sherpa/engine.rs"];
     let mut found = Vec::new();
     let stages = ["capture", "face", "speech", "align", "preprocess", "encode", "recognize", "schedule", "lane", "clip", "time"];
-    for text in texts().iter().filter(|text| text.lies_in(&stages) && !text.is_test()) {
+    for text in texts().iter().filter(|text| text.lies_in(&stages) && !text.is_test() && !readers.contains(&&*text.path)) {
         if names(&text.code(), "serde_json") {
             found.push(text.path.clone());
         }

@@ -114,10 +114,16 @@ fn the_daemons_own_words_are_in_the_events_of_a_replay_each_time_the_same() {
     if !has_pocketsphinx() {
         return;
     }
+    words_of_a_replay("pocketsphinx", true);
+}
+
+/// What is told of the demonstration by a transcriber that says how sure it is, or does not.
+fn words_of_a_replay(transcriber: &str, sure: bool) {
     let (code, without, _) = replay(&demo(), &[]);
     assert_eq!(code, Some(0));
     assert!(of_type(&without, "speech").all(|e| e.get("text").is_none() && e.get("words").is_none()), "words only where they are switched on");
-    let set = ["--set", "speech.transcriber=pocketsphinx"];
+    let set = format!("speech.transcriber={transcriber}");
+    let set = ["--set", &*set];
     let (code, events, errors) = replay(&demo(), &set);
     assert_eq!(code, Some(0), "{errors}");
     assert_eq!(events, replay(&demo(), &set).1);
@@ -127,7 +133,8 @@ fn the_daemons_own_words_are_in_the_events_of_a_replay_each_time_the_same() {
     let turns: Vec<_> = of_type(&events, "speech").filter(|e| e["phase"] == "end").collect();
     for word in words {
         let (start, end) = (word["start_ns"].as_i64().unwrap(), word["end_ns"].as_i64().unwrap());
-        assert!(start < end && (0.0..=1.0).contains(&word["confidence"].as_f64().unwrap()), "{word}");
+        let confidence = word["confidence"].as_f64();
+        assert!(start < end && confidence.is_some() == sure && confidence.is_none_or(|c| (0.0..=1.0).contains(&c)), "{word}");
         let inside = |turn: &&Value| turn["start_ns"].as_i64().unwrap() - 300_000_000 <= start && end <= turn["end_ns"].as_i64().unwrap() + 300_000_000;
         assert!(turns.iter().any(inside), "{word} is in no turn");
     }
@@ -146,6 +153,27 @@ fn the_daemons_own_words_are_in_the_events_of_a_replay_each_time_the_same() {
         }
     }
     assert!(told > 0, "words change nothing");
+}
+
+#[cfg(feature = "sherpa")]
+#[test]
+fn a_model_of_sherpa_tells_words_and_disturbs_no_other_graph() {
+    words_of_a_replay("sherpa:tests/sherpa/zipformer2-ctc", false);
+    words_of_a_replay("sherpa:tests/sherpa/zipformer2-transducer", true);
+    let doctor = expressd(&["doctor", "--set", "speech.transcriber=sherpa:tests/sherpa/nemo-ctc"]);
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(said.lines().any(|line| line.starts_with("ok     transcriber: sherpa:") && line.ends_with("opens with its model")), "{said}");
+    let (code, _, errors) = replay(&demo(), &["--set", "speech.transcriber=sherpa:nowhere/at/all"]);
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(errors.contains("nowhere/at/all") && errors.contains("there is no such folder"), "{errors}");
+}
+
+#[cfg(not(feature = "sherpa"))]
+#[test]
+fn without_sherpa_the_command_that_builds_it_is_told() {
+    let (code, _, errors) = replay(&demo(), &["--set", "speech.transcriber=sherpa:tests/sherpa/zipformer2-ctc"]);
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(errors.contains("make build FEATURES=sherpa"), "{errors}");
 }
 
 #[test]

@@ -5,18 +5,24 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 mod pocketsphinx;
+#[cfg(any(feature = "sherpa", test))]
+mod sherpa;
 mod stage;
 
 pub use pocketsphinx::PocketSphinx;
+#[cfg(feature = "sherpa")]
+pub use sherpa::Sherpa;
 pub use stage::{TranscribeStage, WordRule};
 
 #[derive(Debug, thiserror::Error)]
 pub enum TranscribeError {
     #[error("{what} was not found; looked at {}; run `{command}`, or set [speech] transcriber = \"none\"", .looked_at.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "))]
     NotSetUp { what: &'static str, looked_at: Vec<PathBuf>, command: &'static str },
+    #[error("this expressd was built without {what}; build it with `{command}`, or set [speech] transcriber = \"none\"")]
+    NotBuilt { what: &'static str, command: &'static str },
     #[error("{} cannot be used ({problem}); {remedy}, or set [speech] transcriber = \"none\"", path.display())]
     Unusable { path: PathBuf, problem: String, remedy: &'static str },
     #[error("the transcriber failed to {0}; set [speech] transcriber = \"none\" to go on without words")]
@@ -53,35 +59,65 @@ pub trait Transcriber: Send {
 }
 
 /// Which transcriber: `[speech] transcriber`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TranscriberChoice {
     #[default]
     None,
     PocketSphinx,
+    /// A streaming model of sherpa-onnx, by its folder.
+    Sherpa(PathBuf),
 }
 
 impl TranscriberChoice {
-    pub const ALL: [TranscriberChoice; 2] = [TranscriberChoice::None, TranscriberChoice::PocketSphinx];
+    /// What may be written.
+    pub const PERMITTED: &str = "\"none\", \"pocketsphinx\" or \"sherpa:<folder of a streaming model>\"";
 
-    /// As the configuration writes it.
-    pub fn name(self) -> &'static str {
-        match self {
-            TranscriberChoice::None => "none",
-            TranscriberChoice::PocketSphinx => "pocketsphinx",
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once(':') {
+            None if text == "none" => Some(TranscriberChoice::None),
+            None if text == "pocketsphinx" => Some(TranscriberChoice::PocketSphinx),
+            Some(("sherpa", folder)) if !folder.trim().is_empty() => Some(TranscriberChoice::Sherpa(folder.into())),
+            _ => None,
         }
     }
 
-    pub fn parse(text: &str) -> Option<Self> {
-        TranscriberChoice::ALL.into_iter().find(|choice| choice.name() == text)
+    /// With the folder, if there is one, found as `locate` finds it.
+    pub fn located(self, locate: impl Fn(&Path) -> PathBuf) -> Self {
+        match self {
+            TranscriberChoice::Sherpa(folder) => TranscriberChoice::Sherpa(locate(&folder)),
+            other => other,
+        }
+    }
+}
+
+/// As the configuration writes it.
+impl fmt::Display for TranscriberChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TranscriberChoice::None => f.write_str("none"),
+            TranscriberChoice::PocketSphinx => f.write_str("pocketsphinx"),
+            TranscriberChoice::Sherpa(folder) => write!(f, "sherpa:{}", folder.display()),
+        }
     }
 }
 
 /// Opens the transcriber and its model; `None` where none is wanted.
-pub fn open_transcriber(choice: TranscriberChoice) -> Result<Option<Box<dyn Transcriber>>, TranscribeError> {
+pub fn open_transcriber(choice: &TranscriberChoice) -> Result<Option<Box<dyn Transcriber>>, TranscribeError> {
     Ok(match choice {
         TranscriberChoice::None => None,
         TranscriberChoice::PocketSphinx => Some(Box::new(PocketSphinx::open()?)),
+        TranscriberChoice::Sherpa(folder) => Some(open_sherpa(folder)?),
     })
+}
+
+#[cfg(feature = "sherpa")]
+fn open_sherpa(folder: &Path) -> Result<Box<dyn Transcriber>, TranscribeError> {
+    Ok(Box::new(Sherpa::open(folder)?))
+}
+
+#[cfg(not(feature = "sherpa"))]
+fn open_sherpa(_: &Path) -> Result<Box<dyn Transcriber>, TranscribeError> {
+    Err(TranscribeError::NotBuilt { what: "sherpa-onnx", command: "make build FEATURES=sherpa" })
 }
 
 #[cfg(test)]

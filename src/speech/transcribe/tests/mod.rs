@@ -1,5 +1,8 @@
 //! The stage with a transcriber that is written down; [`real`]: PocketSphinx on noises and on people.
 
+// One stretch of speech is a list of one range.
+#![allow(clippy::single_range_in_vec_init)]
+
 use super::*;
 use crate::clip::{AudioBlock, Heard, Transcript, VoiceActivity, samples_to_nanos};
 use crate::speech::{TurnRule, Turns};

@@ -40,7 +40,7 @@ fn cpu_nanos() -> i64 {
 }
 
 impl Ear {
-    fn new(engine: PocketSphinx) -> Self {
+    fn new(engine: impl Transcriber + 'static) -> Self {
         let detector = VoiceDetector::load(&Runtime::load().unwrap()).unwrap();
         Ear { stage: Some(TranscribeStage::new(Box::new(engine), WordRule::default())), detector: Some(detector), seconds: 0.0, cpu_nanos: 0 }
     }
@@ -136,6 +136,59 @@ fn noises() -> Vec<(&'static str, Vec<f32>)> {
     let mut next = white(31);
     noises.push(("wind", (0..count).map(|i| 0.2 * next() * (0.5 + 0.5 * (tau * 4.0 * at(i)).sin())).collect()));
     noises
+}
+
+/// Hears a word in everything, and says of none how sure it is.
+#[derive(Default)]
+struct Babbler(usize);
+
+impl Transcriber for Babbler {
+    fn begin(&mut self) -> Result<(), TranscribeError> {
+        self.0 = 0;
+        Ok(())
+    }
+    fn hear(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
+        self.0 += samples.len();
+        Ok(())
+    }
+    fn partial(&mut self) -> Result<Vec<Guess>, TranscribeError> {
+        let place = |i: usize| Guess { text: "word".into(), samples: i * 4800..((i + 1) * 4800).min(self.0), confidence: None };
+        Ok((0..self.0.div_ceil(4800)).map(place).collect())
+    }
+    fn finish(&mut self) -> Result<Vec<Guess>, TranscribeError> {
+        self.partial()
+    }
+}
+
+/// Voice activity is all that holds words without a confidence back.
+#[test]
+fn noise_has_no_words_of_one_who_is_never_in_doubt() {
+    let mut ear = Ear::new(Babbler::default());
+    for (name, samples) in noises() {
+        assert!(ear.words(&samples).is_empty(), "{name}");
+    }
+    let bytes = std::fs::read(project("tests/golden/silero_vad.s16le")).unwrap();
+    let speech: Vec<f32> = bytes.chunks_exact(2).map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0).collect();
+    assert!(ear.words(&speech).len() > 5, "of people it has");
+}
+
+#[cfg(feature = "sherpa")]
+#[test]
+fn models_of_sherpa_have_words_where_somebody_speaks_alone() {
+    let bytes = std::fs::read(project("tests/golden/silero_vad.s16le")).unwrap();
+    let speech: Vec<f32> = bytes.chunks_exact(2).map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0).collect();
+    for family in ["zipformer2-ctc", "zipformer2-transducer", "paraformer"] {
+        let mut ear = Ear::new(super::super::Sherpa::open(&project("tests/sherpa").join(family)).unwrap());
+        for (name, samples) in noises() {
+            assert!(ear.words(&samples).is_empty(), "{family}: {name}");
+        }
+        let mut samples = vec![0.0; 32_000];
+        samples.extend_from_slice(&speech);
+        let words = ear.words(&samples);
+        assert!(!words.is_empty() && words.iter().all(|word| millis(word.span).0 >= 1900), "{family}: {words:?}");
+        assert!(words.iter().all(|word| word.confidence.is_some() == (family == "zipformer2-transducer")));
+        println!("{family}: {:.4} s of one core for a second of sound", ear.cpu_nanos as f64 * 1e-9 / ear.seconds);
+    }
 }
 
 #[test]

@@ -1,0 +1,133 @@
+//! What an ONNX file says of itself, read without its weights.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+/// No key or value of published models is longer: Paraformer's lists of means are 8 kB.
+const LONGEST_ENTRY: u64 = 1 << 20;
+/// Field numbers of `onnx.proto`.
+const MODEL_GRAPH: u64 = 7;
+const MODEL_METADATA: u64 = 14;
+const GRAPH_OUTPUT: u64 = 12;
+
+/// The outside of a model file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// `metadata_props`.
+    pub metadata: BTreeMap<String, String>,
+    /// How many outputs the graph has.
+    pub outputs: usize,
+}
+
+impl Header {
+    /// # Errors
+    /// The file cannot be read, or is no whole ONNX file: sherpa-onnx is not to see it.
+    pub fn read(path: &Path) -> io::Result<Header> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        let mut walk = Walk { file: BufReader::new(file), at: 0 };
+        let mut header = Header::default();
+        let mut has_graph = false;
+        while walk.at < length {
+            match walk.field(length)? {
+                (MODEL_GRAPH, Some(end)) => {
+                    has_graph = true;
+                    while walk.at < end {
+                        let (number, field_end) = walk.field(end)?;
+                        header.outputs += usize::from(number == GRAPH_OUTPUT);
+                        walk.skip_to(field_end)?;
+                    }
+                }
+                (MODEL_METADATA, Some(end)) => {
+                    let (key, value) = walk.entry(end)?;
+                    header.metadata.insert(key, value);
+                }
+                (_, end) => walk.skip_to(end)?,
+            }
+        }
+        if !has_graph {
+            return Err(broken("it has no graph"));
+        }
+        Ok(header)
+    }
+}
+
+fn broken(problem: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, problem)
+}
+
+/// Goes from field to field of a protocol buffer.
+struct Walk {
+    file: BufReader<File>,
+    at: u64,
+}
+
+impl Walk {
+    /// The next field's number, and where it ends if it has a length of its own (else it is passed already).
+    fn field(&mut self, limit: u64) -> io::Result<(u64, Option<u64>)> {
+        let key = self.varint()?;
+        let end = match key & 7 {
+            0 => {
+                self.varint()?;
+                None
+            }
+            1 => Some(self.at + 8),
+            2 => {
+                let length = self.varint()?;
+                Some(self.at.checked_add(length).ok_or_else(|| broken("it is no ONNX file"))?)
+            }
+            5 => Some(self.at + 4),
+            _ => return Err(broken("it is no ONNX file")),
+        };
+        if end.unwrap_or(self.at) > limit {
+            return Err(broken("it is no ONNX file, or not all of one"));
+        }
+        Ok((key >> 3, end))
+    }
+
+    fn varint(&mut self) -> io::Result<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let mut byte = [0];
+            self.file.read_exact(&mut byte).map_err(|_| broken("it is no ONNX file, or not all of one"))?;
+            self.at += 1;
+            value |= u64::from(byte[0] & 0x7f) << shift;
+            if byte[0] & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(broken("it is no ONNX file"))
+    }
+
+    fn skip_to(&mut self, end: Option<u64>) -> io::Result<()> {
+        if let Some(end) = end {
+            self.file.seek_relative((end - self.at) as i64)?;
+            self.at = end;
+        }
+        Ok(())
+    }
+
+    /// A `StringStringEntryProto`.
+    fn entry(&mut self, end: u64) -> io::Result<(String, String)> {
+        let (mut key, mut value) = (String::new(), String::new());
+        while self.at < end {
+            match self.field(end)? {
+                (number @ (1 | 2), Some(text_end)) => {
+                    let length = text_end - self.at;
+                    if length > LONGEST_ENTRY {
+                        return Err(broken("an entry of its metadata is too long"));
+                    }
+                    let mut bytes = vec![0; length as usize];
+                    self.file.read_exact(&mut bytes)?;
+                    self.at = text_end;
+                    let text = String::from_utf8_lossy(&bytes).into_owned();
+                    if number == 1 { key = text } else { value = text }
+                }
+                (_, other) => self.skip_to(other)?,
+            }
+        }
+        Ok((key, value))
+    }
+}
