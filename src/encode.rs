@@ -245,6 +245,10 @@ impl Graph {
 
     /// Runs the graph on inputs in the graph's order; gives its outputs in the graph's order.
     pub fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EncodeError> {
+        // Eight bits have no NaN: it would become some number, and nobody would know.
+        if self.precision == Precision::Int8 && inputs.iter().any(|input| matches!(input, Input::F32(_, values) if values.iter().any(|v| !v.is_finite()))) {
+            return Err(EncodeError::NotFinite { graph: self.name.clone() });
+        }
         let (started, cpu_started) = (monotonic_nanos(), thread_cpu_nanos());
         let outputs = run(&mut self.session, inputs).map_err(|source| EncodeError::Failed { graph: self.name.clone(), source })?;
         let (nanos, cpu_nanos) = (monotonic_nanos() - started, thread_cpu_nanos() - cpu_started);

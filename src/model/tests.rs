@@ -81,7 +81,7 @@ fn on_a_cpu_an_encoder_runs_in_eight_bits_where_there_are_such() {
     let [a, b] = [&mut float, &mut light].map(|bundle| embed(bundle, &crops, Some(&samples), None).unwrap());
     let product = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f32>();
     let alike = product(&a["face"], &b["face"]) / (product(&a["face"], &a["face"]) * product(&b["face"], &b["face"])).sqrt();
-    assert!(a["face"] != b["face"] && alike > 0.99, "{alike}");
+    assert!(a["face"] != b["face"] && alike > 0.95, "{alike}");
     assert_eq!(a["voice"], b["voice"]);
     // What is asked for by itself and is not there is the CPU, too.
     let auto = open(folder.path(), Provider::Auto).unwrap();
