@@ -147,7 +147,7 @@ pub fn write(recipe: &Recipe, recipe_path: &Path, figures: &[Figure], calibratio
     writeln!(
         card,
         "\nThe figure is accuracy for the encoders, mean recall over the seven subsets for the head. Only the face's selected anything (its epoch); \
-         the others are of runs that never met the calibration actors ({}), whose factors and temperatures the bundle has. Two cores, shared with other work. Burn and ONNX Runtime differ by at most {difference:.0e} on real inputs (export refuses more than 1e-4).",
+         the others are of runs that never met the calibration actors ({}), whose factors and temperatures the bundle has. By LibTorch in bfloat16 (`--device torch --precision mixed`) on two cores that were shared with other work; no GPU was at hand. Burn and ONNX Runtime differ by at most {difference:.0e} on real inputs (export refuses more than 1e-4).",
         recipe.voice.calibration_actors.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
     )?;
     Ok(card)
