@@ -10,7 +10,7 @@ use burn::tensor::Device;
 pub enum Compute {
     /// Burn's own code on all cores.
     Cpu,
-    /// LibTorch on all cores (feature `train-torch`): convolutions are two to three times as fast as Burn's own.
+    /// LibTorch on all cores (feature `train-torch`): convolutions are faster than Burn's own.
     Torch,
     /// LibTorch on a GPU of NVIDIA's (feature `train-torch`, with a LibTorch that has CUDA).
     TorchCuda(usize),
@@ -118,8 +118,9 @@ pub enum Precision {
     /// In 32 bits.
     #[default]
     Full,
-    /// Inputs and weights rounded to bfloat16, sums and all else in 32 bits (`--device torch`): two to three times as fast where the
-    /// processor has instructions for it (AVX512-BF16, AMX).
+    /// Convolutions and what goes from one to the next in bfloat16; the weights that are kept, statistics, pooling and what follows in 32
+    /// bits (`--device torch`). Where the processor has instructions for it (AVX512-BF16, AMX); seen: 24 s instead of 36 for 100 steps of
+    /// the face encoder at 36 px.
     Mixed,
 }
 
