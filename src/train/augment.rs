@@ -19,6 +19,8 @@ pub struct CropVariation {
     scale: f32,
     /// In shares of the side.
     shift: [f32; 2],
+    /// The head turned aside: how far the middle of the face moves, in shares of half the side; its edges stay.
+    turn: Option<f32>,
     contrast: f32,
     brightness: f32,
     /// Red, green, blue; grey has none.
@@ -29,8 +31,23 @@ pub struct CropVariation {
     light: Option<[f32; 2]>,
     blur: Option<f32>,
     noise: Option<f32>,
+    /// Light on glasses.
+    glare: Vec<Glare>,
     erased: Option<Erased>,
 }
+
+/// A soft bright spot, in shares of the side.
+#[derive(Clone, Debug, PartialEq)]
+struct Glare {
+    centre: [f32; 2],
+    radii: [f32; 2],
+    /// Added at its centre, of 255.
+    light: f32,
+}
+
+/// Where eyes are in a cut face, in shares of its side, and how far a spot may lie from them.
+const EYES: [[f32; 2]; 2] = [[0.32, 0.39], [0.68, 0.39]];
+const NEAR_EYE: f32 = 0.08;
 
 /// A rectangle of one shade, in shares of the side.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +65,7 @@ impl CropVariation {
             angle_radians: rng.random_range(-10.0f32..10.0).to_radians(),
             scale: rng.random_range(0.9f32..1.1),
             shift: std::array::from_fn(|_| rng.random_range(-4.0f32..4.0) / 48.0),
+            turn: rng.random_bool(0.3).then(|| rng.random_range(-0.3f32..0.3)),
             contrast: rng.random_range(0.7f32..1.3),
             brightness: rng.random_range(-25.0f32..25.0),
             gains: std::array::from_fn(|_| rng.random_range(0.85f32..1.15)),
@@ -55,6 +73,7 @@ impl CropVariation {
             light: rng.random_bool(0.3).then(|| [rng.random_range(0.0..std::f32::consts::TAU), rng.random_range(0.1f32..0.6)]),
             blur: rng.random_bool(0.25).then(|| rng.random_range(0.2f32..0.9)),
             noise: rng.random_bool(0.25).then(|| rng.random_range(1.0f32..8.0)),
+            glare: if rng.random_bool(0.1) { EYES.iter().filter_map(|eye| Glare::draw(*eye, rng)).collect() } else { Vec::new() },
             erased: rng.random_bool(0.3).then(|| Erased {
                 size: std::array::from_fn(|_| rng.random_range(0.1f32..1.0 / 3.0)),
                 place: std::array::from_fn(|_| rng.random()),
@@ -83,6 +102,8 @@ impl CropVariation {
                 .map(|i| {
                     let (x, y) = ((i % side) as f32 - middle, (i / side) as f32 - middle);
                     let x = if self.flip { -x } else { x };
+                    // One cheek narrower, the other wider.
+                    let x = self.turn.map_or(x, |turn| x + turn * middle * (1.0 - (x / middle).powi(2)));
                     let (from_x, from_y) = (cos * x - sin * y, sin * x + cos * y);
                     let value = bilinear(crop, channel, from_x + shift[0], from_y + shift[1]);
                     ((value - 128.0) * self.contrast + 128.0 + self.brightness) * gain
@@ -96,6 +117,12 @@ impl CropVariation {
                 for (i, v) in values.iter_mut().enumerate() {
                     let along = ((i % side) as f32 - middle) * cos + ((i / side) as f32 - middle) * sin;
                     *v *= 1.0 + strength * along / middle;
+                }
+            }
+            for Glare { centre, radii, light } in &self.glare {
+                for (i, v) in values.iter_mut().enumerate() {
+                    let off = |axis: usize, at: usize| ((at as f32 / size - centre[axis]) / radii[axis]).powi(2);
+                    *v += light * (-off(0, i % side) - off(1, i / side)).exp();
                 }
             }
             if let Some(strength) = self.blur {
@@ -116,8 +143,19 @@ impl CropVariation {
     }
 }
 
+impl Glare {
+    /// One near `eye`, three times out of four.
+    fn draw(eye: [f32; 2], rng: &mut StdRng) -> Option<Glare> {
+        rng.random_bool(0.75).then(|| Glare {
+            centre: eye.map(|at| at + rng.random_range(-NEAR_EYE..NEAR_EYE)),
+            radii: std::array::from_fn(|_| rng.random_range(0.03f32..0.12)),
+            light: rng.random_range(60.0f32..220.0),
+        })
+    }
+}
+
 /// A face as another camera, pose or crop might have shown it: flip, shift up to 4 of 48 pixels, rotation up to 10 degrees, scale
-/// up to a tenth, brightness, contrast, gamma and (in colour) tint, light from one side, blur, noise, and a rectangle erased. `side` pixels wide; channels stay.
+/// up to a tenth, half-profile (of a kind: the picture is bent, not the head turned), light on glasses, brightness, contrast, gamma and (in colour) tint, light from one side, blur, noise, and a rectangle erased. `side` pixels wide; channels stay.
 pub fn vary_crop(crop: &Crop, side: usize, rng: &mut StdRng) -> Crop {
     CropVariation::draw(rng).apply(crop, side, rng)
 }

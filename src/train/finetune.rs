@@ -9,6 +9,7 @@ use crate::train::data::Part;
 use crate::train::data::fer::{self, LabelledCrop};
 use crate::train::data::ravdess::{self, LabelledClip};
 use crate::train::fit::{Run, State, device, fit, tensor, values};
+use crate::train::metrics::judgements::softmax;
 use crate::train::net::Encoder;
 use crate::train::recipe::Recipe;
 use crate::train::samples::{FaceBatches, VoiceBatches, milliseconds, windows};
@@ -82,21 +83,49 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     let device = device();
     device.seed(recipe.seed);
     let net = Encoder::new(&recipe.face.shape, LABELS.len(), &device);
-    let batches = FaceBatches { crops: &train, recipe: &recipe.face, classes: LABELS.len(), seed: recipe.seed };
+    let (face, rules) = (&recipe.face, serde_json::to_string(&(&recipe.face.shape, &recipe.face.preprocessing.normalise, &recipe.face.early))?);
+    let first = FaceBatches { crops: &train, recipe: face, fit: &face.fit, early: face.early, judged: None, classes: LABELS.len(), seed: recipe.seed };
     let inputs: Vec<Vec<f32>> = select.iter().map(|c| normalise(&c.crop, &recipe.face.preprocessing.normalise)).collect();
     let labels: Vec<usize> = select.iter().map(|c| c.label).collect();
+    let select = |net: &Encoder| {
+        let (_, logits) = encode_faces(net, &inputs, face.preprocessing.size)?;
+        Ok(Some(accuracy(&logits, LABELS.len(), &labels)))
+    };
+    let run = Run { name: "face", folder: run_folder(recipe, "face"), settings: &face.fit, recipe: rules.clone(), seed: recipe.seed, stop_after: None };
+    let (net, state) = fit(&run, net, &device, &first, select)?;
+    let Some(again) = &face.again else { return Ok((net, state)) };
+    let judged = judge(&net, &train, recipe)?;
+    println!("face: its first generation, selection accuracy {:.4}, judges {} pictures for the second", state.kept().unwrap_or(f64::NAN), train.len());
     let run = Run {
-        name: "face",
-        folder: run_folder(recipe, "face"),
-        settings: &recipe.face.fit,
-        recipe: serde_json::to_string(&(&recipe.face.shape, &recipe.face.preprocessing.normalise, &recipe.face.early))?,
-        seed: recipe.seed,
+        name: "face-again",
+        folder: run_folder(recipe, "face-again"),
+        settings: &again.fit,
+        recipe: format!("{rules} {} after {} epochs", serde_json::to_string(&(again.judged, again.early))?, state.epochs),
+        seed: recipe.seed.wrapping_add(1),
         stop_after: None,
     };
-    fit(&run, net, &device, &batches, |net| {
-        let (_, logits) = encode_faces(net, &inputs, recipe.face.preprocessing.size)?;
-        Ok(Some(accuracy(&logits, LABELS.len(), &labels)))
-    })
+    let second = FaceBatches { fit: &again.fit, early: again.early, judged: Some((judged, again.judged)), seed: run.seed, ..first };
+    fit(&run, net, &device, &second, select)
+}
+
+/// The folder of the run whose face encoder the bundle gets: the last generation's.
+pub fn face_part(recipe: &Recipe) -> &'static str {
+    if recipe.face.again.is_some() { "face-again" } else { "face" }
+}
+
+/// The probabilities of each label for each picture, `[crops, labels]`: the mean of the picture and its mirror image.
+fn judge(net: &Encoder, crops: &[LabelledCrop], recipe: &Recipe) -> anyhow::Result<Vec<f32>> {
+    let size = recipe.face.preprocessing.size;
+    let mut judged = Vec::with_capacity(crops.len() * LABELS.len());
+    for crops in crops.chunks(128) {
+        let straight: Vec<Vec<f32>> = crops.iter().map(|c| normalise(&c.crop, &recipe.face.preprocessing.normalise)).collect();
+        let mirrored = straight.iter().map(|plane| plane.chunks(size).flat_map(|row| row.iter().rev().copied()).collect()).collect::<Vec<Vec<f32>>>();
+        let (_, straight) = encode_faces(net, &straight, size)?;
+        let (_, mirrored) = encode_faces(net, &mirrored, size)?;
+        let rows = straight.chunks(LABELS.len()).zip(mirrored.chunks(LABELS.len()));
+        judged.extend(rows.flat_map(|(a, b)| softmax(a, 1.0).into_iter().zip(softmax(b, 1.0)).map(|(a, b)| (a + b) / 2.0)));
+    }
+    Ok(judged)
 }
 
 /// The two voice encoders of a recipe.

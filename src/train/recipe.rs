@@ -45,6 +45,19 @@ pub struct FaceRecipe {
     pub fit: FitSettings,
     /// Smaller pictures to begin with.
     pub early: Option<EarlyEpochs>,
+    /// Training goes on from what that gave.
+    pub again: Option<Again>,
+}
+
+/// A second generation: it begins with the first one's weights, and the first one's judgement of each picture stands beside the
+/// picture's label (Furlanello et al. 2018, born-again networks). Of labels as noisy as FER2013's a part is then overruled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Again {
+    /// How much of a target is the first generation's judgement, 0 to 1; the rest is the label.
+    pub judged: f32,
+    pub early: Option<EarlyEpochs>,
+    pub fit: FitSettings,
 }
 
 /// The first epochs see smaller pictures: most is learnt from those at a part of the work (Tan and Le 2021, progressive learning).
@@ -114,6 +127,13 @@ impl Recipe {
         }
         for (name, fit) in [("face", &recipe.face.fit), ("voice", &recipe.voice.fit), ("head", &recipe.head.fit)] {
             ensure!(fit.epochs > 0 && fit.batch > 0 && fit.learning_rate > 0.0, "[{name}.fit] needs positive epochs, batch and learning_rate");
+        }
+        if let Some(again) = &recipe.face.again {
+            ensure!(
+                again.fit.epochs > 0 && again.fit.batch > 0 && again.fit.learning_rate > 0.0,
+                "[face.again.fit] needs positive epochs, batch and learning_rate"
+            );
+            ensure!((0.0..=1.0).contains(&again.judged), "face.again.judged takes 0 to 1");
         }
         let select = &recipe.voice.calibration_actors;
         let in_range = select.iter().all(|actor| !ravdess::REPORT_ACTORS.contains(actor) && ravdess::ACTORS.contains(actor));

@@ -18,7 +18,7 @@ use crate::train::device::{is_torch, precision};
 use crate::train::fit::differentiated;
 use crate::train::fit::{Batches, Learner, soft_cross_entropy, tensor};
 use crate::train::net::Encoder;
-use crate::train::recipe::{FaceRecipe, VoiceRecipe};
+use crate::train::recipe::{EarlyEpochs, FaceRecipe, FitSettings, VoiceRecipe};
 
 /// `[count, 1, rows, columns]` and soft targets `[count, classes]`.
 #[derive(Clone, Debug)]
@@ -67,24 +67,33 @@ pub fn smoothed(class: usize, classes: usize, smoothing: f32) -> impl Iterator<I
 pub struct FaceBatches<'a> {
     pub crops: &'a [LabelledCrop],
     pub recipe: &'a FaceRecipe,
+    /// The generation's.
+    pub fit: &'a FitSettings,
+    pub early: Option<EarlyEpochs>,
+    /// The generation before judges each crop `[crops, classes]`, and how much of a target that is.
+    pub judged: Option<(Vec<f32>, f32)>,
     pub classes: usize,
     pub seed: u64,
 }
 
 impl Batches<PlaneBatch> for FaceBatches<'_> {
     fn count(&self) -> usize {
-        self.crops.len() / self.recipe.fit.batch
+        self.crops.len() / self.fit.batch
     }
 
     fn batch(&self, epoch: usize, index: usize) -> PlaneBatch {
-        let (batch, whole) = (self.recipe.fit.batch, self.recipe.preprocessing.size);
-        let size = self.recipe.early.filter(|early| epoch < early.epochs).map_or(whole, |early| early.size);
+        let (batch, whole) = (self.fit.batch, self.recipe.preprocessing.size);
+        let size = self.early.filter(|early| epoch < early.epochs).map_or(whole, |early| early.size);
         let mut rng = generator(self.seed, epoch, index);
         let (mut values, mut targets) = (Vec::with_capacity(batch * size * size), Vec::new());
         for picked in &order(self.crops.len(), self.seed, epoch)[index * batch..][..batch] {
             let sample = &self.crops[*picked];
             values.extend(normalise(&vary_crop(&sample.crop, size, &mut rng), &self.recipe.preprocessing.normalise));
-            targets.extend(smoothed(sample.label, self.classes, self.recipe.fit.label_smoothing));
+            let label = smoothed(sample.label, self.classes, self.fit.label_smoothing);
+            match &self.judged {
+                None => targets.extend(label),
+                Some((judged, share)) => targets.extend(label.zip(&judged[picked * self.classes..]).map(|(label, judged)| label + share * (judged - label))),
+            }
         }
         PlaneBatch { values, shape: [batch, 1, size, size], targets }
     }

@@ -131,7 +131,7 @@ pub fn sigmoid(logit: f32) -> f32 {
     1.0 / (1.0 + (-logit).exp())
 }
 
-fn softmax(row: &[f32], temperature: f32) -> Vec<f32> {
+pub(crate) fn softmax(row: &[f32], temperature: f32) -> Vec<f32> {
     let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let odds: Vec<f32> = row.iter().map(|l| ((l - highest) / temperature).exp()).collect();
     let sum: f32 = odds.iter().sum();
