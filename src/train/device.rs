@@ -77,12 +77,6 @@ impl Compute {
     #[cfg(feature = "train-torch")]
     #[allow(deprecated)]
     fn torch(self) -> Result<Device, DeviceError> {
-        // LibTorch's large buffers come and go at each step. In the heap they leave gaps that never close (seen: 2 MB more a step, 20 GB in an hour);
-        // mapped one by one they go back to the system. SAFETY: sets a number of the allocator's, which any thread may at any time.
-        #[cfg(target_env = "gnu")]
-        unsafe {
-            libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
-        }
         Ok(if let Compute::TorchCuda(index) = self { Device::libtorch_cuda(index) } else { Device::libtorch() })
     }
 
