@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-use crate::modality::{Modality, PerModality};
+use crate::modality::Modality;
 use crate::model::manifest::Task;
 use crate::time::monotonic_nanos;
 use crate::train::calibrate::{Calibrated, abstain_threshold, calibrate, verdicts};
@@ -375,14 +375,7 @@ fn judge(net: &Recognition, features: &Features, clips: &Labelled, labels: &[Str
 
 /// The subsets of the heads' modalities: name, and which are shown.
 pub fn subsets(heads: &HeadsShape) -> Vec<(String, Vec<bool>)> {
-    let count = heads.modalities.len();
-    let subset = |bits: u32| {
-        let shown: Vec<bool> = (0..count).map(|m| bits & (1 << m) != 0).collect();
-        let mut presence = PerModality::<bool>::default();
-        heads.modalities.iter().zip(&shown).for_each(|(m, shown)| *presence.get_mut(m.modality) = *shown);
-        (presence.name(), shown)
-    };
-    (1..1 << count).rev().map(subset).collect()
+    crate::train::assess::subsets(&heads.modalities.iter().map(|m| m.modality).collect::<Vec<_>>())
 }
 
 fn calibration(net: &Recognition, features: &Features, select: &Labelled, labels: &[String], heads: &HeadsShape) -> anyhow::Result<HeadCalibration> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::encode::{Graph, GraphFiles, Input, Output, Precision, Provider, Runtime};
@@ -12,7 +13,7 @@ use crate::modality::{Modality, Presence};
 use crate::model::Encoder;
 use crate::model::manifest::{EncoderEntry, FacePreprocessing, Manifest, hex_sha256};
 use crate::preprocess::{LogMel, Tokenizer, normalise};
-use crate::train::assess::{Assessment, assess};
+use crate::train::assess::{Answering, Assessment, OfBundle, OfRun, assess};
 use crate::train::calibrate::Judged;
 use crate::train::conditions::{self, Condition};
 use crate::train::confusion::Confusion;
@@ -24,10 +25,11 @@ use crate::train::fusion::{HeadBatch, judge, only};
 use crate::train::samples::{milliseconds, windows};
 use crate::train::words::Words;
 
-/// Measures a run on a split of its stores, or the default bundle on FER2013's PublicTest, RAVDESS's actors 18 to 21 and MELD's development utterances.
+/// Measures a bundle or a run on labelled recordings of yours (`extract` puts them into a store), or the default bundle as its card does: on
+/// FER2013's PublicTest, RAVDESS's actors 18 to 21 and MELD's development utterances.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  expressd-train evaluate --run runs/ravdess --split test --report report.html\n  expressd-train evaluate --bundle models/default"
+    after_help = "Examples:\n  expressd-train evaluate --run runs/ravdess --split test --report report.html\n  expressd-train evaluate --bundle models/default --store stores/mine --split all\n  expressd-train evaluate --bundle models/default"
 )]
 pub struct EvaluateArgs {
     #[arg(long, default_value = "models/default")]
@@ -41,23 +43,54 @@ pub struct EvaluateArgs {
     /// A run that `finetune` made over stores.
     #[arg(long, conflicts_with = "bundle")]
     pub run: Option<PathBuf>,
-    /// With a run: other stores than its own.
-    #[arg(long, requires = "run")]
+    /// Stores of labelled clips. With a run: other stores than its own.
+    #[arg(long)]
     pub store: Vec<PathBuf>,
-    /// With a run: train, val or test.
-    #[arg(long, requires = "run", default_value = "test", value_parser = split)]
-    pub split: Split,
-    /// With a run: where the page goes; its numbers go beside it, into a `.json`.
-    #[arg(long, requires = "run")]
+    /// With a run or stores: train, val, test or all.
+    #[arg(long, default_value = "test")]
+    pub split: SplitChoice,
+    /// With a run or stores: where the page goes; its numbers go beside it, into a `.json`.
+    #[arg(long)]
     pub report: Option<PathBuf>,
+}
+
+/// A split, or all clips.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SplitChoice {
+    Train,
+    Val,
+    Test,
+    All,
+}
+
+impl SplitChoice {
+    fn split(self) -> Option<Split> {
+        match self {
+            SplitChoice::Train => Some(Split::Train),
+            SplitChoice::Val => Some(Split::Val),
+            SplitChoice::Test => Some(Split::Test),
+            SplitChoice::All => None,
+        }
+    }
+}
+
+/// On stores: a run, or else the bundle.
+fn on_stores(args: &EvaluateArgs) -> anyhow::Result<()> {
+    let mut answering: Box<dyn Answering> = match &args.run {
+        Some(run) => Box::new(OfRun::open(run)?),
+        None => Box::new(OfBundle::open(&args.bundle)?),
+    };
+    let stores = if args.store.is_empty() { answering.own_stores() } else { args.store.clone() };
+    let (kind, measured) = args.run.as_ref().map_or(("bundle", &args.bundle), |run| ("run", run));
+    let named: String = args.store.iter().map(|store| format!(" --store {}", store.display())).collect();
+    let split = args.split.to_possible_value().expect("none is hidden");
+    let command = format!("expressd-train evaluate --{kind} {}{named} --split {}", measured.display(), split.get_name());
+    let what = Assessment { measured, stores: &stores, split: args.split.split(), report: args.report.as_deref(), json: args.json, command };
+    assess(&what, answering.as_mut())
 }
 
 fn no_confusion() -> Confusion {
     Confusion::of(&Judged::new(0, Vec::new(), Vec::new()), &[])
-}
-
-fn split(name: &str) -> Result<Split, String> {
-    serde_json::from_value(name.into()).map_err(|_| format!("{name} is no split; permitted are train, val and test"))
 }
 
 /// One measured row.
@@ -89,10 +122,10 @@ pub struct Figure {
 }
 
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
-    if let Some(run) = &args.run {
-        let report = args.report.as_deref();
-        return assess(&Assessment { run, stores: &args.store, split: args.split, report, json: args.json });
+    if args.run.is_some() || !args.store.is_empty() {
+        return on_stores(args);
     }
+    ensure!(args.report.is_none(), "--report takes figures of a run or of stores: name --run or --store");
     let material = args.material.clone().or_else(|| Some(std::env::var_os("EXPRESSD_MATERIAL")?.into())).unwrap_or_else(|| "../shared/material".into());
     let figures = measure(&args.bundle, &material)?;
     if args.json {

@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use crate::modality::Modality;
+use crate::recognize::Embeddings;
 use crate::train::heads::ModalityShape;
 use crate::train::objective::FeatureBatch;
 use crate::train::store::{Entry, Store, StoreSpec};
@@ -149,6 +150,17 @@ impl Features {
                 Ok(())
             }
         }
+    }
+
+    /// A row's embeddings by their encoders' names, of the modalities that are `shown` and that it has.
+    pub fn embeddings(&self, row: usize, shown: &[bool]) -> anyhow::Result<Embeddings> {
+        let mut values = vec![0.0; self.spec.dim()];
+        self.read(row, &mut values)?;
+        let mut embeddings = Embeddings::new();
+        for (_, pieces) in self.pieces.iter().enumerate().filter(|(modality, _)| shown[*modality] && self.has(row, *modality)) {
+            embeddings.extend(pieces.iter().map(|(encoder, start, dim)| (self.spec.encoders[*encoder].name.clone(), values[*start..][..*dim].to_vec())));
+        }
+        Ok(embeddings)
     }
 
     /// Rows as a batch: per modality only those that have it.

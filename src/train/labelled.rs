@@ -18,8 +18,15 @@ pub struct Labelled {
 }
 
 impl Labelled {
-    /// The labelled clips of a split. `labels` are ours; `map` goes from the store's names to them.
-    pub fn find(features: &Features, split: Split, task: Task, labels: &[String], map: &BTreeMap<String, String>) -> anyhow::Result<Labelled> {
+    /// The labelled clips of a split, or of all. `labels` are ours; `map` goes from the store's names to them.
+    pub fn find(
+        features: &Features,
+        split: impl Into<Option<Split>>,
+        task: Task,
+        labels: &[String],
+        map: &BTreeMap<String, String>,
+    ) -> anyhow::Result<Labelled> {
+        let split = split.into();
         let ours: Vec<Option<usize>> = features
             .spec()
             .labels
@@ -37,7 +44,7 @@ impl Labelled {
         for row in 0..features.count() {
             let entry = features.entry(row);
             let present = (0..features.modalities().len()).any(|m| features.has(row, m));
-            if entry.split != split || entry.view != 0 || !present {
+            if split.is_some_and(|split| entry.split != split) || entry.view != 0 || !present {
                 continue;
             }
             match (&entry.target, task) {
