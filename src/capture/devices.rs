@@ -71,11 +71,14 @@ fn webcams() -> Vec<gst::Device> {
     devices
 }
 
-/// The link under `/dev/v4l/by-id` that leads to `path`: it names the camera, whatever it is plugged into.
+/// A link that leads to `path` and stays when the camera comes back under another number: under `/dev/v4l/by-id` it names the camera,
+/// whatever it is plugged into; for cameras that tell no name, under `/dev/v4l/by-path`, the place where it is plugged in.
 fn stable_path(path: &str) -> String {
     let target = std::fs::canonicalize(path).ok();
-    let links = std::fs::read_dir("/dev/v4l/by-id").into_iter().flatten().flatten();
-    let mut found: Vec<_> = links.map(|link| link.path()).filter(|link| target.is_some() && std::fs::canonicalize(link).ok() == target).collect();
-    found.sort();
-    found.first().map_or_else(|| path.to_owned(), |link| link.display().to_string())
+    let link_in = |folder: &str| {
+        let links = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|link| link.path());
+        links.filter(|link| target.is_some() && std::fs::canonicalize(link).ok() == target).min()
+    };
+    let link = ["/dev/v4l/by-id", "/dev/v4l/by-path"].into_iter().find_map(link_in);
+    link.map_or_else(|| path.to_owned(), |link| link.display().to_string())
 }

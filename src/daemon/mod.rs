@@ -7,6 +7,7 @@ mod error;
 mod express;
 mod faces;
 mod offline;
+mod outages;
 mod pipeline;
 mod run;
 mod sources;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::DaemonError;
 use super::assembly::{assemble, open_bundle, serve_settings};
+use super::outages::{Outage, Outages};
 use super::pipeline::{Emit, IsLost, Losses, Pipeline, Tempo};
 use super::sources::{Choice, choose};
 use super::vitals::DaemonVitals;
@@ -196,6 +197,7 @@ impl Rounds<'_> {
     fn until_done(&self, pipeline: &Pipeline, mut progress: Progress, server: &Server, stop: &AtomicBool) -> Result<(), DaemonError> {
         let started = self.clock.now();
         let (mut ready, mut changes, mut next_status, mut beats) = (false, 0, started, 0);
+        let mut outages = Outages::default();
         let serving = progress.add("serve", started);
         while !stop.load(Ordering::Acquire) {
             if let Some(failure) = pipeline.failure() {
@@ -206,6 +208,12 @@ impl Rounds<'_> {
             }
             let seen = self.board.wait_for_change(changes, ROUND);
             let now = self.clock.now();
+            for outage in outages.look(&self.board.sources(), now) {
+                match outage {
+                    Outage::Began { .. } => tracing::warn!("{outage}"),
+                    Outage::Ended { .. } => tracing::info!("{outage}"),
+                }
+            }
             if seen != changes || now >= next_status {
                 changes = seen;
                 next_status = now.plus(STATUS_EVERY);
