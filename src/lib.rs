@@ -58,6 +58,7 @@ pub mod serve;
 pub mod config;
 #[cfg(feature = "serve")]
 pub mod notify;
+pub mod output;
 
 #[cfg(all(feature = "capture", feature = "serve"))]
 pub mod daemon;

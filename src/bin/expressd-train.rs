@@ -49,14 +49,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    // A reader that closes our output ends us quietly, as it does any other program of a pipeline.
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if panic.payload_as_str().is_some_and(|text| text.starts_with("failed printing to stdout") && text.contains("Broken pipe")) {
-            std::process::exit(0);
-        }
-        usual(panic);
-    }));
+    expressd::output::end_quietly_with_the_reader();
     let arguments = Arguments::parse();
     let done = device::choose(&arguments.device).and_then(|()| device::choose_precision(arguments.precision)).map_err(anyhow::Error::from).and_then(|()| {
         match arguments.verb {

@@ -127,6 +127,7 @@ impl Settings {
 }
 
 fn main() -> ExitCode {
+    expressd::output::end_quietly_with_the_reader();
     let verb = Cli::parse().verb;
     #[cfg(feature = "sentence")]
     if let Verb::Prepare(args) = &verb {
@@ -138,7 +139,6 @@ fn main() -> ExitCode {
             }
         };
     }
-    // A reader that closes our output ends us quietly, as it does any other program of a pipeline.
     match act(verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

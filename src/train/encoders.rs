@@ -216,6 +216,35 @@ mod tests {
         assert!(set.encoders.iter().all(|e| e.graph.precision() == crate::encode::Precision::Fp32));
     }
 
+    /// What eight bits cost on faces (their cost in accuracy stands in the model card): the same answer nearly always.
+    #[test]
+    fn in_eight_bits_real_faces_are_judged_as_in_floats() {
+        let Some(archive) = crate::testing::material("faces/fer2013_training_publictest.tar.xz") else { return };
+        let mut crops = Vec::new();
+        let tar = liblzma::read::XzDecoder::new(std::fs::File::open(archive).unwrap());
+        let enough = crate::train::data::fer::for_each_picture(tar, |_, jpeg| {
+            crops.push(Arc::new(crate::train::data::fer::grey_crop(jpeg)?));
+            ensure!(crops.len() < 400, "enough");
+            Ok(())
+        });
+        assert_eq!(enough.unwrap_err().to_string(), "enough");
+        let runtime = Runtime::load().unwrap();
+        let mut float = SetFiles::read(&[project("models/default")]).unwrap().open(&runtime, Provider::Cpu, 1).unwrap();
+        let mut light = crate::model::Bundle::open(&runtime, &project("models/default"), Provider::Cpu, 1).unwrap();
+        assert_eq!(light.precision(), crate::encode::Precision::Int8);
+        let (mut alike, mut same) = (0.0, 0);
+        for crop in &crops {
+            let theirs = float.encode_picture(crop.clone()).unwrap();
+            let ours = crate::recognize::embed(&mut light, std::slice::from_ref(crop), None, None).unwrap();
+            let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+            let (a, b) = (&theirs["face"], &ours["face"]);
+            alike += product(a, b) / (product(a, a) * product(b, b)).sqrt() / crops.len() as f64;
+            let mut top = |embeddings| crate::train::calibrate::largest(&crate::recognize::head_logits(&mut light, embeddings).unwrap());
+            same += usize::from(top(&theirs) == top(&ours));
+        }
+        assert!(alike > 0.99 && same as f64 > 0.95 * crops.len() as f64, "cosine {alike}, {same} of {} answers", crops.len());
+    }
+
     /// A copy of the default bundle's face encoder as an encoder set of its own.
     fn face_set(folder: &Path, change: impl Fn(String) -> String) {
         let text = std::fs::read_to_string(project("models/default/manifest.toml")).unwrap();

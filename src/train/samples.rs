@@ -226,6 +226,29 @@ mod tests {
     }
 
     #[test]
+    fn a_second_generation_learns_from_label_and_judgement() {
+        let recipe = crate::train::recipe::Recipe::read(&crate::testing::project("config/train/default.toml")).unwrap();
+        let again = recipe.face.again.as_ref().unwrap();
+        let picture = |i: u64| LabelledCrop { crop: crate::model::golden::golden_crop(i, 0, 48, 1), label: i as usize % 7, part: Part::Train };
+        let crops: Vec<_> = (0..2 * again.fit.batch as u64).map(picture).collect();
+        // The generation before is sure that every picture's label is one too low.
+        let judged: Vec<f32> = crops.iter().flat_map(|c| (0..7).map(|i| if i == (c.label + 1) % 7 { 1.0 } else { 0.0 })).collect();
+        let first = FaceBatches { crops: &crops, recipe: &recipe.face, fit: &again.fit, early: again.early, judged: None, classes: 7, seed: 3 };
+        let (label, smoothing) = (first.batch(0, 1), again.fit.label_smoothing);
+        assert_eq!(label.shape, [again.fit.batch, 1, 40, 40]);
+        let second = FaceBatches { judged: Some((judged, 0.25)), ..first };
+        let both = second.batch(0, 1);
+        assert_eq!((both.values == label.values, both.shape), (true, label.shape), "the same pictures");
+        for (before, after) in label.targets.chunks(7).zip(both.targets.chunks(7)) {
+            let class = before.iter().position(|t| *t > 0.5).unwrap();
+            assert!((after.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+            assert!((after[class] - 0.75 * before[class]).abs() < 1e-6 && (after[(class + 1) % 7] - 0.25 - 0.75 * smoothing / 7.0).abs() < 1e-6);
+        }
+        // Later epochs see whole pictures.
+        assert_eq!(second.batch(again.early.unwrap().epochs, 0).shape[2], 48);
+    }
+
+    #[test]
     fn voice_batches_are_the_recipes_and_repeat() {
         let recipe = crate::train::recipe::Recipe::read(&crate::testing::project("config/train/default.toml")).unwrap();
         let clips: Vec<_> = (0..64).map(|_| clip(50_000, [8_000, 44_000])).collect();

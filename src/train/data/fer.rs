@@ -42,7 +42,7 @@ fn read_tar(tar: impl Read) -> anyhow::Result<Vec<LabelledCrop>> {
 }
 
 /// Calls `visit` with the path and the bytes of every JPEG, in the archive's order.
-pub(super) fn for_each_picture(tar: impl Read, mut visit: impl FnMut(&Path, &[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub(crate) fn for_each_picture(tar: impl Read, mut visit: impl FnMut(&Path, &[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let mut jpeg = Vec::new();
     for entry in tar::Archive::new(tar).entries()? {
         let mut entry = entry?;
@@ -63,7 +63,7 @@ pub(super) fn is_held_back(pixels: &[u8]) -> bool {
 }
 
 /// Decodes a square picture to grey.
-pub(super) fn grey_crop(picture: &[u8]) -> anyhow::Result<Crop> {
+pub(crate) fn grey_crop(picture: &[u8]) -> anyhow::Result<Crop> {
     let grey = image::load_from_memory(picture)?.into_luma8();
     ensure!(grey.width() == grey.height(), "the picture is not square");
     Ok(Crop { size: grey.width() as usize, channels: 1, pixels: grey.into_raw() })

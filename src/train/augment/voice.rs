@@ -1,0 +1,176 @@
+//! Voices as other rooms and microphones would give them.
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::normal;
+
+/// How a voice is heard otherwise, drawn once and applied to one stretch or to all of a recording.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VoiceVariation {
+    speed: f32,
+    room: Option<Room>,
+    below_hz: Option<f32>,
+    above_hz: Option<f32>,
+    /// Signal over noise in dB, and the noise's colour: from white to brownish, since rooms hum more than they hiss.
+    noise: Option<(f32, f32)>,
+    gain_db: f32,
+}
+
+/// A room: its echoes are noise that dies away.
+#[derive(Clone, Debug, PartialEq)]
+struct Room {
+    /// Until echoes are 60 dB lower (RT60).
+    seconds: f32,
+    /// The direct sound's energy over that of all echoes.
+    direct_db: f32,
+    /// Of its echoes: a room stays the same all through a recording.
+    seed: u64,
+}
+
+impl Room {
+    /// Adds the echoes of `samples`, by a product of spectra.
+    fn sound(&self, samples: &mut [f32]) {
+        let rate = crate::clip::SAMPLE_RATE_HZ as f32;
+        let mut rng = StdRng::seed_from_u64(self.seed);
+        // The first echo comes after some 5 ms, from the nearest wall.
+        let (first, length) = ((0.005 * rate) as usize, (self.seconds * rate) as usize);
+        let mut echoes: Vec<f32> = (0..length).map(|i| if i < first { 0.0 } else { normal(&mut rng) * 10f32.powf(-3.0 * i as f32 / length as f32) }).collect();
+        low_pass(&mut echoes, 4000.0);
+        let energy: f32 = echoes.iter().map(|e| e * e).sum();
+        let loudness = (10f32.powf(-self.direct_db / 10.0) / energy.max(f32::MIN_POSITIVE)).sqrt();
+        let size = (samples.len() + length).next_power_of_two();
+        let (mut planner, mut padded) = (realfft::RealFftPlanner::<f32>::new(), vec![0.0; size]);
+        let (forward, backward) = (planner.plan_fft_forward(size), planner.plan_fft_inverse(size));
+        let (mut of_samples, mut of_echoes) = (forward.make_output_vec(), forward.make_output_vec());
+        padded[..samples.len()].copy_from_slice(samples);
+        forward.process(&mut padded, &mut of_samples).expect("the buffers are the planner's");
+        padded.fill(0.0);
+        padded[..length].copy_from_slice(&echoes);
+        forward.process(&mut padded, &mut of_echoes).expect("the buffers are the planner's");
+        of_samples.iter_mut().zip(&of_echoes).for_each(|(s, e)| *s *= e);
+        backward.process(&mut of_samples, &mut padded).expect("the buffers are the planner's");
+        samples.iter_mut().zip(&padded).for_each(|(s, echo)| *s += echo * loudness / size as f32);
+    }
+}
+
+impl VoiceVariation {
+    pub fn draw(rng: &mut StdRng) -> VoiceVariation {
+        VoiceVariation {
+            speed: rng.random_range(0.85f32..1.18),
+            room: rng.random_bool(0.4).then(|| Room { seconds: rng.random_range(0.1f32..0.8), direct_db: rng.random_range(-3.0f32..15.0), seed: rng.random() }),
+            below_hz: rng.random_bool(0.3).then(|| rng.random_range(1500.0f32..6500.0)),
+            above_hz: rng.random_bool(0.2).then(|| rng.random_range(60.0f32..350.0)),
+            noise: rng.random_bool(0.6).then(|| (rng.random_range(5.0f32..40.0), rng.random_range(0.0f32..0.95))),
+            gain_db: rng.random_range(-18.0f32..9.0),
+        }
+    }
+
+    /// `length` samples of `clip` that begin near `start`; beyond its end it is silent. `rng` gives the noise.
+    pub fn apply(&self, clip: &[f32], start: usize, length: usize, rng: &mut StdRng) -> Vec<f32> {
+        let mut samples: Vec<f32> = (0..length)
+            .map(|i| {
+                let position = start as f32 + i as f32 * self.speed;
+                let at = |i: usize| clip.get(i).copied().unwrap_or(0.0);
+                let whole = position as usize;
+                at(whole) + (at(whole + 1) - at(whole)) * (position - whole as f32)
+            })
+            .collect();
+        if let Some(room) = &self.room {
+            room.sound(&mut samples);
+        }
+        let power = samples.iter().map(|s| s * s).sum::<f32>() / length.max(1) as f32;
+        if let Some(cut_hz) = self.below_hz {
+            low_pass(&mut samples, cut_hz);
+        }
+        if let Some(cut_hz) = self.above_hz {
+            let mut low = samples.clone();
+            low_pass(&mut low, cut_hz);
+            samples.iter_mut().zip(low).for_each(|(s, l)| *s -= l);
+        }
+        if let Some((snr_db, colour)) = self.noise {
+            let deviation = (power * 10f32.powf(-snr_db / 10.0)).sqrt();
+            let mut state = 0.0;
+            let keep = (1.0 - colour * colour).sqrt();
+            for sample in &mut samples {
+                state = colour * state + keep * normal(rng);
+                *sample += state * deviation;
+            }
+        }
+        let gain = 10f32.powf(self.gain_db / 20.0);
+        samples.iter_mut().for_each(|s| *s = (*s * gain).clamp(-1.0, 1.0));
+        samples
+    }
+}
+
+/// A voice as another person, room or microphone might have given it: `length` samples of `clip` that begin near `start`, a little
+/// faster or slower (and so higher or lower), in a room, with gain, band limits and noise.
+pub fn vary_voice(clip: &[f32], start: usize, length: usize, rng: &mut StdRng) -> Vec<f32> {
+    VoiceVariation::draw(rng).apply(clip, start, length, rng)
+}
+
+/// One pole.
+fn low_pass(samples: &mut [f32], cut_hz: f32) {
+    let keep = (-std::f32::consts::TAU * cut_hz / crate::clip::SAMPLE_RATE_HZ as f32).exp();
+    let mut state = 0.0;
+    for sample in samples {
+        state = keep * state + (1.0 - keep) * *sample;
+        *sample = state;
+    }
+}
+
+/// Masks bands of mels and stretches of time with the mean, which is 0 (SpecAugment, Park et al. 2019). `[mels, frames]`, row by row.
+pub fn mask_spectrogram(values: &mut [f32], mels: usize, frames: usize, rng: &mut StdRng) {
+    for _ in 0..rng.random_range(0..=2) {
+        let height = rng.random_range(1..=(mels / 8).max(1));
+        let first = rng.random_range(0..=mels - height);
+        values[first * frames..(first + height) * frames].fill(0.0);
+    }
+    for _ in 0..rng.random_range(0..=2) {
+        let width = rng.random_range(1..=(frames / 8).max(1));
+        let first = rng.random_range(0..=frames - width);
+        for mel in 0..mels {
+            values[mel * frames + first..][..width].fill(0.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::golden::golden_samples;
+
+    #[test]
+    fn voices_keep_their_length_and_range() {
+        let clip = golden_samples(1, 40_000);
+        for seed in 0..40 {
+            let varied = vary_voice(&clip, 30_000, 16_000, &mut StdRng::seed_from_u64(seed));
+            assert_eq!(varied.len(), 16_000);
+            assert!(varied.iter().all(|s| s.is_finite() && s.abs() <= 1.0));
+        }
+    }
+
+    #[test]
+    fn a_room_adds_echoes_that_die_away_and_takes_nothing() {
+        let mut samples = vec![0.0f32; 16_000];
+        samples[100] = 0.5;
+        Room { seconds: 0.4, direct_db: 6.0, seed: 3 }.sound(&mut samples);
+        assert!((samples[100] - 0.5).abs() < 1e-5 && samples[..100].iter().all(|s| s.abs() < 1e-5), "{}", samples[100]);
+        let energy = |span: std::ops::Range<usize>| samples[span].iter().map(|s| f64::from(s * s)).sum::<f64>();
+        let all = energy(101..16_000);
+        assert!((all / 0.25 - 10f64.powf(-0.6)).abs() < 1e-3, "{all}");
+        assert!(energy(150..1_700) > 10.0 * energy(1_700..3_300) && energy(7_000..16_000) < 1e-6 * all);
+    }
+
+    #[test]
+    fn masks_only_clear() {
+        let mut masked = 0;
+        for seed in 0..20 {
+            let mut values = vec![1.0f32; 64 * 101];
+            mask_spectrogram(&mut values, 64, 101, &mut StdRng::seed_from_u64(seed));
+            assert!(values.iter().all(|v| *v == 0.0 || *v == 1.0));
+            masked += values.iter().filter(|v| **v == 0.0).count();
+        }
+        assert!((1..64 * 101 * 10).contains(&masked), "{masked}");
+    }
+}
