@@ -1,8 +1,11 @@
 //! `finetune`: the encoders on labelled data, then the head over what they give.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
 
 use crate::labels::{LABELS, RAVDESS};
+use crate::model::manifest::hex_sha256;
 use crate::preprocess::{LogMel, normalise};
 use crate::train::calibrate::largest;
 use crate::train::data::Part;
@@ -100,12 +103,18 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
         name: "face-again",
         folder: run_folder(recipe, "face-again"),
         settings: &again.fit,
-        recipe: format!("{rules} {} after {} epochs", serde_json::to_string(&(again.judged, again.early))?, state.epochs),
+        recipe: format!("{rules} {} after {}", serde_json::to_string(&(again.judged, again.early))?, weights_sha256(&run.folder)?),
         seed: recipe.seed.wrapping_add(1),
         stop_after: None,
     };
     let second = FaceBatches { fit: &again.fit, early: again.early, judged: Some((judged, again.judged)), seed: run.seed, ..first };
     fit(&run, net, &device, &second, select)
+}
+
+/// The hash of a run's weights: what is made from them belongs to them alone.
+pub fn weights_sha256(folder: &Path) -> anyhow::Result<String> {
+    let path = folder.join("best.bpk");
+    Ok(hex_sha256(&std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?))
 }
 
 /// The folder of the run whose face encoder the bundle gets: the last generation's.

@@ -13,7 +13,7 @@ use crate::train::calibrate::{Judged, abstain_threshold};
 use crate::train::data::Part;
 use crate::train::data::fer;
 use crate::train::evidence::{Evidence, face_evidence, voice_evidence};
-use crate::train::finetune::{VoiceRun, face_part, run_folder};
+use crate::train::finetune::{VoiceRun, face_part, run_folder, weights_sha256};
 use crate::train::fit::{Batches, Learner, Run, device, fit, load_best, soft_cross_entropy, tensor, values};
 use crate::train::net::{Encoder, Head};
 use crate::train::recipe::Recipe;
@@ -178,8 +178,7 @@ fn fit_head(recipe: &Recipe, which: VoiceRun, training: &[Evidence], held_out: O
     // The head depends on the encoders' weights: another encoder, another run.
     let mut sums = Vec::new();
     for part in [face_part(recipe), which.part()] {
-        let path = run_folder(recipe, part).join("best.bpk");
-        sums.push(crate::model::manifest::hex_sha256(&std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?));
+        sums.push(weights_sha256(&run_folder(recipe, part))?);
     }
     let text = serde_json::to_string(&(recipe.head.hidden, recipe.head.views, Modality::ALL.len(), &sums))?;
     if crate::train::fit::read_state(&folder)?.is_some_and(|state| sums.iter().any(|sum| !state.recipe.contains(sum))) {
