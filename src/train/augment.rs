@@ -6,6 +6,7 @@ mod voice;
 use rand::Rng;
 use rand::rngs::StdRng;
 
+#[cfg(feature = "train")]
 pub(crate) use picture::bilinear;
 pub use picture::{CropVariation, vary_crop};
 pub use voice::{VoiceVariation, mask_spectrogram, vary_voice};

@@ -194,6 +194,16 @@ fn fit_head(recipe: &Recipe, which: VoiceRun, training: &[Evidence], held_out: O
     Ok(head)
 }
 
+/// The mean of all that do as well as the best, within the standard error of a share of so many: of `(setting, share, count)`.
+///
+/// The best alone would be the luckiest: near it, settings that differ much do alike.
+fn middle_of_the_best(tried: &[(f32, f64, usize)]) -> f32 {
+    let best = tried.iter().copied().reduce(|best, next| if next.1 > best.1 { next } else { best }).expect("something was tried");
+    let error = (best.1 * (1.0 - best.1) / best.2.max(1) as f64).sqrt();
+    let alike: Vec<f32> = tried.iter().filter(|(_, share, _)| *share >= best.1 - error).map(|(setting, ..)| *setting).collect();
+    alike.iter().sum::<f32>() / alike.len() as f32
+}
+
 /// Factors, prior, temperatures and threshold from held-out evidence; `shares` are the logarithms of the labels' shares in talk.
 fn calibrate(head: &Head, held_out: &[Evidence], shares: &[f32]) -> anyhow::Result<Calibration> {
     let device = device();
@@ -204,17 +214,16 @@ fn calibrate(head: &Head, held_out: &[Evidence], shares: &[f32]) -> anyhow::Resu
     // Words alone say little, and most of what people say is said neutrally: how often each label comes in talk counts there, as far as
     // it helps on the selection data.
     let strengthened = |strength: f32| shares.iter().map(|s| s * strength).collect::<Vec<f32>>();
-    let mut best = (f64::NEG_INFINITY, 0.0);
+    let mut tried = Vec::new();
     for tenths in 0..=10 {
         let strength = tenths as f32 / 10.0;
         let candidate = head.clone().weighed(&factors).with_prior(&strengthened(strength), &device);
-        let found = judged(&candidate, &only(Modality::Text))?.metric("f1_weighted").context("no words to select by")?;
-        if found > best.0 {
-            best = (found, strength);
-        }
+        let judged = judged(&candidate, &only(Modality::Text))?;
+        tried.push((strength, judged.metric("f1_weighted").context("no words to select by")?, judged.count()));
     }
-    println!("head: words alone: weighted F1 {:.3} where {:.1} of the labels' log shares is added", best.0, best.1);
-    let prior = strengthened(best.1);
+    let strength = middle_of_the_best(&tried);
+    println!("head: words alone: {strength:.2} of the labels' log shares is added");
+    let prior = strengthened(strength);
     let final_head = head.clone().weighed(&factors).with_prior(&prior, &device);
     let mut calibration = Calibration { factors, prior, temperature: BTreeMap::new(), abstain_threshold: 0.0, error: BTreeMap::new(), rows: BTreeMap::new() };
     let mut verdicts = Vec::new();
@@ -280,6 +289,16 @@ mod tests {
             }
         }
         evidence
+    }
+
+    #[test]
+    fn of_settings_that_do_alike_the_middle_is_taken() {
+        let tried =
+            |shares: [f64; 5], count| middle_of_the_best(&[0.0, 0.2, 0.4, 0.6, 0.8].into_iter().zip(shares).map(|(s, f)| (s, f, count)).collect::<Vec<_>>());
+        // With 1,100 rows a standard error is 0.015.
+        assert!((tried([0.50, 0.565, 0.57, 0.573, 0.52], 1100) - 0.4).abs() < 1e-6);
+        assert!((tried([0.50, 0.565, 0.57, 0.573, 0.52], 1_000_000) - 0.6).abs() < 1e-6);
+        assert!((tried([0.57; 5], 10) - 0.4).abs() < 1e-6);
     }
 
     #[test]
