@@ -18,7 +18,8 @@ use expressd::train::pretrain::{self, PretrainArgs};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// It keeps what it has (the next step needs as much), in huge pages.
+/// It keeps what it has (the next step needs as much), in huge pages. jemalloc reads this name before `main`.
+// SAFETY: the pointer is that of a constant text, which ends with a zero and lives for ever.
 #[cfg(feature = "train-torch")]
 #[unsafe(export_name = "malloc_conf")]
 pub static ALLOCATION: Option<&'static std::ffi::c_char> = Some(unsafe { &*c"dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always".as_ptr() });
