@@ -11,7 +11,7 @@ use crate::train::calibrate::largest;
 use crate::train::data::Part;
 use crate::train::data::fer::{self, LabelledCrop};
 use crate::train::data::ravdess::{self, LabelledClip};
-use crate::train::fit::{Run, State, device, fit, tensor, values};
+use crate::train::fit::{Run, State, device, fit, read_state, tensor, values};
 use crate::train::metrics::judgements::softmax;
 use crate::train::net::Encoder;
 use crate::train::recipe::Recipe;
@@ -87,28 +87,40 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     device.seed(recipe.seed);
     let net = Encoder::new(&recipe.face.shape, LABELS.len(), &device);
     let (face, rules) = (&recipe.face, serde_json::to_string(&(&recipe.face.shape, &recipe.face.preprocessing.normalise, &recipe.face.early))?);
-    let first = FaceBatches { crops: &train, recipe: face, fit: &face.fit, early: face.early, judged: None, classes: LABELS.len(), seed: recipe.seed };
     let inputs: Vec<Vec<f32>> = select.iter().map(|c| normalise(&c.crop, &recipe.face.preprocessing.normalise)).collect();
     let labels: Vec<usize> = select.iter().map(|c| c.label).collect();
     let select = |net: &Encoder| {
         let (_, logits) = encode_faces(net, &inputs, face.preprocessing.size)?;
         Ok(Some(accuracy(&logits, LABELS.len(), &labels)))
     };
+    let first =
+        FaceBatches { crops: &train, recipe: face, fit: &face.fit, early: face.early, judged: None, mixing: 0.0, classes: LABELS.len(), seed: recipe.seed };
     let run = Run { name: "face", folder: run_folder(recipe, "face"), settings: &face.fit, recipe: rules.clone(), seed: recipe.seed, stop_after: None };
-    let (net, state) = fit(&run, net, &device, &first, select)?;
-    let Some(again) = &face.again else { return Ok((net, state)) };
-    let judged = judge(&net, &train, recipe)?;
-    println!("face: its first generation, selection accuracy {:.4}, judges {} pictures for the second", state.kept().unwrap_or(f64::NAN), train.len());
-    let run = Run {
-        name: "face-again",
-        folder: run_folder(recipe, "face-again"),
-        settings: &again.fit,
-        recipe: format!("{rules} {} after {}", serde_json::to_string(&(again.judged, again.early))?, weights_sha256(&run.folder)?),
-        seed: recipe.seed.wrapping_add(1),
-        stop_after: None,
-    };
-    let second = FaceBatches { fit: &again.fit, early: again.early, judged: Some((judged, again.judged)), seed: run.seed, ..first };
-    fit(&run, net, &device, &second, select)
+    let (mut net, mut state) = fit(&run, net, &device, &first, select)?;
+    let mut before = run.folder;
+    for (number, again) in (1..).zip(&face.again) {
+        let mixing = if again.mixing > 0.0 { format!(" mixing {}", again.mixing) } else { String::new() };
+        let part = generation(number);
+        let run = Run {
+            name: &part,
+            folder: run_folder(recipe, &part),
+            settings: &again.fit,
+            recipe: format!("{rules} {}{mixing} after {}", serde_json::to_string(&(again.judged, again.early))?, weights_sha256(&before)?),
+            seed: recipe.seed.wrapping_add(number as u64),
+            stop_after: None,
+        };
+        // A run that is done asks for no batch.
+        let judged = if read_state(&run.folder)?.is_some_and(|run| run.epochs >= again.fit.epochs) {
+            Vec::new()
+        } else {
+            println!("face: generation {number}, selection accuracy {:.4}, judges {} pictures for the next", state.kept().unwrap_or(f64::NAN), train.len());
+            judge(&net, &train, recipe)?
+        };
+        let batches = FaceBatches { fit: &again.fit, early: again.early, judged: Some((judged, again.judged)), mixing: again.mixing, seed: run.seed, ..first };
+        (net, state) = fit(&run, net, &device, &batches, select)?;
+        before = run.folder;
+    }
+    Ok((net, state))
 }
 
 /// The hash of a run's weights: what is made from them belongs to them alone.
@@ -118,8 +130,22 @@ pub fn weights_sha256(folder: &Path) -> anyhow::Result<String> {
 }
 
 /// The folder of the run whose face encoder the bundle gets: the last generation's.
-pub fn face_part(recipe: &Recipe) -> &'static str {
-    if recipe.face.again.is_some() { "face-again" } else { "face" }
+pub fn face_part(recipe: &Recipe) -> String {
+    face_parts(recipe).pop().expect("there is a first one")
+}
+
+/// The folders of all its generations' runs.
+pub fn face_parts(recipe: &Recipe) -> Vec<String> {
+    (0..=recipe.face.again.len()).map(generation).collect()
+}
+
+/// The folder of the run of the face encoder that had so many before it.
+fn generation(number: usize) -> String {
+    match number {
+        0 => "face".into(),
+        1 => "face-again".into(),
+        _ => format!("face-again-{number}"),
+    }
 }
 
 /// The probabilities of each label for each picture, `[crops, labels]`: the mean of the picture and its mirror image.

@@ -47,7 +47,7 @@ pub trait Batches<B>: Sync {
 /// What `fit` needs besides data.
 #[derive(Clone, Debug)]
 pub struct Run<'a> {
-    pub name: &'static str,
+    pub name: &'a str,
     /// Checkpoints lie here; those that are there are resumed from.
     pub folder: PathBuf,
     pub settings: &'a FitSettings,
@@ -111,7 +111,7 @@ pub fn fit<L: Learner>(
         // Dropout draws from the device's generator: begun anew each epoch, so that a resumed run draws the same.
         training.seed(run.seed.wrapping_add(epoch as u64 + 1));
         std::thread::scope(|scope| -> anyhow::Result<()> {
-            let (sender, receiver) = lane(run.name, 4, WhenFull::Block);
+            let (sender, receiver) = lane("batches", 4, WhenFull::Block);
             std::thread::Builder::new().name("batches".into()).spawn_scoped(scope, move || {
                 // A closed lane means that training ended early.
                 (0..steps).all(|index| sender.send(batches.batch(epoch, index)).is_ok())

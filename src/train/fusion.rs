@@ -77,10 +77,12 @@ fn empty(all: &[Evidence]) -> HeadBatch {
     HeadBatch { embeddings: vec![Vec::new(); all.len()], ..HeadBatch::default() }
 }
 
-/// Labels drawn alike often, and so are the subsets of modalities; what is there is joined by label alone.
+/// Labels drawn alike often, and so are the subsets of modalities but for a share of single ones; what is there is joined by label.
 struct Joined<'a> {
     all: &'a [Evidence],
     batch: usize,
+    /// Share of rows of one modality, beside those that chance gives one.
+    alone: f64,
     smoothing: f32,
     seed: u64,
 }
@@ -96,8 +98,8 @@ impl Batches<HeadBatch> for Joined<'_> {
         let mut batch = empty(self.all);
         for _ in 0..self.batch {
             let label = rng.random_range(0..LABELS.len());
-            let subset = &subsets[rng.random_range(0..subsets.len())];
-            push_row(&mut batch, self.all, subset, |i| self.all[i].draw(label, &mut rng));
+            let subset = if rng.random_bool(self.alone) { only(Modality::ALL[rng.random_range(0..3)]) } else { subsets[rng.random_range(0..subsets.len())] };
+            push_row(&mut batch, self.all, &subset, |i| self.all[i].draw(label, &mut rng));
             batch.targets.extend(smoothed(label, LABELS.len(), self.smoothing));
         }
         batch
@@ -174,18 +176,19 @@ fn fit_head(recipe: &Recipe, which: VoiceRun, training: &[Evidence], held_out: O
     device.seed(recipe.seed);
     let head = new_head(recipe, &device);
     let folder = run_folder(recipe, head_part(which));
-    let joined = Joined { all: training, batch: recipe.head.fit.batch, smoothing: recipe.head.fit.label_smoothing, seed: recipe.seed };
+    let settings = &recipe.head;
+    let joined = Joined { all: training, batch: settings.fit.batch, alone: settings.alone, smoothing: settings.fit.label_smoothing, seed: recipe.seed };
     // The head depends on the encoders' weights: another encoder, another run.
     let mut sums = Vec::new();
-    for part in [face_part(recipe), which.part()] {
+    for part in [&*face_part(recipe), which.part()] {
         sums.push(weights_sha256(&run_folder(recipe, part))?);
     }
-    let text = serde_json::to_string(&(recipe.head.hidden, recipe.head.views, Modality::ALL.len(), &sums))?;
+    let text = serde_json::to_string(&(settings.hidden, settings.views, settings.alone, Modality::ALL.len(), &sums))?;
     if crate::train::fit::read_state(&folder)?.is_some_and(|state| sums.iter().any(|sum| !state.recipe.contains(sum))) {
         println!("{}: the encoders have changed, starting again", head_part(which));
         std::fs::remove_dir_all(&folder)?;
     }
-    let run = Run { name: head_part(which), folder, settings: &recipe.head.fit, recipe: text, seed: recipe.seed, stop_after: None };
+    let run = Run { name: head_part(which), folder, settings: &settings.fit, recipe: text, seed: recipe.seed, stop_after: None };
     let (head, _) = fit(&run, head, &device, &joined, |head| {
         let Some(held_out) = held_out else { return Ok(None) };
         let recalls = Presence::subsets().map(|subset| Ok(judged(head, held_out, &subset)?.recall())).collect::<anyhow::Result<Vec<f64>>>()?;
@@ -251,7 +254,7 @@ fn calibrate(head: &Head, held_out: &[Evidence], shares: &[f32]) -> anyhow::Resu
 }
 
 pub fn load_face(recipe: &Recipe) -> anyhow::Result<Encoder> {
-    load_best(Encoder::new(&recipe.face.shape, LABELS.len(), &device()), &run_folder(recipe, face_part(recipe)))
+    load_best(Encoder::new(&recipe.face.shape, LABELS.len(), &device()), &run_folder(recipe, &face_part(recipe)))
 }
 
 pub fn load_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Encoder> {
@@ -304,7 +307,7 @@ mod tests {
     #[test]
     fn labels_and_subsets_are_balanced_and_what_is_absent_is_cleared() {
         let all = [evidence(4, 1), evidence(6, 500), evidence(5, 900)];
-        let joined = Joined { all: &all, batch: 700, smoothing: 0.0, seed: 3 };
+        let joined = Joined { all: &all, batch: 700, alone: 0.0, smoothing: 0.0, seed: 3 };
         let batch = joined.batch(0, 0);
         assert_eq!(batch, joined.batch(0, 0));
         for label in 0..LABELS.len() {
@@ -319,6 +322,10 @@ mod tests {
             }
         }
         assert!(seen.len() == 7 && seen.values().all(|n| *n > 60), "{seen:?}");
+        // A share of single ones, and three sevenths of the rest.
+        let batch = Joined { alone: 0.5, ..joined }.batch(0, 0);
+        let alone = batch.presence.chunks(3).filter(|present| present.iter().sum::<f32>() == 1.0).count();
+        assert!((440..560).contains(&alone), "{alone} of 700");
     }
 
     #[test]

@@ -45,17 +45,21 @@ pub struct FaceRecipe {
     pub fit: FitSettings,
     /// Smaller pictures to begin with.
     pub early: Option<EarlyEpochs>,
-    /// Training goes on from what that gave.
-    pub again: Option<Again>,
+    /// Generations that follow, each of which goes on from the one before.
+    #[serde(default)]
+    pub again: Vec<Again>,
 }
 
-/// A second generation: it begins with the first one's weights, and the first one's judgement of each picture stands beside the
-/// picture's label (Furlanello et al. 2018, born-again networks). Of labels as noisy as FER2013's a part is then overruled.
+/// Another generation: it begins with the weights of the one before, whose judgement of each picture stands beside the picture's
+/// label (Furlanello et al. 2018, born-again networks). Of labels as noisy as FER2013's a part is then overruled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Again {
-    /// How much of a target is the first generation's judgement, 0 to 1; the rest is the label.
+    /// How much of a target is the judgement of the generation before, 0 to 1; the rest is the label.
     pub judged: f32,
+    /// Beta distribution's parameter for mixing pairs of pictures, by fading in one batch and by patching in the next; 0: no mixing.
+    #[serde(default)]
+    pub mixing: f64,
     pub early: Option<EarlyEpochs>,
     pub fit: FitSettings,
 }
@@ -92,6 +96,9 @@ pub struct HeadRecipe {
     pub hidden: usize,
     /// Augmented views of each picture and clip that embeddings are taken of.
     pub views: usize,
+    /// Share of the training rows that show one modality alone; the others are spread over all seven subsets. Beside a face and a voice
+    /// words have little left to explain, so they learn where they are alone.
+    pub alone: f64,
     pub fit: FitSettings,
 }
 
@@ -128,13 +135,15 @@ impl Recipe {
         for (name, fit) in [("face", &recipe.face.fit), ("voice", &recipe.voice.fit), ("head", &recipe.head.fit)] {
             ensure!(fit.epochs > 0 && fit.batch > 0 && fit.learning_rate > 0.0, "[{name}.fit] needs positive epochs, batch and learning_rate");
         }
-        if let Some(again) = &recipe.face.again {
+        for again in &recipe.face.again {
             ensure!(
                 again.fit.epochs > 0 && again.fit.batch > 0 && again.fit.learning_rate > 0.0,
                 "[face.again.fit] needs positive epochs, batch and learning_rate"
             );
             ensure!((0.0..=1.0).contains(&again.judged), "face.again.judged takes 0 to 1");
+            ensure!(again.mixing >= 0.0, "face.again.mixing takes 0 or more");
         }
+        ensure!((0.0..=1.0).contains(&recipe.head.alone), "head.alone takes 0 to 1");
         let select = &recipe.voice.calibration_actors;
         let in_range = select.iter().all(|actor| !ravdess::REPORT_ACTORS.contains(actor) && ravdess::ACTORS.contains(actor));
         ensure!(!select.is_empty() && in_range, "voice.calibration_actors takes actors of RAVDESS, 1 to 24, other than 18 to 21, who report");
