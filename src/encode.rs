@@ -75,6 +75,8 @@ pub enum EncodeError {
     BadLibrary { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("{} cannot be read; restore it from the project", path.display())]
     NoGraph { path: PathBuf, source: std::io::Error },
+    #[error("{} is not the file that {} tells of (its SHA-256 is {found}, not {expected}); restore it from the project", path.display(), .told_by.display())]
+    WrongHash { path: PathBuf, told_by: PathBuf, found: String, expected: String },
     #[error("graph {graph} cannot be opened")]
     BadGraph { graph: String, source: ort::Error },
     #[error("provider {} was asked for and cannot be used for graph {graph}; set inference.provider to \"auto\" or \"cpu\"", .provider.name())]

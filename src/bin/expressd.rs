@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use expressd::capture::CaptureError;
 use expressd::config::{CliOverrides, Config};
 use expressd::daemon::{DaemonError, Lines, RunOptions, bench, doctor};
+use expressd::publish::out_file::{Before, OutFile};
 
 /// A real-time expression sensor: faces and voices in, expression events out.
 #[derive(Parser)]
@@ -179,10 +180,9 @@ fn act(verb: Verb) -> Result<(), DaemonError> {
 /// Every recording is played, whatever became of those before it; one that failed decides the exit code.
 fn replay(config: &Config, file: &Path, jsonl: &Path, realtime: bool) -> Result<(), DaemonError> {
     let files = recordings(file)?;
-    let cannot = |source| DaemonError::Jsonl { path: jsonl.to_owned(), source };
     let out: Box<dyn std::io::Write + Send> = match jsonl.to_str() {
         Some("-") => Box::new(std::io::stdout()),
-        _ => Box::new(std::fs::File::create(jsonl).map_err(cannot)?),
+        _ => Box::new(OutFile::open(jsonl, Before::Goes, &files)?),
     };
     let lines = Arc::new(Mutex::new(Lines::new(out)));
     let mut failures = Vec::new();
@@ -197,7 +197,7 @@ fn replay(config: &Config, file: &Path, jsonl: &Path, realtime: bool) -> Result<
         }
     }
     if let Some(source) = lines.lock().expect("lines lock").take_failure() {
-        return Err(cannot(source));
+        return Err(DaemonError::Jsonl { path: jsonl.to_owned(), source });
     }
     match (failures.len(), files.len()) {
         (0, _) => Ok(()),

@@ -32,6 +32,8 @@ pub struct SourceCounters {
     pub samples: AtomicU64,
     /// How often the device or our ring lost samples (audio).
     pub xruns: AtomicU64,
+    /// Pictures that were dropped because they came too late to be of use (video, live).
+    pub too_late: AtomicU64,
     /// How often the source was opened again after a loss.
     pub reconnects: AtomicU64,
     /// Stamp of the newest delivery in nanoseconds; `i64::MIN` before the first.
@@ -42,7 +44,8 @@ impl Default for SourceGauge {
     fn default() -> Self {
         let status = Mutex::new(SourceStatus { state: SourceState::Off, reason: None, origin_ns: None });
         let zero = || AtomicU64::new(0);
-        let counters = SourceCounters { delivered: zero(), samples: zero(), xruns: zero(), reconnects: zero(), newest_nanos: AtomicI64::new(i64::MIN) };
+        let counters =
+            SourceCounters { delivered: zero(), samples: zero(), xruns: zero(), too_late: zero(), reconnects: zero(), newest_nanos: AtomicI64::new(i64::MIN) };
         SourceGauge { status, counters }
     }
 }

@@ -28,7 +28,16 @@ pub(super) struct Timeline {
     pub stop: Arc<AtomicBool>,
 }
 
+/// Pictures this late are of no use any more: by then a whole window of the usual length has gone by without them. A decoder that is so
+/// far behind will hardly catch up while what follows works on stale pictures, and nobody would see why faces have gone quiet.
+const TOO_LATE_NANOS: i64 = 2_000_000_000;
+
 impl Timeline {
+    /// The hour of release.
+    fn due(&self, running_nanos: i64) -> MediaTime {
+        MediaTime::from_nanos(running_nanos + self.release_offset.load(Ordering::Acquire))
+    }
+
     pub fn place(&self, running_nanos: i64) -> MediaTime {
         MediaTime::from_nanos(running_nanos + self.stamp_offset.load(Ordering::Acquire))
     }
@@ -36,7 +45,7 @@ impl Timeline {
     /// Waits for the hour of `running_nanos`. `false` when capture is to stop.
     pub fn wait(&self, running_nanos: i64) -> bool {
         if let Some(clock) = &self.pacing {
-            let due = MediaTime::from_nanos(running_nanos + self.release_offset.load(Ordering::Acquire));
+            let due = self.due(running_nanos);
             loop {
                 let left = due.nanos_since(clock.now());
                 if left <= 0 || self.stop.load(Ordering::Acquire) {
@@ -59,6 +68,8 @@ pub(super) struct FrameDelivery {
     pub board: Arc<SourceBoard>,
     /// Stamps may not lie in the future: a camera's clock that runs ahead is not believed.
     pub live_clock: Option<Arc<SystemClock>>,
+    /// Live, of whatever source: the clock on which a picture may come too late.
+    pub lateness_clock: Option<Arc<SystemClock>>,
     next_index: u64,
     last: Option<MediaTime>,
     layout: Option<(gst::Caps, gst_video::VideoInfo)>,
@@ -75,6 +86,7 @@ impl FrameDelivery {
             timeline,
             board,
             live_clock: None,
+            lateness_clock: None,
             next_index: 0,
             last: None,
             layout: None,
@@ -113,6 +125,12 @@ impl FrameDelivery {
         self.last_running = Some(running);
         self.end_nanos = self.end_nanos.max(running + duration_nanos.unwrap_or(self.last_gap_nanos));
 
+        if self.lateness_clock.as_ref().is_some_and(|clock| clock.now().nanos_since(self.timeline.due(running)) > TOO_LATE_NANOS) {
+            self.board.video.counters.too_late.fetch_add(1, Ordering::Relaxed);
+            let why = "pictures come more than 2 s late: this machine decodes them more slowly than they come";
+            self.board.set(&self.board.video, SourceState::Lost, Some(why.into()));
+            return if self.timeline.stop.load(Ordering::Acquire) { Err(gst::FlowError::Eos) } else { Ok(gst::FlowSuccess::Ok) };
+        }
         if self.layout.as_ref().is_none_or(|(known, _)| *known != caps) {
             let info = gst_video::VideoInfo::from_caps(&caps).map_err(|_| gst::FlowError::NotNegotiated)?;
             self.layout = Some((caps, info));
@@ -255,4 +273,50 @@ fn colorimetry(info: &gst_video::VideoInfo) -> Colorimetry {
         _ => ColorMatrix::Bt601,
     };
     Colorimetry { matrix, full_range: stated.range() == VideoColorRange::Range0_255 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::{Received, WhenFull, lane};
+
+    fn sample(running_ms: u64) -> gst::Sample {
+        let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::I420, 16, 16).build().unwrap();
+        let mut buffer = gst::Buffer::with_size(info.size()).unwrap();
+        buffer.get_mut().unwrap().set_pts(gst::ClockTime::from_mseconds(running_ms));
+        gst::Sample::builder().buffer(&buffer).caps(&info.to_caps().unwrap()).segment(&gst::FormattedSegment::<gst::ClockTime>::new()).build()
+    }
+
+    #[test]
+    fn pictures_that_come_too_late_are_counted_and_told_and_the_source_heals() {
+        super::super::pipeline::init();
+        let (sender, receiver) = lane("frames", 8, WhenFull::DropOldest);
+        let (clock, board) = (Arc::new(SystemClock::new()), Arc::new(SourceBoard::default()));
+        let started = clock.now().nanos();
+        let timeline = Arc::new(Timeline {
+            stamp_offset: AtomicI64::new(started),
+            release_offset: AtomicI64::new(started - 10_000_000_000),
+            pacing: None,
+            stop: Arc::new(AtomicBool::new(false)),
+        });
+        let mut delivery = FrameDelivery::new(sender, timeline, board.clone());
+        // Offline nothing is late.
+        assert!(delivery.deliver(sample(0)).is_ok());
+        delivery.lateness_clock = Some(clock);
+        for late_ms in [1000, 5000, 7900] {
+            assert!(delivery.deliver(sample(late_ms)).is_ok());
+        }
+        let status = board.video.status();
+        assert!(status.state == SourceState::Lost && status.reason.unwrap().contains("2 s late"));
+        assert_eq!(board.video.counters.too_late.load(Ordering::Relaxed), 3);
+        // A second behind is stale, and the answers to it say so.
+        assert!(delivery.deliver(sample(9000)).is_ok());
+        assert_eq!(board.video.status().state, SourceState::Delivering);
+        drop(delivery);
+        let mut came = Vec::new();
+        while let Received::Item(frame) = receiver.recv(None) {
+            came.push(frame.time.nanos() - started);
+        }
+        assert_eq!(came, [0, 9_000_000_000]);
+    }
 }

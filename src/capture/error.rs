@@ -13,6 +13,9 @@ pub enum CaptureError {
     /// Exit 3; with `auto` and `default` the daemon falls back to the demonstration recording.
     #[error("there is no {kind} `{name}`; `expressd devices` lists what there is")]
     NoSuchDevice { kind: &'static str, name: String },
+    /// Exit 3.
+    #[error("the {kind} `{name}` is listed and cannot be opened: {reason}; does the sound server run that it belongs to, and may this user reach it?")]
+    DeviceRefuses { kind: &'static str, name: String, reason: String },
     /// Exit 1: nothing can be played.
     #[error("{} is no media that can be played: {reason}; is it complete, and does `gst-discoverer-1.0` read it?", .path.display())]
     Unreadable { path: PathBuf, reason: String },

@@ -224,6 +224,7 @@ impl Camera {
         if let Some(delivery) = &mut self.frames {
             delivery.begin_pass(timeline.clone());
             delivery.live_clock = live_clock.clone();
+            delivery.lateness_clock = Some(self.clock.clone());
         }
         if let Some(delivery) = &mut self.sound {
             delivery.begin_pass(timeline.clone());

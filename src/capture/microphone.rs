@@ -67,7 +67,7 @@ impl Microphone {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 Err(CaptureError::Denied { what: format!("the microphone `{spec}`"), remedy: "add this user to the group `audio`".into() })
             }
-            Err(_) => Err(CaptureError::NoSuchDevice { kind: "microphone", name: spec.to_string() }),
+            Err(error) => Err(CaptureError::DeviceRefuses { kind: "microphone", name: spec.to_string(), reason: error.to_string() }),
         }
     }
 

@@ -167,6 +167,9 @@ impl Recording {
         let mut begins = clock.as_ref().map_or(MediaTime::ZERO, |clock| clock.now());
         let mut timeline = begin_pass(&pace, begins, &clock, &stop, &board);
         let mut frames = outputs.frames.filter(|_| tracks.video.present).map(|lane| FrameDelivery::new(lane, timeline.clone(), board.clone()));
+        if let (Pace::Live { .. }, Some(delivery)) = (&pace, &mut frames) {
+            delivery.lateness_clock = clock.clone();
+        }
         let mut sound = outputs.audio.filter(|_| tracks.audio.present).map(|lane| SoundDelivery::new(lane, timeline.clone(), board.clone()));
         let played = loop {
             let pass = self.play_once((frames, sound), looped, &stop);

@@ -36,7 +36,7 @@ enum Kind {
     /// Any text but an empty one.
     Text(&'static str),
     MaybeText(&'static str),
-    Texts(&'static str),
+    Origins,
     VideoSource,
     Transcriber,
     Loopback,
@@ -69,7 +69,7 @@ pub const KEYS: &[Key] = &[
     integer("inference.threads", 1, 64),
     integer("inference.budget_ms", 10, 10_000),
     key("serve.listen", Kind::Loopback),
-    key("serve.allow_origins", Kind::Texts("a list of origins, each like \"https://lab.example\"")),
+    key("serve.allow_origins", Kind::Origins),
     integer("serve.max_clients", 1, 10_000),
     key("publish.jsonl", Kind::MaybeText("a file, \"-\" for standard output, or \"\" for none")),
     key("log.level", Kind::OneOf(&["error", "warn", "info", "debug", "trace"])),
@@ -83,7 +83,8 @@ impl Key {
             Kind::ZeroOr { zero, min, max } => format!("0 ({zero}) or {min} to {max}"),
             Kind::Number { min, max } => format!("{min} to {max}"),
             Kind::OneOf(names) => names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", "),
-            Kind::Text(meaning) | Kind::MaybeText(meaning) | Kind::Texts(meaning) => meaning.to_owned(),
+            Kind::Text(meaning) | Kind::MaybeText(meaning) => meaning.to_owned(),
+            Kind::Origins => "a list of origins as browsers send them, each like \"https://lab.example\" or \"http://10.0.0.7:8080\": no path, and none that stands for many".to_owned(),
             Kind::VideoSource => {
                 "\"auto\", \"v4l2:<device>\", \"pipewire\" or \"pipewire:<node>\", \"uri:<file, http or rtsp>\", \"gst:<bin>\", \"test\" or \"none\"".to_owned()
             }
@@ -103,7 +104,7 @@ impl Key {
             Kind::OneOf(names) => text(value).filter(|name| names.contains(&name.as_str())).map(Into::into),
             Kind::Text(_) => text(value).filter(|text| !text.trim().is_empty()).map(Into::into),
             Kind::MaybeText(_) => text(value).map(Into::into),
-            Kind::Texts(_) => texts(value).map(Into::into),
+            Kind::Origins => texts(value).filter(|origins| origins.iter().all(|origin| is_origin(origin))).map(Into::into),
             Kind::VideoSource => text(value).filter(|text| is_video_source(text)).map(Into::into),
             Kind::Transcriber => text(value).filter(|text| TranscriberChoice::parse(text).is_some()).map(Into::into),
             Kind::Loopback => text(value).filter(|text| loopback(text).is_some()).map(Into::into),
@@ -154,6 +155,17 @@ pub(super) fn loopback(text: &str) -> Option<SocketAddr> {
         None => text.parse().ok()?,
     };
     address.ip().is_loopback().then_some(address)
+}
+
+/// `scheme://host` or `scheme://host:port`, or `null`; a slash at the end does no harm.
+fn is_origin(text: &str) -> bool {
+    // What a page without an origin of its own sends.
+    if text == "null" {
+        return true;
+    }
+    let Some((scheme, host)) = text.strip_suffix('/').unwrap_or(text).split_once("://") else { return false };
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    is_scheme && !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control() || "/*@?#".contains(c))
 }
 
 fn is_video_source(text: &str) -> bool {

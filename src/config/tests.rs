@@ -161,6 +161,7 @@ fn every_field_has_a_key_and_its_limits_hold() {
         ("inference.threads", ["1", "64"], ["0", "true"]),
         ("inference.budget_ms", ["10", "10000"], ["9", "10001"]),
         ("serve.max_clients", ["1", "10000"], ["0", "many"]),
+        ("serve.allow_origins", ["https://lab.example,http://10.0.0.7:8080/", "null"], ["*", "https://lab.example,http://"]),
     ] {
         for value in inside {
             assert!(load("", &[], &[&format!("{key}={value}")]).is_ok(), "{key}={value}");

@@ -6,6 +6,7 @@ use crate::capture::CaptureError;
 use crate::config::ConfigFaults;
 use crate::encode::EncodeError;
 use crate::model::BundleError;
+use crate::publish::out_file::OutFileError;
 use crate::serve::ServeError;
 use crate::speech::{SpeechError, TranscribeError};
 
@@ -27,8 +28,10 @@ pub enum DaemonError {
     Serve(#[from] ServeError),
     #[error("{0}; systemd, or you, may start it again")]
     Stage(String),
-    #[error("{} cannot be written; events up to there are in it, make room and run again", .path.display())]
+    #[error("{} could not be written to its end; events up to there are in it, make room and run again", .path.display())]
     Jsonl { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    OutFile(#[from] OutFileError),
     #[error("{0}")]
     Usage(String),
     #[error("{failed} of {all} recordings could not be played to their end")]
@@ -39,12 +42,12 @@ impl DaemonError {
     /// 1 failed while running, 2 wrong arguments or configuration, 3 no such file or local device, 4 bundle refused.
     pub fn exit_code(&self) -> u8 {
         match self {
-            DaemonError::Config(_) | DaemonError::Usage(_) => 2,
+            DaemonError::Config(_) | DaemonError::Usage(_) | DaemonError::OutFile(OutFileError::IsInput(_)) => 2,
             DaemonError::Serve(ServeError::NotLoopback(_)) => 2,
-            DaemonError::Capture(CaptureError::NoSuchFile(_) | CaptureError::NoSuchDevice { .. }) => 3,
+            DaemonError::Capture(CaptureError::NoSuchFile(_) | CaptureError::NoSuchDevice { .. } | CaptureError::DeviceRefuses { .. }) => 3,
             DaemonError::Capture(CaptureError::Unsupported { .. }) => 2,
             DaemonError::Transcribe(TranscribeError::NotSetUp { .. } | TranscribeError::NotBuilt { .. } | TranscribeError::Unusable { .. }) => 3,
-            DaemonError::Bundle(_) => 4,
+            DaemonError::Bundle(_) | DaemonError::Encode(EncodeError::WrongHash { .. }) => 4,
             _ => 1,
         }
     }

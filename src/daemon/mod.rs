@@ -26,9 +26,9 @@ use crate::config::Config;
 /// `expressd check` beyond the configuration's own: what its strings name must make sense. Nothing is opened.
 pub fn check(config: &Config) -> Result<(), DaemonError> {
     let usage = |key: &str, error: &dyn std::fmt::Display| DaemonError::Usage(format!("{key}: {error}"));
-    config.video.parse::<VideoSpec>().map_err(|e| usage("video.source", &e))?;
-    config.audio.parse::<AudioSpec>().map_err(|e| usage("audio.source", &e))?;
-    Ok(())
+    let video = config.video.parse::<VideoSpec>().map_err(|e| usage("video.source", &e))?;
+    let audio = config.audio.parse::<AudioSpec>().map_err(|e| usage("audio.source", &e))?;
+    sources::contradiction(&video, &audio).map_or(Ok(()), |what| Err(DaemonError::Usage(what)))
 }
 
 /// `expressd devices`.

@@ -33,6 +33,13 @@ impl Lines {
         self.out.begin(recording);
     }
 
+    /// A recording plays: what an earlier run left in the file goes, also where no event comes.
+    fn start(&mut self) {
+        if self.failed.is_none() {
+            self.failed = self.out.start().err();
+        }
+    }
+
     fn write(&mut self, event: &Event) {
         if self.failed.is_none() {
             self.failed = self.out.write(event).err();
@@ -65,6 +72,7 @@ impl Prepared {
     pub fn play(self, realtime: bool, lines: &Arc<Mutex<Lines>>) -> Result<Played, DaemonError> {
         let Prepared { recording, assembly } = self;
         let written = lines.clone();
+        lines.lock().expect("lines lock").start();
         let emit: Emit = Box::new(move |event, _| written.lock().expect("lines lock").write(&event));
         let clock = Arc::new(SystemClock::new());
         let mut progress = Progress::new(Duration::MAX, clock.now());

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::DaemonError;
 use super::assembly::{assemble, open_bundle, serve_settings};
 use super::outages::{Outage, Outages};
@@ -19,6 +21,7 @@ use crate::config::Config;
 use crate::encode::Runtime;
 use crate::event::{Event, SourceState};
 use crate::notify::{Notify, Progress, watchdog_interval};
+use crate::publish::out_file::{Before, OutFile};
 use crate::publish::{Ring, jsonl, terminal};
 use crate::serve::{self, Metrics, Server, Vitals};
 use crate::time::{Clock, SystemClock};
@@ -52,6 +55,8 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     for line in choice.explanation() {
         println!("expressd: {line}");
     }
+    let lines = lines_file(config, &choice)?;
+    raise_file_limit();
     let runtime = Runtime::load()?;
     let bundle = open_bundle(config, &runtime)?;
     let clock = Arc::new(SystemClock::new());
@@ -75,7 +80,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     }
     let server = serve::start(serve_settings(config), ring.clone(), vitals.clone())?;
     println!("expressd: events at ws://{}/v1/events", server.addr());
-    let sinks = Sinks::open(config, &ring)?;
+    let sinks = Sinks::open(lines, &ring)?;
     let losses = Losses { video: lost(&board, |board| board.video.status().state), audio: lost(&board, |board| board.audio.status().state) };
     let mut progress = Progress::new(watchdog_interval().map_or(WITHOUT_WATCHDOG, |interval| interval / 3), clock.now());
     let emit = publish(ring.clone(), metrics, vitals.clone());
@@ -160,19 +165,35 @@ impl Playing {
 /// Who reads the ring beside the sockets, each on a thread of its own that ends with the ring.
 struct Sinks(Vec<JoinHandle<()>>);
 
+/// What `publish.jsonl` names, opened, and what it is called.
+type LinesFile = Option<(Box<dyn Write + Send>, PathBuf)>;
+
+fn lines_file(config: &Config, choice: &Choice) -> Result<LinesFile, DaemonError> {
+    let Some(path) = &config.publish.jsonl else { return Ok(None) };
+    let out: Box<dyn Write + Send> = match path.to_str() {
+        Some("-") => Box::new(std::io::stdout()),
+        _ => Box::new(OutFile::open(path, Before::Stays, choice.recording())?),
+    };
+    Ok(Some((out, path.clone())))
+}
+
+/// As many files as the system lets us have: every client is one.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).is_err() {
+        tracing::debug!("the limit of open files stays at {:?}", limit.current);
+    }
+}
+
 impl Sinks {
-    fn open(config: &Config, ring: &Arc<Ring>) -> Result<Sinks, DaemonError> {
+    fn open(lines: LinesFile, ring: &Arc<Ring>) -> Result<Sinks, DaemonError> {
         let mut threads = Vec::new();
-        if let Some(path) = &config.publish.jsonl {
+        let to_terminal = lines.as_ref().is_none_or(|(_, path)| path != Path::new("-"));
+        if let Some((out, path)) = lines {
             let cannot = |source| DaemonError::Jsonl { path: path.clone(), source };
-            let out: Box<dyn Write + Send> = if path == Path::new("-") {
-                Box::new(std::io::stdout())
-            } else {
-                Box::new(std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(cannot)?)
-            };
             threads.push(jsonl::follow(ring.reader(), out, path.display().to_string()).map_err(cannot)?.0);
         }
-        if config.publish.jsonl.as_deref() != Some(Path::new("-")) {
+        if to_terminal {
             threads.extend(terminal::follow(ring.reader()).ok().flatten());
         }
         Ok(Sinks(threads))

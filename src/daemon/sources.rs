@@ -26,6 +26,14 @@ impl Choice {
         }
     }
 
+    /// The recording that is played.
+    pub fn recording(&self) -> Option<&PathBuf> {
+        match self {
+            Choice::Devices { .. } => None,
+            Choice::Recording { file, .. } => Some(file),
+        }
+    }
+
     /// One line per decision, for the person who started it.
     pub fn explanation(&self) -> &[String] {
         match self {
@@ -42,6 +50,9 @@ pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonErr
     }
     let mut video: VideoSpec = config.video.parse().map_err(|error| DaemonError::Usage(format!("video.source: {error}")))?;
     let mut audio: AudioSpec = config.audio.parse().map_err(|error| DaemonError::Usage(format!("audio.source: {error}")))?;
+    if let Some(what) = contradiction(&video, &audio) {
+        return Err(DaemonError::Usage(what));
+    }
     let mut notes = Vec::new();
     let (auto, default) = (video == VideoSpec::Auto, audio == AudioSpec::Default);
     if auto || default {
@@ -72,9 +83,6 @@ pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonErr
         notes.push(format!("so replaying the demonstration recording {} in a loop, as if live", file.display()));
         return recording(file, true, notes);
     }
-    if nothing {
-        return Err(DaemonError::Usage("video.source and audio.source are both none: nothing to capture; set one of them, or use --replay FILE".into()));
-    }
     if !auto {
         notes.push(format!("video: {video}"));
     }
@@ -82,6 +90,20 @@ pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonErr
         notes.push(format!("audio: {audio}"));
     }
     Ok(Choice::Devices { video, audio, notes })
+}
+
+/// Why these two sources cannot be captured, whatever devices there are.
+pub fn contradiction(video: &VideoSpec, audio: &AudioSpec) -> Option<String> {
+    match (video, audio) {
+        (VideoSpec::None, AudioSpec::None) => {
+            Some("video.source and audio.source are both none: nothing to capture; set one of them, or use --replay FILE".into())
+        }
+        (VideoSpec::Auto | VideoSpec::Uri(_) | VideoSpec::Gst(_), _) => None,
+        (_, AudioSpec::Uri) => Some(format!(
+            "audio.source is uri, the sound track of the video's source; video.source is {video}, which has none: only uri:<…> and gst:<…> have one"
+        )),
+        _ => None,
+    }
 }
 
 fn recording(file: PathBuf, looped: bool, notes: Vec<String>) -> Result<Choice, DaemonError> {

@@ -27,6 +27,11 @@ impl<W: Write> JsonLines<W> {
         (self.written, self.recording) = (0, recording);
     }
 
+    /// Something will be written, or nothing is to be: the output is ours from here on.
+    pub fn start(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     /// Writes the event if it is part of the offline form, and flushes: whoever reads the pipe sees it at once.
     pub fn write(&mut self, event: &Event) -> io::Result<()> {
         if !event.is_offline() {

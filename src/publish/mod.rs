@@ -3,6 +3,7 @@
 pub mod cursor;
 mod filter;
 pub mod jsonl;
+pub mod out_file;
 pub mod ring;
 pub mod terminal;
 

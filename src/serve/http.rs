@@ -1,19 +1,25 @@
 //! The plain pages of the port: health, metrics, status.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::ListenerExt;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
-use super::{Shared, upgrade};
+use super::{ServeSettings, Shared, upgrade};
 
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let settings = shared.settings.clone();
     let router = Router::new()
         .route("/", get(front))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -29,15 +35,45 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
             json_page(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": format!("{} takes GET alone", request.uri().path())}))
         })
         .with_state(shared);
-    // An event must not wait for the acknowledgement of the one before.
-    let listener = listener.tap_io(|stream| {
+    accept(listener, router, settings).await;
+}
+
+/// Connections beside the clients': for pages, and for handshakes, among them those that are refused.
+const PAGES: usize = 64;
+
+/// Takes connections for good. At most `max_clients` and [`PAGES`] of them are no WebSockets (yet); more wait in the kernel's queue until
+/// one of those ends, which takes no longer than [`ServeSettings::request_within`]: whoever says nothing costs nobody else a file.
+async fn accept(listener: TcpListener, router: Router, settings: ServeSettings) {
+    let room = Arc::new(Semaphore::new(settings.max_clients + PAGES));
+    let service = TowerToHyperService::new(router);
+    loop {
+        let Ok(place) = room.clone().acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            // It left before it was taken.
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused) => continue,
+            Err(error) => {
+                // Out of files, most likely: some will be free again.
+                tracing::error!("a connection cannot be taken: {error}");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+        };
+        // An event must not wait for the acknowledgement of the one before.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!("TCP_NODELAY: {error}");
         }
-    });
-    // It returns only with an error that `accept` cannot heal.
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!("the socket's accept loop ended: {error}");
+        let mut http = http1::Builder::new();
+        // Counts from the first byte's awaiting on, also between two requests of one connection.
+        http.timer(TokioTimer::new()).header_read_timeout(settings.request_within);
+        let connection = http.serve_connection(TokioIo::new(stream), service.clone()).with_upgrades();
+        tokio::spawn(async move {
+            // Given back when the connection ends or is a WebSocket, which has a place among the clients.
+            let _place = place;
+            if let Err(error) = connection.await {
+                tracing::debug!("a connection ended: {error}");
+            }
+        });
     }
 }
 

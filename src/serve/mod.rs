@@ -84,6 +84,8 @@ pub struct ServeSettings {
     pub pong_within: Duration,
     /// How long a closing connection may take to say goodbye.
     pub goodbye: Duration,
+    /// How long a connection may take to say what it wants, at first and between two requests.
+    pub request_within: Duration,
     /// The kernel's send buffer for each client, which it doubles: what a stalled client costs there.
     pub send_buffer_bytes: u32,
     pub workers: usize,
@@ -102,6 +104,7 @@ impl Default for ServeSettings {
             ping_every: Duration::from_secs(10),
             pong_within: Duration::from_secs(30),
             goodbye: Duration::from_secs(2),
+            request_within: Duration::from_secs(10),
             send_buffer_bytes: 64 << 10,
             workers: 1,
         }

@@ -122,3 +122,30 @@ fn a_full_disk_is_said_once_and_the_recording_still_played() {
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("/dev/full"), "{text}");
 }
+
+#[test]
+fn neither_the_recording_nor_older_events_are_lost_to_a_wrong_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let [recording, events] = ["recording.mp4", "events.jsonl"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+    std::fs::copy(demo(), &recording).unwrap();
+    let bytes = std::fs::read(&recording).unwrap();
+    fails(&["replay", &recording, "--jsonl", &recording], 2, &["is the recording itself"]);
+    fails(&["run", "--replay", &recording, "--jsonl", &recording, "--listen", "127.0.0.1:0"], 2, &["is the recording itself"]);
+    assert!(std::fs::read(&recording).unwrap() == bytes, "the recording is as it was");
+    std::fs::write(&events, "what an earlier run found\n").unwrap();
+    fails(&["replay", "no/such/file.mp4", "--jsonl", &events], 3, &["no/such/file.mp4"]);
+    fails(&["replay", &recording, "--jsonl", &events, "--bundle", "no/such/bundle"], 4, &["no/such/bundle"]);
+    assert_eq!(std::fs::read_to_string(&events).unwrap(), "what an earlier run found\n");
+    fails(&["run", "--replay", &recording, "--jsonl", "no/such/folder/x.jsonl", "--listen", "127.0.0.1:0"], 1, &["check the folder"]);
+}
+
+#[test]
+fn sources_that_contradict_each_other_are_found_by_check_as_by_run() {
+    for (video, audio, says) in [("none", "none", "nothing to capture"), ("none", "uri", "which has none"), ("test", "uri", "which has none")] {
+        let sources = [format!("video.source={video}"), format!("audio.source={audio}")];
+        for verb in ["check", "run"] {
+            fails(&[verb, "--set", &sources[0], "--set", &sources[1]], 2, &[says]);
+        }
+    }
+    fails(&["check", "--set", "serve.allow_origins=*"], 2, &["serve.allow_origins", "https://lab.example"]);
+}

@@ -281,3 +281,37 @@ fn stopping_says_1001_to_everyone_at_once() {
         drop(stalled);
     });
 }
+
+#[test]
+fn connections_that_say_nothing_are_ended_and_keep_nobody_out() {
+    let stage = Stage::new(|settings| (settings.max_clients, settings.request_within) = (1, Duration::from_millis(500)));
+    block_on(async {
+        let mut client = stage.client().await;
+        client.hello().await;
+        // More than there is room for: silent ones, and some that never finish their first line.
+        let mut idle = Vec::new();
+        for number in 0..200 {
+            let mut stream = TcpStream::connect(stage.server.addr()).await.unwrap();
+            if number % 3 == 0 {
+                stream.write_all(b"GET /heal").await.unwrap();
+            }
+            idle.push(stream);
+        }
+        assert_eq!(stage.http("GET", "/healthz", "").await.0, 200);
+        assert!(matches!(stage.client_with(&[]).await, Err(Error::Http(response)) if response.status() == 503), "the only place is taken");
+        for stream in &mut idle {
+            let mut rest = Vec::new();
+            let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("an idle connection is ended");
+            assert!(ended.is_err() || rest.is_empty() || rest.starts_with(b"HTTP/1.1 408"), "{:?}", String::from_utf8_lossy(&rest));
+        }
+        // Between two requests of one connection no less.
+        let mut stream = TcpStream::connect(stage.server.addr()).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("ended").unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200"));
+        // A WebSocket may be silent for longer: pings ask after it.
+        stage.publish(1);
+        client.seqs(1).await;
+    });
+}
