@@ -93,19 +93,17 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
         let (_, logits) = encode_faces(net, &inputs, face.preprocessing.size)?;
         Ok(Some(accuracy(&logits, LABELS.len(), &labels)))
     };
-    let first =
-        FaceBatches { crops: &train, recipe: face, fit: &face.fit, early: face.early, judged: None, mixing: 0.0, classes: LABELS.len(), seed: recipe.seed };
+    let first = FaceBatches { crops: &train, recipe: face, fit: &face.fit, early: face.early, judged: None, classes: LABELS.len(), seed: recipe.seed };
     let run = Run { name: "face", folder: run_folder(recipe, "face"), settings: &face.fit, recipe: rules.clone(), seed: recipe.seed, stop_after: None };
     let (mut net, mut state) = fit(&run, net, &device, &first, select)?;
     let mut before = run.folder;
     for (number, again) in (1..).zip(&face.again) {
-        let mixing = if again.mixing > 0.0 { format!(" mixing {}", again.mixing) } else { String::new() };
         let part = generation(number);
         let run = Run {
             name: &part,
             folder: run_folder(recipe, &part),
             settings: &again.fit,
-            recipe: format!("{rules} {}{mixing} after {}", serde_json::to_string(&(again.judged, again.early))?, weights_sha256(&before)?),
+            recipe: format!("{rules} {} after {}", serde_json::to_string(&(again.judged, again.early))?, weights_sha256(&before)?),
             seed: recipe.seed.wrapping_add(number as u64),
             stop_after: None,
         };
@@ -116,7 +114,7 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
             println!("face: generation {number}, selection accuracy {:.4}, judges {} pictures for the next", state.kept().unwrap_or(f64::NAN), train.len());
             judge(&net, &train, recipe)?
         };
-        let batches = FaceBatches { fit: &again.fit, early: again.early, judged: Some((judged, again.judged)), mixing: again.mixing, seed: run.seed, ..first };
+        let batches = FaceBatches { fit: &again.fit, early: again.early, judged: Some((judged, again.judged)), seed: run.seed, ..first };
         (net, state) = fit(&run, net, &device, &batches, select)?;
         before = run.folder;
     }

@@ -57,9 +57,6 @@ pub struct FaceRecipe {
 pub struct Again {
     /// How much of a target is the judgement of the generation before, 0 to 1; the rest is the label.
     pub judged: f32,
-    /// Beta distribution's parameter for mixing pairs of pictures, by fading in one batch and by patching in the next; 0: no mixing.
-    #[serde(default)]
-    pub mixing: f64,
     pub early: Option<EarlyEpochs>,
     pub fit: FitSettings,
 }
@@ -141,7 +138,6 @@ impl Recipe {
                 "[face.again.fit] needs positive epochs, batch and learning_rate"
             );
             ensure!((0.0..=1.0).contains(&again.judged), "face.again.judged takes 0 to 1");
-            ensure!(again.mixing >= 0.0, "face.again.mixing takes 0 or more");
         }
         ensure!((0.0..=1.0).contains(&recipe.head.alone), "head.alone takes 0 to 1");
         let select = &recipe.voice.calibration_actors;

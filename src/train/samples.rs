@@ -72,8 +72,6 @@ pub struct FaceBatches<'a> {
     pub early: Option<EarlyEpochs>,
     /// The generation before judges each crop `[crops, classes]`, and how much of a target that is.
     pub judged: Option<(Vec<f32>, f32)>,
-    /// Beta distribution's parameter for mixing pairs; 0: none.
-    pub mixing: f64,
     pub classes: usize,
     pub seed: u64,
 }
@@ -95,17 +93,6 @@ impl Batches<PlaneBatch> for FaceBatches<'_> {
             match &self.judged {
                 None => targets.extend(label),
                 Some((judged, share)) => targets.extend(label.zip(&judged[picked * self.classes..]).map(|(label, judged)| label + share * (judged - label))),
-            }
-        }
-        if self.mixing > 0.0 {
-            let share = beta(self.mixing, &mut rng).max(0.5);
-            if index.is_multiple_of(2) {
-                // Faded into one another (Zhang et al. 2018).
-                mix_with_next(&mut values, batch, share);
-                mix_with_next(&mut targets, batch, share);
-            } else {
-                let share = patch_from_next(&mut values, size, share, &mut rng);
-                mix_with_next(&mut targets, batch, share);
             }
         }
         PlaneBatch { values, shape: [batch, 1, size, size], targets }
@@ -195,22 +182,6 @@ fn mix_with_next(values: &mut [f32], rows: usize, share: f32) {
     }
 }
 
-/// Each picture of `side` pixels gets a rectangle of the next one, the last of the first, in the same place: about `1 - share` of it
-/// (Yun et al. 2019, CutMix). Returns what share is left.
-fn patch_from_next(values: &mut [f32], side: usize, share: f32, rng: &mut StdRng) -> f32 {
-    let original = values.to_vec();
-    let length = ((1.0 - share).sqrt() * side as f32).round() as usize;
-    let [top, left] = std::array::from_fn(|_| rng.random_range(0..=side - length));
-    for start in (0..values.len()).step_by(side * side) {
-        let next = (start + side * side) % original.len();
-        for row in top..top + length {
-            let at = row * side + left;
-            values[start + at..][..length].copy_from_slice(&original[next + at..][..length]);
-        }
-    }
-    1.0 - (length * length) as f32 / (side * side) as f32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,7 +233,7 @@ mod tests {
         let crops: Vec<_> = (0..2 * again.fit.batch as u64).map(picture).collect();
         // The generation before is sure that every picture's label is one too low.
         let judged: Vec<f32> = crops.iter().flat_map(|c| (0..7).map(|i| if i == (c.label + 1) % 7 { 1.0 } else { 0.0 })).collect();
-        let first = FaceBatches { crops: &crops, recipe: &recipe.face, fit: &again.fit, early: again.early, judged: None, mixing: 0.0, classes: 7, seed: 3 };
+        let first = FaceBatches { crops: &crops, recipe: &recipe.face, fit: &again.fit, early: again.early, judged: None, classes: 7, seed: 3 };
         let (label, smoothing) = (first.batch(0, 1), again.fit.label_smoothing);
         assert_eq!(label.shape, [again.fit.batch, 1, 40, 40]);
         let second = FaceBatches { judged: Some((judged, 0.25)), ..first };
@@ -275,38 +246,6 @@ mod tests {
         }
         // Later epochs see whole pictures.
         assert_eq!(second.batch(again.early.unwrap().epochs, 0).shape[2], 48);
-    }
-
-    #[test]
-    fn mixed_pictures_are_of_two_and_their_targets_too() {
-        let recipe = crate::train::recipe::Recipe::read(&crate::testing::project("config/train/default.toml")).unwrap();
-        let batch = recipe.face.fit.batch;
-        let picture = |i: usize| LabelledCrop { crop: crate::model::golden::golden_crop(i as u64, 0, 48, 1), label: i % 7, part: Part::Train };
-        let crops: Vec<_> = (0..2 * batch).map(picture).collect();
-        let fit = crate::train::recipe::FitSettings { label_smoothing: 0.0, ..recipe.face.fit.clone() };
-        let plain = FaceBatches { crops: &crops, recipe: &recipe.face, fit: &fit, early: None, judged: None, mixing: 0.0, classes: 7, seed: 3 };
-        let (faded, patched) = (plain.batch(0, 0), plain.batch(0, 1));
-        let mixed = FaceBatches { mixing: 1.0, ..plain };
-        let pictures = |batch: &PlaneBatch| batch.values.chunks(48 * 48).map(<[f32]>::to_vec).collect::<Vec<_>>();
-        for (before, after, is_patch) in [(&faded, mixed.batch(0, 0), false), (&patched, mixed.batch(0, 1), true)] {
-            let (alone, both) = (pictures(before), pictures(&after));
-            // What the targets say of the shares, of a row whose next has another label.
-            let class = |row: usize| before.targets[row * 7..][..7].iter().position(|t| *t == 1.0).unwrap();
-            let row = (0..batch - 1).find(|row| class(*row) != class(row + 1)).unwrap();
-            let share = after.targets[row * 7 + class(row)];
-            assert!((0.5..1.0).contains(&share) && (after.targets[row * 7 + class(row + 1)] + share - 1.0).abs() < 1e-6, "{share}");
-            for row in 0..batch {
-                let (own, next) = (&alone[row], &alone[(row + 1) % batch]);
-                if is_patch {
-                    let kept = both[row].iter().zip(own).filter(|(v, o)| v == o).count() as f32 / (48.0 * 48.0);
-                    assert!(both[row].iter().zip(own.iter().zip(next)).all(|(v, (o, n))| v == o || v == n));
-                    assert!((kept - share).abs() < 0.05, "row {row}: {kept} is left, {share} in the targets");
-                } else {
-                    assert!(both[row].iter().zip(own.iter().zip(next)).all(|(v, (o, n))| (v - share * o - (1.0 - share) * n).abs() < 1e-4));
-                }
-            }
-        }
-        assert_eq!(mixed.batch(0, 1).values, mixed.batch(0, 1).values);
     }
 
     #[test]
