@@ -11,6 +11,7 @@ use expressd::train::extract::{self, ExtractArgs};
 use expressd::train::finetune::{self, FinetuneArgs};
 use expressd::train::import::{self, ImportArgs};
 use expressd::train::pretrain::{self, PretrainArgs};
+use expressd::train::refused::exit_code;
 
 /// LibTorch's large buffers come and go at each step. In glibc's heap they leave gaps that never close (seen: 2 MB more a step, 20 GB in
 /// an hour), and mapped one by one they cost a third of the time.
@@ -67,7 +68,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error.chain().for_each(|cause| eprintln!("{cause}"));
-            ExitCode::FAILURE
+            ExitCode::from(exit_code(&error))
         }
     }
 }

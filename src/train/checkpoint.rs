@@ -1,12 +1,15 @@
 //! What a run leaves on disk, so that it goes on after a kill: weights, optimiser, and last a small state that names them.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::train::refused::Refused;
 
 /// A run's folder.
 #[derive(Clone, Debug)]
@@ -32,12 +35,54 @@ impl RunFolder {
         self.0.join(name)
     }
 
+    /// Makes the folder and keeps other processes from training in it, for as long as what this gives lives: the kernel takes the lock
+    /// back however a process ends. What killed ones left half written is removed.
+    ///
+    /// # Errors
+    /// Where another process trains here.
+    pub fn lock(&self) -> anyhow::Result<File> {
+        let (folder, path) = (self.0.display(), self.at("lock"));
+        std::fs::create_dir_all(&self.0).with_context(|| format!("{folder} cannot be made"))?;
+        let file = File::options().create(true).write(true).truncate(false).open(&path).with_context(|| format!("{} cannot be written", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => self.remove_half_written()?,
+            Err(TryLockError::WouldBlock) => bail!("{folder} is being trained by another process: wait for it, or name another folder"),
+            // Some network disks have no locks. What lies there may then be what another process writes.
+            Err(TryLockError::Error(error)) => println!("{folder} cannot be locked ({error}): see to it that one process alone trains there"),
+        }
+        Ok(file)
+    }
+
+    fn remove_half_written(&self) -> anyhow::Result<()> {
+        for file in std::fs::read_dir(&self.0).with_context(|| format!("{} cannot be read", self.0.display()))?.flatten() {
+            let name = file.file_name().to_string_lossy().into_owned();
+            // Burn itself writes beside the file that it is told, with the process's number behind the name.
+            if name.ends_with(".tmp.bpk") || name.ends_with(".json.tmp") || (name.contains(".bpk.") && name.ends_with(".tmp")) {
+                remove(&file.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `run.json` of a run that `verb` made over stores. `takers` says who wants it, such as "evaluate takes".
+    ///
+    /// # Errors
+    /// Where the folder is no such run.
+    pub fn description<T: DeserializeOwned>(&self, verb: &str, takers: &str) -> anyhow::Result<T> {
+        let (folder, path) = (self.0.display(), self.at("run.json"));
+        let bytes = std::fs::read(&path).with_context(|| format!("{folder} is no run of {verb} over stores"))?;
+        let found: serde_json::Value = serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
+        if let Some(kind) = found["recipe"]["kind"].as_str().filter(|kind| *kind != verb) {
+            bail!(Refused(format!("{folder} is a run of {kind}; {takers} a run of {verb}")));
+        }
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is not as this version of {verb} writes it", path.display()))
+    }
+
     /// The state of a run that was begun here with the same settings.
     ///
     /// # Errors
     /// Where it was begun with others.
     pub fn resume(&self, settings: &str) -> anyhow::Result<Option<Progress>> {
-        std::fs::create_dir_all(&self.0).with_context(|| format!("{} cannot be made", self.0.display()))?;
         let Some(found) = read_json::<Progress>(&self.at("state.json"))? else { return Ok(None) };
         ensure!(found.settings == settings, "{} holds a run with other settings or stores; remove it, or name another folder", self.0.display());
         Ok(Some(found))
@@ -95,7 +140,9 @@ fn settle(new: &Path, path: &Path) -> anyhow::Result<()> {
 /// `None` where there is no such file.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
     match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged; remove the run", path.display()))?)),
+        Ok(bytes) => {
+            Ok(Some(serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged, or of another kind of run; name another folder", path.display()))?))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
     }
@@ -112,5 +159,44 @@ fn remove(path: &Path) -> anyhow::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("{} cannot be removed", path.display())),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_trains_a_run_and_what_killed_ones_left_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder(folder.path().join("run"));
+        let lock = run.lock().unwrap();
+        let left = ["optimizer.tmp.bpk", "optimizer.tmp.bpk.123-4.tmp", "weights.tmp.bpk.123-0.tmp", "optimizer-2.bpk.9-1.tmp", "state.json.tmp"];
+        let kept = ["best.bpk", "net-3.bpk", "optimizer-3.bpk", "run.json", "state.json"];
+        left.iter().chain(&kept).for_each(|name| std::fs::write(run.at(name), "x").unwrap());
+        let error = run.lock().unwrap_err().to_string();
+        assert!(error.contains("is being trained by another process"), "{error}");
+        assert!(left.iter().all(|name| run.at(name).exists()), "the other process's files are its own");
+        drop(lock);
+        let _lock = run.lock().unwrap();
+        let mut found: Vec<String> = std::fs::read_dir(&run.0).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        found.sort();
+        assert_eq!(found, ["best.bpk", "lock", "net-3.bpk", "optimizer-3.bpk", "run.json", "state.json"]);
+    }
+
+    #[test]
+    fn a_run_of_another_verb_is_called_that_and_nothing_is_to_be_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder(folder.path().to_owned());
+        let load = || run.description::<Progress>("finetune", "evaluate takes").unwrap_err().to_string();
+        assert!(load().contains("is no run of finetune"));
+        write_json(&run.at("run.json"), &serde_json::json!({ "recipe": { "kind": "pretrain" } })).unwrap();
+        assert!(load().ends_with("is a run of pretrain; evaluate takes a run of finetune"), "{}", load());
+        write_json(&run.at("run.json"), &serde_json::json!({ "recipe": { "kind": "finetune" } })).unwrap();
+        assert!(load().contains("this version of finetune"));
+        // The default bundle's runs have states of another form.
+        write_json(&run.at("state.json"), &crate::train::fit::State::default()).unwrap();
+        let error = run.resume("settings").unwrap_err().to_string();
+        assert!(error.contains("another kind of run") && !error.contains("remove"), "{error}");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::activation::log_softmax;
@@ -18,12 +18,14 @@ use crate::time::monotonic_nanos;
 use crate::train::calibrate::{Calibrated, abstain_threshold, calibrate, verdicts};
 use crate::train::checkpoint::{Progress, RunFolder, read_json, write_json};
 use crate::train::data::Split;
-use crate::train::features::{Features, shuffled};
+use crate::train::features::{Features, distinct, shuffled};
 use crate::train::fit::{device, tensor, values};
 use crate::train::heads::{ClassificationHead, ClassifierShape, HeadsShape, RepresentationHeads};
 use crate::train::labelled::Labelled;
 use crate::train::metrics::{Judgements, MeasureOptions, Truth, measure, weights};
 use crate::train::pretrain::{self, Profile};
+use crate::train::recipe::{self, RecipeKind};
+use crate::train::refused::Refused;
 use crate::train::schedule::RateSchedule;
 
 /// Never abstain above this confidence.
@@ -47,7 +49,7 @@ pub struct FinetuneRecipe {
     /// Store's label to ours, where names differ. One that maps to "" is left out.
     #[serde(default)]
     pub label_map: BTreeMap<String, String>,
-    /// Our labels, in order. Empty: the store's.
+    /// Our labels, in order. Empty: the stores', by the names that `label_map` gives them.
     #[serde(default)]
     pub labels: Vec<String>,
     pub classifier: ClassifierShape,
@@ -83,22 +85,33 @@ pub enum ClassWeights {
 
 impl FinetuneRecipe {
     pub fn read(path: &Path) -> anyhow::Result<FinetuneRecipe> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("recipe {} cannot be read", path.display()))?;
-        let recipe: FinetuneRecipe = toml::from_str(&text).with_context(|| format!("recipe {} is not valid", path.display()))?;
-        let mut faults = recipe.schedule.faults();
+        let recipe: FinetuneRecipe = recipe::parse(path, RecipeKind::Finetune)?;
+        recipe::check(path, &recipe.faults())?;
+        Ok(recipe)
+    }
+
+    /// Everything that cannot be meant, one sentence each.
+    pub fn faults(&self) -> Vec<String> {
+        let optimizer = recipe::optimizer_faults("", self.learning_rate, self.weight_decay);
+        let mut faults = [self.schedule.faults(), optimizer, recipe::modality_faults(&self.modalities)].concat();
         let mut fault = |wrong: bool, text: &str| faults.extend(wrong.then(|| text.to_owned()));
-        fault(recipe.modalities.is_empty(), "modalities must name one at least");
-        fault(recipe.batch == 0 || recipe.epochs == 0 || recipe.patience == 0, "batch, epochs and patience must be at least 1");
-        fault(recipe.learning_rate <= 0.0, "learning_rate must be above 0");
-        fault(!(0.0..1.0).contains(&recipe.modality_dropout), "modality_dropout must be in 0 to 1");
-        fault(!(recipe.label_share > 0.0 && recipe.label_share <= 1.0), "label_share must be above 0 and at most 1");
-        fault(recipe.classifier.layers == 0, "classifier.layers must be at least 1");
+        fault(self.batch == 0 || self.epochs == 0 || self.patience == 0, "batch, epochs and patience must be at least 1");
+        fault(!(0.0..1.0).contains(&self.modality_dropout), "modality_dropout must be in 0 to 1");
+        fault(!(self.label_share > 0.0 && self.label_share <= 1.0), "label_share must be above 0 and at most 1");
+        fault(self.classifier.layers == 0, "classifier.layers must be at least 1");
         fault(
-            recipe.profile == Profile::Reference && (recipe.classifier.presence || recipe.standardise),
+            self.profile == Profile::Reference && (self.classifier.presence || self.standardise),
             "profile reference has neither presence inputs nor standardise",
         );
-        ensure!(faults.is_empty(), "recipe {}: {}", path.display(), faults.join("; "));
-        Ok(recipe)
+        faults
+    }
+
+    /// Its labels; where it names none the stores', by the names that it gives them.
+    fn labels_of(&self, stores: &[String]) -> Vec<String> {
+        if !self.labels.is_empty() {
+            return self.labels.clone();
+        }
+        distinct(stores.iter().map(|name| self.label_map.get(name).unwrap_or(name)).filter(|name| !name.is_empty()))
     }
 }
 
@@ -150,11 +163,14 @@ impl Recognition {
 
 /// Trains a classifier over representations, on labelled clips of stores; selects on their validation split.
 pub fn finetune(args: &crate::train::finetune::FinetuneArgs) -> anyhow::Result<()> {
+    ensure!(args.from.is_none() || args.modalities.is_empty(), Refused("--modalities is for runs without --from: the heads decide".into()));
+    let Some(run) = args.run.clone() else { bail!(Refused("--run DIR is needed: where checkpoints go".into())) };
     let mut recipe = FinetuneRecipe::read(&args.recipe)?;
     if !args.modalities.is_empty() {
         recipe.modalities = args.modalities.clone();
+        let faults = recipe.faults();
+        ensure!(faults.is_empty(), Refused(format!("with --modalities: {}", faults.join("; "))));
     }
-    let run = args.run.clone().context("--run DIR is needed: where checkpoints go")?;
     let pretrained = args.from.as_deref().map(pretrain::load).transpose()?;
     let wanted = pretrained.as_ref().map_or(recipe.modalities.clone(), |(run, _)| run.recipe.modalities.clone());
     let features = Features::open(&args.store)?.with_modalities(&wanted)?;
@@ -174,7 +190,7 @@ pub fn train(
     folder: &RunFolder,
     say: bool,
 ) -> anyhow::Result<(Recognition, ClassifierRun, Progress)> {
-    let labels = if recipe.labels.is_empty() { features.spec().labels.clone() } else { recipe.labels.clone() };
+    let labels = recipe.labels_of(&features.spec().labels);
     ensure!(labels.len() >= 2, "the stores name {} labels; a classifier needs two", labels.len());
     if let Some((run, _)) = &pretrained {
         ensure!(
@@ -209,6 +225,7 @@ pub fn train(
         from,
     };
     let settings = serde_json::to_string(&run)?;
+    let _lock = folder.lock()?;
     let device = device();
     device.seed(recipe.seed);
     let mut net = Recognition::new(&heads, &recipe.classifier, labels.len(), &device);
@@ -396,7 +413,7 @@ fn calibration(net: &Recognition, features: &Features, select: &Labelled, labels
 /// A run that `finetune` made over stores: its best weights.
 pub fn load(folder: &Path) -> anyhow::Result<(ClassifierRun, Recognition, HeadCalibration, Progress)> {
     let folder = RunFolder(folder.to_owned());
-    let run: ClassifierRun = read_json(&folder.at("run.json"))?.with_context(|| format!("{} is no run of finetune", folder.0.display()))?;
+    let run: ClassifierRun = folder.description("finetune", "evaluate and export take")?;
     let calibration = read_json(&folder.at("calibration.json"))?.with_context(|| format!("{} is not finished: run finetune again", folder.0.display()))?;
     let progress: Progress = read_json(&folder.at("state.json"))?.with_context(|| format!("{} has no checkpoint", folder.0.display()))?;
     let net = Recognition::new(&run.heads, &run.recipe.classifier, run.labels.len(), &device());
@@ -407,4 +424,44 @@ pub fn load(folder: &Path) -> anyhow::Result<(ClassifierRun, Recognition, HeadCa
 /// Where `finetune` was told to look, for messages.
 pub fn stores_of(run: &ClassifierRun) -> Vec<PathBuf> {
     run.stores.iter().map(PathBuf::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::project;
+    use crate::train::synthetic::SyntheticSet;
+
+    fn linear() -> FinetuneRecipe {
+        FinetuneRecipe::read(&project("config/train/linear.toml")).unwrap()
+    }
+
+    #[test]
+    fn faults_are_told_with_key_value_and_what_is_permitted() {
+        for learning_rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let faults = FinetuneRecipe { learning_rate, ..linear() }.faults();
+            assert_eq!(faults, [format!("learning_rate is {learning_rate}, permitted are numbers above 0")]);
+        }
+        let wrong = FinetuneRecipe { weight_decay: -0.1, modalities: vec![Modality::Face, Modality::Voice, Modality::Face], ..linear() };
+        assert_eq!(wrong.faults(), ["weight_decay is -0.1, permitted are numbers from 0", "modalities names face twice, permitted is each once"]);
+    }
+
+    #[test]
+    fn labels_are_the_stores_by_their_new_names() {
+        let stores = ["joy", "happy", "sad", "calm"].map(String::from);
+        assert_eq!(linear().labels_of(&stores), stores);
+        let label_map = [("joy", "happy"), ("calm", "")].map(|(theirs, ours)| (theirs.to_owned(), ours.to_owned()));
+        assert_eq!(FinetuneRecipe { label_map: label_map.into(), ..linear() }.labels_of(&stores), ["happy", "sad"]);
+    }
+
+    #[test]
+    fn a_run_that_another_process_trains_is_left_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder(folder.path().to_owned());
+        let _other = run.lock().unwrap();
+        let features = SyntheticSet { train: 16, select: 8, test: 8, ..SyntheticSet::default() }.make();
+        let error = train(&linear(), &features, vec![], None, None, &run, false).unwrap_err().to_string();
+        assert!(error.contains("being trained by another process"), "{error}");
+        assert!(!run.at("run.json").exists());
+    }
 }

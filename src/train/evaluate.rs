@@ -22,6 +22,7 @@ use crate::train::data::ravdess;
 use crate::train::data::{Part, Split};
 use crate::train::evidence::Evidence;
 use crate::train::fusion::{HeadBatch, judge, only};
+use crate::train::refused::Refused;
 use crate::train::samples::{milliseconds, windows};
 use crate::train::words::Words;
 
@@ -125,7 +126,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     if args.run.is_some() || !args.store.is_empty() {
         return on_stores(args);
     }
-    ensure!(args.report.is_none(), "--report takes figures of a run or of stores: name --run or --store");
+    ensure!(args.report.is_none(), Refused("--report takes figures of a run or of stores: name --run or --store".into()));
     let material = args.material.clone().or_else(|| Some(std::env::var_os("EXPRESSD_MATERIAL")?.into())).unwrap_or_else(|| "../shared/material".into());
     let figures = measure(&args.bundle, &material)?;
     if args.json {

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use crate::modality::Modality;
 use crate::recognize::Embeddings;
+use crate::train::data::Target;
 use crate::train::heads::ModalityShape;
 use crate::train::objective::FeatureBatch;
+use crate::train::refused::Refused;
 use crate::train::store::{Entry, Store, StoreSpec};
 
 /// Rows that lie near each other on disk are drawn near each other in time: a window of so many is shuffled as one.
@@ -28,27 +30,43 @@ pub struct Features {
 
 #[derive(Clone, Debug)]
 enum Rows {
-    Stores(Arc<Vec<Store>>),
+    Stores(Arc<Vec<Part>>),
     Memory(Arc<Vec<(Entry, Vec<f32>)>>),
 }
 
+/// A store, and the places of its labels in the list of all.
+#[derive(Debug)]
+struct Part {
+    store: Store,
+    labels: Vec<usize>,
+}
+
 impl Features {
+    /// Stores as one: their labels are the union of their lists, in the order of first appearance.
+    ///
     /// # Errors
     /// Where there is no store, one can not be read, or two were made by different encoders.
     pub fn open(paths: &[std::path::PathBuf]) -> anyhow::Result<Features> {
         let stores = paths.iter().map(|p| Store::open(p).with_context(|| format!("store {}", p.display()))).collect::<anyhow::Result<Vec<_>>>()?;
-        let first = stores.first().context("no store is named: add --store DIR")?.spec().clone();
+        let mut spec = stores.first().context("no store is named: add --store DIR")?.spec().clone();
         for store in &stores {
             ensure!(
-                store.spec().fingerprint == first.fingerprint && store.spec().encoders == first.encoders,
+                store.spec().fingerprint == spec.fingerprint && store.spec().encoders == spec.encoders,
                 "{} was made by other encoders ({}) than {} ({}): rows of the two can not be mixed",
                 store.path().display(),
                 store.spec().fingerprint,
                 paths[0].display(),
-                first.fingerprint
+                spec.fingerprint
             );
         }
-        Ok(Features::new(Rows::Stores(Arc::new(stores)), first))
+        let labelled: Vec<&StoreSpec> = stores.iter().map(Store::spec).filter(|spec| !spec.labels.is_empty()).collect();
+        if !labelled.is_empty() {
+            spec.labels = distinct(labelled.iter().flat_map(|spec| &spec.labels));
+            spec.dataset = distinct(labelled.iter().map(|spec| &spec.dataset)).join(" + ");
+        }
+        let place = |name: &String| spec.labels.iter().position(|label| label == name).expect("the list has all of them");
+        let parts = stores.into_iter().map(|store| Part { labels: store.spec().labels.iter().map(place).collect(), store }).collect();
+        Ok(Features::new(Rows::Stores(Arc::new(parts)), spec))
     }
 
     /// Rows that were made here.
@@ -98,8 +116,8 @@ impl Features {
     /// Items that gave no rows, by reason.
     pub fn skipped(&self) -> std::collections::BTreeMap<String, usize> {
         let mut all = std::collections::BTreeMap::new();
-        if let Rows::Stores(stores) = &self.rows {
-            for (reason, count) in stores.iter().flat_map(|s| s.skipped()) {
+        if let Rows::Stores(parts) = &self.rows {
+            for (reason, count) in parts.iter().flat_map(|part| part.store.skipped()) {
                 *all.entry(reason.clone()).or_default() += count;
             }
         }
@@ -107,29 +125,69 @@ impl Features {
     }
     pub fn count(&self) -> usize {
         match &self.rows {
-            Rows::Stores(stores) => stores.iter().map(|s| s.entries().len()).sum(),
+            Rows::Stores(parts) => parts.iter().map(|part| part.store.entries().len()).sum(),
             Rows::Memory(rows) => rows.len(),
         }
     }
 
-    fn locate<'a>(&self, stores: &'a [Store], mut row: usize) -> (&'a Store, usize) {
-        for store in stores {
-            if row < store.entries().len() {
-                return (store, row);
+    fn locate<'a>(&self, parts: &'a [Part], mut row: usize) -> (&'a Part, usize) {
+        for part in parts {
+            let count = part.store.entries().len();
+            if row < count {
+                return (part, row);
             }
-            row -= store.entries().len();
+            row -= count;
         }
         panic!("row {row} is beyond the stores");
     }
 
+    /// What is known of a row. Its target counts by its own store's list: see [`Features::target`].
     pub fn entry(&self, row: usize) -> &Entry {
         match &self.rows {
-            Rows::Stores(stores) => {
-                let (store, row) = self.locate(stores, row);
-                &store.entries()[row]
+            Rows::Stores(parts) => {
+                let (part, row) = self.locate(parts, row);
+                &part.store.entries()[row]
             }
             Rows::Memory(rows) => &rows[row].0,
         }
+    }
+
+    /// What is true of a row, by the list of all stores' labels ([`Features::spec`]).
+    ///
+    /// # Errors
+    /// Where the row's own store has no such label.
+    pub fn target(&self, row: usize) -> anyhow::Result<Option<Target>> {
+        let Rows::Stores(parts) = &self.rows else { return Ok(self.entry(row).target.clone()) };
+        let (part, row) = self.locate(parts, row);
+        let entry = &part.store.entries()[row];
+        let place = |own: usize| {
+            let (path, count) = (part.store.path().display(), part.labels.len());
+            part.labels.get(own).copied().with_context(|| format!("{} in {path} has label {own} of {count}: extract it again", entry.id))
+        };
+        Ok(match &entry.target {
+            None => None,
+            Some(Target::Class(class)) => Some(Target::Class(place(*class)?)),
+            Some(Target::Values(values)) => {
+                let mut all = vec![0.0; self.spec.labels.len()];
+                for (own, value) in values.iter().enumerate() {
+                    all[place(own)?] = *value;
+                }
+                Some(Target::Values(all))
+            }
+        })
+    }
+
+    /// # Errors
+    /// Where clips of one store have one label each, and those of another several.
+    pub fn ensure_targets_are_alike(&self) -> anyhow::Result<()> {
+        let Rows::Stores(parts) = &self.rows else { return Ok(()) };
+        let with =
+            |wanted: fn(&Target) -> bool| parts.iter().map(|part| &part.store).find(|s| s.entries().iter().filter_map(|e| e.target.as_ref()).any(wanted));
+        if let (Some(one), Some(several)) = (with(|t| matches!(t, Target::Class(_))), with(|t| matches!(t, Target::Values(_)))) {
+            let (one, several) = (one.path().display(), several.path().display());
+            bail!(Refused(format!("clips of {one} have one label each, those of {several} several: the two can not be mixed")));
+        }
+        Ok(())
     }
 
     /// Has the row evidence of this modality (by its place in [`Features::modalities`])?
@@ -139,17 +197,33 @@ impl Features {
     }
 
     /// A row's values, as the store holds them.
+    ///
+    /// # Errors
+    /// Where the disk fails, or a value is no number: later it would look like a fault of training.
     pub fn read(&self, row: usize, out: &mut [f32]) -> anyhow::Result<()> {
         match &self.rows {
-            Rows::Stores(stores) => {
-                let (store, row) = self.locate(stores, row);
-                Ok(store.read(row, out)?)
+            Rows::Stores(parts) => {
+                let (part, row) = self.locate(parts, row);
+                part.store.read(row, out)?;
             }
-            Rows::Memory(rows) => {
-                out.copy_from_slice(&rows[row].1);
-                Ok(())
-            }
+            Rows::Memory(rows) => out.copy_from_slice(&rows[row].1),
         }
+        out.iter().position(|value| !value.is_finite()).map_or(Ok(()), |at| Err(self.no_number(row, at)))
+    }
+
+    /// The error for the value of a row that stands `at` this place.
+    fn no_number(&self, row: usize, at: usize) -> anyhow::Error {
+        let mut end = 0;
+        let within = self.spec.encoders.iter().find(|encoder| {
+            end += encoder.dim;
+            at < end
+        });
+        let encoder = within.map_or("", |encoder| encoder.name.as_str());
+        let store = match &self.rows {
+            Rows::Stores(parts) => self.locate(parts, row).0.store.path().display().to_string(),
+            Rows::Memory(_) => self.spec.dataset.clone(),
+        };
+        anyhow!("in {store} the row of {} holds, of the encoder {encoder}, a value that is no number; extract it again", self.entry(row).id)
     }
 
     /// A row's embeddings by their encoders' names, of the modalities that are `shown` and that it has.
@@ -206,6 +280,17 @@ impl Features {
     }
 }
 
+/// Each name once, in the order of first appearance.
+pub fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for name in names {
+        if !all.contains(name) {
+            all.push(name.clone());
+        }
+    }
+    all
+}
+
 /// `rows` in another order for each epoch: windows of neighbours in random order, each shuffled. The same seed and epoch give the same.
 pub fn shuffled(rows: &[usize], seed: u64, epoch: usize) -> Vec<usize> {
     let mut rng = StdRng::seed_from_u64(seed ^ ((epoch as u64 + 1) << 24));
@@ -213,4 +298,106 @@ pub fn shuffled(rows: &[usize], seed: u64, epoch: usize) -> Vec<usize> {
     windows.shuffle(&mut rng);
     windows.iter_mut().for_each(|window| window.shuffle(&mut rng));
     windows.concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::model::manifest::Task;
+    use crate::train::data::Split;
+    use crate::train::labelled::Labelled;
+    use crate::train::metrics::Truth;
+    use crate::train::store::{SCHEMA, Shard, ShardWriter, StoredEncoder};
+
+    /// A store of such targets, in this order, all of them for training.
+    fn store(folder: &Path, name: &str, labels: &[&str], targets: &[Option<Target>]) -> PathBuf {
+        let encoder = |name: &str, modality, dim| StoredEncoder { name: name.into(), modality, dim };
+        let spec = StoreSpec {
+            schema: SCHEMA,
+            fingerprint: "f".into(),
+            dataset: name.into(),
+            labels: labels.iter().map(|label| label.to_string()).collect(),
+            clips: "recording".into(),
+            views: 1,
+            encoders: vec![encoder("face", Modality::Face, 2), encoder("voice", Modality::Voice, 1)],
+        };
+        let path = folder.join(name);
+        let mut writer = ShardWriter::open(&path, &spec, Shard::WHOLE).unwrap();
+        for (i, target) in targets.iter().enumerate() {
+            let id = format!("{name}{i}");
+            let (group, target) = (String::new(), target.clone());
+            let entry = Entry { id: id.clone(), split: Split::Train, group, target, present: vec![true; 2], seconds: 1.0, text: None, view: 0 };
+            writer.push(&id, &[(entry, vec![i as f32; 3])]).unwrap();
+        }
+        path
+    }
+
+    fn classes<const N: usize>(classes: [usize; N]) -> [Option<Target>; N] {
+        classes.map(|class| Some(Target::Class(class)))
+    }
+
+    #[test]
+    fn each_stores_targets_are_read_by_its_own_list_of_labels() {
+        let folder = tempfile::tempdir().unwrap();
+        let talk = store(folder.path(), "talk", &[], &[None]);
+        let a = store(folder.path(), "a", &["sad", "happy"], &classes([0, 1]));
+        let b = store(folder.path(), "b", &["happy", "calm", "sad"], &classes([0, 1, 2]));
+        let features = Features::open(&[talk, a, b.clone()]).unwrap();
+        assert_eq!(features.spec().labels, ["sad", "happy", "calm"]);
+        assert_eq!(features.spec().dataset, "a + b");
+        let targets: Vec<Option<Target>> = (0..features.count()).map(|row| features.target(row).unwrap()).collect();
+        assert_eq!(targets, [&[None][..], &classes([0, 1])[..], &classes([1, 2, 0])[..]].concat());
+
+        let ours = ["happy", "sad"].map(String::from);
+        let map = BTreeMap::from([("calm".to_owned(), String::new())]);
+        let found = Labelled::find(&features, Split::Train, Task::Single, &ours, &map).unwrap();
+        assert_eq!((found.rows, found.truth), (vec![1, 2, 3, 5], Truth::Classes(vec![1, 0, 0, 1])));
+        let error = Labelled::find(&features, Split::Train, Task::Single, &ours, &BTreeMap::new()).unwrap_err().to_string();
+        assert!(error.contains("calm") && error.contains("label_map of the finetune recipe"), "{error}");
+        // A list that the clips do not fit is told.
+        let spec = std::fs::read_to_string(b.join("store.json")).unwrap().replace(r#""sad""#, "").replace(r#""calm","#, r#""calm""#);
+        std::fs::write(b.join("store.json"), spec).unwrap();
+        let features = Features::open(&[b]).unwrap();
+        assert!(features.target(1).is_ok());
+        assert!(features.target(2).unwrap_err().to_string().contains("b2"));
+    }
+
+    #[test]
+    fn several_labels_are_joined_too_and_the_two_kinds_are_not_mixed() {
+        let folder = tempfile::tempdir().unwrap();
+        let several = |values: [f32; 2]| Some(Target::Values(values.to_vec()));
+        let a = store(folder.path(), "a", &["sad", "happy"], &[several([1.0, 0.0])]);
+        let b = store(folder.path(), "b", &["calm", "sad"], &[several([2.0, 3.0])]);
+        let one = store(folder.path(), "one", &["sad", "happy"], &classes([0]));
+        let features = Features::open(&[a, b.clone()]).unwrap();
+        assert_eq!(features.target(1).unwrap(), Some(Target::Values(vec![3.0, 0.0, 2.0])));
+        let find = |features: &Features| Labelled::find(features, None::<Split>, Task::Multi, &features.spec().labels, &BTreeMap::new());
+        assert_eq!(find(&features).unwrap().truth, Truth::Labels(vec![true, false, false, true, false, true]));
+        // Pre-training, which looks at no label, reads them together.
+        let features = Features::open(&[one.clone(), b.clone()]).unwrap();
+        let error = find(&features).unwrap_err().to_string();
+        assert!([one, b].iter().all(|path| error.contains(&*path.to_string_lossy())) && error.contains("can not be mixed"), "{error}");
+    }
+
+    #[test]
+    fn a_value_that_is_no_number_is_told_with_store_item_and_encoder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = store(folder.path(), "a", &[], &[None, None]);
+        let good = Features::open(std::slice::from_ref(&path)).unwrap();
+        for (value, at, encoder) in [(f32::NAN, 1, "face"), (f32::INFINITY, 2, "voice")] {
+            let mut values = [0.0; 3];
+            values[at] = value;
+            let other = store(folder.path(), encoder, &[], &[]);
+            let mut writer = ShardWriter::open(&other, &StoreSpec { dataset: encoder.into(), ..good.spec().clone() }, Shard::WHOLE).unwrap();
+            writer.push("clip", &[(Entry { id: "clip".into(), ..good.entry(0).clone() }, values.to_vec())]).unwrap();
+            let features = Features::open(&[path.clone(), other.clone()]).unwrap();
+            assert!(features.batch(&[0, 1]).is_ok());
+            let error = features.batch(&[0, 1, 2]).unwrap_err().to_string();
+            let told = [&*other.to_string_lossy(), "row of clip", &format!("encoder {encoder}"), "no number"].iter().all(|part| error.contains(*part));
+            assert!(told, "{error}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail, ensure};
 
 use crate::labels::{LABELS, RAVDESS};
 use crate::model::manifest::hex_sha256;
@@ -14,7 +14,8 @@ use crate::train::data::ravdess::{self, LabelledClip};
 use crate::train::fit::{Run, State, device, fit, read_state, tensor, values};
 use crate::train::metrics::judgements::softmax;
 use crate::train::net::Encoder;
-use crate::train::recipe::Recipe;
+use crate::train::recipe::{Recipe, RecipeKind};
+use crate::train::refused::Refused;
 use crate::train::samples::{FaceBatches, VoiceBatches, milliseconds, windows};
 
 /// What is trained.
@@ -54,6 +55,11 @@ pub struct FinetuneArgs {
 pub fn run(args: &FinetuneArgs) -> anyhow::Result<()> {
     if !args.store.is_empty() {
         return crate::train::classify::finetune(args);
+    }
+    let of_stores = args.run.is_some() || args.from.is_some() || !args.modalities.is_empty();
+    ensure!(!of_stores, Refused("--run and --from go with --store, and so does --modalities: name the stores to train on".into()));
+    if RecipeKind::of(&args.recipe)? == Some(RecipeKind::Finetune) {
+        bail!(Refused(format!("--store is needed: {} trains on feature stores", args.recipe.display())));
     }
     let recipe = Recipe::read(&args.recipe)?;
     let wanted = |target| args.only == target || args.only == Target::All;
@@ -261,4 +267,33 @@ fn clip_logits(net: &Encoder, mel: &LogMel, clips: &[LabelledClip], recipe: &Rec
 pub fn accuracy(logits: &[f32], classes: usize, labels: &[usize]) -> f64 {
     let right = logits.chunks(classes).zip(labels).filter(|(row, label)| largest(row) == **label).count();
     right as f64 / labels.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::modality::Modality;
+    use crate::train::refused::exit_code;
+
+    #[test]
+    fn what_goes_with_stores_alone_is_refused_without_them() {
+        let recipe = |name: &str| crate::testing::project(&format!("config/train/{name}.toml"));
+        let plain = || FinetuneArgs { recipe: recipe("default"), only: Target::All, store: vec![], from: None, run: None, modalities: vec![] };
+        let refused = |args: FinetuneArgs| {
+            let error = run(&args).unwrap_err();
+            assert_eq!(exit_code(&error), 2, "{error}");
+            error.to_string()
+        };
+        let somewhere = || Some(PathBuf::from("/there/is/no/such/run"));
+        assert!(refused(FinetuneArgs { run: somewhere(), ..plain() }).contains("--run and --from go with --store"));
+        assert!(refused(FinetuneArgs { from: somewhere(), ..plain() }).contains("--run and --from go with --store"));
+        assert!(refused(FinetuneArgs { recipe: recipe("linear"), ..plain() }).contains("--store is needed"));
+
+        let stores = || FinetuneArgs { recipe: recipe("linear"), store: vec!["/there/is/no/such/store".into()], run: somewhere(), ..plain() };
+        let error = refused(FinetuneArgs { from: somewhere(), modalities: vec![Modality::Face], ..stores() });
+        assert!(error.contains("--modalities is for runs without --from"), "{error}");
+        assert!(refused(FinetuneArgs { modalities: vec![Modality::Face; 2], ..stores() }).contains("modalities names face twice"));
+        assert!(refused(FinetuneArgs { run: None, ..stores() }).contains("--run DIR is needed"));
+        assert_eq!(exit_code(&run(&stores()).unwrap_err()), 3);
+    }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lane::{Received, WhenFull, lane};
 use crate::time::monotonic_nanos;
+use crate::train::checkpoint::RunFolder;
 pub use crate::train::device::device;
 use crate::train::recipe::{FitSettings, Keep};
 
@@ -87,7 +88,7 @@ pub fn fit<L: Learner>(
     batches: &impl Batches<L::Batch>,
     mut select: impl FnMut(&L) -> anyhow::Result<Option<f64>>,
 ) -> anyhow::Result<(L, State)> {
-    std::fs::create_dir_all(&run.folder).with_context(|| format!("{} cannot be made", run.folder.display()))?;
+    let _lock = RunFolder(run.folder.clone()).lock()?;
     let recipe = format!("{} seed {} {}", serde_json::to_string(run.settings)?, run.seed, run.recipe);
     let mut optimizer = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(run.settings.weight_decay).init();
     let mut state = State { recipe: recipe.clone(), ..State::default() };
@@ -191,7 +192,10 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> anyhow::Result<Vec<f32>> {
 /// The state of the run in `folder`, if one was begun there.
 pub fn read_state(folder: &Path) -> anyhow::Result<Option<State>> {
     match std::fs::read(folder.join("state.json")) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged; remove the run", folder.join("state.json").display()))?)),
+        Ok(bytes) => {
+            let state = folder.join("state.json");
+            Ok(Some(serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged, or of another kind of run", state.display()))?))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("{} cannot be read", folder.display())),
     }
@@ -305,13 +309,16 @@ pub mod tests {
     }
 
     #[test]
-    fn a_run_with_other_settings_is_refused() {
+    fn a_run_with_other_settings_or_in_other_hands_is_refused() {
         let _turn = GENERATOR.lock();
         let folder = tempfile::tempdir().unwrap();
         let net = Tiny::new(&device());
         train(&net, folder.path(), Some(1), 1).unwrap();
         let error = train(&net, folder.path(), None, 2).unwrap_err().to_string();
         assert!(error.contains("other settings"), "{error}");
+        let _other = RunFolder(folder.path().to_owned()).lock().unwrap();
+        let error = train(&net, folder.path(), Some(1), 1).unwrap_err().to_string();
+        assert!(error.contains("another process"), "{error}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::labels::{LABELS, RAVDESS};
 use crate::modality::{Modality, Presence};
 use crate::train::calibrate::{Judged, abstain_threshold};
+use crate::train::checkpoint::RunFolder;
 use crate::train::data::Part;
 use crate::train::data::fer;
 use crate::train::evidence::{Evidence, face_evidence, voice_evidence};
@@ -186,6 +187,8 @@ fn fit_head(recipe: &Recipe, which: VoiceRun, training: &[Evidence], held_out: O
     let text = serde_json::to_string(&(settings.hidden, settings.views, settings.alone, Modality::ALL.len(), &sums))?;
     if crate::train::fit::read_state(&folder)?.is_some_and(|state| sums.iter().any(|sum| !state.recipe.contains(sum))) {
         println!("{}: the encoders have changed, starting again", head_part(which));
+        // Not under another process's hands.
+        let _lock = RunFolder(folder.clone()).lock()?;
         std::fs::remove_dir_all(&folder)?;
     }
     let run = Run { name: head_part(which), folder, settings: &settings.fit, recipe: text, seed: recipe.seed, stop_after: None };

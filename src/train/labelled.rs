@@ -27,6 +27,7 @@ impl Labelled {
         map: &BTreeMap<String, String>,
     ) -> anyhow::Result<Labelled> {
         let split = split.into();
+        features.ensure_targets_are_alike()?;
         let ours: Vec<Option<usize>> = features
             .spec()
             .labels
@@ -37,7 +38,12 @@ impl Labelled {
                     return Ok(None);
                 }
                 let found = labels.iter().position(|l| l == name);
-                found.map(Some).with_context(|| format!("the store's label {name} is none of {}: name it in label_map", labels.join(", ")))
+                found.map(Some).with_context(|| {
+                    let ours = labels.join(", ");
+                    format!(
+                        "the stores' label {name} is none of {ours}: name it in label_map of the finetune recipe, with one of these, or \"\" to leave it out"
+                    )
+                })
             })
             .collect::<anyhow::Result<_>>()?;
         let (mut rows, mut classes, mut holds) = (Vec::new(), Vec::new(), Vec::new());
@@ -47,21 +53,21 @@ impl Labelled {
             if split.is_some_and(|split| entry.split != split) || entry.view != 0 || !present {
                 continue;
             }
-            match (&entry.target, task) {
+            match (features.target(row)?, task) {
                 (None, _) => {}
                 (Some(Target::Class(class)), Task::Single) => {
-                    if let Some(Some(class)) = ours.get(*class) {
+                    if let Some(class) = ours[class] {
                         rows.push(row);
-                        classes.push(*class);
+                        classes.push(class);
                     }
                 }
                 (Some(target), Task::Multi) => {
                     let held: Vec<usize> = match target {
-                        Target::Class(class) => vec![*class],
+                        Target::Class(class) => vec![class],
                         Target::Values(values) => values.iter().enumerate().filter(|(_, v)| **v > 0.0).map(|(i, _)| i).collect(),
                     };
                     let mut row_holds = vec![false; labels.len()];
-                    held.iter().filter_map(|h| ours.get(*h).copied().flatten()).for_each(|h| row_holds[h] = true);
+                    held.iter().filter_map(|h| ours[*h]).for_each(|h| row_holds[h] = true);
                     rows.push(row);
                     holds.extend(row_holds);
                 }

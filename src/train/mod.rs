@@ -74,6 +74,8 @@ pub mod pretrain;
 #[cfg(feature = "train")]
 pub mod recipe;
 #[cfg(feature = "train")]
+pub mod refused;
+#[cfg(feature = "train")]
 pub mod samples;
 #[cfg(feature = "train")]
 pub mod synthetic;

@@ -21,6 +21,8 @@ use crate::train::features::{Features, shuffled};
 use crate::train::fit::values;
 use crate::train::heads::{HeadsShape, PretextShape};
 use crate::train::objective::{Clusters, FeatureBatch, Objective, PretextModel, Queue, Replicas, kmeans_cosine};
+use crate::train::recipe::{self, RecipeKind};
+use crate::train::refused::Refused;
 use crate::train::schedule::RateSchedule;
 
 /// Which of the reference's quirks are kept. Heads of the two are never mixed.
@@ -66,29 +68,40 @@ pub enum PretrainKind {
 
 impl PretrainRecipe {
     pub fn read(path: &Path) -> anyhow::Result<PretrainRecipe> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("recipe {} cannot be read", path.display()))?;
-        let recipe: PretrainRecipe = toml::from_str(&text).with_context(|| format!("recipe {} is not valid", path.display()))?;
-        let faults = recipe.faults();
-        ensure!(faults.is_empty(), "recipe {}: {}", path.display(), faults.join("; "));
+        let recipe: PretrainRecipe = recipe::parse(path, RecipeKind::Pretrain)?;
+        recipe::check(path, &recipe.faults())?;
         Ok(recipe)
     }
 
     /// Everything that cannot be meant, one sentence each.
     pub fn faults(&self) -> Vec<String> {
-        let mut faults = self.schedule.faults();
+        let optimizer = recipe::optimizer_faults("", self.learning_rate, self.weight_decay);
+        let mut faults = [self.schedule.faults(), optimizer, recipe::modality_faults(&self.modalities)].concat();
         let mut fault = |wrong: bool, text: &str| faults.extend(wrong.then(|| text.to_owned()));
         let has = |name: &str| self.objectives.iter().any(|o| o.name() == name);
         fault(self.objectives.is_empty(), "it has no [[objective]]");
-        fault(self.modalities.is_empty() || self.modalities.len() > 3, "modalities must name one to three");
         fault(has("contrastive") && self.modalities.len() < 2, "contrastive needs two modalities");
         fault(has("simclr") && self.objectives.len() > 1, "simclr stands alone");
         fault(self.batch < 2 || self.epochs == 0, "batch must be at least 2 and epochs at least 1");
-        fault(self.learning_rate <= 0.0, "learning_rate must be above 0");
         fault(self.representation < 8 || self.projection == 0, "representation must be at least 8 and projection at least 1");
-        for objective in &self.objectives {
+        // Without a loss there is nothing to go down on.
+        let late = self.objectives.iter().filter(|o| !o.is_active(0)).count();
+        fault(
+            late > 0 && late == self.objectives.len(),
+            "clustering alone has a start_epoch above 0, permitted is 0: one objective at least begins in epoch 0",
+        );
+        for (place, objective) in self.objectives.iter().enumerate() {
+            let (name, weight) = (objective.name(), objective.weight());
+            fault(self.objectives[..place].iter().any(|o| o.name() == name), &format!("objective {name} stands there twice, permitted is each once"));
+            fault(!(weight > 0.0 && weight.is_finite()), &format!("weight of {name} is {weight}, permitted are numbers above 0"));
             match objective {
-                Objective::Contrastive { temperature, .. } | Objective::Simclr { temperature, .. } => fault(*temperature <= 0.0, "temperature must be above 0"),
-                Objective::Clustering { clusters, .. } => fault(*clusters < 2, "clusters must be at least 2"),
+                Objective::Contrastive { temperature, .. } | Objective::Simclr { temperature, .. } => {
+                    fault(!(*temperature > 0.0 && temperature.is_finite()), &format!("temperature of {name} is {temperature}, permitted are numbers above 0"));
+                }
+                Objective::Clustering { clusters, queue_reduction, .. } => {
+                    fault(*clusters < 2, "clusters must be at least 2");
+                    fault(*queue_reduction == 0, "queue_reduction is 0, permitted are numbers from 1, which keeps all rows");
+                }
                 Objective::Reconstruction { hidden, rectified, .. } => {
                     fault(*hidden == 0, "hidden must be at least 1");
                     fault(self.profile == Profile::Reference && !rectified, "profile reference has rectified reconstructions");
@@ -164,7 +177,7 @@ pub fn run(args: &PretrainArgs) -> anyhow::Result<()> {
     if !args.modalities.is_empty() {
         recipe.modalities = args.modalities.clone();
         let faults = recipe.faults();
-        ensure!(faults.is_empty(), "with --modalities: {}", faults.join("; "));
+        ensure!(faults.is_empty(), Refused(format!("with --modalities: {}", faults.join("; "))));
     }
     let features = Features::open(&args.store)?.with_modalities(&recipe.modalities)?;
     let stores = args.store.iter().map(|s| s.display().to_string()).collect();
@@ -181,6 +194,7 @@ pub fn pretrain(recipe: &PretrainRecipe, features: &Features, stores: Vec<String
     let description =
         PretrainedRun { recipe: recipe.clone(), heads: heads.clone(), fingerprint: features.spec().fingerprint.clone(), stores, clips: rows.len() };
     let settings = serde_json::to_string(&description)?;
+    let _lock = folder.lock()?;
     device.seed(recipe.seed);
     let mut net = PretextModel::new(&heads, &recipe.pretext(), &device);
     net.heads = net.heads.with_statistics(&features.statistics(&rows, 20_000)?, &device);
@@ -333,7 +347,8 @@ pub fn train_step(
         losses.push((*name, f64::from(values(loss.clone())?[0])));
     }
     drop(outputs);
-    if losses.iter().any(|(_, value)| !value.is_finite()) {
+    // Nothing to learn from: no two clips of a small batch have the same two modalities.
+    if terms.each.is_empty() || losses.iter().any(|(_, value)| !value.is_finite()) {
         return Ok((learner, losses));
     }
     let gradients = terms.total.backward();
@@ -354,7 +369,7 @@ pub fn train_step(
 /// A run that `pretrain` made, and its model.
 pub fn load(folder: &Path) -> anyhow::Result<(PretrainedRun, PretextModel)> {
     let folder = RunFolder(folder.to_owned());
-    let run: PretrainedRun = read_json(&folder.at("run.json"))?.with_context(|| format!("{} is no run of pretrain", folder.0.display()))?;
+    let run: PretrainedRun = folder.description("pretrain", "--from takes")?;
     let progress: Progress = read_json(&folder.at("state.json"))?.with_context(|| format!("{} has no checkpoint yet", folder.0.display()))?;
     let net = PretextModel::new(&run.heads, &run.recipe.pretext(), &device());
     Ok((run, folder.load_weights(net, &format!("net-{}", progress.epochs))?))

@@ -2,12 +2,97 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::modality::Modality;
 use crate::model::manifest::{AudioPreprocessing, FacePreprocessing, WindowRule};
 use crate::train::data::ravdess;
 use crate::train::net::EncoderShape;
+use crate::train::refused::Refused;
+
+/// What a recipe is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecipeKind {
+    /// The default bundle's encoders and head: [`Recipe`], which has no key `kind`.
+    Bundle,
+    Pretrain,
+    Finetune,
+}
+
+impl RecipeKind {
+    /// Who takes such a recipe.
+    fn takers(self) -> &'static str {
+        match self {
+            RecipeKind::Bundle => "finetune without --store and export without --run",
+            RecipeKind::Pretrain => "pretrain",
+            RecipeKind::Finetune => "finetune with --store",
+        }
+    }
+
+    /// `None` where it does not say.
+    pub fn of(path: &Path) -> anyhow::Result<Option<RecipeKind>> {
+        Ok(open(path)?.1)
+    }
+}
+
+/// A recipe's text, and what it is for where it says so.
+fn open(path: &Path) -> anyhow::Result<(String, Option<RecipeKind>)> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("recipe {} cannot be read", path.display()))?;
+    let table: toml::Table = toml::from_str(&text).map_err(|error| not_valid(path, &error))?;
+    let kind = match table.get("kind").and_then(toml::Value::as_str) {
+        Some("pretrain") => Some(RecipeKind::Pretrain),
+        Some("finetune") => Some(RecipeKind::Finetune),
+        Some(other) => bail!(Refused(format!("recipe {}: kind is {other}, permitted are pretrain and finetune", path.display()))),
+        None => table.contains_key("bundle").then_some(RecipeKind::Bundle),
+    };
+    Ok((text, kind))
+}
+
+fn not_valid(path: &Path, error: &toml::de::Error) -> Refused {
+    Refused(format!("recipe {} is not valid\n{error}", path.display()))
+}
+
+/// Reads a recipe's keys; [`check`] is left to do.
+pub fn parse<T: DeserializeOwned>(path: &Path, wanted: RecipeKind) -> anyhow::Result<T> {
+    let (text, found) = open(path)?;
+    if let Some(found) = found.filter(|found| *found != wanted) {
+        bail!(Refused(format!("recipe {} is for {}; here one for {} is needed", path.display(), found.takers(), wanted.takers())));
+    }
+    Ok(toml::from_str(&text).map_err(|error| not_valid(path, &error))?)
+}
+
+/// # Errors
+/// Where a recipe has faults: all of them at once.
+pub fn check(path: &Path, faults: &[String]) -> anyhow::Result<()> {
+    ensure!(faults.is_empty(), Refused(format!("recipe {}: {}", path.display(), faults.join("; "))));
+    Ok(())
+}
+
+/// What cannot be meant of AdamW's keys, one sentence each; `table` is where they stand, with its dot.
+pub fn optimizer_faults(table: &str, learning_rate: f64, weight_decay: f32) -> Vec<String> {
+    let mut faults = Vec::new();
+    if !(learning_rate > 0.0 && learning_rate.is_finite()) {
+        faults.push(format!("{table}learning_rate is {learning_rate}, permitted are numbers above 0"));
+    }
+    if !(weight_decay >= 0.0 && weight_decay.is_finite()) {
+        faults.push(format!("{table}weight_decay is {weight_decay}, permitted are numbers from 0"));
+    }
+    faults
+}
+
+/// What cannot be meant of a choice of modalities, one sentence each.
+pub fn modality_faults(modalities: &[Modality]) -> Vec<String> {
+    let mut faults = Vec::new();
+    if modalities.is_empty() {
+        faults.push("modalities names none, permitted are one to three".to_owned());
+    }
+    for modality in Modality::ALL.into_iter().filter(|one| modalities.iter().filter(|other| *other == one).count() > 1) {
+        faults.push(format!("modalities names {} twice, permitted is each once", modality.name()));
+    }
+    faults
+}
 
 /// `config/train/*.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,6 +197,16 @@ pub struct FitSettings {
     pub keep: Keep,
 }
 
+impl FitSettings {
+    fn faults(&self, table: &str) -> Vec<String> {
+        let mut faults = optimizer_faults(table, self.learning_rate, self.weight_decay);
+        if self.epochs == 0 || self.batch == 0 {
+            faults.push(format!("{table}epochs is {} and {table}batch {}, permitted are numbers from 1", self.epochs, self.batch));
+        }
+        faults
+    }
+}
+
 /// Which epoch's weights a run gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -124,27 +219,29 @@ pub enum Keep {
 
 impl Recipe {
     pub fn read(path: &Path) -> anyhow::Result<Recipe> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("recipe {} cannot be read", path.display()))?;
-        let mut recipe: Recipe = toml::from_str(&text).with_context(|| format!("recipe {} is not valid", path.display()))?;
+        let mut recipe: Recipe = parse(path, RecipeKind::Bundle)?;
         if let Some(material) = std::env::var_os("EXPRESSD_MATERIAL") {
             recipe.material = material.into();
         }
-        for (name, fit) in [("face", &recipe.face.fit), ("voice", &recipe.voice.fit), ("head", &recipe.head.fit)] {
-            ensure!(fit.epochs > 0 && fit.batch > 0 && fit.learning_rate > 0.0, "[{name}.fit] needs positive epochs, batch and learning_rate");
-        }
-        for again in &recipe.face.again {
-            ensure!(
-                again.fit.epochs > 0 && again.fit.batch > 0 && again.fit.learning_rate > 0.0,
-                "[face.again.fit] needs positive epochs, batch and learning_rate"
-            );
-            ensure!((0.0..=1.0).contains(&again.judged), "face.again.judged takes 0 to 1");
-        }
-        ensure!((0.0..=1.0).contains(&recipe.head.alone), "head.alone takes 0 to 1");
-        let select = &recipe.voice.calibration_actors;
-        let in_range = select.iter().all(|actor| !ravdess::REPORT_ACTORS.contains(actor) && ravdess::ACTORS.contains(actor));
-        ensure!(!select.is_empty() && in_range, "voice.calibration_actors takes actors of RAVDESS, 1 to 24, other than 18 to 21, who report");
-        ensure!(recipe.face.preprocessing.channels == 1, "the face encoder takes one plane: set face.preprocessing.channels to 1");
+        check(path, &recipe.faults())?;
         Ok(recipe)
+    }
+
+    /// Everything that cannot be meant, one sentence each.
+    fn faults(&self) -> Vec<String> {
+        let again = self.face.again.iter().map(|again| ("face.again.fit.", &again.fit));
+        let all = [("face.fit.", &self.face.fit), ("voice.fit.", &self.voice.fit), ("head.fit.", &self.head.fit)].into_iter().chain(again);
+        let mut faults: Vec<String> = all.flat_map(|(table, fit)| fit.faults(table)).collect();
+        let mut fault = |wrong: bool, text: &str| faults.extend(wrong.then(|| text.to_owned()));
+        for again in &self.face.again {
+            fault(!(0.0..=1.0).contains(&again.judged), &format!("face.again.judged is {}, permitted are 0 to 1", again.judged));
+        }
+        fault(!(0.0..=1.0).contains(&self.head.alone), &format!("head.alone is {}, permitted are 0 to 1", self.head.alone));
+        let select = &self.voice.calibration_actors;
+        let in_range = select.iter().all(|actor| !ravdess::REPORT_ACTORS.contains(actor) && ravdess::ACTORS.contains(actor));
+        fault(select.is_empty() || !in_range, "voice.calibration_actors takes actors of RAVDESS, 1 to 24, other than 18 to 21, who report");
+        fault(self.face.preprocessing.channels != 1, "the face encoder takes one plane: set face.preprocessing.channels to 1");
+        faults
     }
 
     pub fn fer_archive(&self) -> PathBuf {
@@ -171,5 +268,20 @@ mod tests {
         let misspelt = folder.path().join("recipe.toml");
         std::fs::write(&misspelt, std::fs::read_to_string(&path).unwrap().replace("seed =", "sead =")).unwrap();
         assert!(format!("{:#}", Recipe::read(&misspelt).unwrap_err()).contains("sead"));
+        let endless = folder.path().join("endless.toml");
+        std::fs::write(&endless, std::fs::read_to_string(&path).unwrap().replace("weight_decay =", "weight_decay = -1.0 #")).unwrap();
+        let error = Recipe::read(&endless).unwrap_err().to_string();
+        assert!(error.contains("face.again.fit.weight_decay is -1, permitted are numbers from 0") && error.contains("voice.fit.weight_decay"), "{error}");
+    }
+
+    #[test]
+    fn a_recipe_for_another_verb_is_called_that() {
+        let recipe = |name: &str| crate::testing::project(&format!("config/train/{name}.toml"));
+        let pretrain = |name| crate::train::pretrain::PretrainRecipe::read(&recipe(name)).unwrap_err().to_string();
+        let finetune = |name| crate::train::classify::FinetuneRecipe::read(&recipe(name)).unwrap_err().to_string();
+        assert!(pretrain("linear").ends_with("is for finetune with --store; here one for pretrain is needed"), "{}", pretrain("linear"));
+        assert!(pretrain("default").contains("is for finetune without --store"), "{}", pretrain("default"));
+        assert!(finetune("con").ends_with("is for pretrain; here one for finetune with --store is needed"), "{}", finetune("con"));
+        assert!(Recipe::read(&recipe("con")).unwrap_err().to_string().contains("is for pretrain"));
     }
 }

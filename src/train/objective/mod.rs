@@ -33,7 +33,7 @@ pub enum Objective {
         clusters: usize,
         /// Earlier batches that k-means sees beside the one at hand.
         queue: usize,
-        /// Only one in so many of their rows; 0 or 1: all.
+        /// Only one in so many of their rows; 1: all.
         queue_reduction: usize,
         /// Until this epoch it does not count, and nothing is divided by it.
         start_epoch: usize,

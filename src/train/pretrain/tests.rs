@@ -98,6 +98,12 @@ fn a_value_that_is_no_number_ends_the_run_and_the_checkpoint_stands() {
     let good = small();
     let one = PretrainRecipe { epochs: 2, ..recipe(2) };
     pretrain(&one, &good, vec![], &run, false).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let wild = PretrainRecipe { learning_rate: 1e30, ..one.clone() };
+    let error = pretrain(&wild, &good, vec![], &RunFolder(other.path().to_owned()), false).unwrap_err().to_string();
+    assert!(error.contains("lower learning_rate") && error.contains("checkpoint"), "{error}");
+    assert!(load(other.path()).is_ok(), "the checkpoint before it stands");
+    // A value of the store's is not the rate's fault.
     let rows: Vec<(Entry, Vec<f32>)> = (0..good.count())
         .map(|row| {
             let mut values = vec![0.0; good.spec().dim()];
@@ -109,13 +115,17 @@ fn a_value_that_is_no_number_ends_the_run_and_the_checkpoint_stands() {
         })
         .collect();
     let bad = Features::in_memory(good.spec().clone(), rows);
-    let other = tempfile::tempdir().unwrap();
-    let error = pretrain(&one, &bad, vec![], &RunFolder(other.path().to_owned()), false).unwrap_err().to_string();
-    assert!(error.contains("NaN") && error.contains("checkpoint"), "{error}");
-    assert!(load(other.path()).is_ok(), "the checkpoint before it stands");
+    let error = pretrain(&one, &bad, vec![], &RunFolder(other.path().join("bad")), false).unwrap_err().to_string();
+    assert!(error.contains(&good.entry(7).id) && error.contains("face") && !error.contains("learning_rate"), "{error}");
     // Other settings do not overwrite it either.
-    let error = pretrain(&PretrainRecipe { seed: 6, ..one }, &good, vec![], &run, false).unwrap_err().to_string();
+    let error = pretrain(&PretrainRecipe { seed: 6, ..one.clone() }, &good, vec![], &run, false).unwrap_err().to_string();
     assert!(error.contains("other settings"), "{error}");
+    let error = crate::train::classify::load(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("is a run of pretrain; evaluate and export take a run of finetune"), "{error}");
+    // Nor do two processes write at once.
+    let _other = run.lock().unwrap();
+    let error = pretrain(&one, &good, vec![], &run, false).unwrap_err().to_string();
+    assert!(error.contains("being trained by another process"), "{error}");
 }
 
 #[test]
@@ -155,6 +165,44 @@ fn every_recipe_is_valid_and_faults_are_told_at_once() {
     assert!(seen >= 26, "{seen} recipes");
     let faults = PretrainRecipe { modalities: vec![Modality::Face], batch: 1, profile: Profile::Reference, ..recipe(0) }.faults();
     assert!(faults.len() >= 4, "{faults:?}");
+}
+
+#[test]
+fn what_no_run_could_train_with_is_refused_by_key_value_and_what_is_permitted() {
+    let contrastive = |weight| Objective::Contrastive { weight, temperature: 0.1 };
+    let clustering = |start_epoch, queue_reduction| {
+        let (weight, mode) = (1.0, ClusterMode::Joint);
+        Objective::Clustering { weight, mode, clusters: 6, queue: 2, queue_reduction, start_epoch }
+    };
+    let faults = |objectives: Vec<Objective>| PretrainRecipe { objectives, ..recipe(2) }.faults().join("; ");
+    assert_eq!(faults(vec![clustering(0, 1)]), "");
+    assert_eq!(faults(vec![clustering(1, 1), contrastive(1.0)]), "");
+    let late = faults(vec![clustering(1, 1)]);
+    assert!(late.contains("start_epoch") && late.contains("begins in epoch 0"), "{late}");
+    assert!(faults(vec![clustering(0, 0)]).contains("queue_reduction is 0, permitted"));
+    for weight in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        assert_eq!(faults(vec![contrastive(weight)]), format!("weight of contrastive is {weight}, permitted are numbers above 0"));
+    }
+    assert!(faults(vec![contrastive(1.0), clustering(0, 1), contrastive(0.5)]).contains("objective contrastive stands there twice"));
+    for learning_rate in [0.0, f64::NAN, f64::INFINITY] {
+        assert!(PretrainRecipe { learning_rate, ..recipe(2) }.faults().join("").contains("learning_rate is"));
+    }
+    let twice = PretrainRecipe { modalities: vec![Modality::Face; 2], weight_decay: -1.0, ..recipe(2) }.faults();
+    assert_eq!(twice, ["weight_decay is -1, permitted are numbers from 0", "modalities names face twice, permitted is each once"]);
+}
+
+#[test]
+fn a_batch_without_a_pair_is_passed_over() {
+    let _turn = GENERATOR.lock();
+    let (features, recipe) = (small(), PretrainRecipe { objectives: vec![Objective::Contrastive { weight: 1.0, temperature: 0.1 }], ..recipe(1) });
+    let training = vec![device().autodiff()];
+    let net = PretextModel::new(&recipe.heads(&features), &recipe.pretext(), &device()).to_device(&training[0]).train();
+    let dims: Vec<usize> = features.modalities().iter().map(|m| m.dim).collect();
+    // The first clip has face and voice, the second voice and text.
+    let modalities = [vec![0], vec![0, 1], vec![1]].into_iter().zip(dims).map(|(clips, dim)| (clips.clone(), vec![0.5; clips.len() * dim])).collect();
+    let batch = FeatureBatch { count: 2, modalities };
+    let (_, losses) = train_step(&recipe, net, &mut recipe.optimizer(), &batch, 0, 0, None, 1e-3, &training).unwrap();
+    assert_eq!(losses, [("total", 0.0)]);
 }
 
 /// All weights, one after the other.

@@ -1,0 +1,51 @@
+//! What a call came to, as an exit code: what its caller can mend is told apart from what fails while running.
+
+use std::error::Error;
+use std::io::ErrorKind;
+
+use crate::model::BundleError;
+use crate::train::data::DataError;
+use crate::train::device::DeviceError;
+
+/// Arguments or a recipe that cannot be meant; the text says which key or option, and what is permitted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+/// 2: wrong arguments or recipe; 3: no such file; 4: a bundle is refused; 1: anything else.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    let code = |cause: &(dyn Error + 'static)| match cause.downcast_ref::<DataError>() {
+        Some(DataError::Missing { .. }) => Some(3),
+        Some(DataError::Unknown { .. } | DataError::Refused { .. }) => Some(2),
+        _ if cause.is::<Refused>() || cause.is::<DeviceError>() => Some(2),
+        _ => cause.downcast_ref::<std::io::Error>().filter(|disk| disk.kind() == ErrorKind::NotFound).map(|_| 3),
+    };
+    let otherwise = if error.chain().any(|cause| cause.is::<BundleError>()) { 4 } else { 1 };
+    error.chain().find_map(code).unwrap_or(otherwise)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use anyhow::Context;
+
+    use super::*;
+    use crate::train::features::Features;
+    use crate::train::pretrain::PretrainRecipe;
+
+    #[test]
+    fn what_the_caller_can_mend_has_codes_of_its_own() {
+        let nowhere = Path::new("/there/is/no/such/folder");
+        let list = crate::train::data::list("caer", nowhere, &Default::default()).map(|_| ()).unwrap_err();
+        assert_eq!(exit_code(&list.into()), 3);
+        assert_eq!(exit_code(&PretrainRecipe::read(&nowhere.join("recipe.toml")).unwrap_err()), 3);
+        assert_eq!(exit_code(&Features::open(&[nowhere.to_owned()]).unwrap_err()), 3);
+        assert_eq!(exit_code(&DeviceError::NotBuilt("torch", "train-torch").into()), 2);
+        let refused: anyhow::Result<()> = Err(Refused("batch is 0".into()).into());
+        assert_eq!(exit_code(&refused.context("recipe.toml").unwrap_err()), 2);
+        assert_eq!(exit_code(&anyhow::anyhow!("the disk is full")), 1);
+        let bundle = BundleError::Unsupported { directory: nowhere.to_owned(), what: "it has no head".into() };
+        assert_eq!(exit_code(&bundle.into()), 4);
+    }
+}
