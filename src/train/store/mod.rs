@@ -173,6 +173,8 @@ pub enum StoreError {
     Damaged { path: PathBuf, id: String },
     #[error("{path} ends before the row of {id}, as after a power cut; call the same extract again: it makes up for what is missing")]
     Short { path: PathBuf, id: String },
+    #[error("{path} is being written by another process (shard {}/{}); wait for it, or stop it", shard.index, shard.count)]
+    Busy { path: PathBuf, shard: Shard },
     #[error("a row of {id} has {found} values, expected {expected}")]
     Width { id: String, found: usize, expected: usize },
 }
