@@ -132,6 +132,12 @@ impl Shard {
         number % self.count as u64 == self.index as u64
     }
 
+    /// Of the shards there must be beside `found`, those that are not among them.
+    fn missing(found: &[Shard]) -> Vec<Shard> {
+        let count = found.iter().map(|shard| shard.count).max().unwrap_or(0);
+        (0..count).map(|index| Shard { index, count }).filter(|shard| !found.contains(shard)).collect()
+    }
+
     fn path(self, dir: &Path, extension: &str) -> PathBuf {
         dir.join(format!("shard-{self}.{extension}"))
     }
