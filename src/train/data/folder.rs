@@ -15,8 +15,8 @@
 //! * `start` and `end` are in seconds: the item is that part of the file.
 //!
 //! Every recording below the root that `labels.csv` does not name is an item to train on, without a label; so are all of them where there
-//! is no such file. The words beside such a recording in `<name>.txt` (first line) or `<name>.align` (GRID's: start, end, word) are its
-//! text.
+//! is no such file. The words beside a whole recording in `<name>.txt` (first line) or `<name>.align` (GRID's: start, end, word) are its
+//! text, unless `labels.csv` gives one.
 //!
 //! The daemon's own recordings (`recordings`) are such a folder, whether there are labels or not: `expressd` has no verb that records yet,
 //! and the events (`.jsonl`) that a replay writes beside a recording are passed over.
@@ -196,15 +196,9 @@ fn read_row(root: &Path, columns: &Columns, row: &Row, at: String) -> Result<Lab
         None => below.display().to_string(),
         Some([start, end]) => format!("{}@{start}-{end}", below.display()),
     };
-    let item = Item {
-        id,
-        split: Split::Train,
-        group: row.optional(columns.group).unwrap_or_default().to_string(),
-        media,
-        interval,
-        text: row.optional(columns.text).map(str::to_string),
-        target: None,
-    };
+    let text = row.optional(columns.text).map(str::to_string);
+    let text = text.or_else(|| if interval.is_none() && matches!(media, Media::Recording(_)) { words_beside(&path) } else { None });
+    let item = Item { id, split: Split::Train, group: row.optional(columns.group).unwrap_or_default().to_string(), media, interval, text, target: None };
     Ok(Labelled { item, file: canonical(&path), words: words.into_iter().collect(), split, at })
 }
 
@@ -357,6 +351,22 @@ mod tests {
             assert_eq!(faults(&listing, &format!("line {line}"), &format!("same file as line {first}: left out")), 1, "{:?}", listing.faults);
         }
         assert_eq!(listing.faults.len(), 4);
+    }
+
+    #[test]
+    fn words_beside_a_recording_are_its_text_where_its_line_has_none() {
+        let tree = Tree::new(&["a.wav", "b.wav", "c.wav", "face.png"]);
+        for name in ["a", "b", "c", "face"] {
+            tree.write(&format!("{name}.txt"), "from beside\n");
+        }
+        let texts = |csv: &str| {
+            tree.write("labels.csv", csv);
+            tree.list("folder").unwrap().items.into_iter().map(|item| item.text).collect::<Vec<_>>()
+        };
+        let beside = Some("from beside".to_string());
+        let rows = "file,label,text,start,end\na.wav,happy,said,,\nb.wav,sad,,,\nc.wav,sad,,0,1\nface.png,sad,,,\n";
+        assert_eq!(texts(rows), [Some("said".to_string()), beside.clone(), None, None]);
+        assert_eq!(texts("file,label\na.wav,happy\nb.wav,sad\nc.wav,sad\n"), [beside.clone(), beside.clone(), beside]);
     }
 
     #[test]
