@@ -31,6 +31,11 @@ impl Catalogue {
         self.faults.push(Fault { at: at.into(), what: what.into() });
     }
 
+    /// Hands over what is wrong, as far as it is wanted, and nothing else.
+    pub fn hand_faults_to(self, other: &mut Catalogue, is_wanted: impl Fn(&Fault) -> bool) {
+        other.faults.extend(self.faults.into_iter().filter(is_wanted));
+    }
+
     pub fn finish(self, dataset: &'static str, labels: &[&str], root: &Path, layout: &'static str) -> Result<Listing, DataError> {
         if self.items.is_empty() {
             return Err(DataError::Empty { dataset, root: root.to_path_buf(), layout, faults: self.faults });

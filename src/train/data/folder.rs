@@ -10,18 +10,19 @@
 //! * `file` is a path below the root; pictures (`jpg`, `png`) are faces cut out already.
 //! * `label`: empty means not labelled. Labels are the words found, sorted. Where any cell holds several (`happy|surprised`) the task is
 //!   multi-label and every target is a vector of 0 and 1.
-//! * `split`: `train`, `val` or `test`; empty means train. Without the column whole groups (whole files, where there is no group) are
-//!   dealt out: 15 % of them to test, 15 % to val, in an order made of their names; with fewer than three all train.
+//! * `split`: `train`, `val` or `test`; empty means train. Without the column whole groups (whole files, where there is no group) that have
+//!   a label are dealt out: 15 % of them to test, 15 % to val, in an order made of their names; with fewer than three all train.
 //! * `start` and `end` are in seconds: the item is that part of the file.
 //!
-//! Without `labels.csv` every recording below the root is an item to train on, without a label; the words beside it in `<name>.txt` (first
-//! line) or `<name>.align` (GRID's: start, end, word) are its text.
+//! Every recording below the root that `labels.csv` does not name is an item to train on, without a label; so are all of them where there
+//! is no such file. The words beside a whole recording in `<name>.txt` (first line) or `<name>.align` (GRID's: start, end, word) are its
+//! text, unless `labels.csv` gives one.
 //!
 //! The daemon's own recordings (`recordings`) are such a folder, whether there are labels or not: `expressd` has no verb that records yet,
 //! and the events (`.jsonl`) that a replay writes beside a recording are passed over.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -48,15 +49,30 @@ fn list_as(dataset: &'static str, root: &Path) -> Result<Listing, DataError> {
 
 fn list_all(dataset: &'static str, root: &Path) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
+    add_unnamed(root, &HashSet::new(), &mut catalogue)?;
+    catalogue.finish(dataset, &[], root, LAYOUT)
+}
+
+/// The recordings below the root that are not among those `named`, without labels.
+fn add_unnamed(root: &Path, named: &HashSet<PathBuf>, catalogue: &mut Catalogue) -> Result<(), DataError> {
     let extensions: Vec<&str> = VIDEO.iter().chain(&AUDIO).copied().collect();
-    for file in walk(root, &extensions, &mut catalogue)? {
+    let is_named = |path: &Path| !named.is_empty() && named.contains(&canonical(path));
+    let mut found = Catalogue::default();
+    for file in walk(root, &extensions, &mut found)?.into_iter().filter(|file| !is_named(&file.path)) {
         let at = file.path.display().to_string();
         let text = words_beside(&file.path);
         let item =
             Item { id: file.relative(), split: Split::Train, group: String::new(), media: Media::Recording(file.path), interval: None, text, target: None };
         catalogue.add(item, at);
     }
-    catalogue.finish(dataset, &[], root, LAYOUT)
+    // What is wrong with a file that is named was said of its line.
+    found.hand_faults_to(catalogue, |fault| !is_named(Path::new(&fault.at)));
+    Ok(())
+}
+
+/// One path for one file, whatever links and dots lead to it.
+fn canonical(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
 }
 
 fn words_beside(recording: &Path) -> Option<String> {
@@ -73,6 +89,7 @@ fn words_beside(recording: &Path) -> Option<String> {
 /// A row whose labels are words still.
 struct Labelled {
     item: Item,
+    file: PathBuf,
     words: Vec<String>,
     split: Option<Split>,
     at: String,
@@ -89,21 +106,34 @@ fn list_labelled(dataset: &'static str, root: &Path, path: &Path) -> Result<List
         text: table.optional("text"),
         interval: [table.optional("start"), table.optional("end")],
     };
-    let mut rows = Vec::new();
+    let (mut rows, mut named, mut line_of) = (Vec::new(), HashSet::new(), HashMap::new());
     while let Some(row) = table.next(&mut catalogue)? {
         let at = table.at(row.line);
-        match read_row(root, &columns, &row, at.clone()) {
+        // A line with a fault names its recording all the same: it must not come back as one to train on.
+        named.insert(canonical(&root.join(row.get(columns.file))));
+        let labelled = read_row(root, &columns, &row, at.clone()).and_then(|labelled| {
+            let part = (labelled.file.clone(), labelled.item.interval.map(|interval| interval.map(f64::to_bits)));
+            match line_of.get(&part) {
+                Some(first) => Err(format!("names the same file as line {first}")),
+                None => {
+                    line_of.insert(part, row.line);
+                    Ok(labelled)
+                }
+            }
+        });
+        match labelled {
             Ok(labelled) => rows.push(labelled),
             Err(what) => catalogue.fault(at, format!("{what}: left out")),
         }
     }
+    named.extend(table.left_out().iter().map(|cell| canonical(&root.join(cell))));
     if columns.split.is_none() {
         deal_out(&mut rows);
     }
     let labels: BTreeSet<String> = rows.iter().flat_map(|r| r.words.iter().cloned()).collect();
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
     let is_multi = rows.iter().any(|r| r.words.len() > 1);
-    for Labelled { mut item, words, split, at } in rows {
+    for Labelled { mut item, words, split, at, .. } in rows {
         item.split = split.unwrap_or(Split::Train);
         let of = |word: &String| labels.iter().position(|l| l == word);
         item.target = match &words[..] {
@@ -113,6 +143,7 @@ fn list_labelled(dataset: &'static str, root: &Path, path: &Path) -> Result<List
         };
         catalogue.add(item, at);
     }
+    add_unnamed(root, &named, &mut catalogue)?;
     catalogue.finish(dataset, &labels, root, LAYOUT)
 }
 
@@ -131,7 +162,9 @@ fn read_row(root: &Path, columns: &Columns, row: &Row, at: String) -> Result<Lab
     if !inside {
         return Err(format!("the file {name:?} is not a path below the folder"));
     }
-    let path = root.join(name);
+    // Without dots and doubled slashes, so that one file has one id.
+    let below: PathBuf = Path::new(name).components().filter(|c| matches!(c, Component::Normal(_))).collect();
+    let path = root.join(&below);
     let media = if has_extension(&path, &PICTURE) {
         Media::Picture(Picture::File(path.clone()))
     } else if has_extension(&path, &VIDEO) || has_extension(&path, &AUDIO) {
@@ -160,32 +193,24 @@ fn read_row(root: &Path, columns: &Columns, row: &Row, at: String) -> Result<Lab
     };
     let words = row.get(columns.label).split('|').map(|w| w.trim().to_lowercase()).filter(|w| !w.is_empty()).collect::<BTreeSet<_>>();
     let id = match interval {
-        None => name.to_string(),
-        Some([start, end]) => format!("{name}@{start}-{end}"),
+        None => below.display().to_string(),
+        Some([start, end]) => format!("{}@{start}-{end}", below.display()),
     };
-    let item = Item {
-        id,
-        split: Split::Train,
-        group: row.optional(columns.group).unwrap_or_default().to_string(),
-        media,
-        interval,
-        text: row.optional(columns.text).map(str::to_string),
-        target: None,
-    };
-    Ok(Labelled { item, words: words.into_iter().collect(), split, at })
+    let text = row.optional(columns.text).map(str::to_string);
+    let text = text.or_else(|| if interval.is_none() && matches!(media, Media::Recording(_)) { words_beside(&path) } else { None });
+    let item = Item { id, split: Split::Train, group: row.optional(columns.group).unwrap_or_default().to_string(), media, interval, text, target: None };
+    Ok(Labelled { item, file: canonical(&path), words: words.into_iter().collect(), split, at })
 }
 
-/// Deals whole groups out: of every hundred 15 to test and 15 to val, at least one to each; none where there are fewer than three.
+/// Deals whole groups that have a label out: of every hundred 15 to test and 15 to val, at least one to each; none where there are fewer
+/// than three. What has no label stays with its group, so that nobody is met in training who is tested on.
 fn deal_out(rows: &mut [Labelled]) {
-    let key = |row: &Labelled| match &row.item.media {
-        _ if !row.item.group.is_empty() => row.item.group.clone(),
-        // Intervals of one file stay together.
-        Media::Recording(path) | Media::Picture(Picture::File(path)) => path.display().to_string(),
-        _ => row.item.id.clone(),
-    };
+    // Intervals of one file stay together.
+    let key = |row: &Labelled| if row.item.group.is_empty() { row.file.display().to_string() } else { row.item.group.clone() };
     let name = |row: &Labelled| if row.item.group.is_empty() { row.item.id.split('@').next().unwrap_or_default().to_string() } else { key(row) };
     // The order comes of names alone, so that it is the same wherever the folder lies.
-    let mut order: Vec<(String, String)> = rows.iter().map(|r| (key(r), name(r))).collect::<BTreeMap<_, _>>().into_iter().collect();
+    let mut order: Vec<(String, String)> =
+        rows.iter().filter(|r| !r.words.is_empty()).map(|r| (key(r), name(r))).collect::<BTreeMap<_, _>>().into_iter().collect();
     order.sort_by_key(|(_, name)| Sha256::digest(name.as_bytes()).to_vec());
     if order.len() < 3 {
         return;
@@ -254,7 +279,7 @@ mod tests {
             (11, "neither a recording nor a picture"),
             (12, "not an interval"),
             (13, "both given or neither"),
-            (14, "id ben/007.wav is taken"),
+            (14, "names the same file as line 5"),
             (15, "has 3 cells where the header has 7"),
         ] {
             assert_eq!(faults(&listing, &format!("labels.csv line {line}"), what), 1, "line {line}: {:?}", listing.faults);
@@ -290,6 +315,68 @@ mod tests {
         assert_eq!(tree.list("folder").unwrap(), listing);
         tree.write("labels.csv", &csv(|i| i % 2));
         assert!(tree.list("folder").unwrap().items.iter().all(|i| i.split == Split::Train));
+    }
+
+    #[test]
+    fn recordings_that_the_table_does_not_name_are_there_without_a_label() {
+        let tree = Tree::new(&["a.mp4", "b.wav", "c.wav", "d.wav", "deep/e.mkv", "f.wav", "g.wav", "h.wav", "picture.png"]);
+        tree.write("empty.wav", "");
+        tree.write("deep/e.txt", "who is there\n");
+        let csv = "file,label,start,end\na.mp4,happy,1,2\nb.wav,sad,,\n./c.wav,happy,,\nd.wav,,,\nf.wav,happy,3,2\ng.wav,happy\nempty.wav,sad,,\n";
+        tree.write("labels.csv", csv);
+        let listing = tree.list("folder").unwrap();
+        assert_eq!(ids(&listing), ["a.mp4@1-2", "b.wav", "c.wav", "d.wav", "deep/e.mkv", "h.wav"]);
+        let unnamed = item(&listing, "deep/e.mkv");
+        assert_eq!((unnamed.split, &unnamed.target, unnamed.text.as_deref()), (Split::Train, &None, Some("who is there")));
+        assert_eq!(item(&listing, "h.wav").target, None);
+        // Lines with faults name their recordings too, and what is wrong is said once.
+        assert_eq!([6, 7, 8].map(|line| faults(&listing, &format!("line {line}"), "left out")), [1; 3]);
+        assert_eq!(listing.faults.len(), 3, "{:?}", listing.faults);
+        // Val and test are of the three that are labelled; the others train.
+        assert_eq!(item(&listing, "d.wav").split, Split::Train);
+        let of = |split| listing.items.iter().filter(|i| i.split == split && i.target.is_some()).count();
+        assert_eq!([Split::Train, Split::Val, Split::Test].map(of), [1; 3]);
+    }
+
+    #[test]
+    fn one_recording_under_two_names_is_a_fault_that_names_both_lines() {
+        let tree = Tree::new(&["a.mp4", "b.mp4", "deep/c.mp4"]);
+        std::os::unix::fs::symlink(tree.path().join("a.mp4"), tree.path().join("link.mp4")).unwrap();
+        let csv =
+            "file,label,start,end\na.mp4,happy,,\n./a.mp4,happy,,\nlink.mp4,happy,,\nb.mp4,sad,0,1\nb.mp4,sad,0.0,1.0\ndeep//c.mp4,sad,,\ndeep/./c.mp4,sad,,\n";
+        tree.write("labels.csv", csv);
+        let listing = tree.list("folder").unwrap();
+        assert_eq!(ids(&listing), ["a.mp4", "b.mp4@0-1", "deep/c.mp4"]);
+        for (line, first) in [(3, 2), (4, 2), (6, 5), (8, 7)] {
+            assert_eq!(faults(&listing, &format!("line {line}"), &format!("same file as line {first}: left out")), 1, "{:?}", listing.faults);
+        }
+        assert_eq!(listing.faults.len(), 4);
+    }
+
+    #[test]
+    fn words_beside_a_recording_are_its_text_where_its_line_has_none() {
+        let tree = Tree::new(&["a.wav", "b.wav", "c.wav", "face.png"]);
+        for name in ["a", "b", "c", "face"] {
+            tree.write(&format!("{name}.txt"), "from beside\n");
+        }
+        let texts = |csv: &str| {
+            tree.write("labels.csv", csv);
+            tree.list("folder").unwrap().items.into_iter().map(|item| item.text).collect::<Vec<_>>()
+        };
+        let beside = Some("from beside".to_string());
+        let rows = "file,label,text,start,end\na.wav,happy,said,,\nb.wav,sad,,,\nc.wav,sad,,0,1\nface.png,sad,,,\n";
+        assert_eq!(texts(rows), [Some("said".to_string()), beside.clone(), None, None]);
+        assert_eq!(texts("file,label\na.wav,happy\nb.wav,sad\nc.wav,sad\n"), [beside.clone(), beside.clone(), beside]);
+    }
+
+    #[test]
+    fn a_quote_that_never_closes_costs_one_line() {
+        let tree = Tree::new(&["a.wav", "b.wav", "c.wav", "d.wav"]);
+        tree.write("labels.csv", "file,label\n\"a.wav,happy\nb.wav,sad\nc.wav,happy\n");
+        let listing = tree.list("folder").unwrap();
+        assert_eq!(ids(&listing), ["b.wav", "c.wav", "d.wav"]);
+        assert_eq!(faults(&listing, "labels.csv line 2", "quote"), 1, "{:?}", listing.faults);
+        assert_eq!(item(&listing, "c.wav").target, Some(Target::Class(0)));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! Dialogues are numbered anew in every split, so ids and groups outside train end in their split: `dia0_utt0`, `dia0_utt0_dev`,
 //! `dia0_utt0_test`. A group is a dialogue.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::catalogue::Catalogue;
@@ -63,6 +64,7 @@ fn list_part(part: &Part, path: &Path, media: &Path, options: &Options, catalogu
     let mut table = Table::open(path)?;
     let (utterance, emotion) = (table.column("Utterance")?, table.column("Emotion")?);
     let (dialogue, number) = (table.column("Dialogue_ID")?, table.column("Utterance_ID")?);
+    let files = by_lower_name(media);
     while let Some(row) = table.next(catalogue)? {
         let at = table.at(row.line);
         let (Ok(d), Ok(u)) = (row.get(dialogue).parse::<u32>(), row.get(number).parse::<u32>()) else {
@@ -76,6 +78,7 @@ fn list_part(part: &Part, path: &Path, media: &Path, options: &Options, catalogu
         let name = format!("dia{d}_utt{u}");
         let id = format!("{name}{}", part.suffix);
         let file = media.join(format!("{name}.mp4"));
+        let file = if tree::is_there(&file) { file } else { files.get(&format!("{name}.mp4")).cloned().unwrap_or(file) };
         let broken = (d, u) == part.broken;
         let media = if tree::is_there(&file) && !broken {
             Media::Recording(file)
@@ -98,6 +101,12 @@ fn list_part(part: &Part, path: &Path, media: &Path, options: &Options, catalogu
         catalogue.add(item, at);
     }
     Ok(())
+}
+
+/// The files of a folder by their names in lower case: some copies have `.MP4`.
+fn by_lower_name(folder: &Path) -> HashMap<String, PathBuf> {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    files.map(|file| (file.file_name().to_string_lossy().to_lowercase(), file.path())).collect()
 }
 
 /// The file has apostrophes of three kinds, one of them Windows-1252's 0x92 taken for a code point.
@@ -155,6 +164,15 @@ mod tests {
         assert_eq!(faults(&listing, "train_sent_emo.csv line 7", "not numbers"), 1);
         assert_eq!(faults(&listing, "train_sent_emo.csv line 8", "id dia0_utt0 is taken by"), 1);
         assert_eq!(listing.faults.len(), 7);
+    }
+
+    #[test]
+    fn an_extension_may_be_in_upper_case() {
+        let tree = Tree::new(&["train_splits/dia0_utt7.MP4"]);
+        tree.write("train_sent_emo.csv", &table(&[("Hey", "joy", "0", "7")]));
+        let listing = tree.list("meld").unwrap();
+        assert_eq!(item(&listing, "dia0_utt7").media, Media::Recording(tree.path().join("train_splits/dia0_utt7.MP4")));
+        assert_eq!(faults(&listing, "dia0_utt7", ""), 0);
     }
 
     #[test]

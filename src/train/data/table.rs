@@ -1,7 +1,8 @@
 //! Annotation tables as they are found: byte-order marks, tabs, spaces around cells, CRLF, quotes, bytes of Windows-1252.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::DataError;
@@ -11,8 +12,12 @@ use super::catalogue::Catalogue;
 pub struct Table {
     path: PathBuf,
     header: Vec<String>,
+    delimiter: u8,
+    /// Length of the byte-order mark, which the reader does not see.
+    mark: u64,
     reader: csv::Reader<BufReader<File>>,
     record: csv::ByteRecord,
+    left_out: Vec<String>,
 }
 
 /// One line of a table, as many cells as the header has.
@@ -46,6 +51,7 @@ impl Table {
         let first = start[mark..].split(|b| *b == b'\n').next().unwrap_or_default();
         let delimiter = [b',', b'\t', b';'].into_iter().find(|d| first.contains(d)).unwrap_or(b',');
         bytes.consume(mark);
+        let mark = mark as u64;
         // Lines end in LF alone, so that they are counted right; a CR before it is trimmed from the last cell.
         let mut reader =
             csv::ReaderBuilder::new().terminator(csv::Terminator::Any(b'\n')).delimiter(delimiter).has_headers(true).flexible(true).from_reader(bytes);
@@ -56,7 +62,7 @@ impl Table {
         if header.iter().all(String::is_empty) {
             return Err(DataError::Malformed { path: path.to_path_buf(), what: "is empty: expected a line with the columns' names".into() });
         }
-        Ok(Table { path: path.to_path_buf(), header, reader, record: csv::ByteRecord::new() })
+        Ok(Table { path: path.to_path_buf(), header, delimiter, mark, reader, record: csv::ByteRecord::new(), left_out: Vec::new() })
     }
 
     /// The column called `name`, whatever the case, spaces and signs of its name.
@@ -68,7 +74,8 @@ impl Table {
         self.header.iter().position(|h| key(h) == key(name))
     }
 
-    /// The next row; blank lines are passed over, and a row with more or fewer cells than the header is a fault.
+    /// The next row; blank lines are passed over, and a row with more or fewer cells than the header is a fault, as is a line with a quote
+    /// that is not closed.
     pub fn next(&mut self, catalogue: &mut Catalogue) -> Result<Option<Row>, DataError> {
         loop {
             match self.reader.read_byte_record(&mut self.record) {
@@ -77,6 +84,12 @@ impl Table {
                 Err(error) => return Err(malformed(&self.path, error)),
             }
             let line = self.record.position().map_or(0, csv::Position::line);
+            if self.record.as_slice().contains(&b'\n')
+                && let Some(line) = self.leave_open_quote()?
+            {
+                catalogue.fault(self.at(line), "a quote is opened and not closed (one within a cell is written twice): left out");
+                continue;
+            }
             if self.record.len() == self.header.len() {
                 return Ok(Some(Row { line, cells: self.record.iter().map(decode).collect() }));
             }
@@ -85,7 +98,35 @@ impl Table {
             }
             let what = format!("has {} cells where the header has {} (a comma in a cell needs quotes): left out", self.record.len(), self.header.len());
             catalogue.fault(self.at(line), what);
+            self.left_out.extend(self.record.iter().map(decode));
         }
+    }
+
+    /// The cells of the rows that were left out so far. Which column each belongs to is not known.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
+    }
+
+    /// Where the row spans lines since a quote is not closed: goes back to the line after its first, which alone is lost, and names that.
+    fn leave_open_quote(&mut self) -> Result<Option<u64>, DataError> {
+        let unreadable = |source| DataError::Unreadable { path: self.path.clone(), source };
+        let start = self.record.position().cloned().unwrap_or_else(csv::Position::new);
+        let file = self.reader.get_ref().get_ref();
+        let mut raw = vec![0; (self.reader.position().byte() - start.byte()) as usize];
+        file.read_exact_at(&mut raw, self.mark + start.byte()).map_err(unreadable)?;
+        let is_last = self.mark + self.reader.position().byte() >= file.metadata().map_err(unreadable)?.len();
+        let blank = raw.iter().take_while(|b| **b == b'\n').count();
+        let row = &raw[blank..];
+        if !has_open_quote(row, self.delimiter) && !(is_last && holds_rows(row, self.delimiter, self.header.len())) {
+            return Ok(None);
+        }
+        let first = row.split(|b| *b == b'\n').next().unwrap_or_default();
+        self.left_out.extend(first.split(|b| *b == self.delimiter).map(|cell| decode(cell).trim_matches('"').to_string()));
+        let (line, next) = (start.line() + blank as u64, start.byte() + (blank + first.len()) as u64 + 1);
+        let mut position = csv::Position::new();
+        position.set_byte(next).set_line(line + 1);
+        self.reader.seek_raw(SeekFrom::Start(self.mark + next), position).map_err(|error| malformed(&self.path, error))?;
+        Ok(Some(line))
     }
 
     /// How a fault names a line.
@@ -96,6 +137,32 @@ impl Table {
 
 fn malformed(path: &Path, error: csv::Error) -> DataError {
     DataError::Malformed { path: path.to_path_buf(), what: error.to_string() }
+}
+
+/// Whether a quoted cell of the row goes on to its end, or behind its closing quote.
+fn has_open_quote(row: &[u8], delimiter: u8) -> bool {
+    let (mut is_quoted, mut begins) = (false, true);
+    let mut bytes = row.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' if is_quoted => match bytes.peek() {
+                Some(b'"') => {
+                    bytes.next();
+                }
+                Some(next) if *next != delimiter && !next.is_ascii_whitespace() => return true,
+                _ => is_quoted = false,
+            },
+            b'"' if begins => is_quoted = true,
+            _ => {}
+        }
+        begins = !is_quoted && byte == delimiter;
+    }
+    is_quoted
+}
+
+/// Whether every line of the row would make a row by its delimiters.
+fn holds_rows(row: &[u8], delimiter: u8, columns: usize) -> bool {
+    columns > 1 && row.trim_ascii_end().split(|b| *b == b'\n').all(|line| line.iter().filter(|b| **b == delimiter).count() == columns - 1)
 }
 
 fn key(name: &str) -> String {
@@ -164,6 +231,24 @@ mod tests {
             assert_eq!(lines, [(2, "2".into()), (3, "3".into()), (6, "9".into())]);
             let Err(DataError::Empty { faults, .. }) = catalogue.finish("folder", &[], tree.path(), "") else { panic!() };
             assert!(faults.len() == 1 && faults[0].at.ends_with("line 5"), "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_costs_its_line_alone() {
+        let whole = |text: &str| rows(text.as_bytes(), &["a", "b"]);
+        let row = |a: &str, b: &str| vec![a.to_string(), b.to_string()];
+        for end in ["\n", "\r\n"] {
+            let table = |lines: &[&str]| whole(&[&["\u{feff}a,b"], lines, &[""]].concat().join(end));
+            // Up to the end of the file; up to the next quote; up to one that ends the file.
+            assert_eq!(table(&["1,\"x", "2,y", "3,z"]), (vec![row("2", "y"), row("3", "z")], 1));
+            assert_eq!(table(&["", "\"1,x", "2,\"y, too\"", "3,z"]), (vec![row("2", "y, too"), row("3", "z")], 1));
+            assert_eq!(table(&["1,\"x", "2,y", "3,\"z"]), (vec![row("2", "y")], 2));
+            assert_eq!(table(&["1,\"x", "2,y\""]), (vec![row("2", "y\"")], 1));
+            // Cells of several lines are read as ever.
+            let cell = format!("x,{end}\"y\"{end}z");
+            assert_eq!(table(&["1,\"x,", "\"\"y\"\"", "z\"", "2,y"]), (vec![row("1", &cell), row("2", "y")], 0));
+            assert_eq!(table(&["2,y", "1,\"x,", "\"\"y\"\"", "z\""]), (vec![row("2", "y"), row("1", &cell)], 0));
         }
     }
 

@@ -9,6 +9,7 @@ use anyhow::{Context, bail, ensure};
 
 mod crew;
 mod evidence;
+mod faults;
 mod playback;
 mod progress;
 mod refusal;
@@ -106,9 +107,6 @@ pub fn run(args: &ExtractArgs) -> anyhow::Result<()> {
     let options = data::Options { text_only: args.text_only, fold: args.fold, public_test_selects: args.public_test_selects };
     let listing = data::list(&args.dataset, &args.root, &options)?;
     println!("{}: {} items, {} faults in this copy", listing.dataset, listing.items.len(), listing.faults.len());
-    for fault in listing.faults.iter().take(5) {
-        println!("  {}: {}", fault.at, fault.what);
-    }
     let extracted = extract(&listing, args, &stop_on_signals())?;
     print(&extracted);
     if extracted.left > 0 {
@@ -142,6 +140,7 @@ pub fn extract(listing: &Listing, args: &ExtractArgs, stop: &AtomicBool) -> anyh
     };
     let shard = args.shard.unwrap_or(Shard::WHOLE);
     let writer = ShardWriter::open(&args.store, &spec, shard)?;
+    faults::tell(&listing.faults, &args.store.join(format!("faults-{shard}.txt")))?;
     let listed = listing.items.iter().take(args.limit.unwrap_or(usize::MAX));
     let ours: Vec<&Item> = listed.filter(|item| shard.holds(&dealt_by(item))).collect();
     let items: Vec<&Item> = ours.iter().copied().filter(|item| !writer.is_done(&item.id)).collect();

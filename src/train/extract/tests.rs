@@ -69,9 +69,11 @@ fn a_folder_becomes_rows_whatever_the_workers_and_shards_and_goes_on_where_it_wa
     assert_eq!(voice.present, [false, true, false]);
     assert!(values[..128].iter().all(|v| *v == 0.0) && values[128..256].iter().any(|v| *v != 0.0) && values[256..].iter().all(|v| *v == 0.0));
 
-    // Again: nothing is left to do.
+    // Again: nothing is left to do, and what is wrong with the copy stands in the store.
+    let listing = Listing { faults: vec![data::Fault { at: "labels.csv line 9".into(), what: "is odd".into() }], ..listing };
     let again = extract(&listing, &one, &AtomicBool::new(false)).unwrap();
     assert_eq!((again.items, again.done_before), (0, 4));
+    assert_eq!(std::fs::read_to_string(one.store.join("faults-0000-of-0001.txt")).unwrap(), "labels.csv line 9: is odd\n");
     assert_eq!(rows(&one.store), first);
 
     // Two workers, two shards, one after the other.

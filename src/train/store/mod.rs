@@ -132,6 +132,12 @@ impl Shard {
         number % self.count as u64 == self.index as u64
     }
 
+    /// Of the shards there must be beside `found`, those that are not among them.
+    fn missing(found: &[Shard]) -> Vec<Shard> {
+        let count = found.iter().map(|shard| shard.count).max().unwrap_or(0);
+        (0..count).map(|index| Shard { index, count }).filter(|shard| !found.contains(shard)).collect()
+    }
+
     fn path(self, dir: &Path, extension: &str) -> PathBuf {
         dir.join(format!("shard-{self}.{extension}"))
     }
@@ -173,6 +179,8 @@ pub enum StoreError {
     Damaged { path: PathBuf, id: String },
     #[error("{path} ends before the row of {id}, as after a power cut; call the same extract again: it makes up for what is missing")]
     Short { path: PathBuf, id: String },
+    #[error("{path} is being written by another process (shard {}/{}); wait for it, or stop it", shard.index, shard.count)]
+    Busy { path: PathBuf, shard: Shard },
     #[error("a row of {id} has {found} values, expected {expected}")]
     Width { id: String, found: usize, expected: usize },
 }

@@ -37,7 +37,14 @@ pub(super) fn read_spec(dir: &Path) -> Result<StoreSpec, StoreError> {
     Ok(spec)
 }
 
+fn missing_shards(dir: &Path, found: &[Shard]) -> Option<String> {
+    let missing = Shard::missing(found);
+    let names: Vec<String> = missing.iter().map(|shard| format!("{}/{}", shard.index, shard.count)).collect();
+    (!names.is_empty()).then(|| format!("warning: {} lacks what shard {} would hold: not extracted yet, or lost", dir.display(), names.join(", ")))
+}
+
 impl Store {
+    /// Says on the terminal where a shard is missing: what is there can be used, and is not all.
     pub fn open(dir: &Path) -> Result<Store, StoreError> {
         let spec = read_spec(dir)?;
         let mut shards = Vec::new();
@@ -46,6 +53,9 @@ impl Store {
             shards.extend(name.to_str().and_then(Shard::of_file));
         }
         shards.sort();
+        if let Some(warning) = missing_shards(dir, &shards) {
+            eprintln!("{warning}");
+        }
         let mut store = Store { path: dir.to_owned(), spec, entries: Vec::new(), places: Vec::new(), files: Vec::new(), skipped: BTreeMap::new() };
         let mut found = Vec::new();
         for shard in shards {
@@ -131,5 +141,19 @@ impl Store {
         }
         out.iter_mut().zip(bytes.as_chunks::<4>().0).for_each(|(o, b)| *o = f32::from_le_bytes(*b));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_shards_are_named() {
+        let shard = |index| Shard { index, count: 4 };
+        let of = |found: &[Shard]| missing_shards(Path::new("stores/mine"), found);
+        assert_eq!((of(&[]), of(&[Shard::WHOLE]), of(&[0, 1, 2, 3].map(shard))), (None, None, None));
+        let expected = "warning: stores/mine lacks what shard 1/4, 3/4 would hold: not extracted yet, or lost";
+        assert_eq!(of(&[0, 2].map(shard)).as_deref(), Some(expected));
     }
 }

@@ -211,6 +211,19 @@ fn other_settings_are_refused() {
 }
 
 #[test]
+fn a_shard_has_one_writer_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), Shard { index: 0, count: 2 }, &items(4));
+    let open = |index| ShardWriter::open(dir.path(), &spec(), Shard { index, count: 2 });
+    let first = open(0).unwrap();
+    let error = open(0).unwrap_err();
+    assert!(matches!(error, StoreError::Busy { .. }) && error.to_string().ends_with("(shard 0/2); wait for it, or stop it"), "{error}");
+    assert!(open(1).is_ok(), "other shards are free");
+    drop(first);
+    assert!(open(0).is_ok());
+}
+
+#[test]
 fn a_full_disk_is_told_and_what_was_finished_stays() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), Shard::WHOLE, &items(2));

@@ -1,7 +1,7 @@
 //! Writes one shard; goes on where a killed run stopped, or a machine that lost its power.
 
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,8 @@ impl ShardWriter {
     /// something are forgotten, to be extracted again.
     ///
     /// # Errors
-    /// Where the folder holds a store of other settings or other shards, or is damaged elsewhere than at the end.
+    /// Where the folder holds a store of other settings or other shards, is damaged elsewhere than at the end, or another process writes
+    /// this shard.
     pub fn open(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<ShardWriter, StoreError> {
         std::fs::create_dir_all(dir).map_err(StoreError::disk(dir))?;
         agree(dir, spec, shard)?;
@@ -40,6 +41,10 @@ impl ShardWriter {
         let (rows_path, index_path) = (shard.path(dir, "rows"), shard.path(dir, "jsonl"));
         let open = |path: &Path| OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(StoreError::disk(path));
         let (mut rows, mut index) = (open(&rows_path)?, open(&index_path)?);
+        // Held as long as the file is open: the system lets go of it however the process ends. A disk without locks must do without.
+        if let Err(TryLockError::WouldBlock) = rows.try_lock() {
+            return Err(StoreError::Busy { path: dir.to_owned(), shard });
+        }
         let mut text = Vec::new();
         index.read_to_end(&mut text).map_err(StoreError::disk(&index_path))?;
         let Mended { done, index_bytes, row_bytes, dropped } = mend(&text, &rows, &rows_path, &index_path, spec.dim())?;

@@ -1,0 +1,80 @@
+//! What is wrong with the copy on disk: some of it on the terminal, all of it in a file of the store.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::Context;
+
+use crate::train::data::Fault;
+
+/// So many are named on the terminal, and so many of one kind, lest many of one hide the others.
+const NAMED: usize = 20;
+const NAMED_OF_A_KIND: usize = 5;
+
+/// Names faults and writes all of them to `path`, one a line. Where there are none the file of an earlier run goes.
+pub fn tell(faults: &[Fault], path: &Path) -> anyhow::Result<()> {
+    if faults.is_empty() {
+        let _ = std::fs::remove_file(path);
+        return Ok(());
+    }
+    let all: String = faults.iter().map(|fault| line(fault) + "\n").collect();
+    std::fs::write(path, all).with_context(|| format!("{} cannot be written", path.display()))?;
+    let named = named(faults);
+    named.iter().for_each(|fault| println!("  {}", line(fault)));
+    if named.len() < faults.len() {
+        println!("  and {} more", faults.len() - named.len());
+    }
+    println!("  all of them: {}", path.display());
+    Ok(())
+}
+
+fn line(fault: &Fault) -> String {
+    format!("{}: {}", fault.at, fault.what).replace('\n', " ")
+}
+
+/// Those that the terminal shows, as they came.
+fn named(faults: &[Fault]) -> Vec<&Fault> {
+    let mut of_kind: HashMap<String, usize> = HashMap::new();
+    let is_shown = |fault: &&Fault| {
+        let count = of_kind.entry(kind(&fault.what)).or_default();
+        *count += 1;
+        *count <= NAMED_OF_A_KIND
+    };
+    faults.iter().filter(is_shown).take(NAMED).collect()
+}
+
+/// The sentence without what it quotes, counts and calls by a path.
+fn kind(what: &str) -> String {
+    let words = what.split('"').step_by(2).flat_map(str::split_whitespace);
+    words.filter(|word| !word.contains(|c: char| c.is_ascii_digit() || c == '/' || c == '_')).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(line: usize, what: &str) -> Fault {
+        Fault { at: format!("labels.csv line {line}"), what: what.into() }
+    }
+
+    #[test]
+    fn many_faults_of_one_kind_hide_no_other() {
+        let mut faults: Vec<Fault> = (0..50).map(|i| fault(i, &format!("the file \"deep in/{i} it.mp4\" is missing or empty: left out"))).collect();
+        faults.extend((50..53).map(|i| fault(i, &format!("names the same file as line {}: left out", i - 40))));
+        let lines = |faults: &[Fault]| named(faults).iter().map(|f| f.at.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap()).collect::<Vec<_>>();
+        assert_eq!(lines(&faults), [0, 1, 2, 3, 4, 50, 51, 52]);
+        let kinds: Vec<Fault> = ('a'..='z').enumerate().map(|(i, kind)| fault(i, &kind.to_string())).collect();
+        assert_eq!(lines(&kinds), (0..20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn all_are_in_the_file_and_none_of_an_earlier_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("faults-0000-of-0001.txt");
+        tell(&(0..30).map(|i| fault(i, "is\nodd")).collect::<Vec<_>>(), &path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.lines().count() == 30 && text.ends_with("labels.csv line 29: is odd\n"), "{text}");
+        tell(&[], &path).unwrap();
+        assert!(!path.exists());
+    }
+}
