@@ -51,7 +51,7 @@ fn open(path: &Path) -> anyhow::Result<(String, Option<RecipeKind>)> {
 }
 
 fn not_valid(path: &Path, error: &toml::de::Error) -> Refused {
-    Refused(format!("recipe {} is not valid\n{error}", path.display()))
+    Refused(format!("recipe {} is not valid\n{}", path.display(), error.to_string().trim_end()))
 }
 
 /// Reads a recipe's keys; [`check`] is left to do.
