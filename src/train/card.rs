@@ -117,7 +117,7 @@ pub fn write(recipe: &Recipe, recipe_path: &Path, figures: &[Figure], calibratio
     writeln!(
         card,
         "Factors of the evidence (face {:.3}, voice {:.3}, words {:.3}) and temperatures per subset of modalities minimise the class-balanced log-likelihood \
-         loss on data that the encoders and the head behind them never met: pictures and dialogues held back, and actors that a second voice encoder was trained without. Confidence under {:.2} abstains: coming down from 0.45, the last at which half of the answers within the next 0.05 are right there. Where words are alone, part of the logarithm of each label's share in MELD's training utterances is added (as much as is best for weighted F1 on the selection data): most of what is said is said neutrally.\n",
+         loss on data that the encoders and the head behind them never met: pictures and dialogues held back, and actors that a second voice encoder was trained without. Confidence under {:.2} abstains: coming down from 0.45, the last at which half of the answers within the next 0.05 are right there. Where words are alone, part of the logarithm of each label's share in MELD's training utterances is added (the middle of what does as well as the best for weighted F1 on the selection data): most of what is said is said neutrally.\n",
         calibration.factors[0], calibration.factors[1], calibration.factors[2], calibration.abstain_threshold
     )?;
     writeln!(card, "| subset | n (selection data) | temperature | calibration error before | after |\n|---|---|---|---|---|")?;

@@ -102,9 +102,10 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The actors who teach a voice encoder: all but those who report and those held out.
-fn teachers(held_out: &[u32]) -> String {
-    let actors: Vec<u32> = ravdess::ACTORS.filter(|actor| ravdess::part_of(*actor, held_out) == Part::Train).collect();
+/// The actors who teach a voice encoder: all that are there but those who report and those held out.
+fn teachers(ravdess: &Path, held_out: &[u32]) -> String {
+    let is_here = |actor: &u32| ravdess.join(format!("Actor_{actor:02}")).is_dir();
+    let actors: Vec<u32> = ravdess::ACTORS.filter(|actor| is_here(actor) && ravdess::part_of(*actor, held_out) == Part::Train).collect();
     let runs: Vec<&[u32]> = actors.chunk_by(|a, b| a + 1 == *b).collect();
     let name = |run: &[u32]| if run.len() == 1 { run[0].to_string() } else { format!("{}-{}", run[0], run[run.len() - 1]) };
     format!("actors {}", runs.into_iter().map(name).collect::<Vec<_>>().join(", "))
@@ -242,7 +243,7 @@ fn manifest(recipe: &Recipe, graphs: &Graphs, sentence: &Sentence, calibration: 
             vec![1, recipe.voice.preprocessing.mels, 0],
             voice_dim,
             &RAVDESS,
-            &format!("trained here on RAVDESS speech, {}", teachers(VoiceRun::Final.held_out(recipe))),
+            &format!("trained here on RAVDESS speech, {}", teachers(&recipe.ravdess_folder(), VoiceRun::Final.held_out(recipe))),
             "CC BY-NC-SA 4.0 (RAVDESS)",
         ),
         EncoderEntry { name: "text".into(), ..sentence.entry.clone() },
@@ -360,8 +361,12 @@ mod tests {
 
     #[test]
     fn a_voices_teachers_are_those_that_train() {
-        assert_eq!(teachers(&[]), "actors 1-17, 22-24");
-        assert_eq!(teachers(&[2, 16, 17]), "actors 1, 3-15, 22-24");
+        let folder = tempfile::tempdir().unwrap();
+        for actor in (1..=21).chain([24]) {
+            std::fs::create_dir(folder.path().join(format!("Actor_{actor:02}"))).unwrap();
+        }
+        assert_eq!(teachers(folder.path(), &[]), "actors 1-17, 24");
+        assert_eq!(teachers(folder.path(), &[2, 16, 17]), "actors 1, 3-15, 24");
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub fn read(meld: &Path, part: Part) -> anyhow::Result<Vec<LabelledWords>> {
 }
 
 fn is_kept_back(dialogue: &str) -> bool {
-    crc32fast::hash(dialogue.as_bytes()) % 10 == 0
+    crc32fast::hash(dialogue.as_bytes()).is_multiple_of(10)
 }
 
 /// MELD's names to the wire's.

@@ -158,8 +158,11 @@ fn contrastive(outputs: &Outputs, batch: &FeatureBatch, temperature: f64, device
     }))
 }
 
-/// Places of the clips that both have, in either; `None` where that is all of them.
-fn common(a: &[usize], b: &[usize]) -> ((Option<Vec<usize>>, Option<Vec<usize>>), usize) {
+/// Places of clips in a batch; `None`: all of them.
+type Places = Option<Vec<usize>>;
+
+/// Places of the clips that both have, in either, and how many those are.
+fn common(a: &[usize], b: &[usize]) -> ((Places, Places), usize) {
     if a == b {
         return ((None, None), a.len());
     }
