@@ -62,14 +62,14 @@ pub fn assess(what: &Assessment<'_>, answering: &mut dyn Answering) -> anyhow::R
         measured.push(measure(&name, &judged, &options));
         best.get_or_insert((own, judged));
     }
-    print(&measured, answering, what.json)?;
+    // The page first: whoever reads the figures may stop reading.
     if let Some(path) = what.report {
         let (clips, judged) = best.context("nothing was measured")?;
-        let page = page(what, answering, &features, measured, &clips, &judged)?;
+        let page = page(what, answering, &features, measured.clone(), &clips, &judged)?;
         let numbers = report::write(path, &page)?;
-        println!("wrote {} and {}", path.display(), numbers.display());
+        eprintln!("wrote {} and {}", path.display(), numbers.display());
     }
-    Ok(())
+    print(&measured, answering, what.json)
 }
 
 /// The subsets of modalities, the largest first: name, and which are shown.
