@@ -31,6 +31,8 @@ pub(super) struct Timeline {
 /// Pictures this late are of no use any more: by then a whole window of the usual length has gone by without them. A decoder that is so
 /// far behind will hardly catch up while what follows works on stale pictures, and nobody would see why faces have gone quiet.
 const TOO_LATE_NANOS: i64 = 2_000_000_000;
+/// From there on they have caught up: well below, so that a source at the limit does not come and go.
+const CAUGHT_UP_NANOS: i64 = 1_000_000_000;
 
 impl Timeline {
     /// The hour of release.
@@ -70,6 +72,7 @@ pub(super) struct FrameDelivery {
     pub live_clock: Option<Arc<SystemClock>>,
     /// Live, of whatever source: the clock on which a picture may come too late.
     pub lateness_clock: Option<Arc<SystemClock>>,
+    is_late: bool,
     next_index: u64,
     last: Option<MediaTime>,
     layout: Option<(gst::Caps, gst_video::VideoInfo)>,
@@ -87,6 +90,7 @@ impl FrameDelivery {
             board,
             live_clock: None,
             lateness_clock: None,
+            is_late: false,
             next_index: 0,
             last: None,
             layout: None,
@@ -125,7 +129,9 @@ impl FrameDelivery {
         self.last_running = Some(running);
         self.end_nanos = self.end_nanos.max(running + duration_nanos.unwrap_or(self.last_gap_nanos));
 
-        if self.lateness_clock.as_ref().is_some_and(|clock| clock.now().nanos_since(self.timeline.due(running)) > TOO_LATE_NANOS) {
+        let permitted = if self.is_late { CAUGHT_UP_NANOS } else { TOO_LATE_NANOS };
+        self.is_late = self.lateness_clock.as_ref().is_some_and(|clock| clock.now().nanos_since(self.timeline.due(running)) > permitted);
+        if self.is_late {
             self.board.video.counters.too_late.fetch_add(1, Ordering::Relaxed);
             let why = "pictures come more than 2 s late: this machine decodes them more slowly than they come";
             self.board.set(&self.board.video, SourceState::Lost, Some(why.into()));
@@ -303,20 +309,22 @@ mod tests {
         // Offline nothing is late.
         assert!(delivery.deliver(sample(0)).is_ok());
         delivery.lateness_clock = Some(clock);
-        for late_ms in [1000, 5000, 7900] {
-            assert!(delivery.deliver(sample(late_ms)).is_ok());
+        for running_ms in [1000, 5000, 7900, 8500] {
+            assert!(delivery.deliver(sample(running_ms)).is_ok());
         }
         let status = board.video.status();
         assert!(status.state == SourceState::Lost && status.reason.unwrap().contains("2 s late"));
-        assert_eq!(board.video.counters.too_late.load(Ordering::Relaxed), 3);
-        // A second behind is stale, and the answers to it say so.
-        assert!(delivery.deliver(sample(9000)).is_ok());
+        assert_eq!(board.video.counters.too_late.load(Ordering::Relaxed), 4);
+        assert!(delivery.deliver(sample(9500)).is_ok());
         assert_eq!(board.video.status().state, SourceState::Delivering);
+        // Then a second and a half is stale, and the answers to it say so.
+        delivery.timeline.release_offset.fetch_sub(1_200_000_000, Ordering::AcqRel);
+        assert!(delivery.deliver(sample(9600)).is_ok());
         drop(delivery);
         let mut came = Vec::new();
         while let Received::Item(frame) = receiver.recv(None) {
             came.push(frame.time.nanos() - started);
         }
-        assert_eq!(came, [0, 9_000_000_000]);
+        assert_eq!(came, [0, 9_500_000_000, 9_600_000_000]);
     }
 }

@@ -22,7 +22,7 @@ pub enum Outage {
 impl fmt::Display for Outage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Outage::Began { source, reason } => write!(f, "{source} is lost: {reason}; it is opened again until it is back"),
+            Outage::Began { source, reason } => write!(f, "{source} is lost: {reason}; the daemon goes on without it until it is back"),
             Outage::Ended { source, seconds } => write!(f, "{source} is back after {seconds:.1} s"),
         }
     }
@@ -65,7 +65,10 @@ mod tests {
         };
         assert!(look(0, status(SourceState::Opening, None)).is_empty());
         assert!(look(1, status(SourceState::Delivering, None)).is_empty());
-        assert_eq!(look(2, status(SourceState::Lost, Some("No such device"))), ["video is lost: No such device; it is opened again until it is back"]);
+        assert_eq!(
+            look(2, status(SourceState::Lost, Some("No such device"))),
+            ["video is lost: No such device; the daemon goes on without it until it is back"]
+        );
         assert!(look(3, status(SourceState::Opening, None)).is_empty());
         assert!(look(4, status(SourceState::Lost, Some("busy"))).is_empty());
         assert_eq!(look(7, status(SourceState::Delivering, None)), ["video is back after 5.0 s"]);
