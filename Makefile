@@ -1,6 +1,6 @@
 # The commands people type. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-import setup-words run build trainer test test-sherpa lint bench demo install
+.PHONY: help setup setup-test setup-import setup-words gpu run build trainer test test-sherpa lint bench demo install
 
 # cargo on the PATH, else where rustup puts it.
 CARGO ?= $(shell command -v cargo || ls $(HOME)/.cargo/bin/cargo /usr/local/cargo/bin/cargo 2>/dev/null | head -n 1 | grep . || echo cargo)
@@ -28,6 +28,9 @@ setup-import: ## fetch other people's weights, for `expressd-train import`
 
 setup-words: ## fetch and build PocketSphinx, for [speech] transcriber = "pocketsphinx"
 	@sh config/setup/setup.sh words
+
+gpu: ## fetch ONNX Runtime for NVIDIA's GPUs (1.4 GB, once): "auto" then uses one
+	@sh config/setup/setup.sh gpu
 
 # Further features, separated by commas: sherpa of the daemon; train-torch, train-vulkan, train-cuda of the trainer.
 FEATURES ?=
@@ -85,6 +88,7 @@ install: ## copy the built daemon into PREFIX (default /usr/local); after make b
 	install -D -m 755 $(TARGET_DIR)/release/expressd $(DESTDIR)$(PREFIX)/bin/expressd
 	install -d $(DESTDIR)$(PREFIX)/lib/expressd $(DESTDIR)$(PREFIX)/share/expressd $(DESTDIR)$(PREFIX)/lib/systemd/system
 	cp -a .deps/onnxruntime/. $(DESTDIR)$(PREFIX)/lib/expressd/
+	test ! -e .deps/gpu || cp -aL --remove-destination .deps/gpu/. $(DESTDIR)$(PREFIX)/lib/expressd/
 	cp -a .deps/silero_vad/silero_vad_16k_sequence.onnx $(DESTDIR)$(PREFIX)/lib/expressd/
 	test ! -e .deps/pocketsphinx || cp -a .deps/pocketsphinx $(DESTDIR)$(PREFIX)/lib/expressd/
 	test ! -e .deps/sherpa || cp -a .deps/sherpa $(DESTDIR)$(PREFIX)/lib/expressd/

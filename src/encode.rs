@@ -1,38 +1,17 @@
 //! ONNX Runtime behind [`Graph`]: one graph, one owner, inputs bound by position.
 
+mod provider;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use ort::ep;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::value::TensorRef;
-use serde::{Deserialize, Serialize};
+pub use provider::{Provider, first_that_works};
 
 use crate::time::{monotonic_nanos, thread_cpu_nanos};
-
-/// Who computes a graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Provider {
-    /// TensorRT, else CUDA, else the CPU; each that fails to load is a warning.
-    Auto,
-    Tensorrt,
-    Cuda,
-    Cpu,
-}
-
-impl Provider {
-    pub fn name(self) -> &'static str {
-        match self {
-            Provider::Auto => "auto",
-            Provider::Tensorrt => "tensorrt",
-            Provider::Cuda => "cuda",
-            Provider::Cpu => "cpu",
-        }
-    }
-}
 
 /// What a graph computes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +58,7 @@ pub enum EncodeError {
     WrongHash { path: PathBuf, told_by: PathBuf, found: String, expected: String },
     #[error("graph {graph} cannot be opened")]
     BadGraph { graph: String, source: ort::Error },
-    #[error("provider {} was asked for and cannot be used for graph {graph}; set inference.provider to \"auto\" or \"cpu\"", .provider.name())]
+    #[error("provider {} cannot be used for graph {graph}: it needs NVIDIA's driver and the libraries that `make gpu` fetches; or set inference.provider to \"auto\" or \"cpu\"", .provider.name())]
     NoProvider { graph: String, provider: Provider, source: ort::Error },
     #[error("graph {graph} failed while running")]
     Failed { graph: String, source: ort::Error },
@@ -99,6 +78,8 @@ fn list(paths: &[PathBuf]) -> String {
 #[derive(Clone)]
 pub struct Runtime {
     environment: ort::environment::Environment,
+    /// Where its library lies, and a GPU's beside it.
+    folder: Arc<Path>,
     tallies: Arc<Mutex<Vec<Arc<Tally>>>>,
 }
 
@@ -135,34 +116,25 @@ impl Tally {
 
 impl Runtime {
     /// Loads `libonnxruntime.so`: from `$EXPRESSD_ONNXRUNTIME`, else from beside the program (`../lib/expressd/`), else from where
-    /// `make setup` puts it (`.deps/onnxruntime/` in the working directory or the project's).
+    /// `make gpu` puts it, else `make setup` (`.deps/gpu/` and `.deps/onnxruntime/` in the working directory or the project's).
     pub fn load() -> Result<Runtime, EncodeError> {
         static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
         let mut loaded = LOADED.lock().expect("runtime lock");
         if let Some(runtime) = &*loaded {
             return Ok(runtime.clone());
         }
-        let name = "libonnxruntime.so";
-        let candidates: Vec<PathBuf> = match std::env::var_os("EXPRESSD_ONNXRUNTIME") {
-            Some(path) => vec![path.into()],
-            None => {
-                let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.join("lib/expressd").join(name)));
-                beside
-                    .into_iter()
-                    .chain([Path::new(".deps/onnxruntime").join(name), Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/onnxruntime").join(name)])
-                    .collect()
-            }
-        };
-        let Some(path) = candidates.iter().find(|p| p.is_file()) else {
+        let candidates = candidates();
+        let Some(found) = candidates.iter().find(|p| p.is_file()) else {
             return Err(EncodeError::NoLibrary { looked_at: candidates });
         };
-        let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let path = found.canonicalize().unwrap_or_else(|_| found.clone());
         let environment = match ort::init_from(&path) {
             Ok(builder) => builder.with_name("expressd").with_telemetry(false).build().map_err(Into::into),
             Err(error) => Err(error.into()),
         };
         let environment = environment.map_err(|source| EncodeError::BadLibrary { path, source })?;
-        let runtime = Runtime { environment, tallies: Arc::default() };
+        let folder = found.parent().unwrap_or(Path::new(".")).into();
+        let runtime = Runtime { environment, folder, tallies: Arc::default() };
         *loaded = Some(runtime.clone());
         Ok(runtime)
     }
@@ -178,6 +150,18 @@ impl Runtime {
             tally.runs.lock().expect("tally lock").clear();
         }
     }
+}
+
+/// Where ONNX Runtime's library may lie, the best place first.
+fn candidates() -> Vec<PathBuf> {
+    let name = "libonnxruntime.so";
+    if let Some(path) = std::env::var_os("EXPRESSD_ONNXRUNTIME") {
+        return vec![path.into()];
+    }
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.join("lib/expressd").join(name)));
+    let fetched = [Path::new("."), Path::new(env!("CARGO_MANIFEST_DIR"))].map(|root| root.join(".deps"));
+    let fetched = fetched.iter().flat_map(|deps| ["gpu", "onnxruntime"].map(|folder| deps.join(folder).join(name)));
+    beside.into_iter().chain(fetched).collect()
 }
 
 /// One input of a graph: shape and values, row by row.
@@ -211,17 +195,16 @@ impl std::fmt::Debug for Graph {
 }
 
 impl Graph {
-    /// Opens `bytes` on `provider` with `threads` threads of its own (1: the caller's alone).
+    /// Opens `bytes` on `provider` (`Auto` is the CPU here: a graph alone has nobody to choose for it, see [`first_that_works`]) with
+    /// `threads` threads of its own (1: the caller's alone).
     pub fn open(runtime: &Runtime, name: &str, bytes: &[u8], provider: Provider, threads: usize) -> Result<Graph, EncodeError> {
         Graph::open_for(runtime, name, GraphFiles { fp32: bytes, int8: None }, provider, threads)
     }
 
     /// Opens of two files the one for the provider that is really used.
     pub fn open_for(runtime: &Runtime, name: &str, files: GraphFiles<'_>, provider: Provider, threads: usize) -> Result<Graph, EncodeError> {
-        let (session, provider) = match provider {
-            Provider::Auto => open_auto(runtime, name, files, threads)?,
-            asked => (open_on(runtime, files.on(asked).0, asked, threads).map_err(|source| refusal(name, asked, source))?, asked),
-        };
+        let provider = if provider == Provider::Auto { Provider::Cpu } else { provider };
+        let session = open_on(runtime, files.on(provider).0, provider, threads).map_err(|source| refusal(name, provider, source))?;
         let (bytes, precision) = files.on(provider);
         let tally = Arc::new(Tally { graph: name.to_owned(), bytes: bytes.into(), runs: Mutex::default() });
         runtime.tallies.lock().expect("tallies lock").push(tally.clone());
@@ -290,26 +273,6 @@ fn run(session: &mut Session, inputs: &[Input<'_>]) -> ort::Result<Vec<Output>> 
         .collect()
 }
 
-fn open_auto(runtime: &Runtime, name: &str, files: GraphFiles<'_>, threads: usize) -> Result<(Session, Provider), EncodeError> {
-    // ONNX Runtime's GPU libraries are not in the CPU wheel: asking is cheap, and says so.
-    for gpu in [Provider::Tensorrt, Provider::Cuda] {
-        let offered = match gpu {
-            Provider::Tensorrt => <ep::TensorRT as ep::ExecutionProvider>::is_available(),
-            _ => <ep::CUDA as ep::ExecutionProvider>::is_available(),
-        };
-        if !offered.unwrap_or(false) {
-            continue;
-        }
-        match open_on(runtime, files.on(gpu).0, gpu, threads) {
-            Ok(session) => return Ok((session, gpu)),
-            Err(error) => tracing::warn!(graph = name, provider = gpu.name(), %error, "provider cannot be used, trying the next"),
-        }
-    }
-    let session =
-        open_on(runtime, files.on(Provider::Cpu).0, Provider::Cpu, threads).map_err(|source| EncodeError::BadGraph { graph: name.to_owned(), source })?;
-    Ok((session, Provider::Cpu))
-}
-
 fn refusal(name: &str, provider: Provider, source: ort::Error) -> EncodeError {
     match provider {
         Provider::Tensorrt | Provider::Cuda => EncodeError::NoProvider { graph: name.to_owned(), provider, source },
@@ -325,11 +288,8 @@ fn open_on(runtime: &Runtime, bytes: &[u8], provider: Provider, threads: usize) 
         // Waiting threads sleep: a daemon shares its machine.
         .with_intra_op_spinning(false)?
         .with_deterministic_compute(true)?;
-    let mut builder = match provider {
-        Provider::Cpu | Provider::Auto => builder,
-        Provider::Cuda => builder.with_execution_providers([ep::CUDA::default().build().error_on_failure()])?,
-        Provider::Tensorrt => builder.with_execution_providers([ep::TensorRT::default().build().error_on_failure()])?,
-    };
+    let gpu = provider::gpu(provider, &runtime.folder)?;
+    let mut builder = if gpu.is_empty() { builder } else { builder.with_execution_providers(gpu)? };
     builder.commit_from_memory(bytes)
 }
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Gets this machine ready: a Rust that is new enough, Debian packages, and files from pinned wheels.
 #
-#   setup.sh [run|test|import|torch|words|sherpa|demo]     (what for; default: run)
+#   setup.sh [run|test|import|gpu|torch|words|sherpa|demo]     (what for; default: run)
 #
 # Safe to run again: what is there already is neither fetched nor installed a second time.
 # DEPS names another folder than .deps for the wheels' files; SETUP_SKIP_PACKAGES=1 leaves the system's packages alone.
@@ -25,11 +25,12 @@ case $what in
 run) lists=packages.txt groups=run ;;
 test) lists='packages.txt packages-test.txt' groups='run test' ;;
 import) lists='' groups=import ;;
+gpu) lists='' groups=gpu ;;
 torch) lists='' groups=torch ;;
 words) lists='' groups='' ;;
 sherpa) lists='' groups=sherpa ;;
 demo) lists=packages-demo.txt groups='' ;;
-*) fail "unknown set-up '$what'; one of: run, test, import, torch, words, sherpa, demo" ;;
+*) fail "unknown set-up '$what'; one of: run, test, import, gpu, torch, words, sherpa, demo" ;;
 esac
 
 check_rust() {
@@ -124,7 +125,21 @@ install_wheel() {
             "try again; if it stays so, the index or something on the way to it serves another file: do not use it"
     fi
     python3 "$here/unpack.py" "$wheel" "$deps/$folder" "$stamp" "$take"
+    # Half a gigabyte is not kept twice.
+    [ "$what" != gpu ] || rm -f "$wheel"
     say "$package $version: unpacked into $deps/$folder"
+}
+
+# What only a driver brings, and CUDA 13 asks of it.
+check_driver() {
+    driver=$(sed -n 's/^NVRM version:.* \([0-9][0-9]*\)\.[0-9.]* .*/\1/p' /proc/driver/nvidia/version 2>/dev/null || true)
+    if [ -z "$driver" ]; then
+        say "no driver of NVIDIA's is loaded on this machine: without one no GPU can be used; its version has to be 580 or newer"
+    elif [ "$driver" -lt 580 ]; then
+        say "NVIDIA's driver is of version $driver here: CUDA 13 needs 580 or newer, so no GPU can be used until it is"
+    else
+        say "NVIDIA's driver: $driver"
+    fi
 }
 
 case $what in run | test) check_rust ;; esac
@@ -144,6 +159,7 @@ for group in $groups; do
         install_wheel "$folder" "$package" "$version" "$tags" "$sha256" "$take" </dev/null
         [ "$folder" != onnxruntime ] || has_runtime=yes
         [ "$folder" != torch ] || has_torch=yes
+        [ "$folder" != gpu_onnxruntime ] || has_gpu=yes
         [ "$folder" != sherpa ] || has_sherpa=yes
     done <<LIST
 $(lines "${WHEELS:-$here/wheels.txt}")
@@ -154,6 +170,19 @@ case " $groups " in
 esac
 if [ "$what" = sherpa ]; then
     [ -n "${has_sherpa:-}" ] || fail "no sherpa-onnx is pinned for this machine ($machine): x86_64 and aarch64 are"
+fi
+if [ "$what" = gpu ]; then
+    [ -n "${has_gpu:-}" ] || fail "no ONNX Runtime for GPUs is pinned for this machine ($machine): x86_64 is"
+    # All in one folder, as the daemon looks for them; last, so that a folder which is there is whole.
+    rm -rf "$deps/gpu.tmp" "$deps/gpu"
+    mkdir -p "$deps/gpu.tmp"
+    for library in "$deps"/gpu_onnxruntime/libonnxruntime*.so "$deps"/gpu_*/*.so.[0-9]*; do
+        case $library in */libonnxruntime.so.*) continue ;; esac
+        ln -s "../${library#"$deps"/}" "$deps/gpu.tmp/$(basename "$library")"
+    done
+    mv "$deps/gpu.tmp" "$deps/gpu"
+    check_driver
+    say "inference.provider = \"auto\" uses a GPU from now on where one works; rm -r $deps/gpu undoes it"
 fi
 if [ "$what" = torch ]; then
     [ -n "${has_torch:-}" ] || fail "no LibTorch is pinned for this machine ($machine): x86_64 is"

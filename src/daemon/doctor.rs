@@ -42,7 +42,7 @@ pub fn examine(config: &Config) -> Result<(), DaemonError> {
                     let (asked, used) = (config.inference.provider, bundle.provider());
                     say("bundle", Ok(format!("{} passed its self-test", bundle.manifest.name)));
                     let on_cpu = used == Provider::Cpu && asked != Provider::Cpu;
-                    let why = if on_cpu { " (no GPU build of ONNX Runtime was loaded: name one in $EXPRESSD_ONNXRUNTIME)" } else { "" };
+                    let why = if on_cpu { " (no GPU can be used; on a machine with one of NVIDIA's: `make gpu`)" } else { "" };
                     say("provider", Ok(format!("{} asked for, {} used{why}", asked.name(), used.name())));
                     let int8: Vec<_> = bundle.in_eight_bits().collect();
                     say("precision", Ok(if int8.is_empty() { "fp32".into() } else { format!("int8 for {}, else fp32", int8.join(" and ")) }));

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::pipeline::{IsLost, TICK, chain};
+use super::pipeline::{IsLost, TICK};
 use crate::align::AlignInput;
+use crate::causes::one_line;
 use crate::clip::{FramedFaces, VideoFrame};
 use crate::face::{Detection, Detector, FaceStage};
 use crate::lane::{LaneReceiver, LaneSender, Received};
@@ -103,7 +104,7 @@ impl FacesThread {
 
     fn advance(&mut self, frame: &VideoFrame) -> Result<(), String> {
         self.end = self.end.max(frame.time.plus_nanos(frame.duration_nanos.unwrap_or(1)));
-        let faces = self.stage.advance(frame).map_err(chain)?;
+        let faces = self.stage.advance(frame).map_err(|error| one_line(&error))?;
         self.send(AlignInput::Faces(faces))
     }
 
@@ -153,7 +154,7 @@ pub(super) fn detect(
             Received::TimedOut => {}
             Received::Ended => return Ok(()),
             Received::Item(frame) => {
-                let detections = detector.detect(&frame.picture).map_err(chain)?;
+                let detections = detector.detect(&frame.picture).map_err(|error| one_line(&error))?;
                 busy.store(false, Ordering::Release);
                 if answers.send((frame.time, detections)).is_err() {
                     return Ok(());

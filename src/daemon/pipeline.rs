@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::express::{Constants, Passage};
 use super::faces::{FacesThread, READ_AHEAD, detect};
 use crate::align::{AlignInput, Aligned, Aligner};
+use crate::causes::one_line;
 use crate::clip::{AudioBlock, Clip, Heard, Recognition, VideoFrame};
 use crate::event::Event;
 use crate::face::{Detector, FaceStage};
@@ -247,14 +248,14 @@ fn hear(
                 }
             }
             Received::Ended => {
-                if let Some(heard) = stage.finish().map_err(chain)? {
+                if let Some(heard) = stage.finish().map_err(|error| one_line(&error))? {
                     pass_on(heard)?;
                 }
                 return send(AlignInput::HeardEnded);
             }
             Received::Item(block) => {
                 lost = false;
-                pass_on(stage.hear(block).map_err(chain)?)?;
+                pass_on(stage.hear(block).map_err(|error| one_line(&error))?)?;
             }
         }
     }
@@ -274,8 +275,8 @@ fn transcribe(
         beat.beat();
         let (transcripts, ended) = match hears.recv(Some(TICK)) {
             Received::TimedOut => continue,
-            Received::Ended => (stage.finish().map_err(chain)?, true),
-            Received::Item(heard) => (stage.hear(&heard).map_err(chain)?, false),
+            Received::Ended => (stage.finish().map_err(|error| one_line(&error))?, true),
+            Received::Item(heard) => (stage.hear(&heard).map_err(|error| one_line(&error))?, false),
         };
         for mut transcript in transcripts {
             if tempo == Tempo::Live {
@@ -352,16 +353,4 @@ fn infer(mut recognizer: Recognizer, constants: &Constants, desk: &Desk, clock: 
             }
         }
     }
-}
-
-/// An error and its sources on one line.
-pub(super) fn chain(error: impl std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

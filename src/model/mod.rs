@@ -9,7 +9,7 @@ pub(crate) mod tests;
 
 use std::path::{Path, PathBuf};
 
-use crate::encode::{EncodeError, Graph, GraphFiles, Precision, Provider, Runtime};
+use crate::encode::{EncodeError, Graph, GraphFiles, Precision, Provider, Runtime, first_that_works};
 #[cfg(feature = "corpus")]
 pub(crate) use sums::check as check_sums;
 pub use sums::seal;
@@ -72,7 +72,14 @@ pub struct Encoder {
 
 impl Bundle {
     /// Opens the bundle in `directory` and refuses whatever does not match: hashes, fingerprint, shapes, goldens.
+    ///
+    /// `Auto`: a GPU whose numbers are not the exporter's cannot be used either.
     pub fn open(runtime: &Runtime, directory: &Path, provider: Provider, threads: usize) -> Result<Bundle, BundleError> {
+        let at_fault = |error: &BundleError| matches!(error, BundleError::Graph { .. } | BundleError::SelfTest { .. });
+        first_that_works(provider, at_fault, |provider| Bundle::open_on(runtime, directory, provider, threads))
+    }
+
+    fn open_on(runtime: &Runtime, directory: &Path, provider: Provider, threads: usize) -> Result<Bundle, BundleError> {
         let at = || directory.to_owned();
         let read = |file: &str| std::fs::read(directory.join(file)).map_err(|source| BundleError::Missing { directory: at(), file: file.to_owned(), source });
         // Every hash before anything is parsed: a flipped byte is named as such and never reaches the runtime.

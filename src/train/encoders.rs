@@ -8,12 +8,12 @@ use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::clip::{Clip, Crop};
-use crate::encode::{EncodeError, Provider, Runtime};
+use crate::encode::{EncodeError, Provider, Runtime, first_that_works};
 use crate::modality::Modality;
 use crate::model::manifest::{
     AudioPreprocessing, EncoderEntry, EncoderKind, FacePreprocessing, HeadEntry, Manifest, SCHEMA, Task, TextPreprocessing, WindowRule,
 };
-use crate::model::{Encoder, EncoderFiles, check_sums};
+use crate::model::{BundleError, Encoder, EncoderFiles, check_sums};
 use crate::preprocess::{LogMel, Tokenizer};
 use crate::recognize::{Embeddings, FaceCache, encode_clip, frame_embeddings, text_embedding};
 
@@ -127,12 +127,16 @@ impl SetFiles {
     /// Opens every graph on `provider` with `threads` threads of its own: the float ones, so that a store holds the same wherever it is
     /// extracted, and its fingerprint says what is in it ([`Manifest::compute_fingerprint`]).
     pub fn open(&self, runtime: &Runtime, provider: Provider, threads: usize) -> anyhow::Result<EncoderSet> {
-        let (mut encoders, mut tokenizer) = (Vec::new(), None);
-        for (folder, rules) in &self.folders {
-            let (opened, words) = EncoderFiles::read(folder, rules)?.fp32().open(runtime, folder, rules, provider, threads)?;
-            encoders.extend(opened);
-            tokenizer = tokenizer.or(words);
-        }
+        let at_fault = |error: &BundleError| matches!(error, BundleError::Graph { .. });
+        let (encoders, tokenizer) = first_that_works(provider, at_fault, |provider| {
+            let (mut encoders, mut tokenizer) = (Vec::new(), None);
+            for (folder, rules) in &self.folders {
+                let (opened, words) = EncoderFiles::read(folder, rules)?.fp32().open(runtime, folder, rules, provider, threads)?;
+                encoders.extend(opened);
+                tokenizer = tokenizer.or(words);
+            }
+            Ok::<_, BundleError>((encoders, tokenizer))
+        })?;
         let caches = encoders.iter().map(|_| FaceCache::default()).collect();
         Ok(EncoderSet { mel: self.rules.audio.as_ref().map(LogMel::new), rules: self.rules.clone(), encoders, tokenizer, caches })
     }

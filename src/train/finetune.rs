@@ -13,8 +13,8 @@ use crate::train::data::fer::{self, LabelledCrop};
 use crate::train::data::ravdess::{self, LabelledClip};
 use crate::train::fit::{Run, State, device, fit, read_state, tensor, values};
 use crate::train::metrics::judgements::softmax;
-use crate::train::net::Encoder;
-use crate::train::recipe::{Recipe, RecipeKind};
+use crate::train::net::{Encoder, EncoderShape};
+use crate::train::recipe::{Again, Recipe, RecipeKind};
 use crate::train::refused::Refused;
 use crate::train::samples::{FaceBatches, VoiceBatches, milliseconds, windows};
 
@@ -103,13 +103,16 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     let run = Run { name: "face", folder: run_folder(recipe, "face"), settings: &face.fit, recipe: rules.clone(), seed: recipe.seed, stop_after: None };
     let (mut net, mut state) = fit(&run, net, &device, &first, select)?;
     let mut before = run.folder;
+    // The last generation of each shape.
+    let mut shapes: Vec<(&EncoderShape, Encoder)> = vec![(&face.shape, net.clone())];
     for (number, again) in (1..).zip(&face.again) {
         let part = generation(number);
+        let own = again.shape.as_ref().map(serde_json::to_string).transpose()?.map_or(String::new(), |shape| format!(" {shape}"));
         let run = Run {
             name: &part,
             folder: run_folder(recipe, &part),
             settings: &again.fit,
-            recipe: format!("{rules} {} after {}", serde_json::to_string(&(again.judged, again.early))?, weights_sha256(&before)?),
+            recipe: format!("{rules} {}{own} after {}", serde_json::to_string(&(again.judged, again.early))?, weights_sha256(&before)?),
             seed: recipe.seed.wrapping_add(number as u64),
             stop_after: None,
         };
@@ -120,8 +123,20 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
             println!("face: generation {number}, selection accuracy {:.4}, judges {} pictures for the next", state.kept().unwrap_or(f64::NAN), train.len());
             judge(&net, &train, recipe)?
         };
+        let shape = again.shape.as_ref().unwrap_or(&face.shape);
+        let begun = shapes.iter().position(|(other, _)| *other == shape);
+        let begin = match begun {
+            Some(at) => shapes.remove(at).1,
+            None => {
+                let operations = Encoder::operations(shape, LABELS.len(), [face.preprocessing.size; 2]);
+                println!("face: generation {} begins at random, {:.1} MFLOP a picture", number + 1, operations as f64 * 1e-6);
+                device.seed(run.seed);
+                Encoder::new(shape, LABELS.len(), &device)
+            }
+        };
         let batches = FaceBatches { fit: &again.fit, early: again.early, judged: Some((judged, again.judged)), seed: run.seed, ..first };
-        (net, state) = fit(&run, net, &device, &batches, select)?;
+        (net, state) = fit(&run, begin, &device, &batches, select)?;
+        shapes.push((shape, net.clone()));
         before = run.folder;
     }
     Ok((net, state))

@@ -130,18 +130,21 @@ pub struct FaceRecipe {
     pub fit: FitSettings,
     /// Smaller pictures to begin with.
     pub early: Option<EarlyEpochs>,
-    /// Generations that follow, each of which goes on from the one before.
+    /// Generations that follow, each of which learns from the one before.
     #[serde(default)]
     pub again: Vec<Again>,
 }
 
-/// Another generation: it begins with the weights of the one before, whose judgement of each picture stands beside the picture's
-/// label (Furlanello et al. 2018, born-again networks). Of labels as noisy as FER2013's a part is then overruled.
+/// Another generation: the judgement of the one before of each picture stands beside the picture's label (Furlanello et al. 2018,
+/// born-again networks). Of labels as noisy as FER2013's a part is then overruled. It begins with the weights of the last generation of
+/// its own shape, or at random where it is the first of that shape.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Again {
     /// How much of a target is the judgement of the generation before, 0 to 1; the rest is the label.
     pub judged: f32,
+    /// A network of another shape, larger for instance, which only teaches the next one (Hinton et al. 2015); the last generation has none.
+    pub shape: Option<EncoderShape>,
     pub early: Option<EarlyEpochs>,
     pub fit: FitSettings,
 }
@@ -236,6 +239,8 @@ impl Recipe {
         for again in &self.face.again {
             fault(!(0.0..=1.0).contains(&again.judged), &format!("face.again.judged is {}, permitted are 0 to 1", again.judged));
         }
+        let teaches_nobody = self.face.again.last().is_some_and(|last| last.shape.is_some());
+        fault(teaches_nobody, "the last face.again has a shape of its own, and the bundle takes face.shape: add a generation that learns from it");
         fault(!(0.0..=1.0).contains(&self.head.alone), &format!("head.alone is {}, permitted are 0 to 1", self.head.alone));
         let select = &self.voice.calibration_actors;
         let in_range = select.iter().all(|actor| !ravdess::REPORT_ACTORS.contains(actor) && ravdess::ACTORS.contains(actor));

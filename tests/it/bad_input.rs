@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::harness::{demo, expressd, material, of_type, project, replay, stderr};
+use crate::harness::{command, demo, events, expressd, material, of_type, project, replay, stderr};
 
 fn fails(args: &[&str], code: i32, parts: &[&str]) {
     let output = expressd(args);
@@ -29,6 +29,28 @@ fn files_that_are_no_recordings() {
     fails(&["replay", &text, "--jsonl", "-"], 1, &["text.mp4"]);
     fails(&["replay", "no_such_file.mp4", "--jsonl", "-"], 3, &["no_such_file.mp4"]);
     fails(&["run", "--replay", "no_such_file.mp4", "--listen", "127.0.0.1:0"], 3, &["no_such_file.mp4"]);
+}
+
+/// By ONNX Runtime's own build for CPUs, so whatever GPU this machine has.
+#[test]
+fn a_gpu_that_cannot_be_used_is_an_error_where_it_was_asked_for_and_not_in_auto() {
+    let demo = demo();
+    let with = |provider: &str| {
+        let replay = ["replay", demo.to_str().unwrap(), "--jsonl", "-", "--set"];
+        let mut command = command(&[&replay[..], &[&format!("inference.provider=\"{provider}\"")]].concat());
+        command.env("EXPRESSD_ONNXRUNTIME", project(".deps/onnxruntime/libonnxruntime.so")).output().unwrap()
+    };
+    for provider in ["cuda", "tensorrt"] {
+        let output = with(provider);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(4), "{text}");
+        assert!(text.contains(&format!("provider {provider} cannot be used")) && text.contains("make gpu"), "{text}");
+        assert!(output.stdout.is_empty());
+    }
+    let output = with("auto");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let events = events(&output.stdout);
+    assert!(of_type(&events, "expression").all(|event| event["provenance"]["provider"] == "cpu") && of_type(&events, "expression").count() > 0);
 }
 
 #[test]

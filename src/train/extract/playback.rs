@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::refusal::{Refusal, Witness};
 use crate::align::{AlignInput, AlignSettings, Aligned, Aligner, Wanted};
 use crate::capture::{CaptureError, Outputs, Pace, Played, Recording};
+use crate::causes::one_line;
 use crate::clip::{AudioBlock, Clip, FramedFaces, VideoFrame, samples_to_nanos};
 use crate::config::{Config, locate};
 use crate::encode::{EncodeError, Provider, Runtime};
@@ -410,15 +411,4 @@ fn refusal(error: CaptureError) -> Refusal {
         CaptureError::Unsupported { .. } => "a decoder is missing".into(),
         other => one_line(&other),
     })
-}
-
-/// An error and its causes on one line.
-pub(super) fn one_line(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::playback::one_line;
+use crate::causes::one_line;
 use crate::clip::{FramedFaces, Heard};
 use crate::encode::EncodeError;
 

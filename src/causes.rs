@@ -1,0 +1,30 @@
+//! An error with everything that caused it.
+
+use std::error::Error;
+
+/// On one line.
+pub fn one_line(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    // ONNX Runtime's end with a line break.
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("it stopped")]
+    struct Stopped(#[source] std::io::Error);
+
+    #[test]
+    fn causes_follow_on_the_same_line() {
+        assert_eq!(one_line(&Stopped(std::io::Error::other("no space\nleft\n"))), "it stopped: no space left");
+    }
+}

@@ -1,0 +1,122 @@
+//! Who computes: NVIDIA's GPUs, where their libraries are, or the CPU.
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::Mutex;
+
+use ort::ep::cuda::ConvAlgorithmSearch;
+use ort::ep::{self, ExecutionProvider, ExecutionProviderDispatch};
+use serde::{Deserialize, Serialize};
+
+use crate::causes::one_line;
+
+/// Who computes a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// TensorRT, else CUDA, else the CPU; each that fails to load is a warning.
+    Auto,
+    Tensorrt,
+    Cuda,
+    Cpu,
+}
+
+impl Provider {
+    pub fn name(self) -> &'static str {
+        match self {
+            Provider::Auto => "auto",
+            Provider::Tensorrt => "tensorrt",
+            Provider::Cuda => "cuda",
+            Provider::Cpu => "cpu",
+        }
+    }
+}
+
+/// Opens with the provider that was asked for. For [`Provider::Auto`] with the first of TensorRT, CUDA and the CPU that works: each that
+/// ONNX Runtime offers and that does not is a warning, where `at_fault` tells that the provider is to blame; another error ends it.
+pub fn first_that_works<T, E: Error + 'static>(asked: Provider, at_fault: impl Fn(&E) -> bool, mut open: impl FnMut(Provider) -> Result<T, E>) -> Result<T, E> {
+    if asked != Provider::Auto {
+        return open(asked);
+    }
+    for gpu in [Provider::Tensorrt, Provider::Cuda].into_iter().filter(|gpu| offered(*gpu)) {
+        match open(gpu) {
+            Err(error) if at_fault(&error) => {
+                tracing::warn!(provider = gpu.name(), error = one_line(&error), "provider cannot be used, trying the next");
+            }
+            result => return result,
+        }
+    }
+    open(Provider::Cpu)
+}
+
+/// Is it in the ONNX Runtime that was loaded, and its maker's library here? The first has both or none (they are not in the CPU's wheel);
+/// TensorRT's own libraries come from elsewhere, and few have them.
+fn offered(gpu: Provider) -> bool {
+    match gpu {
+        Provider::Tensorrt => ep::TensorRT::is_available().unwrap_or(false) && ort::util::preload_dylib("libnvinfer.so.10").is_ok(),
+        Provider::Cuda => ep::CUDA::is_available().unwrap_or(false),
+        Provider::Auto | Provider::Cpu => false,
+    }
+}
+
+/// ONNX Runtime's settings for a GPU; none for the CPU.
+///
+/// # Errors
+/// Where NVIDIA's libraries in `folder` cannot be loaded.
+pub(super) fn gpu(provider: Provider, folder: &Path) -> ort::Result<Vec<ExecutionProviderDispatch>> {
+    Ok(match provider {
+        Provider::Auto | Provider::Cpu => Vec::new(),
+        Provider::Cuda => {
+            preload(folder)?;
+            let cuda = ep::CUDA::default()
+                // A bundle's answers have to be its exporter's: 19 bits of a float are too few for that.
+                .with_tf32(false)
+                // Trying all algorithms for each new number of faces would hold up the first clip that has it.
+                .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic);
+            vec![cuda.build().error_on_failure()]
+        }
+        Provider::Tensorrt => {
+            preload(folder)?;
+            vec![ep::TensorRT::default().build().error_on_failure()]
+        }
+    })
+}
+
+/// Loads NVIDIA's libraries that lie in `folder`, once: ONNX Runtime names them without saying where they are. Where there are none, the
+/// system's are found.
+fn preload(folder: &Path) -> ort::Result<()> {
+    static LOADED: Mutex<bool> = Mutex::new(false);
+    let mut loaded = LOADED.lock().expect("preload lock");
+    if !*loaded && folder.join("libcudart.so.13").exists() {
+        ep::cuda::preload_dylibs(Some(folder), Some(folder))?;
+        *loaded = true;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_is_opened_and_nothing_else() {
+        let mut tried = Vec::new();
+        let mut open = |provider: Provider| -> std::io::Result<()> {
+            tried.push(provider);
+            Err(std::io::Error::other(provider.name()))
+        };
+        assert_eq!(first_that_works(Provider::Cuda, |_| true, &mut open).unwrap_err().to_string(), "cuda");
+        // Whatever GPUs there are, the processor comes last.
+        assert_eq!(first_that_works(Provider::Auto, |_| true, &mut open).unwrap_err().to_string(), "cpu");
+        assert_eq!((tried.first(), tried.last()), (Some(&Provider::Cuda), Some(&Provider::Cpu)));
+    }
+
+    #[test]
+    fn the_processor_needs_no_libraries_and_broken_ones_are_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(gpu(Provider::Cpu, folder.path()).unwrap().is_empty());
+        std::fs::write(folder.path().join("libcudart.so.13"), "not a library").unwrap();
+        let error = gpu(Provider::Cuda, folder.path()).err().unwrap().to_string();
+        assert!(error.contains("libcudart.so.13"), "{error}");
+    }
+}
