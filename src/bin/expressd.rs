@@ -206,7 +206,11 @@ fn replay(config: &Config, file: &Path, jsonl: &Path, realtime: bool) -> Result<
     }
 }
 
-/// The file itself, or a folder's files in the order of their names, without hidden ones.
+/// Endings of what lies beside recordings and is none. Anything else is tried, whatever it is called.
+const NO_RECORDINGS: [&str; 20] =
+    ["csv", "htm", "html", "jpeg", "jpg", "json", "jsonl", "log", "md", "npy", "npz", "pdf", "png", "srt", "toml", "tsv", "txt", "vtt", "xml", "zip"];
+
+/// The file itself, or a folder's files in the order of their names, without hidden ones and those that are no recordings by their names.
 fn recordings(path: &Path) -> Result<Vec<PathBuf>, DaemonError> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -214,9 +218,15 @@ fn recordings(path: &Path) -> Result<Vec<PathBuf>, DaemonError> {
     let entries = std::fs::read_dir(path).map_err(|_| CaptureError::NoSuchFile(path.to_owned()))?;
     let mut files: Vec<_> =
         entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_file() && !p.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'))).collect();
+    let ending = |path: &Path| path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    let all = files.len();
+    files.retain(|path| ending(path).is_none_or(|ending| !NO_RECORDINGS.contains(&ending.as_str())));
     files.sort();
     if files.is_empty() {
-        return Err(DaemonError::Usage(format!("{} holds no file", path.display())));
+        return Err(DaemonError::Usage(format!("{} holds no recording", path.display())));
+    }
+    if files.len() < all {
+        eprintln!("expressd: {} of {all} files are no recordings by their names and are left out", all - files.len());
     }
     Ok(files)
 }

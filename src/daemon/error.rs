@@ -30,6 +30,8 @@ pub enum DaemonError {
     Stage(String),
     #[error("{} could not be written to its end; events up to there are in it, make room and run again", .path.display())]
     Jsonl { path: PathBuf, source: std::io::Error },
+    #[error("{lost} events are missing in {}: it could not be written all the time; make room, the rest of them is there", .path.display())]
+    JsonlLost { path: PathBuf, lost: u64 },
     #[error(transparent)]
     OutFile(#[from] OutFileError),
     #[error("{0}")]

@@ -21,8 +21,9 @@ use crate::config::Config;
 use crate::encode::Runtime;
 use crate::event::{Event, SourceState};
 use crate::notify::{Notify, Progress, watchdog_interval};
+use crate::publish::jsonl::{self, JsonLinesCounters};
 use crate::publish::out_file::{Before, OutFile};
-use crate::publish::{Ring, jsonl, terminal};
+use crate::publish::{Ring, terminal};
 use crate::serve::{self, Metrics, Server, Vitals};
 use crate::time::{Clock, SystemClock};
 
@@ -80,7 +81,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     }
     let server = serve::start(serve_settings(config), ring.clone(), vitals.clone())?;
     println!("expressd: events at ws://{}/v1/events", server.addr());
-    let sinks = Sinks::open(lines, &ring)?;
+    let sinks = Sinks::open(lines, &ring, &metrics)?;
     let losses = Losses { video: lost(&board, |board| board.video.status().state), audio: lost(&board, |board| board.audio.status().state) };
     let mut progress = Progress::new(watchdog_interval().map_or(WITHOUT_WATCHDOG, |interval| interval / 3), clock.now());
     let emit = publish(ring.clone(), metrics, vitals.clone());
@@ -96,12 +97,13 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     let failure = drain(pipeline, &*clock);
     server.stop();
     ring.close();
-    sinks.finish();
+    let written = sinks.finish();
     outcome?;
-    match failure {
-        Some(failure) => Err(DaemonError::Stage(failure)),
-        None => Ok(played?),
+    if let Some(failure) = failure {
+        return Err(DaemonError::Stage(failure));
     }
+    played?;
+    written
 }
 
 fn stop_on_signals() -> Arc<AtomicBool> {
@@ -163,7 +165,11 @@ impl Playing {
 }
 
 /// Who reads the ring beside the sockets, each on a thread of its own that ends with the ring.
-struct Sinks(Vec<JoinHandle<()>>);
+struct Sinks {
+    threads: Vec<JoinHandle<()>>,
+    /// A file that events go to, and what became of them.
+    file: Option<(PathBuf, Arc<JsonLinesCounters>)>,
+}
 
 /// What `publish.jsonl` names, opened, and what it is called.
 type LinesFile = Option<(Box<dyn Write + Send>, PathBuf)>;
@@ -186,22 +192,34 @@ fn raise_file_limit() {
 }
 
 impl Sinks {
-    fn open(lines: LinesFile, ring: &Arc<Ring>) -> Result<Sinks, DaemonError> {
-        let mut threads = Vec::new();
-        let to_terminal = lines.as_ref().is_none_or(|(_, path)| path != Path::new("-"));
+    fn open(lines: LinesFile, ring: &Arc<Ring>, metrics: &Arc<Metrics>) -> Result<Sinks, DaemonError> {
+        let (mut threads, mut file) = (Vec::new(), None);
+        let to_stdout = lines.as_ref().is_some_and(|(_, path)| path == Path::new("-"));
         if let Some((out, path)) = lines {
             let cannot = |source| DaemonError::Jsonl { path: path.clone(), source };
-            threads.push(jsonl::follow(ring.reader(), out, path.display().to_string()).map_err(cannot)?.0);
+            let metrics = metrics.clone();
+            let on_loss = move |frames| metrics.dropped("jsonl", frames);
+            let (thread, counters) = jsonl::follow(ring.reader(), out, path.display().to_string(), on_loss).map_err(cannot)?;
+            threads.push(thread);
+            file = Some((path, counters));
         }
-        if to_terminal {
+        if !to_stdout {
             threads.extend(terminal::follow(ring.reader()).ok().flatten());
         }
-        Ok(Sinks(threads))
+        Ok(Sinks { threads, file })
     }
 
-    fn finish(self) {
-        for thread in self.0 {
+    /// # Errors
+    /// Where the file is not whole. A reader of standard output who has gone has seen enough.
+    fn finish(self) -> Result<(), DaemonError> {
+        for thread in self.threads {
             let _ = thread.join();
+        }
+        match self.file {
+            Some((path, counters)) if path != Path::new("-") && counters.lost.load(Ordering::Relaxed) > 0 => {
+                Err(DaemonError::JsonlLost { path, lost: counters.lost.load(Ordering::Relaxed) })
+            }
+            _ => Ok(()),
         }
     }
 }

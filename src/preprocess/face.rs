@@ -55,57 +55,91 @@ pub fn align(picture: &Picture, landmarks: &Landmarks, settings: &FacePreprocess
     }
     // As many samples a side as picture pixels under one crop pixel: an area filter that costs in proportion to what it covers.
     let taps = (scale.ceil() as usize).clamp(1, 8);
-    let sampler = Sampler { picture, bytes: picture.bytes(), taps, to_picture };
+    let mut sampler = Sampler { picture, bytes: picture.bytes(), taps, to_picture, row: Row::new(settings.size) };
+    let planes = if settings.channels == 1 { 1 } else { 3 };
+    let mut means = vec![vec![0.0; settings.size]; planes];
     let mut pixels = Vec::with_capacity(settings.size * settings.size * settings.channels);
     for y in 0..settings.size {
+        for (plane, means) in means.iter_mut().enumerate() {
+            sampler.means(plane, y, means);
+        }
         for x in 0..settings.size {
-            if settings.channels == 1 {
-                pixels.push(sampler.luma(sampler.mean(0, x, y)));
+            if planes == 1 {
+                pixels.push(sampler.luma(means[0][x]));
             } else {
-                pixels.extend(ycc_to_rgb(picture, [0, 1, 2].map(|plane| sampler.mean(plane, x, y))));
+                pixels.extend(ycc_to_rgb(picture, [0, 1, 2].map(|plane| means[plane][x])));
             }
         }
     }
     Some(Crop { size: settings.size, channels: settings.channels, pixels })
 }
 
-/// Reads the mean of what lies under one pixel of the crop.
+/// Reads the means of what lies under a row of the crop's pixels.
 struct Sampler<'a> {
     picture: &'a Picture,
     bytes: &'a [u8],
     taps: usize,
     to_picture: Similarity,
+    row: Row,
+}
+
+/// What is worked on for one row of the crop: a value for each of its pixels.
+struct Row {
+    /// Where the pixel begins in the plane.
+    starts: [Vec<f32>; 2],
+    /// The picture's byte that is read next.
+    reads: Vec<u32>,
+    sums: Vec<u32>,
+}
+
+impl Row {
+    fn new(size: usize) -> Row {
+        Row { starts: [vec![0.0; size], vec![0.0; size]], reads: vec![0; size], sums: vec![0; size] }
+    }
 }
 
 impl Sampler<'_> {
-    fn mean(&self, plane: usize, x: usize, y: usize) -> f32 {
+    fn means(&mut self, plane: usize, y: usize, means: &mut [f32]) {
         // Chroma has half the luma's columns and rows.
         let shrink = if plane == 0 { 1.0 } else { 0.5 };
         let Similarity { a, b, .. } = self.to_picture;
-        let [x0, y0] = self.to_picture.apply([x as f32, y as f32]).map(|v| v * shrink);
+        let start = |x: usize| self.to_picture.apply([x as f32, y as f32]).map(|v| v * shrink);
         let step = shrink / self.taps as f32;
         let (dx, dy) = ([a * step, b * step], [-b * step, a * step]);
         if self.taps == 1 {
             let half = |i: usize| 0.5 * (dx[i] + dy[i]) - 0.5;
-            return self.bilinear(plane, x0 + half(0), y0 + half(1));
+            for (x, mean) in means.iter_mut().enumerate() {
+                let [x0, y0] = start(x);
+                *mean = self.bilinear(plane, x0 + half(0), y0 + half(1));
+            }
+            return;
         }
         // One sample a picture pixel: between them there is nothing to interpolate.
         let (width, height) = self.size(plane);
         let (right, bottom) = ((width - 1) as f32, (height - 1) as f32);
         let layout = self.picture.planes[plane];
-        let mut sum = 0u32;
+        let (bytes, stride) = (&self.bytes[layout.offset..], layout.stride as i32);
+        let Row { starts: [starts_x, starts_y], reads, sums } = &mut self.row;
+        for (x, (start_x, start_y)) in starts_x.iter_mut().zip(&mut *starts_y).enumerate() {
+            [*start_x, *start_y] = self.to_picture.apply([x as f32, y as f32]).map(|v| v * shrink);
+        }
+        sums.fill(0);
+        // The same sample of all the row's pixels at a time: so where they lie is computed for several at once.
         for j in 0..self.taps {
             let v = j as f32 + 0.5;
-            let (row_x, row_y) = (x0 + dy[0] * v, y0 + dy[1] * v);
             for i in 0..self.taps {
                 let u = i as f32 + 0.5;
-                // By way of 32 bits, which processors convert to faster.
-                let column = (row_x + dx[0] * u).clamp(0.0, right) as i32 as usize;
-                let row = (row_y + dx[1] * u).clamp(0.0, bottom) as i32 as usize;
-                sum += u32::from(self.bytes[layout.offset + row * layout.stride + column]);
+                for ((read, x0), y0) in reads.iter_mut().zip(&*starts_x).zip(&*starts_y) {
+                    // By way of 32 bits, which processors convert to faster.
+                    let column = within(x0 + dy[0] * v + dx[0] * u, right);
+                    let row = within(y0 + dy[1] * v + dx[1] * u, bottom);
+                    *read = (row * stride + column) as u32;
+                }
+                sums.iter_mut().zip(&*reads).for_each(|(sum, read)| *sum += u32::from(bytes[*read as usize]));
             }
         }
-        sum as f32 / (self.taps * self.taps) as f32
+        let count = (self.taps * self.taps) as f32;
+        means.iter_mut().zip(&*sums).for_each(|(mean, sum)| *mean = *sum as f32 / count);
     }
 
     fn size(&self, plane: usize) -> (usize, usize) {
@@ -131,6 +165,15 @@ impl Sampler<'_> {
         let full = if self.picture.colorimetry.full_range { y } else { (y - 16.0) * (255.0 / 219.0) };
         full.round().clamp(0.0, 255.0) as u8
     }
+}
+
+/// The whole part of `at`, at least 0 and at most `last`, a picture's last row or column.
+#[inline(always)]
+fn within(at: f32, last: f32) -> i32 {
+    let clamped = at.max(0.0).min(last);
+    // SAFETY: a number (`max` takes the other one where it gets none) from 0 to a picture's side. `as` would look for others once more,
+    // which takes four times as long as all the rest.
+    unsafe { clamped.to_int_unchecked() }
 }
 
 /// One pixel's R, G, B from its Y, Cb, Cr by the picture's colorimetry.

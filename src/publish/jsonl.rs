@@ -57,17 +57,27 @@ pub struct JsonLinesCounters {
 }
 
 /// Follows the ring on a thread of its own ("publish") and writes every frame as it goes over the sockets, until the ring is closed.
-/// A full disk is said once and counted; the sockets do not notice. What the ring overwrote stands in the file as a `dropped` frame.
-pub fn follow(mut reader: Reader, mut out: impl Write + Send + 'static, name: String) -> io::Result<(JoinHandle<()>, Arc<JsonLinesCounters>)> {
+/// A full disk is said once, counted, and told to `on_loss` with the number of frames; the sockets do not notice. What the ring overwrote
+/// stands in the file as a `dropped` frame.
+pub fn follow(
+    mut reader: Reader,
+    mut out: impl Write + Send + 'static,
+    name: String,
+    on_loss: impl Fn(u64) + Send + 'static,
+) -> io::Result<(JoinHandle<()>, Arc<JsonLinesCounters>)> {
     let counters = Arc::new(JsonLinesCounters::default());
     let counted = counters.clone();
     let thread = std::thread::Builder::new().name("publish".into()).spawn(move || {
         let mut failed = false;
+        let lose = |frames| {
+            counted.lost.fetch_add(frames, Ordering::Relaxed);
+            on_loss(frames);
+        };
         loop {
             let (line, frames) = match reader.read(Duration::from_secs(1)) {
                 Read::Frame { frame, .. } => (format!("{frame}\n"), 1),
                 Read::Missed(missed) => {
-                    counted.lost.fetch_add(missed.count, Ordering::Relaxed);
+                    lose(missed.count);
                     (missed.answer().to_json() + "\n", 0)
                 }
                 Read::TimedOut => continue,
@@ -80,7 +90,7 @@ pub fn follow(mut reader: Reader, mut out: impl Write + Send + 'static, name: St
                     failed = false;
                 }
                 Err(error) => {
-                    counted.lost.fetch_add(frames, Ordering::Relaxed);
+                    lose(frames);
                     if !failed {
                         tracing::error!("cannot write {name}: {error}; its lines are lost until it can be written again");
                     }
@@ -125,7 +135,10 @@ mod tests {
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let one = expression(1, "happy", 0.5, 0).to_json(1, Form::Live);
         let disk = Disk { bytes: bytes.clone(), room: 3 * (one.len() + 1) };
-        let (thread, counters) = follow(ring.reader(), disk, "events.jsonl".into()).unwrap();
+        let told = Arc::new(AtomicU64::new(0));
+        let heard = told.clone();
+        let on_loss = move |frames| _ = heard.fetch_add(frames, Ordering::Relaxed);
+        let (thread, counters) = follow(ring.reader(), disk, "events.jsonl".into(), on_loss).unwrap();
         for _ in 0..5 {
             ring.publish(&expression(1, "happy", 0.5, 0));
         }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::generate::{AAC, Sound, generate, tone};
 use crate::harness::{command, demo, events, expressd, material, of_type, project, replay, stderr};
 
 fn fails(args: &[&str], code: i32, parts: &[&str]) {
@@ -143,6 +144,37 @@ fn a_full_disk_is_said_once_and_the_recording_still_played() {
     };
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("/dev/full"), "{text}");
+    // Live the daemon serves on, and tells at its end.
+    let folder = tempfile::tempdir().unwrap();
+    let short = short_recording(folder.path());
+    fails(&["run", "--replay", &short, "--jsonl", "/dev/full", "--listen", "127.0.0.1:0"], 1, &["events are missing in /dev/full"]);
+}
+
+/// Two seconds of a tone.
+fn short_recording(folder: &Path) -> String {
+    let path = folder.join("short.mp4");
+    let samples = tone(44_100, 700.0, 2.0);
+    generate(&path, "mp4mux", None, Some(Sound { rate_hz: 44_100, channels: 1, encoder: AAC, samples, begins_ms: 0 }));
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_lies_beside_the_recordings_of_a_folder_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    short_recording(folder.path());
+    fs::write(folder.path().join("Notes.TXT"), "subject 7 was late\n").unwrap();
+    let events = folder.path().join("events.jsonl");
+    let replay = || {
+        let output = expressd(&["replay", folder.path().to_str().unwrap(), "--jsonl", events.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        (fs::read_to_string(&events).unwrap(), stderr(&output))
+    };
+    let (first, told) = replay();
+    assert!(told.contains("1 of 2 files are no recordings"), "{told}");
+    // The events of the first run are there now.
+    let (second, told) = replay();
+    assert!(told.contains("2 of 3 files are no recordings"), "{told}");
+    assert!(first == second && first.contains("\"recording\":\"short.mp4\""), "{first}");
 }
 
 #[test]

@@ -6,6 +6,9 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 
+/// GStreamer's encoder of what MP4 files hold.
+pub const AAC: &str = "avenc_aac ! aacparse";
+
 /// Pictures: size, GStreamer's encoder and the stamp (ms) and luma of the left and the right half of each.
 pub struct Pictures<'a> {
     pub size: (usize, usize),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::generate::{Pictures, Sound, generate, tone};
+use crate::generate::{AAC, Pictures, Sound, generate, tone};
 use expressd::capture::{CaptureError, Outputs, Pace, Played, Recording, SourceBoard};
 use expressd::clip::{AudioBlock, VideoFrame};
 use expressd::event::SourceState;
@@ -136,7 +136,6 @@ fn grey(size: (usize, usize), encoder: &str, count: u64) -> Pictures<'_> {
 }
 
 const H264: &str = "x264enc speed-preset=ultrafast key-int-max=10";
-const AAC: &str = "avenc_aac ! aacparse";
 
 #[test]
 fn sound_alone_at_every_rate_keeps_its_pitch_and_length() {
