@@ -97,9 +97,11 @@ fn preload(folder: &Path) -> ort::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encode::Runtime;
 
     #[test]
     fn what_was_asked_for_is_opened_and_nothing_else() {
+        Runtime::load().unwrap();
         let mut tried = Vec::new();
         let mut open = |provider: Provider| -> std::io::Result<()> {
             tried.push(provider);
@@ -113,6 +115,7 @@ mod tests {
 
     #[test]
     fn the_processor_needs_no_libraries_and_broken_ones_are_an_error() {
+        Runtime::load().unwrap();
         let folder = tempfile::tempdir().unwrap();
         assert!(gpu(Provider::Cpu, folder.path()).unwrap().is_empty());
         std::fs::write(folder.path().join("libcudart.so.13"), "not a library").unwrap();

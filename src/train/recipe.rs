@@ -280,6 +280,15 @@ mod tests {
     }
 
     #[test]
+    fn the_last_generation_of_faces_is_of_the_bundles_shape() {
+        let mut recipe = Recipe::read(&crate::testing::project("config/train/default.toml")).unwrap();
+        recipe.face.again.last_mut().unwrap().shape = Some(EncoderShape { stem: 48, ..recipe.face.shape.clone() });
+        assert!(recipe.faults().iter().any(|fault| fault.contains("add a generation that learns from it")), "{:?}", recipe.faults());
+        recipe.face.again.push(Again { shape: None, ..recipe.face.again[0].clone() });
+        assert!(recipe.faults().is_empty(), "{:?}", recipe.faults());
+    }
+
+    #[test]
     fn a_recipe_for_another_verb_is_called_that() {
         let recipe = |name: &str| crate::testing::project(&format!("config/train/{name}.toml"));
         let pretrain = |name| crate::train::pretrain::PretrainRecipe::read(&recipe(name)).unwrap_err().to_string();
