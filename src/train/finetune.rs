@@ -14,7 +14,7 @@ use crate::train::data::ravdess::{self, LabelledClip};
 use crate::train::fit::{Run, State, device, fit, read_state, tensor, values};
 use crate::train::metrics::judgements::softmax;
 use crate::train::net::{Encoder, EncoderShape};
-use crate::train::recipe::{Again, Recipe, RecipeKind};
+use crate::train::recipe::{Recipe, RecipeKind};
 use crate::train::refused::Refused;
 use crate::train::samples::{FaceBatches, VoiceBatches, milliseconds, windows};
 
