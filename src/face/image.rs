@@ -154,21 +154,23 @@ pub fn resample(image: &RgbImage, area: Area, width: usize, height: usize, out: 
     // Few rows are summed in 16 bits, which is twice as fast.
     let narrow = area.h / height < 255;
     let (mut sums16, mut sums32) = (vec![0u16; if narrow { area.w * 3 } else { 0 }], vec![0u32; if narrow { 0 } else { area.w * 3 }]);
+    let mut before = vec![[0u32; 3]; area.w + 1];
     for y in 0..height {
         let rows = pooled(y, area.h, height);
         let row_count = rows.len();
-        let mut write = |x: usize, count: usize, sum: [u32; 3]| {
-            let count = (row_count * count) as f32;
-            let value = |s: u32| (s as f32 / count - PIXEL_MEAN) * PIXEL_SCALE;
-            let i = y * width + x;
-            (red[i], green[i], blue[i]) = (value(sum[0]), value(sum[1]), value(sum[2]));
-        };
         if narrow {
             sum_rows(rows.map(rows_of), &mut sums16);
-            columns.iter().enumerate().for_each(|(x, range)| write(x, range.len(), sum_columns(&sums16, range)));
+            add_up(&sums16, &mut before);
         } else {
             sum_rows(rows.map(rows_of), &mut sums32);
-            columns.iter().enumerate().for_each(|(x, range)| write(x, range.len(), sum_columns(&sums32, range)));
+            add_up(&sums32, &mut before);
+        }
+        let (red, green, blue) = (&mut red[y * width..][..width], &mut green[y * width..][..width], &mut blue[y * width..][..width]);
+        for (((range, red), green), blue) in columns.iter().zip(red).zip(green).zip(blue) {
+            let (first, last) = (before[range.start], before[range.end]);
+            let scale = PIXEL_SCALE / (row_count * range.len()) as f32;
+            let value = |channel: usize| last[channel].wrapping_sub(first[channel]) as i32 as f32 * scale - PIXEL_MEAN * PIXEL_SCALE;
+            (*red, *green, *blue) = (value(0), value(1), value(2));
         }
     }
 }
@@ -182,18 +184,19 @@ fn sum_rows<'a, S: Copy + From<u8> + std::ops::AddAssign>(mut rows: impl Iterato
     }
 }
 
-#[inline(always)]
-fn sum_columns<S: Copy>(sums: &[S], range: &std::ops::Range<usize>) -> [u32; 3]
+/// The sums of all pixels before each, by channel, the last entry those of all; modulo 2^32. What lies between two pixels is then one
+/// difference, however many they are: a loop over few pixels costs more to begin and end than to run.
+fn add_up<S: Copy>(sums: &[S], before: &mut [[u32; 3]])
 where
     u32: From<S>,
 {
-    let mut sum = [0u32; 3];
-    for pixel in sums[range.start * 3..range.end * 3].as_chunks::<3>().0 {
-        sum[0] += u32::from(pixel[0]);
-        sum[1] += u32::from(pixel[1]);
-        sum[2] += u32::from(pixel[2]);
+    let mut total = [0u32; 3];
+    for (before, pixel) in before[1..].iter_mut().zip(sums.as_chunks::<3>().0) {
+        for (total, value) in total.iter_mut().zip(pixel) {
+            *total = total.wrapping_add(u32::from(*value));
+        }
+        *before = total;
     }
-    sum
 }
 
 #[cfg(test)]
