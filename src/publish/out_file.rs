@@ -28,6 +28,8 @@ pub struct OutFile {
     file: File,
     /// What is in it has still to go.
     stale: bool,
+    /// It was not there before, and nothing was written yet.
+    made: Option<PathBuf>,
 }
 
 impl OutFile {
@@ -40,14 +42,28 @@ impl OutFile {
             return Err(OutFileError::IsInput(path.to_owned()));
         }
         let unwritable = |source| OutFileError::Unwritable { path: path.to_owned(), source };
-        let file = OpenOptions::new().write(true).append(before == Before::Stays).create(true).truncate(false).open(path).map_err(unwritable)?;
+        let open = |new: bool| OpenOptions::new().write(true).append(before == Before::Stays).create(true).create_new(new).truncate(false).open(path);
+        let (file, made) = match open(true) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (open(false).map_err(unwritable)?, None),
+            new => (new.map_err(unwritable)?, Some(path.to_owned())),
+        };
         // Pipes and devices have nothing that could go.
         let stale = before == Before::Goes && file.metadata().map_err(unwritable)?.is_file();
-        Ok(OutFile { file, stale })
+        Ok(OutFile { file, stale, made })
     }
 
     fn begin(&mut self) -> io::Result<()> {
+        self.made = None;
         if std::mem::take(&mut self.stale) { self.file.set_len(0) } else { Ok(()) }
+    }
+}
+
+/// Leaves no empty file behind where nothing came of it all.
+impl Drop for OutFile {
+    fn drop(&mut self) {
+        if let Some(path) = self.made.take() {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
@@ -95,8 +111,11 @@ mod tests {
         for path in [&recording, &link] {
             assert!(matches!(OutFile::open(path, Before::Goes, [&recording]), Err(OutFileError::IsInput(_))));
         }
-        OutFile::open(&other, Before::Goes, [&recording]).unwrap();
         assert_eq!(std::fs::read_to_string(&recording).unwrap(), "pictures");
+        drop(OutFile::open(&other, Before::Goes, [&recording]).unwrap());
+        assert!(!other.exists(), "nothing came of it");
+        OutFile::open(&other, Before::Stays, [&recording]).unwrap().flush().unwrap();
+        assert!(other.exists(), "nothing was to be written");
         let nowhere = OutFile::open(&folder.path().join("no/where.jsonl"), Before::Goes, []).unwrap_err();
         assert!(matches!(&nowhere, OutFileError::Unwritable { source, .. } if source.kind() == io::ErrorKind::NotFound), "{nowhere}");
     }

@@ -189,6 +189,9 @@ fn neither_the_recording_nor_older_events_are_lost_to_a_wrong_command() {
     fails(&["replay", "no/such/file.mp4", "--jsonl", &events], 3, &["no/such/file.mp4"]);
     fails(&["replay", &recording, "--jsonl", &events, "--bundle", "no/such/bundle"], 4, &["no/such/bundle"]);
     assert_eq!(std::fs::read_to_string(&events).unwrap(), "what an earlier run found\n");
+    let new = folder.path().join("new.jsonl");
+    fails(&["replay", "no/such/file.mp4", "--jsonl", new.to_str().unwrap()], 3, &["no/such/file.mp4"]);
+    assert!(!new.exists(), "an empty file is no record of anything");
     fails(&["run", "--replay", &recording, "--jsonl", "no/such/folder/x.jsonl", "--listen", "127.0.0.1:0"], 1, &["check the folder"]);
 }
 
