@@ -121,7 +121,7 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
             Vec::new()
         } else {
             println!("face: generation {number}, selection accuracy {:.4}, judges {} pictures for the next", state.kept().unwrap_or(f64::NAN), train.len());
-            judge(&net, &train, recipe)?
+            judge(shapes.iter().map(|(_, net)| net), &train, recipe)?
         };
         let shape = again.shape.as_ref().unwrap_or(&face.shape);
         let begun = shapes.iter().position(|(other, _)| *other == shape);
@@ -167,17 +167,23 @@ fn generation(number: usize) -> String {
     }
 }
 
-/// The probabilities of each label for each picture, `[crops, labels]`: the mean of the picture and its mirror image.
-fn judge(net: &Encoder, crops: &[LabelledCrop], recipe: &Recipe) -> anyhow::Result<Vec<f32>> {
+/// The probabilities of each label for each picture, `[crops, labels]`: the mean over all of `nets`, and over the picture and its mirror
+/// image.
+fn judge<'a>(nets: impl Iterator<Item = &'a Encoder>, crops: &[LabelledCrop], recipe: &Recipe) -> anyhow::Result<Vec<f32>> {
     let size = recipe.face.preprocessing.size;
+    let nets: Vec<&Encoder> = nets.collect();
     let mut judged = Vec::with_capacity(crops.len() * LABELS.len());
     for crops in crops.chunks(128) {
         let straight: Vec<Vec<f32>> = crops.iter().map(|c| normalise(&c.crop, &recipe.face.preprocessing.normalise)).collect();
         let mirrored = straight.iter().map(|plane| plane.chunks(size).flat_map(|row| row.iter().rev().copied()).collect()).collect::<Vec<Vec<f32>>>();
-        let (_, straight) = encode_faces(net, &straight, size)?;
-        let (_, mirrored) = encode_faces(net, &mirrored, size)?;
-        let rows = straight.chunks(LABELS.len()).zip(mirrored.chunks(LABELS.len()));
-        judged.extend(rows.flat_map(|(a, b)| softmax(a, 1.0).into_iter().zip(softmax(b, 1.0)).map(|(a, b)| (a + b) / 2.0)));
+        let mut sum = vec![0.0; crops.len() * LABELS.len()];
+        for net in &nets {
+            for seen in [&straight, &mirrored] {
+                let (_, logits) = encode_faces(net, seen, size)?;
+                sum.iter_mut().zip(logits.chunks(LABELS.len()).flat_map(|row| softmax(row, 1.0))).for_each(|(sum, p)| *sum += p);
+            }
+        }
+        judged.extend(sum.into_iter().map(|sum| sum / (2 * nets.len()) as f32));
     }
     Ok(judged)
 }

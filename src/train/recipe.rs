@@ -135,13 +135,13 @@ pub struct FaceRecipe {
     pub again: Vec<Again>,
 }
 
-/// Another generation: the judgement of the one before of each picture stands beside the picture's label (Furlanello et al. 2018,
-/// born-again networks). Of labels as noisy as FER2013's a part is then overruled. It begins with the weights of the last generation of
+/// Another generation: the judgement of those before of each picture (the mean over the last of each shape) stands beside the picture's
+/// label (Furlanello et al. 2018, born-again networks). Of labels as noisy as FER2013's a part is then overruled. It begins with the weights of the last generation of
 /// its own shape, or at random where it is the first of that shape.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Again {
-    /// How much of a target is the judgement of the generation before, 0 to 1; the rest is the label.
+    /// How much of a target is that judgement, 0 to 1; the rest is the label.
     pub judged: f32,
     /// A network of another shape, larger for instance, which only teaches the next one (Hinton et al. 2015); the last generation has none.
     pub shape: Option<EncoderShape>,
