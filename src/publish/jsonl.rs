@@ -145,6 +145,7 @@ mod tests {
         ring.close();
         thread.join().unwrap();
         assert_eq!((counters.written.load(Ordering::Relaxed), counters.lost.load(Ordering::Relaxed)), (3, 2));
+        assert_eq!(told.load(Ordering::Relaxed), 2);
         let text = String::from_utf8(bytes.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().next(), Some(one.as_str()));
     }

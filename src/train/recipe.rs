@@ -136,8 +136,8 @@ pub struct FaceRecipe {
 }
 
 /// Another generation: the judgement of those before of each picture (the mean over the last of each shape) stands beside the picture's
-/// label (Furlanello et al. 2018, born-again networks). Of labels as noisy as FER2013's a part is then overruled. It begins with the weights of the last generation of
-/// its own shape, or at random where it is the first of that shape.
+/// label (Furlanello et al. 2018, born-again networks). Of labels as noisy as FER2013's a part is then overruled. It begins with the
+/// weights of the last generation of its own shape, or at random where it is the first of that shape.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Again {
