@@ -4,6 +4,7 @@ use super::image::pooled;
 use super::refine::INPUT_SIDE;
 use crate::clip::{ColorMatrix, Landmarks, Picture};
 use crate::preprocess::{Similarity, similarity};
+use multiversion::multiversion;
 
 /// A square of the picture at [`INPUT_SIDE`]: its place and its luma, 0..255 whatever the picture's range.
 #[derive(Clone, Debug)]
@@ -90,6 +91,7 @@ impl Patch {
 }
 
 /// Means of a plane over the square's pixels.
+#[multiversion(targets("x86_64+avx2"))]
 fn means(picture: &Picture, plane: usize, origin: [i32; 2], side: i32) -> Vec<f32> {
     let (columns, rows, shift) = if plane == 0 { (picture.width, picture.height, 0) } else { (picture.width.div_ceil(2), picture.height.div_ceil(2), 1) };
     let spans = |origin: i32, limit: usize| -> [(usize, usize); INPUT_SIDE] {
@@ -114,7 +116,9 @@ fn means(picture: &Picture, plane: usize, origin: [i32; 2], side: i32) -> Vec<f3
         sums.fill(0);
         for y in top..bottom {
             let row = &bytes[layout.offset + y * layout.stride + left..layout.offset + y * layout.stride + right];
-            sums.iter_mut().zip(row).for_each(|(s, v)| *s += u16::from(*v));
+            for (sum, value) in sums.iter_mut().zip(row) {
+                *sum += u16::from(*value);
+            }
         }
         let mut total = 0;
         for (before, sum) in before[1..].iter_mut().zip(&sums) {

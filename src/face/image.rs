@@ -1,6 +1,7 @@
 //! R, G, B pixels, and their averages over areas as the networks want them.
 
 use crate::clip::{ColorMatrix, Picture};
+use multiversion::multiversion;
 
 /// An upright picture, interleaved R, G, B.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,52 +22,65 @@ impl RgbImage {
 
     /// [`RgbImage::from_picture`] into the memory of this one.
     pub fn fill_from(&mut self, picture: &Picture, shrink: usize) {
-        assert!(matches!(shrink, 1 | 2 | 4), "shrink is {shrink}");
-        (self.width, self.height) = (picture.width / shrink, picture.height / shrink);
-        self.pixels.resize(self.width * self.height * 3, 0);
-        let matrix = Matrix::new(picture);
-        let bytes = picture.bytes();
-        let row_of = |plane: usize, y: usize, columns: usize| {
-            let start = picture.planes[plane].offset + y * picture.planes[plane].stride;
-            &bytes[start..start + columns]
-        };
-        let (chroma_width, chroma_height) = (picture.width.div_ceil(2), picture.height.div_ceil(2));
-        let mut sums = [vec![0u16; self.width * shrink], vec![0u16; chroma_width], vec![0u16; chroma_width]];
-        for y in 0..self.height {
-            let out = &mut self.pixels[y * self.width * 3..(y + 1) * self.width * 3];
-            if shrink == 1 {
-                let luma = row_of(0, y, picture.width);
-                let (cb, cr) = (row_of(1, y / 2, chroma_width), row_of(2, y / 2, chroma_width));
-                // Two pixels share their chroma.
-                let (pairs, last) = out.as_chunks_mut::<6>();
-                for ((pixels, luma), (cb, cr)) in pairs.iter_mut().zip(luma.as_chunks::<2>().0).zip(cb.iter().zip(cr)) {
-                    let chroma = matrix.chroma(i32::from(*cb), i32::from(*cr));
-                    let [[r0, g0, b0], [r1, g1, b1]] = luma.map(|y| matrix.with_luma(i32::from(y), chroma));
-                    *pixels = [r0, g0, b0, r1, g1, b1];
-                }
-                if let Ok(last) = <&mut [u8; 3]>::try_from(last) {
-                    let x = picture.width - 1;
-                    *last = matrix.rgb(i32::from(luma[x]), i32::from(cb[x / 2]), i32::from(cr[x / 2]));
-                }
-                continue;
+        fill(self, picture, shrink);
+    }
+}
+
+/// The mean of square `x` in a row of squares, of whose columns these are the sums.
+#[inline(always)]
+fn mean(sums: &[u16], x: usize, side: usize) -> i32 {
+    let sum: u32 = sums[x * side..(x + 1) * side].iter().map(|v| u32::from(*v)).sum();
+    // A side of 1, 2 or 4: the area is a power of two.
+    let bits = 2 * side.trailing_zeros();
+    ((sum + ((1 << bits) >> 1)) >> bits) as i32
+}
+
+/// Loops instead of closures: a closure in such a function may stay a call.
+#[multiversion(targets("x86_64+avx2"))]
+fn fill(image: &mut RgbImage, picture: &Picture, shrink: usize) {
+    assert!(matches!(shrink, 1 | 2 | 4), "shrink is {shrink}");
+    (image.width, image.height) = (picture.width / shrink, picture.height / shrink);
+    image.pixels.resize(image.width * image.height * 3, 0);
+    let matrix = Matrix::new(picture);
+    let bytes = picture.bytes();
+    let row_of = |plane: usize, y: usize, columns: usize| {
+        let start = picture.planes[plane].offset + y * picture.planes[plane].stride;
+        &bytes[start..start + columns]
+    };
+    let (chroma_width, chroma_height) = (picture.width.div_ceil(2), picture.height.div_ceil(2));
+    let mut sums = [vec![0u16; image.width * shrink], vec![0u16; chroma_width], vec![0u16; chroma_width]];
+    for y in 0..image.height {
+        let out = &mut image.pixels[y * image.width * 3..(y + 1) * image.width * 3];
+        if shrink == 1 {
+            let luma = row_of(0, y, picture.width);
+            let (cb, cr) = (row_of(1, y / 2, chroma_width), row_of(2, y / 2, chroma_width));
+            // Two pixels share their chroma.
+            let (pairs, last) = out.as_chunks_mut::<6>();
+            for ((pixels, luma), (cb, cr)) in pairs.iter_mut().zip(luma.as_chunks::<2>().0).zip(cb.iter().zip(cr)) {
+                let chroma = matrix.chroma(i32::from(*cb), i32::from(*cr));
+                let [r0, g0, b0] = matrix.with_luma(i32::from(luma[0]), chroma);
+                let [r1, g1, b1] = matrix.with_luma(i32::from(luma[1]), chroma);
+                *pixels = [r0, g0, b0, r1, g1, b1];
             }
-            let half = shrink / 2;
-            for (plane, rows) in [(0, y * shrink..(y + 1) * shrink), (1, y * half..(y + 1) * half), (2, y * half..(y + 1) * half)] {
-                let sum = &mut sums[plane];
-                sum.fill(0);
-                for row in rows {
-                    let row = row_of(plane, row.min(if plane == 0 { picture.height } else { chroma_height } - 1), sum.len());
-                    sum.iter_mut().zip(row).for_each(|(s, v)| *s += u16::from(*v));
+            if let Ok(last) = <&mut [u8; 3]>::try_from(last) {
+                let x = picture.width - 1;
+                *last = matrix.rgb(i32::from(luma[x]), i32::from(cb[x / 2]), i32::from(cr[x / 2]));
+            }
+            continue;
+        }
+        let half = shrink / 2;
+        for (plane, rows) in [(0, y * shrink..(y + 1) * shrink), (1, y * half..(y + 1) * half), (2, y * half..(y + 1) * half)] {
+            let sum = &mut sums[plane];
+            sum.fill(0);
+            for row in rows {
+                let row = row_of(plane, row.min(if plane == 0 { picture.height } else { chroma_height } - 1), sum.len());
+                for (sum, value) in sum.iter_mut().zip(row) {
+                    *sum += u16::from(*value);
                 }
             }
-            let mean = |plane: usize, x: usize, side: usize| {
-                let sum: u32 = sums[plane][x * side..(x + 1) * side].iter().map(|v| u32::from(*v)).sum();
-                let area = (side * side) as u32;
-                ((sum + area / 2) / area) as i32
-            };
-            for (x, pixel) in out.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-                *pixel = matrix.rgb(mean(0, x, shrink), mean(1, x, half), mean(2, x, half));
-            }
+        }
+        for (x, pixel) in out.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+            *pixel = matrix.rgb(mean(&sums[0], x, shrink), mean(&sums[1], x, half), mean(&sums[2], x, half));
         }
     }
 }
@@ -115,8 +129,14 @@ impl Matrix {
     #[inline(always)]
     fn with_luma(&self, y: i32, chroma: [i32; 3]) -> [u8; 3] {
         let y = (y - self.luma_offset) * self.luma + 32768;
-        chroma.map(|c| ((y + c) >> 16).clamp(0, 255) as u8)
+        let [r, g, b] = chroma;
+        [to_byte(y + r), to_byte(y + g), to_byte(y + b)]
     }
+}
+
+#[inline(always)]
+fn to_byte(fixed: i32) -> u8 {
+    (fixed >> 16).clamp(0, 255) as u8
 }
 
 /// A piece of an image in whole pixels.
@@ -140,6 +160,7 @@ pub fn pooled(at: usize, from: usize, to: usize) -> std::ops::Range<usize> {
 
 /// The area resampled to `width x height` as three planes R, G, B of `(value - 127.5) / 128`, appended to `out`: each pixel is the mean
 /// over the pixels that [`pooled`] gives.
+#[multiversion(targets("x86_64+avx2"))]
 pub fn resample(image: &RgbImage, area: Area, width: usize, height: usize, out: &mut Vec<f32>) {
     let start = out.len();
     let plane = width * height;
@@ -175,17 +196,23 @@ pub fn resample(image: &RgbImage, area: Area, width: usize, height: usize, out: 
     }
 }
 
+#[inline(always)]
 fn sum_rows<'a, S: Copy + From<u8> + std::ops::AddAssign>(mut rows: impl Iterator<Item = &'a [u8]>, sums: &mut [S]) {
     if let Some(first) = rows.next() {
-        sums.iter_mut().zip(first).for_each(|(s, p)| *s = S::from(*p));
+        for (sum, value) in sums.iter_mut().zip(first) {
+            *sum = S::from(*value);
+        }
     }
     for row in rows {
-        sums.iter_mut().zip(row).for_each(|(s, p)| *s += S::from(*p));
+        for (sum, value) in sums.iter_mut().zip(row) {
+            *sum += S::from(*value);
+        }
     }
 }
 
 /// The sums of all pixels before each, by channel, the last entry those of all; modulo 2^32. What lies between two pixels is then one
 /// difference, however many they are: a loop over few pixels costs more to begin and end than to run.
+#[inline(always)]
 fn add_up<S: Copy>(sums: &[S], before: &mut [[u32; 3]])
 where
     u32: From<S>,

@@ -2,6 +2,7 @@
 
 use crate::clip::{ColorMatrix, Crop, Landmarks, Picture};
 use crate::model::manifest::{FaceNormalisation, FacePreprocessing};
+use multiversion::multiversion;
 
 /// A similarity transform: `x' = a x - b y + tx`, `y' = b x + a y + ty`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -124,18 +125,15 @@ impl Sampler<'_> {
             [*start_x, *start_y] = self.to_picture.apply([x as f32, y as f32]).map(|v| v * shrink);
         }
         sums.fill(0);
+        assert!((bottom as usize * layout.stride + right as usize) < bytes.len(), "a picture shorter than its planes");
         // The same sample of all the row's pixels at a time: so where they lie is computed for several at once.
         for j in 0..self.taps {
             let v = j as f32 + 0.5;
             for i in 0..self.taps {
                 let u = i as f32 + 0.5;
-                for ((read, x0), y0) in reads.iter_mut().zip(&*starts_x).zip(&*starts_y) {
-                    // By way of 32 bits, which processors convert to faster.
-                    let column = within(x0 + dy[0] * v + dx[0] * u, right);
-                    let row = within(y0 + dy[1] * v + dx[1] * u, bottom);
-                    *read = (row * stride + column) as u32;
-                }
-                sums.iter_mut().zip(&*reads).for_each(|(sum, read)| *sum += u32::from(bytes[*read as usize]));
+                places(reads, [starts_x, starts_y], [0, 1].map(|axis| [dy[axis] * v, dx[axis] * u]), [right, bottom], stride);
+                // SAFETY: `places` gives rows up to `bottom` and columns up to `right`, which was seen to lie within the bytes.
+                sums.iter_mut().zip(&*reads).for_each(|(sum, read)| *sum += u32::from(unsafe { *bytes.get_unchecked(*read as usize) }));
             }
         }
         let count = (self.taps * self.taps) as f32;
@@ -164,6 +162,18 @@ impl Sampler<'_> {
     fn luma(&self, y: f32) -> u8 {
         let full = if self.picture.colorimetry.full_range { y } else { (y - 16.0) * (255.0 / 219.0) };
         full.round().clamp(0.0, 255.0) as u8
+    }
+}
+
+/// Where in a plane the sample lies that is `offset` away from each of `starts`: at most in row `bottom` and column `right`.
+#[multiversion(targets("x86_64+avx2"))]
+fn places(reads: &mut [u32], [starts_x, starts_y]: [&[f32]; 2], offset: [[f32; 2]; 2], [right, bottom]: [f32; 2], stride: i32) {
+    let [[x_down, x_along], [y_down, y_along]] = offset;
+    for ((read, x0), y0) in reads.iter_mut().zip(starts_x).zip(starts_y) {
+        // By way of 32 bits, which processors convert to faster.
+        let column = within(x0 + x_down + x_along, right);
+        let row = within(y0 + y_down + y_along, bottom);
+        *read = (row * stride + column) as u32;
     }
 }
 
