@@ -109,9 +109,10 @@ pub fn write(recipe: &Recipe, recipe_path: &Path, figures: &[Figure], calibratio
     }
     writeln!(
         card,
-        "\nIntervals are Wilson's, as if every row were independent (rows of one actor, or four draws for one window, are not: they are too narrow \
-         there). Mean recall and calibration error (expected calibration error, 15 bins) weigh every class alike, but for words alone, where \
-         every utterance weighs the same; *by chance alone* is the error that so few rows show on average where every confidence is exactly right. What is joined is of different people: it shows that fusion works, not how it does on one person.\n"
+        "\nIntervals are Wilson's, as if every row were independent (rows of one clip, or four draws for one window, are not: they are too narrow \
+         there). *Each hop*: a window every {} ms while somebody speaks, as the daemon answers; the first of a clip hold but {} ms of speech. Mean recall and calibration error (expected calibration error, 15 bins) weigh every class alike, but for words alone, where \
+         every utterance weighs the same; *by chance alone* is the error that so few rows show on average where every confidence is exactly right. What is joined is of different people: it shows that fusion works, not how it does on one person.\n",
+        recipe.window.hop_ms, recipe.voice.preprocessing.min_speech_ms
     )?;
     writeln!(card, "## Calibration\n")?;
     writeln!(

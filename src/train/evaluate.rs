@@ -23,7 +23,7 @@ use crate::train::data::{Part, Split};
 use crate::train::evidence::Evidence;
 use crate::train::fusion::{HeadBatch, judge, only};
 use crate::train::refused::Refused;
-use crate::train::samples::{milliseconds, windows};
+use crate::train::samples::{live_windows, milliseconds, windows};
 use crate::train::words::Words;
 
 /// Measures a bundle or a run on labelled recordings of yours (`extract` puts them into a store), or the default bundle as its card does: on
@@ -238,7 +238,7 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
         let name = subset.name();
         let what = match name.as_str() {
             "face" => "head, face alone: FER2013 PublicTest".to_owned(),
-            "voice" => "head, voice alone: RAVDESS actors 18-21, windows".to_owned(),
+            "voice" => "head, voice alone: RAVDESS actors 18-21, each hop".to_owned(),
             "text" => "head, words alone: MELD's development utterances".to_owned(),
             "face+text" => "head, face+text: each PublicTest face with utterances of its label".to_owned(),
             _ => format!("head, {name}: each of those windows with others of its label"),
@@ -278,21 +278,28 @@ fn measure_face(opened: &mut Opened, crops: &[LabelledCrop]) -> anyhow::Result<(
     Ok((Figure { conditions, ..figure_of("face encoder: FER2013 PublicTest", &judged, &names) }, evidence))
 }
 
-/// The voice encoder's own classes, clip by clip (mean of the windows' logits), and its embeddings, window by window.
+/// The voice encoder's own classes, clip by clip (mean of the windows' logits), and its embeddings, window by window as the daemon cuts them.
 fn measure_voice(opened: &mut Opened, clips: &[ravdess::LabelledClip]) -> anyhow::Result<(Figure, Evidence)> {
     let settings = opened.manifest.audio.clone().context("the bundle has no [audio]")?;
     let entry = entry(&opened.manifest, "voice")?;
     let mel = LogMel::new(&settings);
+    let window = opened.manifest.window.clone();
+    let length = milliseconds(window.length_ms);
     let mut evidence = Evidence::new(entry.dim);
     let mut logits = Vec::new();
     for clip in clips {
-        let pieces = windows(clip, milliseconds(opened.manifest.window.length_ms), milliseconds(500));
+        let pieces = windows(clip, length, milliseconds(500));
         let mut sum = vec![0.0; entry.classes.len()];
         for piece in &pieces {
             let (input, frames) = mel.compute(piece);
-            let [embedding, row] = Opened::encode(&mut opened.voice, &[1, settings.mels, frames], &input)?;
-            evidence.push(label_index(RAVDESS[clip.emotion]).context("an emotion that is not on the wire")?, embedding.values);
+            let [_, row] = Opened::encode(&mut opened.voice, &[1, settings.mels, frames], &input)?;
             sum.iter_mut().zip(row.values).for_each(|(s, v)| *s += v / pieces.len() as f32);
+        }
+        let label = label_index(RAVDESS[clip.emotion]).context("an emotion that is not on the wire")?;
+        for piece in live_windows(clip, length, milliseconds(window.hop_ms), milliseconds(settings.min_speech_ms)) {
+            let (input, frames) = mel.compute(piece);
+            let [embedding, _] = Opened::encode(&mut opened.voice, &[1, settings.mels, frames], &input)?;
+            evidence.push(label, embedding.values);
         }
         logits.extend(sum);
     }

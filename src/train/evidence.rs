@@ -11,7 +11,7 @@ use crate::train::finetune::{VoiceRun, encode_faces};
 use crate::train::fit::{device, tensor, values};
 use crate::train::net::Encoder;
 use crate::train::recipe::Recipe;
-use crate::train::samples::{generator, milliseconds, random_start, windows};
+use crate::train::samples::{generator, live_windows, milliseconds, random_start};
 
 /// Embeddings by label of the wire: of each item (a picture, a window) one or several views.
 #[derive(Clone, Debug)]
@@ -93,18 +93,25 @@ pub(super) fn voice_evidence(recipe: &Recipe, net: &Encoder, which: VoiceRun, pa
     let mut evidence = Evidence::new(recipe.voice.shape.dim);
     let mel = LogMel::new(&recipe.voice.preprocessing);
     let length = milliseconds(recipe.window.length_ms);
+    let (hop, least) = (milliseconds(recipe.window.hop_ms), milliseconds(recipe.voice.preprocessing.min_speech_ms));
     for (index, clip) in ravdess::read(&recipe.ravdess_folder(), part, which.held_out(recipe))?.iter().enumerate() {
-        let mut rng = generator(recipe.seed + 2, 0, index);
-        let pieces: Vec<Vec<f32>> = if part == Part::Train {
-            (0..4 * recipe.head.views).map(|_| vary_voice(&clip.samples, random_start(clip, length, &mut rng), length, &mut rng)).collect()
-        } else {
-            windows(clip, length, milliseconds(500)).into_iter().map(<[f32]>::to_vec).collect()
-        };
-        let spectrograms: Vec<Vec<f32>> = pieces.iter().map(|piece| mel.compute(piece).0).collect();
-        let shape = [pieces.len(), 1, recipe.voice.preprocessing.mels, mel.frames(pieces[0].len())];
-        let embeddings = values(net.forward(tensor(spectrograms.concat(), shape, &device())).0)?;
         let label = label_index(RAVDESS[clip.emotion]).expect("every emotion of RAVDESS is on the wire");
-        embeddings.chunks(evidence.dim).for_each(|views| evidence.push(label, views.to_vec()));
+        let mut encode = |pieces: &[&[f32]]| -> anyhow::Result<()> {
+            let spectrograms: Vec<Vec<f32>> = pieces.iter().map(|piece| mel.compute(piece).0).collect();
+            let shape = [pieces.len(), 1, recipe.voice.preprocessing.mels, mel.frames(pieces[0].len())];
+            let embeddings = values(net.forward(tensor(spectrograms.concat(), shape, &device())).0)?;
+            embeddings.chunks(evidence.dim).for_each(|views| evidence.push(label, views.to_vec()));
+            Ok(())
+        };
+        if part == Part::Train {
+            let mut rng = generator(recipe.seed + 2, 0, index);
+            let pieces: Vec<Vec<f32>> =
+                (0..4 * recipe.head.views).map(|_| vary_voice(&clip.samples, random_start(clip, length, &mut rng), length, &mut rng)).collect();
+            encode(&pieces.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+        } else {
+            // Those early in a recording are shorter: one by one.
+            live_windows(clip, length, hop, least).into_iter().try_for_each(|piece| encode(&[piece]))?;
+        }
     }
     Ok(evidence)
 }

@@ -153,7 +153,7 @@ pub fn random_start(clip: &LabelledClip, length: usize, rng: &mut StdRng) -> usi
     rng.random_range(low..=high)
 }
 
-/// Windows as the daemon would cut them: `length` samples every `hop` within speech; one, centred, where speech is shorter.
+/// What a whole clip is judged by: `length` samples every `hop` within speech; one, centred, where speech is shorter.
 pub fn windows(clip: &LabelledClip, length: usize, hop: usize) -> Vec<&[f32]> {
     let [first, last] = clip.speech;
     let spoken = last - first;
@@ -162,6 +162,13 @@ pub fn windows(clip: &LabelledClip, length: usize, hop: usize) -> Vec<&[f32]> {
         return vec![&clip.samples[start..(start + length).min(clip.samples.len())]];
     }
     (0..=(spoken - length) / hop).map(|i| &clip.samples[first + i * hop..][..length]).collect()
+}
+
+/// Windows as the daemon cuts them while somebody speaks: one every `hop` as soon as `least` samples of speech lie within; `length` long, or
+/// what there is since the recording's beginning.
+pub fn live_windows(clip: &LabelledClip, length: usize, hop: usize, least: usize) -> Vec<&[f32]> {
+    let [first, last] = clip.speech;
+    (first + least.min(last - first)..=last).step_by(hop).map(|end| &clip.samples[end.saturating_sub(length)..end]).collect()
 }
 
 fn beta(a: f64, rng: &mut StdRng) -> f32 {
@@ -201,6 +208,24 @@ mod tests {
         assert_eq!(starts(&clip(64_000, [8_000, 57_000])), [(32_000, 8_000), (32_000, 16_000), (32_000, 24_000)]);
         assert_eq!(starts(&clip(64_000, [20_000, 40_000])), [(32_000, 14_000)]);
         assert_eq!(starts(&clip(20_000, [0, 20_000])), [(20_000, 0)]);
+    }
+
+    #[test]
+    fn live_windows_come_every_hop_while_there_is_speech() {
+        let spans = |clip: &LabelledClip, least| {
+            let base = clip.samples.as_ptr() as usize;
+            live_windows(clip, 32_000, 3_200, least)
+                .iter()
+                .map(|w| (w.as_ptr() as usize - base) / 4)
+                .zip(live_windows(clip, 32_000, 3_200, least))
+                .map(|(start, w)| [start, start + w.len()])
+                .collect::<Vec<_>>()
+        };
+        let early = spans(&clip(64_000, [16_000, 48_000]), 4_800);
+        assert_eq!((early[0], early[1], early.len()), ([0, 20_800], [0, 24_000], 9));
+        assert_eq!(early[8], [14_400, 46_400]);
+        // Little speech, but all that there is.
+        assert_eq!(spans(&clip(64_000, [40_000, 42_000]), 4_800), [[10_000, 42_000]]);
     }
 
     #[test]
