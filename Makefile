@@ -54,7 +54,8 @@ export LIBTORCH ?= $(if $(LIBTORCH_USE_PYTORCH),,$(CURDIR)/.deps/libtorch)
 # Where the built trainer finds it.
 TORCH_ROOT = $(or $(LIBTORCH),$(shell python3 -c 'import os, torch; print(os.path.dirname(torch.__file__))'))
 
-trainer: setup ## build expressd-train (Burn: ten minutes on two cores); FEATURES=train-torch, train-vulkan, train-cuda
+trainer: setup ## build expressd-train (Burn: ten minutes on two cores) and the daemon; FEATURES=train-torch, train-vulkan, train-cuda
+	@$(MAKE) --no-print-directory build
 	$(if $(TORCH),@test "$(LIBTORCH)" != "$(CURDIR)/.deps/libtorch" || sh config/setup/setup.sh torch)
 	$(CARGO) rustc --release --no-default-features --features train,capture,$(FEATURES) --bin expressd-train -- $(if $(TORCH),-C link-arg=-Wl$(COMMA)-rpath$(COMMA)$(TORCH_ROOT)/lib)
 

@@ -24,7 +24,7 @@ use crate::preprocess::{TextError, Tokenizer};
 pub enum BundleError {
     #[error("bundle {}: {file} cannot be read; name a bundle directory with --bundle", directory.display())]
     Missing { directory: PathBuf, file: String, source: std::io::Error },
-    #[error("bundle {}: {file} has to be made on this machine; type: make setup && expressd prepare --bundle {}", directory.display(), directory.display())]
+    #[error("bundle {}: {file} has to be made on this machine; type: make build, or, where it is set up, expressd prepare --bundle {}", directory.display(), directory.display())]
     Unprepared { directory: PathBuf, file: String },
     #[error("bundle {}: manifest.toml is not a manifest; export the bundle again", directory.display())]
     BadManifest { directory: PathBuf, source: Box<toml::de::Error> },

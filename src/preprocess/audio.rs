@@ -90,12 +90,12 @@ fn normalise(values: &mut [f32], how: AudioNormalisation) {
     }
 }
 
-/// HTK mel scale, triangles of height 1 (torchaudio's `melscale_fbanks(norm=None)`).
+/// HTK mel scale, triangles of height 1 (torchaudio's `melscale_fbanks(norm=None)`, which halves the rate as a whole number).
 fn mel_filters(settings: &AudioPreprocessing) -> Vec<(usize, Vec<f32>)> {
     let mel = |hz: f64| 2595.0 * (1.0 + hz / 700.0).log10();
     let hz = |mel: f64| 700.0 * (10f64.powf(mel / 2595.0) - 1.0);
     let bins = settings.n_fft / 2 + 1;
-    let bin_hz = |bin: usize| f64::from(settings.rate_hz) / 2.0 * bin as f64 / (bins - 1) as f64;
+    let bin_hz = |bin: usize| f64::from(settings.rate_hz / 2) * bin as f64 / (bins - 1) as f64;
     let (low, high) = (mel(f64::from(settings.min_hz)), mel(f64::from(settings.max_hz)));
     let point = |i: usize| hz(low + (high - low) * i as f64 / (settings.mels + 1) as f64);
     (0..settings.mels)
@@ -139,7 +139,7 @@ mod tests {
             hop: 160,
             mels: 128,
             min_hz: 0.0,
-            max_hz: rate_hz as f32 / 2.0,
+            max_hz: (rate_hz / 2) as f32,
             scale: AudioScale::Power,
             normalise: AudioNormalisation::MinMax,
             min_speech_ms: 0,

@@ -37,7 +37,7 @@ impl Optimizer for AdamW {
         let [correction_1, correction_2] = BETAS.map(|beta| 1.0 - beta.powi(time as i32));
         let (rate, root) = ((lr / correction_1) as f32, (1.0 / correction_2.sqrt()) as f32);
         let keep = (1.0 - lr * f64::from(self.weight_decay)) as f32;
-        let [beta_1, beta_2] = BETAS.map(|beta| beta as f32);
+        let ([beta_1, beta_2], [new_1, new_2]) = (BETAS.map(|beta| beta as f32), BETAS.map(|beta| (1.0 - beta) as f32));
         // A tensor's data is not copied where nobody else holds it.
         let (mut weights, mut first, mut second) = (tensor.into_data(), momentum.moment_1.into_data(), momentum.moment_2.into_data());
         let gradient = grad.into_data();
@@ -47,8 +47,8 @@ impl Optimizer for AdamW {
         let pieces = of_weights.par_chunks_mut(PIECE).zip(moments).zip(of_gradient.par_chunks(PIECE));
         pieces.into_par_iter().for_each(|((weights, (first, second)), gradient)| {
             for (((w, m), v), g) in weights.iter_mut().zip(first).zip(second).zip(gradient) {
-                *m = beta_1 * *m + (1.0 - beta_1) * g;
-                *v = beta_2 * *v + (1.0 - beta_2) * g * g;
+                *m = beta_1 * *m + new_1 * g;
+                *v = beta_2 * *v + new_2 * g * g;
                 *w = *w * keep - rate * *m / (v.sqrt() * root + EPSILON);
             }
         });

@@ -49,7 +49,7 @@ pub fn assess(what: &Assessment<'_>, answering: &mut dyn Answering) -> anyhow::R
     let clips = Labelled::find(&features, what.split, answering.task(), &labels, &map)?;
     ensure!(!clips.rows.is_empty(), "the stores have no labelled clips of the split {}", split_name(what.split));
     let mut measured = Vec::new();
-    let mut best: Option<(Labelled, Judgements)> = None;
+    let mut best: Option<(String, Labelled, Judgements)> = None;
     for (name, shown) in subsets(&wanted) {
         let own = clips.having(&features, &shown, labels.len());
         if own.rows.is_empty() {
@@ -60,12 +60,16 @@ pub fn assess(what: &Assessment<'_>, answering: &mut dyn Answering) -> anyhow::R
         let groups: Vec<String> = own.rows.iter().map(|r| features.entry(*r).group.clone()).collect();
         let options = MeasureOptions { bootstrap: Bootstrap::default(), groups: &groups, abstain_threshold: answering.abstain_threshold() };
         measured.push(measure(&name, &judged, &options));
-        best.get_or_insert((own, judged));
+        // The page shows items of the subset that has the most; of equal ones, of the largest.
+        if best.as_ref().is_none_or(|(_, most, _)| most.rows.len() < own.rows.len()) {
+            best = Some((name, own, judged));
+        }
     }
     // The page first: whoever reads the figures may stop reading.
     if let Some(path) = what.report {
-        let (clips, judged) = best.context("nothing was measured")?;
-        let page = page(what, answering, &features, measured.clone(), &clips, &judged)?;
+        let (subset, shown, judged) = best.context("nothing was measured")?;
+        let mut page = page(what, answering, &features, measured.clone(), &subset, &shown, &judged)?;
+        page.origin.items = clips.rows.len();
         let numbers = report::write(path, &page)?;
         eprintln!("wrote {} and {}", path.display(), numbers.display());
     }
@@ -98,7 +102,7 @@ fn print(measured: &[Measured], answering: &dyn Answering, json: bool) -> anyhow
         return Ok(());
     }
     for row in measured {
-        println!("{}: {} clips, {} {}", row.subset, row.items, row.units, if row.grouped { "groups" } else { "units" });
+        println!("{}: clips: {}, {}: {}", row.subset, row.items, if row.grouped { "groups" } else { "units" }, row.units);
         for metric in Metric::all(answering.task()) {
             let Some(figure) = row.figure(metric.name) else { continue };
             let Some(value) = figure.value else { continue };
@@ -116,6 +120,7 @@ fn page(
     answering: &mut dyn Answering,
     features: &Features,
     measured: Vec<Measured>,
+    subset: &str,
     clips: &Labelled,
     judged: &Judgements,
 ) -> anyhow::Result<Report> {
@@ -159,6 +164,6 @@ fn page(
         measured,
         training: answering.training(),
         projections,
-        examples: Some(Examples::pick("all", judged, &ids, &texts, 8)),
+        examples: Some(Examples::pick(subset, judged, &ids, &texts, 8)),
     })
 }

@@ -155,6 +155,9 @@ fn best_temperature(loss: impl Fn(f64) -> f64) -> f64 {
     ((low + high) / 2.0).exp()
 }
 
+/// How strongly a temperature is believed to be 1 before anything was seen: a normal distribution of its logarithm, of variance 1/2.
+const PRIOR: f64 = 1.0;
+
 /// What a temperature does to one subset of modalities; `ece` and `nll` as the report defines them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibrated {
@@ -167,14 +170,14 @@ pub struct Calibrated {
 }
 
 /// The temperature by which the logits (`[items, labels]`, row by row) are divided for the least negative log-likelihood of the truth:
-/// of a softmax for classes, of a sigmoid per label where several may hold. Without items: 1. Where right and wrong are apart
-/// altogether, any colder one would be better still: the search ends at 0.05.
+/// of a softmax for classes, of a sigmoid per label where several may hold. Without items: 1. Few items do not take it far from 1: to be e
+/// times as warm or as cold costs as much as [`PRIOR`] nats of the truth's likelihood.
 pub fn calibrate(labels: &[String], logits: &[f32], truth: &Truth) -> Result<Calibrated, JudgementError> {
     let judged = |temperature: f32| Judgements::from_logits(labels.to_vec(), logits.to_vec(), temperature, truth.clone());
     let before = judged(1.0)?;
     let items = before.count();
     let nll = |temperature: f64| log_loss(labels.len(), logits, truth, temperature);
-    let temperature = if items == 0 { 1.0 } else { best_temperature(nll) as f32 };
+    let temperature = if items == 0 { 1.0 } else { best_temperature(|t| nll(t) + PRIOR * t.ln().powi(2) / items as f64) as f32 };
     let ece = |judged: &Judgements| {
         let tallied = Tallied::new(Marks::new(judged, 0.0).tally(|_| 1));
         Metric::named(judged.task(), "ece").and_then(|metric| metric.compute(&tallied)).unwrap_or(0.0)
@@ -256,17 +259,26 @@ mod tests {
         let names: Vec<String> = ["a", "b"].map(String::from).to_vec();
         // Said with 0.95, true in 70 %; said with 0.05, true in 30 %.
         let logit = (0.95f32 / 0.05).ln();
-        let logits: Vec<f32> = (0..100).flat_map(|_| [logit, -logit]).collect();
-        let truth = Truth::Labels((0..100).flat_map(|i| [i % 10 < 7, i % 10 < 3]).collect());
+        let logits: Vec<f32> = (0..10_000).flat_map(|_| [logit, -logit]).collect();
+        let truth = Truth::Labels((0..10_000).flat_map(|i| [i % 10 < 7, i % 10 < 3]).collect());
         let found = calibrate(&names, &logits, &truth).unwrap();
         assert!((found.temperature - 3.475).abs() < 0.01, "{found:?}");
         assert!((found.ece_before - 0.25).abs() < 1e-6 && found.ece_after < 1e-3 && found.nll_after < found.nll_before, "{found:?}");
         // The same as one label of two, each item weighing the same.
-        let rows: Vec<f32> = (0..100).flat_map(|_| [logit, 0.0]).collect();
-        let one = calibrate(&names, &rows, &Truth::Classes((0..100).map(|i| usize::from(i % 10 >= 7)).collect())).unwrap();
+        let rows: Vec<f32> = (0..10_000).flat_map(|_| [logit, 0.0]).collect();
+        let one = calibrate(&names, &rows, &Truth::Classes((0..10_000).map(|i| usize::from(i % 10 >= 7)).collect())).unwrap();
         assert!((one.temperature - found.temperature).abs() < 1e-3 && (one.nll_after - found.nll_after).abs() < 1e-6, "{one:?}");
         assert_eq!(calibrate(&names, &[], &Truth::Labels(vec![])).unwrap().temperature, 1.0);
         assert!(calibrate(&names, &[f32::NAN, 0.0], &Truth::Classes(vec![0])).is_err());
+    }
+
+    #[test]
+    fn a_few_clips_take_no_temperature_to_extremes() {
+        let names: Vec<String> = ["a", "b"].map(String::from).to_vec();
+        let of = |clips: usize, truth: usize| calibrate(&names, &[2.0, 0.0].repeat(clips), &Truth::Classes(vec![truth; clips])).unwrap().temperature;
+        // All right or all wrong: the more clips say so, the further it goes.
+        assert!((0.5..0.95).contains(&of(4, 0)) && of(400, 0) < 0.35, "{} {}", of(4, 0), of(400, 0));
+        assert!((1.1..3.5).contains(&of(4, 1)) && of(400, 1) > 8.0, "{} {}", of(4, 1), of(400, 1));
     }
 
     #[test]

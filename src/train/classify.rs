@@ -31,6 +31,9 @@ use crate::train::schedule::RateSchedule;
 /// Never abstain above this confidence.
 const HIGHEST_THRESHOLD: f64 = 0.45;
 
+/// Fewer clips than these say little of confidence.
+const TRUSTED_CLIPS: usize = 100;
+
 /// `config/train/*.toml` of kind `finetune`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -172,6 +175,11 @@ pub fn finetune(args: &crate::train::finetune::FinetuneArgs) -> anyhow::Result<(
         ensure!(faults.is_empty(), Refused(format!("with --modalities: {}", faults.join("; "))));
     }
     let pretrained = args.from.as_deref().map(pretrain::load).transpose()?;
+    if let (Some(from), Some((run, _))) = (&args.from, &pretrained)
+        && let Some(done) = pretrain::epochs_done(from)?.filter(|done| *done < run.recipe.epochs)
+    {
+        println!("{}: heads of {} after epoch {done} of {}: that run is not finished", recipe.name, from.display(), run.recipe.epochs);
+    }
     let wanted = pretrained.as_ref().map_or(recipe.modalities.clone(), |(run, _)| run.recipe.modalities.clone());
     let features = Features::open(&args.store)?.with_modalities(&wanted)?;
     let stores = args.store.iter().map(|s| s.display().to_string()).collect();
@@ -253,7 +261,8 @@ pub fn train(
     write_json(&folder.at("run.json"), &run)?;
     let class_weights = class_weights(recipe, &run.dataset, labels.len(), &scarce.truth)?;
     if say {
-        println!("{}: {} clips train, {} select, {} labels", recipe.name, scarce.rows.len(), select.rows.len(), labels.len());
+        println!("{}: {} labels; {} clips train ({})", recipe.name, labels.len(), scarce.rows.len(), scarce.counts(&labels));
+        println!("{}: {} clips select ({})", recipe.name, select.rows.len(), select.counts(&labels));
     }
     let training = device.clone().autodiff();
     let mut learner = net.to_device(&training).train();
@@ -300,7 +309,12 @@ pub fn train(
         }
     }
     let best = folder.load_weights(learner.valid(), "best")?;
-    write_json(&folder.at("calibration.json"), &calibration(&best, features, &select, &labels, &heads)?)?;
+    let calibration = calibration(&best, features, &select, &labels, &heads)?;
+    write_json(&folder.at("calibration.json"), &calibration)?;
+    let few: Vec<String> = calibration.subsets.iter().filter(|(_, c)| c.items < TRUSTED_CLIPS).map(|(name, c)| format!("{name} {}", c.items)).collect();
+    if say && !few.is_empty() {
+        println!("{}: few clips tell how far to trust a confidence, so do not trust it far ({})", recipe.name, few.join(", "));
+    }
     Ok((best, run, progress))
 }
 

@@ -44,8 +44,8 @@ pub struct EvaluateArgs {
     /// A run that `finetune` made over stores.
     #[arg(long, conflicts_with = "bundle")]
     pub run: Option<PathBuf>,
-    /// Stores of labelled clips. With a run: other stores than its own.
-    #[arg(long)]
+    /// Stores of labelled clips, one or several (--store A B). With a run: other stores than its own.
+    #[arg(long, num_args = 1..)]
     pub store: Vec<PathBuf>,
     /// With a run or stores: train, val, test or all.
     #[arg(long, default_value = "test")]

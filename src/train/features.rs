@@ -47,6 +47,9 @@ impl Features {
     /// # Errors
     /// Where there is no store, one can not be read, or two were made by different encoders.
     pub fn open(paths: &[std::path::PathBuf]) -> anyhow::Result<Features> {
+        if let Some((_, twice)) = paths.iter().enumerate().find(|(i, path)| paths[..*i].contains(path)) {
+            bail!(Refused(format!("the store {} is named twice", twice.display())));
+        }
         let stores = paths.iter().map(|p| Store::open(p).with_context(|| format!("store {}", p.display()))).collect::<anyhow::Result<Vec<_>>>()?;
         let mut spec = stores.first().context("no store is named: add --store DIR")?.spec().clone();
         for store in &stores {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use crate::model::manifest::Task;
 use crate::train::data::{Split, Target};
 use crate::train::features::{Features, shuffled};
-use crate::train::metrics::Truth;
+use crate::train::metrics::{Truth, weights};
+use crate::train::refused::Refused;
 
 /// Labelled clips as rows of full width.
 #[derive(Clone, Debug)]
@@ -38,11 +39,10 @@ impl Labelled {
                     return Ok(None);
                 }
                 let found = labels.iter().position(|l| l == name);
-                found.map(Some).with_context(|| {
+                found.map(Some).ok_or_else(|| {
                     let ours = labels.join(", ");
-                    format!(
-                        "the stores' label {name} is none of {ours}: name it in label_map of the finetune recipe, with one of these, or \"\" to leave it out"
-                    )
+                    let remedy = "name it in label_map of a recipe of finetune, with one of these, or \"\" to leave it out";
+                    Refused(format!("the stores' label {name} is none of {ours}, which are answered with: {remedy}")).into()
                 })
             })
             .collect::<anyhow::Result<_>>()?;
@@ -71,11 +71,20 @@ impl Labelled {
                     rows.push(row);
                     holds.extend(row_holds);
                 }
-                (Some(Target::Values(_)), Task::Single) => bail!("{} has several labels; the recipe's task is single", entry.id),
+                (Some(Target::Values(_)), Task::Single) => {
+                    let remedy = "config/train/linear_multi.toml is a recipe for several";
+                    bail!(Refused(format!("{} may have several labels, and one is answered with: {remedy}", entry.id)))
+                }
             }
         }
         let truth = if task == Task::Single { Truth::Classes(classes) } else { Truth::Labels(holds) };
         Ok(Labelled { rows, truth })
+    }
+
+    /// How many clips hold each label, such as "happy 12, sad 9".
+    pub fn counts(&self, labels: &[String]) -> String {
+        let counts = weights::count_labels(labels.len(), &self.truth);
+        labels.iter().zip(counts).map(|(label, count)| format!("{label} {count}")).collect::<Vec<_>>().join(", ")
     }
 
     /// Rows and truth of some of them.

@@ -76,6 +76,8 @@ pub mod recipe;
 #[cfg(feature = "train")]
 pub mod refused;
 #[cfg(feature = "train")]
+pub mod remembered;
+#[cfg(feature = "train")]
 pub mod samples;
 #[cfg(feature = "train")]
 pub mod synthetic;

@@ -154,10 +154,11 @@ pub struct PretrainedRun {
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example: expressd-train pretrain --recipe config/train/conclugen.toml --store stores/sessions --run runs/conclugen")]
 pub struct PretrainArgs {
+    /// A file of config/train of kind pretrain, or one's own like it.
     #[arg(long)]
     pub recipe: PathBuf,
-    /// What `extract` made; several, if the same encoders made them.
-    #[arg(long, required = true)]
+    /// What `extract` made; several (--store A B), if the same encoders made them.
+    #[arg(long, required = true, num_args = 1..)]
     pub store: Vec<PathBuf>,
     /// Checkpoints; a run that was killed goes on from here.
     #[arg(long)]
@@ -216,6 +217,10 @@ pub fn pretrain(recipe: &PretrainRecipe, features: &Features, stores: Vec<String
     let steps = rows.len() / batch;
     if say {
         println!("{}: {} clips, {} modalities, batches of {batch}, {steps} steps an epoch", recipe.name, rows.len(), features.modalities().len());
+        let all = (0..features.count()).filter(|row| features.entry(*row).split == Split::Train && features.entry(*row).view == 0).count();
+        if rows.len() < all {
+            println!("{}: {} more have one of these modalities alone or none: there is nothing to hold it against", recipe.name, all - rows.len());
+        }
         if training.len() > 1 {
             println!("{}: {} devices, each with its part of every batch", recipe.name, training.len());
         }
@@ -364,6 +369,11 @@ pub fn train_step(
         }
     };
     Ok((learner, losses))
+}
+
+/// How many epochs of the run in `folder` are done.
+pub fn epochs_done(folder: &Path) -> anyhow::Result<Option<usize>> {
+    Ok(read_json::<Progress>(&RunFolder(folder.to_owned()).at("state.json"))?.map(|progress| progress.epochs))
 }
 
 /// A run that `pretrain` made, and its model.

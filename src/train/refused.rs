@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use crate::model::BundleError;
 use crate::train::data::DataError;
 use crate::train::device::DeviceError;
+use crate::train::store::StoreError;
 
 /// Arguments or a recipe that cannot be meant; the text says which key or option, and what is permitted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +18,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     let code = |cause: &(dyn Error + 'static)| match cause.downcast_ref::<DataError>() {
         Some(DataError::Missing { .. }) => Some(3),
         Some(DataError::Unknown { .. } | DataError::Refused { .. }) => Some(2),
+        _ if matches!(cause.downcast_ref::<StoreError>(), Some(StoreError::Different { .. })) => Some(2),
         _ if cause.is::<Refused>() || cause.is::<DeviceError>() => Some(2),
         _ => cause.downcast_ref::<std::io::Error>().filter(|disk| disk.kind() == ErrorKind::NotFound).map(|_| 3),
     };
@@ -42,6 +44,7 @@ mod tests {
         assert_eq!(exit_code(&PretrainRecipe::read(&nowhere.join("recipe.toml")).unwrap_err()), 3);
         assert_eq!(exit_code(&Features::open(&[nowhere.to_owned()]).unwrap_err()), 3);
         assert_eq!(exit_code(&DeviceError::NotBuilt("torch", "train-torch").into()), 2);
+        assert_eq!(exit_code(&StoreError::Different { path: nowhere.to_owned(), what: "its views".into() }.into()), 2);
         let refused: anyhow::Result<()> = Err(Refused("batch is 0".into()).into());
         assert_eq!(exit_code(&refused.context("recipe.toml").unwrap_err()), 2);
         assert_eq!(exit_code(&anyhow::anyhow!("the disk is full")), 1);

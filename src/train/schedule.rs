@@ -33,7 +33,7 @@ pub struct WarmRestarts {
     pub period_factor: usize,
     /// What the cosine falls to (`eta_min`): a rate, not a share.
     pub floor: f64,
-    /// The base rate is multiplied by this at each restart; 1 in `testing.yaml`, 0.75 in `defaults.yaml` (`gamma`).
+    /// The base rate is multiplied by this at each restart, down to the floor; 1 in `testing.yaml`, 0.75 in `defaults.yaml` (`gamma`).
     pub decay: f64,
 }
 
@@ -53,7 +53,9 @@ impl WarmRestarts {
         while since >= period {
             since -= period;
             period *= self.period_factor.max(1);
-            base *= self.decay;
+            if self.decay != 1.0 {
+                base = (base * self.decay).max(self.floor);
+            }
         }
         self.floor + (base - self.floor) * (1.0 + (PI * since as f64 / period as f64).cos()) / 2.0
     }
@@ -137,6 +139,8 @@ mod tests {
         let peaks: Vec<usize> = (1..160).filter(|e| schedule.rate(2e-5, *e) > schedule.rate(2e-5, e - 1) && *e > 5).collect();
         assert_eq!(peaks, [25, 65, 145]);
         assert!((schedule.rate(2e-5, 25) - 1.5e-5).abs() < 1e-15 && (schedule.rate(2e-5, 65) - 1.125e-5).abs() < 1e-15);
+        // Never below the floor: 2e-6 a quarter of itself would be.
+        assert_eq!(WarmRestarts { decay: 0.25, ..schedule }.rate(2e-6, 25), 1e-6);
         let without_warmup = WarmRestarts { warmup_epochs: 0, ..WarmRestarts::default() };
         assert_eq!(without_warmup.rate(0.01, 0), 0.01);
     }

@@ -1,5 +1,7 @@
 //! Voices as other rooms and microphones would give them.
 
+use std::cell::RefCell;
+
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -15,6 +17,11 @@ pub struct VoiceVariation {
     /// Signal over noise in dB, and the noise's colour: from white to brownish, since rooms hum more than they hiss.
     noise: Option<(f32, f32)>,
     gain_db: f32,
+}
+
+thread_local! {
+    /// Keeps its plans: of the few sizes that there are each is made once.
+    static PLANNER: RefCell<realfft::RealFftPlanner<f32>> = RefCell::new(realfft::RealFftPlanner::new());
 }
 
 /// A room: its echoes are noise that dies away.
@@ -40,8 +47,8 @@ impl Room {
         let energy: f32 = echoes.iter().map(|e| e * e).sum();
         let loudness = (10f32.powf(-self.direct_db / 10.0) / energy.max(f32::MIN_POSITIVE)).sqrt();
         let size = (samples.len() + length).next_power_of_two();
-        let (mut planner, mut padded) = (realfft::RealFftPlanner::<f32>::new(), vec![0.0; size]);
-        let (forward, backward) = (planner.plan_fft_forward(size), planner.plan_fft_inverse(size));
+        let (forward, backward) = PLANNER.with_borrow_mut(|planner| (planner.plan_fft_forward(size), planner.plan_fft_inverse(size)));
+        let mut padded = vec![0.0; size];
         let (mut of_samples, mut of_echoes) = (forward.make_output_vec(), forward.make_output_vec());
         padded[..samples.len()].copy_from_slice(samples);
         forward.process(&mut padded, &mut of_samples).expect("the buffers are the planner's");

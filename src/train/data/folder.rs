@@ -177,7 +177,7 @@ fn read_row(root: &Path, columns: &Columns, row: &Row, at: String) -> Result<Lab
     }
     let split = match row.optional(columns.split).map(str::to_lowercase).as_deref() {
         None => None,
-        Some("train") => Some(Split::Train),
+        Some("train" | "training") => Some(Split::Train),
         Some("val" | "valid" | "validation" | "dev") => Some(Split::Val),
         Some("test") => Some(Split::Test),
         Some(other) => return Err(format!("the split {other:?} is none of train, val and test")),

@@ -17,6 +17,22 @@ pub struct Listing {
     pub faults: Vec<Fault>,
 }
 
+impl Listing {
+    /// Per label how many items of `train`, `val` and `test` hold it.
+    pub fn label_counts(&self) -> Vec<(&str, [usize; 3])> {
+        let mut counts: Vec<_> = self.labels.iter().map(|label| (label.as_str(), [0; 3])).collect();
+        for item in &self.items {
+            let held: Vec<usize> = match &item.target {
+                None => vec![],
+                Some(Target::Class(class)) => vec![*class],
+                Some(Target::Values(values)) => (0..values.len()).filter(|label| values[*label] > 0.0).collect(),
+            };
+            held.into_iter().for_each(|label| counts[label].1[item.split as usize] += 1);
+        }
+        counts
+    }
+}
+
 /// One recording, or one interval of one, or one picture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {

@@ -10,6 +10,7 @@ use anyhow::{Context, bail, ensure};
 mod crew;
 mod evidence;
 mod faults;
+mod names;
 mod playback;
 mod progress;
 mod refusal;
@@ -27,7 +28,8 @@ use crate::model::manifest::EncoderEntry;
 use crate::time::process_cpu_nanos;
 use crate::train::data::{self, Item, Listing, Media};
 use crate::train::encoders::SetFiles;
-use crate::train::store::{Entry, SCHEMA, Shard, ShardWriter, StoreSpec, StoredEncoder};
+use crate::train::store::{Entry, Relabelled, SCHEMA, Shard, ShardWriter, StoreSpec, StoredEncoder};
+use names::Names;
 use progress::Progress;
 
 /// Reads a data set through the daemon's own stages into a feature store. Goes on where it was stopped.
@@ -87,6 +89,8 @@ pub struct Extracted {
     pub done_before: usize,
     /// Done before, and done again: a power cut had taken something of them.
     pub mended: usize,
+    /// Of those done before, what is told of them otherwise now.
+    pub relabelled: Relabelled,
     pub items: usize,
     pub rows: usize,
     pub refused: BTreeMap<String, usize>,
@@ -107,6 +111,9 @@ pub fn run(args: &ExtractArgs) -> anyhow::Result<()> {
     let options = data::Options { text_only: args.text_only, fold: args.fold, public_test_selects: args.public_test_selects };
     let listing = data::list(&args.dataset, &args.root, &options)?;
     println!("{}: {} items, {} faults in this copy", listing.dataset, listing.items.len(), listing.faults.len());
+    for (label, [train, val, test]) in listing.label_counts() {
+        println!("  {label}: {train} train, {val} val, {test} test");
+    }
     let extracted = extract(&listing, args, &stop_on_signals())?;
     print(&extracted);
     if extracted.left > 0 {
@@ -139,12 +146,12 @@ pub fn extract(listing: &Listing, args: &ExtractArgs, stop: &AtomicBool) -> anyh
         encoders: rules.encoders.iter().map(|e| StoredEncoder { name: e.name.clone(), modality: e.modality, dim: e.dim }).collect(),
     };
     let shard = args.shard.unwrap_or(Shard::WHOLE);
-    let writer = ShardWriter::open(&args.store, &spec, shard)?;
+    let writer = ShardWriter::open_for(&args.store, &spec, shard, &listing.items)?;
     faults::tell(&listing.faults, &args.store.join(format!("faults-{shard}.txt")))?;
     let listed = listing.items.iter().take(args.limit.unwrap_or(usize::MAX));
     let ours: Vec<&Item> = listed.filter(|item| shard.holds(&dealt_by(item))).collect();
     let items: Vec<&Item> = ours.iter().copied().filter(|item| !writer.is_done(&item.id)).collect();
-    let before = Extracted { done_before: ours.len() - items.len(), mended: writer.dropped(), ..Extracted::default() };
+    let before = Extracted { done_before: ours.len() - items.len(), mended: writer.dropped(), relabelled: writer.relabelled(), ..Extracted::default() };
     if items.is_empty() {
         return Ok(before);
     }
@@ -164,11 +171,13 @@ pub fn extract(listing: &Listing, args: &ExtractArgs, stop: &AtomicBool) -> anyh
         extracted: before,
         waited_nanos: 0,
         progress: Progress::new(items.len()),
+        names: Names::default(),
     };
     let worked = crew::work(&jobs, workers, stop, &mut ledger);
     ledger.progress.finish();
     let worked = worked?;
     ledger.writer.make_safe()?;
+    ledger.names.append(&args.store.join(format!("refused-{shard}.txt")))?;
     let spent = (process_cpu_nanos() - cpu_before) as f64;
     Ok(Extracted {
         seconds: worked.seconds,
@@ -202,6 +211,7 @@ struct Ledger<'a> {
     extracted: Extracted,
     waited_nanos: i64,
     progress: Progress,
+    names: Names,
 }
 
 impl Ledger<'_> {
@@ -225,6 +235,7 @@ impl crew::Scribe for Ledger<'_> {
             Err(refusal) => {
                 let reason = refusal.to_string();
                 let written = self.writer.skip(&item.id, &reason);
+                self.names.push(&item.id, &reason);
                 *extracted.refused.entry(reason).or_default() += 1;
                 written
             }
@@ -253,16 +264,25 @@ fn graph_cpu_nanos(runtime: &Runtime) -> i64 {
 }
 
 fn print(extracted: &Extracted) {
-    let Extracted { done_before, mended, items, rows, refused, cut, seconds, graph_share, decoding_share, waiting_share, .. } = extracted;
+    let Extracted { done_before, mended, relabelled, items, rows, refused, cut, seconds, graph_share, decoding_share, waiting_share, .. } = extracted;
     if *done_before > 0 {
         println!("{done_before} items were done before");
     }
     if *mended > 0 {
         println!("{mended} items had to be done again: the end of the store's files was lost, as after a power cut");
     }
+    if relabelled.items > 0 {
+        println!("  {} of them have another label, split or group now: taken over", relabelled.items);
+    }
+    if relabelled.words > 0 {
+        println!("  {} of them have other words now, and rows of the old ones: extract into another folder where words count", relabelled.words);
+    }
     println!("{items} items, {rows} rows");
     for (reason, count) in refused {
         println!("  {count} without a row: {reason}");
+    }
+    if !refused.is_empty() {
+        println!("  by name: refused-*.txt in the store");
     }
     if *cut > 0 {
         println!("  {cut} recordings break off; their rows are of what was there");

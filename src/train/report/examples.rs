@@ -41,7 +41,14 @@ impl Examples {
             let text = texts.get(*item).cloned().flatten();
             Example { id: ids[*item].clone(), text, truth: names(&|label| judged.holds(*item, label)), said: names(&said), confidence }
         };
-        let of = |right: bool| order.iter().filter(|item| judged.is_right(**item) == right).take(count).map(example).collect();
+        // Where several labels may hold, right is who names them all and no other.
+        let is_right = |item: usize| {
+            if judged.task() == Task::Single {
+                return judged.is_right(item);
+            }
+            judged.scores(item).iter().enumerate().all(|(label, score)| judged.holds(item, label) == (*score > 0.5))
+        };
+        let of = |right: bool| order.iter().filter(|item| is_right(**item) == right).take(count).map(example).collect();
         let least = order.iter().rev().take(count).map(example).collect();
         Examples { subset: subset.to_owned(), confident_right: of(true), confident_wrong: of(false), least_confident: least }
     }
@@ -68,5 +75,16 @@ mod tests {
             (wrong.id.as_str(), wrong.text.as_deref(), wrong.truth.as_slice(), wrong.said.as_slice()),
             ("c", Some("well"), &["no".to_owned()][..], &["yes".to_owned()][..])
         );
+    }
+
+    #[test]
+    fn several_labels_are_right_together() {
+        // Nothing, and nothing said; one of two that hold; both.
+        let scores = [[0.4, 0.1], [0.9, 0.2], [0.8, 0.7]].concat();
+        let truth = Truth::Labels(vec![false, false, true, true, true, true]);
+        let judged = Judgements::new(["a", "b"].map(String::from).to_vec(), scores, None, truth).unwrap();
+        let examples = Examples::pick("face", &judged, &["0", "1", "2"].map(String::from), &[], 3);
+        let named = |list: &[Example]| list.iter().map(|e| e.id.clone()).collect::<Vec<_>>();
+        assert_eq!((named(&examples.confident_right), named(&examples.confident_wrong)), (vec!["2".into(), "0".into()], vec!["1".to_owned()]));
     }
 }

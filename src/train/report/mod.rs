@@ -28,7 +28,7 @@ pub struct Report {
     pub origin: Origin,
     pub task: Task,
     pub labels: Vec<String>,
-    /// A row per subset of modalities; the first is shown open.
+    /// A row per subset of modalities; the first of those with the most items is shown open.
     pub measured: Vec<Measured>,
     /// `None`: it was not trained here.
     pub training: Option<Training>,
@@ -94,6 +94,9 @@ pub enum ReportError {
 /// Writes the page to `path`, and its numbers beside it (`report.html` → `report.json`). Returns the second path.
 pub fn write(path: &Path, report: &Report) -> Result<PathBuf, ReportError> {
     let json = path.with_extension("json");
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|source| ReportError::Write { path: path.to_owned(), source })?;
+    }
     let put = |path: &Path, text: String| std::fs::write(path, text).map_err(|source| ReportError::Write { path: path.to_owned(), source });
     put(path, render(report))?;
     put(&json, numbers(report))?;
@@ -117,6 +120,8 @@ pub fn numbers(report: &Report) -> String {
 
 /// The page.
 pub fn render(report: &Report) -> String {
+    let most = report.measured.iter().map(|measured| measured.items).max();
+    let shown = report.measured.iter().position(|measured| Some(measured.items) == most);
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -137,7 +142,7 @@ pub fn render(report: &Report) -> String {
                     div class="charts" { @for line_chart in &training.charts { (chart::lines(line_chart, &training.axis, training.chosen)) } }
                 }
                 h2 { "By modality subset" }
-                @for (index, measured) in report.measured.iter().enumerate() { (subset(report, measured, index == 0)) }
+                @for (index, measured) in report.measured.iter().enumerate() { (subset(report, measured, Some(index) == shown)) }
                 @if !report.projections.is_empty() {
                     h2 { "Representations" }
                     div class="charts" { @for projection in &report.projections { (chart::scatter(projection)) } }
@@ -156,6 +161,10 @@ pub fn render(report: &Report) -> String {
     page.into_string() + "\n"
 }
 
+fn counted(items: usize) -> String {
+    format!("{items} {}", if items == 1 { "item" } else { "items" })
+}
+
 fn origin(origin: &Origin) -> Markup {
     html! {
         dl class="origin" {
@@ -163,7 +172,7 @@ fn origin(origin: &Origin) -> Markup {
             dt { "by" } dd { code { (origin.command) } }
             dt { "on" } dd { (origin.date) }
             dt { "store" } dd { (origin.stores.join("; ")) }
-            dt { "split" } dd { (origin.split) ", " (origin.items) " items" }
+            dt { "split" } dd { (origin.split) ", " (counted(origin.items)) }
             dt { "fingerprint" } dd { code { (origin.fingerprint) } }
             @if !origin.skipped.is_empty() {
                 dt { "left out" }
@@ -192,7 +201,7 @@ fn subset(report: &Report, measured: &Measured, open: bool) -> Markup {
         "each label's probability against the share that hold"
     };
     let inner = html! {
-        summary { (measured.subset) ", " (measured.items) " items" }
+        summary { (measured.subset) ", " (counted(measured.items)) }
         (tables::confusion(report.task, &report.labels, &measured.confusion))
         div class="charts" {
             (chart::reliability(&measured.reliability, what))

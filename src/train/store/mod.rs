@@ -7,6 +7,7 @@
 
 mod mend;
 mod reader;
+mod relabel;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -23,6 +24,7 @@ use crate::modality::Modality;
 use crate::train::data::{Split, Target};
 
 pub use reader::Store;
+pub use relabel::Relabelled;
 pub use writer::ShardWriter;
 
 /// The version of the layout. 2: items are dealt to shards by their ids (1: by their places in the listing), and may have several views.
@@ -169,7 +171,10 @@ impl FromStr for Shard {
 
 #[derive(Debug, Error)]
 pub enum StoreError {
-    #[error("{path} cannot be read or written (is the disk full, is the path right?)")]
+    #[error("{path} {}", match source.kind() {
+        std::io::ErrorKind::NotFound => "is not there: is the path right, was it extracted?",
+        _ => "cannot be read or written (is the disk full, may you?)",
+    })]
     Disk { path: PathBuf, source: std::io::Error },
     #[error("{path} is no feature store: {what}; extract it again")]
     Malformed { path: PathBuf, what: String },

@@ -210,6 +210,52 @@ fn other_settings_are_refused() {
     assert_eq!("1/4".parse::<Shard>().unwrap(), part);
 }
 
+/// What a listing says of a clip of [`items`].
+fn listed(id: &str, target: Option<Target>, split: Split) -> crate::train::data::Item {
+    let media = crate::train::data::Media::Recording(id.into());
+    crate::train::data::Item { id: id.into(), split, group: "anna".into(), media, interval: None, text: None, target }
+}
+
+#[test]
+fn labels_splits_and_groups_are_taken_afresh_and_no_row_is_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), Shard::WHOLE, &items(5));
+    let (_, values, skipped) = contents(dir.path());
+    // A typo mended, a label more, the order another; clip001 lost its label, clip003 (two rows) is of another split, clip000 is not listed any more.
+    let ours = StoreSpec { labels: ["happy", "angry", "sad"].map(String::from).to_vec(), ..spec() };
+    let listing = [
+        listed("clip001", None, Split::Train),
+        listed("clip002", Some(Target::Class(1)), Split::Train),
+        listed("clip003", Some(Target::Class(0)), Split::Test),
+        listed("clip004", Some(Target::Class(0)), Split::Train),
+    ];
+    let open = |spec: &StoreSpec| ShardWriter::open_for(dir.path(), spec, Shard::WHOLE, &listing);
+    assert_eq!(open(&ours).unwrap().relabelled(), Relabelled { items: 3, words: 0 });
+    let (entries, after, still_skipped) = contents(dir.path());
+    assert_eq!((after, still_skipped), (values, skipped));
+    assert_eq!(Store::open(dir.path()).unwrap().spec().labels, ours.labels);
+    let of = |id: &str| entries.iter().find(|entry| entry.id == id).unwrap();
+    assert_eq!((&of("clip000").target, of("clip000").group.as_str()), (&Some(Target::Class(0)), ""), "happy, by its new place");
+    assert_eq!((&of("clip001").target, &of("clip002").target), (&None, &Some(Target::Class(1))));
+    assert!(["clip003#0", "clip003#1"].iter().all(|id| of(id).split == Split::Test && of(id).group == "anna"));
+    // Once more: nothing is different, no byte is written.
+    let index = || std::fs::read(Shard::WHOLE.path(dir.path(), "jsonl")).unwrap();
+    let before = index();
+    assert_eq!(open(&ours).unwrap().relabelled(), Relabelled::default());
+    assert_eq!(index(), before);
+    // Other words cannot be taken over: they are told.
+    let words = [crate::train::data::Item { text: Some("well".into()), ..listing[1].clone() }];
+    assert_eq!(ShardWriter::open_for(dir.path(), &ours, Shard::WHOLE, &words).unwrap().relabelled(), Relabelled { items: 0, words: 1 });
+    // Labels do not vanish by mistake, and shards do not disagree.
+    let error = open(&StoreSpec { labels: vec![], ..spec() }).unwrap_err().to_string();
+    assert!(error.contains("its labels are happy, angry, sad, and the data set has none"), "{error}");
+    let parts = tempfile::tempdir().unwrap();
+    let part = Shard { index: 0, count: 2 };
+    fill(parts.path(), part, &items(4));
+    let error = ShardWriter::open_for(parts.path(), &ours, part, &listing).unwrap_err().to_string();
+    assert!(error.contains("its labels are sad, happy, not happy, angry, sad"), "{error}");
+}
+
 #[test]
 fn a_shard_has_one_writer_at_a_time() {
     let dir = tempfile::tempdir().unwrap();

@@ -6,8 +6,10 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::mend::{Mended, mend};
+use super::relabel::{Relabelled, relabelled};
 use super::{Entry, Line, SCHEMA, Shard, StoreError, StoreSpec, StoredRow};
 use crate::time::monotonic_nanos;
+use crate::train::data::Item;
 
 /// What is finished is made safe from a power cut after so many items, or so much time. From a kill it is safe at once.
 pub(super) const SAFE_AFTER_ITEMS: usize = 64;
@@ -23,6 +25,7 @@ pub struct ShardWriter {
     dim: usize,
     done: HashSet<String>,
     dropped: usize,
+    relabelled: Relabelled,
     unsafe_items: usize,
     safe_at_nanos: i64,
 }
@@ -35,8 +38,17 @@ impl ShardWriter {
     /// Where the folder holds a store of other settings or other shards, is damaged elsewhere than at the end, or another process writes
     /// this shard.
     pub fn open(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<ShardWriter, StoreError> {
+        ShardWriter::open_for(dir, spec, shard, &[])
+    }
+
+    /// The same; what `items` say of labels, splits and groups is taken over by those that are finished. A store of one shard may change
+    /// its list of labels so.
+    ///
+    /// # Errors
+    /// As [`ShardWriter::open`], and where a store of several shards would need another list of labels.
+    pub fn open_for(dir: &Path, spec: &StoreSpec, shard: Shard, items: &[Item]) -> Result<ShardWriter, StoreError> {
         std::fs::create_dir_all(dir).map_err(StoreError::disk(dir))?;
-        agree(dir, spec, shard)?;
+        let labels = agree(dir, spec, shard)?;
         refuse_other_counts(dir, shard)?;
         let (rows_path, index_path) = (shard.path(dir, "rows"), shard.path(dir, "jsonl"));
         let open = |path: &Path| OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(StoreError::disk(path));
@@ -51,17 +63,39 @@ impl ShardWriter {
         // The index first: it never names what is not there.
         index.set_len(index_bytes).map_err(StoreError::disk(&index_path))?;
         rows.set_len(row_bytes).map_err(StoreError::disk(&rows_path))?;
+        let (renewed, relabelled) = relabelled(&text[..index_bytes as usize], &index_path, &labels, &spec.labels, items)?;
+        let new = index_path.with_extension("jsonl.tmp");
+        if let Some(text) = &renewed {
+            std::fs::write(&new, text).and_then(|()| File::open(&new)?.sync_all()).map_err(StoreError::disk(&new))?;
+        }
+        if labels != spec.labels {
+            // Old lines are never read by the new list: there is none until both are new.
+            std::fs::remove_file(dir.join("store.json")).map_err(StoreError::disk(dir))?;
+        }
+        if renewed.is_some() {
+            std::fs::rename(&new, &index_path).map_err(StoreError::disk(&index_path))?;
+            index = open(&index_path)?;
+        }
+        if labels != spec.labels {
+            write_spec(dir, spec)?;
+        }
         index.seek(SeekFrom::End(0)).map_err(StoreError::disk(&index_path))?;
         rows.seek(SeekFrom::End(0)).map_err(StoreError::disk(&rows_path))?;
         if done.is_empty() {
             let _ = File::open(dir).and_then(|dir| dir.sync_all());
         }
-        Ok(ShardWriter { rows, index, rows_path, index_path, dim: spec.dim(), done, dropped, unsafe_items: 0, safe_at_nanos: monotonic_nanos() })
+        let safe_at_nanos = monotonic_nanos();
+        Ok(ShardWriter { rows, index, rows_path, index_path, dim: spec.dim(), done, dropped, relabelled, unsafe_items: 0, safe_at_nanos })
     }
 
     /// Items that were finished and are to be extracted again, since the files' ends had lost something of them.
     pub fn dropped(&self) -> usize {
         self.dropped
+    }
+
+    /// What the items that were finished before are now, and were not.
+    pub fn relabelled(&self) -> Relabelled {
+        self.relabelled
     }
 
     /// Makes what is finished safe from a power cut: the rows, then the lines that name them.
@@ -134,15 +168,18 @@ impl Drop for ShardWriter {
     }
 }
 
-/// Writes `store.json`, or holds `spec` against the one that is there.
-fn agree(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<(), StoreError> {
-    let path = dir.join("store.json");
-    if !path.exists() {
-        let spec = StoreSpec { schema: SCHEMA, ..spec.clone() };
-        // Shards begin side by side: each writes a file of its own, and the last one renamed is as good as the first.
-        let new = dir.join(format!("store.json.{}", std::process::id()));
-        std::fs::write(&new, serde_json::to_vec_pretty(&spec).expect("a spec serialises")).map_err(StoreError::disk(&new))?;
-        std::fs::rename(&new, &path).map_err(StoreError::disk(&path))?;
+fn write_spec(dir: &Path, spec: &StoreSpec) -> Result<(), StoreError> {
+    let (path, spec) = (dir.join("store.json"), StoreSpec { schema: SCHEMA, ..spec.clone() });
+    // Shards begin side by side: each writes a file of its own, and the last one renamed is as good as the first.
+    let new = dir.join(format!("store.json.{}", std::process::id()));
+    std::fs::write(&new, serde_json::to_vec_pretty(&spec).expect("a spec serialises")).map_err(StoreError::disk(&new))?;
+    std::fs::rename(&new, &path).map_err(StoreError::disk(&path))
+}
+
+/// Writes `store.json`, or holds `spec` against the one that is there. Gives the labels that its rows are by.
+fn agree(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<Vec<String>, StoreError> {
+    if !dir.join("store.json").exists() {
+        write_spec(dir, spec)?;
     }
     let found = super::reader::read_spec(dir)?;
     let different = |what: &str, ours: &dyn std::fmt::Debug, theirs: &dyn std::fmt::Debug| {
@@ -151,8 +188,18 @@ fn agree(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<(), StoreError> {
     if found.fingerprint != spec.fingerprint {
         return different("fingerprint", &spec.fingerprint, &found.fingerprint);
     }
-    if found.dataset != spec.dataset || found.labels != spec.labels {
+    if found.dataset != spec.dataset {
         return different("data set", &spec.dataset, &found.dataset);
+    }
+    let other_labels = found.labels != spec.labels;
+    if other_labels && spec.labels.is_empty() {
+        let what = format!("its labels are {}, and the data set has none (any more)", found.labels.join(", "));
+        return Err(StoreError::Different { path: dir.to_owned(), what });
+    }
+    if other_labels && shard.count > 1 {
+        let [ours, theirs] = [&spec.labels, &found.labels].map(|labels| labels.join(", "));
+        let what = format!("its labels are {theirs}, not {ours}, and the list of labels of a store of several shards stays");
+        return Err(StoreError::Different { path: dir.to_owned(), what });
     }
     if found.clips != spec.clips {
         return different("clips rule", &spec.clips, &found.clips);
@@ -167,7 +214,7 @@ fn agree(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<(), StoreError> {
     if found.encoders != spec.encoders {
         return different("encoders", &spec.encoders, &found.encoders);
     }
-    Ok(())
+    Ok(found.labels)
 }
 
 fn refuse_other_counts(dir: &Path, shard: Shard) -> Result<(), StoreError> {
