@@ -25,6 +25,18 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 #[unsafe(export_name = "malloc_conf")]
 pub static ALLOCATION: Option<&'static std::ffi::c_char> = Some(unsafe { &*c"dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always".as_ptr() });
 
+/// LibTorch prepares a convolution for each shape, direction and layer, and keeps the last thousand: with voices, whose windows are of a
+/// hundred lengths, some 8 GB. An epoch with a few dozen of them is no slower.
+#[cfg(feature = "train-torch")]
+fn keep_few_convolutions() {
+    for name in ["ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"] {
+        if std::env::var_os(name).is_none() {
+            // SAFETY: it is called before any other thread is started.
+            unsafe { std::env::set_var(name, "64") };
+        }
+    }
+}
+
 #[derive(Parser)]
 #[command(version, about = "Makes the bundles that expressd serves")]
 struct Arguments {
@@ -51,6 +63,8 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    #[cfg(feature = "train-torch")]
+    keep_few_convolutions();
     expressd::output::end_quietly_with_the_reader();
     let arguments = Arguments::parse();
     let done = device::choose(&arguments.device).and_then(|()| device::choose_precision(arguments.precision)).map_err(anyhow::Error::from).and_then(|()| {

@@ -8,7 +8,7 @@ use anyhow::Context;
 use crate::labels::{LABELS, RAVDESS};
 use crate::train::conditions::Condition;
 use crate::train::evaluate::Figure;
-use crate::train::finetune::run_folder;
+use crate::train::finetune::{face_parts, run_folder};
 use crate::train::fit::read_state;
 use crate::train::fusion::Calibration;
 use crate::train::int8::Trial;
@@ -140,17 +140,12 @@ pub fn write(recipe: &Recipe, recipe_path: &Path, figures: &[Figure], calibratio
     writeln!(card, "\n## Training\n")?;
     writeln!(card, "```\nexpressd-train finetune --recipe {recipe_name}\nexpressd-train export --recipe {recipe_name}\n```\n")?;
     writeln!(card, "| part | epochs done | epoch kept | its figure on held-out data | hours |\n|---|---|---|---|---|")?;
-    for part in ["face", "voice-calibration", "voice", "head-calibration", "head"] {
+    let faces = face_parts(recipe);
+    let parts = faces.iter().map(String::as_str).chain(["voice-calibration", "voice", "head-calibration", "head"]);
+    for part in parts {
         let state = read_state(&run_folder(recipe, part))?.with_context(|| format!("no run of {part}"))?;
         let figure = state.kept().map_or("none: it has met all".to_owned(), |figure| format!("{figure:.3}"));
         writeln!(card, "| {part} | {} | {} | {figure} | {:.2} |", state.epochs, state.best + 1, state.seconds / 3600.0)?;
-    }
-    if let Some(remembered) = recipe.face.remembered {
-        writeln!(
-            card,
-            "\nThe face encoder learns from labels and, growing evenly to {:.0} % of each target at the end, from what it answered to the same picture in the epochs before.",
-            100.0 * remembered.share
-        )?;
     }
     writeln!(
         card,

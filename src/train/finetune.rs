@@ -11,11 +11,11 @@ use crate::train::calibrate::largest;
 use crate::train::data::Part;
 use crate::train::data::fer::{self, LabelledCrop};
 use crate::train::data::ravdess::{self, LabelledClip};
-use crate::train::fit::{Run, State, device, fit, tensor, values};
-use crate::train::net::Encoder;
+use crate::train::fit::{Run, State, device, fit, read_state, tensor, values};
+use crate::train::metrics::judgements::softmax;
+use crate::train::net::{Encoder, EncoderShape};
 use crate::train::recipe::{Recipe, RecipeKind};
 use crate::train::refused::Refused;
-use crate::train::remembered::Remembered;
 use crate::train::samples::{FaceBatches, VoiceBatches, milliseconds, windows};
 
 /// What is trained.
@@ -92,24 +92,100 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     let device = device();
     device.seed(recipe.seed);
     let net = Encoder::new(&recipe.face.shape, LABELS.len(), &device);
-    let face = &recipe.face;
-    let rules = serde_json::to_string(&(&face.shape, &face.preprocessing.normalise, face.early, face.remembered))?;
+    let (face, rules) = (&recipe.face, serde_json::to_string(&(&recipe.face.shape, &recipe.face.preprocessing.normalise, &recipe.face.early))?);
     let inputs: Vec<Vec<f32>> = select.iter().map(|c| normalise(&c.crop, &recipe.face.preprocessing.normalise)).collect();
     let labels: Vec<usize> = select.iter().map(|c| c.label).collect();
     let select = |net: &Encoder| {
         let (_, logits) = encode_faces(net, &inputs, face.preprocessing.size)?;
         Ok(Some(accuracy(&logits, LABELS.len(), &labels)))
     };
-    let remembered = face.remembered.map(|remembered| Remembered::new(train.len(), LABELS.len(), remembered));
-    let batches = FaceBatches { crops: &train, recipe: face, classes: LABELS.len(), seed: recipe.seed, remembered };
-    let run = Run { name: "face", folder: run_folder(recipe, "face"), settings: &face.fit, recipe: rules, seed: recipe.seed, stop_after: None };
-    fit(&run, net, &device, &batches, select)
+    let first = FaceBatches { crops: &train, recipe: face, fit: &face.fit, early: face.early, judged: None, classes: LABELS.len(), seed: recipe.seed };
+    let run = Run { name: "face", folder: run_folder(recipe, "face"), settings: &face.fit, recipe: rules.clone(), seed: recipe.seed, stop_after: None };
+    let (mut net, mut state) = fit(&run, net, &device, &first, select)?;
+    let mut before = run.folder;
+    // The last generation of each shape.
+    let mut shapes: Vec<(&EncoderShape, Encoder)> = vec![(&face.shape, net.clone())];
+    for (number, again) in (1..).zip(&face.again) {
+        let part = generation(number);
+        let own = again.shape.as_ref().map(serde_json::to_string).transpose()?.map_or(String::new(), |shape| format!(" {shape}"));
+        let run = Run {
+            name: &part,
+            folder: run_folder(recipe, &part),
+            settings: &again.fit,
+            recipe: format!("{rules} {}{own} after {}", serde_json::to_string(&(again.judged, again.early))?, weights_sha256(&before)?),
+            seed: recipe.seed.wrapping_add(number as u64),
+            stop_after: None,
+        };
+        // A run that is done asks for no batch.
+        let judged = if read_state(&run.folder)?.is_some_and(|run| run.epochs >= again.fit.epochs) {
+            Vec::new()
+        } else {
+            println!("face: generation {number}, selection accuracy {:.4}, judges {} pictures for the next", state.kept().unwrap_or(f64::NAN), train.len());
+            judge(shapes.iter().map(|(_, net)| net), &train, recipe)?
+        };
+        let shape = again.shape.as_ref().unwrap_or(&face.shape);
+        let begun = shapes.iter().position(|(other, _)| *other == shape);
+        let begin = match begun {
+            Some(at) => shapes.remove(at).1,
+            None => {
+                let operations = Encoder::operations(shape, LABELS.len(), [face.preprocessing.size; 2]);
+                println!("face: generation {} begins at random, {:.1} MFLOP a picture", number + 1, operations as f64 * 1e-6);
+                device.seed(run.seed);
+                Encoder::new(shape, LABELS.len(), &device)
+            }
+        };
+        let batches = FaceBatches { fit: &again.fit, early: again.early, judged: Some((judged, again.judged)), seed: run.seed, ..first };
+        (net, state) = fit(&run, begin, &device, &batches, select)?;
+        shapes.push((shape, net.clone()));
+        before = run.folder;
+    }
+    Ok((net, state))
 }
 
 /// The hash of a run's weights: what is made from them belongs to them alone.
 pub fn weights_sha256(folder: &Path) -> anyhow::Result<String> {
     let path = folder.join("best.bpk");
     Ok(hex_sha256(&std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?))
+}
+
+/// The folder of the run whose face encoder the bundle gets: the last generation's.
+pub fn face_part(recipe: &Recipe) -> String {
+    face_parts(recipe).pop().expect("there is a first one")
+}
+
+/// The folders of all its generations' runs.
+pub fn face_parts(recipe: &Recipe) -> Vec<String> {
+    (0..=recipe.face.again.len()).map(generation).collect()
+}
+
+/// The folder of the run of the face encoder that had so many before it.
+fn generation(number: usize) -> String {
+    match number {
+        0 => "face".into(),
+        1 => "face-again".into(),
+        _ => format!("face-again-{number}"),
+    }
+}
+
+/// The probabilities of each label for each picture, `[crops, labels]`: the mean over all of `nets`, and over the picture and its mirror
+/// image.
+fn judge<'a>(nets: impl Iterator<Item = &'a Encoder>, crops: &[LabelledCrop], recipe: &Recipe) -> anyhow::Result<Vec<f32>> {
+    let size = recipe.face.preprocessing.size;
+    let nets: Vec<&Encoder> = nets.collect();
+    let mut judged = Vec::with_capacity(crops.len() * LABELS.len());
+    for crops in crops.chunks(128) {
+        let straight: Vec<Vec<f32>> = crops.iter().map(|c| normalise(&c.crop, &recipe.face.preprocessing.normalise)).collect();
+        let mirrored = straight.iter().map(|plane| plane.chunks(size).flat_map(|row| row.iter().rev().copied()).collect()).collect::<Vec<Vec<f32>>>();
+        let mut sum = vec![0.0; crops.len() * LABELS.len()];
+        for net in &nets {
+            for seen in [&straight, &mirrored] {
+                let (_, logits) = encode_faces(net, seen, size)?;
+                sum.iter_mut().zip(logits.chunks(LABELS.len()).flat_map(|row| softmax(row, 1.0))).for_each(|(sum, p)| *sum += p);
+            }
+        }
+        judged.extend(sum.into_iter().map(|sum| sum / (2 * nets.len()) as f32));
+    }
+    Ok(judged)
 }
 
 /// The two voice encoders of a recipe.

@@ -26,48 +26,23 @@ pub trait Learner: Module {
     ///
     /// # Errors
     /// Where the device fails.
-    fn differentiate(&self, batch: Self::Batch, device: &Device) -> anyhow::Result<Differentiated> {
-        Differentiated::of(self, self.loss(batch, device), Vec::new())
+    fn gradients(&self, batch: Self::Batch, device: &Device) -> anyhow::Result<(f64, GradientsParams)> {
+        differentiated(self, batch, device)
     }
 }
 
-/// A batch's loss, its gradients, and what the learner answered on the way.
-#[derive(Debug)]
-pub struct Differentiated {
-    pub loss: f64,
-    pub gradients: GradientsParams,
-    /// `[batch, classes]`, row after row; empty where nobody asks.
-    pub logits: Vec<f32>,
+/// The loss and its gradients by Burn's own differentiation.
+pub fn differentiated<L: Learner>(learner: &L, batch: L::Batch, device: &Device) -> anyhow::Result<(f64, GradientsParams)> {
+    let loss = learner.loss(batch, device);
+    let value = values(loss.clone())?[0];
+    Ok((f64::from(value), GradientsParams::from_grads(loss.backward(), learner)))
 }
 
-impl Differentiated {
-    /// By Burn's own differentiation.
-    pub fn of<L: Learner>(learner: &L, loss: Tensor<1>, logits: Vec<f32>) -> anyhow::Result<Differentiated> {
-        let value = values(loss.clone())?[0];
-        Ok(Differentiated { loss: f64::from(value), gradients: GradientsParams::from_grads(loss.backward(), learner), logits })
-    }
-}
-
-/// Where batches come from. The same arguments (and the same [`Batches::memory`]) always give the same batch: resuming needs no generator's
-/// state.
+/// Where batches come from. The same arguments always give the same batch: resuming needs no generator's state.
 pub trait Batches<B>: Sync {
     /// How many an epoch has.
     fn count(&self) -> usize;
     fn batch(&self, epoch: usize, index: usize) -> B;
-    /// The learner's answers to a batch, once it has learnt from it. By default nobody listens.
-    fn answered(&self, _epoch: usize, _index: usize, _logits: &[f32]) {}
-    /// What those answers left behind, to be kept with each checkpoint: of what comes later, all that the arguments of `batch` do not say.
-    fn memory(&self) -> Vec<f32> {
-        Vec::new()
-    }
-    /// Goes on with the memory of a checkpoint.
-    ///
-    /// # Errors
-    /// Where it is of other batches.
-    fn remember(&self, memory: Vec<f32>) -> anyhow::Result<()> {
-        ensure!(memory.is_empty(), "the checkpoint has a memory, and these batches have none");
-        Ok(())
-    }
 }
 
 /// What `fit` needs besides data.
@@ -125,7 +100,6 @@ pub fn fit<L: Learner>(
         net = net.try_load_file(at(&format!("net-{epoch}.bpk"))).map_err(|e| anyhow::anyhow!("{e:?}")).context("the checkpoint's weights cannot be read")?;
         optimizer =
             optimizer.load(at(&format!("optimizer-{epoch}.bpk"))).map_err(|e| anyhow::anyhow!("{e:?}")).context("the optimizer's state cannot be read")?;
-        batches.remember(read_memory(&run.folder, epoch)?)?;
         println!("{}: resuming after epoch {epoch} of {}", run.name, run.settings.epochs);
         state = found;
     }
@@ -145,10 +119,9 @@ pub fn fit<L: Learner>(
             })?;
             let mut step = 0;
             while let Received::Item(batch) = receiver.recv(None) {
-                let Differentiated { loss, gradients, logits } = learner.differentiate(batch, &training)?;
-                ensure!(loss.is_finite(), "the loss is not finite in epoch {epoch}, step {step}: lower learning_rate");
-                total += loss;
-                batches.answered(epoch, step, &logits);
+                let (value, gradients) = learner.gradients(batch, &training)?;
+                ensure!(value.is_finite(), "the loss is not finite in epoch {epoch}, step {step}: lower learning_rate");
+                total += value;
                 learner = optimizer.step(learning_rate(run.settings, epoch * steps + step, steps), learner.clone(), gradients);
                 step += 1;
                 if step % 100 == 0 {
@@ -174,12 +147,10 @@ pub fn fit<L: Learner>(
         let path = at(&format!("optimizer-{}.bpk", state.epochs));
         remove(&path)?;
         optimizer.save(&path).map_err(|e| anyhow::anyhow!("{e:?}")).with_context(|| format!("{} cannot be written", path.display()))?;
-        write_memory(&run.folder, state.epochs, &batches.memory())?;
         write_state(&run.folder, &state)?;
         for old in ["net", "optimizer"] {
             remove(&at(&format!("{old}-{epoch}.bpk")))?;
         }
-        remove(&memory_file(&run.folder, epoch))?;
         let left = seconds * (run.settings.epochs - state.epochs) as f64 / 60.0;
         let selection =
             accuracy.map_or(String::new(), |accuracy| format!(", selection {accuracy:.4} (kept {:.4} of {})", state.selection[state.best], state.best));
@@ -230,29 +201,6 @@ pub fn read_state(folder: &Path) -> anyhow::Result<Option<State>> {
     }
 }
 
-fn memory_file(folder: &Path, epoch: usize) -> PathBuf {
-    folder.join(format!("memory-{epoch}.f32"))
-}
-
-/// Little-endian values, one after another; no file where there are none.
-fn write_memory(folder: &Path, epoch: usize, memory: &[f32]) -> anyhow::Result<()> {
-    if memory.is_empty() {
-        return Ok(());
-    }
-    let path = memory_file(folder, epoch);
-    let bytes: Vec<u8> = memory.iter().flat_map(|v| v.to_le_bytes()).collect();
-    std::fs::write(&path, bytes).with_context(|| format!("{} cannot be written", path.display()))
-}
-
-fn read_memory(folder: &Path, epoch: usize) -> anyhow::Result<Vec<f32>> {
-    let path = memory_file(folder, epoch);
-    match std::fs::read(&path) {
-        Ok(bytes) => Ok(bytes.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
-    }
-}
-
 fn write_state(folder: &Path, state: &State) -> anyhow::Result<()> {
     let new = folder.join("state.json.tmp");
     std::fs::write(&new, serde_json::to_vec_pretty(state)?)?;
@@ -277,7 +225,6 @@ fn remove(path: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 pub mod tests {
     use std::sync::Mutex;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
 
@@ -313,9 +260,7 @@ pub mod tests {
         }
     }
 
-    /// Each epoch's batches depend on how many were answered in the epochs before.
-    #[derive(Default)]
-    struct Made(AtomicUsize);
+    struct Made;
 
     impl Batches<(Vec<f32>, Vec<f32>)> for Made {
         fn count(&self) -> usize {
@@ -323,20 +268,9 @@ pub mod tests {
         }
         fn batch(&self, epoch: usize, index: usize) -> (Vec<f32>, Vec<f32>) {
             let noise = crate::model::golden::golden_samples((epoch * 5 + index) as u64, 16 * 4);
-            let louder = 5.0 + (self.0.load(Ordering::Relaxed) / 5) as f32 / 5.0;
-            let inputs: Vec<f32> = noise.iter().enumerate().map(|(i, n)| louder * n + if (i / 4) % 3 == i % 4 { 1.0 } else { 0.0 }).collect();
+            let inputs: Vec<f32> = noise.iter().enumerate().map(|(i, n)| 5.0 * n + if (i / 4) % 3 == i % 4 { 1.0 } else { 0.0 }).collect();
             let targets = (0..16 * 3).map(|i| if (i / 3) % 3 == i % 3 { 1.0 } else { 0.0 }).collect();
             (inputs, targets)
-        }
-        fn answered(&self, _: usize, _: usize, _: &[f32]) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-        fn memory(&self) -> Vec<f32> {
-            vec![self.0.load(Ordering::Relaxed) as f32]
-        }
-        fn remember(&self, memory: Vec<f32>) -> anyhow::Result<()> {
-            self.0.store(memory[0] as usize, Ordering::Relaxed);
-            Ok(())
         }
     }
 
@@ -347,7 +281,7 @@ pub mod tests {
         let device = device();
         let mut count = 0.0;
         // Rises, so that the best weights are the last ones.
-        fit(&run, net.clone(), &device, &Made::default(), |_| {
+        fit(&run, net.clone(), &device, &Made, |_| {
             count += 1.0;
             Ok(Some(read_state(folder)?.map_or(0.0, |s| s.epochs as f64) + count * 1e-3))
         })
@@ -372,7 +306,6 @@ pub mod tests {
         let (resumed, resumed_state) = train(&net, &split, None, 1).unwrap();
         assert_eq!(output(&resumed), output(&whole));
         assert_eq!(resumed_state.losses, state.losses);
-        assert!(split.join("memory-6.f32").is_file() && !split.join("memory-5.f32").exists(), "one checkpoint, one memory");
     }
 
     #[test]

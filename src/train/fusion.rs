@@ -14,7 +14,7 @@ use crate::train::checkpoint::RunFolder;
 use crate::train::data::Part;
 use crate::train::data::fer;
 use crate::train::evidence::{Evidence, face_evidence, voice_evidence};
-use crate::train::finetune::{VoiceRun, run_folder, weights_sha256};
+use crate::train::finetune::{VoiceRun, face_part, run_folder, weights_sha256};
 use crate::train::fit::{Batches, Learner, Run, device, fit, load_best, soft_cross_entropy, tensor, values};
 use crate::train::net::{Encoder, Head};
 use crate::train::recipe::Recipe;
@@ -181,7 +181,7 @@ fn fit_head(recipe: &Recipe, which: VoiceRun, training: &[Evidence], held_out: O
     let joined = Joined { all: training, batch: settings.fit.batch, alone: settings.alone, smoothing: settings.fit.label_smoothing, seed: recipe.seed };
     // The head depends on the encoders' weights: another encoder, another run.
     let mut sums = Vec::new();
-    for part in ["face", which.part()] {
+    for part in [&*face_part(recipe), which.part()] {
         sums.push(weights_sha256(&run_folder(recipe, part))?);
     }
     let text = serde_json::to_string(&(settings.hidden, settings.views, settings.alone, Modality::ALL.len(), &sums))?;
@@ -257,7 +257,7 @@ fn calibrate(head: &Head, held_out: &[Evidence], shares: &[f32]) -> anyhow::Resu
 }
 
 pub fn load_face(recipe: &Recipe) -> anyhow::Result<Encoder> {
-    load_best(Encoder::new(&recipe.face.shape, LABELS.len(), &device()), &run_folder(recipe, "face"))
+    load_best(Encoder::new(&recipe.face.shape, LABELS.len(), &device()), &run_folder(recipe, &face_part(recipe)))
 }
 
 pub fn load_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Encoder> {

@@ -76,8 +76,6 @@ pub mod recipe;
 #[cfg(feature = "train")]
 pub mod refused;
 #[cfg(feature = "train")]
-pub mod remembered;
-#[cfg(feature = "train")]
 pub mod samples;
 #[cfg(feature = "train")]
 pub mod synthetic;

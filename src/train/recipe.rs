@@ -11,7 +11,6 @@ use crate::model::manifest::{AudioPreprocessing, FacePreprocessing, WindowRule};
 use crate::train::data::ravdess;
 use crate::train::net::EncoderShape;
 use crate::train::refused::Refused;
-use crate::train::remembered::RememberedRecipe;
 
 /// What a recipe is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,8 +130,23 @@ pub struct FaceRecipe {
     pub fit: FitSettings,
     /// Smaller pictures to begin with.
     pub early: Option<EarlyEpochs>,
-    /// What it answered before teaches it too.
-    pub remembered: Option<RememberedRecipe>,
+    /// Generations that follow, each of which learns from the one before.
+    #[serde(default)]
+    pub again: Vec<Again>,
+}
+
+/// Another generation: the judgement of those before of each picture (the mean over the last of each shape) stands beside the picture's
+/// label (Furlanello et al. 2018, born-again networks). Of labels as noisy as FER2013's a part is then overruled. It begins with the
+/// weights of the last generation of its own shape, or at random where it is the first of that shape.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Again {
+    /// How much of a target is that judgement, 0 to 1; the rest is the label.
+    pub judged: f32,
+    /// A network of another shape, larger for instance, which only teaches the next one (Hinton et al. 2015); the last generation has none.
+    pub shape: Option<EncoderShape>,
+    pub early: Option<EarlyEpochs>,
+    pub fit: FitSettings,
 }
 
 /// The first epochs see smaller pictures: most is learnt from those at a part of the work (Tan and Le 2021, progressive learning).
@@ -218,14 +232,15 @@ impl Recipe {
 
     /// Everything that cannot be meant, one sentence each.
     fn faults(&self) -> Vec<String> {
-        let all = [("face.fit.", &self.face.fit), ("voice.fit.", &self.voice.fit), ("head.fit.", &self.head.fit)];
-        let mut faults: Vec<String> = all.into_iter().flat_map(|(table, fit)| fit.faults(table)).collect();
+        let again = self.face.again.iter().map(|again| ("face.again.fit.", &again.fit));
+        let all = [("face.fit.", &self.face.fit), ("voice.fit.", &self.voice.fit), ("head.fit.", &self.head.fit)].into_iter().chain(again);
+        let mut faults: Vec<String> = all.flat_map(|(table, fit)| fit.faults(table)).collect();
         let mut fault = |wrong: bool, text: &str| faults.extend(wrong.then(|| text.to_owned()));
-        if let Some(RememberedRecipe { share, half_life_epochs }) = self.face.remembered {
-            fault(!(0.0..=1.0).contains(&share), &format!("face.remembered.share is {share}, permitted are 0 to 1"));
-            let endless = !(half_life_epochs > 0.0 && half_life_epochs.is_finite());
-            fault(endless, &format!("face.remembered.half_life_epochs is {half_life_epochs}, permitted are numbers above 0"));
+        for again in &self.face.again {
+            fault(!(0.0..=1.0).contains(&again.judged), &format!("face.again.judged is {}, permitted are 0 to 1", again.judged));
         }
+        let teaches_nobody = self.face.again.last().is_some_and(|last| last.shape.is_some());
+        fault(teaches_nobody, "the last face.again has a shape of its own, and the bundle takes face.shape: add a generation that learns from it");
         fault(!(0.0..=1.0).contains(&self.head.alone), &format!("head.alone is {}, permitted are 0 to 1", self.head.alone));
         let select = &self.voice.calibration_actors;
         let in_range = select.iter().all(|actor| !ravdess::REPORT_ACTORS.contains(actor) && ravdess::ACTORS.contains(actor));
@@ -261,16 +276,16 @@ mod tests {
         let endless = folder.path().join("endless.toml");
         std::fs::write(&endless, std::fs::read_to_string(&path).unwrap().replace("weight_decay =", "weight_decay = -1.0 #")).unwrap();
         let error = Recipe::read(&endless).unwrap_err().to_string();
-        assert!(error.contains("face.fit.weight_decay is -1, permitted are numbers from 0") && error.contains("voice.fit.weight_decay"), "{error}");
+        assert!(error.contains("face.again.fit.weight_decay is -1, permitted are numbers from 0") && error.contains("voice.fit.weight_decay"), "{error}");
     }
 
     #[test]
-    fn a_memory_that_cannot_be_meant_is_refused() {
+    fn the_last_generation_of_faces_is_of_the_bundles_shape() {
         let mut recipe = Recipe::read(&crate::testing::project("config/train/default.toml")).unwrap();
-        recipe.face.remembered = Some(RememberedRecipe { share: 1.5, half_life_epochs: 0.0 });
-        let faults = recipe.faults();
-        assert_eq!(faults[0], "face.remembered.share is 1.5, permitted are 0 to 1");
-        assert_eq!(faults[1], "face.remembered.half_life_epochs is 0, permitted are numbers above 0");
+        recipe.face.again.last_mut().unwrap().shape = Some(EncoderShape { stem: 48, ..recipe.face.shape.clone() });
+        assert!(recipe.faults().iter().any(|fault| fault.contains("add a generation that learns from it")), "{:?}", recipe.faults());
+        recipe.face.again.push(Again { shape: None, ..recipe.face.again[0].clone() });
+        assert!(recipe.faults().is_empty(), "{:?}", recipe.faults());
     }
 
     #[test]

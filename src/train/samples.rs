@@ -1,5 +1,7 @@
 //! Batches for the encoders: labelled crops and clips, varied, preprocessed as the daemon does it.
 
+#[cfg(feature = "train-torch")]
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -13,10 +15,11 @@ use crate::train::data::fer::LabelledCrop;
 use crate::train::data::ravdess::LabelledClip;
 #[cfg(feature = "train-torch")]
 use crate::train::device::{is_torch, precision};
-use crate::train::fit::{Batches, Differentiated, Learner, soft_cross_entropy, tensor, values};
+#[cfg(feature = "train-torch")]
+use crate::train::fit::differentiated;
+use crate::train::fit::{Batches, Learner, soft_cross_entropy, tensor};
 use crate::train::net::Encoder;
-use crate::train::recipe::{FaceRecipe, VoiceRecipe};
-use crate::train::remembered::Remembered;
+use crate::train::recipe::{EarlyEpochs, FaceRecipe, FitSettings, VoiceRecipe};
 
 /// `[count, 1, rows, columns]` and soft targets `[count, classes]`.
 #[derive(Clone, Debug)]
@@ -30,24 +33,18 @@ impl Learner for Encoder {
     type Batch = PlaneBatch;
 
     fn loss(&self, batch: PlaneBatch, device: &Device) -> Tensor<1> {
-        loss_and_logits(self, batch, device).0
+        let classes = batch.targets.len() / batch.shape[0];
+        let targets = tensor(batch.targets, [batch.shape[0], classes], device);
+        soft_cross_entropy(self.forward(tensor(batch.values, batch.shape, device)).1, targets)
     }
 
-    fn differentiate(&self, batch: PlaneBatch, device: &Device) -> anyhow::Result<Differentiated> {
-        #[cfg(feature = "train-torch")]
-        if is_torch() {
-            return crate::train::net::torch::differentiate(self, &batch.values, batch.shape, &batch.targets, precision());
+    #[cfg(feature = "train-torch")]
+    fn gradients(&self, batch: PlaneBatch, device: &Device) -> anyhow::Result<(f64, GradientsParams)> {
+        if !is_torch() {
+            return differentiated(self, batch, device);
         }
-        let (loss, logits) = loss_and_logits(self, batch, device);
-        Differentiated::of(self, loss, values(logits)?)
+        crate::train::net::torch::gradients(self, &batch.values, batch.shape, &batch.targets, precision())
     }
-}
-
-fn loss_and_logits(net: &Encoder, batch: PlaneBatch, device: &Device) -> (Tensor<1>, Tensor<2>) {
-    let classes = batch.targets.len() / batch.shape[0];
-    let targets = tensor(batch.targets, [batch.shape[0], classes], device);
-    let logits = net.forward(tensor(batch.values, batch.shape, device)).1;
-    (soft_cross_entropy(logits.clone(), targets), logits)
 }
 
 /// A generator for one batch.
@@ -71,56 +68,35 @@ pub fn smoothed(class: usize, classes: usize, smoothing: f32) -> impl Iterator<I
 pub struct FaceBatches<'a> {
     pub crops: &'a [LabelledCrop],
     pub recipe: &'a FaceRecipe,
+    /// The generation's.
+    pub fit: &'a FitSettings,
+    pub early: Option<EarlyEpochs>,
+    /// The generation before judges each crop `[crops, classes]`, and how much of a target that is.
+    pub judged: Option<(Vec<f32>, f32)>,
     pub classes: usize,
     pub seed: u64,
-    /// What was answered to each picture before; `None`: labels alone teach.
-    pub remembered: Option<Remembered>,
-}
-
-impl FaceBatches<'_> {
-    /// The pictures of a batch. Each comes once an epoch at most.
-    fn picked(&self, epoch: usize, index: usize) -> Vec<usize> {
-        order(self.crops.len(), self.seed, epoch)[index * self.recipe.fit.batch..][..self.recipe.fit.batch].to_vec()
-    }
 }
 
 impl Batches<PlaneBatch> for FaceBatches<'_> {
     fn count(&self) -> usize {
-        self.crops.len() / self.recipe.fit.batch
+        self.crops.len() / self.fit.batch
     }
 
     fn batch(&self, epoch: usize, index: usize) -> PlaneBatch {
-        let (fit, whole) = (&self.recipe.fit, self.recipe.preprocessing.size);
-        let size = self.recipe.early.filter(|early| epoch < early.epochs).map_or(whole, |early| early.size);
+        let (batch, whole) = (self.fit.batch, self.recipe.preprocessing.size);
+        let size = self.early.filter(|early| epoch < early.epochs).map_or(whole, |early| early.size);
         let mut rng = generator(self.seed, epoch, index);
-        let (mut values, mut targets) = (Vec::with_capacity(fit.batch * size * size), Vec::with_capacity(fit.batch * self.classes));
-        for picked in self.picked(epoch, index) {
-            let sample = &self.crops[picked];
+        let (mut values, mut targets) = (Vec::with_capacity(batch * size * size), Vec::new());
+        for picked in &order(self.crops.len(), self.seed, epoch)[index * batch..][..batch] {
+            let sample = &self.crops[*picked];
             values.extend(normalise(&vary_crop(&sample.crop, size, &mut rng), &self.recipe.preprocessing.normalise));
-            let mut target: Vec<f32> = smoothed(sample.label, self.classes, fit.label_smoothing).collect();
-            if let Some(remembered) = &self.remembered {
-                remembered.blend(picked, epoch as f32 / fit.epochs as f32, &mut target);
+            let label = smoothed(sample.label, self.classes, self.fit.label_smoothing);
+            match &self.judged {
+                None => targets.extend(label),
+                Some((judged, share)) => targets.extend(label.zip(&judged[picked * self.classes..]).map(|(label, judged)| label + share * (judged - label))),
             }
-            targets.extend(target);
         }
-        PlaneBatch { values, shape: [fit.batch, 1, size, size], targets }
-    }
-
-    fn answered(&self, epoch: usize, index: usize, logits: &[f32]) {
-        if let Some(remembered) = &self.remembered {
-            self.picked(epoch, index).into_iter().zip(logits.chunks(self.classes)).for_each(|(picked, logits)| remembered.note(picked, logits));
-        }
-    }
-
-    fn memory(&self) -> Vec<f32> {
-        self.remembered.as_ref().map_or(Vec::new(), Remembered::rows)
-    }
-
-    fn remember(&self, memory: Vec<f32>) -> anyhow::Result<()> {
-        match &self.remembered {
-            Some(remembered) => remembered.go_on(memory),
-            None => Ok(()),
-        }
+        PlaneBatch { values, shape: [batch, 1, size, size], targets }
     }
 }
 
@@ -221,7 +197,6 @@ mod tests {
     use super::*;
     use crate::model::golden::golden_samples;
     use crate::train::data::Part;
-    use crate::train::remembered::RememberedRecipe;
 
     fn clip(length: usize, speech: [usize; 2]) -> LabelledClip {
         LabelledClip { samples: golden_samples(1, length), speech, emotion: 2, actor: 1, part: Part::Train }
@@ -279,39 +254,26 @@ mod tests {
     }
 
     #[test]
-    fn what_was_answered_stands_beside_the_label_more_and_more() {
-        let mut recipe = crate::train::recipe::Recipe::read(&crate::testing::project("config/train/default.toml")).unwrap();
-        recipe.face.fit.batch = 32;
+    fn a_second_generation_learns_from_label_and_judgement() {
+        let recipe = crate::train::recipe::Recipe::read(&crate::testing::project("config/train/default.toml")).unwrap();
+        let again = &recipe.face.again[0];
         let picture = |i: u64| LabelledCrop { crop: crate::model::golden::golden_crop(i, 0, 48, 1), label: i as usize % 7, part: Part::Train };
-        let crops: Vec<_> = (0..2 * 32).map(picture).collect();
-        let remember = RememberedRecipe { share: 0.5, half_life_epochs: 2.0 };
-        let batches = |remembered| FaceBatches { crops: &crops, recipe: &recipe.face, classes: 7, seed: 3, remembered };
-        let (plain, with) = (batches(None), batches(Some(Remembered::new(crops.len(), 7, remember))));
-        let early = recipe.face.early.unwrap();
-        let first = with.batch(0, 1);
-        assert_eq!(first.shape, [32, 1, early.size, early.size]);
-        assert_eq!((&first.values, &first.targets), (&plain.batch(0, 1).values, &plain.batch(0, 1).targets), "nothing was answered yet");
-        // The net is sure that every picture's label is one too low.
-        for index in 0..2 {
-            let logits: Vec<f32> = with.picked(0, index).iter().flat_map(|p| (0..7).map(|i| if i == (crops[*p].label + 1) % 7 { 30.0 } else { 0.0 })).collect();
-            with.answered(0, index, &logits);
-        }
-        let half = recipe.face.fit.epochs / 2;
-        let (label, both) = (plain.batch(half, 0), with.batch(half, 0));
-        assert_eq!(label.values, both.values, "the same pictures");
-        let share = 0.5 * half as f32 / recipe.face.fit.epochs as f32;
+        let crops: Vec<_> = (0..2 * again.fit.batch as u64).map(picture).collect();
+        // The generation before is sure that every picture's label is one too low.
+        let judged: Vec<f32> = crops.iter().flat_map(|c| (0..7).map(|i| if i == (c.label + 1) % 7 { 1.0 } else { 0.0 })).collect();
+        let first = FaceBatches { crops: &crops, recipe: &recipe.face, fit: &again.fit, early: again.early, judged: None, classes: 7, seed: 3 };
+        let (label, smoothing) = (first.batch(0, 1), again.fit.label_smoothing);
+        assert_eq!(label.shape, [again.fit.batch, 1, 40, 40]);
+        let second = FaceBatches { judged: Some((judged, 0.25)), ..first };
+        let both = second.batch(0, 1);
+        assert_eq!((both.values == label.values, both.shape), (true, label.shape), "the same pictures");
         for (before, after) in label.targets.chunks(7).zip(both.targets.chunks(7)) {
             let class = before.iter().position(|t| *t > 0.5).unwrap();
             assert!((after.iter().sum::<f32>() - 1.0).abs() < 1e-5);
-            assert!((after[class] - (1.0 - share) * before[class]).abs() < 1e-5 && after[(class + 1) % 7] > share, "{before:?} {after:?}");
+            assert!((after[class] - 0.75 * before[class]).abs() < 1e-6 && (after[(class + 1) % 7] - 0.25 - 0.75 * smoothing / 7.0).abs() < 1e-6);
         }
-        // A resumed run goes on with the same targets.
-        let resumed = batches(Some(Remembered::new(crops.len(), 7, remember)));
-        resumed.remember(with.memory()).unwrap();
-        assert_eq!(resumed.batch(half, 0).targets, both.targets);
-        assert!(resumed.remember(vec![0.0; 3]).is_err());
         // Later epochs see whole pictures.
-        assert_eq!(with.batch(early.epochs, 0).shape[2], 48);
+        assert_eq!(second.batch(again.early.unwrap().epochs, 0).shape[2], 48);
     }
 
     #[test]

@@ -13,7 +13,6 @@ use tch::Kind;
 
 use super::{Block, Encoder, LEAST_VARIANCE, NormedConv};
 use crate::train::device::Precision;
-use crate::train::fit::Differentiated;
 
 /// The weights that take part, in the order in which they are used.
 struct Leaves {
@@ -72,9 +71,9 @@ fn back<const D: usize>(tensor: &tch::Tensor, device: &Device) -> anyhow::Result
     Ok(Tensor::from_data(TensorData::new(values, shape), device))
 }
 
-/// The mean cross-entropy of `values` (`[batch, 1, rows, columns]`) against soft `targets`, every weight's gradient and the logits; running
+/// The mean cross-entropy of `values` (`[batch, 1, rows, columns]`) against soft `targets`, and every weight's gradient; running
 /// statistics follow. Dropout draws from LibTorch's generator.
-pub fn differentiate(net: &Encoder, values: &[f32], shape: [usize; 4], targets: &[f32], precision: Precision) -> anyhow::Result<Differentiated> {
+pub fn gradients(net: &Encoder, values: &[f32], shape: [usize; 4], targets: &[f32], precision: Precision) -> anyhow::Result<(f64, GradientsParams)> {
     let kind = if precision == Precision::Mixed { Kind::BFloat16 } else { Kind::Float };
     let mut leaves = Leaves { ids: Vec::new(), tensors: Vec::new(), kind };
     let rows = shape[0] as i64;
@@ -104,7 +103,6 @@ pub fn differentiate(net: &Encoder, values: &[f32], shape: [usize; 4], targets: 
     let logits = linear(pooled, &net.embed)?;
     let logits = linear(logits, &net.classify)?;
     let targets = tch::Tensor::from_slice(targets).reshape([rows, -1]);
-    let said = Vec::<f32>::try_from(logits.detach().flatten(0, -1)).context("LibTorch's logits are not of f32")?;
     let loss = (logits.log_softmax(-1, Kind::Float) * targets).sum(Kind::Float) / -(rows as f64);
     let found = tch::Tensor::run_backward(&[&loss], &leaves.tensors, false, false);
     let (mut gradients, device) = (GradientsParams::new(), net.embed.weight.val().inner().device());
@@ -115,9 +113,7 @@ pub fn differentiate(net: &Encoder, values: &[f32], shape: [usize; 4], targets: 
             _ => gradients.register(*id, back::<4>(gradient, &device)?),
         }
     }
-    // Burn keeps a place in its own graph for each weight of each step until it differentiates: once, of nothing, lets them go (100 KB a step).
-    Tensor::<1>::zeros([1], &net.embed.weight.val().device()).require_grad().backward();
-    Ok(Differentiated { loss: loss.double_value(&[]), gradients, logits: said })
+    Ok((loss.double_value(&[]), gradients))
 }
 
 #[cfg(test)]
@@ -158,9 +154,7 @@ mod tests {
         let expected_loss = f64::from(values(loss).unwrap()[0]);
         for precision in [Precision::Full, Precision::Mixed] {
             let net = load();
-            let Differentiated { loss: found_loss, gradients: found, logits } =
-                differentiate(&net, &batch.values, batch.shape, &batch.targets, precision).unwrap();
-            assert_eq!(logits.len(), 6 * 3);
+            let (found_loss, found) = gradients(&net, &batch.values, batch.shape, &batch.targets, precision).unwrap();
             let tolerance = if precision == Precision::Full { 1e-5 } else { 0.02 };
             assert!((found_loss - expected_loss).abs() < tolerance * expected_loss, "{precision:?}: {found_loss} against {expected_loss}");
             assert_eq!(found.len(), expected.len());
