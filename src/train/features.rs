@@ -359,7 +359,7 @@ mod tests {
         let found = Labelled::find(&features, Split::Train, Task::Single, &ours, &map).unwrap();
         assert_eq!((found.rows, found.truth), (vec![1, 2, 3, 5], Truth::Classes(vec![1, 0, 0, 1])));
         let error = Labelled::find(&features, Split::Train, Task::Single, &ours, &BTreeMap::new()).unwrap_err().to_string();
-        assert!(error.contains("calm") && error.contains("label_map of the finetune recipe"), "{error}");
+        assert!(error.contains("calm") && error.contains("label_map of a recipe of finetune"), "{error}");
         // A list that the clips do not fit is told.
         let spec = std::fs::read_to_string(b.join("store.json")).unwrap().replace(r#""sad""#, "").replace(r#""calm","#, r#""calm""#);
         std::fs::write(b.join("store.json"), spec).unwrap();

@@ -132,5 +132,7 @@ fn the_same_report_gives_the_same_bytes_and_all_numbers() {
     assert_eq!(numbers["measured"][0]["confusion"].as_array().unwrap().len(), 3);
     assert!(numbers["definitions"]["uar"].as_str().unwrap().contains("recall"));
     assert_eq!(numbers["origin"]["skipped"]["no face"], 3);
-    assert!(matches!(write(&folder.path().join("no/report.html"), &report), Err(ReportError::Write { .. })));
+    // A folder that is not there is made; one that is a file cannot be.
+    write(&folder.path().join("new/report.html"), &report).unwrap();
+    assert!(matches!(write(&path.join("report.html"), &report), Err(ReportError::Write { .. })));
 }
