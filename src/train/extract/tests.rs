@@ -60,6 +60,8 @@ fn a_folder_becomes_rows_whatever_the_workers_and_shards_and_goes_on_where_it_wa
     assert_eq!((extracted.items, extracted.rows, extracted.done_before), (4, 3, 0), "{extracted:?}");
     assert!(extracted.refused.len() == 1 && extracted.refused.keys().all(|r| r.starts_with("unreadable: ")), "{extracted:?}");
     assert!(extracted.graph_share > 0.0 && extracted.graph_share <= 1.0 && extracted.waiting_share >= 0.0, "{extracted:?}");
+    let refused = std::fs::read_to_string(one.store.join("refused-0000-of-0001.txt")).unwrap();
+    assert!(refused.lines().count() == 1 && refused.starts_with("broken.mp4: unreadable: "), "{refused}");
     let first = rows(&one.store);
     let of = |id: &str| first.iter().find(|(entry, _)| entry.id == id).unwrap_or_else(|| panic!("{id}: {:?}", first.iter().map(|r| &r.0.id)));
     let (anna, values) = of("anna/one.mp4");
@@ -75,6 +77,25 @@ fn a_folder_becomes_rows_whatever_the_workers_and_shards_and_goes_on_where_it_wa
     assert_eq!((again.items, again.done_before), (0, 4));
     assert_eq!(std::fs::read_to_string(one.store.join("faults-0000-of-0001.txt")).unwrap(), "labels.csv line 9: is odd\n");
     assert_eq!(rows(&one.store), first);
+
+    // A label that was mended and one that came later are taken over; nothing is played.
+    let relabelled = folder.path().join("relabelled");
+    std::fs::create_dir(&relabelled).unwrap();
+    std::fs::read_dir(&one.store).unwrap().flatten().for_each(|file| _ = std::fs::copy(file.path(), relabelled.join(file.file_name())).unwrap());
+    let labels = "file,label\nanna/one.mp4,sad\ntwo.mpg,neutral\nbroken.mp4,happy\nvoice.flac,happy\n";
+    let old = std::fs::read(root.join("labels.csv")).unwrap();
+    std::fs::write(root.join("labels.csv"), labels).unwrap();
+    let newer = data::list("folder", &root, &Options::default()).unwrap();
+    assert_eq!(
+        newer.label_counts().iter().map(|(label, counts)| (*label, counts.iter().sum())).collect::<Vec<(_, usize)>>(),
+        [("happy", 2), ("neutral", 1), ("sad", 1)]
+    );
+    let taken = extract(&newer, &args(relabelled.clone(), ClipsRule::Recording, 1), &AtomicBool::new(false)).unwrap();
+    assert_eq!((taken.items, taken.relabelled.words), (0, 0));
+    let targets: Vec<_> = rows(&relabelled).into_iter().map(|(entry, _)| (entry.id, entry.target)).collect();
+    let class = |id: &str, class| (id.to_owned(), Some(Target::Class(class)));
+    assert_eq!(targets, [class("anna/one.mp4", 2), class("two.mpg", 1), class("voice.flac", 0)]);
+    std::fs::write(root.join("labels.csv"), old).unwrap();
 
     // Two workers, two shards, one after the other.
     let mut two = args(folder.path().join("two"), ClipsRule::Recording, 2);
