@@ -254,6 +254,20 @@ fn labels_splits_and_groups_are_taken_afresh_and_no_row_is_touched() {
     fill(parts.path(), part, &items(4));
     let error = ShardWriter::open_for(parts.path(), &ours, part, &listing).unwrap_err().to_string();
     assert!(error.contains("its labels are sad, happy, not happy, angry, sad"), "{error}");
+    // But where there were none, they may come.
+    let later = tempfile::tempdir().unwrap();
+    let unlabelled = StoreSpec { labels: vec![], ..spec() };
+    for index in 0..2 {
+        let mut writer = ShardWriter::open(later.path(), &unlabelled, Shard { index, count: 2 }).unwrap();
+        let id = format!("clip00{}", index + 2);
+        let (entry, values) = row(&id);
+        writer.push(&id, &[(Entry { target: None, ..entry }, values)]).unwrap();
+    }
+    for index in 0..2 {
+        ShardWriter::open_for(later.path(), &ours, Shard { index, count: 2 }, &listing).unwrap();
+    }
+    let (entries, ..) = contents(later.path());
+    assert_eq!(entries.iter().map(|e| e.target.clone()).collect::<Vec<_>>(), [Some(Target::Class(1)), Some(Target::Class(0))]);
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl ShardWriter {
     /// its list of labels so.
     ///
     /// # Errors
-    /// As [`ShardWriter::open`], and where a store of several shards would need another list of labels.
+    /// As [`ShardWriter::open`], and where a store of several shards has another list of labels.
     pub fn open_for(dir: &Path, spec: &StoreSpec, shard: Shard, items: &[Item]) -> Result<ShardWriter, StoreError> {
         std::fs::create_dir_all(dir).map_err(StoreError::disk(dir))?;
         let labels = agree(dir, spec, shard)?;
@@ -196,7 +196,8 @@ fn agree(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<Vec<String>, Stor
         let what = format!("its labels are {}, and the data set has none (any more)", found.labels.join(", "));
         return Err(StoreError::Different { path: dir.to_owned(), what });
     }
-    if other_labels && shard.count > 1 {
+    // Where there were none no row has a target, whichever shard it is of.
+    if other_labels && shard.count > 1 && !found.labels.is_empty() {
         let [ours, theirs] = [&spec.labels, &found.labels].map(|labels| labels.join(", "));
         let what = format!("its labels are {theirs}, not {ours}, and the list of labels of a store of several shards stays");
         return Err(StoreError::Different { path: dir.to_owned(), what });
