@@ -68,8 +68,9 @@ impl ShardWriter {
         if let Some(text) = &renewed {
             std::fs::write(&new, text).and_then(|()| File::open(&new)?.sync_all()).map_err(StoreError::disk(&new))?;
         }
-        if labels != spec.labels {
-            // Old lines are never read by the new list: there is none until both are new.
+        if labels != spec.labels && !labels.is_empty() {
+            // Old lines are never read by the new list: there is none until both are new. (Where there was no label no line has one, and
+            // other shards may be at work.)
             std::fs::remove_file(dir.join("store.json")).map_err(StoreError::disk(dir))?;
         }
         if renewed.is_some() {
