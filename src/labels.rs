@@ -14,9 +14,9 @@ const NAMES: [&[&str]; 7] = [
     &["happy", "hap", "happiness", "joy", "joyful"],
     &["sad", "sadness"],
     &["angry", "ang", "anger"],
-    &["fearful", "fear", "fea", "afraid"],
+    &["fearful", "fear", "fea", "afraid", "anxiety", "anxious"],
     &["disgusted", "disgust", "dis"],
-    &["surprised", "surprise", "sur"],
+    &["surprised", "surprise", "sur", "pleasant_surprise"],
 ];
 
 /// The index in [`LABELS`] of what a data set calls `name` (any case); `None` where the wire has no such label (contempt, say).
@@ -49,6 +49,7 @@ mod tests {
         assert_eq!(RAVDESS.map(|n| label_index(n).unwrap()), [0, 0, 1, 2, 3, 4, 5, 6]);
         assert_eq!(["joy", "sadness", "ANGER", " Fear "].map(|n| label_index(n).unwrap()), [1, 2, 3, 4]);
         assert_eq!(["NEU", "HAP", "SAD", "ANG", "FEA", "DIS"].map(|n| label_index(n).unwrap()), [0, 1, 2, 3, 4, 5]);
-        assert_eq!(label_index("contempt"), None);
+        // EMO-DB has one class for fear and anxiety.
+        assert_eq!((label_index("anxiety"), label_index("boredom"), label_index("contempt")), (Some(4), None, None));
     }
 }

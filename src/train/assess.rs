@@ -48,6 +48,14 @@ pub fn assess(what: &Assessment<'_>, answering: &mut dyn Answering) -> anyhow::R
     let map = answering.label_map(&features.spec().labels);
     let clips = Labelled::find(&features, what.split, answering.task(), &labels, &map)?;
     ensure!(!clips.rows.is_empty(), "the stores have no labelled clips of the split {}", split_name(what.split));
+    let left_out = Labelled::left_out(&features, what.split, &map)?;
+    let left_out = (!left_out.is_empty()).then(|| {
+        let counted: Vec<String> = left_out.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        format!("Left out, since no answer goes by their labels: {}.", counted.join(", "))
+    });
+    if let Some(sentence) = &left_out {
+        eprintln!("{sentence}");
+    }
     let mut measured = Vec::new();
     let mut best: Option<(String, Labelled, Judgements)> = None;
     for (name, shown) in subsets(&wanted) {
@@ -70,6 +78,7 @@ pub fn assess(what: &Assessment<'_>, answering: &mut dyn Answering) -> anyhow::R
         let (subset, shown, judged) = best.context("nothing was measured")?;
         let mut page = page(what, answering, &features, measured.clone(), &subset, &shown, &judged)?;
         page.origin.items = clips.rows.len();
+        page.origin.notes.extend(left_out);
         let numbers = report::write(path, &page)?;
         eprintln!("wrote {} and {}", path.display(), numbers.display());
     }

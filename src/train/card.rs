@@ -8,6 +8,7 @@ use anyhow::Context;
 use crate::labels::{LABELS, RAVDESS};
 use crate::train::conditions::Condition;
 use crate::train::evaluate::Figure;
+use crate::train::features::distinct;
 use crate::train::finetune::{face_parts, run_folder};
 use crate::train::fit::read_state;
 use crate::train::fusion::Calibration;
@@ -58,7 +59,7 @@ pub fn write(recipe: &Recipe, recipe_path: &Path, figures: &[Figure], calibratio
     )?;
     card.push_str(include_str!("card_use.md"));
     writeln!(card, "\n## Figures\n")?;
-    writeln!(card, "From the ONNX files, as the daemon runs them, on pictures and actors that neither trained nor selected anything:\n")?;
+    writeln!(card, "From the ONNX files, as the daemon runs them, on pictures, actors and dialogues that neither trained nor selected anything:\n")?;
     writeln!(card, "```\nexpressd-train evaluate --bundle {bundle}\n```\n")?;
     writeln!(
         card,
@@ -109,16 +110,17 @@ pub fn write(recipe: &Recipe, recipe_path: &Path, figures: &[Figure], calibratio
     }
     writeln!(
         card,
-        "\nIntervals are Wilson's, as if every row were independent (rows of one clip, or four draws for one window, are not: they are too narrow \
-         there). *Each hop*: a window every {} ms while somebody speaks, as the daemon answers; the first of a clip hold but {} ms of speech. Mean recall and calibration error (expected calibration error, 15 bins) weigh every class alike, but for words alone, where \
+        "\nIntervals are Wilson's, as if every row were independent (rows of one clip, clips of one actor, or four draws for one window, are not: they are too narrow \
+         there; *men* and *women* are two actors each). *Pictures new to it*: those of PublicTest of which Training has no copy, pixel by pixel; every figure of \
+         faces but the last condition is of these. *Each hop*: a window every {} ms while somebody speaks, as the daemon answers; the first of a clip hold but {} ms of speech. Mean recall and calibration error (expected calibration error, 15 bins) weigh every class alike, but for words alone, where \
          every utterance weighs the same; *by chance alone* is the error that so few rows show on average where every confidence is exactly right. What is joined is of different people: it shows that fusion works, not how it does on one person.\n",
         recipe.window.hop_ms, recipe.voice.preprocessing.min_speech_ms
     )?;
     writeln!(card, "## Calibration\n")?;
     writeln!(
         card,
-        "Factors of the evidence (face {:.3}, voice {:.3}, words {:.3}) and temperatures per subset of modalities minimise the class-balanced log-likelihood \
-         loss on data that the encoders and the head behind them never met: pictures and dialogues held back, and actors that a second voice encoder was trained without. Confidence under {:.2} abstains: coming down from 0.45, the last at which half of the answers within the next 0.05 are right there. Where words are alone, part of the logarithm of each label's share in MELD's training utterances is added (the middle of what does as well as the best for weighted F1 on the selection data): most of what is said is said neutrally.\n",
+        "Factors of the evidence (face {:.3}, voice {:.3}, words {:.3}) and temperatures per subset of modalities minimise the log-likelihood loss, \
+         class-balanced but for words alone, on data that the encoders and the head behind them never met: pictures and dialogues held back, and actors that a second voice encoder was trained without. Confidence under {:.2} abstains: it would be lower if, coming down from 0.45, half of the answers within the next 0.05 were still right there, and is never higher. Words alone are weighed as counted after calibration, and class-balanced before it, so their two errors are not of one measure. Where words are alone, part of the logarithm of each label's share in MELD's training utterances is added (the middle of what does as well as the best for weighted F1 on the selection data): most of what is said is said neutrally.\n",
         calibration.factors[0], calibration.factors[1], calibration.factors[2], calibration.abstain_threshold
     )?;
     writeln!(card, "| subset | n (selection data) | temperature | calibration error before | after |\n|---|---|---|---|---|")?;
@@ -129,7 +131,7 @@ pub fn write(recipe: &Recipe, recipe_path: &Path, figures: &[Figure], calibratio
     writeln!(
         card,
         "On a CPU the daemon runs these encoders' convolutions in eight bits where that is faster and costs at most 0.005 of accuracy on the selection data \
-         (pictures; windows of voices of one second and of the whole length, every 100 ms); figures above are with what is kept. Milliseconds: CPU time of one run on one thread, the median, both by turns.\n"
+         (pictures; windows of voices of one second and of the whole length, every 100 ms, by the voice encoder that never met those actors); figures above are with what is kept. Milliseconds: CPU time of one run on one thread, the median, both by turns.\n"
     )?;
     writeln!(card, "| encoder | n (selection data) | float ms | int8 ms | accuracy float | accuracy int8 | kept |\n|---|---|---|---|---|---|---|")?;
     for trial in trials {
@@ -142,15 +144,19 @@ pub fn write(recipe: &Recipe, recipe_path: &Path, figures: &[Figure], calibratio
     writeln!(card, "| part | epochs done | epoch kept | its figure on held-out data | hours |\n|---|---|---|---|---|")?;
     let faces = face_parts(recipe);
     let parts = faces.iter().map(String::as_str).chain(["voice-calibration", "voice", "head-calibration", "head"]);
+    let mut devices: Vec<String> = Vec::new();
     for part in parts {
         let state = read_state(&run_folder(recipe, part))?.with_context(|| format!("no run of {part}"))?;
         let figure = state.kept().map_or("none: it has met all".to_owned(), |figure| format!("{figure:.3}"));
         writeln!(card, "| {part} | {} | {} | {figure} | {:.2} |", state.epochs, state.best + 1, state.seconds / 3600.0)?;
+        devices.extend(state.devices);
     }
+    let devices = distinct(devices.iter()).join(", ");
+    let made_by = if devices.is_empty() { String::new() } else { format!("Computed by {devices}. ") };
     writeln!(
         card,
-        "\nThe figure is accuracy for the encoders, mean recall over the seven subsets for the head. Only the face's selected anything (its epoch); \
-         the others are of runs that never met the calibration actors ({}), whose factors and temperatures the bundle has. By LibTorch in bfloat16 (`--device torch --precision mixed`) on two cores that were shared with other work; no GPU was at hand. Burn and ONNX Runtime differ by at most {difference:.0e} on real inputs (export refuses more than 1e-4).",
+        "\n{made_by}The figure is accuracy for the encoders, mean recall over the seven subsets for the head. Only the face's selected anything (its epoch); \
+         the others are of runs that never met the calibration actors ({}), whose factors and temperatures the bundle has. Burn and ONNX Runtime differ by at most {difference:.0e} on real inputs (export refuses more than 1e-4).",
         recipe.voice.calibration_actors.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
     )?;
     Ok(card)

@@ -84,7 +84,11 @@ impl RunFolder {
     /// Where it was begun with others.
     pub fn resume(&self, settings: &str) -> anyhow::Result<Option<Progress>> {
         let Some(found) = read_json::<Progress>(&self.at("state.json"))? else { return Ok(None) };
-        ensure!(found.settings == settings, "{} holds another run, or one with other settings or stores: name another folder", self.0.display());
+        ensure!(
+            found.settings == settings,
+            "{} holds another run, or one with other settings, stores, labels or splits: name another folder",
+            self.0.display()
+        );
         Ok(Some(found))
     }
 

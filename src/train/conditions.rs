@@ -32,8 +32,8 @@ impl Condition {
 /// Under this mean value of 255 a picture counts as dark, above the second one as bright.
 const BRIGHTNESS: [f64; 2] = [90.0, 160.0];
 
-/// The face encoder by the pictures' size, their own brightness, and a dim camera.
-pub fn faces(opened: &mut Opened, crops: &[LabelledCrop]) -> anyhow::Result<Vec<Condition>> {
+/// The face encoder by the pictures' size, their own brightness, and a dim camera; and with `copies`, pictures that it was taught by, as well.
+pub fn faces(opened: &mut Opened, crops: &[LabelledCrop], copies: &[LabelledCrop]) -> anyhow::Result<Vec<Condition>> {
     let whole = right(opened, crops, &mut Crop::clone)?;
     let mut found = vec![Condition::new("faces of 48 px, as they are", &whole)];
     for factor in [2, 3, 4] {
@@ -47,6 +47,9 @@ pub fn faces(opened: &mut Opened, crops: &[LabelledCrop]) -> anyhow::Result<Vec<
     }
     let mut rng = StdRng::seed_from_u64(1);
     found.push(Condition::new("faces in a sixth of the light, with a camera's noise", &right(opened, crops, &mut |crop| dim(crop, &mut rng))?));
+    let copied = right(opened, copies, &mut Crop::clone)?;
+    let name = format!("the whole of PublicTest, as others report it: {} of its pictures are in Training too", copies.len());
+    found.push(Condition::new(&name, &[whole, copied].concat()));
     Ok(found)
 }
 

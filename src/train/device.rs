@@ -162,6 +162,13 @@ pub fn devices() -> Vec<Device> {
     chosen().iter().map(|(_, device)| device.clone()).collect()
 }
 
+/// What computes, in words: `torch` (mixed precision, 2 cores).
+pub fn described() -> String {
+    let precision = if precision() == Precision::Mixed { "mixed precision, " } else { "" };
+    let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
+    format!("`{}` ({precision}{cores} cores)", chosen()[0].0)
+}
+
 /// Whether tensors of [`device`] lie in memory that our own code reads without a copy.
 pub fn is_burns_own_cpu() -> bool {
     chosen()[0].0 == Compute::Cpu

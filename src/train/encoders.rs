@@ -153,12 +153,19 @@ impl EncoderSet {
         self.encoders.iter().map(|e| &e.entry)
     }
 
+    /// Every face of a clip counts alike, whatever the manifest says of older ones: a row that is a whole recording is not about its end.
+    pub fn weighing_faces_alike(mut self) -> EncoderSet {
+        self.rules.window.half_life_ms = None;
+        self
+    }
+
     /// A new session begins: the faces' ids begin anew.
     pub fn forget_faces(&mut self) {
         self.caches.iter_mut().for_each(|cache| *cache = FaceCache::default());
     }
 
-    /// What the daemon's recogniser would give its head of a clip's face and voice. What is absent is left out.
+    /// What the daemon's recogniser would give its head of a clip's face and voice, but for [`EncoderSet::weighing_faces_alike`]. What is
+    /// absent is left out.
     pub fn encode(&mut self, clip: &Clip) -> Result<Embeddings, EncodeError> {
         let presence = clip.presence();
         let mut embeddings = Embeddings::new();

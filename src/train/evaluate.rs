@@ -1,4 +1,4 @@
-//! `evaluate`: what a bundle is worth on people it has never met, from its ONNX files as the daemon runs them.
+//! `evaluate`: what a bundle is worth on pictures, voices and words it has never met, from its ONNX files as the daemon runs them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ use crate::train::evidence::Evidence;
 use crate::train::fusion::{HeadBatch, judge, only};
 use crate::train::refused::Refused;
 use crate::train::samples::{live_windows, milliseconds, windows};
-use crate::train::words::Words;
+use crate::train::words::{Words, ending};
 
 /// Measures a bundle or a run on labelled recordings of yours (`extract` puts them into a store), or the default bundle as its card does: on
 /// FER2013's PublicTest, RAVDESS's actors 18 to 21 and MELD's development utterances.
@@ -226,42 +226,52 @@ impl Opened {
 pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
     let mut opened = Opened::open(bundle)?;
     let crops = fer::read(&material.join("faces/fer2013_training_publictest.tar.xz"))?;
-    let crops: Vec<_> = crops.into_iter().filter(|c| c.part == Part::Report).collect();
+    let (copies, crops): (Vec<_>, Vec<_>) = crops.into_iter().filter(|c| c.part == Part::Report).partition(|c| c.is_copy);
     let clips = ravdess::read(&material.join("speech/ravdess"), Part::Report, &[])?;
-    let (face_figure, faces) = measure_face(&mut opened, &crops)?;
+    let (face_figure, faces) = measure_face(&mut opened, &crops, &copies)?;
     let (voice_figure, voices) = measure_voice(&mut opened, &clips)?;
     let mut figures = vec![face_figure, voice_figure];
-    let manifest = opened.manifest.clone();
-    let all = [faces, voices, opened.words.evidence(&material.join("annotations/meld"), Part::Report)?];
+    let (meld, length_ms) = (material.join("annotations/meld"), opened.manifest.window.length_ms);
+    let mut all = [faces, voices, opened.words.evidence(&meld, Part::Report)?];
     for subset in Presence::subsets() {
-        let mut judged = judge(&all, &subset, &mut |batch| opened.fuse(batch))?;
         let name = subset.name();
         let what = match name.as_str() {
-            "face" => "head, face alone: FER2013 PublicTest".to_owned(),
+            "face" => "head, face alone: FER2013 PublicTest, pictures new to it".to_owned(),
             "voice" => "head, voice alone: RAVDESS actors 18-21, each hop".to_owned(),
             "text" => "head, words alone: MELD's development utterances".to_owned(),
-            "face+text" => "head, face+text: each PublicTest face with utterances of its label".to_owned(),
+            "face+text" => "head, face+text: each of those faces with utterances of its label".to_owned(),
             _ => format!("head, {name}: each of those windows with others of its label"),
         };
-        let mut figure = figure_of(&what, &judged, &LABELS);
-        if subset == only(Modality::Text) {
-            judged = judged.as_counted();
-            figure.weighted_f1 = judged.metric("f1_weighted");
-        }
-        let temperature = f64::from(manifest.head.temperature.get(&name).copied().unwrap_or(1.0));
-        let verdicts = judged.verdicts(temperature);
-        let answered: Vec<_> = verdicts.iter().filter(|v| v.confidence >= f64::from(manifest.head.abstain_threshold)).collect();
-        figure.calibration_error = Some(judged.calibration_error(temperature));
-        figure.chance_error = Some(judged.chance_error(temperature));
-        figure.answered = Some(answered.len() as f64 / verdicts.len() as f64);
-        figure.answered_accuracy = Some(answered.iter().filter(|v| v.right).count() as f64 / answered.len().max(1) as f64);
-        figures.push(figure);
+        figures.push(head_figure(&mut opened, &what, &all, &subset)?);
     }
+    // What the daemon's window holds of a longer utterance when it has been said.
+    all[2] = opened.words.evidence_of(&meld, Part::Report, |text| ending(text, length_ms))?;
+    let what = format!("head, words alone: what the last {} s of each utterance hold", f64::from(length_ms) / 1000.0);
+    figures.push(head_figure(&mut opened, &what, &all, &only(Modality::Text))?);
     Ok(figures)
 }
 
+/// What the bundle's head answers to one subset of modalities.
+fn head_figure(opened: &mut Opened, what: &str, all: &[Evidence], subset: &Presence) -> anyhow::Result<Figure> {
+    let mut judged = judge(all, subset, &mut |batch| opened.fuse(batch))?;
+    let mut figure = figure_of(what, &judged, &LABELS);
+    if *subset == only(Modality::Text) {
+        judged = judged.as_counted();
+        figure.weighted_f1 = judged.metric("f1_weighted");
+    }
+    let head = &opened.manifest.head;
+    let temperature = f64::from(head.temperature.get(&subset.name()).copied().unwrap_or(1.0));
+    let verdicts = judged.verdicts(temperature);
+    let answered: Vec<_> = verdicts.iter().filter(|v| v.confidence >= f64::from(head.abstain_threshold)).collect();
+    figure.calibration_error = Some(judged.calibration_error(temperature));
+    figure.chance_error = Some(judged.chance_error(temperature));
+    figure.answered = Some(answered.len() as f64 / verdicts.len() as f64);
+    figure.answered_accuracy = Some(answered.iter().filter(|v| v.right).count() as f64 / answered.len().max(1) as f64);
+    Ok(figure)
+}
+
 /// The face encoder's own classes, and its embeddings.
-fn measure_face(opened: &mut Opened, crops: &[LabelledCrop]) -> anyhow::Result<(Figure, Evidence)> {
+fn measure_face(opened: &mut Opened, crops: &[LabelledCrop], copies: &[LabelledCrop]) -> anyhow::Result<(Figure, Evidence)> {
     let settings = opened.face_settings()?.clone();
     let entry = entry(&opened.manifest, "face")?;
     let mut evidence = Evidence::new(entry.dim);
@@ -274,8 +284,8 @@ fn measure_face(opened: &mut Opened, crops: &[LabelledCrop]) -> anyhow::Result<(
     }
     let names: Vec<&str> = entry.classes.iter().map(String::as_str).collect();
     let judged = Judged::new(names.len(), logits, crops.iter().map(|c| c.label).collect());
-    let conditions = conditions::faces(opened, crops)?;
-    Ok((Figure { conditions, ..figure_of("face encoder: FER2013 PublicTest", &judged, &names) }, evidence))
+    let conditions = conditions::faces(opened, crops, copies)?;
+    Ok((Figure { conditions, ..figure_of("face encoder: FER2013 PublicTest, pictures new to it", &judged, &names) }, evidence))
 }
 
 /// The voice encoder's own classes, clip by clip (mean of the windows' logits), and its embeddings, window by window as the daemon cuts them.
@@ -283,7 +293,7 @@ fn measure_voice(opened: &mut Opened, clips: &[ravdess::LabelledClip]) -> anyhow
     let settings = opened.manifest.audio.clone().context("the bundle has no [audio]")?;
     let entry = entry(&opened.manifest, "voice")?;
     let mel = LogMel::new(&settings);
-    let window = opened.manifest.window.clone();
+    let window = opened.manifest.window;
     let length = milliseconds(window.length_ms);
     let mut evidence = Evidence::new(entry.dim);
     let mut logits = Vec::new();

@@ -20,9 +20,9 @@ use crate::train::card;
 use crate::train::data::{Part, fer, ravdess};
 use crate::train::device::plain;
 use crate::train::evaluate::{Opened, measure};
-use crate::train::finetune::VoiceRun;
+use crate::train::finetune::{VoiceRun, load_face, load_voice};
 use crate::train::fit::{tensor, values};
-use crate::train::fusion::{Calibration, HeadBatch, dims, load_face, load_head, load_voice};
+use crate::train::fusion::{Calibration, HeadBatch, dims, load_head};
 use crate::train::int8::{self, Trial};
 use crate::train::net::{Encoder, Head};
 use crate::train::recipe::Recipe;
@@ -155,11 +155,12 @@ fn compare(recipe: &Recipe, graphs: &Graphs, face: &Encoder, voice: &Encoder, he
     let (mut difference, face_rows) = compare_encoder(face, &mut face_graph, [faces.len() / (size * size), 1, size, size], &faces)?;
     let mel = LogMel::new(&recipe.voice.preprocessing);
     let clips = ravdess::read(&recipe.ravdess_folder(), Part::Select, &recipe.voice.calibration_actors)?;
+    ensure!(!clips.is_empty(), "no clip of the calibration actors is there");
     let mut voice_rows = Vec::new();
     // Short windows too: a voice has just begun.
     for length_ms in [recipe.voice.preprocessing.min_speech_ms, 1000, recipe.window.length_ms] {
         let length = milliseconds(length_ms);
-        let spectrograms: Vec<f32> = clips.iter().take(64).flat_map(|clip| mel.compute(windows(clip, length, length)[0]).0).collect();
+        let spectrograms: Vec<f32> = clips.iter().cycle().take(64).flat_map(|clip| mel.compute(windows(clip, length, length)[0]).0).collect();
         let shape = [64, 1, recipe.voice.preprocessing.mels, mel.frames(length)];
         let (found, rows) = compare_encoder(voice, &mut voice_graph, shape, &spectrograms)?;
         difference = difference.max(found);

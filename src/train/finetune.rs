@@ -92,7 +92,7 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     let device = device();
     device.seed(recipe.seed);
     let net = Encoder::new(&recipe.face.shape, LABELS.len(), &device);
-    let (face, rules) = (&recipe.face, serde_json::to_string(&(&recipe.face.shape, &recipe.face.preprocessing.normalise, &recipe.face.early))?);
+    let face = &recipe.face;
     let inputs: Vec<Vec<f32>> = select.iter().map(|c| normalise(&c.crop, &recipe.face.preprocessing.normalise)).collect();
     let labels: Vec<usize> = select.iter().map(|c| c.label).collect();
     let select = |net: &Encoder| {
@@ -100,22 +100,12 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
         Ok(Some(accuracy(&logits, LABELS.len(), &labels)))
     };
     let first = FaceBatches { crops: &train, recipe: face, fit: &face.fit, early: face.early, judged: None, classes: LABELS.len(), seed: recipe.seed };
-    let run = Run { name: "face", folder: run_folder(recipe, "face"), settings: &face.fit, recipe: rules.clone(), seed: recipe.seed, stop_after: None };
-    let (mut net, mut state) = fit(&run, net, &device, &first, select)?;
-    let mut before = run.folder;
+    let (mut net, mut state) = fit(&face_run(recipe, 0, &generation(0))?, net, &device, &first, select)?;
     // The last generation of each shape.
     let mut shapes: Vec<(&EncoderShape, Encoder)> = vec![(&face.shape, net.clone())];
     for (number, again) in (1..).zip(&face.again) {
         let part = generation(number);
-        let own = again.shape.as_ref().map(serde_json::to_string).transpose()?.map_or(String::new(), |shape| format!(" {shape}"));
-        let run = Run {
-            name: &part,
-            folder: run_folder(recipe, &part),
-            settings: &again.fit,
-            recipe: format!("{rules} {}{own} after {}", serde_json::to_string(&(again.judged, again.early))?, weights_sha256(&before)?),
-            seed: recipe.seed.wrapping_add(number as u64),
-            stop_after: None,
-        };
+        let run = face_run(recipe, number, &part)?;
         // A run that is done asks for no batch.
         let judged = if read_state(&run.folder)?.is_some_and(|run| run.epochs >= again.fit.epochs) {
             Vec::new()
@@ -137,9 +127,37 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
         let batches = FaceBatches { fit: &again.fit, early: again.early, judged: Some((judged, again.judged)), seed: run.seed, ..first };
         (net, state) = fit(&run, begin, &device, &batches, select)?;
         shapes.push((shape, net.clone()));
-        before = run.folder;
     }
     Ok((net, state))
+}
+
+/// The run of the face encoder's generation `number`, from 0, whose name is `part`. All but the first belong to the weights of the one before.
+fn face_run<'a>(recipe: &'a Recipe, number: usize, part: &'a str) -> anyhow::Result<Run<'a>> {
+    let face = &recipe.face;
+    let rules = serde_json::to_string(&(&face.shape, &face.preprocessing.normalise, &face.early))?;
+    let (settings, text) = match number.checked_sub(1) {
+        None => (&face.fit, rules),
+        Some(before) => {
+            let again = &face.again[before];
+            let own = again.shape.as_ref().map(serde_json::to_string).transpose()?.map_or(String::new(), |shape| format!(" {shape}"));
+            let weights = weights_sha256(&run_folder(recipe, &generation(before)))?;
+            (&again.fit, format!("{rules} {}{own} after {weights}", serde_json::to_string(&(again.judged, again.early))?))
+        }
+    };
+    let seed = recipe.seed.wrapping_add(number as u64);
+    Ok(Run { name: part, folder: run_folder(recipe, part), settings, recipe: text, seed, stop_after: None })
+}
+
+/// The bundle's face encoder, trained to its end by this recipe.
+pub fn load_face(recipe: &Recipe) -> anyhow::Result<Encoder> {
+    let number = recipe.face.again.len();
+    let shape = recipe.face.again.last().and_then(|again| again.shape.as_ref()).unwrap_or(&recipe.face.shape);
+    face_run(recipe, number, &generation(number))?.load(Encoder::new(shape, LABELS.len(), &device()))
+}
+
+/// A voice encoder, trained to its end by this recipe.
+pub fn load_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Encoder> {
+    voice_run(recipe, which)?.load(Encoder::new(&recipe.voice.shape, RAVDESS.len(), &device()))
 }
 
 /// The hash of a run's weights: what is made from them belongs to them alone.
@@ -228,27 +246,19 @@ fn train_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Encoder, Sta
     let mel = LogMel::new(settings);
     let batches = VoiceBatches { clips: &train, recipe: &recipe.voice, window_ms: recipe.window.length_ms, classes: RAVDESS.len(), seed: recipe.seed, mel };
     let labels: Vec<usize> = select.iter().map(|c| c.emotion).collect();
-    let run = Run {
-        name: which.part(),
-        folder: run_folder(recipe, which.part()),
-        settings: &recipe.voice.fit,
-        recipe: serde_json::to_string(&(
-            &recipe.voice.shape,
-            settings,
-            recipe.voice.windows_per_clip,
-            recipe.voice.min_window_ms,
-            recipe.voice.mixup,
-            which.held_out(recipe),
-        ))?,
-        seed: recipe.seed,
-        stop_after: None,
-    };
-    fit(&run, net, &device, &batches, |net| {
+    fit(&voice_run(recipe, which)?, net, &device, &batches, |net| {
         if select.is_empty() {
             return Ok(None);
         }
         Ok(Some(accuracy(&clip_logits(net, &batches.mel, &select, recipe)?, RAVDESS.len(), &labels)))
     })
+}
+
+fn voice_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Run<'_>> {
+    let voice = &recipe.voice;
+    let rules = (&voice.shape, &voice.preprocessing, voice.windows_per_clip, voice.min_window_ms, voice.mixup, which.held_out(recipe), recipe.window.length_ms);
+    let (name, text) = (which.part(), serde_json::to_string(&rules)?);
+    Ok(Run { name, folder: run_folder(recipe, name), settings: &voice.fit, recipe: text, seed: recipe.seed, stop_after: None })
 }
 
 fn part(crops: &[LabelledCrop], part: Part) -> Vec<LabelledCrop> {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::lane::{Received, WhenFull, lane};
 use crate::time::monotonic_nanos;
 use crate::train::checkpoint::RunFolder;
+use crate::train::device::described;
 pub use crate::train::device::device;
 use crate::train::recipe::{FitSettings, Keep};
 
@@ -59,6 +60,26 @@ pub struct Run<'a> {
     pub stop_after: Option<usize>,
 }
 
+impl Run<'_> {
+    /// All that decides the outcome, as `state.json` has it.
+    fn identity(&self) -> anyhow::Result<String> {
+        Ok(format!("{} seed {} {}", serde_json::to_string(self.settings)?, self.seed, self.recipe))
+    }
+
+    /// `net` with the weights that this run kept.
+    ///
+    /// # Errors
+    /// Where there is no such run, where it is not finished, and where it was made with other settings: what it left would not be what the
+    /// recipe says.
+    pub fn load<L: Module>(&self, net: L) -> anyhow::Result<L> {
+        let folder = self.folder.display();
+        let state = read_state(&self.folder)?.with_context(|| format!("there is no run in {folder}: run finetune first"))?;
+        ensure!(state.recipe == self.identity()?, "{folder} holds a run with other settings than the recipe's, or over other encoders: run finetune again");
+        ensure!(state.epochs >= self.settings.epochs, "{folder} is not finished (epoch {} of {}): run finetune again", state.epochs, self.settings.epochs);
+        load_best(net, &self.folder)
+    }
+}
+
 /// `state.json`, written last: a checkpoint counts when it names it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -71,6 +92,9 @@ pub struct State {
     /// The epoch, from 0, whose weights are `best.bpk`.
     pub best: usize,
     pub seconds: f64,
+    /// What computed: each once.
+    #[serde(default)]
+    pub devices: Vec<String>,
 }
 
 impl State {
@@ -89,7 +113,7 @@ pub fn fit<L: Learner>(
     mut select: impl FnMut(&L) -> anyhow::Result<Option<f64>>,
 ) -> anyhow::Result<(L, State)> {
     let _lock = RunFolder(run.folder.clone()).lock()?;
-    let recipe = format!("{} seed {} {}", serde_json::to_string(run.settings)?, run.seed, run.recipe);
+    let recipe = run.identity()?;
     let mut optimizer = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(run.settings.weight_decay).init();
     let mut state = State { recipe: recipe.clone(), ..State::default() };
     let at = |name: &str| run.folder.join(name);
@@ -140,6 +164,10 @@ pub fn fit<L: Learner>(
             save(&learner, &at("best.bpk"))?;
         }
         state.epochs += 1;
+        let computed = described();
+        if !state.devices.contains(&computed) {
+            state.devices.push(computed);
+        }
         state.selection.extend(accuracy);
         state.losses.push(total / steps as f64);
         state.seconds += seconds;
@@ -147,6 +175,7 @@ pub fn fit<L: Learner>(
         let path = at(&format!("optimizer-{}.bpk", state.epochs));
         remove(&path)?;
         optimizer.save(&path).map_err(|e| anyhow::anyhow!("{e:?}")).with_context(|| format!("{} cannot be written", path.display()))?;
+        settle(&path)?;
         write_state(&run.folder, &state)?;
         for old in ["net", "optimizer"] {
             remove(&at(&format!("{old}-{epoch}.bpk")))?;
@@ -160,7 +189,7 @@ pub fn fit<L: Learner>(
 }
 
 /// `net` with the weights of the run's best epoch so far.
-pub fn load_best<L: Module>(net: L, folder: &Path) -> anyhow::Result<L> {
+fn load_best<L: Module>(net: L, folder: &Path) -> anyhow::Result<L> {
     let path = folder.join("best.bpk");
     net.try_load_file(&path).map_err(|e| anyhow::anyhow!("{e:?}")).with_context(|| format!("{} cannot be read; run finetune first", path.display()))
 }
@@ -204,6 +233,7 @@ pub fn read_state(folder: &Path) -> anyhow::Result<Option<State>> {
 fn write_state(folder: &Path, state: &State) -> anyhow::Result<()> {
     let new = folder.join("state.json.tmp");
     std::fs::write(&new, serde_json::to_vec_pretty(state)?)?;
+    settle(&new)?;
     std::fs::rename(new, folder.join("state.json"))?;
     Ok(())
 }
@@ -212,7 +242,13 @@ fn save<L: Module>(net: &L, path: &Path) -> anyhow::Result<()> {
     let new = path.with_extension("tmp.bpk");
     remove(&new)?;
     net.valid().save_file(&new).map_err(|e| anyhow::anyhow!("{e:?}")).with_context(|| format!("{} cannot be written", path.display()))?;
+    settle(&new)?;
     std::fs::rename(&new, path).with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// Waits until the file is on the disk: what it replaces is removed next, and the power may fail.
+fn settle(path: &Path) -> anyhow::Result<()> {
+    std::fs::File::open(path).and_then(|file| file.sync_all()).with_context(|| format!("{} cannot be written", path.display()))
 }
 
 fn remove(path: &Path) -> anyhow::Result<()> {
@@ -274,10 +310,15 @@ pub mod tests {
         }
     }
 
+    const SETTINGS: FitSettings =
+        FitSettings { epochs: 6, batch: 16, learning_rate: 0.05, warmup_epochs: 1.0, weight_decay: 0.01, label_smoothing: 0.0, keep: Keep::Best };
+
+    fn run(folder: &Path, stop_after: Option<usize>, seed: u64) -> Run<'static> {
+        Run { name: "tiny", folder: folder.to_owned(), settings: &SETTINGS, recipe: "tiny".into(), seed, stop_after }
+    }
+
     fn train(net: &Tiny, folder: &Path, stop_after: Option<usize>, seed: u64) -> anyhow::Result<(Tiny, State)> {
-        let settings =
-            FitSettings { epochs: 6, batch: 16, learning_rate: 0.05, warmup_epochs: 1.0, weight_decay: 0.01, label_smoothing: 0.0, keep: Keep::Best };
-        let run = Run { name: "tiny", folder: folder.to_owned(), settings: &settings, recipe: "tiny".into(), seed, stop_after };
+        let run = run(folder, stop_after, seed);
         let device = device();
         let mut count = 0.0;
         // Rises, so that the best weights are the last ones.
@@ -319,6 +360,20 @@ pub mod tests {
         let _other = RunFolder(folder.path().to_owned()).lock().unwrap();
         let error = train(&net, folder.path(), Some(1), 1).unwrap_err().to_string();
         assert!(error.contains("another process"), "{error}");
+    }
+
+    #[test]
+    fn weights_are_taken_of_finished_runs_with_these_settings_alone() {
+        let _turn = GENERATOR.lock();
+        let folder = tempfile::tempdir().unwrap();
+        let net = Tiny::new(&device());
+        let refused = |seed| run(folder.path(), None, seed).load(net.clone()).unwrap_err().to_string();
+        assert!(refused(1).contains("there is no run"), "{}", refused(1));
+        train(&net, folder.path(), Some(2), 1).unwrap();
+        assert!(refused(1).contains("is not finished (epoch 2 of 6)"), "{}", refused(1));
+        let (trained, _) = train(&net, folder.path(), None, 1).unwrap();
+        assert!(refused(2).contains("other settings"), "{}", refused(2));
+        assert_eq!(output(&run(folder.path(), None, 1).load(net.clone()).unwrap()), output(&trained));
     }
 
     #[test]

@@ -7,16 +7,16 @@ use burn::tensor::{Device, Tensor};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::labels::{LABELS, RAVDESS};
+use crate::labels::LABELS;
 use crate::modality::{Modality, Presence};
 use crate::train::calibrate::{Judged, abstain_threshold};
 use crate::train::checkpoint::RunFolder;
 use crate::train::data::Part;
 use crate::train::data::fer;
 use crate::train::evidence::{Evidence, face_evidence, voice_evidence};
-use crate::train::finetune::{VoiceRun, face_part, run_folder, weights_sha256};
-use crate::train::fit::{Batches, Learner, Run, device, fit, load_best, soft_cross_entropy, tensor, values};
-use crate::train::net::{Encoder, Head};
+use crate::train::finetune::{VoiceRun, face_part, load_face, load_voice, run_folder, weights_sha256};
+use crate::train::fit::{Batches, Learner, Run, device, fit, soft_cross_entropy, tensor, values};
+use crate::train::net::Head;
 use crate::train::recipe::Recipe;
 use crate::train::samples::{generator, smoothed};
 use crate::train::words::{self, Words};
@@ -37,6 +37,8 @@ pub struct Calibration {
     pub error: BTreeMap<String, [f64; 2]>,
     /// Rows of the selection data per subset.
     pub rows: BTreeMap<String, usize>,
+    /// The hash of the head's weights that it goes with.
+    pub head: String,
 }
 
 /// Inputs of the head, row by row, and soft targets.
@@ -156,7 +158,9 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     let head = fit_head(recipe, VoiceRun::Calibration, &joined(VoiceRun::Calibration, Part::Train, &training)?, Some(&held_out))?;
     let calibration = calibrate(&head, &held_out, &training[1].log_shares())?;
     fit_head(recipe, VoiceRun::Final, &joined(VoiceRun::Final, Part::Train, &training)?, None)?;
-    std::fs::write(run_folder(recipe, head_part(VoiceRun::Final)).join("calibration.json"), serde_json::to_vec_pretty(&calibration)?)?;
+    let folder = run_folder(recipe, head_part(VoiceRun::Final));
+    let calibration = Calibration { head: weights_sha256(&folder)?, ..calibration };
+    std::fs::write(folder.join("calibration.json"), serde_json::to_vec_pretty(&calibration)?)?;
     Ok(())
 }
 
@@ -176,28 +180,29 @@ fn fit_head(recipe: &Recipe, which: VoiceRun, training: &[Evidence], held_out: O
     let device = device();
     device.seed(recipe.seed);
     let head = new_head(recipe, &device);
-    let folder = run_folder(recipe, head_part(which));
-    let settings = &recipe.head;
+    let (run, sums) = head_run(recipe, which)?;
+    let (folder, settings) = (&run.folder, &recipe.head);
     let joined = Joined { all: training, batch: settings.fit.batch, alone: settings.alone, smoothing: settings.fit.label_smoothing, seed: recipe.seed };
-    // The head depends on the encoders' weights: another encoder, another run.
-    let mut sums = Vec::new();
-    for part in [&*face_part(recipe), which.part()] {
-        sums.push(weights_sha256(&run_folder(recipe, part))?);
-    }
-    let text = serde_json::to_string(&(settings.hidden, settings.views, settings.alone, Modality::ALL.len(), &sums))?;
-    if crate::train::fit::read_state(&folder)?.is_some_and(|state| sums.iter().any(|sum| !state.recipe.contains(sum))) {
+    if crate::train::fit::read_state(folder)?.is_some_and(|state| sums.iter().any(|sum| !state.recipe.contains(sum))) {
         println!("{}: the encoders have changed, starting again", head_part(which));
         // Not under another process's hands.
         let _lock = RunFolder(folder.clone()).lock()?;
-        std::fs::remove_dir_all(&folder)?;
+        std::fs::remove_dir_all(folder)?;
     }
-    let run = Run { name: head_part(which), folder, settings: &settings.fit, recipe: text, seed: recipe.seed, stop_after: None };
     let (head, _) = fit(&run, head, &device, &joined, |head| {
         let Some(held_out) = held_out else { return Ok(None) };
         let recalls = Presence::subsets().map(|subset| Ok(judged(head, held_out, &subset)?.recall())).collect::<anyhow::Result<Vec<f64>>>()?;
         Ok(Some(recalls.iter().sum::<f64>() / recalls.len() as f64))
     })?;
     Ok(head)
+}
+
+/// The head's run over that voice encoder, and the hashes of the encoders' weights: of other encoders, another run.
+fn head_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Run<'_>, Vec<String>)> {
+    let (settings, name) = (&recipe.head, head_part(which));
+    let sums = [&*face_part(recipe), which.part()].map(|part| weights_sha256(&run_folder(recipe, part))).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    let text = serde_json::to_string(&(settings.hidden, settings.views, settings.alone, Modality::ALL.len(), &sums, &recipe.window))?;
+    Ok((Run { name, folder: run_folder(recipe, name), settings: &settings.fit, recipe: text, seed: recipe.seed, stop_after: None }, sums))
 }
 
 /// The mean of all that do as well as the best, within the standard error of a share of so many: of `(setting, share, count)`.
@@ -231,7 +236,8 @@ fn calibrate(head: &Head, held_out: &[Evidence], shares: &[f32]) -> anyhow::Resu
     println!("head: words alone: {strength:.2} of the labels' log shares is added");
     let prior = strengthened(strength);
     let final_head = head.clone().weighed(&factors).with_prior(&prior, &device);
-    let mut calibration = Calibration { factors, prior, temperature: BTreeMap::new(), abstain_threshold: 0.0, error: BTreeMap::new(), rows: BTreeMap::new() };
+    let (temperature, error, rows) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut calibration = Calibration { factors, prior, temperature, abstain_threshold: 0.0, error, rows, head: String::new() };
     let mut verdicts = Vec::new();
     for subset in Presence::subsets() {
         let (name, before, judged) = (subset.name(), raw(&subset)?, judged(&final_head, &subset)?);
@@ -256,14 +262,6 @@ fn calibrate(head: &Head, held_out: &[Evidence], shares: &[f32]) -> anyhow::Resu
     Ok(calibration)
 }
 
-pub fn load_face(recipe: &Recipe) -> anyhow::Result<Encoder> {
-    load_best(Encoder::new(&recipe.face.shape, LABELS.len(), &device()), &run_folder(recipe, &face_part(recipe)))
-}
-
-pub fn load_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Encoder> {
-    load_best(Encoder::new(&recipe.voice.shape, RAVDESS.len(), &device()), &run_folder(recipe, which.part()))
-}
-
 /// Lengths of the embeddings, in the order of [`Modality::ALL`].
 pub fn dims(recipe: &Recipe) -> [usize; 3] {
     [recipe.face.shape.dim, recipe.voice.shape.dim, words::DIM]
@@ -275,10 +273,13 @@ fn new_head(recipe: &Recipe, device: &Device) -> Head {
 
 /// The calibrated head.
 pub fn load_head(recipe: &Recipe) -> anyhow::Result<(Head, Calibration)> {
-    let folder = run_folder(recipe, head_part(VoiceRun::Final));
-    let bytes = std::fs::read(folder.join("calibration.json")).context("the head is not calibrated; run finetune first")?;
-    let calibration: Calibration = serde_json::from_slice(&bytes).context("calibration.json is damaged")?;
-    let head = load_best(new_head(recipe, &device()), &folder)?.weighed(&calibration.factors).with_prior(&calibration.prior, &device());
+    let (run, _) = head_run(recipe, VoiceRun::Final)?;
+    let head = run.load(new_head(recipe, &device()))?;
+    let again = "run finetune again";
+    let bytes = std::fs::read(run.folder.join("calibration.json")).with_context(|| format!("the head is not calibrated: {again}"))?;
+    let calibration: Calibration = serde_json::from_slice(&bytes).with_context(|| format!("calibration.json is damaged, or of an earlier version: {again}"))?;
+    ensure!(calibration.head == weights_sha256(&run.folder)?, "the calibration is of another head: {again}");
+    let head = head.weighed(&calibration.factors).with_prior(&calibration.prior, &device());
     Ok((head, calibration))
 }
 

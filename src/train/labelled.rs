@@ -81,6 +81,25 @@ impl Labelled {
         Ok(Labelled { rows, truth })
     }
 
+    /// How many labelled clips of a split, or of all, an answer of one label is not asked for, since `map` has no label of ours for theirs:
+    /// by their names.
+    pub fn left_out(features: &Features, split: Option<Split>, map: &BTreeMap<String, String>) -> anyhow::Result<Vec<(String, usize)>> {
+        let names = &features.spec().labels;
+        let mut counts = vec![0; names.len()];
+        for row in 0..features.count() {
+            let entry = features.entry(row);
+            if split.is_some_and(|split| entry.split != split) || entry.view != 0 {
+                continue;
+            }
+            if let Some(Target::Class(class)) = features.target(row)?
+                && map.get(&names[class]).is_some_and(String::is_empty)
+            {
+                counts[class] += 1;
+            }
+        }
+        Ok(names.iter().cloned().zip(counts).filter(|(_, count)| *count > 0).collect())
+    }
+
     /// How many clips hold each label, such as "happy 12, sad 9".
     pub fn counts(&self, labels: &[String]) -> String {
         let counts = weights::count_labels(labels.len(), &self.truth);

@@ -257,7 +257,7 @@ mod tests {
     fn a_second_generation_learns_from_label_and_judgement() {
         let recipe = crate::train::recipe::Recipe::read(&crate::testing::project("config/train/default.toml")).unwrap();
         let again = &recipe.face.again[0];
-        let picture = |i: u64| LabelledCrop { crop: crate::model::golden::golden_crop(i, 0, 48, 1), label: i as usize % 7, part: Part::Train };
+        let picture = |i: u64| LabelledCrop { crop: crate::model::golden::golden_crop(i, 0, 48, 1), label: i as usize % 7, part: Part::Train, is_copy: false };
         let crops: Vec<_> = (0..2 * again.fit.batch as u64).map(picture).collect();
         // The generation before is sure that every picture's label is one too low.
         let judged: Vec<f32> = crops.iter().flat_map(|c| (0..7).map(|i| if i == (c.label + 1) % 7 { 1.0 } else { 0.0 })).collect();

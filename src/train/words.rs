@@ -74,15 +74,37 @@ impl Words {
 
     /// One item an utterance.
     pub fn evidence(&mut self, meld: &Path, part: Part) -> anyhow::Result<Evidence> {
-        let mut evidence = Evidence::new(DIM);
-        for words in read(meld, part)? {
-            if let Some(embedding) = text_embedding(&mut self.encoder, Some(&self.tokenizer), &words.text)? {
-                evidence.push(words.label, embedding);
-            }
-        }
+        let evidence = self.evidence_of(meld, part, str::to_owned)?;
         println!("head: {} utterances, {} labels", evidence.count(), LABELS.len());
         Ok(evidence)
     }
+
+    /// One item an utterance, of what `cut` leaves of its text.
+    pub fn evidence_of(&mut self, meld: &Path, part: Part, cut: impl Fn(&str) -> String) -> anyhow::Result<Evidence> {
+        let mut evidence = Evidence::new(DIM);
+        for words in read(meld, part)? {
+            if let Some(embedding) = text_embedding(&mut self.encoder, Some(&self.tokenizer), &cut(&words.text))? {
+                evidence.push(words.label, embedding);
+            }
+        }
+        Ok(evidence)
+    }
+}
+
+/// How fast people talk, about: letters a second, without the spaces between words.
+const PACE: u32 = 15;
+
+/// What a window of `length_ms` that ends with the utterance holds of it: the words of which at least half was spoken in it.
+pub fn ending(text: &str, length_ms: u32) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let room = f64::from(PACE * length_ms) / 1000.0;
+    let mut letters = 0.0;
+    let heard = words.iter().rev().take_while(|word| {
+        let count = word.chars().count() as f64;
+        letters += count;
+        letters - count / 2.0 <= room
+    });
+    words[words.len() - heard.count()..].join(" ")
 }
 
 #[cfg(test)]
@@ -90,6 +112,15 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn a_windows_words_are_those_spoken_in_it() {
+        assert_eq!(ending("What?", 2000), "What?");
+        // Thirty letters in two seconds: of "anything", half is within.
+        assert_eq!(ending("I did not say anything like that to them at all today", 2000), "anything like that to them at all today");
+        assert_eq!(ending("I did not say anything like that to them at all today", 1000), "to them at all today");
+        assert_eq!(ending("", 2000), "");
+    }
 
     #[test]
     fn the_parts_of_meld_share_no_utterance_and_know_every_label() {

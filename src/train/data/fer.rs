@@ -1,5 +1,6 @@
 //! FER2013 (Goodfellow et al. 2013): 48x48 grey faces as `fer2013/<split>/<class>/<file>.jpg` in a tar.xz.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::Path;
 
@@ -17,6 +18,8 @@ pub struct LabelledCrop {
     /// Index in [`crate::labels::LABELS`].
     pub label: usize,
     pub part: Part,
+    /// Of what reports: Training has a picture of the same pixels, so it says nothing of pictures never met.
+    pub is_copy: bool,
 }
 
 /// Of 256: how much of Training is held back to select.
@@ -25,7 +28,7 @@ const HELD_BACK: u8 = 26;
 /// Reads the whole archive, in the archive's order.
 ///
 /// The official Training split is divided by the hash of the pixels, so that copies of a picture (there are many) fall on one side;
-/// PublicTest is for the report.
+/// PublicTest is for the report, and those of its pictures that Training has too (280 of 3,589) are marked.
 pub fn read(path: &Path) -> anyhow::Result<Vec<LabelledCrop>> {
     let file = std::fs::File::open(path).with_context(|| format!("FER2013 is not at {}: set $EXPRESSD_MATERIAL or the recipe's material", path.display()))?;
     read_tar(liblzma::read::XzDecoder::new(std::io::BufReader::new(file))).with_context(|| format!("{} cannot be read", path.display()))
@@ -38,6 +41,11 @@ fn read_tar(tar: impl Read) -> anyhow::Result<Vec<LabelledCrop>> {
         Ok(())
     })?;
     ensure!(!crops.is_empty(), "no pictures in it");
+    let digest = |sample: &LabelledCrop| <[u8; 32]>::from(Sha256::digest(&sample.crop.pixels));
+    let taught: HashSet<[u8; 32]> = crops.iter().filter(|c| c.part != Part::Report).map(digest).collect();
+    for sample in crops.iter_mut().filter(|c| c.part == Part::Report) {
+        sample.is_copy = taught.contains(&digest(sample));
+    }
     Ok(crops)
 }
 
@@ -80,7 +88,7 @@ fn labelled(path: &Path, jpeg: &[u8]) -> anyhow::Result<LabelledCrop> {
         "PublicTest" => Part::Report,
         other => bail!("unknown split {other}"),
     };
-    Ok(LabelledCrop { crop, label, part })
+    Ok(LabelledCrop { crop, label, part, is_copy: false })
 }
 
 #[cfg(test)]
@@ -111,9 +119,10 @@ mod tests {
         let mut files: Vec<_> = (0..64).map(|i| (format!("fer2013/Training/fear/Training_{i}.jpg"), jpeg(i))).collect();
         files.extend((0..64).map(|i| (format!("fer2013/Training/fear/Training_{}.jpg", 1000 + u32::from(i)), jpeg(i))));
         files.push(("fer2013/PublicTest/happy/PublicTest_1.jpg".into(), jpeg(1)));
+        files.push(("fer2013/PublicTest/happy/PublicTest_2.jpg".into(), jpeg(200)));
         files.push(("fer2013/README.txt".into(), b"not a picture".to_vec()));
         let crops = read_tar(&tar_of(&files)[..]).unwrap();
-        assert_eq!(crops.len(), 129);
+        assert_eq!(crops.len(), 130);
         for (one, copy) in crops[..64].iter().zip(&crops[64..128]) {
             assert_eq!(one, copy);
             assert_eq!((one.label, one.crop.size), (4, 48));
@@ -121,6 +130,8 @@ mod tests {
         let selected = crops.iter().filter(|c| c.part == Part::Select).count();
         assert!((1..64).contains(&selected), "{selected} of 128 held back");
         assert_eq!((crops[128].label, crops[128].part), (1, Part::Report));
+        // One of those that report is among those that teach.
+        assert_eq!(crops.iter().map(|c| c.is_copy).collect::<Vec<_>>(), [vec![false; 128], vec![true, false]].concat());
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl Table {
         let is_last = self.mark + self.reader.position().byte() >= file.metadata().map_err(unreadable)?.len();
         let blank = raw.iter().take_while(|b| **b == b'\n').count();
         let row = &raw[blank..];
-        if !has_open_quote(row, self.delimiter) && !(is_last && holds_rows(row, self.delimiter, self.header.len())) {
+        if !(has_open_quote(row, self.delimiter) || is_last && holds_rows(row, self.delimiter, self.header.len())) {
             return Ok(None);
         }
         let first = row.split(|b| *b == b'\n').next().unwrap_or_default();

@@ -14,17 +14,18 @@ use crate::train::encoders::EncoderSet;
 /// Which clips become rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ClipsRule {
-    /// One row per item: the mean over windows that do not overlap, each weighed by what it shows (faces by their number, voices by the
-    /// time that no window before has shown).
+    /// One row per item: the mean over windows that do not overlap, each weighed by what it shows (all faces of the recording count alike,
+    /// voices by the time that no window before has shown).
     Recording,
     /// One row per window of the encoders' length and hop; one that is shorter only where there is no whole one.
     Window,
 }
 
 impl ClipsRule {
+    /// As a store's `clips` has it. Stores of before all faces counted alike say `recording`.
     pub fn name(self) -> &'static str {
         match self {
-            ClipsRule::Recording => "recording",
+            ClipsRule::Recording => "recording_mean",
             ClipsRule::Window => "window",
         }
     }

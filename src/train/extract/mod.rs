@@ -136,6 +136,9 @@ fn stop_on_signals() -> Arc<AtomicBool> {
 pub fn extract(listing: &Listing, args: &ExtractArgs, stop: &AtomicBool) -> anyhow::Result<Extracted> {
     let files = SetFiles::read(&args.encoders)?;
     let rules = files.rules();
+    for encoder in rules.encoders.iter().filter(|e| e.source.to_lowercase().contains(&listing.dataset)) {
+        println!("note: the encoder {} was {}: on what taught it, figures flatter, and confidence is calibrated too high", encoder.name, encoder.source);
+    }
     let spec = StoreSpec {
         schema: SCHEMA,
         fingerprint: files.fingerprint().to_owned(),

@@ -14,13 +14,14 @@ use super::refusal::{Refusal, Witness};
 use crate::align::{AlignInput, AlignSettings, Aligned, Aligner, Wanted};
 use crate::capture::{CaptureError, Outputs, Pace, Played, Recording};
 use crate::causes::one_line;
-use crate::clip::{AudioBlock, Clip, FramedFaces, VideoFrame, samples_to_nanos};
+use crate::clip::{AudioBlock, Clip, Crop, FramedFaces, Picture, VideoFrame, samples_to_nanos};
 use crate::config::{Config, locate};
 use crate::encode::{EncodeError, Provider, Runtime};
 use crate::face::{Detector, FaceStage, Refiner};
 use crate::lane::{LaneReceiver, Received, WhenFull, lane};
 use crate::modality::Modality;
 use crate::model::manifest::Manifest;
+use crate::preprocess::align;
 use crate::speech::{SpeechStage, VoiceDetector};
 use crate::time::{MediaTime, Span, monotonic_nanos, thread_cpu_nanos};
 use crate::train::data::Media;
@@ -151,6 +152,17 @@ impl Playback {
             }
             followed.map(|()| ending)
         })
+    }
+
+    /// The largest face of a still picture, framed as the daemon frames faces. `None`: nobody is in it, or these encoders take no faces.
+    pub fn face_of(&mut self, picture: &Picture) -> Result<Option<Crop>, Refusal> {
+        let Some(preprocessing) = &self.rules.face else { return Ok(None) };
+        let (folder, looked_for) = (locate(&self.config.face.detector), self.config.detector_settings());
+        let mut detector = self.detector.take().map_or_else(|| Detector::open(&self.runtime, &folder, Provider::Cpu, looked_for), Ok)?;
+        let found = detector.detect(picture)?;
+        self.detector = Some(detector);
+        let largest = found.iter().max_by(|a, b| (a.rect.w * a.rect.h).total_cmp(&(b.rect.w * b.rect.h)));
+        Ok(largest.and_then(|face| align(picture, &face.landmarks, preprocessing)))
     }
 
     fn align_settings(&self, video: bool, audio: bool) -> AlignSettings {

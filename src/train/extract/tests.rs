@@ -147,6 +147,49 @@ fn an_interval_is_a_recording_of_its_own_and_two_files_are_one() {
 }
 
 #[test]
+fn a_recordings_row_is_of_all_its_faces_alike_and_a_windows_of_its_end() {
+    let of = |rule| worker_of(rule, 1).extract(&item(Media::Recording(demo()), Some([0.0, 2.0]))).rows.unwrap().swap_remove(0);
+    let (whole, window) = (of(ClipsRule::Recording), of(ClipsRule::Window));
+    assert_eq!(whole.embeddings["voice"], window.embeddings["voice"]);
+    assert_ne!(whole.embeddings["face"], window.embeddings["face"]);
+}
+
+/// A whole picture, wider than high: somebody is looked for in it. A square one was cut out by its data set.
+#[test]
+fn in_a_whole_picture_the_face_is_looked_for() {
+    let Some(archive) = material("faces/fer2013_training_publictest.tar.xz") else { return };
+    let mut face = None;
+    let tar = liblzma::read::XzDecoder::new(std::fs::File::open(archive).unwrap());
+    // Some picture in which somebody is found when it is seen from further away.
+    let mut worker = worker();
+    let folder = tempfile::tempdir().unwrap();
+    let of = |worker: &mut Worker, name: &str, image: &image::GrayImage| {
+        let file = folder.path().join(name);
+        image.save(&file).unwrap();
+        worker.extract(&item(Media::Picture(Picture::File(file)), None)).rows
+    };
+    let searched = crate::train::data::fer::for_each_picture(tar, |_, jpeg| {
+        let near = image::load_from_memory(jpeg)?.into_luma8();
+        let large = image::imageops::resize(&near, 192, 192, image::imageops::FilterType::Triangle);
+        let mut far = image::GrayImage::from_pixel(640, 480, image::Luma([128]));
+        image::imageops::replace(&mut far, &large, 300, 120);
+        if let Ok(rows) = of(&mut worker, "far.png", &far) {
+            face = Some((near, rows));
+            anyhow::bail!("found");
+        }
+        Ok(())
+    });
+    assert_eq!(searched.unwrap_err().to_string(), "found");
+    let (near, far) = face.unwrap();
+    let (cut, far) = (&of(&mut worker, "near.png", &near).unwrap()[0].embeddings["face"], &far[0].embeddings["face"]);
+    let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    let cosine = product(cut, far) / (product(cut, cut) * product(far, far)).sqrt();
+    assert!(cosine > 0.5, "the face found is not the face shown: cosine {cosine}");
+    let nobody = image::GrayImage::from_pixel(640, 480, image::Luma([128]));
+    assert!(of(&mut worker, "nobody.png", &nobody).unwrap_err().to_string().contains("no face"));
+}
+
+#[test]
 fn pictures_go_to_the_face_encoder_as_they_are() {
     let mut worker = worker();
     let pixels: Vec<u8> = (0..48 * 48u32).map(|i| (i * 7 % 251) as u8).collect();

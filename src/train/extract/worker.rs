@@ -4,13 +4,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use anyhow::Context;
+use image::DynamicImage;
 use image::imageops::FilterType;
 
 use super::evidence::{ClipsRule, Evidence, Row};
 use super::playback::{Audience, Ending, Playback, Shown, part_of};
-use super::refusal::Refusal;
+use super::refusal::{Lacks, NoFace, Refusal};
 use super::view::View;
-use crate::clip::{Clip, Crop};
+use crate::clip::{self, Clip, ColorMatrix, Colorimetry, Crop};
 use crate::config::Config;
 use crate::encode::{EncodeError, Provider, Runtime};
 use crate::model::manifest::FacePreprocessing;
@@ -49,6 +50,7 @@ impl Worker {
     /// Opens the encoders; the stages' graphs are opened when they are first needed. `views`: rows of each clip, 1 for the clip alone.
     pub fn new(runtime: &Runtime, files: &SetFiles, provider: Provider, rule: ClipsRule, views: u32) -> anyhow::Result<Worker> {
         let set = files.open(runtime, provider, 1).context("the encoders cannot be opened")?;
+        let set = if rule == ClipsRule::Recording { set.weighing_faces_alike() } else { set };
         let playback = Playback::new(runtime, Config::default(), files);
         Ok(Worker { runtime: runtime.clone(), files: files.clone(), rule, views, set, playback })
     }
@@ -146,7 +148,11 @@ impl Worker {
 
     fn picture(&mut self, picture: &Picture, id: &str) -> Result<Vec<Row>, Refusal> {
         let Some(face) = &self.files.rules().face else { return Ok(Vec::new()) };
-        let crop = crop(picture, face)?;
+        let crop = match read(picture)? {
+            image if image.width() == image.height() => crop(image, face),
+            // A whole picture, in which somebody may be.
+            image => self.playback.face_of(&planar(&image))?.ok_or(Refusal::Nobody(Lacks { face: Some(NoFace::Unseen), voice: None }))?,
+        };
         let mut rows = Vec::new();
         for view in 0..self.views {
             let shown = if view == 0 { crop.clone() } else { View::of(id, view).of_crop(&crop, 0) };
@@ -223,9 +229,8 @@ fn with_words(set: &mut EncoderSet, mut rows: Vec<Row>, item: &Item, lacking: Re
     Ok(rows)
 }
 
-/// The picture as the face encoders take it: the whole of it, since the data set cut it out. What has the size already is not touched.
-fn crop(picture: &Picture, face: &FacePreprocessing) -> Result<Crop, Refusal> {
-    let image = match picture {
+fn read(picture: &Picture) -> Result<DynamicImage, Refusal> {
+    Ok(match picture {
         Picture::File(path) => {
             let bytes = std::fs::read(path).map_err(|error| Refusal::Unreadable(error.kind().to_string()))?;
             image::load_from_memory(&bytes).map_err(|error| Refusal::Unreadable(error.to_string()))?
@@ -233,11 +238,39 @@ fn crop(picture: &Picture, face: &FacePreprocessing) -> Result<Crop, Refusal> {
         Picture::Grey { size, pixels } => {
             let side = *size as u32;
             let grey = image::GrayImage::from_raw(side, side, pixels.clone()).ok_or_else(|| Refusal::Unreadable("its pixels are not size x size".into()))?;
-            image::DynamicImage::ImageLuma8(grey)
+            DynamicImage::ImageLuma8(grey)
         }
-    };
+    })
+}
+
+/// As a decoder of JPEG would give it to the face stage: I420, BT.601, 0..255.
+fn planar(image: &DynamicImage) -> clip::Picture {
+    let rgb = image.to_rgb8();
+    let (width, height) = (rgb.width() as usize, rgb.height() as usize);
+    let at = |x: usize, y: usize| rgb.get_pixel(x.min(width - 1) as u32, y.min(height - 1) as u32).0.map(f32::from);
+    let mut data: Vec<u8> = Vec::with_capacity(width * height * 3 / 2 + width + height);
+    for y in 0..height {
+        data.extend((0..width).map(|x| {
+            let [r, g, b] = at(x, y);
+            (0.299 * r + 0.587 * g + 0.114 * b).round() as u8
+        }));
+    }
+    for [red, green, blue] in [[-0.168_736f32, -0.331_264, 0.5], [0.5, -0.418_688, -0.081_312]] {
+        for y in 0..height.div_ceil(2) {
+            data.extend((0..width.div_ceil(2)).map(|x| {
+                let four = [(0, 0), (1, 0), (0, 1), (1, 1)].map(|(dx, dy)| at(2 * x + dx, 2 * y + dy));
+                let sum: f32 = four.iter().map(|[r, g, b]| red * r + green * g + blue * b).sum();
+                (128.0 + sum / 4.0).round() as u8
+            }));
+        }
+    }
+    clip::Picture::from_i420(width, height, Colorimetry { matrix: ColorMatrix::Bt601, full_range: true }, data)
+}
+
+/// The picture as the face encoders take it: the whole of it, since the data set cut it out. What has the size already is not touched.
+fn crop(image: DynamicImage, face: &FacePreprocessing) -> Crop {
     let side = face.size as u32;
     let image = if (image.width(), image.height()) == (side, side) { image } else { image.resize_exact(side, side, FilterType::Triangle) };
     let pixels = if face.channels == 1 { image.into_luma8().into_raw() } else { image.into_rgb8().into_raw() };
-    Ok(Crop { size: face.size, channels: face.channels, pixels })
+    Crop { size: face.size, channels: face.channels, pixels }
 }

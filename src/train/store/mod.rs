@@ -40,7 +40,7 @@ pub struct StoreSpec {
     pub dataset: String,
     /// What targets index. Empty: no labels.
     pub labels: Vec<String>,
-    /// `recording`: a row per item; `window`: one per clip of the encoders' window and hop.
+    /// `recording_mean`: a row per item; `window`: one per clip of the encoders' window and hop.
     pub clips: String,
     /// Rows of each clip: the clip as it is (view 0) and augmented ones.
     #[serde(default = "one", skip_serializing_if = "is_one")]
