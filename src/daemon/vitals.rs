@@ -147,6 +147,7 @@ impl DaemonVitals {
             self.metrics.dropped("past_deadline", news("late".into(), counters.late));
         }
         self.metrics.dropped("microphone_overrun", news("xruns".into(), self.board.audio.counters.xruns.load(Ordering::Relaxed)));
+        self.metrics.dropped("samples_silenced", news("silenced".into(), self.board.audio.counters.silenced.load(Ordering::Relaxed)));
         self.metrics.dropped("pictures_too_late", news("too_late".into(), self.board.video.counters.too_late.load(Ordering::Relaxed)));
         for (name, status) in self.sources() {
             self.metrics.source(name, status.state);
