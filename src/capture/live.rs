@@ -107,10 +107,13 @@ pub fn open_live(
             Box::new(move || {
                 loop {
                     let outputs = Outputs { frames: frames.clone(), audio: track.clone() };
+                    let shown = [(&board.video, frames.is_some() && recording.has_video()), (&board.audio, track.is_some() && recording.has_audio())];
                     let played = recording.play(Pace::Live { clock: clock.clone(), looped: true }, outputs, board.clone(), stop.clone());
                     let Err(error) = played else { return };
                     recording = loop {
-                        board.set(&board.video, SourceState::Lost, Some(error.to_string()));
+                        for (gauge, _) in shown.iter().filter(|(_, shown)| *shown) {
+                            board.set(gauge, SourceState::Lost, Some(error.to_string()));
+                        }
                         std::thread::sleep(FIRST_PAUSE);
                         if stop.load(Ordering::Acquire) {
                             return;
