@@ -300,12 +300,8 @@ mod tests {
         super::super::pipeline::init();
         let (sender, receiver) = lane("audio", 8, WhenFull::DropOldest);
         let board = Arc::new(SourceBoard::default());
-        let timeline = Arc::new(Timeline {
-            stamp_offset: AtomicI64::new(0),
-            release_offset: AtomicI64::new(0),
-            pacing: None,
-            stop: Arc::new(AtomicBool::new(false)),
-        });
+        let timeline =
+            Arc::new(Timeline { stamp_offset: AtomicI64::new(0), release_offset: AtomicI64::new(0), pacing: None, stop: Arc::new(AtomicBool::new(false)) });
         let mut delivery = SoundDelivery::new(sender, timeline, board.clone());
         let mut values = [0.25f32; BLOCK_SAMPLES];
         (values[3], values[4], values[5]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);

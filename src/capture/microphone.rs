@@ -29,12 +29,14 @@ const DRAIN_STEP: Duration = Duration::from_millis(10);
 const OPENING_NANOS: i64 = 4_000_000_000;
 /// Between two attempts to open a device. They cost little, and PulseAudio's null sink takes 2 s from there to its first sample.
 const LONGEST_PAUSE: Duration = Duration::from_millis(300);
+/// The same for a device that has never been heard, and may never come: each attempt reads ALSA's whole configuration.
+const LONGEST_PAUSE_UNHEARD: Duration = Duration::from_secs(2);
 /// How long the end of a stream is waited for.
 const CLOSING: Duration = Duration::from_millis(300);
 /// Readings of the clock before the first block is placed; meanwhile the ring holds the sound.
 const READINGS_BEFORE_FIRST: u32 = 8;
 
-/// A microphone that exists, or did a moment ago.
+/// A microphone that exists, or did a moment ago; or the default one, which may be still to come.
 #[derive(Debug)]
 pub(super) struct Microphone {
     spec: AudioSpec,
@@ -58,9 +60,12 @@ struct Signals {
 }
 
 impl Microphone {
-    /// Is there such a device, and can it record?
+    /// Is there such a device, and can it record? Of the default one that is not asked: it is whichever there is, also later.
     pub fn find(spec: &AudioSpec) -> Result<Self, CaptureError> {
         let microphone = Microphone { spec: spec.clone() };
+        if *spec == AudioSpec::Default {
+            return Ok(microphone);
+        }
         let device = microphone.device().ok_or_else(|| CaptureError::NoSuchDevice { kind: "microphone", name: spec.to_string() })?;
         match device.default_input_config() {
             Ok(_) => Ok(microphone),
@@ -99,7 +104,8 @@ impl Microphone {
             if !pause(wait, stop) {
                 break;
             }
-            wait = (wait * 2).min(LONGEST_PAUSE);
+            let heard = gauge.counters.delivered.load(Ordering::Relaxed) > 0;
+            wait = (wait * 2).min(if heard { LONGEST_PAUSE } else { LONGEST_PAUSE_UNHEARD });
             gauge.counters.reconnects.fetch_add(1, Ordering::Relaxed);
         }
         board.set(gauge, SourceState::Off, None);
@@ -114,8 +120,11 @@ impl Microphone {
         stop: &AtomicBool,
         last: &mut Option<MediaTime>,
     ) -> Result<(), String> {
+        // Where there is no sound card ALSA writes several lines to standard error, each time. The board says it once: they go into a buffer
+        // of this thread's, which is emptied by asking for it anew.
+        let _ = alsa::Output::local_error_handler();
         let device = self.device().ok_or_else(|| format!("there is no microphone `{}`", self.spec))?;
-        let supported = device.default_input_config().map_err(|error| error.to_string())?;
+        let supported = device.default_input_config().map_err(|error| format!("the microphone `{}` cannot be opened: {error}", self.spec))?;
         let rate_hz = supported.sample_rate();
         let signals = Arc::new(Signals::default());
         let (format, buffer) = (supported.sample_format(), small_buffer(rate_hz, supported.buffer_size()));
