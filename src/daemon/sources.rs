@@ -124,7 +124,7 @@ mod tests {
     fn what_is_not_there_is_waited_for_unless_a_demonstration_is_asked_for() {
         let entry = |kind, config: &str| DeviceEntry { kind, name: "a device".into(), config: config.into() };
         let (camera, microphone) = (entry(DeviceKind::Video, "v4l2:/dev/video0"), entry(DeviceKind::Audio, "default"));
-        let both = vec![camera.clone(), microphone.clone()];
+        let both = [camera.clone(), microphone.clone()];
         let settled = |found: &[DeviceEntry], demonstration| settle(VideoSpec::Auto, AudioSpec::Default, found, demonstration, &mut Vec::new());
         let all = Some((VideoSpec::Auto, AudioSpec::Default));
         for found in [&[][..], &both[..1], &both[1..], &both[..]] {
