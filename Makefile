@@ -41,7 +41,7 @@ export SHERPA_ONNX_LIB_DIR ?= $(SHERPA_HERE)
 
 run: setup ## set up, build, start the daemon: make run ARGS="--replay FILE"
 	@$(MAKE) --no-print-directory build
-	@exec $(CARGO) run --release --quiet $(DAEMON_FEATURES) --bin expressd -- run $(ARGS)
+	@exec $(CARGO) run --release --quiet $(DAEMON_FEATURES) --bin expressd -- run --demonstration $(ARGS)
 
 build: ## build the daemon, and make what its bundle does not carry; FEATURES=sherpa
 	$(if $(DAEMON_FEATURES),@test "$(SHERPA_ONNX_LIB_DIR)" != "$(SHERPA_HERE)" || sh config/setup/setup.sh sherpa)

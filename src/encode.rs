@@ -1,8 +1,8 @@
 //! ONNX Runtime behind [`Graph`]: one graph, one owner, inputs bound by position.
 
 mod provider;
+mod tally;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +10,8 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::value::TensorRef;
 pub use provider::{Provider, first_that_works};
+use tally::Tallies;
+pub use tally::{Runs, Shapes, Tally};
 
 use crate::time::{monotonic_nanos, thread_cpu_nanos};
 
@@ -74,43 +76,18 @@ fn list(paths: &[PathBuf]) -> String {
     paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// ONNX Runtime, loaded once per process, and the tally of everything that ran on it.
+/// ONNX Runtime, loaded once per process, and the tallies of what runs on it.
 #[derive(Clone)]
 pub struct Runtime {
     environment: ort::environment::Environment,
     /// Where its library lies, and a GPU's beside it.
     folder: Arc<Path>,
-    tallies: Arc<Mutex<Vec<Arc<Tally>>>>,
+    tallies: Arc<Tallies>,
 }
 
 impl std::fmt::Debug for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Runtime")
-    }
-}
-
-/// How often a graph ran with which input shapes, and how long that took.
-#[derive(Debug)]
-pub struct Tally {
-    pub graph: String,
-    /// The graph as it was opened, so that a benchmark can run it bare.
-    pub bytes: Arc<[u8]>,
-    runs: Mutex<BTreeMap<Vec<Vec<usize>>, Runs>>,
-}
-
-/// Runs of one graph with inputs of the same shapes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Runs {
-    pub count: u64,
-    pub nanos: i64,
-    /// CPU time of the thread that ran them (a graph's own threads are not counted).
-    pub cpu_nanos: i64,
-}
-
-impl Tally {
-    /// Per list of input shapes.
-    pub fn runs(&self) -> BTreeMap<Vec<Vec<usize>>, Runs> {
-        self.runs.lock().expect("tally lock").clone()
     }
 }
 
@@ -139,16 +116,20 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// Every graph opened so far, in the order of opening.
-    pub fn tallies(&self) -> Vec<Arc<Tally>> {
-        self.tallies.lock().expect("tallies lock").clone()
+    /// The same library with tallies of its own, which keep the bytes of each graph and count its runs by the shapes of their inputs:
+    /// for a benchmark that runs the same once more.
+    pub fn traced(&self) -> Runtime {
+        Runtime { tallies: Arc::new(Tallies::traced()), ..self.clone() }
     }
 
-    /// Forgets all graphs' tallies (graphs still open go on counting into their own).
-    pub fn reset_tallies(&self) {
-        for tally in &*self.tallies.lock().expect("tallies lock") {
-            tally.runs.lock().expect("tally lock").clear();
-        }
+    /// Every graph that is open, in the order of opening.
+    pub fn tallies(&self) -> Vec<Arc<Tally>> {
+        self.tallies.of_open()
+    }
+
+    /// All runs so far, also those of graphs that are gone.
+    pub fn total(&self) -> Runs {
+        self.tallies.total()
     }
 }
 
@@ -206,8 +187,7 @@ impl Graph {
         let provider = if provider == Provider::Auto { Provider::Cpu } else { provider };
         let session = open_on(runtime, files.on(provider).0, provider, threads).map_err(|source| refusal(name, provider, source))?;
         let (bytes, precision) = files.on(provider);
-        let tally = Arc::new(Tally { graph: name.to_owned(), bytes: bytes.into(), runs: Mutex::default() });
-        runtime.tallies.lock().expect("tallies lock").push(tally.clone());
+        let tally = runtime.tallies.begin(name, bytes);
         Ok(Graph { name: name.to_owned(), session, provider, precision, tally })
     }
 
@@ -237,15 +217,10 @@ impl Graph {
         let (started, cpu_started) = (monotonic_nanos(), thread_cpu_nanos());
         let outputs = run(&mut self.session, inputs).map_err(|source| EncodeError::Failed { graph: self.name.clone(), source })?;
         let (nanos, cpu_nanos) = (monotonic_nanos() - started, thread_cpu_nanos() - cpu_started);
-        let shapes = inputs.iter().map(|input| match input {
+        let shape = |input: &Input<'_>| match input {
             Input::F32(shape, _) | Input::I64(shape, _) => shape.to_vec(),
-        });
-        let mut runs = self.tally.runs.lock().expect("tally lock");
-        let entry = runs.entry(shapes.collect()).or_default();
-        entry.count += 1;
-        entry.nanos += nanos;
-        entry.cpu_nanos += cpu_nanos;
-        drop(runs);
+        };
+        self.tally.add(nanos, cpu_nanos, || inputs.iter().map(shape).collect());
         if outputs.iter().any(|o| o.values.iter().any(|v| !v.is_finite())) {
             return Err(EncodeError::NotFinite { graph: self.name.clone() });
         }
@@ -296,6 +271,7 @@ fn open_on(runtime: &Runtime, bytes: &[u8], provider: Provider, threads: usize) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::project;
 
     #[test]
     fn eight_bits_are_for_the_cpu() {
@@ -305,5 +281,24 @@ mod tests {
             assert_eq!(both.on(gpu), (&b"float"[..], Precision::Fp32));
         }
         assert_eq!(GraphFiles { int8: None, ..both }.on(Provider::Cpu), (&b"float"[..], Precision::Fp32));
+    }
+
+    #[test]
+    fn a_graph_that_is_gone_leaves_no_tally_and_only_a_trace_holds_its_bytes() {
+        let bytes = std::fs::read(project("models/mtcnn/onet.onnx")).unwrap();
+        let (name, values) = ("gone soon", vec![0.0f32; 3 * 48 * 48]);
+        // The plain runtime is the other tests' too, so the graph is looked for by a name that no other has.
+        let plain = Runtime::load().unwrap();
+        for (runtime, is_traced) in [(plain.clone(), false), (plain.traced(), true)] {
+            let ours = || runtime.tallies().into_iter().filter(|tally| tally.graph == name).collect::<Vec<_>>();
+            let mut graph = Graph::open(&runtime, name, &bytes, Provider::Cpu, 1).unwrap();
+            graph.run(&[Input::F32(&[1, 3, 48, 48], &values)]).unwrap();
+            let tally = ours().pop().unwrap();
+            assert_eq!((tally.total().count, tally.by_shapes().len()), (1, usize::from(is_traced)));
+            assert_eq!(tally.bytes().is_some_and(|kept| kept == bytes), is_traced);
+            drop((tally, graph));
+            assert!(ours().is_empty());
+            assert!(runtime.total().count >= 1);
+        }
     }
 }

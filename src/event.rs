@@ -13,7 +13,7 @@ use crate::time::MediaTime;
 mod answer;
 mod request;
 pub use answer::{Answer, BundleFacts, ClockPair, ErrorCode, Hello};
-pub use request::{Refusal, Request, Subscribe, Subscription, Telling};
+pub use request::{MAX_WORDS, Refusal, Request, Subscribe, Subscription, Telling};
 
 /// Every `type` that is published with a `seq` in `expressd.v1`, whether this version emits it or not.
 pub const PUBLISHED: [&str; 6] = ["subject", "expression", "episode", "speech", "marker", "status"];

@@ -64,6 +64,9 @@ struct Run {
     /// Begin the recording again at its end.
     #[arg(long = "loop", requires = "replay")]
     looped: bool,
+    /// Leave out what `auto` and `default` do not find, instead of waiting for it; where that is all, play the demonstration recording in a loop.
+    #[arg(long)]
+    demonstration: bool,
     /// Address of the socket (serve.listen).
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
@@ -151,9 +154,9 @@ fn main() -> ExitCode {
 
 fn act(verb: Verb) -> Result<(), DaemonError> {
     match verb {
-        Verb::Run(Run { settings, replay, looped, listen, jsonl }) => {
+        Verb::Run(Run { settings, replay, looped, demonstration, listen, jsonl }) => {
             let flags = listen.map(|a| ("serve.listen", a)).into_iter().chain(jsonl.map(|f| ("publish.jsonl", f))).collect();
-            expressd::daemon::run(&settings.load(flags)?, &RunOptions { replay, looped })
+            expressd::daemon::run(&settings.load(flags)?, &RunOptions { replay, looped, demonstration })
         }
         Verb::Replay(Replay { file, settings, jsonl, realtime }) => replay(&settings.load(Vec::new())?, &file, &jsonl, realtime),
         Verb::Check(settings) => {

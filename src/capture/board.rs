@@ -32,6 +32,8 @@ pub struct SourceCounters {
     pub samples: AtomicU64,
     /// How often the device or our ring lost samples (audio).
     pub xruns: AtomicU64,
+    /// Samples that were no usable numbers and were silenced (audio).
+    pub silenced: AtomicU64,
     /// Pictures that were dropped because they came too late to be of use (video, live).
     pub too_late: AtomicU64,
     /// How often the source was opened again after a loss.
@@ -40,12 +42,22 @@ pub struct SourceCounters {
     newest_nanos: AtomicI64,
 }
 
+/// Sound lies within -1..1; what decoders overshoot, and devices of a wrong scale, is far below this.
+const LOUDEST: f32 = 1e6;
+
 impl Default for SourceGauge {
     fn default() -> Self {
         let status = Mutex::new(SourceStatus { state: SourceState::Off, reason: None, origin_ns: None });
         let zero = || AtomicU64::new(0);
-        let counters =
-            SourceCounters { delivered: zero(), samples: zero(), xruns: zero(), too_late: zero(), reconnects: zero(), newest_nanos: AtomicI64::new(i64::MIN) };
+        let counters = SourceCounters {
+            delivered: zero(),
+            samples: zero(),
+            xruns: zero(),
+            silenced: zero(),
+            too_late: zero(),
+            reconnects: zero(),
+            newest_nanos: AtomicI64::new(i64::MIN),
+        };
         SourceGauge { status, counters }
     }
 }
@@ -55,6 +67,17 @@ impl SourceCounters {
     pub fn newest(&self) -> Option<MediaTime> {
         let nanos = self.newest_nanos.load(Ordering::Acquire);
         (nanos != i64::MIN).then(|| MediaTime::from_nanos(nanos))
+    }
+
+    /// Silences samples that are no numbers, or so large that sums over them may be none, and counts them. Every way in leads through
+    /// here: a single one would stay in each filter and in each network with a memory behind it.
+    pub(super) fn silence_unusable(&self, samples: &mut [f32]) {
+        let mut silenced = 0;
+        for sample in samples.iter_mut().filter(|sample| sample.is_nan() || sample.abs() > LOUDEST) {
+            *sample = 0.0;
+            silenced += 1;
+        }
+        self.silenced.fetch_add(silenced, Ordering::Relaxed);
     }
 
     pub(super) fn count(&self, samples: usize, newest: MediaTime) {
@@ -122,5 +145,14 @@ mod tests {
         assert_eq!(board.wait_for_change(1, Duration::ZERO), 2);
         assert_eq!(board.video.status().reason.as_deref(), Some("gone"));
         assert_eq!(board.audio.status().state, SourceState::Off);
+    }
+
+    #[test]
+    fn what_is_no_usable_number_is_silenced_and_counted_and_the_rest_stays() {
+        let counters = SourceGauge::default().counters;
+        let mut samples = [0.5, f32::NAN, -1.5, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 0.0];
+        counters.silence_unusable(&mut samples);
+        assert_eq!(samples, [0.5, 0.0, -1.5, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(counters.silenced.load(Ordering::Relaxed), 4);
     }
 }

@@ -198,7 +198,8 @@ impl SoundDelivery {
         let buffer = sample.buffer_owned().ok_or(gst::FlowError::Error)?;
         let stamped = running_nanos(&sample, buffer.pts());
         let mapped = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
-        let values: Vec<f32> = mapped.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let mut values: Vec<f32> = mapped.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        self.board.audio.counters.silence_unusable(&mut values);
         let running = match (stamped, &self.live_clock) {
             (Some(running), _) => running,
             (None, Some(clock)) => clock.now().nanos() - self.timeline.stamp_offset.load(Ordering::Acquire) - samples_to_nanos(values.len() as i64),
@@ -284,6 +285,7 @@ fn colorimetry(info: &gst_video::VideoInfo) -> Colorimetry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::join::BLOCK_SAMPLES;
     use crate::lane::{Received, WhenFull, lane};
 
     fn sample(running_ms: u64) -> gst::Sample {
@@ -291,6 +293,26 @@ mod tests {
         let mut buffer = gst::Buffer::with_size(info.size()).unwrap();
         buffer.get_mut().unwrap().set_pts(gst::ClockTime::from_mseconds(running_ms));
         gst::Sample::builder().buffer(&buffer).caps(&info.to_caps().unwrap()).segment(&gst::FormattedSegment::<gst::ClockTime>::new()).build()
+    }
+
+    #[test]
+    fn sound_that_is_no_number_is_silent_and_counted() {
+        super::super::pipeline::init();
+        let (sender, receiver) = lane("audio", 8, WhenFull::DropOldest);
+        let board = Arc::new(SourceBoard::default());
+        let timeline =
+            Arc::new(Timeline { stamp_offset: AtomicI64::new(0), release_offset: AtomicI64::new(0), pacing: None, stop: Arc::new(AtomicBool::new(false)) });
+        let mut delivery = SoundDelivery::new(sender, timeline, board.clone());
+        let mut values = [0.25f32; BLOCK_SAMPLES];
+        (values[3], values[4], values[5]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
+        let mut buffer = gst::Buffer::from_slice(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+        buffer.get_mut().unwrap().set_pts(gst::ClockTime::ZERO);
+        let sample = gst::Sample::builder().buffer(&buffer).segment(&gst::FormattedSegment::<gst::ClockTime>::new()).build();
+        assert!(delivery.deliver(sample).is_ok());
+        let Received::Item(block) = receiver.recv(None) else { panic!("no block") };
+        values[3..6].fill(0.0);
+        assert_eq!(&block.samples[..], &values[..]);
+        assert_eq!(board.audio.counters.silenced.load(Ordering::Relaxed), 3);
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub enum CaptureError {
     /// Exit 3.
     #[error("there is no file {}; check the path", .0.display())]
     NoSuchFile(PathBuf),
-    /// Exit 3; with `auto` and `default` the daemon falls back to the demonstration recording.
+    /// Exit 3 for a device that was named; `auto` and `default` are waited for.
     #[error("there is no {kind} `{name}`; `expressd devices` lists what there is")]
     NoSuchDevice { kind: &'static str, name: String },
     /// Exit 3.

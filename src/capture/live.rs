@@ -11,6 +11,7 @@ use std::time::Duration;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
+use super::Outputs;
 use super::board::SourceBoard;
 use super::delivery::{FrameDelivery, SoundDelivery, Timeline};
 use super::error::CaptureError;
@@ -19,7 +20,6 @@ use super::pipeline::{Taps, init, reason};
 use super::recording::{Pace, Recording};
 use super::source;
 use super::spec::{AudioSpec, VideoSpec, local_file};
-use super::{Outputs, devices};
 use crate::event::SourceState;
 use crate::time::{Clock, SystemClock};
 
@@ -59,9 +59,9 @@ impl Drop for LiveCapture {
     }
 }
 
-/// Opens the live sources and returns: what can be known at once (no such device, no such file, nonsense) is an error, everything
-/// else is on the board and heals itself. A local file as `uri:` is played at its own pace, again and again.
-/// The lanes must drop when full: live capture waits for nobody.
+/// Opens the live sources and returns: what can be known at once (a named device or a file that is not there, nonsense) is an error,
+/// everything else is on the board and heals itself, also `auto` and `default` where nothing is there yet. A local file as `uri:` is played at
+/// its own pace, again and again. The lanes must drop when full: live capture waits for nobody.
 pub fn open_live(
     video: &VideoSpec,
     audio: &AudioSpec,
@@ -87,9 +87,9 @@ pub fn open_live(
     };
     let first = match (&file, video) {
         (Some(path), _) => Some(Recording::open(path)?),
-        (None, VideoSpec::Auto) if devices::first_webcam().is_none() => return Err(source::no_webcam()),
-        // Builds once for the errors of that.
+        // Whichever there is, also one that is plugged in later.
         (None, VideoSpec::Auto | VideoSpec::None) => None,
+        // Builds once for the errors of that.
         (None, spec) => source::build(spec, &gst::Pipeline::new(), &Arc::default(), true, with_track).map(|()| None)?,
     };
 
@@ -107,10 +107,13 @@ pub fn open_live(
             Box::new(move || {
                 loop {
                     let outputs = Outputs { frames: frames.clone(), audio: track.clone() };
+                    let shown = [(&board.video, frames.is_some() && recording.has_video()), (&board.audio, track.is_some() && recording.has_audio())];
                     let played = recording.play(Pace::Live { clock: clock.clone(), looped: true }, outputs, board.clone(), stop.clone());
                     let Err(error) = played else { return };
                     recording = loop {
-                        board.set(&board.video, SourceState::Lost, Some(error.to_string()));
+                        for (gauge, _) in shown.iter().filter(|(_, shown)| *shown) {
+                            board.set(gauge, SourceState::Lost, Some(error.to_string()));
+                        }
                         std::thread::sleep(FIRST_PAUSE);
                         if stop.load(Ordering::Acquire) {
                             return;

@@ -9,7 +9,7 @@ use cpal::{BufferSize, ErrorKind, FromSample, SampleFormat, SizedSample, StreamC
 use ringbuf::traits::{Consumer, Observer, Producer, Split};
 use ringbuf::{HeapCons, HeapProd, HeapRb};
 
-use super::board::SourceBoard;
+use super::board::{SourceBoard, SourceCounters};
 use super::error::CaptureError;
 use super::live::{FIRST_PAUSE, STALLED_NANOS, pause};
 use super::resample::{ToSpeechRate, nanos};
@@ -29,12 +29,14 @@ const DRAIN_STEP: Duration = Duration::from_millis(10);
 const OPENING_NANOS: i64 = 4_000_000_000;
 /// Between two attempts to open a device. They cost little, and PulseAudio's null sink takes 2 s from there to its first sample.
 const LONGEST_PAUSE: Duration = Duration::from_millis(300);
+/// The same for a device that has never been heard, and may never come: each attempt reads ALSA's whole configuration.
+const LONGEST_PAUSE_UNHEARD: Duration = Duration::from_secs(2);
 /// How long the end of a stream is waited for.
 const CLOSING: Duration = Duration::from_millis(300);
 /// Readings of the clock before the first block is placed; meanwhile the ring holds the sound.
 const READINGS_BEFORE_FIRST: u32 = 8;
 
-/// A microphone that exists, or did a moment ago.
+/// A microphone that exists, or did a moment ago; or the default one, which may be still to come.
 #[derive(Debug)]
 pub(super) struct Microphone {
     spec: AudioSpec,
@@ -58,9 +60,12 @@ struct Signals {
 }
 
 impl Microphone {
-    /// Is there such a device, and can it record?
+    /// Is there such a device, and can it record? Of the default one that is not asked: it is whichever there is, also later.
     pub fn find(spec: &AudioSpec) -> Result<Self, CaptureError> {
         let microphone = Microphone { spec: spec.clone() };
+        if *spec == AudioSpec::Default {
+            return Ok(microphone);
+        }
         let device = microphone.device().ok_or_else(|| CaptureError::NoSuchDevice { kind: "microphone", name: spec.to_string() })?;
         match device.default_input_config() {
             Ok(_) => Ok(microphone),
@@ -99,7 +104,8 @@ impl Microphone {
             if !pause(wait, stop) {
                 break;
             }
-            wait = (wait * 2).min(LONGEST_PAUSE);
+            let heard = gauge.counters.delivered.load(Ordering::Relaxed) > 0;
+            wait = (wait * 2).min(if heard { LONGEST_PAUSE } else { LONGEST_PAUSE_UNHEARD });
             gauge.counters.reconnects.fetch_add(1, Ordering::Relaxed);
         }
         board.set(gauge, SourceState::Off, None);
@@ -114,8 +120,11 @@ impl Microphone {
         stop: &AtomicBool,
         last: &mut Option<MediaTime>,
     ) -> Result<(), String> {
+        // Where there is no sound card ALSA writes several lines to standard error, each time. The board says it once: they go into a buffer
+        // of this thread's, which is emptied by asking for it anew.
+        let _ = alsa::Output::local_error_handler();
         let device = self.device().ok_or_else(|| format!("there is no microphone `{}`", self.spec))?;
-        let supported = device.default_input_config().map_err(|error| error.to_string())?;
+        let supported = device.default_input_config().map_err(|error| format!("the microphone `{}` cannot be opened: {error}", self.spec))?;
         let rate_hz = supported.sample_rate();
         let signals = Arc::new(Signals::default());
         let (format, buffer) = (supported.sample_format(), small_buffer(rate_hz, supported.buffer_size()));
@@ -149,9 +158,7 @@ impl Microphone {
                 }
                 map.observe(nanos(position, rate_hz), MediaTime::from_nanos(mark.first_captured_nanos - clock.origin_nanos()));
                 readings += 1;
-                let begin = samples.len();
-                samples.resize(begin + mark.samples as usize, 0.0);
-                ring.samples.pop_slice(&mut samples[begin..]);
+                ring.take(mark, &mut samples, &board.audio.counters);
                 position += i64::from(mark.samples);
                 if readings < READINGS_BEFORE_FIRST {
                     continue;
@@ -224,12 +231,23 @@ fn small_buffer(rate_hz: u32, supported: &SupportedBufferSize) -> BufferSize {
     })
 }
 
+/// The thread's half of the ring.
 struct Ring {
     samples: HeapCons<f32>,
     marks: HeapCons<Mark>,
 }
 
-fn build(device: &cpal::Device, config: StreamConfig, format: SampleFormat, signals: &Arc<Signals>) -> Result<(cpal::Stream, Ring), cpal::Error> {
+impl Ring {
+    /// Moves the samples of `mark` behind those that are in `samples`.
+    fn take(&mut self, mark: Mark, samples: &mut Vec<f32>, counters: &SourceCounters) {
+        let begin = samples.len();
+        samples.resize(begin + mark.samples as usize, 0.0);
+        self.samples.pop_slice(&mut samples[begin..]);
+        counters.silence_unusable(&mut samples[begin..]);
+    }
+}
+
+fn halves(config: StreamConfig, signals: &Arc<Signals>) -> (Intake, Ring) {
     let (samples_in, samples) = HeapRb::new(config.sample_rate as usize * RING_MILLIS / 1000).split();
     let (marks_in, marks) = HeapRb::new(1024).split();
     let intake = Intake {
@@ -240,6 +258,11 @@ fn build(device: &cpal::Device, config: StreamConfig, format: SampleFormat, sign
         lost: AtomicU32::new(0),
         signals: signals.clone(),
     };
+    (intake, Ring { samples, marks })
+}
+
+fn build(device: &cpal::Device, config: StreamConfig, format: SampleFormat, signals: &Arc<Signals>) -> Result<(cpal::Stream, Ring), cpal::Error> {
+    let (intake, ring) = halves(config, signals);
     let stream = match format {
         SampleFormat::I8 => stream::<i8>(device, config, intake, signals),
         SampleFormat::I16 => stream::<i16>(device, config, intake, signals),
@@ -252,7 +275,7 @@ fn build(device: &cpal::Device, config: StreamConfig, format: SampleFormat, sign
         SampleFormat::F64 => stream::<f64>(device, config, intake, signals),
         _ => Err(ErrorKind::UnsupportedConfig.into()),
     }?;
-    Ok((stream, Ring { samples, marks }))
+    Ok((stream, ring))
 }
 
 fn stream<T: SizedSample>(device: &cpal::Device, config: StreamConfig, mut intake: Intake, signals: &Arc<Signals>) -> Result<cpal::Stream, cpal::Error>
@@ -307,5 +330,23 @@ impl Intake {
         self.samples.push_iter(data.chunks_exact(self.channels).map(|frame| frame.iter().map(|value| f32::from_sample_(*value)).sum::<f32>() * scale));
         let mark = Mark { lost_before: self.lost.swap(0, Ordering::Relaxed), samples: frames as u32, first_captured_nanos: now - length };
         let _ = self.marks.try_push(mark);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_device_gives_that_is_no_number_is_silent_and_counted() {
+        let config = StreamConfig { channels: 2, sample_rate: 16_000, buffer_size: BufferSize::Default };
+        let (mut intake, mut ring) = halves(config, &Arc::default());
+        intake.take(&[0.5f32, 0.5, f32::NAN, 0.5, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MAX, -0.5, -0.25]);
+        let counters = SourceBoard::default().audio.counters;
+        let mark = ring.marks.try_pop().unwrap();
+        let mut samples = vec![1.0];
+        ring.take(mark, &mut samples, &counters);
+        assert_eq!(samples, [1.0, 0.5, 0.0, 0.0, 0.0, -0.375]);
+        assert_eq!(counters.silenced.load(Ordering::Relaxed), 3);
     }
 }

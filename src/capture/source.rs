@@ -112,7 +112,7 @@ fn raw(source: gst::Element) -> Result<gst::Element, CaptureError> {
     Ok(bin.upcast())
 }
 
-pub(super) fn no_webcam() -> CaptureError {
+fn no_webcam() -> CaptureError {
     CaptureError::NoSuchDevice { kind: "video device", name: "auto".into() }
 }
 

@@ -59,11 +59,10 @@ pub struct Prepared {
 }
 
 /// Opens recording, bundle and stages.
-pub fn prepare(config: &Config, file: &Path) -> Result<Prepared, DaemonError> {
+pub fn prepare(config: &Config, runtime: &Runtime, file: &Path) -> Result<Prepared, DaemonError> {
     let recording = Recording::open(file)?;
-    let runtime = Runtime::load()?;
     let streams = Streams { video: recording.has_video(), audio: recording.has_audio() };
-    let assembly = assemble(config, &runtime, open_bundle(config, &runtime)?, streams, Tempo::Replay)?;
+    let assembly = assemble(config, runtime, open_bundle(config, runtime)?, streams, Tempo::Replay)?;
     Ok(Prepared { recording, assembly })
 }
 
@@ -88,5 +87,5 @@ impl Prepared {
 
 /// Opens and plays one recording.
 pub fn replay(config: &Config, file: &Path, realtime: bool, lines: &Arc<Mutex<Lines>>) -> Result<Played, DaemonError> {
-    prepare(config, file)?.play(realtime, lines)
+    prepare(config, &Runtime::load()?, file)?.play(realtime, lines)
 }

@@ -34,6 +34,8 @@ pub struct RunOptions {
     pub replay: Option<PathBuf>,
     /// Begin it again at its end.
     pub looped: bool,
+    /// Where there is neither camera nor microphone, play the demonstration instead of waiting for them.
+    pub demonstration: bool,
 }
 
 /// How often the main thread looks around.

@@ -126,7 +126,7 @@ impl DaemonVitals {
         on
     }
 
-    /// Passes on what others count for themselves.
+    /// Passes on what others count for themselves. Takes the desk's lock, which the encoders' thread needs: not for each frame.
     fn collect(&self) {
         let mut passed_on = self.passed_on.lock().expect("passed lock");
         let mut news = |name: String, now: u64| {
@@ -135,7 +135,7 @@ impl DaemonVitals {
         };
         let mut runs: HashMap<String, u64> = HashMap::new();
         for tally in self.runtime.tallies() {
-            *runs.entry(tally.graph.clone()).or_default() += tally.runs().values().map(|r| r.count).sum::<u64>();
+            *runs.entry(tally.graph.clone()).or_default() += tally.total().count;
         }
         for (graph, count) in runs {
             let new = news(format!("graph {graph}"), count);
@@ -147,6 +147,7 @@ impl DaemonVitals {
             self.metrics.dropped("past_deadline", news("late".into(), counters.late));
         }
         self.metrics.dropped("microphone_overrun", news("xruns".into(), self.board.audio.counters.xruns.load(Ordering::Relaxed)));
+        self.metrics.dropped("samples_silenced", news("silenced".into(), self.board.audio.counters.silenced.load(Ordering::Relaxed)));
         self.metrics.dropped("pictures_too_late", news("too_late".into(), self.board.video.counters.too_late.load(Ordering::Relaxed)));
         for (name, status) in self.sources() {
             self.metrics.source(name, status.state);
@@ -190,6 +191,10 @@ impl Vitals for DaemonVitals {
     }
 
     fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    fn collected(&self) -> &Metrics {
         self.collect();
         &self.metrics
     }
@@ -199,5 +204,25 @@ impl Vitals for DaemonVitals {
             Some(intake) => intake.hear(client, telling, self.clock.now()),
             None => Err(Intake::closed()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::assembly::open_bundle;
+    use super::*;
+
+    #[test]
+    fn a_frame_for_a_client_collects_nothing_and_a_page_does() {
+        let (config, runtime) = (Config::default(), Runtime::load().unwrap());
+        let bundle = open_bundle(&config, &runtime).unwrap();
+        let (board, streams) = (Arc::new(SourceBoard::default()), Streams { video: true, audio: true });
+        let vitals = DaemonVitals::new(&config, &bundle, streams, Arc::new(SystemClock::new()), board.clone(), Arc::default(), runtime);
+        board.audio.counters.xruns.store(3, Ordering::Relaxed);
+        assert_eq!(vitals.metrics().counters().get("dropped_microphone_overrun"), None);
+        for _ in 0..2 {
+            assert_eq!(vitals.collected().counters().get("dropped_microphone_overrun"), Some(&json!(3)));
+        }
+        assert_eq!(vitals.status().counters.get("dropped_microphone_overrun"), Some(&json!(3)));
     }
 }

@@ -9,6 +9,9 @@ use super::{Answer, ErrorCode, PUBLISHED};
 use crate::clip::SubjectId;
 use crate::time::{MediaTime, Span};
 
+/// Words of one transcript: minutes of speech. Each becomes an object in the `speech` event that everybody gets.
+pub const MAX_WORDS: usize = 512;
+
 /// A client frame that this version understands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
@@ -20,7 +23,7 @@ pub enum Request {
 /// Words that a client's own recogniser heard. `Debug` hides them.
 #[derive(Clone, PartialEq)]
 pub struct Telling {
-    /// Not blank.
+    /// Not blank, and at most [`MAX_WORDS`] words.
     pub text: String,
     pub span: Span,
     pub is_final: bool,
@@ -148,6 +151,9 @@ fn transcript(mut fields: Map<String, Value>) -> Result<Telling, Refusal> {
         Some(Value::String(text)) if text.chars().any(char::is_alphanumeric) => text,
         _ => return Err(bad("`text` must be a string with a word in it".into())),
     };
+    if text.split_whitespace().nth(MAX_WORDS).is_some() {
+        return Err(bad(format!("`text` may have {MAX_WORDS} words: tell them in several transcripts")));
+    }
     let mut time = |field: &str| match fields.remove(field).as_ref().and_then(Value::as_i64) {
         Some(nanos) if nanos >= 0 => Ok(MediaTime::from_nanos(nanos)),
         _ => Err(bad(format!("`{field}` must be media time: a whole number of nanoseconds from 0"))),
@@ -284,6 +290,7 @@ mod tests {
         for (field, value) in [
             ("text", json!("")),
             ("text", json!(" .,! ")),
+            ("text", json!("confidential ".repeat(MAX_WORDS + 1))),
             ("text", json!(["confidential"])),
             ("text", Value::Null),
             ("start_ns", json!(-1)),
@@ -304,5 +311,6 @@ mod tests {
             assert!(refusal.message.contains(field) && !refusal.message.contains("confidential"), "{}", refusal.message);
         }
         assert_eq!(code(told("speaker", json!("s1"))), (ErrorCode::UnknownField, Some("transcript".into())));
+        assert!(parse(told("text", json!("a ".repeat(MAX_WORDS)))).is_ok());
     }
 }

@@ -120,8 +120,7 @@ impl Cursor {
         let last_gone = (oldest - 1).min(self.joined_after);
         if after < last_gone {
             // Gone before this client came: no fault of its own.
-            let gone = Missed::range(after + 1, last_gone);
-            self.missed = Some(self.missed.map_or(gone, |missed| missed.and(gone)));
+            self.lose(Missed::range(after + 1, last_gone));
         }
         self.unsent.clear();
         for seq in oldest.max(after + 1)..held.next_seq() {
@@ -172,6 +171,11 @@ impl Cursor {
         self.look(&ring.held(), true);
     }
 
+    /// Has the client told that it lost these, by no slowness of its own: they do not count as such.
+    pub fn lose(&mut self, more: Missed) {
+        self.missed = Some(self.missed.map_or(more, |missed| missed.and(more)));
+    }
+
     /// How many events this client lost by being slow since the last call.
     pub fn take_uncounted(&mut self) -> u64 {
         std::mem::take(&mut self.uncounted)
@@ -201,7 +205,7 @@ impl Cursor {
 
     fn miss(&mut self, more: Missed) {
         self.uncounted += more.count;
-        self.missed = Some(self.missed.map_or(more, |missed| missed.and(more)));
+        self.lose(more);
     }
 }
 

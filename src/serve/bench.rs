@@ -172,6 +172,9 @@ impl Vitals for BareVitals {
     fn metrics(&self) -> &Metrics {
         &self.metrics
     }
+    fn collected(&self) -> &Metrics {
+        &self.metrics
+    }
     fn hear(&self, _client: u64, _telling: Telling) -> Result<(), Refusal> {
         Err(Refusal::new(ErrorCode::NotAllowed, "nothing listens here", Some("transcript")))
     }

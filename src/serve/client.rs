@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
 use super::{Shared, Tick, upgrade};
 use crate::event::{Answer, ClockPair, ErrorCode, Hello, Refusal, Request};
-use crate::publish::{Cursor, Next};
+use crate::publish::{Cursor, Missed, Next};
 use crate::time::monotonic_nanos;
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
@@ -188,10 +188,19 @@ impl Client {
             let message = match self.answers.pop_front() {
                 Some(answer) => answer,
                 None => match self.cursor.next_frame() {
-                    Some(Next::Frame { frame, published_nanos, .. }) => {
-                        socket.as_mut().start_send(Message::Text(frame))?;
-                        metrics.socket_write.observe_ms((monotonic_nanos() - published_nanos) as f64 * 1e-6);
-                        moved = true;
+                    Some(Next::Frame { seq, frame, published_nanos }) => {
+                        match socket.as_mut().start_send(Message::Text(frame)) {
+                            Ok(()) => {
+                                metrics.socket_write.observe_ms((monotonic_nanos() - published_nanos) as f64 * 1e-6);
+                                moved = true;
+                            }
+                            // More than is held for one client: this event alone is lost to it, and it hears so.
+                            Err(Error::WriteBufferFull(_)) => {
+                                self.cursor.lose(Missed::range(seq, seq));
+                                metrics.dropped("too_large", 1);
+                            }
+                            Err(error) => return Err(error),
+                        }
                         continue;
                     }
                     Some(Next::Dropped(missed)) => Message::text(missed.answer().to_json()),

@@ -108,7 +108,7 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let text = shared.vitals.metrics().encode();
+    let text = shared.vitals.collected().encode();
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8"), NO_STORE], text).into_response()
 }
 
@@ -126,7 +126,7 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
         "next_seq": shared.ring.next_seq(),
         "ring_bytes": shared.ring.held_bytes(),
     });
-    let (Value::Object(page_fields), Value::Object(numbers)) = (&mut page, shared.vitals.metrics().for_people()) else { unreachable!("both are objects") };
+    let (Value::Object(page_fields), Value::Object(numbers)) = (&mut page, shared.vitals.collected().for_people()) else { unreachable!("both are objects") };
     page_fields.extend(numbers);
     json_page(StatusCode::OK, &page)
 }

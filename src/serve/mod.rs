@@ -35,7 +35,10 @@ pub trait Vitals: Send + Sync + 'static {
     fn status(&self) -> StatusEvent;
     fn readiness(&self) -> Readiness;
     fn clock(&self) -> &dyn Clock;
+    /// The counters, to add to. Asked for at every frame of every client: takes no lock, least of all one that a stage may hold.
     fn metrics(&self) -> &Metrics;
+    /// The counters, to read: first what others count for themselves is passed on to them, under the others' locks. For the pages.
+    fn collected(&self) -> &Metrics;
     /// Takes the words that client number `client` of this server tells; the `speech` event is the answer.
     fn hear(&self, client: u64, telling: Telling) -> Result<(), Refusal>;
 }

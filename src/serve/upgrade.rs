@@ -25,7 +25,8 @@ pub(super) fn server_name() -> String {
     concat!("expressd ", env!("CARGO_PKG_VERSION")).to_owned()
 }
 
-/// What tungstenite may hold for one client that does not read: an event or an answer at a time, and goodbyes.
+/// What tungstenite may hold for one client that does not read: an event or an answer at a time, and goodbyes. A larger event is not sent,
+/// and the client is told that it was dropped.
 const MAX_WRITE_BUFFER: usize = 256 << 10;
 const READ_BUFFER: usize = 4 << 10;
 

@@ -197,7 +197,9 @@ fn neither_the_recording_nor_older_events_are_lost_to_a_wrong_command() {
 
 #[test]
 fn sources_that_contradict_each_other_are_found_by_check_as_by_run() {
-    for (video, audio, says) in [("none", "none", "nothing to capture"), ("none", "uri", "which has none"), ("test", "uri", "which has none")] {
+    for (video, audio, says) in
+        [("none", "none", "nothing to capture"), ("none", "uri", "which has none"), ("test", "uri", "which has none"), ("auto", "uri", "which has none")]
+    {
         let sources = [format!("video.source={video}"), format!("audio.source={audio}")];
         for verb in ["check", "run"] {
             fails(&[verb, "--set", &sources[0], "--set", &sources[1]], 2, &[says]);

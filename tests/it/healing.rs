@@ -10,6 +10,7 @@ use crate::daemon::listen;
 use crate::devices::sound_server;
 use crate::harness::{Daemon, demo, eventually, get};
 use crate::rtsp::Server;
+use expressd::capture::{DeviceKind, devices};
 
 const NOTICED: Duration = Duration::from_secs(2);
 const HEALED: Duration = Duration::from_secs(3);
@@ -51,14 +52,48 @@ fn a_network_camera_that_goes_and_returns() {
     drop(server);
 }
 
+/// As a service starts: before the USB bus has told of its cameras.
+#[test]
+fn without_a_camera_the_daemon_waits_for_one_and_demonstrates_only_where_that_is_asked_for() {
+    if devices().iter().any(|device| device.kind == DeviceKind::Video) {
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), "RAN WITHOUT a machine that has no camera");
+        return;
+    }
+    let daemon = Daemon::start(&["--set", "audio.source=none"]);
+    eventually("the lack of a camera", Duration::from_secs(5), || state(&daemon, "video") == "lost");
+    let (code, reasons) = get(&daemon.address, "/readyz");
+    assert!(code == 503 && reasons.contains("there is no video device"), "{code} {reasons}");
+    drop(daemon);
+    let mut daemon = Daemon::start(&["--set", "audio.source=none", "--demonstration"]);
+    eventually("the demonstration", Duration::from_secs(20), || ready(&daemon) && state(&daemon, "video") == "delivering");
+    daemon.signal(rustix::process::Signal::TERM);
+    assert_eq!(daemon.wait(Duration::from_secs(5)).code(), Some(0));
+}
+
+/// The sound server of `folder` is the command's own.
+fn hears_of(command: &mut Command, folder: &Path) {
+    let socket = format!("unix:{}/pulse/native", folder.display());
+    command.env("XDG_RUNTIME_DIR", folder).env("HOME", folder).env("PULSE_SERVER", socket);
+}
+
+#[test]
+fn a_microphone_that_comes_after_the_start_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start_with(&["--set", "video.source=none", "--set", "audio.source=default"], |command| hears_of(command, folder.path()));
+    eventually("the lack of a microphone", Duration::from_secs(10), || state(&daemon, "audio") == "lost");
+    let (code, reasons) = get(&daemon.address, "/readyz");
+    assert!(code == 503 && reasons.contains("microphone"), "{code} {reasons}");
+    let server = sound_server(folder.path());
+    eventually("the microphone", Duration::from_secs(10), || ready(&daemon));
+    drop(server);
+}
+
 #[test]
 fn a_microphone_speaks_is_lost_and_returns() {
     let folder = tempfile::tempdir().unwrap();
     let server = sound_server(folder.path());
-    let environment = |command: &mut Command| {
-        let socket = format!("unix:{}/pulse/native", folder.path().display());
-        command.env("XDG_RUNTIME_DIR", folder.path()).env("HOME", folder.path()).env("PULSE_SERVER", socket);
-    };
+    let environment = |command: &mut Command| hears_of(command, folder.path());
     let daemon = Daemon::start_with(&["--set", "video.source=none", "--set", "audio.source=default"], environment);
     eventually("ready", Duration::from_secs(10), || ready(&daemon));
 

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::generate::{AAC, Pictures, Sound, generate, tone};
-use expressd::capture::{CaptureError, Outputs, Pace, Played, Recording, SourceBoard};
+use crate::harness::eventually;
+use expressd::capture::{AudioSpec, CaptureError, Outputs, Pace, Played, Recording, SourceBoard, VideoSpec, open_live};
 use expressd::clip::{AudioBlock, VideoFrame};
 use expressd::event::SourceState;
 use expressd::lane::{LaneReceiver, Received, WhenFull, lane};
@@ -289,6 +290,31 @@ fn a_looped_replay_says_where_each_pass_begins() {
     assert!(played.video_frames > 30);
     assert!(origins.windows(2).all(|w| w[1].millis_since(w[0]) >= 590.0), "{origins:?}");
     assert_eq!(board.video.status().state, SourceState::Off);
+}
+
+#[test]
+fn a_looped_file_that_vanishes_loses_pictures_and_sound_until_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, elsewhere] = ["loop.mp4", "elsewhere.mp4"].map(|name| folder.path().join(name));
+    generate(
+        &path,
+        "mp4mux",
+        Some(grey((160, 120), H264, 15)),
+        Some(Sound { rate_hz: 16_000, channels: 1, encoder: AAC, samples: tone(16_000, 300.0, 0.6), begins_ms: 0 }),
+    );
+    let (clock, board) = (Arc::new(SystemClock::new()), Arc::new(SourceBoard::default()));
+    let (frames, _frames_out) = lane("frames", 4, WhenFull::DropOldest);
+    let (audio, _audio_out) = lane("audio", 4, WhenFull::DropOldest);
+    let uri = VideoSpec::Uri(path.to_str().unwrap().to_owned());
+    let capture = open_live(&uri, &AudioSpec::Uri, clock, Outputs { frames: Some(frames), audio: Some(audio) }, board.clone()).unwrap();
+    let both = |state: SourceState| board.video.status().state == state && board.audio.status().state == state;
+    eventually("pictures and sound", Duration::from_secs(10), || both(SourceState::Delivering));
+    std::fs::rename(&path, &elsewhere).unwrap();
+    eventually("the loss of both", Duration::from_secs(10), || both(SourceState::Lost));
+    assert!(board.audio.status().reason.unwrap().contains("loop.mp4"));
+    std::fs::rename(&elsewhere, &path).unwrap();
+    eventually("the return of both", Duration::from_secs(10), || both(SourceState::Delivering));
+    capture.stop();
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn a_crate_stays_in_its_place() {
         (&["tokio::", "axum::", "hyper::", "hyper_util::", "futures_util::"], &["serve"]),
         // Its text type alone: what the ring holds is what the socket sends.
         (&["tokio_tungstenite::"], &["serve", "publish"]),
-        (&["gstreamer", "gstreamer_app", "gstreamer_video", "cpal", "ringbuf"], &["capture"]),
+        (&["gstreamer", "gstreamer_app", "gstreamer_video", "alsa", "cpal", "ringbuf"], &["capture"]),
         (&["burn::", "burn_onnx::", "symphonia::"], &["train"]),
         (&["prost::", "safetensors::"], &["train", "onnx"]),
         (&["tokenizers::"], &["preprocess"]),

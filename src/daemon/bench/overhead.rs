@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::super::{DaemonError, Lines, offline};
 use crate::capture::bare_decode;
 use crate::config::Config;
-use crate::encode::{Graph, Input, Provider, Runtime, Tally};
+use crate::encode::{Graph, Input, Provider, Runtime, Shapes, Tally};
 use crate::time::{monotonic_nanos, process_cpu_nanos};
 
 /// Rounds of all three; the fastest of each counts, since what disturbs only ever adds.
@@ -65,30 +65,27 @@ pub fn measure(config: &Config, file: &Path) -> Result<OverheadReport, DaemonErr
     let (mut whole, mut graphs, mut decode) = (Spent::NEVER, Spent::NEVER, Spent::NEVER);
     let mut last = None;
     for _ in 0..ROUNDS {
-        let before = runtime.tallies().len();
+        let traced = runtime.traced();
         // Opening and self-test are not the pipeline: they are prepared before the clock starts.
-        let prepared = offline::prepare(config, file)?;
-        runtime.reset_tallies();
+        let prepared = offline::prepare(config, &traced, file)?;
+        // Held, since the graphs go with the pipeline.
+        let tallies = traced.tallies();
+        tallies.iter().for_each(|tally| tally.clear());
         let lines = Arc::new(Mutex::new(Lines::new(Box::new(std::io::sink()))));
         let (played, spent) = timed(|| prepared.play(false, &lines))?;
         whole = whole.least(spent);
-        let tallies = runtime.tallies().split_off(before);
-        let runs: Vec<_> = tallies.iter().map(|t| (t.clone(), t.runs())).collect();
-        let bare: Vec<_> = runs
-            .iter()
-            .map(|(tally, runs)| Bare::open(&runtime, tally, runs.keys().cloned().zip(runs.values().map(|r| r.count)).collect()))
-            .collect::<Result<_, _>>()?;
+        let bare: Vec<_> = tallies.iter().map(|tally| Bare::open(&runtime, tally)).collect::<Result<_, _>>()?;
         let ((), spent) = timed(|| bare.into_iter().try_for_each(Bare::run))?;
         graphs = graphs.least(spent);
         let ((), spent) = timed(|| Ok(bare_decode(file)?))?;
         decode = decode.least(spent);
-        last = Some((played, runs));
+        last = Some((played, tallies));
     }
-    let (played, runs) = last.expect("at least one round");
+    let (played, tallies) = last.expect("at least one round");
     let frames = played.video_frames.max(1);
-    let graphs_of = |(tally, runs): &(Arc<Tally>, std::collections::BTreeMap<_, crate::encode::Runs>)| {
-        let (count, nanos) = runs.values().fold((0, 0), |(c, n), r| (c + r.count, n + r.nanos));
-        GraphRuns { graph: tally.graph.clone(), runs: count, runs_per_frame: count as f64 / frames as f64, millis: nanos as f64 * 1e-6 }
+    let runs_of = |tally: &Arc<Tally>| {
+        let total = tally.total();
+        GraphRuns { graph: tally.graph.clone(), runs: total.count, runs_per_frame: total.count as f64 / frames as f64, millis: total.nanos as f64 * 1e-6 }
     };
     Ok(OverheadReport {
         recording_s: played.end.secs_f64(),
@@ -101,19 +98,21 @@ pub fn measure(config: &Config, file: &Path) -> Result<OverheadReport, DaemonErr
         decode_cpu_s: decode.cpu,
         wall_ratio: whole.wall / (graphs.wall + decode.wall),
         cpu_ratio: whole.cpu / (graphs.cpu + decode.cpu),
-        graphs: runs.iter().map(graphs_of).filter(|g| g.runs > 0).collect(),
+        graphs: tallies.iter().map(runs_of).filter(|g| g.runs > 0).collect(),
     })
 }
 
 /// A graph opened again, to run as often with the same shapes and nothing else around it.
 struct Bare {
     graph: Graph,
-    runs: Vec<(Vec<Vec<usize>>, u64)>,
+    runs: Vec<(Shapes, u64)>,
 }
 
 impl Bare {
-    fn open(runtime: &Runtime, tally: &Tally, runs: Vec<(Vec<Vec<usize>>, u64)>) -> Result<Bare, DaemonError> {
-        Ok(Bare { graph: Graph::open(runtime, &tally.graph, &tally.bytes, Provider::Cpu, 1)?, runs })
+    fn open(runtime: &Runtime, tally: &Tally) -> Result<Bare, DaemonError> {
+        let bytes = tally.bytes().expect("the replay was traced");
+        let runs = tally.by_shapes().into_iter().map(|(shapes, runs)| (shapes, runs.count)).collect();
+        Ok(Bare { graph: Graph::open(runtime, &tally.graph, bytes, Provider::Cpu, 1)?, runs })
     }
 
     fn run(mut self) -> Result<(), DaemonError> {

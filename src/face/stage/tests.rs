@@ -391,7 +391,7 @@ fn following_costs_little_beside_the_network() {
                 Arc::new(if large { enlarged(&picture) } else { picture })
             })
             .collect();
-        let bare_so_far = || tally.runs().values().map(|r| r.nanos).sum::<i64>();
+        let bare_so_far = || tally.total().nanos;
         // Per frame, and its median: what else runs on this machine hits some frames only.
         let (mut bare, mut beside, mut detect) = (Vec::new(), Vec::new(), 0);
         for index in 0..80u64 {

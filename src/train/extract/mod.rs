@@ -164,7 +164,7 @@ pub fn extract(listing: &Listing, args: &ExtractArgs, stop: &AtomicBool) -> anyh
     let jobs = crew::jobs(&items);
     let worker = |_| Worker::new(&runtime, &files, args.provider, args.clips, args.views);
     let workers = (0..count.min(jobs.len())).map(worker).collect::<anyhow::Result<Vec<_>>>()?;
-    let (count, cpu_before, graphs_before) = (workers.len(), process_cpu_nanos(), graph_cpu_nanos(&runtime));
+    let (count, cpu_before, graphs_before) = (workers.len(), process_cpu_nanos(), runtime.total().cpu_nanos);
     let mut ledger = Ledger {
         encoders: &rules.encoders,
         writer,
@@ -219,7 +219,7 @@ struct Ledger<'a> {
 
 impl Ledger<'_> {
     fn graph_share(&self) -> f64 {
-        (graph_cpu_nanos(self.runtime) - self.graphs_before) as f64 / (process_cpu_nanos() - self.cpu_before).max(1) as f64
+        (self.runtime.total().cpu_nanos - self.graphs_before) as f64 / (process_cpu_nanos() - self.cpu_before).max(1) as f64
     }
 }
 
@@ -248,7 +248,7 @@ impl crew::Scribe for Ledger<'_> {
 
     fn tell(&mut self, seconds: f64) {
         let (runtime, cpu_before, graphs_before) = (self.runtime, self.cpu_before, self.graphs_before);
-        let share = || (graph_cpu_nanos(runtime) - graphs_before) as f64 / (process_cpu_nanos() - cpu_before).max(1) as f64;
+        let share = || (runtime.total().cpu_nanos - graphs_before) as f64 / (process_cpu_nanos() - cpu_before).max(1) as f64;
         self.progress.tell(self.extracted.items, seconds, share, &self.extracted.refused);
     }
 }
@@ -260,10 +260,6 @@ fn stored(item: &Item, row: &Row, encoders: &[EncoderEntry]) -> (Entry, Vec<f32>
     let id = evidence::row_id(&item.id, row.start_ms);
     let (group, target, text) = (item.group.clone(), item.target.clone(), item.text.clone());
     (Entry { id, split: item.split, group, target, present, seconds: row.seconds, text, view: row.view }, values)
-}
-
-fn graph_cpu_nanos(runtime: &Runtime) -> i64 {
-    runtime.tallies().iter().flat_map(|tally| tally.runs().into_values()).map(|runs| runs.cpu_nanos).sum()
 }
 
 fn print(extracted: &Extracted) {

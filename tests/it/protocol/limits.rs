@@ -1,7 +1,9 @@
 //! Every limit of protocol.md: what is too much, what it gets, and that the client hears it.
 
 use super::*;
+use expressd::event::{Event, SpeechEvent, SpeechPhase};
 use expressd::serve::Vitals;
+use expressd::time::MediaTime;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
@@ -216,6 +218,29 @@ fn a_slow_client_is_told_exactly_what_it_missed_and_the_others_miss_nothing() {
         slow.silent().await;
         let counted = stage.vitals.metrics().counters()["dropped_slow_client"].as_u64().unwrap();
         assert_eq!(dropped, counted);
+    });
+}
+
+#[test]
+fn an_event_that_is_too_large_to_send_is_told_as_dropped_and_ends_no_connection() {
+    let stage = Stage::new(|_| {});
+    block_on(async {
+        let (mut all, mut some) = (stage.client().await, stage.client().await);
+        all.hello().await;
+        some.hello().await;
+        some.send(json!({"type": "subscribe", "events": ["expression"]})).await;
+        assert_eq!(some.frame().await["type"], "subscribed");
+        let text = Some("x".repeat(300 << 10));
+        stage.publish(1);
+        stage.ring.publish(&Event::Speech(SpeechEvent { phase: SpeechPhase::Final, start_ns: MediaTime::ZERO, end_ns: None, text, words: None, owner: None }));
+        stage.publish(1);
+        assert_eq!(all.seqs(1).await, [1]);
+        assert_eq!(all.frame().await, json!({"type": "dropped", "count": 1, "from_seq": 2, "to_seq": 2}));
+        assert_eq!(all.seqs(1).await, [3]);
+        assert_eq!(some.seqs(2).await, [1, 3], "who does not want it loses nothing");
+        all.silent().await;
+        let counters = stage.vitals.metrics().counters();
+        assert_eq!((counters.get("dropped_too_large"), counters.get("dropped_slow_client")), (Some(&json!(1)), None));
     });
 }
 

@@ -1,0 +1,167 @@
+//! What ran: how often each graph, and how long that took.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+/// The shapes of a run's inputs, in the graph's order.
+pub type Shapes = Vec<Vec<usize>>;
+
+/// Runs that are counted together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Runs {
+    pub count: u64,
+    pub nanos: i64,
+    /// CPU time of the thread that ran them (a graph's own threads are not counted).
+    pub cpu_nanos: i64,
+}
+
+/// [`Runs`] that are counted without a lock: whoever reads them holds up nobody who runs.
+#[derive(Debug, Default)]
+struct Totals {
+    count: AtomicU64,
+    nanos: AtomicI64,
+    cpu_nanos: AtomicI64,
+}
+
+impl Totals {
+    fn add(&self, runs: Runs) {
+        self.count.fetch_add(runs.count, Ordering::Relaxed);
+        self.nanos.fetch_add(runs.nanos, Ordering::Relaxed);
+        self.cpu_nanos.fetch_add(runs.cpu_nanos, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> Runs {
+        Runs { count: self.count.load(Ordering::Relaxed), nanos: self.nanos.load(Ordering::Relaxed), cpu_nanos: self.cpu_nanos.load(Ordering::Relaxed) }
+    }
+
+    fn clear(&self) {
+        self.count.store(0, Ordering::Relaxed);
+        self.nanos.store(0, Ordering::Relaxed);
+        self.cpu_nanos.store(0, Ordering::Relaxed);
+    }
+}
+
+/// How often a graph ran, and how long that took. Gone with its graph, unless somebody holds it.
+#[derive(Debug)]
+pub struct Tally {
+    pub graph: String,
+    total: Totals,
+    /// Of all graphs, also of those that are gone.
+    of_all: Arc<Totals>,
+    trace: Option<Trace>,
+}
+
+/// What it takes to run a graph once more as it ran. Apart, because a daemon needs none of it: the bytes are held twice, and words of
+/// ever new lengths make ever new shapes.
+#[derive(Debug)]
+struct Trace {
+    bytes: Box<[u8]>,
+    runs: Mutex<BTreeMap<Shapes, Runs>>,
+}
+
+impl Tally {
+    pub fn total(&self) -> Runs {
+        self.total.read()
+    }
+
+    /// By the shapes of the inputs; empty unless the graph was opened in a traced runtime.
+    pub fn by_shapes(&self) -> BTreeMap<Shapes, Runs> {
+        self.trace.as_ref().map(|trace| trace.runs.lock().expect("trace lock").clone()).unwrap_or_default()
+    }
+
+    /// The graph as it was opened, in a traced runtime.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        self.trace.as_ref().map(|trace| &*trace.bytes)
+    }
+
+    /// Forgets the runs so far.
+    pub fn clear(&self) {
+        self.total.clear();
+        if let Some(trace) = &self.trace {
+            trace.runs.lock().expect("trace lock").clear();
+        }
+    }
+
+    /// Adds one run; `shapes` is asked only where somebody wants to know.
+    pub(super) fn add(&self, nanos: i64, cpu_nanos: i64, shapes: impl FnOnce() -> Shapes) {
+        let run = Runs { count: 1, nanos, cpu_nanos };
+        self.total.add(run);
+        self.of_all.add(run);
+        if let Some(trace) = &self.trace {
+            let mut runs = trace.runs.lock().expect("trace lock");
+            let entry = runs.entry(shapes()).or_default();
+            entry.count += 1;
+            entry.nanos += nanos;
+            entry.cpu_nanos += cpu_nanos;
+        }
+    }
+}
+
+/// The tallies of the graphs that are open.
+#[derive(Debug, Default)]
+pub(super) struct Tallies {
+    open: Mutex<Vec<Weak<Tally>>>,
+    of_all: Arc<Totals>,
+    traced: bool,
+}
+
+impl Tallies {
+    pub fn traced() -> Self {
+        Tallies { traced: true, ..Tallies::default() }
+    }
+
+    pub fn begin(&self, graph: &str, bytes: &[u8]) -> Arc<Tally> {
+        let trace = self.traced.then(|| Trace { bytes: bytes.into(), runs: Mutex::default() });
+        let tally = Arc::new(Tally { graph: graph.to_owned(), total: Totals::default(), of_all: self.of_all.clone(), trace });
+        let mut open = self.open.lock().expect("tallies lock");
+        // A process that opens graphs again and again does not grow by those that are gone.
+        open.retain(|tally| tally.strong_count() > 0);
+        open.push(Arc::downgrade(&tally));
+        tally
+    }
+
+    /// In the order of opening.
+    pub fn of_open(&self) -> Vec<Arc<Tally>> {
+        self.open.lock().expect("tallies lock").iter().filter_map(Weak::upgrade).collect()
+    }
+
+    pub fn total(&self) -> Runs {
+        self.of_all.read()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_is_forgotten_and_its_runs_stay_counted() {
+        let tallies = Tallies::default();
+        for _ in 0..100 {
+            tallies.begin("face", b"a graph").add(5, 3, || panic!("nobody wants to know"));
+        }
+        assert!(tallies.of_open().is_empty());
+        assert!(tallies.open.lock().unwrap().len() <= 1);
+        assert_eq!(tallies.total(), Runs { count: 100, nanos: 500, cpu_nanos: 300 });
+        let [head, voice] = ["head", "voice"].map(|graph| tallies.begin(graph, b"a graph"));
+        head.add(7, 2, Vec::new);
+        assert_eq!((head.total().count, voice.total().count), (1, 0));
+        assert_eq!(tallies.of_open().iter().map(|tally| tally.graph.as_str()).collect::<Vec<_>>(), ["head", "voice"]);
+        assert!(head.bytes().is_none() && head.by_shapes().is_empty());
+    }
+
+    #[test]
+    fn a_trace_knows_the_bytes_and_the_shapes() {
+        let tally = Tallies::traced().begin("face", b"a graph");
+        for rows in [1, 2, 1] {
+            tally.add(5, 3, || vec![vec![rows, 4]]);
+        }
+        assert_eq!(tally.bytes(), Some(&b"a graph"[..]));
+        let runs = tally.by_shapes();
+        assert_eq!(runs.first_key_value(), Some((&vec![vec![1, 4]], &Runs { count: 2, nanos: 10, cpu_nanos: 6 })));
+        assert_eq!((runs.len(), tally.total().count), (2, 3));
+        tally.clear();
+        assert!(tally.by_shapes().is_empty() && tally.total() == Runs::default());
+    }
+}
