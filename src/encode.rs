@@ -57,7 +57,7 @@ pub enum EncodeError {
     #[error("{} cannot be read; restore it from the project", path.display())]
     NoGraph { path: PathBuf, source: std::io::Error },
     #[error("{} is not the file that {} tells of (its SHA-256 is {found}, not {expected}); restore it from the project", path.display(), .told_by.display())]
-    WrongHash { path: PathBuf, told_by: PathBuf, found: String, expected: String },
+    WrongHash { path: PathBuf, told_by: PathBuf, found: Box<str>, expected: Box<str> },
     #[error("graph {graph} cannot be opened")]
     BadGraph { graph: String, source: ort::Error },
     #[error("provider {} cannot be used for graph {graph}: it needs NVIDIA's driver and the libraries that `make gpu` fetches; or set inference.provider to \"auto\" or \"cpu\"", .provider.name())]

@@ -86,7 +86,7 @@ pub(super) fn open_graph(runtime: &Runtime, dir: &Path, name: &str, provider: Pr
     if let Some(expected) = provenance.as_ref().and_then(|provenance| provenance.written.get(&format!("{name}.onnx"))) {
         let found = hex_sha256(&bytes);
         if found != *expected {
-            return Err(EncodeError::WrongHash { path, told_by, found, expected: expected.clone() });
+            return Err(EncodeError::WrongHash { path, told_by, found: found.into(), expected: expected.as_str().into() });
         }
     }
     Graph::open(runtime, name, &bytes, provider, threads)

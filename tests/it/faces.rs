@@ -100,7 +100,7 @@ fn watch(path: &Path) -> Seen {
             seen.faces += 1;
         }
     });
-    seen.graph_ms = tally.runs().values().map(|r| r.nanos as f64 * 1e-6).sum();
+    seen.graph_ms = tally.total().nanos as f64 * 1e-6;
     assert!(seen.frames > 0, "{} gave no picture", path.display());
     let subjects: Vec<String> = seen.subjects.iter().map(|(id, p)| format!("{id} {:.2}..{:.2}s on {} frames", p.from, p.to, p.frames)).collect();
     println!(
