@@ -297,8 +297,8 @@ pub enum Teller {
     Client(u64),
 }
 
-/// Words as a transcriber tells them. One that is not final takes the place of the one before it of the same teller and subject that was not.
-/// `Debug` hides the words.
+/// Words as a transcriber tells them. They take the place of what their teller told before of the same subject, or of the same time, and was not
+/// final. `Debug` hides the words.
 #[derive(Clone, PartialEq)]
 pub struct Transcript {
     pub teller: Teller,

@@ -192,6 +192,11 @@ impl<T> LaneReceiver<T> {
         }
     }
 
+    /// Counts items as lost that came out and are of no use, because others before them were lost.
+    pub fn count_lost(&self, items: u64) {
+        self.shared.counters.lost.fetch_add(items, Ordering::Relaxed);
+    }
+
     pub fn counters(&self) -> Arc<LaneCounters> {
         self.shared.counters.clone()
     }

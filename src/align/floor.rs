@@ -25,7 +25,10 @@ use super::presence::Presence;
 use super::sound::Sound;
 
 /// How far back silence is looked at to know how a mouth moves at rest.
-pub(super) const REST_NANOS: i64 = 10_000_000_000;
+const REST_NANOS: i64 = 10_000_000_000;
+/// How long lips and verdicts on sound are kept: an utterance of the daemon's own transcriber, of up to 18 s, is judged as a whole, and told a
+/// while after its end.
+pub(super) const KEPT_NANOS: i64 = 20_000_000_000;
 const GAIN: f32 = 2.0;
 const STAY: f32 = 1.0;
 /// Sights before lips are believed by half.
@@ -41,6 +44,8 @@ pub(super) struct Verdict {
     pub owner: SubjectId,
     /// 0..1.
     pub confidence: f32,
+    /// Nobody else was seen.
+    pub alone: bool,
 }
 
 /// What one subject's lips say.
@@ -74,7 +79,7 @@ impl Floor {
         let motions: Vec<_> = subjects.filter(|(_, p)| p.is_seen_in(window)).map(|(subject, p)| motion(subject, p, sound, window)).collect();
         match motions.as_slice() {
             [] => None,
-            [alone] => Some(Verdict { owner: alone.subject, confidence: confidence_alone(alone) }),
+            [alone] => Some(Verdict { owner: alone.subject, confidence: confidence_alone(alone), alone: true }),
             several => Some(self.judge_several(several)),
         }
     }
@@ -93,16 +98,18 @@ impl Floor {
             .collect();
         let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f32 = logits.iter().map(|l| (l - highest).exp()).sum();
-        // Of equals the first: the order of subjects is their ids'.
+        // Of equals the first: who is there before who has left, in the order of their ids.
         let first = logits.iter().position(|l| *l == highest).expect("the highest is among them");
-        Verdict { owner: motions[first].subject, confidence: 1.0 / sum }
+        Verdict { owner: motions[first].subject, confidence: 1.0 / sum, alone: false }
     }
 }
 
 fn motion(subject: SubjectId, presence: &Presence, sound: &Sound, window: Span) -> Motion {
     let (mut talk, mut weights, mut talk_sights) = (0.0f32, 0.0f32, 0);
     let (mut rest, mut rest_sights) = (0.0f32, 0);
-    for (time, motion) in presence.lips().filter(|(time, _)| *time < window.end) {
+    let rest_from = window.end.plus_nanos(-REST_NANOS);
+    let from = rest_from.min(window.start);
+    for (time, motion) in presence.lips().filter(|(time, _)| from <= *time && *time < window.end) {
         match sound.is_speech(time) {
             Some(true) if time >= window.start => {
                 let weight = (-(window.end.nanos_since(time) as f32) * 1e-9).exp();
@@ -110,7 +117,7 @@ fn motion(subject: SubjectId, presence: &Presence, sound: &Sound, window: Span) 
                 weights += weight;
                 talk_sights += 1;
             }
-            Some(false) => {
+            Some(false) if time >= rest_from => {
                 rest += motion;
                 rest_sights += 1;
             }

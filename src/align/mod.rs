@@ -20,7 +20,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::clip::{Clip, Face, FramedFaces, Heard, OwnedTranscript, SpeechTurn, SubjectChange, SubjectId, SubjectPhase, Transcript};
+use crate::clip::{Clip, FramedFaces, Heard, OwnedTranscript, SpeechTurn, SubjectChange, SubjectId, SubjectPhase, Transcript};
 use crate::time::{MediaTime, Span};
 
 mod cut;
@@ -31,7 +31,7 @@ mod sound;
 mod turn;
 mod words;
 
-use floor::{Floor, REST_NANOS, window_before};
+use floor::{Floor, KEPT_NANOS, window_before};
 use moment::{AudioMoment, Kind, NEVER, Source, VideoMoment};
 use presence::Presence;
 use sound::Sound;
@@ -112,6 +112,8 @@ pub struct Aligner {
     next_hop: i64,
 
     presences: BTreeMap<SubjectId, Presence>,
+    /// Who has left: whose lips moved is still asked when words are told of that time.
+    departed: BTreeMap<SubjectId, Presence>,
     /// Since when no face is there; `None` while one is.
     voice: Option<Presence>,
     sound: Sound,
@@ -144,6 +146,7 @@ impl Aligner {
             word_moments: VecDeque::new(),
             next_hop: 1,
             presences: BTreeMap::new(),
+            departed: BTreeMap::new(),
             voice: Some(Presence::new(MediaTime::ZERO)),
             sound: Sound::default(),
             words: Words::default(),
@@ -355,57 +358,10 @@ impl Aligner {
                 self.lose(change.subject, change.time.min(time), time, now);
             }
             if let Some(into) = change.into {
-                self.words.merge(change.subject, into);
+                self.merge(change.subject, into);
             }
             self.ready.push_back(Aligned::Subject(change));
         }
-    }
-
-    fn see(&mut self, face: std::sync::Arc<Face>) {
-        let rate_hz = self.settings.face_rate_hz;
-        if let Some(presence) = self.presences.get_mut(&face.subject) {
-            presence.see(face, rate_hz);
-        }
-    }
-
-    fn appear(&mut self, subject: SubjectId, time: MediaTime, now: MediaTime) {
-        if self.presences.contains_key(&subject) {
-            return;
-        }
-        if let Some(voice) = self.voice.take() {
-            self.flush_voice(&voice, time, false, now);
-        }
-        self.presences.insert(subject, Presence::new(time.max(MediaTime::ZERO)));
-    }
-
-    /// The subject is gone since `end`, as the frame at `time` tells.
-    fn lose(&mut self, subject: SubjectId, end: MediaTime, time: MediaTime, now: MediaTime) {
-        let Some(presence) = self.presences.get(&subject) else { return };
-        let shown = presence.clipped_until.unwrap_or(presence.since);
-        if end > shown && self.is_worth_a_last_clip(presence) {
-            self.cut_clips(&[subject], end, time, now);
-        }
-        self.presences.remove(&subject);
-        self.note_absence(time);
-    }
-
-    /// Is there at least half a hop of it that no clip has shown? Of one that never got a clip any sight will do.
-    fn is_worth_a_last_clip(&self, presence: &Presence) -> bool {
-        let first = presence.clipped_until.is_none() && presence.seen.is_some();
-        first || 2 * presence.unshown_nanos(self.frame_nanos.unwrap_or(0)) >= self.settings.hop_nanos
-    }
-
-    fn note_absence(&mut self, time: MediaTime) {
-        if self.presences.is_empty() && self.voice.is_none() {
-            self.voice = Some(Presence::new(time.max(MediaTime::ZERO)));
-        }
-    }
-
-    fn end_video(&mut self, end: MediaTime, now: MediaTime) {
-        let due: Vec<_> = self.presences.iter().filter(|(_, presence)| self.is_worth_a_last_clip(presence)).map(|(subject, _)| *subject).collect();
-        self.cut_clips(&due, end, end, now);
-        self.presences.clear();
-        self.note_absence(end);
     }
 
     /// The boundary at `time`.
@@ -413,7 +369,7 @@ impl Aligner {
         let window = window_before(time, self.settings.length_nanos);
         if !self.presences.is_empty() && self.last_frame.is_none_or(|last| last < window.start) {
             // The camera has shown nothing for a whole window: nobody is seen, whoever was there.
-            self.presences.clear();
+            self.all_depart();
             // What they said was shown up to the boundary before.
             self.note_absence(time.plus_nanos(-self.settings.hop_nanos));
         }
@@ -443,12 +399,16 @@ impl Aligner {
     /// No later clip reaches back further than a window and two hops before `time`; lips and silence are looked at a little longer.
     fn forget_before(&mut self, time: MediaTime) {
         let clips_from = time.plus_nanos(-self.settings.length_nanos - 2 * self.settings.hop_nanos);
-        let lips_from = clips_from.min(time.plus_nanos(-REST_NANOS));
+        let lips_from = clips_from.min(time.plus_nanos(-KEPT_NANOS));
         self.sound.forget(clips_from, lips_from);
         self.words.forget(clips_from);
         for presence in self.presences.values_mut() {
             presence.forget(clips_from, lips_from);
         }
+        self.departed.retain(|_, presence| {
+            presence.forget(clips_from, lips_from);
+            presence.lips().next().is_some()
+        });
     }
 
     /// How much is kept, for the tests that hold it bounded.
@@ -460,7 +420,7 @@ impl Aligner {
             + self.ready.len()
             + self.sound.held()
             + self.words.held()
-            + self.presences.values().map(Presence::held).sum::<usize>()
+            + self.presences.values().chain(self.departed.values()).map(Presence::held).sum::<usize>()
     }
 }
 

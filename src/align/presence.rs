@@ -1,9 +1,10 @@
-//! What is kept of a subject while it is there.
+//! Who comes and goes, and what is kept of them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::clip::{Face, face_slot};
+use super::Aligner;
+use crate::clip::{Face, SubjectId, face_slot};
 use crate::time::{MediaTime, Span};
 
 /// A subject from its appearance to its loss.
@@ -58,6 +59,18 @@ impl Presence {
         self.lips.iter().rev().any(|(time, _)| span.contains(*time))
     }
 
+    /// For how long of `span` it was there, up to its newest sight, in nanoseconds, if that sight stands for `frame_nanos`.
+    fn there_nanos(&self, span: Span, frame_nanos: i64) -> i64 {
+        let until = self.seen.unwrap_or(self.since).plus_nanos(frame_nanos).min(span.end);
+        until.nanos_since(self.since.max(span.start)).max(0)
+    }
+
+    /// Takes over the lips of what turned out to be the same person.
+    fn inherit(&mut self, other: Presence) {
+        self.lips.extend(other.lips);
+        self.lips.make_contiguous().sort_by_key(|(time, _)| *time);
+    }
+
     /// The faces of `span`, oldest first, and how many slots have none.
     pub fn faces_in(&self, span: Span, rate_hz: f64) -> (Vec<Arc<Face>>, u32) {
         let slots = span.nanos() as f64 * 1e-9 * rate_hz;
@@ -78,5 +91,90 @@ impl Presence {
     #[cfg(test)]
     pub fn held(&self) -> usize {
         self.faces.len() + self.lips.len()
+    }
+}
+
+impl Aligner {
+    pub(super) fn see(&mut self, face: Arc<Face>) {
+        let rate_hz = self.settings.face_rate_hz;
+        if let Some(presence) = self.presences.get_mut(&face.subject) {
+            presence.see(face, rate_hz);
+        }
+    }
+
+    pub(super) fn appear(&mut self, subject: SubjectId, time: MediaTime, now: MediaTime) {
+        if self.presences.contains_key(&subject) {
+            return;
+        }
+        if let Some(voice) = self.voice.take() {
+            self.flush_voice(&voice, time, false, now);
+        }
+        let mut presence = Presence::new(time.max(MediaTime::ZERO));
+        if let Some(before) = self.departed.remove(&subject) {
+            presence.inherit(before);
+        }
+        self.presences.insert(subject, presence);
+    }
+
+    /// The subject is gone since `end`, as the frame at `time` tells.
+    pub(super) fn lose(&mut self, subject: SubjectId, end: MediaTime, time: MediaTime, now: MediaTime) {
+        let Some(presence) = self.presences.get(&subject) else { return };
+        let shown = presence.clipped_until.unwrap_or(presence.since);
+        if end > shown && self.is_worth_a_last_clip(presence) {
+            self.cut_clips(&[subject], end, time, now);
+        }
+        if let Some(presence) = self.presences.remove(&subject) {
+            self.depart(subject, presence);
+        }
+        self.note_absence(time);
+    }
+
+    /// `from` was `into` all along: its words are, and so its lips were.
+    pub(super) fn merge(&mut self, from: SubjectId, into: SubjectId) {
+        self.words.merge(from, into);
+        let before = self.departed.remove(&from);
+        if let (Some(presence), Some(before)) = (self.presences.get_mut(&into), before) {
+            presence.inherit(before);
+        }
+    }
+
+    /// Is there at least half a hop of it that no clip has shown? Of one that never got a clip any sight will do.
+    fn is_worth_a_last_clip(&self, presence: &Presence) -> bool {
+        let first = presence.clipped_until.is_none() && presence.seen.is_some();
+        first || 2 * presence.unshown_nanos(self.frame_nanos.unwrap_or(0)) >= self.settings.hop_nanos
+    }
+
+    pub(super) fn note_absence(&mut self, time: MediaTime) {
+        if self.presences.is_empty() && self.voice.is_none() {
+            self.voice = Some(Presence::new(time.max(MediaTime::ZERO)));
+        }
+    }
+
+    pub(super) fn end_video(&mut self, end: MediaTime, now: MediaTime) {
+        let due: Vec<_> = self.presences.iter().filter(|(_, presence)| self.is_worth_a_last_clip(presence)).map(|(subject, _)| *subject).collect();
+        self.cut_clips(&due, end, end, now);
+        self.all_depart();
+        self.note_absence(end);
+    }
+
+    pub(super) fn all_depart(&mut self) {
+        for (subject, presence) in std::mem::take(&mut self.presences) {
+            self.depart(subject, presence);
+        }
+    }
+
+    fn depart(&mut self, subject: SubjectId, mut presence: Presence) {
+        // No clip will show it any more.
+        presence.faces.clear();
+        self.departed.insert(subject, presence);
+    }
+
+    pub(super) fn departed(&self) -> impl Iterator<Item = (SubjectId, &Presence)> {
+        self.departed.iter().map(|(subject, presence)| (*subject, presence))
+    }
+
+    pub(super) fn is_seen_for_half(&self, subject: SubjectId, span: Span) -> bool {
+        let presence = self.presences.get(&subject).or_else(|| self.departed.get(&subject));
+        presence.is_some_and(|presence| 2 * presence.there_nanos(span, self.frame_nanos.unwrap_or(0)) >= span.nanos())
     }
 }

@@ -1,5 +1,6 @@
 //! Turns of speech, whose they are, and the voice that no face has.
 
+use super::floor::{KEPT_NANOS, Verdict};
 use super::presence::Presence;
 use super::{Aligned, Aligner};
 use crate::clip::{SpeechTurn, SubjectId, VoiceActivity};
@@ -41,13 +42,15 @@ impl Aligner {
         }
     }
 
-    /// Whose the turn that began at `start` is at `time`: a subject that is more likely than all others together, the voice if no face is
-    /// there, else nobody yet.
+    /// Whose the turn or the words of `start` to `time` are: a subject that is more likely than all others together, who may have left
+    /// meanwhile; one that nobody was seen beside, if it was seen for at least half of that time. Else the voice's if no face is there, else
+    /// nobody's yet. Of a long turn its newest part decides, of which all is known.
     pub(super) fn turn_owner(&self, start: MediaTime, time: MediaTime) -> Option<SubjectId> {
-        match self.floor.judge(self.candidates(), &self.sound, Span::new(start.min(time), time)) {
-            Some(verdict) => (verdict.confidence > 0.5 || self.presences.len() == 1).then_some(verdict.owner),
-            None => self.presences.is_empty().then_some(SubjectId::Voice),
-        }
+        let span = Span::new(start.min(time).max(time.plus_nanos(-KEPT_NANOS)), time);
+        let verdict = self.floor.judge(self.candidates().chain(self.departed()), &self.sound, span);
+        let is_sure = |verdict: &Verdict| if verdict.alone { self.is_seen_for_half(verdict.owner, span) } else { verdict.confidence > 0.5 };
+        let owner = verdict.filter(is_sure).map(|verdict| verdict.owner);
+        owner.or_else(|| self.presences.is_empty().then_some(SubjectId::Voice))
     }
 
     pub(super) fn candidates(&self) -> impl Iterator<Item = (SubjectId, &Presence)> {

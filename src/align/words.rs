@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use super::presence::Presence;
 use super::{Aligned, Aligner};
-use crate::clip::{Absence, ClipText, OwnedTranscript, SubjectId, Transcript};
+use crate::clip::{Absence, ClipText, OwnedTranscript, SubjectId, Teller, Transcript};
+use crate::speech::Stretch;
 use crate::time::{MediaTime, Span};
 
 /// What was told and may still be in a clip.
@@ -18,8 +19,11 @@ pub(super) struct Words {
 impl Words {
     fn push(&mut self, told: OwnedTranscript) {
         let OwnedTranscript { transcript, owner } = &told;
-        // A transcript that was not final is told anew by what its teller says next.
-        self.told.retain(|old| old.transcript.is_final || (old.transcript.teller, old.transcript.subject) != (transcript.teller, transcript.subject));
+        let stretch = Stretch::of(transcript);
+        self.told.retain(|old| old.transcript.is_final || !stretch.replaces(&Stretch::of(&old.transcript)));
+        if !is_evidence(transcript) {
+            return;
+        }
         if matches!(owner, None | Some(SubjectId::Voice)) {
             self.faceless_at = self.faceless_at.max(Some(transcript.told_at));
         }
@@ -34,8 +38,10 @@ impl Words {
     /// Words of `from` are those of `into` now.
     pub fn merge(&mut self, from: SubjectId, into: SubjectId) {
         for told in &mut self.told {
-            if told.owner == Some(from) {
-                told.owner = Some(into);
+            for subject in [&mut told.owner, &mut told.transcript.subject] {
+                if *subject == Some(from) {
+                    *subject = Some(into);
+                }
             }
         }
     }
@@ -68,6 +74,12 @@ impl Words {
     pub fn held(&self) -> usize {
         self.told.iter().map(|told| told.transcript.words.len()).sum()
     }
+}
+
+/// What our own transcriber believes so far is told, but is evidence only where it says how surely: without that no rule has looked at it, and
+/// noise never yields words. What a client tells has been judged by its own.
+fn is_evidence(transcript: &Transcript) -> bool {
+    transcript.is_final || transcript.teller != Teller::Daemon || transcript.words.iter().all(|word| word.confidence.is_some())
 }
 
 impl Aligner {

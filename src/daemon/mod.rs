@@ -6,6 +6,7 @@ pub mod doctor;
 mod error;
 mod express;
 mod faces;
+mod hearing;
 mod offline;
 mod outages;
 mod pipeline;
@@ -16,6 +17,7 @@ mod words;
 
 pub use error::DaemonError;
 pub use express::{Constants, Passage};
+pub use hearing::ToTranscriber;
 pub use offline::{Lines, replay};
 pub use pipeline::{Emit, Losses, Pipeline, Stages, Tempo};
 pub use run::{RunOptions, run};

@@ -1,16 +1,16 @@
 //! The stages' threads: from frames and blocks to events. The one place that gives stages their threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::express::{Constants, Passage};
 use super::faces::{FacesThread, READ_AHEAD, detect};
+use super::hearing::{ToTranscriber, hear, transcribe};
 use crate::align::{AlignInput, Aligned, Aligner};
-use crate::causes::one_line;
-use crate::clip::{AudioBlock, Clip, Heard, Recognition, VideoFrame};
+use crate::clip::{AudioBlock, Clip, Recognition, VideoFrame};
 use crate::event::Event;
 use crate::face::{Detector, FaceStage};
 use crate::lane::{LaneGuest, LaneReceiver, LaneSender, Received, WhenFull, lane};
@@ -44,7 +44,7 @@ pub struct Stages {
     pub faces: Option<(FaceStage, Detector, LaneReceiver<VideoFrame>)>,
     pub speech: Option<(SpeechStage, LaneReceiver<AudioBlock>)>,
     /// Where words are wanted: the stage, and the lane from the speech stage to it.
-    pub transcriber: Option<(TranscribeStage, LaneSender<Heard>, LaneReceiver<Heard>)>,
+    pub transcriber: Option<(TranscribeStage, LaneSender<ToTranscriber>, LaneReceiver<ToTranscriber>)>,
     pub aligner: Aligner,
     pub schedule: Schedule,
     pub recognizer: Recognizer,
@@ -78,6 +78,8 @@ pub struct Pipeline {
     failure: Arc<Failure>,
     desk: Arc<Desk>,
     words: LaneGuest<AlignInput>,
+    /// The daemon stops: a transcriber that is behind is not waited for.
+    hurry: Arc<AtomicBool>,
 }
 
 /// The first stage that failed, and why.
@@ -124,7 +126,8 @@ impl Pipeline {
     pub fn spawn(stages: Stages, tempo: Tempo, clock: Arc<dyn Clock>, losses: Losses, progress: &mut Progress, emit: Emit) -> Pipeline {
         let desk = Arc::new(Desk { state: Mutex::new(DeskState { schedule: stages.schedule, ended: false, abandoned: false }), changed: Condvar::new() });
         let (inbox, inputs) = lane("align", 256, tempo.when_full());
-        let mut pipeline = Pipeline { threads: Vec::new(), failure: Arc::default(), desk: desk.clone(), words: inbox.guest() };
+        let hurry = Arc::new(AtomicBool::new(false));
+        let mut pipeline = Pipeline { threads: Vec::new(), failure: Arc::default(), desk: desk.clone(), words: inbox.guest(), hurry: hurry.clone() };
         let now = clock.now();
         let mut thread = |stage, work: Work| pipeline.thread(stage, progress.add(stage, now), work);
         if let Some((stage, detector, frames)) = stages.faces {
@@ -151,7 +154,7 @@ impl Pipeline {
             let (heard, transcriber) = stages.transcriber.map_or((None, None), |(stage, heard, hears)| (Some(heard), Some((stage, hears))));
             if let Some((stage, hears)) = transcriber {
                 let (inbox, clock) = (inbox.clone(), clock.clone());
-                thread("transcribe", Box::new(move |beat| transcribe(stage, &hears, &inbox, &*clock, tempo, beat)));
+                thread("transcribe", Box::new(move |beat| transcribe(stage, &hears, &inbox, &*clock, tempo, &hurry, beat)));
             }
             let inbox = inbox.clone();
             thread("speech", Box::new(move |beat| hear(stage, &blocks, &inbox, heard.as_ref(), &losses.audio, tempo, beat)));
@@ -203,6 +206,11 @@ impl Pipeline {
         self.failure.get()
     }
 
+    /// The daemon stops: words of sound that still waits for the transcriber are given up.
+    pub fn hurry(&self) {
+        self.hurry.store(true, Ordering::Release);
+    }
+
     pub fn has_ended(&self) -> bool {
         self.threads.iter().all(|(_, thread)| thread.is_finished())
     }
@@ -218,78 +226,6 @@ impl Pipeline {
             let _ = thread.join();
         }
         self.failure.get()
-    }
-}
-
-fn hear(
-    mut stage: SpeechStage,
-    blocks: &LaneReceiver<AudioBlock>,
-    inbox: &LaneSender<AlignInput>,
-    transcriber: Option<&LaneSender<Heard>>,
-    is_lost: &IsLost,
-    tempo: Tempo,
-    beat: &Beat,
-) -> Result<(), String> {
-    let send = |input| inbox.send(input).map(|_| ()).map_err(|_| "the aligner is gone".to_owned());
-    let pass_on = |heard: Heard| {
-        if let Some(transcriber) = transcriber {
-            transcriber.send(heard.clone()).map_err(|_| "the transcriber is gone".to_owned())?;
-        }
-        send(AlignInput::Heard(heard))
-    };
-    let mut lost = false;
-    loop {
-        beat.beat();
-        match blocks.recv(Some(TICK)) {
-            Received::TimedOut => {
-                if tempo == Tempo::Live && !lost && is_lost() {
-                    lost = true;
-                    send(AlignInput::HeardLost)?;
-                }
-            }
-            Received::Ended => {
-                if let Some(heard) = stage.finish().map_err(|error| one_line(&error))? {
-                    pass_on(heard)?;
-                }
-                return send(AlignInput::HeardEnded);
-            }
-            Received::Item(block) => {
-                lost = false;
-                pass_on(stage.hear(block).map_err(|error| one_line(&error))?)?;
-            }
-        }
-    }
-}
-
-/// Beside everything: live, what it cannot follow is dropped and counted by its lane, and nobody waits for it.
-fn transcribe(
-    mut stage: TranscribeStage,
-    hears: &LaneReceiver<Heard>,
-    inbox: &LaneSender<AlignInput>,
-    clock: &dyn Clock,
-    tempo: Tempo,
-    beat: &Beat,
-) -> Result<(), String> {
-    let send = |input| inbox.send(input).map(|_| ()).map_err(|_| "the aligner is gone".to_owned());
-    loop {
-        beat.beat();
-        let (transcripts, ended) = match hears.recv(Some(TICK)) {
-            Received::TimedOut => continue,
-            Received::Ended => (stage.finish().map_err(|error| one_line(&error))?, true),
-            Received::Item(heard) => (stage.hear(&heard).map_err(|error| one_line(&error))?, false),
-        };
-        for mut transcript in transcripts {
-            if tempo == Tempo::Live {
-                transcript.told_at = transcript.told_at.max(clock.now());
-            }
-            send(AlignInput::Words(transcript))?;
-        }
-        if ended {
-            return send(AlignInput::WordsEnded);
-        }
-        if let (Tempo::Replay, Some(until)) = (tempo, stage.known_until()) {
-            send(AlignInput::WordsUntil(until))?;
-        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -86,10 +86,12 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     let sinks = Sinks::open(lines, &ring, &metrics)?;
     let losses = Losses { video: lost(&board, |board| board.video.status().state), audio: lost(&board, |board| board.audio.status().state) };
     let mut progress = Progress::new(watchdog_interval().map_or(WITHOUT_WATCHDOG, |interval| interval / 3), clock.now());
-    let emit = publish(ring.clone(), metrics, vitals.clone());
+    let intake = Arc::new(OnceLock::new());
+    let emit = publish(ring.clone(), metrics, vitals.clone(), intake.clone());
     let pipeline = Pipeline::spawn(assembly.stages, Tempo::Live, clock.clone(), losses, &mut progress, emit);
     vitals.watch_desk(pipeline.desk());
-    vitals.take_words(Arc::new(Intake::new(i64::from(window_ms) * 1_000_000, transcribes, pipeline.words())));
+    let words = Arc::new(Intake::new(i64::from(window_ms) * 1_000_000, transcribes, pipeline.words()));
+    vitals.take_words(intake.get_or_init(|| words).clone());
     let playing = Playing::start(choice, &clock, assembly.outputs, &board, &stop)?;
     let rounds = Rounds { ring: &ring, vitals: &vitals, board: &board, clock: &clock };
     let outcome = rounds.until_done(&pipeline, progress, &server, &stop);
@@ -123,9 +125,12 @@ fn lost(board: &Arc<SourceBoard>, state: fn(&SourceBoard) -> SourceState) -> IsL
     Box::new(move || state(&board) == SourceState::Lost)
 }
 
-fn publish(ring: Arc<Ring>, metrics: Arc<Metrics>, vitals: Arc<DaemonVitals>) -> Emit {
+fn publish(ring: Arc<Ring>, metrics: Arc<Metrics>, vitals: Arc<DaemonVitals>, intake: Arc<OnceLock<Arc<Intake>>>) -> Emit {
     Box::new(move |event, _| {
         if let Event::Subject(change) = &event {
+            if let (Some(into), Some(intake)) = (change.into, intake.get()) {
+                intake.note_merge(change.subject, into);
+            }
             vitals.note_subject(change);
         }
         ring.publish(&event);
@@ -290,6 +295,7 @@ impl Rounds<'_> {
 }
 
 fn drain(pipeline: Pipeline, clock: &dyn Clock) -> Option<String> {
+    pipeline.hurry();
     let until = clock.now().plus(DRAIN);
     while !pipeline.has_ended() && clock.now() < until {
         std::thread::sleep(Duration::from_millis(5));

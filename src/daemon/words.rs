@@ -39,6 +39,11 @@ impl Intake {
         };
     }
 
+    /// `from` turned out to be `into`: what was told of it was told of that one.
+    pub fn note_merge(&self, from: SubjectId, into: SubjectId) {
+        self.state.lock().expect("intake lock").ledger.merge(from, into);
+    }
+
     /// Passes words on that came at `now`. Whatever is wrong is said without them.
     pub fn hear(&self, client: u64, telling: Telling, now: MediaTime) -> Result<(), Refusal> {
         if self.transcribes {
@@ -112,5 +117,23 @@ mod tests {
         assert_eq!(code(telling(None, 9800, 9900)), Err(ErrorCode::Stale), "the recording has ended");
         let busy = Intake::new(2_000_000_000, true, lane("align", 1, WhenFull::DropOldest).0.guest());
         assert_eq!(busy.hear(1, telling(None, 9000, 9500), now).unwrap_err().code, ErrorCode::NotAllowed);
+    }
+
+    #[test]
+    fn a_partial_is_told_anew_by_one_that_knows_who_spoke_and_of_who_was_merged() {
+        let (sender, _receiver) = lane("align", 8, WhenFull::DropOldest);
+        let intake = Intake::new(2_000_000_000, false, sender.guest());
+        let now = MediaTime::from_millis(10_000);
+        let (s1, s2) = (SubjectId::Face(1), SubjectId::Face(2));
+        for subject in [s1, s2] {
+            intake.note_subject(subject, SubjectPhase::Appeared);
+        }
+        let code = |telling| intake.hear(7, telling, now).map_err(|refusal| refusal.code);
+        assert_eq!(code(Telling { is_final: false, ..telling(None, 8500, 9000) }), Ok(()));
+        assert_eq!(code(telling(Some(s2), 8500, 9000)), Ok(()));
+        intake.note_merge(s2, s1);
+        intake.note_subject(s2, SubjectPhase::Merged);
+        assert_eq!(code(telling(Some(s1), 8500, 9000)), Err(ErrorCode::BadValue), "it was told of the same person");
+        assert_eq!(code(telling(Some(s1), 9000, 9500)), Ok(()));
     }
 }

@@ -1,6 +1,6 @@
 //! What tellers outside may still say: words of the present, each stretch of time once.
 
-use crate::clip::{SubjectId, Teller};
+use crate::clip::{SubjectId, Teller, Transcript};
 use crate::time::{MediaTime, Span};
 
 /// How far ahead of the daemon's clock a client's may run: it was set by a message over a socket.
@@ -19,12 +19,39 @@ pub enum Refused {
     Overlapping,
 }
 
+/// A stretch of time of which somebody tells words, and whose they are said to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Stretch {
+    pub teller: Teller,
+    pub subject: Option<SubjectId>,
+    pub span: Span,
+}
+
+impl Stretch {
+    pub fn of(transcript: &Transcript) -> Self {
+        Stretch { teller: transcript.teller, subject: transcript.subject, span: transcript.span }
+    }
+
+    /// Does what is told of this take the place of what was told of `old` and was not final? So it does if its teller says it of the same
+    /// subject, or of the same time: who spoke is often known only in the end.
+    pub fn replaces(&self, old: &Stretch) -> bool {
+        self.teller == old.teller && (self.subject == old.subject || self.overlaps(old))
+    }
+
+    fn overlaps(&self, other: &Stretch) -> bool {
+        self.span.intersection(&other.span).is_some()
+    }
+
+    /// Nobody in particular may be anybody.
+    fn may_be_of_the_same(&self, other: &Stretch) -> bool {
+        self.subject.is_none() || other.subject.is_none() || self.subject == other.subject
+    }
+}
+
 /// One stretch that was told.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    teller: Teller,
-    subject: Option<SubjectId>,
-    span: Span,
+    stretch: Stretch,
     is_final: bool,
 }
 
@@ -41,27 +68,34 @@ impl Ledger {
         Ledger { window_nanos, entries: Vec::new() }
     }
 
-    /// Takes down that `teller` tells words of `span` at `now`. What it told before of the same subject and was not final, this replaces.
+    /// Takes down that `teller` tells words of `span` at `now`; see [`Stretch::replaces`] for what is taken out for it.
     pub fn admit(&mut self, teller: Teller, subject: Option<SubjectId>, span: Span, is_final: bool, now: MediaTime) -> Result<(), Refused> {
         let since = now.plus_nanos(-self.window_nanos);
-        self.entries.retain(|entry| entry.span.end > since);
+        self.entries.retain(|entry| entry.stretch.span.end > since);
         if span.end <= since {
             return Err(Refused::Past);
         }
         if span.end > now.plus_nanos(AHEAD_NANOS) {
             return Err(Refused::Future);
         }
-        let replaced = |entry: &Entry| !entry.is_final && (entry.teller, entry.subject) == (teller, subject);
-        let same = |entry: &Entry| entry.subject.is_none() || subject.is_none() || entry.subject == subject;
-        if self.entries.iter().any(|entry| !replaced(entry) && same(entry) && entry.span.intersection(&span).is_some()) {
+        let stretch = Stretch { teller, subject, span };
+        let replaced = |entry: &Entry| !entry.is_final && stretch.replaces(&entry.stretch);
+        if self.entries.iter().any(|entry| !replaced(entry) && stretch.may_be_of_the_same(&entry.stretch) && stretch.overlaps(&entry.stretch)) {
             return Err(Refused::Overlapping);
         }
         self.entries.retain(|entry| !replaced(entry));
         if self.entries.len() == MOST {
             self.entries.remove(0);
         }
-        self.entries.push(Entry { teller, subject, span, is_final });
+        self.entries.push(Entry { stretch, is_final });
         Ok(())
+    }
+
+    /// What was told of `from` was told of `into`: they are one.
+    pub fn merge(&mut self, from: SubjectId, into: SubjectId) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.stretch.subject == Some(from)) {
+            entry.stretch.subject = Some(into);
+        }
     }
 }
 
@@ -104,6 +138,33 @@ mod tests {
         assert_eq!(admit(A, Some(SubjectId::Face(1)), 8500, 8900, true), Ok(()));
         assert_eq!(admit(B, Some(SubjectId::Face(2)), 8500, 8900, true), Ok(()), "two people may speak at once");
         assert_eq!(admit(B, None, 8500, 8900, true), Err(Refused::Overlapping), "nobody in particular may be either");
+    }
+
+    #[test]
+    fn who_spoke_may_be_known_only_in_the_end() {
+        let (s1, s2) = (Some(SubjectId::Face(1)), Some(SubjectId::Face(2)));
+        for (before, after) in [(None, s1), (s1, None), (s1, s2)] {
+            let (mut ledger, now) = (Ledger::new(2_000_000_000), ms(10_000));
+            assert_eq!(ledger.admit(A, before, span(9000, 9500), false, now), Ok(()));
+            assert_eq!(ledger.admit(A, after, span(9100, 9600), true, now), Ok(()), "{before:?} {after:?}");
+            assert_eq!(ledger.admit(B, None, span(9000, 9100), true, now), Ok(()), "the partial is gone: {before:?} {after:?}");
+        }
+        let (mut ledger, now) = (Ledger::new(2_000_000_000), ms(10_000));
+        assert_eq!(ledger.admit(A, s1, span(9000, 9500), false, now), Ok(()));
+        assert_eq!(ledger.admit(A, s2, span(9500, 9600), false, now), Ok(()));
+        assert_eq!(ledger.admit(B, s1, span(9000, 9500), true, now), Err(Refused::Overlapping), "one teller may follow two people, one after the other");
+    }
+
+    #[test]
+    fn a_merged_subjects_stretches_are_those_of_whom_it_was_merged_into() {
+        let (mut ledger, now) = (Ledger::new(2_000_000_000), ms(10_000));
+        let (s1, s2) = (SubjectId::Face(1), SubjectId::Face(2));
+        assert_eq!(ledger.admit(A, Some(s2), span(8500, 9000), true, now), Ok(()));
+        assert_eq!(ledger.admit(A, Some(s2), span(9000, 9500), false, now), Ok(()));
+        ledger.merge(s2, s1);
+        assert_eq!(ledger.admit(A, Some(s1), span(8500, 9000), true, now), Err(Refused::Overlapping), "told already");
+        assert_eq!(ledger.admit(A, Some(s1), span(9500, 9900), true, now), Ok(()));
+        assert_eq!(ledger.admit(B, Some(s1), span(9000, 9500), true, now), Ok(()), "the partial was told anew");
     }
 
     proptest! {

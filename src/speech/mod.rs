@@ -14,7 +14,7 @@ mod stage;
 mod transcribe;
 mod turns;
 
-pub use ledger::{AHEAD_NANOS, Ledger, Refused};
+pub use ledger::{AHEAD_NANOS, Ledger, Refused, Stretch};
 pub use silero::{VoiceDetector, WINDOW_SAMPLES};
 pub use stage::SpeechStage;
 #[cfg(feature = "sherpa")]

@@ -66,9 +66,13 @@ fn a_clients_words_become_events_and_evidence_and_are_in_no_log() {
         let (subject, end) = (now["subject"].clone(), now["end_ns"].as_i64().unwrap());
         let start = end - 900_000_000;
 
-        // A partial, then the final that takes its place; whose the words are, lips and voice decide: there is one face.
+        // A partial, of which lips and voice decide whose words it is (there is one face), then the final that takes its place and says so.
         for is_final in [false, true] {
-            send(&mut socket, transcript(start, end, is_final)).await;
+            let mut frame = transcript(start, end, is_final);
+            if is_final {
+                frame["subject"] = subject.clone();
+            }
+            send(&mut socket, frame).await;
             let speech = wait_for(&mut socket, "the words", |f| f["type"] == "speech" && f.get("text").is_some() || f["type"] == "error").await;
             assert_eq!(speech["phase"], if is_final { "final" } else { "partial" }, "{speech}");
             assert_eq!((&speech["text"], &speech["owner"]), (&json!(SECRET), &subject), "{speech}");

@@ -43,10 +43,19 @@ fn owners(said: &[Aligned]) -> Vec<Option<SubjectId>> {
     said.iter().filter_map(|a| if let Aligned::Words(told) = a { Some(told.owner) } else { None }).collect()
 }
 
+/// Whose the turns are, where they begin and where they end.
+fn turn_owners(said: &[Aligned]) -> Vec<Option<SubjectId>> {
+    said.iter().filter_map(|a| if let Aligned::Speech(turn) = a { Some(turn.owner) } else { None }).collect()
+}
+
+fn by_a_client(transcript: Transcript) -> Transcript {
+    Transcript { teller: Teller::Client(1), ..transcript }
+}
+
 #[test]
 fn a_clip_has_the_words_of_its_window() {
     let people = [Person::new(1, 0..9000).talking(&[1000..2000])];
-    let words = vec![told("one two", 1000, 1600, 2100, false), told("one too many", 1000, 2000, 2300, true)];
+    let words = [told("one two", 1000, 1600, 2100, false), told("one too many", 1000, 2000, 2300, true)].map(by_a_client).to_vec();
     let said = play_words(settings(), frames(&people, 5000, 25), sound(&[1000..2000], &[], 5000, &[160]), words, &[]);
     assert_eq!(owners(&said), [Some(S1), Some(S1)]);
     // "one" is spoken from 1000 to 1300, "too" to 1600, "many" to 2000; the final takes the partial's place.
@@ -69,6 +78,63 @@ fn words_are_whose_lips_moved_and_the_named_ones_are_the_named_subjects() {
     assert!(texts(&said, S2).iter().all(|(end, text)| *end > 6000 && "good day".contains(text)) && !texts(&said, S2).is_empty());
     let other = clips_of(&said, S2).into_iter().find(|c| c.span.end == ms(3600)).unwrap();
     assert_eq!(other.text, Err(Absence::NotOwner));
+}
+
+#[test]
+fn what_the_daemon_believes_so_far_is_evidence_where_it_says_how_surely() {
+    let people = || frames(&[Person::new(1, 0..9000).talking(&[1000..2000])], 5000, 25);
+    let partial = told("one two", 1000, 1600, 2100, false);
+    let mut sure = partial.clone();
+    sure.words.iter_mut().for_each(|word| word.confidence = Some(0.5));
+    for (partial, before) in [(partial, None), (sure, Some((2200, "one two")))] {
+        let words = vec![partial, told("one too many", 1000, 2000, 2300, true)];
+        let said = play_words(settings(), people(), sound(&[1000..2000], &[], 5000, &[160]), words, &[]);
+        assert_eq!(owners(&said), [Some(S1), Some(S1)], "it is told in either case");
+        let texts = texts(&said, S1);
+        assert_eq!(texts.iter().find(|(end, _)| *end < 2300).copied(), before);
+        assert!(texts.contains(&(2400, "one too many")), "{texts:?}");
+    }
+}
+
+#[test]
+fn a_partial_is_told_anew_whoever_it_was_said_to_be_of() {
+    let people = [Person::new(1, 0..9000).talking(&[1000..2000]), Person::new(2, 0..9000)];
+    for (before, after) in [(None, Some(S1)), (Some(S2), Some(S1)), (Some(S1), None)] {
+        let partial = by_a_client(Transcript { subject: before, ..told("one two", 1000, 1600, 2100, false) });
+        let last = by_a_client(Transcript { subject: after, ..told("one too many", 1000, 2000, 2300, true) });
+        let said = play_words(settings(), frames(&people, 5000, 25), sound(&[1000..2000], &[], 5000, &[160]), vec![partial, last], &[]);
+        assert!(texts(&said, S1).contains(&(2400, "one too many")), "{before:?} {after:?}: {said:?}");
+        assert!(texts(&said, S2).iter().all(|(end, _)| *end < 2300), "{before:?} {after:?}: {said:?}");
+    }
+}
+
+#[test]
+fn words_stay_with_who_said_them_when_the_picture_cuts_to_another() {
+    // One talks from 500 to 5000; from 3500 on the picture shows another one, who listens.
+    let people = [Person::new(1, 0..3500).talking(&[500..5000]), Person::new(2, 3500..9000)];
+    let words = vec![told("one two", 500, 2000, 2100, false), told("one two three four", 500, 4900, 5300, true)];
+    let said = play_words(settings(), frames(&people, 7000, 25), sound(&[500..5000], &[], 7000, &[160]), words, &[]);
+    assert_eq!(owners(&said), [Some(S1), Some(S1)]);
+    assert_eq!(turn_owners(&said), [Some(S1), Some(S1)]);
+    assert!(texts(&said, S2).is_empty(), "{said:?}");
+    // Nobody comes in the place of who leaves: then too.
+    let (frames, words) = (frames(&people[..1], 7000, 25), vec![told("one two", 500, 4900, 5300, true)]);
+    let said = play_words(settings(), frames, sound(&[500..5000], &[], 7000, &[160]), words, &[]);
+    assert_eq!((owners(&said), turn_owners(&said)), (vec![Some(S1)], vec![Some(S1); 2]));
+}
+
+#[test]
+fn a_face_alone_that_came_late_gets_nobodys_words() {
+    // Somebody who is not seen talks from 500 to 5000; a face comes for the last words.
+    let people = [Person::new(2, 4500..9000)];
+    let words = vec![told("one two three four", 500, 4900, 5300, true)];
+    let said = play_words(settings(), frames(&people, 7000, 25), sound(&[500..5000], &[], 7000, &[160]), words.clone(), &[]);
+    assert_eq!((owners(&said), turn_owners(&said)), (vec![None], vec![Some(SubjectId::Voice), None]));
+    assert!(texts(&said, S2).is_empty(), "{said:?}");
+    // There for most of it, it is taken to be the one.
+    let people = [Person::new(2, 1500..9000)];
+    let said = play_words(settings(), frames(&people, 7000, 25), sound(&[500..5000], &[], 7000, &[160]), words, &[]);
+    assert_eq!((owners(&said), turn_owners(&said)), (vec![Some(S2)], vec![Some(SubjectId::Voice), Some(S2)]));
 }
 
 #[test]
@@ -106,12 +172,27 @@ fn words_of_who_is_merged_move_along() {
     merging.changes.push(change);
     frames.iter_mut().filter(|f| f.time >= ms(2000)).for_each(|f| f.faces.retain(|face| face.subject == S2));
     let words = vec![Transcript { subject: Some(S1), ..told("hello there", 1600, 1900, 1950, true) }];
-    let said = play_words(settings(), frames, sound(&[], &[], 3000, &[160]), words, &[]);
+    let said = play_words(settings(), frames.clone(), sound(&[], &[], 3000, &[160]), words, &[]);
     assert!(texts(&said, S2).iter().any(|(end, text)| *end == 2200 && *text == "hello there"), "{said:?}");
+    // A partial of the one is told anew by words of the other, whenever those were said.
+    let partial = by_a_client(Transcript { subject: Some(S1), ..told("hello", 1600, 1900, 1950, false) });
+    let last = by_a_client(Transcript { subject: Some(S2), ..told("there", 1900, 2100, 2150, true) });
+    let said = play_words(settings(), frames, sound(&[], &[], 3000, &[160]), vec![partial, last], &[]);
+    assert!(texts(&said, S2).iter().any(|(end, text)| *end == 2200 && *text == "there"), "{said:?}");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Wherever the picture cuts to a listener, words and turn are the speaker's, who had been seen for a while.
+    #[test]
+    fn a_cut_to_a_listener_takes_no_words_away(cut in 1500i64..6000, until in 2000i64..6000, fps in 10i64..31) {
+        let people = [Person::new(1, 0..cut).talking(&[500..until]), Person::new(2, cut..9000)];
+        let words = vec![told("one two three four", 500, until, until + 350, true)];
+        let said = play_words(settings(), frames(&people, 8000, fps), sound(&[500..until], &[], 8000, &[160]), words, &[]);
+        prop_assert_eq!(owners(&said), [Some(S1)]);
+        prop_assert_eq!(turn_owners(&said), [Some(S1); 2]);
+    }
 
     /// Each word is in the clips of its owner whose span holds its middle, in order, and in no other; whatever the interleaving.
     #[test]

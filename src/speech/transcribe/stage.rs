@@ -71,6 +71,11 @@ pub struct TranscribeStage {
     kept: VecDeque<Window>,
     utterance: Option<Utterance>,
     heard_until: Option<MediaTime>,
+    /// The next block does not follow on the last one.
+    interrupted: bool,
+    /// Sound before this was lost: a turn that began before it is listened to no more.
+    whole_since: MediaTime,
+    skipping: bool,
     /// When the newest verdict was known: the last window, which may be a short one, counts as whole. Nothing is told as of before.
     judged_at: MediaTime,
 }
@@ -85,6 +90,9 @@ impl TranscribeStage {
             kept: VecDeque::new(),
             utterance: None,
             heard_until: None,
+            interrupted: false,
+            whole_since: MediaTime::from_nanos(i64::MIN),
+            skipping: false,
             judged_at: MediaTime::ZERO,
         }
     }
@@ -98,6 +106,9 @@ impl TranscribeStage {
     pub fn hear(&mut self, heard: &Heard) -> Result<Vec<Transcript>, TranscribeError> {
         let mut told = Vec::new();
         let (block, mut activity) = (&heard.block, &heard.activity[..]);
+        if std::mem::take(&mut self.interrupted) {
+            self.whole_since = block.time;
+        }
         if let Some(until) = self.heard_until {
             let slip = block.time.nanos_since(until);
             if slip < -SLIP_NANOS {
@@ -126,6 +137,21 @@ impl TranscribeStage {
         let surplus = self.pending.len().saturating_sub(SAMPLE_RATE_HZ as usize);
         self.drain(surplus);
         Ok(told)
+    }
+
+    /// Sound is missing before the next block, or no sound comes for now: the utterance is over, and what is left of its turn is skipped.
+    /// The next turn is listened to, as it is whole; a transcriber that cannot follow would never catch up if it began anew at once.
+    pub fn interrupt(&mut self) -> Result<Vec<Transcript>, TranscribeError> {
+        let told = self.finish()?;
+        self.pending.clear();
+        self.kept.clear();
+        (self.pending_start, self.heard_until, self.interrupted) = (None, None, true);
+        Ok(told)
+    }
+
+    /// Does a turn go on that is not listened to, because some of it was lost?
+    pub fn is_skipping(&self) -> bool {
+        self.skipping
     }
 
     /// The sound has ended.
@@ -157,8 +183,10 @@ impl TranscribeStage {
         // As late as the verdict itself is known.
         let now = activity.span.end.max(activity.span.start.plus_nanos(FULL_WINDOW_NANOS));
         self.judged_at = self.judged_at.max(now);
+        let turn = activity.turn.filter(|turn| *turn >= self.whole_since);
+        self.skipping = turn.is_none() && activity.turn.is_some();
         if self.utterance.is_none()
-            && let Some(turn) = activity.turn
+            && let Some(turn) = turn
         {
             self.begin_utterance(turn, now)?;
         }

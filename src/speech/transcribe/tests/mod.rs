@@ -163,6 +163,52 @@ fn words_do_not_straddle_a_gap_and_long_turns_are_cut() {
     assert!((96..=100).contains(&words), "{words} words of 400 ms in 40 s");
 }
 
+#[test]
+fn the_rest_of_a_turn_of_which_sound_was_lost_is_skipped() {
+    let recording = recording(&[1000..4000, 5000..7000], None, 8000, 0.95, &[160]);
+    let mut stage = TranscribeStage::new(Box::new(Parrot { confidence: 0.9, ..Parrot::default() }), WordRule::default());
+    // A tenth of a second is lost 1.5 s into the first turn.
+    for heard in &recording[..250] {
+        assert!(stage.hear(heard).unwrap().iter().all(|transcript| !transcript.is_final));
+    }
+    let end = stage.interrupt().unwrap();
+    assert!(end.len() == 1 && end[0].is_final && millis(end[0].span).1 <= 2500, "{end:?}");
+    assert!(stage.interrupt().unwrap().is_empty(), "it is over already");
+    let (mut skipped, mut rest) = (0, Vec::new());
+    for heard in &recording[260..] {
+        rest.extend(stage.hear(heard).unwrap());
+        skipped += usize::from(stage.is_skipping());
+    }
+    // The turn ends 300 ms after its last speech.
+    assert!((160..180).contains(&skipped), "{skipped} blocks of 10 ms");
+    let last = finals(&rest);
+    assert!(last.len() == 1 && millis(last[0].span).0 >= 4900 && last[0].words.len() >= 4, "{rest:?}");
+    assert!(rest.iter().all(|transcript| millis(transcript.span).0 >= 4900), "{rest:?}");
+}
+
+#[test]
+fn when_the_sound_is_lost_its_last_words_are_told_at_once() {
+    // Three seconds are missing in the middle of a turn.
+    let recording = recording(&[1000..9000], Some(3000..6000), 9000, 0.95, &[160]);
+    let (before, after) = recording.split_at(300);
+    let mut stage = TranscribeStage::new(Box::new(Parrot { confidence: 0.9, ..Parrot::default() }), WordRule::default());
+    for heard in before {
+        assert!(stage.hear(heard).unwrap().iter().all(|transcript| !transcript.is_final));
+    }
+    let end = stage.interrupt().unwrap();
+    assert!(end.len() == 1 && end[0].is_final && end[0].words.len() >= 3, "{end:?}");
+    assert!((3000..3050).contains(&(end[0].told_at.nanos() / MS)) && millis(end[0].span).1 <= 3000, "{end:?}");
+    // With the first sound that comes again the verdict on the last before comes: no utterance is begun for that.
+    let mut told = stage.hear(&after[0]).unwrap();
+    assert!(after[0].activity.iter().any(|activity| activity.turn.is_some()) && stage.is_skipping() && told.is_empty());
+    for heard in &after[1..] {
+        told.extend(stage.hear(heard).unwrap());
+    }
+    told.extend(stage.finish().unwrap());
+    let last = finals(&told);
+    assert!(last.len() == 1 && millis(last[0].span).0 >= 6000 && last[0].words.len() >= 4, "{told:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
