@@ -11,10 +11,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::modality::Modality;
-use crate::model::manifest::{Task, hex_sha256};
+use crate::model::manifest::Task;
 use crate::time::monotonic_nanos;
 use crate::train::calibrate::{Calibrated, abstain_threshold, calibrate, verdicts};
 use crate::train::checkpoint::{Progress, RunFolder, read_json, write_json};
@@ -22,7 +21,7 @@ use crate::train::data::Split;
 use crate::train::features::{Features, distinct, shuffled};
 use crate::train::fit::{device, tensor, values};
 use crate::train::heads::{ClassificationHead, ClassifierShape, HeadsShape, RepresentationHeads};
-use crate::train::labelled::Labelled;
+use crate::train::labelled::{self, Labelled};
 use crate::train::metrics::{Judgements, MeasureOptions, Truth, measure, weights};
 use crate::train::pretrain::{self, Profile};
 use crate::train::recipe::{self, RecipeKind};
@@ -192,22 +191,6 @@ pub fn finetune(args: &crate::train::finetune::FinetuneArgs) -> anyhow::Result<(
     Ok(())
 }
 
-/// The hash of which clips these are, and of what is true of them.
-fn clips_sha256(features: &Features, sets: [&Labelled; 2]) -> String {
-    let mut hasher = Sha256::new();
-    for set in sets {
-        for row in &set.rows {
-            hasher.update(features.entry(*row).id.as_bytes());
-            hasher.update([0]);
-        }
-        match &set.truth {
-            Truth::Classes(classes) => classes.iter().for_each(|class| hasher.update((*class as u64).to_le_bytes())),
-            Truth::Labels(holds) => holds.iter().for_each(|holds| hasher.update([u8::from(*holds)])),
-        }
-    }
-    hex_sha256(&hasher.finalize())
-}
-
 /// The classifier with the best selection figure, and the curves.
 pub fn train(
     recipe: &FinetuneRecipe,
@@ -251,7 +234,7 @@ pub fn train(
         dataset: features.spec().dataset.clone(),
         stores,
         from,
-        clips: clips_sha256(features, [&all, &select]),
+        clips: labelled::sha256_of(features, &[&all, &select]),
     };
     let settings = serde_json::to_string(&run)?;
     let _lock = folder.lock()?;

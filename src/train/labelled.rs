@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::bail;
+use sha2::{Digest, Sha256};
 
-use crate::model::manifest::Task;
+use crate::model::manifest::{Task, hex_sha256};
 use crate::train::data::{Split, Target};
 use crate::train::features::{Features, shuffled};
 use crate::train::metrics::{Truth, weights};
@@ -138,5 +139,37 @@ impl Labelled {
     pub fn having(&self, features: &Features, shown: &[bool], labels: usize) -> Labelled {
         let places: Vec<usize> = (0..self.rows.len()).filter(|p| shown.iter().enumerate().all(|(m, s)| !s || features.has(self.rows[*p], m))).collect();
         self.pick(&places, labels)
+    }
+}
+
+/// The hash of which clips these are, and of what is true of them: one run goes with one.
+pub fn sha256_of(features: &Features, sets: &[&Labelled]) -> String {
+    let mut hasher = Sha256::new();
+    for set in sets {
+        for row in &set.rows {
+            hasher.update(features.entry(*row).id.as_bytes());
+            hasher.update([0]);
+        }
+        match &set.truth {
+            Truth::Classes(classes) => classes.iter().for_each(|class| hasher.update((*class as u64).to_le_bytes())),
+            Truth::Labels(holds) => holds.iter().for_each(|holds| hasher.update([u8::from(*holds)])),
+        }
+    }
+    hex_sha256(&hasher.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::synthetic::SyntheticSet;
+
+    #[test]
+    fn other_labels_make_another_set() {
+        let features = SyntheticSet { train: 16, select: 8, test: 8, ..SyntheticSet::default() }.make();
+        let rows = vec![0, 1, 2];
+        let of = |classes: &[usize]| sha256_of(&features, &[&Labelled { rows: rows.clone(), truth: Truth::Classes(classes.to_vec()) }]);
+        assert_eq!(of(&[0, 1, 1]), of(&[0, 1, 1]));
+        assert_ne!(of(&[0, 1, 1]), of(&[0, 1, 2]));
+        assert_ne!(sha256_of(&features, &[]), of(&[0, 1, 1]));
     }
 }
