@@ -24,7 +24,7 @@ use crate::train::evidence::Evidence;
 use crate::train::fusion::{HeadBatch, judge, only};
 use crate::train::refused::Refused;
 use crate::train::samples::{live_windows, milliseconds, windows};
-use crate::train::words::{Words, ending};
+use crate::train::words::{Words, ending, whole};
 
 /// Measures a bundle or a run on labelled recordings of yours (`extract` puts them into a store), or the default bundle as its card does: on
 /// FER2013's PublicTest, RAVDESS's actors 18 to 21 and MELD's development utterances.
@@ -232,7 +232,7 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
     let (voice_figure, voices) = measure_voice(&mut opened, &clips)?;
     let mut figures = vec![face_figure, voice_figure];
     let (meld, length_ms) = (material.join("annotations/meld"), opened.manifest.window.length_ms);
-    let mut all = [faces, voices, opened.words.evidence(&meld, Part::Report)?];
+    let mut all = [faces, voices, opened.words.evidence(&meld, Part::Report, whole)?];
     for subset in Presence::subsets() {
         let name = subset.name();
         let what = match name.as_str() {
@@ -245,7 +245,7 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
         figures.push(head_figure(&mut opened, &what, &all, &subset)?);
     }
     // What the daemon's window holds of a longer utterance when it has been said.
-    all[2] = opened.words.evidence_of(&meld, Part::Report, |text| ending(text, length_ms))?;
+    all[2] = opened.words.evidence(&meld, Part::Report, |text| vec![ending(text, length_ms)])?;
     let what = format!("head, words alone: what the last {} s of each utterance hold", f64::from(length_ms) / 1000.0);
     figures.push(head_figure(&mut opened, &what, &all, &only(Modality::Text))?);
     Ok(figures)

@@ -148,8 +148,9 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     let face = load_face(recipe)?;
     let crops = fer::read(&recipe.fer_archive())?;
     let mut words = Words::open(&recipe.words.encoder)?;
+    let heard = |text: &str| if recipe.words.cuts { words::whole_and_cut(text, recipe.window.length_ms) } else { words::whole(text) };
     let mut others =
-        |part| -> anyhow::Result<[Evidence; 2]> { Ok([face_evidence(recipe, &face, &crops, part)?, words.evidence(&recipe.meld_folder(), part)?]) };
+        |part| -> anyhow::Result<[Evidence; 2]> { Ok([face_evidence(recipe, &face, &crops, part)?, words.evidence(&recipe.meld_folder(), part, heard)?]) };
     let (training, selection) = (others(Part::Train)?, others(Part::Select)?);
     let joined = |which: VoiceRun, part, [face, words]: &[Evidence; 2]| -> anyhow::Result<Vec<Evidence>> {
         Ok(vec![face.clone(), voice_evidence(recipe, &load_voice(recipe, which)?, which, part)?, words.clone()])
@@ -201,7 +202,7 @@ fn fit_head(recipe: &Recipe, which: VoiceRun, training: &[Evidence], held_out: O
 fn head_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Run<'_>, Vec<String>)> {
     let (settings, name) = (&recipe.head, head_part(which));
     let sums = [&*face_part(recipe), which.part()].map(|part| weights_sha256(&run_folder(recipe, part))).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
-    let text = serde_json::to_string(&(settings.hidden, settings.views, settings.alone, Modality::ALL.len(), &sums, &recipe.window))?;
+    let text = serde_json::to_string(&(settings.hidden, settings.views, settings.alone, Modality::ALL.len(), &sums, &recipe.window, recipe.words.cuts))?;
     Ok((Run { name, folder: run_folder(recipe, name), settings: &settings.fit, recipe: text, seed: recipe.seed, stop_after: None }, sums))
 }
 
@@ -247,9 +248,10 @@ fn calibrate(head: &Head, held_out: &[Evidence], shares: &[f32]) -> anyhow::Resu
         verdicts.extend(judged.verdicts(temperature));
         let error = [before.calibration_error(1.0), judged.calibration_error(temperature)];
         println!(
-            "head: {name}: n {}, mean recall {:.3}, temperature {temperature:.3}, calibration error {:.3} before, {:.3} after",
+            "head: {name}: n {}, mean recall {:.3}, weighted F1 {:.3}, temperature {temperature:.3}, calibration error {:.3} before, {:.3} after",
             judged.count(),
             judged.recall(),
+            judged.metric("f1_weighted").unwrap_or(f64::NAN),
             error[0],
             error[1]
         );

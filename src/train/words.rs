@@ -72,21 +72,17 @@ impl Words {
         Ok(Words { encoder: Encoder { entry, graph }, tokenizer: Tokenizer::from_bytes(&tokenizer, text.max_tokens)? })
     }
 
-    /// One item an utterance.
-    pub fn evidence(&mut self, meld: &Path, part: Part) -> anyhow::Result<Evidence> {
-        let evidence = self.evidence_of(meld, part, str::to_owned)?;
-        println!("head: {} utterances, {} labels", evidence.count(), LABELS.len());
-        Ok(evidence)
-    }
-
-    /// One item an utterance, of what `cut` leaves of its text.
-    pub fn evidence_of(&mut self, meld: &Path, part: Part, cut: impl Fn(&str) -> String) -> anyhow::Result<Evidence> {
-        let mut evidence = Evidence::new(DIM);
-        for words in read(meld, part)? {
-            if let Some(embedding) = text_embedding(&mut self.encoder, Some(&self.tokenizer), &cut(&words.text))? {
-                evidence.push(words.label, embedding);
+    /// One item of each text that `heard` makes of an utterance.
+    pub fn evidence(&mut self, meld: &Path, part: Part, heard: impl Fn(&str) -> Vec<String>) -> anyhow::Result<Evidence> {
+        let (mut evidence, utterances) = (Evidence::new(DIM), read(meld, part)?);
+        for words in &utterances {
+            for text in heard(&words.text) {
+                if let Some(embedding) = text_embedding(&mut self.encoder, Some(&self.tokenizer), &text)? {
+                    evidence.push(words.label, embedding);
+                }
             }
         }
+        println!("head: {} utterances, {} texts, {} labels", utterances.len(), evidence.count(), LABELS.len());
         Ok(evidence)
     }
 }
@@ -94,17 +90,38 @@ impl Words {
 /// How fast people talk, about: letters a second, without the spaces between words.
 const PACE: u32 = 15;
 
-/// What a window of `length_ms` that ends with the utterance holds of it: the words of which at least half was spoken in it.
-pub fn ending(text: &str, length_ms: u32) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
+/// So many of the `words`, in their order, are at least half spoken within `length_ms`.
+fn spoken<'a>(words: impl Iterator<Item = &'a str>, length_ms: u32) -> usize {
     let room = f64::from(PACE * length_ms) / 1000.0;
     let mut letters = 0.0;
-    let heard = words.iter().rev().take_while(|word| {
+    let is_within = |word: &&str| {
         let count = word.chars().count() as f64;
         letters += count;
         letters - count / 2.0 <= room
-    });
-    words[words.len() - heard.count()..].join(" ")
+    };
+    words.take_while(is_within).count()
+}
+
+/// An utterance as it was said.
+pub fn whole(text: &str) -> Vec<String> {
+    vec![text.to_owned()]
+}
+
+/// What a window of `length_ms` holds of an utterance when it has been said.
+pub fn ending(text: &str, length_ms: u32) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words[words.len() - spoken(words.iter().rev().copied(), length_ms)..].join(" ")
+}
+
+/// An utterance, and if it is longer than a window of `length_ms`, what the daemon hears of it there: its beginning, and its ending.
+pub fn whole_and_cut(text: &str, length_ms: u32) -> Vec<String> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let beginning = spoken(words.iter().copied(), length_ms);
+    let mut texts = whole(text);
+    if beginning < words.len() {
+        texts.extend([words[..beginning].join(" "), ending(text, length_ms)]);
+    }
+    texts
 }
 
 #[cfg(test)]
@@ -120,6 +137,8 @@ mod tests {
         assert_eq!(ending("I did not say anything like that to them at all today", 2000), "anything like that to them at all today");
         assert_eq!(ending("I did not say anything like that to them at all today", 1000), "to them at all today");
         assert_eq!(ending("", 2000), "");
+        let cut = ["It was good, was it not?", "It was good,", "was it not?"].map(String::from);
+        assert_eq!((whole_and_cut(&cut[0], 600), whole_and_cut("Good.", 600)), (cut.to_vec(), vec!["Good.".to_owned()]));
     }
 
     #[test]
