@@ -17,14 +17,15 @@ pub(super) struct Words {
 }
 
 impl Words {
-    fn push(&mut self, told: OwnedTranscript) {
-        let OwnedTranscript { transcript, owner } = &told;
+    /// `faceless`: no face that is there is the owner.
+    fn push(&mut self, told: OwnedTranscript, faceless: bool) {
+        let transcript = &told.transcript;
         let stretch = Stretch::of(transcript);
         self.told.retain(|old| old.transcript.is_final || !stretch.replaces(&Stretch::of(&old.transcript)));
         if !is_evidence(transcript) {
             return;
         }
-        if matches!(owner, None | Some(SubjectId::Voice)) {
+        if faceless {
             self.faceless_at = self.faceless_at.max(Some(transcript.told_at));
         }
         self.told.push_back(told);
@@ -87,7 +88,7 @@ impl Aligner {
         self.pass_idle_boundaries(transcript.told_at);
         let owner = transcript.subject.or_else(|| self.turn_owner(transcript.span.start, transcript.span.end));
         let told = OwnedTranscript { transcript, owner };
-        self.words.push(told.clone());
+        self.words.push(told.clone(), self.is_faceless(owner));
         self.ready.push_back(Aligned::Words(told));
     }
 
@@ -97,6 +98,11 @@ impl Aligner {
     }
 
     pub(super) fn words_without_a_face(&self, span: Span) -> Result<ClipText, Absence> {
-        self.words.cut(span, |owner| matches!(owner, None | Some(SubjectId::Voice)))
+        self.words.cut(span, |owner| self.is_faceless(owner))
+    }
+
+    /// Who left while they spoke get no clips any more: what is heard of them is the voice's.
+    fn is_faceless(&self, owner: Option<SubjectId>) -> bool {
+        owner.is_none_or(|owner| owner == SubjectId::Voice || !self.presences.contains_key(&owner))
     }
 }

@@ -29,6 +29,8 @@ pub(super) const STALLED_NANOS: i64 = 1_500_000_000;
 const OPENING_NANOS: i64 = 10_000_000_000;
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The same for `auto` where there has never been a camera, and may never be: each attempt asks every video device of the machine.
+const LONGEST_PAUSE_UNSEEN: Duration = Duration::from_secs(3);
 /// How often a running source is looked at.
 pub(super) const WATCH_STEP: Duration = Duration::from_millis(50);
 
@@ -186,7 +188,8 @@ impl Camera {
             if !pause(wait, &self.stop) {
                 return self.report(SourceState::Off, None);
             }
-            wait = (wait * 2).min(LONGEST_PAUSE);
+            let is_unseen = self.spec == VideoSpec::Auto && self.board.video.counters.delivered.load(Ordering::Relaxed) == 0;
+            wait = (wait * 2).min(if is_unseen { LONGEST_PAUSE_UNSEEN } else { LONGEST_PAUSE });
             self.board.video.counters.reconnects.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -108,12 +108,17 @@ pub fn write(recipe: &Recipe, recipe_path: &Path, figures: &[Figure], calibratio
         }
         writeln!(card)?;
     }
+    let heard = if recipe.words.cuts {
+        "Words are learnt and calibrated by whole utterances and, of those longer than a window, by what it holds of their beginning and their end. "
+    } else {
+        ""
+    };
     writeln!(
         card,
         "\nIntervals are Wilson's, as if every row were independent (rows of one clip, clips of one actor, or four draws for one window, are not: they are too narrow \
          there; *men* and *women* are two actors each). *Pictures new to it*: those of PublicTest of which Training has no copy, pixel by pixel; every figure of \
          faces but the last condition is of these. *Each hop*: a window every {} ms while somebody speaks, as the daemon answers; the first of a clip hold but {} ms of speech. Mean recall and calibration error (expected calibration error, 15 bins) weigh every class alike, but for words alone, where \
-         every utterance weighs the same; *by chance alone* is the error that so few rows show on average where every confidence is exactly right. What is joined is of different people: it shows that fusion works, not how it does on one person.\n",
+         every utterance weighs the same; {heard}*by chance alone* is the error that so few rows show on average where every confidence is exactly right. What is joined is of different people: it shows that fusion works, not how it does on one person.\n",
         recipe.window.hop_ms, recipe.voice.preprocessing.min_speech_ms
     )?;
     writeln!(card, "## Calibration\n")?;

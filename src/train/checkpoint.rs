@@ -86,7 +86,7 @@ impl RunFolder {
         let Some(found) = read_json::<Progress>(&self.at("state.json"))? else { return Ok(None) };
         ensure!(
             found.settings == settings,
-            "{} holds another run, or one with other settings, stores, labels or splits: name another folder",
+            "{} holds another run, or one with other settings, stores, labels or splits, or of an earlier version: name another folder",
             self.0.display()
         );
         Ok(Some(found))

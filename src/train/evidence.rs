@@ -47,14 +47,6 @@ impl Evidence {
         self.by_label.iter().map(Vec::len).sum()
     }
 
-    /// Logarithms of the labels' shares, their mean taken away.
-    pub(super) fn log_shares(&self) -> Vec<f32> {
-        let all = self.count() as f32;
-        let logs: Vec<f32> = self.by_label.iter().map(|items| ((items.len() as f32).max(1.0) / all).ln()).collect();
-        let mean = logs.iter().sum::<f32>() / logs.len() as f32;
-        logs.iter().map(|l| l - mean).collect()
-    }
-
     /// Every item's first view, with its label.
     pub(super) fn rows(&self) -> (Vec<f32>, Vec<usize>) {
         let items = self.by_label.iter().enumerate().flat_map(|(label, items)| items.iter().map(move |item| (label, item)));

@@ -45,7 +45,7 @@ impl Features {
     /// Stores as one: their labels are the union of their lists, in the order of first appearance.
     ///
     /// # Errors
-    /// Where there is no store, one can not be read, or two were made by different encoders.
+    /// Where there is no store, one can not be read, or two were made by different encoders or of different clips.
     pub fn open(paths: &[std::path::PathBuf]) -> anyhow::Result<Features> {
         if let Some((_, twice)) = paths.iter().enumerate().find(|(i, path)| paths[..*i].contains(path)) {
             bail!(Refused(format!("the store {} is named twice", twice.display())));
@@ -60,6 +60,14 @@ impl Features {
                 store.spec().fingerprint,
                 paths[0].display(),
                 spec.fingerprint
+            );
+            ensure!(
+                store.spec().clips == spec.clips,
+                "a row of {} is another thing ({}) than one of {} ({}): extract both with the same --clips and version",
+                store.path().display(),
+                store.spec().clips,
+                paths[0].display(),
+                spec.clips
             );
         }
         let labelled: Vec<&StoreSpec> = stores.iter().map(Store::spec).filter(|spec| !spec.labels.is_empty()).collect();

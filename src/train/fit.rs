@@ -74,7 +74,10 @@ impl Run<'_> {
     pub fn load<L: Module>(&self, net: L) -> anyhow::Result<L> {
         let folder = self.folder.display();
         let state = read_state(&self.folder)?.with_context(|| format!("there is no run in {folder}: run finetune first"))?;
-        ensure!(state.recipe == self.identity()?, "{folder} holds a run with other settings than the recipe's, or over other encoders: run finetune again");
+        ensure!(
+            state.recipe == self.identity()?,
+            "{folder} holds a run with other settings than the recipe's, over other encoders, or of an earlier version: remove it and run finetune again"
+        );
         ensure!(state.epochs >= self.settings.epochs, "{folder} is not finished (epoch {} of {}): run finetune again", state.epochs, self.settings.epochs);
         load_best(net, &self.folder)
     }
@@ -119,7 +122,7 @@ pub fn fit<L: Learner>(
     let at = |name: &str| run.folder.join(name);
     let mut net = net;
     if let Some(found) = read_state(&run.folder)? {
-        ensure!(found.recipe == recipe, "{} holds a run with other settings; remove it, or take its recipe", run.folder.display());
+        ensure!(found.recipe == recipe, "{} holds a run with other settings, or of an earlier version; remove it, or take its recipe", run.folder.display());
         let epoch = found.epochs;
         net = net.try_load_file(at(&format!("net-{epoch}.bpk"))).map_err(|e| anyhow::anyhow!("{e:?}")).context("the checkpoint's weights cannot be read")?;
         optimizer =

@@ -157,7 +157,7 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     };
     let held_out = joined(VoiceRun::Calibration, Part::Select, &selection)?;
     let head = fit_head(recipe, VoiceRun::Calibration, &joined(VoiceRun::Calibration, Part::Train, &training)?, Some(&held_out))?;
-    let calibration = calibrate(&head, &held_out, &training[1].log_shares())?;
+    let calibration = calibrate(&head, &held_out, &words::log_shares(&recipe.meld_folder())?)?;
     fit_head(recipe, VoiceRun::Final, &joined(VoiceRun::Final, Part::Train, &training)?, None)?;
     let folder = run_folder(recipe, head_part(VoiceRun::Final));
     let calibration = Calibration { head: weights_sha256(&folder)?, ..calibration };

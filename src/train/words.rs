@@ -41,6 +41,16 @@ pub fn read(meld: &Path, part: Part) -> anyhow::Result<Vec<LabelledWords>> {
     Ok(words.collect())
 }
 
+/// Logarithms of the labels' shares in what is said in training, their mean taken away.
+pub fn log_shares(meld: &Path) -> anyhow::Result<Vec<f32>> {
+    let mut counts = [0usize; LABELS.len()];
+    read(meld, Part::Train)?.iter().for_each(|words| counts[words.label] += 1);
+    // Their common denominator is taken away with the mean.
+    let logs = counts.map(|count| (count.max(1) as f32).ln());
+    let mean = logs.iter().sum::<f32>() / logs.len() as f32;
+    Ok(logs.iter().map(|log| log - mean).collect())
+}
+
 fn is_kept_back(dialogue: &str) -> bool {
     crc32fast::hash(dialogue.as_bytes()).is_multiple_of(10)
 }

@@ -1,5 +1,6 @@
 //! A source that is lost while the daemon runs: seen in `/readyz` and in `status` within two seconds, healed within three.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -56,7 +57,6 @@ fn a_network_camera_that_goes_and_returns() {
 #[test]
 fn without_a_camera_the_daemon_waits_for_one_and_demonstrates_only_where_that_is_asked_for() {
     if devices().iter().any(|device| device.kind == DeviceKind::Video) {
-        use std::io::Write;
         let _ = writeln!(std::io::stderr(), "RAN WITHOUT a machine that has no camera");
         return;
     }
@@ -79,6 +79,11 @@ fn hears_of(command: &mut Command, folder: &Path) {
 
 #[test]
 fn a_microphone_that_comes_after_the_start_is_found() {
+    // A sound card is the default as long as no sound server runs.
+    if std::fs::read_dir("/dev/snd").into_iter().flatten().flatten().any(|node| node.file_name().to_string_lossy().starts_with("pcmC")) {
+        let _ = writeln!(std::io::stderr(), "RAN WITHOUT a machine that has no sound card");
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let daemon = Daemon::start_with(&["--set", "video.source=none", "--set", "audio.source=default"], |command| hears_of(command, folder.path()));
     eventually("the lack of a microphone", Duration::from_secs(10), || state(&daemon, "audio") == "lost");

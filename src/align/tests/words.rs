@@ -121,6 +121,7 @@ fn words_stay_with_who_said_them_when_the_picture_cuts_to_another() {
     let (frames, words) = (frames(&people[..1], 7000, 25), vec![told("one two", 500, 4900, 5300, true)]);
     let said = play_words(settings(), frames, sound(&[500..5000], &[], 7000, &[160]), words, &[]);
     assert_eq!((owners(&said), turn_owners(&said)), (vec![Some(S1)], vec![Some(S1); 2]));
+    assert!(texts(&said, S1).is_empty() && !texts(&said, SubjectId::Voice).is_empty(), "a voice without a face has its words: {said:?}");
 }
 
 #[test]

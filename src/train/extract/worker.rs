@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use anyhow::Context;
-use image::DynamicImage;
 use image::imageops::FilterType;
+use image::{DynamicImage, ImageDecoder};
 
 use super::evidence::{ClipsRule, Evidence, Row};
 use super::playback::{Audience, Ending, Playback, Shown, part_of};
@@ -233,7 +233,7 @@ fn read(picture: &Picture) -> Result<DynamicImage, Refusal> {
     Ok(match picture {
         Picture::File(path) => {
             let bytes = std::fs::read(path).map_err(|error| Refusal::Unreadable(error.kind().to_string()))?;
-            image::load_from_memory(&bytes).map_err(|error| Refusal::Unreadable(error.to_string()))?
+            upright(&bytes).map_err(|error| Refusal::Unreadable(error.to_string()))?
         }
         Picture::Grey { size, pixels } => {
             let side = *size as u32;
@@ -241,6 +241,15 @@ fn read(picture: &Picture) -> Result<DynamicImage, Refusal> {
             DynamicImage::ImageLuma8(grey)
         }
     })
+}
+
+/// Decodes a picture and turns it as its camera says (EXIF).
+fn upright(bytes: &[u8]) -> image::ImageResult<DynamicImage> {
+    let mut decoder = image::ImageReader::new(std::io::Cursor::new(bytes)).with_guessed_format()?.into_decoder()?;
+    let orientation = decoder.orientation()?;
+    let mut image = DynamicImage::from_decoder(decoder)?;
+    image.apply_orientation(orientation);
+    Ok(image)
 }
 
 /// As a decoder of JPEG would give it to the face stage: I420, BT.601, 0..255.

@@ -203,6 +203,10 @@ fn agree(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<Vec<String>, Stor
         let what = format!("its labels are {theirs}, not {ours}, and the list of labels of a store of several shards stays");
         return Err(StoreError::Different { path: dir.to_owned(), what });
     }
+    if found.clips == "recording" && spec.clips == "recording_mean" {
+        let what = "an earlier version made a recording's row of the last faces of its windows, this one makes it of all: extract into another store";
+        return Err(StoreError::Different { path: dir.to_owned(), what: what.into() });
+    }
     if found.clips != spec.clips {
         return different("clips rule", &spec.clips, &found.clips);
     }
