@@ -3,9 +3,10 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use crate::labels::{LABELS, RAVDESS};
+use crate::model::manifest::Manifest;
 use crate::train::conditions::Condition;
 use crate::train::evaluate::Figure;
 use crate::train::features::distinct;
@@ -33,34 +34,37 @@ pub fn pictures(figures: &[Figure]) -> Vec<(String, String)> {
     pictured(figures).map(|(name, figure)| (picture_file(name), figure.confusion.svg(&figure.what))).collect()
 }
 
-/// The text of `MODEL_CARD.md`.
-pub fn write(recipe: &Recipe, recipe_path: &Path, figures: &[Figure], calibration: &Calibration, difference: f32, trials: &[Trial]) -> anyhow::Result<String> {
+/// What a card says of its use and its data.
+const USE: &str = include_str!("card_use.md");
+
+/// Measured again: puts the figures into a bundle's card, with what it says of its use and its data, and their pictures beside it.
+///
+/// # Errors
+/// Where the bundle has no card that `export` wrote.
+pub fn renew(bundle: &Path, figures: &[Figure]) -> anyhow::Result<()> {
+    let read = |name: &str| std::fs::read_to_string(bundle.join(name)).with_context(|| format!("{name} in {} cannot be read", bundle.display()));
+    let (old, manifest) = (read("MODEL_CARD.md")?, toml::from_str(&read("manifest.toml")?).context("manifest.toml is not valid")?);
+    std::fs::write(bundle.join("MODEL_CARD.md"), renewed(&old, &figures_section(bundle, &manifest, figures)?)?)?;
+    for (name, svg) in pictures(figures) {
+        std::fs::write(bundle.join(&name), svg).with_context(|| format!("{name} cannot be written"))?;
+    }
+    Ok(crate::model::seal(bundle)?)
+}
+
+fn renewed(old: &str, figures: &str) -> anyhow::Result<String> {
+    let place =
+        |heading: &str| old.find(&format!("\n{heading}")).map(|at| at + 1).with_context(|| format!("MODEL_CARD.md has no {heading}: export wrote none"));
+    let (from, to) = (place("## Intended use")?, place("## Calibration")?);
+    ensure!(from < to, "MODEL_CARD.md is not in export's order");
+    Ok([&old[..from], USE, figures, &old[to..]].concat())
+}
+
+/// From `## Figures` up to `## Calibration`.
+fn figures_section(bundle: &Path, manifest: &Manifest, figures: &[Figure]) -> anyhow::Result<String> {
     let mut card = String::new();
-    let mel_frames = 1 + milliseconds(recipe.window.length_ms) / recipe.voice.preprocessing.hop;
-    let face_flop = Encoder::operations(&recipe.face.shape, LABELS.len(), [recipe.face.preprocessing.size; 2]) as f64;
-    let voice_flop = Encoder::operations(&recipe.voice.shape, RAVDESS.len(), [recipe.voice.preprocessing.mels, mel_frames]) as f64;
-    let new_faces = (recipe.face.preprocessing.rate_hz * f64::from(recipe.window.hop_ms) / 1000.0).ceil();
-    let recipe_name = recipe_path.display();
-    let bundle = recipe.bundle.display();
-    writeln!(card, "# Model card: `{}`\n", recipe.name)?;
-    writeln!(
-        card,
-        "Seven expressions ({}) of a face, a voice, words, or any of them together. A face encoder (each tracked face, {} px grey, {:.1} MFLOP), a voice encoder \
-         (log-mel spectrogram of up to {} ms, {:.1} MFLOP), all-MiniLM-L6-v2 for words (frozen; its graph is made at set-up from the published weights) and a head that adds their evidence. One hop of {} ms costs one subject {:.0} new face \
-         inputs and one voice window: {:.3} GFLOP (multiplications and additions of convolutions and linear layers).\n",
-        LABELS.join(", "),
-        recipe.face.preprocessing.size,
-        face_flop * 1e-6,
-        recipe.window.length_ms,
-        voice_flop * 1e-6,
-        recipe.window.hop_ms,
-        new_faces,
-        (new_faces * face_flop + voice_flop) * 1e-9
-    )?;
-    card.push_str(include_str!("card_use.md"));
     writeln!(card, "\n## Figures\n")?;
     writeln!(card, "From the ONNX files, as the daemon runs them, on pictures, actors and dialogues that neither trained nor selected anything:\n")?;
-    writeln!(card, "```\nexpressd-train evaluate --bundle {bundle}\n```\n")?;
+    writeln!(card, "```\nexpressd-train evaluate --bundle {}\n```\n", bundle.display())?;
     writeln!(
         card,
         "| what | n | classes | accuracy (95 % interval) | mean recall | weighted F1 | calibration error | by chance alone | answered | right among answered |\n\
@@ -108,23 +112,60 @@ pub fn write(recipe: &Recipe, recipe_path: &Path, figures: &[Figure], calibratio
         }
         writeln!(card)?;
     }
-    let heard = if recipe.words.cuts {
-        "Words are learnt and calibrated by whole utterances and, of those longer than a window, by what it holds of their beginning and their end. "
-    } else {
-        ""
-    };
     writeln!(
         card,
         "\nIntervals are Wilson's, as if every row were independent (rows of one clip, clips of one actor, or four draws for one window, are not: they are too narrow \
          there; *men* and *women* are two actors each). *Pictures new to it*: those of PublicTest of which Training has no copy, pixel by pixel; every figure of \
          faces but the last condition is of these. *Each hop*: a window every {} ms while somebody speaks, as the daemon answers; the first of a clip hold but {} ms of speech. Mean recall and calibration error (expected calibration error, 15 bins) weigh every class alike, but for words alone, where \
-         every utterance weighs the same; {heard}*by chance alone* is the error that so few rows show on average where every confidence is exactly right. What is joined is of different people: it shows that fusion works, not how it does on one person.\n",
-        recipe.window.hop_ms, recipe.voice.preprocessing.min_speech_ms
+         every utterance weighs the same; *by chance alone* is the error that so few rows show on average where every confidence is exactly right. What is joined is of different people: it shows that fusion works, not how it does on one person.\n",
+        manifest.window.hop_ms,
+        manifest.audio.as_ref().map_or(0, |audio| audio.min_speech_ms)
     )?;
+    Ok(card)
+}
+
+/// The text of `MODEL_CARD.md`.
+pub fn write(
+    recipe: &Recipe,
+    recipe_path: &Path,
+    manifest: &Manifest,
+    figures: &[Figure],
+    calibration: &Calibration,
+    difference: f32,
+    trials: &[Trial],
+) -> anyhow::Result<String> {
+    let mut card = String::new();
+    let mel_frames = 1 + milliseconds(recipe.window.length_ms) / recipe.voice.preprocessing.hop;
+    let face_flop = Encoder::operations(&recipe.face.shape, LABELS.len(), [recipe.face.preprocessing.size; 2]) as f64;
+    let voice_flop = Encoder::operations(&recipe.voice.shape, RAVDESS.len(), [recipe.voice.preprocessing.mels, mel_frames]) as f64;
+    let new_faces = (recipe.face.preprocessing.rate_hz * f64::from(recipe.window.hop_ms) / 1000.0).ceil();
+    let recipe_name = recipe_path.display();
+    writeln!(card, "# Model card: `{}`\n", recipe.name)?;
+    writeln!(
+        card,
+        "Seven expressions ({}) of a face, a voice, words, or any of them together. A face encoder (each tracked face, {} px grey, {:.1} MFLOP), a voice encoder \
+         (log-mel spectrogram of up to {} ms, {:.1} MFLOP), all-MiniLM-L6-v2 for words (frozen; its graph is made at set-up from the published weights) and a head that adds their evidence. One hop of {} ms costs one subject {:.0} new face \
+         inputs and one voice window: {:.3} GFLOP (multiplications and additions of convolutions and linear layers).\n",
+        LABELS.join(", "),
+        recipe.face.preprocessing.size,
+        face_flop * 1e-6,
+        recipe.window.length_ms,
+        voice_flop * 1e-6,
+        recipe.window.hop_ms,
+        new_faces,
+        (new_faces * face_flop + voice_flop) * 1e-9
+    )?;
+    card.push_str(USE);
+    card.push_str(&figures_section(&recipe.bundle, manifest, figures)?);
+    let heard = if recipe.words.cuts {
+        "Words are learnt and calibrated by whole utterances and, of those longer than a window, by what it holds of their beginning and their end. "
+    } else {
+        ""
+    };
     writeln!(card, "## Calibration\n")?;
     writeln!(
         card,
-        "Factors of the evidence (face {:.3}, voice {:.3}, words {:.3}) and temperatures per subset of modalities minimise the log-likelihood loss, \
+        "{heard}Factors of the evidence (face {:.3}, voice {:.3}, words {:.3}) and temperatures per subset of modalities minimise the log-likelihood loss, \
          class-balanced but for words alone, on data that the encoders and the head behind them never met: pictures and dialogues held back, and actors that a second voice encoder was trained without. Confidence under {:.2} abstains: it would be lower if, coming down from 0.45, half of the answers within the next 0.05 were still right there, and is never higher. Words alone are weighed as counted after calibration, and class-balanced before it, so their two errors are not of one measure. Where words are alone, part of the logarithm of each label's share in MELD's training utterances is added (the middle of what does as well as the best for weighted F1 on the selection data): most of what is said is said neutrally.\n",
         calibration.factors[0], calibration.factors[1], calibration.factors[2], calibration.abstain_threshold
     )?;
@@ -165,4 +206,17 @@ pub fn write(recipe: &Recipe, recipe_path: &Path, figures: &[Figure], calibratio
         recipe.voice.calibration_actors.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
     )?;
     Ok(card)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_figures_take_the_place_of_the_old_ones() {
+        let old = "# Model card: `x`\n\nSeven.\n\n## Intended use, and more\n\nold\n\n## Figures\n\nold\n\n## Calibration\n\nkept\n";
+        let new = renewed(old, "\n## Figures\n\nnew\n\n").unwrap();
+        assert_eq!(new, format!("# Model card: `x`\n\nSeven.\n\n{USE}\n## Figures\n\nnew\n\n## Calibration\n\nkept\n"));
+        assert!(renewed("# My own card", "").unwrap_err().to_string().contains("## Intended use"));
+    }
 }

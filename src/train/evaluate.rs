@@ -15,6 +15,7 @@ use crate::model::manifest::{EncoderEntry, FacePreprocessing, Manifest, hex_sha2
 use crate::preprocess::{LogMel, Tokenizer, normalise};
 use crate::train::assess::{Answering, Assessment, OfBundle, OfRun, assess};
 use crate::train::calibrate::Judged;
+use crate::train::card;
 use crate::train::conditions::{self, Condition};
 use crate::train::confusion::Confusion;
 use crate::train::data::fer::{self, LabelledCrop};
@@ -41,6 +42,9 @@ pub struct EvaluateArgs {
     /// One JSON object instead of text.
     #[arg(long)]
     pub json: bool,
+    /// Writes the default bundle's figures into its model card, too, and its pictures beside it.
+    #[arg(long, conflicts_with_all = ["run", "store"])]
+    pub renew_card: bool,
     /// A run that `finetune` made over stores.
     #[arg(long, conflicts_with = "bundle")]
     pub run: Option<PathBuf>,
@@ -129,6 +133,9 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     ensure!(args.report.is_none(), Refused("--report takes figures of a run or of stores: name --run or --store".into()));
     let material = args.material.clone().or_else(|| Some(std::env::var_os("EXPRESSD_MATERIAL")?.into())).unwrap_or_else(|| "../shared/material".into());
     let figures = measure(&args.bundle, &material)?;
+    if args.renew_card {
+        card::renew(&args.bundle, &figures)?;
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&figures)?);
         return Ok(());

@@ -93,7 +93,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     write("manifest.toml", toml::to_string(&manifest)?.as_bytes())?;
     write("golden.json", serde_json::to_string_pretty(&goldens(&recipe.bundle)?)?.as_bytes())?;
     let figures = measure(&recipe.bundle, &recipe.material)?;
-    write("MODEL_CARD.md", card::write(&recipe, &args.recipe, &figures, &calibration, difference, &trials)?.as_bytes())?;
+    write("MODEL_CARD.md", card::write(&recipe, &args.recipe, &manifest, &figures, &calibration, difference, &trials)?.as_bytes())?;
     for (name, svg) in card::pictures(&figures) {
         write(&name, svg.as_bytes())?;
     }
