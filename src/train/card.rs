@@ -157,15 +157,10 @@ pub fn write(
     )?;
     card.push_str(USE);
     card.push_str(&figures_section(&recipe.bundle, manifest, figures)?);
-    let heard = if recipe.words.cuts {
-        "Words are learnt and calibrated by whole utterances and, of those longer than a window, by what it holds of their beginning and their end. "
-    } else {
-        ""
-    };
     writeln!(card, "## Calibration\n")?;
     writeln!(
         card,
-        "{heard}Factors of the evidence (face {:.3}, voice {:.3}, words {:.3}) and temperatures per subset of modalities minimise the log-likelihood loss, \
+        "Factors of the evidence (face {:.3}, voice {:.3}, words {:.3}) and temperatures per subset of modalities minimise the log-likelihood loss, \
          class-balanced but for words alone, on data that the encoders and the head behind them never met: pictures and dialogues held back, and actors that a second voice encoder was trained without. Confidence under {:.2} abstains: it would be lower if, coming down from 0.45, half of the answers within the next 0.05 were still right there, and is never higher. Words alone are weighed as counted after calibration, and class-balanced before it, so their two errors are not of one measure. Where words are alone, part of the logarithm of each label's share in MELD's training utterances is added (the middle of what does as well as the best for weighted F1 on the selection data): most of what is said is said neutrally.\n",
         calibration.factors[0], calibration.factors[1], calibration.factors[2], calibration.abstain_threshold
     )?;

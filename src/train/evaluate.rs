@@ -252,7 +252,7 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
         figures.push(head_figure(&mut opened, &what, &all, &subset)?);
     }
     // What the daemon's window holds of a longer utterance when it has been said.
-    all[2] = opened.words.evidence(&meld, Part::Report, |text| vec![ending(text, length_ms)])?;
+    all[2] = opened.words.evidence(&meld, Part::Report, |text| ending(text, length_ms))?;
     let what = format!("head, words alone: what the last {} s of each utterance hold", f64::from(length_ms) / 1000.0);
     figures.push(head_figure(&mut opened, &what, &all, &only(Modality::Text))?);
     Ok(figures)

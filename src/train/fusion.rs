@@ -148,9 +148,9 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     let face = load_face(recipe)?;
     let crops = fer::read(&recipe.fer_archive())?;
     let mut words = Words::open(&recipe.words.encoder)?;
-    let heard = |text: &str| if recipe.words.cuts { words::whole_and_cut(text, recipe.window.length_ms) } else { words::whole(text) };
-    let mut others =
-        |part| -> anyhow::Result<[Evidence; 2]> { Ok([face_evidence(recipe, &face, &crops, part)?, words.evidence(&recipe.meld_folder(), part, heard)?]) };
+    let mut others = |part| -> anyhow::Result<[Evidence; 2]> {
+        Ok([face_evidence(recipe, &face, &crops, part)?, words.evidence(&recipe.meld_folder(), part, words::whole)?])
+    };
     let (training, selection) = (others(Part::Train)?, others(Part::Select)?);
     let joined = |which: VoiceRun, part, [face, words]: &[Evidence; 2]| -> anyhow::Result<Vec<Evidence>> {
         Ok(vec![face.clone(), voice_evidence(recipe, &load_voice(recipe, which)?, which, part)?, words.clone()])
@@ -202,7 +202,7 @@ fn fit_head(recipe: &Recipe, which: VoiceRun, training: &[Evidence], held_out: O
 fn head_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Run<'_>, Vec<String>)> {
     let (settings, name) = (&recipe.head, head_part(which));
     let sums = [&*face_part(recipe), which.part()].map(|part| weights_sha256(&run_folder(recipe, part))).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
-    let text = serde_json::to_string(&(settings.hidden, settings.views, settings.alone, Modality::ALL.len(), &sums, &recipe.window, recipe.words.cuts))?;
+    let text = serde_json::to_string(&(settings.hidden, settings.views, settings.alone, Modality::ALL.len(), &sums, &recipe.window))?;
     Ok((Run { name, folder: run_folder(recipe, name), settings: &settings.fit, recipe: text, seed: recipe.seed, stop_after: None }, sums))
 }
 

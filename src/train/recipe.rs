@@ -120,9 +120,6 @@ pub struct Recipe {
 pub struct WordsRecipe {
     /// The folder with its weights and tokenizer, as set-up fetches it (`import sentence --dir`).
     pub encoder: PathBuf,
-    /// Longer utterances are learnt from, and judged, also by what a window holds of them.
-    #[serde(default)]
-    pub cuts: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
