@@ -4,7 +4,7 @@ which Training has no copy: `fer` learnt from Training, too), and time for a fac
 
 In an environment of its own, never part of `make test`:
 
-    python3 -m venv /tmp/fer && /tmp/fer/bin/pip install fer==25.10.3 tensorflow-cpu onnxruntime
+    python3 -m venv /tmp/fer && /tmp/fer/bin/pip install fer==25.10.3 tensorflow-cpu onnxruntime "setuptools<81"
     /tmp/fer/bin/python tests/bench/beside_fer.py [--material ../shared/material] [--bundle models/default]
 
 Both get the same 48x48 grey crops (no detector), one at a time, on one thread each; times are medians of rounds in turn. `fer` is asked through its own
