@@ -9,6 +9,7 @@ mod answering;
 pub use answering::{Answering, OfBundle, OfRun};
 
 use crate::modality::{Modality, PerModality};
+use crate::model::manifest::Task;
 use crate::train::data::Split;
 use crate::train::features::Features;
 use crate::train::labelled::Labelled;
@@ -48,7 +49,7 @@ pub fn assess(what: &Assessment<'_>, answering: &mut dyn Answering) -> anyhow::R
     let map = answering.label_map(&features.spec().labels);
     let clips = Labelled::find(&features, what.split, answering.task(), &labels, &map)?;
     ensure!(!clips.rows.is_empty(), "the stores have no labelled clips of the split {}", split_name(what.split));
-    let left_out = Labelled::left_out(&features, what.split, &map)?;
+    let left_out = if answering.task() == Task::Single { Labelled::left_out(&features, what.split, &map)? } else { Vec::new() };
     let left_out = (!left_out.is_empty()).then(|| {
         let counted: Vec<String> = left_out.iter().map(|(name, count)| format!("{name} {count}")).collect();
         format!("Left out, since no answer goes by their labels: {}.", counted.join(", "))

@@ -366,6 +366,8 @@ mod tests {
         let map = BTreeMap::from([("calm".to_owned(), String::new())]);
         let found = Labelled::find(&features, Split::Train, Task::Single, &ours, &map).unwrap();
         assert_eq!((found.rows, found.truth), (vec![1, 2, 3, 5], Truth::Classes(vec![1, 0, 0, 1])));
+        assert_eq!(Labelled::left_out(&features, Some(Split::Train), &map).unwrap(), [("calm".to_owned(), 1)]);
+        assert!(Labelled::left_out(&features, Some(Split::Test), &map).unwrap().is_empty());
         let error = Labelled::find(&features, Split::Train, Task::Single, &ours, &BTreeMap::new()).unwrap_err().to_string();
         assert!(error.contains("calm") && error.contains("label_map of a recipe of finetune"), "{error}");
         // A list that the clips do not fit is told.
@@ -374,6 +376,16 @@ mod tests {
         let features = Features::open(&[b]).unwrap();
         assert!(features.target(1).is_ok());
         assert!(features.target(2).unwrap_err().to_string().contains("b2"));
+    }
+
+    #[test]
+    fn rows_of_two_kinds_of_clips_are_not_mixed() {
+        let folder = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "b"].map(|name| store(folder.path(), name, &["happy"], &classes([0])));
+        let text = std::fs::read_to_string(b.join("store.json")).unwrap();
+        std::fs::write(b.join("store.json"), text.replace(r#""recording""#, r#""recording_mean""#)).unwrap();
+        let error = Features::open(&[a, b]).unwrap_err().to_string();
+        assert!(error.contains("another thing (recording_mean)") && error.contains("(recording)"), "{error}");
     }
 
     #[test]

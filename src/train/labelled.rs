@@ -48,12 +48,7 @@ impl Labelled {
             })
             .collect::<anyhow::Result<_>>()?;
         let (mut rows, mut classes, mut holds) = (Vec::new(), Vec::new(), Vec::new());
-        for row in 0..features.count() {
-            let entry = features.entry(row);
-            let present = (0..features.modalities().len()).any(|m| features.has(row, m));
-            if split.is_some_and(|split| entry.split != split) || entry.view != 0 || !present {
-                continue;
-            }
+        for row in clips_of(features, split) {
             match (features.target(row)?, task) {
                 (None, _) => {}
                 (Some(Target::Class(class)), Task::Single) => {
@@ -74,7 +69,7 @@ impl Labelled {
                 }
                 (Some(Target::Values(_)), Task::Single) => {
                     let remedy = "config/train/linear_multi.toml is a recipe for several";
-                    bail!(Refused(format!("{} may have several labels, and one is answered with: {remedy}", entry.id)))
+                    bail!(Refused(format!("{} may have several labels, and one is answered with: {remedy}", features.entry(row).id)))
                 }
             }
         }
@@ -87,11 +82,7 @@ impl Labelled {
     pub fn left_out(features: &Features, split: Option<Split>, map: &BTreeMap<String, String>) -> anyhow::Result<Vec<(String, usize)>> {
         let names = &features.spec().labels;
         let mut counts = vec![0; names.len()];
-        for row in 0..features.count() {
-            let entry = features.entry(row);
-            if split.is_some_and(|split| entry.split != split) || entry.view != 0 {
-                continue;
-            }
+        for row in clips_of(features, split) {
             if let Some(Target::Class(class)) = features.target(row)?
                 && map.get(&names[class]).is_some_and(String::is_empty)
             {
@@ -140,6 +131,14 @@ impl Labelled {
         let places: Vec<usize> = (0..self.rows.len()).filter(|p| shown.iter().enumerate().all(|(m, s)| !s || features.has(self.rows[*p], m))).collect();
         self.pick(&places, labels)
     }
+}
+
+/// The clips of a split, or all, as they are (not augmented), that hold any of the modalities.
+fn clips_of(features: &Features, split: Option<Split>) -> impl Iterator<Item = usize> {
+    (0..features.count()).filter(move |row| {
+        let entry = features.entry(*row);
+        split.is_none_or(|split| entry.split == split) && entry.view == 0 && (0..features.modalities().len()).any(|m| features.has(*row, m))
+    })
 }
 
 /// The hash of which clips these are, and of what is true of them: one run goes with one.

@@ -283,3 +283,36 @@ fn crop(image: DynamicImage, face: &FacePreprocessing) -> Crop {
     let pixels = if face.channels == 1 { image.into_luma8().into_raw() } else { image.into_rgb8().into_raw() };
     Crop { size: face.size, channels: face.channels, pixels }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_stands_as_its_camera_says() {
+        // Dark on the left, bright on the right; taken with the camera turned by a quarter (EXIF orientation 6).
+        let picture = image::GrayImage::from_fn(64, 32, |x, _| image::Luma([if x < 32 { 20 } else { 220 }]));
+        let mut plain = std::io::Cursor::new(Vec::new());
+        picture.write_to(&mut plain, image::ImageFormat::Jpeg).unwrap();
+        let plain = plain.into_inner();
+        let exif = [&b"Exif\0\0MM\0*\0\0\0\x08\0\x01"[..], &[0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0], &[0; 4]].concat();
+        let segment = [&[0xff, 0xe1][..], &(exif.len() as u16 + 2).to_be_bytes(), &exif].concat();
+        let turned = upright(&[&plain[..2], &segment, &plain[2..]].concat()).unwrap().into_luma8();
+        assert_eq!(upright(&plain).unwrap().into_luma8().dimensions(), (64, 32));
+        assert_eq!(turned.dimensions(), (32, 64));
+        assert!(turned.get_pixel(16, 8).0[0] < 60 && turned.get_pixel(16, 56).0[0] > 180);
+    }
+
+    #[test]
+    fn planes_are_those_of_a_jpeg_also_of_odd_sizes() {
+        // Red and blue, five wide and three high.
+        let rgb = image::RgbImage::from_fn(5, 3, |x, _| image::Rgb(if x < 2 { [255, 0, 0] } else { [0, 0, 255] }));
+        let picture = planar(&DynamicImage::ImageRgb8(rgb));
+        let bytes = picture.bytes();
+        let at = |plane: usize, x: usize, y: usize| bytes[picture.planes[plane].offset + y * picture.planes[plane].stride + x];
+        // ITU-T T.871: Y, Cb, Cr of pure red and blue.
+        assert_eq!([at(0, 0, 0), at(1, 0, 0), at(2, 0, 0)], [76, 85, 255]);
+        assert_eq!([at(0, 4, 2), at(1, 2, 1), at(2, 2, 1)], [29, 255, 107]);
+        assert_eq!(bytes.len(), 5 * 3 + 2 * 3 * 2);
+    }
+}

@@ -203,6 +203,7 @@ fn other_settings_are_refused() {
     let part = Shard { index: 1, count: 4 };
     assert!(refused(&StoreSpec { fingerprint: "g".into(), ..spec() }, part).contains("fingerprint"));
     assert!(refused(&StoreSpec { clips: "window".into(), ..spec() }, part).contains("clips rule"));
+    assert!(refused(&StoreSpec { clips: "recording_mean".into(), ..spec() }, part).contains("extract into another store"));
     assert!(refused(&StoreSpec { views: 3, ..spec() }, part).contains("number of views"));
     assert!(refused(&StoreSpec { encoders: vec![], ..spec() }, part).contains("encoders"));
     assert!(refused(&spec(), Shard { index: 0, count: 8 }).contains("shards of 4"));
