@@ -10,6 +10,8 @@ fn main() {
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/expressd/sherpa");
     match std::env::var("SHERPA_ONNX_LIB_DIR") {
         Ok(folder) => println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}"),
-        Err(_) => println!("cargo:warning=without SHERPA_ONNX_LIB_DIR the crate of sherpa-onnx downloads its library; `make build FEATURES=sherpa` sets it"),
+        Err(_) => println!(
+            "cargo:warning=without SHERPA_ONNX_LIB_DIR the crate of sherpa-onnx downloads its library; `make build FEATURES=sherpa` sets it"
+        ),
     }
 }

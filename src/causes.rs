@@ -25,6 +25,9 @@ mod tests {
 
     #[test]
     fn causes_follow_on_the_same_line() {
-        assert_eq!(one_line(&Stopped(std::io::Error::other("no space\nleft\n"))), "it stopped: no space left");
+        assert_eq!(
+            one_line(&Stopped(std::io::Error::other("no space\nleft\n"))),
+            "it stopped: no space left"
+        );
     }
 }

@@ -68,18 +68,50 @@ pub struct Picture {
 impl Picture {
     /// # Panics
     /// If a plane reaches beyond the storage.
-    pub fn new(width: usize, height: usize, planes: [Plane; 3], colorimetry: Colorimetry, storage: Box<dyn AsRef<[u8]> + Send + Sync>) -> Self {
+    pub fn new(
+        width: usize,
+        height: usize,
+        planes: [Plane; 3],
+        colorimetry: Colorimetry,
+        storage: Box<dyn AsRef<[u8]> + Send + Sync>,
+    ) -> Self {
         let length = (*storage).as_ref().len();
-        for (plane, (columns, rows)) in planes.iter().zip([(width, height), (width.div_ceil(2), height.div_ceil(2)), (width.div_ceil(2), height.div_ceil(2))]) {
-            assert!(rows == 0 || plane.offset + plane.stride * (rows - 1) + columns <= length, "a plane of {width}x{height} reaches beyond its storage");
+        for (plane, (columns, rows)) in planes.iter().zip([
+            (width, height),
+            (width.div_ceil(2), height.div_ceil(2)),
+            (width.div_ceil(2), height.div_ceil(2)),
+        ]) {
+            assert!(
+                rows == 0 || plane.offset + plane.stride * (rows - 1) + columns <= length,
+                "a plane of {width}x{height} reaches beyond its storage"
+            );
         }
-        Picture { width, height, planes, colorimetry, storage }
+        Picture {
+            width,
+            height,
+            planes,
+            colorimetry,
+            storage,
+        }
     }
 
     /// A picture with tightly packed planes Y, U, V.
     pub fn from_i420(width: usize, height: usize, colorimetry: Colorimetry, data: Vec<u8>) -> Self {
         let (cw, ch) = (width.div_ceil(2), height.div_ceil(2));
-        let planes = [Plane { offset: 0, stride: width }, Plane { offset: width * height, stride: cw }, Plane { offset: width * height + cw * ch, stride: cw }];
+        let planes = [
+            Plane {
+                offset: 0,
+                stride: width,
+            },
+            Plane {
+                offset: width * height,
+                stride: cw,
+            },
+            Plane {
+                offset: width * height + cw * ch,
+                stride: cw,
+            },
+        ];
         Picture::new(width, height, planes, colorimetry, Box::new(data))
     }
 
@@ -125,7 +157,11 @@ pub struct AudioBlock {
 
 impl AudioBlock {
     pub fn span(&self) -> Span {
-        Span::new(self.time, self.time.plus_nanos(samples_to_nanos(self.samples.len() as i64)))
+        Span::new(
+            self.time,
+            self.time
+                .plus_nanos(samples_to_nanos(self.samples.len() as i64)),
+        )
     }
 }
 
@@ -321,12 +357,20 @@ impl Transcript {
     pub fn spread(text: &str, span: Span) -> Vec<Word> {
         let letters = |word: &str| word.chars().count() as i64;
         let whole: i64 = text.split_whitespace().map(letters).sum();
-        let at = |before: i64| span.start.plus_nanos((i128::from(span.nanos()) * i128::from(before) / i128::from(whole.max(1))) as i64);
+        let at = |before: i64| {
+            span.start.plus_nanos(
+                (i128::from(span.nanos()) * i128::from(before) / i128::from(whole.max(1))) as i64,
+            )
+        };
         let mut before = 0;
         let place = |word: &str| {
             let start = at(before);
             before += letters(word);
-            Word { text: word.to_owned(), span: Span::new(start, at(before)), confidence: None }
+            Word {
+                text: word.to_owned(),
+                span: Span::new(start, at(before)),
+                confidence: None,
+            }
         };
         text.split_whitespace().map(place).collect()
     }
@@ -334,8 +378,20 @@ impl Transcript {
 
 impl fmt::Debug for Transcript {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Transcript { teller, subject, text: _, span, words, is_final, told_at } = self;
-        write!(f, "Transcript({teller:?}, {subject:?}, {span:?}, {} words, final: {is_final}, {told_at:?})", words.len())
+        let Transcript {
+            teller,
+            subject,
+            text: _,
+            span,
+            words,
+            is_final,
+            told_at,
+        } = self;
+        write!(
+            f,
+            "Transcript({teller:?}, {subject:?}, {span:?}, {} words, final: {is_final}, {told_at:?})",
+            words.len()
+        )
     }
 }
 
@@ -356,7 +412,12 @@ pub struct ClipText {
 
 impl fmt::Debug for ClipText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ClipText({} words until {:?})", self.text.split_whitespace().count(), self.newest)
+        write!(
+            f,
+            "ClipText({} words until {:?})",
+            self.text.split_whitespace().count(),
+            self.newest
+        )
     }
 }
 
@@ -400,13 +461,18 @@ pub struct Clip {
 
 impl Clip {
     pub fn presence(&self) -> Presence {
-        PerModality { face: !self.faces.is_empty(), voice: self.voice.is_ok(), text: self.text.is_ok() }
+        PerModality {
+            face: !self.faces.is_empty(),
+            voice: self.voice.is_ok(),
+            text: self.text.is_ok(),
+        }
     }
     /// The newest evidence of any modality.
     pub fn newest(&self) -> Option<MediaTime> {
         let face = self.faces.last().map(|f| f.time);
         let voice = self.voice.as_ref().ok().map(|v| v.newest);
-        face.max(voice).max(self.text.as_ref().ok().map(|t| t.newest))
+        face.max(voice)
+            .max(self.text.as_ref().ok().map(|t| t.newest))
     }
 }
 

@@ -55,8 +55,12 @@ macro_rules! section {
     };
 }
 
-section!(RawVideo { source: String = "auto".into() });
-section!(RawAudio { source: String = "default".into() });
+section!(RawVideo {
+    source: String = "auto".into()
+});
+section!(RawAudio {
+    source: String = "default".into()
+});
 section!(RawFace {
     detector: String = "models/mtcnn".into(),
     detect_interval_ms: u64 = 500,
@@ -64,16 +68,32 @@ section!(RawFace {
     max_subjects: usize = 8,
     lost_after_ms: u64 = 2000,
 });
-section!(RawSpeech { threshold: f64 = 0.5, min_silence_ms: u64 = 300, transcriber: String = "none".into() });
-section!(RawWindow { hop_ms: u64 = 0, lateness_ms: u64 = 100 });
-section!(RawInference { bundle: String = "models/default".into(), provider: String = "auto".into(), threads: usize = 1, budget_ms: u64 = 150 });
+section!(RawSpeech {
+    threshold: f64 = 0.5,
+    min_silence_ms: u64 = 300,
+    transcriber: String = "none".into()
+});
+section!(RawWindow {
+    hop_ms: u64 = 0,
+    lateness_ms: u64 = 100
+});
+section!(RawInference {
+    bundle: String = "models/default".into(),
+    provider: String = "auto".into(),
+    threads: usize = 1,
+    budget_ms: u64 = 150
+});
 section!(RawServe {
     listen: String = "127.0.0.1:8765".into(),
     allow_origins: Vec<String> = Vec::new(),
     max_clients: usize = 256,
 });
-section!(RawPublish { jsonl: String = String::new() });
-section!(RawLog { level: String = "info".into() });
+section!(RawPublish {
+    jsonl: String = String::new()
+});
+section!(RawLog {
+    level: String = "info".into()
+});
 
 /// The configuration after its check: every value lies where it may.
 #[derive(Clone, Debug)]
@@ -194,16 +214,29 @@ pub struct CliOverrides {
 pub struct ConfigFaults(pub Vec<Fault>);
 
 fn lines(faults: &[Fault]) -> String {
-    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    faults
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
     /// A value outside of what is permitted.
-    Value { key: String, found: String, origin: Origin, permitted: String },
+    Value {
+        key: String,
+        found: String,
+        origin: Origin,
+        permitted: String,
+    },
     /// A key that does not exist.
-    Unknown { key: String, origin: Origin, nearest: &'static str },
+    Unknown {
+        key: String,
+        origin: Origin,
+        nearest: &'static str,
+    },
     /// A file that cannot be read or is not TOML.
     File { path: PathBuf, problem: String },
     /// `--set` without `=`.
@@ -213,8 +246,23 @@ pub enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Value { key, found, origin, permitted } => write!(f, "{key} = {found} (from {origin}): permitted is {permitted}"),
-            Fault::Unknown { key, origin, nearest } => write!(f, "{key} (from {origin}): there is no such key; the nearest is {nearest}"),
+            Fault::Value {
+                key,
+                found,
+                origin,
+                permitted,
+            } => write!(
+                f,
+                "{key} = {found} (from {origin}): permitted is {permitted}"
+            ),
+            Fault::Unknown {
+                key,
+                origin,
+                nearest,
+            } => write!(
+                f,
+                "{key} (from {origin}): there is no such key; the nearest is {nearest}"
+            ),
             Fault::File { path, problem } => write!(f, "{}: {problem}", path.display()),
             Fault::NoValue { typed } => write!(f, "--set {typed}: expected KEY=VALUE"),
         }
@@ -224,11 +272,20 @@ impl fmt::Display for Fault {
 impl Config {
     /// Reads all layers and checks them as a whole.
     pub fn load(cli: &CliOverrides) -> Result<Config, ConfigFaults> {
-        Config::load_from(Path::new(SYSTEM_FILE), std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))), cli)
+        Config::load_from(
+            Path::new(SYSTEM_FILE),
+            std::env::vars_os()
+                .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
+            cli,
+        )
     }
 
     /// As [`Config::load`], with another system file and other environment variables.
-    pub fn load_from(system_file: &Path, environment: impl IntoIterator<Item = (String, String)>, cli: &CliOverrides) -> Result<Config, ConfigFaults> {
+    pub fn load_from(
+        system_file: &Path,
+        environment: impl IntoIterator<Item = (String, String)>,
+        cli: &CliOverrides,
+    ) -> Result<Config, ConfigFaults> {
         let mut faults = Vec::new();
         let merged = layers::merge(system_file, environment, cli, &mut faults);
         let settings = check::check(merged, &mut faults);
@@ -250,7 +307,11 @@ impl Config {
         for Setting { key, value, .. } in &self.settings {
             hasher.update(format!("{key} = {value}\n"));
         }
-        hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hasher
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     /// `raw` has passed the check that made `settings`.
@@ -271,7 +332,10 @@ impl Config {
                 min_silence: ms(raw.speech.min_silence_ms),
                 transcriber: TranscriberChoice::parse(&raw.speech.transcriber).expect("checked"),
             },
-            window: WindowConfig { hop: (raw.window.hop_ms > 0).then(|| ms(raw.window.hop_ms)), lateness: ms(raw.window.lateness_ms) },
+            window: WindowConfig {
+                hop: (raw.window.hop_ms > 0).then(|| ms(raw.window.hop_ms)),
+                lateness: ms(raw.window.lateness_ms),
+            },
             inference: InferenceConfig {
                 bundle: raw.inference.bundle.into(),
                 provider: check::provider(&raw.inference.provider).expect("checked"),
@@ -283,7 +347,9 @@ impl Config {
                 allow_origins: raw.serve.allow_origins,
                 max_clients: raw.serve.max_clients,
             },
-            publish: PublishConfig { jsonl: (!raw.publish.jsonl.is_empty()).then(|| raw.publish.jsonl.into()) },
+            publish: PublishConfig {
+                jsonl: (!raw.publish.jsonl.is_empty()).then(|| raw.publish.jsonl.into()),
+            },
             log_level: raw.log.level,
             settings,
         }
@@ -292,7 +358,8 @@ impl Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config::load_from(Path::new(""), [], &CliOverrides::default()).expect("the defaults pass the check")
+        Config::load_from(Path::new(""), [], &CliOverrides::default())
+            .expect("the defaults pass the check")
     }
 }
 
@@ -300,25 +367,45 @@ fn raw_of(settings: &[Setting]) -> RawConfig {
     let mut sections: BTreeMap<&str, toml::Table> = BTreeMap::new();
     for Setting { key, value, .. } in settings {
         let (section, name) = key.split_once('.').expect("keys are section.name");
-        sections.entry(section).or_default().insert(name.into(), value.clone());
+        sections
+            .entry(section)
+            .or_default()
+            .insert(name.into(), value.clone());
     }
-    let table: toml::Table = sections.into_iter().map(|(section, keys)| (section.into(), keys.into())).collect();
-    table.try_into().expect("every key of KEYS is a field of RawConfig, of its type")
+    let table: toml::Table = sections
+        .into_iter()
+        .map(|(section, keys)| (section.into(), keys.into()))
+        .collect();
+    table
+        .try_into()
+        .expect("every key of KEYS is a field of RawConfig, of its type")
 }
 
 /// Finds a file or folder of ours. An absolute path stays; a relative one is looked up in the working directory, then beside the program
 /// (`../share/expressd/`), then in the project's folder. What is nowhere comes back as it was.
 pub fn locate(path: &Path) -> PathBuf {
-    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.join("share/expressd")));
-    locate_in(path, beside.as_deref(), Path::new(env!("CARGO_MANIFEST_DIR")))
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|exe| Some(exe.parent()?.parent()?.join("share/expressd")));
+    locate_in(
+        path,
+        beside.as_deref(),
+        Path::new(env!("CARGO_MANIFEST_DIR")),
+    )
 }
 
 fn locate_in(path: &Path, beside: Option<&Path>, project: &Path) -> PathBuf {
     if path.is_absolute() || path.exists() {
         return path.to_owned();
     }
-    let candidates = beside.map(|folder| folder.join(path)).into_iter().chain([project.join(path)]);
-    candidates.into_iter().find(|candidate| candidate.exists()).unwrap_or_else(|| path.to_owned())
+    let candidates = beside
+        .map(|folder| folder.join(path))
+        .into_iter()
+        .chain([project.join(path)]);
+    candidates
+        .into_iter()
+        .find(|candidate| candidate.exists())
+        .unwrap_or_else(|| path.to_owned())
 }
 
 #[cfg(test)]

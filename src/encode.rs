@@ -53,27 +53,53 @@ pub enum EncodeError {
     #[error("ONNX Runtime's library was not found; looked at {}; run `make setup`, or name it in $EXPRESSD_ONNXRUNTIME", list(.looked_at))]
     NoLibrary { looked_at: Vec<PathBuf> },
     #[error("ONNX Runtime's library {} cannot be loaded; run `make setup`, or name another in $EXPRESSD_ONNXRUNTIME", path.display())]
-    BadLibrary { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    BadLibrary {
+        path: PathBuf,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("{} cannot be read; restore it from the project", path.display())]
-    NoGraph { path: PathBuf, source: std::io::Error },
+    NoGraph {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{} is not the file that {} tells of (its SHA-256 is {found}, not {expected}); restore it from the project", path.display(), .told_by.display())]
-    WrongHash { path: PathBuf, told_by: PathBuf, found: Box<str>, expected: Box<str> },
+    WrongHash {
+        path: PathBuf,
+        told_by: PathBuf,
+        found: Box<str>,
+        expected: Box<str>,
+    },
     #[error("graph {graph} cannot be opened")]
     BadGraph { graph: String, source: ort::Error },
     #[error("provider {} cannot be used for graph {graph}: it needs NVIDIA's driver and the libraries that `make gpu` fetches; or set inference.provider to \"auto\" or \"cpu\"", .provider.name())]
-    NoProvider { graph: String, provider: Provider, source: ort::Error },
+    NoProvider {
+        graph: String,
+        provider: Provider,
+        source: ort::Error,
+    },
     #[error("graph {graph} failed while running")]
     Failed { graph: String, source: ort::Error },
     #[error("graph {graph} answered with a number that is not finite")]
     NotFinite { graph: String },
     #[error("the words for graph {graph} gave no tokens")]
-    NoTokens { graph: String, source: Box<dyn std::error::Error + Send + Sync> },
+    NoTokens {
+        graph: String,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("graph {graph} answered with {found}, expected {expected}")]
-    WrongOutput { graph: String, found: String, expected: String },
+    WrongOutput {
+        graph: String,
+        found: String,
+        expected: String,
+    },
 }
 
 fn list(paths: &[PathBuf]) -> String {
-    paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+    paths
+        .iter()
+        .map(|p| p.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// ONNX Runtime, loaded once per process, and the tallies of what runs on it.
@@ -102,16 +128,26 @@ impl Runtime {
         }
         let candidates = candidates();
         let Some(found) = candidates.iter().find(|p| p.is_file()) else {
-            return Err(EncodeError::NoLibrary { looked_at: candidates });
+            return Err(EncodeError::NoLibrary {
+                looked_at: candidates,
+            });
         };
         let path = found.canonicalize().unwrap_or_else(|_| found.clone());
         let environment = match ort::init_from(&path) {
-            Ok(builder) => builder.with_name("expressd").with_telemetry(false).build().map_err(Into::into),
+            Ok(builder) => builder
+                .with_name("expressd")
+                .with_telemetry(false)
+                .build()
+                .map_err(Into::into),
             Err(error) => Err(error.into()),
         };
         let environment = environment.map_err(|source| EncodeError::BadLibrary { path, source })?;
         let folder = found.parent().unwrap_or(Path::new(".")).into();
-        let runtime = Runtime { environment, folder, tallies: Arc::default() };
+        let runtime = Runtime {
+            environment,
+            folder,
+            tallies: Arc::default(),
+        };
         *loaded = Some(runtime.clone());
         Ok(runtime)
     }
@@ -119,7 +155,10 @@ impl Runtime {
     /// The same library with tallies of its own, which keep the bytes of each graph and count its runs by the shapes of their inputs:
     /// for a benchmark that runs the same once more.
     pub fn traced(&self) -> Runtime {
-        Runtime { tallies: Arc::new(Tallies::traced()), ..self.clone() }
+        Runtime {
+            tallies: Arc::new(Tallies::traced()),
+            ..self.clone()
+        }
     }
 
     /// Every graph that is open, in the order of opening.
@@ -139,9 +178,14 @@ fn candidates() -> Vec<PathBuf> {
     if let Some(path) = std::env::var_os("EXPRESSD_ONNXRUNTIME") {
         return vec![path.into()];
     }
-    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.join("lib/expressd").join(name)));
-    let fetched = [Path::new("."), Path::new(env!("CARGO_MANIFEST_DIR"))].map(|root| root.join(".deps"));
-    let fetched = fetched.iter().flat_map(|deps| ["gpu", "onnxruntime"].map(|folder| deps.join(folder).join(name)));
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|exe| Some(exe.parent()?.parent()?.join("lib/expressd").join(name)));
+    let fetched =
+        [Path::new("."), Path::new(env!("CARGO_MANIFEST_DIR"))].map(|root| root.join(".deps"));
+    let fetched = fetched
+        .iter()
+        .flat_map(|deps| ["gpu", "onnxruntime"].map(|folder| deps.join(folder).join(name)));
     beside.into_iter().chain(fetched).collect()
 }
 
@@ -178,17 +222,49 @@ impl std::fmt::Debug for Graph {
 impl Graph {
     /// Opens `bytes` on `provider` (`Auto` is the CPU here: a graph alone has nobody to choose for it, see [`first_that_works`]) with
     /// `threads` threads of its own (1: the caller's alone).
-    pub fn open(runtime: &Runtime, name: &str, bytes: &[u8], provider: Provider, threads: usize) -> Result<Graph, EncodeError> {
-        Graph::open_for(runtime, name, GraphFiles { fp32: bytes, int8: None }, provider, threads)
+    pub fn open(
+        runtime: &Runtime,
+        name: &str,
+        bytes: &[u8],
+        provider: Provider,
+        threads: usize,
+    ) -> Result<Graph, EncodeError> {
+        Graph::open_for(
+            runtime,
+            name,
+            GraphFiles {
+                fp32: bytes,
+                int8: None,
+            },
+            provider,
+            threads,
+        )
     }
 
     /// Opens of two files the one for the provider that is really used.
-    pub fn open_for(runtime: &Runtime, name: &str, files: GraphFiles<'_>, provider: Provider, threads: usize) -> Result<Graph, EncodeError> {
-        let provider = if provider == Provider::Auto { Provider::Cpu } else { provider };
-        let session = open_on(runtime, files.on(provider).0, provider, threads).map_err(|source| refusal(name, provider, source))?;
+    pub fn open_for(
+        runtime: &Runtime,
+        name: &str,
+        files: GraphFiles<'_>,
+        provider: Provider,
+        threads: usize,
+    ) -> Result<Graph, EncodeError> {
+        let provider = if provider == Provider::Auto {
+            Provider::Cpu
+        } else {
+            provider
+        };
+        let session = open_on(runtime, files.on(provider).0, provider, threads)
+            .map_err(|source| refusal(name, provider, source))?;
         let (bytes, precision) = files.on(provider);
         let tally = runtime.tallies.begin(name, bytes);
-        Ok(Graph { name: name.to_owned(), session, provider, precision, tally })
+        Ok(Graph {
+            name: name.to_owned(),
+            session,
+            provider,
+            precision,
+            tally,
+        })
     }
 
     pub fn name(&self) -> &str {
@@ -215,14 +291,26 @@ impl Graph {
             return Err(EncodeError::NotFinite { graph: self.name.clone() });
         }
         let (started, cpu_started) = (monotonic_nanos(), thread_cpu_nanos());
-        let outputs = run(&mut self.session, inputs).map_err(|source| EncodeError::Failed { graph: self.name.clone(), source })?;
-        let (nanos, cpu_nanos) = (monotonic_nanos() - started, thread_cpu_nanos() - cpu_started);
+        let outputs = run(&mut self.session, inputs).map_err(|source| EncodeError::Failed {
+            graph: self.name.clone(),
+            source,
+        })?;
+        let (nanos, cpu_nanos) = (
+            monotonic_nanos() - started,
+            thread_cpu_nanos() - cpu_started,
+        );
         let shape = |input: &Input<'_>| match input {
             Input::F32(shape, _) | Input::I64(shape, _) => shape.to_vec(),
         };
-        self.tally.add(nanos, cpu_nanos, || inputs.iter().map(shape).collect());
-        if outputs.iter().any(|o| o.values.iter().any(|v| !v.is_finite())) {
-            return Err(EncodeError::NotFinite { graph: self.name.clone() });
+        self.tally
+            .add(nanos, cpu_nanos, || inputs.iter().map(shape).collect());
+        if outputs
+            .iter()
+            .any(|o| o.values.iter().any(|v| !v.is_finite()))
+        {
+            return Err(EncodeError::NotFinite {
+                graph: self.name.clone(),
+            });
         }
         Ok(outputs)
     }
@@ -233,8 +321,12 @@ fn run(session: &mut Session, inputs: &[Input<'_>]) -> ort::Result<Vec<Output>> 
         .iter()
         .map(|input| {
             Ok(match input {
-                Input::F32(shape, values) => SessionInputValue::from(TensorRef::from_array_view((*shape, *values))?),
-                Input::I64(shape, values) => SessionInputValue::from(TensorRef::from_array_view((*shape, *values))?),
+                Input::F32(shape, values) => {
+                    SessionInputValue::from(TensorRef::from_array_view((*shape, *values))?)
+                }
+                Input::I64(shape, values) => {
+                    SessionInputValue::from(TensorRef::from_array_view((*shape, *values))?)
+                }
             })
         })
         .collect::<ort::Result<Vec<_>>>()?;
@@ -243,19 +335,34 @@ fn run(session: &mut Session, inputs: &[Input<'_>]) -> ort::Result<Vec<Output>> 
         .values()
         .map(|value| {
             let (shape, values) = value.try_extract_tensor::<f32>()?;
-            Ok(Output { shape: shape.iter().map(|d| *d as usize).collect(), values: values.to_vec() })
+            Ok(Output {
+                shape: shape.iter().map(|d| *d as usize).collect(),
+                values: values.to_vec(),
+            })
         })
         .collect()
 }
 
 fn refusal(name: &str, provider: Provider, source: ort::Error) -> EncodeError {
     match provider {
-        Provider::Tensorrt | Provider::Cuda => EncodeError::NoProvider { graph: name.to_owned(), provider, source },
-        Provider::Auto | Provider::Cpu => EncodeError::BadGraph { graph: name.to_owned(), source },
+        Provider::Tensorrt | Provider::Cuda => EncodeError::NoProvider {
+            graph: name.to_owned(),
+            provider,
+            source,
+        },
+        Provider::Auto | Provider::Cpu => EncodeError::BadGraph {
+            graph: name.to_owned(),
+            source,
+        },
     }
 }
 
-fn open_on(runtime: &Runtime, bytes: &[u8], provider: Provider, threads: usize) -> ort::Result<Session> {
+fn open_on(
+    runtime: &Runtime,
+    bytes: &[u8],
+    provider: Provider,
+    threads: usize,
+) -> ort::Result<Session> {
     let builder = Session::builder(&runtime.environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(threads)?
@@ -264,7 +371,11 @@ fn open_on(runtime: &Runtime, bytes: &[u8], provider: Provider, threads: usize) 
         .with_intra_op_spinning(false)?
         .with_deterministic_compute(true)?;
     let gpu = provider::gpu(provider, &runtime.folder)?;
-    let mut builder = if gpu.is_empty() { builder } else { builder.with_execution_providers(gpu)? };
+    let mut builder = if gpu.is_empty() {
+        builder
+    } else {
+        builder.with_execution_providers(gpu)?
+    };
     builder.commit_from_memory(bytes)
 }
 
@@ -275,12 +386,18 @@ mod tests {
 
     #[test]
     fn eight_bits_are_for_the_cpu() {
-        let both = GraphFiles { fp32: b"float", int8: Some(b"light") };
+        let both = GraphFiles {
+            fp32: b"float",
+            int8: Some(b"light"),
+        };
         assert_eq!(both.on(Provider::Cpu), (&b"light"[..], Precision::Int8));
         for gpu in [Provider::Cuda, Provider::Tensorrt] {
             assert_eq!(both.on(gpu), (&b"float"[..], Precision::Fp32));
         }
-        assert_eq!(GraphFiles { int8: None, ..both }.on(Provider::Cpu), (&b"float"[..], Precision::Fp32));
+        assert_eq!(
+            GraphFiles { int8: None, ..both }.on(Provider::Cpu),
+            (&b"float"[..], Precision::Fp32)
+        );
     }
 
     #[test]
@@ -290,11 +407,20 @@ mod tests {
         // The plain runtime is the other tests' too, so the graph is looked for by a name that no other has.
         let plain = Runtime::load().unwrap();
         for (runtime, is_traced) in [(plain.clone(), false), (plain.traced(), true)] {
-            let ours = || runtime.tallies().into_iter().filter(|tally| tally.graph == name).collect::<Vec<_>>();
+            let ours = || {
+                runtime
+                    .tallies()
+                    .into_iter()
+                    .filter(|tally| tally.graph == name)
+                    .collect::<Vec<_>>()
+            };
             let mut graph = Graph::open(&runtime, name, &bytes, Provider::Cpu, 1).unwrap();
             graph.run(&[Input::F32(&[1, 3, 48, 48], &values)]).unwrap();
             let tally = ours().pop().unwrap();
-            assert_eq!((tally.total().count, tally.by_shapes().len()), (1, usize::from(is_traced)));
+            assert_eq!(
+                (tally.total().count, tally.by_shapes().len()),
+                (1, usize::from(is_traced))
+            );
             assert_eq!(tally.bytes().is_some_and(|kept| kept == bytes), is_traced);
             drop((tally, graph));
             assert!(ours().is_empty());

@@ -16,7 +16,14 @@ pub use answer::{Answer, BundleFacts, ClockPair, ErrorCode, Hello};
 pub use request::{MAX_WORDS, Refusal, Request, Subscribe, Subscription, Telling};
 
 /// Every `type` that is published with a `seq` in `expressd.v1`, whether this version emits it or not.
-pub const PUBLISHED: [&str; 6] = ["subject", "expression", "episode", "speech", "marker", "status"];
+pub const PUBLISHED: [&str; 6] = [
+    "subject",
+    "expression",
+    "episode",
+    "speech",
+    "marker",
+    "status",
+];
 
 /// A published event without its `seq`, which the ring gives.
 #[derive(Clone, Debug, Serialize)]
@@ -54,7 +61,12 @@ impl Event {
             event: &'a T,
         }
         fn line<T: Serialize>(kind: &'static str, seq: u64, event: &T) -> String {
-            serde_json::to_string(&Tail { r#type: kind, seq, event }).expect("events serialise")
+            serde_json::to_string(&Tail {
+                r#type: kind,
+                seq,
+                event,
+            })
+            .expect("events serialise")
         }
         match (self, form) {
             (Event::Subject(e), _) => line(self.kind(), seq, e),
@@ -64,7 +76,11 @@ impl Event {
             (Event::Expression(e), Form::Offline) => {
                 let mut e = e.clone();
                 (e.latency_ms, e.deadline, e.degraded, e.provenance) = (None, None, None, None);
-                (e.modalities.face.age_ms, e.modalities.voice.age_ms, e.modalities.text.age_ms) = (None, None, None);
+                (
+                    e.modalities.face.age_ms,
+                    e.modalities.voice.age_ms,
+                    e.modalities.text.age_ms,
+                ) = (None, None, None);
                 line(self.kind(), seq, &e)
             }
         }
@@ -121,7 +137,11 @@ pub struct Scores(pub Vec<(String, f32)>);
 
 impl Serialize for Scores {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(label, score)| (label, round(f64::from(*score), 1e4))))
+        serializer.collect_map(
+            self.0
+                .iter()
+                .map(|(label, score)| (label, round(f64::from(*score), 1e4))),
+        )
     }
 }
 
@@ -139,9 +159,15 @@ pub struct FaceEvidence {
     pub reason: Option<Absence>,
     pub frames: u32,
     pub missing: u32,
-    #[serde(serialize_with = "option_decimals4", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        serialize_with = "option_decimals4",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub quality: Option<f32>,
-    #[serde(serialize_with = "option_decimals1", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        serialize_with = "option_decimals1",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub age_ms: Option<f64>,
 }
 
@@ -150,13 +176,22 @@ pub struct VoiceEvidence {
     pub used: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Absence>,
-    #[serde(serialize_with = "option_decimals4", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        serialize_with = "option_decimals4",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub speech: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing_ms: Option<u32>,
-    #[serde(serialize_with = "option_decimals4", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        serialize_with = "option_decimals4",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub owner_confidence: Option<f32>,
-    #[serde(serialize_with = "option_decimals1", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        serialize_with = "option_decimals1",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub age_ms: Option<f64>,
 }
 
@@ -165,7 +200,10 @@ pub struct TextEvidence {
     pub used: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Absence>,
-    #[serde(serialize_with = "option_decimals1", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        serialize_with = "option_decimals1",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub age_ms: Option<f64>,
 }
 
@@ -220,7 +258,11 @@ pub struct SpeechEvent {
 /// Without the words: they are in no log.
 impl fmt::Debug for SpeechEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SpeechEvent({:?}, {:?}..{:?}, {:?})", self.phase, self.start_ns, self.end_ns, self.owner)
+        write!(
+            f,
+            "SpeechEvent({:?}, {:?}..{:?}, {:?})",
+            self.phase, self.start_ns, self.end_ns, self.owner
+        )
     }
 }
 
@@ -230,7 +272,10 @@ pub struct SpokenWord {
     pub start_ns: MediaTime,
     pub end_ns: MediaTime,
     /// How sure the transcriber is; a client's words have none.
-    #[serde(serialize_with = "option_decimals4", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        serialize_with = "option_decimals4",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub confidence: Option<f32>,
 }
 

@@ -1,10 +1,27 @@
 //! The seven labels on the wire, and what data sets call them.
 
 /// The wire's labels, in the wire's order.
-pub const LABELS: [&str; 7] = ["neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised"];
+pub const LABELS: [&str; 7] = [
+    "neutral",
+    "happy",
+    "sad",
+    "angry",
+    "fearful",
+    "disgusted",
+    "surprised",
+];
 
 /// RAVDESS's emotions in the order of its codes 01 to 08.
-pub const RAVDESS: [&str; 8] = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgusted", "surprised"];
+pub const RAVDESS: [&str; 8] = [
+    "neutral",
+    "calm",
+    "happy",
+    "sad",
+    "angry",
+    "fearful",
+    "disgusted",
+    "surprised",
+];
 
 /// What data sets call each of [`LABELS`], lower case.
 #[rustfmt::skip]
@@ -22,7 +39,9 @@ const NAMES: [&[&str]; 7] = [
 /// The index in [`LABELS`] of what a data set calls `name` (any case); `None` where the wire has no such label (contempt, say).
 pub fn label_index(name: &str) -> Option<usize> {
     let name = name.trim().to_lowercase();
-    NAMES.iter().position(|names| names.contains(&name.as_str()))
+    NAMES
+        .iter()
+        .position(|names| names.contains(&name.as_str()))
 }
 
 #[cfg(test)]
@@ -44,12 +63,30 @@ mod tests {
     #[test]
     fn names_of_data_sets_are_understood() {
         // FER2013's folders, RAVDESS's emotions, MELD's and CREMA-D's codes.
-        let fer = ["neutral", "happy", "sad", "angry", "fear", "disgust", "surprise"];
+        let fer = [
+            "neutral", "happy", "sad", "angry", "fear", "disgust", "surprise",
+        ];
         assert_eq!(fer.map(|n| label_index(n).unwrap()), [0, 1, 2, 3, 4, 5, 6]);
-        assert_eq!(RAVDESS.map(|n| label_index(n).unwrap()), [0, 0, 1, 2, 3, 4, 5, 6]);
-        assert_eq!(["joy", "sadness", "ANGER", " Fear "].map(|n| label_index(n).unwrap()), [1, 2, 3, 4]);
-        assert_eq!(["NEU", "HAP", "SAD", "ANG", "FEA", "DIS"].map(|n| label_index(n).unwrap()), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(
+            RAVDESS.map(|n| label_index(n).unwrap()),
+            [0, 0, 1, 2, 3, 4, 5, 6]
+        );
+        assert_eq!(
+            ["joy", "sadness", "ANGER", " Fear "].map(|n| label_index(n).unwrap()),
+            [1, 2, 3, 4]
+        );
+        assert_eq!(
+            ["NEU", "HAP", "SAD", "ANG", "FEA", "DIS"].map(|n| label_index(n).unwrap()),
+            [0, 1, 2, 3, 4, 5]
+        );
         // EMO-DB has one class for fear and anxiety.
-        assert_eq!((label_index("anxiety"), label_index("boredom"), label_index("contempt")), (Some(4), None, None));
+        assert_eq!(
+            (
+                label_index("anxiety"),
+                label_index("boredom"),
+                label_index("contempt")
+            ),
+            (Some(4), None, None)
+        );
     }
 }

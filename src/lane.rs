@@ -42,16 +42,35 @@ struct State<T> {
 }
 
 /// A bounded lane of `capacity` items.
-pub fn lane<T>(name: &'static str, capacity: usize, when_full: WhenFull) -> (LaneSender<T>, LaneReceiver<T>) {
+pub fn lane<T>(
+    name: &'static str,
+    capacity: usize,
+    when_full: WhenFull,
+) -> (LaneSender<T>, LaneReceiver<T>) {
     assert!(capacity > 0, "lane {name} needs room for one item");
-    let counters = Arc::new(LaneCounters { name, capacity, sent: AtomicU64::new(0), lost: AtomicU64::new(0), depth: AtomicU64::new(0) });
+    let counters = Arc::new(LaneCounters {
+        name,
+        capacity,
+        sent: AtomicU64::new(0),
+        lost: AtomicU64::new(0),
+        depth: AtomicU64::new(0),
+    });
     let shared = Arc::new(Shared {
-        state: Mutex::new(State { items: VecDeque::with_capacity(capacity), senders: 1, receiver_alive: true }),
+        state: Mutex::new(State {
+            items: VecDeque::with_capacity(capacity),
+            senders: 1,
+            receiver_alive: true,
+        }),
         changed: Condvar::new(),
         when_full,
         counters,
     });
-    (LaneSender { shared: shared.clone() }, LaneReceiver { shared })
+    (
+        LaneSender {
+            shared: shared.clone(),
+        },
+        LaneReceiver { shared },
+    )
 }
 
 /// The receiver is gone; the item comes back.
@@ -90,7 +109,10 @@ impl<T> LaneSender<T> {
         }
         state.items.push_back(item);
         shared.counters.sent.fetch_add(1, Ordering::Relaxed);
-        shared.counters.depth.store(state.items.len() as u64, Ordering::Relaxed);
+        shared
+            .counters
+            .depth
+            .store(state.items.len() as u64, Ordering::Relaxed);
         drop(state);
         shared.changed.notify_all();
         Ok(kept_all)
@@ -104,7 +126,9 @@ impl<T> LaneSender<T> {
 impl<T> Clone for LaneSender<T> {
     fn clone(&self) -> Self {
         self.shared.state.lock().expect("lane lock").senders += 1;
-        LaneSender { shared: self.shared.clone() }
+        LaneSender {
+            shared: self.shared.clone(),
+        }
     }
 }
 
@@ -123,13 +147,17 @@ pub struct LaneGuest<T> {
 
 impl<T> LaneSender<T> {
     pub fn guest(&self) -> LaneGuest<T> {
-        LaneGuest { shared: self.shared.clone() }
+        LaneGuest {
+            shared: self.shared.clone(),
+        }
     }
 }
 
 impl<T> Clone for LaneGuest<T> {
     fn clone(&self) -> Self {
-        LaneGuest { shared: self.shared.clone() }
+        LaneGuest {
+            shared: self.shared.clone(),
+        }
     }
 }
 
@@ -144,7 +172,10 @@ impl<T> LaneGuest<T> {
             // For as long as it takes, a sender like any other.
             state.senders += 1;
         }
-        LaneSender { shared: self.shared.clone() }.send(item)
+        LaneSender {
+            shared: self.shared.clone(),
+        }
+        .send(item)
     }
 }
 
@@ -171,7 +202,10 @@ impl<T> LaneReceiver<T> {
         let mut state = shared.state.lock().expect("lane lock");
         loop {
             if let Some(item) = state.items.pop_front() {
-                shared.counters.depth.store(state.items.len() as u64, Ordering::Relaxed);
+                shared
+                    .counters
+                    .depth
+                    .store(state.items.len() as u64, Ordering::Relaxed);
                 drop(state);
                 shared.changed.notify_all();
                 return Received::Item(item);
@@ -186,7 +220,11 @@ impl<T> LaneReceiver<T> {
                     if left.is_zero() {
                         return Received::TimedOut;
                     }
-                    shared.changed.wait_timeout(state, left).expect("lane lock").0
+                    shared
+                        .changed
+                        .wait_timeout(state, left)
+                        .expect("lane lock")
+                        .0
                 }
             };
         }
@@ -194,7 +232,10 @@ impl<T> LaneReceiver<T> {
 
     /// Counts items as lost that came out and are of no use, because others before them were lost.
     pub fn count_lost(&self, items: u64) {
-        self.shared.counters.lost.fetch_add(items, Ordering::Relaxed);
+        self.shared
+            .counters
+            .lost
+            .fetch_add(items, Ordering::Relaxed);
     }
 
     pub fn counters(&self) -> Arc<LaneCounters> {
@@ -252,7 +293,10 @@ mod tests {
     #[test]
     fn a_blocking_lane_loses_nothing_across_threads() {
         let (sender, receiver) = lane("test", 2, WhenFull::Block);
-        let sending = std::thread::Builder::new().name("sender".into()).spawn(move || (0..1000).for_each(|i| assert!(sender.send(i).unwrap()))).unwrap();
+        let sending = std::thread::Builder::new()
+            .name("sender".into())
+            .spawn(move || (0..1000).for_each(|i| assert!(sender.send(i).unwrap())))
+            .unwrap();
         let mut expected = 0;
         while let Received::Item(item) = receiver.recv(None) {
             assert_eq!(item, expected);
@@ -269,7 +313,10 @@ mod tests {
         assert_eq!(guest.send(1), Ok(true));
         drop(sender);
         assert_eq!(guest.send(2), Err(Closed(2)));
-        assert_eq!((receiver.recv(None), receiver.recv(None)), (Received::Item(1), Received::Ended));
+        assert_eq!(
+            (receiver.recv(None), receiver.recv(None)),
+            (Received::Item(1), Received::Ended)
+        );
     }
 
     #[test]

@@ -47,7 +47,11 @@ impl<T> PerModality<T> {
         }
     }
     pub fn map<U>(self, mut f: impl FnMut(Modality, T) -> U) -> PerModality<U> {
-        PerModality { face: f(Modality::Face, self.face), voice: f(Modality::Voice, self.voice), text: f(Modality::Text, self.text) }
+        PerModality {
+            face: f(Modality::Face, self.face),
+            voice: f(Modality::Voice, self.voice),
+            text: f(Modality::Text, self.text),
+        }
     }
 }
 
@@ -60,12 +64,24 @@ impl Presence {
     }
     /// The subset's name as manifests write it; `none` for the empty one.
     pub fn name(&self) -> String {
-        let names: Vec<_> = Modality::ALL.into_iter().filter(|m| *self.get(*m)).map(Modality::name).collect();
-        if names.is_empty() { "none".into() } else { names.join("+") }
+        let names: Vec<_> = Modality::ALL
+            .into_iter()
+            .filter(|m| *self.get(*m))
+            .map(Modality::name)
+            .collect();
+        if names.is_empty() {
+            "none".into()
+        } else {
+            names.join("+")
+        }
     }
     /// The seven subsets that carry evidence.
     pub fn subsets() -> impl Iterator<Item = Presence> {
-        (1u8..8).map(|bits| Presence { face: bits & 1 != 0, voice: bits & 2 != 0, text: bits & 4 != 0 })
+        (1u8..8).map(|bits| Presence {
+            face: bits & 1 != 0,
+            voice: bits & 2 != 0,
+            text: bits & 4 != 0,
+        })
     }
 }
 

@@ -26,7 +26,9 @@ impl Notify {
     }
     /// Starting takes longer (a provider compiles its graphs): systemd waits for `more` from now on.
     pub fn extend_start(&self, more: Duration) {
-        send(&[NotifyState::ExtendTimeoutUsec(u32::try_from(more.as_micros()).unwrap_or(u32::MAX))]);
+        send(&[NotifyState::ExtendTimeoutUsec(
+            u32::try_from(more.as_micros()).unwrap_or(u32::MAX),
+        )]);
     }
     /// Only after [`Progress::feed_due`] said so.
     pub fn feed_watchdog(&self) {
@@ -83,13 +85,22 @@ pub struct Progress {
 impl Progress {
     /// `interval`: between feeds; a third of systemd's, so that one late beat is no restart.
     pub fn new(interval: Duration, now: MediaTime) -> Progress {
-        Progress { interval, fed_at: now, stages: Vec::new() }
+        Progress {
+            interval,
+            fed_at: now,
+            stages: Vec::new(),
+        }
     }
 
     /// A stage that has to get on. Stages that may end (a recording's source) are removed by [`Progress::remove`].
     pub fn add(&mut self, name: &'static str, now: MediaTime) -> Beat {
         let beats = Arc::new(AtomicU64::new(0));
-        self.stages.push(Stage { name, beats: beats.clone(), seen: 0, seen_at: now });
+        self.stages.push(Stage {
+            name,
+            beats: beats.clone(),
+            seen: 0,
+            seen_at: now,
+        });
         Beat(beats)
     }
 
@@ -105,7 +116,11 @@ impl Progress {
             return false;
         }
         // All are looked at before any is marked as seen: a beat is not used up while another stage stands still.
-        if self.stages.iter().any(|stage| stage.beats.load(Ordering::Relaxed) == stage.seen) {
+        if self
+            .stages
+            .iter()
+            .any(|stage| stage.beats.load(Ordering::Relaxed) == stage.seen)
+        {
             return false;
         }
         for stage in &mut self.stages {
@@ -118,8 +133,13 @@ impl Progress {
 
     /// The stages that have not beaten since the last feed, with how long ago that was, in milliseconds: why the watchdog starves.
     pub fn stalled(&self, now: MediaTime) -> Vec<(&'static str, f64)> {
-        let stalled = self.stages.iter().filter(|stage| stage.beats.load(Ordering::Relaxed) == stage.seen);
-        stalled.map(|stage| (stage.name, now.millis_since(stage.seen_at))).collect()
+        let stalled = self
+            .stages
+            .iter()
+            .filter(|stage| stage.beats.load(Ordering::Relaxed) == stage.seen);
+        stalled
+            .map(|stage| (stage.name, now.millis_since(stage.seen_at)))
+            .collect()
     }
 }
 

@@ -44,7 +44,12 @@ pub struct GraphBuilder {
 
 impl GraphBuilder {
     pub fn new(name: &str) -> Self {
-        GraphBuilder { graph: GraphProto { name: name.into(), ..Default::default() } }
+        GraphBuilder {
+            graph: GraphProto {
+                name: name.into(),
+                ..Default::default()
+            },
+        }
     }
 
     /// An input of 32-bit floats.
@@ -67,16 +72,37 @@ impl GraphBuilder {
     /// # Panics
     /// If `values` does not fill `shape`.
     pub fn constant(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
-        assert_eq!(shape.iter().product::<usize>(), values.len(), "{name} is {shape:?} and has {} values", values.len());
-        self.push_constant(name, shape, FLOAT, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        assert_eq!(
+            shape.iter().product::<usize>(),
+            values.len(),
+            "{name} is {shape:?} and has {} values",
+            values.len()
+        );
+        self.push_constant(
+            name,
+            shape,
+            FLOAT,
+            values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        )
     }
 
     /// A constant of 64-bit integers, as the shapes and axes of operators are.
     pub fn constant_i64(&mut self, name: &str, values: &[i64]) -> String {
-        self.push_constant(name, &[values.len()], INT64, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        self.push_constant(
+            name,
+            &[values.len()],
+            INT64,
+            values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        )
     }
 
-    fn push_constant(&mut self, name: &str, shape: &[usize], data_type: i32, raw_data: Vec<u8>) -> String {
+    fn push_constant(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        data_type: i32,
+        raw_data: Vec<u8>,
+    ) -> String {
         self.graph.initializer.push(TensorProto {
             dims: shape.iter().map(|d| *d as i64).collect(),
             data_type,
@@ -88,13 +114,22 @@ impl GraphBuilder {
     }
 
     /// A node with one output of the given name; gives that name back.
-    pub fn node(&mut self, operator: &str, inputs: &[&str], output: &str, attributes: &[(&str, Attribute<'_>)]) -> String {
+    pub fn node(
+        &mut self,
+        operator: &str,
+        inputs: &[&str],
+        output: &str,
+        attributes: &[(&str, Attribute<'_>)],
+    ) -> String {
         self.graph.node.push(NodeProto {
             input: inputs.iter().map(|i| i.to_string()).collect(),
             output: vec![output.into()],
             name: output.into(),
             op_type: operator.into(),
-            attribute: attributes.iter().map(|(name, value)| attribute(name, *value)).collect(),
+            attribute: attributes
+                .iter()
+                .map(|(name, value)| attribute(name, *value))
+                .collect(),
             domain: String::new(),
         });
         output.into()
@@ -102,8 +137,17 @@ impl GraphBuilder {
 
     /// The file's bytes. `producer` says who made it.
     pub fn into_bytes(self, producer: &str) -> Vec<u8> {
-        let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: OPSET }];
-        ModelProto { ir_version: IR_VERSION, producer_name: producer.into(), graph: Some(self.graph), opset_import }.encode_to_vec()
+        let opset_import = vec![OperatorSetIdProto {
+            domain: String::new(),
+            version: OPSET,
+        }];
+        ModelProto {
+            ir_version: IR_VERSION,
+            producer_name: producer.into(),
+            graph: Some(self.graph),
+            opset_import,
+        }
+        .encode_to_vec()
     }
 }
 
@@ -117,12 +161,23 @@ fn value_info(name: &str, elem_type: i32, shape: &[Axis<'_>]) -> ValueInfoProto 
             }),
         })
         .collect();
-    let tensor_type = TensorType { elem_type, shape: Some(TensorShapeProto { dim }) };
-    ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type: Some(tensor_type) }) }
+    let tensor_type = TensorType {
+        elem_type,
+        shape: Some(TensorShapeProto { dim }),
+    };
+    ValueInfoProto {
+        name: name.into(),
+        r#type: Some(TypeProto {
+            tensor_type: Some(tensor_type),
+        }),
+    }
 }
 
 fn attribute(name: &str, value: Attribute<'_>) -> AttributeProto {
-    let mut made = AttributeProto { name: name.into(), ..Default::default() };
+    let mut made = AttributeProto {
+        name: name.into(),
+        ..Default::default()
+    };
     match value {
         Attribute::Float(f) => (made.f, made.r#type) = (Some(f), 1),
         Attribute::Int(i) => (made.i, made.r#type) = (Some(i), 2),
@@ -143,7 +198,12 @@ mod tests {
         let two = graph.constant("two", &[1], &[2.0]);
         graph.node("Mul", &["x", &two], "doubled", &[]);
         let axes = graph.constant_i64("axes", &[1]);
-        graph.node("ReduceSum", &["doubled", &axes], "y", &[("keepdims", Attribute::Int(0))]);
+        graph.node(
+            "ReduceSum",
+            &["doubled", &axes],
+            "y",
+            &[("keepdims", Attribute::Int(0))],
+        );
         graph.output("y", &[Axis::Named("batch")]);
         graph.into_bytes("test")
     }
@@ -152,8 +212,20 @@ mod tests {
     fn what_is_written_runs_and_is_the_same_every_time() {
         let bytes = scale_by_two();
         assert_eq!(bytes, scale_by_two());
-        let mut graph = Graph::open(&Runtime::load().unwrap(), "double", &bytes, Provider::Cpu, 1).unwrap();
-        let outputs = graph.run(&[Input::F32(&[3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])]).unwrap();
-        assert_eq!((outputs[0].shape.as_slice(), outputs[0].values.as_slice()), (&[3usize][..], &[6.0f32, 14.0, 22.0][..]));
+        let mut graph = Graph::open(
+            &Runtime::load().unwrap(),
+            "double",
+            &bytes,
+            Provider::Cpu,
+            1,
+        )
+        .unwrap();
+        let outputs = graph
+            .run(&[Input::F32(&[3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])])
+            .unwrap();
+        assert_eq!(
+            (outputs[0].shape.as_slice(), outputs[0].values.as_slice()),
+            (&[3usize][..], &[6.0f32, 14.0, 22.0][..])
+        );
     }
 }

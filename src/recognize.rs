@@ -52,8 +52,17 @@ impl FaceCache {
 impl Recognizer {
     pub fn new(bundle: Bundle) -> Self {
         let mel = bundle.manifest.audio.as_ref().map(LogMel::new);
-        let caches = bundle.encoders.iter().map(|_| FaceCache::default()).collect();
-        Recognizer { bundle, mel, caches, utterances: VecDeque::new() }
+        let caches = bundle
+            .encoders
+            .iter()
+            .map(|_| FaceCache::default())
+            .collect();
+        Recognizer {
+            bundle,
+            mel,
+            caches,
+            utterances: VecDeque::new(),
+        }
     }
 
     pub fn bundle(&self) -> &Bundle {
@@ -62,14 +71,22 @@ impl Recognizer {
 
     /// Never fails: an encoder that does counts as a modality that is missing, and the answer says so.
     pub fn recognize(&mut self, clip: &Clip) -> Recognition {
-        let mut absence = PerModality { face: clip.face_absence, voice: clip.voice.as_ref().err().copied(), text: clip.text.as_ref().err().copied() };
+        let mut absence = PerModality {
+            face: clip.face_absence,
+            voice: clip.voice.as_ref().err().copied(),
+            text: clip.text.as_ref().err().copied(),
+        };
         let mut embeddings = Embeddings::new();
         for index in 0..self.bundle.encoders.len() {
             let modality = self.bundle.encoders[index].entry.modality;
             if !*clip.presence().get(modality) {
                 continue;
             }
-            let encoded = if modality == Modality::Text { self.encode_words(index, clip) } else { self.encode(index, clip).map(Some) };
+            let encoded = if modality == Modality::Text {
+                self.encode_words(index, clip)
+            } else {
+                self.encode(index, clip).map(Some)
+            };
             match encoded {
                 Ok(Some(embedding)) => {
                     embeddings.insert(self.bundle.encoders[index].entry.name.clone(), embedding);
@@ -89,20 +106,35 @@ impl Recognizer {
                 *absence.get_mut(modality) = Some(Absence::NoEncoder);
             }
         }
-        let scores = if used.is_none() { None } else { head_logits(&mut self.bundle, &embeddings).ok() };
+        let scores = if used.is_none() {
+            None
+        } else {
+            head_logits(&mut self.bundle, &embeddings).ok()
+        };
         judge(&self.bundle.manifest, scores.as_deref(), used, absence)
     }
 
     fn used(&self, embeddings: &Embeddings) -> Presence {
         let mut used = Presence::default();
-        for encoder in self.bundle.encoders.iter().filter(|e| embeddings.contains_key(&e.entry.name)) {
+        for encoder in self
+            .bundle
+            .encoders
+            .iter()
+            .filter(|e| embeddings.contains_key(&e.entry.name))
+        {
             *used.get_mut(encoder.entry.modality) = true;
         }
         used
     }
 
     fn encode(&mut self, index: usize, clip: &Clip) -> Result<Vec<f32>, EncodeError> {
-        encode_clip(&mut self.bundle.encoders[index], &self.bundle.manifest, self.mel.as_ref(), &mut self.caches[index], clip)
+        encode_clip(
+            &mut self.bundle.encoders[index],
+            &self.bundle.manifest,
+            self.mel.as_ref(),
+            &mut self.caches[index],
+            clip,
+        )
     }
 }
 
@@ -116,23 +148,40 @@ pub(crate) fn encode_clip(
 ) -> Result<Vec<f32>, EncodeError> {
     match (encoder.entry.modality, encoder.entry.kind) {
         (Modality::Face, EncoderKind::Frame) => {
-            let faces: Vec<_> = encoder.entry.sees(&clip.faces).filter_map(|f| Some((f, f.crop.as_ref()?))).collect();
-            let new: Vec<_> = faces.iter().filter(|(face, _)| !cache.embeddings.contains_key(&face.id)).collect();
+            let faces: Vec<_> = encoder
+                .entry
+                .sees(&clip.faces)
+                .filter_map(|f| Some((f, f.crop.as_ref()?)))
+                .collect();
+            let new: Vec<_> = faces
+                .iter()
+                .filter(|(face, _)| !cache.embeddings.contains_key(&face.id))
+                .collect();
             if !new.is_empty() {
                 let crops: Vec<_> = new.iter().map(|(_, crop)| (*crop).clone()).collect();
-                for ((face, _), embedding) in new.iter().zip(frame_embeddings(encoder, manifest, &crops)?) {
+                for ((face, _), embedding) in
+                    new.iter().zip(frame_embeddings(encoder, manifest, &crops)?)
+                {
                     cache.insert(face.id, embedding.into());
                 }
             }
             let weight = |face: &Face| match manifest.window.half_life_ms {
                 None => 1.0,
-                Some(half_life_ms) => (-clip.span.end.nanos_since(face.time) as f64 * 1e-6 / f64::from(half_life_ms)).exp2(),
+                Some(half_life_ms) => (-clip.span.end.nanos_since(face.time) as f64 * 1e-6
+                    / f64::from(half_life_ms))
+                .exp2(),
             };
-            let embedded = faces.iter().filter_map(|(face, _)| Some((weight(face), &**cache.embeddings.get(&face.id)?)));
+            let embedded = faces
+                .iter()
+                .filter_map(|(face, _)| Some((weight(face), &**cache.embeddings.get(&face.id)?)));
             Ok(mean(encoder.entry.dim, embedded))
         }
         (Modality::Face, _) => {
-            let crops: Vec<_> = encoder.entry.sees(&clip.faces).filter_map(|f| f.crop.clone()).collect();
+            let crops: Vec<_> = encoder
+                .entry
+                .sees(&clip.faces)
+                .filter_map(|f| f.crop.clone())
+                .collect();
             window_embedding(encoder, manifest, &crops)
         }
         _ => {
@@ -146,41 +195,73 @@ impl Recognizer {
     /// `None` where the text says nothing.
     fn encode_words(&mut self, index: usize, clip: &Clip) -> Result<Option<Vec<f32>>, EncodeError> {
         let text = clip.text.as_ref().map_or("", |t| &t.text);
-        if let Some((.., embedding)) = self.utterances.iter().find(|(encoder, words, _)| *encoder == index && words == text) {
+        if let Some((.., embedding)) = self
+            .utterances
+            .iter()
+            .find(|(encoder, words, _)| *encoder == index && words == text)
+        {
             return Ok(embedding.clone());
         }
-        let embedding = text_embedding(&mut self.bundle.encoders[index], self.bundle.tokenizer.as_ref(), text)?;
+        let embedding = text_embedding(
+            &mut self.bundle.encoders[index],
+            self.bundle.tokenizer.as_ref(),
+            text,
+        )?;
         if self.utterances.len() == KEPT_UTTERANCES {
             self.utterances.pop_front();
         }
-        self.utterances.push_back((index, text.to_owned(), embedding.clone()));
+        self.utterances
+            .push_back((index, text.to_owned(), embedding.clone()));
         Ok(embedding)
     }
 }
 
 /// Scores, verdict and confidence of logits (`None`: no evidence, or an answer that is not a number).
-fn judge(manifest: &Manifest, logits: Option<&[f32]>, used: Presence, absence: PerModality<Option<Absence>>) -> Recognition {
+fn judge(
+    manifest: &Manifest,
+    logits: Option<&[f32]>,
+    used: Presence,
+    absence: PerModality<Option<Absence>>,
+) -> Recognition {
     let labels = manifest.labels.len();
     let scores = match (logits, manifest.task) {
         (None, _) => vec![1.0 / labels as f32; labels],
         (Some(logits), Task::Single) => softmax(logits, manifest.temperature(&used)),
-        (Some(logits), Task::Multi) => logits.iter().map(|l| 1.0 / (1.0 + (-l / manifest.temperature(&used)).exp())).collect(),
+        (Some(logits), Task::Multi) => logits
+            .iter()
+            .map(|l| 1.0 / (1.0 + (-l / manifest.temperature(&used)).exp()))
+            .collect(),
     };
     let top = (0..labels).fold(0, |best, i| if scores[i] > scores[best] { i } else { best });
     let confidence = scores[top];
     let abstain = logits.is_none() || confidence < manifest.head.abstain_threshold;
-    Recognition { scores, top, confidence, abstain, used, absence }
+    Recognition {
+        scores,
+        top,
+        confidence,
+        abstain,
+        used,
+        absence,
+    }
 }
 
 fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let powers: Vec<f64> = logits.iter().map(|l| f64::from((l - highest) / temperature).exp()).collect();
+    let powers: Vec<f64> = logits
+        .iter()
+        .map(|l| f64::from((l - highest) / temperature).exp())
+        .collect();
     let sum: f64 = powers.iter().sum();
     powers.iter().map(|p| (p / sum) as f32).collect()
 }
 
 /// Embeddings of crops, samples and words without a cache: the self-test's and the trainer's way in.
-pub fn embed(bundle: &mut Bundle, crops: &[Arc<Crop>], samples: Option<&[f32]>, text: Option<&str>) -> Result<Embeddings, EncodeError> {
+pub fn embed(
+    bundle: &mut Bundle,
+    crops: &[Arc<Crop>],
+    samples: Option<&[f32]>,
+    text: Option<&str>,
+) -> Result<Embeddings, EncodeError> {
     let mut embeddings = Embeddings::new();
     let mel = bundle.manifest.audio.as_ref().map(LogMel::new);
     for encoder in &mut bundle.encoders {
@@ -188,13 +269,19 @@ pub fn embed(bundle: &mut Bundle, crops: &[Arc<Crop>], samples: Option<&[f32]>, 
             (Modality::Face, _) if crops.is_empty() => continue,
             (Modality::Face, EncoderKind::Frame) => {
                 let all = frame_embeddings(encoder, &bundle.manifest, crops)?;
-                mean(encoder.entry.dim, all.iter().map(|embedding| (1.0, embedding.as_slice())))
+                mean(
+                    encoder.entry.dim,
+                    all.iter().map(|embedding| (1.0, embedding.as_slice())),
+                )
             }
             (Modality::Face, _) => window_embedding(encoder, &bundle.manifest, crops)?,
-            (Modality::Text, _) => match text_embedding(encoder, bundle.tokenizer.as_ref(), text.unwrap_or_default())? {
-                Some(embedding) => embedding,
-                None => continue,
-            },
+            (Modality::Text, _) => {
+                match text_embedding(encoder, bundle.tokenizer.as_ref(), text.unwrap_or_default())?
+                {
+                    Some(embedding) => embedding,
+                    None => continue,
+                }
+            }
             _ => match samples {
                 Some(samples) => voice_embedding(encoder, mel.as_ref(), samples)?,
                 None => continue,
@@ -214,12 +301,32 @@ pub fn head_logits(bundle: &mut Bundle, embeddings: &Embeddings) -> Result<Vec<f
         .iter()
         .map(|name| {
             let dim = manifest.encoder(name).map_or(0, |e| e.dim);
-            (embeddings.get(name).cloned().unwrap_or_else(|| vec![0.0; dim]), [1, dim])
+            (
+                embeddings
+                    .get(name)
+                    .cloned()
+                    .unwrap_or_else(|| vec![0.0; dim]),
+                [1, dim],
+            )
         })
         .collect();
-    let presence: Vec<f32> = manifest.head.inputs.iter().map(|name| if embeddings.contains_key(name) { 1.0 } else { 0.0 }).collect();
+    let presence: Vec<f32> = manifest
+        .head
+        .inputs
+        .iter()
+        .map(|name| {
+            if embeddings.contains_key(name) {
+                1.0
+            } else {
+                0.0
+            }
+        })
+        .collect();
     let presence_shape = [1, presence.len()];
-    let mut bound: Vec<_> = inputs.iter().map(|(values, shape)| Input::F32(shape, values)).collect();
+    let mut bound: Vec<_> = inputs
+        .iter()
+        .map(|(values, shape)| Input::F32(shape, values))
+        .collect();
     bound.push(Input::F32(&presence_shape, &presence));
     let logits = head.run(&bound)?.swap_remove(0);
     expect(head.name(), &logits.shape, &[1, manifest.labels.len()])?;
@@ -227,45 +334,105 @@ pub fn head_logits(bundle: &mut Bundle, embeddings: &Embeddings) -> Result<Vec<f
 }
 
 /// One embedding per crop.
-pub(crate) fn frame_embeddings(encoder: &mut Encoder, manifest: &Manifest, crops: &[Arc<Crop>]) -> Result<Vec<Vec<f32>>, EncodeError> {
-    let face = manifest.face.as_ref().expect("checked when the bundle was opened");
+pub(crate) fn frame_embeddings(
+    encoder: &mut Encoder,
+    manifest: &Manifest,
+    crops: &[Arc<Crop>],
+) -> Result<Vec<Vec<f32>>, EncodeError> {
+    let face = manifest
+        .face
+        .as_ref()
+        .expect("checked when the bundle was opened");
     let normalisation = encoder.entry.normalise.as_ref().unwrap_or(&face.normalise);
-    let pixels: Vec<f32> = crops.iter().flat_map(|crop| normalise(crop, normalisation)).collect();
+    let pixels: Vec<f32> = crops
+        .iter()
+        .flat_map(|crop| normalise(crop, normalisation))
+        .collect();
     let shape = [crops.len(), face.channels, face.size, face.size];
-    let output = encoder.graph.run(&[Input::F32(&shape, &pixels)])?.swap_remove(0);
-    expect(encoder.graph.name(), &output.shape, &[crops.len(), encoder.entry.dim])?;
-    Ok(output.values.chunks(encoder.entry.dim).map(<[f32]>::to_vec).collect())
+    let output = encoder
+        .graph
+        .run(&[Input::F32(&shape, &pixels)])?
+        .swap_remove(0);
+    expect(
+        encoder.graph.name(),
+        &output.shape,
+        &[crops.len(), encoder.entry.dim],
+    )?;
+    Ok(output
+        .values
+        .chunks(encoder.entry.dim)
+        .map(<[f32]>::to_vec)
+        .collect())
 }
 
 /// Exactly the manifest's number of frames, evenly picked (method.md a.4), into `[1, frames, channels, size, size]`.
-fn window_embedding(encoder: &mut Encoder, manifest: &Manifest, crops: &[Arc<Crop>]) -> Result<Vec<f32>, EncodeError> {
-    let face = manifest.face.as_ref().expect("checked when the bundle was opened");
+fn window_embedding(
+    encoder: &mut Encoder,
+    manifest: &Manifest,
+    crops: &[Arc<Crop>],
+) -> Result<Vec<f32>, EncodeError> {
+    let face = manifest
+        .face
+        .as_ref()
+        .expect("checked when the bundle was opened");
     let normalisation = encoder.entry.normalise.as_ref().unwrap_or(&face.normalise);
     let frames = encoder.entry.input[0].max(1);
-    let pick = |i: usize| if frames == 1 { 0 } else { i * (crops.len() - 1) / (frames - 1) };
-    let pixels: Vec<f32> = (0..frames).flat_map(|i| normalise(&crops[pick(i)], normalisation)).collect();
+    let pick = |i: usize| {
+        if frames == 1 {
+            0
+        } else {
+            i * (crops.len() - 1) / (frames - 1)
+        }
+    };
+    let pixels: Vec<f32> = (0..frames)
+        .flat_map(|i| normalise(&crops[pick(i)], normalisation))
+        .collect();
     let shape = [1, frames, face.channels, face.size, face.size];
-    let output = encoder.graph.run(&[Input::F32(&shape, &pixels)])?.swap_remove(0);
+    let output = encoder
+        .graph
+        .run(&[Input::F32(&shape, &pixels)])?
+        .swap_remove(0);
     expect(encoder.graph.name(), &output.shape, &[1, encoder.entry.dim])?;
     Ok(output.values)
 }
 
-fn voice_embedding(encoder: &mut Encoder, mel: Option<&LogMel>, samples: &[f32]) -> Result<Vec<f32>, EncodeError> {
+fn voice_embedding(
+    encoder: &mut Encoder,
+    mel: Option<&LogMel>,
+    samples: &[f32],
+) -> Result<Vec<f32>, EncodeError> {
     let mel = mel.expect("checked when the bundle was opened");
     let (values, frames) = mel.compute(samples);
     let shape = [1, 1, values.len() / frames, frames];
-    let output = encoder.graph.run(&[Input::F32(&shape, &values)])?.swap_remove(0);
+    let output = encoder
+        .graph
+        .run(&[Input::F32(&shape, &values)])?
+        .swap_remove(0);
     expect(encoder.graph.name(), &output.shape, &[1, encoder.entry.dim])?;
     Ok(output.values)
 }
 
 /// The embedding of an utterance, unpadded. `None` where `text` has no token: blank, or nothing that the tokenizer keeps.
-pub fn text_embedding(encoder: &mut Encoder, tokenizer: Option<&Tokenizer>, text: &str) -> Result<Option<Vec<f32>>, EncodeError> {
+pub fn text_embedding(
+    encoder: &mut Encoder,
+    tokenizer: Option<&Tokenizer>,
+    text: &str,
+) -> Result<Option<Vec<f32>>, EncodeError> {
     let tokenizer = tokenizer.expect("checked when the bundle was opened");
-    let tokens = tokenizer.tokens(text).map_err(|source| EncodeError::NoTokens { graph: encoder.graph.name().to_owned(), source: source.into() })?;
-    let Some(Tokens { ids, mask }) = tokens else { return Ok(None) };
+    let tokens = tokenizer
+        .tokens(text)
+        .map_err(|source| EncodeError::NoTokens {
+            graph: encoder.graph.name().to_owned(),
+            source: source.into(),
+        })?;
+    let Some(Tokens { ids, mask }) = tokens else {
+        return Ok(None);
+    };
     let shape = [1, ids.len()];
-    let output = encoder.graph.run(&[Input::I64(&shape, &ids), Input::I64(&shape, &mask)])?.swap_remove(0);
+    let output = encoder
+        .graph
+        .run(&[Input::I64(&shape, &ids), Input::I64(&shape, &mask)])?
+        .swap_remove(0);
     expect(encoder.graph.name(), &output.shape, &[1, encoder.entry.dim])?;
     Ok(Some(output.values))
 }
@@ -275,135 +442,25 @@ fn mean<'a>(dim: usize, vectors: impl Iterator<Item = (f64, &'a [f32])>) -> Vec<
     let (mut sum, mut all) = (vec![0.0f64; dim], 0.0);
     for (weight, vector) in vectors {
         all += weight;
-        sum.iter_mut().zip(vector).for_each(|(s, v)| *s += weight * f64::from(*v));
+        sum.iter_mut()
+            .zip(vector)
+            .for_each(|(s, v)| *s += weight * f64::from(*v));
     }
-    sum.iter().map(|s| if all > 0.0 { (s / all) as f32 } else { 0.0 }).collect()
+    sum.iter()
+        .map(|s| if all > 0.0 { (s / all) as f32 } else { 0.0 })
+        .collect()
 }
 
 fn expect(graph: &str, found: &[usize], expected: &[usize]) -> Result<(), EncodeError> {
     if found == expected {
         return Ok(());
     }
-    Err(EncodeError::WrongOutput { graph: graph.to_owned(), found: format!("{found:?}"), expected: format!("{expected:?}") })
+    Err(EncodeError::WrongOutput {
+        graph: graph.to_owned(),
+        found: format!("{found:?}"),
+        expected: format!("{expected:?}"),
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    // Needs the trainer's loaders.
-    #[cfg(feature = "corpus")]
-    mod temporal;
-    #[cfg(feature = "sentence")]
-    mod words;
-
-    use super::*;
-    use crate::clip::{ClipText, ClipVoice, Rect, SubjectId};
-    use crate::encode::{Provider, Runtime};
-    use crate::model::golden::{golden_crop, golden_samples};
-    use crate::model::manifest::FaceNormalisation;
-    use crate::testing::project;
-    use crate::time::{MediaTime, Span};
-
-    fn recognizer() -> Recognizer {
-        let runtime = Runtime::load().unwrap();
-        Recognizer::new(Bundle::open(&runtime, &project("models/default"), Provider::Cpu, 1).unwrap())
-    }
-
-    fn clip(recognizer: &Recognizer, presence: Presence, first_id: u64) -> Clip {
-        let face = recognizer.bundle().manifest.face.as_ref().unwrap();
-        let at = |n: u32| MediaTime::from_millis(i64::from(n) * 100);
-        let seen = |n: u32| {
-            Arc::new(Face {
-                id: first_id + u64::from(n),
-                subject: SubjectId::Face(1),
-                time: at(n),
-                rect: Rect { x: 0.0, y: 0.0, w: 1.0, h: 1.0 },
-                landmarks: [[0.0; 2]; 5],
-                score: 1.0,
-                quality: 1.0,
-                lip_motion: 0.0,
-                crop: Some(Arc::new(golden_crop(7, n, face.size, face.channels))),
-            })
-        };
-        let voice = ClipVoice { samples: golden_samples(7, 32_000).into(), speech: 1.0, missing_nanos: 0, owner_confidence: 1.0, newest: at(20) };
-        Clip {
-            subject: SubjectId::Face(1),
-            span: Span::new(at(0), at(20)),
-            faces: if presence.face { (0..5).map(seen).collect() } else { Vec::new() },
-            faces_missing: 0,
-            face_absence: (!presence.face).then_some(Absence::NoFace),
-            voice: if presence.voice { Ok(voice) } else { Err(Absence::NoSpeech) },
-            text: if presence.text { Ok(ClipText { text: "what a day".into(), newest: at(20) }) } else { Err(Absence::NoTranscript) },
-            skew_nanos: None,
-            aligned_at: at(20),
-        }
-    }
-
-    #[test]
-    fn every_subset_of_modalities_is_answered_or_abstained_from() {
-        let mut recognizer = recognizer();
-        for presence in Presence::subsets().chain([Presence::default()]) {
-            let clip = clip(&recognizer, presence, 0);
-            let answer = recognizer.recognize(&clip);
-            let sum: f32 = answer.scores.iter().sum();
-            assert!((sum - 1.0).abs() < 1e-4 && answer.scores.iter().all(|s| s.is_finite()), "{}: {answer:?}", presence.name());
-            assert_eq!(answer.used, presence);
-            assert_eq!(answer.absence.text, (!presence.text).then_some(Absence::NoTranscript));
-            if presence.is_none() {
-                assert!(answer.abstain, "{}: no evidence", presence.name());
-            }
-        }
-    }
-
-    #[test]
-    fn cached_faces_give_the_same_answer_and_are_encoded_once() {
-        let mut recognizer = recognizer();
-        let clip = clip(&recognizer, Presence { face: true, ..Presence::default() }, 100);
-        let first = recognizer.recognize(&clip);
-        let cached = recognizer.caches.iter().map(|c| c.order.len()).max();
-        assert_eq!(recognizer.recognize(&clip), first);
-        assert_eq!(recognizer.caches.iter().map(|c| c.order.len()).max(), cached);
-        assert_eq!(cached, Some(5));
-    }
-
-    #[test]
-    fn an_encoder_with_a_rate_of_its_own_sees_the_first_face_of_each_slot() {
-        let mut recognizer = recognizer();
-        let presence = Presence { face: true, ..Presence::default() };
-        let (all, mut two) = (clip(&recognizer, presence, 0), clip(&recognizer, presence, 50));
-        // Every 100 ms from 0 to 400 ms: at four a second, those at 0 and 300 ms come first (slots begin at 0, 250, 500 ms).
-        two.faces = [0, 3].map(|i| two.faces[i].clone()).to_vec();
-        let expected = recognizer.recognize(&two);
-        assert_ne!(recognizer.recognize(&all).scores, expected.scores);
-        let mut slower = self::recognizer();
-        let entry = &mut slower.bundle.encoders.iter_mut().find(|e| e.entry.modality == Modality::Face).unwrap().entry;
-        entry.rate_hz = Some(4.0);
-        assert_eq!(slower.recognize(&all).scores, expected.scores);
-        assert_eq!(slower.caches.iter().map(|c| c.order.len()).max(), Some(2));
-    }
-
-    #[test]
-    fn an_encoder_with_a_normalisation_of_its_own_takes_that() {
-        let (mut shared, mut own) = (recognizer(), recognizer());
-        let clip = clip(&shared, Presence { face: true, ..Presence::default() }, 0);
-        let usual = shared.recognize(&clip).scores;
-        let fixed = FaceNormalisation::Fixed { mean: vec![0.5], std: vec![0.25] };
-        own.bundle.encoders.iter_mut().find(|e| e.entry.modality == Modality::Face).unwrap().entry.normalise = Some(fixed.clone());
-        assert_ne!(own.recognize(&clip).scores, usual);
-        let mut all = recognizer();
-        all.bundle.manifest.face.as_mut().unwrap().normalise = fixed;
-        assert_eq!(own.recognize(&clip).scores, all.recognize(&clip).scores);
-    }
-
-    #[test]
-    fn a_model_that_answers_with_no_number_counts_as_missing_and_says_so() {
-        let mut recognizer = recognizer();
-        let mut clip = clip(&recognizer, Presence { face: true, voice: true, text: false }, 0);
-        clip.voice.as_mut().unwrap().samples = vec![f32::NAN; 32_000].into();
-        let answer = recognizer.recognize(&clip);
-        assert_eq!(answer.absence.voice, Some(Absence::ModelFault));
-        assert!(answer.used.face && !answer.used.voice && answer.scores.iter().all(|s| s.is_finite()));
-        clip.faces.clear();
-        let answer = recognizer.recognize(&clip);
-        assert!(answer.abstain && answer.scores.iter().all(|s| s.is_finite()));
-    }
-}
+mod tests;

@@ -47,7 +47,13 @@ pub struct Schedule {
 
 impl Schedule {
     pub fn new(mode: Mode) -> Self {
-        Schedule { mode, line: VecDeque::new(), slots: BTreeMap::new(), arrivals: 0, counters: ScheduleCounters::default() }
+        Schedule {
+            mode,
+            line: VecDeque::new(),
+            slots: BTreeMap::new(),
+            arrivals: 0,
+            counters: ScheduleCounters::default(),
+        }
     }
 
     pub fn counters(&self) -> ScheduleCounters {
@@ -81,7 +87,9 @@ impl Schedule {
                     self.counters.superseded += 1;
                 }
             }
-            (Mode::Live { .. }, Aligned::Subject(change)) if change.phase == SubjectPhase::Updated => {
+            (Mode::Live { .. }, Aligned::Subject(change))
+                if change.phase == SubjectPhase::Updated =>
+            {
                 // The latest update says all; so updates that nobody takes do not pile up.
                 self.line.retain(|(_, item)| !matches!(item, Aligned::Subject(old) if old.subject == change.subject && old.phase == SubjectPhase::Updated));
                 self.line.push_back((arrival, Aligned::Subject(change)));
@@ -96,7 +104,8 @@ impl Schedule {
             Mode::Replay { .. } => self.line.pop_front().map(|(_, item)| item),
             Mode::Live { budget_nanos } => {
                 let waiting = self.slots.len();
-                self.slots.retain(|_, (_, clip)| now <= deadline(clip, budget_nanos));
+                self.slots
+                    .retain(|_, (_, clip)| now <= deadline(clip, budget_nanos));
                 self.counters.late += (waiting - self.slots.len()) as u64;
                 self.pop_live(budget_nanos)
             }
@@ -109,22 +118,37 @@ impl Schedule {
         if let Some((arrival, item)) = self.line.front() {
             if let Aligned::Subject(change) = item
                 && matches!(change.phase, SubjectPhase::Lost | SubjectPhase::Merged)
-                && self.slots.get(&change.subject).is_some_and(|(clip_arrival, _)| clip_arrival < arrival)
+                && self
+                    .slots
+                    .get(&change.subject)
+                    .is_some_and(|(clip_arrival, _)| clip_arrival < arrival)
             {
                 let subject = change.subject;
-                return self.slots.remove(&subject).map(|(_, clip)| Aligned::Clip(clip));
+                return self
+                    .slots
+                    .remove(&subject)
+                    .map(|(_, clip)| Aligned::Clip(clip));
             }
             return self.line.pop_front().map(|(_, item)| item);
         }
-        let subject = self.slots.iter().min_by_key(|(_, (arrival, clip))| (deadline(clip, budget_nanos), *arrival)).map(|(subject, _)| *subject)?;
-        self.slots.remove(&subject).map(|(_, clip)| Aligned::Clip(clip))
+        let subject = self
+            .slots
+            .iter()
+            .min_by_key(|(_, (arrival, clip))| (deadline(clip, budget_nanos), *arrival))
+            .map(|(subject, _)| *subject)?;
+        self.slots
+            .remove(&subject)
+            .map(|(_, clip)| Aligned::Clip(clip))
     }
 }
 
 /// When an answer to the clip is too late to be of use: when its newest evidence is older than the budget. What was old already when the
 /// aligner let it go (a slow camera, a face that is hidden) still gets half of the budget: it cannot be had any fresher.
 pub fn deadline(clip: &Clip, budget_nanos: i64) -> MediaTime {
-    clip.newest().unwrap_or(clip.span.end).plus_nanos(budget_nanos).max(clip.aligned_at.plus_nanos(budget_nanos / 2))
+    clip.newest()
+        .unwrap_or(clip.span.end)
+        .plus_nanos(budget_nanos)
+        .max(clip.aligned_at.plus_nanos(budget_nanos / 2))
 }
 
 #[cfg(test)]

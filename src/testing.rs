@@ -12,7 +12,8 @@ pub fn material(path: &str) -> Option<PathBuf> {
 /// A golden file, parsed: `$EXPRESSD_GOLDEN/<name>`, by default `../shared/golden/<name>`.
 pub fn golden(name: &str) -> Option<serde_json::Value> {
     let path = beside("EXPRESSD_GOLDEN", "golden", name)?;
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     Some(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
 }
 
@@ -22,13 +23,18 @@ pub fn project(path: &str) -> PathBuf {
 }
 
 fn beside(variable: &str, folder: &str, path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os(variable).map_or_else(|| project("../shared").join(folder), PathBuf::from);
+    let root =
+        std::env::var_os(variable).map_or_else(|| project("../shared").join(folder), PathBuf::from);
     let found = root.join(path);
     if found.exists() {
         return Some(found);
     }
     // Not `eprintln!`: the test harness captures that of tests that pass, and this must be seen.
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "RAN WITHOUT {}: not there (set ${variable})", found.display());
+    let _ = writeln!(
+        std::io::stderr(),
+        "RAN WITHOUT {}: not there (set ${variable})",
+        found.display()
+    );
     None
 }

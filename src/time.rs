@@ -69,7 +69,10 @@ impl Span {
     /// # Panics
     /// If `end` is before `start`.
     pub fn new(start: MediaTime, end: MediaTime) -> Self {
-        assert!(start <= end, "a span must not end before it starts: {start:?}..{end:?}");
+        assert!(
+            start <= end,
+            "a span must not end before it starts: {start:?}..{end:?}"
+        );
         Span { start, end }
     }
     pub fn contains(&self, time: MediaTime) -> bool {
@@ -97,9 +100,14 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    #[expect(clippy::new_without_default, reason = "starting a clock is an act, not a default")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "starting a clock is an act, not a default"
+    )]
     pub fn new() -> Self {
-        SystemClock { origin_nanos: monotonic_nanos() }
+        SystemClock {
+            origin_nanos: monotonic_nanos(),
+        }
     }
     /// `CLOCK_MONOTONIC` at media time 0, in nanoseconds: what `capture/` subtracts from absolute device stamps
     /// (GStreamer's base time plus PTS, for one).

@@ -7,20 +7,41 @@ use crate::time::{MediaTime, Span};
 
 impl Aligner {
     /// A clip of each of `subjects` that ends at `end`; whose the voice is, is judged with what is known at `time`.
-    pub(super) fn cut_clips(&mut self, subjects: &[SubjectId], end: MediaTime, time: MediaTime, now: MediaTime) {
+    pub(super) fn cut_clips(
+        &mut self,
+        subjects: &[SubjectId],
+        end: MediaTime,
+        time: MediaTime,
+        now: MediaTime,
+    ) {
         if subjects.is_empty() {
             return;
         }
-        let verdict = self.floor.judge(self.candidates(), &self.sound, window_before(time, self.settings.length_nanos));
+        let verdict = self.floor.judge(
+            self.candidates(),
+            &self.sound,
+            window_before(time, self.settings.length_nanos),
+        );
         self.floor.hold(verdict);
         for subject in subjects {
             self.cut_clip(*subject, end, verdict, now);
         }
     }
 
-    fn cut_clip(&mut self, subject: SubjectId, end: MediaTime, verdict: Option<Verdict>, now: MediaTime) {
-        let Some(presence) = self.presences.get_mut(&subject) else { return };
-        let since = presence.since.max(end.plus_nanos(-self.settings.length_nanos)).min(end);
+    fn cut_clip(
+        &mut self,
+        subject: SubjectId,
+        end: MediaTime,
+        verdict: Option<Verdict>,
+        now: MediaTime,
+    ) {
+        let Some(presence) = self.presences.get_mut(&subject) else {
+            return;
+        };
+        let since = presence
+            .since
+            .max(end.plus_nanos(-self.settings.length_nanos))
+            .min(end);
         let span = Span::new(since, end);
         presence.clipped_until = Some(end);
         let presence = &self.presences[&subject];
@@ -31,20 +52,55 @@ impl Aligner {
             (true, false) => Some(Absence::NoFace),
         };
         let voice = self.voice_in(span).and_then(|voice| match verdict {
-            Some(verdict) if verdict.owner == subject => Ok(ClipVoice { owner_confidence: verdict.confidence, ..voice }),
+            Some(verdict) if verdict.owner == subject => Ok(ClipVoice {
+                owner_confidence: verdict.confidence,
+                ..voice
+            }),
             _ => Err(Absence::NotOwner),
         });
-        let skew_nanos = voice.as_ref().ok().zip(faces.last()).map(|(voice, face)| voice.newest.nanos_since(face.time));
-        let is_speaking = verdict.is_some_and(|v| v.owner == subject && (v.confidence > 0.5 || self.presences.len() == 1));
-        let text = self.words.cut(span, |owner| owner == Some(subject) || owner.is_none() && is_speaking);
-        self.ready.push_back(Aligned::Clip(Clip { subject, span, faces, faces_missing, face_absence, voice, text, skew_nanos, aligned_at: now }));
+        let skew_nanos = voice
+            .as_ref()
+            .ok()
+            .zip(faces.last())
+            .map(|(voice, face)| voice.newest.nanos_since(face.time));
+        let is_speaking = verdict.is_some_and(|v| {
+            v.owner == subject && (v.confidence > 0.5 || self.presences.len() == 1)
+        });
+        let text = self.words.cut(span, |owner| {
+            owner == Some(subject) || owner.is_none() && is_speaking
+        });
+        self.ready.push_back(Aligned::Clip(Clip {
+            subject,
+            span,
+            faces,
+            faces_missing,
+            face_absence,
+            voice,
+            text,
+            skew_nanos,
+            aligned_at: now,
+        }));
     }
 
     pub(super) fn voice_clip(&self, span: Span, now: MediaTime) -> Clip {
         let delivers = self.last_frame.is_some_and(|last| last >= span.start);
-        let face_absence = Some(if delivers { Absence::NoFace } else { Absence::NoSource });
+        let face_absence = Some(if delivers {
+            Absence::NoFace
+        } else {
+            Absence::NoSource
+        });
         let (voice, text) = (self.voice_in(span), self.words_without_a_face(span));
-        Clip { subject: SubjectId::Voice, span, faces: Vec::new(), faces_missing: 0, face_absence, voice, text, skew_nanos: None, aligned_at: now }
+        Clip {
+            subject: SubjectId::Voice,
+            span,
+            faces: Vec::new(),
+            faces_missing: 0,
+            face_absence,
+            voice,
+            text,
+            skew_nanos: None,
+            aligned_at: now,
+        }
     }
 
     /// The voice in `span`, as surely as if there were but one who could speak.
@@ -58,6 +114,12 @@ impl Aligner {
         }
         let cut = self.sound.cut(span).ok_or(Absence::NoSource)?;
         let speech = (speech_nanos as f64 / span.nanos() as f64).min(1.0) as f32;
-        Ok(ClipVoice { samples: cut.samples, speech, missing_nanos: cut.missing_nanos, owner_confidence: 1.0, newest: cut.newest })
+        Ok(ClipVoice {
+            samples: cut.samples,
+            speech,
+            missing_nanos: cut.missing_nanos,
+            owner_confidence: 1.0,
+            newest: cut.newest,
+        })
     }
 }

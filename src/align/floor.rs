@@ -75,32 +75,65 @@ impl Floor {
     }
 
     /// Whose is the voice in `window`? `None` if nobody was seen in it.
-    pub fn judge<'a>(&self, subjects: impl Iterator<Item = (SubjectId, &'a Presence)>, sound: &Sound, window: Span) -> Option<Verdict> {
-        let motions: Vec<_> = subjects.filter(|(_, p)| p.is_seen_in(window)).map(|(subject, p)| motion(subject, p, sound, window)).collect();
+    pub fn judge<'a>(
+        &self,
+        subjects: impl Iterator<Item = (SubjectId, &'a Presence)>,
+        sound: &Sound,
+        window: Span,
+    ) -> Option<Verdict> {
+        let motions: Vec<_> = subjects
+            .filter(|(_, p)| p.is_seen_in(window))
+            .map(|(subject, p)| motion(subject, p, sound, window))
+            .collect();
         match motions.as_slice() {
             [] => None,
-            [alone] => Some(Verdict { owner: alone.subject, confidence: confidence_alone(alone), alone: true }),
+            [alone] => Some(Verdict {
+                owner: alone.subject,
+                confidence: confidence_alone(alone),
+                alone: true,
+            }),
             several => Some(self.judge_several(several)),
         }
     }
 
     fn judge_several(&self, motions: &[Motion]) -> Verdict {
         let known: Vec<f32> = motions.iter().filter_map(|m| m.rest).collect();
-        let usual_rest = if known.is_empty() { 0.0 } else { known.iter().sum::<f32>() / known.len() as f32 };
-        let scale = motions.iter().map(|m| (m.talk + m.rest.unwrap_or(usual_rest)) / 2.0).sum::<f32>() / motions.len() as f32 + STILL;
+        let usual_rest = if known.is_empty() {
+            0.0
+        } else {
+            known.iter().sum::<f32>() / known.len() as f32
+        };
+        let scale = motions
+            .iter()
+            .map(|m| (m.talk + m.rest.unwrap_or(usual_rest)) / 2.0)
+            .sum::<f32>()
+            / motions.len() as f32
+            + STILL;
         let logits: Vec<f32> = motions
             .iter()
             .map(|m| {
                 let score = (m.talk - m.rest.unwrap_or(usual_rest)) / scale * belief(m.talk_sights);
                 let score = if m.talk_sights == 0 { 0.0 } else { score };
-                GAIN * score + if self.holder == Some(m.subject) { STAY } else { 0.0 }
+                GAIN * score
+                    + if self.holder == Some(m.subject) {
+                        STAY
+                    } else {
+                        0.0
+                    }
             })
             .collect();
         let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f32 = logits.iter().map(|l| (l - highest).exp()).sum();
         // Of equals the first: who is there before who has left, in the order of their ids.
-        let first = logits.iter().position(|l| *l == highest).expect("the highest is among them");
-        Verdict { owner: motions[first].subject, confidence: 1.0 / sum, alone: false }
+        let first = logits
+            .iter()
+            .position(|l| *l == highest)
+            .expect("the highest is among them");
+        Verdict {
+            owner: motions[first].subject,
+            confidence: 1.0 / sum,
+            alone: false,
+        }
     }
 }
 
@@ -109,7 +142,10 @@ fn motion(subject: SubjectId, presence: &Presence, sound: &Sound, window: Span) 
     let (mut rest, mut rest_sights) = (0.0f32, 0);
     let rest_from = window.end.plus_nanos(-REST_NANOS);
     let from = rest_from.min(window.start);
-    for (time, motion) in presence.lips().filter(|(time, _)| from <= *time && *time < window.end) {
+    for (time, motion) in presence
+        .lips()
+        .filter(|(time, _)| from <= *time && *time < window.end)
+    {
         match sound.is_speech(time) {
             Some(true) if time >= window.start => {
                 let weight = (-(window.end.nanos_since(time) as f32) * 1e-9).exp();

@@ -20,7 +20,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::clip::{Clip, FramedFaces, Heard, OwnedTranscript, SpeechTurn, SubjectChange, SubjectId, SubjectPhase, Transcript};
+use crate::clip::{
+    Clip, FramedFaces, Heard, OwnedTranscript, SpeechTurn, SubjectChange, SubjectId, SubjectPhase,
+    Transcript,
+};
 use crate::time::{MediaTime, Span};
 
 mod cut;
@@ -135,7 +138,10 @@ impl Aligner {
     /// # Panics
     /// If length, hop or rate is not positive.
     pub fn new(settings: AlignSettings) -> Self {
-        assert!(settings.length_nanos > 0 && settings.hop_nanos > 0 && settings.face_rate_hz > 0.0, "a window needs a length, a hop and a rate: {settings:?}");
+        assert!(
+            settings.length_nanos > 0 && settings.hop_nanos > 0 && settings.face_rate_hz > 0.0,
+            "a window needs a length, a hop and a rate: {settings:?}"
+        );
         Aligner {
             settings,
             video: Source::new(settings.video),
@@ -192,17 +198,23 @@ impl Aligner {
                 }
                 if self.video.delivering && self.video.watermark != NEVER {
                     let nanos = frame.time.nanos_since(self.video.watermark);
-                    self.video.frame_nanos = Some(self.video.frame_nanos.map_or(nanos, |shortest| shortest.min(nanos)));
+                    self.video.frame_nanos = Some(
+                        self.video
+                            .frame_nanos
+                            .map_or(nanos, |shortest| shortest.min(nanos)),
+                    );
                 }
                 (self.video.delivering, self.video.watermark) = (true, frame.time);
-                self.video_moments.push_back(VideoMoment::Frame(frame, self.video.frame_nanos));
+                self.video_moments
+                    .push_back(VideoMoment::Frame(frame, self.video.frame_nanos));
             }
             AlignInput::Heard(Heard { block, activity }) => {
                 if !self.sound.push(block) {
                     self.refused += 1;
                     return;
                 }
-                self.audio_moments.extend(activity.into_iter().map(AudioMoment::verdict));
+                self.audio_moments
+                    .extend(activity.into_iter().map(AudioMoment::verdict));
                 if let Some(until) = self.sound.until() {
                     (self.audio.delivering, self.audio.watermark) = (true, until);
                 }
@@ -217,19 +229,29 @@ impl Aligner {
                 self.stop_audio();
             }
             AlignInput::HeardLost => self.stop_audio(),
-            AlignInput::Words(transcript) if self.settings.lateness_nanos.is_some() => self.take_words(transcript),
+            AlignInput::Words(transcript) if self.settings.lateness_nanos.is_some() => {
+                self.take_words(transcript)
+            }
             AlignInput::Words(transcript) => {
                 self.word_moments.push_back(transcript);
                 self.know_words_by_the_end();
             }
-            AlignInput::WordsUntil(time) => self.transcriber.watermark = self.transcriber.watermark.max(time),
-            AlignInput::WordsEnded => (self.transcriber.delivering, self.transcriber.ended) = (false, true),
+            AlignInput::WordsUntil(time) => {
+                self.transcriber.watermark = self.transcriber.watermark.max(time)
+            }
+            AlignInput::WordsEnded => {
+                (self.transcriber.delivering, self.transcriber.ended) = (false, true)
+            }
         }
     }
 
     fn stop_video(&mut self) {
         if std::mem::replace(&mut self.video.delivering, false) && self.video.watermark != NEVER {
-            self.video_moments.push_back(VideoMoment::End(self.video.watermark.plus_nanos(self.video.frame_nanos.unwrap_or(1))));
+            self.video_moments.push_back(VideoMoment::End(
+                self.video
+                    .watermark
+                    .plus_nanos(self.video.frame_nanos.unwrap_or(1)),
+            ));
         }
     }
 
@@ -261,7 +283,11 @@ impl Aligner {
 
     /// The next thing that is due. `now`: the time on the clock that drives the aligner (offline any, since nothing is late).
     pub fn pop(&mut self, now: MediaTime) -> Option<Aligned> {
-        let known = self.video.known_until().min(self.audio.known_until()).min(self.transcriber.known_until());
+        let known = self
+            .video
+            .known_until()
+            .min(self.audio.known_until())
+            .min(self.transcriber.known_until());
         let due = match self.settings.lateness_nanos {
             Some(lateness) => known.max(now.plus_nanos(-lateness)),
             None => known,
@@ -279,14 +305,18 @@ impl Aligner {
     /// When to call [`pop`](Aligner::pop) again although nothing came; `None`: not before something comes.
     pub fn next_deadline(&self) -> Option<MediaTime> {
         let lateness = self.settings.lateness_nanos?;
-        self.next_moment().map(|(time, _)| time.plus_nanos(lateness))
+        self.next_moment()
+            .map(|(time, _)| time.plus_nanos(lateness))
     }
 
     fn next_moment(&self) -> Option<(MediaTime, Kind)> {
         let audio = self.audio_moments.front().map(AudioMoment::time);
         let video = self.video_moments.front().map(|m| (m.time(), Kind::Video));
         let boundary = (!self.is_idle()).then(|| (self.boundary(), Kind::Boundary));
-        let words = self.word_moments.front().map(|transcript| (transcript.told_at, Kind::Words));
+        let words = self
+            .word_moments
+            .front()
+            .map(|transcript| (transcript.told_at, Kind::Words));
         [audio, words, boundary, video].into_iter().flatten().min()
     }
 
@@ -296,7 +326,11 @@ impl Aligner {
 
     /// Has the grid's next boundary nothing to show, whatever else comes before it?
     fn is_idle(&self) -> bool {
-        self.presences.is_empty() && self.voice.as_ref().is_none_or(|voice| !self.has_new_speech(voice) && !self.has_new_words(voice))
+        self.presences.is_empty()
+            && self
+                .voice
+                .as_ref()
+                .is_none_or(|voice| !self.has_new_speech(voice) && !self.has_new_words(voice))
     }
 
     fn take(&mut self, time: MediaTime, kind: Kind, now: MediaTime) {
@@ -332,7 +366,9 @@ impl Aligner {
     fn pass_idle_boundaries(&mut self, time: MediaTime) {
         if self.is_idle() {
             let hop = self.settings.hop_nanos;
-            self.next_hop = self.next_hop.max(time.nanos().div_euclid(hop) + i64::from(time.nanos().rem_euclid(hop) > 0));
+            self.next_hop = self
+                .next_hop
+                .max(time.nanos().div_euclid(hop) + i64::from(time.nanos().rem_euclid(hop) > 0));
         }
     }
 
@@ -341,7 +377,11 @@ impl Aligner {
         self.last_frame = Some(time);
         let mut changes = frame.changes;
         changes.sort_by_key(|change| change.subject);
-        let gone = |subject: SubjectId, changes: &[SubjectChange]| changes.iter().any(|c| c.subject == subject && is_end(c.phase));
+        let gone = |subject: SubjectId, changes: &[SubjectChange]| {
+            changes
+                .iter()
+                .any(|c| c.subject == subject && is_end(c.phase))
+        };
         for change in &changes {
             if change.phase == SubjectPhase::Appeared {
                 self.appear(change.subject, time, now);
@@ -376,16 +416,21 @@ impl Aligner {
         let due: Vec<_> = self
             .presences
             .iter()
-            .filter(|(_, p)| p.clipped_until.is_none_or(|shown| shown < time) && 2 * time.nanos_since(p.since) >= self.settings.hop_nanos)
+            .filter(|(_, p)| {
+                p.clipped_until.is_none_or(|shown| shown < time)
+                    && 2 * time.nanos_since(p.since) >= self.settings.hop_nanos
+            })
             .map(|(subject, _)| *subject)
             .collect();
         self.cut_clips(&due, time, time, now);
         if let Some(mut voice) = self.voice.take() {
             if self.has_new_speech(&voice) || self.has_new_words(&voice) {
                 let span = Span::new(voice.since.max(window.start).min(time), time);
-                let enough = self.sound.speech_nanos(span) >= self.settings.min_speech_nanos || self.words_without_a_face(span).is_ok();
+                let enough = self.sound.speech_nanos(span) >= self.settings.min_speech_nanos
+                    || self.words_without_a_face(span).is_ok();
                 if enough && 2 * time.nanos_since(voice.since) >= self.settings.hop_nanos {
-                    self.ready.push_back(Aligned::Clip(self.voice_clip(span, now)));
+                    self.ready
+                        .push_back(Aligned::Clip(self.voice_clip(span, now)));
                     voice.clipped_until = Some(time);
                 } else if self.last_speech <= window.start && !self.words.come_after(time) {
                     // A blip that has left the window, words of before the face left: nothing to show any more.
@@ -420,7 +465,12 @@ impl Aligner {
             + self.ready.len()
             + self.sound.held()
             + self.words.held()
-            + self.presences.values().chain(self.departed.values()).map(Presence::held).sum::<usize>()
+            + self
+                .presences
+                .values()
+                .chain(self.departed.values())
+                .map(Presence::held)
+                .sum::<usize>()
     }
 }
 

@@ -18,11 +18,20 @@ pub(super) const NEVER: MediaTime = MediaTime::from_nanos(i64::MIN);
 
 impl Source {
     pub fn new(enabled: bool) -> Self {
-        Source { delivering: enabled, ended: !enabled, watermark: NEVER, frame_nanos: None }
+        Source {
+            delivering: enabled,
+            ended: !enabled,
+            watermark: NEVER,
+            frame_nanos: None,
+        }
     }
     /// Up to where everything is known.
     pub fn known_until(&self) -> MediaTime {
-        if self.delivering { self.watermark } else { MediaTime::MAX }
+        if self.delivering {
+            self.watermark
+        } else {
+            MediaTime::MAX
+        }
     }
 }
 
@@ -53,7 +62,10 @@ impl AudioMoment {
     /// The verdict is due at the end of its window. One that a gap cut short is known only after the gap; by its full length it is past the end
     /// of what was captured, where no watermark can be before it is known.
     pub fn verdict(activity: VoiceActivity) -> Self {
-        let full = activity.span.start.plus_nanos(samples_to_nanos(WINDOW_SAMPLES as i64));
+        let full = activity
+            .span
+            .start
+            .plus_nanos(samples_to_nanos(WINDOW_SAMPLES as i64));
         AudioMoment::Verdict(activity.span.end.max(full), Kind::Audio, activity)
     }
     pub fn time(&self) -> (MediaTime, Kind) {

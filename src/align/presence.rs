@@ -25,7 +25,14 @@ pub(super) struct Presence {
 
 impl Presence {
     pub fn new(since: MediaTime) -> Self {
-        Presence { since, clipped_until: None, seen: None, usable: None, faces: VecDeque::new(), lips: VecDeque::new() }
+        Presence {
+            since,
+            clipped_until: None,
+            seen: None,
+            usable: None,
+            faces: VecDeque::new(),
+            lips: VecDeque::new(),
+        }
     }
 
     pub fn see(&mut self, face: Arc<Face>, rate_hz: f64) {
@@ -61,7 +68,11 @@ impl Presence {
 
     /// For how long of `span` it was there, up to its newest sight, in nanoseconds, if that sight stands for `frame_nanos`.
     fn there_nanos(&self, span: Span, frame_nanos: i64) -> i64 {
-        let until = self.seen.unwrap_or(self.since).plus_nanos(frame_nanos).min(span.end);
+        let until = self
+            .seen
+            .unwrap_or(self.since)
+            .plus_nanos(frame_nanos)
+            .min(span.end);
         until.nanos_since(self.since.max(span.start)).max(0)
     }
 
@@ -74,9 +85,16 @@ impl Presence {
     /// The faces of `span`, oldest first, and how many slots have none.
     pub fn faces_in(&self, span: Span, rate_hz: f64) -> (Vec<Arc<Face>>, u32) {
         let slots = span.nanos() as f64 * 1e-9 * rate_hz;
-        let mut faces: Vec<_> = self.faces.iter().filter(|(_, f)| span.contains(f.time)).map(|(_, f)| f.clone()).collect();
+        let mut faces: Vec<_> = self
+            .faces
+            .iter()
+            .filter(|(_, f)| span.contains(f.time))
+            .map(|(_, f)| f.clone())
+            .collect();
         // A span that begins inside a slot touches one slot more than it has room for.
-        let surplus = faces.len().saturating_sub(((slots - 1e-6).ceil() as usize).max(1));
+        let surplus = faces
+            .len()
+            .saturating_sub(((slots - 1e-6).ceil() as usize).max(1));
         faces.drain(..surplus);
         let missing = ((slots + 1e-6).floor() as usize).saturating_sub(faces.len());
         (faces, u32::try_from(missing).unwrap_or(u32::MAX))
@@ -85,7 +103,9 @@ impl Presence {
     /// How much of it no clip has shown yet, in nanoseconds, if each usable sight stands for `frame_nanos`.
     pub fn unshown_nanos(&self, frame_nanos: i64) -> i64 {
         let shown = self.clipped_until.unwrap_or(self.since).max(self.since);
-        self.usable.map_or(0, |usable| usable.plus_nanos(frame_nanos).nanos_since(shown).max(0))
+        self.usable.map_or(0, |usable| {
+            usable.plus_nanos(frame_nanos).nanos_since(shown).max(0)
+        })
     }
 
     #[cfg(test)]
@@ -117,8 +137,16 @@ impl Aligner {
     }
 
     /// The subject is gone since `end`, as the frame at `time` tells.
-    pub(super) fn lose(&mut self, subject: SubjectId, end: MediaTime, time: MediaTime, now: MediaTime) {
-        let Some(presence) = self.presences.get(&subject) else { return };
+    pub(super) fn lose(
+        &mut self,
+        subject: SubjectId,
+        end: MediaTime,
+        time: MediaTime,
+        now: MediaTime,
+    ) {
+        let Some(presence) = self.presences.get(&subject) else {
+            return;
+        };
         let shown = presence.clipped_until.unwrap_or(presence.since);
         if end > shown && self.is_worth_a_last_clip(presence) {
             self.cut_clips(&[subject], end, time, now);
@@ -141,7 +169,8 @@ impl Aligner {
     /// Is there at least half a hop of it that no clip has shown? Of one that never got a clip any sight will do.
     fn is_worth_a_last_clip(&self, presence: &Presence) -> bool {
         let first = presence.clipped_until.is_none() && presence.seen.is_some();
-        first || 2 * presence.unshown_nanos(self.frame_nanos.unwrap_or(0)) >= self.settings.hop_nanos
+        first
+            || 2 * presence.unshown_nanos(self.frame_nanos.unwrap_or(0)) >= self.settings.hop_nanos
     }
 
     pub(super) fn note_absence(&mut self, time: MediaTime) {
@@ -151,7 +180,12 @@ impl Aligner {
     }
 
     pub(super) fn end_video(&mut self, end: MediaTime, now: MediaTime) {
-        let due: Vec<_> = self.presences.iter().filter(|(_, presence)| self.is_worth_a_last_clip(presence)).map(|(subject, _)| *subject).collect();
+        let due: Vec<_> = self
+            .presences
+            .iter()
+            .filter(|(_, presence)| self.is_worth_a_last_clip(presence))
+            .map(|(subject, _)| *subject)
+            .collect();
         self.cut_clips(&due, end, end, now);
         self.all_depart();
         self.note_absence(end);
@@ -170,11 +204,18 @@ impl Aligner {
     }
 
     pub(super) fn departed(&self) -> impl Iterator<Item = (SubjectId, &Presence)> {
-        self.departed.iter().map(|(subject, presence)| (*subject, presence))
+        self.departed
+            .iter()
+            .map(|(subject, presence)| (*subject, presence))
     }
 
     pub(super) fn is_seen_for_half(&self, subject: SubjectId, span: Span) -> bool {
-        let presence = self.presences.get(&subject).or_else(|| self.departed.get(&subject));
-        presence.is_some_and(|presence| 2 * presence.there_nanos(span, self.frame_nanos.unwrap_or(0)) >= span.nanos())
+        let presence = self
+            .presences
+            .get(&subject)
+            .or_else(|| self.departed.get(&subject));
+        presence.is_some_and(|presence| {
+            2 * presence.there_nanos(span, self.frame_nanos.unwrap_or(0)) >= span.nanos()
+        })
     }
 }

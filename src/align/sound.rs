@@ -34,7 +34,10 @@ impl Sound {
 
     /// Takes the next block; `false` if its stamp went back.
     pub fn push(&mut self, block: AudioBlock) -> bool {
-        if self.until.is_some_and(|until| block.time.nanos_since(until) < -SLIP_NANOS) {
+        if self
+            .until
+            .is_some_and(|until| block.time.nanos_since(until) < -SLIP_NANOS)
+        {
             return false;
         }
         if !block.samples.is_empty() {
@@ -50,10 +53,18 @@ impl Sound {
 
     /// Drops sound that ended before `samples_from`, verdicts that ended before `activity_from`.
     pub fn forget(&mut self, samples_from: MediaTime, activity_from: MediaTime) {
-        while self.blocks.front().is_some_and(|b| b.span().end <= samples_from) {
+        while self
+            .blocks
+            .front()
+            .is_some_and(|b| b.span().end <= samples_from)
+        {
             self.blocks.pop_front();
         }
-        while self.activity.front().is_some_and(|a| a.span.end <= activity_from) {
+        while self
+            .activity
+            .front()
+            .is_some_and(|a| a.span.end <= activity_from)
+        {
             self.activity.pop_front();
         }
     }
@@ -82,7 +93,8 @@ impl Sound {
     /// The newest block is placed by its own stamp, and the ones that it continues right before it, so that slewed stamps make neither a gap
     /// nor an overlap of a sample.
     pub fn cut(&self, span: Span) -> Option<Cut> {
-        let count = usize::try_from((span.nanos() + SAMPLE_NANOS / 2) / SAMPLE_NANOS).expect("a span does not end before it starts");
+        let count = usize::try_from((span.nanos() + SAMPLE_NANOS / 2) / SAMPLE_NANOS)
+            .expect("a span does not end before it starts");
         let mut samples = vec![0.0; count];
         let (mut captured, mut newest) = (0, None);
         // Start of the block after the one at hand: its stamp, and its place in samples from the span's start.
@@ -95,27 +107,41 @@ impl Sound {
             let end = block.span().end;
             let place = match after {
                 Some((time, place)) if time.nanos_since(end).abs() <= SLIP_NANOS => place - length,
-                _ => (block.time.nanos_since(span.start) as f64 / SAMPLE_NANOS as f64).round() as i64,
+                _ => {
+                    (block.time.nanos_since(span.start) as f64 / SAMPLE_NANOS as f64).round() as i64
+                }
             };
             after = Some((block.time, place));
-            let (from, to) = (place.clamp(0, count as i64), (place + length).clamp(0, count as i64));
+            let (from, to) = (
+                place.clamp(0, count as i64),
+                (place + length).clamp(0, count as i64),
+            );
             if from < to {
                 let source = &block.samples[(from - place) as usize..(to - place) as usize];
                 samples[from as usize..to as usize].copy_from_slice(source);
                 captured += to - from;
-                newest = newest.max(Some(span.start.plus_nanos(samples_to_nanos(to)).min(span.end)));
+                newest = newest.max(Some(
+                    span.start.plus_nanos(samples_to_nanos(to)).min(span.end),
+                ));
             }
             if place <= 0 {
                 break;
             }
         }
         let missing_nanos = samples_to_nanos((count as i64 - captured).max(0));
-        Some(Cut { samples: samples.into(), missing_nanos, newest: newest? })
+        Some(Cut {
+            samples: samples.into(),
+            missing_nanos,
+            newest: newest?,
+        })
     }
 
     /// Was any of `span` captured?
     pub fn has(&self, span: Span) -> bool {
-        self.blocks.iter().rev().any(|b| b.span().intersection(&span).is_some())
+        self.blocks
+            .iter()
+            .rev()
+            .any(|b| b.span().intersection(&span).is_some())
     }
 
     #[cfg(test)]
@@ -129,10 +155,16 @@ mod tests {
     use super::*;
 
     fn block(at: i64, values: std::ops::Range<i64>) -> AudioBlock {
-        AudioBlock { time: MediaTime::from_nanos(at * SAMPLE_NANOS), samples: values.map(|v| v as f32).collect() }
+        AudioBlock {
+            time: MediaTime::from_nanos(at * SAMPLE_NANOS),
+            samples: values.map(|v| v as f32).collect(),
+        }
     }
     fn span(start: i64, end: i64) -> Span {
-        Span::new(MediaTime::from_nanos(start * SAMPLE_NANOS), MediaTime::from_nanos(end * SAMPLE_NANOS))
+        Span::new(
+            MediaTime::from_nanos(start * SAMPLE_NANOS),
+            MediaTime::from_nanos(end * SAMPLE_NANOS),
+        )
     }
 
     #[test]
@@ -142,13 +174,27 @@ mod tests {
         assert!(sound.push(block(300, 300..400)));
         assert!(sound.push(block(900, 900..1000)));
         let cut = sound.cut(span(290, 310)).unwrap();
-        assert_eq!(&cut.samples[..], (290..310).map(|v| v as f32).collect::<Vec<_>>());
+        assert_eq!(
+            &cut.samples[..],
+            (290..310).map(|v| v as f32).collect::<Vec<_>>()
+        );
         assert_eq!((cut.missing_nanos, cut.newest), (0, span(0, 310).end));
         let cut = sound.cut(span(390, 910)).unwrap();
-        assert_eq!((cut.samples[9], cut.samples[10], cut.samples[509], cut.samples[510]), (399.0, 0.0, 0.0, 900.0));
+        assert_eq!(
+            (
+                cut.samples[9],
+                cut.samples[10],
+                cut.samples[509],
+                cut.samples[510]
+            ),
+            (399.0, 0.0, 0.0, 900.0)
+        );
         assert_eq!(cut.missing_nanos, 500 * SAMPLE_NANOS);
         let cut = sound.cut(span(0, 150)).unwrap();
-        assert_eq!((cut.samples[99], cut.samples[100], cut.samples.len()), (0.0, 100.0, 150));
+        assert_eq!(
+            (cut.samples[99], cut.samples[100], cut.samples.len()),
+            (0.0, 100.0, 150)
+        );
         assert!(sound.cut(span(500, 600)).is_none());
     }
 

@@ -16,7 +16,10 @@ pub(super) struct Turn {
 impl Aligner {
     pub(super) fn take_verdict(&mut self, activity: VoiceActivity, time: MediaTime) {
         self.sound.judge(activity);
-        if self.turn.is_some_and(|turn| activity.turn != Some(turn.start)) {
+        if self
+            .turn
+            .is_some_and(|turn| activity.turn != Some(turn.start))
+        {
             self.end_turn(time);
         }
         if activity.speech {
@@ -26,10 +29,17 @@ impl Aligner {
             (Some(turn), _) if activity.speech => turn.last_speech = activity.span.end,
             (None, Some(start)) if self.cut_turn != Some(start) => {
                 self.cut_turn = None;
-                self.turn = Some(Turn { start, last_speech: activity.span.end });
+                self.turn = Some(Turn {
+                    start,
+                    last_speech: activity.span.end,
+                });
                 self.floor.open();
                 let owner = self.turn_owner(start, time);
-                self.ready.push_back(Aligned::Speech(SpeechTurn { start, end: None, owner }));
+                self.ready.push_back(Aligned::Speech(SpeechTurn {
+                    start,
+                    end: None,
+                    owner,
+                }));
             }
             _ => {}
         }
@@ -38,7 +48,11 @@ impl Aligner {
     fn end_turn(&mut self, time: MediaTime) {
         if let Some(turn) = self.turn.take() {
             let owner = self.turn_owner(turn.start, time);
-            self.ready.push_back(Aligned::Speech(SpeechTurn { start: turn.start, end: Some(turn.last_speech), owner }));
+            self.ready.push_back(Aligned::Speech(SpeechTurn {
+                start: turn.start,
+                end: Some(turn.last_speech),
+                owner,
+            }));
         }
     }
 
@@ -47,14 +61,24 @@ impl Aligner {
     /// nobody's yet. Of a long turn its newest part decides, of which all is known.
     pub(super) fn turn_owner(&self, start: MediaTime, time: MediaTime) -> Option<SubjectId> {
         let span = Span::new(start.min(time).max(time.plus_nanos(-KEPT_NANOS)), time);
-        let verdict = self.floor.judge(self.candidates().chain(self.departed()), &self.sound, span);
-        let is_sure = |verdict: &Verdict| if verdict.alone { self.is_seen_for_half(verdict.owner, span) } else { verdict.confidence > 0.5 };
+        let verdict = self
+            .floor
+            .judge(self.candidates().chain(self.departed()), &self.sound, span);
+        let is_sure = |verdict: &Verdict| {
+            if verdict.alone {
+                self.is_seen_for_half(verdict.owner, span)
+            } else {
+                verdict.confidence > 0.5
+            }
+        };
         let owner = verdict.filter(is_sure).map(|verdict| verdict.owner);
         owner.or_else(|| self.presences.is_empty().then_some(SubjectId::Voice))
     }
 
     pub(super) fn candidates(&self) -> impl Iterator<Item = (SubjectId, &Presence)> {
-        self.presences.iter().map(|(subject, presence)| (*subject, presence))
+        self.presences
+            .iter()
+            .map(|(subject, presence)| (*subject, presence))
     }
 
     pub(super) fn end_audio(&mut self, end: MediaTime, now: MediaTime) {
@@ -73,12 +97,28 @@ impl Aligner {
     }
 
     /// What is waiting of a voice without a face, at its end.
-    pub(super) fn flush_voice(&mut self, voice: &Presence, end: MediaTime, source_ended: bool, now: MediaTime) {
+    pub(super) fn flush_voice(
+        &mut self,
+        voice: &Presence,
+        end: MediaTime,
+        source_ended: bool,
+        now: MediaTime,
+    ) {
         let shown = voice.clipped_until.unwrap_or(voice.since).max(voice.since);
         let first = source_ended && voice.clipped_until.is_none();
         let worth = first || 2 * self.last_speech.nanos_since(shown) >= self.settings.hop_nanos;
-        let span = Span::new(voice.since.max(end.plus_nanos(-self.settings.length_nanos)).min(end), end);
-        if self.has_new_speech(voice) && end > shown && worth && self.sound.speech_nanos(span) >= self.settings.min_speech_nanos {
+        let span = Span::new(
+            voice
+                .since
+                .max(end.plus_nanos(-self.settings.length_nanos))
+                .min(end),
+            end,
+        );
+        if self.has_new_speech(voice)
+            && end > shown
+            && worth
+            && self.sound.speech_nanos(span) >= self.settings.min_speech_nanos
+        {
             let clip = self.voice_clip(span, now);
             self.ready.push_back(Aligned::Clip(clip));
         }

@@ -21,7 +21,9 @@ impl Words {
     fn push(&mut self, told: OwnedTranscript, faceless: bool) {
         let transcript = &told.transcript;
         let stretch = Stretch::of(transcript);
-        self.told.retain(|old| old.transcript.is_final || !stretch.replaces(&Stretch::of(&old.transcript)));
+        self.told.retain(|old| {
+            old.transcript.is_final || !stretch.replaces(&Stretch::of(&old.transcript))
+        });
         if !is_evidence(transcript) {
             return;
         }
@@ -48,10 +50,17 @@ impl Words {
     }
 
     /// The words of `span` whose owner is `wanted`: those of which at least half was spoken in it, in the order in which they were.
-    pub fn cut(&self, span: Span, wanted: impl Fn(Option<SubjectId>) -> bool) -> Result<ClipText, Absence> {
+    pub fn cut(
+        &self,
+        span: Span,
+        wanted: impl Fn(Option<SubjectId>) -> bool,
+    ) -> Result<ClipText, Absence> {
         let (mut words, mut others) = (Vec::new(), false);
         for OwnedTranscript { transcript, owner } in &self.told {
-            let spoken = transcript.words.iter().filter(|word| span.contains(word.span.start.plus_nanos(word.span.nanos() / 2)));
+            let spoken = transcript
+                .words
+                .iter()
+                .filter(|word| span.contains(word.span.start.plus_nanos(word.span.nanos() / 2)));
             if wanted(*owner) {
                 words.extend(spoken);
             } else {
@@ -60,7 +69,14 @@ impl Words {
         }
         words.sort_by_key(|word| word.span.start);
         match words.iter().map(|word| word.span.end.min(span.end)).max() {
-            Some(newest) => Ok(ClipText { text: words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" "), newest }),
+            Some(newest) => Ok(ClipText {
+                text: words
+                    .iter()
+                    .map(|word| word.text.as_str())
+                    .collect::<Vec<_>>()
+                    .join(" "),
+                newest,
+            }),
             None if others => Err(Absence::NotOwner),
             None => Err(Absence::NoTranscript),
         }
@@ -73,20 +89,30 @@ impl Words {
 
     #[cfg(test)]
     pub fn held(&self) -> usize {
-        self.told.iter().map(|told| told.transcript.words.len()).sum()
+        self.told
+            .iter()
+            .map(|told| told.transcript.words.len())
+            .sum()
     }
 }
 
 /// What our own transcriber believes so far is told, but is evidence only where it says how surely: without that no rule has looked at it, and
 /// noise never yields words. What a client tells has been judged by its own.
 fn is_evidence(transcript: &Transcript) -> bool {
-    transcript.is_final || transcript.teller != Teller::Daemon || transcript.words.iter().all(|word| word.confidence.is_some())
+    transcript.is_final
+        || transcript.teller != Teller::Daemon
+        || transcript
+            .words
+            .iter()
+            .all(|word| word.confidence.is_some())
 }
 
 impl Aligner {
     pub(super) fn take_words(&mut self, transcript: Transcript) {
         self.pass_idle_boundaries(transcript.told_at);
-        let owner = transcript.subject.or_else(|| self.turn_owner(transcript.span.start, transcript.span.end));
+        let owner = transcript
+            .subject
+            .or_else(|| self.turn_owner(transcript.span.start, transcript.span.end));
         let told = OwnedTranscript { transcript, owner };
         self.words.push(told.clone(), self.is_faceless(owner));
         self.ready.push_back(Aligned::Words(told));
@@ -94,7 +120,9 @@ impl Aligner {
 
     /// Have words come since the voice's last clip?
     pub(super) fn has_new_words(&self, voice: &Presence) -> bool {
-        self.words.faceless_at.is_some_and(|at| at > voice.clipped_until.unwrap_or(voice.since).max(voice.since))
+        self.words
+            .faceless_at
+            .is_some_and(|at| at > voice.clipped_until.unwrap_or(voice.since).max(voice.since))
     }
 
     pub(super) fn words_without_a_face(&self, span: Span) -> Result<ClipText, Absence> {

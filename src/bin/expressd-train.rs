@@ -23,7 +23,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 // SAFETY: the pointer is that of a constant text, which ends with a zero and lives for ever.
 #[cfg(feature = "train-torch")]
 #[unsafe(export_name = "malloc_conf")]
-pub static ALLOCATION: Option<&'static std::ffi::c_char> = Some(unsafe { &*c"dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always".as_ptr() });
+pub static ALLOCATION: Option<&'static std::ffi::c_char> =
+    Some(unsafe { &*c"dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always".as_ptr() });
 
 /// LibTorch prepares a convolution for each shape, direction and layer, and keeps the last thousand: with voices, whose windows are of a
 /// hundred lengths, some 8 GB. An epoch with a few dozen of them is no slower.
@@ -67,8 +68,10 @@ fn main() -> ExitCode {
     keep_few_convolutions();
     expressd::output::end_quietly_with_the_reader();
     let arguments = Arguments::parse();
-    let done = device::choose(&arguments.device).and_then(|()| device::choose_precision(arguments.precision)).map_err(anyhow::Error::from).and_then(|()| {
-        match arguments.verb {
+    let done = device::choose(&arguments.device)
+        .and_then(|()| device::choose_precision(arguments.precision))
+        .map_err(anyhow::Error::from)
+        .and_then(|()| match arguments.verb {
             Verb::Import(args) => import::run(args),
             Verb::Extract(args) => extract::run(&args),
             Verb::Pretrain(args) => pretrain::run(&args),
@@ -76,8 +79,7 @@ fn main() -> ExitCode {
             Verb::Evaluate(args) => evaluate::run(&args),
             Verb::Export(args) => export::run(&args),
             Verb::Bench(args) => bench::run(&args),
-        }
-    });
+        });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

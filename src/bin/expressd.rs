@@ -112,20 +112,39 @@ struct Bench {
 
 impl Settings {
     fn load(self, mut flags: Vec<(&'static str, String)>) -> Result<Config, DaemonError> {
-        flags.extend(self.bundle.map(|dir| ("inference.bundle", dir.display().to_string())));
-        let config = Config::load(&CliOverrides { file: self.config, set: self.set, flags })?;
-        let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{},ort=warn", config.log_level)));
+        flags.extend(
+            self.bundle
+                .map(|dir| ("inference.bundle", dir.display().to_string())),
+        );
+        let config = Config::load(&CliOverrides {
+            file: self.config,
+            set: self.set,
+            flags,
+        })?;
+        let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+            tracing_subscriber::EnvFilter::new(format!("{},ort=warn", config.log_level))
+        });
         // These trace every frame that comes in: what people say would be in the log.
-        let silent = ["tungstenite=warn", "tungstenite::protocol=warn", "tokio_tungstenite=warn"].map(|directive| directive.parse().expect("a directive"));
-        let filter = silent.into_iter().fold(filter, tracing_subscriber::EnvFilter::add_directive);
+        let silent = [
+            "tungstenite=warn",
+            "tungstenite::protocol=warn",
+            "tokio_tungstenite=warn",
+        ]
+        .map(|directive| directive.parse().expect("a directive"));
+        let filter = silent
+            .into_iter()
+            .fold(filter, tracing_subscriber::EnvFilter::add_directive);
         // Under systemd the journal stamps every line.
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr)
             .with_target(false)
             .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-        let _ = if std::env::var_os("JOURNAL_STREAM").is_some() { builder.without_time().try_init() } else { builder.try_init() };
+        let _ = if std::env::var_os("JOURNAL_STREAM").is_some() {
+            builder.without_time().try_init()
+        } else {
+            builder.try_init()
+        };
         Ok(config)
     }
 }
@@ -154,11 +173,34 @@ fn main() -> ExitCode {
 
 fn act(verb: Verb) -> Result<(), DaemonError> {
     match verb {
-        Verb::Run(Run { settings, replay, looped, demonstration, listen, jsonl }) => {
-            let flags = listen.map(|a| ("serve.listen", a)).into_iter().chain(jsonl.map(|f| ("publish.jsonl", f))).collect();
-            expressd::daemon::run(&settings.load(flags)?, &RunOptions { replay, looped, demonstration })
+        Verb::Run(Run {
+            settings,
+            replay,
+            looped,
+            demonstration,
+            listen,
+            jsonl,
+        }) => {
+            let flags = listen
+                .map(|a| ("serve.listen", a))
+                .into_iter()
+                .chain(jsonl.map(|f| ("publish.jsonl", f)))
+                .collect();
+            expressd::daemon::run(
+                &settings.load(flags)?,
+                &RunOptions {
+                    replay,
+                    looped,
+                    demonstration,
+                },
+            )
         }
-        Verb::Replay(Replay { file, settings, jsonl, realtime }) => replay(&settings.load(Vec::new())?, &file, &jsonl, realtime),
+        Verb::Replay(Replay {
+            file,
+            settings,
+            jsonl,
+            realtime,
+        }) => replay(&settings.load(Vec::new())?, &file, &jsonl, realtime),
         Verb::Check(settings) => {
             let config = settings.load(Vec::new())?;
             expressd::daemon::check(&config)?;
@@ -174,9 +216,23 @@ fn act(verb: Verb) -> Result<(), DaemonError> {
         #[cfg(feature = "sentence")]
         Verb::Prepare(_) => unreachable!("done before"),
         Verb::Doctor(settings) => doctor::examine(&settings.load(Vec::new())?),
-        Verb::Bench(Bench { settings, replay, subjects, clients, seconds, json }) => {
-            bench::run(&settings.load(Vec::new())?, &bench::Options { replay, subjects, clients, seconds, json })
-        }
+        Verb::Bench(Bench {
+            settings,
+            replay,
+            subjects,
+            clients,
+            seconds,
+            json,
+        }) => bench::run(
+            &settings.load(Vec::new())?,
+            &bench::Options {
+                replay,
+                subjects,
+                clients,
+                seconds,
+                json,
+            },
+        ),
     }
 }
 
@@ -190,7 +246,13 @@ fn replay(config: &Config, file: &Path, jsonl: &Path, realtime: bool) -> Result<
     let lines = Arc::new(Mutex::new(Lines::new(out)));
     let mut failures = Vec::new();
     for recording in &files {
-        let name = (file.is_dir()).then(|| recording.strip_prefix(file).unwrap_or(recording).display().to_string());
+        let name = (file.is_dir()).then(|| {
+            recording
+                .strip_prefix(file)
+                .unwrap_or(recording)
+                .display()
+                .to_string()
+        });
         lines.lock().expect("lines lock").begin(name);
         if let Err(error) = expressd::daemon::replay(config, recording, realtime, &lines) {
             if files.len() > 1 {
@@ -200,7 +262,10 @@ fn replay(config: &Config, file: &Path, jsonl: &Path, realtime: bool) -> Result<
         }
     }
     if let Some(source) = lines.lock().expect("lines lock").take_failure() {
-        return Err(DaemonError::Jsonl { path: jsonl.to_owned(), source });
+        return Err(DaemonError::Jsonl {
+            path: jsonl.to_owned(),
+            source,
+        });
     }
     match (failures.len(), files.len()) {
         (0, _) => Ok(()),
@@ -210,8 +275,10 @@ fn replay(config: &Config, file: &Path, jsonl: &Path, realtime: bool) -> Result<
 }
 
 /// Endings of what lies beside recordings and is none. Anything else is tried, whatever it is called.
-const NO_RECORDINGS: [&str; 20] =
-    ["csv", "htm", "html", "jpeg", "jpg", "json", "jsonl", "log", "md", "npy", "npz", "pdf", "png", "srt", "toml", "tsv", "txt", "vtt", "xml", "zip"];
+const NO_RECORDINGS: [&str; 20] = [
+    "csv", "htm", "html", "jpeg", "jpg", "json", "jsonl", "log", "md", "npy", "npz", "pdf", "png",
+    "srt", "toml", "tsv", "txt", "vtt", "xml", "zip",
+];
 
 /// The file itself, or a folder's files in the order of their names, without hidden ones and those that are no recordings by their names.
 fn recordings(path: &Path) -> Result<Vec<PathBuf>, DaemonError> {
@@ -219,17 +286,34 @@ fn recordings(path: &Path) -> Result<Vec<PathBuf>, DaemonError> {
         return Ok(vec![path.to_owned()]);
     }
     let entries = std::fs::read_dir(path).map_err(|_| CaptureError::NoSuchFile(path.to_owned()))?;
-    let mut files: Vec<_> =
-        entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_file() && !p.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'))).collect();
-    let ending = |path: &Path| path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    let mut files: Vec<_> = entries
+        .filter_map(|e| Some(e.ok()?.path()))
+        .filter(|p| {
+            p.is_file()
+                && !p
+                    .file_name()
+                    .is_some_and(|n| n.to_string_lossy().starts_with('.'))
+        })
+        .collect();
+    let ending = |path: &Path| {
+        path.extension()
+            .map(|ending| ending.to_string_lossy().to_lowercase())
+    };
     let all = files.len();
-    files.retain(|path| ending(path).is_none_or(|ending| !NO_RECORDINGS.contains(&ending.as_str())));
+    files
+        .retain(|path| ending(path).is_none_or(|ending| !NO_RECORDINGS.contains(&ending.as_str())));
     files.sort();
     if files.is_empty() {
-        return Err(DaemonError::Usage(format!("{} holds no recording", path.display())));
+        return Err(DaemonError::Usage(format!(
+            "{} holds no recording",
+            path.display()
+        )));
     }
     if files.len() < all {
-        eprintln!("expressd: {} of {all} files are no recordings by their names and are left out", all - files.len());
+        eprintln!(
+            "expressd: {} of {all} files are no recordings by their names and are left out",
+            all - files.len()
+        );
     }
     Ok(files)
 }

@@ -47,7 +47,11 @@ const LOUDEST: f32 = 1e6;
 
 impl Default for SourceGauge {
     fn default() -> Self {
-        let status = Mutex::new(SourceStatus { state: SourceState::Off, reason: None, origin_ns: None });
+        let status = Mutex::new(SourceStatus {
+            state: SourceState::Off,
+            reason: None,
+            origin_ns: None,
+        });
         let zero = || AtomicU64::new(0);
         let counters = SourceCounters {
             delivered: zero(),
@@ -73,7 +77,10 @@ impl SourceCounters {
     /// here: a single one would stay in each filter and in each network with a memory behind it.
     pub(super) fn silence_unusable(&self, samples: &mut [f32]) {
         let mut silenced = 0;
-        for sample in samples.iter_mut().filter(|sample| sample.is_nan() || sample.abs() > LOUDEST) {
+        for sample in samples
+            .iter_mut()
+            .filter(|sample| sample.is_nan() || sample.abs() > LOUDEST)
+        {
             *sample = 0.0;
             silenced += 1;
         }
@@ -96,7 +103,10 @@ impl SourceGauge {
 impl SourceBoard {
     /// Both, as `status` carries them.
     pub fn sources(&self) -> Sources {
-        Sources { video: self.video.status(), audio: self.audio.status() }
+        Sources {
+            video: self.video.status(),
+            audio: self.audio.status(),
+        }
     }
 
     /// How many changes of state, reason or origin there were.
@@ -107,7 +117,11 @@ impl SourceBoard {
     /// Waits until there were more changes than `seen`, at most `timeout`; how many there were.
     pub fn wait_for_change(&self, seen: u64, timeout: Duration) -> u64 {
         let changes = self.changes.lock().expect("board lock");
-        *self.changed.wait_timeout_while(changes, timeout, |now| *now <= seen).expect("board lock").0
+        *self
+            .changed
+            .wait_timeout_while(changes, timeout, |now| *now <= seen)
+            .expect("board lock")
+            .0
     }
 
     pub(super) fn set(&self, gauge: &SourceGauge, state: SourceState, reason: Option<String>) {
@@ -150,7 +164,15 @@ mod tests {
     #[test]
     fn what_is_no_usable_number_is_silenced_and_counted_and_the_rest_stays() {
         let counters = SourceGauge::default().counters;
-        let mut samples = [0.5, f32::NAN, -1.5, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 0.0];
+        let mut samples = [
+            0.5,
+            f32::NAN,
+            -1.5,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::MAX,
+            0.0,
+        ];
         counters.silence_unusable(&mut samples);
         assert_eq!(samples, [0.5, 0.0, -1.5, 0.0, 0.0, 0.0, 0.0]);
         assert_eq!(counters.silenced.load(Ordering::Relaxed), 4);

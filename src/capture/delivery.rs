@@ -11,7 +11,10 @@ use gstreamer_video as gst_video;
 
 use super::board::SourceBoard;
 use super::join::BlockCutter;
-use crate::clip::{AudioBlock, ColorMatrix, Colorimetry, Picture, Plane, SAMPLE_RATE_HZ, VideoFrame, samples_to_nanos};
+use crate::clip::{
+    AudioBlock, ColorMatrix, Colorimetry, Picture, Plane, SAMPLE_RATE_HZ, VideoFrame,
+    samples_to_nanos,
+};
 use crate::event::SourceState;
 use crate::lane::LaneSender;
 use crate::time::{Clock, MediaTime, SystemClock};
@@ -83,7 +86,11 @@ pub(super) struct FrameDelivery {
 }
 
 impl FrameDelivery {
-    pub fn new(lane: LaneSender<VideoFrame>, timeline: Arc<Timeline>, board: Arc<SourceBoard>) -> Self {
+    pub fn new(
+        lane: LaneSender<VideoFrame>,
+        timeline: Arc<Timeline>,
+        board: Arc<SourceBoard>,
+    ) -> Self {
         FrameDelivery {
             lane: Some(lane),
             timeline,
@@ -101,7 +108,13 @@ impl FrameDelivery {
     }
 
     pub fn begin_pass(&mut self, timeline: Arc<Timeline>) {
-        (self.timeline, self.layout, self.end_nanos, self.last_gap_nanos, self.last_running) = (timeline, None, 0, 0, None);
+        (
+            self.timeline,
+            self.layout,
+            self.end_nanos,
+            self.last_gap_nanos,
+            self.last_running,
+        ) = (timeline, None, 0, 0, None);
     }
 
     /// The end of the stream, for the receiver.
@@ -115,34 +128,60 @@ impl FrameDelivery {
 
     /// Stamps and sends one sample. `Eos` when the receiver is gone or capture is to stop.
     pub fn deliver(&mut self, sample: gst::Sample) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let (Some(buffer), Some(caps)) = (sample.buffer_owned(), sample.caps_owned()) else { return Err(gst::FlowError::Error) };
+        let (Some(buffer), Some(caps)) = (sample.buffer_owned(), sample.caps_owned()) else {
+            return Err(gst::FlowError::Error);
+        };
         let running = match (running_nanos(&sample, buffer.pts()), &self.live_clock) {
             (Some(running), _) => running,
             // Without a stamp, what arrives live was captured about now.
-            (None, Some(clock)) => clock.now().nanos() - self.timeline.stamp_offset.load(Ordering::Acquire),
-            (None, None) => self.last_running.map_or(0, |last| last + self.last_gap_nanos),
+            (None, Some(clock)) => {
+                clock.now().nanos() - self.timeline.stamp_offset.load(Ordering::Acquire)
+            }
+            (None, None) => self
+                .last_running
+                .map_or(0, |last| last + self.last_gap_nanos),
         };
         let duration_nanos = buffer.duration().map(|d| d.nseconds() as i64);
         if let Some(last) = self.last_running {
             self.last_gap_nanos = (running - last).max(0);
         }
         self.last_running = Some(running);
-        self.end_nanos = self.end_nanos.max(running + duration_nanos.unwrap_or(self.last_gap_nanos));
+        self.end_nanos = self
+            .end_nanos
+            .max(running + duration_nanos.unwrap_or(self.last_gap_nanos));
 
-        let permitted = if self.is_late { CAUGHT_UP_NANOS } else { TOO_LATE_NANOS };
-        self.is_late = self.lateness_clock.as_ref().is_some_and(|clock| clock.now().nanos_since(self.timeline.due(running)) > permitted);
+        let permitted = if self.is_late {
+            CAUGHT_UP_NANOS
+        } else {
+            TOO_LATE_NANOS
+        };
+        self.is_late = self
+            .lateness_clock
+            .as_ref()
+            .is_some_and(|clock| clock.now().nanos_since(self.timeline.due(running)) > permitted);
         if self.is_late {
-            self.board.video.counters.too_late.fetch_add(1, Ordering::Relaxed);
+            self.board
+                .video
+                .counters
+                .too_late
+                .fetch_add(1, Ordering::Relaxed);
             let why = "pictures come more than 2 s late: this machine decodes them more slowly than they come";
-            self.board.set(&self.board.video, SourceState::Lost, Some(why.into()));
-            return if self.timeline.stop.load(Ordering::Acquire) { Err(gst::FlowError::Eos) } else { Ok(gst::FlowSuccess::Ok) };
+            self.board
+                .set(&self.board.video, SourceState::Lost, Some(why.into()));
+            return if self.timeline.stop.load(Ordering::Acquire) {
+                Err(gst::FlowError::Eos)
+            } else {
+                Ok(gst::FlowSuccess::Ok)
+            };
         }
         if self.layout.as_ref().is_none_or(|(known, _)| *known != caps) {
-            let info = gst_video::VideoInfo::from_caps(&caps).map_err(|_| gst::FlowError::NotNegotiated)?;
+            let info = gst_video::VideoInfo::from_caps(&caps)
+                .map_err(|_| gst::FlowError::NotNegotiated)?;
             self.layout = Some((caps, info));
         }
         drop(sample);
-        let picture = picture(buffer, &self.layout.as_ref().expect("set above").1).ok_or(gst::FlowError::Error)?;
+        let picture = picture(buffer, &self.layout.as_ref().expect("set above").1)
+            .ok_or(gst::FlowError::Error)?;
         if !self.timeline.wait(running) {
             return Err(gst::FlowError::Eos);
         }
@@ -153,11 +192,21 @@ impl FrameDelivery {
         // Strictly forward, whatever the container says.
         time = self.last.map_or(time, |last| time.max(last.plus_nanos(1)));
         self.last = Some(time);
-        let frame = VideoFrame { index: self.next_index, time, duration_nanos, picture: Arc::new(picture) };
+        let frame = VideoFrame {
+            index: self.next_index,
+            time,
+            duration_nanos,
+            picture: Arc::new(picture),
+        };
         self.next_index += 1;
         // The state before the frame: who sees the frame can know where its recording began.
-        self.board.set(&self.board.video, SourceState::Delivering, None);
-        self.lane.as_ref().ok_or(gst::FlowError::Eos)?.send(frame).map_err(|_| gst::FlowError::Eos)?;
+        self.board
+            .set(&self.board.video, SourceState::Delivering, None);
+        self.lane
+            .as_ref()
+            .ok_or(gst::FlowError::Eos)?
+            .send(frame)
+            .map_err(|_| gst::FlowError::Eos)?;
         self.board.video.counters.count(0, time);
         Ok(gst::FlowSuccess::Ok)
     }
@@ -178,8 +227,21 @@ pub(super) struct SoundDelivery {
 }
 
 impl SoundDelivery {
-    pub fn new(lane: LaneSender<AudioBlock>, timeline: Arc<Timeline>, board: Arc<SourceBoard>) -> Self {
-        SoundDelivery { lane: Some(lane), timeline, board, live_clock: None, cutter: BlockCutter::default(), last_end: None, samples: 0, end_nanos: 0 }
+    pub fn new(
+        lane: LaneSender<AudioBlock>,
+        timeline: Arc<Timeline>,
+        board: Arc<SourceBoard>,
+    ) -> Self {
+        SoundDelivery {
+            lane: Some(lane),
+            timeline,
+            board,
+            live_clock: None,
+            cutter: BlockCutter::default(),
+            last_end: None,
+            samples: 0,
+            end_nanos: 0,
+        }
     }
 
     pub fn begin_pass(&mut self, timeline: Arc<Timeline>) {
@@ -198,17 +260,28 @@ impl SoundDelivery {
         let buffer = sample.buffer_owned().ok_or(gst::FlowError::Error)?;
         let stamped = running_nanos(&sample, buffer.pts());
         let mapped = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
-        let mut values: Vec<f32> = mapped.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let mut values: Vec<f32> = mapped
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
         self.board.audio.counters.silence_unusable(&mut values);
         let running = match (stamped, &self.live_clock) {
             (Some(running), _) => running,
-            (None, Some(clock)) => clock.now().nanos() - self.timeline.stamp_offset.load(Ordering::Acquire) - samples_to_nanos(values.len() as i64),
+            (None, Some(clock)) => {
+                clock.now().nanos()
+                    - self.timeline.stamp_offset.load(Ordering::Acquire)
+                    - samples_to_nanos(values.len() as i64)
+            }
             (None, None) => self.end_nanos,
         };
         let mut cutter = std::mem::take(&mut self.cutter);
         let going = cutter.push(running, &values, |block| self.send(block));
         self.cutter = cutter;
-        if going { Ok(gst::FlowSuccess::Ok) } else { Err(gst::FlowError::Eos) }
+        if going {
+            Ok(gst::FlowSuccess::Ok)
+        } else {
+            Err(gst::FlowError::Eos)
+        }
     }
 
     /// Sends what is left of the pass.
@@ -234,9 +307,14 @@ impl SoundDelivery {
         let end = time.plus_nanos(length);
         self.last_end = Some(end);
         self.samples += samples.len() as u64;
-        self.board.set(&self.board.audio, SourceState::Delivering, None);
+        self.board
+            .set(&self.board.audio, SourceState::Delivering, None);
         let count = samples.len();
-        if self.lane.as_ref().is_none_or(|lane| lane.send(AudioBlock { time, samples }).is_err()) {
+        if self
+            .lane
+            .as_ref()
+            .is_none_or(|lane| lane.send(AudioBlock { time, samples }).is_err())
+        {
             return false;
         }
         self.board.audio.counters.count(count, end);
@@ -254,7 +332,10 @@ fn running_nanos(sample: &gst::Sample, pts: Option<gst::ClockTime>) -> Option<i6
 
 /// The picture in the buffer that the decoder wrote: mapped, not copied.
 fn picture(buffer: gst::Buffer, info: &gst_video::VideoInfo) -> Option<Picture> {
-    let mut planes = [Plane { offset: 0, stride: 0 }; 3];
+    let mut planes = [Plane {
+        offset: 0,
+        stride: 0,
+    }; 3];
     let (offsets, strides) = match buffer.meta::<gst_video::VideoMeta>() {
         Some(meta) => (meta.offset().to_vec(), meta.stride().to_vec()),
         None => (info.offset().to_vec(), info.stride().to_vec()),
@@ -263,10 +344,19 @@ fn picture(buffer: gst::Buffer, info: &gst_video::VideoInfo) -> Option<Picture> 
         return None;
     }
     for (plane, (offset, stride)) in planes.iter_mut().zip(offsets.iter().zip(&strides)) {
-        *plane = Plane { offset: *offset, stride: *stride as usize };
+        *plane = Plane {
+            offset: *offset,
+            stride: *stride as usize,
+        };
     }
     let mapped = buffer.into_mapped_buffer_readable().ok()?;
-    Some(Picture::new(info.width() as usize, info.height() as usize, planes, colorimetry(info), Box::new(mapped)))
+    Some(Picture::new(
+        info.width() as usize,
+        info.height() as usize,
+        planes,
+        colorimetry(info),
+        Box::new(mapped),
+    ))
 }
 
 fn colorimetry(info: &gst_video::VideoInfo) -> Colorimetry {
@@ -274,12 +364,17 @@ fn colorimetry(info: &gst_video::VideoInfo) -> Colorimetry {
     let stated = info.colorimetry();
     let matrix = match stated.matrix() {
         VideoColorMatrix::Bt601 | VideoColorMatrix::Fcc => ColorMatrix::Bt601,
-        VideoColorMatrix::Bt709 | VideoColorMatrix::Smpte240m | VideoColorMatrix::Bt2020 => ColorMatrix::Bt709,
+        VideoColorMatrix::Bt709 | VideoColorMatrix::Smpte240m | VideoColorMatrix::Bt2020 => {
+            ColorMatrix::Bt709
+        }
         // Not stated: by size, as GStreamer does.
         _ if info.height() > 576 => ColorMatrix::Bt709,
         _ => ColorMatrix::Bt601,
     };
-    Colorimetry { matrix, full_range: stated.range() == VideoColorRange::Range0_255 }
+    Colorimetry {
+        matrix,
+        full_range: stated.range() == VideoColorRange::Range0_255,
+    }
 }
 
 #[cfg(test)]
@@ -289,10 +384,19 @@ mod tests {
     use crate::lane::{Received, WhenFull, lane};
 
     fn sample(running_ms: u64) -> gst::Sample {
-        let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::I420, 16, 16).build().unwrap();
+        let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::I420, 16, 16)
+            .build()
+            .unwrap();
         let mut buffer = gst::Buffer::with_size(info.size()).unwrap();
-        buffer.get_mut().unwrap().set_pts(gst::ClockTime::from_mseconds(running_ms));
-        gst::Sample::builder().buffer(&buffer).caps(&info.to_caps().unwrap()).segment(&gst::FormattedSegment::<gst::ClockTime>::new()).build()
+        buffer
+            .get_mut()
+            .unwrap()
+            .set_pts(gst::ClockTime::from_mseconds(running_ms));
+        gst::Sample::builder()
+            .buffer(&buffer)
+            .caps(&info.to_caps().unwrap())
+            .segment(&gst::FormattedSegment::<gst::ClockTime>::new())
+            .build()
     }
 
     #[test]
@@ -300,16 +404,30 @@ mod tests {
         super::super::pipeline::init();
         let (sender, receiver) = lane("audio", 8, WhenFull::DropOldest);
         let board = Arc::new(SourceBoard::default());
-        let timeline =
-            Arc::new(Timeline { stamp_offset: AtomicI64::new(0), release_offset: AtomicI64::new(0), pacing: None, stop: Arc::new(AtomicBool::new(false)) });
+        let timeline = Arc::new(Timeline {
+            stamp_offset: AtomicI64::new(0),
+            release_offset: AtomicI64::new(0),
+            pacing: None,
+            stop: Arc::new(AtomicBool::new(false)),
+        });
         let mut delivery = SoundDelivery::new(sender, timeline, board.clone());
         let mut values = [0.25f32; BLOCK_SAMPLES];
         (values[3], values[4], values[5]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
-        let mut buffer = gst::Buffer::from_slice(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+        let mut buffer = gst::Buffer::from_slice(
+            values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect::<Vec<u8>>(),
+        );
         buffer.get_mut().unwrap().set_pts(gst::ClockTime::ZERO);
-        let sample = gst::Sample::builder().buffer(&buffer).segment(&gst::FormattedSegment::<gst::ClockTime>::new()).build();
+        let sample = gst::Sample::builder()
+            .buffer(&buffer)
+            .segment(&gst::FormattedSegment::<gst::ClockTime>::new())
+            .build();
         assert!(delivery.deliver(sample).is_ok());
-        let Received::Item(block) = receiver.recv(None) else { panic!("no block") };
+        let Received::Item(block) = receiver.recv(None) else {
+            panic!("no block")
+        };
         values[3..6].fill(0.0);
         assert_eq!(&block.samples[..], &values[..]);
         assert_eq!(board.audio.counters.silenced.load(Ordering::Relaxed), 3);
@@ -319,7 +437,10 @@ mod tests {
     fn pictures_that_come_too_late_are_counted_and_told_and_the_source_heals() {
         super::super::pipeline::init();
         let (sender, receiver) = lane("frames", 8, WhenFull::DropOldest);
-        let (clock, board) = (Arc::new(SystemClock::new()), Arc::new(SourceBoard::default()));
+        let (clock, board) = (
+            Arc::new(SystemClock::new()),
+            Arc::new(SourceBoard::default()),
+        );
         let started = clock.now().nanos();
         let timeline = Arc::new(Timeline {
             stamp_offset: AtomicI64::new(started),
@@ -340,7 +461,10 @@ mod tests {
         assert!(delivery.deliver(sample(9500)).is_ok());
         assert_eq!(board.video.status().state, SourceState::Delivering);
         // Then a second and a half is stale, and the answers to it say so.
-        delivery.timeline.release_offset.fetch_sub(1_200_000_000, Ordering::AcqRel);
+        delivery
+            .timeline
+            .release_offset
+            .fetch_sub(1_200_000_000, Ordering::AcqRel);
         assert!(delivery.deliver(sample(9600)).is_ok());
         drop(delivery);
         let mut came = Vec::new();

@@ -22,7 +22,16 @@ pub struct DeviceEntry {
 }
 
 /// What ALSA lists beside microphones, whatever is plugged in: converters and sinks. They work as sources when asked for by name.
-const ALSA_PLUGINS: [&str; 8] = ["null", "lavrate", "samplerate", "speexrate", "speex", "oss", "upmix", "vdownmix"];
+const ALSA_PLUGINS: [&str; 8] = [
+    "null",
+    "lavrate",
+    "samplerate",
+    "speexrate",
+    "speex",
+    "oss",
+    "upmix",
+    "vdownmix",
+];
 
 /// Webcams (by the system's device monitor) and microphones (by cpal's default host), each with its string for the configuration.
 pub fn devices() -> Vec<DeviceEntry> {
@@ -34,22 +43,43 @@ pub fn devices() -> Vec<DeviceEntry> {
             let get = |key: &str| properties.get::<String>(key).ok();
             let config = match get("device.path").or_else(|| get("api.v4l2.path")) {
                 Some(path) => format!("v4l2:{}", stable_path(&path)),
-                None => format!("pipewire:{}", get("node.name").or_else(|| get("object.serial"))?),
+                None => format!(
+                    "pipewire:{}",
+                    get("node.name").or_else(|| get("object.serial"))?
+                ),
             };
-            Some(DeviceEntry { kind: DeviceKind::Video, name: device.display_name().to_string(), config })
+            Some(DeviceEntry {
+                kind: DeviceKind::Video,
+                name: device.display_name().to_string(),
+                config,
+            })
         })
         .collect();
     let host = cpal::default_host();
-    if host.default_input_device().is_some_and(|device| device.default_input_config().is_ok()) {
-        entries.push(DeviceEntry { kind: DeviceKind::Audio, name: "the host's default microphone".into(), config: "default".into() });
+    if host
+        .default_input_device()
+        .is_some_and(|device| device.default_input_config().is_ok())
+    {
+        entries.push(DeviceEntry {
+            kind: DeviceKind::Audio,
+            name: "the host's default microphone".into(),
+            config: "default".into(),
+        });
     }
     for device in host.input_devices().into_iter().flatten() {
         let Ok(id) = device.id() else { continue };
         let id = id.to_string();
-        if ALSA_PLUGINS.iter().any(|plugin| id == format!("alsa:{plugin}")) {
+        if ALSA_PLUGINS
+            .iter()
+            .any(|plugin| id == format!("alsa:{plugin}"))
+        {
             continue;
         }
-        entries.push(DeviceEntry { kind: DeviceKind::Audio, name: device.to_string(), config: id });
+        entries.push(DeviceEntry {
+            kind: DeviceKind::Audio,
+            name: device.to_string(),
+            config: id,
+        });
     }
     entries
 }
@@ -76,9 +106,17 @@ fn webcams() -> Vec<gst::Device> {
 fn stable_path(path: &str) -> String {
     let target = std::fs::canonicalize(path).ok();
     let link_in = |folder: &str| {
-        let links = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|link| link.path());
-        links.filter(|link| target.is_some() && std::fs::canonicalize(link).ok() == target).min()
+        let links = std::fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|link| link.path());
+        links
+            .filter(|link| target.is_some() && std::fs::canonicalize(link).ok() == target)
+            .min()
     };
-    let link = ["/dev/v4l/by-id", "/dev/v4l/by-path"].into_iter().find_map(link_in);
+    let link = ["/dev/v4l/by-id", "/dev/v4l/by-path"]
+        .into_iter()
+        .find_map(link_in);
     link.map_or_else(|| path.to_owned(), |link| link.display().to_string())
 }

@@ -14,8 +14,14 @@ pub enum CaptureError {
     #[error("there is no {kind} `{name}`; `expressd devices` lists what there is")]
     NoSuchDevice { kind: &'static str, name: String },
     /// Exit 3.
-    #[error("the {kind} `{name}` is listed and cannot be opened: {reason}; does the sound server run that it belongs to, and may this user reach it?")]
-    DeviceRefuses { kind: &'static str, name: String, reason: String },
+    #[error(
+        "the {kind} `{name}` is listed and cannot be opened: {reason}; does the sound server run that it belongs to, and may this user reach it?"
+    )]
+    DeviceRefuses {
+        kind: &'static str,
+        name: String,
+        reason: String,
+    },
     /// Exit 1: nothing can be played.
     #[error("{} is no media that can be played: {reason}; is it complete, and does `gst-discoverer-1.0` read it?", .path.display())]
     Unreadable { path: PathBuf, reason: String },
@@ -43,7 +49,11 @@ pub enum CaptureError {
 
 fn cut(end: MediaTime, expected: Option<MediaTime>, reason: &Option<String>) -> String {
     let mut text = match expected {
-        Some(expected) => format!("it ends at {:.2} s of {:.2} s", end.secs_f64(), expected.secs_f64()),
+        Some(expected) => format!(
+            "it ends at {:.2} s of {:.2} s",
+            end.secs_f64(),
+            expected.secs_f64()
+        ),
         None => format!("it breaks off at {:.2} s", end.secs_f64()),
     };
     if let Some(reason) = reason {

@@ -23,7 +23,12 @@ pub(super) type CutBlock = (i64, Arc<[f32]>);
 
 impl BlockCutter {
     /// Adds samples that begin at `nanos`; the blocks that became whole go to `emit`, which says whether to go on.
-    pub fn push(&mut self, nanos: i64, samples: &[f32], mut emit: impl FnMut(CutBlock) -> bool) -> bool {
+    pub fn push(
+        &mut self,
+        nanos: i64,
+        samples: &[f32],
+        mut emit: impl FnMut(CutBlock) -> bool,
+    ) -> bool {
         let stamped = position(nanos);
         let expected = self.start.map(|start| start + self.pending.len() as i64);
         let mut samples = samples;
@@ -37,7 +42,9 @@ impl BlockCutter {
                 self.start = Some(stamped);
             }
             // What is already there was heard before: time never goes back.
-            Some(expected) => samples = &samples[samples.len().min((expected - stamped) as usize)..],
+            Some(expected) => {
+                samples = &samples[samples.len().min((expected - stamped) as usize)..]
+            }
         }
         self.pending.extend_from_slice(samples);
         let whole = self.pending.len() / BLOCK_SAMPLES * BLOCK_SAMPLES;
@@ -80,7 +87,11 @@ mod tests {
         let (mut cutter, mut out, mut at) = (BlockCutter::default(), Vec::new(), 0i64);
         for (index, size) in sizes.iter().enumerate() {
             let samples: Vec<f32> = (at..at + *size as i64).map(|n| n as f32).collect();
-            let wobble = if index == 0 { 0 } else { jitter[index % jitter.len()] };
+            let wobble = if index == 0 {
+                0
+            } else {
+                jitter[index % jitter.len()]
+            };
             cutter.push(samples_to_nanos(at) + wobble, &samples, |(start, block)| {
                 out.push((start, block.to_vec()));
                 true

@@ -92,15 +92,35 @@ pub fn open_live(
         // Whichever there is, also one that is plugged in later.
         (None, VideoSpec::Auto | VideoSpec::None) => None,
         // Builds once for the errors of that.
-        (None, spec) => source::build(spec, &gst::Pipeline::new(), &Arc::default(), true, with_track).map(|()| None)?,
+        (None, spec) => source::build(
+            spec,
+            &gst::Pipeline::new(),
+            &Arc::default(),
+            true,
+            with_track,
+        )
+        .map(|()| None)?,
     };
 
     let stop = Arc::new(AtomicBool::new(false));
     let mut threads = Vec::new();
-    let mut spawn =
-        |name: &str, body: Box<dyn FnOnce() + Send>| threads.push(std::thread::Builder::new().name(name.into()).spawn(body).expect("a thread starts"));
-    let Outputs { frames, audio: sound } = outputs;
-    let (track, sound) = if with_track { (sound, None) } else { (None, sound) };
+    let mut spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+        threads.push(
+            std::thread::Builder::new()
+                .name(name.into())
+                .spawn(body)
+                .expect("a thread starts"),
+        )
+    };
+    let Outputs {
+        frames,
+        audio: sound,
+    } = outputs;
+    let (track, sound) = if with_track {
+        (sound, None)
+    } else {
+        (None, sound)
+    };
     if let Some(mut recording) = first {
         let (clock, board, stop) = (clock.clone(), board.clone(), stop.clone());
         let path = file.expect("a recording has one");
@@ -108,9 +128,23 @@ pub fn open_live(
             "replay",
             Box::new(move || {
                 loop {
-                    let outputs = Outputs { frames: frames.clone(), audio: track.clone() };
-                    let shown = [(&board.video, frames.is_some() && recording.has_video()), (&board.audio, track.is_some() && recording.has_audio())];
-                    let played = recording.play(Pace::Live { clock: clock.clone(), looped: true }, outputs, board.clone(), stop.clone());
+                    let outputs = Outputs {
+                        frames: frames.clone(),
+                        audio: track.clone(),
+                    };
+                    let shown = [
+                        (&board.video, frames.is_some() && recording.has_video()),
+                        (&board.audio, track.is_some() && recording.has_audio()),
+                    ];
+                    let played = recording.play(
+                        Pace::Live {
+                            clock: clock.clone(),
+                            looped: true,
+                        },
+                        outputs,
+                        board.clone(),
+                        stop.clone(),
+                    );
                     let Err(error) = played else { return };
                     recording = loop {
                         for (gauge, _) in shown.iter().filter(|(_, shown)| *shown) {
@@ -141,13 +175,21 @@ pub fn open_live(
     }
     if let (Some(microphone), Some(lane)) = (microphone, sound) {
         let (board, stop) = (board.clone(), stop.clone());
-        spawn("microphone", Box::new(move || microphone.run(&lane, &clock, &board, &stop)));
+        spawn(
+            "microphone",
+            Box::new(move || microphone.run(&lane, &clock, &board, &stop)),
+        );
     }
     Ok(LiveCapture { stop, threads })
 }
 
 fn timeline(stop: &Arc<AtomicBool>) -> Arc<Timeline> {
-    Arc::new(Timeline { stamp_offset: AtomicI64::new(0), release_offset: AtomicI64::new(0), pacing: None, stop: stop.clone() })
+    Arc::new(Timeline {
+        stamp_offset: AtomicI64::new(0),
+        release_offset: AtomicI64::new(0),
+        pacing: None,
+        stop: stop.clone(),
+    })
 }
 
 /// Sleeps in steps, so that a stop is heard. `false` when capture is to stop.
@@ -188,9 +230,18 @@ impl Camera {
             if !pause(wait, &self.stop) {
                 return self.report(SourceState::Off, None);
             }
-            let is_unseen = self.spec == VideoSpec::Auto && self.board.video.counters.delivered.load(Ordering::Relaxed) == 0;
-            wait = (wait * 2).min(if is_unseen { LONGEST_PAUSE_UNSEEN } else { LONGEST_PAUSE });
-            self.board.video.counters.reconnects.fetch_add(1, Ordering::Relaxed);
+            let is_unseen = self.spec == VideoSpec::Auto
+                && self.board.video.counters.delivered.load(Ordering::Relaxed) == 0;
+            wait = (wait * 2).min(if is_unseen {
+                LONGEST_PAUSE_UNSEEN
+            } else {
+                LONGEST_PAUSE
+            });
+            self.board
+                .video
+                .counters
+                .reconnects
+                .fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -206,7 +257,13 @@ impl Camera {
         let pipeline = gst::Pipeline::new();
         let taps = Arc::new(Taps::default());
         taps.keep_open.store(true, Ordering::Release);
-        if let Err(error) = source::build(&self.spec, &pipeline, &taps, self.frames.is_some(), self.sound.is_some()) {
+        if let Err(error) = source::build(
+            &self.spec,
+            &pipeline,
+            &taps,
+            self.frames.is_some(),
+            self.sound.is_some(),
+        ) {
             return (false, error.to_string());
         }
         // GStreamer's own clock reads CLOCK_MONOTONIC, as ours; its base time is set here, so that stamps need no guess.
@@ -225,7 +282,12 @@ impl Camera {
         };
         // What is no live source (a file on a web server) comes faster than it happened, and is held back to its pace.
         let pacing = (!live).then(|| self.clock.clone());
-        let timeline = Arc::new(Timeline { stamp_offset: AtomicI64::new(0), release_offset: AtomicI64::new(0), pacing, stop: self.stop.clone() });
+        let timeline = Arc::new(Timeline {
+            stamp_offset: AtomicI64::new(0),
+            release_offset: AtomicI64::new(0),
+            pacing,
+            stop: self.stop.clone(),
+        });
         let live_clock = live.then(|| self.clock.clone());
         if let Some(delivery) = &mut self.frames {
             delivery.begin_pass(timeline.clone());
@@ -240,7 +302,9 @@ impl Camera {
         *taps.sound.lock().expect("taps lock") = self.sound.take();
         let mut failed = started.err().map(|error| error.to_string());
         if live && failed.is_none() {
-            failed = start(&pipeline, &timeline).err().map(|error| error.to_string());
+            failed = start(&pipeline, &timeline)
+                .err()
+                .map(|error| error.to_string());
         }
         let why = self.watch(&pipeline, &taps, failed, || {
             let _ = start(&pipeline, &timeline);
@@ -248,7 +312,8 @@ impl Camera {
         let delivered = taps.tracks().video.samples > 0;
         if !self.stop.load(Ordering::Acquire) {
             // Told before the pipeline is taken down, which may take its time.
-            self.board.set(&self.board.video, SourceState::Lost, Some(why.clone()));
+            self.board
+                .set(&self.board.video, SourceState::Lost, Some(why.clone()));
         }
         let _ = pipeline.set_state(gst::State::Null);
         self.frames = taps.frames.lock().expect("taps lock").take();
@@ -256,17 +321,33 @@ impl Camera {
         (delivered, why)
     }
 
-    fn watch(&self, pipeline: &gst::Pipeline, taps: &Taps, failed: Option<String>, prerolled: impl Fn()) -> String {
+    fn watch(
+        &self,
+        pipeline: &gst::Pipeline,
+        taps: &Taps,
+        failed: Option<String>,
+        prerolled: impl Fn(),
+    ) -> String {
         let bus = pipeline.bus().expect("pipelines have a bus");
         let opened = self.clock.now();
         let (mut samples, mut changed) = ([0, 0], [opened, opened]);
         loop {
-            let message = bus
-                .timed_pop_filtered(gst::ClockTime::try_from(WATCH_STEP).ok(), &[gst::MessageType::Error, gst::MessageType::AsyncDone, gst::MessageType::Eos]);
+            let message = bus.timed_pop_filtered(
+                gst::ClockTime::try_from(WATCH_STEP).ok(),
+                &[
+                    gst::MessageType::Error,
+                    gst::MessageType::AsyncDone,
+                    gst::MessageType::Eos,
+                ],
+            );
             match message.as_ref().map(|message| message.view()) {
                 Some(gst::MessageView::Error(error)) => return reason(error),
                 Some(gst::MessageView::Eos(_)) => return "the stream has ended".into(),
-                Some(gst::MessageView::AsyncDone(_)) if pipeline.current_state() == gst::State::Paused => prerolled(),
+                Some(gst::MessageView::AsyncDone(_))
+                    if pipeline.current_state() == gst::State::Paused =>
+                {
+                    prerolled()
+                }
                 _ => {}
             }
             // The bus knows the reason better, if it knows one.
@@ -280,7 +361,10 @@ impl Camera {
             if tracks.closed || (tracks.video.ended && tracks.over()) {
                 return "the stream has ended".into();
             }
-            for (index, (track, what)) in [(tracks.video, "pictures"), (tracks.audio, "sound")].into_iter().enumerate() {
+            for (index, (track, what)) in [(tracks.video, "pictures"), (tracks.audio, "sound")]
+                .into_iter()
+                .enumerate()
+            {
                 if track.samples != samples[index] {
                     (samples[index], changed[index]) = (track.samples, now);
                 } else if track.samples > 0 && now.nanos_since(changed[index]) > STALLED_NANOS {
@@ -288,7 +372,10 @@ impl Camera {
                 }
             }
             if samples == [0, 0] && now.nanos_since(opened) > OPENING_NANOS {
-                return format!("no pictures within {} s of opening", OPENING_NANOS / 1_000_000_000);
+                return format!(
+                    "no pictures within {} s of opening",
+                    OPENING_NANOS / 1_000_000_000
+                );
             }
         }
     }

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
-use cpal::{BufferSize, ErrorKind, FromSample, SampleFormat, SizedSample, StreamConfig, SupportedBufferSize};
+use cpal::{
+    BufferSize, ErrorKind, FromSample, SampleFormat, SizedSample, StreamConfig, SupportedBufferSize,
+};
 use ringbuf::traits::{Consumer, Observer, Producer, Split};
 use ringbuf::{HeapCons, HeapProd, HeapRb};
 
@@ -66,13 +68,25 @@ impl Microphone {
         if *spec == AudioSpec::Default {
             return Ok(microphone);
         }
-        let device = microphone.device().ok_or_else(|| CaptureError::NoSuchDevice { kind: "microphone", name: spec.to_string() })?;
+        let device = microphone
+            .device()
+            .ok_or_else(|| CaptureError::NoSuchDevice {
+                kind: "microphone",
+                name: spec.to_string(),
+            })?;
         match device.default_input_config() {
             Ok(_) => Ok(microphone),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                Err(CaptureError::Denied { what: format!("the microphone `{spec}`"), remedy: "add this user to the group `audio`".into() })
+                Err(CaptureError::Denied {
+                    what: format!("the microphone `{spec}`"),
+                    remedy: "add this user to the group `audio`".into(),
+                })
             }
-            Err(error) => Err(CaptureError::DeviceRefuses { kind: "microphone", name: spec.to_string(), reason: error.to_string() }),
+            Err(error) => Err(CaptureError::DeviceRefuses {
+                kind: "microphone",
+                name: spec.to_string(),
+                reason: error.to_string(),
+            }),
         }
     }
 
@@ -81,14 +95,24 @@ impl Microphone {
         match &self.spec {
             AudioSpec::Device(name) => {
                 let by_id = name.parse().ok().and_then(|id| host.device_by_id(&id));
-                by_id.or_else(|| host.input_devices().ok()?.find(|device| is_called(device, name)))
+                by_id.or_else(|| {
+                    host.input_devices()
+                        .ok()?
+                        .find(|device| is_called(device, name))
+                })
             }
             _ => host.default_input_device(),
         }
     }
 
     /// Records until `stop`, healing itself.
-    pub fn run(self, lane: &LaneSender<AudioBlock>, clock: &SystemClock, board: &SourceBoard, stop: &AtomicBool) {
+    pub fn run(
+        self,
+        lane: &LaneSender<AudioBlock>,
+        clock: &SystemClock,
+        board: &SourceBoard,
+        stop: &AtomicBool,
+    ) {
         let gauge = &board.audio;
         board.set(gauge, SourceState::Opening, None);
         let mut wait = FIRST_PAUSE;
@@ -105,7 +129,11 @@ impl Microphone {
                 break;
             }
             let heard = gauge.counters.delivered.load(Ordering::Relaxed) > 0;
-            wait = (wait * 2).min(if heard { LONGEST_PAUSE } else { LONGEST_PAUSE_UNHEARD });
+            wait = (wait * 2).min(if heard {
+                LONGEST_PAUSE
+            } else {
+                LONGEST_PAUSE_UNHEARD
+            });
             gauge.counters.reconnects.fetch_add(1, Ordering::Relaxed);
         }
         board.set(gauge, SourceState::Off, None);
@@ -123,15 +151,35 @@ impl Microphone {
         // Where there is no sound card ALSA writes several lines to standard error, each time. The board says it once: they go into a buffer
         // of this thread's, which is emptied by asking for it anew.
         let _ = alsa::Output::local_error_handler();
-        let device = self.device().ok_or_else(|| format!("there is no microphone `{}`", self.spec))?;
-        let supported = device.default_input_config().map_err(|error| format!("the microphone `{}` cannot be opened: {error}", self.spec))?;
+        let device = self
+            .device()
+            .ok_or_else(|| format!("there is no microphone `{}`", self.spec))?;
+        let supported = device
+            .default_input_config()
+            .map_err(|error| format!("the microphone `{}` cannot be opened: {error}", self.spec))?;
         let rate_hz = supported.sample_rate();
         let signals = Arc::new(Signals::default());
-        let (format, buffer) = (supported.sample_format(), small_buffer(rate_hz, supported.buffer_size()));
-        let config = StreamConfig { channels: supported.channels(), sample_rate: rate_hz, buffer_size: buffer };
+        let (format, buffer) = (
+            supported.sample_format(),
+            small_buffer(rate_hz, supported.buffer_size()),
+        );
+        let config = StreamConfig {
+            channels: supported.channels(),
+            sample_rate: rate_hz,
+            buffer_size: buffer,
+        };
         let (stream, mut ring) = match build(&device, config, format, &signals) {
             Ok(built) => built,
-            Err(_) => build(&device, StreamConfig { buffer_size: BufferSize::Default, ..config }, format, &signals).map_err(|error| error.to_string())?,
+            Err(_) => build(
+                &device,
+                StreamConfig {
+                    buffer_size: BufferSize::Default,
+                    ..config
+                },
+                format,
+                &signals,
+            )
+            .map_err(|error| error.to_string())?,
         };
         let stream = Open(Some(stream));
         stream.play()?;
@@ -145,10 +193,19 @@ impl Microphone {
                 break Ok(());
             }
             if signals.broken.load(Ordering::Acquire) {
-                break Err(signals.reason.lock().expect("signal lock").take().unwrap_or_else(|| "the device is gone".into()));
+                break Err(signals
+                    .reason
+                    .lock()
+                    .expect("signal lock")
+                    .take()
+                    .unwrap_or_else(|| "the device is gone".into()));
             }
             let new_xruns = signals.xruns.load(Ordering::Relaxed);
-            board.audio.counters.xruns.fetch_add(new_xruns - xruns, Ordering::Relaxed);
+            board
+                .audio
+                .counters
+                .xruns
+                .fetch_add(new_xruns - xruns, Ordering::Relaxed);
             xruns = new_xruns;
             while let Some(mark) = ring.marks.try_pop() {
                 heard = clock.now();
@@ -156,7 +213,10 @@ impl Microphone {
                     position += i64::from(mark.lost_before);
                     resampler.restart(position);
                 }
-                map.observe(nanos(position, rate_hz), MediaTime::from_nanos(mark.first_captured_nanos - clock.origin_nanos()));
+                map.observe(
+                    nanos(position, rate_hz),
+                    MediaTime::from_nanos(mark.first_captured_nanos - clock.origin_nanos()),
+                );
                 readings += 1;
                 ring.take(mark, &mut samples, &board.audio.counters);
                 position += i64::from(mark.samples);
@@ -170,8 +230,16 @@ impl Microphone {
                     time = last.map_or(time, |last| time.max(last));
                     *last = Some(time);
                     board.set(&board.audio, SourceState::Delivering, None);
-                    open &= lane.send(AudioBlock { time, samples: samples.into() }).is_ok();
-                    board.audio.counters.count(samples.len(), time.plus_nanos(samples_to_nanos(samples.len() as i64)));
+                    open &= lane
+                        .send(AudioBlock {
+                            time,
+                            samples: samples.into(),
+                        })
+                        .is_ok();
+                    board.audio.counters.count(
+                        samples.len(),
+                        time.plus_nanos(samples_to_nanos(samples.len() as i64)),
+                    );
                 });
                 samples.clear();
                 if !open {
@@ -179,7 +247,13 @@ impl Microphone {
                 }
             }
             let silent = clock.now().nanos_since(heard);
-            if silent > if readings == 0 { OPENING_NANOS } else { STALLED_NANOS } {
+            if silent
+                > if readings == 0 {
+                    OPENING_NANOS
+                } else {
+                    STALLED_NANOS
+                }
+            {
                 break Err(format!("no sound for {:.1} s", silent as f64 * 1e-9));
             }
             std::thread::sleep(DRAIN_STEP);
@@ -198,14 +272,21 @@ struct Open(Option<cpal::Stream>);
 
 impl Open {
     fn play(&self) -> Result<(), String> {
-        self.0.as_ref().expect("open").play().map_err(|error| error.to_string())
+        self.0
+            .as_ref()
+            .expect("open")
+            .play()
+            .map_err(|error| error.to_string())
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         let stream = self.0.take();
-        if let Ok(closing) = std::thread::Builder::new().name("microphone end".into()).spawn(move || drop(stream)) {
+        if let Ok(closing) = std::thread::Builder::new()
+            .name("microphone end".into())
+            .spawn(move || drop(stream))
+        {
             let mut left = CLOSING;
             while !closing.is_finished() && !left.is_zero() {
                 std::thread::sleep(DRAIN_STEP);
@@ -219,7 +300,9 @@ impl Drop for Open {
 fn is_called(device: &cpal::Device, name: &str) -> bool {
     device.to_string() == name
         || device.id().is_ok_and(|id| id.to_string() == name)
-        || device.description().is_ok_and(|d| d.name() == name || d.driver() == Some(name))
+        || device
+            .description()
+            .is_ok_and(|d| d.name() == name || d.driver() == Some(name))
 }
 
 /// The default buffer of some hosts is seconds long.
@@ -248,7 +331,8 @@ impl Ring {
 }
 
 fn halves(config: StreamConfig, signals: &Arc<Signals>) -> (Intake, Ring) {
-    let (samples_in, samples) = HeapRb::new(config.sample_rate as usize * RING_MILLIS / 1000).split();
+    let (samples_in, samples) =
+        HeapRb::new(config.sample_rate as usize * RING_MILLIS / 1000).split();
     let (marks_in, marks) = HeapRb::new(1024).split();
     let intake = Intake {
         samples: samples_in,
@@ -261,7 +345,12 @@ fn halves(config: StreamConfig, signals: &Arc<Signals>) -> (Intake, Ring) {
     (intake, Ring { samples, marks })
 }
 
-fn build(device: &cpal::Device, config: StreamConfig, format: SampleFormat, signals: &Arc<Signals>) -> Result<(cpal::Stream, Ring), cpal::Error> {
+fn build(
+    device: &cpal::Device,
+    config: StreamConfig,
+    format: SampleFormat,
+    signals: &Arc<Signals>,
+) -> Result<(cpal::Stream, Ring), cpal::Error> {
     let (intake, ring) = halves(config, signals);
     let stream = match format {
         SampleFormat::I8 => stream::<i8>(device, config, intake, signals),
@@ -278,7 +367,12 @@ fn build(device: &cpal::Device, config: StreamConfig, format: SampleFormat, sign
     Ok((stream, ring))
 }
 
-fn stream<T: SizedSample>(device: &cpal::Device, config: StreamConfig, mut intake: Intake, signals: &Arc<Signals>) -> Result<cpal::Stream, cpal::Error>
+fn stream<T: SizedSample>(
+    device: &cpal::Device,
+    config: StreamConfig,
+    mut intake: Intake,
+    signals: &Arc<Signals>,
+) -> Result<cpal::Stream, cpal::Error>
 where
     f32: FromSample<T>,
 {
@@ -327,8 +421,19 @@ impl Intake {
         }
         let length = nanos(frames as i64, self.rate_hz);
         let scale = 1.0 / self.channels as f32;
-        self.samples.push_iter(data.chunks_exact(self.channels).map(|frame| frame.iter().map(|value| f32::from_sample_(*value)).sum::<f32>() * scale));
-        let mark = Mark { lost_before: self.lost.swap(0, Ordering::Relaxed), samples: frames as u32, first_captured_nanos: now - length };
+        self.samples
+            .push_iter(data.chunks_exact(self.channels).map(|frame| {
+                frame
+                    .iter()
+                    .map(|value| f32::from_sample_(*value))
+                    .sum::<f32>()
+                    * scale
+            }));
+        let mark = Mark {
+            lost_before: self.lost.swap(0, Ordering::Relaxed),
+            samples: frames as u32,
+            first_captured_nanos: now - length,
+        };
         let _ = self.marks.try_push(mark);
     }
 }
@@ -339,9 +444,24 @@ mod tests {
 
     #[test]
     fn what_a_device_gives_that_is_no_number_is_silent_and_counted() {
-        let config = StreamConfig { channels: 2, sample_rate: 16_000, buffer_size: BufferSize::Default };
+        let config = StreamConfig {
+            channels: 2,
+            sample_rate: 16_000,
+            buffer_size: BufferSize::Default,
+        };
         let (mut intake, mut ring) = halves(config, &Arc::default());
-        intake.take(&[0.5f32, 0.5, f32::NAN, 0.5, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MAX, -0.5, -0.25]);
+        intake.take(&[
+            0.5f32,
+            0.5,
+            f32::NAN,
+            0.5,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::MAX,
+            f32::MAX,
+            -0.5,
+            -0.25,
+        ]);
         let counters = SourceBoard::default().audio.counters;
         let mark = ring.marks.try_pop().unwrap();
         let mut samples = vec![1.0];

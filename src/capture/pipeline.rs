@@ -55,7 +55,9 @@ pub(super) struct Track {
 
 impl Tracks {
     pub fn over(&self) -> bool {
-        [self.video, self.audio].iter().all(|track| track.ended || !track.present)
+        [self.video, self.audio]
+            .iter()
+            .all(|track| track.ended || !track.present)
     }
 }
 
@@ -73,7 +75,15 @@ impl Taps {
     /// Waits until a track begins, ends or closes, at most `timeout`.
     pub fn wait(&self, timeout: Duration) -> Tracks {
         let tracks = self.tracks.lock().expect("taps lock");
-        if tracks.over() { *tracks } else { *self.changed.wait_timeout(tracks, timeout).expect("taps lock").0 }
+        if tracks.over() {
+            *tracks
+        } else {
+            *self
+                .changed
+                .wait_timeout(tracks, timeout)
+                .expect("taps lock")
+                .0
+        }
     }
 
     /// Samples that arrived so far, and whether one of them is still on its way into a lane.
@@ -88,13 +98,27 @@ impl Taps {
         self.changed.notify_all();
     }
 
-    fn sample(&self, kind: Kind, sink: &gst_app::AppSink) -> Result<gst::FlowSuccess, gst::FlowError> {
+    fn sample(
+        &self,
+        kind: Kind,
+        sink: &gst_app::AppSink,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
         self.arrived.fetch_add(1, Ordering::AcqRel);
         // A track that nobody wants ends here and is no stop.
         let flow = match kind {
-            Kind::Video => self.frames.lock().expect("taps lock").as_mut().map(|d| d.deliver(sample)),
-            Kind::Audio => self.sound.lock().expect("taps lock").as_mut().map(|d| d.deliver(sample)),
+            Kind::Video => self
+                .frames
+                .lock()
+                .expect("taps lock")
+                .as_mut()
+                .map(|d| d.deliver(sample)),
+            Kind::Audio => self
+                .sound
+                .lock()
+                .expect("taps lock")
+                .as_mut()
+                .map(|d| d.deliver(sample)),
         };
         let (flow, wanted) = (flow.unwrap_or(Err(gst::FlowError::Eos)), flow.is_some());
         self.delivered.fetch_add(1, Ordering::AcqRel);
@@ -116,8 +140,20 @@ impl Taps {
         }
         if !self.keep_open.load(Ordering::Acquire) {
             match kind {
-                Kind::Video => drop(self.frames.lock().expect("taps lock").as_mut().map(FrameDelivery::close)),
-                Kind::Audio => drop(self.sound.lock().expect("taps lock").as_mut().map(SoundDelivery::close)),
+                Kind::Video => drop(
+                    self.frames
+                        .lock()
+                        .expect("taps lock")
+                        .as_mut()
+                        .map(FrameDelivery::close),
+                ),
+                Kind::Audio => drop(
+                    self.sound
+                        .lock()
+                        .expect("taps lock")
+                        .as_mut()
+                        .map(SoundDelivery::close),
+                ),
             }
         }
         self.update(|tracks| tracks.of(kind).ended = true);
@@ -134,10 +170,18 @@ impl Tracks {
 }
 
 /// Attaches branches to the first video and the first audio pad that `decoder` (a `decodebin` or `uridecodebin` in `pipeline`) exposes.
-pub(super) fn attach_on_demand(pipeline: &gst::Pipeline, decoder: &gst::Element, taps: &Arc<Taps>, video: bool, audio: bool) {
+pub(super) fn attach_on_demand(
+    pipeline: &gst::Pipeline,
+    decoder: &gst::Element,
+    taps: &Arc<Taps>,
+    video: bool,
+    audio: bool,
+) {
     let (weak, taps) = (pipeline.downgrade(), taps.clone());
     decoder.connect_pad_added(move |_, pad| {
-        let Some(pipeline) = weak.upgrade() else { return };
+        let Some(pipeline) = weak.upgrade() else {
+            return;
+        };
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
         let kind = match caps.structure(0).map(|s| s.name().as_str()) {
             Some(name) if name.starts_with("video/") && video => Kind::Video,
@@ -147,40 +191,80 @@ pub(super) fn attach_on_demand(pipeline: &gst::Pipeline, decoder: &gst::Element,
         let mut first = false;
         taps.update(|tracks| first = !std::mem::replace(&mut tracks.of(kind).present, true));
         if first && let Err(error) = attach(&pipeline, pad, kind, &taps) {
-            gst::element_error!(pipeline, gst::CoreError::Failed, ("cannot connect the decoder: {error}"));
+            gst::element_error!(
+                pipeline,
+                gst::CoreError::Failed,
+                ("cannot connect the decoder: {error}")
+            );
         }
     });
 }
 
-fn attach(pipeline: &gst::Pipeline, pad: &gst::Pad, kind: Kind, taps: &Arc<Taps>) -> Result<(), gst::glib::BoolError> {
-    let filter = |caps: gst::Caps| gst::ElementFactory::make("capsfilter").property("caps", caps).build();
+fn attach(
+    pipeline: &gst::Pipeline,
+    pad: &gst::Pad,
+    kind: Kind,
+    taps: &Arc<Taps>,
+) -> Result<(), gst::glib::BoolError> {
+    let filter = |caps: gst::Caps| {
+        gst::ElementFactory::make("capsfilter")
+            .property("caps", caps)
+            .build()
+    };
     let mut elements = match kind {
         Kind::Video => vec![
             gst::ElementFactory::make("videoconvert").build()?,
-            filter(gst::Caps::builder("video/x-raw").field("format", "I420").build())?,
+            filter(
+                gst::Caps::builder("video/x-raw")
+                    .field("format", "I420")
+                    .build(),
+            )?,
             gst::ElementFactory::make("videoscale").build()?,
-            filter(gst::Caps::builder("video/x-raw").field("pixel-aspect-ratio", gst::Fraction::new(1, 1)).build())?,
-            gst::ElementFactory::make("videoflip").property_from_str("video-direction", "auto").build()?,
+            filter(
+                gst::Caps::builder("video/x-raw")
+                    .field("pixel-aspect-ratio", gst::Fraction::new(1, 1))
+                    .build(),
+            )?,
+            gst::ElementFactory::make("videoflip")
+                .property_from_str("video-direction", "auto")
+                .build()?,
         ],
         Kind::Audio => vec![
             gst::ElementFactory::make("audioconvert").build()?,
             gst::ElementFactory::make("audioresample").build()?,
             filter(
-                gst::Caps::builder("audio/x-raw").field("format", "F32LE").field("rate", RATE).field("channels", 1i32).field("layout", "interleaved").build(),
+                gst::Caps::builder("audio/x-raw")
+                    .field("format", "F32LE")
+                    .field("rate", RATE)
+                    .field("channels", 1i32)
+                    .field("layout", "interleaved")
+                    .build(),
             )?,
         ],
     };
     let (at_sample, at_end) = (taps.clone(), taps.clone());
-    let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| at_sample.sample(kind, sink)).eos(move |_| at_end.ended(kind)).build();
-    let sink = gst_app::AppSink::builder().sync(false).max_buffers(1).enable_last_sample(false).qos(false).callbacks(callbacks).build();
+    let callbacks = gst_app::AppSinkCallbacks::builder()
+        .new_sample(move |sink| at_sample.sample(kind, sink))
+        .eos(move |_| at_end.ended(kind))
+        .build();
+    let sink = gst_app::AppSink::builder()
+        .sync(false)
+        .max_buffers(1)
+        .enable_last_sample(false)
+        .qos(false)
+        .callbacks(callbacks)
+        .build();
     // The decoder may write into pictures with strides of its own: nothing is copied to make them fit.
-    sink.static_pad("sink").expect("appsink has one").add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| match info.query_mut().map(|q| q.view_mut()) {
-        Some(gst::QueryViewMut::Allocation(query)) => {
-            query.add_allocation_meta::<gst_video::VideoMeta>(None);
-            gst::PadProbeReturn::Handled
-        }
-        _ => gst::PadProbeReturn::Ok,
-    });
+    sink.static_pad("sink").expect("appsink has one").add_probe(
+        gst::PadProbeType::QUERY_DOWNSTREAM,
+        |_, info| match info.query_mut().map(|q| q.view_mut()) {
+            Some(gst::QueryViewMut::Allocation(query)) => {
+                query.add_allocation_meta::<gst_video::VideoMeta>(None);
+                gst::PadProbeReturn::Handled
+            }
+            _ => gst::PadProbeReturn::Ok,
+        },
+    );
     elements.push(sink.upcast());
     pipeline.add_many(&elements)?;
     gst::Element::link_many(&elements)?;
@@ -188,23 +272,37 @@ fn attach(pipeline: &gst::Pipeline, pad: &gst::Pad, kind: Kind, taps: &Arc<Taps>
         element.sync_state_with_parent()?;
     }
     let entry = elements[0].static_pad("sink").expect("converters have one");
-    pad.link(&entry).map_err(|error| gst::glib::bool_error!("{error:?}"))?;
+    pad.link(&entry)
+        .map_err(|error| gst::glib::bool_error!("{error:?}"))?;
     Ok(())
 }
 
 /// Lets a decoder's queues hold what interleaving needs, so that one track that waits for its lane never starves the other for good,
 /// and lets MPEG program streams be timed by their stamps alone (their clock references are wrong in files of old writers).
 pub(super) fn tame(decoder: &gst::Element) {
-    let Some(bin) = decoder.downcast_ref::<gst::Bin>() else { return };
-    bin.connect_deep_element_added(|_, _, element| match element.factory().map(|factory| factory.name().to_string()).as_deref() {
-        Some("decodebin") => element.set_property("max-size-bytes", INTERLEAVE_BYTES),
-        Some("mpegpsdemux") => element.set_property("ignore-scr", true),
-        _ => {}
+    let Some(bin) = decoder.downcast_ref::<gst::Bin>() else {
+        return;
+    };
+    bin.connect_deep_element_added(|_, _, element| {
+        match element
+            .factory()
+            .map(|factory| factory.name().to_string())
+            .as_deref()
+        {
+            Some("decodebin") => element.set_property("max-size-bytes", INTERLEAVE_BYTES),
+            Some("mpegpsdemux") => element.set_property("ignore-scr", true),
+            _ => {}
+        }
     });
 }
 
 /// One line of what GStreamer says went wrong.
 pub(super) fn reason(error: &gst::message::Error) -> String {
     let text = error.error().to_string();
-    text.lines().next().unwrap_or_default().trim().trim_end_matches('.').to_owned()
+    text.lines()
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .trim_end_matches('.')
+        .to_owned()
 }

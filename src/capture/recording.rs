@@ -34,7 +34,10 @@ pub enum Pace {
     /// The same stamps, released as a camera and a microphone would: a frame at its time, a block at its end.
     Realtime,
     /// As if live: stamps are the clock's, and the board's `origin_ns` says where each pass begins.
-    Live { clock: Arc<SystemClock>, looped: bool },
+    Live {
+        clock: Arc<SystemClock>,
+        looped: bool,
+    },
 }
 
 /// What was played.
@@ -62,19 +65,33 @@ impl Recording {
     pub fn open(path: impl AsRef<Path>) -> Result<Recording, CaptureError> {
         init();
         let path = path.as_ref().to_owned();
-        let unreadable = |reason: String| CaptureError::Unreadable { path: path.clone(), reason };
+        let unreadable = |reason: String| CaptureError::Unreadable {
+            path: path.clone(),
+            reason,
+        };
         match std::fs::File::open(&path).and_then(|file| file.metadata()) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(CaptureError::NoSuchFile(path)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(CaptureError::NoSuchFile(path));
+            }
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                return Err(CaptureError::Denied { what: path.display().to_string(), remedy: "give this user the right to read it".into() });
+                return Err(CaptureError::Denied {
+                    what: path.display().to_string(),
+                    remedy: "give this user the right to read it".into(),
+                });
             }
             Err(error) => return Err(unreadable(error.to_string())),
-            Ok(metadata) if metadata.is_dir() => return Err(unreadable("it is a directory".into())),
-            Ok(metadata) if metadata.len() == 0 => return Err(unreadable("the file is empty".into())),
+            Ok(metadata) if metadata.is_dir() => {
+                return Err(unreadable("it is a directory".into()));
+            }
+            Ok(metadata) if metadata.len() == 0 => {
+                return Err(unreadable("the file is empty".into()));
+            }
             Ok(_) => {}
         }
         if index_missing(&path) {
-            return Err(unreadable("its index is missing, as in a file that is cut before its end".into()));
+            return Err(unreadable(
+                "its index is missing, as in a file that is cut before its end".into(),
+            ));
         }
         let uri = std::path::absolute(&path)
             .ok()
@@ -82,23 +99,39 @@ impl Recording {
             .ok_or_else(|| unreadable("its name is no path".into()))?;
 
         let pipeline = gst::Pipeline::new();
-        let decoder = gst::ElementFactory::make("uridecodebin").property("uri", uri.as_str()).build().map_err(|_| missing_base_plugins())?;
+        let decoder = gst::ElementFactory::make("uridecodebin")
+            .property("uri", uri.as_str())
+            .build()
+            .map_err(|_| missing_base_plugins())?;
         let taps = Arc::new(Taps::default());
         tame(&decoder);
         attach_on_demand(&pipeline, &decoder, &taps, true, true);
-        pipeline.add(&decoder).expect("a new pipeline takes its first element");
-        let mut recording = Recording { path: path.clone(), pipeline, taps, duration: None };
+        pipeline
+            .add(&decoder)
+            .expect("a new pipeline takes its first element");
+        let mut recording = Recording {
+            path: path.clone(),
+            pipeline,
+            taps,
+            duration: None,
+        };
         recording.preroll()?;
         let tracks = recording.taps.tracks();
         if !tracks.video.present && !tracks.audio.present {
             return Err(unreadable("it has neither pictures nor sound".into()));
         }
-        recording.duration = recording.pipeline.query_duration::<gst::ClockTime>().map(|d| MediaTime::from_nanos(d.nseconds() as i64));
+        recording.duration = recording
+            .pipeline
+            .query_duration::<gst::ClockTime>()
+            .map(|d| MediaTime::from_nanos(d.nseconds() as i64));
         Ok(recording)
     }
 
     fn preroll(&self) -> Result<(), CaptureError> {
-        let unreadable = |reason: String| CaptureError::Unreadable { path: self.path.clone(), reason };
+        let unreadable = |reason: String| CaptureError::Unreadable {
+            path: self.path.clone(),
+            reason,
+        };
         let bus = self.pipeline.bus().expect("pipelines have a bus");
         // A failure to change state leaves its reason on the bus.
         let _ = self.pipeline.set_state(gst::State::Paused);
@@ -108,9 +141,19 @@ impl Recording {
             let message = bus
                 .timed_pop_filtered(
                     gst::ClockTime::try_from(OPENING).ok(),
-                    &[gst::MessageType::AsyncDone, gst::MessageType::Error, gst::MessageType::Eos, gst::MessageType::Element],
+                    &[
+                        gst::MessageType::AsyncDone,
+                        gst::MessageType::Error,
+                        gst::MessageType::Eos,
+                        gst::MessageType::Element,
+                    ],
                 )
-                .ok_or_else(|| unreadable(format!("nothing could be decoded within {} s", OPENING.as_secs())))?;
+                .ok_or_else(|| {
+                    unreadable(format!(
+                        "nothing could be decoded within {} s",
+                        OPENING.as_secs()
+                    ))
+                })?;
             match message.view() {
                 MessageView::AsyncDone(_) | MessageView::Eos(_) => return Ok(()),
                 MessageView::Element(_) => missing = missing.or(missing_decoder(&message)),
@@ -148,15 +191,38 @@ impl Recording {
     /// [`CaptureError::Cut`] comes after everything that was there was delivered.
     ///
     /// Whoever sets `stop` goes on draining the receivers, or drops them: a sender that waits for a full blocking lane is woken by that.
-    pub fn play(mut self, pace: Pace, outputs: Outputs, board: Arc<SourceBoard>, stop: Arc<AtomicBool>) -> Result<Played, CaptureError> {
+    pub fn play(
+        mut self,
+        pace: Pace,
+        outputs: Outputs,
+        board: Arc<SourceBoard>,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Played, CaptureError> {
         let tracks = self.taps.tracks();
         // What nobody wants of this recording may be another source's: its gauge is left alone.
         let wanted = [
-            (&board.video, outputs.frames.is_some(), tracks.video.present, "pictures"),
-            (&board.audio, outputs.audio.is_some(), tracks.audio.present, "sound"),
+            (
+                &board.video,
+                outputs.frames.is_some(),
+                tracks.video.present,
+                "pictures",
+            ),
+            (
+                &board.audio,
+                outputs.audio.is_some(),
+                tracks.audio.present,
+                "sound",
+            ),
         ];
         for (gauge, _, present, what) in wanted.into_iter().filter(|(_, wanted, ..)| *wanted) {
-            let (state, reason) = if present { (SourceState::Opening, None) } else { (SourceState::Off, Some(format!("the recording has no {what}"))) };
+            let (state, reason) = if present {
+                (SourceState::Opening, None)
+            } else {
+                (
+                    SourceState::Off,
+                    Some(format!("the recording has no {what}")),
+                )
+            };
             board.set(gauge, state, reason);
         }
         let (clock, looped) = match &pace {
@@ -166,15 +232,24 @@ impl Recording {
         };
         let mut begins = clock.as_ref().map_or(MediaTime::ZERO, |clock| clock.now());
         let mut timeline = begin_pass(&pace, begins, &clock, &stop, &board);
-        let mut frames = outputs.frames.filter(|_| tracks.video.present).map(|lane| FrameDelivery::new(lane, timeline.clone(), board.clone()));
+        let mut frames = outputs
+            .frames
+            .filter(|_| tracks.video.present)
+            .map(|lane| FrameDelivery::new(lane, timeline.clone(), board.clone()));
         if let (Pace::Live { .. }, Some(delivery)) = (&pace, &mut frames) {
             delivery.lateness_clock = clock.clone();
         }
-        let mut sound = outputs.audio.filter(|_| tracks.audio.present).map(|lane| SoundDelivery::new(lane, timeline.clone(), board.clone()));
+        let mut sound = outputs
+            .audio
+            .filter(|_| tracks.audio.present)
+            .map(|lane| SoundDelivery::new(lane, timeline.clone(), board.clone()));
         let played = loop {
             let pass = self.play_once((frames, sound), looped, &stop);
             (frames, sound) = (pass.frames, pass.sound);
-            let end_nanos = frames.as_ref().map_or(0, |d| d.end_nanos).max(sound.as_ref().map_or(0, |d| d.end_nanos));
+            let end_nanos = frames
+                .as_ref()
+                .map_or(0, |d| d.end_nanos)
+                .max(sound.as_ref().map_or(0, |d| d.end_nanos));
             let end = MediaTime::from_nanos(end_nanos);
             let stopped = pass.closed || stop.load(Ordering::Acquire);
             if !looped || stopped {
@@ -183,30 +258,54 @@ impl Recording {
                     video_frames: frames.as_ref().map_or(0, FrameDelivery::count),
                     audio_samples: sound.as_ref().map_or(0, SoundDelivery::count),
                 };
-                let expected = self.duration.filter(|duration| duration.nanos_since(end) > CUT_NANOS);
-                if !stopped && (pass.broken.is_some() || expected.is_some() || breaks_off(&self.path)) {
-                    break Err(CaptureError::Cut { path: self.path.clone(), end, expected, reason: pass.broken });
+                let expected = self
+                    .duration
+                    .filter(|duration| duration.nanos_since(end) > CUT_NANOS);
+                if !stopped
+                    && (pass.broken.is_some() || expected.is_some() || breaks_off(&self.path))
+                {
+                    break Err(CaptureError::Cut {
+                        path: self.path.clone(),
+                        end,
+                        expected,
+                        reason: pass.broken,
+                    });
                 }
                 break Ok(played);
             }
             // The next pass begins where this one ends, or later where opening the file again takes longer.
-            begins = begins.plus_nanos(end_nanos).max(clock.as_ref().map_or(begins, |clock| clock.now()));
+            begins = begins
+                .plus_nanos(end_nanos)
+                .max(clock.as_ref().map_or(begins, |clock| clock.now()));
             self = Recording::open(&self.path)?;
             begins = begins.max(clock.as_ref().map_or(begins, |clock| clock.now()));
             timeline = begin_pass(&pace, begins, &clock, &stop, &board);
-            frames.iter_mut().for_each(|d| d.begin_pass(timeline.clone()));
-            sound.iter_mut().for_each(|d| d.begin_pass(timeline.clone()));
+            frames
+                .iter_mut()
+                .for_each(|d| d.begin_pass(timeline.clone()));
+            sound
+                .iter_mut()
+                .for_each(|d| d.begin_pass(timeline.clone()));
         };
         drop((frames, sound));
         for (gauge, wanted, present, _) in wanted {
             if wanted && present {
-                board.set(gauge, SourceState::Off, Some("the recording has ended".into()));
+                board.set(
+                    gauge,
+                    SourceState::Off,
+                    Some("the recording has ended".into()),
+                );
             }
         }
         played
     }
 
-    fn play_once(&mut self, (frames, sound): (Option<FrameDelivery>, Option<SoundDelivery>), looped: bool, stop: &AtomicBool) -> Pass {
+    fn play_once(
+        &mut self,
+        (frames, sound): (Option<FrameDelivery>, Option<SoundDelivery>),
+        looped: bool,
+        stop: &AtomicBool,
+    ) -> Pass {
         let taps = &self.taps;
         taps.keep_open.store(looped, Ordering::Release);
         *taps.frames.lock().expect("taps lock") = frames;
@@ -219,7 +318,11 @@ impl Recording {
             }
         }
         let bus = self.pipeline.bus().expect("pipelines have a bus");
-        let mut broken = self.pipeline.set_state(gst::State::Playing).err().map(|error| error.to_string());
+        let mut broken = self
+            .pipeline
+            .set_state(gst::State::Playing)
+            .err()
+            .map(|error| error.to_string());
         let (mut seen, mut quiet) = (0, Duration::ZERO);
         let step = Duration::from_millis(50);
         loop {
@@ -233,7 +336,11 @@ impl Recording {
                 break;
             }
             let (arrived, waiting) = taps.progress();
-            quiet = if arrived != seen || waiting { Duration::ZERO } else { quiet + step };
+            quiet = if arrived != seen || waiting {
+                Duration::ZERO
+            } else {
+                quiet + step
+            };
             seen = arrived;
             if quiet > if broken.is_some() { DRAINED } else { STUCK } {
                 broken.get_or_insert_with(|| "the decoder is stuck".into());
@@ -242,7 +349,12 @@ impl Recording {
         }
         let _ = self.pipeline.set_state(gst::State::Null);
         let closed = taps.tracks().closed;
-        Pass { frames: taps.frames.lock().expect("taps lock").take(), sound: taps.sound.lock().expect("taps lock").take(), broken, closed }
+        Pass {
+            frames: taps.frames.lock().expect("taps lock").take(),
+            sound: taps.sound.lock().expect("taps lock").take(),
+            broken,
+            closed,
+        }
     }
 }
 
@@ -254,21 +366,41 @@ struct Pass {
     closed: bool,
 }
 
-fn begin_pass(pace: &Pace, begins: MediaTime, clock: &Option<Arc<SystemClock>>, stop: &Arc<AtomicBool>, board: &SourceBoard) -> Arc<Timeline> {
-    let stamp_offset = if matches!(pace, Pace::Live { .. }) { begins.nanos() } else { 0 };
+fn begin_pass(
+    pace: &Pace,
+    begins: MediaTime,
+    clock: &Option<Arc<SystemClock>>,
+    stop: &Arc<AtomicBool>,
+    board: &SourceBoard,
+) -> Arc<Timeline> {
+    let stamp_offset = if matches!(pace, Pace::Live { .. }) {
+        begins.nanos()
+    } else {
+        0
+    };
     let origin = matches!(pace, Pace::Live { .. }).then_some(begins);
     board.set_origin(&board.video, origin);
-    Arc::new(Timeline { stamp_offset: AtomicI64::new(stamp_offset), release_offset: AtomicI64::new(begins.nanos()), pacing: clock.clone(), stop: stop.clone() })
+    Arc::new(Timeline {
+        stamp_offset: AtomicI64::new(stamp_offset),
+        release_offset: AtomicI64::new(begins.nanos()),
+        pacing: clock.clone(),
+        stop: stop.clone(),
+    })
 }
 
 /// What the decoder is that is not installed, if that is what the message says.
 fn missing_decoder(message: &gst::Message) -> Option<String> {
-    let structure = message.structure().filter(|s| s.name() == "missing-plugin")?;
+    let structure = message
+        .structure()
+        .filter(|s| s.name() == "missing-plugin")?;
     structure.get::<String>("name").ok()
 }
 
 pub(super) fn missing_base_plugins() -> CaptureError {
-    CaptureError::Unsupported { what: "decoding media".into(), remedy: "install gstreamer1.0-plugins-base".into() }
+    CaptureError::Unsupported {
+        what: "decoding media".into(),
+        remedy: "install gstreamer1.0-plugins-base".into(),
+    }
 }
 
 impl Drop for Recording {

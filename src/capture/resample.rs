@@ -24,9 +24,24 @@ impl ToSpeechRate {
             None
         } else {
             let chunk = (rate_hz / 100).max(1) as usize;
-            Some(Fft::new(rate_hz as usize, SAMPLE_RATE_HZ as usize, chunk, 1, FixedSync::Both).map_err(|error| error.to_string())?)
+            Some(
+                Fft::new(
+                    rate_hz as usize,
+                    SAMPLE_RATE_HZ as usize,
+                    chunk,
+                    1,
+                    FixedSync::Both,
+                )
+                .map_err(|error| error.to_string())?,
+            )
         };
-        Ok(ToSpeechRate { rate_hz, fft, pending: Vec::new(), start: 0, out: Vec::new() })
+        Ok(ToSpeechRate {
+            rate_hz,
+            fft,
+            pending: Vec::new(),
+            start: 0,
+            out: Vec::new(),
+        })
     }
 
     /// Forgets what it holds: the next sample is number `position` of the device.
@@ -41,7 +56,10 @@ impl ToSpeechRate {
     /// Adds samples; whole pieces go to `emit` with the device's time of their first sample, in nanoseconds.
     pub fn push(&mut self, samples: &[f32], mut emit: impl FnMut(i64, &[f32])) {
         self.pending.extend_from_slice(samples);
-        let piece = self.fft.as_ref().map_or(SAMPLE_RATE_HZ as usize / 100, Resampler::input_frames_next);
+        let piece = self
+            .fft
+            .as_ref()
+            .map_or(SAMPLE_RATE_HZ as usize / 100, Resampler::input_frames_next);
         let mut used = 0;
         while self.pending.len() - used >= piece {
             let input = &self.pending[used..used + piece];
@@ -52,10 +70,13 @@ impl ToSpeechRate {
                     self.out.resize(fft.output_frames_next(), 0.0);
                     let frames = self.out.len();
                     let from = InterleavedSlice::new(input, 1, piece).expect("sized to fit");
-                    let mut into = InterleavedSlice::new_mut(&mut self.out, 1, frames).expect("sized to fit");
-                    fft.process_into_buffer(&from, &mut into, None).expect("sized to fit");
+                    let mut into =
+                        InterleavedSlice::new_mut(&mut self.out, 1, frames).expect("sized to fit");
+                    fft.process_into_buffer(&from, &mut into, None)
+                        .expect("sized to fit");
                     // The filter's middle is a whole sample of the input, whatever half the output says.
-                    let delay = fft.output_delay() as i64 * i64::from(self.rate_hz) / i64::from(SAMPLE_RATE_HZ);
+                    let delay = fft.output_delay() as i64 * i64::from(self.rate_hz)
+                        / i64::from(SAMPLE_RATE_HZ);
                     emit(begins - nanos(delay, self.rate_hz), &self.out);
                 }
             }
@@ -83,7 +104,9 @@ mod tests {
             let mut resampler = ToSpeechRate::new(rate).unwrap();
             // As if the device had counted a second before.
             resampler.restart(i64::from(rate));
-            let input: Vec<f32> = (0..2 * rate).map(|n| tone(f64::from(n) / f64::from(rate)) as f32).collect();
+            let input: Vec<f32> = (0..2 * rate)
+                .map(|n| tone(f64::from(n) / f64::from(rate)) as f32)
+                .collect();
             let (mut worst, mut count) = (0.0f64, 0);
             for block in input.chunks(137) {
                 resampler.push(block, |begins, samples| {
@@ -97,7 +120,10 @@ mod tests {
                 });
             }
             assert!(worst < 0.01, "{rate} Hz: off by {worst}");
-            assert!((f64::from(count) / 32_000.0 - 1.0).abs() < 0.03, "{rate} Hz: {count} samples");
+            assert!(
+                (f64::from(count) / 32_000.0 - 1.0).abs() < 0.03,
+                "{rate} Hz: {count} samples"
+            );
         }
     }
 }

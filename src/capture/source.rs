@@ -23,7 +23,13 @@ const WEBCAM_CAPS: &str = "video/x-raw, width=(int)[320,1280], height=(int)[240,
     video/x-raw; image/jpeg; video/x-h264";
 
 /// Puts the source of `spec` and its decoder into `pipeline`; what they decode goes to `taps`.
-pub(super) fn build(spec: &VideoSpec, pipeline: &gst::Pipeline, taps: &Arc<Taps>, video: bool, audio: bool) -> Result<(), CaptureError> {
+pub(super) fn build(
+    spec: &VideoSpec,
+    pipeline: &gst::Pipeline,
+    taps: &Arc<Taps>,
+    video: bool,
+    audio: bool,
+) -> Result<(), CaptureError> {
     if let VideoSpec::Uri(uri) = spec {
         let decoder = make("uridecodebin")?;
         decoder.set_property("uri", uri);
@@ -43,7 +49,10 @@ pub(super) fn build(spec: &VideoSpec, pipeline: &gst::Pipeline, taps: &Arc<Taps>
         VideoSpec::Auto => webcam(first_webcam().ok_or_else(no_webcam)?)?,
         VideoSpec::V4l2(device) => {
             if !Path::new(device).exists() {
-                return Err(CaptureError::NoSuchDevice { kind: "video device", name: device.clone() });
+                return Err(CaptureError::NoSuchDevice {
+                    kind: "video device",
+                    name: device.clone(),
+                });
             }
             let source = make("v4l2src")?;
             source.set_property("device", device);
@@ -52,15 +61,24 @@ pub(super) fn build(spec: &VideoSpec, pipeline: &gst::Pipeline, taps: &Arc<Taps>
         VideoSpec::Pipewire(node) => {
             let source = gst::ElementFactory::make("pipewiresrc")
                 .build()
-                .map_err(|_| CaptureError::Unsupported { what: "a PipeWire camera".into(), remedy: "install gstreamer1.0-pipewire".into() })?;
+                .map_err(|_| CaptureError::Unsupported {
+                    what: "a PipeWire camera".into(),
+                    remedy: "install gstreamer1.0-pipewire".into(),
+                })?;
             if let Some(node) = node {
-                let property = if source.has_property("target-object") { "target-object" } else { "path" };
+                let property = if source.has_property("target-object") {
+                    "target-object"
+                } else {
+                    "path"
+                };
                 source.set_property(property, node);
             }
             // A PipeWire stream agrees on a format only with a peer that says what it takes; decodebin takes anything.
             raw(source)?
         }
-        VideoSpec::Test => bin("videotestsrc is-live=true pattern=ball ! capsfilter caps=video/x-raw,format=I420,width=640,height=480,framerate=30/1")?,
+        VideoSpec::Test => bin(
+            "videotestsrc is-live=true pattern=ball ! capsfilter caps=video/x-raw,format=I420,width=640,height=480,framerate=30/1",
+        )?,
         VideoSpec::Gst(description) => bin(description)?,
         VideoSpec::None | VideoSpec::Uri(_) => unreachable!("no source element"),
     };
@@ -71,10 +89,15 @@ pub(super) fn build(spec: &VideoSpec, pipeline: &gst::Pipeline, taps: &Arc<Taps>
 }
 
 fn make(factory: &str) -> Result<gst::Element, CaptureError> {
-    gst::ElementFactory::make(factory).build().map_err(|_| match factory {
-        "v4l2src" => CaptureError::Unsupported { what: "a webcam".into(), remedy: "install gstreamer1.0-plugins-good".into() },
-        _ => missing_base_plugins(),
-    })
+    gst::ElementFactory::make(factory)
+        .build()
+        .map_err(|_| match factory {
+            "v4l2src" => CaptureError::Unsupported {
+                what: "a webcam".into(),
+                remedy: "install gstreamer1.0-plugins-good".into(),
+            },
+            _ => missing_base_plugins(),
+        })
 }
 
 fn bin(description: &str) -> Result<gst::Element, CaptureError> {
@@ -82,7 +105,8 @@ fn bin(description: &str) -> Result<gst::Element, CaptureError> {
         what: format!("`gst:{description}` ({reason})"),
         remedy: "try the same description with gst-launch-1.0, ended by `! fakesink`".into(),
     };
-    let bin = gst::parse::bin_from_description(description, true).map_err(|error| unsupported(error.to_string()))?;
+    let bin = gst::parse::bin_from_description(description, true)
+        .map_err(|error| unsupported(error.to_string()))?;
     if bin.src_pads().is_empty() {
         return Err(unsupported("it has no free source pad".into()));
     }
@@ -92,11 +116,15 @@ fn bin(description: &str) -> Result<gst::Element, CaptureError> {
 /// A camera behind the formats that it is asked for, as one element.
 fn webcam(source: gst::Element) -> Result<gst::Element, CaptureError> {
     let filter = make("capsfilter")?;
-    filter.set_property("caps", WEBCAM_CAPS.parse::<gst::Caps>().expect("valid caps"));
+    filter.set_property(
+        "caps",
+        WEBCAM_CAPS.parse::<gst::Caps>().expect("valid caps"),
+    );
     let bin = gst::Bin::new();
     bin.add_many([&source, &filter]).map_err(unlinked)?;
     source.link(&filter).map_err(unlinked)?;
-    let pad = gst::GhostPad::with_target(&filter.static_pad("src").expect("filters have one")).map_err(unlinked)?;
+    let pad = gst::GhostPad::with_target(&filter.static_pad("src").expect("filters have one"))
+        .map_err(unlinked)?;
     bin.add_pad(&pad).map_err(unlinked)?;
     Ok(bin.upcast())
 }
@@ -107,22 +135,34 @@ fn raw(source: gst::Element) -> Result<gst::Element, CaptureError> {
     let bin = gst::Bin::new();
     bin.add_many([&source, &converter]).map_err(unlinked)?;
     source.link(&converter).map_err(unlinked)?;
-    let pad = gst::GhostPad::with_target(&converter.static_pad("src").expect("converters have one")).map_err(unlinked)?;
+    let pad =
+        gst::GhostPad::with_target(&converter.static_pad("src").expect("converters have one"))
+            .map_err(unlinked)?;
     bin.add_pad(&pad).map_err(unlinked)?;
     Ok(bin.upcast())
 }
 
 fn no_webcam() -> CaptureError {
-    CaptureError::NoSuchDevice { kind: "video device", name: "auto".into() }
+    CaptureError::NoSuchDevice {
+        kind: "video device",
+        name: "auto".into(),
+    }
 }
 
 fn unlinked(error: gst::glib::BoolError) -> CaptureError {
-    CaptureError::Unsupported { what: format!("this video source ({error})"), remedy: "name another; `expressd devices` lists what there is".into() }
+    CaptureError::Unsupported {
+        what: format!("this video source ({error})"),
+        remedy: "name another; `expressd devices` lists what there is".into(),
+    }
 }
 
 /// Network sources: little latency, early failure.
 fn set_up(source: &gst::Element, choose_transport: bool) {
-    match source.factory().map(|factory| factory.name().to_string()).as_deref() {
+    match source
+        .factory()
+        .map(|factory| factory.name().to_string())
+        .as_deref()
+    {
         Some("rtspsrc") => {
             source.set_property("latency", RTSP_LATENCY_MS);
             source.set_property("drop-on-latency", true);

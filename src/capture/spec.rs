@@ -45,7 +45,9 @@ pub struct UnknownVideo(pub String);
 
 /// An `audio` string that means nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an empty string names no audio source; write default, uri, none, or a name that `expressd devices` prints")]
+#[error(
+    "an empty string names no audio source; write default, uri, none, or a name that `expressd devices` prints"
+)]
 pub struct UnknownAudio;
 
 impl FromStr for VideoSpec {
@@ -115,10 +117,18 @@ impl fmt::Display for AudioSpec {
 /// The file behind a `uri:` that is one: a bare path or a `file:` address. `None` for network addresses.
 pub(super) fn local_file(uri: &str) -> Option<PathBuf> {
     if uri.starts_with("file:") {
-        return gstreamer::glib::filename_from_uri(uri).ok().map(|(path, _)| path);
+        return gstreamer::glib::filename_from_uri(uri)
+            .ok()
+            .map(|(path, _)| path);
     }
     match uri.split_once("://") {
-        Some((scheme, _)) if scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) => None,
+        Some((scheme, _))
+            if scheme
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) =>
+        {
+            None
+        }
         _ => Some(PathBuf::from(uri)),
     }
 }
@@ -149,8 +159,21 @@ mod tests {
 
     #[test]
     fn what_means_nothing_is_refused() {
-        for text in ["", "webcam", "v4l2", "v4l2:", "uri:", "gst: ", "auto:1", "http://x/y"] {
-            assert_eq!(text.parse::<VideoSpec>(), Err(UnknownVideo(text.to_owned())), "{text}");
+        for text in [
+            "",
+            "webcam",
+            "v4l2",
+            "v4l2:",
+            "uri:",
+            "gst: ",
+            "auto:1",
+            "http://x/y",
+        ] {
+            assert_eq!(
+                text.parse::<VideoSpec>(),
+                Err(UnknownVideo(text.to_owned())),
+                "{text}"
+            );
         }
         assert_eq!(" ".parse::<AudioSpec>(), Err(UnknownAudio));
     }

@@ -7,21 +7,33 @@ use std::path::Path;
 /// Is this an MP4 or MOV file of whose index not even the beginning is there? Most writers put it last, so that a cut file has none and
 /// nothing of it can be decoded. (GStreamer 1.22 now and then loses its own message about that and waits for ever.)
 pub(super) fn index_missing(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
-    let Ok(length) = file.metadata().map(|metadata| metadata.len()) else { return false };
+    let Ok(file) = File::open(path) else {
+        return false;
+    };
+    let Ok(length) = file.metadata().map(|metadata| metadata.len()) else {
+        return false;
+    };
     let mut reader = BufReader::with_capacity(64, file);
     let mut head = [0u8; 8];
-    reader.read_exact(&mut head).is_ok() && is_iso(&head) && boxes(&mut reader, length).is_some_and(|boxes| !boxes.index)
+    reader.read_exact(&mut head).is_ok()
+        && is_iso(&head)
+        && boxes(&mut reader, length).is_some_and(|boxes| !boxes.index)
 }
 
 fn is_iso(head: &[u8]) -> bool {
-    [b"ftyp", b"moov", b"mdat", b"wide", b"styp"].iter().any(|name| head[4..8] == name[..])
+    [b"ftyp", b"moov", b"mdat", b"wide", b"styp"]
+        .iter()
+        .any(|name| head[4..8] == name[..])
 }
 
 /// Does the container's outermost framing reach beyond the end of the file? `false` where that cannot be told.
 pub(super) fn breaks_off(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
-    let Ok(length) = file.metadata().map(|metadata| metadata.len()) else { return false };
+    let Ok(file) = File::open(path) else {
+        return false;
+    };
+    let Ok(length) = file.metadata().map(|metadata| metadata.len()) else {
+        return false;
+    };
     let mut reader = BufReader::with_capacity(4096, file);
     let mut head = [0u8; 12];
     if reader.read_exact(&mut head).is_err() || reader.seek(SeekFrom::Start(0)).is_err() {
@@ -29,7 +41,9 @@ pub(super) fn breaks_off(path: &Path) -> bool {
     }
     match &head {
         [b'R', b'I', b'F', b'F', ..] => riff_end(&head) > length,
-        [0, 0, 1, 0xba, ..] => program_stream_end(&mut reader, length).is_some_and(|end| end > length),
+        [0, 0, 1, 0xba, ..] => {
+            program_stream_end(&mut reader, length).is_some_and(|end| end > length)
+        }
         head if is_iso(head) => boxes(&mut reader, length).is_some_and(|boxes| boxes.end > length),
         _ => false,
     }
@@ -51,12 +65,17 @@ struct Boxes {
 
 /// `None`: these are no boxes.
 fn boxes(reader: &mut BufReader<File>, length: u64) -> Option<Boxes> {
-    let mut boxes = Boxes { end: 0, index: false };
+    let mut boxes = Boxes {
+        end: 0,
+        index: false,
+    };
     while boxes.end + 8 <= length {
         reader.seek(SeekFrom::Start(boxes.end)).ok()?;
         let mut header = [0u8; 16];
         reader.read_exact(&mut header[..8]).ok()?;
-        boxes.index |= [b"moov", b"moof"].iter().any(|name| header[4..8] == name[..]);
+        boxes.index |= [b"moov", b"moof"]
+            .iter()
+            .any(|name| header[4..8] == name[..]);
         let size = match u32::from_be_bytes([header[0], header[1], header[2], header[3]]) {
             // To the end of the file, whatever that is.
             0 => length - boxes.end,
@@ -121,7 +140,12 @@ mod tests {
     fn check(whole: &[u8], from: usize, seams: &[usize]) {
         assert!(!off(whole));
         for length in from..whole.len() {
-            assert_eq!(off(&whole[..length]), !seams.contains(&length), "{length} of {} bytes", whole.len());
+            assert_eq!(
+                off(&whole[..length]),
+                !seams.contains(&length),
+                "{length} of {} bytes",
+                whole.len()
+            );
         }
     }
 

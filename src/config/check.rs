@@ -43,7 +43,10 @@ enum Kind {
 }
 
 const fn integer(name: &'static str, min: i64, max: i64) -> Key {
-    Key { name, kind: Kind::Integer { min, max } }
+    Key {
+        name,
+        kind: Kind::Integer { min, max },
+    }
 }
 
 const fn key(name: &'static str, kind: Kind) -> Key {
@@ -53,26 +56,53 @@ const fn key(name: &'static str, kind: Kind) -> Key {
 /// Every key there is, in the order of `config/expressd.toml`.
 pub const KEYS: &[Key] = &[
     key("video.source", Kind::VideoSource),
-    key("audio.source", Kind::Text("\"default\", \"uri\" (the sound of the video's source), \"none\", or a device as `expressd devices` lists it")),
+    key(
+        "audio.source",
+        Kind::Text(
+            "\"default\", \"uri\" (the sound of the video's source), \"none\", or a device as `expressd devices` lists it",
+        ),
+    ),
     key("face.detector", Kind::Text("a folder")),
     integer("face.detect_interval_ms", 40, 5_000),
     integer("face.min_face_px", 20, 1_000),
     integer("face.max_subjects", 1, 64),
     integer("face.lost_after_ms", 100, 60_000),
-    key("speech.threshold", Kind::Number { min: 0.05, max: 0.95 }),
+    key(
+        "speech.threshold",
+        Kind::Number {
+            min: 0.05,
+            max: 0.95,
+        },
+    ),
     integer("speech.min_silence_ms", 50, 5_000),
     key("speech.transcriber", Kind::Transcriber),
-    key("window.hop_ms", Kind::ZeroOr { zero: "the manifest's", min: 40, max: 10_000 }),
+    key(
+        "window.hop_ms",
+        Kind::ZeroOr {
+            zero: "the manifest's",
+            min: 40,
+            max: 10_000,
+        },
+    ),
     integer("window.lateness_ms", 0, 5_000),
     key("inference.bundle", Kind::Text("a folder")),
-    key("inference.provider", Kind::OneOf(&["auto", "tensorrt", "cuda", "cpu"])),
+    key(
+        "inference.provider",
+        Kind::OneOf(&["auto", "tensorrt", "cuda", "cpu"]),
+    ),
     integer("inference.threads", 1, 64),
     integer("inference.budget_ms", 10, 10_000),
     key("serve.listen", Kind::Loopback),
     key("serve.allow_origins", Kind::Origins),
     integer("serve.max_clients", 1, 10_000),
-    key("publish.jsonl", Kind::MaybeText("a file, \"-\" for standard output, or \"\" for none")),
-    key("log.level", Kind::OneOf(&["error", "warn", "info", "debug", "trace"])),
+    key(
+        "publish.jsonl",
+        Kind::MaybeText("a file, \"-\" for standard output, or \"\" for none"),
+    ),
+    key(
+        "log.level",
+        Kind::OneOf(&["error", "warn", "info", "debug", "trace"]),
+    ),
 ];
 
 impl Key {
@@ -98,16 +128,34 @@ impl Key {
     /// The value as TOML, if it is permitted.
     fn accept(&self, value: &ValueKind) -> Option<toml::Value> {
         match &self.kind {
-            Kind::Integer { min, max } => whole(value).filter(|number| (min..=max).contains(&number)).map(Into::into),
-            Kind::ZeroOr { min, max, .. } => whole(value).filter(|number| *number == 0 || (min..=max).contains(&number)).map(Into::into),
-            Kind::Number { min, max } => number(value).filter(|number| (min..=max).contains(&number)).map(Into::into),
-            Kind::OneOf(names) => text(value).filter(|name| names.contains(&name.as_str())).map(Into::into),
-            Kind::Text(_) => text(value).filter(|text| !text.trim().is_empty()).map(Into::into),
+            Kind::Integer { min, max } => whole(value)
+                .filter(|number| (min..=max).contains(&number))
+                .map(Into::into),
+            Kind::ZeroOr { min, max, .. } => whole(value)
+                .filter(|number| *number == 0 || (min..=max).contains(&number))
+                .map(Into::into),
+            Kind::Number { min, max } => number(value)
+                .filter(|number| (min..=max).contains(&number))
+                .map(Into::into),
+            Kind::OneOf(names) => text(value)
+                .filter(|name| names.contains(&name.as_str()))
+                .map(Into::into),
+            Kind::Text(_) => text(value)
+                .filter(|text| !text.trim().is_empty())
+                .map(Into::into),
             Kind::MaybeText(_) => text(value).map(Into::into),
-            Kind::Origins => texts(value).filter(|origins| origins.iter().all(|origin| is_origin(origin))).map(Into::into),
-            Kind::VideoSource => text(value).filter(|text| is_video_source(text)).map(Into::into),
-            Kind::Transcriber => text(value).filter(|text| TranscriberChoice::parse(text).is_some()).map(Into::into),
-            Kind::Loopback => text(value).filter(|text| loopback(text).is_some()).map(Into::into),
+            Kind::Origins => texts(value)
+                .filter(|origins| origins.iter().all(|origin| is_origin(origin)))
+                .map(Into::into),
+            Kind::VideoSource => text(value)
+                .filter(|text| is_video_source(text))
+                .map(Into::into),
+            Kind::Transcriber => text(value)
+                .filter(|text| TranscriberChoice::parse(text).is_some())
+                .map(Into::into),
+            Kind::Loopback => text(value)
+                .filter(|text| loopback(text).is_some())
+                .map(Into::into),
         }
     }
 }
@@ -115,11 +163,25 @@ impl Key {
 /// Checks every leaf, then lists the settings in the order of [`KEYS`]. Complete only if there was no fault.
 pub(super) fn check(leaves: Vec<Leaf>, faults: &mut Vec<Fault>) -> Vec<Setting> {
     let mut settings = Vec::new();
-    for Leaf { key: name, value, origin } in leaves {
+    for Leaf {
+        key: name,
+        value,
+        origin,
+    } in leaves
+    {
         match KEYS.iter().find(|key| key.name == name) {
             Some(key) => match key.accept(&value) {
-                Some(value) => settings.push(Setting { key: key.name, value, origin }),
-                None => faults.push(Fault::Value { key: name, found: shown(&value), origin, permitted: key.permitted() }),
+                Some(value) => settings.push(Setting {
+                    key: key.name,
+                    value,
+                    origin,
+                }),
+                None => faults.push(Fault::Value {
+                    key: name,
+                    found: shown(&value),
+                    origin,
+                    permitted: key.permitted(),
+                }),
             },
             None => faults.push(stranger(name, &value, origin)),
         }
@@ -130,22 +192,47 @@ pub(super) fn check(leaves: Vec<Leaf>, faults: &mut Vec<Fault>) -> Vec<Setting> 
 
 /// The fault of a leaf that is no key.
 fn stranger(name: String, value: &ValueKind, origin: Origin) -> Fault {
-    if KEYS.iter().any(|key| key.name.split_once('.').is_some_and(|(section, _)| section == name)) {
+    if KEYS.iter().any(|key| {
+        key.name
+            .split_once('.')
+            .is_some_and(|(section, _)| section == name)
+    }) {
         let permitted = format!("a section: [{name}], then its keys");
-        return Fault::Value { key: name, found: shown(value), origin, permitted };
+        return Fault::Value {
+            key: name,
+            found: shown(value),
+            origin,
+            permitted,
+        };
     }
     // A key put into the wrong section is nearer to itself elsewhere than to its neighbours.
     let own = name.rsplit('.').next().unwrap_or(&name);
     let distance = |key: &&Key| {
         let key_own = key.name.rsplit('.').next().unwrap_or(key.name);
-        strsim::damerau_levenshtein(key.name, &name).min(1 + strsim::damerau_levenshtein(key_own, own))
+        strsim::damerau_levenshtein(key.name, &name)
+            .min(1 + strsim::damerau_levenshtein(key_own, own))
     };
-    let nearest = KEYS.iter().min_by_key(distance).expect("there are keys").name;
-    Fault::Unknown { key: name, origin, nearest }
+    let nearest = KEYS
+        .iter()
+        .min_by_key(distance)
+        .expect("there are keys")
+        .name;
+    Fault::Unknown {
+        key: name,
+        origin,
+        nearest,
+    }
 }
 
 pub(super) fn provider(name: &str) -> Option<Provider> {
-    [Provider::Auto, Provider::Tensorrt, Provider::Cuda, Provider::Cpu].into_iter().find(|provider| provider.name() == name)
+    [
+        Provider::Auto,
+        Provider::Tensorrt,
+        Provider::Cuda,
+        Provider::Cpu,
+    ]
+    .into_iter()
+    .find(|provider| provider.name() == name)
 }
 
 /// A loopback address with a port; `localhost` is 127.0.0.1.
@@ -163,15 +250,24 @@ fn is_origin(text: &str) -> bool {
     if text == "null" {
         return true;
     }
-    let Some((scheme, host)) = text.strip_suffix('/').unwrap_or(text).split_once("://") else { return false };
-    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
-    is_scheme && !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control() || "/*@?#".contains(c))
+    let Some((scheme, host)) = text.strip_suffix('/').unwrap_or(text).split_once("://") else {
+        return false;
+    };
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    is_scheme
+        && !host.is_empty()
+        && !host.contains(|c: char| c.is_whitespace() || c.is_control() || "/*@?#".contains(c))
 }
 
 fn is_video_source(text: &str) -> bool {
     match text.split_once(':') {
         None => matches!(text, "auto" | "pipewire" | "test" | "none"),
-        Some((scheme, rest)) => matches!(scheme, "v4l2" | "pipewire" | "uri" | "gst") && !rest.trim().is_empty(),
+        Some((scheme, rest)) => {
+            matches!(scheme, "v4l2" | "pipewire" | "uri" | "gst") && !rest.trim().is_empty()
+        }
     }
 }
 
@@ -204,9 +300,20 @@ fn text(value: &ValueKind) -> Option<String> {
 /// A list, or one text with commas (an environment variable).
 fn texts(value: &ValueKind) -> Option<Vec<String>> {
     match value {
-        ValueKind::Array(items) => items.iter().map(|item| text(&item.kind).filter(|text| !text.is_empty())).collect(),
+        ValueKind::Array(items) => items
+            .iter()
+            .map(|item| text(&item.kind).filter(|text| !text.is_empty()))
+            .collect(),
         ValueKind::Table(_) | ValueKind::Nil => None,
-        scalar => Some(scalar.to_string().split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()),
+        scalar => Some(
+            scalar
+                .to_string()
+                .split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        ),
     }
 }
 
@@ -215,7 +322,14 @@ fn shown(value: &ValueKind) -> String {
         ValueKind::String(text) => format!("{text:?}"),
         ValueKind::Nil => "nothing".to_owned(),
         ValueKind::Table(_) => "a table".to_owned(),
-        ValueKind::Array(items) => format!("[{}]", items.iter().map(|item| shown(&item.kind)).collect::<Vec<_>>().join(", ")),
+        ValueKind::Array(items) => format!(
+            "[{}]",
+            items
+                .iter()
+                .map(|item| shown(&item.kind))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
         other => other.to_string(),
     }
 }

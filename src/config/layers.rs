@@ -17,10 +17,18 @@ pub(super) struct Leaf {
 }
 
 /// Merges all layers and lists the leaves. Files that cannot be used become faults, and the others are still merged.
-pub(super) fn merge(system_file: &Path, environment: impl IntoIterator<Item = (String, String)>, cli: &CliOverrides, faults: &mut Vec<Fault>) -> Vec<Leaf> {
-    let mut builder = config::Config::builder().add_source(config::Config::try_from(&RawConfig::default()).expect("plain data"));
+pub(super) fn merge(
+    system_file: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+    cli: &CliOverrides,
+    faults: &mut Vec<Fault>,
+) -> Vec<Leaf> {
+    let mut builder = config::Config::builder()
+        .add_source(config::Config::try_from(&RawConfig::default()).expect("plain data"));
     // `try_from` leaves empty lists out.
-    builder = builder.set_default("serve.allow_origins", Vec::<String>::new()).expect("a key");
+    builder = builder
+        .set_default("serve.allow_origins", Vec::<String>::new())
+        .expect("a key");
     let system_file = system_file.is_file().then(|| system_file.to_owned());
     for path in system_file.into_iter().chain(cli.file.clone()) {
         match read(&path) {
@@ -29,7 +37,10 @@ pub(super) fn merge(system_file: &Path, environment: impl IntoIterator<Item = (S
         }
     }
     // Spelled EXPRESSD__SECTION__KEY: two underscores, because keys have single ones.
-    let variables = Environment::with_prefix("EXPRESSD").prefix_separator("__").separator("__").try_parsing(true);
+    let variables = Environment::with_prefix("EXPRESSD")
+        .prefix_separator("__")
+        .separator("__")
+        .try_parsing(true);
     builder = builder.add_source(variables.source(Some(environment.into_iter().collect())));
     builder = builder.add_source(command_line(cli, faults));
     let merged = builder.build().expect("every layer was read before");
@@ -41,7 +52,9 @@ pub(super) fn merge(system_file: &Path, environment: impl IntoIterator<Item = (S
 /// One file, read now, so that a fault in it stays its own.
 fn read(path: &Path) -> Result<Layer, String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let file = config::Config::builder().add_source(File::from_str(&text, FileFormat::Toml)).build();
+    let file = config::Config::builder()
+        .add_source(File::from_str(&text, FileFormat::Toml))
+        .build();
     let file = file.map_err(|error| match error {
         ConfigError::FileParse { cause, .. } => cause.to_string().trim_end().replace('\n', "\n  "),
         other => other.to_string(),
@@ -49,13 +62,28 @@ fn read(path: &Path) -> Result<Layer, String> {
     // `config` forgets the origin of what is not read by itself, and would name the file relative to the working directory.
     let origin = path.display().to_string();
     let values = file.collect().map_err(|error| error.to_string())?;
-    Ok(Layer(values.into_iter().map(|(key, value)| (key, from_origin(value, &origin))).collect()))
+    Ok(Layer(
+        values
+            .into_iter()
+            .map(|(key, value)| (key, from_origin(value, &origin)))
+            .collect(),
+    ))
 }
 
 fn from_origin(value: Value, origin: &String) -> Value {
     let kind = match value.kind {
-        ValueKind::Table(table) => ValueKind::Table(table.into_iter().map(|(key, value)| (key, from_origin(value, origin))).collect()),
-        ValueKind::Array(items) => ValueKind::Array(items.into_iter().map(|item| from_origin(item, origin)).collect()),
+        ValueKind::Table(table) => ValueKind::Table(
+            table
+                .into_iter()
+                .map(|(key, value)| (key, from_origin(value, origin)))
+                .collect(),
+        ),
+        ValueKind::Array(items) => ValueKind::Array(
+            items
+                .into_iter()
+                .map(|item| from_origin(item, origin))
+                .collect(),
+        ),
         scalar => scalar,
     };
     Value::new(Some(origin), kind)
@@ -80,25 +108,43 @@ fn command_line(cli: &CliOverrides, faults: &mut Vec<Fault>) -> Layer {
     for typed in &cli.set {
         match typed.split_once('=') {
             Some((key, value)) => values.push((key.trim().to_owned(), parse(value.trim()))),
-            None => faults.push(Fault::NoValue { typed: typed.clone() }),
+            None => faults.push(Fault::NoValue {
+                typed: typed.clone(),
+            }),
         }
     }
-    values.extend(cli.flags.iter().map(|(key, value)| ((*key).to_owned(), ValueKind::String(value.clone()))));
+    values.extend(
+        cli.flags
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), ValueKind::String(value.clone()))),
+    );
     let origin = COMMAND_LINE.to_owned();
-    Layer(values.into_iter().map(|(key, kind)| (key, Value::new(Some(&origin), kind))).collect())
+    Layer(
+        values
+            .into_iter()
+            .map(|(key, kind)| (key, Value::new(Some(&origin), kind)))
+            .collect(),
+    )
 }
 
 fn parse(text: &str) -> ValueKind {
-    let as_toml = toml::from_str::<toml::Table>(&format!("value = {text}")).ok().and_then(|mut table| table.remove("value"));
+    let as_toml = toml::from_str::<toml::Table>(&format!("value = {text}"))
+        .ok()
+        .and_then(|mut table| table.remove("value"));
     match as_toml {
         Some(toml::Value::Integer(number)) => ValueKind::I64(number),
         Some(toml::Value::Float(number)) => ValueKind::Float(number),
         Some(toml::Value::Boolean(truth)) => ValueKind::Boolean(truth),
         Some(toml::Value::String(text)) => ValueKind::String(text),
-        Some(toml::Value::Array(items)) => {
-            ValueKind::Array(items.into_iter().map(|item| Value::new(Some(&COMMAND_LINE.to_owned()), parse(&item.to_string()))).collect())
+        Some(toml::Value::Array(items)) => ValueKind::Array(
+            items
+                .into_iter()
+                .map(|item| Value::new(Some(&COMMAND_LINE.to_owned()), parse(&item.to_string())))
+                .collect(),
+        ),
+        Some(toml::Value::Datetime(_) | toml::Value::Table(_)) | None => {
+            ValueKind::String(text.to_owned())
         }
-        Some(toml::Value::Datetime(_) | toml::Value::Table(_)) | None => ValueKind::String(text.to_owned()),
     }
 }
 
@@ -107,17 +153,27 @@ fn collect(prefix: &str, value: Value, leaves: &mut Vec<Leaf>) {
         None => Origin::Default,
         Some(COMMAND_LINE) => Origin::CommandLine,
         Some("the environment") => Origin::Environment,
-        Some(path) => Origin::File { path: PathBuf::from(path) },
+        Some(path) => Origin::File {
+            path: PathBuf::from(path),
+        },
     };
     match value.kind {
         ValueKind::Table(table) if prefix.is_empty() || !table.is_empty() => {
             let mut entries: Vec<_> = table.into_iter().collect();
             entries.sort_by(|(a, _), (b, _)| a.cmp(b));
             for (name, value) in entries {
-                let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+                let key = if prefix.is_empty() {
+                    name
+                } else {
+                    format!("{prefix}.{name}")
+                };
                 collect(&key, value, leaves);
             }
         }
-        kind => leaves.push(Leaf { key: prefix.to_owned(), value: kind, origin }),
+        kind => leaves.push(Leaf {
+            key: prefix.to_owned(),
+            value: kind,
+            origin,
+        }),
     }
 }

@@ -4,12 +4,28 @@ fn load(file: &str, environment: &[(&str, &str)], set: &[&str]) -> Result<Config
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("given.toml");
     std::fs::write(&path, file).unwrap();
-    let cli = CliOverrides { file: Some(path), set: set.iter().map(ToString::to_string).collect(), flags: Vec::new() };
-    Config::load_from(Path::new("/nonexistent"), environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())), &cli)
+    let cli = CliOverrides {
+        file: Some(path),
+        set: set.iter().map(ToString::to_string).collect(),
+        flags: Vec::new(),
+    };
+    Config::load_from(
+        Path::new("/nonexistent"),
+        environment
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned())),
+        &cli,
+    )
 }
 
 fn origin_of(config: &Config, key: &str) -> Origin {
-    config.settings().iter().find(|setting| setting.key == key).unwrap().origin.clone()
+    config
+        .settings()
+        .iter()
+        .find(|setting| setting.key == key)
+        .unwrap()
+        .origin
+        .clone()
 }
 
 #[test]
@@ -17,19 +33,65 @@ fn later_layers_win_and_every_value_knows_its_origin() {
     let folder = tempfile::tempdir().unwrap();
     let [system, given] = ["system.toml", "given.toml"].map(|name| folder.path().join(name));
     std::fs::write(&system, "[face]\nmin_face_px = 50\nmax_subjects = 2\ndetect_interval_ms = 100\n[inference]\nthreads = 2\n").unwrap();
-    std::fs::write(&given, "[face]\nmin_face_px = 60\nmax_subjects = 3\ndetect_interval_ms = 110\n").unwrap();
-    let environment = [("EXPRESSD__FACE__MAX_SUBJECTS", "4"), ("EXPRESSD__FACE__DETECT_INTERVAL_MS", "120"), ("EXPRESSD_ONNXRUNTIME", "elsewhere")];
+    std::fs::write(
+        &given,
+        "[face]\nmin_face_px = 60\nmax_subjects = 3\ndetect_interval_ms = 110\n",
+    )
+    .unwrap();
+    let environment = [
+        ("EXPRESSD__FACE__MAX_SUBJECTS", "4"),
+        ("EXPRESSD__FACE__DETECT_INTERVAL_MS", "120"),
+        ("EXPRESSD_ONNXRUNTIME", "elsewhere"),
+    ];
     let cli = CliOverrides {
         file: Some(given.clone()),
-        set: vec!["face.detect_interval_ms=130".into(), "serve.listen=127.0.0.1:1".into()],
+        set: vec![
+            "face.detect_interval_ms=130".into(),
+            "serve.listen=127.0.0.1:1".into(),
+        ],
         flags: vec![("serve.listen", "127.0.0.1:9000".into())],
     };
-    let config = Config::load_from(&system, environment.map(|(k, v)| (k.to_owned(), v.to_owned())), &cli).unwrap();
-    assert_eq!((config.inference.threads, origin_of(&config, "inference.threads")), (2, Origin::File { path: system }));
-    assert_eq!((config.face.min_face_px, origin_of(&config, "face.min_face_px")), (60, Origin::File { path: given }));
-    assert_eq!((config.face.max_subjects, origin_of(&config, "face.max_subjects")), (4, Origin::Environment));
-    assert_eq!((config.face.detect_interval, origin_of(&config, "face.detect_interval_ms")), (Duration::from_millis(130), Origin::CommandLine));
-    assert_eq!((config.face.lost_after, origin_of(&config, "face.lost_after_ms")), (Duration::from_secs(2), Origin::Default));
+    let config = Config::load_from(
+        &system,
+        environment.map(|(k, v)| (k.to_owned(), v.to_owned())),
+        &cli,
+    )
+    .unwrap();
+    assert_eq!(
+        (
+            config.inference.threads,
+            origin_of(&config, "inference.threads")
+        ),
+        (2, Origin::File { path: system })
+    );
+    assert_eq!(
+        (
+            config.face.min_face_px,
+            origin_of(&config, "face.min_face_px")
+        ),
+        (60, Origin::File { path: given })
+    );
+    assert_eq!(
+        (
+            config.face.max_subjects,
+            origin_of(&config, "face.max_subjects")
+        ),
+        (4, Origin::Environment)
+    );
+    assert_eq!(
+        (
+            config.face.detect_interval,
+            origin_of(&config, "face.detect_interval_ms")
+        ),
+        (Duration::from_millis(130), Origin::CommandLine)
+    );
+    assert_eq!(
+        (
+            config.face.lost_after,
+            origin_of(&config, "face.lost_after_ms")
+        ),
+        (Duration::from_secs(2), Origin::Default)
+    );
     assert_eq!(config.serve.listen.port(), 9000);
     assert_eq!(config.settings().len(), KEYS.len());
 }
@@ -44,42 +106,88 @@ fn five_faults_are_five_lines_and_a_remedy() {
     assert_eq!(lines.len(), 6, "{text}");
     for expected in [
         ["face.min_face_px = 5", "given.toml", "20 to 1000"],
-        ["face.max_subject ", "no such key", "the nearest is face.max_subjects"],
-        ["inference.provider = \"gpu\"", "given.toml", "\"auto\", \"tensorrt\", \"cuda\", \"cpu\""],
-        ["inference.budget_ms = \"soon\"", "given.toml", "10 to 10000"],
-        ["video.source = \"/dev/video0\"", "given.toml", "v4l2:<device>"],
+        [
+            "face.max_subject ",
+            "no such key",
+            "the nearest is face.max_subjects",
+        ],
+        [
+            "inference.provider = \"gpu\"",
+            "given.toml",
+            "\"auto\", \"tensorrt\", \"cuda\", \"cpu\"",
+        ],
+        [
+            "inference.budget_ms = \"soon\"",
+            "given.toml",
+            "10 to 10000",
+        ],
+        [
+            "video.source = \"/dev/video0\"",
+            "given.toml",
+            "v4l2:<device>",
+        ],
     ] {
-        assert!(lines.iter().any(|line| expected.iter().all(|part| line.contains(part))), "{expected:?} in\n{text}");
+        assert!(
+            lines
+                .iter()
+                .any(|line| expected.iter().all(|part| line.contains(part))),
+            "{expected:?} in\n{text}"
+        );
     }
     assert!(lines[5].contains("expressd check"));
 }
 
 #[test]
 fn faults_of_every_layer_come_together() {
-    let faults = load("[face\n", &[("EXPRESSD__WINDOW__HOP_MS", "39"), ("EXPRESSD__WINDO__HOP_MS", "40")], &["log.level=loud", "nothing"]).unwrap_err();
+    let faults = load(
+        "[face\n",
+        &[
+            ("EXPRESSD__WINDOW__HOP_MS", "39"),
+            ("EXPRESSD__WINDO__HOP_MS", "40"),
+        ],
+        &["log.level=loud", "nothing"],
+    )
+    .unwrap_err();
     let text = faults.to_string();
     assert_eq!(faults.0.len(), 5, "{text}");
     assert!(matches!(&faults.0[0], Fault::File { .. }), "{text}");
-    assert!(text.contains("window.hop_ms = 39 (from the environment)"), "{text}");
+    assert!(
+        text.contains("window.hop_ms = 39 (from the environment)"),
+        "{text}"
+    );
     assert!(text.contains("the nearest is window.hop_ms"), "{text}");
-    assert!(text.contains("log.level = \"loud\" (from the command line)"), "{text}");
+    assert!(
+        text.contains("log.level = \"loud\" (from the command line)"),
+        "{text}"
+    );
     assert!(text.contains("--set nothing: expected KEY=VALUE"), "{text}");
 }
 
 #[test]
 fn a_file_that_is_not_there_is_a_fault_and_a_missing_system_file_is_none() {
-    let cli = CliOverrides { file: Some("/nonexistent/given.toml".into()), ..CliOverrides::default() };
+    let cli = CliOverrides {
+        file: Some("/nonexistent/given.toml".into()),
+        ..CliOverrides::default()
+    };
     let faults = Config::load_from(Path::new("/nonexistent/system.toml"), [], &cli).unwrap_err();
     assert_eq!(faults.0.len(), 1);
-    assert!(faults.to_string().starts_with("/nonexistent/given.toml: "), "{faults}");
+    assert!(
+        faults.to_string().starts_with("/nonexistent/given.toml: "),
+        "{faults}"
+    );
 }
 
 #[test]
 fn sections_are_checked_too() {
-    let faults = load("face = 3\n[vidoe]\n[face2]\nmin_face_px = 50\n", &[], &[]).unwrap_err().to_string();
+    let faults = load("face = 3\n[vidoe]\n[face2]\nmin_face_px = 50\n", &[], &[])
+        .unwrap_err()
+        .to_string();
     assert!(faults.contains("face = 3"), "{faults}");
     assert!(faults.contains("vidoe (from"), "{faults}");
-    assert!(faults.contains("the nearest is face.min_face_px"), "{faults}");
+    assert!(
+        faults.contains("the nearest is face.min_face_px"),
+        "{faults}"
+    );
 }
 
 #[test]
@@ -97,7 +205,10 @@ fn only_loopback_may_listen() {
         let result = load("", &[("EXPRESSD__SERVE__LISTEN", text)], &[]);
         assert_eq!(result.is_ok(), permitted, "{text}");
         if let Err(faults) = result {
-            assert!(faults.to_string().contains("no access tokens yet"), "{faults}");
+            assert!(
+                faults.to_string().contains("no access tokens yet"),
+                "{faults}"
+            );
         }
     }
 }
@@ -119,16 +230,31 @@ fn video_sources_are_checked_by_their_form() {
         ("", false),
         ("rtsp://127.0.0.1/x", false),
     ] {
-        assert_eq!(load("", &[], &[&format!("video.source={text}")]).is_ok(), permitted, "{text}");
+        assert_eq!(
+            load("", &[], &[&format!("video.source={text}")]).is_ok(),
+            permitted,
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn lists_come_from_a_file_a_variable_and_the_command_line() {
-    let expected = vec!["https://a.example".to_owned(), "https://b.example".to_owned()];
+    let expected = vec![
+        "https://a.example".to_owned(),
+        "https://b.example".to_owned(),
+    ];
     let list = "[\"https://a.example\", \"https://b.example\"]";
     let from_file = load(&format!("[serve]\nallow_origins = {list}\n"), &[], &[]).unwrap();
-    let from_variable = load("", &[("EXPRESSD__SERVE__ALLOW_ORIGINS", "https://a.example, https://b.example")], &[]).unwrap();
+    let from_variable = load(
+        "",
+        &[(
+            "EXPRESSD__SERVE__ALLOW_ORIGINS",
+            "https://a.example, https://b.example",
+        )],
+        &[],
+    )
+    .unwrap();
     let from_command = load("", &[], &[&format!("serve.allow_origins={list}")]).unwrap();
     for config in [from_file, from_variable, from_command] {
         assert_eq!(config.serve.allow_origins, expected);
@@ -139,18 +265,40 @@ fn lists_come_from_a_file_a_variable_and_the_command_line() {
 fn the_hash_follows_values_and_not_their_origins() {
     let default = Config::default().hash();
     assert_eq!(default.len(), 64);
-    assert_eq!(load("[face]\nmin_face_px = 40\n", &[], &[]).unwrap().hash(), default);
-    assert_ne!(load("[face]\nmin_face_px = 41\n", &[], &[]).unwrap().hash(), default);
-    assert_ne!(load("", &[], &["serve.listen=127.0.0.1:8766"]).unwrap().hash(), default);
+    assert_eq!(
+        load("[face]\nmin_face_px = 40\n", &[], &[]).unwrap().hash(),
+        default
+    );
+    assert_ne!(
+        load("[face]\nmin_face_px = 41\n", &[], &[]).unwrap().hash(),
+        default
+    );
+    assert_ne!(
+        load("", &[], &["serve.listen=127.0.0.1:8766"])
+            .unwrap()
+            .hash(),
+        default
+    );
 }
 
 #[test]
 fn every_field_has_a_key_and_its_limits_hold() {
     let raw = toml::Table::try_from(RawConfig::default()).unwrap();
-    let fields: Vec<String> = raw.iter().flat_map(|(section, keys)| keys.as_table().unwrap().keys().map(move |key| format!("{section}.{key}"))).collect();
+    let fields: Vec<String> = raw
+        .iter()
+        .flat_map(|(section, keys)| {
+            keys.as_table()
+                .unwrap()
+                .keys()
+                .map(move |key| format!("{section}.{key}"))
+        })
+        .collect();
     assert_eq!(fields.len(), KEYS.len());
     for field in fields {
-        assert!(KEYS.iter().any(|key| key.name == field), "{field} has no entry in KEYS");
+        assert!(
+            KEYS.iter().any(|key| key.name == field),
+            "{field} has no entry in KEYS"
+        );
     }
     for (key, inside, outside) in [
         ("face.detect_interval_ms", ["40", "5000"], ["39", "5001"]),
@@ -161,13 +309,23 @@ fn every_field_has_a_key_and_its_limits_hold() {
         ("inference.threads", ["1", "64"], ["0", "true"]),
         ("inference.budget_ms", ["10", "10000"], ["9", "10001"]),
         ("serve.max_clients", ["1", "10000"], ["0", "many"]),
-        ("serve.allow_origins", ["https://lab.example,http://10.0.0.7:8080/", "null"], ["*", "https://lab.example,http://"]),
+        (
+            "serve.allow_origins",
+            ["https://lab.example,http://10.0.0.7:8080/", "null"],
+            ["*", "https://lab.example,http://"],
+        ),
     ] {
         for value in inside {
-            assert!(load("", &[], &[&format!("{key}={value}")]).is_ok(), "{key}={value}");
+            assert!(
+                load("", &[], &[&format!("{key}={value}")]).is_ok(),
+                "{key}={value}"
+            );
         }
         for value in outside {
-            assert!(load("", &[], &[&format!("{key}={value}")]).is_err(), "{key}={value}");
+            assert!(
+                load("", &[], &[&format!("{key}={value}")]).is_err(),
+                "{key}={value}"
+            );
         }
     }
 }
@@ -177,9 +335,15 @@ fn files_are_found_here_then_beside_the_program_then_in_the_project() {
     let [beside, project] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let find = |path: &str| locate_in(Path::new(path), Some(beside.path()), project.path());
     std::fs::create_dir_all(project.path().join("models/no-such-one")).unwrap();
-    assert_eq!(find("models/no-such-one"), project.path().join("models/no-such-one"));
+    assert_eq!(
+        find("models/no-such-one"),
+        project.path().join("models/no-such-one")
+    );
     std::fs::create_dir_all(beside.path().join("models/no-such-one")).unwrap();
-    assert_eq!(find("models/no-such-one"), beside.path().join("models/no-such-one"));
+    assert_eq!(
+        find("models/no-such-one"),
+        beside.path().join("models/no-such-one")
+    );
     assert_eq!(find("no/such/file"), Path::new("no/such/file"));
     assert_eq!(find("/no/such/file"), Path::new("/no/such/file"));
     assert_eq!(find("Cargo.toml"), Path::new("Cargo.toml"));
@@ -188,12 +352,28 @@ fn files_are_found_here_then_beside_the_program_then_in_the_project() {
 #[test]
 fn every_transcriber_can_be_chosen_and_no_other() {
     use crate::speech::TranscriberChoice;
-    assert_eq!(load("", &[], &[]).unwrap().speech.transcriber, TranscriberChoice::None);
-    for choice in [TranscriberChoice::None, TranscriberChoice::PocketSphinx, TranscriberChoice::Sherpa("models/a model: 2".into())] {
+    assert_eq!(
+        load("", &[], &[]).unwrap().speech.transcriber,
+        TranscriberChoice::None
+    );
+    for choice in [
+        TranscriberChoice::None,
+        TranscriberChoice::PocketSphinx,
+        TranscriberChoice::Sherpa("models/a model: 2".into()),
+    ] {
         let set = format!("speech.transcriber={choice}");
         assert_eq!(load("", &[], &[&set]).unwrap().speech.transcriber, choice);
     }
-    let faults = load("[speech]\ntranscriber = \"vosk\"\n", &[], &["speech.threshold=2"]).unwrap_err();
+    let faults = load(
+        "[speech]\ntranscriber = \"vosk\"\n",
+        &[],
+        &["speech.threshold=2"],
+    )
+    .unwrap_err();
     assert_eq!(faults.0.len(), 2);
-    assert!(faults.to_string().contains("speech.transcriber = \"vosk\"") && faults.to_string().contains("\"none\", \"pocketsphinx\""), "{faults}");
+    assert!(
+        faults.to_string().contains("speech.transcriber = \"vosk\"")
+            && faults.to_string().contains("\"none\", \"pocketsphinx\""),
+        "{faults}"
+    );
 }

@@ -36,14 +36,31 @@ pub struct Assembly {
 
 /// Opens the bundle of the configuration: hashes, fingerprint, self-test.
 pub fn open_bundle(config: &Config, runtime: &Runtime) -> Result<Bundle, DaemonError> {
-    Ok(Bundle::open(runtime, &locate(&config.inference.bundle), config.inference.provider, config.inference.threads)?)
+    Ok(Bundle::open(
+        runtime,
+        &locate(&config.inference.bundle),
+        config.inference.provider,
+        config.inference.threads,
+    )?)
 }
 
 /// The lanes' lengths are house.md's; what flows in them is in `src/lib.rs`.
-pub fn assemble(config: &Config, runtime: &Runtime, bundle: Bundle, streams: Streams, tempo: Tempo) -> Result<Assembly, DaemonError> {
+pub fn assemble(
+    config: &Config,
+    runtime: &Runtime,
+    bundle: Bundle,
+    streams: Streams,
+    tempo: Tempo,
+) -> Result<Assembly, DaemonError> {
     let manifest = bundle.manifest.clone();
     let constants = constants(config, &bundle);
-    let (mut outputs, mut lanes) = (Outputs { frames: None, audio: None }, Vec::new());
+    let (mut outputs, mut lanes) = (
+        Outputs {
+            frames: None,
+            audio: None,
+        },
+        Vec::new(),
+    );
     let faces = if streams.video {
         let (sender, receiver) = lane("frames", 4, tempo.when_full());
         lanes.push(sender.counters());
@@ -71,14 +88,32 @@ pub fn assemble(config: &Config, runtime: &Runtime, bundle: Bundle, streams: Str
         let (sender, receiver) = lane("transcribe", 256, tempo.when_full());
         lanes.push(sender.counters());
         aligner = aligner.awaiting_words();
-        transcriber = Some((TranscribeStage::new(engine, WordRule::default()), sender, receiver));
+        transcriber = Some((
+            TranscribeStage::new(engine, WordRule::default()),
+            sender,
+            receiver,
+        ));
     }
     let schedule = Schedule::new(match tempo {
-        Tempo::Live => Mode::Live { budget_nanos: nanos(config.inference.budget) },
+        Tempo::Live => Mode::Live {
+            budget_nanos: nanos(config.inference.budget),
+        },
         Tempo::Replay => Mode::Replay { capacity: 64 },
     });
-    let stages = Stages { faces, speech, transcriber, aligner, schedule, recognizer: Recognizer::new(bundle), constants };
-    Ok(Assembly { stages, outputs, lanes })
+    let stages = Stages {
+        faces,
+        speech,
+        transcriber,
+        aligner,
+        schedule,
+        recognizer: Recognizer::new(bundle),
+        constants,
+    };
+    Ok(Assembly {
+        stages,
+        outputs,
+        lanes,
+    })
 }
 
 /// The server's settings out of the configuration; the limits are protocol.md's.
@@ -97,7 +132,10 @@ fn nanos(duration: Duration) -> i64 {
 
 /// From one clip's end to the next one's: the configuration's, else the manifest's.
 pub fn hop_ms(config: &Config, manifest: &Manifest) -> u32 {
-    config.window.hop.map_or(manifest.window.hop_ms, |hop| hop.as_millis() as u32)
+    config
+        .window
+        .hop
+        .map_or(manifest.window.hop_ms, |hop| hop.as_millis() as u32)
 }
 
 fn constants(config: &Config, bundle: &Bundle) -> Constants {
@@ -114,19 +152,34 @@ fn constants(config: &Config, bundle: &Bundle) -> Constants {
     }
 }
 
-fn face_stage(config: &Config, runtime: &Runtime, manifest: &Manifest) -> Result<(FaceStage, Detector), DaemonError> {
+fn face_stage(
+    config: &Config,
+    runtime: &Runtime,
+    manifest: &Manifest,
+) -> Result<(FaceStage, Detector), DaemonError> {
     let folder = locate(&config.face.detector);
     // The cascade's graphs are small: on a GPU the copies would cost more than the sums.
     let refiner = Refiner::open(runtime, &folder, Provider::Cpu, 1)?;
     let detector = Detector::open(runtime, &folder, Provider::Cpu, config.detector_settings())?;
-    Ok((FaceStage::new(config.face_settings(), manifest.face.clone(), refiner), detector))
+    Ok((
+        FaceStage::new(config.face_settings(), manifest.face.clone(), refiner),
+        detector,
+    ))
 }
 
 fn speech_stage(config: &Config, runtime: &Runtime) -> Result<SpeechStage, DaemonError> {
-    Ok(SpeechStage::new(config.turn_rule(), VoiceDetector::load(runtime)?))
+    Ok(SpeechStage::new(
+        config.turn_rule(),
+        VoiceDetector::load(runtime)?,
+    ))
 }
 
-fn align_settings(config: &Config, manifest: &Manifest, streams: Streams, tempo: Tempo) -> AlignSettings {
+fn align_settings(
+    config: &Config,
+    manifest: &Manifest,
+    streams: Streams,
+    tempo: Tempo,
+) -> AlignSettings {
     let of_ms = |ms: u32| i64::from(ms) * 1_000_000;
     AlignSettings {
         length_nanos: of_ms(manifest.window.length_ms),

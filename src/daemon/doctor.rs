@@ -40,16 +40,42 @@ pub fn examine(config: &Config) -> Result<(), DaemonError> {
                 Err(error) => say("bundle", Err(error.report())),
                 Ok(bundle) => {
                     let (asked, used) = (config.inference.provider, bundle.provider());
-                    say("bundle", Ok(format!("{} passed its self-test", bundle.manifest.name)));
+                    say(
+                        "bundle",
+                        Ok(format!("{} passed its self-test", bundle.manifest.name)),
+                    );
                     let on_cpu = used == Provider::Cpu && asked != Provider::Cpu;
-                    let why = if on_cpu { " (no GPU can be used; on a machine with one of NVIDIA's: `make gpu`)" } else { "" };
-                    say("provider", Ok(format!("{} asked for, {} used{why}", asked.name(), used.name())));
+                    let why = if on_cpu {
+                        " (no GPU can be used; on a machine with one of NVIDIA's: `make gpu`)"
+                    } else {
+                        ""
+                    };
+                    say(
+                        "provider",
+                        Ok(format!(
+                            "{} asked for, {} used{why}",
+                            asked.name(),
+                            used.name()
+                        )),
+                    );
                     let int8: Vec<_> = bundle.in_eight_bits().collect();
-                    say("precision", Ok(if int8.is_empty() { "fp32".into() } else { format!("int8 for {}, else fp32", int8.join(" and ")) }));
-                    let streams = Streams { video: true, audio: true };
+                    say(
+                        "precision",
+                        Ok(if int8.is_empty() {
+                            "fp32".into()
+                        } else {
+                            format!("int8 for {}, else fp32", int8.join(" and "))
+                        }),
+                    );
+                    let streams = Streams {
+                        video: true,
+                        audio: true,
+                    };
                     say(
                         "stages",
-                        assemble(config, &runtime, bundle, streams, Tempo::Live).map(|_| "detector and voice activity open".into()).map_err(|e| e.report()),
+                        assemble(config, &runtime, bundle, streams, Tempo::Live)
+                            .map(|_| "detector and voice activity open".into())
+                            .map_err(|e| e.report()),
                     );
                 }
             }
@@ -66,15 +92,47 @@ pub fn examine(config: &Config) -> Result<(), DaemonError> {
     );
     for (element, package) in ELEMENTS {
         let found = capture::has_element(element);
-        say("GStreamer", if found { Ok(element.into()) } else { Err(format!("{element} is missing: apt-get install {package}")) });
+        say(
+            "GStreamer",
+            if found {
+                Ok(element.into())
+            } else {
+                Err(format!("{element} is missing: apt-get install {package}"))
+            },
+        );
     }
     let devices = capture::devices();
-    for (kind, name) in [(DeviceKind::Video, "camera"), (DeviceKind::Audio, "microphone")] {
-        let names: Vec<_> = devices.iter().filter(|d| d.kind == kind).map(|d| d.name.as_str()).collect();
+    for (kind, name) in [
+        (DeviceKind::Video, "camera"),
+        (DeviceKind::Audio, "microphone"),
+    ] {
+        let names: Vec<_> = devices
+            .iter()
+            .filter(|d| d.kind == kind)
+            .map(|d| d.name.as_str())
+            .collect();
         // None is normal: recordings and network cameras need none.
-        say(name, Ok(if names.is_empty() { "none found".into() } else { names.join(", ") }));
+        say(
+            name,
+            Ok(if names.is_empty() {
+                "none found".into()
+            } else {
+                names.join(", ")
+            }),
+        );
     }
     let listen = config.serve.listen;
-    say("port", std::net::TcpListener::bind(listen).map(|_| format!("{listen} is free")).map_err(|e| format!("{listen}: {e}; is another expressd running?")));
-    if wrong == 0 { Ok(()) } else { Err(DaemonError::Stage(format!("doctor: {wrong} thing(s) are wrong"))) }
+    say(
+        "port",
+        std::net::TcpListener::bind(listen)
+            .map(|_| format!("{listen} is free"))
+            .map_err(|e| format!("{listen}: {e}; is another expressd running?")),
+    );
+    if wrong == 0 {
+        Ok(())
+    } else {
+        Err(DaemonError::Stage(format!(
+            "doctor: {wrong} thing(s) are wrong"
+        )))
+    }
 }

@@ -29,7 +29,10 @@ pub enum DaemonError {
     #[error("{0}; systemd, or you, may start it again")]
     Stage(String),
     #[error("{} could not be written to its end; events up to there are in it, make room and run again", .path.display())]
-    Jsonl { path: PathBuf, source: std::io::Error },
+    Jsonl {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{lost} events are missing in {}: it could not be written all the time; make room, the rest of them is there", .path.display())]
     JsonlLost { path: PathBuf, lost: u64 },
     #[error(transparent)]
@@ -44,11 +47,21 @@ impl DaemonError {
     /// 1 failed while running, 2 wrong arguments or configuration, 3 no such file or local device, 4 bundle refused.
     pub fn exit_code(&self) -> u8 {
         match self {
-            DaemonError::Config(_) | DaemonError::Usage(_) | DaemonError::OutFile(OutFileError::IsInput(_)) => 2,
+            DaemonError::Config(_)
+            | DaemonError::Usage(_)
+            | DaemonError::OutFile(OutFileError::IsInput(_)) => 2,
             DaemonError::Serve(ServeError::NotLoopback(_)) => 2,
-            DaemonError::Capture(CaptureError::NoSuchFile(_) | CaptureError::NoSuchDevice { .. } | CaptureError::DeviceRefuses { .. }) => 3,
+            DaemonError::Capture(
+                CaptureError::NoSuchFile(_)
+                | CaptureError::NoSuchDevice { .. }
+                | CaptureError::DeviceRefuses { .. },
+            ) => 3,
             DaemonError::Capture(CaptureError::Unsupported { .. }) => 2,
-            DaemonError::Transcribe(TranscribeError::NotSetUp { .. } | TranscribeError::NotBuilt { .. } | TranscribeError::Unusable { .. }) => 3,
+            DaemonError::Transcribe(
+                TranscribeError::NotSetUp { .. }
+                | TranscribeError::NotBuilt { .. }
+                | TranscribeError::Unusable { .. },
+            ) => 3,
             DaemonError::Bundle(_) | DaemonError::Encode(EncodeError::WrongHash { .. }) => 4,
             _ => 1,
         }

@@ -2,8 +2,8 @@
 
 use crate::clip::{Clip, OwnedTranscript, Recognition, SpeechTurn, SubjectChange, Word};
 use crate::event::{
-    Deadline, Event, ExpressionEvent, FaceEvidence, Latency, Modalities, Provenance, Scores, SpeechEvent, SpeechPhase, SpokenWord, SubjectEvent, TextEvidence,
-    VoiceEvidence,
+    Deadline, Event, ExpressionEvent, FaceEvidence, Latency, Modalities, Provenance, Scores,
+    SpeechEvent, SpeechPhase, SpokenWord, SubjectEvent, TextEvidence, VoiceEvidence,
 };
 use crate::time::MediaTime;
 
@@ -40,7 +40,9 @@ impl Constants {
             reason: absence.face,
             frames: clip.faces.len() as u32,
             missing: clip.faces_missing,
-            quality: (!clip.faces.is_empty()).then(|| clip.faces.iter().map(|f| f.quality).sum::<f32>() / clip.faces.len() as f32),
+            quality: (!clip.faces.is_empty()).then(|| {
+                clip.faces.iter().map(|f| f.quality).sum::<f32>() / clip.faces.len() as f32
+            }),
             age_ms: clip.faces.last().and_then(|f| age(f.time)),
         };
         let voice = clip.voice.as_ref().ok();
@@ -53,18 +55,31 @@ impl Constants {
             age_ms: voice.and_then(|v| age(v.newest)),
         };
         let text = clip.text.as_ref().ok();
-        let text = TextEvidence { used: used.text, reason: absence.text, age_ms: text.and_then(|t| age(t.newest)) };
+        let text = TextEvidence {
+            used: used.text,
+            reason: absence.text,
+            age_ms: text.and_then(|t| age(t.newest)),
+        };
         Event::Expression(Box::new(ExpressionEvent {
             subject: clip.subject,
             start_ns: clip.span.start,
             end_ns: clip.span.end,
-            scores: Scores(self.labels.iter().cloned().zip(recognition.scores.iter().copied()).collect()),
+            scores: Scores(
+                self.labels
+                    .iter()
+                    .cloned()
+                    .zip(recognition.scores.iter().copied())
+                    .collect(),
+            ),
             top: self.labels[recognition.top].clone(),
             confidence: recognition.confidence,
             abstain: recognition.abstain,
             modalities: Modalities { face, voice, text },
             latency_ms: Some(latency),
-            deadline: Some(Deadline { budget_ms: self.budget_ms, met: latency.total <= f64::from(self.budget_ms) }),
+            deadline: Some(Deadline {
+                budget_ms: self.budget_ms,
+                met: latency.total <= f64::from(self.budget_ms),
+            }),
             degraded: Some("none"),
             skew_ms: clip.skew_nanos.map(|nanos| nanos as f64 * 1e-6),
             provenance: Some(self.provenance.clone()),
@@ -74,24 +89,62 @@ impl Constants {
 
 impl From<SubjectChange> for Event {
     fn from(change: SubjectChange) -> Self {
-        let SubjectChange { subject, time, phase, into, rect, quality } = change;
-        Event::Subject(SubjectEvent { subject, time_ns: time, phase, into, rect, quality })
+        let SubjectChange {
+            subject,
+            time,
+            phase,
+            into,
+            rect,
+            quality,
+        } = change;
+        Event::Subject(SubjectEvent {
+            subject,
+            time_ns: time,
+            phase,
+            into,
+            rect,
+            quality,
+        })
     }
 }
 
 impl From<SpeechTurn> for Event {
     fn from(turn: SpeechTurn) -> Self {
-        let phase = if turn.end.is_none() { SpeechPhase::Start } else { SpeechPhase::End };
-        Event::Speech(SpeechEvent { phase, start_ns: turn.start, end_ns: turn.end, text: None, words: None, owner: turn.owner })
+        let phase = if turn.end.is_none() {
+            SpeechPhase::Start
+        } else {
+            SpeechPhase::End
+        };
+        Event::Speech(SpeechEvent {
+            phase,
+            start_ns: turn.start,
+            end_ns: turn.end,
+            text: None,
+            words: None,
+            owner: turn.owner,
+        })
     }
 }
 
 impl From<OwnedTranscript> for Event {
     fn from(told: OwnedTranscript) -> Self {
         let OwnedTranscript { transcript, owner } = told;
-        let spoken = |Word { text, span, confidence }| SpokenWord { text, start_ns: span.start, end_ns: span.end, confidence };
+        let spoken = |Word {
+                          text,
+                          span,
+                          confidence,
+                      }| SpokenWord {
+            text,
+            start_ns: span.start,
+            end_ns: span.end,
+            confidence,
+        };
         Event::Speech(SpeechEvent {
-            phase: if transcript.is_final { SpeechPhase::Final } else { SpeechPhase::Partial },
+            phase: if transcript.is_final {
+                SpeechPhase::Final
+            } else {
+                SpeechPhase::Partial
+            },
             start_ns: transcript.span.start,
             end_ns: Some(transcript.span.end),
             text: Some(transcript.text),

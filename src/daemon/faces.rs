@@ -36,8 +36,11 @@ impl FacesThread {
         answers: &LaneReceiver<(MediaTime, Vec<Detection>)>,
         beat: &Beat,
     ) -> Result<(), String> {
-        let interval = i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX).max(1);
-        let (mut ahead, mut early, mut ended, mut newest_slot) = (VecDeque::new(), VecDeque::new(), false, None);
+        let interval = i64::try_from(interval.as_nanos())
+            .unwrap_or(i64::MAX)
+            .max(1);
+        let (mut ahead, mut early, mut ended, mut newest_slot) =
+            (VecDeque::new(), VecDeque::new(), false, None);
         loop {
             beat.beat();
             while !ended && ahead.len() < READ_AHEAD {
@@ -49,15 +52,21 @@ impl FacesThread {
                         let asked = slot != newest_slot;
                         newest_slot = slot;
                         if asked {
-                            requests.send(frame.clone()).map_err(|_| "the detector is gone")?;
+                            requests
+                                .send(frame.clone())
+                                .map_err(|_| "the detector is gone")?;
                         }
                         ahead.push_back((frame, asked));
                     }
                 }
             }
-            let Some((frame, asked)) = ahead.pop_front() else { return self.finish(true) };
+            let Some((frame, asked)) = ahead.pop_front() else {
+                return self.finish(true);
+            };
             if !asked && self.stage.wants_detection(&frame) {
-                requests.send(frame.clone()).map_err(|_| "the detector is gone")?;
+                requests
+                    .send(frame.clone())
+                    .map_err(|_| "the detector is gone")?;
                 let detections = answer_for(frame.time, answers, &mut early)?;
                 self.stage.detected(frame.time, detections);
             } else if asked {
@@ -89,7 +98,8 @@ impl FacesThread {
                 Received::Ended => return self.finish(true),
                 Received::Item(frame) => {
                     lost = false;
-                    while let Received::Item((at, detections)) = answers.recv(Some(Duration::ZERO)) {
+                    while let Received::Item((at, detections)) = answers.recv(Some(Duration::ZERO))
+                    {
                         self.stage.detected(at, detections);
                     }
                     if !busy.load(Ordering::Acquire) && self.stage.wants_detection(&frame) {
@@ -103,8 +113,13 @@ impl FacesThread {
     }
 
     fn advance(&mut self, frame: &VideoFrame) -> Result<(), String> {
-        self.end = self.end.max(frame.time.plus_nanos(frame.duration_nanos.unwrap_or(1)));
-        let faces = self.stage.advance(frame).map_err(|error| one_line(&error))?;
+        self.end = self
+            .end
+            .max(frame.time.plus_nanos(frame.duration_nanos.unwrap_or(1)));
+        let faces = self
+            .stage
+            .advance(frame)
+            .map_err(|error| one_line(&error))?;
         self.send(AlignInput::Faces(faces))
     }
 
@@ -112,13 +127,25 @@ impl FacesThread {
     fn finish(&mut self, ended: bool) -> Result<(), String> {
         let changes = self.stage.finish(self.end);
         if !changes.is_empty() {
-            self.send(AlignInput::Faces(FramedFaces { time: self.end, picture_size: [0, 0], faces: Vec::new(), changes }))?;
+            self.send(AlignInput::Faces(FramedFaces {
+                time: self.end,
+                picture_size: [0, 0],
+                faces: Vec::new(),
+                changes,
+            }))?;
         }
-        self.send(if ended { AlignInput::FacesEnded } else { AlignInput::FacesLost })
+        self.send(if ended {
+            AlignInput::FacesEnded
+        } else {
+            AlignInput::FacesLost
+        })
     }
 
     fn send(&self, input: AlignInput) -> Result<(), String> {
-        self.inbox.send(input).map(|_| ()).map_err(|_| "the aligner is gone".to_owned())
+        self.inbox
+            .send(input)
+            .map(|_| ())
+            .map_err(|_| "the aligner is gone".to_owned())
     }
 }
 
@@ -154,7 +181,9 @@ pub(super) fn detect(
             Received::TimedOut => {}
             Received::Ended => return Ok(()),
             Received::Item(frame) => {
-                let detections = detector.detect(&frame.picture).map_err(|error| one_line(&error))?;
+                let detections = detector
+                    .detect(&frame.picture)
+                    .map_err(|error| one_line(&error))?;
                 busy.store(false, Ordering::Release);
                 if answers.send((frame.time, detections)).is_err() {
                     return Ok(());

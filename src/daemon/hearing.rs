@@ -44,14 +44,22 @@ impl Onward<'_> {
     }
 
     fn tell_transcriber(&mut self, heard: Option<Heard>) -> Result<(), String> {
-        let Some(transcriber) = self.transcriber else { return Ok(()) };
+        let Some(transcriber) = self.transcriber else {
+            return Ok(());
+        };
         let number = self.next;
         self.next += 1;
-        transcriber.send(ToTranscriber { number, heard }).map(|_| ()).map_err(|_| "the transcriber is gone".to_owned())
+        transcriber
+            .send(ToTranscriber { number, heard })
+            .map(|_| ())
+            .map_err(|_| "the transcriber is gone".to_owned())
     }
 
     fn tell_aligner(&self, input: AlignInput) -> Result<(), String> {
-        self.inbox.send(input).map(|_| ()).map_err(|_| "the aligner is gone".to_owned())
+        self.inbox
+            .send(input)
+            .map(|_| ())
+            .map_err(|_| "the aligner is gone".to_owned())
     }
 }
 
@@ -64,7 +72,11 @@ pub(super) fn hear(
     tempo: Tempo,
     beat: &Beat,
 ) -> Result<(), String> {
-    let mut onward = Onward { inbox, transcriber, next: 0 };
+    let mut onward = Onward {
+        inbox,
+        transcriber,
+        next: 0,
+    };
     let mut lost = false;
     loop {
         beat.beat();
@@ -122,13 +134,19 @@ pub(super) fn transcribe(
     hurry: &AtomicBool,
     beat: &Beat,
 ) -> Result<(), String> {
-    let send = |input| inbox.send(input).map(|_| ()).map_err(|_| "the aligner is gone".to_owned());
+    let send = |input| {
+        inbox
+            .send(input)
+            .map(|_| ())
+            .map_err(|_| "the aligner is gone".to_owned())
+    };
     let counters = hears.counters();
     let (mut scribe, mut abandoned) = (Scribe { stage, next: 0 }, false);
     loop {
         beat.beat();
         let received = hears.recv(Some(TICK));
-        abandoned |= hurry.load(Ordering::Acquire) && counters.depth.load(Ordering::Relaxed) > HEARD_OUT;
+        abandoned |=
+            hurry.load(Ordering::Acquire) && counters.depth.load(Ordering::Relaxed) > HEARD_OUT;
         let (transcripts, ended) = match received {
             Received::TimedOut => continue,
             // Taken all the same until the lane ends: whoever fills it must find it open.
@@ -182,10 +200,23 @@ mod tests {
     fn window(i: i64) -> Heard {
         let at = |i: i64| MediaTime::from_nanos(i * WINDOW_NANOS);
         let first = i * WINDOW_SAMPLES as i64;
-        let samples = (first..first + WINDOW_SAMPLES as i64).map(|sample| sample as f32).collect();
+        let samples = (first..first + WINDOW_SAMPLES as i64)
+            .map(|sample| sample as f32)
+            .collect();
         let turn = (i % PERIOD < TURN).then(|| at(i - i % PERIOD));
-        let activity = VoiceActivity { span: Span::new(at(i), at(i + 1)), probability: 0.95, speech: turn.is_some(), turn };
-        Heard { block: AudioBlock { time: at(i), samples }, activity: vec![activity] }
+        let activity = VoiceActivity {
+            span: Span::new(at(i), at(i + 1)),
+            probability: 0.95,
+            speech: turn.is_some(),
+            turn,
+        };
+        Heard {
+            block: AudioBlock {
+                time: at(i),
+                samples,
+            },
+            activity: vec![activity],
+        }
     }
 
     /// Sound that comes in its own time, whether anybody listens or not.
@@ -199,8 +230,15 @@ mod tests {
     impl Live {
         fn pass(&mut self, nanos: i64) {
             self.now_nanos += nanos;
-            while self.coming.front().is_some_and(|heard| heard.block.span().end.nanos() <= self.now_nanos) {
-                let item = ToTranscriber { number: self.number, heard: self.coming.pop_front() };
+            while self
+                .coming
+                .front()
+                .is_some_and(|heard| heard.block.span().end.nanos() <= self.now_nanos)
+            {
+                let item = ToTranscriber {
+                    number: self.number,
+                    heard: self.coming.pop_front(),
+                };
                 self.number += 1;
                 assert!(self.lane.send(item).is_ok());
             }
@@ -221,8 +259,13 @@ mod tests {
             Ok(())
         }
         fn hear(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
-            let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return Ok(()) };
-            assert!(self.next.is_none_or(|next| next == *first), "sound is missing inside an utterance");
+            let (Some(first), Some(last)) = (samples.first(), samples.last()) else {
+                return Ok(());
+            };
+            assert!(
+                self.next.is_none_or(|next| next == *first),
+                "sound is missing inside an utterance"
+            );
             let mut live = self.live.lock().unwrap();
             let lag_nanos = live.now_nanos - samples_to_nanos(*last as i64);
             assert!(lag_nanos < 6_000_000_000, "{lag_nanos} ns behind");
@@ -236,15 +279,36 @@ mod tests {
         }
         fn finish(&mut self) -> Result<Vec<Guess>, TranscribeError> {
             self.live.lock().unwrap().pass((self.pace * 1e9) as i64);
-            Ok(vec![Guess { text: "word".into(), samples: 0..self.heard, confidence: Some(0.9) }])
+            Ok(vec![Guess {
+                text: "word".into(),
+                samples: 0..self.heard,
+                confidence: Some(0.9),
+            }])
         }
     }
 
     /// A stage with such a transcriber, while `windows` windows of sound come into `lane`.
-    fn slow_stage(pace: f64, windows: i64, lane: LaneSender<ToTranscriber>) -> (TranscribeStage, Arc<Mutex<Live>>) {
-        let live = Arc::new(Mutex::new(Live { now_nanos: 0, coming: (0..windows).map(window).collect(), number: 0, lane }));
-        let transcriber = Slow { live: live.clone(), pace, heard: 0, next: None };
-        (TranscribeStage::new(Box::new(transcriber), WordRule::default()), live)
+    fn slow_stage(
+        pace: f64,
+        windows: i64,
+        lane: LaneSender<ToTranscriber>,
+    ) -> (TranscribeStage, Arc<Mutex<Live>>) {
+        let live = Arc::new(Mutex::new(Live {
+            now_nanos: 0,
+            coming: (0..windows).map(window).collect(),
+            number: 0,
+            lane,
+        }));
+        let transcriber = Slow {
+            live: live.clone(),
+            pace,
+            heard: 0,
+            next: None,
+        };
+        (
+            TranscribeStage::new(Box::new(transcriber), WordRule::default()),
+            live,
+        )
     }
 
     /// Seventeen turns in a minute, live: in which of them words were told, and how many items were lost or skipped.
@@ -265,18 +329,36 @@ mod tests {
             live.pass(WINDOW_NANOS);
         }
         told.extend(scribe.stage.finish().unwrap());
-        assert!(told.iter().all(|transcript| transcript.is_final && transcript.words.len() == 1));
-        let turns = told.iter().map(|transcript| (transcript.span.end.nanos() / WINDOW_NANOS - 1) / PERIOD);
-        (turns.collect(), hears.counters().lost.load(Ordering::Relaxed))
+        assert!(
+            told.iter()
+                .all(|transcript| transcript.is_final && transcript.words.len() == 1)
+        );
+        let turns = told
+            .iter()
+            .map(|transcript| (transcript.span.end.nanos() / WINDOW_NANOS - 1) / PERIOD);
+        (
+            turns.collect(),
+            hears.counters().lost.load(Ordering::Relaxed),
+        )
     }
 
     #[test]
     fn a_transcriber_that_is_too_slow_hears_fewer_turns_and_never_splices() {
-        assert_eq!(turns_told(0.5), ((0..17).collect::<Vec<i64>>(), 0), "one that is fast enough hears all");
+        assert_eq!(
+            turns_told(0.5),
+            ((0..17).collect::<Vec<i64>>(), 0),
+            "one that is fast enough hears all"
+        );
         for pace in [1.2, 1.5, 2.0, 3.0] {
             let (turns, lost) = turns_told(pace);
-            assert!(turns.is_sorted_by(|a, b| a < b), "{pace}: an utterance is ended once: {turns:?}");
-            assert!(turns.len() >= 8 && lost > 0, "{pace}: {turns:?}, {lost} lost");
+            assert!(
+                turns.is_sorted_by(|a, b| a < b),
+                "{pace}: an utterance is ended once: {turns:?}"
+            );
+            assert!(
+                turns.len() >= 8 && lost > 0,
+                "{pace}: {turns:?}, {lost} lost"
+            );
         }
     }
 
@@ -289,46 +371,100 @@ mod tests {
             let (elsewhere, _hears) = lane("elsewhere", 1, WhenFull::DropOldest);
             let (stage, _) = slow_stage(1.0, 0, elsewhere);
             for i in 0..waiting {
-                assert!(sender.send(ToTranscriber { number: i as u64, heard: Some(window(i)) }).is_ok());
+                assert!(
+                    sender
+                        .send(ToTranscriber {
+                            number: i as u64,
+                            heard: Some(window(i))
+                        })
+                        .is_ok()
+                );
             }
             drop(sender);
-            let beat = Progress::new(Duration::MAX, MediaTime::ZERO).add("transcribe", MediaTime::ZERO);
-            transcribe(stage, &hears, &inbox, &ManualClock::default(), Tempo::Live, &AtomicBool::new(stops), &beat).unwrap();
+            let beat =
+                Progress::new(Duration::MAX, MediaTime::ZERO).add("transcribe", MediaTime::ZERO);
+            transcribe(
+                stage,
+                &hears,
+                &inbox,
+                &ManualClock::default(),
+                Tempo::Live,
+                &AtomicBool::new(stops),
+                &beat,
+            )
+            .unwrap();
             for _ in 0..finals {
-                assert!(matches!(inputs.recv(Some(Duration::ZERO)), Received::Item(AlignInput::Words(words)) if words.is_final), "{waiting} {stops}");
+                assert!(
+                    matches!(inputs.recv(Some(Duration::ZERO)), Received::Item(AlignInput::Words(words)) if words.is_final),
+                    "{waiting} {stops}"
+                );
             }
-            assert!(matches!(inputs.recv(Some(Duration::ZERO)), Received::Item(AlignInput::WordsEnded)), "{waiting} {stops}");
+            assert!(
+                matches!(
+                    inputs.recv(Some(Duration::ZERO)),
+                    Received::Item(AlignInput::WordsEnded)
+                ),
+                "{waiting} {stops}"
+            );
         }
     }
 
     #[test]
     fn aligner_and_transcriber_learn_that_the_sound_is_lost() {
-        let stage = SpeechStage::new(TurnRule::default(), VoiceDetector::load(&Runtime::load().unwrap()).unwrap());
+        let stage = SpeechStage::new(
+            TurnRule::default(),
+            VoiceDetector::load(&Runtime::load().unwrap()).unwrap(),
+        );
         let (sender, blocks) = lane("audio", 4, WhenFull::DropOldest);
         let (inbox, inputs) = lane("align", 16, WhenFull::DropOldest);
         let (passing, passed) = lane("transcribe", 16, WhenFull::DropOldest);
         let beat = Progress::new(Duration::MAX, MediaTime::ZERO).add("speech", MediaTime::ZERO);
-        let block = |seconds: i64| AudioBlock { time: MediaTime::from_millis(1000 * seconds), samples: vec![0.0; WINDOW_SAMPLES].into() };
+        let block = |seconds: i64| AudioBlock {
+            time: MediaTime::from_millis(1000 * seconds),
+            samples: vec![0.0; WINDOW_SAMPLES].into(),
+        };
         // There before anybody waits for it in vain.
         assert!(sender.send(block(0)).is_ok());
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let is_lost: IsLost = Box::new(|| true);
-                hear(stage, &blocks, &inbox, Some(&passing), &is_lost, Tempo::Live, &beat).unwrap();
+                hear(
+                    stage,
+                    &blocks,
+                    &inbox,
+                    Some(&passing),
+                    &is_lost,
+                    Tempo::Live,
+                    &beat,
+                )
+                .unwrap();
             });
             for number in [0, 2] {
                 if number > 0 {
                     assert!(sender.send(block(60)).is_ok());
                 }
-                assert!(matches!(passed.recv(PATIENCE), Received::Item(item) if item.number == number && item.heard.is_some()));
-                assert!(matches!(passed.recv(PATIENCE), Received::Item(item) if item.number == number + 1 && item.heard.is_none()));
+                assert!(
+                    matches!(passed.recv(PATIENCE), Received::Item(item) if item.number == number && item.heard.is_some())
+                );
+                assert!(
+                    matches!(passed.recv(PATIENCE), Received::Item(item) if item.number == number + 1 && item.heard.is_none())
+                );
             }
             drop(sender);
         });
         for _ in 0..2 {
-            assert!(matches!(inputs.recv(Some(Duration::ZERO)), Received::Item(AlignInput::Heard(_))));
-            assert!(matches!(inputs.recv(Some(Duration::ZERO)), Received::Item(AlignInput::HeardLost)));
+            assert!(matches!(
+                inputs.recv(Some(Duration::ZERO)),
+                Received::Item(AlignInput::Heard(_))
+            ));
+            assert!(matches!(
+                inputs.recv(Some(Duration::ZERO)),
+                Received::Item(AlignInput::HeardLost)
+            ));
         }
-        assert!(matches!(inputs.recv(Some(Duration::ZERO)), Received::Item(AlignInput::HeardEnded)));
+        assert!(matches!(
+            inputs.recv(Some(Duration::ZERO)),
+            Received::Item(AlignInput::HeardEnded)
+        ));
     }
 }

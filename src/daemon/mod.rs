@@ -27,9 +27,16 @@ use crate::config::Config;
 
 /// `expressd check` beyond the configuration's own: what its strings name must make sense. Nothing is opened.
 pub fn check(config: &Config) -> Result<(), DaemonError> {
-    let usage = |key: &str, error: &dyn std::fmt::Display| DaemonError::Usage(format!("{key}: {error}"));
-    let video = config.video.parse::<VideoSpec>().map_err(|e| usage("video.source", &e))?;
-    let audio = config.audio.parse::<AudioSpec>().map_err(|e| usage("audio.source", &e))?;
+    let usage =
+        |key: &str, error: &dyn std::fmt::Display| DaemonError::Usage(format!("{key}: {error}"));
+    let video = config
+        .video
+        .parse::<VideoSpec>()
+        .map_err(|e| usage("video.source", &e))?;
+    let audio = config
+        .audio
+        .parse::<AudioSpec>()
+        .map_err(|e| usage("audio.source", &e))?;
     sources::contradiction(&video, &audio).map_or(Ok(()), |what| Err(DaemonError::Usage(what)))
 }
 
@@ -37,10 +44,16 @@ pub fn check(config: &Config) -> Result<(), DaemonError> {
 pub fn print_devices(json: bool) {
     let found = devices();
     if json {
-        println!("{}", serde_json::to_string(&found).expect("device entries serialise"));
+        println!(
+            "{}",
+            serde_json::to_string(&found).expect("device entries serialise")
+        );
         return;
     }
-    for (kind, title, key) in [(DeviceKind::Video, "cameras", "[video] source"), (DeviceKind::Audio, "microphones", "[audio] source")] {
+    for (kind, title, key) in [
+        (DeviceKind::Video, "cameras", "[video] source"),
+        (DeviceKind::Audio, "microphones", "[audio] source"),
+    ] {
         println!("{title} ({key} = …):");
         let mut none = true;
         for device in found.iter().filter(|d| d.kind == kind) {

@@ -25,7 +25,10 @@ pub struct Lines {
 
 impl Lines {
     pub fn new(out: Box<dyn Write + Send>) -> Self {
-        Lines { out: JsonLines::new(out), failed: None }
+        Lines {
+            out: JsonLines::new(out),
+            failed: None,
+        }
     }
 
     /// The lines that follow belong to this recording: `seq` begins anew.
@@ -61,23 +64,55 @@ pub struct Prepared {
 /// Opens recording, bundle and stages.
 pub fn prepare(config: &Config, runtime: &Runtime, file: &Path) -> Result<Prepared, DaemonError> {
     let recording = Recording::open(file)?;
-    let streams = Streams { video: recording.has_video(), audio: recording.has_audio() };
-    let assembly = assemble(config, runtime, open_bundle(config, runtime)?, streams, Tempo::Replay)?;
-    Ok(Prepared { recording, assembly })
+    let streams = Streams {
+        video: recording.has_video(),
+        audio: recording.has_audio(),
+    };
+    let assembly = assemble(
+        config,
+        runtime,
+        open_bundle(config, runtime)?,
+        streams,
+        Tempo::Replay,
+    )?;
+    Ok(Prepared {
+        recording,
+        assembly,
+    })
 }
 
 impl Prepared {
     /// Plays the recording through every stage. The events of what was there are written also where it ends in an error.
     pub fn play(self, realtime: bool, lines: &Arc<Mutex<Lines>>) -> Result<Played, DaemonError> {
-        let Prepared { recording, assembly } = self;
+        let Prepared {
+            recording,
+            assembly,
+        } = self;
         let written = lines.clone();
         lines.lock().expect("lines lock").start();
-        let emit: Emit = Box::new(move |event, _| written.lock().expect("lines lock").write(&event));
+        let emit: Emit =
+            Box::new(move |event, _| written.lock().expect("lines lock").write(&event));
         let clock = Arc::new(SystemClock::new());
         let mut progress = Progress::new(Duration::MAX, clock.now());
-        let pipeline = Pipeline::spawn(assembly.stages, Tempo::Replay, clock, Losses::never(), &mut progress, emit);
-        let pace = if realtime { Pace::Realtime } else { Pace::Offline };
-        let played = recording.play(pace, assembly.outputs, Arc::new(SourceBoard::default()), Arc::new(AtomicBool::new(false)));
+        let pipeline = Pipeline::spawn(
+            assembly.stages,
+            Tempo::Replay,
+            clock,
+            Losses::never(),
+            &mut progress,
+            emit,
+        );
+        let pace = if realtime {
+            Pace::Realtime
+        } else {
+            Pace::Offline
+        };
+        let played = recording.play(
+            pace,
+            assembly.outputs,
+            Arc::new(SourceBoard::default()),
+            Arc::new(AtomicBool::new(false)),
+        );
         match pipeline.join() {
             Some(failure) => Err(DaemonError::Stage(failure)),
             None => Ok(played?),
@@ -86,6 +121,11 @@ impl Prepared {
 }
 
 /// Opens and plays one recording.
-pub fn replay(config: &Config, file: &Path, realtime: bool, lines: &Arc<Mutex<Lines>>) -> Result<Played, DaemonError> {
+pub fn replay(
+    config: &Config,
+    file: &Path,
+    realtime: bool,
+    lines: &Arc<Mutex<Lines>>,
+) -> Result<Played, DaemonError> {
     prepare(config, &Runtime::load()?, file)?.play(realtime, lines)
 }

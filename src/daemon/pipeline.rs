@@ -44,7 +44,11 @@ pub struct Stages {
     pub faces: Option<(FaceStage, Detector, LaneReceiver<VideoFrame>)>,
     pub speech: Option<(SpeechStage, LaneReceiver<AudioBlock>)>,
     /// Where words are wanted: the stage, and the lane from the speech stage to it.
-    pub transcriber: Option<(TranscribeStage, LaneSender<ToTranscriber>, LaneReceiver<ToTranscriber>)>,
+    pub transcriber: Option<(
+        TranscribeStage,
+        LaneSender<ToTranscriber>,
+        LaneReceiver<ToTranscriber>,
+    )>,
     pub aligner: Aligner,
     pub schedule: Schedule,
     pub recognizer: Recognizer,
@@ -66,7 +70,10 @@ pub struct Losses {
 impl Losses {
     /// A recording is never lost: it ends.
     pub fn never() -> Losses {
-        Losses { video: Box::new(|| false), audio: Box::new(|| false) }
+        Losses {
+            video: Box::new(|| false),
+            audio: Box::new(|| false),
+        }
     }
 }
 
@@ -92,7 +99,10 @@ pub struct Failure {
 impl Failure {
     fn report(&self, stage: &str, what: &str) {
         tracing::error!(stage, what, "stage failed");
-        self.first.lock().expect("failure lock").get_or_insert_with(|| format!("stage {stage}: {what}"));
+        self.first
+            .lock()
+            .expect("failure lock")
+            .get_or_insert_with(|| format!("stage {stage}: {what}"));
         self.changed.notify_all();
     }
     pub fn get(&self) -> Option<String> {
@@ -123,25 +133,60 @@ impl Desk {
 impl Pipeline {
     /// Gives every stage its thread. They end by themselves when the lanes into them do.
     /// Each stage beats in `progress`, also when it finds nothing to do, so that only a stage that hangs stands still.
-    pub fn spawn(stages: Stages, tempo: Tempo, clock: Arc<dyn Clock>, losses: Losses, progress: &mut Progress, emit: Emit) -> Pipeline {
-        let desk = Arc::new(Desk { state: Mutex::new(DeskState { schedule: stages.schedule, ended: false, abandoned: false }), changed: Condvar::new() });
+    pub fn spawn(
+        stages: Stages,
+        tempo: Tempo,
+        clock: Arc<dyn Clock>,
+        losses: Losses,
+        progress: &mut Progress,
+        emit: Emit,
+    ) -> Pipeline {
+        let desk = Arc::new(Desk {
+            state: Mutex::new(DeskState {
+                schedule: stages.schedule,
+                ended: false,
+                abandoned: false,
+            }),
+            changed: Condvar::new(),
+        });
         let (inbox, inputs) = lane("align", 256, tempo.when_full());
         let hurry = Arc::new(AtomicBool::new(false));
-        let mut pipeline = Pipeline { threads: Vec::new(), failure: Arc::default(), desk: desk.clone(), words: inbox.guest(), hurry: hurry.clone() };
+        let mut pipeline = Pipeline {
+            threads: Vec::new(),
+            failure: Arc::default(),
+            desk: desk.clone(),
+            words: inbox.guest(),
+            hurry: hurry.clone(),
+        };
         let now = clock.now();
         let mut thread = |stage, work: Work| pipeline.thread(stage, progress.add(stage, now), work);
         if let Some((stage, detector, frames)) = stages.faces {
             let interval = stage.detect_interval();
-            let work = FacesThread { stage, frames, inbox: inbox.clone(), is_lost: losses.video, end: MediaTime::ZERO };
+            let work = FacesThread {
+                stage,
+                frames,
+                inbox: inbox.clone(),
+                is_lost: losses.video,
+                end: MediaTime::ZERO,
+            };
             let (requests, answers) = match tempo {
-                Tempo::Live => (lane("detect", 1, WhenFull::DropNewest), lane("detections", 2, WhenFull::DropOldest)),
+                Tempo::Live => (
+                    lane("detect", 1, WhenFull::DropNewest),
+                    lane("detections", 2, WhenFull::DropOldest),
+                ),
                 // Room for one request and one answer per frame that is read ahead, and one in between: none of both ever waits for the other.
-                Tempo::Replay => (lane("detect", READ_AHEAD + 1, WhenFull::Block), lane("detections", READ_AHEAD + 1, WhenFull::Block)),
+                Tempo::Replay => (
+                    lane("detect", READ_AHEAD + 1, WhenFull::Block),
+                    lane("detections", READ_AHEAD + 1, WhenFull::Block),
+                ),
             };
             let ((requests, asked), (answers, answered)) = (requests, answers);
             let busy = Arc::new(AtomicBool::new(false));
             let idle = busy.clone();
-            thread("detect", Box::new(move |beat| detect(detector, &asked, &answers, &idle, beat)));
+            thread(
+                "detect",
+                Box::new(move |beat| detect(detector, &asked, &answers, &idle, beat)),
+            );
             thread(
                 "faces",
                 Box::new(move |beat| match tempo {
@@ -151,13 +196,35 @@ impl Pipeline {
             );
         }
         if let Some((stage, blocks)) = stages.speech {
-            let (heard, transcriber) = stages.transcriber.map_or((None, None), |(stage, heard, hears)| (Some(heard), Some((stage, hears))));
+            let (heard, transcriber) = stages
+                .transcriber
+                .map_or((None, None), |(stage, heard, hears)| {
+                    (Some(heard), Some((stage, hears)))
+                });
             if let Some((stage, hears)) = transcriber {
                 let (inbox, clock) = (inbox.clone(), clock.clone());
-                thread("transcribe", Box::new(move |beat| transcribe(stage, &hears, &inbox, &*clock, tempo, &hurry, beat)));
+                thread(
+                    "transcribe",
+                    Box::new(move |beat| {
+                        transcribe(stage, &hears, &inbox, &*clock, tempo, &hurry, beat)
+                    }),
+                );
             }
             let inbox = inbox.clone();
-            thread("speech", Box::new(move |beat| hear(stage, &blocks, &inbox, heard.as_ref(), &losses.audio, tempo, beat)));
+            thread(
+                "speech",
+                Box::new(move |beat| {
+                    hear(
+                        stage,
+                        &blocks,
+                        &inbox,
+                        heard.as_ref(),
+                        &losses.audio,
+                        tempo,
+                        beat,
+                    )
+                }),
+            );
         }
         drop(inbox);
         let (aligner, filling, now) = (stages.aligner, desk.clone(), clock.clone());
@@ -190,7 +257,13 @@ impl Pipeline {
             Ok(Err(what)) => failure.report(stage, &what),
             Err(_) => failure.report(stage, "panicked"),
         };
-        self.threads.push((stage, std::thread::Builder::new().name(stage.into()).spawn(body).expect("the system gives threads")));
+        self.threads.push((
+            stage,
+            std::thread::Builder::new()
+                .name(stage.into())
+                .spawn(body)
+                .expect("the system gives threads"),
+        ));
     }
 
     pub fn desk(&self) -> Arc<Desk> {
@@ -217,7 +290,10 @@ impl Pipeline {
 
     /// Stages that have done their work and need beat no more.
     pub fn ended(&self) -> impl Iterator<Item = &'static str> {
-        self.threads.iter().filter(|(_, thread)| thread.is_finished()).map(|(stage, _)| *stage)
+        self.threads
+            .iter()
+            .filter(|(_, thread)| thread.is_finished())
+            .map(|(stage, _)| *stage)
     }
 
     /// Waits for every stage; the first failure, if there was one.
@@ -229,11 +305,20 @@ impl Pipeline {
     }
 }
 
-fn align(mut aligner: Aligner, inputs: &LaneReceiver<AlignInput>, desk: &Desk, clock: &dyn Clock, tempo: Tempo, beat: &Beat) -> Result<(), String> {
+fn align(
+    mut aligner: Aligner,
+    inputs: &LaneReceiver<AlignInput>,
+    desk: &Desk,
+    clock: &dyn Clock,
+    tempo: Tempo,
+    beat: &Beat,
+) -> Result<(), String> {
     loop {
         beat.beat();
         let wait = match (tempo, aligner.next_deadline()) {
-            (Tempo::Live, Some(deadline)) => Duration::from_nanos(deadline.nanos_since(clock.now()).max(0) as u64).min(TICK),
+            (Tempo::Live, Some(deadline)) => {
+                Duration::from_nanos(deadline.nanos_since(clock.now()).max(0) as u64).min(TICK)
+            }
             _ => TICK,
         };
         let ended = match inputs.recv(Some(wait)) {
@@ -263,7 +348,14 @@ fn align(mut aligner: Aligner, inputs: &LaneReceiver<AlignInput>, desk: &Desk, c
     }
 }
 
-fn infer(mut recognizer: Recognizer, constants: &Constants, desk: &Desk, clock: &dyn Clock, mut emit: Emit, beat: &Beat) {
+fn infer(
+    mut recognizer: Recognizer,
+    constants: &Constants,
+    desk: &Desk,
+    clock: &dyn Clock,
+    mut emit: Emit,
+    beat: &Beat,
+) {
     loop {
         beat.beat();
         let mut state = desk.state.lock().expect("desk lock");
@@ -284,7 +376,15 @@ fn infer(mut recognizer: Recognizer, constants: &Constants, desk: &Desk, clock: 
                 let taken = clock.now();
                 let recognition = recognizer.recognize(&clip);
                 let recognized = clock.now();
-                let event = constants.expression(&clip, &recognition, Passage { taken, recognized, emitted: clock.now() });
+                let event = constants.expression(
+                    &clip,
+                    &recognition,
+                    Passage {
+                        taken,
+                        recognized,
+                        emitted: clock.now(),
+                    },
+                );
                 emit(event, Some((&clip, &recognition)));
             }
         }

@@ -67,7 +67,15 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     let ring = Arc::new(Ring::default());
     let metrics = Arc::new(Metrics::new());
     let streams = choice.streams();
-    let vitals = Arc::new(DaemonVitals::new(config, &bundle, streams, clock.clone(), board.clone(), metrics.clone(), runtime.clone()));
+    let vitals = Arc::new(DaemonVitals::new(
+        config,
+        &bundle,
+        streams,
+        clock.clone(),
+        board.clone(),
+        metrics.clone(),
+        runtime.clone(),
+    ));
     println!(
         "expressd: bundle {} ({}), provider {} (asked for {})",
         bundle.manifest.name,
@@ -84,16 +92,38 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     let server = serve::start(serve_settings(config), ring.clone(), vitals.clone())?;
     println!("expressd: events at ws://{}/v1/events", server.addr());
     let sinks = Sinks::open(lines, &ring, &metrics)?;
-    let losses = Losses { video: lost(&board, |board| board.video.status().state), audio: lost(&board, |board| board.audio.status().state) };
-    let mut progress = Progress::new(watchdog_interval().map_or(WITHOUT_WATCHDOG, |interval| interval / 3), clock.now());
+    let losses = Losses {
+        video: lost(&board, |board| board.video.status().state),
+        audio: lost(&board, |board| board.audio.status().state),
+    };
+    let mut progress = Progress::new(
+        watchdog_interval().map_or(WITHOUT_WATCHDOG, |interval| interval / 3),
+        clock.now(),
+    );
     let intake = Arc::new(OnceLock::new());
     let emit = publish(ring.clone(), metrics, vitals.clone(), intake.clone());
-    let pipeline = Pipeline::spawn(assembly.stages, Tempo::Live, clock.clone(), losses, &mut progress, emit);
+    let pipeline = Pipeline::spawn(
+        assembly.stages,
+        Tempo::Live,
+        clock.clone(),
+        losses,
+        &mut progress,
+        emit,
+    );
     vitals.watch_desk(pipeline.desk());
-    let words = Arc::new(Intake::new(i64::from(window_ms) * 1_000_000, transcribes, pipeline.words()));
+    let words = Arc::new(Intake::new(
+        i64::from(window_ms) * 1_000_000,
+        transcribes,
+        pipeline.words(),
+    ));
     vitals.take_words(intake.get_or_init(|| words).clone());
     let playing = Playing::start(choice, &clock, assembly.outputs, &board, &stop)?;
-    let rounds = Rounds { ring: &ring, vitals: &vitals, board: &board, clock: &clock };
+    let rounds = Rounds {
+        ring: &ring,
+        vitals: &vitals,
+        board: &board,
+        clock: &clock,
+    };
     let outcome = rounds.until_done(&pipeline, progress, &server, &stop);
     stop.store(true, Ordering::Release);
     Notify.stopping();
@@ -125,7 +155,12 @@ fn lost(board: &Arc<SourceBoard>, state: fn(&SourceBoard) -> SourceState) -> IsL
     Box::new(move || state(&board) == SourceState::Lost)
 }
 
-fn publish(ring: Arc<Ring>, metrics: Arc<Metrics>, vitals: Arc<DaemonVitals>, intake: Arc<OnceLock<Arc<Intake>>>) -> Emit {
+fn publish(
+    ring: Arc<Ring>,
+    metrics: Arc<Metrics>,
+    vitals: Arc<DaemonVitals>,
+    intake: Arc<OnceLock<Arc<Intake>>>,
+) -> Emit {
     Box::new(move |event, _| {
         if let Event::Subject(change) = &event {
             if let (Some(into), Some(intake)) = (change.into, intake.get()) {
@@ -145,14 +180,38 @@ enum Playing {
 }
 
 impl Playing {
-    fn start(choice: Choice, clock: &Arc<SystemClock>, outputs: Outputs, board: &Arc<SourceBoard>, stop: &Arc<AtomicBool>) -> Result<Playing, DaemonError> {
+    fn start(
+        choice: Choice,
+        clock: &Arc<SystemClock>,
+        outputs: Outputs,
+        board: &Arc<SourceBoard>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Playing, DaemonError> {
         match choice {
-            Choice::Devices { video, audio, .. } => Ok(Playing::Live(open_live(&video, &audio, clock.clone(), outputs, board.clone())?)),
+            Choice::Devices { video, audio, .. } => Ok(Playing::Live(open_live(
+                &video,
+                &audio,
+                clock.clone(),
+                outputs,
+                board.clone(),
+            )?)),
             Choice::Recording { file, looped, .. } => {
                 let recording = Recording::open(&file)?;
-                let (pace, board, stop) = (Pace::Live { clock: clock.clone(), looped }, board.clone(), stop.clone());
+                let (pace, board, stop) = (
+                    Pace::Live {
+                        clock: clock.clone(),
+                        looped,
+                    },
+                    board.clone(),
+                    stop.clone(),
+                );
                 let work = move || recording.play(pace, outputs, board, stop).map(|_| ());
-                Ok(Playing::Recording(std::thread::Builder::new().name("recording".into()).spawn(work).expect("the system gives threads")))
+                Ok(Playing::Recording(
+                    std::thread::Builder::new()
+                        .name("recording".into())
+                        .spawn(work)
+                        .expect("the system gives threads"),
+                ))
             }
         }
     }
@@ -182,7 +241,9 @@ struct Sinks {
 type LinesFile = Option<(Box<dyn Write + Send>, PathBuf)>;
 
 fn lines_file(config: &Config, choice: &Choice) -> Result<LinesFile, DaemonError> {
-    let Some(path) = &config.publish.jsonl else { return Ok(None) };
+    let Some(path) = &config.publish.jsonl else {
+        return Ok(None);
+    };
     let out: Box<dyn Write + Send> = match path.to_str() {
         Some("-") => Box::new(std::io::stdout()),
         _ => Box::new(OutFile::open(path, Before::Stays, choice.recording())?),
@@ -193,20 +254,39 @@ fn lines_file(config: &Config, choice: &Choice) -> Result<LinesFile, DaemonError
 /// As many files as the system lets us have: every client is one.
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
-    if setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).is_err() {
+    if setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    )
+    .is_err()
+    {
         tracing::debug!("the limit of open files stays at {:?}", limit.current);
     }
 }
 
 impl Sinks {
-    fn open(lines: LinesFile, ring: &Arc<Ring>, metrics: &Arc<Metrics>) -> Result<Sinks, DaemonError> {
+    fn open(
+        lines: LinesFile,
+        ring: &Arc<Ring>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Sinks, DaemonError> {
         let (mut threads, mut file) = (Vec::new(), None);
-        let to_stdout = lines.as_ref().is_some_and(|(_, path)| path == Path::new("-"));
+        let to_stdout = lines
+            .as_ref()
+            .is_some_and(|(_, path)| path == Path::new("-"));
         if let Some((out, path)) = lines {
-            let cannot = |source| DaemonError::Jsonl { path: path.clone(), source };
+            let cannot = |source| DaemonError::Jsonl {
+                path: path.clone(),
+                source,
+            };
             let metrics = metrics.clone();
             let on_loss = move |frames| metrics.dropped("jsonl", frames);
-            let (thread, counters) = jsonl::follow(ring.reader(), out, path.display().to_string(), on_loss).map_err(cannot)?;
+            let (thread, counters) =
+                jsonl::follow(ring.reader(), out, path.display().to_string(), on_loss)
+                    .map_err(cannot)?;
             threads.push(thread);
             file = Some((path, counters));
         }
@@ -223,8 +303,13 @@ impl Sinks {
             let _ = thread.join();
         }
         match self.file {
-            Some((path, counters)) if path != Path::new("-") && counters.lost.load(Ordering::Relaxed) > 0 => {
-                Err(DaemonError::JsonlLost { path, lost: counters.lost.load(Ordering::Relaxed) })
+            Some((path, counters))
+                if path != Path::new("-") && counters.lost.load(Ordering::Relaxed) > 0 =>
+            {
+                Err(DaemonError::JsonlLost {
+                    path,
+                    lost: counters.lost.load(Ordering::Relaxed),
+                })
             }
             _ => Ok(()),
         }
@@ -240,7 +325,13 @@ struct Rounds<'a> {
 }
 
 impl Rounds<'_> {
-    fn until_done(&self, pipeline: &Pipeline, mut progress: Progress, server: &Server, stop: &AtomicBool) -> Result<(), DaemonError> {
+    fn until_done(
+        &self,
+        pipeline: &Pipeline,
+        mut progress: Progress,
+        server: &Server,
+        stop: &AtomicBool,
+    ) -> Result<(), DaemonError> {
         let started = self.clock.now();
         let (mut ready, mut changes, mut next_status, mut beats) = (false, 0, started, 0);
         let mut outages = Outages::default();
@@ -282,7 +373,12 @@ impl Rounds<'_> {
                 Notify.feed_watchdog();
             }
             let stalled = progress.stalled(now);
-            self.vitals.set_stalled(stalled.into_iter().find(|(_, ms)| *ms > STALLED.as_millis() as f64).map(|(stage, _)| stage));
+            self.vitals.set_stalled(
+                stalled
+                    .into_iter()
+                    .find(|(_, ms)| *ms > STALLED.as_millis() as f64)
+                    .map(|(stage, _)| stage),
+            );
         }
         Ok(())
     }
@@ -300,5 +396,9 @@ fn drain(pipeline: Pipeline, clock: &dyn Clock) -> Option<String> {
     while !pipeline.has_ended() && clock.now() < until {
         std::thread::sleep(Duration::from_millis(5));
     }
-    if pipeline.has_ended() { pipeline.join() } else { Some("a stage did not end in time".into()) }
+    if pipeline.has_ended() {
+        pipeline.join()
+    } else {
+        Some("a stage did not end in time".into())
+    }
 }

@@ -14,14 +14,26 @@ pub const DEMONSTRATION: &str = "config/demo/demo.mp4";
 /// What to capture.
 #[derive(Clone, Debug)]
 pub enum Choice {
-    Devices { video: VideoSpec, audio: AudioSpec, notes: Vec<String> },
-    Recording { file: PathBuf, looped: bool, streams: Streams, notes: Vec<String> },
+    Devices {
+        video: VideoSpec,
+        audio: AudioSpec,
+        notes: Vec<String>,
+    },
+    Recording {
+        file: PathBuf,
+        looped: bool,
+        streams: Streams,
+        notes: Vec<String>,
+    },
 }
 
 impl Choice {
     pub fn streams(&self) -> Streams {
         match self {
-            Choice::Devices { video, audio, .. } => Streams { video: *video != VideoSpec::None, audio: *audio != AudioSpec::None },
+            Choice::Devices { video, audio, .. } => Streams {
+                video: *video != VideoSpec::None,
+                audio: *audio != AudioSpec::None,
+            },
             Choice::Recording { streams, .. } => *streams,
         }
     }
@@ -45,21 +57,42 @@ impl Choice {
 /// `--replay` before devices; `auto` and `default` are whatever is there, or comes to be.
 pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonError> {
     if let Some(file) = &options.replay {
-        let note = format!("replaying {} as if live{}", file.display(), if options.looped { ", in a loop" } else { "" });
+        let note = format!(
+            "replaying {} as if live{}",
+            file.display(),
+            if options.looped { ", in a loop" } else { "" }
+        );
         return recording(file.clone(), options.looped, vec![note]);
     }
-    let video: VideoSpec = config.video.parse().map_err(|error| DaemonError::Usage(format!("video.source: {error}")))?;
-    let audio: AudioSpec = config.audio.parse().map_err(|error| DaemonError::Usage(format!("audio.source: {error}")))?;
+    let video: VideoSpec = config
+        .video
+        .parse()
+        .map_err(|error| DaemonError::Usage(format!("video.source: {error}")))?;
+    let audio: AudioSpec = config
+        .audio
+        .parse()
+        .map_err(|error| DaemonError::Usage(format!("audio.source: {error}")))?;
     if let Some(what) = contradiction(&video, &audio) {
         return Err(DaemonError::Usage(what));
     }
-    let found = if video == VideoSpec::Auto || audio == AudioSpec::Default { devices() } else { Vec::new() };
+    let found = if video == VideoSpec::Auto || audio == AudioSpec::Default {
+        devices()
+    } else {
+        Vec::new()
+    };
     let mut notes = Vec::new();
     match settle(video, audio, &found, options.demonstration, &mut notes) {
-        Some((video, audio)) => Ok(Choice::Devices { video, audio, notes }),
+        Some((video, audio)) => Ok(Choice::Devices {
+            video,
+            audio,
+            notes,
+        }),
         None => {
             let file = locate(Path::new(DEMONSTRATION));
-            notes.push(format!("so replaying the demonstration recording {} in a loop, as if live", file.display()));
+            notes.push(format!(
+                "so replaying the demonstration recording {} in a loop, as if live",
+                file.display()
+            ));
             recording(file, true, notes)
         }
     }
@@ -67,7 +100,13 @@ pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonErr
 
 /// What is captured where `found` is what there is just now. What is not there is waited for: a service starts before the USB bus has told
 /// of its cameras. Whoever asks for a demonstration wants to see something at once: then it is left out, and `None` is nothing at all.
-fn settle(mut video: VideoSpec, mut audio: AudioSpec, found: &[DeviceEntry], demonstration: bool, notes: &mut Vec<String>) -> Option<(VideoSpec, AudioSpec)> {
+fn settle(
+    mut video: VideoSpec,
+    mut audio: AudioSpec,
+    found: &[DeviceEntry],
+    demonstration: bool,
+    notes: &mut Vec<String>,
+) -> Option<(VideoSpec, AudioSpec)> {
     if video == VideoSpec::Auto {
         match found.iter().find(|d| d.kind == DeviceKind::Video) {
             Some(camera) => notes.push(format!("camera: {} ({}), the first found", camera.name, camera.config)),
@@ -112,8 +151,16 @@ pub fn contradiction(video: &VideoSpec, audio: &AudioSpec) -> Option<String> {
 
 fn recording(file: PathBuf, looped: bool, notes: Vec<String>) -> Result<Choice, DaemonError> {
     let opened = Recording::open(&file)?;
-    let streams = Streams { video: opened.has_video(), audio: opened.has_audio() };
-    Ok(Choice::Recording { file, looped, streams, notes })
+    let streams = Streams {
+        video: opened.has_video(),
+        audio: opened.has_audio(),
+    };
+    Ok(Choice::Recording {
+        file,
+        looped,
+        streams,
+        notes,
+    })
 }
 
 #[cfg(test)]
@@ -122,32 +169,70 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_waited_for_unless_a_demonstration_is_asked_for() {
-        let entry = |kind, config: &str| DeviceEntry { kind, name: "a device".into(), config: config.into() };
-        let (camera, microphone) = (entry(DeviceKind::Video, "v4l2:/dev/video0"), entry(DeviceKind::Audio, "default"));
+        let entry = |kind, config: &str| DeviceEntry {
+            kind,
+            name: "a device".into(),
+            config: config.into(),
+        };
+        let (camera, microphone) = (
+            entry(DeviceKind::Video, "v4l2:/dev/video0"),
+            entry(DeviceKind::Audio, "default"),
+        );
         let both = [camera.clone(), microphone.clone()];
-        let settled = |found: &[DeviceEntry], demonstration| settle(VideoSpec::Auto, AudioSpec::Default, found, demonstration, &mut Vec::new());
+        let settled = |found: &[DeviceEntry], demonstration| {
+            settle(
+                VideoSpec::Auto,
+                AudioSpec::Default,
+                found,
+                demonstration,
+                &mut Vec::new(),
+            )
+        };
         let all = Some((VideoSpec::Auto, AudioSpec::Default));
         for found in [&[][..], &both[..1], &both[1..], &both[..]] {
             assert_eq!(settled(found, false), all, "{found:?}");
         }
         assert_eq!(settled(&both, true), all);
-        assert_eq!(settled(&[camera], true), Some((VideoSpec::Auto, AudioSpec::None)));
-        assert_eq!(settled(&[microphone], true), Some((VideoSpec::None, AudioSpec::Default)));
+        assert_eq!(
+            settled(&[camera], true),
+            Some((VideoSpec::Auto, AudioSpec::None))
+        );
+        assert_eq!(
+            settled(&[microphone], true),
+            Some((VideoSpec::None, AudioSpec::Default))
+        );
         assert_eq!(settled(&[], true), None);
         // What was named is not looked for here.
         let named = (VideoSpec::Test, AudioSpec::None);
-        assert_eq!(settle(named.0.clone(), named.1.clone(), &[], true, &mut Vec::new()), Some(named));
+        assert_eq!(
+            settle(named.0.clone(), named.1.clone(), &[], true, &mut Vec::new()),
+            Some(named)
+        );
     }
 
     #[test]
     fn every_decision_is_told() {
         let notes = |demonstration| {
             let mut notes = Vec::new();
-            let _ = settle(VideoSpec::Auto, AudioSpec::Default, &[], demonstration, &mut notes);
+            let _ = settle(
+                VideoSpec::Auto,
+                AudioSpec::Default,
+                &[],
+                demonstration,
+                &mut notes,
+            );
             notes
         };
-        assert!(notes(false).iter().all(|note| note.contains("yet")), "{:?}", notes(false));
-        assert!(notes(true).iter().all(|note| note.contains("found")), "{:?}", notes(true));
+        assert!(
+            notes(false).iter().all(|note| note.contains("yet")),
+            "{:?}",
+            notes(false)
+        );
+        assert!(
+            notes(true).iter().all(|note| note.contains("found")),
+            "{:?}",
+            notes(true)
+        );
         assert_eq!((notes(false).len(), notes(true).len()), (2, 2));
     }
 }

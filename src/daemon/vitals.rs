@@ -12,7 +12,9 @@ use super::words::Intake;
 use crate::capture::SourceBoard;
 use crate::config::Config;
 use crate::encode::Runtime;
-use crate::event::{BundleFacts, Refusal, SourceState, SourceStatus, StatusEvent, SubjectEvent, Telling};
+use crate::event::{
+    BundleFacts, Refusal, SourceState, SourceStatus, StatusEvent, SubjectEvent, Telling,
+};
 use crate::model::Bundle;
 use crate::model::manifest::Task;
 use crate::serve::{Check, HelloFacts, Metrics, Readiness, Vitals};
@@ -54,7 +56,12 @@ impl DaemonVitals {
         let facts = BundleFacts {
             name: manifest.name.clone(),
             fingerprint: manifest.fingerprint.clone(),
-            task: if manifest.task == Task::Single { "single" } else { "multi" }.into(),
+            task: if manifest.task == Task::Single {
+                "single"
+            } else {
+                "multi"
+            }
+            .into(),
             labels: manifest.labels.clone(),
             window_ms: manifest.window.length_ms,
             hop_ms: hop_ms(config, manifest),
@@ -102,17 +109,29 @@ impl DaemonVitals {
 
     /// Does every source that is on deliver?
     pub fn sources_deliver(&self) -> bool {
-        self.sources().iter().all(|(_, status)| status.state == SourceState::Delivering)
+        self.sources()
+            .iter()
+            .all(|(_, status)| status.state == SourceState::Delivering)
     }
 
     /// One line for `STATUS=`.
     pub fn line(&self) -> String {
         let sources = self.sources().into_iter().map(|(name, status)| {
             let state = format!("{:?}", status.state).to_lowercase();
-            status.reason.map_or(format!("{name} {state}"), |reason| format!("{name} {state} ({reason})"))
+            status.reason.map_or(format!("{name} {state}"), |reason| {
+                format!("{name} {state} ({reason})")
+            })
         });
-        let total = self.metrics.latency("total").map_or(0.0, |t| t.quantile_ms(0.99));
-        format!("{}; {} clients; p99 {total:.0} ms; provider {}", sources.collect::<Vec<_>>().join(", "), self.metrics.clients.get(), self.provider[1])
+        let total = self
+            .metrics
+            .latency("total")
+            .map_or(0.0, |t| t.quantile_ms(0.99));
+        format!(
+            "{}; {} clients; p99 {total:.0} ms; provider {}",
+            sources.collect::<Vec<_>>().join(", "),
+            self.metrics.clients.get(),
+            self.provider[1]
+        )
     }
 
     fn sources(&self) -> Vec<(&'static str, SourceStatus)> {
@@ -143,12 +162,32 @@ impl DaemonVitals {
         }
         if let Some(desk) = &*self.desk.lock().expect("desk lock") {
             let counters = desk.counters();
-            self.metrics.dropped("superseded", news("superseded".into(), counters.superseded));
-            self.metrics.dropped("past_deadline", news("late".into(), counters.late));
+            self.metrics
+                .dropped("superseded", news("superseded".into(), counters.superseded));
+            self.metrics
+                .dropped("past_deadline", news("late".into(), counters.late));
         }
-        self.metrics.dropped("microphone_overrun", news("xruns".into(), self.board.audio.counters.xruns.load(Ordering::Relaxed)));
-        self.metrics.dropped("samples_silenced", news("silenced".into(), self.board.audio.counters.silenced.load(Ordering::Relaxed)));
-        self.metrics.dropped("pictures_too_late", news("too_late".into(), self.board.video.counters.too_late.load(Ordering::Relaxed)));
+        self.metrics.dropped(
+            "microphone_overrun",
+            news(
+                "xruns".into(),
+                self.board.audio.counters.xruns.load(Ordering::Relaxed),
+            ),
+        );
+        self.metrics.dropped(
+            "samples_silenced",
+            news(
+                "silenced".into(),
+                self.board.audio.counters.silenced.load(Ordering::Relaxed),
+            ),
+        );
+        self.metrics.dropped(
+            "pictures_too_late",
+            news(
+                "too_late".into(),
+                self.board.video.counters.too_late.load(Ordering::Relaxed),
+            ),
+        );
         for (name, status) in self.sources() {
             self.metrics.source(name, status.state);
         }
@@ -157,24 +196,57 @@ impl DaemonVitals {
 
 impl Vitals for DaemonVitals {
     fn hello(&self) -> HelloFacts {
-        HelloFacts { session: self.session.clone(), bundle: self.bundle.clone() }
+        HelloFacts {
+            session: self.session.clone(),
+            bundle: self.bundle.clone(),
+        }
     }
 
     fn status(&self) -> StatusEvent {
         self.collect();
         let mut counters = self.metrics.counters();
         let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        counters.insert("frames".into(), read(&self.board.video.counters.delivered).into());
-        counters.insert("samples".into(), read(&self.board.audio.counters.samples).into());
-        counters.insert("reconnects".into(), (read(&self.board.video.counters.reconnects) + read(&self.board.audio.counters.reconnects)).into());
-        counters.insert("provider".into(), json!({"asked": self.provider[0], "used": self.provider[1]}));
-        StatusEvent { sources: self.board.sources(), degraded: "none", paused: false, counters }
+        counters.insert(
+            "frames".into(),
+            read(&self.board.video.counters.delivered).into(),
+        );
+        counters.insert(
+            "samples".into(),
+            read(&self.board.audio.counters.samples).into(),
+        );
+        counters.insert(
+            "reconnects".into(),
+            (read(&self.board.video.counters.reconnects)
+                + read(&self.board.audio.counters.reconnects))
+            .into(),
+        );
+        counters.insert(
+            "provider".into(),
+            json!({"asked": self.provider[0], "used": self.provider[1]}),
+        );
+        StatusEvent {
+            sources: self.board.sources(),
+            degraded: "none",
+            paused: false,
+            counters,
+        }
     }
 
     fn readiness(&self) -> Readiness {
         let mut checks = vec![
-            Check { name: "opened", reason: (!self.opened.load(Ordering::Acquire)).then(|| "still opening the sources".into()) },
-            Check { name: "stages", reason: self.stalled.lock().expect("stalled lock").map(|stage| format!("stage {stage} makes no progress")) },
+            Check {
+                name: "opened",
+                reason: (!self.opened.load(Ordering::Acquire))
+                    .then(|| "still opening the sources".into()),
+            },
+            Check {
+                name: "stages",
+                reason: self
+                    .stalled
+                    .lock()
+                    .expect("stalled lock")
+                    .map(|stage| format!("stage {stage} makes no progress")),
+            },
         ];
         for (name, status) in self.sources() {
             let reason = (status.state != SourceState::Delivering).then(|| match status.reason {
@@ -216,13 +288,42 @@ mod tests {
     fn a_frame_for_a_client_collects_nothing_and_a_page_does() {
         let (config, runtime) = (Config::default(), Runtime::load().unwrap());
         let bundle = open_bundle(&config, &runtime).unwrap();
-        let (board, streams) = (Arc::new(SourceBoard::default()), Streams { video: true, audio: true });
-        let vitals = DaemonVitals::new(&config, &bundle, streams, Arc::new(SystemClock::new()), board.clone(), Arc::default(), runtime);
+        let (board, streams) = (
+            Arc::new(SourceBoard::default()),
+            Streams {
+                video: true,
+                audio: true,
+            },
+        );
+        let vitals = DaemonVitals::new(
+            &config,
+            &bundle,
+            streams,
+            Arc::new(SystemClock::new()),
+            board.clone(),
+            Arc::default(),
+            runtime,
+        );
         board.audio.counters.xruns.store(3, Ordering::Relaxed);
-        assert_eq!(vitals.metrics().counters().get("dropped_microphone_overrun"), None);
+        assert_eq!(
+            vitals
+                .metrics()
+                .counters()
+                .get("dropped_microphone_overrun"),
+            None
+        );
         for _ in 0..2 {
-            assert_eq!(vitals.collected().counters().get("dropped_microphone_overrun"), Some(&json!(3)));
+            assert_eq!(
+                vitals
+                    .collected()
+                    .counters()
+                    .get("dropped_microphone_overrun"),
+                Some(&json!(3))
+            );
         }
-        assert_eq!(vitals.status().counters.get("dropped_microphone_overrun"), Some(&json!(3)));
+        assert_eq!(
+            vitals.status().counters.get("dropped_microphone_overrun"),
+            Some(&json!(3))
+        );
     }
 }

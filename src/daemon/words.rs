@@ -28,7 +28,14 @@ struct State {
 impl Intake {
     /// `window_nanos`: how far clips look back; `transcribes`: the daemon has its own transcriber.
     pub fn new(window_nanos: i64, transcribes: bool, inbox: LaneGuest<AlignInput>) -> Self {
-        Intake { transcribes, state: Mutex::new(State { ledger: Ledger::new(window_nanos), present: BTreeSet::new() }), inbox }
+        Intake {
+            transcribes,
+            state: Mutex::new(State {
+                ledger: Ledger::new(window_nanos),
+                present: BTreeSet::new(),
+            }),
+            inbox,
+        }
     }
 
     pub fn note_subject(&self, subject: SubjectId, phase: SubjectPhase) {
@@ -41,7 +48,11 @@ impl Intake {
 
     /// `from` turned out to be `into`: what was told of it was told of that one.
     pub fn note_merge(&self, from: SubjectId, into: SubjectId) {
-        self.state.lock().expect("intake lock").ledger.merge(from, into);
+        self.state
+            .lock()
+            .expect("intake lock")
+            .ledger
+            .merge(from, into);
     }
 
     /// Passes words on that came at `now`. Whatever is wrong is said without them.
@@ -50,27 +61,65 @@ impl Intake {
             let message = "this daemon transcribes by itself: set [speech] transcriber = \"none\" to have it take yours";
             return Err(refusal(ErrorCode::NotAllowed, message));
         }
-        let Telling { text, span, is_final, subject } = telling;
+        let Telling {
+            text,
+            span,
+            is_final,
+            subject,
+        } = telling;
         let teller = Teller::Client(client);
         {
             let mut state = self.state.lock().expect("intake lock");
-            if let Some(subject) = subject.filter(|subject| *subject != SubjectId::Voice && !state.present.contains(subject)) {
-                return Err(refusal(ErrorCode::BadValue, &format!("`subject`: {subject} is not there; leave it out if you do not know who speaks")));
+            if let Some(subject) = subject
+                .filter(|subject| *subject != SubjectId::Voice && !state.present.contains(subject))
+            {
+                return Err(refusal(
+                    ErrorCode::BadValue,
+                    &format!(
+                        "`subject`: {subject} is not there; leave it out if you do not know who speaks"
+                    ),
+                ));
             }
-            state.ledger.admit(teller, subject, span, is_final, now).map_err(|refused| match refused {
-                Refused::Past => refusal(ErrorCode::Stale, "`end_ns` is before the window that events still look back on"),
-                Refused::Future => refusal(ErrorCode::Stale, "`end_ns` is later than now: is it media time, by the clock of `hello`?"),
-                Refused::Overlapping => refusal(ErrorCode::BadValue, "`start_ns` to `end_ns` overlaps words that were told already"),
-            })?;
+            state
+                .ledger
+                .admit(teller, subject, span, is_final, now)
+                .map_err(|refused| match refused {
+                    Refused::Past => refusal(
+                        ErrorCode::Stale,
+                        "`end_ns` is before the window that events still look back on",
+                    ),
+                    Refused::Future => refusal(
+                        ErrorCode::Stale,
+                        "`end_ns` is later than now: is it media time, by the clock of `hello`?",
+                    ),
+                    Refused::Overlapping => refusal(
+                        ErrorCode::BadValue,
+                        "`start_ns` to `end_ns` overlaps words that were told already",
+                    ),
+                })?;
         }
         let words = Transcript::spread(&text, span);
-        let transcript = Transcript { teller, subject, text, span, words, is_final, told_at: now };
-        self.inbox.send(AlignInput::Words(transcript)).map(|_| ()).map_err(|_| Intake::closed())
+        let transcript = Transcript {
+            teller,
+            subject,
+            text,
+            span,
+            words,
+            is_final,
+            told_at: now,
+        };
+        self.inbox
+            .send(AlignInput::Words(transcript))
+            .map(|_| ())
+            .map_err(|_| Intake::closed())
     }
 
     /// Before the stages run, and after.
     pub fn closed() -> Refusal {
-        refusal(ErrorCode::Stale, "nothing listens just now: the sources are not open yet, or have ended")
+        refusal(
+            ErrorCode::Stale,
+            "nothing listens just now: the sources are not open yet, or have ended",
+        )
     }
 }
 
@@ -86,7 +135,12 @@ mod tests {
 
     fn telling(subject: Option<SubjectId>, start: i64, end: i64) -> Telling {
         let span = Span::new(MediaTime::from_millis(start), MediaTime::from_millis(end));
-        Telling { text: "A confidential remark".into(), span, is_final: true, subject }
+        Telling {
+            text: "A confidential remark".into(),
+            span,
+            is_final: true,
+            subject,
+        }
     }
 
     #[test]
@@ -97,11 +151,18 @@ mod tests {
         let s1 = Some(SubjectId::Face(1));
         let code = |telling| {
             intake.hear(7, telling, now).map_err(|refusal| {
-                assert!(!refusal.message.contains("remark") && refusal.in_reply_to.as_deref() == Some("transcript"));
+                assert!(
+                    !refusal.message.contains("remark")
+                        && refusal.in_reply_to.as_deref() == Some("transcript")
+                );
                 refusal.code
             })
         };
-        assert_eq!(code(telling(s1, 9000, 9500)), Err(ErrorCode::BadValue), "nobody is there");
+        assert_eq!(
+            code(telling(s1, 9000, 9500)),
+            Err(ErrorCode::BadValue),
+            "nobody is there"
+        );
         intake.note_subject(SubjectId::Face(1), SubjectPhase::Appeared);
         assert_eq!(code(telling(s1, 9000, 9500)), Ok(()));
         assert_eq!(code(telling(s1, 9400, 9900)), Err(ErrorCode::BadValue));
@@ -110,13 +171,36 @@ mod tests {
         assert_eq!(code(telling(None, 9900, 11_000)), Err(ErrorCode::Stale));
         intake.note_subject(SubjectId::Face(1), SubjectPhase::Lost);
         assert_eq!(code(telling(s1, 9600, 9700)), Err(ErrorCode::BadValue));
-        let Received::Item(AlignInput::Words(transcript)) = receiver.recv(None) else { panic!("words") };
-        assert_eq!((transcript.teller, transcript.subject, transcript.words.len(), transcript.told_at), (Teller::Client(7), s1, 3, now));
+        let Received::Item(AlignInput::Words(transcript)) = receiver.recv(None) else {
+            panic!("words")
+        };
+        assert_eq!(
+            (
+                transcript.teller,
+                transcript.subject,
+                transcript.words.len(),
+                transcript.told_at
+            ),
+            (Teller::Client(7), s1, 3, now)
+        );
         assert!(!format!("{transcript:?}").contains("remark"));
         drop(sender);
-        assert_eq!(code(telling(None, 9800, 9900)), Err(ErrorCode::Stale), "the recording has ended");
-        let busy = Intake::new(2_000_000_000, true, lane("align", 1, WhenFull::DropOldest).0.guest());
-        assert_eq!(busy.hear(1, telling(None, 9000, 9500), now).unwrap_err().code, ErrorCode::NotAllowed);
+        assert_eq!(
+            code(telling(None, 9800, 9900)),
+            Err(ErrorCode::Stale),
+            "the recording has ended"
+        );
+        let busy = Intake::new(
+            2_000_000_000,
+            true,
+            lane("align", 1, WhenFull::DropOldest).0.guest(),
+        );
+        assert_eq!(
+            busy.hear(1, telling(None, 9000, 9500), now)
+                .unwrap_err()
+                .code,
+            ErrorCode::NotAllowed
+        );
     }
 
     #[test]
@@ -129,11 +213,21 @@ mod tests {
             intake.note_subject(subject, SubjectPhase::Appeared);
         }
         let code = |telling| intake.hear(7, telling, now).map_err(|refusal| refusal.code);
-        assert_eq!(code(Telling { is_final: false, ..telling(None, 8500, 9000) }), Ok(()));
+        assert_eq!(
+            code(Telling {
+                is_final: false,
+                ..telling(None, 8500, 9000)
+            }),
+            Ok(())
+        );
         assert_eq!(code(telling(Some(s2), 8500, 9000)), Ok(()));
         intake.note_merge(s2, s1);
         intake.note_subject(s2, SubjectPhase::Merged);
-        assert_eq!(code(telling(Some(s1), 8500, 9000)), Err(ErrorCode::BadValue), "it was told of the same person");
+        assert_eq!(
+            code(telling(Some(s1), 8500, 9000)),
+            Err(ErrorCode::BadValue),
+            "it was told of the same person"
+        );
         assert_eq!(code(telling(Some(s1), 9000, 9500)), Ok(()));
     }
 }

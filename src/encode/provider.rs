@@ -34,14 +34,25 @@ impl Provider {
 
 /// Opens with the provider that was asked for. For [`Provider::Auto`] with the first of TensorRT, CUDA and the CPU that works: each that
 /// ONNX Runtime offers and that does not is a warning, where `at_fault` tells that the provider is to blame; another error ends it.
-pub fn first_that_works<T, E: Error + 'static>(asked: Provider, at_fault: impl Fn(&E) -> bool, mut open: impl FnMut(Provider) -> Result<T, E>) -> Result<T, E> {
+pub fn first_that_works<T, E: Error + 'static>(
+    asked: Provider,
+    at_fault: impl Fn(&E) -> bool,
+    mut open: impl FnMut(Provider) -> Result<T, E>,
+) -> Result<T, E> {
     if asked != Provider::Auto {
         return open(asked);
     }
-    for gpu in [Provider::Tensorrt, Provider::Cuda].into_iter().filter(|gpu| offered(*gpu)) {
+    for gpu in [Provider::Tensorrt, Provider::Cuda]
+        .into_iter()
+        .filter(|gpu| offered(*gpu))
+    {
         match open(gpu) {
             Err(error) if at_fault(&error) => {
-                tracing::warn!(provider = gpu.name(), error = one_line(&error), "provider cannot be used, trying the next");
+                tracing::warn!(
+                    provider = gpu.name(),
+                    error = one_line(&error),
+                    "provider cannot be used, trying the next"
+                );
             }
             result => return result,
         }
@@ -53,7 +64,10 @@ pub fn first_that_works<T, E: Error + 'static>(asked: Provider, at_fault: impl F
 /// TensorRT's own libraries come from elsewhere, and few have them.
 fn offered(gpu: Provider) -> bool {
     match gpu {
-        Provider::Tensorrt => ep::TensorRT::is_available().unwrap_or(false) && ort::util::preload_dylib("libnvinfer.so.10").is_ok(),
+        Provider::Tensorrt => {
+            ep::TensorRT::is_available().unwrap_or(false)
+                && ort::util::preload_dylib("libnvinfer.so.10").is_ok()
+        }
         Provider::Cuda => ep::CUDA::is_available().unwrap_or(false),
         Provider::Auto | Provider::Cpu => false,
     }
@@ -63,7 +77,10 @@ fn offered(gpu: Provider) -> bool {
 ///
 /// # Errors
 /// Where NVIDIA's libraries in `folder` cannot be loaded.
-pub(super) fn gpu(provider: Provider, folder: &Path) -> ort::Result<Vec<ExecutionProviderDispatch>> {
+pub(super) fn gpu(
+    provider: Provider,
+    folder: &Path,
+) -> ort::Result<Vec<ExecutionProviderDispatch>> {
     Ok(match provider {
         Provider::Auto | Provider::Cpu => Vec::new(),
         Provider::Cuda => {
@@ -107,10 +124,23 @@ mod tests {
             tried.push(provider);
             Err(std::io::Error::other(provider.name()))
         };
-        assert_eq!(first_that_works(Provider::Cuda, |_| true, &mut open).unwrap_err().to_string(), "cuda");
+        assert_eq!(
+            first_that_works(Provider::Cuda, |_| true, &mut open)
+                .unwrap_err()
+                .to_string(),
+            "cuda"
+        );
         // Whatever GPUs there are, the processor comes last.
-        assert_eq!(first_that_works(Provider::Auto, |_| true, &mut open).unwrap_err().to_string(), "cpu");
-        assert_eq!((tried.first(), tried.last()), (Some(&Provider::Cuda), Some(&Provider::Cpu)));
+        assert_eq!(
+            first_that_works(Provider::Auto, |_| true, &mut open)
+                .unwrap_err()
+                .to_string(),
+            "cpu"
+        );
+        assert_eq!(
+            (tried.first(), tried.last()),
+            (Some(&Provider::Cuda), Some(&Provider::Cpu))
+        );
     }
 
     #[test]
@@ -119,7 +149,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(gpu(Provider::Cpu, folder.path()).unwrap().is_empty());
         std::fs::write(folder.path().join("libcudart.so.13"), "not a library").unwrap();
-        let error = gpu(Provider::Cuda, folder.path()).err().unwrap().to_string();
+        let error = gpu(Provider::Cuda, folder.path())
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("libcudart.so.13"), "{error}");
     }
 }

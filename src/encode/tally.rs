@@ -32,7 +32,11 @@ impl Totals {
     }
 
     fn read(&self) -> Runs {
-        Runs { count: self.count.load(Ordering::Relaxed), nanos: self.nanos.load(Ordering::Relaxed), cpu_nanos: self.cpu_nanos.load(Ordering::Relaxed) }
+        Runs {
+            count: self.count.load(Ordering::Relaxed),
+            nanos: self.nanos.load(Ordering::Relaxed),
+            cpu_nanos: self.cpu_nanos.load(Ordering::Relaxed),
+        }
     }
 
     fn clear(&self) {
@@ -67,7 +71,10 @@ impl Tally {
 
     /// By the shapes of the inputs; empty unless the graph was opened in a traced runtime.
     pub fn by_shapes(&self) -> BTreeMap<Shapes, Runs> {
-        self.trace.as_ref().map(|trace| trace.runs.lock().expect("trace lock").clone()).unwrap_or_default()
+        self.trace
+            .as_ref()
+            .map(|trace| trace.runs.lock().expect("trace lock").clone())
+            .unwrap_or_default()
     }
 
     /// The graph as it was opened, in a traced runtime.
@@ -85,7 +92,11 @@ impl Tally {
 
     /// Adds one run; `shapes` is asked only where somebody wants to know.
     pub(super) fn add(&self, nanos: i64, cpu_nanos: i64, shapes: impl FnOnce() -> Shapes) {
-        let run = Runs { count: 1, nanos, cpu_nanos };
+        let run = Runs {
+            count: 1,
+            nanos,
+            cpu_nanos,
+        };
         self.total.add(run);
         self.of_all.add(run);
         if let Some(trace) = &self.trace {
@@ -108,12 +119,23 @@ pub(super) struct Tallies {
 
 impl Tallies {
     pub fn traced() -> Self {
-        Tallies { traced: true, ..Tallies::default() }
+        Tallies {
+            traced: true,
+            ..Tallies::default()
+        }
     }
 
     pub fn begin(&self, graph: &str, bytes: &[u8]) -> Arc<Tally> {
-        let trace = self.traced.then(|| Trace { bytes: bytes.into(), runs: Mutex::default() });
-        let tally = Arc::new(Tally { graph: graph.to_owned(), total: Totals::default(), of_all: self.of_all.clone(), trace });
+        let trace = self.traced.then(|| Trace {
+            bytes: bytes.into(),
+            runs: Mutex::default(),
+        });
+        let tally = Arc::new(Tally {
+            graph: graph.to_owned(),
+            total: Totals::default(),
+            of_all: self.of_all.clone(),
+            trace,
+        });
         let mut open = self.open.lock().expect("tallies lock");
         // A process that opens graphs again and again does not grow by those that are gone.
         open.retain(|tally| tally.strong_count() > 0);
@@ -123,7 +145,12 @@ impl Tallies {
 
     /// In the order of opening.
     pub fn of_open(&self) -> Vec<Arc<Tally>> {
-        self.open.lock().expect("tallies lock").iter().filter_map(Weak::upgrade).collect()
+        self.open
+            .lock()
+            .expect("tallies lock")
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect()
     }
 
     pub fn total(&self) -> Runs {
@@ -139,15 +166,31 @@ mod tests {
     fn what_is_gone_is_forgotten_and_its_runs_stay_counted() {
         let tallies = Tallies::default();
         for _ in 0..100 {
-            tallies.begin("face", b"a graph").add(5, 3, || panic!("nobody wants to know"));
+            tallies
+                .begin("face", b"a graph")
+                .add(5, 3, || panic!("nobody wants to know"));
         }
         assert!(tallies.of_open().is_empty());
         assert!(tallies.open.lock().unwrap().len() <= 1);
-        assert_eq!(tallies.total(), Runs { count: 100, nanos: 500, cpu_nanos: 300 });
+        assert_eq!(
+            tallies.total(),
+            Runs {
+                count: 100,
+                nanos: 500,
+                cpu_nanos: 300
+            }
+        );
         let [head, voice] = ["head", "voice"].map(|graph| tallies.begin(graph, b"a graph"));
         head.add(7, 2, Vec::new);
         assert_eq!((head.total().count, voice.total().count), (1, 0));
-        assert_eq!(tallies.of_open().iter().map(|tally| tally.graph.as_str()).collect::<Vec<_>>(), ["head", "voice"]);
+        assert_eq!(
+            tallies
+                .of_open()
+                .iter()
+                .map(|tally| tally.graph.as_str())
+                .collect::<Vec<_>>(),
+            ["head", "voice"]
+        );
         assert!(head.bytes().is_none() && head.by_shapes().is_empty());
     }
 
@@ -159,7 +202,17 @@ mod tests {
         }
         assert_eq!(tally.bytes(), Some(&b"a graph"[..]));
         let runs = tally.by_shapes();
-        assert_eq!(runs.first_key_value(), Some((&vec![vec![1, 4]], &Runs { count: 2, nanos: 10, cpu_nanos: 6 })));
+        assert_eq!(
+            runs.first_key_value(),
+            Some((
+                &vec![vec![1, 4]],
+                &Runs {
+                    count: 2,
+                    nanos: 10,
+                    cpu_nanos: 6
+                }
+            ))
+        );
         assert_eq!((runs.len(), tally.total().count), (2, 3));
         tally.clear();
         assert!(tally.by_shapes().is_empty() && tally.total() == Runs::default());

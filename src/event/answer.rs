@@ -102,7 +102,11 @@ impl ErrorCode {
             ErrorCode::TooLarge => 1009,
             ErrorCode::TooSlow | ErrorCode::TooManyClients => 1013,
             ErrorCode::Internal => 1011,
-            ErrorCode::UnknownType | ErrorCode::UnknownField | ErrorCode::BadValue | ErrorCode::NotAllowed | ErrorCode::Stale => return None,
+            ErrorCode::UnknownType
+            | ErrorCode::UnknownField
+            | ErrorCode::BadValue
+            | ErrorCode::NotAllowed
+            | ErrorCode::Stale => return None,
         })
     }
 }

@@ -32,7 +32,11 @@ pub struct Telling {
 
 impl fmt::Debug for Telling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Telling({:?}, final: {}, {:?})", self.span, self.is_final, self.subject)
+        write!(
+            f,
+            "Telling({:?}, final: {}, {:?})",
+            self.span, self.is_final, self.subject
+        )
     }
 }
 
@@ -75,24 +79,49 @@ pub struct Refusal {
 
 impl Refusal {
     pub fn new(code: ErrorCode, message: impl Into<String>, in_reply_to: Option<&str>) -> Self {
-        Refusal { code, message: message.into(), in_reply_to: in_reply_to.map(str::to_owned) }
+        Refusal {
+            code,
+            message: message.into(),
+            in_reply_to: in_reply_to.map(str::to_owned),
+        }
     }
     pub fn answer(self) -> Answer {
-        Answer::Error { code: self.code, message: self.message, in_reply_to: self.in_reply_to }
+        Answer::Error {
+            code: self.code,
+            message: self.message,
+            in_reply_to: self.in_reply_to,
+        }
     }
 }
 
 impl Request {
     /// Parses one text frame. `labels` are those of the bundle.
     pub fn parse(text: &str, labels: &[String]) -> Result<Request, Refusal> {
-        let frame: Value = serde_json::from_str(text).map_err(|e| Refusal::new(ErrorCode::Malformed, format!("not JSON: {e}"), None))?;
+        let frame: Value = serde_json::from_str(text)
+            .map_err(|e| Refusal::new(ErrorCode::Malformed, format!("not JSON: {e}"), None))?;
         let Value::Object(mut fields) = frame else {
-            return Err(Refusal::new(ErrorCode::Malformed, "a frame must be a JSON object", None));
+            return Err(Refusal::new(
+                ErrorCode::Malformed,
+                "a frame must be a JSON object",
+                None,
+            ));
         };
         let kind = match fields.remove("type") {
             Some(Value::String(kind)) => kind,
-            Some(_) => return Err(Refusal::new(ErrorCode::UnknownType, "`type` must be a string", None)),
-            None => return Err(Refusal::new(ErrorCode::UnknownType, "the frame has no `type`", None)),
+            Some(_) => {
+                return Err(Refusal::new(
+                    ErrorCode::UnknownType,
+                    "`type` must be a string",
+                    None,
+                ));
+            }
+            None => {
+                return Err(Refusal::new(
+                    ErrorCode::UnknownType,
+                    "the frame has no `type`",
+                    None,
+                ));
+            }
         };
         match kind.as_str() {
             "subscribe" => subscribe(fields, labels).map(Request::Subscribe),
@@ -101,12 +130,22 @@ impl Request {
                 no_more(&kind, &fields, "data")?;
                 Ok(Request::Ping { data })
             }
-            "pause" | "resume" | "calibrate" => {
-                Err(Refusal::new(ErrorCode::NotAllowed, "needs the control token, and this daemon has none configured", Some(&kind)))
-            }
+            "pause" | "resume" | "calibrate" => Err(Refusal::new(
+                ErrorCode::NotAllowed,
+                "needs the control token, and this daemon has none configured",
+                Some(&kind),
+            )),
             "transcript" => transcript(fields).map(Request::Transcript),
-            "mark" => Err(Refusal::new(ErrorCode::UnknownType, format!("this version of the daemon does not take `{kind}` yet"), Some(&kind))),
-            _ => Err(Refusal::new(ErrorCode::UnknownType, "known types: subscribe, transcript, ping", Some(&kind))),
+            "mark" => Err(Refusal::new(
+                ErrorCode::UnknownType,
+                format!("this version of the daemon does not take `{kind}` yet"),
+                Some(&kind),
+            )),
+            _ => Err(Refusal::new(
+                ErrorCode::UnknownType,
+                "known types: subscribe, transcript, ping",
+                Some(&kind),
+            )),
         }
     }
 }
@@ -114,7 +153,14 @@ impl Request {
 fn no_more(kind: &str, rest: &Map<String, Value>, known: &str) -> Result<(), Refusal> {
     match rest.keys().next() {
         None => Ok(()),
-        Some(field) => Err(Refusal::new(ErrorCode::UnknownField, format!("`{kind}` has no field `{}`; it has: {known}", excerpt(field)), Some(kind))),
+        Some(field) => Err(Refusal::new(
+            ErrorCode::UnknownField,
+            format!(
+                "`{kind}` has no field `{}`; it has: {known}",
+                excerpt(field)
+            ),
+            Some(kind),
+        )),
     }
 }
 
@@ -124,23 +170,60 @@ fn excerpt(text: &str) -> String {
 
 fn subscribe(mut fields: Map<String, Value>, labels: &[String]) -> Result<Subscribe, Refusal> {
     let bad = |message: String| Refusal::new(ErrorCode::BadValue, message, Some("subscribe"));
-    let events = list(&mut fields, "events", |name| PUBLISHED.into_iter().find(|p| *p == name), &PUBLISHED.join(", "))?;
-    let subjects = list(&mut fields, "subjects", subject, "ids like \"s3\", and \"voice\"")?;
-    let labels = list(&mut fields, "labels", |name| labels.iter().find(|l| *l == name).cloned(), &labels.join(", "))?;
+    let events = list(
+        &mut fields,
+        "events",
+        |name| PUBLISHED.into_iter().find(|p| *p == name),
+        &PUBLISHED.join(", "),
+    )?;
+    let subjects = list(
+        &mut fields,
+        "subjects",
+        subject,
+        "ids like \"s3\", and \"voice\"",
+    )?;
+    let labels = list(
+        &mut fields,
+        "labels",
+        |name| labels.iter().find(|l| *l == name).cloned(),
+        &labels.join(", "),
+    )?;
     let min_confidence = match number(&mut fields, "min_confidence")? {
-        Some(value) if !(0.0..=1.0).contains(&value) => return Err(bad(format!("`min_confidence` must be within 0..1, not {value}"))),
+        Some(value) if !(0.0..=1.0).contains(&value) => {
+            return Err(bad(format!(
+                "`min_confidence` must be within 0..1, not {value}"
+            )));
+        }
         other => other,
     };
     let max_rate_hz = match number(&mut fields, "max_rate_hz")? {
-        Some(value) if value <= 0.0 => return Err(bad(format!("`max_rate_hz` must be above 0, not {value}"))),
+        Some(value) if value <= 0.0 => {
+            return Err(bad(format!("`max_rate_hz` must be above 0, not {value}")));
+        }
         other => other,
     };
-    let resume_after = match fields.remove("resume_after") {
-        None | Some(Value::Null) => None,
-        Some(value) => Some(value.as_u64().ok_or_else(|| bad("`resume_after` must be a seq: a whole number from 0".into()))?),
-    };
-    no_more("subscribe", &fields, "events, subjects, labels, min_confidence, max_rate_hz, resume_after")?;
-    Ok(Subscribe { subscription: Subscription { events, subjects, labels, min_confidence, max_rate_hz }, resume_after })
+    let resume_after =
+        match fields.remove("resume_after") {
+            None | Some(Value::Null) => None,
+            Some(value) => Some(value.as_u64().ok_or_else(|| {
+                bad("`resume_after` must be a seq: a whole number from 0".into())
+            })?),
+        };
+    no_more(
+        "subscribe",
+        &fields,
+        "events, subjects, labels, min_confidence, max_rate_hz, resume_after",
+    )?;
+    Ok(Subscribe {
+        subscription: Subscription {
+            events,
+            subjects,
+            labels,
+            min_confidence,
+            max_rate_hz,
+        },
+        resume_after,
+    })
 }
 
 fn transcript(mut fields: Map<String, Value>) -> Result<Telling, Refusal> {
@@ -152,17 +235,23 @@ fn transcript(mut fields: Map<String, Value>) -> Result<Telling, Refusal> {
         _ => return Err(bad("`text` must be a string with a word in it".into())),
     };
     if text.split_whitespace().nth(MAX_WORDS).is_some() {
-        return Err(bad(format!("`text` may have {MAX_WORDS} words: tell them in several transcripts")));
+        return Err(bad(format!(
+            "`text` may have {MAX_WORDS} words: tell them in several transcripts"
+        )));
     }
     let mut time = |field: &str| match fields.remove(field).as_ref().and_then(Value::as_i64) {
         Some(nanos) if nanos >= 0 => Ok(MediaTime::from_nanos(nanos)),
-        _ => Err(bad(format!("`{field}` must be media time: a whole number of nanoseconds from 0"))),
+        _ => Err(bad(format!(
+            "`{field}` must be media time: a whole number of nanoseconds from 0"
+        ))),
     };
     let (start, end) = (time("start_ns")?, time("end_ns")?);
     if start >= end {
         return Err(bad("`start_ns` must be before `end_ns`".into()));
     }
-    let Some(Value::Bool(is_final)) = fields.remove("final") else { return Err(bad("`final` must be true or false".into())) };
+    let Some(Value::Bool(is_final)) = fields.remove("final") else {
+        return Err(bad("`final` must be true or false".into()));
+    };
     let subject = match fields.remove("subject") {
         None | Some(Value::Null) => None,
         Some(value) => Some(
@@ -170,10 +259,20 @@ fn transcript(mut fields: Map<String, Value>) -> Result<Telling, Refusal> {
         ),
     };
     no_more(KIND, &fields, "text, start_ns, end_ns, final, subject")?;
-    Ok(Telling { text, span: Span::new(start, end), is_final, subject })
+    Ok(Telling {
+        text,
+        span: Span::new(start, end),
+        is_final,
+        subject,
+    })
 }
 
-fn list<T>(fields: &mut Map<String, Value>, field: &str, find: impl Fn(&str) -> Option<T>, known: &str) -> Result<Option<Vec<T>>, Refusal> {
+fn list<T>(
+    fields: &mut Map<String, Value>,
+    field: &str,
+    find: impl Fn(&str) -> Option<T>,
+    known: &str,
+) -> Result<Option<Vec<T>>, Refusal> {
     let bad = |message: String| Refusal::new(ErrorCode::BadValue, message, Some("subscribe"));
     let items = match fields.remove(field) {
         None | Some(Value::Null) => return Ok(None),
@@ -182,8 +281,15 @@ fn list<T>(fields: &mut Map<String, Value>, field: &str, find: impl Fn(&str) -> 
     };
     let mut found = Vec::with_capacity(items.len());
     for item in items {
-        let name = item.as_str().ok_or_else(|| bad(format!("`{field}` must be a list of strings")))?;
-        found.push(find(name).ok_or_else(|| bad(format!("`{field}` cannot be \"{}\"; known: {known}", excerpt(name))))?);
+        let name = item
+            .as_str()
+            .ok_or_else(|| bad(format!("`{field}` must be a list of strings")))?;
+        found.push(find(name).ok_or_else(|| {
+            bad(format!(
+                "`{field}` cannot be \"{}\"; known: {known}",
+                excerpt(name)
+            ))
+        })?);
     }
     Ok(Some(found))
 }
@@ -193,7 +299,11 @@ fn number(fields: &mut Map<String, Value>, field: &str) -> Result<Option<f64>, R
         None | Some(Value::Null) => Ok(None),
         Some(value) => match value.as_f64() {
             Some(number) => Ok(Some(number)),
-            None => Err(Refusal::new(ErrorCode::BadValue, format!("`{field}` must be a number"), Some("subscribe"))),
+            None => Err(Refusal::new(
+                ErrorCode::BadValue,
+                format!("`{field}` must be a number"),
+                Some("subscribe"),
+            )),
         },
     }
 }
@@ -224,7 +334,9 @@ mod tests {
     #[test]
     fn a_subscription_is_read_and_written_back() {
         let frame = json!({"type": "subscribe", "events": ["expression"], "subjects": ["s3", "voice"], "labels": [], "min_confidence": 0.5, "max_rate_hz": 2, "resume_after": 7});
-        let Ok(Request::Subscribe(subscribe)) = parse(frame) else { panic!("refused") };
+        let Ok(Request::Subscribe(subscribe)) = parse(frame) else {
+            panic!("refused")
+        };
         assert_eq!(subscribe.resume_after, Some(7));
         assert_eq!(
             serde_json::to_value(&subscribe.subscription).unwrap(),
@@ -241,15 +353,34 @@ mod tests {
         use ErrorCode::*;
         let to = |kind: &str| Some(kind.to_owned());
         for text in ["", "{", "[1]", "7", "\"subscribe\"", "null"] {
-            assert_eq!(Request::parse(text, &[]).unwrap_err().code, Malformed, "{text}");
+            assert_eq!(
+                Request::parse(text, &[]).unwrap_err().code,
+                Malformed,
+                "{text}"
+            );
         }
         assert_eq!(code(json!({})), (UnknownType, None));
         assert_eq!(code(json!({"type": 3})), (UnknownType, None));
-        assert_eq!(code(json!({"type": "subscibe"})), (UnknownType, to("subscibe")));
-        assert_eq!(code(json!({"type": "mark", "label": "x"})), (UnknownType, to("mark")));
-        assert_eq!(code(json!({"type": "pause", "what": "capture"})), (NotAllowed, to("pause")));
-        assert_eq!(code(json!({"type": "ping", "date": 1})), (UnknownField, to("ping")));
-        assert_eq!(code(json!({"type": "subscribe", "event": ["status"]})), (UnknownField, to("subscribe")));
+        assert_eq!(
+            code(json!({"type": "subscibe"})),
+            (UnknownType, to("subscibe"))
+        );
+        assert_eq!(
+            code(json!({"type": "mark", "label": "x"})),
+            (UnknownType, to("mark"))
+        );
+        assert_eq!(
+            code(json!({"type": "pause", "what": "capture"})),
+            (NotAllowed, to("pause"))
+        );
+        assert_eq!(
+            code(json!({"type": "ping", "date": 1})),
+            (UnknownField, to("ping"))
+        );
+        assert_eq!(
+            code(json!({"type": "subscribe", "event": ["status"]})),
+            (UnknownField, to("subscribe"))
+        );
         for (field, value) in [
             ("events", json!(["expresion"])),
             ("events", json!("expression")),
@@ -264,7 +395,11 @@ mod tests {
             ("resume_after", json!(-1)),
             ("resume_after", json!(1.5)),
         ] {
-            assert_eq!(code(json!({"type": "subscribe", field: value})), (BadValue, to("subscribe")), "{field}: {value}");
+            assert_eq!(
+                code(json!({"type": "subscribe", field: value})),
+                (BadValue, to("subscribe")),
+                "{field}: {value}"
+            );
         }
     }
 
@@ -276,13 +411,28 @@ mod tests {
 
     #[test]
     fn a_transcript_is_read() {
-        let telling = Telling { text: "Good day".into(), span: Span::new(MediaTime::from_nanos(1), MediaTime::from_nanos(2)), is_final: true, subject: None };
-        assert_eq!(parse(told("subject", Value::Null)), Ok(Request::Transcript(telling.clone())));
-        let named = Telling { subject: Some(SubjectId::Face(3)), is_final: false, ..telling.clone() };
+        let telling = Telling {
+            text: "Good day".into(),
+            span: Span::new(MediaTime::from_nanos(1), MediaTime::from_nanos(2)),
+            is_final: true,
+            subject: None,
+        };
+        assert_eq!(
+            parse(told("subject", Value::Null)),
+            Ok(Request::Transcript(telling.clone()))
+        );
+        let named = Telling {
+            subject: Some(SubjectId::Face(3)),
+            is_final: false,
+            ..telling.clone()
+        };
         let mut frame = told("subject", json!("s3"));
         frame["final"] = false.into();
         assert_eq!(parse(frame), Ok(Request::Transcript(named)));
-        assert!(!format!("{telling:?}").contains("day"), "words are in no log");
+        assert!(
+            !format!("{telling:?}").contains("day"),
+            "words are in no log"
+        );
     }
 
     #[test]
@@ -307,10 +457,21 @@ mod tests {
             ("subject", json!("s03")),
         ] {
             let refusal = parse(told(field, value.clone())).unwrap_err();
-            assert_eq!((refusal.code, refusal.in_reply_to.as_deref()), (ErrorCode::BadValue, Some("transcript")), "{field}: {value}");
-            assert!(refusal.message.contains(field) && !refusal.message.contains("confidential"), "{}", refusal.message);
+            assert_eq!(
+                (refusal.code, refusal.in_reply_to.as_deref()),
+                (ErrorCode::BadValue, Some("transcript")),
+                "{field}: {value}"
+            );
+            assert!(
+                refusal.message.contains(field) && !refusal.message.contains("confidential"),
+                "{}",
+                refusal.message
+            );
         }
-        assert_eq!(code(told("speaker", json!("s1"))), (ErrorCode::UnknownField, Some("transcript".into())));
+        assert_eq!(
+            code(told("speaker", json!("s1"))),
+            (ErrorCode::UnknownField, Some("transcript".into()))
+        );
         assert!(parse(told("text", json!("a ".repeat(MAX_WORDS)))).is_ok());
     }
 }

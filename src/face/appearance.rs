@@ -26,13 +26,35 @@ impl Appearance {
     pub fn new(picture: &Picture, rect: &Rect, landmarks: &Landmarks, patch: &Patch) -> Appearance {
         let [left, right, nose, mouth_left, mouth_right] = *landmarks;
         let between = |a: [f32; 2], b: [f32; 2]| [(a[0] + b[0]) / 2.0, (a[1] + b[1]) / 2.0];
-        let spots = [nose, between(left, mouth_left), between(right, mouth_right), between(left, right)];
+        let spots = [
+            nose,
+            between(left, mouth_left),
+            between(right, mouth_right),
+            between(left, right),
+        ];
         let reach = (rect.w * 0.06).max(1.0);
         let skin = spots.map(|p| mean(picture, p, reach));
         let [cx, cy] = rect.center();
-        let cells: [[f32; 2]; 6] = [[-0.45, 0.95], [0.0, 0.95], [0.45, 0.95], [-0.35, -0.62], [0.0, -0.66], [0.35, -0.62]];
-        let surround = cells.map(|[x, y]| mean(picture, [cx + x * rect.w * 1.2, cy + y * rect.h], rect.w * 0.16));
-        Appearance { face: patch.values.clone(), skin: [1, 2].map(|k| skin.iter().map(|s| s[k]).sum::<f32>() / spots.len() as f32), surround }
+        let cells: [[f32; 2]; 6] = [
+            [-0.45, 0.95],
+            [0.0, 0.95],
+            [0.45, 0.95],
+            [-0.35, -0.62],
+            [0.0, -0.66],
+            [0.35, -0.62],
+        ];
+        let surround = cells.map(|[x, y]| {
+            mean(
+                picture,
+                [cx + x * rect.w * 1.2, cy + y * rect.h],
+                rect.w * 0.16,
+            )
+        });
+        Appearance {
+            face: patch.values.clone(),
+            skin: [1, 2].map(|k| skin.iter().map(|s| s[k]).sum::<f32>() / spots.len() as f32),
+            surround,
+        }
     }
 
     /// At most 1; the same person in the same scene is mostly above 0.7.
@@ -45,18 +67,46 @@ impl Appearance {
         }
         let face = ab / f32::sqrt(aa * bb);
         let near = |square: f32, spread: f32| (-square / (spread * spread)).exp();
-        let skin = near(self.skin.iter().zip(other.skin).map(|(a, b)| (a - b).powi(2)).sum(), SKIN_SPREAD);
-        let cell = |(a, b): (&[f32; 3], &[f32; 3])| near((a[0] - b[0]).powi(2) + 4.0 * ((a[1] - b[1]).powi(2) + (a[2] - b[2]).powi(2)), SURROUND_SPREAD);
-        let surround = self.surround.iter().zip(&other.surround).map(cell).sum::<f32>() / self.surround.len() as f32;
+        let skin = near(
+            self.skin
+                .iter()
+                .zip(other.skin)
+                .map(|(a, b)| (a - b).powi(2))
+                .sum(),
+            SKIN_SPREAD,
+        );
+        let cell = |(a, b): (&[f32; 3], &[f32; 3])| {
+            near(
+                (a[0] - b[0]).powi(2) + 4.0 * ((a[1] - b[1]).powi(2) + (a[2] - b[2]).powi(2)),
+                SURROUND_SPREAD,
+            )
+        };
+        let surround = self
+            .surround
+            .iter()
+            .zip(&other.surround)
+            .map(cell)
+            .sum::<f32>()
+            / self.surround.len() as f32;
         OF_FACE * face + OF_SKIN * skin + OF_SURROUND * surround
     }
 
     /// Moves this running mean towards a new look.
     pub fn blend(&mut self, look: &Appearance, share: f32) {
         let towards = |mine: &mut f32, theirs: f32| *mine += share * (theirs - *mine);
-        self.face.iter_mut().zip(&look.face).for_each(|(a, b)| towards(a, *b));
-        self.skin.iter_mut().zip(look.skin).for_each(|(a, b)| towards(a, b));
-        self.surround.iter_mut().flatten().zip(look.surround.iter().flatten()).for_each(|(a, b)| towards(a, *b));
+        self.face
+            .iter_mut()
+            .zip(&look.face)
+            .for_each(|(a, b)| towards(a, *b));
+        self.skin
+            .iter_mut()
+            .zip(look.skin)
+            .for_each(|(a, b)| towards(a, b));
+        self.surround
+            .iter_mut()
+            .flatten()
+            .zip(look.surround.iter().flatten())
+            .for_each(|(a, b)| towards(a, *b));
     }
 }
 
@@ -71,7 +121,8 @@ fn mean(picture: &Picture, [x, y]: [f32; 2], reach: f32) -> [f32; 3] {
             for (plane, sum) in sum.iter_mut().enumerate() {
                 let shift = usize::from(plane > 0);
                 let layout = picture.planes[plane];
-                *sum += f32::from(bytes[layout.offset + (py >> shift) * layout.stride + (px >> shift)]);
+                *sum +=
+                    f32::from(bytes[layout.offset + (py >> shift) * layout.stride + (px >> shift)]);
             }
         }
     }

@@ -32,14 +32,22 @@ pub fn one_face(a: &Rect, b: &Rect) -> bool {
     let side = a.w.max(a.h).min(b.w.max(b.h));
     let w = ((a.x + a.w).min(b.x + b.w) - a.x.max(b.x)).max(0.0);
     let h = ((a.y + a.h).min(b.y + b.h) - a.y.max(b.y)).max(0.0);
-    a.iou(b) > 0.45 || w * h > 0.7 * a.area().min(b.area()) || distance(a.center(), b.center()) < 0.3 * side
+    a.iou(b) > 0.45
+        || w * h > 0.7 * a.area().min(b.area())
+        || distance(a.center(), b.center()) < 0.3 * side
 }
 
 /// For each detection the index of the track that it confirms; the best overlap first, no track twice. Boxes are compared as they were at `at`.
-pub fn match_detections(tracks: &[Track], at: MediaTime, detections: &[Detection]) -> Vec<Option<usize>> {
+pub fn match_detections(
+    tracks: &[Track],
+    at: MediaTime,
+    detections: &[Detection],
+) -> Vec<Option<usize>> {
     let mut pairs: Vec<(f32, usize, usize)> = Vec::new();
     for (t, track) in tracks.iter().enumerate().filter(|(_, t)| t.visible) {
-        let Some(rect) = track.rect_at(at) else { continue };
+        let Some(rect) = track.rect_at(at) else {
+            continue;
+        };
         for (d, detection) in detections.iter().enumerate() {
             let iou = rect.iou(&detection.rect);
             if iou > SAME_FACE_IOU || one_face(&rect, &detection.rect) {
@@ -63,18 +71,32 @@ fn nearness(hidden: &Track, now: MediaTime, sighting: &Sighting) -> Option<f32> 
     let side = hidden.side.max(1.0);
     let found = sighting.rect.center();
     let away = distance(hidden.center, found).min(distance(hidden.rect.center(), found)) / side;
-    (away < 1.0 + 2.0 * hidden.hidden_secs(now) && (0.5..2.0).contains(&(sighting.side() / side))).then_some(away)
+    (away < 1.0 + 2.0 * hidden.hidden_secs(now) && (0.5..2.0).contains(&(sighting.side() / side)))
+        .then_some(away)
 }
 
 /// Is there a hidden subject that this face may turn out to be, once it is seen better?
 pub fn may_return(tracks: &[Track], now: MediaTime, sighting: &Sighting) -> bool {
-    tracks.iter().any(|t| !t.visible && t.subject.is_some() && nearness(t, now, sighting).is_some())
+    tracks
+        .iter()
+        .any(|t| !t.visible && t.subject.is_some() && nearness(t, now, sighting).is_some())
 }
 
 /// The hidden subject that a new face is, if it is one: by place and by looks.
-pub fn returning(tracks: &[Track], seen: &[bool], apart: &Apart, serial: Option<u32>, now: MediaTime, sighting: &Sighting) -> Option<usize> {
+pub fn returning(
+    tracks: &[Track],
+    seen: &[bool],
+    apart: &Apart,
+    serial: Option<u32>,
+    now: MediaTime,
+    sighting: &Sighting,
+) -> Option<usize> {
     let mut best: Option<(f32, usize)> = None;
-    for (i, track) in tracks.iter().enumerate().filter(|(i, t)| !seen[*i] && t.subject.is_some()) {
+    for (i, track) in tracks
+        .iter()
+        .enumerate()
+        .filter(|(i, t)| !seen[*i] && t.subject.is_some())
+    {
         if serial.is_some_and(|s| apart.contains(&(track.serial.min(s), track.serial.max(s)))) {
             continue;
         }
@@ -93,14 +115,26 @@ pub fn returning(tracks: &[Track], seen: &[bool], apart: &Apart, serial: Option<
 
 /// Settles what the tracks claim to have seen: one face belongs to the track that it looks like (the other saw nothing), and two that
 /// came apart after meeting get the faces that they look like.
-pub fn settle(tracks: &mut [Track], sightings: &mut [Option<Sighting>], apart: &mut Apart, now: MediaTime) {
+pub fn settle(
+    tracks: &mut [Track],
+    sightings: &mut [Option<Sighting>],
+    apart: &mut Apart,
+    now: MediaTime,
+) {
     for i in 0..tracks.len() {
         for j in i + 1..tracks.len() {
-            let (Some(a), Some(b)) = (&sightings[i], &sightings[j]) else { continue };
+            let (Some(a), Some(b)) = (&sightings[i], &sightings[j]) else {
+                continue;
+            };
             let iou = a.rect.iou(&b.rect);
             let met = now < tracks[i].entangled_until && now < tracks[j].entangled_until;
             if one_face(&a.rect, &b.rect) {
-                let claim = |track: &Track, s: &Sighting| (track.likeness(&s.look), -distance(track.center, s.rect.center()));
+                let claim = |track: &Track, s: &Sighting| {
+                    (
+                        track.likeness(&s.look),
+                        -distance(track.center, s.rect.center()),
+                    )
+                };
                 let (of_i, of_j) = (claim(&tracks[i], a), claim(&tracks[j], b));
                 // Looks that tell nothing leave it to the place, and a subject comes before what is none yet.
                 let i_keeps = if tracks[i].subject.is_some() != tracks[j].subject.is_some() {
@@ -132,13 +166,21 @@ pub fn settle(tracks: &mut [Track], sightings: &mut [Option<Sighting>], apart: &
 /// A track that slid onto the face of a hidden subject gives it back: where the face looks clearly more like the hidden one.
 pub fn give_back(tracks: &[Track], sightings: &mut [Option<Sighting>], now: MediaTime) {
     for t in 0..tracks.len() {
-        let Some(sighting) = &sightings[t] else { continue };
+        let Some(sighting) = &sightings[t] else {
+            continue;
+        };
         let own = tracks[t].look.likeness(&sighting.look);
         let owner = (0..tracks.len())
-            .filter(|h| sightings[*h].is_none() && tracks[*h].subject.is_some() && nearness(&tracks[*h], now, sighting).is_some())
+            .filter(|h| {
+                sightings[*h].is_none()
+                    && tracks[*h].subject.is_some()
+                    && nearness(&tracks[*h], now, sighting).is_some()
+            })
             .map(|h| (tracks[h].look.likeness(&sighting.look), h))
             .max_by(|a, b| a.0.total_cmp(&b.0));
-        if let Some((_, h)) = owner.filter(|(likeness, _)| tracks[t].subject.is_some() && *likeness > own + SWAP_MARGIN) {
+        if let Some((_, h)) = owner
+            .filter(|(likeness, _)| tracks[t].subject.is_some() && *likeness > own + SWAP_MARGIN)
+        {
             sightings.swap(t, h);
         }
     }
@@ -146,10 +188,22 @@ pub fn give_back(tracks: &[Track], sightings: &mut [Option<Sighting>], now: Medi
 
 /// A hidden subject and a visible one that are certainly the same person: never seen apart, in one place, and alike. Gives (hidden, visible).
 pub fn duplicate(tracks: &[Track], apart: &Apart, now: MediaTime) -> Option<(usize, usize)> {
-    for (h, hidden) in tracks.iter().enumerate().filter(|(_, t)| !t.visible && t.subject.is_some() && t.hidden_secs(now) >= 0.3) {
-        for (v, visible) in tracks.iter().enumerate().filter(|(_, t)| t.visible && t.subject.is_some()) {
-            let near = distance(hidden.center, visible.center) < 0.5 * visible.side || distance(hidden.rect.center(), visible.center) < 0.5 * visible.side;
-            if near && !apart.contains(&pair(hidden, visible)) && hidden.look.likeness(&visible.look) >= 0.8 {
+    for (h, hidden) in tracks
+        .iter()
+        .enumerate()
+        .filter(|(_, t)| !t.visible && t.subject.is_some() && t.hidden_secs(now) >= 0.3)
+    {
+        for (v, visible) in tracks
+            .iter()
+            .enumerate()
+            .filter(|(_, t)| t.visible && t.subject.is_some())
+        {
+            let near = distance(hidden.center, visible.center) < 0.5 * visible.side
+                || distance(hidden.rect.center(), visible.center) < 0.5 * visible.side;
+            if near
+                && !apart.contains(&pair(hidden, visible))
+                && hidden.look.likeness(&visible.look) >= 0.8
+            {
                 return Some((h, v));
             }
         }

@@ -16,7 +16,11 @@ impl Candidate {
     pub fn regress(&mut self, extent: f32) {
         let [x1, y1, x2, y2] = self.corners;
         let (w, h) = (x2 - x1 + extent, y2 - y1 + extent);
-        for (corner, (move_by, side)) in self.corners.iter_mut().zip(self.regression.iter().zip([w, h, w, h])) {
+        for (corner, (move_by, side)) in self
+            .corners
+            .iter_mut()
+            .zip(self.regression.iter().zip([w, h, w, h]))
+        {
             *corner += move_by * side;
         }
     }
@@ -40,7 +44,11 @@ pub enum Overlap {
 }
 
 fn overlap(a: &[f32; 4], b: &[f32; 4], against: Overlap) -> f32 {
-    let extent = if against == Overlap::Smaller { 1.0 } else { 0.0 };
+    let extent = if against == Overlap::Smaller {
+        1.0
+    } else {
+        0.0
+    };
     let area = |c: &[f32; 4]| (c[2] - c[0] + extent) * (c[3] - c[1] + extent);
     let w = (a[2].min(b[2]) - a[0].max(b[0]) + extent).max(0.0);
     let h = (a[3].min(b[3]) - a[1].max(b[1]) + extent).max(0.0);
@@ -52,11 +60,18 @@ fn overlap(a: &[f32; 4], b: &[f32; 4], against: Overlap) -> f32 {
 }
 
 /// Keeps the best of those that overlap by more than `threshold`; the result is sorted, best first, the earlier first among equals.
-pub fn suppress(mut candidates: Vec<Candidate>, threshold: f32, against: Overlap) -> Vec<Candidate> {
+pub fn suppress(
+    mut candidates: Vec<Candidate>,
+    threshold: f32,
+    against: Overlap,
+) -> Vec<Candidate> {
     candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept: Vec<Candidate> = Vec::with_capacity(candidates.len());
     for candidate in candidates {
-        if kept.iter().all(|k| overlap(&k.corners, &candidate.corners, against) <= threshold) {
+        if kept
+            .iter()
+            .all(|k| overlap(&k.corners, &candidate.corners, against) <= threshold)
+        {
             kept.push(candidate);
         }
     }

@@ -23,13 +23,23 @@ impl Closeup {
         let half = side as f32 / 2.0;
         let origin = center.map(|c| (c - half).round().clamp(-1e6, 1e6) as i32);
         let luma = means(picture, 0, origin, side);
-        let (cb, cr) = (means(picture, 1, origin, side), means(picture, 2, origin, side));
-        let (gain, chroma_gain, offset) = if picture.colorimetry.full_range { (1.0, 1.0, 0.0) } else { (255.0 / 219.0, 255.0 / 224.0, 16.0) };
+        let (cb, cr) = (
+            means(picture, 1, origin, side),
+            means(picture, 2, origin, side),
+        );
+        let (gain, chroma_gain, offset) = if picture.colorimetry.full_range {
+            (1.0, 1.0, 0.0)
+        } else {
+            (255.0 / 219.0, 255.0 / 224.0, 16.0)
+        };
         let (kr, kb) = match picture.colorimetry.matrix {
             ColorMatrix::Bt601 => (0.299, 0.114),
             ColorMatrix::Bt709 => (0.2126, 0.0722),
         };
-        let (to_r, to_b) = (2.0 * (1.0 - kr) * chroma_gain, 2.0 * (1.0 - kb) * chroma_gain);
+        let (to_r, to_b) = (
+            2.0 * (1.0 - kr) * chroma_gain,
+            2.0 * (1.0 - kb) * chroma_gain,
+        );
         let kg = 1.0 - kr - kb;
         let plane = INPUT_SIDE * INPUT_SIDE;
         let start = inputs.len();
@@ -45,25 +55,57 @@ impl Closeup {
             let value = |v: f32| (v.clamp(0.0, 255.0) - 127.5) / 128.0;
             (red[i], green[i], blue[i]) = (value(r), value(g), value(b));
         }
-        Closeup { origin, side, luma: full }
+        Closeup {
+            origin,
+            side,
+            luma: full,
+        }
     }
 
     /// A point given in shares of the square, in pixels of the picture.
     pub fn to_picture(&self, [x, y]: [f32; 2]) -> [f32; 2] {
-        [self.origin[0] as f32 + x * self.side as f32, self.origin[1] as f32 + y * self.side as f32]
+        [
+            self.origin[0] as f32 + x * self.side as f32,
+            self.origin[1] as f32 + y * self.side as f32,
+        ]
     }
 
     /// The face straightened: [`Patch::SIDE`] pixels square, landmarks on the template. `None` where the landmarks are degenerate.
     pub fn straighten(&self, landmarks: &Landmarks) -> Option<Patch> {
-        const TEMPLATE: Landmarks = [[0.3, 0.33], [0.7, 0.33], [0.5, 0.54], [0.35, 0.76], [0.65, 0.76]];
+        const TEMPLATE: Landmarks = [
+            [0.3, 0.33],
+            [0.7, 0.33],
+            [0.5, 0.54],
+            [0.35, 0.76],
+            [0.65, 0.76],
+        ];
         let scale = INPUT_SIDE as f32 / self.side as f32;
-        let inside = landmarks.map(|[x, y]| [(x - self.origin[0] as f32) * scale, (y - self.origin[1] as f32) * scale]);
-        let to_closeup = similarity(&TEMPLATE.map(|p| p.map(|v| v * Patch::SIDE as f32)), &inside)?;
-        let mut values: Vec<f32> =
-            (0..Patch::SIDE * Patch::SIDE).map(|i| self.bilinear(&to_closeup, [(i % Patch::SIDE) as f32 + 0.5, (i / Patch::SIDE) as f32 + 0.5])).collect();
+        let inside = landmarks.map(|[x, y]| {
+            [
+                (x - self.origin[0] as f32) * scale,
+                (y - self.origin[1] as f32) * scale,
+            ]
+        });
+        let to_closeup = similarity(
+            &TEMPLATE.map(|p| p.map(|v| v * Patch::SIDE as f32)),
+            &inside,
+        )?;
+        let mut values: Vec<f32> = (0..Patch::SIDE * Patch::SIDE)
+            .map(|i| {
+                self.bilinear(
+                    &to_closeup,
+                    [
+                        (i % Patch::SIDE) as f32 + 0.5,
+                        (i / Patch::SIDE) as f32 + 0.5,
+                    ],
+                )
+            })
+            .collect();
         let mean = values.iter().sum::<f32>() / values.len() as f32;
         values.iter_mut().for_each(|v| *v -= mean);
-        let deviation = (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt().max(4.0);
+        let deviation = (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32)
+            .sqrt()
+            .max(4.0);
         values.iter_mut().for_each(|v| *v /= deviation);
         Some(Patch { values })
     }
@@ -71,7 +113,10 @@ impl Closeup {
     fn bilinear(&self, transform: &Similarity, point: [f32; 2]) -> f32 {
         let limit = (INPUT_SIDE - 1) as f32;
         let [x, y] = transform.apply(point).map(|v| (v - 0.5).clamp(0.0, limit));
-        let (x0, y0) = ((x as usize).min(INPUT_SIDE - 2), (y as usize).min(INPUT_SIDE - 2));
+        let (x0, y0) = (
+            (x as usize).min(INPUT_SIDE - 2),
+            (y as usize).min(INPUT_SIDE - 2),
+        );
         let (fx, fy) = (x - x0 as f32, y - y0 as f32);
         let at = |x: usize, y: usize| self.luma[y * INPUT_SIDE + x];
         let top = at(x0, y0) + (at(x0 + 1, y0) - at(x0, y0)) * fx;
@@ -93,7 +138,11 @@ impl Patch {
 /// Means of a plane over the square's pixels.
 #[multiversion(targets("x86_64+avx2"))]
 fn means(picture: &Picture, plane: usize, origin: [i32; 2], side: i32) -> Vec<f32> {
-    let (columns, rows, shift) = if plane == 0 { (picture.width, picture.height, 0) } else { (picture.width.div_ceil(2), picture.height.div_ceil(2), 1) };
+    let (columns, rows, shift) = if plane == 0 {
+        (picture.width, picture.height, 0)
+    } else {
+        (picture.width.div_ceil(2), picture.height.div_ceil(2), 1)
+    };
     let spans = |origin: i32, limit: usize| -> [(usize, usize); INPUT_SIDE] {
         std::array::from_fn(|i| {
             let covered = pooled(i, side as usize, INPUT_SIDE);
@@ -115,7 +164,8 @@ fn means(picture: &Picture, plane: usize, origin: [i32; 2], side: i32) -> Vec<f3
     for (top, bottom) in ys {
         sums.fill(0);
         for y in top..bottom {
-            let row = &bytes[layout.offset + y * layout.stride + left..layout.offset + y * layout.stride + right];
+            let row = &bytes[layout.offset + y * layout.stride + left
+                ..layout.offset + y * layout.stride + right];
             for (sum, value) in sums.iter_mut().zip(row) {
                 *sum += u16::from(*value);
             }

@@ -29,7 +29,10 @@ impl RgbImage {
 /// The mean of square `x` in a row of squares, of whose columns these are the sums.
 #[inline(always)]
 fn mean(sums: &[u16], x: usize, side: usize) -> i32 {
-    let sum: u32 = sums[x * side..(x + 1) * side].iter().map(|v| u32::from(*v)).sum();
+    let sum: u32 = sums[x * side..(x + 1) * side]
+        .iter()
+        .map(|v| u32::from(*v))
+        .sum();
     // A side of 1, 2 or 4: the area is a power of two.
     let bits = 2 * side.trailing_zeros();
     ((sum + ((1 << bits) >> 1)) >> bits) as i32
@@ -48,15 +51,26 @@ fn fill(image: &mut RgbImage, picture: &Picture, shrink: usize) {
         &bytes[start..start + columns]
     };
     let (chroma_width, chroma_height) = (picture.width.div_ceil(2), picture.height.div_ceil(2));
-    let mut sums = [vec![0u16; image.width * shrink], vec![0u16; chroma_width], vec![0u16; chroma_width]];
+    let mut sums = [
+        vec![0u16; image.width * shrink],
+        vec![0u16; chroma_width],
+        vec![0u16; chroma_width],
+    ];
     for y in 0..image.height {
         let out = &mut image.pixels[y * image.width * 3..(y + 1) * image.width * 3];
         if shrink == 1 {
             let luma = row_of(0, y, picture.width);
-            let (cb, cr) = (row_of(1, y / 2, chroma_width), row_of(2, y / 2, chroma_width));
+            let (cb, cr) = (
+                row_of(1, y / 2, chroma_width),
+                row_of(2, y / 2, chroma_width),
+            );
             // Two pixels share their chroma.
             let (pairs, last) = out.as_chunks_mut::<6>();
-            for ((pixels, luma), (cb, cr)) in pairs.iter_mut().zip(luma.as_chunks::<2>().0).zip(cb.iter().zip(cr)) {
+            for ((pixels, luma), (cb, cr)) in pairs
+                .iter_mut()
+                .zip(luma.as_chunks::<2>().0)
+                .zip(cb.iter().zip(cr))
+            {
                 let chroma = matrix.chroma(i32::from(*cb), i32::from(*cr));
                 let [r0, g0, b0] = matrix.with_luma(i32::from(luma[0]), chroma);
                 let [r1, g1, b1] = matrix.with_luma(i32::from(luma[1]), chroma);
@@ -64,23 +78,45 @@ fn fill(image: &mut RgbImage, picture: &Picture, shrink: usize) {
             }
             if let Ok(last) = <&mut [u8; 3]>::try_from(last) {
                 let x = picture.width - 1;
-                *last = matrix.rgb(i32::from(luma[x]), i32::from(cb[x / 2]), i32::from(cr[x / 2]));
+                *last = matrix.rgb(
+                    i32::from(luma[x]),
+                    i32::from(cb[x / 2]),
+                    i32::from(cr[x / 2]),
+                );
             }
             continue;
         }
         let half = shrink / 2;
-        for (plane, rows) in [(0, y * shrink..(y + 1) * shrink), (1, y * half..(y + 1) * half), (2, y * half..(y + 1) * half)] {
+        for (plane, rows) in [
+            (0, y * shrink..(y + 1) * shrink),
+            (1, y * half..(y + 1) * half),
+            (2, y * half..(y + 1) * half),
+        ] {
             let sum = &mut sums[plane];
             sum.fill(0);
             for row in rows {
-                let row = row_of(plane, row.min(if plane == 0 { picture.height } else { chroma_height } - 1), sum.len());
+                let row = row_of(
+                    plane,
+                    row.min(
+                        if plane == 0 {
+                            picture.height
+                        } else {
+                            chroma_height
+                        } - 1,
+                    ),
+                    sum.len(),
+                );
                 for (sum, value) in sum.iter_mut().zip(row) {
                     *sum += u16::from(*value);
                 }
             }
         }
         for (x, pixel) in out.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-            *pixel = matrix.rgb(mean(&sums[0], x, shrink), mean(&sums[1], x, half), mean(&sums[2], x, half));
+            *pixel = matrix.rgb(
+                mean(&sums[0], x, shrink),
+                mean(&sums[1], x, half),
+                mean(&sums[2], x, half),
+            );
         }
     }
 }
@@ -102,7 +138,11 @@ impl Matrix {
             ColorMatrix::Bt709 => (0.2126, 0.0722),
         };
         let kg = 1.0 - kr - kb;
-        let (luma_offset, luma, chroma) = if picture.colorimetry.full_range { (0, 1.0, 1.0) } else { (16, 255.0 / 219.0, 255.0 / 224.0) };
+        let (luma_offset, luma, chroma) = if picture.colorimetry.full_range {
+            (0, 1.0, 1.0)
+        } else {
+            (16, 255.0 / 219.0, 255.0 / 224.0)
+        };
         let fixed = |v: f64| (v * 65536.0).round() as i32;
         Matrix {
             luma_offset,
@@ -123,7 +163,11 @@ impl Matrix {
     #[inline(always)]
     fn chroma(&self, cb: i32, cr: i32) -> [i32; 3] {
         let (cb, cr) = (cb - 128, cr - 128);
-        [self.cr_to_r * cr, self.cb_to_g * cb + self.cr_to_g * cr, self.cb_to_b * cb]
+        [
+            self.cr_to_r * cr,
+            self.cb_to_g * cb + self.cr_to_g * cr,
+            self.cb_to_b * cb,
+        ]
     }
 
     #[inline(always)]
@@ -174,7 +218,10 @@ pub fn resample(image: &RgbImage, area: Area, width: usize, height: usize, out: 
     };
     // Few rows are summed in 16 bits, which is twice as fast.
     let narrow = area.h / height < 255;
-    let (mut sums16, mut sums32) = (vec![0u16; if narrow { area.w * 3 } else { 0 }], vec![0u32; if narrow { 0 } else { area.w * 3 }]);
+    let (mut sums16, mut sums32) = (
+        vec![0u16; if narrow { area.w * 3 } else { 0 }],
+        vec![0u32; if narrow { 0 } else { area.w * 3 }],
+    );
     let mut before = vec![[0u32; 3]; area.w + 1];
     for y in 0..height {
         let rows = pooled(y, area.h, height);
@@ -186,18 +233,28 @@ pub fn resample(image: &RgbImage, area: Area, width: usize, height: usize, out: 
             sum_rows(rows.map(rows_of), &mut sums32);
             add_up(&sums32, &mut before);
         }
-        let (red, green, blue) = (&mut red[y * width..][..width], &mut green[y * width..][..width], &mut blue[y * width..][..width]);
+        let (red, green, blue) = (
+            &mut red[y * width..][..width],
+            &mut green[y * width..][..width],
+            &mut blue[y * width..][..width],
+        );
         for (((range, red), green), blue) in columns.iter().zip(red).zip(green).zip(blue) {
             let (first, last) = (before[range.start], before[range.end]);
             let scale = PIXEL_SCALE / (row_count * range.len()) as f32;
-            let value = |channel: usize| last[channel].wrapping_sub(first[channel]) as i32 as f32 * scale - PIXEL_MEAN * PIXEL_SCALE;
+            let value = |channel: usize| {
+                last[channel].wrapping_sub(first[channel]) as i32 as f32 * scale
+                    - PIXEL_MEAN * PIXEL_SCALE
+            };
             (*red, *green, *blue) = (value(0), value(1), value(2));
         }
     }
 }
 
 #[inline(always)]
-fn sum_rows<'a, S: Copy + From<u8> + std::ops::AddAssign>(mut rows: impl Iterator<Item = &'a [u8]>, sums: &mut [S]) {
+fn sum_rows<'a, S: Copy + From<u8> + std::ops::AddAssign>(
+    mut rows: impl Iterator<Item = &'a [u8]>,
+    sums: &mut [S],
+) {
     if let Some(first) = rows.next() {
         for (sum, value) in sums.iter_mut().zip(first) {
             *sum = S::from(*value);
@@ -241,7 +298,12 @@ mod tests {
             (state >> 24) as u8
         };
         let length = width * height + 2 * width.div_ceil(2) * height.div_ceil(2);
-        Picture::from_i420(width, height, colorimetry, (0..length).map(|_| next()).collect())
+        Picture::from_i420(
+            width,
+            height,
+            colorimetry,
+            (0..length).map(|_| next()).collect(),
+        )
     }
 
     proptest! {
@@ -297,7 +359,15 @@ mod tests {
 
     #[test]
     fn a_shrunk_picture_has_the_same_mean() {
-        let picture = picture(37, 23, Colorimetry { matrix: ColorMatrix::Bt709, full_range: false }, 7);
+        let picture = picture(
+            37,
+            23,
+            Colorimetry {
+                matrix: ColorMatrix::Bt709,
+                full_range: false,
+            },
+            7,
+        );
         for shrink in [2, 4] {
             let image = RgbImage::from_picture(&picture, shrink);
             assert_eq!((image.width, image.height), (37 / shrink, 23 / shrink));

@@ -11,7 +11,10 @@ const REST: (std::ops::Range<usize>, std::ops::Range<usize>) = (2..14, 3..21);
 pub fn lip_motion(before: &Patch, now: &Patch) -> f32 {
     let change = |(rows, columns): (std::ops::Range<usize>, std::ops::Range<usize>)| {
         let count = (rows.len() * columns.len()) as f32;
-        let sum: f32 = rows.flat_map(|y| columns.clone().map(move |x| y * Patch::SIDE + x)).map(|i| (now.values[i] - before.values[i]).abs()).sum();
+        let sum: f32 = rows
+            .flat_map(|y| columns.clone().map(move |x| y * Patch::SIDE + x))
+            .map(|i| (now.values[i] - before.values[i]).abs())
+            .sum();
         sum / count
     };
     (change(MOUTH) - change(REST)).max(0.0)
@@ -23,11 +26,19 @@ mod tests {
 
     #[test]
     fn only_the_mouth_counts() {
-        let still = Patch { values: vec![0.0; Patch::SIDE * Patch::SIDE] };
+        let still = Patch {
+            values: vec![0.0; Patch::SIDE * Patch::SIDE],
+        };
         let mut speaking = still.clone();
-        MOUTH.0.for_each(|y| MOUTH.1.for_each(|x| speaking.values[y * Patch::SIDE + x] = 1.0));
+        MOUTH.0.for_each(|y| {
+            MOUTH
+                .1
+                .for_each(|x| speaking.values[y * Patch::SIDE + x] = 1.0)
+        });
         assert!((lip_motion(&still, &speaking) - 1.0).abs() < 1e-4);
-        let brighter = Patch { values: vec![0.7; Patch::SIDE * Patch::SIDE] };
+        let brighter = Patch {
+            values: vec![0.7; Patch::SIDE * Patch::SIDE],
+        };
         assert!(lip_motion(&still, &brighter) < 1e-4);
         assert_eq!(lip_motion(&still, &still), 0.0);
     }

@@ -21,7 +21,8 @@ pub fn quality(closeup: &Closeup, landmarks: &Landmarks, score: f32) -> f32 {
     let height = height(landmarks);
     let size = ramp(EYES_PX, eyes.max(height * 0.8));
     let sharp = ramp(DETAIL, detail(closeup));
-    (score.clamp(0.0, 1.0) * size.sqrt() * (0.35 + 0.65 * sharp.sqrt()) * frontal(landmarks)).clamp(0.0, 1.0)
+    (score.clamp(0.0, 1.0) * size.sqrt() * (0.35 + 0.65 * sharp.sqrt()) * frontal(landmarks))
+        .clamp(0.0, 1.0)
 }
 
 /// From the middle of the eyes to the middle of the mouth.
@@ -80,11 +81,29 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const FRONT: Landmarks = [[70.0, 80.0], [110.0, 80.0], [90.0, 102.0], [74.0, 122.0], [106.0, 122.0]];
+    const FRONT: Landmarks = [
+        [70.0, 80.0],
+        [110.0, 80.0],
+        [90.0, 102.0],
+        [74.0, 122.0],
+        [106.0, 122.0],
+    ];
 
     fn checkers(side: usize) -> Closeup {
-        let luma = (0..INPUT_SIDE * INPUT_SIDE).map(|i| if (i % INPUT_SIDE / side + i / INPUT_SIDE / side).is_multiple_of(2) { 60.0 } else { 180.0 }).collect();
-        Closeup { origin: [50, 50], side: 96, luma }
+        let luma = (0..INPUT_SIDE * INPUT_SIDE)
+            .map(|i| {
+                if (i % INPUT_SIDE / side + i / INPUT_SIDE / side).is_multiple_of(2) {
+                    60.0
+                } else {
+                    180.0
+                }
+            })
+            .collect();
+        Closeup {
+            origin: [50, 50],
+            side: 96,
+            luma,
+        }
     }
 
     #[test]
@@ -98,7 +117,12 @@ mod tests {
         assert!(quality(&sharp, &profile, 1.0) < 0.4 * front);
         let small = FRONT.map(|p| p.map(|v| v / 8.0));
         assert!(quality(&sharp, &small, 1.0) < 0.4 * front);
-        let ramp = Closeup { luma: (0..INPUT_SIDE * INPUT_SIDE).map(|i| (i % INPUT_SIDE) as f32 * 4.0).collect(), ..sharp.clone() };
+        let ramp = Closeup {
+            luma: (0..INPUT_SIDE * INPUT_SIDE)
+                .map(|i| (i % INPUT_SIDE) as f32 * 4.0)
+                .collect(),
+            ..sharp.clone()
+        };
         assert!(quality(&ramp, &FRONT, 1.0) < 0.4 * front);
         assert!(quality(&sharp, &FRONT, 0.5) < 0.6 * front);
     }

@@ -30,8 +30,15 @@ pub struct Refiner {
 
 impl Refiner {
     /// Opens `onet.onnx` in `dir`.
-    pub fn open(runtime: &Runtime, dir: &Path, provider: Provider, threads: usize) -> Result<Refiner, EncodeError> {
-        Ok(Refiner { graph: open_graph(runtime, dir, "onet", provider, threads)? })
+    pub fn open(
+        runtime: &Runtime,
+        dir: &Path,
+        provider: Provider,
+        threads: usize,
+    ) -> Result<Refiner, EncodeError> {
+        Ok(Refiner {
+            graph: open_graph(runtime, dir, "onet", provider, threads)?,
+        })
     }
 
     /// Provider that is really used.
@@ -45,7 +52,9 @@ impl Refiner {
         if count == 0 {
             return Ok(Vec::new());
         }
-        let outputs = self.graph.run(&[Input::F32(&[count, 3, INPUT_SIDE, INPUT_SIDE], crops)])?;
+        let outputs = self
+            .graph
+            .run(&[Input::F32(&[count, 3, INPUT_SIDE, INPUT_SIDE], crops)])?;
         let [regressions, landmarks, probabilities] = three(&self.graph, &outputs, count)?;
         Ok((0..count)
             .map(|i| {
@@ -60,9 +69,19 @@ impl Refiner {
     }
 }
 
-fn three<'a>(graph: &Graph, outputs: &'a [crate::encode::Output], count: usize) -> Result<[&'a [f32]; 3], EncodeError> {
+fn three<'a>(
+    graph: &Graph,
+    outputs: &'a [crate::encode::Output],
+    count: usize,
+) -> Result<[&'a [f32]; 3], EncodeError> {
     match outputs {
-        [a, b, c] if a.values.len() == 4 * count && b.values.len() == 10 * count && c.values.len() == 2 * count => Ok([&a.values, &b.values, &c.values]),
+        [a, b, c]
+            if a.values.len() == 4 * count
+                && b.values.len() == 10 * count
+                && c.values.len() == 2 * count =>
+        {
+            Ok([&a.values, &b.values, &c.values])
+        }
         _ => Err(EncodeError::WrongOutput {
             graph: graph.name().to_owned(),
             found: format!("{:?}", outputs.iter().map(|o| &o.shape).collect::<Vec<_>>()),
@@ -78,15 +97,34 @@ struct Provenance {
 }
 
 /// Opens `<name>.onnx` in `dir`. Where a `provenance.toml` beside it names its hash, it must have that.
-pub(super) fn open_graph(runtime: &Runtime, dir: &Path, name: &str, provider: Provider, threads: usize) -> Result<Graph, EncodeError> {
+pub(super) fn open_graph(
+    runtime: &Runtime,
+    dir: &Path,
+    name: &str,
+    provider: Provider,
+    threads: usize,
+) -> Result<Graph, EncodeError> {
     let path = dir.join(name).with_extension("onnx");
-    let bytes = std::fs::read(&path).map_err(|source| EncodeError::NoGraph { path: path.clone(), source })?;
+    let bytes = std::fs::read(&path).map_err(|source| EncodeError::NoGraph {
+        path: path.clone(),
+        source,
+    })?;
     let told_by = dir.join("provenance.toml");
-    let provenance = std::fs::read_to_string(&told_by).ok().and_then(|text| toml::from_str::<Provenance>(&text).ok());
-    if let Some(expected) = provenance.as_ref().and_then(|provenance| provenance.written.get(&format!("{name}.onnx"))) {
+    let provenance = std::fs::read_to_string(&told_by)
+        .ok()
+        .and_then(|text| toml::from_str::<Provenance>(&text).ok());
+    if let Some(expected) = provenance
+        .as_ref()
+        .and_then(|provenance| provenance.written.get(&format!("{name}.onnx")))
+    {
         let found = hex_sha256(&bytes);
         if found != *expected {
-            return Err(EncodeError::WrongHash { path, told_by, found: found.into(), expected: expected.as_str().into() });
+            return Err(EncodeError::WrongHash {
+                path,
+                told_by,
+                found: found.into(),
+                expected: expected.as_str().into(),
+            });
         }
     }
     Graph::open(runtime, name, &bytes, provider, threads)
@@ -99,7 +137,10 @@ mod tests {
     #[test]
     fn a_flipped_byte_in_a_converted_graph_is_told() {
         let runtime = Runtime::load().unwrap();
-        let (ours, copy) = (crate::testing::project("models/mtcnn"), tempfile::tempdir().unwrap());
+        let (ours, copy) = (
+            crate::testing::project("models/mtcnn"),
+            tempfile::tempdir().unwrap(),
+        );
         for name in ["pnet.onnx", "provenance.toml"] {
             std::fs::copy(ours.join(name), copy.path().join(name)).unwrap();
         }
@@ -111,7 +152,11 @@ mod tests {
         bytes[middle] ^= 1;
         std::fs::write(&path, bytes).unwrap();
         let told = open().unwrap_err();
-        assert!(matches!(&told, EncodeError::WrongHash { .. }) && told.to_string().contains("pnet.onnx"), "{told}");
+        assert!(
+            matches!(&told, EncodeError::WrongHash { .. })
+                && told.to_string().contains("pnet.onnx"),
+            "{told}"
+        );
         // A folder of one's own without provenance is its owner's matter.
         std::fs::remove_file(copy.path().join("provenance.toml")).unwrap();
         assert!(!matches!(open(), Err(EncodeError::WrongHash { .. })));

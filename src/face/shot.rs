@@ -29,7 +29,12 @@ impl ShotWatch {
 
 fn differ(before: &[f32], now: &[f32]) -> bool {
     let n = now.len() as f32;
-    let change = before.iter().zip(now).map(|(a, b)| (a - b).abs()).sum::<f32>() / n;
+    let change = before
+        .iter()
+        .zip(now)
+        .map(|(a, b)| (a - b).abs())
+        .sum::<f32>()
+        / n;
     let (ma, mb) = (before.iter().sum::<f32>() / n, now.iter().sum::<f32>() / n);
     let (mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0);
     for (a, b) in before.iter().zip(now) {
@@ -45,18 +50,29 @@ fn differ(before: &[f32], now: &[f32]) -> bool {
 fn thumbnail(picture: &Picture) -> Vec<f32> {
     let step = (picture.width / 200).max(1);
     // Where the columns of each cell begin: all looked-at columns `x` with `x * COLUMNS / width` below the cell are left of it.
-    let starts: [usize; COLUMNS + 1] = std::array::from_fn(|cell| (cell * picture.width).div_ceil(COLUMNS).next_multiple_of(step).min(picture.width));
+    let starts: [usize; COLUMNS + 1] = std::array::from_fn(|cell| {
+        (cell * picture.width)
+            .div_ceil(COLUMNS)
+            .next_multiple_of(step)
+            .min(picture.width)
+    });
     let mut sums = vec![(0u32, 0u32); COLUMNS * ROWS];
     for y in (0..picture.height).step_by((picture.height / 110).max(1)) {
         let cells = &mut sums[y * ROWS / picture.height * COLUMNS..][..COLUMNS];
         let row = picture.luma_row(y);
         for (cell, ends) in cells.iter_mut().zip(starts.windows(2)) {
             let pixels = &row[ends[0]..ends[1]];
-            cell.0 += if step == 1 { pixels.iter().map(|p| u32::from(*p)).sum::<u32>() } else { pixels.iter().step_by(step).map(|p| u32::from(*p)).sum() };
+            cell.0 += if step == 1 {
+                pixels.iter().map(|p| u32::from(*p)).sum::<u32>()
+            } else {
+                pixels.iter().step_by(step).map(|p| u32::from(*p)).sum()
+            };
             cell.1 += pixels.len().div_ceil(step) as u32;
         }
     }
-    sums.into_iter().map(|(sum, count)| sum as f32 / count.max(1) as f32).collect()
+    sums.into_iter()
+        .map(|(sum, count)| sum as f32 / count.max(1) as f32)
+        .collect()
 }
 
 #[cfg(test)]
@@ -68,7 +84,15 @@ mod tests {
         let (w, h) = (160, 120);
         let mut data: Vec<u8> = (0..w * h).map(|i| of(i % w, i / w)).collect();
         data.resize(w * h * 3 / 2, 128);
-        Picture::from_i420(w, h, Colorimetry { matrix: ColorMatrix::Bt601, full_range: true }, data)
+        Picture::from_i420(
+            w,
+            h,
+            Colorimetry {
+                matrix: ColorMatrix::Bt601,
+                full_range: true,
+            },
+            data,
+        )
     }
 
     /// One pixel after the other.
@@ -76,11 +100,14 @@ mod tests {
         let mut sums = vec![(0u32, 0u32); COLUMNS * ROWS];
         for y in (0..picture.height).step_by((picture.height / 110).max(1)) {
             for x in (0..picture.width).step_by((picture.width / 200).max(1)) {
-                let cell = &mut sums[y * ROWS / picture.height * COLUMNS + x * COLUMNS / picture.width];
+                let cell =
+                    &mut sums[y * ROWS / picture.height * COLUMNS + x * COLUMNS / picture.width];
                 *cell = (cell.0 + u32::from(picture.luma_row(y)[x]), cell.1 + 1);
             }
         }
-        sums.into_iter().map(|(sum, count)| sum as f32 / count.max(1) as f32).collect()
+        sums.into_iter()
+            .map(|(sum, count)| sum as f32 / count.max(1) as f32)
+            .collect()
     }
 
     proptest::proptest! {
@@ -96,8 +123,14 @@ mod tests {
     #[test]
     fn another_picture_is_a_change_and_another_light_is_none() {
         let mut watch = ShotWatch::default();
-        assert!(!watch.changed(&picture(|x, y| (x + y) as u8 / 2)), "nothing comes before the first");
-        assert!(!watch.changed(&picture(|x, y| (x + y) as u8 / 2 + 40)), "a lamp");
+        assert!(
+            !watch.changed(&picture(|x, y| (x + y) as u8 / 2)),
+            "nothing comes before the first"
+        );
+        assert!(
+            !watch.changed(&picture(|x, y| (x + y) as u8 / 2 + 40)),
+            "a lamp"
+        );
         assert!(watch.changed(&picture(|x, y| 200 - (x / 2 + y) as u8)));
     }
 }

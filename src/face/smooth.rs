@@ -34,9 +34,20 @@ impl Smoother {
     }
 
     /// `unit` is the face's width: speeds are judged against it.
-    pub fn smooth<const N: usize>(&mut self, points: [[f32; 2]; N], unit: f32, seconds: f32) -> [[f32; 2]; N] {
+    pub fn smooth<const N: usize>(
+        &mut self,
+        points: [[f32; 2]; N],
+        unit: f32,
+        seconds: f32,
+    ) -> [[f32; 2]; N] {
         if self.points.len() != N || seconds <= 0.0 {
-            self.points = points.iter().map(|p| Point { at: *p, speed: [0.0; 2] }).collect();
+            self.points = points
+                .iter()
+                .map(|p| Point {
+                    at: *p,
+                    speed: [0.0; 2],
+                })
+                .collect();
             return points;
         }
         let unit = unit.max(1.0);

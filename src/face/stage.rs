@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::appearance::Appearance;
-use super::associate::{Apart, duplicate, give_back, match_detections, may_return, one_face, returning, settle};
+use super::associate::{
+    Apart, duplicate, give_back, match_detections, may_return, one_face, returning, settle,
+};
 use super::closeup::Closeup;
 use super::detect::Detection;
 use super::lips::lip_motion;
@@ -12,7 +14,9 @@ use super::quality::quality;
 use super::refine::Refiner;
 use super::shot::ShotWatch;
 use super::track::{Sighting, Track};
-use crate::clip::{Face, FramedFaces, Picture, Rect, SubjectChange, SubjectId, SubjectPhase, VideoFrame, face_slot};
+use crate::clip::{
+    Face, FramedFaces, Picture, Rect, SubjectChange, SubjectId, SubjectPhase, VideoFrame, face_slot,
+};
 use crate::encode::EncodeError;
 use crate::model::manifest::FacePreprocessing;
 use crate::preprocess::align;
@@ -30,7 +34,11 @@ pub struct FaceSettings {
 
 impl Default for FaceSettings {
     fn default() -> Self {
-        FaceSettings { detect_interval: Duration::from_millis(500), lost_after: Duration::from_millis(2000), max_subjects: 8 }
+        FaceSettings {
+            detect_interval: Duration::from_millis(500),
+            lost_after: Duration::from_millis(2000),
+            max_subjects: 8,
+        }
     }
 }
 
@@ -86,7 +94,11 @@ pub struct FaceStage {
 
 impl FaceStage {
     /// `preprocessing` is the manifest's `[face]`: without it there are no crops.
-    pub fn new(settings: FaceSettings, preprocessing: Option<FacePreprocessing>, refiner: Refiner) -> Self {
+    pub fn new(
+        settings: FaceSettings,
+        preprocessing: Option<FacePreprocessing>,
+        refiner: Refiner,
+    ) -> Self {
         FaceStage {
             settings,
             preprocessing,
@@ -114,9 +126,12 @@ impl FaceStage {
     /// Should a detection be asked for with this frame? By media time since the last one that was fed; at once after a cut. While one is
     /// under way the caller does not ask.
     pub fn wants_detection(&self, frame: &VideoFrame) -> bool {
-        let Some(detected_at) = self.detected_at else { return true };
+        let Some(detected_at) = self.detected_at else {
+            return true;
+        };
         let interval = self.settings.detect_interval.as_nanos() as i64;
-        let calm = self.tracks.iter().any(|t| t.visible) && self.tracks.iter().all(|t| t.visible && t.subject.is_some());
+        let calm = self.tracks.iter().any(|t| t.visible)
+            && self.tracks.iter().all(|t| t.visible && t.subject.is_some());
         frame.time.nanos_since(detected_at) >= if calm { interval } else { interval / 2 }
     }
 
@@ -134,7 +149,9 @@ impl FaceStage {
         self.detected_at = Some(self.detected_at.map_or(at, |before| before.max(at)));
         let matched = match_detections(&self.tracks, at, &detections);
         for (t, track) in self.tracks.iter_mut().enumerate() {
-            let Some(rect) = track.rect_at(at).filter(|_| track.visible) else { continue };
+            let Some(rect) = track.rect_at(at).filter(|_| track.visible) else {
+                continue;
+            };
             let Some(d) = matched.iter().position(|m| *m == Some(t)) else {
                 track.misses += 1;
                 continue;
@@ -150,23 +167,44 @@ impl FaceStage {
                 track.side = detection.rect.w.max(detection.rect.h);
             }
         }
-        let fresh = detections.iter().zip(&matched).filter(|(_, m)| m.is_none()).map(|(d, _)| Newcomer { rect: d.rect, score: d.score });
-        self.newcomers.extend(fresh.take(2 * self.settings.max_subjects));
+        let fresh = detections
+            .iter()
+            .zip(&matched)
+            .filter(|(_, m)| m.is_none())
+            .map(|(d, _)| Newcomer {
+                rect: d.rect,
+                score: d.score,
+            });
+        self.newcomers
+            .extend(fresh.take(2 * self.settings.max_subjects));
     }
 
     /// Follows, aligns, crops and judges everyone on this frame.
     pub fn advance(&mut self, frame: &VideoFrame) -> Result<FramedFaces, EncodeError> {
         let (now, picture) = (frame.time, &*frame.picture);
-        let seconds = self.last_frame.map_or(0.0, |before| now.nanos_since(before) as f32 * 1e-9).clamp(0.0, 0.5);
+        let seconds = self
+            .last_frame
+            .map_or(0.0, |before| now.nanos_since(before) as f32 * 1e-9)
+            .clamp(0.0, 0.5);
         self.last_frame = Some(now);
         self.picture_size = [picture.width, picture.height];
         let mut changes = Vec::new();
         let picture_changed = self.shots.changed(picture);
 
         let newcomers = std::mem::take(&mut self.newcomers);
-        self.tracks.iter_mut().for_each(|t| t.predict(seconds, [picture.width, picture.height]));
-        let mut places: Vec<([f32; 2], f32)> = self.tracks.iter().map(|t| (t.center, t.side * SQUARE)).collect();
-        places.extend(newcomers.iter().map(|n| (n.rect.center(), n.rect.w.max(n.rect.h) * SQUARE)));
+        self.tracks
+            .iter_mut()
+            .for_each(|t| t.predict(seconds, [picture.width, picture.height]));
+        let mut places: Vec<([f32; 2], f32)> = self
+            .tracks
+            .iter()
+            .map(|t| (t.center, t.side * SQUARE))
+            .collect();
+        places.extend(
+            newcomers
+                .iter()
+                .map(|n| (n.rect.center(), n.rect.w.max(n.rect.h) * SQUARE)),
+        );
         let mut sightings = self.look(picture, &places)?;
         let arrivals = sightings.split_off(self.tracks.len());
         self.look_again(picture, &mut sightings)?;
@@ -176,7 +214,12 @@ impl FaceStage {
             }
         }
 
-        if picture_changed && !self.tracks.iter().zip(&sightings).any(|(t, s)| t.visible && s.as_ref().is_some_and(|s| t.recent.likeness(&s.look) >= SAME_SHOT))
+        if picture_changed
+            && !self.tracks.iter().zip(&sightings).any(|(t, s)| {
+                t.visible
+                    && s.as_ref()
+                        .is_some_and(|s| t.recent.likeness(&s.look) >= SAME_SHOT)
+            })
         {
             // A cut: nobody of before is there. Who is there now is looked for with the next frame.
             changes.extend(self.lose(now, |_| true));
@@ -200,7 +243,16 @@ impl FaceStage {
         self.confirm(now, &mut changes, &sightings);
         for (track, sighting) in self.tracks.iter_mut().zip(&sightings) {
             if let (Some(sighting), Some(subject)) = (sighting, track.subject) {
-                let face = face_of(track, sighting, subject, self.next_face, now, seconds, picture, self.preprocessing.as_ref());
+                let face = face_of(
+                    track,
+                    sighting,
+                    subject,
+                    self.next_face,
+                    now,
+                    seconds,
+                    picture,
+                    self.preprocessing.as_ref(),
+                );
                 self.next_face += 1;
                 faces.push(Arc::new(face));
                 if track.has_news(now, self.picture_size) {
@@ -209,7 +261,12 @@ impl FaceStage {
             }
         }
         self.retire(now, &mut changes, &mut faces);
-        Ok(FramedFaces { time: now, picture_size: self.picture_size, faces, changes })
+        Ok(FramedFaces {
+            time: now,
+            picture_size: self.picture_size,
+            faces,
+            changes,
+        })
     }
 
     /// The end of the recording or of the session: everyone who is still there is lost.
@@ -219,9 +276,16 @@ impl FaceStage {
     }
 
     /// One run of the network over all places.
-    fn look(&mut self, picture: &Picture, places: &[([f32; 2], f32)]) -> Result<Vec<Option<Sighting>>, EncodeError> {
+    fn look(
+        &mut self,
+        picture: &Picture,
+        places: &[([f32; 2], f32)],
+    ) -> Result<Vec<Option<Sighting>>, EncodeError> {
         self.inputs.clear();
-        let closeups: Vec<Closeup> = places.iter().map(|(center, side)| Closeup::cut(picture, *center, *side, &mut self.inputs)).collect();
+        let closeups: Vec<Closeup> = places
+            .iter()
+            .map(|(center, side)| Closeup::cut(picture, *center, *side, &mut self.inputs))
+            .collect();
         let found = self.refiner.refine(&self.inputs)?;
         let sighting = |(closeup, found): (Closeup, super::refine::Refinement)| {
             // Nothing is worked out for what nobody will believe.
@@ -229,42 +293,85 @@ impl FaceStage {
                 return None;
             }
             let [x1, y1, x2, y2] = found.regression;
-            let (a, b) = (closeup.to_picture([x1, y1]), closeup.to_picture([1.0 + x2, 1.0 + y2]));
-            let rect = Rect { x: a[0], y: a[1], w: b[0] - a[0], h: b[1] - a[1] };
+            let (a, b) = (
+                closeup.to_picture([x1, y1]),
+                closeup.to_picture([1.0 + x2, 1.0 + y2]),
+            );
+            let rect = Rect {
+                x: a[0],
+                y: a[1],
+                w: b[0] - a[0],
+                h: b[1] - a[1],
+            };
             let landmarks = found.landmarks.map(|p| closeup.to_picture(p));
             if rect.w < 8.0 || rect.h < 8.0 {
                 return None;
             }
             let patch = closeup.straighten(&landmarks)?;
             let look = Appearance::new(picture, &rect, &landmarks, &patch);
-            Some(Sighting { rect, landmarks, score: found.score, closeup, look })
+            Some(Sighting {
+                rect,
+                landmarks,
+                score: found.score,
+                closeup,
+                look,
+            })
         };
         Ok(closeups.into_iter().zip(found).map(sighting).collect())
     }
 
     /// A second look for those who were there a frame ago and are not where they were expected: where they were, and in a wider square.
-    fn look_again(&mut self, picture: &Picture, sightings: &mut [Option<Sighting>]) -> Result<(), EncodeError> {
-        let missed: Vec<usize> =
-            (0..self.tracks.len()).filter(|i| self.tracks[*i].visible && self.tracks[*i].subject.is_some() && sightings[*i].is_none()).collect();
+    fn look_again(
+        &mut self,
+        picture: &Picture,
+        sightings: &mut [Option<Sighting>],
+    ) -> Result<(), EncodeError> {
+        let missed: Vec<usize> = (0..self.tracks.len())
+            .filter(|i| {
+                self.tracks[*i].visible
+                    && self.tracks[*i].subject.is_some()
+                    && sightings[*i].is_none()
+            })
+            .collect();
         let places: Vec<_> = missed
             .iter()
             .flat_map(|i| {
                 let track = &self.tracks[*i];
-                [(track.rect.center(), track.side), (track.center, track.side * 1.4)]
+                [
+                    (track.rect.center(), track.side),
+                    (track.center, track.side * 1.4),
+                ]
             })
             .collect();
         let found = self.look(picture, &places)?;
         for (i, two) in missed.into_iter().zip(found.chunks(2)) {
-            sightings[i] = two.iter().flatten().filter(|s| s.score >= BELIEVED).max_by(|a, b| a.score.total_cmp(&b.score)).cloned();
+            sightings[i] = two
+                .iter()
+                .flatten()
+                .filter(|s| s.score >= BELIEVED)
+                .max_by(|a, b| a.score.total_cmp(&b.score))
+                .cloned();
         }
         Ok(())
     }
 
     /// New faces: who was hidden and is back, who is new, what is already followed.
-    fn admit(&mut self, now: MediaTime, newcomers: &[Newcomer], arrivals: Vec<Option<Sighting>>, sightings: &mut Vec<Option<Sighting>>) {
+    fn admit(
+        &mut self,
+        now: MediaTime,
+        newcomers: &[Newcomer],
+        arrivals: Vec<Option<Sighting>>,
+        sightings: &mut Vec<Option<Sighting>>,
+    ) {
         for (newcomer, arrival) in newcomers.iter().zip(arrivals) {
-            let Some(arrival) = arrival.filter(|a| a.score >= BELIEVED) else { continue };
-            if sightings.iter().flatten().any(|s| one_face(&s.rect, &arrival.rect)) {
+            let Some(arrival) = arrival.filter(|a| a.score >= BELIEVED) else {
+                continue;
+            };
+            if sightings
+                .iter()
+                .flatten()
+                .any(|s| one_face(&s.rect, &arrival.rect))
+            {
                 continue;
             }
             let seen: Vec<bool> = sightings.iter().map(Option::is_some).collect();
@@ -272,10 +379,12 @@ impl FaceStage {
                 let track = &mut self.tracks[i];
                 (track.hits, track.misses) = (track.hits + 1, 0);
                 // It may have been seen a frame ago, elsewhere: take the place as it is found.
-                (track.center, track.side, track.velocity) = (arrival.rect.center(), arrival.side(), [0.0; 2]);
+                (track.center, track.side, track.velocity) =
+                    (arrival.rect.center(), arrival.side(), [0.0; 2]);
                 sightings[i] = Some(arrival);
             } else if self.tracks.len() < 3 * self.settings.max_subjects {
-                self.tracks.push(Track::new(self.next_serial, now, &arrival, newcomer.score));
+                self.tracks
+                    .push(Track::new(self.next_serial, now, &arrival, newcomer.score));
                 self.next_serial += 1;
                 sightings.push(Some(arrival));
             }
@@ -286,7 +395,9 @@ impl FaceStage {
     fn recognise(&mut self, now: MediaTime, sightings: &[Option<Sighting>]) {
         let seen: Vec<bool> = sightings.iter().map(Option::is_some).collect();
         for (i, sighting) in sightings.iter().enumerate() {
-            let (None, Some(sighting)) = (self.tracks[i].subject, sighting) else { continue };
+            let (None, Some(sighting)) = (self.tracks[i].subject, sighting) else {
+                continue;
+            };
             let serial = Some(self.tracks[i].serial);
             if let Some(h) = returning(&self.tracks, &seen, &self.apart, serial, now, sighting) {
                 let mut hidden = self.tracks[h].clone();
@@ -297,24 +408,40 @@ impl FaceStage {
     }
 
     /// Makes subjects of those who are certain, or were detected often enough; with too many the smallest goes.
-    fn confirm(&mut self, now: MediaTime, changes: &mut Vec<SubjectChange>, sightings: &[Option<Sighting>]) {
+    fn confirm(
+        &mut self,
+        now: MediaTime,
+        changes: &mut Vec<SubjectChange>,
+        sightings: &[Option<Sighting>],
+    ) {
         for i in 0..self.tracks.len() {
             let track = &self.tracks[i];
-            let Some(sighting) = &sightings[i] else { continue };
+            let Some(sighting) = &sightings[i] else {
+                continue;
+            };
             let certain = track.best_detection >= CERTAIN && track.score >= RETURNED;
-            let confirmed = track.hits >= 2 && track.best_detection >= LIKELY || track.hits >= PERSISTENT;
+            let confirmed =
+                track.hits >= 2 && track.best_detection >= LIKELY || track.hits >= PERSISTENT;
             if track.subject.is_some() || !(certain || confirmed) {
                 continue;
             }
             // Half hidden, a face looks like nobody: who may be back is given a while to show.
-            let undecided = now < track.entangled_until || now.nanos_since(track.born) < UNDECIDED_NANOS;
+            let undecided =
+                now < track.entangled_until || now.nanos_since(track.born) < UNDECIDED_NANOS;
             if undecided && may_return(&self.tracks, now, sighting) {
                 continue;
             }
-            let subjects: Vec<usize> = (0..self.tracks.len()).filter(|t| self.tracks[*t].subject.is_some()).collect();
+            let subjects: Vec<usize> = (0..self.tracks.len())
+                .filter(|t| self.tracks[*t].subject.is_some())
+                .collect();
             if subjects.len() >= self.settings.max_subjects {
                 let weight = |t: &Track| if t.visible { t.side } else { 0.0 };
-                let Some(smallest) = subjects.into_iter().min_by(|a, b| weight(&self.tracks[*a]).total_cmp(&weight(&self.tracks[*b]))) else { continue };
+                let Some(smallest) = subjects
+                    .into_iter()
+                    .min_by(|a, b| weight(&self.tracks[*a]).total_cmp(&weight(&self.tracks[*b])))
+                else {
+                    continue;
+                };
                 if weight(&self.tracks[smallest]) * 1.4 > self.tracks[i].side {
                     continue;
                 }
@@ -331,29 +458,64 @@ impl FaceStage {
     }
 
     /// Ends tracks: duplicates are merged, the unconfirmed go at once, the hidden after a while.
-    fn retire(&mut self, now: MediaTime, changes: &mut Vec<SubjectChange>, faces: &mut [Arc<Face>]) {
+    fn retire(
+        &mut self,
+        now: MediaTime,
+        changes: &mut Vec<SubjectChange>,
+        faces: &mut [Arc<Face>],
+    ) {
         while let Some((hidden, visible)) = duplicate(&self.tracks, &self.apart, now) {
-            let older = if self.tracks[hidden].subject < self.tracks[visible].subject { hidden } else { visible };
-            let (Some(younger_id), Some(older_id)) = (self.tracks[hidden + visible - older].subject, self.tracks[older].subject) else { return };
+            let older = if self.tracks[hidden].subject < self.tracks[visible].subject {
+                hidden
+            } else {
+                visible
+            };
+            let (Some(younger_id), Some(older_id)) = (
+                self.tracks[hidden + visible - older].subject,
+                self.tracks[older].subject,
+            ) else {
+                return;
+            };
             let place = &mut self.tracks[visible];
             place.subject = Some(younger_id);
-            changes.extend(place.tell(now, SubjectPhase::Merged, Some(older_id), self.picture_size));
+            changes.extend(place.tell(
+                now,
+                SubjectPhase::Merged,
+                Some(older_id),
+                self.picture_size,
+            ));
             place.subject = Some(older_id);
-            for face in faces.iter_mut().filter(|f| f.subject == SubjectId::Face(younger_id)) {
+            for face in faces
+                .iter_mut()
+                .filter(|f| f.subject == SubjectId::Face(younger_id))
+            {
                 Arc::make_mut(face).subject = SubjectId::Face(older_id);
             }
             self.tracks.remove(hidden);
         }
         let lost_after = self.settings.lost_after.as_nanos() as i64;
-        changes.extend(self.lose(now, |t| !t.visible && (t.subject.is_none() || now.nanos_since(t.last_seen) >= lost_after)));
+        changes.extend(self.lose(now, |t| {
+            !t.visible && (t.subject.is_none() || now.nanos_since(t.last_seen) >= lost_after)
+        }));
     }
 
     fn lose(&mut self, now: MediaTime, who: impl Fn(&Track) -> bool) -> Vec<SubjectChange> {
         let size = self.picture_size;
-        let lost = self.tracks.iter_mut().filter(|t| who(t)).filter_map(|t| t.tell(now, SubjectPhase::Lost, None, size)).collect();
-        let gone: Vec<u32> = self.tracks.iter().filter(|t| who(t)).map(|t| t.serial).collect();
+        let lost = self
+            .tracks
+            .iter_mut()
+            .filter(|t| who(t))
+            .filter_map(|t| t.tell(now, SubjectPhase::Lost, None, size))
+            .collect();
+        let gone: Vec<u32> = self
+            .tracks
+            .iter()
+            .filter(|t| who(t))
+            .map(|t| t.serial)
+            .collect();
         self.tracks.retain(|t| !who(t));
-        self.apart.retain(|(a, b)| !gone.contains(a) && !gone.contains(b));
+        self.apart
+            .retain(|(a, b)| !gone.contains(a) && !gone.contains(b));
         lost
     }
 }
@@ -362,11 +524,25 @@ impl FaceStage {
 fn believable(track: &Track, sighting: &Sighting) -> bool {
     let growth = sighting.side() / track.side.max(1.0);
     let likeness = track.likeness(&sighting.look);
-    let (score, like) = if track.visible { (if track.misses >= DOUBTED_AFTER { DOUBTED } else { SEEN }, SAME) } else { (RETURNED, LIKE_EXPECTED) };
+    let (score, like) = if track.visible {
+        (
+            if track.misses >= DOUBTED_AFTER {
+                DOUBTED
+            } else {
+                SEEN
+            },
+            SAME,
+        )
+    } else {
+        (RETURNED, LIKE_EXPECTED)
+    };
     sighting.score >= score && likeness >= like && (0.4..2.5).contains(&growth)
 }
 
-#[expect(clippy::too_many_arguments, reason = "the frame's and the track's sides of one noun")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the frame's and the track's sides of one noun"
+)]
 fn face_of(
     track: &mut Track,
     sighting: &Sighting,
@@ -386,16 +562,28 @@ fn face_of(
         _ => 0.0,
     };
     track.patch = patch;
-    let crop = preprocessing.filter(|p| track.quality >= p.min_quality).and_then(|p| {
-        let slot = face_slot(now, p.rate_hz);
-        if track.slot == Some(slot) {
-            return None;
-        }
-        let crop = align(picture, &landmarks, p)?;
-        track.slot = Some(slot);
-        Some(Arc::new(crop))
-    });
-    Face { id, subject: SubjectId::Face(subject), time: now, rect, landmarks, score: sighting.score, quality: track.quality, lip_motion, crop }
+    let crop = preprocessing
+        .filter(|p| track.quality >= p.min_quality)
+        .and_then(|p| {
+            let slot = face_slot(now, p.rate_hz);
+            if track.slot == Some(slot) {
+                return None;
+            }
+            let crop = align(picture, &landmarks, p)?;
+            track.slot = Some(slot);
+            Some(Arc::new(crop))
+        });
+    Face {
+        id,
+        subject: SubjectId::Face(subject),
+        time: now,
+        rect,
+        landmarks,
+        score: sighting.score,
+        quality: track.quality,
+        lip_motion,
+        crop,
+    }
 }
 
 #[cfg(test)]

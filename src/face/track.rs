@@ -112,7 +112,8 @@ impl Track {
     /// Moves the place to look at; a hidden face is expected to go on as it did, within the picture.
     pub fn predict(&mut self, seconds: f32, picture_size: [usize; 2]) {
         for k in 0..2 {
-            self.center[k] = (self.center[k] + self.velocity[k] * seconds).clamp(0.0, picture_size[k] as f32);
+            self.center[k] =
+                (self.center[k] + self.velocity[k] * seconds).clamp(0.0, picture_size[k] as f32);
         }
     }
 
@@ -130,7 +131,8 @@ impl Track {
             self.center[k] += PLACE_GAIN * surprise;
             if !entangled && seconds > 0.0 {
                 let limit = MAX_SPEED * self.side;
-                self.velocity[k] = (self.velocity[k] + SPEED_GAIN * surprise / seconds).clamp(-limit, limit);
+                self.velocity[k] =
+                    (self.velocity[k] + SPEED_GAIN * surprise / seconds).clamp(-limit, limit);
             }
         }
         if returned {
@@ -152,7 +154,11 @@ impl Track {
         self.score = sighting.score;
         self.rect = sighting.rect;
         self.history.push_back((now, sighting.rect));
-        while self.history.front().is_some_and(|(t, _)| now.nanos_since(*t) > HISTORY_NANOS) {
+        while self
+            .history
+            .front()
+            .is_some_and(|(t, _)| now.nanos_since(*t) > HISTORY_NANOS)
+        {
             self.history.pop_front();
         }
         self.last_seen = now;
@@ -161,14 +167,31 @@ impl Track {
     /// The landmarks and the box without their jitter. Once a frame.
     pub fn smooth(&mut self, sighting: &Sighting, seconds: f32) -> (Landmarks, Rect) {
         let unit = sighting.side();
-        let landmarks = self.landmark_smoother.smooth_landmarks(sighting.landmarks, unit, seconds);
-        let [[cx, cy], [w, h]] = self.rect_smoother.smooth([sighting.rect.center(), [sighting.rect.w, sighting.rect.h]], unit, seconds);
-        (landmarks, Rect { x: cx - w / 2.0, y: cy - h / 2.0, w, h })
+        let landmarks = self
+            .landmark_smoother
+            .smooth_landmarks(sighting.landmarks, unit, seconds);
+        let [[cx, cy], [w, h]] = self.rect_smoother.smooth(
+            [sighting.rect.center(), [sighting.rect.w, sighting.rect.h]],
+            unit,
+            seconds,
+        );
+        (
+            landmarks,
+            Rect {
+                x: cx - w / 2.0,
+                y: cy - h / 2.0,
+                w,
+                h,
+            },
+        )
     }
 
     /// Its box at an earlier moment: that of the nearest frame on which it was seen, if one is near.
     pub fn rect_at(&self, time: MediaTime) -> Option<Rect> {
-        let (at, rect) = self.history.iter().min_by_key(|(t, _)| t.nanos_since(time).abs())?;
+        let (at, rect) = self
+            .history
+            .iter()
+            .min_by_key(|(t, _)| t.nanos_since(time).abs())?;
         (at.nanos_since(time).abs() <= 150_000_000).then_some(*rect)
     }
 
@@ -192,20 +215,42 @@ impl Track {
     }
 
     /// Something to tell of it, remembered as told. `None` for what is no subject.
-    pub fn tell(&mut self, time: MediaTime, phase: SubjectPhase, into: Option<u32>, picture_size: [usize; 2]) -> Option<SubjectChange> {
+    pub fn tell(
+        &mut self,
+        time: MediaTime,
+        phase: SubjectPhase,
+        into: Option<u32>,
+        picture_size: [usize; 2],
+    ) -> Option<SubjectChange> {
         let rect = share_of(&self.rect, picture_size);
-        self.told = Some(Told { rect, quality: self.quality, time });
+        self.told = Some(Told {
+            rect,
+            quality: self.quality,
+            time,
+        });
         let subject = SubjectId::Face(self.subject?);
-        Some(SubjectChange { subject, time, phase, into: into.map(SubjectId::Face), rect, quality: self.quality })
+        Some(SubjectChange {
+            subject,
+            time,
+            phase,
+            into: into.map(SubjectId::Face),
+            rect,
+            quality: self.quality,
+        })
     }
 
     /// Is there news? At most once a second, and only if the box moved by a tenth of its size or quality by 0.2.
     pub fn has_news(&self, now: MediaTime, picture_size: [usize; 2]) -> bool {
         let Some(told) = self.told else { return true };
         let [x, y, w, h] = share_of(&self.rect, picture_size);
-        let moved = ((x - told.rect[0]) / told.rect[2].max(1e-3)).abs().max(((y - told.rect[1]) / told.rect[3].max(1e-3)).abs());
-        let grew = (w / told.rect[2].max(1e-3) - 1.0).abs().max((h / told.rect[3].max(1e-3) - 1.0).abs());
-        now.nanos_since(told.time) >= 1_000_000_000 && (moved > 0.1 || grew > 0.1 || (self.quality - told.quality).abs() > 0.2)
+        let moved = ((x - told.rect[0]) / told.rect[2].max(1e-3))
+            .abs()
+            .max(((y - told.rect[1]) / told.rect[3].max(1e-3)).abs());
+        let grew = (w / told.rect[2].max(1e-3) - 1.0)
+            .abs()
+            .max((h / told.rect[3].max(1e-3) - 1.0).abs());
+        now.nanos_since(told.time) >= 1_000_000_000
+            && (moved > 0.1 || grew > 0.1 || (self.quality - told.quality).abs() > 0.2)
     }
 }
 
@@ -214,5 +259,10 @@ fn share_of(rect: &Rect, [width, height]: [usize; 2]) -> [f32; 4] {
     let x = |v: f32| (v / width.max(1) as f32).clamp(0.0, 1.0);
     let y = |v: f32| (v / height.max(1) as f32).clamp(0.0, 1.0);
     let (left, top) = (x(rect.x), y(rect.y));
-    [left, top, x(rect.x + rect.w) - left, y(rect.y + rect.h) - top]
+    [
+        left,
+        top,
+        x(rect.x + rect.w) - left,
+        y(rect.y + rect.h) - top,
+    ]
 }

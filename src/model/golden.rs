@@ -70,7 +70,12 @@ pub fn golden_crop(seed: u64, frame: u32, size: usize, channels: usize) -> Crop 
             let (x, y) = (shapes.between(100, 924), shapes.between(100, 924));
             let (drift_x, drift_y) = (shapes.between(-24, 25), shapes.between(-24, 25));
             let frame = i64::from(frame % 32);
-            [x + drift_x * frame, y + drift_y * frame, shapes.between(90, 330), shapes.between(-110, 111)]
+            [
+                x + drift_x * frame,
+                y + drift_y * frame,
+                shapes.between(90, 330),
+                shapes.between(-110, 111),
+            ]
         })
         .collect();
     let tints: Vec<i64> = (0..channels).map(|_| shapes.between(-12, 13)).collect();
@@ -78,7 +83,10 @@ pub fn golden_crop(seed: u64, frame: u32, size: usize, channels: usize) -> Crop 
     let mut pixels = Vec::with_capacity(size * size * channels);
     for row in 0..size as i64 {
         for column in 0..size as i64 {
-            let (x, y) = ((2 * column + 1) * 512 / size as i64, (2 * row + 1) * 512 / size as i64);
+            let (x, y) = (
+                (2 * column + 1) * 512 / size as i64,
+                (2 * row + 1) * 512 / size as i64,
+            );
             let mut value = 118 * 1024;
             for [bx, by, radius, height] in &blobs {
                 let squared = (x - bx) * (x - bx) + (y - by) * (y - by);
@@ -94,7 +102,11 @@ pub fn golden_crop(seed: u64, frame: u32, size: usize, channels: usize) -> Crop 
             }
         }
     }
-    Crop { size, channels, pixels }
+    Crop {
+        size,
+        channels,
+        pixels,
+    }
 }
 
 /// `n` samples at 16 kHz in -1..1: a gliding triangle tone with its octave under an envelope of syllables, and soft noise.
@@ -125,7 +137,11 @@ pub fn golden_samples(seed: u64, n: usize) -> Vec<f32> {
 /// A triangle wave of -32768..32767 over one turn of `phase`.
 fn triangle(phase: u32) -> i64 {
     let ramp = i64::from(phase >> 15);
-    if ramp < 65_536 { ramp - 32_768 } else { 98_303 - ramp }
+    if ramp < 65_536 {
+        ramp - 32_768
+    } else {
+        98_303 - ramp
+    }
 }
 
 #[cfg(test)]
@@ -138,9 +154,20 @@ mod tests {
     fn inputs_never_change() {
         let crop = golden_crop(1, 2, 48, 1);
         let rgb = golden_crop(3, 0, 112, 3);
-        let samples: Vec<u8> = golden_samples(1, 32_000).iter().flat_map(|s| s.to_le_bytes()).collect();
-        let found = [hex_sha256(&crop.pixels), hex_sha256(&rgb.pixels), hex_sha256(&samples)].map(|h| h[..16].to_owned());
-        assert_eq!(found, ["221ccc0b801dd954", "6ec46d9aa9a3c346", "90701558a946a91c"]);
+        let samples: Vec<u8> = golden_samples(1, 32_000)
+            .iter()
+            .flat_map(|s| s.to_le_bytes())
+            .collect();
+        let found = [
+            hex_sha256(&crop.pixels),
+            hex_sha256(&rgb.pixels),
+            hex_sha256(&samples),
+        ]
+        .map(|h| h[..16].to_owned());
+        assert_eq!(
+            found,
+            ["221ccc0b801dd954", "6ec46d9aa9a3c346", "90701558a946a91c"]
+        );
     }
 
     #[test]
@@ -149,7 +176,10 @@ mod tests {
         assert_eq!(first.pixels.len(), 48 * 48);
         assert_ne!(first, second);
         assert_ne!(first, golden_crop(6, 0, 48, 1));
-        let (low, high) = (first.pixels.iter().min().unwrap(), first.pixels.iter().max().unwrap());
+        let (low, high) = (
+            first.pixels.iter().min().unwrap(),
+            first.pixels.iter().max().unwrap(),
+        );
         assert!(high - low > 60, "{low}..{high}");
     }
 
@@ -159,6 +189,10 @@ mod tests {
         assert!(samples.iter().all(|s| s.abs() <= 1.0));
         let power = samples.iter().map(|s| s * s).sum::<f32>() / 32_000.0;
         assert!((0.001..0.2).contains(&power), "{power}");
-        assert_eq!(samples[..12_000], golden_samples(9, 12_000)[..], "a shorter case is the start of a longer one");
+        assert_eq!(
+            samples[..12_000],
+            golden_samples(9, 12_000)[..],
+            "a shorter case is the start of a longer one"
+        );
     }
 }

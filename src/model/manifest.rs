@@ -85,7 +85,9 @@ pub enum FaceNormalisation {
 impl FaceNormalisation {
     fn suits(&self, channels: usize) -> bool {
         match self {
-            FaceNormalisation::Fixed { mean, std } => mean.len() == channels && std.len() == channels && std.iter().all(|s| *s > 0.0),
+            FaceNormalisation::Fixed { mean, std } => {
+                mean.len() == channels && std.len() == channels && std.iter().all(|s| *s > 0.0)
+            }
             FaceNormalisation::PerCrop { .. } => true,
         }
     }
@@ -186,7 +188,11 @@ impl EncoderEntry {
     pub fn sees<'a>(&self, faces: &'a [Arc<Face>]) -> impl Iterator<Item = &'a Arc<Face>> {
         let rate_hz = self.rate_hz;
         let mut last = None;
-        faces.iter().filter(move |face| rate_hz.is_none_or(|rate_hz| last.replace(face_slot(face.time, rate_hz)) != Some(face_slot(face.time, rate_hz))))
+        faces.iter().filter(move |face| {
+            rate_hz.is_none_or(|rate_hz| {
+                last.replace(face_slot(face.time, rate_hz)) != Some(face_slot(face.time, rate_hz))
+            })
+        })
     }
 }
 
@@ -237,7 +243,12 @@ impl Manifest {
         let canonical_entry = |entry: &EncoderEntry| {
             let mut all = vec![json!(entry.name), json!(entry.sha256)];
             all.extend(entry.rate_hz.map(|rate_hz| json!({ "rate_hz": rate_hz })));
-            all.extend(entry.normalise.as_ref().map(|normalise| json!({ "normalise": normalise })));
+            all.extend(
+                entry
+                    .normalise
+                    .as_ref()
+                    .map(|normalise| json!({ "normalise": normalise })),
+            );
             all
         };
         let canonical = Canonical {
@@ -257,7 +268,11 @@ impl Manifest {
 
     /// The temperature for a subset: its own, else 1.
     pub fn temperature(&self, presence: &Presence) -> f32 {
-        self.head.temperature.get(&presence.name()).copied().unwrap_or(1.0)
+        self.head
+            .temperature
+            .get(&presence.name())
+            .copied()
+            .unwrap_or(1.0)
     }
 
     /// Everything that contradicts itself, one sentence each.
@@ -268,14 +283,26 @@ impl Manifest {
                 faults.push(text);
             }
         };
-        fault(self.schema != SCHEMA, format!("schema is {}, this daemon reads {SCHEMA}", self.schema));
+        fault(
+            self.schema != SCHEMA,
+            format!("schema is {}, this daemon reads {SCHEMA}", self.schema),
+        );
         fault(self.labels.len() < 2, "labels needs at least two".into());
         for input in &self.head.inputs {
-            fault(self.encoder(input).is_none(), format!("head.inputs names {input}, which is no encoder"));
+            fault(
+                self.encoder(input).is_none(),
+                format!("head.inputs names {input}, which is no encoder"),
+            );
         }
         for (subset, temperature) in &self.head.temperature {
-            fault(!(Presence::subsets().any(|p| p.name() == *subset)), format!("head.temperature names {subset}, which is no subset of modalities"));
-            fault(!(temperature.is_finite() && *temperature > 0.0), format!("head.temperature of {subset} is {temperature}, it must be positive"));
+            fault(
+                !(Presence::subsets().any(|p| p.name() == *subset)),
+                format!("head.temperature names {subset}, which is no subset of modalities"),
+            );
+            fault(
+                !(temperature.is_finite() && *temperature > 0.0),
+                format!("head.temperature of {subset} is {temperature}, it must be positive"),
+            );
         }
         faults
     }
@@ -288,24 +315,55 @@ impl Manifest {
                 faults.push(text);
             }
         };
-        fault(self.window.hop_ms == 0 || self.window.length_ms < self.window.hop_ms, "window.hop_ms must be between 1 and window.length_ms".into());
+        fault(
+            self.window.hop_ms == 0 || self.window.length_ms < self.window.hop_ms,
+            "window.hop_ms must be between 1 and window.length_ms".into(),
+        );
         let half_life = self.window.half_life_ms.unwrap_or(1);
-        fault(!(1..=60_000).contains(&half_life), format!("window.half_life_ms is {half_life}, permitted are 1 to 60000"));
+        fault(
+            !(1..=60_000).contains(&half_life),
+            format!("window.half_life_ms is {half_life}, permitted are 1 to 60000"),
+        );
         if let Some(face) = &self.face {
-            fault(!(16..=1024).contains(&face.size), format!("face.size is {}, permitted are 16 to 1024", face.size));
-            fault(face.channels != 1 && face.channels != 3, format!("face.channels is {}, permitted are 1 and 3", face.channels));
-            fault(!(0.5..=120.0).contains(&face.rate_hz), format!("face.rate_hz is {}, permitted are 0.5 to 120", face.rate_hz));
-            fault(!face.normalise.suits(face.channels), "face.normalise needs a mean and a positive std per channel".into());
+            fault(
+                !(16..=1024).contains(&face.size),
+                format!("face.size is {}, permitted are 16 to 1024", face.size),
+            );
+            fault(
+                face.channels != 1 && face.channels != 3,
+                format!("face.channels is {}, permitted are 1 and 3", face.channels),
+            );
+            fault(
+                !(0.5..=120.0).contains(&face.rate_hz),
+                format!("face.rate_hz is {}, permitted are 0.5 to 120", face.rate_hz),
+            );
+            fault(
+                !face.normalise.suits(face.channels),
+                "face.normalise needs a mean and a positive std per channel".into(),
+            );
         }
         if let Some(audio) = &self.audio {
             fault(
                 audio.rate_hz != crate::clip::SAMPLE_RATE_HZ,
-                format!("audio.rate_hz is {}, this daemon's audio is {}", audio.rate_hz, crate::clip::SAMPLE_RATE_HZ),
+                format!(
+                    "audio.rate_hz is {}, this daemon's audio is {}",
+                    audio.rate_hz,
+                    crate::clip::SAMPLE_RATE_HZ
+                ),
             );
-            fault(audio.hop == 0 || audio.mels == 0 || audio.n_fft < 2, "audio.n_fft, audio.hop and audio.mels must be positive".into());
+            fault(
+                audio.hop == 0 || audio.mels == 0 || audio.n_fft < 2,
+                "audio.n_fft, audio.hop and audio.mels must be positive".into(),
+            );
         }
         if let Some(text) = &self.text {
-            fault(!(4..=4096).contains(&text.max_tokens), format!("text.max_tokens is {}, permitted are 4 to 4096", text.max_tokens));
+            fault(
+                !(4..=4096).contains(&text.max_tokens),
+                format!(
+                    "text.max_tokens is {}, permitted are 4 to 4096",
+                    text.max_tokens
+                ),
+            );
         }
         for encoder in &self.encoders {
             let described = match encoder.modality {
@@ -313,19 +371,50 @@ impl Manifest {
                 Modality::Voice => self.audio.is_some(),
                 Modality::Text => self.text.is_some(),
             };
-            fault(!described, format!("encoder {} reads {} and the manifest does not say how that is preprocessed", encoder.name, encoder.modality.name()));
-            fault(encoder.dim == 0, format!("encoder {} has dim 0", encoder.name));
+            fault(
+                !described,
+                format!(
+                    "encoder {} reads {} and the manifest does not say how that is preprocessed",
+                    encoder.name,
+                    encoder.modality.name()
+                ),
+            );
+            fault(
+                encoder.dim == 0,
+                format!("encoder {} has dim 0", encoder.name),
+            );
             let own = encoder.rate_hz.is_some() || encoder.normalise.is_some();
-            fault(own && encoder.modality != Modality::Face, format!("encoder {}: rate_hz and normalise are for encoders of faces", encoder.name));
-            if let Some(face) = self.face.as_ref().filter(|_| encoder.modality == Modality::Face) {
+            fault(
+                own && encoder.modality != Modality::Face,
+                format!(
+                    "encoder {}: rate_hz and normalise are for encoders of faces",
+                    encoder.name
+                ),
+            );
+            if let Some(face) = self
+                .face
+                .as_ref()
+                .filter(|_| encoder.modality == Modality::Face)
+            {
                 let slowest = 1000.0 / f64::from(self.window.length_ms);
                 if let Some(rate_hz) = encoder.rate_hz {
-                    let text =
-                        format!("encoder {}: rate_hz is {rate_hz}, permitted are {slowest} (one a window) to face.rate_hz, {}", encoder.name, face.rate_hz);
+                    let text = format!(
+                        "encoder {}: rate_hz is {rate_hz}, permitted are {slowest} (one a window) to face.rate_hz, {}",
+                        encoder.name, face.rate_hz
+                    );
                     fault(!(slowest..=face.rate_hz).contains(&rate_hz), text);
                 }
-                let suits = encoder.normalise.as_ref().is_none_or(|n| n.suits(face.channels));
-                fault(!suits, format!("encoder {}: normalise needs a mean and a positive std per channel", encoder.name));
+                let suits = encoder
+                    .normalise
+                    .as_ref()
+                    .is_none_or(|n| n.suits(face.channels));
+                fault(
+                    !suits,
+                    format!(
+                        "encoder {}: normalise needs a mean and a positive std per channel",
+                        encoder.name
+                    ),
+                );
             }
         }
         faults
@@ -334,5 +423,8 @@ impl Manifest {
 
 /// sha256 as 64 hexadecimal digits.
 pub fn hex_sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

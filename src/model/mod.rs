@@ -9,7 +9,9 @@ pub(crate) mod tests;
 
 use std::path::{Path, PathBuf};
 
-use crate::encode::{EncodeError, Graph, GraphFiles, Precision, Provider, Runtime, first_that_works};
+use crate::encode::{
+    EncodeError, Graph, GraphFiles, Precision, Provider, Runtime, first_that_works,
+};
 #[cfg(feature = "corpus")]
 pub(crate) use sums::check as check_sums;
 pub use sums::seal;
@@ -23,33 +25,68 @@ use crate::preprocess::{TextError, Tokenizer};
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     #[error("bundle {}: {file} cannot be read; name a bundle directory with --bundle", directory.display())]
-    Missing { directory: PathBuf, file: String, source: std::io::Error },
+    Missing {
+        directory: PathBuf,
+        file: String,
+        source: std::io::Error,
+    },
     #[error("bundle {}: {file} has to be made on this machine; type: make build, or, where it is set up, expressd prepare --bundle {}", directory.display(), directory.display())]
     Unprepared { directory: PathBuf, file: String },
     #[error("bundle {}: manifest.toml is not a manifest; export the bundle again", directory.display())]
-    BadManifest { directory: PathBuf, source: Box<toml::de::Error> },
+    BadManifest {
+        directory: PathBuf,
+        source: Box<toml::de::Error>,
+    },
     #[error("bundle {}: manifest.toml contradicts itself: {}; export the bundle again", directory.display(), faults.join("; "))]
-    Faults { directory: PathBuf, faults: Vec<String> },
+    Faults {
+        directory: PathBuf,
+        faults: Vec<String>,
+    },
     #[error("bundle {}: {file} is not the file that was exported (sha256 {found}, expected {expected}); fetch or export the bundle again", directory.display())]
-    WrongHash { directory: PathBuf, file: String, found: String, expected: String },
+    WrongHash {
+        directory: PathBuf,
+        file: String,
+        found: String,
+        expected: String,
+    },
     #[error(
         "bundle {}: fingerprint is {found}, its own settings give {expected}: it was made for another preprocessing; export it with this version's expressd-train",
         directory.display()
     )]
-    WrongFingerprint { directory: PathBuf, found: String, expected: String },
+    WrongFingerprint {
+        directory: PathBuf,
+        found: String,
+        expected: String,
+    },
     #[error("bundle {}: {what}; this daemon cannot serve it", directory.display())]
     Unsupported { directory: PathBuf, what: String },
     #[error("bundle {}: a graph cannot be used", directory.display())]
-    Graph { directory: PathBuf, source: EncodeError },
+    Graph {
+        directory: PathBuf,
+        source: EncodeError,
+    },
     #[error("bundle {}: {file} is not a tokenizer; export the bundle again", directory.display())]
-    BadTokenizer { directory: PathBuf, file: String, source: TextError },
+    BadTokenizer {
+        directory: PathBuf,
+        file: String,
+        source: TextError,
+    },
     #[error("bundle {}: golden.json cannot be understood; export the bundle again", directory.display())]
-    BadGolden { directory: PathBuf, source: serde_json::Error },
+    BadGolden {
+        directory: PathBuf,
+        source: serde_json::Error,
+    },
     #[error(
         "bundle {}: self-test failed: {what} of golden case {case} is off by {difference:.2e} (permitted {permitted:.0e}); try provider \"cpu\", or export the bundle again",
         directory.display()
     )]
-    SelfTest { directory: PathBuf, case: usize, what: String, difference: f32, permitted: f32 },
+    SelfTest {
+        directory: PathBuf,
+        case: usize,
+        what: String,
+        difference: f32,
+        permitted: f32,
+    },
 }
 
 /// An opened bundle: manifest checked, hashes right, graphs open, goldens replayed.
@@ -74,64 +111,148 @@ impl Bundle {
     /// Opens the bundle in `directory` and refuses whatever does not match: hashes, fingerprint, shapes, goldens.
     ///
     /// `Auto`: a GPU whose numbers are not the exporter's cannot be used either.
-    pub fn open(runtime: &Runtime, directory: &Path, provider: Provider, threads: usize) -> Result<Bundle, BundleError> {
-        let at_fault = |error: &BundleError| matches!(error, BundleError::Graph { .. } | BundleError::SelfTest { .. });
-        first_that_works(provider, at_fault, |provider| Bundle::open_on(runtime, directory, provider, threads))
+    pub fn open(
+        runtime: &Runtime,
+        directory: &Path,
+        provider: Provider,
+        threads: usize,
+    ) -> Result<Bundle, BundleError> {
+        let at_fault = |error: &BundleError| {
+            matches!(
+                error,
+                BundleError::Graph { .. } | BundleError::SelfTest { .. }
+            )
+        };
+        first_that_works(provider, at_fault, |provider| {
+            Bundle::open_on(runtime, directory, provider, threads)
+        })
     }
 
-    fn open_on(runtime: &Runtime, directory: &Path, provider: Provider, threads: usize) -> Result<Bundle, BundleError> {
+    fn open_on(
+        runtime: &Runtime,
+        directory: &Path,
+        provider: Provider,
+        threads: usize,
+    ) -> Result<Bundle, BundleError> {
         let at = || directory.to_owned();
-        let read = |file: &str| std::fs::read(directory.join(file)).map_err(|source| BundleError::Missing { directory: at(), file: file.to_owned(), source });
+        let read = |file: &str| {
+            std::fs::read(directory.join(file)).map_err(|source| BundleError::Missing {
+                directory: at(),
+                file: file.to_owned(),
+                source,
+            })
+        };
         // Every hash before anything is parsed: a flipped byte is named as such and never reaches the runtime.
         let manifest_file = read("manifest.toml")?;
         sums::check(directory, &["manifest.toml", "golden.json"])?;
         let text = String::from_utf8_lossy(&manifest_file).into_owned();
-        let manifest: Manifest = toml::from_str(&text).map_err(|source| BundleError::BadManifest { directory: at(), source: Box::new(source) })?;
+        let manifest: Manifest =
+            toml::from_str(&text).map_err(|source| BundleError::BadManifest {
+                directory: at(),
+                source: Box::new(source),
+            })?;
         let faults = manifest.faults();
         if !faults.is_empty() {
-            return Err(BundleError::Faults { directory: at(), faults });
+            return Err(BundleError::Faults {
+                directory: at(),
+                faults,
+            });
         }
         let encoder_files = EncoderFiles::read(directory, &manifest)?;
         let head_file = checked(directory, &manifest.head.file, &manifest.head.sha256)?;
         let expected = manifest.compute_fingerprint();
         if manifest.fingerprint != expected {
-            return Err(BundleError::WrongFingerprint { directory: at(), found: manifest.fingerprint, expected });
+            return Err(BundleError::WrongFingerprint {
+                directory: at(),
+                found: manifest.fingerprint,
+                expected,
+            });
         }
-        let (encoders, tokenizer) = encoder_files.open(runtime, directory, &manifest, provider, threads)?;
-        let head = Graph::open(runtime, "head", &head_file, provider, threads).map_err(|source| BundleError::Graph { directory: at(), source })?;
+        let (encoders, tokenizer) =
+            encoder_files.open(runtime, directory, &manifest, provider, threads)?;
+        let head =
+            Graph::open(runtime, "head", &head_file, provider, threads).map_err(|source| {
+                BundleError::Graph {
+                    directory: at(),
+                    source,
+                }
+            })?;
         if head.input_count() != manifest.head.inputs.len() + 1 {
-            let what = format!("head takes {} inputs, the manifest names {} encoders and the presence", head.input_count(), manifest.head.inputs.len());
-            return Err(BundleError::Unsupported { directory: at(), what });
+            let what = format!(
+                "head takes {} inputs, the manifest names {} encoders and the presence",
+                head.input_count(),
+                manifest.head.inputs.len()
+            );
+            return Err(BundleError::Unsupported {
+                directory: at(),
+                what,
+            });
         }
-        let mut bundle = Bundle { manifest, encoders, tokenizer, head };
-        let goldens = serde_json::from_slice(&read("golden.json")?).map_err(|source| BundleError::BadGolden { directory: at(), source })?;
+        let mut bundle = Bundle {
+            manifest,
+            encoders,
+            tokenizer,
+            head,
+        };
+        let goldens = serde_json::from_slice(&read("golden.json")?).map_err(|source| {
+            BundleError::BadGolden {
+                directory: at(),
+                source,
+            }
+        })?;
         self_test::replay(&mut bundle, directory, &goldens)?;
         Ok(bundle)
     }
 
     /// What is really used, of all graphs the least accelerated.
     pub fn provider(&self) -> Provider {
-        let mut graphs = self.encoders.iter().map(|e| e.graph.provider()).chain([self.head.provider()]);
-        graphs.find(|p| *p == Provider::Cpu).unwrap_or(self.head.provider())
+        let mut graphs = self
+            .encoders
+            .iter()
+            .map(|e| e.graph.provider())
+            .chain([self.head.provider()]);
+        graphs
+            .find(|p| *p == Provider::Cpu)
+            .unwrap_or(self.head.provider())
     }
 
     /// Names of the encoders that run in eight bits.
     pub fn in_eight_bits(&self) -> impl Iterator<Item = &str> {
-        self.encoders.iter().filter(|e| e.graph.precision() == Precision::Int8).map(|e| e.entry.name.as_str())
+        self.encoders
+            .iter()
+            .filter(|e| e.graph.precision() == Precision::Int8)
+            .map(|e| e.entry.name.as_str())
     }
 
     /// What is really used, of all graphs the coarsest.
     pub fn precision(&self) -> Precision {
-        if self.in_eight_bits().next().is_some() { Precision::Int8 } else { Precision::Fp32 }
+        if self.in_eight_bits().next().is_some() {
+            Precision::Int8
+        } else {
+            Precision::Fp32
+        }
     }
 }
 
 /// A file of the bundle that must have this hash.
 fn checked(directory: &Path, file: &str, expected: &str) -> Result<Vec<u8>, BundleError> {
     let at = || directory.to_owned();
-    let bytes = std::fs::read(directory.join(file)).map_err(|source| BundleError::Missing { directory: at(), file: file.to_owned(), source })?;
+    let bytes = std::fs::read(directory.join(file)).map_err(|source| BundleError::Missing {
+        directory: at(),
+        file: file.to_owned(),
+        source,
+    })?;
     let found = hex_sha256(&bytes);
-    if found == expected { Ok(bytes) } else { Err(BundleError::WrongHash { directory: at(), file: file.to_owned(), found, expected: expected.to_owned() }) }
+    if found == expected {
+        Ok(bytes)
+    } else {
+        Err(BundleError::WrongHash {
+            directory: at(),
+            file: file.to_owned(),
+            found,
+            expected: expected.to_owned(),
+        })
+    }
 }
 
 /// The files of a manifest's encoders, read and held against their hashes, not yet opened.
@@ -144,11 +265,19 @@ pub(crate) struct EncoderFiles {
 impl EncoderFiles {
     pub fn read(directory: &Path, manifest: &Manifest) -> Result<EncoderFiles, BundleError> {
         let graphs = manifest.encoders.iter().map(|e| {
-            let int8 = e.int8.as_ref().map(|int8| checked(directory, &int8.file, &int8.sha256)).transpose()?;
+            let int8 = e
+                .int8
+                .as_ref()
+                .map(|int8| checked(directory, &int8.file, &int8.sha256))
+                .transpose()?;
             Ok((checked(directory, &e.file, &e.sha256)?, int8))
         });
         let graphs = graphs.collect::<Result<Vec<_>, _>>()?;
-        let tokenizer = manifest.text.as_ref().map(|t| checked(directory, &t.tokenizer, &t.sha256)).transpose()?;
+        let tokenizer = manifest
+            .text
+            .as_ref()
+            .map(|t| checked(directory, &t.tokenizer, &t.sha256))
+            .transpose()?;
         Ok(EncoderFiles { graphs, tokenizer })
     }
 
@@ -172,20 +301,49 @@ impl EncoderFiles {
         let mut encoders = Vec::new();
         for (entry, (fp32, int8)) in manifest.encoders.iter().zip(&self.graphs) {
             if let Some(what) = unsupported(entry, manifest) {
-                return Err(BundleError::Unsupported { directory: at(), what });
+                return Err(BundleError::Unsupported {
+                    directory: at(),
+                    what,
+                });
             }
-            let files = GraphFiles { fp32, int8: int8.as_deref() };
-            let graph = Graph::open_for(runtime, &entry.name, files, provider, threads).map_err(|source| BundleError::Graph { directory: at(), source })?;
-            let inputs = if entry.kind == EncoderKind::Utterance { 2 } else { 1 };
+            let files = GraphFiles {
+                fp32,
+                int8: int8.as_deref(),
+            };
+            let graph = Graph::open_for(runtime, &entry.name, files, provider, threads).map_err(
+                |source| BundleError::Graph {
+                    directory: at(),
+                    source,
+                },
+            )?;
+            let inputs = if entry.kind == EncoderKind::Utterance {
+                2
+            } else {
+                1
+            };
             if graph.input_count() != inputs {
-                let what = format!("encoder {} takes {} inputs, its kind gives {inputs}", entry.name, graph.input_count());
-                return Err(BundleError::Unsupported { directory: at(), what });
+                let what = format!(
+                    "encoder {} takes {} inputs, its kind gives {inputs}",
+                    entry.name,
+                    graph.input_count()
+                );
+                return Err(BundleError::Unsupported {
+                    directory: at(),
+                    what,
+                });
             }
-            encoders.push(Encoder { entry: entry.clone(), graph });
+            encoders.push(Encoder {
+                entry: entry.clone(),
+                graph,
+            });
         }
         let tokenizer = match (&manifest.text, self.tokenizer) {
             (Some(text), Some(bytes)) => {
-                let bad = |source| BundleError::BadTokenizer { directory: at(), file: text.tokenizer.clone(), source };
+                let bad = |source| BundleError::BadTokenizer {
+                    directory: at(),
+                    file: text.tokenizer.clone(),
+                    source,
+                };
                 Some(Tokenizer::from_bytes(&bytes, text.max_tokens).map_err(bad)?)
             }
             _ => None,
@@ -195,8 +353,20 @@ impl EncoderFiles {
 }
 
 fn unsupported(entry: &EncoderEntry, manifest: &Manifest) -> Option<String> {
-    let expects = |shape: &[usize]| format!("encoder {} has input {:?}, its preprocessing gives {shape:?}", entry.name, entry.input);
-    let fits = |shape: &[usize]| entry.input.len() == shape.len() && entry.input.iter().zip(shape).all(|(a, b)| *b == 0 || a == b);
+    let expects = |shape: &[usize]| {
+        format!(
+            "encoder {} has input {:?}, its preprocessing gives {shape:?}",
+            entry.name, entry.input
+        )
+    };
+    let fits = |shape: &[usize]| {
+        entry.input.len() == shape.len()
+            && entry
+                .input
+                .iter()
+                .zip(shape)
+                .all(|(a, b)| *b == 0 || a == b)
+    };
     match (entry.modality, entry.kind) {
         (Modality::Text, EncoderKind::Utterance) => (!fits(&[0])).then(|| expects(&[0])),
         (Modality::Face, EncoderKind::Frame) => {
@@ -213,6 +383,10 @@ fn unsupported(entry: &EncoderEntry, manifest: &Manifest) -> Option<String> {
             let shape = [1, manifest.audio.as_ref()?.mels, 0];
             (!fits(&shape)).then(|| expects(&shape))
         }
-        (modality, kind) => Some(format!("encoder {} is of kind {kind:?}, which {} has not", entry.name, modality.name())),
+        (modality, kind) => Some(format!(
+            "encoder {} is of kind {kind:?}, which {} has not",
+            entry.name,
+            modality.name()
+        )),
     }
 }

@@ -18,23 +18,53 @@ const PERMITTED: f32 = 2e-3;
 const PERMITTED_INT8: f32 = 4e-2;
 
 /// Runs every case; the first number that is off refuses the bundle.
-pub(super) fn replay(bundle: &mut Bundle, directory: &Path, goldens: &Goldens) -> Result<(), BundleError> {
+pub(super) fn replay(
+    bundle: &mut Bundle,
+    directory: &Path,
+    goldens: &Goldens,
+) -> Result<(), BundleError> {
     if goldens.cases.is_empty() {
-        return Err(BundleError::Unsupported { directory: directory.to_owned(), what: "golden.json holds no case".into() });
+        return Err(BundleError::Unsupported {
+            directory: directory.to_owned(),
+            what: "golden.json holds no case".into(),
+        });
     }
     for (index, case) in goldens.cases.iter().enumerate() {
         let face = bundle.manifest.face.clone();
-        let crops: Vec<Arc<Crop>> =
-            face.iter().flat_map(|f| (0..case.face_frames).map(|i| Arc::new(golden_crop(case.seed, i as u32, f.size, f.channels)))).collect();
-        let samples = (case.voice_samples > 0).then(|| golden_samples(case.seed, case.voice_samples));
-        let refused = |source| BundleError::Graph { directory: directory.to_owned(), source };
-        let mut embeddings = embed(bundle, &crops, samples.as_deref(), case.text.as_deref()).map_err(refused)?;
+        let crops: Vec<Arc<Crop>> = face
+            .iter()
+            .flat_map(|f| {
+                (0..case.face_frames)
+                    .map(|i| Arc::new(golden_crop(case.seed, i as u32, f.size, f.channels)))
+            })
+            .collect();
+        let samples =
+            (case.voice_samples > 0).then(|| golden_samples(case.seed, case.voice_samples));
+        let refused = |source| BundleError::Graph {
+            directory: directory.to_owned(),
+            source,
+        };
+        let mut embeddings =
+            embed(bundle, &crops, samples.as_deref(), case.text.as_deref()).map_err(refused)?;
         let off = |what: String, ours: &[f32], theirs: &[f32], permitted: f32| {
-            let difference = if ours.len() == theirs.len() { ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) } else { f32::INFINITY };
+            let difference = if ours.len() == theirs.len() {
+                ours.iter()
+                    .zip(theirs)
+                    .map(|(a, b)| (a - b).abs())
+                    .fold(0.0, f32::max)
+            } else {
+                f32::INFINITY
+            };
             if difference <= permitted {
                 Ok(())
             } else {
-                Err(BundleError::SelfTest { directory: directory.to_owned(), case: index, what, difference, permitted })
+                Err(BundleError::SelfTest {
+                    directory: directory.to_owned(),
+                    case: index,
+                    what,
+                    difference,
+                    permitted,
+                })
             }
         };
         let in_eight_bits: Vec<String> = bundle.in_eight_bits().map(str::to_owned).collect();
@@ -42,13 +72,27 @@ pub(super) fn replay(bundle: &mut Bundle, directory: &Path, goldens: &Goldens) -
             let ours = embeddings.get(name).map_or(&[][..], |e| e);
             if in_eight_bits.contains(name) {
                 let expected = case.int8.get(name).map_or(&[][..], |e| e);
-                off(format!("the embedding in eight bits of encoder {name}"), ours, expected, PERMITTED_INT8)?;
+                off(
+                    format!("the embedding in eight bits of encoder {name}"),
+                    ours,
+                    expected,
+                    PERMITTED_INT8,
+                )?;
             } else {
-                off(format!("the embedding of encoder {name}"), ours, expected, PERMITTED)?;
+                off(
+                    format!("the embedding of encoder {name}"),
+                    ours,
+                    expected,
+                    PERMITTED,
+                )?;
             }
         }
         // The head is told what the float graphs said: one answer holds for either.
-        embeddings.extend(in_eight_bits.iter().filter_map(|name| Some((name.clone(), case.embeddings.get(name)?.clone()))));
+        embeddings.extend(
+            in_eight_bits
+                .iter()
+                .filter_map(|name| Some((name.clone(), case.embeddings.get(name)?.clone()))),
+        );
         let logits = crate::recognize::head_logits(bundle, &embeddings).map_err(refused)?;
         off("the answer".into(), &logits, &case.logits, PERMITTED)?;
     }

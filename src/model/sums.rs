@@ -21,7 +21,10 @@ pub fn seal(directory: &Path) -> io::Result<()> {
             sums.insert(name, hex_sha256(&fs::read(entry.path())?));
         }
     }
-    let text: String = sums.iter().map(|(name, sum)| format!("{sum}  {name}\n")).collect();
+    let text: String = sums
+        .iter()
+        .map(|(name, sum)| format!("{sum}  {name}\n"))
+        .collect();
     fs::write(directory.join(SUMS), text)
 }
 
@@ -36,16 +39,29 @@ pub(crate) fn check(directory: &Path, required: &[&str]) -> Result<(), BundleErr
         if MADE_HERE.contains(&file.as_str()) && source.kind() == io::ErrorKind::NotFound {
             return BundleError::Unprepared { directory, file };
         }
-        BundleError::Missing { directory, file, source }
+        BundleError::Missing {
+            directory,
+            file,
+            source,
+        }
     };
     let text = fs::read_to_string(directory.join(SUMS)).map_err(|source| missing(SUMS, source))?;
-    let damaged = |what: &str| BundleError::Unsupported { directory: directory.to_owned(), what: format!("{SUMS} {what}") };
+    let damaged = |what: &str| BundleError::Unsupported {
+        directory: directory.to_owned(),
+        what: format!("{SUMS} {what}"),
+    };
     let mut named = Vec::new();
     for line in text.lines() {
         let (expected, file) = line.split_once("  ").ok_or_else(|| damaged("is damaged"))?;
-        let found = hex_sha256(&fs::read(directory.join(file)).map_err(|source| missing(file, source))?);
+        let found =
+            hex_sha256(&fs::read(directory.join(file)).map_err(|source| missing(file, source))?);
         if found != expected {
-            return Err(BundleError::WrongHash { directory: directory.to_owned(), file: file.to_owned(), found, expected: expected.to_owned() });
+            return Err(BundleError::WrongHash {
+                directory: directory.to_owned(),
+                file: file.to_owned(),
+                found,
+                expected: expected.to_owned(),
+            });
         }
         named.push(file);
     }
@@ -66,11 +82,22 @@ mod tests {
         fs::write(folder.path().join("b"), b"two").unwrap();
         seal(folder.path()).unwrap();
         check(folder.path(), &["a", "b"]).unwrap();
-        assert!(matches!(check(folder.path(), &["c"]), Err(BundleError::Unsupported { .. })));
+        assert!(matches!(
+            check(folder.path(), &["c"]),
+            Err(BundleError::Unsupported { .. })
+        ));
         fs::write(folder.path().join("b"), b"twO").unwrap();
-        assert!(matches!(check(folder.path(), &["a"]), Err(BundleError::WrongHash { file, .. }) if file == "b"));
+        assert!(
+            matches!(check(folder.path(), &["a"]), Err(BundleError::WrongHash { file, .. }) if file == "b")
+        );
         // A flipped byte in the list itself names a file that is not there, or one whose hash is another.
-        fs::write(folder.path().join(SUMS), fs::read_to_string(folder.path().join(SUMS)).unwrap().replacen("  a", "  c", 1)).unwrap();
+        fs::write(
+            folder.path().join(SUMS),
+            fs::read_to_string(folder.path().join(SUMS))
+                .unwrap()
+                .replacen("  a", "  c", 1),
+        )
+        .unwrap();
         assert!(check(folder.path(), &["a"]).is_err());
     }
 }

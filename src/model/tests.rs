@@ -21,20 +21,35 @@ fn read_manifest(folder: &Path) -> Manifest {
 }
 
 fn write_manifest(folder: &Path, manifest: &Manifest) {
-    fs::write(folder.join("manifest.toml"), toml::to_string(manifest).unwrap()).unwrap();
+    fs::write(
+        folder.join("manifest.toml"),
+        toml::to_string(manifest).unwrap(),
+    )
+    .unwrap();
     seal(folder).unwrap();
 }
 
 /// Copies the default bundle, whatever it has in eight bits left out.
 pub(crate) fn copied(folder: &Path) {
-    for entry in fs::read_dir(project("models/default")).unwrap().map(Result::unwrap) {
+    for entry in fs::read_dir(project("models/default"))
+        .unwrap()
+        .map(Result::unwrap)
+    {
         fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
     }
     let mut manifest = read_manifest(folder);
-    manifest.encoders.iter_mut().for_each(|encoder| encoder.int8 = None);
-    let mut goldens: Goldens = serde_json::from_slice(&fs::read(folder.join("golden.json")).unwrap()).unwrap();
+    manifest
+        .encoders
+        .iter_mut()
+        .for_each(|encoder| encoder.int8 = None);
+    let mut goldens: Goldens =
+        serde_json::from_slice(&fs::read(folder.join("golden.json")).unwrap()).unwrap();
     goldens.cases.iter_mut().for_each(|case| case.int8.clear());
-    fs::write(folder.join("golden.json"), serde_json::to_vec(&goldens).unwrap()).unwrap();
+    fs::write(
+        folder.join("golden.json"),
+        serde_json::to_vec(&goldens).unwrap(),
+    )
+    .unwrap();
     write_manifest(folder, &manifest);
 }
 
@@ -44,21 +59,62 @@ fn lightened(folder: &Path) {
     let face = manifest.face.clone().unwrap();
     let example = |seed| Example {
         shape: vec![1, face.channels, face.size, face.size],
-        values: normalise(&golden_crop(seed, 0, face.size, face.channels), &face.normalise),
+        values: normalise(
+            &golden_crop(seed, 0, face.size, face.channels),
+            &face.normalise,
+        ),
     };
-    let made = quantise(&runtime(), &fs::read(folder.join("face.onnx")).unwrap(), &(0..60).map(example).collect::<Vec<_>>()).unwrap();
+    let made = quantise(
+        &runtime(),
+        &fs::read(folder.join("face.onnx")).unwrap(),
+        &(0..60).map(example).collect::<Vec<_>>(),
+    )
+    .unwrap();
     fs::write(folder.join(FILE), &made.bytes).unwrap();
-    manifest.encoders.iter_mut().find(|e| e.name == "face").unwrap().int8 = Some(Int8Entry { file: FILE.into(), sha256: hex_sha256(&made.bytes) });
-    let (encoders, tokenizer) = EncoderFiles::read(folder, &manifest).unwrap().open(&runtime(), folder, &manifest, Provider::Cpu, 1).unwrap();
-    let head = Graph::open(&runtime(), "head", &fs::read(folder.join("head.onnx")).unwrap(), Provider::Cpu, 1).unwrap();
-    let mut bundle = Bundle { manifest: manifest.clone(), encoders, tokenizer, head };
-    let mut goldens: Goldens = serde_json::from_slice(&fs::read(folder.join("golden.json")).unwrap()).unwrap();
+    manifest
+        .encoders
+        .iter_mut()
+        .find(|e| e.name == "face")
+        .unwrap()
+        .int8 = Some(Int8Entry {
+        file: FILE.into(),
+        sha256: hex_sha256(&made.bytes),
+    });
+    let (encoders, tokenizer) = EncoderFiles::read(folder, &manifest)
+        .unwrap()
+        .open(&runtime(), folder, &manifest, Provider::Cpu, 1)
+        .unwrap();
+    let head = Graph::open(
+        &runtime(),
+        "head",
+        &fs::read(folder.join("head.onnx")).unwrap(),
+        Provider::Cpu,
+        1,
+    )
+    .unwrap();
+    let mut bundle = Bundle {
+        manifest: manifest.clone(),
+        encoders,
+        tokenizer,
+        head,
+    };
+    let mut goldens: Goldens =
+        serde_json::from_slice(&fs::read(folder.join("golden.json")).unwrap()).unwrap();
     for case in goldens.cases.iter_mut().filter(|case| case.face_frames > 0) {
-        let crops: Vec<_> = (0..case.face_frames).map(|i| golden_crop(case.seed, i as u32, face.size, face.channels).into()).collect();
-        let face = embed(&mut bundle, &crops, None, None).unwrap().remove("face").unwrap();
+        let crops: Vec<_> = (0..case.face_frames)
+            .map(|i| golden_crop(case.seed, i as u32, face.size, face.channels).into())
+            .collect();
+        let face = embed(&mut bundle, &crops, None, None)
+            .unwrap()
+            .remove("face")
+            .unwrap();
         case.int8.insert("face".into(), face);
     }
-    fs::write(folder.join("golden.json"), serde_json::to_vec(&goldens).unwrap()).unwrap();
+    fs::write(
+        folder.join("golden.json"),
+        serde_json::to_vec(&goldens).unwrap(),
+    )
+    .unwrap();
     write_manifest(folder, &manifest);
 }
 
@@ -71,21 +127,35 @@ fn on_a_cpu_an_encoder_runs_in_eight_bits_where_there_are_such() {
     let folder = tempfile::tempdir().unwrap();
     copied(folder.path());
     let mut float = open(folder.path(), Provider::Cpu).unwrap();
-    assert_eq!((float.precision(), float.in_eight_bits().count()), (Precision::Fp32, 0));
+    assert_eq!(
+        (float.precision(), float.in_eight_bits().count()),
+        (Precision::Fp32, 0)
+    );
     lightened(folder.path());
     let mut light = open(folder.path(), Provider::Cpu).unwrap();
-    assert_eq!((light.precision(), light.in_eight_bits().collect::<Vec<_>>()), (Precision::Int8, vec!["face"]));
-    assert_eq!(light.manifest.fingerprint, float.manifest.fingerprint, "embeddings mean the same");
+    assert_eq!(
+        (light.precision(), light.in_eight_bits().collect::<Vec<_>>()),
+        (Precision::Int8, vec!["face"])
+    );
+    assert_eq!(
+        light.manifest.fingerprint, float.manifest.fingerprint,
+        "embeddings mean the same"
+    );
     let crops = [std::sync::Arc::new(golden_crop(77, 0, 48, 1))];
     let samples = golden_samples(77, 32_000);
-    let [a, b] = [&mut float, &mut light].map(|bundle| embed(bundle, &crops, Some(&samples), None).unwrap());
+    let [a, b] =
+        [&mut float, &mut light].map(|bundle| embed(bundle, &crops, Some(&samples), None).unwrap());
     let product = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f32>();
-    let alike = product(&a["face"], &b["face"]) / (product(&a["face"], &a["face"]) * product(&b["face"], &b["face"])).sqrt();
+    let alike = product(&a["face"], &b["face"])
+        / (product(&a["face"], &a["face"]) * product(&b["face"], &b["face"])).sqrt();
     assert!(a["face"] != b["face"] && alike > 0.95, "{alike}");
     assert_eq!(a["voice"], b["voice"]);
     // What is asked for by itself and is not there is the CPU, too.
     let auto = open(folder.path(), Provider::Auto).unwrap();
-    assert_eq!(auto.precision() == Precision::Int8, auto.provider() == Provider::Cpu);
+    assert_eq!(
+        auto.precision() == Precision::Int8,
+        auto.provider() == Provider::Cpu
+    );
 }
 
 #[test]
@@ -93,21 +163,36 @@ fn a_manifest_with_eight_bits_is_read_as_it_was_written_and_its_file_is_held_aga
     let folder = tempfile::tempdir().unwrap();
     copied(folder.path());
     let before = read_manifest(folder.path());
-    assert!(!toml::to_string(&before).unwrap().contains("int8"), "bundles without such look as they always did");
+    assert!(
+        !toml::to_string(&before).unwrap().contains("int8"),
+        "bundles without such look as they always did"
+    );
     lightened(folder.path());
     let after = read_manifest(folder.path());
-    assert_eq!(toml::from_str::<Manifest>(&toml::to_string(&after).unwrap()).unwrap(), after);
+    assert_eq!(
+        toml::from_str::<Manifest>(&toml::to_string(&after).unwrap()).unwrap(),
+        after
+    );
     assert_eq!(after.compute_fingerprint(), before.fingerprint);
     // Goldens of an export before: what eight bits should say is not in them.
     let kept = fs::read(folder.path().join("golden.json")).unwrap();
     let mut goldens: Goldens = serde_json::from_slice(&kept).unwrap();
     goldens.cases.iter_mut().for_each(|case| case.int8.clear());
-    fs::write(folder.path().join("golden.json"), serde_json::to_vec(&goldens).unwrap()).unwrap();
+    fs::write(
+        folder.path().join("golden.json"),
+        serde_json::to_vec(&goldens).unwrap(),
+    )
+    .unwrap();
     seal(folder.path()).unwrap();
-    assert!(matches!(open(folder.path(), Provider::Cpu), Err(BundleError::SelfTest { .. })));
+    assert!(matches!(
+        open(folder.path(), Provider::Cpu),
+        Err(BundleError::SelfTest { .. })
+    ));
     fs::write(folder.path().join("golden.json"), kept).unwrap();
     // Another graph under that name, its sum put right.
     fs::copy(folder.path().join("face.onnx"), folder.path().join(FILE)).unwrap();
     seal(folder.path()).unwrap();
-    assert!(matches!(open(folder.path(), Provider::Cpu), Err(BundleError::WrongHash { file, .. }) if file == FILE));
+    assert!(
+        matches!(open(folder.path(), Provider::Cpu), Err(BundleError::WrongHash { file, .. }) if file == FILE)
+    );
 }

@@ -35,9 +35,21 @@ impl Outline {
     pub fn read(bytes: &[u8]) -> Result<Outline, prost::DecodeError> {
         let model = ModelProto::decode(bytes)?;
         let graph = model.graph.unwrap_or_default();
-        let opset = model.opset_import.iter().find(|set| matches!(&*set.domain, "" | "ai.onnx")).map(|set| set.version);
-        let fed = graph.input.iter().filter(|input| graph.initializer.iter().all(|constant| constant.name != input.name));
-        Ok(Outline { opset, inputs: fed.map(outlined).collect() })
+        let opset = model
+            .opset_import
+            .iter()
+            .find(|set| matches!(&*set.domain, "" | "ai.onnx"))
+            .map(|set| set.version);
+        let fed = graph.input.iter().filter(|input| {
+            graph
+                .initializer
+                .iter()
+                .all(|constant| constant.name != input.name)
+        });
+        Ok(Outline {
+            opset,
+            inputs: fed.map(outlined).collect(),
+        })
     }
 }
 
@@ -52,6 +64,12 @@ fn outlined(input: &ValueInfoProto) -> OutlinedInput {
         Some(DimensionValue::Length(length)) if length > 0 => Some(length),
         _ => None,
     };
-    let axes = tensor.and_then(|t| t.shape.as_ref()).map_or_else(Vec::new, |shape| shape.dim.iter().map(length).collect());
-    OutlinedInput { name: input.name.clone(), values, axes }
+    let axes = tensor
+        .and_then(|t| t.shape.as_ref())
+        .map_or_else(Vec::new, |shape| shape.dim.iter().map(length).collect());
+    OutlinedInput {
+        name: input.name.clone(),
+        values,
+        axes,
+    }
 }

@@ -25,25 +25,54 @@ pub struct PrepareArgs {
 /// A bundle or weights that cannot be read, weights of another hash, and a graph that comes out otherwise than the manifest says.
 pub fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
     let path = args.bundle.join("manifest.toml");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("{} cannot be read; name a bundle with --bundle", path.display()))?;
-    let manifest: Manifest = toml::from_str(&text).with_context(|| format!("{} is not a manifest", path.display()))?;
-    let mut wanted: Vec<(&str, &str)> =
-        manifest.encoders.iter().filter(|e| e.source == super::sentence::SOURCE).map(|e| (e.file.as_str(), e.sha256.as_str())).collect();
+    let text = std::fs::read_to_string(&path).with_context(|| {
+        format!(
+            "{} cannot be read; name a bundle with --bundle",
+            path.display()
+        )
+    })?;
+    let manifest: Manifest =
+        toml::from_str(&text).with_context(|| format!("{} is not a manifest", path.display()))?;
+    let mut wanted: Vec<(&str, &str)> = manifest
+        .encoders
+        .iter()
+        .filter(|e| e.source == super::sentence::SOURCE)
+        .map(|e| (e.file.as_str(), e.sha256.as_str()))
+        .collect();
     if wanted.is_empty() {
         println!("{}: nothing has to be made", args.bundle.display());
         return Ok(());
     }
-    wanted.extend(manifest.text.as_ref().map(|text| (text.tokenizer.as_str(), text.sha256.as_str())));
-    let is_there = |file: &str, sha256: &str| std::fs::read(args.bundle.join(file)).is_ok_and(|bytes| hex_sha256(&bytes) == sha256);
+    wanted.extend(
+        manifest
+            .text
+            .as_ref()
+            .map(|text| (text.tokenizer.as_str(), text.sha256.as_str())),
+    );
+    let is_there = |file: &str, sha256: &str| {
+        std::fs::read(args.bundle.join(file)).is_ok_and(|bytes| hex_sha256(&bytes) == sha256)
+    };
     wanted.retain(|(file, sha256)| !is_there(file, sha256));
     if wanted.is_empty() {
         println!("{}: everything is there", args.bundle.display());
         return Ok(());
     }
-    let sentence = Sentence::from_dir(&args.weights)
-        .with_context(|| format!("{} does not hold the sentence encoder's weights; fetch them with: make setup", args.weights.display()))?;
+    let sentence = Sentence::from_dir(&args.weights).with_context(|| {
+        format!(
+            "{} does not hold the sentence encoder's weights; fetch them with: make setup",
+            args.weights.display()
+        )
+    })?;
     for (file, sha256) in wanted {
-        let bytes = if manifest.text.as_ref().is_some_and(|text| text.tokenizer == file) { &sentence.tokenizer } else { &sentence.graph };
+        let bytes = if manifest
+            .text
+            .as_ref()
+            .is_some_and(|text| text.tokenizer == file)
+        {
+            &sentence.tokenizer
+        } else {
+            &sentence.graph
+        };
         ensure!(
             hex_sha256(bytes) == sha256,
             "{file} comes out otherwise than the bundle's manifest says: the bundle was made by another version; take one of this version"
@@ -57,7 +86,9 @@ pub fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
 /// All or nothing.
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let partial = path.with_extension("tmp");
-    std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, path)).with_context(|| format!("{} cannot be written", path.display()))
+    std::fs::write(&partial, bytes)
+        .and_then(|()| std::fs::rename(&partial, path))
+        .with_context(|| format!("{} cannot be written", path.display()))
 }
 
 #[cfg(test)]
@@ -67,8 +98,15 @@ mod tests {
 
     /// A bundle with the default one's manifest, and what it names made in it.
     fn prepared(folder: &Path) -> PrepareArgs {
-        std::fs::copy(project("models/default/manifest.toml"), folder.join("manifest.toml")).unwrap();
-        PrepareArgs { bundle: folder.to_owned(), weights: project(".deps/all_minilm_l6_v2") }
+        std::fs::copy(
+            project("models/default/manifest.toml"),
+            folder.join("manifest.toml"),
+        )
+        .unwrap();
+        PrepareArgs {
+            bundle: folder.to_owned(),
+            weights: project(".deps/all_minilm_l6_v2"),
+        }
     }
 
     #[test]
@@ -76,25 +114,46 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let args = prepared(folder.path());
         prepare(&args).unwrap();
-        let manifest: Manifest = toml::from_str(&std::fs::read_to_string(folder.path().join("manifest.toml")).unwrap()).unwrap();
-        let entry = manifest.encoders.iter().find(|e| e.source == crate::onnx::sentence::SOURCE).expect("the default bundle has words");
+        let manifest: Manifest =
+            toml::from_str(&std::fs::read_to_string(folder.path().join("manifest.toml")).unwrap())
+                .unwrap();
+        let entry = manifest
+            .encoders
+            .iter()
+            .find(|e| e.source == crate::onnx::sentence::SOURCE)
+            .expect("the default bundle has words");
         let made = std::fs::read(folder.path().join(&entry.file)).unwrap();
         assert_eq!(hex_sha256(&made), entry.sha256);
-        let tokenizer = folder.path().join(&manifest.text.as_ref().unwrap().tokenizer);
+        let tokenizer = folder
+            .path()
+            .join(&manifest.text.as_ref().unwrap().tokenizer);
         assert!(tokenizer.is_file());
         // One that was cut is made again; what is whole is not touched.
         std::fs::write(folder.path().join(&entry.file), &made[..made.len() / 2]).unwrap();
         let before = std::fs::metadata(&tokenizer).unwrap().modified().unwrap();
         prepare(&args).unwrap();
-        assert_eq!(std::fs::read(folder.path().join(&entry.file)).unwrap(), made);
-        assert_eq!(std::fs::metadata(&tokenizer).unwrap().modified().unwrap(), before);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3, "nothing else is left behind");
+        assert_eq!(
+            std::fs::read(folder.path().join(&entry.file)).unwrap(),
+            made
+        );
+        assert_eq!(
+            std::fs::metadata(&tokenizer).unwrap().modified().unwrap(),
+            before
+        );
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            3,
+            "nothing else is left behind"
+        );
     }
 
     #[test]
     fn weights_that_are_not_there_are_said_with_the_remedy() {
         let folder = tempfile::tempdir().unwrap();
-        let args = PrepareArgs { weights: folder.path().join("nowhere"), ..prepared(folder.path()) };
+        let args = PrepareArgs {
+            weights: folder.path().join("nowhere"),
+            ..prepared(folder.path())
+        };
         let error = format!("{:#}", prepare(&args).unwrap_err());
         assert!(error.contains("make setup"), "{error}");
     }

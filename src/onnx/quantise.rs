@@ -53,7 +53,11 @@ const BEYOND: [f64; 4] = [0.0, 1e-5, 1e-4, 1e-3];
 /// # Errors
 /// Bytes that are no such graph, operators that it can not see through (branches, loops), and less than three inputs.
 pub fn quantise(runtime: &Runtime, bytes: &[u8], inputs: &[Example]) -> anyhow::Result<Quantised> {
-    ensure!(inputs.len() >= 3, "{} inputs are too few to take ranges from", inputs.len());
+    ensure!(
+        inputs.len() >= 3,
+        "{} inputs are too few to take ranges from",
+        inputs.len()
+    );
     let folded = fold::fold(read(bytes)?)?;
     let plan = place::Plan::of(folded.graph.as_ref().context("the file holds no graph")?)?;
     let (mut seen, mut tried) = (Vec::new(), Vec::new());
@@ -65,13 +69,30 @@ pub fn quantise(runtime: &Runtime, bytes: &[u8], inputs: &[Example]) -> anyhow::
     let power: f64 = expected.iter().map(|v| f64::from(*v).powi(2)).sum();
     let mut best: Option<Quantised> = None;
     for beyond in BEYOND {
-        let steps = spread.iter().map(|(name, histogram)| (name.clone(), histogram.step(beyond))).collect();
+        let steps = spread
+            .iter()
+            .map(|(name, histogram)| (name.clone(), histogram.step(beyond)))
+            .collect();
         let bytes = plan.write(&folded, &steps)?.encode_to_vec();
         let found = first_outputs(runtime, &bytes, &tried)?;
-        ensure!(found.len() == expected.len(), "in eight bits the graph gives {} values, expected {}", found.len(), expected.len());
-        let error = found.iter().zip(&expected).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / power.max(f64::MIN_POSITIVE);
+        ensure!(
+            found.len() == expected.len(),
+            "in eight bits the graph gives {} values, expected {}",
+            found.len(),
+            expected.len()
+        );
+        let error = found
+            .iter()
+            .zip(&expected)
+            .map(|(a, b)| f64::from(a - b).powi(2))
+            .sum::<f64>()
+            / power.max(f64::MIN_POSITIVE);
         if best.as_ref().is_none_or(|best| error < best.error) {
-            best = Some(Quantised { bytes, beyond, error });
+            best = Some(Quantised {
+                bytes,
+                beyond,
+                error,
+            });
         }
     }
     best.context("nothing was tried")
@@ -79,12 +100,26 @@ pub fn quantise(runtime: &Runtime, bytes: &[u8], inputs: &[Example]) -> anyhow::
 
 fn read(bytes: &[u8]) -> anyhow::Result<ModelProto> {
     let model = ModelProto::decode(bytes).context("this is no ONNX file")?;
-    let opset = model.opset_import.iter().find(|set| matches!(&*set.domain, "" | "ai.onnx")).map_or(0, |set| set.version);
-    ensure!(opset >= 13, "operator set {opset} is too old: quantised weights by channel came with 13");
+    let opset = model
+        .opset_import
+        .iter()
+        .find(|set| matches!(&*set.domain, "" | "ai.onnx"))
+        .map_or(0, |set| set.version);
+    ensure!(
+        opset >= 13,
+        "operator set {opset} is too old: quantised weights by channel came with 13"
+    );
     let graph = model.graph.as_ref().context("the file holds no graph")?;
     // Their bodies are graphs of their own, which this reader leaves out.
-    let nested = graph.node.iter().find(|node| matches!(&*node.op_type, "If" | "Loop" | "Scan"));
-    ensure!(nested.is_none(), "a graph with {} is not understood", nested.map_or("", |node| &node.op_type));
+    let nested = graph
+        .node
+        .iter()
+        .find(|node| matches!(&*node.op_type, "If" | "Loop" | "Scan"));
+    ensure!(
+        nested.is_none(),
+        "a graph with {} is not understood",
+        nested.map_or("", |node| &node.op_type)
+    );
     Ok(model)
 }
 
@@ -100,15 +135,37 @@ fn first_outputs(runtime: &Runtime, bytes: &[u8], inputs: &[&Example]) -> anyhow
 
 /// A constant's values, where it is one of floats.
 fn constant<'a>(graph: &'a GraphProto, name: &str) -> Option<(&'a [i64], Vec<f32>)> {
-    let tensor = graph.initializer.iter().find(|tensor| tensor.name == name && tensor.data_type == FLOAT)?;
-    let raw = || tensor.raw_data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-    let values: Vec<f32> = if tensor.float_data.is_empty() { raw() } else { tensor.float_data.clone() };
-    (values.len() as i64 == tensor.dims.iter().product::<i64>()).then_some((&tensor.dims[..], values))
+    let tensor = graph
+        .initializer
+        .iter()
+        .find(|tensor| tensor.name == name && tensor.data_type == FLOAT)?;
+    let raw = || {
+        tensor
+            .raw_data
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes))
+            .collect()
+    };
+    let values: Vec<f32> = if tensor.float_data.is_empty() {
+        raw()
+    } else {
+        tensor.float_data.clone()
+    };
+    (values.len() as i64 == tensor.dims.iter().product::<i64>())
+        .then_some((&tensor.dims[..], values))
 }
 
 /// Places of the nodes that read a tensor.
 fn readers(graph: &GraphProto, tensor: &str) -> Vec<usize> {
-    graph.node.iter().enumerate().filter(|(_, node)| node.input.iter().any(|input| input == tensor)).map(|(i, _)| i).collect()
+    graph
+        .node
+        .iter()
+        .enumerate()
+        .filter(|(_, node)| node.input.iter().any(|input| input == tensor))
+        .map(|(i, _)| i)
+        .collect()
 }
 
 fn is_output(graph: &GraphProto, tensor: &str) -> bool {
@@ -118,6 +175,8 @@ fn is_output(graph: &GraphProto, tensor: &str) -> bool {
 /// Leaves out the constants that nothing reads.
 fn drop_unread(graph: &mut GraphProto) {
     let mut constants = std::mem::take(&mut graph.initializer);
-    constants.retain(|tensor| is_output(graph, &tensor.name) || !readers(graph, &tensor.name).is_empty());
+    constants.retain(|tensor| {
+        is_output(graph, &tensor.name) || !readers(graph, &tensor.name).is_empty()
+    });
     graph.initializer = constants;
 }

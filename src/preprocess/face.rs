@@ -15,7 +15,10 @@ pub struct Similarity {
 
 impl Similarity {
     pub fn apply(&self, [x, y]: [f32; 2]) -> [f32; 2] {
-        [self.a * x - self.b * y + self.tx, self.b * x + self.a * y + self.ty]
+        [
+            self.a * x - self.b * y + self.tx,
+            self.b * x + self.a * y + self.ty,
+        ]
     }
     /// Length of a unit vector after the transform.
     pub fn scale(&self) -> f32 {
@@ -26,7 +29,9 @@ impl Similarity {
 /// The similarity that maps `from` onto `to` with the least squared error. `None` where all of `from` is one point.
 pub fn similarity(from: &Landmarks, to: &Landmarks) -> Option<Similarity> {
     let mean = |points: &Landmarks| {
-        let sum = points.iter().fold([0.0, 0.0], |s, p| [s[0] + p[0], s[1] + p[1]]);
+        let sum = points
+            .iter()
+            .fold([0.0, 0.0], |s, p| [s[0] + p[0], s[1] + p[1]]);
         [sum[0] / 5.0, sum[1] / 5.0]
     };
     let (mf, mt) = (mean(from), mean(to));
@@ -41,12 +46,21 @@ pub fn similarity(from: &Landmarks, to: &Landmarks) -> Option<Similarity> {
         return None;
     }
     let (a, b) = (dot / norm, cross / norm);
-    Some(Similarity { a, b, tx: mt[0] - (a * mf[0] - b * mf[1]), ty: mt[1] - (b * mf[0] + a * mf[1]) })
+    Some(Similarity {
+        a,
+        b,
+        tx: mt[0] - (a * mf[0] - b * mf[1]),
+        ty: mt[1] - (b * mf[0] + a * mf[1]),
+    })
 }
 
 /// The aligned crop: landmarks go to the manifest's template, each pixel is the mean over the area it covers, what lies outside the
 /// picture repeats the border. `None` where the landmarks are degenerate.
-pub fn align(picture: &Picture, landmarks: &Landmarks, settings: &FacePreprocessing) -> Option<Crop> {
+pub fn align(
+    picture: &Picture,
+    landmarks: &Landmarks,
+    settings: &FacePreprocessing,
+) -> Option<Crop> {
     let size = settings.size as f32;
     let template = settings.template.map(|[x, y]| [x * size, y * size]);
     let to_picture = similarity(&template, landmarks)?;
@@ -56,7 +70,13 @@ pub fn align(picture: &Picture, landmarks: &Landmarks, settings: &FacePreprocess
     }
     // As many samples a side as picture pixels under one crop pixel: an area filter that costs in proportion to what it covers.
     let taps = (scale.ceil() as usize).clamp(1, 8);
-    let mut sampler = Sampler { picture, bytes: picture.bytes(), taps, to_picture, row: Row::new(settings.size) };
+    let mut sampler = Sampler {
+        picture,
+        bytes: picture.bytes(),
+        taps,
+        to_picture,
+        row: Row::new(settings.size),
+    };
     let planes = if settings.channels == 1 { 1 } else { 3 };
     let mut means = vec![vec![0.0; settings.size]; planes];
     let mut pixels = Vec::with_capacity(settings.size * settings.size * settings.channels);
@@ -72,7 +92,11 @@ pub fn align(picture: &Picture, landmarks: &Landmarks, settings: &FacePreprocess
             }
         }
     }
-    Some(Crop { size: settings.size, channels: settings.channels, pixels })
+    Some(Crop {
+        size: settings.size,
+        channels: settings.channels,
+        pixels,
+    })
 }
 
 /// Reads the means of what lies under a row of the crop's pixels.
@@ -95,7 +119,11 @@ struct Row {
 
 impl Row {
     fn new(size: usize) -> Row {
-        Row { starts: [vec![0.0; size], vec![0.0; size]], reads: vec![0; size], sums: vec![0; size] }
+        Row {
+            starts: [vec![0.0; size], vec![0.0; size]],
+            reads: vec![0; size],
+            sums: vec![0; size],
+        }
     }
 }
 
@@ -104,7 +132,11 @@ impl Sampler<'_> {
         // Chroma has half the luma's columns and rows.
         let shrink = if plane == 0 { 1.0 } else { 0.5 };
         let Similarity { a, b, .. } = self.to_picture;
-        let start = |x: usize| self.to_picture.apply([x as f32, y as f32]).map(|v| v * shrink);
+        let start = |x: usize| {
+            self.to_picture
+                .apply([x as f32, y as f32])
+                .map(|v| v * shrink)
+        };
         let step = shrink / self.taps as f32;
         let (dx, dy) = ([a * step, b * step], [-b * step, a * step]);
         if self.taps == 1 {
@@ -120,29 +152,54 @@ impl Sampler<'_> {
         let (right, bottom) = ((width - 1) as f32, (height - 1) as f32);
         let layout = self.picture.planes[plane];
         let (bytes, stride) = (&self.bytes[layout.offset..], layout.stride as i32);
-        let Row { starts: [starts_x, starts_y], reads, sums } = &mut self.row;
+        let Row {
+            starts: [starts_x, starts_y],
+            reads,
+            sums,
+        } = &mut self.row;
         for (x, (start_x, start_y)) in starts_x.iter_mut().zip(&mut *starts_y).enumerate() {
-            [*start_x, *start_y] = self.to_picture.apply([x as f32, y as f32]).map(|v| v * shrink);
+            [*start_x, *start_y] = self
+                .to_picture
+                .apply([x as f32, y as f32])
+                .map(|v| v * shrink);
         }
         sums.fill(0);
-        assert!((bottom as usize * layout.stride + right as usize) < bytes.len(), "a picture shorter than its planes");
+        assert!(
+            (bottom as usize * layout.stride + right as usize) < bytes.len(),
+            "a picture shorter than its planes"
+        );
         // The same sample of all the row's pixels at a time: so where they lie is computed for several at once.
         for j in 0..self.taps {
             let v = j as f32 + 0.5;
             for i in 0..self.taps {
                 let u = i as f32 + 0.5;
-                places(reads, [starts_x, starts_y], [0, 1].map(|axis| [dy[axis] * v, dx[axis] * u]), [right, bottom], stride);
+                places(
+                    reads,
+                    [starts_x, starts_y],
+                    [0, 1].map(|axis| [dy[axis] * v, dx[axis] * u]),
+                    [right, bottom],
+                    stride,
+                );
                 // SAFETY: `places` gives rows up to `bottom` and columns up to `right`, which was seen to lie within the bytes.
-                sums.iter_mut().zip(&*reads).for_each(|(sum, read)| *sum += u32::from(unsafe { *bytes.get_unchecked(*read as usize) }));
+                sums.iter_mut().zip(&*reads).for_each(|(sum, read)| {
+                    *sum += u32::from(unsafe { *bytes.get_unchecked(*read as usize) })
+                });
             }
         }
         let count = (self.taps * self.taps) as f32;
-        means.iter_mut().zip(&*sums).for_each(|(mean, sum)| *mean = *sum as f32 / count);
+        means
+            .iter_mut()
+            .zip(&*sums)
+            .for_each(|(mean, sum)| *mean = *sum as f32 / count);
     }
 
     fn size(&self, plane: usize) -> (usize, usize) {
         let Picture { width, height, .. } = *self.picture;
-        if plane == 0 { (width, height) } else { (width.div_ceil(2), height.div_ceil(2)) }
+        if plane == 0 {
+            (width, height)
+        } else {
+            (width.div_ceil(2), height.div_ceil(2))
+        }
     }
 
     /// `x, y` in samples of the plane, 0 the centre of the first.
@@ -160,14 +217,24 @@ impl Sampler<'_> {
     }
 
     fn luma(&self, y: f32) -> u8 {
-        let full = if self.picture.colorimetry.full_range { y } else { (y - 16.0) * (255.0 / 219.0) };
+        let full = if self.picture.colorimetry.full_range {
+            y
+        } else {
+            (y - 16.0) * (255.0 / 219.0)
+        };
         full.round().clamp(0.0, 255.0) as u8
     }
 }
 
 /// Where in a plane the sample lies that is `offset` away from each of `starts`: at most in row `bottom` and column `right`.
 #[multiversion(targets("x86_64+avx2"))]
-fn places(reads: &mut [u32], [starts_x, starts_y]: [&[f32]; 2], offset: [[f32; 2]; 2], [right, bottom]: [f32; 2], stride: i32) {
+fn places(
+    reads: &mut [u32],
+    [starts_x, starts_y]: [&[f32]; 2],
+    offset: [[f32; 2]; 2],
+    [right, bottom]: [f32; 2],
+    stride: i32,
+) {
     let [[x_down, x_along], [y_down, y_along]] = offset;
     for ((read, x0), y0) in reads.iter_mut().zip(starts_x).zip(starts_y) {
         // By way of 32 bits, which processors convert to faster.
@@ -188,7 +255,11 @@ fn within(at: f32, last: f32) -> i32 {
 
 /// One pixel's R, G, B from its Y, Cb, Cr by the picture's colorimetry.
 pub fn ycc_to_rgb(picture: &Picture, [y, cb, cr]: [f32; 3]) -> [u8; 3] {
-    let (y, gain) = if picture.colorimetry.full_range { (y, 1.0) } else { ((y - 16.0) * (255.0 / 219.0), 255.0 / 224.0) };
+    let (y, gain) = if picture.colorimetry.full_range {
+        (y, 1.0)
+    } else {
+        ((y - 16.0) * (255.0 / 219.0), 255.0 / 224.0)
+    };
     let (cb, cr) = ((cb - 128.0) * gain, (cr - 128.0) * gain);
     let (kr, kb) = match picture.colorimetry.matrix {
         ColorMatrix::Bt601 => (0.299, 0.114),
@@ -202,16 +273,29 @@ pub fn ycc_to_rgb(picture: &Picture, [y, cb, cr]: [f32; 3]) -> [u8; 3] {
 /// A crop as an encoder's input `[channels, size, size]`.
 pub fn normalise(crop: &Crop, how: &FaceNormalisation) -> Vec<f32> {
     let plane = crop.size * crop.size;
-    let value = |channel: usize, i: usize| f32::from(crop.pixels[i * crop.channels + channel]) / 255.0;
+    let value =
+        |channel: usize, i: usize| f32::from(crop.pixels[i * crop.channels + channel]) / 255.0;
     let channels = 0..crop.channels;
     match how {
-        FaceNormalisation::Fixed { mean, std } => channels.flat_map(|c| (0..plane).map(move |i| (value(c, i) - mean[c]) / std[c])).collect(),
+        FaceNormalisation::Fixed { mean, std } => channels
+            .flat_map(|c| (0..plane).map(move |i| (value(c, i) - mean[c]) / std[c]))
+            .collect(),
         FaceNormalisation::PerCrop { floor } => {
-            let mut values: Vec<f32> = channels.flat_map(|c| (0..plane).map(move |i| value(c, i))).collect();
+            let mut values: Vec<f32> = channels
+                .flat_map(|c| (0..plane).map(move |i| value(c, i)))
+                .collect();
             let n = values.len() as f64;
             let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
-            let deviation = (values.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n).sqrt().max(f64::from(*floor));
-            values.iter_mut().for_each(|v| *v = ((f64::from(*v) - mean) / deviation) as f32);
+            let deviation = (values
+                .iter()
+                .map(|v| (f64::from(*v) - mean).powi(2))
+                .sum::<f64>()
+                / n)
+                .sqrt()
+                .max(f64::from(*floor));
+            values
+                .iter_mut()
+                .for_each(|v| *v = ((f64::from(*v) - mean) / deviation) as f32);
             values
         }
     }
@@ -223,7 +307,13 @@ mod tests {
     use crate::clip::Colorimetry;
     use proptest::prelude::*;
 
-    const TEMPLATE: Landmarks = [[0.3, 0.35], [0.7, 0.35], [0.5, 0.55], [0.35, 0.75], [0.65, 0.75]];
+    const TEMPLATE: Landmarks = [
+        [0.3, 0.35],
+        [0.7, 0.35],
+        [0.5, 0.55],
+        [0.35, 0.75],
+        [0.65, 0.75],
+    ];
 
     proptest! {
         #[test]
@@ -238,7 +328,14 @@ mod tests {
     }
 
     fn settings(channels: usize) -> FacePreprocessing {
-        FacePreprocessing { size: 48, channels, rate_hz: 10.0, template: TEMPLATE, normalise: FaceNormalisation::PerCrop { floor: 0.02 }, min_quality: 0.0 }
+        FacePreprocessing {
+            size: 48,
+            channels,
+            rate_hz: 10.0,
+            template: TEMPLATE,
+            normalise: FaceNormalisation::PerCrop { floor: 0.02 },
+            min_quality: 0.0,
+        }
     }
 
     #[test]
@@ -246,19 +343,51 @@ mod tests {
         let (w, h) = (200usize, 200usize);
         let mut data: Vec<u8> = (0..h).flat_map(|_| (0..w).map(|x| x as u8)).collect();
         data.extend(std::iter::repeat_n(128u8, 2 * (w / 2) * (h / 2)));
-        let picture = Picture::from_i420(w, h, Colorimetry { matrix: ColorMatrix::Bt601, full_range: true }, data);
-        let crop = align(&picture, &TEMPLATE.map(|[x, y]| [x * 144.0 + 20.0, y * 144.0 + 20.0]), &settings(1)).unwrap();
+        let picture = Picture::from_i420(
+            w,
+            h,
+            Colorimetry {
+                matrix: ColorMatrix::Bt601,
+                full_range: true,
+            },
+            data,
+        );
+        let crop = align(
+            &picture,
+            &TEMPLATE.map(|[x, y]| [x * 144.0 + 20.0, y * 144.0 + 20.0]),
+            &settings(1),
+        )
+        .unwrap();
         for x in 0..48 {
             let expected = 20.0 + (x as f32 + 0.5) * 3.0 - 0.5;
-            assert!((f32::from(crop.pixels[10 * 48 + x]) - expected).abs() <= 1.0, "column {x}");
+            assert!(
+                (f32::from(crop.pixels[10 * 48 + x]) - expected).abs() <= 1.0,
+                "column {x}"
+            );
         }
-        let outside = align(&picture, &TEMPLATE.map(|[x, y]| [x * 144.0 - 400.0, y * 144.0]), &settings(3)).unwrap();
-        assert!(outside.pixels.iter().all(|p| *p == 0), "left of the picture stands its first column");
+        let outside = align(
+            &picture,
+            &TEMPLATE.map(|[x, y]| [x * 144.0 - 400.0, y * 144.0]),
+            &settings(3),
+        )
+        .unwrap();
+        assert!(
+            outside.pixels.iter().all(|p| *p == 0),
+            "left of the picture stands its first column"
+        );
     }
 
     #[test]
     fn degenerate_landmarks_give_no_crop() {
-        let picture = Picture::from_i420(4, 4, Colorimetry { matrix: ColorMatrix::Bt601, full_range: true }, vec![0; 24]);
+        let picture = Picture::from_i420(
+            4,
+            4,
+            Colorimetry {
+                matrix: ColorMatrix::Bt601,
+                full_range: true,
+            },
+            vec![0; 24],
+        );
         assert!(align(&picture, &[[2.0, 2.0]; 5], &settings(1)).is_none());
     }
 }

@@ -10,13 +10,24 @@ use crate::model::manifest::hex_sha256;
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
     #[error("tokenizer {} cannot be read; fetch or export it again", path.display())]
-    Missing { path: PathBuf, source: std::io::Error },
+    Missing {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("tokenizer {} is not the one that was exported (sha256 {found}, expected {expected}); fetch or export it again", path.display())]
-    WrongHash { path: PathBuf, found: String, expected: String },
+    WrongHash {
+        path: PathBuf,
+        found: String,
+        expected: String,
+    },
     #[error("this is no tokenizer.json that can be used; export it again")]
-    BadTokenizer { source: Box<dyn std::error::Error + Send + Sync> },
+    BadTokenizer {
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("the tokenizer failed")]
-    Failed { source: Box<dyn std::error::Error + Send + Sync> },
+    Failed {
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 /// One utterance as a sentence encoder takes it: both of one length, special tokens and all, nothing padded.
@@ -35,31 +46,54 @@ impl Tokenizer {
     /// Opens the file and refuses it unless its hash is `sha256`. At most `max_tokens` tokens are kept of an utterance, its beginning,
     /// the special tokens counted in.
     pub fn open(path: &Path, sha256: &str, max_tokens: usize) -> Result<Tokenizer, TextError> {
-        let bytes = std::fs::read(path).map_err(|source| TextError::Missing { path: path.to_owned(), source })?;
+        let bytes = std::fs::read(path).map_err(|source| TextError::Missing {
+            path: path.to_owned(),
+            source,
+        })?;
         let found = hex_sha256(&bytes);
         if found != sha256 {
-            return Err(TextError::WrongHash { path: path.to_owned(), found, expected: sha256.to_owned() });
+            return Err(TextError::WrongHash {
+                path: path.to_owned(),
+                found,
+                expected: sha256.to_owned(),
+            });
         }
         Tokenizer::from_bytes(&bytes, max_tokens)
     }
 
     /// [`Tokenizer::open`] of a file that is read and checked already.
     pub fn from_bytes(bytes: &[u8], max_tokens: usize) -> Result<Tokenizer, TextError> {
-        let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(|source| TextError::BadTokenizer { source })?;
+        let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes)
+            .map_err(|source| TextError::BadTokenizer { source })?;
         tokenizer.with_padding(None);
-        let truncation = TruncationParams { max_length: max_tokens, ..TruncationParams::default() };
-        tokenizer.with_truncation(Some(truncation)).map_err(|source| TextError::BadTokenizer { source })?;
+        let truncation = TruncationParams {
+            max_length: max_tokens,
+            ..TruncationParams::default()
+        };
+        tokenizer
+            .with_truncation(Some(truncation))
+            .map_err(|source| TextError::BadTokenizer { source })?;
         Ok(Tokenizer(tokenizer))
     }
 
     /// `None` where the text holds nothing but what the tokenizer drops: blanks, control characters.
     pub fn tokens(&self, text: &str) -> Result<Option<Tokens>, TextError> {
-        let encoding = self.0.encode(text, true).map_err(|source| TextError::Failed { source })?;
-        if encoding.get_special_tokens_mask().iter().all(|special| *special == 1) {
+        let encoding = self
+            .0
+            .encode(text, true)
+            .map_err(|source| TextError::Failed { source })?;
+        if encoding
+            .get_special_tokens_mask()
+            .iter()
+            .all(|special| *special == 1)
+        {
             return Ok(None);
         }
         let widen = |values: &[u32]| values.iter().map(|v| i64::from(*v)).collect();
-        Ok(Some(Tokens { ids: widen(encoding.get_ids()), mask: widen(encoding.get_attention_mask()) }))
+        Ok(Some(Tokens {
+            ids: widen(encoding.get_ids()),
+            mask: widen(encoding.get_attention_mask()),
+        }))
     }
 }
 

@@ -19,7 +19,11 @@ pub struct JsonLines<W: Write> {
 
 impl<W: Write> JsonLines<W> {
     pub fn new(out: W) -> Self {
-        JsonLines { out, written: 0, recording: None }
+        JsonLines {
+            out,
+            written: 0,
+            recording: None,
+        }
     }
 
     /// The lines that follow belong to this recording: `seq` begins anew.
@@ -40,7 +44,13 @@ impl<W: Write> JsonLines<W> {
         self.written += 1;
         let mut line = event.to_json(self.written, Form::Offline);
         if let Some(recording) = &self.recording {
-            line.replace_range(..1, &format!("{{\"recording\":{},", serde_json::Value::from(recording.as_str())));
+            line.replace_range(
+                ..1,
+                &format!(
+                    "{{\"recording\":{},",
+                    serde_json::Value::from(recording.as_str())
+                ),
+            );
         }
         line.push('\n');
         self.out.write_all(line.as_bytes())?;
@@ -134,17 +144,27 @@ mod tests {
         let ring = Arc::new(Ring::default());
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let one = expression(1, "happy", 0.5, 0).to_json(1, Form::Live);
-        let disk = Disk { bytes: bytes.clone(), room: 3 * (one.len() + 1) };
+        let disk = Disk {
+            bytes: bytes.clone(),
+            room: 3 * (one.len() + 1),
+        };
         let told = Arc::new(AtomicU64::new(0));
         let heard = told.clone();
         let on_loss = move |frames| _ = heard.fetch_add(frames, Ordering::Relaxed);
-        let (thread, counters) = follow(ring.reader(), disk, "events.jsonl".into(), on_loss).unwrap();
+        let (thread, counters) =
+            follow(ring.reader(), disk, "events.jsonl".into(), on_loss).unwrap();
         for _ in 0..5 {
             ring.publish(&expression(1, "happy", 0.5, 0));
         }
         ring.close();
         thread.join().unwrap();
-        assert_eq!((counters.written.load(Ordering::Relaxed), counters.lost.load(Ordering::Relaxed)), (3, 2));
+        assert_eq!(
+            (
+                counters.written.load(Ordering::Relaxed),
+                counters.lost.load(Ordering::Relaxed)
+            ),
+            (3, 2)
+        );
         assert_eq!(told.load(Ordering::Relaxed), 2);
         let text = String::from_utf8(bytes.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().next(), Some(one.as_str()));
@@ -158,8 +178,23 @@ mod tests {
         lines.begin(Some("a.mp4".into()));
         lines.write(&expression(1, "sad", 0.5, 0)).unwrap();
         let text = String::from_utf8(lines.out).unwrap();
-        assert!(text.lines().nth(2).unwrap().starts_with(r#"{"recording":"a.mp4","type":"expression","seq":1,"#), "{text}");
-        assert!(text.lines().nth(1).unwrap().starts_with(r#"{"type":"expression","seq":2,"#), "{text}");
-        assert!(!text.contains("age_ms") && !text.contains("latency_ms"), "{text}");
+        assert!(
+            text.lines()
+                .nth(2)
+                .unwrap()
+                .starts_with(r#"{"recording":"a.mp4","type":"expression","seq":1,"#),
+            "{text}"
+        );
+        assert!(
+            text.lines()
+                .nth(1)
+                .unwrap()
+                .starts_with(r#"{"type":"expression","seq":2,"#),
+            "{text}"
+        );
+        assert!(
+            !text.contains("age_ms") && !text.contains("latency_ms"),
+            "{text}"
+        );
     }
 }

@@ -34,17 +34,39 @@ pub struct OutFile {
 
 impl OutFile {
     /// Opens `path`, or makes it. Refuses to write into any of `inputs`, by whatever name.
-    pub fn open<'a>(path: &Path, before: Before, inputs: impl IntoIterator<Item = &'a PathBuf>) -> Result<OutFile, OutFileError> {
-        let place = |path: &Path| std::fs::metadata(path).ok().filter(|found| found.is_file()).map(|found| (found.dev(), found.ino()));
+    pub fn open<'a>(
+        path: &Path,
+        before: Before,
+        inputs: impl IntoIterator<Item = &'a PathBuf>,
+    ) -> Result<OutFile, OutFileError> {
+        let place = |path: &Path| {
+            std::fs::metadata(path)
+                .ok()
+                .filter(|found| found.is_file())
+                .map(|found| (found.dev(), found.ino()))
+        };
         if let Some(ours) = place(path)
             && inputs.into_iter().any(|input| place(input) == Some(ours))
         {
             return Err(OutFileError::IsInput(path.to_owned()));
         }
-        let unwritable = |source| OutFileError::Unwritable { path: path.to_owned(), source };
-        let open = |new: bool| OpenOptions::new().write(true).append(before == Before::Stays).create(true).create_new(new).truncate(false).open(path);
+        let unwritable = |source| OutFileError::Unwritable {
+            path: path.to_owned(),
+            source,
+        };
+        let open = |new: bool| {
+            OpenOptions::new()
+                .write(true)
+                .append(before == Before::Stays)
+                .create(true)
+                .create_new(new)
+                .truncate(false)
+                .open(path)
+        };
         let (file, made) = match open(true) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (open(false).map_err(unwritable)?, None),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                (open(false).map_err(unwritable)?, None)
+            }
             new => (new.map_err(unwritable)?, Some(path.to_owned())),
         };
         // Pipes and devices have nothing that could go.
@@ -54,7 +76,11 @@ impl OutFile {
 
     fn begin(&mut self) -> io::Result<()> {
         self.made = None;
-        if std::mem::take(&mut self.stale) { self.file.set_len(0) } else { Ok(()) }
+        if std::mem::take(&mut self.stale) {
+            self.file.set_len(0)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -91,32 +117,52 @@ mod tests {
         let read = || std::fs::read_to_string(&path).unwrap();
         drop(OutFile::open(&path, Before::Goes, []).unwrap());
         assert_eq!(read(), "precious");
-        OutFile::open(&path, Before::Stays, []).unwrap().write_all(b" still").unwrap();
+        OutFile::open(&path, Before::Stays, [])
+            .unwrap()
+            .write_all(b" still")
+            .unwrap();
         assert_eq!(read(), "precious still");
         let mut out = OutFile::open(&path, Before::Goes, []).unwrap();
         out.write_all(b"new").unwrap();
         out.write_all(b"er").unwrap();
         assert_eq!(read(), "newer");
-        OutFile::open(&path, Before::Goes, []).unwrap().flush().unwrap();
+        OutFile::open(&path, Before::Goes, [])
+            .unwrap()
+            .flush()
+            .unwrap();
         assert_eq!(read(), "");
-        OutFile::open(Path::new("/dev/null"), Before::Goes, []).unwrap().write_all(b"x").unwrap();
+        OutFile::open(Path::new("/dev/null"), Before::Goes, [])
+            .unwrap()
+            .write_all(b"x")
+            .unwrap();
     }
 
     #[test]
     fn a_recording_is_never_written_into_whatever_it_is_called() {
         let folder = tempfile::tempdir().unwrap();
-        let [recording, link, other] = ["a.mp4", "link.jsonl", "events.jsonl"].map(|name| folder.path().join(name));
+        let [recording, link, other] =
+            ["a.mp4", "link.jsonl", "events.jsonl"].map(|name| folder.path().join(name));
         std::fs::write(&recording, "pictures").unwrap();
         std::os::unix::fs::symlink(&recording, &link).unwrap();
         for path in [&recording, &link] {
-            assert!(matches!(OutFile::open(path, Before::Goes, [&recording]), Err(OutFileError::IsInput(_))));
+            assert!(matches!(
+                OutFile::open(path, Before::Goes, [&recording]),
+                Err(OutFileError::IsInput(_))
+            ));
         }
         assert_eq!(std::fs::read_to_string(&recording).unwrap(), "pictures");
         drop(OutFile::open(&other, Before::Goes, [&recording]).unwrap());
         assert!(!other.exists(), "nothing came of it");
-        OutFile::open(&other, Before::Stays, [&recording]).unwrap().flush().unwrap();
+        OutFile::open(&other, Before::Stays, [&recording])
+            .unwrap()
+            .flush()
+            .unwrap();
         assert!(other.exists(), "nothing was to be written");
-        let nowhere = OutFile::open(&folder.path().join("no/where.jsonl"), Before::Goes, []).unwrap_err();
-        assert!(matches!(&nowhere, OutFileError::Unwritable { source, .. } if source.kind() == io::ErrorKind::NotFound), "{nowhere}");
+        let nowhere =
+            OutFile::open(&folder.path().join("no/where.jsonl"), Before::Goes, []).unwrap_err();
+        assert!(
+            matches!(&nowhere, OutFileError::Unwritable { source, .. } if source.kind() == io::ErrorKind::NotFound),
+            "{nowhere}"
+        );
     }
 }

@@ -60,11 +60,24 @@ impl Facets {
     fn of(event: &Event) -> Self {
         let (subject, into, expression) = match event {
             Event::Subject(e) => (Some(e.subject), e.into, None),
-            Event::Expression(e) => (Some(e.subject), None, Some((e.top.as_str().into(), (f64::from(e.confidence) * 1e4).round() / 1e4, e.end_ns))),
+            Event::Expression(e) => (
+                Some(e.subject),
+                None,
+                Some((
+                    e.top.as_str().into(),
+                    (f64::from(e.confidence) * 1e4).round() / 1e4,
+                    e.end_ns,
+                )),
+            ),
             Event::Speech(e) => (e.owner, None, None),
             Event::Status(_) => (None, None, None),
         };
-        Facets { kind: event.kind(), subject, into, expression }
+        Facets {
+            kind: event.kind(),
+            subject,
+            into,
+            expression,
+        }
     }
 }
 
@@ -97,7 +110,14 @@ impl Ring {
         assert!(max_events > 0, "the ring needs room for one event");
         Ring {
             turn: Mutex::new(()),
-            held: Mutex::new(Held { events: VecDeque::with_capacity(max_events.min(MAX_EVENTS)), next_seq: 1, bytes: 0, closed: false, max_events, max_bytes }),
+            held: Mutex::new(Held {
+                events: VecDeque::with_capacity(max_events.min(MAX_EVENTS)),
+                next_seq: 1,
+                bytes: 0,
+                closed: false,
+                max_events,
+                max_bytes,
+            }),
             changed: Condvar::new(),
             bells: RwLock::new(Vec::new()),
         }
@@ -108,12 +128,18 @@ impl Ring {
         let turn = self.turn.lock().expect("ring turn");
         let seq = self.held().next_seq;
         let frame = Utf8Bytes::from(event.to_json(seq, Form::Live));
-        let stored = Stored { published_nanos: monotonic_nanos(), facets: Facets::of(event), frame };
+        let stored = Stored {
+            published_nanos: monotonic_nanos(),
+            facets: Facets::of(event),
+            frame,
+        };
         let mut held = self.held();
         held.bytes += stored.frame.len();
         held.events.push_back(stored);
         held.next_seq += 1;
-        while held.events.len() > held.max_events || (held.bytes > held.max_bytes && held.events.len() > 1) {
+        while held.events.len() > held.max_events
+            || (held.bytes > held.max_bytes && held.events.len() > 1)
+        {
             let gone = held.events.pop_front().expect("not empty");
             held.bytes -= gone.frame.len();
         }
@@ -150,7 +176,10 @@ impl Ring {
 
     /// A blocking reader of everything published from now on.
     pub fn reader(self: &Arc<Self>) -> Reader {
-        Reader { ring: self.clone(), next: self.next_seq() }
+        Reader {
+            ring: self.clone(),
+            next: self.next_seq(),
+        }
     }
 
     fn ring_bells(&self) {
@@ -192,7 +221,14 @@ impl Reader {
     pub fn read(&mut self, timeout: Duration) -> Read {
         let mut held = self.ring.held();
         if self.next == held.next_seq && !held.closed {
-            held = self.ring.changed.wait_timeout_while(held, timeout, |held| self.next == held.next_seq && !held.closed).expect("ring lock").0;
+            held = self
+                .ring
+                .changed
+                .wait_timeout_while(held, timeout, |held| {
+                    self.next == held.next_seq && !held.closed
+                })
+                .expect("ring lock")
+                .0;
         }
         let oldest = held.oldest_seq();
         if self.next < oldest {
@@ -203,7 +239,10 @@ impl Reader {
         match held.get(self.next) {
             Some(stored) => {
                 self.next += 1;
-                Read::Frame { seq: self.next - 1, frame: stored.frame.clone() }
+                Read::Frame {
+                    seq: self.next - 1,
+                    frame: stored.frame.clone(),
+                }
             }
             None if held.closed => Read::Ended,
             None => Read::TimedOut,
@@ -219,7 +258,8 @@ mod tests {
     #[test]
     fn the_ring_is_bounded_in_events_and_in_bytes() {
         let ring = Ring::new(8, 1 << 20);
-        (0..20).for_each(|i| assert_eq!(ring.publish(&expression(1, "happy", 0.5, i)), i as u64 + 1));
+        (0..20)
+            .for_each(|i| assert_eq!(ring.publish(&expression(1, "happy", 0.5, i)), i as u64 + 1));
         assert_eq!(ring.held().oldest_seq(), 13);
         assert_eq!(ring.next_seq(), 21);
         let one = ring.held().get(20).unwrap().frame.len();
@@ -227,7 +267,12 @@ mod tests {
         for i in 0..20 {
             small.publish(&expression(1, "happy", 0.5, i));
         }
-        assert!(small.held_bytes() <= 3 * one && small.held_bytes() > one, "{} of {}", small.held_bytes(), 3 * one);
+        assert!(
+            small.held_bytes() <= 3 * one && small.held_bytes() > one,
+            "{} of {}",
+            small.held_bytes(),
+            3 * one
+        );
     }
 
     #[test]
@@ -238,9 +283,14 @@ mod tests {
         for i in 0..6 {
             ring.publish(&expression(1, "happy", 0.5, i));
         }
-        assert_eq!(reader.read(Duration::ZERO), Read::Missed(Missed::range(1, 2)));
+        assert_eq!(
+            reader.read(Duration::ZERO),
+            Read::Missed(Missed::range(1, 2))
+        );
         for expected in 3..=6 {
-            assert!(matches!(reader.read(Duration::ZERO), Read::Frame { seq, .. } if seq == expected));
+            assert!(
+                matches!(reader.read(Duration::ZERO), Read::Frame { seq, .. } if seq == expected)
+            );
         }
         ring.close();
         assert_eq!(reader.read(Duration::from_secs(60)), Read::Ended);
@@ -261,7 +311,8 @@ mod tests {
         });
         let held = ring.held();
         for seq in 1..=1000 {
-            let frame: serde_json::Value = serde_json::from_str(&held.get(seq).unwrap().frame).unwrap();
+            let frame: serde_json::Value =
+                serde_json::from_str(&held.get(seq).unwrap().frame).unwrap();
             assert_eq!(frame["seq"], seq);
         }
     }

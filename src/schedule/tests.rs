@@ -18,7 +18,13 @@ fn ms(millis: i64) -> MediaTime {
 /// A clip whose newest evidence is `newest` milliseconds.
 fn clip(subject: u32, newest: i64) -> Aligned {
     let span = Span::new(ms(newest - 2000), ms(newest));
-    let voice = ClipVoice { samples: [].into(), speech: 1.0, missing_nanos: 0, owner_confidence: 1.0, newest: span.end };
+    let voice = ClipVoice {
+        samples: [].into(),
+        speech: 1.0,
+        missing_nanos: 0,
+        owner_confidence: 1.0,
+        newest: span.end,
+    };
     Aligned::Clip(Clip {
         subject: SubjectId::Face(subject),
         span,
@@ -33,29 +39,46 @@ fn clip(subject: u32, newest: i64) -> Aligned {
 }
 
 fn change(subject: u32, time: i64, phase: SubjectPhase) -> Aligned {
-    Aligned::Subject(SubjectChange { subject: SubjectId::Face(subject), time: ms(time), phase, into: None, rect: [0.0; 4], quality: 1.0 })
+    Aligned::Subject(SubjectChange {
+        subject: SubjectId::Face(subject),
+        time: ms(time),
+        phase,
+        into: None,
+        rect: [0.0; 4],
+        quality: 1.0,
+    })
 }
 
 fn turn(start: i64) -> Aligned {
-    Aligned::Speech(SpeechTurn { start: ms(start), end: None, owner: None })
+    Aligned::Speech(SpeechTurn {
+        start: ms(start),
+        end: None,
+        owner: None,
+    })
 }
 
 /// `clip s1 400`, `lost s1 410`, …
 fn told(item: &Aligned) -> String {
     match item {
         Aligned::Clip(c) => format!("clip {} {}", c.subject, c.span.end.nanos() / MS),
-        Aligned::Subject(c) => format!("{:?} {} {}", c.phase, c.subject, c.time.nanos() / MS).to_lowercase(),
+        Aligned::Subject(c) => {
+            format!("{:?} {} {}", c.phase, c.subject, c.time.nanos() / MS).to_lowercase()
+        }
         Aligned::Speech(t) => format!("turn {}", t.start.nanos() / MS),
         Aligned::Words(t) => format!("words {}", t.transcript.span.start.nanos() / MS),
     }
 }
 
 fn live() -> Schedule {
-    Schedule::new(Mode::Live { budget_nanos: BUDGET_NANOS })
+    Schedule::new(Mode::Live {
+        budget_nanos: BUDGET_NANOS,
+    })
 }
 
 fn drain(schedule: &mut Schedule, now: MediaTime) -> Vec<String> {
-    std::iter::from_fn(|| schedule.pop(now)).map(|item| told(&item)).collect()
+    std::iter::from_fn(|| schedule.pop(now))
+        .map(|item| told(&item))
+        .collect()
 }
 
 #[test]
@@ -64,8 +87,19 @@ fn the_latest_clip_of_a_subject_wins_and_the_oldest_evidence_goes_first() {
     for item in [clip(1, 1000), clip(2, 1010), clip(1, 1040)] {
         schedule.push(item);
     }
-    assert_eq!(drain(&mut schedule, ms(1050)), ["clip s2 1010", "clip s1 1040"]);
-    assert_eq!(schedule.counters(), ScheduleCounters { pushed: 3, superseded: 1, late: 0, taken: 2 });
+    assert_eq!(
+        drain(&mut schedule, ms(1050)),
+        ["clip s2 1010", "clip s1 1040"]
+    );
+    assert_eq!(
+        schedule.counters(),
+        ScheduleCounters {
+            pushed: 3,
+            superseded: 1,
+            late: 0,
+            taken: 2
+        }
+    );
 }
 
 #[test]
@@ -74,20 +108,39 @@ fn a_clip_past_its_deadline_is_dropped_and_counted() {
     schedule.push(clip(1, 1000));
     schedule.push(clip(2, 1100));
     assert_eq!(drain(&mut schedule, ms(1151)), ["clip s2 1100"]);
-    assert_eq!(schedule.counters(), ScheduleCounters { pushed: 2, superseded: 0, late: 1, taken: 1 });
+    assert_eq!(
+        schedule.counters(),
+        ScheduleCounters {
+            pushed: 2,
+            superseded: 0,
+            late: 1,
+            taken: 1
+        }
+    );
     schedule.push(clip(1, 1000));
-    assert_eq!(drain(&mut schedule, ms(1150)), ["clip s1 1000"], "at the deadline is in time");
+    assert_eq!(
+        drain(&mut schedule, ms(1150)),
+        ["clip s1 1000"],
+        "at the deadline is in time"
+    );
 }
 
 #[test]
 fn evidence_that_was_old_from_the_start_is_not_late_for_that() {
     let mut schedule = live();
     let slow_camera = |aligned_at| match clip(1, 1000) {
-        Aligned::Clip(clip) => Aligned::Clip(Clip { aligned_at: ms(aligned_at), ..clip }),
+        Aligned::Clip(clip) => Aligned::Clip(Clip {
+            aligned_at: ms(aligned_at),
+            ..clip
+        }),
         other => other,
     };
     schedule.push(slow_camera(1200));
-    assert_eq!(drain(&mut schedule, ms(1275)), ["clip s1 1000"], "half of the budget after the aligner let it go");
+    assert_eq!(
+        drain(&mut schedule, ms(1275)),
+        ["clip s1 1000"],
+        "half of the budget after the aligner let it go"
+    );
     schedule.push(slow_camera(1200));
     assert!(drain(&mut schedule, ms(1276)).is_empty());
 }
@@ -95,10 +148,27 @@ fn evidence_that_was_old_from_the_start_is_not_late_for_that() {
 #[test]
 fn changes_and_turns_overtake_clips_but_no_loss_overtakes_its_subjects_last_clip() {
     let mut schedule = live();
-    for item in [clip(2, 990), clip(1, 1000), turn(900), change(1, 1000, SubjectPhase::Lost), change(3, 1001, SubjectPhase::Appeared), clip(3, 1002)] {
+    for item in [
+        clip(2, 990),
+        clip(1, 1000),
+        turn(900),
+        change(1, 1000, SubjectPhase::Lost),
+        change(3, 1001, SubjectPhase::Appeared),
+        clip(3, 1002),
+    ] {
         schedule.push(item);
     }
-    assert_eq!(drain(&mut schedule, ms(1010)), ["turn 900", "clip s1 1000", "lost s1 1000", "appeared s3 1001", "clip s2 990", "clip s3 1002"]);
+    assert_eq!(
+        drain(&mut schedule, ms(1010)),
+        [
+            "turn 900",
+            "clip s1 1000",
+            "lost s1 1000",
+            "appeared s3 1001",
+            "clip s2 990",
+            "clip s3 1002"
+        ]
+    );
     // The last clip is late: the loss does not wait for it.
     schedule.push(clip(1, 1000));
     schedule.push(change(1, 1000, SubjectPhase::Lost));
@@ -115,19 +185,40 @@ fn updates_that_nobody_takes_do_not_pile_up() {
 #[test]
 fn replaying_is_first_in_first_out_and_says_when_it_is_full() {
     let mut schedule = Schedule::new(Mode::Replay { capacity: 3 });
-    let items = [clip(1, 1000), clip(1, 1200), change(1, 1200, SubjectPhase::Lost)];
+    let items = [
+        clip(1, 1000),
+        clip(1, 1200),
+        change(1, 1200, SubjectPhase::Lost),
+    ];
     for item in items {
         assert!(!schedule.is_full());
         schedule.push(item);
     }
     assert!(schedule.is_full());
-    assert_eq!(drain(&mut schedule, ms(1_000_000)), ["clip s1 1000", "clip s1 1200", "lost s1 1200"], "nothing is ever late");
-    assert_eq!(schedule.counters(), ScheduleCounters { pushed: 2, superseded: 0, late: 0, taken: 2 });
+    assert_eq!(
+        drain(&mut schedule, ms(1_000_000)),
+        ["clip s1 1000", "clip s1 1200", "lost s1 1200"],
+        "nothing is ever late"
+    );
+    assert_eq!(
+        schedule.counters(),
+        ScheduleCounters {
+            pushed: 2,
+            superseded: 0,
+            late: 0,
+            taken: 2
+        }
+    );
 }
 
 /// `subjects` at a hop of 200 ms for `seconds`; the encoders take `load` times the time there is. What came out: subject, staleness at the
 /// start of encoding, and the most that ever waited.
-fn overload(subjects: u32, load: f64, seconds: i64, jitter: &[i64]) -> (Schedule, Vec<(SubjectId, i64)>, usize) {
+fn overload(
+    subjects: u32,
+    load: f64,
+    seconds: i64,
+    jitter: &[i64],
+) -> (Schedule, Vec<(SubjectId, i64)>, usize) {
     let cost = (200.0 * MS as f64 * load / f64::from(subjects)) as i64;
     let (mut schedule, mut taken, mut most) = (live(), Vec::new(), 0);
     let mut free_at = MediaTime::ZERO;
@@ -141,7 +232,9 @@ fn overload(subjects: u32, load: f64, seconds: i64, jitter: &[i64]) -> (Schedule
         let hop_end = ms((hop + 1) * 200);
         free_at = free_at.max(ms(hop * 200 + 50));
         while free_at < hop_end {
-            let Some(Aligned::Clip(clip)) = schedule.pop(free_at) else { break };
+            let Some(Aligned::Clip(clip)) = schedule.pop(free_at) else {
+                break;
+            };
             taken.push((clip.subject, free_at.nanos_since(clip.span.end)));
             free_at = free_at.plus_nanos(cost);
         }

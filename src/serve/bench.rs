@@ -16,7 +16,10 @@ use tokio::io::AsyncReadExt;
 
 use super::{Check, HelloFacts, Metrics, Readiness, ServeSettings, Server, Vitals, start};
 use crate::clip::SubjectId;
-use crate::event::{BundleFacts, Deadline, Event, ExpressionEvent, FaceEvidence, Latency, Modalities, Provenance, Scores, TextEvidence, VoiceEvidence};
+use crate::event::{
+    BundleFacts, Deadline, Event, ExpressionEvent, FaceEvidence, Latency, Modalities, Provenance,
+    Scores, TextEvidence, VoiceEvidence,
+};
 use crate::event::{ErrorCode, Refusal, SourceState, SourceStatus, Sources, StatusEvent, Telling};
 use crate::publish::Ring;
 use crate::time::{Clock, MediaTime, SystemClock, monotonic_nanos};
@@ -59,7 +62,10 @@ const ROUND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Measures `clients` readers at `hz` events a second for about `seconds` for each of the three installations.
 pub fn fan_out(clients: usize, hz: f64, seconds: f64) -> io::Result<FanOutReport> {
     if clients == 0 || !(hz > 0.0 && seconds > 0.0) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "fan-out needs at least one client, a rate and a duration above 0"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "fan-out needs at least one client, a rate and a duration above 0",
+        ));
     }
     let mut server = Ours::new(clients, false)?;
     let mut bare = Bare::new(clients)?;
@@ -109,15 +115,35 @@ pub fn fan_out(clients: usize, hz: f64, seconds: f64) -> io::Result<FanOutReport
 fn round_times(times: &[f64]) -> RoundTimes {
     let mut sorted = times.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let at = |share: f64| sorted[((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len()) - 1];
-    RoundTimes { rounds: sorted.len(), p50_ms: at(0.5), p95_ms: at(0.95), p99_ms: at(0.99), max_ms: at(1.0) }
+    let at = |share: f64| {
+        sorted[((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len()) - 1]
+    };
+    RoundTimes {
+        rounds: sorted.len(),
+        p50_ms: at(0.5),
+        p95_ms: at(0.95),
+        p99_ms: at(0.99),
+        max_ms: at(1.0),
+    }
 }
 
 /// An expression as the default bundle would give it: about a kilobyte on the wire.
 pub fn sample_expression(number: usize) -> Event {
     let end = MediaTime::from_millis(2000 + 33 * number as i64);
-    let labels = ["neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised"];
-    let scores = labels.iter().zip([0.08, 0.81, 0.02, 0.03, 0.01, 0.01, 0.04]).map(|(label, score)| ((*label).to_owned(), score)).collect();
+    let labels = [
+        "neutral",
+        "happy",
+        "sad",
+        "angry",
+        "fearful",
+        "disgusted",
+        "surprised",
+    ];
+    let scores = labels
+        .iter()
+        .zip([0.08, 0.81, 0.02, 0.03, 0.01, 0.01, 0.04])
+        .map(|(label, score)| ((*label).to_owned(), score))
+        .collect();
     Event::Expression(Box::new(ExpressionEvent {
         subject: SubjectId::Face(number as u32 % 8 + 1),
         start_ns: end.minus(Duration::from_secs(2)),
@@ -127,15 +153,48 @@ pub fn sample_expression(number: usize) -> Event {
         confidence: 0.81,
         abstain: false,
         modalities: Modalities {
-            face: FaceEvidence { used: true, reason: None, frames: 32, missing: 0, quality: Some(0.93), age_ms: Some(41.0) },
-            voice: VoiceEvidence { used: true, reason: None, speech: Some(0.62), missing_ms: Some(0), owner_confidence: Some(1.0), age_ms: Some(58.0) },
-            text: TextEvidence { used: false, reason: None, age_ms: None },
+            face: FaceEvidence {
+                used: true,
+                reason: None,
+                frames: 32,
+                missing: 0,
+                quality: Some(0.93),
+                age_ms: Some(41.0),
+            },
+            voice: VoiceEvidence {
+                used: true,
+                reason: None,
+                speech: Some(0.62),
+                missing_ms: Some(0),
+                owner_confidence: Some(1.0),
+                age_ms: Some(58.0),
+            },
+            text: TextEvidence {
+                used: false,
+                reason: None,
+                age_ms: None,
+            },
         },
-        latency_ms: Some(Latency { capture: 12.1, queue: 3.0, encode: 31.5, emit: 0.2, total: 46.8 }),
-        deadline: Some(Deadline { budget_ms: 150, met: true }),
+        latency_ms: Some(Latency {
+            capture: 12.1,
+            queue: 3.0,
+            encode: 31.5,
+            emit: 0.2,
+            total: 46.8,
+        }),
+        deadline: Some(Deadline {
+            budget_ms: 150,
+            met: true,
+        }),
         degraded: Some("none"),
         skew_ms: Some(4.2),
-        provenance: Some(Provenance { bundle: "a91c".repeat(16), provider: "cpu", precision: "fp32", config: "77d0".repeat(16), calibration: None }),
+        provenance: Some(Provenance {
+            bundle: "a91c".repeat(16),
+            provider: "cpu",
+            precision: "fp32",
+            config: "77d0".repeat(16),
+            calibration: None,
+        }),
     }))
 }
 
@@ -148,20 +207,58 @@ pub struct BareVitals {
 
 impl Default for BareVitals {
     fn default() -> Self {
-        let checks = ["bundle", "video", "audio", "scheduler"].map(|name| Check { name, reason: None }).into();
-        BareVitals { clock: SystemClock::new(), metrics: Metrics::new(), readiness: std::sync::Mutex::new(Readiness { checks }) }
+        let checks = ["bundle", "video", "audio", "scheduler"]
+            .map(|name| Check { name, reason: None })
+            .into();
+        BareVitals {
+            clock: SystemClock::new(),
+            metrics: Metrics::new(),
+            readiness: std::sync::Mutex::new(Readiness { checks }),
+        }
     }
 }
 
 impl Vitals for BareVitals {
     fn hello(&self) -> HelloFacts {
-        let labels = ["neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised"].map(str::to_owned).into();
-        let bundle = BundleFacts { name: "none".into(), fingerprint: "0".repeat(64), task: "single".into(), labels, window_ms: 2000, hop_ms: 200 };
-        HelloFacts { session: uuid::Uuid::nil().to_string(), bundle }
+        let labels = [
+            "neutral",
+            "happy",
+            "sad",
+            "angry",
+            "fearful",
+            "disgusted",
+            "surprised",
+        ]
+        .map(str::to_owned)
+        .into();
+        let bundle = BundleFacts {
+            name: "none".into(),
+            fingerprint: "0".repeat(64),
+            task: "single".into(),
+            labels,
+            window_ms: 2000,
+            hop_ms: 200,
+        };
+        HelloFacts {
+            session: uuid::Uuid::nil().to_string(),
+            bundle,
+        }
     }
     fn status(&self) -> StatusEvent {
-        let source = || SourceStatus { state: SourceState::Off, reason: None, origin_ns: None };
-        StatusEvent { sources: Sources { video: source(), audio: source() }, degraded: "none", paused: false, counters: self.metrics.counters() }
+        let source = || SourceStatus {
+            state: SourceState::Off,
+            reason: None,
+            origin_ns: None,
+        };
+        StatusEvent {
+            sources: Sources {
+                video: source(),
+                audio: source(),
+            },
+            degraded: "none",
+            paused: false,
+            counters: self.metrics.counters(),
+        }
     }
     fn readiness(&self) -> Readiness {
         self.readiness.lock().expect("readiness").clone()
@@ -176,15 +273,27 @@ impl Vitals for BareVitals {
         &self.metrics
     }
     fn hear(&self, _client: u64, _telling: Telling) -> Result<(), Refusal> {
-        Err(Refusal::new(ErrorCode::NotAllowed, "nothing listens here", Some("transcript")))
+        Err(Refusal::new(
+            ErrorCode::NotAllowed,
+            "nothing listens here",
+            Some("transcript"),
+        ))
     }
 }
 
 /// Resident memory of this process, in bytes.
 pub fn resident_bytes() -> i64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.trim().trim_end_matches("kB").trim().parse::<i64>().unwrap_or(0) * 1024
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap_or_default();
+    line.trim()
+        .trim_end_matches("kB")
+        .trim()
+        .parse::<i64>()
+        .unwrap_or(0)
+        * 1024
 }
 
 /// What one round waits for.
@@ -196,11 +305,16 @@ struct Finish {
 
 impl Finish {
     fn new() -> Arc<Self> {
-        Arc::new(Finish { left: AtomicUsize::new(0), finished_nanos: AtomicI64::new(0), waiting: std::thread::current() })
+        Arc::new(Finish {
+            left: AtomicUsize::new(0),
+            finished_nanos: AtomicI64::new(0),
+            waiting: std::thread::current(),
+        })
     }
     fn frame_read(&self) {
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.finished_nanos.store(monotonic_nanos(), Ordering::Release);
+            self.finished_nanos
+                .store(monotonic_nanos(), Ordering::Release);
             self.waiting.unpark();
         }
     }
@@ -213,7 +327,13 @@ impl Finish {
                 return Ok((finished - started_nanos) as f64 * 1e-6);
             }
             if monotonic_nanos() > deadline {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{} readers did not get an event", self.left.load(Ordering::Acquire))));
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!(
+                        "{} readers did not get an event",
+                        self.left.load(Ordering::Acquire)
+                    ),
+                ));
             }
             std::thread::park_timeout(Duration::from_millis(100));
         }
@@ -222,34 +342,39 @@ impl Finish {
 
 /// Reads all sockets on one thread, the way a proxy would.
 fn spawn_readers(sockets: Vec<TcpStream>, finish: Arc<Finish>) -> io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    std::thread::Builder::new().name("readers".into()).spawn(move || {
-        runtime.block_on(async {
-            let mut tasks = Vec::new();
-            for socket in sockets {
-                socket.set_nonblocking(true).expect("a socket");
-                let mut socket = tokio::net::TcpStream::from_std(socket).expect("inside the runtime");
-                let finish = finish.clone();
-                tasks.push(tokio::spawn(async move {
-                    let mut buffer = vec![0; 16 << 10];
-                    let mut filled = 0;
-                    while let Ok(bytes @ 1..) = socket.read(&mut buffer[filled..]).await {
-                        filled += bytes;
-                        while let Some((length, is_text)) = whole_frame(&buffer[..filled]) {
-                            if is_text {
-                                finish.frame_read();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    std::thread::Builder::new()
+        .name("readers".into())
+        .spawn(move || {
+            runtime.block_on(async {
+                let mut tasks = Vec::new();
+                for socket in sockets {
+                    socket.set_nonblocking(true).expect("a socket");
+                    let mut socket =
+                        tokio::net::TcpStream::from_std(socket).expect("inside the runtime");
+                    let finish = finish.clone();
+                    tasks.push(tokio::spawn(async move {
+                        let mut buffer = vec![0; 16 << 10];
+                        let mut filled = 0;
+                        while let Ok(bytes @ 1..) = socket.read(&mut buffer[filled..]).await {
+                            filled += bytes;
+                            while let Some((length, is_text)) = whole_frame(&buffer[..filled]) {
+                                if is_text {
+                                    finish.frame_read();
+                                }
+                                buffer.copy_within(length..filled, 0);
+                                filled -= length;
                             }
-                            buffer.copy_within(length..filled, 0);
-                            filled -= length;
                         }
-                    }
-                }));
-            }
-            for task in tasks {
-                let _ = task.await;
-            }
-        });
-    })
+                    }));
+                }
+                for task in tasks {
+                    let _ = task.await;
+                }
+            });
+        })
 }
 
 /// Length of the server's frame at the beginning of `bytes`, if all of it is there, and whether it is text.
@@ -271,7 +396,11 @@ fn framed(event: &Event, seq: u64) -> Vec<u8> {
         length @ 0..126 => bytes.push(length as u8),
         length => {
             bytes.push(126);
-            bytes.extend(u16::try_from(length).expect("a sample event is small").to_be_bytes());
+            bytes.extend(
+                u16::try_from(length)
+                    .expect("a sample event is small")
+                    .to_be_bytes(),
+            );
         }
     }
     bytes.extend(text.as_bytes());
@@ -297,7 +426,13 @@ pub fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
         read(&mut got)?;
     }
     if !got.starts_with(b"HTTP/1.1 101") {
-        return Err(io::Error::other(String::from_utf8_lossy(&got).lines().next().unwrap_or_default().to_owned()));
+        return Err(io::Error::other(
+            String::from_utf8_lossy(&got)
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+        ));
     }
     got.clear();
     while whole_frame(&got).is_none() {
@@ -328,12 +463,22 @@ impl Ours {
             ..ServeSettings::default()
         };
         let ring = Arc::new(Ring::default());
-        let server = start(settings, ring.clone(), Arc::new(BareVitals::default())).map_err(io::Error::other)?;
+        let server = start(settings, ring.clone(), Arc::new(BareVitals::default()))
+            .map_err(io::Error::other)?;
         let stalled = with_stalled.then(|| connect(server.addr())).transpose()?;
-        let sockets = (0..clients).map(|_| connect(server.addr())).collect::<io::Result<Vec<_>>>()?;
+        let sockets = (0..clients)
+            .map(|_| connect(server.addr()))
+            .collect::<io::Result<Vec<_>>>()?;
         let finish = Finish::new();
         let readers = spawn_readers(sockets, finish.clone())?;
-        let mut ours = Ours { ring, server, finish, readers, clients, stalled };
+        let mut ours = Ours {
+            ring,
+            server,
+            finish,
+            readers,
+            clients,
+            stalled,
+        };
         if with_stalled {
             // Fill the kernel's buffers on the way to it (the reader's side alone may be 6 MB), so that it is stalled from the first round on.
             for number in 0..FILLING_EVENTS {
@@ -377,11 +522,18 @@ impl Bare {
         }
         let finish = Finish::new();
         let readers = spawn_readers(reading, finish.clone())?;
-        Ok(Bare { sockets, finish, readers, seq: 0 })
+        Ok(Bare {
+            sockets,
+            finish,
+            readers,
+            seq: 0,
+        })
     }
 
     fn round(&mut self, event: &Event) -> io::Result<f64> {
-        self.finish.left.store(self.sockets.len(), Ordering::Release);
+        self.finish
+            .left
+            .store(self.sockets.len(), Ordering::Release);
         self.seq += 1;
         // The writer has its bytes ready.
         let bytes = framed(event, self.seq);

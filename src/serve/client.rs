@@ -88,7 +88,11 @@ impl Client {
             self.greet();
             self.talk().await
         } else {
-            End::Refused(Refusal::new(ErrorCode::ForbiddenOrigin, "this web page's origin is not on the list: add it to [serve] allow_origins", None))
+            End::Refused(Refusal::new(
+                ErrorCode::ForbiddenOrigin,
+                "this web page's origin is not on the list: add it to [serve] allow_origins",
+                None,
+            ))
         };
         self.part(end).await;
     }
@@ -99,7 +103,10 @@ impl Client {
         self.labels = facts.bundle.labels.clone();
         let (oldest_seq, next_seq) = self.cursor.bounds();
         // Read one right after the other: they are a pair.
-        let clock = ClockPair { media_ns: vitals.clock().now(), wall: format!("{:.6}", jiff::Timestamp::now()) };
+        let clock = ClockPair {
+            media_ns: vitals.clock().now(),
+            wall: format!("{:.6}", jiff::Timestamp::now()),
+        };
         let hello = Hello {
             protocol: upgrade::PROTOCOL,
             server: upgrade::server_name(),
@@ -142,7 +149,11 @@ impl Client {
     }
 
     /// Writes what the socket takes, looks whether something is due, then reads one message.
-    fn poll(&mut self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<Result<Turn, End>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut alarm: Pin<&mut Sleep>,
+    ) -> Poll<Result<Turn, End>> {
         let written = self.write(cx);
         let lost = self.cursor.take_uncounted();
         if lost > 0 {
@@ -162,16 +173,26 @@ impl Client {
         if self.answers.len() >= MAX_ANSWERS {
             return Poll::Pending;
         }
-        let Poll::Ready(read) = self.socket.poll_next_unpin(cx) else { return Poll::Pending };
+        let Poll::Ready(read) = self.socket.poll_next_unpin(cx) else {
+            return Poll::Pending;
+        };
         Poll::Ready(match read {
             Some(Ok(message)) => Ok(Turn::Heard(message)),
             None | Some(Err(Error::Io(_))) => Err(End::Gone),
             Some(Err(Error::Protocol(error))) if is_hang_up(&error) => Err(End::Gone),
             Some(Err(Error::Capacity(_))) => {
                 let most = self.shared.settings.max_client_frame_bytes;
-                Err(End::Refused(Refusal::new(ErrorCode::TooLarge, format!("a client frame may have {most} bytes"), None)))
+                Err(End::Refused(Refusal::new(
+                    ErrorCode::TooLarge,
+                    format!("a client frame may have {most} bytes"),
+                    None,
+                )))
             }
-            Some(Err(error)) => Err(End::Refused(Refusal::new(ErrorCode::Malformed, error.to_string(), None))),
+            Some(Err(error)) => Err(End::Refused(Refusal::new(
+                ErrorCode::Malformed,
+                error.to_string(),
+                None,
+            ))),
         })
     }
 
@@ -188,10 +209,16 @@ impl Client {
             let message = match self.answers.pop_front() {
                 Some(answer) => answer,
                 None => match self.cursor.next_frame() {
-                    Some(Next::Frame { seq, frame, published_nanos }) => {
+                    Some(Next::Frame {
+                        seq,
+                        frame,
+                        published_nanos,
+                    }) => {
                         match socket.as_mut().start_send(Message::Text(frame)) {
                             Ok(()) => {
-                                metrics.socket_write.observe_ms((monotonic_nanos() - published_nanos) as f64 * 1e-6);
+                                metrics.socket_write.observe_ms(
+                                    (monotonic_nanos() - published_nanos) as f64 * 1e-6,
+                                );
                                 moved = true;
                             }
                             // More than is held for one client: this event alone is lost to it, and it hears so.
@@ -223,17 +250,32 @@ impl Client {
     fn next_alarm(&self) -> Instant {
         let settings = &self.shared.settings;
         let alarm = self.next_ping.min(self.last_pong + settings.pong_within);
-        self.blocked_since.map_or(alarm, |since| alarm.min(since + settings.stalled_for))
+        self.blocked_since
+            .map_or(alarm, |since| alarm.min(since + settings.stalled_for))
     }
 
     fn look_at_the_clock(&mut self) -> Result<(), End> {
         let (now, settings) = (Instant::now(), &self.shared.settings);
-        if self.blocked_since.is_some_and(|since| now >= since + settings.stalled_for) {
-            let message = format!("nothing was read for {} s: read faster, or subscribe to less", settings.stalled_for.as_secs_f32());
-            return Err(End::Refused(Refusal::new(ErrorCode::TooSlow, message, None)));
+        if self
+            .blocked_since
+            .is_some_and(|since| now >= since + settings.stalled_for)
+        {
+            let message = format!(
+                "nothing was read for {} s: read faster, or subscribe to less",
+                settings.stalled_for.as_secs_f32()
+            );
+            return Err(End::Refused(Refusal::new(
+                ErrorCode::TooSlow,
+                message,
+                None,
+            )));
         }
         if now >= self.last_pong + settings.pong_within {
-            return Err(End::Idle(Refusal::new(ErrorCode::TooSlow, format!("no pong for {} s", settings.pong_within.as_secs_f32()), None)));
+            return Err(End::Idle(Refusal::new(
+                ErrorCode::TooSlow,
+                format!("no pong for {} s", settings.pong_within.as_secs_f32()),
+                None,
+            )));
         }
         if now >= self.next_ping {
             self.next_ping = now + settings.ping_every;
@@ -247,20 +289,36 @@ impl Client {
 
     fn hear(&mut self, message: Message) -> Result<(), End> {
         let (now, most) = (Instant::now(), self.shared.settings.max_client_frames_per_s);
-        while self.recent_frames.front().is_some_and(|first| now.duration_since(*first) >= Duration::from_secs(1)) {
+        while self
+            .recent_frames
+            .front()
+            .is_some_and(|first| now.duration_since(*first) >= Duration::from_secs(1))
+        {
             self.recent_frames.pop_front();
         }
         if self.recent_frames.len() >= most {
-            return Err(End::Refused(Refusal::new(ErrorCode::RateLimited, format!("a client may send {most} frames a second"), None)));
+            return Err(End::Refused(Refusal::new(
+                ErrorCode::RateLimited,
+                format!("a client may send {most} frames a second"),
+                None,
+            )));
         }
         self.recent_frames.push_back(now);
         match message {
             Message::Text(text) => match Request::parse(&text, &self.labels) {
                 Ok(request) => self.follow(request),
-                Err(refusal) if refusal.code.close_code().is_some() => return Err(End::Refused(refusal)),
+                Err(refusal) if refusal.code.close_code().is_some() => {
+                    return Err(End::Refused(refusal));
+                }
                 Err(refusal) => self.answer(&refusal.answer()),
             },
-            Message::Binary(_) => return Err(End::Refused(Refusal::new(ErrorCode::Malformed, "frames are JSON text, not binary", None))),
+            Message::Binary(_) => {
+                return Err(End::Refused(Refusal::new(
+                    ErrorCode::Malformed,
+                    "frames are JSON text, not binary",
+                    None,
+                )));
+            }
             Message::Pong(_) => self.last_pong = now,
             // tungstenite answers both; after a close it ends the stream.
             Message::Ping(_) | Message::Close(_) | Message::Frame(_) => {}
@@ -281,11 +339,21 @@ impl Client {
                 if let Some(missed) = missed {
                     self.answer(&missed.answer());
                 }
-                match self.cursor.subscribe(subscribe.subscription, subscribe.resume_after) {
-                    Ok(()) => self.answer(&Answer::Subscribed { subscription: self.cursor.subscription().clone() }),
+                match self
+                    .cursor
+                    .subscribe(subscribe.subscription, subscribe.resume_after)
+                {
+                    Ok(()) => self.answer(&Answer::Subscribed {
+                        subscription: self.cursor.subscription().clone(),
+                    }),
                     Err(error) => {
-                        let message = format!("`resume_after` must be below {}, the next seq of this session; is it from an earlier session?", error.next_seq);
-                        self.answer(&Refusal::new(ErrorCode::BadValue, message, Some("subscribe")).answer());
+                        let message = format!(
+                            "`resume_after` must be below {}, the next seq of this session; is it from an earlier session?",
+                            error.next_seq
+                        );
+                        self.answer(
+                            &Refusal::new(ErrorCode::BadValue, message, Some("subscribe")).answer(),
+                        );
                     }
                 }
             }
@@ -301,10 +369,18 @@ impl Client {
             End::Gone => return,
             End::Stopping => (1001, None, GOODBYE_WHEN_STOPPING.min(settings.goodbye)),
             // A client that reads again in time hears why it was left behind.
-            End::Refused(refusal) if refusal.code == ErrorCode::TooSlow => {
-                (1013, Some(refusal), settings.goodbye.max(settings.pong_within.saturating_sub(settings.stalled_for)))
-            }
-            End::Refused(refusal) => (refusal.code.close_code().unwrap_or(1011), Some(refusal), settings.goodbye),
+            End::Refused(refusal) if refusal.code == ErrorCode::TooSlow => (
+                1013,
+                Some(refusal),
+                settings
+                    .goodbye
+                    .max(settings.pong_within.saturating_sub(settings.stalled_for)),
+            ),
+            End::Refused(refusal) => (
+                refusal.code.close_code().unwrap_or(1011),
+                Some(refusal),
+                settings.goodbye,
+            ),
             End::Idle(refusal) => (4408, Some(refusal), settings.goodbye),
         };
         if let Some(refusal) = refusal {
@@ -315,8 +391,16 @@ impl Client {
             }
             self.answer(&refusal.answer());
         }
-        self.answers.push_back(Message::Close(Some(CloseFrame { code: code.into(), reason: "".into() })));
-        let Client { shared, mut socket, mut answers, .. } = self;
+        self.answers.push_back(Message::Close(Some(CloseFrame {
+            code: code.into(),
+            reason: "".into(),
+        })));
+        let Client {
+            shared,
+            mut socket,
+            mut answers,
+            ..
+        } = self;
         let mut tick = shared.tick.clone();
         let leave = async {
             while let Some(answer) = answers.pop_front() {
@@ -343,8 +427,13 @@ impl Client {
 
 /// The other side went away without a close frame: nobody is left to tell.
 fn is_hang_up(error: &tokio_tungstenite::tungstenite::error::ProtocolError) -> bool {
-    use tokio_tungstenite::tungstenite::error::ProtocolError::{ReceivedAfterClosing, ResetWithoutClosingHandshake, SendAfterClosing};
-    matches!(error, ResetWithoutClosingHandshake | ReceivedAfterClosing | SendAfterClosing)
+    use tokio_tungstenite::tungstenite::error::ProtocolError::{
+        ReceivedAfterClosing, ResetWithoutClosingHandshake, SendAfterClosing,
+    };
+    matches!(
+        error,
+        ResetWithoutClosingHandshake | ReceivedAfterClosing | SendAfterClosing
+    )
 }
 
 /// Counts a client while it lives.

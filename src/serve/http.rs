@@ -28,11 +28,23 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         .route("/v1/status", get(status))
         .route("/v1/events", get(upgrade::events))
         .fallback(|request: Request| async move {
-            let known = ["/v1/events", "/healthz", "/readyz", "/metrics", "/v1/status"];
-            json_page(StatusCode::NOT_FOUND, &json!({"error": format!("nothing at {}", request.uri().path()), "known": known}))
+            let known = [
+                "/v1/events",
+                "/healthz",
+                "/readyz",
+                "/metrics",
+                "/v1/status",
+            ];
+            json_page(
+                StatusCode::NOT_FOUND,
+                &json!({"error": format!("nothing at {}", request.uri().path()), "known": known}),
+            )
         })
         .method_not_allowed_fallback(|request: Request| async move {
-            json_page(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": format!("{} takes GET alone", request.uri().path())}))
+            json_page(
+                StatusCode::METHOD_NOT_ALLOWED,
+                &json!({"error": format!("{} takes GET alone", request.uri().path())}),
+            )
         })
         .with_state(shared);
     accept(listener, router, settings).await;
@@ -47,11 +59,22 @@ async fn accept(listener: TcpListener, router: Router, settings: ServeSettings) 
     let room = Arc::new(Semaphore::new(settings.max_clients + PAGES));
     let service = TowerToHyperService::new(router);
     loop {
-        let Ok(place) = room.clone().acquire_owned().await else { return };
+        let Ok(place) = room.clone().acquire_owned().await else {
+            return;
+        };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             // It left before it was taken.
-            Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused) => continue,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionAborted
+                        | ErrorKind::ConnectionReset
+                        | ErrorKind::ConnectionRefused
+                ) =>
+            {
+                continue;
+            }
             Err(error) => {
                 // Out of files, most likely: some will be free again.
                 tracing::error!("a connection cannot be taken: {error}");
@@ -65,8 +88,11 @@ async fn accept(listener: TcpListener, router: Router, settings: ServeSettings) 
         }
         let mut http = http1::Builder::new();
         // Counts from the first byte's awaiting on, also between two requests of one connection.
-        http.timer(TokioTimer::new()).header_read_timeout(settings.request_within);
-        let connection = http.serve_connection(TokioIo::new(stream), service.clone()).with_upgrades();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(settings.request_within);
+        let connection = http
+            .serve_connection(TokioIo::new(stream), service.clone())
+            .with_upgrades();
         tokio::spawn(async move {
             // Given back when the connection ends or is a WebSocket, which has a place among the clients.
             let _place = place;
@@ -80,7 +106,12 @@ async fn accept(listener: TcpListener, router: Router, settings: ServeSettings) 
 const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
 
 pub(super) fn json_page(code: StatusCode, value: &Value) -> Response {
-    (code, [(header::CONTENT_TYPE, "application/json"), NO_STORE], format!("{value}\n")).into_response()
+    (
+        code,
+        [(header::CONTENT_TYPE, "application/json"), NO_STORE],
+        format!("{value}\n"),
+    )
+        .into_response()
 }
 
 async fn front(State(shared): State<Arc<Shared>>) -> Response {
@@ -91,25 +122,54 @@ async fn front(State(shared): State<Arc<Shared>>) -> Response {
         hello.bundle.name,
         upgrade::PROTOCOL
     );
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8"), NO_STORE], text).into_response()
+    (
+        [
+            (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+            NO_STORE,
+        ],
+        text,
+    )
+        .into_response()
 }
 
 fn readiness(shared: &Shared) -> (bool, Value) {
     let readiness = shared.vitals.readiness();
-    let checks: Map<String, Value> =
-        readiness.checks.iter().map(|check| (check.name.to_owned(), json!({"ready": check.reason.is_none(), "reason": check.reason}))).collect();
+    let checks: Map<String, Value> = readiness
+        .checks
+        .iter()
+        .map(|check| {
+            (
+                check.name.to_owned(),
+                json!({"ready": check.reason.is_none(), "reason": check.reason}),
+            )
+        })
+        .collect();
     (readiness.ready(), checks.into())
 }
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     let (ready, checks) = readiness(&shared);
-    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     json_page(code, &json!({"ready": ready, "checks": checks}))
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     let text = shared.vitals.collected().encode();
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8"), NO_STORE], text).into_response()
+    (
+        [
+            (
+                header::CONTENT_TYPE,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            ),
+            NO_STORE,
+        ],
+        text,
+    )
+        .into_response()
 }
 
 async fn status(State(shared): State<Arc<Shared>>) -> Response {
@@ -126,7 +186,11 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
         "next_seq": shared.ring.next_seq(),
         "ring_bytes": shared.ring.held_bytes(),
     });
-    let (Value::Object(page_fields), Value::Object(numbers)) = (&mut page, shared.vitals.collected().for_people()) else { unreachable!("both are objects") };
+    let (Value::Object(page_fields), Value::Object(numbers)) =
+        (&mut page, shared.vitals.collected().for_people())
+    else {
+        unreachable!("both are objects")
+    };
     page_fields.extend(numbers);
     json_page(StatusCode::OK, &page)
 }

@@ -21,7 +21,10 @@ type Label = [(&'static str, String); 1];
 /// The stages of `latency_ms`, in order.
 pub const STAGES: [&str; 5] = ["capture", "queue", "encode", "emit", "total"];
 /// Upper edges in seconds, from a tenth of a millisecond to ten seconds.
-const EDGES_S: [f64; 16] = [1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2e-2, 3e-2, 5e-2, 7.5e-2, 0.1, 0.15, 0.3, 1.0, 10.0];
+const EDGES_S: [f64; 16] = [
+    1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2e-2, 3e-2, 5e-2, 7.5e-2, 0.1, 0.15, 0.3, 1.0,
+    10.0,
+];
 
 /// A distribution of durations, for Prometheus and for people.
 #[derive(Debug)]
@@ -33,15 +36,22 @@ pub struct Timing {
 
 impl Timing {
     fn new(scraped: Histogram) -> Self {
-        let quantiles = hdrhistogram::Histogram::new_with_bounds(1, 600_000_000, 2).expect("sane bounds");
-        Timing { scraped, quantiles: Mutex::new(quantiles) }
+        let quantiles =
+            hdrhistogram::Histogram::new_with_bounds(1, 600_000_000, 2).expect("sane bounds");
+        Timing {
+            scraped,
+            quantiles: Mutex::new(quantiles),
+        }
     }
 
     pub fn observe_ms(&self, ms: f64) {
         // A clock that was corrected can yield a hair below zero.
         let ms = ms.max(0.0);
         self.scraped.observe(ms * 1e-3);
-        self.quantiles.lock().expect("timing").saturating_record((ms * 1e3) as u64);
+        self.quantiles
+            .lock()
+            .expect("timing")
+            .saturating_record((ms * 1e3) as u64);
     }
 
     pub fn count(&self) -> u64 {
@@ -50,7 +60,11 @@ impl Timing {
 
     /// In milliseconds; 0 while there is nothing.
     pub fn quantile_ms(&self, quantile: f64) -> f64 {
-        self.quantiles.lock().expect("timing").value_at_quantile(quantile) as f64 * 1e-3
+        self.quantiles
+            .lock()
+            .expect("timing")
+            .value_at_quantile(quantile) as f64
+            * 1e-3
     }
 
     fn for_people(&self) -> Value {
@@ -89,10 +103,18 @@ impl Default for Metrics {
 
 impl Metrics {
     pub fn new() -> Self {
-        let by_stage = Family::<Label, Histogram, fn() -> Histogram>::new_with_constructor(|| Histogram::new(EDGES_S));
+        let by_stage = Family::<Label, Histogram, fn() -> Histogram>::new_with_constructor(|| {
+            Histogram::new(EDGES_S)
+        });
         let mut metrics = Metrics {
             registry: Registry::with_prefix("expressd"),
-            latency: STAGES.map(|stage| Timing::new(by_stage.get_or_create(&[("stage", stage.to_owned())]).clone())),
+            latency: STAGES.map(|stage| {
+                Timing::new(
+                    by_stage
+                        .get_or_create(&[("stage", stage.to_owned())])
+                        .clone(),
+                )
+            }),
             socket_write: Timing::new(Histogram::new(EDGES_S)),
             events: Family::default(),
             drops: Family::default(),
@@ -108,7 +130,12 @@ impl Metrics {
             lanes: Mutex::default(),
         };
         let registry = &mut metrics.registry;
-        registry.register_with_unit("latency", "Where the time of an expression went", Unit::Seconds, by_stage);
+        registry.register_with_unit(
+            "latency",
+            "Where the time of an expression went",
+            Unit::Seconds,
+            by_stage,
+        );
         registry.register_with_unit(
             "socket_write",
             "From an event's entry into the ring until a socket took it",
@@ -117,24 +144,58 @@ impl Metrics {
         );
         registry.register("events", "Published events by type", metrics.events.clone());
         registry.register("drops", "What was lost, by cause", metrics.drops.clone());
-        registry.register("queue_depth", "Items waiting in a lane", metrics.lane_depth.clone());
-        registry.register("queue_sent", "Items that went through a lane", metrics.lane_sent.clone());
-        registry.register("graph_runs", "Runs of each graph", metrics.graph_runs.clone());
-        registry.register("source_up", "1 while the source delivers", metrics.source_up.clone());
-        registry.register("refusals", "Clients that were refused or closed with an error, by its code", metrics.refusals.clone());
+        registry.register(
+            "queue_depth",
+            "Items waiting in a lane",
+            metrics.lane_depth.clone(),
+        );
+        registry.register(
+            "queue_sent",
+            "Items that went through a lane",
+            metrics.lane_sent.clone(),
+        );
+        registry.register(
+            "graph_runs",
+            "Runs of each graph",
+            metrics.graph_runs.clone(),
+        );
+        registry.register(
+            "source_up",
+            "1 while the source delivers",
+            metrics.source_up.clone(),
+        );
+        registry.register(
+            "refusals",
+            "Clients that were refused or closed with an error, by its code",
+            metrics.refusals.clone(),
+        );
         registry.register("clients", "Connected clients", metrics.clients.clone());
-        registry.register("connections", "Clients that ever connected", metrics.clients_total.clone());
-        registry.register("deadline_misses", "Expressions that came later than their budget", metrics.deadline_misses.clone());
+        registry.register(
+            "connections",
+            "Clients that ever connected",
+            metrics.clients_total.clone(),
+        );
+        registry.register(
+            "deadline_misses",
+            "Expressions that came later than their budget",
+            metrics.deadline_misses.clone(),
+        );
         metrics
     }
 
     /// Counts a published event; an expression's latencies and deadline, and a status' sources, with it.
     pub fn published(&self, event: &Event) {
-        self.events.get_or_create(&[("type", event.kind().into())]).inc();
+        self.events
+            .get_or_create(&[("type", event.kind().into())])
+            .inc();
         match event {
             Event::Expression(e) => {
                 if let Some(l) = &e.latency_ms {
-                    for (timing, ms) in self.latency.iter().zip([l.capture, l.queue, l.encode, l.emit, l.total]) {
+                    for (timing, ms) in self
+                        .latency
+                        .iter()
+                        .zip([l.capture, l.queue, l.encode, l.emit, l.total])
+                    {
                         timing.observe_ms(ms);
                     }
                 }
@@ -151,23 +212,33 @@ impl Metrics {
     }
 
     pub fn source(&self, name: &'static str, state: SourceState) {
-        self.source_up.get_or_create(&[("source", name.into())]).set(i64::from(state == SourceState::Delivering));
+        self.source_up
+            .get_or_create(&[("source", name.into())])
+            .set(i64::from(state == SourceState::Delivering));
     }
 
     /// `cause` in snake case: `past_deadline`, `slow_client`, …
     pub fn dropped(&self, cause: &'static str, count: u64) {
         self.causes.lock().expect("causes").insert(cause);
-        self.drops.get_or_create(&[("cause", cause.into())]).inc_by(count);
+        self.drops
+            .get_or_create(&[("cause", cause.into())])
+            .inc_by(count);
     }
 
     /// A client was refused or closed with this error.
     pub fn refused(&self, code: ErrorCode) {
-        let code = serde_json::to_value(code).expect("a code").as_str().expect("codes are words").to_owned();
+        let code = serde_json::to_value(code)
+            .expect("a code")
+            .as_str()
+            .expect("codes are words")
+            .to_owned();
         self.refusals.get_or_create(&[("code", code)]).inc();
     }
 
     pub fn graph_ran(&self, graph: &str, runs: u64) {
-        self.graph_runs.get_or_create(&[("graph", graph.into())]).inc_by(runs);
+        self.graph_runs
+            .get_or_create(&[("graph", graph.into())])
+            .inc_by(runs);
     }
 
     /// The lane's depth and losses show from now on; the losses as the cause `lane_<name>_full`.
@@ -177,14 +248,18 @@ impl Metrics {
 
     /// Latency of a stage (see [`STAGES`]).
     pub fn latency(&self, stage: &str) -> Option<&Timing> {
-        STAGES.iter().position(|s| *s == stage).map(|index| &self.latency[index])
+        STAGES
+            .iter()
+            .position(|s| *s == stage)
+            .map(|index| &self.latency[index])
     }
 
     /// Prometheus' text.
     pub fn encode(&self) -> String {
         self.read_lanes();
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("a String takes everything");
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)
+            .expect("a String takes everything");
         text
     }
 
@@ -207,7 +282,11 @@ impl Metrics {
 
     /// Latencies and queues for `/v1/status`.
     pub fn for_people(&self) -> Value {
-        let latency: Map<String, Value> = STAGES.iter().zip(&self.latency).map(|(stage, timing)| ((*stage).to_owned(), timing.for_people())).collect();
+        let latency: Map<String, Value> = STAGES
+            .iter()
+            .zip(&self.latency)
+            .map(|(stage, timing)| ((*stage).to_owned(), timing.for_people()))
+            .collect();
         let lanes = self.lanes.lock().expect("lanes");
         let queues: Map<String, Value> = lanes
             .iter()
@@ -220,18 +299,46 @@ impl Metrics {
     }
 
     fn drop_counts(&self) -> Vec<(String, u64)> {
-        let lanes: Vec<String> = self.lanes.lock().expect("lanes").iter().map(|lane| lane_cause(lane)).collect();
-        let causes = self.causes.lock().expect("causes").iter().map(|cause| (*cause).to_owned()).chain(lanes).collect::<Vec<_>>();
-        causes.into_iter().filter_map(|cause| self.drops.get(&[("cause", cause.clone())]).map(|count| (cause, count.get()))).collect()
+        let lanes: Vec<String> = self
+            .lanes
+            .lock()
+            .expect("lanes")
+            .iter()
+            .map(|lane| lane_cause(lane))
+            .collect();
+        let causes = self
+            .causes
+            .lock()
+            .expect("causes")
+            .iter()
+            .map(|cause| (*cause).to_owned())
+            .chain(lanes)
+            .collect::<Vec<_>>();
+        causes
+            .into_iter()
+            .filter_map(|cause| {
+                self.drops
+                    .get(&[("cause", cause.clone())])
+                    .map(|count| (cause, count.get()))
+            })
+            .collect()
     }
 
     fn read_lanes(&self) {
         for lane in self.lanes.lock().expect("lanes").iter() {
             let name = [("lane", lane.name.to_owned())];
-            self.lane_depth.get_or_create(&name).set(lane.depth.load(Ordering::Relaxed) as i64);
-            self.lane_sent.get_or_create(&name).inner().store(lane.sent.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.lane_depth
+                .get_or_create(&name)
+                .set(lane.depth.load(Ordering::Relaxed) as i64);
+            self.lane_sent
+                .get_or_create(&name)
+                .inner()
+                .store(lane.sent.load(Ordering::Relaxed), Ordering::Relaxed);
             let lost = lane.lost.load(Ordering::Relaxed);
-            self.drops.get_or_create(&[("cause", lane_cause(lane))]).inner().store(lost, Ordering::Relaxed);
+            self.drops
+                .get_or_create(&[("cause", lane_cause(lane))])
+                .inner()
+                .store(lost, Ordering::Relaxed);
         }
     }
 }

@@ -116,9 +116,13 @@ impl Default for ServeSettings {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    #[error("{0} is not a loopback address, and this version has no access tokens yet: listen on 127.0.0.1 or [::1], and reach it from afar by `ssh -L`")]
+    #[error(
+        "{0} is not a loopback address, and this version has no access tokens yet: listen on 127.0.0.1 or [::1], and reach it from afar by `ssh -L`"
+    )]
     NotLoopback(SocketAddr),
-    #[error("{0} is taken by another program: stop it, or choose another port with --listen (port 0 takes any free one)")]
+    #[error(
+        "{0} is taken by another program: stop it, or choose another port with --listen (port 0 takes any free one)"
+    )]
     PortTaken(SocketAddr),
     #[error("cannot listen on {0}: check [serve] listen")]
     Listen(SocketAddr, #[source] io::Error),
@@ -167,7 +171,11 @@ const BEAT: Duration = Duration::from_millis(250);
 const STOP_WITHIN: Duration = Duration::from_millis(1000);
 
 /// Binds the port, then serves on threads of its own.
-pub fn start(settings: ServeSettings, ring: Arc<Ring>, vitals: Arc<dyn Vitals>) -> Result<Server, ServeError> {
+pub fn start(
+    settings: ServeSettings,
+    ring: Arc<Ring>,
+    vitals: Arc<dyn Vitals>,
+) -> Result<Server, ServeError> {
     let listen = settings.listen;
     if !listen.ip().is_loopback() {
         return Err(ServeError::NotLoopback(listen));
@@ -185,7 +193,9 @@ pub fn start(settings: ServeSettings, ring: Arc<Ring>, vitals: Arc<dyn Vitals>) 
         io::ErrorKind::AddrInUse => ServeError::PortTaken(listen),
         _ => ServeError::Listen(listen, error),
     })?;
-    let addr = listener.local_addr().map_err(|error| ServeError::Listen(listen, error))?;
+    let addr = listener
+        .local_addr()
+        .map_err(|error| ServeError::Listen(listen, error))?;
     drop(in_runtime);
 
     let (tick, ticks) = watch::channel(Tick::Serving);
@@ -196,7 +206,14 @@ pub fn start(settings: ServeSettings, ring: Arc<Ring>, vitals: Arc<dyn Vitals>) 
         move || rung.notify_one()
     });
     let room = Arc::new(Semaphore::new(settings.max_clients));
-    let shared = Arc::new(Shared { settings, ring, vitals, tick: ticks, room, numbers: AtomicU64::new(0) });
+    let shared = Arc::new(Shared {
+        settings,
+        ring,
+        vitals,
+        tick: ticks,
+        room,
+        numbers: AtomicU64::new(0),
+    });
     // Wakes every client once for all that was published since it last did.
     runtime.spawn({
         let tick = tick.clone();
@@ -218,11 +235,22 @@ pub fn start(settings: ServeSettings, ring: Arc<Ring>, vitals: Arc<dyn Vitals>) 
         }
     });
     runtime.spawn(http::serve(listener, shared.clone()));
-    Ok(Server { addr, runtime: Some(runtime), shared, tick, beats, _bell: bell })
+    Ok(Server {
+        addr,
+        runtime: Some(runtime),
+        shared,
+        tick,
+        beats,
+        _bell: bell,
+    })
 }
 
 fn bind(settings: &ServeSettings) -> io::Result<tokio::net::TcpListener> {
-    let socket = if settings.listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if settings.listen.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     // A restarted daemon gets its port back at once; a port that another program listens on stays refused.
     socket.set_reuseaddr(true)?;
     // Accepted sockets inherit it.
@@ -244,11 +272,15 @@ impl Server {
 
     /// Says 1001 to all clients and ends, within about a second.
     pub fn stop(mut self) {
-        let Some(runtime) = self.runtime.take() else { return };
+        let Some(runtime) = self.runtime.take() else {
+            return;
+        };
         self.tick.send_replace(Tick::Stopping);
         let room = self.shared.room.clone();
         let everyone = u32::try_from(self.shared.settings.max_clients).expect("a sane limit");
-        let _ = runtime.block_on(async { tokio::time::timeout(STOP_WITHIN, room.acquire_many(everyone)).await });
+        let _ = runtime.block_on(async {
+            tokio::time::timeout(STOP_WITHIN, room.acquire_many(everyone)).await
+        });
         runtime.shutdown_timeout(Duration::from_millis(100));
     }
 }

@@ -8,22 +8,40 @@ use axum::http::uri::Authority;
 
 /// An absent origin (no browser) and loopback origins pass; any other, `null` included, must be on the list.
 pub fn allowed(headers: &HeaderMap, allow_list: &[String]) -> bool {
-    headers.get_all(ORIGIN).iter().all(|origin| origin.to_str().is_ok_and(|origin| is_loopback(origin) || is_listed(origin, allow_list)))
+    headers.get_all(ORIGIN).iter().all(|origin| {
+        origin
+            .to_str()
+            .is_ok_and(|origin| is_loopback(origin) || is_listed(origin, allow_list))
+    })
 }
 
 fn is_listed(origin: &str, allow_list: &[String]) -> bool {
-    allow_list.iter().any(|listed| listed.trim_end_matches('/').eq_ignore_ascii_case(origin))
+    allow_list
+        .iter()
+        .any(|listed| listed.trim_end_matches('/').eq_ignore_ascii_case(origin))
 }
 
 fn is_loopback(origin: &str) -> bool {
-    let Some(authority) = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) else { return false };
-    let Ok(authority) = authority.parse::<Authority>() else { return false };
+    let Some(authority) = origin
+        .strip_prefix("http://")
+        .or_else(|| origin.strip_prefix("https://"))
+    else {
+        return false;
+    };
+    let Ok(authority) = authority.parse::<Authority>() else {
+        return false;
+    };
     if authority.as_str().contains('@') {
         return false;
     }
     let host = authority.host().to_ascii_lowercase();
-    let address = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(&host);
-    host == "localhost" || host.ends_with(".localhost") || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    let address = host
+        .strip_prefix('[')
+        .and_then(|h| h.strip_suffix(']'))
+        .unwrap_or(&host);
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -35,7 +53,13 @@ mod tests {
         if let Some(origin) = origin {
             headers.insert(ORIGIN, origin.parse().unwrap());
         }
-        allowed(&headers, &["https://lab.example.org".into(), "http://10.0.0.7:8080/".into()])
+        allowed(
+            &headers,
+            &[
+                "https://lab.example.org".into(),
+                "http://10.0.0.7:8080/".into(),
+            ],
+        )
     }
 
     #[test]

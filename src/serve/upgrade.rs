@@ -31,38 +31,82 @@ const MAX_WRITE_BUFFER: usize = 256 << 10;
 const READ_BUFFER: usize = 4 << 10;
 
 fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
-    headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|part| part.trim().eq_ignore_ascii_case(token))
 }
 
 fn refuse(code: StatusCode, text: &'static str) -> Response {
-    (code, [(header::UPGRADE, "websocket"), (header::SEC_WEBSOCKET_VERSION, "13")], text).into_response()
+    (
+        code,
+        [
+            (header::UPGRADE, "websocket"),
+            (header::SEC_WEBSOCKET_VERSION, "13"),
+        ],
+        text,
+    )
+        .into_response()
 }
 
 /// `GET /v1/events`.
 pub(super) async fn events(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
     let headers = request.headers();
-    if !has_token(headers, header::UPGRADE, "websocket") || !has_token(headers, header::CONNECTION, "upgrade") {
-        return refuse(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket: connect with a WebSocket client\n");
+    if !has_token(headers, header::UPGRADE, "websocket")
+        || !has_token(headers, header::CONNECTION, "upgrade")
+    {
+        return refuse(
+            StatusCode::UPGRADE_REQUIRED,
+            "this is a WebSocket: connect with a WebSocket client\n",
+        );
     }
-    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        return refuse(StatusCode::UPGRADE_REQUIRED, "only version 13 of the WebSocket protocol (RFC 6455) is spoken here\n");
+    if headers
+        .get(header::SEC_WEBSOCKET_VERSION)
+        .is_none_or(|version| version != "13")
+    {
+        return refuse(
+            StatusCode::UPGRADE_REQUIRED,
+            "only version 13 of the WebSocket protocol (RFC 6455) is spoken here\n",
+        );
     }
-    let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| key.len() == 24) else {
-        return refuse(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or is not 16 bytes of Base64\n");
+    let Some(key) = headers
+        .get(header::SEC_WEBSOCKET_KEY)
+        .filter(|key| key.len() == 24)
+    else {
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            "Sec-WebSocket-Key is missing or is not 16 bytes of Base64\n",
+        );
     };
     let accept = derive_accept_key(key.as_bytes());
     let speaks = has_token(headers, header::SEC_WEBSOCKET_PROTOCOL, PROTOCOL);
     let allowed = origin::allowed(headers, &shared.settings.allow_origins);
     let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
-        return refuse(StatusCode::BAD_REQUEST, "this connection cannot be upgraded; speak HTTP/1.1\n");
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            "this connection cannot be upgraded; speak HTTP/1.1\n",
+        );
     };
-    let full = |code: &str, message: &str| json_page(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": code, "message": message}));
+    let full = |code: &str, message: &str| {
+        json_page(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &json!({"error": code, "message": message}),
+        )
+    };
     if *shared.tick.borrow() == Tick::Stopping {
         return full("internal", "shutting down");
     }
     let Ok(place) = shared.room.clone().try_acquire_owned() else {
         shared.vitals.metrics().refused(ErrorCode::TooManyClients);
-        return full("too_many_clients", &format!("{} clients are connected already", shared.settings.max_clients));
+        return full(
+            "too_many_clients",
+            &format!(
+                "{} clients are connected already",
+                shared.settings.max_clients
+            ),
+        );
     };
 
     tokio::spawn(async move {
@@ -87,9 +131,15 @@ pub(super) async fn events(State(shared): State<Arc<Shared>>, mut request: Reque
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, HeaderValue::from_str(&accept).expect("Base64 is a header value"));
+    headers.insert(
+        header::SEC_WEBSOCKET_ACCEPT,
+        HeaderValue::from_str(&accept).expect("Base64 is a header value"),
+    );
     if speaks {
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
+        headers.insert(
+            header::SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::from_static(PROTOCOL),
+        );
     }
     response
 }

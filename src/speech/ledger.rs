@@ -29,7 +29,11 @@ pub struct Stretch {
 
 impl Stretch {
     pub fn of(transcript: &Transcript) -> Self {
-        Stretch { teller: transcript.teller, subject: transcript.subject, span: transcript.span }
+        Stretch {
+            teller: transcript.teller,
+            subject: transcript.subject,
+            span: transcript.span,
+        }
     }
 
     /// Does what is told of this take the place of what was told of `old` and was not final? So it does if its teller says it of the same
@@ -65,11 +69,21 @@ pub struct Ledger {
 impl Ledger {
     /// `window_nanos`: how far clips look back.
     pub fn new(window_nanos: i64) -> Self {
-        Ledger { window_nanos, entries: Vec::new() }
+        Ledger {
+            window_nanos,
+            entries: Vec::new(),
+        }
     }
 
     /// Takes down that `teller` tells words of `span` at `now`; see [`Stretch::replaces`] for what is taken out for it.
-    pub fn admit(&mut self, teller: Teller, subject: Option<SubjectId>, span: Span, is_final: bool, now: MediaTime) -> Result<(), Refused> {
+    pub fn admit(
+        &mut self,
+        teller: Teller,
+        subject: Option<SubjectId>,
+        span: Span,
+        is_final: bool,
+        now: MediaTime,
+    ) -> Result<(), Refused> {
         let since = now.plus_nanos(-self.window_nanos);
         self.entries.retain(|entry| entry.stretch.span.end > since);
         if span.end <= since {
@@ -78,9 +92,17 @@ impl Ledger {
         if span.end > now.plus_nanos(AHEAD_NANOS) {
             return Err(Refused::Future);
         }
-        let stretch = Stretch { teller, subject, span };
+        let stretch = Stretch {
+            teller,
+            subject,
+            span,
+        };
         let replaced = |entry: &Entry| !entry.is_final && stretch.replaces(&entry.stretch);
-        if self.entries.iter().any(|entry| !replaced(entry) && stretch.may_be_of_the_same(&entry.stretch) && stretch.overlaps(&entry.stretch)) {
+        if self.entries.iter().any(|entry| {
+            !replaced(entry)
+                && stretch.may_be_of_the_same(&entry.stretch)
+                && stretch.overlaps(&entry.stretch)
+        }) {
             return Err(Refused::Overlapping);
         }
         self.entries.retain(|entry| !replaced(entry));
@@ -93,7 +115,11 @@ impl Ledger {
 
     /// What was told of `from` was told of `into`: they are one.
     pub fn merge(&mut self, from: SubjectId, into: SubjectId) {
-        for entry in self.entries.iter_mut().filter(|entry| entry.stretch.subject == Some(from)) {
+        for entry in self
+            .entries
+            .iter_mut()
+            .filter(|entry| entry.stretch.subject == Some(from))
+        {
             entry.stretch.subject = Some(into);
         }
     }
@@ -118,26 +144,54 @@ mod tests {
     fn words_are_of_the_present() {
         let mut ledger = Ledger::new(2_000_000_000);
         let now = ms(10_000);
-        assert_eq!(ledger.admit(A, None, span(1000, 8000), true, now), Err(Refused::Past));
-        assert_eq!(ledger.admit(A, None, span(9000, 10_501), true, now), Err(Refused::Future));
-        assert_eq!(ledger.admit(A, None, span(0, 8001), true, now), Ok(()), "the end of it is inside");
+        assert_eq!(
+            ledger.admit(A, None, span(1000, 8000), true, now),
+            Err(Refused::Past)
+        );
+        assert_eq!(
+            ledger.admit(A, None, span(9000, 10_501), true, now),
+            Err(Refused::Future)
+        );
+        assert_eq!(
+            ledger.admit(A, None, span(0, 8001), true, now),
+            Ok(()),
+            "the end of it is inside"
+        );
         assert_eq!(ledger.admit(A, None, span(9000, 10_500), true, now), Ok(()));
     }
 
     #[test]
     fn a_stretch_is_told_once_and_what_was_not_final_is_told_anew() {
         let (mut ledger, now) = (Ledger::new(2_000_000_000), ms(10_000));
-        let mut admit = |teller, subject, start, end, is_final| ledger.admit(teller, subject, span(start, end), is_final, now);
+        let mut admit = |teller, subject, start, end, is_final| {
+            ledger.admit(teller, subject, span(start, end), is_final, now)
+        };
         assert_eq!(admit(A, None, 9000, 9400, false), Ok(()));
-        assert_eq!(admit(B, None, 9300, 9500, false), Err(Refused::Overlapping), "another's");
+        assert_eq!(
+            admit(B, None, 9300, 9500, false),
+            Err(Refused::Overlapping),
+            "another's"
+        );
         assert_eq!(admit(A, None, 9000, 9500, false), Ok(()));
         assert_eq!(admit(A, None, 9000, 9600, true), Ok(()));
-        assert_eq!(admit(A, None, 9000, 9600, true), Err(Refused::Overlapping), "final is final");
+        assert_eq!(
+            admit(A, None, 9000, 9600, true),
+            Err(Refused::Overlapping),
+            "final is final"
+        );
         assert_eq!(admit(A, None, 9599, 9700, false), Err(Refused::Overlapping));
         assert_eq!(admit(A, None, 9600, 9700, false), Ok(()), "right behind it");
         assert_eq!(admit(A, Some(SubjectId::Face(1)), 8500, 8900, true), Ok(()));
-        assert_eq!(admit(B, Some(SubjectId::Face(2)), 8500, 8900, true), Ok(()), "two people may speak at once");
-        assert_eq!(admit(B, None, 8500, 8900, true), Err(Refused::Overlapping), "nobody in particular may be either");
+        assert_eq!(
+            admit(B, Some(SubjectId::Face(2)), 8500, 8900, true),
+            Ok(()),
+            "two people may speak at once"
+        );
+        assert_eq!(
+            admit(B, None, 8500, 8900, true),
+            Err(Refused::Overlapping),
+            "nobody in particular may be either"
+        );
     }
 
     #[test]
@@ -145,26 +199,58 @@ mod tests {
         let (s1, s2) = (Some(SubjectId::Face(1)), Some(SubjectId::Face(2)));
         for (before, after) in [(None, s1), (s1, None), (s1, s2)] {
             let (mut ledger, now) = (Ledger::new(2_000_000_000), ms(10_000));
-            assert_eq!(ledger.admit(A, before, span(9000, 9500), false, now), Ok(()));
-            assert_eq!(ledger.admit(A, after, span(9100, 9600), true, now), Ok(()), "{before:?} {after:?}");
-            assert_eq!(ledger.admit(B, None, span(9000, 9100), true, now), Ok(()), "the partial is gone: {before:?} {after:?}");
+            assert_eq!(
+                ledger.admit(A, before, span(9000, 9500), false, now),
+                Ok(())
+            );
+            assert_eq!(
+                ledger.admit(A, after, span(9100, 9600), true, now),
+                Ok(()),
+                "{before:?} {after:?}"
+            );
+            assert_eq!(
+                ledger.admit(B, None, span(9000, 9100), true, now),
+                Ok(()),
+                "the partial is gone: {before:?} {after:?}"
+            );
         }
         let (mut ledger, now) = (Ledger::new(2_000_000_000), ms(10_000));
         assert_eq!(ledger.admit(A, s1, span(9000, 9500), false, now), Ok(()));
         assert_eq!(ledger.admit(A, s2, span(9500, 9600), false, now), Ok(()));
-        assert_eq!(ledger.admit(B, s1, span(9000, 9500), true, now), Err(Refused::Overlapping), "one teller may follow two people, one after the other");
+        assert_eq!(
+            ledger.admit(B, s1, span(9000, 9500), true, now),
+            Err(Refused::Overlapping),
+            "one teller may follow two people, one after the other"
+        );
     }
 
     #[test]
     fn a_merged_subjects_stretches_are_those_of_whom_it_was_merged_into() {
         let (mut ledger, now) = (Ledger::new(2_000_000_000), ms(10_000));
         let (s1, s2) = (SubjectId::Face(1), SubjectId::Face(2));
-        assert_eq!(ledger.admit(A, Some(s2), span(8500, 9000), true, now), Ok(()));
-        assert_eq!(ledger.admit(A, Some(s2), span(9000, 9500), false, now), Ok(()));
+        assert_eq!(
+            ledger.admit(A, Some(s2), span(8500, 9000), true, now),
+            Ok(())
+        );
+        assert_eq!(
+            ledger.admit(A, Some(s2), span(9000, 9500), false, now),
+            Ok(())
+        );
         ledger.merge(s2, s1);
-        assert_eq!(ledger.admit(A, Some(s1), span(8500, 9000), true, now), Err(Refused::Overlapping), "told already");
-        assert_eq!(ledger.admit(A, Some(s1), span(9500, 9900), true, now), Ok(()));
-        assert_eq!(ledger.admit(B, Some(s1), span(9000, 9500), true, now), Ok(()), "the partial was told anew");
+        assert_eq!(
+            ledger.admit(A, Some(s1), span(8500, 9000), true, now),
+            Err(Refused::Overlapping),
+            "told already"
+        );
+        assert_eq!(
+            ledger.admit(A, Some(s1), span(9500, 9900), true, now),
+            Ok(())
+        );
+        assert_eq!(
+            ledger.admit(B, Some(s1), span(9000, 9500), true, now),
+            Ok(()),
+            "the partial was told anew"
+        );
     }
 
     proptest! {

@@ -19,7 +19,10 @@ pub use silero::{VoiceDetector, WINDOW_SAMPLES};
 pub use stage::SpeechStage;
 #[cfg(feature = "sherpa")]
 pub use transcribe::Sherpa;
-pub use transcribe::{Guess, PocketSphinx, TranscribeError, TranscribeStage, Transcriber, TranscriberChoice, WordRule, open_transcriber};
+pub use transcribe::{
+    Guess, PocketSphinx, TranscribeError, TranscribeStage, Transcriber, TranscriberChoice,
+    WordRule, open_transcriber,
+};
 pub use turns::{TurnRule, Turns};
 
 /// How far a block's stamp may be off the end of the block before it and still continue it: device clocks are slewed, callbacks jitter.
@@ -31,7 +34,10 @@ pub enum SpeechError {
     #[error("the voice activity graph was not found; looked at {}; run `make setup`, or name it in $EXPRESSD_VAD", .looked_at.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "))]
     NoGraph { looked_at: Vec<PathBuf> },
     #[error("the voice activity graph {} cannot be read; run `make setup`, or name another in $EXPRESSD_VAD", path.display())]
-    Unreadable { path: PathBuf, source: std::io::Error },
+    Unreadable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("the voice activity graph {} cannot be used; run `make setup`, or name another in $EXPRESSD_VAD", path.display())]
     Unusable { path: PathBuf, source: EncodeError },
 }
@@ -46,16 +52,25 @@ pub fn vad_path() -> Result<PathBuf, SpeechError> {
     let candidates: Vec<PathBuf> = match std::env::var_os("EXPRESSD_VAD") {
         Some(path) => vec![path.into()],
         None => {
-            let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.join("lib/expressd").join(VAD_FILE)));
+            let beside = std::env::current_exe()
+                .ok()
+                .and_then(|exe| Some(exe.parent()?.parent()?.join("lib/expressd").join(VAD_FILE)));
             beside
                 .into_iter()
-                .chain([Path::new(".deps/silero_vad").join(VAD_FILE), Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/silero_vad").join(VAD_FILE)])
+                .chain([
+                    Path::new(".deps/silero_vad").join(VAD_FILE),
+                    Path::new(env!("CARGO_MANIFEST_DIR"))
+                        .join(".deps/silero_vad")
+                        .join(VAD_FILE),
+                ])
                 .collect()
         }
     };
     match candidates.iter().find(|p| p.is_file()) {
         Some(path) => Ok(path.clone()),
-        None => Err(SpeechError::NoGraph { looked_at: candidates }),
+        None => Err(SpeechError::NoGraph {
+            looked_at: candidates,
+        }),
     }
 }
 

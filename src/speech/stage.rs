@@ -28,7 +28,14 @@ pub struct SpeechStage {
 impl SpeechStage {
     pub fn new(rule: TurnRule, detector: VoiceDetector) -> Self {
         let pending = Vec::with_capacity(WINDOW_SAMPLES);
-        SpeechStage { detector, turns: Turns::new(rule), pending, heard_until: None, judged_until: MediaTime::from_nanos(i64::MIN), refused: 0 }
+        SpeechStage {
+            detector,
+            turns: Turns::new(rule),
+            pending,
+            heard_until: None,
+            judged_until: MediaTime::from_nanos(i64::MIN),
+            refused: 0,
+        }
     }
 
     /// The graph back, for the next stage, with nothing in its memory.
@@ -57,7 +64,9 @@ impl SpeechStage {
             }
         }
         // By the newest stamp: where the block's first sample is, and so where the window that was begun before it began.
-        let mut start = block.time.plus_nanos(-samples_to_nanos(self.pending.len() as i64));
+        let mut start = block
+            .time
+            .plus_nanos(-samples_to_nanos(self.pending.len() as i64));
         let mut samples = &block.samples[..];
         while self.pending.len() + samples.len() >= WINDOW_SAMPLES {
             let (head, rest) = samples.split_at(WINDOW_SAMPLES - self.pending.len());
@@ -74,10 +83,18 @@ impl SpeechStage {
 
     /// The sound has ended: the verdict on its last, incomplete window, with an empty block at its end.
     pub fn finish(&mut self) -> Result<Option<Heard>, EncodeError> {
-        let Some(heard_until) = self.heard_until else { return Ok(None) };
+        let Some(heard_until) = self.heard_until else {
+            return Ok(None);
+        };
         let activity: Vec<_> = self.judge_rest(heard_until)?.into_iter().collect();
         self.detector.reset();
-        Ok((!activity.is_empty()).then(|| Heard { block: AudioBlock { time: heard_until, samples: Arc::new([]) }, activity }))
+        Ok((!activity.is_empty()).then(|| Heard {
+            block: AudioBlock {
+                time: heard_until,
+                samples: Arc::new([]),
+            },
+            activity,
+        }))
     }
 
     fn judge_rest(&mut self, end: MediaTime) -> Result<Option<VoiceActivity>, EncodeError> {
@@ -88,7 +105,11 @@ impl SpeechStage {
         self.judge_pending(start, end)
     }
 
-    fn judge_pending(&mut self, start: MediaTime, end: MediaTime) -> Result<Option<VoiceActivity>, EncodeError> {
+    fn judge_pending(
+        &mut self,
+        start: MediaTime,
+        end: MediaTime,
+    ) -> Result<Option<VoiceActivity>, EncodeError> {
         let mut window = [0.0; WINDOW_SAMPLES];
         window[..self.pending.len()].copy_from_slice(&self.pending);
         self.pending.clear();
@@ -100,6 +121,11 @@ impl SpeechStage {
         self.judged_until = end;
         let span = Span::new(start, end);
         let (speech, turn) = self.turns.judge(span, probability);
-        Ok(Some(VoiceActivity { span, probability, speech, turn }))
+        Ok(Some(VoiceActivity {
+            span,
+            probability,
+            speech,
+            turn,
+        }))
     }
 }

@@ -14,11 +14,17 @@ fn detector() -> VoiceDetector {
 /// Two sentences by espeak-ng, as `tests/golden/make_silero_golden.py` made them.
 fn sentences() -> Vec<f32> {
     let bytes = std::fs::read(crate::testing::project("tests/golden/silero_vad.s16le")).unwrap();
-    bytes.chunks_exact(2).map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0).collect()
+    bytes
+        .chunks_exact(2)
+        .map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0)
+        .collect()
 }
 
 fn block(first_sample: i64, samples: &[f32]) -> AudioBlock {
-    AudioBlock { time: MediaTime::from_nanos(samples_to_nanos(first_sample)), samples: samples.into() }
+    AudioBlock {
+        time: MediaTime::from_nanos(samples_to_nanos(first_sample)),
+        samples: samples.into(),
+    }
 }
 
 /// The verdicts on `samples` in blocks of the given lengths (cyclic), to the end.
@@ -27,7 +33,12 @@ fn listen(samples: &[f32], lengths: &[usize]) -> Vec<VoiceActivity> {
     let (mut activity, mut at, mut lengths) = (Vec::new(), 0, lengths.iter().cycle());
     while at < samples.len() {
         let end = (at + lengths.next().unwrap()).min(samples.len());
-        activity.extend(stage.hear(block(at as i64, &samples[at..end])).unwrap().activity);
+        activity.extend(
+            stage
+                .hear(block(at as i64, &samples[at..end]))
+                .unwrap()
+                .activity,
+        );
         at = end;
     }
     activity.extend(stage.finish().unwrap().into_iter().flat_map(|h| h.activity));
@@ -38,7 +49,9 @@ fn listen(samples: &[f32], lengths: &[usize]) -> Vec<VoiceActivity> {
 fn turns(activity: &[VoiceActivity]) -> Vec<(i64, i64)> {
     let mut turns: Vec<(i64, i64)> = Vec::new();
     for a in activity {
-        let Some(start) = a.turn.map(|t| t.nanos() / 1_000_000) else { continue };
+        let Some(start) = a.turn.map(|t| t.nanos() / 1_000_000) else {
+            continue;
+        };
         if turns.last().is_none_or(|t| t.0 != start) {
             turns.push((start, start));
         }
@@ -51,13 +64,29 @@ fn turns(activity: &[VoiceActivity]) -> Vec<(i64, i64)> {
 
 #[test]
 fn it_answers_as_the_python_package_does() {
-    let golden: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(crate::testing::project("tests/golden/silero_vad.json")).unwrap()).unwrap();
-    let expected: Vec<f64> = golden["probabilities"].as_array().unwrap().iter().map(|p| p.as_f64().unwrap()).collect();
+    let golden: serde_json::Value = serde_json::from_str(
+        &std::fs::read_to_string(crate::testing::project("tests/golden/silero_vad.json")).unwrap(),
+    )
+    .unwrap();
+    let expected: Vec<f64> = golden["probabilities"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| p.as_f64().unwrap())
+        .collect();
     let activity = listen(&sentences(), &[160]);
     assert_eq!(activity.len(), expected.len());
-    let worst = activity.iter().zip(&expected).map(|(a, e)| (f64::from(a.probability) - e).abs()).fold(0.0, f64::max);
+    let worst = activity
+        .iter()
+        .zip(&expected)
+        .map(|(a, e)| (f64::from(a.probability) - e).abs())
+        .fold(0.0, f64::max);
     assert!(worst < 1e-4, "off by {worst}");
-    assert_eq!(activity.last().unwrap().span.end, MediaTime::from_nanos(samples_to_nanos(sentences().len() as i64)), "the rest is judged, up to its end");
+    assert_eq!(
+        activity.last().unwrap().span.end,
+        MediaTime::from_nanos(samples_to_nanos(sentences().len() as i64)),
+        "the rest is judged, up to its end"
+    );
 }
 
 #[test]
@@ -65,8 +94,14 @@ fn two_sentences_are_two_turns_where_they_are() {
     // 250 ms of silence, a sentence, 500 ms of silence, a sentence, 381 ms of silence; espeak-ng adds silence of its own at the ends.
     let turns = turns(&listen(&sentences(), &[480]));
     assert_eq!(turns.len(), 2, "{turns:?}");
-    assert!((250..400).contains(&turns[0].0) && (1900..2150).contains(&turns[0].1), "{turns:?}");
-    assert!((2700..3000).contains(&turns[1].0) && (4300..4720).contains(&turns[1].1), "{turns:?}");
+    assert!(
+        (250..400).contains(&turns[0].0) && (1900..2150).contains(&turns[0].1),
+        "{turns:?}"
+    );
+    assert!(
+        (2700..3000).contains(&turns[1].0) && (4300..4720).contains(&turns[1].1),
+        "{turns:?}"
+    );
 }
 
 #[test]
@@ -88,10 +123,18 @@ fn silence_noise_and_tones_are_no_speech() {
     };
     let mut signals: Vec<(String, Vec<f32>)> = vec![("silence".into(), vec![0.0; 48_000])];
     for level in [0.001, 0.03, 0.3] {
-        signals.push((format!("noise {level}"), (0..48_000).map(|_| noise(level)).collect()));
+        signals.push((
+            format!("noise {level}"),
+            (0..48_000).map(|_| noise(level)).collect(),
+        ));
     }
     for hz in [50.0, 440.0, 1000.0, 3000.0] {
-        signals.push((format!("{hz} Hz"), (0..48_000).map(|i| 0.3 * (std::f32::consts::TAU * hz * i as f32 / rate).sin()).collect()));
+        signals.push((
+            format!("{hz} Hz"),
+            (0..48_000)
+                .map(|i| 0.3 * (std::f32::consts::TAU * hz * i as f32 / rate).sin())
+                .collect(),
+        ));
     }
     for (name, samples) in signals {
         let turns = turns(&listen(&samples, &[160]));
@@ -108,13 +151,36 @@ fn no_window_straddles_a_gap_and_what_comes_after_it_is_judged_afresh() {
     let mut heard: Vec<Heard> = vec![stage.hear(block(0, first)).unwrap()];
     heard.push(stage.hear(block(2 * rate, second)).unwrap());
     let activity: Vec<_> = heard.iter().flat_map(|h| h.activity.clone()).collect();
-    let (gap_start, gap_end) = (MediaTime::from_nanos(samples_to_nanos(16_100)), MediaTime::from_millis(2000));
-    assert!(activity.iter().all(|a| a.span.end <= gap_start || a.span.start >= gap_end));
-    assert_eq!(activity.iter().filter(|a| a.span.end <= gap_start).count(), 32, "31 whole windows and the rest");
-    let afresh: Vec<_> = activity.iter().filter(|a| a.span.start >= gap_end).map(|a| a.probability).collect();
-    let alone: Vec<_> = listen(second, &[40_000]).iter().take(afresh.len()).map(|a| a.probability).collect();
+    let (gap_start, gap_end) = (
+        MediaTime::from_nanos(samples_to_nanos(16_100)),
+        MediaTime::from_millis(2000),
+    );
+    assert!(
+        activity
+            .iter()
+            .all(|a| a.span.end <= gap_start || a.span.start >= gap_end)
+    );
+    assert_eq!(
+        activity.iter().filter(|a| a.span.end <= gap_start).count(),
+        32,
+        "31 whole windows and the rest"
+    );
+    let afresh: Vec<_> = activity
+        .iter()
+        .filter(|a| a.span.start >= gap_end)
+        .map(|a| a.probability)
+        .collect();
+    let alone: Vec<_> = listen(second, &[40_000])
+        .iter()
+        .take(afresh.len())
+        .map(|a| a.probability)
+        .collect();
     assert_eq!(afresh, alone);
-    assert_eq!(turns(&activity)[0].0, turns(&activity)[1].0 - 2000, "the gap ended the turn, the new one begins where it did");
+    assert_eq!(
+        turns(&activity)[0].0,
+        turns(&activity)[1].0 - 2000,
+        "the gap ended the turn, the new one begins where it did"
+    );
 }
 
 #[test]
@@ -124,24 +190,54 @@ fn slewed_stamps_are_followed_and_stamps_that_go_back_are_refused() {
     let mut activity = Vec::new();
     for (i, chunk) in samples.chunks(160).enumerate() {
         // 500 ppm fast, half a millisecond of jitter.
-        let nanos = samples_to_nanos(160 * i as i64) + i as i64 * 5_000 + (i as i64 % 3 - 1) * 500_000;
-        let block = AudioBlock { time: MediaTime::from_nanos(nanos), samples: Arc::from(chunk) };
+        let nanos =
+            samples_to_nanos(160 * i as i64) + i as i64 * 5_000 + (i as i64 % 3 - 1) * 500_000;
+        let block = AudioBlock {
+            time: MediaTime::from_nanos(nanos),
+            samples: Arc::from(chunk),
+        };
         activity.extend(stage.hear(block).unwrap().activity);
     }
     let steady = listen(&samples, &[160]);
-    assert!(activity.iter().zip(&steady).all(|(a, s)| a.probability == s.probability), "no sample is lost or heard twice");
-    assert!(activity.windows(2).all(|w| w[0].span.end <= w[1].span.start));
-    let drift = activity.last().unwrap().span.end.millis_since(steady[activity.len() - 1].span.end);
+    assert!(
+        activity
+            .iter()
+            .zip(&steady)
+            .all(|(a, s)| a.probability == s.probability),
+        "no sample is lost or heard twice"
+    );
+    assert!(
+        activity
+            .windows(2)
+            .all(|w| w[0].span.end <= w[1].span.start)
+    );
+    let drift = activity
+        .last()
+        .unwrap()
+        .span
+        .end
+        .millis_since(steady[activity.len() - 1].span.end);
     assert!((1.5..3.5).contains(&drift), "{drift} ms");
     assert_eq!(stage.refused(), 0);
-    assert!(stage.hear(block(0, &samples[..1600])).unwrap().activity.is_empty());
+    assert!(
+        stage
+            .hear(block(0, &samples[..1600]))
+            .unwrap()
+            .activity
+            .is_empty()
+    );
     assert_eq!(stage.refused(), 1);
 }
 
 #[test]
 fn a_missing_graph_names_where_it_was_looked_for_and_what_to_do() {
-    let error = SpeechError::NoGraph { looked_at: vec!["a/b.onnx".into(), "c.onnx".into()] };
-    assert_eq!(error.to_string(), "the voice activity graph was not found; looked at a/b.onnx, c.onnx; run `make setup`, or name it in $EXPRESSD_VAD");
+    let error = SpeechError::NoGraph {
+        looked_at: vec!["a/b.onnx".into(), "c.onnx".into()],
+    };
+    assert_eq!(
+        error.to_string(),
+        "the voice activity graph was not found; looked at a/b.onnx, c.onnx; run `make setup`, or name it in $EXPRESSD_VAD"
+    );
 }
 
 /// Real voices, through the decoder that the daemon uses.
@@ -157,8 +253,16 @@ mod real {
     /// Verdicts on a recording's sound, and its length in milliseconds.
     fn listen_to(file: &Path, detector: VoiceDetector) -> (Vec<VoiceActivity>, i64) {
         let (sender, receiver) = lane("audio", 1 << 14, WhenFull::Block);
-        let outputs = Outputs { frames: None, audio: Some(sender) };
-        let played = Recording::open(file).unwrap().play(Pace::Offline, outputs, Arc::new(SourceBoard::default()), Arc::new(AtomicBool::new(false)));
+        let outputs = Outputs {
+            frames: None,
+            audio: Some(sender),
+        };
+        let played = Recording::open(file).unwrap().play(
+            Pace::Offline,
+            outputs,
+            Arc::new(SourceBoard::default()),
+            Arc::new(AtomicBool::new(false)),
+        );
         let mut stage = SpeechStage::new(TurnRule::default(), detector);
         let mut activity = Vec::new();
         while let Received::Item(block) = receiver.recv(None) {
@@ -170,21 +274,36 @@ mod real {
 
     #[test]
     fn actors_who_say_a_sentence_are_heard() {
-        let Some(folder) = crate::testing::material("speech/ravdess") else { return };
+        let Some(folder) = crate::testing::material("speech/ravdess") else {
+            return;
+        };
         let (mut heard, mut count) = (0, 0);
         for actor in [1, 2, 9, 18, 21] {
             let folder = folder.join(format!("Actor_{actor:02}"));
-            let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|f| f.unwrap().path()).collect();
+            let mut files: Vec<_> = std::fs::read_dir(&folder)
+                .unwrap()
+                .map(|f| f.unwrap().path())
+                .collect();
             files.sort();
             // One of each emotion and intensity.
             for file in files.iter().step_by(4) {
                 let (activity, length) = listen_to(file, detector());
                 let turns = turns(&activity);
-                let speech: i64 = activity.iter().filter(|a| a.speech && a.turn.is_some()).map(|a| a.span.nanos()).sum::<i64>() / 1_000_000;
-                assert!(turns.iter().all(|t| 0 <= t.0 && t.0 < t.1 && t.1 <= length), "{}: {turns:?} of {length}", file.display());
+                let speech: i64 = activity
+                    .iter()
+                    .filter(|a| a.speech && a.turn.is_some())
+                    .map(|a| a.span.nanos())
+                    .sum::<i64>()
+                    / 1_000_000;
+                assert!(
+                    turns.iter().all(|t| 0 <= t.0 && t.0 < t.1 && t.1 <= length),
+                    "{}: {turns:?} of {length}",
+                    file.display()
+                );
                 // "Kids are talking by the door" takes a second or two.
                 count += 1;
-                heard += usize::from((1..=3).contains(&turns.len()) && (500..3000).contains(&speech));
+                heard +=
+                    usize::from((1..=3).contains(&turns.len()) && (500..3000).contains(&speech));
             }
         }
         assert!(heard * 100 >= count * 97, "{heard} of {count}");
@@ -192,9 +311,14 @@ mod real {
 
     #[test]
     fn words_are_where_the_forced_alignment_has_them() {
-        let Some(folder) = crate::testing::material("av/grid_s1") else { return };
-        let mut files: Vec<_> =
-            std::fs::read_dir(&folder).unwrap().map(|f| f.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "align")).collect();
+        let Some(folder) = crate::testing::material("av/grid_s1") else {
+            return;
+        };
+        let mut files: Vec<_> = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|f| f.unwrap().path())
+            .filter(|p| p.extension().is_some_and(|e| e == "align"))
+            .collect();
         files.sort();
         let (mut right, mut words, mut silence, mut both) = (0i64, 0i64, 0i64, 0i64);
         for file in files.iter().step_by(4) {
@@ -204,14 +328,20 @@ mod real {
                 .lines()
                 .filter_map(|line| {
                     let mut parts = line.split_whitespace();
-                    let (start, end, word) = (parts.next()?.parse::<i64>().ok()?, parts.next()?.parse::<i64>().ok()?, parts.next()?);
+                    let (start, end, word) = (
+                        parts.next()?.parse::<i64>().ok()?,
+                        parts.next()?.parse::<i64>().ok()?,
+                        parts.next()?,
+                    );
                     // 25,000 a second.
                     (!["sil", "sp"].contains(&word)).then_some((start * 40_000, end * 40_000))
                 })
                 .collect();
             for a in &activity {
                 let middle = (a.span.start.nanos() + a.span.end.nanos()) / 2;
-                let word = said.iter().any(|(start, end)| (*start..*end).contains(&middle));
+                let word = said
+                    .iter()
+                    .any(|(start, end)| (*start..*end).contains(&middle));
                 match (word, a.speech) {
                     (true, true) => right += 1,
                     (false, true) => both += 1,
@@ -220,8 +350,16 @@ mod real {
                 *if word { &mut words } else { &mut silence } += 1;
             }
         }
-        println!("{right} of {words} windows in words are speech, {both} of {silence} outside of words");
-        assert!(right * 100 >= words * 85, "{right} of {words} windows in words are speech");
-        assert!(both * 100 <= silence * 25, "{both} of {silence} windows outside of words are speech");
+        println!(
+            "{right} of {words} windows in words are speech, {both} of {silence} outside of words"
+        );
+        assert!(
+            right * 100 >= words * 85,
+            "{right} of {words} windows in words are speech"
+        );
+        assert!(
+            both * 100 <= silence * 25,
+            "{both} of {silence} windows outside of words are speech"
+        );
     }
 }

@@ -17,7 +17,12 @@ pub struct TurnRule {
 
 impl Default for TurnRule {
     fn default() -> Self {
-        TurnRule { start_probability: 0.5, end_probability: 0.35, min_speech_nanos: 100_000_000, min_silence_nanos: 300_000_000 }
+        TurnRule {
+            start_probability: 0.5,
+            end_probability: 0.35,
+            min_speech_nanos: 100_000_000,
+            min_silence_nanos: 300_000_000,
+        }
     }
 }
 
@@ -48,7 +53,10 @@ enum State {
 
 impl Turns {
     pub fn new(rule: TurnRule) -> Self {
-        Turns { rule, state: State::Silence }
+        Turns {
+            rule,
+            state: State::Silence,
+        }
     }
 
     /// What the next window says: whether it is speech, and the start of the turn that goes on at its end. Spans rise; between them may be gaps,
@@ -62,11 +70,30 @@ impl Turns {
         };
         if speech {
             self.state = match self.state {
-                State::Silence => State::Onset { start: span.start, speech_nanos: span.nanos(), last_speech: span.end },
-                State::Onset { start, speech_nanos, .. } => State::Onset { start, speech_nanos: speech_nanos + span.nanos(), last_speech: span.end },
-                State::Turn { start, .. } => State::Turn { start, last_speech: span.end },
+                State::Silence => State::Onset {
+                    start: span.start,
+                    speech_nanos: span.nanos(),
+                    last_speech: span.end,
+                },
+                State::Onset {
+                    start,
+                    speech_nanos,
+                    ..
+                } => State::Onset {
+                    start,
+                    speech_nanos: speech_nanos + span.nanos(),
+                    last_speech: span.end,
+                },
+                State::Turn { start, .. } => State::Turn {
+                    start,
+                    last_speech: span.end,
+                },
             };
-            if let State::Onset { start, speech_nanos, last_speech } = self.state
+            if let State::Onset {
+                start,
+                speech_nanos,
+                last_speech,
+            } = self.state
                 && speech_nanos >= self.rule.min_speech_nanos
             {
                 self.state = State::Turn { start, last_speech };
@@ -86,7 +113,9 @@ impl Turns {
         let over = match self.state {
             State::Silence => false,
             State::Onset { last_speech, .. } => time.nanos_since(last_speech) >= ONSET_PAUSE_NANOS,
-            State::Turn { last_speech, .. } => time.nanos_since(last_speech) >= self.rule.min_silence_nanos,
+            State::Turn { last_speech, .. } => {
+                time.nanos_since(last_speech) >= self.rule.min_silence_nanos
+            }
         };
         if over {
             self.state = State::Silence;
@@ -100,25 +129,48 @@ mod tests {
     use proptest::prelude::*;
 
     fn window(i: i64) -> Span {
-        Span::new(MediaTime::from_millis(32 * i), MediaTime::from_millis(32 * (i + 1)))
+        Span::new(
+            MediaTime::from_millis(32 * i),
+            MediaTime::from_millis(32 * (i + 1)),
+        )
     }
 
     fn judge_all(probabilities: &[f32]) -> Vec<(bool, Option<i64>)> {
         let mut turns = Turns::new(TurnRule::default());
-        probabilities.iter().enumerate().map(|(i, p)| turns.judge(window(i as i64), *p)).map(|(s, t)| (s, t.map(|t| t.nanos() / 32_000_000))).collect()
+        probabilities
+            .iter()
+            .enumerate()
+            .map(|(i, p)| turns.judge(window(i as i64), *p))
+            .map(|(s, t)| (s, t.map(|t| t.nanos() / 32_000_000)))
+            .collect()
     }
 
     #[test]
     fn a_turn_begins_where_its_first_speech_was_and_only_when_it_has_lasted() {
         let verdicts = judge_all(&[0.1, 0.6, 0.9, 0.4, 0.9, 0.9]);
-        assert_eq!(verdicts.iter().map(|v| v.0).collect::<Vec<_>>(), [false, true, true, true, true, true], "0.4 is speech inside speech");
-        assert_eq!(verdicts.iter().map(|v| v.1).collect::<Vec<_>>(), [None, None, None, None, Some(1), Some(1)], "128 ms are the first 100");
+        assert_eq!(
+            verdicts.iter().map(|v| v.0).collect::<Vec<_>>(),
+            [false, true, true, true, true, true],
+            "0.4 is speech inside speech"
+        );
+        assert_eq!(
+            verdicts.iter().map(|v| v.1).collect::<Vec<_>>(),
+            [None, None, None, None, Some(1), Some(1)],
+            "128 ms are the first 100"
+        );
     }
 
     #[test]
     fn blips_are_no_turn_and_a_dip_of_one_window_does_not_break_an_onset() {
-        assert!(judge_all(&[0.9, 0.9, 0.0, 0.0, 0.9, 0.9, 0.0, 0.0]).iter().all(|v| v.1.is_none()));
-        assert_eq!(judge_all(&[0.9, 0.9, 0.2, 0.9, 0.9]).last().unwrap().1, Some(0));
+        assert!(
+            judge_all(&[0.9, 0.9, 0.0, 0.0, 0.9, 0.9, 0.0, 0.0])
+                .iter()
+                .all(|v| v.1.is_none())
+        );
+        assert_eq!(
+            judge_all(&[0.9, 0.9, 0.2, 0.9, 0.9]).last().unwrap().1,
+            Some(0)
+        );
     }
 
     #[test]
@@ -138,8 +190,16 @@ mod tests {
         (0..5).for_each(|i| {
             turns.judge(window(i), 0.9);
         });
-        assert_eq!(turns.clone().judge(window(12), 0.9), (true, Some(MediaTime::ZERO)), "a gap of 224 ms is a pause");
-        assert_eq!(turns.judge(window(15), 0.9), (true, None), "one of 320 ms ends the turn, and a new one begins to form");
+        assert_eq!(
+            turns.clone().judge(window(12), 0.9),
+            (true, Some(MediaTime::ZERO)),
+            "a gap of 224 ms is a pause"
+        );
+        assert_eq!(
+            turns.judge(window(15), 0.9),
+            (true, None),
+            "one of 320 ms ends the turn, and a new one begins to form"
+        );
     }
 
     proptest! {

@@ -35,18 +35,29 @@ pub struct ClockMap {
 
 impl ClockMap {
     pub fn new() -> Self {
-        ClockMap { last: i64::MIN, ..ClockMap::default() }
+        ClockMap {
+            last: i64::MIN,
+            ..ClockMap::default()
+        }
     }
 
     /// What the device calls `device_nanos` was seen at `seen`.
     pub fn observe(&mut self, device_nanos: i64, seen: MediaTime) {
         let (now, offset) = (seen.nanos(), seen.nanos() - device_nanos);
         let first = *self.first.get_or_insert(device_nanos);
-        while self.lowest.back().is_some_and(|(_, other)| *other >= offset) {
+        while self
+            .lowest
+            .back()
+            .is_some_and(|(_, other)| *other >= offset)
+        {
             self.lowest.pop_back();
         }
         self.lowest.push_back((now, offset));
-        while self.lowest.front().is_some_and(|(then, _)| now - then > WINDOW_NANOS) {
+        while self
+            .lowest
+            .front()
+            .is_some_and(|(then, _)| now - then > WINDOW_NANOS)
+        {
             self.lowest.pop_front();
         }
         let target = self.lowest.front().expect("just pushed").1;
@@ -55,7 +66,9 @@ impl ClockMap {
             return;
         }
         if offset > self.offset + LATE_NANOS {
-            let (since, least) = self.late.map_or((now, offset), |(since, least)| (since, least.min(offset)));
+            let (since, least) = self
+                .late
+                .map_or((now, offset), |(since, least)| (since, least.min(offset)));
             self.late = Some((since, least));
             if now - since >= LATE_FOR_NANOS {
                 self.lowest = VecDeque::from([(now, least)]);

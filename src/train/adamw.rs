@@ -24,10 +24,22 @@ const EPSILON: f32 = 1e-8;
 impl Optimizer for AdamW {
     type State<const D: usize> = AdamWState<D>;
 
-    fn step<const D: usize>(&self, lr: LearningRate, tensor: Tensor<D>, grad: Tensor<D>, state: Option<Self::State<D>>) -> (Tensor<D>, Option<Self::State<D>>) {
+    fn step<const D: usize>(
+        &self,
+        lr: LearningRate,
+        tensor: Tensor<D>,
+        grad: Tensor<D>,
+        state: Option<Self::State<D>>,
+    ) -> (Tensor<D>, Option<Self::State<D>>) {
         let (device, shape) = (tensor.device(), tensor.shape());
         let momentum = state.map_or_else(
-            || AdaptiveMomentumState::new(0, Tensor::zeros(shape.clone(), &device), Tensor::zeros(shape.clone(), &device)),
+            || {
+                AdaptiveMomentumState::new(
+                    0,
+                    Tensor::zeros(shape.clone(), &device),
+                    Tensor::zeros(shape.clone(), &device),
+                )
+            },
             |state| state.momentum,
         );
         if !is_burns_own_cpu() {
@@ -35,25 +47,51 @@ impl Optimizer for AdamW {
         }
         let time = momentum.time + 1;
         let [correction_1, correction_2] = BETAS.map(|beta| 1.0 - beta.powi(time as i32));
-        let (rate, root) = ((lr / correction_1) as f32, (1.0 / correction_2.sqrt()) as f32);
+        let (rate, root) = (
+            (lr / correction_1) as f32,
+            (1.0 / correction_2.sqrt()) as f32,
+        );
         let keep = (1.0 - lr * f64::from(self.weight_decay)) as f32;
-        let ([beta_1, beta_2], [new_1, new_2]) = (BETAS.map(|beta| beta as f32), BETAS.map(|beta| (1.0 - beta) as f32));
+        let ([beta_1, beta_2], [new_1, new_2]) = (
+            BETAS.map(|beta| beta as f32),
+            BETAS.map(|beta| (1.0 - beta) as f32),
+        );
         // A tensor's data is not copied where nobody else holds it.
-        let (mut weights, mut first, mut second) = (tensor.into_data(), momentum.moment_1.into_data(), momentum.moment_2.into_data());
+        let (mut weights, mut first, mut second) = (
+            tensor.into_data(),
+            momentum.moment_1.into_data(),
+            momentum.moment_2.into_data(),
+        );
         let gradient = grad.into_data();
-        let (of_weights, of_first, of_second) = (floats(&mut weights), floats(&mut first), floats(&mut second));
+        let (of_weights, of_first, of_second) = (
+            floats(&mut weights),
+            floats(&mut first),
+            floats(&mut second),
+        );
         let of_gradient = gradient.as_slice::<f32>().expect("gradients are f32");
-        let moments = of_first.par_chunks_mut(PIECE).zip(of_second.par_chunks_mut(PIECE));
-        let pieces = of_weights.par_chunks_mut(PIECE).zip(moments).zip(of_gradient.par_chunks(PIECE));
-        pieces.into_par_iter().for_each(|((weights, (first, second)), gradient)| {
-            for (((w, m), v), g) in weights.iter_mut().zip(first).zip(second).zip(gradient) {
-                *m = beta_1 * *m + new_1 * g;
-                *v = beta_2 * *v + new_2 * g * g;
-                *w = *w * keep - rate * *m / (v.sqrt() * root + EPSILON);
-            }
-        });
+        let moments = of_first
+            .par_chunks_mut(PIECE)
+            .zip(of_second.par_chunks_mut(PIECE));
+        let pieces = of_weights
+            .par_chunks_mut(PIECE)
+            .zip(moments)
+            .zip(of_gradient.par_chunks(PIECE));
+        pieces
+            .into_par_iter()
+            .for_each(|((weights, (first, second)), gradient)| {
+                for (((w, m), v), g) in weights.iter_mut().zip(first).zip(second).zip(gradient) {
+                    *m = beta_1 * *m + new_1 * g;
+                    *v = beta_2 * *v + new_2 * g * g;
+                    *w = *w * keep - rate * *m / (v.sqrt() * root + EPSILON);
+                }
+            });
         let back = |data: TensorData| Tensor::from_data(data, &device);
-        let momentum = AdaptiveMomentumState { time, moment_1: back(first), moment_2: back(second), max_moment_2: None };
+        let momentum = AdaptiveMomentumState {
+            time,
+            moment_1: back(first),
+            moment_2: back(second),
+            max_moment_2: None,
+        };
         (back(weights), Some(AdamWState { momentum }))
     }
 
@@ -75,11 +113,23 @@ impl AdamW {
         let time = momentum.time + 1;
         let [beta_1, beta_2] = BETAS;
         let [correction_1, correction_2] = BETAS.map(|beta| 1.0 - beta.powi(time as i32));
-        let first = momentum.moment_1.mul_scalar(beta_1) + gradient.clone().mul_scalar(1.0 - beta_1);
-        let second = momentum.moment_2.mul_scalar(beta_2) + gradient.square().mul_scalar(1.0 - beta_2);
-        let root = second.clone().sqrt().mul_scalar(1.0 / correction_2.sqrt()).add_scalar(EPSILON);
-        let weights = weights.mul_scalar(1.0 - lr * f64::from(self.weight_decay)) - (first.clone() / root).mul_scalar(lr / correction_1);
-        let momentum = AdaptiveMomentumState { time, moment_1: first, moment_2: second, max_moment_2: None };
+        let first =
+            momentum.moment_1.mul_scalar(beta_1) + gradient.clone().mul_scalar(1.0 - beta_1);
+        let second =
+            momentum.moment_2.mul_scalar(beta_2) + gradient.square().mul_scalar(1.0 - beta_2);
+        let root = second
+            .clone()
+            .sqrt()
+            .mul_scalar(1.0 / correction_2.sqrt())
+            .add_scalar(EPSILON);
+        let weights = weights.mul_scalar(1.0 - lr * f64::from(self.weight_decay))
+            - (first.clone() / root).mul_scalar(lr / correction_1);
+        let momentum = AdaptiveMomentumState {
+            time,
+            moment_1: first,
+            moment_2: second,
+            max_moment_2: None,
+        };
         (weights, Some(AdamWState { momentum }))
     }
 }
@@ -112,7 +162,10 @@ mod tests {
             state: Option<AdamWState<D>>,
         ) -> (Tensor<D>, Option<AdamWState<D>>) {
             let zeros = || Tensor::zeros(tensor.shape(), &tensor.device());
-            let momentum = state.map_or_else(|| AdaptiveMomentumState::new(0, zeros(), zeros()), |state| state.momentum);
+            let momentum = state.map_or_else(
+                || AdaptiveMomentumState::new(0, zeros(), zeros()),
+                |state| state.momentum,
+            );
             self.0.step_elsewhere(lr, tensor, grad, momentum)
         }
 
@@ -130,18 +183,34 @@ mod tests {
         let mut optimizers = [
             ModuleOptimizer::from(AdamW { weight_decay: 0.05 }),
             ModuleOptimizer::from(Elsewhere(AdamW { weight_decay: 0.05 })),
-            AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(0.05).init(),
+            AdamWConfig::new()
+                .with_epsilon(1e-8)
+                .with_weight_decay(0.05)
+                .init(),
         ];
         for step in 0..20 {
-            let x = tensor((0..37 * 4).map(|i| ((i * 31 + step * 7) % 17) as f32 / 17.0 - 0.3).collect(), [4, 37], &training);
+            let x = tensor(
+                (0..37 * 4)
+                    .map(|i| ((i * 31 + step * 7) % 17) as f32 / 17.0 - 0.3)
+                    .collect(),
+                [4, 37],
+                &training,
+            );
             for (net, optimizer) in nets.iter_mut().zip(&mut optimizers) {
-                let gradients = GradientsParams::from_grads(net.forward(x.clone()).square().mean().backward(), net);
+                let gradients = GradientsParams::from_grads(
+                    net.forward(x.clone()).square().mean().backward(),
+                    net,
+                );
                 *net = optimizer.step(1e-2, net.clone(), gradients);
             }
         }
         let [ours, elsewhere, burns] = nets.map(|net| values(net.valid().weight.val()).unwrap());
         for ours in [ours, elsewhere] {
-            let largest = ours.iter().zip(&burns).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let largest = ours
+                .iter()
+                .zip(&burns)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f32::max);
             assert!(largest < 2e-6, "{largest}");
         }
     }

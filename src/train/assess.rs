@@ -35,8 +35,16 @@ pub struct Assessment<'a> {
 pub fn assess(what: &Assessment<'_>, answering: &mut dyn Answering) -> anyhow::Result<()> {
     let features = Features::open(what.stores)?;
     let there: Vec<Modality> = features.modalities().iter().map(|m| m.modality).collect();
-    let wanted: Vec<Modality> = answering.modalities().into_iter().filter(|m| there.contains(m)).collect();
-    ensure!(!wanted.is_empty(), "the stores hold no modality that {} knows", what.measured.display());
+    let wanted: Vec<Modality> = answering
+        .modalities()
+        .into_iter()
+        .filter(|m| there.contains(m))
+        .collect();
+    ensure!(
+        !wanted.is_empty(),
+        "the stores hold no modality that {} knows",
+        what.measured.display()
+    );
     let features = features.with_modalities(&wanted)?;
     ensure!(
         features.spec().fingerprint == answering.fingerprint(),
@@ -48,11 +56,25 @@ pub fn assess(what: &Assessment<'_>, answering: &mut dyn Answering) -> anyhow::R
     let labels = answering.labels().to_vec();
     let map = answering.label_map(&features.spec().labels);
     let clips = Labelled::find(&features, what.split, answering.task(), &labels, &map)?;
-    ensure!(!clips.rows.is_empty(), "the stores have no labelled clips of the split {}", split_name(what.split));
-    let left_out = if answering.task() == Task::Single { Labelled::left_out(&features, what.split, &map)? } else { Vec::new() };
+    ensure!(
+        !clips.rows.is_empty(),
+        "the stores have no labelled clips of the split {}",
+        split_name(what.split)
+    );
+    let left_out = if answering.task() == Task::Single {
+        Labelled::left_out(&features, what.split, &map)?
+    } else {
+        Vec::new()
+    };
     let left_out = (!left_out.is_empty()).then(|| {
-        let counted: Vec<String> = left_out.iter().map(|(name, count)| format!("{name} {count}")).collect();
-        format!("Left out, since no answer goes by their labels: {}.", counted.join(", "))
+        let counted: Vec<String> = left_out
+            .iter()
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
+        format!(
+            "Left out, since no answer goes by their labels: {}.",
+            counted.join(", ")
+        )
     });
     if let Some(sentence) = &left_out {
         eprintln!("{sentence}");
@@ -65,19 +87,43 @@ pub fn assess(what: &Assessment<'_>, answering: &mut dyn Answering) -> anyhow::R
             continue;
         }
         let logits = answering.logits(&features, &own.rows, &shown)?;
-        let judged = Judgements::from_logits(labels.clone(), logits, answering.temperature(&name), own.truth.clone())?;
-        let groups: Vec<String> = own.rows.iter().map(|r| features.entry(*r).group.clone()).collect();
-        let options = MeasureOptions { bootstrap: Bootstrap::default(), groups: &groups, abstain_threshold: answering.abstain_threshold() };
+        let judged = Judgements::from_logits(
+            labels.clone(),
+            logits,
+            answering.temperature(&name),
+            own.truth.clone(),
+        )?;
+        let groups: Vec<String> = own
+            .rows
+            .iter()
+            .map(|r| features.entry(*r).group.clone())
+            .collect();
+        let options = MeasureOptions {
+            bootstrap: Bootstrap::default(),
+            groups: &groups,
+            abstain_threshold: answering.abstain_threshold(),
+        };
         measured.push(measure(&name, &judged, &options));
         // The page shows items of the subset that has the most; of equal ones, of the largest.
-        if best.as_ref().is_none_or(|(_, most, _)| most.rows.len() < own.rows.len()) {
+        if best
+            .as_ref()
+            .is_none_or(|(_, most, _)| most.rows.len() < own.rows.len())
+        {
             best = Some((name, own, judged));
         }
     }
     // The page first: whoever reads the figures may stop reading.
     if let Some(path) = what.report {
         let (subset, shown, judged) = best.context("nothing was measured")?;
-        let mut page = page(what, answering, &features, measured.clone(), &subset, &shown, &judged)?;
+        let mut page = page(
+            what,
+            answering,
+            &features,
+            measured.clone(),
+            &subset,
+            &shown,
+            &judged,
+        )?;
         page.origin.items = clips.rows.len();
         page.origin.notes.extend(left_out);
         let numbers = report::write(path, &page)?;
@@ -89,9 +135,14 @@ pub fn assess(what: &Assessment<'_>, answering: &mut dyn Answering) -> anyhow::R
 /// The subsets of modalities, the largest first: name, and which are shown.
 pub fn subsets(modalities: &[Modality]) -> Vec<(String, Vec<bool>)> {
     let subset = |bits: u32| {
-        let shown: Vec<bool> = (0..modalities.len()).map(|m| bits & (1 << m) != 0).collect();
+        let shown: Vec<bool> = (0..modalities.len())
+            .map(|m| bits & (1 << m) != 0)
+            .collect();
         let mut presence = PerModality::<bool>::default();
-        modalities.iter().zip(&shown).for_each(|(m, shown)| *presence.get_mut(*m) = *shown);
+        modalities
+            .iter()
+            .zip(&shown)
+            .for_each(|(m, shown)| *presence.get_mut(*m) = *shown);
         (presence.name(), shown)
     };
     (1..1 << modalities.len()).rev().map(subset).collect()
@@ -112,12 +163,22 @@ fn print(measured: &[Measured], answering: &dyn Answering, json: bool) -> anyhow
         return Ok(());
     }
     for row in measured {
-        println!("{}: clips: {}, {}: {}", row.subset, row.items, if row.grouped { "groups" } else { "units" }, row.units);
+        println!(
+            "{}: clips: {}, {}: {}",
+            row.subset,
+            row.items,
+            if row.grouped { "groups" } else { "units" },
+            row.units
+        );
         for metric in Metric::all(answering.task()) {
-            let Some(figure) = row.figure(metric.name) else { continue };
+            let Some(figure) = row.figure(metric.name) else {
+                continue;
+            };
             let Some(value) = figure.value else { continue };
             match figure.interval {
-                Some([low, high]) => println!("    {} {value:.4} [{low:.4}, {high:.4}]", metric.name),
+                Some([low, high]) => {
+                    println!("    {} {value:.4} [{low:.4}, {high:.4}]", metric.name)
+                }
                 None => println!("    {} {value:.4}", metric.name),
             }
         }
@@ -134,18 +195,38 @@ fn page(
     clips: &Labelled,
     judged: &Judgements,
 ) -> anyhow::Result<Report> {
-    let ids: Vec<String> = clips.rows.iter().map(|r| features.entry(*r).id.clone()).collect();
-    let texts: Vec<Option<String>> = clips.rows.iter().map(|r| features.entry(*r).text.clone()).collect();
+    let ids: Vec<String> = clips
+        .rows
+        .iter()
+        .map(|r| features.entry(*r).id.clone())
+        .collect();
+    let texts: Vec<Option<String>> = clips
+        .rows
+        .iter()
+        .map(|r| features.entry(*r).text.clone())
+        .collect();
     let (names, category) = categories(judged);
     let mut projections = Vec::new();
     for (modality, shape) in features.modalities().iter().enumerate() {
-        let places: Vec<usize> = (0..clips.rows.len()).filter(|p| features.has(clips.rows[*p], modality)).collect();
+        let places: Vec<usize> = (0..clips.rows.len())
+            .filter(|p| features.has(clips.rows[*p], modality))
+            .collect();
         let rows: Vec<usize> = places.iter().map(|p| clips.rows[*p]).collect();
         let (dim, values) = answering.representations(features, &rows, modality)?;
         let picked = |all: &[String]| places.iter().map(|p| all[*p].clone()).collect::<Vec<_>>();
-        let (own, kinds) = (picked(&ids), places.iter().map(|p| category[*p]).collect::<Vec<_>>());
+        let (own, kinds) = (
+            picked(&ids),
+            places.iter().map(|p| category[*p]).collect::<Vec<_>>(),
+        );
         let title = format!("{} {}", shape.modality.name(), answering.represented());
-        let rows = Rows { title: &title, values: &values, dim, ids: &own, categories: &names, category: &kinds };
+        let rows = Rows {
+            title: &title,
+            values: &values,
+            dim,
+            ids: &own,
+            categories: &names,
+            category: &kinds,
+        };
         if places.len() >= 3 {
             projections.push(Projection::pca(&rows));
             projections.extend(Projection::tsne(&rows));
@@ -162,7 +243,11 @@ fn page(
             measured: what.measured.display().to_string(),
             command: what.command.clone(),
             date: jiff::Zoned::now().date().to_string(),
-            stores: what.stores.iter().map(|p| p.display().to_string()).collect(),
+            stores: what
+                .stores
+                .iter()
+                .map(|p| p.display().to_string())
+                .collect(),
             split: split_name(what.split).to_owned(),
             items: clips.rows.len(),
             fingerprint: answering.fingerprint().to_owned(),

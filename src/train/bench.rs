@@ -25,7 +25,9 @@ use crate::train::synthetic::{SyntheticSet, normals};
 
 /// Measures the trainer.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  expressd-train bench step --batch 256\n  expressd-train bench objectives --seeds 5")]
+#[command(
+    after_help = "Examples:\n  expressd-train bench step --batch 256\n  expressd-train bench objectives --seeds 5"
+)]
 pub struct BenchArgs {
     #[command(subcommand)]
     pub what: Bench,
@@ -69,32 +71,78 @@ pub enum Bench {
 
 pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     match &args.what {
-        Bench::Step { batch, representation, steps } => step(*batch, *representation, *steps),
+        Bench::Step {
+            batch,
+            representation,
+            steps,
+        } => step(*batch, *representation, *steps),
         Bench::Objectives { seeds, epochs } => {
-            let make = |seed| SyntheticSet { seed, ..SyntheticSet::default() }.make();
-            table(*seeds, *epochs, &[Modality::Face, Modality::Voice, Modality::Text], |seed| Ok((make(seed), make(seed))))
+            let make = |seed| {
+                SyntheticSet {
+                    seed,
+                    ..SyntheticSet::default()
+                }
+                .make()
+            };
+            table(
+                *seeds,
+                *epochs,
+                &[Modality::Face, Modality::Voice, Modality::Text],
+                |seed| Ok((make(seed), make(seed))),
+            )
         }
-        Bench::Stores { unlabelled, labelled, modalities, seeds, epochs } => table(*seeds, *epochs, modalities, |_| {
+        Bench::Stores {
+            unlabelled,
+            labelled,
+            modalities,
+            seeds,
+            epochs,
+        } => table(*seeds, *epochs, modalities, |_| {
             let unlabelled = Features::open(unlabelled)?.with_modalities(modalities)?;
-            Ok((unlabelled, Features::open(std::slice::from_ref(labelled))?.with_modalities(modalities)?))
+            Ok((
+                unlabelled,
+                Features::open(std::slice::from_ref(labelled))?.with_modalities(modalities)?,
+            ))
         }),
     }
 }
 
 fn contrastive(temperature: f64) -> Objective {
-    Objective::Contrastive { weight: 1.0, temperature }
+    Objective::Contrastive {
+        weight: 1.0,
+        temperature,
+    }
 }
 fn clustering(weight: f64, clusters: usize) -> Objective {
-    Objective::Clustering { weight, mode: ClusterMode::Joint, clusters, queue: 4, queue_reduction: 1, start_epoch: 0 }
+    Objective::Clustering {
+        weight,
+        mode: ClusterMode::Joint,
+        clusters,
+        queue: 4,
+        queue_reduction: 1,
+        start_epoch: 0,
+    }
 }
 fn reconstruction(weight: f64, hidden: usize, rectified: bool) -> Objective {
-    Objective::Reconstruction { weight, hidden, rectified }
+    Objective::Reconstruction {
+        weight,
+        hidden,
+        rectified,
+    }
 }
 
 /// ConCluGen as the paper's dimensions have it: 110 million weights with the pretext heads.
 fn step(batch: usize, representation: usize, steps: usize) -> anyhow::Result<()> {
-    let dims = [(Modality::Face, 4096), (Modality::Voice, 1024), (Modality::Text, 768)];
-    let objectives = vec![contrastive(1.0), clustering(0.5, 32), reconstruction(0.5, 512, true)];
+    let dims = [
+        (Modality::Face, 4096),
+        (Modality::Voice, 1024),
+        (Modality::Text, 768),
+    ];
+    let objectives = vec![
+        contrastive(1.0),
+        clustering(0.5, 32),
+        reconstruction(0.5, 512, true),
+    ];
     let recipe = PretrainRecipe {
         kind: PretrainKind::Pretrain,
         name: "step".into(),
@@ -113,25 +161,57 @@ fn step(batch: usize, representation: usize, steps: usize) -> anyhow::Result<()>
         objectives,
     };
     let heads = HeadsShape {
-        modalities: dims.iter().map(|(modality, dim)| ModalityShape { modality: *modality, dim: *dim }).collect(),
+        modalities: dims
+            .iter()
+            .map(|(modality, dim)| ModalityShape {
+                modality: *modality,
+                dim: *dim,
+            })
+            .collect(),
         representation,
         standardise: false,
     };
     let device = device();
     device.seed(recipe.seed);
     let training = device.clone().autodiff();
-    let mut learner = PretextModel::new(&heads, &recipe.pretext(), &device).to_device(&training).train();
+    let mut learner = PretextModel::new(&heads, &recipe.pretext(), &device)
+        .to_device(&training)
+        .train();
     let weights = learner.num_params();
     let mut optimizer = recipe.optimizer();
     let mut queue = Queue::new(4, batch, 32, None);
     let mut rng = StdRng::seed_from_u64(1);
-    let modalities = dims.iter().map(|(_, dim)| ((0..batch).collect(), normals(batch * dim, 1.0, &mut rng).iter().map(|v| v.max(0.0)).collect())).collect();
-    let batch_of = FeatureBatch { count: batch, modalities };
+    let modalities = dims
+        .iter()
+        .map(|(_, dim)| {
+            (
+                (0..batch).collect(),
+                normals(batch * dim, 1.0, &mut rng)
+                    .iter()
+                    .map(|v| v.max(0.0))
+                    .collect(),
+            )
+        })
+        .collect();
+    let batch_of = FeatureBatch {
+        count: batch,
+        modalities,
+    };
     let (mut seconds, mut losses) = (Vec::new(), Vec::new());
     for i in 0..=steps {
         let started = monotonic_nanos();
         let found;
-        (learner, found) = train_step(&recipe, learner, &mut optimizer, &batch_of, 0, i, Some(&mut queue), 1e-4, std::slice::from_ref(&training))?;
+        (learner, found) = train_step(
+            &recipe,
+            learner,
+            &mut optimizer,
+            &batch_of,
+            0,
+            i,
+            Some(&mut queue),
+            1e-4,
+            std::slice::from_ref(&training),
+        )?;
         losses.push(found.last().map_or(f64::NAN, |(_, v)| *v));
         if i > 0 {
             seconds.push((monotonic_nanos() - started) as f64 * 1e-9);
@@ -139,7 +219,17 @@ fn step(batch: usize, representation: usize, steps: usize) -> anyhow::Result<()>
     }
     seconds.sort_by(f64::total_cmp);
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()).context("no VmHWM")?;
+    let peak = status
+        .lines()
+        .find_map(|l| {
+            l.strip_prefix("VmHWM:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .trim()
+                .parse::<u64>()
+                .ok()
+        })
+        .context("no VmHWM")?;
     let numbers = serde_json::json!({
         "batch": batch, "representation": representation, "weights": weights, "seconds": seconds, "median_s": seconds[seconds.len() / 2], "peak_mib": peak / 1024, "losses": losses,
     });
@@ -149,8 +239,17 @@ fn step(batch: usize, representation: usize, steps: usize) -> anyhow::Result<()>
 
 const SHARES: [f64; 3] = [0.01, 0.1, 1.0];
 
-fn table(seeds: u64, epochs: usize, modalities: &[Modality], make: impl Fn(u64) -> anyhow::Result<(Features, Features)>) -> anyhow::Result<()> {
-    let (con, clu, gen_) = (|| contrastive(0.1), |w| clustering(w, 16), |w| reconstruction(w, 64, false));
+fn table(
+    seeds: u64,
+    epochs: usize,
+    modalities: &[Modality],
+    make: impl Fn(u64) -> anyhow::Result<(Features, Features)>,
+) -> anyhow::Result<()> {
+    let (con, clu, gen_) = (
+        || contrastive(0.1),
+        |w| clustering(w, 16),
+        |w| reconstruction(w, 64, false),
+    );
     let variants: Vec<(&str, Vec<Objective>)> = vec![
         ("random heads", vec![]),
         ("Con", vec![con()]),
@@ -186,14 +285,38 @@ fn table(seeds: u64, epochs: usize, modalities: &[Modality], make: impl Fn(u64) 
             };
             let from = folder.join("pretrain");
             if !objectives.is_empty() {
-                pretrain(&recipe, &unlabelled, vec![], &RunFolder(from.clone()), false)?;
+                pretrain(
+                    &recipe,
+                    &unlabelled,
+                    vec![],
+                    &RunFolder(from.clone()),
+                    false,
+                )?;
             }
             for (share, accuracies) in SHARES.iter().zip(&mut accuracies) {
-                let pretrained = if objectives.is_empty() { None } else { Some(crate::train::pretrain::load(&from)?) };
+                let pretrained = if objectives.is_empty() {
+                    None
+                } else {
+                    Some(crate::train::pretrain::load(&from)?)
+                };
                 let evaluation = linear(seed, *share, modalities);
                 let run = RunFolder(folder.join(format!("linear-{share}")));
-                let (net, run, _) = classify::train(&evaluation, &labelled, vec![], None, pretrained, &run, false)?;
-                let clips = Labelled::find(&labelled, Split::Test, Task::Single, &run.labels, &run.recipe.label_map)?;
+                let (net, run, _) = classify::train(
+                    &evaluation,
+                    &labelled,
+                    vec![],
+                    None,
+                    pretrained,
+                    &run,
+                    false,
+                )?;
+                let clips = Labelled::find(
+                    &labelled,
+                    Split::Test,
+                    Task::Single,
+                    &run.labels,
+                    &run.recipe.label_map,
+                )?;
                 let found = logits(&net, &labelled, &clips.rows, &vec![true; modalities.len()])?;
                 let judged = Judgements::from_logits(run.labels, found, 1.0, clips.truth)?;
                 let right = (0..judged.count()).filter(|i| judged.is_right(*i)).count();
@@ -205,9 +328,19 @@ fn table(seeds: u64, epochs: usize, modalities: &[Modality], make: impl Fn(u64) 
         println!("| {name} | {} |", cells.join(" | "));
     }
     let (_, labelled) = make(1)?;
-    let clips = Labelled::find(&labelled, Split::Test, Task::Single, &labelled.spec().labels, &Default::default())?;
+    let clips = Labelled::find(
+        &labelled,
+        Split::Test,
+        Task::Single,
+        &labelled.spec().labels,
+        &Default::default(),
+    )?;
     if let Truth::Classes(classes) = &clips.truth {
-        println!("{} test clips, {} classes, {seeds} seeds: mean and deviation of accuracy", classes.len(), labelled.spec().labels.len());
+        println!(
+            "{} test clips, {} classes, {seeds} seeds: mean and deviation of accuracy",
+            classes.len(),
+            labelled.spec().labels.len()
+        );
     }
     Ok(())
 }
@@ -225,7 +358,12 @@ fn linear(seed: u64, share: f64, modalities: &[Modality]) -> FinetuneRecipe {
         standardise: true,
         label_map: Default::default(),
         labels: vec![],
-        classifier: ClassifierShape { layers: 1, hidden: 128, dropout: 0.2, presence: false },
+        classifier: ClassifierShape {
+            layers: 1,
+            hidden: 128,
+            dropout: 0.2,
+            presence: false,
+        },
         class_weights: ClassWeights::None,
         modality_dropout: 0.0,
         epochs: 40,
@@ -240,7 +378,9 @@ fn linear(seed: u64, share: f64, modalities: &[Modality]) -> FinetuneRecipe {
 
 fn mean_and_deviation(values: &[f64]) -> String {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
-    let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (values.len() as f64 - 1.0).max(1.0)).sqrt();
+    let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>()
+        / (values.len() as f64 - 1.0).max(1.0))
+    .sqrt();
     format!("{mean:.3} ± {deviation:.3}")
 }
 

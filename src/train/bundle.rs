@@ -36,49 +36,91 @@ pub fn export(run_folder: &Path, encoders: &[PathBuf], bundle: &Path) -> anyhow:
         run.fingerprint,
         files.fingerprint()
     );
-    std::fs::create_dir_all(bundle).with_context(|| format!("{} cannot be made", bundle.display()))?;
+    std::fs::create_dir_all(bundle)
+        .with_context(|| format!("{} cannot be made", bundle.display()))?;
     let mut manifest = files.rules().clone();
     let inputs = head_inputs(&manifest, &run);
     // Encoders whose modality the head does not take would be run for nothing, and said to be used.
     manifest.encoders.retain(|e| inputs.contains(&e.name));
     let reads = |modality| manifest.encoders.iter().any(|e| e.modality == modality);
-    let (face, voice, text) = (reads(Modality::Face), reads(Modality::Voice), reads(Modality::Text));
+    let (face, voice, text) = (
+        reads(Modality::Face),
+        reads(Modality::Voice),
+        reads(Modality::Text),
+    );
     manifest.face = manifest.face.filter(|_| face);
     manifest.audio = manifest.audio.filter(|_| voice);
     manifest.text = manifest.text.filter(|_| text);
     copy_encoders(encoders, &mut manifest, bundle)?;
     let graph = head_graph(&net, &manifest, &run, &inputs)?;
     let difference = compare(&net, &graph, &manifest, &run, &inputs)?;
-    println!("export: Burn and ONNX Runtime differ by at most {difference:.1e} on validation clips");
+    println!(
+        "export: Burn and ONNX Runtime differ by at most {difference:.1e} on validation clips"
+    );
     manifest.name = run.recipe.name.clone();
     manifest.task = run.recipe.task;
     manifest.labels = run.labels.clone();
-    let temperature = calibration.subsets.iter().map(|(name, c)| (name.clone(), c.temperature)).collect();
-    manifest.head = HeadEntry { file: "head.onnx".into(), sha256: hex_sha256(&graph), inputs, temperature, abstain_threshold: calibration.abstain_threshold };
+    let temperature = calibration
+        .subsets
+        .iter()
+        .map(|(name, c)| (name.clone(), c.temperature))
+        .collect();
+    manifest.head = HeadEntry {
+        file: "head.onnx".into(),
+        sha256: hex_sha256(&graph),
+        inputs,
+        temperature,
+        abstain_threshold: calibration.abstain_threshold,
+    };
     manifest.fingerprint = manifest.compute_fingerprint();
     let faults = manifest.faults();
-    ensure!(faults.is_empty(), "the manifest contradicts itself: {}", faults.join("; "));
-    let write = |name: &str, bytes: &[u8]| std::fs::write(bundle.join(name), bytes).with_context(|| format!("{name} cannot be written"));
+    ensure!(
+        faults.is_empty(),
+        "the manifest contradicts itself: {}",
+        faults.join("; ")
+    );
+    let write = |name: &str, bytes: &[u8]| {
+        std::fs::write(bundle.join(name), bytes)
+            .with_context(|| format!("{name} cannot be written"))
+    };
     write("head.onnx", &graph)?;
     write("manifest.toml", toml::to_string(&manifest)?.as_bytes())?;
-    write("golden.json", serde_json::to_string_pretty(&goldens(&manifest, bundle)?)?.as_bytes())?;
-    write("MODEL_CARD.md", card(&run, &manifest, &calibration, run_folder, difference)?.as_bytes())?;
+    write(
+        "golden.json",
+        serde_json::to_string_pretty(&goldens(&manifest, bundle)?)?.as_bytes(),
+    )?;
+    write(
+        "MODEL_CARD.md",
+        card(&run, &manifest, &calibration, run_folder, difference)?.as_bytes(),
+    )?;
     crate::model::seal(bundle)?;
     // As the daemon will: every hash, every golden.
     Bundle::open(&Runtime::load()?, bundle, Provider::Cpu, 2)?;
-    println!("export: wrote {}, and it opens as the daemon opens it", bundle.display());
+    println!(
+        "export: wrote {}, and it opens as the daemon opens it",
+        bundle.display()
+    );
     Ok(())
 }
 
 /// Copies graphs and tokenizer; a file is named by its encoder, since those of several sets may share names.
-fn copy_encoders(folders: &[PathBuf], manifest: &mut Manifest, bundle: &Path) -> anyhow::Result<()> {
+fn copy_encoders(
+    folders: &[PathBuf],
+    manifest: &mut Manifest,
+    bundle: &Path,
+) -> anyhow::Result<()> {
     let find = |file: &str, sha256: &str| {
-        let found = folders.iter().map(|f| f.join(file)).find(|path| std::fs::read(path).is_ok_and(|bytes| hex_sha256(&bytes) == sha256));
+        let found = folders
+            .iter()
+            .map(|f| f.join(file))
+            .find(|path| std::fs::read(path).is_ok_and(|bytes| hex_sha256(&bytes) == sha256));
         found.with_context(|| format!("no encoder set holds {file} with hash {sha256}"))
     };
     let copy = |from: &Path, name: &str| {
         let to = bundle.join(name);
-        std::fs::copy(from, &to).map(|_| ()).with_context(|| format!("{} cannot be written", to.display()))
+        std::fs::copy(from, &to)
+            .map(|_| ())
+            .with_context(|| format!("{} cannot be written", to.display()))
     };
     for entry in &mut manifest.encoders {
         // What eight bits cost was measured with another head.
@@ -95,15 +137,34 @@ fn copy_encoders(folders: &[PathBuf], manifest: &mut Manifest, bundle: &Path) ->
 
 /// Encoders in the order of the heads' modalities.
 fn head_inputs(manifest: &Manifest, run: &ClassifierRun) -> Vec<String> {
-    let of = |modality: Modality| manifest.encoders.iter().filter(move |e| e.modality == modality).map(|e| e.name.clone());
-    run.heads.modalities.iter().flat_map(|m| of(m.modality)).collect()
+    let of = |modality: Modality| {
+        manifest
+            .encoders
+            .iter()
+            .filter(move |e| e.modality == modality)
+            .map(|e| e.name.clone())
+    };
+    run.heads
+        .modalities
+        .iter()
+        .flat_map(|m| of(m.modality))
+        .collect()
 }
 
 /// Widths of the inputs, and the modality (by place in the heads) of each.
 fn widths(manifest: &Manifest, run: &ClassifierRun, inputs: &[String]) -> Vec<(usize, usize)> {
     let entry = |name: &String| manifest.encoder(name).expect("inputs are encoders");
-    let place = |modality| run.heads.modalities.iter().position(|m| m.modality == modality).expect("inputs are of the heads' modalities");
-    inputs.iter().map(|name| (entry(name).dim, place(entry(name).modality))).collect()
+    let place = |modality| {
+        run.heads
+            .modalities
+            .iter()
+            .position(|m| m.modality == modality)
+            .expect("inputs are of the heads' modalities")
+    };
+    inputs
+        .iter()
+        .map(|name| (entry(name).dim, place(entry(name).modality)))
+        .collect()
 }
 
 /// One embedding per encoder, then presence per encoder, to logits: the net's own forward behind it.
@@ -119,27 +180,69 @@ fn forward(net: &Recognition, widths: &[(usize, usize)], mut inputs: Vec<Tensor<
         }
         embeddings[*modality].push(input);
     }
-    let picks = Tensor::<2>::from_data(TensorData::new(picks, [widths.len(), modalities]), &presence.device());
-    let joined = embeddings.into_iter().map(|mut e| if e.len() == 1 { e.remove(0) } else { Tensor::cat(e, 1) }).collect();
+    let picks = Tensor::<2>::from_data(
+        TensorData::new(picks, [widths.len(), modalities]),
+        &presence.device(),
+    );
+    let joined = embeddings
+        .into_iter()
+        .map(|mut e| {
+            if e.len() == 1 {
+                e.remove(0)
+            } else {
+                Tensor::cat(e, 1)
+            }
+        })
+        .collect();
     net.forward(joined, presence.matmul(picks))
 }
 
-fn head_graph(net: &Recognition, manifest: &Manifest, run: &ClassifierRun, inputs: &[String]) -> anyhow::Result<Vec<u8>> {
+fn head_graph(
+    net: &Recognition,
+    manifest: &Manifest,
+    run: &ClassifierRun,
+    inputs: &[String],
+) -> anyhow::Result<Vec<u8>> {
     let widths = widths(manifest, run, inputs);
     let zeros = |batch: usize| -> Vec<Tensor<2>> {
-        widths.iter().map(|(dim, _)| *dim).chain([widths.len()]).map(|width| Tensor::zeros([batch, width], &plain())).collect()
+        widths
+            .iter()
+            .map(|(dim, _)| *dim)
+            .chain([widths.len()])
+            .map(|width| Tensor::zeros([batch, width], &plain()))
+            .collect()
     };
-    let specs: Vec<InputSpec> = (0..=widths.len()).map(|_| InputSpec::new([AxisSpec::dynamic("batch"), AxisSpec::Static])).collect();
-    let model = OnnxExporter::new().export_dynamic(&net.valid(), zeros(2), zeros(3), &specs, |net, inputs| forward(net, &widths, inputs))?;
+    let specs: Vec<InputSpec> = (0..=widths.len())
+        .map(|_| InputSpec::new([AxisSpec::dynamic("batch"), AxisSpec::Static]))
+        .collect();
+    let model = OnnxExporter::new().export_dynamic(
+        &net.valid(),
+        zeros(2),
+        zeros(3),
+        &specs,
+        |net, inputs| forward(net, &widths, inputs),
+    )?;
     Ok(model.as_bytes().to_vec())
 }
 
 /// The largest difference on validation clips, of all subsets of modalities; an error above [`TOLERANCE`].
-fn compare(net: &Recognition, graph: &[u8], manifest: &Manifest, run: &ClassifierRun, inputs: &[String]) -> anyhow::Result<f32> {
+fn compare(
+    net: &Recognition,
+    graph: &[u8],
+    manifest: &Manifest,
+    run: &ClassifierRun,
+    inputs: &[String],
+) -> anyhow::Result<f32> {
     let widths = widths(manifest, run, inputs);
     let wanted: Vec<_> = run.heads.modalities.iter().map(|m| m.modality).collect();
     let features = Features::open(&classify::stores_of(run))?.with_modalities(&wanted)?;
-    let clips = Labelled::find(&features, Split::Val, run.recipe.task, &run.labels, &run.recipe.label_map)?;
+    let clips = Labelled::find(
+        &features,
+        Split::Val,
+        run.recipe.task,
+        &run.labels,
+        &run.recipe.label_map,
+    )?;
     let rows: Vec<usize> = clips.rows.iter().copied().take(64).collect();
     let mut graph = Graph::open(&Runtime::load()?, "head", graph, Provider::Cpu, 2)?;
     let (mut largest, mut values_of) = (0.0f32, vec![0.0; features.spec().dim()]);
@@ -148,50 +251,127 @@ fn compare(net: &Recognition, graph: &[u8], manifest: &Manifest, run: &Classifie
         for row in &rows {
             features.read(*row, &mut values_of)?;
             for ((column, name), (dim, modality)) in columns.iter_mut().zip(inputs).zip(&widths) {
-                let start: usize = features.spec().encoders.iter().take_while(|e| e.name != *name).map(|e| e.dim).sum();
+                let start: usize = features
+                    .spec()
+                    .encoders
+                    .iter()
+                    .take_while(|e| e.name != *name)
+                    .map(|e| e.dim)
+                    .sum();
                 let present = shown[*modality] && features.has(*row, *modality);
-                column.extend(values_of[start..start + dim].iter().map(|v| if present { *v } else { 0.0 }));
+                column.extend(
+                    values_of[start..start + dim]
+                        .iter()
+                        .map(|v| if present { *v } else { 0.0 }),
+                );
                 presence.push(f32::from(present));
             }
         }
-        let shapes: Vec<[usize; 2]> = widths.iter().map(|(dim, _)| [rows.len(), *dim]).chain([[rows.len(), widths.len()]]).collect();
+        let shapes: Vec<[usize; 2]> = widths
+            .iter()
+            .map(|(dim, _)| [rows.len(), *dim])
+            .chain([[rows.len(), widths.len()]])
+            .collect();
         columns.push(presence);
-        let burn = values(forward(net, &widths, columns.iter().zip(&shapes).map(|(c, s)| tensor(c.clone(), *s, &plain())).collect()))?;
-        let onnx = graph.run(&columns.iter().zip(&shapes).map(|(c, s)| Input::F32(s, c)).collect::<Vec<_>>())?;
-        ensure!(onnx[0].values.len() == burn.len(), "the head's graph gives {} values, expected {}", onnx[0].values.len(), burn.len());
-        largest = burn.iter().zip(&onnx[0].values).map(|(a, b)| (a - b).abs() / a.abs().max(1.0)).fold(largest, f32::max);
+        let burn = values(forward(
+            net,
+            &widths,
+            columns
+                .iter()
+                .zip(&shapes)
+                .map(|(c, s)| tensor(c.clone(), *s, &plain()))
+                .collect(),
+        ))?;
+        let onnx = graph.run(
+            &columns
+                .iter()
+                .zip(&shapes)
+                .map(|(c, s)| Input::F32(s, c))
+                .collect::<Vec<_>>(),
+        )?;
+        ensure!(
+            onnx[0].values.len() == burn.len(),
+            "the head's graph gives {} values, expected {}",
+            onnx[0].values.len(),
+            burn.len()
+        );
+        largest = burn
+            .iter()
+            .zip(&onnx[0].values)
+            .map(|(a, b)| (a - b).abs() / a.abs().max(1.0))
+            .fold(largest, f32::max);
     }
-    ensure!(largest <= TOLERANCE, "Burn and ONNX Runtime differ by {largest:.1e}, more than {TOLERANCE:.0e}: no bundle is written");
+    ensure!(
+        largest <= TOLERANCE,
+        "Burn and ONNX Runtime differ by {largest:.1e}, more than {TOLERANCE:.0e}: no bundle is written"
+    );
     Ok(largest)
 }
 
 /// What the bundle's own graphs say to generated clips.
 fn goldens(manifest: &Manifest, folder: &Path) -> anyhow::Result<Goldens> {
     let runtime = Runtime::load()?;
-    let (encoders, tokenizer) = EncoderFiles::read(folder, manifest)?.open(&runtime, folder, manifest, Provider::Cpu, 2)?;
-    let head = Graph::open(&runtime, "head", &std::fs::read(folder.join("head.onnx"))?, Provider::Cpu, 2)?;
-    let mut bundle = Bundle { manifest: manifest.clone(), encoders, tokenizer, head };
+    let (encoders, tokenizer) =
+        EncoderFiles::read(folder, manifest)?.open(&runtime, folder, manifest, Provider::Cpu, 2)?;
+    let head = Graph::open(
+        &runtime,
+        "head",
+        &std::fs::read(folder.join("head.onnx"))?,
+        Provider::Cpu,
+        2,
+    )?;
+    let mut bundle = Bundle {
+        manifest: manifest.clone(),
+        encoders,
+        tokenizer,
+        head,
+    };
     let has = |modality| manifest.encoders.iter().any(|e| e.modality == modality);
     let words = "I did not expect that at all.";
     let mut cases = Vec::new();
-    for (seed, frames, samples, says) in [(1, 16, 0, false), (2, 0, 32_000, false), (3, 0, 0, true), (4, 20, 32_000, true), (5, 1, 12_000, false)] {
+    for (seed, frames, samples, says) in [
+        (1, 16, 0, false),
+        (2, 0, 32_000, false),
+        (3, 0, 0, true),
+        (4, 20, 32_000, true),
+        (5, 1, 12_000, false),
+    ] {
         let face_frames = if has(Modality::Face) { frames } else { 0 };
         let voice_samples = if has(Modality::Voice) { samples } else { 0 };
         let text = (says && has(Modality::Text)).then(|| words.to_owned());
         if face_frames == 0 && voice_samples == 0 && text.is_none() {
             continue;
         }
-        let crops: Vec<Arc<_>> =
-            manifest.face.iter().flat_map(|f| (0..face_frames).map(|i| Arc::new(golden_crop(seed, i as u32, f.size, f.channels)))).collect();
+        let crops: Vec<Arc<_>> = manifest
+            .face
+            .iter()
+            .flat_map(|f| {
+                (0..face_frames).map(|i| Arc::new(golden_crop(seed, i as u32, f.size, f.channels)))
+            })
+            .collect();
         let voice = (voice_samples > 0).then(|| golden_samples(seed, voice_samples));
         let embeddings = embed(&mut bundle, &crops, voice.as_deref(), text.as_deref())?;
         let logits = head_logits(&mut bundle, &embeddings)?;
-        cases.push(GoldenCase { seed, face_frames, voice_samples, text, embeddings, int8: Default::default(), logits });
+        cases.push(GoldenCase {
+            seed,
+            face_frames,
+            voice_samples,
+            text,
+            embeddings,
+            int8: Default::default(),
+            logits,
+        });
     }
     Ok(Goldens { cases })
 }
 
-fn card(run: &ClassifierRun, manifest: &Manifest, calibration: &HeadCalibration, folder: &Path, difference: f32) -> anyhow::Result<String> {
+fn card(
+    run: &ClassifierRun,
+    manifest: &Manifest,
+    calibration: &HeadCalibration,
+    folder: &Path,
+    difference: f32,
+) -> anyhow::Result<String> {
     let mut card = String::new();
     writeln!(card, "# Model card: `{}`\n", manifest.name)?;
     writeln!(
@@ -203,19 +383,52 @@ fn card(run: &ClassifierRun, manifest: &Manifest, calibration: &HeadCalibration,
         run.recipe.profile,
         run.from.as_deref().unwrap_or("begun at random")
     )?;
-    writeln!(card, "| encoder | modality | source | licence |\n|---|---|---|---|")?;
+    writeln!(
+        card,
+        "| encoder | modality | source | licence |\n|---|---|---|---|"
+    )?;
     for e in &manifest.encoders {
-        writeln!(card, "| {} | {} | {} | {} |", e.name, e.modality.name(), e.source, e.licence)?;
+        writeln!(
+            card,
+            "| {} | {} | {} | {} |",
+            e.name,
+            e.modality.name(),
+            e.source,
+            e.licence
+        )?;
     }
-    writeln!(card, "\nOn the validation split, which selected the weights and so does not report on them:\n")?;
-    writeln!(card, "| modalities | clips | temperature | calibration error before | after |\n|---|---|---|---|---|")?;
+    writeln!(
+        card,
+        "\nOn the validation split, which selected the weights and so does not report on them:\n"
+    )?;
+    writeln!(
+        card,
+        "| modalities | clips | temperature | calibration error before | after |\n|---|---|---|---|---|"
+    )?;
     for (name, c) in &calibration.subsets {
-        writeln!(card, "| {name} | {} | {:.2} | {:.3} | {:.3} |", c.items, c.temperature, c.ece_before, c.ece_after)?;
+        writeln!(
+            card,
+            "| {name} | {} | {:.2} | {:.3} | {:.3} |",
+            c.items, c.temperature, c.ece_before, c.ece_after
+        )?;
     }
-    writeln!(card, "\nAbstains under a confidence of {:.2}. Burn and ONNX Runtime differ by at most {difference:.1e}.", calibration.abstain_threshold)?;
-    writeln!(card, "Figures on the test split: `expressd-train evaluate --run {} --split test --report report.html`.\n", folder.display())?;
+    writeln!(
+        card,
+        "\nAbstains under a confidence of {:.2}. Burn and ONNX Runtime differ by at most {difference:.1e}.",
+        calibration.abstain_threshold
+    )?;
+    writeln!(
+        card,
+        "Figures on the test split: `expressd-train evaluate --run {} --split test --report report.html`.\n",
+        folder.display()
+    )?;
     // What follows in that text is of the default bundle's own data.
-    card.push_str(include_str!("card_use.md").split("## Data").next().unwrap_or_default());
+    card.push_str(
+        include_str!("card_use.md")
+            .split("## Data")
+            .next()
+            .unwrap_or_default(),
+    );
     card.push_str("The terms of the recordings that it was trained on hold for these weights too: name them here before you pass them on.\n");
     Ok(card)
 }

@@ -40,8 +40,16 @@ impl Judged {
         let mut counts = vec![0usize; labels];
         truth.iter().for_each(|t| counts[*t] += 1);
         let present = counts.iter().filter(|c| **c > 0).count() as f64;
-        let weights = truth.iter().map(|t| 1.0 / (present * counts[*t] as f64)).collect();
-        Judged { labels, logits, truth, weights }
+        let weights = truth
+            .iter()
+            .map(|t| 1.0 / (present * counts[*t] as f64))
+            .collect();
+        Judged {
+            labels,
+            logits,
+            truth,
+            weights,
+        }
     }
 
     /// The same rows, each weighing the same: for what has the labels' true shares.
@@ -57,32 +65,53 @@ impl Judged {
     /// The metric of this name, each row weighing the same; `None` where there is nothing to judge or no such metric.
     pub fn metric(&self, name: &str) -> Option<f64> {
         let labels = (0..self.labels).map(|label| label.to_string()).collect();
-        let judged = Judgements::from_logits(labels, self.logits.clone(), 1.0, Truth::Classes(self.truth.clone())).ok()?;
-        Metric::named(judged.task(), name)?.compute(&Tallied::new(Marks::new(&judged, 0.0).tally(|_| 1)))
+        let judged = Judgements::from_logits(
+            labels,
+            self.logits.clone(),
+            1.0,
+            Truth::Classes(self.truth.clone()),
+        )
+        .ok()?;
+        Metric::named(judged.task(), name)?
+            .compute(&Tallied::new(Marks::new(&judged, 0.0).tally(|_| 1)))
     }
 
     fn probabilities(&self, temperature: f64) -> impl Iterator<Item = Vec<f64>> {
         self.logits.chunks(self.labels).map(move |row| {
             let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let odds: Vec<f64> = row.iter().map(|l| (f64::from(l - highest) / temperature).exp()).collect();
+            let odds: Vec<f64> = row
+                .iter()
+                .map(|l| (f64::from(l - highest) / temperature).exp())
+                .collect();
             let sum: f64 = odds.iter().sum();
             odds.into_iter().map(|o| o / sum).collect()
         })
     }
 
     pub fn verdicts(&self, temperature: f64) -> Vec<Verdict> {
-        let judged = self.probabilities(temperature).zip(&self.truth).zip(&self.weights);
+        let judged = self
+            .probabilities(temperature)
+            .zip(&self.truth)
+            .zip(&self.weights);
         judged
             .map(|((row, truth), weight)| {
-                let top = (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
-                Verdict { confidence: row[top], right: top == *truth, weight: *weight }
+                let top =
+                    (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+                Verdict {
+                    confidence: row[top],
+                    right: top == *truth,
+                    weight: *weight,
+                }
             })
             .collect()
     }
 
     /// Truth and answer of each row.
     pub fn answers(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.logits.chunks(self.labels).zip(&self.truth).map(|(row, truth)| (*truth, largest(row)))
+        self.logits
+            .chunks(self.labels)
+            .zip(&self.truth)
+            .map(|(row, truth)| (*truth, largest(row)))
     }
 
     /// Share of rows that are right.
@@ -92,7 +121,11 @@ impl Judged {
 
     /// Mean of the labels' recalls (UAR).
     pub fn recall(&self) -> f64 {
-        self.verdicts(1.0).iter().filter(|v| v.right).map(|v| v.weight).sum()
+        self.verdicts(1.0)
+            .iter()
+            .filter(|v| v.right)
+            .map(|v| v.weight)
+            .sum()
     }
 
     /// Recall of each label; `None` where there is no such row.
@@ -100,16 +133,25 @@ impl Judged {
         let verdicts = self.verdicts(1.0);
         (0..self.labels)
             .map(|label| {
-                let of: Vec<_> = verdicts.iter().zip(&self.truth).filter(|(_, t)| **t == label).collect();
-                (!of.is_empty()).then(|| of.iter().filter(|(v, _)| v.right).count() as f64 / of.len() as f64)
+                let of: Vec<_> = verdicts
+                    .iter()
+                    .zip(&self.truth)
+                    .filter(|(_, t)| **t == label)
+                    .collect();
+                (!of.is_empty())
+                    .then(|| of.iter().filter(|(v, _)| v.right).count() as f64 / of.len() as f64)
             })
             .collect()
     }
 
     /// Weighed negative log-likelihood.
     fn loss(&self, temperature: f64) -> f64 {
-        let rows = self.probabilities(temperature).zip(&self.truth).zip(&self.weights);
-        rows.map(|((row, truth), weight)| -weight * row[*truth].max(1e-12).ln()).sum()
+        let rows = self
+            .probabilities(temperature)
+            .zip(&self.truth)
+            .zip(&self.weights);
+        rows.map(|((row, truth), weight)| -weight * row[*truth].max(1e-12).ln())
+            .sum()
     }
 
     /// The temperature with the least loss.
@@ -127,7 +169,9 @@ impl Judged {
         let mut verdicts = self.verdicts(temperature);
         let mut rng = StdRng::seed_from_u64(1);
         let one = |_| {
-            verdicts.iter_mut().for_each(|verdict| verdict.right = rng.random_bool(verdict.confidence.clamp(0.0, 1.0)));
+            verdicts.iter_mut().for_each(|verdict| {
+                verdict.right = rng.random_bool(verdict.confidence.clamp(0.0, 1.0))
+            });
             error_of(&verdicts)
         };
         (0..200).map(one).sum::<f64>() / 200.0
@@ -141,7 +185,9 @@ fn error_of(verdicts: &[Verdict]) -> f64 {
         bin[0] += verdict.weight * verdict.confidence;
         bin[1] += if verdict.right { verdict.weight } else { 0.0 };
     }
-    bins.iter().map(|[confidence, right]| (confidence - right).abs()).sum()
+    bins.iter()
+        .map(|[confidence, right]| (confidence - right).abs())
+        .sum()
 }
 
 /// The temperature in 0.05 to 20 with the least loss (golden-section search over its logarithm; a log-likelihood has one minimum there).
@@ -150,7 +196,11 @@ fn best_temperature(loss: impl Fn(f64) -> f64) -> f64 {
     let (mut low, mut high) = (-3.0f64, 3.0f64);
     while high - low > 1e-4 {
         let (left, right) = (high - ratio * (high - low), low + ratio * (high - low));
-        if loss(left.exp()) < loss(right.exp()) { high = right } else { low = left }
+        if loss(left.exp()) < loss(right.exp()) {
+            high = right
+        } else {
+            low = left
+        }
     }
     ((low + high) / 2.0).exp()
 }
@@ -172,18 +222,37 @@ pub struct Calibrated {
 /// The temperature by which the logits (`[items, labels]`, row by row) are divided for the least negative log-likelihood of the truth:
 /// of a softmax for classes, of a sigmoid per label where several may hold. Without items: 1. Few items do not take it far from 1: to be e
 /// times as warm or as cold costs as much as [`PRIOR`] nats of the truth's likelihood.
-pub fn calibrate(labels: &[String], logits: &[f32], truth: &Truth) -> Result<Calibrated, JudgementError> {
-    let judged = |temperature: f32| Judgements::from_logits(labels.to_vec(), logits.to_vec(), temperature, truth.clone());
+pub fn calibrate(
+    labels: &[String],
+    logits: &[f32],
+    truth: &Truth,
+) -> Result<Calibrated, JudgementError> {
+    let judged = |temperature: f32| {
+        Judgements::from_logits(labels.to_vec(), logits.to_vec(), temperature, truth.clone())
+    };
     let before = judged(1.0)?;
     let items = before.count();
     let nll = |temperature: f64| log_loss(labels.len(), logits, truth, temperature);
-    let temperature = if items == 0 { 1.0 } else { best_temperature(|t| nll(t) + PRIOR * t.ln().powi(2) / items as f64) as f32 };
+    let temperature = if items == 0 {
+        1.0
+    } else {
+        best_temperature(|t| nll(t) + PRIOR * t.ln().powi(2) / items as f64) as f32
+    };
     let ece = |judged: &Judgements| {
         let tallied = Tallied::new(Marks::new(judged, 0.0).tally(|_| 1));
-        Metric::named(judged.task(), "ece").and_then(|metric| metric.compute(&tallied)).unwrap_or(0.0)
+        Metric::named(judged.task(), "ece")
+            .and_then(|metric| metric.compute(&tallied))
+            .unwrap_or(0.0)
     };
     let (ece_before, ece_after) = (ece(&before), ece(&judged(temperature)?));
-    Ok(Calibrated { items, temperature, ece_before, ece_after, nll_before: nll(1.0), nll_after: nll(temperature.into()) })
+    Ok(Calibrated {
+        items,
+        temperature,
+        ece_before,
+        ece_after,
+        nll_before: nll(1.0),
+        nll_after: nll(temperature.into()),
+    })
 }
 
 /// Mean negative log-likelihood in f64, over items (classes) or items and labels (several).
@@ -194,13 +263,27 @@ fn log_loss(labels: usize, logits: &[f32], truth: &Truth, temperature: f64) -> f
         Truth::Classes(classes) => {
             let loss = |(row, class): (&[f32], &usize)| {
                 let highest = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-                let sum: f64 = row.iter().map(|l| ((f64::from(*l) - highest) / temperature).exp()).sum();
+                let sum: f64 = row
+                    .iter()
+                    .map(|l| ((f64::from(*l) - highest) / temperature).exp())
+                    .sum();
                 sum.ln() - (f64::from(row[*class]) - highest) / temperature
             };
-            (logits.chunks(labels).zip(classes).map(loss).sum::<f64>(), classes.len())
+            (
+                logits.chunks(labels).zip(classes).map(loss).sum::<f64>(),
+                classes.len(),
+            )
         }
         Truth::Labels(holds) => {
-            let loss = |(logit, holds): (&f32, &bool)| soft_plus(if *holds { -f64::from(*logit) } else { f64::from(*logit) } / temperature);
+            let loss = |(logit, holds): (&f32, &bool)| {
+                soft_plus(
+                    if *holds {
+                        -f64::from(*logit)
+                    } else {
+                        f64::from(*logit)
+                    } / temperature,
+                )
+            };
             (logits.iter().zip(holds).map(loss).sum::<f64>(), holds.len())
         }
     };
@@ -210,19 +293,34 @@ fn log_loss(labels: usize, logits: &[f32], truth: &Truth, temperature: f64) -> f
 /// An answer per item, as the daemon gives it: its confidence is the highest score. Each weighs 1; where every label is to weigh the
 /// same in sum and only one holds, see [`Judged::verdicts`].
 pub fn verdicts(judged: &Judgements) -> Vec<Verdict> {
-    (0..judged.count()).map(|item| Verdict { confidence: judged.top(item).1.into(), right: judged.is_right(item), weight: 1.0 }).collect()
+    (0..judged.count())
+        .map(|item| Verdict {
+            confidence: judged.top(item).1.into(),
+            right: judged.is_right(item),
+            weight: 1.0,
+        })
+        .collect()
 }
 
 /// Where, coming down from `highest` in steps of 0.01, fewer than half of the answers within the next 0.05 are right: a confidence under
 /// that is not worth an answer. `highest` where there is nothing to judge by.
 pub fn abstain_threshold(verdicts: &[Verdict], highest: f64) -> f64 {
     let worth = |threshold: f64| {
-        let near = verdicts.iter().filter(|v| (threshold..threshold + 0.05).contains(&v.confidence));
-        let [right, all] = near.fold([0.0, 0.0], |[right, all], v| [right + if v.right { v.weight } else { 0.0 }, all + v.weight]);
+        let near = verdicts
+            .iter()
+            .filter(|v| (threshold..threshold + 0.05).contains(&v.confidence));
+        let [right, all] = near.fold([0.0, 0.0], |[right, all], v| {
+            [right + if v.right { v.weight } else { 0.0 }, all + v.weight]
+        });
         all > 0.0 && right >= 0.5 * all
     };
     let steps = (highest * 100.0).round() as u32;
-    (0..steps).rev().map(|step| f64::from(step) * 0.01).take_while(|threshold| worth(*threshold)).last().unwrap_or(highest)
+    (0..steps)
+        .rev()
+        .map(|step| f64::from(step) * 0.01)
+        .take_while(|threshold| worth(*threshold))
+        .last()
+        .unwrap_or(highest)
 }
 
 #[cfg(test)]
@@ -236,7 +334,11 @@ mod tests {
         let mut truth = Vec::new();
         for side in 0..2usize {
             for i in 0..100 {
-                logits.extend(if side == 0 { [logit, 0.0] } else { [0.0, logit] });
+                logits.extend(if side == 0 {
+                    [logit, 0.0]
+                } else {
+                    [0.0, logit]
+                });
                 truth.push(if i < right { side } else { 1 - side });
             }
         }
@@ -263,35 +365,87 @@ mod tests {
         let truth = Truth::Labels((0..10_000).flat_map(|i| [i % 10 < 7, i % 10 < 3]).collect());
         let found = calibrate(&names, &logits, &truth).unwrap();
         assert!((found.temperature - 3.475).abs() < 0.01, "{found:?}");
-        assert!((found.ece_before - 0.25).abs() < 1e-6 && found.ece_after < 1e-3 && found.nll_after < found.nll_before, "{found:?}");
+        assert!(
+            (found.ece_before - 0.25).abs() < 1e-6
+                && found.ece_after < 1e-3
+                && found.nll_after < found.nll_before,
+            "{found:?}"
+        );
         // The same as one label of two, each item weighing the same.
         let rows: Vec<f32> = (0..10_000).flat_map(|_| [logit, 0.0]).collect();
-        let one = calibrate(&names, &rows, &Truth::Classes((0..10_000).map(|i| usize::from(i % 10 >= 7)).collect())).unwrap();
-        assert!((one.temperature - found.temperature).abs() < 1e-3 && (one.nll_after - found.nll_after).abs() < 1e-6, "{one:?}");
-        assert_eq!(calibrate(&names, &[], &Truth::Labels(vec![])).unwrap().temperature, 1.0);
+        let one = calibrate(
+            &names,
+            &rows,
+            &Truth::Classes((0..10_000).map(|i| usize::from(i % 10 >= 7)).collect()),
+        )
+        .unwrap();
+        assert!(
+            (one.temperature - found.temperature).abs() < 1e-3
+                && (one.nll_after - found.nll_after).abs() < 1e-6,
+            "{one:?}"
+        );
+        assert_eq!(
+            calibrate(&names, &[], &Truth::Labels(vec![]))
+                .unwrap()
+                .temperature,
+            1.0
+        );
         assert!(calibrate(&names, &[f32::NAN, 0.0], &Truth::Classes(vec![0])).is_err());
     }
 
     #[test]
     fn a_few_clips_take_no_temperature_to_extremes() {
         let names: Vec<String> = ["a", "b"].map(String::from).to_vec();
-        let of = |clips: usize, truth: usize| calibrate(&names, &[2.0, 0.0].repeat(clips), &Truth::Classes(vec![truth; clips])).unwrap().temperature;
+        let of = |clips: usize, truth: usize| {
+            calibrate(
+                &names,
+                &[2.0, 0.0].repeat(clips),
+                &Truth::Classes(vec![truth; clips]),
+            )
+            .unwrap()
+            .temperature
+        };
         // All right or all wrong: the more clips say so, the further it goes.
-        assert!((0.5..0.95).contains(&of(4, 0)) && of(400, 0) < 0.35, "{} {}", of(4, 0), of(400, 0));
-        assert!((1.1..3.5).contains(&of(4, 1)) && of(400, 1) > 8.0, "{} {}", of(4, 1), of(400, 1));
+        assert!(
+            (0.5..0.95).contains(&of(4, 0)) && of(400, 0) < 0.35,
+            "{} {}",
+            of(4, 0),
+            of(400, 0)
+        );
+        assert!(
+            (1.1..3.5).contains(&of(4, 1)) && of(400, 1) > 8.0,
+            "{} {}",
+            of(4, 1),
+            of(400, 1)
+        );
     }
 
     #[test]
     fn nll_is_the_reports() {
         let names: Vec<String> = ["a", "b", "c"].map(String::from).to_vec();
         let logits = [[0.3, -1.2, 2.0], [1.0, 0.4, -0.7]].concat();
-        for truth in [Truth::Classes(vec![1, 0]), Truth::Labels(vec![true, false, true, false, false, true])] {
-            let judged = Judgements::from_logits(names.clone(), logits.clone(), 1.7, truth.clone()).unwrap();
+        for truth in [
+            Truth::Classes(vec![1, 0]),
+            Truth::Labels(vec![true, false, true, false, false, true]),
+        ] {
+            let judged =
+                Judgements::from_logits(names.clone(), logits.clone(), 1.7, truth.clone()).unwrap();
             let tallied = Tallied::new(Marks::new(&judged, 0.0).tally(|_| 1));
-            let reported = Metric::named(judged.task(), "nll").unwrap().compute(&tallied).unwrap();
+            let reported = Metric::named(judged.task(), "nll")
+                .unwrap()
+                .compute(&tallied)
+                .unwrap();
             assert!((log_loss(3, &logits, &truth, f64::from(1.7f32)) - reported).abs() < 1e-6);
         }
-        let verdicts = verdicts(&Judgements::from_logits(names, vec![0.0, 3.0, -3.0], 1.0, Truth::Labels(vec![true, true, false])).unwrap());
+        let verdicts = verdicts(
+            &Judgements::from_logits(
+                names,
+                vec![0.0, 3.0, -3.0],
+                1.0,
+                Truth::Labels(vec![true, true, false]),
+            )
+            .unwrap(),
+        );
         assert!(verdicts[0].right && (verdicts[0].confidence - 0.9526).abs() < 1e-3);
     }
 
@@ -305,8 +459,19 @@ mod tests {
 
     #[test]
     fn it_abstains_where_less_than_half_is_right() {
-        let at = |confidence: f64, right| Verdict { confidence, right, weight: 1.0 };
-        let mut verdicts: Vec<_> = (20..90).flat_map(|c| [at(f64::from(c) * 0.01, c >= 33), at(f64::from(c) * 0.01, c >= 33 && c % 2 == 0)]).collect();
+        let at = |confidence: f64, right| Verdict {
+            confidence,
+            right,
+            weight: 1.0,
+        };
+        let mut verdicts: Vec<_> = (20..90)
+            .flat_map(|c| {
+                [
+                    at(f64::from(c) * 0.01, c >= 33),
+                    at(f64::from(c) * 0.01, c >= 33 && c % 2 == 0),
+                ]
+            })
+            .collect();
         // One lucky answer far below does not count.
         verdicts.push(at(0.16, true));
         let threshold = abstain_threshold(&verdicts, 0.45);

@@ -20,9 +20,20 @@ use crate::train::samples::milliseconds;
 
 /// The figures that have a picture of what is taken for what.
 fn pictured(figures: &[Figure]) -> impl Iterator<Item = (&'static str, &Figure)> {
-    const PICTURED: [(&str, &str); 4] =
-        [("face", "face encoder"), ("voice", "voice encoder"), ("words", "head, words alone"), ("all", "head, face+voice+text")];
-    PICTURED.into_iter().filter_map(|(name, begins)| Some((name, figures.iter().find(|figure| figure.what.starts_with(begins))?)))
+    const PICTURED: [(&str, &str); 4] = [
+        ("face", "face encoder"),
+        ("voice", "voice encoder"),
+        ("words", "head, words alone"),
+        ("all", "head, face+voice+text"),
+    ];
+    PICTURED.into_iter().filter_map(|(name, begins)| {
+        Some((
+            name,
+            figures
+                .iter()
+                .find(|figure| figure.what.starts_with(begins))?,
+        ))
+    })
 }
 
 fn picture_file(name: &str) -> String {
@@ -31,7 +42,9 @@ fn picture_file(name: &str) -> String {
 
 /// The card's pictures: file names and SVG.
 pub fn pictures(figures: &[Figure]) -> Vec<(String, String)> {
-    pictured(figures).map(|(name, figure)| (picture_file(name), figure.confusion.svg(&figure.what))).collect()
+    pictured(figures)
+        .map(|(name, figure)| (picture_file(name), figure.confusion.svg(&figure.what)))
+        .collect()
 }
 
 /// What a card says of its use and its data.
@@ -42,29 +55,53 @@ const USE: &str = include_str!("card_use.md");
 /// # Errors
 /// Where the bundle has no card that `export` wrote.
 pub fn renew(bundle: &Path, figures: &[Figure]) -> anyhow::Result<()> {
-    let read = |name: &str| std::fs::read_to_string(bundle.join(name)).with_context(|| format!("{name} in {} cannot be read", bundle.display()));
-    let (old, manifest) = (read("MODEL_CARD.md")?, toml::from_str(&read("manifest.toml")?).context("manifest.toml is not valid")?);
-    std::fs::write(bundle.join("MODEL_CARD.md"), renewed(&old, &figures_section(bundle, &manifest, figures)?)?)?;
+    let read = |name: &str| {
+        std::fs::read_to_string(bundle.join(name))
+            .with_context(|| format!("{name} in {} cannot be read", bundle.display()))
+    };
+    let (old, manifest) = (
+        read("MODEL_CARD.md")?,
+        toml::from_str(&read("manifest.toml")?).context("manifest.toml is not valid")?,
+    );
+    std::fs::write(
+        bundle.join("MODEL_CARD.md"),
+        renewed(&old, &figures_section(bundle, &manifest, figures)?)?,
+    )?;
     for (name, svg) in pictures(figures) {
-        std::fs::write(bundle.join(&name), svg).with_context(|| format!("{name} cannot be written"))?;
+        std::fs::write(bundle.join(&name), svg)
+            .with_context(|| format!("{name} cannot be written"))?;
     }
     Ok(crate::model::seal(bundle)?)
 }
 
 fn renewed(old: &str, figures: &str) -> anyhow::Result<String> {
-    let place =
-        |heading: &str| old.find(&format!("\n{heading}")).map(|at| at + 1).with_context(|| format!("MODEL_CARD.md has no {heading}: export wrote none"));
+    let place = |heading: &str| {
+        old.find(&format!("\n{heading}"))
+            .map(|at| at + 1)
+            .with_context(|| format!("MODEL_CARD.md has no {heading}: export wrote none"))
+    };
     let (from, to) = (place("## Intended use")?, place("## Calibration")?);
     ensure!(from < to, "MODEL_CARD.md is not in export's order");
     Ok([&old[..from], USE, figures, &old[to..]].concat())
 }
 
 /// From `## Figures` up to `## Calibration`.
-fn figures_section(bundle: &Path, manifest: &Manifest, figures: &[Figure]) -> anyhow::Result<String> {
+fn figures_section(
+    bundle: &Path,
+    manifest: &Manifest,
+    figures: &[Figure],
+) -> anyhow::Result<String> {
     let mut card = String::new();
     writeln!(card, "\n## Figures\n")?;
-    writeln!(card, "From the ONNX files, as the daemon runs them, on pictures, actors and dialogues that neither trained nor selected anything:\n")?;
-    writeln!(card, "```\nexpressd-train evaluate --bundle {}\n```\n", bundle.display())?;
+    writeln!(
+        card,
+        "From the ONNX files, as the daemon runs them, on pictures, actors and dialogues that neither trained nor selected anything:\n"
+    )?;
+    writeln!(
+        card,
+        "```\nexpressd-train evaluate --bundle {}\n```\n",
+        bundle.display()
+    )?;
     writeln!(
         card,
         "| what | n | classes | accuracy (95 % interval) | mean recall | weighted F1 | calibration error | by chance alone | answered | right among answered |\n\
@@ -91,24 +128,51 @@ fn figures_section(bundle: &Path, manifest: &Manifest, figures: &[Figure]) -> an
     }
     writeln!(card, "\nRecall by class:\n")?;
     for figure in figures {
-        let recalls: Vec<_> = figure.recalls.iter().map(|(name, (recall, [low, high]))| format!("{name} {recall:.2} ({low:.2}–{high:.2})")).collect();
+        let recalls: Vec<_> = figure
+            .recalls
+            .iter()
+            .map(|(name, (recall, [low, high]))| format!("{name} {recall:.2} ({low:.2}–{high:.2})"))
+            .collect();
         writeln!(card, "* {}: {}", figure.what, recalls.join(", "))?;
     }
-    writeln!(card, "\nBy what differs between users (the encoders' own classes):\n")?;
-    writeln!(card, "| what | n | accuracy (95 % interval) |\n|---|---|---|")?;
-    for Condition { what, n, accuracy, interval: [low, high] } in figures.iter().flat_map(|figure| &figure.conditions) {
-        writeln!(card, "| {what} | {n} | {accuracy:.3} ({low:.3}–{high:.3}) |")?;
+    writeln!(
+        card,
+        "\nBy what differs between users (the encoders' own classes):\n"
+    )?;
+    writeln!(
+        card,
+        "| what | n | accuracy (95 % interval) |\n|---|---|---|"
+    )?;
+    for Condition {
+        what,
+        n,
+        accuracy,
+        interval: [low, high],
+    } in figures.iter().flat_map(|figure| &figure.conditions)
+    {
+        writeln!(
+            card,
+            "| {what} | {n} | {accuracy:.3} ({low:.3}–{high:.3}) |"
+        )?;
     }
     writeln!(
         card,
         "\nA picture is dark under a mean value of 90 of 255, bright from 160. Men and women as RAVDESS numbers its actors (two of each report); the other data does \
          not say who is whom. Skin tone and age are labelled nowhere in it and were not measured.\n"
     )?;
-    writeln!(card, "## Known failures\n\nWhat is taken for what, in per cent of each row; drawn from the same numbers:\n")?;
+    writeln!(
+        card,
+        "## Known failures\n\nWhat is taken for what, in per cent of each row; drawn from the same numbers:\n"
+    )?;
     for (name, figure) in pictured(figures) {
         writeln!(card, "![{}]({})\n", figure.what, picture_file(name))?;
         for (class, taken_for, share, right) in figure.confusion.gravest(4) {
-            writeln!(card, "* {:.0} % of *{class}* are taken for *{taken_for}* ({:.0} % are found)", 100.0 * share, 100.0 * right)?;
+            writeln!(
+                card,
+                "* {:.0} % of *{class}* are taken for *{taken_for}* ({:.0} % are found)",
+                100.0 * share,
+                100.0 * right
+            )?;
         }
         writeln!(card)?;
     }
@@ -119,7 +183,10 @@ fn figures_section(bundle: &Path, manifest: &Manifest, figures: &[Figure]) -> an
          faces but the last condition is of these. *Each hop*: a window every {} ms while somebody speaks, as the daemon answers; the first of a clip hold but {} ms of speech. Mean recall and calibration error (expected calibration error, 15 bins) weigh every class alike, but for words alone, where \
          every utterance weighs the same; *by chance alone* is the error that so few rows show on average where every confidence is exactly right. What is joined is of different people: it shows that fusion works, not how it does on one person.\n",
         manifest.window.hop_ms,
-        manifest.audio.as_ref().map_or(0, |audio| audio.min_speech_ms)
+        manifest
+            .audio
+            .as_ref()
+            .map_or(0, |audio| audio.min_speech_ms)
     )?;
     Ok(card)
 }
@@ -136,9 +203,18 @@ pub fn write(
 ) -> anyhow::Result<String> {
     let mut card = String::new();
     let mel_frames = 1 + milliseconds(recipe.window.length_ms) / recipe.voice.preprocessing.hop;
-    let face_flop = Encoder::operations(&recipe.face.shape, LABELS.len(), [recipe.face.preprocessing.size; 2]) as f64;
-    let voice_flop = Encoder::operations(&recipe.voice.shape, RAVDESS.len(), [recipe.voice.preprocessing.mels, mel_frames]) as f64;
-    let new_faces = (recipe.face.preprocessing.rate_hz * f64::from(recipe.window.hop_ms) / 1000.0).ceil();
+    let face_flop = Encoder::operations(
+        &recipe.face.shape,
+        LABELS.len(),
+        [recipe.face.preprocessing.size; 2],
+    ) as f64;
+    let voice_flop = Encoder::operations(
+        &recipe.voice.shape,
+        RAVDESS.len(),
+        [recipe.voice.preprocessing.mels, mel_frames],
+    ) as f64;
+    let new_faces =
+        (recipe.face.preprocessing.rate_hz * f64::from(recipe.window.hop_ms) / 1000.0).ceil();
     let recipe_name = recipe_path.display();
     writeln!(card, "# Model card: `{}`\n", recipe.name)?;
     writeln!(
@@ -162,11 +238,21 @@ pub fn write(
         card,
         "Factors of the evidence (face {:.3}, voice {:.3}, words {:.3}) and temperatures per subset of modalities minimise the log-likelihood loss, \
          class-balanced but for words alone, on data that the encoders and the head behind them never met: pictures and dialogues held back, and actors that a second voice encoder was trained without. Confidence under {:.2} abstains: it would be lower if, coming down from 0.45, half of the answers within the next 0.05 were still right there, and is never higher. Words alone are weighed as counted after calibration, and class-balanced before it, so their two errors are not of one measure. Where words are alone, part of the logarithm of each label's share in MELD's training utterances is added (the middle of what does as well as the best for weighted F1 on the selection data): most of what is said is said neutrally.\n",
-        calibration.factors[0], calibration.factors[1], calibration.factors[2], calibration.abstain_threshold
+        calibration.factors[0],
+        calibration.factors[1],
+        calibration.factors[2],
+        calibration.abstain_threshold
     )?;
-    writeln!(card, "| subset | n (selection data) | temperature | calibration error before | after |\n|---|---|---|---|---|")?;
+    writeln!(
+        card,
+        "| subset | n (selection data) | temperature | calibration error before | after |\n|---|---|---|---|---|"
+    )?;
     for (subset, [before, after]) in &calibration.error {
-        writeln!(card, "| {subset} | {} | {:.3} | {before:.3} | {after:.3} |", calibration.rows[subset], calibration.temperature[subset])?;
+        writeln!(
+            card,
+            "| {subset} | {} | {:.3} | {before:.3} | {after:.3} |",
+            calibration.rows[subset], calibration.temperature[subset]
+        )?;
     }
     writeln!(card, "\n## Eight bits\n")?;
     writeln!(
@@ -174,31 +260,77 @@ pub fn write(
         "On a CPU the daemon runs these encoders' convolutions in eight bits where that is faster and costs at most 0.005 of accuracy on the selection data \
          (pictures; windows of voices of one second and of the whole length, every 100 ms, by the voice encoder that never met those actors); figures above are with what is kept. Milliseconds: CPU time of one run on one thread, the median, both by turns.\n"
     )?;
-    writeln!(card, "| encoder | n (selection data) | float ms | int8 ms | accuracy float | accuracy int8 | kept |\n|---|---|---|---|---|---|---|")?;
+    writeln!(
+        card,
+        "| encoder | n (selection data) | float ms | int8 ms | accuracy float | accuracy int8 | kept |\n|---|---|---|---|---|---|---|"
+    )?;
     for trial in trials {
-        let Trial { encoder, n, fp32_ms, int8_ms, fp32_accuracy, int8_accuracy, .. } = trial;
+        let Trial {
+            encoder,
+            n,
+            fp32_ms,
+            int8_ms,
+            fp32_accuracy,
+            int8_accuracy,
+            ..
+        } = trial;
         let kept = if trial.is_kept() { "yes" } else { "no" };
-        writeln!(card, "| {encoder} | {n} | {fp32_ms:.2} | {int8_ms:.2} | {fp32_accuracy:.4} | {int8_accuracy:.4} | {kept} |")?;
+        writeln!(
+            card,
+            "| {encoder} | {n} | {fp32_ms:.2} | {int8_ms:.2} | {fp32_accuracy:.4} | {int8_accuracy:.4} | {kept} |"
+        )?;
     }
     writeln!(card, "\n## Training\n")?;
-    writeln!(card, "```\nexpressd-train finetune --recipe {recipe_name}\nexpressd-train export --recipe {recipe_name}\n```\n")?;
-    writeln!(card, "| part | epochs done | epoch kept | its figure on held-out data | hours |\n|---|---|---|---|---|")?;
+    writeln!(
+        card,
+        "```\nexpressd-train finetune --recipe {recipe_name}\nexpressd-train export --recipe {recipe_name}\n```\n"
+    )?;
+    writeln!(
+        card,
+        "| part | epochs done | epoch kept | its figure on held-out data | hours |\n|---|---|---|---|---|"
+    )?;
     let faces = face_parts(recipe);
-    let parts = faces.iter().map(String::as_str).chain(["voice-calibration", "voice", "head-calibration", "head"]);
+    let parts = faces.iter().map(String::as_str).chain([
+        "voice-calibration",
+        "voice",
+        "head-calibration",
+        "head",
+    ]);
     let mut devices: Vec<String> = Vec::new();
     for part in parts {
-        let state = read_state(&run_folder(recipe, part))?.with_context(|| format!("no run of {part}"))?;
-        let figure = state.kept().map_or("none: it has met all".to_owned(), |figure| format!("{figure:.3}"));
-        writeln!(card, "| {part} | {} | {} | {figure} | {:.2} |", state.epochs, state.best + 1, state.seconds / 3600.0)?;
+        let state =
+            read_state(&run_folder(recipe, part))?.with_context(|| format!("no run of {part}"))?;
+        let figure = state
+            .kept()
+            .map_or("none: it has met all".to_owned(), |figure| {
+                format!("{figure:.3}")
+            });
+        writeln!(
+            card,
+            "| {part} | {} | {} | {figure} | {:.2} |",
+            state.epochs,
+            state.best + 1,
+            state.seconds / 3600.0
+        )?;
         devices.extend(state.devices);
     }
     let devices = distinct(devices.iter()).join(", ");
-    let made_by = if devices.is_empty() { String::new() } else { format!("Computed by {devices}. ") };
+    let made_by = if devices.is_empty() {
+        String::new()
+    } else {
+        format!("Computed by {devices}. ")
+    };
     writeln!(
         card,
         "\n{made_by}The figure is accuracy for the encoders, mean recall over the seven subsets for the head. Only the face's selected anything (its epoch); \
          the others are of runs that never met the calibration actors ({}), whose factors and temperatures the bundle has. Burn and ONNX Runtime differ by at most {difference:.0e} on real inputs (export refuses more than 1e-4).",
-        recipe.voice.calibration_actors.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
+        recipe
+            .voice
+            .calibration_actors
+            .iter()
+            .map(u32::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
     )?;
     Ok(card)
 }
@@ -211,7 +343,17 @@ mod tests {
     fn new_figures_take_the_place_of_the_old_ones() {
         let old = "# Model card: `x`\n\nSeven.\n\n## Intended use, and more\n\nold\n\n## Figures\n\nold\n\n## Calibration\n\nkept\n";
         let new = renewed(old, "\n## Figures\n\nnew\n\n").unwrap();
-        assert_eq!(new, format!("# Model card: `x`\n\nSeven.\n\n{USE}\n## Figures\n\nnew\n\n## Calibration\n\nkept\n"));
-        assert!(renewed("# My own card", "").unwrap_err().to_string().contains("## Intended use"));
+        assert_eq!(
+            new,
+            format!(
+                "# Model card: `x`\n\nSeven.\n\n{USE}\n## Figures\n\nnew\n\n## Calibration\n\nkept\n"
+            )
+        );
+        assert!(
+            renewed("# My own card", "")
+                .unwrap_err()
+                .to_string()
+                .contains("## Intended use")
+        );
     }
 }

@@ -43,21 +43,36 @@ impl RunFolder {
     pub fn lock(&self) -> anyhow::Result<File> {
         let (folder, path) = (self.0.display(), self.at("lock"));
         std::fs::create_dir_all(&self.0).with_context(|| format!("{folder} cannot be made"))?;
-        let file = File::options().create(true).write(true).truncate(false).open(&path).with_context(|| format!("{} cannot be written", path.display()))?;
+        let file = File::options()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(&path)
+            .with_context(|| format!("{} cannot be written", path.display()))?;
         match file.try_lock() {
             Ok(()) => self.remove_half_written()?,
-            Err(TryLockError::WouldBlock) => bail!("{folder} is being trained by another process: wait for it, or name another folder"),
+            Err(TryLockError::WouldBlock) => bail!(
+                "{folder} is being trained by another process: wait for it, or name another folder"
+            ),
             // Some network disks have no locks. What lies there may then be what another process writes.
-            Err(TryLockError::Error(error)) => println!("{folder} cannot be locked ({error}): see to it that one process alone trains there"),
+            Err(TryLockError::Error(error)) => println!(
+                "{folder} cannot be locked ({error}): see to it that one process alone trains there"
+            ),
         }
         Ok(file)
     }
 
     fn remove_half_written(&self) -> anyhow::Result<()> {
-        for file in std::fs::read_dir(&self.0).with_context(|| format!("{} cannot be read", self.0.display()))?.flatten() {
+        for file in std::fs::read_dir(&self.0)
+            .with_context(|| format!("{} cannot be read", self.0.display()))?
+            .flatten()
+        {
             let name = file.file_name().to_string_lossy().into_owned();
             // Burn itself writes beside the file that it is told, with the process's number behind the name.
-            if name.ends_with(".tmp.bpk") || name.ends_with(".json.tmp") || (name.contains(".bpk.") && name.ends_with(".tmp")) {
+            if name.ends_with(".tmp.bpk")
+                || name.ends_with(".json.tmp")
+                || (name.contains(".bpk.") && name.ends_with(".tmp"))
+            {
                 remove(&file.path())?;
             }
         }
@@ -70,12 +85,24 @@ impl RunFolder {
     /// Where the folder is no such run.
     pub fn description<T: DeserializeOwned>(&self, verb: &str, takers: &str) -> anyhow::Result<T> {
         let (folder, path) = (self.0.display(), self.at("run.json"));
-        let bytes = std::fs::read(&path).with_context(|| format!("{folder} is no run of {verb} over stores"))?;
-        let found: serde_json::Value = serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
-        if let Some(kind) = found["recipe"]["kind"].as_str().filter(|kind| *kind != verb) {
-            bail!(Refused(format!("{folder} is a run of {kind}; {takers} a run of {verb}")));
+        let bytes = std::fs::read(&path)
+            .with_context(|| format!("{folder} is no run of {verb} over stores"))?;
+        let found: serde_json::Value = serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} is damaged", path.display()))?;
+        if let Some(kind) = found["recipe"]["kind"]
+            .as_str()
+            .filter(|kind| *kind != verb)
+        {
+            bail!(Refused(format!(
+                "{folder} is a run of {kind}; {takers} a run of {verb}"
+            )));
         }
-        serde_json::from_slice(&bytes).with_context(|| format!("{} is not as this version of {verb} writes it", path.display()))
+        serde_json::from_slice(&bytes).with_context(|| {
+            format!(
+                "{} is not as this version of {verb} writes it",
+                path.display()
+            )
+        })
     }
 
     /// The state of a run that was begun here with the same settings.
@@ -83,7 +110,9 @@ impl RunFolder {
     /// # Errors
     /// Where it was begun with others.
     pub fn resume(&self, settings: &str) -> anyhow::Result<Option<Progress>> {
-        let Some(found) = read_json::<Progress>(&self.at("state.json"))? else { return Ok(None) };
+        let Some(found) = read_json::<Progress>(&self.at("state.json"))? else {
+            return Ok(None);
+        };
         ensure!(
             found.settings == settings,
             "{} holds another run, or one with other settings, stores, labels or splits, or of an earlier version: name another folder",
@@ -92,35 +121,61 @@ impl RunFolder {
         Ok(Some(found))
     }
 
-    pub fn load<M: Module>(&self, net: M, optimizer: ModuleOptimizer, epoch: usize) -> anyhow::Result<(M, ModuleOptimizer)> {
+    pub fn load<M: Module>(
+        &self,
+        net: M,
+        optimizer: ModuleOptimizer,
+        epoch: usize,
+    ) -> anyhow::Result<(M, ModuleOptimizer)> {
         let net = self.load_weights(net, &format!("net-{epoch}"))?;
         let path = self.at(&format!("optimizer-{epoch}.bpk"));
-        let optimizer =
-            optimizer.load(&path).map_err(|e| anyhow::anyhow!("{e:?}")).with_context(|| format!("{} cannot be read; remove the run", path.display()))?;
+        let optimizer = optimizer
+            .load(&path)
+            .map_err(|e| anyhow::anyhow!("{e:?}"))
+            .with_context(|| format!("{} cannot be read; remove the run", path.display()))?;
         Ok((net, optimizer))
     }
 
     pub fn load_weights<M: Module>(&self, net: M, name: &str) -> anyhow::Result<M> {
         let path = self.at(&format!("{name}.bpk"));
-        net.try_load_file(&path).map_err(|e| anyhow::anyhow!("{e:?}")).with_context(|| format!("the weights {} cannot be read", path.display()))
+        net.try_load_file(&path)
+            .map_err(|e| anyhow::anyhow!("{e:?}"))
+            .with_context(|| format!("the weights {} cannot be read", path.display()))
     }
 
     /// Weights and optimiser of an epoch, then the state that names them; then what the state before named is removed.
     ///
     /// # Errors
     /// Where the disk is full: the checkpoint before stays whole.
-    pub fn save<M: Module>(&self, net: &M, optimizer: &ModuleOptimizer, progress: &Progress) -> anyhow::Result<()> {
+    pub fn save<M: Module>(
+        &self,
+        net: &M,
+        optimizer: &ModuleOptimizer,
+        progress: &Progress,
+    ) -> anyhow::Result<()> {
         let epoch = progress.epochs;
         self.save_weights(net, &format!("net-{epoch}"))?;
-        let (new, path) = (self.at("optimizer.tmp.bpk"), self.at(&format!("optimizer-{epoch}.bpk")));
+        let (new, path) = (
+            self.at("optimizer.tmp.bpk"),
+            self.at(&format!("optimizer-{epoch}.bpk")),
+        );
         remove(&new)?;
-        optimizer.save(&new).map_err(|e| anyhow::anyhow!("{e:?}")).with_context(|| format!("{} cannot be written; is the disk full?", new.display()))?;
+        optimizer
+            .save(&new)
+            .map_err(|e| anyhow::anyhow!("{e:?}"))
+            .with_context(|| format!("{} cannot be written; is the disk full?", new.display()))?;
         settle(&new, &path)?;
         write_json(&self.at("state.json"), progress)?;
         for file in std::fs::read_dir(&self.0)?.flatten() {
             let name = file.file_name().to_string_lossy().into_owned();
-            let old = name.strip_prefix("net-").or(name.strip_prefix("optimizer-")).and_then(|n| n.strip_suffix(".bpk"));
-            if old.and_then(|n| n.parse::<usize>().ok()).is_some_and(|n| n != epoch) {
+            let old = name
+                .strip_prefix("net-")
+                .or(name.strip_prefix("optimizer-"))
+                .and_then(|n| n.strip_suffix(".bpk"));
+            if old
+                .and_then(|n| n.parse::<usize>().ok())
+                .is_some_and(|n| n != epoch)
+            {
                 remove(&file.path())?;
             }
         }
@@ -130,23 +185,31 @@ impl RunFolder {
     pub fn save_weights<M: Module>(&self, net: &M, name: &str) -> anyhow::Result<()> {
         let (new, path) = (self.at("weights.tmp.bpk"), self.at(&format!("{name}.bpk")));
         remove(&new)?;
-        net.valid().save_file(&new).map_err(|e| anyhow::anyhow!("{e:?}")).with_context(|| format!("{} cannot be written; is the disk full?", new.display()))?;
+        net.valid()
+            .save_file(&new)
+            .map_err(|e| anyhow::anyhow!("{e:?}"))
+            .with_context(|| format!("{} cannot be written; is the disk full?", new.display()))?;
         settle(&new, &path)
     }
 }
 
 /// On the disk, then in its place.
 fn settle(new: &Path, path: &Path) -> anyhow::Result<()> {
-    std::fs::File::open(new).and_then(|file| file.sync_all()).with_context(|| format!("{} cannot be written; is the disk full?", new.display()))?;
+    std::fs::File::open(new)
+        .and_then(|file| file.sync_all())
+        .with_context(|| format!("{} cannot be written; is the disk full?", new.display()))?;
     std::fs::rename(new, path).with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// `None` where there is no such file.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
     match std::fs::read(path) {
-        Ok(bytes) => {
-            Ok(Some(serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged, or of another kind of run; name another folder", path.display()))?))
-        }
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(|| {
+            format!(
+                "{} is damaged, or of another kind of run; name another folder",
+                path.display()
+            )
+        })?)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
     }
@@ -155,13 +218,16 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> 
 /// Whole or not at all.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
     let new = path.with_extension("json.tmp");
-    std::fs::write(&new, serde_json::to_vec_pretty(value)?).with_context(|| format!("{} cannot be written; is the disk full?", new.display()))?;
+    std::fs::write(&new, serde_json::to_vec_pretty(value)?)
+        .with_context(|| format!("{} cannot be written; is the disk full?", new.display()))?;
     settle(&new, path)
 }
 
 fn remove(path: &Path) -> anyhow::Result<()> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("{} cannot be removed", path.display())),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{} cannot be removed", path.display()))
+        }
         _ => Ok(()),
     }
 }
@@ -175,32 +241,84 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = RunFolder(folder.path().join("run"));
         let lock = run.lock().unwrap();
-        let left = ["optimizer.tmp.bpk", "optimizer.tmp.bpk.123-4.tmp", "weights.tmp.bpk.123-0.tmp", "optimizer-2.bpk.9-1.tmp", "state.json.tmp"];
-        let kept = ["best.bpk", "net-3.bpk", "optimizer-3.bpk", "run.json", "state.json"];
-        left.iter().chain(&kept).for_each(|name| std::fs::write(run.at(name), "x").unwrap());
+        let left = [
+            "optimizer.tmp.bpk",
+            "optimizer.tmp.bpk.123-4.tmp",
+            "weights.tmp.bpk.123-0.tmp",
+            "optimizer-2.bpk.9-1.tmp",
+            "state.json.tmp",
+        ];
+        let kept = [
+            "best.bpk",
+            "net-3.bpk",
+            "optimizer-3.bpk",
+            "run.json",
+            "state.json",
+        ];
+        left.iter()
+            .chain(&kept)
+            .for_each(|name| std::fs::write(run.at(name), "x").unwrap());
         let error = run.lock().unwrap_err().to_string();
-        assert!(error.contains("is being trained by another process"), "{error}");
-        assert!(left.iter().all(|name| run.at(name).exists()), "the other process's files are its own");
+        assert!(
+            error.contains("is being trained by another process"),
+            "{error}"
+        );
+        assert!(
+            left.iter().all(|name| run.at(name).exists()),
+            "the other process's files are its own"
+        );
         drop(lock);
         let _lock = run.lock().unwrap();
-        let mut found: Vec<String> = std::fs::read_dir(&run.0).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        let mut found: Vec<String> = std::fs::read_dir(&run.0)
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
         found.sort();
-        assert_eq!(found, ["best.bpk", "lock", "net-3.bpk", "optimizer-3.bpk", "run.json", "state.json"]);
+        assert_eq!(
+            found,
+            [
+                "best.bpk",
+                "lock",
+                "net-3.bpk",
+                "optimizer-3.bpk",
+                "run.json",
+                "state.json"
+            ]
+        );
     }
 
     #[test]
     fn a_run_of_another_verb_is_called_that_and_nothing_is_to_be_removed() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunFolder(folder.path().to_owned());
-        let load = || run.description::<Progress>("finetune", "evaluate takes").unwrap_err().to_string();
+        let load = || {
+            run.description::<Progress>("finetune", "evaluate takes")
+                .unwrap_err()
+                .to_string()
+        };
         assert!(load().contains("is no run of finetune"));
-        write_json(&run.at("run.json"), &serde_json::json!({ "recipe": { "kind": "pretrain" } })).unwrap();
-        assert!(load().ends_with("is a run of pretrain; evaluate takes a run of finetune"), "{}", load());
-        write_json(&run.at("run.json"), &serde_json::json!({ "recipe": { "kind": "finetune" } })).unwrap();
+        write_json(
+            &run.at("run.json"),
+            &serde_json::json!({ "recipe": { "kind": "pretrain" } }),
+        )
+        .unwrap();
+        assert!(
+            load().ends_with("is a run of pretrain; evaluate takes a run of finetune"),
+            "{}",
+            load()
+        );
+        write_json(
+            &run.at("run.json"),
+            &serde_json::json!({ "recipe": { "kind": "finetune" } }),
+        )
+        .unwrap();
         assert!(load().contains("this version of finetune"));
         // The default bundle's runs have states of another form.
         write_json(&run.at("state.json"), &crate::train::fit::State::default()).unwrap();
         let error = run.resume("settings").unwrap_err().to_string();
-        assert!(error.contains("another kind of run") && !error.contains("remove"), "{error}");
+        assert!(
+            error.contains("another kind of run") && !error.contains("remove"),
+            "{error}"
+        );
     }
 }

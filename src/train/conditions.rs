@@ -25,7 +25,12 @@ pub struct Condition {
 impl Condition {
     pub fn new(what: &str, right: &[bool]) -> Condition {
         let accuracy = right.iter().filter(|r| **r).count() as f64 / right.len().max(1) as f64;
-        Condition { what: what.to_owned(), n: right.len(), accuracy, interval: wilson(accuracy, right.len()) }
+        Condition {
+            what: what.to_owned(),
+            n: right.len(),
+            accuracy,
+            interval: wilson(accuracy, right.len()),
+        }
     }
 }
 
@@ -33,34 +38,78 @@ impl Condition {
 const BRIGHTNESS: [f64; 2] = [90.0, 160.0];
 
 /// The face encoder by the pictures' size, their own brightness, and a dim camera; and with `copies`, pictures that it was taught by, as well.
-pub fn faces(opened: &mut Opened, crops: &[LabelledCrop], copies: &[LabelledCrop]) -> anyhow::Result<Vec<Condition>> {
+pub fn faces(
+    opened: &mut Opened,
+    crops: &[LabelledCrop],
+    copies: &[LabelledCrop],
+) -> anyhow::Result<Vec<Condition>> {
     let whole = right(opened, crops, &mut Crop::clone)?;
     let mut found = vec![Condition::new("faces of 48 px, as they are", &whole)];
     for factor in [2, 3, 4] {
         let name = format!("faces of {} px, enlarged", 48 / factor);
-        found.push(Condition::new(&name, &right(opened, crops, &mut |crop| coarse(crop, factor))?));
+        found.push(Condition::new(
+            &name,
+            &right(opened, crops, &mut |crop| coarse(crop, factor))?,
+        ));
     }
-    let brightness = |crop: &Crop| crop.pixels.iter().map(|p| f64::from(*p)).sum::<f64>() / crop.pixels.len().max(1) as f64;
-    for (name, low, high) in [("dark", 0.0, BRIGHTNESS[0]), ("middling", BRIGHTNESS[0], BRIGHTNESS[1]), ("bright", BRIGHTNESS[1], 256.0)] {
-        let of: Vec<bool> = crops.iter().zip(&whole).filter(|(c, _)| (low..high).contains(&brightness(&c.crop))).map(|(_, right)| *right).collect();
-        found.push(Condition::new(&format!("faces whose own picture is {name}"), &of));
+    let brightness = |crop: &Crop| {
+        crop.pixels.iter().map(|p| f64::from(*p)).sum::<f64>() / crop.pixels.len().max(1) as f64
+    };
+    for (name, low, high) in [
+        ("dark", 0.0, BRIGHTNESS[0]),
+        ("middling", BRIGHTNESS[0], BRIGHTNESS[1]),
+        ("bright", BRIGHTNESS[1], 256.0),
+    ] {
+        let of: Vec<bool> = crops
+            .iter()
+            .zip(&whole)
+            .filter(|(c, _)| (low..high).contains(&brightness(&c.crop)))
+            .map(|(_, right)| *right)
+            .collect();
+        found.push(Condition::new(
+            &format!("faces whose own picture is {name}"),
+            &of,
+        ));
     }
     let mut rng = StdRng::seed_from_u64(1);
-    found.push(Condition::new("faces in a sixth of the light, with a camera's noise", &right(opened, crops, &mut |crop| dim(crop, &mut rng))?));
+    found.push(Condition::new(
+        "faces in a sixth of the light, with a camera's noise",
+        &right(opened, crops, &mut |crop| dim(crop, &mut rng))?,
+    ));
     let copied = right(opened, copies, &mut Crop::clone)?;
-    let name = format!("the whole of PublicTest, as others report it: {} of its pictures are in Training too", copies.len());
+    let name = format!(
+        "the whole of PublicTest, as others report it: {} of its pictures are in Training too",
+        copies.len()
+    );
     found.push(Condition::new(&name, &[whole, copied].concat()));
     Ok(found)
 }
 
 /// The voice encoder by the speaker's sex: RAVDESS's odd actors are men, its even ones women.
 pub fn voices(judged: &[(u32, bool)]) -> Vec<Condition> {
-    let of = |odd: bool| judged.iter().filter(|(actor, _)| (actor % 2 == 1) == odd).map(|(_, right)| *right).collect::<Vec<bool>>();
-    vec![Condition::new("clips of men", &of(true)), Condition::new("clips of women", &of(false))]
+    let of = |odd: bool| {
+        judged
+            .iter()
+            .filter(|(actor, _)| (actor % 2 == 1) == odd)
+            .map(|(_, right)| *right)
+            .collect::<Vec<bool>>()
+    };
+    vec![
+        Condition::new("clips of men", &of(true)),
+        Condition::new("clips of women", &of(false)),
+    ]
 }
 
-fn right(opened: &mut Opened, crops: &[LabelledCrop], change: &mut dyn FnMut(&Crop) -> Crop) -> anyhow::Result<Vec<bool>> {
-    let settings = opened.manifest.face.clone().context("the bundle has no [face]")?;
+fn right(
+    opened: &mut Opened,
+    crops: &[LabelledCrop],
+    change: &mut dyn FnMut(&Crop) -> Crop,
+) -> anyhow::Result<Vec<bool>> {
+    let settings = opened
+        .manifest
+        .face
+        .clone()
+        .context("the bundle has no [face]")?;
     let shape = [settings.channels, settings.size, settings.size];
     let judge = |sample: &LabelledCrop| {
         let input = normalise(&change(&sample.crop), &settings.normalise);
@@ -75,19 +124,42 @@ fn coarse(crop: &Crop, factor: usize) -> Crop {
     let side = crop.size / factor;
     let cell = |i: usize| {
         let (x, y) = (i % side * factor, i / side * factor);
-        let pixels = (0..factor * factor).map(|j| u32::from(crop.pixels[(y + j / factor) * crop.size + x + j % factor]));
+        let pixels = (0..factor * factor)
+            .map(|j| u32::from(crop.pixels[(y + j / factor) * crop.size + x + j % factor]));
         (pixels.sum::<u32>() / (factor * factor) as u32) as u8
     };
-    let small = Crop { size: side, channels: 1, pixels: (0..side * side).map(cell).collect() };
+    let small = Crop {
+        size: side,
+        channels: 1,
+        pixels: (0..side * side).map(cell).collect(),
+    };
     let at = |i: usize| (i as f32 + 0.5) / factor as f32 - 0.5;
-    let pixels = (0..crop.size * crop.size).map(|i| bilinear(&small, 0, at(i % crop.size), at(i / crop.size)).round() as u8).collect();
-    Crop { size: crop.size, channels: 1, pixels }
+    let pixels = (0..crop.size * crop.size)
+        .map(|i| bilinear(&small, 0, at(i % crop.size), at(i / crop.size)).round() as u8)
+        .collect();
+    Crop {
+        size: crop.size,
+        channels: 1,
+        pixels,
+    }
 }
 
 /// Of a sixth of the brightness, with noise of 2.5 of 255.
 fn dim(crop: &Crop, rng: &mut StdRng) -> Crop {
-    let pixels = crop.pixels.iter().map(|p| (f32::from(*p) / 6.0 + 2.5 * normal(rng)).round().clamp(0.0, 255.0) as u8).collect();
-    Crop { size: crop.size, channels: 1, pixels }
+    let pixels = crop
+        .pixels
+        .iter()
+        .map(|p| {
+            (f32::from(*p) / 6.0 + 2.5 * normal(rng))
+                .round()
+                .clamp(0.0, 255.0) as u8
+        })
+        .collect();
+    Crop {
+        size: crop.size,
+        channels: 1,
+        pixels,
+    }
 }
 
 #[cfg(test)]
@@ -98,13 +170,25 @@ mod tests {
     #[test]
     fn coarse_pictures_keep_their_mean_and_lose_what_is_fine() {
         let crop = golden_crop(1, 0, 48, 1);
-        let mean = |crop: &Crop| crop.pixels.iter().map(|p| f64::from(*p)).sum::<f64>() / crop.pixels.len() as f64;
-        let roughness = |crop: &Crop| crop.pixels.windows(2).map(|p| f64::from(p[0].abs_diff(p[1]))).sum::<f64>();
+        let mean = |crop: &Crop| {
+            crop.pixels.iter().map(|p| f64::from(*p)).sum::<f64>() / crop.pixels.len() as f64
+        };
+        let roughness = |crop: &Crop| {
+            crop.pixels
+                .windows(2)
+                .map(|p| f64::from(p[0].abs_diff(p[1])))
+                .sum::<f64>()
+        };
         let mut last = roughness(&crop);
         for factor in [2, 3, 4] {
             let found = coarse(&crop, factor);
             assert_eq!((found.size, found.pixels.len()), (48, 48 * 48));
-            assert!((mean(&found) - mean(&crop)).abs() < 2.0, "{} {}", mean(&found), mean(&crop));
+            assert!(
+                (mean(&found) - mean(&crop)).abs() < 2.0,
+                "{} {}",
+                mean(&found),
+                mean(&crop)
+            );
             assert!(roughness(&found) < last);
             last = roughness(&found);
         }
@@ -113,7 +197,10 @@ mod tests {
     #[test]
     fn men_and_women_are_told_by_the_actors_number() {
         let found = voices(&[(18, true), (19, true), (19, false), (20, false)]);
-        assert_eq!((found[0].n, found[0].accuracy, found[1].n, found[1].accuracy), (2, 0.5, 2, 0.5));
+        assert_eq!(
+            (found[0].n, found[0].accuracy, found[1].n, found[1].accuracy),
+            (2, 0.5, 2, 0.5)
+        );
         assert!(found[0].interval[0] < 0.5 && found[0].interval[1] > 0.5);
     }
 }

@@ -14,8 +14,13 @@ pub struct Confusion {
 impl Confusion {
     pub fn of(judged: &Judged, names: &[&str]) -> Confusion {
         let mut counts = vec![vec![0; names.len()]; names.len()];
-        judged.answers().for_each(|(truth, answer)| counts[truth][answer] += 1);
-        Confusion { names: names.iter().map(|name| name.to_string()).collect(), counts }
+        judged
+            .answers()
+            .for_each(|(truth, answer)| counts[truth][answer] += 1);
+        Confusion {
+            names: names.iter().map(|name| name.to_string()).collect(),
+            counts,
+        }
     }
 
     fn share(&self, truth: usize, answer: usize) -> f64 {
@@ -25,10 +30,28 @@ impl Confusion {
     /// Rows of `(class, taken for, share of the class, right answers' share)`: at most `count`, the most frequent errors first.
     pub fn gravest(&self, count: usize) -> Vec<(&str, &str, f64, f64)> {
         let classes = 0..self.names.len();
-        let mut errors: Vec<_> = classes.clone().flat_map(|t| classes.clone().filter(move |a| *a != t).map(move |a| (t, a))).collect();
+        let mut errors: Vec<_> = classes
+            .clone()
+            .flat_map(|t| {
+                classes
+                    .clone()
+                    .filter(move |a| *a != t)
+                    .map(move |a| (t, a))
+            })
+            .collect();
         errors.sort_by(|a, b| self.share(b.0, b.1).total_cmp(&self.share(a.0, a.1)));
         errors.truncate(count);
-        errors.into_iter().map(|(t, a)| (&*self.names[t], &*self.names[a], self.share(t, a), self.share(t, t))).collect()
+        errors
+            .into_iter()
+            .map(|(t, a)| {
+                (
+                    &*self.names[t],
+                    &*self.names[a],
+                    self.share(t, a),
+                    self.share(t, t),
+                )
+            })
+            .collect()
     }
 
     /// An SVG file: a row per class with its count, a column per answer, darker where more of the row lies; numbers are per cent.
@@ -39,26 +62,45 @@ impl Confusion {
         let size = self.names.len();
         let (width, height) = (LEFT + size * CELL + 10, TOP + size * CELL + 10);
         let mut svg = String::new();
-        let mut push = |line: std::fmt::Arguments<'_>| svg.write_fmt(line).expect("a string takes what is written");
+        let mut push = |line: std::fmt::Arguments<'_>| {
+            svg.write_fmt(line).expect("a string takes what is written")
+        };
         push(format_args!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" font-family=\"sans-serif\" font-size=\"11\" role=\"img\">\n\
              <title>{title}</title>\n<rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>\n<text x=\"{LEFT}\" y=\"18\" font-size=\"13\">{title}</text>\n"
         ));
         for (place, name) in self.names.iter().enumerate() {
-            let (x, y) = (LEFT + place * CELL + CELL / 2, TOP + place * CELL + CELL / 2 + 4);
+            let (x, y) = (
+                LEFT + place * CELL + CELL / 2,
+                TOP + place * CELL + CELL / 2 + 4,
+            );
             let count: usize = self.counts[place].iter().sum();
-            push(format_args!("<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{name}</text>\n", TOP - 8));
-            push(format_args!("<text x=\"{}\" y=\"{y}\" text-anchor=\"end\">{name} ({count})</text>\n", LEFT - 8));
+            push(format_args!(
+                "<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{name}</text>\n",
+                TOP - 8
+            ));
+            push(format_args!(
+                "<text x=\"{}\" y=\"{y}\" text-anchor=\"end\">{name} ({count})</text>\n",
+                LEFT - 8
+            ));
             for answer in 0..size {
                 let share = self.share(place, answer);
                 let (x, top) = (LEFT + answer * CELL, TOP + place * CELL);
                 // Right answers are blue, wrong ones red.
-                let fill = if answer == place { "#1f5fa8" } else { "#b3261e" };
+                let fill = if answer == place {
+                    "#1f5fa8"
+                } else {
+                    "#b3261e"
+                };
                 push(format_args!(
                     "<rect x=\"{x}\" y=\"{top}\" width=\"{CELL}\" height=\"{CELL}\" fill=\"{fill}\" fill-opacity=\"{share:.3}\" stroke=\"#ccc\"/>\n"
                 ));
                 let ink = if share > 0.55 { "#fff" } else { "#000" };
-                push(format_args!("<text x=\"{}\" y=\"{y}\" text-anchor=\"middle\" fill=\"{ink}\">{:.0}</text>\n", x + CELL / 2, 100.0 * share));
+                push(format_args!(
+                    "<text x=\"{}\" y=\"{y}\" text-anchor=\"middle\" fill=\"{ink}\">{:.0}</text>\n",
+                    x + CELL / 2,
+                    100.0 * share
+                ));
             }
         }
         push(format_args!("</svg>\n"));
@@ -73,11 +115,24 @@ mod tests {
     #[test]
     fn errors_are_counted_by_row_and_drawn() {
         // Two of class 0 right, one taken for 2; class 1 always taken for 0; class 2 right.
-        let logits = [[2.0, 0.0, 1.0], [2.0, 0.0, 1.0], [0.0, 0.0, 1.0], [2.0, 0.0, 1.0], [0.0, 0.0, 1.0]].concat();
-        let confusion = Confusion::of(&Judged::new(3, logits, vec![0, 0, 0, 1, 2]), &["a", "b", "c"]);
+        let logits = [
+            [2.0, 0.0, 1.0],
+            [2.0, 0.0, 1.0],
+            [0.0, 0.0, 1.0],
+            [2.0, 0.0, 1.0],
+            [0.0, 0.0, 1.0],
+        ]
+        .concat();
+        let confusion = Confusion::of(
+            &Judged::new(3, logits, vec![0, 0, 0, 1, 2]),
+            &["a", "b", "c"],
+        );
         assert_eq!(confusion.counts, [[2, 0, 1], [1, 0, 0], [0, 0, 1]]);
         let gravest = confusion.gravest(2);
-        assert_eq!((gravest[0].0, gravest[0].1, gravest[0].2, gravest[0].3), ("b", "a", 1.0, 0.0));
+        assert_eq!(
+            (gravest[0].0, gravest[0].1, gravest[0].2, gravest[0].3),
+            ("b", "a", 1.0, 0.0)
+        );
         assert_eq!((gravest[1].0, gravest[1].1), ("a", "c"));
         let svg = confusion.svg("what a & b are taken for".replace('&', "and").as_str());
         assert!(svg.contains(">a (3)<") && svg.contains(">67<") && svg.contains(">100<"));

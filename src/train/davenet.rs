@@ -30,7 +30,9 @@ pub struct SpeechBlock {
 
 impl SpeechBlock {
     fn new(channels: [usize; 2], columns: usize, stride: usize, device: &Device) -> Self {
-        let conv = |channels, stride| NormedConv::new(channels, [1, columns], stride, [0, columns / 2], device);
+        let conv = |channels, stride| {
+            NormedConv::new(channels, [1, columns], stride, [0, columns / 2], device)
+        };
         let plain = stride == 1 && channels[0] == channels[1];
         SpeechBlock {
             first: conv(channels, stride),
@@ -58,7 +60,11 @@ impl Davenet {
     /// # Panics
     /// If there is not one width more than there are stages.
     pub fn new(shape: &DavenetShape, device: &Device) -> Self {
-        assert_eq!(shape.widths.len(), shape.blocks.len() + 1, "a width for the first convolution and for each stage");
+        assert_eq!(
+            shape.widths.len(),
+            shape.blocks.len() + 1,
+            "a width for the first convolution and for each stage"
+        );
         let stage = |(count, widths): (&usize, &[usize])| {
             let block = |i| match i {
                 0 => SpeechBlock::new([widths[0], widths[1]], shape.kernel_columns, 2, device),
@@ -67,8 +73,19 @@ impl Davenet {
             (0..*count).map(block).collect()
         };
         Davenet {
-            stem: NormedConv::new([1, shape.widths[0]], [shape.kernel_rows, 1], 1, [0, 0], device),
-            stages: shape.blocks.iter().zip(shape.widths.windows(2)).map(stage).collect(),
+            stem: NormedConv::new(
+                [1, shape.widths[0]],
+                [shape.kernel_rows, 1],
+                1,
+                [0, 0],
+                device,
+            ),
+            stages: shape
+                .blocks
+                .iter()
+                .zip(shape.widths.windows(2))
+                .map(stage)
+                .collect(),
         }
     }
 
@@ -76,12 +93,17 @@ impl Davenet {
     /// mels as the first kernel has rows; more mels leave more.
     pub fn forward(&self, spectrograms: Tensor<3>) -> Tensor<4> {
         let x = relu(self.stem.forward(spectrograms.unsqueeze_dim(1)));
-        self.stages.iter().flatten().fold(x, |x, block| block.forward(x))
+        self.stages
+            .iter()
+            .flatten()
+            .fold(x, |x, block| block.forward(x))
     }
 
     /// A feature map's mean over rows and columns: `[batch, channels]`.
     pub fn pool(map: Tensor<4>) -> Tensor<2> {
         let [batch, channels, rows, columns] = map.dims();
-        map.reshape([batch, channels, rows * columns]).mean_dim(2).reshape([batch, channels])
+        map.reshape([batch, channels, rows * columns])
+            .mean_dim(2)
+            .reshape([batch, channels])
     }
 }

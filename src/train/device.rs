@@ -23,11 +23,17 @@ pub enum Compute {
 /// Why there is no such device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
-    #[error("`{0}` is no device: cpu, torch, torch-cuda:N, vulkan:N or cuda:N (N counts from 0 and may be left out)")]
+    #[error(
+        "`{0}` is no device: cpu, torch, torch-cuda:N, vulkan:N or cuda:N (N counts from 0 and may be left out)"
+    )]
     Unknown(String),
-    #[error("this expressd-train is built without `{0}`: build with FEATURES={1}, as the README says")]
+    #[error(
+        "this expressd-train is built without `{0}`: build with FEATURES={1}, as the README says"
+    )]
     NotBuilt(&'static str, &'static str),
-    #[error("device {0} computes in 32 bits only: leave out --precision mixed, or take --device torch")]
+    #[error(
+        "device {0} computes in 32 bits only: leave out --precision mixed, or take --device torch"
+    )]
     OnePrecision(String),
 }
 
@@ -36,7 +42,9 @@ impl FromStr for Compute {
 
     fn from_str(text: &str) -> Result<Compute, DeviceError> {
         let unknown = || DeviceError::Unknown(text.to_string());
-        let (name, index) = text.split_once(':').map_or((text, None), |(name, index)| (name, Some(index)));
+        let (name, index) = text
+            .split_once(':')
+            .map_or((text, None), |(name, index)| (name, Some(index)));
         let number = index.map_or(Ok(0), |index| index.parse().map_err(|_| unknown()))?;
         match (name, index) {
             ("cpu", None) => Ok(Compute::Cpu),
@@ -77,7 +85,11 @@ impl Compute {
     #[cfg(feature = "train-torch")]
     #[allow(deprecated)]
     fn torch(self) -> Result<Device, DeviceError> {
-        Ok(if let Compute::TorchCuda(index) = self { Device::libtorch_cuda(index) } else { Device::libtorch() })
+        Ok(if let Compute::TorchCuda(index) = self {
+            Device::libtorch_cuda(index)
+        } else {
+            Device::libtorch()
+        })
     }
 
     #[cfg(not(feature = "train-torch"))]
@@ -143,7 +155,10 @@ pub fn precision() -> Precision {
 /// # Errors
 /// Where this program is built without what one of them takes.
 pub fn choose(computes: &[Compute]) -> Result<(), DeviceError> {
-    let devices = computes.iter().map(|compute| Ok((*compute, compute.open()?))).collect::<Result<Vec<_>, DeviceError>>()?;
+    let devices = computes
+        .iter()
+        .map(|compute| Ok((*compute, compute.open()?)))
+        .collect::<Result<Vec<_>, DeviceError>>()?;
     let _ = CHOSEN.set(devices);
     Ok(())
 }
@@ -164,7 +179,11 @@ pub fn devices() -> Vec<Device> {
 
 /// What computes, in words: `torch` (mixed precision, 2 cores).
 pub fn described() -> String {
-    let precision = if precision() == Precision::Mixed { "mixed precision, " } else { "" };
+    let precision = if precision() == Precision::Mixed {
+        "mixed precision, "
+    } else {
+        ""
+    };
     let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
     format!("`{}` ({precision}{cores} cores)", chosen()[0].0)
 }
@@ -194,8 +213,19 @@ mod tests {
             assert_eq!(name.parse::<Compute>().unwrap().to_string(), name);
         }
         assert_eq!("cuda".parse(), Ok(Compute::Cuda(0)));
-        for name in ["", "gpu", "cpu:0", "torch:1", "cuda:", "cuda:x", "vulkan:-1"] {
-            assert_eq!(name.parse::<Compute>(), Err(DeviceError::Unknown(name.into())));
+        for name in [
+            "",
+            "gpu",
+            "cpu:0",
+            "torch:1",
+            "cuda:",
+            "cuda:x",
+            "vulkan:-1",
+        ] {
+            assert_eq!(
+                name.parse::<Compute>(),
+                Err(DeviceError::Unknown(name.into()))
+            );
         }
     }
 
@@ -216,15 +246,28 @@ mod tests {
         use crate::train::fit::{Learner, tensor, values};
         use crate::train::net::tests::tiny;
         use crate::train::samples::PlaneBatch;
-        let load = |device: &Device| tiny(device).try_load_file(file).map_err(|e| anyhow::anyhow!("{e:?}"));
+        let load = |device: &Device| {
+            tiny(device)
+                .try_load_file(file)
+                .map_err(|e| anyhow::anyhow!("{e:?}"))
+        };
         let pixels = golden_samples(5, 6 * 16 * 16);
-        let look = |net: &crate::train::net::Encoder, device: &Device| values(net.forward(tensor(pixels.clone(), [6, 1, 16, 16], device)).1);
+        let look = |net: &crate::train::net::Encoder, device: &Device| {
+            values(
+                net.forward(tensor(pixels.clone(), [6, 1, 16, 16], device))
+                    .1,
+            )
+        };
         let net = load(device)?;
         let before = look(&net, device)?;
         let training = device.clone().autodiff();
         let mut learner = net.to_device(&training).train();
         let mut optimizer = AdamWConfig::new().with_epsilon(1e-8).init();
-        let batch = PlaneBatch { values: pixels.clone(), shape: [6, 1, 16, 16], targets: (0..18).map(|i| f32::from(i % 3 == i / 3 % 3)).collect() };
+        let batch = PlaneBatch {
+            values: pixels.clone(),
+            shape: [6, 1, 16, 16],
+            targets: (0..18).map(|i| f32::from(i % 3 == i / 3 % 3)).collect(),
+        };
         let mut losses = Vec::new();
         for _ in 0..3 {
             let loss = learner.loss(batch.clone(), &training);
@@ -236,8 +279,13 @@ mod tests {
         // Through a file to the processor, as export does.
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("net.bpk");
-        learner.valid().save_file(&file).map_err(|e| anyhow::anyhow!("{e:?}"))?;
-        let plain = tiny(&plain()).try_load_file(&file).map_err(|e| anyhow::anyhow!("{e:?}"))?;
+        learner
+            .valid()
+            .save_file(&file)
+            .map_err(|e| anyhow::anyhow!("{e:?}"))?;
+        let plain = tiny(&plain())
+            .try_load_file(&file)
+            .map_err(|e| anyhow::anyhow!("{e:?}"))?;
         Ok([before, losses, after, look(&plain, &super::plain())?])
     }
 
@@ -248,10 +296,22 @@ mod tests {
         let _turn = crate::train::fit::tests::GENERATOR.lock();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("net.bpk");
-        crate::train::net::tests::tiny(&plain()).save_file(&file).unwrap();
-        let (ours, torch) = (trained(&file, &plain()).unwrap(), trained(&file, &Compute::Torch.open().unwrap()).unwrap());
-        for (what, (a, b)) in ["before", "losses", "after", "through a file"].iter().zip(ours.iter().zip(&torch)) {
-            let largest = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        crate::train::net::tests::tiny(&plain())
+            .save_file(&file)
+            .unwrap();
+        let (ours, torch) = (
+            trained(&file, &plain()).unwrap(),
+            trained(&file, &Compute::Torch.open().unwrap()).unwrap(),
+        );
+        for (what, (a, b)) in ["before", "losses", "after", "through a file"]
+            .iter()
+            .zip(ours.iter().zip(&torch))
+        {
+            let largest = a
+                .iter()
+                .zip(b)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f32::max);
             assert!(largest < 1e-4, "{what}: {a:?} against {b:?}");
         }
     }

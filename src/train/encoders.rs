@@ -11,7 +11,8 @@ use crate::clip::{Clip, Crop};
 use crate::encode::{EncodeError, Provider, Runtime, first_that_works};
 use crate::modality::Modality;
 use crate::model::manifest::{
-    AudioPreprocessing, EncoderEntry, EncoderKind, FacePreprocessing, HeadEntry, Manifest, SCHEMA, Task, TextPreprocessing, WindowRule,
+    AudioPreprocessing, EncoderEntry, EncoderKind, FacePreprocessing, HeadEntry, Manifest, SCHEMA,
+    Task, TextPreprocessing, WindowRule,
 };
 use crate::model::{BundleError, Encoder, EncoderFiles, check_sums};
 use crate::preprocess::{LogMel, Tokenizer};
@@ -50,32 +51,74 @@ pub struct EncoderSet {
 }
 
 pub(crate) fn headless(sections: Sections) -> Manifest {
-    let head = HeadEntry { file: String::new(), sha256: String::new(), inputs: Vec::new(), temperature: BTreeMap::new(), abstain_threshold: 0.0 };
-    let Sections { window, face, audio, text, encoders } = sections;
+    let head = HeadEntry {
+        file: String::new(),
+        sha256: String::new(),
+        inputs: Vec::new(),
+        temperature: BTreeMap::new(),
+        abstain_threshold: 0.0,
+    };
+    let Sections {
+        window,
+        face,
+        audio,
+        text,
+        encoders,
+    } = sections;
     let (name, fingerprint, labels) = (String::new(), String::new(), Vec::new());
-    let mut rules = Manifest { schema: SCHEMA, name, task: Task::Single, labels, fingerprint, window, face, audio, text, encoders, head };
+    let mut rules = Manifest {
+        schema: SCHEMA,
+        name,
+        task: Task::Single,
+        labels,
+        fingerprint,
+        window,
+        face,
+        audio,
+        text,
+        encoders,
+        head,
+    };
     rules.fingerprint = rules.compute_fingerprint();
     rules
 }
 
 /// The rules of one folder, its files held against `SHA256SUMS`.
 fn read_folder(folder: &Path) -> anyhow::Result<Manifest> {
-    let name = if folder.join(SET).is_file() { SET } else { "manifest.toml" };
+    let name = if folder.join(SET).is_file() {
+        SET
+    } else {
+        "manifest.toml"
+    };
     let text = std::fs::read_to_string(folder.join(name))
         .with_context(|| format!("{} holds neither encoders.toml nor manifest.toml: name an encoder set or a bundle with --encoders", folder.display()))?;
     check_sums(folder, &[name])?;
-    let sections: Sections = toml::from_str(&text).with_context(|| format!("{name} in {} cannot be understood", folder.display()))?;
+    let sections: Sections = toml::from_str(&text)
+        .with_context(|| format!("{name} in {} cannot be understood", folder.display()))?;
     let rules = headless(sections);
     let faults = rules.encoder_faults();
-    ensure!(faults.is_empty(), "{name} in {} contradicts itself: {}", folder.display(), faults.join("; "));
+    ensure!(
+        faults.is_empty(),
+        "{name} in {} contradicts itself: {}",
+        folder.display(),
+        faults.join("; ")
+    );
     Ok(rules)
 }
 
 /// Both where they agree, either where there is but one.
-fn join_section<S: PartialEq>(ours: &mut Option<S>, theirs: Option<S>, what: &str, folder: &Path) -> anyhow::Result<()> {
+fn join_section<S: PartialEq>(
+    ours: &mut Option<S>,
+    theirs: Option<S>,
+    what: &str,
+    folder: &Path,
+) -> anyhow::Result<()> {
     match (&ours, theirs) {
         (Some(ours), Some(theirs)) if *ours != theirs => {
-            bail!("{}: its [{what}] is not that of the encoders named before: one store holds one preprocessing, extract into another store", folder.display())
+            bail!(
+                "{}: its [{what}] is not that of the encoders named before: one store holds one preprocessing, extract into another store",
+                folder.display()
+            )
         }
         (None, theirs) => *ours = theirs,
         _ => {}
@@ -99,14 +142,30 @@ impl SetFiles {
             join_section(&mut all.audio, rules.audio, "audio", folder)?;
             join_section(&mut all.text, rules.text, "text", folder)?;
             for entry in rules.encoders {
-                ensure!(all.encoder(&entry.name).is_none(), "{}: there is an encoder {:?} already: rename one of them", folder.display(), entry.name);
+                ensure!(
+                    all.encoder(&entry.name).is_none(),
+                    "{}: there is an encoder {:?} already: rename one of them",
+                    folder.display(),
+                    entry.name
+                );
                 all.encoders.push(entry);
             }
         }
         let mut rules = joined.context("no encoders were named: give --encoders")?;
-        ensure!(!rules.encoders.is_empty(), "there is no encoder in {}", folders.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "));
+        ensure!(
+            !rules.encoders.is_empty(),
+            "there is no encoder in {}",
+            folders
+                .iter()
+                .map(|f| f.display().to_string())
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
         rules.fingerprint = rules.compute_fingerprint();
-        Ok(SetFiles { rules, folders: read })
+        Ok(SetFiles {
+            rules,
+            folders: read,
+        })
     }
 
     /// [`Manifest::compute_fingerprint`] over the joined sections: a bundle's own where one bundle was read.
@@ -126,25 +185,43 @@ impl SetFiles {
 
     /// Opens every graph on `provider` with `threads` threads of its own: the float ones, so that a store holds the same wherever it is
     /// extracted, and its fingerprint says what is in it ([`Manifest::compute_fingerprint`]).
-    pub fn open(&self, runtime: &Runtime, provider: Provider, threads: usize) -> anyhow::Result<EncoderSet> {
+    pub fn open(
+        &self,
+        runtime: &Runtime,
+        provider: Provider,
+        threads: usize,
+    ) -> anyhow::Result<EncoderSet> {
         let at_fault = |error: &BundleError| matches!(error, BundleError::Graph { .. });
         let (encoders, tokenizer) = first_that_works(provider, at_fault, |provider| {
             let (mut encoders, mut tokenizer) = (Vec::new(), None);
             for (folder, rules) in &self.folders {
-                let (opened, words) = EncoderFiles::read(folder, rules)?.fp32().open(runtime, folder, rules, provider, threads)?;
+                let (opened, words) = EncoderFiles::read(folder, rules)?
+                    .fp32()
+                    .open(runtime, folder, rules, provider, threads)?;
                 encoders.extend(opened);
                 tokenizer = tokenizer.or(words);
             }
             Ok::<_, BundleError>((encoders, tokenizer))
         })?;
         let caches = encoders.iter().map(|_| FaceCache::default()).collect();
-        Ok(EncoderSet { mel: self.rules.audio.as_ref().map(LogMel::new), rules: self.rules.clone(), encoders, tokenizer, caches })
+        Ok(EncoderSet {
+            mel: self.rules.audio.as_ref().map(LogMel::new),
+            rules: self.rules.clone(),
+            encoders,
+            tokenizer,
+            caches,
+        })
     }
 }
 
 impl EncoderSet {
     /// Reads and opens `folders`.
-    pub fn open(runtime: &Runtime, folders: &[PathBuf], provider: Provider, threads: usize) -> anyhow::Result<EncoderSet> {
+    pub fn open(
+        runtime: &Runtime,
+        folders: &[PathBuf],
+        provider: Provider,
+        threads: usize,
+    ) -> anyhow::Result<EncoderSet> {
         SetFiles::read(folders)?.open(runtime, provider, threads)
     }
 
@@ -161,7 +238,9 @@ impl EncoderSet {
 
     /// A new session begins: the faces' ids begin anew.
     pub fn forget_faces(&mut self) {
-        self.caches.iter_mut().for_each(|cache| *cache = FaceCache::default());
+        self.caches
+            .iter_mut()
+            .for_each(|cache| *cache = FaceCache::default());
     }
 
     /// What the daemon's recogniser would give its head of a clip's face and voice, but for [`EncoderSet::weighing_faces_alike`]. What is
@@ -172,7 +251,10 @@ impl EncoderSet {
         for (encoder, cache) in self.encoders.iter_mut().zip(&mut self.caches) {
             let modality = encoder.entry.modality;
             if modality != Modality::Text && *presence.get(modality) {
-                embeddings.insert(encoder.entry.name.clone(), encode_clip(encoder, &self.rules, self.mel.as_ref(), cache, clip)?);
+                embeddings.insert(
+                    encoder.entry.name.clone(),
+                    encode_clip(encoder, &self.rules, self.mel.as_ref(), cache, clip)?,
+                );
             }
         }
         Ok(embeddings)
@@ -181,7 +263,11 @@ impl EncoderSet {
     /// What is said. Empty where it has no token.
     pub fn encode_text(&mut self, text: &str) -> Result<Embeddings, EncodeError> {
         let mut embeddings = Embeddings::new();
-        for encoder in self.encoders.iter_mut().filter(|e| e.entry.modality == Modality::Text) {
+        for encoder in self
+            .encoders
+            .iter_mut()
+            .filter(|e| e.entry.modality == Modality::Text)
+        {
             if let Some(embedding) = text_embedding(encoder, self.tokenizer.as_ref(), text)? {
                 embeddings.insert(encoder.entry.name.clone(), embedding);
             }
@@ -192,8 +278,13 @@ impl EncoderSet {
     /// One face, cut out: of the encoders that take single frames.
     pub fn encode_picture(&mut self, crop: Arc<Crop>) -> Result<Embeddings, EncodeError> {
         let mut embeddings = Embeddings::new();
-        for encoder in self.encoders.iter_mut().filter(|e| e.entry.modality == Modality::Face && e.entry.kind == EncoderKind::Frame) {
-            let embedding = frame_embeddings(encoder, &self.rules, std::slice::from_ref(&crop))?.swap_remove(0);
+        for encoder in self
+            .encoders
+            .iter_mut()
+            .filter(|e| e.entry.modality == Modality::Face && e.entry.kind == EncoderKind::Frame)
+        {
+            let embedding =
+                frame_embeddings(encoder, &self.rules, std::slice::from_ref(&crop))?.swap_remove(0);
             embeddings.insert(encoder.entry.name.clone(), embedding);
         }
         Ok(embeddings)
@@ -210,27 +301,55 @@ mod tests {
     #[test]
     fn a_bundle_is_an_encoder_set_with_the_bundles_fingerprint() {
         let files = SetFiles::read(&[project("models/default")]).unwrap();
-        let manifest: Manifest = toml::from_str(&std::fs::read_to_string(project("models/default/manifest.toml")).unwrap()).unwrap();
+        let manifest: Manifest = toml::from_str(
+            &std::fs::read_to_string(project("models/default/manifest.toml")).unwrap(),
+        )
+        .unwrap();
         assert_eq!(files.fingerprint(), manifest.fingerprint);
-        assert!(files.reads(Modality::Face) && files.reads(Modality::Voice) && files.reads(Modality::Text));
-        let mut set = files.open(&Runtime::load().unwrap(), Provider::Cpu, 1).unwrap();
-        assert_eq!(set.entries().map(|e| (e.name.as_str(), e.dim)).collect::<Vec<_>>(), [("face", 128), ("voice", 128), ("text", 384)]);
+        assert!(
+            files.reads(Modality::Face)
+                && files.reads(Modality::Voice)
+                && files.reads(Modality::Text)
+        );
+        let mut set = files
+            .open(&Runtime::load().unwrap(), Provider::Cpu, 1)
+            .unwrap();
+        assert_eq!(
+            set.entries()
+                .map(|e| (e.name.as_str(), e.dim))
+                .collect::<Vec<_>>(),
+            [("face", 128), ("voice", 128), ("text", 384)]
+        );
         // The same numbers as the bundle itself gives.
         let crop = Arc::new(golden_crop(3, 0, 48, 1));
-        let mut bundle = crate::model::Bundle::open(&Runtime::load().unwrap(), &project("models/default"), Provider::Cpu, 1).unwrap();
-        let theirs = crate::recognize::embed(&mut bundle, std::slice::from_ref(&crop), None, None).unwrap();
+        let mut bundle = crate::model::Bundle::open(
+            &Runtime::load().unwrap(),
+            &project("models/default"),
+            Provider::Cpu,
+            1,
+        )
+        .unwrap();
+        let theirs =
+            crate::recognize::embed(&mut bundle, std::slice::from_ref(&crop), None, None).unwrap();
         let ours = set.encode_picture(crop).unwrap();
         // But a store's are of the float graphs, and a bundle on a CPU may have its in eight bits.
         if bundle.precision() == crate::encode::Precision::Fp32 {
             assert_eq!(ours, theirs);
         }
-        assert!(set.encoders.iter().all(|e| e.graph.precision() == crate::encode::Precision::Fp32));
+        assert!(
+            set.encoders
+                .iter()
+                .all(|e| e.graph.precision() == crate::encode::Precision::Fp32)
+        );
     }
 
     /// What eight bits cost on faces (their cost in accuracy stands in the model card): the same answer nearly always.
     #[test]
     fn in_eight_bits_real_faces_are_judged_as_in_floats() {
-        let Some(archive) = crate::testing::material("faces/fer2013_training_publictest.tar.xz") else { return };
+        let Some(archive) = crate::testing::material("faces/fer2013_training_publictest.tar.xz")
+        else {
+            return;
+        };
         let mut crops = Vec::new();
         let tar = liblzma::read::XzDecoder::new(std::fs::File::open(archive).unwrap());
         let enough = crate::train::data::fer::for_each_picture(tar, |_, jpeg| {
@@ -240,34 +359,66 @@ mod tests {
         });
         assert_eq!(enough.unwrap_err().to_string(), "enough");
         let runtime = Runtime::load().unwrap();
-        let mut float = SetFiles::read(&[project("models/default")]).unwrap().open(&runtime, Provider::Cpu, 1).unwrap();
-        let mut light = crate::model::Bundle::open(&runtime, &project("models/default"), Provider::Cpu, 1).unwrap();
+        let mut float = SetFiles::read(&[project("models/default")])
+            .unwrap()
+            .open(&runtime, Provider::Cpu, 1)
+            .unwrap();
+        let mut light =
+            crate::model::Bundle::open(&runtime, &project("models/default"), Provider::Cpu, 1)
+                .unwrap();
         assert_eq!(light.precision(), crate::encode::Precision::Int8);
         let (mut alike, mut same) = (0.0, 0);
         for crop in &crops {
             let theirs = float.encode_picture(crop.clone()).unwrap();
-            let ours = crate::recognize::embed(&mut light, std::slice::from_ref(crop), None, None).unwrap();
-            let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+            let ours = crate::recognize::embed(&mut light, std::slice::from_ref(crop), None, None)
+                .unwrap();
+            let product =
+                |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
             let (a, b) = (&theirs["face"], &ours["face"]);
             alike += product(a, b) / (product(a, a) * product(b, b)).sqrt() / crops.len() as f64;
-            let mut top = |embeddings| crate::train::calibrate::largest(&crate::recognize::head_logits(&mut light, embeddings).unwrap());
+            let mut top = |embeddings| {
+                crate::train::calibrate::largest(
+                    &crate::recognize::head_logits(&mut light, embeddings).unwrap(),
+                )
+            };
             same += usize::from(top(&theirs) == top(&ours));
         }
-        assert!(alike > 0.99 && same as f64 > 0.95 * crops.len() as f64, "cosine {alike}, {same} of {} answers", crops.len());
+        assert!(
+            alike > 0.99 && same as f64 > 0.95 * crops.len() as f64,
+            "cosine {alike}, {same} of {} answers",
+            crops.len()
+        );
     }
 
     /// A copy of the default bundle's face encoder as an encoder set of its own.
     fn face_set(folder: &Path, change: impl Fn(String) -> String) {
         let text = std::fs::read_to_string(project("models/default/manifest.toml")).unwrap();
         let mut table: toml::Table = toml::from_str(&text).unwrap();
-        for name in ["schema", "name", "task", "labels", "fingerprint", "audio", "text", "head"] {
+        for name in [
+            "schema",
+            "name",
+            "task",
+            "labels",
+            "fingerprint",
+            "audio",
+            "text",
+            "head",
+        ] {
             table.remove(name);
         }
         let encoders = table["encoder"].as_array_mut().unwrap();
         encoders.truncate(1);
         encoders[0].as_table_mut().unwrap().remove("int8");
-        std::fs::write(folder.join("encoders.toml"), change(toml::to_string(&table).unwrap())).unwrap();
-        std::fs::copy(project("models/default/face.onnx"), folder.join("face.onnx")).unwrap();
+        std::fs::write(
+            folder.join("encoders.toml"),
+            change(toml::to_string(&table).unwrap()),
+        )
+        .unwrap();
+        std::fs::copy(
+            project("models/default/face.onnx"),
+            folder.join("face.onnx"),
+        )
+        .unwrap();
         seal(folder).unwrap();
     }
 
@@ -276,15 +427,46 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let join = || SetFiles::read(&[project("models/default"), folder.path().into()]);
         face_set(folder.path(), |text| text);
-        assert!(join().unwrap_err().to_string().contains("an encoder \"face\" already"));
-        face_set(folder.path(), |text| text.replace("name = \"face\"", "name = \"face_b\"").replace("length_ms = 2000", "length_ms = 1000"));
+        assert!(
+            join()
+                .unwrap_err()
+                .to_string()
+                .contains("an encoder \"face\" already")
+        );
+        face_set(folder.path(), |text| {
+            text.replace("name = \"face\"", "name = \"face_b\"")
+                .replace("length_ms = 2000", "length_ms = 1000")
+        });
         let joined = join().unwrap();
-        assert_eq!(joined.rules().encoders.iter().map(|e| e.name.as_str()).collect::<Vec<_>>(), ["face", "voice", "text", "face_b"]);
+        assert_eq!(
+            joined
+                .rules()
+                .encoders
+                .iter()
+                .map(|e| e.name.as_str())
+                .collect::<Vec<_>>(),
+            ["face", "voice", "text", "face_b"]
+        );
         assert_eq!(joined.rules().window.length_ms, 2000);
-        assert_ne!(joined.fingerprint(), SetFiles::read(&[project("models/default")]).unwrap().fingerprint());
-        joined.open(&Runtime::load().unwrap(), Provider::Cpu, 1).unwrap();
-        face_set(folder.path(), |text| text.replace("name = \"face\"", "name = \"face_b\"").replace("min_quality = ", "min_quality = 1"));
-        assert!(join().unwrap_err().to_string().contains("its [face] is not that"));
+        assert_ne!(
+            joined.fingerprint(),
+            SetFiles::read(&[project("models/default")])
+                .unwrap()
+                .fingerprint()
+        );
+        joined
+            .open(&Runtime::load().unwrap(), Provider::Cpu, 1)
+            .unwrap();
+        face_set(folder.path(), |text| {
+            text.replace("name = \"face\"", "name = \"face_b\"")
+                .replace("min_quality = ", "min_quality = 1")
+        });
+        assert!(
+            join()
+                .unwrap_err()
+                .to_string()
+                .contains("its [face] is not that")
+        );
         std::fs::write(folder.path().join("face.onnx"), b"flipped").unwrap();
         assert!(join().unwrap_err().to_string().contains("face.onnx"));
     }

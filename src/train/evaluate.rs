@@ -85,12 +85,34 @@ fn on_stores(args: &EvaluateArgs) -> anyhow::Result<()> {
         Some(run) => Box::new(OfRun::open(run)?),
         None => Box::new(OfBundle::open(&args.bundle)?),
     };
-    let stores = if args.store.is_empty() { answering.own_stores() } else { args.store.clone() };
-    let (kind, measured) = args.run.as_ref().map_or(("bundle", &args.bundle), |run| ("run", run));
-    let named: String = args.store.iter().map(|store| format!(" --store {}", store.display())).collect();
+    let stores = if args.store.is_empty() {
+        answering.own_stores()
+    } else {
+        args.store.clone()
+    };
+    let (kind, measured) = args
+        .run
+        .as_ref()
+        .map_or(("bundle", &args.bundle), |run| ("run", run));
+    let named: String = args
+        .store
+        .iter()
+        .map(|store| format!(" --store {}", store.display()))
+        .collect();
     let split = args.split.to_possible_value().expect("none is hidden");
-    let command = format!("expressd-train evaluate --{kind} {}{named} --split {}", measured.display(), split.get_name());
-    let what = Assessment { measured, stores: &stores, split: args.split.split(), report: args.report.as_deref(), json: args.json, command };
+    let command = format!(
+        "expressd-train evaluate --{kind} {}{named} --split {}",
+        measured.display(),
+        split.get_name()
+    );
+    let what = Assessment {
+        measured,
+        stores: &stores,
+        split: args.split.split(),
+        report: args.report.as_deref(),
+        json: args.json,
+        command,
+    };
     assess(&what, answering.as_mut())
 }
 
@@ -130,8 +152,15 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     if args.run.is_some() || !args.store.is_empty() {
         return on_stores(args);
     }
-    ensure!(args.report.is_none(), Refused("--report takes figures of a run or of stores: name --run or --store".into()));
-    let material = args.material.clone().or_else(|| Some(std::env::var_os("EXPRESSD_MATERIAL")?.into())).unwrap_or_else(|| "../shared/material".into());
+    ensure!(
+        args.report.is_none(),
+        Refused("--report takes figures of a run or of stores: name --run or --store".into())
+    );
+    let material = args
+        .material
+        .clone()
+        .or_else(|| Some(std::env::var_os("EXPRESSD_MATERIAL")?.into()))
+        .unwrap_or_else(|| "../shared/material".into());
     let figures = measure(&args.bundle, &material)?;
     if args.renew_card {
         card::renew(&args.bundle, &figures)?;
@@ -143,17 +172,38 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     for figure in &figures {
         println!(
             "{}: n {}, {} classes: accuracy {:.4} [{:.4}, {:.4}], mean recall {:.4}",
-            figure.what, figure.n, figure.classes, figure.accuracy, figure.interval[0], figure.interval[1], figure.recall
+            figure.what,
+            figure.n,
+            figure.classes,
+            figure.accuracy,
+            figure.interval[0],
+            figure.interval[1],
+            figure.recall
         );
         if let Some(f1) = figure.weighted_f1 {
             println!("    weighted F1 {f1:.4}");
         }
-        println!("    {}", figure.recalls.iter().map(|(name, (recall, _))| format!("{name} {recall:.2}")).collect::<Vec<_>>().join(", "));
+        println!(
+            "    {}",
+            figure
+                .recalls
+                .iter()
+                .map(|(name, (recall, _))| format!("{name} {recall:.2}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
         for condition in &figure.conditions {
             let [low, high] = condition.interval;
-            println!("    {}: n {}, accuracy {:.4} [{low:.4}, {high:.4}]", condition.what, condition.n, condition.accuracy);
+            println!(
+                "    {}: n {}, accuracy {:.4} [{low:.4}, {high:.4}]",
+                condition.what, condition.n, condition.accuracy
+            );
         }
-        if let (Some(error), Some(answered), Some(accuracy)) = (figure.calibration_error, figure.answered, figure.answered_accuracy) {
+        if let (Some(error), Some(answered), Some(accuracy)) = (
+            figure.calibration_error,
+            figure.answered,
+            figure.answered_accuracy,
+        ) {
             println!(
                 "    calibration error {error:.3} (by chance alone {:.3}); answers {:.1} %, of those right {accuracy:.4}",
                 figure.chance_error.unwrap_or(f64::NAN),
@@ -181,42 +231,88 @@ impl Opened {
     /// Encoders in eight bits where there are such and `precision` wants them.
     pub fn open_in(folder: &Path, precision: Precision) -> anyhow::Result<Opened> {
         let path = folder.join("manifest.toml");
-        let text = std::fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-        let manifest: Manifest = toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("{} cannot be read", path.display()))?;
+        let manifest: Manifest =
+            toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
         let faults = manifest.faults();
-        ensure!(faults.is_empty(), "{}: {}", path.display(), faults.join("; "));
+        ensure!(
+            faults.is_empty(),
+            "{}: {}",
+            path.display(),
+            faults.join("; ")
+        );
         let runtime = Runtime::load()?;
         let read = |file: &str, sha256: &str| -> anyhow::Result<Vec<u8>> {
-            let bytes = std::fs::read(folder.join(file)).with_context(|| format!("{file} cannot be read"))?;
-            ensure!(hex_sha256(&bytes) == sha256, "{file} is not the file that the manifest names: its hash differs");
+            let bytes = std::fs::read(folder.join(file))
+                .with_context(|| format!("{file} cannot be read"))?;
+            ensure!(
+                hex_sha256(&bytes) == sha256,
+                "{file} is not the file that the manifest names: its hash differs"
+            );
             Ok(bytes)
         };
         let encoder = |name: &str| -> anyhow::Result<Graph> {
-            let entry = manifest.encoder(name).with_context(|| format!("no encoder {name} in the bundle"))?;
-            let int8 = entry.int8.as_ref().filter(|_| precision == Precision::Int8).map(|int8| read(&int8.file, &int8.sha256)).transpose()?;
-            let files = GraphFiles { fp32: &read(&entry.file, &entry.sha256)?, int8: int8.as_deref() };
+            let entry = manifest
+                .encoder(name)
+                .with_context(|| format!("no encoder {name} in the bundle"))?;
+            let int8 = entry
+                .int8
+                .as_ref()
+                .filter(|_| precision == Precision::Int8)
+                .map(|int8| read(&int8.file, &int8.sha256))
+                .transpose()?;
+            let files = GraphFiles {
+                fp32: &read(&entry.file, &entry.sha256)?,
+                int8: int8.as_deref(),
+            };
             Ok(Graph::open_for(&runtime, name, files, Provider::Cpu, 2)?)
         };
         let (face, voice) = (encoder("face")?, encoder("voice")?);
         let text = manifest.text.as_ref().context("the bundle has no [text]")?;
         let bytes = read(&text.tokenizer, &text.sha256)?;
         let words = Words {
-            encoder: Encoder { entry: entry(&manifest, "text")?, graph: encoder("text")? },
+            encoder: Encoder {
+                entry: entry(&manifest, "text")?,
+                graph: encoder("text")?,
+            },
             tokenizer: Tokenizer::from_bytes(&bytes, text.max_tokens)?,
         };
-        let head = Graph::open(&runtime, "head", &read(&manifest.head.file, &manifest.head.sha256)?, Provider::Cpu, 2)?;
-        Ok(Opened { manifest, face, voice, words, head })
+        let head = Graph::open(
+            &runtime,
+            "head",
+            &read(&manifest.head.file, &manifest.head.sha256)?,
+            Provider::Cpu,
+            2,
+        )?;
+        Ok(Opened {
+            manifest,
+            face,
+            voice,
+            words,
+            head,
+        })
     }
 
     fn face_settings(&self) -> anyhow::Result<&FacePreprocessing> {
-        self.manifest.face.as_ref().context("the bundle has no [face]")
+        self.manifest
+            .face
+            .as_ref()
+            .context("the bundle has no [face]")
     }
 
     /// Embedding and logits of one preprocessed input of `shape` (without the batch axis).
-    pub fn encode(graph: &mut Graph, shape: &[usize], input: &[f32]) -> anyhow::Result<[Output; 2]> {
+    pub fn encode(
+        graph: &mut Graph,
+        shape: &[usize],
+        input: &[f32],
+    ) -> anyhow::Result<[Output; 2]> {
         let shape: Vec<usize> = std::iter::once(1).chain(shape.iter().copied()).collect();
         let outputs = graph.run(&[Input::F32(&shape, input)])?;
-        outputs.try_into().ok().with_context(|| format!("{} does not give an embedding and logits", graph.name()))
+        outputs
+            .try_into()
+            .ok()
+            .with_context(|| format!("{} does not give an embedding and logits", graph.name()))
     }
 
     /// The head's logits before the temperature.
@@ -224,7 +320,11 @@ impl Opened {
         let width = |values: &[f32]| [batch.count, values.len() / batch.count];
         let inputs: Vec<&Vec<f32>> = batch.embeddings.iter().chain([&batch.presence]).collect();
         let shapes: Vec<[usize; 2]> = inputs.iter().map(|values| width(values)).collect();
-        let inputs: Vec<Input<'_>> = inputs.iter().zip(&shapes).map(|(values, shape)| Input::F32(shape, values)).collect();
+        let inputs: Vec<Input<'_>> = inputs
+            .iter()
+            .zip(&shapes)
+            .map(|(values, shape)| Input::F32(shape, values))
+            .collect();
         Ok(self.head.run(&inputs)?.remove(0).values)
     }
 }
@@ -233,33 +333,60 @@ impl Opened {
 pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
     let mut opened = Opened::open(bundle)?;
     let crops = fer::read(&material.join("faces/fer2013_training_publictest.tar.xz"))?;
-    let (copies, crops): (Vec<_>, Vec<_>) = crops.into_iter().filter(|c| c.part == Part::Report).partition(|c| c.is_copy);
+    let (copies, crops): (Vec<_>, Vec<_>) = crops
+        .into_iter()
+        .filter(|c| c.part == Part::Report)
+        .partition(|c| c.is_copy);
     let clips = ravdess::read(&material.join("speech/ravdess"), Part::Report, &[])?;
     let (face_figure, faces) = measure_face(&mut opened, &crops, &copies)?;
     let (voice_figure, voices) = measure_voice(&mut opened, &clips)?;
     let mut figures = vec![face_figure, voice_figure];
-    let (meld, length_ms) = (material.join("annotations/meld"), opened.manifest.window.length_ms);
-    let mut all = [faces, voices, opened.words.evidence(&meld, Part::Report, whole)?];
+    let (meld, length_ms) = (
+        material.join("annotations/meld"),
+        opened.manifest.window.length_ms,
+    );
+    let mut all = [
+        faces,
+        voices,
+        opened.words.evidence(&meld, Part::Report, whole)?,
+    ];
     for subset in Presence::subsets() {
         let name = subset.name();
         let what = match name.as_str() {
             "face" => "head, face alone: FER2013 PublicTest, pictures new to it".to_owned(),
             "voice" => "head, voice alone: RAVDESS actors 18-21, each hop".to_owned(),
             "text" => "head, words alone: MELD's development utterances".to_owned(),
-            "face+text" => "head, face+text: each of those faces with utterances of its label".to_owned(),
+            "face+text" => {
+                "head, face+text: each of those faces with utterances of its label".to_owned()
+            }
             _ => format!("head, {name}: each of those windows with others of its label"),
         };
         figures.push(head_figure(&mut opened, &what, &all, &subset)?);
     }
     // What the daemon's window holds of a longer utterance when it has been said.
-    all[2] = opened.words.evidence(&meld, Part::Report, |text| ending(text, length_ms))?;
-    let what = format!("head, words alone: what the last {} s of each utterance hold", f64::from(length_ms) / 1000.0);
-    figures.push(head_figure(&mut opened, &what, &all, &only(Modality::Text))?);
+    all[2] = opened
+        .words
+        .evidence(&meld, Part::Report, |text| ending(text, length_ms))?;
+    let what = format!(
+        "head, words alone: what the last {} s of each utterance hold",
+        f64::from(length_ms) / 1000.0
+    );
+    figures.push(head_figure(
+        &mut opened,
+        &what,
+        &all,
+        &only(Modality::Text),
+    )?);
     Ok(figures)
 }
 
 /// What the bundle's head answers to one subset of modalities.
-fn head_figure(opened: &mut Opened, what: &str, all: &[Evidence], subset: &Presence) -> anyhow::Result<Figure> {
+fn head_figure(
+    opened: &mut Opened,
+    what: &str,
+    all: &[Evidence],
+    subset: &Presence,
+) -> anyhow::Result<Figure> {
     let mut judged = judge(all, subset, &mut |batch| opened.fuse(batch))?;
     let mut figure = figure_of(what, &judged, &LABELS);
     if *subset == only(Modality::Text) {
@@ -269,35 +396,64 @@ fn head_figure(opened: &mut Opened, what: &str, all: &[Evidence], subset: &Prese
     let head = &opened.manifest.head;
     let temperature = f64::from(head.temperature.get(&subset.name()).copied().unwrap_or(1.0));
     let verdicts = judged.verdicts(temperature);
-    let answered: Vec<_> = verdicts.iter().filter(|v| v.confidence >= f64::from(head.abstain_threshold)).collect();
+    let answered: Vec<_> = verdicts
+        .iter()
+        .filter(|v| v.confidence >= f64::from(head.abstain_threshold))
+        .collect();
     figure.calibration_error = Some(judged.calibration_error(temperature));
     figure.chance_error = Some(judged.chance_error(temperature));
     figure.answered = Some(answered.len() as f64 / verdicts.len() as f64);
-    figure.answered_accuracy = Some(answered.iter().filter(|v| v.right).count() as f64 / answered.len().max(1) as f64);
+    figure.answered_accuracy =
+        Some(answered.iter().filter(|v| v.right).count() as f64 / answered.len().max(1) as f64);
     Ok(figure)
 }
 
 /// The face encoder's own classes, and its embeddings.
-fn measure_face(opened: &mut Opened, crops: &[LabelledCrop], copies: &[LabelledCrop]) -> anyhow::Result<(Figure, Evidence)> {
+fn measure_face(
+    opened: &mut Opened,
+    crops: &[LabelledCrop],
+    copies: &[LabelledCrop],
+) -> anyhow::Result<(Figure, Evidence)> {
     let settings = opened.face_settings()?.clone();
     let entry = entry(&opened.manifest, "face")?;
     let mut evidence = Evidence::new(entry.dim);
     let mut logits = Vec::new();
     for sample in crops {
         let input = normalise(&sample.crop, &settings.normalise);
-        let [embedding, row] = Opened::encode(&mut opened.face, &[settings.channels, settings.size, settings.size], &input)?;
+        let [embedding, row] = Opened::encode(
+            &mut opened.face,
+            &[settings.channels, settings.size, settings.size],
+            &input,
+        )?;
         evidence.push(sample.label, embedding.values);
         logits.extend(row.values);
     }
     let names: Vec<&str> = entry.classes.iter().map(String::as_str).collect();
     let judged = Judged::new(names.len(), logits, crops.iter().map(|c| c.label).collect());
     let conditions = conditions::faces(opened, crops, copies)?;
-    Ok((Figure { conditions, ..figure_of("face encoder: FER2013 PublicTest, pictures new to it", &judged, &names) }, evidence))
+    Ok((
+        Figure {
+            conditions,
+            ..figure_of(
+                "face encoder: FER2013 PublicTest, pictures new to it",
+                &judged,
+                &names,
+            )
+        },
+        evidence,
+    ))
 }
 
 /// The voice encoder's own classes, clip by clip (mean of the windows' logits), and its embeddings, window by window as the daemon cuts them.
-fn measure_voice(opened: &mut Opened, clips: &[ravdess::LabelledClip]) -> anyhow::Result<(Figure, Evidence)> {
-    let settings = opened.manifest.audio.clone().context("the bundle has no [audio]")?;
+fn measure_voice(
+    opened: &mut Opened,
+    clips: &[ravdess::LabelledClip],
+) -> anyhow::Result<(Figure, Evidence)> {
+    let settings = opened
+        .manifest
+        .audio
+        .clone()
+        .context("the bundle has no [audio]")?;
     let entry = entry(&opened.manifest, "voice")?;
     let mel = LogMel::new(&settings);
     let window = opened.manifest.window;
@@ -310,32 +466,70 @@ fn measure_voice(opened: &mut Opened, clips: &[ravdess::LabelledClip]) -> anyhow
         for piece in &pieces {
             let (input, frames) = mel.compute(piece);
             let [_, row] = Opened::encode(&mut opened.voice, &[1, settings.mels, frames], &input)?;
-            sum.iter_mut().zip(row.values).for_each(|(s, v)| *s += v / pieces.len() as f32);
+            sum.iter_mut()
+                .zip(row.values)
+                .for_each(|(s, v)| *s += v / pieces.len() as f32);
         }
-        let label = label_index(RAVDESS[clip.emotion]).context("an emotion that is not on the wire")?;
-        for piece in live_windows(clip, length, milliseconds(window.hop_ms), milliseconds(settings.min_speech_ms)) {
+        let label =
+            label_index(RAVDESS[clip.emotion]).context("an emotion that is not on the wire")?;
+        for piece in live_windows(
+            clip,
+            length,
+            milliseconds(window.hop_ms),
+            milliseconds(settings.min_speech_ms),
+        ) {
             let (input, frames) = mel.compute(piece);
-            let [embedding, _] = Opened::encode(&mut opened.voice, &[1, settings.mels, frames], &input)?;
+            let [embedding, _] =
+                Opened::encode(&mut opened.voice, &[1, settings.mels, frames], &input)?;
             evidence.push(label, embedding.values);
         }
         logits.extend(sum);
     }
     let names: Vec<&str> = entry.classes.iter().map(String::as_str).collect();
-    let judged = Judged::new(names.len(), logits, clips.iter().map(|c| c.emotion).collect());
-    let by_actor: Vec<(u32, bool)> = judged.answers().zip(clips).map(|((truth, answer), clip)| (clip.actor, truth == answer)).collect();
+    let judged = Judged::new(
+        names.len(),
+        logits,
+        clips.iter().map(|c| c.emotion).collect(),
+    );
+    let by_actor: Vec<(u32, bool)> = judged
+        .answers()
+        .zip(clips)
+        .map(|((truth, answer), clip)| (clip.actor, truth == answer))
+        .collect();
     let conditions = conditions::voices(&by_actor);
-    Ok((Figure { conditions, ..figure_of("voice encoder: RAVDESS actors 18-21, clips", &judged, &names) }, evidence))
+    Ok((
+        Figure {
+            conditions,
+            ..figure_of(
+                "voice encoder: RAVDESS actors 18-21, clips",
+                &judged,
+                &names,
+            )
+        },
+        evidence,
+    ))
 }
 
 fn entry(manifest: &Manifest, name: &str) -> anyhow::Result<EncoderEntry> {
-    manifest.encoder(name).cloned().with_context(|| format!("no encoder {name} in the bundle"))
+    manifest
+        .encoder(name)
+        .cloned()
+        .with_context(|| format!("no encoder {name} in the bundle"))
 }
 
 fn figure_of(what: &str, judged: &Judged, names: &[&str]) -> Figure {
-    let recalls = judged.recalls().into_iter().enumerate().zip(names).filter_map(|((class, recall), name)| {
-        let count = judged.answers().filter(|(truth, _)| *truth == class).count();
-        Some((name.to_string(), (recall?, wilson(recall?, count))))
-    });
+    let recalls = judged
+        .recalls()
+        .into_iter()
+        .enumerate()
+        .zip(names)
+        .filter_map(|((class, recall), name)| {
+            let count = judged
+                .answers()
+                .filter(|(truth, _)| *truth == class)
+                .count();
+            Some((name.to_string(), (recall?, wilson(recall?, count))))
+        });
     Figure {
         what: what.to_owned(),
         n: judged.count(),
@@ -370,7 +564,10 @@ mod tests {
     fn wilsons_interval_is_the_published_one() {
         // Newcombe (1998), table I, method 3: 81 of 263 and 0 of 20.
         let [low, high] = wilson(81.0 / 263.0, 263);
-        assert!((low - 0.2553).abs() < 1e-4 && (high - 0.3662).abs() < 1e-4, "{low} {high}");
+        assert!(
+            (low - 0.2553).abs() < 1e-4 && (high - 0.3662).abs() < 1e-4,
+            "{low} {high}"
+        );
         let [low, high] = wilson(0.0, 20);
         assert!(low == 0.0 && (high - 0.1611).abs() < 1e-4, "{low} {high}");
     }

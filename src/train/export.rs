@@ -12,7 +12,9 @@ use crate::encode::{Graph, Input, Precision, Provider, Runtime};
 use crate::labels::{LABELS, RAVDESS};
 use crate::modality::{Modality, Presence};
 use crate::model::golden::{GoldenCase, Goldens, golden_crop, golden_samples};
-use crate::model::manifest::{EncoderEntry, EncoderKind, HeadEntry, Int8Entry, Manifest, SCHEMA, Task, hex_sha256};
+use crate::model::manifest::{
+    EncoderEntry, EncoderKind, HeadEntry, Int8Entry, Manifest, SCHEMA, Task, hex_sha256,
+};
 use crate::onnx::sentence::Sentence;
 use crate::preprocess::{LogMel, normalise};
 use crate::recognize::text_embedding;
@@ -57,7 +59,11 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let recipe = Recipe::read(&args.recipe)?;
     let (face, voice) = (load_face(&recipe)?, load_voice(&recipe, VoiceRun::Final)?);
     let (head, calibration) = load_head(&recipe)?;
-    let (face, voice, head) = (face.to_device(&plain()), voice.to_device(&plain()), head.to_device(&plain()));
+    let (face, voice, head) = (
+        face.to_device(&plain()),
+        voice.to_device(&plain()),
+        head.to_device(&plain()),
+    );
     let graphs = Graphs {
         face: export_encoder(&face, [recipe.face.preprocessing.size; 2], None)?,
         voice: export_voice(&recipe, &voice)?,
@@ -67,8 +73,15 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let difference = compare(&recipe, &graphs, &face, &voice, &head)?;
     println!("export: Burn and ONNX Runtime differ by at most {difference:.1e} on real inputs");
     std::fs::create_dir_all(&recipe.bundle)?;
-    let write = |name: &str, bytes: &[u8]| std::fs::write(recipe.bundle.join(name), bytes).with_context(|| format!("{name} cannot be written"));
-    for (name, bytes) in [("face.onnx", &graphs.face), ("voice.onnx", &graphs.voice), ("head.onnx", &graphs.head)] {
+    let write = |name: &str, bytes: &[u8]| {
+        std::fs::write(recipe.bundle.join(name), bytes)
+            .with_context(|| format!("{name} cannot be written"))
+    };
+    for (name, bytes) in [
+        ("face.onnx", &graphs.face),
+        ("voice.onnx", &graphs.voice),
+        ("head.onnx", &graphs.head),
+    ] {
         write(name, bytes)?;
     }
     // As large as its weights and made of them: it is kept out of version control, and set-up makes it.
@@ -78,22 +91,51 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let mut trials = Vec::new();
     for (trial, bytes) in eight_bits(&recipe, &graphs)? {
         println!("export: {}", trial.sentence());
-        let (file, entry) = (format!("{}.int8.onnx", trial.encoder), manifest.encoders.iter_mut().find(|e| e.name == trial.encoder));
+        let (file, entry) = (
+            format!("{}.int8.onnx", trial.encoder),
+            manifest
+                .encoders
+                .iter_mut()
+                .find(|e| e.name == trial.encoder),
+        );
         if trial.is_kept() {
             write(&file, &bytes)?;
-            entry.context("tried what is no encoder")?.int8 = Some(Int8Entry { file, sha256: hex_sha256(&bytes) });
+            entry.context("tried what is no encoder")?.int8 = Some(Int8Entry {
+                file,
+                sha256: hex_sha256(&bytes),
+            });
         } else if recipe.bundle.join(&file).is_file() {
             // An earlier export's.
-            std::fs::remove_file(recipe.bundle.join(&file)).with_context(|| format!("{file} cannot be removed"))?;
+            std::fs::remove_file(recipe.bundle.join(&file))
+                .with_context(|| format!("{file} cannot be removed"))?;
         }
         trials.push(trial);
     }
     let faults = manifest.faults();
-    ensure!(faults.is_empty(), "the manifest contradicts itself: {}", faults.join("; "));
+    ensure!(
+        faults.is_empty(),
+        "the manifest contradicts itself: {}",
+        faults.join("; ")
+    );
     write("manifest.toml", toml::to_string(&manifest)?.as_bytes())?;
-    write("golden.json", serde_json::to_string_pretty(&goldens(&recipe.bundle)?)?.as_bytes())?;
+    write(
+        "golden.json",
+        serde_json::to_string_pretty(&goldens(&recipe.bundle)?)?.as_bytes(),
+    )?;
     let figures = measure(&recipe.bundle, &recipe.material)?;
-    write("MODEL_CARD.md", card::write(&recipe, &args.recipe, &manifest, &figures, &calibration, difference, &trials)?.as_bytes())?;
+    write(
+        "MODEL_CARD.md",
+        card::write(
+            &recipe,
+            &args.recipe,
+            &manifest,
+            &figures,
+            &calibration,
+            difference,
+            &trials,
+        )?
+        .as_bytes(),
+    )?;
     for (name, svg) in card::pictures(&figures) {
         write(&name, svg.as_bytes())?;
     }
@@ -105,10 +147,21 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
 /// The actors who teach a voice encoder: all that are there but those who report and those held out.
 fn teachers(ravdess: &Path, held_out: &[u32]) -> String {
     let is_here = |actor: &u32| ravdess.join(format!("Actor_{actor:02}")).is_dir();
-    let actors: Vec<u32> = ravdess::ACTORS.filter(|actor| is_here(actor) && ravdess::part_of(*actor, held_out) == Part::Train).collect();
+    let actors: Vec<u32> = ravdess::ACTORS
+        .filter(|actor| is_here(actor) && ravdess::part_of(*actor, held_out) == Part::Train)
+        .collect();
     let runs: Vec<&[u32]> = actors.chunk_by(|a, b| a + 1 == *b).collect();
-    let name = |run: &[u32]| if run.len() == 1 { run[0].to_string() } else { format!("{}-{}", run[0], run[run.len() - 1]) };
-    format!("actors {}", runs.into_iter().map(name).collect::<Vec<_>>().join(", "))
+    let name = |run: &[u32]| {
+        if run.len() == 1 {
+            run[0].to_string()
+        } else {
+            format!("{}-{}", run[0], run[run.len() - 1])
+        }
+    };
+    format!(
+        "actors {}",
+        runs.into_iter().map(name).collect::<Vec<_>>().join(", ")
+    )
 }
 
 struct Graphs {
@@ -118,12 +171,31 @@ struct Graphs {
 }
 
 /// An encoder's graph: batch varies, and columns do where a second length is given.
-pub fn export_encoder(net: &Encoder, [rows, columns]: [usize; 2], other_columns: Option<usize>) -> anyhow::Result<Vec<u8>> {
+pub fn export_encoder(
+    net: &Encoder,
+    [rows, columns]: [usize; 2],
+    other_columns: Option<usize>,
+) -> anyhow::Result<Vec<u8>> {
     let zeros = |batch, columns| Tensor::<4>::zeros([batch, 1, rows, columns], &plain());
-    let last = if other_columns.is_some() { AxisSpec::dynamic("frames") } else { AxisSpec::Static };
-    let specs = [InputSpec::new([AxisSpec::dynamic("batch"), AxisSpec::Static, AxisSpec::Static, last])];
+    let last = if other_columns.is_some() {
+        AxisSpec::dynamic("frames")
+    } else {
+        AxisSpec::Static
+    };
+    let specs = [InputSpec::new([
+        AxisSpec::dynamic("batch"),
+        AxisSpec::Static,
+        AxisSpec::Static,
+        last,
+    ])];
     let other = zeros(3, other_columns.unwrap_or(columns));
-    let model = OnnxExporter::new().export_dynamic(&net.valid(), zeros(2, columns), other, &specs, Encoder::forward)?;
+    let model = OnnxExporter::new().export_dynamic(
+        &net.valid(),
+        zeros(2, columns),
+        other,
+        &specs,
+        Encoder::forward,
+    )?;
     Ok(model.as_bytes().to_vec())
 }
 
@@ -133,78 +205,173 @@ fn export_voice(recipe: &Recipe, net: &Encoder) -> anyhow::Result<Vec<u8>> {
 
 /// The head's graph: embeddings, then presence.
 pub fn export_head(head: &Head, dims: &[usize]) -> anyhow::Result<Vec<u8>> {
-    let zeros = |batch| dims.iter().chain([&dims.len()]).map(|width| Tensor::<2>::zeros([batch, *width], &plain())).collect::<Vec<_>>();
-    let specs = vec![InputSpec::new([AxisSpec::dynamic("batch"), AxisSpec::Static]); dims.len() + 1];
+    let zeros = |batch| {
+        dims.iter()
+            .chain([&dims.len()])
+            .map(|width| Tensor::<2>::zeros([batch, *width], &plain()))
+            .collect::<Vec<_>>()
+    };
+    let specs =
+        vec![InputSpec::new([AxisSpec::dynamic("batch"), AxisSpec::Static]); dims.len() + 1];
     let forward = |head: &Head, mut inputs: Vec<Tensor<2>>| {
         let presence = inputs.pop().expect("presence comes last");
         head.forward(inputs, presence)
     };
-    let model = OnnxExporter::new().export_dynamic(&head.valid(), zeros(2), zeros(3), &specs, forward)?;
+    let model =
+        OnnxExporter::new().export_dynamic(&head.valid(), zeros(2), zeros(3), &specs, forward)?;
     Ok(model.as_bytes().to_vec())
 }
 
 /// The largest difference between Burn and ONNX Runtime on real pictures and voices; an error above [`TOLERANCE`].
-fn compare(recipe: &Recipe, graphs: &Graphs, face: &Encoder, voice: &Encoder, head: &Head) -> anyhow::Result<f32> {
+fn compare(
+    recipe: &Recipe,
+    graphs: &Graphs,
+    face: &Encoder,
+    voice: &Encoder,
+    head: &Head,
+) -> anyhow::Result<f32> {
     let runtime = Runtime::load()?;
     let open = |name: &str, bytes: &[u8]| Graph::open(&runtime, name, bytes, Provider::Cpu, 2);
-    let (mut face_graph, mut voice_graph, mut head_graph) = (open("face", &graphs.face)?, open("voice", &graphs.voice)?, open("head", &graphs.head)?);
+    let (mut face_graph, mut voice_graph, mut head_graph) = (
+        open("face", &graphs.face)?,
+        open("voice", &graphs.voice)?,
+        open("head", &graphs.head)?,
+    );
     let crops = fer::read(&recipe.fer_archive())?;
     let size = recipe.face.preprocessing.size;
-    let faces: Vec<f32> =
-        crops.iter().filter(|c| c.part == Part::Select).take(64).flat_map(|c| normalise(&c.crop, &recipe.face.preprocessing.normalise)).collect();
-    let (mut difference, face_rows) = compare_encoder(face, &mut face_graph, [faces.len() / (size * size), 1, size, size], &faces)?;
+    let faces: Vec<f32> = crops
+        .iter()
+        .filter(|c| c.part == Part::Select)
+        .take(64)
+        .flat_map(|c| normalise(&c.crop, &recipe.face.preprocessing.normalise))
+        .collect();
+    let (mut difference, face_rows) = compare_encoder(
+        face,
+        &mut face_graph,
+        [faces.len() / (size * size), 1, size, size],
+        &faces,
+    )?;
     let mel = LogMel::new(&recipe.voice.preprocessing);
-    let clips = ravdess::read(&recipe.ravdess_folder(), Part::Select, &recipe.voice.calibration_actors)?;
-    ensure!(!clips.is_empty(), "no clip of the calibration actors is there");
+    let clips = ravdess::read(
+        &recipe.ravdess_folder(),
+        Part::Select,
+        &recipe.voice.calibration_actors,
+    )?;
+    ensure!(
+        !clips.is_empty(),
+        "no clip of the calibration actors is there"
+    );
     let mut voice_rows = Vec::new();
     // Short windows too: a voice has just begun.
-    for length_ms in [recipe.voice.preprocessing.min_speech_ms, 1000, recipe.window.length_ms] {
+    for length_ms in [
+        recipe.voice.preprocessing.min_speech_ms,
+        1000,
+        recipe.window.length_ms,
+    ] {
         let length = milliseconds(length_ms);
-        let spectrograms: Vec<f32> = clips.iter().cycle().take(64).flat_map(|clip| mel.compute(windows(clip, length, length)[0]).0).collect();
+        let spectrograms: Vec<f32> = clips
+            .iter()
+            .cycle()
+            .take(64)
+            .flat_map(|clip| mel.compute(windows(clip, length, length)[0]).0)
+            .collect();
         let shape = [64, 1, recipe.voice.preprocessing.mels, mel.frames(length)];
         let (found, rows) = compare_encoder(voice, &mut voice_graph, shape, &spectrograms)?;
         difference = difference.max(found);
         voice_rows = rows;
     }
     let subsets: Vec<Presence> = Presence::subsets().collect();
-    let presence: Vec<f32> = (0..64).flat_map(|i| Modality::ALL.map(|m| f32::from(*subsets[i % 7].get(m)))).collect();
+    let presence: Vec<f32> = (0..64)
+        .flat_map(|i| Modality::ALL.map(|m| f32::from(*subsets[i % 7].get(m))))
+        .collect();
     let text_rows = golden_samples(7, 64 * dims(recipe)[2]);
     let columns = [face_rows, voice_rows, text_rows, presence];
-    let shapes: Vec<[usize; 2]> = columns.iter().map(|column| [64, column.len() / 64]).collect();
-    let mut inputs: Vec<Tensor<2>> = columns.iter().zip(&shapes).map(|(column, shape)| tensor(column.clone(), *shape, &plain())).collect();
+    let shapes: Vec<[usize; 2]> = columns
+        .iter()
+        .map(|column| [64, column.len() / 64])
+        .collect();
+    let mut inputs: Vec<Tensor<2>> = columns
+        .iter()
+        .zip(&shapes)
+        .map(|(column, shape)| tensor(column.clone(), *shape, &plain()))
+        .collect();
     let presence = inputs.pop().expect("presence comes last");
     let burn = values(head.forward(inputs, presence))?;
-    let onnx = head_graph.run(&columns.iter().zip(&shapes).map(|(column, shape)| Input::F32(shape, column)).collect::<Vec<_>>())?;
+    let onnx = head_graph.run(
+        &columns
+            .iter()
+            .zip(&shapes)
+            .map(|(column, shape)| Input::F32(shape, column))
+            .collect::<Vec<_>>(),
+    )?;
     difference = difference.max(largest_difference(&burn, &onnx[0].values));
-    ensure!(difference <= TOLERANCE, "Burn and ONNX Runtime differ by {difference:.1e}, more than {TOLERANCE:.0e}: no bundle is written");
+    ensure!(
+        difference <= TOLERANCE,
+        "Burn and ONNX Runtime differ by {difference:.1e}, more than {TOLERANCE:.0e}: no bundle is written"
+    );
     Ok(difference)
 }
 
 /// The encoders in eight bits, tried on the selection data.
 fn eight_bits(recipe: &Recipe, graphs: &Graphs) -> anyhow::Result<Vec<(Trial, Vec<u8>)>> {
     let runtime = Runtime::load()?;
-    let (select, train): (Vec<_>, Vec<_>) =
-        fer::read(&recipe.fer_archive())?.into_iter().filter(|c| c.part != Part::Report).partition(|c| c.part == Part::Select);
+    let (select, train): (Vec<_>, Vec<_>) = fer::read(&recipe.fer_archive())?
+        .into_iter()
+        .filter(|c| c.part != Part::Report)
+        .partition(|c| c.part == Part::Select);
     let faces = int8::faces(&train, &select, &recipe.face.preprocessing);
     let face = int8::attempt(&runtime, "face", &graphs.face, &faces)?;
-    let read = |part| ravdess::read(&recipe.ravdess_folder(), part, &recipe.voice.calibration_actors);
-    let voices = int8::voices(&read(Part::Train)?, &read(Part::Select)?, &recipe.voice.preprocessing, recipe.window.length_ms);
+    let read = |part| {
+        ravdess::read(
+            &recipe.ravdess_folder(),
+            part,
+            &recipe.voice.calibration_actors,
+        )
+    };
+    let voices = int8::voices(
+        &read(Part::Train)?,
+        &read(Part::Select)?,
+        &recipe.voice.preprocessing,
+        recipe.window.length_ms,
+    );
     // The bundle's own voice encoder has met all these actors: what eight bits cost shows in the one that has not.
     let stranger = load_voice(recipe, VoiceRun::Calibration)?.to_device(&plain());
-    let (trial, _) = int8::attempt(&runtime, "voice", &export_voice(recipe, &stranger)?, &voices)?;
+    let (trial, _) = int8::attempt(
+        &runtime,
+        "voice",
+        &export_voice(recipe, &stranger)?,
+        &voices,
+    )?;
     let (_, voice) = int8::attempt(&runtime, "voice", &graphs.voice, &voices)?;
     Ok(vec![face, (trial, voice)])
 }
 
 /// Both outputs of both, all at once and one by one; gives the embeddings.
-fn compare_encoder(net: &Encoder, graph: &mut Graph, shape: [usize; 4], input: &[f32]) -> anyhow::Result<(f32, Vec<f32>)> {
+fn compare_encoder(
+    net: &Encoder,
+    graph: &mut Graph,
+    shape: [usize; 4],
+    input: &[f32],
+) -> anyhow::Result<(f32, Vec<f32>)> {
     let (embeddings, logits) = net.forward(tensor(input.to_vec(), shape, &plain()));
     let (embeddings, logits) = (values(embeddings)?, values(logits)?);
     let whole = graph.run(&[Input::F32(&shape, input)])?;
-    ensure!(whole.len() == 2, "{} gives {} outputs, expected two", graph.name(), whole.len());
-    let mut difference = largest_difference(&embeddings, &whole[0].values).max(largest_difference(&logits, &whole[1].values));
-    let first = graph.run(&[Input::F32(&[1, shape[1], shape[2], shape[3]], &input[..input.len() / shape[0]])])?;
-    difference = difference.max(largest_difference(&embeddings[..first[0].values.len()], &first[0].values));
+    ensure!(
+        whole.len() == 2,
+        "{} gives {} outputs, expected two",
+        graph.name(),
+        whole.len()
+    );
+    let mut difference = largest_difference(&embeddings, &whole[0].values)
+        .max(largest_difference(&logits, &whole[1].values));
+    let first = graph.run(&[Input::F32(
+        &[1, shape[1], shape[2], shape[3]],
+        &input[..input.len() / shape[0]],
+    )])?;
+    difference = difference.max(largest_difference(
+        &embeddings[..first[0].values.len()],
+        &first[0].values,
+    ));
     Ok((difference, embeddings))
 }
 
@@ -213,12 +380,27 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     if a.len() != b.len() {
         return f32::INFINITY;
     }
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
 }
 
-fn manifest(recipe: &Recipe, graphs: &Graphs, sentence: &Sentence, calibration: &Calibration) -> Manifest {
+fn manifest(
+    recipe: &Recipe,
+    graphs: &Graphs,
+    sentence: &Sentence,
+    calibration: &Calibration,
+) -> Manifest {
     let size = recipe.face.preprocessing.size;
-    let encoder = |modality: Modality, kind, bytes: &[u8], input, dim, classes: &[&str], source: &str, licence: &str| EncoderEntry {
+    let encoder = |modality: Modality,
+                   kind,
+                   bytes: &[u8],
+                   input,
+                   dim,
+                   classes: &[&str],
+                   source: &str,
+                   licence: &str| EncoderEntry {
         name: modality.name().into(),
         modality,
         kind,
@@ -236,7 +418,16 @@ fn manifest(recipe: &Recipe, graphs: &Graphs, sentence: &Sentence, calibration: 
     };
     let (face_dim, voice_dim) = (recipe.face.shape.dim, recipe.voice.shape.dim);
     let encoders = vec![
-        encoder(Modality::Face, EncoderKind::Frame, &graphs.face, vec![1, size, size], face_dim, &LABELS, "trained here on FER2013", "research only (FER2013)"),
+        encoder(
+            Modality::Face,
+            EncoderKind::Frame,
+            &graphs.face,
+            vec![1, size, size],
+            face_dim,
+            &LABELS,
+            "trained here on FER2013",
+            "research only (FER2013)",
+        ),
         encoder(
             Modality::Voice,
             EncoderKind::Window,
@@ -244,10 +435,16 @@ fn manifest(recipe: &Recipe, graphs: &Graphs, sentence: &Sentence, calibration: 
             vec![1, recipe.voice.preprocessing.mels, 0],
             voice_dim,
             &RAVDESS,
-            &format!("trained here on RAVDESS speech, {}", teachers(&recipe.ravdess_folder(), VoiceRun::Final.held_out(recipe))),
+            &format!(
+                "trained here on RAVDESS speech, {}",
+                teachers(&recipe.ravdess_folder(), VoiceRun::Final.held_out(recipe))
+            ),
             "CC BY-NC-SA 4.0 (RAVDESS)",
         ),
-        EncoderEntry { name: "text".into(), ..sentence.entry.clone() },
+        EncoderEntry {
+            name: "text".into(),
+            ..sentence.entry.clone()
+        },
     ];
     let head = HeadEntry {
         file: "head.onnx".into(),
@@ -275,7 +472,10 @@ fn manifest(recipe: &Recipe, graphs: &Graphs, sentence: &Sentence, calibration: 
 
 /// What the bundle's graphs say to generated inputs: a face, a voice, both, a short voice, words, all three.
 fn goldens(bundle: &Path) -> anyhow::Result<Goldens> {
-    let (mut opened, mut light) = (Opened::open_in(bundle, Precision::Fp32)?, Opened::open(bundle)?);
+    let (mut opened, mut light) = (
+        Opened::open_in(bundle, Precision::Fp32)?,
+        Opened::open(bundle)?,
+    );
     let face = opened.manifest.face.clone().context("no [face]")?;
     let audio = opened.manifest.audio.clone().context("no [audio]")?;
     let mel = LogMel::new(&audio);
@@ -291,13 +491,23 @@ fn goldens(bundle: &Path) -> anyhow::Result<Goldens> {
     for (seed, face_frames, voice_samples, text) in inputs {
         let (mut embeddings, mut int8) = (BTreeMap::new(), BTreeMap::new());
         if face_frames > 0 {
-            let dim = opened.manifest.encoder("face").context("no face encoder")?.dim;
+            let dim = opened
+                .manifest
+                .encoder("face")
+                .context("no face encoder")?
+                .dim;
             let mean = |graph: &mut Graph| -> anyhow::Result<Vec<f32>> {
                 let mut mean = vec![0.0f32; dim];
                 for frame in 0..face_frames {
-                    let input = normalise(&golden_crop(seed, frame as u32, face.size, face.channels), &face.normalise);
-                    let [embedding, _] = Opened::encode(graph, &[face.channels, face.size, face.size], &input)?;
-                    mean.iter_mut().zip(&embedding.values).for_each(|(m, v)| *m += v / face_frames as f32);
+                    let input = normalise(
+                        &golden_crop(seed, frame as u32, face.size, face.channels),
+                        &face.normalise,
+                    );
+                    let [embedding, _] =
+                        Opened::encode(graph, &[face.channels, face.size, face.size], &input)?;
+                    mean.iter_mut()
+                        .zip(&embedding.values)
+                        .for_each(|(m, v)| *m += v / face_frames as f32);
                 }
                 Ok(mean)
             };
@@ -308,110 +518,60 @@ fn goldens(bundle: &Path) -> anyhow::Result<Goldens> {
         }
         if voice_samples > 0 {
             let (input, frames) = mel.compute(&golden_samples(seed, voice_samples));
-            let [embedding, _] = Opened::encode(&mut opened.voice, &[1, audio.mels, frames], &input)?;
+            let [embedding, _] =
+                Opened::encode(&mut opened.voice, &[1, audio.mels, frames], &input)?;
             embeddings.insert("voice".to_owned(), embedding.values);
             if light.voice.precision() == Precision::Int8 {
-                let [embedding, _] = Opened::encode(&mut light.voice, &[1, audio.mels, frames], &input)?;
+                let [embedding, _] =
+                    Opened::encode(&mut light.voice, &[1, audio.mels, frames], &input)?;
                 int8.insert("voice".to_owned(), embedding.values);
             }
         }
         if let Some(text) = text {
-            let embedding = text_embedding(&mut opened.words.encoder, Some(&opened.words.tokenizer), text)?.context("the golden words have no token")?;
+            let embedding = text_embedding(
+                &mut opened.words.encoder,
+                Some(&opened.words.tokenizer),
+                text,
+            )?
+            .context("the golden words have no token")?;
             embeddings.insert("text".to_owned(), embedding);
         }
         let input = |modality: Modality| -> anyhow::Result<Vec<f32>> {
-            let dim = opened.manifest.encoder(modality.name()).with_context(|| format!("no encoder {}", modality.name()))?.dim;
-            Ok(embeddings.get(modality.name()).cloned().unwrap_or_else(|| vec![0.0; dim]))
+            let dim = opened
+                .manifest
+                .encoder(modality.name())
+                .with_context(|| format!("no encoder {}", modality.name()))?
+                .dim;
+            Ok(embeddings
+                .get(modality.name())
+                .cloned()
+                .unwrap_or_else(|| vec![0.0; dim]))
         };
-        let presence = Modality::ALL.map(|m| f32::from(embeddings.contains_key(m.name()))).to_vec();
-        let embedded = Modality::ALL.into_iter().map(input).collect::<anyhow::Result<_>>()?;
-        let logits = opened.fuse(&HeadBatch { count: 1, embeddings: embedded, presence, targets: vec![] })?;
-        cases.push(GoldenCase { seed, face_frames, voice_samples, text: text.map(str::to_owned), embeddings, int8, logits });
+        let presence = Modality::ALL
+            .map(|m| f32::from(embeddings.contains_key(m.name())))
+            .to_vec();
+        let embedded = Modality::ALL
+            .into_iter()
+            .map(input)
+            .collect::<anyhow::Result<_>>()?;
+        let logits = opened.fuse(&HeadBatch {
+            count: 1,
+            embeddings: embedded,
+            presence,
+            targets: vec![],
+        })?;
+        cases.push(GoldenCase {
+            seed,
+            face_frames,
+            voice_samples,
+            text: text.map(str::to_owned),
+            embeddings,
+            int8,
+            logits,
+        });
     }
     Ok(Goldens { cases })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::train::fit::tests::GENERATOR;
-    use crate::train::net::{BlockShape, EncoderShape, Halving, Pooling};
-
-    fn open(name: &str, bytes: &[u8]) -> Graph {
-        let runtime = Runtime::load().expect("ONNX Runtime; run `make setup`");
-        Graph::open(&runtime, name, bytes, Provider::Cpu, 1).unwrap()
-    }
-
-    /// Other weights every time: the generator is the process's.
-    fn tiny(halving: Halving, join_rows: usize) -> Encoder {
-        let blocks = [(6, true), (8, true), (8, false), (7, false)].map(|(channels, halves)| BlockShape { channels, halves }).to_vec();
-        let shape = EncoderShape {
-            stem: 4,
-            stem_stride: 2,
-            stem_kernel: 3,
-            stem_padding: [1, 0],
-            blocks,
-            halving,
-            join_rows,
-            pooling: Pooling::MeanAndDeviation,
-            dim: 5,
-            dropout: 0.5,
-        };
-        Encoder::new(&shape, 3, &plain())
-    }
-
-    #[test]
-    fn a_voices_teachers_are_those_that_train() {
-        let folder = tempfile::tempdir().unwrap();
-        for actor in (1..=21).chain([24]) {
-            std::fs::create_dir(folder.path().join(format!("Actor_{actor:02}"))).unwrap();
-        }
-        assert_eq!(teachers(folder.path(), &[]), "actors 1-17, 24");
-        assert_eq!(teachers(folder.path(), &[2, 16, 17]), "actors 1, 3-15, 24");
-    }
-
-    #[test]
-    fn graphs_say_what_burn_says_for_any_batch_and_any_length() {
-        let _turn = GENERATOR.lock();
-        let still = tiny(Halving::MaxPool, 2);
-        let bytes = export_encoder(&still, [16, 41], Some(61)).unwrap();
-        let mut graph = open("tiny", &bytes);
-        for (batch, columns) in [(1, 17), (4, 41), (7, 100)] {
-            let input = golden_samples(columns as u64, batch * 16 * columns);
-            let (difference, embeddings) = compare_encoder(&still, &mut graph, [batch, 1, 16, columns], &input).unwrap();
-            assert!(difference < 1e-5, "{batch}x{columns}: {difference}");
-            assert_eq!(embeddings.len(), batch * 5);
-        }
-    }
-
-    #[test]
-    fn a_strided_net_is_exported_too_and_other_weights_are_told_apart() {
-        let _turn = GENERATOR.lock();
-        let net = tiny(Halving::Stride, 0);
-        let bytes = export_encoder(&net, [16, 16], None).unwrap();
-        let mut graph = open("tiny", &bytes);
-        let input = golden_samples(1, 3 * 256);
-        assert!(compare_encoder(&net, &mut graph, [3, 1, 16, 16], &input).unwrap().0 < 1e-5);
-        let different = tiny(Halving::Stride, 0);
-        assert!(compare_encoder(&different, &mut graph, [3, 1, 16, 16], &input).unwrap().0 > TOLERANCE);
-    }
-
-    #[test]
-    fn the_heads_graph_gates_what_is_absent() {
-        let _turn = GENERATOR.lock();
-        let head = Head::new(&[4, 6, 5], 8, 7, &plain()).weighed(&[0.5, 2.0, 1.0]).with_prior(&[0.5, -0.5, 0.1, 0.0, 0.2, -0.3, 0.0], &plain());
-        let bytes = export_head(&head, &[4, 6, 5]).unwrap();
-        let mut graph = open("head", &bytes);
-        let mut run = |voice: f32, presence: [f32; 3]| {
-            let inputs = [Input::F32(&[1, 4], &[0.4; 4]), Input::F32(&[1, 6], &[voice; 6]), Input::F32(&[1, 5], &[0.1; 5]), Input::F32(&[1, 3], &presence)];
-            graph.run(&inputs).unwrap().remove(0).values
-        };
-        assert_eq!(run(3.0, [1.0, 0.0, 1.0]), run(-1.0, [1.0, 0.0, 1.0]));
-        for subset in Presence::subsets() {
-            let presence = Modality::ALL.map(|m| f32::from(*subset.get(m)));
-            let rows = [(0.4, 4), (3.0, 6), (0.1, 5)].map(|(value, width)| tensor(vec![value; width], [1, width], &plain()));
-            let burn = values(head.forward(rows.to_vec(), tensor(presence.to_vec(), [1, 3], &plain()))).unwrap();
-            assert!(largest_difference(&run(3.0, presence), &burn) < 1e-5, "{}", subset.name());
-        }
-    }
-}
+mod tests;

@@ -47,14 +47,29 @@ impl Features {
     /// # Errors
     /// Where there is no store, one can not be read, or two were made by different encoders or of different clips.
     pub fn open(paths: &[std::path::PathBuf]) -> anyhow::Result<Features> {
-        if let Some((_, twice)) = paths.iter().enumerate().find(|(i, path)| paths[..*i].contains(path)) {
-            bail!(Refused(format!("the store {} is named twice", twice.display())));
+        if let Some((_, twice)) = paths
+            .iter()
+            .enumerate()
+            .find(|(i, path)| paths[..*i].contains(path))
+        {
+            bail!(Refused(format!(
+                "the store {} is named twice",
+                twice.display()
+            )));
         }
-        let stores = paths.iter().map(|p| Store::open(p).with_context(|| format!("store {}", p.display()))).collect::<anyhow::Result<Vec<_>>>()?;
-        let mut spec = stores.first().context("no store is named: add --store DIR")?.spec().clone();
+        let stores = paths
+            .iter()
+            .map(|p| Store::open(p).with_context(|| format!("store {}", p.display())))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let mut spec = stores
+            .first()
+            .context("no store is named: add --store DIR")?
+            .spec()
+            .clone();
         for store in &stores {
             ensure!(
-                store.spec().fingerprint == spec.fingerprint && store.spec().encoders == spec.encoders,
+                store.spec().fingerprint == spec.fingerprint
+                    && store.spec().encoders == spec.encoders,
                 "{} was made by other encoders ({}) than {} ({}): rows of the two can not be mixed",
                 store.path().display(),
                 store.spec().fingerprint,
@@ -70,13 +85,28 @@ impl Features {
                 spec.clips
             );
         }
-        let labelled: Vec<&StoreSpec> = stores.iter().map(Store::spec).filter(|spec| !spec.labels.is_empty()).collect();
+        let labelled: Vec<&StoreSpec> = stores
+            .iter()
+            .map(Store::spec)
+            .filter(|spec| !spec.labels.is_empty())
+            .collect();
         if !labelled.is_empty() {
             spec.labels = distinct(labelled.iter().flat_map(|spec| &spec.labels));
             spec.dataset = distinct(labelled.iter().map(|spec| &spec.dataset)).join(" + ");
         }
-        let place = |name: &String| spec.labels.iter().position(|label| label == name).expect("the list has all of them");
-        let parts = stores.into_iter().map(|store| Part { labels: store.spec().labels.iter().map(place).collect(), store }).collect();
+        let place = |name: &String| {
+            spec.labels
+                .iter()
+                .position(|label| label == name)
+                .expect("the list has all of them")
+        };
+        let parts = stores
+            .into_iter()
+            .map(|store| Part {
+                labels: store.spec().labels.iter().map(place).collect(),
+                store,
+            })
+            .collect();
         Ok(Features::new(Rows::Stores(Arc::new(parts)), spec))
     }
 
@@ -96,11 +126,19 @@ impl Features {
                 start += encoder.dim;
             }
             if !own.is_empty() {
-                modalities.push(ModalityShape { modality, dim: own.iter().map(|(_, _, dim)| dim).sum() });
+                modalities.push(ModalityShape {
+                    modality,
+                    dim: own.iter().map(|(_, _, dim)| dim).sum(),
+                });
                 pieces.push(own);
             }
         }
-        Features { rows, spec, modalities, pieces }
+        Features {
+            rows,
+            spec,
+            modalities,
+            pieces,
+        }
     }
 
     /// The same rows, of these modalities alone, in this order.
@@ -110,9 +148,18 @@ impl Features {
     pub fn with_modalities(mut self, wanted: &[Modality]) -> anyhow::Result<Features> {
         let place = |wanted: &Modality| {
             let found = self.modalities.iter().position(|m| m.modality == *wanted);
-            found.with_context(|| format!("the store has no {}: its encoders are {:?}", wanted.name(), self.spec.encoders))
+            found.with_context(|| {
+                format!(
+                    "the store has no {}: its encoders are {:?}",
+                    wanted.name(),
+                    self.spec.encoders
+                )
+            })
         };
-        let places = wanted.iter().map(place).collect::<anyhow::Result<Vec<_>>>()?;
+        let places = wanted
+            .iter()
+            .map(place)
+            .collect::<anyhow::Result<Vec<_>>>()?;
         self.modalities = places.iter().map(|p| self.modalities[*p]).collect();
         self.pieces = places.iter().map(|p| self.pieces[*p].clone()).collect();
         Ok(self)
@@ -168,12 +215,19 @@ impl Features {
     /// # Errors
     /// Where the row's own store has no such label.
     pub fn target(&self, row: usize) -> anyhow::Result<Option<Target>> {
-        let Rows::Stores(parts) = &self.rows else { return Ok(self.entry(row).target.clone()) };
+        let Rows::Stores(parts) = &self.rows else {
+            return Ok(self.entry(row).target.clone());
+        };
         let (part, row) = self.locate(parts, row);
         let entry = &part.store.entries()[row];
         let place = |own: usize| {
             let (path, count) = (part.store.path().display(), part.labels.len());
-            part.labels.get(own).copied().with_context(|| format!("{} in {path} has label {own} of {count}: extract it again", entry.id))
+            part.labels.get(own).copied().with_context(|| {
+                format!(
+                    "{} in {path} has label {own} of {count}: extract it again",
+                    entry.id
+                )
+            })
         };
         Ok(match &entry.target {
             None => None,
@@ -191,12 +245,25 @@ impl Features {
     /// # Errors
     /// Where clips of one store have one label each, and those of another several.
     pub fn ensure_targets_are_alike(&self) -> anyhow::Result<()> {
-        let Rows::Stores(parts) = &self.rows else { return Ok(()) };
-        let with =
-            |wanted: fn(&Target) -> bool| parts.iter().map(|part| &part.store).find(|s| s.entries().iter().filter_map(|e| e.target.as_ref()).any(wanted));
-        if let (Some(one), Some(several)) = (with(|t| matches!(t, Target::Class(_))), with(|t| matches!(t, Target::Values(_)))) {
+        let Rows::Stores(parts) = &self.rows else {
+            return Ok(());
+        };
+        let with = |wanted: fn(&Target) -> bool| {
+            parts.iter().map(|part| &part.store).find(|s| {
+                s.entries()
+                    .iter()
+                    .filter_map(|e| e.target.as_ref())
+                    .any(wanted)
+            })
+        };
+        if let (Some(one), Some(several)) = (
+            with(|t| matches!(t, Target::Class(_))),
+            with(|t| matches!(t, Target::Values(_))),
+        ) {
             let (one, several) = (one.path().display(), several.path().display());
-            bail!(Refused(format!("clips of {one} have one label each, those of {several} several: the two can not be mixed")));
+            bail!(Refused(format!(
+                "clips of {one} have one label each, those of {several} several: the two can not be mixed"
+            )));
         }
         Ok(())
     }
@@ -204,7 +271,9 @@ impl Features {
     /// Has the row evidence of this modality (by its place in [`Features::modalities`])?
     pub fn has(&self, row: usize, modality: usize) -> bool {
         let present = &self.entry(row).present;
-        self.pieces[modality].iter().all(|(encoder, _, _)| present[*encoder])
+        self.pieces[modality]
+            .iter()
+            .all(|(encoder, _, _)| present[*encoder])
     }
 
     /// A row's values, as the store holds them.
@@ -219,7 +288,9 @@ impl Features {
             }
             Rows::Memory(rows) => out.copy_from_slice(&rows[row].1),
         }
-        out.iter().position(|value| !value.is_finite()).map_or(Ok(()), |at| Err(self.no_number(row, at)))
+        out.iter()
+            .position(|value| !value.is_finite())
+            .map_or(Ok(()), |at| Err(self.no_number(row, at)))
     }
 
     /// The error for the value of a row that stands `at` this place.
@@ -234,7 +305,10 @@ impl Features {
             Rows::Stores(parts) => self.locate(parts, row).0.store.path().display().to_string(),
             Rows::Memory(_) => self.spec.dataset.clone(),
         };
-        anyhow!("in {store} the row of {} holds, of the encoder {encoder}, a value that is no number; extract it again", self.entry(row).id)
+        anyhow!(
+            "in {store} the row of {} holds, of the encoder {encoder}, a value that is no number; extract it again",
+            self.entry(row).id
+        )
     }
 
     /// A row's embeddings by their encoders' names, of the modalities that are `shown` and that it has.
@@ -242,15 +316,28 @@ impl Features {
         let mut values = vec![0.0; self.spec.dim()];
         self.read(row, &mut values)?;
         let mut embeddings = Embeddings::new();
-        for (_, pieces) in self.pieces.iter().enumerate().filter(|(modality, _)| shown[*modality] && self.has(row, *modality)) {
-            embeddings.extend(pieces.iter().map(|(encoder, start, dim)| (self.spec.encoders[*encoder].name.clone(), values[*start..][..*dim].to_vec())));
+        for (_, pieces) in self
+            .pieces
+            .iter()
+            .enumerate()
+            .filter(|(modality, _)| shown[*modality] && self.has(row, *modality))
+        {
+            embeddings.extend(pieces.iter().map(|(encoder, start, dim)| {
+                (
+                    self.spec.encoders[*encoder].name.clone(),
+                    values[*start..][..*dim].to_vec(),
+                )
+            }));
         }
         Ok(embeddings)
     }
 
     /// Rows as a batch: per modality only those that have it.
     pub fn batch(&self, rows: &[usize]) -> anyhow::Result<FeatureBatch> {
-        let mut batch = FeatureBatch { count: rows.len(), modalities: vec![(Vec::new(), Vec::new()); self.modalities.len()] };
+        let mut batch = FeatureBatch {
+            count: rows.len(),
+            modalities: vec![(Vec::new(), Vec::new()); self.modalities.len()],
+        };
         let mut values = vec![0.0; self.spec.dim()];
         for (place, row) in rows.iter().enumerate() {
             self.read(*row, &mut values)?;
@@ -258,7 +345,9 @@ impl Features {
                 if self.has(*row, modality) {
                     let (present, out) = &mut batch.modalities[modality];
                     present.push(place);
-                    pieces.iter().for_each(|(_, start, dim)| out.extend_from_slice(&values[*start..][..*dim]));
+                    pieces.iter().for_each(|(_, start, dim)| {
+                        out.extend_from_slice(&values[*start..][..*dim])
+                    });
                 }
             }
         }
@@ -266,11 +355,27 @@ impl Features {
     }
 
     /// Mean and deviation of every value, per modality, over at most `most` of `rows` that have it, evenly spread.
-    pub fn statistics(&self, rows: &[usize], most: usize) -> anyhow::Result<Vec<(Vec<f32>, Vec<f32>)>> {
+    pub fn statistics(
+        &self,
+        rows: &[usize],
+        most: usize,
+    ) -> anyhow::Result<Vec<(Vec<f32>, Vec<f32>)>> {
         let step = rows.len().div_ceil(most).max(1);
-        let mut sums: Vec<(f64, Vec<[f64; 2]>)> = self.modalities.iter().map(|m| (0.0, vec![[0.0; 2]; m.dim])).collect();
-        for rows in rows.iter().step_by(step).copied().collect::<Vec<_>>().chunks(256) {
-            for ((count, sums), (present, values)) in sums.iter_mut().zip(self.batch(rows)?.modalities) {
+        let mut sums: Vec<(f64, Vec<[f64; 2]>)> = self
+            .modalities
+            .iter()
+            .map(|m| (0.0, vec![[0.0; 2]; m.dim]))
+            .collect();
+        for rows in rows
+            .iter()
+            .step_by(step)
+            .copied()
+            .collect::<Vec<_>>()
+            .chunks(256)
+        {
+            for ((count, sums), (present, values)) in
+                sums.iter_mut().zip(self.batch(rows)?.modalities)
+            {
                 *count += present.len() as f64;
                 let width = sums.len();
                 values.iter().enumerate().for_each(|(i, v)| {
@@ -282,10 +387,20 @@ impl Features {
         let finish = |(count, sums): (f64, Vec<[f64; 2]>)| {
             let count = count.max(1.0);
             let mean = |[sum, _]: &[f64; 2]| sum / count;
-            let deviation = |pair: &[f64; 2]| (pair[1] / count - mean(pair).powi(2)).max(0.0).sqrt();
+            let deviation =
+                |pair: &[f64; 2]| (pair[1] / count - mean(pair).powi(2)).max(0.0).sqrt();
             // A value that never changes says nothing: it is left as it is.
-            let deviation = |pair: &[f64; 2]| if deviation(pair) < 1e-6 { 1.0 } else { deviation(pair) as f32 };
-            (sums.iter().map(|pair| mean(pair) as f32).collect(), sums.iter().map(deviation).collect())
+            let deviation = |pair: &[f64; 2]| {
+                if deviation(pair) < 1e-6 {
+                    1.0
+                } else {
+                    deviation(pair) as f32
+                }
+            };
+            (
+                sums.iter().map(|pair| mean(pair) as f32).collect(),
+                sums.iter().map(deviation).collect(),
+            )
         };
         Ok(sums.into_iter().map(finish).collect())
     }
@@ -305,122 +420,16 @@ pub fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
 /// `rows` in another order for each epoch: windows of neighbours in random order, each shuffled. The same seed and epoch give the same.
 pub fn shuffled(rows: &[usize], seed: u64, epoch: usize) -> Vec<usize> {
     let mut rng = StdRng::seed_from_u64(seed ^ ((epoch as u64 + 1) << 24));
-    let mut windows: Vec<Vec<usize>> = rows.chunks(SHUFFLED_TOGETHER).map(<[usize]>::to_vec).collect();
+    let mut windows: Vec<Vec<usize>> = rows
+        .chunks(SHUFFLED_TOGETHER)
+        .map(<[usize]>::to_vec)
+        .collect();
     windows.shuffle(&mut rng);
-    windows.iter_mut().for_each(|window| window.shuffle(&mut rng));
+    windows
+        .iter_mut()
+        .for_each(|window| window.shuffle(&mut rng));
     windows.concat()
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::path::{Path, PathBuf};
-
-    use super::*;
-    use crate::model::manifest::Task;
-    use crate::train::data::Split;
-    use crate::train::labelled::Labelled;
-    use crate::train::metrics::Truth;
-    use crate::train::store::{SCHEMA, Shard, ShardWriter, StoredEncoder};
-
-    /// A store of such targets, in this order, all of them for training.
-    fn store(folder: &Path, name: &str, labels: &[&str], targets: &[Option<Target>]) -> PathBuf {
-        let encoder = |name: &str, modality, dim| StoredEncoder { name: name.into(), modality, dim };
-        let spec = StoreSpec {
-            schema: SCHEMA,
-            fingerprint: "f".into(),
-            dataset: name.into(),
-            labels: labels.iter().map(|label| label.to_string()).collect(),
-            clips: "recording".into(),
-            views: 1,
-            encoders: vec![encoder("face", Modality::Face, 2), encoder("voice", Modality::Voice, 1)],
-        };
-        let path = folder.join(name);
-        let mut writer = ShardWriter::open(&path, &spec, Shard::WHOLE).unwrap();
-        for (i, target) in targets.iter().enumerate() {
-            let id = format!("{name}{i}");
-            let (group, target) = (String::new(), target.clone());
-            let entry = Entry { id: id.clone(), split: Split::Train, group, target, present: vec![true; 2], seconds: 1.0, text: None, view: 0 };
-            writer.push(&id, &[(entry, vec![i as f32; 3])]).unwrap();
-        }
-        path
-    }
-
-    fn classes<const N: usize>(classes: [usize; N]) -> [Option<Target>; N] {
-        classes.map(|class| Some(Target::Class(class)))
-    }
-
-    #[test]
-    fn each_stores_targets_are_read_by_its_own_list_of_labels() {
-        let folder = tempfile::tempdir().unwrap();
-        let talk = store(folder.path(), "talk", &[], &[None]);
-        let a = store(folder.path(), "a", &["sad", "happy"], &classes([0, 1]));
-        let b = store(folder.path(), "b", &["happy", "calm", "sad"], &classes([0, 1, 2]));
-        let features = Features::open(&[talk, a, b.clone()]).unwrap();
-        assert_eq!(features.spec().labels, ["sad", "happy", "calm"]);
-        assert_eq!(features.spec().dataset, "a + b");
-        let targets: Vec<Option<Target>> = (0..features.count()).map(|row| features.target(row).unwrap()).collect();
-        assert_eq!(targets, [&[None][..], &classes([0, 1])[..], &classes([1, 2, 0])[..]].concat());
-
-        let ours = ["happy", "sad"].map(String::from);
-        let map = BTreeMap::from([("calm".to_owned(), String::new())]);
-        let found = Labelled::find(&features, Split::Train, Task::Single, &ours, &map).unwrap();
-        assert_eq!((found.rows, found.truth), (vec![1, 2, 3, 5], Truth::Classes(vec![1, 0, 0, 1])));
-        assert_eq!(Labelled::left_out(&features, Some(Split::Train), &map).unwrap(), [("calm".to_owned(), 1)]);
-        assert!(Labelled::left_out(&features, Some(Split::Test), &map).unwrap().is_empty());
-        let error = Labelled::find(&features, Split::Train, Task::Single, &ours, &BTreeMap::new()).unwrap_err().to_string();
-        assert!(error.contains("calm") && error.contains("label_map of a recipe of finetune"), "{error}");
-        // A list that the clips do not fit is told.
-        let spec = std::fs::read_to_string(b.join("store.json")).unwrap().replace(r#""sad""#, "").replace(r#""calm","#, r#""calm""#);
-        std::fs::write(b.join("store.json"), spec).unwrap();
-        let features = Features::open(&[b]).unwrap();
-        assert!(features.target(1).is_ok());
-        assert!(features.target(2).unwrap_err().to_string().contains("b2"));
-    }
-
-    #[test]
-    fn rows_of_two_kinds_of_clips_are_not_mixed() {
-        let folder = tempfile::tempdir().unwrap();
-        let [a, b] = ["a", "b"].map(|name| store(folder.path(), name, &["happy"], &classes([0])));
-        let text = std::fs::read_to_string(b.join("store.json")).unwrap();
-        std::fs::write(b.join("store.json"), text.replace(r#""recording""#, r#""recording_mean""#)).unwrap();
-        let error = Features::open(&[a, b]).unwrap_err().to_string();
-        assert!(error.contains("another thing (recording_mean)") && error.contains("(recording)"), "{error}");
-    }
-
-    #[test]
-    fn several_labels_are_joined_too_and_the_two_kinds_are_not_mixed() {
-        let folder = tempfile::tempdir().unwrap();
-        let several = |values: [f32; 2]| Some(Target::Values(values.to_vec()));
-        let a = store(folder.path(), "a", &["sad", "happy"], &[several([1.0, 0.0])]);
-        let b = store(folder.path(), "b", &["calm", "sad"], &[several([2.0, 3.0])]);
-        let one = store(folder.path(), "one", &["sad", "happy"], &classes([0]));
-        let features = Features::open(&[a, b.clone()]).unwrap();
-        assert_eq!(features.target(1).unwrap(), Some(Target::Values(vec![3.0, 0.0, 2.0])));
-        let find = |features: &Features| Labelled::find(features, None::<Split>, Task::Multi, &features.spec().labels, &BTreeMap::new());
-        assert_eq!(find(&features).unwrap().truth, Truth::Labels(vec![true, false, false, true, false, true]));
-        // Pre-training, which looks at no label, reads them together.
-        let features = Features::open(&[one.clone(), b.clone()]).unwrap();
-        let error = find(&features).unwrap_err().to_string();
-        assert!([one, b].iter().all(|path| error.contains(&*path.to_string_lossy())) && error.contains("can not be mixed"), "{error}");
-    }
-
-    #[test]
-    fn a_value_that_is_no_number_is_told_with_store_item_and_encoder() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = store(folder.path(), "a", &[], &[None, None]);
-        let good = Features::open(std::slice::from_ref(&path)).unwrap();
-        for (value, at, encoder) in [(f32::NAN, 1, "face"), (f32::INFINITY, 2, "voice")] {
-            let mut values = [0.0; 3];
-            values[at] = value;
-            let other = store(folder.path(), encoder, &[], &[]);
-            let mut writer = ShardWriter::open(&other, &StoreSpec { dataset: encoder.into(), ..good.spec().clone() }, Shard::WHOLE).unwrap();
-            writer.push("clip", &[(Entry { id: "clip".into(), ..good.entry(0).clone() }, values.to_vec())]).unwrap();
-            let features = Features::open(&[path.clone(), other.clone()]).unwrap();
-            assert!(features.batch(&[0, 1]).is_ok());
-            let error = features.batch(&[0, 1, 2]).unwrap_err().to_string();
-            let told = [&*other.to_string_lossy(), "row of clip", &format!("encoder {encoder}"), "no number"].iter().all(|part| error.contains(*part));
-            assert!(told, "{error}");
-        }
-    }
-}
+mod tests;

@@ -59,17 +59,27 @@ pub fn run(args: &FinetuneArgs) -> anyhow::Result<()> {
     let of_stores = args.run.is_some() || args.from.is_some() || !args.modalities.is_empty();
     ensure!(!of_stores, Refused("--run and --from go with --store, and so does --modalities: name the stores to train on".into()));
     if RecipeKind::of(&args.recipe)? == Some(RecipeKind::Finetune) {
-        bail!(Refused(format!("--store is needed: {} trains on feature stores", args.recipe.display())));
+        bail!(Refused(format!(
+            "--store is needed: {} trains on feature stores",
+            args.recipe.display()
+        )));
     }
     let recipe = Recipe::read(&args.recipe)?;
     let wanted = |target| args.only == target || args.only == Target::All;
     if wanted(Target::Face) {
         let (_, state) = train_face(&recipe)?;
-        println!("face: selection accuracy {:.4}, of epoch {}", state.kept().unwrap_or(f64::NAN), state.best);
+        println!(
+            "face: selection accuracy {:.4}, of epoch {}",
+            state.kept().unwrap_or(f64::NAN),
+            state.best
+        );
     }
     if wanted(Target::Voice) {
         let (_, state) = train_voice(&recipe, VoiceRun::Calibration)?;
-        println!("voice: accuracy {:.4} on clips of actors it never met", state.kept().unwrap_or(f64::NAN));
+        println!(
+            "voice: accuracy {:.4} on clips of actors it never met",
+            state.kept().unwrap_or(f64::NAN)
+        );
         train_voice(&recipe, VoiceRun::Final)?;
     }
     if wanted(Target::Head) {
@@ -87,20 +97,46 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     let crops = fer::read(&recipe.fer_archive())?;
     let (train, select) = (part(&crops, Part::Train), part(&crops, Part::Select));
     drop(crops);
-    let operations = Encoder::operations(&recipe.face.shape, LABELS.len(), [recipe.face.preprocessing.size; 2]);
-    println!("face: {} pictures train, {} select, {:.1} MFLOP a picture", train.len(), select.len(), operations as f64 * 1e-6);
+    let operations = Encoder::operations(
+        &recipe.face.shape,
+        LABELS.len(),
+        [recipe.face.preprocessing.size; 2],
+    );
+    println!(
+        "face: {} pictures train, {} select, {:.1} MFLOP a picture",
+        train.len(),
+        select.len(),
+        operations as f64 * 1e-6
+    );
     let device = device();
     device.seed(recipe.seed);
     let net = Encoder::new(&recipe.face.shape, LABELS.len(), &device);
     let face = &recipe.face;
-    let inputs: Vec<Vec<f32>> = select.iter().map(|c| normalise(&c.crop, &recipe.face.preprocessing.normalise)).collect();
+    let inputs: Vec<Vec<f32>> = select
+        .iter()
+        .map(|c| normalise(&c.crop, &recipe.face.preprocessing.normalise))
+        .collect();
     let labels: Vec<usize> = select.iter().map(|c| c.label).collect();
     let select = |net: &Encoder| {
         let (_, logits) = encode_faces(net, &inputs, face.preprocessing.size)?;
         Ok(Some(accuracy(&logits, LABELS.len(), &labels)))
     };
-    let first = FaceBatches { crops: &train, recipe: face, fit: &face.fit, early: face.early, judged: None, classes: LABELS.len(), seed: recipe.seed };
-    let (mut net, mut state) = fit(&face_run(recipe, 0, &generation(0))?, net, &device, &first, select)?;
+    let first = FaceBatches {
+        crops: &train,
+        recipe: face,
+        fit: &face.fit,
+        early: face.early,
+        judged: None,
+        classes: LABELS.len(),
+        seed: recipe.seed,
+    };
+    let (mut net, mut state) = fit(
+        &face_run(recipe, 0, &generation(0))?,
+        net,
+        &device,
+        &first,
+        select,
+    )?;
     // The last generation of each shape.
     let mut shapes: Vec<(&EncoderShape, Encoder)> = vec![(&face.shape, net.clone())];
     for (number, again) in (1..).zip(&face.again) {
@@ -110,7 +146,11 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
         let judged = if read_state(&run.folder)?.is_some_and(|run| run.epochs >= again.fit.epochs) {
             Vec::new()
         } else {
-            println!("face: generation {number}, selection accuracy {:.4}, judges {} pictures for the next", state.kept().unwrap_or(f64::NAN), train.len());
+            println!(
+                "face: generation {number}, selection accuracy {:.4}, judges {} pictures for the next",
+                state.kept().unwrap_or(f64::NAN),
+                train.len()
+            );
             judge(shapes.iter().map(|(_, net)| net), &train, recipe)?
         };
         let shape = again.shape.as_ref().unwrap_or(&face.shape);
@@ -118,13 +158,24 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
         let begin = match begun {
             Some(at) => shapes.remove(at).1,
             None => {
-                let operations = Encoder::operations(shape, LABELS.len(), [face.preprocessing.size; 2]);
-                println!("face: generation {} begins at random, {:.1} MFLOP a picture", number + 1, operations as f64 * 1e-6);
+                let operations =
+                    Encoder::operations(shape, LABELS.len(), [face.preprocessing.size; 2]);
+                println!(
+                    "face: generation {} begins at random, {:.1} MFLOP a picture",
+                    number + 1,
+                    operations as f64 * 1e-6
+                );
                 device.seed(run.seed);
                 Encoder::new(shape, LABELS.len(), &device)
             }
         };
-        let batches = FaceBatches { fit: &again.fit, early: again.early, judged: Some((judged, again.judged)), seed: run.seed, ..first };
+        let batches = FaceBatches {
+            fit: &again.fit,
+            early: again.early,
+            judged: Some((judged, again.judged)),
+            seed: run.seed,
+            ..first
+        };
         (net, state) = fit(&run, begin, &device, &batches, select)?;
         shapes.push((shape, net.clone()));
     }
@@ -139,20 +190,47 @@ fn face_run<'a>(recipe: &'a Recipe, number: usize, part: &'a str) -> anyhow::Res
         None => (&face.fit, rules),
         Some(before) => {
             let again = &face.again[before];
-            let own = again.shape.as_ref().map(serde_json::to_string).transpose()?.map_or(String::new(), |shape| format!(" {shape}"));
+            let own = again
+                .shape
+                .as_ref()
+                .map(serde_json::to_string)
+                .transpose()?
+                .map_or(String::new(), |shape| format!(" {shape}"));
             let weights = weights_sha256(&run_folder(recipe, &generation(before)))?;
-            (&again.fit, format!("{rules} {}{own} after {weights}", serde_json::to_string(&(again.judged, again.early))?))
+            (
+                &again.fit,
+                format!(
+                    "{rules} {}{own} after {weights}",
+                    serde_json::to_string(&(again.judged, again.early))?
+                ),
+            )
         }
     };
     let seed = recipe.seed.wrapping_add(number as u64);
-    Ok(Run { name: part, folder: run_folder(recipe, part), settings, recipe: text, seed, stop_after: None })
+    Ok(Run {
+        name: part,
+        folder: run_folder(recipe, part),
+        settings,
+        recipe: text,
+        seed,
+        stop_after: None,
+    })
 }
 
 /// The bundle's face encoder, trained to its end by this recipe.
 pub fn load_face(recipe: &Recipe) -> anyhow::Result<Encoder> {
     let number = recipe.face.again.len();
-    let shape = recipe.face.again.last().and_then(|again| again.shape.as_ref()).unwrap_or(&recipe.face.shape);
-    face_run(recipe, number, &generation(number))?.load(Encoder::new(shape, LABELS.len(), &device()))
+    let shape = recipe
+        .face
+        .again
+        .last()
+        .and_then(|again| again.shape.as_ref())
+        .unwrap_or(&recipe.face.shape);
+    face_run(recipe, number, &generation(number))?.load(Encoder::new(
+        shape,
+        LABELS.len(),
+        &device(),
+    ))
 }
 
 /// A voice encoder, trained to its end by this recipe.
@@ -163,7 +241,9 @@ pub fn load_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Encoder> {
 /// The hash of a run's weights: what is made from them belongs to them alone.
 pub fn weights_sha256(folder: &Path) -> anyhow::Result<String> {
     let path = folder.join("best.bpk");
-    Ok(hex_sha256(&std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?))
+    Ok(hex_sha256(&std::fs::read(&path).with_context(|| {
+        format!("{} cannot be read", path.display())
+    })?))
 }
 
 /// The folder of the run whose face encoder the bundle gets: the last generation's.
@@ -187,18 +267,39 @@ fn generation(number: usize) -> String {
 
 /// The probabilities of each label for each picture, `[crops, labels]`: the mean over all of `nets`, and over the picture and its mirror
 /// image.
-fn judge<'a>(nets: impl Iterator<Item = &'a Encoder>, crops: &[LabelledCrop], recipe: &Recipe) -> anyhow::Result<Vec<f32>> {
+fn judge<'a>(
+    nets: impl Iterator<Item = &'a Encoder>,
+    crops: &[LabelledCrop],
+    recipe: &Recipe,
+) -> anyhow::Result<Vec<f32>> {
     let size = recipe.face.preprocessing.size;
     let nets: Vec<&Encoder> = nets.collect();
     let mut judged = Vec::with_capacity(crops.len() * LABELS.len());
     for crops in crops.chunks(128) {
-        let straight: Vec<Vec<f32>> = crops.iter().map(|c| normalise(&c.crop, &recipe.face.preprocessing.normalise)).collect();
-        let mirrored = straight.iter().map(|plane| plane.chunks(size).flat_map(|row| row.iter().rev().copied()).collect()).collect::<Vec<Vec<f32>>>();
+        let straight: Vec<Vec<f32>> = crops
+            .iter()
+            .map(|c| normalise(&c.crop, &recipe.face.preprocessing.normalise))
+            .collect();
+        let mirrored = straight
+            .iter()
+            .map(|plane| {
+                plane
+                    .chunks(size)
+                    .flat_map(|row| row.iter().rev().copied())
+                    .collect()
+            })
+            .collect::<Vec<Vec<f32>>>();
         let mut sum = vec![0.0; crops.len() * LABELS.len()];
         for net in &nets {
             for seen in [&straight, &mirrored] {
                 let (_, logits) = encode_faces(net, seen, size)?;
-                sum.iter_mut().zip(logits.chunks(LABELS.len()).flat_map(|row| softmax(row, 1.0))).for_each(|(sum, p)| *sum += p);
+                sum.iter_mut()
+                    .zip(
+                        logits
+                            .chunks(LABELS.len())
+                            .flat_map(|row| softmax(row, 1.0)),
+                    )
+                    .for_each(|(sum, p)| *sum += p);
             }
         }
         judged.extend(sum.into_iter().map(|sum| sum / (2 * nets.len()) as f32));
@@ -236,29 +337,72 @@ impl VoiceRun {
 fn train_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Encoder, State)> {
     let read = |part| ravdess::read(&recipe.ravdess_folder(), part, which.held_out(recipe));
     let train = read(Part::Train)?;
-    let select = if which == VoiceRun::Calibration { read(Part::Select)? } else { Vec::new() };
+    let select = if which == VoiceRun::Calibration {
+        read(Part::Select)?
+    } else {
+        Vec::new()
+    };
     let settings = &recipe.voice.preprocessing;
-    let operations = Encoder::operations(&recipe.voice.shape, RAVDESS.len(), [settings.mels, 1 + milliseconds(recipe.window.length_ms) / settings.hop]);
-    println!("{}: {} clips train, {} are judged, {:.1} MFLOP a window", which.part(), train.len(), select.len(), operations as f64 * 1e-6);
+    let operations = Encoder::operations(
+        &recipe.voice.shape,
+        RAVDESS.len(),
+        [
+            settings.mels,
+            1 + milliseconds(recipe.window.length_ms) / settings.hop,
+        ],
+    );
+    println!(
+        "{}: {} clips train, {} are judged, {:.1} MFLOP a window",
+        which.part(),
+        train.len(),
+        select.len(),
+        operations as f64 * 1e-6
+    );
     let device = device();
     device.seed(recipe.seed);
     let net = Encoder::new(&recipe.voice.shape, RAVDESS.len(), &device);
     let mel = LogMel::new(settings);
-    let batches = VoiceBatches { clips: &train, recipe: &recipe.voice, window_ms: recipe.window.length_ms, classes: RAVDESS.len(), seed: recipe.seed, mel };
+    let batches = VoiceBatches {
+        clips: &train,
+        recipe: &recipe.voice,
+        window_ms: recipe.window.length_ms,
+        classes: RAVDESS.len(),
+        seed: recipe.seed,
+        mel,
+    };
     let labels: Vec<usize> = select.iter().map(|c| c.emotion).collect();
     fit(&voice_run(recipe, which)?, net, &device, &batches, |net| {
         if select.is_empty() {
             return Ok(None);
         }
-        Ok(Some(accuracy(&clip_logits(net, &batches.mel, &select, recipe)?, RAVDESS.len(), &labels)))
+        Ok(Some(accuracy(
+            &clip_logits(net, &batches.mel, &select, recipe)?,
+            RAVDESS.len(),
+            &labels,
+        )))
     })
 }
 
 fn voice_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Run<'_>> {
     let voice = &recipe.voice;
-    let rules = (&voice.shape, &voice.preprocessing, voice.windows_per_clip, voice.min_window_ms, voice.mixup, which.held_out(recipe), recipe.window.length_ms);
+    let rules = (
+        &voice.shape,
+        &voice.preprocessing,
+        voice.windows_per_clip,
+        voice.min_window_ms,
+        voice.mixup,
+        which.held_out(recipe),
+        recipe.window.length_ms,
+    );
     let (name, text) = (which.part(), serde_json::to_string(&rules)?);
-    Ok(Run { name, folder: run_folder(recipe, name), settings: &voice.fit, recipe: text, seed: recipe.seed, stop_after: None })
+    Ok(Run {
+        name,
+        folder: run_folder(recipe, name),
+        settings: &voice.fit,
+        recipe: text,
+        seed: recipe.seed,
+        stop_after: None,
+    })
 }
 
 fn part(crops: &[LabelledCrop], part: Part) -> Vec<LabelledCrop> {
@@ -266,10 +410,18 @@ fn part(crops: &[LabelledCrop], part: Part) -> Vec<LabelledCrop> {
 }
 
 /// Embeddings and logits of preprocessed faces, row after row.
-pub fn encode_faces(net: &Encoder, inputs: &[Vec<f32>], size: usize) -> anyhow::Result<(Vec<f32>, Vec<f32>)> {
+pub fn encode_faces(
+    net: &Encoder,
+    inputs: &[Vec<f32>],
+    size: usize,
+) -> anyhow::Result<(Vec<f32>, Vec<f32>)> {
     let (mut embeddings, mut logits) = (Vec::new(), Vec::new());
     for batch in inputs.chunks(128) {
-        let (e, l) = net.forward(tensor(batch.concat(), [batch.len(), 1, size, size], &device()));
+        let (e, l) = net.forward(tensor(
+            batch.concat(),
+            [batch.len(), 1, size, size],
+            &device(),
+        ));
         embeddings.extend(values(e)?);
         logits.extend(values(l)?);
     }
@@ -277,10 +429,19 @@ pub fn encode_faces(net: &Encoder, inputs: &[Vec<f32>], size: usize) -> anyhow::
 }
 
 /// Per clip the mean of the logits of its windows (the bundle's length, every half second, on speech).
-fn clip_logits(net: &Encoder, mel: &LogMel, clips: &[LabelledClip], recipe: &Recipe) -> anyhow::Result<Vec<f32>> {
+fn clip_logits(
+    net: &Encoder,
+    mel: &LogMel,
+    clips: &[LabelledClip],
+    recipe: &Recipe,
+) -> anyhow::Result<Vec<f32>> {
     let mut all = Vec::new();
     for clip in clips {
-        let pieces = windows(clip, milliseconds(recipe.window.length_ms), milliseconds(500));
+        let pieces = windows(
+            clip,
+            milliseconds(recipe.window.length_ms),
+            milliseconds(500),
+        );
         let mut input = Vec::new();
         let mut frames = 0;
         for piece in &pieces {
@@ -288,7 +449,11 @@ fn clip_logits(net: &Encoder, mel: &LogMel, clips: &[LabelledClip], recipe: &Rec
             frames = n;
             input.extend(values);
         }
-        let (_, logits) = net.forward(tensor(input, [pieces.len(), 1, recipe.voice.preprocessing.mels, frames], &device()));
+        let (_, logits) = net.forward(tensor(
+            input,
+            [pieces.len(), 1, recipe.voice.preprocessing.mels, frames],
+            &device(),
+        ));
         all.extend(values(logits.mean_dim(0))?);
     }
     Ok(all)
@@ -296,35 +461,13 @@ fn clip_logits(net: &Encoder, mel: &LogMel, clips: &[LabelledClip], recipe: &Rec
 
 /// Share of rows whose largest logit is at the label.
 pub fn accuracy(logits: &[f32], classes: usize, labels: &[usize]) -> f64 {
-    let right = logits.chunks(classes).zip(labels).filter(|(row, label)| largest(row) == **label).count();
+    let right = logits
+        .chunks(classes)
+        .zip(labels)
+        .filter(|(row, label)| largest(row) == **label)
+        .count();
     right as f64 / labels.len().max(1) as f64
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::modality::Modality;
-    use crate::train::refused::exit_code;
-
-    #[test]
-    fn what_goes_with_stores_alone_is_refused_without_them() {
-        let recipe = |name: &str| crate::testing::project(&format!("config/train/{name}.toml"));
-        let plain = || FinetuneArgs { recipe: recipe("default"), only: Target::All, store: vec![], from: None, run: None, modalities: vec![] };
-        let refused = |args: FinetuneArgs| {
-            let error = run(&args).unwrap_err();
-            assert_eq!(exit_code(&error), 2, "{error}");
-            error.to_string()
-        };
-        let somewhere = || Some(PathBuf::from("/there/is/no/such/run"));
-        assert!(refused(FinetuneArgs { run: somewhere(), ..plain() }).contains("--run and --from go with --store"));
-        assert!(refused(FinetuneArgs { from: somewhere(), ..plain() }).contains("--run and --from go with --store"));
-        assert!(refused(FinetuneArgs { recipe: recipe("linear"), ..plain() }).contains("--store is needed"));
-
-        let stores = || FinetuneArgs { recipe: recipe("linear"), store: vec!["/there/is/no/such/store".into()], run: somewhere(), ..plain() };
-        let error = refused(FinetuneArgs { from: somewhere(), modalities: vec![Modality::Face], ..stores() });
-        assert!(error.contains("--modalities is for runs without --from"), "{error}");
-        assert!(refused(FinetuneArgs { modalities: vec![Modality::Face; 2], ..stores() }).contains("modalities names face twice"));
-        assert!(refused(FinetuneArgs { run: None, ..stores() }).contains("--run DIR is needed"));
-        assert_eq!(exit_code(&run(&stores()).unwrap_err()), 3);
-    }
-}
+mod tests;

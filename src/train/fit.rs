@@ -27,16 +27,27 @@ pub trait Learner: Module {
     ///
     /// # Errors
     /// Where the device fails.
-    fn gradients(&self, batch: Self::Batch, device: &Device) -> anyhow::Result<(f64, GradientsParams)> {
+    fn gradients(
+        &self,
+        batch: Self::Batch,
+        device: &Device,
+    ) -> anyhow::Result<(f64, GradientsParams)> {
         differentiated(self, batch, device)
     }
 }
 
 /// The loss and its gradients by Burn's own differentiation.
-pub fn differentiated<L: Learner>(learner: &L, batch: L::Batch, device: &Device) -> anyhow::Result<(f64, GradientsParams)> {
+pub fn differentiated<L: Learner>(
+    learner: &L,
+    batch: L::Batch,
+    device: &Device,
+) -> anyhow::Result<(f64, GradientsParams)> {
     let loss = learner.loss(batch, device);
     let value = values(loss.clone())?[0];
-    Ok((f64::from(value), GradientsParams::from_grads(loss.backward(), learner)))
+    Ok((
+        f64::from(value),
+        GradientsParams::from_grads(loss.backward(), learner),
+    ))
 }
 
 /// Where batches come from. The same arguments always give the same batch: resuming needs no generator's state.
@@ -63,7 +74,12 @@ pub struct Run<'a> {
 impl Run<'_> {
     /// All that decides the outcome, as `state.json` has it.
     fn identity(&self) -> anyhow::Result<String> {
-        Ok(format!("{} seed {} {}", serde_json::to_string(self.settings)?, self.seed, self.recipe))
+        Ok(format!(
+            "{} seed {} {}",
+            serde_json::to_string(self.settings)?,
+            self.seed,
+            self.recipe
+        ))
     }
 
     /// `net` with the weights that this run kept.
@@ -73,12 +89,18 @@ impl Run<'_> {
     /// recipe says.
     pub fn load<L: Module>(&self, net: L) -> anyhow::Result<L> {
         let folder = self.folder.display();
-        let state = read_state(&self.folder)?.with_context(|| format!("there is no run in {folder}: run finetune first"))?;
+        let state = read_state(&self.folder)?
+            .with_context(|| format!("there is no run in {folder}: run finetune first"))?;
         ensure!(
             state.recipe == self.identity()?,
             "{folder} holds a run with other settings than the recipe's, over other encoders, or of an earlier version: remove it and run finetune again"
         );
-        ensure!(state.epochs >= self.settings.epochs, "{folder} is not finished (epoch {} of {}): run finetune again", state.epochs, self.settings.epochs);
+        ensure!(
+            state.epochs >= self.settings.epochs,
+            "{folder} is not finished (epoch {} of {}): run finetune again",
+            state.epochs,
+            self.settings.epochs
+        );
         load_best(net, &self.folder)
     }
 }
@@ -117,17 +139,35 @@ pub fn fit<L: Learner>(
 ) -> anyhow::Result<(L, State)> {
     let _lock = RunFolder(run.folder.clone()).lock()?;
     let recipe = run.identity()?;
-    let mut optimizer = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(run.settings.weight_decay).init();
-    let mut state = State { recipe: recipe.clone(), ..State::default() };
+    let mut optimizer = AdamWConfig::new()
+        .with_epsilon(1e-8)
+        .with_weight_decay(run.settings.weight_decay)
+        .init();
+    let mut state = State {
+        recipe: recipe.clone(),
+        ..State::default()
+    };
     let at = |name: &str| run.folder.join(name);
     let mut net = net;
     if let Some(found) = read_state(&run.folder)? {
-        ensure!(found.recipe == recipe, "{} holds a run with other settings, or of an earlier version; remove it, or take its recipe", run.folder.display());
+        ensure!(
+            found.recipe == recipe,
+            "{} holds a run with other settings, or of an earlier version; remove it, or take its recipe",
+            run.folder.display()
+        );
         let epoch = found.epochs;
-        net = net.try_load_file(at(&format!("net-{epoch}.bpk"))).map_err(|e| anyhow::anyhow!("{e:?}")).context("the checkpoint's weights cannot be read")?;
-        optimizer =
-            optimizer.load(at(&format!("optimizer-{epoch}.bpk"))).map_err(|e| anyhow::anyhow!("{e:?}")).context("the optimizer's state cannot be read")?;
-        println!("{}: resuming after epoch {epoch} of {}", run.name, run.settings.epochs);
+        net = net
+            .try_load_file(at(&format!("net-{epoch}.bpk")))
+            .map_err(|e| anyhow::anyhow!("{e:?}"))
+            .context("the checkpoint's weights cannot be read")?;
+        optimizer = optimizer
+            .load(at(&format!("optimizer-{epoch}.bpk")))
+            .map_err(|e| anyhow::anyhow!("{e:?}"))
+            .context("the optimizer's state cannot be read")?;
+        println!(
+            "{}: resuming after epoch {epoch} of {}",
+            run.name, run.settings.epochs
+        );
         state = found;
     }
     let training = device.clone().autodiff();
@@ -140,20 +180,34 @@ pub fn fit<L: Learner>(
         training.seed(run.seed.wrapping_add(epoch as u64 + 1));
         std::thread::scope(|scope| -> anyhow::Result<()> {
             let (sender, receiver) = lane("batches", 4, WhenFull::Block);
-            std::thread::Builder::new().name("batches".into()).spawn_scoped(scope, move || {
-                // A closed lane means that training ended early.
-                (0..steps).all(|index| sender.send(batches.batch(epoch, index)).is_ok())
-            })?;
+            std::thread::Builder::new()
+                .name("batches".into())
+                .spawn_scoped(scope, move || {
+                    // A closed lane means that training ended early.
+                    (0..steps).all(|index| sender.send(batches.batch(epoch, index)).is_ok())
+                })?;
             let mut step = 0;
             while let Received::Item(batch) = receiver.recv(None) {
                 let (value, gradients) = learner.gradients(batch, &training)?;
-                ensure!(value.is_finite(), "the loss is not finite in epoch {epoch}, step {step}: lower learning_rate");
+                ensure!(
+                    value.is_finite(),
+                    "the loss is not finite in epoch {epoch}, step {step}: lower learning_rate"
+                );
                 total += value;
-                learner = optimizer.step(learning_rate(run.settings, epoch * steps + step, steps), learner.clone(), gradients);
+                learner = optimizer.step(
+                    learning_rate(run.settings, epoch * steps + step, steps),
+                    learner.clone(),
+                    gradients,
+                );
                 step += 1;
                 if step % 100 == 0 {
                     let seconds = (monotonic_nanos() - started) as f64 * 1e-9;
-                    println!("{}: epoch {epoch} step {step} of {steps}, loss {:.3}, {:.0} s", run.name, total / step as f64, seconds);
+                    println!(
+                        "{}: epoch {epoch} step {step} of {steps}, loss {:.3}, {:.0} s",
+                        run.name,
+                        total / step as f64,
+                        seconds
+                    );
                 }
             }
             ensure!(step == steps, "batches ended early in epoch {epoch}");
@@ -161,8 +215,15 @@ pub fn fit<L: Learner>(
         })?;
         let accuracy = select(&learner.valid())?;
         let seconds = (monotonic_nanos() - started) as f64 * 1e-9;
-        ensure!(accuracy.is_some() || run.settings.keep == Keep::Last, "{}: nothing selects, so only the last weights can be kept", run.name);
-        if run.settings.keep == Keep::Last || accuracy.is_some_and(|accuracy| state.selection.iter().all(|earlier| *earlier < accuracy)) {
+        ensure!(
+            accuracy.is_some() || run.settings.keep == Keep::Last,
+            "{}: nothing selects, so only the last weights can be kept",
+            run.name
+        );
+        if run.settings.keep == Keep::Last
+            || accuracy
+                .is_some_and(|accuracy| state.selection.iter().all(|earlier| *earlier < accuracy))
+        {
             state.best = epoch;
             save(&learner, &at("best.bpk"))?;
         }
@@ -177,16 +238,27 @@ pub fn fit<L: Learner>(
         save(&learner, &at(&format!("net-{}.bpk", state.epochs)))?;
         let path = at(&format!("optimizer-{}.bpk", state.epochs));
         remove(&path)?;
-        optimizer.save(&path).map_err(|e| anyhow::anyhow!("{e:?}")).with_context(|| format!("{} cannot be written", path.display()))?;
+        optimizer
+            .save(&path)
+            .map_err(|e| anyhow::anyhow!("{e:?}"))
+            .with_context(|| format!("{} cannot be written", path.display()))?;
         settle(&path)?;
         write_state(&run.folder, &state)?;
         for old in ["net", "optimizer"] {
             remove(&at(&format!("{old}-{epoch}.bpk")))?;
         }
         let left = seconds * (run.settings.epochs - state.epochs) as f64 / 60.0;
-        let selection =
-            accuracy.map_or(String::new(), |accuracy| format!(", selection {accuracy:.4} (kept {:.4} of {})", state.selection[state.best], state.best));
-        println!("{}: epoch {epoch} done: loss {:.4}{selection}, {seconds:.1} s, about {left:.0} min left", run.name, total / steps as f64);
+        let selection = accuracy.map_or(String::new(), |accuracy| {
+            format!(
+                ", selection {accuracy:.4} (kept {:.4} of {})",
+                state.selection[state.best], state.best
+            )
+        });
+        println!(
+            "{}: epoch {epoch} done: loss {:.4}{selection}, {seconds:.1} s, about {left:.0} min left",
+            run.name,
+            total / steps as f64
+        );
     }
     Ok((load_best(learner.valid(), &run.folder)?, state))
 }
@@ -194,14 +266,23 @@ pub fn fit<L: Learner>(
 /// `net` with the weights of the run's best epoch so far.
 fn load_best<L: Module>(net: L, folder: &Path) -> anyhow::Result<L> {
     let path = folder.join("best.bpk");
-    net.try_load_file(&path).map_err(|e| anyhow::anyhow!("{e:?}")).with_context(|| format!("{} cannot be read; run finetune first", path.display()))
+    net.try_load_file(&path)
+        .map_err(|e| anyhow::anyhow!("{e:?}"))
+        .with_context(|| format!("{} cannot be read; run finetune first", path.display()))
 }
 
 /// Linear warm-up, then a cosine to zero; a function of the step alone.
 fn learning_rate(settings: &FitSettings, step: usize, steps_per_epoch: usize) -> f64 {
-    let (step, warmup) = (step as f64 + 1.0, settings.warmup_epochs * steps_per_epoch as f64);
+    let (step, warmup) = (
+        step as f64 + 1.0,
+        settings.warmup_epochs * steps_per_epoch as f64,
+    );
     let total = (settings.epochs * steps_per_epoch) as f64;
-    let share = if step < warmup { step / warmup } else { 0.5 + 0.5 * (std::f64::consts::PI * (step - warmup) / (total - warmup).max(1.0)).cos() };
+    let share = if step < warmup {
+        step / warmup
+    } else {
+        0.5 + 0.5 * (std::f64::consts::PI * (step - warmup) / (total - warmup).max(1.0)).cos()
+    };
     settings.learning_rate * share
 }
 
@@ -226,7 +307,9 @@ pub fn read_state(folder: &Path) -> anyhow::Result<Option<State>> {
     match std::fs::read(folder.join("state.json")) {
         Ok(bytes) => {
             let state = folder.join("state.json");
-            Ok(Some(serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged, or of another kind of run", state.display()))?))
+            Ok(Some(serde_json::from_slice(&bytes).with_context(|| {
+                format!("{} is damaged, or of another kind of run", state.display())
+            })?))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("{} cannot be read", folder.display())),
@@ -244,146 +327,29 @@ fn write_state(folder: &Path, state: &State) -> anyhow::Result<()> {
 fn save<L: Module>(net: &L, path: &Path) -> anyhow::Result<()> {
     let new = path.with_extension("tmp.bpk");
     remove(&new)?;
-    net.valid().save_file(&new).map_err(|e| anyhow::anyhow!("{e:?}")).with_context(|| format!("{} cannot be written", path.display()))?;
+    net.valid()
+        .save_file(&new)
+        .map_err(|e| anyhow::anyhow!("{e:?}"))
+        .with_context(|| format!("{} cannot be written", path.display()))?;
     settle(&new)?;
     std::fs::rename(&new, path).with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// Waits until the file is on the disk: what it replaces is removed next, and the power may fail.
 fn settle(path: &Path) -> anyhow::Result<()> {
-    std::fs::File::open(path).and_then(|file| file.sync_all()).with_context(|| format!("{} cannot be written", path.display()))
+    std::fs::File::open(path)
+        .and_then(|file| file.sync_all())
+        .with_context(|| format!("{} cannot be written", path.display()))
 }
 
 fn remove(path: &Path) -> anyhow::Result<()> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("{} cannot be removed", path.display())),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{} cannot be removed", path.display()))
+        }
         _ => Ok(()),
     }
 }
 
 #[cfg(test)]
-pub mod tests {
-    use std::sync::Mutex;
-
-    use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
-
-    use super::*;
-
-    /// The device's generator is the process's: tests that draw from it take turns.
-    pub static GENERATOR: Mutex<()> = Mutex::new(());
-
-    /// Batch normalisation, whose running statistics must survive too, and dropout, which draws at random.
-    #[derive(Module, Debug)]
-    struct Tiny {
-        first: Linear,
-        norm: BatchNorm,
-        dropout: Dropout,
-        second: Linear,
-    }
-
-    impl Tiny {
-        fn new(device: &Device) -> Self {
-            let linear = |from, to| LinearConfig::new(from, to).init(device);
-            Tiny { first: linear(4, 8), norm: BatchNormConfig::new(8).init(device), dropout: DropoutConfig::new(0.2).init(), second: linear(8, 3) }
-        }
-        fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-            self.second.forward(self.dropout.forward(self.norm.forward(self.first.forward(x)).tanh()))
-        }
-    }
-
-    impl Learner for Tiny {
-        type Batch = (Vec<f32>, Vec<f32>);
-        fn loss(&self, (inputs, targets): Self::Batch, device: &Device) -> Tensor<1> {
-            let n = targets.len() / 3;
-            soft_cross_entropy(self.forward(tensor(inputs, [n, 4], device)), tensor(targets, [n, 3], device))
-        }
-    }
-
-    struct Made;
-
-    impl Batches<(Vec<f32>, Vec<f32>)> for Made {
-        fn count(&self) -> usize {
-            5
-        }
-        fn batch(&self, epoch: usize, index: usize) -> (Vec<f32>, Vec<f32>) {
-            let noise = crate::model::golden::golden_samples((epoch * 5 + index) as u64, 16 * 4);
-            let inputs: Vec<f32> = noise.iter().enumerate().map(|(i, n)| 5.0 * n + if (i / 4) % 3 == i % 4 { 1.0 } else { 0.0 }).collect();
-            let targets = (0..16 * 3).map(|i| if (i / 3) % 3 == i % 3 { 1.0 } else { 0.0 }).collect();
-            (inputs, targets)
-        }
-    }
-
-    const SETTINGS: FitSettings =
-        FitSettings { epochs: 6, batch: 16, learning_rate: 0.05, warmup_epochs: 1.0, weight_decay: 0.01, label_smoothing: 0.0, keep: Keep::Best };
-
-    fn run(folder: &Path, stop_after: Option<usize>, seed: u64) -> Run<'static> {
-        Run { name: "tiny", folder: folder.to_owned(), settings: &SETTINGS, recipe: "tiny".into(), seed, stop_after }
-    }
-
-    fn train(net: &Tiny, folder: &Path, stop_after: Option<usize>, seed: u64) -> anyhow::Result<(Tiny, State)> {
-        let run = run(folder, stop_after, seed);
-        let device = device();
-        let mut count = 0.0;
-        // Rises, so that the best weights are the last ones.
-        fit(&run, net.clone(), &device, &Made, |_| {
-            count += 1.0;
-            Ok(Some(read_state(folder)?.map_or(0.0, |s| s.epochs as f64) + count * 1e-3))
-        })
-    }
-
-    fn output(net: &Tiny) -> Vec<f32> {
-        values(net.forward(tensor(crate::model::golden::golden_samples(99, 32), [8, 4], &device()))).unwrap()
-    }
-
-    #[test]
-    fn an_interrupted_run_ends_with_the_weights_of_one_that_was_not() {
-        let _turn = GENERATOR.lock();
-        let folder = tempfile::tempdir().unwrap();
-        let net = Tiny::new(&device());
-        let (whole, state) = train(&net, &folder.path().join("whole"), None, 1).unwrap();
-        assert!(state.losses[5] < 0.7 * state.losses[0], "it learns: {:?}", state.losses);
-        let split = folder.path().join("split");
-        for stop in [2, 3] {
-            let (part, _) = train(&net, &split, Some(stop), 1).unwrap();
-            assert_ne!(output(&part), output(&whole));
-        }
-        let (resumed, resumed_state) = train(&net, &split, None, 1).unwrap();
-        assert_eq!(output(&resumed), output(&whole));
-        assert_eq!(resumed_state.losses, state.losses);
-    }
-
-    #[test]
-    fn a_run_with_other_settings_or_in_other_hands_is_refused() {
-        let _turn = GENERATOR.lock();
-        let folder = tempfile::tempdir().unwrap();
-        let net = Tiny::new(&device());
-        train(&net, folder.path(), Some(1), 1).unwrap();
-        let error = train(&net, folder.path(), None, 2).unwrap_err().to_string();
-        assert!(error.contains("other settings"), "{error}");
-        let _other = RunFolder(folder.path().to_owned()).lock().unwrap();
-        let error = train(&net, folder.path(), Some(1), 1).unwrap_err().to_string();
-        assert!(error.contains("another process"), "{error}");
-    }
-
-    #[test]
-    fn weights_are_taken_of_finished_runs_with_these_settings_alone() {
-        let _turn = GENERATOR.lock();
-        let folder = tempfile::tempdir().unwrap();
-        let net = Tiny::new(&device());
-        let refused = |seed| run(folder.path(), None, seed).load(net.clone()).unwrap_err().to_string();
-        assert!(refused(1).contains("there is no run"), "{}", refused(1));
-        train(&net, folder.path(), Some(2), 1).unwrap();
-        assert!(refused(1).contains("is not finished (epoch 2 of 6)"), "{}", refused(1));
-        let (trained, _) = train(&net, folder.path(), None, 1).unwrap();
-        assert!(refused(2).contains("other settings"), "{}", refused(2));
-        assert_eq!(output(&run(folder.path(), None, 1).load(net.clone()).unwrap()), output(&trained));
-    }
-
-    #[test]
-    fn the_rate_warms_up_and_ends_at_zero() {
-        let settings = FitSettings { epochs: 10, batch: 1, learning_rate: 1.0, warmup_epochs: 1.0, weight_decay: 0.0, label_smoothing: 0.0, keep: Keep::Best };
-        let rate = |step| learning_rate(&settings, step, 100);
-        assert!(rate(0) < 0.02 && rate(50) < rate(99));
-        assert!((rate(99) - 1.0).abs() < 1e-3 && rate(500) < rate(200) && rate(999) < 1e-3);
-    }
-}
+pub mod tests;

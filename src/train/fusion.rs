@@ -14,7 +14,9 @@ use crate::train::checkpoint::RunFolder;
 use crate::train::data::Part;
 use crate::train::data::fer;
 use crate::train::evidence::{Evidence, face_evidence, voice_evidence};
-use crate::train::finetune::{VoiceRun, face_part, load_face, load_voice, run_folder, weights_sha256};
+use crate::train::finetune::{
+    VoiceRun, face_part, load_face, load_voice, run_folder, weights_sha256,
+};
 use crate::train::fit::{Batches, Learner, Run, device, fit, soft_cross_entropy, tensor, values};
 use crate::train::net::Head;
 use crate::train::recipe::Recipe;
@@ -62,22 +64,43 @@ impl Learner for Head {
 }
 
 fn forward(head: &Head, batch: &HeadBatch, device: &Device) -> Tensor<2> {
-    let rows = |values: &Vec<f32>| tensor(values.clone(), [batch.count, values.len() / batch.count], device);
-    head.forward(batch.embeddings.iter().map(rows).collect(), rows(&batch.presence))
+    let rows = |values: &Vec<f32>| {
+        tensor(
+            values.clone(),
+            [batch.count, values.len() / batch.count],
+            device,
+        )
+    };
+    head.forward(
+        batch.embeddings.iter().map(rows).collect(),
+        rows(&batch.presence),
+    )
 }
 
 /// A row's part of a batch: what is there is drawn by `draw`, what is not is zeros.
-fn push_row(batch: &mut HeadBatch, all: &[Evidence], presence: &Presence, mut draw: impl FnMut(usize) -> Vec<f32>) {
+fn push_row(
+    batch: &mut HeadBatch,
+    all: &[Evidence],
+    presence: &Presence,
+    mut draw: impl FnMut(usize) -> Vec<f32>,
+) {
     for (i, modality) in Modality::ALL.into_iter().enumerate() {
         let present = *presence.get(modality);
-        batch.embeddings[i].extend(if present { draw(i) } else { vec![0.0; all[i].dim] });
+        batch.embeddings[i].extend(if present {
+            draw(i)
+        } else {
+            vec![0.0; all[i].dim]
+        });
         batch.presence.push(f32::from(present));
     }
     batch.count += 1;
 }
 
 fn empty(all: &[Evidence]) -> HeadBatch {
-    HeadBatch { embeddings: vec![Vec::new(); all.len()], ..HeadBatch::default() }
+    HeadBatch {
+        embeddings: vec![Vec::new(); all.len()],
+        ..HeadBatch::default()
+    }
 }
 
 /// Labels drawn alike often, and so are the subsets of modalities but for a share of single ones; what is there is joined by label.
@@ -101,9 +124,17 @@ impl Batches<HeadBatch> for Joined<'_> {
         let mut batch = empty(self.all);
         for _ in 0..self.batch {
             let label = rng.random_range(0..LABELS.len());
-            let subset = if rng.random_bool(self.alone) { only(Modality::ALL[rng.random_range(0..3)]) } else { subsets[rng.random_range(0..subsets.len())] };
-            push_row(&mut batch, self.all, &subset, |i| self.all[i].draw(label, &mut rng));
-            batch.targets.extend(smoothed(label, LABELS.len(), self.smoothing));
+            let subset = if rng.random_bool(self.alone) {
+                only(Modality::ALL[rng.random_range(0..3)])
+            } else {
+                subsets[rng.random_range(0..subsets.len())]
+            };
+            push_row(&mut batch, self.all, &subset, |i| {
+                self.all[i].draw(label, &mut rng)
+            });
+            batch
+                .targets
+                .extend(smoothed(label, LABELS.len(), self.smoothing));
         }
         batch
     }
@@ -113,15 +144,27 @@ impl Batches<HeadBatch> for Joined<'_> {
 /// label with items of the others that are drawn, `DRAWS` times over where anything is drawn.
 fn held_out(all: &[Evidence], subset: &Presence) -> (HeadBatch, Vec<usize>) {
     const DRAWS: usize = 4;
-    let leads = [Modality::Voice, Modality::Face, Modality::Text].into_iter().find(|m| *subset.get(*m)).expect("a subset is not empty");
-    let lead = Modality::ALL.iter().position(|m| *m == leads).expect("it is one of them");
+    let leads = [Modality::Voice, Modality::Face, Modality::Text]
+        .into_iter()
+        .find(|m| *subset.get(*m))
+        .expect("a subset is not empty");
+    let lead = Modality::ALL
+        .iter()
+        .position(|m| *m == leads)
+        .expect("it is one of them");
     let alone = Modality::ALL.iter().filter(|m| *subset.get(**m)).count() == 1;
     let mut rng = generator(1, 0, 0);
     let (mut batch, mut truth) = (empty(all), Vec::new());
     let (rows, labels) = all[lead].rows();
     for (row, label) in rows.chunks(all[lead].dim).zip(labels) {
         for _ in 0..if alone { 1 } else { DRAWS } {
-            push_row(&mut batch, all, subset, |i| if i == lead { row.to_vec() } else { all[i].draw(label, &mut rng) });
+            push_row(&mut batch, all, subset, |i| {
+                if i == lead {
+                    row.to_vec()
+                } else {
+                    all[i].draw(label, &mut rng)
+                }
+            });
             truth.push(label);
         }
     }
@@ -129,7 +172,11 @@ fn held_out(all: &[Evidence], subset: &Presence) -> (HeadBatch, Vec<usize>) {
 }
 
 /// Rows of one subset, judged by anything that answers a [`HeadBatch`] with logits.
-pub fn judge(all: &[Evidence], subset: &Presence, answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>) -> anyhow::Result<Judged> {
+pub fn judge(
+    all: &[Evidence],
+    subset: &Presence,
+    answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,
+) -> anyhow::Result<Judged> {
     let (batch, truth) = held_out(all, subset);
     Ok(Judged::new(LABELS.len(), answer(&batch)?, truth))
 }
@@ -149,19 +196,43 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     let crops = fer::read(&recipe.fer_archive())?;
     let mut words = Words::open(&recipe.words.encoder)?;
     let mut others = |part| -> anyhow::Result<[Evidence; 2]> {
-        Ok([face_evidence(recipe, &face, &crops, part)?, words.evidence(&recipe.meld_folder(), part, words::whole)?])
+        Ok([
+            face_evidence(recipe, &face, &crops, part)?,
+            words.evidence(&recipe.meld_folder(), part, words::whole)?,
+        ])
     };
     let (training, selection) = (others(Part::Train)?, others(Part::Select)?);
-    let joined = |which: VoiceRun, part, [face, words]: &[Evidence; 2]| -> anyhow::Result<Vec<Evidence>> {
-        Ok(vec![face.clone(), voice_evidence(recipe, &load_voice(recipe, which)?, which, part)?, words.clone()])
-    };
+    let joined =
+        |which: VoiceRun, part, [face, words]: &[Evidence; 2]| -> anyhow::Result<Vec<Evidence>> {
+            Ok(vec![
+                face.clone(),
+                voice_evidence(recipe, &load_voice(recipe, which)?, which, part)?,
+                words.clone(),
+            ])
+        };
     let held_out = joined(VoiceRun::Calibration, Part::Select, &selection)?;
-    let head = fit_head(recipe, VoiceRun::Calibration, &joined(VoiceRun::Calibration, Part::Train, &training)?, Some(&held_out))?;
+    let head = fit_head(
+        recipe,
+        VoiceRun::Calibration,
+        &joined(VoiceRun::Calibration, Part::Train, &training)?,
+        Some(&held_out),
+    )?;
     let calibration = calibrate(&head, &held_out, &words::log_shares(&recipe.meld_folder())?)?;
-    fit_head(recipe, VoiceRun::Final, &joined(VoiceRun::Final, Part::Train, &training)?, None)?;
+    fit_head(
+        recipe,
+        VoiceRun::Final,
+        &joined(VoiceRun::Final, Part::Train, &training)?,
+        None,
+    )?;
     let folder = run_folder(recipe, head_part(VoiceRun::Final));
-    let calibration = Calibration { head: weights_sha256(&folder)?, ..calibration };
-    std::fs::write(folder.join("calibration.json"), serde_json::to_vec_pretty(&calibration)?)?;
+    let calibration = Calibration {
+        head: weights_sha256(&folder)?,
+        ..calibration
+    };
+    std::fs::write(
+        folder.join("calibration.json"),
+        serde_json::to_vec_pretty(&calibration)?,
+    )?;
     Ok(())
 }
 
@@ -174,25 +245,47 @@ fn head_part(which: VoiceRun) -> &'static str {
 }
 
 fn judged(head: &Head, held_out: &[Evidence], subset: &Presence) -> anyhow::Result<Judged> {
-    judge(held_out, subset, &mut |batch| values(forward(head, batch, &device())))
+    judge(held_out, subset, &mut |batch| {
+        values(forward(head, batch, &device()))
+    })
 }
 
-fn fit_head(recipe: &Recipe, which: VoiceRun, training: &[Evidence], held_out: Option<&[Evidence]>) -> anyhow::Result<Head> {
+fn fit_head(
+    recipe: &Recipe,
+    which: VoiceRun,
+    training: &[Evidence],
+    held_out: Option<&[Evidence]>,
+) -> anyhow::Result<Head> {
     let device = device();
     device.seed(recipe.seed);
     let head = new_head(recipe, &device);
     let (run, sums) = head_run(recipe, which)?;
     let (folder, settings) = (&run.folder, &recipe.head);
-    let joined = Joined { all: training, batch: settings.fit.batch, alone: settings.alone, smoothing: settings.fit.label_smoothing, seed: recipe.seed };
-    if crate::train::fit::read_state(folder)?.is_some_and(|state| sums.iter().any(|sum| !state.recipe.contains(sum))) {
-        println!("{}: the encoders have changed, starting again", head_part(which));
+    let joined = Joined {
+        all: training,
+        batch: settings.fit.batch,
+        alone: settings.alone,
+        smoothing: settings.fit.label_smoothing,
+        seed: recipe.seed,
+    };
+    if crate::train::fit::read_state(folder)?
+        .is_some_and(|state| sums.iter().any(|sum| !state.recipe.contains(sum)))
+    {
+        println!(
+            "{}: the encoders have changed, starting again",
+            head_part(which)
+        );
         // Not under another process's hands.
         let _lock = RunFolder(folder.clone()).lock()?;
         std::fs::remove_dir_all(folder)?;
     }
     let (head, _) = fit(&run, head, &device, &joined, |head| {
-        let Some(held_out) = held_out else { return Ok(None) };
-        let recalls = Presence::subsets().map(|subset| Ok(judged(head, held_out, &subset)?.recall())).collect::<anyhow::Result<Vec<f64>>>()?;
+        let Some(held_out) = held_out else {
+            return Ok(None);
+        };
+        let recalls = Presence::subsets()
+            .map(|subset| Ok(judged(head, held_out, &subset)?.recall()))
+            .collect::<anyhow::Result<Vec<f64>>>()?;
         Ok(Some(recalls.iter().sum::<f64>() / recalls.len() as f64))
     })?;
     Ok(head)
@@ -201,18 +294,46 @@ fn fit_head(recipe: &Recipe, which: VoiceRun, training: &[Evidence], held_out: O
 /// The head's run over that voice encoder, and the hashes of the encoders' weights: of other encoders, another run.
 fn head_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Run<'_>, Vec<String>)> {
     let (settings, name) = (&recipe.head, head_part(which));
-    let sums = [&*face_part(recipe), which.part()].map(|part| weights_sha256(&run_folder(recipe, part))).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
-    let text = serde_json::to_string(&(settings.hidden, settings.views, settings.alone, Modality::ALL.len(), &sums, &recipe.window))?;
-    Ok((Run { name, folder: run_folder(recipe, name), settings: &settings.fit, recipe: text, seed: recipe.seed, stop_after: None }, sums))
+    let sums = [&*face_part(recipe), which.part()]
+        .map(|part| weights_sha256(&run_folder(recipe, part)))
+        .into_iter()
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let text = serde_json::to_string(&(
+        settings.hidden,
+        settings.views,
+        settings.alone,
+        Modality::ALL.len(),
+        &sums,
+        &recipe.window,
+    ))?;
+    Ok((
+        Run {
+            name,
+            folder: run_folder(recipe, name),
+            settings: &settings.fit,
+            recipe: text,
+            seed: recipe.seed,
+            stop_after: None,
+        },
+        sums,
+    ))
 }
 
 /// The mean of all that do as well as the best, within the standard error of a share of so many: of `(setting, share, count)`.
 ///
 /// The best alone would be the luckiest: near it, settings that differ much do alike.
 fn middle_of_the_best(tried: &[(f32, f64, usize)]) -> f32 {
-    let best = tried.iter().copied().reduce(|best, next| if next.1 > best.1 { next } else { best }).expect("something was tried");
+    let best = tried
+        .iter()
+        .copied()
+        .reduce(|best, next| if next.1 > best.1 { next } else { best })
+        .expect("something was tried");
     let error = (best.1 * (1.0 - best.1) / best.2.max(1) as f64).sqrt();
-    let alike: Vec<f32> = tried.iter().filter(|(_, share, _)| *share >= best.1 - error).map(|(setting, ..)| *setting).collect();
+    let alike: Vec<f32> = tried
+        .iter()
+        .filter(|(_, share, _)| *share >= best.1 - error)
+        .map(|(setting, ..)| *setting)
+        .collect();
     alike.iter().sum::<f32>() / alike.len() as f32
 }
 
@@ -222,31 +343,58 @@ fn calibrate(head: &Head, held_out: &[Evidence], shares: &[f32]) -> anyhow::Resu
     let judged = |head: &Head, subset: &Presence| judged(head, held_out, subset);
     let raw = |subset: &Presence| judged(head, subset);
     // An encoder knows its training data too well, the one on few voices most: what its evidence is worth shows on held-out data.
-    let factors = Modality::ALL.iter().map(|m| Ok(1.0 / raw(&only(*m))?.temperature() as f32)).collect::<anyhow::Result<Vec<f32>>>()?;
+    let factors = Modality::ALL
+        .iter()
+        .map(|m| Ok(1.0 / raw(&only(*m))?.temperature() as f32))
+        .collect::<anyhow::Result<Vec<f32>>>()?;
     // Words alone say little, and most of what people say is said neutrally: how often each label comes in talk counts there, as far as
     // it helps on the selection data.
     let strengthened = |strength: f32| shares.iter().map(|s| s * strength).collect::<Vec<f32>>();
     let mut tried = Vec::new();
     for tenths in 0..=10 {
         let strength = tenths as f32 / 10.0;
-        let candidate = head.clone().weighed(&factors).with_prior(&strengthened(strength), &device);
+        let candidate = head
+            .clone()
+            .weighed(&factors)
+            .with_prior(&strengthened(strength), &device);
         let judged = judged(&candidate, &only(Modality::Text))?;
-        tried.push((strength, judged.metric("f1_weighted").context("no words to select by")?, judged.count()));
+        tried.push((
+            strength,
+            judged
+                .metric("f1_weighted")
+                .context("no words to select by")?,
+            judged.count(),
+        ));
     }
     let strength = middle_of_the_best(&tried);
     println!("head: words alone: {strength:.2} of the labels' log shares is added");
     let prior = strengthened(strength);
     let final_head = head.clone().weighed(&factors).with_prior(&prior, &device);
     let (temperature, error, rows) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    let mut calibration = Calibration { factors, prior, temperature, abstain_threshold: 0.0, error, rows, head: String::new() };
+    let mut calibration = Calibration {
+        factors,
+        prior,
+        temperature,
+        abstain_threshold: 0.0,
+        error,
+        rows,
+        head: String::new(),
+    };
     let mut verdicts = Vec::new();
     for subset in Presence::subsets() {
         let (name, before, judged) = (subset.name(), raw(&subset)?, judged(&final_head, &subset)?);
-        let judged = if subset == only(Modality::Text) { judged.as_counted() } else { judged };
+        let judged = if subset == only(Modality::Text) {
+            judged.as_counted()
+        } else {
+            judged
+        };
         let temperature = judged.temperature();
         ensure!(temperature.is_finite(), "no temperature fits {name}");
         verdicts.extend(judged.verdicts(temperature));
-        let error = [before.calibration_error(1.0), judged.calibration_error(temperature)];
+        let error = [
+            before.calibration_error(1.0),
+            judged.calibration_error(temperature),
+        ];
         println!(
             "head: {name}: n {}, mean recall {:.3}, weighted F1 {:.3}, temperature {temperature:.3}, calibration error {:.3} before, {:.3} after",
             judged.count(),
@@ -255,12 +403,17 @@ fn calibrate(head: &Head, held_out: &[Evidence], shares: &[f32]) -> anyhow::Resu
             error[0],
             error[1]
         );
-        calibration.temperature.insert(name.clone(), temperature as f32);
+        calibration
+            .temperature
+            .insert(name.clone(), temperature as f32);
         calibration.error.insert(name.clone(), error);
         calibration.rows.insert(name, judged.count());
     }
     calibration.abstain_threshold = abstain_threshold(&verdicts, HIGHEST_THRESHOLD) as f32;
-    println!("head: factors {:?}, abstains under {:.2}", calibration.factors, calibration.abstain_threshold);
+    println!(
+        "head: factors {:?}, abstains under {:.2}",
+        calibration.factors, calibration.abstain_threshold
+    );
     Ok(calibration)
 }
 
@@ -278,100 +431,20 @@ pub fn load_head(recipe: &Recipe) -> anyhow::Result<(Head, Calibration)> {
     let (run, _) = head_run(recipe, VoiceRun::Final)?;
     let head = run.load(new_head(recipe, &device()))?;
     let again = "run finetune again";
-    let bytes = std::fs::read(run.folder.join("calibration.json")).with_context(|| format!("the head is not calibrated: {again}"))?;
-    let calibration: Calibration = serde_json::from_slice(&bytes).with_context(|| format!("calibration.json is damaged, or of an earlier version: {again}"))?;
-    ensure!(calibration.head == weights_sha256(&run.folder)?, "the calibration is of another head: {again}");
-    let head = head.weighed(&calibration.factors).with_prior(&calibration.prior, &device());
+    let bytes = std::fs::read(run.folder.join("calibration.json"))
+        .with_context(|| format!("the head is not calibrated: {again}"))?;
+    let calibration: Calibration = serde_json::from_slice(&bytes).with_context(|| {
+        format!("calibration.json is damaged, or of an earlier version: {again}")
+    })?;
+    ensure!(
+        calibration.head == weights_sha256(&run.folder)?,
+        "the calibration is of another head: {again}"
+    );
+    let head = head
+        .weighed(&calibration.factors)
+        .with_prior(&calibration.prior, &device());
     Ok((head, calibration))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::golden::golden_samples;
-
-    fn evidence(dim: usize, seed: u64) -> Evidence {
-        let mut evidence = Evidence::new(dim);
-        for label in 0..LABELS.len() {
-            for item in 0..5 {
-                evidence.push(label, golden_samples(seed + (label * 10 + item) as u64, 2 * dim).into_iter().map(|v| v + label as f32).collect());
-            }
-        }
-        evidence
-    }
-
-    #[test]
-    fn of_settings_that_do_alike_the_middle_is_taken() {
-        let tried =
-            |shares: [f64; 5], count| middle_of_the_best(&[0.0, 0.2, 0.4, 0.6, 0.8].into_iter().zip(shares).map(|(s, f)| (s, f, count)).collect::<Vec<_>>());
-        // With 1,100 rows a standard error is 0.015.
-        assert!((tried([0.50, 0.565, 0.57, 0.573, 0.52], 1100) - 0.4).abs() < 1e-6);
-        assert!((tried([0.50, 0.565, 0.57, 0.573, 0.52], 1_000_000) - 0.6).abs() < 1e-6);
-        assert!((tried([0.57; 5], 10) - 0.4).abs() < 1e-6);
-    }
-
-    #[test]
-    fn labels_and_subsets_are_balanced_and_what_is_absent_is_cleared() {
-        let all = [evidence(4, 1), evidence(6, 500), evidence(5, 900)];
-        let joined = Joined { all: &all, batch: 700, alone: 0.0, smoothing: 0.0, seed: 3 };
-        let batch = joined.batch(0, 0);
-        assert_eq!(batch, joined.batch(0, 0));
-        for label in 0..LABELS.len() {
-            let count = batch.targets.chunks(7).filter(|row| row[label] == 1.0).count();
-            assert!((60..140).contains(&count), "label {label}: {count}");
-        }
-        let mut seen = BTreeMap::new();
-        for (row, present) in batch.presence.chunks(3).enumerate() {
-            *seen.entry(format!("{present:?}")).or_insert(0) += 1;
-            for (i, dim) in [4, 6, 5].into_iter().enumerate() {
-                assert_eq!(batch.embeddings[i][row * dim..][..dim].iter().all(|v| *v == 0.0), present[i] == 0.0);
-            }
-        }
-        assert!(seen.len() == 7 && seen.values().all(|n| *n > 60), "{seen:?}");
-        // A share of single ones, and three sevenths of the rest.
-        let batch = Joined { alone: 0.5, ..joined }.batch(0, 0);
-        let alone = batch.presence.chunks(3).filter(|present| present.iter().sum::<f32>() == 1.0).count();
-        assert!((440..560).contains(&alone), "{alone} of 700");
-    }
-
-    #[test]
-    fn every_held_out_item_is_judged_and_joined_with_its_own_label() {
-        let all = [evidence(4, 1), evidence(6, 500), evidence(5, 900)];
-        for subset in Presence::subsets() {
-            let (batch, truth) = held_out(&all, &subset);
-            let several = Modality::ALL.iter().filter(|m| *subset.get(**m)).count() > 1;
-            assert_eq!((batch.count, truth.len()), if several { (140, 140) } else { (35, 35) }, "{}", subset.name());
-            for (row, label) in truth.iter().enumerate() {
-                for (i, dim) in [4, 6, 5].into_iter().enumerate() {
-                    let mean = batch.embeddings[i][row * dim..][..dim].iter().sum::<f32>() / dim as f32;
-                    let expected = if *subset.get(Modality::ALL[i]) { *label as f32 } else { 0.0 };
-                    assert!((mean - expected).abs() < 0.9, "{}: {mean} for {label}", subset.name());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn an_absent_modality_adds_nothing_whatever_it_says() {
-        let _turn = crate::train::fit::tests::GENERATOR.lock();
-        let device = device();
-        let head = Head::new(&[4, 6, 5], 8, 7, &device);
-        let run = |head: &Head, voice: f32, presence: [f32; 3]| {
-            let batch = HeadBatch { count: 1, embeddings: vec![vec![0.3; 4], vec![voice; 6], vec![0.1; 5]], presence: presence.to_vec(), targets: vec![] };
-            values(forward(head, &batch, &device)).unwrap()
-        };
-        assert_eq!(run(&head, 5.0, [1.0, 0.0, 1.0]), run(&head, -2.0, [1.0, 0.0, 1.0]));
-        assert_ne!(run(&head, 5.0, [1.0, 1.0, 0.0]), run(&head, -2.0, [1.0, 1.0, 0.0]));
-        let heavier = head.clone().weighed(&[2.0, 1.0, 1.0]);
-        let (one, two) = (run(&head, 0.0, [1.0, 0.0, 0.0]), run(&heavier, 0.0, [1.0, 0.0, 0.0]));
-        assert!(one.iter().zip(&two).all(|(a, b)| (2.0 * a - b).abs() < 1e-5));
-        // The prior counts where words are alone, and nowhere else.
-        let informed = head.clone().with_prior(&[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0], &device);
-        for presence in [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0; 3]] {
-            assert_eq!(run(&informed, 0.2, presence), run(&head, 0.2, presence));
-        }
-        let (plain, informed) = (run(&head, 0.2, [0.0, 0.0, 1.0]), run(&informed, 0.2, [0.0, 0.0, 1.0]));
-        let differences: Vec<f32> = informed.iter().zip(&plain).map(|(a, b)| a - b).collect();
-        assert!((differences[0] - 1.0).abs() < 1e-6 && differences[3] == 0.0 && (differences[6] + 1.0).abs() < 1e-6, "{differences:?}");
-    }
-}
+mod tests;

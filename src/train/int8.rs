@@ -67,24 +67,47 @@ impl Trial {
 ///
 /// # Errors
 /// A graph that cannot be put into eight bits, or that gives no logits beside its embedding.
-pub fn attempt(runtime: &Runtime, encoder: &str, fp32: &[u8], examples: &Examples) -> anyhow::Result<(Trial, Vec<u8>)> {
-    ensure!(!examples.selection.is_empty(), "there is no selection data to try encoder {encoder} on");
-    let made = quantise(runtime, fp32, &examples.ranges).with_context(|| format!("encoder {encoder} cannot be put into eight bits"))?;
+pub fn attempt(
+    runtime: &Runtime,
+    encoder: &str,
+    fp32: &[u8],
+    examples: &Examples,
+) -> anyhow::Result<(Trial, Vec<u8>)> {
+    ensure!(
+        !examples.selection.is_empty(),
+        "there is no selection data to try encoder {encoder} on"
+    );
+    let made = quantise(runtime, fp32, &examples.ranges)
+        .with_context(|| format!("encoder {encoder} cannot be put into eight bits"))?;
     let open = |bytes: &[u8]| Graph::open(runtime, encoder, bytes, Provider::Cpu, 1);
-    let (mut graphs, mut right, mut nanos) = ([open(fp32)?, open(&made.bytes)?], [0usize; 2], [Vec::new(), Vec::new()]);
+    let (mut graphs, mut right, mut nanos) = (
+        [open(fp32)?, open(&made.bytes)?],
+        [0usize; 2],
+        [Vec::new(), Vec::new()],
+    );
     for (example, label) in &examples.selection {
         for ((graph, right), nanos) in graphs.iter_mut().zip(&mut right).zip(&mut nanos) {
             let started = thread_cpu_nanos();
             let outputs = graph.run(&[example.input()])?;
             nanos.push(thread_cpu_nanos() - started);
-            let logits = outputs.get(1).with_context(|| format!("encoder {encoder} gives no logits"))?;
+            let logits = outputs
+                .get(1)
+                .with_context(|| format!("encoder {encoder} gives no logits"))?;
             *right += usize::from(largest(&logits.values) == *label);
         }
     }
     let n = examples.selection.len();
     let [fp32_ms, int8_ms] = nanos.map(|mut all| (all.sort_unstable(), all[n / 2] as f64 * 1e-6).1);
     let [fp32_accuracy, int8_accuracy] = right.map(|right| right as f64 / n as f64);
-    let trial = Trial { encoder: encoder.to_owned(), n, fp32_ms, int8_ms, fp32_accuracy, int8_accuracy, beyond: made.beyond };
+    let trial = Trial {
+        encoder: encoder.to_owned(),
+        n,
+        fp32_ms,
+        int8_ms,
+        fp32_accuracy,
+        int8_accuracy,
+        beyond: made.beyond,
+    };
     Ok((trial, made.bytes))
 }
 
@@ -94,22 +117,40 @@ fn picked(count: usize) -> impl Iterator<Item = usize> {
 }
 
 /// Faces, half of them varied as in training: cameras are darker and coarser than the pictures.
-pub fn faces(train: &[LabelledCrop], select: &[LabelledCrop], settings: &FacePreprocessing) -> Examples {
-    let example = |crop: &Crop| Example { shape: vec![1, settings.channels, settings.size, settings.size], values: normalise(crop, &settings.normalise) };
+pub fn faces(
+    train: &[LabelledCrop],
+    select: &[LabelledCrop],
+    settings: &FacePreprocessing,
+) -> Examples {
+    let example = |crop: &Crop| Example {
+        shape: vec![1, settings.channels, settings.size, settings.size],
+        values: normalise(crop, &settings.normalise),
+    };
     let mut rng = generator(0, 0, 0);
     let ranges = picked(train.len()).enumerate().map(|(i, at)| match i % 2 {
         0 => example(&train[at].crop),
         _ => example(&vary_crop(&train[at].crop, settings.size, &mut rng)),
     });
-    Examples { ranges: ranges.collect(), selection: select.iter().map(|c| (example(&c.crop), c.label)).collect() }
+    Examples {
+        ranges: ranges.collect(),
+        selection: select.iter().map(|c| (example(&c.crop), c.label)).collect(),
+    }
 }
 
 /// Windows of voices, half of them varied as in training, of lengths from the shortest that is judged to the bundle's.
-pub fn voices(train: &[LabelledClip], select: &[LabelledClip], settings: &AudioPreprocessing, window_ms: u32) -> Examples {
+pub fn voices(
+    train: &[LabelledClip],
+    select: &[LabelledClip],
+    settings: &AudioPreprocessing,
+    window_ms: u32,
+) -> Examples {
     let mel = LogMel::new(settings);
     let example = |samples: &[f32]| {
         let (values, frames) = mel.compute(samples);
-        Example { shape: vec![1, 1, settings.mels, frames], values }
+        Example {
+            shape: vec![1, 1, settings.mels, frames],
+            values,
+        }
     };
     let lengths = [settings.min_speech_ms, 1000, window_ms, window_ms].map(milliseconds);
     let mut rng = generator(0, 0, 1);
@@ -117,15 +158,31 @@ pub fn voices(train: &[LabelledClip], select: &[LabelledClip], settings: &AudioP
         let (clip, length) = (&train[at], lengths[i / 2 % lengths.len()]);
         let start = random_start(clip, length, &mut rng);
         match i % 2 {
-            0 => example(&clip.samples[start.min(clip.samples.len())..(start + length).min(clip.samples.len())]),
+            0 => example(
+                &clip.samples
+                    [start.min(clip.samples.len())..(start + length).min(clip.samples.len())],
+            ),
             _ => example(&vary_voice(&clip.samples, start, length, &mut rng)),
         }
     });
     let ranges = ranges.collect();
     // A second too, and so often that a clip's windows are many: 0.005 of the clips alone would be less than one of them.
     let heard = [1000, window_ms].map(milliseconds);
-    let pieces = |clip: &LabelledClip| heard.iter().flat_map(|length| windows(clip, *length, milliseconds(100))).map(example).collect::<Vec<_>>();
-    let selection = select.iter().flat_map(|clip| pieces(clip).into_iter().map(|example| (example, clip.emotion))).collect();
+    let pieces = |clip: &LabelledClip| {
+        heard
+            .iter()
+            .flat_map(|length| windows(clip, *length, milliseconds(100)))
+            .map(example)
+            .collect::<Vec<_>>()
+    };
+    let selection = select
+        .iter()
+        .flat_map(|clip| {
+            pieces(clip)
+                .into_iter()
+                .map(|example| (example, clip.emotion))
+        })
+        .collect();
     Examples { ranges, selection }
 }
 
@@ -134,14 +191,40 @@ mod tests {
     use super::*;
 
     fn trial() -> Trial {
-        Trial { encoder: "face".into(), n: 1000, fp32_ms: 1.5, int8_ms: 0.5, fp32_accuracy: 0.7, int8_accuracy: 0.696, beyond: 0.0 }
+        Trial {
+            encoder: "face".into(),
+            n: 1000,
+            fp32_ms: 1.5,
+            int8_ms: 0.5,
+            fp32_accuracy: 0.7,
+            int8_accuracy: 0.696,
+            beyond: 0.0,
+        }
     }
 
     #[test]
     fn what_is_no_faster_or_less_right_is_not_kept() {
         assert!(trial().is_kept() && trial().sentence().ends_with(": kept"));
-        assert!(!Trial { int8_ms: 1.6, ..trial() }.is_kept());
-        assert!(!Trial { int8_accuracy: 0.694, ..trial() }.is_kept());
-        assert!(Trial { int8_accuracy: 0.71, ..trial() }.is_kept());
+        assert!(
+            !Trial {
+                int8_ms: 1.6,
+                ..trial()
+            }
+            .is_kept()
+        );
+        assert!(
+            !Trial {
+                int8_accuracy: 0.694,
+                ..trial()
+            }
+            .is_kept()
+        );
+        assert!(
+            Trial {
+                int8_accuracy: 0.71,
+                ..trial()
+            }
+            .is_kept()
+        );
     }
 }

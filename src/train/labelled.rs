@@ -60,26 +60,44 @@ impl Labelled {
                 (Some(target), Task::Multi) => {
                     let held: Vec<usize> = match target {
                         Target::Class(class) => vec![class],
-                        Target::Values(values) => values.iter().enumerate().filter(|(_, v)| **v > 0.0).map(|(i, _)| i).collect(),
+                        Target::Values(values) => values
+                            .iter()
+                            .enumerate()
+                            .filter(|(_, v)| **v > 0.0)
+                            .map(|(i, _)| i)
+                            .collect(),
                     };
                     let mut row_holds = vec![false; labels.len()];
-                    held.iter().filter_map(|h| ours[*h]).for_each(|h| row_holds[h] = true);
+                    held.iter()
+                        .filter_map(|h| ours[*h])
+                        .for_each(|h| row_holds[h] = true);
                     rows.push(row);
                     holds.extend(row_holds);
                 }
                 (Some(Target::Values(_)), Task::Single) => {
                     let remedy = "config/train/linear_multi.toml is a recipe for several";
-                    bail!(Refused(format!("{} may have several labels, and one is answered with: {remedy}", features.entry(row).id)))
+                    bail!(Refused(format!(
+                        "{} may have several labels, and one is answered with: {remedy}",
+                        features.entry(row).id
+                    )))
                 }
             }
         }
-        let truth = if task == Task::Single { Truth::Classes(classes) } else { Truth::Labels(holds) };
+        let truth = if task == Task::Single {
+            Truth::Classes(classes)
+        } else {
+            Truth::Labels(holds)
+        };
         Ok(Labelled { rows, truth })
     }
 
     /// How many labelled clips of a split, or of all, an answer of one label is not asked for, since `map` has no label of ours for theirs:
     /// by their names.
-    pub fn left_out(features: &Features, split: Option<Split>, map: &BTreeMap<String, String>) -> anyhow::Result<Vec<(String, usize)>> {
+    pub fn left_out(
+        features: &Features,
+        split: Option<Split>,
+        map: &BTreeMap<String, String>,
+    ) -> anyhow::Result<Vec<(String, usize)>> {
         let names = &features.spec().labels;
         let mut counts = vec![0; names.len()];
         for row in clips_of(features, split) {
@@ -89,22 +107,40 @@ impl Labelled {
                 counts[class] += 1;
             }
         }
-        Ok(names.iter().cloned().zip(counts).filter(|(_, count)| *count > 0).collect())
+        Ok(names
+            .iter()
+            .cloned()
+            .zip(counts)
+            .filter(|(_, count)| *count > 0)
+            .collect())
     }
 
     /// How many clips hold each label, such as "happy 12, sad 9".
     pub fn counts(&self, labels: &[String]) -> String {
         let counts = weights::count_labels(labels.len(), &self.truth);
-        labels.iter().zip(counts).map(|(label, count)| format!("{label} {count}")).collect::<Vec<_>>().join(", ")
+        labels
+            .iter()
+            .zip(counts)
+            .map(|(label, count)| format!("{label} {count}"))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     /// Rows and truth of some of them.
     pub fn pick(&self, places: &[usize], labels: usize) -> Labelled {
         let truth = match &self.truth {
             Truth::Classes(classes) => Truth::Classes(places.iter().map(|p| classes[*p]).collect()),
-            Truth::Labels(holds) => Truth::Labels(places.iter().flat_map(|p| holds[p * labels..][..labels].to_vec()).collect()),
+            Truth::Labels(holds) => Truth::Labels(
+                places
+                    .iter()
+                    .flat_map(|p| holds[p * labels..][..labels].to_vec())
+                    .collect(),
+            ),
         };
-        Labelled { rows: places.iter().map(|p| self.rows[*p]).collect(), truth }
+        Labelled {
+            rows: places.iter().map(|p| self.rows[*p]).collect(),
+            truth,
+        }
     }
 
     /// The first share of each class in a shuffled order, at least one clip of each.
@@ -115,12 +151,22 @@ impl Labelled {
         let places = shuffled(&(0..self.rows.len()).collect::<Vec<_>>(), seed, 0);
         let class = |place: usize| match &self.truth {
             Truth::Classes(classes) => classes[place],
-            Truth::Labels(holds) => holds[place * labels..][..labels].iter().position(|h| *h).unwrap_or(labels),
+            Truth::Labels(holds) => holds[place * labels..][..labels]
+                .iter()
+                .position(|h| *h)
+                .unwrap_or(labels),
         };
         let mut taken = Vec::new();
         for wanted in 0..=labels {
-            let own: Vec<usize> = places.iter().copied().filter(|p| class(*p) == wanted).collect();
-            taken.extend(own.iter().take(((own.len() as f64 * share).round() as usize).max(1)));
+            let own: Vec<usize> = places
+                .iter()
+                .copied()
+                .filter(|p| class(*p) == wanted)
+                .collect();
+            taken.extend(
+                own.iter()
+                    .take(((own.len() as f64 * share).round() as usize).max(1)),
+            );
         }
         taken.sort_unstable();
         self.pick(&taken, labels)
@@ -128,7 +174,14 @@ impl Labelled {
 
     /// The clips that have all of the modalities shown.
     pub fn having(&self, features: &Features, shown: &[bool], labels: usize) -> Labelled {
-        let places: Vec<usize> = (0..self.rows.len()).filter(|p| shown.iter().enumerate().all(|(m, s)| !s || features.has(self.rows[*p], m))).collect();
+        let places: Vec<usize> = (0..self.rows.len())
+            .filter(|p| {
+                shown
+                    .iter()
+                    .enumerate()
+                    .all(|(m, s)| !s || features.has(self.rows[*p], m))
+            })
+            .collect();
         self.pick(&places, labels)
     }
 }
@@ -137,7 +190,9 @@ impl Labelled {
 fn clips_of(features: &Features, split: Option<Split>) -> impl Iterator<Item = usize> {
     (0..features.count()).filter(move |row| {
         let entry = features.entry(*row);
-        split.is_none_or(|split| entry.split == split) && entry.view == 0 && (0..features.modalities().len()).any(|m| features.has(*row, m))
+        split.is_none_or(|split| entry.split == split)
+            && entry.view == 0
+            && (0..features.modalities().len()).any(|m| features.has(*row, m))
     })
 }
 
@@ -150,8 +205,12 @@ pub fn sha256_of(features: &Features, sets: &[&Labelled]) -> String {
             hasher.update([0]);
         }
         match &set.truth {
-            Truth::Classes(classes) => classes.iter().for_each(|class| hasher.update((*class as u64).to_le_bytes())),
-            Truth::Labels(holds) => holds.iter().for_each(|holds| hasher.update([u8::from(*holds)])),
+            Truth::Classes(classes) => classes
+                .iter()
+                .for_each(|class| hasher.update((*class as u64).to_le_bytes())),
+            Truth::Labels(holds) => holds
+                .iter()
+                .for_each(|holds| hasher.update([u8::from(*holds)])),
         }
     }
     hex_sha256(&hasher.finalize())
@@ -164,9 +223,23 @@ mod tests {
 
     #[test]
     fn other_labels_make_another_set() {
-        let features = SyntheticSet { train: 16, select: 8, test: 8, ..SyntheticSet::default() }.make();
+        let features = SyntheticSet {
+            train: 16,
+            select: 8,
+            test: 8,
+            ..SyntheticSet::default()
+        }
+        .make();
         let rows = vec![0, 1, 2];
-        let of = |classes: &[usize]| sha256_of(&features, &[&Labelled { rows: rows.clone(), truth: Truth::Classes(classes.to_vec()) }]);
+        let of = |classes: &[usize]| {
+            sha256_of(
+                &features,
+                &[&Labelled {
+                    rows: rows.clone(),
+                    truth: Truth::Classes(classes.to_vec()),
+                }],
+            )
+        };
         assert_eq!(of(&[0, 1, 1]), of(&[0, 1, 1]));
         assert_ne!(of(&[0, 1, 1]), of(&[0, 1, 2]));
         assert_ne!(sha256_of(&features, &[]), of(&[0, 1, 1]));

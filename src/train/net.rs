@@ -3,7 +3,10 @@
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
-use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Initializer, Linear, LinearConfig, PaddingConfig2d};
+use burn::nn::{
+    BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Initializer, Linear, LinearConfig,
+    PaddingConfig2d,
+};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -19,13 +22,25 @@ pub(crate) struct NormedConv {
 }
 
 impl NormedConv {
-    pub(crate) fn new(channels: [usize; 2], kernel: [usize; 2], stride: usize, [h, w]: [usize; 2], device: &Device) -> Self {
+    pub(crate) fn new(
+        channels: [usize; 2],
+        kernel: [usize; 2],
+        stride: usize,
+        [h, w]: [usize; 2],
+        device: &Device,
+    ) -> Self {
         let conv = Conv2dConfig::new(channels, kernel)
             .with_stride([stride, stride])
             .with_padding(PaddingConfig2d::Explicit(h, w, h, w))
             .with_bias(false)
-            .with_initializer(Initializer::KaimingNormal { gain: std::f64::consts::SQRT_2, fan_out_only: false });
-        NormedConv { conv: conv.init(device), norm: BatchNormConfig::new(channels[1]).init(device) }
+            .with_initializer(Initializer::KaimingNormal {
+                gain: std::f64::consts::SQRT_2,
+                fan_out_only: false,
+            });
+        NormedConv {
+            conv: conv.init(device),
+            norm: BatchNormConfig::new(channels[1]).init(device),
+        }
     }
 
     pub(crate) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
@@ -75,10 +90,15 @@ struct Block {
 
 impl Block {
     fn new(channels: [usize; 2], halving: Option<Halving>, device: &Device) -> Self {
-        let stride = if halving == Some(Halving::Stride) { 2 } else { 1 };
+        let stride = if halving == Some(Halving::Stride) {
+            2
+        } else {
+            1
+        };
         let plain = stride == 1 && channels[0] == channels[1];
         Block {
-            pool: (halving == Some(Halving::MaxPool)).then(|| MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init()),
+            pool: (halving == Some(Halving::MaxPool))
+                .then(|| MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init()),
             first: NormedConv::new(channels, [3, 3], stride, [1, 1], device),
             second: NormedConv::new([channels[1], channels[1]], [3, 3], 1, [1, 1], device),
             shortcut: (!plain).then(|| NormedConv::new(channels, [1, 1], stride, [0, 0], device)),
@@ -143,13 +163,31 @@ impl Encoder {
         let mut channels = shape.stem;
         let mut blocks = Vec::new();
         for block in &shape.blocks {
-            blocks.push(Block::new([channels, block.channels], block.halves.then_some(shape.halving), device));
+            blocks.push(Block::new(
+                [channels, block.channels],
+                block.halves.then_some(shape.halving),
+                device,
+            ));
             channels = block.channels;
         }
         Encoder {
-            stem: NormedConv::new([1, shape.stem], [shape.stem_kernel; 2], shape.stem_stride, shape.stem_padding, device),
+            stem: NormedConv::new(
+                [1, shape.stem],
+                [shape.stem_kernel; 2],
+                shape.stem_stride,
+                shape.stem_padding,
+                device,
+            ),
             blocks,
-            join: (shape.join_rows > 0).then(|| NormedConv::new([channels, channels], [shape.join_rows, 1], 1, [0, 0], device)),
+            join: (shape.join_rows > 0).then(|| {
+                NormedConv::new(
+                    [channels, channels],
+                    [shape.join_rows, 1],
+                    1,
+                    [0, 0],
+                    device,
+                )
+            }),
             pool: AdaptiveAvgPool2dConfig::new([1, 1]).init(),
             deviation: shape.pooling == Pooling::MeanAndDeviation,
             dropout: DropoutConfig::new(shape.dropout).init(),
@@ -173,7 +211,11 @@ impl Encoder {
         let mean = self.pool.forward(x.clone());
         let pooled = if self.deviation {
             let variance = self.pool.forward(x.square()) - mean.clone().square();
-            Tensor::cat(vec![mean, relu(variance).add_scalar(LEAST_VARIANCE).sqrt()], 1).reshape([batch, 2 * channels])
+            Tensor::cat(
+                vec![mean, relu(variance).add_scalar(LEAST_VARIANCE).sqrt()],
+                1,
+            )
+            .reshape([batch, 2 * channels])
         } else {
             mean.reshape([batch, channels])
         };
@@ -182,16 +224,29 @@ impl Encoder {
     }
 
     /// Multiplications and additions of one forward pass, each counted as one operation; convolutions and linear layers only.
-    pub fn operations(shape: &EncoderShape, classes: usize, [mut rows, mut columns]: [usize; 2]) -> u64 {
+    pub fn operations(
+        shape: &EncoderShape,
+        classes: usize,
+        [mut rows, mut columns]: [usize; 2],
+    ) -> u64 {
         let mut total = 0;
-        let mut conv = |from: usize, to: usize, kernel: usize, rows: usize, columns: usize| total += 2 * (from * to * kernel * rows * columns) as u64;
+        let mut conv = |from: usize, to: usize, kernel: usize, rows: usize, columns: usize| {
+            total += 2 * (from * to * kernel * rows * columns) as u64
+        };
         let [h, w] = shape.stem_padding;
         let kernel = shape.stem_kernel;
         let stride = shape.stem_stride;
-        (rows, columns) = ((rows + 2 * h - kernel) / stride + 1, (columns + 2 * w - kernel) / stride + 1);
+        (rows, columns) = (
+            (rows + 2 * h - kernel) / stride + 1,
+            (columns + 2 * w - kernel) / stride + 1,
+        );
         conv(1, shape.stem, kernel * kernel, rows, columns);
         let mut channels = shape.stem;
-        for BlockShape { channels: width, halves } in shape.blocks.iter().copied() {
+        for BlockShape {
+            channels: width,
+            halves,
+        } in shape.blocks.iter().copied()
+        {
             (rows, columns) = match shape.halving {
                 _ if !halves => (rows, columns),
                 Halving::Stride => (rows.div_ceil(2), columns.div_ceil(2)),
@@ -205,7 +260,13 @@ impl Encoder {
             channels = width;
         }
         if shape.join_rows > 0 {
-            conv(channels, channels, shape.join_rows, rows + 1 - shape.join_rows, columns);
+            conv(
+                channels,
+                channels,
+                shape.join_rows,
+                rows + 1 - shape.join_rows,
+                columns,
+            );
         }
         conv(pooled(shape, channels), shape.dim, 1, 1, 1);
         conv(shape.dim, classes, 1, 1, 1);
@@ -215,7 +276,11 @@ impl Encoder {
 
 /// How many values are pooled of so many channels.
 fn pooled(shape: &EncoderShape, channels: usize) -> usize {
-    if shape.pooling == Pooling::MeanAndDeviation { 2 * channels } else { channels }
+    if shape.pooling == Pooling::MeanAndDeviation {
+        2 * channels
+    } else {
+        channels
+    }
 }
 
 /// One modality's evidence for each label.
@@ -246,8 +311,14 @@ pub struct Head {
 impl Head {
     /// One branch for each of `dims`, the lengths of the modalities' embeddings.
     pub fn new(dims: &[usize], hidden: usize, labels: usize, device: &Device) -> Self {
-        let branch = |dim: &usize| Branch { hidden: LinearConfig::new(*dim, hidden).init(device), logits: LinearConfig::new(hidden, labels).init(device) };
-        Head { branches: dims.iter().map(branch).collect(), prior: None }
+        let branch = |dim: &usize| Branch {
+            hidden: LinearConfig::new(*dim, hidden).init(device),
+            logits: LinearConfig::new(hidden, labels).init(device),
+        };
+        Head {
+            branches: dims.iter().map(branch).collect(),
+            prior: None,
+        }
     }
 
     /// Embeddings `[batch, dim]` and presence `[batch, modalities]` of 0 and 1 to logits `[batch, labels]`.
@@ -255,19 +326,36 @@ impl Head {
     /// An absent modality adds exactly nothing, whatever its embedding is.
     pub fn forward(&self, embeddings: Vec<Tensor<2>>, presence: Tensor<2>) -> Tensor<2> {
         let modalities = self.branches.len();
-        let evidence: Vec<_> = self.branches.iter().zip(embeddings).map(|(branch, embedding)| branch.forward(embedding)).collect();
+        let evidence: Vec<_> = self
+            .branches
+            .iter()
+            .zip(embeddings)
+            .map(|(branch, embedding)| branch.forward(embedding))
+            .collect();
         let labels = evidence[0].dims()[1];
         // A column of `presence` as wide as the labels: a product with a constant, since the ONNX exporter takes no slices.
         let column = |picked: usize| {
-            let ones: Vec<f32> = (0..modalities * labels).map(|i| if i / labels == picked { 1.0 } else { 0.0 }).collect();
-            presence.clone().matmul(Tensor::from_data(TensorData::new(ones, [modalities, labels]), &presence.device()))
+            let ones: Vec<f32> = (0..modalities * labels)
+                .map(|i| if i / labels == picked { 1.0 } else { 0.0 })
+                .collect();
+            presence.clone().matmul(Tensor::from_data(
+                TensorData::new(ones, [modalities, labels]),
+                &presence.device(),
+            ))
         };
-        let sum = evidence.into_iter().enumerate().map(|(i, e)| e * column(i)).reduce(|a, b| a + b).expect("a modality at least");
+        let sum = evidence
+            .into_iter()
+            .enumerate()
+            .map(|(i, e)| e * column(i))
+            .reduce(|a, b| a + b)
+            .expect("a modality at least");
         match &self.prior {
             None => sum,
             Some(prior) => {
                 let last = modalities - 1;
-                let alone = (0..last).fold(column(last), |alone, i| alone * column(i).mul_scalar(-1.0).add_scalar(1.0));
+                let alone = (0..last).fold(column(last), |alone, i| {
+                    alone * column(i).mul_scalar(-1.0).add_scalar(1.0)
+                });
                 sum + alone * prior.val()
             }
         }
@@ -277,7 +365,11 @@ impl Head {
     pub fn weighed(mut self, factors: &[f32]) -> Self {
         for (branch, factor) in self.branches.iter_mut().zip(factors.iter().copied()) {
             branch.logits.weight = branch.logits.weight.clone().map(|w| w.mul_scalar(factor));
-            branch.logits.bias = branch.logits.bias.clone().map(|bias| bias.map(|b| b.mul_scalar(factor)));
+            branch.logits.bias = branch
+                .logits
+                .bias
+                .clone()
+                .map(|bias| bias.map(|b| b.mul_scalar(factor)));
         }
         self
     }
@@ -296,7 +388,9 @@ pub mod tests {
 
     /// Strides, shortcuts, a block that keeps its size; no dropout.
     pub fn tiny(device: &Device) -> Encoder {
-        let blocks = [(6, true), (8, true), (8, false)].map(|(channels, halves)| BlockShape { channels, halves }).to_vec();
+        let blocks = [(6, true), (8, true), (8, false)]
+            .map(|(channels, halves)| BlockShape { channels, halves })
+            .to_vec();
         let halving = Halving::Stride;
         Encoder::new(
             &EncoderShape {

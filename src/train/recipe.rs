@@ -39,26 +39,39 @@ impl RecipeKind {
 
 /// A recipe's text, and what it is for where it says so.
 fn open(path: &Path) -> anyhow::Result<(String, Option<RecipeKind>)> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("recipe {} cannot be read", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("recipe {} cannot be read", path.display()))?;
     let table: toml::Table = toml::from_str(&text).map_err(|error| not_valid(path, &error))?;
     let kind = match table.get("kind").and_then(toml::Value::as_str) {
         Some("pretrain") => Some(RecipeKind::Pretrain),
         Some("finetune") => Some(RecipeKind::Finetune),
-        Some(other) => bail!(Refused(format!("recipe {}: kind is {other}, permitted are pretrain and finetune", path.display()))),
+        Some(other) => bail!(Refused(format!(
+            "recipe {}: kind is {other}, permitted are pretrain and finetune",
+            path.display()
+        ))),
         None => table.contains_key("bundle").then_some(RecipeKind::Bundle),
     };
     Ok((text, kind))
 }
 
 fn not_valid(path: &Path, error: &toml::de::Error) -> Refused {
-    Refused(format!("recipe {} is not valid\n{}", path.display(), error.to_string().trim_end()))
+    Refused(format!(
+        "recipe {} is not valid\n{}",
+        path.display(),
+        error.to_string().trim_end()
+    ))
 }
 
 /// Reads a recipe's keys; [`check`] is left to do.
 pub fn parse<T: DeserializeOwned>(path: &Path, wanted: RecipeKind) -> anyhow::Result<T> {
     let (text, found) = open(path)?;
     if let Some(found) = found.filter(|found| *found != wanted) {
-        bail!(Refused(format!("recipe {} is for {}; here one for {} is needed", path.display(), found.takers(), wanted.takers())));
+        bail!(Refused(format!(
+            "recipe {} is for {}; here one for {} is needed",
+            path.display(),
+            found.takers(),
+            wanted.takers()
+        )));
     }
     Ok(toml::from_str(&text).map_err(|error| not_valid(path, &error))?)
 }
@@ -66,7 +79,10 @@ pub fn parse<T: DeserializeOwned>(path: &Path, wanted: RecipeKind) -> anyhow::Re
 /// # Errors
 /// Where a recipe has faults: all of them at once.
 pub fn check(path: &Path, faults: &[String]) -> anyhow::Result<()> {
-    ensure!(faults.is_empty(), Refused(format!("recipe {}: {}", path.display(), faults.join("; "))));
+    ensure!(
+        faults.is_empty(),
+        Refused(format!("recipe {}: {}", path.display(), faults.join("; ")))
+    );
     Ok(())
 }
 
@@ -74,10 +90,14 @@ pub fn check(path: &Path, faults: &[String]) -> anyhow::Result<()> {
 pub fn optimizer_faults(table: &str, learning_rate: f64, weight_decay: f32) -> Vec<String> {
     let mut faults = Vec::new();
     if !(learning_rate > 0.0 && learning_rate.is_finite()) {
-        faults.push(format!("{table}learning_rate is {learning_rate}, permitted are numbers above 0"));
+        faults.push(format!(
+            "{table}learning_rate is {learning_rate}, permitted are numbers above 0"
+        ));
     }
     if !(weight_decay >= 0.0 && weight_decay.is_finite()) {
-        faults.push(format!("{table}weight_decay is {weight_decay}, permitted are numbers from 0"));
+        faults.push(format!(
+            "{table}weight_decay is {weight_decay}, permitted are numbers from 0"
+        ));
     }
     faults
 }
@@ -88,8 +108,14 @@ pub fn modality_faults(modalities: &[Modality]) -> Vec<String> {
     if modalities.is_empty() {
         faults.push("modalities names none, permitted are one to three".to_owned());
     }
-    for modality in Modality::ALL.into_iter().filter(|one| modalities.iter().filter(|other| *other == one).count() > 1) {
-        faults.push(format!("modalities names {} twice, permitted is each once", modality.name()));
+    for modality in Modality::ALL
+        .into_iter()
+        .filter(|one| modalities.iter().filter(|other| *other == one).count() > 1)
+    {
+        faults.push(format!(
+            "modalities names {} twice, permitted is each once",
+            modality.name()
+        ));
     }
     faults
 }
@@ -204,7 +230,10 @@ impl FitSettings {
     fn faults(&self, table: &str) -> Vec<String> {
         let mut faults = optimizer_faults(table, self.learning_rate, self.weight_decay);
         if self.epochs == 0 || self.batch == 0 {
-            faults.push(format!("{table}epochs is {} and {table}batch {}, permitted are numbers from 1", self.epochs, self.batch));
+            faults.push(format!(
+                "{table}epochs is {} and {table}batch {}, permitted are numbers from 1",
+                self.epochs, self.batch
+            ));
         }
         faults
     }
@@ -232,25 +261,60 @@ impl Recipe {
 
     /// Everything that cannot be meant, one sentence each.
     fn faults(&self) -> Vec<String> {
-        let again = self.face.again.iter().map(|again| ("face.again.fit.", &again.fit));
-        let all = [("face.fit.", &self.face.fit), ("voice.fit.", &self.voice.fit), ("head.fit.", &self.head.fit)].into_iter().chain(again);
+        let again = self
+            .face
+            .again
+            .iter()
+            .map(|again| ("face.again.fit.", &again.fit));
+        let all = [
+            ("face.fit.", &self.face.fit),
+            ("voice.fit.", &self.voice.fit),
+            ("head.fit.", &self.head.fit),
+        ]
+        .into_iter()
+        .chain(again);
         let mut faults: Vec<String> = all.flat_map(|(table, fit)| fit.faults(table)).collect();
         let mut fault = |wrong: bool, text: &str| faults.extend(wrong.then(|| text.to_owned()));
         for again in &self.face.again {
-            fault(!(0.0..=1.0).contains(&again.judged), &format!("face.again.judged is {}, permitted are 0 to 1", again.judged));
+            fault(
+                !(0.0..=1.0).contains(&again.judged),
+                &format!(
+                    "face.again.judged is {}, permitted are 0 to 1",
+                    again.judged
+                ),
+            );
         }
-        let teaches_nobody = self.face.again.last().is_some_and(|last| last.shape.is_some());
-        fault(teaches_nobody, "the last face.again has a shape of its own, and the bundle takes face.shape: add a generation that learns from it");
-        fault(!(0.0..=1.0).contains(&self.head.alone), &format!("head.alone is {}, permitted are 0 to 1", self.head.alone));
+        let teaches_nobody = self
+            .face
+            .again
+            .last()
+            .is_some_and(|last| last.shape.is_some());
+        fault(
+            teaches_nobody,
+            "the last face.again has a shape of its own, and the bundle takes face.shape: add a generation that learns from it",
+        );
+        fault(
+            !(0.0..=1.0).contains(&self.head.alone),
+            &format!("head.alone is {}, permitted are 0 to 1", self.head.alone),
+        );
         let select = &self.voice.calibration_actors;
-        let in_range = select.iter().all(|actor| !ravdess::REPORT_ACTORS.contains(actor) && ravdess::ACTORS.contains(actor));
-        fault(select.is_empty() || !in_range, "voice.calibration_actors takes actors of RAVDESS, 1 to 24, other than 18 to 21, who report");
-        fault(self.face.preprocessing.channels != 1, "the face encoder takes one plane: set face.preprocessing.channels to 1");
+        let in_range = select.iter().all(|actor| {
+            !ravdess::REPORT_ACTORS.contains(actor) && ravdess::ACTORS.contains(actor)
+        });
+        fault(
+            select.is_empty() || !in_range,
+            "voice.calibration_actors takes actors of RAVDESS, 1 to 24, other than 18 to 21, who report",
+        );
+        fault(
+            self.face.preprocessing.channels != 1,
+            "the face encoder takes one plane: set face.preprocessing.channels to 1",
+        );
         faults
     }
 
     pub fn fer_archive(&self) -> PathBuf {
-        self.material.join("faces/fer2013_training_publictest.tar.xz")
+        self.material
+            .join("faces/fer2013_training_publictest.tar.xz")
     }
     pub fn meld_folder(&self) -> PathBuf {
         self.material.join("annotations/meld")
@@ -271,31 +335,88 @@ mod tests {
         assert_eq!(recipe.name, "default");
         let folder = tempfile::tempdir().unwrap();
         let misspelt = folder.path().join("recipe.toml");
-        std::fs::write(&misspelt, std::fs::read_to_string(&path).unwrap().replace("seed =", "sead =")).unwrap();
+        std::fs::write(
+            &misspelt,
+            std::fs::read_to_string(&path)
+                .unwrap()
+                .replace("seed =", "sead ="),
+        )
+        .unwrap();
         assert!(format!("{:#}", Recipe::read(&misspelt).unwrap_err()).contains("sead"));
         let endless = folder.path().join("endless.toml");
-        std::fs::write(&endless, std::fs::read_to_string(&path).unwrap().replace("weight_decay =", "weight_decay = -1.0 #")).unwrap();
+        std::fs::write(
+            &endless,
+            std::fs::read_to_string(&path)
+                .unwrap()
+                .replace("weight_decay =", "weight_decay = -1.0 #"),
+        )
+        .unwrap();
         let error = Recipe::read(&endless).unwrap_err().to_string();
-        assert!(error.contains("face.again.fit.weight_decay is -1, permitted are numbers from 0") && error.contains("voice.fit.weight_decay"), "{error}");
+        assert!(
+            error.contains("face.again.fit.weight_decay is -1, permitted are numbers from 0")
+                && error.contains("voice.fit.weight_decay"),
+            "{error}"
+        );
     }
 
     #[test]
     fn the_last_generation_of_faces_is_of_the_bundles_shape() {
-        let mut recipe = Recipe::read(&crate::testing::project("config/train/default.toml")).unwrap();
-        recipe.face.again.last_mut().unwrap().shape = Some(EncoderShape { stem: 48, ..recipe.face.shape.clone() });
-        assert!(recipe.faults().iter().any(|fault| fault.contains("add a generation that learns from it")), "{:?}", recipe.faults());
-        recipe.face.again.push(Again { shape: None, ..recipe.face.again[0].clone() });
+        let mut recipe =
+            Recipe::read(&crate::testing::project("config/train/default.toml")).unwrap();
+        recipe.face.again.last_mut().unwrap().shape = Some(EncoderShape {
+            stem: 48,
+            ..recipe.face.shape.clone()
+        });
+        assert!(
+            recipe
+                .faults()
+                .iter()
+                .any(|fault| fault.contains("add a generation that learns from it")),
+            "{:?}",
+            recipe.faults()
+        );
+        recipe.face.again.push(Again {
+            shape: None,
+            ..recipe.face.again[0].clone()
+        });
         assert!(recipe.faults().is_empty(), "{:?}", recipe.faults());
     }
 
     #[test]
     fn a_recipe_for_another_verb_is_called_that() {
         let recipe = |name: &str| crate::testing::project(&format!("config/train/{name}.toml"));
-        let pretrain = |name| crate::train::pretrain::PretrainRecipe::read(&recipe(name)).unwrap_err().to_string();
-        let finetune = |name| crate::train::classify::FinetuneRecipe::read(&recipe(name)).unwrap_err().to_string();
-        assert!(pretrain("linear").ends_with("is for finetune with --store; here one for pretrain is needed"), "{}", pretrain("linear"));
-        assert!(pretrain("default").contains("is for finetune without --store"), "{}", pretrain("default"));
-        assert!(finetune("con").ends_with("is for pretrain; here one for finetune with --store is needed"), "{}", finetune("con"));
-        assert!(Recipe::read(&recipe("con")).unwrap_err().to_string().contains("is for pretrain"));
+        let pretrain = |name| {
+            crate::train::pretrain::PretrainRecipe::read(&recipe(name))
+                .unwrap_err()
+                .to_string()
+        };
+        let finetune = |name| {
+            crate::train::classify::FinetuneRecipe::read(&recipe(name))
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(
+            pretrain("linear")
+                .ends_with("is for finetune with --store; here one for pretrain is needed"),
+            "{}",
+            pretrain("linear")
+        );
+        assert!(
+            pretrain("default").contains("is for finetune without --store"),
+            "{}",
+            pretrain("default")
+        );
+        assert!(
+            finetune("con")
+                .ends_with("is for pretrain; here one for finetune with --store is needed"),
+            "{}",
+            finetune("con")
+        );
+        assert!(
+            Recipe::read(&recipe("con"))
+                .unwrap_err()
+                .to_string()
+                .contains("is for pretrain")
+        );
     }
 }

@@ -18,11 +18,24 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     let code = |cause: &(dyn Error + 'static)| match cause.downcast_ref::<DataError>() {
         Some(DataError::Missing { .. }) => Some(3),
         Some(DataError::Unknown { .. } | DataError::Refused { .. }) => Some(2),
-        _ if matches!(cause.downcast_ref::<StoreError>(), Some(StoreError::Different { .. })) => Some(2),
+        _ if matches!(
+            cause.downcast_ref::<StoreError>(),
+            Some(StoreError::Different { .. })
+        ) =>
+        {
+            Some(2)
+        }
         _ if cause.is::<Refused>() || cause.is::<DeviceError>() => Some(2),
-        _ => cause.downcast_ref::<std::io::Error>().filter(|disk| disk.kind() == ErrorKind::NotFound).map(|_| 3),
+        _ => cause
+            .downcast_ref::<std::io::Error>()
+            .filter(|disk| disk.kind() == ErrorKind::NotFound)
+            .map(|_| 3),
     };
-    let otherwise = if error.chain().any(|cause| cause.is::<BundleError>()) { 4 } else { 1 };
+    let otherwise = if error.chain().any(|cause| cause.is::<BundleError>()) {
+        4
+    } else {
+        1
+    };
     error.chain().find_map(code).unwrap_or(otherwise)
 }
 
@@ -39,16 +52,39 @@ mod tests {
     #[test]
     fn what_the_caller_can_mend_has_codes_of_its_own() {
         let nowhere = Path::new("/there/is/no/such/folder");
-        let list = crate::train::data::list("caer", nowhere, &Default::default()).map(|_| ()).unwrap_err();
+        let list = crate::train::data::list("caer", nowhere, &Default::default())
+            .map(|_| ())
+            .unwrap_err();
         assert_eq!(exit_code(&list.into()), 3);
-        assert_eq!(exit_code(&PretrainRecipe::read(&nowhere.join("recipe.toml")).unwrap_err()), 3);
-        assert_eq!(exit_code(&Features::open(&[nowhere.to_owned()]).unwrap_err()), 3);
-        assert_eq!(exit_code(&DeviceError::NotBuilt("torch", "train-torch").into()), 2);
-        assert_eq!(exit_code(&StoreError::Different { path: nowhere.to_owned(), what: "its views".into() }.into()), 2);
+        assert_eq!(
+            exit_code(&PretrainRecipe::read(&nowhere.join("recipe.toml")).unwrap_err()),
+            3
+        );
+        assert_eq!(
+            exit_code(&Features::open(&[nowhere.to_owned()]).unwrap_err()),
+            3
+        );
+        assert_eq!(
+            exit_code(&DeviceError::NotBuilt("torch", "train-torch").into()),
+            2
+        );
+        assert_eq!(
+            exit_code(
+                &StoreError::Different {
+                    path: nowhere.to_owned(),
+                    what: "its views".into()
+                }
+                .into()
+            ),
+            2
+        );
         let refused: anyhow::Result<()> = Err(Refused("batch is 0".into()).into());
         assert_eq!(exit_code(&refused.context("recipe.toml").unwrap_err()), 2);
         assert_eq!(exit_code(&anyhow::anyhow!("the disk is full")), 1);
-        let bundle = BundleError::Unsupported { directory: nowhere.to_owned(), what: "it has no head".into() };
+        let bundle = BundleError::Unsupported {
+            directory: nowhere.to_owned(),
+            what: "it has no head".into(),
+        };
         assert_eq!(exit_code(&bundle.into()), 4);
     }
 }

@@ -39,7 +39,14 @@ pub struct WarmRestarts {
 
 impl Default for WarmRestarts {
     fn default() -> Self {
-        WarmRestarts { warmup_epochs: 5, warmup_start: 0.1, period_epochs: 20, period_factor: 2, floor: 1e-6, decay: 1.0 }
+        WarmRestarts {
+            warmup_epochs: 5,
+            warmup_start: 0.1,
+            period_epochs: 20,
+            period_factor: 2,
+            floor: 1e-6,
+            decay: 1.0,
+        }
     }
 }
 
@@ -47,7 +54,9 @@ impl WarmRestarts {
     /// The rate of `epoch` (from 0).
     pub fn rate(&self, base: f64, epoch: usize) -> f64 {
         let Some(mut since) = epoch.checked_sub(self.warmup_epochs) else {
-            return base * (self.warmup_start + (1.0 - self.warmup_start) * epoch as f64 / self.warmup_epochs as f64);
+            return base
+                * (self.warmup_start
+                    + (1.0 - self.warmup_start) * epoch as f64 / self.warmup_epochs as f64);
         };
         let (mut period, mut base) = (self.period_epochs.max(1), base);
         while since >= period {
@@ -72,7 +81,10 @@ impl RateSchedule {
                 if done < warmup {
                     return base * done / warmup;
                 }
-                base * (0.5 + 0.5 * (PI * ((done - warmup) / (steps as f64 - warmup).max(1.0)).min(1.0)).cos())
+                base * (0.5
+                    + 0.5
+                        * (PI * ((done - warmup) / (steps as f64 - warmup).max(1.0)).min(1.0))
+                            .cos())
             }
         }
     }
@@ -84,18 +96,28 @@ impl RateSchedule {
             RateSchedule::Constant => {}
             RateSchedule::WarmRestarts(r) => {
                 if !(0.0..=1.0).contains(&r.warmup_start) {
-                    faults.push(format!("schedule.warmup_start is {}, permitted are 0 to 1", r.warmup_start));
+                    faults.push(format!(
+                        "schedule.warmup_start is {}, permitted are 0 to 1",
+                        r.warmup_start
+                    ));
                 }
                 if r.period_epochs == 0 || r.period_factor == 0 {
-                    faults.push("schedule.period_epochs and schedule.period_factor must be at least 1".into());
+                    faults.push(
+                        "schedule.period_epochs and schedule.period_factor must be at least 1"
+                            .into(),
+                    );
                 }
                 if !(r.floor >= 0.0 && r.decay > 0.0) {
-                    faults.push("schedule.floor must be at least 0 and schedule.decay positive".into());
+                    faults.push(
+                        "schedule.floor must be at least 0 and schedule.decay positive".into(),
+                    );
                 }
             }
             RateSchedule::WarmupCosine { warmup_share } => {
                 if !(0.0..1.0).contains(warmup_share) {
-                    faults.push(format!("schedule.warmup_share is {warmup_share}, permitted are 0 to under 1"));
+                    faults.push(format!(
+                        "schedule.warmup_share is {warmup_share}, permitted are 0 to under 1"
+                    ));
                 }
             }
         }
@@ -110,14 +132,23 @@ mod tests {
     /// Every schedule of the fixture; parameters that it does not state are the reference's.
     #[test]
     fn rates_are_the_references() {
-        let Some(fixture) = crate::testing::golden("lr_schedule.json") else { return };
+        let Some(fixture) = crate::testing::golden("lr_schedule.json") else {
+            return;
+        };
         let schedules = fixture["schedules"].as_object().unwrap();
         assert!(schedules.len() >= 2);
         for (name, given) in schedules {
             let default = WarmRestarts::default();
-            let number = |keys: &[&str], default: f64| keys.iter().find_map(|key| given[*key].as_f64()).unwrap_or(default);
+            let number = |keys: &[&str], default: f64| {
+                keys.iter()
+                    .find_map(|key| given[*key].as_f64())
+                    .unwrap_or(default)
+            };
             let restarts = WarmRestarts {
-                warmup_epochs: number(&["warmup_epochs", "total_iters"], default.warmup_epochs as f64) as usize,
+                warmup_epochs: number(
+                    &["warmup_epochs", "total_iters"],
+                    default.warmup_epochs as f64,
+                ) as usize,
                 warmup_start: number(&["start_factor"], default.warmup_start),
                 period_epochs: number(&["T_0"], default.period_epochs as f64) as usize,
                 period_factor: number(&["T_mult"], default.period_factor as f64) as usize,
@@ -127,38 +158,82 @@ mod tests {
             let rates = given["lr_per_epoch"].as_array().unwrap();
             assert!(!rates.is_empty(), "{name}");
             for (epoch, rate) in rates.iter().enumerate() {
-                let (ours, theirs) = (restarts.rate(given["base_lr"].as_f64().unwrap(), epoch), rate.as_f64().unwrap());
-                assert!((ours - theirs).abs() <= 1e-12 * theirs.abs(), "{name}, epoch {epoch}: {ours} is not {theirs}");
+                let (ours, theirs) = (
+                    restarts.rate(given["base_lr"].as_f64().unwrap(), epoch),
+                    rate.as_f64().unwrap(),
+                );
+                assert!(
+                    (ours - theirs).abs() <= 1e-12 * theirs.abs(),
+                    "{name}, epoch {epoch}: {ours} is not {theirs}"
+                );
             }
         }
     }
 
     #[test]
     fn restarts_lengthen_and_decay() {
-        let schedule = WarmRestarts { decay: 0.75, ..WarmRestarts::default() };
-        let peaks: Vec<usize> = (1..160).filter(|e| schedule.rate(2e-5, *e) > schedule.rate(2e-5, e - 1) && *e > 5).collect();
+        let schedule = WarmRestarts {
+            decay: 0.75,
+            ..WarmRestarts::default()
+        };
+        let peaks: Vec<usize> = (1..160)
+            .filter(|e| schedule.rate(2e-5, *e) > schedule.rate(2e-5, e - 1) && *e > 5)
+            .collect();
         assert_eq!(peaks, [25, 65, 145]);
-        assert!((schedule.rate(2e-5, 25) - 1.5e-5).abs() < 1e-15 && (schedule.rate(2e-5, 65) - 1.125e-5).abs() < 1e-15);
+        assert!(
+            (schedule.rate(2e-5, 25) - 1.5e-5).abs() < 1e-15
+                && (schedule.rate(2e-5, 65) - 1.125e-5).abs() < 1e-15
+        );
         // Never below the floor: 2e-6 a quarter of itself would be.
-        assert_eq!(WarmRestarts { decay: 0.25, ..schedule }.rate(2e-6, 25), 1e-6);
-        let without_warmup = WarmRestarts { warmup_epochs: 0, ..WarmRestarts::default() };
+        assert_eq!(
+            WarmRestarts {
+                decay: 0.25,
+                ..schedule
+            }
+            .rate(2e-6, 25),
+            1e-6
+        );
+        let without_warmup = WarmRestarts {
+            warmup_epochs: 0,
+            ..WarmRestarts::default()
+        };
         assert_eq!(without_warmup.rate(0.01, 0), 0.01);
     }
 
     #[test]
     fn the_cosine_ends_at_zero() {
         let schedule = RateSchedule::WarmupCosine { warmup_share: 0.1 };
-        let rates: Vec<f64> = (0..100).map(|step| schedule.rate(1.0, 0, step, 100)).collect();
-        assert!((rates[0] - 0.1).abs() < 1e-12 && (rates[9] - 1.0).abs() < 1e-12 && rates[99].abs() < 1e-12);
+        let rates: Vec<f64> = (0..100)
+            .map(|step| schedule.rate(1.0, 0, step, 100))
+            .collect();
+        assert!(
+            (rates[0] - 0.1).abs() < 1e-12
+                && (rates[9] - 1.0).abs() < 1e-12
+                && rates[99].abs() < 1e-12
+        );
         assert!(rates[9..].windows(2).all(|w| w[1] < w[0]));
-        assert_eq!(RateSchedule::WarmupCosine { warmup_share: 0.0 }.rate(1.0, 0, 0, 1), 0.0);
+        assert_eq!(
+            RateSchedule::WarmupCosine { warmup_share: 0.0 }.rate(1.0, 0, 0, 1),
+            0.0
+        );
     }
 
     #[test]
     fn recipes_say_it_in_a_line() {
         let read = |text: &str| toml::from_str::<RateSchedule>(text);
-        assert_eq!(read("kind = \"warm_restarts\"\ndecay = 0.75").unwrap(), RateSchedule::WarmRestarts(WarmRestarts { decay: 0.75, ..Default::default() }));
+        assert_eq!(
+            read("kind = \"warm_restarts\"\ndecay = 0.75").unwrap(),
+            RateSchedule::WarmRestarts(WarmRestarts {
+                decay: 0.75,
+                ..Default::default()
+            })
+        );
         assert!(read("kind = \"warm_restarts\"\ngamma = 0.75").is_err());
-        assert_eq!(RateSchedule::WarmupCosine { warmup_share: 1.0 }.faults().len(), 1);
+        assert_eq!(
+            RateSchedule::WarmupCosine { warmup_share: 1.0 }
+                .faults()
+                .len(),
+            1
+        );
     }
 }

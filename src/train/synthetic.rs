@@ -31,29 +31,72 @@ pub struct SyntheticSet {
 
 impl Default for SyntheticSet {
     fn default() -> Self {
-        SyntheticSet { classes: 8, train: 4000, select: 400, test: 2000, shared: 8, nuisance: 24, nuisance_scale: 2.0, spread: 0.5, seed: 1 }
+        SyntheticSet {
+            classes: 8,
+            train: 4000,
+            select: 400,
+            test: 2000,
+            shared: 8,
+            nuisance: 24,
+            nuisance_scale: 2.0,
+            spread: 0.5,
+            seed: 1,
+        }
     }
 }
 
-const DIMS: [(Modality, usize); 3] = [(Modality::Face, 96), (Modality::Voice, 64), (Modality::Text, 48)];
+const DIMS: [(Modality, usize); 3] = [
+    (Modality::Face, 96),
+    (Modality::Voice, 64),
+    (Modality::Text, 48),
+];
 
 impl SyntheticSet {
     /// The rows, in memory.
     pub fn make(&self) -> Features {
         let mut rng = StdRng::seed_from_u64(self.seed);
-        let centres: Vec<Vec<f32>> = (0..self.classes).map(|_| normals(self.shared, 1.0, &mut rng)).collect();
-        let mix = |from: usize, to: usize, rng: &mut StdRng| normals(from * to, 1.0 / (from as f32).sqrt(), rng);
-        let mixes: Vec<(Vec<f32>, Vec<f32>)> = DIMS.iter().map(|(_, dim)| (mix(self.shared, *dim, &mut rng), mix(self.nuisance, *dim, &mut rng))).collect();
+        let centres: Vec<Vec<f32>> = (0..self.classes)
+            .map(|_| normals(self.shared, 1.0, &mut rng))
+            .collect();
+        let mix = |from: usize, to: usize, rng: &mut StdRng| {
+            normals(from * to, 1.0 / (from as f32).sqrt(), rng)
+        };
+        let mixes: Vec<(Vec<f32>, Vec<f32>)> = DIMS
+            .iter()
+            .map(|(_, dim)| {
+                (
+                    mix(self.shared, *dim, &mut rng),
+                    mix(self.nuisance, *dim, &mut rng),
+                )
+            })
+            .collect();
         let mut rows = Vec::new();
-        for (split, count) in [(Split::Train, self.train), (Split::Val, self.select), (Split::Test, self.test)] {
+        for (split, count) in [
+            (Split::Train, self.train),
+            (Split::Val, self.select),
+            (Split::Test, self.test),
+        ] {
             for i in 0..count {
                 let class = i % self.classes;
-                let shared: Vec<f32> = centres[class].iter().zip(normals(self.shared, self.spread, &mut rng)).map(|(c, s)| c + s).collect();
+                let shared: Vec<f32> = centres[class]
+                    .iter()
+                    .zip(normals(self.shared, self.spread, &mut rng))
+                    .map(|(c, s)| c + s)
+                    .collect();
                 let mut row = Vec::new();
                 for ((_, dim), (of_shared, of_nuisance)) in DIMS.iter().zip(&mixes) {
                     let nuisance = normals(self.nuisance, self.nuisance_scale, &mut rng);
-                    let sum = |weights: &[f32], values: &[f32], out: usize| values.iter().enumerate().map(|(k, v)| v * weights[k * dim + out]).sum::<f32>();
-                    row.extend((0..*dim).map(|out| (0.5 * (sum(of_shared, &shared, out) + sum(of_nuisance, &nuisance, out))).tanh()));
+                    let sum = |weights: &[f32], values: &[f32], out: usize| {
+                        values
+                            .iter()
+                            .enumerate()
+                            .map(|(k, v)| v * weights[k * dim + out])
+                            .sum::<f32>()
+                    };
+                    row.extend((0..*dim).map(|out| {
+                        (0.5 * (sum(of_shared, &shared, out) + sum(of_nuisance, &nuisance, out)))
+                            .tanh()
+                    }));
                 }
                 let entry = Entry {
                     id: format!("{split:?}{i:05}"),
@@ -68,7 +111,11 @@ impl SyntheticSet {
                 rows.push((entry, row));
             }
         }
-        let encoders = DIMS.iter().map(|(modality, dim)| StoredEncoder { name: modality.name().into(), modality: *modality, dim: *dim });
+        let encoders = DIMS.iter().map(|(modality, dim)| StoredEncoder {
+            name: modality.name().into(),
+            modality: *modality,
+            dim: *dim,
+        });
         let spec = StoreSpec {
             schema: SCHEMA,
             fingerprint: "synthetic".into(),

@@ -25,26 +25,45 @@ pub struct LabelledWords {
 /// MELD's transcripts of one part: of the training table nine dialogues in ten train, the tenth (by a hash of its name) selects and
 /// calibrates; the development table reports.
 pub fn read(meld: &Path, part: Part) -> anyhow::Result<Vec<LabelledWords>> {
-    let listing = data::list("meld", meld, &Options { text_only: true, ..Options::default() })?;
-    let labels: Vec<usize> =
-        listing.labels.iter().map(|name| wire_label(name).with_context(|| format!("{name} is not on the wire"))).collect::<anyhow::Result<_>>()?;
+    let listing = data::list(
+        "meld",
+        meld,
+        &Options {
+            text_only: true,
+            ..Options::default()
+        },
+    )?;
+    let labels: Vec<usize> = listing
+        .labels
+        .iter()
+        .map(|name| wire_label(name).with_context(|| format!("{name} is not on the wire")))
+        .collect::<anyhow::Result<_>>()?;
     let wanted = |split: Split, group: &str| match (split, is_kept_back(group)) {
         (Split::Train, false) => part == Part::Train,
         (Split::Train, true) => part == Part::Select,
         (Split::Val, _) => part == Part::Report,
         (Split::Test, _) => false,
     };
-    let words = listing.items.into_iter().filter(|item| wanted(item.split, &item.group)).filter_map(|item| match (item.text, item.target) {
-        (Some(text), Some(Target::Class(class))) => Some(LabelledWords { text, label: labels[class] }),
-        _ => None,
-    });
+    let words = listing
+        .items
+        .into_iter()
+        .filter(|item| wanted(item.split, &item.group))
+        .filter_map(|item| match (item.text, item.target) {
+            (Some(text), Some(Target::Class(class))) => Some(LabelledWords {
+                text,
+                label: labels[class],
+            }),
+            _ => None,
+        });
     Ok(words.collect())
 }
 
 /// Logarithms of the labels' shares in what is said in training, their mean taken away.
 pub fn log_shares(meld: &Path) -> anyhow::Result<Vec<f32>> {
     let mut counts = [0usize; LABELS.len()];
-    read(meld, Part::Train)?.iter().for_each(|words| counts[words.label] += 1);
+    read(meld, Part::Train)?
+        .iter()
+        .for_each(|words| counts[words.label] += 1);
     // Their common denominator is taken away with the mean.
     let logs = counts.map(|count| (count.max(1) as f32).ln());
     let mean = logs.iter().sum::<f32>() / logs.len() as f32;
@@ -77,20 +96,42 @@ pub struct Words {
 impl Words {
     /// `folder` has the weights and the tokenizer as set-up fetches them.
     pub fn open(folder: &Path) -> anyhow::Result<Words> {
-        let Sentence { entry, text, graph, tokenizer } = Sentence::from_dir(folder).context("the sentence encoder is fetched by: make setup-import")?;
+        let Sentence {
+            entry,
+            text,
+            graph,
+            tokenizer,
+        } = Sentence::from_dir(folder)
+            .context("the sentence encoder is fetched by: make setup-import")?;
         let graph = Graph::open(&Runtime::load()?, "text", &graph, Provider::Cpu, 2)?;
-        Ok(Words { encoder: Encoder { entry, graph }, tokenizer: Tokenizer::from_bytes(&tokenizer, text.max_tokens)? })
+        Ok(Words {
+            encoder: Encoder { entry, graph },
+            tokenizer: Tokenizer::from_bytes(&tokenizer, text.max_tokens)?,
+        })
     }
 
     /// One item an utterance, of what `heard` makes of its text.
-    pub fn evidence(&mut self, meld: &Path, part: Part, heard: impl Fn(&str) -> String) -> anyhow::Result<Evidence> {
+    pub fn evidence(
+        &mut self,
+        meld: &Path,
+        part: Part,
+        heard: impl Fn(&str) -> String,
+    ) -> anyhow::Result<Evidence> {
         let mut evidence = Evidence::new(DIM);
         for words in read(meld, part)? {
-            if let Some(embedding) = text_embedding(&mut self.encoder, Some(&self.tokenizer), &heard(&words.text))? {
+            if let Some(embedding) = text_embedding(
+                &mut self.encoder,
+                Some(&self.tokenizer),
+                &heard(&words.text),
+            )? {
                 evidence.push(words.label, embedding);
             }
         }
-        println!("head: {} utterances, {} labels", evidence.count(), LABELS.len());
+        println!(
+            "head: {} utterances, {} labels",
+            evidence.count(),
+            LABELS.len()
+        );
         Ok(evidence)
     }
 }
@@ -129,22 +170,43 @@ mod tests {
     fn a_windows_words_are_those_spoken_in_it() {
         assert_eq!(ending("What?", 2000), "What?");
         // Thirty letters in two seconds: of "anything", half is within.
-        assert_eq!(ending("I did not say anything like that to them at all today", 2000), "anything like that to them at all today");
-        assert_eq!(ending("I did not say anything like that to them at all today", 1000), "to them at all today");
+        assert_eq!(
+            ending(
+                "I did not say anything like that to them at all today",
+                2000
+            ),
+            "anything like that to them at all today"
+        );
+        assert_eq!(
+            ending(
+                "I did not say anything like that to them at all today",
+                1000
+            ),
+            "to them at all today"
+        );
         assert_eq!(ending("", 2000), "");
     }
 
     #[test]
     fn the_parts_of_meld_share_no_utterance_and_know_every_label() {
-        let Some(meld) = crate::testing::material("annotations/meld") else { return };
-        let parts = [Part::Train, Part::Select, Part::Report].map(|part| read(&meld, part).unwrap());
+        let Some(meld) = crate::testing::material("annotations/meld") else {
+            return;
+        };
+        let parts =
+            [Part::Train, Part::Select, Part::Report].map(|part| read(&meld, part).unwrap());
         assert_eq!(parts[0].len() + parts[1].len(), 9989);
         assert_eq!(parts[2].len(), 1109);
         assert!((800..1200).contains(&parts[1].len()), "{}", parts[1].len());
         for part in &parts {
-            assert_eq!(part.iter().map(|w| w.label).collect::<BTreeSet<_>>().len(), 7);
+            assert_eq!(
+                part.iter().map(|w| w.label).collect::<BTreeSet<_>>().len(),
+                7
+            );
         }
-        let joyful = parts[2].iter().filter(|w| LABELS[w.label] == "happy").count();
+        let joyful = parts[2]
+            .iter()
+            .filter(|w| LABELS[w.label] == "happy")
+            .count();
         assert_eq!(joyful, 163);
     }
 }

@@ -25,11 +25,34 @@ fn files_that_are_no_recordings() {
         path.to_str().unwrap().to_owned()
     };
     let empty = file("empty.mp4", b"");
-    fails(&["replay", &empty, "--jsonl", "-"], 1, &["empty.mp4", "empty"]);
-    let text = file("text.mp4", b"This is no film, only a text that says so.\n".repeat(50).as_slice());
+    fails(
+        &["replay", &empty, "--jsonl", "-"],
+        1,
+        &["empty.mp4", "empty"],
+    );
+    let text = file(
+        "text.mp4",
+        b"This is no film, only a text that says so.\n"
+            .repeat(50)
+            .as_slice(),
+    );
     fails(&["replay", &text, "--jsonl", "-"], 1, &["text.mp4"]);
-    fails(&["replay", "no_such_file.mp4", "--jsonl", "-"], 3, &["no_such_file.mp4"]);
-    fails(&["run", "--replay", "no_such_file.mp4", "--listen", "127.0.0.1:0"], 3, &["no_such_file.mp4"]);
+    fails(
+        &["replay", "no_such_file.mp4", "--jsonl", "-"],
+        3,
+        &["no_such_file.mp4"],
+    );
+    fails(
+        &[
+            "run",
+            "--replay",
+            "no_such_file.mp4",
+            "--listen",
+            "127.0.0.1:0",
+        ],
+        3,
+        &["no_such_file.mp4"],
+    );
 }
 
 /// By ONNX Runtime's own build for CPUs, so whatever GPU this machine has.
@@ -38,14 +61,30 @@ fn a_gpu_that_cannot_be_used_is_an_error_where_it_was_asked_for_and_not_in_auto(
     let demo = demo();
     let with = |provider: &str| {
         let replay = ["replay", demo.to_str().unwrap(), "--jsonl", "-", "--set"];
-        let mut command = command(&[&replay[..], &[&format!("inference.provider=\"{provider}\"")]].concat());
-        command.env("EXPRESSD_ONNXRUNTIME", project(".deps/onnxruntime/libonnxruntime.so")).output().unwrap()
+        let mut command = command(
+            &[
+                &replay[..],
+                &[&format!("inference.provider=\"{provider}\"")],
+            ]
+            .concat(),
+        );
+        command
+            .env(
+                "EXPRESSD_ONNXRUNTIME",
+                project(".deps/onnxruntime/libonnxruntime.so"),
+            )
+            .output()
+            .unwrap()
     };
     for provider in ["cuda", "tensorrt"] {
         let output = with(provider);
         let text = stderr(&output);
         assert_eq!(output.status.code(), Some(4), "{text}");
-        assert!(text.contains(&format!("provider {provider} cannot be used")) && text.contains("make gpu"), "{text}");
+        assert!(
+            text.contains(&format!("provider {provider} cannot be used"))
+                && text.contains("make gpu"),
+            "{text}"
+        );
         assert!(output.stdout.is_empty());
     }
     let output = with("auto");
@@ -59,8 +98,11 @@ fn a_recording_cut_in_the_middle_gives_what_was_there_and_then_exit_1() {
     let temporary = tempfile::tempdir().unwrap();
     let mut cut_files = 0;
     for group in ["talking", "several_people", "mead", "mead_silent"] {
-        let mut files: Vec<_> =
-            fs::read_dir(folder.join(group)).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "mp4")).collect();
+        let mut files: Vec<_> = fs::read_dir(folder.join(group))
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .filter(|p| p.extension().is_some_and(|e| e == "mp4"))
+            .collect();
         files.sort();
         for file in files.iter().filter(|f| is_fast_start(f)).take(1) {
             let cut = temporary.path().join("cut.mp4");
@@ -70,7 +112,10 @@ fn a_recording_cut_in_the_middle_gives_what_was_there_and_then_exit_1() {
             cut_files += 1;
         }
     }
-    assert!(cut_files > 0, "the material holds a recording whose index stands first");
+    assert!(
+        cut_files > 0,
+        "the material holds a recording whose index stands first"
+    );
 }
 
 /// Does the index stand before the media, so that half a file can be played?
@@ -84,7 +129,11 @@ fn check_cut(file: &Path) {
     let (code, events, stderr) = replay(file, &[]);
     assert_eq!(code, Some(1), "{}: {stderr}", file.display());
     assert!(stderr.contains("cut"), "{stderr}");
-    assert!(of_type(&events, "expression").count() >= 1, "{}: what was there is heard", file.display());
+    assert!(
+        of_type(&events, "expression").count() >= 1,
+        "{}: what was there is heard",
+        file.display()
+    );
 }
 
 #[test]
@@ -97,17 +146,36 @@ fn a_configuration_with_five_faults_names_all_five() {
         fails(
             &[verb, "--config", path.to_str().unwrap()],
             2,
-            &["face.detect_interval_ms", "face.min_face_px", "inference.provider", "inference.budget_ms", "serve.listen", "serve.port"],
+            &[
+                "face.detect_interval_ms",
+                "face.min_face_px",
+                "inference.provider",
+                "inference.budget_ms",
+                "serve.listen",
+                "serve.port",
+            ],
         );
     }
-    assert_eq!(expressd(&["check", "--config", project("config/expressd.toml").to_str().unwrap()]).status.code(), Some(0));
+    assert_eq!(
+        expressd(&[
+            "check",
+            "--config",
+            project("config/expressd.toml").to_str().unwrap()
+        ])
+        .status
+        .code(),
+        Some(0)
+    );
 }
 
 #[test]
 fn a_bundle_with_one_flipped_byte_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let original = project("models/default");
-    let names: Vec<String> = fs::read_dir(&original).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let names: Vec<String> = fs::read_dir(&original)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     let bundle = folder.path().join("bundle");
     for file in &names {
         let _ = fs::remove_dir_all(&bundle);
@@ -120,18 +188,74 @@ fn a_bundle_with_one_flipped_byte_is_refused_by_name() {
         bytes[at] ^= 0x01;
         fs::write(bundle.join(file), bytes).unwrap();
         let says = if file == "SHA256SUMS" { "bundle" } else { file };
-        fails(&["replay", demo().to_str().unwrap(), "--jsonl", "-", "--bundle", bundle.to_str().unwrap()], 4, &[says]);
+        fails(
+            &[
+                "replay",
+                demo().to_str().unwrap(),
+                "--jsonl",
+                "-",
+                "--bundle",
+                bundle.to_str().unwrap(),
+            ],
+            4,
+            &[says],
+        );
     }
-    fails(&["replay", demo().to_str().unwrap(), "--jsonl", "-", "--bundle", "no/such/bundle"], 4, &["no/such/bundle"]);
+    fails(
+        &[
+            "replay",
+            demo().to_str().unwrap(),
+            "--jsonl",
+            "-",
+            "--bundle",
+            "no/such/bundle",
+        ],
+        4,
+        &["no/such/bundle"],
+    );
 }
 
 #[test]
 fn a_taken_port_and_a_device_that_does_not_exist() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    fails(&["run", "--replay", demo().to_str().unwrap(), "--listen", &address], 1, &[&address]);
-    fails(&["run", "--listen", "127.0.0.1:0", "--set", "video.source=v4l2:/dev/video99", "--set", "audio.source=none"], 3, &["/dev/video99"]);
-    fails(&["run", "--listen", "127.0.0.1:0", "--set", "video.source=none", "--set", "audio.source=no such microphone"], 3, &["no such microphone"]);
+    fails(
+        &[
+            "run",
+            "--replay",
+            demo().to_str().unwrap(),
+            "--listen",
+            &address,
+        ],
+        1,
+        &[&address],
+    );
+    fails(
+        &[
+            "run",
+            "--listen",
+            "127.0.0.1:0",
+            "--set",
+            "video.source=v4l2:/dev/video99",
+            "--set",
+            "audio.source=none",
+        ],
+        3,
+        &["/dev/video99"],
+    );
+    fails(
+        &[
+            "run",
+            "--listen",
+            "127.0.0.1:0",
+            "--set",
+            "video.source=none",
+            "--set",
+            "audio.source=no such microphone",
+        ],
+        3,
+        &["no such microphone"],
+    );
     fails(&["run", "--listen", "0.0.0.0:8765"], 2, &["0.0.0.0:8765"]);
 }
 
@@ -146,14 +270,37 @@ fn a_full_disk_is_said_once_and_the_recording_still_played() {
     // Live the daemon serves on, and tells at its end.
     let folder = tempfile::tempdir().unwrap();
     let short = short_recording(folder.path());
-    fails(&["run", "--replay", &short, "--jsonl", "/dev/full", "--listen", "127.0.0.1:0"], 1, &["events are missing in /dev/full"]);
+    fails(
+        &[
+            "run",
+            "--replay",
+            &short,
+            "--jsonl",
+            "/dev/full",
+            "--listen",
+            "127.0.0.1:0",
+        ],
+        1,
+        &["events are missing in /dev/full"],
+    );
 }
 
 /// Two seconds of a tone.
 fn short_recording(folder: &Path) -> String {
     let path = folder.join("short.mp4");
     let samples = tone(44_100, 700.0, 2.0);
-    generate(&path, "mp4mux", None, Some(Sound { rate_hz: 44_100, channels: 1, encoder: AAC, samples, begins_ms: 0 }));
+    generate(
+        &path,
+        "mp4mux",
+        None,
+        Some(Sound {
+            rate_hz: 44_100,
+            channels: 1,
+            encoder: AAC,
+            samples,
+            begins_ms: 0,
+        }),
+    );
     path.to_str().unwrap().to_owned()
 }
 
@@ -164,7 +311,12 @@ fn what_lies_beside_the_recordings_of_a_folder_is_left_out() {
     fs::write(folder.path().join("Notes.TXT"), "subject 7 was late\n").unwrap();
     let events = folder.path().join("events.jsonl");
     let replay = || {
-        let output = expressd(&["replay", folder.path().to_str().unwrap(), "--jsonl", events.to_str().unwrap()]);
+        let output = expressd(&[
+            "replay",
+            folder.path().to_str().unwrap(),
+            "--jsonl",
+            events.to_str().unwrap(),
+        ]);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         (fs::read_to_string(&events).unwrap(), stderr(&output))
     };
@@ -173,37 +325,113 @@ fn what_lies_beside_the_recordings_of_a_folder_is_left_out() {
     // The events of the first run are there now.
     let (second, told) = replay();
     assert!(told.contains("2 of 3 files are no recordings"), "{told}");
-    assert!(first == second && first.contains("\"recording\":\"demo.mp4\""), "{first}");
+    assert!(
+        first == second && first.contains("\"recording\":\"demo.mp4\""),
+        "{first}"
+    );
 }
 
 #[test]
 fn neither_the_recording_nor_older_events_are_lost_to_a_wrong_command() {
     let folder = tempfile::tempdir().unwrap();
-    let [recording, events] = ["recording.mp4", "events.jsonl"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+    let [recording, events] = ["recording.mp4", "events.jsonl"]
+        .map(|name| folder.path().join(name).to_str().unwrap().to_owned());
     std::fs::copy(demo(), &recording).unwrap();
     let bytes = std::fs::read(&recording).unwrap();
-    fails(&["replay", &recording, "--jsonl", &recording], 2, &["is the recording itself"]);
-    fails(&["run", "--replay", &recording, "--jsonl", &recording, "--listen", "127.0.0.1:0"], 2, &["is the recording itself"]);
-    assert!(std::fs::read(&recording).unwrap() == bytes, "the recording is as it was");
+    fails(
+        &["replay", &recording, "--jsonl", &recording],
+        2,
+        &["is the recording itself"],
+    );
+    fails(
+        &[
+            "run",
+            "--replay",
+            &recording,
+            "--jsonl",
+            &recording,
+            "--listen",
+            "127.0.0.1:0",
+        ],
+        2,
+        &["is the recording itself"],
+    );
+    assert!(
+        std::fs::read(&recording).unwrap() == bytes,
+        "the recording is as it was"
+    );
     std::fs::write(&events, "what an earlier run found\n").unwrap();
-    fails(&["replay", "no/such/file.mp4", "--jsonl", &events], 3, &["no/such/file.mp4"]);
-    fails(&["replay", &recording, "--jsonl", &events, "--bundle", "no/such/bundle"], 4, &["no/such/bundle"]);
-    assert_eq!(std::fs::read_to_string(&events).unwrap(), "what an earlier run found\n");
+    fails(
+        &["replay", "no/such/file.mp4", "--jsonl", &events],
+        3,
+        &["no/such/file.mp4"],
+    );
+    fails(
+        &[
+            "replay",
+            &recording,
+            "--jsonl",
+            &events,
+            "--bundle",
+            "no/such/bundle",
+        ],
+        4,
+        &["no/such/bundle"],
+    );
+    assert_eq!(
+        std::fs::read_to_string(&events).unwrap(),
+        "what an earlier run found\n"
+    );
     let new = folder.path().join("new.jsonl");
-    fails(&["replay", "no/such/file.mp4", "--jsonl", new.to_str().unwrap()], 3, &["no/such/file.mp4"]);
+    fails(
+        &[
+            "replay",
+            "no/such/file.mp4",
+            "--jsonl",
+            new.to_str().unwrap(),
+        ],
+        3,
+        &["no/such/file.mp4"],
+    );
     assert!(!new.exists(), "an empty file is no record of anything");
-    fails(&["run", "--replay", &recording, "--jsonl", "no/such/folder/x.jsonl", "--listen", "127.0.0.1:0"], 1, &["check the folder"]);
+    fails(
+        &[
+            "run",
+            "--replay",
+            &recording,
+            "--jsonl",
+            "no/such/folder/x.jsonl",
+            "--listen",
+            "127.0.0.1:0",
+        ],
+        1,
+        &["check the folder"],
+    );
 }
 
 #[test]
 fn sources_that_contradict_each_other_are_found_by_check_as_by_run() {
-    for (video, audio, says) in
-        [("none", "none", "nothing to capture"), ("none", "uri", "which has none"), ("test", "uri", "which has none"), ("auto", "uri", "which has none")]
-    {
-        let sources = [format!("video.source={video}"), format!("audio.source={audio}")];
+    for (video, audio, says) in [
+        ("none", "none", "nothing to capture"),
+        ("none", "uri", "which has none"),
+        ("test", "uri", "which has none"),
+        ("auto", "uri", "which has none"),
+    ] {
+        let sources = [
+            format!("video.source={video}"),
+            format!("audio.source={audio}"),
+        ];
         for verb in ["check", "run"] {
-            fails(&[verb, "--set", &sources[0], "--set", &sources[1]], 2, &[says]);
+            fails(
+                &[verb, "--set", &sources[0], "--set", &sources[1]],
+                2,
+                &[says],
+            );
         }
     }
-    fails(&["check", "--set", "serve.allow_origins=*"], 2, &["serve.allow_origins", "https://lab.example"]);
+    fails(
+        &["check", "--set", "serve.allow_origins=*"],
+        2,
+        &["serve.allow_origins", "https://lab.example"],
+    );
 }

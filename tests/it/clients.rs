@@ -10,9 +10,15 @@ use expressd::serve::{ServeSettings, Server, start};
 use expressd::testing::project;
 
 fn serve() -> (Server, Arc<Ring>) {
-    let settings = ServeSettings { listen: ([127, 0, 0, 1], 0).into(), ..ServeSettings::default() };
+    let settings = ServeSettings {
+        listen: ([127, 0, 0, 1], 0).into(),
+        ..ServeSettings::default()
+    };
     let ring = Arc::new(Ring::default());
-    (start(settings, ring.clone(), Arc::new(BareVitals::default())).expect("a free port"), ring)
+    (
+        start(settings, ring.clone(), Arc::new(BareVitals::default())).expect("a free port"),
+        ring,
+    )
 }
 
 /// Runs the script while events flow.
@@ -24,7 +30,11 @@ fn run(script: &str, server: &Server, ring: &Ring, more: &[&str]) -> Output {
         .arg(project("tests/clients/python").join(script))
         .arg(format!("ws://{}/v1/events", server.addr()))
         .args(more);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("python3 starts");
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("python3 starts");
     for number in 0..3000 {
         if child.try_wait().expect("a child").is_some() {
             break;
@@ -35,7 +45,10 @@ fn run(script: &str, server: &Server, ring: &Ring, more: &[&str]) -> Output {
     let _ = child.kill();
     let output = child.wait_with_output().expect("a child");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{script} failed (it needs the Python package `websockets`, which `make test` puts into .deps/python):\n{said}");
+    assert!(
+        output.status.success(),
+        "{script} failed (it needs the Python package `websockets`, which `make test` puts into .deps/python):\n{said}"
+    );
     output
 }
 
@@ -46,15 +59,27 @@ fn the_python_client_of_twenty_lines_prints_events() {
     let text = String::from_utf8(output.stdout).expect("text");
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 6, "{text}");
-    assert!(lines[0].contains("neutral, happy, sad, angry, fearful, disgusted, surprised"), "{text}");
-    assert!(lines[1..].iter().all(|line| line.contains(" happy ") && line.contains(" 0.81")), "{text}");
+    assert!(
+        lines[0].contains("neutral, happy, sad, angry, fearful, disgusted, surprised"),
+        "{text}"
+    );
+    assert!(
+        lines[1..]
+            .iter()
+            .all(|line| line.contains(" happy ") && line.contains(" 0.81")),
+        "{text}"
+    );
 }
 
 #[test]
 fn a_python_client_that_breaks_the_rules_hears_the_reason_and_the_close_code() {
     let (server, ring) = serve();
     let output = run("faults.py", &server, &ring, &[]);
-    let heard: Vec<serde_json::Value> = String::from_utf8(output.stdout).expect("text").lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let heard: Vec<serde_json::Value> = String::from_utf8(output.stdout)
+        .expect("text")
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
     let expected = serde_json::json!([
         ["garbage", "malformed", 4400],
         ["list", "malformed", 4400],

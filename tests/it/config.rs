@@ -12,13 +12,23 @@ fn the_documented_configuration_is_the_default_one() {
     let documented: RawConfig = toml::from_str(&text).unwrap();
     assert_eq!(documented, RawConfig::default());
 
-    let cli = CliOverrides { file: Some(DOCUMENTED.into()), ..CliOverrides::default() };
+    let cli = CliOverrides {
+        file: Some(DOCUMENTED.into()),
+        ..CliOverrides::default()
+    };
     let loaded = Config::load_from(Path::new("/nonexistent"), [], &cli).unwrap();
     assert_eq!(loaded.hash(), Config::default().hash());
     // Every key stands there, and in the order of KEYS.
     for (setting, key) in loaded.settings().iter().zip(KEYS) {
         assert_eq!(setting.key, key.name);
-        assert_eq!(setting.origin, Origin::File { path: DOCUMENTED.into() }, "{}", key.name);
+        assert_eq!(
+            setting.origin,
+            Origin::File {
+                path: DOCUMENTED.into()
+            },
+            "{}",
+            key.name
+        );
     }
 }
 
@@ -36,13 +46,22 @@ fn every_key_is_described_with_its_limits() {
             continue;
         } else if let Some((name, _)) = line.split_once(" = ") {
             let name = format!("{section}.{name}");
-            let key = KEYS.iter().find(|key| key.name == name).unwrap_or_else(|| panic!("{name} is no key"));
+            let key = KEYS
+                .iter()
+                .find(|key| key.name == name)
+                .unwrap_or_else(|| panic!("{name} is no key"));
             assert!(!comment.is_empty(), "{name} is not described");
             // Numbers, and names in quotes; addresses and examples aside.
             let permitted = key.permitted();
             if permitted.starts_with(|c: char| c.is_ascii_digit()) {
-                for number in permitted.split(|c: char| !c.is_ascii_digit() && c != '.').filter(|part| !part.is_empty()) {
-                    assert!(comment.contains(number), "{name}: its description does not say {number}: {comment}");
+                for number in permitted
+                    .split(|c: char| !c.is_ascii_digit() && c != '.')
+                    .filter(|part| !part.is_empty())
+                {
+                    assert!(
+                        comment.contains(number),
+                        "{name}: its description does not say {number}: {comment}"
+                    );
                 }
             }
             described += 1;

@@ -11,15 +11,26 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::harness::{Daemon, demo, eventually, get};
 
 /// Connects, reads frames until `enough` says so or the time is up; gives all frames and the close code, if one came.
-pub fn listen(address: &str, timeout: Duration, mut enough: impl FnMut(&[Value]) -> bool) -> (Vec<Value>, Option<u16>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+pub fn listen(
+    address: &str,
+    timeout: Duration,
+    mut enough: impl FnMut(&[Value]) -> bool,
+) -> (Vec<Value>, Option<u16>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
-        let (mut socket, _) = tokio_tungstenite::connect_async(format!("ws://{address}/v1/events")).await.expect("the daemon accepts");
+        let (mut socket, _) = tokio_tungstenite::connect_async(format!("ws://{address}/v1/events"))
+            .await
+            .expect("the daemon accepts");
         let mut frames = Vec::new();
         let until = tokio::time::Instant::now() + timeout;
         while let Ok(Some(message)) = tokio::time::timeout_at(until, socket.next()).await {
             match message {
-                Ok(Message::Text(text)) => frames.push(serde_json::from_str(&text).expect("frames are JSON")),
+                Ok(Message::Text(text)) => {
+                    frames.push(serde_json::from_str(&text).expect("frames are JSON"))
+                }
                 Ok(Message::Close(frame)) => return (frames, frame.map(|f| f.code.into())),
                 Ok(_) => {}
                 Err(_) => break,
@@ -36,25 +47,41 @@ pub fn listen(address: &str, timeout: Duration, mut enough: impl FnMut(&[Value])
 #[test]
 fn a_client_gets_hello_then_events_without_a_gap() {
     let daemon = Daemon::start(&["--replay", demo().to_str().unwrap(), "--loop"]);
-    eventually("ready", Duration::from_secs(20), || get(&daemon.address, "/readyz").0 == 200);
+    eventually("ready", Duration::from_secs(20), || {
+        get(&daemon.address, "/readyz").0 == 200
+    });
     assert_eq!(get(&daemon.address, "/healthz").0, 200);
-    let (frames, _) = listen(&daemon.address, Duration::from_secs(60), |f| f.iter().filter(|e| e["type"] == "expression").count() >= 20);
+    let (frames, _) = listen(&daemon.address, Duration::from_secs(60), |f| {
+        f.iter().filter(|e| e["type"] == "expression").count() >= 20
+    });
     assert_eq!(frames[0]["type"], "hello");
     assert_eq!(frames[0]["protocol"], "expressd.v1");
     assert_eq!(frames[0]["bundle"]["labels"].as_array().unwrap().len(), 7);
-    let seqs: Vec<u64> = frames[1..].iter().map(|f| f["seq"].as_u64().unwrap_or_else(|| panic!("{f}"))).collect();
+    let seqs: Vec<u64> = frames[1..]
+        .iter()
+        .map(|f| f["seq"].as_u64().unwrap_or_else(|| panic!("{f}")))
+        .collect();
     assert!(seqs.windows(2).all(|w| w[1] == w[0] + 1), "{seqs:?}");
-    let expressions: Vec<_> = frames.iter().filter(|e| e["type"] == "expression").collect();
+    let expressions: Vec<_> = frames
+        .iter()
+        .filter(|e| e["type"] == "expression")
+        .collect();
     assert!(expressions.len() >= 20);
     for event in expressions {
-        assert!(event["latency_ms"]["total"].as_f64().unwrap() > 0.0, "{event}");
+        assert!(
+            event["latency_ms"]["total"].as_f64().unwrap() > 0.0,
+            "{event}"
+        );
         assert!(event["provenance"]["bundle"].as_str().unwrap().len() >= 16);
     }
     let status: Value = serde_json::from_str(&get(&daemon.address, "/v1/status").1).unwrap();
     assert_eq!(status["status"]["sources"]["video"]["state"], "delivering");
     let (code, metrics) = get(&daemon.address, "/metrics");
     assert_eq!(code, 200);
-    assert!(metrics.contains("expressd_") && metrics.contains("# EOF"), "{metrics}");
+    assert!(
+        metrics.contains("expressd_") && metrics.contains("# EOF"),
+        "{metrics}"
+    );
 }
 
 #[test]
@@ -62,10 +89,17 @@ fn systemd_is_told_and_sigterm_ends_it_within_two_seconds() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let systemd = UnixDatagram::bind(&path).unwrap();
-    systemd.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    let mut daemon = Daemon::start_with(&["--replay", demo().to_str().unwrap(), "--loop"], |command| {
-        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "2000000");
-    });
+    systemd
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    let mut daemon = Daemon::start_with(
+        &["--replay", demo().to_str().unwrap(), "--loop"],
+        |command| {
+            command
+                .env("NOTIFY_SOCKET", &path)
+                .env("WATCHDOG_USEC", "2000000");
+        },
+    );
     let next = || {
         let mut bytes = [0; 4096];
         let n = systemd.recv(&mut bytes).expect("a message");
@@ -75,27 +109,43 @@ fn systemd_is_told_and_sigterm_ends_it_within_two_seconds() {
     while !seen.iter().any(|m: &String| m.contains("READY=1")) {
         seen.push(next());
     }
-    assert_eq!(get(&daemon.address, "/readyz").0, 200, "READY=1 means ready");
+    assert_eq!(
+        get(&daemon.address, "/readyz").0,
+        200,
+        "READY=1 means ready"
+    );
     let mut fed = 0;
     let mut status = String::new();
     while fed < 3 {
         let message = next();
         fed += usize::from(message.contains("WATCHDOG=1"));
-        status = message.lines().find(|l| l.starts_with("STATUS=")).map_or(status, str::to_owned);
+        status = message
+            .lines()
+            .find(|l| l.starts_with("STATUS="))
+            .map_or(status, str::to_owned);
         seen.push(message);
     }
     assert!(seen.iter().any(|m| m.contains("STATUS=")), "{seen:?}");
     let address = daemon.address.clone();
-    let client = std::thread::Builder::new().name("client".into()).spawn(move || listen(&address, Duration::from_secs(20), |_| false)).unwrap();
+    let client = std::thread::Builder::new()
+        .name("client".into())
+        .spawn(move || listen(&address, Duration::from_secs(20), |_| false))
+        .unwrap();
     std::thread::sleep(Duration::from_secs(1));
     let told = Instant::now();
     daemon.signal(Signal::TERM);
     let exit = daemon.wait(Duration::from_secs(5));
-    assert!(told.elapsed() < Duration::from_secs(2), "took {:?}", told.elapsed());
+    assert!(
+        told.elapsed() < Duration::from_secs(2),
+        "took {:?}",
+        told.elapsed()
+    );
     assert_eq!(exit.code(), Some(0));
     let (_, code) = client.join().unwrap();
     assert_eq!(code, Some(1001), "clients are told");
-    eventually("STOPPING=1", Duration::from_secs(1), || next().contains("STOPPING=1"));
+    eventually("STOPPING=1", Duration::from_secs(1), || {
+        next().contains("STOPPING=1")
+    });
 }
 
 #[test]

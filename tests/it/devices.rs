@@ -7,7 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use expressd::capture::{AudioSpec, CaptureError, DeviceKind, Outputs, SourceBoard, VideoSpec, devices, open_live};
+use expressd::capture::{
+    AudioSpec, CaptureError, DeviceKind, Outputs, SourceBoard, VideoSpec, devices, open_live,
+};
 use expressd::clip::AudioBlock;
 use expressd::event::SourceState;
 use expressd::lane::{LaneReceiver, Received, WhenFull, lane};
@@ -23,16 +25,32 @@ fn a_microphone_is_heard_lost_and_healed() {
     }
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "devices::a_microphone_is_heard_lost_and_healed", "--nocapture"])
+        .args([
+            "--exact",
+            "devices::a_microphone_is_heard_lost_and_healed",
+            "--nocapture",
+        ])
         .env(FOLDER, folder.path())
         .env("XDG_RUNTIME_DIR", folder.path())
         .env("HOME", folder.path())
-        .env("PULSE_SERVER", format!("unix:{}/pulse/native", folder.path().display()))
+        .env(
+            "PULSE_SERVER",
+            format!("unix:{}/pulse/native", folder.path().display()),
+        )
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    println!("{}", text.lines().find(|line| line.starts_with("microphone:")).unwrap());
+    assert!(
+        output.status.success(),
+        "{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    println!(
+        "{}",
+        text.lines()
+            .find(|line| line.starts_with("microphone:"))
+            .unwrap()
+    );
 }
 
 /// Ends with the test that started it.
@@ -47,9 +65,18 @@ impl Drop for Started {
 
 pub fn sound_server(folder: &Path) -> Started {
     let child = Command::new("pulseaudio")
-        .args(["-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--log-level=error"])
+        .args([
+            "-n",
+            "--daemonize=no",
+            "--exit-idle-time=-1",
+            "--use-pid-file=no",
+            "--log-level=error",
+        ])
         .args(["-L", "module-null-sink sink_name=mic rate=44100", "-L"])
-        .arg(format!("module-native-protocol-unix socket={}/pulse/native auth-anonymous=1", folder.display()))
+        .arg(format!(
+            "module-native-protocol-unix socket={}/pulse/native auth-anonymous=1",
+            folder.display()
+        ))
         .env("XDG_RUNTIME_DIR", folder)
         .env("HOME", folder)
         .stderr(Stdio::null())
@@ -58,7 +85,10 @@ pub fn sound_server(folder: &Path) -> Started {
     let socket = folder.join("pulse/native");
     let begun = monotonic_nanos();
     while std::os::unix::net::UnixStream::connect(&socket).is_err() {
-        assert!(monotonic_nanos() - begun < 10_000_000_000, "no sound server after 10 s");
+        assert!(
+            monotonic_nanos() - begun < 10_000_000_000,
+            "no sound server after 10 s"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     Started(child)
@@ -66,8 +96,11 @@ pub fn sound_server(folder: &Path) -> Started {
 
 /// A tone of 1 kHz, 0.5 loud, as a WAV file.
 fn tone(path: &Path, seconds: u32) {
-    let samples: Vec<u8> =
-        (0..44_100 * seconds).flat_map(|n| (((f64::from(n) / 44.1 * std::f64::consts::TAU).sin() * 16_384.0) as i16).to_le_bytes()).collect();
+    let samples: Vec<u8> = (0..44_100 * seconds)
+        .flat_map(|n| {
+            (((f64::from(n) / 44.1 * std::f64::consts::TAU).sin() * 16_384.0) as i16).to_le_bytes()
+        })
+        .collect();
     let mut wav = Vec::new();
     wav.extend_from_slice(b"RIFF");
     wav.extend_from_slice(&(36 + samples.len() as u32).to_le_bytes());
@@ -84,7 +117,11 @@ fn wait_for(board: &SourceBoard, state: SourceState, limit_seconds: f64) -> f64 
     let begun = monotonic_nanos();
     let seconds = || (monotonic_nanos() - begun) as f64 * 1e-9;
     while board.audio.status().state != state {
-        assert!(seconds() < limit_seconds, "not {state:?} within {limit_seconds} s but {:?}", board.audio.status());
+        assert!(
+            seconds() < limit_seconds,
+            "not {state:?} within {limit_seconds} s but {:?}",
+            board.audio.status()
+        );
         board.wait_for_change(board.changes(), Duration::from_millis(20));
     }
     seconds()
@@ -106,35 +143,72 @@ fn at_one_kilohertz(samples: &[f32]) -> (f64, f64) {
     let (mut re, mut im, mut energy) = (0.0, 0.0, 0.0);
     for (n, sample) in samples.iter().enumerate() {
         let (phase, sample) = (n as f64 / 16.0 * std::f64::consts::TAU, f64::from(*sample));
-        (re, im, energy) = (re + sample * phase.cos(), im + sample * phase.sin(), energy + sample * sample);
+        (re, im, energy) = (
+            re + sample * phase.cos(),
+            im + sample * phase.sin(),
+            energy + sample * sample,
+        );
     }
     let n = samples.len() as f64;
-    ((re * re + im * im) * 2.0 / n / energy.max(1e-12), (energy / n).sqrt())
+    (
+        (re * re + im * im) * 2.0 / n / energy.max(1e-12),
+        (energy / n).sqrt(),
+    )
 }
 
 fn hear_lose_and_heal(folder: &Path) {
     let server = sound_server(folder);
     let listed = devices();
-    assert!(listed.iter().any(|entry| entry.kind == DeviceKind::Audio && entry.config == "default"), "{listed:?}");
+    assert!(
+        listed
+            .iter()
+            .any(|entry| entry.kind == DeviceKind::Audio && entry.config == "default"),
+        "{listed:?}"
+    );
 
-    let (clock, board) = (Arc::new(SystemClock::new()), Arc::new(SourceBoard::default()));
+    let (clock, board) = (
+        Arc::new(SystemClock::new()),
+        Arc::new(SourceBoard::default()),
+    );
     let (audio, audio_out) = lane("audio", 1000, WhenFull::DropOldest);
-    let capture = open_live(&VideoSpec::None, &AudioSpec::Default, clock.clone(), Outputs { frames: None, audio: Some(audio) }, board.clone()).unwrap();
+    let capture = open_live(
+        &VideoSpec::None,
+        &AudioSpec::Default,
+        clock.clone(),
+        Outputs {
+            frames: None,
+            audio: Some(audio),
+        },
+        board.clone(),
+    )
+    .unwrap();
     let opened = wait_for(&board, SourceState::Delivering, 3.0);
 
     let wav = folder.join("tone.wav");
     tone(&wav, 6);
-    let playing = Started(Command::new("paplay").arg("--device=mic").arg(&wav).spawn().expect("paplay: is pulseaudio-utils installed?"));
+    let playing = Started(
+        Command::new("paplay")
+            .arg("--device=mic")
+            .arg(&wav)
+            .spawn()
+            .expect("paplay: is pulseaudio-utils installed?"),
+    );
     hear(&audio_out, 1.5);
     let blocks = hear(&audio_out, 3.0);
     drop(playing);
-    let samples: Vec<f32> = blocks.iter().flat_map(|block| block.samples.iter().copied()).collect();
+    let samples: Vec<f32> = blocks
+        .iter()
+        .flat_map(|block| block.samples.iter().copied())
+        .collect();
     let (share, loudness) = at_one_kilohertz(&samples[..16_000]);
     let (first, last) = (&blocks[0], &blocks[blocks.len() - 1]);
     let counted = (samples.len() - last.samples.len()) as f64 / 16e3;
     let rate = counted / (last.time.nanos_since(first.time) as f64 * 1e-9);
     let latency_ms = clock.now().millis_since(last.span().end);
-    assert!(share > 0.95 && (0.2..0.5).contains(&loudness), "{share} of the sound is the tone, loudness {loudness}");
+    assert!(
+        share > 0.95 && (0.2..0.5).contains(&loudness),
+        "{share} of the sound is the tone, loudness {loudness}"
+    );
     assert!((rate - 1.0).abs() < 0.005, "{rate} of the nominal rate");
     assert!(blocks.is_sorted_by(|a, b| a.time < b.time));
     assert!((0.0..1000.0).contains(&latency_ms), "{latency_ms} ms");
@@ -157,25 +231,66 @@ fn hear_lose_and_heal(folder: &Path) {
 
 #[test]
 fn what_is_not_there_is_named() {
-    let outputs = || Outputs { frames: None, audio: None };
-    let open = |video: &str, audio: &str| {
-        open_live(&video.parse().unwrap(), &audio.parse().unwrap(), Arc::new(SystemClock::new()), outputs(), Arc::default()).err().unwrap()
+    let outputs = || Outputs {
+        frames: None,
+        audio: None,
     };
-    assert!(matches!(open("v4l2:/dev/video97", "none"), CaptureError::NoSuchDevice { .. }));
-    assert!(matches!(open("none", "alsa:no such microphone"), CaptureError::NoSuchDevice { .. }));
-    assert!(matches!(open("uri:/no/such/file.mp4", "none"), CaptureError::NoSuchFile(_)));
-    assert!(matches!(open("gst:nosuchelement ! fakesink", "none"), CaptureError::Unsupported { .. }));
-    assert!(matches!(open("test", "uri"), CaptureError::Unsupported { .. }));
+    let open = |video: &str, audio: &str| {
+        open_live(
+            &video.parse().unwrap(),
+            &audio.parse().unwrap(),
+            Arc::new(SystemClock::new()),
+            outputs(),
+            Arc::default(),
+        )
+        .err()
+        .unwrap()
+    };
+    assert!(matches!(
+        open("v4l2:/dev/video97", "none"),
+        CaptureError::NoSuchDevice { .. }
+    ));
+    assert!(matches!(
+        open("none", "alsa:no such microphone"),
+        CaptureError::NoSuchDevice { .. }
+    ));
+    assert!(matches!(
+        open("uri:/no/such/file.mp4", "none"),
+        CaptureError::NoSuchFile(_)
+    ));
+    assert!(matches!(
+        open("gst:nosuchelement ! fakesink", "none"),
+        CaptureError::Unsupported { .. }
+    ));
+    assert!(matches!(
+        open("test", "uri"),
+        CaptureError::Unsupported { .. }
+    ));
 }
 
 #[test]
 fn the_test_picture_is_stamped_when_it_is_made() {
-    let (clock, board) = (Arc::new(SystemClock::new()), Arc::new(SourceBoard::default()));
+    let (clock, board) = (
+        Arc::new(SystemClock::new()),
+        Arc::new(SourceBoard::default()),
+    );
     let (frames, frames_out) = lane("frames", 4, WhenFull::DropOldest);
-    let capture = open_live(&VideoSpec::Test, &AudioSpec::None, clock.clone(), Outputs { frames: Some(frames), audio: None }, board).unwrap();
+    let capture = open_live(
+        &VideoSpec::Test,
+        &AudioSpec::None,
+        clock.clone(),
+        Outputs {
+            frames: Some(frames),
+            audio: None,
+        },
+        board,
+    )
+    .unwrap();
     let (mut ages, mut times) = (Vec::new(), Vec::new());
     while times.len() < 30 {
-        let Received::Item(frame) = frames_out.recv(Some(Duration::from_secs(5))) else { panic!("no picture") };
+        let Received::Item(frame) = frames_out.recv(Some(Duration::from_secs(5))) else {
+            panic!("no picture")
+        };
         ages.push(clock.now().millis_since(frame.time));
         times.push(frame.time);
     }

@@ -17,10 +17,21 @@ fn a_round_to_all_clients_is_not_much_slower_than_a_bare_writer() {
     // In a process of its own: the other tests' memory is none of its business.
     let this = std::env::current_exe().expect("this test's binary");
     let name = "fanout::a_round_to_all_clients_is_not_much_slower_than_a_bare_writer";
-    let output = Command::new(this).args(["--exact", name, "--nocapture"]).env(IN_CHILD, "1").output().expect("this binary runs");
+    let output = Command::new(this)
+        .args(["--exact", name, "--nocapture"])
+        .env(IN_CHILD, "1")
+        .output()
+        .expect("this binary runs");
     let text = String::from_utf8_lossy(&output.stdout);
-    let report =
-        text.lines().find_map(|line| line.strip_prefix("REPORT ")).unwrap_or_else(|| panic!("no report in\n{text}{}", String::from_utf8_lossy(&output.stderr)));
+    let report = text
+        .lines()
+        .find_map(|line| line.strip_prefix("REPORT "))
+        .unwrap_or_else(|| {
+            panic!(
+                "no report in\n{text}{}",
+                String::from_utf8_lossy(&output.stderr)
+            )
+        });
     eprintln!("{report}");
     let report: Value = serde_json::from_str(report).expect("JSON");
     let p50 = |side: &str| report[side]["p50_ms"].as_f64().expect("a time");
@@ -29,5 +40,8 @@ fn a_round_to_all_clients_is_not_much_slower_than_a_bare_writer() {
     // are what a busy one can hold.
     assert!(p50("server") <= 2.0 * p50("bare") + 0.2, "{report}");
     assert!(p50("stalled") <= 1.5 * p50("server") + 0.2, "{report}");
-    assert!(report["rss_growth_bytes"].as_i64().expect("bytes") < 1 << 20, "{report}");
+    assert!(
+        report["rss_growth_bytes"].as_i64().expect("bytes") < 1 << 20,
+        "{report}"
+    );
 }

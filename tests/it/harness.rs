@@ -24,7 +24,11 @@ pub fn expressd(args: &[&str]) -> Output {
 
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_expressd"));
-    command.args(args).current_dir(project(".")).env_remove("NOTIFY_SOCKET").env("NO_COLOR", "1");
+    command
+        .args(args)
+        .current_dir(project("."))
+        .env_remove("NOTIFY_SOCKET")
+        .env("NO_COLOR", "1");
     command
 }
 
@@ -34,10 +38,19 @@ pub fn stderr(output: &Output) -> String {
 
 /// `expressd replay FILE --jsonl -` with more arguments behind; exit code, events, standard error.
 pub fn replay(file: &Path, more: &[&str]) -> (Option<i32>, Vec<Value>, String) {
-    let mut args = vec!["replay", file.to_str().expect("a plain path"), "--jsonl", "-"];
+    let mut args = vec![
+        "replay",
+        file.to_str().expect("a plain path"),
+        "--jsonl",
+        "-",
+    ];
     args.extend(more);
     let output = expressd(&args);
-    (output.status.code(), events(&output.stdout), stderr(&output))
+    (
+        output.status.code(),
+        events(&output.stdout),
+        stderr(&output),
+    )
 }
 
 /// JSON Lines, parsed; a line that is no JSON is a failure.
@@ -45,7 +58,10 @@ pub fn events(lines: &[u8]) -> Vec<Value> {
     lines
         .split(|b| *b == b'\n')
         .filter(|l| !l.is_empty())
-        .map(|l| serde_json::from_slice(l).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(l))))
+        .map(|l| {
+            serde_json::from_slice(l)
+                .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(l)))
+        })
         .collect()
 }
 
@@ -71,18 +87,40 @@ impl Daemon {
         let mut all = vec!["run", "--listen", "127.0.0.1:0"];
         all.extend(args);
         let mut command = command(&all);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .stdin(Stdio::null());
         adjust(&mut command);
         let mut child = command.spawn().expect("the daemon's binary runs");
         let (sender, lines) = sync_channel(10_000);
-        for stream in [Box::new(child.stdout.take().unwrap()) as Box<dyn Read + Send>, Box::new(child.stderr.take().unwrap())] {
+        for stream in [
+            Box::new(child.stdout.take().unwrap()) as Box<dyn Read + Send>,
+            Box::new(child.stderr.take().unwrap()),
+        ] {
             let sender = sender.clone();
-            let read = move || BufReader::new(stream).lines().map_while(Result::ok).for_each(|line| drop(sender.try_send(line)));
-            std::thread::Builder::new().name("daemon output".into()).spawn(read).unwrap();
+            let read = move || {
+                BufReader::new(stream)
+                    .lines()
+                    .map_while(Result::ok)
+                    .for_each(|line| drop(sender.try_send(line)))
+            };
+            std::thread::Builder::new()
+                .name("daemon output".into())
+                .spawn(read)
+                .unwrap();
         }
-        let mut daemon = Daemon { child, address: String::new(), lines };
+        let mut daemon = Daemon {
+            child,
+            address: String::new(),
+            lines,
+        };
         let line = daemon.wait_for_line("ws://", Duration::from_secs(60));
-        let address = line.split("ws://").nth(1).and_then(|rest| rest.split('/').next()).expect("an address");
+        let address = line
+            .split("ws://")
+            .nth(1)
+            .and_then(|rest| rest.split('/').next())
+            .expect("an address");
         daemon.address = address.to_owned();
         daemon
     }
@@ -91,11 +129,19 @@ impl Daemon {
     pub fn wait_for_line(&mut self, part: &str, timeout: Duration) -> String {
         let (until, mut seen) = (Instant::now() + timeout, Vec::new());
         loop {
-            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            match self
+                .lines
+                .recv_timeout(until.saturating_duration_since(Instant::now()))
+            {
                 Ok(line) if line.contains(part) => return line,
                 Ok(line) => seen.push(line),
-                Err(RecvTimeoutError::Timeout) => panic!("no line with {part:?} in {timeout:?}; saw {seen:#?}"),
-                Err(RecvTimeoutError::Disconnected) => panic!("the daemon ended ({:?}) without a line with {part:?}; saw {seen:#?}", self.child.try_wait()),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("no line with {part:?} in {timeout:?}; saw {seen:#?}")
+                }
+                Err(RecvTimeoutError::Disconnected) => panic!(
+                    "the daemon ended ({:?}) without a line with {part:?}; saw {seen:#?}",
+                    self.child.try_wait()
+                ),
             }
         }
     }
@@ -138,7 +184,10 @@ impl Drop for Daemon {
 pub fn eventually(what: &str, timeout: Duration, mut probe: impl FnMut() -> bool) -> Duration {
     let started = Instant::now();
     while !probe() {
-        assert!(started.elapsed() < timeout, "{what}: not within {timeout:?}");
+        assert!(
+            started.elapsed() < timeout,
+            "{what}: not within {timeout:?}"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     started.elapsed()
@@ -148,11 +197,21 @@ pub fn eventually(what: &str, timeout: Duration, mut probe: impl FnMut() -> bool
 pub fn get(address: &str, path: &str) -> (u16, String) {
     use std::io::Write;
     let mut stream = std::net::TcpStream::connect(address).expect("the daemon listens");
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("an answer");
     let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
-    let code = head.split(' ').nth(1).and_then(|c| c.parse().ok()).expect("a status code");
+    let code = head
+        .split(' ')
+        .nth(1)
+        .and_then(|c| c.parse().ok())
+        .expect("a status code");
     (code, body.to_owned())
 }

@@ -22,12 +22,19 @@ fn ready(daemon: &Daemon) -> bool {
 
 fn state(daemon: &Daemon, source: &str) -> String {
     let status: Value = serde_json::from_str(&get(&daemon.address, "/v1/status").1).unwrap();
-    status["status"]["sources"][source]["state"].as_str().unwrap().to_owned()
+    status["status"]["sources"][source]["state"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 #[test]
 fn a_network_camera_that_goes_and_returns() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let source = format!("video.source=uri:rtsp://127.0.0.1:{port}/camera");
     // Nobody is there: that is no exit, but not ready either.
     let daemon = Daemon::start(&["--set", &source, "--set", "audio.source=none"]);
@@ -36,17 +43,32 @@ fn a_network_camera_that_goes_and_returns() {
     assert!(reasons.contains("video"), "{reasons}");
 
     let server = Server::start(port);
-    eventually("ready once the camera is there", HEALED + Duration::from_secs(1), || ready(&daemon));
+    eventually(
+        "ready once the camera is there",
+        HEALED + Duration::from_secs(1),
+        || ready(&daemon),
+    );
     let address = daemon.address.clone();
-    let client = std::thread::Builder::new().name("client".into()).spawn(move || {
-        listen(&address, Duration::from_secs(15), |frames| frames.iter().any(|f| f["type"] == "status" && f["sources"]["video"]["state"] == "lost"))
-    });
+    let client = std::thread::Builder::new()
+        .name("client".into())
+        .spawn(move || {
+            listen(&address, Duration::from_secs(15), |frames| {
+                frames
+                    .iter()
+                    .any(|f| f["type"] == "status" && f["sources"]["video"]["state"] == "lost")
+            })
+        });
     std::thread::sleep(Duration::from_millis(500));
     drop(server);
     let noticed = eventually("the loss", NOTICED, || !ready(&daemon));
     assert_eq!(state(&daemon, "video"), "lost");
     let (frames, _) = client.unwrap().join().unwrap();
-    assert!(frames.iter().any(|f| f["type"] == "status" && f["sources"]["video"]["state"] == "lost"), "clients are told at once");
+    assert!(
+        frames
+            .iter()
+            .any(|f| f["type"] == "status" && f["sources"]["video"]["state"] == "lost"),
+        "clients are told at once"
+    );
     let server = Server::start(port);
     let healed = eventually("the return", HEALED, || ready(&daemon));
     println!("rtsp through the daemon: loss noticed after {noticed:?}, healed after {healed:?}");
@@ -56,17 +78,30 @@ fn a_network_camera_that_goes_and_returns() {
 /// As a service starts: before the USB bus has told of its cameras.
 #[test]
 fn without_a_camera_the_daemon_waits_for_one_and_demonstrates_only_where_that_is_asked_for() {
-    if devices().iter().any(|device| device.kind == DeviceKind::Video) {
-        let _ = writeln!(std::io::stderr(), "RAN WITHOUT a machine that has no camera");
+    if devices()
+        .iter()
+        .any(|device| device.kind == DeviceKind::Video)
+    {
+        let _ = writeln!(
+            std::io::stderr(),
+            "RAN WITHOUT a machine that has no camera"
+        );
         return;
     }
     let daemon = Daemon::start(&["--set", "audio.source=none"]);
-    eventually("the lack of a camera", Duration::from_secs(5), || state(&daemon, "video") == "lost");
+    eventually("the lack of a camera", Duration::from_secs(5), || {
+        state(&daemon, "video") == "lost"
+    });
     let (code, reasons) = get(&daemon.address, "/readyz");
-    assert!(code == 503 && reasons.contains("there is no video device"), "{code} {reasons}");
+    assert!(
+        code == 503 && reasons.contains("there is no video device"),
+        "{code} {reasons}"
+    );
     drop(daemon);
     let mut daemon = Daemon::start(&["--set", "audio.source=none", "--demonstration"]);
-    eventually("the demonstration", Duration::from_secs(20), || ready(&daemon) && state(&daemon, "video") == "delivering");
+    eventually("the demonstration", Duration::from_secs(20), || {
+        ready(&daemon) && state(&daemon, "video") == "delivering"
+    });
     daemon.signal(rustix::process::Signal::TERM);
     assert_eq!(daemon.wait(Duration::from_secs(5)).code(), Some(0));
 }
@@ -74,21 +109,45 @@ fn without_a_camera_the_daemon_waits_for_one_and_demonstrates_only_where_that_is
 /// The sound server of `folder` is the command's own.
 fn hears_of(command: &mut Command, folder: &Path) {
     let socket = format!("unix:{}/pulse/native", folder.display());
-    command.env("XDG_RUNTIME_DIR", folder).env("HOME", folder).env("PULSE_SERVER", socket);
+    command
+        .env("XDG_RUNTIME_DIR", folder)
+        .env("HOME", folder)
+        .env("PULSE_SERVER", socket);
 }
 
 #[test]
 fn a_microphone_that_comes_after_the_start_is_found() {
     // A sound card is the default as long as no sound server runs.
-    if std::fs::read_dir("/dev/snd").into_iter().flatten().flatten().any(|node| node.file_name().to_string_lossy().starts_with("pcmC")) {
-        let _ = writeln!(std::io::stderr(), "RAN WITHOUT a machine that has no sound card");
+    if std::fs::read_dir("/dev/snd")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|node| node.file_name().to_string_lossy().starts_with("pcmC"))
+    {
+        let _ = writeln!(
+            std::io::stderr(),
+            "RAN WITHOUT a machine that has no sound card"
+        );
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start_with(&["--set", "video.source=none", "--set", "audio.source=default"], |command| hears_of(command, folder.path()));
-    eventually("the lack of a microphone", Duration::from_secs(10), || state(&daemon, "audio") == "lost");
+    let daemon = Daemon::start_with(
+        &[
+            "--set",
+            "video.source=none",
+            "--set",
+            "audio.source=default",
+        ],
+        |command| hears_of(command, folder.path()),
+    );
+    eventually("the lack of a microphone", Duration::from_secs(10), || {
+        state(&daemon, "audio") == "lost"
+    });
     let (code, reasons) = get(&daemon.address, "/readyz");
-    assert!(code == 503 && reasons.contains("microphone"), "{code} {reasons}");
+    assert!(
+        code == 503 && reasons.contains("microphone"),
+        "{code} {reasons}"
+    );
     let server = sound_server(folder.path());
     eventually("the microphone", Duration::from_secs(10), || ready(&daemon));
     drop(server);
@@ -99,7 +158,15 @@ fn a_microphone_speaks_is_lost_and_returns() {
     let folder = tempfile::tempdir().unwrap();
     let server = sound_server(folder.path());
     let environment = |command: &mut Command| hears_of(command, folder.path());
-    let daemon = Daemon::start_with(&["--set", "video.source=none", "--set", "audio.source=default"], environment);
+    let daemon = Daemon::start_with(
+        &[
+            "--set",
+            "video.source=none",
+            "--set",
+            "audio.source=default",
+        ],
+        environment,
+    );
     eventually("ready", Duration::from_secs(10), || ready(&daemon));
 
     let sound = folder.path().join("speech.wav");
@@ -107,19 +174,34 @@ fn a_microphone_speaks_is_lost_and_returns() {
     let mut playing = Command::new("paplay");
     environment(playing.arg(&sound));
     let mut playing = playing.spawn().expect("paplay is installed by set-up");
-    let heard = |frames: &[Value]| frames.iter().any(|f| f["type"] == "expression" && f["subject"] == "voice" && f["modalities"]["voice"]["used"] == true);
+    let heard = |frames: &[Value]| {
+        frames.iter().any(|f| {
+            f["type"] == "expression"
+                && f["subject"] == "voice"
+                && f["modalities"]["voice"]["used"] == true
+        })
+    };
     let (frames, _) = listen(&daemon.address, Duration::from_secs(20), heard);
     let _ = playing.kill();
     let _ = playing.wait();
-    assert!(heard(&frames), "a voice in the microphone is an event on the socket");
-    assert!(frames.iter().any(|f| f["type"] == "speech" && f["phase"] == "start"));
+    assert!(
+        heard(&frames),
+        "a voice in the microphone is an event on the socket"
+    );
+    assert!(
+        frames
+            .iter()
+            .any(|f| f["type"] == "speech" && f["phase"] == "start")
+    );
 
     drop(server);
     let noticed = eventually("the loss", NOTICED, || !ready(&daemon));
     assert_eq!(state(&daemon, "audio"), "lost");
     let server = sound_server(folder.path());
     let healed = eventually("the return", HEALED, || ready(&daemon));
-    println!("microphone through the daemon: loss noticed after {noticed:?}, healed after {healed:?}");
+    println!(
+        "microphone through the daemon: loss noticed after {noticed:?}, healed after {healed:?}"
+    );
     drop(server);
 }
 
@@ -135,7 +217,10 @@ fn voice_of(recording: &Path, wav: &Path) {
     );
     let pipeline = gst::parse::launch(&description).unwrap();
     pipeline.set_state(gst::State::Playing).unwrap();
-    let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(20), &[gst::MessageType::Eos, gst::MessageType::Error]);
+    let message = pipeline.bus().unwrap().timed_pop_filtered(
+        gst::ClockTime::from_seconds(20),
+        &[gst::MessageType::Eos, gst::MessageType::Error],
+    );
     pipeline.set_state(gst::State::Null).unwrap();
     assert!(matches!(message.unwrap().view(), gst::MessageView::Eos(_)));
 }

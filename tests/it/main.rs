@@ -1,5 +1,8 @@
 //! One integration binary: linking is slow.
-#![expect(clippy::disallowed_methods, reason = "tests measure and wait on the machine's time")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests measure and wait on the machine's time"
+)]
 
 mod bad_input;
 mod clients;

@@ -17,25 +17,51 @@ fn readme() -> String {
 
 /// What stands between `open` and `close`, each time.
 fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
-    text.split(open).skip(1).filter_map(|rest| rest.split_once(close)).map(|(inner, _)| inner).collect()
+    text.split(open)
+        .skip(1)
+        .filter_map(|rest| rest.split_once(close))
+        .map(|(inner, _)| inner)
+        .collect()
 }
 
 #[test]
 fn links_commands_and_keys_of_the_readme_exist() {
     let text = readme();
-    for link in between(&text, "](", ")").into_iter().filter(|link| !link.contains("://")) {
+    for link in between(&text, "](", ")")
+        .into_iter()
+        .filter(|link| !link.contains("://"))
+    {
         assert!(project(link).exists(), "the README links {link}");
     }
     let makefile = std::fs::read_to_string(project("Makefile")).unwrap();
-    let commands = text.match_indices("make ").map(|(at, _)| &text[at + 5..]).filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+    let commands = text
+        .match_indices("make ")
+        .map(|(at, _)| &text[at + 5..])
+        .filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
     for rest in commands.filter(|rest| !rest.starts_with("and ")) {
-        let target: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
-        assert!(makefile.contains(&format!("\n{target}:")), "the README types make {target}");
+        let target: String = rest
+            .chars()
+            .take_while(|c| c.is_ascii_lowercase() || *c == '-')
+            .collect();
+        assert!(
+            makefile.contains(&format!("\n{target}:")),
+            "the README types make {target}"
+        );
     }
     for set in between(&text, "--set ", "=") {
-        assert!(KEYS.iter().any(|key| key.name == set), "the README sets {set}");
+        assert!(
+            KEYS.iter().any(|key| key.name == set),
+            "the README sets {set}"
+        );
     }
-    for path in ["src/lib.rs", "src/event.rs", "models/README.md", "config/setup/packages.txt", "config/setup/wheels.txt", "systemd/expressd.service"] {
+    for path in [
+        "src/lib.rs",
+        "src/event.rs",
+        "models/README.md",
+        "config/setup/packages.txt",
+        "config/setup/wheels.txt",
+        "systemd/expressd.service",
+    ] {
         assert!(text.contains(path) && project(path).exists(), "{path}");
     }
 }
@@ -46,9 +72,13 @@ fn the_client_of_the_readme_runs_as_printed() {
     let client = between(&text, "```python\n", "```")[0];
     assert!(client.lines().count() <= 20, "twenty lines");
 
-    let settings = ServeSettings { listen: ([127, 0, 0, 1], 0).into(), ..ServeSettings::default() };
+    let settings = ServeSettings {
+        listen: ([127, 0, 0, 1], 0).into(),
+        ..ServeSettings::default()
+    };
     let ring = Arc::new(Ring::default());
-    let server = start(settings, ring.clone(), Arc::new(BareVitals::default())).expect("a free port");
+    let server =
+        start(settings, ring.clone(), Arc::new(BareVitals::default())).expect("a free port");
     let client = client.replace("127.0.0.1:8765", &server.addr().to_string());
     let mut child = Command::new("python3")
         .args(["-u", "-c", &client])
@@ -58,7 +88,16 @@ fn the_client_of_the_readme_runs_as_printed() {
         .spawn()
         .expect("python3 starts");
     let reader = BufReader::new(child.stdout.take().unwrap());
-    let listening = std::thread::Builder::new().name("client".into()).spawn(move || reader.lines().take(4).collect::<Result<Vec<_>, _>>().unwrap()).unwrap();
+    let listening = std::thread::Builder::new()
+        .name("client".into())
+        .spawn(move || {
+            reader
+                .lines()
+                .take(4)
+                .collect::<Result<Vec<_>, _>>()
+                .unwrap()
+        })
+        .unwrap();
     for number in 0..3000 {
         if listening.is_finished() {
             break;
@@ -69,7 +108,20 @@ fn the_client_of_the_readme_runs_as_printed() {
     let _ = child.kill();
     let ended = child.wait_with_output().unwrap();
     let lines = listening.join().unwrap();
-    assert_eq!(lines.len(), 4, "{lines:?}\n{}", String::from_utf8_lossy(&ended.stderr));
-    assert!(lines[0].starts_with("session ") && lines[0].contains("'neutral', 'happy'"), "{lines:?}");
-    assert!(lines[1..].iter().all(|line| line.contains(" s  ") && line.ends_with("0.81")), "{lines:?}");
+    assert_eq!(
+        lines.len(),
+        4,
+        "{lines:?}\n{}",
+        String::from_utf8_lossy(&ended.stderr)
+    );
+    assert!(
+        lines[0].starts_with("session ") && lines[0].contains("'neutral', 'happy'"),
+        "{lines:?}"
+    );
+    assert!(
+        lines[1..]
+            .iter()
+            .all(|line| line.contains(" s  ") && line.ends_with("0.81")),
+        "{lines:?}"
+    );
 }

@@ -24,7 +24,10 @@ fn check_contract(events: &[Value], end_ns: i64) {
                 }
             }
             "expression" => check_expression(event, end_ns),
-            "speech" => assert!((0..=end_ns).contains(&event["start_ns"].as_i64().unwrap()), "{event}"),
+            "speech" => assert!(
+                (0..=end_ns).contains(&event["start_ns"].as_i64().unwrap()),
+                "{event}"
+            ),
             other => panic!("{other} is not part of the offline form"),
         }
     }
@@ -32,15 +35,24 @@ fn check_contract(events: &[Value], end_ns: i64) {
 }
 
 fn check_expression(event: &Value, end_ns: i64) {
-    let (start, end) = (event["start_ns"].as_i64().unwrap(), event["end_ns"].as_i64().unwrap());
+    let (start, end) = (
+        event["start_ns"].as_i64().unwrap(),
+        event["end_ns"].as_i64().unwrap(),
+    );
     assert!(0 <= start && start < end && end <= end_ns, "{event}");
     let scores = event["scores"].as_object().unwrap();
     let sum: f64 = scores.values().map(|s| s.as_f64().unwrap()).sum();
     assert!((sum - 1.0).abs() <= 1e-3, "{event}");
     let top = event["top"].as_str().unwrap();
-    assert!(scores.values().all(|s| s.as_f64() <= scores[top].as_f64()), "{event}");
+    assert!(
+        scores.values().all(|s| s.as_f64() <= scores[top].as_f64()),
+        "{event}"
+    );
     for absent in ["latency_ms", "deadline", "degraded", "provenance"] {
-        assert!(event.get(absent).is_none(), "{absent} is not part of the offline form");
+        assert!(
+            event.get(absent).is_none(),
+            "{absent} is not part of the offline form"
+        );
     }
 }
 
@@ -49,7 +61,10 @@ const SLACK_NS: i64 = 100_000_000;
 
 fn duration_ns(file: &Path) -> i64 {
     let recording = expressd::capture::Recording::open(file).unwrap();
-    recording.duration().expect("the container says how long it is").nanos()
+    recording
+        .duration()
+        .expect("the container says how long it is")
+        .nanos()
 }
 
 #[test]
@@ -57,9 +72,17 @@ fn the_demonstration_recording_yields_a_subject_speech_and_changing_expressions(
     let (code, events, stderr) = replay(&demo(), &[]);
     assert_eq!(code, Some(0), "{stderr}");
     check_contract(&events, duration_ns(&demo()) + SLACK_NS);
-    assert_eq!(of_type(&events, "subject").filter(|e| e["phase"] == "appeared").count(), 1, "one head");
+    assert_eq!(
+        of_type(&events, "subject")
+            .filter(|e| e["phase"] == "appeared")
+            .count(),
+        1,
+        "one head"
+    );
     assert!(of_type(&events, "speech").count() >= 2);
-    let tops: BTreeSet<_> = of_type(&events, "expression").map(|e| e["top"].to_string()).collect();
+    let tops: BTreeSet<_> = of_type(&events, "expression")
+        .map(|e| e["top"].to_string())
+        .collect();
     assert!(tops.len() >= 2, "the head changes its expression: {tops:?}");
 }
 
@@ -81,29 +104,52 @@ fn two_runs_and_two_paces_give_the_same_bytes() {
 
 #[test]
 fn every_talking_face_of_the_material_yields_subjects_and_expressions_inside_the_recording() {
-    let Some(folder) = material("av/talking") else { return };
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    let Some(folder) = material("av/talking") else {
+        return;
+    };
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
     files.sort();
     for file in files.iter().take(6) {
         let (code, events, stderr) = replay(file, &[]);
         assert_eq!(code, Some(0), "{}: {stderr}", file.display());
         check_contract(&events, duration_ns(file) + SLACK_NS);
-        assert!(of_type(&events, "subject").any(|e| e["phase"] == "appeared"), "{}", file.display());
-        assert!(of_type(&events, "expression").any(|e| e["modalities"]["face"]["used"] == true), "{}", file.display());
-        assert!(of_type(&events, "speech").count() >= 1, "{}", file.display());
+        assert!(
+            of_type(&events, "subject").any(|e| e["phase"] == "appeared"),
+            "{}",
+            file.display()
+        );
+        assert!(
+            of_type(&events, "expression").any(|e| e["modalities"]["face"]["used"] == true),
+            "{}",
+            file.display()
+        );
+        assert!(
+            of_type(&events, "speech").count() >= 1,
+            "{}",
+            file.display()
+        );
     }
 }
 
 #[test]
 fn sound_alone_is_a_voice_and_pictures_alone_are_faces() {
-    let Some(sound) = material("speech/ravdess/Actor_18/03-01-05-02-01-01-18.flac") else { return };
+    let Some(sound) = material("speech/ravdess/Actor_18/03-01-05-02-01-01-18.flac") else {
+        return;
+    };
     let (code, events, stderr) = replay(&sound, &[]);
     assert_eq!(code, Some(0), "{stderr}");
     check_contract(&events, duration_ns(&sound) + SLACK_NS);
     assert!(of_type(&events, "expression").count() >= 3);
-    assert!(of_type(&events, "expression").all(|e| e["subject"] == "voice" && e["modalities"]["face"]["used"] == false));
+    assert!(
+        of_type(&events, "expression")
+            .all(|e| e["subject"] == "voice" && e["modalities"]["face"]["used"] == false)
+    );
 
-    let silent = material("av/mead_silent/M030_front_happy_level3_001.mp4").expect("the material is there");
+    let silent =
+        material("av/mead_silent/M030_front_happy_level3_001.mp4").expect("the material is there");
     let (code, events, stderr) = replay(&silent, &[]);
     assert_eq!(code, Some(0), "{stderr}");
     check_contract(&events, duration_ns(&silent) + SLACK_NS);
@@ -115,7 +161,9 @@ fn sound_alone_is_a_voice_and_pictures_alone_are_faces() {
 /// Acted clips with face and voice that no part of the training saw as pictures: the clip's mean scores against the acted label.
 #[test]
 fn the_top_label_follows_the_acted_emotion() {
-    let Some(folder) = material("av/ravdess_actor01") else { return };
+    let Some(folder) = material("av/ravdess_actor01") else {
+        return;
+    };
     let label = |code: &str| match code {
         "01" | "02" => "neutral",
         "03" => "happy",
@@ -125,11 +173,22 @@ fn the_top_label_follows_the_acted_emotion() {
         "07" => "disgusted",
         _ => "surprised",
     };
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
     files.sort();
     let (mut right, mut n) = (0, 0);
     for file in &files {
-        let acted = label(file.file_stem().unwrap().to_str().unwrap().split('-').nth(2).unwrap());
+        let acted = label(
+            file.file_stem()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .split('-')
+                .nth(2)
+                .unwrap(),
+        );
         let (code, events, stderr) = replay(file, &[]);
         assert_eq!(code, Some(0), "{}: {stderr}", file.display());
         let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
@@ -138,7 +197,10 @@ fn the_top_label_follows_the_acted_emotion() {
                 *sums.entry(label).or_default() += score.as_f64().unwrap();
             }
         }
-        let top = sums.iter().max_by(|a, b| a.1.total_cmp(b.1)).map(|(label, _)| *label);
+        let top = sums
+            .iter()
+            .max_by(|a, b| a.1.total_cmp(b.1))
+            .map(|(label, _)| *label);
         n += 1;
         right += usize::from(top == Some(acted));
     }

@@ -47,7 +47,10 @@ impl Server {
                 })
                 .unwrap();
         });
-        Server { main_loop: up.recv_timeout(Duration::from_secs(10)).unwrap(), thread: Some(thread.unwrap()) }
+        Server {
+            main_loop: up.recv_timeout(Duration::from_secs(10)).unwrap(),
+            thread: Some(thread.unwrap()),
+        }
     }
 }
 
@@ -63,7 +66,11 @@ fn wait_for(board: &SourceBoard, state: SourceState, limit_seconds: f64) -> f64 
     let begun = monotonic_nanos();
     let seconds = || (monotonic_nanos() - begun) as f64 * 1e-9;
     while board.video.status().state != state {
-        assert!(seconds() < limit_seconds, "not {state:?} within {limit_seconds} s but {:?}", board.video.status());
+        assert!(
+            seconds() < limit_seconds,
+            "not {state:?} within {limit_seconds} s but {:?}",
+            board.video.status()
+        );
         board.wait_for_change(board.changes(), Duration::from_millis(20));
     }
     seconds()
@@ -84,15 +91,32 @@ fn drain<T: Send + 'static>(lane: LaneReceiver<T>) -> std::thread::JoinHandle<Ve
 
 #[test]
 fn a_network_camera_that_stops_is_noticed_and_heals() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (clock, board) = (Arc::new(SystemClock::new()), Arc::new(SourceBoard::default()));
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let (clock, board) = (
+        Arc::new(SystemClock::new()),
+        Arc::new(SourceBoard::default()),
+    );
     let (frames, frames_out) = lane("frames", 4, WhenFull::DropOldest);
     let (audio, audio_out) = lane("audio", 8, WhenFull::DropOldest);
     let (frames_out, audio_out) = (drain(frames_out), drain(audio_out));
 
     // Nobody there yet: that is no error.
     let uri = VideoSpec::Uri(format!("rtsp://127.0.0.1:{port}/camera"));
-    let capture = open_live(&uri, &AudioSpec::Uri, clock.clone(), Outputs { frames: Some(frames), audio: Some(audio) }, board.clone()).unwrap();
+    let capture = open_live(
+        &uri,
+        &AudioSpec::Uri,
+        clock.clone(),
+        Outputs {
+            frames: Some(frames),
+            audio: Some(audio),
+        },
+        board.clone(),
+    )
+    .unwrap();
     wait_for(&board, SourceState::Lost, 2.0);
     assert!(board.video.status().reason.is_some());
 
@@ -101,7 +125,10 @@ fn a_network_camera_that_stops_is_noticed_and_heals() {
     std::thread::sleep(Duration::from_secs(2));
     let newest = board.video.counters.newest().unwrap();
     let age_ms = clock.now().millis_since(newest);
-    assert!((0.0..500.0).contains(&age_ms), "the newest frame is {age_ms} ms old");
+    assert!(
+        (0.0..500.0).contains(&age_ms),
+        "the newest frame is {age_ms} ms old"
+    );
 
     drop(server);
     let noticed = wait_for(&board, SourceState::Lost, 2.0);
@@ -113,13 +140,37 @@ fn a_network_camera_that_stops_is_noticed_and_heals() {
     capture.stop();
     let stopped = (monotonic_nanos() - begun) as f64 * 1e-9;
     drop(server);
-    println!("rtsp: found after {found:.2} s, loss noticed after {noticed:.2} s, healed after {healed:.2} s, stopped in {stopped:.2} s");
+    println!(
+        "rtsp: found after {found:.2} s, loss noticed after {noticed:.2} s, healed after {healed:.2} s, stopped in {stopped:.2} s"
+    );
     assert!(stopped < 1.0, "{stopped} s");
 
     let (frames, blocks) = (frames_out.join().unwrap(), audio_out.join().unwrap());
-    assert!(frames.len() > 50 && frames.is_sorted_by(|a, b| a.time < b.time), "{} frames", frames.len());
-    assert!(frames.iter().all(|frame| (frame.picture.width, frame.picture.height) == (320, 240)));
-    let seconds = blocks.iter().map(|block| block.samples.len()).sum::<usize>() as f64 / 16e3;
-    assert!(seconds > 2.0 && blocks.is_sorted_by(|a, b| a.time < b.time), "{seconds} s of sound");
-    assert!(board.video.counters.reconnects.load(std::sync::atomic::Ordering::Relaxed) >= 2);
+    assert!(
+        frames.len() > 50 && frames.is_sorted_by(|a, b| a.time < b.time),
+        "{} frames",
+        frames.len()
+    );
+    assert!(
+        frames
+            .iter()
+            .all(|frame| (frame.picture.width, frame.picture.height) == (320, 240))
+    );
+    let seconds = blocks
+        .iter()
+        .map(|block| block.samples.len())
+        .sum::<usize>() as f64
+        / 16e3;
+    assert!(
+        seconds > 2.0 && blocks.is_sorted_by(|a, b| a.time < b.time),
+        "{seconds} s of sound"
+    );
+    assert!(
+        board
+            .video
+            .counters
+            .reconnects
+            .load(std::sync::atomic::Ordering::Relaxed)
+            >= 2
+    );
 }

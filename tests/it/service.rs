@@ -5,7 +5,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-const UNIT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/expressd.service"));
+const UNIT: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/systemd/expressd.service"
+));
 
 /// As `make install` does it: the unit with the path of a program that is there.
 #[test]
@@ -13,18 +16,37 @@ fn systemd_accepts_the_unit() {
     let folder = tempfile::tempdir().unwrap();
     let unit = folder.path().join("expressd.service");
     let program = Path::new(env!("CARGO_BIN_EXE_expressd"));
-    std::fs::write(&unit, UNIT.replace("/usr/local/bin/expressd", program.to_str().unwrap())).unwrap();
-    let verified = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output();
-    let verified = verified.expect("systemd-analyze starts (package systemd; `make test` installs it)");
+    std::fs::write(
+        &unit,
+        UNIT.replace("/usr/local/bin/expressd", program.to_str().unwrap()),
+    )
+    .unwrap();
+    let verified = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(&unit)
+        .output();
+    let verified =
+        verified.expect("systemd-analyze starts (package systemd; `make test` installs it)");
     let said = String::from_utf8_lossy(&verified.stderr);
     // Of the other units here it may say what it likes.
-    let about_ours: Vec<&str> = said.lines().filter(|line| line.contains("expressd")).collect();
-    assert!(verified.status.success() && about_ours.is_empty(), "{}\n{said}", verified.status);
+    let about_ours: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("expressd"))
+        .collect();
+    assert!(
+        verified.status.success() && about_ours.is_empty(),
+        "{}\n{said}",
+        verified.status
+    );
 }
 
 #[test]
 fn the_unit_sees_cameras_and_waits_for_ready() {
-    let settings: Vec<&str> = UNIT.lines().map(str::trim).filter(|line| !line.starts_with('#')).collect();
+    let settings: Vec<&str> = UNIT
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with('#'))
+        .collect();
     for wanted in [
         "Type=notify",
         // Nothing plays a demonstration where nobody has asked for one.
@@ -38,8 +60,15 @@ fn the_unit_sees_cameras_and_waits_for_ready() {
     }
     assert!(settings.iter().any(|line| line.starts_with("WatchdogSec=")));
     // RestartPreventExitStatus= does not look at what ExecStartPre= says.
-    for harmful in ["ExecStartPre=", "PrivateDevices=", "MemoryDenyWriteExecute="] {
-        assert!(!settings.iter().any(|line| line.starts_with(harmful)), "{harmful}");
+    for harmful in [
+        "ExecStartPre=",
+        "PrivateDevices=",
+        "MemoryDenyWriteExecute=",
+    ] {
+        assert!(
+            !settings.iter().any(|line| line.starts_with(harmful)),
+            "{harmful}"
+        );
     }
 }
 
@@ -48,7 +77,10 @@ fn the_unit_sees_cameras_and_waits_for_ready() {
 fn systemd_is_told_in_its_protocol() {
     if std::env::var_os("EXPRESSD_TEST_TALK").is_some() {
         let notify = expressd::notify::Notify;
-        assert_eq!(expressd::notify::watchdog_interval(), Some(Duration::from_secs(30)));
+        assert_eq!(
+            expressd::notify::watchdog_interval(),
+            Some(Duration::from_secs(30))
+        );
         notify.extend_start(Duration::from_millis(1500));
         notify.ready("delivering\nWATCHDOG=trigger");
         notify.status("2 subjects, 0 dropped");
@@ -59,7 +91,9 @@ fn systemd_is_told_in_its_protocol() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "service::systemd_is_told_in_its_protocol"])
         .env("EXPRESSD_TEST_TALK", "1")
@@ -68,7 +102,11 @@ fn systemd_is_told_in_its_protocol() {
         .env_remove("WATCHDOG_PID")
         .output()
         .unwrap();
-    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+    assert!(
+        child.status.success(),
+        "{}",
+        String::from_utf8_lossy(&child.stdout)
+    );
     let next = || {
         let mut bytes = [0; 1024];
         let count = socket.recv(&mut bytes).unwrap();

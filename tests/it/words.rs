@@ -13,7 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Words that nothing else says.
 const SECRET: &str = "zyzzyva marmalade";
 
-type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+type Socket =
+    tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
 /// Frames until one fits.
 async fn wait_for(socket: &mut Socket, what: &str, mut fits: impl FnMut(&Value) -> bool) -> Value {
@@ -33,7 +34,10 @@ async fn wait_for(socket: &mut Socket, what: &str, mut fits: impl FnMut(&Value) 
 }
 
 async fn send(socket: &mut Socket, frame: Value) {
-    socket.send(Message::text(frame.to_string())).await.expect("sent");
+    socket
+        .send(Message::text(frame.to_string()))
+        .await
+        .expect("sent");
 }
 
 fn transcript(start: i64, end: i64, is_final: bool) -> Value {
@@ -41,28 +45,50 @@ fn transcript(start: i64, end: i64, is_final: bool) -> Value {
 }
 
 fn block_on(future: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future);
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future);
 }
 
 fn has_pocketsphinx() -> bool {
     let found = PocketSphinx::open().is_ok();
     if !found {
         use std::io::Write;
-        let _ = writeln!(std::io::stderr(), "RAN WITHOUT PocketSphinx: not there (make setup-words)");
+        let _ = writeln!(
+            std::io::stderr(),
+            "RAN WITHOUT PocketSphinx: not there (make setup-words)"
+        );
     }
     found
 }
 
 #[test]
 fn a_clients_words_become_events_and_evidence_and_are_in_no_log() {
-    let mut daemon = Daemon::start(&["--replay", demo().to_str().unwrap(), "--loop", "--set", "log.level=trace"]);
+    let mut daemon = Daemon::start(&[
+        "--replay",
+        demo().to_str().unwrap(),
+        "--loop",
+        "--set",
+        "log.level=trace",
+    ]);
     let address = daemon.address.clone();
     block_on(async {
-        let (mut socket, _) = tokio_tungstenite::connect_async(format!("ws://{address}/v1/events")).await.expect("the daemon accepts");
+        let (mut socket, _) = tokio_tungstenite::connect_async(format!("ws://{address}/v1/events"))
+            .await
+            .expect("the daemon accepts");
         let is_of_a_face = |f: &Value| f["type"] == "expression" && f["subject"] != "voice";
         // Late enough that there is a time outside of the window.
-        let now = wait_for(&mut socket, "a face", |f| is_of_a_face(f) && f["end_ns"].as_i64().is_some_and(|end| end > 5_000_000_000)).await;
-        assert_eq!(now["modalities"]["text"], json!({"used": false, "reason": "no_transcript"}), "{now}");
+        let now = wait_for(&mut socket, "a face", |f| {
+            is_of_a_face(f) && f["end_ns"].as_i64().is_some_and(|end| end > 5_000_000_000)
+        })
+        .await;
+        assert_eq!(
+            now["modalities"]["text"],
+            json!({"used": false, "reason": "no_transcript"}),
+            "{now}"
+        );
         let (subject, end) = (now["subject"].clone(), now["end_ns"].as_i64().unwrap());
         let start = end - 900_000_000;
 
@@ -73,44 +99,105 @@ fn a_clients_words_become_events_and_evidence_and_are_in_no_log() {
                 frame["subject"] = subject.clone();
             }
             send(&mut socket, frame).await;
-            let speech = wait_for(&mut socket, "the words", |f| f["type"] == "speech" && f.get("text").is_some() || f["type"] == "error").await;
-            assert_eq!(speech["phase"], if is_final { "final" } else { "partial" }, "{speech}");
-            assert_eq!((&speech["text"], &speech["owner"]), (&json!(SECRET), &subject), "{speech}");
-            assert_eq!((&speech["start_ns"], &speech["end_ns"]), (&json!(start), &json!(end)));
+            let speech = wait_for(&mut socket, "the words", |f| {
+                f["type"] == "speech" && f.get("text").is_some() || f["type"] == "error"
+            })
+            .await;
+            assert_eq!(
+                speech["phase"],
+                if is_final { "final" } else { "partial" },
+                "{speech}"
+            );
+            assert_eq!(
+                (&speech["text"], &speech["owner"]),
+                (&json!(SECRET), &subject),
+                "{speech}"
+            );
+            assert_eq!(
+                (&speech["start_ns"], &speech["end_ns"]),
+                (&json!(start), &json!(end))
+            );
             assert_eq!(speech["words"][1]["text"], "marmalade");
-            assert_eq!((&speech["words"][0]["start_ns"], &speech["words"][1]["end_ns"]), (&json!(start), &json!(end)));
+            assert_eq!(
+                (
+                    &speech["words"][0]["start_ns"],
+                    &speech["words"][1]["end_ns"]
+                ),
+                (&json!(start), &json!(end))
+            );
             assert!(speech["seq"].as_u64().is_some());
         }
         // The default bundle has an encoder of words.
-        let used = wait_for(&mut socket, "words as evidence", |f| is_of_a_face(f) && f["modalities"]["text"]["used"] == true).await;
-        assert!(used["modalities"]["text"]["age_ms"].as_f64().is_some_and(|age| age > 0.0), "{used}");
+        let used = wait_for(&mut socket, "words as evidence", |f| {
+            is_of_a_face(f) && f["modalities"]["text"]["used"] == true
+        })
+        .await;
+        assert!(
+            used["modalities"]["text"]["age_ms"]
+                .as_f64()
+                .is_some_and(|age| age > 0.0),
+            "{used}"
+        );
 
         for (frame, code) in [
             (transcript(start, end, true), "bad_value"),
             (transcript(0, 1_000_000, true), "stale"),
-            (transcript(start + 60_000_000_000, end + 60_000_000_000, true), "stale"),
+            (
+                transcript(start + 60_000_000_000, end + 60_000_000_000, true),
+                "stale",
+            ),
             (transcript(end, start, true), "bad_value"),
-            (json!({"type": "transcript", "text": SECRET, "start_ns": end, "end_ns": end + 1_000_000, "final": true, "subject": "s999"}), "bad_value"),
-            (json!({"type": "transcript", "text": SECRET, "start_ns": end, "end_ns": end + 1_000_000, "final": true, "speaker": SECRET}), "unknown_field"),
+            (
+                json!({"type": "transcript", "text": SECRET, "start_ns": end, "end_ns": end + 1_000_000, "final": true, "subject": "s999"}),
+                "bad_value",
+            ),
+            (
+                json!({"type": "transcript", "text": SECRET, "start_ns": end, "end_ns": end + 1_000_000, "final": true, "speaker": SECRET}),
+                "unknown_field",
+            ),
             (json!({"type": "transcript", "text": SECRET}), "bad_value"),
         ] {
             send(&mut socket, frame.clone()).await;
             let error = wait_for(&mut socket, "an error", |f| f["type"] == "error").await;
-            assert_eq!((&error["code"], &error["in_reply_to"]), (&json!(code), &json!("transcript")), "{frame}: {error}");
-            assert!(!error["message"].as_str().unwrap().contains("zyzzyva"), "{error}");
+            assert_eq!(
+                (&error["code"], &error["in_reply_to"]),
+                (&json!(code), &json!("transcript")),
+                "{frame}: {error}"
+            );
+            assert!(
+                !error["message"].as_str().unwrap().contains("zyzzyva"),
+                "{error}"
+            );
         }
         // Not what a client may say at all: closed, with the reason, which is logged.
-        socket.send(Message::text(format!("{{\"type\":\"transcript\",\"text\":{SECRET}"))).await.unwrap();
+        socket
+            .send(Message::text(format!(
+                "{{\"type\":\"transcript\",\"text\":{SECRET}"
+            )))
+            .await
+            .unwrap();
         wait_for(&mut socket, "the refusal", |f| f["code"] == "malformed").await;
 
         // The words leave the window.
-        let (mut second, _) = tokio_tungstenite::connect_async(format!("ws://{address}/v1/events")).await.expect("the daemon accepts");
-        wait_for(&mut second, "the end of the words", |f| is_of_a_face(f) && f["modalities"]["text"]["reason"] == "no_transcript").await;
+        let (mut second, _) = tokio_tungstenite::connect_async(format!("ws://{address}/v1/events"))
+            .await
+            .expect("the daemon accepts");
+        wait_for(&mut second, "the end of the words", |f| {
+            is_of_a_face(f) && f["modalities"]["text"]["reason"] == "no_transcript"
+        })
+        .await;
     });
     let log = daemon.lines_so_far();
-    assert!(log.iter().any(|line| line.contains("DEBUG")), "this is the log at the loudest: {log:#?}");
+    assert!(
+        log.iter().any(|line| line.contains("DEBUG")),
+        "this is the log at the loudest: {log:#?}"
+    );
     assert!(log.len() < 9000, "nothing of it was dropped");
-    assert!(!log.iter().any(|line| line.contains("zyzzyva") || line.contains("marmalade")), "{log:#?}");
+    assert!(
+        !log.iter()
+            .any(|line| line.contains("zyzzyva") || line.contains("marmalade")),
+        "{log:#?}"
+    );
 }
 
 #[test]
@@ -125,31 +212,63 @@ fn the_daemons_own_words_are_in_the_events_of_a_replay_each_time_the_same() {
 fn words_of_a_replay(transcriber: &str, sure: bool) {
     let (code, without, _) = replay(&demo(), &[]);
     assert_eq!(code, Some(0));
-    assert!(of_type(&without, "speech").all(|e| e.get("text").is_none() && e.get("words").is_none()), "words only where they are switched on");
+    assert!(
+        of_type(&without, "speech").all(|e| e.get("text").is_none() && e.get("words").is_none()),
+        "words only where they are switched on"
+    );
     let set = format!("speech.transcriber={transcriber}");
     let set = ["--set", &*set];
     let (code, events, errors) = replay(&demo(), &set);
     assert_eq!(code, Some(0), "{errors}");
     assert_eq!(events, replay(&demo(), &set).1);
-    let finals: Vec<_> = of_type(&events, "speech").filter(|e| e["phase"] == "final").collect();
-    let words: Vec<&Value> = finals.iter().flat_map(|e| e["words"].as_array().unwrap()).collect();
+    let finals: Vec<_> = of_type(&events, "speech")
+        .filter(|e| e["phase"] == "final")
+        .collect();
+    let words: Vec<&Value> = finals
+        .iter()
+        .flat_map(|e| e["words"].as_array().unwrap())
+        .collect();
     assert!(words.len() >= 5, "{finals:#?}");
-    let turns: Vec<_> = of_type(&events, "speech").filter(|e| e["phase"] == "end").collect();
+    let turns: Vec<_> = of_type(&events, "speech")
+        .filter(|e| e["phase"] == "end")
+        .collect();
     for word in words {
-        let (start, end) = (word["start_ns"].as_i64().unwrap(), word["end_ns"].as_i64().unwrap());
+        let (start, end) = (
+            word["start_ns"].as_i64().unwrap(),
+            word["end_ns"].as_i64().unwrap(),
+        );
         let confidence = word["confidence"].as_f64();
-        assert!(start < end && confidence.is_some() == sure && confidence.is_none_or(|c| (0.0..=1.0).contains(&c)), "{word}");
-        let inside = |turn: &&Value| turn["start_ns"].as_i64().unwrap() - 300_000_000 <= start && end <= turn["end_ns"].as_i64().unwrap() + 300_000_000;
+        assert!(
+            start < end
+                && confidence.is_some() == sure
+                && confidence.is_none_or(|c| (0.0..=1.0).contains(&c)),
+            "{word}"
+        );
+        let inside = |turn: &&Value| {
+            turn["start_ns"].as_i64().unwrap() - 300_000_000 <= start
+                && end <= turn["end_ns"].as_i64().unwrap() + 300_000_000
+        };
         assert!(turns.iter().any(inside), "{word} is in no turn");
     }
-    assert!(of_type(&events, "expression").any(|e| e["modalities"]["text"]["used"] == true), "words are evidence");
+    assert!(
+        of_type(&events, "expression").any(|e| e["modalities"]["text"]["used"] == true),
+        "words are evidence"
+    );
     // All but the words is as without them: the same subjects at the same times, and where there are no words the same scores.
-    let of_faces = |events: &[Value]| of_type(events, "expression").filter(|e| e["subject"] != "voice").cloned().collect::<Vec<_>>();
+    let of_faces = |events: &[Value]| {
+        of_type(events, "expression")
+            .filter(|e| e["subject"] != "voice")
+            .cloned()
+            .collect::<Vec<_>>()
+    };
     let (with, without) = (of_faces(&events), of_faces(&without));
     assert_eq!(with.len(), without.len());
     let mut told = 0;
     for (with, without) in with.iter().zip(&without) {
-        assert_eq!((&with["subject"], &with["end_ns"]), (&without["subject"], &without["end_ns"]));
+        assert_eq!(
+            (&with["subject"], &with["end_ns"]),
+            (&without["subject"], &without["end_ns"])
+        );
         if with["modalities"]["text"]["used"] == true {
             told += usize::from(with["scores"] != without["scores"]);
         } else {
@@ -164,18 +283,39 @@ fn words_of_a_replay(transcriber: &str, sure: bool) {
 fn a_model_of_sherpa_tells_words_and_disturbs_no_other_graph() {
     words_of_a_replay("sherpa:tests/sherpa/zipformer2-ctc", false);
     words_of_a_replay("sherpa:tests/sherpa/zipformer2-transducer", true);
-    let doctor = expressd(&["doctor", "--set", "speech.transcriber=sherpa:tests/sherpa/nemo-ctc"]);
+    let doctor = expressd(&[
+        "doctor",
+        "--set",
+        "speech.transcriber=sherpa:tests/sherpa/nemo-ctc",
+    ]);
     let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
-    assert!(said.lines().any(|line| line.starts_with("ok     transcriber: sherpa:") && line.ends_with("opens with its model")), "{said}");
-    let (code, _, errors) = replay(&demo(), &["--set", "speech.transcriber=sherpa:nowhere/at/all"]);
+    assert!(
+        said.lines()
+            .any(|line| line.starts_with("ok     transcriber: sherpa:")
+                && line.ends_with("opens with its model")),
+        "{said}"
+    );
+    let (code, _, errors) = replay(
+        &demo(),
+        &["--set", "speech.transcriber=sherpa:nowhere/at/all"],
+    );
     assert_eq!(code, Some(3), "{errors}");
-    assert!(errors.contains("nowhere/at/all") && errors.contains("there is no such folder"), "{errors}");
+    assert!(
+        errors.contains("nowhere/at/all") && errors.contains("there is no such folder"),
+        "{errors}"
+    );
 }
 
 #[cfg(not(feature = "sherpa"))]
 #[test]
 fn without_sherpa_the_command_that_builds_it_is_told() {
-    let (code, _, errors) = replay(&demo(), &["--set", "speech.transcriber=sherpa:tests/sherpa/zipformer2-ctc"]);
+    let (code, _, errors) = replay(
+        &demo(),
+        &[
+            "--set",
+            "speech.transcriber=sherpa:tests/sherpa/zipformer2-ctc",
+        ],
+    );
     assert_eq!(code, Some(3), "{errors}");
     assert!(errors.contains("make build FEATURES=sherpa"), "{errors}");
 }
@@ -185,15 +325,37 @@ fn a_daemon_that_transcribes_tells_words_live_and_takes_none() {
     if !has_pocketsphinx() {
         return;
     }
-    let daemon = Daemon::start(&["--replay", demo().to_str().unwrap(), "--loop", "--set", "speech.transcriber=pocketsphinx"]);
+    let daemon = Daemon::start(&[
+        "--replay",
+        demo().to_str().unwrap(),
+        "--loop",
+        "--set",
+        "speech.transcriber=pocketsphinx",
+    ]);
     block_on(async {
-        let (mut socket, _) = tokio_tungstenite::connect_async(format!("ws://{}/v1/events", daemon.address)).await.expect("the daemon accepts");
-        let speech = wait_for(&mut socket, "words", |f| f["phase"] == "final" && f["words"].as_array().is_some_and(|words| !words.is_empty())).await;
+        let (mut socket, _) =
+            tokio_tungstenite::connect_async(format!("ws://{}/v1/events", daemon.address))
+                .await
+                .expect("the daemon accepts");
+        let speech = wait_for(&mut socket, "words", |f| {
+            f["phase"] == "final" && f["words"].as_array().is_some_and(|words| !words.is_empty())
+        })
+        .await;
         let end = speech["end_ns"].as_i64().unwrap();
         send(&mut socket, transcript(end, end + 100_000_000, true)).await;
         let error = wait_for(&mut socket, "the refusal", |f| f["type"] == "error").await;
-        assert_eq!((&error["code"], &error["in_reply_to"]), (&json!("not_allowed"), &json!("transcript")), "{error}");
-        assert!(error["message"].as_str().unwrap().contains("[speech] transcriber"), "{error}");
+        assert_eq!(
+            (&error["code"], &error["in_reply_to"]),
+            (&json!("not_allowed"), &json!("transcript")),
+            "{error}"
+        );
+        assert!(
+            error["message"]
+                .as_str()
+                .unwrap()
+                .contains("[speech] transcriber"),
+            "{error}"
+        );
     });
 }
 
@@ -204,15 +366,35 @@ fn a_transcriber_that_is_not_set_up_is_named_with_its_command() {
         command.env("EXPRESSD_POCKETSPHINX", "nowhere/at/all");
         command.output().expect("the daemon's binary runs")
     };
-    let output = without(&["replay", demo().to_str().unwrap(), "--jsonl", "-", "--set", "speech.transcriber=pocketsphinx"]);
+    let output = without(&[
+        "replay",
+        demo().to_str().unwrap(),
+        "--jsonl",
+        "-",
+        "--set",
+        "speech.transcriber=pocketsphinx",
+    ]);
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
-    assert!(stderr(&output).contains("make setup-words") && stderr(&output).contains("nowhere/at/all"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("make setup-words") && stderr(&output).contains("nowhere/at/all"),
+        "{}",
+        stderr(&output)
+    );
     let doctor = without(&["doctor", "--set", "speech.transcriber=pocketsphinx"]);
     let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
-    assert!(said.lines().any(|line| line.starts_with("wrong  transcriber: ") && line.contains("make setup-words")), "{said}");
+    assert!(
+        said.lines()
+            .any(|line| line.starts_with("wrong  transcriber: ")
+                && line.contains("make setup-words")),
+        "{said}"
+    );
     let doctor = without(&["doctor"]);
     assert!(String::from_utf8_lossy(&doctor.stdout).contains("ok     transcriber: none"));
     let check = expressd(&["check", "--set", "speech.transcriber=vosk"]);
     assert_eq!(check.status.code(), Some(2));
-    assert!(stderr(&check).contains("\"none\", \"pocketsphinx\""), "{}", stderr(&check));
+    assert!(
+        stderr(&check).contains("\"none\", \"pocketsphinx\""),
+        "{}",
+        stderr(&check)
+    );
 }

@@ -8,7 +8,10 @@ use std::sync::atomic::AtomicBool;
 
 use crate::align::{AlignInput, AlignSettings, Aligned, Aligner};
 use crate::capture::{Outputs, Pace, Recording, SourceBoard};
-use crate::clip::{AudioBlock, ColorMatrix, Colorimetry, FramedFaces, Picture, SubjectId, VideoFrame, samples_to_nanos};
+use crate::clip::{
+    AudioBlock, ColorMatrix, Colorimetry, FramedFaces, Picture, SubjectId, VideoFrame,
+    samples_to_nanos,
+};
 use crate::encode::{Provider, Runtime};
 use crate::face::{Detector, DetectorSettings, FaceSettings, FaceStage, Refiner};
 use crate::lane::{Received, WhenFull, lane};
@@ -29,8 +32,19 @@ struct Person {
 fn person(file: &Path) -> Person {
     let (frame_sender, frames) = lane("frames", 1 << 12, WhenFull::Block);
     let (audio_sender, audio) = lane("audio", 1 << 14, WhenFull::Block);
-    let outputs = Outputs { frames: Some(frame_sender), audio: Some(audio_sender) };
-    Recording::open(file).unwrap().play(Pace::Offline, outputs, Arc::new(SourceBoard::default()), Arc::new(AtomicBool::new(false))).unwrap();
+    let outputs = Outputs {
+        frames: Some(frame_sender),
+        audio: Some(audio_sender),
+    };
+    Recording::open(file)
+        .unwrap()
+        .play(
+            Pace::Offline,
+            outputs,
+            Arc::new(SourceBoard::default()),
+            Arc::new(AtomicBool::new(false)),
+        )
+        .unwrap();
     let mut samples = Vec::new();
     while let Received::Item(block) = audio.recv(None) {
         let first = (block.time.nanos() / samples_to_nanos(1)).max(0) as usize;
@@ -47,15 +61,29 @@ fn person(file: &Path) -> Person {
     }
     let runtime = Runtime::load().unwrap();
     let mut stage = SpeechStage::new(TurnRule::default(), VoiceDetector::load(&runtime).unwrap());
-    let heard = stage.hear(AudioBlock { time: MediaTime::ZERO, samples: samples.clone().into() }).unwrap();
+    let heard = stage
+        .hear(AudioBlock {
+            time: MediaTime::ZERO,
+            samples: samples.clone().into(),
+        })
+        .unwrap();
     let speaks = (0..pictures.len() as i64)
         .map(|i| {
-            let near = |time: MediaTime| heard.activity.iter().any(|a| a.speech && a.span.contains(time));
+            let near = |time: MediaTime| {
+                heard
+                    .activity
+                    .iter()
+                    .any(|a| a.speech && a.span.contains(time))
+            };
             // A mouth opens before it is heard.
             (-5..=5).any(|d| near(MediaTime::from_millis((i + d) * 1000 / FPS)))
         })
         .collect();
-    Person { pictures, samples, speaks }
+    Person {
+        pictures,
+        samples,
+        speaks,
+    }
 }
 
 /// The middle of a picture as a small square, luma and chroma (I420).
@@ -63,10 +91,16 @@ fn squared(picture: &Picture) -> Vec<u8> {
     let side = picture.width.min(picture.height);
     let mut out = Vec::with_capacity(SIDE * SIDE * 3 / 2);
     for (plane, half) in picture.planes.iter().zip([1, 2, 2]) {
-        let (width, height, from, to) = (picture.width.div_ceil(half), picture.height.div_ceil(half), side / half, SIDE / half);
+        let (width, height, from, to) = (
+            picture.width.div_ceil(half),
+            picture.height.div_ceil(half),
+            side / half,
+            SIDE / half,
+        );
         let (left, top) = ((width - from) / 2, (height - from) / 2);
         for y in 0..to {
-            let row = &picture.bytes()[plane.offset + (top + y * from / to) * plane.stride..][..width];
+            let row =
+                &picture.bytes()[plane.offset + (top + y * from / to) * plane.stride..][..width];
             out.extend((0..to).map(|x| row[left + x * from / to]));
         }
     }
@@ -84,7 +118,15 @@ fn side_by_side(left: &[u8], right: &[u8]) -> Picture {
         }
         offset += side * side;
     }
-    Picture::from_i420(2 * SIDE, SIDE, Colorimetry { matrix: ColorMatrix::Bt601, full_range: false }, data)
+    Picture::from_i420(
+        2 * SIDE,
+        SIDE,
+        Colorimetry {
+            matrix: ColorMatrix::Bt601,
+            full_range: false,
+        },
+        data,
+    )
 }
 
 impl Person {
@@ -115,8 +157,18 @@ impl Person {
 fn share_right(left: &Person, right: &Person) -> (usize, usize, f32) {
     let runtime = Runtime::load().unwrap();
     let models = project("models/mtcnn");
-    let mut detector = Detector::open(&runtime, &models, Provider::Cpu, DetectorSettings::default()).unwrap();
-    let mut faces = FaceStage::new(FaceSettings::default(), None, Refiner::open(&runtime, &models, Provider::Cpu, 1).unwrap());
+    let mut detector = Detector::open(
+        &runtime,
+        &models,
+        Provider::Cpu,
+        DetectorSettings::default(),
+    )
+    .unwrap();
+    let mut faces = FaceStage::new(
+        FaceSettings::default(),
+        None,
+        Refiner::open(&runtime, &models, Provider::Cpu, 1).unwrap(),
+    );
     let mut speech = SpeechStage::new(TurnRule::default(), VoiceDetector::load(&runtime).unwrap());
     let ms = 1_000_000;
     let settings = AlignSettings {
@@ -132,10 +184,18 @@ fn share_right(left: &Person, right: &Person) -> (usize, usize, f32) {
     let mut places: BTreeMap<SubjectId, f32> = BTreeMap::new();
     let counts = [left.pictures.len(), right.pictures.len()];
     for i in 0..counts[0] + counts[1] {
-        let picture =
-            if i < counts[0] { side_by_side(&left.pictures[i], right.listening(i)) } else { side_by_side(left.listening(i), &right.pictures[i - counts[0]]) };
+        let picture = if i < counts[0] {
+            side_by_side(&left.pictures[i], right.listening(i))
+        } else {
+            side_by_side(left.listening(i), &right.pictures[i - counts[0]])
+        };
         let time = MediaTime::from_nanos(i as i64 * 1_000_000_000 / FPS);
-        let frame = VideoFrame { index: i as u64, time, duration_nanos: None, picture: Arc::new(picture) };
+        let frame = VideoFrame {
+            index: i as u64,
+            time,
+            duration_nanos: None,
+            picture: Arc::new(picture),
+        };
         if faces.wants_detection(&frame) {
             faces.detected(time, detector.detect(&frame.picture).unwrap());
         }
@@ -150,7 +210,14 @@ fn share_right(left: &Person, right: &Person) -> (usize, usize, f32) {
         samples
     };
     let samples = [sound(left), sound(right)].concat();
-    aligner.push(AlignInput::Heard(speech.hear(AudioBlock { time: MediaTime::ZERO, samples: samples.into() }).unwrap()));
+    aligner.push(AlignInput::Heard(
+        speech
+            .hear(AudioBlock {
+                time: MediaTime::ZERO,
+                samples: samples.into(),
+            })
+            .unwrap(),
+    ));
     aligner.push(AlignInput::HeardEnded);
     let change = MediaTime::from_nanos(counts[0] as i64 * 1_000_000_000 / FPS);
     let (mut right_ones, mut all, mut sure) = (0, 0, 0.0);
@@ -174,15 +241,27 @@ fn share_right(left: &Person, right: &Person) -> (usize, usize, f32) {
 #[test]
 fn the_voice_goes_to_the_one_of_two_who_speaks() {
     // Two of the material who keep silent for a while before or after they speak.
-    let (Some(grid), Some(other)) = (material("av/grid_s1"), material("av/talking/retalking1_22fps.mp4")) else { return };
-    let mut files: Vec<_> = std::fs::read_dir(grid).unwrap().map(|f| f.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "mpg")).collect();
+    let (Some(grid), Some(other)) = (
+        material("av/grid_s1"),
+        material("av/talking/retalking1_22fps.mp4"),
+    ) else {
+        return;
+    };
+    let mut files: Vec<_> = std::fs::read_dir(grid)
+        .unwrap()
+        .map(|f| f.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "mpg"))
+        .collect();
     files.sort();
     let other = person(&other);
     let (mut right, mut all) = (0, 0);
     for file in files.iter().step_by(13).take(2) {
         let grid = person(file);
         for (first, second) in [(&grid, &other), (&other, &grid)] {
-            assert!(first.silence().len() >= 8 && second.silence().len() >= 8, "nobody to listen");
+            assert!(
+                first.silence().len() >= 8 && second.silence().len() >= 8,
+                "nobody to listen"
+            );
             let (r, a, sure) = share_right(first, second);
             println!("{r} of {a} to who speaks, {sure:.2} sure");
             (right, all) = (right + r, all + a);

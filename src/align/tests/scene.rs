@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::align::{AlignInput, AlignSettings, Aligned, Aligner};
 use crate::clip::{
-    AudioBlock, Clip, Crop, Face, FramedFaces, Heard, Rect, SAMPLE_RATE_HZ, SubjectChange, SubjectId, SubjectPhase, VoiceActivity, samples_to_nanos,
+    AudioBlock, Clip, Crop, Face, FramedFaces, Heard, Rect, SAMPLE_RATE_HZ, SubjectChange,
+    SubjectId, SubjectPhase, VoiceActivity, samples_to_nanos,
 };
 use crate::speech::{TurnRule, Turns};
 use crate::time::{MediaTime, Span};
@@ -39,10 +40,18 @@ pub struct Person {
 
 impl Person {
     pub fn new(id: u32, there: std::ops::Range<i64>) -> Self {
-        Person { id, there, talks: Vec::new(), blurred: 0..0 }
+        Person {
+            id,
+            there,
+            talks: Vec::new(),
+            blurred: 0..0,
+        }
     }
     pub fn talking(self, talks: &[std::ops::Range<i64>]) -> Self {
-        Person { talks: talks.to_vec(), ..self }
+        Person {
+            talks: talks.to_vec(),
+            ..self
+        }
     }
 }
 
@@ -58,7 +67,14 @@ pub fn frames(people: &[Person], millis: i64, fps: i64) -> Vec<FramedFaces> {
             let nanos = i * 1_000_000_000 / fps;
             let (time, now) = (MediaTime::from_nanos(nanos), nanos / MS);
             let before = (i > 0).then(|| (i - 1) * 1_000_000_000 / fps / MS);
-            let change = |p: &Person, phase| SubjectChange { subject: SubjectId::Face(p.id), time, phase, into: None, rect: [0.0; 4], quality: 1.0 };
+            let change = |p: &Person, phase| SubjectChange {
+                subject: SubjectId::Face(p.id),
+                time,
+                phase,
+                into: None,
+                rect: [0.0; 4],
+                quality: 1.0,
+            };
             let mut changes = Vec::new();
             for p in people {
                 let was = before.is_some_and(|b| p.there.contains(&b));
@@ -69,13 +85,28 @@ pub fn frames(people: &[Person], millis: i64, fps: i64) -> Vec<FramedFaces> {
                 }
             }
             let faces = people.iter().filter(|p| p.there.contains(&now)).map(|p| {
-                let crop = (!p.blurred.contains(&now)).then(|| Arc::new(Crop { size: 1, channels: 1, pixels: vec![0] }));
-                let lip_motion = if inside(&p.talks, now) { 0.03 + 0.02 * ((i % 3) as f32) } else { 0.008 + 0.002 * ((i % 2) as f32) };
+                let crop = (!p.blurred.contains(&now)).then(|| {
+                    Arc::new(Crop {
+                        size: 1,
+                        channels: 1,
+                        pixels: vec![0],
+                    })
+                });
+                let lip_motion = if inside(&p.talks, now) {
+                    0.03 + 0.02 * ((i % 3) as f32)
+                } else {
+                    0.008 + 0.002 * ((i % 2) as f32)
+                };
                 Arc::new(Face {
                     id: u64::from(p.id) << 32 | i as u64,
                     subject: SubjectId::Face(p.id),
                     time,
-                    rect: Rect { x: 0.0, y: 0.0, w: 1.0, h: 1.0 },
+                    rect: Rect {
+                        x: 0.0,
+                        y: 0.0,
+                        w: 1.0,
+                        h: 1.0,
+                    },
                     landmarks: [[0.0; 2]; 5],
                     score: 1.0,
                     quality: 1.0,
@@ -83,21 +114,37 @@ pub fn frames(people: &[Person], millis: i64, fps: i64) -> Vec<FramedFaces> {
                     crop,
                 })
             });
-            FramedFaces { time, picture_size: [640, 480], faces: faces.collect(), changes }
+            FramedFaces {
+                time,
+                picture_size: [640, 480],
+                faces: faces.collect(),
+                changes,
+            }
         })
         .collect()
 }
 
 /// Sound from 0 to `millis` but for `gaps`, in blocks of the given lengths (in samples, cyclic); speech where `speech` says. As the speech
 /// stage does it, with a detector that is always right.
-pub fn sound(speech: &[std::ops::Range<i64>], gaps: &[std::ops::Range<i64>], millis: i64, lengths: &[usize]) -> Vec<Heard> {
+pub fn sound(
+    speech: &[std::ops::Range<i64>],
+    gaps: &[std::ops::Range<i64>],
+    millis: i64,
+    lengths: &[usize],
+) -> Vec<Heard> {
     let rate = i64::from(SAMPLE_RATE_HZ) / 1000;
     let (mut turns, mut heard) = (Turns::new(TurnRule::default()), Vec::<Heard>::new());
     let mut lengths = lengths.iter().cycle();
     let mut carried: Option<VoiceActivity> = None;
     let mut at = 0;
     while at < millis {
-        let stretch_end = gaps.iter().map(|g| g.start).filter(|s| *s > at).min().unwrap_or(millis).min(millis);
+        let stretch_end = gaps
+            .iter()
+            .map(|g| g.start)
+            .filter(|s| *s > at)
+            .min()
+            .unwrap_or(millis)
+            .min(millis);
         let (first, last) = (at * rate, stretch_end * rate);
         let (mut sample, mut judged) = (first, first);
         while sample < last {
@@ -108,30 +155,67 @@ pub fn sound(speech: &[std::ops::Range<i64>], gaps: &[std::ops::Range<i64>], mil
                 judged += 512;
             }
             let samples = (sample..end).map(|i| i as f32).collect();
-            heard.push(Heard { block: AudioBlock { time: MediaTime::from_nanos(samples_to_nanos(sample)), samples }, activity });
+            heard.push(Heard {
+                block: AudioBlock {
+                    time: MediaTime::from_nanos(samples_to_nanos(sample)),
+                    samples,
+                },
+                activity,
+            });
             sample = end;
         }
         if judged < last {
             carried = Some(judge(&mut turns, judged, last, speech));
         }
-        at = gaps.iter().find(|g| g.start == stretch_end).map_or(millis, |g| g.end);
+        at = gaps
+            .iter()
+            .find(|g| g.start == stretch_end)
+            .map_or(millis, |g| g.end);
     }
     if let Some(activity) = carried {
         let time = heard.last().unwrap().block.span().end;
-        heard.push(Heard { block: AudioBlock { time, samples: Arc::new([]) }, activity: vec![activity] });
+        heard.push(Heard {
+            block: AudioBlock {
+                time,
+                samples: Arc::new([]),
+            },
+            activity: vec![activity],
+        });
     }
     heard
 }
 
-pub fn judge(turns: &mut Turns, first: i64, last: i64, speech: &[std::ops::Range<i64>]) -> VoiceActivity {
-    let span = Span::new(MediaTime::from_nanos(samples_to_nanos(first)), MediaTime::from_nanos(samples_to_nanos(last)));
-    let probability = if inside(speech, (first + last) / 2 / 16) { 0.95 } else { 0.02 };
+pub fn judge(
+    turns: &mut Turns,
+    first: i64,
+    last: i64,
+    speech: &[std::ops::Range<i64>],
+) -> VoiceActivity {
+    let span = Span::new(
+        MediaTime::from_nanos(samples_to_nanos(first)),
+        MediaTime::from_nanos(samples_to_nanos(last)),
+    );
+    let probability = if inside(speech, (first + last) / 2 / 16) {
+        0.95
+    } else {
+        0.02
+    };
     let (speech, turn) = turns.judge(span, probability);
-    VoiceActivity { span, probability, speech, turn }
+    VoiceActivity {
+        span,
+        probability,
+        speech,
+        turn,
+    }
 }
 
 /// Both streams, taken from by `choices` (true: video), then to their ends.
-pub fn play(settings: AlignSettings, frames: Vec<FramedFaces>, heard: Vec<Heard>, choices: &[bool]) -> Vec<Aligned> {
+pub fn play(
+    settings: AlignSettings,
+    frames: Vec<FramedFaces>,
+    heard: Vec<Heard>,
+    choices: &[bool],
+) -> Vec<Aligned> {
     let mut aligner = Aligner::new(settings);
     let mut video: VecDeque<_> = frames.into_iter().map(AlignInput::Faces).collect();
     let mut audio: VecDeque<_> = heard.into_iter().map(AlignInput::Heard).collect();
@@ -141,7 +225,11 @@ pub fn play(settings: AlignSettings, frames: Vec<FramedFaces>, heard: Vec<Heard>
     let mut choices = choices.iter().copied().chain(std::iter::repeat(true));
     while !video.is_empty() || !audio.is_empty() {
         let pick = choices.next().unwrap();
-        let item = if pick { video.pop_front().or_else(|| audio.pop_front()) } else { audio.pop_front().or_else(|| video.pop_front()) };
+        let item = if pick {
+            video.pop_front().or_else(|| audio.pop_front())
+        } else {
+            audio.pop_front().or_else(|| video.pop_front())
+        };
         aligner.push(item.unwrap());
         said.extend(std::iter::from_fn(|| aligner.pop(MediaTime::ZERO)));
     }
@@ -150,13 +238,27 @@ pub fn play(settings: AlignSettings, frames: Vec<FramedFaces>, heard: Vec<Heard>
 }
 
 pub fn clips(said: &[Aligned]) -> Vec<&Clip> {
-    said.iter().filter_map(|a| if let Aligned::Clip(c) = a { Some(c) } else { None }).collect()
+    said.iter()
+        .filter_map(|a| {
+            if let Aligned::Clip(c) = a {
+                Some(c)
+            } else {
+                None
+            }
+        })
+        .collect()
 }
 
 pub fn clips_of(said: &[Aligned], subject: SubjectId) -> Vec<&Clip> {
-    clips(said).into_iter().filter(|c| c.subject == subject).collect()
+    clips(said)
+        .into_iter()
+        .filter(|c| c.subject == subject)
+        .collect()
 }
 
 pub fn spans(clips: &[&Clip]) -> Vec<(i64, i64)> {
-    clips.iter().map(|c| (c.span.start.nanos() / MS, c.span.end.nanos() / MS)).collect()
+    clips
+        .iter()
+        .map(|c| (c.span.start.nanos() / MS, c.span.end.nanos() / MS))
+        .collect()
 }

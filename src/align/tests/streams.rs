@@ -13,12 +13,20 @@ use crate::clip::{SpeechTurn, SubjectId};
 type Written = (i64, i64, Vec<(i64, i64)>, (i64, i64));
 
 fn people() -> impl Strategy<Value = Vec<Person>> {
-    let person = (0i64..3000, 100i64..4000, prop::collection::vec((0i64..4000, 50i64..2000), 0..3), (0i64..4000, 0i64..1500));
+    let person = (
+        0i64..3000,
+        100i64..4000,
+        prop::collection::vec((0i64..4000, 50i64..2000), 0..3),
+        (0i64..4000, 0i64..1500),
+    );
     prop::collection::vec(person, 0..4).prop_map(|people| {
         let person = |(i, (from, length, talks, blurred)): (usize, Written)| Person {
             id: i as u32 + 1,
             there: from..from + length,
-            talks: talks.into_iter().map(|(from, length)| from..from + length).collect(),
+            talks: talks
+                .into_iter()
+                .map(|(from, length)| from..from + length)
+                .collect(),
             blurred: blurred.0..blurred.0 + blurred.1,
         };
         people.into_iter().enumerate().map(person).collect()
@@ -57,11 +65,20 @@ proptest! {
 }
 
 /// What is true of every recording.
-fn hold_the_rules(settings: &AlignSettings, said: &[Aligned], video_ms: i64, audio_ms: i64, fps: i64) -> Result<(), TestCaseError> {
+fn hold_the_rules(
+    settings: &AlignSettings,
+    said: &[Aligned],
+    video_ms: i64,
+    audio_ms: i64,
+    fps: i64,
+) -> Result<(), TestCaseError> {
     // The end of the last frame, a little less where the frame rate does not divide a second.
     let video_end = ((video_ms * fps + 999) / 1000) * 1_000_000_000 / fps;
     let end = video_end.max(audio_ms * MS);
-    let (mut there, mut gone) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+    let (mut there, mut gone) = (
+        std::collections::BTreeSet::new(),
+        std::collections::BTreeSet::new(),
+    );
     let mut last_end = BTreeMap::new();
     let mut open_turn = None;
     for item in said {
@@ -73,27 +90,54 @@ fn hold_the_rules(settings: &AlignSettings, said: &[Aligned], video_ms: i64, aud
             Aligned::Subject(change) => {
                 there.insert(change.subject);
             }
-            Aligned::Speech(SpeechTurn { start, end: None, .. }) => {
+            Aligned::Speech(SpeechTurn {
+                start, end: None, ..
+            }) => {
                 prop_assert_eq!(open_turn.replace(*start), None);
             }
-            Aligned::Speech(SpeechTurn { start, end: Some(turn_end), .. }) => {
+            Aligned::Speech(SpeechTurn {
+                start,
+                end: Some(turn_end),
+                ..
+            }) => {
                 prop_assert_eq!(open_turn.take(), Some(*start));
                 prop_assert!(start < turn_end && turn_end.nanos() <= audio_ms * MS);
             }
             Aligned::Words(_) => prop_assert!(false, "nobody told any"),
             Aligned::Clip(clip) => {
                 let face = clip.subject != SubjectId::Voice;
-                prop_assert!(!gone.contains(&clip.subject), "{} after its loss", clip.subject);
+                prop_assert!(
+                    !gone.contains(&clip.subject),
+                    "{} after its loss",
+                    clip.subject
+                );
                 prop_assert_eq!(face, there.contains(&clip.subject));
-                prop_assert!(0 <= clip.span.start.nanos() && clip.span.start < clip.span.end && clip.span.end.nanos() <= end, "{:?} of {}", clip.span, end);
+                prop_assert!(
+                    0 <= clip.span.start.nanos()
+                        && clip.span.start < clip.span.end
+                        && clip.span.end.nanos() <= end,
+                    "{:?} of {}",
+                    clip.span,
+                    end
+                );
                 prop_assert!(clip.span.nanos() <= settings.length_nanos);
                 let before = last_end.insert(clip.subject, clip.span.end);
                 prop_assert!(before.is_none_or(|before| before < clip.span.end));
-                prop_assert!(clip.faces.iter().all(|f| clip.span.contains(f.time) && f.crop.is_some() && f.subject == clip.subject));
+                prop_assert!(clip.faces.iter().all(|f| clip.span.contains(f.time)
+                    && f.crop.is_some()
+                    && f.subject == clip.subject));
                 prop_assert_eq!(clip.face_absence.is_none(), !clip.faces.is_empty());
                 if let Ok(voice) = &clip.voice {
-                    prop_assert_eq!(voice.samples.len() as i64, (clip.span.nanos() + 31_250) / 62_500);
-                    prop_assert!(0.0 < voice.speech && voice.speech <= 1.0 && 0.0 < voice.owner_confidence && voice.owner_confidence <= 1.0);
+                    prop_assert_eq!(
+                        voice.samples.len() as i64,
+                        (clip.span.nanos() + 31_250) / 62_500
+                    );
+                    prop_assert!(
+                        0.0 < voice.speech
+                            && voice.speech <= 1.0
+                            && 0.0 < voice.owner_confidence
+                            && voice.owner_confidence <= 1.0
+                    );
                     prop_assert!(clip.span.contains(voice.newest) || voice.newest == clip.span.end);
                 } else {
                     prop_assert!(face, "a voice without a voice");

@@ -6,16 +6,38 @@ use proptest::prelude::*;
 
 fn told(text: &str, start: i64, end: i64, told_at: i64, is_final: bool) -> Transcript {
     let span = Span::new(ms(start), ms(end));
-    Transcript { teller: Teller::Daemon, subject: None, text: text.into(), words: Transcript::spread(text, span), span, is_final, told_at: ms(told_at) }
+    Transcript {
+        teller: Teller::Daemon,
+        subject: None,
+        text: text.into(),
+        words: Transcript::spread(text, span),
+        span,
+        is_final,
+        told_at: ms(told_at),
+    }
 }
 
 /// Plays all three streams, taking turns as `choices` says (0: video, 1: sound, 2: words), then to their ends.
-fn play_words(settings: AlignSettings, frames: Vec<FramedFaces>, heard: Vec<Heard>, words: Vec<Transcript>, choices: &[u8]) -> Vec<Aligned> {
+fn play_words(
+    settings: AlignSettings,
+    frames: Vec<FramedFaces>,
+    heard: Vec<Heard>,
+    words: Vec<Transcript>,
+    choices: &[u8],
+) -> Vec<Aligned> {
     let mut aligner = Aligner::new(settings).awaiting_words();
     let until = heard.last().map(|h| h.block.span().end);
     let mut lanes: [VecDeque<AlignInput>; 3] = [
-        frames.into_iter().map(AlignInput::Faces).chain([AlignInput::FacesEnded]).collect(),
-        heard.into_iter().map(AlignInput::Heard).chain([AlignInput::HeardEnded]).collect(),
+        frames
+            .into_iter()
+            .map(AlignInput::Faces)
+            .chain([AlignInput::FacesEnded])
+            .collect(),
+        heard
+            .into_iter()
+            .map(AlignInput::Heard)
+            .chain([AlignInput::HeardEnded])
+            .collect(),
         VecDeque::new(),
     ];
     for transcript in words {
@@ -35,48 +57,128 @@ fn play_words(settings: AlignSettings, frames: Vec<FramedFaces>, heard: Vec<Hear
 }
 
 fn texts<'a>(said: &'a [Aligned], subject: SubjectId) -> Vec<(i64, &'a str)> {
-    let text = |clip: &&'a Clip| clip.text.as_ref().ok().map(|text| (clip.span.end.nanos() / MS, text.text.as_str()));
+    let text = |clip: &&'a Clip| {
+        clip.text
+            .as_ref()
+            .ok()
+            .map(|text| (clip.span.end.nanos() / MS, text.text.as_str()))
+    };
     clips_of(said, subject).iter().filter_map(text).collect()
 }
 
 fn owners(said: &[Aligned]) -> Vec<Option<SubjectId>> {
-    said.iter().filter_map(|a| if let Aligned::Words(told) = a { Some(told.owner) } else { None }).collect()
+    said.iter()
+        .filter_map(|a| {
+            if let Aligned::Words(told) = a {
+                Some(told.owner)
+            } else {
+                None
+            }
+        })
+        .collect()
 }
 
 /// Whose the turns are, where they begin and where they end.
 fn turn_owners(said: &[Aligned]) -> Vec<Option<SubjectId>> {
-    said.iter().filter_map(|a| if let Aligned::Speech(turn) = a { Some(turn.owner) } else { None }).collect()
+    said.iter()
+        .filter_map(|a| {
+            if let Aligned::Speech(turn) = a {
+                Some(turn.owner)
+            } else {
+                None
+            }
+        })
+        .collect()
 }
 
 fn by_a_client(transcript: Transcript) -> Transcript {
-    Transcript { teller: Teller::Client(1), ..transcript }
+    Transcript {
+        teller: Teller::Client(1),
+        ..transcript
+    }
 }
 
 #[test]
 fn a_clip_has_the_words_of_its_window() {
     let people = [Person::new(1, 0..9000).talking(&[1000..2000])];
-    let words = [told("one two", 1000, 1600, 2100, false), told("one too many", 1000, 2000, 2300, true)].map(by_a_client).to_vec();
-    let said = play_words(settings(), frames(&people, 5000, 25), sound(&[1000..2000], &[], 5000, &[160]), words, &[]);
+    let words = [
+        told("one two", 1000, 1600, 2100, false),
+        told("one too many", 1000, 2000, 2300, true),
+    ]
+    .map(by_a_client)
+    .to_vec();
+    let said = play_words(
+        settings(),
+        frames(&people, 5000, 25),
+        sound(&[1000..2000], &[], 5000, &[160]),
+        words,
+        &[],
+    );
     assert_eq!(owners(&said), [Some(S1), Some(S1)]);
     // "one" is spoken from 1000 to 1300, "too" to 1600, "many" to 2000; the final takes the partial's place.
     let texts = texts(&said, S1);
     assert_eq!(texts[..2], [(2200, "one two"), (2400, "one too many")]);
-    assert_eq!(texts[4..], [(3000, "one too many"), (3200, "too many"), (3400, "too many"), (3600, "many"), (3800, "many")]);
-    let clip = clips_of(&said, S1).into_iter().find(|c| c.span.end == ms(2400)).unwrap();
+    assert_eq!(
+        texts[4..],
+        [
+            (3000, "one too many"),
+            (3200, "too many"),
+            (3400, "too many"),
+            (3600, "many"),
+            (3800, "many")
+        ]
+    );
+    let clip = clips_of(&said, S1)
+        .into_iter()
+        .find(|c| c.span.end == ms(2400))
+        .unwrap();
     assert_eq!(clip.text.as_ref().unwrap().newest, ms(2000));
-    assert!(clips_of(&said, S1).iter().filter(|c| c.span.end > ms(3800)).all(|c| c.text == Err(Absence::NoTranscript)));
+    assert!(
+        clips_of(&said, S1)
+            .iter()
+            .filter(|c| c.span.end > ms(3800))
+            .all(|c| c.text == Err(Absence::NoTranscript))
+    );
 }
 
 #[test]
 fn words_are_whose_lips_moved_and_the_named_ones_are_the_named_subjects() {
-    let people = [Person::new(1, 0..9000).talking(&[1000..3000]), Person::new(2, 0..9000).talking(&[4000..6000])];
-    let named = Transcript { subject: Some(S1), ..told("mine", 4500, 5000, 6300, true) };
-    let words = vec![told("hello there", 1200, 2800, 3300, true), told("good day", 4200, 5800, 6300, true), named];
-    let said = play_words(settings(), frames(&people, 7000, 25), sound(&[1000..3000, 4000..6000], &[], 7000, &[160]), words, &[]);
+    let people = [
+        Person::new(1, 0..9000).talking(&[1000..3000]),
+        Person::new(2, 0..9000).talking(&[4000..6000]),
+    ];
+    let named = Transcript {
+        subject: Some(S1),
+        ..told("mine", 4500, 5000, 6300, true)
+    };
+    let words = vec![
+        told("hello there", 1200, 2800, 3300, true),
+        told("good day", 4200, 5800, 6300, true),
+        named,
+    ];
+    let said = play_words(
+        settings(),
+        frames(&people, 7000, 25),
+        sound(&[1000..3000, 4000..6000], &[], 7000, &[160]),
+        words,
+        &[],
+    );
     assert_eq!(owners(&said), [Some(S1), Some(S2), Some(S1)]);
-    assert!(texts(&said, S1).iter().all(|(end, text)| if *end < 6000 { "hello there".contains(text) } else { *text == "mine" }));
-    assert!(texts(&said, S2).iter().all(|(end, text)| *end > 6000 && "good day".contains(text)) && !texts(&said, S2).is_empty());
-    let other = clips_of(&said, S2).into_iter().find(|c| c.span.end == ms(3600)).unwrap();
+    assert!(texts(&said, S1).iter().all(|(end, text)| if *end < 6000 {
+        "hello there".contains(text)
+    } else {
+        *text == "mine"
+    }));
+    assert!(
+        texts(&said, S2)
+            .iter()
+            .all(|(end, text)| *end > 6000 && "good day".contains(text))
+            && !texts(&said, S2).is_empty()
+    );
+    let other = clips_of(&said, S2)
+        .into_iter()
+        .find(|c| c.span.end == ms(3600))
+        .unwrap();
     assert_eq!(other.text, Err(Absence::NotOwner));
 }
 
@@ -85,11 +187,23 @@ fn what_the_daemon_believes_so_far_is_evidence_where_it_says_how_surely() {
     let people = || frames(&[Person::new(1, 0..9000).talking(&[1000..2000])], 5000, 25);
     let partial = told("one two", 1000, 1600, 2100, false);
     let mut sure = partial.clone();
-    sure.words.iter_mut().for_each(|word| word.confidence = Some(0.5));
+    sure.words
+        .iter_mut()
+        .for_each(|word| word.confidence = Some(0.5));
     for (partial, before) in [(partial, None), (sure, Some((2200, "one two")))] {
         let words = vec![partial, told("one too many", 1000, 2000, 2300, true)];
-        let said = play_words(settings(), people(), sound(&[1000..2000], &[], 5000, &[160]), words, &[]);
-        assert_eq!(owners(&said), [Some(S1), Some(S1)], "it is told in either case");
+        let said = play_words(
+            settings(),
+            people(),
+            sound(&[1000..2000], &[], 5000, &[160]),
+            words,
+            &[],
+        );
+        assert_eq!(
+            owners(&said),
+            [Some(S1), Some(S1)],
+            "it is told in either case"
+        );
         let texts = texts(&said, S1);
         assert_eq!(texts.iter().find(|(end, _)| *end < 2300).copied(), before);
         assert!(texts.contains(&(2400, "one too many")), "{texts:?}");
@@ -98,30 +212,78 @@ fn what_the_daemon_believes_so_far_is_evidence_where_it_says_how_surely() {
 
 #[test]
 fn a_partial_is_told_anew_whoever_it_was_said_to_be_of() {
-    let people = [Person::new(1, 0..9000).talking(&[1000..2000]), Person::new(2, 0..9000)];
+    let people = [
+        Person::new(1, 0..9000).talking(&[1000..2000]),
+        Person::new(2, 0..9000),
+    ];
     for (before, after) in [(None, Some(S1)), (Some(S2), Some(S1)), (Some(S1), None)] {
-        let partial = by_a_client(Transcript { subject: before, ..told("one two", 1000, 1600, 2100, false) });
-        let last = by_a_client(Transcript { subject: after, ..told("one too many", 1000, 2000, 2300, true) });
-        let said = play_words(settings(), frames(&people, 5000, 25), sound(&[1000..2000], &[], 5000, &[160]), vec![partial, last], &[]);
-        assert!(texts(&said, S1).contains(&(2400, "one too many")), "{before:?} {after:?}: {said:?}");
-        assert!(texts(&said, S2).iter().all(|(end, _)| *end < 2300), "{before:?} {after:?}: {said:?}");
+        let partial = by_a_client(Transcript {
+            subject: before,
+            ..told("one two", 1000, 1600, 2100, false)
+        });
+        let last = by_a_client(Transcript {
+            subject: after,
+            ..told("one too many", 1000, 2000, 2300, true)
+        });
+        let said = play_words(
+            settings(),
+            frames(&people, 5000, 25),
+            sound(&[1000..2000], &[], 5000, &[160]),
+            vec![partial, last],
+            &[],
+        );
+        assert!(
+            texts(&said, S1).contains(&(2400, "one too many")),
+            "{before:?} {after:?}: {said:?}"
+        );
+        assert!(
+            texts(&said, S2).iter().all(|(end, _)| *end < 2300),
+            "{before:?} {after:?}: {said:?}"
+        );
     }
 }
 
 #[test]
 fn words_stay_with_who_said_them_when_the_picture_cuts_to_another() {
     // One talks from 500 to 5000; from 3500 on the picture shows another one, who listens.
-    let people = [Person::new(1, 0..3500).talking(&[500..5000]), Person::new(2, 3500..9000)];
-    let words = vec![told("one two", 500, 2000, 2100, false), told("one two three four", 500, 4900, 5300, true)];
-    let said = play_words(settings(), frames(&people, 7000, 25), sound(&[500..5000], &[], 7000, &[160]), words, &[]);
+    let people = [
+        Person::new(1, 0..3500).talking(&[500..5000]),
+        Person::new(2, 3500..9000),
+    ];
+    let words = vec![
+        told("one two", 500, 2000, 2100, false),
+        told("one two three four", 500, 4900, 5300, true),
+    ];
+    let said = play_words(
+        settings(),
+        frames(&people, 7000, 25),
+        sound(&[500..5000], &[], 7000, &[160]),
+        words,
+        &[],
+    );
     assert_eq!(owners(&said), [Some(S1), Some(S1)]);
     assert_eq!(turn_owners(&said), [Some(S1), Some(S1)]);
     assert!(texts(&said, S2).is_empty(), "{said:?}");
     // Nobody comes in the place of who leaves: then too.
-    let (frames, words) = (frames(&people[..1], 7000, 25), vec![told("one two", 500, 4900, 5300, true)]);
-    let said = play_words(settings(), frames, sound(&[500..5000], &[], 7000, &[160]), words, &[]);
-    assert_eq!((owners(&said), turn_owners(&said)), (vec![Some(S1)], vec![Some(S1); 2]));
-    assert!(texts(&said, S1).is_empty() && !texts(&said, SubjectId::Voice).is_empty(), "a voice without a face has its words: {said:?}");
+    let (frames, words) = (
+        frames(&people[..1], 7000, 25),
+        vec![told("one two", 500, 4900, 5300, true)],
+    );
+    let said = play_words(
+        settings(),
+        frames,
+        sound(&[500..5000], &[], 7000, &[160]),
+        words,
+        &[],
+    );
+    assert_eq!(
+        (owners(&said), turn_owners(&said)),
+        (vec![Some(S1)], vec![Some(S1); 2])
+    );
+    assert!(
+        texts(&said, S1).is_empty() && !texts(&said, SubjectId::Voice).is_empty(),
+        "a voice without a face has its words: {said:?}"
+    );
 }
 
 #[test]
@@ -129,27 +291,74 @@ fn a_face_alone_that_came_late_gets_nobodys_words() {
     // Somebody who is not seen talks from 500 to 5000; a face comes for the last words.
     let people = [Person::new(2, 4500..9000)];
     let words = vec![told("one two three four", 500, 4900, 5300, true)];
-    let said = play_words(settings(), frames(&people, 7000, 25), sound(&[500..5000], &[], 7000, &[160]), words.clone(), &[]);
-    assert_eq!((owners(&said), turn_owners(&said)), (vec![None], vec![Some(SubjectId::Voice), None]));
+    let said = play_words(
+        settings(),
+        frames(&people, 7000, 25),
+        sound(&[500..5000], &[], 7000, &[160]),
+        words.clone(),
+        &[],
+    );
+    assert_eq!(
+        (owners(&said), turn_owners(&said)),
+        (vec![None], vec![Some(SubjectId::Voice), None])
+    );
     assert!(texts(&said, S2).is_empty(), "{said:?}");
     // There for most of it, it is taken to be the one.
     let people = [Person::new(2, 1500..9000)];
-    let said = play_words(settings(), frames(&people, 7000, 25), sound(&[500..5000], &[], 7000, &[160]), words, &[]);
-    assert_eq!((owners(&said), turn_owners(&said)), (vec![Some(S2)], vec![Some(SubjectId::Voice), Some(S2)]));
+    let said = play_words(
+        settings(),
+        frames(&people, 7000, 25),
+        sound(&[500..5000], &[], 7000, &[160]),
+        words,
+        &[],
+    );
+    assert_eq!(
+        (owners(&said), turn_owners(&said)),
+        (vec![Some(S2)], vec![Some(SubjectId::Voice), Some(S2)])
+    );
 }
 
 #[test]
 fn words_without_a_face_are_the_voices_and_are_worth_a_clip() {
-    let alone = AlignSettings { video: false, ..settings() };
-    let said = play_words(alone, Vec::new(), sound(&[500..1500], &[], 4100, &[333]), vec![told("hello there", 600, 1400, 1830, true)], &[]);
+    let alone = AlignSettings {
+        video: false,
+        ..settings()
+    };
+    let said = play_words(
+        alone,
+        Vec::new(),
+        sound(&[500..1500], &[], 4100, &[333]),
+        vec![told("hello there", 600, 1400, 1830, true)],
+        &[],
+    );
     assert_eq!(owners(&said), [Some(SubjectId::Voice)]);
-    assert_eq!(texts(&said, SubjectId::Voice), [(2000, "hello there")], "the last clip of the sound alone ended at 1600");
+    assert_eq!(
+        texts(&said, SubjectId::Voice),
+        [(2000, "hello there")],
+        "the last clip of the sound alone ended at 1600"
+    );
     // Live, from a client, with neither camera nor microphone that delivers anything.
-    let live = AlignSettings { lateness_nanos: Some(60 * MS), ..settings() };
+    let live = AlignSettings {
+        lateness_nanos: Some(60 * MS),
+        ..settings()
+    };
     let mut aligner = Aligner::new(live);
-    aligner.push(AlignInput::Words(Transcript { teller: Teller::Client(1), ..told("hello there", 3_599_000, 3_600_000, 3_600_100, true) }));
-    assert!(matches!(aligner.pop(ms(3_600_101)), Some(Aligned::Words(OwnedTranscript { owner: Some(SubjectId::Voice), .. }))));
-    assert_eq!(aligner.next_deadline(), Some(ms(3_600_260)), "the next boundary, not all of the past hour's");
+    aligner.push(AlignInput::Words(Transcript {
+        teller: Teller::Client(1),
+        ..told("hello there", 3_599_000, 3_600_000, 3_600_100, true)
+    }));
+    assert!(matches!(
+        aligner.pop(ms(3_600_101)),
+        Some(Aligned::Words(OwnedTranscript {
+            owner: Some(SubjectId::Voice),
+            ..
+        }))
+    ));
+    assert_eq!(
+        aligner.next_deadline(),
+        Some(ms(3_600_260)),
+        "the next boundary, not all of the past hour's"
+    );
     let said: Vec<_> = std::iter::from_fn(|| aligner.pop(ms(3_600_260))).collect();
     assert_eq!(texts(&said, SubjectId::Voice), [(3_600_200, "hello there")]);
     assert_eq!(aligner.next_deadline(), None, "nothing new to show");
@@ -158,8 +367,17 @@ fn words_without_a_face_are_the_voices_and_are_worth_a_clip() {
 #[test]
 fn words_that_come_after_a_face_left_are_not_waited_with_for_ever() {
     // Spoken while the face was there and nobody's in particular, told after it left, in a silence.
-    let named = Transcript { subject: Some(SubjectId::Voice), ..told("hello there", 500, 900, 1500, true) };
-    let said = play_words(settings(), frames(&[Person::new(1, 0..1000)], 6000, 25), sound(&[], &[], 6000, &[160]), vec![named], &[]);
+    let named = Transcript {
+        subject: Some(SubjectId::Voice),
+        ..told("hello there", 500, 900, 1500, true)
+    };
+    let said = play_words(
+        settings(),
+        frames(&[Person::new(1, 0..1000)], 6000, 25),
+        sound(&[], &[], 6000, &[160]),
+        vec![named],
+        &[],
+    );
     assert_eq!(owners(&said), [Some(SubjectId::Voice)]);
     assert!(clips_of(&said, SubjectId::Voice).is_empty(), "{said:?}");
 }
@@ -169,17 +387,58 @@ fn words_of_who_is_merged_move_along() {
     let people = [Person::new(1, 0..9000), Person::new(2, 1500..9000)];
     let mut frames = frames(&people, 3000, 25);
     let merging = frames.iter_mut().find(|f| f.time == ms(2000)).unwrap();
-    let change = crate::clip::SubjectChange { subject: S1, time: ms(2000), phase: SubjectPhase::Merged, into: Some(S2), rect: [0.0; 4], quality: 1.0 };
+    let change = crate::clip::SubjectChange {
+        subject: S1,
+        time: ms(2000),
+        phase: SubjectPhase::Merged,
+        into: Some(S2),
+        rect: [0.0; 4],
+        quality: 1.0,
+    };
     merging.changes.push(change);
-    frames.iter_mut().filter(|f| f.time >= ms(2000)).for_each(|f| f.faces.retain(|face| face.subject == S2));
-    let words = vec![Transcript { subject: Some(S1), ..told("hello there", 1600, 1900, 1950, true) }];
-    let said = play_words(settings(), frames.clone(), sound(&[], &[], 3000, &[160]), words, &[]);
-    assert!(texts(&said, S2).iter().any(|(end, text)| *end == 2200 && *text == "hello there"), "{said:?}");
+    frames
+        .iter_mut()
+        .filter(|f| f.time >= ms(2000))
+        .for_each(|f| f.faces.retain(|face| face.subject == S2));
+    let words = vec![Transcript {
+        subject: Some(S1),
+        ..told("hello there", 1600, 1900, 1950, true)
+    }];
+    let said = play_words(
+        settings(),
+        frames.clone(),
+        sound(&[], &[], 3000, &[160]),
+        words,
+        &[],
+    );
+    assert!(
+        texts(&said, S2)
+            .iter()
+            .any(|(end, text)| *end == 2200 && *text == "hello there"),
+        "{said:?}"
+    );
     // A partial of the one is told anew by words of the other, whenever those were said.
-    let partial = by_a_client(Transcript { subject: Some(S1), ..told("hello", 1600, 1900, 1950, false) });
-    let last = by_a_client(Transcript { subject: Some(S2), ..told("there", 1900, 2100, 2150, true) });
-    let said = play_words(settings(), frames, sound(&[], &[], 3000, &[160]), vec![partial, last], &[]);
-    assert!(texts(&said, S2).iter().any(|(end, text)| *end == 2200 && *text == "there"), "{said:?}");
+    let partial = by_a_client(Transcript {
+        subject: Some(S1),
+        ..told("hello", 1600, 1900, 1950, false)
+    });
+    let last = by_a_client(Transcript {
+        subject: Some(S2),
+        ..told("there", 1900, 2100, 2150, true)
+    });
+    let said = play_words(
+        settings(),
+        frames,
+        sound(&[], &[], 3000, &[160]),
+        vec![partial, last],
+        &[],
+    );
+    assert!(
+        texts(&said, S2)
+            .iter()
+            .any(|(end, text)| *end == 2200 && *text == "there"),
+        "{said:?}"
+    );
 }
 
 proptest! {
@@ -244,6 +503,18 @@ proptest! {
 #[test]
 fn words_share_their_time_by_letters() {
     let words = Transcript::spread(" to  be  true ", Span::new(ms(0), ms(800)));
-    let spans: Vec<_> = words.iter().map(|w| (w.text.as_str(), w.span.start.nanos() / MS, w.span.end.nanos() / MS)).collect();
-    assert_eq!(spans, [("to", 0, 200), ("be", 200, 400), ("true", 400, 800)]);
+    let spans: Vec<_> = words
+        .iter()
+        .map(|w| {
+            (
+                w.text.as_str(),
+                w.span.start.nanos() / MS,
+                w.span.end.nanos() / MS,
+            )
+        })
+        .collect();
+    assert_eq!(
+        spans,
+        [("to", 0, 200), ("be", 200, 400), ("true", 400, 800)]
+    );
 }

@@ -21,10 +21,15 @@ impl Listener {
         let request = format!(
             "GET /v1/events HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
-        socket.write_all(request.as_bytes()).expect("our own server reads");
+        socket
+            .write_all(request.as_bytes())
+            .expect("our own server reads");
         let reading = socket.try_clone().expect("a second handle");
         let work = move || arrivals(BufReader::new(reading), &clock);
-        let thread = std::thread::Builder::new().name("listener".into()).spawn(work).expect("the system gives threads");
+        let thread = std::thread::Builder::new()
+            .name("listener".into())
+            .spawn(work)
+            .expect("the system gives threads");
         Listener { socket, thread }
     }
 

@@ -62,9 +62,17 @@ pub struct Percentiles {
 impl Percentiles {
     fn of(values_ms: impl Iterator<Item = f64>) -> Percentiles {
         let mut histogram = Histogram::<u64>::new(3).expect("three digits");
-        values_ms.for_each(|v| histogram.record((v.max(0.0) * 1000.0) as u64).expect("it grows"));
+        values_ms.for_each(|v| {
+            histogram
+                .record((v.max(0.0) * 1000.0) as u64)
+                .expect("it grows")
+        });
         let at = |q| histogram.value_at_quantile(q) as f64 / 1000.0;
-        Percentiles { p50: at(0.50), p95: at(0.95), p99: at(0.99) }
+        Percentiles {
+            p50: at(0.50),
+            p95: at(0.95),
+            p99: at(0.99),
+        }
     }
 }
 
@@ -79,21 +87,57 @@ struct Seen {
 }
 
 /// Plays `file` in a loop as if live, `subjects` copies in one picture.
-pub fn measure(config: &Config, file: &Path, subjects: usize, seconds: u64) -> Result<LiveReport, DaemonError> {
+pub fn measure(
+    config: &Config,
+    file: &Path,
+    subjects: usize,
+    seconds: u64,
+) -> Result<LiveReport, DaemonError> {
     let runtime = Runtime::load()?;
     let recording = Recording::open(file)?;
-    let streams = Streams { video: recording.has_video(), audio: recording.has_audio() };
+    let streams = Streams {
+        video: recording.has_video(),
+        audio: recording.has_audio(),
+    };
     let bundle = open_bundle(config, &runtime)?;
-    let (clock, board) = (Arc::new(SystemClock::new()), Arc::new(SourceBoard::default()));
+    let (clock, board) = (
+        Arc::new(SystemClock::new()),
+        Arc::new(SourceBoard::default()),
+    );
     let (ring, metrics) = (Arc::new(Ring::default()), Arc::new(Metrics::new()));
-    let vitals = Arc::new(DaemonVitals::new(config, &bundle, streams, clock.clone(), board.clone(), metrics, runtime.clone()));
+    let vitals = Arc::new(DaemonVitals::new(
+        config,
+        &bundle,
+        streams,
+        clock.clone(),
+        board.clone(),
+        metrics,
+        runtime.clone(),
+    ));
     let assembly = assemble(config, &runtime, bundle, streams, Tempo::Live)?;
-    let server = serve::start(ServeSettings { listen: ([127, 0, 0, 1], 0).into(), ..serve_settings(config) }, ring.clone(), vitals)?;
+    let server = serve::start(
+        ServeSettings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            ..serve_settings(config)
+        },
+        ring.clone(),
+        vitals,
+    )?;
     let listener = Listener::connect(server.addr(), clock.clone());
-    let (seen, recording_now) = (Arc::new(Mutex::new(Seen::default())), Arc::new(AtomicBool::new(false)));
+    let (seen, recording_now) = (
+        Arc::new(Mutex::new(Seen::default())),
+        Arc::new(AtomicBool::new(false)),
+    );
     let emit = watch(ring.clone(), seen.clone(), recording_now.clone());
     let mut progress = Progress::new(Duration::MAX, clock.now());
-    let pipeline = Pipeline::spawn(assembly.stages, Tempo::Live, clock.clone(), Losses::never(), &mut progress, emit);
+    let pipeline = Pipeline::spawn(
+        assembly.stages,
+        Tempo::Live,
+        clock.clone(),
+        Losses::never(),
+        &mut progress,
+        emit,
+    );
     let desk = pipeline.desk();
     let stop = Arc::new(AtomicBool::new(false));
     let Outputs { frames, audio } = assembly.outputs;
@@ -101,13 +145,33 @@ pub fn measure(config: &Config, file: &Path, subjects: usize, seconds: u64) -> R
     let lane_losses = assembly.lanes;
     let (frames, tiling) = tiled(frames, subjects, &frame_count);
     let playing = {
-        let (pace, board, stop) = (Pace::Live { clock: clock.clone(), looped: true }, board.clone(), stop.clone());
+        let (pace, board, stop) = (
+            Pace::Live {
+                clock: clock.clone(),
+                looped: true,
+            },
+            board.clone(),
+            stop.clone(),
+        );
         let work = move || recording.play(pace, Outputs { frames, audio }, board, stop);
-        std::thread::Builder::new().name("recording".into()).spawn(work).expect("the system gives threads")
+        std::thread::Builder::new()
+            .name("recording".into())
+            .spawn(work)
+            .expect("the system gives threads")
     };
     std::thread::sleep(WARM_UP);
-    let losses = || lane_losses.iter().map(|l| l.lost.load(Ordering::Relaxed)).sum::<u64>();
-    let (cpu, from, lost, frames_before) = (process_cpu_nanos(), clock.now(), losses(), frame_count.load(Ordering::Relaxed));
+    let losses = || {
+        lane_losses
+            .iter()
+            .map(|l| l.lost.load(Ordering::Relaxed))
+            .sum::<u64>()
+    };
+    let (cpu, from, lost, frames_before) = (
+        process_cpu_nanos(),
+        clock.now(),
+        losses(),
+        frame_count.load(Ordering::Relaxed),
+    );
     let before = desk.counters();
     let threads = Threads::now();
     recording_now.store(true, Ordering::Release);
@@ -116,7 +180,10 @@ pub fn measure(config: &Config, file: &Path, subjects: usize, seconds: u64) -> R
     let elapsed = clock.now().nanos_since(from) as f64 * 1e-9;
     let cpu_percent = (process_cpu_nanos() - cpu) as f64 * 1e-9 / elapsed * 100.0;
     let cpu_percent_by_part = Threads::now().since(&threads, elapsed);
-    let (lost_frames, frames) = (losses() - lost, frame_count.load(Ordering::Relaxed) - frames_before);
+    let (lost_frames, frames) = (
+        losses() - lost,
+        frame_count.load(Ordering::Relaxed) - frames_before,
+    );
     let after = desk.counters();
     let rss_mib = resident_bytes() as f64 / f64::from(1 << 20);
     stop.store(true, Ordering::Release);
@@ -143,7 +210,11 @@ pub fn measure(config: &Config, file: &Path, subjects: usize, seconds: u64) -> R
         queue_ms: of(|l| l.queue),
         encode_ms: of(|l| l.encode),
         total_ms: of(|l| l.total),
-        to_socket_ms: Percentiles::of(arrivals.iter().filter_map(|(seq, at)| Some(at.millis_since(*seen.newest.get(seq)?)))),
+        to_socket_ms: Percentiles::of(
+            arrivals
+                .iter()
+                .filter_map(|(seq, at)| Some(at.millis_since(*seen.newest.get(seq)?))),
+        ),
         lost_frames,
         superseded: after.superseded - before.superseded,
         late: after.late - before.late,
@@ -156,10 +227,13 @@ pub fn measure(config: &Config, file: &Path, subjects: usize, seconds: u64) -> R
 fn watch(ring: Arc<Ring>, seen: Arc<Mutex<Seen>>, recording_now: Arc<AtomicBool>) -> Emit {
     Box::new(move |event, clip| {
         let seq = ring.publish(&event);
-        if let (Event::Expression(expression), Some((clip, _)), true) = (&event, clip, recording_now.load(Ordering::Acquire)) {
+        if let (Event::Expression(expression), Some((clip, _)), true) =
+            (&event, clip, recording_now.load(Ordering::Acquire))
+        {
             let mut seen = seen.lock().expect("seen lock");
             seen.latencies.extend(expression.latency_ms);
-            seen.newest.extend(clip.newest().map(|newest| (seq, newest)));
+            seen.newest
+                .extend(clip.newest().map(|newest| (seq, newest)));
         }
     })
 }
@@ -169,8 +243,13 @@ fn tiled(
     frames: Option<LaneSender<crate::clip::VideoFrame>>,
     copies: usize,
     count: &Arc<AtomicU64>,
-) -> (Option<LaneSender<crate::clip::VideoFrame>>, Option<std::thread::JoinHandle<()>>) {
-    let Some(out) = frames else { return (None, None) };
+) -> (
+    Option<LaneSender<crate::clip::VideoFrame>>,
+    Option<std::thread::JoinHandle<()>>,
+) {
+    let Some(out) = frames else {
+        return (None, None);
+    };
     let (sender, receiver) = lane("untiled", 4, WhenFull::DropOldest);
     let count = count.clone();
     let work = move || {
@@ -186,5 +265,13 @@ fn tiled(
             }
         }
     };
-    (Some(sender), Some(std::thread::Builder::new().name("tile".into()).spawn(work).expect("the system gives threads")))
+    (
+        Some(sender),
+        Some(
+            std::thread::Builder::new()
+                .name("tile".into())
+                .spawn(work)
+                .expect("the system gives threads"),
+        ),
+    )
 }

@@ -46,17 +46,29 @@ struct Spent {
 }
 
 impl Spent {
-    const NEVER: Spent = Spent { wall: f64::INFINITY, cpu: f64::INFINITY };
+    const NEVER: Spent = Spent {
+        wall: f64::INFINITY,
+        cpu: f64::INFINITY,
+    };
 
     fn least(self, other: Spent) -> Spent {
-        Spent { wall: self.wall.min(other.wall), cpu: self.cpu.min(other.cpu) }
+        Spent {
+            wall: self.wall.min(other.wall),
+            cpu: self.cpu.min(other.cpu),
+        }
     }
 }
 
 fn timed<T>(work: impl FnOnce() -> Result<T, DaemonError>) -> Result<(T, Spent), DaemonError> {
     let (wall, cpu) = (monotonic_nanos(), process_cpu_nanos());
     let value = work()?;
-    Ok((value, Spent { wall: (monotonic_nanos() - wall) as f64 * 1e-9, cpu: (process_cpu_nanos() - cpu) as f64 * 1e-9 }))
+    Ok((
+        value,
+        Spent {
+            wall: (monotonic_nanos() - wall) as f64 * 1e-9,
+            cpu: (process_cpu_nanos() - cpu) as f64 * 1e-9,
+        },
+    ))
 }
 
 /// Measures all three in turns.
@@ -74,7 +86,10 @@ pub fn measure(config: &Config, file: &Path) -> Result<OverheadReport, DaemonErr
         let lines = Arc::new(Mutex::new(Lines::new(Box::new(std::io::sink()))));
         let (played, spent) = timed(|| prepared.play(false, &lines))?;
         whole = whole.least(spent);
-        let bare: Vec<_> = tallies.iter().map(|tally| Bare::open(&runtime, tally)).collect::<Result<_, _>>()?;
+        let bare: Vec<_> = tallies
+            .iter()
+            .map(|tally| Bare::open(&runtime, tally))
+            .collect::<Result<_, _>>()?;
         let ((), spent) = timed(|| bare.into_iter().try_for_each(Bare::run))?;
         graphs = graphs.least(spent);
         let ((), spent) = timed(|| Ok(bare_decode(file)?))?;
@@ -85,7 +100,12 @@ pub fn measure(config: &Config, file: &Path) -> Result<OverheadReport, DaemonErr
     let frames = played.video_frames.max(1);
     let runs_of = |tally: &Arc<Tally>| {
         let total = tally.total();
-        GraphRuns { graph: tally.graph.clone(), runs: total.count, runs_per_frame: total.count as f64 / frames as f64, millis: total.nanos as f64 * 1e-6 }
+        GraphRuns {
+            graph: tally.graph.clone(),
+            runs: total.count,
+            runs_per_frame: total.count as f64 / frames as f64,
+            millis: total.nanos as f64 * 1e-6,
+        }
     };
     Ok(OverheadReport {
         recording_s: played.end.secs_f64(),
@@ -111,18 +131,40 @@ struct Bare {
 impl Bare {
     fn open(runtime: &Runtime, tally: &Tally) -> Result<Bare, DaemonError> {
         let bytes = tally.bytes().expect("the replay was traced");
-        let runs = tally.by_shapes().into_iter().map(|(shapes, runs)| (shapes, runs.count)).collect();
-        Ok(Bare { graph: Graph::open(runtime, &tally.graph, bytes, Provider::Cpu, 1)?, runs })
+        let runs = tally
+            .by_shapes()
+            .into_iter()
+            .map(|(shapes, runs)| (shapes, runs.count))
+            .collect();
+        Ok(Bare {
+            graph: Graph::open(runtime, &tally.graph, bytes, Provider::Cpu, 1)?,
+            runs,
+        })
     }
 
     fn run(mut self) -> Result<(), DaemonError> {
         for (shapes, count) in &self.runs {
             // Silero's third input is the rate, the one integer among our graphs.
-            let values: Vec<Vec<f32>> =
-                shapes.iter().map(|s| (0..s.iter().product()).map(|i: usize| ((i * 37 % 101) as f32) / 101.0 - 0.5).collect()).collect();
+            let values: Vec<Vec<f32>> = shapes
+                .iter()
+                .map(|s| {
+                    (0..s.iter().product())
+                        .map(|i: usize| ((i * 37 % 101) as f32) / 101.0 - 0.5)
+                        .collect()
+                })
+                .collect();
             let rate = [i64::from(crate::clip::SAMPLE_RATE_HZ)];
-            let inputs: Vec<_> =
-                shapes.iter().zip(&values).map(|(shape, values)| if shape.is_empty() { Input::I64(shape, &rate) } else { Input::F32(shape, values) }).collect();
+            let inputs: Vec<_> = shapes
+                .iter()
+                .zip(&values)
+                .map(|(shape, values)| {
+                    if shape.is_empty() {
+                        Input::I64(shape, &rate)
+                    } else {
+                        Input::F32(shape, values)
+                    }
+                })
+                .collect();
             for _ in 0..*count {
                 self.graph.run(&inputs)?;
             }

@@ -11,7 +11,9 @@ pub struct Threads(BTreeMap<u32, (String, f64)>);
 impl Threads {
     /// Of this process. Empty where the system does not say.
     pub fn now() -> Threads {
-        let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return Threads::default() };
+        let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
+            return Threads::default();
+        };
         let one = |task: std::fs::DirEntry| {
             let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
             Some((task.file_name().to_str()?.parse().ok()?, read(&stat)?))
@@ -26,7 +28,10 @@ impl Threads {
             let earlier = before.0.get(id).map_or(0.0, |(_, spent)| *spent);
             *parts.entry(part(name)).or_default() += (spent - earlier) / seconds * 100.0;
         }
-        let mut parts: Vec<_> = parts.into_iter().filter(|(_, percent)| *percent > 0.0).collect();
+        let mut parts: Vec<_> = parts
+            .into_iter()
+            .filter(|(_, percent)| *percent > 0.0)
+            .collect();
         parts.sort_by(|a, b| b.1.total_cmp(&a.1));
         parts
     }
@@ -38,14 +43,21 @@ fn read(stat: &str) -> Option<(String, f64)> {
     let fields: Vec<&str> = rest.split_whitespace().collect();
     // utime and stime are the fields 14 and 15 (proc(5)); the first here is field 3.
     let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-    Some((name.to_owned(), ticks as f64 / clock_ticks_per_second() as f64))
+    Some((
+        name.to_owned(),
+        ticks as f64 / clock_ticks_per_second() as f64,
+    ))
 }
 
 /// Ours have a stage's name. GStreamer's are named by element and pad.
 fn part(thread: &str) -> String {
-    let gstreamer = ["demux", "queue", "dec", "src", "sink", "parse", "typefind", "appsink", "pool"];
+    let gstreamer = [
+        "demux", "queue", "dec", "src", "sink", "parse", "typefind", "appsink", "pool",
+    ];
     match thread {
-        name if name.contains(':') || gstreamer.iter().any(|piece| name.contains(piece)) => "reading and decoding (GStreamer)".to_owned(),
+        name if name.contains(':') || gstreamer.iter().any(|piece| name.contains(piece)) => {
+            "reading and decoding (GStreamer)".to_owned()
+        }
         name if name.starts_with("tokio") => "serving".to_owned(),
         name => name.to_owned(),
     }
@@ -71,13 +83,17 @@ mod tests {
             .unwrap()
             .join()
             .unwrap();
-        let percent = found.iter().find(|(name, _)| name == "busy (one)").map_or(0.0, |(_, percent)| *percent);
+        let percent = found
+            .iter()
+            .find(|(name, _)| name == "busy (one)")
+            .map_or(0.0, |(_, percent)| *percent);
         assert!(percent > 0.0, "{found:?}");
     }
 
     #[test]
     fn names_in_brackets_are_read_whole() {
-        let (name, seconds) = read("77 (qtdemux0:sink (1)) S 1 1 1 0 -1 1 1 1 1 1 150 50 0 0 20").unwrap();
+        let (name, seconds) =
+            read("77 (qtdemux0:sink (1)) S 1 1 1 0 -1 1 1 1 1 1 150 50 0 0 20").unwrap();
         assert_eq!(name, "qtdemux0:sink (1)");
         assert!((seconds - 200.0 / clock_ticks_per_second() as f64).abs() < 1e-9);
         assert_eq!(part(&name), part("avdec_h264-0"));

@@ -29,7 +29,10 @@ pub fn tile(frame: &VideoFrame, copies: usize) -> VideoFrame {
         }
         start += stride * (height >> shift);
     }
-    VideoFrame { picture: Arc::new(Picture::from_i420(width, height, one.colorimetry, data)), ..frame.clone() }
+    VideoFrame {
+        picture: Arc::new(Picture::from_i420(width, height, one.colorimetry, data)),
+        ..frame.clone()
+    }
 }
 
 #[cfg(test)]
@@ -40,10 +43,18 @@ mod tests {
 
     #[test]
     fn three_copies_stand_in_a_grid_of_four() {
-        let colorimetry = Colorimetry { matrix: ColorMatrix::Bt601, full_range: true };
+        let colorimetry = Colorimetry {
+            matrix: ColorMatrix::Bt601,
+            full_range: true,
+        };
         let data: Vec<u8> = (0..24).collect();
         let picture = Arc::new(Picture::from_i420(4, 4, colorimetry, data));
-        let frame = VideoFrame { index: 0, time: MediaTime::ZERO, duration_nanos: None, picture };
+        let frame = VideoFrame {
+            index: 0,
+            time: MediaTime::ZERO,
+            duration_nanos: None,
+            picture,
+        };
         let tiled = tile(&frame, 3).picture;
         assert_eq!((tiled.width, tiled.height), (8, 8));
         assert_eq!(tiled.luma_row(0), [0, 1, 2, 3, 0, 1, 2, 3]);

@@ -27,17 +27,30 @@ struct ReferenceFace {
 
 fn read_png(path: &Path) -> RgbImage {
     let image = image::open(path).unwrap().to_rgb8();
-    RgbImage { width: image.width() as usize, height: image.height() as usize, pixels: image.into_raw() }
+    RgbImage {
+        width: image.width() as usize,
+        height: image.height() as usize,
+        pixels: image.into_raw(),
+    }
 }
 
 fn detector() -> Detector {
-    Detector::open(&Runtime::load().unwrap(), &project("models/mtcnn"), Provider::Cpu, DetectorSettings::default()).unwrap()
+    Detector::open(
+        &Runtime::load().unwrap(),
+        &project("models/mtcnn"),
+        Provider::Cpu,
+        DetectorSettings::default(),
+    )
+    .unwrap()
 }
 
 #[test]
 fn finds_what_the_reference_finds() {
-    let Some(folder) = material("detector") else { return };
-    let reference: Reference = serde_json::from_slice(&std::fs::read(folder.join("mtcnn.json")).unwrap()).unwrap();
+    let Some(folder) = material("detector") else {
+        return;
+    };
+    let reference: Reference =
+        serde_json::from_slice(&std::fs::read(folder.join("mtcnn.json")).unwrap()).unwrap();
     let mut detector = detector();
     let (mut faces, mut worst_px, mut worst_probability, mut nanos) = (0, 0.0f32, 0.0f32, 0);
     for expected in &reference.pictures {
@@ -49,11 +62,31 @@ fn finds_what_the_reference_finds() {
         assert_eq!(found.len(), expected.faces.len(), "{}", expected.picture);
         for face in &expected.faces {
             let [x1, y1, x2, y2] = face.box_x1y1x2y2;
-            let rect = Rect { x: x1, y: y1, w: x2 - x1, h: y2 - y1 };
-            let near = found.iter().max_by(|a, b| a.rect.iou(&rect).total_cmp(&b.rect.iou(&rect))).unwrap();
-            let corners = [near.rect.x - x1, near.rect.y - y1, near.rect.x + near.rect.w - x2, near.rect.y + near.rect.h - y2];
-            let points = near.landmarks.iter().zip(face.landmarks_xy).flat_map(|(a, b)| [a[0] - b[0], a[1] - b[1]]);
-            worst_px = corners.into_iter().chain(points).fold(worst_px, |worst, d| worst.max(d.abs()));
+            let rect = Rect {
+                x: x1,
+                y: y1,
+                w: x2 - x1,
+                h: y2 - y1,
+            };
+            let near = found
+                .iter()
+                .max_by(|a, b| a.rect.iou(&rect).total_cmp(&b.rect.iou(&rect)))
+                .unwrap();
+            let corners = [
+                near.rect.x - x1,
+                near.rect.y - y1,
+                near.rect.x + near.rect.w - x2,
+                near.rect.y + near.rect.h - y2,
+            ];
+            let points = near
+                .landmarks
+                .iter()
+                .zip(face.landmarks_xy)
+                .flat_map(|(a, b)| [a[0] - b[0], a[1] - b[1]]);
+            worst_px = corners
+                .into_iter()
+                .chain(points)
+                .fold(worst_px, |worst, d| worst.max(d.abs()));
             worst_probability = worst_probability.max((near.score - face.probability).abs());
             faces += 1;
         }

@@ -39,20 +39,41 @@ fn stand(settings: FaceSettings) -> Stand {
         size: 48,
         channels: 1,
         rate_hz: 10.0,
-        template: [[0.31, 0.35], [0.69, 0.35], [0.5, 0.56], [0.35, 0.76], [0.65, 0.76]],
+        template: [
+            [0.31, 0.35],
+            [0.69, 0.35],
+            [0.5, 0.56],
+            [0.35, 0.76],
+            [0.65, 0.76],
+        ],
         normalise: FaceNormalisation::PerCrop { floor: 0.02 },
         min_quality: 0.1,
     };
     Stand {
-        detector: Detector::open(&runtime, &models, Provider::Cpu, DetectorSettings::default()).unwrap(),
-        stage: FaceStage::new(settings, Some(preprocessing), Refiner::open(&runtime, &models, Provider::Cpu, 1).unwrap()),
+        detector: Detector::open(
+            &runtime,
+            &models,
+            Provider::Cpu,
+            DetectorSettings::default(),
+        )
+        .unwrap(),
+        stage: FaceStage::new(
+            settings,
+            Some(preprocessing),
+            Refiner::open(&runtime, &models, Provider::Cpu, 1).unwrap(),
+        ),
     }
 }
 
 impl Stand {
     fn frame(&mut self, index: u64, picture: Picture) -> FramedFaces {
         let time = MediaTime::from_nanos(index as i64 * 1_000_000_000 / FPS);
-        let frame = VideoFrame { index, time, duration_nanos: None, picture: Arc::new(picture) };
+        let frame = VideoFrame {
+            index,
+            time,
+            duration_nanos: None,
+            picture: Arc::new(picture),
+        };
         if self.stage.wants_detection(&frame) {
             let found = self.detector.detect(&frame.picture).unwrap();
             self.stage.detected(time, found);
@@ -68,7 +89,11 @@ fn cutouts(folder: &Path, names: &[&str], side: f32) -> Vec<Cutout> {
         .iter()
         .map(|name| {
             let png = image::open(folder.join(name)).unwrap().to_rgb8();
-            let whole = RgbImage { width: png.width() as usize, height: png.height() as usize, pixels: png.into_raw() };
+            let whole = RgbImage {
+                width: png.width() as usize,
+                height: png.height() as usize,
+                pixels: png.into_raw(),
+            };
             let found = detector.detect_rgb(&whole, 40.0).unwrap();
             let rect = found[0].rect;
             let scale = rect.w.max(rect.h) / side;
@@ -81,9 +106,14 @@ fn cutouts(folder: &Path, names: &[&str], side: f32) -> Vec<Cutout> {
                     let mut sum = [0.0f32; 3];
                     for t in 0..taps * taps {
                         let (tx, ty) = ((t % taps) as f32, (t / taps) as f32);
-                        let px = cx + (x as f32 + (tx + 0.5) / taps as f32 - out as f32 / 2.0) * scale;
-                        let py = cy + (y as f32 + (ty + 0.5) / taps as f32 - out as f32 / 2.0) * scale;
-                        let (px, py) = (px.clamp(0.0, whole.width as f32 - 1.0) as usize, py.clamp(0.0, whole.height as f32 - 1.0) as usize);
+                        let px =
+                            cx + (x as f32 + (tx + 0.5) / taps as f32 - out as f32 / 2.0) * scale;
+                        let py =
+                            cy + (y as f32 + (ty + 0.5) / taps as f32 - out as f32 / 2.0) * scale;
+                        let (px, py) = (
+                            px.clamp(0.0, whole.width as f32 - 1.0) as usize,
+                            py.clamp(0.0, whole.height as f32 - 1.0) as usize,
+                        );
                         for (c, s) in sum.iter_mut().enumerate() {
                             *s += f32::from(whole.pixels[(py * whole.width + px) * 3 + c]);
                         }
@@ -91,28 +121,57 @@ fn cutouts(folder: &Path, names: &[&str], side: f32) -> Vec<Cutout> {
                     pixels.extend(sum.map(|s| (s / (taps * taps) as f32) as u8));
                 }
             }
-            Cutout { image: RgbImage { width: out, height: out, pixels }, face_side: side }
+            Cutout {
+                image: RgbImage {
+                    width: out,
+                    height: out,
+                    pixels,
+                },
+                face_side: side,
+            }
         })
         .collect()
 }
 
 /// The scene at a time, as I420, with a little noise that depends on the frame alone. `pillar` hides the columns it covers.
-fn compose(actors: &[Actor<'_>], time: f32, index: u64, pillar: Option<std::ops::Range<usize>>) -> Picture {
+fn compose(
+    actors: &[Actor<'_>],
+    time: f32,
+    index: u64,
+    pillar: Option<std::ops::Range<usize>>,
+) -> Picture {
     let mut rgb = vec![0u8; WIDTH * HEIGHT * 3];
-    let background = |x: usize, y: usize| [70 + (x / 8) as u8, 90 + (y / 6) as u8, 110 + ((x * 7 + y * 13) % 23) as u8];
+    let background = |x: usize, y: usize| {
+        [
+            70 + (x / 8) as u8,
+            90 + (y / 6) as u8,
+            110 + ((x * 7 + y * 13) % 23) as u8,
+        ]
+    };
     for (i, pixel) in rgb.as_chunks_mut::<3>().0.iter_mut().enumerate() {
         *pixel = background(i % WIDTH, i / WIDTH);
     }
     for actor in actors {
-        let Some([cx, cy]) = (actor.path)(time) else { continue };
+        let Some([cx, cy]) = (actor.path)(time) else {
+            continue;
+        };
         let side = actor.cutout.image.width;
-        let (left, top) = ((cx - side as f32 / 2.0).round() as i64, (cy - side as f32 / 2.0).round() as i64);
+        let (left, top) = (
+            (cx - side as f32 / 2.0).round() as i64,
+            (cy - side as f32 / 2.0).round() as i64,
+        );
         for y in 0..side {
             for x in 0..side {
                 // An ellipse of person; outside it the background shows.
-                let (u, v) = (2.0 * x as f32 / side as f32 - 1.0, 2.0 * y as f32 / side as f32 - 1.0);
+                let (u, v) = (
+                    2.0 * x as f32 / side as f32 - 1.0,
+                    2.0 * y as f32 / side as f32 - 1.0,
+                );
                 let (px, py) = (left + x as i64, top + y as i64);
-                if u * u + v * v <= 1.0 && (0..WIDTH as i64).contains(&px) && (0..HEIGHT as i64).contains(&py) {
+                if u * u + v * v <= 1.0
+                    && (0..WIDTH as i64).contains(&px)
+                    && (0..HEIGHT as i64).contains(&py)
+                {
                     let from = (y * side + x) * 3;
                     let to = (py as usize * WIDTH + px as usize) * 3;
                     rgb[to..to + 3].copy_from_slice(&actor.cutout.image.pixels[from..from + 3]);
@@ -127,25 +186,47 @@ fn compose(actors: &[Actor<'_>], time: f32, index: u64, pillar: Option<std::ops:
     }
     let mut state = index.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     for value in &mut rgb {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         *value = value.saturating_add_signed((state >> 61) as i8 - 3);
     }
     i420(&rgb)
 }
 
 fn i420(rgb: &[u8]) -> Picture {
-    let at = |x: usize, y: usize| -> [f32; 3] { std::array::from_fn(|c| f32::from(rgb[(y * WIDTH + x) * 3 + c])) };
+    let at = |x: usize, y: usize| -> [f32; 3] {
+        std::array::from_fn(|c| f32::from(rgb[(y * WIDTH + x) * 3 + c]))
+    };
     let luma = |[r, g, b]: [f32; 3]| 0.299 * r + 0.587 * g + 0.114 * b;
-    let mut data: Vec<u8> = (0..WIDTH * HEIGHT).map(|i| luma(at(i % WIDTH, i / WIDTH)).round() as u8).collect();
+    let mut data: Vec<u8> = (0..WIDTH * HEIGHT)
+        .map(|i| luma(at(i % WIDTH, i / WIDTH)).round() as u8)
+        .collect();
     for weights in [[-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]] {
         for i in 0..(WIDTH / 2) * (HEIGHT / 2) {
             let (x, y) = (i % (WIDTH / 2) * 2, i / (WIDTH / 2) * 2);
-            let sum: f32 =
-                [(0, 0), (1, 0), (0, 1), (1, 1)].iter().map(|(dx, dy)| at(x + dx, y + dy).iter().zip(weights).map(|(v, w)| v * w).sum::<f32>()).sum();
+            let sum: f32 = [(0, 0), (1, 0), (0, 1), (1, 1)]
+                .iter()
+                .map(|(dx, dy)| {
+                    at(x + dx, y + dy)
+                        .iter()
+                        .zip(weights)
+                        .map(|(v, w)| v * w)
+                        .sum::<f32>()
+                })
+                .sum();
             data.push((128.0 + sum / 4.0).round().clamp(0.0, 255.0) as u8);
         }
     }
-    Picture::from_i420(WIDTH, HEIGHT, Colorimetry { matrix: ColorMatrix::Bt601, full_range: true }, data)
+    Picture::from_i420(
+        WIDTH,
+        HEIGHT,
+        Colorimetry {
+            matrix: ColorMatrix::Bt601,
+            full_range: true,
+        },
+        data,
+    )
 }
 
 /// What came out against what went in.
@@ -160,26 +241,44 @@ struct Outcome {
 
 impl Outcome {
     fn is_one_id_each(&self) -> bool {
-        let firsts: std::collections::BTreeSet<_> = self.ids.iter().filter_map(|ids| ids.keys().next()).collect();
+        let firsts: std::collections::BTreeSet<_> = self
+            .ids
+            .iter()
+            .filter_map(|ids| ids.keys().next())
+            .collect();
         self.ids.iter().all(|ids| ids.len() == 1) && firsts.len() == self.ids.len()
     }
 }
 
 fn play(actors: &[Actor<'_>], seconds: f32, pillar: Option<std::ops::Range<usize>>) -> Outcome {
     let mut stand = stand(FaceSettings::default());
-    let mut outcome = Outcome { ids: vec![BTreeMap::new(); actors.len()], clear: vec![(0, 0); actors.len()], changes: Vec::new() };
+    let mut outcome = Outcome {
+        ids: vec![BTreeMap::new(); actors.len()],
+        clear: vec![(0, 0); actors.len()],
+        changes: Vec::new(),
+    };
     for index in 0..(seconds * FPS as f32) as u64 {
         let time = index as f32 / FPS as f32;
         let framed = stand.frame(index, compose(actors, time, index, pillar.clone()));
         let places: Vec<_> = actors.iter().map(|a| (a.path)(time)).collect();
         for (i, place) in places.iter().enumerate() {
-            let (Some([x, y]), side) = (place, actors[i].cutout.face_side) else { continue };
-            let front = places[i + 1..].iter().flatten().map(|p| (p[0] - x).hypot(p[1] - y) / side).fold(f32::MAX, f32::min);
-            let from_pillar = pillar.as_ref().map_or(f32::MAX, |p| ((x - (p.start + p.end) as f32 / 2.0).abs() - p.len() as f32 / 2.0) / side);
+            let (Some([x, y]), side) = (place, actors[i].cutout.face_side) else {
+                continue;
+            };
+            let front = places[i + 1..]
+                .iter()
+                .flatten()
+                .map(|p| (p[0] - x).hypot(p[1] - y) / side)
+                .fold(f32::MAX, f32::min);
+            let from_pillar = pillar.as_ref().map_or(f32::MAX, |p| {
+                ((x - (p.start + p.end) as f32 / 2.0).abs() - p.len() as f32 / 2.0) / side
+            });
             let inside = *x > side * 0.6 && *x < WIDTH as f32 - side * 0.6;
             // Whoever is mostly covered is nobody's to find.
             let on_it = if front > 0.5 && from_pillar > 0.0 {
-                framed.faces.iter().find(|f| crate::face::associate::distance(f.rect.center(), [*x, *y]) < 0.3 * side)
+                framed.faces.iter().find(|f| {
+                    crate::face::associate::distance(f.rect.center(), [*x, *y]) < 0.3 * side
+                })
             } else {
                 None
             };
@@ -193,7 +292,11 @@ fn play(actors: &[Actor<'_>], seconds: f32, pillar: Option<std::ops::Range<usize
         }
         outcome.changes.extend(framed.changes);
     }
-    outcome.changes.extend(stand.stage.finish(MediaTime::from_nanos((seconds * 1e9) as i64)));
+    outcome.changes.extend(
+        stand
+            .stage
+            .finish(MediaTime::from_nanos((seconds * 1e9) as i64)),
+    );
     outcome
 }
 
@@ -207,26 +310,49 @@ const PEOPLE: [&str; 6] = [
 ];
 
 fn linear(from: [f32; 2], to: [f32; 2], seconds: f32) -> Box<dyn Fn(f32) -> Option<[f32; 2]>> {
-    Box::new(move |t| Some(std::array::from_fn(|k| from[k] + (to[k] - from[k]) * (t / seconds).clamp(0.0, 1.0))))
+    Box::new(move |t| {
+        Some(std::array::from_fn(|k| {
+            from[k] + (to[k] - from[k]) * (t / seconds).clamp(0.0, 1.0)
+        }))
+    })
 }
 
 #[test]
 fn those_who_cross_keep_their_ids() {
-    let Some(folder) = material("detector") else { return };
+    let Some(folder) = material("detector") else {
+        return;
+    };
     let people = cutouts(&folder, &PEOPLE, 110.0);
     let (mut scenes, mut kept) = (0, 0);
     for (a, back) in people.iter().enumerate() {
         // Every pair once, each person sometimes behind and sometimes in front.
-        for (b, front) in people.iter().enumerate().filter(|(b, _)| (*b > a) == ((a + b) % 2 == 0) && *b != a) {
+        for (b, front) in people
+            .iter()
+            .enumerate()
+            .filter(|(b, _)| (*b > a) == ((a + b) % 2 == 0) && *b != a)
+        {
             let seconds = if (a + b) % 2 == 0 { 3.0 } else { 5.0 };
             let actors = [
-                Actor { cutout: back, path: linear([110.0, 180.0], [530.0, 170.0], seconds) },
-                Actor { cutout: front, path: linear([530.0, 190.0], [110.0, 180.0], seconds) },
+                Actor {
+                    cutout: back,
+                    path: linear([110.0, 180.0], [530.0, 170.0], seconds),
+                },
+                Actor {
+                    cutout: front,
+                    path: linear([530.0, 190.0], [110.0, 180.0], seconds),
+                },
             ];
             let outcome = play(&actors, seconds + 0.5, None);
-            let fine = outcome.is_one_id_each() && outcome.clear.iter().all(|(clear, followed)| *followed * 100 >= *clear * 95);
+            let fine = outcome.is_one_id_each()
+                && outcome
+                    .clear
+                    .iter()
+                    .all(|(clear, followed)| *followed * 100 >= *clear * 95);
             if !fine {
-                println!("{} behind {}: {:?} {:?}", PEOPLE[a], PEOPLE[b], outcome.ids, outcome.clear);
+                println!(
+                    "{} behind {}: {:?} {:?}",
+                    PEOPLE[a], PEOPLE[b], outcome.ids, outcome.clear
+                );
             }
             scenes += 1;
             kept += u32::from(fine);
@@ -238,79 +364,178 @@ fn those_who_cross_keep_their_ids() {
 
 #[test]
 fn who_hides_for_a_second_comes_back_as_the_same() {
-    let Some(folder) = material("detector") else { return };
+    let Some(folder) = material("detector") else {
+        return;
+    };
     let people = cutouts(&folder, &PEOPLE, 110.0);
     for (i, person) in people.iter().enumerate() {
         let other = &people[(i + 1) % people.len()];
         // Behind a pillar, going on at the same pace; and gone for a second, back 60 px away. Another one stands by.
-        let behind =
-            [Actor { cutout: other, path: Box::new(|_| Some([540.0, 170.0])) }, Actor { cutout: person, path: linear([90.0, 180.0], [440.0, 180.0], 3.5) }];
+        let behind = [
+            Actor {
+                cutout: other,
+                path: Box::new(|_| Some([540.0, 170.0])),
+            },
+            Actor {
+                cutout: person,
+                path: linear([90.0, 180.0], [440.0, 180.0], 3.5),
+            },
+        ];
         let gone = [
-            Actor { cutout: other, path: Box::new(|_| Some([500.0, 170.0])) },
-            Actor { cutout: person, path: Box::new(|t| if t < 1.5 { Some([200.0, 180.0]) } else { (t >= 2.5).then_some([260.0, 190.0]) }) },
+            Actor {
+                cutout: other,
+                path: Box::new(|_| Some([500.0, 170.0])),
+            },
+            Actor {
+                cutout: person,
+                path: Box::new(|t| {
+                    if t < 1.5 {
+                        Some([200.0, 180.0])
+                    } else {
+                        (t >= 2.5).then_some([260.0, 190.0])
+                    }
+                }),
+            },
         ];
         for (actors, pillar) in [(behind, Some(210..310)), (gone, None)] {
             let outcome = play(&actors, 4.5, pillar);
-            assert!(outcome.is_one_id_each(), "{}: {:?} {:?}", PEOPLE[i], outcome.ids, outcome.changes);
-            assert!(outcome.clear.iter().all(|(clear, followed)| *followed * 100 >= *clear * 85), "{}: {:?}", PEOPLE[i], outcome.clear);
-            assert_eq!(outcome.changes.iter().filter(|c| c.phase == SubjectPhase::Appeared).count(), 2);
+            assert!(
+                outcome.is_one_id_each(),
+                "{}: {:?} {:?}",
+                PEOPLE[i],
+                outcome.ids,
+                outcome.changes
+            );
+            assert!(
+                outcome
+                    .clear
+                    .iter()
+                    .all(|(clear, followed)| *followed * 100 >= *clear * 85),
+                "{}: {:?}",
+                PEOPLE[i],
+                outcome.clear
+            );
+            assert_eq!(
+                outcome
+                    .changes
+                    .iter()
+                    .filter(|c| c.phase == SubjectPhase::Appeared)
+                    .count(),
+                2
+            );
         }
     }
 }
 
 #[test]
 fn who_leaves_is_lost_after_a_while_and_another_is_someone_new() {
-    let Some(folder) = material("detector") else { return };
+    let Some(folder) = material("detector") else {
+        return;
+    };
     let people = cutouts(&folder, &PEOPLE[..2], 110.0);
     let actors = [
-        Actor { cutout: &people[0], path: Box::new(|t| (t < 2.0).then_some([300.0 + 250.0 * t, 180.0])) },
-        Actor { cutout: &people[1], path: Box::new(|t| (t >= 5.0).then_some([200.0, 180.0])) },
+        Actor {
+            cutout: &people[0],
+            path: Box::new(|t| (t < 2.0).then_some([300.0 + 250.0 * t, 180.0])),
+        },
+        Actor {
+            cutout: &people[1],
+            path: Box::new(|t| (t >= 5.0).then_some([200.0, 180.0])),
+        },
     ];
     let outcome = play(&actors, 6.0, None);
-    let phases: Vec<_> = outcome.changes.iter().filter(|c| c.phase != SubjectPhase::Updated).map(|c| (c.phase, c.subject, c.time.secs_f64())).collect();
-    let [(SubjectPhase::Appeared, first, _), (SubjectPhase::Lost, lost, when), (SubjectPhase::Appeared, second, _), (SubjectPhase::Lost, last, _)] = phases[..]
+    let phases: Vec<_> = outcome
+        .changes
+        .iter()
+        .filter(|c| c.phase != SubjectPhase::Updated)
+        .map(|c| (c.phase, c.subject, c.time.secs_f64()))
+        .collect();
+    let [
+        (SubjectPhase::Appeared, first, _),
+        (SubjectPhase::Lost, lost, when),
+        (SubjectPhase::Appeared, second, _),
+        (SubjectPhase::Lost, last, _),
+    ] = phases[..]
     else {
         panic!("{phases:?}")
     };
-    assert!(first == lost && second == last && first != second, "{phases:?}");
-    assert!((2.5..4.2).contains(&when), "hidden for two seconds since it went over the border: {phases:?}");
+    assert!(
+        first == lost && second == last && first != second,
+        "{phases:?}"
+    );
+    assert!(
+        (2.5..4.2).contains(&when),
+        "hidden for two seconds since it went over the border: {phases:?}"
+    );
 }
 
 #[test]
 fn a_cut_is_a_new_shot() {
-    let Some(folder) = material("detector") else { return };
+    let Some(folder) = material("detector") else {
+        return;
+    };
     let mut stand = stand(FaceSettings::default());
     let people = cutouts(&folder, &PEOPLE[..2], 140.0);
     let mut changes = Vec::new();
     for index in 0..50 {
-        let (person, flip) = if index < 25 { (&people[0], false) } else { (&people[1], true) };
-        let actors = [Actor { cutout: person, path: Box::new(|_| Some([300.0, 180.0])) }];
+        let (person, flip) = if index < 25 {
+            (&people[0], false)
+        } else {
+            (&people[1], true)
+        };
+        let actors = [Actor {
+            cutout: person,
+            path: Box::new(|_| Some([300.0, 180.0])),
+        }];
         let picture = compose(&actors, 0.0, index, flip.then_some(380..640));
         changes.extend(stand.frame(index, picture).changes);
     }
     let phases: Vec<_> = changes.iter().map(|c| (c.phase, c.subject)).collect();
     let (s1, s2) = (SubjectId::Face(1), SubjectId::Face(2));
-    assert_eq!(phases, [(SubjectPhase::Appeared, s1), (SubjectPhase::Lost, s1), (SubjectPhase::Appeared, s2)]);
+    assert_eq!(
+        phases,
+        [
+            (SubjectPhase::Appeared, s1),
+            (SubjectPhase::Lost, s1),
+            (SubjectPhase::Appeared, s2)
+        ]
+    );
 }
 
 #[test]
 fn a_still_face_stands_still() {
-    let Some(folder) = material("detector") else { return };
+    let Some(folder) = material("detector") else {
+        return;
+    };
     let people = cutouts(&folder, &PEOPLE, 110.0);
     let mut worst = 0.0f32;
     for (i, person) in people.iter().enumerate() {
         let mut stand = stand(FaceSettings::default());
-        let actors = [Actor { cutout: person, path: Box::new(|_| Some([300.0, 180.0])) }];
+        let actors = [Actor {
+            cutout: person,
+            path: Box::new(|_| Some([300.0, 180.0])),
+        }];
         let mut seen: Vec<[[f32; 2]; 5]> = Vec::new();
         for index in 0..75 {
             let framed = stand.frame(index, compose(&actors, 0.0, index, None));
-            seen.extend(framed.faces.iter().filter(|_| index >= 15).map(|f| f.landmarks));
+            seen.extend(
+                framed
+                    .faces
+                    .iter()
+                    .filter(|_| index >= 15)
+                    .map(|f| f.landmarks),
+            );
         }
         assert_eq!(seen.len(), 60, "{}", PEOPLE[i]);
         for point in 0..5 {
             for k in 0..2 {
                 let mean = seen.iter().map(|l| l[point][k]).sum::<f32>() / 60.0;
-                let deviation = (seen.iter().map(|l| (l[point][k] - mean).powi(2)).sum::<f32>() / 60.0).sqrt();
+                let deviation = (seen
+                    .iter()
+                    .map(|l| (l[point][k] - mean).powi(2))
+                    .sum::<f32>()
+                    / 60.0)
+                    .sqrt();
                 worst = worst.max(deviation);
             }
         }
@@ -321,15 +546,30 @@ fn a_still_face_stands_still() {
 
 #[test]
 fn the_same_recording_gives_the_same_faces_and_crops_one_a_slot() {
-    let Some(folder) = material("detector") else { return };
+    let Some(folder) = material("detector") else {
+        return;
+    };
     let people = cutouts(&folder, &PEOPLE[..2], 110.0);
     let run = || {
         let actors = [
-            Actor { cutout: &people[0], path: linear([110.0, 180.0], [530.0, 170.0], 2.0) },
-            Actor { cutout: &people[1], path: linear([530.0, 190.0], [110.0, 180.0], 2.0) },
+            Actor {
+                cutout: &people[0],
+                path: linear([110.0, 180.0], [530.0, 170.0], 2.0),
+            },
+            Actor {
+                cutout: &people[1],
+                path: linear([530.0, 190.0], [110.0, 180.0], 2.0),
+            },
         ];
         let mut stand = stand(FaceSettings::default());
-        (0..50).map(|index| stand.frame(index, compose(&actors, index as f32 / FPS as f32, index, None))).collect::<Vec<_>>()
+        (0..50)
+            .map(|index| {
+                stand.frame(
+                    index,
+                    compose(&actors, index as f32 / FPS as f32, index, None),
+                )
+            })
+            .collect::<Vec<_>>()
     };
     let first = run();
     assert_eq!(format!("{first:?}"), format!("{:?}", run()));
@@ -338,7 +578,10 @@ fn the_same_recording_gives_the_same_faces_and_crops_one_a_slot() {
     for face in first.iter().flat_map(|f| &f.faces) {
         assert!(ids.insert(face.id), "a face's id is unique");
         if face.crop.is_some() {
-            assert!(slots.insert((face.subject, face_slot(face.time, 10.0))), "two crops in a slot");
+            assert!(
+                slots.insert((face.subject, face_slot(face.time, 10.0))),
+                "two crops in a slot"
+            );
         }
     }
     assert!(slots.len() > 20);
@@ -346,11 +589,22 @@ fn the_same_recording_gives_the_same_faces_and_crops_one_a_slot() {
 
 #[test]
 fn more_than_the_limit_are_not_followed() {
-    let Some(folder) = material("detector") else { return };
+    let Some(folder) = material("detector") else {
+        return;
+    };
     let people = cutouts(&folder, &PEOPLE[..3], 90.0);
-    let actors: Vec<_> =
-        people.iter().enumerate().map(|(i, cutout)| Actor { cutout, path: Box::new(move |_| Some([120.0 + 200.0 * i as f32, 180.0])) }).collect();
-    let mut stand = stand(FaceSettings { max_subjects: 2, ..FaceSettings::default() });
+    let actors: Vec<_> = people
+        .iter()
+        .enumerate()
+        .map(|(i, cutout)| Actor {
+            cutout,
+            path: Box::new(move |_| Some([120.0 + 200.0 * i as f32, 180.0])),
+        })
+        .collect();
+    let mut stand = stand(FaceSettings {
+        max_subjects: 2,
+        ..FaceSettings::default()
+    });
     let mut subjects = std::collections::BTreeSet::new();
     for index in 0..50 {
         let framed = stand.frame(index, compose(&actors, 0.0, index, None));
@@ -363,7 +617,14 @@ fn more_than_the_limit_are_not_followed() {
 /// Each pixel three times in each direction: 1080p.
 fn enlarged(picture: &Picture) -> Picture {
     let mut data = Vec::new();
-    for (plane, (w, h)) in [(WIDTH, HEIGHT), (WIDTH / 2, HEIGHT / 2), (WIDTH / 2, HEIGHT / 2)].into_iter().enumerate() {
+    for (plane, (w, h)) in [
+        (WIDTH, HEIGHT),
+        (WIDTH / 2, HEIGHT / 2),
+        (WIDTH / 2, HEIGHT / 2),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let from = &picture.bytes()[picture.planes[plane].offset..];
         (0..3 * h).for_each(|y| data.extend((0..3 * w).map(|x| from[y / 3 * w + x / 3])));
     }
@@ -373,17 +634,36 @@ fn enlarged(picture: &Picture) -> Picture {
 /// What is not the network's run stays well below it. Both are measured in the same frames.
 #[test]
 fn following_costs_little_beside_the_network() {
-    let Some(folder) = material("detector") else { return };
+    let Some(folder) = material("detector") else {
+        return;
+    };
     let people = cutouts(&folder, &PEOPLE[..4], 100.0);
-    for (count, large) in [(1, false), (2, false), (4, false), (1, true), (2, true), (4, true)] {
+    for (count, large) in [
+        (1, false),
+        (2, false),
+        (4, false),
+        (1, true),
+        (2, true),
+        (4, true),
+    ] {
         let runtime = Runtime::load().unwrap();
-        let mut stand = stand(FaceSettings { detect_interval: Duration::from_secs(3600), ..FaceSettings::default() });
-        let tally = runtime.tallies().into_iter().rfind(|t| t.graph == "onet").unwrap();
+        let mut stand = stand(FaceSettings {
+            detect_interval: Duration::from_secs(3600),
+            ..FaceSettings::default()
+        });
+        let tally = runtime
+            .tallies()
+            .into_iter()
+            .rfind(|t| t.graph == "onet")
+            .unwrap();
         let actors: Vec<_> = people
             .iter()
             .take(count)
             .enumerate()
-            .map(|(i, cutout)| Actor { cutout, path: Box::new(move |_| Some([90.0 + 150.0 * i as f32, 180.0])) })
+            .map(|(i, cutout)| Actor {
+                cutout,
+                path: Box::new(move |_| Some([90.0 + 150.0 * i as f32, 180.0])),
+            })
             .collect();
         let pictures: Vec<Arc<Picture>> = (0..4)
             .map(|i| {
@@ -396,7 +676,12 @@ fn following_costs_little_beside_the_network() {
         let (mut bare, mut beside, mut detect) = (Vec::new(), Vec::new(), 0);
         for index in 0..80u64 {
             let time = MediaTime::from_nanos(index as i64 * 1_000_000_000 / FPS);
-            let frame = VideoFrame { index, time, duration_nanos: None, picture: pictures[index as usize % 4].clone() };
+            let frame = VideoFrame {
+                index,
+                time,
+                duration_nanos: None,
+                picture: pictures[index as usize % 4].clone(),
+            };
             if index == 0 {
                 stand.detector.detect(&frame.picture).unwrap();
                 let started = crate::time::monotonic_nanos();
@@ -419,7 +704,12 @@ fn following_costs_little_beside_the_network() {
         let (bare, beside) = (bare[bare.len() / 2], beside[beside.len() / 2]);
         let ms = |nanos: i64| nanos as f64 * 1e-6;
         let size = if large { "1920x1080" } else { "640x360" };
-        println!("{count} faces at {size}: the network {:.2} ms a frame, all else {:.2} ms; a detection {:.1} ms", ms(bare), ms(beside), ms(detect));
+        println!(
+            "{count} faces at {size}: the network {:.2} ms a frame, all else {:.2} ms; a detection {:.1} ms",
+            ms(bare),
+            ms(beside),
+            ms(detect)
+        );
         assert!(beside < bare, "{beside} ns beside {bare} ns of the network");
     }
 }

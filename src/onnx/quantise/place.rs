@@ -24,7 +24,9 @@ pub(super) struct Plan {
 
 /// Behind a node: its output, or that of the Relu which alone reads it.
 fn behind(graph: &GraphProto, place: usize) -> Option<&str> {
-    let [output] = &graph.node[place].output[..] else { return None };
+    let [output] = &graph.node[place].output[..] else {
+        return None;
+    };
     if is_output(graph, output) {
         return None;
     }
@@ -43,9 +45,17 @@ impl Plan {
     pub fn of(graph: &GraphProto) -> anyhow::Result<Plan> {
         let mut plan = Plan::default();
         for (place, node) in graph.node.iter().enumerate() {
-            let Some(output) = behind(graph, place) else { continue };
+            let Some(output) = behind(graph, place) else {
+                continue;
+            };
             match &*node.op_type {
-                "Conv" if node.input.iter().skip(1).all(|name| constant(graph, name).is_some()) => {
+                "Conv"
+                    if node
+                        .input
+                        .iter()
+                        .skip(1)
+                        .all(|name| constant(graph, name).is_some()) =>
+                {
                     let input = &node.input[0];
                     if !plan.made.contains_key(input) {
                         plan.entries.insert(input.clone());
@@ -56,16 +66,29 @@ impl Plan {
                     plan.made.insert(output.into(), output.into());
                 }
                 "MaxPool" if plan.made.contains_key(&node.input[0]) && output == node.output[0] => {
-                    plan.made.insert(output.into(), plan.made[&node.input[0]].clone());
+                    plan.made
+                        .insert(output.into(), plan.made[&node.input[0]].clone());
                 }
                 _ => continue,
             }
             plan.integer.insert(place);
         }
-        ensure!(!plan.integer.is_empty(), "the graph has no convolution of constant weights");
-        for place in plan.integer.clone().into_iter().rev().filter(|place| graph.node[*place].op_type != "Conv") {
+        ensure!(
+            !plan.integer.is_empty(),
+            "the graph has no convolution of constant weights"
+        );
+        for place in plan
+            .integer
+            .clone()
+            .into_iter()
+            .rev()
+            .filter(|place| graph.node[*place].op_type != "Conv")
+        {
             let output = behind(graph, place).expect("seen above").to_owned();
-            if !readers(graph, &output).iter().any(|reader| plan.integer.contains(reader)) {
+            if !readers(graph, &output)
+                .iter()
+                .any(|reader| plan.integer.contains(reader))
+            {
                 plan.integer.remove(&place);
                 plan.made.remove(&output);
             }
@@ -75,22 +98,40 @@ impl Plan {
 
     /// The tensors whose values give the steps.
     pub fn observed(&self) -> Vec<String> {
-        self.entries.iter().chain(self.made.values()).collect::<BTreeSet<_>>().into_iter().cloned().collect()
+        self.entries
+            .iter()
+            .chain(self.made.values())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .cloned()
+            .collect()
     }
 
     /// The graph with the steps of [`Plan::observed`].
-    pub fn write(&self, model: &ModelProto, steps: &BTreeMap<String, Step>) -> anyhow::Result<ModelProto> {
+    pub fn write(
+        &self,
+        model: &ModelProto,
+        steps: &BTreeMap<String, Step>,
+    ) -> anyhow::Result<ModelProto> {
         let mut written = model.clone();
         written.producer_name = "expressd".into();
         let graph = written.graph.as_mut().context("the file holds no graph")?;
         let nodes = std::mem::take(&mut graph.node);
         let step_of = |tensor: &str| steps[self.made.get(tensor).map_or(tensor, String::as_str)];
-        for tensor in self.entries.iter().filter(|entry| nodes.iter().all(|node| !node.output.contains(entry))) {
+        for tensor in self
+            .entries
+            .iter()
+            .filter(|entry| nodes.iter().all(|node| !node.output.contains(entry)))
+        {
             self.round(graph, tensor, step_of(tensor));
         }
         for (place, mut node) in nodes.into_iter().enumerate() {
             let integer = self.integer.contains(&place);
-            let step = node.input.first().filter(|_| integer && node.op_type == "Conv").map(|input| step_of(input));
+            let step = node
+                .input
+                .first()
+                .filter(|_| integer && node.op_type == "Conv")
+                .map(|input| step_of(input));
             for input in &mut node.input {
                 if self.made.contains_key(input) || (integer && self.entries.contains(input)) {
                     *input = rounded(input);
@@ -101,7 +142,10 @@ impl Plan {
             }
             let outputs = node.output.clone();
             graph.node.push(node);
-            for tensor in outputs.iter().filter(|tensor| self.made.contains_key(*tensor) || self.entries.contains(*tensor)) {
+            for tensor in outputs
+                .iter()
+                .filter(|tensor| self.made.contains_key(*tensor) || self.entries.contains(*tensor))
+            {
                 self.round(graph, tensor, step_of(tensor));
             }
         }
@@ -112,47 +156,123 @@ impl Plan {
     /// A tensor to eight bits and back.
     fn round(&self, graph: &mut GraphProto, tensor: &str, step: Step) {
         let (scale, zero) = (format!("{tensor}.scale"), format!("{tensor}.zero"));
-        graph.initializer.push(tensor_of(&scale, &[], FLOAT, step.scale.to_le_bytes().to_vec()));
-        graph.initializer.push(tensor_of(&zero, &[], UINT8, vec![step.zero]));
+        graph.initializer.push(tensor_of(
+            &scale,
+            &[],
+            FLOAT,
+            step.scale.to_le_bytes().to_vec(),
+        ));
+        graph
+            .initializer
+            .push(tensor_of(&zero, &[], UINT8, vec![step.zero]));
         let integers = format!("{tensor}.integers");
-        graph.node.push(linear("QuantizeLinear", [tensor, &scale, &zero], &integers, None));
-        graph.node.push(linear("DequantizeLinear", [&integers, &scale, &zero], &rounded(tensor), None));
+        graph.node.push(linear(
+            "QuantizeLinear",
+            [tensor, &scale, &zero],
+            &integers,
+            None,
+        ));
+        graph.node.push(linear(
+            "DequantizeLinear",
+            [&integers, &scale, &zero],
+            &rounded(tensor),
+            None,
+        ));
     }
 
     /// A convolution's weight and bias as integers. A bias has the scale of the sums that it is added to.
-    fn weights(&self, graph: &mut GraphProto, conv: &mut NodeProto, input: Step) -> anyhow::Result<()> {
+    fn weights(
+        &self,
+        graph: &mut GraphProto,
+        conv: &mut NodeProto,
+        input: Step,
+    ) -> anyhow::Result<()> {
         let (shape, weight) = constant(graph, &conv.input[1]).context("seen when planned")?;
         let shape = shape.to_vec();
-        let bias = conv.input.get(2).map(|name| Ok::<_, anyhow::Error>(constant(graph, name).context("seen when planned")?.1)).transpose()?;
+        let bias = conv
+            .input
+            .get(2)
+            .map(|name| {
+                Ok::<_, anyhow::Error>(constant(graph, name).context("seen when planned")?.1)
+            })
+            .transpose()?;
         let channels = shape[0] as usize;
         let length = (weight.len() / channels.max(1)).max(1);
         let scales: Vec<f32> = weight
             .chunks(length)
             .enumerate()
             .map(|(channel, weights)| {
-                let largest = weights.iter().fold(0.0f32, |largest, w| largest.max(w.abs())) / LARGEST;
+                let largest = weights
+                    .iter()
+                    .fold(0.0f32, |largest, w| largest.max(w.abs()))
+                    / LARGEST;
                 // So coarse that the bias is far from the end of 32 bits, where a channel's weights are next to nothing.
-                let coarse = bias.as_ref().map_or(0.0, |bias| bias[channel].abs() / input.scale / (1 << 30) as f32);
+                let coarse = bias.as_ref().map_or(0.0, |bias| {
+                    bias[channel].abs() / input.scale / (1 << 30) as f32
+                });
                 let scale = largest.max(coarse);
-                if scale < f32::MIN_POSITIVE { 1.0 } else { scale }
+                if scale < f32::MIN_POSITIVE {
+                    1.0
+                } else {
+                    scale
+                }
             })
             .collect();
         let name = conv.output[0].clone();
-        let integers = weight.chunks(length).zip(&scales).flat_map(|(weights, scale)| weights.iter().map(move |w| (w / scale).round() as i8 as u8)).collect();
-        let vector = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
-        let mut add = |part: &str, values: Vec<u8>, kind: i32, shape: &[i64], zero: Vec<u8>, scales: &[f32]| {
-            let [integers, scale, zeros, output] = ["integers", "scale", "zero", "rounded"].map(|what| format!("{name}.{part}.{what}"));
-            graph.initializer.push(tensor_of(&integers, shape, kind, values));
-            graph.initializer.push(tensor_of(&scale, &[channels as i64], FLOAT, vector(scales)));
-            graph.initializer.push(tensor_of(&zeros, &[channels as i64], kind, zero));
-            graph.node.push(linear("DequantizeLinear", [&integers, &scale, &zeros], &output, Some(0)));
+        let integers = weight
+            .chunks(length)
+            .zip(&scales)
+            .flat_map(|(weights, scale)| {
+                weights.iter().map(move |w| (w / scale).round() as i8 as u8)
+            })
+            .collect();
+        let vector = |values: &[f32]| {
+            values
+                .iter()
+                .flat_map(|v| v.to_le_bytes())
+                .collect::<Vec<u8>>()
+        };
+        let mut add = |part: &str,
+                       values: Vec<u8>,
+                       kind: i32,
+                       shape: &[i64],
+                       zero: Vec<u8>,
+                       scales: &[f32]| {
+            let [integers, scale, zeros, output] = ["integers", "scale", "zero", "rounded"]
+                .map(|what| format!("{name}.{part}.{what}"));
+            graph
+                .initializer
+                .push(tensor_of(&integers, shape, kind, values));
+            graph
+                .initializer
+                .push(tensor_of(&scale, &[channels as i64], FLOAT, vector(scales)));
+            graph
+                .initializer
+                .push(tensor_of(&zeros, &[channels as i64], kind, zero));
+            graph.node.push(linear(
+                "DequantizeLinear",
+                [&integers, &scale, &zeros],
+                &output,
+                Some(0),
+            ));
             output
         };
         conv.input[1] = add("weight", integers, INT8, &shape, vec![0; channels], &scales);
         if let Some(bias) = bias {
             let scales: Vec<f32> = scales.iter().map(|scale| scale * input.scale).collect();
-            let integers = bias.iter().zip(&scales).flat_map(|(b, scale)| ((b / scale).round() as i32).to_le_bytes()).collect();
-            conv.input[2] = add("bias", integers, INT32, &[channels as i64], vec![0; 4 * channels], &scales);
+            let integers = bias
+                .iter()
+                .zip(&scales)
+                .flat_map(|(b, scale)| ((b / scale).round() as i32).to_le_bytes())
+                .collect();
+            conv.input[2] = add(
+                "bias",
+                integers,
+                INT32,
+                &[channels as i64],
+                vec![0; 4 * channels],
+                &scales,
+            );
         }
         Ok(())
     }
@@ -163,11 +283,29 @@ fn rounded(tensor: &str) -> String {
 }
 
 fn tensor_of(name: &str, shape: &[i64], data_type: i32, raw_data: Vec<u8>) -> TensorProto {
-    TensorProto { dims: shape.to_vec(), data_type, name: name.into(), raw_data, ..Default::default() }
+    TensorProto {
+        dims: shape.to_vec(),
+        data_type,
+        name: name.into(),
+        raw_data,
+        ..Default::default()
+    }
 }
 
 fn linear(operator: &str, input: [&str; 3], output: &str, axis: Option<i64>) -> NodeProto {
-    let axis = axis.map(|axis| AttributeProto { name: "axis".into(), i: Some(axis), r#type: 2, ..Default::default() });
+    let axis = axis.map(|axis| AttributeProto {
+        name: "axis".into(),
+        i: Some(axis),
+        r#type: 2,
+        ..Default::default()
+    });
     let input = input.map(str::to_owned).to_vec();
-    NodeProto { input, output: vec![output.into()], name: output.into(), op_type: operator.into(), attribute: axis.into_iter().collect(), ..Default::default() }
+    NodeProto {
+        input,
+        output: vec![output.into()],
+        name: output.into(),
+        op_type: operator.into(),
+        attribute: axis.into_iter().collect(),
+        ..Default::default()
+    }
 }

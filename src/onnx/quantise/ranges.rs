@@ -20,9 +20,15 @@ impl Step {
         let (low, high) = (low.min(0.0), high.max(0.0));
         let scale = (high - low) / 255.0;
         if scale < f32::MIN_POSITIVE {
-            return Step { scale: 1.0, zero: 0 };
+            return Step {
+                scale: 1.0,
+                zero: 0,
+            };
         }
-        Step { scale, zero: (-low / scale).round() as u8 }
+        Step {
+            scale,
+            zero: (-low / scale).round() as u8,
+        }
     }
 }
 
@@ -53,31 +59,59 @@ impl Histogram {
         let most = (self.counts.iter().sum::<u64>() as f64 * beyond) as u64;
         let empty = |counts: &mut dyn Iterator<Item = &u64>| {
             let mut outside = 0;
-            counts.take_while(|count| (outside += *count, outside <= most).1).count()
+            counts
+                .take_while(|count| (outside += *count, outside <= most).1)
+                .count()
         };
         let width = (self.high - self.low) / BINS as f32;
         let (below, above) = match most {
             0 => (0, 0),
-            _ => (empty(&mut self.counts.iter()), empty(&mut self.counts.iter().rev())),
+            _ => (
+                empty(&mut self.counts.iter()),
+                empty(&mut self.counts.iter().rev()),
+            ),
         };
-        Step::of(self.low + below as f32 * width, self.high - above as f32 * width)
+        Step::of(
+            self.low + below as f32 * width,
+            self.high - above as f32 * width,
+        )
     }
 }
 
 /// The values that the tensors `names` of a float graph take for `inputs`.
-pub(super) fn observe(runtime: &Runtime, model: &ModelProto, names: &[String], inputs: &[&Example]) -> anyhow::Result<BTreeMap<String, Histogram>> {
+pub(super) fn observe(
+    runtime: &Runtime,
+    model: &ModelProto,
+    names: &[String],
+    inputs: &[&Example],
+) -> anyhow::Result<BTreeMap<String, Histogram>> {
     let mut shown = model.clone();
     let graph = shown.graph.as_mut().context("the file holds no graph")?;
-    let fed = graph.input.first().map(|input| input.name.clone()).context("the graph has no input")?;
+    let fed = graph
+        .input
+        .first()
+        .map(|input| input.name.clone())
+        .context("the graph has no input")?;
     let already = graph.output.len();
     let inner: Vec<&String> = names.iter().filter(|name| **name != fed).collect();
     graph.output.extend(inner.iter().map(|name| {
-        let tensor_type = Some(TensorType { elem_type: FLOAT, shape: None });
-        ValueInfoProto { name: name.to_string(), r#type: Some(TypeProto { tensor_type }) }
+        let tensor_type = Some(TensorType {
+            elem_type: FLOAT,
+            shape: None,
+        });
+        ValueInfoProto {
+            name: name.to_string(),
+            r#type: Some(TypeProto { tensor_type }),
+        }
     }));
     let mut opened = Graph::open(runtime, "ranges", &shown.encode_to_vec(), Provider::Cpu, 1)?;
-    let fresh = || Histogram { low: f32::INFINITY, high: f32::NEG_INFINITY, counts: vec![0; BINS] };
-    let mut spread: BTreeMap<String, Histogram> = names.iter().map(|name| (name.clone(), fresh())).collect();
+    let fresh = || Histogram {
+        low: f32::INFINITY,
+        high: f32::NEG_INFINITY,
+        counts: vec![0; BINS],
+    };
+    let mut spread: BTreeMap<String, Histogram> =
+        names.iter().map(|name| (name.clone(), fresh())).collect();
     // First from where to where, then how many.
     for look in [Histogram::widen, Histogram::count] {
         for example in inputs {

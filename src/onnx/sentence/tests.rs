@@ -12,7 +12,10 @@ fn source() -> Option<Source> {
     let dir = project(".deps/all_minilm_l6_v2");
     if !dir.exists() {
         use std::io::Write;
-        let _ = writeln!(std::io::stderr(), "RAN WITHOUT .deps/all_minilm_l6_v2: the sentence encoder's weights are not there, nothing was imported");
+        let _ = writeln!(
+            std::io::stderr(),
+            "RAN WITHOUT .deps/all_minilm_l6_v2: the sentence encoder's weights are not there, nothing was imported"
+        );
         return None;
     }
     Some(Source::from_dir(&dir).unwrap())
@@ -34,15 +37,34 @@ fn golden() -> (Vec<Case>, Vec<f32>) {
     let rows = std::fs::read(project("tests/golden/sentence.f32le")).unwrap();
     let golden: Golden = serde_json::from_slice(&file).unwrap();
     assert_eq!((golden.cases.len(), rows.len()), (50, 50 * DIM * 4));
-    (golden.cases, rows.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+    (
+        golden.cases,
+        rows.as_chunks::<4>()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b))
+            .collect(),
+    )
 }
 
 /// Largest difference and cosine.
 fn compare(ours: &[f32], theirs: &[f32]) -> (f32, f64) {
     assert_eq!(ours.len(), theirs.len());
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
-    let furthest = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    (furthest, dot(ours, theirs) / (dot(ours, ours) * dot(theirs, theirs)).sqrt())
+    let dot = |a: &[f32], b: &[f32]| {
+        a.iter()
+            .zip(b)
+            .map(|(x, y)| f64::from(*x) * f64::from(*y))
+            .sum::<f64>()
+    };
+    let furthest = ours
+        .iter()
+        .zip(theirs)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
+    (
+        furthest,
+        dot(ours, theirs) / (dot(ours, ours) * dot(theirs, theirs)).sqrt(),
+    )
 }
 
 /// Tokens and embeddings of sentence-transformers itself, one utterance at a time and padded in batches.
@@ -50,12 +72,23 @@ fn compare(ours: &[f32], theirs: &[f32]) -> (f32, f64) {
 fn utterances_embed_as_the_original_does() {
     let Some(source) = source() else { return };
     let made = source.convert().unwrap();
-    assert_eq!(hex_sha256(&made[GRAPH]), GRAPH_SHA256, "the graph is not the same file as ever");
+    assert_eq!(
+        hex_sha256(&made[GRAPH]),
+        GRAPH_SHA256,
+        "the graph is not the same file as ever"
+    );
     let set: toml::Table = std::str::from_utf8(&made[SET]).unwrap().parse().unwrap();
     let entry: EncoderEntry = set["encoder"][0].clone().try_into().unwrap();
     let text: TextPreprocessing = set["text"].clone().try_into().unwrap();
     let tokenizer = Tokenizer::from_bytes(&made[TOKENIZER.0], text.max_tokens).unwrap();
-    let graph = Graph::open(&Runtime::load().unwrap(), "sentence", &made[GRAPH], Provider::Cpu, 1).unwrap();
+    let graph = Graph::open(
+        &Runtime::load().unwrap(),
+        "sentence",
+        &made[GRAPH],
+        Provider::Cpu,
+        1,
+    )
+    .unwrap();
     let mut encoder = Encoder { entry, graph };
 
     let (cases, rows) = golden();
@@ -64,15 +97,31 @@ fn utterances_embed_as_the_original_does() {
         let tokens = tokenizer.tokens(&case.text).unwrap();
         let ours = text_embedding(&mut encoder, Some(&tokenizer), &case.text).unwrap();
         // The original gives an embedding of nothing too; for us it is no evidence.
-        assert_eq!((tokens.is_none(), ours.is_none()), (case.ids.len() == 2, case.ids.len() == 2), "{:?}", case.text);
+        assert_eq!(
+            (tokens.is_none(), ours.is_none()),
+            (case.ids.len() == 2, case.ids.len() == 2),
+            "{:?}",
+            case.text
+        );
         silent += usize::from(ours.is_none());
         if let Some(tokens) = tokens {
             assert_eq!(tokens.ids, case.ids, "{:?}", case.text);
         }
         let (shape, mask) = ([1, case.ids.len()], vec![1; case.ids.len()]);
-        let ours = ours.unwrap_or_else(|| encoder.graph.run(&[Input::I64(&shape, &case.ids), Input::I64(&shape, &mask)]).unwrap().swap_remove(0).values);
+        let ours = ours.unwrap_or_else(|| {
+            encoder
+                .graph
+                .run(&[Input::I64(&shape, &case.ids), Input::I64(&shape, &mask)])
+                .unwrap()
+                .swap_remove(0)
+                .values
+        });
         let (difference, cosine) = compare(&ours, theirs);
-        assert!(difference <= 1e-4 && cosine >= 0.9999, "{:?}: off by {difference:.1e}, cosine {cosine:.6}", case.text);
+        assert!(
+            difference <= 1e-4 && cosine >= 0.9999,
+            "{:?}: off by {difference:.1e}, cosine {cosine:.6}",
+            case.text
+        );
         (furthest, lowest) = (furthest.max(difference), lowest.min(cosine));
     }
     println!("50 utterances alone: off by {furthest:.1e} at most, cosine {lowest:.9} at least");
@@ -82,10 +131,22 @@ fn utterances_embed_as_the_original_does() {
     for (cases, rows) in cases.chunks(10).zip(rows.chunks(10 * DIM)) {
         let tokens = cases.iter().map(|c| c.ids.len()).max().unwrap();
         let padded = |value: fn(i64) -> i64| -> Vec<i64> {
-            cases.iter().flat_map(|c| c.ids.iter().map(move |id| value(*id)).chain(std::iter::repeat_n(0, tokens - c.ids.len()))).collect()
+            cases
+                .iter()
+                .flat_map(|c| {
+                    c.ids
+                        .iter()
+                        .map(move |id| value(*id))
+                        .chain(std::iter::repeat_n(0, tokens - c.ids.len()))
+                })
+                .collect()
         };
         let (shape, ids, mask) = ([cases.len(), tokens], padded(|id| id), padded(|_| 1));
-        let ours = encoder.graph.run(&[Input::I64(&shape, &ids), Input::I64(&shape, &mask)]).unwrap().swap_remove(0);
+        let ours = encoder
+            .graph
+            .run(&[Input::I64(&shape, &ids), Input::I64(&shape, &mask)])
+            .unwrap()
+            .swap_remove(0);
         furthest = furthest.max(compare(&ours.values, rows).0);
     }
     println!("50 utterances in padded batches of ten: off by {furthest:.1e} at most");
@@ -98,5 +159,8 @@ fn weights_of_another_hash_are_refused() {
     std::fs::write(folder.path().join(WEIGHTS.0), b"not the weights").unwrap();
     std::fs::write(folder.path().join(TOKENIZER.0), b"{}").unwrap();
     let refusal = Source::from_dir(folder.path()).err().unwrap().to_string();
-    assert!(refusal.contains(WEIGHTS.0) && refusal.contains(WEIGHTS.1), "{refusal}");
+    assert!(
+        refusal.contains(WEIGHTS.0) && refusal.contains(WEIGHTS.1),
+        "{refusal}"
+    );
 }

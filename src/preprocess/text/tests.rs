@@ -2,16 +2,32 @@ use super::*;
 
 /// A word-piece tokenizer of six words, with the padding and truncation that the real one's file has too.
 pub(crate) fn tiny_tokenizer() -> Vec<u8> {
-    let vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "what", "a", "day", "##s", "good", "bad"];
+    let vocabulary = [
+        "[PAD]", "[UNK]", "[CLS]", "[SEP]", "what", "a", "day", "##s", "good", "bad",
+    ];
     let special = |id: usize| {
         let content = vocabulary[id];
         serde_json::json!({"id": id, "content": content, "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false})
     };
-    let ids: serde_json::Map<String, serde_json::Value> = vocabulary.iter().enumerate().map(|(id, word)| (word.to_string(), id.into())).collect();
-    let part = |name: &str, id: usize| (name.to_owned(), serde_json::json!({"id": name, "ids": [id], "tokens": [name]}));
-    let specials: serde_json::Map<String, serde_json::Value> = [part("[CLS]", 2), part("[SEP]", 3)].into_iter().collect();
+    let ids: serde_json::Map<String, serde_json::Value> = vocabulary
+        .iter()
+        .enumerate()
+        .map(|(id, word)| (word.to_string(), id.into()))
+        .collect();
+    let part = |name: &str, id: usize| {
+        (
+            name.to_owned(),
+            serde_json::json!({"id": name, "ids": [id], "tokens": [name]}),
+        )
+    };
+    let specials: serde_json::Map<String, serde_json::Value> =
+        [part("[CLS]", 2), part("[SEP]", 3)].into_iter().collect();
     let template = |kind: &str, id: &str| serde_json::json!({kind: {"id": id, "type_id": 0}});
-    let single = [template("SpecialToken", "[CLS]"), template("Sequence", "A"), template("SpecialToken", "[SEP]")];
+    let single = [
+        template("SpecialToken", "[CLS]"),
+        template("Sequence", "A"),
+        template("SpecialToken", "[SEP]"),
+    ];
     let json = serde_json::json!({
         "version": "1.0",
         "truncation": {"max_length": 5, "strategy": "LongestFirst", "stride": 0},
@@ -41,7 +57,10 @@ fn what_says_nothing_has_no_tokens_and_what_is_long_is_cut() {
         assert_eq!(tokenizer.tokens(nothing).unwrap(), None, "{nothing:?}");
     }
     let long = "good bad ".repeat(500);
-    assert_eq!(tokenizer.tokens(&long).unwrap().unwrap().ids, [2, 8, 9, 8, 9, 3]);
+    assert_eq!(
+        tokenizer.tokens(&long).unwrap().unwrap().ids,
+        [2, 8, 9, 8, 9, 3]
+    );
 }
 
 #[test]
@@ -50,12 +69,22 @@ fn another_file_is_refused_and_named() {
     let path = folder.path().join("tokenizer.json");
     let mut bytes = tiny_tokenizer();
     let sha256 = hex_sha256(&bytes);
-    assert!(matches!(Tokenizer::open(&path, &sha256, 16), Err(TextError::Missing { .. })));
+    assert!(matches!(
+        Tokenizer::open(&path, &sha256, 16),
+        Err(TextError::Missing { .. })
+    ));
     std::fs::write(&path, &bytes).unwrap();
     Tokenizer::open(&path, &sha256, 16).unwrap();
     bytes.push(b'\n');
     std::fs::write(&path, &bytes).unwrap();
     let refusal = Tokenizer::open(&path, &sha256, 16).unwrap_err();
-    assert!(matches!(&refusal, TextError::WrongHash { .. }) && refusal.to_string().contains("tokenizer.json"), "{refusal}");
-    assert!(matches!(Tokenizer::from_bytes(b"{}", 16), Err(TextError::BadTokenizer { .. })));
+    assert!(
+        matches!(&refusal, TextError::WrongHash { .. })
+            && refusal.to_string().contains("tokenizer.json"),
+        "{refusal}"
+    );
+    assert!(matches!(
+        Tokenizer::from_bytes(b"{}", 16),
+        Err(TextError::BadTokenizer { .. })
+    ));
 }

@@ -7,7 +7,9 @@ use super::super::*;
 use crate::clip::{ClipText, SubjectId};
 use crate::encode::{Graph, Provider, Runtime};
 use crate::model::golden::{GoldenCase, Goldens};
-use crate::model::manifest::{EncoderEntry, HeadEntry, SCHEMA, TextPreprocessing, WindowRule, hex_sha256};
+use crate::model::manifest::{
+    EncoderEntry, HeadEntry, SCHEMA, TextPreprocessing, WindowRule, hex_sha256,
+};
 use crate::model::{BundleError, seal};
 use crate::onnx::bert::tests::tiny_bert;
 use crate::onnx::{Attribute, Axis, GraphBuilder};
@@ -19,7 +21,9 @@ fn head() -> Vec<u8> {
     let mut graph = GraphBuilder::new("head");
     graph.input("sentence", &[Axis::Named("batch"), Axis::Fixed(8)]);
     graph.input("presence", &[Axis::Named("batch"), Axis::Fixed(1)]);
-    let matrix: Vec<f32> = (0..24).map(|i| if i / 3 == i % 3 { 4.0 } else { 0.0 }).collect();
+    let matrix: Vec<f32> = (0..24)
+        .map(|i| if i / 3 == i % 3 { 4.0 } else { 0.0 })
+        .collect();
     let matrix = graph.constant("matrix", &[8, 3], &matrix);
     graph.node("MatMul", &["sentence", &matrix], "product", &[]);
     graph.node("Mul", &["product", "presence"], "logits", &[]);
@@ -50,10 +54,18 @@ fn manifest(encoder: &[u8], head: &[u8], tokenizer: &[u8]) -> Manifest {
         task: Task::Single,
         labels: ["good", "bad", "neither"].map(String::from).into(),
         fingerprint: String::new(),
-        window: WindowRule { length_ms: 2000, hop_ms: 200, half_life_ms: None },
+        window: WindowRule {
+            length_ms: 2000,
+            hop_ms: 200,
+            half_life_ms: None,
+        },
         face: None,
         audio: None,
-        text: Some(TextPreprocessing { tokenizer: "tokenizer.json".into(), sha256: hex_sha256(tokenizer), max_tokens: 16 }),
+        text: Some(TextPreprocessing {
+            tokenizer: "tokenizer.json".into(),
+            sha256: hex_sha256(tokenizer),
+            max_tokens: 16,
+        }),
         encoders: vec![entry],
         head: HeadEntry {
             file: "head.onnx".into(),
@@ -71,18 +83,34 @@ fn manifest(encoder: &[u8], head: &[u8], tokenizer: &[u8]) -> Manifest {
 fn write_bundle(directory: &Path, runtime: &Runtime, encoder: &[u8]) {
     let (head, tokenizer) = (head(), tiny_tokenizer());
     let manifest = manifest(encoder, &head, &tokenizer);
-    let open = |name: &str, bytes: &[u8]| Graph::open(runtime, name, bytes, Provider::Cpu, 1).unwrap();
+    let open =
+        |name: &str, bytes: &[u8]| Graph::open(runtime, name, bytes, Provider::Cpu, 1).unwrap();
     let mut bundle = Bundle {
-        encoders: vec![Encoder { entry: manifest.encoders[0].clone(), graph: open("sentence", encoder) }],
+        encoders: vec![Encoder {
+            entry: manifest.encoders[0].clone(),
+            graph: open("sentence", encoder),
+        }],
         tokenizer: Some(Tokenizer::from_bytes(&tokenizer, 16).unwrap()),
         head: open("head", &head),
         manifest: manifest.clone(),
     };
     let embeddings = embed(&mut bundle, &[], None, Some("good day")).unwrap();
     let logits = head_logits(&mut bundle, &embeddings).unwrap();
-    let case = GoldenCase { seed: 1, face_frames: 0, voice_samples: 0, text: Some("good day".into()), embeddings, int8: BTreeMap::new(), logits };
+    let case = GoldenCase {
+        seed: 1,
+        face_frames: 0,
+        voice_samples: 0,
+        text: Some("good day".into()),
+        embeddings,
+        int8: BTreeMap::new(),
+        logits,
+    };
     write_goldens(directory, case);
-    fs::write(directory.join("manifest.toml"), toml::to_string(&manifest).unwrap()).unwrap();
+    fs::write(
+        directory.join("manifest.toml"),
+        toml::to_string(&manifest).unwrap(),
+    )
+    .unwrap();
     fs::write(directory.join("sentence.onnx"), encoder).unwrap();
     fs::write(directory.join("head.onnx"), head).unwrap();
     fs::write(directory.join("tokenizer.json"), tokenizer).unwrap();
@@ -90,7 +118,11 @@ fn write_bundle(directory: &Path, runtime: &Runtime, encoder: &[u8]) {
 }
 
 fn write_goldens(directory: &Path, case: GoldenCase) {
-    fs::write(directory.join("golden.json"), serde_json::to_vec(&Goldens { cases: vec![case] }).unwrap()).unwrap();
+    fs::write(
+        directory.join("golden.json"),
+        serde_json::to_vec(&Goldens { cases: vec![case] }).unwrap(),
+    )
+    .unwrap();
 }
 
 fn clip(text: Result<&str, Absence>) -> Clip {
@@ -102,7 +134,10 @@ fn clip(text: Result<&str, Absence>) -> Clip {
         faces_missing: 0,
         face_absence: Some(Absence::NoFace),
         voice: Err(Absence::NoSpeech),
-        text: text.map(|text| ClipText { text: text.into(), newest: at }),
+        text: text.map(|text| ClipText {
+            text: text.into(),
+            newest: at,
+        }),
         skew_nanos: None,
         aligned_at: at,
     }
@@ -112,17 +147,46 @@ fn clip(text: Result<&str, Absence>) -> Clip {
 fn words_are_evidence_and_their_lack_is_not() {
     let (runtime, folder) = (Runtime::load().unwrap(), tempfile::tempdir().unwrap());
     write_bundle(folder.path(), &runtime, &tiny_bert());
-    let mut recognizer = Recognizer::new(Bundle::open(&runtime, folder.path(), Provider::Cpu, 1).unwrap());
+    let mut recognizer =
+        Recognizer::new(Bundle::open(&runtime, folder.path(), Provider::Cpu, 1).unwrap());
     let good = recognizer.recognize(&clip(Ok("Good day!")));
-    assert!(good.used.text && !good.used.face && !good.used.voice && !good.abstain, "{good:?}");
-    assert_eq!((good.absence.text, good.absence.face), (None, Some(Absence::NoFace)));
+    assert!(
+        good.used.text && !good.used.face && !good.used.voice && !good.abstain,
+        "{good:?}"
+    );
+    assert_eq!(
+        (good.absence.text, good.absence.face),
+        (None, Some(Absence::NoFace))
+    );
     let bad = recognizer.recognize(&clip(Ok("what a bad bad day")));
-    assert!(good.scores.iter().zip(&bad.scores).any(|(a, b)| (a - b).abs() > 0.005), "{good:?} {bad:?}");
-    assert_eq!(recognizer.recognize(&clip(Ok("good day!"))), good, "the tokenizer lowers capitals");
-    for nothing in [Ok(""), Ok(" \t\n"), Ok("\u{200b}"), Err(Absence::NoTranscript)] {
+    assert!(
+        good.scores
+            .iter()
+            .zip(&bad.scores)
+            .any(|(a, b)| (a - b).abs() > 0.005),
+        "{good:?} {bad:?}"
+    );
+    assert_eq!(
+        recognizer.recognize(&clip(Ok("good day!"))),
+        good,
+        "the tokenizer lowers capitals"
+    );
+    for nothing in [
+        Ok(""),
+        Ok(" \t\n"),
+        Ok("\u{200b}"),
+        Err(Absence::NoTranscript),
+    ] {
         let answer = recognizer.recognize(&clip(nothing));
-        assert!(answer.abstain && answer.used.is_none(), "{nothing:?}: {answer:?}");
-        assert_eq!(answer.absence.text, Some(Absence::NoTranscript), "{nothing:?}");
+        assert!(
+            answer.abstain && answer.used.is_none(),
+            "{nothing:?}: {answer:?}"
+        );
+        assert_eq!(
+            answer.absence.text,
+            Some(Absence::NoTranscript),
+            "{nothing:?}"
+        );
     }
     // What is still in the window at the next hop is not encoded again.
     assert_eq!(recognizer.utterances.len(), 6);
@@ -132,13 +196,17 @@ fn words_are_evidence_and_their_lack_is_not() {
 fn golden_words_are_replayed() {
     let (runtime, folder) = (Runtime::load().unwrap(), tempfile::tempdir().unwrap());
     write_bundle(folder.path(), &runtime, &tiny_bert());
-    let mut goldens: Goldens = serde_json::from_slice(&fs::read(folder.path().join("golden.json")).unwrap()).unwrap();
+    let mut goldens: Goldens =
+        serde_json::from_slice(&fs::read(folder.path().join("golden.json")).unwrap()).unwrap();
     let mut case = goldens.cases.remove(0);
     case.text = Some("bad day".into());
     write_goldens(folder.path(), case);
     seal(folder.path()).unwrap();
     let refusal = Bundle::open(&runtime, folder.path(), Provider::Cpu, 1).unwrap_err();
-    assert!(matches!(&refusal, BundleError::SelfTest { what, .. } if what.contains("sentence")), "{refusal}");
+    assert!(
+        matches!(&refusal, BundleError::SelfTest { what, .. } if what.contains("sentence")),
+        "{refusal}"
+    );
 }
 
 #[test]
@@ -146,23 +214,40 @@ fn another_tokenizer_and_another_kind_of_graph_are_refused_by_name() {
     let (runtime, folder) = (Runtime::load().unwrap(), tempfile::tempdir().unwrap());
     write_bundle(folder.path(), &runtime, &tiny_bert());
     let path = folder.path().join("tokenizer.json");
-    let changed = String::from_utf8(fs::read(&path).unwrap()).unwrap().replace("good", "goof");
+    let changed = String::from_utf8(fs::read(&path).unwrap())
+        .unwrap()
+        .replace("good", "goof");
     fs::write(&path, changed).unwrap();
     seal(folder.path()).unwrap();
     let refusal = Bundle::open(&runtime, folder.path(), Provider::Cpu, 1).unwrap_err();
-    assert!(matches!(&refusal, BundleError::WrongHash { file, .. } if file == "tokenizer.json"), "{refusal}");
+    assert!(
+        matches!(&refusal, BundleError::WrongHash { file, .. } if file == "tokenizer.json"),
+        "{refusal}"
+    );
 
     // A graph of one input is no encoder of words.
     let mut one = GraphBuilder::new("one");
     one.input_i64("input_ids", &[Axis::Named("batch"), Axis::Named("tokens")]);
-    one.node("Cast", &["input_ids"], "embedding", &[("to", Attribute::Int(1))]);
+    one.node(
+        "Cast",
+        &["input_ids"],
+        "embedding",
+        &[("to", Attribute::Int(1))],
+    );
     one.output("embedding", &[Axis::Named("batch"), Axis::Named("tokens")]);
     let one = one.into_bytes("test");
     let (head, tokenizer) = (head(), tiny_tokenizer());
-    fs::write(folder.path().join("manifest.toml"), toml::to_string(&manifest(&one, &head, &tokenizer)).unwrap()).unwrap();
+    fs::write(
+        folder.path().join("manifest.toml"),
+        toml::to_string(&manifest(&one, &head, &tokenizer)).unwrap(),
+    )
+    .unwrap();
     fs::write(folder.path().join("sentence.onnx"), &one).unwrap();
     fs::write(&path, tokenizer).unwrap();
     seal(folder.path()).unwrap();
     let refusal = Bundle::open(&runtime, folder.path(), Provider::Cpu, 1).unwrap_err();
-    assert!(matches!(&refusal, BundleError::Unsupported { what, .. } if what.contains("takes 1 inputs")), "{refusal}");
+    assert!(
+        matches!(&refusal, BundleError::Unsupported { what, .. } if what.contains("takes 1 inputs")),
+        "{refusal}"
+    );
 }

@@ -20,12 +20,27 @@ pub use stage::{TranscribeStage, WordRule};
 #[derive(Debug, thiserror::Error)]
 pub enum TranscribeError {
     #[error("{what} was not found; looked at {}; run `{command}`, or set [speech] transcriber = \"none\"", .looked_at.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "))]
-    NotSetUp { what: &'static str, looked_at: Vec<PathBuf>, command: &'static str },
-    #[error("this expressd was built without {what}; build it with `{command}`, or set [speech] transcriber = \"none\"")]
-    NotBuilt { what: &'static str, command: &'static str },
+    NotSetUp {
+        what: &'static str,
+        looked_at: Vec<PathBuf>,
+        command: &'static str,
+    },
+    #[error(
+        "this expressd was built without {what}; build it with `{command}`, or set [speech] transcriber = \"none\""
+    )]
+    NotBuilt {
+        what: &'static str,
+        command: &'static str,
+    },
     #[error("{} cannot be used ({problem}); {remedy}, or set [speech] transcriber = \"none\"", path.display())]
-    Unusable { path: PathBuf, problem: String, remedy: &'static str },
-    #[error("the transcriber failed to {0}; set [speech] transcriber = \"none\" to go on without words")]
+    Unusable {
+        path: PathBuf,
+        problem: String,
+        remedy: &'static str,
+    },
+    #[error(
+        "the transcriber failed to {0}; set [speech] transcriber = \"none\" to go on without words"
+    )]
     Failed(&'static str),
 }
 
@@ -70,13 +85,16 @@ pub enum TranscriberChoice {
 
 impl TranscriberChoice {
     /// What may be written.
-    pub const PERMITTED: &str = "\"none\", \"pocketsphinx\" or \"sherpa:<folder of a streaming model>\"";
+    pub const PERMITTED: &str =
+        "\"none\", \"pocketsphinx\" or \"sherpa:<folder of a streaming model>\"";
 
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once(':') {
             None if text == "none" => Some(TranscriberChoice::None),
             None if text == "pocketsphinx" => Some(TranscriberChoice::PocketSphinx),
-            Some(("sherpa", folder)) if !folder.trim().is_empty() => Some(TranscriberChoice::Sherpa(folder.into())),
+            Some(("sherpa", folder)) if !folder.trim().is_empty() => {
+                Some(TranscriberChoice::Sherpa(folder.into()))
+            }
             _ => None,
         }
     }
@@ -102,7 +120,9 @@ impl fmt::Display for TranscriberChoice {
 }
 
 /// Opens the transcriber and its model; `None` where none is wanted.
-pub fn open_transcriber(choice: &TranscriberChoice) -> Result<Option<Box<dyn Transcriber>>, TranscribeError> {
+pub fn open_transcriber(
+    choice: &TranscriberChoice,
+) -> Result<Option<Box<dyn Transcriber>>, TranscribeError> {
     Ok(match choice {
         TranscriberChoice::None => None,
         TranscriberChoice::PocketSphinx => Some(Box::new(PocketSphinx::open()?)),
@@ -117,7 +137,10 @@ fn open_sherpa(folder: &Path) -> Result<Box<dyn Transcriber>, TranscribeError> {
 
 #[cfg(not(feature = "sherpa"))]
 fn open_sherpa(_: &Path) -> Result<Box<dyn Transcriber>, TranscribeError> {
-    Err(TranscribeError::NotBuilt { what: "sherpa-onnx", command: "make build FEATURES=sherpa" })
+    Err(TranscribeError::NotBuilt {
+        what: "sherpa-onnx",
+        command: "make build FEATURES=sherpa",
+    })
 }
 
 #[cfg(test)]

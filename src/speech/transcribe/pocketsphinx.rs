@@ -18,7 +18,8 @@ struct Functions {
     err_set_callback: unsafe extern "C" fn(*mut c_void, *mut c_void),
     config_init: unsafe extern "C" fn(*const c_void) -> *mut c_void,
     config_free: unsafe extern "C" fn(*mut c_void) -> c_int,
-    config_set_str: unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) -> *const c_void,
+    config_set_str:
+        unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) -> *const c_void,
     init: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
     free: unsafe extern "C" fn(*mut c_void) -> c_int,
     start_utt: unsafe extern "C" fn(*mut c_void) -> c_int,
@@ -88,18 +89,37 @@ impl PocketSphinx {
         let candidates: Vec<PathBuf> = match std::env::var_os("EXPRESSD_POCKETSPHINX") {
             Some(path) => vec![path.into()],
             None => {
-                let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.join("lib/expressd/pocketsphinx")));
-                beside.into_iter().chain([PathBuf::from(".deps/pocketsphinx"), Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/pocketsphinx")]).collect()
+                let beside = std::env::current_exe().ok().and_then(|exe| {
+                    Some(exe.parent()?.parent()?.join("lib/expressd/pocketsphinx"))
+                });
+                beside
+                    .into_iter()
+                    .chain([
+                        PathBuf::from(".deps/pocketsphinx"),
+                        Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/pocketsphinx"),
+                    ])
+                    .collect()
             }
         };
-        match candidates.iter().find(|folder| folder.join(LIBRARY).is_file()) {
+        match candidates
+            .iter()
+            .find(|folder| folder.join(LIBRARY).is_file())
+        {
             Some(folder) => PocketSphinx::open_in(folder),
-            None => Err(TranscribeError::NotSetUp { what: "PocketSphinx", looked_at: candidates, command: COMMAND }),
+            None => Err(TranscribeError::NotSetUp {
+                what: "PocketSphinx",
+                looked_at: candidates,
+                command: COMMAND,
+            }),
         }
     }
 
     pub(super) fn open_in(folder: &Path) -> Result<Self, TranscribeError> {
-        let unusable = |path: PathBuf, problem: String| TranscribeError::Unusable { path, problem, remedy: "remove the folder and run `make setup-words`" };
+        let unusable = |path: PathBuf, problem: String| TranscribeError::Unusable {
+            path,
+            problem,
+            remedy: "remove the folder and run `make setup-words`",
+        };
         let path = folder.join(LIBRARY);
         let path = path.canonicalize().unwrap_or(path);
         let failed = |error: libloading::Error| unusable(path.clone(), error.to_string());
@@ -110,7 +130,15 @@ impl PocketSphinx {
         };
         let model = folder.join("en-us");
         // A missing file would be an exit deep inside of the library, not an error.
-        for file in ["en-us/mdef", "en-us/means", "en-us/variances", "en-us/transition_matrices", "en-us/feat.params", "en-us.lm.bin", "cmudict-en-us.dict"] {
+        for file in [
+            "en-us/mdef",
+            "en-us/means",
+            "en-us/variances",
+            "en-us/transition_matrices",
+            "en-us/feat.params",
+            "en-us.lm.bin",
+            "cmudict-en-us.dict",
+        ] {
             if !model.join(file).is_file() {
                 return Err(unusable(model.join(file), "not there".into()));
             }
@@ -131,8 +159,13 @@ impl PocketSphinx {
             (functions.err_set_callback)(ptr::null_mut(), ptr::null_mut());
             let config = (functions.config_init)(ptr::null());
             for (key, value) in settings {
-                let (key, value) = (CString::new(key).expect("no zero"), CString::new(value.into_encoded_bytes()));
-                let Ok(value) = value else { return Err(unusable(model, "its path has a zero in it".into())) };
+                let (key, value) = (
+                    CString::new(key).expect("no zero"),
+                    CString::new(value.into_encoded_bytes()),
+                );
+                let Ok(value) = value else {
+                    return Err(unusable(model, "its path has a zero in it".into()));
+                };
                 (functions.config_set_str)(config, key.as_ptr(), value.as_ptr());
             }
             let decoder = (functions.init)(config);
@@ -143,7 +176,13 @@ impl PocketSphinx {
         if decoder.is_null() {
             return Err(unusable(model, "PocketSphinx refused it".into()));
         }
-        Ok(PocketSphinx { functions, decoder, open: false, samples: Vec::new(), _library: library })
+        Ok(PocketSphinx {
+            functions,
+            decoder,
+            open: false,
+            samples: Vec::new(),
+            _library: library,
+        })
     }
 
     /// Best words so far; with posteriors once the utterance has ended.
@@ -166,13 +205,27 @@ impl PocketSphinx {
                 let (mut first, mut last) = (0, 0);
                 (functions.seg_frames)(segment, &mut first, &mut last);
                 let confidence = ended.then(|| {
-                    let log = (functions.seg_prob)(segment, ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+                    let log = (functions.seg_prob)(
+                        segment,
+                        ptr::null_mut(),
+                        ptr::null_mut(),
+                        ptr::null_mut(),
+                    );
                     (functions.logmath_exp)(logmath, log).clamp(0.0, 1.0) as f32
                 });
                 // Silences and noises are in angle and square brackets; a second pronunciation is `word(2)`.
-                if let Some(text) = word.split('(').next().filter(|text| !text.is_empty() && !text.starts_with(['<', '[', '+'])) {
-                    let samples = first.max(0) as usize * FRAME_SAMPLES..(last.max(first).max(0) as usize + 1) * FRAME_SAMPLES;
-                    guesses.push(Guess { text: text.to_owned(), samples, confidence });
+                if let Some(text) = word
+                    .split('(')
+                    .next()
+                    .filter(|text| !text.is_empty() && !text.starts_with(['<', '[', '+']))
+                {
+                    let samples = first.max(0) as usize * FRAME_SAMPLES
+                        ..(last.max(first).max(0) as usize + 1) * FRAME_SAMPLES;
+                    guesses.push(Guess {
+                        text: text.to_owned(),
+                        samples,
+                        confidence,
+                    });
                 }
                 segment = (functions.seg_next)(segment);
             }
@@ -196,9 +249,21 @@ impl Transcriber for PocketSphinx {
 
     fn hear(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
         self.samples.clear();
-        self.samples.extend(samples.iter().map(|sample| (sample.clamp(-1.0, 1.0) * f32::from(i16::MAX)).round() as i16));
+        self.samples.extend(
+            samples
+                .iter()
+                .map(|sample| (sample.clamp(-1.0, 1.0) * f32::from(i16::MAX)).round() as i16),
+        );
         // SAFETY: as many samples as are said; they are copied.
-        match unsafe { (self.functions.process_raw)(self.decoder, self.samples.as_ptr(), self.samples.len(), 0, 0) } {
+        match unsafe {
+            (self.functions.process_raw)(
+                self.decoder,
+                self.samples.as_ptr(),
+                self.samples.len(),
+                0,
+                0,
+            )
+        } {
             0.. => Ok(()),
             _ => Err(TranscribeError::Failed("hear sound")),
         }

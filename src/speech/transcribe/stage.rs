@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use super::{Guess, TranscribeError, Transcriber};
-use crate::clip::{Heard, SAMPLE_RATE_HZ, Teller, Transcript, VoiceActivity, Word, samples_to_nanos};
+use crate::clip::{
+    Heard, SAMPLE_RATE_HZ, Teller, Transcript, VoiceActivity, Word, samples_to_nanos,
+};
 use crate::speech::{SLIP_NANOS, WINDOW_SAMPLES};
 use crate::time::{MediaTime, Span};
 
@@ -116,7 +118,10 @@ impl TranscribeStage {
             }
             if slip > SLIP_NANOS {
                 // What the verdicts on the sound before the gap say, they say of what is pending.
-                let before = activity.iter().take_while(|a| a.span.end <= block.time).count();
+                let before = activity
+                    .iter()
+                    .take_while(|a| a.span.end <= block.time)
+                    .count();
                 for verdict in &activity[..before] {
                     self.take(verdict, &mut told)?;
                 }
@@ -127,7 +132,11 @@ impl TranscribeStage {
                 self.kept.clear();
             }
         }
-        self.pending_start = Some(block.time.plus_nanos(-samples_to_nanos(self.pending.len() as i64)));
+        self.pending_start = Some(
+            block
+                .time
+                .plus_nanos(-samples_to_nanos(self.pending.len() as i64)),
+        );
         self.pending.extend_from_slice(&block.samples);
         self.heard_until = Some(block.span().end.max(self.heard_until.unwrap_or(block.time)));
         for verdict in activity {
@@ -170,18 +179,33 @@ impl TranscribeStage {
 
     fn drain(&mut self, count: usize) -> Vec<f32> {
         let count = count.min(self.pending.len());
-        self.pending_start = self.pending_start.map(|start| start.plus_nanos(samples_to_nanos(count as i64)));
+        self.pending_start = self
+            .pending_start
+            .map(|start| start.plus_nanos(samples_to_nanos(count as i64)));
         self.pending.drain(..count).collect()
     }
 
-    fn take(&mut self, activity: &VoiceActivity, told: &mut Vec<Transcript>) -> Result<(), TranscribeError> {
-        let Some(start) = self.pending_start else { return Ok(()) };
+    fn take(
+        &mut self,
+        activity: &VoiceActivity,
+        told: &mut Vec<Transcript>,
+    ) -> Result<(), TranscribeError> {
+        let Some(start) = self.pending_start else {
+            return Ok(());
+        };
         // To the nearest sample: stamps are slewed.
-        let count = (activity.span.end.nanos_since(start).max(0) + samples_to_nanos(1) / 2) / samples_to_nanos(1);
+        let count = (activity.span.end.nanos_since(start).max(0) + samples_to_nanos(1) / 2)
+            / samples_to_nanos(1);
         let samples = self.drain(count as usize);
-        let window = Window { activity: *activity, samples };
+        let window = Window {
+            activity: *activity,
+            samples,
+        };
         // As late as the verdict itself is known.
-        let now = activity.span.end.max(activity.span.start.plus_nanos(FULL_WINDOW_NANOS));
+        let now = activity
+            .span
+            .end
+            .max(activity.span.start.plus_nanos(FULL_WINDOW_NANOS));
         self.judged_at = self.judged_at.max(now);
         let turn = activity.turn.filter(|turn| *turn >= self.whole_since);
         self.skipping = turn.is_none() && activity.turn.is_some();
@@ -208,9 +232,18 @@ impl TranscribeStage {
 
     fn begin_utterance(&mut self, turn: MediaTime, now: MediaTime) -> Result<(), TranscribeError> {
         self.transcriber.begin()?;
-        self.utterance = Some(Utterance { windows: Vec::new(), samples: 0, next_partial: now.plus_nanos(self.rule.partial_nanos), told: false });
+        self.utterance = Some(Utterance {
+            windows: Vec::new(),
+            samples: 0,
+            next_partial: now.plus_nanos(self.rule.partial_nanos),
+            told: false,
+        });
         let from = turn.plus_nanos(-LEAD_NANOS);
-        let lead: Vec<Window> = self.kept.drain(..).filter(|window| window.activity.span.end > from).collect();
+        let lead: Vec<Window> = self
+            .kept
+            .drain(..)
+            .filter(|window| window.activity.span.end > from)
+            .collect();
         lead.iter().try_for_each(|window| self.listen(window))
     }
 
@@ -223,8 +256,18 @@ impl TranscribeStage {
         Ok(())
     }
 
-    fn tell_partial(&mut self, now: MediaTime, told: &mut Vec<Transcript>) -> Result<(), TranscribeError> {
-        let Some(utterance) = self.utterance.as_mut().filter(|utterance| now >= utterance.next_partial) else { return Ok(()) };
+    fn tell_partial(
+        &mut self,
+        now: MediaTime,
+        told: &mut Vec<Transcript>,
+    ) -> Result<(), TranscribeError> {
+        let Some(utterance) = self
+            .utterance
+            .as_mut()
+            .filter(|utterance| now >= utterance.next_partial)
+        else {
+            return Ok(());
+        };
         utterance.next_partial = now.plus_nanos(self.rule.partial_nanos);
         let mut guesses = self.transcriber.partial()?;
         // The last one may still be half a word.
@@ -238,18 +281,33 @@ impl TranscribeStage {
         Ok(())
     }
 
-    fn cut_long_utterance(&mut self, activity: &VoiceActivity, now: MediaTime, told: &mut Vec<Transcript>) -> Result<(), TranscribeError> {
-        let Some(utterance) = &self.utterance else { return Ok(()) };
+    fn cut_long_utterance(
+        &mut self,
+        activity: &VoiceActivity,
+        now: MediaTime,
+        told: &mut Vec<Transcript>,
+    ) -> Result<(), TranscribeError> {
+        let Some(utterance) = &self.utterance else {
+            return Ok(());
+        };
         let length = samples_to_nanos(utterance.samples as i64);
-        if length >= self.rule.longest_nanos && !activity.speech || length >= self.rule.longest_nanos * 3 / 2 {
+        if length >= self.rule.longest_nanos && !activity.speech
+            || length >= self.rule.longest_nanos * 3 / 2
+        {
             // The next one begins with the next window.
             self.end_utterance(now, told)?;
         }
         Ok(())
     }
 
-    fn end_utterance(&mut self, now: MediaTime, told: &mut Vec<Transcript>) -> Result<(), TranscribeError> {
-        let Some(utterance) = self.utterance.take() else { return Ok(()) };
+    fn end_utterance(
+        &mut self,
+        now: MediaTime,
+        told: &mut Vec<Transcript>,
+    ) -> Result<(), TranscribeError> {
+        let Some(utterance) = self.utterance.take() else {
+            return Ok(());
+        };
         let guesses = self.transcriber.finish()?;
         let words = utterance.believe(&guesses, &self.rule);
         if !words.is_empty() || utterance.told {
@@ -261,35 +319,53 @@ impl TranscribeStage {
 
 impl Utterance {
     fn span(&self) -> Option<Span> {
-        Some(Span::new(self.windows.first()?.1.span.start, self.windows.last()?.1.span.end))
+        Some(Span::new(
+            self.windows.first()?.1.span.start,
+            self.windows.last()?.1.span.end,
+        ))
     }
 
     /// The words that the rule lets through, on the timeline.
     fn believe(&self, guesses: &[Guess], rule: &WordRule) -> Vec<Word> {
         let voiced = self.windows.iter().filter(|(_, activity)| activity.speech);
-        let (sum, count) = voiced.fold((0.0, 0), |(sum, count), (_, activity)| (sum + activity.probability, count + 1));
+        let (sum, count) = voiced.fold((0.0, 0), |(sum, count), (_, activity)| {
+            (sum + activity.probability, count + 1)
+        });
         if count == 0 || sum / (count as f32) < rule.min_voice_probability {
             return Vec::new();
         }
         let mut words = Vec::new();
         let mut end = MediaTime::from_nanos(i64::MIN);
         for guess in guesses {
-            let Some(span) = self.place(guess).filter(|span| span.end > end) else { continue };
+            let Some(span) = self.place(guess).filter(|span| span.end > end) else {
+                continue;
+            };
             let span = Span::new(span.start.max(end), span.end);
-            if guess.confidence.is_none_or(|c| c >= rule.min_confidence) && self.speech_share(span) >= rule.min_speech_share {
+            if guess.confidence.is_none_or(|c| c >= rule.min_confidence)
+                && self.speech_share(span) >= rule.min_speech_share
+            {
                 end = span.end;
-                words.push(Word { text: guess.text.clone(), span, confidence: guess.confidence });
+                words.push(Word {
+                    text: guess.text.clone(),
+                    span,
+                    confidence: guess.confidence,
+                });
             }
         }
         let sure: Vec<f32> = words.iter().filter_map(|word| word.confidence).collect();
-        if !sure.is_empty() && sure.iter().sum::<f32>() / (sure.len() as f32) < rule.min_mean_confidence {
+        if !sure.is_empty()
+            && sure.iter().sum::<f32>() / (sure.len() as f32) < rule.min_mean_confidence
+        {
             words.clear();
         }
         words
     }
 
     fn place(&self, guess: &Guess) -> Option<Span> {
-        let (start, end) = (self.time(guess.samples.start)?, self.time(guess.samples.end.min(self.samples))?);
+        let (start, end) = (
+            self.time(guess.samples.start)?,
+            self.time(guess.samples.end.min(self.samples))?,
+        );
         (start < end).then(|| Span::new(start, end))
     }
 
@@ -297,22 +373,48 @@ impl Utterance {
     fn time(&self, sample: usize) -> Option<MediaTime> {
         let next = self.windows.partition_point(|(first, _)| *first <= sample);
         let (first, activity) = self.windows.get(next.checked_sub(1)?)?;
-        Some(activity.span.start.plus_nanos(samples_to_nanos((sample - first) as i64)).min(activity.span.end))
+        Some(
+            activity
+                .span
+                .start
+                .plus_nanos(samples_to_nanos((sample - first) as i64))
+                .min(activity.span.end),
+        )
     }
 
     fn speech_share(&self, span: Span) -> f32 {
         let speech = self.windows.iter().filter(|(_, activity)| activity.speech);
-        let nanos: i64 = speech.filter_map(|(_, activity)| activity.span.intersection(&span)).map(|common| common.nanos()).sum();
+        let nanos: i64 = speech
+            .filter_map(|(_, activity)| activity.span.intersection(&span))
+            .map(|common| common.nanos())
+            .sum();
         nanos as f32 / span.nanos().max(1) as f32
     }
 }
 
 /// `within`: where nothing was said after all.
-fn transcript(words: Vec<Word>, within: Option<Span>, is_final: bool, told_at: MediaTime) -> Transcript {
+fn transcript(
+    words: Vec<Word>,
+    within: Option<Span>,
+    is_final: bool,
+    told_at: MediaTime,
+) -> Transcript {
     let span = match (words.first(), words.last()) {
         (Some(first), Some(last)) => Span::new(first.span.start, last.span.end),
         _ => within.unwrap_or(Span::new(told_at, told_at)),
     };
-    let text = words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ");
-    Transcript { teller: Teller::Daemon, subject: None, text, span, words, is_final, told_at }
+    let text = words
+        .iter()
+        .map(|word| word.text.as_str())
+        .collect::<Vec<_>>()
+        .join(" ");
+    Transcript {
+        teller: Teller::Daemon,
+        subject: None,
+        text,
+        span,
+        words,
+        is_final,
+        told_at,
+    }
 }

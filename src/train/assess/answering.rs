@@ -28,13 +28,23 @@ pub trait Answering {
     /// From a store's label names to [`Answering::labels`]; to nothing: such clips are left out.
     fn label_map(&self, theirs: &[String]) -> BTreeMap<String, String>;
     /// `[rows, labels]`, before the temperature, of the features' modalities that are `shown`.
-    fn logits(&mut self, features: &Features, rows: &[usize], shown: &[bool]) -> anyhow::Result<Vec<f32>>;
+    fn logits(
+        &mut self,
+        features: &Features,
+        rows: &[usize],
+        shown: &[bool],
+    ) -> anyhow::Result<Vec<f32>>;
     fn temperature(&self, subset: &str) -> f32;
     fn abstain_threshold(&self) -> f32;
     /// What [`Answering::representations`] are called.
     fn represented(&self) -> &'static str;
     /// Their length, and `[rows, length]` of one modality.
-    fn representations(&mut self, features: &Features, rows: &[usize], modality: usize) -> anyhow::Result<(usize, Vec<f32>)>;
+    fn representations(
+        &mut self,
+        features: &Features,
+        rows: &[usize],
+        modality: usize,
+    ) -> anyhow::Result<(usize, Vec<f32>)>;
     /// A sentence each, for the page.
     fn notes(&self) -> Vec<String>;
     /// How it came to be, where that is known.
@@ -54,7 +64,12 @@ impl OfRun {
     /// Where the folder is no finished run.
     pub fn open(folder: &Path) -> anyhow::Result<OfRun> {
         let (run, net, calibration, progress) = classify::load(folder)?;
-        Ok(OfRun { run, net, calibration, progress })
+        Ok(OfRun {
+            run,
+            net,
+            calibration,
+            progress,
+        })
     }
 }
 
@@ -69,7 +84,12 @@ impl Answering for OfRun {
         &self.run.labels
     }
     fn modalities(&self) -> Vec<Modality> {
-        self.run.heads.modalities.iter().map(|m| m.modality).collect()
+        self.run
+            .heads
+            .modalities
+            .iter()
+            .map(|m| m.modality)
+            .collect()
     }
     fn fingerprint(&self) -> &str {
         &self.run.fingerprint
@@ -81,12 +101,20 @@ impl Answering for OfRun {
         self.run.recipe.label_map.clone()
     }
 
-    fn logits(&mut self, features: &Features, rows: &[usize], shown: &[bool]) -> anyhow::Result<Vec<f32>> {
+    fn logits(
+        &mut self,
+        features: &Features,
+        rows: &[usize],
+        shown: &[bool],
+    ) -> anyhow::Result<Vec<f32>> {
         classify::logits(&self.net, features, rows, shown)
     }
 
     fn temperature(&self, subset: &str) -> f32 {
-        self.calibration.subsets.get(subset).map_or(1.0, |c| c.temperature)
+        self.calibration
+            .subsets
+            .get(subset)
+            .map_or(1.0, |c| c.temperature)
     }
     fn abstain_threshold(&self) -> f32 {
         self.calibration.abstain_threshold
@@ -95,28 +123,69 @@ impl Answering for OfRun {
         "representations"
     }
 
-    fn representations(&mut self, features: &Features, rows: &[usize], modality: usize) -> anyhow::Result<(usize, Vec<f32>)> {
+    fn representations(
+        &mut self,
+        features: &Features,
+        rows: &[usize],
+        modality: usize,
+    ) -> anyhow::Result<(usize, Vec<f32>)> {
         let (shown, mut all) = (vec![true; features.modalities().len()], Vec::new());
         for rows in rows.chunks(512) {
             let (embeddings, _) = inputs(features, rows, &shown, &device(), None)?;
-            all.extend(values(self.net.heads.forward(modality, embeddings[modality].clone()))?);
+            all.extend(values(
+                self.net
+                    .heads
+                    .forward(modality, embeddings[modality].clone()),
+            )?);
         }
         Ok((self.run.heads.representation, all))
     }
 
     fn notes(&self) -> Vec<String> {
-        let heads = self.run.from.as_deref().map_or("began at random".into(), |from| format!("from {from}"));
-        vec![format!("Profile {}; heads {heads}.", format!("{:?}", self.run.recipe.profile).to_lowercase())]
+        let heads = self
+            .run
+            .from
+            .as_deref()
+            .map_or("began at random".into(), |from| format!("from {from}"));
+        vec![format!(
+            "Profile {}; heads {heads}.",
+            format!("{:?}", self.run.recipe.profile).to_lowercase()
+        )]
     }
 
     fn training(&self) -> Option<Training> {
         let chart = |title: &str, unit: &str, wanted: &dyn Fn(&str) -> bool| {
-            let points = |values: &[f64]| values.iter().enumerate().map(|(i, v)| [i as f64, *v]).collect();
-            let lines = self.progress.curves.iter().filter(|(name, _)| wanted(name)).map(|(name, values)| Line { name: name.clone(), points: points(values) });
-            LineChart { title: title.into(), unit: unit.into(), lines: lines.collect() }
+            let points = |values: &[f64]| {
+                values
+                    .iter()
+                    .enumerate()
+                    .map(|(i, v)| [i as f64, *v])
+                    .collect()
+            };
+            let lines = self
+                .progress
+                .curves
+                .iter()
+                .filter(|(name, _)| wanted(name))
+                .map(|(name, values)| Line {
+                    name: name.clone(),
+                    points: points(values),
+                });
+            LineChart {
+                title: title.into(),
+                unit: unit.into(),
+                lines: lines.collect(),
+            }
         };
-        let charts = vec![chart("Loss", "loss", &|name| !name.starts_with("selection")), chart("Selection", "figure", &|name| name.starts_with("selection"))];
-        Some(Training { axis: "epoch".into(), charts, chosen: self.progress.best.map(|b| b as f64) })
+        let charts = vec![
+            chart("Loss", "loss", &|name| !name.starts_with("selection")),
+            chart("Selection", "figure", &|name| name.starts_with("selection")),
+        ];
+        Some(Training {
+            axis: "epoch".into(),
+            charts,
+            chosen: self.progress.best.map(|b| b as f64),
+        })
     }
 }
 
@@ -129,7 +198,9 @@ impl OfBundle {
     /// # Errors
     /// Where the daemon would refuse the bundle.
     pub fn open(folder: &Path) -> anyhow::Result<OfBundle> {
-        Ok(OfBundle { bundle: Bundle::open(&Runtime::load()?, folder, Provider::Cpu, 1)? })
+        Ok(OfBundle {
+            bundle: Bundle::open(&Runtime::load()?, folder, Provider::Cpu, 1)?,
+        })
     }
 }
 
@@ -144,7 +215,16 @@ impl Answering for OfBundle {
         &self.bundle.manifest.labels
     }
     fn modalities(&self) -> Vec<Modality> {
-        Modality::ALL.into_iter().filter(|m| self.bundle.manifest.encoders.iter().any(|e| e.modality == *m)).collect()
+        Modality::ALL
+            .into_iter()
+            .filter(|m| {
+                self.bundle
+                    .manifest
+                    .encoders
+                    .iter()
+                    .any(|e| e.modality == *m)
+            })
+            .collect()
     }
     fn fingerprint(&self) -> &str {
         &self.bundle.manifest.fingerprint
@@ -156,13 +236,28 @@ impl Answering for OfBundle {
     /// A name that is a label of the bundle's, or another word for one.
     fn label_map(&self, theirs: &[String]) -> BTreeMap<String, String> {
         let ours = |name: &String| {
-            let known = |wanted: &str| self.labels().iter().find(|label| label.eq_ignore_ascii_case(wanted)).cloned();
-            known(name).or_else(|| known(LABELS[label_index(name)?])).unwrap_or_default()
+            let known = |wanted: &str| {
+                self.labels()
+                    .iter()
+                    .find(|label| label.eq_ignore_ascii_case(wanted))
+                    .cloned()
+            };
+            known(name)
+                .or_else(|| known(LABELS[label_index(name)?]))
+                .unwrap_or_default()
         };
-        theirs.iter().map(|name| (name.clone(), ours(name))).collect()
+        theirs
+            .iter()
+            .map(|name| (name.clone(), ours(name)))
+            .collect()
     }
 
-    fn logits(&mut self, features: &Features, rows: &[usize], shown: &[bool]) -> anyhow::Result<Vec<f32>> {
+    fn logits(
+        &mut self,
+        features: &Features,
+        rows: &[usize],
+        shown: &[bool],
+    ) -> anyhow::Result<Vec<f32>> {
         let mut all = Vec::with_capacity(rows.len() * self.labels().len());
         for row in rows {
             let embeddings: Embeddings = features.embeddings(*row, shown)?;
@@ -172,7 +267,13 @@ impl Answering for OfBundle {
     }
 
     fn temperature(&self, subset: &str) -> f32 {
-        self.bundle.manifest.head.temperature.get(subset).copied().unwrap_or(1.0)
+        self.bundle
+            .manifest
+            .head
+            .temperature
+            .get(subset)
+            .copied()
+            .unwrap_or(1.0)
     }
     fn abstain_threshold(&self) -> f32 {
         self.bundle.manifest.head.abstain_threshold
@@ -181,8 +282,16 @@ impl Answering for OfBundle {
         "embeddings"
     }
 
-    fn representations(&mut self, features: &Features, rows: &[usize], modality: usize) -> anyhow::Result<(usize, Vec<f32>)> {
-        Ok((features.modalities()[modality].dim, features.batch(rows)?.modalities.swap_remove(modality).1))
+    fn representations(
+        &mut self,
+        features: &Features,
+        rows: &[usize],
+        modality: usize,
+    ) -> anyhow::Result<(usize, Vec<f32>)> {
+        Ok((
+            features.modalities()[modality].dim,
+            features.batch(rows)?.modalities.swap_remove(modality).1,
+        ))
     }
 
     fn notes(&self) -> Vec<String> {
@@ -207,31 +316,87 @@ mod tests {
     #[test]
     fn a_bundle_answers_on_rows_as_it_does_live_and_knows_other_words_for_its_labels() {
         let mut answering = OfBundle::open(&project("models/default")).unwrap();
-        let map = answering.label_map(&["Happiness", "disgust", "contempt", "calm"].map(String::from));
+        let map =
+            answering.label_map(&["Happiness", "disgust", "contempt", "calm"].map(String::from));
         let mapped = ["Happiness", "disgust", "contempt", "calm"].map(|name| map[name].as_str());
         assert_eq!(mapped, ["happy", "disgusted", "", "neutral"]);
 
-        let live = embed(&mut answering.bundle, &[Arc::new(golden_crop(3, 0, 48, 1))], None, Some("I am so glad.")).unwrap();
-        let encoders: Vec<StoredEncoder> =
-            answering.bundle.manifest.encoders.iter().map(|e| StoredEncoder { name: e.name.clone(), modality: e.modality, dim: e.dim }).collect();
+        let live = embed(
+            &mut answering.bundle,
+            &[Arc::new(golden_crop(3, 0, 48, 1))],
+            None,
+            Some("I am so glad."),
+        )
+        .unwrap();
+        let encoders: Vec<StoredEncoder> = answering
+            .bundle
+            .manifest
+            .encoders
+            .iter()
+            .map(|e| StoredEncoder {
+                name: e.name.clone(),
+                modality: e.modality,
+                dim: e.dim,
+            })
+            .collect();
         let zeros = |encoder: &StoredEncoder| vec![0.0; encoder.dim];
-        let row: Vec<f32> = encoders.iter().flat_map(|e| live.get(&e.name).cloned().unwrap_or_else(|| zeros(e))).collect();
-        let present = encoders.iter().map(|e| live.contains_key(&e.name)).collect();
-        let (fingerprint, labels) = (answering.fingerprint().to_owned(), answering.labels().to_vec());
-        let spec = StoreSpec { schema: SCHEMA, fingerprint, dataset: "one".into(), labels, clips: "recording".into(), views: 1, encoders };
+        let row: Vec<f32> = encoders
+            .iter()
+            .flat_map(|e| live.get(&e.name).cloned().unwrap_or_else(|| zeros(e)))
+            .collect();
+        let present = encoders
+            .iter()
+            .map(|e| live.contains_key(&e.name))
+            .collect();
+        let (fingerprint, labels) = (
+            answering.fingerprint().to_owned(),
+            answering.labels().to_vec(),
+        );
+        let spec = StoreSpec {
+            schema: SCHEMA,
+            fingerprint,
+            dataset: "one".into(),
+            labels,
+            clips: "recording".into(),
+            views: 1,
+            encoders,
+        };
         let target = Some(Target::Class(1));
-        let entry = Entry { id: "a".into(), split: Split::Test, group: String::new(), target, present, seconds: 1.0, text: None, view: 0 };
-        let features = Features::in_memory(spec, vec![(entry, row)]).with_modalities(&answering.modalities()).unwrap();
+        let entry = Entry {
+            id: "a".into(),
+            split: Split::Test,
+            group: String::new(),
+            target,
+            present,
+            seconds: 1.0,
+            text: None,
+            view: 0,
+        };
+        let features = Features::in_memory(spec, vec![(entry, row)])
+            .with_modalities(&answering.modalities())
+            .unwrap();
 
-        let both = answering.logits(&features, &[0], &[true, false, true]).unwrap();
+        let both = answering
+            .logits(&features, &[0], &[true, false, true])
+            .unwrap();
         assert_eq!(both, head_logits(&mut answering.bundle, &live).unwrap());
         // A voice that is not there adds nothing, a face that is hidden does.
-        assert_eq!(both, answering.logits(&features, &[0], &[true, true, true]).unwrap());
+        assert_eq!(
+            both,
+            answering
+                .logits(&features, &[0], &[true, true, true])
+                .unwrap()
+        );
         let mut words = live.clone();
         words.remove("face");
-        let alone = answering.logits(&features, &[0], &[false, false, true]).unwrap();
+        let alone = answering
+            .logits(&features, &[0], &[false, false, true])
+            .unwrap();
         assert!(alone != both && alone == head_logits(&mut answering.bundle, &words).unwrap());
         let (dim, values) = answering.representations(&features, &[0], 0).unwrap();
-        assert_eq!((dim, values.as_slice()), (live["face"].len(), live["face"].as_slice()));
+        assert_eq!(
+            (dim, values.as_slice()),
+            (live["face"].len(), live["face"].as_slice())
+        );
     }
 }

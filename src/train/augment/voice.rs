@@ -42,22 +42,48 @@ impl Room {
         let mut rng = StdRng::seed_from_u64(self.seed);
         // The first echo comes after some 5 ms, from the nearest wall.
         let (first, length) = ((0.005 * rate) as usize, (self.seconds * rate) as usize);
-        let mut echoes: Vec<f32> = (0..length).map(|i| if i < first { 0.0 } else { normal(&mut rng) * 10f32.powf(-3.0 * i as f32 / length as f32) }).collect();
+        let mut echoes: Vec<f32> = (0..length)
+            .map(|i| {
+                if i < first {
+                    0.0
+                } else {
+                    normal(&mut rng) * 10f32.powf(-3.0 * i as f32 / length as f32)
+                }
+            })
+            .collect();
         low_pass(&mut echoes, 4000.0);
         let energy: f32 = echoes.iter().map(|e| e * e).sum();
         let loudness = (10f32.powf(-self.direct_db / 10.0) / energy.max(f32::MIN_POSITIVE)).sqrt();
         let size = (samples.len() + length).next_power_of_two();
-        let (forward, backward) = PLANNER.with_borrow_mut(|planner| (planner.plan_fft_forward(size), planner.plan_fft_inverse(size)));
+        let (forward, backward) = PLANNER.with_borrow_mut(|planner| {
+            (
+                planner.plan_fft_forward(size),
+                planner.plan_fft_inverse(size),
+            )
+        });
         let mut padded = vec![0.0; size];
-        let (mut of_samples, mut of_echoes) = (forward.make_output_vec(), forward.make_output_vec());
+        let (mut of_samples, mut of_echoes) =
+            (forward.make_output_vec(), forward.make_output_vec());
         padded[..samples.len()].copy_from_slice(samples);
-        forward.process(&mut padded, &mut of_samples).expect("the buffers are the planner's");
+        forward
+            .process(&mut padded, &mut of_samples)
+            .expect("the buffers are the planner's");
         padded.fill(0.0);
         padded[..length].copy_from_slice(&echoes);
-        forward.process(&mut padded, &mut of_echoes).expect("the buffers are the planner's");
-        of_samples.iter_mut().zip(&of_echoes).for_each(|(s, e)| *s *= e);
-        backward.process(&mut of_samples, &mut padded).expect("the buffers are the planner's");
-        samples.iter_mut().zip(&padded).for_each(|(s, echo)| *s += echo * loudness / size as f32);
+        forward
+            .process(&mut padded, &mut of_echoes)
+            .expect("the buffers are the planner's");
+        of_samples
+            .iter_mut()
+            .zip(&of_echoes)
+            .for_each(|(s, e)| *s *= e);
+        backward
+            .process(&mut of_samples, &mut padded)
+            .expect("the buffers are the planner's");
+        samples
+            .iter_mut()
+            .zip(&padded)
+            .for_each(|(s, echo)| *s += echo * loudness / size as f32);
     }
 }
 
@@ -65,10 +91,23 @@ impl VoiceVariation {
     pub fn draw(rng: &mut StdRng) -> VoiceVariation {
         VoiceVariation {
             speed: rng.random_range(0.85f32..1.18),
-            room: rng.random_bool(0.4).then(|| Room { seconds: rng.random_range(0.1f32..0.8), direct_db: rng.random_range(-3.0f32..15.0), seed: rng.random() }),
-            below_hz: rng.random_bool(0.3).then(|| rng.random_range(1500.0f32..6500.0)),
-            above_hz: rng.random_bool(0.2).then(|| rng.random_range(60.0f32..350.0)),
-            noise: rng.random_bool(0.6).then(|| (rng.random_range(5.0f32..40.0), rng.random_range(0.0f32..0.95))),
+            room: rng.random_bool(0.4).then(|| Room {
+                seconds: rng.random_range(0.1f32..0.8),
+                direct_db: rng.random_range(-3.0f32..15.0),
+                seed: rng.random(),
+            }),
+            below_hz: rng
+                .random_bool(0.3)
+                .then(|| rng.random_range(1500.0f32..6500.0)),
+            above_hz: rng
+                .random_bool(0.2)
+                .then(|| rng.random_range(60.0f32..350.0)),
+            noise: rng.random_bool(0.6).then(|| {
+                (
+                    rng.random_range(5.0f32..40.0),
+                    rng.random_range(0.0f32..0.95),
+                )
+            }),
             gain_db: rng.random_range(-18.0f32..9.0),
         }
     }
@@ -105,7 +144,9 @@ impl VoiceVariation {
             }
         }
         let gain = 10f32.powf(self.gain_db / 20.0);
-        samples.iter_mut().for_each(|s| *s = (*s * gain).clamp(-1.0, 1.0));
+        samples
+            .iter_mut()
+            .for_each(|s| *s = (*s * gain).clamp(-1.0, 1.0));
         samples
     }
 }
@@ -161,12 +202,25 @@ mod tests {
     fn a_room_adds_echoes_that_die_away_and_takes_nothing() {
         let mut samples = vec![0.0f32; 16_000];
         samples[100] = 0.5;
-        Room { seconds: 0.4, direct_db: 6.0, seed: 3 }.sound(&mut samples);
-        assert!((samples[100] - 0.5).abs() < 1e-5 && samples[..100].iter().all(|s| s.abs() < 1e-5), "{}", samples[100]);
-        let energy = |span: std::ops::Range<usize>| samples[span].iter().map(|s| f64::from(s * s)).sum::<f64>();
+        Room {
+            seconds: 0.4,
+            direct_db: 6.0,
+            seed: 3,
+        }
+        .sound(&mut samples);
+        assert!(
+            (samples[100] - 0.5).abs() < 1e-5 && samples[..100].iter().all(|s| s.abs() < 1e-5),
+            "{}",
+            samples[100]
+        );
+        let energy = |span: std::ops::Range<usize>| {
+            samples[span].iter().map(|s| f64::from(s * s)).sum::<f64>()
+        };
         let all = energy(101..16_000);
         assert!((all / 0.25 - 10f64.powf(-0.6)).abs() < 1e-3, "{all}");
-        assert!(energy(150..1_700) > 10.0 * energy(1_700..3_300) && energy(7_000..16_000) < 1e-6 * all);
+        assert!(
+            energy(150..1_700) > 10.0 * energy(1_700..3_300) && energy(7_000..16_000) < 1e-6 * all
+        );
     }
 
     #[test]

@@ -10,7 +10,9 @@ use super::tree::{VIDEO, walk};
 use super::{DataError, Item, Listing, Media, Options, Split, Target};
 
 /// In the order of the reference's targets (`CAER_EXPRESSION_LABELS`), not of its configuration (method.md a.2).
-pub const LABELS: [&str; 7] = ["anger", "disgust", "fear", "happy", "neutral", "sad", "surprise"];
+pub const LABELS: [&str; 7] = [
+    "anger", "disgust", "fear", "happy", "neutral", "sad", "surprise",
+];
 
 const LAYOUT: &str = "{train,validation,test}/<Class>/<clip>.avi with the classes Anger, Disgust, Fear, Happy, Neutral, Sad and Surprise";
 
@@ -27,12 +29,21 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
             "validation" | "val" => (Split::Val, "_validation"),
             "test" => (Split::Test, "_test"),
             _ => {
-                catalogue.fault(at, format!("the split {split:?} is none of train, validation and test: left out"));
+                catalogue.fault(
+                    at,
+                    format!("the split {split:?} is none of train, validation and test: left out"),
+                );
                 continue;
             }
         };
         let Some(label) = label_of(class) else {
-            catalogue.fault(at, format!("the class {class:?} is none of {}: left out", LABELS.join(", ")));
+            catalogue.fault(
+                at,
+                format!(
+                    "the class {class:?} is none of {}: left out",
+                    LABELS.join(", ")
+                ),
+            );
             continue;
         };
         let mut class = LABELS[label].to_string();
@@ -78,10 +89,25 @@ mod tests {
         ]);
         tree.write("train/Fear/0009.avi", "");
         let listing = tree.list("caer").unwrap();
-        assert_eq!(ids(&listing), ["Anger_0001", "Anger_0001_test", "Anger_0001_validation", "Sad_0001", "Surprise_0001_test"]);
+        assert_eq!(
+            ids(&listing),
+            [
+                "Anger_0001",
+                "Anger_0001_test",
+                "Anger_0001_validation",
+                "Sad_0001",
+                "Surprise_0001_test"
+            ]
+        );
         assert_eq!(item(&listing, "Anger_0001_validation").split, Split::Val);
-        assert_eq!(item(&listing, "Surprise_0001_test").target, Some(Target::Class(6)));
-        assert_eq!(item(&listing, "Sad_0001").media, Media::Recording(tree.path().join("train/Sad/0001.avi")));
+        assert_eq!(
+            item(&listing, "Surprise_0001_test").target,
+            Some(Target::Class(6))
+        );
+        assert_eq!(
+            item(&listing, "Sad_0001").media,
+            Media::Recording(tree.path().join("train/Sad/0001.avi"))
+        );
         assert_eq!(listing.labels[5], "sad");
         assert_eq!(listing.faults.len(), 4);
         assert_eq!(faults(&listing, "Boredom", "\"Boredom\" is none of"), 1);

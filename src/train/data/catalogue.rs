@@ -28,17 +28,33 @@ impl Catalogue {
     }
 
     pub fn fault(&mut self, at: impl Into<String>, what: impl Into<String>) {
-        self.faults.push(Fault { at: at.into(), what: what.into() });
+        self.faults.push(Fault {
+            at: at.into(),
+            what: what.into(),
+        });
     }
 
     /// Hands over what is wrong, as far as it is wanted, and nothing else.
     pub fn hand_faults_to(self, other: &mut Catalogue, is_wanted: impl Fn(&Fault) -> bool) {
-        other.faults.extend(self.faults.into_iter().filter(is_wanted));
+        other
+            .faults
+            .extend(self.faults.into_iter().filter(is_wanted));
     }
 
-    pub fn finish(self, dataset: &'static str, labels: &[&str], root: &Path, layout: &'static str) -> Result<Listing, DataError> {
+    pub fn finish(
+        self,
+        dataset: &'static str,
+        labels: &[&str],
+        root: &Path,
+        layout: &'static str,
+    ) -> Result<Listing, DataError> {
         if self.items.is_empty() {
-            return Err(DataError::Empty { dataset, root: root.to_path_buf(), layout, faults: self.faults });
+            return Err(DataError::Empty {
+                dataset,
+                root: root.to_path_buf(),
+                layout,
+                faults: self.faults,
+            });
         }
         Ok(Listing {
             dataset: dataset.to_string(),
@@ -51,7 +67,9 @@ impl Catalogue {
 
 fn place(media: &Media) -> Option<String> {
     match media {
-        Media::Recording(path) | Media::Picture(Picture::File(path)) | Media::Apart { video: path, .. } => Some(path.display().to_string()),
+        Media::Recording(path)
+        | Media::Picture(Picture::File(path))
+        | Media::Apart { video: path, .. } => Some(path.display().to_string()),
         Media::Picture(Picture::Grey { .. }) | Media::None => None,
     }
 }

@@ -37,7 +37,8 @@ const SENTENCES: [(&str, &str); 12] = [
 /// Published without sound in it.
 const SILENT: &str = "1076_MTI_SAD_XX";
 
-const LAYOUT: &str = "AudioWAV/<actor>_<sentence>_<emotion>_<level>.wav and VideoFlash/….flv, as in 1001_DFA_ANG_XX";
+const LAYOUT: &str =
+    "AudioWAV/<actor>_<sentence>_<emotion>_<level>.wav and VideoFlash/….flv, as in 1001_DFA_ANG_XX";
 
 /// One line of `VideoDemographics.csv`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,14 +55,27 @@ pub fn actors(path: &Path) -> Result<BTreeMap<u32, Actor>, DataError> {
 
 fn read_actors(path: &Path, catalogue: &mut Catalogue) -> Result<BTreeMap<u32, Actor>, DataError> {
     let mut table = Table::open(path)?;
-    let (id, age, sex) = (table.column("ActorID")?, table.column("Age")?, table.column("Sex")?);
+    let (id, age, sex) = (
+        table.column("ActorID")?,
+        table.column("Age")?,
+        table.column("Sex")?,
+    );
     let mut actors = BTreeMap::new();
     while let Some(row) = table.next(catalogue)? {
         match (row.get(id).parse(), row.get(age).parse()) {
             (Ok(id), Ok(age)) => {
-                actors.insert(id, Actor { age, sex: row.get(sex).to_lowercase() });
+                actors.insert(
+                    id,
+                    Actor {
+                        age,
+                        sex: row.get(sex).to_lowercase(),
+                    },
+                );
             }
-            _ => catalogue.fault(table.at(row.line), "the actor or the age is not a number: left out"),
+            _ => catalogue.fault(
+                table.at(row.line),
+                "the actor or the age is not a number: left out",
+            ),
         }
     }
     Ok(actors)
@@ -69,7 +83,10 @@ fn read_actors(path: &Path, catalogue: &mut Catalogue) -> Result<BTreeMap<u32, A
 
 pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
-    let actors = match tree::file(root, &["VideoDemographics.csv", "annotations/VideoDemographics.csv"]) {
+    let actors = match tree::file(
+        root,
+        &["VideoDemographics.csv", "annotations/VideoDemographics.csv"],
+    ) {
         Some(path) => Some(read_actors(&path, &mut catalogue)?),
         None => None,
     };
@@ -82,7 +99,10 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
         match place {
             // The project's own copy has every sound twice, in AudioMP3 too.
             Some(first) if first.extension() == file.path.extension() => {
-                catalogue.fault(file.path.display().to_string(), format!("{} is the same take: left out", first.display()));
+                catalogue.fault(
+                    file.path.display().to_string(),
+                    format!("{} is the same take: left out", first.display()),
+                );
             }
             Some(first) if has_extension(first, &["wav", "flac"]) => {}
             _ => *place = Some(file.path),
@@ -95,7 +115,10 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
             [None, None] => continue,
         };
         let Some((actor, text, label)) = parse(&name) else {
-            catalogue.fault(name, "is not named as CREMA-D names its files (1001_DFA_ANG_XX): left out");
+            catalogue.fault(
+                name,
+                "is not named as CREMA-D names its files (1001_DFA_ANG_XX): left out",
+            );
             continue;
         };
         if name == SILENT {
@@ -103,7 +126,10 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
             continue;
         }
         if actors.as_ref().is_some_and(|a| !a.contains_key(&actor)) {
-            catalogue.fault(name, format!("actor {actor} is not in VideoDemographics.csv: left out"));
+            catalogue.fault(
+                name,
+                format!("actor {actor} is not in VideoDemographics.csv: left out"),
+            );
             continue;
         }
         let item = Item {
@@ -131,12 +157,16 @@ pub fn split_of(actor: u32) -> Split {
 
 /// Actor, sentence and index of the emotion.
 fn parse(name: &str) -> Option<(u32, &'static str, usize)> {
-    let [actor, sentence, emotion, level] = name.split('_').collect::<Vec<_>>()[..] else { return None };
+    let [actor, sentence, emotion, level] = name.split('_').collect::<Vec<_>>()[..] else {
+        return None;
+    };
     let actor = actor.parse().ok().filter(|a| (1001..=1091).contains(a))?;
     let text = SENTENCES.iter().find(|(code, _)| *code == sentence)?.1;
     let label = CODES.iter().position(|c| *c == emotion)?;
     // `X` is one file's slip.
-    ["XX", "X", "LO", "MD", "HI"].contains(&level).then_some((actor, text, label))
+    ["XX", "X", "LO", "MD", "HI"]
+        .contains(&level)
+        .then_some((actor, text, label))
 }
 
 #[cfg(test)]
@@ -160,32 +190,77 @@ mod tests {
             "finishedResponses.csv",
         ]);
         let listing = tree.list("crema-d").unwrap();
-        assert_eq!(ids(&listing), ["1001_DFA_ANG_XX", "1064_IEO_HAP_LO", "1091_WSI_SAD_XX"]);
+        assert_eq!(
+            ids(&listing),
+            ["1001_DFA_ANG_XX", "1064_IEO_HAP_LO", "1091_WSI_SAD_XX"]
+        );
         let first = item(&listing, "1001_DFA_ANG_XX");
         let of = |file: &str| tree.path().join(file);
-        assert_eq!(first.media, Media::Apart { video: of("VideoFlash/1001_DFA_ANG_XX.flv"), audio: of("AudioWAV/1001_DFA_ANG_XX.wav") });
-        assert_eq!((first.text.as_deref(), first.group.as_str(), &first.target), (Some("Don't forget a jacket."), "1001", &Some(Target::Class(0))));
-        assert_eq!([0, 1, 2].map(|i| listing.items[i].split), [Split::Train, Split::Val, Split::Test]);
+        assert_eq!(
+            first.media,
+            Media::Apart {
+                video: of("VideoFlash/1001_DFA_ANG_XX.flv"),
+                audio: of("AudioWAV/1001_DFA_ANG_XX.wav")
+            }
+        );
+        assert_eq!(
+            (first.text.as_deref(), first.group.as_str(), &first.target),
+            (
+                Some("Don't forget a jacket."),
+                "1001",
+                &Some(Target::Class(0))
+            )
+        );
+        assert_eq!(
+            [0, 1, 2].map(|i| listing.items[i].split),
+            [Split::Train, Split::Val, Split::Test]
+        );
         assert_eq!(faults(&listing, "1076_MTI_SAD_XX", "no sound"), 1);
         assert_eq!(faults(&listing, "1001_DFA_BOR_XX", "is not named"), 1);
         assert_eq!(faults(&listing, "1200_DFA_ANG_XX", "is not named"), 1);
-        assert_eq!(faults(&listing, "copy/1064_IEO_HAP_LO.wav", "AudioWAV/1064_IEO_HAP_LO.wav is the same take"), 1);
+        assert_eq!(
+            faults(
+                &listing,
+                "copy/1064_IEO_HAP_LO.wav",
+                "AudioWAV/1064_IEO_HAP_LO.wav is the same take"
+            ),
+            1
+        );
         assert_eq!(listing.faults.len(), 4);
     }
 
     #[test]
     fn the_real_annotations_agree_with_the_names() {
         let tree = Tree::new(&[]);
-        if !tree.copy("annotations/crema_d/VideoDemographics.csv", "VideoDemographics.csv") {
+        if !tree.copy(
+            "annotations/crema_d/VideoDemographics.csv",
+            "VideoDemographics.csv",
+        ) {
             return;
         }
         let actors = actors(&tree.path().join("VideoDemographics.csv")).unwrap();
-        assert_eq!((actors.len(), &actors[&1001]), (91, &Actor { age: 51, sex: "male".into() }));
-        assert_eq!(actors.keys().filter(|a| split_of(**a) == Split::Test && actors[a].sex == "female").count(), 6);
+        assert_eq!(
+            (actors.len(), &actors[&1001]),
+            (
+                91,
+                &Actor {
+                    age: 51,
+                    sex: "male".into()
+                }
+            )
+        );
+        assert_eq!(
+            actors
+                .keys()
+                .filter(|a| split_of(**a) == Split::Test && actors[a].sex == "female")
+                .count(),
+            6
+        );
         // Every name of the raters' table is a take.
         assert!(tree.copy("annotations/crema_d/summaryTable.csv", "summaryTable.csv"));
         let mut table = Table::open(&tree.path().join("summaryTable.csv")).unwrap();
-        let (name, mut catalogue, mut count) = (table.column("FileName").unwrap(), Catalogue::default(), 0);
+        let (name, mut catalogue, mut count) =
+            (table.column("FileName").unwrap(), Catalogue::default(), 0);
         while let Some(row) = table.next(&mut catalogue).unwrap() {
             assert!(parse(row.get(name)).is_some(), "{}", row.get(name));
             count += 1;

@@ -30,8 +30,14 @@ const HELD_BACK: u8 = 26;
 /// The official Training split is divided by the hash of the pixels, so that copies of a picture (there are many) fall on one side;
 /// PublicTest is for the report, and those of its pictures that Training has too (280 of 3,589) are marked.
 pub fn read(path: &Path) -> anyhow::Result<Vec<LabelledCrop>> {
-    let file = std::fs::File::open(path).with_context(|| format!("FER2013 is not at {}: set $EXPRESSD_MATERIAL or the recipe's material", path.display()))?;
-    read_tar(liblzma::read::XzDecoder::new(std::io::BufReader::new(file))).with_context(|| format!("{} cannot be read", path.display()))
+    let file = std::fs::File::open(path).with_context(|| {
+        format!(
+            "FER2013 is not at {}: set $EXPRESSD_MATERIAL or the recipe's material",
+            path.display()
+        )
+    })?;
+    read_tar(liblzma::read::XzDecoder::new(std::io::BufReader::new(file)))
+        .with_context(|| format!("{} cannot be read", path.display()))
 }
 
 fn read_tar(tar: impl Read) -> anyhow::Result<Vec<LabelledCrop>> {
@@ -42,7 +48,11 @@ fn read_tar(tar: impl Read) -> anyhow::Result<Vec<LabelledCrop>> {
     })?;
     ensure!(!crops.is_empty(), "no pictures in it");
     let digest = |sample: &LabelledCrop| <[u8; 32]>::from(Sha256::digest(&sample.crop.pixels));
-    let taught: HashSet<[u8; 32]> = crops.iter().filter(|c| c.part != Part::Report).map(digest).collect();
+    let taught: HashSet<[u8; 32]> = crops
+        .iter()
+        .filter(|c| c.part != Part::Report)
+        .map(digest)
+        .collect();
     for sample in crops.iter_mut().filter(|c| c.part == Part::Report) {
         sample.is_copy = taught.contains(&digest(sample));
     }
@@ -50,7 +60,10 @@ fn read_tar(tar: impl Read) -> anyhow::Result<Vec<LabelledCrop>> {
 }
 
 /// Calls `visit` with the path and the bytes of every JPEG, in the archive's order.
-pub(crate) fn for_each_picture(tar: impl Read, mut visit: impl FnMut(&Path, &[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub(crate) fn for_each_picture(
+    tar: impl Read,
+    mut visit: impl FnMut(&Path, &[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let mut jpeg = Vec::new();
     for entry in tar::Archive::new(tar).entries()? {
         let mut entry = entry?;
@@ -74,12 +87,22 @@ pub(super) fn is_held_back(pixels: &[u8]) -> bool {
 pub(crate) fn grey_crop(picture: &[u8]) -> anyhow::Result<Crop> {
     let grey = image::load_from_memory(picture)?.into_luma8();
     ensure!(grey.width() == grey.height(), "the picture is not square");
-    Ok(Crop { size: grey.width() as usize, channels: 1, pixels: grey.into_raw() })
+    Ok(Crop {
+        size: grey.width() as usize,
+        channels: 1,
+        pixels: grey.into_raw(),
+    })
 }
 
 fn labelled(path: &Path, jpeg: &[u8]) -> anyhow::Result<LabelledCrop> {
-    let mut names = path.components().rev().skip(1).map(|c| c.as_os_str().to_string_lossy());
-    let (Some(class), Some(split)) = (names.next(), names.next()) else { bail!("expected <split>/<class>/<file>") };
+    let mut names = path
+        .components()
+        .rev()
+        .skip(1)
+        .map(|c| c.as_os_str().to_string_lossy());
+    let (Some(class), Some(split)) = (names.next(), names.next()) else {
+        bail!("expected <split>/<class>/<file>")
+    };
     let label = label_index(&class).with_context(|| format!("unknown class {class}"))?;
     let crop = grey_crop(jpeg)?;
     let part = match &*split {
@@ -88,7 +111,12 @@ fn labelled(path: &Path, jpeg: &[u8]) -> anyhow::Result<LabelledCrop> {
         "PublicTest" => Part::Report,
         other => bail!("unknown split {other}"),
     };
-    Ok(LabelledCrop { crop, label, part, is_copy: false })
+    Ok(LabelledCrop {
+        crop,
+        label,
+        part,
+        is_copy: false,
+    })
 }
 
 #[cfg(test)]
@@ -97,9 +125,13 @@ mod tests {
 
     /// A JPEG of 48x48 whose brightness depends on `shade`.
     fn jpeg(shade: u8) -> Vec<u8> {
-        let picture = image::GrayImage::from_fn(48, 48, |x, y| image::Luma([(shade as u32 * 3 + x * 2 + y) as u8]));
+        let picture = image::GrayImage::from_fn(48, 48, |x, y| {
+            image::Luma([(shade as u32 * 3 + x * 2 + y) as u8])
+        });
         let mut bytes = std::io::Cursor::new(Vec::new());
-        picture.write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
+        picture
+            .write_to(&mut bytes, image::ImageFormat::Jpeg)
+            .unwrap();
         bytes.into_inner()
     }
 
@@ -116,10 +148,20 @@ mod tests {
 
     #[test]
     fn folders_give_label_and_part_and_copies_stay_together() {
-        let mut files: Vec<_> = (0..64).map(|i| (format!("fer2013/Training/fear/Training_{i}.jpg"), jpeg(i))).collect();
-        files.extend((0..64).map(|i| (format!("fer2013/Training/fear/Training_{}.jpg", 1000 + u32::from(i)), jpeg(i))));
+        let mut files: Vec<_> = (0..64)
+            .map(|i| (format!("fer2013/Training/fear/Training_{i}.jpg"), jpeg(i)))
+            .collect();
+        files.extend((0..64).map(|i| {
+            (
+                format!("fer2013/Training/fear/Training_{}.jpg", 1000 + u32::from(i)),
+                jpeg(i),
+            )
+        }));
         files.push(("fer2013/PublicTest/happy/PublicTest_1.jpg".into(), jpeg(1)));
-        files.push(("fer2013/PublicTest/happy/PublicTest_2.jpg".into(), jpeg(200)));
+        files.push((
+            "fer2013/PublicTest/happy/PublicTest_2.jpg".into(),
+            jpeg(200),
+        ));
         files.push(("fer2013/README.txt".into(), b"not a picture".to_vec()));
         let crops = read_tar(&tar_of(&files)[..]).unwrap();
         assert_eq!(crops.len(), 130);
@@ -131,13 +173,20 @@ mod tests {
         assert!((1..64).contains(&selected), "{selected} of 128 held back");
         assert_eq!((crops[128].label, crops[128].part), (1, Part::Report));
         // One of those that report is among those that teach.
-        assert_eq!(crops.iter().map(|c| c.is_copy).collect::<Vec<_>>(), [vec![false; 128], vec![true, false]].concat());
+        assert_eq!(
+            crops.iter().map(|c| c.is_copy).collect::<Vec<_>>(),
+            [vec![false; 128], vec![true, false]].concat()
+        );
     }
 
     #[test]
     fn an_unknown_class_is_an_error_with_its_path() {
-        let error = read_tar(&tar_of(&[("fer2013/Training/contempt/a.jpg".into(), jpeg(1))])[..]).unwrap_err();
+        let error = read_tar(&tar_of(&[("fer2013/Training/contempt/a.jpg".into(), jpeg(1))])[..])
+            .unwrap_err();
         let text = format!("{error:#}");
-        assert!(text.contains("contempt/a.jpg") && text.contains("unknown class"), "{text}");
+        assert!(
+            text.contains("contempt/a.jpg") && text.contains("unknown class"),
+            "{text}"
+        );
     }
 }

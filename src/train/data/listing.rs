@@ -20,14 +20,21 @@ pub struct Listing {
 impl Listing {
     /// Per label how many items of `train`, `val` and `test` hold it.
     pub fn label_counts(&self) -> Vec<(&str, [usize; 3])> {
-        let mut counts: Vec<_> = self.labels.iter().map(|label| (label.as_str(), [0; 3])).collect();
+        let mut counts: Vec<_> = self
+            .labels
+            .iter()
+            .map(|label| (label.as_str(), [0; 3]))
+            .collect();
         for item in &self.items {
             let held: Vec<usize> = match &item.target {
                 None => vec![],
                 Some(Target::Class(class)) => vec![*class],
-                Some(Target::Values(values)) => (0..values.len()).filter(|label| values[*label] > 0.0).collect(),
+                Some(Target::Values(values)) => (0..values.len())
+                    .filter(|label| values[*label] > 0.0)
+                    .collect(),
             };
-            held.into_iter().for_each(|label| counts[label].1[item.split as usize] += 1);
+            held.into_iter()
+                .for_each(|label| counts[label].1[item.split as usize] += 1);
         }
         counts
     }

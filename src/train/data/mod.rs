@@ -55,7 +55,11 @@ pub enum DataError {
     Refused { what: String },
     /// Something that cannot be done without is not there.
     #[error("{what} is not at {}: {remedy}", path.display())]
-    Missing { what: &'static str, path: PathBuf, remedy: String },
+    Missing {
+        what: &'static str,
+        path: PathBuf,
+        remedy: String,
+    },
     /// The disk.
     #[error("{} cannot be read: check that it is mounted and that you may read it", path.display())]
     Unreadable {
@@ -65,20 +69,34 @@ pub enum DataError {
     },
     /// An annotation file lacks a column.
     #[error("{} has no column {column:?}: found {}", path.display(), found.join(", "))]
-    Column { path: PathBuf, column: &'static str, found: Vec<String> },
+    Column {
+        path: PathBuf,
+        column: &'static str,
+        found: Vec<String>,
+    },
     /// An annotation file is not what it should be.
     #[error("{}: {what}", path.display())]
     Malformed { path: PathBuf, what: String },
     /// The folder holds no item of the data set.
     #[error("nothing of {dataset} in {}{}: expected {layout}", root.display(), first_of(faults))]
-    Empty { dataset: &'static str, root: PathBuf, layout: &'static str, faults: Vec<Fault> },
+    Empty {
+        dataset: &'static str,
+        root: PathBuf,
+        layout: &'static str,
+        faults: Vec<Fault>,
+    },
 }
 
 fn first_of(faults: &[Fault]) -> String {
     match faults {
         [] => String::new(),
         [only] => format!(" ({}: {})", only.at, only.what),
-        [first, rest @ ..] => format!(" ({}: {}; and {} more faults)", first.at, first.what, rest.len()),
+        [first, rest @ ..] => format!(
+            " ({}: {}; and {} more faults)",
+            first.at,
+            first.what,
+            rest.len()
+        ),
     }
 }
 
@@ -103,9 +121,17 @@ pub fn names() -> Vec<&'static str> {
 
 /// Lists the data set called `name` that lies in `root`.
 pub fn list(name: &str, root: &Path, options: &Options) -> Result<Listing, DataError> {
-    let Some((_, loader)) = LOADERS.iter().find(|(known, _)| *known == name) else { return Err(DataError::Unknown { name: name.to_string() }) };
+    let Some((_, loader)) = LOADERS.iter().find(|(known, _)| *known == name) else {
+        return Err(DataError::Unknown {
+            name: name.to_string(),
+        });
+    };
     if !root.exists() {
-        return Err(DataError::Missing { what: "the data set's folder", path: root.to_path_buf(), remedy: "check --root".into() });
+        return Err(DataError::Missing {
+            what: "the data set's folder",
+            path: root.to_path_buf(),
+            remedy: "check --root".into(),
+        });
     }
     loader(root, options)
 }
@@ -122,7 +148,9 @@ mod tests {
         assert_eq!(sorted, names());
         for name in names() {
             match list(name, folder.path(), &Options::default()) {
-                Err(DataError::Empty { dataset, layout, .. }) => assert!(dataset == name && !layout.is_empty(), "{name}"),
+                Err(DataError::Empty {
+                    dataset, layout, ..
+                }) => assert!(dataset == name && !layout.is_empty(), "{name}"),
                 other => panic!("{name}: {other:?}"),
             }
         }
@@ -130,9 +158,23 @@ mod tests {
 
     #[test]
     fn an_unknown_name_and_a_missing_folder_say_what_to_type() {
-        let error = list("mosei", Path::new("/"), &Options::default()).unwrap_err().to_string();
-        assert!(error.contains("cmu-mosei") && error.contains("voxceleb2"), "{error}");
-        let error = list("caer", Path::new("/there/is/no/such/folder"), &Options::default()).unwrap_err().to_string();
-        assert!(error.contains("/there/is/no/such/folder") && error.ends_with("check --root"), "{error}");
+        let error = list("mosei", Path::new("/"), &Options::default())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("cmu-mosei") && error.contains("voxceleb2"),
+            "{error}"
+        );
+        let error = list(
+            "caer",
+            Path::new("/there/is/no/such/folder"),
+            &Options::default(),
+        )
+        .unwrap_err()
+        .to_string();
+        assert!(
+            error.contains("/there/is/no/such/folder") && error.ends_with("check --root"),
+            "{error}"
+        );
     }
 }

@@ -78,25 +78,69 @@ pub struct Take {
 impl Take {
     /// The modality (1 picture with sound, 2 picture, 3 sound) and the take; `None` where a name is not RAVDESS's.
     pub fn parse(stem: &str) -> Option<(usize, Take)> {
-        let fields: Vec<u32> = stem.split('-').map(|f| f.parse().ok()).collect::<Option<_>>()?;
-        let [modality, channel, emotion, intensity, statement, repetition, actor] = fields[..] else { return None };
-        let all = [(modality, 3), (channel, 2), (emotion, RAVDESS.len() as u32), (intensity, 2), (statement, 2), (repetition, 2), (actor, 24)];
-        let take = Take { actor, channel, emotion, intensity, statement, repetition };
-        all.iter().all(|(field, last)| (1..=*last).contains(field)).then_some((modality as usize, take))
+        let fields: Vec<u32> = stem
+            .split('-')
+            .map(|f| f.parse().ok())
+            .collect::<Option<_>>()?;
+        let [
+            modality,
+            channel,
+            emotion,
+            intensity,
+            statement,
+            repetition,
+            actor,
+        ] = fields[..]
+        else {
+            return None;
+        };
+        let all = [
+            (modality, 3),
+            (channel, 2),
+            (emotion, RAVDESS.len() as u32),
+            (intensity, 2),
+            (statement, 2),
+            (repetition, 2),
+            (actor, 24),
+        ];
+        let take = Take {
+            actor,
+            channel,
+            emotion,
+            intensity,
+            statement,
+            repetition,
+        };
+        all.iter()
+            .all(|(field, last)| (1..=*last).contains(field))
+            .then_some((modality as usize, take))
     }
 
     /// The name of its file of that modality, without an extension.
     pub fn name(&self, modality: u32) -> String {
-        let Take { actor, channel, emotion, intensity, statement, repetition } = self;
-        format!("{modality:02}-{channel:02}-{emotion:02}-{intensity:02}-{statement:02}-{repetition:02}-{actor:02}")
+        let Take {
+            actor,
+            channel,
+            emotion,
+            intensity,
+            statement,
+            repetition,
+        } = self;
+        format!(
+            "{modality:02}-{channel:02}-{emotion:02}-{intensity:02}-{statement:02}-{repetition:02}-{actor:02}"
+        )
     }
 }
 
 /// Reads the clips of one part, sorted by path; `select` are the actors who select.
 pub fn read(folder: &Path, part: Part, select: &[u32]) -> anyhow::Result<Vec<LabelledClip>> {
     let mut paths: Vec<(PathBuf, u32, usize)> = Vec::new();
-    let actors =
-        std::fs::read_dir(folder).with_context(|| format!("RAVDESS is not at {}: set $EXPRESSD_MATERIAL or the recipe's material", folder.display()))?;
+    let actors = std::fs::read_dir(folder).with_context(|| {
+        format!(
+            "RAVDESS is not at {}: set $EXPRESSD_MATERIAL or the recipe's material",
+            folder.display()
+        )
+    })?;
     for actor in actors {
         let actor = actor?.path();
         if !actor.is_dir() {
@@ -107,19 +151,32 @@ pub fn read(folder: &Path, part: Part, select: &[u32]) -> anyhow::Result<Vec<Lab
             if path.extension().is_none_or(|e| e != "flac") {
                 continue;
             }
-            let (actor, emotion) = parse(&path).with_context(|| format!("{} is not named as RAVDESS names its files", path.display()))?;
+            let (actor, emotion) = parse(&path).with_context(|| {
+                format!("{} is not named as RAVDESS names its files", path.display())
+            })?;
             if part_of(actor, select) == part {
                 paths.push((path, actor, emotion));
             }
         }
     }
-    ensure!(!paths.is_empty(), "no clips of this part in {}", folder.display());
+    ensure!(
+        !paths.is_empty(),
+        "no clips of this part in {}",
+        folder.display()
+    );
     paths.sort();
     paths
         .into_iter()
         .map(|(path, actor, emotion)| {
-            let samples = decode(&path).with_context(|| format!("{} cannot be decoded", path.display()))?;
-            Ok(LabelledClip { speech: speech_of(&samples), samples, emotion, actor, part })
+            let samples =
+                decode(&path).with_context(|| format!("{} cannot be decoded", path.display()))?;
+            Ok(LabelledClip {
+                speech: speech_of(&samples),
+                samples,
+                emotion,
+                actor,
+                part,
+            })
         })
         .collect()
 }
@@ -133,17 +190,33 @@ fn parse(path: &Path) -> Option<(u32, usize)> {
 /// Decodes a mono file at [`SAMPLE_RATE_HZ`].
 fn decode(path: &Path) -> anyhow::Result<Vec<f32>> {
     let stream = MediaSourceStream::new(Box::new(std::fs::File::open(path)?), Default::default());
-    let mut format = symphonia::default::get_probe().probe(&Hint::new(), stream, Default::default(), Default::default())?;
-    let track = format.default_track(TrackType::Audio).context("no audio track")?;
+    let mut format = symphonia::default::get_probe().probe(
+        &Hint::new(),
+        stream,
+        Default::default(),
+        Default::default(),
+    )?;
+    let track = format
+        .default_track(TrackType::Audio)
+        .context("no audio track")?;
     let id = track.id;
-    let parameters = track.codec_params.as_ref().and_then(|p| p.audio()).context("no audio track")?;
-    ensure!(parameters.sample_rate == Some(SAMPLE_RATE_HZ), "the sample rate is {:?}, expected {SAMPLE_RATE_HZ}", parameters.sample_rate);
+    let parameters = track
+        .codec_params
+        .as_ref()
+        .and_then(|p| p.audio())
+        .context("no audio track")?;
+    ensure!(
+        parameters.sample_rate == Some(SAMPLE_RATE_HZ),
+        "the sample rate is {:?}, expected {SAMPLE_RATE_HZ}",
+        parameters.sample_rate
+    );
     if let Some(channels) = &parameters.channels
         && channels.count() != 1
     {
         bail!("{} channels, expected one", channels.count());
     }
-    let mut decoder = symphonia::default::get_codecs().make_audio_decoder(parameters, &AudioDecoderOptions::default())?;
+    let mut decoder = symphonia::default::get_codecs()
+        .make_audio_decoder(parameters, &AudioDecoderOptions::default())?;
     let (mut samples, mut block) = (Vec::new(), Vec::new());
     while let Some(packet) = format.next_packet()? {
         if packet.track_id != id {
@@ -161,7 +234,10 @@ fn decode(path: &Path) -> anyhow::Result<Vec<f32>> {
 /// From the first to the last 20 ms that are louder than 35 dB under the loudest: clips begin and end with a second of silence.
 fn speech_of(samples: &[f32]) -> [usize; 2] {
     let block = (SAMPLE_RATE_HZ / 50) as usize;
-    let power: Vec<f32> = samples.chunks(block).map(|b| b.iter().map(|s| s * s).sum::<f32>() / b.len() as f32).collect();
+    let power: Vec<f32> = samples
+        .chunks(block)
+        .map(|b| b.iter().map(|s| s * s).sum::<f32>() / b.len() as f32)
+        .collect();
     let threshold = power.iter().copied().fold(0.0, f32::max) * 10f32.powf(-3.5);
     let loud = |p: &f32| *p > threshold;
     match (power.iter().position(loud), power.iter().rposition(loud)) {
@@ -176,15 +252,25 @@ mod tests {
 
     #[test]
     fn names_are_parsed() {
-        assert_eq!(parse(Path::new("Actor_07/03-01-06-01-02-01-07.flac")), Some((7, 5)));
+        assert_eq!(
+            parse(Path::new("Actor_07/03-01-06-01-02-01-07.flac")),
+            Some((7, 5))
+        );
         assert_eq!(parse(Path::new("03-01-09-01-02-01-07.flac")), None);
         assert_eq!(parse(Path::new("readme.flac")), None);
     }
 
     #[test]
     fn no_actor_is_in_two_parts() {
-        let of = |part, select: &[u32]| ACTORS.filter(|a| part_of(*a, select) == part).collect::<Vec<u32>>();
-        assert_eq!(of(Part::Train, &SELECT_ACTORS), (1..=15).chain(22..=24).collect::<Vec<_>>());
+        let of = |part, select: &[u32]| {
+            ACTORS
+                .filter(|a| part_of(*a, select) == part)
+                .collect::<Vec<u32>>()
+        };
+        assert_eq!(
+            of(Part::Train, &SELECT_ACTORS),
+            (1..=15).chain(22..=24).collect::<Vec<_>>()
+        );
         assert_eq!(of(Part::Select, &SELECT_ACTORS), [16, 17]);
         assert_eq!(of(Part::Report, &SELECT_ACTORS), [18, 19, 20, 21]);
         assert_eq!(of(Part::Select, &[3, 18]), [3], "who reports never selects");
@@ -194,14 +280,27 @@ mod tests {
     fn folds_partition_the_actors() {
         // Every actor reports in one fold of ten, and never in the fold in which it selects.
         for actor in 1..=24 {
-            let tested = (0..10).filter(|f| split_of(actor, Some(*f)) == Split::Test).count();
+            let tested = (0..10)
+                .filter(|f| split_of(actor, Some(*f)) == Split::Test)
+                .count();
             assert_eq!(tested, 1, "actor {actor}");
         }
         for fold in 0..10 {
-            assert_eq!((1..=24).filter(|a| split_of(*a, Some(fold)) == Split::Val).count(), 2, "fold {fold}");
+            assert_eq!(
+                (1..=24)
+                    .filter(|a| split_of(*a, Some(fold)) == Split::Val)
+                    .count(),
+                2,
+                "fold {fold}"
+            );
         }
         let name = "03-01-06-01-02-01-07";
-        assert_eq!(Take::parse(name).map(|(modality, take)| take.name(modality as u32)).as_deref(), Some(name));
+        assert_eq!(
+            Take::parse(name)
+                .map(|(modality, take)| take.name(modality as u32))
+                .as_deref(),
+            Some(name)
+        );
     }
 
     #[test]
@@ -210,19 +309,37 @@ mod tests {
         samples.extend((0..16_000).map(|i| (i as f32 * 0.2).sin() * 0.3));
         samples.extend(vec![0.0005f32; 8_000]);
         let [start, end] = speech_of(&samples);
-        assert!(start.abs_diff(16_000) <= 320 && end.abs_diff(32_000) <= 320, "{start}..{end}");
+        assert!(
+            start.abs_diff(16_000) <= 320 && end.abs_diff(32_000) <= 320,
+            "{start}..{end}"
+        );
     }
 
     #[test]
     fn a_real_folder_is_read_by_part() {
-        let Some(folder) = crate::testing::material("speech/ravdess") else { return };
+        let Some(folder) = crate::testing::material("speech/ravdess") else {
+            return;
+        };
         let clips = read(&folder, Part::Select, &SELECT_ACTORS).unwrap();
         assert_eq!(clips.len(), 120);
-        assert!(clips.iter().all(|c| (16..=17).contains(&c.actor) && c.part == Part::Select));
+        assert!(
+            clips
+                .iter()
+                .all(|c| (16..=17).contains(&c.actor) && c.part == Part::Select)
+        );
         for emotion in 0..RAVDESS.len() {
             let expected = if emotion == 0 { 8 } else { 16 };
-            assert_eq!(clips.iter().filter(|c| c.emotion == emotion).count(), expected, "{}", RAVDESS[emotion]);
+            assert_eq!(
+                clips.iter().filter(|c| c.emotion == emotion).count(),
+                expected,
+                "{}",
+                RAVDESS[emotion]
+            );
         }
-        assert!(clips.iter().all(|c| (0.8..5.0).contains(&((c.speech[1] - c.speech[0]) as f32 / 16_000.0))));
+        assert!(
+            clips
+                .iter()
+                .all(|c| (0.8..5.0).contains(&((c.speech[1] - c.speech[0]) as f32 / 16_000.0)))
+        );
     }
 }

@@ -12,13 +12,19 @@ use super::tree::{AUDIO, VIDEO, walk};
 use super::{DataError, Item, Listing, Media, Options, Target};
 use crate::labels::RAVDESS;
 
-const LAYOUT: &str = "Actor_NN/03-01-EE-II-SS-RR-AA.wav (or .flac) and Actor_NN/01-01-EE-II-SS-RR-AA.mp4";
+const LAYOUT: &str =
+    "Actor_NN/03-01-EE-II-SS-RR-AA.wav (or .flac) and Actor_NN/01-01-EE-II-SS-RR-AA.mp4";
 
-const STATEMENTS: [&str; 2] = ["Kids are talking by the door", "Dogs are sitting by the door"];
+const STATEMENTS: [&str; 2] = [
+    "Kids are talking by the door",
+    "Dogs are sitting by the door",
+];
 
 pub fn list(root: &Path, options: &Options) -> Result<Listing, DataError> {
     if let Some(fold) = options.fold.filter(|f| *f > 9) {
-        return Err(DataError::Refused { what: format!("there is no fold {fold} of RAVDESS: give 0 to 9") });
+        return Err(DataError::Refused {
+            what: format!("there is no fold {fold} of RAVDESS: give 0 to 9"),
+        });
     }
     let mut catalogue = Catalogue::default();
     let extensions: Vec<&str> = VIDEO.iter().chain(&AUDIO).copied().collect();
@@ -27,7 +33,10 @@ pub fn list(root: &Path, options: &Options) -> Result<Listing, DataError> {
     for file in walk(root, &extensions, &mut catalogue)? {
         let at = file.path.display().to_string();
         let Some((modality, take)) = Take::parse(file.stem()) else {
-            catalogue.fault(at, "is not named as RAVDESS names its files (03-01-06-01-02-01-12): left out");
+            catalogue.fault(
+                at,
+                "is not named as RAVDESS names its files (03-01-06-01-02-01-12): left out",
+            );
             continue;
         };
         if take.channel == 2 {
@@ -37,11 +46,17 @@ pub fn list(root: &Path, options: &Options) -> Result<Listing, DataError> {
         let place = &mut takes.entry(take).or_default()[modality - 1];
         match place {
             None => *place = Some(file.path),
-            Some(first) => catalogue.fault(at, format!("{} is the same take: left out", first.display())),
+            Some(first) => catalogue.fault(
+                at,
+                format!("{} is the same take: left out", first.display()),
+            ),
         }
     }
     if songs > 0 {
-        catalogue.fault(root.display().to_string(), format!("{songs} files are sung, not spoken: left out"));
+        catalogue.fault(
+            root.display().to_string(),
+            format!("{songs} files are sung, not spoken: left out"),
+        );
     }
     for (take, files) in takes {
         let (id, media) = match files {
@@ -88,12 +103,32 @@ mod tests {
             "Actor_22/notes.wav",
         ]);
         let listing = tree.list("ravdess").unwrap();
-        assert_eq!(ids(&listing), ["01-01-06-01-02-01-01", "02-01-01-01-01-01-16", "02-01-03-02-01-02-22", "03-01-08-01-01-01-18"]);
+        assert_eq!(
+            ids(&listing),
+            [
+                "01-01-06-01-02-01-01",
+                "02-01-01-01-01-01-16",
+                "02-01-03-02-01-02-22",
+                "03-01-08-01-01-01-18"
+            ]
+        );
         let first = item(&listing, "01-01-06-01-02-01-01");
-        assert_eq!(first.media, Media::Recording(tree.path().join("Actor_01/01-01-06-01-02-01-01.mp4")));
-        assert_eq!((first.group.as_str(), first.text.as_deref(), &first.target), ("Actor_01", Some(STATEMENTS[1]), &Some(Target::Class(5))));
-        assert!(matches!(&item(&listing, "02-01-01-01-01-01-16").media, Media::Apart { .. }));
-        assert_eq!([0, 1, 2, 3].map(|i| listing.items[i].split), [Split::Train, Split::Val, Split::Train, Split::Test]);
+        assert_eq!(
+            first.media,
+            Media::Recording(tree.path().join("Actor_01/01-01-06-01-02-01-01.mp4"))
+        );
+        assert_eq!(
+            (first.group.as_str(), first.text.as_deref(), &first.target),
+            ("Actor_01", Some(STATEMENTS[1]), &Some(Target::Class(5)))
+        );
+        assert!(matches!(
+            &item(&listing, "02-01-01-01-01-01-16").media,
+            Media::Apart { .. }
+        ));
+        assert_eq!(
+            [0, 1, 2, 3].map(|i| listing.items[i].split),
+            [Split::Train, Split::Val, Split::Train, Split::Test]
+        );
         assert_eq!(faults(&listing, "audio_speech", "same take"), 1);
         assert_eq!(faults(&listing, "", "1 files are sung"), 1);
         assert_eq!(faults(&listing, "", "is not named"), 3);
@@ -102,9 +137,29 @@ mod tests {
 
     #[test]
     fn a_fold_is_taken_from_the_options() {
-        let tree = Tree::new(&["03-01-01-01-01-01-01.wav", "03-01-01-01-01-01-18.wav", "03-01-01-01-01-01-24.wav"]);
-        let of = |fold| super::super::list("ravdess", tree.path(), &Options { fold, ..Options::default() });
-        let splits = |fold| of(fold).unwrap().items.iter().map(|i| i.split).collect::<Vec<_>>();
+        let tree = Tree::new(&[
+            "03-01-01-01-01-01-01.wav",
+            "03-01-01-01-01-01-18.wav",
+            "03-01-01-01-01-01-24.wav",
+        ]);
+        let of = |fold| {
+            super::super::list(
+                "ravdess",
+                tree.path(),
+                &Options {
+                    fold,
+                    ..Options::default()
+                },
+            )
+        };
+        let splits = |fold| {
+            of(fold)
+                .unwrap()
+                .items
+                .iter()
+                .map(|i| i.split)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(splits(None), [Split::Train, Split::Test, Split::Train]);
         assert_eq!(splits(Some(0)), [Split::Test, Split::Train, Split::Val]);
         assert_eq!(splits(Some(9)), [Split::Val, Split::Train, Split::Test]);
@@ -113,13 +168,26 @@ mod tests {
 
     #[test]
     fn the_real_folders_are_listed() {
-        let (Some(voices), Some(faces)) = (crate::testing::material("speech/ravdess"), crate::testing::material("av/ravdess_actor01")) else { return };
+        let (Some(voices), Some(faces)) = (
+            crate::testing::material("speech/ravdess"),
+            crate::testing::material("av/ravdess_actor01"),
+        ) else {
+            return;
+        };
         let listing = super::super::list("ravdess", &voices, &Options::default()).unwrap();
         let count = |split| listing.items.iter().filter(|i| i.split == split).count();
-        assert_eq!([Split::Train, Split::Val, Split::Test].map(count), [15 * 60, 2 * 60, 4 * 60]);
+        assert_eq!(
+            [Split::Train, Split::Val, Split::Test].map(count),
+            [15 * 60, 2 * 60, 4 * 60]
+        );
         assert_eq!(listing.faults, []);
         let listing = super::super::list("ravdess", &faces, &Options::default()).unwrap();
         assert_eq!((listing.items.len(), &listing.faults), (26, &vec![]));
-        assert!(listing.items.iter().all(|i| i.group == "Actor_01" && i.id.starts_with("01-01-")));
+        assert!(
+            listing
+                .items
+                .iter()
+                .all(|i| i.group == "Actor_01" && i.id.starts_with("01-01-"))
+        );
     }
 }

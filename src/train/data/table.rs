@@ -41,33 +41,68 @@ impl Row {
 
 impl Table {
     pub fn open(path: &Path) -> Result<Table, DataError> {
-        let unreadable = |source| DataError::Unreadable { path: path.to_path_buf(), source };
+        let unreadable = |source| DataError::Unreadable {
+            path: path.to_path_buf(),
+            source,
+        };
         let mut bytes = BufReader::with_capacity(1 << 16, File::open(path).map_err(unreadable)?);
         let start = bytes.fill_buf().map_err(unreadable)?;
         if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) {
-            return Err(DataError::Malformed { path: path.to_path_buf(), what: "is UTF-16: save it as UTF-8".into() });
+            return Err(DataError::Malformed {
+                path: path.to_path_buf(),
+                what: "is UTF-16: save it as UTF-8".into(),
+            });
         }
-        let mark = if start.starts_with(&[0xef, 0xbb, 0xbf]) { 3 } else { 0 };
-        let first = start[mark..].split(|b| *b == b'\n').next().unwrap_or_default();
-        let delimiter = [b',', b'\t', b';'].into_iter().find(|d| first.contains(d)).unwrap_or(b',');
+        let mark = if start.starts_with(&[0xef, 0xbb, 0xbf]) {
+            3
+        } else {
+            0
+        };
+        let first = start[mark..]
+            .split(|b| *b == b'\n')
+            .next()
+            .unwrap_or_default();
+        let delimiter = [b',', b'\t', b';']
+            .into_iter()
+            .find(|d| first.contains(d))
+            .unwrap_or(b',');
         bytes.consume(mark);
         let mark = mark as u64;
         // Lines end in LF alone, so that they are counted right; a CR before it is trimmed from the last cell.
-        let mut reader =
-            csv::ReaderBuilder::new().terminator(csv::Terminator::Any(b'\n')).delimiter(delimiter).has_headers(true).flexible(true).from_reader(bytes);
+        let mut reader = csv::ReaderBuilder::new()
+            .terminator(csv::Terminator::Any(b'\n'))
+            .delimiter(delimiter)
+            .has_headers(true)
+            .flexible(true)
+            .from_reader(bytes);
         let header: Vec<String> = match reader.byte_headers() {
             Ok(header) => header.iter().map(decode).collect(),
             Err(error) => return Err(malformed(path, error)),
         };
         if header.iter().all(String::is_empty) {
-            return Err(DataError::Malformed { path: path.to_path_buf(), what: "is empty: expected a line with the columns' names".into() });
+            return Err(DataError::Malformed {
+                path: path.to_path_buf(),
+                what: "is empty: expected a line with the columns' names".into(),
+            });
         }
-        Ok(Table { path: path.to_path_buf(), header, delimiter, mark, reader, record: csv::ByteRecord::new(), left_out: Vec::new() })
+        Ok(Table {
+            path: path.to_path_buf(),
+            header,
+            delimiter,
+            mark,
+            reader,
+            record: csv::ByteRecord::new(),
+            left_out: Vec::new(),
+        })
     }
 
     /// The column called `name`, whatever the case, spaces and signs of its name.
     pub fn column(&self, name: &'static str) -> Result<usize, DataError> {
-        self.optional(name).ok_or_else(|| DataError::Column { path: self.path.clone(), column: name, found: self.header.clone() })
+        self.optional(name).ok_or_else(|| DataError::Column {
+            path: self.path.clone(),
+            column: name,
+            found: self.header.clone(),
+        })
     }
 
     pub fn optional(&self, name: &str) -> Option<usize> {
@@ -91,12 +126,19 @@ impl Table {
                 continue;
             }
             if self.record.len() == self.header.len() {
-                return Ok(Some(Row { line, cells: self.record.iter().map(decode).collect() }));
+                return Ok(Some(Row {
+                    line,
+                    cells: self.record.iter().map(decode).collect(),
+                }));
             }
             if self.record.iter().all(|cell| cell.trim_ascii().is_empty()) {
                 continue;
             }
-            let what = format!("has {} cells where the header has {} (a comma in a cell needs quotes): left out", self.record.len(), self.header.len());
+            let what = format!(
+                "has {} cells where the header has {} (a comma in a cell needs quotes): left out",
+                self.record.len(),
+                self.header.len()
+            );
             catalogue.fault(self.at(line), what);
             self.left_out.extend(self.record.iter().map(decode));
         }
@@ -109,23 +151,43 @@ impl Table {
 
     /// Where the row spans lines since a quote is not closed: goes back to the line after its first, which alone is lost, and names that.
     fn leave_open_quote(&mut self) -> Result<Option<u64>, DataError> {
-        let unreadable = |source| DataError::Unreadable { path: self.path.clone(), source };
-        let start = self.record.position().cloned().unwrap_or_else(csv::Position::new);
+        let unreadable = |source| DataError::Unreadable {
+            path: self.path.clone(),
+            source,
+        };
+        let start = self
+            .record
+            .position()
+            .cloned()
+            .unwrap_or_else(csv::Position::new);
         let file = self.reader.get_ref().get_ref();
         let mut raw = vec![0; (self.reader.position().byte() - start.byte()) as usize];
-        file.read_exact_at(&mut raw, self.mark + start.byte()).map_err(unreadable)?;
-        let is_last = self.mark + self.reader.position().byte() >= file.metadata().map_err(unreadable)?.len();
+        file.read_exact_at(&mut raw, self.mark + start.byte())
+            .map_err(unreadable)?;
+        let is_last =
+            self.mark + self.reader.position().byte() >= file.metadata().map_err(unreadable)?.len();
         let blank = raw.iter().take_while(|b| **b == b'\n').count();
         let row = &raw[blank..];
-        if !(has_open_quote(row, self.delimiter) || is_last && holds_rows(row, self.delimiter, self.header.len())) {
+        if !(has_open_quote(row, self.delimiter)
+            || is_last && holds_rows(row, self.delimiter, self.header.len()))
+        {
             return Ok(None);
         }
         let first = row.split(|b| *b == b'\n').next().unwrap_or_default();
-        self.left_out.extend(first.split(|b| *b == self.delimiter).map(|cell| decode(cell).trim_matches('"').to_string()));
-        let (line, next) = (start.line() + blank as u64, start.byte() + (blank + first.len()) as u64 + 1);
+        self.left_out.extend(
+            first
+                .split(|b| *b == self.delimiter)
+                .map(|cell| decode(cell).trim_matches('"').to_string()),
+        );
+        let (line, next) = (
+            start.line() + blank as u64,
+            start.byte() + (blank + first.len()) as u64 + 1,
+        );
         let mut position = csv::Position::new();
         position.set_byte(next).set_line(line + 1);
-        self.reader.seek_raw(SeekFrom::Start(self.mark + next), position).map_err(|error| malformed(&self.path, error))?;
+        self.reader
+            .seek_raw(SeekFrom::Start(self.mark + next), position)
+            .map_err(|error| malformed(&self.path, error))?;
         Ok(Some(line))
     }
 
@@ -136,7 +198,10 @@ impl Table {
 }
 
 fn malformed(path: &Path, error: csv::Error) -> DataError {
-    DataError::Malformed { path: path.to_path_buf(), what: error.to_string() }
+    DataError::Malformed {
+        path: path.to_path_buf(),
+        what: error.to_string(),
+    }
 }
 
 /// Whether a quoted cell of the row goes on to its end, or behind its closing quote.
@@ -162,11 +227,18 @@ fn has_open_quote(row: &[u8], delimiter: u8) -> bool {
 
 /// Whether every line of the row would make a row by its delimiters.
 fn holds_rows(row: &[u8], delimiter: u8, columns: usize) -> bool {
-    columns > 1 && row.trim_ascii_end().split(|b| *b == b'\n').all(|line| line.iter().filter(|b| **b == delimiter).count() == columns - 1)
+    columns > 1
+        && row
+            .trim_ascii_end()
+            .split(|b| *b == b'\n')
+            .all(|line| line.iter().filter(|b| **b == delimiter).count() == columns - 1)
 }
 
 fn key(name: &str) -> String {
-    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    name.chars()
+        .filter(|c| c.is_alphanumeric())
+        .flat_map(char::to_lowercase)
+        .collect()
 }
 
 /// UTF-8, and where it is not, Windows-1252 as far as annotation files use it: its quotes and dashes, and Latin-1.
@@ -205,32 +277,69 @@ mod tests {
         while let Some(row) = table.next(&mut catalogue).unwrap() {
             rows.push(columns.iter().map(|c| row.get(*c).to_string()).collect());
         }
-        let Err(DataError::Empty { faults, .. }) = catalogue.finish("folder", &[], tree.path(), "") else { panic!() };
+        let Err(DataError::Empty { faults, .. }) = catalogue.finish("folder", &[], tree.path(), "")
+        else {
+            panic!()
+        };
         (rows, faults.len())
     }
 
     #[test]
     fn marks_tabs_quotes_and_line_ends_are_read() {
         let expected = vec![vec!["id1".to_string(), "dev".into()]];
-        assert_eq!(rows(b"\xef\xbb\xbfVoxCeleb2ID,VGGFace2ID,Gender,Set\r\nid1,n1,m,dev\r\n", &["VoxCeleb2ID", "Set"]), (expected.clone(), 0));
-        assert_eq!(rows(b"VoxCeleb2 ID \tVGGFace2 ID \tGender \tSet \nid1 \tn1 \tm \tdev \n", &["VoxCeleb2ID", "Set"]), (expected, 0));
-        let (read, faults) = rows(b"\"A\",\"B\"\n\"one, two\",\"a\n\"\"b\"\"\"\nx,y,z\n\x93caf\xe9\x94,\x92\n", &["a", "b"]);
-        assert_eq!((read, faults), (vec![vec!["one, two".into(), "a\n\"b\"".into()], vec!["“café”".into(), "’".into()]], 1));
+        assert_eq!(
+            rows(
+                b"\xef\xbb\xbfVoxCeleb2ID,VGGFace2ID,Gender,Set\r\nid1,n1,m,dev\r\n",
+                &["VoxCeleb2ID", "Set"]
+            ),
+            (expected.clone(), 0)
+        );
+        assert_eq!(
+            rows(
+                b"VoxCeleb2 ID \tVGGFace2 ID \tGender \tSet \nid1 \tn1 \tm \tdev \n",
+                &["VoxCeleb2ID", "Set"]
+            ),
+            (expected, 0)
+        );
+        let (read, faults) = rows(
+            b"\"A\",\"B\"\n\"one, two\",\"a\n\"\"b\"\"\"\nx,y,z\n\x93caf\xe9\x94,\x92\n",
+            &["a", "b"],
+        );
+        assert_eq!(
+            (read, faults),
+            (
+                vec![
+                    vec!["one, two".into(), "a\n\"b\"".into()],
+                    vec!["“café”".into(), "’".into()]
+                ],
+                1
+            )
+        );
     }
 
     #[test]
     fn lines_are_counted_whatever_ends_them() {
         for end in ["\n", "\r\n"] {
             let tree = Tree::new(&[]);
-            tree.write("t.csv", &["a,b", "1,2", "\"x", "y\",3", "5,6,7", "8,\"9\"", "", ""].join(end));
+            tree.write(
+                "t.csv",
+                &["a,b", "1,2", "\"x", "y\",3", "5,6,7", "8,\"9\"", "", ""].join(end),
+            );
             let mut table = Table::open(&tree.path().join("t.csv")).unwrap();
             let (mut catalogue, mut lines) = (Catalogue::default(), Vec::new());
             while let Some(row) = table.next(&mut catalogue).unwrap() {
                 lines.push((row.line, row.get(1).to_string()));
             }
             assert_eq!(lines, [(2, "2".into()), (3, "3".into()), (6, "9".into())]);
-            let Err(DataError::Empty { faults, .. }) = catalogue.finish("folder", &[], tree.path(), "") else { panic!() };
-            assert!(faults.len() == 1 && faults[0].at.ends_with("line 5"), "{faults:?}");
+            let Err(DataError::Empty { faults, .. }) =
+                catalogue.finish("folder", &[], tree.path(), "")
+            else {
+                panic!()
+            };
+            assert!(
+                faults.len() == 1 && faults[0].at.ends_with("line 5"),
+                "{faults:?}"
+            );
         }
     }
 
@@ -239,16 +348,29 @@ mod tests {
         let whole = |text: &str| rows(text.as_bytes(), &["a", "b"]);
         let row = |a: &str, b: &str| vec![a.to_string(), b.to_string()];
         for end in ["\n", "\r\n"] {
-            let table = |lines: &[&str]| whole(&[&["\u{feff}a,b"], lines, &[""]].concat().join(end));
+            let table =
+                |lines: &[&str]| whole(&[&["\u{feff}a,b"], lines, &[""]].concat().join(end));
             // Up to the end of the file; up to the next quote; up to one that ends the file.
-            assert_eq!(table(&["1,\"x", "2,y", "3,z"]), (vec![row("2", "y"), row("3", "z")], 1));
-            assert_eq!(table(&["", "\"1,x", "2,\"y, too\"", "3,z"]), (vec![row("2", "y, too"), row("3", "z")], 1));
+            assert_eq!(
+                table(&["1,\"x", "2,y", "3,z"]),
+                (vec![row("2", "y"), row("3", "z")], 1)
+            );
+            assert_eq!(
+                table(&["", "\"1,x", "2,\"y, too\"", "3,z"]),
+                (vec![row("2", "y, too"), row("3", "z")], 1)
+            );
             assert_eq!(table(&["1,\"x", "2,y", "3,\"z"]), (vec![row("2", "y")], 2));
             assert_eq!(table(&["1,\"x", "2,y\""]), (vec![row("2", "y\"")], 1));
             // Cells of several lines are read as ever.
             let cell = format!("x,{end}\"y\"{end}z");
-            assert_eq!(table(&["1,\"x,", "\"\"y\"\"", "z\"", "2,y"]), (vec![row("1", &cell), row("2", "y")], 0));
-            assert_eq!(table(&["2,y", "1,\"x,", "\"\"y\"\"", "z\""]), (vec![row("2", "y"), row("1", &cell)], 0));
+            assert_eq!(
+                table(&["1,\"x,", "\"\"y\"\"", "z\"", "2,y"]),
+                (vec![row("1", &cell), row("2", "y")], 0)
+            );
+            assert_eq!(
+                table(&["2,y", "1,\"x,", "\"\"y\"\"", "z\""]),
+                (vec![row("2", "y"), row("1", &cell)], 0)
+            );
         }
     }
 
@@ -256,11 +378,27 @@ mod tests {
     fn a_missing_column_is_named_with_what_was_found() {
         let tree = Tree::new(&[]);
         tree.write("t.csv", "file,lable\na.wav,happy\n");
-        let error = Table::open(&tree.path().join("t.csv")).unwrap().column("label").unwrap_err().to_string();
-        assert!(error.ends_with("has no column \"label\": found file, lable"), "{error}");
+        let error = Table::open(&tree.path().join("t.csv"))
+            .unwrap()
+            .column("label")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.ends_with("has no column \"label\": found file, lable"),
+            "{error}"
+        );
         std::fs::write(tree.path().join("u.csv"), b"\xff\xfef\0i\0").unwrap();
-        assert!(Table::open(&tree.path().join("u.csv")).err().unwrap().to_string().ends_with("save it as UTF-8"));
+        assert!(
+            Table::open(&tree.path().join("u.csv"))
+                .err()
+                .unwrap()
+                .to_string()
+                .ends_with("save it as UTF-8")
+        );
         tree.write("e.csv", "");
-        assert!(matches!(Table::open(&tree.path().join("e.csv")), Err(DataError::Malformed { .. })));
+        assert!(matches!(
+            Table::open(&tree.path().join("e.csv")),
+            Err(DataError::Malformed { .. })
+        ));
     }
 }

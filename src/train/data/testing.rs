@@ -28,7 +28,9 @@ impl Tree {
 
     /// A copy of a real file; false where there is none.
     pub fn copy(&self, material: &str, file: &str) -> bool {
-        let Some(from) = crate::testing::material(material) else { return false };
+        let Some(from) = crate::testing::material(material) else {
+            return false;
+        };
         let to = self.path().join(file);
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
         std::fs::write(to, std::fs::read(from).unwrap()).unwrap();
@@ -45,10 +47,18 @@ pub fn ids(listing: &Listing) -> Vec<&str> {
 }
 
 pub fn item<'a>(listing: &'a Listing, id: &str) -> &'a Item {
-    listing.items.iter().find(|i| i.id == id).unwrap_or_else(|| panic!("no {id} in {:?}", ids(listing)))
+    listing
+        .items
+        .iter()
+        .find(|i| i.id == id)
+        .unwrap_or_else(|| panic!("no {id} in {:?}", ids(listing)))
 }
 
 /// How often a fault's place and words hold these.
 pub fn faults(listing: &Listing, at: &str, what: &str) -> usize {
-    listing.faults.iter().filter(|f| f.at.contains(at) && f.what.contains(what)).count()
+    listing
+        .faults
+        .iter()
+        .filter(|f| f.at.contains(at) && f.what.contains(what))
+        .count()
 }

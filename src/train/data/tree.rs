@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use super::DataError;
 use super::catalogue::Catalogue;
 
-pub const VIDEO: [&str; 11] = ["mp4", "m4v", "avi", "mkv", "mov", "webm", "mpg", "mpeg", "flv", "wmv", "ts"];
+pub const VIDEO: [&str; 11] = [
+    "mp4", "m4v", "avi", "mkv", "mov", "webm", "mpg", "mpeg", "flv", "wmv", "ts",
+];
 pub const AUDIO: [&str; 8] = ["wav", "flac", "m4a", "mp3", "ogg", "opus", "aac", "oga"];
 pub const PICTURE: [&str; 3] = ["jpg", "jpeg", "png"];
 
@@ -28,7 +30,10 @@ impl Found {
 
     /// The name of the folder it lies in, `up` levels above the file (1: the folder itself).
     pub fn folder(&self, up: usize) -> Option<&str> {
-        self.names.len().checked_sub(up + 1).map(|i| self.names[i].as_str())
+        self.names
+            .len()
+            .checked_sub(up + 1)
+            .map(|i| self.names[i].as_str())
     }
 
     /// The path below the root, with slashes.
@@ -46,17 +51,25 @@ fn is_pointer(path: &Path) -> bool {
 
 /// Whether `path` ends in one of `extensions` (lower case), in any case of letters.
 pub fn has_extension(path: &Path, extensions: &[&str]) -> bool {
-    path.extension().is_some_and(|e| extensions.iter().any(|known| e.eq_ignore_ascii_case(known)))
+    path.extension()
+        .is_some_and(|e| extensions.iter().any(|known| e.eq_ignore_ascii_case(known)))
 }
 
 /// The files below `root` with one of `extensions`, sorted by their names; links are followed, each folder once.
 ///
 /// Names that are not UTF-8, files without a byte, Git LFS's stand-ins and folders that may not be read are faults. Names that begin with a dot are passed
 /// over (archives made on a Mac have `._clip.mp4` beside `clip.mp4`).
-pub fn walk(root: &Path, extensions: &[&str], catalogue: &mut Catalogue) -> Result<Vec<Found>, DataError> {
+pub fn walk(
+    root: &Path,
+    extensions: &[&str],
+    catalogue: &mut Catalogue,
+) -> Result<Vec<Found>, DataError> {
     let mut found = Vec::new();
     let mut seen = HashSet::new();
-    let unreadable = |source| DataError::Unreadable { path: root.to_path_buf(), source };
+    let unreadable = |source| DataError::Unreadable {
+        path: root.to_path_buf(),
+        source,
+    };
     let about = std::fs::metadata(root).map_err(unreadable)?;
     seen.insert((about.dev(), about.ino()));
     // An error in the root is the caller's; deeper down it is one folder's fault.
@@ -66,7 +79,10 @@ pub fn walk(root: &Path, extensions: &[&str], catalogue: &mut Catalogue) -> Resu
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) => {
-                catalogue.fault(folder.display().to_string(), format!("cannot be read: {error}"));
+                catalogue.fault(
+                    folder.display().to_string(),
+                    format!("cannot be read: {error}"),
+                );
                 continue;
             }
         };
@@ -74,7 +90,10 @@ pub fn walk(root: &Path, extensions: &[&str], catalogue: &mut Catalogue) -> Resu
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    catalogue.fault(folder.display().to_string(), format!("cannot be read to its end: {error}"));
+                    catalogue.fault(
+                        folder.display().to_string(),
+                        format!("cannot be read to its end: {error}"),
+                    );
                     break;
                 }
             };
@@ -83,7 +102,10 @@ pub fn walk(root: &Path, extensions: &[&str], catalogue: &mut Catalogue) -> Resu
                 Ok(name) => name,
                 Err(_) => {
                     if path.is_dir() || has_extension(&path, extensions) {
-                        catalogue.fault(path.display().to_string(), "the name is not UTF-8: left out");
+                        catalogue.fault(
+                            path.display().to_string(),
+                            "the name is not UTF-8: left out",
+                        );
                     }
                     continue;
                 }
@@ -101,7 +123,10 @@ pub fn walk(root: &Path, extensions: &[&str], catalogue: &mut Catalogue) -> Resu
                 Err(error) => {
                     // A link to nowhere.
                     if wanted {
-                        catalogue.fault(path.display().to_string(), format!("cannot be read: {error}"));
+                        catalogue.fault(
+                            path.display().to_string(),
+                            format!("cannot be read: {error}"),
+                        );
                     }
                     continue;
                 }
@@ -115,7 +140,10 @@ pub fn walk(root: &Path, extensions: &[&str], catalogue: &mut Catalogue) -> Resu
             } else if wanted && about.len() == 0 {
                 catalogue.fault(path.display().to_string(), "the file is empty: left out");
             } else if wanted && about.len() < POINTER_BYTES && is_pointer(&path) {
-                catalogue.fault(path.display().to_string(), "is Git LFS's stand-in for the file: run git lfs pull: left out");
+                catalogue.fault(
+                    path.display().to_string(),
+                    "is Git LFS's stand-in for the file: run git lfs pull: left out",
+                );
             } else if wanted {
                 found.push(Found { names, path });
             }
@@ -132,7 +160,10 @@ pub fn folder(root: &Path, candidates: &[&str]) -> Option<PathBuf> {
 
 /// The first of `candidates` below `root` that is a file.
 pub fn file(root: &Path, candidates: &[&str]) -> Option<PathBuf> {
-    candidates.iter().map(|c| root.join(c)).find(|p| p.is_file())
+    candidates
+        .iter()
+        .map(|c| root.join(c))
+        .find(|p| p.is_file())
 }
 
 /// Whether a file is there and has something in it.
@@ -150,20 +181,44 @@ mod tests {
         use std::os::unix::ffi::OsStrExt;
         let tree = Tree::new(&["b/2.MP4", "a/1.mp4", "a/._1.mp4", "a/notes.txt", "10.mp4"]);
         tree.write("a/none.mp4", "");
-        tree.write("a/large.mp4", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n");
-        std::fs::write(tree.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9.mp4")), "x").unwrap();
+        tree.write(
+            "a/large.mp4",
+            "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+        );
+        std::fs::write(
+            tree.path()
+                .join(std::ffi::OsStr::from_bytes(b"caf\xe9.mp4")),
+            "x",
+        )
+        .unwrap();
         std::os::unix::fs::symlink(tree.path(), tree.path().join("b/round")).unwrap();
-        std::os::unix::fs::symlink(tree.path().join("gone"), tree.path().join("b/gone.mp4")).unwrap();
+        std::os::unix::fs::symlink(tree.path().join("gone"), tree.path().join("b/gone.mp4"))
+            .unwrap();
         let mut catalogue = Catalogue::default();
         let found = walk(tree.path(), &VIDEO, &mut catalogue).unwrap();
-        assert_eq!(found.iter().map(Found::relative).collect::<Vec<_>>(), ["10.mp4", "a/1.mp4", "b/2.MP4"]);
-        assert_eq!((found[2].stem(), found[2].folder(1), found[0].folder(1)), ("2", Some("b"), None));
-        let Err(DataError::Empty { faults, .. }) = catalogue.finish("folder", &[], tree.path(), "") else { panic!() };
+        assert_eq!(
+            found.iter().map(Found::relative).collect::<Vec<_>>(),
+            ["10.mp4", "a/1.mp4", "b/2.MP4"]
+        );
+        assert_eq!(
+            (found[2].stem(), found[2].folder(1), found[0].folder(1)),
+            ("2", Some("b"), None)
+        );
+        let Err(DataError::Empty { faults, .. }) = catalogue.finish("folder", &[], tree.path(), "")
+        else {
+            panic!()
+        };
         let mut whats: Vec<_> = faults.iter().map(|f| f.what.as_str()).collect();
         whats.sort();
         let pointer = "is Git LFS's stand-in for the file: run git lfs pull: left out";
         assert!(
-            whats[0].starts_with("cannot be read") && whats[1..] == [pointer, "the file is empty: left out", "the name is not UTF-8: left out"],
+            whats[0].starts_with("cannot be read")
+                && whats[1..]
+                    == [
+                        pointer,
+                        "the file is empty: left out",
+                        "the name is not UTF-8: left out"
+                    ],
             "{whats:?}"
         );
     }

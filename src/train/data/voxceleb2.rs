@@ -15,7 +15,8 @@ use super::table::Table;
 use super::tree::{Found, folder, walk};
 use super::{DataError, Item, Listing, Media, Options, Split, tree};
 
-const LAYOUT: &str = "dev/mp4/<idXXXXX>/<youtube>/<clip>.mp4, and beside it dev/aac/<idXXXXX>/<youtube>/<clip>.m4a";
+const LAYOUT: &str =
+    "dev/mp4/<idXXXXX>/<youtube>/<clip>.mp4, and beside it dev/aac/<idXXXXX>/<youtube>/<clip>.m4a";
 
 /// One line of `vox2_meta.csv`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,12 +32,25 @@ pub fn identities(path: &Path) -> Result<BTreeMap<String, Identity>, DataError> 
     read_identities(path, &mut Catalogue::default())
 }
 
-fn read_identities(path: &Path, catalogue: &mut Catalogue) -> Result<BTreeMap<String, Identity>, DataError> {
+fn read_identities(
+    path: &Path,
+    catalogue: &mut Catalogue,
+) -> Result<BTreeMap<String, Identity>, DataError> {
     let mut table = Table::open(path)?;
-    let (id, sex, set) = (table.column("VoxCeleb2ID")?, table.column("Gender")?, table.column("Set")?);
+    let (id, sex, set) = (
+        table.column("VoxCeleb2ID")?,
+        table.column("Gender")?,
+        table.column("Set")?,
+    );
     let mut identities = BTreeMap::new();
     while let Some(row) = table.next(catalogue)? {
-        identities.insert(row.get(id).to_string(), Identity { sex: row.get(sex).to_lowercase(), set: row.get(set).to_lowercase() });
+        identities.insert(
+            row.get(id).to_string(),
+            Identity {
+                sex: row.get(sex).to_lowercase(),
+                set: row.get(set).to_lowercase(),
+            },
+        );
     }
     Ok(identities)
 }
@@ -46,7 +60,10 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     let videos = folder(root, &["dev/mp4", "mp4", "dev", ""]).unwrap_or_else(|| root.to_path_buf());
     let beside = videos.parent().unwrap_or(root);
     let sounds = folder(root, &["dev/aac", "aac"]).or_else(|| folder(beside, &["aac"]));
-    let mut meta = match tree::file(root, &["vox2_meta.csv", "dev/vox2_meta.csv", "../vox2_meta.csv"]) {
+    let mut meta = match tree::file(
+        root,
+        &["vox2_meta.csv", "dev/vox2_meta.csv", "../vox2_meta.csv"],
+    ) {
         Some(path) => Some(read_identities(&path, &mut catalogue)?),
         None => None,
     };
@@ -54,7 +71,12 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     let mut sound_of: Option<HashMap<[String; 3], PathBuf>> = None;
     if let Some(sounds) = &sounds {
         let found = walk(sounds, &["m4a", "aac", "wav"], &mut catalogue)?;
-        sound_of = Some(found.into_iter().filter_map(|file| Some((clip_of(&file)?, file.path))).collect());
+        sound_of = Some(
+            found
+                .into_iter()
+                .filter_map(|file| Some((clip_of(&file)?, file.path)))
+                .collect(),
+        );
     }
     for file in walk(&videos, &["mp4"], &mut catalogue)? {
         let at = file.path.display().to_string();
@@ -65,30 +87,53 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
         if let Some(meta) = &mut meta {
             let known = meta.entry(clip[0].clone()).or_insert_with(|| {
                 catalogue.fault(&clip[0], "is not in vox2_meta.csv: taken to be of dev");
-                Identity { sex: String::new(), set: "dev".into() }
+                Identity {
+                    sex: String::new(),
+                    set: "dev".into(),
+                }
             });
             if known.set != "dev" {
-                catalogue.fault(at, format!("{} is of the {} set by vox2_meta.csv: left out", clip[0], known.set));
+                catalogue.fault(
+                    at,
+                    format!(
+                        "{} is of the {} set by vox2_meta.csv: left out",
+                        clip[0], known.set
+                    ),
+                );
                 continue;
             }
         }
         let media = match &mut sound_of {
             None => Media::Recording(file.path),
             Some(sound_of) => match sound_of.remove(&clip) {
-                Some(audio) => Media::Apart { video: file.path, audio },
+                Some(audio) => Media::Apart {
+                    video: file.path,
+                    audio,
+                },
                 None => {
                     catalogue.fault(at, "its sound is missing in aac: left out");
                     continue;
                 }
             },
         };
-        let item = Item { id: clip.join("_"), split: Split::Train, group: clip[0].clone(), media, interval: None, text: None, target: None };
+        let item = Item {
+            id: clip.join("_"),
+            split: Split::Train,
+            group: clip[0].clone(),
+            media,
+            interval: None,
+            text: None,
+            target: None,
+        };
         catalogue.add(item, at);
     }
     if let (Some(left), Some(sounds)) = (sound_of, sounds)
         && !left.is_empty()
     {
-        catalogue.fault(sounds.display().to_string(), format!("{} sounds belong to no listed video", left.len()));
+        catalogue.fault(
+            sounds.display().to_string(),
+            format!("{} sounds belong to no listed video", left.len()),
+        );
     }
     catalogue.finish("voxceleb2", &[], root, LAYOUT)
 }
@@ -97,7 +142,13 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
 fn clip_of(file: &Found) -> Option<[String; 3]> {
     let (video, identity) = (file.folder(1)?, file.folder(2)?);
     let number = identity.strip_prefix("id")?;
-    (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then(|| [identity.to_string(), video.to_string(), file.stem().to_string()])
+    (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then(|| {
+        [
+            identity.to_string(),
+            video.to_string(),
+            file.stem().to_string(),
+        ]
+    })
 }
 
 #[cfg(test)]
@@ -122,15 +173,35 @@ mod tests {
         ]);
         tree.write("vox2_meta.csv", "VoxCeleb2 ID \tVGGFace2 ID \tGender \tSet \nid00012 \tn000012 \tm \tdev \nid00017 \tn000017 \tm \ttest \n");
         let listing = tree.list("voxceleb2").unwrap();
-        assert_eq!(ids(&listing), ["id00012_21Uxsk56VDQ_00001", "id00012_2DLq_Kkc1r8_00016"]);
+        assert_eq!(
+            ids(&listing),
+            ["id00012_21Uxsk56VDQ_00001", "id00012_2DLq_Kkc1r8_00016"]
+        );
         let first = item(&listing, "id00012_21Uxsk56VDQ_00001");
-        let [video, audio] = ["mp4", "aac"].map(|kind| tree.path().join("dev").join(kind).join("id00012/21Uxsk56VDQ"));
-        assert_eq!(first.media, Media::Apart { video: video.join("00001.mp4"), audio: audio.join("00001.m4a") });
-        assert_eq!((first.group.as_str(), first.split, &first.target), ("id00012", Split::Train, &None));
+        let [video, audio] = ["mp4", "aac"].map(|kind| {
+            tree.path()
+                .join("dev")
+                .join(kind)
+                .join("id00012/21Uxsk56VDQ")
+        });
+        assert_eq!(
+            first.media,
+            Media::Apart {
+                video: video.join("00001.mp4"),
+                audio: audio.join("00001.m4a")
+            }
+        );
+        assert_eq!(
+            (first.group.as_str(), first.split, &first.target),
+            ("id00012", Split::Train, &None)
+        );
         assert_eq!(faults(&listing, "00017.mp4", "sound is missing"), 1);
         assert_eq!(faults(&listing, "id00017", "of the test set"), 1);
         assert_eq!(faults(&listing, "mp4/00001.mp4", "is not <idXXXXX>"), 1);
-        assert_eq!(faults(&listing, "dev/aac", "2 sounds belong to no listed video"), 1);
+        assert_eq!(
+            faults(&listing, "dev/aac", "2 sounds belong to no listed video"),
+            1
+        );
         assert_eq!(listing.faults.len(), 4);
         assert!(listing.labels.is_empty());
     }
@@ -141,19 +212,39 @@ mod tests {
             let tree = Tree::new(&[&format!("{below}id00012/21Uxsk56VDQ/00001.mp4")]);
             let listing = tree.list("voxceleb2").unwrap();
             assert_eq!(ids(&listing), ["id00012_21Uxsk56VDQ_00001"]);
-            assert!(matches!(listing.items[0].media, Media::Recording(_)) && listing.faults.is_empty());
+            assert!(
+                matches!(listing.items[0].media, Media::Recording(_)) && listing.faults.is_empty()
+            );
         }
     }
 
     #[test]
     fn the_real_meta_file_is_read_behind_its_mark() {
-        let tree = Tree::new(&["dev/mp4/id00012/a/1.mp4", "dev/mp4/id99999/a/1.mp4", "dev/mp4/id99999/a/2.mp4"]);
-        if !tree.copy("annotations/voxceleb2/vox2_meta_first2000.csv", "vox2_meta.csv") {
+        let tree = Tree::new(&[
+            "dev/mp4/id00012/a/1.mp4",
+            "dev/mp4/id99999/a/1.mp4",
+            "dev/mp4/id99999/a/2.mp4",
+        ]);
+        if !tree.copy(
+            "annotations/voxceleb2/vox2_meta_first2000.csv",
+            "vox2_meta.csv",
+        ) {
             return;
         }
         let identities = identities(&tree.path().join("vox2_meta.csv")).unwrap();
-        assert_eq!(identities["id00012"], Identity { sex: "m".into(), set: "dev".into() });
-        assert!(identities.len() > 1900 && identities.values().all(|i| ["m", "f"].contains(&i.sex.as_str())));
+        assert_eq!(
+            identities["id00012"],
+            Identity {
+                sex: "m".into(),
+                set: "dev".into()
+            }
+        );
+        assert!(
+            identities.len() > 1900
+                && identities
+                    .values()
+                    .all(|i| ["m", "f"].contains(&i.sex.as_str()))
+        );
         let listing = tree.list("voxceleb2").unwrap();
         assert_eq!((listing.items.len(), listing.faults.len()), (3, 1));
         assert_eq!(faults(&listing, "id99999", "not in vox2_meta.csv"), 1);

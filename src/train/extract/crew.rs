@@ -23,12 +23,22 @@ pub fn jobs<'a>(items: &[&'a Item]) -> Vec<Job<'a>> {
     let mut open: std::collections::HashMap<MediaKey, Vec<usize>> = Default::default();
     for i in order {
         let item = items[i];
-        let Some(([start, _], key)) = item.interval.filter(|[start, end]| end > start).zip(media_key(&item.media)) else {
+        let Some(([start, _], key)) = item
+            .interval
+            .filter(|[start, end]| end > start)
+            .zip(media_key(&item.media))
+        else {
             jobs.push((i, vec![item]));
             continue;
         };
         let of_media = open.entry(key).or_default();
-        let follows = |job: &usize| jobs[*job].1.last().and_then(|last| last.interval).is_some_and(|[_, end]| end <= start);
+        let follows = |job: &usize| {
+            jobs[*job]
+                .1
+                .last()
+                .and_then(|last| last.interval)
+                .is_some_and(|[_, end]| end <= start)
+        };
         match of_media.iter().copied().find(follows) {
             Some(job) => {
                 jobs[job].0 = jobs[job].0.min(i);
@@ -72,7 +82,12 @@ pub struct Worked {
 
 /// Sends `jobs` through `workers` and hands every outcome to `scribe`, in the order in which they are ready. Ends at the first error of
 /// `scribe` (a disk that is full), and after the items in work once `stop` is set; a broken item is no error.
-pub fn work(jobs: &[Job], workers: Vec<Worker>, stop: &AtomicBool, scribe: &mut impl Scribe) -> anyhow::Result<Worked> {
+pub fn work(
+    jobs: &[Job],
+    workers: Vec<Worker>,
+    stop: &AtomicBool,
+    scribe: &mut impl Scribe,
+) -> anyhow::Result<Worked> {
     let (next, cpu_nanos) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let (sender, outcomes) = lane("outcomes", 16, WhenFull::Block);
     let (started, cpu_started) = (monotonic_nanos(), thread_cpu_nanos());
@@ -92,9 +107,15 @@ pub fn work(jobs: &[Job], workers: Vec<Worker>, stop: &AtomicBool, scribe: &mut 
                         closed.fetch_or(sender.send((item, outcome)).is_err(), Ordering::Relaxed);
                     });
                 }
-                cpu_nanos.fetch_add((thread_cpu_nanos() - worker.opening_cpu_nanos()) as usize, Ordering::Relaxed);
+                cpu_nanos.fetch_add(
+                    (thread_cpu_nanos() - worker.opening_cpu_nanos()) as usize,
+                    Ordering::Relaxed,
+                );
             };
-            std::thread::Builder::new().name(format!("extract-{number}")).spawn_scoped(scope, body).context("the system gives no thread")?;
+            std::thread::Builder::new()
+                .name(format!("extract-{number}"))
+                .spawn_scoped(scope, body)
+                .context("the system gives no thread")?;
         }
         drop(sender);
         let mut done = 0;
@@ -113,7 +134,11 @@ pub fn work(jobs: &[Job], workers: Vec<Worker>, stop: &AtomicBool, scribe: &mut 
         if done < all && !stopped {
             bail!("a worker ended before its work was done; run the same command again to go on");
         }
-        Ok(Worked { seconds: seconds_since(), cpu_nanos: cpu_nanos.load(Ordering::Relaxed) as i64 + thread_cpu_nanos() - cpu_started, stopped })
+        Ok(Worked {
+            seconds: seconds_since(),
+            cpu_nanos: cpu_nanos.load(Ordering::Relaxed) as i64 + thread_cpu_nanos() - cpu_started,
+            stopped,
+        })
     })
 }
 
@@ -143,7 +168,19 @@ mod tests {
             item("empty", "c", Some([5.0, 5.0])),
         ];
         let jobs = jobs(&items.iter().collect::<Vec<_>>());
-        let ids: Vec<Vec<&str>> = jobs.iter().map(|job| job.iter().map(|item| item.id.as_str()).collect()).collect();
-        assert_eq!(ids, [vec!["a1", "a3", "a0"], vec!["b"], vec!["a2"], vec!["c"], vec!["empty"]]);
+        let ids: Vec<Vec<&str>> = jobs
+            .iter()
+            .map(|job| job.iter().map(|item| item.id.as_str()).collect())
+            .collect();
+        assert_eq!(
+            ids,
+            [
+                vec!["a1", "a3", "a0"],
+                vec!["b"],
+                vec!["a2"],
+                vec!["c"],
+                vec!["empty"]
+            ]
+        );
     }
 }

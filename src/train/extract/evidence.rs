@@ -71,11 +71,20 @@ struct Screen {
 
 impl Screen {
     /// The clip as it is, then augmented.
-    fn encode(&mut self, clip: &Clip, start_ms: Option<i64>, set: &mut EncoderSet) -> Result<Vec<Embeddings>, EncodeError> {
+    fn encode(
+        &mut self,
+        clip: &Clip,
+        start_ms: Option<i64>,
+        set: &mut EncoderSet,
+    ) -> Result<Vec<Embeddings>, EncodeError> {
         let mut all = vec![set.encode(clip)?];
         for number in 1..self.views {
-            let of_window = start_ms.is_some().then(|| View::of(&row_id(&self.item, start_ms), number));
-            let view = of_window.as_ref().unwrap_or_else(|| &self.of_item[number as usize - 1]);
+            let of_window = start_ms
+                .is_some()
+                .then(|| View::of(&row_id(&self.item, start_ms), number));
+            let view = of_window
+                .as_ref()
+                .unwrap_or_else(|| &self.of_item[number as usize - 1]);
             all.push(set.encode(&view.of_clip(clip, &mut self.next_face))?);
         }
         Ok(all)
@@ -101,25 +110,45 @@ impl Evidence {
     /// Of the item `item`, to be shown in so many views.
     pub fn new(rule: ClipsRule, length_nanos: i64, item: &str, views: u32) -> Evidence {
         let of_item = (1..views).map(|number| View::of(item, number)).collect();
-        let screen = Screen { item: item.to_owned(), views, of_item, next_face: VARIED_FACES };
-        Evidence { rule, length_nanos, screen, subjects: BTreeMap::new() }
+        let screen = Screen {
+            item: item.to_owned(),
+            views,
+            of_item,
+            next_face: VARIED_FACES,
+        };
+        Evidence {
+            rule,
+            length_nanos,
+            screen,
+            subjects: BTreeMap::new(),
+        }
     }
 
     /// Clips come in the aligner's order.
     pub fn take(&mut self, clip: Clip, set: &mut EncoderSet) -> Result<(), EncodeError> {
-        let Evidence { screen, subjects, .. } = self;
+        let Evidence {
+            screen, subjects, ..
+        } = self;
         let shown = subjects.entry(clip.subject).or_default();
         let is_whole = clip.span.nanos() >= self.length_nanos;
         match self.rule {
             ClipsRule::Window if is_whole => shown.add_row(&clip, screen, set),
             ClipsRule::Window => {
-                if shown.pending.as_ref().is_none_or(|p| p.span.nanos() <= clip.span.nanos()) {
+                if shown
+                    .pending
+                    .as_ref()
+                    .is_none_or(|p| p.span.nanos() <= clip.span.nanos())
+                {
                     shown.pending = Some(clip);
                 }
                 Ok(())
             }
             ClipsRule::Recording => {
-                if shown.pending.as_ref().is_some_and(|p| p.span.end <= clip.span.start) {
+                if shown
+                    .pending
+                    .as_ref()
+                    .is_some_and(|p| p.span.end <= clip.span.start)
+                {
                     shown.flush(screen, set)?;
                 }
                 if is_whole && clip.span.start >= shown.until {
@@ -136,7 +165,9 @@ impl Evidence {
     pub fn finish(mut self, set: &mut EncoderSet, seconds: f64) -> Result<Vec<Row>, EncodeError> {
         for shown in self.subjects.values_mut() {
             match (self.rule, shown.pending.take()) {
-                (ClipsRule::Window, Some(clip)) if shown.rows.is_empty() => shown.add_row(&clip, &mut self.screen, set)?,
+                (ClipsRule::Window, Some(clip)) if shown.rows.is_empty() => {
+                    shown.add_row(&clip, &mut self.screen, set)?
+                }
                 (ClipsRule::Recording, pending) => {
                     shown.pending = pending;
                     shown.flush(&mut self.screen, set)?;
@@ -146,22 +177,36 @@ impl Evidence {
         }
         let mut best: Option<Shown> = None;
         for shown in self.subjects.into_values() {
-            if best.as_ref().is_none_or(|b| (shown.faces, shown.voices) > (b.faces, b.voices)) {
+            if best
+                .as_ref()
+                .is_none_or(|b| (shown.faces, shown.voices) > (b.faces, b.voices))
+            {
                 best = Some(shown);
             }
         }
-        let Some(best) = best else { return Ok(Vec::new()) };
+        let Some(best) = best else {
+            return Ok(Vec::new());
+        };
         Ok(match self.rule {
             ClipsRule::Window => best.rows,
             ClipsRule::Recording => {
-                let mean = |(sum, weight): (Vec<f64>, f64)| sum.iter().map(|s| (s / weight) as f32).collect();
+                let mean = |(sum, weight): (Vec<f64>, f64)| {
+                    sum.iter().map(|s| (s / weight) as f32).collect()
+                };
                 let row = |(view, sums): (u32, Sums)| Row {
                     start_ms: None,
                     view,
                     seconds,
-                    embeddings: sums.into_iter().map(|(name, sum)| (name, mean(sum))).collect(),
+                    embeddings: sums
+                        .into_iter()
+                        .map(|(name, sum)| (name, mean(sum)))
+                        .collect(),
                 };
-                (0..).zip(best.sums).filter(|(_, sums)| !sums.is_empty()).map(row).collect()
+                (0..)
+                    .zip(best.sums)
+                    .filter(|(_, sums)| !sums.is_empty())
+                    .map(row)
+                    .collect()
             }
         })
     }
@@ -173,25 +218,45 @@ impl Shown {
         self.voices += usize::from(clip.voice.is_ok());
     }
 
-    fn add_row(&mut self, clip: &Clip, screen: &mut Screen, set: &mut EncoderSet) -> Result<(), EncodeError> {
+    fn add_row(
+        &mut self,
+        clip: &Clip,
+        screen: &mut Screen,
+        set: &mut EncoderSet,
+    ) -> Result<(), EncodeError> {
         let start_ms = Some(clip.span.start.nanos().div_euclid(1_000_000));
         let views = screen.encode(clip, start_ms, set)?;
         if !views[0].is_empty() {
             self.count(clip);
             let seconds = clip.span.nanos() as f64 * 1e-9;
-            self.rows.extend((0..).zip(views).map(|(view, embeddings)| Row { start_ms, view, seconds, embeddings }));
+            self.rows
+                .extend((0..).zip(views).map(|(view, embeddings)| Row {
+                    start_ms,
+                    view,
+                    seconds,
+                    embeddings,
+                }));
         }
         Ok(())
     }
 
     fn flush(&mut self, screen: &mut Screen, set: &mut EncoderSet) -> Result<(), EncodeError> {
-        match self.pending.take().filter(|clip| clip.span.end > self.until) {
+        match self
+            .pending
+            .take()
+            .filter(|clip| clip.span.end > self.until)
+        {
             Some(clip) => self.add(clip, screen, set),
             None => Ok(()),
         }
     }
 
-    fn add(&mut self, mut clip: Clip, screen: &mut Screen, set: &mut EncoderSet) -> Result<(), EncodeError> {
+    fn add(
+        &mut self,
+        mut clip: Clip,
+        screen: &mut Screen,
+        set: &mut EncoderSet,
+    ) -> Result<(), EncodeError> {
         let until = self.until;
         clip.faces.retain(|face| face.time >= until);
         let new_seconds = clip.span.end.nanos_since(clip.span.start.max(until)) as f64 * 1e-9;
@@ -201,11 +266,21 @@ impl Shown {
         self.sums.resize_with(views.len(), Sums::new);
         for (sums, embeddings) in self.sums.iter_mut().zip(views) {
             for entry in set.entries() {
-                let Some(embedding) = embeddings.get(&entry.name) else { continue };
-                let weight =
-                    if entry.modality == Modality::Face && entry.kind == EncoderKind::Frame { entry.sees(&clip.faces).count() as f64 } else { new_seconds };
-                let (sum, all) = sums.entry(entry.name.clone()).or_insert_with(|| (vec![0.0; entry.dim], 0.0));
-                sum.iter_mut().zip(embedding).for_each(|(s, v)| *s += weight * f64::from(*v));
+                let Some(embedding) = embeddings.get(&entry.name) else {
+                    continue;
+                };
+                let weight = if entry.modality == Modality::Face && entry.kind == EncoderKind::Frame
+                {
+                    entry.sees(&clip.faces).count() as f64
+                } else {
+                    new_seconds
+                };
+                let (sum, all) = sums
+                    .entry(entry.name.clone())
+                    .or_insert_with(|| (vec![0.0; entry.dim], 0.0));
+                sum.iter_mut()
+                    .zip(embedding)
+                    .for_each(|(s, v)| *s += weight * f64::from(*v));
                 *all += weight;
             }
         }

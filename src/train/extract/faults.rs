@@ -46,7 +46,10 @@ fn named(faults: &[Fault]) -> Vec<&Fault> {
 /// The sentence without what it quotes, counts and calls by a path.
 fn kind(what: &str) -> String {
     let words = what.split('"').step_by(2).flat_map(str::split_whitespace);
-    words.filter(|word| !word.contains(|c: char| c.is_ascii_digit() || c == '/' || c == '_')).collect::<Vec<_>>().join(" ")
+    words
+        .filter(|word| !word.contains(|c: char| c.is_ascii_digit() || c == '/' || c == '_'))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[cfg(test)]
@@ -54,16 +57,39 @@ mod tests {
     use super::*;
 
     fn fault(line: usize, what: &str) -> Fault {
-        Fault { at: format!("labels.csv line {line}"), what: what.into() }
+        Fault {
+            at: format!("labels.csv line {line}"),
+            what: what.into(),
+        }
     }
 
     #[test]
     fn many_faults_of_one_kind_hide_no_other() {
-        let mut faults: Vec<Fault> = (0..50).map(|i| fault(i, &format!("the file \"deep in/{i} it.mp4\" is missing or empty: left out"))).collect();
-        faults.extend((50..53).map(|i| fault(i, &format!("names the same file as line {}: left out", i - 40))));
-        let lines = |faults: &[Fault]| named(faults).iter().map(|f| f.at.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap()).collect::<Vec<_>>();
+        let mut faults: Vec<Fault> = (0..50)
+            .map(|i| {
+                fault(
+                    i,
+                    &format!("the file \"deep in/{i} it.mp4\" is missing or empty: left out"),
+                )
+            })
+            .collect();
+        faults.extend((50..53).map(|i| {
+            fault(
+                i,
+                &format!("names the same file as line {}: left out", i - 40),
+            )
+        }));
+        let lines = |faults: &[Fault]| {
+            named(faults)
+                .iter()
+                .map(|f| f.at.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(lines(&faults), [0, 1, 2, 3, 4, 50, 51, 52]);
-        let kinds: Vec<Fault> = ('a'..='z').enumerate().map(|(i, kind)| fault(i, &kind.to_string())).collect();
+        let kinds: Vec<Fault> = ('a'..='z')
+            .enumerate()
+            .map(|(i, kind)| fault(i, &kind.to_string()))
+            .collect();
         assert_eq!(lines(&kinds), (0..20).collect::<Vec<_>>());
     }
 
@@ -71,9 +97,16 @@ mod tests {
     fn all_are_in_the_file_and_none_of_an_earlier_run() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("faults-0000-of-0001.txt");
-        tell(&(0..30).map(|i| fault(i, "is\nodd")).collect::<Vec<_>>(), &path).unwrap();
+        tell(
+            &(0..30).map(|i| fault(i, "is\nodd")).collect::<Vec<_>>(),
+            &path,
+        )
+        .unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.lines().count() == 30 && text.ends_with("labels.csv line 29: is odd\n"), "{text}");
+        assert!(
+            text.lines().count() == 30 && text.ends_with("labels.csv line 29: is odd\n"),
+            "{text}"
+        );
         tell(&[], &path).unwrap();
         assert!(!path.exists());
     }

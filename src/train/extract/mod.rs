@@ -28,7 +28,9 @@ use crate::model::manifest::EncoderEntry;
 use crate::time::process_cpu_nanos;
 use crate::train::data::{self, Item, Listing, Media};
 use crate::train::encoders::SetFiles;
-use crate::train::store::{Entry, Relabelled, SCHEMA, Shard, ShardWriter, StoreSpec, StoredEncoder};
+use crate::train::store::{
+    Entry, Relabelled, SCHEMA, Shard, ShardWriter, StoreSpec, StoredEncoder,
+};
 use names::Names;
 use progress::Progress;
 
@@ -79,8 +81,15 @@ pub struct ExtractArgs {
 }
 
 fn provider(name: &str) -> Result<Provider, String> {
-    let all = [Provider::Auto, Provider::Tensorrt, Provider::Cuda, Provider::Cpu];
-    all.into_iter().find(|p| p.name() == name).ok_or_else(|| format!("must be one of {}", all.map(Provider::name).join(", ")))
+    let all = [
+        Provider::Auto,
+        Provider::Tensorrt,
+        Provider::Cuda,
+        Provider::Cpu,
+    ];
+    all.into_iter()
+        .find(|p| p.name() == name)
+        .ok_or_else(|| format!("must be one of {}", all.map(Provider::name).join(", ")))
 }
 
 /// What a run came to. Counts are of this run alone, except for `done_before`.
@@ -108,16 +117,29 @@ pub struct Extracted {
 
 /// The verb.
 pub fn run(args: &ExtractArgs) -> anyhow::Result<()> {
-    let options = data::Options { text_only: args.text_only, fold: args.fold, public_test_selects: args.public_test_selects };
+    let options = data::Options {
+        text_only: args.text_only,
+        fold: args.fold,
+        public_test_selects: args.public_test_selects,
+    };
     let listing = data::list(&args.dataset, &args.root, &options)?;
-    println!("{}: {} items, {} faults in this copy", listing.dataset, listing.items.len(), listing.faults.len());
+    println!(
+        "{}: {} items, {} faults in this copy",
+        listing.dataset,
+        listing.items.len(),
+        listing.faults.len()
+    );
     for (label, [train, val, test]) in listing.label_counts() {
         println!("  {label}: {train} train, {val} val, {test} test");
     }
     let extracted = extract(&listing, args, &stop_on_signals())?;
     print(&extracted);
     if extracted.left > 0 {
-        bail!("stopped: {} items are done, {} are left; the same command goes on", extracted.done_before + extracted.items, extracted.left);
+        bail!(
+            "stopped: {} items are done, {} are left; the same command goes on",
+            extracted.done_before + extracted.items,
+            extracted.left
+        );
     }
     Ok(())
 }
@@ -133,11 +155,22 @@ fn stop_on_signals() -> Arc<AtomicBool> {
 }
 
 /// Extracts what of `listing` is not in the store yet. Ends after the items in work once `stop` is set.
-pub fn extract(listing: &Listing, args: &ExtractArgs, stop: &AtomicBool) -> anyhow::Result<Extracted> {
+pub fn extract(
+    listing: &Listing,
+    args: &ExtractArgs,
+    stop: &AtomicBool,
+) -> anyhow::Result<Extracted> {
     let files = SetFiles::read(&args.encoders)?;
     let rules = files.rules();
-    for encoder in rules.encoders.iter().filter(|e| e.source.to_lowercase().contains(&listing.dataset)) {
-        println!("note: the encoder {} was {}: on what taught it, figures flatter, and confidence is calibrated too high", encoder.name, encoder.source);
+    for encoder in rules
+        .encoders
+        .iter()
+        .filter(|e| e.source.to_lowercase().contains(&listing.dataset))
+    {
+        println!(
+            "note: the encoder {} was {}: on what taught it, figures flatter, and confidence is calibrated too high",
+            encoder.name, encoder.source
+        );
     }
     let spec = StoreSpec {
         schema: SCHEMA,
@@ -146,25 +179,53 @@ pub fn extract(listing: &Listing, args: &ExtractArgs, stop: &AtomicBool) -> anyh
         labels: listing.labels.clone(),
         clips: args.clips.name().to_owned(),
         views: args.views,
-        encoders: rules.encoders.iter().map(|e| StoredEncoder { name: e.name.clone(), modality: e.modality, dim: e.dim }).collect(),
+        encoders: rules
+            .encoders
+            .iter()
+            .map(|e| StoredEncoder {
+                name: e.name.clone(),
+                modality: e.modality,
+                dim: e.dim,
+            })
+            .collect(),
     };
     let shard = args.shard.unwrap_or(Shard::WHOLE);
     let writer = ShardWriter::open_for(&args.store, &spec, shard, &listing.items)?;
-    faults::tell(&listing.faults, &args.store.join(format!("faults-{shard}.txt")))?;
+    faults::tell(
+        &listing.faults,
+        &args.store.join(format!("faults-{shard}.txt")),
+    )?;
     let listed = listing.items.iter().take(args.limit.unwrap_or(usize::MAX));
     let ours: Vec<&Item> = listed.filter(|item| shard.holds(&dealt_by(item))).collect();
-    let items: Vec<&Item> = ours.iter().copied().filter(|item| !writer.is_done(&item.id)).collect();
-    let before = Extracted { done_before: ours.len() - items.len(), mended: writer.dropped(), relabelled: writer.relabelled(), ..Extracted::default() };
+    let items: Vec<&Item> = ours
+        .iter()
+        .copied()
+        .filter(|item| !writer.is_done(&item.id))
+        .collect();
+    let before = Extracted {
+        done_before: ours.len() - items.len(),
+        mended: writer.dropped(),
+        relabelled: writer.relabelled(),
+        ..Extracted::default()
+    };
     if items.is_empty() {
         return Ok(before);
     }
     let runtime = Runtime::load()?;
-    let count = args.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
+    let count = args
+        .workers
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
     ensure!(count > 0, "--workers must be at least 1");
     let jobs = crew::jobs(&items);
     let worker = |_| Worker::new(&runtime, &files, args.provider, args.clips, args.views);
-    let workers = (0..count.min(jobs.len())).map(worker).collect::<anyhow::Result<Vec<_>>>()?;
-    let (count, cpu_before, graphs_before) = (workers.len(), process_cpu_nanos(), runtime.total().cpu_nanos);
+    let workers = (0..count.min(jobs.len()))
+        .map(worker)
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let (count, cpu_before, graphs_before) = (
+        workers.len(),
+        process_cpu_nanos(),
+        runtime.total().cpu_nanos,
+    );
     let mut ledger = Ledger {
         encoders: &rules.encoders,
         writer,
@@ -180,14 +241,20 @@ pub fn extract(listing: &Listing, args: &ExtractArgs, stop: &AtomicBool) -> anyh
     ledger.progress.finish();
     let worked = worked?;
     ledger.writer.make_safe()?;
-    ledger.names.append(&args.store.join(format!("refused-{shard}.txt")))?;
+    ledger
+        .names
+        .append(&args.store.join(format!("refused-{shard}.txt")))?;
     let spent = (process_cpu_nanos() - cpu_before) as f64;
     Ok(Extracted {
         seconds: worked.seconds,
         graph_share: ledger.graph_share(),
         decoding_share: 1.0 - worked.cpu_nanos as f64 / spent,
         waiting_share: ledger.waited_nanos as f64 / (worked.seconds * 1e9 * count as f64),
-        left: if worked.stopped { items.len() - ledger.extracted.items } else { 0 },
+        left: if worked.stopped {
+            items.len() - ledger.extracted.items
+        } else {
+            0
+        },
         ..ledger.extracted
     })
 }
@@ -219,7 +286,8 @@ struct Ledger<'a> {
 
 impl Ledger<'_> {
     fn graph_share(&self) -> f64 {
-        (self.runtime.total().cpu_nanos - self.graphs_before) as f64 / (process_cpu_nanos() - self.cpu_before).max(1) as f64
+        (self.runtime.total().cpu_nanos - self.graphs_before) as f64
+            / (process_cpu_nanos() - self.cpu_before).max(1) as f64
     }
 }
 
@@ -232,7 +300,10 @@ impl crew::Scribe for Ledger<'_> {
         match outcome.rows {
             Ok(rows) => {
                 extracted.rows += rows.len();
-                let rows: Vec<_> = rows.iter().map(|row| stored(item, row, self.encoders)).collect();
+                let rows: Vec<_> = rows
+                    .iter()
+                    .map(|row| stored(item, row, self.encoders))
+                    .collect();
                 self.writer.push(&item.id, &rows)
             }
             Err(refusal) => {
@@ -243,38 +314,96 @@ impl crew::Scribe for Ledger<'_> {
                 written
             }
         }
-        .with_context(|| format!("{}: what was finished is kept; make room and run the same command again", item.id))
+        .with_context(|| {
+            format!(
+                "{}: what was finished is kept; make room and run the same command again",
+                item.id
+            )
+        })
     }
 
     fn tell(&mut self, seconds: f64) {
-        let (runtime, cpu_before, graphs_before) = (self.runtime, self.cpu_before, self.graphs_before);
-        let share = || (runtime.total().cpu_nanos - graphs_before) as f64 / (process_cpu_nanos() - cpu_before).max(1) as f64;
-        self.progress.tell(self.extracted.items, seconds, share, &self.extracted.refused);
+        let (runtime, cpu_before, graphs_before) =
+            (self.runtime, self.cpu_before, self.graphs_before);
+        let share = || {
+            (runtime.total().cpu_nanos - graphs_before) as f64
+                / (process_cpu_nanos() - cpu_before).max(1) as f64
+        };
+        self.progress.tell(
+            self.extracted.items,
+            seconds,
+            share,
+            &self.extracted.refused,
+        );
     }
 }
 
 /// What a store holds of `row`: zeros where there was no evidence.
 fn stored(item: &Item, row: &Row, encoders: &[EncoderEntry]) -> (Entry, Vec<f32>) {
-    let present: Vec<bool> = encoders.iter().map(|e| row.embeddings.contains_key(&e.name)).collect();
-    let values = encoders.iter().flat_map(|e| row.embeddings.get(&e.name).cloned().unwrap_or_else(|| vec![0.0; e.dim])).collect();
+    let present: Vec<bool> = encoders
+        .iter()
+        .map(|e| row.embeddings.contains_key(&e.name))
+        .collect();
+    let values = encoders
+        .iter()
+        .flat_map(|e| {
+            row.embeddings
+                .get(&e.name)
+                .cloned()
+                .unwrap_or_else(|| vec![0.0; e.dim])
+        })
+        .collect();
     let id = evidence::row_id(&item.id, row.start_ms);
     let (group, target, text) = (item.group.clone(), item.target.clone(), item.text.clone());
-    (Entry { id, split: item.split, group, target, present, seconds: row.seconds, text, view: row.view }, values)
+    (
+        Entry {
+            id,
+            split: item.split,
+            group,
+            target,
+            present,
+            seconds: row.seconds,
+            text,
+            view: row.view,
+        },
+        values,
+    )
 }
 
 fn print(extracted: &Extracted) {
-    let Extracted { done_before, mended, relabelled, items, rows, refused, cut, seconds, graph_share, decoding_share, waiting_share, .. } = extracted;
+    let Extracted {
+        done_before,
+        mended,
+        relabelled,
+        items,
+        rows,
+        refused,
+        cut,
+        seconds,
+        graph_share,
+        decoding_share,
+        waiting_share,
+        ..
+    } = extracted;
     if *done_before > 0 {
         println!("{done_before} items were done before");
     }
     if *mended > 0 {
-        println!("{mended} items had to be done again: the end of the store's files was lost, as after a power cut");
+        println!(
+            "{mended} items had to be done again: the end of the store's files was lost, as after a power cut"
+        );
     }
     if relabelled.items > 0 {
-        println!("  {} of them have another label, split or group now: taken over", relabelled.items);
+        println!(
+            "  {} of them have another label, split or group now: taken over",
+            relabelled.items
+        );
     }
     if relabelled.words > 0 {
-        println!("  {} of them have other words now, and rows of the old ones: extract into another folder where words count", relabelled.words);
+        println!(
+            "  {} of them have other words now, and rows of the old ones: extract into another folder where words count",
+            relabelled.words
+        );
     }
     println!("{items} items, {rows} rows");
     for (reason, count) in refused {
@@ -288,7 +417,12 @@ fn print(extracted: &Extracted) {
     }
     if *items > 0 {
         let rate = *items as f64 / seconds;
-        let [graphs, decoders, rest] = [*graph_share, *decoding_share, 1.0 - graph_share - decoding_share].map(|share| 100.0 * share);
+        let [graphs, decoders, rest] = [
+            *graph_share,
+            *decoding_share,
+            1.0 - graph_share - decoding_share,
+        ]
+        .map(|share| 100.0 * share);
         println!(
             "{rate:.2} items/s; of the CPU time {graphs:.0} % in graphs, {decoders:.0} % in decoders, {rest:.0} % in the rest; workers waited {:.0} % for decoders",
             100.0 * waiting_share

@@ -21,6 +21,7 @@ impl Names {
             return Ok(());
         }
         let file = OpenOptions::new().create(true).append(true).open(path);
-        file.and_then(|mut file| file.write_all(self.0.as_bytes())).with_context(|| format!("{} cannot be written", path.display()))
+        file.and_then(|mut file| file.write_all(self.0.as_bytes()))
+            .with_context(|| format!("{} cannot be written", path.display()))
     }
 }

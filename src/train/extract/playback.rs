@@ -104,11 +104,18 @@ impl Playback {
     }
 
     /// Plays the `parts` of `media` (recordings alone), which follow each other and do not overlap, each as a recording of its own.
-    pub fn play(&mut self, media: &Media, parts: &[Span], audience: &mut dyn Audience) -> Result<Ending, Refusal> {
+    pub fn play(
+        &mut self,
+        media: &Media,
+        parts: &[Span],
+        audience: &mut dyn Audience,
+    ) -> Result<Ending, Refusal> {
         let started = thread_cpu_nanos();
         let opened = match media {
             Media::Recording(path) => open(path).map(|both| (both, None)),
-            Media::Apart { video, audio } => open(video).and_then(|video| Ok((video, Some(open(audio)?)))),
+            Media::Apart { video, audio } => {
+                open(video).and_then(|video| Ok((video, Some(open(audio)?))))
+            }
             Media::Picture(_) | Media::None => Err(Refusal::NothingToEncode),
         };
         self.opening_cpu_nanos += thread_cpu_nanos() - started;
@@ -119,14 +126,40 @@ impl Playback {
             return Err(Refusal::NothingToEncode);
         }
         if !has_video && !has_audio {
-            return Err(Refusal::Nobody(Witness::default().lacks(self.video, self.audio)));
+            return Err(Refusal::Nobody(
+                Witness::default().lacks(self.video, self.audio),
+            ));
         }
         let (frame_sender, frames) = lane("frames", 4, WhenFull::Block);
         let (audio_sender, blocks) = lane("audio", 64, WhenFull::Block);
-        let (frame_sender, audio_sender) = (has_video.then_some(frame_sender), has_audio.then_some(audio_sender));
+        let (frame_sender, audio_sender) = (
+            has_video.then_some(frame_sender),
+            has_audio.then_some(audio_sender),
+        );
         let plays = match audio {
-            None => vec![(video, Outputs { frames: frame_sender, audio: audio_sender })],
-            Some(audio) => vec![(video, Outputs { frames: frame_sender, audio: None }), (audio, Outputs { frames: None, audio: audio_sender })],
+            None => vec![(
+                video,
+                Outputs {
+                    frames: frame_sender,
+                    audio: audio_sender,
+                },
+            )],
+            Some(audio) => vec![
+                (
+                    video,
+                    Outputs {
+                        frames: frame_sender,
+                        audio: None,
+                    },
+                ),
+                (
+                    audio,
+                    Outputs {
+                        frames: None,
+                        audio: audio_sender,
+                    },
+                ),
+            ],
         };
         let settings = self.align_settings(has_video, has_audio);
         std::thread::scope(|scope| {
@@ -135,16 +168,39 @@ impl Playback {
                 // A recording of which nothing is wanted is not played.
                 .filter(|(_, outputs)| outputs.frames.is_some() || outputs.audio.is_some())
                 .map(|(recording, outputs)| {
-                    let play = move || recording.play(Pace::Offline, outputs, Arc::default(), Arc::new(AtomicBool::new(false)));
-                    std::thread::Builder::new().name("play".into()).spawn_scoped(scope, play).expect("the system gives threads")
+                    let play = move || {
+                        recording.play(
+                            Pace::Offline,
+                            outputs,
+                            Arc::default(),
+                            Arc::new(AtomicBool::new(false)),
+                        )
+                    };
+                    std::thread::Builder::new()
+                        .name("play".into())
+                        .spawn_scoped(scope, play)
+                        .expect("the system gives threads")
                 })
                 .collect();
             // Takes the receivers along: however it ends, no player waits for them.
-            let followed =
-                self.follow(Streams { frames, blocks, held_frames: VecDeque::new(), held_blocks: VecDeque::new(), goes_on: false }, parts, settings, audience);
+            let followed = self.follow(
+                Streams {
+                    frames,
+                    blocks,
+                    held_frames: VecDeque::new(),
+                    held_blocks: VecDeque::new(),
+                    goes_on: false,
+                },
+                parts,
+                settings,
+                audience,
+            );
             let mut ending = Ending::Whole;
             for player in players {
-                match player.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+                match player
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                {
                     Ok(Played { .. }) => {}
                     Err(CaptureError::Cut { .. }) => ending = Ending::Cut,
                     Err(error) => return Err(refusal(error)),
@@ -156,12 +212,22 @@ impl Playback {
 
     /// The largest face of a still picture, framed as the daemon frames faces. `None`: nobody is in it, or these encoders take no faces.
     pub fn face_of(&mut self, picture: &Picture) -> Result<Option<Crop>, Refusal> {
-        let Some(preprocessing) = &self.rules.face else { return Ok(None) };
-        let (folder, looked_for) = (locate(&self.config.face.detector), self.config.detector_settings());
-        let mut detector = self.detector.take().map_or_else(|| Detector::open(&self.runtime, &folder, Provider::Cpu, looked_for), Ok)?;
+        let Some(preprocessing) = &self.rules.face else {
+            return Ok(None);
+        };
+        let (folder, looked_for) = (
+            locate(&self.config.face.detector),
+            self.config.detector_settings(),
+        );
+        let mut detector = self.detector.take().map_or_else(
+            || Detector::open(&self.runtime, &folder, Provider::Cpu, looked_for),
+            Ok,
+        )?;
         let found = detector.detect(picture)?;
         self.detector = Some(detector);
-        let largest = found.iter().max_by(|a, b| (a.rect.w * a.rect.h).total_cmp(&(b.rect.w * b.rect.h)));
+        let largest = found
+            .iter()
+            .max_by(|a, b| (a.rect.w * a.rect.h).total_cmp(&(b.rect.w * b.rect.h)));
         Ok(largest.and_then(|face| align(picture, &face.landmarks, preprocessing)))
     }
 
@@ -178,7 +244,13 @@ impl Playback {
         }
     }
 
-    fn follow(&mut self, mut streams: Streams, parts: &[Span], settings: AlignSettings, audience: &mut dyn Audience) -> Result<(), Refusal> {
+    fn follow(
+        &mut self,
+        mut streams: Streams,
+        parts: &[Span],
+        settings: AlignSettings,
+        audience: &mut dyn Audience,
+    ) -> Result<(), Refusal> {
         for (i, part) in parts.iter().enumerate() {
             if !audience.begin() {
                 break;
@@ -189,26 +261,59 @@ impl Playback {
         Ok(())
     }
 
-    fn follow_part(&mut self, streams: &mut Streams, part: &Span, settings: AlignSettings, audience: &mut dyn Audience) -> Result<(), Refusal> {
+    fn follow_part(
+        &mut self,
+        streams: &mut Streams,
+        part: &Span,
+        settings: AlignSettings,
+        audience: &mut dyn Audience,
+    ) -> Result<(), Refusal> {
         let folder = locate(&self.config.face.detector);
         let mut faces = None;
         if settings.video {
-            let refiner = self.refiner.take().map_or_else(|| Refiner::open(&self.runtime, &folder, Provider::Cpu, 1), Ok)?;
+            let refiner = self.refiner.take().map_or_else(
+                || Refiner::open(&self.runtime, &folder, Provider::Cpu, 1),
+                Ok,
+            )?;
             let looked_for = self.config.detector_settings();
-            let detector = self.detector.take().map_or_else(|| Detector::open(&self.runtime, &folder, Provider::Cpu, looked_for), Ok)?;
-            let stage = FaceStage::new(self.config.face_settings(), self.rules.face.clone(), refiner);
-            faces = Some(Faces { stage, detector, slot: None, end: MediaTime::ZERO });
+            let detector = self.detector.take().map_or_else(
+                || Detector::open(&self.runtime, &folder, Provider::Cpu, looked_for),
+                Ok,
+            )?;
+            let stage = FaceStage::new(
+                self.config.face_settings(),
+                self.rules.face.clone(),
+                refiner,
+            );
+            faces = Some(Faces {
+                stage,
+                detector,
+                slot: None,
+                end: MediaTime::ZERO,
+            });
         }
         let mut speech = None;
         if settings.audio {
-            let voice = self.voice.take().map_or_else(|| VoiceDetector::load(&self.runtime), Ok).map_err(|error| Refusal::Stage(one_line(&error)))?;
+            let voice = self
+                .voice
+                .take()
+                .map_or_else(|| VoiceDetector::load(&self.runtime), Ok)
+                .map_err(|error| Refusal::Stage(one_line(&error)))?;
             speech = Some(SpeechStage::new(self.config.turn_rule(), voice));
         }
         let mut aligner = Aligner::new(settings);
-        let shown = run(streams, part, &mut faces, &mut speech, &mut aligner, audience)?;
+        let shown = run(
+            streams,
+            part,
+            &mut faces,
+            &mut speech,
+            &mut aligner,
+            audience,
+        )?;
         // Gone with the error where there was one: what failed is opened anew.
         if let Some(faces) = faces {
-            (self.refiner, self.detector) = (Some(faces.stage.into_refiner()), Some(faces.detector));
+            (self.refiner, self.detector) =
+                (Some(faces.stage.into_refiner()), Some(faces.detector));
         }
         self.voice = speech.map(SpeechStage::into_detector);
         Ok(audience.end(shown)?)
@@ -227,12 +332,18 @@ struct Streams {
 
 impl Streams {
     fn frame(&mut self, patience: Duration) -> Option<Received<VideoFrame>> {
-        let received = self.held_frames.pop_front().map_or_else(|| self.frames.recv(Some(patience)), Received::Item);
+        let received = self
+            .held_frames
+            .pop_front()
+            .map_or_else(|| self.frames.recv(Some(patience)), Received::Item);
         Some(received).filter(|received| !matches!(received, Received::TimedOut))
     }
 
     fn block(&mut self, patience: Duration) -> Option<Received<AudioBlock>> {
-        let received = self.held_blocks.pop_front().map_or_else(|| self.blocks.recv(Some(patience)), Received::Item);
+        let received = self
+            .held_blocks
+            .pop_front()
+            .map_or_else(|| self.blocks.recv(Some(patience)), Received::Item);
         Some(received).filter(|received| !matches!(received, Received::TimedOut))
     }
 
@@ -259,19 +370,28 @@ struct Faces {
 impl Faces {
     /// As [`crate::face::FaceStage`] is led offline: a detection on the first frame of every interval, and where the stage asks for one.
     fn see(&mut self, frame: &VideoFrame) -> Result<FramedFaces, EncodeError> {
-        let interval = i64::try_from(self.stage.detect_interval().as_nanos()).unwrap_or(i64::MAX).max(1);
+        let interval = i64::try_from(self.stage.detect_interval().as_nanos())
+            .unwrap_or(i64::MAX)
+            .max(1);
         let slot = Some(frame.time.nanos().div_euclid(interval));
         if std::mem::replace(&mut self.slot, slot) != slot || self.stage.wants_detection(frame) {
             let detections = self.detector.detect(&frame.picture)?;
             self.stage.detected(frame.time, detections);
         }
-        self.end = self.end.max(frame.time.plus_nanos(frame.duration_nanos.unwrap_or(1)));
+        self.end = self
+            .end
+            .max(frame.time.plus_nanos(frame.duration_nanos.unwrap_or(1)));
         self.stage.advance(frame)
     }
 
     fn finish(&mut self) -> AlignInput {
         let changes = self.stage.finish(self.end);
-        AlignInput::Faces(FramedFaces { time: self.end, picture_size: [0, 0], faces: Vec::new(), changes })
+        AlignInput::Faces(FramedFaces {
+            time: self.end,
+            picture_size: [0, 0],
+            faces: Vec::new(),
+            changes,
+        })
     }
 }
 
@@ -359,7 +479,12 @@ fn run(
 
 /// The next item of the source that is behind, or of the other where that one has nothing: what comes out does not depend on which, and a
 /// demuxer that must get rid of the one first never stands still.
-fn next(streams: &mut Streams, wanted: Wanted, sees: bool, hears: bool) -> (Option<Received<VideoFrame>>, Option<Received<AudioBlock>>) {
+fn next(
+    streams: &mut Streams,
+    wanted: Wanted,
+    sees: bool,
+    hears: bool,
+) -> (Option<Received<VideoFrame>>, Option<Received<AudioBlock>>) {
     let mut tries = 0;
     loop {
         let found = if wanted == Wanted::Faces {
@@ -375,7 +500,9 @@ fn next(streams: &mut Streams, wanted: Wanted, sees: bool, hears: bool) -> (Opti
         };
         // An end is told again and again: only that of the wanted one counts, the other's comes to be asked for.
         match (&found, wanted) {
-            ((None, None), _) | ((Some(Received::Ended), None), Wanted::Heard) | ((None, Some(Received::Ended)), Wanted::Faces) => {}
+            ((None, None), _)
+            | ((Some(Received::Ended), None), Wanted::Heard)
+            | ((None, Some(Received::Ended)), Wanted::Faces) => {}
             _ => return found,
         }
         tries += 1;
@@ -388,20 +515,35 @@ fn next(streams: &mut Streams, wanted: Wanted, sees: bool, hears: bool) -> (Opti
 /// The samples of `block` that lie in `span`, on a timeline that begins with it.
 fn within(block: AudioBlock, span: &Span) -> Option<AudioBlock> {
     let one = samples_to_nanos(1);
-    let index = |time: MediaTime| (time.nanos_since(block.time).max(0) as u64).div_ceil(one as u64).min(block.samples.len() as u64) as usize;
+    let index = |time: MediaTime| {
+        (time.nanos_since(block.time).max(0) as u64)
+            .div_ceil(one as u64)
+            .min(block.samples.len() as u64) as usize
+    };
     let (from, to) = (index(span.start), index(span.end));
     if from >= to {
         return None;
     }
-    let samples = if to - from == block.samples.len() { block.samples } else { block.samples[from..to].into() };
-    Some(AudioBlock { time: block.time.plus_nanos(samples_to_nanos(from as i64) - span.start.nanos()), samples })
+    let samples = if to - from == block.samples.len() {
+        block.samples
+    } else {
+        block.samples[from..to].into()
+    };
+    Some(AudioBlock {
+        time: block
+            .time
+            .plus_nanos(samples_to_nanos(from as i64) - span.start.nanos()),
+        samples,
+    })
 }
 
 /// The part of a recording that an item is. `None`: no part at all.
 pub fn part_of(interval: Option<[f64; 2]>) -> Option<Span> {
     match interval {
         None => Some(Span::new(MediaTime::ZERO, MediaTime::MAX)),
-        Some([start, end]) if start >= 0.0 && end > start => Some(Span::new(of_seconds(start), of_seconds(end))),
+        Some([start, end]) if start >= 0.0 && end > start => {
+            Some(Span::new(of_seconds(start), of_seconds(end)))
+        }
         Some(_) => None,
     }
 }

@@ -20,14 +20,25 @@ pub struct Progress {
 impl Progress {
     pub fn new(all: usize) -> Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{wide_bar} {msg}").expect("the template is valid");
+            let style =
+                ProgressStyle::with_template("{wide_bar} {msg}").expect("the template is valid");
             ProgressBar::new(all as u64).with_style(style)
         });
-        Progress { all, bar, said_at: 0.0 }
+        Progress {
+            all,
+            bar,
+            said_at: 0.0,
+        }
     }
 
     /// `share`: of the CPU time, what went into graphs.
-    pub fn tell(&mut self, done: usize, seconds: f64, share: impl FnOnce() -> f64, refused: &BTreeMap<String, usize>) {
+    pub fn tell(
+        &mut self,
+        done: usize,
+        seconds: f64,
+        share: impl FnOnce() -> f64,
+        refused: &BTreeMap<String, usize>,
+    ) {
         match &self.bar {
             Some(bar) => {
                 bar.set_position(done as u64);
@@ -49,16 +60,37 @@ impl Progress {
 }
 
 /// `120/4000 items, 3.10 items/s, 20 min 51 s left, 80 % in graphs; 3 no face and silent`.
-fn line(done: usize, all: usize, seconds: f64, share: f64, refused: &BTreeMap<String, usize>) -> String {
+fn line(
+    done: usize,
+    all: usize,
+    seconds: f64,
+    share: f64,
+    refused: &BTreeMap<String, usize>,
+) -> String {
     let rate = done as f64 / seconds.max(1e-9);
-    let left = if done == 0 { "time left unknown".into() } else { format!("{} left", duration((all - done) as f64 / rate)) };
-    let mut line = format!("{done}/{all} items, {rate:.2} items/s, {left}, {:.0} % in graphs", 100.0 * share);
+    let left = if done == 0 {
+        "time left unknown".into()
+    } else {
+        format!("{} left", duration((all - done) as f64 / rate))
+    };
+    let mut line = format!(
+        "{done}/{all} items, {rate:.2} items/s, {left}, {:.0} % in graphs",
+        100.0 * share
+    );
     let mut reasons: Vec<_> = refused.iter().collect();
     reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
     for (i, (reason, count)) in reasons.iter().take(REASONS_NAMED).enumerate() {
-        line.push_str(&format!("{} {count} {reason}", if i == 0 { ";" } else { "," }));
+        line.push_str(&format!(
+            "{} {count} {reason}",
+            if i == 0 { ";" } else { "," }
+        ));
     }
-    match reasons.iter().skip(REASONS_NAMED).map(|(_, count)| **count).sum::<usize>() {
+    match reasons
+        .iter()
+        .skip(REASONS_NAMED)
+        .map(|(_, count)| **count)
+        .sum::<usize>()
+    {
         0 => line,
         more => format!("{line}, {more} for other reasons"),
     }
@@ -80,10 +112,21 @@ mod tests {
     #[test]
     fn progress_says_when_it_will_be_done_and_what_was_refused() {
         let none = BTreeMap::new();
-        assert_eq!(line(0, 10, 5.0, 0.0, &none), "0/10 items, 0.00 items/s, time left unknown, 0 % in graphs");
-        assert_eq!(line(50, 300, 20.0, 0.8, &none), "50/300 items, 2.50 items/s, 1 min 40 s left, 80 % in graphs");
-        let refused = [("silent", 2), ("no face", 9), ("x", 1), ("y", 1), ("z", 1)].map(|(reason, count)| (reason.to_owned(), count)).into();
+        assert_eq!(
+            line(0, 10, 5.0, 0.0, &none),
+            "0/10 items, 0.00 items/s, time left unknown, 0 % in graphs"
+        );
+        assert_eq!(
+            line(50, 300, 20.0, 0.8, &none),
+            "50/300 items, 2.50 items/s, 1 min 40 s left, 80 % in graphs"
+        );
+        let refused = [("silent", 2), ("no face", 9), ("x", 1), ("y", 1), ("z", 1)]
+            .map(|(reason, count)| (reason.to_owned(), count))
+            .into();
         let text = line(1, 7201, 1.0, 0.8, &refused);
-        assert_eq!(text, "1/7201 items, 1.00 items/s, 2 h 0 min left, 80 % in graphs; 9 no face, 2 silent, 1 x, 2 for other reasons");
+        assert_eq!(
+            text,
+            "1/7201 items, 1.00 items/s, 2 h 0 min left, 80 % in graphs; 9 no face, 2 silent, 1 x, 2 for other reasons"
+        );
     }
 }

@@ -107,7 +107,11 @@ impl Witness {
 
     pub fn hear(&mut self, heard: &Heard) {
         self.samples |= !heard.block.samples.is_empty();
-        self.loudest = heard.block.samples.iter().fold(self.loudest, |loudest, s| loudest.max(s.abs()));
+        self.loudest = heard
+            .block
+            .samples
+            .iter()
+            .fold(self.loudest, |loudest, s| loudest.max(s.abs()));
         self.speech |= heard.activity.iter().any(|activity| activity.speech);
     }
 
@@ -130,7 +134,10 @@ impl Witness {
             Witness { loudest, .. } if *loudest <= SILENT => NoVoice::Silent,
             _ => NoVoice::NoSpeech,
         };
-        Lacks { face: faces.then_some(face), voice: voices.then_some(voice) }
+        Lacks {
+            face: faces.then_some(face),
+            voice: voices.then_some(voice),
+        }
     }
 }
 
@@ -140,15 +147,37 @@ mod tests {
 
     #[test]
     fn what_is_lacking_is_told_apart() {
-        let said = |witness: Witness, faces, voices| Refusal::Nobody(witness.lacks(faces, voices)).to_string();
+        let said = |witness: Witness, faces, voices| {
+            Refusal::Nobody(witness.lacks(faces, voices)).to_string()
+        };
         let nothing = Witness::default();
         assert_eq!(said(nothing, true, true), "no pictures and no sound");
-        let silent = Witness { frames: true, samples: true, loudest: 0.0005, ..nothing };
+        let silent = Witness {
+            frames: true,
+            samples: true,
+            loudest: 0.0005,
+            ..nothing
+        };
         assert_eq!(said(silent, true, true), "no face and silent");
         assert_eq!(said(silent, true, false), "no face");
         assert_eq!(said(silent, false, true), "silent");
-        let noisy = Witness { face: true, loudest: 0.1, ..silent };
+        let noisy = Witness {
+            face: true,
+            loudest: 0.1,
+            ..silent
+        };
         assert_eq!(said(noisy, true, true), "no face good enough and no speech");
-        assert_eq!(said(Witness { usable: true, speech: true, ..noisy }, true, true), "a face too briefly seen and too little speech");
+        assert_eq!(
+            said(
+                Witness {
+                    usable: true,
+                    speech: true,
+                    ..noisy
+                },
+                true,
+                true
+            ),
+            "a face too briefly seen and too little speech"
+        );
     }
 }

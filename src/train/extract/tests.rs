@@ -25,13 +25,24 @@ fn args(store: PathBuf, clips: ClipsRule, workers: usize) -> ExtractArgs {
 
 /// Two recordings of people, one that is no recording, one of sound alone.
 fn tree(root: &Path) -> Option<()> {
-    let [ravdess, grid] = [material("av/ravdess_actor01/01-01-03-01-01-01-01.mp4")?, material("av/grid_s1/bbwm5s.mpg")?];
+    let [ravdess, grid] = [
+        material("av/ravdess_actor01/01-01-03-01-01-01-01.mp4")?,
+        material("av/grid_s1/bbwm5s.mpg")?,
+    ];
     std::fs::create_dir(root.join("anna")).unwrap();
     std::fs::copy(ravdess, root.join("anna/one.mp4")).unwrap();
     std::fs::copy(grid, root.join("two.mpg")).unwrap();
     std::fs::write(root.join("broken.mp4"), b"this is no film").unwrap();
-    std::fs::copy(material("speech/ravdess/Actor_17/03-01-03-01-01-01-17.flac")?, root.join("voice.flac")).unwrap();
-    std::fs::write(root.join("labels.csv"), "file,label\nanna/one.mp4,happy\ntwo.mpg,neutral\nbroken.mp4,happy\nvoice.flac,\n").unwrap();
+    std::fs::copy(
+        material("speech/ravdess/Actor_17/03-01-03-01-01-01-17.flac")?,
+        root.join("voice.flac"),
+    )
+    .unwrap();
+    std::fs::write(
+        root.join("labels.csv"),
+        "file,label\nanna/one.mp4,happy\ntwo.mpg,neutral\nbroken.mp4,happy\nvoice.flac,\n",
+    )
+    .unwrap();
     Some(())
 }
 
@@ -43,7 +54,13 @@ fn rows(store: &Path) -> Vec<(Entry, Vec<f32>)> {
         store.read(i, &mut row).unwrap();
         row
     };
-    store.entries().iter().cloned().enumerate().map(|(i, entry)| (entry, read(i))).collect()
+    store
+        .entries()
+        .iter()
+        .cloned()
+        .enumerate()
+        .map(|(i, entry)| (entry, read(i)))
+        .collect()
 }
 
 #[test]
@@ -57,44 +74,114 @@ fn a_folder_becomes_rows_whatever_the_workers_and_shards_and_goes_on_where_it_wa
 
     let one = args(folder.path().join("one"), ClipsRule::Recording, 1);
     let extracted = extract(&listing, &one, &AtomicBool::new(false)).unwrap();
-    assert_eq!((extracted.items, extracted.rows, extracted.done_before), (4, 3, 0), "{extracted:?}");
-    assert!(extracted.refused.len() == 1 && extracted.refused.keys().all(|r| r.starts_with("unreadable: ")), "{extracted:?}");
-    assert!(extracted.graph_share > 0.0 && extracted.graph_share <= 1.0 && extracted.waiting_share >= 0.0, "{extracted:?}");
+    assert_eq!(
+        (extracted.items, extracted.rows, extracted.done_before),
+        (4, 3, 0),
+        "{extracted:?}"
+    );
+    assert!(
+        extracted.refused.len() == 1
+            && extracted
+                .refused
+                .keys()
+                .all(|r| r.starts_with("unreadable: ")),
+        "{extracted:?}"
+    );
+    assert!(
+        extracted.graph_share > 0.0
+            && extracted.graph_share <= 1.0
+            && extracted.waiting_share >= 0.0,
+        "{extracted:?}"
+    );
     let refused = std::fs::read_to_string(one.store.join("refused-0000-of-0001.txt")).unwrap();
-    assert!(refused.lines().count() == 1 && refused.starts_with("broken.mp4: unreadable: "), "{refused}");
+    assert!(
+        refused.lines().count() == 1 && refused.starts_with("broken.mp4: unreadable: "),
+        "{refused}"
+    );
     let first = rows(&one.store);
-    let of = |id: &str| first.iter().find(|(entry, _)| entry.id == id).unwrap_or_else(|| panic!("{id}: {:?}", first.iter().map(|r| &r.0.id)));
+    let of = |id: &str| {
+        first
+            .iter()
+            .find(|(entry, _)| entry.id == id)
+            .unwrap_or_else(|| panic!("{id}: {:?}", first.iter().map(|r| &r.0.id)))
+    };
     let (anna, values) = of("anna/one.mp4");
-    assert_eq!((anna.present.as_slice(), &anna.target), (&[true, true, false][..], &Some(Target::Class(0))));
-    assert!((3.0..4.5).contains(&anna.seconds) && values.iter().all(|v| v.is_finite()) && values.iter().any(|v| *v != 0.0), "{anna:?}");
+    assert_eq!(
+        (anna.present.as_slice(), &anna.target),
+        (&[true, true, false][..], &Some(Target::Class(0)))
+    );
+    assert!(
+        (3.0..4.5).contains(&anna.seconds)
+            && values.iter().all(|v| v.is_finite())
+            && values.iter().any(|v| *v != 0.0),
+        "{anna:?}"
+    );
     let (voice, values) = of("voice.flac");
     assert_eq!(voice.present, [false, true, false]);
-    assert!(values[..128].iter().all(|v| *v == 0.0) && values[128..256].iter().any(|v| *v != 0.0) && values[256..].iter().all(|v| *v == 0.0));
+    assert!(
+        values[..128].iter().all(|v| *v == 0.0)
+            && values[128..256].iter().any(|v| *v != 0.0)
+            && values[256..].iter().all(|v| *v == 0.0)
+    );
 
     // Again: nothing is left to do, and what is wrong with the copy stands in the store.
-    let listing = Listing { faults: vec![data::Fault { at: "labels.csv line 9".into(), what: "is odd".into() }], ..listing };
+    let listing = Listing {
+        faults: vec![data::Fault {
+            at: "labels.csv line 9".into(),
+            what: "is odd".into(),
+        }],
+        ..listing
+    };
     let again = extract(&listing, &one, &AtomicBool::new(false)).unwrap();
     assert_eq!((again.items, again.done_before), (0, 4));
-    assert_eq!(std::fs::read_to_string(one.store.join("faults-0000-of-0001.txt")).unwrap(), "labels.csv line 9: is odd\n");
+    assert_eq!(
+        std::fs::read_to_string(one.store.join("faults-0000-of-0001.txt")).unwrap(),
+        "labels.csv line 9: is odd\n"
+    );
     assert_eq!(rows(&one.store), first);
 
     // A label that was mended and one that came later are taken over; nothing is played.
     let relabelled = folder.path().join("relabelled");
     std::fs::create_dir(&relabelled).unwrap();
-    std::fs::read_dir(&one.store).unwrap().flatten().for_each(|file| _ = std::fs::copy(file.path(), relabelled.join(file.file_name())).unwrap());
-    let labels = "file,label\nanna/one.mp4,sad\ntwo.mpg,neutral\nbroken.mp4,happy\nvoice.flac,happy\n";
+    std::fs::read_dir(&one.store)
+        .unwrap()
+        .flatten()
+        .for_each(|file| {
+            _ = std::fs::copy(file.path(), relabelled.join(file.file_name())).unwrap()
+        });
+    let labels =
+        "file,label\nanna/one.mp4,sad\ntwo.mpg,neutral\nbroken.mp4,happy\nvoice.flac,happy\n";
     let old = std::fs::read(root.join("labels.csv")).unwrap();
     std::fs::write(root.join("labels.csv"), labels).unwrap();
     let newer = data::list("folder", &root, &Options::default()).unwrap();
     assert_eq!(
-        newer.label_counts().iter().map(|(label, counts)| (*label, counts.iter().sum())).collect::<Vec<(_, usize)>>(),
+        newer
+            .label_counts()
+            .iter()
+            .map(|(label, counts)| (*label, counts.iter().sum()))
+            .collect::<Vec<(_, usize)>>(),
         [("happy", 2), ("neutral", 1), ("sad", 1)]
     );
-    let taken = extract(&newer, &args(relabelled.clone(), ClipsRule::Recording, 1), &AtomicBool::new(false)).unwrap();
+    let taken = extract(
+        &newer,
+        &args(relabelled.clone(), ClipsRule::Recording, 1),
+        &AtomicBool::new(false),
+    )
+    .unwrap();
     assert_eq!((taken.items, taken.relabelled.words), (0, 0));
-    let targets: Vec<_> = rows(&relabelled).into_iter().map(|(entry, _)| (entry.id, entry.target)).collect();
+    let targets: Vec<_> = rows(&relabelled)
+        .into_iter()
+        .map(|(entry, _)| (entry.id, entry.target))
+        .collect();
     let class = |id: &str, class| (id.to_owned(), Some(Target::Class(class)));
-    assert_eq!(targets, [class("anna/one.mp4", 2), class("two.mpg", 1), class("voice.flac", 0)]);
+    assert_eq!(
+        targets,
+        [
+            class("anna/one.mp4", 2),
+            class("two.mpg", 1),
+            class("voice.flac", 0)
+        ]
+    );
     std::fs::write(root.join("labels.csv"), old).unwrap();
 
     // Two workers, two shards, one after the other.
@@ -102,23 +189,45 @@ fn a_folder_becomes_rows_whatever_the_workers_and_shards_and_goes_on_where_it_wa
     let mut done = 0;
     for shard in ["0/2", "1/2"] {
         two.shard = Some(shard.parse().unwrap());
-        done += extract(&listing, &two, &AtomicBool::new(false)).unwrap().items;
+        done += extract(&listing, &two, &AtomicBool::new(false))
+            .unwrap()
+            .items;
     }
     assert_eq!(done, 4);
-    assert!(rows(&two.store) == first, "rows depend on workers or shards");
+    assert!(
+        rows(&two.store) == first,
+        "rows depend on workers or shards"
+    );
 
     // Windows: whole ones of one subject, a hop apart.
     let windows = args(folder.path().join("windows"), ClipsRule::Window, 2);
     extract(&listing, &windows, &AtomicBool::new(false)).unwrap();
     let windows = rows(&windows.store);
-    let mut starts: Vec<i64> = windows.iter().filter_map(|(e, _)| e.id.strip_prefix("anna/one.mp4#")?.parse().ok()).collect();
+    let mut starts: Vec<i64> = windows
+        .iter()
+        .filter_map(|(e, _)| e.id.strip_prefix("anna/one.mp4#")?.parse().ok())
+        .collect();
     starts.sort();
-    assert!(starts.len() >= 6 && starts.windows(2).all(|w| (100..=200).contains(&(w[1] - w[0]))), "{starts:?}");
+    assert!(
+        starts.len() >= 6
+            && starts
+                .windows(2)
+                .all(|w| (100..=200).contains(&(w[1] - w[0]))),
+        "{starts:?}"
+    );
     assert!(windows.iter().all(|(e, _)| e.seconds <= 2.0 + 1e-9));
 }
 
 fn item(media: Media, interval: Option<[f64; 2]>) -> Item {
-    Item { id: "x".into(), split: Split::Train, group: String::new(), media, interval, text: None, target: None }
+    Item {
+        id: "x".into(),
+        split: Split::Train,
+        group: String::new(),
+        media,
+        interval,
+        text: None,
+        target: None,
+    }
 }
 
 fn worker() -> Worker {
@@ -127,28 +236,63 @@ fn worker() -> Worker {
 
 fn worker_of(rule: ClipsRule, views: u32) -> Worker {
     let files = SetFiles::read(&[project("models/default")]).unwrap();
-    Worker::new(&Runtime::load().unwrap(), &files, Provider::Cpu, rule, views).unwrap()
+    Worker::new(
+        &Runtime::load().unwrap(),
+        &files,
+        Provider::Cpu,
+        rule,
+        views,
+    )
+    .unwrap()
 }
 
 #[test]
 fn an_interval_is_a_recording_of_its_own_and_two_files_are_one() {
-    let Some(path) = material("av/ravdess_actor01/01-01-03-01-01-01-01.mp4") else { return };
+    let Some(path) = material("av/ravdess_actor01/01-01-03-01-01-01-01.mp4") else {
+        return;
+    };
     let mut worker = worker();
-    let whole = worker.extract(&item(Media::Recording(path.clone()), None)).rows.unwrap();
-    let apart = worker.extract(&item(Media::Apart { video: path.clone(), audio: path.clone() }, None)).rows.unwrap();
+    let whole = worker
+        .extract(&item(Media::Recording(path.clone()), None))
+        .rows
+        .unwrap();
+    let apart = worker
+        .extract(&item(
+            Media::Apart {
+                video: path.clone(),
+                audio: path.clone(),
+            },
+            None,
+        ))
+        .rows
+        .unwrap();
     assert_eq!(whole, apart);
-    let all = worker.extract(&item(Media::Recording(path.clone()), Some([0.0, 60.0]))).rows.unwrap();
+    let all = worker
+        .extract(&item(Media::Recording(path.clone()), Some([0.0, 60.0])))
+        .rows
+        .unwrap();
     assert_eq!(whole, all);
-    let part = worker.extract(&item(Media::Recording(path.clone()), Some([1.0, 2.5]))).rows.unwrap();
+    let part = worker
+        .extract(&item(Media::Recording(path.clone()), Some([1.0, 2.5])))
+        .rows
+        .unwrap();
     assert!((part[0].seconds - 1.5).abs() < 1e-6, "{}", part[0].seconds);
     assert!(part[0].embeddings.contains_key("face") && part[0].embeddings != whole[0].embeddings);
-    let beyond = worker.extract(&item(Media::Recording(path), Some([60.0, 61.0]))).rows;
+    let beyond = worker
+        .extract(&item(Media::Recording(path), Some([60.0, 61.0])))
+        .rows;
     assert_eq!(beyond.unwrap_err(), Refusal::Beyond);
 }
 
 #[test]
 fn a_recordings_row_is_of_all_its_faces_alike_and_a_windows_of_its_end() {
-    let of = |rule| worker_of(rule, 1).extract(&item(Media::Recording(demo()), Some([0.0, 2.0]))).rows.unwrap().swap_remove(0);
+    let of = |rule| {
+        worker_of(rule, 1)
+            .extract(&item(Media::Recording(demo()), Some([0.0, 2.0])))
+            .rows
+            .unwrap()
+            .swap_remove(0)
+    };
     let (whole, window) = (of(ClipsRule::Recording), of(ClipsRule::Window));
     assert_eq!(whole.embeddings["voice"], window.embeddings["voice"]);
     assert_ne!(whole.embeddings["face"], window.embeddings["face"]);
@@ -157,7 +301,9 @@ fn a_recordings_row_is_of_all_its_faces_alike_and_a_windows_of_its_end() {
 /// A whole picture, wider than high: somebody is looked for in it. A square one was cut out by its data set.
 #[test]
 fn in_a_whole_picture_the_face_is_looked_for() {
-    let Some(archive) = material("faces/fer2013_training_publictest.tar.xz") else { return };
+    let Some(archive) = material("faces/fer2013_training_publictest.tar.xz") else {
+        return;
+    };
     let mut face = None;
     let tar = liblzma::read::XzDecoder::new(std::fs::File::open(archive).unwrap());
     // Some picture in which somebody is found when it is seen from further away.
@@ -166,7 +312,9 @@ fn in_a_whole_picture_the_face_is_looked_for() {
     let of = |worker: &mut Worker, name: &str, image: &image::GrayImage| {
         let file = folder.path().join(name);
         image.save(&file).unwrap();
-        worker.extract(&item(Media::Picture(Picture::File(file)), None)).rows
+        worker
+            .extract(&item(Media::Picture(Picture::File(file)), None))
+            .rows
     };
     let searched = crate::train::data::fer::for_each_picture(tar, |_, jpeg| {
         let near = image::load_from_memory(jpeg)?.into_luma8();
@@ -181,31 +329,69 @@ fn in_a_whole_picture_the_face_is_looked_for() {
     });
     assert_eq!(searched.unwrap_err().to_string(), "found");
     let (near, far) = face.unwrap();
-    let (cut, far) = (&of(&mut worker, "near.png", &near).unwrap()[0].embeddings["face"], &far[0].embeddings["face"]);
+    let (cut, far) = (
+        &of(&mut worker, "near.png", &near).unwrap()[0].embeddings["face"],
+        &far[0].embeddings["face"],
+    );
     let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
     let cosine = product(cut, far) / (product(cut, cut) * product(far, far)).sqrt();
-    assert!(cosine > 0.5, "the face found is not the face shown: cosine {cosine}");
+    assert!(
+        cosine > 0.5,
+        "the face found is not the face shown: cosine {cosine}"
+    );
     let nobody = image::GrayImage::from_pixel(640, 480, image::Luma([128]));
-    assert!(of(&mut worker, "nobody.png", &nobody).unwrap_err().to_string().contains("no face"));
+    assert!(
+        of(&mut worker, "nobody.png", &nobody)
+            .unwrap_err()
+            .to_string()
+            .contains("no face")
+    );
 }
 
 #[test]
 fn pictures_go_to_the_face_encoder_as_they_are() {
     let mut worker = worker();
     let pixels: Vec<u8> = (0..48 * 48u32).map(|i| (i * 7 % 251) as u8).collect();
-    let grey = Media::Picture(Picture::Grey { size: 48, pixels: pixels.clone() });
+    let grey = Media::Picture(Picture::Grey {
+        size: 48,
+        pixels: pixels.clone(),
+    });
     let row = worker.extract(&item(grey, None)).rows.unwrap().remove(0);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("face.png");
-    image::GrayImage::from_raw(48, 48, pixels).unwrap().save(&file).unwrap();
-    assert_eq!(worker.extract(&item(Media::Picture(Picture::File(file)), None)).rows.unwrap()[0], row);
+    image::GrayImage::from_raw(48, 48, pixels)
+        .unwrap()
+        .save(&file)
+        .unwrap();
+    assert_eq!(
+        worker
+            .extract(&item(Media::Picture(Picture::File(file)), None))
+            .rows
+            .unwrap()[0],
+        row
+    );
     assert_eq!(row.embeddings.keys().collect::<Vec<_>>(), ["face"]);
     let missing = Media::Picture(Picture::File(folder.path().join("nothing.png")));
-    assert!(matches!(worker.extract(&item(missing, None)).rows, Err(Refusal::Unreadable(_))));
+    assert!(matches!(
+        worker.extract(&item(missing, None)).rows,
+        Err(Refusal::Unreadable(_))
+    ));
     // Words alone, and nothing at all.
-    let words = Item { text: Some("good morning".into()), ..item(Media::None, None) };
-    assert_eq!(worker.extract(&words).rows.unwrap()[0].embeddings.keys().collect::<Vec<_>>(), ["text"]);
-    assert_eq!(worker.extract(&item(Media::None, None)).rows.unwrap_err(), Refusal::NothingToEncode);
+    let words = Item {
+        text: Some("good morning".into()),
+        ..item(Media::None, None)
+    };
+    assert_eq!(
+        worker.extract(&words).rows.unwrap()[0]
+            .embeddings
+            .keys()
+            .collect::<Vec<_>>(),
+        ["text"]
+    );
+    assert_eq!(
+        worker.extract(&item(Media::None, None)).rows.unwrap_err(),
+        Refusal::NothingToEncode
+    );
 }
 
 /// The demonstration recording: always there.
@@ -220,14 +406,36 @@ fn intervals_played_in_one_pass_are_what_each_alone_is() {
     for path in recordings {
         // Side by side, with a gap, ends off every frame and sample, and beyond the end.
         let intervals = [[0.2, 1.13], [1.13, 1.9], [2.101, 2.9], [90.0, 91.0]];
-        let items = intervals.map(|interval| Item { id: format!("{interval:?}"), ..item(Media::Recording(path.clone()), Some(interval)) });
+        let items = intervals.map(|interval| Item {
+            id: format!("{interval:?}"),
+            ..item(Media::Recording(path.clone()), Some(interval))
+        });
         let mut together = Vec::new();
         let mut worker = worker_of(ClipsRule::Window, 1);
-        worker.extract_all(&items.each_ref(), &|| true, &mut |item, outcome| together.push((item.id.clone(), outcome.rows)));
-        let alone: Vec<_> = items.iter().map(|item| (item.id.clone(), worker_of(ClipsRule::Window, 1).extract(item).rows)).collect();
-        assert!(alone[..3].iter().all(|(_, rows)| rows.as_ref().is_ok_and(|rows| !rows.is_empty())), "{alone:?}");
+        worker.extract_all(&items.each_ref(), &|| true, &mut |item, outcome| {
+            together.push((item.id.clone(), outcome.rows))
+        });
+        let alone: Vec<_> = items
+            .iter()
+            .map(|item| {
+                (
+                    item.id.clone(),
+                    worker_of(ClipsRule::Window, 1).extract(item).rows,
+                )
+            })
+            .collect();
+        assert!(
+            alone[..3]
+                .iter()
+                .all(|(_, rows)| rows.as_ref().is_ok_and(|rows| !rows.is_empty())),
+            "{alone:?}"
+        );
         assert_eq!(alone[3].1, Err(Refusal::Beyond));
-        assert!(together == alone, "{}: one pass gives other rows", path.display());
+        assert!(
+            together == alone,
+            "{}: one pass gives other rows",
+            path.display()
+        );
     }
 }
 
@@ -237,45 +445,102 @@ fn views_stand_beside_the_clip_and_are_neither_lost_nor_doubled() {
     let root = folder.path().join("tree");
     std::fs::create_dir(&root).unwrap();
     std::fs::copy(demo(), root.join("demo.mp4")).unwrap();
-    std::fs::write(root.join("labels.csv"), "file,label,start,end\ndemo.mp4,a,0,1.5\ndemo.mp4,b,1.5,3\n").unwrap();
+    std::fs::write(
+        root.join("labels.csv"),
+        "file,label,start,end\ndemo.mp4,a,0,1.5\ndemo.mp4,b,1.5,3\n",
+    )
+    .unwrap();
     let listing = data::list("folder", &root, &Options::default()).unwrap();
-    let args = |name: &str, views| ExtractArgs { views, ..args(folder.path().join(name), ClipsRule::Recording, 1) };
+    let args = |name: &str, views| ExtractArgs {
+        views,
+        ..args(folder.path().join(name), ClipsRule::Recording, 1)
+    };
     let (plain, three) = (args("plain", 1), args("three", 3));
     extract(&listing, &plain, &AtomicBool::new(false)).unwrap();
     // Stopped after the first item, and gone on with.
     let stop = AtomicBool::new(true);
-    assert_eq!(extract(&listing, &ExtractArgs { limit: Some(1), ..three.clone() }, &AtomicBool::new(false)).unwrap().rows, 3);
+    assert_eq!(
+        extract(
+            &listing,
+            &ExtractArgs {
+                limit: Some(1),
+                ..three.clone()
+            },
+            &AtomicBool::new(false)
+        )
+        .unwrap()
+        .rows,
+        3
+    );
     let stopped = extract(&listing, &three, &stop).unwrap();
     assert_eq!((stopped.items, stopped.left), (0, 1));
-    assert_eq!(extract(&listing, &three, &AtomicBool::new(false)).unwrap().rows, 3);
+    assert_eq!(
+        extract(&listing, &three, &AtomicBool::new(false))
+            .unwrap()
+            .rows,
+        3
+    );
     let (plain, rows) = (rows(&plain.store), rows(&three.store));
-    let places: Vec<(&str, u32)> = rows.iter().map(|(entry, _)| (entry.id.as_str(), entry.view)).collect();
+    let places: Vec<(&str, u32)> = rows
+        .iter()
+        .map(|(entry, _)| (entry.id.as_str(), entry.view))
+        .collect();
     let ids = [listing.items[0].id.as_str(), listing.items[1].id.as_str()];
-    assert_eq!(places, ids.iter().flat_map(|id| (0..3).map(|view| (*id, view))).collect::<Vec<_>>());
+    assert_eq!(
+        places,
+        ids.iter()
+            .flat_map(|id| (0..3).map(|view| (*id, view)))
+            .collect::<Vec<_>>()
+    );
     for (i, (entry, values)) in plain.iter().enumerate() {
         let views = &rows[3 * i..3 * i + 3];
-        assert!(views[0] == (entry.clone(), values.clone()), "view 0 is the clip as it is");
+        assert!(
+            views[0] == (entry.clone(), values.clone()),
+            "view 0 is the clip as it is"
+        );
         let cosine = |a: &[f32], b: &[f32]| {
-            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+            let dot =
+                |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
             dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
         };
         for pair in [(0, 1), (0, 2), (1, 2)] {
             let (a, b) = (&views[pair.0].1, &views[pair.1].1);
-            assert!(a[..128] != b[..128] && a[128..] != b[128..] && views[pair.1].0.present == entry.present, "{pair:?}");
-            println!("{} {pair:?}: cosine of faces {:.3}, of voices {:.3}", entry.id, cosine(&a[..128], &b[..128]), cosine(&a[128..], &b[128..]));
+            assert!(
+                a[..128] != b[..128]
+                    && a[128..] != b[128..]
+                    && views[pair.1].0.present == entry.present,
+                "{pair:?}"
+            );
+            println!(
+                "{} {pair:?}: cosine of faces {:.3}, of voices {:.3}",
+                entry.id,
+                cosine(&a[..128], &b[..128]),
+                cosine(&a[128..], &b[128..])
+            );
         }
     }
 }
 
 #[test]
 fn what_is_lacking_is_told_of_recordings() {
-    let Some(nobody) = material("av/odd") else { return };
+    let Some(nobody) = material("av/odd") else {
+        return;
+    };
     let mut worker = worker();
-    let mut reason = |path: &Path| worker.extract(&item(Media::Recording(path.to_owned()), None)).rows.map(|rows| rows.len()).map_err(|r| r.to_string());
+    let mut reason = |path: &Path| {
+        worker
+            .extract(&item(Media::Recording(path.to_owned()), None))
+            .rows
+            .map(|rows| rows.len())
+            .map_err(|r| r.to_string())
+    };
     let mut all = Vec::new();
     for file in std::fs::read_dir(nobody).unwrap() {
         let path = file.unwrap().path();
-        all.push((path.file_name().unwrap().to_string_lossy().into_owned(), reason(&path)));
+        all.push((
+            path.file_name().unwrap().to_string_lossy().into_owned(),
+            reason(&path),
+        ));
     }
     all.sort();
     println!("{all:?}");
@@ -283,7 +548,9 @@ fn what_is_lacking_is_told_of_recordings() {
     let silent = folder.path().join("silent.wav");
     std::fs::write(&silent, wav(&[0; 32_000])).unwrap();
     assert_eq!(reason(&silent), Err("no pictures and silent".into()));
-    let hum: Vec<i16> = (0..32_000).map(|i| (8000.0 * (f64::from(i) * 0.05).sin()) as i16).collect();
+    let hum: Vec<i16> = (0..32_000)
+        .map(|i| (8000.0 * (f64::from(i) * 0.05).sin()) as i16)
+        .collect();
     std::fs::write(&silent, wav(&hum)).unwrap();
     assert_eq!(reason(&silent), Err("no pictures and no speech".into()));
 }
@@ -296,7 +563,9 @@ fn wav(samples: &[i16]) -> Vec<u8> {
     out.extend(b"WAVEfmt ");
     out.extend(16u32.to_le_bytes());
     [1u16, 1].iter().for_each(|v| out.extend(v.to_le_bytes()));
-    [16_000u32, 32_000].iter().for_each(|v| out.extend(v.to_le_bytes()));
+    [16_000u32, 32_000]
+        .iter()
+        .for_each(|v| out.extend(v.to_le_bytes()));
     [2u16, 16].iter().for_each(|v| out.extend(v.to_le_bytes()));
     out.extend(b"data");
     out.extend(bytes.to_le_bytes());
@@ -336,15 +605,23 @@ fn rows_are_what_the_daemons_replay_sees() {
     crate::model::tests::copied(folder.path());
     let mut config = Config::default();
     config.inference.bundle = folder.path().into();
-    let mut bundle = Bundle::open(&Runtime::load().unwrap(), folder.path(), Provider::Cpu, 1).unwrap();
+    let mut bundle =
+        Bundle::open(&Runtime::load().unwrap(), folder.path(), Provider::Cpu, 1).unwrap();
     let length_ms = i64::from(bundle.manifest.window.length_ms);
     for path in recordings {
         let out = Shared::default();
         let lines = Arc::new(Mutex::new(Lines::new(Box::new(out.clone()))));
         replay(&config, &path, false, &lines).unwrap();
         let text = out.0.lock().unwrap().clone();
-        let events: Vec<serde_json::Value> = text.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).unwrap()).collect();
-        let rows = worker_of(ClipsRule::Window, 1).extract(&item(Media::Recording(path.clone()), None)).rows.unwrap();
+        let events: Vec<serde_json::Value> = text
+            .split(|b| *b == b'\n')
+            .filter(|l| !l.is_empty())
+            .map(|l| serde_json::from_slice(l).unwrap())
+            .collect();
+        let rows = worker_of(ClipsRule::Window, 1)
+            .extract(&item(Media::Recording(path.clone()), None))
+            .rows
+            .unwrap();
         let (mut compared, mut worst) = (0, 0.0f64);
         for row in &rows {
             let logits = crate::recognize::head_logits(&mut bundle, &row.embeddings).unwrap();
@@ -357,19 +634,44 @@ fn rows_are_what_the_daemons_replay_sees() {
                     && at("start_ns").div_euclid(1_000_000) == start_ms
                     && at("end_ns") - at("start_ns") >= length_ms * 1_000_000
             });
-            let Some(event) = event else { panic!("{}: no event of the window that begins at {start_ms} ms", path.display()) };
+            let Some(event) = event else {
+                panic!(
+                    "{}: no event of the window that begins at {start_ms} ms",
+                    path.display()
+                )
+            };
             // As the daemon makes scores of logits (one label of several).
             let has = |name: &str| row.embeddings.contains_key(name);
-            let used = PerModality { face: has("face"), voice: has("voice"), text: false };
-            let powers: Vec<f64> = logits.iter().map(|l| f64::from(l / bundle.manifest.temperature(&used)).exp()).collect();
+            let used = PerModality {
+                face: has("face"),
+                voice: has("voice"),
+                text: false,
+            };
+            let powers: Vec<f64> = logits
+                .iter()
+                .map(|l| f64::from(l / bundle.manifest.temperature(&used)).exp())
+                .collect();
             let sum: f64 = powers.iter().sum();
             for (label, power) in bundle.manifest.labels.iter().zip(powers) {
                 worst = worst.max((event["scores"][label].as_f64().unwrap() - power / sum).abs());
             }
-            assert_eq!([&event["modalities"]["face"]["used"], &event["modalities"]["voice"]["used"]], [used.face, used.voice]);
+            assert_eq!(
+                [
+                    &event["modalities"]["face"]["used"],
+                    &event["modalities"]["voice"]["used"]
+                ],
+                [used.face, used.voice]
+            );
             compared += 1;
         }
-        println!("{}: {compared} windows, scores differ by at most {worst:.1e}", path.file_name().unwrap().to_string_lossy());
-        assert!(compared > 3 && worst < 2e-4, "{}: {compared} windows, {worst}", path.display());
+        println!(
+            "{}: {compared} windows, scores differ by at most {worst:.1e}",
+            path.file_name().unwrap().to_string_lossy()
+        );
+        assert!(
+            compared > 3 && worst < 2e-4,
+            "{}: {compared} windows, {worst}",
+            path.display()
+        );
     }
 }

@@ -20,10 +20,18 @@ pub struct View {
 impl View {
     /// Drawn by the row's id and the view's number alone: going on after a kill gives the same.
     pub fn of(id: &str, number: u32) -> View {
-        let hash = Sha256::new().chain_update(id.as_bytes()).chain_update([0]).chain_update(number.to_le_bytes()).finalize();
+        let hash = Sha256::new()
+            .chain_update(id.as_bytes())
+            .chain_update([0])
+            .chain_update(number.to_le_bytes())
+            .finalize();
         let seed = u64::from_le_bytes(hash[..8].try_into().expect("eight bytes"));
         let mut rng = StdRng::seed_from_u64(seed);
-        View { seed, crop: CropVariation::draw(&mut rng), voice: VoiceVariation::draw(&mut rng) }
+        View {
+            seed,
+            crop: CropVariation::draw(&mut rng),
+            voice: VoiceVariation::draw(&mut rng),
+        }
     }
 
     fn noise(&self, nanos: i64) -> StdRng {
@@ -38,14 +46,40 @@ impl View {
     pub fn of_clip(&self, clip: &Clip, next_face: &mut u64) -> Clip {
         let faces = clip.faces.iter().map(|face| {
             *next_face += 1;
-            let crop = face.crop.as_ref().map(|crop| Arc::new(self.of_crop(crop, face.time.nanos())));
-            Arc::new(Face { id: *next_face - 1, crop, ..(**face).clone() })
+            let crop = face
+                .crop
+                .as_ref()
+                .map(|crop| Arc::new(self.of_crop(crop, face.time.nanos())));
+            Arc::new(Face {
+                id: *next_face - 1,
+                crop,
+                ..(**face).clone()
+            })
         });
-        let voice = clip.voice.as_ref().map_err(|absence| *absence).map(|voice| {
-            let samples = self.voice.apply(&voice.samples, 0, voice.samples.len(), &mut self.noise(clip.span.start.nanos())).into();
-            ClipVoice { samples, ..voice.clone() }
-        });
-        Clip { faces: faces.collect(), voice, ..clip.clone() }
+        let voice = clip
+            .voice
+            .as_ref()
+            .map_err(|absence| *absence)
+            .map(|voice| {
+                let samples = self
+                    .voice
+                    .apply(
+                        &voice.samples,
+                        0,
+                        voice.samples.len(),
+                        &mut self.noise(clip.span.start.nanos()),
+                    )
+                    .into();
+                ClipVoice {
+                    samples,
+                    ..voice.clone()
+                }
+            });
+        Clip {
+            faces: faces.collect(),
+            voice,
+            ..clip.clone()
+        }
     }
 }
 

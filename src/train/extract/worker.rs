@@ -32,7 +32,11 @@ pub struct Outcome {
 
 impl Outcome {
     fn of(rows: Result<Vec<Row>, Refusal>) -> Outcome {
-        Outcome { rows, cut: false, waited_nanos: 0 }
+        Outcome {
+            rows,
+            cut: false,
+            waited_nanos: 0,
+        }
     }
 }
 
@@ -48,11 +52,30 @@ pub struct Worker {
 
 impl Worker {
     /// Opens the encoders; the stages' graphs are opened when they are first needed. `views`: rows of each clip, 1 for the clip alone.
-    pub fn new(runtime: &Runtime, files: &SetFiles, provider: Provider, rule: ClipsRule, views: u32) -> anyhow::Result<Worker> {
-        let set = files.open(runtime, provider, 1).context("the encoders cannot be opened")?;
-        let set = if rule == ClipsRule::Recording { set.weighing_faces_alike() } else { set };
+    pub fn new(
+        runtime: &Runtime,
+        files: &SetFiles,
+        provider: Provider,
+        rule: ClipsRule,
+        views: u32,
+    ) -> anyhow::Result<Worker> {
+        let set = files
+            .open(runtime, provider, 1)
+            .context("the encoders cannot be opened")?;
+        let set = if rule == ClipsRule::Recording {
+            set.weighing_faces_alike()
+        } else {
+            set
+        };
         let playback = Playback::new(runtime, Config::default(), files);
-        Ok(Worker { runtime: runtime.clone(), files: files.clone(), rule, views, set, playback })
+        Ok(Worker {
+            runtime: runtime.clone(),
+            files: files.clone(),
+            rule,
+            views,
+            set,
+            playback,
+        })
     }
 
     /// CPU time of this worker's thread that went into setting up decoders.
@@ -69,7 +92,12 @@ impl Worker {
 
     /// Items of one recording that follow each other and do not overlap (or a single item), in one pass over it; tells the outcome of each
     /// in their order. Ends early, between two items, where `goes_on` says so.
-    pub fn extract_all<'a>(&mut self, items: &[&'a Item], goes_on: &dyn Fn() -> bool, tell: &mut dyn FnMut(&'a Item, Outcome)) {
+    pub fn extract_all<'a>(
+        &mut self,
+        items: &[&'a Item],
+        goes_on: &dyn Fn() -> bool,
+        tell: &mut dyn FnMut(&'a Item, Outcome),
+    ) {
         let mut told = 0;
         while told < items.len() && (told == 0 || goes_on()) {
             let rest = &items[told..];
@@ -83,7 +111,11 @@ impl Worker {
             if let Err(panic) = pass {
                 // What was in the midst of its work is in no state to go on with.
                 self.playback = Playback::new(&self.runtime, Config::default(), &self.files);
-                let what = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+                let what = panic
+                    .downcast_ref::<String>()
+                    .map(String::as_str)
+                    .or(panic.downcast_ref::<&str>().copied())
+                    .unwrap_or("no message");
                 let failed = Outcome::of(Err(Refusal::Stage(format!("panicked: {what}"))));
                 tell(rest[viewing_told], failed);
                 viewing_told += 1;
@@ -95,21 +127,44 @@ impl Worker {
     }
 
     /// Tells at least one outcome, unless no more is wanted: all up to a failure.
-    fn pass<'a>(&mut self, items: &[&'a Item], goes_on: &dyn Fn() -> bool, tell: &mut dyn FnMut(&'a Item, Outcome)) {
+    fn pass<'a>(
+        &mut self,
+        items: &[&'a Item],
+        goes_on: &dyn Fn() -> bool,
+        tell: &mut dyn FnMut(&'a Item, Outcome),
+    ) {
         let item = items[0];
         let rows = match &item.media {
             Media::Picture(picture) => self.picture(picture, &item.id),
             Media::None => Ok(Vec::new()),
             _ => return self.recording(items, goes_on, tell),
         };
-        let rows = rows.and_then(|rows| with_words(&mut self.set, rows, item, Refusal::NothingToEncode));
+        let rows =
+            rows.and_then(|rows| with_words(&mut self.set, rows, item, Refusal::NothingToEncode));
         tell(item, Outcome::of(rows));
     }
 
-    fn recording<'a>(&mut self, items: &[&'a Item], goes_on: &dyn Fn() -> bool, tell: &mut dyn FnMut(&'a Item, Outcome)) {
+    fn recording<'a>(
+        &mut self,
+        items: &[&'a Item],
+        goes_on: &dyn Fn() -> bool,
+        tell: &mut dyn FnMut(&'a Item, Outcome),
+    ) {
         let parts: Option<Vec<Span>> = items.iter().map(|item| part_of(item.interval)).collect();
-        let Some(parts) = parts else { return tell(items[0], Outcome::of(Err(Refusal::Unreadable("its interval is empty".into())))) };
-        let Worker { set, playback, rule, files, views, .. } = self;
+        let Some(parts) = parts else {
+            return tell(
+                items[0],
+                Outcome::of(Err(Refusal::Unreadable("its interval is empty".into()))),
+            );
+        };
+        let Worker {
+            set,
+            playback,
+            rule,
+            files,
+            views,
+            ..
+        } = self;
         let looks_for = playback.looks_for();
         let mut viewing = Viewing {
             items,
@@ -131,15 +186,26 @@ impl Worker {
         for (item, (rows, shown)) in items[told..].iter().zip(late) {
             let rows = match &ending {
                 Err(refusal @ Refusal::Unreadable(_)) => Err(refusal.clone()),
-                _ if cut && shown.seconds == 0.0 => Err(Refusal::Unreadable("it breaks off at its start".into())),
+                _ if cut && shown.seconds == 0.0 => {
+                    Err(Refusal::Unreadable("it breaks off at its start".into()))
+                }
                 _ => rows,
             };
-            tell(item, Outcome { rows, cut, waited_nanos: shown.waited_nanos });
+            tell(
+                item,
+                Outcome {
+                    rows,
+                    cut,
+                    waited_nanos: shown.waited_nanos,
+                },
+            );
         }
         if let (Some(item), Err(refusal)) = (items.get(over), ending) {
             let rows = match refusal {
                 // Words are a row where nothing else can be.
-                Refusal::NothingToEncode | Refusal::Nobody(_) => with_words(set, Vec::new(), item, refusal),
+                Refusal::NothingToEncode | Refusal::Nobody(_) => {
+                    with_words(set, Vec::new(), item, refusal)
+                }
                 refusal => Err(refusal),
             };
             tell(item, Outcome::of(rows));
@@ -147,18 +213,35 @@ impl Worker {
     }
 
     fn picture(&mut self, picture: &Picture, id: &str) -> Result<Vec<Row>, Refusal> {
-        let Some(face) = &self.files.rules().face else { return Ok(Vec::new()) };
+        let Some(face) = &self.files.rules().face else {
+            return Ok(Vec::new());
+        };
         let crop = match read(picture)? {
             image if image.width() == image.height() => crop(image, face),
             // A whole picture, in which somebody may be.
-            image => self.playback.face_of(&planar(&image))?.ok_or(Refusal::Nobody(Lacks { face: Some(NoFace::Unseen), voice: None }))?,
+            image => self
+                .playback
+                .face_of(&planar(&image))?
+                .ok_or(Refusal::Nobody(Lacks {
+                    face: Some(NoFace::Unseen),
+                    voice: None,
+                }))?,
         };
         let mut rows = Vec::new();
         for view in 0..self.views {
-            let shown = if view == 0 { crop.clone() } else { View::of(id, view).of_crop(&crop, 0) };
+            let shown = if view == 0 {
+                crop.clone()
+            } else {
+                View::of(id, view).of_crop(&crop, 0)
+            };
             let embeddings = self.set.encode_picture(Arc::new(shown))?;
             if !embeddings.is_empty() {
-                rows.push(Row { start_ms: None, view, seconds: 0.0, embeddings });
+                rows.push(Row {
+                    start_ms: None,
+                    view,
+                    seconds: 0.0,
+                    embeddings,
+                });
             }
         }
         Ok(rows)
@@ -187,16 +270,28 @@ impl Audience for Viewing<'_, '_> {
             return false;
         }
         self.set.forget_faces();
-        self.evidence = Some(Evidence::new(self.rule, self.length_nanos, &self.items[self.over].id, self.views));
+        self.evidence = Some(Evidence::new(
+            self.rule,
+            self.length_nanos,
+            &self.items[self.over].id,
+            self.views,
+        ));
         true
     }
 
     fn take(&mut self, clip: Clip) -> Result<(), EncodeError> {
-        self.evidence.as_mut().expect("a part has begun").take(clip, self.set)
+        self.evidence
+            .as_mut()
+            .expect("a part has begun")
+            .take(clip, self.set)
     }
 
     fn end(&mut self, shown: Shown) -> Result<(), EncodeError> {
-        let rows = self.evidence.take().expect("a part has begun").finish(self.set, shown.seconds)?;
+        let rows = self
+            .evidence
+            .take()
+            .expect("a part has begun")
+            .finish(self.set, shown.seconds)?;
         let item = self.items[self.over];
         let lacking = if shown.witness.is_blank() && item.interval.is_some() {
             Refusal::Beyond
@@ -208,20 +303,40 @@ impl Audience for Viewing<'_, '_> {
         if shown.to_the_end || !self.late.is_empty() {
             self.late.push((rows, shown));
         } else {
-            (self.tell)(item, Outcome { rows, cut: false, waited_nanos: shown.waited_nanos });
+            (self.tell)(
+                item,
+                Outcome {
+                    rows,
+                    cut: false,
+                    waited_nanos: shown.waited_nanos,
+                },
+            );
         }
         Ok(())
     }
 }
 
 /// Every row of an utterance has its words; words alone are a row, too. `lacking`: why there is none, where there are no words either.
-fn with_words(set: &mut EncoderSet, mut rows: Vec<Row>, item: &Item, lacking: Refusal) -> Result<Vec<Row>, Refusal> {
-    let said = item.text.as_deref().map_or(Ok(Embeddings::new()), |text| set.encode_text(text))?;
+fn with_words(
+    set: &mut EncoderSet,
+    mut rows: Vec<Row>,
+    item: &Item,
+    lacking: Refusal,
+) -> Result<Vec<Row>, Refusal> {
+    let said = item
+        .text
+        .as_deref()
+        .map_or(Ok(Embeddings::new()), |text| set.encode_text(text))?;
     if rows.is_empty() && said.is_empty() {
         return Err(lacking);
     }
     if rows.is_empty() {
-        rows.push(Row { start_ms: None, view: 0, seconds: 0.0, embeddings: Embeddings::new() });
+        rows.push(Row {
+            start_ms: None,
+            view: 0,
+            seconds: 0.0,
+            embeddings: Embeddings::new(),
+        });
     }
     for row in &mut rows {
         row.embeddings.extend(said.clone());
@@ -232,12 +347,14 @@ fn with_words(set: &mut EncoderSet, mut rows: Vec<Row>, item: &Item, lacking: Re
 fn read(picture: &Picture) -> Result<DynamicImage, Refusal> {
     Ok(match picture {
         Picture::File(path) => {
-            let bytes = std::fs::read(path).map_err(|error| Refusal::Unreadable(error.kind().to_string()))?;
+            let bytes = std::fs::read(path)
+                .map_err(|error| Refusal::Unreadable(error.kind().to_string()))?;
             upright(&bytes).map_err(|error| Refusal::Unreadable(error.to_string()))?
         }
         Picture::Grey { size, pixels } => {
             let side = *size as u32;
-            let grey = image::GrayImage::from_raw(side, side, pixels.clone()).ok_or_else(|| Refusal::Unreadable("its pixels are not size x size".into()))?;
+            let grey = image::GrayImage::from_raw(side, side, pixels.clone())
+                .ok_or_else(|| Refusal::Unreadable("its pixels are not size x size".into()))?;
             DynamicImage::ImageLuma8(grey)
         }
     })
@@ -245,7 +362,9 @@ fn read(picture: &Picture) -> Result<DynamicImage, Refusal> {
 
 /// Decodes a picture and turns it as its camera says (EXIF).
 fn upright(bytes: &[u8]) -> image::ImageResult<DynamicImage> {
-    let mut decoder = image::ImageReader::new(std::io::Cursor::new(bytes)).with_guessed_format()?.into_decoder()?;
+    let mut decoder = image::ImageReader::new(std::io::Cursor::new(bytes))
+        .with_guessed_format()?
+        .into_decoder()?;
     let orientation = decoder.orientation()?;
     let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);
@@ -256,7 +375,11 @@ fn upright(bytes: &[u8]) -> image::ImageResult<DynamicImage> {
 fn planar(image: &DynamicImage) -> clip::Picture {
     let rgb = image.to_rgb8();
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
-    let at = |x: usize, y: usize| rgb.get_pixel(x.min(width - 1) as u32, y.min(height - 1) as u32).0.map(f32::from);
+    let at = |x: usize, y: usize| {
+        rgb.get_pixel(x.min(width - 1) as u32, y.min(height - 1) as u32)
+            .0
+            .map(f32::from)
+    };
     let mut data: Vec<u8> = Vec::with_capacity(width * height * 3 / 2 + width + height);
     for y in 0..height {
         data.extend((0..width).map(|x| {
@@ -264,24 +387,51 @@ fn planar(image: &DynamicImage) -> clip::Picture {
             (0.299 * r + 0.587 * g + 0.114 * b).round() as u8
         }));
     }
-    for [red, green, blue] in [[-0.168_736f32, -0.331_264, 0.5], [0.5, -0.418_688, -0.081_312]] {
+    for [red, green, blue] in [
+        [-0.168_736f32, -0.331_264, 0.5],
+        [0.5, -0.418_688, -0.081_312],
+    ] {
         for y in 0..height.div_ceil(2) {
             data.extend((0..width.div_ceil(2)).map(|x| {
-                let four = [(0, 0), (1, 0), (0, 1), (1, 1)].map(|(dx, dy)| at(2 * x + dx, 2 * y + dy));
-                let sum: f32 = four.iter().map(|[r, g, b]| red * r + green * g + blue * b).sum();
+                let four =
+                    [(0, 0), (1, 0), (0, 1), (1, 1)].map(|(dx, dy)| at(2 * x + dx, 2 * y + dy));
+                let sum: f32 = four
+                    .iter()
+                    .map(|[r, g, b]| red * r + green * g + blue * b)
+                    .sum();
                 (128.0 + sum / 4.0).round() as u8
             }));
         }
     }
-    clip::Picture::from_i420(width, height, Colorimetry { matrix: ColorMatrix::Bt601, full_range: true }, data)
+    clip::Picture::from_i420(
+        width,
+        height,
+        Colorimetry {
+            matrix: ColorMatrix::Bt601,
+            full_range: true,
+        },
+        data,
+    )
 }
 
 /// The picture as the face encoders take it: the whole of it, since the data set cut it out. What has the size already is not touched.
 fn crop(image: DynamicImage, face: &FacePreprocessing) -> Crop {
     let side = face.size as u32;
-    let image = if (image.width(), image.height()) == (side, side) { image } else { image.resize_exact(side, side, FilterType::Triangle) };
-    let pixels = if face.channels == 1 { image.into_luma8().into_raw() } else { image.into_rgb8().into_raw() };
-    Crop { size: face.size, channels: face.channels, pixels }
+    let image = if (image.width(), image.height()) == (side, side) {
+        image
+    } else {
+        image.resize_exact(side, side, FilterType::Triangle)
+    };
+    let pixels = if face.channels == 1 {
+        image.into_luma8().into_raw()
+    } else {
+        image.into_rgb8().into_raw()
+    };
+    Crop {
+        size: face.size,
+        channels: face.channels,
+        pixels,
+    }
 }
 
 #[cfg(test)]
@@ -291,13 +441,28 @@ mod tests {
     #[test]
     fn a_picture_stands_as_its_camera_says() {
         // Dark on the left, bright on the right; taken with the camera turned by a quarter (EXIF orientation 6).
-        let picture = image::GrayImage::from_fn(64, 32, |x, _| image::Luma([if x < 32 { 20 } else { 220 }]));
+        let picture =
+            image::GrayImage::from_fn(64, 32, |x, _| image::Luma([if x < 32 { 20 } else { 220 }]));
         let mut plain = std::io::Cursor::new(Vec::new());
-        picture.write_to(&mut plain, image::ImageFormat::Jpeg).unwrap();
+        picture
+            .write_to(&mut plain, image::ImageFormat::Jpeg)
+            .unwrap();
         let plain = plain.into_inner();
-        let exif = [&b"Exif\0\0MM\0*\0\0\0\x08\0\x01"[..], &[0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0], &[0; 4]].concat();
-        let segment = [&[0xff, 0xe1][..], &(exif.len() as u16 + 2).to_be_bytes(), &exif].concat();
-        let turned = upright(&[&plain[..2], &segment, &plain[2..]].concat()).unwrap().into_luma8();
+        let exif = [
+            &b"Exif\0\0MM\0*\0\0\0\x08\0\x01"[..],
+            &[0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0],
+            &[0; 4],
+        ]
+        .concat();
+        let segment = [
+            &[0xff, 0xe1][..],
+            &(exif.len() as u16 + 2).to_be_bytes(),
+            &exif,
+        ]
+        .concat();
+        let turned = upright(&[&plain[..2], &segment, &plain[2..]].concat())
+            .unwrap()
+            .into_luma8();
         assert_eq!(upright(&plain).unwrap().into_luma8().dimensions(), (64, 32));
         assert_eq!(turned.dimensions(), (32, 64));
         assert!(turned.get_pixel(16, 8).0[0] < 60 && turned.get_pixel(16, 56).0[0] > 180);
@@ -306,10 +471,14 @@ mod tests {
     #[test]
     fn planes_are_those_of_a_jpeg_also_of_odd_sizes() {
         // Red and blue, five wide and three high.
-        let rgb = image::RgbImage::from_fn(5, 3, |x, _| image::Rgb(if x < 2 { [255, 0, 0] } else { [0, 0, 255] }));
+        let rgb = image::RgbImage::from_fn(5, 3, |x, _| {
+            image::Rgb(if x < 2 { [255, 0, 0] } else { [0, 0, 255] })
+        });
         let picture = planar(&DynamicImage::ImageRgb8(rgb));
         let bytes = picture.bytes();
-        let at = |plane: usize, x: usize, y: usize| bytes[picture.planes[plane].offset + y * picture.planes[plane].stride + x];
+        let at = |plane: usize, x: usize, y: usize| {
+            bytes[picture.planes[plane].offset + y * picture.planes[plane].stride + x]
+        };
         // ITU-T T.871: Y, Cb, Cr of pure red and blue.
         assert_eq!([at(0, 0, 0), at(1, 0, 0), at(2, 0, 0)], [76, 85, 255]);
         assert_eq!([at(0, 4, 2), at(1, 2, 1), at(2, 2, 1)], [29, 255, 107]);

@@ -28,7 +28,13 @@ pub struct ClassificationHead {
 }
 
 impl ClassificationHead {
-    pub fn new(shape: &ClassifierShape, modalities: usize, representation: usize, labels: usize, device: &Device) -> Self {
+    pub fn new(
+        shape: &ClassifierShape,
+        modalities: usize,
+        representation: usize,
+        labels: usize,
+        device: &Device,
+    ) -> Self {
         let widths: Vec<usize> = (0..=shape.layers)
             .map(|i| match i {
                 0 => modalities * representation,
@@ -37,10 +43,17 @@ impl ClassificationHead {
             })
             .collect();
         let layer = |from: usize, to: usize| {
-            let weights = Initializer::KaimingNormal { gain: std::f64::consts::SQRT_2, fan_out_only: false };
-            LinearConfig::new(from, to).with_initializer(weights).init(device)
+            let weights = Initializer::KaimingNormal {
+                gain: std::f64::consts::SQRT_2,
+                fan_out_only: false,
+            };
+            LinearConfig::new(from, to)
+                .with_initializer(weights)
+                .init(device)
         };
-        let beside = LinearConfig::new(modalities, widths[1]).with_bias(false).with_initializer(Initializer::Zeros);
+        let beside = LinearConfig::new(modalities, widths[1])
+            .with_bias(false)
+            .with_initializer(Initializer::Zeros);
         ClassificationHead {
             layers: widths.windows(2).map(|w| layer(w[0], w[1])).collect(),
             presence: shape.presence.then(|| beside.init(device)),

@@ -15,7 +15,11 @@ pub struct GatedEmbeddingUnit {
 
 impl GatedEmbeddingUnit {
     pub fn new(input: usize, output: usize, device: &Device) -> Self {
-        GatedEmbeddingUnit { hidden: linear(input, output, device), gate: linear(output, output, device), output: linear(output, output, device) }
+        GatedEmbeddingUnit {
+            hidden: linear(input, output, device),
+            gate: linear(output, output, device),
+            output: linear(output, output, device),
+        }
     }
 
     /// Length of the input.
@@ -34,5 +38,10 @@ impl GatedEmbeddingUnit {
 /// A linear layer that begins as PyTorch's do: uniform within one over the root of its inputs.
 pub(crate) fn linear(input: usize, output: usize, device: &Device) -> Linear {
     let bound = 1.0 / (input as f64).sqrt();
-    LinearConfig::new(input, output).with_initializer(Initializer::Uniform { min: -bound, max: bound }).init(device)
+    LinearConfig::new(input, output)
+        .with_initializer(Initializer::Uniform {
+            min: -bound,
+            max: bound,
+        })
+        .init(device)
 }

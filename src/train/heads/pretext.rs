@@ -48,7 +48,10 @@ impl PretextHeads {
         let bound = 1.0 / (shape.projection as f64).sqrt();
         let cluster = LinearConfig::new(shape.projection, shape.clusters.max(1))
             .with_bias(false)
-            .with_initializer(burn::module::Initializer::Uniform { min: -bound, max: bound });
+            .with_initializer(burn::module::Initializer::Uniform {
+                min: -bound,
+                max: bound,
+            });
         let reconstruct = |dim: usize| ReconstructionHead {
             hidden: linear(heads.representation, shape.reconstruction, device),
             output: linear(shape.reconstruction, dim, device),
@@ -58,7 +61,15 @@ impl PretextHeads {
             norm: BatchNormConfig::new(narrow).init(device),
             project: linear(narrow, shape.projection, device),
             cluster: (shape.clusters > 0).then(|| cluster.init(device)),
-            reconstruct: if shape.reconstruction > 0 { heads.modalities.iter().map(|m| reconstruct(m.dim)).collect() } else { Vec::new() },
+            reconstruct: if shape.reconstruction > 0 {
+                heads
+                    .modalities
+                    .iter()
+                    .map(|m| reconstruct(m.dim))
+                    .collect()
+            } else {
+                Vec::new()
+            },
             rectified_projection: shape.rectified_projection,
             rectified_reconstruction: shape.rectified_reconstruction,
         }
@@ -78,7 +89,11 @@ impl PretextHeads {
     /// The rest of [`Self::project`], which needs the whole batch.
     pub fn project_narrowed(&self, narrowed: Tensor<2>) -> Tensor<2> {
         let projection = self.project.forward(relu(normalise(&self.norm, narrowed)));
-        if self.rectified_projection { relu(projection) } else { projection }
+        if self.rectified_projection {
+            relu(projection)
+        } else {
+            projection
+        }
     }
 
     /// Projections `[batch, P]`, not normalised, to cluster logits `[batch, K]`.
@@ -86,7 +101,10 @@ impl PretextHeads {
     /// # Panics
     /// If the heads were built without clusters.
     pub fn cluster(&self, projection: Tensor<2>) -> Tensor<2> {
-        self.cluster.as_ref().expect("built with clusters").forward(projection)
+        self.cluster
+            .as_ref()
+            .expect("built with clusters")
+            .forward(projection)
     }
 
     /// Representations to the modality's embedding `[batch, dim]`.
@@ -95,8 +113,14 @@ impl PretextHeads {
     /// If the heads were built without reconstruction.
     pub fn reconstruct(&self, modality: usize, representation: Tensor<2>) -> Tensor<2> {
         let head = &self.reconstruct[modality];
-        let out = head.output.forward(relu(head.hidden.forward(representation)));
-        if self.rectified_reconstruction { relu(out) } else { out }
+        let out = head
+            .output
+            .forward(relu(head.hidden.forward(representation)));
+        if self.rectified_reconstruction {
+            relu(out)
+        } else {
+            out
+        }
     }
 }
 
@@ -107,10 +131,15 @@ fn normalise(norm: &BatchNorm, x: Tensor<2>) -> Tensor<2> {
         return norm.forward(x);
     }
     let device = x.device();
-    let kept = norm.running_var.value_sync().to_device(&device).mul_scalar(1.0 - norm.momentum);
+    let kept = norm
+        .running_var
+        .value_sync()
+        .to_device(&device)
+        .mul_scalar(1.0 - norm.momentum);
     let normalised = norm.forward(x);
     let joined = norm.running_var.value_sync().to_device(&device) - kept.clone();
-    norm.running_var.update((kept + joined.mul_scalar(count / (count - 1.0))).detach());
+    norm.running_var
+        .update((kept + joined.mul_scalar(count / (count - 1.0))).detach());
     normalised
 }
 

@@ -50,10 +50,17 @@ impl Standard {
         let inverse: Vec<f32> = deviation.iter().map(|d| 1.0 / d.max(1e-6)).collect();
         let row = |values: Vec<f32>| {
             let width = values.len();
-            Param::from_tensor(Tensor::from_data(TensorData::new(values, [1, width]), device)).set_require_grad(false)
+            Param::from_tensor(Tensor::from_data(
+                TensorData::new(values, [1, width]),
+                device,
+            ))
+            .set_require_grad(false)
         };
         assert_eq!(mean.len(), deviation.len());
-        Standard { mean: row(mean.to_vec()), inverse: row(inverse) }
+        Standard {
+            mean: row(mean.to_vec()),
+            inverse: row(inverse),
+        }
     }
 }
 
@@ -103,7 +110,8 @@ impl RepresentationHeads {
             .map(|m| {
                 let mut head = RepresentationHead::new(*m, shape.representation, device);
                 if shape.standardise {
-                    head.standard = Some(Standard::new(&vec![0.0; m.dim], &vec![1.0; m.dim], device));
+                    head.standard =
+                        Some(Standard::new(&vec![0.0; m.dim], &vec![1.0; m.dim], device));
                 }
                 head
             })

@@ -17,7 +17,11 @@ pub struct Bootstrap {
 
 impl Default for Bootstrap {
     fn default() -> Self {
-        Bootstrap { resamples: 2000, seed: 127, level: 0.95 }
+        Bootstrap {
+            resamples: 2000,
+            seed: 127,
+            level: 0.95,
+        }
     }
 }
 
@@ -33,7 +37,11 @@ pub struct Units {
 impl Units {
     /// Each item by itself.
     pub fn items(count: usize) -> Units {
-        Units { of: (0..count).collect(), count, grouped: false }
+        Units {
+            of: (0..count).collect(),
+            count,
+            grouped: false,
+        }
     }
 
     /// By group; an item whose group is not known (empty) is a group of its own. No group known: [`Units::items`].
@@ -47,10 +55,18 @@ impl Units {
                     count += 1;
                     count - 1
                 };
-                if group.as_ref().is_empty() { fresh() } else { *known.entry(group.as_ref().to_owned()).or_insert_with(fresh) }
+                if group.as_ref().is_empty() {
+                    fresh()
+                } else {
+                    *known.entry(group.as_ref().to_owned()).or_insert_with(fresh)
+                }
             })
             .collect();
-        Units { of, count, grouped: !known.is_empty() }
+        Units {
+            of,
+            count,
+            grouped: !known.is_empty(),
+        }
     }
 
     /// How many are drawn.
@@ -105,15 +121,24 @@ mod tests {
     #[test]
     fn quantiles_are_numpys() {
         let sorted = [1.0, 2.0, 4.0, 8.0];
-        assert_eq!([0.0, 0.5, 1.0].map(|q| quantile(&sorted, q)), [1.0, 3.0, 8.0]);
+        assert_eq!(
+            [0.0, 0.5, 1.0].map(|q| quantile(&sorted, q)),
+            [1.0, 3.0, 8.0]
+        );
         assert!((quantile(&sorted, 0.025) - 1.075).abs() < 1e-12);
     }
 
     #[test]
     fn groups_come_whole_and_the_unknown_alone() {
         let units = Units::groups(&["a", "", "b", "a", ""]);
-        assert_eq!((units.of.clone(), units.count(), units.is_grouped()), (vec![0, 1, 2, 0, 3], 4, true));
-        let bootstrap = Bootstrap { resamples: 50, ..Bootstrap::default() };
+        assert_eq!(
+            (units.of.clone(), units.count(), units.is_grouped()),
+            (vec![0, 1, 2, 0, 3], 4, true)
+        );
+        let bootstrap = Bootstrap {
+            resamples: 50,
+            ..Bootstrap::default()
+        };
         let mut all = Vec::new();
         bootstrap.run(&units, |times| {
             let drawn: Vec<u32> = (0..5).map(times).collect();
@@ -123,7 +148,9 @@ mod tests {
         });
         assert_eq!(all.len(), 50);
         let mut again = Vec::new();
-        bootstrap.run(&units, |times| again.push((0..5).map(times).collect::<Vec<u32>>()));
+        bootstrap.run(&units, |times| {
+            again.push((0..5).map(times).collect::<Vec<u32>>())
+        });
         assert_eq!(all, again);
         assert!(!Units::groups(&["", ""]).is_grouped());
     }
@@ -132,6 +159,9 @@ mod tests {
     fn too_seldom_defined_is_no_interval() {
         let bootstrap = Bootstrap::default();
         assert_eq!(bootstrap.interval(&[None, None, Some(1.0)]), None);
-        assert_eq!(bootstrap.interval(&[None, Some(1.0), Some(1.0)]), Some([1.0, 1.0]));
+        assert_eq!(
+            bootstrap.interval(&[None, Some(1.0), Some(1.0)]),
+            Some([1.0, 1.0])
+        );
     }
 }

@@ -15,7 +15,11 @@ pub struct Tallied {
 impl Tallied {
     pub fn new(tally: Tally) -> Tallied {
         let (labels, reference) = (tally.decisions(), tally.reference_decisions());
-        Tallied { tally, labels, reference }
+        Tallied {
+            tally,
+            labels,
+            reference,
+        }
     }
 
     fn multi(&self) -> bool {
@@ -46,7 +50,11 @@ pub enum Better {
 
 impl Metric {
     pub fn is_for(&self, task: Task) -> bool {
-        if task == Task::Single { self.single } else { self.multi }
+        if task == Task::Single {
+            self.single
+        } else {
+            self.multi
+        }
     }
     pub fn compute(&self, tallied: &Tallied) -> Option<f64> {
         (self.compute)(tallied)
@@ -75,7 +83,13 @@ impl LabelMetric {
         (self.compute)(tallied, label)
     }
     pub fn all(task: Task) -> impl Iterator<Item = &'static LabelMetric> {
-        LABEL_METRICS.iter().filter(move |metric| if task == Task::Single { metric.single } else { metric.multi })
+        LABEL_METRICS.iter().filter(move |metric| {
+            if task == Task::Single {
+                metric.single
+            } else {
+                metric.multi
+            }
+        })
     }
 }
 
@@ -166,7 +180,10 @@ fn recall(decisions: &Decisions) -> Option<f64> {
 }
 
 fn f1(true_positive: u64, false_positive: u64, false_negative: u64) -> Option<f64> {
-    share(2 * true_positive, 2 * true_positive + false_positive + false_negative)
+    share(
+        2 * true_positive,
+        2 * true_positive + false_positive + false_negative,
+    )
 }
 
 /// `(TP·N/P + TN) / 2N`, which is the mean of the two recalls.
@@ -189,7 +206,8 @@ fn mean_of(tallied: &Tallied, of: impl Fn(&Decisions) -> Option<f64>) -> Option<
 }
 
 fn reference(tallied: &Tallied, kind: Kind, average: Average) -> Option<f64> {
-    Some(kind.averaged(&tallied.reference, tallied.multi(), average)).filter(|_| tallied.tally.items > 0)
+    Some(kind.averaged(&tallied.reference, tallied.multi(), average))
+        .filter(|_| tallied.tally.items > 0)
 }
 
 fn reference_label(tallied: &Tallied, label: usize, kind: Kind) -> Option<f64> {
@@ -198,7 +216,12 @@ fn reference_label(tallied: &Tallied, label: usize, kind: Kind) -> Option<f64> {
 
 fn calibration_error(tallied: &Tallied) -> Option<f64> {
     let decisions: u64 = tallied.tally.bins.iter().map(|b| b.decisions).sum();
-    let gaps: f64 = tallied.tally.bins.iter().map(|b| (b.confidence - b.right as f64).abs()).sum();
+    let gaps: f64 = tallied
+        .tally
+        .bins
+        .iter()
+        .map(|b| (b.confidence - b.right as f64).abs())
+        .sum();
     const { assert!(BINS == 15, "the definition says so") };
     (decisions > 0).then(|| gaps / decisions as f64)
 }
@@ -215,13 +238,29 @@ mod tests {
 
     fn value(judged: &Judgements, threshold: f32, name: &str) -> f64 {
         let tallied = Tallied::new(Marks::new(judged, threshold).tally(|_| 1));
-        Metric::named(judged.task(), name).unwrap_or_else(|| panic!("no metric {name}")).compute(&tallied).unwrap()
+        Metric::named(judged.task(), name)
+            .unwrap_or_else(|| panic!("no metric {name}"))
+            .compute(&tallied)
+            .unwrap()
     }
 
     /// Six items of three classes, said 0 0 1 | 1 0 | 2; all by hand.
     fn six() -> Judgements {
-        let rows = [[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.3, 0.5, 0.2], [0.1, 0.8, 0.1], [0.5, 0.4, 0.1], [0.0, 0.1, 0.9]];
-        Judgements::new(names(3), rows.concat(), None, Truth::Classes(vec![0, 0, 0, 1, 1, 2])).unwrap()
+        let rows = [
+            [0.7, 0.2, 0.1],
+            [0.6, 0.3, 0.1],
+            [0.3, 0.5, 0.2],
+            [0.1, 0.8, 0.1],
+            [0.5, 0.4, 0.1],
+            [0.0, 0.1, 0.9],
+        ];
+        Judgements::new(
+            names(3),
+            rows.concat(),
+            None,
+            Truth::Classes(vec![0, 0, 0, 1, 1, 2]),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -229,7 +268,10 @@ mod tests {
         let judged = six();
         let close = |name, expected: f64| {
             let ours = value(&judged, 0.6, name);
-            assert!((ours - expected).abs() < 1e-6, "{name}: {ours} is not {expected}");
+            assert!(
+                (ours - expected).abs() < 1e-6,
+                "{name}: {ours} is not {expected}"
+            );
         };
         close("war", 4.0 / 6.0);
         close("reference_accuracy_weighted", 4.0 / 6.0);
@@ -238,7 +280,11 @@ mod tests {
         close("f1_weighted", (2.0 / 3.0 * 3.0 + 0.5 * 2.0 + 1.0) / 6.0);
         // Bins of 1/15: .7 → 10, .6 → 9, .5 twice → 7 (one right by neither), .8 → 12, .9 → 13.
         close("ece", (0.3 + 0.4 + 1.0 + 0.2 + 0.1) / 6.0);
-        close("nll", -(0.7f64.ln() + 0.6f64.ln() + 0.3f64.ln() + 0.8f64.ln() + 0.4f64.ln() + 0.9f64.ln()) / 6.0);
+        close(
+            "nll",
+            -(0.7f64.ln() + 0.6f64.ln() + 0.3f64.ln() + 0.8f64.ln() + 0.4f64.ln() + 0.9f64.ln())
+                / 6.0,
+        );
         close("brier", (0.14 + 0.26 + 0.78 + 0.06 + 0.62 + 0.02) / 6.0);
         close("answered", 4.0 / 6.0);
         close("answered_accuracy", 1.0);
@@ -249,10 +295,19 @@ mod tests {
     fn multi_label_metrics_by_hand() {
         // Label 0 holds in 1 of 4 and is said in 2; label 1 never holds and is said once.
         let scores = [[0.9, 0.2], [0.8, 0.6], [0.1, 0.1], [0.2, 0.3]].concat();
-        let judged = Judgements::new(names(2), scores, None, Truth::Labels(vec![true, false, false, false, false, false, false, false])).unwrap();
+        let judged = Judgements::new(
+            names(2),
+            scores,
+            None,
+            Truth::Labels(vec![true, false, false, false, false, false, false, false]),
+        )
+        .unwrap();
         let close = |name, expected: f64| {
             let ours = value(&judged, 0.5, name);
-            assert!((ours - expected).abs() < 1e-6, "{name}: {ours} is not {expected}");
+            assert!(
+                (ours - expected).abs() < 1e-6,
+                "{name}: {ours} is not {expected}"
+            );
         };
         // TP 1, P 1, TN 2, N 3: (1 x 3/1 + 2) / 6; label 1 has no P.
         close("mosei_wa", 5.0 / 6.0);
@@ -265,7 +320,10 @@ mod tests {
         close("f1_micro", 2.0 / (2.0 + 2.0));
         close("reference_accuracy_weighted", 3.0 / 4.0);
         close("reference_accuracy_macro", 6.0 / 8.0);
-        close("brier", (0.01 + 0.04 + 0.64 + 0.36 + 0.01 + 0.01 + 0.04 + 0.09) / 8.0);
+        close(
+            "brier",
+            (0.01 + 0.04 + 0.64 + 0.36 + 0.01 + 0.01 + 0.04 + 0.09) / 8.0,
+        );
         // Bins: .9→13; .2 .2→3 (.2 x 15 is 3 or just under); .8→12 (or 11); .6→9 (or 8); .1 .1→1; .3→4: no bin mixes yes and no.
         close("ece", (0.1 + 0.4 + 0.8 + 0.6 + 0.2 + 0.3) / 8.0);
         close("answered", 0.5);
@@ -276,8 +334,20 @@ mod tests {
     #[test]
     fn the_references_rule_needs_the_references_input() {
         // As logits within 0..1 the reference takes 0.4 for a probability and says no; ours is sigmoid(0.4) and says yes.
-        let judged = Judgements::from_logits(names(2), vec![0.4, 0.2], 1.0, Truth::Labels(vec![true, true])).unwrap();
-        assert_eq!((value(&judged, 0.5, "reference_recall_micro"), value(&judged, 0.5, "exact_match")), (0.0, 1.0));
+        let judged = Judgements::from_logits(
+            names(2),
+            vec![0.4, 0.2],
+            1.0,
+            Truth::Labels(vec![true, true]),
+        )
+        .unwrap();
+        assert_eq!(
+            (
+                value(&judged, 0.5, "reference_recall_micro"),
+                value(&judged, 0.5, "exact_match")
+            ),
+            (0.0, 1.0)
+        );
     }
 
     #[test]

@@ -88,16 +88,28 @@ impl Measured {
 /// Measures. `subset` names the row.
 pub fn measure(subset: &str, judged: &Judgements, options: &MeasureOptions<'_>) -> Measured {
     let task = judged.task();
-    let units = if options.groups.is_empty() { Units::items(judged.count()) } else { Units::groups(options.groups) };
-    assert!(options.groups.is_empty() || options.groups.len() == judged.count(), "a group per item");
+    let units = if options.groups.is_empty() {
+        Units::items(judged.count())
+    } else {
+        Units::groups(options.groups)
+    };
+    assert!(
+        options.groups.is_empty() || options.groups.len() == judged.count(),
+        "a group per item"
+    );
     let marks = Marks::new(judged, options.abstain_threshold);
     let point = Tallied::new(marks.tally(|_| 1));
     let labels = judged.labels().len();
 
     // Row by row: the metrics, then each label's.
     let compute = |tallied: &Tallied| -> Vec<Option<f64>> {
-        let of_labels = (0..labels).flat_map(|label| LabelMetric::all(task).map(move |metric| metric.compute(tallied, label)));
-        Metric::all(task).map(|metric| metric.compute(tallied)).chain(of_labels).collect()
+        let of_labels = (0..labels).flat_map(|label| {
+            LabelMetric::all(task).map(move |metric| metric.compute(tallied, label))
+        });
+        Metric::all(task)
+            .map(|metric| metric.compute(tallied))
+            .chain(of_labels)
+            .collect()
     };
     let values = compute(&point);
     let mut resampled = vec![Vec::with_capacity(options.bootstrap.resamples); values.len()];
@@ -105,23 +117,37 @@ pub fn measure(subset: &str, judged: &Judgements, options: &MeasureOptions<'_>) 
     if units.count() > 1 {
         options.bootstrap.run(&units, |times| {
             let drawn = compute(&Tallied::new(marks.tally(times)));
-            resampled.iter_mut().zip(drawn).for_each(|(values, value)| values.push(value));
+            resampled
+                .iter_mut()
+                .zip(drawn)
+                .for_each(|(values, value)| values.push(value));
         });
     }
-    let names = Metric::all(task).map(|m| m.name).chain((0..labels).flat_map(|_| LabelMetric::all(task).map(|m| m.name)));
+    let names = Metric::all(task)
+        .map(|m| m.name)
+        .chain((0..labels).flat_map(|_| LabelMetric::all(task).map(|m| m.name)));
     let mut figures: Vec<Figure> = names
         .zip(values)
         .zip(&resampled)
-        .map(|((metric, value), resampled)| Figure { metric, value, interval: value.and_then(|_| options.bootstrap.interval(resampled)) })
+        .map(|((metric, value), resampled)| Figure {
+            metric,
+            value,
+            interval: value.and_then(|_| options.bootstrap.interval(resampled)),
+        })
         .collect();
     let per_label = figures.split_off(Metric::all(task).count());
     let width = LabelMetric::all(task).count();
-    let label_figures = judged.labels().iter().zip(&point.labels).zip(per_label.chunks(width)).map(|((label, decisions), figures)| LabelFigures {
-        label: label.clone(),
-        support: decisions.support(),
-        said: decisions.true_positive + decisions.false_positive,
-        figures: figures.to_vec(),
-    });
+    let label_figures = judged
+        .labels()
+        .iter()
+        .zip(&point.labels)
+        .zip(per_label.chunks(width))
+        .map(|((label, decisions), figures)| LabelFigures {
+            label: label.clone(),
+            support: decisions.support(),
+            said: decisions.true_positive + decisions.false_positive,
+            figures: figures.to_vec(),
+        });
     Measured {
         subset: subset.to_owned(),
         items: judged.count(),
@@ -131,10 +157,17 @@ pub fn measure(subset: &str, judged: &Judgements, options: &MeasureOptions<'_>) 
         level: options.bootstrap.level,
         labels: label_figures.collect(),
         figures,
-        confusion: point.tally.cells.chunks(if task == Task::Single { labels } else { 4 }).map(<[u64]>::to_vec).collect(),
+        confusion: point
+            .tally
+            .cells
+            .chunks(if task == Task::Single { labels } else { 4 })
+            .map(<[u64]>::to_vec)
+            .collect(),
         reliability: reliability(&point),
         abstain_threshold: options.abstain_threshold,
-        abstention: (0..20).map(|step| abstention(judged, step as f32 * 0.05)).collect(),
+        abstention: (0..20)
+            .map(|step| abstention(judged, step as f32 * 0.05))
+            .collect(),
     }
 }
 
@@ -143,14 +176,25 @@ fn reliability(point: &Tallied) -> Vec<ReliabilityBin> {
     bins.map(|(index, bin)| {
         let mean = |sum: f64| (bin.decisions > 0).then(|| sum / bin.decisions as f64);
         let edge = |index: usize| index as f64 / BINS as f64;
-        ReliabilityBin { from: edge(index), to: edge(index + 1), count: bin.decisions, confidence: mean(bin.confidence), right: mean(bin.right as f64) }
+        ReliabilityBin {
+            from: edge(index),
+            to: edge(index + 1),
+            count: bin.decisions,
+            confidence: mean(bin.confidence),
+            right: mean(bin.right as f64),
+        }
     })
     .collect()
 }
 
 fn abstention(judged: &Judgements, threshold: f32) -> Abstention {
-    let answered: Vec<usize> = (0..judged.count()).filter(|item| judged.top(*item).1 >= threshold).collect();
-    let right = answered.iter().filter(|item| judged.is_right(**item)).count();
+    let answered: Vec<usize> = (0..judged.count())
+        .filter(|item| judged.top(*item).1 >= threshold)
+        .collect();
+    let right = answered
+        .iter()
+        .filter(|item| judged.is_right(**item))
+        .count();
     Abstention {
         threshold,
         answered: answered.len() as f64 / judged.count().max(1) as f64,
@@ -170,13 +214,30 @@ mod tests {
             // 7 of 10 consecutive seeds.
             (seed * 3) % 10 < 7
         };
-        let scores = (0..items).flat_map(|item| if right(item) { [0.8, 0.2] } else { [0.2, 0.8] }).collect();
-        let judged = Judgements::new(vec!["a".into(), "b".into()], scores, None, Truth::Classes(vec![0; items])).unwrap();
-        (judged, (0..items).map(|item| format!("speaker {}", item / group)).collect())
+        let scores = (0..items)
+            .flat_map(|item| if right(item) { [0.8, 0.2] } else { [0.2, 0.8] })
+            .collect();
+        let judged = Judgements::new(
+            vec!["a".into(), "b".into()],
+            scores,
+            None,
+            Truth::Classes(vec![0; items]),
+        )
+        .unwrap();
+        (
+            judged,
+            (0..items)
+                .map(|item| format!("speaker {}", item / group))
+                .collect(),
+        )
     }
 
     fn options(groups: &[String]) -> MeasureOptions<'_> {
-        MeasureOptions { bootstrap: Bootstrap::default(), groups, abstain_threshold: 0.5 }
+        MeasureOptions {
+            bootstrap: Bootstrap::default(),
+            groups,
+            abstain_threshold: 0.5,
+        }
     }
 
     #[test]
@@ -186,19 +247,34 @@ mod tests {
         let figure = by_item.figure("war").unwrap();
         let [low, high] = figure.interval.unwrap();
         // 1.96 sqrt(0.7 x 0.3 / 1000) = 0.0284.
-        assert!((figure.value.unwrap() - 0.7).abs() < 1e-9 && ((high - low) / 2.0 - 0.0284).abs() < 0.003, "{low} {high}");
+        assert!(
+            (figure.value.unwrap() - 0.7).abs() < 1e-9
+                && ((high - low) / 2.0 - 0.0284).abs() < 0.003,
+            "{low} {high}"
+        );
         // Speakers that are right or wrong as a whole: 100 units, not 1000.
         let by_group = measure("face", &judged, &options(&groups));
         let [low, high] = by_group.figure("war").unwrap().interval.unwrap();
         assert!(((high - low) / 2.0 - 0.0898).abs() < 0.009, "{low} {high}");
-        assert_eq!((by_group.units, by_group.grouped, by_item.units, by_item.grouped), (100, true, 1000, false));
+        assert_eq!(
+            (
+                by_group.units,
+                by_group.grouped,
+                by_item.units,
+                by_item.grouped
+            ),
+            (100, true, 1000, false)
+        );
     }
 
     #[test]
     fn the_same_input_gives_the_same_numbers() {
         let (judged, groups) = judged(60, 5, false);
         let json = |m: Measured| serde_json::to_string(&m).unwrap();
-        assert_eq!(json(measure("face", &judged, &options(&groups))), json(measure("face", &judged, &options(&groups))));
+        assert_eq!(
+            json(measure("face", &judged, &options(&groups))),
+            json(measure("face", &judged, &options(&groups)))
+        );
     }
 
     #[test]
@@ -206,13 +282,25 @@ mod tests {
         let (judged, groups) = judged(50, 50, false);
         let measured = measure("voice", &judged, &options(&groups));
         assert_eq!(measured.confusion, [[35, 15], [0, 0]]);
-        assert_eq!(measured.reliability.iter().map(|b| b.count).sum::<u64>(), 50);
+        assert_eq!(
+            measured.reliability.iter().map(|b| b.count).sum::<u64>(),
+            50
+        );
         assert_eq!(measured.reliability[12].right, Some(0.7));
-        assert_eq!((measured.labels[0].support, measured.labels[1].said), (50, 15));
+        assert_eq!(
+            (measured.labels[0].support, measured.labels[1].said),
+            (50, 15)
+        );
         // One speaker alone says nothing of others.
         assert_eq!(measured.figure("war").unwrap().interval, None);
         // Class b never occurs.
         assert_eq!(measured.labels[1].figures[0].value, None);
-        assert_eq!((measured.abstention[0].answered, measured.abstention[17].accuracy), (1.0, None));
+        assert_eq!(
+            (
+                measured.abstention[0].answered,
+                measured.abstention[17].accuracy
+            ),
+            (1.0, None)
+        );
     }
 }

@@ -57,7 +57,12 @@ impl Kind {
 
     /// One label's value; an empty denominator gives 0. `multi`: several labels may hold, and then true negatives count for accuracy.
     pub fn of(self, decisions: &Decisions, multi: bool) -> f64 {
-        let Decisions { true_positive: tp, false_positive: fp, false_negative: fn_, true_negative: tn } = *decisions;
+        let Decisions {
+            true_positive: tp,
+            false_positive: fp,
+            false_negative: fn_,
+            true_negative: tn,
+        } = *decisions;
         match self {
             Kind::Accuracy if multi => share(tp + tn, tp + tn + fp + fn_),
             Kind::Accuracy | Kind::Recall => share(tp, tp + fn_),
@@ -70,11 +75,19 @@ impl Kind {
     pub fn averaged(self, labels: &[Decisions], multi: bool, average: Average) -> f64 {
         let weigh = |weight: &dyn Fn(&Decisions) -> u64| {
             let sum: u64 = labels.iter().map(weight).sum();
-            let weighed: f64 = labels.iter().map(|d| weight(d) as f64 * self.of(d, multi)).sum();
+            let weighed: f64 = labels
+                .iter()
+                .map(|d| weight(d) as f64 * self.of(d, multi))
+                .sum();
             if sum == 0 { 0.0 } else { weighed / sum as f64 }
         };
         match average {
-            Average::Micro => self.of(&labels.iter().fold(Decisions::default(), |sum, d| sum.add(*d)), multi),
+            Average::Micro => self.of(
+                &labels
+                    .iter()
+                    .fold(Decisions::default(), |sum, d| sum.add(*d)),
+                multi,
+            ),
             Average::Weighted => weigh(&Decisions::support),
             Average::Macro => weigh(&|d| u64::from(multi || d.support() + d.false_positive > 0)),
         }
@@ -82,7 +95,11 @@ impl Kind {
 }
 
 fn share(part: u64, of: u64) -> f64 {
-    if of == 0 { 0.0 } else { part as f64 / of as f64 }
+    if of == 0 {
+        0.0
+    } else {
+        part as f64 / of as f64
+    }
 }
 
 /// Decisions per label, summed over updates as torchmetrics sums them.
@@ -94,12 +111,18 @@ pub struct ReferenceCounts {
 
 impl ReferenceCounts {
     pub fn new(labels: usize, multi: bool) -> ReferenceCounts {
-        ReferenceCounts { labels: vec![Decisions::default(); labels], multi }
+        ReferenceCounts {
+            labels: vec![Decisions::default(); labels],
+            multi,
+        }
     }
 
     /// All of them in one update.
     pub fn of(judged: &Judgements) -> ReferenceCounts {
-        let mut counts = ReferenceCounts::new(judged.labels().len(), matches!(judged.truth(), Truth::Labels(_)));
+        let mut counts = ReferenceCounts::new(
+            judged.labels().len(),
+            matches!(judged.truth(), Truth::Labels(_)),
+        );
         counts.update(judged.reference_input(), judged.truth());
         counts
     }
@@ -117,7 +140,8 @@ impl ReferenceCounts {
                 }
             }
             Truth::Labels(holds) => {
-                for (at, (said, holds)) in said_of_several(input).into_iter().zip(holds).enumerate() {
+                for (at, (said, holds)) in said_of_several(input).into_iter().zip(holds).enumerate()
+                {
                     decide(&mut self.labels[at % width], said, *holds);
                 }
             }
@@ -138,7 +162,16 @@ impl ReferenceCounts {
 /// lie within are taken for probabilities, as torchmetrics takes them).
 pub fn said_of_several(batch: &[f32]) -> Vec<bool> {
     let probabilities = batch.iter().all(|v| (0.0..=1.0).contains(v));
-    batch.iter().map(|v| if probabilities { *v > 0.5 } else { sigmoid(*v) > 0.5 }).collect()
+    batch
+        .iter()
+        .map(|v| {
+            if probabilities {
+                *v > 0.5
+            } else {
+                sigmoid(*v) > 0.5
+            }
+        })
+        .collect()
 }
 
 fn decide(decisions: &mut Decisions, said: bool, holds: bool) {
@@ -156,11 +189,21 @@ mod tests {
     use serde_json::Value;
 
     fn floats(array: &Value) -> Vec<f32> {
-        array["data"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
+        array["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v.as_f64().unwrap() as f32)
+            .collect()
     }
 
     fn truth(targets: &Value) -> Truth {
-        let values: Vec<i64> = targets["data"].as_array().unwrap().iter().map(|v| v.as_i64().unwrap()).collect();
+        let values: Vec<i64> = targets["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v.as_i64().unwrap())
+            .collect();
         match targets["shape"].as_array().unwrap().len() {
             1 => Truth::Classes(values.into_iter().map(|v| v as usize).collect()),
             _ => Truth::Labels(values.into_iter().map(|v| v != 0).collect()),
@@ -181,7 +224,10 @@ mod tests {
     fn agree(expected: &Value, counts: &ReferenceCounts, case: &str) -> usize {
         let close = |ours: f64, theirs: &Value, name: &str| {
             let theirs = theirs.as_f64().unwrap();
-            assert!((ours - theirs).abs() <= 1e-6, "{case}, {name}: {ours} is not {theirs}");
+            assert!(
+                (ours - theirs).abs() <= 1e-6,
+                "{case}, {name}: {ours} is not {theirs}"
+            );
         };
         for (name, value) in expected.as_object().unwrap() {
             let (kind_name, average) = name.split_once('_').unwrap_or((name, "weighted"));
@@ -193,7 +239,9 @@ mod tests {
                 "None" => {
                     let (ours, theirs) = (counts.per_label(kind), value.as_array().unwrap());
                     assert_eq!(ours.len(), theirs.len());
-                    ours.iter().zip(theirs).for_each(|(ours, theirs)| close(*ours, theirs, name));
+                    ours.iter()
+                        .zip(theirs)
+                        .for_each(|(ours, theirs)| close(*ours, theirs, name));
                 }
                 other => panic!("unknown averaging {other}"),
             }
@@ -203,7 +251,9 @@ mod tests {
 
     #[test]
     fn all_cases_and_averagings_are_torchmetrics() {
-        let Some(fixture) = crate::testing::golden("metrics.json") else { return };
+        let Some(fixture) = crate::testing::golden("metrics.json") else {
+            return;
+        };
         let mut compared = 0;
         for case in fixture["cases"].as_array().unwrap() {
             let (name, inputs) = (case["case"].as_str().unwrap(), &case["inputs"]);
@@ -217,13 +267,24 @@ mod tests {
             let logits = floats(&inputs["logits"]);
             compared += agree(&case["out"], &of(&logits), name);
             if let Some(unit) = inputs.get("logits_all_in_unit_interval") {
-                compared += agree(&case["out_probs_in_unit_interval"], &of(&floats(unit)), name);
+                compared += agree(
+                    &case["out_probs_in_unit_interval"],
+                    &of(&floats(unit)),
+                    name,
+                );
             }
-            if let (Some(expected), Truth::Classes(classes)) = (case.get("out_two_batches"), &truth) {
+            if let (Some(expected), Truth::Classes(classes)) = (case.get("out_two_batches"), &truth)
+            {
                 let half = classes.len() / 2;
                 let mut counts = ReferenceCounts::new(width, false);
-                counts.update(&logits[..half * width], &Truth::Classes(classes[..half].to_vec()));
-                counts.update(&logits[half * width..], &Truth::Classes(classes[half..].to_vec()));
+                counts.update(
+                    &logits[..half * width],
+                    &Truth::Classes(classes[..half].to_vec()),
+                );
+                counts.update(
+                    &logits[half * width..],
+                    &Truth::Classes(classes[half..].to_vec()),
+                );
                 compared += agree(expected, &counts, name);
             }
         }
@@ -242,7 +303,10 @@ mod tests {
     fn classes_that_never_occur_count_in_no_macro() {
         let mut counts = ReferenceCounts::new(4, false);
         // Class 2 is said and never true, class 3 neither.
-        counts.update(&[[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]].concat(), &Truth::Classes(vec![0, 1]));
+        counts.update(
+            &[[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]].concat(),
+            &Truth::Classes(vec![0, 1]),
+        );
         assert!((counts.averaged(Kind::Accuracy, Average::Macro) - 1.0 / 3.0).abs() < 1e-12);
         assert_eq!(counts.averaged(Kind::Accuracy, Average::Weighted), 0.5);
         // Ties go to the first.
@@ -250,6 +314,9 @@ mod tests {
         tied.update(&[0.5, 0.5], &Truth::Classes(vec![1]));
         assert_eq!(tied.labels[0].false_positive, 1);
         // Nothing at all.
-        assert_eq!(ReferenceCounts::new(3, true).averaged(Kind::F1, Average::Weighted), 0.0);
+        assert_eq!(
+            ReferenceCounts::new(3, true).averaged(Kind::F1, Average::Weighted),
+            0.0
+        );
     }
 }

@@ -42,11 +42,28 @@ impl Marks {
     pub fn new(judged: &Judgements, abstain_threshold: f32) -> Marks {
         let labels = judged.labels().len();
         let reference: Vec<bool> = match judged.task() {
-            Task::Single => judged.reference_input().chunks(labels).flat_map(|row| one_hot(argmax(row), labels)).collect(),
+            Task::Single => judged
+                .reference_input()
+                .chunks(labels)
+                .flat_map(|row| one_hot(argmax(row), labels))
+                .collect(),
             Task::Multi => said_of_several(judged.reference_input()),
         };
-        let marks = (0..judged.count()).map(|item| mark(judged, item, &reference[item * labels..][..labels], abstain_threshold)).collect();
-        Marks { task: judged.task(), labels, marks }
+        let marks = (0..judged.count())
+            .map(|item| {
+                mark(
+                    judged,
+                    item,
+                    &reference[item * labels..][..labels],
+                    abstain_threshold,
+                )
+            })
+            .collect();
+        Marks {
+            task: judged.task(),
+            labels,
+            marks,
+        }
     }
 
     pub fn count(&self) -> usize {
@@ -55,7 +72,11 @@ impl Marks {
 
     /// Item `i` taken `times(i)` times.
     pub fn tally(&self, times: impl Fn(usize) -> u32) -> Tally {
-        let width = if self.task == Task::Single { self.labels } else { 4 };
+        let width = if self.task == Task::Single {
+            self.labels
+        } else {
+            4
+        };
         let mut tally = Tally::new(self.task, self.labels, self.labels * width);
         for (item, mark) in self.marks.iter().enumerate() {
             let times = u64::from(times(item));
@@ -77,20 +98,34 @@ fn mark(judged: &Judgements, item: usize, reference: &[bool], abstain_threshold:
     let (top, confidence) = judged.top(item);
     let holds: Vec<bool> = (0..labels).map(|label| judged.holds(item, label)).collect();
     let bin = |p: f32| ((f64::from(p) * BINS as f64) as usize).min(BINS - 1);
-    let squares: f64 = scores.iter().zip(&holds).map(|(p, holds)| (f64::from(*p) - f64::from(u8::from(*holds))).powi(2)).sum();
+    let squares: f64 = scores
+        .iter()
+        .zip(&holds)
+        .map(|(p, holds)| (f64::from(*p) - f64::from(u8::from(*holds))).powi(2))
+        .sum();
     // 1e-12: a certainty that is wrong costs 27.6, not infinity.
     let surprise = |p: f32| -f64::from(p).max(1e-12).ln();
     let (decisions, brier, log_loss) = match judged.task() {
         Task::Single => {
             let truth = holds.iter().position(|h| *h).expect("a class holds");
-            let said = reference.iter().position(|r| *r).expect("one is the highest");
+            let said = reference
+                .iter()
+                .position(|r| *r)
+                .expect("one is the highest");
             let right = top == truth;
-            let decision =
-                Decision { cell: truth * labels + top, reference_cell: truth * labels + said, bin: bin(confidence), confidence: confidence.into(), right };
+            let decision = Decision {
+                cell: truth * labels + top,
+                reference_cell: truth * labels + said,
+                bin: bin(confidence),
+                confidence: confidence.into(),
+                right,
+            };
             (vec![decision], squares, surprise(scores[truth]))
         }
         Task::Multi => {
-            let cell = |label: usize, said: bool| label * 4 + 2 * usize::from(holds[label]) + usize::from(said);
+            let cell = |label: usize, said: bool| {
+                label * 4 + 2 * usize::from(holds[label]) + usize::from(said)
+            };
             let decision = |label: usize| Decision {
                 cell: cell(label, scores[label] > 0.5),
                 reference_cell: cell(label, reference[label]),
@@ -98,15 +133,35 @@ fn mark(judged: &Judgements, item: usize, reference: &[bool], abstain_threshold:
                 confidence: scores[label].into(),
                 right: holds[label],
             };
-            let losses = scores.iter().zip(&holds).map(|(p, holds)| if *holds { surprise(*p) } else { surprise(1.0 - p) });
-            ((0..labels).map(decision).collect(), squares / labels as f64, losses.sum::<f64>() / labels as f64)
+            let losses = scores.iter().zip(&holds).map(|(p, holds)| {
+                if *holds {
+                    surprise(*p)
+                } else {
+                    surprise(1.0 - p)
+                }
+            });
+            (
+                (0..labels).map(decision).collect(),
+                squares / labels as f64,
+                losses.sum::<f64>() / labels as f64,
+            )
         }
     };
     let exact = match judged.task() {
         Task::Single => holds[top],
-        Task::Multi => scores.iter().zip(&holds).all(|(p, holds)| (*p > 0.5) == *holds),
+        Task::Multi => scores
+            .iter()
+            .zip(&holds)
+            .all(|(p, holds)| (*p > 0.5) == *holds),
     };
-    Mark { decisions, brier, log_loss, exact, top_right: holds[top], answered: confidence >= abstain_threshold }
+    Mark {
+        decisions,
+        brier,
+        log_loss,
+        exact,
+        top_right: holds[top],
+        answered: confidence >= abstain_threshold,
+    }
 }
 
 /// One bin of a reliability diagram.
@@ -170,7 +225,11 @@ impl Tally {
         self.log_loss += mark.log_loss * times as f64;
         self.exact += if mark.exact { times } else { 0 };
         self.answered += if mark.answered { times } else { 0 };
-        self.answered_right += if mark.answered && mark.top_right { times } else { 0 };
+        self.answered_right += if mark.answered && mark.top_right {
+            times
+        } else {
+            0
+        };
     }
 
     /// Right and wrong decisions per label.
@@ -186,15 +245,28 @@ impl Tally {
 
 fn decisions(task: Task, labels: usize, cells: &[u64]) -> Vec<Decisions> {
     if task == Task::Multi {
-        let of = |c: &[u64]| Decisions { true_negative: c[0], false_positive: c[1], false_negative: c[2], true_positive: c[3] };
+        let of = |c: &[u64]| Decisions {
+            true_negative: c[0],
+            false_positive: c[1],
+            false_negative: c[2],
+            true_positive: c[3],
+        };
         return cells.chunks(4).map(of).collect();
     }
     let all: u64 = cells.iter().sum();
     let of = |label: usize| {
         let true_positive = cells[label * labels + label];
         let false_negative = cells[label * labels..][..labels].iter().sum::<u64>() - true_positive;
-        let false_positive = (0..labels).map(|truth| cells[truth * labels + label]).sum::<u64>() - true_positive;
-        Decisions { true_positive, false_positive, false_negative, true_negative: all - true_positive - false_negative - false_positive }
+        let false_positive = (0..labels)
+            .map(|truth| cells[truth * labels + label])
+            .sum::<u64>()
+            - true_positive;
+        Decisions {
+            true_positive,
+            false_positive,
+            false_negative,
+            true_negative: all - true_positive - false_negative - false_positive,
+        }
     };
     (0..labels).map(of).collect()
 }

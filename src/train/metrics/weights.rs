@@ -12,13 +12,31 @@ pub fn frequency_weights(counts: &[usize]) -> Vec<f64> {
 pub fn inverse_frequency_weights(counts: &[usize]) -> Vec<f64> {
     let sum = counts.iter().sum::<usize>() as f64;
     let occurring = counts.iter().filter(|count| **count > 0).count() as f64;
-    counts.iter().map(|count| if *count == 0 { 0.0 } else { sum / (occurring * *count as f64) }).collect()
+    counts
+        .iter()
+        .map(|count| {
+            if *count == 0 {
+                0.0
+            } else {
+                sum / (occurring * *count as f64)
+            }
+        })
+        .collect()
 }
 
 /// Binary cross-entropy's `pos_weight` per label: items where it does not hold / items where it does. A label that never holds has no
 /// positive term to weigh: 1.
 pub fn positive_weights(positives: &[usize], items: usize) -> Vec<f64> {
-    positives.iter().map(|count| if *count == 0 { 1.0 } else { (items - count) as f64 / *count as f64 }).collect()
+    positives
+        .iter()
+        .map(|count| {
+            if *count == 0 {
+                1.0
+            } else {
+                (items - count) as f64 / *count as f64
+            }
+        })
+        .collect()
 }
 
 /// How often each label holds.
@@ -26,7 +44,11 @@ pub fn count_labels(labels: usize, truth: &super::Truth) -> Vec<usize> {
     let mut counts = vec![0; labels];
     match truth {
         super::Truth::Classes(classes) => classes.iter().for_each(|class| counts[*class] += 1),
-        super::Truth::Labels(holds) => holds.iter().enumerate().filter(|(_, holds)| **holds).for_each(|(at, _)| counts[at % labels] += 1),
+        super::Truth::Labels(holds) => holds
+            .iter()
+            .enumerate()
+            .filter(|(_, holds)| **holds)
+            .for_each(|(at, _)| counts[at % labels] += 1),
     }
     counts
 }
@@ -36,7 +58,9 @@ pub fn count_labels(labels: usize, truth: &super::Truth) -> Vec<usize> {
 pub fn reference_weights(dataset: &str, counts: &[usize]) -> Option<Vec<f64>> {
     match dataset {
         // `pos_weight` of BCE; the SDK's order of labels.
-        "cmu-mosei" => Some(vec![1.0528500, 5.2150741, 5.3373003, 19.4898548, 7.0448384, 23.6880035]),
+        "cmu-mosei" => Some(vec![
+            1.0528500, 5.2150741, 5.3373003, 19.4898548, 7.0448384, 23.6880035,
+        ]),
         "caer" => Some(frequency_weights(counts)),
         "meld" => Some(vec![4.0, 15.0, 15.0, 3.0, 1.0, 6.0, 3.0]),
         "ravdess" => Some([[1.875].as_slice(), &[0.9375; 7]].concat()),
@@ -51,30 +75,52 @@ mod tests {
 
     #[test]
     fn the_reference_raises_the_frequent_and_we_the_rare() {
-        let counts = count_labels(4, &Truth::Classes([vec![0; 6], vec![1; 3], vec![2; 1]].concat()));
+        let counts = count_labels(
+            4,
+            &Truth::Classes([vec![0; 6], vec![1; 3], vec![2; 1]].concat()),
+        );
         assert_eq!(counts, [6, 3, 1, 0]);
         assert_eq!(frequency_weights(&counts), [0.6, 0.3, 0.1, 0.0]);
         let fixed = inverse_frequency_weights(&counts);
-        assert!((fixed[0] - 10.0 / 18.0).abs() < 1e-12 && (fixed[2] - 10.0 / 3.0).abs() < 1e-12 && fixed[3] == 0.0);
+        assert!(
+            (fixed[0] - 10.0 / 18.0).abs() < 1e-12
+                && (fixed[2] - 10.0 / 3.0).abs() < 1e-12
+                && fixed[3] == 0.0
+        );
         let sum: f64 = fixed.iter().zip(&counts).map(|(w, n)| w * *n as f64).sum();
-        assert!((sum - 10.0).abs() < 1e-12, "the mean weight of an item is {}", sum / 10.0);
+        assert!(
+            (sum - 10.0).abs() < 1e-12,
+            "the mean weight of an item is {}",
+            sum / 10.0
+        );
         assert_eq!(frequency_weights(&[0, 0]), [0.0, 0.0]);
     }
 
     #[test]
     fn positives_weigh_as_much_as_negatives() {
-        let counts = count_labels(2, &Truth::Labels(vec![true, false, false, false, false, false, false, false]));
-        assert_eq!((counts.clone(), positive_weights(&counts, 4)), (vec![1, 0], vec![3.0, 1.0]));
+        let counts = count_labels(
+            2,
+            &Truth::Labels(vec![true, false, false, false, false, false, false, false]),
+        );
+        assert_eq!(
+            (counts.clone(), positive_weights(&counts, 4)),
+            (vec![1, 0], vec![3.0, 1.0])
+        );
     }
 
     #[test]
     fn the_references_numbers_have_a_weight_per_label() {
-        let lengths = ["cmu-mosei", "caer", "meld", "ravdess"].map(|name| reference_weights(name, &[1; 7]).unwrap().len());
+        let lengths = ["cmu-mosei", "caer", "meld", "ravdess"]
+            .map(|name| reference_weights(name, &[1; 7]).unwrap().len());
         assert_eq!(lengths, [6, 7, 7, 8]);
         // Inverse frequency, by hand, of RAVDESS: 96 neutral clips and 192 of each other one.
         let counts = [[96].as_slice(), &[192; 7]].concat();
         let ours = inverse_frequency_weights(&counts);
-        assert!(ours.iter().zip(reference_weights("ravdess", &counts).unwrap()).all(|(a, b)| (a - b).abs() < 1e-12));
+        assert!(
+            ours.iter()
+                .zip(reference_weights("ravdess", &counts).unwrap())
+                .all(|(a, b)| (a - b).abs() < 1e-12)
+        );
         assert_eq!(reference_weights("fer2013", &[1]), None);
     }
 }

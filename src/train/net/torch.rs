@@ -31,16 +31,42 @@ impl Leaves {
     }
 
     fn normed_conv(&mut self, x: &tch::Tensor, layer: &NormedConv) -> anyhow::Result<tch::Tensor> {
-        let PaddingConfig2d::Explicit(h, w, ..) = layer.conv.padding else { anyhow::bail!("convolutions here pad explicitly") };
+        let PaddingConfig2d::Explicit(h, w, ..) = layer.conv.padding else {
+            anyhow::bail!("convolutions here pad explicitly")
+        };
         // With a kernel that lies channels last, LibTorch computes all that follows so: a fifth less time in 16 bits.
-        let weight = self.take(&layer.conv.weight)?.to_kind(self.kind).permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
+        let weight = self
+            .take(&layer.conv.weight)?
+            .to_kind(self.kind)
+            .permute([0, 2, 3, 1])
+            .contiguous()
+            .permute([0, 3, 1, 2]);
         let stride = layer.conv.stride.map(|s| s as i64);
-        let y = x.to_kind(self.kind).conv2d(&weight, None::<&tch::Tensor>, stride, [h as i64, w as i64], [1, 1], 1);
+        let y = x.to_kind(self.kind).conv2d(
+            &weight,
+            None::<&tch::Tensor>,
+            stride,
+            [h as i64, w as i64],
+            [1, 1],
+            1,
+        );
         let norm = &layer.norm;
         let (gamma, beta) = (self.take(&norm.gamma)?, self.take(&norm.beta)?);
         // Updated in place. (LibTorch's running variance is the unbiased one, Burn's is not: with thousands of values the same.)
-        let (mean, variance) = (copied(norm.running_mean.value_sync())?, copied(norm.running_var.value_sync())?);
-        let y = y.batch_norm(Some(&gamma), Some(&beta), Some(&mean), Some(&variance), true, norm.momentum, norm.epsilon, false);
+        let (mean, variance) = (
+            copied(norm.running_mean.value_sync())?,
+            copied(norm.running_var.value_sync())?,
+        );
+        let y = y.batch_norm(
+            Some(&gamma),
+            Some(&beta),
+            Some(&mean),
+            Some(&variance),
+            true,
+            norm.momentum,
+            norm.epsilon,
+            false,
+        );
         for (state, new) in [(&norm.running_mean, mean), (&norm.running_var, variance)] {
             state.update(back(&new, &norm.gamma.device())?);
         }
@@ -48,7 +74,11 @@ impl Leaves {
     }
 
     fn block(&mut self, x: tch::Tensor, block: &Block) -> anyhow::Result<tch::Tensor> {
-        let x = if block.pool.is_some() { x.max_pool2d([2, 2], [2, 2], [0, 0], [1, 1], false) } else { x };
+        let x = if block.pool.is_some() {
+            x.max_pool2d([2, 2], [2, 2], [0, 0], [1, 1], false)
+        } else {
+            x
+        };
         let inner = self.normed_conv(&x, &block.first)?.relu();
         let inner = self.normed_conv(&inner, &block.second)?;
         let beside = match &block.shortcut {
@@ -62,20 +92,39 @@ impl Leaves {
 fn copied<const D: usize>(tensor: Tensor<D>) -> anyhow::Result<tch::Tensor> {
     let shape = tensor.dims().map(|d| d as i64);
     let data = tensor.into_data();
-    Ok(tch::Tensor::from_slice(data.as_slice::<f32>().map_err(|e| anyhow::anyhow!("{e:?}"))?).reshape(shape))
+    Ok(tch::Tensor::from_slice(
+        data.as_slice::<f32>()
+            .map_err(|e| anyhow::anyhow!("{e:?}"))?,
+    )
+    .reshape(shape))
 }
 
 fn back<const D: usize>(tensor: &tch::Tensor, device: &Device) -> anyhow::Result<Tensor<D>> {
     let shape: Vec<usize> = tensor.size().iter().map(|d| *d as usize).collect();
-    let values = Vec::<f32>::try_from(tensor.flatten(0, -1)).context("LibTorch's tensor is not of f32")?;
+    let values =
+        Vec::<f32>::try_from(tensor.flatten(0, -1)).context("LibTorch's tensor is not of f32")?;
     Ok(Tensor::from_data(TensorData::new(values, shape), device))
 }
 
 /// The mean cross-entropy of `values` (`[batch, 1, rows, columns]`) against soft `targets`, and every weight's gradient; running
 /// statistics follow. Dropout draws from LibTorch's generator.
-pub fn gradients(net: &Encoder, values: &[f32], shape: [usize; 4], targets: &[f32], precision: Precision) -> anyhow::Result<(f64, GradientsParams)> {
-    let kind = if precision == Precision::Mixed { Kind::BFloat16 } else { Kind::Float };
-    let mut leaves = Leaves { ids: Vec::new(), tensors: Vec::new(), kind };
+pub fn gradients(
+    net: &Encoder,
+    values: &[f32],
+    shape: [usize; 4],
+    targets: &[f32],
+    precision: Precision,
+) -> anyhow::Result<(f64, GradientsParams)> {
+    let kind = if precision == Precision::Mixed {
+        Kind::BFloat16
+    } else {
+        Kind::Float
+    };
+    let mut leaves = Leaves {
+        ids: Vec::new(),
+        tensors: Vec::new(),
+        kind,
+    };
     let rows = shape[0] as i64;
     let mut x = tch::Tensor::from_slice(values).reshape(shape.map(|d| d as i64));
     x = leaves.normed_conv(&x, &net.stem)?.relu();
@@ -105,7 +154,10 @@ pub fn gradients(net: &Encoder, values: &[f32], shape: [usize; 4], targets: &[f3
     let targets = tch::Tensor::from_slice(targets).reshape([rows, -1]);
     let loss = (logits.log_softmax(-1, Kind::Float) * targets).sum(Kind::Float) / -(rows as f64);
     let found = tch::Tensor::run_backward(&[&loss], &leaves.tensors, false, false);
-    let (mut gradients, device) = (GradientsParams::new(), net.embed.weight.val().inner().device());
+    let (mut gradients, device) = (
+        GradientsParams::new(),
+        net.embed.weight.val().inner().device(),
+    );
     for ((id, shape), gradient) in leaves.ids.iter().zip(&found) {
         match shape.len() {
             1 => gradients.register(*id, back::<1>(gradient, &device)?),
@@ -129,13 +181,25 @@ mod tests {
 
     /// Each within 1e-4 of the largest; in 16 bits, where differences of nearly equal sums are what is left of rounding, the same direction.
     fn alike(what: &str, precision: Precision, a: &[f32], b: &[f32]) {
-        let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        let product =
+            |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
         let largest = a.iter().fold(0.0f32, |l, v| l.max(v.abs()));
         assert!(a.len() == b.len() && largest > 0.0, "{what}");
-        let apart = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let apart = a
+            .iter()
+            .zip(b)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
         let cosine = product(a, b) / (product(a, a) * product(b, b)).sqrt();
-        let enough = if precision == Precision::Full { apart <= 1e-4 * largest } else { cosine > 0.9 };
-        assert!(enough, "{what}, {precision:?}: {apart} apart, the largest is {largest}, cosine {cosine}");
+        let enough = if precision == Precision::Full {
+            apart <= 1e-4 * largest
+        } else {
+            cosine > 0.9
+        };
+        assert!(
+            enough,
+            "{what}, {precision:?}: {apart} apart, the largest is {largest}, cosine {cosine}"
+        );
     }
 
     #[test]
@@ -145,27 +209,62 @@ mod tests {
         let file = tempfile::tempdir().unwrap();
         let path = file.path().join("net.bpk");
         tiny(&plain()).save_file(&path).unwrap();
-        let load = || tiny(&plain()).try_load_file(&path).unwrap().to_device(&training).train();
+        let load = || {
+            tiny(&plain())
+                .try_load_file(&path)
+                .unwrap()
+                .to_device(&training)
+                .train()
+        };
         let pixels = golden_samples(5, 6 * 16 * 16);
-        let batch = PlaneBatch { values: pixels.clone(), shape: [6, 1, 16, 16], targets: (0..18).map(|i| f32::from(i % 3 == i / 3 % 3)).collect() };
+        let batch = PlaneBatch {
+            values: pixels.clone(),
+            shape: [6, 1, 16, 16],
+            targets: (0..18).map(|i| f32::from(i % 3 == i / 3 % 3)).collect(),
+        };
         let ours = load();
         let loss = ours.loss(batch.clone(), &training);
         let expected = GradientsParams::from_grads(loss.clone().backward(), &ours);
         let expected_loss = f64::from(values(loss).unwrap()[0]);
         for precision in [Precision::Full, Precision::Mixed] {
             let net = load();
-            let (found_loss, found) = gradients(&net, &batch.values, batch.shape, &batch.targets, precision).unwrap();
-            let tolerance = if precision == Precision::Full { 1e-5 } else { 0.02 };
-            assert!((found_loss - expected_loss).abs() < tolerance * expected_loss, "{precision:?}: {found_loss} against {expected_loss}");
+            let (found_loss, found) =
+                gradients(&net, &batch.values, batch.shape, &batch.targets, precision).unwrap();
+            let tolerance = if precision == Precision::Full {
+                1e-5
+            } else {
+                0.02
+            };
+            assert!(
+                (found_loss - expected_loss).abs() < tolerance * expected_loss,
+                "{precision:?}: {found_loss} against {expected_loss}"
+            );
             assert_eq!(found.len(), expected.len());
             let of = |what: &str, a: Vec<f32>, b: Vec<f32>| alike(what, precision, &a, &b);
-            let (a, b) = (&ours.blocks[1].first.conv.weight, &net.blocks[1].first.conv.weight);
-            of("a kernel", values(expected.get::<4>(a.id).unwrap()).unwrap(), values(found.get::<4>(b.id).unwrap()).unwrap());
+            let (a, b) = (
+                &ours.blocks[1].first.conv.weight,
+                &net.blocks[1].first.conv.weight,
+            );
+            of(
+                "a kernel",
+                values(expected.get::<4>(a.id).unwrap()).unwrap(),
+                values(found.get::<4>(b.id).unwrap()).unwrap(),
+            );
             let (a, b) = (&ours.stem.norm.gamma, &net.stem.norm.gamma);
-            of("a scale", values(expected.get::<1>(a.id).unwrap()).unwrap(), values(found.get::<1>(b.id).unwrap()).unwrap());
+            of(
+                "a scale",
+                values(expected.get::<1>(a.id).unwrap()).unwrap(),
+                values(found.get::<1>(b.id).unwrap()).unwrap(),
+            );
             let (a, b) = (&ours.embed.weight, &net.embed.weight);
-            of("the embedding", values(expected.get::<2>(a.id).unwrap()).unwrap(), values(found.get::<2>(b.id).unwrap()).unwrap());
-            let mean = |net: &Encoder| values(net.valid().blocks[2].second.norm.running_mean.value()).unwrap();
+            of(
+                "the embedding",
+                values(expected.get::<2>(a.id).unwrap()).unwrap(),
+                values(found.get::<2>(b.id).unwrap()).unwrap(),
+            );
+            let mean = |net: &Encoder| {
+                values(net.valid().blocks[2].second.norm.running_mean.value()).unwrap()
+            };
             of("a running mean", mean(&ours), mean(&net));
         }
     }

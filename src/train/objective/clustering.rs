@@ -16,13 +16,23 @@ pub enum ClusterMode {
 
 /// `features` `[batch, dim]` against `centroids` `[clusters, dim]` (no gradient): cross-entropy of `S = f C^T`, the label's entry less
 /// the margin. `labels` holds one cluster per row.
-pub fn clustering_loss(features: Tensor<2>, centroids: Tensor<2>, labels: &[usize], margin: f64) -> Tensor<1> {
+pub fn clustering_loss(
+    features: Tensor<2>,
+    centroids: Tensor<2>,
+    labels: &[usize],
+    margin: f64,
+) -> Tensor<1> {
     let [batch, _] = features.dims();
     let device = features.device();
     let clusters = centroids.dims()[0];
     let indices: Vec<i32> = labels.iter().map(|l| *l as i32).collect();
     let labels = Tensor::<2, Int>::from_data(TensorData::new(indices, [batch, 1]), &device);
-    let margins = Tensor::<2>::zeros([batch, clusters], &device).scatter(1, labels.clone(), Tensor::full([batch, 1], margin, &device), IndexingUpdateOp::Add);
+    let margins = Tensor::<2>::zeros([batch, clusters], &device).scatter(
+        1,
+        labels.clone(),
+        Tensor::full([batch, 1], margin, &device),
+        IndexingUpdateOp::Add,
+    );
     let similarity = features.matmul(centroids.transpose()) - margins;
     log_softmax(similarity, 1).gather(1, labels).mean().neg()
 }

@@ -15,7 +15,10 @@ pub fn masked_margin_softmax(similarity: Tensor<2>, margin: f64) -> Tensor<1> {
     let similarity = similarity - Tensor::<2>::eye(batch, &device).mul_scalar(margin);
     let rows = numbers(batch, &device);
     let diagonal = |log: Tensor<2>| log.gather(1, rows.clone()).mean();
-    let (by_row, by_column) = (log_softmax(similarity.clone(), 1), log_softmax(similarity, 0));
+    let (by_row, by_column) = (
+        log_softmax(similarity.clone(), 1),
+        log_softmax(similarity, 0),
+    );
     (diagonal(by_row) + diagonal(by_column)).neg()
 }
 
@@ -39,15 +42,24 @@ pub fn pairs(modalities: usize) -> Vec<(usize, usize)> {
 pub fn simclr_logits(unit: Tensor<2>, views: usize, temperature: f64) -> Tensor<2> {
     let [rows, _] = unit.dims();
     let batch = rows / views;
-    let similarity = unit.clone().matmul(unit.transpose()).div_scalar(temperature);
+    let similarity = unit
+        .clone()
+        .matmul(unit.transpose())
+        .div_scalar(temperature);
     let order: Vec<i32> = (0..rows)
         .flat_map(|r| {
             let positive = move |c: &usize| c % batch == r % batch && *c != r;
             let negatives = (0..rows).filter(move |c| c % batch != r % batch);
-            (0..rows).filter(positive).chain(negatives).map(|c| c as i32)
+            (0..rows)
+                .filter(positive)
+                .chain(negatives)
+                .map(|c| c as i32)
         })
         .collect();
-    let order = Tensor::<2, Int>::from_data(TensorData::new(order, [rows, rows - 1]), &similarity.device());
+    let order = Tensor::<2, Int>::from_data(
+        TensorData::new(order, [rows, rows - 1]),
+        &similarity.device(),
+    );
     similarity.gather(1, order)
 }
 

@@ -8,15 +8,27 @@ use burn::tensor::{Int, Tensor, TensorData};
 ///
 /// # Panics
 /// If there are not as many targets as rows, or a target is not below the number of weights.
-pub fn weighted_cross_entropy(logits: Tensor<2>, targets: &[usize], weights: Option<&[f32]>) -> Tensor<1> {
+pub fn weighted_cross_entropy(
+    logits: Tensor<2>,
+    targets: &[usize],
+    weights: Option<&[f32]>,
+) -> Tensor<1> {
     let [batch, _] = logits.dims();
     assert_eq!(batch, targets.len(), "one target per row");
     let device = logits.device();
     let indices: Vec<i32> = targets.iter().map(|t| *t as i32).collect();
-    let picked = log_softmax(logits, 1).gather(1, Tensor::<2, Int>::from_data(TensorData::new(indices, [batch, 1]), &device));
-    let counts: Vec<f32> = targets.iter().map(|t| weights.map_or(1.0, |w| w[*t])).collect();
+    let picked = log_softmax(logits, 1).gather(
+        1,
+        Tensor::<2, Int>::from_data(TensorData::new(indices, [batch, 1]), &device),
+    );
+    let counts: Vec<f32> = targets
+        .iter()
+        .map(|t| weights.map_or(1.0, |w| w[*t]))
+        .collect();
     let total: f64 = counts.iter().map(|c| f64::from(*c)).sum();
-    (picked * Tensor::from_data(TensorData::new(counts, [batch, 1]), &device)).sum().div_scalar(-total)
+    (picked * Tensor::from_data(TensorData::new(counts, [batch, 1]), &device))
+        .sum()
+        .div_scalar(-total)
 }
 
 /// Binary cross-entropy of logits with targets of 0 and 1, `[batch, labels]` each, averaged over both. `positive` multiplies what
@@ -28,7 +40,12 @@ pub fn weighted_bce(logits: Tensor<2>, targets: Tensor<2>, positive: Option<&[f3
     let labels = logits.dims()[1];
     let ones = targets.clone() * log_sigmoid(logits.clone());
     let ones = match positive {
-        Some(weights) => ones * Tensor::from_data(TensorData::new(weights.to_vec(), [1, labels]), &logits.device()),
+        Some(weights) => {
+            ones * Tensor::from_data(
+                TensorData::new(weights.to_vec(), [1, labels]),
+                &logits.device(),
+            )
+        }
         None => ones,
     };
     let zeros = (targets.neg() + 1.0) * log_sigmoid(logits.neg());

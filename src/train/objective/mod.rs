@@ -11,7 +11,9 @@ pub use clustering::{ClusterMode, clustering_loss};
 pub use contrastive::{MARGIN, masked_margin_softmax, pairs, simclr_logits, simclr_loss};
 pub use kmeans::{Kmeans, Queue, kmeans_cosine};
 pub use labels::{weighted_bce, weighted_cross_entropy};
-pub use pretext::{Clusters, FeatureBatch, Outputs, PretextModel, Terms, merge, reconstruction_loss};
+pub use pretext::{
+    Clusters, FeatureBatch, Outputs, PretextModel, Terms, merge, reconstruction_loss,
+};
 pub use replicas::Replicas;
 
 use serde::{Deserialize, Serialize};
@@ -47,7 +49,11 @@ pub enum Objective {
         rectified: bool,
     },
     /// NT-Xent between augmented views of the first modality.
-    Simclr { weight: f64, temperature: f64, views: usize },
+    Simclr {
+        weight: f64,
+        temperature: f64,
+        views: usize,
+    },
 }
 
 impl Objective {

@@ -3,7 +3,9 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use super::{ClusterMode, MARGIN, Objective, clustering_loss, masked_margin_softmax, pairs, simclr_loss};
+use super::{
+    ClusterMode, MARGIN, Objective, clustering_loss, masked_margin_softmax, pairs, simclr_loss,
+};
 use crate::train::fit::tensor;
 use crate::train::heads::{HeadsShape, PretextHeads, PretextShape, RepresentationHeads, unit_rows};
 
@@ -66,29 +68,51 @@ pub struct Terms {
 
 impl PretextModel {
     pub fn new(heads: &HeadsShape, pretext: &PretextShape, device: &Device) -> Self {
-        PretextModel { heads: RepresentationHeads::new(heads, device), pretext: PretextHeads::new(heads, pretext, device) }
+        PretextModel {
+            heads: RepresentationHeads::new(heads, device),
+            pretext: PretextHeads::new(heads, pretext, device),
+        }
     }
 
     /// Everything that the objectives look at.
-    pub fn forward(&self, batch: &FeatureBatch, objectives: &[Objective], device: &Device) -> Outputs {
+    pub fn forward(
+        &self,
+        batch: &FeatureBatch,
+        objectives: &[Objective],
+        device: &Device,
+    ) -> Outputs {
         self.join(self.parts(batch, objectives, device), batch, device)
     }
 
     /// What each clip gives by itself, whoever else is in the batch: nearly all of the weights and of the work.
-    pub(super) fn parts(&self, batch: &FeatureBatch, objectives: &[Objective], device: &Device) -> Parts {
+    pub(super) fn parts(
+        &self,
+        batch: &FeatureBatch,
+        objectives: &[Objective],
+        device: &Device,
+    ) -> Parts {
         let wants = |names: &[&str]| objectives.iter().any(|o| names.contains(&o.name()));
-        let mut parts = Parts { clusters: wants(&["clustering"]), ..Parts::default() };
+        let mut parts = Parts {
+            clusters: wants(&["clustering"]),
+            ..Parts::default()
+        };
         for (modality, (rows, values)) in batch.modalities.iter().enumerate() {
             let width = self.heads.heads[modality].dim();
             let embedding = tensor(values.clone(), [rows.len(), width], device);
             let representation = self.heads.forward(modality, embedding.clone());
             if wants(&["contrastive", "clustering", "simclr"]) {
-                parts.narrowed.push(self.pretext.narrow(representation.clone()));
+                parts
+                    .narrowed
+                    .push(self.pretext.narrow(representation.clone()));
             }
             if wants(&["reconstruction"]) {
-                parts.reconstructions.push(self.pretext.reconstruct(modality, representation.clone()));
+                parts
+                    .reconstructions
+                    .push(self.pretext.reconstruct(modality, representation.clone()));
             }
-            parts.embeddings.push(self.heads.heads[modality].standardise(embedding));
+            parts
+                .embeddings
+                .push(self.heads.heads[modality].standardise(embedding));
             parts.representations.push(representation);
         }
         parts
@@ -96,11 +120,31 @@ impl PretextModel {
 
     /// What depends on the whole batch: normalisation by its statistics, and what stands on it.
     pub(super) fn join(&self, parts: Parts, batch: &FeatureBatch, device: &Device) -> Outputs {
-        let Parts { embeddings, representations, reconstructions, narrowed, clusters } = parts;
-        let projections: Vec<_> = narrowed.into_iter().map(|x| self.pretext.project_narrowed(x)).collect();
-        let cluster_logits: Vec<_> = projections.iter().filter(|_| clusters).map(|p| self.pretext.cluster(p.clone())).collect();
+        let Parts {
+            embeddings,
+            representations,
+            reconstructions,
+            narrowed,
+            clusters,
+        } = parts;
+        let projections: Vec<_> = narrowed
+            .into_iter()
+            .map(|x| self.pretext.project_narrowed(x))
+            .collect();
+        let cluster_logits: Vec<_> = projections
+            .iter()
+            .filter(|_| clusters)
+            .map(|p| self.pretext.cluster(p.clone()))
+            .collect();
         let fused = clusters.then(|| fuse(&cluster_logits, batch, device));
-        Outputs { embeddings, representations, reconstructions, projections, cluster_logits, fused }
+        Outputs {
+            embeddings,
+            representations,
+            reconstructions,
+            projections,
+            cluster_logits,
+            fused,
+        }
     }
 
     /// The losses of a step. `clusters` is k-means' answer for [`Outputs::fused`]; without it clustering does not count.
@@ -117,28 +161,54 @@ impl PretextModel {
         let mut active: Vec<(f64, Tensor<1>)> = Vec::new();
         for objective in objectives.iter().filter(|o| o.is_active(epoch)) {
             let loss = match objective {
-                Objective::Contrastive { temperature, .. } => contrastive(outputs, batch, *temperature, device),
-                Objective::Clustering { mode, .. } => clusters.and_then(|found| cluster(outputs, batch, *mode, found, device)),
-                Objective::Reconstruction { .. } => reconstruction_loss(&outputs.reconstructions, &outputs.embeddings),
-                Objective::Simclr { temperature, views, .. } => Some(simclr_loss(unit_rows(outputs.projections[0].clone()), *views, *temperature)),
+                Objective::Contrastive { temperature, .. } => {
+                    contrastive(outputs, batch, *temperature, device)
+                }
+                Objective::Clustering { mode, .. } => {
+                    clusters.and_then(|found| cluster(outputs, batch, *mode, found, device))
+                }
+                Objective::Reconstruction { .. } => {
+                    reconstruction_loss(&outputs.reconstructions, &outputs.embeddings)
+                }
+                Objective::Simclr {
+                    temperature, views, ..
+                } => Some(simclr_loss(
+                    unit_rows(outputs.projections[0].clone()),
+                    *views,
+                    *temperature,
+                )),
             };
             if let Some(loss) = loss {
                 each.push((objective.name(), loss.clone()));
                 active.push((objective.weight(), loss));
             }
         }
-        Terms { total: merge(&active).unwrap_or_else(|| Tensor::zeros([1], device)), each }
+        Terms {
+            total: merge(&active).unwrap_or_else(|| Tensor::zeros([1], device)),
+            each,
+        }
     }
 }
 
 /// The mean over active losses of weight times loss; `None` if none is active (method.md c.4; reference `losses_merging_loss.py`).
 pub fn merge(active: &[(f64, Tensor<1>)]) -> Option<Tensor<1>> {
-    Some(sum(active.iter().map(|(weight, loss)| loss.clone().mul_scalar(*weight)))?.div_scalar(active.len() as f64))
+    Some(
+        sum(active
+            .iter()
+            .map(|(weight, loss)| loss.clone().mul_scalar(*weight)))?
+        .div_scalar(active.len() as f64),
+    )
 }
 
 /// The sum over modalities of the mean squared error (method.md c.3); `None` without modalities.
-pub fn reconstruction_loss(reconstructions: &[Tensor<2>], embeddings: &[Tensor<2>]) -> Option<Tensor<1>> {
-    sum(reconstructions.iter().zip(embeddings).map(|(r, e)| (r.clone() - e.clone()).square().mean()))
+pub fn reconstruction_loss(
+    reconstructions: &[Tensor<2>],
+    embeddings: &[Tensor<2>],
+) -> Option<Tensor<1>> {
+    sum(reconstructions
+        .iter()
+        .zip(embeddings)
+        .map(|(r, e)| (r.clone() - e.clone()).square().mean()))
 }
 
 fn sum(losses: impl Iterator<Item = Tensor<1>>) -> Option<Tensor<1>> {
@@ -146,13 +216,25 @@ fn sum(losses: impl Iterator<Item = Tensor<1>>) -> Option<Tensor<1>> {
 }
 
 /// Sum over the pairs of modalities, each over the clips that have both.
-fn contrastive(outputs: &Outputs, batch: &FeatureBatch, temperature: f64, device: &Device) -> Option<Tensor<1>> {
-    let unit: Vec<Tensor<2>> = outputs.projections.iter().map(|p| unit_rows(p.clone())).collect();
+fn contrastive(
+    outputs: &Outputs,
+    batch: &FeatureBatch,
+    temperature: f64,
+    device: &Device,
+) -> Option<Tensor<1>> {
+    let unit: Vec<Tensor<2>> = outputs
+        .projections
+        .iter()
+        .map(|p| unit_rows(p.clone()))
+        .collect();
     sum(pairs(unit.len()).into_iter().filter_map(|(i, j)| {
         let ((a, b), count) = common(&batch.modalities[i].0, &batch.modalities[j].0);
         // One clip alone is told from nothing.
         (count > 1 || batch.count == 1).then(|| {
-            let (a, b) = (pick(unit[i].clone(), a, device), pick(unit[j].clone(), b, device));
+            let (a, b) = (
+                pick(unit[i].clone(), a, device),
+                pick(unit[j].clone(), b, device),
+            );
             masked_margin_softmax(a.matmul(b.transpose()).div_scalar(temperature), MARGIN)
         })
     }))
@@ -166,7 +248,13 @@ fn common(a: &[usize], b: &[usize]) -> ((Places, Places), usize) {
     if a == b {
         return ((None, None), a.len());
     }
-    let places = |x: &[usize], y: &[usize]| x.iter().enumerate().filter(|(_, clip)| y.binary_search(clip).is_ok()).map(|(i, _)| i).collect::<Vec<_>>();
+    let places = |x: &[usize], y: &[usize]| {
+        x.iter()
+            .enumerate()
+            .filter(|(_, clip)| y.binary_search(clip).is_ok())
+            .map(|(i, _)| i)
+            .collect::<Vec<_>>()
+    };
     let (x, y) = (places(a, b), places(b, a));
     let count = x.len();
     ((Some(x), Some(y)), count)
@@ -187,9 +275,16 @@ fn indices(rows: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int>
 
 /// The mean over the modalities that each clip has: `[batch, clusters]`, zero where it has none.
 fn fuse(logits: &[Tensor<2>], batch: &FeatureBatch, device: &Device) -> Tensor<2> {
-    let whole = batch.modalities.iter().all(|(rows, _)| rows.len() == batch.count);
+    let whole = batch
+        .modalities
+        .iter()
+        .all(|(rows, _)| rows.len() == batch.count);
     if whole {
-        let sum = logits.iter().cloned().reduce(|a, b| a + b).expect("at least one modality");
+        let sum = logits
+            .iter()
+            .cloned()
+            .reduce(|a, b| a + b)
+            .expect("at least one modality");
         return sum.div_scalar(logits.len() as f64);
     }
     let clusters = logits[0].dims()[1];
@@ -204,25 +299,50 @@ fn fuse(logits: &[Tensor<2>], batch: &FeatureBatch, device: &Device) -> Tensor<2
                 places[*clip] = place;
                 counts[*clip] += 1.0;
             }
-            let padded = Tensor::cat(vec![logits.clone(), Tensor::zeros([1, clusters], device)], 0);
+            let padded = Tensor::cat(
+                vec![logits.clone(), Tensor::zeros([1, clusters], device)],
+                0,
+            );
             padded.select(0, indices(places.into_iter(), device))
         })
         .collect();
     let counts = counts.iter().map(|c| c.max(1.0)).collect();
-    spread.into_iter().reduce(|a, b| a + b).expect("at least one modality") / tensor(counts, [batch.count, 1], device)
+    spread
+        .into_iter()
+        .reduce(|a, b| a + b)
+        .expect("at least one modality")
+        / tensor(counts, [batch.count, 1], device)
 }
 
-fn cluster(outputs: &Outputs, batch: &FeatureBatch, mode: ClusterMode, found: &Clusters<'_>, device: &Device) -> Option<Tensor<1>> {
+fn cluster(
+    outputs: &Outputs,
+    batch: &FeatureBatch,
+    mode: ClusterMode,
+    found: &Clusters<'_>,
+    device: &Device,
+) -> Option<Tensor<1>> {
     let fused = outputs.fused.clone()?;
     let width = fused.dims()[1];
-    let centroids = || tensor(found.centroids.to_vec(), [found.centroids.len() / width, width], device);
+    let centroids = || {
+        tensor(
+            found.centroids.to_vec(),
+            [found.centroids.len() / width, width],
+            device,
+        )
+    };
     // The last labels are the batch's: the queue's stand before them.
     let labels = &found.labels[found.labels.len() - batch.count..];
     match mode {
         ClusterMode::Joint => Some(clustering_loss(fused, centroids(), labels, MARGIN)),
-        ClusterMode::Individual => sum(outputs.cluster_logits.iter().zip(&batch.modalities).map(|(logits, (rows, _))| {
-            let own: Vec<usize> = rows.iter().map(|clip| labels[*clip]).collect();
-            clustering_loss(logits.clone(), centroids(), &own, MARGIN)
-        })),
+        ClusterMode::Individual => {
+            sum(outputs
+                .cluster_logits
+                .iter()
+                .zip(&batch.modalities)
+                .map(|(logits, (rows, _))| {
+                    let own: Vec<usize> = rows.iter().map(|clip| labels[*clip]).collect();
+                    clustering_loss(logits.clone(), centroids(), &own, MARGIN)
+                }))
+        }
     }
 }

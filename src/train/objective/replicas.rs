@@ -20,22 +20,51 @@ pub struct Replicas {
 impl Replicas {
     /// Copies of `model`, one on each of `others`, with graphs of their own.
     pub fn new(model: &PretextModel, others: &[Device]) -> Replicas {
-        Replicas { copies: others.iter().map(|device| (model.clone().fork(device), device.clone())).collect() }
+        Replicas {
+            copies: others
+                .iter()
+                .map(|device| (model.clone().fork(device), device.clone()))
+                .collect(),
+        }
     }
 
     /// As [`PretextModel::forward`] of `model`, which lies on `device`, with the clips dealt out in equal parts.
-    pub fn forward(&self, model: &PretextModel, batch: &FeatureBatch, objectives: &[Objective], device: &Device) -> Outputs {
+    pub fn forward(
+        &self,
+        model: &PretextModel,
+        batch: &FeatureBatch,
+        objectives: &[Objective],
+        device: &Device,
+    ) -> Outputs {
         let pieces = split(batch, 1 + self.copies.len());
         // All are under way before the first is gathered: devices compute side by side.
         let mut all = vec![model.parts(&pieces[0], objectives, device)];
-        all.extend(self.copies.iter().zip(&pieces[1..]).map(|((copy, there), piece)| copy.parts(piece, objectives, there)));
+        all.extend(
+            self.copies
+                .iter()
+                .zip(&pieces[1..])
+                .map(|((copy, there), piece)| copy.parts(piece, objectives, there)),
+        );
         model.join(gather(all, device), batch, device)
     }
 
     /// The gradients of all copies' weights, to be added by the optimiser.
-    pub fn gradients(&self, mut gradients: Gradients, model: &PretextModel, device: &Device) -> MultiGradientsParams {
-        let mut grads = vec![(GradientsParams::from_module(&mut gradients, model), device.clone())];
-        grads.extend(self.copies.iter().map(|(copy, there)| (GradientsParams::from_module(&mut gradients, copy), there.clone())));
+    pub fn gradients(
+        &self,
+        mut gradients: Gradients,
+        model: &PretextModel,
+        device: &Device,
+    ) -> MultiGradientsParams {
+        let mut grads = vec![(
+            GradientsParams::from_module(&mut gradients, model),
+            device.clone(),
+        )];
+        grads.extend(self.copies.iter().map(|(copy, there)| {
+            (
+                GradientsParams::from_module(&mut gradients, copy),
+                there.clone(),
+            )
+        }));
         MultiGradientsParams { grads }
     }
 }
@@ -48,10 +77,19 @@ fn split(batch: &FeatureBatch, parts: usize) -> Vec<FeatureBatch> {
             let (from, to) = (bound(part), bound(part + 1));
             let piece = |(rows, values): &(Vec<usize>, Vec<f32>)| {
                 let width = values.len() / rows.len().max(1);
-                let (first, last) = (rows.partition_point(|r| *r < from), rows.partition_point(|r| *r < to));
-                (rows[first..last].iter().map(|r| r - from).collect(), values[first * width..last * width].to_vec())
+                let (first, last) = (
+                    rows.partition_point(|r| *r < from),
+                    rows.partition_point(|r| *r < to),
+                );
+                (
+                    rows[first..last].iter().map(|r| r - from).collect(),
+                    values[first * width..last * width].to_vec(),
+                )
             };
-            FeatureBatch { count: to - from, modalities: batch.modalities.iter().map(piece).collect() }
+            FeatureBatch {
+                count: to - from,
+                modalities: batch.modalities.iter().map(piece).collect(),
+            }
         })
         .collect()
 }
@@ -59,7 +97,13 @@ fn split(batch: &FeatureBatch, parts: usize) -> Vec<FeatureBatch> {
 fn gather(parts: Vec<Parts>, device: &Device) -> Parts {
     let clusters = parts[0].clusters;
     let join = |of: fn(&Parts) -> &Vec<Tensor<2>>| {
-        let here = |modality: usize| parts.iter().map(|part| of(part)[modality].clone().to_device(device)).filter(|t| t.dims()[0] > 0).collect::<Vec<_>>();
+        let here = |modality: usize| {
+            parts
+                .iter()
+                .map(|part| of(part)[modality].clone().to_device(device))
+                .filter(|t| t.dims()[0] > 0)
+                .collect::<Vec<_>>()
+        };
         (0..of(&parts[0]).len())
             .map(|modality| match here(modality) {
                 // Nobody in the batch has it.

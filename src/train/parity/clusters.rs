@@ -8,7 +8,10 @@ use crate::train::objective::{Queue, kmeans_cosine};
 fn kmeans_is_the_authors() {
     each_case("kmeans_cosine.json", |case, comparison| {
         // Which of two nearly equal centroids is nearer is decided in the precision that training has.
-        let expected = case.get("f32").or_else(|| case.get("f64")).expect("results");
+        let expected = case
+            .get("f32")
+            .or_else(|| case.get("f64"))
+            .expect("results");
         let rows = array(&case["inputs"]["X"]);
         let (dim, values) = (rows.shape[1], rows.singles());
         let initial = array(&case["inputs"]["init_indices"]).indices();
@@ -18,13 +21,27 @@ fn kmeans_is_the_authors() {
         // equal is nearer is then the rounding of one machine's matrix product: after such a pass their centroids are taken.
         let unit = unit_rows(&values, dim);
         let known = arrays(&expected["centroids_before_each_pass"]);
-        let mut centroids: Vec<f32> = initial.iter().flat_map(|i| values[i * dim..][..dim].to_vec()).collect();
+        let mut centroids: Vec<f32> = initial
+            .iter()
+            .flat_map(|i| values[i * dim..][..dim].to_vec())
+            .collect();
         let (mut labels, mut tied, mut was_tied) = (vec![0; rows.shape[0]], false, false);
         for number in 0..passes {
             match known.get(number) {
                 Some(before) if tied => centroids = before.singles(),
-                Some(before) => comparison.within("centroids before a pass", &centroids, &before.data, 1e-5, 1e-6),
-                None if tied => return println!("{}: equal centroids in a pass after which the fixture has none", case["case"]),
+                Some(before) => comparison.within(
+                    "centroids before a pass",
+                    &centroids,
+                    &before.data,
+                    1e-5,
+                    1e-6,
+                ),
+                None if tied => {
+                    return println!(
+                        "{}: equal centroids in a pass after which the fixture has none",
+                        case["case"]
+                    );
+                }
                 None => {}
             }
             tied = is_tied(&unit, dim, &centroids);
@@ -32,14 +49,30 @@ fn kmeans_is_the_authors() {
             centroids = pass(&values, &unit, dim, &centroids, &mut labels);
         }
         if !tied {
-            comparison.exact("labels, pass after pass", labels, array(&expected["labels"]).indices());
-            comparison.within("centroids, pass after pass", &centroids, &array(&expected["centroids"]).data, 1e-5, 1e-6);
+            comparison.exact(
+                "labels, pass after pass",
+                labels,
+                array(&expected["labels"]).indices(),
+            );
+            comparison.within(
+                "centroids, pass after pass",
+                &centroids,
+                &array(&expected["centroids"]).data,
+                1e-5,
+                1e-6,
+            );
         }
         if !was_tied {
             let found = kmeans_cosine(&values, dim, &initial);
             comparison.exact("labels", found.labels, array(&expected["labels"]).indices());
             comparison.exact("passes", found.passes, passes);
-            comparison.within("centroids", &found.centroids, &array(&expected["centroids"]).data, 1e-5, 1e-6);
+            comparison.within(
+                "centroids",
+                &found.centroids,
+                &array(&expected["centroids"]).data,
+                1e-5,
+                1e-6,
+            );
         }
     });
 }
@@ -49,7 +82,10 @@ fn kmeans_is_the_authors() {
 fn is_tied(unit: &[f32], dim: usize, centroids: &[f32]) -> bool {
     let centroids = unit_rows(centroids, dim);
     unit.chunks_exact(dim).any(|row| {
-        let mut cosines: Vec<f32> = centroids.chunks_exact(dim).map(|c| row.iter().zip(c).map(|(a, b)| a * b).sum()).collect();
+        let mut cosines: Vec<f32> = centroids
+            .chunks_exact(dim)
+            .map(|c| row.iter().zip(c).map(|(a, b)| a * b).sum())
+            .collect();
         cosines.sort_by(|a, b| b.total_cmp(a));
         cosines.len() > 1 && cosines[0] != 0.0 && cosines[0] - cosines[1] < 1e-6
     })
@@ -60,19 +96,38 @@ fn the_queue_is_the_authors() {
     each_case("kmeans_queue.json", |case, comparison| {
         let (batch, clusters) = (count(&case["batch"]), count(&case["K"]));
         let reduction = case["reduction_factor"].as_u64().map(|f| f as usize);
-        let mut queue = Queue::new(count(&case["kmeans_queue_size"]), batch, clusters, reduction);
-        comparison.exact("rows", queue.rows().len() / clusters, count(&case["queue_rows"]));
+        let mut queue = Queue::new(
+            count(&case["kmeans_queue_size"]),
+            batch,
+            clusters,
+            reduction,
+        );
+        comparison.exact(
+            "rows",
+            queue.rows().len() / clusters,
+            count(&case["queue_rows"]),
+        );
         for (number_of_step, step) in case["steps"].as_array().expect("steps").iter().enumerate() {
             let fused = match step.get("fused") {
                 Some(fused) => array(fused).singles(),
                 None => {
                     assert_eq!(step["fused_rule"], "value[r,c]=r*K+c+1000*(step+1)");
-                    (0..batch * clusters).map(|i| (i + 1000 * (number_of_step + 1)) as f32).collect()
+                    (0..batch * clusters)
+                        .map(|i| (i + 1000 * (number_of_step + 1)) as f32)
+                        .collect()
                 }
             };
             let input = queue.push(&fused);
-            comparison.exact("input's rows", input.len() / clusters, count(&step["kmeans_input_rows"]));
-            comparison.exact("queue used", input.len() > fused.len(), step["queue_used"].as_bool().unwrap());
+            comparison.exact(
+                "input's rows",
+                input.len() / clusters,
+                count(&step["kmeans_input_rows"]),
+            );
+            comparison.exact(
+                "queue used",
+                input.len() > fused.len(),
+                step["queue_used"].as_bool().unwrap(),
+            );
             if let Some(expected) = step.get("kmeans_input") {
                 comparison.exact("input", input, array(expected).singles());
             }
@@ -80,8 +135,22 @@ fn the_queue_is_the_authors() {
                 comparison.exact("queue", queue.rows().to_vec(), array(expected).singles());
             }
             if let Some(expected) = step.get("queue_after_col0") {
-                let column: Vec<f64> = queue.rows().iter().step_by(clusters).map(|v| f64::from(*v)).collect();
-                comparison.exact("queue's first column", column, expected.as_array().expect("a list").iter().map(number).collect());
+                let column: Vec<f64> = queue
+                    .rows()
+                    .iter()
+                    .step_by(clusters)
+                    .map(|v| f64::from(*v))
+                    .collect();
+                comparison.exact(
+                    "queue's first column",
+                    column,
+                    expected
+                        .as_array()
+                        .expect("a list")
+                        .iter()
+                        .map(number)
+                        .collect(),
+                );
             }
         }
     });

@@ -41,7 +41,11 @@ fn davenet_is_the_authors() {
         let [batch, channels, rows, columns] = map.dims();
         let pooled = Davenet::pool(map.clone());
         if rows == 1 && array(&expected["feature_map"]).shape.len() == 3 {
-            comparison.values("feature map", map.reshape([batch, channels, columns]), &expected["feature_map"]);
+            comparison.values(
+                "feature map",
+                map.reshape([batch, channels, columns]),
+                &expected["feature_map"],
+            );
         } else {
             comparison.values("feature map", map, &expected["feature_map"]);
         }

@@ -5,7 +5,10 @@ use burn::tensor::{Device, Tensor};
 use super::fixture::{array, arrays, count, each_case, modalities_of, modality_shape, reference};
 use super::places::Places;
 use crate::train::fit::values;
-use crate::train::heads::{ClassificationHead, ClassifierShape, HeadsShape, PretextHeads, PretextShape, RepresentationHead, unit_rows};
+use crate::train::heads::{
+    ClassificationHead, ClassifierShape, HeadsShape, PretextHeads, PretextShape,
+    RepresentationHead, unit_rows,
+};
 use crate::train::objective::{weighted_bce, weighted_cross_entropy};
 
 #[test]
@@ -16,7 +19,14 @@ fn gated_embedding_units_are_the_authors() {
         let x: Tensor<2> = array(&case["inputs"]["x"]).leaf(&device);
         // The audio head is a unit and a linear layer.
         let audio = params.get("1.weight").map(|widen| array(widen).shape[0]);
-        let shape = modality_shape(if audio.is_some() { "audio_spectrograms" } else { "texts" }, x.dims()[1]);
+        let shape = modality_shape(
+            if audio.is_some() {
+                "audio_spectrograms"
+            } else {
+                "texts"
+            },
+            x.dims()[1],
+        );
         let representation = audio.unwrap_or_else(|| array(&params["fc1.weight"]).shape[0]);
         let mut head = RepresentationHead::new(shape, representation, &device);
         let mut places = Places::default();
@@ -24,8 +34,14 @@ fn gated_embedding_units_are_the_authors() {
         places.load(params, &device);
         let y = head.forward(x.clone());
         comparison.values("y", y.clone(), &expected["y"]);
-        let gradients = (y * array(&case["inputs"]["upstream_grad"]).tensor(&device)).sum().backward();
-        comparison.gradient("x", &values(x.grad(&gradients).unwrap()).unwrap(), &expected["grad_x"]);
+        let gradients = (y * array(&case["inputs"]["upstream_grad"]).tensor(&device))
+            .sum()
+            .backward();
+        comparison.gradient(
+            "x",
+            &values(x.grad(&gradients).unwrap()).unwrap(),
+            &expected["grad_x"],
+        );
         let mut places = Places::default();
         places.representation("", &mut head);
         places.compare_gradients(&expected["grad_params"], &gradients, comparison);
@@ -35,13 +51,21 @@ fn gated_embedding_units_are_the_authors() {
 #[test]
 fn pretext_heads_are_the_authors() {
     each_case("pretraining_heads.json", |case, comparison| {
-        let (dims, expected, after) = (&case["dims"], reference(case), &reference(case)["bn_after"]);
+        let (dims, expected, after) =
+            (&case["dims"], reference(case), &reference(case)["bn_after"]);
         let before = array(&case["params"]["projection_head.1.num_batches_tracked"]).indices()[0];
         let trains = count(&after["num_batches_tracked"]) > before;
-        let device = if trains { Device::flex().autodiff() } else { Device::flex() };
+        let device = if trains {
+            Device::flex().autodiff()
+        } else {
+            Device::flex()
+        };
         let names = modalities_of(&case["inputs"]);
         let heads = HeadsShape {
-            modalities: names.iter().map(|m| modality_shape(m, count(&dims["embedding"][m]))).collect(),
+            modalities: names
+                .iter()
+                .map(|m| modality_shape(m, count(&dims["embedding"][m])))
+                .collect(),
             representation: count(&dims["representation"]),
             standardise: false,
         };
@@ -53,19 +77,43 @@ fn pretext_heads_are_the_authors() {
             rectified_reconstruction: true,
         };
         let mut pretext = PretextHeads::new(&heads, &shape, &device);
-        comparison.exact("hidden", pretext.narrow.weight.dims()[1], count(&dims["projection_hidden"]));
+        comparison.exact(
+            "hidden",
+            pretext.narrow.weight.dims()[1],
+            count(&dims["projection_hidden"]),
+        );
         let mut places = Places::default();
         places.pretext("", &names, &mut pretext);
         places.load(&case["params"], &device);
         for (i, name) in names.iter().enumerate() {
             let representation: Tensor<2> = array(&case["inputs"][name]).tensor(&device);
             let projection = pretext.project(representation.clone());
-            comparison.values(name, pretext.cluster(projection.clone()), &expected["cluster_logits"][name]);
-            comparison.values(name, unit_rows(projection), &expected["projections_normalised"][name]);
-            comparison.values(name, pretext.reconstruct(i, representation), &expected["reconstructions"][name]);
+            comparison.values(
+                name,
+                pretext.cluster(projection.clone()),
+                &expected["cluster_logits"][name],
+            );
+            comparison.values(
+                name,
+                unit_rows(projection),
+                &expected["projections_normalised"][name],
+            );
+            comparison.values(
+                name,
+                pretext.reconstruct(i, representation),
+                &expected["reconstructions"][name],
+            );
         }
-        comparison.values("running mean", pretext.norm.running_mean.value_sync(), &after["running_mean"]);
-        comparison.values("running variance", pretext.norm.running_var.value_sync(), &after["running_var"]);
+        comparison.values(
+            "running mean",
+            pretext.norm.running_mean.value_sync(),
+            &after["running_mean"],
+        );
+        comparison.values(
+            "running variance",
+            pretext.norm.running_var.value_sync(),
+            &after["running_var"],
+        );
     });
 }
 
@@ -75,20 +123,43 @@ fn classifiers_are_the_authors() {
         let (params, expected) = (case["params"].as_object().unwrap(), reference(case));
         let inputs = arrays(&case["inputs"]["representations"]);
         let targets = array(&case["inputs"]["targets"]);
-        let weights = case.get("class_weights").filter(|w| !w.is_null()).map(|w| array(w).singles());
+        let weights = case
+            .get("class_weights")
+            .filter(|w| !w.is_null())
+            .map(|w| array(w).singles());
         // The authors name a layer by its place in its own sequence.
         let name = |layer: usize| {
             let prefix = format!("linear_layers.{layer}.");
-            params.keys().find(|k| k.starts_with(&prefix) && k.ends_with(".weight")).map(|k| k.trim_end_matches(".weight").to_owned())
+            params
+                .keys()
+                .find(|k| k.starts_with(&prefix) && k.ends_with(".weight"))
+                .map(|k| k.trim_end_matches(".weight").to_owned())
         };
         let names: Vec<String> = (0..).map_while(name).collect();
-        let widths: Vec<usize> = names.iter().map(|n| array(&params[&format!("{n}.weight")]).shape[0]).collect();
-        let dropout = |share| ClassifierShape { layers: names.len(), hidden: widths[0], dropout: share, presence: false };
+        let widths: Vec<usize> = names
+            .iter()
+            .map(|n| array(&params[&format!("{n}.weight")]).shape[0])
+            .collect();
+        let dropout = |share| ClassifierShape {
+            layers: names.len(),
+            hidden: widths[0],
+            dropout: share,
+            presence: false,
+        };
         let labels = *widths.last().unwrap();
         let build = |share, device: &Device| {
-            let mut head = ClassificationHead::new(&dropout(share), inputs.len(), inputs[0].shape[1], labels, device);
+            let mut head = ClassificationHead::new(
+                &dropout(share),
+                inputs.len(),
+                inputs[0].shape[1],
+                labels,
+                device,
+            );
             let mut places = Places::default();
-            names.iter().zip(&mut head.layers).for_each(|(name, layer)| places.linear(name, layer));
+            names
+                .iter()
+                .zip(&mut head.layers)
+                .for_each(|(name, layer)| places.linear(name, layer));
             places.load(&case["params"], device);
             head
         };
@@ -99,7 +170,11 @@ fn classifiers_are_the_authors() {
         // Outside training, dropout does nothing.
         let inference = Device::flex();
         let xs: Vec<Tensor<2>> = inputs.iter().map(|x| x.tensor(&inference)).collect();
-        comparison.values("logits", forward(&build(0.5, &inference), &xs), &expected["logits"]);
+        comparison.values(
+            "logits",
+            forward(&build(0.5, &inference), &xs),
+            &expected["logits"],
+        );
 
         let device = Device::flex().autodiff();
         let mut head = build(0.0, &device);
@@ -111,11 +186,21 @@ fn classifiers_are_the_authors() {
         };
         comparison.loss("loss", loss.clone(), &expected["loss"]);
         let gradients = loss.backward();
-        for (x, expected) in xs.iter().zip(expected["grad_representations"].as_array().unwrap()) {
-            comparison.gradient("representations", &values(x.grad(&gradients).unwrap()).unwrap(), expected);
+        for (x, expected) in xs
+            .iter()
+            .zip(expected["grad_representations"].as_array().unwrap())
+        {
+            comparison.gradient(
+                "representations",
+                &values(x.grad(&gradients).unwrap()).unwrap(),
+                expected,
+            );
         }
         let mut places = Places::default();
-        names.iter().zip(&mut head.layers).for_each(|(name, layer)| places.linear(name, layer));
+        names
+            .iter()
+            .zip(&mut head.layers)
+            .for_each(|(name, layer)| places.linear(name, layer));
         places.compare_gradients(&expected["grad_params"], &gradients, comparison);
     });
 }

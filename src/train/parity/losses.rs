@@ -2,11 +2,15 @@
 
 use burn::tensor::{Device, Tensor};
 
-use super::fixture::{array, arrays, count, each_case, modalities_of, modality_shape, number, reference, scalar, texts};
+use super::fixture::{
+    array, arrays, count, each_case, modalities_of, modality_shape, number, reference, scalar,
+    texts,
+};
 use crate::train::fit::values;
 use crate::train::heads::{HeadsShape, PretextShape, unit_rows};
 use crate::train::objective::{
-    FeatureBatch, Objective, Outputs, PretextModel, clustering_loss, masked_margin_softmax, merge, pairs, reconstruction_loss, simclr_logits, simclr_loss,
+    FeatureBatch, Objective, Outputs, PretextModel, clustering_loss, masked_margin_softmax, merge,
+    pairs, reconstruction_loss, simclr_logits, simclr_loss,
 };
 
 fn training() -> Device {
@@ -19,8 +23,14 @@ fn masked_margin_softmax_is_the_authors() {
     each_case("mms_loss.json", |case, comparison| {
         let expected = reference(case);
         if let Some(similarities) = case["inputs"].get("S") {
-            let leaves: Vec<Tensor<2>> = arrays(similarities).iter().map(|s| s.leaf(&device)).collect();
-            let each: Vec<Tensor<1>> = leaves.iter().map(|s| masked_margin_softmax(s.clone(), number(&case["margin"]))).collect();
+            let leaves: Vec<Tensor<2>> = arrays(similarities)
+                .iter()
+                .map(|s| s.leaf(&device))
+                .collect();
+            let each: Vec<Tensor<1>> = leaves
+                .iter()
+                .map(|s| masked_margin_softmax(s.clone(), number(&case["margin"])))
+                .collect();
             for (i, loss) in each.iter().enumerate() {
                 comparison.loss("per matrix", loss.clone(), &expected["loss_per_matrix"][i]);
             }
@@ -28,22 +38,46 @@ fn masked_margin_softmax_is_the_authors() {
             comparison.loss("loss", total.clone(), &expected["loss"]);
             let gradients = total.backward();
             for (i, leaf) in leaves.iter().enumerate() {
-                comparison.gradient("S", &values(leaf.grad(&gradients).unwrap()).unwrap(), &expected["grad_S"][i]);
+                comparison.gradient(
+                    "S",
+                    &values(leaf.grad(&gradients).unwrap()).unwrap(),
+                    &expected["grad_S"][i],
+                );
             }
             return;
         }
         // Through the model's own ring of pairs.
         let names = texts(&case["modalities"]);
-        let projections: Vec<Tensor<2>> = names.iter().map(|m| array(&case["inputs"][m]).leaf(&device)).collect();
+        let projections: Vec<Tensor<2>> = names
+            .iter()
+            .map(|m| array(&case["inputs"][m]).leaf(&device))
+            .collect();
         let rows = projections[0].dims()[0];
         for (i, (a, b)) in pairs(names.len()).into_iter().enumerate() {
-            let similarity = unit_rows(projections[a].clone()).matmul(unit_rows(projections[b].clone()).transpose());
+            let similarity = unit_rows(projections[a].clone())
+                .matmul(unit_rows(projections[b].clone()).transpose());
             comparison.values("S", similarity, &expected["S"][i]);
         }
-        let heads = HeadsShape { modalities: names.iter().map(|m| modality_shape(m, 2)).collect(), representation: 8, standardise: false };
-        let pretext = PretextShape { projection: 2, clusters: 0, reconstruction: 0, rectified_projection: true, rectified_reconstruction: true };
+        let heads = HeadsShape {
+            modalities: names.iter().map(|m| modality_shape(m, 2)).collect(),
+            representation: 8,
+            standardise: false,
+        };
+        let pretext = PretextShape {
+            projection: 2,
+            clusters: 0,
+            reconstruction: 0,
+            rectified_projection: true,
+            rectified_reconstruction: true,
+        };
         let model = PretextModel::new(&heads, &pretext, &device);
-        let batch = FeatureBatch { count: rows, modalities: names.iter().map(|_| ((0..rows).collect(), vec![])).collect() };
+        let batch = FeatureBatch {
+            count: rows,
+            modalities: names
+                .iter()
+                .map(|_| ((0..rows).collect(), vec![]))
+                .collect(),
+        };
         let outputs = Outputs {
             embeddings: vec![],
             representations: vec![],
@@ -52,12 +86,21 @@ fn masked_margin_softmax_is_the_authors() {
             cluster_logits: vec![],
             fused: None,
         };
-        let objectives = [Objective::Contrastive { weight: 1.0, temperature: 1.0 }];
-        let total = model.losses(&outputs, &batch, &objectives, 0, None, &device).total;
+        let objectives = [Objective::Contrastive {
+            weight: 1.0,
+            temperature: 1.0,
+        }];
+        let total = model
+            .losses(&outputs, &batch, &objectives, 0, None, &device)
+            .total;
         comparison.loss("loss", total.clone(), &expected["loss"]);
         let gradients = total.backward();
         for (name, leaf) in names.iter().zip(&projections) {
-            comparison.gradient(name, &values(leaf.grad(&gradients).unwrap()).unwrap(), &expected["grad"][name]);
+            comparison.gradient(
+                name,
+                &values(leaf.grad(&gradients).unwrap()).unwrap(),
+                &expected["grad"][name],
+            );
         }
     });
 }
@@ -67,15 +110,31 @@ fn clustering_is_the_authors() {
     let device = training();
     each_case("clustering_loss.json", |case, comparison| {
         let (inputs, expected) = (&case["inputs"], reference(case));
-        let (features, centroids): (Tensor<2>, Tensor<2>) = (array(&inputs["features"]).leaf(&device), array(&inputs["centroids"]).leaf(&device));
+        let (features, centroids): (Tensor<2>, Tensor<2>) = (
+            array(&inputs["features"]).leaf(&device),
+            array(&inputs["centroids"]).leaf(&device),
+        );
         let labels = array(&inputs["labels_all"]).indices();
         // The queue's labels stand before the batch's.
         let own = &labels[labels.len() - features.dims()[0]..];
-        let loss = clustering_loss(features.clone(), centroids.clone(), own, crate::train::objective::MARGIN);
+        let loss = clustering_loss(
+            features.clone(),
+            centroids.clone(),
+            own,
+            crate::train::objective::MARGIN,
+        );
         comparison.loss("loss", loss.clone(), &expected["loss"]);
         let gradients = loss.backward();
-        comparison.gradient("features", &values(features.grad(&gradients).unwrap()).unwrap(), &expected["grad_features"]);
-        comparison.gradient("centroids", &values(centroids.grad(&gradients).unwrap()).unwrap(), &expected["grad_centroids"]);
+        comparison.gradient(
+            "features",
+            &values(features.grad(&gradients).unwrap()).unwrap(),
+            &expected["grad_features"],
+        );
+        comparison.gradient(
+            "centroids",
+            &values(centroids.grad(&gradients).unwrap()).unwrap(),
+            &expected["grad_centroids"],
+        );
     });
 }
 
@@ -85,8 +144,14 @@ fn reconstruction_is_the_authors() {
     each_case("reconstruction_loss.json", |case, comparison| {
         let (inputs, expected) = (&case["inputs"], reference(case));
         let names = modalities_of(&inputs["reconstructions"]);
-        let found: Vec<Tensor<2>> = names.iter().map(|m| array(&inputs["reconstructions"][m]).leaf(&device)).collect();
-        let targets: Vec<Tensor<2>> = names.iter().map(|m| array(&inputs["targets"][m]).tensor(&device)).collect();
+        let found: Vec<Tensor<2>> = names
+            .iter()
+            .map(|m| array(&inputs["reconstructions"][m]).leaf(&device))
+            .collect();
+        let targets: Vec<Tensor<2>> = names
+            .iter()
+            .map(|m| array(&inputs["targets"][m]).tensor(&device))
+            .collect();
         for (i, name) in names.iter().enumerate() {
             let one = reconstruction_loss(&found[i..=i], &targets[i..=i]).unwrap();
             comparison.loss(name, one, &expected["per_modality"][name]);
@@ -95,7 +160,11 @@ fn reconstruction_is_the_authors() {
         comparison.loss("loss", loss.clone(), &expected["loss"]);
         let gradients = loss.backward();
         for (name, leaf) in names.iter().zip(&found) {
-            comparison.gradient(name, &values(leaf.grad(&gradients).unwrap()).unwrap(), &expected["grad"][name]);
+            comparison.gradient(
+                name,
+                &values(leaf.grad(&gradients).unwrap()).unwrap(),
+                &expected["grad"][name],
+            );
         }
     });
 }
@@ -107,15 +176,33 @@ fn losses_are_merged_as_the_authors_do() {
         let expected = reference(case);
         let (names, active) = (texts(&case["names"]), texts(&case["active"]));
         let weights = array(&case["weights"]).data;
-        let leaves: Vec<Tensor<1>> = array(&case["inputs"]["values"]).singles().iter().map(|v| Tensor::from_floats([*v], &device).require_grad()).collect();
+        let leaves: Vec<Tensor<1>> = array(&case["inputs"]["values"])
+            .singles()
+            .iter()
+            .map(|v| Tensor::from_floats([*v], &device).require_grad())
+            .collect();
         let is_active = |i: &usize| active.contains(&names[*i]);
-        let weighted: Vec<_> = (0..names.len()).filter(is_active).map(|i| (weights[i], leaves[i].clone())).collect();
-        let plain: Vec<_> = weighted.iter().map(|(_, loss)| (1.0, loss.clone())).collect();
+        let weighted: Vec<_> = (0..names.len())
+            .filter(is_active)
+            .map(|i| (weights[i], leaves[i].clone()))
+            .collect();
+        let plain: Vec<_> = weighted
+            .iter()
+            .map(|(_, loss)| (1.0, loss.clone()))
+            .collect();
         let merged = merge(&weighted).unwrap();
         comparison.loss("merged", merged.clone(), &expected["outputs"]["merged"]);
-        comparison.loss("unweighted", merge(&plain).unwrap(), &expected["outputs"]["unweighted"]);
+        comparison.loss(
+            "unweighted",
+            merge(&plain).unwrap(),
+            &expected["outputs"]["unweighted"],
+        );
         for (i, name) in names.iter().enumerate().filter(|(i, _)| is_active(i)) {
-            comparison.loss(name, merge(&[(weights[i], leaves[i].clone())]).unwrap(), &expected["outputs"][name]);
+            comparison.loss(
+                name,
+                merge(&[(weights[i], leaves[i].clone())]).unwrap(),
+                &expected["outputs"][name],
+            );
         }
         let gradients = merged.backward();
         for (i, leaf) in leaves.iter().enumerate() {
@@ -134,12 +221,24 @@ fn simclr_is_the_authors() {
         let expected = reference(case);
         let features: Tensor<2> = array(&case["inputs"]["features"]).leaf(&device);
         let (views, temperature) = (count(&case["n_views"]), number(&case["temperature"]));
-        comparison.values("logits", simclr_logits(unit_rows(features.clone()), views, temperature), &expected["logits"]);
-        comparison.exact("labels", array(&expected["labels"]).indices().iter().all(|l| *l == 0), true);
+        comparison.values(
+            "logits",
+            simclr_logits(unit_rows(features.clone()), views, temperature),
+            &expected["logits"],
+        );
+        comparison.exact(
+            "labels",
+            array(&expected["labels"]).indices().iter().all(|l| *l == 0),
+            true,
+        );
         let loss = simclr_loss(unit_rows(features.clone()), views, temperature);
         comparison.loss("loss", loss.clone(), &expected["loss"]);
         let gradient = features.grad(&loss.backward()).unwrap();
-        comparison.gradient("features", &values(gradient).unwrap(), &expected["grad_features"]);
+        comparison.gradient(
+            "features",
+            &values(gradient).unwrap(),
+            &expected["grad_features"],
+        );
     });
 }
 
@@ -148,7 +247,10 @@ fn a_projection_of_zeros_has_a_gradient() {
     let device = training();
     let zeros = Tensor::<2>::zeros([3, 4], &device).require_grad();
     let other = Tensor::<2>::ones([3, 4], &device);
-    let loss = masked_margin_softmax(unit_rows(zeros.clone()).matmul(unit_rows(other).transpose()), 0.001);
+    let loss = masked_margin_softmax(
+        unit_rows(zeros.clone()).matmul(unit_rows(other).transpose()),
+        0.001,
+    );
     assert!(scalar(loss.clone()).is_finite());
     let gradient = values(zeros.grad(&loss.backward()).unwrap()).unwrap();
     assert!(gradient.iter().all(|g| g.is_finite()), "{gradient:?}");

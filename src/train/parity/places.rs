@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use super::fixture::{Array, Comparison, array};
 use crate::train::fit::values;
-use crate::train::heads::{GatedEmbeddingUnit, PretextHeads, RepresentationHead, RepresentationHeads};
+use crate::train::heads::{
+    GatedEmbeddingUnit, PretextHeads, RepresentationHead, RepresentationHeads,
+};
 
 pub enum Place<'a> {
     /// `[out, in]` there, `[in, out]` here.
@@ -24,8 +26,16 @@ impl Place<'_> {
             Place::Matrix(param) => {
                 assert_eq!(array.shape.len(), 2);
                 let (rows, columns, data) = (array.shape[0], array.shape[1], &array.data);
-                let turned = (0..rows * columns).map(|i| data[(i % rows) * columns + i / rows]).collect();
-                **param = Param::from_tensor(Array { shape: vec![columns, rows], data: turned }.tensor(device));
+                let turned = (0..rows * columns)
+                    .map(|i| data[(i % rows) * columns + i / rows])
+                    .collect();
+                **param = Param::from_tensor(
+                    Array {
+                        shape: vec![columns, rows],
+                        data: turned,
+                    }
+                    .tensor(device),
+                );
             }
             Place::Vector(param) => **param = Param::from_tensor(array.tensor(device)),
             Place::Kernel(param) => **param = Param::from_tensor(array.tensor(device)),
@@ -46,7 +56,10 @@ impl Place<'_> {
     /// In the authors' layout; `None` where the loss does not depend on it.
     fn gradient(&self, gradients: &Gradients) -> Option<Vec<f32>> {
         match self {
-            Place::Matrix(param) => param.val().grad(gradients).map(|g| values(g.transpose()).unwrap()),
+            Place::Matrix(param) => param
+                .val()
+                .grad(gradients)
+                .map(|g| values(g.transpose()).unwrap()),
             Place::Vector(param) => param.val().grad(gradients).map(|g| values(g).unwrap()),
             Place::Kernel(param) => param.val().grad(gradients).map(|g| values(g).unwrap()),
             Place::Running(_) => None,
@@ -60,21 +73,33 @@ pub struct Places<'a>(Vec<(String, Place<'a>)>);
 
 impl<'a> Places<'a> {
     pub fn linear(&mut self, name: &str, linear: &'a mut Linear) {
-        self.0.push((format!("{name}.weight"), Place::Matrix(&mut linear.weight)));
+        self.0
+            .push((format!("{name}.weight"), Place::Matrix(&mut linear.weight)));
         if let Some(bias) = &mut linear.bias {
             self.0.push((format!("{name}.bias"), Place::Vector(bias)));
         }
     }
 
     pub fn convolution(&mut self, name: &str, convolution: &'a mut Conv2d) {
-        self.0.push((format!("{name}.weight"), Place::Kernel(&mut convolution.weight)));
+        self.0.push((
+            format!("{name}.weight"),
+            Place::Kernel(&mut convolution.weight),
+        ));
     }
 
     pub fn norm(&mut self, name: &str, norm: &'a mut BatchNorm) {
-        self.0.push((format!("{name}.weight"), Place::Vector(&mut norm.gamma)));
-        self.0.push((format!("{name}.bias"), Place::Vector(&mut norm.beta)));
-        self.0.push((format!("{name}.running_mean"), Place::Running(&mut norm.running_mean)));
-        self.0.push((format!("{name}.running_var"), Place::Running(&mut norm.running_var)));
+        self.0
+            .push((format!("{name}.weight"), Place::Vector(&mut norm.gamma)));
+        self.0
+            .push((format!("{name}.bias"), Place::Vector(&mut norm.beta)));
+        self.0.push((
+            format!("{name}.running_mean"),
+            Place::Running(&mut norm.running_mean),
+        ));
+        self.0.push((
+            format!("{name}.running_var"),
+            Place::Running(&mut norm.running_var),
+        ));
     }
 
     pub fn gated(&mut self, prefix: &str, unit: &'a mut GatedEmbeddingUnit) {
@@ -94,7 +119,12 @@ impl<'a> Places<'a> {
         }
     }
 
-    pub fn representations(&mut self, prefix: &str, modalities: &[&str], heads: &'a mut RepresentationHeads) {
+    pub fn representations(
+        &mut self,
+        prefix: &str,
+        modalities: &[&str],
+        heads: &'a mut RepresentationHeads,
+    ) {
         for (modality, head) in modalities.iter().zip(&mut heads.heads) {
             self.representation(&format!("{prefix}{modality}."), head);
         }
@@ -108,8 +138,14 @@ impl<'a> Places<'a> {
             self.linear(&format!("{prefix}cluster_classification_head"), cluster);
         }
         for (modality, head) in modalities.iter().zip(&mut heads.reconstruct) {
-            self.linear(&format!("{prefix}reconstruction_heads.{modality}.0"), &mut head.hidden);
-            self.linear(&format!("{prefix}reconstruction_heads.{modality}.2"), &mut head.output);
+            self.linear(
+                &format!("{prefix}reconstruction_heads.{modality}.0"),
+                &mut head.hidden,
+            );
+            self.linear(
+                &format!("{prefix}reconstruction_heads.{modality}.2"),
+                &mut head.output,
+            );
         }
     }
 
@@ -121,15 +157,32 @@ impl<'a> Places<'a> {
     /// Every parameter of a case to its place.
     pub fn load(&mut self, params: &Value, device: &Device) {
         // A counter, the objectives' weights, and a layer that the authors never call.
-        let aside = |name: &str| name.ends_with("num_batches_tracked") || name.ends_with("loss_weights") || name.starts_with("batchnorm1.");
-        for (name, value) in params.as_object().expect("parameters").iter().filter(|(name, _)| !aside(name)) {
+        let aside = |name: &str| {
+            name.ends_with("num_batches_tracked")
+                || name.ends_with("loss_weights")
+                || name.starts_with("batchnorm1.")
+        };
+        for (name, value) in params
+            .as_object()
+            .expect("parameters")
+            .iter()
+            .filter(|(name, _)| !aside(name))
+        {
             self.find(name).load(&array(value), device);
         }
     }
 
-    pub fn compare_gradients(&mut self, expected: &Value, gradients: &Gradients, comparison: &mut Comparison) {
+    pub fn compare_gradients(
+        &mut self,
+        expected: &Value,
+        gradients: &Gradients,
+        comparison: &mut Comparison,
+    ) {
         for (name, expected) in expected.as_object().expect("gradients by name") {
-            let found = self.find(name).gradient(gradients).unwrap_or_else(|| vec![0.0; array(expected).data.len()]);
+            let found = self
+                .find(name)
+                .gradient(gradients)
+                .unwrap_or_else(|| vec![0.0; array(expected).data.len()]);
             comparison.gradient(name, &found, expected);
         }
     }
@@ -138,17 +191,38 @@ impl<'a> Places<'a> {
     ///
     /// The first step is the rate times a gradient's sign wherever that is far above the epsilon of 1e-8. Where it is not, our gradient's
     /// rounding decides, and only the step's bound can be held.
-    pub fn compare_stepped(&mut self, expected: &Value, gradients: &Value, rate: f64, comparison: &mut Comparison) {
+    pub fn compare_stepped(
+        &mut self,
+        expected: &Value,
+        gradients: &Value,
+        rate: f64,
+        comparison: &mut Comparison,
+    ) {
         for (name, expected) in expected.as_object().expect("parameters by name") {
-            let (found, expected, gradient) = (self.find(name).values(), array(expected).data, array(&gradients[name]).data);
+            let (found, expected, gradient) = (
+                self.find(name).values(),
+                array(expected).data,
+                array(&gradients[name]).data,
+            );
             let (mut told, mut bounded) = ((vec![], vec![]), (vec![], vec![]));
             for ((f, e), g) in found.iter().zip(&expected).zip(&gradient) {
-                let side = if g.abs() < 1e-6 { &mut bounded } else { &mut told };
+                let side = if g.abs() < 1e-6 {
+                    &mut bounded
+                } else {
+                    &mut told
+                };
                 side.0.push(*f);
                 side.1.push(*e);
             }
             comparison.within(name, &told.0, &told.1, 1e-5, 1e-6);
-            assert!(bounded.0.iter().zip(&bounded.1).all(|(f, e)| (f64::from(*f) - e).abs() < 2.01 * rate), "{name}");
+            assert!(
+                bounded
+                    .0
+                    .iter()
+                    .zip(&bounded.1)
+                    .all(|(f, e)| (f64::from(*f) - e).abs() < 2.01 * rate),
+                "{name}"
+            );
         }
     }
 }

@@ -6,11 +6,16 @@ use crate::train::adamw::AdamW;
 use burn::tensor::{Device, Tensor};
 use serde_json::Value;
 
-use super::fixture::{Comparison, array, count, each_case, modality_shape, number, reference, texts};
+use super::fixture::{
+    Comparison, array, count, each_case, modality_shape, number, reference, texts,
+};
 use super::places::Places;
 use crate::train::fit::values;
 use crate::train::heads::{HeadsShape, PretextShape};
-use crate::train::objective::{ClusterMode, Clusters, FeatureBatch, Kmeans, MARGIN, Objective, Outputs, PretextModel, Terms, kmeans_cosine};
+use crate::train::objective::{
+    ClusterMode, Clusters, FeatureBatch, Kmeans, MARGIN, Objective, Outputs, PretextModel, Terms,
+    kmeans_cosine,
+};
 
 const RATE: f64 = 1e-3;
 const DECAY: f32 = 0.004;
@@ -29,14 +34,32 @@ impl Variant {
     fn read(case: &Value) -> Self {
         let (dims, params) = (&case["dims"], case["params"].as_object().unwrap());
         let weights = array(&case["loss_weights"]).data;
-        let mode = if case["kmeans_loss_mode"] == "individual" { ClusterMode::Individual } else { ClusterMode::Joint };
+        let mode = if case["kmeans_loss_mode"] == "individual" {
+            ClusterMode::Individual
+        } else {
+            ClusterMode::Joint
+        };
         // Alone, a loss has no weight.
         let objective = |(i, loss): (usize, &String)| {
             let weight = weights.get(i).copied().unwrap_or(1.0);
             match loss.as_str() {
-                "contrastive" => Objective::Contrastive { weight, temperature: 1.0 },
-                "clustering" => Objective::Clustering { weight, mode, clusters: count(&dims["clusters"]), queue: 0, queue_reduction: 0, start_epoch: 0 },
-                "reconstruction" => Objective::Reconstruction { weight, hidden: count(&dims["reconstruction"]), rectified: true },
+                "contrastive" => Objective::Contrastive {
+                    weight,
+                    temperature: 1.0,
+                },
+                "clustering" => Objective::Clustering {
+                    weight,
+                    mode,
+                    clusters: count(&dims["clusters"]),
+                    queue: 0,
+                    queue_reduction: 0,
+                    start_epoch: 0,
+                },
+                "reconstruction" => Objective::Reconstruction {
+                    weight,
+                    hidden: count(&dims["reconstruction"]),
+                    rectified: true,
+                },
                 other => panic!("{other} is not an objective"),
             }
         };
@@ -45,9 +68,16 @@ impl Variant {
         let size = |name: &str, part: &str| if has(part) { count(&dims[name]) } else { 0 };
         let rows = count(&dims["batch"]);
         Variant {
-            objectives: texts(&case["losses"]).iter().enumerate().map(objective).collect(),
+            objectives: texts(&case["losses"])
+                .iter()
+                .enumerate()
+                .map(objective)
+                .collect(),
             heads: HeadsShape {
-                modalities: names.iter().map(|m| modality_shape(m, count(&dims["embedding"][m]))).collect(),
+                modalities: names
+                    .iter()
+                    .map(|m| modality_shape(m, count(&dims["embedding"][m])))
+                    .collect(),
                 representation: count(&dims["representation"]),
                 standardise: false,
             },
@@ -58,8 +88,17 @@ impl Variant {
                 rectified_projection: true,
                 rectified_reconstruction: true,
             },
-            batch: FeatureBatch { count: rows, modalities: names.iter().map(|m| ((0..rows).collect(), array(&case["inputs"][m]).singles())).collect() },
-            initial: case.get("kmeans_init_indices").filter(|v| !v.is_null()).map_or(vec![], |v| array(v).indices()),
+            batch: FeatureBatch {
+                count: rows,
+                modalities: names
+                    .iter()
+                    .map(|m| ((0..rows).collect(), array(&case["inputs"][m]).singles()))
+                    .collect(),
+            },
+            initial: case
+                .get("kmeans_init_indices")
+                .filter(|v| !v.is_null())
+                .map_or(vec![], |v| array(v).indices()),
             names,
         }
     }
@@ -74,9 +113,25 @@ impl Variant {
 
     fn step(&self, model: &PretextModel, device: &Device) -> (Outputs, Option<Kmeans>, Terms) {
         let outputs = model.forward(&self.batch, &self.objectives, device);
-        let found = outputs.fused.as_ref().map(|fused| kmeans_cosine(&values(fused.clone()).unwrap(), fused.dims()[1], &self.initial));
-        let clusters = found.as_ref().map(|k| Clusters { labels: &k.labels, centroids: &k.centroids });
-        let terms = model.losses(&outputs, &self.batch, &self.objectives, 0, clusters.as_ref(), device);
+        let found = outputs.fused.as_ref().map(|fused| {
+            kmeans_cosine(
+                &values(fused.clone()).unwrap(),
+                fused.dims()[1],
+                &self.initial,
+            )
+        });
+        let clusters = found.as_ref().map(|k| Clusters {
+            labels: &k.labels,
+            centroids: &k.centroids,
+        });
+        let terms = model.losses(
+            &outputs,
+            &self.batch,
+            &self.objectives,
+            0,
+            clusters.as_ref(),
+            device,
+        );
         (outputs, found, terms)
     }
 }
@@ -84,7 +139,9 @@ impl Variant {
 /// Each loss times its weight, and the means. Alone, a loss is not listed, or by modality.
 fn compare_terms(variant: &Variant, terms: &Terms, expected: &Value, comparison: &mut Comparison) {
     comparison.exact("objectives", terms.each.len(), variant.objectives.len());
-    let Some(listed) = expected.as_object() else { return };
+    let Some(listed) = expected.as_object() else {
+        return;
+    };
     if let Some(merged) = listed.get("merged") {
         comparison.loss("merged", terms.total.clone(), merged);
     }
@@ -95,19 +152,43 @@ fn compare_terms(variant: &Variant, terms: &Terms, expected: &Value, comparison:
         }
     }
     if let Some(unweighted) = listed.get("unweighted") {
-        let sum = terms.each.iter().map(|(_, loss)| loss.clone()).reduce(|a, b| a + b).unwrap();
-        comparison.loss("unweighted", sum.div_scalar(terms.each.len() as f64), unweighted);
+        let sum = terms
+            .each
+            .iter()
+            .map(|(_, loss)| loss.clone())
+            .reduce(|a, b| a + b)
+            .unwrap();
+        comparison.loss(
+            "unweighted",
+            sum.div_scalar(terms.each.len() as f64),
+            unweighted,
+        );
     }
 }
 
 /// Each modality's share of reconstruction.
-fn compare_reconstructions(variant: &Variant, model: &PretextModel, outputs: &Outputs, expected: &Value, comparison: &mut Comparison) {
+fn compare_reconstructions(
+    variant: &Variant,
+    model: &PretextModel,
+    outputs: &Outputs,
+    expected: &Value,
+    comparison: &mut Comparison,
+) {
     // Without reconstruction, terms by modality are clustering's.
-    let names = if model.pretext.reconstruct.is_empty() { &[][..] } else { &variant.names[..] };
+    let names = if model.pretext.reconstruct.is_empty() {
+        &[][..]
+    } else {
+        &variant.names[..]
+    };
     for (i, name) in names.iter().enumerate() {
-        let listed = expected.get(format!("reconstruction_{name}")).or_else(|| expected.get(name));
+        let listed = expected
+            .get(format!("reconstruction_{name}"))
+            .or_else(|| expected.get(name));
         if let Some(listed) = listed {
-            let error: Tensor<2> = model.pretext.reconstruct(i, outputs.representations[i].clone()) - outputs.embeddings[i].clone();
+            let error: Tensor<2> = model
+                .pretext
+                .reconstruct(i, outputs.representations[i].clone())
+                - outputs.embeddings[i].clone();
             comparison.loss(name, error.square().mean(), listed);
         }
     }
@@ -124,25 +205,52 @@ fn a_step_is_the_authors_in_every_variant() {
         let (outputs, found, terms) = variant.step(&model, &device);
         comparison.loss("loss", terms.total.clone(), &expected["loss"]);
         compare_terms(&variant, &terms, &expected["loss_terms"], comparison);
-        compare_reconstructions(&variant, &model, &outputs, &expected["loss_terms"], comparison);
+        compare_reconstructions(
+            &variant,
+            &model,
+            &outputs,
+            &expected["loss_terms"],
+            comparison,
+        );
         if let Some(fused) = expected.get("fused") {
             comparison.values("fused", outputs.fused.clone().unwrap(), fused);
             let found = found.unwrap();
             comparison.exact("labels", found.labels, array(&expected["labels"]).indices());
-            comparison.within("centroids", &found.centroids, &array(&expected["centroids"]).data, 1e-5, 1e-6);
+            comparison.within(
+                "centroids",
+                &found.centroids,
+                &array(&expected["centroids"]).data,
+                1e-5,
+                1e-6,
+            );
         }
         let gradients = terms.total.backward();
-        variant.places(&mut model).compare_gradients(&expected["grads"], &gradients, comparison);
+        variant
+            .places(&mut model)
+            .compare_gradients(&expected["grads"], &gradients, comparison);
 
-        let mut optimizer = ModuleOptimizer::from(AdamW { weight_decay: DECAY });
+        let mut optimizer = ModuleOptimizer::from(AdamW {
+            weight_decay: DECAY,
+        });
         let gradients = GradientsParams::from_grads(gradients, &model);
         let mut model = optimizer.step(RATE, model, gradients);
         if let Some(stepped) = expected.get("params_after_one_adamw_step") {
-            variant.places(&mut model).compare_stepped(stepped, &expected["grads"], RATE, comparison);
+            variant.places(&mut model).compare_stepped(
+                stepped,
+                &expected["grads"],
+                RATE,
+                comparison,
+            );
         }
         let (_, _, terms) = variant.step(&model, &device);
         let after = number(&expected["loss_after_one_adamw_step"]);
         // Where a gradient was too small to tell its sign, a parameter may have gone the other way.
-        comparison.within("loss after the step", &values(terms.total).unwrap(), &[after], 1e-5, 1e-6);
+        comparison.within(
+            "loss after the step",
+            &values(terms.total).unwrap(),
+            &[after],
+            1e-5,
+            1e-6,
+        );
     });
 }

@@ -8,7 +8,13 @@ use crate::train::store::Entry;
 use crate::train::synthetic::SyntheticSet;
 
 fn small() -> Features {
-    SyntheticSet { train: 320, select: 40, test: 40, ..SyntheticSet::default() }.make()
+    SyntheticSet {
+        train: 320,
+        select: 40,
+        test: 40,
+        ..SyntheticSet::default()
+    }
+    .make()
 }
 
 fn recipe(epochs: usize) -> PretrainRecipe {
@@ -28,9 +34,23 @@ fn recipe(epochs: usize) -> PretrainRecipe {
         weight_decay: 1e-3,
         schedule: RateSchedule::WarmupCosine { warmup_share: 0.1 },
         objectives: vec![
-            Objective::Contrastive { weight: 1.0, temperature: 0.1 },
-            Objective::Clustering { weight: 0.5, mode: ClusterMode::Individual, clusters: 6, queue: 2, queue_reduction: 1, start_epoch: 1 },
-            Objective::Reconstruction { weight: 0.5, hidden: 16, rectified: false },
+            Objective::Contrastive {
+                weight: 1.0,
+                temperature: 0.1,
+            },
+            Objective::Clustering {
+                weight: 0.5,
+                mode: ClusterMode::Individual,
+                clusters: 6,
+                queue: 2,
+                queue_reduction: 1,
+                start_epoch: 1,
+            },
+            Objective::Reconstruction {
+                weight: 0.5,
+                hidden: 16,
+                rectified: false,
+            },
         ],
     }
 }
@@ -39,7 +59,13 @@ fn recipe(epochs: usize) -> PretrainRecipe {
 fn fingerprint(net: &PretextModel, features: &Features, recipe: &PretrainRecipe) -> Vec<f32> {
     let batch = features.batch(&(0..16).collect::<Vec<_>>()).unwrap();
     let outputs = net.forward(&batch, &recipe.objectives, &device());
-    outputs.representations.into_iter().chain(outputs.projections).chain(outputs.cluster_logits).flat_map(|t| values(t).unwrap()).collect()
+    outputs
+        .representations
+        .into_iter()
+        .chain(outputs.projections)
+        .chain(outputs.cluster_logits)
+        .flat_map(|t| values(t).unwrap())
+        .collect()
 }
 
 const CHILD: &str = "EXPRESSD_TEST_PRETRAIN_CHILD";
@@ -62,7 +88,11 @@ fn killed_ten_times_it_ends_with_the_same_weights() {
     let (calm, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let child = |folder: &Path| {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "train::pretrain::tests::a_child_trains"]).env(CHILD, folder).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(["--exact", "train::pretrain::tests::a_child_trains"])
+            .env(CHILD, folder)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         command
     };
     let started = monotonic_nanos();
@@ -72,7 +102,9 @@ fn killed_ten_times_it_ends_with_the_same_weights() {
     let (mut kills, mut left_off) = (0, Vec::new());
     while kills < 10 {
         let mut running = child(killed.path()).spawn().unwrap();
-        std::thread::sleep(Duration::from_nanos(rng.random_range(whole / 20..whole / 2)));
+        std::thread::sleep(Duration::from_nanos(
+            rng.random_range(whole / 20..whole / 2),
+        ));
         if running.try_wait().unwrap().is_some() {
             // Done before its kill: begin anew.
             std::fs::remove_dir_all(killed.path()).unwrap();
@@ -81,12 +113,17 @@ fn killed_ten_times_it_ends_with_the_same_weights() {
         running.kill().unwrap();
         running.wait().unwrap();
         kills += 1;
-        left_off.extend(read_json::<Progress>(&killed.path().join("state.json")).unwrap().map(|p| p.epochs));
+        left_off.extend(
+            read_json::<Progress>(&killed.path().join("state.json"))
+                .unwrap()
+                .map(|p| p.epochs),
+        );
     }
     assert!(child(killed.path()).status().unwrap().success());
     assert!(!left_off.is_empty(), "no kill came after a checkpoint");
     let (recipe, features) = (recipe(12), small());
-    let [a, b] = [&calm, &killed].map(|folder| fingerprint(&load(folder.path()).unwrap().1, &features, &recipe));
+    let [a, b] = [&calm, &killed]
+        .map(|folder| fingerprint(&load(folder.path()).unwrap().1, &features, &recipe));
     assert_eq!(a, b, "left off after epochs {left_off:?}");
 }
 
@@ -96,13 +133,33 @@ fn a_value_that_is_no_number_ends_the_run_and_the_checkpoint_stands() {
     let folder = tempfile::tempdir().unwrap();
     let run = RunFolder(folder.path().to_owned());
     let good = small();
-    let one = PretrainRecipe { epochs: 2, ..recipe(2) };
+    let one = PretrainRecipe {
+        epochs: 2,
+        ..recipe(2)
+    };
     pretrain(&one, &good, vec![], &run, false).unwrap();
     let other = tempfile::tempdir().unwrap();
-    let wild = PretrainRecipe { learning_rate: 1e30, ..one.clone() };
-    let error = pretrain(&wild, &good, vec![], &RunFolder(other.path().to_owned()), false).unwrap_err().to_string();
-    assert!(error.contains("lower learning_rate") && error.contains("checkpoint"), "{error}");
-    assert!(load(other.path()).is_ok(), "the checkpoint before it stands");
+    let wild = PretrainRecipe {
+        learning_rate: 1e30,
+        ..one.clone()
+    };
+    let error = pretrain(
+        &wild,
+        &good,
+        vec![],
+        &RunFolder(other.path().to_owned()),
+        false,
+    )
+    .unwrap_err()
+    .to_string();
+    assert!(
+        error.contains("lower learning_rate") && error.contains("checkpoint"),
+        "{error}"
+    );
+    assert!(
+        load(other.path()).is_ok(),
+        "the checkpoint before it stands"
+    );
     // A value of the store's is not the rate's fault.
     let rows: Vec<(Entry, Vec<f32>)> = (0..good.count())
         .map(|row| {
@@ -115,17 +172,51 @@ fn a_value_that_is_no_number_ends_the_run_and_the_checkpoint_stands() {
         })
         .collect();
     let bad = Features::in_memory(good.spec().clone(), rows);
-    let error = pretrain(&one, &bad, vec![], &RunFolder(other.path().join("bad")), false).unwrap_err().to_string();
-    assert!(error.contains(&good.entry(7).id) && error.contains("face") && !error.contains("learning_rate"), "{error}");
+    let error = pretrain(
+        &one,
+        &bad,
+        vec![],
+        &RunFolder(other.path().join("bad")),
+        false,
+    )
+    .unwrap_err()
+    .to_string();
+    assert!(
+        error.contains(&good.entry(7).id)
+            && error.contains("face")
+            && !error.contains("learning_rate"),
+        "{error}"
+    );
     // Other settings do not overwrite it either.
-    let error = pretrain(&PretrainRecipe { seed: 6, ..one.clone() }, &good, vec![], &run, false).unwrap_err().to_string();
+    let error = pretrain(
+        &PretrainRecipe {
+            seed: 6,
+            ..one.clone()
+        },
+        &good,
+        vec![],
+        &run,
+        false,
+    )
+    .unwrap_err()
+    .to_string();
     assert!(error.contains("other settings"), "{error}");
-    let error = crate::train::classify::load(folder.path()).unwrap_err().to_string();
-    assert!(error.contains("is a run of pretrain; evaluate and export take a run of finetune"), "{error}");
+    let error = crate::train::classify::load(folder.path())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("is a run of pretrain; evaluate and export take a run of finetune"),
+        "{error}"
+    );
     // Nor do two processes write at once.
     let _other = run.lock().unwrap();
-    let error = pretrain(&one, &good, vec![], &run, false).unwrap_err().to_string();
-    assert!(error.contains("being trained by another process"), "{error}");
+    let error = pretrain(&one, &good, vec![], &run, false)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("being trained by another process"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -141,7 +232,14 @@ fn clips_without_a_modality_are_trained_on_what_they_have() {
     });
     let features = Features::in_memory(good.spec().clone(), rows.collect());
     let folder = tempfile::tempdir().unwrap();
-    let (_, progress) = pretrain(&recipe(4), &features, vec![], &RunFolder(folder.path().to_owned()), false).unwrap();
+    let (_, progress) = pretrain(
+        &recipe(4),
+        &features,
+        vec![],
+        &RunFolder(folder.path().to_owned()),
+        false,
+    )
+    .unwrap();
     assert!(progress.curves["total"].iter().all(|v| v.is_finite()));
     assert!(progress.curves["reconstruction"][3] < progress.curves["reconstruction"][0]);
 }
@@ -152,7 +250,9 @@ fn every_recipe_is_valid_and_faults_are_told_at_once() {
     for folder in ["config/train", "config/train/reference"] {
         for file in std::fs::read_dir(crate::testing::project(folder)).unwrap() {
             let path = file.unwrap().path();
-            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            let Ok(text) = std::fs::read_to_string(&path) else {
+                continue;
+            };
             if text.contains("kind = \"pretrain\"") {
                 PretrainRecipe::read(&path).unwrap();
                 seen += 1;
@@ -163,45 +263,125 @@ fn every_recipe_is_valid_and_faults_are_told_at_once() {
         }
     }
     assert!(seen >= 26, "{seen} recipes");
-    let faults = PretrainRecipe { modalities: vec![Modality::Face], batch: 1, profile: Profile::Reference, ..recipe(0) }.faults();
+    let faults = PretrainRecipe {
+        modalities: vec![Modality::Face],
+        batch: 1,
+        profile: Profile::Reference,
+        ..recipe(0)
+    }
+    .faults();
     assert!(faults.len() >= 4, "{faults:?}");
 }
 
 #[test]
 fn what_no_run_could_train_with_is_refused_by_key_value_and_what_is_permitted() {
-    let contrastive = |weight| Objective::Contrastive { weight, temperature: 0.1 };
+    let contrastive = |weight| Objective::Contrastive {
+        weight,
+        temperature: 0.1,
+    };
     let clustering = |start_epoch, queue_reduction| {
         let (weight, mode) = (1.0, ClusterMode::Joint);
-        Objective::Clustering { weight, mode, clusters: 6, queue: 2, queue_reduction, start_epoch }
+        Objective::Clustering {
+            weight,
+            mode,
+            clusters: 6,
+            queue: 2,
+            queue_reduction,
+            start_epoch,
+        }
     };
-    let faults = |objectives: Vec<Objective>| PretrainRecipe { objectives, ..recipe(2) }.faults().join("; ");
+    let faults = |objectives: Vec<Objective>| {
+        PretrainRecipe {
+            objectives,
+            ..recipe(2)
+        }
+        .faults()
+        .join("; ")
+    };
     assert_eq!(faults(vec![clustering(0, 1)]), "");
     assert_eq!(faults(vec![clustering(1, 1), contrastive(1.0)]), "");
     let late = faults(vec![clustering(1, 1)]);
-    assert!(late.contains("start_epoch") && late.contains("begins in epoch 0"), "{late}");
+    assert!(
+        late.contains("start_epoch") && late.contains("begins in epoch 0"),
+        "{late}"
+    );
     assert!(faults(vec![clustering(0, 0)]).contains("queue_reduction is 0, permitted"));
     for weight in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-        assert_eq!(faults(vec![contrastive(weight)]), format!("weight of contrastive is {weight}, permitted are numbers above 0"));
+        assert_eq!(
+            faults(vec![contrastive(weight)]),
+            format!("weight of contrastive is {weight}, permitted are numbers above 0")
+        );
     }
-    assert!(faults(vec![contrastive(1.0), clustering(0, 1), contrastive(0.5)]).contains("objective contrastive stands there twice"));
+    assert!(
+        faults(vec![contrastive(1.0), clustering(0, 1), contrastive(0.5)])
+            .contains("objective contrastive stands there twice")
+    );
     for learning_rate in [0.0, f64::NAN, f64::INFINITY] {
-        assert!(PretrainRecipe { learning_rate, ..recipe(2) }.faults().join("").contains("learning_rate is"));
+        assert!(
+            PretrainRecipe {
+                learning_rate,
+                ..recipe(2)
+            }
+            .faults()
+            .join("")
+            .contains("learning_rate is")
+        );
     }
-    let twice = PretrainRecipe { modalities: vec![Modality::Face; 2], weight_decay: -1.0, ..recipe(2) }.faults();
-    assert_eq!(twice, ["weight_decay is -1, permitted are numbers from 0", "modalities names face twice, permitted is each once"]);
+    let twice = PretrainRecipe {
+        modalities: vec![Modality::Face; 2],
+        weight_decay: -1.0,
+        ..recipe(2)
+    }
+    .faults();
+    assert_eq!(
+        twice,
+        [
+            "weight_decay is -1, permitted are numbers from 0",
+            "modalities names face twice, permitted is each once"
+        ]
+    );
 }
 
 #[test]
 fn a_batch_without_a_pair_is_passed_over() {
     let _turn = GENERATOR.lock();
-    let (features, recipe) = (small(), PretrainRecipe { objectives: vec![Objective::Contrastive { weight: 1.0, temperature: 0.1 }], ..recipe(1) });
+    let (features, recipe) = (
+        small(),
+        PretrainRecipe {
+            objectives: vec![Objective::Contrastive {
+                weight: 1.0,
+                temperature: 0.1,
+            }],
+            ..recipe(1)
+        },
+    );
     let training = vec![device().autodiff()];
-    let net = PretextModel::new(&recipe.heads(&features), &recipe.pretext(), &device()).to_device(&training[0]).train();
+    let net = PretextModel::new(&recipe.heads(&features), &recipe.pretext(), &device())
+        .to_device(&training[0])
+        .train();
     let dims: Vec<usize> = features.modalities().iter().map(|m| m.dim).collect();
     // The first clip has face and voice, the second voice and text.
-    let modalities = [vec![0], vec![0, 1], vec![1]].into_iter().zip(dims).map(|(clips, dim)| (clips.clone(), vec![0.5; clips.len() * dim])).collect();
-    let batch = FeatureBatch { count: 2, modalities };
-    let (_, losses) = train_step(&recipe, net, &mut recipe.optimizer(), &batch, 0, 0, None, 1e-3, &training).unwrap();
+    let modalities = [vec![0], vec![0, 1], vec![1]]
+        .into_iter()
+        .zip(dims)
+        .map(|(clips, dim)| (clips.clone(), vec![0.5; clips.len() * dim]))
+        .collect();
+    let batch = FeatureBatch {
+        count: 2,
+        modalities,
+    };
+    let (_, losses) = train_step(
+        &recipe,
+        net,
+        &mut recipe.optimizer(),
+        &batch,
+        0,
+        0,
+        None,
+        1e-3,
+        &training,
+    )
+    .unwrap();
     assert_eq!(losses, [("total", 0.0)]);
 }
 
@@ -209,7 +389,10 @@ fn a_batch_without_a_pair_is_passed_over() {
 struct Weights(Vec<f32>);
 
 impl burn::module::ModuleVisitor for Weights {
-    fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<burn::tensor::Tensor<D>>) {
+    fn visit_float<const D: usize>(
+        &mut self,
+        param: &burn::module::Param<burn::tensor::Tensor<D>>,
+    ) {
         self.0.extend(values(param.val()).unwrap());
     }
 }
@@ -221,14 +404,37 @@ fn weights(net: &PretextModel) -> Vec<f32> {
 }
 
 /// One step of plain gradient descent: what weights change by is the gradient.
-fn gradients(recipe: &PretrainRecipe, net: &PretextModel, batch: &FeatureBatch, replicas: usize) -> (Vec<f32>, f64) {
+fn gradients(
+    recipe: &PretrainRecipe,
+    net: &PretextModel,
+    batch: &FeatureBatch,
+    replicas: usize,
+) -> (Vec<f32>, f64) {
     let devices = vec![device().autodiff(); replicas];
     let learner = net.clone().to_device(&devices[0]).train();
     let before = weights(&learner);
     let mut optimizer: ModuleOptimizer = burn::optim::SgdConfig::new().init();
     let mut queue = Queue::new(2, batch.count, 6, None);
-    let (after, losses) = train_step(recipe, learner, &mut optimizer, batch, 1, 0, Some(&mut queue), 1.0, &devices).unwrap();
-    (before.iter().zip(weights(&after)).map(|(b, a)| b - a).collect(), losses.last().unwrap().1)
+    let (after, losses) = train_step(
+        recipe,
+        learner,
+        &mut optimizer,
+        batch,
+        1,
+        0,
+        Some(&mut queue),
+        1.0,
+        &devices,
+    )
+    .unwrap();
+    (
+        before
+            .iter()
+            .zip(weights(&after))
+            .map(|(b, a)| b - a)
+            .collect(),
+        losses.last().unwrap().1,
+    )
 }
 
 #[test]
@@ -247,8 +453,16 @@ fn replicas_have_the_gradients_of_one_device() {
             .enumerate()
             .map(|(m, (rows, values))| {
                 let width = values.len() / rows.len();
-                let keep: Vec<usize> = rows.iter().copied().filter(|r| if m == 2 { *r >= 11 } else { r % 5 != m }).collect();
-                let kept = keep.iter().flat_map(|r| &values[r * width..(r + 1) * width]).copied().collect();
+                let keep: Vec<usize> = rows
+                    .iter()
+                    .copied()
+                    .filter(|r| if m == 2 { *r >= 11 } else { r % 5 != m })
+                    .collect();
+                let kept = keep
+                    .iter()
+                    .flat_map(|r| &values[r * width..(r + 1) * width])
+                    .copied()
+                    .collect();
                 (keep, kept)
             })
             .collect(),
@@ -256,13 +470,26 @@ fn replicas_have_the_gradients_of_one_device() {
     for batch in [whole, gaps] {
         let (expected, loss) = gradients(&recipe, &net, &batch, 1);
         let size = expected.iter().map(|g| g.abs()).fold(0.0, f32::max);
-        assert!(expected.iter().filter(|g| g.abs() > 1e-3 * size).count() > 1000, "hardly any gradient");
+        assert!(
+            expected.iter().filter(|g| g.abs() > 1e-3 * size).count() > 1000,
+            "hardly any gradient"
+        );
         for replicas in [2, 3] {
             let (found, loss_found) = gradients(&recipe, &net, &batch, replicas);
-            let largest = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let largest = found
+                .iter()
+                .zip(&expected)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f32::max);
             // What changes is the order of sums, and the weights' own rounding.
-            assert!(largest < 1e-5 * size, "{replicas} replicas: {largest} of {size}");
-            assert!((loss - loss_found).abs() < 1e-6 * loss.abs(), "{loss} {loss_found}");
+            assert!(
+                largest < 1e-5 * size,
+                "{replicas} replicas: {largest} of {size}"
+            );
+            assert!(
+                (loss - loss_found).abs() < 1e-6 * loss.abs(),
+                "{loss} {loss_found}"
+            );
         }
     }
 }

@@ -20,11 +20,20 @@ pub struct Edges {
 impl Edges {
     /// Boxes that touch overlap.
     fn overlaps(&self, other: &Edges) -> bool {
-        self.left <= other.right && self.right >= other.left && self.top <= other.bottom && self.bottom >= other.top
+        self.left <= other.right
+            && self.right >= other.left
+            && self.top <= other.bottom
+            && self.bottom >= other.top
     }
 
     fn is_zero(&self) -> bool {
-        *self == Edges { left: 0, top: 0, right: 0, bottom: 0 }
+        *self
+            == Edges {
+                left: 0,
+                top: 0,
+                right: 0,
+                bottom: 0,
+            }
     }
 }
 
@@ -42,7 +51,12 @@ impl Segment {
     pub fn region(&self, width: i64, height: i64) -> Edges {
         let (left, right) = (self.union.left.max(0), self.union.right.min(width));
         let (top, bottom) = (self.union.top.max(0), self.union.bottom.min(height));
-        Edges { left: left.min(right), top: top.min(bottom), right: left.max(right), bottom: top.max(bottom) }
+        Edges {
+            left: left.min(right),
+            top: top.min(bottom),
+            right: left.max(right),
+            bottom: top.max(bottom),
+        }
     }
 }
 
@@ -57,7 +71,12 @@ pub struct Cut {
 /// (left, top, right, bottom), `None` where no face is found; `frames` is how many the container announces.
 pub fn cut(boxes: &[Option<[f64; 4]>], frames: usize, width: i64, height: i64) -> Cut {
     let mut cut = Cut::default();
-    let nothing = Edges { left: width, top: height, right: 0, bottom: 0 };
+    let nothing = Edges {
+        left: width,
+        top: height,
+        right: 0,
+        bottom: 0,
+    };
     let mut union = nothing;
     let mut previous: Option<Edges> = None;
     let mut start = 0;
@@ -66,7 +85,12 @@ pub fn cut(boxes: &[Option<[f64; 4]>], frames: usize, width: i64, height: i64) -
         let is_last = number + 1 == frames;
         if let (Some(edges), false) = (found, is_last) {
             let [left, top, right, bottom] = edges.map(|edge| edge as i64);
-            let edges = Edges { left, top, right, bottom };
+            let edges = Edges {
+                left,
+                top,
+                right,
+                bottom,
+            };
             if previous.is_none_or(|p| p.overlaps(&edges)) {
                 union = Edges {
                     left: union.left.min(left).max(0),
@@ -100,7 +124,10 @@ pub fn cut(boxes: &[Option<[f64; 4]>], frames: usize, width: i64, height: i64) -
 impl Cut {
     fn close(&mut self, frames: Option<[usize; 2]>, union: Edges) {
         self.segments.push(Segment { frames, union });
-        self.size = [self.size[0].max(union.right - union.left), self.size[1].max(union.bottom - union.top)];
+        self.size = [
+            self.size[0].max(union.right - union.left),
+            self.size[1].max(union.bottom - union.top),
+        ];
     }
 }
 
@@ -111,31 +138,77 @@ mod tests {
     use super::*;
 
     fn number(value: &Value) -> i64 {
-        value.as_f64().unwrap_or_else(|| panic!("{value} is no number")) as i64
+        value
+            .as_f64()
+            .unwrap_or_else(|| panic!("{value} is no number")) as i64
     }
 
     #[test]
     fn segments_are_the_reference_s() {
-        let Some(golden) = crate::testing::golden("face_crop_segments.json") else { return };
+        let Some(golden) = crate::testing::golden("face_crop_segments.json") else {
+            return;
+        };
         let cases = golden["cases"].as_array().unwrap();
         assert!(!cases.is_empty());
         for case in cases {
             let name = &case["case"];
-            let corners = |found: &Value| found.as_array().map(|b| [0, 1, 2, 3].map(|k| b[k].as_f64().unwrap()));
-            let boxes: Vec<_> = case["boxes_x1y1x2y2"].as_array().unwrap().iter().map(corners).collect();
-            let cut = cut(&boxes, boxes.len(), number(&case["frame_w"]), number(&case["frame_h"]));
-            assert_eq!(cut.segments.len() as i64, number(&case["segments"]), "{name}");
-            assert_eq!(cut.size, [number(&case["result_w"]), number(&case["result_h"])], "{name}");
-            let expected: Vec<_> = case["coordinates_x1_x2_y1_y2"].as_array().unwrap().iter().map(|c| [0, 1, 2, 3].map(|k| number(&c[k]))).collect();
-            let unions: Vec<_> = cut.segments.iter().map(|s| [s.union.left, s.union.right, s.union.top, s.union.bottom]).collect();
+            let corners = |found: &Value| {
+                found
+                    .as_array()
+                    .map(|b| [0, 1, 2, 3].map(|k| b[k].as_f64().unwrap()))
+            };
+            let boxes: Vec<_> = case["boxes_x1y1x2y2"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(corners)
+                .collect();
+            let cut = cut(
+                &boxes,
+                boxes.len(),
+                number(&case["frame_w"]),
+                number(&case["frame_h"]),
+            );
+            assert_eq!(
+                cut.segments.len() as i64,
+                number(&case["segments"]),
+                "{name}"
+            );
+            assert_eq!(
+                cut.size,
+                [number(&case["result_w"]), number(&case["result_h"])],
+                "{name}"
+            );
+            let expected: Vec<_> = case["coordinates_x1_x2_y1_y2"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|c| [0, 1, 2, 3].map(|k| number(&c[k])))
+                .collect();
+            let unions: Vec<_> = cut
+                .segments
+                .iter()
+                .map(|s| [s.union.left, s.union.right, s.union.top, s.union.bottom])
+                .collect();
             assert_eq!(unions, expected, "{name}");
             let calls = case["calls"].as_array().unwrap();
             assert_eq!(calls.len(), cut.segments.len(), "{name}");
             for (call, segment) in calls.iter().zip(&cut.segments) {
-                let frames = call.get("start").map(|start| [number(start) as usize, number(&call["end"]) as usize]);
+                let frames = call
+                    .get("start")
+                    .map(|start| [number(start) as usize, number(&call["end"]) as usize]);
                 assert_eq!(segment.frames, frames, "{name}");
                 let union = ["x1", "y1", "x2", "y2"].map(|k| number(&call[k]));
-                assert_eq!([segment.union.left, segment.union.top, segment.union.right, segment.union.bottom], union, "{name}");
+                assert_eq!(
+                    [
+                        segment.union.left,
+                        segment.union.top,
+                        segment.union.right,
+                        segment.union.bottom
+                    ],
+                    union,
+                    "{name}"
+                );
             }
         }
     }
@@ -146,7 +219,15 @@ mod tests {
     #[test]
     fn a_clip_without_a_face_is_the_whole_picture_and_a_short_one_nothing() {
         let blank = cut(&[None; 20], 20, 64, 48);
-        assert_eq!(blank.segments[0].region(64, 48), Edges { left: 0, top: 0, right: 64, bottom: 48 });
+        assert_eq!(
+            blank.segments[0].region(64, 48),
+            Edges {
+                left: 0,
+                top: 0,
+                right: 64,
+                bottom: 48
+            }
+        );
         assert_eq!(blank.size, [0, 0]);
         for frames in [0, 1, 8, 11] {
             assert_eq!(cut(&vec![A; frames], frames, 64, 48), Cut::default());
@@ -157,7 +238,9 @@ mod tests {
     #[test]
     fn following_stops_above_thirty_segments() {
         // A segment needs eleven frames, and the box that ends one is lost.
-        let boxes: Vec<_> = (0..600).map(|i| if (i / 11) % 2 == 0 { A } else { B }).collect();
+        let boxes: Vec<_> = (0..600)
+            .map(|i| if (i / 11) % 2 == 0 { A } else { B })
+            .collect();
         let cut = cut(&boxes, boxes.len(), 64, 48);
         assert_eq!(cut.segments.len(), 31);
         assert!(cut.segments.iter().all(|s| s.frames.is_some()));
@@ -171,6 +254,14 @@ mod tests {
     #[test]
     fn boxes_are_cut_down_to_whole_pixels_and_to_the_picture() {
         let boxes = vec![Some([-3.7, 2.9, 70.2, 47.99]); 20];
-        assert_eq!(cut(&boxes, 20, 64, 48).segments[0].union, Edges { left: 0, top: 2, right: 64, bottom: 47 });
+        assert_eq!(
+            cut(&boxes, 20, 64, 48).segments[0].union,
+            Edges {
+                left: 0,
+                top: 2,
+                right: 64,
+                bottom: 47
+            }
+        );
     }
 }

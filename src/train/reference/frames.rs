@@ -16,7 +16,9 @@ pub fn frame_count(rate_hz: f64, seconds: f64) -> usize {
 ///
 /// Frame `i` is the one shown at `i / rate_hz` seconds. No frame is shown twice to reach a target above the clip's own rate.
 pub fn subsample(frames: usize, rate_hz: f64, target_hz: f64) -> Vec<usize> {
-    let Some(last) = frames.checked_sub(1) else { return Vec::new() };
+    let Some(last) = frames.checked_sub(1) else {
+        return Vec::new();
+    };
     // In this order: the quotient is rounded before it is multiplied, as the reference has it.
     let kept = ((frames as f64 * (rate_hz.min(target_hz) / rate_hz)) as usize).max(1);
     if kept == 1 {
@@ -31,7 +33,10 @@ pub fn subsample(frames: usize, rate_hz: f64, target_hz: f64) -> Vec<usize> {
 
 /// Start and end of the windows over `frames` kept frames; the last may be shorter. Their embeddings count the same in the mean.
 pub fn windows(frames: usize) -> Vec<[usize; 2]> {
-    (0..frames).step_by(WINDOW_FRAMES).map(|start| [start, frames.min(start + WINDOW_FRAMES)]).collect()
+    (0..frames)
+        .step_by(WINDOW_FRAMES)
+        .map(|start| [start, frames.min(start + WINDOW_FRAMES)])
+        .collect()
 }
 
 #[cfg(test)]
@@ -39,20 +44,46 @@ mod tests {
     use super::*;
 
     fn whole(value: &serde_json::Value) -> usize {
-        value.as_u64().unwrap_or_else(|| panic!("{value} is no whole number")) as usize
+        value
+            .as_u64()
+            .unwrap_or_else(|| panic!("{value} is no whole number")) as usize
     }
 
     #[test]
     fn indices_and_windows_are_the_reference_s() {
-        let Some(golden) = crate::testing::golden("frame_subsampling.json") else { return };
+        let Some(golden) = crate::testing::golden("frame_subsampling.json") else {
+            return;
+        };
         let cases = golden["cases"].as_array().unwrap();
         assert!(!cases.is_empty());
         for case in cases {
-            let (frames, rate_hz, target_hz) = (whole(&case["num_frames"]), case["fps"].as_f64().unwrap(), case["target_fps"].as_f64().unwrap());
-            let indices: Vec<usize> = case["indices"].as_array().unwrap().iter().map(whole).collect();
-            assert_eq!(subsample(frames, rate_hz, target_hz), indices, "{frames} at {rate_hz} to {target_hz}");
-            let expected: Vec<[usize; 2]> = case["windows_3d_start_end"].as_array().unwrap().iter().map(|w| [whole(&w[0]), whole(&w[1])]).collect();
-            assert_eq!(windows(indices.len()), expected, "{frames} at {rate_hz} to {target_hz}");
+            let (frames, rate_hz, target_hz) = (
+                whole(&case["num_frames"]),
+                case["fps"].as_f64().unwrap(),
+                case["target_fps"].as_f64().unwrap(),
+            );
+            let indices: Vec<usize> = case["indices"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(whole)
+                .collect();
+            assert_eq!(
+                subsample(frames, rate_hz, target_hz),
+                indices,
+                "{frames} at {rate_hz} to {target_hz}"
+            );
+            let expected: Vec<[usize; 2]> = case["windows_3d_start_end"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|w| [whole(&w[0]), whole(&w[1])])
+                .collect();
+            assert_eq!(
+                windows(indices.len()),
+                expected,
+                "{frames} at {rate_hz} to {target_hz}"
+            );
         }
     }
 
@@ -60,8 +91,14 @@ mod tests {
     #[test]
     fn the_step_is_rounded_as_numpy_rounds_it() {
         let indices = subsample(431, 10.0, 1.0);
-        let differing: Vec<(usize, usize)> = (0..43).map(|k| (k, indices[k])).filter(|(k, index)| *index != k * 430 / 42).collect();
-        assert_eq!((indices.len(), indices[42], differing), (43, 430, vec![(21, 214)]));
+        let differing: Vec<(usize, usize)> = (0..43)
+            .map(|k| (k, indices[k]))
+            .filter(|(k, index)| *index != k * 430 / 42)
+            .collect();
+        assert_eq!(
+            (indices.len(), indices[42], differing),
+            (43, 430, vec![(21, 214)])
+        );
     }
 
     #[test]

@@ -8,19 +8,32 @@ pub struct Normalisation {
 }
 
 /// ImageNet's, for the single pictures.
-pub const IMAGENET: Normalisation = Normalisation { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+pub const IMAGENET: Normalisation = Normalisation {
+    mean: [0.485, 0.456, 0.406],
+    std: [0.229, 0.224, 0.225],
+};
 
 /// What the released configuration has for the single pictures: ImageNet's mean and deviation, one in the other's place. Its released
 /// features were made so.
-pub const IMAGENET_SWAPPED: Normalisation = Normalisation { mean: IMAGENET.std, std: IMAGENET.mean };
+pub const IMAGENET_SWAPPED: Normalisation = Normalisation {
+    mean: IMAGENET.std,
+    std: IMAGENET.mean,
+};
 
 /// Kinetics's, for the windows.
-pub const KINETICS: Normalisation = Normalisation { mean: [0.43216, 0.394666, 0.37645], std: [0.22803, 0.22145, 0.216989] };
+pub const KINETICS: Normalisation = Normalisation {
+    mean: [0.43216, 0.394666, 0.37645],
+    std: [0.22803, 0.22145, 0.216989],
+};
 
 impl Normalisation {
     /// Normalises in place; `pixels` are `3 x …`, a channel after the other.
     pub fn apply(&self, pixels: &mut [f32]) {
-        assert!(pixels.len().is_multiple_of(3), "{} pixels are not of three channels", pixels.len());
+        assert!(
+            pixels.len().is_multiple_of(3),
+            "{} pixels are not of three channels",
+            pixels.len()
+        );
         let plane = (pixels.len() / 3).max(1);
         for (channel, plane) in pixels.chunks_exact_mut(plane).enumerate() {
             for pixel in plane {
@@ -34,7 +47,11 @@ impl Normalisation {
 /// `interpolate` with `align_corners=False`, `antialias=False`). `pixels` are `… x height x width`; so is the answer.
 pub fn resize(pixels: &[f32], from: [usize; 2], to: [usize; 2]) -> Vec<f32> {
     let [height, width] = from;
-    assert!(height > 0 && width > 0 && pixels.len().is_multiple_of(height * width), "{} pixels are not planes of {height}x{width}", pixels.len());
+    assert!(
+        height > 0 && width > 0 && pixels.len().is_multiple_of(height * width),
+        "{} pixels are not planes of {height}x{width}",
+        pixels.len()
+    );
     if from == to {
         return pixels.to_vec();
     }
@@ -42,7 +59,10 @@ pub fn resize(pixels: &[f32], from: [usize; 2], to: [usize; 2]) -> Vec<f32> {
     let mut resized = Vec::with_capacity(pixels.len() / (height * width) * to[0] * to[1]);
     for plane in pixels.chunks_exact(height * width) {
         for (above, below, down) in &rows {
-            let (above, below) = (&plane[above * width..][..width], &plane[below * width..][..width]);
+            let (above, below) = (
+                &plane[above * width..][..width],
+                &plane[below * width..][..width],
+            );
             for (left, right, along) in &columns {
                 let upper = (1.0 - along) * above[*left] + along * above[*right];
                 let lower = (1.0 - along) * below[*left] + along * below[*right];
@@ -72,11 +92,22 @@ mod tests {
     use super::*;
 
     fn numbers(value: &Value) -> Vec<f32> {
-        value.as_array().unwrap_or_else(|| panic!("{value} is no list")).iter().map(|v| v.as_f64().unwrap() as f32).collect()
+        value
+            .as_array()
+            .unwrap_or_else(|| panic!("{value} is no list"))
+            .iter()
+            .map(|v| v.as_f64().unwrap() as f32)
+            .collect()
     }
 
     fn tensor(value: &Value) -> (Vec<usize>, Vec<f32>) {
-        let (shape, data) = (numbers(&value["shape"]).iter().map(|d| *d as usize).collect::<Vec<_>>(), numbers(&value["data"]));
+        let (shape, data) = (
+            numbers(&value["shape"])
+                .iter()
+                .map(|d| *d as usize)
+                .collect::<Vec<_>>(),
+            numbers(&value["data"]),
+        );
         assert_eq!(shape.iter().product::<usize>(), data.len());
         (shape, data)
     }
@@ -84,13 +115,18 @@ mod tests {
     fn assert_close(ours: &[f32], theirs: &[f32], what: &str) {
         assert_eq!(ours.len(), theirs.len(), "{what}");
         for (index, (a, b)) in ours.iter().zip(theirs).enumerate() {
-            assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{what} at {index}: {a} against {b}");
+            assert!(
+                (a - b).abs() <= 1e-5 * b.abs().max(1.0),
+                "{what} at {index}: {a} against {b}"
+            );
         }
     }
 
     #[test]
     fn pixels_are_normalised_and_resized_as_in_the_reference() {
-        let Some(golden) = crate::testing::golden("pixel_normalisation.json") else { return };
+        let Some(golden) = crate::testing::golden("pixel_normalisation.json") else {
+            return;
+        };
         let (_, frames) = tensor(&golden["inputs"]["frames_CTHW_0_1"]);
         let mut compared = Vec::new();
         for (name, case) in golden.as_object().unwrap() {
@@ -101,7 +137,11 @@ mod tests {
                     "frames_2d_correct_imagenet" => IMAGENET,
                     other => panic!("{other} is normalised by numbers we do not have"),
                 };
-                assert_eq!((ours.mean.to_vec(), ours.std.to_vec()), (numbers(&case["mean"]), numbers(&case["std"])), "{name}");
+                assert_eq!(
+                    (ours.mean.to_vec(), ours.std.to_vec()),
+                    (numbers(&case["mean"]), numbers(&case["std"])),
+                    "{name}"
+                );
                 let mut pixels = frames.clone();
                 ours.apply(&mut pixels);
                 assert_close(&pixels, &tensor(&case["out"]).1, name);
@@ -116,13 +156,24 @@ mod tests {
             }
         }
         compared.sort();
-        assert_eq!(compared, ["frames_2d", "frames_2d_correct_imagenet", "frames_3d", "resize_bilinear_no_antialias"]);
+        assert_eq!(
+            compared,
+            [
+                "frames_2d",
+                "frames_2d_correct_imagenet",
+                "frames_3d",
+                "resize_bilinear_no_antialias"
+            ]
+        );
     }
 
     #[test]
     fn a_ramp_stays_a_ramp_when_it_grows() {
         let resized = resize(&[0.0, 1.0], [1, 2], [1, 4]);
         assert_close(&resized, &[0.0, 0.25, 0.75, 1.0], "ramp");
-        assert_eq!(resize(&[1.0, 2.0, 3.0, 4.0], [2, 2], [2, 2]), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(
+            resize(&[1.0, 2.0, 3.0, 4.0], [2, 2], [2, 2]),
+            [1.0, 2.0, 3.0, 4.0]
+        );
     }
 }

@@ -26,10 +26,23 @@ struct Axis {
 impl Axis {
     /// Over `values`, padded; of one value, or none, something around it.
     fn over(values: impl Iterator<Item = f64>, from: f64, to: f64) -> Axis {
-        let (low, high) = values.filter(|v| v.is_finite()).fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+        let (low, high) = values
+            .filter(|v| v.is_finite())
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
+                (low.min(v), high.max(v))
+            });
         let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
-        let room = if high > low { 0.0 } else { (0.5 * low.abs()).max(0.5) };
-        Axis { low: low - room, high: high + room, from, to }
+        let room = if high > low {
+            0.0
+        } else {
+            (0.5 * low.abs()).max(0.5)
+        };
+        Axis {
+            low: low - room,
+            high: high + room,
+            from,
+            to,
+        }
     }
     fn at(&self, value: f64) -> f64 {
         self.from + (value - self.low) / (self.high - self.low) * (self.to - self.from)
@@ -37,9 +50,16 @@ impl Axis {
     fn ticks(&self) -> Vec<f64> {
         let rough = (self.high - self.low) / 5.0;
         let power = 10f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|s| *s >= rough).unwrap_or(rough);
+        let step = [1.0, 2.0, 5.0, 10.0]
+            .into_iter()
+            .map(|m| m * power)
+            .find(|s| *s >= rough)
+            .unwrap_or(rough);
         let first = (self.low / step).ceil() as i64;
-        (first..).map(|i| i as f64 * step).take_while(|v| *v <= self.high + step * 1e-9).collect()
+        (first..)
+            .map(|i| i as f64 * step)
+            .take_while(|v| *v <= self.high + step * 1e-9)
+            .collect()
     }
 }
 
@@ -79,7 +99,10 @@ fn frame(title: &str, [across, up]: [&str; 2], x: &Axis, y: &Axis, inner: &Marku
 }
 
 /// Names with their colours.
-fn legend<'a>(names: impl Iterator<Item = (usize, &'a str)>, swatch: impl Fn(usize) -> Markup) -> Markup {
+fn legend<'a>(
+    names: impl Iterator<Item = (usize, &'a str)>,
+    swatch: impl Fn(usize) -> Markup,
+) -> Markup {
     html! {
         ul class="legend" {
             @for (index, name) in names {
@@ -95,7 +118,12 @@ fn dashes(index: usize) -> &'static str {
 
 /// Lines over epochs or steps, with the chosen one marked.
 pub fn lines(chart: &LineChart, across: &str, chosen: Option<f64>) -> Markup {
-    let all = || chart.lines.iter().flat_map(|line| line.points.iter().copied());
+    let all = || {
+        chart
+            .lines
+            .iter()
+            .flat_map(|line| line.points.iter().copied())
+    };
     let x = Axis::over(all().map(|p| p[0]).chain(chosen), LEFT, RIGHT);
     let y = Axis::over(all().map(|p| p[1]), BOTTOM, TOP);
     let path = |line: &Line| -> String {
@@ -138,12 +166,31 @@ pub fn lines(chart: &LineChart, across: &str, chosen: Option<f64>) -> Markup {
 
 /// Confidence against what is right, over the histogram of confidences.
 pub fn reliability(bins: &[ReliabilityBin], what: &str) -> Markup {
-    let unit = |from, to| Axis { low: 0.0, high: 1.0, from, to };
+    let unit = |from, to| Axis {
+        low: 0.0,
+        high: 1.0,
+        from,
+        to,
+    };
     let (x, y) = (unit(LEFT, RIGHT), unit(BOTTOM, TOP));
     let total = bins.iter().map(|b| b.count).sum::<u64>().max(1) as f64;
-    let most = bins.iter().map(|b| b.count as f64 / total).fold(0.0, f64::max).max(1e-9);
-    let counts = Axis { low: 0.0, high: most, from: 88.0, to: 8.0 };
-    let bar = |bin: &ReliabilityBin| (px(x.at(bin.from) + 1.0), px(x.at(bin.to) - x.at(bin.from) - 2.0));
+    let most = bins
+        .iter()
+        .map(|b| b.count as f64 / total)
+        .fold(0.0, f64::max)
+        .max(1e-9);
+    let counts = Axis {
+        low: 0.0,
+        high: most,
+        from: 88.0,
+        to: 8.0,
+    };
+    let bar = |bin: &ReliabilityBin| {
+        (
+            px(x.at(bin.from) + 1.0),
+            px(x.at(bin.to) - x.at(bin.from) - 2.0),
+        )
+    };
     let inner = html! {
         @for bin in bins {
             @if let (Some(confidence), Some(right)) = (bin.confidence, bin.right) {
@@ -184,7 +231,10 @@ pub fn reliability(bins: &[ReliabilityBin], what: &str) -> Markup {
 pub fn abstention(rows: &[Abstention], threshold: f32) -> Markup {
     let line = |name: &str, of: &dyn Fn(&Abstention) -> Option<f64>| Line {
         name: name.to_owned(),
-        points: rows.iter().filter_map(|row| Some([f64::from(row.threshold), of(row)?])).collect(),
+        points: rows
+            .iter()
+            .filter_map(|row| Some([f64::from(row.threshold), of(row)?]))
+            .collect(),
     };
     let chart = LineChart {
         title: "Abstention: what a threshold on the confidence would leave (dashed upright line: the one in force).".into(),
@@ -196,8 +246,13 @@ pub fn abstention(rows: &[Abstention], threshold: f32) -> Markup {
 
 /// A mark of its own per category: colour and shape.
 fn mark(category: usize, [x, y]: [f64; 2], title: Option<String>) -> Markup {
-    let shape =
-        ["M-3 0A3 3 0 1 0 3 0A3 3 0 1 0 -3 0Z", "M-2.7 -2.7H2.7V2.7H-2.7Z", "M0 -3.6L3.4 2.6H-3.4Z", "M0 -3.8L3.8 0L0 3.8L-3.8 0Z", "M0 3.6L3.4 -2.6H-3.4Z"];
+    let shape = [
+        "M-3 0A3 3 0 1 0 3 0A3 3 0 1 0 -3 0Z",
+        "M-2.7 -2.7H2.7V2.7H-2.7Z",
+        "M0 -3.6L3.4 2.6H-3.4Z",
+        "M0 -3.8L3.8 0L0 3.8L-3.8 0Z",
+        "M0 3.6L3.4 -2.6H-3.4Z",
+    ];
     html! {
         path class={ "mark c" (category % COLOURS) } transform={ "translate(" (px(x)) " " (px(y)) ")" } d=(shape[category % shape.len()]) {
             @if let Some(title) = title { title { (title) } }
@@ -210,7 +265,12 @@ pub fn scatter(projection: &Projection) -> Markup {
     let points = &projection.points;
     let x = Axis::over(points.iter().map(|p| p.x), LEFT + 6.0, RIGHT - 6.0);
     let y = Axis::over(points.iter().map(|p| p.y), BOTTOM - 6.0, TOP + 6.0);
-    let name = |category: usize| projection.categories.get(category).map_or("?", String::as_str);
+    let name = |category: usize| {
+        projection
+            .categories
+            .get(category)
+            .map_or("?", String::as_str)
+    };
     let inner = html! {
         @for point in points {
             (mark(point.category, [x.at(point.x), y.at(point.y)], Some(format!("{}: {}", point.id, name(point.category)))))
@@ -246,11 +306,30 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_within() {
-        let axis = Axis { low: 0.03, high: 1.17, from: 0.0, to: 100.0 };
-        assert_eq!(axis.ticks().iter().map(|t| tick(*t)).collect::<Vec<_>>(), ["0.5", "1"]);
-        let axis = Axis { low: 0.0, high: 1.0, from: 0.0, to: 100.0 };
-        assert_eq!(axis.ticks().iter().map(|t| tick(*t)).collect::<Vec<_>>(), ["0", "0.2", "0.4", "0.6", "0.8", "1"]);
-        assert_eq!((tick(2e-5), tick(123456.0), tick(-0.25)), ("2.0e-5".into(), "1.2e5".into(), "-0.25".into()));
+        let axis = Axis {
+            low: 0.03,
+            high: 1.17,
+            from: 0.0,
+            to: 100.0,
+        };
+        assert_eq!(
+            axis.ticks().iter().map(|t| tick(*t)).collect::<Vec<_>>(),
+            ["0.5", "1"]
+        );
+        let axis = Axis {
+            low: 0.0,
+            high: 1.0,
+            from: 0.0,
+            to: 100.0,
+        };
+        assert_eq!(
+            axis.ticks().iter().map(|t| tick(*t)).collect::<Vec<_>>(),
+            ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+        );
+        assert_eq!(
+            (tick(2e-5), tick(123456.0), tick(-0.25)),
+            ("2.0e-5".into(), "1.2e5".into(), "-0.25".into())
+        );
     }
 
     #[test]
@@ -258,13 +337,26 @@ mod tests {
         let chart = LineChart {
             title: "loss".into(),
             unit: "nats".into(),
-            lines: vec![Line { name: "a".into(), points: vec![[0.0, 1.0], [1.0, f64::NAN], [2.0, 0.5]] }],
+            lines: vec![Line {
+                name: "a".into(),
+                points: vec![[0.0, 1.0], [1.0, f64::NAN], [2.0, 0.5]],
+            }],
         };
         let text = lines(&chart, "epoch", None).into_string();
-        assert!(text.contains("d=\"M58 12M508 258\"") && !text.contains("NaN"), "{text}");
+        assert!(
+            text.contains("d=\"M58 12M508 258\"") && !text.contains("NaN"),
+            "{text}"
+        );
         // One point, and none.
         for points in [vec![[3.0, 0.0]], vec![]] {
-            let chart = LineChart { title: "loss".into(), unit: "nats".into(), lines: vec![Line { name: "a".into(), points }] };
+            let chart = LineChart {
+                title: "loss".into(),
+                unit: "nats".into(),
+                lines: vec![Line {
+                    name: "a".into(),
+                    points,
+                }],
+            };
             let text = lines(&chart, "epoch", Some(3.0)).into_string();
             assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
         }

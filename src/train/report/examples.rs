@@ -29,28 +29,79 @@ pub struct Examples {
 
 impl Examples {
     /// `count` of each kind. `ids`, and `texts` unless empty, are in the items' order. Equals go by id.
-    pub fn pick(subset: &str, judged: &Judgements, ids: &[String], texts: &[Option<String>], count: usize) -> Examples {
+    pub fn pick(
+        subset: &str,
+        judged: &Judgements,
+        ids: &[String],
+        texts: &[Option<String>],
+        count: usize,
+    ) -> Examples {
         assert_eq!(ids.len(), judged.count(), "an id per item");
-        assert!(texts.is_empty() || texts.len() == ids.len(), "a text per item");
+        assert!(
+            texts.is_empty() || texts.len() == ids.len(),
+            "a text per item"
+        );
         let mut order: Vec<usize> = (0..judged.count()).collect();
-        order.sort_by(|a, b| judged.top(*b).1.total_cmp(&judged.top(*a).1).then_with(|| ids[*a].cmp(&ids[*b])));
+        order.sort_by(|a, b| {
+            judged
+                .top(*b)
+                .1
+                .total_cmp(&judged.top(*a).1)
+                .then_with(|| ids[*a].cmp(&ids[*b]))
+        });
         let example = |item: &usize| {
-            let names = |of: &dyn Fn(usize) -> bool| judged.labels().iter().enumerate().filter(|(l, _)| of(*l)).map(|(_, name)| name.clone()).collect();
+            let names = |of: &dyn Fn(usize) -> bool| {
+                judged
+                    .labels()
+                    .iter()
+                    .enumerate()
+                    .filter(|(l, _)| of(*l))
+                    .map(|(_, name)| name.clone())
+                    .collect()
+            };
             let (top, confidence) = judged.top(*item);
-            let said = |label: usize| if judged.task() == Task::Single { label == top } else { judged.scores(*item)[label] > 0.5 };
+            let said = |label: usize| {
+                if judged.task() == Task::Single {
+                    label == top
+                } else {
+                    judged.scores(*item)[label] > 0.5
+                }
+            };
             let text = texts.get(*item).cloned().flatten();
-            Example { id: ids[*item].clone(), text, truth: names(&|label| judged.holds(*item, label)), said: names(&said), confidence }
+            Example {
+                id: ids[*item].clone(),
+                text,
+                truth: names(&|label| judged.holds(*item, label)),
+                said: names(&said),
+                confidence,
+            }
         };
         // Where several labels may hold, right is who names them all and no other.
         let is_right = |item: usize| {
             if judged.task() == Task::Single {
                 return judged.is_right(item);
             }
-            judged.scores(item).iter().enumerate().all(|(label, score)| judged.holds(item, label) == (*score > 0.5))
+            judged
+                .scores(item)
+                .iter()
+                .enumerate()
+                .all(|(label, score)| judged.holds(item, label) == (*score > 0.5))
         };
-        let of = |right: bool| order.iter().filter(|item| is_right(**item) == right).take(count).map(example).collect();
+        let of = |right: bool| {
+            order
+                .iter()
+                .filter(|item| is_right(**item) == right)
+                .take(count)
+                .map(example)
+                .collect()
+        };
         let least = order.iter().rev().take(count).map(example).collect();
-        Examples { subset: subset.to_owned(), confident_right: of(true), confident_wrong: of(false), least_confident: least }
+        Examples {
+            subset: subset.to_owned(),
+            confident_right: of(true),
+            confident_wrong: of(false),
+            least_confident: least,
+        }
     }
 }
 
@@ -63,7 +114,8 @@ mod tests {
     fn ends_of_the_scale() {
         let scores = [[0.9, 0.1], [0.2, 0.8], [0.55, 0.45], [0.1, 0.9]].concat();
         let labels = ["no", "yes"].map(String::from).to_vec();
-        let judged = Judgements::new(labels, scores, None, Truth::Classes(vec![0, 0, 0, 1])).unwrap();
+        let judged =
+            Judgements::new(labels, scores, None, Truth::Classes(vec![0, 0, 0, 1])).unwrap();
         let ids: Vec<String> = ["d", "c", "b", "a"].map(String::from).to_vec();
         let texts = vec![None, Some("well".to_owned()), None, None];
         let examples = Examples::pick("face", &judged, &ids, &texts, 2);
@@ -72,8 +124,18 @@ mod tests {
         assert_eq!(named(&examples.least_confident), ["b", "c"]);
         let wrong = &examples.confident_wrong[0];
         assert_eq!(
-            (wrong.id.as_str(), wrong.text.as_deref(), wrong.truth.as_slice(), wrong.said.as_slice()),
-            ("c", Some("well"), &["no".to_owned()][..], &["yes".to_owned()][..])
+            (
+                wrong.id.as_str(),
+                wrong.text.as_deref(),
+                wrong.truth.as_slice(),
+                wrong.said.as_slice()
+            ),
+            (
+                "c",
+                Some("well"),
+                &["no".to_owned()][..],
+                &["yes".to_owned()][..]
+            )
         );
     }
 
@@ -82,9 +144,16 @@ mod tests {
         // Nothing, and nothing said; one of two that hold; both.
         let scores = [[0.4, 0.1], [0.9, 0.2], [0.8, 0.7]].concat();
         let truth = Truth::Labels(vec![false, false, true, true, true, true]);
-        let judged = Judgements::new(["a", "b"].map(String::from).to_vec(), scores, None, truth).unwrap();
+        let judged =
+            Judgements::new(["a", "b"].map(String::from).to_vec(), scores, None, truth).unwrap();
         let examples = Examples::pick("face", &judged, &["0", "1", "2"].map(String::from), &[], 3);
         let named = |list: &[Example]| list.iter().map(|e| e.id.clone()).collect::<Vec<_>>();
-        assert_eq!((named(&examples.confident_right), named(&examples.confident_wrong)), (vec!["2".into(), "0".into()], vec!["1".to_owned()]));
+        assert_eq!(
+            (
+                named(&examples.confident_right),
+                named(&examples.confident_wrong)
+            ),
+            (vec!["2".into(), "0".into()], vec!["1".to_owned()])
+        );
     }
 }

@@ -88,16 +88,27 @@ pub struct Line {
 #[derive(Debug, Error)]
 pub enum ReportError {
     #[error("{} cannot be written; choose another path with --report", .path.display())]
-    Write { path: PathBuf, source: std::io::Error },
+    Write {
+        path: PathBuf,
+        source: std::io::Error,
+    },
 }
 
 /// Writes the page to `path`, and its numbers beside it (`report.html` → `report.json`). Returns the second path.
 pub fn write(path: &Path, report: &Report) -> Result<PathBuf, ReportError> {
     let json = path.with_extension("json");
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(|source| ReportError::Write { path: path.to_owned(), source })?;
+        std::fs::create_dir_all(folder).map_err(|source| ReportError::Write {
+            path: path.to_owned(),
+            source,
+        })?;
     }
-    let put = |path: &Path, text: String| std::fs::write(path, text).map_err(|source| ReportError::Write { path: path.to_owned(), source });
+    let put = |path: &Path, text: String| {
+        std::fs::write(path, text).map_err(|source| ReportError::Write {
+            path: path.to_owned(),
+            source,
+        })
+    };
     put(path, render(report))?;
     put(&json, numbers(report))?;
     Ok(json)
@@ -112,16 +123,27 @@ pub fn numbers(report: &Report) -> String {
         definitions: BTreeMap<&'static str, &'static str>,
         label_definitions: BTreeMap<&'static str, &'static str>,
     }
-    let definitions = Metric::all(report.task).map(|m| (m.name, m.definition)).collect();
-    let label_definitions = LabelMetric::all(report.task).map(|m| (m.name, m.definition)).collect();
-    let numbers = Numbers { report, definitions, label_definitions };
+    let definitions = Metric::all(report.task)
+        .map(|m| (m.name, m.definition))
+        .collect();
+    let label_definitions = LabelMetric::all(report.task)
+        .map(|m| (m.name, m.definition))
+        .collect();
+    let numbers = Numbers {
+        report,
+        definitions,
+        label_definitions,
+    };
     serde_json::to_string_pretty(&numbers).expect("numbers and names serialise") + "\n"
 }
 
 /// The page.
 pub fn render(report: &Report) -> String {
     let most = report.measured.iter().map(|measured| measured.items).max();
-    let shown = report.measured.iter().position(|measured| Some(measured.items) == most);
+    let shown = report
+        .measured
+        .iter()
+        .position(|measured| Some(measured.items) == most);
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -185,8 +207,14 @@ fn origin(origin: &Origin) -> Markup {
 
 /// What the small numbers are.
 fn intervals(measured: &[Measured]) -> String {
-    let Some(first) = measured.first() else { return "Nothing was measured.".into() };
-    let drawn = if first.grouped { "whole groups (speakers) are drawn, since items of one speaker depend on each other" } else { "items are drawn" };
+    let Some(first) = measured.first() else {
+        return "Nothing was measured.".into();
+    };
+    let drawn = if first.grouped {
+        "whole groups (speakers) are drawn, since items of one speaker depend on each other"
+    } else {
+        "items are drawn"
+    };
     format!(
         "Small: the interval that holds {:.0} % of {} bootstrap resamples (percentiles); {drawn}. ↑: higher is better, ↓: lower. –: not defined, for want of items. Definitions are at the end, and on hover.",
         first.level * 100.0,

@@ -12,8 +12,13 @@ use crate::train::report::examples::Example;
 type Group = (&'static str, fn(&str) -> bool);
 
 /// Columns of the summary come in these groups.
-const GROUPS: [Group; 3] =
-    [("The literature's", |name| !is_trust(name) && !is_reference(name)), ("ConCluGen's own, as coded", is_reference), ("Trust", is_trust)];
+const GROUPS: [Group; 3] = [
+    ("The literature's", |name| {
+        !is_trust(name) && !is_reference(name)
+    }),
+    ("ConCluGen's own, as coded", is_reference),
+    ("Trust", is_trust),
+];
 
 fn is_reference(name: &str) -> bool {
     name.starts_with("reference_")
@@ -103,8 +108,11 @@ fn figure_cell(figure: &Figure) -> Markup {
 
 /// Counts and shares of the row; several labels: a row of four per label.
 pub fn confusion(task: Task, labels: &[String], rows: &[Vec<u64>]) -> Markup {
-    let heads: Vec<&str> =
-        if task == Task::Single { labels.iter().map(String::as_str).collect() } else { vec!["no, not said", "no, but said", "yes, not said", "yes, said"] };
+    let heads: Vec<&str> = if task == Task::Single {
+        labels.iter().map(String::as_str).collect()
+    } else {
+        vec!["no, not said", "no, but said", "yes, not said", "yes, said"]
+    };
     html! {
         figure {
             figcaption {
@@ -192,7 +200,13 @@ pub fn definitions(task: Task) -> Markup {
 
 /// One list of examples.
 pub fn examples(title: &str, list: &[Example]) -> Markup {
-    let names = |labels: &[String]| if labels.is_empty() { "none".to_owned() } else { labels.join(", ") };
+    let names = |labels: &[String]| {
+        if labels.is_empty() {
+            "none".to_owned()
+        } else {
+            labels.join(", ")
+        }
+    };
     html! {
         h3 { (title) }
         @if list.is_empty() { p { "None." } } @else {

@@ -18,8 +18,13 @@ fn labels() -> Vec<String> {
 /// 90 items of 9 speakers, with a label that is likelier to be said where it is true.
 fn judged(task: Task, seed: u64) -> Judgements {
     let mut generator = StdRng::seed_from_u64(seed);
-    let holds: Vec<bool> = (0..90).flat_map(|item| (0..3).map(move |label| item % 3 == label)).collect();
-    let logits = holds.iter().map(|h| generator.random_range(-2.0f32..2.0) + if *h { 1.5 } else { 0.0 }).collect();
+    let holds: Vec<bool> = (0..90)
+        .flat_map(|item| (0..3).map(move |label| item % 3 == label))
+        .collect();
+    let logits = holds
+        .iter()
+        .map(|h| generator.random_range(-2.0f32..2.0) + if *h { 1.5 } else { 0.0 })
+        .collect();
     let truth = match task {
         Task::Single => Truth::Classes((0..90).map(|item| item % 3).collect()),
         Task::Multi => Truth::Labels(holds),
@@ -28,15 +33,33 @@ fn judged(task: Task, seed: u64) -> Judgements {
 }
 
 fn report(task: Task) -> Report {
-    let groups: Vec<String> = (0..90).map(|item| format!("speaker {}", item % 9)).collect();
-    let options = MeasureOptions { bootstrap: Bootstrap { resamples: 50, ..Bootstrap::default() }, groups: &groups, abstain_threshold: 0.4 };
+    let groups: Vec<String> = (0..90)
+        .map(|item| format!("speaker {}", item % 9))
+        .collect();
+    let options = MeasureOptions {
+        bootstrap: Bootstrap {
+            resamples: 50,
+            ..Bootstrap::default()
+        },
+        groups: &groups,
+        abstain_threshold: 0.4,
+    };
     let subsets = ["face+voice+text", "face", "voice"];
     let all = judged(task, 0);
     let ids: Vec<String> = (0..90).map(|item| format!("{NASTY}_{item}")).collect();
-    let texts: Vec<Option<String>> = (0..90).map(|item| (item % 2 == 0).then(|| format!("a < b && {NASTY}"))).collect();
+    let texts: Vec<Option<String>> = (0..90)
+        .map(|item| (item % 2 == 0).then(|| format!("a < b && {NASTY}")))
+        .collect();
     let values: Vec<f32> = (0..90).flat_map(|item| all.scores(item).to_vec()).collect();
     let (names, category) = categories(&all);
-    let rows = Rows { title: "fused representation", values: &values, dim: 3, ids: &ids, categories: &names, category: &category };
+    let rows = Rows {
+        title: "fused representation",
+        values: &values,
+        dim: 3,
+        ids: &ids,
+        categories: &names,
+        category: &category,
+    };
     Report {
         title: format!("Run {NASTY}"),
         origin: Origin {
@@ -48,13 +71,20 @@ fn report(task: Task) -> Report {
         },
         task,
         labels: labels(),
-        measured: subsets.iter().enumerate().map(|(seed, name)| measure(name, &judged(task, seed as u64), &options)).collect(),
+        measured: subsets
+            .iter()
+            .enumerate()
+            .map(|(seed, name)| measure(name, &judged(task, seed as u64), &options))
+            .collect(),
         training: Some(Training {
             axis: "epoch".into(),
             charts: vec![LineChart {
                 title: "loss".into(),
                 unit: "nats".into(),
-                lines: vec![Line { name: NASTY.into(), points: vec![[0.0, 1.5], [1.0, f64::NAN], [2.0, 0.5]] }],
+                lines: vec![Line {
+                    name: NASTY.into(),
+                    points: vec![[0.0, 1.5], [1.0, f64::NAN], [2.0, 0.5]],
+                }],
             }],
             chosen: Some(2.0),
         }),
@@ -65,9 +95,15 @@ fn report(task: Task) -> Report {
 
 /// The page as a tree. HTML closes `meta` by itself; a parser of XML wants it said.
 fn parse(page: &str) -> String {
-    let closed = page.replace("<meta charset=\"utf-8\">", "<meta charset=\"utf-8\"/>").replace("initial-scale=1\">", "initial-scale=1\"/>");
-    let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
-    roxmltree::Document::parse_with_options(&closed, options).unwrap_or_else(|error| panic!("{error}"));
+    let closed = page
+        .replace("<meta charset=\"utf-8\">", "<meta charset=\"utf-8\"/>")
+        .replace("initial-scale=1\">", "initial-scale=1\"/>");
+    let options = roxmltree::ParsingOptions {
+        allow_dtd: true,
+        ..Default::default()
+    };
+    roxmltree::Document::parse_with_options(&closed, options)
+        .unwrap_or_else(|error| panic!("{error}"));
     closed
 }
 
@@ -75,16 +111,35 @@ fn parse(page: &str) -> String {
 fn every_number_of_the_summary_is_the_metrics() {
     for task in [Task::Single, Task::Multi] {
         let text = parse(&render(&report(task)));
-        let document = roxmltree::Document::parse_with_options(&text, roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() }).unwrap();
+        let document = roxmltree::Document::parse_with_options(
+            &text,
+            roxmltree::ParsingOptions {
+                allow_dtd: true,
+                ..Default::default()
+            },
+        )
+        .unwrap();
         let mut seen = 0;
         for (seed, subset) in ["face+voice+text", "face", "voice"].into_iter().enumerate() {
             let tallied = Tallied::new(Marks::new(&judged(task, seed as u64), 0.4).tally(|_| 1));
             for metric in Metric::all(task).filter(|m| m.headline) {
-                let of = |n: &roxmltree::Node<'_, '_>| n.attribute("data-metric") == Some(metric.name) && n.attribute("data-subset") == Some(subset);
+                let of = |n: &roxmltree::Node<'_, '_>| {
+                    n.attribute("data-metric") == Some(metric.name)
+                        && n.attribute("data-subset") == Some(subset)
+                };
                 let cells: Vec<_> = document.descendants().filter(of).collect();
                 assert_eq!(cells.len(), 1, "{} of {subset}", metric.name);
                 let value = metric.compute(&tallied).unwrap();
-                assert_eq!(cells[0].attribute("data-value").unwrap().parse::<f64>().unwrap(), value, "{} of {subset}", metric.name);
+                assert_eq!(
+                    cells[0]
+                        .attribute("data-value")
+                        .unwrap()
+                        .parse::<f64>()
+                        .unwrap(),
+                    value,
+                    "{} of {subset}",
+                    metric.name
+                );
                 assert_eq!(cells[0].text().unwrap().trim(), format!("{value:.3}"));
                 seen += 1;
             }
@@ -97,19 +152,45 @@ fn every_number_of_the_summary_is_the_metrics() {
 fn nothing_is_loaded_and_nothing_breaks_out() {
     for task in [Task::Single, Task::Multi] {
         let text = parse(&render(&report(task)));
-        let document = roxmltree::Document::parse_with_options(&text, roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() }).unwrap();
+        let document = roxmltree::Document::parse_with_options(
+            &text,
+            roxmltree::ParsingOptions {
+                allow_dtd: true,
+                ..Default::default()
+            },
+        )
+        .unwrap();
         for node in document.descendants().filter(|n| n.is_element()) {
             let name = node.tag_name().name();
-            assert!(!["script", "link", "img", "iframe", "image", "use", "object", "base", "form"].contains(&name), "a {name} in the page");
+            assert!(
+                ![
+                    "script", "link", "img", "iframe", "image", "use", "object", "base", "form"
+                ]
+                .contains(&name),
+                "a {name} in the page"
+            );
             for attribute in node.attributes() {
-                assert!(!["src", "href", "srcset", "action"].contains(&attribute.name()) && !attribute.name().starts_with("on"), "{}", attribute.name());
+                assert!(
+                    !["src", "href", "srcset", "action"].contains(&attribute.name())
+                        && !attribute.name().starts_with("on"),
+                    "{}",
+                    attribute.name()
+                );
             }
         }
-        let style: String = document.descendants().filter(|n| n.has_tag_name("style")).filter_map(|n| n.text()).collect();
+        let style: String = document
+            .descendants()
+            .filter(|n| n.has_tag_name("style"))
+            .filter_map(|n| n.text())
+            .collect();
         assert!(style.contains("prefers-color-scheme: dark") && style.contains("@media print"));
         assert!(!style.contains("url(") && !style.contains("@import"));
         // Names arrive as they are.
-        assert!(document.descendants().any(|n| n.has_tag_name("th") && n.text() == Some(NASTY)));
+        assert!(
+            document
+                .descendants()
+                .any(|n| n.has_tag_name("th") && n.text() == Some(NASTY))
+        );
         // Where numbers are drawn, they are numbers.
         assert!(!text.contains("NaN") && !text.contains("inf\""));
     }
@@ -128,11 +209,28 @@ fn the_same_report_gives_the_same_bytes_and_all_numbers() {
     let war = report.measured[1].figure("war").unwrap();
     let figures = numbers["measured"][1]["figures"].as_array().unwrap();
     let written = figures.iter().find(|f| f["metric"] == "war").unwrap();
-    assert_eq!((written["value"].as_f64(), written["interval"][0].as_f64()), (war.value, war.interval.map(|i| i[0])));
-    assert_eq!(numbers["measured"][0]["confusion"].as_array().unwrap().len(), 3);
-    assert!(numbers["definitions"]["uar"].as_str().unwrap().contains("recall"));
+    assert_eq!(
+        (written["value"].as_f64(), written["interval"][0].as_f64()),
+        (war.value, war.interval.map(|i| i[0]))
+    );
+    assert_eq!(
+        numbers["measured"][0]["confusion"]
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
+    assert!(
+        numbers["definitions"]["uar"]
+            .as_str()
+            .unwrap()
+            .contains("recall")
+    );
     assert_eq!(numbers["origin"]["skipped"]["no face"], 3);
     // A folder that is not there is made; one that is a file cannot be.
     write(&folder.path().join("new/report.html"), &report).unwrap();
-    assert!(matches!(write(&path.join("report.html"), &report), Err(ReportError::Write { .. })));
+    assert!(matches!(
+        write(&path.join("report.html"), &report),
+        Err(ReportError::Write { .. })
+    ));
 }

@@ -30,22 +30,39 @@ struct Placed {
 ///
 /// # Errors
 /// Where such a line is followed by a good one: that was no power cut. Rows older than what a power cut can take are left to the reader.
-pub(super) fn mend(text: &[u8], rows: &File, rows_path: &Path, index_path: &Path, dim: usize) -> Result<Mended, StoreError> {
+pub(super) fn mend(
+    text: &[u8],
+    rows: &File,
+    rows_path: &Path,
+    index_path: &Path,
+    dim: usize,
+) -> Result<Mended, StoreError> {
     let row_bytes = dim as u64 * 4;
     let held = rows.metadata().map_err(StoreError::disk(rows_path))?.len();
     let (mut lines, mut end, mut row, mut broken) = (Vec::new(), 0, 0, None);
     let mut whole = 0;
-    for (number, line) in text.split_inclusive(|b| *b == b'\n').enumerate().filter(|(_, line)| line.ends_with(b"\n")) {
+    for (number, line) in text
+        .split_inclusive(|b| *b == b'\n')
+        .enumerate()
+        .filter(|(_, line)| line.ends_with(b"\n"))
+    {
         whole += 1;
         end += line.len();
         match serde_json::from_slice::<Line>(line) {
             Err(error) => _ = broken.get_or_insert(format!("line {} is {error}", number + 1)),
             Ok(line) => {
                 if let Some(what) = broken {
-                    return Err(StoreError::Malformed { path: index_path.to_owned(), what });
+                    return Err(StoreError::Malformed {
+                        path: index_path.to_owned(),
+                        what,
+                    });
                 }
                 let count = line.rows.len() as u64;
-                lines.push(Placed { line, end, first_row: row });
+                lines.push(Placed {
+                    line,
+                    end,
+                    first_row: row,
+                });
                 row += count;
             }
         }
@@ -57,7 +74,8 @@ pub(super) fn mend(text: &[u8], rows: &File, rows_path: &Path, index_path: &Path
             if at + row_bytes > held {
                 return Ok(false);
             }
-            rows.read_exact_at(&mut bytes, at).map_err(StoreError::disk(rows_path))?;
+            rows.read_exact_at(&mut bytes, at)
+                .map_err(StoreError::disk(rows_path))?;
             if crc32fast::hash(&bytes) != stored.crc32 {
                 return Ok(false);
             }
@@ -66,7 +84,12 @@ pub(super) fn mend(text: &[u8], rows: &File, rows_path: &Path, index_path: &Path
     };
     let mut keep = lines.len();
     let mut good = 0;
-    for (i, placed) in lines.iter().enumerate().rev().filter(|(_, placed)| !placed.line.rows.is_empty()) {
+    for (i, placed) in lines
+        .iter()
+        .enumerate()
+        .rev()
+        .filter(|(_, placed)| !placed.line.rows.is_empty())
+    {
         // What is older was made safe.
         if good > SAFE_AFTER_ITEMS {
             break;
@@ -74,7 +97,12 @@ pub(super) fn mend(text: &[u8], rows: &File, rows_path: &Path, index_path: &Path
         match (is_good(placed)?, good) {
             (true, _) => good += 1,
             (false, 0) => keep = i,
-            (false, _) => return Err(StoreError::Damaged { path: rows_path.to_owned(), id: placed.line.item.clone() }),
+            (false, _) => {
+                return Err(StoreError::Damaged {
+                    path: rows_path.to_owned(),
+                    id: placed.line.item.clone(),
+                });
+            }
         }
     }
     let kept = &lines[..keep];

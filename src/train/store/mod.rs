@@ -137,7 +137,10 @@ impl Shard {
     /// Of the shards there must be beside `found`, those that are not among them.
     fn missing(found: &[Shard]) -> Vec<Shard> {
         let count = found.iter().map(|shard| shard.count).max().unwrap_or(0);
-        (0..count).map(|index| Shard { index, count }).filter(|shard| !found.contains(shard)).collect()
+        (0..count)
+            .map(|index| Shard { index, count })
+            .filter(|shard| !found.contains(shard))
+            .collect()
     }
 
     fn path(self, dir: &Path, extension: &str) -> PathBuf {
@@ -146,8 +149,14 @@ impl Shard {
 
     /// The shard that a file of a store belongs to.
     fn of_file(name: &str) -> Option<Shard> {
-        let (index, count) = name.strip_prefix("shard-")?.strip_suffix(".jsonl")?.split_once("-of-")?;
-        Some(Shard { index: index.parse().ok()?, count: count.parse().ok()? })
+        let (index, count) = name
+            .strip_prefix("shard-")?
+            .strip_suffix(".jsonl")?
+            .split_once("-of-")?;
+        Some(Shard {
+            index: index.parse().ok()?,
+            count: count.parse().ok()?,
+        })
     }
 }
 
@@ -161,10 +170,14 @@ impl FromStr for Shard {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Shard, String> {
-        let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+        let parts = text
+            .split_once('/')
+            .and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
         match parts {
             Some((index, count)) if index < count => Ok(Shard { index, count }),
-            _ => Err(format!("{text} is no shard; it must be i/n with i from 0 to n - 1, such as 0/4")),
+            _ => Err(format!(
+                "{text} is no shard; it must be i/n with i from 0 to n - 1, such as 0/4"
+            )),
         }
     }
 }
@@ -175,23 +188,39 @@ pub enum StoreError {
         std::io::ErrorKind::NotFound => "is not there: is the path right, was it extracted?",
         _ => "cannot be read or written (is the disk full, may you?)",
     })]
-    Disk { path: PathBuf, source: std::io::Error },
+    Disk {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{path} is no feature store: {what}; extract it again")]
     Malformed { path: PathBuf, what: String },
-    #[error("{path} was made with other settings: {what}; take another folder, or the encoders and settings it was made with")]
+    #[error(
+        "{path} was made with other settings: {what}; take another folder, or the encoders and settings it was made with"
+    )]
     Different { path: PathBuf, what: String },
-    #[error("{path} is damaged: the row of {id} is not what was written; remove this shard's two files and extract it again")]
+    #[error(
+        "{path} is damaged: the row of {id} is not what was written; remove this shard's two files and extract it again"
+    )]
     Damaged { path: PathBuf, id: String },
-    #[error("{path} ends before the row of {id}, as after a power cut; call the same extract again: it makes up for what is missing")]
+    #[error(
+        "{path} ends before the row of {id}, as after a power cut; call the same extract again: it makes up for what is missing"
+    )]
     Short { path: PathBuf, id: String },
     #[error("{path} is being written by another process (shard {}/{}); wait for it, or stop it", shard.index, shard.count)]
     Busy { path: PathBuf, shard: Shard },
     #[error("a row of {id} has {found} values, expected {expected}")]
-    Width { id: String, found: usize, expected: usize },
+    Width {
+        id: String,
+        found: usize,
+        expected: usize,
+    },
 }
 
 impl StoreError {
     fn disk(path: &Path) -> impl FnOnce(std::io::Error) -> StoreError + '_ {
-        move |source| StoreError::Disk { path: path.to_owned(), source }
+        move |source| StoreError::Disk {
+            path: path.to_owned(),
+            source,
+        }
     }
 }

@@ -24,7 +24,13 @@ struct Renaming {
 
 impl Renaming {
     fn new(theirs: &[String], ours: &[String]) -> Renaming {
-        Renaming { places: theirs.iter().map(|name| ours.iter().position(|other| other == name)).collect(), count: ours.len() }
+        Renaming {
+            places: theirs
+                .iter()
+                .map(|name| ours.iter().position(|other| other == name))
+                .collect(),
+            count: ours.len(),
+        }
     }
 
     fn of(&self, target: &Target) -> Option<Target> {
@@ -33,7 +39,11 @@ impl Renaming {
             Target::Class(class) => place(*class).map(Target::Class),
             Target::Values(values) => {
                 let mut all = vec![0.0; self.count];
-                values.iter().enumerate().filter_map(|(own, value)| Some((place(own)?, value))).for_each(|(place, value)| all[place] = *value);
+                values
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(own, value)| Some((place(own)?, value)))
+                    .for_each(|(place, value)| all[place] = *value);
                 Some(Target::Values(all))
             }
         }
@@ -42,12 +52,22 @@ impl Renaming {
 
 /// The index `text` with what `items` say now, and what is different of it; `None` where every line stays as it is. Items that are not
 /// listed (any more) keep what is known of them.
-pub(super) fn relabelled(text: &[u8], path: &Path, theirs: &[String], ours: &[String], items: &[Item]) -> Result<(Option<Vec<u8>>, Relabelled), StoreError> {
+pub(super) fn relabelled(
+    text: &[u8],
+    path: &Path,
+    theirs: &[String],
+    ours: &[String],
+    items: &[Item],
+) -> Result<(Option<Vec<u8>>, Relabelled), StoreError> {
     let listed: HashMap<&str, &Item> = items.iter().map(|item| (item.id.as_str(), item)).collect();
     let renaming = Renaming::new(theirs, ours);
-    let (mut all, mut is_other, mut relabelled) = (Vec::with_capacity(text.len()), false, Relabelled::default());
+    let (mut all, mut is_other, mut relabelled) =
+        (Vec::with_capacity(text.len()), false, Relabelled::default());
     for (number, bytes) in text.split_inclusive(|b| *b == b'\n').enumerate() {
-        let malformed = |e: serde_json::Error| StoreError::Malformed { path: path.to_owned(), what: format!("line {} is {e}", number + 1) };
+        let malformed = |e: serde_json::Error| StoreError::Malformed {
+            path: path.to_owned(),
+            what: format!("line {} is {e}", number + 1),
+        };
         let mut line: Line = serde_json::from_slice(bytes).map_err(malformed)?;
         let item = listed.get(line.item.as_str());
         let (mut renamed, mut differs, mut other_words) = (false, false, false);
@@ -56,9 +76,11 @@ pub(super) fn relabelled(text: &[u8], path: &Path, theirs: &[String], ours: &[St
             renamed |= target != entry.target;
             entry.target = target;
             if let Some(item) = item {
-                differs |= (&entry.target, entry.split, &entry.group) != (&item.target, item.split, &item.group);
+                differs |= (&entry.target, entry.split, &entry.group)
+                    != (&item.target, item.split, &item.group);
                 other_words |= entry.text != item.text;
-                (entry.target, entry.split, entry.group) = (item.target.clone(), item.split, item.group.clone());
+                (entry.target, entry.split, entry.group) =
+                    (item.target.clone(), item.split, item.group.clone());
             }
         }
         relabelled.items += usize::from(differs);

@@ -3,7 +3,11 @@ use proptest::prelude::*;
 use super::*;
 
 fn spec() -> StoreSpec {
-    let encoder = |name: &str, modality, dim| StoredEncoder { name: name.into(), modality, dim };
+    let encoder = |name: &str, modality, dim| StoredEncoder {
+        name: name.into(),
+        modality,
+        dim,
+    };
     StoreSpec {
         schema: SCHEMA,
         fingerprint: "f".into(),
@@ -11,7 +15,10 @@ fn spec() -> StoreSpec {
         labels: vec!["sad".into(), "happy".into()],
         clips: "recording".into(),
         views: 1,
-        encoders: vec![encoder("face", Modality::Face, 3), encoder("voice", Modality::Voice, 2)],
+        encoders: vec![
+            encoder("face", Modality::Face, 3),
+            encoder("voice", Modality::Voice, 2),
+        ],
     }
 }
 
@@ -39,7 +46,12 @@ fn fill(dir: &Path, shard: Shard, items: &[String]) {
         }
         match i % 5 {
             4 => writer.skip(item, "no face").unwrap(),
-            3 => writer.push(item, &[row(&format!("{item}#0")), row(&format!("{item}#1"))]).unwrap(),
+            3 => writer
+                .push(
+                    item,
+                    &[row(&format!("{item}#0")), row(&format!("{item}#1"))],
+                )
+                .unwrap(),
             _ => writer.push(item, &[row(item)]).unwrap(),
         }
     }
@@ -52,7 +64,11 @@ fn contents(dir: &Path) -> (Vec<Entry>, Vec<Vec<f32>>, usize) {
         store.read(i, &mut out).unwrap();
         out
     });
-    (store.entries().to_vec(), values.collect(), store.skipped().values().sum())
+    (
+        store.entries().to_vec(),
+        values.collect(),
+        store.skipped().values().sum(),
+    )
 }
 
 fn items(count: usize) -> Vec<String> {
@@ -67,10 +83,18 @@ fn cut_and_go_on(cuts: impl IntoIterator<Item = (usize, usize)>) {
     for (rows_kept, index_kept) in cuts {
         for (extension, kept) in [("rows", rows_kept), ("jsonl", index_kept)] {
             let bytes = std::fs::read(Shard::WHOLE.path(whole.path(), extension)).unwrap();
-            std::fs::write(Shard::WHOLE.path(cut.path(), extension), &bytes[..kept.min(bytes.len())]).unwrap();
+            std::fs::write(
+                Shard::WHOLE.path(cut.path(), extension),
+                &bytes[..kept.min(bytes.len())],
+            )
+            .unwrap();
         }
         fill(cut.path(), Shard::WHOLE, &items(9));
-        assert_eq!(contents(cut.path()), expected, "rows cut to {rows_kept}, index to {index_kept} bytes");
+        assert_eq!(
+            contents(cut.path()),
+            expected,
+            "rows cut to {rows_kept}, index to {index_kept} bytes"
+        );
     }
 }
 
@@ -102,7 +126,11 @@ fn a_lost_end_is_told_and_mended_and_a_fault_before_it_is_told_and_left() {
     zeros[last..].fill(0);
     std::fs::write(&path, &zeros).unwrap();
     let writer = open().unwrap();
-    assert!(writer.dropped() == 1 && !writer.is_done("clip008") && writer.is_done("clip007"), "{}", writer.dropped());
+    assert!(
+        writer.dropped() == 1 && !writer.is_done("clip008") && writer.is_done("clip007"),
+        "{}",
+        writer.dropped()
+    );
     drop(writer);
     fill(dir.path(), Shard::WHOLE, &items(9));
     assert_eq!(std::fs::read(&path).unwrap(), good);
@@ -111,8 +139,15 @@ fn a_lost_end_is_told_and_mended_and_a_fault_before_it_is_told_and_left() {
     flipped[21] ^= 1;
     std::fs::write(&path, &flipped).unwrap();
     let error = open().unwrap_err();
-    assert!(matches!(error, StoreError::Damaged { .. }) && error.to_string().contains("clip001"), "{error}");
-    assert_eq!(std::fs::read(&path).unwrap(), flipped, "and nothing was touched");
+    assert!(
+        matches!(error, StoreError::Damaged { .. }) && error.to_string().contains("clip001"),
+        "{error}"
+    );
+    assert_eq!(
+        std::fs::read(&path).unwrap(),
+        flipped,
+        "and nothing was touched"
+    );
     std::fs::write(&path, &good).unwrap();
     let index = Shard::WHOLE.path(dir.path(), "jsonl");
     let text = std::fs::read_to_string(&index).unwrap();
@@ -123,22 +158,36 @@ fn a_lost_end_is_told_and_mended_and_a_fault_before_it_is_told_and_left() {
 #[test]
 fn shards_are_dealt_by_id() {
     let shards = |count| (0..count).map(move |index| Shard { index, count });
-    let of = |id: &str| shards(5).filter(|shard| shard.holds(id)).map(|shard| shard.index).collect::<Vec<_>>();
+    let of = |id: &str| {
+        shards(5)
+            .filter(|shard| shard.holds(id))
+            .map(|shard| shard.index)
+            .collect::<Vec<_>>()
+    };
     let mut sizes = [0; 5];
     for id in items(2000) {
         let found = of(&id);
         assert_eq!(found.len(), 1, "every id is in one shard");
         sizes[found[0]] += 1;
     }
-    assert!(sizes.iter().all(|size| (320..480).contains(size)), "{sizes:?}");
+    assert!(
+        sizes.iter().all(|size| (320..480).contains(size)),
+        "{sizes:?}"
+    );
     // For good: whoever deals otherwise splits the stores that there are.
-    assert_eq!(["clip000", "clip001", "clip002", "anna/one.mp4"].map(|id| of(id)[0]), [4, 2, 4, 0]);
+    assert_eq!(
+        ["clip000", "clip001", "clip002", "anna/one.mp4"].map(|id| of(id)[0]),
+        [4, 2, 4, 0]
+    );
 }
 
 #[test]
 fn items_that_come_later_move_nothing_between_shards() {
     let dir = tempfile::tempdir().unwrap();
-    let later: Vec<String> = items(23).into_iter().filter(|item| item != "clip003").collect();
+    let later: Vec<String> = items(23)
+        .into_iter()
+        .filter(|item| item != "clip003")
+        .collect();
     for index in 0..3 {
         fill(dir.path(), Shard { index, count: 3 }, &later[..12]);
     }
@@ -153,12 +202,24 @@ fn items_that_come_later_move_nothing_between_shards() {
 #[test]
 fn a_store_of_the_first_schema_is_read_and_gone_on_with_where_it_is_one_shard() {
     let dir = tempfile::tempdir().unwrap();
-    let old = |spec: &StoreSpec| std::fs::write(dir.path().join("store.json"), serde_json::to_vec(&StoreSpec { schema: 1, ..spec.clone() }).unwrap()).unwrap();
+    let old = |spec: &StoreSpec| {
+        std::fs::write(
+            dir.path().join("store.json"),
+            serde_json::to_vec(&StoreSpec {
+                schema: 1,
+                ..spec.clone()
+            })
+            .unwrap(),
+        )
+        .unwrap()
+    };
     old(&spec());
     fill(dir.path(), Shard::WHOLE, &items(3));
     assert_eq!(contents(dir.path()).0.len(), 3);
     std::fs::remove_file(Shard::WHOLE.path(dir.path(), "jsonl")).unwrap();
-    let error = ShardWriter::open(dir.path(), &spec(), Shard { index: 0, count: 2 }).unwrap_err().to_string();
+    let error = ShardWriter::open(dir.path(), &spec(), Shard { index: 0, count: 2 })
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("by their places in the listing"), "{error}");
 }
 
@@ -185,27 +246,78 @@ fn a_flipped_byte_a_cut_file_and_a_broken_line_are_told() {
     let mut out = vec![0.0; 5];
     assert!(store.read(0, &mut out).is_ok());
     let error = store.read(1, &mut out).unwrap_err().to_string();
-    assert!(error.contains("clip001") && error.contains("damaged"), "{error}");
+    assert!(
+        error.contains("clip001") && error.contains("damaged"),
+        "{error}"
+    );
     std::fs::write(&rows, &good[..good.len() - 1]).unwrap();
-    assert!(matches!(Store::open(dir.path()), Err(StoreError::Short { .. })));
+    assert!(matches!(
+        Store::open(dir.path()),
+        Err(StoreError::Short { .. })
+    ));
     std::fs::write(&rows, &good).unwrap();
     let index = Shard::WHOLE.path(dir.path(), "jsonl");
     let text = std::fs::read_to_string(&index).unwrap();
     std::fs::write(&index, text.replacen('{', "[", 1)).unwrap();
-    assert!(Store::open(dir.path()).unwrap_err().to_string().contains("line 1"));
+    assert!(
+        Store::open(dir.path())
+            .unwrap_err()
+            .to_string()
+            .contains("line 1")
+    );
 }
 
 #[test]
 fn other_settings_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), Shard { index: 0, count: 4 }, &items(4));
-    let refused = |spec: &StoreSpec, shard| ShardWriter::open(dir.path(), spec, shard).unwrap_err().to_string();
+    let refused = |spec: &StoreSpec, shard| {
+        ShardWriter::open(dir.path(), spec, shard)
+            .unwrap_err()
+            .to_string()
+    };
     let part = Shard { index: 1, count: 4 };
-    assert!(refused(&StoreSpec { fingerprint: "g".into(), ..spec() }, part).contains("fingerprint"));
-    assert!(refused(&StoreSpec { clips: "window".into(), ..spec() }, part).contains("clips rule"));
-    assert!(refused(&StoreSpec { clips: "recording_mean".into(), ..spec() }, part).contains("extract into another store"));
+    assert!(
+        refused(
+            &StoreSpec {
+                fingerprint: "g".into(),
+                ..spec()
+            },
+            part
+        )
+        .contains("fingerprint")
+    );
+    assert!(
+        refused(
+            &StoreSpec {
+                clips: "window".into(),
+                ..spec()
+            },
+            part
+        )
+        .contains("clips rule")
+    );
+    assert!(
+        refused(
+            &StoreSpec {
+                clips: "recording_mean".into(),
+                ..spec()
+            },
+            part
+        )
+        .contains("extract into another store")
+    );
     assert!(refused(&StoreSpec { views: 3, ..spec() }, part).contains("number of views"));
-    assert!(refused(&StoreSpec { encoders: vec![], ..spec() }, part).contains("encoders"));
+    assert!(
+        refused(
+            &StoreSpec {
+                encoders: vec![],
+                ..spec()
+            },
+            part
+        )
+        .contains("encoders")
+    );
     assert!(refused(&spec(), Shard { index: 0, count: 8 }).contains("shards of 4"));
     assert!("4/4".parse::<Shard>().is_err());
     assert_eq!("1/4".parse::<Shard>().unwrap(), part);
@@ -214,7 +326,15 @@ fn other_settings_are_refused() {
 /// What a listing says of a clip of [`items`].
 fn listed(id: &str, target: Option<Target>, split: Split) -> crate::train::data::Item {
     let media = crate::train::data::Media::Recording(id.into());
-    crate::train::data::Item { id: id.into(), split, group: "anna".into(), media, interval: None, text: None, target }
+    crate::train::data::Item {
+        id: id.into(),
+        split,
+        group: "anna".into(),
+        media,
+        interval: None,
+        text: None,
+        target,
+    }
 }
 
 #[test]
@@ -223,7 +343,10 @@ fn labels_splits_and_groups_are_taken_afresh_and_no_row_is_touched() {
     fill(dir.path(), Shard::WHOLE, &items(5));
     let (_, values, skipped) = contents(dir.path());
     // A typo mended, a label more, the order another; clip001 lost its label, clip003 (two rows) is of another split, clip000 is not listed any more.
-    let ours = StoreSpec { labels: ["happy", "angry", "sad"].map(String::from).to_vec(), ..spec() };
+    let ours = StoreSpec {
+        labels: ["happy", "angry", "sad"].map(String::from).to_vec(),
+        ..spec()
+    };
     let listing = [
         listed("clip001", None, Split::Train),
         listed("clip002", Some(Target::Class(1)), Split::Train),
@@ -231,44 +354,97 @@ fn labels_splits_and_groups_are_taken_afresh_and_no_row_is_touched() {
         listed("clip004", Some(Target::Class(0)), Split::Train),
     ];
     let open = |spec: &StoreSpec| ShardWriter::open_for(dir.path(), spec, Shard::WHOLE, &listing);
-    assert_eq!(open(&ours).unwrap().relabelled(), Relabelled { items: 3, words: 0 });
+    assert_eq!(
+        open(&ours).unwrap().relabelled(),
+        Relabelled { items: 3, words: 0 }
+    );
     let (entries, after, still_skipped) = contents(dir.path());
     assert_eq!((after, still_skipped), (values, skipped));
     assert_eq!(Store::open(dir.path()).unwrap().spec().labels, ours.labels);
     let of = |id: &str| entries.iter().find(|entry| entry.id == id).unwrap();
-    assert_eq!((&of("clip000").target, of("clip000").group.as_str()), (&Some(Target::Class(0)), ""), "happy, by its new place");
-    assert_eq!((&of("clip001").target, &of("clip002").target), (&None, &Some(Target::Class(1))));
-    assert!(["clip003#0", "clip003#1"].iter().all(|id| of(id).split == Split::Test && of(id).group == "anna"));
+    assert_eq!(
+        (&of("clip000").target, of("clip000").group.as_str()),
+        (&Some(Target::Class(0)), ""),
+        "happy, by its new place"
+    );
+    assert_eq!(
+        (&of("clip001").target, &of("clip002").target),
+        (&None, &Some(Target::Class(1)))
+    );
+    assert!(
+        ["clip003#0", "clip003#1"]
+            .iter()
+            .all(|id| of(id).split == Split::Test && of(id).group == "anna")
+    );
     // Once more: nothing is different, no byte is written.
     let index = || std::fs::read(Shard::WHOLE.path(dir.path(), "jsonl")).unwrap();
     let before = index();
     assert_eq!(open(&ours).unwrap().relabelled(), Relabelled::default());
     assert_eq!(index(), before);
     // Other words cannot be taken over: they are told.
-    let words = [crate::train::data::Item { text: Some("well".into()), ..listing[1].clone() }];
-    assert_eq!(ShardWriter::open_for(dir.path(), &ours, Shard::WHOLE, &words).unwrap().relabelled(), Relabelled { items: 0, words: 1 });
+    let words = [crate::train::data::Item {
+        text: Some("well".into()),
+        ..listing[1].clone()
+    }];
+    assert_eq!(
+        ShardWriter::open_for(dir.path(), &ours, Shard::WHOLE, &words)
+            .unwrap()
+            .relabelled(),
+        Relabelled { items: 0, words: 1 }
+    );
     // Labels do not vanish by mistake, and shards do not disagree.
-    let error = open(&StoreSpec { labels: vec![], ..spec() }).unwrap_err().to_string();
-    assert!(error.contains("its labels are happy, angry, sad, and the data set has none"), "{error}");
+    let error = open(&StoreSpec {
+        labels: vec![],
+        ..spec()
+    })
+    .unwrap_err()
+    .to_string();
+    assert!(
+        error.contains("its labels are happy, angry, sad, and the data set has none"),
+        "{error}"
+    );
     let parts = tempfile::tempdir().unwrap();
     let part = Shard { index: 0, count: 2 };
     fill(parts.path(), part, &items(4));
-    let error = ShardWriter::open_for(parts.path(), &ours, part, &listing).unwrap_err().to_string();
-    assert!(error.contains("its labels are sad, happy, not happy, angry, sad"), "{error}");
+    let error = ShardWriter::open_for(parts.path(), &ours, part, &listing)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("its labels are sad, happy, not happy, angry, sad"),
+        "{error}"
+    );
     // But where there were none, they may come.
     let later = tempfile::tempdir().unwrap();
-    let unlabelled = StoreSpec { labels: vec![], ..spec() };
+    let unlabelled = StoreSpec {
+        labels: vec![],
+        ..spec()
+    };
     for index in 0..2 {
-        let mut writer = ShardWriter::open(later.path(), &unlabelled, Shard { index, count: 2 }).unwrap();
+        let mut writer =
+            ShardWriter::open(later.path(), &unlabelled, Shard { index, count: 2 }).unwrap();
         let id = format!("clip00{}", index + 2);
         let (entry, values) = row(&id);
-        writer.push(&id, &[(Entry { target: None, ..entry }, values)]).unwrap();
+        writer
+            .push(
+                &id,
+                &[(
+                    Entry {
+                        target: None,
+                        ..entry
+                    },
+                    values,
+                )],
+            )
+            .unwrap();
     }
     for index in 0..2 {
         ShardWriter::open_for(later.path(), &ours, Shard { index, count: 2 }, &listing).unwrap();
     }
     let (entries, ..) = contents(later.path());
-    assert_eq!(entries.iter().map(|e| e.target.clone()).collect::<Vec<_>>(), [Some(Target::Class(1)), Some(Target::Class(0))]);
+    assert_eq!(
+        entries.iter().map(|e| e.target.clone()).collect::<Vec<_>>(),
+        [Some(Target::Class(1)), Some(Target::Class(0))]
+    );
 }
 
 #[test]
@@ -278,7 +454,13 @@ fn a_shard_has_one_writer_at_a_time() {
     let open = |index| ShardWriter::open(dir.path(), &spec(), Shard { index, count: 2 });
     let first = open(0).unwrap();
     let error = open(0).unwrap_err();
-    assert!(matches!(error, StoreError::Busy { .. }) && error.to_string().ends_with("(shard 0/2); wait for it, or stop it"), "{error}");
+    assert!(
+        matches!(error, StoreError::Busy { .. })
+            && error
+                .to_string()
+                .ends_with("(shard 0/2); wait for it, or stop it"),
+        "{error}"
+    );
     assert!(open(1).is_ok(), "other shards are free");
     drop(first);
     assert!(open(0).is_ok());
@@ -289,7 +471,10 @@ fn a_full_disk_is_told_and_what_was_finished_stays() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), Shard::WHOLE, &items(2));
     let mut writer = ShardWriter::open(dir.path(), &spec(), Shard::WHOLE).unwrap();
-    writer.rows = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    writer.rows = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
     let error = writer.push("clip002", &[row("clip002")]).unwrap_err();
     assert!(error.to_string().contains("disk full"), "{error}");
     assert!(!writer.is_done("clip002"));

@@ -46,27 +46,61 @@ impl ShardWriter {
     ///
     /// # Errors
     /// As [`ShardWriter::open`], and where a store of several shards has another list of labels.
-    pub fn open_for(dir: &Path, spec: &StoreSpec, shard: Shard, items: &[Item]) -> Result<ShardWriter, StoreError> {
+    pub fn open_for(
+        dir: &Path,
+        spec: &StoreSpec,
+        shard: Shard,
+        items: &[Item],
+    ) -> Result<ShardWriter, StoreError> {
         std::fs::create_dir_all(dir).map_err(StoreError::disk(dir))?;
         let labels = agree(dir, spec, shard)?;
         refuse_other_counts(dir, shard)?;
         let (rows_path, index_path) = (shard.path(dir, "rows"), shard.path(dir, "jsonl"));
-        let open = |path: &Path| OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(StoreError::disk(path));
+        let open = |path: &Path| {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)
+                .map_err(StoreError::disk(path))
+        };
         let (mut rows, mut index) = (open(&rows_path)?, open(&index_path)?);
         // Held as long as the file is open: the system lets go of it however the process ends. A disk without locks must do without.
         if let Err(TryLockError::WouldBlock) = rows.try_lock() {
-            return Err(StoreError::Busy { path: dir.to_owned(), shard });
+            return Err(StoreError::Busy {
+                path: dir.to_owned(),
+                shard,
+            });
         }
         let mut text = Vec::new();
-        index.read_to_end(&mut text).map_err(StoreError::disk(&index_path))?;
-        let Mended { done, index_bytes, row_bytes, dropped } = mend(&text, &rows, &rows_path, &index_path, spec.dim())?;
+        index
+            .read_to_end(&mut text)
+            .map_err(StoreError::disk(&index_path))?;
+        let Mended {
+            done,
+            index_bytes,
+            row_bytes,
+            dropped,
+        } = mend(&text, &rows, &rows_path, &index_path, spec.dim())?;
         // The index first: it never names what is not there.
-        index.set_len(index_bytes).map_err(StoreError::disk(&index_path))?;
-        rows.set_len(row_bytes).map_err(StoreError::disk(&rows_path))?;
-        let (renewed, relabelled) = relabelled(&text[..index_bytes as usize], &index_path, &labels, &spec.labels, items)?;
+        index
+            .set_len(index_bytes)
+            .map_err(StoreError::disk(&index_path))?;
+        rows.set_len(row_bytes)
+            .map_err(StoreError::disk(&rows_path))?;
+        let (renewed, relabelled) = relabelled(
+            &text[..index_bytes as usize],
+            &index_path,
+            &labels,
+            &spec.labels,
+            items,
+        )?;
         let new = index_path.with_extension("jsonl.tmp");
         if let Some(text) = &renewed {
-            std::fs::write(&new, text).and_then(|()| File::open(&new)?.sync_all()).map_err(StoreError::disk(&new))?;
+            std::fs::write(&new, text)
+                .and_then(|()| File::open(&new)?.sync_all())
+                .map_err(StoreError::disk(&new))?;
         }
         if labels != spec.labels && !labels.is_empty() {
             // Old lines are never read by the new list: there is none until both are new. (Where there was no label no line has one, and
@@ -80,13 +114,27 @@ impl ShardWriter {
         if labels != spec.labels {
             write_spec(dir, spec)?;
         }
-        index.seek(SeekFrom::End(0)).map_err(StoreError::disk(&index_path))?;
-        rows.seek(SeekFrom::End(0)).map_err(StoreError::disk(&rows_path))?;
+        index
+            .seek(SeekFrom::End(0))
+            .map_err(StoreError::disk(&index_path))?;
+        rows.seek(SeekFrom::End(0))
+            .map_err(StoreError::disk(&rows_path))?;
         if done.is_empty() {
             let _ = File::open(dir).and_then(|dir| dir.sync_all());
         }
         let safe_at_nanos = monotonic_nanos();
-        Ok(ShardWriter { rows, index, rows_path, index_path, dim: spec.dim(), done, dropped, relabelled, unsafe_items: 0, safe_at_nanos })
+        Ok(ShardWriter {
+            rows,
+            index,
+            rows_path,
+            index_path,
+            dim: spec.dim(),
+            done,
+            dropped,
+            relabelled,
+            unsafe_items: 0,
+            safe_at_nanos,
+        })
     }
 
     /// Items that were finished and are to be extracted again, since the files' ends had lost something of them.
@@ -101,8 +149,12 @@ impl ShardWriter {
 
     /// Makes what is finished safe from a power cut: the rows, then the lines that name them.
     pub fn make_safe(&mut self) -> Result<(), StoreError> {
-        self.rows.sync_data().map_err(StoreError::disk(&self.rows_path))?;
-        self.index.sync_data().map_err(StoreError::disk(&self.index_path))?;
+        self.rows
+            .sync_data()
+            .map_err(StoreError::disk(&self.rows_path))?;
+        self.index
+            .sync_data()
+            .map_err(StoreError::disk(&self.index_path))?;
         (self.unsafe_items, self.safe_at_nanos) = (0, monotonic_nanos());
         Ok(())
     }
@@ -110,7 +162,9 @@ impl ShardWriter {
     fn finished(&mut self, item: String) -> Result<(), StoreError> {
         self.done.insert(item);
         self.unsafe_items += 1;
-        if self.unsafe_items >= SAFE_AFTER_ITEMS || monotonic_nanos() - self.safe_at_nanos >= SAFE_AFTER_NANOS {
+        if self.unsafe_items >= SAFE_AFTER_ITEMS
+            || monotonic_nanos() - self.safe_at_nanos >= SAFE_AFTER_NANOS
+        {
             self.make_safe()?;
         }
         Ok(())
@@ -127,18 +181,40 @@ impl ShardWriter {
         let mut stored = Vec::with_capacity(rows.len());
         for (entry, values) in rows {
             if values.len() != self.dim {
-                return Err(StoreError::Width { id: entry.id.clone(), found: values.len(), expected: self.dim });
+                return Err(StoreError::Width {
+                    id: entry.id.clone(),
+                    found: values.len(),
+                    expected: self.dim,
+                });
             }
             let start = bytes.len();
-            values.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
-            stored.push(StoredRow { entry: entry.clone(), crc32: crc32fast::hash(&bytes[start..]) });
+            values
+                .iter()
+                .for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
+            stored.push(StoredRow {
+                entry: entry.clone(),
+                crc32: crc32fast::hash(&bytes[start..]),
+            });
         }
-        let before = self.rows.stream_position().map_err(StoreError::disk(&self.rows_path))?;
-        let written = self.rows.write_all(&bytes).map_err(StoreError::disk(&self.rows_path));
-        let line = Line { item: item.to_owned(), skipped: None, rows: stored };
+        let before = self
+            .rows
+            .stream_position()
+            .map_err(StoreError::disk(&self.rows_path))?;
+        let written = self
+            .rows
+            .write_all(&bytes)
+            .map_err(StoreError::disk(&self.rows_path));
+        let line = Line {
+            item: item.to_owned(),
+            skipped: None,
+            rows: stored,
+        };
         if let Err(error) = written.and_then(|()| self.line(&line)) {
             // Nothing half written stays, as long as this process can say so.
-            let _ = self.rows.set_len(before).and_then(|()| self.rows.seek(SeekFrom::Start(before)));
+            let _ = self
+                .rows
+                .set_len(before)
+                .and_then(|()| self.rows.seek(SeekFrom::Start(before)));
             return Err(error);
         }
         self.finished(line.item)
@@ -146,17 +222,30 @@ impl ShardWriter {
 
     /// A finished item that gave nothing, and why.
     pub fn skip(&mut self, item: &str, reason: &str) -> Result<(), StoreError> {
-        self.line(&Line { item: item.to_owned(), skipped: Some(reason.to_owned()), rows: Vec::new() })?;
+        self.line(&Line {
+            item: item.to_owned(),
+            skipped: Some(reason.to_owned()),
+            rows: Vec::new(),
+        })?;
         self.finished(item.to_owned())
     }
 
     fn line(&mut self, line: &Line) -> Result<(), StoreError> {
         let mut text = serde_json::to_vec(line).expect("a line serialises");
         text.push(b'\n');
-        let before = self.index.stream_position().map_err(StoreError::disk(&self.index_path))?;
+        let before = self
+            .index
+            .stream_position()
+            .map_err(StoreError::disk(&self.index_path))?;
         self.index.write_all(&text).map_err(|source| {
-            let _ = self.index.set_len(before).and_then(|()| self.index.seek(SeekFrom::Start(before)));
-            StoreError::Disk { path: self.index_path.clone(), source }
+            let _ = self
+                .index
+                .set_len(before)
+                .and_then(|()| self.index.seek(SeekFrom::Start(before)));
+            StoreError::Disk {
+                path: self.index_path.clone(),
+                source,
+            }
         })
     }
 }
@@ -170,10 +259,20 @@ impl Drop for ShardWriter {
 }
 
 fn write_spec(dir: &Path, spec: &StoreSpec) -> Result<(), StoreError> {
-    let (path, spec) = (dir.join("store.json"), StoreSpec { schema: SCHEMA, ..spec.clone() });
+    let (path, spec) = (
+        dir.join("store.json"),
+        StoreSpec {
+            schema: SCHEMA,
+            ..spec.clone()
+        },
+    );
     // Shards begin side by side: each writes a file of its own, and the last one renamed is as good as the first.
     let new = dir.join(format!("store.json.{}", std::process::id()));
-    std::fs::write(&new, serde_json::to_vec_pretty(&spec).expect("a spec serialises")).map_err(StoreError::disk(&new))?;
+    std::fs::write(
+        &new,
+        serde_json::to_vec_pretty(&spec).expect("a spec serialises"),
+    )
+    .map_err(StoreError::disk(&new))?;
     std::fs::rename(&new, &path).map_err(StoreError::disk(&path))
 }
 
@@ -184,7 +283,10 @@ fn agree(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<Vec<String>, Stor
     }
     let found = super::reader::read_spec(dir)?;
     let different = |what: &str, ours: &dyn std::fmt::Debug, theirs: &dyn std::fmt::Debug| {
-        Err(StoreError::Different { path: dir.to_owned(), what: format!("its {what} is {theirs:?}, not {ours:?}") })
+        Err(StoreError::Different {
+            path: dir.to_owned(),
+            what: format!("its {what} is {theirs:?}, not {ours:?}"),
+        })
     };
     if found.fingerprint != spec.fingerprint {
         return different("fingerprint", &spec.fingerprint, &found.fingerprint);
@@ -194,18 +296,32 @@ fn agree(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<Vec<String>, Stor
     }
     let other_labels = found.labels != spec.labels;
     if other_labels && spec.labels.is_empty() {
-        let what = format!("its labels are {}, and the data set has none (any more)", found.labels.join(", "));
-        return Err(StoreError::Different { path: dir.to_owned(), what });
+        let what = format!(
+            "its labels are {}, and the data set has none (any more)",
+            found.labels.join(", ")
+        );
+        return Err(StoreError::Different {
+            path: dir.to_owned(),
+            what,
+        });
     }
     // Where there were none no row has a target, whichever shard it is of.
     if other_labels && shard.count > 1 && !found.labels.is_empty() {
         let [ours, theirs] = [&spec.labels, &found.labels].map(|labels| labels.join(", "));
-        let what = format!("its labels are {theirs}, not {ours}, and the list of labels of a store of several shards stays");
-        return Err(StoreError::Different { path: dir.to_owned(), what });
+        let what = format!(
+            "its labels are {theirs}, not {ours}, and the list of labels of a store of several shards stays"
+        );
+        return Err(StoreError::Different {
+            path: dir.to_owned(),
+            what,
+        });
     }
     if found.clips == "recording" && spec.clips == "recording_mean" {
         let what = "an earlier version made a recording's row of the last faces of its windows, this one makes it of all: extract into another store";
-        return Err(StoreError::Different { path: dir.to_owned(), what: what.into() });
+        return Err(StoreError::Different {
+            path: dir.to_owned(),
+            what: what.into(),
+        });
     }
     if found.clips != spec.clips {
         return different("clips rule", &spec.clips, &found.clips);
@@ -215,7 +331,10 @@ fn agree(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<Vec<String>, Stor
     }
     if found.schema < 2 && shard.count > 1 {
         let what = "an earlier version dealt its items to shards by their places in the listing, this one deals them by their ids";
-        return Err(StoreError::Different { path: dir.to_owned(), what: what.into() });
+        return Err(StoreError::Different {
+            path: dir.to_owned(),
+            what: what.into(),
+        });
     }
     if found.encoders != spec.encoders {
         return different("encoders", &spec.encoders, &found.encoders);
@@ -230,7 +349,10 @@ fn refuse_other_counts(dir: &Path, shard: Shard) -> Result<(), StoreError> {
             && found.count != shard.count
         {
             let what = format!("it has shards of {}, not of {}", found.count, shard.count);
-            return Err(StoreError::Different { path: dir.to_owned(), what });
+            return Err(StoreError::Different {
+                path: dir.to_owned(),
+                what,
+            });
         }
     }
     Ok(())

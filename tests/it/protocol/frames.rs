@@ -11,19 +11,47 @@ fn hello_comes_first_and_says_all_that_the_protocol_promises() {
     let stage = Stage::new(|_| {});
     stage.publish(3);
     block_on(async {
-        let mut client = stage.client_with(&[("sec-websocket-protocol", "bearer.x, expressd.v1")]).await.unwrap();
+        let mut client = stage
+            .client_with(&[("sec-websocket-protocol", "bearer.x, expressd.v1")])
+            .await
+            .unwrap();
         assert_eq!(client.protocol.as_deref(), Some("expressd.v1"));
         let hello = client.hello().await;
         assert_eq!(hello["protocol"], "expressd.v1");
         assert!(hello["server"].as_str().unwrap().starts_with("expressd "));
-        assert!(hello["session"].as_str().unwrap().parse::<uuid::Uuid>().is_ok());
+        assert!(
+            hello["session"]
+                .as_str()
+                .unwrap()
+                .parse::<uuid::Uuid>()
+                .is_ok()
+        );
         assert!(hello["clock"]["media_ns"].as_i64().unwrap() > 0);
-        assert!(hello["clock"]["wall"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
-        for field in ["name", "fingerprint", "task", "labels", "window_ms", "hop_ms"] {
+        assert!(
+            hello["clock"]["wall"]
+                .as_str()
+                .unwrap()
+                .parse::<jiff::Timestamp>()
+                .is_ok()
+        );
+        for field in [
+            "name",
+            "fingerprint",
+            "task",
+            "labels",
+            "window_ms",
+            "hop_ms",
+        ] {
             assert!(!hello["bundle"][field].is_null(), "{field}");
         }
-        assert_eq!(hello["subscription"], json!({"events": null, "subjects": null, "labels": null, "min_confidence": null, "max_rate_hz": null}));
-        assert_eq!((&hello["oldest_seq"], &hello["next_seq"]), (&json!(1), &json!(4)));
+        assert_eq!(
+            hello["subscription"],
+            json!({"events": null, "subjects": null, "labels": null, "min_confidence": null, "max_rate_hz": null})
+        );
+        assert_eq!(
+            (&hello["oldest_seq"], &hello["next_seq"]),
+            (&json!(1), &json!(4))
+        );
         assert!(hello.get("seq").is_none());
         // After `hello` everything flows, from `next_seq` on, without a gap.
         stage.publish(50);
@@ -43,7 +71,10 @@ fn every_published_frame_has_the_fields_of_its_type() {
             stage.ring.publish(&event);
         }
         let required: [(&str, &[&str]); 5] = [
-            ("subject", &["subject", "time_ns", "phase", "box", "quality"]),
+            (
+                "subject",
+                &["subject", "time_ns", "phase", "box", "quality"],
+            ),
             ("speech", &["phase", "start_ns", "owner"]),
             ("speech", &["phase", "start_ns", "end_ns", "owner"]),
             ("status", &["sources", "degraded", "paused", "counters"]),
@@ -68,13 +99,21 @@ fn every_published_frame_has_the_fields_of_its_type() {
         ];
         for (index, (kind, fields)) in required.into_iter().enumerate() {
             let frame = client.frame().await;
-            assert_eq!((&frame["type"], &frame["seq"]), (&json!(kind), &json!(index + 1)));
+            assert_eq!(
+                (&frame["type"], &frame["seq"]),
+                (&json!(kind), &json!(index + 1))
+            );
             for field in fields {
                 assert!(frame.get(field).is_some(), "{field} is not in {frame}");
             }
             match kind {
                 "expression" => {
-                    let sum: f64 = frame["scores"].as_object().unwrap().values().map(|score| score.as_f64().unwrap()).sum();
+                    let sum: f64 = frame["scores"]
+                        .as_object()
+                        .unwrap()
+                        .values()
+                        .map(|score| score.as_f64().unwrap())
+                        .sum();
                     assert!((sum - 1.0).abs() < 1e-3, "{sum}");
                     for field in ["capture", "queue", "encode", "emit", "total"] {
                         assert!(frame["latency_ms"][field].is_number());
@@ -84,8 +123,14 @@ fn every_published_frame_has_the_fields_of_its_type() {
                     }
                 }
                 "status" => ["video", "audio"].iter().for_each(|source| {
-                    assert!(["opening", "delivering", "lost", "off"].contains(&frame["sources"][source]["state"].as_str().unwrap()));
-                    assert!(frame["sources"][source].get("reason").is_some() && frame["sources"][source].get("origin_ns").is_some());
+                    assert!(
+                        ["opening", "delivering", "lost", "off"]
+                            .contains(&frame["sources"][source]["state"].as_str().unwrap())
+                    );
+                    assert!(
+                        frame["sources"][source].get("reason").is_some()
+                            && frame["sources"][source].get("origin_ns").is_some()
+                    );
                 }),
                 _ => {}
             }
@@ -103,9 +148,27 @@ fn samples() -> Vec<Event> {
         rect: [0.1, 0.2, 0.3, 0.4],
         quality: 0.9,
     };
-    let start = SpeechEvent { phase: SpeechPhase::Start, start_ns: MediaTime::from_millis(100), end_ns: None, text: None, words: None, owner: None };
-    let end = SpeechEvent { phase: SpeechPhase::End, end_ns: Some(MediaTime::from_millis(900)), owner: Some(SubjectId::Face(1)), ..start.clone() };
-    vec![Event::Subject(subject), Event::Speech(start), Event::Speech(end), Event::Status(BareVitals::default().status()), sample_expression(0)]
+    let start = SpeechEvent {
+        phase: SpeechPhase::Start,
+        start_ns: MediaTime::from_millis(100),
+        end_ns: None,
+        text: None,
+        words: None,
+        owner: None,
+    };
+    let end = SpeechEvent {
+        phase: SpeechPhase::End,
+        end_ns: Some(MediaTime::from_millis(900)),
+        owner: Some(SubjectId::Face(1)),
+        ..start.clone()
+    };
+    vec![
+        Event::Subject(subject),
+        Event::Speech(start),
+        Event::Speech(end),
+        Event::Status(BareVitals::default().status()),
+        sample_expression(0),
+    ]
 }
 
 #[test]
@@ -129,7 +192,9 @@ fn a_subscription_holds_from_its_answer_on() {
         }
         assert_eq!(client.seqs(3).await, [1, 5, 13]);
         // An empty list is none, an absent field all.
-        client.send(json!({"type": "subscribe", "events": []})).await;
+        client
+            .send(json!({"type": "subscribe", "events": []}))
+            .await;
         assert_eq!(client.frame().await["subscription"]["events"], json!([]));
         stage.publish(5);
         client.silent().await;
@@ -137,7 +202,9 @@ fn a_subscription_holds_from_its_answer_on() {
         assert_eq!(client.frame().await["type"], "subscribed");
         stage.publish(1);
         assert_eq!(client.seqs(1).await, [26]);
-        client.send(json!({"type": "subscribe", "labels": ["sad"]})).await;
+        client
+            .send(json!({"type": "subscribe", "labels": ["sad"]}))
+            .await;
         client.frame().await;
         stage.publish(3);
         client.silent().await;
@@ -158,29 +225,50 @@ fn resuming_brings_what_was_missed_in_order_and_none_twice() {
         assert_eq!(second.hello().await["oldest_seq"], 1);
         stage.publish(2);
         assert_eq!(second.seqs(2).await, [241, 242]);
-        second.send(json!({"type": "subscribe", "resume_after": last})).await;
+        second
+            .send(json!({"type": "subscribe", "resume_after": last}))
+            .await;
         assert_eq!(second.frame().await["type"], "subscribed");
         stage.publish(3);
         // More than the 64 that may wait unsent: a replay is not a backlog.
-        assert_eq!(second.seqs(230 + 3).await, (11..=240).chain(243..=245).collect::<Vec<_>>());
+        assert_eq!(
+            second.seqs(230 + 3).await,
+            (11..=240).chain(243..=245).collect::<Vec<_>>()
+        );
         // With a filter, and beyond what the ring holds.
         for round in 0..120 {
             stage.publish(10);
-            assert_eq!(second.seqs(10).await, (246 + 10 * round..256 + 10 * round).collect::<Vec<_>>());
+            assert_eq!(
+                second.seqs(10).await,
+                (246 + 10 * round..256 + 10 * round).collect::<Vec<_>>()
+            );
         }
         let mut third = stage.client().await;
         let hello = third.hello().await;
-        assert_eq!((&hello["oldest_seq"], &hello["next_seq"]), (&json!(422), &json!(1446)));
-        third.send(json!({"type": "subscribe", "subjects": ["s3"], "resume_after": 400})).await;
+        assert_eq!(
+            (&hello["oldest_seq"], &hello["next_seq"]),
+            (&json!(422), &json!(1446))
+        );
+        third
+            .send(json!({"type": "subscribe", "subjects": ["s3"], "resume_after": 400}))
+            .await;
         assert_eq!(third.frame().await["type"], "subscribed");
         let gone = third.frame().await;
-        assert_eq!(gone, json!({"type": "dropped", "count": 21, "from_seq": 401, "to_seq": 421}));
+        assert_eq!(
+            gone,
+            json!({"type": "dropped", "count": 21, "from_seq": 401, "to_seq": 421})
+        );
         // `sample_expression(n)` is of s(n % 8 + 1), and was given the seq it got.
         let expected: Vec<u64> = (422..1446).filter(|seq| seq % 8 == 2).collect();
         assert_eq!(third.seqs(expected.len()).await, expected);
-        third.send(json!({"type": "subscribe", "resume_after": 5000})).await;
+        third
+            .send(json!({"type": "subscribe", "resume_after": 5000}))
+            .await;
         let error = third.frame().await;
-        assert_eq!((&error["code"], &error["in_reply_to"]), (&json!("bad_value"), &json!("subscribe")));
+        assert_eq!(
+            (&error["code"], &error["in_reply_to"]),
+            (&json!("bad_value"), &json!("subscribe"))
+        );
     });
 }
 
@@ -191,22 +279,59 @@ fn what_a_client_says_wrong_is_named_and_forgiven() {
         let mut client = stage.client().await;
         client.hello().await;
         for (frame, code, in_reply_to) in [
-            (json!({"type": "subscibe"}), "unknown_type", json!("subscibe")),
+            (
+                json!({"type": "subscibe"}),
+                "unknown_type",
+                json!("subscibe"),
+            ),
             (json!({"data": 1}), "unknown_type", Value::Null),
-            (json!({"type": "subscribe", "event": []}), "unknown_field", json!("subscribe")),
-            (json!({"type": "subscribe", "events": ["smile"]}), "bad_value", json!("subscribe")),
-            (json!({"type": "subscribe", "min_confidence": 2}), "bad_value", json!("subscribe")),
-            (json!({"type": "subscribe", "labels": ["joy"]}), "bad_value", json!("subscribe")),
-            (json!({"type": "calibrate", "subject": "s1", "seconds": 5}), "not_allowed", json!("calibrate")),
-            (json!({"type": "pause", "what": "capture"}), "not_allowed", json!("pause")),
+            (
+                json!({"type": "subscribe", "event": []}),
+                "unknown_field",
+                json!("subscribe"),
+            ),
+            (
+                json!({"type": "subscribe", "events": ["smile"]}),
+                "bad_value",
+                json!("subscribe"),
+            ),
+            (
+                json!({"type": "subscribe", "min_confidence": 2}),
+                "bad_value",
+                json!("subscribe"),
+            ),
+            (
+                json!({"type": "subscribe", "labels": ["joy"]}),
+                "bad_value",
+                json!("subscribe"),
+            ),
+            (
+                json!({"type": "calibrate", "subject": "s1", "seconds": 5}),
+                "not_allowed",
+                json!("calibrate"),
+            ),
+            (
+                json!({"type": "pause", "what": "capture"}),
+                "not_allowed",
+                json!("pause"),
+            ),
         ] {
             client.send(frame).await;
             let error = client.frame().await;
-            assert_eq!((&error["type"], &error["code"], &error["in_reply_to"]), (&json!("error"), &json!(code), &in_reply_to), "{error}");
+            assert_eq!(
+                (&error["type"], &error["code"], &error["in_reply_to"]),
+                (&json!("error"), &json!(code), &in_reply_to),
+                "{error}"
+            );
         }
         // Still there, with the subscription it had.
-        client.send(json!({"type": "ping", "data": {"a": [1, 2.5, null]}})).await;
-        assert_eq!(client.frame().await, json!({"type": "pong", "data": {"a": [1, 2.5, null]}}));
+        client
+            .send(json!({"type": "ping", "data": {"a": [1, 2.5, null]}}))
+            .await;
+        assert_eq!(
+            client.frame().await,
+            json!({"type": "pong", "data": {"a": [1, 2.5, null]}})
+        );
         stage.publish(1);
         assert_eq!(client.seqs(1).await, [1]);
     });

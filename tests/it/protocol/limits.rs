@@ -11,7 +11,13 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 fn what_is_no_frame_closes_with_4400() {
     let stage = Stage::new(|_| {});
     block_on(async {
-        for message in [Message::text("{\"type\":"), Message::text("[]"), Message::text(""), Message::text("7"), Message::binary(b"{}".to_vec())] {
+        for message in [
+            Message::text("{\"type\":"),
+            Message::text("[]"),
+            Message::text(""),
+            Message::text("7"),
+            Message::binary(b"{}".to_vec()),
+        ] {
             let mut client = stage.client().await;
             client.hello().await;
             client.raw(message).await;
@@ -25,7 +31,12 @@ fn bytes_that_break_the_websocket_protocol_close_with_4400() {
     let stage = Stage::new(|_| {});
     block_on(async {
         // Masked with zeros: text that is not UTF-8, a reserved bit, an unknown opcode; and a frame without a mask.
-        for bytes in [&[0x81, 0x82, 0, 0, 0, 0, 0xff, 0xff][..], &[0xc1, 0x80, 0, 0, 0, 0], &[0x83, 0x80, 0, 0, 0, 0], &[0x81, 0x02, b'{', b'}']] {
+        for bytes in [
+            &[0x81, 0x82, 0, 0, 0, 0, 0xff, 0xff][..],
+            &[0xc1, 0x80, 0, 0, 0, 0],
+            &[0x83, 0x80, 0, 0, 0, 0],
+            &[0x81, 0x02, b'{', b'}'],
+        ] {
             let mut client = stage.client().await;
             client.hello().await;
             client.socket.get_mut().write_all(bytes).await.unwrap();
@@ -38,7 +49,9 @@ fn bytes_that_break_the_websocket_protocol_close_with_4400() {
 fn a_frame_that_is_too_large_closes_with_1009_and_the_client_hears_it() {
     let stage = Stage::new(|_| {});
     block_on(async {
-        let of = |bytes: usize| Message::text(json!({"type": "ping", "data": "x".repeat(bytes - r#"{"type":"ping","data":""}"#.len())}).to_string());
+        let of = |bytes: usize| {
+            Message::text(json!({"type": "ping", "data": "x".repeat(bytes - r#"{"type":"ping","data":""}"#.len())}).to_string())
+        };
         let mut client = stage.client().await;
         client.hello().await;
         client.raw(of(16 << 10)).await;
@@ -54,8 +67,18 @@ fn a_frame_that_is_too_large_closes_with_1009_and_the_client_hears_it() {
         let mut client = stage.client().await;
         client.hello().await;
         for piece in 0..5 {
-            let opcode = OpCode::Data(if piece == 0 { Data::Text } else { Data::Continue });
-            client.raw(Message::Frame(Frame::message(vec![b' '; 4000], opcode, false))).await;
+            let opcode = OpCode::Data(if piece == 0 {
+                Data::Text
+            } else {
+                Data::Continue
+            });
+            client
+                .raw(Message::Frame(Frame::message(
+                    vec![b' '; 4000],
+                    opcode,
+                    false,
+                )))
+                .await;
         }
         client.refused_with("too_large", 1009).await;
     });
@@ -71,7 +94,10 @@ fn more_frames_a_second_than_allowed_close_with_4429() {
             client.send(json!({"type": "ping", "data": number})).await;
         }
         for number in 0..20 {
-            assert_eq!(client.frame().await, json!({"type": "pong", "data": number}));
+            assert_eq!(
+                client.frame().await,
+                json!({"type": "pong", "data": number})
+            );
         }
         // The window may have moved on if this machine is busy, so once more as many.
         for number in 0..21 {
@@ -105,7 +131,10 @@ fn one_client_too_many_gets_503_before_the_upgrade() {
         assert!(matches!(second.message().await, Message::Close(_)));
         let until = tokio::time::Instant::now() + PATIENCE;
         while stage.client_with(&[]).await.is_err() {
-            assert!(tokio::time::Instant::now() < until, "the place was not given back");
+            assert!(
+                tokio::time::Instant::now() < until,
+                "the place was not given back"
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         stage.publish(1);
@@ -115,14 +144,28 @@ fn one_client_too_many_gets_503_before_the_upgrade() {
 
 #[test]
 fn a_foreign_origin_is_told_why_and_closed_with_4403() {
-    let stage = Stage::new(|settings| settings.allow_origins = vec!["https://lab.example.org".into()]);
+    let stage =
+        Stage::new(|settings| settings.allow_origins = vec!["https://lab.example.org".into()]);
     block_on(async {
-        for origin in ["https://example.org", "null", "http://localhost.example.org"] {
+        for origin in [
+            "https://example.org",
+            "null",
+            "http://localhost.example.org",
+        ] {
             let mut client = stage.client_with(&[("origin", origin)]).await.unwrap();
             client.refused_with("forbidden_origin", 4403).await;
         }
-        for origin in ["http://localhost:8765", "http://127.0.0.1", "https://lab.example.org"] {
-            stage.client_with(&[("origin", origin)]).await.unwrap().hello().await;
+        for origin in [
+            "http://localhost:8765",
+            "http://127.0.0.1",
+            "https://lab.example.org",
+        ] {
+            stage
+                .client_with(&[("origin", origin)])
+                .await
+                .unwrap()
+                .hello()
+                .await;
         }
     });
 }
@@ -152,11 +195,20 @@ fn a_client_that_does_not_pong_is_closed_with_4408() {
         let waiting = async {
             let mut bytes = Vec::new();
             let reading = silent.socket.get_mut().read_to_end(&mut bytes);
-            tokio::time::timeout(PATIENCE, reading).await.expect("closed in time").expect("closed cleanly");
+            tokio::time::timeout(PATIENCE, reading)
+                .await
+                .expect("closed in time")
+                .expect("closed cleanly");
             let text = String::from_utf8_lossy(&bytes).into_owned();
-            assert!(text.contains(r#""type":"error""#) && text.contains("no pong"), "{text}");
+            assert!(
+                text.contains(r#""type":"error""#) && text.contains("no pong"),
+                "{text}"
+            );
             assert!(bytes.contains(&0x89), "pings came");
-            assert_eq!(bytes[bytes.len() - 4..], [0x88, 2, (4408_u16 >> 8) as u8, (4408_u16 & 0xff) as u8]);
+            assert_eq!(
+                bytes[bytes.len() - 4..],
+                [0x88, 2, (4408_u16 >> 8) as u8, (4408_u16 & 0xff) as u8]
+            );
         };
         tokio::select! {
             () = reading => {}
@@ -167,7 +219,15 @@ fn a_client_that_does_not_pong_is_closed_with_4408() {
 
 /// Publishes until a client that does not read has lost something.
 async fn fill(stage: &Stage) {
-    let lost = || stage.vitals.metrics().counters().get("dropped_slow_client").and_then(Value::as_u64).unwrap_or(0);
+    let lost = || {
+        stage
+            .vitals
+            .metrics()
+            .counters()
+            .get("dropped_slow_client")
+            .and_then(Value::as_u64)
+            .unwrap_or(0)
+    };
     for _ in 0..2000 {
         if lost() > 100 {
             return;
@@ -175,7 +235,10 @@ async fn fill(stage: &Stage) {
         stage.publish(10);
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    panic!("a client that does not read lost nothing of {} events", stage.ring.next_seq());
+    panic!(
+        "a client that does not read lost nothing of {} events",
+        stage.ring.next_seq()
+    );
 }
 
 #[test]
@@ -216,7 +279,9 @@ fn a_slow_client_is_told_exactly_what_it_missed_and_the_others_miss_nothing() {
         }
         assert!(dropped > 100);
         slow.silent().await;
-        let counted = stage.vitals.metrics().counters()["dropped_slow_client"].as_u64().unwrap();
+        let counted = stage.vitals.metrics().counters()["dropped_slow_client"]
+            .as_u64()
+            .unwrap();
         assert_eq!(dropped, counted);
     });
 }
@@ -228,19 +293,40 @@ fn an_event_that_is_too_large_to_send_is_told_as_dropped_and_ends_no_connection(
         let (mut all, mut some) = (stage.client().await, stage.client().await);
         all.hello().await;
         some.hello().await;
-        some.send(json!({"type": "subscribe", "events": ["expression"]})).await;
+        some.send(json!({"type": "subscribe", "events": ["expression"]}))
+            .await;
         assert_eq!(some.frame().await["type"], "subscribed");
         let text = Some("x".repeat(300 << 10));
         stage.publish(1);
-        stage.ring.publish(&Event::Speech(SpeechEvent { phase: SpeechPhase::Final, start_ns: MediaTime::ZERO, end_ns: None, text, words: None, owner: None }));
+        stage.ring.publish(&Event::Speech(SpeechEvent {
+            phase: SpeechPhase::Final,
+            start_ns: MediaTime::ZERO,
+            end_ns: None,
+            text,
+            words: None,
+            owner: None,
+        }));
         stage.publish(1);
         assert_eq!(all.seqs(1).await, [1]);
-        assert_eq!(all.frame().await, json!({"type": "dropped", "count": 1, "from_seq": 2, "to_seq": 2}));
+        assert_eq!(
+            all.frame().await,
+            json!({"type": "dropped", "count": 1, "from_seq": 2, "to_seq": 2})
+        );
         assert_eq!(all.seqs(1).await, [3]);
-        assert_eq!(some.seqs(2).await, [1, 3], "who does not want it loses nothing");
+        assert_eq!(
+            some.seqs(2).await,
+            [1, 3],
+            "who does not want it loses nothing"
+        );
         all.silent().await;
         let counters = stage.vitals.metrics().counters();
-        assert_eq!((counters.get("dropped_too_large"), counters.get("dropped_slow_client")), (Some(&json!(1)), None));
+        assert_eq!(
+            (
+                counters.get("dropped_too_large"),
+                counters.get("dropped_slow_client")
+            ),
+            (Some(&json!(1)), None)
+        );
     });
 }
 
@@ -251,7 +337,13 @@ fn a_client_that_takes_nothing_is_closed_with_1013_and_hears_why_when_it_reads_a
         let mut client = stage.client().await;
         client.hello().await;
         // Kernels go on taking a little from time to time, so there must always be more.
-        let closed = || stage.vitals.metrics().encode().contains(r#"expressd_refusals_total{code="too_slow"} 1"#);
+        let closed = || {
+            stage
+                .vitals
+                .metrics()
+                .encode()
+                .contains(r#"expressd_refusals_total{code="too_slow"} 1"#)
+        };
         for _ in 0..2000 {
             if closed() {
                 break;
@@ -309,7 +401,9 @@ fn stopping_says_1001_to_everyone_at_once() {
 
 #[test]
 fn connections_that_say_nothing_are_ended_and_keep_nobody_out() {
-    let stage = Stage::new(|settings| (settings.max_clients, settings.request_within) = (1, Duration::from_millis(500)));
+    let stage = Stage::new(|settings| {
+        (settings.max_clients, settings.request_within) = (1, Duration::from_millis(500))
+    });
     block_on(async {
         let mut client = stage.client().await;
         client.hello().await;
@@ -323,17 +417,32 @@ fn connections_that_say_nothing_are_ended_and_keep_nobody_out() {
             idle.push(stream);
         }
         assert_eq!(stage.http("GET", "/healthz", "").await.0, 200);
-        assert!(matches!(stage.client_with(&[]).await, Err(Error::Http(response)) if response.status() == 503), "the only place is taken");
+        assert!(
+            matches!(stage.client_with(&[]).await, Err(Error::Http(response)) if response.status() == 503),
+            "the only place is taken"
+        );
         for stream in &mut idle {
             let mut rest = Vec::new();
-            let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("an idle connection is ended");
-            assert!(ended.is_err() || rest.is_empty() || rest.starts_with(b"HTTP/1.1 408"), "{:?}", String::from_utf8_lossy(&rest));
+            let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest))
+                .await
+                .expect("an idle connection is ended");
+            assert!(
+                ended.is_err() || rest.is_empty() || rest.starts_with(b"HTTP/1.1 408"),
+                "{:?}",
+                String::from_utf8_lossy(&rest)
+            );
         }
         // Between two requests of one connection no less.
         let mut stream = TcpStream::connect(stage.server.addr()).await.unwrap();
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
         let mut answer = Vec::new();
-        tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("ended").unwrap();
+        tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer))
+            .await
+            .expect("ended")
+            .unwrap();
         assert!(answer.starts_with(b"HTTP/1.1 200"));
         // A WebSocket may be silent for longer: pings ask after it.
         stage.publish(1);

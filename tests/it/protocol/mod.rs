@@ -27,16 +27,25 @@ struct Stage {
 
 impl Stage {
     fn new(change: impl FnOnce(&mut ServeSettings)) -> Self {
-        let mut settings = ServeSettings { listen: ([127, 0, 0, 1], 0).into(), goodbye: Duration::from_secs(5), ..ServeSettings::default() };
+        let mut settings = ServeSettings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            goodbye: Duration::from_secs(5),
+            ..ServeSettings::default()
+        };
         change(&mut settings);
         let (ring, vitals) = (Arc::new(Ring::default()), Arc::new(BareVitals::default()));
         let server = start(settings, ring.clone(), vitals.clone()).expect("a free port");
-        Stage { ring, vitals, server }
+        Stage {
+            ring,
+            vitals,
+            server,
+        }
     }
 
     fn publish(&self, count: usize) {
         for _ in 0..count {
-            self.ring.publish(&sample_expression(self.ring.next_seq() as usize));
+            self.ring
+                .publish(&sample_expression(self.ring.next_seq() as usize));
         }
     }
 
@@ -47,24 +56,40 @@ impl Stage {
     async fn client_with(&self, headers: &[(&'static str, &str)]) -> Result<Client, Error> {
         let mut request = format!("ws://{}/v1/events", self.server.addr()).into_client_request()?;
         for (name, value) in headers {
-            request.headers_mut().insert(*name, value.parse().expect("a header"));
+            request
+                .headers_mut()
+                .insert(*name, value.parse().expect("a header"));
         }
         let stream = TcpStream::connect(self.server.addr()).await?;
         let (socket, response) = client_async(request, stream).await?;
-        let protocol = response.headers().get("sec-websocket-protocol").map(|value| value.to_str().expect("text").to_owned());
+        let protocol = response
+            .headers()
+            .get("sec-websocket-protocol")
+            .map(|value| value.to_str().expect("text").to_owned());
         Ok(Client { socket, protocol })
     }
 
     /// One request on a connection of its own: status, headers, body.
     async fn http(&self, method: &str, path: &str, headers: &str) -> (u16, String, String) {
-        let mut stream = TcpStream::connect(self.server.addr()).await.expect("a connection");
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        let mut stream = TcpStream::connect(self.server.addr())
+            .await
+            .expect("a connection");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.expect("written");
         let mut text = String::new();
         let reading = stream.read_to_string(&mut text);
-        tokio::time::timeout(PATIENCE, reading).await.expect("an answer in time").expect("text");
+        tokio::time::timeout(PATIENCE, reading)
+            .await
+            .expect("an answer in time")
+            .expect("text");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
-        let code = head.split_whitespace().nth(1).expect("a status").parse().expect("a number");
+        let code = head
+            .split_whitespace()
+            .nth(1)
+            .expect("a status")
+            .parse()
+            .expect("a number");
         (code, head.to_ascii_lowercase(), body.to_owned())
     }
 }
@@ -81,7 +106,10 @@ impl Client {
     async fn message(&mut self) -> Message {
         let until = tokio::time::Instant::now() + PATIENCE;
         loop {
-            match tokio::time::timeout_at(until, self.socket.next()).await.expect("a message in time") {
+            match tokio::time::timeout_at(until, self.socket.next())
+                .await
+                .expect("a message in time")
+            {
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(message)) => return message,
                 other => panic!("no message but {other:?}"),
@@ -114,8 +142,16 @@ impl Client {
     /// `error` with this code, then this close.
     async fn refused_with(&mut self, code: &str, close: u16) {
         let error = self.frame().await;
-        assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!(code)), "{error}");
-        assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()));
+        assert_eq!(
+            (&error["type"], &error["code"]),
+            (&json!("error"), &json!(code)),
+            "{error}"
+        );
+        assert!(
+            error["message"]
+                .as_str()
+                .is_some_and(|message| !message.is_empty())
+        );
         assert!(error.get("in_reply_to").is_some());
         assert!(error.get("seq").is_none());
         assert_eq!(self.close_code().await, close);
@@ -124,18 +160,28 @@ impl Client {
         let mut seqs = Vec::new();
         while seqs.len() < count {
             let frame = self.frame().await;
-            seqs.push(frame["seq"].as_u64().unwrap_or_else(|| panic!("{frame} has no seq")));
+            seqs.push(
+                frame["seq"]
+                    .as_u64()
+                    .unwrap_or_else(|| panic!("{frame} has no seq")),
+            );
         }
         seqs
     }
     /// Nothing but pings comes for a while.
     async fn silent(&mut self) {
         self.send(json!({"type": "ping", "data": "silence"})).await;
-        assert_eq!(self.frame().await, json!({"type": "pong", "data": "silence"}));
+        assert_eq!(
+            self.frame().await,
+            json!({"type": "pong", "data": "silence"})
+        );
     }
 }
 
 fn block_on(future: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(future);
 }

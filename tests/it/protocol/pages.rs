@@ -11,14 +11,27 @@ fn health_metrics_and_status_tell_the_state() {
         client.hello().await;
         assert_eq!(stage.http("GET", "/healthz", "").await.0, 200);
         let (code, head, body) = stage.http("GET", "/readyz", "").await;
-        assert_eq!((code, serde_json::from_str::<Value>(&body).unwrap()["ready"].as_bool()), (200, Some(true)));
+        assert_eq!(
+            (
+                code,
+                serde_json::from_str::<Value>(&body).unwrap()["ready"].as_bool()
+            ),
+            (200, Some(true))
+        );
         assert!(head.contains("content-type: application/json"));
-        stage.vitals.readiness.lock().unwrap().checks[1].reason = Some("lost: the camera was unplugged".into());
+        stage.vitals.readiness.lock().unwrap().checks[1].reason =
+            Some("lost: the camera was unplugged".into());
         let (code, _, body) = stage.http("GET", "/readyz", "").await;
         let page: Value = serde_json::from_str(&body).unwrap();
         assert_eq!((code, &page["ready"]), (503, &json!(false)));
-        assert_eq!(page["checks"]["video"], json!({"ready": false, "reason": "lost: the camera was unplugged"}));
-        assert_eq!(page["checks"]["audio"], json!({"ready": true, "reason": null}));
+        assert_eq!(
+            page["checks"]["video"],
+            json!({"ready": false, "reason": "lost: the camera was unplugged"})
+        );
+        assert_eq!(
+            page["checks"]["audio"],
+            json!({"ready": true, "reason": null})
+        );
 
         let event = sample_expression(0);
         stage.ring.publish(&event);
@@ -37,7 +50,10 @@ fn health_metrics_and_status_tell_the_state() {
         }
         let (code, _, body) = stage.http("GET", "/v1/status", "").await;
         let page: Value = serde_json::from_str(&body).unwrap();
-        assert_eq!((code, &page["clients"], &page["next_seq"], &page["ready"]), (200, &json!(1), &json!(2), &json!(false)));
+        assert_eq!(
+            (code, &page["clients"], &page["next_seq"], &page["ready"]),
+            (200, &json!(1), &json!(2), &json!(false))
+        );
         assert_eq!(page["latency_ms"]["total"]["count"], 1);
         assert_eq!(page["status"]["sources"]["video"]["state"], "off");
     });
@@ -48,14 +64,36 @@ fn wrong_doors_say_so() {
     let stage = Stage::new(|_| {});
     block_on(async {
         let (code, _, body) = stage.http("GET", "/v1/nothing", "").await;
-        assert_eq!((code, serde_json::from_str::<Value>(&body).unwrap()["error"].as_str()), (404, Some("nothing at /v1/nothing")));
+        assert_eq!(
+            (
+                code,
+                serde_json::from_str::<Value>(&body).unwrap()["error"].as_str()
+            ),
+            (404, Some("nothing at /v1/nothing"))
+        );
         assert_eq!(stage.http("POST", "/healthz", "").await.0, 405);
         assert_eq!(stage.http("POST", "/v1/events", "").await.0, 405);
         let (code, head, body) = stage.http("GET", "/v1/events", "").await;
-        assert!(code == 426 && head.contains("upgrade: websocket") && body.contains("WebSocket"), "{code} {head} {body}");
-        let upgrade = "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: ";
-        assert_eq!(stage.http("GET", "/v1/events", &format!("{upgrade}8\r\n")).await.0, 426);
-        assert_eq!(stage.http("GET", "/v1/events", &format!("{upgrade}13\r\n")).await.0, 400);
+        assert!(
+            code == 426 && head.contains("upgrade: websocket") && body.contains("WebSocket"),
+            "{code} {head} {body}"
+        );
+        let upgrade =
+            "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: ";
+        assert_eq!(
+            stage
+                .http("GET", "/v1/events", &format!("{upgrade}8\r\n"))
+                .await
+                .0,
+            426
+        );
+        assert_eq!(
+            stage
+                .http("GET", "/v1/events", &format!("{upgrade}13\r\n"))
+                .await
+                .0,
+            400
+        );
         assert_eq!(stage.http("GET", "/", "").await.0, 200);
     });
 }
@@ -63,13 +101,33 @@ fn wrong_doors_say_so() {
 #[test]
 fn an_address_that_cannot_be_served_is_refused_with_a_remedy() {
     let stage = Stage::new(|_| {});
-    let again = |listen| start(ServeSettings { listen, ..ServeSettings::default() }, Arc::new(Ring::default()), Arc::new(BareVitals::default())).unwrap_err();
+    let again = |listen| {
+        start(
+            ServeSettings {
+                listen,
+                ..ServeSettings::default()
+            },
+            Arc::new(Ring::default()),
+            Arc::new(BareVitals::default()),
+        )
+        .unwrap_err()
+    };
     let taken = again(stage.server.addr());
     assert!(matches!(taken, ServeError::PortTaken(addr) if addr == stage.server.addr()));
-    assert!(taken.to_string().starts_with(&stage.server.addr().to_string()) && taken.to_string().contains("--listen"), "{taken}");
+    assert!(
+        taken
+            .to_string()
+            .starts_with(&stage.server.addr().to_string())
+            && taken.to_string().contains("--listen"),
+        "{taken}"
+    );
     for listen in ["0.0.0.0:0", "192.168.1.5:8765", "[::]:0"] {
         let refused = again(listen.parse().unwrap());
-        assert!(matches!(refused, ServeError::NotLoopback(_)) && refused.to_string().contains("127.0.0.1"), "{refused}");
+        assert!(
+            matches!(refused, ServeError::NotLoopback(_))
+                && refused.to_string().contains("127.0.0.1"),
+            "{refused}"
+        );
     }
 }
 

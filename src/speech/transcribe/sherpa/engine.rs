@@ -63,18 +63,32 @@ impl Sherpa {
         };
         // SAFETY: numbers and pointers, for all of which zero is "not given".
         let mut config: sys::OnlineRecognizerConfig = unsafe { std::mem::zeroed() };
-        config.feat_config = sys::FeatureConfig { sample_rate: SAMPLE_RATE_HZ as i32, feature_dim: 80 };
+        config.feat_config = sys::FeatureConfig {
+            sample_rate: SAMPLE_RATE_HZ as i32,
+            feature_dim: 80,
+        };
         config.decoding_method = text(b"greedy_search");
         config.model_config.provider = text(b"cpu");
         config.model_config.num_threads = 1;
         let mut file = |path: &Path| text(path.as_os_str().as_bytes());
         config.model_config.tokens = file(&folder.tokens);
         match &folder.model {
-            Model::Transducer { encoder, decoder, joiner } => {
-                config.model_config.transducer = sys::OnlineTransducerModelConfig { encoder: file(encoder), decoder: file(decoder), joiner: file(joiner) };
+            Model::Transducer {
+                encoder,
+                decoder,
+                joiner,
+            } => {
+                config.model_config.transducer = sys::OnlineTransducerModelConfig {
+                    encoder: file(encoder),
+                    decoder: file(decoder),
+                    joiner: file(joiner),
+                };
             }
             Model::Paraformer { encoder, decoder } => {
-                config.model_config.paraformer = sys::OnlineParaformerModelConfig { encoder: file(encoder), decoder: file(decoder) };
+                config.model_config.paraformer = sys::OnlineParaformerModelConfig {
+                    encoder: file(encoder),
+                    decoder: file(decoder),
+                };
             }
             Model::Zipformer2Ctc(path) => config.model_config.zipformer2_ctc.model = file(path),
             Model::NemoCtc(path) => config.model_config.nemo_ctc.model = file(path),
@@ -84,15 +98,39 @@ impl Sherpa {
         let recognizer = unsafe { sys::SherpaOnnxCreateOnlineRecognizer(&config) };
         if recognizer.is_null() {
             let problem = "sherpa-onnx does not take it; its reason is on standard error".into();
-            return Err(TranscribeError::Unusable { path: path.to_owned(), problem, remedy: "fetch the model again, or name another" });
+            return Err(TranscribeError::Unusable {
+                path: path.to_owned(),
+                problem,
+                remedy: "fetch the model again, or name another",
+            });
         }
-        let spelling = if matches!(folder.model, Model::Paraformer { .. }) { Spelling::Joined } else { Spelling::Spaced };
-        Ok(Sherpa { recognizer, stream: ptr::null(), folder, spelling, heard: 0, arrivals: Vec::new(), arrived: 0.0, chunks: 0 })
+        let spelling = if matches!(folder.model, Model::Paraformer { .. }) {
+            Spelling::Joined
+        } else {
+            Spelling::Spaced
+        };
+        Ok(Sherpa {
+            recognizer,
+            stream: ptr::null(),
+            folder,
+            spelling,
+            heard: 0,
+            arrivals: Vec::new(),
+            arrived: 0.0,
+            chunks: 0,
+        })
     }
 
     fn listen(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
         // SAFETY: the stream is open and ours; the samples are copied.
-        unsafe { sys::SherpaOnnxOnlineStreamAcceptWaveform(self.stream, SAMPLE_RATE_HZ as i32, samples.as_ptr(), samples.len() as i32) };
+        unsafe {
+            sys::SherpaOnnxOnlineStreamAcceptWaveform(
+                self.stream,
+                SAMPLE_RATE_HZ as i32,
+                samples.as_ptr(),
+                samples.len() as i32,
+            )
+        };
         self.decode()
     }
 
@@ -114,7 +152,9 @@ impl Sherpa {
         self.chunks += 1;
         let now = self.chunks as f32 * PARAFORMER_CHUNK_SECONDS - PARAFORMER_LATE_SECONDS;
         let new = count.saturating_sub(self.arrivals.len());
-        self.arrivals.extend((0..new).map(|i| self.arrived + (now - self.arrived) * (i as f32 + 0.5) / new as f32));
+        self.arrivals.extend(
+            (0..new).map(|i| self.arrived + (now - self.arrived) * (i as f32 + 0.5) / new as f32),
+        );
         self.arrived = now;
     }
 
@@ -134,14 +174,36 @@ impl Sherpa {
     }
 
     fn guesses(&self) -> Result<Vec<Guess>, TranscribeError> {
-        let Answer { text, tokens, timestamps, ys_probs } = self.answer()?;
-        let mut seconds = if timestamps.len() == tokens.len() { timestamps } else { self.arrivals.clone() };
-        seconds.iter_mut().for_each(|time| *time *= self.folder.time_scale);
+        let Answer {
+            text,
+            tokens,
+            timestamps,
+            ys_probs,
+        } = self.answer()?;
+        let mut seconds = if timestamps.len() == tokens.len() {
+            timestamps
+        } else {
+            self.arrivals.clone()
+        };
+        seconds
+            .iter_mut()
+            .for_each(|time| *time *= self.folder.time_scale);
         // What it has no time for it said last.
         seconds.resize(tokens.len(), self.heard as f32 / SAMPLE_RATE_HZ as f32);
-        let mut guesses = words::words(Said { text: &text, tokens: &tokens, seconds: &seconds, log_probs: &ys_probs }, self.spelling, self.heard);
+        let mut guesses = words::words(
+            Said {
+                text: &text,
+                tokens: &tokens,
+                seconds: &seconds,
+                log_probs: &ys_probs,
+            },
+            self.spelling,
+            self.heard,
+        );
         if self.folder.capitals {
-            guesses.iter_mut().for_each(|guess| guess.text = guess.text.to_lowercase());
+            guesses
+                .iter_mut()
+                .for_each(|guess| guess.text = guess.text.to_lowercase());
         }
         Ok(guesses)
     }
@@ -162,7 +224,11 @@ impl Transcriber for Sherpa {
         self.arrivals.clear();
         // SAFETY: the recogniser is ours.
         self.stream = unsafe { sys::SherpaOnnxCreateOnlineStream(self.recognizer) };
-        if self.stream.is_null() { Err(TranscribeError::Failed("begin an utterance")) } else { Ok(()) }
+        if self.stream.is_null() {
+            Err(TranscribeError::Failed("begin an utterance"))
+        } else {
+            Ok(())
+        }
     }
 
     fn hear(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
@@ -174,7 +240,11 @@ impl Transcriber for Sherpa {
     }
 
     fn partial(&mut self) -> Result<Vec<Guess>, TranscribeError> {
-        if self.stream.is_null() { Ok(Vec::new()) } else { self.guesses() }
+        if self.stream.is_null() {
+            Ok(Vec::new())
+        } else {
+            self.guesses()
+        }
     }
 
     fn finish(&mut self) -> Result<Vec<Guess>, TranscribeError> {
@@ -182,7 +252,11 @@ impl Transcriber for Sherpa {
             return Ok(Vec::new());
         }
         // It decodes whole windows alone: silence fills the last one.
-        let silence = vec![0.0; ((self.folder.window_seconds + TAIL_SECONDS) * SAMPLE_RATE_HZ as f32) as usize];
+        let silence = vec![
+            0.0;
+            ((self.folder.window_seconds + TAIL_SECONDS) * SAMPLE_RATE_HZ as f32)
+                as usize
+        ];
         self.listen(&silence)?;
         // SAFETY: the stream is open and ours.
         unsafe { sys::SherpaOnnxOnlineStreamInputFinished(self.stream) };

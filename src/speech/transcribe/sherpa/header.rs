@@ -27,7 +27,10 @@ impl Header {
     pub fn read(path: &Path) -> io::Result<Header> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
-        let mut walk = Walk { file: BufReader::new(file), at: 0 };
+        let mut walk = Walk {
+            file: BufReader::new(file),
+            at: 0,
+        };
         let mut header = Header::default();
         let mut has_graph = false;
         while walk.at < length {
@@ -76,7 +79,11 @@ impl Walk {
             1 => Some(self.at + 8),
             2 => {
                 let length = self.varint()?;
-                Some(self.at.checked_add(length).ok_or_else(|| broken("it is no ONNX file"))?)
+                Some(
+                    self.at
+                        .checked_add(length)
+                        .ok_or_else(|| broken("it is no ONNX file"))?,
+                )
             }
             5 => Some(self.at + 4),
             _ => return Err(broken("it is no ONNX file")),
@@ -91,7 +98,9 @@ impl Walk {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let mut byte = [0];
-            self.file.read_exact(&mut byte).map_err(|_| broken("it is no ONNX file, or not all of one"))?;
+            self.file
+                .read_exact(&mut byte)
+                .map_err(|_| broken("it is no ONNX file, or not all of one"))?;
             self.at += 1;
             value |= u64::from(byte[0] & 0x7f) << shift;
             if byte[0] & 0x80 == 0 {
@@ -123,7 +132,11 @@ impl Walk {
                     self.file.read_exact(&mut bytes)?;
                     self.at = text_end;
                     let text = String::from_utf8_lossy(&bytes).into_owned();
-                    if number == 1 { key = text } else { value = text }
+                    if number == 1 {
+                        key = text
+                    } else {
+                        value = text
+                    }
                 }
                 (_, other) => self.skip_to(other)?,
             }

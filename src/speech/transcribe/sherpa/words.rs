@@ -43,7 +43,9 @@ pub fn words(said: Said<'_>, spelling: Spelling, heard: usize) -> Vec<Guess> {
     let (mut fresh, mut was_character) = (true, false);
     for (i, (token, seconds)) in said.tokens.iter().zip(said.seconds).enumerate() {
         let byte = byte_of(token);
-        let is_sign = byte.is_none() && (token.starts_with('<') && token.ends_with('>') || token.starts_with('[') && token.ends_with(']'));
+        let is_sign = byte.is_none()
+            && (token.starts_with('<') && token.ends_with('>')
+                || token.starts_with('[') && token.ends_with(']'));
         let spaced = token.starts_with([' ', '▁']);
         let part = token.trim_start_matches([' ', '▁']);
         let (part, goes_on) = match (spelling, part.strip_suffix("@@")) {
@@ -57,7 +59,10 @@ pub fn words(said: Said<'_>, spelling: Spelling, heard: usize) -> Vec<Guess> {
             continue;
         }
         if fresh || drafts.is_empty() {
-            drafts.push(Draft { first: *seconds, ..Draft::default() });
+            drafts.push(Draft {
+                first: *seconds,
+                ..Draft::default()
+            });
         }
         let draft = drafts.last_mut().expect("one was begun");
         match byte {
@@ -66,7 +71,11 @@ pub fn words(said: Said<'_>, spelling: Spelling, heard: usize) -> Vec<Guess> {
         }
         draft.last = *seconds;
         draft.tokens += 1;
-        draft.log_prob += if has_log_probs { said.log_probs[i] } else { 0.0 };
+        draft.log_prob += if has_log_probs {
+            said.log_probs[i]
+        } else {
+            0.0
+        };
         (fresh, was_character) = (!goes_on, is_character);
     }
     // Byte-wise tokens are readable in the whole text alone.
@@ -76,8 +85,18 @@ pub fn words(said: Said<'_>, spelling: Spelling, heard: usize) -> Vec<Guess> {
         Spelling::Spaced if whole.len() == drafts.len() => whole[i].to_owned(),
         _ => String::from_utf8_lossy(&draft.bytes).into_owned(),
     });
-    let confidences = drafts.iter().map(|draft| has_log_probs.then(|| (draft.log_prob / draft.tokens as f32).exp().clamp(0.0, 1.0)));
-    texts.zip(spans).zip(confidences).map(|((text, samples), confidence)| Guess { text, samples, confidence }).collect()
+    let confidences = drafts.iter().map(|draft| {
+        has_log_probs.then(|| (draft.log_prob / draft.tokens as f32).exp().clamp(0.0, 1.0))
+    });
+    texts
+        .zip(spans)
+        .zip(confidences)
+        .map(|((text, samples), confidence)| Guess {
+            text,
+            samples,
+            confidence,
+        })
+        .collect()
 }
 
 /// In samples; in order, none of them empty, as far as there is sound.
@@ -90,7 +109,11 @@ fn spans(drafts: &[Draft], heard: usize) -> Vec<std::ops::Range<usize>> {
     let mut end = 0;
     for (i, draft) in drafts.iter().enumerate() {
         let before = if i == 0 { 0.0 } else { middle(i - 1) };
-        let after = if i + 1 == drafts.len() { f32::INFINITY } else { middle(i) };
+        let after = if i + 1 == drafts.len() {
+            f32::INFINITY
+        } else {
+            middle(i)
+        };
         let from = (draft.first.min(latest) - REACH_SECONDS).max(before);
         let to = (draft.last.min(latest) + REACH_SECONDS).min(after);
         let start = ((from * rate).round() as usize).max(end);

@@ -27,7 +27,11 @@ const WORD_SAMPLES: usize = 6400;
 
 impl Parrot {
     fn guesses(&self, confidence: Option<f32>) -> Vec<Guess> {
-        let place = |i: usize| Guess { text: format!("w{}", self.heard[i * WORD_SAMPLES]), samples: i * WORD_SAMPLES..(i + 1) * WORD_SAMPLES, confidence };
+        let place = |i: usize| Guess {
+            text: format!("w{}", self.heard[i * WORD_SAMPLES]),
+            samples: i * WORD_SAMPLES..(i + 1) * WORD_SAMPLES,
+            confidence,
+        };
         (0..self.heard.len() / WORD_SAMPLES).map(place).collect()
     }
 }
@@ -54,17 +58,30 @@ impl Transcriber for Parrot {
 }
 
 /// A recording whose samples count up, so that each says where it is from; speech where `speech` says (milliseconds), nothing in the `gaps`.
-fn recording(speech: &[std::ops::Range<i64>], gap: Option<std::ops::Range<i64>>, millis: i64, probability: f32, lengths: &[usize]) -> Vec<Heard> {
+fn recording(
+    speech: &[std::ops::Range<i64>],
+    gap: Option<std::ops::Range<i64>>,
+    millis: i64,
+    probability: f32,
+    lengths: &[usize],
+) -> Vec<Heard> {
     let rate = 16;
     let (mut turns, mut heard) = (Turns::new(TurnRule::default()), Vec::new());
     let mut lengths = lengths.iter().cycle();
     let at = |sample: i64| MediaTime::from_nanos(samples_to_nanos(sample));
     let mut judge = |first: i64, last: i64| {
         let span = Span::new(at(first), at(last));
-        let is_speech = speech.iter().any(|s| s.contains(&((first + last) / 2 / rate)));
+        let is_speech = speech
+            .iter()
+            .any(|s| s.contains(&((first + last) / 2 / rate)));
         let probability = if is_speech { probability } else { 0.01 };
         let (speech, turn) = turns.judge(span, probability);
-        VoiceActivity { span, probability, speech, turn }
+        VoiceActivity {
+            span,
+            probability,
+            speech,
+            turn,
+        }
     };
     let mut carried = None;
     let stretches = match gap {
@@ -81,7 +98,13 @@ fn recording(speech: &[std::ops::Range<i64>], gap: Option<std::ops::Range<i64>>,
                 activity.push(judge(judged, judged + 512));
                 judged += 512;
             }
-            heard.push(Heard { block: AudioBlock { time: at(sample), samples: (sample..end).map(|i| i as f32).collect() }, activity });
+            heard.push(Heard {
+                block: AudioBlock {
+                    time: at(sample),
+                    samples: (sample..end).map(|i| i as f32).collect(),
+                },
+                activity,
+            });
             sample = end;
         }
         if judged < last {
@@ -89,13 +112,25 @@ fn recording(speech: &[std::ops::Range<i64>], gap: Option<std::ops::Range<i64>>,
         }
     }
     if let Some(activity) = carried {
-        heard.push(Heard { block: AudioBlock { time: at(millis * rate), samples: [].into() }, activity: vec![activity] });
+        heard.push(Heard {
+            block: AudioBlock {
+                time: at(millis * rate),
+                samples: [].into(),
+            },
+            activity: vec![activity],
+        });
     }
     heard
 }
 
 fn transcribe(rule: WordRule, confidence: f32, recording: &[Heard]) -> Vec<Transcript> {
-    let mut stage = TranscribeStage::new(Box::new(Parrot { confidence, ..Parrot::default() }), rule);
+    let mut stage = TranscribeStage::new(
+        Box::new(Parrot {
+            confidence,
+            ..Parrot::default()
+        }),
+        rule,
+    );
     let mut told = Vec::new();
     for heard in recording {
         told.extend(stage.hear(heard).unwrap());
@@ -115,21 +150,47 @@ fn millis(span: Span) -> (i64, i64) {
 
 #[test]
 fn a_turn_is_an_utterance_with_a_lead_and_its_words_are_where_they_were_spoken() {
-    let told = transcribe(WordRule::default(), 0.9, &recording(&[1000..3000], None, 5000, 0.95, &[160]));
+    let told = transcribe(
+        WordRule::default(),
+        0.9,
+        &recording(&[1000..3000], None, 5000, 0.95, &[160]),
+    );
     let last = finals(&told);
     assert_eq!(last.len(), 1, "{told:?}");
     // The turn begins at 992 ms, its sound with the window that ends after 742 ms.
     let first = &last[0].words[0];
-    assert_eq!(millis(first.span), (1136, 1536), "the word before it, from 736 ms on, is mostly silence");
+    assert_eq!(
+        millis(first.span),
+        (1136, 1536),
+        "the word before it, from 736 ms on, is mostly silence"
+    );
     for word in &last[0].words {
         // A word is named by the sample that it begins with.
-        assert_eq!(word.text, format!("w{}", word.span.start.nanos() / samples_to_nanos(1)));
+        assert_eq!(
+            word.text,
+            format!("w{}", word.span.start.nanos() / samples_to_nanos(1))
+        );
         assert_eq!(word.confidence, Some(0.9));
     }
-    assert_eq!(last[0].span, Span::new(first.span.start, last[0].words.last().unwrap().span.end));
-    assert!((3000..3400).contains(&(last[0].told_at.nanos() / MS)), "told when the turn was over: {told:?}");
-    let partials: Vec<_> = told.iter().filter(|t| !t.is_final).map(|t| (t.told_at.nanos() / MS, t.words.len())).collect();
-    assert!(partials.len() >= 2 && partials.is_sorted() && partials.windows(2).all(|p| p[1].0 - p[0].0 >= 600), "{partials:?}");
+    assert_eq!(
+        last[0].span,
+        Span::new(first.span.start, last[0].words.last().unwrap().span.end)
+    );
+    assert!(
+        (3000..3400).contains(&(last[0].told_at.nanos() / MS)),
+        "told when the turn was over: {told:?}"
+    );
+    let partials: Vec<_> = told
+        .iter()
+        .filter(|t| !t.is_final)
+        .map(|t| (t.told_at.nanos() / MS, t.words.len()))
+        .collect();
+    assert!(
+        partials.len() >= 2
+            && partials.is_sorted()
+            && partials.windows(2).all(|p| p[1].0 - p[0].0 >= 600),
+        "{partials:?}"
+    );
 }
 
 #[test]
@@ -141,8 +202,15 @@ fn silence_blips_and_doubtful_noises_have_no_words() {
         (vec![1000..3000], 0.6, 0.9),
         (vec![1000..3000], 0.95, 0.05),
     ] {
-        let told = transcribe(WordRule::default(), confidence, &recording(&speech, None, 5000, probability, &[160]));
-        assert!(finals(&told).iter().all(|t| t.words.is_empty()), "{speech:?} {probability} {confidence}: {told:?}");
+        let told = transcribe(
+            WordRule::default(),
+            confidence,
+            &recording(&speech, None, 5000, probability, &[160]),
+        );
+        assert!(
+            finals(&told).iter().all(|t| t.words.is_empty()),
+            "{speech:?} {probability} {confidence}: {told:?}"
+        );
         // What a partial said too early is taken back.
         assert_eq!(told.iter().any(|t| !t.is_final), !finals(&told).is_empty());
     }
@@ -150,29 +218,58 @@ fn silence_blips_and_doubtful_noises_have_no_words() {
 
 #[test]
 fn words_do_not_straddle_a_gap_and_long_turns_are_cut() {
-    let told = transcribe(WordRule::default(), 0.9, &recording(&[500..4000], Some(2000..2200), 5000, 0.95, &[160]));
+    let told = transcribe(
+        WordRule::default(),
+        0.9,
+        &recording(&[500..4000], Some(2000..2200), 5000, 0.95, &[160]),
+    );
     let spans: Vec<_> = finals(&told).iter().map(|t| millis(t.span)).collect();
     assert_eq!(spans.len(), 2, "{spans:?}");
     assert!(spans[0].1 <= 2000 && spans[1].0 >= 2200, "{spans:?}");
 
-    let told = transcribe(WordRule::default(), 0.9, &recording(&[0..40_000], None, 41_000, 0.95, &[512]));
+    let told = transcribe(
+        WordRule::default(),
+        0.9,
+        &recording(&[0..40_000], None, 41_000, 0.95, &[512]),
+    );
     let last = finals(&told);
     assert_eq!(last.len(), 3, "18 s each");
-    assert!(last.windows(2).all(|pair| pair[0].span.end <= pair[1].span.start));
+    assert!(
+        last.windows(2)
+            .all(|pair| pair[0].span.end <= pair[1].span.start)
+    );
     let words: usize = last.iter().map(|t| t.words.len()).sum();
-    assert!((96..=100).contains(&words), "{words} words of 400 ms in 40 s");
+    assert!(
+        (96..=100).contains(&words),
+        "{words} words of 400 ms in 40 s"
+    );
 }
 
 #[test]
 fn the_rest_of_a_turn_of_which_sound_was_lost_is_skipped() {
     let recording = recording(&[1000..4000, 5000..7000], None, 8000, 0.95, &[160]);
-    let mut stage = TranscribeStage::new(Box::new(Parrot { confidence: 0.9, ..Parrot::default() }), WordRule::default());
+    let mut stage = TranscribeStage::new(
+        Box::new(Parrot {
+            confidence: 0.9,
+            ..Parrot::default()
+        }),
+        WordRule::default(),
+    );
     // A tenth of a second is lost 1.5 s into the first turn.
     for heard in &recording[..250] {
-        assert!(stage.hear(heard).unwrap().iter().all(|transcript| !transcript.is_final));
+        assert!(
+            stage
+                .hear(heard)
+                .unwrap()
+                .iter()
+                .all(|transcript| !transcript.is_final)
+        );
     }
     let end = stage.interrupt().unwrap();
-    assert!(end.len() == 1 && end[0].is_final && millis(end[0].span).1 <= 2500, "{end:?}");
+    assert!(
+        end.len() == 1 && end[0].is_final && millis(end[0].span).1 <= 2500,
+        "{end:?}"
+    );
     assert!(stage.interrupt().unwrap().is_empty(), "it is over already");
     let (mut skipped, mut rest) = (0, Vec::new());
     for heard in &recording[260..] {
@@ -182,8 +279,15 @@ fn the_rest_of_a_turn_of_which_sound_was_lost_is_skipped() {
     // The turn ends 300 ms after its last speech.
     assert!((160..180).contains(&skipped), "{skipped} blocks of 10 ms");
     let last = finals(&rest);
-    assert!(last.len() == 1 && millis(last[0].span).0 >= 4900 && last[0].words.len() >= 4, "{rest:?}");
-    assert!(rest.iter().all(|transcript| millis(transcript.span).0 >= 4900), "{rest:?}");
+    assert!(
+        last.len() == 1 && millis(last[0].span).0 >= 4900 && last[0].words.len() >= 4,
+        "{rest:?}"
+    );
+    assert!(
+        rest.iter()
+            .all(|transcript| millis(transcript.span).0 >= 4900),
+        "{rest:?}"
+    );
 }
 
 #[test]
@@ -191,22 +295,50 @@ fn when_the_sound_is_lost_its_last_words_are_told_at_once() {
     // Three seconds are missing in the middle of a turn.
     let recording = recording(&[1000..9000], Some(3000..6000), 9000, 0.95, &[160]);
     let (before, after) = recording.split_at(300);
-    let mut stage = TranscribeStage::new(Box::new(Parrot { confidence: 0.9, ..Parrot::default() }), WordRule::default());
+    let mut stage = TranscribeStage::new(
+        Box::new(Parrot {
+            confidence: 0.9,
+            ..Parrot::default()
+        }),
+        WordRule::default(),
+    );
     for heard in before {
-        assert!(stage.hear(heard).unwrap().iter().all(|transcript| !transcript.is_final));
+        assert!(
+            stage
+                .hear(heard)
+                .unwrap()
+                .iter()
+                .all(|transcript| !transcript.is_final)
+        );
     }
     let end = stage.interrupt().unwrap();
-    assert!(end.len() == 1 && end[0].is_final && end[0].words.len() >= 3, "{end:?}");
-    assert!((3000..3050).contains(&(end[0].told_at.nanos() / MS)) && millis(end[0].span).1 <= 3000, "{end:?}");
+    assert!(
+        end.len() == 1 && end[0].is_final && end[0].words.len() >= 3,
+        "{end:?}"
+    );
+    assert!(
+        (3000..3050).contains(&(end[0].told_at.nanos() / MS)) && millis(end[0].span).1 <= 3000,
+        "{end:?}"
+    );
     // With the first sound that comes again the verdict on the last before comes: no utterance is begun for that.
     let mut told = stage.hear(&after[0]).unwrap();
-    assert!(after[0].activity.iter().any(|activity| activity.turn.is_some()) && stage.is_skipping() && told.is_empty());
+    assert!(
+        after[0]
+            .activity
+            .iter()
+            .any(|activity| activity.turn.is_some())
+            && stage.is_skipping()
+            && told.is_empty()
+    );
     for heard in &after[1..] {
         told.extend(stage.hear(heard).unwrap());
     }
     told.extend(stage.finish().unwrap());
     let last = finals(&told);
-    assert!(last.len() == 1 && millis(last[0].span).0 >= 6000 && last[0].words.len() >= 4, "{told:?}");
+    assert!(
+        last.len() == 1 && millis(last[0].span).0 >= 6000 && last[0].words.len() >= 4,
+        "{told:?}"
+    );
 }
 
 proptest! {

@@ -18,7 +18,10 @@ fn engine() -> Option<PocketSphinx> {
         Ok(engine) => Some(engine),
         Err(TranscribeError::NotSetUp { .. }) => {
             use std::io::Write;
-            let _ = writeln!(std::io::stderr(), "RAN WITHOUT PocketSphinx: not there (make setup-words)");
+            let _ = writeln!(
+                std::io::stderr(),
+                "RAN WITHOUT PocketSphinx: not there (make setup-words)"
+            );
             None
         }
         Err(error) => panic!("{error}"),
@@ -42,7 +45,12 @@ fn cpu_nanos() -> i64 {
 impl Ear {
     fn new(engine: impl Transcriber + 'static) -> Self {
         let detector = VoiceDetector::load(&Runtime::load().unwrap()).unwrap();
-        Ear { stage: Some(TranscribeStage::new(Box::new(engine), WordRule::default())), detector: Some(detector), seconds: 0.0, cpu_nanos: 0 }
+        Ear {
+            stage: Some(TranscribeStage::new(Box::new(engine), WordRule::default())),
+            detector: Some(detector),
+            seconds: 0.0,
+            cpu_nanos: 0,
+        }
     }
 
     fn told(&mut self, samples: &[f32]) -> Vec<Transcript> {
@@ -55,7 +63,14 @@ impl Ear {
             self.cpu_nanos += cpu_nanos() - before;
         };
         for (i, block) in samples.chunks(320).enumerate() {
-            hear(&speech.hear(AudioBlock { time: MediaTime::from_nanos(samples_to_nanos(320 * i as i64)), samples: block.into() }).unwrap());
+            hear(
+                &speech
+                    .hear(AudioBlock {
+                        time: MediaTime::from_nanos(samples_to_nanos(320 * i as i64)),
+                        samples: block.into(),
+                    })
+                    .unwrap(),
+            );
         }
         if let Some(heard) = speech.finish().unwrap() {
             hear(&heard);
@@ -67,14 +82,28 @@ impl Ear {
     }
 
     fn words(&mut self, samples: &[f32]) -> Vec<Word> {
-        finals(&self.told(samples)).into_iter().flat_map(|t| t.words.clone()).collect()
+        finals(&self.told(samples))
+            .into_iter()
+            .flat_map(|t| t.words.clone())
+            .collect()
     }
 }
 
 fn sound(file: &Path) -> Vec<f32> {
     let (sender, audio) = lane("audio", 1 << 14, WhenFull::Block);
-    let outputs = Outputs { frames: None, audio: Some(sender) };
-    Recording::open(file).unwrap().play(Pace::Offline, outputs, Arc::new(SourceBoard::default()), Arc::new(AtomicBool::new(false))).unwrap();
+    let outputs = Outputs {
+        frames: None,
+        audio: Some(sender),
+    };
+    Recording::open(file)
+        .unwrap()
+        .play(
+            Pace::Offline,
+            outputs,
+            Arc::new(SourceBoard::default()),
+            Arc::new(AtomicBool::new(false)),
+        )
+        .unwrap();
     let mut samples = Vec::new();
     while let Received::Item(block) = audio.recv(None) {
         let first = (block.time.nanos() / samples_to_nanos(1)).max(0) as usize;
@@ -98,7 +127,11 @@ fn noises() -> Vec<(&'static str, Vec<f32>)> {
     let at = |i: usize| i as f32 / 16_000.0;
     let tau = std::f32::consts::TAU;
     let mut noises = vec![("silence", vec![0.0; count])];
-    for (name, level) in [("faint white noise", 0.003), ("white noise", 0.05), ("loud white noise", 0.5)] {
+    for (name, level) in [
+        ("faint white noise", 0.003),
+        ("white noise", 0.05),
+        ("loud white noise", 0.5),
+    ] {
         let mut next = white(7);
         noises.push((name, (0..count).map(|_| level * next()).collect()));
     }
@@ -115,8 +148,13 @@ fn noises() -> Vec<(&'static str, Vec<f32>)> {
         let root = [220.0, 174.6, 261.6, 196.0][(time * 2.0) as usize % 4];
         let envelope = (beat * 60.0).min(1.0) * (-3.0 * beat).exp();
         let vibrato = 1.0 + 0.004 * (tau * 5.5 * time).sin();
-        let notes = [1.0, 1.26, 1.5].iter().flat_map(|ratio| (1..6).map(move |harmonic| (ratio * harmonic as f32, 1.0 / harmonic as f32)));
-        0.12 * envelope * notes.map(|(ratio, level)| level * (tau * root * vibrato * ratio * time).sin()).sum::<f32>()
+        let notes = [1.0, 1.26, 1.5].iter().flat_map(|ratio| {
+            (1..6).map(move |harmonic| (ratio * harmonic as f32, 1.0 / harmonic as f32))
+        });
+        0.12 * envelope
+            * notes
+                .map(|(ratio, level)| level * (tau * root * vibrato * ratio * time).sin())
+                .sum::<f32>()
     });
     noises.push(("music", music.collect()));
     // Keys: every 90 to 200 ms a click of 8 ms, and its release.
@@ -130,11 +168,26 @@ fn noises() -> Vec<(&'static str, Vec<f32>)> {
         key += 2320 + (next() * 880.0) as usize;
     }
     noises.push(("keyboard", keys));
-    noises.push(("hum", (0..count).map(|i| 0.1 * (tau * 50.0 * at(i)).sin() + 0.05 * (tau * 150.0 * at(i)).sin()).collect()));
-    noises.push(("a sweep", (0..count).map(|i| 0.2 * (tau * (200.0 + 150.0 * at(i)) * at(i)).sin()).collect()));
+    noises.push((
+        "hum",
+        (0..count)
+            .map(|i| 0.1 * (tau * 50.0 * at(i)).sin() + 0.05 * (tau * 150.0 * at(i)).sin())
+            .collect(),
+    ));
+    noises.push((
+        "a sweep",
+        (0..count)
+            .map(|i| 0.2 * (tau * (200.0 + 150.0 * at(i)) * at(i)).sin())
+            .collect(),
+    ));
     // Syllables' rhythm without a voice: noise that swells four times a second.
     let mut next = white(31);
-    noises.push(("wind", (0..count).map(|i| 0.2 * next() * (0.5 + 0.5 * (tau * 4.0 * at(i)).sin())).collect()));
+    noises.push((
+        "wind",
+        (0..count)
+            .map(|i| 0.2 * next() * (0.5 + 0.5 * (tau * 4.0 * at(i)).sin()))
+            .collect(),
+    ));
     noises
 }
 
@@ -152,7 +205,11 @@ impl Transcriber for Babbler {
         Ok(())
     }
     fn partial(&mut self) -> Result<Vec<Guess>, TranscribeError> {
-        let place = |i: usize| Guess { text: "word".into(), samples: i * 4800..((i + 1) * 4800).min(self.0), confidence: None };
+        let place = |i: usize| Guess {
+            text: "word".into(),
+            samples: i * 4800..((i + 1) * 4800).min(self.0),
+            confidence: None,
+        };
         Ok((0..self.0.div_ceil(4800)).map(place).collect())
     }
     fn finish(&mut self) -> Result<Vec<Guess>, TranscribeError> {
@@ -168,7 +225,10 @@ fn noise_has_no_words_of_one_who_is_never_in_doubt() {
         assert!(ear.words(&samples).is_empty(), "{name}");
     }
     let bytes = std::fs::read(project("tests/golden/silero_vad.s16le")).unwrap();
-    let speech: Vec<f32> = bytes.chunks_exact(2).map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0).collect();
+    let speech: Vec<f32> = bytes
+        .chunks_exact(2)
+        .map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0)
+        .collect();
     assert!(ear.words(&speech).len() > 5, "of people it has");
 }
 
@@ -176,18 +236,32 @@ fn noise_has_no_words_of_one_who_is_never_in_doubt() {
 #[test]
 fn models_of_sherpa_have_words_where_somebody_speaks_alone() {
     let bytes = std::fs::read(project("tests/golden/silero_vad.s16le")).unwrap();
-    let speech: Vec<f32> = bytes.chunks_exact(2).map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0).collect();
+    let speech: Vec<f32> = bytes
+        .chunks_exact(2)
+        .map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0)
+        .collect();
     for family in ["zipformer2-ctc", "zipformer2-transducer", "paraformer"] {
-        let mut ear = Ear::new(super::super::Sherpa::open(&project("tests/sherpa").join(family)).unwrap());
+        let mut ear =
+            Ear::new(super::super::Sherpa::open(&project("tests/sherpa").join(family)).unwrap());
         for (name, samples) in noises() {
             assert!(ear.words(&samples).is_empty(), "{family}: {name}");
         }
         let mut samples = vec![0.0; 32_000];
         samples.extend_from_slice(&speech);
         let words = ear.words(&samples);
-        assert!(!words.is_empty() && words.iter().all(|word| millis(word.span).0 >= 1900), "{family}: {words:?}");
-        assert!(words.iter().all(|word| word.confidence.is_some() == (family == "zipformer2-transducer")));
-        println!("{family}: {:.4} s of one core for a second of sound", ear.cpu_nanos as f64 * 1e-9 / ear.seconds);
+        assert!(
+            !words.is_empty() && words.iter().all(|word| millis(word.span).0 >= 1900),
+            "{family}: {words:?}"
+        );
+        assert!(
+            words
+                .iter()
+                .all(|word| word.confidence.is_some() == (family == "zipformer2-transducer"))
+        );
+        println!(
+            "{family}: {:.4} s of one core for a second of sound",
+            ear.cpu_nanos as f64 * 1e-9 / ear.seconds
+        );
     }
 }
 
@@ -201,15 +275,24 @@ fn silence_and_noise_never_yield_words() {
     }
     // Before and after speech too.
     let bytes = std::fs::read(project("tests/golden/silero_vad.s16le")).unwrap();
-    let speech: Vec<f32> = bytes.chunks_exact(2).map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0).collect();
-    for (name, noise) in noises().into_iter().filter(|(name, _)| !name.starts_with("loud")) {
+    let speech: Vec<f32> = bytes
+        .chunks_exact(2)
+        .map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0)
+        .collect();
+    for (name, noise) in noises()
+        .into_iter()
+        .filter(|(name, _)| !name.starts_with("loud"))
+    {
         let mut samples = noise[..48_000].to_vec();
         samples.extend_from_slice(&speech);
         samples.extend_from_slice(&noise[..48_000]);
         let end = 3000 + speech.len() as i64 / 16;
         for word in ear.words(&samples) {
             let (start, last) = millis(word.span);
-            assert!(start >= 2900 && last <= end + 100, "a word from {start} to {last} ms in {name} around speech from 3000 to {end} ms");
+            assert!(
+                start >= 2900 && last <= end + 100,
+                "a word from {start} to {last} ms in {name} around speech from 3000 to {end} ms"
+            );
         }
     }
 }
@@ -223,7 +306,9 @@ fn errors(said: &[String], heard: &[Word]) -> (usize, Vec<(usize, usize)>) {
             cost[i][j] = match (i, j) {
                 (0, _) => j,
                 (_, 0) => i,
-                _ => (cost[i - 1][j - 1] + usize::from(said[i - 1] != heard[j - 1].text)).min(cost[i - 1][j] + 1).min(cost[i][j - 1] + 1),
+                _ => (cost[i - 1][j - 1] + usize::from(said[i - 1] != heard[j - 1].text))
+                    .min(cost[i - 1][j] + 1)
+                    .min(cost[i][j - 1] + 1),
             };
         }
     }
@@ -249,29 +334,59 @@ fn split(text: &str) -> Vec<String> {
 
 /// How many clips of each kind; `$EXPRESSD_CLIPS` for a longer look.
 fn clips(usual: usize) -> usize {
-    std::env::var("EXPRESSD_CLIPS").ok().and_then(|count| count.parse().ok()).unwrap_or(usual)
+    std::env::var("EXPRESSD_CLIPS")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(usual)
 }
 
 fn files(folder: &Path, ending: &str) -> Vec<std::path::PathBuf> {
-    let mut files: Vec<_> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.to_str().unwrap().ends_with(ending)).collect();
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_str().unwrap().ends_with(ending))
+        .collect();
     files.sort();
     files
 }
 
 #[test]
 fn sentences_of_actors_are_understood_in_part() {
-    let (Some(engine), Some(ravdess)) = (engine(), material("speech/ravdess")) else { return };
+    let (Some(engine), Some(ravdess)) = (engine(), material("speech/ravdess")) else {
+        return;
+    };
     let mut ear = Ear::new(engine);
     let (mut wrong, mut all, mut heard) = (0, 0, 0);
-    let actors = files(&ravdess, "").into_iter().flat_map(|actor| files(&actor, ".flac").into_iter().step_by(7).take(8));
+    let actors = files(&ravdess, "")
+        .into_iter()
+        .flat_map(|actor| files(&actor, ".flac").into_iter().step_by(7).take(8));
     // Every actor in turn, men and women, both sentences, all emotions.
     let mut takes: Vec<_> = actors.collect();
-    takes.sort_by_key(|path| path.file_stem().unwrap().to_str().unwrap().chars().rev().collect::<String>());
+    takes.sort_by_key(|path| {
+        path.file_stem()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .chars()
+            .rev()
+            .collect::<String>()
+    });
     let step = (takes.len() / clips(12)).max(1);
     for file in takes.iter().step_by(step) {
-        let statement = file.file_stem().unwrap().to_str().unwrap().split('-').nth(4).unwrap().to_owned();
-        let said = split(if statement == "01" { "kids are talking by the door" } else { "dogs are sitting by the door" });
+        let statement = file
+            .file_stem()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .split('-')
+            .nth(4)
+            .unwrap()
+            .to_owned();
+        let said = split(if statement == "01" {
+            "kids are talking by the door"
+        } else {
+            "dogs are sitting by the door"
+        });
         let words = ear.words(&sound(file));
         wrong += errors(&said, &words).0;
         all += said.len();
@@ -287,7 +402,9 @@ fn sentences_of_actors_are_understood_in_part() {
 
 #[test]
 fn words_are_where_an_alignment_has_them() {
-    let (Some(engine), Some(grid)) = (engine(), material("av/grid_s1")) else { return };
+    let (Some(engine), Some(grid)) = (engine(), material("av/grid_s1")) else {
+        return;
+    };
     let mut ear = Ear::new(engine);
     let (mut wrong, mut all, mut off) = (0, 0, Vec::new());
     for file in files(&grid, ".mpg").iter().take(clips(12)) {
@@ -298,14 +415,19 @@ fn words_are_where_an_alignment_has_them() {
             let mut millis = || fields.next()?.parse::<f64>().ok().map(|t| t / 25.0);
             Some((millis()?, millis()?, fields.next()?.to_owned()))
         });
-        let truth: Vec<_> = lines.filter(|(_, _, word)| word != "sil" && word != "sp").collect();
+        let truth: Vec<_> = lines
+            .filter(|(_, _, word)| word != "sil" && word != "sp")
+            .collect();
         let words = ear.words(&sound(file));
         let said: Vec<String> = truth.iter().map(|(_, _, word)| word.clone()).collect();
         let (errors, same) = errors(&said, &words);
         wrong += errors;
         all += said.len();
         for (said, heard) in same {
-            let (start, end) = (words[heard].span.start.nanos() as f64 * 1e-6, words[heard].span.end.nanos() as f64 * 1e-6);
+            let (start, end) = (
+                words[heard].span.start.nanos() as f64 * 1e-6,
+                words[heard].span.end.nanos() as f64 * 1e-6,
+            );
             off.extend([(start - truth[said].0).abs(), (end - truth[said].1).abs()]);
         }
     }
@@ -327,8 +449,21 @@ fn words_are_where_an_alignment_has_them() {
 fn a_folder_without_the_model_is_told_of_with_the_remedy() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("libpocketsphinx.so"), "no library").unwrap();
-    let message = PocketSphinx::open_in(folder.path()).err().unwrap().to_string();
-    assert!(message.contains("make setup-words") && message.contains("libpocketsphinx.so"), "{message}");
-    let missing = TranscribeError::NotSetUp { what: "PocketSphinx", looked_at: vec![folder.path().into()], command: "make setup-words" };
-    assert!(missing.to_string().contains("run `make setup-words`"), "{missing}");
+    let message = PocketSphinx::open_in(folder.path())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        message.contains("make setup-words") && message.contains("libpocketsphinx.so"),
+        "{message}"
+    );
+    let missing = TranscribeError::NotSetUp {
+        what: "PocketSphinx",
+        looked_at: vec![folder.path().into()],
+        command: "make setup-words",
+    };
+    assert!(
+        missing.to_string().contains("run `make setup-words`"),
+        "{missing}"
+    );
 }

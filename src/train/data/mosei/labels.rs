@@ -31,28 +31,45 @@ pub type Labels = BTreeMap<String, Vec<Labelled>>;
 
 /// Reads `CMU_MOSEI_Labels.csd`: `<name>/data/<video>/{features, intervals}`, where a row of features is sentiment and six intensities.
 pub fn read_sequence(path: &Path, catalogue: &mut Catalogue) -> Result<Labels, DataError> {
-    let malformed =
-        |error: Error| DataError::Malformed { path: path.to_path_buf(), what: format!("is not a computational sequence of CMU-MOSEI's SDK: {error}") };
+    let malformed = |error: Error| DataError::Malformed {
+        path: path.to_path_buf(),
+        what: format!("is not a computational sequence of CMU-MOSEI's SDK: {error}"),
+    };
     let file = Hdf5File::open(path).map_err(malformed)?;
     let root = file.root_group().map_err(malformed)?;
-    let sequence = root.groups().map_err(malformed)?.into_iter().find_map(|g| g.group("data").ok());
+    let sequence = root
+        .groups()
+        .map_err(malformed)?
+        .into_iter()
+        .find_map(|g| g.group("data").ok());
     let Some(sequence) = sequence else {
-        return Err(DataError::Malformed { path: path.to_path_buf(), what: "is not a computational sequence of CMU-MOSEI's SDK: no group holds data".into() });
+        return Err(DataError::Malformed {
+            path: path.to_path_buf(),
+            what: "is not a computational sequence of CMU-MOSEI's SDK: no group holds data".into(),
+        });
     };
     let mut labels = Labels::new();
     for video in sequence.groups().map_err(malformed)? {
         let at = format!("{} {}", path.display(), video.name());
         match (numbers(&video, "features"), numbers(&video, "intervals")) {
-            (Ok((features, 7)), Ok((intervals, 2))) if features.len() / 7 == intervals.len() / 2 => {
-                let rows = features.chunks_exact(7).zip(intervals.chunks_exact(2)).enumerate().map(|(index, (row, times))| Labelled {
-                    index,
-                    interval: Some([times[0], times[1]]),
-                    values: std::array::from_fn(|k| row[k + 1] as f32),
-                    at: format!("{at} row {index}"),
-                });
+            (Ok((features, 7)), Ok((intervals, 2)))
+                if features.len() / 7 == intervals.len() / 2 =>
+            {
+                let rows = features
+                    .chunks_exact(7)
+                    .zip(intervals.chunks_exact(2))
+                    .enumerate()
+                    .map(|(index, (row, times))| Labelled {
+                        index,
+                        interval: Some([times[0], times[1]]),
+                        values: std::array::from_fn(|k| row[k + 1] as f32),
+                        at: format!("{at} row {index}"),
+                    });
                 labels.insert(video.name().to_string(), rows.collect());
             }
-            (Err(error), _) | (_, Err(error)) => catalogue.fault(at, format!("cannot be read: {error}: left out")),
+            (Err(error), _) | (_, Err(error)) => {
+                catalogue.fault(at, format!("cannot be read: {error}: left out"))
+            }
             _ => catalogue.fault(at, "has not 7 features and 2 times in every row: left out"),
         }
     }
@@ -68,7 +85,11 @@ fn numbers(group: &Group, name: &str) -> Result<(Vec<f64>, usize), Error> {
     };
     let read = match dataset.read_array::<f64>() {
         Ok(array) => array.iter().copied().collect(),
-        Err(_) => dataset.read_array::<f32>()?.iter().map(|v| f64::from(*v)).collect(),
+        Err(_) => dataset
+            .read_array::<f32>()?
+            .iter()
+            .map(|v| f64::from(*v))
+            .collect(),
     };
     Ok((read, width))
 }
@@ -95,7 +116,13 @@ pub fn read_table(path: &Path, catalogue: &mut Catalogue) -> Result<Labels, Data
             None => rows.len(),
             Some(Ok(index)) => index,
             Some(Err(_)) => {
-                catalogue.fault(at, format!("the interval {:?} is not a number: left out", row.optional(number).unwrap_or_default()));
+                catalogue.fault(
+                    at,
+                    format!(
+                        "the interval {:?} is not a number: left out",
+                        row.optional(number).unwrap_or_default()
+                    ),
+                );
                 continue;
             }
         };
@@ -108,16 +135,26 @@ pub fn read_table(path: &Path, catalogue: &mut Catalogue) -> Result<Labels, Data
             }
         };
         let mut values = [0.0; 6];
-        let wrong = columns.iter().zip(&mut values).find_map(|(column, value)| match row.get(*column).parse::<f32>() {
-            Ok(number) => {
-                *value = number;
-                None
+        let wrong = columns.iter().zip(&mut values).find_map(|(column, value)| {
+            match row.get(*column).parse::<f32>() {
+                Ok(number) => {
+                    *value = number;
+                    None
+                }
+                Err(_) => Some(row.get(*column).to_string()),
             }
-            Err(_) => Some(row.get(*column).to_string()),
         });
         match wrong {
-            Some(cell) => catalogue.fault(at, format!("the intensity {cell:?} is not a number: left out")),
-            None => rows.push(Labelled { index, interval, values, at }),
+            Some(cell) => catalogue.fault(
+                at,
+                format!("the intensity {cell:?} is not a number: left out"),
+            ),
+            None => rows.push(Labelled {
+                index,
+                interval,
+                values,
+                at,
+            }),
         }
     }
     labels.retain(|_, rows| !rows.is_empty());
@@ -133,19 +170,40 @@ mod tests {
     #[test]
     fn a_computational_sequence_is_read() {
         let mut catalogue = Catalogue::default();
-        let labels = read_sequence(&crate::testing::project("tests/golden/mosei_labels.csd"), &mut catalogue).unwrap();
-        assert_eq!(labels.keys().collect::<Vec<_>>(), ["-3g5yACwYnA", "100178", "_q7DM8WkzAQ"]);
+        let labels = read_sequence(
+            &crate::testing::project("tests/golden/mosei_labels.csd"),
+            &mut catalogue,
+        )
+        .unwrap();
+        assert_eq!(
+            labels.keys().collect::<Vec<_>>(),
+            ["-3g5yACwYnA", "100178", "_q7DM8WkzAQ"]
+        );
         let row = &labels["100178"][0];
-        assert_eq!((row.index, row.interval), (0, Some([4.838_181_194_257_078_5, 7.338_181_194_257_078_5])));
-        assert_eq!(row.values, [1.0 / 3.0, 8.0 / 3.0, 7.0 / 3.0, 8.0 / 3.0, 1.0 / 3.0, 0.0]);
-        assert_eq!(labels["-3g5yACwYnA"].iter().map(|r| r.index).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(
+            (row.index, row.interval),
+            (0, Some([4.838_181_194_257_078_5, 7.338_181_194_257_078_5]))
+        );
+        assert_eq!(
+            row.values,
+            [1.0 / 3.0, 8.0 / 3.0, 7.0 / 3.0, 8.0 / 3.0, 1.0 / 3.0, 0.0]
+        );
+        assert_eq!(
+            labels["-3g5yACwYnA"]
+                .iter()
+                .map(|r| r.index)
+                .collect::<Vec<_>>(),
+            [0, 1, 2]
+        );
     }
 
     #[test]
     fn what_is_no_sequence_is_an_error() {
         let tree = Tree::new(&[]);
         tree.write("a.csd", "not HDF5");
-        let error = read_sequence(&tree.path().join("a.csd"), &mut Catalogue::default()).unwrap_err().to_string();
+        let error = read_sequence(&tree.path().join("a.csd"), &mut Catalogue::default())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("is not a computational sequence"), "{error}");
     }
 
@@ -157,11 +215,40 @@ mod tests {
             read_table(&tree.path().join("labels.csv"), &mut Catalogue::default())
         };
         let six = "happy,sad,anger,surprise,disgust,fear";
-        assert!(read(&format!("video,{six}\n")).unwrap_err().to_string().contains("no column \"start\""));
-        assert!(read("video,start,end,happy,sad\n").unwrap_err().to_string().contains("no column \"anger\": found video, start"));
-        let labels = read(&format!("video,start,end,{six}\na,0,1,0,0,0,0,0,3\na,1,2,1,0,0,0,0,0\n")).unwrap();
-        assert_eq!(labels["a"].iter().map(|r| (r.index, r.interval)).collect::<Vec<_>>(), [(0, Some([0.0, 1.0])), (1, Some([1.0, 2.0]))]);
-        let labels = read(&format!("video,interval,sentiment,{six}\na,4,0,0,0,0,0,0,3\n")).unwrap();
-        assert_eq!((labels["a"][0].index, labels["a"][0].interval, labels["a"][0].values[5]), (4, None, 3.0));
+        assert!(
+            read(&format!("video,{six}\n"))
+                .unwrap_err()
+                .to_string()
+                .contains("no column \"start\"")
+        );
+        assert!(
+            read("video,start,end,happy,sad\n")
+                .unwrap_err()
+                .to_string()
+                .contains("no column \"anger\": found video, start")
+        );
+        let labels = read(&format!(
+            "video,start,end,{six}\na,0,1,0,0,0,0,0,3\na,1,2,1,0,0,0,0,0\n"
+        ))
+        .unwrap();
+        assert_eq!(
+            labels["a"]
+                .iter()
+                .map(|r| (r.index, r.interval))
+                .collect::<Vec<_>>(),
+            [(0, Some([0.0, 1.0])), (1, Some([1.0, 2.0]))]
+        );
+        let labels = read(&format!(
+            "video,interval,sentiment,{six}\na,4,0,0,0,0,0,0,3\n"
+        ))
+        .unwrap();
+        assert_eq!(
+            (
+                labels["a"][0].index,
+                labels["a"][0].interval,
+                labels["a"][0].values[5]
+            ),
+            (4, None, 3.0)
+        );
     }
 }

@@ -47,26 +47,61 @@ struct Spoken {
 pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
     let on_disk = OnDisk {
-        videos: stems(root, &["Videos/Full/Combined", "Videos/Combined", "Videos/Full", "Videos"], &VIDEO, &mut catalogue)?,
-        sounds: stems(root, &["Audio/Full/WAV_16000", "Audio/WAV_16000", "Audio/Full", "Audio"], &AUDIO, &mut catalogue)?,
-        cut: stems(root, &["Videos/Segmented/Combined", "Videos/Segmented"], &VIDEO, &mut catalogue)?,
+        videos: stems(
+            root,
+            &[
+                "Videos/Full/Combined",
+                "Videos/Combined",
+                "Videos/Full",
+                "Videos",
+            ],
+            &VIDEO,
+            &mut catalogue,
+        )?,
+        sounds: stems(
+            root,
+            &[
+                "Audio/Full/WAV_16000",
+                "Audio/WAV_16000",
+                "Audio/Full",
+                "Audio",
+            ],
+            &AUDIO,
+            &mut catalogue,
+        )?,
+        cut: stems(
+            root,
+            &["Videos/Segmented/Combined", "Videos/Segmented"],
+            &VIDEO,
+            &mut catalogue,
+        )?,
     };
     let transcripts = transcripts(root, &mut catalogue)?;
     if on_disk.videos.is_empty() && on_disk.sounds.is_empty() && on_disk.cut.is_empty() {
         return catalogue.finish("cmu-mosei", &LABELS, root, LAYOUT);
     }
     let labels = read_labels(root, &mut catalogue)?;
-    let folds = match ["standard_folds.json", "cmu_mosei_std_folds.py"].iter().find_map(|name| annotation(root, name)) {
+    let folds = match ["standard_folds.json", "cmu_mosei_std_folds.py"]
+        .iter()
+        .find_map(|name| annotation(root, name))
+    {
         Some(path) => Some(read_folds(&path)?),
         None if labels.is_some() => {
             let remedy = "copy the SDK's cmu_mosei_std_folds.py beside the labels".into();
-            return Err(DataError::Missing { what: "the SDK's list of folds", path: root.join("standard_folds.json"), remedy });
+            return Err(DataError::Missing {
+                what: "the SDK's list of folds",
+                path: root.join("standard_folds.json"),
+                remedy,
+            });
         }
         None => None,
     };
     let is_labelled = labels.is_some();
     let labels = labels.unwrap_or_else(|| {
-        catalogue.fault(root.display().to_string(), "there is neither CMU_MOSEI_Labels.csd nor labels.csv: the items are without labels");
+        catalogue.fault(
+            root.display().to_string(),
+            "there is neither CMU_MOSEI_Labels.csd nor labels.csv: the items are without labels",
+        );
         unlabelled(&transcripts)
     });
 
@@ -76,7 +111,13 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
             Some(folds) => match folds.get(video) {
                 Some(split) => *split,
                 None => {
-                    catalogue.fault(video, format!("is in none of the standard folds: {} intervals left out", rows.len()));
+                    catalogue.fault(
+                        video,
+                        format!(
+                            "is in none of the standard folds: {} intervals left out",
+                            rows.len()
+                        ),
+                    );
                     continue;
                 }
             },
@@ -89,14 +130,26 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
         for row in rows {
             let line = spoken_in(spoken, row);
             let Some(interval) = row.interval.or(line.map(|l| l.interval)) else {
-                catalogue.fault(&row.at, format!("the transcript has no line {}: left out", row.index));
+                catalogue.fault(
+                    &row.at,
+                    format!("the transcript has no line {}: left out", row.index),
+                );
                 continue;
             };
-            if !(interval[0] >= 0.0 && interval[1] > interval[0] && interval[1].is_finite()) || row.values.iter().any(|v| !v.is_finite()) {
-                catalogue.fault(&row.at, format!("{interval:?} with {:?} is no labelled interval: left out", row.values));
+            if !(interval[0] >= 0.0 && interval[1] > interval[0] && interval[1].is_finite())
+                || row.values.iter().any(|v| !v.is_finite())
+            {
+                catalogue.fault(
+                    &row.at,
+                    format!(
+                        "{interval:?} with {:?} is no labelled interval: left out",
+                        row.values
+                    ),
+                );
                 continue;
             }
-            let Some((media, is_cut)) = on_disk.media(video, line.map_or(row.index, |l| l.number)) else {
+            let Some((media, is_cut)) = on_disk.media(video, line.map_or(row.index, |l| l.number))
+            else {
                 missing += 1;
                 continue;
             };
@@ -112,15 +165,30 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
             catalogue.add(item, &row.at);
         }
         if missing > 0 {
-            catalogue.fault(video, format!("its recording is missing or empty: {missing} intervals left out"));
+            catalogue.fault(
+                video,
+                format!("its recording is missing or empty: {missing} intervals left out"),
+            );
         }
     }
     for video in on_disk.videos.keys().collect::<BTreeSet<_>>() {
         if !labels.contains_key(video) {
-            catalogue.fault(video, if is_labelled { "has no labels: left out" } else { "has no transcript: left out" });
+            catalogue.fault(
+                video,
+                if is_labelled {
+                    "has no labels: left out"
+                } else {
+                    "has no transcript: left out"
+                },
+            );
         }
     }
-    catalogue.finish("cmu-mosei", if is_labelled { &LABELS } else { &[] }, root, LAYOUT)
+    catalogue.finish(
+        "cmu-mosei",
+        if is_labelled { &LABELS } else { &[] },
+        root,
+        LAYOUT,
+    )
 }
 
 /// The media of a copy, by the names of the files without their extensions.
@@ -134,18 +202,40 @@ impl OnDisk {
     /// Where an interval's light and sound are, and whether the file is cut to the interval already.
     fn media(&self, video: &str, number: usize) -> Option<(Media, bool)> {
         match (self.videos.get(video), self.sounds.get(video)) {
-            (Some(video), Some(audio)) => return Some((Media::Apart { video: video.clone(), audio: audio.clone() }, false)),
+            (Some(video), Some(audio)) => {
+                return Some((
+                    Media::Apart {
+                        video: video.clone(),
+                        audio: audio.clone(),
+                    },
+                    false,
+                ));
+            }
             (Some(video), None) => return Some((Media::Recording(video.clone()), false)),
             _ => {}
         }
-        let cut = self.cut.get(&format!("{video}_{number}")).map(|path| (Media::Recording(path.clone()), true));
-        cut.or_else(|| self.sounds.get(video).map(|path| (Media::Recording(path.clone()), false)))
+        let cut = self
+            .cut
+            .get(&format!("{video}_{number}"))
+            .map(|path| (Media::Recording(path.clone()), true));
+        cut.or_else(|| {
+            self.sounds
+                .get(video)
+                .map(|path| (Media::Recording(path.clone()), false))
+        })
     }
 }
 
-fn stems(root: &Path, candidates: &[&str], extensions: &[&str], catalogue: &mut Catalogue) -> Result<HashMap<String, PathBuf>, DataError> {
+fn stems(
+    root: &Path,
+    candidates: &[&str],
+    extensions: &[&str],
+    catalogue: &mut Catalogue,
+) -> Result<HashMap<String, PathBuf>, DataError> {
     let mut stems = HashMap::new();
-    let Some(below) = in_copy(root, candidates) else { return Ok(stems) };
+    let Some(below) = in_copy(root, candidates) else {
+        return Ok(stems);
+    };
     let wants_cut = candidates[0].contains("Segmented");
     for file in walk(&below, extensions, catalogue)? {
         // A mirror with Videos/ alone may hold the cut ones below it.
@@ -155,7 +245,10 @@ fn stems(root: &Path, candidates: &[&str], extensions: &[&str], catalogue: &mut 
         let stem = file.stem().to_string();
         if let Some(first) = stems.get(&stem) {
             let first: &PathBuf = first;
-            catalogue.fault(file.path.display().to_string(), format!("{} has the same name: left out", first.display()));
+            catalogue.fault(
+                file.path.display().to_string(),
+                format!("{} has the same name: left out", first.display()),
+            );
             continue;
         }
         stems.insert(stem, file.path);
@@ -165,12 +258,22 @@ fn stems(root: &Path, candidates: &[&str], extensions: &[&str], catalogue: &mut 
 
 /// The first of `candidates` that is a folder of the copy, with `Raw/` or without.
 fn in_copy(root: &Path, candidates: &[&str]) -> Option<PathBuf> {
-    candidates.iter().find_map(|c| folder(root, &[&format!("Raw/{c}"), c]))
+    candidates
+        .iter()
+        .find_map(|c| folder(root, &[&format!("Raw/{c}"), c]))
 }
 
-fn transcripts(root: &Path, catalogue: &mut Catalogue) -> Result<BTreeMap<String, Vec<Spoken>>, DataError> {
+fn transcripts(
+    root: &Path,
+    catalogue: &mut Catalogue,
+) -> Result<BTreeMap<String, Vec<Spoken>>, DataError> {
     let mut transcripts = BTreeMap::new();
-    let Some(below) = in_copy(root, &["Transcript/Segmented/Combined", "Transcript/Segmented"]) else { return Ok(transcripts) };
+    let Some(below) = in_copy(
+        root,
+        &["Transcript/Segmented/Combined", "Transcript/Segmented"],
+    ) else {
+        return Ok(transcripts);
+    };
     for file in walk(&below, &["txt"], catalogue)? {
         let at = file.path.display().to_string();
         let bytes = match std::fs::read(&file.path) {
@@ -181,11 +284,18 @@ fn transcripts(root: &Path, catalogue: &mut Catalogue) -> Result<BTreeMap<String
             }
         };
         let mut lines = Vec::new();
-        for (number, line) in String::from_utf8_lossy(&bytes).trim_start_matches('\u{feff}').lines().enumerate() {
+        for (number, line) in String::from_utf8_lossy(&bytes)
+            .trim_start_matches('\u{feff}')
+            .lines()
+            .enumerate()
+        {
             match spoken(file.stem(), line) {
                 Some(spoken) => lines.push(spoken),
                 None if line.trim().is_empty() => {}
-                None => catalogue.fault(format!("{at} line {}", number + 1), "is not <video>___<number>___<start>___<end>___<text>: left out"),
+                None => catalogue.fault(
+                    format!("{at} line {}", number + 1),
+                    "is not <video>___<number>___<start>___<end>___<text>: left out",
+                ),
             }
         }
         transcripts.insert(file.stem().to_string(), lines);
@@ -195,61 +305,117 @@ fn transcripts(root: &Path, catalogue: &mut Catalogue) -> Result<BTreeMap<String
 
 fn spoken(video: &str, line: &str) -> Option<Spoken> {
     // A video's name may hold underscores itself.
-    let [number, start, end, text] = line.trim().strip_prefix(video)?.strip_prefix("___")?.splitn(4, "___").collect::<Vec<_>>()[..] else { return None };
+    let [number, start, end, text] = line
+        .trim()
+        .strip_prefix(video)?
+        .strip_prefix("___")?
+        .splitn(4, "___")
+        .collect::<Vec<_>>()[..]
+    else {
+        return None;
+    };
     let interval = [start.trim().parse().ok()?, end.trim().parse().ok()?];
-    Some(Spoken { number: number.trim().parse().ok()?, interval, text: text.trim().to_string() })
+    Some(Spoken {
+        number: number.trim().parse().ok()?,
+        interval,
+        text: text.trim().to_string(),
+    })
 }
 
 /// The line that covers a labelled interval: at least half of what the two cover together; by its number where the labels have no times.
 fn spoken_in<'a>(lines: &'a [Spoken], row: &Labelled) -> Option<&'a Spoken> {
-    let Some([start, end]) = row.interval else { return lines.iter().find(|l| l.number == row.index) };
+    let Some([start, end]) = row.interval else {
+        return lines.iter().find(|l| l.number == row.index);
+    };
     let share = |line: &Spoken| {
         let common = end.min(line.interval[1]) - start.max(line.interval[0]);
         common / (end.max(line.interval[1]) - start.min(line.interval[0]))
     };
-    lines.iter().map(|l| (share(l), l)).filter(|(share, _)| *share >= 0.5).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, line)| line)
+    lines
+        .iter()
+        .map(|l| (share(l), l))
+        .filter(|(share, _)| *share >= 0.5)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, line)| line)
 }
 
 fn unlabelled(transcripts: &BTreeMap<String, Vec<Spoken>>) -> Labels {
     let rows = |video: &String, lines: &Vec<Spoken>| {
-        let row = |l: &Spoken| Labelled { index: l.number, interval: Some(l.interval), values: [0.0; 6], at: format!("{video} line {}", l.number) };
+        let row = |l: &Spoken| Labelled {
+            index: l.number,
+            interval: Some(l.interval),
+            values: [0.0; 6],
+            at: format!("{video} line {}", l.number),
+        };
         (video.clone(), lines.iter().map(row).collect())
     };
-    transcripts.iter().map(|(video, lines)| rows(video, lines)).collect()
+    transcripts
+        .iter()
+        .map(|(video, lines)| rows(video, lines))
+        .collect()
 }
 
 fn read_labels(root: &Path, catalogue: &mut Catalogue) -> Result<Option<Labels>, DataError> {
     if let Some(path) = annotation(root, "labels.csv") {
         return read_table(&path, catalogue).map(Some);
     }
-    annotation(root, "CMU_MOSEI_Labels.csd").map(|path| read_sequence(&path, catalogue)).transpose()
+    annotation(root, "CMU_MOSEI_Labels.csd")
+        .map(|path| read_sequence(&path, catalogue))
+        .transpose()
 }
 
 /// An annotation file: at the root, one or two folders below, or beside `Raw` where that is the root.
 fn annotation(root: &Path, name: &str) -> Option<PathBuf> {
     let below = |folder: &Path| -> Vec<PathBuf> {
-        let mut folders: Vec<PathBuf> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
+        let mut folders: Vec<PathBuf> = std::fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| e.path())
+            .filter(|p| p.is_dir())
+            .collect();
         folders.sort();
         folders
     };
     let first = below(root);
     let second: Vec<PathBuf> = first.iter().flat_map(|f| below(f)).collect();
-    let beside = root.parent().filter(|_| root.ends_with("Raw")).map(Path::to_path_buf);
-    std::iter::once(root.to_path_buf()).chain(first).chain(second).chain(beside).map(|folder| folder.join(name)).find(|p| p.is_file())
+    let beside = root
+        .parent()
+        .filter(|_| root.ends_with("Raw"))
+        .map(Path::to_path_buf);
+    std::iter::once(root.to_path_buf())
+        .chain(first)
+        .chain(second)
+        .chain(beside)
+        .map(|folder| folder.join(name))
+        .find(|p| p.is_file())
 }
 
 fn read_folds(path: &Path) -> Result<HashMap<String, Split>, DataError> {
-    let text = std::fs::read_to_string(path).map_err(|source| DataError::Unreadable { path: path.to_path_buf(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| DataError::Unreadable {
+        path: path.to_path_buf(),
+        source,
+    })?;
     let text = text.trim_start_matches('\u{feff}');
-    let malformed = |what: String| DataError::Malformed { path: path.to_path_buf(), what };
+    let malformed = |what: String| DataError::Malformed {
+        path: path.to_path_buf(),
+        what,
+    };
     let mut lists: HashMap<String, Vec<String>> = if path.extension().is_some_and(|e| e == "py") {
         python_lists(text)
     } else {
-        serde_json::from_str(text).map_err(|error| malformed(format!("is not an object of lists of videos: {error}")))?
+        serde_json::from_str(text)
+            .map_err(|error| malformed(format!("is not an object of lists of videos: {error}")))?
     };
     let mut folds = HashMap::new();
-    for (name, split) in [("standard_train_fold", Split::Train), ("standard_valid_fold", Split::Val), ("standard_test_fold", Split::Test)] {
-        let videos = lists.remove(name).ok_or_else(|| malformed(format!("has no {name:?}")))?;
+    for (name, split) in [
+        ("standard_train_fold", Split::Train),
+        ("standard_valid_fold", Split::Val),
+        ("standard_test_fold", Split::Test),
+    ] {
+        let videos = lists
+            .remove(name)
+            .ok_or_else(|| malformed(format!("has no {name:?}")))?;
         for video in videos {
             if let Some(other) = folds.insert(video.clone(), split)
                 && other != split
@@ -266,8 +432,15 @@ fn python_lists(text: &str) -> HashMap<String, Vec<String>> {
     let lists = text.split(']').filter_map(|part| part.split_once('['));
     lists
         .map(|(before, videos)| {
-            let name = before.lines().last().unwrap_or_default().trim_end_matches(|c: char| c == '=' || c.is_whitespace());
-            let videos = videos.split(',').map(|v| v.trim().trim_matches(['\'', '"']).to_string()).filter(|v| !v.is_empty());
+            let name = before
+                .lines()
+                .last()
+                .unwrap_or_default()
+                .trim_end_matches(|c: char| c == '=' || c.is_whitespace());
+            let videos = videos
+                .split(',')
+                .map(|v| v.trim().trim_matches(['\'', '"']).to_string())
+                .filter(|v| !v.is_empty());
             (name.to_string(), videos.collect())
         })
         .collect()

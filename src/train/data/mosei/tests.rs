@@ -5,8 +5,16 @@ const FOLDS: &str = r#"{"standard_train_fold": ["-3g5yACwYnA"], "standard_valid_
 
 /// The labels of `tests/golden/mosei_labels.csd` on a copy in the raw layout.
 fn raw_copy() -> Tree {
-    let tree = Tree::new(&["Raw/Videos/Full/Combined/-3g5yACwYnA.mp4", "Raw/Videos/Full/Combined/_q7DM8WkzAQ.mp4", "Raw/Videos/Full/Combined/unlabelled.mp4"]);
-    std::fs::copy(crate::testing::project("tests/golden/mosei_labels.csd"), tree.path().join("CMU_MOSEI_Labels.csd")).unwrap();
+    let tree = Tree::new(&[
+        "Raw/Videos/Full/Combined/-3g5yACwYnA.mp4",
+        "Raw/Videos/Full/Combined/_q7DM8WkzAQ.mp4",
+        "Raw/Videos/Full/Combined/unlabelled.mp4",
+    ]);
+    std::fs::copy(
+        crate::testing::project("tests/golden/mosei_labels.csd"),
+        tree.path().join("CMU_MOSEI_Labels.csd"),
+    )
+    .unwrap();
     tree.write("standard_folds.json", FOLDS);
     tree.write(
         "Raw/Transcript/Segmented/Combined/-3g5yACwYnA.txt",
@@ -19,20 +27,61 @@ fn raw_copy() -> Tree {
 fn the_sdk_s_labels_are_joined_with_words_and_folds() {
     let tree = raw_copy();
     let listing = tree.list("cmu-mosei").unwrap();
-    assert_eq!(ids(&listing), ["-3g5yACwYnA_0", "-3g5yACwYnA_1", "-3g5yACwYnA_2", "_q7DM8WkzAQ_0", "_q7DM8WkzAQ_1", "_q7DM8WkzAQ_2"]);
-    assert_eq!(listing.labels, ["happy", "sad", "anger", "surprise", "disgust", "fear"]);
-    let texts: Vec<_> = listing.items[..3].iter().map(|i| i.text.as_deref()).collect();
-    assert_eq!(texts, [Some("first, he said"), Some("it's special___really"), None]);
+    assert_eq!(
+        ids(&listing),
+        [
+            "-3g5yACwYnA_0",
+            "-3g5yACwYnA_1",
+            "-3g5yACwYnA_2",
+            "_q7DM8WkzAQ_0",
+            "_q7DM8WkzAQ_1",
+            "_q7DM8WkzAQ_2"
+        ]
+    );
+    assert_eq!(
+        listing.labels,
+        ["happy", "sad", "anger", "surprise", "disgust", "fear"]
+    );
+    let texts: Vec<_> = listing.items[..3]
+        .iter()
+        .map(|i| i.text.as_deref())
+        .collect();
+    assert_eq!(
+        texts,
+        [Some("first, he said"), Some("it's special___really"), None]
+    );
     let first = item(&listing, "-3g5yACwYnA_0");
-    assert_eq!(first.target, Some(Target::Values(vec![8.0 / 3.0, 8.0 / 3.0, 0.0, 5.0 / 3.0, 1.0, 3.0])));
-    assert_eq!((first.group.as_str(), first.split), ("-3g5yACwYnA", Split::Train));
+    assert_eq!(
+        first.target,
+        Some(Target::Values(vec![
+            8.0 / 3.0,
+            8.0 / 3.0,
+            0.0,
+            5.0 / 3.0,
+            1.0,
+            3.0
+        ]))
+    );
+    assert_eq!(
+        (first.group.as_str(), first.split),
+        ("-3g5yACwYnA", Split::Train)
+    );
     assert!((first.interval.unwrap()[0] - 8.4798).abs() < 1e-3);
-    assert_eq!(first.media, Media::Recording(tree.path().join("Raw/Videos/Full/Combined/-3g5yACwYnA.mp4")));
+    assert_eq!(
+        first.media,
+        Media::Recording(tree.path().join("Raw/Videos/Full/Combined/-3g5yACwYnA.mp4"))
+    );
     assert_eq!(item(&listing, "_q7DM8WkzAQ_0").split, Split::Test);
-    assert_eq!(faults(&listing, "100178", "missing or empty: 1 intervals"), 1);
+    assert_eq!(
+        faults(&listing, "100178", "missing or empty: 1 intervals"),
+        1
+    );
     assert_eq!(faults(&listing, "unlabelled", "has no labels"), 1);
     assert_eq!(faults(&listing, "_q7DM8WkzAQ", "has no transcript"), 1);
-    assert_eq!(faults(&listing, "-3g5yACwYnA.txt line 3", "is not <video>___"), 1);
+    assert_eq!(
+        faults(&listing, "-3g5yACwYnA.txt line 3", "is not <video>___"),
+        1
+    );
 }
 
 #[test]
@@ -43,18 +92,31 @@ fn sounds_beside_and_cut_videos_are_taken() {
     std::fs::remove_file(tree.path().join("Raw/Videos/Full/Combined/_q7DM8WkzAQ.mp4")).unwrap();
     tree.write("Raw/Videos/Segmented/Combined/_q7DM8WkzAQ_1.mp4", "x");
     let listing = tree.list("cmu-mosei").unwrap();
-    assert!(matches!(&item(&listing, "-3g5yACwYnA_2").media, Media::Apart { audio, .. } if audio.ends_with("-3g5yACwYnA.wav")));
-    assert!(matches!(&item(&listing, "100178_0").media, Media::Recording(path) if path.ends_with("100178.wav")));
+    assert!(
+        matches!(&item(&listing, "-3g5yACwYnA_2").media, Media::Apart { audio, .. } if audio.ends_with("-3g5yACwYnA.wav"))
+    );
+    assert!(
+        matches!(&item(&listing, "100178_0").media, Media::Recording(path) if path.ends_with("100178.wav"))
+    );
     let cut = item(&listing, "_q7DM8WkzAQ_1");
-    assert!(matches!(&cut.media, Media::Recording(path) if path.ends_with("_q7DM8WkzAQ_1.mp4")) && cut.interval.is_none());
-    assert_eq!(faults(&listing, "_q7DM8WkzAQ", "missing or empty: 2 intervals"), 1);
+    assert!(
+        matches!(&cut.media, Media::Recording(path) if path.ends_with("_q7DM8WkzAQ_1.mp4"))
+            && cut.interval.is_none()
+    );
+    assert_eq!(
+        faults(&listing, "_q7DM8WkzAQ", "missing or empty: 2 intervals"),
+        1
+    );
 }
 
 #[test]
 fn a_table_with_numbers_takes_its_times_from_the_transcript() {
     let tree = Tree::new(&["Videos/a_b.mp4", "Videos/other.mp4"]);
     tree.write("standard_folds.json", FOLDS);
-    tree.write("Transcript/Segmented/Combined/a_b.txt", "a_b___0___1.5___3.25___yes\na_b___1___3.25___4___no\n");
+    tree.write(
+        "Transcript/Segmented/Combined/a_b.txt",
+        "a_b___0___1.5___3.25___yes\na_b___1___3.25___4___no\n",
+    );
     let six = "happy,sad,anger,surprise,disgust,fear";
     tree.write(
         "labels.csv",
@@ -62,10 +124,19 @@ fn a_table_with_numbers_takes_its_times_from_the_transcript() {
     );
     let listing = tree.list("cmu-mosei").unwrap();
     assert_eq!(ids(&listing), ["a_b_1"]);
-    assert_eq!((listing.items[0].interval, listing.items[0].text.as_deref()), (Some([3.25, 4.0]), Some("no")));
-    assert_eq!(listing.items[0].target, Some(Target::Values(vec![0.0, 1.0, 0.0, 0.0, 0.0, 2.0])));
+    assert_eq!(
+        (listing.items[0].interval, listing.items[0].text.as_deref()),
+        (Some([3.25, 4.0]), Some("no"))
+    );
+    assert_eq!(
+        listing.items[0].target,
+        Some(Target::Values(vec![0.0, 1.0, 0.0, 0.0, 0.0, 2.0]))
+    );
     assert_eq!(faults(&listing, "labels.csv line 3", "no line 9"), 1);
-    assert_eq!(faults(&listing, "labels.csv line 4", "\"x\" is not a number"), 1);
+    assert_eq!(
+        faults(&listing, "labels.csv line 4", "\"x\" is not a number"),
+        1
+    );
     assert_eq!(faults(&listing, "other", "none of the standard folds"), 1);
 }
 
@@ -73,11 +144,20 @@ fn a_table_with_numbers_takes_its_times_from_the_transcript() {
 fn without_folds_labels_are_refused_and_without_labels_lines_are_items() {
     let tree = raw_copy();
     std::fs::remove_file(tree.path().join("standard_folds.json")).unwrap();
-    assert!(matches!(tree.list("cmu-mosei"), Err(DataError::Missing { .. })));
+    assert!(matches!(
+        tree.list("cmu-mosei"),
+        Err(DataError::Missing { .. })
+    ));
     std::fs::remove_file(tree.path().join("CMU_MOSEI_Labels.csd")).unwrap();
     let listing = tree.list("cmu-mosei").unwrap();
     assert_eq!(ids(&listing), ["-3g5yACwYnA_6", "-3g5yACwYnA_7"]);
-    assert!(listing.labels.is_empty() && listing.items.iter().all(|i| i.target.is_none() && i.text.is_some()));
+    assert!(
+        listing.labels.is_empty()
+            && listing
+                .items
+                .iter()
+                .all(|i| i.target.is_none() && i.text.is_some())
+    );
     assert_eq!(faults(&listing, "", "without labels"), 1);
 }
 
@@ -89,15 +169,23 @@ fn the_sdk_s_python_file_says_the_same_as_json() {
     let python = "standard_train_fold=['-3g5yACwYnA']\r\nstandard_valid_fold = [\"100178\",\n]\n\nstandard_test_fold = ['_q7DM8WkzAQ', 'a_b']\n";
     tree.write("sdk/CMU_MOSEI/cmu_mosei_std_folds.py", python);
     assert_eq!(tree.list("cmu-mosei").unwrap(), expected);
-    tree.write("sdk/CMU_MOSEI/cmu_mosei_std_folds.py", "standard_train_fold = []\n");
+    tree.write(
+        "sdk/CMU_MOSEI/cmu_mosei_std_folds.py",
+        "standard_train_fold = []\n",
+    );
     let error = tree.list("cmu-mosei").unwrap_err().to_string();
     assert!(error.contains("has no \"standard_valid_fold\""), "{error}");
 }
 
 #[test]
 fn the_real_folds_split_videos_and_no_video_twice() {
-    let Some(path) = crate::testing::material("annotations/mosei/standard_folds.json") else { return };
+    let Some(path) = crate::testing::material("annotations/mosei/standard_folds.json") else {
+        return;
+    };
     let folds = read_folds(&path).unwrap();
     let count = |split| folds.values().filter(|s| **s == split).count();
-    assert_eq!([Split::Train, Split::Val, Split::Test].map(count), [2249, 300, 678]);
+    assert_eq!(
+        [Split::Train, Split::Val, Split::Test].map(count),
+        [2249, 300, 678]
+    );
 }

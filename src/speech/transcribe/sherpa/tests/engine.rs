@@ -35,28 +35,59 @@ fn hear(engine: &mut Sherpa, samples: &[f32], length: usize) -> Vec<Guess> {
 fn every_family_tells_its_words_where_they_were_said() {
     // Two bursts, at multiples of all the families' frames.
     let starts = [0.48, 1.92];
-    let bursts = |level| noise(&[(0.0, 0.48), (level, 0.48), (0.0, 0.96), (level, 0.48), (0.0, 0.6)]);
+    let bursts = |level| {
+        noise(&[
+            (0.0, 0.48),
+            (level, 0.48),
+            (0.0, 0.96),
+            (level, 0.48),
+            (0.0, 0.6),
+        ])
+    };
     for family in FAMILIES {
-        let samples = bursts(if family == "paraformer" { LOUDEST } else { QUIET });
+        let samples = bursts(if family == "paraformer" {
+            LOUDEST
+        } else {
+            QUIET
+        });
         let mut engine = Sherpa::open(&model(family)).unwrap();
         let guesses = hear(&mut engine, &samples, 512);
         println!("{family}: {guesses:?} {:?}", texts(&guesses));
         if family == "paraformer" {
             // It tells no times: they are known to a chunk of 600 ms.
-            assert!(!guesses.is_empty() && guesses.iter().all(|guess| guess.text == "loud"), "{:?}", texts(&guesses));
+            assert!(
+                !guesses.is_empty() && guesses.iter().all(|guess| guess.text == "loud"),
+                "{:?}",
+                texts(&guesses)
+            );
             for guess in &guesses {
                 let middle = (guess.samples.start + guess.samples.end) as f32 / 32_000.0;
-                assert!(starts.iter().any(|start| (start - 0.4..start + 0.9).contains(&middle)), "{family}: a word at {middle} s");
+                assert!(
+                    starts
+                        .iter()
+                        .any(|start| (start - 0.4..start + 0.9).contains(&middle)),
+                    "{family}: a word at {middle} s"
+                );
             }
-            assert!(guesses.iter().any(|guess| guess.samples.end < 24_000) && guesses.iter().any(|guess| guess.samples.start > 24_000), "{guesses:?}");
+            assert!(
+                guesses.iter().any(|guess| guess.samples.end < 24_000)
+                    && guesses.iter().any(|guess| guess.samples.start > 24_000),
+                "{guesses:?}"
+            );
         } else {
             let word = if family == "t-one-ctc" { "ss" } else { "so" };
             match family {
                 // Letters, without a space between them in these two: one word, over both.
                 "t-one-ctc" => {
                     assert_eq!(texts(&guesses), [word]);
-                    let (start, end) = (guesses[0].samples.start as f32 / 16e3, guesses[0].samples.end as f32 / 16e3);
-                    assert!((0.3..=0.48).contains(&start) && (1.92..=2.1).contains(&end), "{start} to {end} s");
+                    let (start, end) = (
+                        guesses[0].samples.start as f32 / 16e3,
+                        guesses[0].samples.end as f32 / 16e3,
+                    );
+                    assert!(
+                        (0.3..=0.48).contains(&start) && (1.92..=2.1).contains(&end),
+                        "{start} to {end} s"
+                    );
                 }
                 // The last token is not said twice: this one's memory.
                 "zipformer2-transducer" | "nemo-transducer" => assert_eq!(texts(&guesses), [word]),
@@ -64,17 +95,39 @@ fn every_family_tells_its_words_where_they_were_said() {
             }
             for (guess, start) in guesses.iter().zip(starts).filter(|_| family != "t-one-ctc") {
                 let said = guess.samples.start as f32 / 16_000.0 + 0.12;
-                assert!((said - start).abs() <= 0.081, "{family}: said from {start} s on, told at {said}");
+                assert!(
+                    (said - start).abs() <= 0.081,
+                    "{family}: said from {start} s on, told at {said}"
+                );
             }
         }
         // The transducer's probabilities are a softmax over four lines' values: sure, not certain.
-        let is_sure = |guess: &Guess| guess.confidence.is_some_and(|confidence| (0.5..1.0).contains(&confidence));
-        assert!(guesses.iter().all(|guess| if family.ends_with("transducer") { is_sure(guess) } else { guess.confidence.is_none() }), "{family}: {guesses:?}");
+        let is_sure = |guess: &Guess| {
+            guess
+                .confidence
+                .is_some_and(|confidence| (0.5..1.0).contains(&confidence))
+        };
+        assert!(
+            guesses
+                .iter()
+                .all(|guess| if family.ends_with("transducer") {
+                    is_sure(guess)
+                } else {
+                    guess.confidence.is_none()
+                }),
+            "{family}: {guesses:?}"
+        );
         // The next utterance knows nothing of the last; blocks' lengths do not count.
         for length in [160, 700, samples.len()] {
-            assert!(guesses == hear(&mut engine, &samples, length), "{family}: in blocks of {length}");
+            assert!(
+                guesses == hear(&mut engine, &samples, length),
+                "{family}: in blocks of {length}"
+            );
         }
-        assert!(hear(&mut engine, &noise(&[(0.0, 1.5)]), 512).is_empty(), "{family} hears words in silence");
+        assert!(
+            hear(&mut engine, &noise(&[(0.0, 1.5)]), 512).is_empty(),
+            "{family} hears words in silence"
+        );
         assert!(hear(&mut engine, &[], 512).is_empty());
     }
 }
@@ -91,8 +144,14 @@ fn several_tokens_make_a_word_and_what_is_said_last_is_heard_out() {
         let partial = engine.partial().unwrap();
         let guesses = engine.finish().unwrap();
         assert_eq!(texts(&guesses), ["soft"], "capitals alone say nothing");
-        assert!(partial.len() <= 1 && guesses[0].samples.end <= samples.len(), "{guesses:?}");
-        assert!((3_500..=6_400).contains(&guesses[0].samples.start), "{guesses:?}");
+        assert!(
+            partial.len() <= 1 && guesses[0].samples.end <= samples.len(),
+            "{guesses:?}"
+        );
+        assert!(
+            (3_500..=6_400).contains(&guesses[0].samples.start),
+            "{guesses:?}"
+        );
         assert!(engine.finish().unwrap().is_empty(), "it is over");
     }
 }
@@ -102,43 +161,81 @@ fn what_the_library_refuses_is_an_error() {
     let folder = copy("nemo-ctc");
     let path = folder.path().join("model.onnx");
     let mut bytes = fs::read(&path).unwrap();
-    let at = bytes.windows(10).position(|window| window == b"LogSoftmax").unwrap();
+    let at = bytes
+        .windows(10)
+        .position(|window| window == b"LogSoftmax")
+        .unwrap();
     bytes[at..at + 10].copy_from_slice(b"LogSoftmix");
     fs::write(&path, bytes).unwrap();
     let message = Sherpa::open(folder.path()).err().unwrap().to_string();
-    assert!(message.contains("sherpa-onnx does not take it") && message.contains("[speech] transcriber"), "{message}");
-    assert!(Sherpa::open(Path::new("nowhere")).err().unwrap().to_string().contains("no such folder"));
+    assert!(
+        message.contains("sherpa-onnx does not take it")
+            && message.contains("[speech] transcriber"),
+        "{message}"
+    );
+    assert!(
+        Sherpa::open(Path::new("nowhere"))
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("no such folder")
+    );
 }
 
 fn probabilities(detector: &mut VoiceDetector, samples: &[f32]) -> Vec<f32> {
     detector.reset();
-    samples.as_chunks::<WINDOW_SAMPLES>().0.iter().map(|window| detector.probability(window).unwrap()).collect()
+    samples
+        .as_chunks::<WINDOW_SAMPLES>()
+        .0
+        .iter()
+        .map(|window| detector.probability(window).unwrap())
+        .collect()
 }
 
 #[test]
 fn both_onnx_runtimes_count_right_in_one_process() {
     let bytes = fs::read(project("tests/golden/silero_vad.s16le")).unwrap();
-    let speech: Vec<f32> = bytes.chunks_exact(2).map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0).collect();
-    let golden: serde_json::Value = serde_json::from_str(&fs::read_to_string(project("tests/golden/silero_vad.json")).unwrap()).unwrap();
-    let golden: Vec<f32> = golden["probabilities"].as_array().unwrap().iter().map(|p| p.as_f64().unwrap() as f32).collect();
+    let speech: Vec<f32> = bytes
+        .chunks_exact(2)
+        .map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0)
+        .collect();
+    let golden: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(project("tests/golden/silero_vad.json")).unwrap())
+            .unwrap();
+    let golden: Vec<f32> = golden["probabilities"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| p.as_f64().unwrap() as f32)
+        .collect();
 
     let runtime = Runtime::load().unwrap();
     let mut detector = VoiceDetector::load(&runtime).unwrap();
     let alone = probabilities(&mut detector, &speech);
-    let worst = alone.iter().zip(&golden).map(|(found, expected)| (found - expected).abs()).fold(0.0, f32::max);
+    let worst = alone
+        .iter()
+        .zip(&golden)
+        .map(|(found, expected)| (found - expected).abs())
+        .fold(0.0, f32::max);
     assert!(worst < 1e-4, "off by {worst}");
 
     let samples = noise(&[(0.0, 0.4), (QUIET, 0.32), (LOUDER, 0.32), (0.0, 0.6)]);
     let mut first = Sherpa::open(&model("zipformer2-transducer")).unwrap();
     let expected = hear(&mut first, &samples, 512);
     assert_eq!(texts(&expected), ["soft"]);
-    assert!(probabilities(&mut detector, &speech) == alone, "after the other one was opened");
+    assert!(
+        probabilities(&mut detector, &speech) == alone,
+        "after the other one was opened"
+    );
     // At the same time, and while models of one are opened and closed between runs of the other.
     std::thread::scope(|scope| {
         let other = scope.spawn(|| {
             for _ in 0..20 {
                 let mut engine = Sherpa::open(&model("zipformer2-transducer")).unwrap();
-                assert!(hear(&mut engine, &samples, 512) == expected && hear(&mut first, &samples, 512) == expected);
+                assert!(
+                    hear(&mut engine, &samples, 512) == expected
+                        && hear(&mut first, &samples, 512) == expected
+                );
             }
         });
         let mut rounds = 0;
@@ -152,6 +249,10 @@ fn both_onnx_runtimes_count_right_in_one_process() {
     assert!(probabilities(&mut anew, &speech) == alone);
 
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    let files: BTreeSet<&str> = maps.lines().filter_map(|line| line.split_whitespace().nth(5)).filter(|path| path.contains("/libonnxruntime.so")).collect();
+    let files: BTreeSet<&str> = maps
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(5))
+        .filter(|path| path.contains("/libonnxruntime.so"))
+        .collect();
     assert_eq!(files.len(), 2, "{files:?}");
 }

@@ -13,7 +13,14 @@ use crate::testing::project;
 mod engine;
 
 /// The models that `tests/sherpa/make_models.py` writes, of every family one.
-const FAMILIES: [&str; 6] = ["zipformer2-transducer", "nemo-transducer", "zipformer2-ctc", "nemo-ctc", "t-one-ctc", "paraformer"];
+const FAMILIES: [&str; 6] = [
+    "zipformer2-transducer",
+    "nemo-transducer",
+    "zipformer2-ctc",
+    "nemo-ctc",
+    "t-one-ctc",
+    "paraformer",
+];
 
 fn model(family: &str) -> PathBuf {
     project("tests/sherpa").join(family)
@@ -30,17 +37,26 @@ fn copy(family: &str) -> tempfile::TempDir {
 }
 
 fn named(folder: &Path, part: &str) -> PathBuf {
-    let found = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.file_name().unwrap().to_str().unwrap().contains(part));
+    let found = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.file_name().unwrap().to_str().unwrap().contains(part));
     found.unwrap_or_else(|| panic!("no {part} in {}", folder.display()))
 }
 
 #[track_caller]
 fn refused(folder: &Path, parts: &[&str]) {
     let error = Folder::read(folder).expect_err("it is to be refused");
-    assert!(matches!(error, TranscribeError::Unusable { .. }), "{error:?}");
+    assert!(
+        matches!(error, TranscribeError::Unusable { .. }),
+        "{error:?}"
+    );
     let message = error.to_string();
     assert!(parts.iter().all(|part| message.contains(part)), "{message}");
-    assert!(message.ends_with("or set [speech] transcriber = \"none\""), "{message}");
+    assert!(
+        message.ends_with("or set [speech] transcriber = \"none\""),
+        "{message}"
+    );
 }
 
 #[test]
@@ -48,14 +64,38 @@ fn every_family_is_recognised_by_its_files() {
     for family in FAMILIES {
         let folder = Folder::read(&model(family)).unwrap();
         let (expected, window, scale) = match &folder.model {
-            Model::Transducer { encoder, decoder, joiner } => {
-                for (path, part) in [(encoder, "encoder"), (decoder, "decoder"), (joiner, "joiner")] {
-                    assert!(path.is_file() && path.file_name().unwrap().to_str().unwrap().starts_with(part), "{path:?}");
+            Model::Transducer {
+                encoder,
+                decoder,
+                joiner,
+            } => {
+                for (path, part) in [
+                    (encoder, "encoder"),
+                    (decoder, "decoder"),
+                    (joiner, "joiner"),
+                ] {
+                    assert!(
+                        path.is_file()
+                            && path
+                                .file_name()
+                                .unwrap()
+                                .to_str()
+                                .unwrap()
+                                .starts_with(part),
+                        "{path:?}"
+                    );
                 }
-                if family == "nemo-transducer" { (family, 0.4, 1.0) } else { ("zipformer2-transducer", 0.45, 1.0) }
+                if family == "nemo-transducer" {
+                    (family, 0.4, 1.0)
+                } else {
+                    ("zipformer2-transducer", 0.45, 1.0)
+                }
             }
             Model::Paraformer { encoder, decoder } => {
-                assert!(encoder.ends_with("paraformer/encoder.onnx") && decoder.ends_with("paraformer/decoder.onnx"));
+                assert!(
+                    encoder.ends_with("paraformer/encoder.onnx")
+                        && decoder.ends_with("paraformer/decoder.onnx")
+                );
                 ("paraformer", 0.61, 1.0)
             }
             Model::Zipformer2Ctc(path) => {
@@ -66,9 +106,20 @@ fn every_family_is_recognised_by_its_files() {
             Model::NemoCtc(_) => ("nemo-ctc", 0.4, 2.0),
             Model::ToneCtc(_) => ("t-one-ctc", 0.3, 1.0),
         };
-        assert_eq!((family, folder.time_scale, folder.tokens), (expected, scale, model(family).join("tokens.txt")));
-        assert!((folder.window_seconds - window).abs() < 1e-6, "{family}: {}", folder.window_seconds);
-        assert_eq!(folder.capitals, family.starts_with("zipformer2"), "{family}");
+        assert_eq!(
+            (family, folder.time_scale, folder.tokens),
+            (expected, scale, model(family).join("tokens.txt"))
+        );
+        assert!(
+            (folder.window_seconds - window).abs() < 1e-6,
+            "{family}: {}",
+            folder.window_seconds
+        );
+        assert_eq!(
+            folder.capitals,
+            family.starts_with("zipformer2"),
+            "{family}"
+        );
     }
 }
 
@@ -92,7 +143,14 @@ fn of_a_files_variants_int8_is_taken_then_the_plain_one() {
 
 #[test]
 fn what_is_no_streaming_model_is_told_of_with_the_remedy() {
-    refused(Path::new("nowhere/at/all"), &["nowhere/at/all", "there is no such folder", "name the unpacked folder"]);
+    refused(
+        Path::new("nowhere/at/all"),
+        &[
+            "nowhere/at/all",
+            "there is no such folder",
+            "name the unpacked folder",
+        ],
+    );
     let empty = tempfile::tempdir().unwrap();
     refused(empty.path(), &["no .onnx file"]);
 
@@ -100,9 +158,12 @@ fn what_is_no_streaming_model_is_told_of_with_the_remedy() {
         let folder = copy(family);
         fs::remove_file(folder.path().join("tokens.txt")).unwrap();
         refused(folder.path(), &["tokens.txt", "not there"]);
-        for (tokens, problem) in
-            [("", "it is empty"), ("<blk> 0\na 2\n", "number 1 is missing"), ("a 0\nb 0\n", "number 0 is there twice"), ("word\n", "line 1")]
-        {
+        for (tokens, problem) in [
+            ("", "it is empty"),
+            ("<blk> 0\na 2\n", "number 1 is missing"),
+            ("a 0\nb 0\n", "number 0 is there twice"),
+            ("word\n", "line 1"),
+        ] {
             fs::write(folder.path().join("tokens.txt"), tokens).unwrap();
             refused(folder.path(), &["tokens.txt", problem]);
         }
@@ -115,58 +176,146 @@ fn what_is_no_streaming_model_is_told_of_with_the_remedy() {
 #[test]
 fn two_models_in_one_folder_are_not_chosen_from() {
     let folder = copy("zipformer2-transducer");
-    fs::copy(named(&model("zipformer2-ctc"), "ctc"), folder.path().join("ctc.onnx")).unwrap();
-    refused(folder.path(), &["more than one model", "ctc.onnx", "encoder-epoch", "into a folder of their own"]);
+    fs::copy(
+        named(&model("zipformer2-ctc"), "ctc"),
+        folder.path().join("ctc.onnx"),
+    )
+    .unwrap();
+    refused(
+        folder.path(),
+        &[
+            "more than one model",
+            "ctc.onnx",
+            "encoder-epoch",
+            "into a folder of their own",
+        ],
+    );
 
     let folder = copy("zipformer2-transducer");
     let encoder = named(folder.path(), "encoder");
-    fs::copy(&encoder, folder.path().join("encoder-epoch-99-avg-1-chunk-16-left-64.onnx")).unwrap();
-    refused(folder.path(), &["more than one model", "left-64", "left-128"]);
+    fs::copy(
+        &encoder,
+        folder
+            .path()
+            .join("encoder-epoch-99-avg-1-chunk-16-left-64.onnx"),
+    )
+    .unwrap();
+    refused(
+        folder.path(),
+        &["more than one model", "left-64", "left-128"],
+    );
     // What is no model does not disturb.
     let folder = copy("nemo-ctc");
-    fs::copy(named(&model("zipformer2-transducer"), "joiner"), folder.path().join("silero_vad.onnx")).unwrap();
-    assert!(matches!(Folder::read(folder.path()).unwrap().model, Model::NemoCtc(_)));
+    fs::copy(
+        named(&model("zipformer2-transducer"), "joiner"),
+        folder.path().join("silero_vad.onnx"),
+    )
+    .unwrap();
+    assert!(matches!(
+        Folder::read(folder.path()).unwrap().model,
+        Model::NemoCtc(_)
+    ));
     fs::remove_file(folder.path().join("model.onnx")).unwrap();
-    refused(folder.path(), &["none of its files is a streaming model", "silero_vad.onnx (no model_type)"]);
+    refused(
+        folder.path(),
+        &[
+            "none of its files is a streaming model",
+            "silero_vad.onnx (no model_type)",
+        ],
+    );
     let folder = copy("zipformer2-transducer");
     fs::remove_file(named(folder.path(), "decoder")).unwrap();
-    refused(folder.path(), &["of encoder, decoder and joiner not all are there"]);
+    refused(
+        folder.path(),
+        &["of encoder, decoder and joiner not all are there"],
+    );
 }
 
 /// sherpa-onnx would end the process, or crash.
 #[test]
 fn files_that_are_not_what_they_are_called_never_reach_the_library() {
     for family in FAMILIES {
-        for file in fs::read_dir(model(family)).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "onnx")) {
+        for file in fs::read_dir(model(family))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|e| e == "onnx"))
+        {
             let name = file.file_name().unwrap();
             let whole = fs::read(&file).unwrap();
             let folder = copy(family);
             for length in [0, 1, whole.len() / 3, whole.len() - 1] {
                 fs::write(folder.path().join(name), &whole[..length]).unwrap();
-                refused(folder.path(), &[name.to_str().unwrap(), "it is no ONNX file"].map(|part| if length == 0 { name.to_str().unwrap() } else { part }));
+                refused(
+                    folder.path(),
+                    &[name.to_str().unwrap(), "it is no ONNX file"].map(|part| {
+                        if length == 0 {
+                            name.to_str().unwrap()
+                        } else {
+                            part
+                        }
+                    }),
+                );
             }
-            fs::write(folder.path().join(name), "version https://git-lfs.github.com/spec/v1\n").unwrap();
+            fs::write(
+                folder.path().join(name),
+                "version https://git-lfs.github.com/spec/v1\n",
+            )
+            .unwrap();
             refused(folder.path(), &[name.to_str().unwrap()]);
         }
     }
     let folder = copy("zipformer2-transducer");
-    let (encoder, joiner) = (named(folder.path(), "encoder"), named(folder.path(), "joiner"));
+    let (encoder, joiner) = (
+        named(folder.path(), "encoder"),
+        named(folder.path(), "joiner"),
+    );
     fs::copy(&joiner, &encoder).unwrap();
-    refused(folder.path(), &["encoder-epoch", "model_type \"\"", "conformer"]);
+    refused(
+        folder.path(),
+        &["encoder-epoch", "model_type \"\"", "conformer"],
+    );
     // A NeMo transducer's decoder hands its states on; then its encoder has to be one.
     let folder = copy("zipformer2-transducer");
-    fs::copy(model("paraformer").join("decoder.onnx"), named(folder.path(), "decoder")).unwrap();
-    refused(folder.path(), &["encoder-epoch", "its metadata have no vocab_size"]);
+    fs::copy(
+        model("paraformer").join("decoder.onnx"),
+        named(folder.path(), "decoder"),
+    )
+    .unwrap();
+    refused(
+        folder.path(),
+        &["encoder-epoch", "its metadata have no vocab_size"],
+    );
     // Numbers that are none, or that it does not take.
     for (family, part, entry, other, problem) in [
-        ("zipformer2-ctc", "ctc", &b"\x0a\x01T\x12\x0245"[..], &b"\x0a\x01T\x12\x02x5"[..], "T is no number"),
-        ("nemo-ctc", "model", b"subsampling_factor\x12\x018", b"subsampling_factor\x12\x010", "subsampling_factor is no number"),
-        ("nemo-ctc", "model", b"normalize_type\x12\x02NA", b"normalize_type\x12\x02xx", "normalize_type is \"xx\""),
+        (
+            "zipformer2-ctc",
+            "ctc",
+            &b"\x0a\x01T\x12\x0245"[..],
+            &b"\x0a\x01T\x12\x02x5"[..],
+            "T is no number",
+        ),
+        (
+            "nemo-ctc",
+            "model",
+            b"subsampling_factor\x12\x018",
+            b"subsampling_factor\x12\x010",
+            "subsampling_factor is no number",
+        ),
+        (
+            "nemo-ctc",
+            "model",
+            b"normalize_type\x12\x02NA",
+            b"normalize_type\x12\x02xx",
+            "normalize_type is \"xx\"",
+        ),
     ] {
         let folder = copy(family);
         let path = named(folder.path(), part);
         let mut bytes = fs::read(&path).unwrap();
-        let at = bytes.windows(entry.len()).position(|window| window == entry).unwrap();
+        let at = bytes
+            .windows(entry.len())
+            .position(|window| window == entry)
+            .unwrap();
         bytes[at..at + entry.len()].copy_from_slice(other);
         fs::write(&path, bytes).unwrap();
         refused(folder.path(), &[part, problem]);
@@ -176,14 +325,49 @@ fn files_that_are_not_what_they_are_called_never_reach_the_library() {
 #[test]
 fn a_header_is_read_without_the_weights() {
     let header = Header::read(&named(&model("zipformer2-transducer"), "encoder")).unwrap();
-    assert_eq!((header.outputs, &*header.metadata["model_type"], &*header.metadata["T"]), (9, "zipformer2", "45"));
-    assert_eq!(Header::read(&model("paraformer").join("decoder.onnx")).unwrap().outputs, 3);
-    assert_eq!(Header::read(&model("paraformer").join("encoder.onnx")).unwrap().metadata["neg_mean"].split(',').count(), 560);
+    assert_eq!(
+        (
+            header.outputs,
+            &*header.metadata["model_type"],
+            &*header.metadata["T"]
+        ),
+        (9, "zipformer2", "45")
+    );
+    assert_eq!(
+        Header::read(&model("paraformer").join("decoder.onnx"))
+            .unwrap()
+            .outputs,
+        3
+    );
+    assert_eq!(
+        Header::read(&model("paraformer").join("encoder.onnx"))
+            .unwrap()
+            .metadata["neg_mean"]
+            .split(',')
+            .count(),
+        560
+    );
 }
 
-fn said(text: &str, tokens: &[&str], seconds: &[f32], log_probs: &[f32], spelling: Spelling, heard_seconds: f32) -> Vec<Guess> {
+fn said(
+    text: &str,
+    tokens: &[&str],
+    seconds: &[f32],
+    log_probs: &[f32],
+    spelling: Spelling,
+    heard_seconds: f32,
+) -> Vec<Guess> {
     let tokens: Vec<String> = tokens.iter().map(|token| (*token).into()).collect();
-    words(Said { text, tokens: &tokens, seconds, log_probs }, spelling, (heard_seconds * 16_000.0) as usize)
+    words(
+        Said {
+            text,
+            tokens: &tokens,
+            seconds,
+            log_probs,
+        },
+        spelling,
+        (heard_seconds * 16_000.0) as usize,
+    )
 }
 
 fn texts(guesses: &[Guess]) -> Vec<&str> {
@@ -192,32 +376,86 @@ fn texts(guesses: &[Guess]) -> Vec<&str> {
 
 #[test]
 fn tokens_make_words_with_their_times_and_how_sure_they_are() {
-    let guesses = said(" HELLO WORLD", &[" HE", "LLO", " WORLD"], &[0.4, 0.6, 1.0], &[-0.1, -0.3, -2.0], Spelling::Spaced, 3.0);
+    let guesses = said(
+        " HELLO WORLD",
+        &[" HE", "LLO", " WORLD"],
+        &[0.4, 0.6, 1.0],
+        &[-0.1, -0.3, -2.0],
+        Spelling::Spaced,
+        3.0,
+    );
     assert_eq!(texts(&guesses), ["HELLO", "WORLD"]);
     assert_eq!(guesses[0].samples, 4480..11520, "0.28 s to 0.72 s");
     assert_eq!(guesses[1].samples, 14080..17920, "0.88 s to 1.12 s");
-    assert!((guesses[0].confidence.unwrap() - (-0.2f32).exp()).abs() < 1e-6 && (guesses[1].confidence.unwrap() - (-2.0f32).exp()).abs() < 1e-6);
+    assert!(
+        (guesses[0].confidence.unwrap() - (-0.2f32).exp()).abs() < 1e-6
+            && (guesses[1].confidence.unwrap() - (-2.0f32).exp()).abs() < 1e-6
+    );
     // Neighbours share what is between them; nothing is told of sound that there was not.
-    let guesses = said("a b c", &["▁a", "▁b", "▁c"], &[0.0, 0.04, 2.5], &[], Spelling::Spaced, 1.0);
-    assert_eq!(guesses.iter().map(|guess| guess.samples.clone()).collect::<Vec<_>>(), [0..320, 320..2560, 12160..16000]);
+    let guesses = said(
+        "a b c",
+        &["▁a", "▁b", "▁c"],
+        &[0.0, 0.04, 2.5],
+        &[],
+        Spelling::Spaced,
+        1.0,
+    );
+    assert_eq!(
+        guesses
+            .iter()
+            .map(|guess| guess.samples.clone())
+            .collect::<Vec<_>>(),
+        [0..320, 320..2560, 12160..16000]
+    );
     assert!(guesses.iter().all(|guess| guess.confidence.is_none()));
     // More log-probabilities than tokens: it left out an unknown one, whose is not known.
-    assert_eq!(said("a", &[" a"], &[0.1], &[-1.0, -1.0], Spelling::Spaced, 1.0)[0].confidence, None);
+    assert_eq!(
+        said("a", &[" a"], &[0.1], &[-1.0, -1.0], Spelling::Spaced, 1.0)[0].confidence,
+        None
+    );
     assert!(said("", &[], &[], &[], Spelling::Spaced, 1.0).is_empty());
 }
 
 #[test]
 fn words_are_spelled_as_the_models_spell() {
     let even = |count: usize| (0..count).map(|i| 0.5 * i as f32).collect::<Vec<_>>();
-    let spaced = |text: &str, tokens: &[&str]| said(text, tokens, &even(tokens.len()), &[], Spelling::Spaced, 30.0);
+    let spaced = |text: &str, tokens: &[&str]| {
+        said(
+            text,
+            tokens,
+            &even(tokens.len()),
+            &[],
+            Spelling::Spaced,
+            30.0,
+        )
+    };
     // Letters with a token between words (T-one).
-    assert_eq!(texts(&spaced("да нет", &["д", "а", " ", "н", "е", "т", " "])), ["да", "нет"]);
+    assert_eq!(
+        texts(&spaced("да нет", &["д", "а", " ", "н", "е", "т", " "])),
+        ["да", "нет"]
+    );
     // Characters, with English in between (bilingual models).
-    assert_eq!(texts(&spaced("你好 HELLO吗", &["你", "好", " HE", "LLO", "吗"])), ["你", "好", "HELLO", "吗"]);
+    assert_eq!(
+        texts(&spaced("你好 HELLO吗", &["你", "好", " HE", "LLO", "吗"])),
+        ["你", "好", "HELLO", "吗"]
+    );
     // Bytes of a character without a token; signs are no words.
-    assert_eq!(texts(&spaced("é x", &[" ", "<0xC3>", "<0xA9>", " x", "<unk>", "[noise]"])), ["é", "x"]);
+    assert_eq!(
+        texts(&spaced(
+            "é x",
+            &[" ", "<0xC3>", "<0xA9>", " x", "<unk>", "[noise]"]
+        )),
+        ["é", "x"]
+    );
     // Byte-wise tokens: the text knows better.
-    assert_eq!(texts(&spaced("naïve idea", &["▁na", "Ƌū", "ve", "▁idea"])), ["naïve", "idea"]);
-    let joined = |tokens: &[&str]| said("", tokens, &even(tokens.len()), &[], Spelling::Joined, 30.0);
-    assert_eq!(texts(&joined(&["so@@", "ft", "loud", "你", "好", "to@@", "day"])), ["soft", "loud", "你", "好", "today"]);
+    assert_eq!(
+        texts(&spaced("naïve idea", &["▁na", "Ƌū", "ve", "▁idea"])),
+        ["naïve", "idea"]
+    );
+    let joined =
+        |tokens: &[&str]| said("", tokens, &even(tokens.len()), &[], Spelling::Joined, 30.0);
+    assert_eq!(
+        texts(&joined(&["so@@", "ft", "loud", "你", "好", "to@@", "day"])),
+        ["soft", "loud", "你", "好", "today"]
+    );
 }

@@ -1,0 +1,107 @@
+use super::*;
+use crate::train::fit::tests::GENERATOR;
+use crate::train::net::{BlockShape, EncoderShape, Halving, Pooling};
+
+fn open(name: &str, bytes: &[u8]) -> Graph {
+    let runtime = Runtime::load().expect("ONNX Runtime; run `make setup`");
+    Graph::open(&runtime, name, bytes, Provider::Cpu, 1).unwrap()
+}
+
+/// Other weights every time: the generator is the process's.
+fn tiny(halving: Halving, join_rows: usize) -> Encoder {
+    let blocks = [(6, true), (8, true), (8, false), (7, false)]
+        .map(|(channels, halves)| BlockShape { channels, halves })
+        .to_vec();
+    let shape = EncoderShape {
+        stem: 4,
+        stem_stride: 2,
+        stem_kernel: 3,
+        stem_padding: [1, 0],
+        blocks,
+        halving,
+        join_rows,
+        pooling: Pooling::MeanAndDeviation,
+        dim: 5,
+        dropout: 0.5,
+    };
+    Encoder::new(&shape, 3, &plain())
+}
+
+#[test]
+fn a_voices_teachers_are_those_that_train() {
+    let folder = tempfile::tempdir().unwrap();
+    for actor in (1..=21).chain([24]) {
+        std::fs::create_dir(folder.path().join(format!("Actor_{actor:02}"))).unwrap();
+    }
+    assert_eq!(teachers(folder.path(), &[]), "actors 1-17, 24");
+    assert_eq!(teachers(folder.path(), &[2, 16, 17]), "actors 1, 3-15, 24");
+}
+
+#[test]
+fn graphs_say_what_burn_says_for_any_batch_and_any_length() {
+    let _turn = GENERATOR.lock();
+    let still = tiny(Halving::MaxPool, 2);
+    let bytes = export_encoder(&still, [16, 41], Some(61)).unwrap();
+    let mut graph = open("tiny", &bytes);
+    for (batch, columns) in [(1, 17), (4, 41), (7, 100)] {
+        let input = golden_samples(columns as u64, batch * 16 * columns);
+        let (difference, embeddings) =
+            compare_encoder(&still, &mut graph, [batch, 1, 16, columns], &input).unwrap();
+        assert!(difference < 1e-5, "{batch}x{columns}: {difference}");
+        assert_eq!(embeddings.len(), batch * 5);
+    }
+}
+
+#[test]
+fn a_strided_net_is_exported_too_and_other_weights_are_told_apart() {
+    let _turn = GENERATOR.lock();
+    let net = tiny(Halving::Stride, 0);
+    let bytes = export_encoder(&net, [16, 16], None).unwrap();
+    let mut graph = open("tiny", &bytes);
+    let input = golden_samples(1, 3 * 256);
+    assert!(
+        compare_encoder(&net, &mut graph, [3, 1, 16, 16], &input)
+            .unwrap()
+            .0
+            < 1e-5
+    );
+    let different = tiny(Halving::Stride, 0);
+    assert!(
+        compare_encoder(&different, &mut graph, [3, 1, 16, 16], &input)
+            .unwrap()
+            .0
+            > TOLERANCE
+    );
+}
+
+#[test]
+fn the_heads_graph_gates_what_is_absent() {
+    let _turn = GENERATOR.lock();
+    let head = Head::new(&[4, 6, 5], 8, 7, &plain())
+        .weighed(&[0.5, 2.0, 1.0])
+        .with_prior(&[0.5, -0.5, 0.1, 0.0, 0.2, -0.3, 0.0], &plain());
+    let bytes = export_head(&head, &[4, 6, 5]).unwrap();
+    let mut graph = open("head", &bytes);
+    let mut run = |voice: f32, presence: [f32; 3]| {
+        let inputs = [
+            Input::F32(&[1, 4], &[0.4; 4]),
+            Input::F32(&[1, 6], &[voice; 6]),
+            Input::F32(&[1, 5], &[0.1; 5]),
+            Input::F32(&[1, 3], &presence),
+        ];
+        graph.run(&inputs).unwrap().remove(0).values
+    };
+    assert_eq!(run(3.0, [1.0, 0.0, 1.0]), run(-1.0, [1.0, 0.0, 1.0]));
+    for subset in Presence::subsets() {
+        let presence = Modality::ALL.map(|m| f32::from(*subset.get(m)));
+        let rows = [(0.4, 4), (3.0, 6), (0.1, 5)]
+            .map(|(value, width)| tensor(vec![value; width], [1, width], &plain()));
+        let burn = values(head.forward(rows.to_vec(), tensor(presence.to_vec(), [1, 3], &plain())))
+            .unwrap();
+        assert!(
+            largest_difference(&run(3.0, presence), &burn) < 1e-5,
+            "{}",
+            subset.name()
+        );
+    }
+}
