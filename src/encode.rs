@@ -2,6 +2,7 @@
 
 mod provider;
 mod tally;
+mod telemetry;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -12,6 +13,7 @@ use ort::value::TensorRef;
 pub use provider::{Provider, first_that_works};
 use tally::Tallies;
 pub use tally::{Runs, Shapes, Tally};
+pub use telemetry::telemetry_is_off;
 
 use crate::time::{monotonic_nanos, thread_cpu_nanos};
 
@@ -132,6 +134,11 @@ impl Runtime {
                 looked_at: candidates,
             });
         };
+        assert!(
+            telemetry_is_off(),
+            "{} was not set before main",
+            telemetry::SWITCH
+        );
         let path = found.canonicalize().unwrap_or_else(|_| found.clone());
         let environment = match ort::init_from(&path) {
             Ok(builder) => builder

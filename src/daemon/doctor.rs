@@ -5,7 +5,7 @@ use super::assembly::{Streams, assemble, open_bundle};
 use super::pipeline::Tempo;
 use crate::capture::{self, DeviceKind};
 use crate::config::{Config, locate};
-use crate::encode::{Provider, Runtime};
+use crate::encode::{Provider, Runtime, telemetry_is_off};
 use crate::speech::open_transcriber;
 
 /// GStreamer elements that common cameras, files and network cameras need, and the Debian package that brings each.
@@ -36,6 +36,14 @@ pub fn examine(config: &Config) -> Result<(), DaemonError> {
         Err(error) => say("ONNX Runtime", Err(error.to_string())),
         Ok(runtime) => {
             say("ONNX Runtime", Ok("loaded".into()));
+            say(
+                "telemetry",
+                if telemetry_is_off() {
+                    Ok("off: ONNX Runtime sends nothing (ORT_DISABLE_TELEMETRY=1)".into())
+                } else {
+                    Err("ONNX Runtime may send some: set ORT_DISABLE_TELEMETRY=1".into())
+                },
+            );
             match open_bundle(config, &runtime) {
                 Err(error) => say("bundle", Err(error.report())),
                 Ok(bundle) => {

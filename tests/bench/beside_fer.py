@@ -22,6 +22,8 @@ import tomllib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is loaded: it posts facts about the machine otherwise
+
 import numpy as np
 import onnxruntime
 import tensorflow

@@ -4,7 +4,9 @@ onnxruntime for Python as the wheel's sequence_vad.py and utils_vad.py do (conte
     espeak-ng -v en -s 160 -w a.wav "The quick brown fox jumps."; espeak-ng -v en -s 160 -w b.wav "Hello there, my friend."
     python3 make_silero_golden.py silero_vad.onnx       (needs numpy, onnxruntime)
 """
-import json, sys, wave
+import json, os, sys, wave
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is loaded: it posts facts about the machine otherwise
 import numpy as np, onnxruntime
 
 def speech(path):
