@@ -121,37 +121,17 @@ impl Settings {
             set: self.set,
             flags,
         })?;
-        let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-            tracing_subscriber::EnvFilter::new(format!("{},ort=warn", config.log_level))
-        });
-        // These trace every frame that comes in: what people say would be in the log.
-        let silent = [
-            "tungstenite=warn",
-            "tungstenite::protocol=warn",
-            "tokio_tungstenite=warn",
-        ]
-        .map(|directive| directive.parse().expect("a directive"));
-        let filter = silent
-            .into_iter()
-            .fold(filter, tracing_subscriber::EnvFilter::add_directive);
-        // Under systemd the journal stamps every line.
-        let builder = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .with_target(false)
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-        let _ = if std::env::var_os("JOURNAL_STREAM").is_some() {
-            builder.without_time().try_init()
-        } else {
-            builder.try_init()
-        };
+        expressd::daemon::start_log(&config.log_level);
         Ok(config)
     }
 }
 
 fn main() -> ExitCode {
     expressd::output::end_quietly_with_the_reader();
-    let verb = Cli::parse().verb;
+    let verb = match Cli::try_parse() {
+        Ok(cli) => cli.verb,
+        Err(error) => return refuse(&error),
+    };
     #[cfg(feature = "sentence")]
     if let Verb::Prepare(args) = &verb {
         return match expressd::onnx::prepare::prepare(args) {
