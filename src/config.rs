@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::address::{self, Address};
 use crate::encode::Provider;
 use crate::speech::TranscriberChoice;
 
@@ -56,10 +57,10 @@ macro_rules! section {
 }
 
 section!(RawVideo {
-    source: String = "auto".into()
+    source: Address = "auto".into()
 });
 section!(RawAudio {
-    source: String = "default".into()
+    source: Address = "default".into()
 });
 section!(RawFace {
     detector: String = "models/mtcnn".into(),
@@ -99,9 +100,9 @@ section!(RawLog {
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where pictures come from: `auto`, `v4l2:…`, `pipewire[:…]`, `uri:…`, `gst:…`, `test`, `none`.
-    pub video: String,
+    pub video: Address,
     /// Where sound comes from: `default`, a device's name, `uri`, `none`.
-    pub audio: String,
+    pub audio: Address,
     pub face: FaceConfig,
     pub speech: SpeechConfig,
     pub window: WindowConfig,
@@ -168,12 +169,39 @@ pub struct PublishConfig {
     pub jsonl: Option<PathBuf>,
 }
 
-/// One effective value and who said so.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// One effective value and who said so. `Display` and `Debug` hide what an address in it keeps secret.
+#[derive(Clone, PartialEq)]
 pub struct Setting {
     pub key: &'static str,
     pub value: toml::Value,
     pub origin: Origin,
+}
+
+impl Setting {
+    /// The value as it may be shown.
+    pub fn shown(&self) -> toml::Value {
+        shown(&self.value)
+    }
+}
+
+fn shown(value: &toml::Value) -> toml::Value {
+    match value {
+        toml::Value::String(text) => address::shown(text).into(),
+        toml::Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().into(),
+        other => other.clone(),
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}  ({})", self.key, self.shown(), self.origin)
+    }
+}
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Setting({self})")
+    }
 }
 
 /// Where a value came from.
@@ -198,7 +226,7 @@ impl fmt::Display for Origin {
 }
 
 /// What the command line says about the configuration.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct CliOverrides {
     /// `--config FILE`
     pub file: Option<PathBuf>,
@@ -206,6 +234,16 @@ pub struct CliOverrides {
     pub set: Vec<String>,
     /// Dedicated flags as (key, value), for example `("serve.listen", "127.0.0.1:9000")`; they win over `set`.
     pub flags: Vec<(&'static str, String)>,
+}
+
+impl fmt::Debug for CliOverrides {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |text: &String| address::shown(text);
+        f.debug_struct("CliOverrides")
+            .field("file", &self.file)
+            .field("set", &self.set.iter().map(shown).collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Everything that is wrong with a configuration: one fault per line, the remedy last.
@@ -301,11 +339,12 @@ impl Config {
         &self.settings
     }
 
-    /// SHA-256 (hex) over the effective values, whatever their origin: goes into each event's provenance.
+    /// SHA-256 (hex) over the effective values as they are shown, whatever their origin: goes into each event's
+    /// provenance. A password is left out, because it could be guessed from the hash.
     pub fn hash(&self) -> String {
         let mut hasher = Sha256::new();
-        for Setting { key, value, .. } in &self.settings {
-            hasher.update(format!("{key} = {value}\n"));
+        for setting in &self.settings {
+            hasher.update(format!("{} = {}\n", setting.key, setting.shown()));
         }
         hasher
             .finalize()

@@ -25,6 +25,7 @@
 //! Invariants: only [`time`] reads the system's clock, only `capture` makes stamps; [`align`], [`schedule`] and [`clip`] know no thread,
 //! no clock and no socket; tokio lives in `serve` alone; nothing but [`event`] is serialised for clients.
 
+pub mod address;
 pub mod causes;
 pub mod time;
 

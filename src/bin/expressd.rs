@@ -151,6 +151,18 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints help, the version, or what is wrong with the command line: without the secrets of an address in it.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    let shown = expressd::address::redact(&text);
+    if shown == text {
+        let _ = error.print();
+    } else {
+        eprint!("{shown}");
+    }
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
 fn act(verb: Verb) -> Result<(), DaemonError> {
     match verb {
         Verb::Run(Run {
@@ -185,7 +197,7 @@ fn act(verb: Verb) -> Result<(), DaemonError> {
             let config = settings.load(Vec::new())?;
             expressd::daemon::check(&config)?;
             for setting in config.settings() {
-                println!("{} = {}  ({})", setting.key, setting.value, setting.origin);
+                println!("{setting}");
             }
             Ok(())
         }

@@ -1,21 +1,23 @@
 //! What can go wrong at the edge to devices, files and the network.
 
+use std::fmt;
 use std::path::PathBuf;
 
+use crate::address::shown;
 use crate::time::MediaTime;
 
 /// Variants by what the caller does next.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum CaptureError {
     /// Exit 3.
-    #[error("there is no file {}; check the path", .0.display())]
+    #[error("there is no file {}; check the path", shown(&.0.to_string_lossy()))]
     NoSuchFile(PathBuf),
     /// Exit 3 for a device that was named; `auto` and `default` are waited for.
-    #[error("there is no {kind} `{name}`; `expressd devices` lists what there is")]
+    #[error("there is no {kind} `{}`; `expressd devices` lists what there is", shown(.name))]
     NoSuchDevice { kind: &'static str, name: String },
     /// Exit 3.
     #[error(
-        "the {kind} `{name}` is listed and cannot be opened: {reason}; does the sound server run that it belongs to, and may this user reach it?"
+        "the {kind} `{}` is listed and cannot be opened: {reason}; does the sound server run that it belongs to, and may this user reach it?", shown(.name)
     )]
     DeviceRefuses {
         kind: &'static str,
@@ -45,6 +47,13 @@ pub enum CaptureError {
     /// Exit 1.
     #[error("access to {what} is denied; {remedy}")]
     Denied { what: String, remedy: String },
+}
+
+/// As `Display`: names and paths may be addresses with secrets.
+impl fmt::Debug for CaptureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CaptureError({self})")
+    }
 }
 
 fn cut(end: MediaTime, expected: Option<MediaTime>, reason: &Option<String>) -> String {

@@ -84,7 +84,7 @@ pub fn open_live(
         AudioSpec::Uri | AudioSpec::None => None,
     };
     let file = match video {
-        VideoSpec::Uri(uri) => local_file(uri),
+        VideoSpec::Uri(uri) => local_file(uri.expose()),
         _ => None,
     };
     let first = match (&file, video) {
@@ -309,6 +309,8 @@ impl Camera {
         let why = self.watch(&pipeline, &taps, failed, || {
             let _ = start(&pipeline, &timeline);
         });
+        // GStreamer's messages may quote the address.
+        let why = self.spec.hide_in(&why);
         let delivered = taps.tracks().video.samples > 0;
         if !self.stop.load(Ordering::Acquire) {
             // Told before the pipeline is taken down, which may take its time.

@@ -298,7 +298,7 @@ pub(super) fn tame(decoder: &gst::Element) {
 
 /// One line of what GStreamer says went wrong.
 pub(super) fn reason(error: &gst::message::Error) -> String {
-    let text = error.error().to_string();
+    let text = crate::address::redact(&error.error().to_string());
     text.lines()
         .next()
         .unwrap_or_default()

@@ -11,6 +11,7 @@ use super::error::CaptureError;
 use super::pipeline::{Taps, attach_on_demand, tame};
 use super::recording::missing_base_plugins;
 use super::spec::VideoSpec;
+use crate::address::Address;
 
 /// Jitter buffer of network cameras.
 const RTSP_LATENCY_MS: u32 = 100;
@@ -32,8 +33,8 @@ pub(super) fn build(
 ) -> Result<(), CaptureError> {
     if let VideoSpec::Uri(uri) = spec {
         let decoder = make("uridecodebin")?;
-        decoder.set_property("uri", uri);
-        let choose_transport = uri.starts_with("rtsp://");
+        decoder.set_property("uri", uri.expose());
+        let choose_transport = uri.expose().starts_with("rtsp://");
         decoder.connect("source-setup", false, move |values| {
             if let Ok(source) = values[1].get::<gst::Element>() {
                 set_up(&source, choose_transport);
@@ -77,7 +78,7 @@ pub(super) fn build(
             raw(source)?
         }
         VideoSpec::Test => bin(
-            "videotestsrc is-live=true pattern=ball ! capsfilter caps=video/x-raw,format=I420,width=640,height=480,framerate=30/1",
+            &"videotestsrc is-live=true pattern=ball ! capsfilter caps=video/x-raw,format=I420,width=640,height=480,framerate=30/1".into(),
         )?,
         VideoSpec::Gst(description) => bin(description)?,
         VideoSpec::None | VideoSpec::Uri(_) => unreachable!("no source element"),
@@ -100,13 +101,13 @@ fn make(factory: &str) -> Result<gst::Element, CaptureError> {
         })
 }
 
-fn bin(description: &str) -> Result<gst::Element, CaptureError> {
+fn bin(description: &Address) -> Result<gst::Element, CaptureError> {
     let unsupported = |reason: String| CaptureError::Unsupported {
         what: format!("`gst:{description}` ({reason})"),
         remedy: "try the same description with gst-launch-1.0, ended by `! fakesink`".into(),
     };
-    let bin = gst::parse::bin_from_description(description, true)
-        .map_err(|error| unsupported(error.to_string()))?;
+    let bin = gst::parse::bin_from_description(description.expose(), true)
+        .map_err(|error| unsupported(description.hide_in(&error.to_string())))?;
     if bin.src_pads().is_empty() {
         return Err(unsupported("it has no free source pad".into()));
     }

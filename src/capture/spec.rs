@@ -4,8 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where pictures come from. Reads and writes the configuration's strings.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use crate::address::{self, Address};
+
+/// Where pictures come from. Reads the configuration's strings; `Display` and `Debug` write them without
+/// their secrets.
+#[derive(Clone, PartialEq, Eq)]
 pub enum VideoSpec {
     /// `auto`: the first webcam.
     Auto,
@@ -18,13 +21,13 @@ pub enum VideoSpec {
     /// `pipewire` or `pipewire:<node>`.
     Pipewire(Option<String>),
     /// `uri:<file path, or http, rtsp, file address>`.
-    Uri(String),
+    Uri(Address),
     /// `gst:<bin description>`: raw, encoded or muxed media on the bin's one free source pad.
-    Gst(String),
+    Gst(Address),
 }
 
-/// Where sound comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where sound comes from. Shown as [`VideoSpec`] is.
+#[derive(Clone, PartialEq, Eq)]
 pub enum AudioSpec {
     /// `default`: the host's default microphone.
     Default,
@@ -41,7 +44,7 @@ pub enum AudioSpec {
 #[error(
     "`{0}` names no video source; write auto, v4l2:<device>, pipewire, pipewire:<node>, uri:<file, http or rtsp address>, gst:<bin description>, test or none"
 )]
-pub struct UnknownVideo(pub String);
+pub struct UnknownVideo(pub Address);
 
 /// An `audio` string that means nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,7 +57,7 @@ impl FromStr for VideoSpec {
     type Err = UnknownVideo;
 
     fn from_str(text: &str) -> Result<Self, UnknownVideo> {
-        let unknown = || UnknownVideo(text.to_owned());
+        let unknown = || UnknownVideo(text.into());
         let (scheme, rest) = match text.split_once(':') {
             Some((scheme, rest)) => (scheme, Some(rest.trim())),
             None => (text, None),
@@ -67,8 +70,8 @@ impl FromStr for VideoSpec {
             (_, None | Some("")) => Err(unknown()),
             ("pipewire", Some(node)) => Ok(VideoSpec::Pipewire(Some(node.to_owned()))),
             ("v4l2", Some(device)) => Ok(VideoSpec::V4l2(device.to_owned())),
-            ("uri", Some(uri)) => Ok(VideoSpec::Uri(uri.to_owned())),
-            ("gst", Some(description)) => Ok(VideoSpec::Gst(description.to_owned())),
+            ("uri", Some(uri)) => Ok(VideoSpec::Uri(uri.into())),
+            ("gst", Some(description)) => Ok(VideoSpec::Gst(description.into())),
             _ => Err(unknown()),
         }
     }
@@ -80,9 +83,9 @@ impl fmt::Display for VideoSpec {
             VideoSpec::Auto => f.write_str("auto"),
             VideoSpec::None => f.write_str("none"),
             VideoSpec::Test => f.write_str("test"),
-            VideoSpec::V4l2(device) => write!(f, "v4l2:{device}"),
+            VideoSpec::V4l2(device) => write!(f, "v4l2:{}", address::shown(device)),
             VideoSpec::Pipewire(None) => f.write_str("pipewire"),
-            VideoSpec::Pipewire(Some(node)) => write!(f, "pipewire:{node}"),
+            VideoSpec::Pipewire(Some(node)) => write!(f, "pipewire:{}", address::shown(node)),
             VideoSpec::Uri(uri) => write!(f, "uri:{uri}"),
             VideoSpec::Gst(description) => write!(f, "gst:{description}"),
         }
@@ -105,12 +108,34 @@ impl FromStr for AudioSpec {
 
 impl fmt::Display for AudioSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            AudioSpec::Default => "default",
-            AudioSpec::Device(device) => device,
-            AudioSpec::Uri => "uri",
-            AudioSpec::None => "none",
-        })
+        match self {
+            AudioSpec::Default => f.write_str("default"),
+            AudioSpec::Device(device) => f.write_str(&address::shown(device)),
+            AudioSpec::Uri => f.write_str("uri"),
+            AudioSpec::None => f.write_str("none"),
+        }
+    }
+}
+
+impl fmt::Debug for VideoSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VideoSpec({self})")
+    }
+}
+
+impl fmt::Debug for AudioSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AudioSpec({self})")
+    }
+}
+
+impl VideoSpec {
+    /// `text` of a library about this source, without the source's secrets.
+    pub(super) fn hide_in(&self, text: &str) -> String {
+        match self {
+            VideoSpec::Uri(address) | VideoSpec::Gst(address) => address.hide_in(text),
+            _ => address::redact(text),
+        }
     }
 }
 
@@ -171,7 +196,7 @@ mod tests {
         ] {
             assert_eq!(
                 text.parse::<VideoSpec>(),
-                Err(UnknownVideo(text.to_owned())),
+                Err(UnknownVideo(text.into())),
                 "{text}"
             );
         }

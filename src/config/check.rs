@@ -6,6 +6,7 @@ use config::ValueKind;
 
 use super::layers::Leaf;
 use super::{Fault, Origin, Setting};
+use crate::address;
 use crate::encode::Provider;
 use crate::speech::TranscriberChoice;
 
@@ -218,7 +219,7 @@ fn stranger(name: String, value: &ValueKind, origin: Origin) -> Fault {
         .expect("there are keys")
         .name;
     Fault::Unknown {
-        key: name,
+        key: address::shown(&name),
         origin,
         nearest,
     }
@@ -319,7 +320,7 @@ fn texts(value: &ValueKind) -> Option<Vec<String>> {
 
 fn shown(value: &ValueKind) -> String {
     match value {
-        ValueKind::String(text) => format!("{text:?}"),
+        ValueKind::String(text) => format!("{:?}", address::shown(text)),
         ValueKind::Nil => "nothing".to_owned(),
         ValueKind::Table(_) => "a table".to_owned(),
         ValueKind::Array(items) => format!(

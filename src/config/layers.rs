@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use config::{ConfigError, Environment, File, FileFormat, Map, Source, Value, ValueKind};
 
 use super::{CliOverrides, Fault, Origin, RawConfig};
+use crate::address;
 
 /// What `config` calls the origin of our command line.
 const COMMAND_LINE: &str = "the command line";
@@ -56,8 +57,10 @@ fn read(path: &Path) -> Result<Layer, String> {
         .add_source(File::from_str(&text, FileFormat::Toml))
         .build();
     let file = file.map_err(|error| match error {
-        ConfigError::FileParse { cause, .. } => cause.to_string().trim_end().replace('\n', "\n  "),
-        other => other.to_string(),
+        ConfigError::FileParse { cause, .. } => without_secrets(&cause.to_string())
+            .trim_end()
+            .replace('\n', "\n  "),
+        other => address::redact(&other.to_string()),
     })?;
     // `config` forgets the origin of what is not read by itself, and would name the file relative to the working directory.
     let origin = path.display().to_string();
@@ -68,6 +71,27 @@ fn read(path: &Path) -> Result<Layer, String> {
             .map(|(key, value)| (key, from_origin(value, &origin)))
             .collect(),
     ))
+}
+
+/// The parser's message. It quotes the line at fault, which is left out where it may hold an address: the line is
+/// no TOML, so that where the address ends is unknown.
+fn without_secrets(message: &str) -> String {
+    let is_quote = |line: &&str| {
+        let (number, rest) = line.split_once('|').unwrap_or(("x", ""));
+        number.trim().chars().all(|c| c.is_ascii_digit())
+            && !rest.trim_matches([' ', '^']).is_empty()
+    };
+    let is_secret = |quote: &str| {
+        quote.contains(['@', '?']) || quote.contains("://") || address::redact(quote) != quote
+    };
+    message
+        .lines()
+        .map(|line| match is_quote(&line) && is_secret(line) {
+            true => "  | (this line may hold an address and is not shown)".to_owned(),
+            false => address::redact(line),
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn from_origin(value: Value, origin: &String) -> Value {
@@ -109,7 +133,7 @@ fn command_line(cli: &CliOverrides, faults: &mut Vec<Fault>) -> Layer {
         match typed.split_once('=') {
             Some((key, value)) => values.push((key.trim().to_owned(), parse(value.trim()))),
             None => faults.push(Fault::NoValue {
-                typed: typed.clone(),
+                typed: address::shown(typed),
             }),
         }
     }

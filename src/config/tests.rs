@@ -239,6 +239,55 @@ fn video_sources_are_checked_by_their_form() {
 }
 
 #[test]
+fn secrets_of_addresses_are_used_and_not_shown() {
+    let source = |password: &str| format!("uri:rtsp://ann:{password}@host/live?token={password}");
+    let [one, other] = ["xyzzy", "plugh"]
+        .map(|password| load("", &[], &[&format!("video.source={}", source(password))]).unwrap());
+    assert_eq!(one.video.expose(), source("xyzzy"));
+    let shown = format!("{one:?} {}", one.settings()[0]);
+    assert!(
+        shown.contains("uri:rtsp://***@host/live?***") && !shown.contains("xyzzy"),
+        "{shown}"
+    );
+    // A password that could be guessed from each event's provenance would be no secret.
+    assert_eq!(one.hash(), other.hash());
+    assert_ne!(
+        one.hash(),
+        load("", &[], &["video.source=uri:rtsp://ann:xyzzy@elsewhere"])
+            .unwrap()
+            .hash()
+    );
+
+    let line = |text: &str| load(&format!("[video]\n{text}\n"), &[], &[]).unwrap_err();
+    for faults in [
+        line("source = \"uri:rtsp://ann:xyzzy@host"),
+        line("source = uri:rtsp://ann:xyzzy@host"),
+        line("source = \"uri:ann:xy\\zzy xyzzy@host\""),
+        line("source = \"rtsp://ann:xyzzy@host\""),
+        line("source = { uri = \"rtsp://ann:xyzzy@host\" }"),
+        line("\"rtsp://ann:xyzzy@host\" = 1"),
+        line(
+            "source = [\"x\", \"rtsp://ann:xyzzy@host\"]\n[face]\nmin_face_px = \"user-pw=xyzzy\"",
+        ),
+        load(
+            "",
+            &[("EXPRESSD__VIDEO__SOURCE", "rtsp://ann:xyzzy@host")],
+            &["video.source rtsp://ann:xyzzy@host"],
+        )
+        .unwrap_err(),
+    ] {
+        let shown = format!("{faults} {faults:?}");
+        assert!(!shown.contains("zzy"), "{shown}");
+    }
+    // What holds no address is quoted, so that the fault is found.
+    let faults = line("source = auto").to_string();
+    assert!(
+        faults.contains("1 | [video]") || faults.contains("source = auto"),
+        "{faults}"
+    );
+}
+
+#[test]
 fn lists_come_from_a_file_a_variable_and_the_command_line() {
     let expected = vec![
         "https://a.example".to_owned(),

@@ -33,10 +33,12 @@ pub fn check(config: &Config) -> Result<(), DaemonError> {
         |key: &str, error: &dyn std::fmt::Display| DaemonError::Usage(format!("{key}: {error}"));
     let video = config
         .video
+        .expose()
         .parse::<VideoSpec>()
         .map_err(|e| usage("video.source", &e))?;
     let audio = config
         .audio
+        .expose()
         .parse::<AudioSpec>()
         .map_err(|e| usage("audio.source", &e))?;
     sources::contradiction(&video, &audio).map_or(Ok(()), |what| Err(DaemonError::Usage(what)))

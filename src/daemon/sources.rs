@@ -66,10 +66,12 @@ pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonErr
     }
     let video: VideoSpec = config
         .video
+        .expose()
         .parse()
         .map_err(|error| DaemonError::Usage(format!("video.source: {error}")))?;
     let audio: AudioSpec = config
         .audio
+        .expose()
         .parse()
         .map_err(|error| DaemonError::Usage(format!("audio.source: {error}")))?;
     if let Some(what) = contradiction(&video, &audio) {

@@ -521,7 +521,7 @@ fn a_looped_file_that_vanishes_loses_pictures_and_sound_until_it_is_back() {
     );
     let (frames, _frames_out) = lane("frames", 4, WhenFull::DropOldest);
     let (audio, _audio_out) = lane("audio", 4, WhenFull::DropOldest);
-    let uri = VideoSpec::Uri(path.to_str().unwrap().to_owned());
+    let uri = VideoSpec::Uri(path.to_str().unwrap().into());
     let capture = open_live(
         &uri,
         &AudioSpec::Uri,

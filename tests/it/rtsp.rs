@@ -105,7 +105,7 @@ fn a_network_camera_that_stops_is_noticed_and_heals() {
     let (frames_out, audio_out) = (drain(frames_out), drain(audio_out));
 
     // Nobody there yet: that is no error.
-    let uri = VideoSpec::Uri(format!("rtsp://127.0.0.1:{port}/camera"));
+    let uri = VideoSpec::Uri(format!("rtsp://127.0.0.1:{port}/camera").into());
     let capture = open_live(
         &uri,
         &AudioSpec::Uri,

@@ -1,0 +1,320 @@
+//! Addresses of sources, shown without their secrets.
+//!
+//! A network camera's address often holds a user name, a password or a token. [`Address`] keeps it
+//! for the connection alone: `Display`, `Debug` and `Serialize` give the address with `***` in
+//! place of the user information, the query and the fragment. Where the borders of the user
+//! information are unclear (an unescaped `/`, `?`, `#` or space in a password), only the scheme is
+//! shown. [`redact`] does the same for addresses inside of other text.
+
+mod text;
+
+use std::fmt;
+
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde::{Deserialize, Serialize, Serializer};
+use text::{cover_text, names_secret, replace_alone};
+
+/// What is shown in place of a secret.
+const HIDDEN: &str = "***";
+/// Shorter secrets are replaced in foreign text only where they stand alone.
+const DISTINCT: usize = 4;
+
+/// A source as the configuration writes it: an address, a path, a GStreamer bin description or a
+/// device's name. Shown without its secrets; [`Address::expose`] gives the text for opening the
+/// source.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Address(String);
+
+impl Address {
+    /// The whole text, secrets included: for opening the source and for nothing else.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// `text` of a library (an error, a reason) without this address's secrets, and without those
+    /// of any other address in it.
+    pub fn hide_in(&self, text: &str) -> String {
+        let covered = cover_value(&self.0);
+        let whole = Secret::new(&self.0);
+        let mut secrets: Vec<(String, &str, bool)> = Vec::new();
+        if covered.shown != self.0 {
+            secrets.extend(
+                whole
+                    .forms()
+                    .map(|form| (form, covered.shown.as_str(), true)),
+            );
+        }
+        for secret in &covered.secrets {
+            secrets.extend(
+                secret
+                    .forms()
+                    .map(|form| (form, HIDDEN, secret.is_distinct)),
+            );
+        }
+        secrets.sort_by_key(|(form, ..)| std::cmp::Reverse(form.len()));
+        let text = secrets
+            .iter()
+            .fold(text.to_owned(), |text, (form, shown, is_distinct)| {
+                if *is_distinct {
+                    text.replace(form.as_str(), shown)
+                } else {
+                    replace_alone(&text, form, shown)
+                }
+            });
+        redact(&text)
+    }
+}
+
+impl From<String> for Address {
+    fn from(text: String) -> Self {
+        Address(text)
+    }
+}
+
+impl From<&str> for Address {
+    fn from(text: &str) -> Self {
+        Address(text.to_owned())
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&shown(&self.0))
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", shown(&self.0))
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A configured value as it may be shown. The value as a whole may be an address, so that spaces
+/// and quotes belong to it.
+pub fn shown(value: &str) -> String {
+    cover_value(value).shown
+}
+
+/// Text with the secrets of every address, credential and secret property in it hidden. An address
+/// ends at white space, or at the closing quote where it is quoted.
+pub fn redact(text: &str) -> String {
+    cover_text(text).shown
+}
+
+/// Text without its secrets, and these.
+#[derive(Debug, Default)]
+struct Covered {
+    shown: String,
+    secrets: Vec<Secret>,
+}
+
+/// A part of an address that is hidden.
+struct Secret {
+    text: String,
+    /// Long and unusual enough to be replaced wherever it stands.
+    is_distinct: bool,
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+impl Secret {
+    fn new(text: &str) -> Secret {
+        let is_distinct = text.len() >= DISTINCT;
+        Secret {
+            text: text.to_owned(),
+            is_distinct,
+        }
+    }
+
+    /// User names are often words that messages contain for reasons of their own.
+    fn name(text: &str) -> Secret {
+        Secret {
+            text: text.to_owned(),
+            is_distinct: false,
+        }
+    }
+
+    /// As written, percent-decoded, percent-encoded: libraries convert before they quote.
+    fn forms(&self) -> impl Iterator<Item = String> {
+        let decoded = percent_decode_str(&self.text)
+            .decode_utf8_lossy()
+            .into_owned();
+        let encoded = utf8_percent_encode(&decoded, NON_ALPHANUMERIC).to_string();
+        [self.text.clone(), decoded, encoded]
+            .into_iter()
+            .filter(|form| !form.is_empty())
+    }
+}
+
+impl Covered {
+    fn plain(text: &str) -> Covered {
+        Covered {
+            shown: text.to_owned(),
+            secrets: Vec::new(),
+        }
+    }
+
+    fn behind(self, prefix: &str) -> Covered {
+        Covered {
+            shown: format!("{prefix}{}", self.shown),
+            ..self
+        }
+    }
+
+    fn push(&mut self, part: Covered) {
+        self.shown.push_str(&part.shown);
+        self.secrets.extend(part.secrets);
+    }
+}
+
+fn cover_value(value: &str) -> Covered {
+    if let Some(bin) = value.strip_prefix("gst:") {
+        return cover_text(bin).behind("gst:");
+    }
+    if let Some(rest) = value.strip_prefix("uri:") {
+        let place = rest.trim_start();
+        return cover_place(place).behind(&value[..value.len() - place.len()]);
+    }
+    cover_place(value)
+}
+
+/// A place without the prefix `uri:`, or text that may be anything.
+fn cover_place(text: &str) -> Covered {
+    if scheme_at_start(text).is_some() {
+        return cover_address(text);
+    }
+    if text.contains("://") || is_bin(text) {
+        return cover_text(text);
+    }
+    if text.starts_with(['/', '.', '~']) {
+        return Covered::plain(text);
+    }
+    // An address whose scheme was forgotten or misspelled.
+    let (place, query) = match text.split_once('?') {
+        Some((place, query)) if query.contains('=') => (place, Some(query)),
+        _ => (text, None),
+    };
+    let mut covered = match place.rfind('@') {
+        Some(at) if place[..at].contains(':') => cover_user(&place[..at]).followed_by(&place[at..]),
+        _ => Covered::plain(place),
+    };
+    if let Some(query) = query {
+        covered.push(cover_query('?', query));
+    }
+    covered
+}
+
+/// A rooted path may contain `=` and `!`; a bin description starts with an element's name.
+fn is_bin(text: &str) -> bool {
+    !text.starts_with(['/', '.', '~']) && text.contains(['=', '!']) && text.contains(' ')
+}
+
+impl Covered {
+    fn followed_by(mut self, text: &str) -> Covered {
+        self.shown.push_str(text);
+        self
+    }
+}
+
+/// The scheme of an address, without `://`.
+fn scheme_at_start(text: &str) -> Option<&str> {
+    let (scheme, _) = text.split_once("://")?;
+    let of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    (scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(of_scheme))
+        .then_some(scheme)
+}
+
+/// `scheme://…`, all of it one address.
+fn cover_address(text: &str) -> Covered {
+    let scheme = scheme_at_start(text).expect("the caller found one");
+    let rest = &text[scheme.len() + 3..];
+    // A path on this machine. Its `?`, `#` and `@` are characters of file names.
+    if scheme.eq_ignore_ascii_case("file") && rest.starts_with('/') {
+        return Covered::plain(text);
+    }
+    let (authority, tail) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
+    let user = rest.rfind('@').map(|at| cover_user(&rest[..at]));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    if tail.contains('@') || !is_host(host) {
+        let mut covered = Covered {
+            shown: format!("{scheme}://{HIDDEN}"),
+            secrets: vec![Secret::new(rest)],
+        };
+        covered
+            .secrets
+            .extend(user.into_iter().flat_map(|user| user.secrets));
+        return covered;
+    }
+    let mut covered = user.map_or_else(Covered::default, |user| user.followed_by("@"));
+    covered.shown.push_str(host);
+    let (path, query) = tail.split_at(tail.find(['?', '#']).unwrap_or(tail.len()));
+    if names_secret(path) {
+        covered.push(Covered {
+            shown: format!("/{HIDDEN}"),
+            secrets: vec![Secret::new(path)],
+        });
+    } else {
+        covered.shown.push_str(path);
+    }
+    if let Some(sign) = query.chars().next() {
+        covered.push(cover_query(sign, &query[1..]));
+    }
+    covered.behind(&format!("{scheme}://"))
+}
+
+/// User information, without its `@`.
+fn cover_user(text: &str) -> Covered {
+    let mut secrets = vec![Secret::new(text)];
+    match text.split_once(':') {
+        Some((user, password)) => secrets.extend([Secret::name(user), Secret::new(password)]),
+        None => secrets.push(Secret::name(text)),
+    }
+    Covered {
+        shown: HIDDEN.to_owned(),
+        secrets,
+    }
+}
+
+/// A query or a fragment behind its sign.
+fn cover_query(sign: char, text: &str) -> Covered {
+    let mut secrets = vec![Secret::new(text)];
+    let values = text
+        .split(['&', ';', '#'])
+        .filter_map(|part| part.split_once('='));
+    secrets.extend(
+        values
+            .map(|(_, value)| Secret::new(value))
+            .filter(|secret| secret.is_distinct),
+    );
+    let shown = if text.is_empty() {
+        sign.to_string()
+    } else {
+        format!("{sign}{HIDDEN}")
+    };
+    Covered { shown, secrets }
+}
+
+/// A host's name or number, with or without a port; anything else may be a part of a password.
+fn is_host(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, port),
+        _ => (text, ""),
+    };
+    let is_number = host.starts_with('[') && host.ends_with(']');
+    port.chars().all(|c| c.is_ascii_digit())
+        && (is_number || !host.contains(|c: char| c == ':' || c.is_whitespace()))
+}
+
+#[cfg(test)]
+mod tests;
