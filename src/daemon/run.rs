@@ -42,6 +42,8 @@ pub struct RunOptions {
 const ROUND: Duration = Duration::from_millis(50);
 /// How often `status` goes out when nothing changes (protocol.md).
 const STATUS_EVERY: Duration = Duration::from_secs(5);
+/// The least time between two of them: changes in between are published together.
+const STATUS_GAP: Duration = Duration::from_millis(250);
 /// Sources that have not delivered by then do not hold back READY=1: a network source may come later.
 const OPENING: Duration = Duration::from_secs(10);
 /// Feeding is due so often where systemd does not watch: `/readyz` asks for progress all the same.
@@ -334,6 +336,7 @@ impl Rounds<'_> {
     ) -> Result<(), DaemonError> {
         let started = self.clock.now();
         let (mut ready, mut changes, mut next_status, mut beats) = (false, 0, started, 0);
+        let (mut has_changed, mut status_due) = (false, started);
         let mut outages = Outages::default();
         let serving = progress.add("serve", started);
         while !stop.load(Ordering::Acquire) {
@@ -351,8 +354,11 @@ impl Rounds<'_> {
                     Outage::Ended { .. } => tracing::info!("{outage}"),
                 }
             }
-            if seen != changes || now >= next_status {
-                changes = seen;
+            has_changed |= seen != changes;
+            changes = seen;
+            if (has_changed && now >= status_due) || now >= next_status {
+                has_changed = false;
+                status_due = now.plus(STATUS_GAP);
                 next_status = now.plus(STATUS_EVERY);
                 self.publish_status();
             }
