@@ -83,7 +83,13 @@ pub(super) struct FrameDelivery {
     pub end_nanos: i64,
     last_gap_nanos: i64,
     last_running: Option<i64>,
+    /// The only picture of the pass, while there is one only.
+    still: Option<Arc<Picture>>,
+    pass_began: u64,
 }
+
+/// Rate at which a still picture is repeated.
+const STILL_HZ: u64 = 15;
 
 impl FrameDelivery {
     pub fn new(
@@ -104,10 +110,13 @@ impl FrameDelivery {
             end_nanos: 0,
             last_gap_nanos: 0,
             last_running: None,
+            still: None,
+            pass_began: 0,
         }
     }
 
     pub fn begin_pass(&mut self, timeline: Arc<Timeline>) {
+        (self.still, self.pass_began) = (None, self.next_index);
         (
             self.timeline,
             self.layout,
@@ -124,6 +133,21 @@ impl FrameDelivery {
 
     pub fn count(&self) -> u64 {
         self.next_index
+    }
+
+    /// Repeats the pass's picture until capture is to stop or the receiver is gone, if the pass had one only. `false` where it
+    /// had more, or none.
+    pub fn hold_still(&mut self, clock: &SystemClock) -> bool {
+        let Some(picture) = self.still.clone() else {
+            return false;
+        };
+        while !self.timeline.stop.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_nanos(1_000_000_000 / STILL_HZ));
+            if self.send(clock.now(), None, picture.clone()).is_err() {
+                break;
+            }
+        }
+        true
     }
 
     /// Stamps and sends one sample. `Eos` when the receiver is gone or capture is to stop.
@@ -189,14 +213,27 @@ impl FrameDelivery {
         if let Some(clock) = &self.live_clock {
             time = time.min(clock.now());
         }
+        let picture = Arc::new(picture);
+        let is_first = self.next_index == self.pass_began;
+        self.still = is_first.then(|| picture.clone());
+        self.send(time, duration_nanos, picture)?;
+        Ok(gst::FlowSuccess::Ok)
+    }
+
+    fn send(
+        &mut self,
+        time: MediaTime,
+        duration_nanos: Option<i64>,
+        picture: Arc<Picture>,
+    ) -> Result<(), gst::FlowError> {
         // Strictly forward, whatever the container says.
-        time = self.last.map_or(time, |last| time.max(last.plus_nanos(1)));
+        let time = self.last.map_or(time, |last| time.max(last.plus_nanos(1)));
         self.last = Some(time);
         let frame = VideoFrame {
             index: self.next_index,
             time,
             duration_nanos,
-            picture: Arc::new(picture),
+            picture,
         };
         self.next_index += 1;
         // The state before the frame: who sees the frame can know where its recording began.
@@ -208,7 +245,7 @@ impl FrameDelivery {
             .send(frame)
             .map_err(|_| gst::FlowError::Eos)?;
         self.board.video.counters.count(0, time);
-        Ok(gst::FlowSuccess::Ok)
+        Ok(())
     }
 }
 

@@ -15,7 +15,7 @@ use gstreamer_video as gst_video;
 use super::delivery::{FrameDelivery, RATE, SoundDelivery};
 
 /// Encoded bytes that may wait per stream while the other stream's are awaited: what badly interleaved files need.
-const INTERLEAVE_BYTES: u32 = 64 << 20;
+pub(super) const INTERLEAVE_BYTES: u32 = 64 << 20;
 
 /// Starts GStreamer once per process.
 pub(super) fn init() {
@@ -91,6 +91,13 @@ impl Taps {
         let delivered = self.delivered.load(Ordering::Acquire);
         let arrived = self.arrived.load(Ordering::Acquire);
         (arrived, arrived != delivered)
+    }
+
+    /// Claims the track for a pad. `false`: another pad feeds it already.
+    pub fn begin(&self, kind: Kind) -> bool {
+        let mut is_first = false;
+        self.update(|tracks| is_first = !std::mem::replace(&mut tracks.of(kind).present, true));
+        is_first
     }
 
     fn update(&self, change: impl FnOnce(&mut Tracks)) {
@@ -188,9 +195,9 @@ pub(super) fn attach_on_demand(
             Some(name) if name.starts_with("audio/") && audio => Kind::Audio,
             _ => return,
         };
-        let mut first = false;
-        taps.update(|tracks| first = !std::mem::replace(&mut tracks.of(kind).present, true));
-        if first && let Err(error) = attach(&pipeline, pad, kind, &taps) {
+        if taps.begin(kind)
+            && let Err(error) = attach(pipeline.upcast_ref(), pad, kind, &taps, true)
+        {
             gst::element_error!(
                 pipeline,
                 gst::CoreError::Failed,
@@ -200,11 +207,14 @@ pub(super) fn attach_on_demand(
     });
 }
 
-fn attach(
-    pipeline: &gst::Pipeline,
+/// Leads `pad` through a new branch in `bin` to the delivery of `kind`. With `prerolls`, the pipeline waits in PAUSED for
+/// the branch's first buffer.
+pub(super) fn attach(
+    bin: &gst::Bin,
     pad: &gst::Pad,
     kind: Kind,
     taps: &Arc<Taps>,
+    prerolls: bool,
 ) -> Result<(), gst::glib::BoolError> {
     let filter = |caps: gst::Caps| {
         gst::ElementFactory::make("capsfilter")
@@ -252,6 +262,7 @@ fn attach(
         .max_buffers(1)
         .enable_last_sample(false)
         .qos(false)
+        .async_(prerolls)
         .callbacks(callbacks)
         .build();
     // The decoder may write into pictures with strides of its own: nothing is copied to make them fit.
@@ -266,7 +277,7 @@ fn attach(
         },
     );
     elements.push(sink.upcast());
-    pipeline.add_many(&elements)?;
+    bin.add_many(&elements)?;
     gst::Element::link_many(&elements)?;
     for element in elements.iter().rev() {
         element.sync_state_with_parent()?;
@@ -305,4 +316,12 @@ pub(super) fn reason(error: &gst::message::Error) -> String {
         .trim()
         .trim_end_matches('.')
         .to_owned()
+}
+
+/// What the decoder is that is not installed, if that is what the message says.
+pub(super) fn missing_decoder(message: &gst::Message) -> Option<String> {
+    let structure = message
+        .structure()
+        .filter(|s| s.name() == "missing-plugin")?;
+    structure.get::<String>("name").ok()
 }

@@ -12,7 +12,7 @@ use super::Outputs;
 use super::board::SourceBoard;
 use super::delivery::{FrameDelivery, SoundDelivery, Timeline};
 use super::error::CaptureError;
-use super::pipeline::{Kind, Taps, attach_on_demand, init, reason, tame};
+use super::pipeline::{Kind, Taps, attach_on_demand, init, missing_decoder, reason, tame};
 use super::whole::{breaks_off, index_missing};
 use crate::event::SourceState;
 use crate::time::{Clock, MediaTime, SystemClock};
@@ -251,7 +251,12 @@ impl Recording {
                 .map_or(0, |d| d.end_nanos)
                 .max(sound.as_ref().map_or(0, |d| d.end_nanos));
             let end = MediaTime::from_nanos(end_nanos);
-            let stopped = pass.closed || stop.load(Ordering::Acquire);
+            // A still picture has no length: opening its file again and again would take all of a processor.
+            let is_held = match (&mut frames, &sound, &clock) {
+                (Some(delivery), None, Some(clock)) if looped => delivery.hold_still(clock),
+                _ => false,
+            };
+            let stopped = is_held || pass.closed || stop.load(Ordering::Acquire);
             if !looped || stopped {
                 let played = Played {
                     end,
@@ -386,14 +391,6 @@ fn begin_pass(
         pacing: clock.clone(),
         stop: stop.clone(),
     })
-}
-
-/// What the decoder is that is not installed, if that is what the message says.
-fn missing_decoder(message: &gst::Message) -> Option<String> {
-    let structure = message
-        .structure()
-        .filter(|s| s.name() == "missing-plugin")?;
-    structure.get::<String>("name").ok()
 }
 
 pub(super) fn missing_base_plugins() -> CaptureError {
