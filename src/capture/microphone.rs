@@ -13,7 +13,8 @@ use ringbuf::{HeapCons, HeapProd, HeapRb};
 
 use super::board::{SourceBoard, SourceCounters};
 use super::error::CaptureError;
-use super::live::{FIRST_PAUSE, STALLED_NANOS, pause};
+use super::live::{FIRST_PAUSE, pause};
+use super::pulse::Pulse;
 use super::resample::{ToSpeechRate, nanos};
 use super::spec::AudioSpec;
 use crate::clip::{AudioBlock, samples_to_nanos};
@@ -21,8 +22,12 @@ use crate::event::SourceState;
 use crate::lane::LaneSender;
 use crate::time::{Clock, ClockMap, MediaTime, SystemClock, monotonic_nanos};
 
-/// What the ring holds when nobody drains it.
+/// What the ring holds at least, for a thread that drains it late.
 const RING_MILLIS: usize = 500;
+/// The same in blocks of the device: a block that is larger than the ring could never be heard.
+const RING_BLOCKS: usize = 4;
+/// The largest block of a device that chooses the size itself.
+const LARGEST_BLOCK_MILLIS: usize = 2000;
 /// Callbacks asked of the device per second.
 const CALLBACKS_HZ: u32 = 50;
 /// How often the ring is drained.
@@ -35,8 +40,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(300);
 const LONGEST_PAUSE_UNHEARD: Duration = Duration::from_secs(2);
 /// How long the end of a stream is waited for.
 const CLOSING: Duration = Duration::from_millis(300);
-/// Readings of the clock before the first block is placed; meanwhile the ring holds the sound.
+/// Readings of the clock before the first block is placed, or one for a device whose blocks are longer than all of them
+/// usually are; meanwhile the sound waits.
 const READINGS_BEFORE_FIRST: u32 = 8;
+const LONG_BLOCK_NANOS: i64 = 250_000_000;
 
 /// A microphone that exists, or did a moment ago; or the default one, which may be still to come.
 #[derive(Debug)]
@@ -187,7 +194,7 @@ impl Microphone {
         let mut resampler = ToSpeechRate::new(rate_hz)?;
         let mut map = ClockMap::new();
         let (mut position, mut readings, mut samples) = (0i64, 0u32, Vec::new());
-        let (mut heard, mut xruns) = (clock.now(), 0);
+        let (mut pulse, mut xruns) = (Pulse::new(clock.now(), OPENING_NANOS), 0);
         let outcome = loop {
             if stop.load(Ordering::Acquire) {
                 break Ok(());
@@ -208,7 +215,6 @@ impl Microphone {
                 .fetch_add(new_xruns - xruns, Ordering::Relaxed);
             xruns = new_xruns;
             while let Some(mark) = ring.marks.try_pop() {
-                heard = clock.now();
                 if mark.lost_before > 0 {
                     position += i64::from(mark.lost_before);
                     resampler.restart(position);
@@ -218,9 +224,11 @@ impl Microphone {
                     MediaTime::from_nanos(mark.first_captured_nanos - clock.origin_nanos()),
                 );
                 readings += 1;
+                pulse.observe(u64::from(readings), clock.now());
                 ring.take(mark, &mut samples, &board.audio.counters);
                 position += i64::from(mark.samples);
-                if readings < READINGS_BEFORE_FIRST {
+                let is_long = nanos(i64::from(mark.samples), rate_hz) > LONG_BLOCK_NANOS;
+                if readings < READINGS_BEFORE_FIRST && !is_long {
                     continue;
                 }
                 let mut open = true;
@@ -246,15 +254,8 @@ impl Microphone {
                     return Ok(());
                 }
             }
-            let silent = clock.now().nanos_since(heard);
-            if silent
-                > if readings == 0 {
-                    OPENING_NANOS
-                } else {
-                    STALLED_NANOS
-                }
-            {
-                break Err(format!("no sound for {:.1} s", silent as f64 * 1e-9));
+            if let Some(why) = pulse.stalled("sound", clock.now()) {
+                break Err(why);
             }
             std::thread::sleep(DRAIN_STEP);
         };
@@ -331,8 +332,12 @@ impl Ring {
 }
 
 fn halves(config: StreamConfig, signals: &Arc<Signals>) -> (Intake, Ring) {
-    let (samples_in, samples) =
-        HeapRb::new(config.sample_rate as usize * RING_MILLIS / 1000).split();
+    let millis = |millis: usize| config.sample_rate as usize * millis / 1000;
+    let block = match config.buffer_size {
+        BufferSize::Fixed(frames) => frames as usize,
+        BufferSize::Default => millis(LARGEST_BLOCK_MILLIS),
+    };
+    let (samples_in, samples) = HeapRb::new(millis(RING_MILLIS).max(block * RING_BLOCKS)).split();
     let (marks_in, marks) = HeapRb::new(1024).split();
     let intake = Intake {
         samples: samples_in,
@@ -468,5 +473,28 @@ mod tests {
         ring.take(mark, &mut samples, &counters);
         assert_eq!(samples, [1.0, 0.5, 0.0, 0.0, 0.0, -0.375]);
         assert_eq!(counters.silenced.load(Ordering::Relaxed), 3);
+    }
+    #[test]
+    fn a_block_of_two_seconds_is_heard_whole() {
+        for buffer_size in [BufferSize::Default, BufferSize::Fixed(96_000)] {
+            let config = StreamConfig {
+                channels: 1,
+                sample_rate: 48_000,
+                buffer_size,
+            };
+            let signals = Arc::default();
+            let (mut intake, mut ring) = halves(config, &signals);
+            let counters = SourceBoard::default().audio.counters;
+            for _ in 0..3 {
+                intake.take(&[0.5f32; 96_000]);
+            }
+            let mut samples = Vec::new();
+            while let Some(mark) = ring.marks.try_pop() {
+                assert_eq!(mark.lost_before, 0);
+                ring.take(mark, &mut samples, &counters);
+            }
+            assert_eq!(samples.len(), 3 * 96_000);
+            assert_eq!(signals.xruns.load(Ordering::Relaxed), 0);
+        }
     }
 }

@@ -13,6 +13,7 @@ mod join;
 mod live;
 mod microphone;
 mod pipeline;
+mod pulse;
 mod recording;
 mod resample;
 mod source;

@@ -1,0 +1,161 @@
+//! How long a source may be silent: the stall limit follows the rate at which the source delivers.
+
+use crate::time::MediaTime;
+
+/// Shortest stall limit: a source at a video's rate that is silent for this long is lost.
+const SHORTEST_NANOS: i64 = 1_500_000_000;
+/// Longest stall limit, for cameras with one picture in several seconds. A source whose own interval is longer is lost and back at
+/// each delivery.
+const LONGEST_NANOS: i64 = 30_000_000_000;
+/// Stall limit until the source's rate is known.
+const UNKNOWN_NANOS: i64 = 10_000_000_000;
+/// The stall limit is this many times the longest recent interval.
+const INTERVALS: i64 = 3;
+/// Intervals that are remembered, and how many make the rate known.
+const RECENT: usize = 16;
+const KNOWN: usize = 3;
+
+/// Watches one track of a source. Counts and times are passed in; it reads no clock.
+#[derive(Clone, Debug)]
+pub(super) struct Pulse {
+    opened: MediaTime,
+    opening_nanos: i64,
+    delivered: u64,
+    last: MediaTime,
+    /// Nanoseconds between deliveries, a ring.
+    recent: [i64; RECENT],
+    intervals: usize,
+}
+
+impl Pulse {
+    /// A source opened at `opened` that may take `opening_nanos` to its first delivery.
+    pub fn new(opened: MediaTime, opening_nanos: i64) -> Self {
+        Pulse {
+            opened,
+            opening_nanos,
+            delivered: 0,
+            last: opened,
+            recent: [0; RECENT],
+            intervals: 0,
+        }
+    }
+
+    /// Notes at `now` that `delivered` items have come since the opening.
+    pub fn observe(&mut self, delivered: u64, now: MediaTime) {
+        let new = delivered.saturating_sub(self.delivered);
+        if new == 0 {
+            return;
+        }
+        if self.delivered > 0 {
+            self.recent[self.intervals % RECENT] = now.nanos_since(self.last) / new as i64;
+            self.intervals += 1;
+        }
+        (self.delivered, self.last) = (delivered, now);
+    }
+
+    /// Nanoseconds of silence after which the source is lost.
+    pub fn limit_nanos(&self) -> i64 {
+        if self.delivered == 0 {
+            return self.opening_nanos;
+        }
+        if self.intervals < KNOWN {
+            return UNKNOWN_NANOS;
+        }
+        let longest = self.recent.iter().copied().max().unwrap_or(0);
+        (longest * INTERVALS).clamp(SHORTEST_NANOS, LONGEST_NANOS)
+    }
+
+    /// Why the source is lost at `now`, where it is; `what` is what it delivers.
+    pub fn stalled(&self, what: &str, now: MediaTime) -> Option<String> {
+        let limit = self.limit_nanos();
+        let seconds = limit as f64 * 1e-9;
+        if self.delivered == 0 {
+            return (now.nanos_since(self.opened) > limit)
+                .then(|| format!("no {what} within {seconds:.0} s of opening"));
+        }
+        (now.nanos_since(self.last) > limit).then(|| format!("no {what} for {seconds:.1} s"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPENING: i64 = 10_000_000_000;
+
+    /// Times at which a source that delivers at `millis` is seen to be lost, looked at every 50 ms until `until`.
+    fn lost(millis: &[i64], until: i64) -> Vec<i64> {
+        let mut pulse = Pulse::new(MediaTime::ZERO, OPENING);
+        let (mut lost, mut was_lost) = (Vec::new(), false);
+        for now in (0..=until).step_by(50) {
+            let at = MediaTime::from_nanos(now * 1_000_000);
+            pulse.observe(
+                millis.iter().filter(|time| **time <= now).count() as u64,
+                at,
+            );
+            let is_lost = pulse.stalled("pictures", at).is_some();
+            if is_lost && !was_lost {
+                lost.push(now);
+            }
+            was_lost = is_lost;
+        }
+        lost
+    }
+
+    fn steady(step: i64, from: i64, until: i64) -> Vec<i64> {
+        (from..until).step_by(step as usize).collect()
+    }
+
+    #[test]
+    fn a_source_at_the_rate_of_a_video_is_lost_after_a_second_and_a_half() {
+        for step in [20, 33, 100, 400] {
+            let seen = lost(&steady(step, 500, 5000), 12_000);
+            let last = *steady(step, 500, 5000).last().unwrap();
+            assert_eq!(seen.len(), 1, "{step}");
+            assert!(
+                (1500..=1650).contains(&(seen[0] - last)),
+                "{step}: {seen:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_slow_source_is_steady_and_its_loss_is_noticed_after_three_intervals() {
+        for step in [1000, 2000, 5000, 9000] {
+            let times = steady(step, 500, 60_000);
+            let last = *times.last().unwrap();
+            let seen = lost(&times, 120_000);
+            assert_eq!(seen.len(), 1, "{step}: {seen:?}");
+            let noticed = seen[0] - last;
+            let limit = (3 * step).min(30_000);
+            assert!((limit..limit + 200).contains(&noticed), "{step}: {noticed}");
+        }
+    }
+
+    #[test]
+    fn a_rate_that_falls_costs_one_loss_and_one_that_rises_again_is_forgotten() {
+        let mut times = steady(40, 500, 5000);
+        times.extend(steady(2000, 7000, 30_000));
+        assert_eq!(lost(&times, 30_000).len(), 1);
+        times.extend(steady(40, 30_000, 40_000));
+        let seen = lost(&times, 50_000);
+        assert!(seen.len() == 2 && seen[1] < 41_700, "{seen:?}");
+    }
+
+    #[test]
+    fn what_never_comes_is_lost_after_the_opening_time() {
+        assert_eq!(lost(&[], 20_000), [10_050]);
+        let mut pulse = Pulse::new(MediaTime::ZERO, OPENING);
+        let at = |seconds: i64| MediaTime::from_nanos(seconds * 1_000_000_000);
+        assert_eq!(
+            pulse.stalled("sound", at(11)).as_deref(),
+            Some("no sound within 10 s of opening")
+        );
+        pulse.observe(1, at(1));
+        assert_eq!(pulse.stalled("sound", at(11)), None);
+        assert_eq!(
+            pulse.stalled("sound", at(12)).as_deref(),
+            Some("no sound for 10.0 s")
+        );
+    }
+}
