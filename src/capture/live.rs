@@ -1,7 +1,7 @@
-//! Live sources: opened, watched, healed.
+//! Live sources: opened here, each watched and healed on a thread of its own.
 //!
-//! A source is lost when its pipeline reports an error, ends, or delivers nothing for [`STALLED_NANOS`]; it is then opened again, for
-//! ever, after a pause that doubles up to [`LONGEST_PAUSE`].
+//! A source is lost when its pipeline reports an error, ends, or is silent for longer than its rate explains; it is then opened again,
+//! for ever.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -9,28 +9,23 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use gstreamer as gst;
-use gstreamer::prelude::*;
 
 use super::Outputs;
 use super::board::SourceBoard;
+use super::camera::Camera;
 use super::delivery::{FrameDelivery, SoundDelivery, Timeline};
 use super::error::CaptureError;
 use super::microphone::Microphone;
-use super::pipeline::{Taps, init, reason};
+use super::pipeline::init;
+use super::plug::{Plug, Wanted};
 use super::recording::{Pace, Recording};
 use super::source;
 use super::spec::{AudioSpec, VideoSpec, local_file};
 use crate::event::SourceState;
-use crate::time::{Clock, SystemClock};
+use crate::time::SystemClock;
 
-/// A source that delivered and then is silent for this long is lost.
-pub(super) const STALLED_NANOS: i64 = 1_500_000_000;
-/// How long a source may take from being opened to its first picture (a network camera may send a key frame every few seconds only).
-const OPENING_NANOS: i64 = 10_000_000_000;
+/// Pause before the first attempt to open a lost source again.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// The same for `auto` where there has never been a camera, and may never be: each attempt asks every video device of the machine.
-const LONGEST_PAUSE_UNSEEN: Duration = Duration::from_secs(3);
 /// How often a running source is looked at.
 pub(super) const WATCH_STEP: Duration = Duration::from_millis(50);
 
@@ -87,22 +82,29 @@ pub fn open_live(
         VideoSpec::Uri(uri) => local_file(uri.expose()),
         _ => None,
     };
+    let stop = Arc::new(AtomicBool::new(false));
     let first = match (&file, video) {
         (Some(path), _) => Some(Recording::open(path)?),
         // Whichever there is, also one that is plugged in later.
         (None, VideoSpec::Auto | VideoSpec::None) => None,
         // Builds once for the errors of that.
-        (None, spec) => source::build(
-            spec,
-            &gst::Pipeline::new(),
-            &Arc::default(),
-            true,
-            with_track,
-        )
-        .map(|()| None)?,
+        (None, spec) => {
+            let pipeline = gst::Pipeline::new();
+            let wanted = Wanted {
+                video: true,
+                audio: with_track,
+            };
+            let plug = Plug::new(
+                &pipeline,
+                Arc::default(),
+                wanted,
+                clock.clone(),
+                timeline(&stop),
+            );
+            source::build(spec, &pipeline, &plug).map(|()| None)?
+        }
     };
 
-    let stop = Arc::new(AtomicBool::new(false));
     let mut threads = Vec::new();
     let mut spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
         threads.push(
@@ -163,14 +165,14 @@ pub fn open_live(
         );
     } else if *video != VideoSpec::None {
         let timeline = timeline(&stop);
-        let camera = Camera {
-            spec: video.clone(),
-            frames: frames.map(|lane| FrameDelivery::new(lane, timeline.clone(), board.clone())),
-            sound: track.map(|lane| SoundDelivery::new(lane, timeline, board.clone())),
-            clock: clock.clone(),
-            board: board.clone(),
-            stop: stop.clone(),
-        };
+        let camera = Camera::new(
+            video.clone(),
+            frames.map(|lane| FrameDelivery::new(lane, timeline.clone(), board.clone())),
+            track.map(|lane| SoundDelivery::new(lane, timeline, board.clone())),
+            clock.clone(),
+            board.clone(),
+            stop.clone(),
+        );
         spawn("camera", Box::new(move || camera.run()));
     }
     if let (Some(microphone), Some(lane)) = (microphone, sound) {
@@ -201,184 +203,4 @@ pub(super) fn pause(length: Duration, stop: &AtomicBool) -> bool {
         left -= step;
     }
     !stop.load(Ordering::Acquire)
-}
-
-/// A video source that heals itself.
-struct Camera {
-    spec: VideoSpec,
-    frames: Option<FrameDelivery>,
-    sound: Option<SoundDelivery>,
-    clock: Arc<SystemClock>,
-    board: Arc<SourceBoard>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Camera {
-    fn run(mut self) {
-        self.report(SourceState::Opening, None);
-        let mut wait = FIRST_PAUSE;
-        loop {
-            let (delivered, why) = self.attempt();
-            if self.stop.load(Ordering::Acquire) {
-                return self.report(SourceState::Off, None);
-            }
-            tracing::debug!(source = %self.spec, why, "video source lost");
-            self.report(SourceState::Lost, Some(why));
-            if delivered {
-                wait = FIRST_PAUSE;
-            }
-            if !pause(wait, &self.stop) {
-                return self.report(SourceState::Off, None);
-            }
-            let is_unseen = self.spec == VideoSpec::Auto
-                && self.board.video.counters.delivered.load(Ordering::Relaxed) == 0;
-            wait = (wait * 2).min(if is_unseen {
-                LONGEST_PAUSE_UNSEEN
-            } else {
-                LONGEST_PAUSE
-            });
-            self.board
-                .video
-                .counters
-                .reconnects
-                .fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn report(&self, state: SourceState, reason: Option<String>) {
-        if self.sound.is_some() {
-            self.board.set(&self.board.audio, state, reason.clone());
-        }
-        self.board.set(&self.board.video, state, reason);
-    }
-
-    /// One pipeline from its opening to its end: did it deliver, and why did it end?
-    fn attempt(&mut self) -> (bool, String) {
-        let pipeline = gst::Pipeline::new();
-        let taps = Arc::new(Taps::default());
-        taps.keep_open.store(true, Ordering::Release);
-        if let Err(error) = source::build(
-            &self.spec,
-            &pipeline,
-            &taps,
-            self.frames.is_some(),
-            self.sound.is_some(),
-        ) {
-            return (false, error.to_string());
-        }
-        // GStreamer's own clock reads CLOCK_MONOTONIC, as ours; its base time is set here, so that stamps need no guess.
-        let gst_clock = gst::SystemClock::obtain();
-        pipeline.use_clock(Some(&gst_clock));
-        pipeline.set_start_time(gst::ClockTime::NONE);
-        let started = pipeline.set_state(gst::State::Paused);
-        let live = started == Ok(gst::StateChangeSuccess::NoPreroll);
-        let start = |pipeline: &gst::Pipeline, timeline: &Timeline| {
-            let base = gst_clock.time();
-            pipeline.set_base_time(base);
-            let offset = base.nseconds() as i64 - self.clock.origin_nanos();
-            timeline.stamp_offset.store(offset, Ordering::Release);
-            timeline.release_offset.store(offset, Ordering::Release);
-            pipeline.set_state(gst::State::Playing)
-        };
-        // What is no live source (a file on a web server) comes faster than it happened, and is held back to its pace.
-        let pacing = (!live).then(|| self.clock.clone());
-        let timeline = Arc::new(Timeline {
-            stamp_offset: AtomicI64::new(0),
-            release_offset: AtomicI64::new(0),
-            pacing,
-            stop: self.stop.clone(),
-        });
-        let live_clock = live.then(|| self.clock.clone());
-        if let Some(delivery) = &mut self.frames {
-            delivery.begin_pass(timeline.clone());
-            delivery.live_clock = live_clock.clone();
-            delivery.lateness_clock = Some(self.clock.clone());
-        }
-        if let Some(delivery) = &mut self.sound {
-            delivery.begin_pass(timeline.clone());
-            delivery.live_clock = live_clock.clone();
-        }
-        *taps.frames.lock().expect("taps lock") = self.frames.take();
-        *taps.sound.lock().expect("taps lock") = self.sound.take();
-        let mut failed = started.err().map(|error| error.to_string());
-        if live && failed.is_none() {
-            failed = start(&pipeline, &timeline)
-                .err()
-                .map(|error| error.to_string());
-        }
-        let why = self.watch(&pipeline, &taps, failed, || {
-            let _ = start(&pipeline, &timeline);
-        });
-        // GStreamer's messages may quote the address.
-        let why = self.spec.hide_in(&why);
-        let delivered = taps.tracks().video.samples > 0;
-        if !self.stop.load(Ordering::Acquire) {
-            // Told before the pipeline is taken down, which may take its time.
-            self.board
-                .set(&self.board.video, SourceState::Lost, Some(why.clone()));
-        }
-        let _ = pipeline.set_state(gst::State::Null);
-        self.frames = taps.frames.lock().expect("taps lock").take();
-        self.sound = taps.sound.lock().expect("taps lock").take();
-        (delivered, why)
-    }
-
-    fn watch(
-        &self,
-        pipeline: &gst::Pipeline,
-        taps: &Taps,
-        failed: Option<String>,
-        prerolled: impl Fn(),
-    ) -> String {
-        let bus = pipeline.bus().expect("pipelines have a bus");
-        let opened = self.clock.now();
-        let (mut samples, mut changed) = ([0, 0], [opened, opened]);
-        loop {
-            let message = bus.timed_pop_filtered(
-                gst::ClockTime::try_from(WATCH_STEP).ok(),
-                &[
-                    gst::MessageType::Error,
-                    gst::MessageType::AsyncDone,
-                    gst::MessageType::Eos,
-                ],
-            );
-            match message.as_ref().map(|message| message.view()) {
-                Some(gst::MessageView::Error(error)) => return reason(error),
-                Some(gst::MessageView::Eos(_)) => return "the stream has ended".into(),
-                Some(gst::MessageView::AsyncDone(_))
-                    if pipeline.current_state() == gst::State::Paused =>
-                {
-                    prerolled()
-                }
-                _ => {}
-            }
-            // The bus knows the reason better, if it knows one.
-            if let (None, Some(failed)) = (&message, &failed) {
-                return failed.clone();
-            }
-            if self.stop.load(Ordering::Acquire) {
-                return String::new();
-            }
-            let (tracks, now) = (taps.tracks(), self.clock.now());
-            if tracks.closed || (tracks.video.ended && tracks.over()) {
-                return "the stream has ended".into();
-            }
-            for (index, (track, what)) in [(tracks.video, "pictures"), (tracks.audio, "sound")]
-                .into_iter()
-                .enumerate()
-            {
-                if track.samples != samples[index] {
-                    (samples[index], changed[index]) = (track.samples, now);
-                } else if track.samples > 0 && now.nanos_since(changed[index]) > STALLED_NANOS {
-                    return format!("no {what} for {:.1} s", STALLED_NANOS as f64 * 1e-9);
-                }
-            }
-            if samples == [0, 0] && now.nanos_since(opened) > OPENING_NANOS {
-                return format!(
-                    "no pictures within {} s of opening",
-                    OPENING_NANOS / 1_000_000_000
-                );
-            }
-        }
-    }
 }

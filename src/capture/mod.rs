@@ -6,13 +6,17 @@
 
 mod bare;
 mod board;
+mod camera;
 mod delivery;
 mod devices;
 mod error;
 mod join;
 mod live;
+mod loss;
 mod microphone;
+mod multipart;
 mod pipeline;
+mod plug;
 mod pulse;
 mod recording;
 mod resample;

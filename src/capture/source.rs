@@ -8,7 +8,8 @@ use gstreamer::prelude::*;
 
 use super::devices::first_webcam;
 use super::error::CaptureError;
-use super::pipeline::{Taps, attach_on_demand, tame};
+use super::multipart;
+use super::plug::{Plug, Wanted};
 use super::recording::missing_base_plugins;
 use super::spec::VideoSpec;
 use crate::address::Address;
@@ -18,34 +19,20 @@ const RTSP_LATENCY_MS: u32 = 100;
 /// Until an attempt to reach a network camera counts as failed.
 const CONNECT_TIMEOUT_MICROS: u64 = 2_000_000;
 
+/// Silence after which an HTTP connection counts as dead: longer than any stall limit.
+const HTTP_TIMEOUT_SECONDS: u32 = 40;
+
 /// What a webcam is asked for, best first: enough to see a face well, and a rate that shows its motion.
 const WEBCAM_CAPS: &str = "video/x-raw, width=(int)[320,1280], height=(int)[240,1024], framerate=(fraction)[15/1,60/1]; \
     image/jpeg, width=(int)[320,1280], height=(int)[240,1024], framerate=(fraction)[15/1,60/1]; \
     video/x-raw; image/jpeg; video/x-h264";
 
-/// Puts the source of `spec` and its decoder into `pipeline`; what they decode goes to `taps`.
+/// Puts the source of `spec` into `pipeline`; `plug` follows its pads to the deliveries.
 pub(super) fn build(
     spec: &VideoSpec,
     pipeline: &gst::Pipeline,
-    taps: &Arc<Taps>,
-    video: bool,
-    audio: bool,
+    plug: &Arc<Plug>,
 ) -> Result<(), CaptureError> {
-    if let VideoSpec::Uri(uri) = spec {
-        let decoder = make("uridecodebin")?;
-        decoder.set_property("uri", uri.expose());
-        let choose_transport = uri.expose().starts_with("rtsp://");
-        decoder.connect("source-setup", false, move |values| {
-            if let Ok(source) = values[1].get::<gst::Element>() {
-                set_up(&source, choose_transport);
-            }
-            None
-        });
-        tame(&decoder);
-        attach_on_demand(pipeline, &decoder, taps, video, audio);
-        pipeline.add(&decoder).map_err(unlinked)?;
-        return Ok(());
-    }
     let source = match spec {
         VideoSpec::Auto => webcam(first_webcam().ok_or_else(no_webcam)?)?,
         VideoSpec::V4l2(device) => {
@@ -81,12 +68,62 @@ pub(super) fn build(
             &"videotestsrc is-live=true pattern=ball ! capsfilter caps=video/x-raw,format=I420,width=640,height=480,framerate=30/1".into(),
         )?,
         VideoSpec::Gst(description) => bin(description)?,
-        VideoSpec::None | VideoSpec::Uri(_) => unreachable!("no source element"),
+        VideoSpec::Uri(uri) => network(uri, plug.wanted())?,
+        VideoSpec::None => unreachable!("no source element"),
     };
-    let decoder = make("decodebin")?;
-    attach_on_demand(pipeline, &decoder, taps, video, audio);
-    pipeline.add_many([&source, &decoder]).map_err(unlinked)?;
-    source.link(&decoder).map_err(unlinked)
+    pipeline.add(&source).map_err(unlinked)?;
+    plug.follow(pipeline.upcast_ref(), &source, false);
+    Ok(())
+}
+
+/// The source element of a network address.
+fn network(address: &Address, wanted: Wanted) -> Result<gst::Element, CaptureError> {
+    let uri = address.expose();
+    let source = gst::Element::make_from_uri(gst::URIType::Src, uri, None).map_err(|error| {
+        if error.matches(gst::URIError::UnsupportedProtocol) {
+            CaptureError::Unsupported {
+                what: "this kind of address".into(),
+                remedy: "install gstreamer1.0-plugins-good and -bad, or check the address".into(),
+            }
+        } else {
+            CaptureError::Unsupported {
+                what: "the video source's address".into(),
+                remedy: "check it".into(),
+            }
+        }
+    })?;
+    let name = source.factory().map(|factory| factory.name().to_string());
+    match name.as_deref() {
+        Some("rtspsrc") => {
+            source.set_property("latency", RTSP_LATENCY_MS);
+            source.set_property("drop-on-latency", true);
+            source.set_property("tcp-timeout", CONNECT_TIMEOUT_MICROS);
+            // A lost TCP connection is noticed at once, and no firewall is in its way. `rtspu://` asks for UDP.
+            if uri.starts_with("rtsp://") {
+                source.set_property_from_str("protocols", "tcp");
+            }
+            source.connect("select-stream", false, move |values| {
+                let media = values[2].get::<gst::Caps>().ok().and_then(|caps| {
+                    let structure = caps.structure(0)?;
+                    structure.get::<String>("media").ok()
+                });
+                let is_wanted = match media.as_deref() {
+                    Some("video") | None => true,
+                    Some("audio") => wanted.audio,
+                    Some(_) => false,
+                };
+                Some(is_wanted.to_value())
+            });
+        }
+        Some("souphttpsrc") => {
+            // The stall limit of the source decides; this is the end of a server that is gone.
+            source.set_property("timeout", HTTP_TIMEOUT_SECONDS);
+            source.set_property("retries", 0i32);
+            multipart::complete(&source);
+        }
+        _ => {}
+    }
+    Ok(source)
 }
 
 fn make(factory: &str) -> Result<gst::Element, CaptureError> {
@@ -106,12 +143,44 @@ fn bin(description: &Address) -> Result<gst::Element, CaptureError> {
         what: format!("`gst:{description}` ({reason})"),
         remedy: "try the same description with gst-launch-1.0, ended by `! fakesink`".into(),
     };
-    let bin = gst::parse::bin_from_description(description.expose(), true)
+    // Pads are exposed here: the parser would also expose the sinks that a link to a later pad is waiting for, and break it.
+    let bin = gst::parse::bin_from_description(description.expose(), false)
         .map_err(|error| unsupported(description.hide_in(&error.to_string())))?;
-    if bin.src_pads().is_empty() {
+    let mut may_come = false;
+    for element in bin.children() {
+        for pad in element.src_pads() {
+            expose(&bin, &pad).map_err(unlinked)?;
+        }
+        may_come |= element.pad_template_list().iter().any(|template| {
+            template.direction() == gst::PadDirection::Src
+                && template.presence() == gst::PadPresence::Sometimes
+        });
+        let within = bin.downgrade();
+        element.connect_pad_added(move |element, pad| {
+            if let Some(bin) = within.upgrade()
+                && let Err(error) = expose(&bin, pad)
+            {
+                gst::element_error!(element, gst::CoreError::Pad, ("{error}"));
+            }
+        });
+    }
+    if bin.src_pads().is_empty() && !may_come {
         return Err(unsupported("it has no free source pad".into()));
     }
     Ok(bin.upcast())
+}
+
+/// Makes a source pad that is not linked within `bin` one of the bin's own.
+fn expose(bin: &gst::Bin, pad: &gst::Pad) -> Result<(), gst::glib::BoolError> {
+    if pad.direction() != gst::PadDirection::Src || pad.is_linked() {
+        return Ok(());
+    }
+    // Pads of different elements have the same names.
+    let owner = pad.parent().map(|owner| owner.name());
+    let name = format!("{}_{}", owner.as_deref().unwrap_or_default(), pad.name());
+    let ghost = gst::GhostPad::builder_with_target(pad)?.name(name).build();
+    ghost.set_active(true)?;
+    bin.add_pad(&ghost)
 }
 
 /// A camera behind the formats that it is asked for, as one element.
@@ -154,26 +223,5 @@ fn unlinked(error: gst::glib::BoolError) -> CaptureError {
     CaptureError::Unsupported {
         what: format!("this video source ({error})"),
         remedy: "name another; `expressd devices` lists what there is".into(),
-    }
-}
-
-/// Network sources: little latency, early failure.
-fn set_up(source: &gst::Element, choose_transport: bool) {
-    match source
-        .factory()
-        .map(|factory| factory.name().to_string())
-        .as_deref()
-    {
-        Some("rtspsrc") => {
-            source.set_property("latency", RTSP_LATENCY_MS);
-            source.set_property("drop-on-latency", true);
-            source.set_property("tcp-timeout", CONNECT_TIMEOUT_MICROS);
-            // A lost TCP connection is noticed at once, and no firewall is in its way. `rtspu://` asks for UDP.
-            if choose_transport {
-                source.set_property_from_str("protocols", "tcp");
-            }
-        }
-        Some("souphttpsrc") => source.set_property("timeout", 5u32),
-        _ => {}
     }
 }

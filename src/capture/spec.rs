@@ -22,7 +22,8 @@ pub enum VideoSpec {
     Pipewire(Option<String>),
     /// `uri:<file path, or http, rtsp, file address>`.
     Uri(Address),
-    /// `gst:<bin description>`: raw, encoded or muxed media on the bin's one free source pad.
+    /// `gst:<bin description>`: raw, encoded or muxed media on the bin's free source pads, also on those that appear late. The
+    /// first track of each kind is taken.
     Gst(Address),
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::daemon::listen;
 use crate::devices::sound_server;
 use crate::harness::{Daemon, demo, eventually, get};
-use crate::rtsp::Server;
+use crate::rtsp::{Server, free_port};
 use expressd::capture::{DeviceKind, devices};
 
 const NOTICED: Duration = Duration::from_secs(2);
@@ -30,11 +30,7 @@ fn state(daemon: &Daemon, source: &str) -> String {
 
 #[test]
 fn a_network_camera_that_goes_and_returns() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = free_port();
     let source = format!("video.source=uri:rtsp://127.0.0.1:{port}/camera");
     // Nobody is there: that is no exit, but not ready either.
     let daemon = Daemon::start(&["--set", &source, "--set", "audio.source=none"]);

@@ -5,6 +5,7 @@
 )]
 
 mod bad_input;
+mod cameras;
 mod clients;
 mod config;
 mod daemon;
@@ -21,4 +22,6 @@ mod replay;
 mod rtsp;
 mod service;
 mod tidy;
+mod watching;
+mod web_cameras;
 mod words;

@@ -1,6 +1,7 @@
 //! The camera path against a real RTSP server, which is stopped and comes back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
@@ -8,9 +9,77 @@ use expressd::capture::{AudioSpec, Outputs, SourceBoard, VideoSpec, open_live};
 use expressd::event::SourceState;
 use expressd::lane::{LaneReceiver, Received, WhenFull, lane};
 use expressd::time::{Clock, SystemClock, monotonic_nanos};
+use gstreamer as gst;
 use gstreamer::glib;
+use gstreamer::prelude::*;
 use gstreamer_rtsp_server as rtsp_server;
 use gstreamer_rtsp_server::prelude::*;
+
+/// What the server at `/camera` shows.
+pub struct Camera {
+    pub launch: &'static str,
+    /// Payloaders from which nothing comes while the switch is on.
+    pub drops: Vec<(&'static str, Arc<AtomicBool>)>,
+    /// The user name and password that it asks for.
+    pub login: Option<(&'static str, &'static str)>,
+}
+
+impl Default for Camera {
+    /// Pictures and sound.
+    fn default() -> Self {
+        Camera {
+            launch: "( videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=25/1 ! x264enc tune=zerolatency key-int-max=25 ! rtph264pay name=pay0 pt=96 \
+                     audiotestsrc is-live=true freq=440 ! audio/x-raw,rate=8000,channels=1 ! mulawenc ! rtppcmupay name=pay1 pt=0 )",
+            drops: Vec::new(),
+            login: None,
+        }
+    }
+}
+
+impl Camera {
+    fn factory(self, server: &rtsp_server::RTSPServer) -> rtsp_server::RTSPMediaFactory {
+        let factory = rtsp_server::RTSPMediaFactory::new();
+        factory.set_launch(self.launch);
+        factory.set_shared(true);
+        let drops = self.drops;
+        factory.connect_media_configure(move |_, media| {
+            let bin = media.element().downcast::<gst::Bin>().unwrap();
+            for (payloader, is_dropping) in &drops {
+                let pad = bin.by_name(payloader).unwrap().static_pad("src").unwrap();
+                let is_dropping = is_dropping.clone();
+                let data = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
+                pad.add_probe(data, move |_, _| {
+                    if is_dropping.load(Ordering::Relaxed) {
+                        gst::PadProbeReturn::Handled
+                    } else {
+                        gst::PadProbeReturn::Ok
+                    }
+                });
+            }
+        });
+        if let Some((user, password)) = self.login {
+            let auth = rtsp_server::RTSPAuth::new();
+            let token = rtsp_server::RTSPToken::builder()
+                .field("media.factory.role", "user")
+                .build();
+            auth.add_basic(&rtsp_server::RTSPAuth::make_basic(user, password), &token);
+            server.set_auth(Some(&auth));
+            factory.add_role_from_structure(
+                &gst::Structure::builder("user")
+                    .field("media.factory.access", true)
+                    .field("media.factory.construct", true)
+                    .build(),
+            );
+        }
+        factory
+    }
+}
+
+/// A port that nothing listens on.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
 
 /// A server on a thread and a main loop of its own; dropped, it is gone with its connections.
 pub struct Server {
@@ -20,24 +89,24 @@ pub struct Server {
 
 impl Server {
     pub fn start(port: u16) -> Self {
+        Server::with(port, Camera::default())
+    }
+
+    pub fn with(port: u16, camera: Camera) -> Self {
         gstreamer::init().unwrap();
         let (ready, up) = sync_channel(1);
-        let thread = std::thread::Builder::new().name("rtsp server".into()).spawn(move || {
+        let serve = move || {
             let context = glib::MainContext::new();
             context
                 .with_thread_default(|| {
                     let server = rtsp_server::RTSPServer::new();
                     server.set_address("127.0.0.1");
                     server.set_service(&port.to_string());
-                    let factory = rtsp_server::RTSPMediaFactory::new();
-                    factory.set_launch(
-                        "( videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=25/1 ! x264enc tune=zerolatency key-int-max=25 ! rtph264pay name=pay0 pt=96 \
-                         audiotestsrc is-live=true freq=440 ! audio/x-raw,rate=44100 ! audioconvert ! mulawenc ! rtppcmupay name=pay1 pt=0 )"
-                            .replace("rate=44100 ! audioconvert", "rate=8000,channels=1")
-                            .as_str(),
-                    );
-                    factory.set_shared(true);
-                    server.mount_points().unwrap().add_factory("/camera", factory);
+                    let factory = camera.factory(&server);
+                    server
+                        .mount_points()
+                        .unwrap()
+                        .add_factory("/camera", factory);
                     let source = server.attach(Some(&context)).unwrap();
                     let main_loop = glib::MainLoop::new(Some(&context), false);
                     ready.send(main_loop.clone()).unwrap();
@@ -46,10 +115,11 @@ impl Server {
                     context.find_source_by_id(&source).unwrap().destroy();
                 })
                 .unwrap();
-        });
+        };
+        let thread = std::thread::Builder::new().name("rtsp server".into());
         Server {
+            thread: Some(thread.spawn(serve).unwrap()),
             main_loop: up.recv_timeout(Duration::from_secs(10)).unwrap(),
-            thread: Some(thread.unwrap()),
         }
     }
 }
@@ -91,11 +161,7 @@ fn drain<T: Send + 'static>(lane: LaneReceiver<T>) -> std::thread::JoinHandle<Ve
 
 #[test]
 fn a_network_camera_that_stops_is_noticed_and_heals() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = free_port();
     let (clock, board) = (
         Arc::new(SystemClock::new()),
         Arc::new(SourceBoard::default()),

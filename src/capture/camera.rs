@@ -1,0 +1,322 @@
+//! A live video source, with its sound track if that is wanted: opened, watched, healed.
+//!
+//! Each track is watched by itself. What is lost alone is told as lost, and the other goes on:
+//! * A picture is never interrupted for sound. Sound that stalls comes back when it comes, or with the next opening.
+//! * Pictures that stall while sound goes on get the source opened again after [`FIRST_PATIENCE`], then after twice as long each time,
+//!   so that a source whose pictures are gone for good does not lose its sound every few seconds.
+//! * When every wanted track is lost, the source is opened again at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+
+use super::board::{SourceBoard, SourceGauge};
+use super::delivery::{FrameDelivery, SoundDelivery, Timeline};
+use super::live::{FIRST_PAUSE, WATCH_STEP, pause};
+use super::loss::Loss;
+use super::pipeline::{Kind, Taps, Track, missing_decoder};
+use super::plug::{Plug, Wanted};
+use super::pulse::Pulse;
+use super::source;
+use super::spec::VideoSpec;
+use crate::event::SourceState;
+use crate::time::{Clock, MediaTime, SystemClock};
+
+/// How long a source may take from being opened to its first picture (a network camera may send a key frame every few seconds only).
+const OPENING_NANOS: i64 = 10_000_000_000;
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The same for `auto` where there has never been a camera, and may never be: each attempt asks every video device of the machine.
+const LONGEST_PAUSE_UNSEEN: Duration = Duration::from_secs(3);
+/// How long pictures may stall while sound goes on.
+const FIRST_PATIENCE: Duration = Duration::from_secs(10);
+const LONGEST_PATIENCE: Duration = Duration::from_secs(300);
+
+/// A video source that heals itself.
+pub(super) struct Camera {
+    spec: VideoSpec,
+    frames: Option<FrameDelivery>,
+    sound: Option<SoundDelivery>,
+    clock: Arc<SystemClock>,
+    board: Arc<SourceBoard>,
+    stop: Arc<AtomicBool>,
+    patience: Duration,
+}
+
+/// One wanted track of a running pipeline.
+struct Watched<'a> {
+    kind: Kind,
+    what: &'static str,
+    gauge: &'a SourceGauge,
+    pulse: Pulse,
+    /// The decoder's last words.
+    broken: Option<String>,
+    /// Why it is lost, and since when.
+    lost: Option<(String, MediaTime)>,
+}
+
+impl Watched<'_> {
+    /// Brings the track up to date with what came of it, and the board with that.
+    fn look(&mut self, track: Track, board: &SourceBoard, now: MediaTime) {
+        self.pulse.observe(track.samples, now);
+        let why = self.broken.clone().or_else(|| {
+            let ended = track.ended.then(|| format!("the {} ended", self.what));
+            ended.or_else(|| self.pulse.stalled(self.what, now))
+        });
+        match why {
+            Some(why) if self.lost.is_none() => {
+                board.set(self.gauge, SourceState::Lost, Some(why.clone()));
+                self.lost = Some((why, now));
+            }
+            Some(_) => {}
+            None => self.lost = None,
+        }
+    }
+}
+
+impl Camera {
+    pub fn new(
+        spec: VideoSpec,
+        frames: Option<FrameDelivery>,
+        sound: Option<SoundDelivery>,
+        clock: Arc<SystemClock>,
+        board: Arc<SourceBoard>,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
+        Camera {
+            spec,
+            frames,
+            sound,
+            clock,
+            board,
+            stop,
+            patience: FIRST_PATIENCE,
+        }
+    }
+
+    pub fn run(mut self) {
+        self.report(SourceState::Opening, None);
+        let mut wait = FIRST_PAUSE;
+        loop {
+            let (delivered, loss) = self.attempt();
+            if self.stop.load(Ordering::Acquire) {
+                return self.report(SourceState::Off, None);
+            }
+            tracing::debug!(source = %self.spec, why = loss.reason, "video source lost");
+            self.report(SourceState::Lost, Some(loss.reason));
+            if delivered {
+                wait = FIRST_PAUSE;
+            }
+            wait = loss.cause.pause(wait).unwrap_or(wait);
+            if !pause(wait, &self.stop) {
+                return self.report(SourceState::Off, None);
+            }
+            let is_unseen = self.spec == VideoSpec::Auto
+                && self.board.video.counters.delivered.load(Ordering::Relaxed) == 0;
+            let longest = if is_unseen {
+                LONGEST_PAUSE_UNSEEN
+            } else {
+                LONGEST_PAUSE
+            };
+            if loss.cause.pause(wait).is_none() {
+                wait = (wait * 2).min(longest);
+            }
+            self.board
+                .video
+                .counters
+                .reconnects
+                .fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn report(&self, state: SourceState, reason: Option<String>) {
+        if self.sound.is_some() {
+            self.board.set(&self.board.audio, state, reason.clone());
+        }
+        self.board.set(&self.board.video, state, reason);
+    }
+
+    /// One pipeline from its opening to its end: did it deliver, and why did it end?
+    fn attempt(&mut self) -> (bool, Loss) {
+        let pipeline = gst::Pipeline::new();
+        let taps = Arc::new(Taps::default());
+        taps.keep_open.store(true, Ordering::Release);
+        let paced = self.timeline(Some(self.clock.clone()));
+        let plug = Plug::new(
+            &pipeline,
+            taps.clone(),
+            Wanted {
+                video: self.frames.is_some(),
+                audio: self.sound.is_some(),
+            },
+            self.clock.clone(),
+            paced.clone(),
+        );
+        if let Err(error) = source::build(&self.spec, &pipeline, &plug) {
+            return (false, Loss::away(error.to_string()));
+        }
+        // GStreamer's own clock reads CLOCK_MONOTONIC, as ours; its base time is set here, so that stamps need no guess.
+        let gst_clock = gst::SystemClock::obtain();
+        pipeline.use_clock(Some(&gst_clock));
+        pipeline.set_start_time(gst::ClockTime::NONE);
+        let base = gst_clock.time();
+        pipeline.set_base_time(base);
+        let started = pipeline.set_state(gst::State::Paused);
+        let is_live = started == Ok(gst::StateChangeSuccess::NoPreroll);
+        plug.is_live.store(is_live, Ordering::Release);
+        // What is no live source (a file on a web server) comes faster than it happened, and is held back to its pace.
+        let timeline = if is_live {
+            let timeline = self.timeline(None);
+            let offset = base.nseconds() as i64 - self.clock.origin_nanos();
+            timeline.stamp_offset.store(offset, Ordering::Release);
+            timeline.release_offset.store(offset, Ordering::Release);
+            timeline
+        } else {
+            paced
+        };
+        let live_clock = is_live.then(|| self.clock.clone());
+        if let Some(delivery) = &mut self.frames {
+            delivery.begin_pass(timeline.clone());
+            delivery.live_clock = live_clock.clone();
+            delivery.lateness_clock = Some(self.clock.clone());
+        }
+        if let Some(delivery) = &mut self.sound {
+            delivery.begin_pass(timeline.clone());
+            delivery.live_clock = live_clock.clone();
+        }
+        let with_sound = self.sound.is_some();
+        let with_pictures = self.frames.is_some();
+        *taps.frames.lock().expect("taps lock") = self.frames.take();
+        *taps.sound.lock().expect("taps lock") = self.sound.take();
+        let failed = match started {
+            Ok(_) => pipeline.set_state(gst::State::Playing).err(),
+            Err(error) => Some(error),
+        };
+        let board = self.board.clone();
+        let now = self.clock.now();
+        let watched = |kind, what, gauge| Watched {
+            kind,
+            what,
+            gauge,
+            pulse: Pulse::new(now, OPENING_NANOS),
+            broken: None,
+            lost: None,
+        };
+        let mut tracks = Vec::new();
+        if with_pictures {
+            tracks.push(watched(Kind::Video, "pictures", &board.video));
+        }
+        if with_sound {
+            tracks.push(watched(Kind::Audio, "sound", &board.audio));
+        }
+        let loss = self.watch(&pipeline, &taps, &plug, &mut tracks, failed.is_some());
+        let came = taps.tracks();
+        let delivered = came.video.samples + came.audio.samples > 0;
+        if !self.stop.load(Ordering::Acquire) {
+            // Told before the pipeline is taken down, which may take its time.
+            for track in &tracks {
+                self.board
+                    .set(track.gauge, SourceState::Lost, Some(loss.reason.clone()));
+            }
+        }
+        let _ = pipeline.set_state(gst::State::Null);
+        self.frames = taps.frames.lock().expect("taps lock").take();
+        self.sound = taps.sound.lock().expect("taps lock").take();
+        (delivered, loss)
+    }
+
+    fn timeline(&self, pacing: Option<Arc<SystemClock>>) -> Arc<Timeline> {
+        Arc::new(Timeline {
+            stamp_offset: AtomicI64::new(0),
+            release_offset: AtomicI64::new(0),
+            pacing,
+            stop: self.stop.clone(),
+        })
+    }
+
+    /// Watches a running pipeline until it is to be taken down.
+    fn watch(
+        &mut self,
+        pipeline: &gst::Pipeline,
+        taps: &Taps,
+        plug: &Plug,
+        watched: &mut [Watched<'_>],
+        has_failed: bool,
+    ) -> Loss {
+        let bus = pipeline.bus().expect("pipelines have a bus");
+        let mut missing = None;
+        loop {
+            let message = bus.timed_pop_filtered(
+                gst::ClockTime::try_from(WATCH_STEP).ok(),
+                &[
+                    gst::MessageType::Error,
+                    gst::MessageType::Element,
+                    gst::MessageType::Eos,
+                ],
+            );
+            match message.as_ref().map(|message| (message, message.view())) {
+                Some((message, gst::MessageView::Error(error))) => {
+                    let loss = Loss::of_error(error, missing.as_deref(), &self.spec);
+                    let kind = plug.broken_track(message);
+                    match watched.iter_mut().find(|track| Some(track.kind) == kind) {
+                        Some(track) => track.broken = Some(loss.reason),
+                        None => return loss,
+                    }
+                }
+                Some((message, gst::MessageView::Element(_))) => {
+                    missing = missing_decoder(message).or(missing);
+                }
+                Some((_, gst::MessageView::Eos(_))) => return Loss::away("the stream has ended"),
+                // The bus knows the reason better, if it knows one.
+                None if has_failed => return Loss::away("the source cannot be started"),
+                _ => {}
+            }
+            if self.stop.load(Ordering::Acquire) {
+                return Loss::away("");
+            }
+            let (tracks, now) = (taps.tracks(), self.clock.now());
+            let has_ended = tracks.video.ended || tracks.audio.ended;
+            if tracks.closed || (has_ended && tracks.over()) {
+                return Loss::away("the stream has ended");
+            }
+            for track in watched.iter_mut() {
+                let came = match track.kind {
+                    Kind::Video => tracks.video,
+                    Kind::Audio => tracks.audio,
+                };
+                track.look(came, &self.board, now);
+            }
+            if let Some(why) = self.verdict(watched, tracks.video.present, now) {
+                return Loss::away(why);
+            }
+        }
+    }
+
+    /// Why the source is to be opened again, if it is.
+    fn verdict(
+        &mut self,
+        watched: &[Watched<'_>],
+        has_pictures: bool,
+        now: MediaTime,
+    ) -> Option<String> {
+        let first = watched.first()?;
+        let (why, since) = match &first.lost {
+            Some(lost) => lost,
+            None => {
+                self.patience = FIRST_PATIENCE;
+                return None;
+            }
+        };
+        if watched.iter().all(|track| track.lost.is_some()) {
+            return Some(why.clone());
+        }
+        let waited = now.nanos_since(*since);
+        if first.kind == Kind::Video && has_pictures && waited > self.patience.as_nanos() as i64 {
+            self.patience = (self.patience * 2).min(LONGEST_PATIENCE);
+            return Some(why.clone());
+        }
+        None
+    }
+}

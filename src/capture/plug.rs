@@ -1,0 +1,362 @@
+//! From the pads of a live source to the deliveries.
+//!
+//! Every pad is followed by itself when it comes, through demuxers down to single tracks, and each track gets a decoder of its own.
+//! A `decodebin` over the whole source would wait until all its tracks have shown themselves; here a track that never comes, or
+//! cannot be decoded, leaves the others alone.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use gstreamer as gst;
+use gstreamer::glib;
+use gstreamer::prelude::*;
+
+use super::delivery::Timeline;
+use super::pipeline::{INTERLEAVE_BYTES, Kind, Taps, attach, tame};
+use crate::time::{Clock, SystemClock};
+
+/// Which tracks are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub video: bool,
+    pub audio: bool,
+}
+
+impl Wanted {
+    pub fn takes(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Video => self.video,
+            Kind::Audio => self.audio,
+        }
+    }
+}
+
+/// What a pad carries, as far as its caps tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Media {
+    Track(Kind),
+    /// Subtitles, metadata and the like.
+    Other,
+    Unknown,
+}
+
+/// Follows the pads of one pipeline's source.
+#[derive(Debug)]
+pub(super) struct Plug {
+    taps: Arc<Taps>,
+    wanted: Wanted,
+    clock: Arc<SystemClock>,
+    /// Where a source that is not live begins: its first decoded buffer is due when it comes.
+    paced: Arc<Timeline>,
+    is_anchored: AtomicBool,
+    pub is_live: AtomicBool,
+    /// When the plug was made: running time 0 of pictures without stamps.
+    began_nanos: i64,
+    branches: Mutex<Vec<Branch>>,
+}
+
+/// The elements of one track.
+#[derive(Debug)]
+struct Branch {
+    bin: glib::WeakRef<gst::Bin>,
+    kind: Kind,
+    is_broken: Arc<AtomicBool>,
+}
+
+impl Plug {
+    pub fn new(
+        pipeline: &gst::Pipeline,
+        taps: Arc<Taps>,
+        wanted: Wanted,
+        clock: Arc<SystemClock>,
+        paced: Arc<Timeline>,
+    ) -> Arc<Self> {
+        let plug = Arc::new(Plug {
+            taps,
+            wanted,
+            began_nanos: clock.now().nanos(),
+            clock,
+            paced,
+            is_anchored: AtomicBool::new(false),
+            is_live: AtomicBool::new(false),
+            branches: Mutex::default(),
+        });
+        // On the failing thread, before the element's error travels upstream and stops the other tracks.
+        let watching = plug.clone();
+        let bus = pipeline.bus().expect("pipelines have a bus");
+        bus.set_sync_handler(move |_, message| {
+            if message.type_() == gst::MessageType::Error {
+                watching.broken_track(message);
+            }
+            gst::BusSyncReply::Pass
+        });
+        plug
+    }
+
+    pub fn wanted(&self) -> Wanted {
+        self.wanted
+    }
+
+    /// The track whose decoder posted this error, from now on cut off; `None`: the error is the whole source's.
+    pub fn broken_track(&self, message: &gst::MessageRef) -> Option<Kind> {
+        let source = message.src()?;
+        let branches = self.branches.lock().expect("branches lock");
+        let branch = branches.iter().rev().find(|branch| {
+            let bin = branch.bin.upgrade();
+            bin.is_some_and(|bin| source == &bin || source.has_as_ancestor(&bin))
+        })?;
+        branch.is_broken.store(true, Ordering::Release);
+        Some(branch.kind)
+    }
+
+    /// Follows the pads that `element` in `parent` has, and those that it gets.
+    pub fn follow(self: &Arc<Self>, parent: &gst::Bin, element: &gst::Element, queued: bool) {
+        let (plug, within) = (self.clone(), parent.downgrade());
+        element.connect_pad_added(move |_, pad| {
+            if let Some(parent) = within.upgrade() {
+                plug.lead(&parent, pad, queued);
+            }
+        });
+        for pad in element.src_pads() {
+            self.lead(parent, &pad, queued);
+        }
+    }
+
+    fn lead(self: &Arc<Self>, parent: &gst::Bin, pad: &gst::Pad, queued: bool) {
+        if pad.direction() != gst::PadDirection::Src || pad.is_linked() {
+            return;
+        }
+        let led = match media_of(pad) {
+            Media::Track(kind) if !self.wanted.takes(kind) => discard(parent, pad),
+            Media::Other if queued => discard(parent, pad),
+            _ => self.branch(parent, pad, queued),
+        };
+        fail_unless_led(parent, led);
+    }
+
+    /// Puts what finds out about the pad's media behind it. `queued`: on a thread of its own, because the pad's has other tracks.
+    fn branch(
+        self: &Arc<Self>,
+        parent: &gst::Bin,
+        pad: &gst::Pad,
+        queued: bool,
+    ) -> Result<(), glib::BoolError> {
+        let bin = gst::Bin::new();
+        // A decoder that still waits for its first data holds up its own bin, not the pipeline.
+        bin.set_property("async-handling", true);
+        let typefind = gst::ElementFactory::make("typefind").build()?;
+        bin.add(&typefind)?;
+        let mut entry = typefind.static_pad("sink").expect("typefind has one");
+        if queued {
+            let queue = gst::ElementFactory::make("queue")
+                .property("max-size-bytes", INTERLEAVE_BYTES)
+                .property("max-size-buffers", 0u32)
+                .property("max-size-time", 0u64)
+                .build()?;
+            bin.add(&queue)?;
+            queue.link(&typefind)?;
+            entry = queue.static_pad("sink").expect("queues have one");
+        }
+        let ghost = gst::GhostPad::with_target(&entry)?;
+        ghost.set_active(true)?;
+        bin.add_pad(&ghost)?;
+        let (plug, within) = (self.clone(), bin.downgrade());
+        let is_found = AtomicBool::new(false);
+        typefind.connect("have-type", false, move |values| {
+            let (typefind, caps) = (
+                values[0].get::<gst::Element>(),
+                values[2].get::<gst::Caps>(),
+            );
+            if let (Some(bin), Ok(typefind), Ok(caps)) = (within.upgrade(), typefind, caps)
+                && !is_found.swap(true, Ordering::AcqRel)
+            {
+                fail_unless_led(&bin, plug.decode(&bin, &typefind, &caps));
+            }
+            None
+        });
+        parent.add(&bin)?;
+        bin.sync_state_with_parent()?;
+        pad.link(&ghost)
+            .map_err(|error| glib::bool_error!("{error:?}"))?;
+        Ok(())
+    }
+
+    /// An error within `bin` is that track's alone: nothing goes into it any more, so that its refusal does not stop the source.
+    fn isolate(&self, bin: &gst::Bin, kind: Kind) {
+        let is_broken = Arc::new(AtomicBool::new(false));
+        let is_cut = &is_broken;
+        let data = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
+        for entry in bin.sink_pads() {
+            let is_cut = is_cut.clone();
+            entry.add_probe(data, move |_, _| {
+                if is_cut.load(Ordering::Acquire) {
+                    gst::PadProbeReturn::Handled
+                } else {
+                    gst::PadProbeReturn::Ok
+                }
+            });
+        }
+        self.branches.lock().expect("branches lock").push(Branch {
+            bin: bin.downgrade(),
+            kind,
+            is_broken,
+        });
+    }
+
+    /// Puts the demuxer or the decoder for `caps` behind `typefind`.
+    fn decode(
+        self: &Arc<Self>,
+        bin: &gst::Bin,
+        typefind: &gst::Element,
+        caps: &gst::Caps,
+    ) -> Result<(), glib::BoolError> {
+        let element = match demuxer(caps) {
+            Some(factory) => {
+                let demuxer = factory.create().build()?;
+                if demuxer.has_property("ignore-scr") {
+                    demuxer.set_property("ignore-scr", true);
+                }
+                bin.add(&demuxer)?;
+                self.follow(bin, &demuxer, true);
+                demuxer
+            }
+            None => {
+                if let Media::Track(kind) = media_in(caps) {
+                    self.isolate(bin, kind);
+                }
+                let decoder = gst::ElementFactory::make("decodebin").build()?;
+                tame(&decoder);
+                let (plug, within) = (self.clone(), bin.downgrade());
+                decoder.connect_pad_added(move |_, pad| {
+                    if let Some(bin) = within.upgrade() {
+                        fail_unless_led(&bin, plug.deliver(&bin, pad));
+                    }
+                });
+                bin.add(&decoder)?;
+                decoder
+            }
+        };
+        element.sync_state_with_parent()?;
+        typefind.link(&element)
+    }
+
+    /// Leads a decoded pad to its delivery, if it is the first of its kind.
+    fn deliver(self: &Arc<Self>, bin: &gst::Bin, pad: &gst::Pad) -> Result<(), glib::BoolError> {
+        let kind = match media_of(pad) {
+            Media::Track(kind) if self.wanted.takes(kind) && self.taps.begin(kind) => kind,
+            _ => return discard(bin, pad),
+        };
+        self.anchor(pad, kind);
+        attach(bin, pad, kind, &self.taps, false)
+    }
+
+    /// For a source that is not live: the paced timeline begins at the first decoded buffer, and pictures without stamps are
+    /// stamped with their arrival.
+    fn anchor(self: &Arc<Self>, pad: &gst::Pad, kind: Kind) {
+        let plug = self.clone();
+        pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+            if plug.is_live.load(Ordering::Acquire) {
+                return gst::PadProbeReturn::Remove;
+            }
+            let segment = pad
+                .sticky_event::<gst::event::Segment>(0)
+                .and_then(|event| event.segment().downcast_ref::<gst::ClockTime>().cloned());
+            let (Some(segment), Some(buffer)) = (segment, info.buffer_mut()) else {
+                return gst::PadProbeReturn::Ok;
+            };
+            let now = plug.clock.now().nanos();
+            let stamped = buffer.pts().and_then(|pts| segment.to_running_time(pts));
+            let running = match stamped {
+                Some(running) => running.nseconds() as i64,
+                None if kind == Kind::Video => {
+                    let running = now - plug.began_nanos;
+                    let stamp = segment
+                        .position_from_running_time(gst::ClockTime::from_nseconds(running as u64));
+                    buffer.make_mut().set_pts(stamp);
+                    running
+                }
+                // Sound without stamps is counted from 0.
+                None => 0,
+            };
+            if !plug.is_anchored.swap(true, Ordering::AcqRel) {
+                plug.paced
+                    .stamp_offset
+                    .store(now - running, Ordering::Release);
+                plug.paced
+                    .release_offset
+                    .store(now - running, Ordering::Release);
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+}
+
+/// A pad that cannot be led anywhere is an error of the element it belongs to.
+fn fail_unless_led(bin: &gst::Bin, led: Result<(), glib::BoolError>) {
+    if let Err(error) = led {
+        gst::element_error!(
+            bin,
+            gst::CoreError::Failed,
+            ("cannot connect the decoder: {error}")
+        );
+    }
+}
+
+/// Takes what comes from `pad` and throws it away: a source stops when one of its pads leads nowhere.
+fn discard(parent: &gst::Bin, pad: &gst::Pad) -> Result<(), glib::BoolError> {
+    let sink = gst::ElementFactory::make("fakesink")
+        .property("sync", false)
+        .property("async", false)
+        .property("enable-last-sample", false)
+        .build()?;
+    parent.add(&sink)?;
+    sink.sync_state_with_parent()?;
+    pad.link(&sink.static_pad("sink").expect("sinks have one"))
+        .map_err(|error| glib::bool_error!("{error:?}"))?;
+    Ok(())
+}
+
+fn media_of(pad: &gst::Pad) -> Media {
+    media_in(&pad.current_caps().unwrap_or_else(|| pad.query_caps(None)))
+}
+
+fn media_in(caps: &gst::CapsRef) -> Media {
+    if caps.is_any() {
+        return Media::Unknown;
+    }
+    let Some(structure) = caps.structure(0) else {
+        return Media::Unknown;
+    };
+    let name = structure.name().as_str();
+    let name = match name {
+        "application/x-rtp" => match structure.get::<&str>("media") {
+            Ok(media) => media,
+            Err(_) => return Media::Unknown,
+        },
+        _ => name.split('/').next().unwrap_or_default(),
+    };
+    match name {
+        "video" | "image" => Media::Track(Kind::Video),
+        "audio" => Media::Track(Kind::Audio),
+        _ => Media::Other,
+    }
+}
+
+/// The best demuxer that takes `caps`. None of the adaptive formats': those work within a `decodebin` alone.
+fn demuxer(caps: &gst::Caps) -> Option<gst::ElementFactory> {
+    let factories = gst::ElementFactory::factories_with_type(
+        gst::ElementFactoryType::DEMUXER,
+        gst::Rank::MARGINAL,
+    );
+    factories
+        .into_iter()
+        .filter(|factory| {
+            let klass = factory.metadata(gst::ELEMENT_METADATA_KLASS);
+            !klass.is_some_and(|klass| klass.contains("Adaptive"))
+                && factory.static_pad_templates().iter().any(|template| {
+                    template.direction() == gst::PadDirection::Sink
+                        && caps.is_subset(&template.caps())
+                })
+        })
+        .max_by_key(|factory| factory.rank())
+}
