@@ -40,6 +40,21 @@ fn systemd_accepts_the_unit() {
     );
 }
 
+/// systemd's own measure, from 0.0 (everything is denied) to 10.0.
+#[test]
+fn the_unit_exposes_no_more_than_it_has_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let unit = folder.path().join("expressd.service");
+    std::fs::write(&unit, UNIT).unwrap();
+    let measured = Command::new("systemd-analyze")
+        .args(["security", "--offline=yes", "--threshold=19", "--no-pager"])
+        .arg(&unit)
+        .output()
+        .expect("systemd-analyze starts (package systemd; `make test` installs it)");
+    let said = String::from_utf8_lossy(&[measured.stdout, measured.stderr].concat()).into_owned();
+    assert!(measured.status.success(), "more than 1.9: {said}");
+}
+
 #[test]
 fn the_unit_sees_cameras_and_waits_for_ready() {
     let settings: Vec<&str> = UNIT
@@ -55,6 +70,10 @@ fn the_unit_sees_cameras_and_waits_for_ready() {
         "SupplementaryGroups=video audio",
         "DynamicUser=yes",
         "StateDirectory=expressd",
+        // Nothing leaves the machine.
+        "Environment=ORT_DISABLE_TELEMETRY=1",
+        "IPAddressDeny=any",
+        "IPAddressAllow=localhost",
     ] {
         assert!(settings.contains(&wanted), "{wanted}");
     }

@@ -13,11 +13,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Words that nothing else says.
 const SECRET: &str = "zyzzyva marmalade";
 
-type Socket =
+pub type Socket =
     tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
 /// Frames until one fits.
-async fn wait_for(socket: &mut Socket, what: &str, mut fits: impl FnMut(&Value) -> bool) -> Value {
+pub async fn wait_for(
+    socket: &mut Socket,
+    what: &str,
+    mut fits: impl FnMut(&Value) -> bool,
+) -> Value {
     let until = tokio::time::Instant::now() + PATIENCE;
     loop {
         match tokio::time::timeout_at(until, socket.next()).await {
@@ -33,7 +37,7 @@ async fn wait_for(socket: &mut Socket, what: &str, mut fits: impl FnMut(&Value) 
     }
 }
 
-async fn send(socket: &mut Socket, frame: Value) {
+pub async fn send(socket: &mut Socket, frame: Value) {
     socket
         .send(Message::text(frame.to_string()))
         .await
@@ -44,7 +48,7 @@ fn transcript(start: i64, end: i64, is_final: bool) -> Value {
     json!({"type": "transcript", "text": SECRET, "start_ns": start, "end_ns": end, "final": is_final})
 }
 
-fn block_on(future: impl Future<Output = ()>) {
+pub fn block_on(future: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,0 +1,243 @@
+//! Connections, look-ups of names, and files.
+//!
+//! Asked once of everything that is loaded while the daemon runs, under `strace` as below, besides
+//! a recording with a test picture, the default microphone (ALSA, PulseAudio) and a network camera
+//! (GLib, libsoup):
+//! * ONNX Runtime sends telemetry unless `ORT_DISABLE_TELEMETRY=1` is set before; sherpa-onnx's own
+//!   copy is 1.28 and has none on Linux.
+//! * GStreamer writes its list of plug-ins to `$XDG_CACHE_HOME/gstreamer-1.0/`. It stays: without
+//!   it each start opens every plug-in again. Its compiler ORC maps its code from a file
+//!   `orcexec.*`, which it deletes at once.
+//! * PulseAudio's client makes a cookie in `$XDG_CONFIG_HOME/pulse/` when it meets a sound server.
+//! * ALSA, cpal, tokenizers, PocketSphinx, GLib and libsoup connect to nothing but the source that
+//!   is configured, and make no files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::harness::{demo, project};
+
+/// Files whose reading is a step of looking up a host's name.
+const OF_LOOKUPS: [&str; 4] = [
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+];
+
+/// Folders of a user who has never run the daemon.
+struct FreshUser {
+    folder: tempfile::TempDir,
+}
+
+impl FreshUser {
+    fn new() -> FreshUser {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [
+            "home", "cache", "config", "data", "state", "run", "tmp", "work", "traces",
+        ] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        FreshUser { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// `program` under `strace`, which writes a file for each thread.
+    fn traced(&self, program: &str) -> Command {
+        let mut command = Command::new("strace");
+        command
+            .args([
+                "-f",
+                "-ff",
+                "-q",
+                "--seccomp-bpf",
+                "-s",
+                "256",
+                "-e",
+                "trace=%network,%file",
+                "-o",
+            ])
+            .arg(self.path("traces/of"))
+            .arg(program)
+            .current_dir(self.path("work"))
+            .stdin(Stdio::null());
+        for (variable, name) in [
+            ("HOME", "home"),
+            ("XDG_CACHE_HOME", "cache"),
+            ("XDG_CONFIG_HOME", "config"),
+            ("XDG_DATA_HOME", "data"),
+            ("XDG_STATE_HOME", "state"),
+            ("XDG_RUNTIME_DIR", "run"),
+            ("TMPDIR", "tmp"),
+        ] {
+            command.env(variable, self.path(name));
+        }
+        for variable in [
+            "ORT_DISABLE_TELEMETRY",
+            "GST_REGISTRY",
+            "NOTIFY_SOCKET",
+            "RUST_LOG",
+        ] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    fn run(&self, mut command: Command) -> Output {
+        let output = command
+            .output()
+            .expect("strace starts (`make test` installs it)");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !said.contains("PTRACE") && !said.contains("strace:"),
+            "{said}"
+        );
+        output
+    }
+
+    /// System calls that reach off this machine, look up a name or write a file that is not in
+    /// `asked`.
+    fn deviations(&self, asked: &[&Path]) -> Vec<String> {
+        let mut found = Vec::new();
+        for trace in fs::read_dir(self.path("traces")).unwrap() {
+            let text = fs::read(trace.unwrap().path()).unwrap();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            found.extend(
+                text.lines()
+                    .filter(|line| self.deviates(line, asked))
+                    .map(str::to_owned),
+            );
+        }
+        found
+    }
+
+    fn deviates(&self, line: &str, asked: &[&Path]) -> bool {
+        let call = line.split('(').next().unwrap_or_default();
+        let of_internet = line.contains("AF_INET");
+        if call == "socket" {
+            return of_internet && !line.contains("SOCK_STREAM") || line.contains("AF_PACKET");
+        }
+        if ["connect", "bind", "sendto", "sendmsg", "sendmmsg"].contains(&call) {
+            let is_here = line.contains("inet_addr(\"127.") || line.contains("\"::1\"");
+            return of_internet && (!is_here || line.contains("htons(53)"))
+                || line.contains("io.systemd.Resolve");
+        }
+        let names: Vec<&str> = line.split('"').skip(1).step_by(2).collect();
+        if names.iter().any(|name| OF_LOOKUPS.contains(name)) {
+            return true;
+        }
+        let makes = [
+            "creat", "mkdir", "rename", "link", "symlink", "mknod", "truncate",
+        ];
+        let writes = makes.iter().any(|make| call.starts_with(make))
+            || ["O_CREAT", "O_WRONLY", "O_RDWR"]
+                .iter()
+                .any(|flag| line.contains(flag));
+        let registry = self.path("cache/gstreamer-1.0");
+        writes
+            && !line.contains(" = -1 ")
+            && !names.iter().all(|name| {
+                let path = Path::new(name);
+                let of_system = ["/dev", "/proc", "/sys"]
+                    .iter()
+                    .any(|root| path.starts_with(root));
+                let of_orc = path
+                    .file_name()
+                    .is_some_and(|name| name.to_string_lossy().starts_with("orcexec."));
+                of_system || of_orc || path.starts_with(&registry) || asked.contains(&path)
+            })
+    }
+
+    /// Every file that is there but the traces.
+    fn files(&self) -> Vec<PathBuf> {
+        let mut waiting = vec![self.folder.path().to_owned()];
+        let mut files = Vec::new();
+        while let Some(folder) = waiting.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if !path.is_dir() {
+                    files.push(path.strip_prefix(self.folder.path()).unwrap().to_owned());
+                } else if path != self.path("traces") {
+                    waiting.push(path);
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+}
+
+/// The demonstration takes 20 s as if live; ONNX Runtime's telemetry would be sent after 10 s.
+#[test]
+fn the_daemon_asks_nobody_and_makes_no_file_but_those_asked_for() {
+    let user = FreshUser::new();
+    let asked = user.path("asked.jsonl");
+    let mut command = user.traced(env!("CARGO_BIN_EXE_expressd"));
+    command
+        .args(["run", "--listen", "127.0.0.1:0", "--jsonl"])
+        .arg(&asked)
+        .arg("--replay")
+        .arg(demo());
+    let output = user.run(command);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{}: {said}", output.status);
+    let deviations = user.deviations(&[&asked]);
+    assert!(deviations.is_empty(), "{deviations:#?}");
+    let files = user.files();
+    let (registry, others): (Vec<_>, Vec<_>) = files
+        .iter()
+        .partition(|file| file.starts_with("cache/gstreamer-1.0"));
+    assert_eq!(others, [Path::new("asked.jsonl")]);
+    assert_eq!(registry.len(), 1, "{registry:?}");
+    assert!(
+        fs::metadata(&asked).unwrap().len() > 10_000,
+        "the recording was played"
+    );
+}
+
+/// The test above can fail: what it looks for is found in programs that do it.
+#[test]
+fn a_lookup_and_a_file_are_found_by_the_same_means() {
+    for (program, argument) in [
+        ("getent", "ahosts expressd.invalid"),
+        ("touch", "unasked"),
+        ("mkdir", "unasked"),
+    ] {
+        let user = FreshUser::new();
+        let mut command = user.traced(program);
+        command.args(argument.split(' '));
+        user.run(command);
+        assert!(!user.deviations(&[]).is_empty(), "{program} {argument}");
+    }
+}
+
+#[test]
+fn python_scripts_switch_telemetry_off_before_they_load_onnx_runtime() {
+    let mut waiting = vec![project("tests"), project("config")];
+    let mut scripts = 0;
+    while let Some(folder) = waiting.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "py") {
+                let text = fs::read_to_string(&path).unwrap();
+                let load = text.lines().position(|line| {
+                    line.trim_start().starts_with("import ") && line.contains("onnxruntime")
+                        || line.trim_start().starts_with("from onnxruntime")
+                });
+                let Some(load) = load else { continue };
+                let off = text.lines().position(|line| {
+                    line.starts_with("os.environ[\"ORT_DISABLE_TELEMETRY\"] = \"1\"")
+                });
+                assert!(off.is_some_and(|off| off < load), "{}", path.display());
+                scripts += 1;
+            }
+        }
+    }
+    assert!(scripts > 0);
+}
