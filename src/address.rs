@@ -207,7 +207,7 @@ fn cover_place(text: &str) -> Covered {
     };
     let mut covered = match place.rfind('@') {
         Some(at) if place[..at].contains(':') => cover_user(&place[..at]).followed_by(&place[at..]),
-        _ => Covered::plain(place),
+        _ => cover_text(place),
     };
     if let Some(query) = query {
         covered.push(cover_query('?', query));

@@ -74,6 +74,7 @@ const SHOWN: &[(&str, &str)] = &[
         "camera rtsp://ann:xy zzy@host/live",
         "camera rtsp://***@host/live",
     ),
+    ("user-pw=xyzzy", "user-pw=***"),
     ("auto", "auto"),
     ("alsa:hw:CARD=C920,DEV=0", "alsa:hw:CARD=C920,DEV=0"),
     // Bin descriptions.
