@@ -35,7 +35,7 @@ impl Missed {
             to_seq: self.to_seq,
         }
     }
-    fn and(self, other: Missed) -> Missed {
+    pub(super) fn and(self, other: Missed) -> Missed {
         Missed {
             count: self.count + other.count,
             from_seq: self.from_seq.min(other.from_seq),
@@ -157,7 +157,7 @@ impl Cursor {
             } else if self.sent.get(seq) {
                 continue;
             }
-            if self.filter.passes(&held.get(seq).expect("held").facets) {
+            if self.filter.passes(held.facets(seq).expect("held")) {
                 self.unsent.push_back(seq);
             }
         }
@@ -226,10 +226,7 @@ impl Cursor {
         {
             self.seen += 1;
             self.sent.clear(self.seen);
-            if !self
-                .filter
-                .passes(&held.get(self.seen).expect("held").facets)
-            {
+            if !self.filter.passes(held.facets(self.seen).expect("held")) {
                 continue;
             }
             self.unsent.push_back(self.seen);

@@ -1,9 +1,12 @@
 //! The ring of serialised events: each is serialised once, for everyone, and publishing never waits for a reader.
 //!
-//! The ring is bounded in events and in bytes; the oldest go. Readers are positions in it and own no queue of frames, so a reader that
-//! stands still costs nothing. Beside the bytes an event keeps its [`Facets`], the little that a subscription looks at.
+//! The ring is bounded in events and in bytes. Beyond its bytes the oldest frame of the kind that
+//! holds the most of them goes, so that no kind pushes out the others; the event keeps its place,
+//! and readers find it lost. Readers are positions in it and own no queue of frames, so a reader
+//! that stands still costs nothing. Beside the bytes an event keeps its [`Facets`], the little that
+//! a subscription looks at.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, Weak};
 use std::time::Duration;
 
@@ -31,12 +34,28 @@ pub struct Ring {
 
 /// What the ring holds right now. `seq` starts at 1.
 pub(super) struct Held {
-    events: VecDeque<Stored>,
+    events: VecDeque<Place>,
+    /// What of `events` still has its frame, by kind.
+    kinds: BTreeMap<&'static str, Kind>,
     next_seq: u64,
     bytes: usize,
     closed: bool,
     max_events: usize,
     max_bytes: usize,
+}
+
+/// An event, or what is left of one that has lost its frame.
+enum Place {
+    Held(Stored),
+    Gone(Facets),
+}
+
+/// The events of one kind that have their frames.
+#[derive(Default)]
+struct Kind {
+    /// Oldest first.
+    seqs: VecDeque<u64>,
+    bytes: usize,
 }
 
 pub(super) struct Stored {
@@ -54,6 +73,9 @@ pub(super) struct Facets {
     pub into: Option<SubjectId>,
     /// Top label and confidence (as on the wire) of an `expression`, and the end of its window.
     pub expression: Option<(Box<str>, f64, MediaTime)>,
+    /// Beside other events of this name the event competes for bytes: what is said is apart from
+    /// who speaks.
+    share: &'static str,
 }
 
 impl Facets {
@@ -77,6 +99,10 @@ impl Facets {
             subject,
             into,
             expression,
+            share: match event {
+                Event::Speech(e) if e.text.is_some() => "words",
+                _ => event.kind(),
+            },
         }
     }
 }
@@ -92,9 +118,71 @@ impl Held {
     pub fn max_events(&self) -> usize {
         self.max_events
     }
+    /// `None` also where the event has lost its frame.
     pub fn get(&self, seq: u64) -> Option<&Stored> {
+        match self.place(seq)? {
+            Place::Held(stored) => Some(stored),
+            Place::Gone(_) => None,
+        }
+    }
+    /// Of every event from the oldest to the newest, also of those that have lost their frames.
+    pub fn facets(&self, seq: u64) -> Option<&Facets> {
+        match self.place(seq)? {
+            Place::Held(stored) => Some(&stored.facets),
+            Place::Gone(facets) => Some(facets),
+        }
+    }
+    fn place(&self, seq: u64) -> Option<&Place> {
         let index = seq.checked_sub(self.oldest_seq())?;
         self.events.get(usize::try_from(index).ok()?)
+    }
+
+    fn push(&mut self, stored: Stored) {
+        let kind = self.kinds.entry(stored.facets.share).or_default();
+        kind.seqs.push_back(self.next_seq);
+        kind.bytes += stored.frame.len();
+        self.bytes += stored.frame.len();
+        self.events.push_back(Place::Held(stored));
+        self.next_seq += 1;
+        self.make_room();
+    }
+
+    /// The newest event stays, however large.
+    fn make_room(&mut self) {
+        let newest = self.next_seq - 1;
+        while self.bytes > self.max_bytes {
+            let largest = self
+                .kinds
+                .values()
+                .filter(|kind| kind.seqs.front().is_some_and(|seq| *seq != newest))
+                .max_by_key(|kind| kind.bytes);
+            let Some(seq) = largest.and_then(|kind| kind.seqs.front().copied()) else {
+                break;
+            };
+            self.let_go(seq);
+        }
+        // A place without a frame is of use between others alone.
+        while self.events.len() > self.max_events
+            || matches!(self.events.front(), Some(Place::Gone(_)))
+        {
+            self.let_go(self.oldest_seq());
+            self.events.pop_front();
+        }
+    }
+
+    /// Removes the event's frame: the oldest one of its kind.
+    fn let_go(&mut self, seq: u64) {
+        let index = (seq - self.oldest_seq()) as usize;
+        let Place::Held(stored) = &self.events[index] else {
+            return;
+        };
+        let (bytes, facets) = (stored.frame.len(), stored.facets.clone());
+        let kind = self.kinds.get_mut(facets.share).expect("its kind");
+        debug_assert_eq!(kind.seqs.front(), Some(&seq));
+        kind.seqs.pop_front();
+        kind.bytes -= bytes;
+        self.bytes -= bytes;
+        self.events[index] = Place::Gone(facets);
     }
 }
 
@@ -112,6 +200,7 @@ impl Ring {
             turn: Mutex::new(()),
             held: Mutex::new(Held {
                 events: VecDeque::with_capacity(max_events.min(MAX_EVENTS)),
+                kinds: BTreeMap::new(),
                 next_seq: 1,
                 bytes: 0,
                 closed: false,
@@ -133,17 +222,7 @@ impl Ring {
             facets: Facets::of(event),
             frame,
         };
-        let mut held = self.held();
-        held.bytes += stored.frame.len();
-        held.events.push_back(stored);
-        held.next_seq += 1;
-        while held.events.len() > held.max_events
-            || (held.bytes > held.max_bytes && held.events.len() > 1)
-        {
-            let gone = held.events.pop_front().expect("not empty");
-            held.bytes -= gone.frame.len();
-        }
-        drop(held);
+        self.held().push(stored);
         drop(turn);
         self.ring_bells();
         seq
@@ -203,7 +282,7 @@ pub enum Read {
         seq: u64,
         frame: Utf8Bytes,
     },
-    /// The ring went round before the reader came back.
+    /// The ring let go of these before the reader came back.
     Missed(Missed),
     TimedOut,
     /// The ring is closed and everything has been read.
@@ -217,6 +296,11 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// The ring, and the `seq` of the next event.
+    pub(super) fn position(&self) -> (Arc<Ring>, u64) {
+        (self.ring.clone(), self.next)
+    }
+
     /// The next event; waits at most `timeout`.
     pub fn read(&mut self, timeout: Duration) -> Read {
         let mut held = self.ring.held();
@@ -244,6 +328,13 @@ impl Reader {
                     frame: stored.frame.clone(),
                 }
             }
+            None if self.next < held.next_seq => {
+                let first = self.next;
+                while self.next < held.next_seq && held.get(self.next).is_none() {
+                    self.next += 1;
+                }
+                Read::Missed(Missed::range(first, self.next - 1))
+            }
             None if held.closed => Read::Ended,
             None => Read::TimedOut,
         }
@@ -253,6 +344,7 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{SpeechEvent, SpeechPhase};
     use crate::publish::cursor::tests::expression;
 
     #[test]
@@ -273,6 +365,85 @@ mod tests {
             small.held_bytes(),
             3 * one
         );
+    }
+
+    /// Words of so many bytes.
+    fn words(bytes: usize) -> Event {
+        Event::Speech(SpeechEvent {
+            phase: SpeechPhase::Partial,
+            start_ns: MediaTime::ZERO,
+            end_ns: Some(MediaTime::from_millis(1)),
+            text: Some("x".repeat(bytes)),
+            words: None,
+            owner: None,
+        })
+    }
+
+    #[test]
+    fn large_words_push_out_older_words_alone() {
+        let ring = Arc::new(Ring::new(1024, 1 << 20));
+        let mut reader = ring.reader();
+        for i in 0..400 {
+            ring.publish(&expression(1, "happy", 0.5, i));
+            ring.publish(&words(64 << 10));
+        }
+        let held = ring.held();
+        assert!(held.bytes <= 1 << 20, "{} bytes", held.bytes);
+        assert_eq!(held.oldest_seq(), 1, "the oldest expression is there");
+        let (mut expressions, mut said) = (0, Vec::new());
+        for seq in 1..held.next_seq() {
+            let kind = held.facets(seq).unwrap().kind;
+            match held.get(seq) {
+                Some(_) if kind == "expression" => expressions += 1,
+                Some(_) => said.push(seq),
+                None => assert_eq!(kind, "speech"),
+            }
+        }
+        assert_eq!(expressions, 400);
+        let newest = held.next_seq() - 1;
+        assert!(said.len() > 5 && said.is_sorted() && said[said.len() - 1] == newest);
+        assert!(said[0] > newest - 2 * said.len() as u64, "the newest stay");
+        drop(held);
+
+        // A reader that comes back finds each event, or that it is lost.
+        let (mut next, mut lost) = (1, 0);
+        while next <= newest {
+            match reader.read(Duration::ZERO) {
+                Read::Frame { seq, .. } => {
+                    assert_eq!(seq, next);
+                    next += 1;
+                }
+                Read::Missed(missed) => {
+                    assert_eq!(missed.from_seq, next);
+                    next = missed.to_seq + 1;
+                    lost += missed.count;
+                }
+                other => panic!("{other:?} before {next}"),
+            }
+        }
+        assert_eq!(lost, 400 - said.len() as u64);
+    }
+
+    #[test]
+    fn a_replay_says_which_words_the_ring_let_go_of() {
+        use super::super::cursor::{Cursor, Next};
+        let ring = Arc::new(Ring::new(1024, 64 << 10));
+        for i in 0..10 {
+            ring.publish(&expression(1, "happy", 0.5, i));
+            ring.publish(&words(30 << 10));
+        }
+        let mut cursor = Cursor::new(ring.clone(), 64);
+        let all = crate::event::Subscription::default();
+        cursor.subscribe(all, Some(0)).unwrap();
+        let (mut sent, mut dropped) = (0, 0);
+        while let Some(next) = cursor.next_frame() {
+            match next {
+                Next::Frame { .. } => sent += 1,
+                Next::Dropped(missed) => dropped += missed.count,
+            }
+        }
+        assert!(dropped >= 8, "{dropped} were let go of");
+        assert_eq!(sent + dropped, 20);
     }
 
     #[test]
