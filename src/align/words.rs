@@ -8,6 +8,12 @@ use crate::clip::{Absence, ClipText, OwnedTranscript, SubjectId, Teller, Transcr
 use crate::speech::Stretch;
 use crate::time::{MediaTime, Span};
 
+/// Words a second of a clip, more than anyone speaks. What a client tells beyond them is no speech;
+/// without a limit its encoding would take the time of everything else.
+const WORDS_PER_SECOND: i64 = 16;
+/// Letters of a word that count.
+const LETTERS: usize = 64;
+
 /// What was told and may still be in a clip.
 #[derive(Debug, Default)]
 pub(super) struct Words {
@@ -49,7 +55,8 @@ impl Words {
         }
     }
 
-    /// The words of `span` whose owner is `wanted`: those of which at least half was spoken in it, in the order in which they were.
+    /// The words of `span` whose owner is `wanted`: those of which at least half was spoken in it,
+    /// in the order in which they were. Of more than anyone speaks in that time the newest.
     pub fn cut(
         &self,
         span: Span,
@@ -68,11 +75,13 @@ impl Words {
             }
         }
         words.sort_by_key(|word| word.span.start);
+        let most = WORDS_PER_SECOND * (span.nanos() / 1_000_000_000 + 1);
+        words.drain(..words.len().saturating_sub(most as usize));
         match words.iter().map(|word| word.span.end.min(span.end)).max() {
             Some(newest) => Ok(ClipText {
                 text: words
                     .iter()
-                    .map(|word| word.text.as_str())
+                    .map(|word| first_letters(&word.text))
                     .collect::<Vec<_>>()
                     .join(" "),
                 newest,
@@ -94,6 +103,11 @@ impl Words {
             .map(|told| told.transcript.words.len())
             .sum()
     }
+}
+
+fn first_letters(word: &str) -> &str {
+    let end = word.char_indices().nth(LETTERS);
+    end.map_or(word, |(end, _)| &word[..end])
 }
 
 /// What our own transcriber believes so far is told, but is evidence only where it says how surely: without that no rule has looked at it, and
@@ -132,5 +146,43 @@ impl Aligner {
     /// Who left while they spoke get no clips any more: what is heard of them is the voice's.
     fn is_faceless(&self, owner: Option<SubjectId>) -> bool {
         owner.is_none_or(|owner| owner == SubjectId::Voice || !self.presences.contains_key(&owner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clip_holds_no_more_than_anyone_says_in_its_time() {
+        let ms = MediaTime::from_millis;
+        let span = Span::new(ms(0), ms(2000));
+        let said: Vec<_> = (0..511).map(|i| format!("word{i}")).collect();
+        let text = format!("{} a{}", said.join(" "), "!".repeat(1000));
+        let transcript = Transcript {
+            teller: Teller::Client(1),
+            subject: None,
+            words: Transcript::spread(&text, span),
+            text,
+            span,
+            is_final: true,
+            told_at: span.end,
+        };
+        let told = OwnedTranscript {
+            transcript,
+            owner: None,
+        };
+        let mut words = Words::default();
+        words.push(told, true);
+        // The marks are the longest word by far: what is said before them takes a third of a
+        // second.
+        for (span, count) in [(span, 48), (Span::new(ms(0), ms(100)), 16)] {
+            let cut = words.cut(span, |_| true).unwrap();
+            let kept: Vec<_> = cut.text.split(' ').collect();
+            assert_eq!(kept.len(), count);
+            assert!(kept.iter().all(|word| word.len() <= LETTERS));
+        }
+        let newest = words.cut(span, |_| true).unwrap().text;
+        assert!(newest.contains("word510 a!!!") && !newest.contains("word463 "));
     }
 }

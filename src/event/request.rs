@@ -7,7 +7,10 @@ use serde_json::{Map, Value};
 
 use super::{Answer, ErrorCode, PUBLISHED};
 use crate::clip::SubjectId;
-use crate::time::{MediaTime, Span};
+use crate::time::Span;
+
+mod transcript;
+use transcript::transcript;
 
 /// Words of one transcript: minutes of speech. Each becomes an object in the `speech` event that everybody gets.
 pub const MAX_WORDS: usize = 512;
@@ -226,47 +229,6 @@ fn subscribe(mut fields: Map<String, Value>, labels: &[String]) -> Result<Subscr
     })
 }
 
-fn transcript(mut fields: Map<String, Value>) -> Result<Telling, Refusal> {
-    const KIND: &str = "transcript";
-    let bad = |message: String| Refusal::new(ErrorCode::BadValue, message, Some(KIND));
-    // What is wrong is said without the words.
-    let text = match fields.remove("text") {
-        Some(Value::String(text)) if text.chars().any(char::is_alphanumeric) => text,
-        _ => return Err(bad("`text` must be a string with a word in it".into())),
-    };
-    if text.split_whitespace().nth(MAX_WORDS).is_some() {
-        return Err(bad(format!(
-            "`text` may have {MAX_WORDS} words: tell them in several transcripts"
-        )));
-    }
-    let mut time = |field: &str| match fields.remove(field).as_ref().and_then(Value::as_i64) {
-        Some(nanos) if nanos >= 0 => Ok(MediaTime::from_nanos(nanos)),
-        _ => Err(bad(format!(
-            "`{field}` must be media time: a whole number of nanoseconds from 0"
-        ))),
-    };
-    let (start, end) = (time("start_ns")?, time("end_ns")?);
-    if start >= end {
-        return Err(bad("`start_ns` must be before `end_ns`".into()));
-    }
-    let Some(Value::Bool(is_final)) = fields.remove("final") else {
-        return Err(bad("`final` must be true or false".into()));
-    };
-    let subject = match fields.remove("subject") {
-        None | Some(Value::Null) => None,
-        Some(value) => Some(
-            value.as_str().and_then(subject).ok_or_else(|| bad("`subject` must be an id like \"s3\", or \"voice\"; leave it out if you do not know".into()))?,
-        ),
-    };
-    no_more(KIND, &fields, "text, start_ns, end_ns, final, subject")?;
-    Ok(Telling {
-        text,
-        span: Span::new(start, end),
-        is_final,
-        subject,
-    })
-}
-
 fn list<T>(
     fields: &mut Map<String, Value>,
     field: &str,
@@ -323,10 +285,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn parse(frame: Value) -> Result<Request, Refusal> {
+    pub fn parse(frame: Value) -> Result<Request, Refusal> {
         Request::parse(&frame.to_string(), &["happy".into(), "sad".into()])
     }
-    fn code(frame: Value) -> (ErrorCode, Option<String>) {
+    pub fn code(frame: Value) -> (ErrorCode, Option<String>) {
         let refusal = parse(frame).unwrap_err();
         (refusal.code, refusal.in_reply_to)
     }
@@ -401,77 +363,5 @@ mod tests {
                 "{field}: {value}"
             );
         }
-    }
-
-    fn told(field: &str, value: Value) -> Value {
-        let mut frame = json!({"type": "transcript", "text": "Good day", "start_ns": 1, "end_ns": 2, "final": true});
-        frame[field] = value;
-        frame
-    }
-
-    #[test]
-    fn a_transcript_is_read() {
-        let telling = Telling {
-            text: "Good day".into(),
-            span: Span::new(MediaTime::from_nanos(1), MediaTime::from_nanos(2)),
-            is_final: true,
-            subject: None,
-        };
-        assert_eq!(
-            parse(told("subject", Value::Null)),
-            Ok(Request::Transcript(telling.clone()))
-        );
-        let named = Telling {
-            subject: Some(SubjectId::Face(3)),
-            is_final: false,
-            ..telling.clone()
-        };
-        let mut frame = told("subject", json!("s3"));
-        frame["final"] = false.into();
-        assert_eq!(parse(frame), Ok(Request::Transcript(named)));
-        assert!(
-            !format!("{telling:?}").contains("day"),
-            "words are in no log"
-        );
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_transcript_is_named_without_its_words() {
-        for (field, value) in [
-            ("text", json!("")),
-            ("text", json!(" .,! ")),
-            ("text", json!("confidential ".repeat(MAX_WORDS + 1))),
-            ("text", json!(["confidential"])),
-            ("text", Value::Null),
-            ("start_ns", json!(-1)),
-            ("start_ns", json!(0.5)),
-            ("start_ns", json!("confidential")),
-            ("start_ns", json!(2)),
-            ("end_ns", json!(0)),
-            ("end_ns", json!(1e30)),
-            ("end_ns", Value::Null),
-            ("final", json!("yes")),
-            ("final", Value::Null),
-            ("subject", json!("confidential")),
-            ("subject", json!(3)),
-            ("subject", json!("s03")),
-        ] {
-            let refusal = parse(told(field, value.clone())).unwrap_err();
-            assert_eq!(
-                (refusal.code, refusal.in_reply_to.as_deref()),
-                (ErrorCode::BadValue, Some("transcript")),
-                "{field}: {value}"
-            );
-            assert!(
-                refusal.message.contains(field) && !refusal.message.contains("confidential"),
-                "{}",
-                refusal.message
-            );
-        }
-        assert_eq!(
-            code(told("speaker", json!("s1"))),
-            (ErrorCode::UnknownField, Some("transcript".into()))
-        );
-        assert!(parse(told("text", json!("a ".repeat(MAX_WORDS)))).is_ok());
     }
 }

@@ -1,0 +1,174 @@
+//! A client's words, and how many of them one frame may hold.
+
+use serde_json::{Map, Value};
+
+use super::{MAX_WORDS, Refusal, Telling, no_more, subject};
+use crate::event::ErrorCode;
+use crate::time::{MediaTime, Span};
+
+/// Tokens of one transcript, as [`tokens`] estimates them.
+const MAX_TOKENS: usize = 2048;
+/// Length of one transcript, in nanoseconds. For the time of a final one, nobody else's words of
+/// the same subject are taken.
+const MAX_NANOS: i64 = 60_000_000_000;
+
+pub(super) fn transcript(mut fields: Map<String, Value>) -> Result<Telling, Refusal> {
+    const KIND: &str = "transcript";
+    let bad = |message: String| Refusal::new(ErrorCode::BadValue, message, Some(KIND));
+    // What is wrong is said without the words.
+    let text = match fields.remove("text") {
+        Some(Value::String(text)) if text.chars().any(char::is_alphanumeric) => text,
+        _ => return Err(bad("`text` must be a string with a word in it".into())),
+    };
+    if text.split_whitespace().nth(MAX_WORDS).is_some() {
+        return Err(bad(format!(
+            "`text` may have {MAX_WORDS} words: tell them in several transcripts"
+        )));
+    }
+    if tokens(&text) > MAX_TOKENS {
+        return Err(bad(format!(
+            "`text` may have {MAX_TOKENS} tokens (8 letters, or a mark): tell them in several transcripts"
+        )));
+    }
+    let mut time = |field: &str| match fields.remove(field).as_ref().and_then(Value::as_i64) {
+        Some(nanos) if nanos >= 0 => Ok(MediaTime::from_nanos(nanos)),
+        _ => Err(bad(format!(
+            "`{field}` must be media time: a whole number of nanoseconds from 0"
+        ))),
+    };
+    let (start, end) = (time("start_ns")?, time("end_ns")?);
+    if start >= end {
+        return Err(bad("`start_ns` must be before `end_ns`".into()));
+    }
+    if end.nanos_since(start) > MAX_NANOS {
+        return Err(bad(format!(
+            "`start_ns` to `end_ns` may be {} s: tell it in several transcripts",
+            MAX_NANOS / 1_000_000_000
+        )));
+    }
+    let Some(Value::Bool(is_final)) = fields.remove("final") else {
+        return Err(bad("`final` must be true or false".into()));
+    };
+    let subject = match fields.remove("subject") {
+        None | Some(Value::Null) => None,
+        Some(value) => Some(
+            value.as_str().and_then(subject).ok_or_else(|| bad("`subject` must be an id like \"s3\", or \"voice\"; leave it out if you do not know".into()))?,
+        ),
+    };
+    no_more(KIND, &fields, "text, start_ns, end_ns, final, subject")?;
+    Ok(Telling {
+        text,
+        span: Span::new(start, end),
+        is_final,
+        subject,
+    })
+}
+
+/// An estimate of a text's word pieces, the same for every bundle: one for each 8 ASCII letters and
+/// digits (or less) in a row, one for any other character that is not blank.
+fn tokens(text: &str) -> usize {
+    let (mut tokens, mut run) = (0, 0);
+    for c in text.chars() {
+        if c.is_ascii_alphanumeric() {
+            tokens += usize::from(run % 8 == 0);
+            run += 1;
+        } else {
+            tokens += usize::from(!c.is_whitespace());
+            run = 0;
+        }
+    }
+    tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::tests::{code, parse};
+    use super::*;
+    use crate::clip::SubjectId;
+    use crate::event::Request;
+
+    fn told(field: &str, value: Value) -> Value {
+        let mut frame = json!({"type": "transcript", "text": "Good day", "start_ns": 1, "end_ns": 2, "final": true});
+        frame[field] = value;
+        frame
+    }
+
+    #[test]
+    fn a_transcript_is_read() {
+        let telling = Telling {
+            text: "Good day".into(),
+            span: Span::new(MediaTime::from_nanos(1), MediaTime::from_nanos(2)),
+            is_final: true,
+            subject: None,
+        };
+        assert_eq!(
+            parse(told("subject", Value::Null)),
+            Ok(Request::Transcript(telling.clone()))
+        );
+        let named = Telling {
+            subject: Some(SubjectId::Face(3)),
+            is_final: false,
+            ..telling.clone()
+        };
+        let mut frame = told("subject", json!("s3"));
+        frame["final"] = false.into();
+        assert_eq!(parse(frame), Ok(Request::Transcript(named)));
+        assert!(
+            !format!("{telling:?}").contains("day"),
+            "words are in no log"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_transcript_is_named_without_its_words() {
+        for (field, value) in [
+            ("text", json!("")),
+            ("text", json!(" .,! ")),
+            ("text", json!("confidential ".repeat(MAX_WORDS + 1))),
+            ("text", json!(format!("confidential{}", "!".repeat(15_800)))),
+            ("text", json!("静".repeat(2049))),
+            ("end_ns", json!(60_000_000_002_i64)),
+            ("text", json!(["confidential"])),
+            ("text", Value::Null),
+            ("start_ns", json!(-1)),
+            ("start_ns", json!(0.5)),
+            ("start_ns", json!("confidential")),
+            ("start_ns", json!(2)),
+            ("end_ns", json!(0)),
+            ("end_ns", json!(1e30)),
+            ("end_ns", Value::Null),
+            ("final", json!("yes")),
+            ("final", Value::Null),
+            ("subject", json!("confidential")),
+            ("subject", json!(3)),
+            ("subject", json!("s03")),
+        ] {
+            let refusal = parse(told(field, value.clone())).unwrap_err();
+            assert_eq!(
+                (refusal.code, refusal.in_reply_to.as_deref()),
+                (ErrorCode::BadValue, Some("transcript")),
+                "{field}: {value}"
+            );
+            assert!(
+                refusal.message.contains(field) && !refusal.message.contains("confidential"),
+                "{}",
+                refusal.message
+            );
+        }
+        assert_eq!(
+            code(told("speaker", json!("s1"))),
+            (ErrorCode::UnknownField, Some("transcript".into()))
+        );
+        let longest = "wordpiece wordpieces's ".repeat(MAX_WORDS / 2);
+        for (field, value) in [
+            ("text", json!("a ".repeat(MAX_WORDS))),
+            ("text", json!(longest)),
+            ("text", json!("静".repeat(2048))),
+            ("end_ns", json!(60_000_000_001_i64)),
+        ] {
+            assert!(parse(told(field, value)).is_ok(), "{field}");
+        }
+    }
+}
