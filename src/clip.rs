@@ -55,7 +55,6 @@ pub enum ColorMatrix {
 }
 
 /// A decoded picture, planar 4:2:0 (I420), upright, in the storage that the decoder wrote: nothing is copied.
-///
 /// Chroma planes have `(width + 1) / 2` columns and `(height + 1) / 2` rows.
 pub struct Picture {
     pub width: usize,
@@ -333,8 +332,7 @@ pub enum Teller {
     Client(u64),
 }
 
-/// Words as a transcriber tells them. They take the place of what their teller told before of the same subject, or of the same time, and was not
-/// final. `Debug` hides the words.
+/// Words of a transcriber. They replace its partials of the same subject or time; `Debug` hides them.
 #[derive(Clone, PartialEq)]
 pub struct Transcript {
     pub teller: Teller,
@@ -437,6 +435,8 @@ pub enum Absence {
     NoTranscript,
     /// The bundle has no encoder for it.
     NoEncoder,
+    /// Its encoding would have held up the others (words alone, live alone).
+    Late,
     /// The encoder failed, or answered with a number that is not finite.
     ModelFault,
 }

@@ -12,7 +12,8 @@
 //!   ▼ lane faces                                ▼ lane audio
 //!         └───────────► thread "align": Aligner, one timeline, canonical order ◄─┘
 //!                               ▼ Schedule: a slot per subject (latest wins live, block when replaying)
-//!                        thread "infer": owns every encoder Graph; Clip → Recognition
+//!                        thread "infer": owns every encoder Graph; Clip → Recognition;
+//!                          "text" beside it, live: words, for which nothing waits long
 //!                               ▼ ring of serialised events (each serialised once; send never waits)
 //!              thread "serve": tokio          terminal, JSON Lines
 //! ```

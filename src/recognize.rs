@@ -2,19 +2,24 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clip::{Absence, Clip, Crop, Face, Recognition};
 use crate::encode::{EncodeError, Input};
 use crate::modality::{Modality, PerModality, Presence};
 use crate::model::manifest::{EncoderKind, Manifest, Task};
 use crate::model::{Bundle, Encoder};
-use crate::preprocess::{LogMel, Tokenizer, Tokens, normalise};
+use crate::preprocess::{LogMel, normalise};
+use crate::time::monotonic_nanos;
+
+mod text;
+mod text_thread;
+use text::Words;
+pub use text::text_embedding;
+use text_thread::TextThread;
 
 /// Embeddings kept for faces seen before: some 30 s of eight subjects at 16 faces a second.
 const CACHED_FACES: usize = 4096;
-
-/// What was said stays in the window for some hops: utterances of which embeddings are kept.
-const KEPT_UTTERANCES: usize = 16;
 
 /// One vector per encoder that had evidence, by the encoder's name.
 pub type Embeddings = BTreeMap<String, Vec<f32>>;
@@ -28,6 +33,8 @@ pub struct Recognizer {
     caches: Vec<FaceCache>,
     /// Encoder, words and their embedding, the newest last.
     utterances: VecDeque<(usize, String, Option<Vec<f32>>)>,
+    /// Live, what encodes words. The bundle has no encoders of words then.
+    beside: Option<TextThread>,
 }
 
 /// Embeddings of one `frame` encoder, the oldest forgotten first.
@@ -62,7 +69,22 @@ impl Recognizer {
             mel,
             caches,
             utterances: VecDeque::new(),
+            beside: None,
         }
+    }
+
+    /// For live clips: words are encoded on a thread of their own. They are waited for as long as
+    /// that holds nothing else up for more than a share of `budget`, and are [`Absence::Late`]
+    /// otherwise.
+    pub fn live(bundle: Bundle, budget: Duration) -> std::io::Result<Self> {
+        let mut recognizer = Recognizer::new(bundle);
+        let (words, others) = std::mem::take(&mut recognizer.bundle.encoders)
+            .into_iter()
+            .partition(|encoder| encoder.entry.modality == Modality::Text);
+        recognizer.bundle.encoders = others;
+        recognizer.caches.truncate(recognizer.bundle.encoders.len());
+        recognizer.beside = TextThread::spawn(words, budget)?;
+        Ok(recognizer)
     }
 
     pub fn bundle(&self) -> &Bundle {
@@ -71,12 +93,20 @@ impl Recognizer {
 
     /// Never fails: an encoder that does counts as a modality that is missing, and the answer says so.
     pub fn recognize(&mut self, clip: &Clip) -> Recognition {
+        self.recognize_within(clip, i64::MAX)
+    }
+
+    /// As [`Recognizer::recognize`], for a clip whose deadline is `left_nanos` away.
+    pub fn recognize_within(&mut self, clip: &Clip, left_nanos: i64) -> Recognition {
+        let deadline = monotonic_nanos().saturating_add(left_nanos);
         let mut absence = PerModality {
             face: clip.face_absence,
             voice: clip.voice.as_ref().err().copied(),
             text: clip.text.as_ref().err().copied(),
         };
         let mut embeddings = Embeddings::new();
+        // Asked for first: words are encoded while faces and voices are.
+        let asked = self.ask_for_words(clip, deadline);
         for index in 0..self.bundle.encoders.len() {
             let modality = self.bundle.encoders[index].entry.modality;
             if !*clip.presence().get(modality) {
@@ -98,6 +128,17 @@ impl Recognizer {
                 }
             }
         }
+        for (name, words) in asked {
+            match self.await_words(words, clip, deadline) {
+                Ok(Words::Ready(Some(embedding))) => _ = embeddings.insert(name, embedding),
+                Ok(Words::Ready(None)) => absence.text = Some(Absence::NoTranscript),
+                Ok(Words::Late) => absence.text = Some(Absence::Late),
+                Err(error) => {
+                    tracing::debug!(%error, "encoder gave nothing");
+                    absence.text = Some(Absence::ModelFault);
+                }
+            }
+        }
         let used = self.used(&embeddings);
         for modality in Modality::ALL {
             if *used.get(modality) {
@@ -116,13 +157,9 @@ impl Recognizer {
 
     fn used(&self, embeddings: &Embeddings) -> Presence {
         let mut used = Presence::default();
-        for encoder in self
-            .bundle
-            .encoders
-            .iter()
-            .filter(|e| embeddings.contains_key(&e.entry.name))
-        {
-            *used.get_mut(encoder.entry.modality) = true;
+        let encoders = &self.bundle.manifest.encoders;
+        for entry in encoders.iter().filter(|e| embeddings.contains_key(&e.name)) {
+            *used.get_mut(entry.modality) = true;
         }
         used
     }
@@ -188,31 +225,6 @@ pub(crate) fn encode_clip(
             let samples = clip.voice.as_ref().map_or(&[][..], |v| &v.samples);
             voice_embedding(encoder, mel, samples)
         }
-    }
-}
-
-impl Recognizer {
-    /// `None` where the text says nothing.
-    fn encode_words(&mut self, index: usize, clip: &Clip) -> Result<Option<Vec<f32>>, EncodeError> {
-        let text = clip.text.as_ref().map_or("", |t| &t.text);
-        if let Some((.., embedding)) = self
-            .utterances
-            .iter()
-            .find(|(encoder, words, _)| *encoder == index && words == text)
-        {
-            return Ok(embedding.clone());
-        }
-        let embedding = text_embedding(
-            &mut self.bundle.encoders[index],
-            self.bundle.tokenizer.as_ref(),
-            text,
-        )?;
-        if self.utterances.len() == KEPT_UTTERANCES {
-            self.utterances.pop_front();
-        }
-        self.utterances
-            .push_back((index, text.to_owned(), embedding.clone()));
-        Ok(embedding)
     }
 }
 
@@ -410,31 +422,6 @@ fn voice_embedding(
         .swap_remove(0);
     expect(encoder.graph.name(), &output.shape, &[1, encoder.entry.dim])?;
     Ok(output.values)
-}
-
-/// The embedding of an utterance, unpadded. `None` where `text` has no token: blank, or nothing that the tokenizer keeps.
-pub fn text_embedding(
-    encoder: &mut Encoder,
-    tokenizer: Option<&Tokenizer>,
-    text: &str,
-) -> Result<Option<Vec<f32>>, EncodeError> {
-    let tokenizer = tokenizer.expect("checked when the bundle was opened");
-    let tokens = tokenizer
-        .tokens(text)
-        .map_err(|source| EncodeError::NoTokens {
-            graph: encoder.graph.name().to_owned(),
-            source: source.into(),
-        })?;
-    let Some(Tokens { ids, mask }) = tokens else {
-        return Ok(None);
-    };
-    let shape = [1, ids.len()];
-    let output = encoder
-        .graph
-        .run(&[Input::I64(&shape, &ids), Input::I64(&shape, &mask)])?
-        .swap_remove(0);
-    expect(encoder.graph.name(), &output.shape, &[1, encoder.entry.dim])?;
-    Ok(Some(output.values))
 }
 
 /// The mean of weighed vectors; zeros where there is none.

@@ -106,7 +106,11 @@ pub fn assemble(
         transcriber,
         aligner,
         schedule,
-        recognizer: Recognizer::new(bundle),
+        recognizer: match tempo {
+            Tempo::Live => Recognizer::live(bundle, config.inference.budget)
+                .map_err(|error| DaemonError::Stage(format!("text: {error}")))?,
+            Tempo::Replay => Recognizer::new(bundle),
+        },
         constants,
     };
     Ok(Assembly {

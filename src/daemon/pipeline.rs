@@ -16,7 +16,7 @@ use crate::face::{Detector, FaceStage};
 use crate::lane::{LaneGuest, LaneReceiver, LaneSender, Received, WhenFull, lane};
 use crate::notify::{Beat, Progress};
 use crate::recognize::Recognizer;
-use crate::schedule::{Schedule, ScheduleCounters};
+use crate::schedule::{Schedule, ScheduleCounters, deadline};
 use crate::speech::{SpeechStage, TranscribeStage};
 use crate::time::{Clock, MediaTime};
 
@@ -374,7 +374,9 @@ fn infer(
             Aligned::Words(told) => emit(told.into(), None),
             Aligned::Clip(clip) => {
                 let taken = clock.now();
-                let recognition = recognizer.recognize(&clip);
+                let budget_nanos = i64::from(constants.budget_ms) * 1_000_000;
+                let left_nanos = deadline(&clip, budget_nanos).nanos_since(taken);
+                let recognition = recognizer.recognize_within(&clip, left_nanos);
                 let recognized = clock.now();
                 let event = constants.expression(
                     &clip,

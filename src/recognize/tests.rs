@@ -17,7 +17,7 @@ fn recognizer() -> Recognizer {
     Recognizer::new(Bundle::open(&runtime, &project("models/default"), Provider::Cpu, 1).unwrap())
 }
 
-fn clip(recognizer: &Recognizer, presence: Presence, first_id: u64) -> Clip {
+pub(super) fn clip(recognizer: &Recognizer, presence: Presence, first_id: u64) -> Clip {
     let face = recognizer.bundle().manifest.face.as_ref().unwrap();
     let at = |n: u32| MediaTime::from_millis(i64::from(n) * 100);
     let seen = |n: u32| {

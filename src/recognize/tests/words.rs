@@ -13,7 +13,7 @@ use crate::model::manifest::{
 use crate::model::{BundleError, seal};
 use crate::onnx::bert::tests::tiny_bert;
 use crate::onnx::{Attribute, Axis, GraphBuilder};
-use crate::preprocess::tiny_tokenizer;
+use crate::preprocess::{Tokenizer, tiny_tokenizer};
 use crate::time::{MediaTime, Span};
 
 /// Logits that are three of the embedding's numbers, where there are words.
