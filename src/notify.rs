@@ -3,6 +3,10 @@
 //! The watchdog is fed by progress, not by life: [`Progress`] allows it only when *every* stage has got on since the last feed. A camera
 //! that hangs in its driver, or a stage in an endless loop, thus ends the process within `WatchdogSec=`, and systemd starts it again.
 
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,6 +14,11 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 use crate::time::MediaTime;
+
+/// How long a message waits where systemd does not read.
+const WAIT: Duration = Duration::from_millis(100);
+/// The same for READY=1, without which systemd takes the start for failed.
+const READY_WAIT: Duration = Duration::from_secs(1);
 
 /// The line to systemd. Failures to send are logged at debug level and otherwise ignored: a daemon that works should not end for that.
 #[derive(Debug, Default)]
@@ -40,9 +49,29 @@ impl Notify {
 }
 
 fn send(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    let limit = if states.iter().any(|s| matches!(s, NotifyState::Ready)) {
+        READY_WAIT
+    } else {
+        WAIT
+    };
+    if let Err(error) = send_to(&socket, states, limit) {
         tracing::debug!(%error, "systemd was not told");
     }
+}
+
+/// As `sd_notify::notify`, which waits without a limit for a systemd that reads nothing.
+fn send_to(socket: &OsStr, states: &[NotifyState<'_>], limit: Duration) -> io::Result<()> {
+    let message: String = states.iter().map(|state| format!("{state}\n")).collect();
+    let sender = UnixDatagram::unbound()?;
+    sender.set_write_timeout(Some(limit))?;
+    match socket.as_encoded_bytes() {
+        [b'@', name @ ..] => sender.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
+        _ => sender.connect(socket)?,
+    }
+    sender.send(message.as_bytes()).map(|_| ())
 }
 
 /// The protocol separates by line feeds: what follows one would be read as an assignment.
@@ -201,6 +230,26 @@ mod tests {
         assert!(!progress.feed_due(at(1_000)));
         progress.remove("video");
         assert!(progress.feed_due(at(1_050)));
+    }
+
+    #[test]
+    fn a_systemd_that_reads_nothing_holds_nothing_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let _systemd = UnixDatagram::bind(&path).unwrap();
+        let began = crate::time::monotonic_nanos();
+        let mut taken = 0;
+        let full = loop {
+            let sent = send_to(path.as_os_str(), &[NotifyState::Watchdog], WAIT);
+            match sent {
+                Ok(()) => taken += 1,
+                Err(error) => break error,
+            }
+            assert!(taken < 100_000);
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        let nanos = crate::time::monotonic_nanos() - began;
+        assert!(nanos >= WAIT.as_nanos() as i64 && taken > 0, "{taken}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use expressd::capture::CaptureError;
 use expressd::config::{CliOverrides, Config};
 use expressd::daemon::{DaemonError, Lines, RunOptions, bench, doctor};
-use expressd::publish::out_file::{Before, OutFile};
+use expressd::publish::out_file::{OpenMode, OutFile};
 
 /// A real-time expression sensor: faces and voices in, expression events out.
 #[derive(Parser)]
@@ -145,7 +145,7 @@ fn main() -> ExitCode {
     match act(verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}", error.report());
+            expressd::output::report(&error.report());
             ExitCode::from(error.exit_code())
         }
     }
@@ -231,11 +231,8 @@ fn act(verb: Verb) -> Result<(), DaemonError> {
 /// Every recording is played, whatever became of those before it; one that failed decides the exit code.
 fn replay(config: &Config, file: &Path, jsonl: &Path, realtime: bool) -> Result<(), DaemonError> {
     let files = recordings(file)?;
-    let out: Box<dyn std::io::Write + Send> = match jsonl.to_str() {
-        Some("-") => Box::new(std::io::stdout()),
-        _ => Box::new(OutFile::open(jsonl, Before::Goes, &files)?),
-    };
-    let lines = Arc::new(Mutex::new(Lines::new(out)));
+    let out = OutFile::open(jsonl, OpenMode::Truncate, &files)?;
+    let lines = Arc::new(Mutex::new(Lines::new(Box::new(out))));
     let mut failures = Vec::new();
     for recording in &files {
         let name = (file.is_dir()).then(|| {

@@ -33,8 +33,13 @@ pub enum DaemonError {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{lost} events are missing in {}: it could not be written all the time; make room, the rest of them is there", .path.display())]
-    JsonlLost { path: PathBuf, lost: u64 },
+    #[error("{lost} events are missing in {}; make room, or read it faster", .path.display())]
+    JsonlLost {
+        path: PathBuf,
+        lost: u64,
+        #[source]
+        cause: Option<std::io::Error>,
+    },
     #[error(transparent)]
     OutFile(#[from] OutFileError),
     #[error("{0}")]

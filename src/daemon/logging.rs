@@ -32,7 +32,7 @@ pub fn start_log(level: &str) {
     };
     let admitted = filter_fn(|metadata| is_admitted(metadata.target(), *metadata.level()));
     let lines = fmt::layer()
-        .with_writer(stderr)
+        .with_writer(|| crate::output::Log)
         .with_target(false)
         .with_ansi(stderr().is_terminal());
     // Under systemd the journal stamps every line.

@@ -1,7 +1,7 @@
 //! `expressd run`: the daemon itself.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -21,8 +21,10 @@ use crate::config::Config;
 use crate::encode::Runtime;
 use crate::event::{Event, SourceState};
 use crate::notify::{Notify, Progress, watchdog_interval};
-use crate::publish::jsonl::{self, JsonLinesCounters};
-use crate::publish::out_file::{Before, OutFile};
+use crate::output::say;
+use crate::publish::jsonl::{self, Follower, Written};
+use crate::publish::out_file::{OpenMode, OutFile};
+use crate::publish::sink_thread::SinkThread;
 use crate::publish::{Ring, terminal};
 use crate::serve::{self, Metrics, Server, Vitals};
 use crate::time::{Clock, SystemClock};
@@ -53,14 +55,18 @@ const STALLED: Duration = Duration::from_secs(5);
 /// What the stages get to finish what is in their hands.
 const DRAIN: Duration = Duration::from_millis(1200);
 
+/// What an output gets for the last events, once nothing more comes.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
 /// Runs until a signal, the end of a recording that is not looped, or a failure.
 pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     let stop = stop_on_signals();
     let choice = choose(config, options)?;
-    for line in choice.explanation() {
-        println!("expressd: {line}");
-    }
+    // First, so that a standard output that is to hold events holds nothing else.
     let lines = lines_file(config, &choice)?;
+    for line in choice.explanation() {
+        say(&format!("expressd: {line}"));
+    }
     raise_file_limit();
     let runtime = Runtime::load()?;
     let bundle = open_bundle(config, &runtime)?;
@@ -78,13 +84,13 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
         metrics.clone(),
         runtime.clone(),
     ));
-    println!(
+    say(&format!(
         "expressd: bundle {} ({}), provider {} (asked for {})",
         bundle.manifest.name,
         &bundle.manifest.fingerprint[..12],
         bundle.provider().name(),
         config.inference.provider.name()
-    );
+    ));
     let window_ms = bundle.manifest.window.length_ms;
     let assembly = assemble(config, &runtime, bundle, streams, Tempo::Live)?;
     let transcribes = assembly.stages.transcriber.is_some();
@@ -92,7 +98,10 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
         metrics.watch_lane(lane);
     }
     let server = serve::start(serve_settings(config), ring.clone(), vitals.clone())?;
-    println!("expressd: events at ws://{}/v1/events", server.addr());
+    say(&format!(
+        "expressd: events at ws://{}/v1/events",
+        server.addr()
+    ));
     let sinks = Sinks::open(lines, &ring, &metrics)?;
     let losses = Losses {
         video: lost(&board, |board| board.video.status().state),
@@ -232,24 +241,23 @@ impl Playing {
     }
 }
 
-/// Who reads the ring beside the sockets, each on a thread of its own that ends with the ring.
+/// The outputs beside the sockets, each on a thread of its own that ends with the ring.
 struct Sinks {
-    threads: Vec<JoinHandle<()>>,
-    /// A file that events go to, and what became of them.
-    file: Option<(PathBuf, Arc<JsonLinesCounters>)>,
+    terminal: Option<SinkThread>,
+    /// What `publish.jsonl` names.
+    lines: Option<(Follower, PathBuf)>,
+    /// `publish.jsonl` is standard output.
+    to_stdout: bool,
 }
 
-/// What `publish.jsonl` names, opened, and what it is called.
-type LinesFile = Option<(Box<dyn Write + Send>, PathBuf)>;
+/// What `publish.jsonl` names, opened.
+type LinesFile = Option<(OutFile, PathBuf)>;
 
 fn lines_file(config: &Config, choice: &Choice) -> Result<LinesFile, DaemonError> {
     let Some(path) = &config.publish.jsonl else {
         return Ok(None);
     };
-    let out: Box<dyn Write + Send> = match path.to_str() {
-        Some("-") => Box::new(std::io::stdout()),
-        _ => Box::new(OutFile::open(path, Before::Stays, choice.recording())?),
-    };
+    let out = OutFile::open(path, OpenMode::Append, choice.recording())?;
     Ok(Some((out, path.clone())))
 }
 
@@ -275,46 +283,47 @@ impl Sinks {
         ring: &Arc<Ring>,
         metrics: &Arc<Metrics>,
     ) -> Result<Sinks, DaemonError> {
-        let (mut threads, mut file) = (Vec::new(), None);
-        let to_stdout = lines
-            .as_ref()
-            .is_some_and(|(_, path)| path == Path::new("-"));
-        if let Some((out, path)) = lines {
-            let cannot = |source| DaemonError::Jsonl {
-                path: path.clone(),
-                source,
-            };
+        let to_stdout = lines.as_ref().is_some_and(|(out, _)| out.is_stdout());
+        let follow = |(out, path): (OutFile, PathBuf)| {
             let metrics = metrics.clone();
             let on_loss = move |frames| metrics.dropped("jsonl", frames);
-            let (thread, counters) =
-                jsonl::follow(ring.reader(), out, path.display().to_string(), on_loss)
-                    .map_err(cannot)?;
-            threads.push(thread);
-            file = Some((path, counters));
-        }
-        if !to_stdout {
-            threads.extend(terminal::follow(ring.reader()).ok().flatten());
-        }
-        Ok(Sinks { threads, file })
+            match jsonl::follow(ring.reader(), out, path.display().to_string(), on_loss) {
+                Ok(follower) => Ok((follower, path)),
+                Err(source) => Err(DaemonError::Jsonl { path, source }),
+            }
+        };
+        let terminal = if to_stdout {
+            None
+        } else {
+            terminal::follow(ring.reader()).ok().flatten()
+        };
+        Ok(Sinks {
+            lines: lines.map(follow).transpose()?,
+            terminal,
+            to_stdout,
+        })
     }
 
+    /// Gives what is left [`LAST_LINES`] to be written.
+    ///
     /// # Errors
-    /// Where the file is not whole. A reader of standard output who has gone has seen enough.
+    /// Where events are missing in the output. A reader that has closed standard output has read
+    /// what it wanted.
     fn finish(self) -> Result<(), DaemonError> {
-        for thread in self.threads {
-            let _ = thread.join();
+        if let Some(terminal) = self.terminal {
+            terminal.finish(LAST_LINES);
         }
-        match self.file {
-            Some((path, counters))
-                if path != Path::new("-") && counters.lost.load(Ordering::Relaxed) > 0 =>
-            {
-                Err(DaemonError::JsonlLost {
-                    path,
-                    lost: counters.lost.load(Ordering::Relaxed),
-                })
-            }
-            _ => Ok(()),
+        let Some((follower, path)) = self.lines else {
+            return Ok(());
+        };
+        let Written { lost, cause, .. } = follower.finish(LAST_LINES);
+        let has_left = cause
+            .as_ref()
+            .is_some_and(|cause| cause.kind() == ErrorKind::BrokenPipe);
+        if lost == 0 || self.to_stdout && has_left {
+            return Ok(());
         }
+        Err(DaemonError::JsonlLost { path, lost, cause })
     }
 }
 

@@ -1,12 +1,14 @@
 //! JSON Lines: the frames in a file or a pipe, one a line.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::ring::{Read, Reader};
+use super::cursor::Missed;
+use super::out_file::LineSink;
+use super::ring::{Read, Reader, Ring};
+use super::sink_thread::{GoesOn, SinkThread};
 use crate::event::{Event, Form};
 
 /// Writes the offline form: `seq` counts what is written. For `replay`, which waits for the disk and loses nothing.
@@ -58,116 +60,228 @@ impl<W: Write> JsonLines<W> {
     }
 }
 
-/// What happened to the file of [`follow`].
+/// What happened to the output of [`follow`].
 #[derive(Debug, Default)]
 pub struct JsonLinesCounters {
     pub written: AtomicU64,
     /// Frames that could not be written, or that the ring overwrote before they were.
     pub lost: AtomicU64,
+    /// Why frames could not be written, the newest cause.
+    cause: Mutex<Option<io::Error>>,
+}
+
+/// The thread of [`follow`].
+pub struct Follower {
+    thread: SinkThread,
+    counters: Arc<JsonLinesCounters>,
+    ring: Arc<Ring>,
+    first_seq: u64,
+}
+
+/// How the output of [`follow`] ended.
+#[derive(Debug)]
+pub struct Written {
+    pub written: u64,
+    pub lost: u64,
+    /// Why frames could not be written, the newest cause.
+    pub cause: Option<io::Error>,
+}
+
+impl Follower {
+    pub fn counters(&self) -> Arc<JsonLinesCounters> {
+        self.counters.clone()
+    }
+
+    /// Once the ring is closed: what is left gets `limit` to be written, and is lost then.
+    pub fn finish(self, limit: Duration) -> Written {
+        self.thread.finish(limit);
+        let written = self.counters.written.load(Ordering::Relaxed);
+        Written {
+            written,
+            lost: (self.ring.next_seq() - self.first_seq).saturating_sub(written),
+            cause: self.counters.cause.lock().expect("cause lock").take(),
+        }
+    }
 }
 
 /// Follows the ring on a thread of its own ("publish") and writes every frame as it goes over the sockets, until the ring is closed.
-/// A full disk is said once, counted, and told to `on_loss` with the number of frames; the sockets do not notice. What the ring overwrote
-/// stands in the file as a `dropped` frame.
+/// A full disk is logged once, counted, and told to `on_loss` with the number of frames; the
+/// sockets do not notice. What is not in the output stands there as a `dropped` frame, as soon as
+/// it can be written.
 pub fn follow(
-    mut reader: Reader,
-    mut out: impl Write + Send + 'static,
+    reader: Reader,
+    out: impl LineSink + 'static,
     name: String,
     on_loss: impl Fn(u64) + Send + 'static,
-) -> io::Result<(JoinHandle<()>, Arc<JsonLinesCounters>)> {
+) -> io::Result<Follower> {
     let counters = Arc::new(JsonLinesCounters::default());
-    let counted = counters.clone();
-    let thread = std::thread::Builder::new().name("publish".into()).spawn(move || {
-        let mut failed = false;
-        let lose = |frames| {
-            counted.lost.fetch_add(frames, Ordering::Relaxed);
-            on_loss(frames);
-        };
+    let (ring, first_seq) = reader.position();
+    let writer = FrameWriter {
+        out,
+        name,
+        on_loss,
+        counters: counters.clone(),
+        missed: None,
+        failed: false,
+    };
+    let thread = SinkThread::spawn("publish", move |goes_on| writer.follow(reader, &goes_on))?;
+    Ok(Follower {
+        thread,
+        counters,
+        ring,
+        first_seq,
+    })
+}
+
+/// Writes frames, and a `dropped` frame in the place of those that it could not write.
+struct FrameWriter<S, L> {
+    out: S,
+    name: String,
+    on_loss: L,
+    counters: Arc<JsonLinesCounters>,
+    /// Frames that are lost and of which the output does not say so yet.
+    missed: Option<Missed>,
+    failed: bool,
+}
+
+impl<S: LineSink, L: Fn(u64)> FrameWriter<S, L> {
+    fn follow(mut self, mut reader: Reader, goes_on: &GoesOn) {
         loop {
-            let (line, frames) = match reader.read(Duration::from_secs(1)) {
-                Read::Frame { frame, .. } => (format!("{frame}\n"), 1),
-                Read::Missed(missed) => {
-                    lose(missed.count);
-                    (missed.answer().to_json() + "\n", 0)
-                }
-                Read::TimedOut => continue,
-                Read::Ended => break,
-            };
-            // Line by line: whoever follows the file sees an event when it happens.
-            match out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
-                Ok(()) => {
-                    counted.written.fetch_add(frames, Ordering::Relaxed);
-                    failed = false;
-                }
-                Err(error) => {
-                    lose(frames);
-                    if !failed {
-                        tracing::error!("cannot write {name}: {error}; its lines are lost until it can be written again");
+            match reader.read(Duration::from_secs(1)) {
+                Read::Frame { seq, frame } => {
+                    // Line by line: whoever follows the file sees an event when it happens.
+                    if self.say_what_is_missing(goes_on) && self.put(&frame, goes_on) {
+                        self.counters.written.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        self.lose(Missed::range(seq, seq));
                     }
-                    failed = true;
                 }
+                Read::Missed(missed) => self.lose(missed),
+                Read::TimedOut => _ = self.say_what_is_missing(goes_on),
+                Read::Ended => break,
             }
         }
-    })?;
-    Ok((thread, counters))
+        self.say_what_is_missing(goes_on);
+    }
+
+    fn lose(&mut self, more: Missed) {
+        self.counters.lost.fetch_add(more.count, Ordering::Relaxed);
+        (self.on_loss)(more.count);
+        self.missed = Some(self.missed.map_or(more, |missed| missed.and(more)));
+    }
+
+    /// True where nothing is left to be said.
+    fn say_what_is_missing(&mut self, goes_on: &GoesOn) -> bool {
+        let Some(missed) = self.missed else {
+            return true;
+        };
+        let said = self.put(&missed.answer().to_json(), goes_on);
+        if said {
+            self.missed = None;
+        }
+        said
+    }
+
+    fn put(&mut self, frame: &str, goes_on: &GoesOn) -> bool {
+        let put = self
+            .out
+            .put(format!("{frame}\n").as_bytes(), &|| goes_on.holds());
+        let failed = put.is_err();
+        if let Err(error) = put {
+            if !self.failed {
+                tracing::error!(
+                    "cannot write {}: {error}; its lines are lost until it can be written again",
+                    self.name
+                );
+            }
+            *self.counters.cause.lock().expect("cause lock") = Some(error);
+        }
+        self.failed = failed;
+        !failed
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
-    use crate::publish::Ring;
     use crate::publish::cursor::tests::expression;
 
-    /// Takes so many bytes, then is full.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Takes so many lines, then is full until it gets room again.
+    #[derive(Clone, Default)]
     struct Disk {
-        bytes: Arc<Mutex<Vec<u8>>>,
-        room: usize,
+        lines: Arc<Mutex<Vec<String>>>,
+        room: Arc<AtomicU64>,
     }
-    impl Write for Disk {
-        fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-            let mut bytes = self.bytes.lock().unwrap();
-            if bytes.len() + data.len() > self.room {
+    impl LineSink for Disk {
+        fn put(&mut self, line: &[u8], _: &dyn Fn() -> bool) -> io::Result<()> {
+            let take = |room: u64| room.checked_sub(1);
+            if self
+                .room
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, take)
+                .is_err()
+            {
                 return Err(io::ErrorKind::StorageFull.into());
             }
-            bytes.extend_from_slice(data);
-            Ok(data.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
+            let line = String::from_utf8(line.to_vec()).unwrap();
+            self.lines.lock().unwrap().push(line);
             Ok(())
         }
     }
 
+    /// Never takes anything.
+    struct Stalled;
+    impl LineSink for Stalled {
+        fn put(&mut self, _: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+            while goes_on() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(io::ErrorKind::TimedOut.into())
+        }
+    }
+
     #[test]
-    fn the_file_holds_the_frames_as_sent_and_a_full_disk_is_counted() {
+    fn the_file_holds_the_frames_as_sent_and_says_what_a_full_disk_cost() {
         let ring = Arc::new(Ring::default());
-        let bytes = Arc::new(Mutex::new(Vec::new()));
-        let one = expression(1, "happy", 0.5, 0).to_json(1, Form::Live);
-        let disk = Disk {
-            bytes: bytes.clone(),
-            room: 3 * (one.len() + 1),
-        };
+        let disk = Disk::default();
+        disk.room.store(3, Ordering::Release);
         let told = Arc::new(AtomicU64::new(0));
         let heard = told.clone();
-        let on_loss = move |frames| _ = heard.fetch_add(frames, Ordering::Relaxed);
-        let (thread, counters) =
-            follow(ring.reader(), disk, "events.jsonl".into(), on_loss).unwrap();
-        for _ in 0..5 {
+        let on_loss = move |frames| _ = heard.fetch_add(frames, Ordering::Release);
+        let name = "events.jsonl".to_owned();
+        let follower = follow(ring.reader(), disk.clone(), name, on_loss).unwrap();
+        let publish = || ring.publish(&expression(1, "happy", 0.5, 0));
+        (0..5).for_each(|_| _ = publish());
+        let waits = crate::output::at_most(PATIENCE);
+        while told.load(Ordering::Acquire) < 2 && waits() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(told.load(Ordering::Acquire), 2);
+        disk.room.store(100, Ordering::Release);
+        publish();
+        ring.close();
+        let written = follower.finish(PATIENCE);
+        assert_eq!((written.written, written.lost), (4, 2));
+        assert_eq!(written.cause.unwrap().kind(), io::ErrorKind::StorageFull);
+        let lines = disk.lines.lock().unwrap().clone();
+        let one = |seq| expression(1, "happy", 0.5, 0).to_json(seq, Form::Live) + "\n";
+        let dropped = Missed::range(4, 5).answer().to_json() + "\n";
+        assert_eq!(lines, [one(1), one(2), one(3), dropped, one(6)]);
+    }
+
+    #[test]
+    fn an_end_does_not_wait_for_a_reader_that_stalls_and_all_its_frames_count() {
+        let ring = Arc::new(Ring::new(4, 1 << 20));
+        let name = "a pipe".to_owned();
+        let follower = follow(ring.reader(), Stalled, name, |_| ()).unwrap();
+        for _ in 0..10 {
             ring.publish(&expression(1, "happy", 0.5, 0));
         }
         ring.close();
-        thread.join().unwrap();
-        assert_eq!(
-            (
-                counters.written.load(Ordering::Relaxed),
-                counters.lost.load(Ordering::Relaxed)
-            ),
-            (3, 2)
-        );
-        assert_eq!(told.load(Ordering::Relaxed), 2);
-        let text = String::from_utf8(bytes.lock().unwrap().clone()).unwrap();
-        assert_eq!(text.lines().next(), Some(one.as_str()));
+        let written = follower.finish(Duration::from_millis(20));
+        assert_eq!((written.written, written.lost), (0, 10));
+        assert_eq!(written.cause.unwrap().kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod filter;
 pub mod jsonl;
 pub mod out_file;
 pub mod ring;
+pub mod sink_thread;
 pub mod terminal;
 
 pub use cursor::{Cursor, Missed, Next};

@@ -1,17 +1,33 @@
-//! A file that events are written to: never the recording they come from, and nothing in it is lost before there is something to write.
+//! A file, FIFO or device that events are written to, a line at a time. A line is written wholly or
+//! not at all. The recording that the events come from is never written to, and what an existing
+//! file holds is kept until there is something to write.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use serde::de::IgnoredAny;
+
+use crate::output::{Stream, take_stdout};
+
+/// How often a FIFO without a reader is tried again.
+const RETRY: Duration = Duration::from_millis(50);
+/// A last line that is longer is none of ours.
+const LONGEST_LINE: u64 = 1 << 20;
 
 /// What happens to what is in the file already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Before {
-    /// It goes, with the first write or flush.
-    Goes,
+pub enum OpenMode {
+    /// It is removed with the first write or flush.
+    Truncate,
     /// What is written comes behind it.
-    Stays,
+    Append,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -22,65 +38,173 @@ pub enum OutFileError {
     Unwritable { path: PathBuf, source: io::Error },
 }
 
+/// Takes whole lines.
+pub trait LineSink: Send {
+    /// Writes `line`, which ends in a newline. After an error nothing of it is in the output, or
+    /// its rest is written before the next line. Waits for a reader while `goes_on` holds.
+    fn put(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()>;
+}
+
 /// A file, opened for writing.
 #[derive(Debug)]
 pub struct OutFile {
-    file: File,
-    /// What is in it has still to go.
-    stale: bool,
-    /// It was not there before, and nothing was written yet.
+    path: PathBuf,
+    is_stdout: bool,
+    /// `None`: a FIFO without a reader.
+    stream: Option<Stream>,
+    /// What has to be done to the file before the first line.
+    first: First,
+    /// The file was not there before, and nothing was written yet.
     made: Option<PathBuf>,
+    /// The rest of a line that could not be taken back, or a missing newline.
+    owed: Vec<u8>,
+    /// It is logged that the FIFO has no reader.
+    told: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    Truncate,
+    MendLastLine,
+    Nothing,
 }
 
 impl OutFile {
-    /// Opens `path`, or makes it. Refuses to write into any of `inputs`, by whatever name.
+    /// Opens `path` (`-`: standard output, which is then ours alone), or makes it, readable by its
+    /// owner alone. Never waits. Refuses to write into any of `inputs`, by whatever name.
     pub fn open<'a>(
         path: &Path,
-        before: Before,
+        mode: OpenMode,
         inputs: impl IntoIterator<Item = &'a PathBuf>,
     ) -> Result<OutFile, OutFileError> {
-        let place = |path: &Path| {
-            std::fs::metadata(path)
-                .ok()
-                .filter(|found| found.is_file())
-                .map(|found| (found.dev(), found.ino()))
-        };
-        if let Some(ours) = place(path)
-            && inputs.into_iter().any(|input| place(input) == Some(ours))
-        {
-            return Err(OutFileError::IsInput(path.to_owned()));
-        }
+        // Beyond the limit of a file's size a write is to fail, not to end the process.
+        static FILE_SIZE: Once = Once::new();
+        FILE_SIZE.call_once(|| {
+            let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Default::default());
+        });
         let unwritable = |source| OutFileError::Unwritable {
             path: path.to_owned(),
             source,
         };
-        let open = |new: bool| {
-            OpenOptions::new()
-                .write(true)
-                .append(before == Before::Stays)
-                .create(true)
-                .create_new(new)
-                .truncate(false)
-                .open(path)
+        let is_stdout = is_stdout(path);
+        let ours = if is_stdout {
+            stdout_metadata()
+        } else {
+            std::fs::metadata(path)
         };
-        let (file, made) = match open(true) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                (open(false).map_err(unwritable)?, None)
-            }
-            new => (new.map_err(unwritable)?, Some(path.to_owned())),
+        if let Some(ours) = ours.ok().as_ref().and_then(place)
+            && inputs
+                .into_iter()
+                .any(|input| std::fs::metadata(input).ok().as_ref().and_then(place) == Some(ours))
+        {
+            return Err(OutFileError::IsInput(path.to_owned()));
+        }
+        let (stream, made) = if is_stdout {
+            let taken = take_stdout().and_then(Stream::new).map_err(unwritable)?;
+            (Some(taken), None)
+        } else {
+            open_path(path, mode).map_err(unwritable)?
         };
-        // Pipes and devices have nothing that could go.
-        let stale = before == Before::Goes && file.metadata().map_err(unwritable)?.is_file();
-        Ok(OutFile { file, stale, made })
+        let first = match &stream {
+            Some(stream) if stream.is_regular() && is_stdout => First::MendLastLine,
+            // Pipes and devices hold nothing.
+            Some(stream) if stream.is_regular() => match mode {
+                OpenMode::Truncate => First::Truncate,
+                OpenMode::Append => First::MendLastLine,
+            },
+            _ => First::Nothing,
+        };
+        if made.is_none() && !is_stdout && first != First::Nothing {
+            warn_of_readers(path);
+        }
+        Ok(OutFile {
+            path: path.to_owned(),
+            is_stdout,
+            stream,
+            first,
+            made,
+            owed: Vec::new(),
+            told: false,
+        })
     }
 
-    fn begin(&mut self) -> io::Result<()> {
+    pub fn is_stdout(&self) -> bool {
+        self.is_stdout
+    }
+
+    /// Waits for a FIFO's reader while `goes_on` holds, and makes the file ready for the first
+    /// line.
+    fn begin(&mut self, goes_on: &dyn Fn() -> bool) -> io::Result<&mut Stream> {
         self.made = None;
-        if std::mem::take(&mut self.stale) {
-            self.file.set_len(0)
-        } else {
-            Ok(())
+        while self.stream.is_none() {
+            self.stream = open_fifo(&self.path)?;
+            if self.stream.is_none() {
+                if !std::mem::replace(&mut self.told, true) {
+                    tracing::info!("{} has no reader: waiting for one", self.path.display());
+                }
+                if !goes_on() {
+                    return Err(io::Error::new(
+                        io::ErrorKind::NotConnected,
+                        "nothing reads it",
+                    ));
+                }
+                std::thread::sleep(RETRY);
+            }
         }
+        self.told = false;
+        let stream = self.stream.as_mut().expect("opened above");
+        match std::mem::replace(&mut self.first, First::Nothing) {
+            First::Truncate => stream.file().set_len(0)?,
+            First::MendLastLine => self.owed = mend_last_line(stream.file(), &self.path)?,
+            First::Nothing => {}
+        }
+        Ok(stream)
+    }
+
+    fn put_once(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+        self.begin(goes_on)?;
+        let stream = self.stream.as_mut().expect("begun");
+        if let Err(failure) = stream.put(&self.owed, goes_on) {
+            self.owed.drain(..failure.written);
+            return Err(failure.cause);
+        }
+        self.owed.clear();
+        let Err(failure) = stream.put(line, goes_on) else {
+            return Ok(());
+        };
+        if failure.written > 0 && !stream.take_back(failure.written) {
+            self.owed = line[failure.written..].to_vec();
+        }
+        Err(failure.cause)
+    }
+}
+
+impl LineSink for OutFile {
+    fn put(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+        loop {
+            let put = self.put_once(line, goes_on);
+            let is_fifo = self.stream.as_ref().is_some_and(Stream::is_fifo);
+            let left = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+            if self.is_stdout || !is_fifo || !put.as_ref().is_err_and(left) {
+                return put;
+            }
+            // The reader has left. Once our end is closed too, the next one begins with a whole
+            // line.
+            self.stream = None;
+            self.owed.clear();
+        }
+    }
+}
+
+/// Each write is one line; waits for the reader as long as it takes.
+impl Write for OutFile {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.put(line, &|| true)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.begin(&|| true)?.file().flush()
     }
 }
 
@@ -93,76 +217,118 @@ impl Drop for OutFile {
     }
 }
 
-impl Write for OutFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.begin()?;
-        self.file.write(bytes)
-    }
+fn stdout_metadata() -> io::Result<Metadata> {
+    File::from(io::stdout().as_fd().try_clone_to_owned()?).metadata()
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.begin()?;
-        self.file.flush()
+fn place(found: &Metadata) -> Option<(u64, u64)> {
+    found.is_file().then(|| (found.dev(), found.ino()))
+}
+
+/// Whether `path` names standard output, or the file or pipe that it was redirected to.
+fn is_stdout(path: &Path) -> bool {
+    let names = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+    let lies = |found: Metadata| {
+        let kind = found.file_type();
+        (kind.is_file() || kind.is_fifo()).then(|| (found.dev(), found.ino()))
+    };
+    names.iter().any(|name| path == Path::new(name))
+        || std::fs::metadata(path)
+            .ok()
+            .and_then(lies)
+            .is_some_and(|ours| stdout_metadata().ok().and_then(lies) == Some(ours))
+}
+
+/// The opened file (`None`: a FIFO without a reader), and its path if it was made.
+fn open_path(path: &Path, mode: OpenMode) -> io::Result<(Option<Stream>, Option<PathBuf>)> {
+    if std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
+        return Ok((open_fifo(path)?, None));
+    }
+    let open = |new: bool| {
+        OpenOptions::new()
+            .write(true)
+            .append(mode == OpenMode::Append)
+            .create(true)
+            .create_new(new)
+            .truncate(false)
+            // Lines may hold what people say.
+            .mode(0o600)
+            .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32)
+            .open(path)
+    };
+    let (file, made) = match open(true) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (open(false)?, None),
+        new => (new?, Some(path.to_owned())),
+    };
+    Ok((Some(Stream::new(file)?), made))
+}
+
+/// `None` while nothing has the FIFO open for reading.
+fn open_fifo(path: &Path) -> io::Result<Option<Stream>> {
+    let opened = OpenOptions::new()
+        .write(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32)
+        .open(path);
+    match opened {
+        Ok(file) => Stream::new(file).map(Some),
+        Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_there_goes_when_something_comes_and_not_before() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("old.jsonl");
-        std::fs::write(&path, "precious").unwrap();
-        let read = || std::fs::read_to_string(&path).unwrap();
-        drop(OutFile::open(&path, Before::Goes, []).unwrap());
-        assert_eq!(read(), "precious");
-        OutFile::open(&path, Before::Stays, [])
-            .unwrap()
-            .write_all(b" still")
-            .unwrap();
-        assert_eq!(read(), "precious still");
-        let mut out = OutFile::open(&path, Before::Goes, []).unwrap();
-        out.write_all(b"new").unwrap();
-        out.write_all(b"er").unwrap();
-        assert_eq!(read(), "newer");
-        OutFile::open(&path, Before::Goes, [])
-            .unwrap()
-            .flush()
-            .unwrap();
-        assert_eq!(read(), "");
-        OutFile::open(Path::new("/dev/null"), Before::Goes, [])
-            .unwrap()
-            .write_all(b"x")
-            .unwrap();
-    }
-
-    #[test]
-    fn a_recording_is_never_written_into_whatever_it_is_called() {
-        let folder = tempfile::tempdir().unwrap();
-        let [recording, link, other] =
-            ["a.mp4", "link.jsonl", "events.jsonl"].map(|name| folder.path().join(name));
-        std::fs::write(&recording, "pictures").unwrap();
-        std::os::unix::fs::symlink(&recording, &link).unwrap();
-        for path in [&recording, &link] {
-            assert!(matches!(
-                OutFile::open(path, Before::Goes, [&recording]),
-                Err(OutFileError::IsInput(_))
-            ));
-        }
-        assert_eq!(std::fs::read_to_string(&recording).unwrap(), "pictures");
-        drop(OutFile::open(&other, Before::Goes, [&recording]).unwrap());
-        assert!(!other.exists(), "nothing came of it");
-        OutFile::open(&other, Before::Stays, [&recording])
-            .unwrap()
-            .flush()
-            .unwrap();
-        assert!(other.exists(), "nothing was to be written");
-        let nowhere =
-            OutFile::open(&folder.path().join("no/where.jsonl"), Before::Goes, []).unwrap_err();
-        assert!(
-            matches!(&nowhere, OutFileError::Unwritable { source, .. } if source.kind() == io::ErrorKind::NotFound),
-            "{nowhere}"
+fn warn_of_readers(path: &Path) {
+    let Ok(mode) = std::fs::metadata(path).map(|found| found.mode()) else {
+        return;
+    };
+    if mode & 0o044 != 0 {
+        tracing::warn!(
+            "{} can be read by other users (mode {:o}) and may come to hold what people say: \
+             chmod 600 it",
+            path.display(),
+            mode & 0o777
         );
     }
 }
+
+/// Where the file's last line has no newline: what must be written before the next line. A half
+/// line of JSON, as a full disk or a crash leaves it, is cut off.
+fn mend_last_line(file: &File, path: &Path) -> io::Result<Vec<u8>> {
+    let size = file.metadata()?.len();
+    let appends = rustix::fs::fcntl_getfl(file)?.contains(OFlags::APPEND);
+    let mut offset = file;
+    if size == 0 || !appends && offset.stream_position()? != size {
+        return Ok(Vec::new());
+    }
+    // Opened anew: ours is for writing alone. Where it may not be read, a blank line does no harm.
+    let Ok(readable) = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())) else {
+        return Ok(b"\n".to_vec());
+    };
+    let start = size.saturating_sub(LONGEST_LINE);
+    let mut end = vec![0; (size - start) as usize];
+    readable.read_exact_at(&mut end, start)?;
+    let last = match end.iter().rposition(|byte| *byte == b'\n') {
+        Some(newline) => &end[newline + 1..],
+        None if start > 0 => return Ok(b"\n".to_vec()),
+        None => &end[..],
+    };
+    if last.is_empty() {
+        return Ok(Vec::new());
+    }
+    let is_half_line = last[0] == b'{' && serde_json::from_slice::<IgnoredAny>(last).is_err();
+    if !is_half_line {
+        return Ok(b"\n".to_vec());
+    }
+    tracing::warn!(
+        "{} ended in half a line: its {} bytes are cut off",
+        path.display(),
+        last.len()
+    );
+    file.set_len(size - last.len() as u64)?;
+    if !appends {
+        offset.seek(io::SeekFrom::End(0))?;
+    }
+    Ok(Vec::new())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,47 +1,50 @@
 //! What a person sees in the terminal of `run`: a line for each event, a bar for each label.
 
-use std::io::{self, IsTerminal, Write};
-use std::thread::JoinHandle;
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::ring::{Read, Reader};
+use super::sink_thread::SinkThread;
+use crate::output::Stream;
 
 /// Eighths of a cell.
 const BLOCKS: [&str; 9] = [" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"];
 const BAR_CELLS: usize = 8;
 
 /// Follows the ring and writes a line for each event to standard output, on a thread of its own, until the ring is closed.
-/// `None` where standard output is no terminal.
-pub fn follow(mut reader: Reader) -> io::Result<Option<JoinHandle<()>>> {
+/// `None` where standard output is no terminal. A terminal that takes nothing (Ctrl-S) is waited
+/// for; what the ring lets go of meanwhile is counted there.
+pub fn follow(mut reader: Reader) -> io::Result<Option<SinkThread>> {
     if !io::stdout().is_terminal() {
         return Ok(None);
     }
     let unicode = speaks_utf8(|name| std::env::var(name).ok());
-    let thread = std::thread::Builder::new()
-        .name("terminal".into())
-        .spawn(move || {
-            loop {
-                let line = match reader.read(Duration::from_secs(1)) {
-                    Read::Frame { frame, .. } => serde_json::from_str(&frame)
-                        .ok()
-                        .and_then(|frame| line(&frame, unicode)),
-                    Read::Missed(missed) => Some(format!(
-                        "          … {} events passed too fast to be shown",
-                        missed.count
-                    )),
-                    Read::TimedOut => None,
-                    Read::Ended => return,
-                };
-                if let Some(line) = line
-                    && writeln!(io::stdout(), "{line}").is_err()
-                {
-                    // The terminal is gone; the daemon is not a terminal program.
-                    return;
-                }
+    let mut terminal = Stream::of(io::stdout())?;
+    let thread = SinkThread::spawn("terminal", move |goes_on| {
+        loop {
+            let line = match reader.read(Duration::from_secs(1)) {
+                Read::Frame { frame, .. } => serde_json::from_str(&frame)
+                    .ok()
+                    .and_then(|frame| line(&frame, unicode)),
+                Read::Missed(missed) => Some(format!(
+                    "          … {} events passed too fast to be shown",
+                    missed.count
+                )),
+                Read::TimedOut => None,
+                Read::Ended => return,
+            };
+            if let Some(line) = line
+                && terminal
+                    .put(format!("{line}\n").as_bytes(), &|| goes_on.holds())
+                    .is_err()
+            {
+                // The terminal is gone; the daemon is not a terminal program.
+                return;
             }
-        })?;
+        }
+    })?;
     Ok(Some(thread))
 }
 

@@ -15,6 +15,7 @@ mod fanout;
 mod generate;
 mod harness;
 mod healing;
+mod outputs;
 mod privacy;
 mod protocol;
 mod readme;

@@ -1,0 +1,140 @@
+//! Writes to descriptors that may be pipes, terminals or sockets, without waiting for their readers
+//! for longer than the caller permits.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// `PIPE_BUF`: a pipe that `poll` reports as writable takes so many bytes at once.
+const CHUNK: usize = 4096;
+/// How often a caller that waits is asked whether it still does.
+const SLICE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 20_000_000,
+};
+const AT_ONCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
+
+/// An open descriptor.
+#[derive(Debug)]
+pub struct Stream {
+    file: File,
+    is_regular: bool,
+    is_fifo: bool,
+}
+
+/// A write that did not take everything.
+#[derive(Debug)]
+pub struct Unwritten {
+    /// Bytes that were taken.
+    pub written: usize,
+    /// Of kind `TimedOut` where the caller no longer wanted to wait.
+    pub cause: io::Error,
+}
+
+impl Unwritten {
+    pub fn nothing(cause: io::Error) -> Self {
+        Unwritten { written: 0, cause }
+    }
+}
+
+impl Stream {
+    pub fn new(file: File) -> io::Result<Stream> {
+        let kind = file.metadata()?.file_type();
+        Ok(Stream {
+            is_regular: kind.is_file(),
+            is_fifo: kind.is_fifo(),
+            file,
+        })
+    }
+
+    /// A stream to what `fd` is open on; `fd` stays open and is left as it is.
+    pub fn of(fd: impl AsFd) -> io::Result<Stream> {
+        let copy = File::from(fd.as_fd().try_clone_to_owned()?);
+        if !fd.as_fd().is_terminal() {
+            return Stream::new(copy);
+        }
+        // A terminal may take a part of a line and then block. `O_NONBLOCK` on our descriptor would
+        // be seen by every process that shares it, so the terminal is opened once more.
+        let again = OpenOptions::new()
+            .write(true)
+            .custom_flags((rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits() as i32)
+            .open(format!("/proc/self/fd/{}", copy.as_raw_fd()));
+        Stream::new(again.unwrap_or(copy))
+    }
+
+    pub fn is_regular(&self) -> bool {
+        self.is_regular
+    }
+
+    pub fn is_fifo(&self) -> bool {
+        self.is_fifo
+    }
+
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Writes all of `bytes`; waits for the reader while `goes_on` holds. A regular file is written
+    /// to in one call, as long as the system takes all of it.
+    pub fn put(&mut self, bytes: &[u8], goes_on: &dyn Fn() -> bool) -> Result<(), Unwritten> {
+        let mut written = 0;
+        while written < bytes.len() {
+            let cause = match self.put_some(&bytes[written..]) {
+                Ok(0) => io::ErrorKind::WriteZero.into(),
+                Ok(taken) => {
+                    written += taken;
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if goes_on() {
+                        self.is_writable(&SLICE);
+                        continue;
+                    }
+                    io::Error::new(io::ErrorKind::TimedOut, "nothing reads it")
+                }
+                Err(error) => error,
+            };
+            return Err(Unwritten { written, cause });
+        }
+        Ok(())
+    }
+
+    fn put_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_regular {
+            return self.file.write(bytes);
+        }
+        if !self.is_writable(&AT_ONCE) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.file.write(&bytes[..bytes.len().min(CHUNK)])
+    }
+
+    /// Waits at most `limit` until a write would not block (or would fail).
+    fn is_writable(&self, limit: &Timespec) -> bool {
+        let mut fds = [PollFd::new(&self.file, PollFlags::OUT)];
+        // A failure to poll shows in the write.
+        poll(&mut fds, Some(limit)).map_or(true, |ready| ready > 0)
+    }
+
+    /// Takes the last `written` bytes back out of a regular file. False where that cannot be done:
+    /// on anything else, and where another process has written behind them.
+    pub fn take_back(&mut self, written: usize) -> bool {
+        let mut cut = || -> io::Result<bool> {
+            let (end, size) = (self.file.stream_position()?, self.file.metadata()?.len());
+            let Some(start) = end.checked_sub(written as u64).filter(|_| end == size) else {
+                return Ok(false);
+            };
+            self.file.set_len(start)?;
+            self.file.seek(SeekFrom::Start(start))?;
+            Ok(true)
+        };
+        self.is_regular && cut().unwrap_or(false)
+    }
+}

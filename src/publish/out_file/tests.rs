@@ -1,0 +1,176 @@
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+const NOW: &dyn Fn() -> bool = &|| false;
+
+#[test]
+fn what_was_there_goes_when_something_comes_and_not_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old.jsonl");
+    std::fs::write(&path, "precious\n").unwrap();
+    let read = || std::fs::read_to_string(&path).unwrap();
+    drop(OutFile::open(&path, OpenMode::Truncate, []).unwrap());
+    assert_eq!(read(), "precious\n");
+    OutFile::open(&path, OpenMode::Append, [])
+        .unwrap()
+        .write_all(b"still")
+        .unwrap();
+    assert_eq!(read(), "precious\nstill");
+    let mut out = OutFile::open(&path, OpenMode::Truncate, []).unwrap();
+    out.write_all(b"new").unwrap();
+    out.write_all(b"er").unwrap();
+    assert_eq!(read(), "newer");
+    OutFile::open(&path, OpenMode::Truncate, [])
+        .unwrap()
+        .flush()
+        .unwrap();
+    assert_eq!(read(), "");
+    OutFile::open(Path::new("/dev/null"), OpenMode::Truncate, [])
+        .unwrap()
+        .write_all(b"x")
+        .unwrap();
+}
+
+#[test]
+fn a_recording_is_never_written_into_whatever_it_is_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let [recording, link, other] =
+        ["a.mp4", "link.jsonl", "events.jsonl"].map(|name| folder.path().join(name));
+    std::fs::write(&recording, "pictures").unwrap();
+    std::os::unix::fs::symlink(&recording, &link).unwrap();
+    for path in [&recording, &link] {
+        assert!(matches!(
+            OutFile::open(path, OpenMode::Truncate, [&recording]),
+            Err(OutFileError::IsInput(_))
+        ));
+    }
+    assert_eq!(std::fs::read_to_string(&recording).unwrap(), "pictures");
+    drop(OutFile::open(&other, OpenMode::Truncate, [&recording]).unwrap());
+    assert!(!other.exists(), "nothing came of it");
+    OutFile::open(&other, OpenMode::Append, [&recording])
+        .unwrap()
+        .flush()
+        .unwrap();
+    assert!(other.exists(), "nothing was to be written");
+    let nowhere = folder.path().join("no/where.jsonl");
+    let nowhere = OutFile::open(&nowhere, OpenMode::Truncate, []).unwrap_err();
+    assert!(
+        matches!(&nowhere, OutFileError::Unwritable { source, .. } if source.kind() == io::ErrorKind::NotFound),
+        "{nowhere}"
+    );
+}
+
+#[test]
+fn a_new_file_is_its_owners_alone_and_an_existing_one_keeps_its_mode() {
+    let folder = tempfile::tempdir().unwrap();
+    for mode in [OpenMode::Truncate, OpenMode::Append] {
+        let path = folder.path().join(format!("{mode:?}.jsonl"));
+        let bits = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        let write = || {
+            let mut out = OutFile::open(&path, mode, []).unwrap();
+            out.write_all(b"{}\n").unwrap();
+        };
+        write();
+        assert_eq!(bits(), 0o600, "{mode:?}");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+        write();
+        assert_eq!(bits(), 0o640, "{mode:?}");
+    }
+}
+
+#[test]
+fn a_line_never_runs_on_from_what_is_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.jsonl");
+    for (before, after) in [
+        ("", "{\"b\":2}\n"),
+        ("{\"a\":1}\n", "{\"a\":1}\n{\"b\":2}\n"),
+        ("{\"a\":1}", "{\"a\":1}\n{\"b\":2}\n"),
+        ("{\"a\":1}\n{\"a\":", "{\"a\":1}\n{\"b\":2}\n"),
+        ("{\"a\":\"é", "{\"b\":2}\n"),
+        // Not of our making: nothing of it is lost.
+        ("notes", "notes\n{\"b\":2}\n"),
+    ] {
+        std::fs::write(&path, before).unwrap();
+        let mut out = OutFile::open(&path, OpenMode::Append, []).unwrap();
+        out.put(b"{\"b\":2}\n", NOW).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), after, "{before:?}");
+    }
+}
+
+#[test]
+fn what_another_process_appended_is_not_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.jsonl");
+    let append = || OpenOptions::new().create(true).append(true).open(&path);
+    let (mut ours, mut theirs) = (append().unwrap(), append().unwrap());
+    ours.write_all(b"{\"a\":").unwrap();
+    let mut stream = Stream::new(ours.try_clone().unwrap()).unwrap();
+    theirs.write_all(b"x\n").unwrap();
+    assert!(!stream.take_back(5));
+    ours.write_all(b"{\"b\":").unwrap();
+    assert!(stream.take_back(5));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"a\":x\n");
+}
+
+fn fifo(path: &Path) {
+    let made = std::process::Command::new("mkfifo").arg(path).status();
+    assert!(made.unwrap().success());
+}
+
+#[test]
+fn a_fifo_is_opened_once_it_has_a_reader_and_again_for_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events");
+    fifo(&path);
+    let mut out = OutFile::open(&path, OpenMode::Append, []).unwrap();
+    let nobody = out.put(b"{\"a\":1}\n", NOW).unwrap_err();
+    assert_eq!(nobody.kind(), io::ErrorKind::NotConnected);
+    let open = || {
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits() as i32);
+        options.open(&path).unwrap()
+    };
+    let mut read = [0; 100];
+    let first = open();
+    out.put(b"{\"a\":2}\n", NOW).unwrap();
+    drop(first);
+    let nobody = out.put(b"{\"a\":3}\n", NOW).unwrap_err();
+    assert_eq!(nobody.kind(), io::ErrorKind::NotConnected);
+    let mut second = open();
+    out.put(b"{\"a\":4}\n", NOW).unwrap();
+    let n = io::Read::read(&mut second, &mut read).unwrap();
+    assert_eq!(&read[..n], b"{\"a\":4}\n");
+}
+
+#[test]
+fn a_stalled_reader_is_waited_for_no_longer_than_wanted_and_gets_whole_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events");
+    fifo(&path);
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32);
+    let mut reader = options.open(&path).unwrap();
+    rustix::pipe::fcntl_setpipe_size(&reader, 8192).unwrap();
+    let mut out = OutFile::open(&path, OpenMode::Append, []).unwrap();
+    // More than the pipe holds: a part of it is taken.
+    let long = format!("{{\"a\":\"{}\"}}\n", "x".repeat(12_000));
+    let stalled = out.put(long.as_bytes(), NOW).unwrap_err();
+    assert_eq!(stalled.kind(), io::ErrorKind::TimedOut);
+    let mut read = vec![0; 4096];
+    let mut all = Vec::new();
+    let mut drain = || {
+        while let Ok(n) = io::Read::read(&mut reader, &mut read) {
+            all.extend_from_slice(&read[..n]);
+        }
+        all.clone()
+    };
+    assert!(!drain().is_empty());
+    out.put(b"{\"b\":2}\n", NOW).unwrap();
+    assert_eq!(drain(), [long.as_bytes(), b"{\"b\":2}\n"].concat());
+}

@@ -1,0 +1,358 @@
+//! What events are written to: standard output, files on full disks, FIFOs and pipes that nobody
+//! reads.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use serde_json::Value;
+
+use crate::harness::{Daemon, command, demo, events, eventually, expressd, get, stderr, wait};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What a stop may take with an output that stalls.
+const STOP: Duration = Duration::from_secs(5);
+
+fn looped() -> [&'static str; 3] {
+    ["--replay", "config/demo/demo.mp4", "--loop"]
+}
+
+fn fifo(folder: &Path) -> PathBuf {
+    let path = folder.join("events");
+    let made = Command::new("mkfifo").arg(&path).status();
+    assert!(made.expect("mkfifo").success());
+    path
+}
+
+/// Opens a FIFO for reading without waiting for its writer. It holds one page.
+fn reader_of(path: &Path) -> File {
+    let reader = OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
+        .open(path)
+        .unwrap();
+    rustix::pipe::fcntl_setpipe_size(&reader, 4096).unwrap();
+    reader
+}
+
+/// A pipe is full once the same bytes wait in it at two looks.
+fn wait_until_full(reader: impl AsFd) {
+    let mut before = 0;
+    eventually("a full pipe", PATIENCE, || {
+        std::thread::sleep(Duration::from_secs(1));
+        let waiting = rustix::io::ioctl_fionread(&reader).unwrap();
+        let is_full = waiting > 0 && waiting == before;
+        before = waiting;
+        is_full
+    });
+}
+
+/// Every line is JSON, and no `seq` is missing that no `dropped` explains.
+fn assert_complete(lines: &[Value]) {
+    let mut next = None;
+    for line in lines {
+        let (from, to) = if line["type"] == "dropped" {
+            (&line["from_seq"], &line["to_seq"])
+        } else {
+            (&line["seq"], &line["seq"])
+        };
+        let (from, to) = (from.as_u64().unwrap(), to.as_u64().unwrap());
+        assert!(next.is_none_or(|next| from == next), "{next:?}: {line}");
+        next = Some(to + 1);
+    }
+}
+
+fn lines_of(path: &Path) -> Vec<Value> {
+    assert!(ends_whole(path), "half a line");
+    events(&fs::read(path).unwrap())
+}
+
+fn ends_whole(path: &Path) -> bool {
+    fs::read(path).unwrap().ends_with(b"\n")
+}
+
+/// The lines of a file that is just being written to.
+fn lines_so_far(path: &Path) -> Vec<Value> {
+    let text = fs::read(path).unwrap();
+    let end = text.iter().rposition(|byte| *byte == b'\n');
+    events(&text[..end.unwrap_or(0)])
+}
+
+/// Counted by `/metrics` as lost on the way to the JSON Lines.
+fn lost(address: &str) -> u64 {
+    let (_, metrics) = get(address, "/metrics");
+    let counted = metrics
+        .lines()
+        .find(|line| line.contains("jsonl") && !line.starts_with('#'));
+    counted.map_or(0, |line| {
+        let number = line.rsplit(' ').next().unwrap();
+        number.parse::<f64>().unwrap() as u64
+    })
+}
+
+#[test]
+fn standard_output_holds_events_and_nothing_else() {
+    for output in ["-", "/dev/stdout"] {
+        let mut child = command(&["run", "--listen", "127.0.0.1:0", "--jsonl", output])
+            .args(["--replay", demo().to_str().unwrap()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Enough of it: the daemon ends when it is told to, not when the reader leaves.
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first: Vec<Value> = (0..5)
+            .map(|_| serde_json::from_str(&lines.next().unwrap().unwrap()).expect("JSON"))
+            .collect();
+        assert_complete(&first);
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        for line in lines {
+            serde_json::from_str::<Value>(&line.unwrap()).expect("JSON");
+        }
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{}", stderr(&ended));
+        for part in ["bundle default", "events at ws://"] {
+            assert!(stderr(&ended).contains(part), "{}", stderr(&ended));
+        }
+    }
+}
+
+#[test]
+fn a_fifo_without_a_reader_holds_up_neither_the_start_nor_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = fifo(folder.path());
+    let with = [&looped()[..], &["--jsonl", path.to_str().unwrap()]].concat();
+    let mut daemon = Daemon::start(&with);
+    eventually("ready", PATIENCE, || {
+        get(&daemon.address, "/readyz").0 == 200
+    });
+    daemon.signal(Signal::TERM);
+    let code = daemon.wait(STOP).code();
+    assert_eq!(code, Some(1), "events are missing");
+    daemon.wait_for_line("events are missing in", STOP);
+
+    // A reader that comes later gets whole lines.
+    let mut daemon = Daemon::start(&with);
+    eventually("ready", PATIENCE, || {
+        get(&daemon.address, "/readyz").0 == 200
+    });
+    let mut reader = BufReader::new(File::open(&path).unwrap());
+    let mut lines = Vec::new();
+    for _ in 0..5 {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        lines.push(serde_json::from_str(&line).expect("JSON"));
+    }
+    assert_complete(&lines);
+    daemon.signal(Signal::TERM);
+    let mut rest = Vec::new();
+    reader.read_to_end(&mut rest).unwrap();
+    lines.extend(events(&rest));
+    assert_complete(&lines);
+    assert_eq!(daemon.wait(STOP).code(), Some(0));
+}
+
+#[test]
+fn a_reader_that_stalls_does_not_hold_up_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = fifo(folder.path());
+    let mut reader = reader_of(&path);
+    let with = [&looped()[..], &["--jsonl", path.to_str().unwrap()]].concat();
+    let mut daemon = Daemon::start(&with);
+    wait_until_full(&reader);
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait(STOP).code(), Some(1));
+    daemon.wait_for_line("events are missing in", STOP);
+    let mut read = Vec::new();
+    reader.read_to_end(&mut read).unwrap();
+    let whole = read.iter().rposition(|byte| *byte == b'\n').unwrap();
+    assert_complete(&events(&read[..whole]));
+}
+
+#[test]
+fn standard_output_and_the_log_that_nobody_reads_do_not_hold_up_the_end() {
+    for output in [&["--jsonl", "-"][..], &["--set", "log.level=trace"]] {
+        let [(out, stdout), (err, stderr)] = [(); 2].map(|()| {
+            let (reader, writer) = io::pipe().unwrap();
+            rustix::pipe::fcntl_setpipe_size(&reader, 4096).unwrap();
+            (reader, writer)
+        });
+        let port = free_port();
+        let mut child = command(&["run", "--listen", &port])
+            .args(looped())
+            .args(output)
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        eventually("ready", PATIENCE, || is_ready(&port));
+        let is_log = output[0] == "--set";
+        wait_until_full(if is_log { &err } else { &out });
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        let code = wait(&mut child, STOP).code();
+        drop((out, err));
+        // Events are missing, or lines of the log alone.
+        let expected = i32::from(!is_log);
+        assert_eq!(code, Some(expected), "{output:?}");
+    }
+}
+
+/// An address that was free a moment ago.
+fn free_port() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+fn is_ready(address: &str) -> bool {
+    std::net::TcpStream::connect(address).is_ok() && get(address, "/readyz").0 == 200
+}
+
+#[test]
+fn a_terminal_that_is_stopped_does_not_hold_up_the_end() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap();
+    let screen = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(name.to_str().unwrap())
+        .unwrap();
+    let port = free_port();
+    let mut child = command(&["run", "--listen", &port])
+        .args(looped())
+        .stdout(screen)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut terminal = File::from(terminal);
+    let mut shown = [0; 4096];
+    let mut seen = String::new();
+    while !seen.contains("happy") {
+        let n = terminal.read(&mut shown).unwrap();
+        seen += &String::from_utf8_lossy(&shown[..n]);
+    }
+    // Ctrl-S.
+    io::Write::write_all(&mut terminal, &[0x13]).unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(wait(&mut child, STOP).code(), Some(0));
+}
+
+#[test]
+fn a_systemd_that_reads_nothing_does_not_hold_up_the_end() {
+    use std::os::unix::net::UnixDatagram;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let _systemd = UnixDatagram::bind(&path).unwrap();
+    let filler = UnixDatagram::unbound().unwrap();
+    filler.set_nonblocking(true).unwrap();
+    while filler.send_to(b"X=1", &path).is_ok() {}
+    let mut daemon = Daemon::start_with(&looped(), |command| {
+        command
+            .env("NOTIFY_SOCKET", &path)
+            .env("WATCHDOG_USEC", "2000000");
+    });
+    eventually("ready", PATIENCE, || {
+        get(&daemon.address, "/readyz").0 == 200
+    });
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait(STOP).code(), Some(0));
+}
+
+fn limit_files(child: &Child, bytes: Option<u64>) {
+    let limit = Rlimit {
+        current: bytes,
+        maximum: None,
+    };
+    prlimit(Some(Pid::from_child(child)), Resource::Fsize, limit).unwrap();
+}
+
+#[test]
+fn a_disk_that_fills_and_gets_room_again_leaves_whole_lines_and_says_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.jsonl");
+    let port = free_port();
+    let mut child = command(&["run", "--listen", &port])
+        .args(looped())
+        .args(["--jsonl", path.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("ready", PATIENCE, || is_ready(&port));
+    let size = || fs::metadata(&path).unwrap().len();
+    // No room for a whole line.
+    limit_files(&child, Some(size() + 100));
+    eventually("lost lines", PATIENCE, || lost(&port) >= 3);
+    eventually("a whole last line", PATIENCE, || ends_whole(&path));
+    assert_complete(&lines_so_far(&path));
+    limit_files(&child, None);
+    let dropped = |lines: &[Value]| lines.iter().position(|line| line["type"] == "dropped");
+    eventually("a dropped frame, and more lines", PATIENCE, || {
+        let lines = lines_so_far(&path);
+        dropped(&lines).is_some_and(|at| at + 2 < lines.len())
+    });
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(wait(&mut child, STOP).code(), Some(1));
+    let lines = lines_of(&path);
+    assert_complete(&lines);
+    let dropped: u64 = lines.iter().filter_map(|line| line["count"].as_u64()).sum();
+    let mut said = String::new();
+    child.stderr.unwrap().read_to_string(&mut said).unwrap();
+    let expected = format!("{dropped} events are missing in");
+    assert!(said.contains(&expected), "{expected}: {said}");
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "words may be in it");
+}
+
+#[test]
+fn a_replay_to_a_disk_that_fills_ends_with_a_whole_line_and_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.jsonl");
+    // Blocks of 512 bytes.
+    let script = "ulimit -f 9; exec \"$0\" \"$@\"";
+    let output = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_expressd"), "replay"])
+        .args([demo().to_str().unwrap(), "--jsonl", path.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let lines = lines_of(&path);
+    assert!(!lines.is_empty());
+    assert!(stderr(&output).contains("events.jsonl"));
+    let all = expressd(&["replay", demo().to_str().unwrap(), "--jsonl", "-"]);
+    assert_eq!(lines, events(&all.stdout)[..lines.len()]);
+}
+
+#[test]
+fn a_replay_into_a_fifo_waits_for_its_reader_and_ends_by_a_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = fifo(folder.path());
+    let start = || {
+        command(&["replay", demo().to_str().unwrap()])
+            .args(["--jsonl", path.to_str().unwrap()])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut child = start();
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(child.try_wait().unwrap().is_none(), "it waits");
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        wait(&mut child, STOP);
+    }
+    let mut child = start();
+    let mut read = Vec::new();
+    File::open(&path).unwrap().read_to_end(&mut read).unwrap();
+    assert_eq!(wait(&mut child, STOP).code(), Some(0));
+    let all = expressd(&["replay", demo().to_str().unwrap(), "--jsonl", "-"]);
+    assert!(read == all.stdout, "the same bytes");
+}
