@@ -12,6 +12,7 @@ mod image;
 mod lips;
 mod quality;
 mod refine;
+mod resize;
 mod shot;
 mod smooth;
 mod stage;

@@ -12,17 +12,15 @@ const CORRELATION: f32 = 0.8;
 #[derive(Clone, Debug, Default)]
 pub struct ShotWatch {
     before: Vec<f32>,
-    size: [usize; 2],
 }
 
 impl ShotWatch {
     /// Is this picture that different from the one before? The faces have the last word: light changes too.
     pub fn changed(&mut self, picture: &Picture) -> bool {
         let now = thumbnail(picture);
-        let size = [picture.width, picture.height];
-        let resized = !self.before.is_empty() && self.size != size;
-        let changed = resized || !self.before.is_empty() && differ(&self.before, &now);
-        (self.before, self.size) = (now, size);
+        // Thumbnails of pictures of two sizes compare as well: the same scene goes on in another size.
+        let changed = !self.before.is_empty() && differ(&self.before, &now);
+        self.before = now;
         changed
     }
 }

@@ -33,6 +33,16 @@ impl Smoother {
         self.points.clear();
     }
 
+    /// The points that are remembered, in pictures of another size; `factor` per axis.
+    pub fn rescale(&mut self, factor: [f32; 2]) {
+        for point in &mut self.points {
+            for k in 0..2 {
+                point.at[k] *= factor[k];
+                point.speed[k] *= factor[k];
+            }
+        }
+    }
+
     /// `unit` is the face's width: speeds are judged against it.
     pub fn smooth<const N: usize>(
         &mut self,

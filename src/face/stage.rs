@@ -12,8 +12,9 @@ use super::detect::Detection;
 use super::lips::lip_motion;
 use super::quality::quality;
 use super::refine::Refiner;
+use super::resize::PictureSize;
 use super::shot::ShotWatch;
-use super::track::{Sighting, Track};
+use super::track::{Newcomer, Sighting, Track};
 use crate::clip::{
     Face, FramedFaces, Picture, Rect, SubjectChange, SubjectId, SubjectPhase, VideoFrame, face_slot,
 };
@@ -64,13 +65,6 @@ const UNDECIDED_NANOS: i64 = 600_000_000;
 /// The side of the square that is looked at, over the face's longer side.
 const SQUARE: f32 = 1.0;
 
-/// A detection that is no track yet.
-#[derive(Clone, Copy, Debug)]
-struct Newcomer {
-    rect: Rect,
-    score: f32,
-}
-
 /// Follows every face on every frame, between and across detections. Deterministic: the same frames and detections give the same faces.
 #[derive(Debug)]
 pub struct FaceStage {
@@ -86,6 +80,7 @@ pub struct FaceStage {
     shot_began: Option<MediaTime>,
     last_frame: Option<MediaTime>,
     picture_size: [usize; 2],
+    size: PictureSize,
     next_serial: u32,
     next_subject: u32,
     next_face: u64,
@@ -111,6 +106,7 @@ impl FaceStage {
             shot_began: None,
             last_frame: None,
             picture_size: [0; 2],
+            size: PictureSize::default(),
             next_serial: 0,
             next_subject: 1,
             next_face: 0,
@@ -141,12 +137,12 @@ impl FaceStage {
     }
 
     /// Feeds a finished detection made on this or an earlier frame (live it comes late: what moved since is taken into account).
-    pub fn detected(&mut self, at: MediaTime, detections: Vec<Detection>) {
+    pub fn detected(&mut self, at: MediaTime, mut detections: Vec<Detection>) {
         if self.shot_began.is_some_and(|began| at < began) {
-            // Of the shot before: nobody of it is here.
             return;
         }
         self.detected_at = Some(self.detected_at.map_or(at, |before| before.max(at)));
+        self.size.bring(at, &mut detections);
         let matched = match_detections(&self.tracks, at, &detections);
         for (t, track) in self.tracks.iter_mut().enumerate() {
             let Some(rect) = track.rect_at(at).filter(|_| track.visible) else {
@@ -175,8 +171,8 @@ impl FaceStage {
                 rect: d.rect,
                 score: d.score,
             });
-        self.newcomers
-            .extend(fresh.take(2 * self.settings.max_subjects));
+        let limit = 2 * self.settings.max_subjects;
+        self.newcomers.extend(fresh.take(limit));
     }
 
     /// Follows, aligns, crops and judges everyone on this frame.
@@ -188,9 +184,12 @@ impl FaceStage {
             .clamp(0.0, 0.5);
         self.last_frame = Some(now);
         self.picture_size = [picture.width, picture.height];
+        if let Some(factor) = self.size.follow(now, self.picture_size) {
+            self.tracks.iter_mut().for_each(|t| t.rescale(factor));
+            self.newcomers.iter_mut().for_each(|n| n.rescale(factor));
+        }
         let mut changes = Vec::new();
         let picture_changed = self.shots.changed(picture);
-
         let newcomers = std::mem::take(&mut self.newcomers);
         self.tracks
             .iter_mut()

@@ -24,6 +24,20 @@ impl Sighting {
     }
 }
 
+/// A detection that is no track yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Newcomer {
+    pub rect: Rect,
+    pub score: f32,
+}
+
+impl Newcomer {
+    /// Moves it to pictures of another size; `factor` per axis.
+    pub fn rescale(&mut self, factor: [f32; 2]) {
+        self.rect = self.rect.scaled(factor);
+    }
+}
+
 /// How much of a surprise goes into place, speed and size at once.
 const PLACE_GAIN: f32 = 0.85;
 const SPEED_GAIN: f32 = 0.3;
@@ -115,6 +129,22 @@ impl Track {
             self.center[k] =
                 (self.center[k] + self.velocity[k] * seconds).clamp(0.0, picture_size[k] as f32);
         }
+    }
+
+    /// Moves everything in pixels to pictures of another size: `factor` is the new size over the old
+    /// one, per axis.
+    pub fn rescale(&mut self, factor: [f32; 2]) {
+        for k in 0..2 {
+            self.center[k] *= factor[k];
+            self.velocity[k] *= factor[k];
+        }
+        self.side *= (factor[0] * factor[1]).sqrt();
+        self.rect = self.rect.scaled(factor);
+        for (_, rect) in &mut self.history {
+            *rect = rect.scaled(factor);
+        }
+        self.landmark_smoother.rescale(factor);
+        self.rect_smoother.rescale(factor);
     }
 
     /// Takes what was seen at `now`, `seconds` after the frame before.

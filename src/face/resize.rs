@@ -1,0 +1,86 @@
+//! Pictures of another size in the middle of a stream: coordinates follow.
+
+use super::detect::Detection;
+use crate::clip::Rect;
+use crate::time::MediaTime;
+
+/// The size of the pictures, and its last change.
+#[derive(Clone, Debug, Default)]
+pub struct PictureSize {
+    size: Option<[usize; 2]>,
+    /// First frame of this size, and its size over that of the frame before, per axis.
+    changed: Option<(MediaTime, [f32; 2])>,
+}
+
+impl PictureSize {
+    /// Takes the size of the frame at `now`, in pixels. If it is another one than before: its ratio
+    /// to that, per axis.
+    pub fn follow(&mut self, now: MediaTime, size: [usize; 2]) -> Option<[f32; 2]> {
+        let before = self.size.replace(size)?;
+        if before == size || before.contains(&0) {
+            return None;
+        }
+        let factor = std::array::from_fn(|k| size[k] as f32 / before[k] as f32);
+        self.changed = Some((now, factor));
+        Some(factor)
+    }
+
+    /// Brings detections on the frame at `at`, which may be from before the last change, to the
+    /// present size.
+    pub fn bring(&self, at: MediaTime, detections: &mut [Detection]) {
+        let Some((_, factor)) = self.changed.filter(|(changed, _)| at < *changed) else {
+            return;
+        };
+        for detection in detections {
+            detection.rect = detection.rect.scaled(factor);
+            for point in &mut detection.landmarks {
+                for k in 0..2 {
+                    point[k] *= factor[k];
+                }
+            }
+        }
+    }
+}
+
+impl Rect {
+    /// The same part of a picture whose size is `factor` times this one's, per axis.
+    pub(super) fn scaled(&self, factor: [f32; 2]) -> Rect {
+        Rect {
+            x: self.x * factor[0],
+            y: self.y * factor[1],
+            w: self.w * factor[0],
+            h: self.h * factor[1],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn detections_of_before_a_change_are_brought_to_the_new_size() {
+        let at = |ms: i64| MediaTime::from_nanos(ms * 1_000_000);
+        let mut size = PictureSize::default();
+        assert_eq!(size.follow(at(0), [320, 240]), None);
+        assert_eq!(size.follow(at(40), [320, 240]), None);
+        assert_eq!(size.follow(at(80), [640, 120]), Some([2.0, 0.5]));
+        let rect = Rect {
+            x: 10.0,
+            y: 20.0,
+            w: 30.0,
+            h: 40.0,
+        };
+        let found = Detection {
+            rect,
+            landmarks: [[1.0, 2.0]; 5],
+            score: 0.9,
+        };
+        let mut detections = [found];
+        size.bring(at(80), &mut detections);
+        assert_eq!(detections[0].rect, rect);
+        size.bring(at(40), &mut detections);
+        assert_eq!(detections[0].rect, rect.scaled([2.0, 0.5]));
+        assert_eq!(detections[0].landmarks, [[2.0, 1.0]; 5]);
+    }
+}
