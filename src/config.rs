@@ -57,10 +57,13 @@ macro_rules! section {
 }
 
 section!(RawVideo {
-    source: Address = "auto".into()
+    source: Address = "auto".into(),
+    track: String = "auto".into()
 });
 section!(RawAudio {
-    source: Address = "default".into()
+    source: Address = "default".into(),
+    track: String = "auto".into(),
+    channel: String = "auto".into()
 });
 section!(RawFace {
     detector: String = "models/mtcnn".into(),
@@ -103,6 +106,12 @@ pub struct Config {
     pub video: Address,
     /// Where sound comes from: `default`, a device's name, `uri`, `none`.
     pub audio: Address,
+    /// Which video track of a recording: `auto` or a number from 1 on.
+    pub video_track: String,
+    /// Which sound track of a recording: `auto` or a number from 1 on.
+    pub audio_track: String,
+    /// Which channel of the sound: `auto`, `mix` or a number from 1 on.
+    pub audio_channel: String,
     pub face: FaceConfig,
     pub speech: SpeechConfig,
     pub window: WindowConfig,
@@ -359,6 +368,9 @@ impl Config {
         Config {
             video: raw.video.source,
             audio: raw.audio.source,
+            video_track: raw.video.track,
+            audio_track: raw.audio.track,
+            audio_channel: raw.audio.channel,
             face: FaceConfig {
                 detector: raw.face.detector.into(),
                 detect_interval: ms(raw.face.detect_interval_ms),

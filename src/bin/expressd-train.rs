@@ -64,6 +64,9 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = expressd::capture::decoder_process() {
+        return code;
+    }
     #[cfg(feature = "train-torch")]
     keep_few_convolutions();
     expressd::output::end_quietly_with_the_reader();

@@ -127,6 +127,9 @@ impl Settings {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = expressd::capture::decoder_process() {
+        return code;
+    }
     expressd::output::end_quietly_with_the_reader();
     let verb = match Cli::try_parse() {
         Ok(cli) => cli.verb,

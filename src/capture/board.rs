@@ -36,6 +36,10 @@ pub struct SourceCounters {
     pub silenced: AtomicU64,
     /// Pictures that were dropped because they came too late to be of use (video, live).
     pub too_late: AtomicU64,
+    /// Pictures that had no stamp and were placed at an assumed rate (video).
+    pub assumed_stamps: AtomicU64,
+    /// Pictures and pieces of sound that were left out because their stamps lay far ahead of all around.
+    pub outliers: AtomicU64,
     /// How often the source was opened again after a loss.
     pub reconnects: AtomicU64,
     /// Stamp of the newest delivery in nanoseconds; `i64::MIN` before the first.
@@ -59,6 +63,8 @@ impl Default for SourceGauge {
             xruns: zero(),
             silenced: zero(),
             too_late: zero(),
+            assumed_stamps: zero(),
+            outliers: zero(),
             reconnects: zero(),
             newest_nanos: AtomicI64::new(i64::MIN),
         };

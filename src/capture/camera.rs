@@ -22,6 +22,7 @@ use super::plug::{Plug, Wanted};
 use super::pulse::Pulse;
 use super::source;
 use super::spec::VideoSpec;
+use super::tracks::ChannelSelection;
 use crate::event::SourceState;
 use crate::time::{Clock, MediaTime, SystemClock};
 
@@ -42,6 +43,7 @@ pub(super) struct Camera {
     clock: Arc<SystemClock>,
     board: Arc<SourceBoard>,
     stop: Arc<AtomicBool>,
+    channel: ChannelSelection,
     patience: Duration,
 }
 
@@ -92,8 +94,14 @@ impl Camera {
             clock,
             board,
             stop,
+            channel: ChannelSelection::Auto,
             patience: FIRST_PATIENCE,
         }
+    }
+
+    /// Which channel of its sound track is heard.
+    pub fn with_channel(self, channel: ChannelSelection) -> Self {
+        Camera { channel, ..self }
     }
 
     pub fn run(mut self) {
@@ -150,6 +158,7 @@ impl Camera {
             Wanted {
                 video: self.frames.is_some(),
                 audio: self.sound.is_some(),
+                channel: self.channel,
             },
             self.clock.clone(),
             paced.clone(),

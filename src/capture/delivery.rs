@@ -1,20 +1,16 @@
 //! From decoded buffers to stamped frames and blocks in their lanes.
 //!
-//! What runs here runs on GStreamer's streaming threads: it stamps, waits for its hour where that is asked, and sends.
+//! This runs on a decoder's threads: it stamps, paces to the stamps if requested, and sends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use gstreamer as gst;
-use gstreamer_video as gst_video;
-
-use super::board::SourceBoard;
+use super::board::{SourceBoard, SourceCounters};
+use super::decoder::{Closed, DecodedPicture, DecodedSound, Sink};
 use super::join::BlockCutter;
-use crate::clip::{
-    AudioBlock, ColorMatrix, Colorimetry, Picture, Plane, SAMPLE_RATE_HZ, VideoFrame,
-    samples_to_nanos,
-};
+use super::stamps::{Outliers, Stamps};
+use crate::clip::{AudioBlock, Picture, SAMPLE_RATE_HZ, VideoFrame, samples_to_nanos};
 use crate::event::SourceState;
 use crate::lane::LaneSender;
 use crate::time::{Clock, MediaTime, SystemClock};
@@ -78,7 +74,6 @@ pub(super) struct FrameDelivery {
     is_late: bool,
     next_index: u64,
     last: Option<MediaTime>,
-    layout: Option<(gst::Caps, gst_video::VideoInfo)>,
     /// End of the newest frame in running time, for a recording's length.
     pub end_nanos: i64,
     last_gap_nanos: i64,
@@ -86,6 +81,9 @@ pub(super) struct FrameDelivery {
     /// The only picture of the pass, while there is one only.
     still: Option<Arc<Picture>>,
     pass_began: u64,
+    stamps: Stamps,
+    outliers: Outliers<DecodedPicture>,
+    has_told_of_stamps: bool,
 }
 
 /// Rate at which a still picture is repeated.
@@ -106,12 +104,14 @@ impl FrameDelivery {
             is_late: false,
             next_index: 0,
             last: None,
-            layout: None,
             end_nanos: 0,
             last_gap_nanos: 0,
             last_running: None,
             still: None,
             pass_began: 0,
+            stamps: Stamps::default(),
+            outliers: Outliers::default(),
+            has_told_of_stamps: false,
         }
     }
 
@@ -119,16 +119,11 @@ impl FrameDelivery {
         (self.still, self.pass_began) = (None, self.next_index);
         (
             self.timeline,
-            self.layout,
             self.end_nanos,
             self.last_gap_nanos,
             self.last_running,
-        ) = (timeline, None, 0, 0, None);
-    }
-
-    /// The end of the stream, for the receiver.
-    pub fn close(&mut self) {
-        self.lane = None;
+        ) = (timeline, 0, 0, None);
+        (self.stamps, self.outliers) = (Stamps::default(), Outliers::default());
     }
 
     pub fn count(&self) -> u64 {
@@ -150,22 +145,64 @@ impl FrameDelivery {
         true
     }
 
-    /// Stamps and sends one sample. `Eos` when the receiver is gone or capture is to stop.
-    pub fn deliver(&mut self, sample: gst::Sample) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let (Some(buffer), Some(caps)) = (sample.buffer_owned(), sample.caps_owned()) else {
-            return Err(gst::FlowError::Error);
-        };
-        let running = match (running_nanos(&sample, buffer.pts()), &self.live_clock) {
-            (Some(running), _) => running,
+    /// The latest stamp that was left out for being far ahead of the rest, in running time.
+    pub fn outlier_nanos(&self) -> Option<i64> {
+        self.outliers.latest
+    }
+}
+
+impl Sink<DecodedPicture> for FrameDelivery {
+    fn close(&mut self) {
+        self.lane = None;
+    }
+
+    /// Stamps and sends one picture.
+    fn deliver(&mut self, decoded: DecodedPicture) -> Result<(), Closed> {
+        if let Some(clock) = &self.live_clock {
             // Without a stamp, what arrives live was captured about now.
-            (None, Some(clock)) => {
+            let running = decoded.running_nanos.unwrap_or_else(|| {
                 clock.now().nanos() - self.timeline.stamp_offset.load(Ordering::Acquire)
+            });
+            return self.pace(running, decoded);
+        }
+        let placed = self
+            .stamps
+            .place(decoded.running_nanos, decoded.duration_nanos);
+        let counters = &self.board.video.counters;
+        if placed.is_assumed {
+            counters.assumed_stamps.fetch_add(1, Ordering::Relaxed);
+            if !std::mem::replace(&mut self.has_told_of_stamps, true) {
+                tracing::warn!(
+                    "the pictures have no stamps: they are placed by their durations, or 25 a second"
+                );
             }
-            (None, None) => self
-                .last_running
-                .map_or(0, |last| last + self.last_gap_nanos),
-        };
-        let duration_nanos = buffer.duration().map(|d| d.nseconds() as i64);
+        }
+        let left_out = self.outliers.left_out;
+        let ready = self.outliers.push(placed.nanos, decoded);
+        count_outliers(counters, "picture", left_out, self.outliers.left_out);
+        ready
+            .into_iter()
+            .try_for_each(|(running, decoded)| self.pace(running, decoded))
+    }
+
+    fn flush(&mut self) {
+        let left_out = self.outliers.left_out;
+        let ready = self.outliers.finish();
+        let counters = &self.board.video.counters;
+        count_outliers(counters, "picture", left_out, self.outliers.left_out);
+        let _ = ready
+            .into_iter()
+            .try_for_each(|(running, decoded)| self.pace(running, decoded));
+    }
+}
+
+impl FrameDelivery {
+    fn pace(&mut self, running: i64, decoded: DecodedPicture) -> Result<(), Closed> {
+        let DecodedPicture {
+            duration_nanos,
+            picture,
+            ..
+        } = decoded;
         if let Some(last) = self.last_running {
             self.last_gap_nanos = (running - last).max(0);
         }
@@ -193,21 +230,13 @@ impl FrameDelivery {
             self.board
                 .set(&self.board.video, SourceState::Lost, Some(why.into()));
             return if self.timeline.stop.load(Ordering::Acquire) {
-                Err(gst::FlowError::Eos)
+                Err(Closed)
             } else {
-                Ok(gst::FlowSuccess::Ok)
+                Ok(())
             };
         }
-        if self.layout.as_ref().is_none_or(|(known, _)| *known != caps) {
-            let info = gst_video::VideoInfo::from_caps(&caps)
-                .map_err(|_| gst::FlowError::NotNegotiated)?;
-            self.layout = Some((caps, info));
-        }
-        drop(sample);
-        let picture = picture(buffer, &self.layout.as_ref().expect("set above").1)
-            .ok_or(gst::FlowError::Error)?;
         if !self.timeline.wait(running) {
-            return Err(gst::FlowError::Eos);
+            return Err(Closed);
         }
         let mut time = self.timeline.place(running);
         if let Some(clock) = &self.live_clock {
@@ -216,8 +245,7 @@ impl FrameDelivery {
         let picture = Arc::new(picture);
         let is_first = self.next_index == self.pass_began;
         self.still = is_first.then(|| picture.clone());
-        self.send(time, duration_nanos, picture)?;
-        Ok(gst::FlowSuccess::Ok)
+        self.send(time, duration_nanos, picture)
     }
 
     fn send(
@@ -225,7 +253,7 @@ impl FrameDelivery {
         time: MediaTime,
         duration_nanos: Option<i64>,
         picture: Arc<Picture>,
-    ) -> Result<(), gst::FlowError> {
+    ) -> Result<(), Closed> {
         // Strictly forward, whatever the container says.
         let time = self.last.map_or(time, |last| time.max(last.plus_nanos(1)));
         self.last = Some(time);
@@ -241,9 +269,9 @@ impl FrameDelivery {
             .set(&self.board.video, SourceState::Delivering, None);
         self.lane
             .as_ref()
-            .ok_or(gst::FlowError::Eos)?
+            .ok_or(Closed)?
             .send(frame)
-            .map_err(|_| gst::FlowError::Eos)?;
+            .map_err(|_| Closed)?;
         self.board.video.counters.count(0, time);
         Ok(())
     }
@@ -258,6 +286,7 @@ pub(super) struct SoundDelivery {
     pub board: Arc<SourceBoard>,
     pub live_clock: Option<Arc<SystemClock>>,
     cutter: BlockCutter,
+    outliers: Outliers<Vec<f32>>,
     last_end: Option<MediaTime>,
     samples: u64,
     pub end_nanos: i64,
@@ -275,6 +304,7 @@ impl SoundDelivery {
             board,
             live_clock: None,
             cutter: BlockCutter::default(),
+            outliers: Outliers::default(),
             last_end: None,
             samples: 0,
             end_nanos: 0,
@@ -283,49 +313,23 @@ impl SoundDelivery {
 
     pub fn begin_pass(&mut self, timeline: Arc<Timeline>) {
         (self.timeline, self.cutter, self.end_nanos) = (timeline, BlockCutter::default(), 0);
-    }
-
-    pub fn close(&mut self) {
-        self.lane = None;
+        self.outliers = Outliers::default();
     }
 
     pub fn count(&self) -> u64 {
         self.samples
     }
 
-    pub fn deliver(&mut self, sample: gst::Sample) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let buffer = sample.buffer_owned().ok_or(gst::FlowError::Error)?;
-        let stamped = running_nanos(&sample, buffer.pts());
-        let mapped = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
-        let mut values: Vec<f32> = mapped
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect();
-        self.board.audio.counters.silence_unusable(&mut values);
-        let running = match (stamped, &self.live_clock) {
-            (Some(running), _) => running,
-            (None, Some(clock)) => {
-                clock.now().nanos()
-                    - self.timeline.stamp_offset.load(Ordering::Acquire)
-                    - samples_to_nanos(values.len() as i64)
-            }
-            (None, None) => self.end_nanos,
-        };
-        let mut cutter = std::mem::take(&mut self.cutter);
-        let going = cutter.push(running, &values, |block| self.send(block));
-        self.cutter = cutter;
-        if going {
-            Ok(gst::FlowSuccess::Ok)
-        } else {
-            Err(gst::FlowError::Eos)
-        }
+    /// As [`FrameDelivery::outlier_nanos`].
+    pub fn outlier_nanos(&self) -> Option<i64> {
+        self.outliers.latest
     }
 
-    /// Sends what is left of the pass.
-    pub fn flush(&mut self) {
+    fn cut(&mut self, running: i64, values: &[f32]) -> Result<(), Closed> {
         let mut cutter = std::mem::take(&mut self.cutter);
-        cutter.flush(|block| self.send(block));
+        let going = cutter.push(running, values, |block| self.send(block));
         self.cutter = cutter;
+        if going { Ok(()) } else { Err(Closed) }
     }
 
     fn send(&mut self, (position, samples): (i64, Arc<[f32]>)) -> bool {
@@ -359,86 +363,84 @@ impl SoundDelivery {
     }
 }
 
+impl Sink<DecodedSound> for SoundDelivery {
+    fn close(&mut self) {
+        self.lane = None;
+    }
+
+    fn deliver(&mut self, decoded: DecodedSound) -> Result<(), Closed> {
+        let mut values = decoded.samples;
+        self.board.audio.counters.silence_unusable(&mut values);
+        let running = match (decoded.running_nanos, &self.live_clock) {
+            (Some(running), _) => running,
+            (None, Some(clock)) => {
+                clock.now().nanos()
+                    - self.timeline.stamp_offset.load(Ordering::Acquire)
+                    - samples_to_nanos(values.len() as i64)
+            }
+            (None, None) => self.end_nanos,
+        };
+        if self.live_clock.is_some() {
+            return self.cut(running, &values);
+        }
+        let left_out = self.outliers.left_out;
+        let ready = self.outliers.push(running, values);
+        let counters = &self.board.audio.counters;
+        count_outliers(counters, "piece of sound", left_out, self.outliers.left_out);
+        ready
+            .into_iter()
+            .try_for_each(|(running, values)| self.cut(running, &values))
+    }
+
+    /// Sends what is left of the pass.
+    fn flush(&mut self) {
+        for (running, values) in self.outliers.finish() {
+            if self.cut(running, &values).is_err() {
+                return;
+            }
+        }
+        let mut cutter = std::mem::take(&mut self.cutter);
+        cutter.flush(|block| self.send(block));
+        self.cutter = cutter;
+    }
+}
+
+fn count_outliers(counters: &SourceCounters, what: &str, before: u64, now: u64) {
+    if now == before {
+        return;
+    }
+    counters.outliers.fetch_add(now - before, Ordering::Relaxed);
+    if before == 0 {
+        tracing::warn!(
+            "a {what} whose stamp is far ahead of all around it is left out and counted"
+        );
+    }
+}
+
 /// Rate of what the audio branch delivers.
 pub(super) const RATE: i32 = SAMPLE_RATE_HZ as i32;
-
-fn running_nanos(sample: &gst::Sample, pts: Option<gst::ClockTime>) -> Option<i64> {
-    let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
-    Some(segment.to_running_time(pts?)?.nseconds() as i64)
-}
-
-/// The picture in the buffer that the decoder wrote: mapped, not copied.
-fn picture(buffer: gst::Buffer, info: &gst_video::VideoInfo) -> Option<Picture> {
-    let mut planes = [Plane {
-        offset: 0,
-        stride: 0,
-    }; 3];
-    let (offsets, strides) = match buffer.meta::<gst_video::VideoMeta>() {
-        Some(meta) => (meta.offset().to_vec(), meta.stride().to_vec()),
-        None => (info.offset().to_vec(), info.stride().to_vec()),
-    };
-    if offsets.len() < 3 || strides.iter().any(|s| *s <= 0) {
-        return None;
-    }
-    for (plane, (offset, stride)) in planes.iter_mut().zip(offsets.iter().zip(&strides)) {
-        *plane = Plane {
-            offset: *offset,
-            stride: *stride as usize,
-        };
-    }
-    let mapped = buffer.into_mapped_buffer_readable().ok()?;
-    Some(Picture::new(
-        info.width() as usize,
-        info.height() as usize,
-        planes,
-        colorimetry(info),
-        Box::new(mapped),
-    ))
-}
-
-fn colorimetry(info: &gst_video::VideoInfo) -> Colorimetry {
-    use gst_video::{VideoColorMatrix, VideoColorRange};
-    let stated = info.colorimetry();
-    let matrix = match stated.matrix() {
-        VideoColorMatrix::Bt601 | VideoColorMatrix::Fcc => ColorMatrix::Bt601,
-        VideoColorMatrix::Bt709 | VideoColorMatrix::Smpte240m | VideoColorMatrix::Bt2020 => {
-            ColorMatrix::Bt709
-        }
-        // Not stated: by size, as GStreamer does.
-        _ if info.height() > 576 => ColorMatrix::Bt709,
-        _ => ColorMatrix::Bt601,
-    };
-    Colorimetry {
-        matrix,
-        full_range: stated.range() == VideoColorRange::Range0_255,
-    }
-}
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::capture::join::BLOCK_SAMPLES;
+    use crate::clip::{ColorMatrix, Colorimetry};
     use crate::lane::{Received, WhenFull, lane};
 
-    fn sample(running_ms: u64) -> gst::Sample {
-        let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::I420, 16, 16)
-            .build()
-            .unwrap();
-        let mut buffer = gst::Buffer::with_size(info.size()).unwrap();
-        buffer
-            .get_mut()
-            .unwrap()
-            .set_pts(gst::ClockTime::from_mseconds(running_ms));
-        gst::Sample::builder()
-            .buffer(&buffer)
-            .caps(&info.to_caps().unwrap())
-            .segment(&gst::FormattedSegment::<gst::ClockTime>::new())
-            .build()
+    fn decoded(running_ms: i64) -> DecodedPicture {
+        let colorimetry = Colorimetry {
+            matrix: ColorMatrix::Bt601,
+            full_range: false,
+        };
+        DecodedPicture {
+            running_nanos: Some(running_ms * 1_000_000),
+            duration_nanos: None,
+            picture: Picture::from_i420(16, 16, colorimetry, vec![0; 16 * 16 * 3 / 2]),
+        }
     }
 
     #[test]
     fn sound_that_is_no_number_is_silent_and_counted() {
-        super::super::pipeline::init();
         let (sender, receiver) = lane("audio", 8, WhenFull::DropOldest);
         let board = Arc::new(SourceBoard::default());
         let timeline = Arc::new(Timeline {
@@ -450,18 +452,11 @@ mod tests {
         let mut delivery = SoundDelivery::new(sender, timeline, board.clone());
         let mut values = [0.25f32; BLOCK_SAMPLES];
         (values[3], values[4], values[5]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
-        let mut buffer = gst::Buffer::from_slice(
-            values
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect::<Vec<u8>>(),
-        );
-        buffer.get_mut().unwrap().set_pts(gst::ClockTime::ZERO);
-        let sample = gst::Sample::builder()
-            .buffer(&buffer)
-            .segment(&gst::FormattedSegment::<gst::ClockTime>::new())
-            .build();
-        assert!(delivery.deliver(sample).is_ok());
+        let sound = DecodedSound {
+            running_nanos: Some(0),
+            samples: values.to_vec(),
+        };
+        assert!(delivery.deliver(sound).is_ok());
         let Received::Item(block) = receiver.recv(None) else {
             panic!("no block")
         };
@@ -472,7 +467,6 @@ mod tests {
 
     #[test]
     fn pictures_that_come_too_late_are_counted_and_told_and_the_source_heals() {
-        super::super::pipeline::init();
         let (sender, receiver) = lane("frames", 8, WhenFull::DropOldest);
         let (clock, board) = (
             Arc::new(SystemClock::new()),
@@ -487,22 +481,22 @@ mod tests {
         });
         let mut delivery = FrameDelivery::new(sender, timeline, board.clone());
         // Offline nothing is late.
-        assert!(delivery.deliver(sample(0)).is_ok());
+        assert!(delivery.deliver(decoded(0)).is_ok());
         delivery.lateness_clock = Some(clock);
-        for running_ms in [1000, 5000, 7900, 8500] {
-            assert!(delivery.deliver(sample(running_ms)).is_ok());
+        for running_ms in [1000, 2000, 3000, 4000, 5000, 6000, 7000, 7900, 8500] {
+            assert!(delivery.deliver(decoded(running_ms)).is_ok());
         }
         let status = board.video.status();
         assert!(status.state == SourceState::Lost && status.reason.unwrap().contains("2 s late"));
-        assert_eq!(board.video.counters.too_late.load(Ordering::Relaxed), 4);
-        assert!(delivery.deliver(sample(9500)).is_ok());
+        assert_eq!(board.video.counters.too_late.load(Ordering::Relaxed), 9);
+        assert!(delivery.deliver(decoded(9500)).is_ok());
         assert_eq!(board.video.status().state, SourceState::Delivering);
         // Then a second and a half is stale, and the answers to it say so.
         delivery
             .timeline
             .release_offset
             .fetch_sub(1_200_000_000, Ordering::AcqRel);
-        assert!(delivery.deliver(sample(9600)).is_ok());
+        assert!(delivery.deliver(decoded(9600)).is_ok());
         drop(delivery);
         let mut came = Vec::new();
         while let Received::Item(frame) = receiver.recv(None) {

@@ -27,6 +27,9 @@ pub enum CaptureError {
     /// Exit 1: nothing can be played.
     #[error("{} is no media that can be played: {reason}; is it complete, and does `gst-discoverer-1.0` read it?", .path.display())]
     Unreadable { path: PathBuf, reason: String },
+    /// Exit 1 once the events of what was decoded are written: its decoder gave up in a way of its own.
+    #[error("{} cannot be decoded: {reason}; convert it to another format, for example H.264 and AAC in MP4", .path.display())]
+    Undecodable { path: PathBuf, reason: String },
     /// Exit 1 once the events of what was there are written.
     #[error("{} is cut: {}; what was there was played, get the complete file for the rest", .path.display(), cut(*.end, *.expected, .reason))]
     Cut {
@@ -38,6 +41,9 @@ pub enum CaptureError {
         /// What the parser said, if it did.
         reason: Option<String>,
     },
+    /// Exit 1 once the events of the first one are written.
+    #[error("{} holds a second recording from byte {offset} on, of which nothing was played; cut the file there and play both parts", .path.display())]
+    Appended { path: PathBuf, offset: u64 },
     /// A live source stopped; capture heals itself, so that this is a reason in `status` and no exit.
     #[error("{source_name} is lost: {reason}; trying again")]
     Lost { source_name: String, reason: String },

@@ -21,13 +21,19 @@ use super::plug::{Plug, Wanted};
 use super::recording::{Pace, Recording};
 use super::source;
 use super::spec::{AudioSpec, VideoSpec, local_file};
+use super::tracks::TrackChoice;
 use crate::event::SourceState;
-use crate::time::SystemClock;
+use crate::time::{Clock, SystemClock};
 
 /// Pause before the first attempt to open a lost source again.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// How often a running source is looked at.
 pub(super) const WATCH_STEP: Duration = Duration::from_millis(50);
+
+/// A recording that played this long before it failed is opened again at once.
+const LASTED_NANOS: i64 = 10_000_000_000;
+/// The longest pause before a recording that failed is opened again.
+const LONGEST_FILE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Running live sources. Dropped or stopped, they end and their lanes close.
 #[derive(Debug)]
@@ -66,6 +72,18 @@ pub fn open_live(
     outputs: Outputs,
     board: Arc<SourceBoard>,
 ) -> Result<LiveCapture, CaptureError> {
+    open_live_with(video, audio, TrackChoice::default(), clock, outputs, board)
+}
+
+/// The same with a choice of tracks (of a local file) and channels.
+pub fn open_live_with(
+    video: &VideoSpec,
+    audio: &AudioSpec,
+    choice: TrackChoice,
+    clock: Arc<SystemClock>,
+    outputs: Outputs,
+    board: Arc<SourceBoard>,
+) -> Result<LiveCapture, CaptureError> {
     init();
     let with_track = *audio == AudioSpec::Uri;
     if with_track && !matches!(video, VideoSpec::Uri(_) | VideoSpec::Gst(_)) {
@@ -75,7 +93,9 @@ pub fn open_live(
         });
     }
     let microphone = match audio {
-        AudioSpec::Default | AudioSpec::Device(_) => Some(Microphone::find(audio)?),
+        AudioSpec::Default | AudioSpec::Device(_) => {
+            Some(Microphone::find(audio)?.with_channel(choice.channel))
+        }
         AudioSpec::Uri | AudioSpec::None => None,
     };
     let file = match video {
@@ -84,7 +104,7 @@ pub fn open_live(
     };
     let stop = Arc::new(AtomicBool::new(false));
     let first = match (&file, video) {
-        (Some(path), _) => Some(Recording::open(path)?),
+        (Some(path), _) => Some(Recording::open_with(path, choice)?),
         // Whichever there is, also one that is plugged in later.
         (None, VideoSpec::Auto | VideoSpec::None) => None,
         // Builds once for the errors of that.
@@ -93,6 +113,7 @@ pub fn open_live(
             let wanted = Wanted {
                 video: true,
                 audio: with_track,
+                channel: choice.channel,
             };
             let plug = Plug::new(
                 &pipeline,
@@ -129,7 +150,9 @@ pub fn open_live(
         spawn(
             "replay",
             Box::new(move || {
+                let mut wait = FIRST_PAUSE;
                 loop {
+                    let began = clock.now();
                     let outputs = Outputs {
                         frames: frames.clone(),
                         audio: track.clone(),
@@ -148,15 +171,20 @@ pub fn open_live(
                         stop.clone(),
                     );
                     let Err(error) = played else { return };
+                    // One that fails at its beginning again and again must not keep a processor busy.
+                    wait = if clock.now().nanos_since(began) > LASTED_NANOS {
+                        FIRST_PAUSE
+                    } else {
+                        (wait * 2).min(LONGEST_FILE_PAUSE)
+                    };
                     recording = loop {
                         for (gauge, _) in shown.iter().filter(|(_, shown)| *shown) {
                             board.set(gauge, SourceState::Lost, Some(error.to_string()));
                         }
-                        std::thread::sleep(FIRST_PAUSE);
-                        if stop.load(Ordering::Acquire) {
+                        if !pause(wait, &stop) {
                             return;
                         }
-                        if let Ok(again) = Recording::open(&path) {
+                        if let Ok(again) = Recording::open_with(&path, choice) {
                             break again;
                         }
                     };
@@ -172,7 +200,8 @@ pub fn open_live(
             clock.clone(),
             board.clone(),
             stop.clone(),
-        );
+        )
+        .with_channel(choice.channel);
         spawn("camera", Box::new(move || camera.run()));
     }
     if let (Some(microphone), Some(lane)) = (microphone, sound) {

@@ -1,33 +1,27 @@
 //! Microphones by cpal: a callback that only stamps and copies, and a thread that resamples, places and sends.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
-use cpal::{
-    BufferSize, ErrorKind, FromSample, SampleFormat, SizedSample, StreamConfig, SupportedBufferSize,
-};
-use ringbuf::traits::{Consumer, Observer, Producer, Split};
-use ringbuf::{HeapCons, HeapProd, HeapRb};
+use cpal::{BufferSize, ErrorKind, StreamConfig, SupportedBufferSize};
+use ringbuf::traits::Consumer;
 
-use super::board::{SourceBoard, SourceCounters};
+use super::board::SourceBoard;
+use super::channels::{ChannelWatch, Heard};
 use super::error::CaptureError;
+use super::intake::{Mix, Signals, build};
 use super::live::{FIRST_PAUSE, pause};
 use super::pulse::Pulse;
 use super::resample::{ToSpeechRate, nanos};
 use super::spec::AudioSpec;
+use super::tracks::ChannelSelection;
 use crate::clip::{AudioBlock, samples_to_nanos};
 use crate::event::SourceState;
 use crate::lane::LaneSender;
-use crate::time::{Clock, ClockMap, MediaTime, SystemClock, monotonic_nanos};
+use crate::time::{Clock, ClockMap, MediaTime, SystemClock};
 
-/// What the ring holds at least, for a thread that drains it late.
-const RING_MILLIS: usize = 500;
-/// The same in blocks of the device: a block that is larger than the ring could never be heard.
-const RING_BLOCKS: usize = 4;
-/// The largest block of a device that chooses the size itself.
-const LARGEST_BLOCK_MILLIS: usize = 2000;
 /// Callbacks asked of the device per second.
 const CALLBACKS_HZ: u32 = 50;
 /// How often the ring is drained.
@@ -49,29 +43,16 @@ const LONG_BLOCK_NANOS: i64 = 250_000_000;
 #[derive(Debug)]
 pub(super) struct Microphone {
     spec: AudioSpec,
-}
-
-/// What one callback gave: how many samples are in the ring for it, and when its first one was captured.
-#[derive(Clone, Copy, Debug)]
-struct Mark {
-    /// Samples that found the ring full since the mark before.
-    lost_before: u32,
-    samples: u32,
-    first_captured_nanos: i64,
-}
-
-/// What the stream's callbacks tell the thread.
-#[derive(Debug, Default)]
-struct Signals {
-    xruns: AtomicU64,
-    broken: AtomicBool,
-    reason: Mutex<Option<String>>,
+    channel: ChannelSelection,
 }
 
 impl Microphone {
     /// Is there such a device, and can it record? Of the default one that is not asked: it is whichever there is, also later.
     pub fn find(spec: &AudioSpec) -> Result<Self, CaptureError> {
-        let microphone = Microphone { spec: spec.clone() };
+        let microphone = Microphone {
+            spec: spec.clone(),
+            channel: ChannelSelection::Auto,
+        };
         if *spec == AudioSpec::Default {
             return Ok(microphone);
         }
@@ -95,6 +76,11 @@ impl Microphone {
                 reason: error.to_string(),
             }),
         }
+    }
+
+    /// Which of its channels is heard.
+    pub fn with_channel(self, channel: ChannelSelection) -> Self {
+        Microphone { channel, ..self }
     }
 
     fn device(&self) -> Option<cpal::Device> {
@@ -166,6 +152,18 @@ impl Microphone {
             .map_err(|error| format!("the microphone `{}` cannot be opened: {error}", self.spec))?;
         let rate_hz = supported.sample_rate();
         let signals = Arc::new(Signals::default());
+        let channels = supported.channels();
+        let Some(heard) = Heard::at_first(self.channel, usize::from(channels)) else {
+            return Err(format!(
+                "the microphone `{}` has {channels} channels: audio.channel = \"{}\" is none of them",
+                self.spec, self.channel
+            ));
+        };
+        let mix = Mix {
+            heard,
+            watch: (self.channel == ChannelSelection::Auto && channels > 1)
+                .then(|| ChannelWatch::new(usize::from(channels), rate_hz)),
+        };
         let (format, buffer) = (
             supported.sample_format(),
             small_buffer(rate_hz, supported.buffer_size()),
@@ -175,7 +173,7 @@ impl Microphone {
             sample_rate: rate_hz,
             buffer_size: buffer,
         };
-        let (stream, mut ring) = match build(&device, config, format, &signals) {
+        let (stream, mut ring) = match build(&device, config, format, mix.clone(), &signals) {
             Ok(built) => built,
             Err(_) => build(
                 &device,
@@ -184,6 +182,7 @@ impl Microphone {
                     ..config
                 },
                 format,
+                mix,
                 &signals,
             )
             .map_err(|error| error.to_string())?,
@@ -194,7 +193,8 @@ impl Microphone {
         let mut resampler = ToSpeechRate::new(rate_hz)?;
         let mut map = ClockMap::new();
         let (mut position, mut readings, mut samples) = (0i64, 0u32, Vec::new());
-        let (mut pulse, mut xruns) = (Pulse::new(clock.now(), OPENING_NANOS), 0);
+        let (mut pulse, mut xruns, mut was_told) =
+            (Pulse::new(clock.now(), OPENING_NANOS), 0, false);
         let outcome = loop {
             if stop.load(Ordering::Acquire) {
                 break Ok(());
@@ -206,6 +206,15 @@ impl Microphone {
                     .expect("signal lock")
                     .take()
                     .unwrap_or_else(|| "the device is gone".into()));
+            }
+            if let Some(channel) = signals.left_for.swap(0, Ordering::Relaxed).checked_sub(1)
+                && !std::mem::replace(&mut was_told, true)
+            {
+                tracing::warn!(
+                    "the microphone's channels cancel each other when mixed: channel {} is heard \
+                     alone; choose with audio.channel",
+                    channel + 1
+                );
             }
             let new_xruns = signals.xruns.load(Ordering::Relaxed);
             board
@@ -313,188 +322,4 @@ fn small_buffer(rate_hz: u32, supported: &SupportedBufferSize) -> BufferSize {
         SupportedBufferSize::Range { min, max } => wanted.clamp(*min, (*max).max(*min)),
         SupportedBufferSize::Unknown => wanted,
     })
-}
-
-/// The thread's half of the ring.
-struct Ring {
-    samples: HeapCons<f32>,
-    marks: HeapCons<Mark>,
-}
-
-impl Ring {
-    /// Moves the samples of `mark` behind those that are in `samples`.
-    fn take(&mut self, mark: Mark, samples: &mut Vec<f32>, counters: &SourceCounters) {
-        let begin = samples.len();
-        samples.resize(begin + mark.samples as usize, 0.0);
-        self.samples.pop_slice(&mut samples[begin..]);
-        counters.silence_unusable(&mut samples[begin..]);
-    }
-}
-
-fn halves(config: StreamConfig, signals: &Arc<Signals>) -> (Intake, Ring) {
-    let millis = |millis: usize| config.sample_rate as usize * millis / 1000;
-    let block = match config.buffer_size {
-        BufferSize::Fixed(frames) => frames as usize,
-        BufferSize::Default => millis(LARGEST_BLOCK_MILLIS),
-    };
-    let (samples_in, samples) = HeapRb::new(millis(RING_MILLIS).max(block * RING_BLOCKS)).split();
-    let (marks_in, marks) = HeapRb::new(1024).split();
-    let intake = Intake {
-        samples: samples_in,
-        marks: marks_in,
-        channels: usize::from(config.channels.max(1)),
-        rate_hz: config.sample_rate,
-        lost: AtomicU32::new(0),
-        signals: signals.clone(),
-    };
-    (intake, Ring { samples, marks })
-}
-
-fn build(
-    device: &cpal::Device,
-    config: StreamConfig,
-    format: SampleFormat,
-    signals: &Arc<Signals>,
-) -> Result<(cpal::Stream, Ring), cpal::Error> {
-    let (intake, ring) = halves(config, signals);
-    let stream = match format {
-        SampleFormat::I8 => stream::<i8>(device, config, intake, signals),
-        SampleFormat::I16 => stream::<i16>(device, config, intake, signals),
-        SampleFormat::I24 => stream::<cpal::I24>(device, config, intake, signals),
-        SampleFormat::I32 => stream::<i32>(device, config, intake, signals),
-        SampleFormat::U8 => stream::<u8>(device, config, intake, signals),
-        SampleFormat::U16 => stream::<u16>(device, config, intake, signals),
-        SampleFormat::U32 => stream::<u32>(device, config, intake, signals),
-        SampleFormat::F32 => stream::<f32>(device, config, intake, signals),
-        SampleFormat::F64 => stream::<f64>(device, config, intake, signals),
-        _ => Err(ErrorKind::UnsupportedConfig.into()),
-    }?;
-    Ok((stream, ring))
-}
-
-fn stream<T: SizedSample>(
-    device: &cpal::Device,
-    config: StreamConfig,
-    mut intake: Intake,
-    signals: &Arc<Signals>,
-) -> Result<cpal::Stream, cpal::Error>
-where
-    f32: FromSample<T>,
-{
-    let signals = signals.clone();
-    device.build_input_stream(
-        config,
-        move |data: &[T], _: &cpal::InputCallbackInfo| intake.take(data),
-        move |error| match error.kind() {
-            ErrorKind::Xrun => drop(signals.xruns.fetch_add(1, Ordering::Relaxed)),
-            ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied => {}
-            _ => {
-                *signals.reason.lock().expect("signal lock") = Some(error.to_string());
-                signals.broken.store(true, Ordering::Release);
-            }
-        },
-        None,
-    )
-}
-
-/// The callback's half of the ring. It never blocks, allocates or logs.
-struct Intake {
-    samples: HeapProd<f32>,
-    marks: HeapProd<Mark>,
-    channels: usize,
-    rate_hz: u32,
-    lost: AtomicU32,
-    signals: Arc<Signals>,
-}
-
-impl Intake {
-    /// The last sample is taken to have been captured just now. What the host says of its age is not believed: PulseAudio's ALSA plugin
-    /// reported 730 ms, falling to 13 ms within a second, over samples that came evenly; [`ClockMap`] takes out the delays that vary.
-    fn take<T: SizedSample>(&mut self, data: &[T])
-    where
-        f32: FromSample<T>,
-    {
-        let now = monotonic_nanos();
-        let frames = data.len() / self.channels;
-        if frames == 0 {
-            return;
-        }
-        if self.samples.vacant_len() < frames || self.marks.is_full() {
-            self.lost.fetch_add(frames as u32, Ordering::Relaxed);
-            self.signals.xruns.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        let length = nanos(frames as i64, self.rate_hz);
-        let scale = 1.0 / self.channels as f32;
-        self.samples
-            .push_iter(data.chunks_exact(self.channels).map(|frame| {
-                frame
-                    .iter()
-                    .map(|value| f32::from_sample_(*value))
-                    .sum::<f32>()
-                    * scale
-            }));
-        let mark = Mark {
-            lost_before: self.lost.swap(0, Ordering::Relaxed),
-            samples: frames as u32,
-            first_captured_nanos: now - length,
-        };
-        let _ = self.marks.try_push(mark);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_device_gives_that_is_no_number_is_silent_and_counted() {
-        let config = StreamConfig {
-            channels: 2,
-            sample_rate: 16_000,
-            buffer_size: BufferSize::Default,
-        };
-        let (mut intake, mut ring) = halves(config, &Arc::default());
-        intake.take(&[
-            0.5f32,
-            0.5,
-            f32::NAN,
-            0.5,
-            f32::INFINITY,
-            f32::NEG_INFINITY,
-            f32::MAX,
-            f32::MAX,
-            -0.5,
-            -0.25,
-        ]);
-        let counters = SourceBoard::default().audio.counters;
-        let mark = ring.marks.try_pop().unwrap();
-        let mut samples = vec![1.0];
-        ring.take(mark, &mut samples, &counters);
-        assert_eq!(samples, [1.0, 0.5, 0.0, 0.0, 0.0, -0.375]);
-        assert_eq!(counters.silenced.load(Ordering::Relaxed), 3);
-    }
-    #[test]
-    fn a_block_of_two_seconds_is_heard_whole() {
-        for buffer_size in [BufferSize::Default, BufferSize::Fixed(96_000)] {
-            let config = StreamConfig {
-                channels: 1,
-                sample_rate: 48_000,
-                buffer_size,
-            };
-            let signals = Arc::default();
-            let (mut intake, mut ring) = halves(config, &signals);
-            let counters = SourceBoard::default().audio.counters;
-            for _ in 0..3 {
-                intake.take(&[0.5f32; 96_000]);
-            }
-            let mut samples = Vec::new();
-            while let Some(mark) = ring.marks.try_pop() {
-                assert_eq!(mark.lost_before, 0);
-                ring.take(mark, &mut samples, &counters);
-            }
-            assert_eq!(samples.len(), 3 * 96_000);
-            assert_eq!(signals.xruns.load(Ordering::Relaxed), 0);
-        }
-    }
 }

@@ -4,16 +4,21 @@
 //! microphones and network streams and heals them when they are lost. Both send [`VideoFrame`]s and [`AudioBlock`]s into lanes and
 //! write on a [`SourceBoard`] how they are. Nothing here looks at a picture or listens to a sound.
 
+mod appended;
 mod bare;
 mod board;
 mod camera;
+mod channels;
+mod decoder;
 mod delivery;
 mod devices;
 mod error;
+mod intake;
 mod join;
 mod live;
 mod loss;
 mod microphone;
+mod mixdown;
 mod multipart;
 mod pipeline;
 mod plug;
@@ -22,15 +27,19 @@ mod recording;
 mod resample;
 mod source;
 mod spec;
+mod stamps;
+mod tracks;
 mod whole;
 
 pub use bare::{bare_decode, has_element};
 pub use board::{SourceBoard, SourceCounters, SourceGauge};
+pub use decoder::decoder_process;
 pub use devices::{DeviceEntry, DeviceKind, devices};
 pub use error::CaptureError;
-pub use live::{LiveCapture, open_live};
+pub use live::{LiveCapture, open_live, open_live_with};
 pub use recording::{Pace, Played, Recording};
 pub use spec::{AudioSpec, UnknownAudio, UnknownVideo, VideoSpec};
+pub use tracks::{ChannelSelection, TrackChoice, TrackSelection, UnknownSelection};
 
 use crate::clip::{AudioBlock, VideoFrame};
 use crate::lane::LaneSender;

@@ -12,7 +12,8 @@ use gstreamer::glib;
 use gstreamer::prelude::*;
 
 use super::delivery::Timeline;
-use super::pipeline::{INTERLEAVE_BYTES, Kind, Taps, attach, tame};
+use super::pipeline::{INTERLEAVE_BYTES, Kind, SoundBranch, Taps, attach, tame};
+use super::tracks::ChannelSelection;
 use crate::time::{Clock, SystemClock};
 
 /// Which tracks are wanted.
@@ -20,6 +21,8 @@ use crate::time::{Clock, SystemClock};
 pub(super) struct Wanted {
     pub video: bool,
     pub audio: bool,
+    /// Of the sound track.
+    pub channel: ChannelSelection,
 }
 
 impl Wanted {
@@ -247,7 +250,8 @@ impl Plug {
             _ => return discard(bin, pad),
         };
         self.anchor(pad, kind);
-        attach(bin, pad, kind, &self.taps, false)
+        let sound = SoundBranch::live(self.wanted.channel);
+        attach(bin, pad, kind, &self.taps, false, sound).map(|_| ())
     }
 
     /// For a source that is not live: the paced timeline begins at the first decoded buffer, and pictures without stamps are

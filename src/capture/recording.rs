@@ -5,22 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use gstreamer as gst;
-use gstreamer::prelude::*;
-
 use super::Outputs;
+use super::appended::second_recording;
 use super::board::SourceBoard;
+use super::decoder::{self, Decoder, Failure, Kind, Taps};
 use super::delivery::{FrameDelivery, SoundDelivery, Timeline};
 use super::error::CaptureError;
-use super::pipeline::{Kind, Taps, attach_on_demand, init, missing_decoder, reason, tame};
+use super::tracks::TrackChoice;
 use super::whole::{breaks_off, index_missing};
 use crate::event::SourceState;
 use crate::time::{Clock, MediaTime, SystemClock};
 
 /// Streams that end this much before the container says are cut.
 const CUT_NANOS: i64 = 500_000_000;
-/// How long a file may take to show its first picture and sound.
-const OPENING: Duration = Duration::from_secs(10);
 /// A decoder from which nothing comes for this long, while nothing waits for a lane, is stuck.
 const STUCK: Duration = Duration::from_secs(20);
 /// The same once the parser has given up: the rest drains at once.
@@ -54,16 +51,25 @@ pub struct Played {
 #[derive(Debug)]
 pub struct Recording {
     path: PathBuf,
-    pipeline: gst::Pipeline,
+    choice: TrackChoice,
+    decoder: Box<dyn Decoder>,
     taps: Arc<Taps>,
-    /// What the container says; `None` where it says nothing.
-    duration: Option<MediaTime>,
 }
 
 impl Recording {
     /// Opens `path`, whatever GStreamer can read: finds its tracks and decodes until each has something to show.
     pub fn open(path: impl AsRef<Path>) -> Result<Recording, CaptureError> {
-        init();
+        Recording::open_with(path, TrackChoice::default())
+    }
+
+    /// The same with a choice of tracks and channels.
+    ///
+    /// # Errors
+    /// [`CaptureError::Unsupported`] also for a track or a channel that the recording does not have.
+    pub fn open_with(
+        path: impl AsRef<Path>,
+        choice: TrackChoice,
+    ) -> Result<Recording, CaptureError> {
         let path = path.as_ref().to_owned();
         let unreadable = |reason: String| CaptureError::Unreadable {
             path: path.clone(),
@@ -93,82 +99,18 @@ impl Recording {
                 "its index is missing, as in a file that is cut before its end".into(),
             ));
         }
-        let uri = std::path::absolute(&path)
-            .ok()
-            .and_then(|path| gst::glib::filename_to_uri(path, None).ok())
-            .ok_or_else(|| unreadable("its name is no path".into()))?;
-
-        let pipeline = gst::Pipeline::new();
-        let decoder = gst::ElementFactory::make("uridecodebin")
-            .property("uri", uri.as_str())
-            .build()
-            .map_err(|_| missing_base_plugins())?;
         let taps = Arc::new(Taps::default());
-        tame(&decoder);
-        attach_on_demand(&pipeline, &decoder, &taps, true, true);
-        pipeline
-            .add(&decoder)
-            .expect("a new pipeline takes its first element");
-        let mut recording = Recording {
-            path: path.clone(),
-            pipeline,
-            taps,
-            duration: None,
-        };
-        recording.preroll()?;
-        let tracks = recording.taps.tracks();
+        let decoder = decoder::open(&path, choice, &taps)?;
+        let tracks = taps.tracks();
         if !tracks.video.present && !tracks.audio.present {
             return Err(unreadable("it has neither pictures nor sound".into()));
         }
-        recording.duration = recording
-            .pipeline
-            .query_duration::<gst::ClockTime>()
-            .map(|d| MediaTime::from_nanos(d.nseconds() as i64));
-        Ok(recording)
-    }
-
-    fn preroll(&self) -> Result<(), CaptureError> {
-        let unreadable = |reason: String| CaptureError::Unreadable {
-            path: self.path.clone(),
-            reason,
-        };
-        let bus = self.pipeline.bus().expect("pipelines have a bus");
-        // A failure to change state leaves its reason on the bus.
-        let _ = self.pipeline.set_state(gst::State::Paused);
-        let mut missing = None;
-        loop {
-            use gst::MessageView;
-            let message = bus
-                .timed_pop_filtered(
-                    gst::ClockTime::try_from(OPENING).ok(),
-                    &[
-                        gst::MessageType::AsyncDone,
-                        gst::MessageType::Error,
-                        gst::MessageType::Eos,
-                        gst::MessageType::Element,
-                    ],
-                )
-                .ok_or_else(|| {
-                    unreadable(format!(
-                        "nothing could be decoded within {} s",
-                        OPENING.as_secs()
-                    ))
-                })?;
-            match message.view() {
-                MessageView::AsyncDone(_) | MessageView::Eos(_) => return Ok(()),
-                MessageView::Element(_) => missing = missing.or(missing_decoder(&message)),
-                MessageView::Error(error) => {
-                    if let Some(what) = missing {
-                        return Err(CaptureError::Unsupported {
-                            what: format!("{what}, which {} needs,", self.path.display()),
-                            remedy: "install gstreamer1.0-libav and gstreamer1.0-plugins-good, -bad and -ugly".into(),
-                        });
-                    }
-                    return Err(unreadable(reason(error)));
-                }
-                _ => {}
-            }
-        }
+        Ok(Recording {
+            path,
+            choice,
+            decoder,
+            taps,
+        })
     }
 
     pub fn has_video(&self) -> bool {
@@ -181,7 +123,7 @@ impl Recording {
 
     /// The length that the container states.
     pub fn duration(&self) -> Option<MediaTime> {
-        self.duration
+        self.decoder.duration()
     }
 
     /// Plays on the calling thread (decoders bring their own) until every track has ended, `stop` is set or a receiver is gone.
@@ -263,9 +205,25 @@ impl Recording {
                     video_frames: frames.as_ref().map_or(0, FrameDelivery::count),
                     audio_samples: sound.as_ref().map_or(0, SoundDelivery::count),
                 };
+                let outlier = frames
+                    .as_ref()
+                    .and_then(FrameDelivery::outlier_nanos)
+                    .max(sound.as_ref().and_then(SoundDelivery::outlier_nanos));
+                if let Some(Failure::Crash(reason)) = pass.broken {
+                    let reason = format!("{reason} after {:.2} s", end.secs_f64());
+                    break Err(CaptureError::Undecodable {
+                        path: self.path.clone(),
+                        reason,
+                    });
+                }
                 let expected = self
-                    .duration
-                    .filter(|duration| duration.nanos_since(end) > CUT_NANOS);
+                    .decoder
+                    .duration()
+                    .filter(|duration| duration.nanos_since(end) > CUT_NANOS)
+                    // Stated by a stamp that was left out.
+                    .filter(|duration| {
+                        outlier.is_none_or(|nanos| duration.nanos() > nanos + CUT_NANOS)
+                    });
                 if !stopped
                     && (pass.broken.is_some() || expected.is_some() || breaks_off(&self.path))
                 {
@@ -273,7 +231,13 @@ impl Recording {
                         path: self.path.clone(),
                         end,
                         expected,
-                        reason: pass.broken,
+                        reason: pass.broken.map(Failure::text),
+                    });
+                }
+                if !stopped && let Some(offset) = second_recording(&self.path) {
+                    break Err(CaptureError::Appended {
+                        path: self.path.clone(),
+                        offset,
                     });
                 }
                 break Ok(played);
@@ -282,7 +246,7 @@ impl Recording {
             begins = begins
                 .plus_nanos(end_nanos)
                 .max(clock.as_ref().map_or(begins, |clock| clock.now()));
-            self = Recording::open(&self.path)?;
+            self = Recording::open_with(&self.path, self.choice)?;
             begins = begins.max(clock.as_ref().map_or(begins, |clock| clock.now()));
             timeline = begin_pass(&pace, begins, &clock, &stop, &board);
             frames
@@ -305,6 +269,18 @@ impl Recording {
         played
     }
 
+    /// Whether as much was delivered as the container states.
+    fn is_complete(&self) -> bool {
+        let end = |nanos: Option<i64>| nanos.unwrap_or(0);
+        let frames = self.taps.frames.lock().expect("taps lock");
+        let sound = self.taps.sound.lock().expect("taps lock");
+        let end = end(frames.as_ref().map(|frames| frames.end_nanos))
+            .max(end(sound.as_ref().map(|sound| sound.end_nanos)));
+        self.decoder
+            .duration()
+            .is_some_and(|duration| end > 0 && end + CUT_NANOS / 5 >= duration.nanos())
+    }
+
     fn play_once(
         &mut self,
         (frames, sound): (Option<FrameDelivery>, Option<SoundDelivery>),
@@ -322,21 +298,13 @@ impl Recording {
                 taps.ended(kind);
             }
         }
-        let bus = self.pipeline.bus().expect("pipelines have a bus");
-        let mut broken = self
-            .pipeline
-            .set_state(gst::State::Playing)
-            .err()
-            .map(|error| error.to_string());
+        self.decoder.start();
+        let mut broken = None;
         let (mut seen, mut quiet) = (0, Duration::ZERO);
         let step = Duration::from_millis(50);
         loop {
             let tracks = taps.wait(step);
-            while let Some(message) = bus.pop_filtered(&[gst::MessageType::Error]) {
-                if let gst::MessageView::Error(error) = message.view() {
-                    broken.get_or_insert(reason(error));
-                }
-            }
+            broken = broken.or_else(|| self.decoder.failure());
             if tracks.over() || stop.load(Ordering::Acquire) {
                 break;
             }
@@ -347,12 +315,20 @@ impl Recording {
                 quiet + step
             };
             seen = arrived;
+            // Some demuxers never come to their end.
+            if quiet > DRAINED && self.is_complete() {
+                break;
+            }
             if quiet > if broken.is_some() { DRAINED } else { STUCK } {
-                broken.get_or_insert_with(|| "the decoder is stuck".into());
+                broken.get_or_insert_with(|| Failure::Stream("the decoder is stuck".into()));
                 break;
             }
         }
-        let _ = self.pipeline.set_state(gst::State::Null);
+        // A crash explains a broken stream, and not the other way round.
+        let broken = match self.decoder.stop() {
+            Some(crash @ Failure::Crash(_)) => Some(crash),
+            failure => broken.or(failure),
+        };
         let closed = taps.tracks().closed;
         Pass {
             frames: taps.frames.lock().expect("taps lock").take(),
@@ -367,7 +343,7 @@ impl Recording {
 struct Pass {
     frames: Option<FrameDelivery>,
     sound: Option<SoundDelivery>,
-    broken: Option<String>,
+    broken: Option<Failure>,
     closed: bool,
 }
 
@@ -391,17 +367,4 @@ fn begin_pass(
         pacing: clock.clone(),
         stop: stop.clone(),
     })
-}
-
-pub(super) fn missing_base_plugins() -> CaptureError {
-    CaptureError::Unsupported {
-        what: "decoding media".into(),
-        remedy: "install gstreamer1.0-plugins-base".into(),
-    }
-}
-
-impl Drop for Recording {
-    fn drop(&mut self) {
-        let _ = self.pipeline.set_state(gst::State::Null);
-    }
 }

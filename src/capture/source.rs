@@ -6,11 +6,11 @@ use std::sync::Arc;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
+use super::decoder::gst::missing_base_plugins;
 use super::devices::first_webcam;
 use super::error::CaptureError;
 use super::multipart;
 use super::plug::{Plug, Wanted};
-use super::recording::missing_base_plugins;
 use super::spec::VideoSpec;
 use crate::address::Address;
 

@@ -39,6 +39,8 @@ enum Kind {
     MaybeText(&'static str),
     Origins,
     VideoSource,
+    /// One of these words, or a number from 1 on.
+    WordOrNumber(&'static [&'static str]),
     Transcriber,
     Loopback,
 }
@@ -57,12 +59,15 @@ const fn key(name: &'static str, kind: Kind) -> Key {
 /// Every key there is, in the order of `config/expressd.toml`.
 pub const KEYS: &[Key] = &[
     key("video.source", Kind::VideoSource),
+    key("video.track", Kind::WordOrNumber(&["auto"])),
     key(
         "audio.source",
         Kind::Text(
             "\"default\", \"uri\" (the sound of the video's source), \"none\", or a device as `expressd devices` lists it",
         ),
     ),
+    key("audio.track", Kind::WordOrNumber(&["auto"])),
+    key("audio.channel", Kind::WordOrNumber(&["auto", "mix"])),
     key("face.detector", Kind::Text("a folder")),
     integer("face.detect_interval_ms", 40, 5_000),
     integer("face.min_face_px", 20, 1_000),
@@ -119,6 +124,10 @@ impl Key {
             Kind::VideoSource => {
                 "\"auto\", \"v4l2:<device>\", \"pipewire\" or \"pipewire:<node>\", \"uri:<file, http or rtsp>\", \"gst:<bin>\", \"test\" or \"none\"".to_owned()
             }
+            Kind::WordOrNumber(words) => {
+                let words: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
+                format!("{} or a number from 1 on", words.join(", "))
+            }
             Kind::Transcriber => TranscriberChoice::PERMITTED.to_owned(),
             Kind::Loopback => {
                 "a loopback address and a port, for example \"127.0.0.1:8765\": others are refused, because whoever reaches the port may listen (there are no access tokens yet)".to_owned()
@@ -150,6 +159,11 @@ impl Key {
                 .map(Into::into),
             Kind::VideoSource => text(value)
                 .filter(|text| is_video_source(text))
+                .map(Into::into),
+            Kind::WordOrNumber(words) => text(value)
+                .filter(|text| {
+                    words.contains(&text.as_str()) || text.parse::<std::num::NonZeroU32>().is_ok()
+                })
                 .map(Into::into),
             Kind::Transcriber => text(value)
                 .filter(|text| TranscriberChoice::parse(text).is_some())

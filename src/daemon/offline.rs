@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::DaemonError;
 use super::assembly::{Assembly, Streams, assemble, open_bundle};
 use super::pipeline::{Emit, Losses, Pipeline, Tempo};
+use super::sources::track_choice;
 use crate::capture::{Pace, Played, Recording, SourceBoard};
 use crate::config::Config;
 use crate::encode::Runtime;
@@ -63,7 +64,7 @@ pub struct Prepared {
 
 /// Opens recording, bundle and stages.
 pub fn prepare(config: &Config, runtime: &Runtime, file: &Path) -> Result<Prepared, DaemonError> {
-    let recording = Recording::open(file)?;
+    let recording = Recording::open_with(file, track_choice(config)?)?;
     let streams = Streams {
         video: recording.has_video(),
         audio: recording.has_audio(),

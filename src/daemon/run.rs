@@ -13,10 +13,12 @@ use super::DaemonError;
 use super::assembly::{assemble, open_bundle, serve_settings};
 use super::outages::{Outage, Outages};
 use super::pipeline::{Emit, IsLost, Losses, Pipeline, Tempo};
-use super::sources::{Choice, choose};
+use super::sources::{Choice, choose, track_choice};
 use super::vitals::DaemonVitals;
 use super::words::Intake;
-use crate::capture::{CaptureError, LiveCapture, Outputs, Pace, Recording, SourceBoard, open_live};
+use crate::capture::{
+    CaptureError, LiveCapture, Outputs, Pace, Recording, SourceBoard, TrackChoice, open_live_with,
+};
 use crate::config::Config;
 use crate::encode::Runtime;
 use crate::event::{Event, SourceState};
@@ -128,7 +130,8 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
         pipeline.words(),
     ));
     vitals.take_words(intake.get_or_init(|| words).clone());
-    let playing = Playing::start(choice, &clock, assembly.outputs, &board, &stop)?;
+    let tracks = track_choice(config)?;
+    let playing = Playing::start(choice, tracks, &clock, assembly.outputs, &board, &stop)?;
     let rounds = Rounds {
         ring: &ring,
         vitals: &vitals,
@@ -193,21 +196,23 @@ enum Playing {
 impl Playing {
     fn start(
         choice: Choice,
+        tracks: TrackChoice,
         clock: &Arc<SystemClock>,
         outputs: Outputs,
         board: &Arc<SourceBoard>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Playing, DaemonError> {
         match choice {
-            Choice::Devices { video, audio, .. } => Ok(Playing::Live(open_live(
+            Choice::Devices { video, audio, .. } => Ok(Playing::Live(open_live_with(
                 &video,
                 &audio,
+                tracks,
                 clock.clone(),
                 outputs,
                 board.clone(),
             )?)),
             Choice::Recording { file, looped, .. } => {
-                let recording = Recording::open(&file)?;
+                let recording = Recording::open_with(&file, tracks)?;
                 let (pace, board, stop) = (
                     Pace::Live {
                         clock: clock.clone(),

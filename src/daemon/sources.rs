@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use super::DaemonError;
 use super::assembly::Streams;
 use super::run::RunOptions;
-use crate::capture::{AudioSpec, DeviceEntry, DeviceKind, Recording, VideoSpec, devices};
+use crate::capture::{
+    AudioSpec, DeviceEntry, DeviceKind, Recording, TrackChoice, VideoSpec, devices,
+};
 use crate::config::{Config, locate};
 
 /// The project's own recording: what `--demonstration` plays where there is no camera and no microphone.
@@ -54,6 +56,20 @@ impl Choice {
     }
 }
 
+/// The tracks and channels that the configuration selects.
+pub fn track_choice(config: &Config) -> Result<TrackChoice, DaemonError> {
+    TrackChoice::parse(
+        &config.video_track,
+        &config.audio_track,
+        &config.audio_channel,
+    )
+    .map_err(|error| {
+        DaemonError::Usage(format!(
+            "video.track, audio.track or audio.channel: {error}"
+        ))
+    })
+}
+
 /// `--replay` before devices; `auto` and `default` are whatever is there, or comes to be.
 pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonError> {
     if let Some(file) = &options.replay {
@@ -62,7 +78,7 @@ pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonErr
             file.display(),
             if options.looped { ", in a loop" } else { "" }
         );
-        return recording(file.clone(), options.looped, vec![note]);
+        return recording(config, file.clone(), options.looped, vec![note]);
     }
     let video: VideoSpec = config
         .video
@@ -95,7 +111,7 @@ pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonErr
                 "so replaying the demonstration recording {} in a loop, as if live",
                 file.display()
             ));
-            recording(file, true, notes)
+            recording(config, file, true, notes)
         }
     }
 }
@@ -151,8 +167,13 @@ pub fn contradiction(video: &VideoSpec, audio: &AudioSpec) -> Option<String> {
     }
 }
 
-fn recording(file: PathBuf, looped: bool, notes: Vec<String>) -> Result<Choice, DaemonError> {
-    let opened = Recording::open(&file)?;
+fn recording(
+    config: &Config,
+    file: PathBuf,
+    looped: bool,
+    notes: Vec<String>,
+) -> Result<Choice, DaemonError> {
+    let opened = Recording::open_with(&file, track_choice(config)?)?;
     let streams = Streams {
         video: opened.has_video(),
         audio: opened.has_audio(),

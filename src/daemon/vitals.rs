@@ -9,7 +9,7 @@ use serde_json::json;
 use super::assembly::{Streams, hop_ms};
 use super::pipeline::Desk;
 use super::words::Intake;
-use crate::capture::SourceBoard;
+use crate::capture::{SourceBoard, SourceGauge};
 use crate::config::Config;
 use crate::encode::Runtime;
 use crate::event::{
@@ -188,6 +188,14 @@ impl DaemonVitals {
                 self.board.video.counters.too_late.load(Ordering::Relaxed),
             ),
         );
+        let outliers = |gauge: &SourceGauge| gauge.counters.outliers.load(Ordering::Relaxed);
+        self.metrics.dropped(
+            "stamps_far_ahead",
+            news(
+                "outliers".into(),
+                outliers(&self.board.video) + outliers(&self.board.audio),
+            ),
+        );
         for (name, status) in self.sources() {
             self.metrics.source(name, status.state);
         }
@@ -213,6 +221,10 @@ impl Vitals for DaemonVitals {
         counters.insert(
             "samples".into(),
             read(&self.board.audio.counters.samples).into(),
+        );
+        counters.insert(
+            "stamps_assumed".into(),
+            read(&self.board.video.counters.assumed_stamps).into(),
         );
         counters.insert(
             "reconnects".into(),

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::super::DaemonError;
 use super::super::assembly::{Streams, assemble, open_bundle, serve_settings};
 use super::super::pipeline::{Emit, Losses, Pipeline, Tempo};
+use super::super::sources::track_choice;
 use super::super::vitals::DaemonVitals;
 use super::listener::Listener;
 use super::parts::Threads;
@@ -94,7 +95,7 @@ pub fn measure(
     seconds: u64,
 ) -> Result<LiveReport, DaemonError> {
     let runtime = Runtime::load()?;
-    let recording = Recording::open(file)?;
+    let recording = Recording::open_with(file, track_choice(config)?)?;
     let streams = Streams {
         video: recording.has_video(),
         audio: recording.has_audio(),

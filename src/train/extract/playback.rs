@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::refusal::{Refusal, Witness};
 use crate::align::{AlignInput, AlignSettings, Aligned, Aligner, Wanted};
-use crate::capture::{CaptureError, Outputs, Pace, Played, Recording};
+use crate::capture::{CaptureError, Outputs, Pace, Played, Recording, TrackChoice};
 use crate::causes::one_line;
 use crate::clip::{AudioBlock, Clip, Crop, FramedFaces, Picture, VideoFrame, samples_to_nanos};
 use crate::config::{Config, locate};
@@ -110,11 +110,17 @@ impl Playback {
         parts: &[Span],
         audience: &mut dyn Audience,
     ) -> Result<Ending, Refusal> {
+        let choice = TrackChoice::parse(
+            &self.config.video_track,
+            &self.config.audio_track,
+            &self.config.audio_channel,
+        )
+        .map_err(|error| Refusal::Stage(error.to_string()))?;
         let started = thread_cpu_nanos();
         let opened = match media {
-            Media::Recording(path) => open(path).map(|both| (both, None)),
+            Media::Recording(path) => open(path, choice).map(|both| (both, None)),
             Media::Apart { video, audio } => {
-                open(video).and_then(|video| Ok((video, Some(open(audio)?))))
+                open(video, choice).and_then(|video| Ok((video, Some(open(audio, choice)?))))
             }
             Media::Picture(_) | Media::None => Err(Refusal::NothingToEncode),
         };
@@ -202,7 +208,9 @@ impl Playback {
                     .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
                 {
                     Ok(Played { .. }) => {}
-                    Err(CaptureError::Cut { .. }) => ending = Ending::Cut,
+                    Err(CaptureError::Cut { .. } | CaptureError::Appended { .. }) => {
+                        ending = Ending::Cut
+                    }
                     Err(error) => return Err(refusal(error)),
                 }
             }
@@ -552,8 +560,8 @@ fn of_seconds(seconds: f64) -> MediaTime {
     MediaTime::from_nanos((seconds * 1e9).round() as i64)
 }
 
-fn open(path: &Path) -> Result<Recording, Refusal> {
-    Recording::open(path).map_err(refusal)
+fn open(path: &Path, choice: TrackChoice) -> Result<Recording, Refusal> {
+    Recording::open_with(path, choice).map_err(refusal)
 }
 
 /// Without paths: equal reasons are counted together.
@@ -561,7 +569,9 @@ fn refusal(error: CaptureError) -> Refusal {
     Refusal::Unreadable(match error {
         CaptureError::NoSuchFile(_) => "there is no such file".into(),
         CaptureError::Denied { .. } => "access is denied".into(),
-        CaptureError::Unreadable { reason, .. } => reason,
+        CaptureError::Unreadable { reason, .. } | CaptureError::Undecodable { reason, .. } => {
+            reason
+        }
         CaptureError::Unsupported { .. } => "a decoder is missing".into(),
         other => one_line(&other),
     })

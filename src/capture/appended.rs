@@ -1,0 +1,157 @@
+//! Recordings that were appended to others, as `cat a.webm b.webm > both.webm` does: a demuxer stops
+//! in silence where the second one begins.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+const EBML: u32 = 0x1A45_DFA3;
+const SEGMENT: u32 = 0x1853_8067;
+const CLUSTER: u32 = 0x1F43_B675;
+
+/// Where a second recording begins in the file that a demuxer does not come to, bytes. `None`:
+/// nowhere, or the file is neither Matroska nor Ogg.
+pub(super) fn second_recording(path: &Path) -> Option<u64> {
+    let file = File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    let mut reader = BufReader::with_capacity(512, file);
+    let mut magic = [0u8; 4];
+    reader.read_exact(&mut magic).ok()?;
+    match magic {
+        [b'O', b'g', b'g', b'S'] => second_chain(&mut reader, length),
+        _ => second_matroska(&mut reader, length),
+    }
+}
+
+/// A chain whose streams have the numbers of an earlier one: they count as the same streams. Chains
+/// with numbers of their own are played.
+fn second_chain(reader: &mut BufReader<File>, length: u64) -> Option<u64> {
+    let (mut numbers, mut is_among_data, mut at) = (BTreeSet::new(), false, 0);
+    while at < length {
+        reader.seek(SeekFrom::Start(at)).ok()?;
+        let mut head = [0u8; 27];
+        reader.read_exact(&mut head).ok()?;
+        if head[..4] != *b"OggS" {
+            return None;
+        }
+        let mut lengths = vec![0u8; usize::from(head[26])];
+        reader.read_exact(&mut lengths).ok()?;
+        let number = [head[14], head[15], head[16], head[17]];
+        let is_first_page = head[5] & 2 == 2;
+        let is_new = !is_first_page || numbers.insert(number);
+        if is_among_data && !is_new {
+            return Some(at);
+        }
+        is_among_data |= !is_first_page;
+        let body: u64 = lengths.iter().map(|length| u64::from(*length)).sum();
+        at += 27 + lengths.len() as u64 + body;
+    }
+    None
+}
+
+fn second_matroska(reader: &mut BufReader<File>, length: u64) -> Option<u64> {
+    let mut at = 0;
+    while at < length {
+        reader.seek(SeekFrom::Start(at)).ok()?;
+        let (id, size, head) = element(reader)?;
+        match (id, size) {
+            (EBML, Some(_)) if at > 0 => return Some(at),
+            (first, _) if at == 0 && first != EBML => return None,
+            // Of unknown size: what is in it follows, and the next header ends it.
+            (SEGMENT | CLUSTER, None) => at += head,
+            (_, Some(size)) => at = at.checked_add(head)?.checked_add(size)?,
+            (_, None) => return None,
+        }
+    }
+    None
+}
+
+/// The id and the size of an element, and how long these are. No size: it is not known.
+fn element(reader: &mut impl Read) -> Option<(u32, Option<u64>, u64)> {
+    let (id, id_length, _) = number(reader, 4, true)?;
+    let (size, size_length, is_unknown) = number(reader, 8, false)?;
+    let size = (!is_unknown).then_some(size);
+    Some((u32::try_from(id).ok()?, size, id_length + size_length))
+}
+
+/// A number of variable length, at most `longest` bytes, with or without its marker: its value, its
+/// length, and whether all its bits are ones.
+fn number(reader: &mut impl Read, longest: u32, keep_marker: bool) -> Option<(u64, u64, bool)> {
+    let mut bytes = [0u8; 8];
+    reader.read_exact(&mut bytes[..1]).ok()?;
+    let length = bytes[0].leading_zeros() + 1;
+    if length > longest {
+        return None;
+    }
+    reader.read_exact(&mut bytes[1..length as usize]).ok()?;
+    let mut value = 0u64;
+    for byte in &bytes[..length as usize] {
+        value = value << 8 | u64::from(*byte);
+    }
+    let mask = (1u64 << (7 * length)) - 1;
+    let is_all_ones = value & mask == mask;
+    let value = if keep_marker { value } else { value & mask };
+    Some((value, u64::from(length), is_all_ones))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An EBML header, and a segment of one cluster with six bytes.
+    fn recording(is_size_known: bool) -> Vec<u8> {
+        let cluster = [&[0x1F, 0x43, 0xB6, 0x75, 0x86][..], &[7; 6]].concat();
+        let size = if is_size_known {
+            0x80 | cluster.len() as u8
+        } else {
+            0xFF
+        };
+        let head = [
+            0x1A, 0x45, 0xDF, 0xA3, 0x82, 1, 2, 0x18, 0x53, 0x80, 0x67, size,
+        ];
+        [&head[..], &cluster].concat()
+    }
+
+    fn second(bytes: &[u8]) -> Option<u64> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        second_recording(file.path())
+    }
+
+    /// Pages of a stream: its first one and one of data.
+    fn stream(number: u8) -> Vec<u8> {
+        let page = |kind: u8| {
+            let mut page = b"OggS".to_vec();
+            page.extend([0, kind]);
+            page.extend([0; 8]);
+            page.extend([number, 0, 0, 0]);
+            page.extend([0; 8]);
+            page.extend([2, 3, 2]);
+            page.extend([9; 5]);
+            page
+        };
+        [page(2), page(4)].concat()
+    }
+
+    #[test]
+    fn a_chain_with_the_numbers_of_an_earlier_one_is_found() {
+        assert_eq!(second(&[stream(1), stream(2)].concat()), None);
+        let at = stream(1).len() as u64;
+        assert_eq!(second(&[stream(1), stream(1)].concat()), Some(at));
+    }
+
+    #[test]
+    fn a_second_recording_is_found_behind_a_first_of_known_or_unknown_length() {
+        for is_size_known in [true, false] {
+            let one = recording(is_size_known);
+            assert_eq!(second(&one), None);
+            let two = [one.clone(), one.clone()].concat();
+            assert_eq!(second(&two), Some(one.len() as u64));
+            assert_eq!(second(&two[..two.len() - 9]), Some(one.len() as u64));
+            assert_eq!(second(&one[..one.len() - 3]), None);
+        }
+        assert_eq!(second(b"RIFF, of which this knows nothing"), None);
+        assert_eq!(second(b""), None);
+    }
+}

@@ -1,0 +1,261 @@
+//! Channels that cancel each other when they are mixed, as where one of two is inverted: watched
+//! block by block, so that the better channel is heard instead.
+
+use super::tracks::ChannelSelection;
+
+/// Blocks per second.
+const BLOCKS_HZ: u32 = 50;
+/// Mean square of a channel from which on a block counts: -60 dB.
+const AUDIBLE: f64 = 1e-6;
+/// A mix that has less than this share of what unrelated channels would leave cancels: 9 dB.
+const CANCELLED: f64 = 0.125;
+/// A mix below this share of its loudest channel has lost it among channels that are not heard: 12 dB.
+const DROWNED: f64 = 1.0 / 16.0;
+/// Audible blocks in a row that cancel, until the mix is left: 0.2 s.
+const TO_LEAVE: u32 = 10;
+/// They lie within so many blocks: 0.4 s. A look ahead of this length sees the decision in time.
+const WITHIN: u64 = 20;
+/// Audible blocks in a row that do not, until it is heard again: 2 s.
+const TO_RETURN: u32 = 100;
+
+/// What is heard of several channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    Mix,
+    /// This channel alone, counted from 0.
+    Channel(usize),
+}
+
+impl Heard {
+    /// What is heard from the beginning. `None`: there is no such channel.
+    pub fn at_first(selection: ChannelSelection, channels: usize) -> Option<Heard> {
+        match selection {
+            ChannelSelection::Auto | ChannelSelection::Mix => Some(Heard::Mix),
+            ChannelSelection::Number(number) => {
+                let channel = number.get() as usize - 1;
+                (channel < channels).then_some(Heard::Channel(channel))
+            }
+        }
+    }
+
+    /// How much of each channel goes into what is heard.
+    pub fn weights(self, channels: usize) -> Vec<f32> {
+        match self {
+            Heard::Mix => vec![1.0 / channels.max(1) as f32; channels],
+            Heard::Channel(heard) => (0..channels)
+                .map(|channel| f32::from(u8::from(channel == heard)))
+                .collect(),
+        }
+    }
+}
+
+/// A decision to hear something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Switch {
+    /// From this frame on, counted from the first.
+    pub frame: u64,
+    pub heard: Heard,
+}
+
+/// Decides by the sound alone, never by how it is packed.
+#[derive(Clone, Debug)]
+pub(super) struct ChannelWatch {
+    block_frames: u32,
+    heard: Heard,
+    /// Of the block under way: sums of squares per channel, of their mean, and its frames.
+    squares: Vec<f64>,
+    mixed: f64,
+    frames: u32,
+    /// Blocks so far.
+    blocks: u64,
+    /// Blocks in a row that speak for a change, the first of them, and their energy per channel.
+    run: u32,
+    run_began: u64,
+    run_energy: Vec<f64>,
+}
+
+impl ChannelWatch {
+    pub fn new(channels: usize, rate_hz: u32) -> ChannelWatch {
+        ChannelWatch {
+            block_frames: (rate_hz / BLOCKS_HZ).max(1),
+            heard: Heard::Mix,
+            squares: vec![0.0; channels],
+            mixed: 0.0,
+            frames: 0,
+            blocks: 0,
+            run: 0,
+            run_began: 0,
+            run_energy: vec![0.0; channels],
+        }
+    }
+
+    /// Takes one sample of each channel. It allocates nothing.
+    pub fn take(&mut self, frame: impl Iterator<Item = f32>) -> Option<Switch> {
+        let mut sum = 0.0;
+        for (square, sample) in self.squares.iter_mut().zip(frame) {
+            let sample = if sample.is_finite() {
+                f64::from(sample)
+            } else {
+                0.0
+            };
+            *square += sample * sample;
+            sum += sample;
+        }
+        let mean = sum / self.squares.len().max(1) as f64;
+        self.mixed += mean * mean;
+        self.frames += 1;
+        (self.frames == self.block_frames)
+            .then(|| self.end_block())
+            .flatten()
+    }
+
+    fn end_block(&mut self) -> Option<Switch> {
+        let count = f64::from(self.block_frames);
+        let channels = self.squares.len() as f64;
+        let loudest = self.squares.iter().copied().fold(0.0, f64::max) / count;
+        let unrelated = self.squares.iter().sum::<f64>() / count / (channels * channels);
+        let mixed = self.mixed / count;
+        let is_lost = mixed < CANCELLED * unrelated || mixed < DROWNED * loudest;
+        let block = self.blocks;
+        self.blocks += 1;
+        let mut switch = None;
+        if loudest > AUDIBLE {
+            let (speaks_for_a_change, needed) = match self.heard {
+                Heard::Mix => (is_lost, TO_LEAVE),
+                Heard::Channel(_) => (!is_lost, TO_RETURN),
+            };
+            if !speaks_for_a_change {
+                self.run = 0;
+            } else {
+                let is_stale = self.heard == Heard::Mix && block - self.run_began > WITHIN;
+                if self.run == 0 || is_stale {
+                    (self.run, self.run_began) = (0, block);
+                    self.run_energy.fill(0.0);
+                }
+                self.run += 1;
+                for (energy, square) in self.run_energy.iter_mut().zip(&self.squares) {
+                    *energy += square;
+                }
+                if self.run == needed {
+                    switch = Some(self.change(block));
+                }
+            }
+        }
+        self.squares.fill(0.0);
+        (self.mixed, self.frames) = (0.0, 0);
+        switch
+    }
+
+    fn change(&mut self, block: u64) -> Switch {
+        let (heard, from) = match self.heard {
+            Heard::Mix => (Heard::Channel(self.best()), self.run_began),
+            Heard::Channel(_) => (Heard::Mix, block + 1),
+        };
+        (self.heard, self.run) = (heard, 0);
+        Switch {
+            frame: from * u64::from(self.block_frames),
+            heard,
+        }
+    }
+
+    /// The channel with the most energy; a later one only if it has clearly more.
+    fn best(&self) -> usize {
+        let mut best = 0;
+        for (channel, energy) in self.run_energy.iter().enumerate() {
+            if *energy > 1.25 * self.run_energy[best] {
+                best = channel;
+            }
+        }
+        best
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: u32 = 16_000;
+
+    /// A tone of `level`.
+    fn tone(frame: u64, hz: f64, level: f32) -> f32 {
+        (frame as f64 * hz / f64::from(RATE) * std::f64::consts::TAU).sin() as f32 * level
+    }
+
+    /// The switches over `seconds`.
+    fn watch<const N: usize>(seconds: u64, frame: impl Fn(u64) -> [f32; N]) -> Vec<Switch> {
+        let mut watch = ChannelWatch::new(N, RATE);
+        (0..seconds * u64::from(RATE))
+            .filter_map(|at| watch.take(frame(at).into_iter()))
+            .collect()
+    }
+
+    fn channel(frame: u64, channel: usize) -> Vec<Switch> {
+        vec![Switch {
+            frame,
+            heard: Heard::Channel(channel),
+        }]
+    }
+
+    #[test]
+    fn an_inverted_channel_makes_the_better_one_heard_from_its_first_sound_on() {
+        let second = u64::from(RATE);
+        let loud = |at: u64, level: f32| {
+            if at < second {
+                0.0
+            } else {
+                tone(at, 220.0, level)
+            }
+        };
+        assert_eq!(
+            watch(3, |at| [loud(at, 0.2), -loud(at, 0.2)]),
+            channel(second, 0)
+        );
+        assert_eq!(
+            watch(3, |at| [loud(at, 0.2), -loud(at, 0.25)]),
+            channel(second, 1)
+        );
+    }
+
+    #[test]
+    fn ordinary_stereo_and_a_dead_channel_stay_mixed() {
+        assert!(watch(3, |at| [tone(at, 220.0, 0.2), tone(at, 220.0, 0.1)]).is_empty());
+        assert!(watch(3, |at| [tone(at, 220.0, 0.2), 0.0]).is_empty());
+        // Unrelated sounds, as of two microphones.
+        assert!(watch(3, |at| [tone(at, 220.0, 0.2), tone(at, 370.0, 0.2)]).is_empty());
+        // Too quiet to count, as the noise of two inputs.
+        assert!(watch(3, |at| [tone(at, 220.0, 5e-4), -tone(at, 220.0, 5e-4)]).is_empty());
+    }
+
+    #[test]
+    fn one_live_channel_of_an_array_is_heard() {
+        let array = |at| [0.0, 0.0, tone(at, 220.0, 0.2), 0.0, 0.0, 0.0, 0.0, 0.0];
+        assert_eq!(watch(1, array), channel(0, 2));
+    }
+
+    #[test]
+    fn a_short_cancellation_changes_nothing_and_a_long_return_goes_back_to_the_mix() {
+        let second = u64::from(RATE);
+        let flips = |at: u64| {
+            let sign = if at % second < second / 10 { -1.0 } else { 1.0 };
+            [tone(at, 220.0, 0.2), sign * tone(at, 220.0, 0.2)]
+        };
+        assert!(watch(5, flips).is_empty());
+        let heals = |at: u64| {
+            let sign = if at < second { -1.0 } else { 1.0 };
+            [tone(at, 220.0, 0.2), sign * tone(at, 220.0, 0.2)]
+        };
+        let switches = watch(5, heals);
+        assert_eq!(switches.len(), 2);
+        assert_eq!(switches[1].heard, Heard::Mix);
+        assert_eq!(switches[1].frame, 3 * second);
+    }
+
+    #[test]
+    fn a_channel_that_is_not_there_is_refused() {
+        let number = |n| ChannelSelection::Number(std::num::NonZeroU32::new(n).unwrap());
+        assert_eq!(Heard::at_first(number(2), 2), Some(Heard::Channel(1)));
+        assert_eq!(Heard::at_first(number(3), 2), None);
+        assert_eq!(Heard::Channel(1).weights(3), [0.0, 1.0, 0.0]);
+        assert_eq!(Heard::Mix.weights(2), [0.5, 0.5]);
+    }
+}

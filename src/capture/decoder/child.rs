@@ -1,0 +1,440 @@
+//! Decoding in a decoder process: this process sees pictures, sound and the reason of an end.
+
+use std::io::{self, BufRead, BufReader, IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use super::memory::Reader;
+use super::process::VERB;
+use super::wire::{PictureHead, Report, Request, read_sound};
+use super::{DecodedPicture, DecodedSound, Decoder, Failure, Kind, Taps, tell};
+use crate::capture::error::CaptureError;
+use crate::capture::tracks::TrackChoice;
+use crate::clip::Picture;
+use crate::time::MediaTime;
+
+/// How long a process may take to open a recording; it gives up earlier by itself, unless it hangs.
+const OPENING: Duration = Duration::from_secs(20);
+/// How long a process may take to put a recording away, and to end.
+const CLOSING: Duration = Duration::from_secs(2);
+/// Idle processes that are kept for the next recordings.
+const IDLE: usize = 8;
+/// What GStreamer complains of where a decoder gives a pixel format that it has no name for.
+const UNNAMED_FORMAT: &str = "format != GST_VIDEO_FORMAT_UNKNOWN";
+
+/// A decoder process.
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    control: UnixStream,
+    reports: Receiver<Report>,
+}
+
+/// Processes that wait for a recording.
+static WAITING: Mutex<Vec<Process>> = Mutex::new(Vec::new());
+
+impl Process {
+    fn start() -> io::Result<Process> {
+        let (control, theirs) = UnixStream::pair()?;
+        let child = Command::new("/proc/self/exe")
+            .arg0(std::env::args_os().next().unwrap_or_default())
+            .arg(VERB)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            // An interrupt from the terminal is for this process alone.
+            .process_group(0)
+            .spawn()?;
+        let (sender, reports) = channel();
+        let lines = BufReader::new(control.try_clone()?);
+        std::thread::Builder::new()
+            .name("decoder reports".into())
+            .spawn(move || {
+                for line in lines.lines().map_while(Result::ok) {
+                    let Ok(report) = serde_json::from_str(&line) else {
+                        return;
+                    };
+                    if sender.send(report).is_err() {
+                        return;
+                    }
+                }
+            })?;
+        Ok(Process {
+            child,
+            control,
+            reports,
+        })
+    }
+
+    fn request(&mut self, request: &Request) -> io::Result<()> {
+        self.control.write_all(&line(request))
+    }
+
+    /// Opens a recording with its sockets and memory.
+    fn open(
+        &mut self,
+        path: &Path,
+        choice: TrackChoice,
+        files: [BorrowedFd<'_>; 3],
+    ) -> io::Result<()> {
+        let path = path.as_os_str().as_bytes().to_vec();
+        let line = line(&Request::Open { path, choice });
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(&files));
+        let sent = sendmsg(
+            &self.control,
+            &[IoSlice::new(&line)],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )?;
+        self.control.write_all(&line[sent..])
+    }
+
+    /// The end of the process, which is on its way.
+    fn wait(&mut self) -> Option<ExitStatus> {
+        let mut left = CLOSING;
+        let step = Duration::from_millis(5);
+        while !left.is_zero() {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Some(status);
+            }
+            std::thread::sleep(step);
+            left -= step;
+        }
+        None
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn line(request: &Request) -> Vec<u8> {
+    let mut line = serde_json::to_vec(request).expect("requests are JSON");
+    line.push(b'\n');
+    line
+}
+
+/// A recording in a decoder process.
+#[derive(Debug)]
+pub(super) struct ChildDecoder {
+    path: PathBuf,
+    taps: Arc<Taps>,
+    process: Option<Process>,
+    /// Of the tracks, video and audio: for the threads that read them, and to end these.
+    sockets: [UnixStream; 2],
+    memory: Option<Reader>,
+    threads: Vec<JoinHandle<()>>,
+    duration: Option<MediaTime>,
+    elements: Vec<String>,
+    has_unnamed_format: bool,
+    failure: Option<Failure>,
+}
+
+/// Opens `path` in a decoder process, an idle one if there is one.
+pub(super) fn open(
+    path: &Path,
+    choice: TrackChoice,
+    taps: &Arc<Taps>,
+) -> Result<ChildDecoder, CaptureError> {
+    let waiting = WAITING.lock().expect("processes lock").pop();
+    // An idle process may have been killed meanwhile.
+    match waiting.map(|process| attempt(process, path, choice, taps)) {
+        Some(Ok(opened)) => opened,
+        Some(Err(_)) | None => {
+            let opened = Process::start().and_then(|process| attempt(process, path, choice, taps));
+            opened.unwrap_or_else(|error| {
+                Err(CaptureError::Undecodable {
+                    path: path.to_owned(),
+                    reason: format!("no process to decode it in could be started ({error})"),
+                })
+            })
+        }
+    }
+}
+
+/// # Errors
+/// The outer one: the process could not be talked to at all.
+fn attempt(
+    mut process: Process,
+    path: &Path,
+    choice: TrackChoice,
+    taps: &Arc<Taps>,
+) -> io::Result<Result<ChildDecoder, CaptureError>> {
+    let path = path.to_owned();
+    let ((video, their_video), (audio, their_audio)) = (UnixStream::pair()?, UnixStream::pair()?);
+    let memory = Reader::new()?;
+    process.open(
+        &path,
+        choice,
+        [their_video.as_fd(), their_audio.as_fd(), memory.memory()],
+    )?;
+    let decoder = ChildDecoder {
+        path: path.clone(),
+        taps: taps.clone(),
+        process: Some(process),
+        sockets: [video, audio],
+        memory: Some(memory),
+        threads: Vec::new(),
+        duration: None,
+        elements: Vec::new(),
+        has_unnamed_format: false,
+        failure: None,
+    };
+    Ok(decoder.opened(path))
+}
+
+impl ChildDecoder {
+    /// Waits until the recording is opened.
+    fn opened(mut self, path: PathBuf) -> Result<ChildDecoder, CaptureError> {
+        let process = self.process.as_ref().expect("not stopped");
+        loop {
+            match process.reports.recv_timeout(OPENING) {
+                Ok(Report::Opened {
+                    video,
+                    audio,
+                    duration_nanos,
+                }) => {
+                    self.duration = duration_nanos.map(MediaTime::from_nanos);
+                    for (kind, present) in [(Kind::Video, video), (Kind::Audio, audio)] {
+                        if present {
+                            self.taps.begin(kind);
+                        }
+                    }
+                    return Ok(self);
+                }
+                Ok(Report::Refused(_)) if self.has_unnamed_format => {
+                    let reason = self.unnamed_format();
+                    return Err(CaptureError::Undecodable { path, reason });
+                }
+                Ok(Report::Refused(refused)) => return Err(refused.error(path)),
+                Ok(Report::Element(name)) => self.elements.push(name),
+                Ok(Report::Note(text)) => tell(&self.path.display().to_string(), &text),
+                Ok(Report::Complaint(text)) => {
+                    self.has_unnamed_format |= text.contains(UNNAMED_FORMAT);
+                }
+                Ok(Report::Failed(_) | Report::Stopped) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    let reason = format!("nothing could be decoded in {} s", OPENING.as_secs());
+                    return Err(CaptureError::Unreadable { path, reason });
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let reason = self.death();
+                    return Err(CaptureError::Undecodable { path, reason });
+                }
+            }
+        }
+    }
+
+    fn unnamed_format(&self) -> String {
+        format!(
+            "{} gives a pixel format that GStreamer has no name for",
+            self.element()
+        )
+    }
+
+    fn element(&self) -> String {
+        if self.elements.is_empty() {
+            "its decoder".to_owned()
+        } else {
+            format!("its decoder ({})", self.elements.join(" or "))
+        }
+    }
+
+    /// Why the process has ended.
+    fn death(&mut self) -> String {
+        let status = self.process.as_mut().and_then(Process::wait);
+        self.process = None;
+        let how = match status.map(|status| (status.signal(), status)) {
+            Some((Some(signal), _)) => format!("crashed ({})", signal_name(signal)),
+            Some((None, status)) => format!("ended ({status})"),
+            None => "does not answer".to_owned(),
+        };
+        if self.has_unnamed_format {
+            format!("{} and {how}", self.unnamed_format())
+        } else {
+            format!("{} {how}", self.element())
+        }
+    }
+
+    /// Takes reports until `until` comes or, without it, until there is none for now.
+    fn take_reports(&mut self, until_stopped: bool) -> bool {
+        while let Some(process) = &self.process {
+            let report = if until_stopped {
+                process.reports.recv_timeout(CLOSING)
+            } else {
+                process.reports.try_recv().map_err(|error| match error {
+                    std::sync::mpsc::TryRecvError::Empty => RecvTimeoutError::Timeout,
+                    std::sync::mpsc::TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+                })
+            };
+            match report {
+                Ok(Report::Failed(reason)) => {
+                    self.failure.get_or_insert(Failure::Stream(reason));
+                }
+                Ok(Report::Element(name)) => self.elements.push(name),
+                Ok(Report::Note(text)) => tell(&self.path.display().to_string(), &text),
+                Ok(Report::Complaint(text)) => {
+                    tracing::debug!("decoder: {text}");
+                    self.has_unnamed_format |= text.contains(UNNAMED_FORMAT);
+                }
+                Ok(Report::Stopped) => return true,
+                Ok(Report::Opened { .. } | Report::Refused(_)) => {}
+                Err(RecvTimeoutError::Timeout) => return false,
+                Err(RecvTimeoutError::Disconnected) => {
+                    let death = self.death();
+                    self.failure = Some(Failure::Crash(death));
+                }
+            }
+        }
+        false
+    }
+}
+
+impl Decoder for ChildDecoder {
+    fn duration(&self) -> Option<MediaTime> {
+        self.duration
+    }
+
+    fn start(&mut self) {
+        if let Some(process) = &mut self.process {
+            // A process that is gone says so by its sockets.
+            let _ = process.request(&Request::Play);
+        }
+        let [video, audio] = &self.sockets;
+        let memory = self.memory.take().expect("started once");
+        let spawned = video.try_clone().and_then(|socket| {
+            let taps = self.taps.clone();
+            spawn("pictures", move || take_pictures(socket, memory, &taps))
+        });
+        let heard = audio.try_clone().and_then(|socket| {
+            let taps = self.taps.clone();
+            spawn("sound", move || take_sound(socket, &taps))
+        });
+        for thread in [spawned, heard] {
+            match thread {
+                Ok(thread) => self.threads.push(thread),
+                Err(error) => self.failure = Some(Failure::Stream(error.to_string())),
+            }
+        }
+    }
+
+    fn failure(&mut self) -> Option<Failure> {
+        self.take_reports(false);
+        self.failure.clone()
+    }
+
+    fn stop(&mut self) -> Option<Failure> {
+        for socket in &self.sockets {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+        if let Some(process) = &mut self.process {
+            let _ = process.request(&Request::Stop);
+        }
+        let stopped = self.take_reports(true);
+        if let Some(process) = self.process.take()
+            && stopped
+            && self.failure.is_none()
+        {
+            let mut waiting = WAITING.lock().expect("processes lock");
+            if waiting.len() < IDLE {
+                waiting.push(process);
+            }
+        }
+        self.failure.clone()
+    }
+}
+
+impl Drop for ChildDecoder {
+    fn drop(&mut self) {
+        if self.process.is_some() {
+            self.stop();
+        }
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(body)
+}
+
+fn take_pictures(mut socket: UnixStream, mut memory: Reader, taps: &Taps) {
+    while let Ok(Some(head)) = PictureHead::read(&mut socket) {
+        taps.begin(Kind::Video);
+        let Ok(taken) = memory.take(head.slot, head.length) else {
+            break;
+        };
+        let picture = Picture::new(
+            head.width,
+            head.height,
+            head.planes,
+            head.colorimetry,
+            Box::new(taken),
+        );
+        let decoded = DecodedPicture {
+            running_nanos: head.running_nanos,
+            duration_nanos: head.duration_nanos,
+            picture,
+        };
+        if taps.picture(decoded).is_err() {
+            let _ = socket.shutdown(Shutdown::Both);
+            return;
+        }
+        // Where the process is gone, the next read says so.
+        let _ = socket.write_all(&[1]);
+    }
+    taps.ended(Kind::Video);
+}
+
+fn take_sound(mut socket: UnixStream, taps: &Taps) {
+    while let Ok(Some((running_nanos, samples))) = read_sound(&mut socket) {
+        taps.begin(Kind::Audio);
+        let decoded = DecodedSound {
+            running_nanos,
+            samples,
+        };
+        if taps.sound(decoded).is_err() {
+            let _ = socket.shutdown(Shutdown::Both);
+            return;
+        }
+    }
+    taps.ended(Kind::Audio);
+}
+
+fn signal_name(signal: i32) -> String {
+    use rustix::process::Signal;
+    let known = [
+        (Signal::SEGV, "SIGSEGV"),
+        (Signal::ABORT, "SIGABRT"),
+        (Signal::BUS, "SIGBUS"),
+        (Signal::ILL, "SIGILL"),
+        (Signal::FPE, "SIGFPE"),
+        (Signal::SYS, "SIGSYS"),
+        (Signal::TRAP, "SIGTRAP"),
+        (Signal::KILL, "SIGKILL"),
+    ];
+    known
+        .iter()
+        .find(|(known, _)| known.as_raw() == signal)
+        .map_or_else(
+            || format!("signal {signal}"),
+            |(_, name)| (*name).to_owned(),
+        )
+}

@@ -1,0 +1,225 @@
+//! The tracks that a `decodebin` exposes: one of each kind is selected and attached. When a chain or
+//! a programme ends and the next one begins, its tracks take the places of those before.
+
+use std::sync::{Arc, Mutex};
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+
+use super::{DecodedPicture, DecodedSound, Kind, Notice, Sink, Taps};
+use crate::capture::error::CaptureError;
+use crate::capture::pipeline::{SoundBranch, attach};
+use crate::capture::tracks::{ChannelSelection, TrackChoice, TrackFacts, TrackSelection, select};
+
+/// The exposed tracks of one recording.
+#[derive(Debug)]
+pub(super) struct ExposedTracks<F, S> {
+    pipeline: gst::glib::WeakRef<gst::Pipeline>,
+    taps: Arc<Taps<F, S>>,
+    choice: TrackChoice,
+    notice: Notice,
+    pads: Mutex<Vec<gst::Pad>>,
+    /// Where the selected track of each kind, video and audio, enters its branch.
+    entries: Mutex<[Option<gst::Pad>; 2]>,
+    refusal: Mutex<Option<Refusal>>,
+}
+
+/// A choice that this recording does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    what: String,
+    remedy: String,
+}
+
+impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
+    /// Watches `decoder`, a `decodebin` in `pipeline`.
+    pub fn watch(
+        pipeline: &gst::Pipeline,
+        decoder: &gst::Element,
+        taps: &Arc<Taps<F, S>>,
+        choice: TrackChoice,
+        notice: Notice,
+    ) -> Arc<ExposedTracks<F, S>> {
+        let exposed = Arc::new(ExposedTracks {
+            pipeline: pipeline.downgrade(),
+            taps: taps.clone(),
+            choice,
+            notice,
+            pads: Mutex::default(),
+            entries: Mutex::default(),
+            refusal: Mutex::default(),
+        });
+        let (added, removed, complete) = (exposed.clone(), exposed.clone(), exposed.clone());
+        decoder.connect_pad_added(move |_, pad| {
+            added.pads.lock().expect("pads lock").push(pad.clone());
+        });
+        decoder.connect_pad_removed(move |_, pad| {
+            let mut pads = removed.pads.lock().expect("pads lock");
+            pads.retain(|known| known != pad);
+        });
+        // Nothing has come out of the pads before.
+        decoder.connect_no_more_pads(move |_| complete.settle());
+        exposed
+    }
+
+    /// The choice that cannot be met, as an error about the recording called `name`.
+    pub fn refusal(&self, name: &str) -> Option<CaptureError> {
+        let refusal = self.refusal.lock().expect("pads lock").clone()?;
+        Some(CaptureError::Unsupported {
+            what: format!("{} for {name}", refusal.what),
+            remedy: refusal.remedy,
+        })
+    }
+
+    fn settle(&self) {
+        let Some(pipeline) = self.pipeline.upgrade() else {
+            return;
+        };
+        let pads = self.pads.lock().expect("pads lock").clone();
+        for (kind, prefix, selection) in [
+            (Kind::Video, "video/", self.choice.video),
+            (Kind::Audio, "audio/", self.choice.audio),
+        ] {
+            let mut of_kind: Vec<_> = pads
+                .iter()
+                .filter(|pad| media_type(pad).starts_with(prefix))
+                .cloned()
+                .collect();
+            // As the container has them: `decodebin` exposes by what is complete first.
+            of_kind.sort_by_key(|pad| pad.stream_id());
+            let facts: Vec<_> = of_kind.iter().map(facts).collect();
+            match select(&facts, selection) {
+                Some(index) => {
+                    if let Err(error) = self.play(&pipeline, &of_kind[index], kind) {
+                        gst::element_error!(
+                            pipeline,
+                            gst::CoreError::Failed,
+                            ("cannot connect the decoder: {error}")
+                        );
+                    }
+                }
+                None => self.refuse(&pipeline, kind, selection, &facts),
+            }
+        }
+    }
+
+    fn play(
+        &self,
+        pipeline: &gst::Pipeline,
+        pad: &gst::Pad,
+        kind: Kind,
+    ) -> Result<(), gst::glib::BoolError> {
+        let entry = &mut self.entries.lock().expect("pads lock")[kind as usize];
+        if let Some(entry) = entry {
+            // The track before it has ended; if it has not, it goes on.
+            if !entry.is_linked() {
+                pad.link(entry)
+                    .map_err(|error| gst::glib::bool_error!("{error:?}"))?;
+            }
+            return Ok(());
+        }
+        let notice = self.notice.clone();
+        let sound = SoundBranch {
+            channel: self.choice.channel,
+            look_ahead: true,
+            note: Arc::new(move |text| notice.note(text)),
+        };
+        if let (Kind::Audio, ChannelSelection::Number(number), Some(channels)) =
+            (kind, self.choice.channel, channels(pad))
+            && number.get() > channels
+        {
+            self.refuse_with(
+                pipeline,
+                format!("audio.channel = \"{number}\""),
+                format!("its sound has {channels} channels: \"1\" to \"{channels}\", \"mix\" or \"auto\""),
+            );
+            return Ok(());
+        }
+        self.taps.begin(kind);
+        *entry = Some(attach(
+            pipeline.upcast_ref(),
+            pad,
+            kind,
+            &self.taps,
+            true,
+            sound,
+        )?);
+        Ok(())
+    }
+
+    fn refuse(
+        &self,
+        pipeline: &gst::Pipeline,
+        kind: Kind,
+        selection: TrackSelection,
+        tracks: &[TrackFacts],
+    ) {
+        let (key, what) = match kind {
+            Kind::Video => ("video.track", "video"),
+            Kind::Audio => ("audio.track", "sound"),
+        };
+        // A recording without sound, or without pictures, is a normal one.
+        if let TrackSelection::Number(number) = selection
+            && !tracks.is_empty()
+        {
+            let there: Vec<String> = tracks
+                .iter()
+                .enumerate()
+                .map(|(index, track)| {
+                    let mark = if track.is_default { ", default" } else { "" };
+                    format!("\"{}\" ({}{mark})", index + 1, track.media_type)
+                })
+                .collect();
+            self.refuse_with(
+                pipeline,
+                format!("{key} = \"{number}\""),
+                format!(
+                    "its {what} tracks are {}; or write \"auto\"",
+                    there.join(", ")
+                ),
+            );
+        }
+    }
+
+    fn refuse_with(&self, pipeline: &gst::Pipeline, what: String, remedy: String) {
+        *self.refusal.lock().expect("pads lock") = Some(Refusal { what, remedy });
+        gst::element_error!(pipeline, gst::CoreError::Failed, ("no such track"));
+    }
+}
+
+fn caps(pad: &gst::Pad) -> gst::Caps {
+    pad.current_caps().unwrap_or_else(|| pad.query_caps(None))
+}
+
+fn media_type(pad: &gst::Pad) -> String {
+    caps(pad)
+        .structure(0)
+        .map(|structure| structure.name().to_string())
+        .unwrap_or_default()
+}
+
+fn channels(pad: &gst::Pad) -> Option<u32> {
+    let channels = caps(pad).structure(0)?.get::<i32>("channels").ok()?;
+    u32::try_from(channels).ok()
+}
+
+fn facts(pad: &gst::Pad) -> TrackFacts {
+    let flags = pad
+        .sticky_event::<gst::event::StreamStart>(0)
+        .map(|event| event.stream_flags());
+    TrackFacts {
+        media_type: encoded_type(pad).unwrap_or_else(|| media_type(pad)),
+        is_default: flags.is_some_and(|flags| flags.contains(gst::StreamFlags::SELECT)),
+        is_still: false,
+    }
+}
+
+/// The media type that goes into the decoder behind an exposed pad.
+fn encoded_type(pad: &gst::Pad) -> Option<String> {
+    let decoder = pad
+        .downcast_ref::<gst::GhostPad>()?
+        .target()?
+        .parent_element()?;
+    let entry = decoder.sink_pads().into_iter().next()?;
+    Some(media_type(&entry))
+}

@@ -1,0 +1,190 @@
+//! Decoding by GStreamer in this process.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+
+use super::exposed::ExposedTracks;
+use super::leap;
+use super::{DecodedPicture, DecodedSound, Decoder, Failure, Notice, Sink, Taps};
+use crate::capture::error::CaptureError;
+use crate::capture::pipeline::{init, missing_decoder, reason, tame};
+use crate::capture::tracks::TrackChoice;
+use crate::time::MediaTime;
+
+/// How long a file may take to show its first picture and sound.
+const OPENING: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(in crate::capture) struct GstDecoder {
+    path: PathBuf,
+    pipeline: gst::Pipeline,
+    duration: Option<MediaTime>,
+    failure: Option<String>,
+}
+
+impl GstDecoder {
+    /// Opens `path`, whatever GStreamer can read: finds its tracks and decodes until each has something to show.
+    pub fn open<F: Sink<DecodedPicture>, S: Sink<DecodedSound>>(
+        path: &Path,
+        choice: TrackChoice,
+        taps: &Arc<Taps<F, S>>,
+        notice: Notice,
+    ) -> Result<GstDecoder, CaptureError> {
+        init();
+        let uri = std::path::absolute(path)
+            .ok()
+            .and_then(|path| gst::glib::filename_to_uri(path, None).ok())
+            .ok_or_else(|| CaptureError::Unreadable {
+                path: path.to_owned(),
+                reason: "its name is no path".into(),
+            })?;
+        let pipeline = gst::Pipeline::new();
+        let make = |factory: &str| {
+            gst::ElementFactory::make(factory)
+                .build()
+                .map_err(|_| missing_base_plugins())
+        };
+        let (source, decoder) = (make("filesrc")?, make("decodebin")?);
+        source
+            .dynamic_cast_ref::<gst::URIHandler>()
+            .expect("a file source takes addresses")
+            .set_uri(&uri)
+            .map_err(|error| CaptureError::Unreadable {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            })?;
+        tame(&decoder);
+        tell_decoders(&decoder, notice.clone());
+        if let Some(bin) = decoder.downcast_ref::<gst::Bin>() {
+            leap::correct(bin);
+        }
+        let exposed = ExposedTracks::watch(&pipeline, &decoder, taps, choice, notice);
+        pipeline
+            .add_many([&source, &decoder])
+            .and_then(|()| source.link(&decoder))
+            .map_err(|_| missing_base_plugins())?;
+        let mut opened = GstDecoder {
+            path: path.to_owned(),
+            pipeline,
+            duration: None,
+            failure: None,
+        };
+        let prerolled = opened.preroll();
+        if let Some(refusal) = exposed.refusal(&path.display().to_string()) {
+            return Err(refusal);
+        }
+        prerolled?;
+        opened.duration = opened
+            .pipeline
+            .query_duration::<gst::ClockTime>()
+            .map(|d| MediaTime::from_nanos(d.nseconds() as i64));
+        Ok(opened)
+    }
+
+    fn preroll(&self) -> Result<(), CaptureError> {
+        let unreadable = |reason: String| CaptureError::Unreadable {
+            path: self.path.clone(),
+            reason,
+        };
+        let bus = self.pipeline.bus().expect("pipelines have a bus");
+        // A failure to change state leaves its reason on the bus.
+        let _ = self.pipeline.set_state(gst::State::Paused);
+        let mut missing = None;
+        loop {
+            use gst::MessageView;
+            let message = bus
+                .timed_pop_filtered(
+                    gst::ClockTime::try_from(OPENING).ok(),
+                    &[
+                        gst::MessageType::AsyncDone,
+                        gst::MessageType::Error,
+                        gst::MessageType::Eos,
+                        gst::MessageType::Element,
+                    ],
+                )
+                .ok_or_else(|| {
+                    unreadable(format!(
+                        "nothing could be decoded within {} s",
+                        OPENING.as_secs()
+                    ))
+                })?;
+            match message.view() {
+                MessageView::AsyncDone(_) | MessageView::Eos(_) => return Ok(()),
+                MessageView::Element(_) => missing = missing.or(missing_decoder(&message)),
+                MessageView::Error(error) => {
+                    if let Some(what) = missing {
+                        return Err(CaptureError::Unsupported {
+                            what: format!("{what}, which {} needs,", self.path.display()),
+                            remedy: "install gstreamer1.0-libav and gstreamer1.0-plugins-good, -bad and -ugly".into(),
+                        });
+                    }
+                    return Err(unreadable(reason(error)));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Decoder for GstDecoder {
+    fn duration(&self) -> Option<MediaTime> {
+        self.duration
+    }
+
+    fn start(&mut self) {
+        self.failure = self
+            .pipeline
+            .set_state(gst::State::Playing)
+            .err()
+            .map(|error| error.to_string());
+    }
+
+    fn failure(&mut self) -> Option<Failure> {
+        let bus = self.pipeline.bus().expect("pipelines have a bus");
+        while let Some(message) = bus.pop_filtered(&[gst::MessageType::Error]) {
+            if let gst::MessageView::Error(error) = message.view() {
+                self.failure.get_or_insert(reason(error));
+            }
+        }
+        self.failure.clone().map(Failure::Stream)
+    }
+
+    fn stop(&mut self) -> Option<Failure> {
+        let failure = self.failure();
+        let _ = self.pipeline.set_state(gst::State::Null);
+        failure
+    }
+}
+
+impl Drop for GstDecoder {
+    fn drop(&mut self) {
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+fn tell_decoders(decoder: &gst::Element, notice: Notice) {
+    let Some(bin) = decoder.downcast_ref::<gst::Bin>() else {
+        return;
+    };
+    bin.connect_deep_element_added(move |_, _, element| {
+        let decoder = element.factory().filter(|factory| {
+            factory
+                .metadata("klass")
+                .is_some_and(|class| class.contains("Decoder") && !class.contains("Bin"))
+        });
+        if let Some(factory) = decoder {
+            notice.plugged(&factory.name());
+        }
+    });
+}
+
+pub(in crate::capture) fn missing_base_plugins() -> CaptureError {
+    CaptureError::Unsupported {
+        what: "decoding media".into(),
+        remedy: "install gstreamer1.0-plugins-base".into(),
+    }
+}

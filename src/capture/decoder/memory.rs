@@ -1,0 +1,234 @@
+//! Memory that a decoder process and its parent share: the child writes pictures into slots, the
+//! parent reads them there and gives the slots back.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+
+use super::wire::Slot;
+
+/// Slots begin and end on pages.
+const PAGE: usize = 4096;
+/// The first page holds a word for each slot: 0 for a free one.
+const MOST_SLOTS: usize = PAGE / 4;
+/// Largest slot, bytes: a picture of 16k by 16k.
+const LARGEST: usize = 1 << 30;
+const FREE: u32 = 0;
+const TAKEN: u32 = 1;
+
+/// The words that say which slots are taken.
+#[derive(Debug)]
+struct SlotStates(MmapRaw);
+
+impl SlotStates {
+    fn map(file: &File) -> io::Result<SlotStates> {
+        Ok(SlotStates(MmapOptions::new().len(PAGE).map_raw(file)?))
+    }
+
+    fn of(&self, index: usize) -> &AtomicU32 {
+        assert!(index < MOST_SLOTS);
+        // SAFETY: the mapping is one page, aligned, and lives as long as `self`; all accesses in
+        // either process are atomic.
+        unsafe { AtomicU32::from_ptr(self.0.as_mut_ptr().cast::<u32>().add(index)) }
+    }
+}
+
+/// The child's end.
+#[derive(Debug)]
+pub(super) struct Writer {
+    file: File,
+    states: SlotStates,
+    slots: Vec<(Slot, MmapRaw)>,
+    end: u64,
+}
+
+impl Writer {
+    pub fn new(memory: OwnedFd) -> io::Result<Writer> {
+        let file = File::from(memory);
+        Ok(Writer {
+            states: SlotStates::map(&file)?,
+            file,
+            slots: Vec::new(),
+            end: PAGE as u64,
+        })
+    }
+
+    /// Copies `bytes` into a free slot. There are as many slots as pictures that the parent holds at
+    /// a time, and the memory grows by what they need.
+    pub fn put(&mut self, bytes: &[u8]) -> io::Result<Slot> {
+        let at = loop {
+            let free = self.slots.iter().position(|(slot, _)| {
+                slot.capacity >= bytes.len()
+                    && self.states.of(slot.index).load(Ordering::Acquire) == FREE
+            });
+            match free {
+                Some(at) => break at,
+                None if self.slots.len() < MOST_SLOTS => break self.add(bytes.len())?,
+                // The parent holds more pictures than any stage wants: it has to give some back first.
+                None => std::thread::sleep(Duration::from_millis(2)),
+            }
+        };
+        let (slot, mapping) = &self.slots[at];
+        // SAFETY: the slot is at least this long, and nothing reads it while it is free.
+        unsafe {
+            std::slice::from_raw_parts_mut(mapping.as_mut_ptr(), bytes.len())
+                .copy_from_slice(bytes);
+        }
+        self.states.of(slot.index).store(TAKEN, Ordering::Release);
+        Ok(*slot)
+    }
+
+    fn add(&mut self, length: usize) -> io::Result<usize> {
+        let capacity = length.next_multiple_of(PAGE);
+        let slot = Slot {
+            index: self.slots.len(),
+            offset: self.end,
+            capacity,
+        };
+        self.end += capacity as u64;
+        ftruncate(&self.file, self.end)?;
+        let mapping = map(&self.file, slot)?;
+        self.slots.push((slot, mapping));
+        Ok(slot.index)
+    }
+}
+
+/// The parent's end.
+#[derive(Debug)]
+pub(super) struct Reader {
+    file: File,
+    states: Arc<SlotStates>,
+    slots: Vec<Option<(Slot, Arc<MmapRaw>)>>,
+}
+
+impl Reader {
+    /// New memory without slots.
+    pub fn new() -> io::Result<Reader> {
+        let memory = memfd_create(
+            "expressd pictures",
+            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+        )?;
+        ftruncate(&memory, PAGE as u64)?;
+        // What is mapped here cannot be taken away by the child.
+        fcntl_add_seals(&memory, SealFlags::SHRINK)?;
+        let file = File::from(memory);
+        Ok(Reader {
+            states: Arc::new(SlotStates::map(&file)?),
+            file,
+            slots: Vec::new(),
+        })
+    }
+
+    pub fn memory(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// The first `length` bytes of `slot`, which is given back when they are dropped.
+    pub fn take(&mut self, slot: Slot, length: usize) -> io::Result<Taken> {
+        let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+        if slot.index >= MOST_SLOTS || length > slot.capacity || slot.capacity > LARGEST {
+            return Err(invalid());
+        }
+        if self.slots.len() <= slot.index {
+            self.slots.resize_with(slot.index + 1, || None);
+        }
+        let known = &mut self.slots[slot.index];
+        if known.as_ref().is_none_or(|(known, _)| *known != slot) {
+            let end = slot.offset.checked_add(slot.capacity as u64);
+            let size = self.file.metadata()?.len();
+            if end.is_none_or(|end| end > size) || !slot.offset.is_multiple_of(PAGE as u64) {
+                return Err(invalid());
+            }
+            *known = Some((slot, Arc::new(map(&self.file, slot)?)));
+        }
+        let (_, mapping) = known.as_ref().expect("set above");
+        Ok(Taken {
+            mapping: mapping.clone(),
+            states: self.states.clone(),
+            index: slot.index,
+            length,
+        })
+    }
+}
+
+fn map(file: &File, slot: Slot) -> io::Result<MmapRaw> {
+    MmapOptions::new()
+        .offset(slot.offset)
+        .len(slot.capacity)
+        .map_raw(file)
+}
+
+/// A slot in use by the parent.
+#[derive(Debug)]
+pub(super) struct Taken {
+    mapping: Arc<MmapRaw>,
+    states: Arc<SlotStates>,
+    index: usize,
+    length: usize,
+}
+
+impl AsRef<[u8]> for Taken {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: the mapping is at least this long and cannot shrink. The child writes into free
+        // slots alone; if it broke that rule, pictures would be garbled and nothing else: no value
+        // of a byte is invalid.
+        unsafe { std::slice::from_raw_parts(self.mapping.as_ptr(), self.length) }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.states.of(self.index).store(FREE, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_given_back_and_used_again_and_the_memory_grows_by_need() {
+        let mut reader = Reader::new().unwrap();
+        let mut writer = Writer::new(reader.memory().try_clone_to_owned().unwrap()).unwrap();
+        let first = writer.put(&[1; 5000]).unwrap();
+        let second = writer.put(&[2; 6000]).unwrap();
+        assert_eq!((first.index, second.index), (0, 1));
+        let taken = reader.take(first, 5000).unwrap();
+        let held = reader.take(second, 6000).unwrap();
+        assert_eq!(taken.as_ref(), [1; 5000]);
+        drop(taken);
+        assert_eq!(writer.put(&[3; 4000]).unwrap(), first);
+        assert_eq!(held.as_ref(), [2; 6000]);
+        let larger = writer.put(&[4; 20_000]).unwrap();
+        assert_eq!(larger.index, 2);
+        assert_eq!(reader.take(larger, 20_000).unwrap().as_ref(), [4; 20_000]);
+    }
+
+    #[test]
+    fn a_slot_beyond_the_memory_is_refused() {
+        let mut reader = Reader::new().unwrap();
+        let mut writer = Writer::new(reader.memory().try_clone_to_owned().unwrap()).unwrap();
+        let slot = writer.put(&[1; 100]).unwrap();
+        for (index, offset, capacity, length) in [
+            (MOST_SLOTS, slot.offset, slot.capacity, 100),
+            (0, slot.offset + PAGE as u64, slot.capacity, 100),
+            (0, slot.offset, slot.capacity + 1, 100),
+            (0, slot.offset, slot.capacity, slot.capacity + 1),
+            (0, u64::MAX - 10, slot.capacity, 100),
+        ] {
+            let wrong = Slot {
+                index,
+                offset,
+                capacity,
+            };
+            assert!(reader.take(wrong, length).is_err(), "{wrong:?}");
+        }
+        assert!(reader.take(slot, 100).is_ok());
+    }
+}

@@ -1,0 +1,134 @@
+//! What decodes a recording, behind one interface: tracks in, pictures and sound with their running times out.
+//!
+//! A [`Decoder`] puts what it decodes into the sinks of its [`Taps`]; [`Recording`](super::Recording)
+//! paces and stamps it there. [`gst`] decodes in this process, [`child`] in a process of its own,
+//! so that a crash of a decoder ends one recording.
+
+mod child;
+mod exposed;
+pub(super) mod gst;
+mod leap;
+mod memory;
+mod process;
+mod sample;
+mod taps;
+mod wire;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use process::decoder_process;
+
+pub(super) use sample::{PictureLayout, sound_of};
+pub(super) use taps::{Closed, Kind, Sink, Taps, Track};
+
+use super::error::CaptureError;
+use super::tracks::TrackChoice;
+use crate::clip::Picture;
+use crate::time::MediaTime;
+
+/// A decoded picture: I420, square pixels, upright.
+#[derive(Debug)]
+pub(super) struct DecodedPicture {
+    /// Nanoseconds since the start of the recording or of the pipeline; `None`: the stream has no
+    /// stamp for it.
+    pub running_nanos: Option<i64>,
+    pub duration_nanos: Option<i64>,
+    pub picture: Picture,
+}
+
+/// Decoded sound: mono samples at 16 kHz.
+#[derive(Debug)]
+pub(super) struct DecodedSound {
+    /// Nanoseconds of the first sample, as in [`DecodedPicture::running_nanos`].
+    pub running_nanos: Option<i64>,
+    pub samples: Vec<f32>,
+}
+
+/// What a decoder has to say beside its media.
+#[derive(Clone)]
+pub(super) struct Notice {
+    plugged: Arc<dyn Fn(&str) + Send + Sync>,
+    note: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Notice {
+    /// `plugged` gets the name of each decoder element, `note` a line of text that a person should
+    /// read.
+    pub fn new(
+        plugged: impl Fn(&str) + Send + Sync + 'static,
+        note: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Notice {
+        Notice {
+            plugged: Arc::new(plugged),
+            note: Arc::new(note),
+        }
+    }
+
+    fn plugged(&self, element: &str) {
+        (self.plugged)(element);
+    }
+
+    fn note(&self, text: &str) {
+        (self.note)(text);
+    }
+}
+
+impl std::fmt::Debug for Notice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Notice")
+    }
+}
+
+/// A recording that is opened: each of its tracks has something decoded, which waits.
+pub(super) trait Decoder: std::fmt::Debug + Send {
+    /// The length that the container states.
+    fn duration(&self) -> Option<MediaTime>;
+
+    /// Lets the decoder run. Everything from the first picture and sample on goes to the sinks of
+    /// the taps, on threads of the decoder's own.
+    fn start(&mut self);
+
+    /// The first failure since [`Decoder::start`].
+    fn failure(&mut self) -> Option<Failure>;
+
+    /// Stops; when this returns no sink is called any more. The first failure, if there was one.
+    fn stop(&mut self) -> Option<Failure>;
+}
+
+/// Why a recording did not come to its end, one line of text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The demuxer or a decoder gave up.
+    Stream(String),
+    /// The decoder's process is gone.
+    Crash(String),
+}
+
+impl Failure {
+    pub fn text(self) -> String {
+        match self {
+            Failure::Stream(text) | Failure::Crash(text) => text,
+        }
+    }
+}
+
+/// Opens the recording `path`: finds its tracks, selects those of `choice` and decodes until each has
+/// something to show.
+pub(super) fn open(
+    path: &Path,
+    choice: TrackChoice,
+    taps: &Arc<Taps>,
+) -> Result<Box<dyn Decoder>, CaptureError> {
+    Ok(if process::is_available() {
+        Box::new(child::open(path, choice, taps)?)
+    } else {
+        let shown = path.display().to_string();
+        let notice = Notice::new(|_| {}, move |text| tell(&shown, text));
+        Box::new(gst::GstDecoder::open(path, choice, taps, notice)?)
+    })
+}
+
+fn tell(recording: &str, text: &str) {
+    tracing::warn!("{recording}: {text}");
+}

@@ -1,0 +1,270 @@
+//! A decoder process: decodes one recording after the other for the process that started it.
+//!
+//! Decoders run foreign C code on foreign files. A crash of one ends this process and no other.
+
+use std::io::{IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use gstreamer::glib;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit};
+
+use super::gst::GstDecoder;
+use super::memory::Writer;
+use super::wire::{PictureHead, Refused, Report, Request, path_of, write_end, write_sound};
+use super::{Closed, DecodedPicture, DecodedSound, Decoder, Notice, Sink, Taps};
+use crate::capture::tracks::TrackChoice;
+
+/// The verb that makes a process of ours a decoder process.
+pub(super) const VERB: &str = "decoder-process";
+/// Pictures that may be ahead of the parent.
+const AHEAD: usize = 2;
+/// How often a playing recording is asked for failures.
+const STEP: Duration = Duration::from_millis(50);
+
+/// Whether this program can be started as a decoder process.
+static IS_DECODER: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn is_available() -> bool {
+    IS_DECODER.load(Ordering::Acquire)
+}
+
+/// For the beginning of `main`, before arguments are parsed and threads are started. From then on
+/// recordings are decoded in processes of their own, each of which is this program again; in such a
+/// process the answer is its exit code. A program that does not ask decodes by itself.
+pub fn decoder_process() -> Option<ExitCode> {
+    IS_DECODER.store(true, Ordering::Release);
+    let is_decoder = std::env::args_os().nth(1).is_some_and(|verb| verb == VERB);
+    is_decoder.then(|| match std::io::stdin().as_fd().try_clone_to_owned() {
+        Ok(stdin) => serve(stdin.into()),
+        Err(_) => ExitCode::FAILURE,
+    })
+}
+
+fn serve(control: UnixStream) -> ExitCode {
+    if control.peer_addr().is_err() {
+        eprintln!("`{VERB}` is no command: expressd starts it itself to decode recordings");
+        return ExitCode::from(2);
+    }
+    keep_quiet();
+    let Ok(reports) = control.try_clone() else {
+        return ExitCode::FAILURE;
+    };
+    let reports = Reports(Arc::new(Mutex::new(reports)));
+    let complaints = reports.clone();
+    glib::log_set_default_handler(move |domain, _, text| {
+        complaints.send(&Report::Complaint(format!(
+            "{}: {text}",
+            domain.unwrap_or_default()
+        )));
+    });
+    let (sender, requests) = channel();
+    let reading = std::thread::Builder::new()
+        .name("requests".into())
+        .spawn(move || {
+            read_requests(&control, &sender);
+            // The parent is gone, or has no use for this process: whatever a decoder does, it ends.
+            let _ = kill_process(getpid(), Signal::KILL);
+        });
+    if reading.is_err() {
+        return ExitCode::FAILURE;
+    }
+    super::super::pipeline::init();
+    while let Ok((request, files)) = requests.recv() {
+        if let (Request::Open { path, choice }, Ok(files)) =
+            (request, <[OwnedFd; 3]>::try_from(files))
+        {
+            play(&path_of(path), choice, files, &reports, &requests);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// The parent decides about the end, also where a signal goes to all its processes; and a crash
+/// leaves no dump.
+fn keep_quiet() {
+    let seen = Arc::new(AtomicBool::new(false));
+    for signal in [
+        signal_hook::consts::SIGINT,
+        signal_hook::consts::SIGTERM,
+        signal_hook::consts::SIGHUP,
+    ] {
+        let _ = signal_hook::flag::register(signal, seen.clone());
+    }
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _ = setrlimit(Resource::Core, none);
+}
+
+#[derive(Clone)]
+struct Reports(Arc<Mutex<UnixStream>>);
+
+impl Reports {
+    fn send(&self, report: &Report) {
+        let mut line = serde_json::to_vec(report).expect("reports are JSON");
+        line.push(b'\n');
+        // Without a parent this process is about to end.
+        let _ = self.0.lock().expect("reports lock").write_all(&line);
+    }
+}
+
+type Asked = (Request, Vec<OwnedFd>);
+
+/// Until the parent closes its end.
+fn read_requests(control: &UnixStream, requests: &Sender<Asked>) {
+    let (mut pending, mut files, mut bytes) = (Vec::new(), Vec::new(), [0u8; 4096]);
+    loop {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = recvmsg(
+            control,
+            &mut [IoSliceMut::new(&mut bytes)],
+            &mut ancillary,
+            RecvFlags::CMSG_CLOEXEC,
+        );
+        let received = match received {
+            Ok(message) => message.bytes,
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(_) => return,
+        };
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                files.extend(rights);
+            }
+        }
+        if received == 0 {
+            return;
+        }
+        pending.extend_from_slice(&bytes[..received]);
+        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = pending.drain(..=end).collect();
+            let Ok(request) = serde_json::from_slice(&line) else {
+                return;
+            };
+            if requests
+                .send((request, std::mem::take(&mut files)))
+                .is_err()
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// One recording, until the parent has had enough of it.
+fn play(
+    path: &Path,
+    choice: TrackChoice,
+    files: [OwnedFd; 3],
+    reports: &Reports,
+    requests: &Receiver<Asked>,
+) {
+    let [video, audio, memory] = files;
+    let Ok(memory) = Writer::new(memory) else {
+        return;
+    };
+    let taps = Arc::new(Taps::<PictureWire, SoundWire>::default());
+    *taps.frames.lock().expect("taps lock") = Some(PictureWire {
+        socket: video.into(),
+        memory,
+        ahead: 0,
+    });
+    *taps.sound.lock().expect("taps lock") = Some(SoundWire(audio.into()));
+    let (elements, notes) = (reports.clone(), reports.clone());
+    let notice = Notice::new(
+        move |name| elements.send(&Report::Element(name.to_owned())),
+        move |text| notes.send(&Report::Note(text.to_owned())),
+    );
+    let mut decoder = match GstDecoder::open(path, choice, &taps, notice) {
+        Ok(decoder) => decoder,
+        Err(error) => return reports.send(&Report::Refused(Refused::of(error))),
+    };
+    let tracks = taps.tracks();
+    reports.send(&Report::Opened {
+        video: tracks.video.present,
+        audio: tracks.audio.present,
+        duration_nanos: decoder.duration().map(|duration| duration.nanos()),
+    });
+    let mut failed = false;
+    loop {
+        match requests.recv_timeout(STEP) {
+            Ok((Request::Play, _)) => decoder.start(),
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok((Request::Stop | Request::Open { .. }, _)) | Err(RecvTimeoutError::Disconnected) => {
+                break;
+            }
+        }
+        if !failed && let Some(reason) = decoder.failure() {
+            reports.send(&Report::Failed(reason.text()));
+            failed = true;
+        }
+    }
+    if !failed && let Some(reason) = decoder.failure() {
+        reports.send(&Report::Failed(reason.text()));
+    }
+    decoder.stop();
+    reports.send(&Report::Stopped);
+}
+
+/// Sends pictures to the parent.
+struct PictureWire {
+    socket: UnixStream,
+    memory: Writer,
+    /// Pictures that were sent and are not yet taken.
+    ahead: usize,
+}
+
+impl Sink<DecodedPicture> for PictureWire {
+    fn deliver(&mut self, decoded: DecodedPicture) -> Result<(), Closed> {
+        let mut taken = [0u8; 64];
+        while self.ahead >= AHEAD {
+            match self.socket.read(&mut taken) {
+                Ok(count) if count > 0 => self.ahead = self.ahead.saturating_sub(count),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                _ => return Err(Closed),
+            }
+        }
+        let picture = &decoded.picture;
+        let slot = self.memory.put(picture.bytes()).map_err(|_| Closed)?;
+        let head = PictureHead {
+            running_nanos: decoded.running_nanos,
+            duration_nanos: decoded.duration_nanos,
+            slot,
+            length: picture.bytes().len(),
+            width: picture.width,
+            height: picture.height,
+            planes: picture.planes,
+            colorimetry: picture.colorimetry,
+        };
+        head.write(&mut self.socket).map_err(|_| Closed)?;
+        self.ahead += 1;
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        let _ = write_end(&mut self.socket);
+    }
+}
+
+/// Sends sound to the parent.
+struct SoundWire(UnixStream);
+
+impl Sink<DecodedSound> for SoundWire {
+    fn deliver(&mut self, decoded: DecodedSound) -> Result<(), Closed> {
+        write_sound(&mut self.0, decoded.running_nanos, &decoded.samples).map_err(|_| Closed)
+    }
+
+    fn close(&mut self) {
+        let _ = write_end(&mut self.0);
+    }
+}

@@ -1,0 +1,179 @@
+//! The meeting point of a decoder's threads and of what takes the tracks.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
+use super::{DecodedPicture, DecodedSound};
+use crate::capture::delivery::{FrameDelivery, SoundDelivery};
+
+/// The receiver is gone, or capture is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::capture) struct Closed;
+
+/// Takes one track's decoded media, on a decoder's thread; it blocks for backpressure.
+pub(in crate::capture) trait Sink<T>: Send + 'static {
+    fn deliver(&mut self, item: T) -> Result<(), Closed>;
+
+    /// Sends what is held back: the track has ended.
+    fn flush(&mut self) {}
+
+    /// The end of the stream, for the receiver.
+    fn close(&mut self);
+}
+
+/// Where decoded media go, and how far each track is.
+#[derive(Debug)]
+pub(in crate::capture) struct Taps<F = FrameDelivery, S = SoundDelivery> {
+    pub frames: Mutex<Option<F>>,
+    pub sound: Mutex<Option<S>>,
+    /// Lanes stay open at a track's end: another pass follows.
+    pub keep_open: AtomicBool,
+    /// Items that came out of the decoders, and those that were delivered (a full lane makes them wait).
+    arrived: AtomicU64,
+    delivered: AtomicU64,
+    tracks: Mutex<Tracks>,
+    changed: Condvar,
+}
+
+impl<F, S> Default for Taps<F, S> {
+    fn default() -> Self {
+        Taps {
+            frames: Mutex::new(None),
+            sound: Mutex::new(None),
+            keep_open: AtomicBool::new(false),
+            arrived: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
+            tracks: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::capture) struct Tracks {
+    pub video: Track,
+    pub audio: Track,
+    /// A receiver is gone, or capture is to stop.
+    pub closed: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::capture) struct Track {
+    pub present: bool,
+    pub ended: bool,
+    /// Items that came out of the decoder.
+    pub samples: u64,
+}
+
+impl Tracks {
+    pub fn over(&self) -> bool {
+        [self.video, self.audio]
+            .iter()
+            .all(|track| track.ended || !track.present)
+    }
+
+    fn of(&mut self, kind: Kind) -> &mut Track {
+        match kind {
+            Kind::Video => &mut self.video,
+            Kind::Audio => &mut self.audio,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::capture) enum Kind {
+    Video,
+    Audio,
+}
+
+impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> Taps<F, S> {
+    pub fn tracks(&self) -> Tracks {
+        *self.tracks.lock().expect("taps lock")
+    }
+
+    /// Waits until a track begins, ends or closes, at most `timeout`.
+    pub fn wait(&self, timeout: Duration) -> Tracks {
+        let tracks = self.tracks.lock().expect("taps lock");
+        if tracks.over() {
+            *tracks
+        } else {
+            *self
+                .changed
+                .wait_timeout(tracks, timeout)
+                .expect("taps lock")
+                .0
+        }
+    }
+
+    /// Items that arrived so far, and whether one of them is still on its way into a lane.
+    pub fn progress(&self) -> (u64, bool) {
+        let delivered = self.delivered.load(Ordering::Acquire);
+        let arrived = self.arrived.load(Ordering::Acquire);
+        (arrived, arrived != delivered)
+    }
+
+    /// A track of this kind is there. `false`: one was there before.
+    pub fn begin(&self, kind: Kind) -> bool {
+        let mut first = false;
+        self.update(|tracks| first = !std::mem::replace(&mut tracks.of(kind).present, true));
+        first
+    }
+
+    pub fn picture(&self, picture: DecodedPicture) -> Result<(), Closed> {
+        self.deliver(Kind::Video, &self.frames, picture)
+    }
+
+    pub fn sound(&self, sound: DecodedSound) -> Result<(), Closed> {
+        self.deliver(Kind::Audio, &self.sound, sound)
+    }
+
+    /// The track has ended: nothing more of it comes.
+    pub fn ended(&self, kind: Kind) {
+        let closes = !self.keep_open.load(Ordering::Acquire);
+        match kind {
+            Kind::Video => end(&self.frames, closes),
+            Kind::Audio => end(&self.sound, closes),
+        }
+        self.update(|tracks| tracks.of(kind).ended = true);
+    }
+
+    fn deliver<T, D: Sink<T>>(
+        &self,
+        kind: Kind,
+        sink: &Mutex<Option<D>>,
+        item: T,
+    ) -> Result<(), Closed> {
+        self.arrived.fetch_add(1, Ordering::AcqRel);
+        // A track without a sink ends here and is no stop.
+        let flow = sink
+            .lock()
+            .expect("taps lock")
+            .as_mut()
+            .map(|sink| sink.deliver(item));
+        let (flow, wanted) = (flow.unwrap_or(Err(Closed)), flow.is_some());
+        self.delivered.fetch_add(1, Ordering::AcqRel);
+        self.tracks.lock().expect("taps lock").of(kind).samples += 1;
+        if flow.is_err() {
+            self.update(|tracks| {
+                tracks.closed |= wanted;
+                tracks.of(kind).ended = true;
+            });
+        }
+        flow
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Tracks)) {
+        change(&mut self.tracks.lock().expect("taps lock"));
+        self.changed.notify_all();
+    }
+}
+
+fn end<T, D: Sink<T>>(sink: &Mutex<Option<D>>, closes: bool) {
+    if let Some(sink) = sink.lock().expect("taps lock").as_mut() {
+        sink.flush();
+        if closes {
+            sink.close();
+        }
+    }
+}

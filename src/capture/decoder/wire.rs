@@ -1,0 +1,340 @@
+//! What a decoder process and its parent say to each other.
+//!
+//! Requests and reports are lines of JSON on the control socket. Each track has a stream socket of
+//! its own, so that one that waits never holds up the other: items behind a fixed head, and from
+//! the parent one byte for each picture that it has taken.
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::capture::error::CaptureError;
+use crate::capture::tracks::TrackChoice;
+use crate::clip::{ColorMatrix, Colorimetry, Plane};
+
+/// Parent to child. The sockets of the video and of the audio track and the memory for pictures come
+/// with [`Request::Open`], in this order.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Request {
+    Open {
+        /// As bytes.
+        path: Vec<u8>,
+        choice: TrackChoice,
+    },
+    Play,
+    Stop,
+}
+
+/// Child to parent.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Report {
+    /// A decoder element was plugged in.
+    Element(String),
+    /// What a person should read.
+    Note(String),
+    /// What a library complained of.
+    Complaint(String),
+    Opened {
+        video: bool,
+        audio: bool,
+        duration_nanos: Option<i64>,
+    },
+    Refused(Refused),
+    /// The stream broke, one line of text.
+    Failed(String),
+    /// The answer to [`Request::Stop`], the last report of a recording.
+    Stopped,
+}
+
+/// A [`CaptureError`] of opening.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Refused {
+    Unreadable { reason: String },
+    Unsupported { what: String, remedy: String },
+}
+
+impl Refused {
+    pub fn of(error: CaptureError) -> Refused {
+        match error {
+            CaptureError::Unreadable { reason, .. } => Refused::Unreadable { reason },
+            CaptureError::Unsupported { what, remedy } => Refused::Unsupported { what, remedy },
+            other => Refused::Unreadable {
+                reason: other.to_string(),
+            },
+        }
+    }
+
+    pub fn error(self, path: PathBuf) -> CaptureError {
+        match self {
+            Refused::Unreadable { reason } => CaptureError::Unreadable { path, reason },
+            Refused::Unsupported { what, remedy } => CaptureError::Unsupported { what, remedy },
+        }
+    }
+}
+
+pub(super) fn path_of(bytes: Vec<u8>) -> PathBuf {
+    OsString::from_vec(bytes).into()
+}
+
+/// Heads are rows of 64-bit integers.
+const FIELDS: usize = 16;
+/// `None` as a number.
+const NOTHING: i64 = i64::MIN;
+const ITEM: i64 = 1;
+const END: i64 = 2;
+
+fn optional(value: i64) -> Option<i64> {
+    (value != NOTHING).then_some(value)
+}
+
+fn write_fields(out: &mut impl Write, fields: [i64; FIELDS]) -> io::Result<()> {
+    let mut bytes = [0u8; FIELDS * 8];
+    for (place, field) in bytes.chunks_exact_mut(8).zip(fields) {
+        place.copy_from_slice(&field.to_le_bytes());
+    }
+    out.write_all(&bytes)
+}
+
+/// `None`: the track's end.
+fn read_fields(from: &mut impl Read) -> io::Result<Option<[i64; FIELDS]>> {
+    let mut bytes = [0u8; FIELDS * 8];
+    from.read_exact(&mut bytes)?;
+    let mut fields = [0i64; FIELDS];
+    for (field, place) in fields.iter_mut().zip(bytes.chunks_exact(8)) {
+        *field = i64::from_le_bytes(place.try_into().expect("eight bytes"));
+    }
+    match fields[0] {
+        ITEM => Ok(Some(fields)),
+        END => Ok(None),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+pub(super) fn write_end(out: &mut impl Write) -> io::Result<()> {
+    let mut fields = [0; FIELDS];
+    fields[0] = END;
+    write_fields(out, fields)
+}
+
+/// A picture in the shared memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PictureHead {
+    pub running_nanos: Option<i64>,
+    pub duration_nanos: Option<i64>,
+    pub slot: Slot,
+    /// Bytes of the slot that the picture takes.
+    pub length: usize,
+    pub width: usize,
+    pub height: usize,
+    pub planes: [Plane; 3],
+    pub colorimetry: Colorimetry,
+}
+
+/// A place for one picture in the shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub index: usize,
+    /// Bytes from the beginning of the memory.
+    pub offset: u64,
+    /// Bytes that fit.
+    pub capacity: usize,
+}
+
+impl PictureHead {
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let plane = |plane: &Plane| [plane.offset as i64, plane.stride as i64];
+        let ([y, sy], [u, su], [v, sv]) = (
+            plane(&self.planes[0]),
+            plane(&self.planes[1]),
+            plane(&self.planes[2]),
+        );
+        let color = i64::from(self.colorimetry.matrix == ColorMatrix::Bt709)
+            | i64::from(self.colorimetry.full_range) << 1;
+        write_fields(
+            out,
+            [
+                ITEM,
+                self.running_nanos.unwrap_or(NOTHING),
+                self.duration_nanos.unwrap_or(NOTHING),
+                self.slot.index as i64,
+                self.slot.offset as i64,
+                self.slot.capacity as i64,
+                self.length as i64,
+                self.width as i64,
+                self.height as i64,
+                y,
+                sy,
+                u,
+                su,
+                v,
+                sv,
+                color,
+            ],
+        )
+    }
+
+    /// `None`: the track's end. What a decoder process says is not believed: a picture that does not
+    /// fit its slot is an error.
+    pub fn read(from: &mut impl Read) -> io::Result<Option<PictureHead>> {
+        let Some(fields) = read_fields(from)? else {
+            return Ok(None);
+        };
+        let size = |field: i64| {
+            usize::try_from(field).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+        };
+        let plane = |at: usize| {
+            Ok::<_, io::Error>(Plane {
+                offset: size(fields[at])?,
+                stride: size(fields[at + 1])?,
+            })
+        };
+        let head = PictureHead {
+            running_nanos: optional(fields[1]),
+            duration_nanos: optional(fields[2]),
+            slot: Slot {
+                index: size(fields[3])?,
+                offset: size(fields[4])? as u64,
+                capacity: size(fields[5])?,
+            },
+            length: size(fields[6])?,
+            width: size(fields[7])?,
+            height: size(fields[8])?,
+            planes: [plane(9)?, plane(11)?, plane(13)?],
+            colorimetry: Colorimetry {
+                matrix: if fields[15] & 1 == 1 {
+                    ColorMatrix::Bt709
+                } else {
+                    ColorMatrix::Bt601
+                },
+                full_range: fields[15] & 2 == 2,
+            },
+        };
+        if head.fits() {
+            Ok(Some(head))
+        } else {
+            Err(io::ErrorKind::InvalidData.into())
+        }
+    }
+
+    fn fits(&self) -> bool {
+        let (columns, rows) = (self.width.div_ceil(2), self.height.div_ceil(2));
+        let sizes = [(self.width, self.height), (columns, rows), (columns, rows)];
+        self.length <= self.slot.capacity
+            && self.width > 0
+            && self.height > 0
+            && self
+                .planes
+                .iter()
+                .zip(sizes)
+                .all(|(plane, (columns, rows))| {
+                    plane
+                        .stride
+                        .checked_mul(rows - 1)
+                        .and_then(|bytes| bytes.checked_add(plane.offset)?.checked_add(columns))
+                        .is_some_and(|end| end <= self.length)
+                })
+    }
+}
+
+/// Samples of one buffer, most that a decoder may give at once: an hour.
+const MOST_SAMPLES: usize = 3600 * 16_000;
+
+pub(super) fn write_sound(
+    out: &mut impl Write,
+    running_nanos: Option<i64>,
+    samples: &[f32],
+) -> io::Result<()> {
+    let mut bytes = Vec::with_capacity(FIELDS * 8 + samples.len() * 4);
+    let mut fields = [0; FIELDS];
+    (fields[0], fields[1], fields[2]) =
+        (ITEM, running_nanos.unwrap_or(NOTHING), samples.len() as i64);
+    write_fields(&mut bytes, fields)?;
+    bytes.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
+    out.write_all(&bytes)
+}
+
+/// `None`: the track's end.
+pub(super) fn read_sound(from: &mut impl Read) -> io::Result<Option<(Option<i64>, Vec<f32>)>> {
+    let Some(fields) = read_fields(from)? else {
+        return Ok(None);
+    };
+    let count = usize::try_from(fields[2])
+        .ok()
+        .filter(|count| *count <= MOST_SAMPLES)
+        .ok_or(io::ErrorKind::InvalidData)?;
+    let mut bytes = vec![0; count * 4];
+    from.read_exact(&mut bytes)?;
+    let samples = bytes
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        .collect();
+    Ok(Some((optional(fields[1]), samples)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head() -> PictureHead {
+        let plane = |offset, stride| Plane { offset, stride };
+        PictureHead {
+            running_nanos: Some(40),
+            duration_nanos: None,
+            slot: Slot {
+                index: 3,
+                offset: 4096,
+                capacity: 4096,
+            },
+            length: 384,
+            width: 15,
+            height: 15,
+            planes: [plane(0, 16), plane(256, 8), plane(320, 8)],
+            colorimetry: Colorimetry {
+                matrix: ColorMatrix::Bt709,
+                full_range: true,
+            },
+        }
+    }
+
+    #[test]
+    fn heads_and_sound_read_back_as_written() {
+        let mut bytes = Vec::new();
+        head().write(&mut bytes).unwrap();
+        write_end(&mut bytes).unwrap();
+        let mut from = bytes.as_slice();
+        assert_eq!(PictureHead::read(&mut from).unwrap(), Some(head()));
+        assert_eq!(PictureHead::read(&mut from).unwrap(), None);
+        let mut bytes = Vec::new();
+        write_sound(&mut bytes, None, &[0.5, -0.25]).unwrap();
+        write_end(&mut bytes).unwrap();
+        let mut from = bytes.as_slice();
+        assert_eq!(
+            read_sound(&mut from).unwrap(),
+            Some((None, vec![0.5, -0.25]))
+        );
+        assert_eq!(read_sound(&mut from).unwrap(), None);
+        assert!(read_sound(&mut from).is_err(), "a closed socket is no end");
+    }
+
+    #[test]
+    fn a_picture_that_reaches_beyond_its_memory_is_refused() {
+        let refused = |change: fn(&mut PictureHead)| {
+            let mut changed = head();
+            change(&mut changed);
+            let mut bytes = Vec::new();
+            changed.write(&mut bytes).unwrap();
+            PictureHead::read(&mut bytes.as_slice()).is_err()
+        };
+        assert!(!refused(|_| {}));
+        assert!(refused(|head| head.length = 5000));
+        assert!(refused(|head| head.planes[2].offset = 330));
+        assert!(refused(|head| head.planes[0].stride = usize::MAX / 2));
+        assert!(refused(|head| head.height = 0));
+    }
+}

@@ -1,0 +1,279 @@
+//! The callback of a microphone and the ring behind it: stamp, mix, copy.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use cpal::traits::DeviceTrait;
+use cpal::{BufferSize, ErrorKind, FromSample, SampleFormat, SizedSample, StreamConfig};
+use ringbuf::traits::{Consumer, Observer, Producer, Split};
+use ringbuf::{HeapCons, HeapProd, HeapRb};
+
+use super::board::SourceCounters;
+use super::channels::{ChannelWatch, Heard};
+use super::resample::nanos;
+use crate::time::monotonic_nanos;
+
+/// What the ring holds at least, for a thread that drains it late.
+const RING_MILLIS: usize = 500;
+/// The same in blocks of the device: a block that is larger than the ring could never be heard.
+const RING_BLOCKS: usize = 4;
+/// The largest block of a device that chooses the size itself.
+const LARGEST_BLOCK_MILLIS: usize = 2000;
+
+/// What one callback gave: how many samples are in the ring for it, and when its first one was captured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    /// Samples that found the ring full since the mark before.
+    pub lost_before: u32,
+    pub samples: u32,
+    pub first_captured_nanos: i64,
+}
+
+/// What the stream's callbacks tell the thread.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    pub xruns: AtomicU64,
+    pub broken: AtomicBool,
+    pub reason: Mutex<Option<String>>,
+    /// The channel for which the mix was left, counted from 1; 0 for none.
+    pub left_for: AtomicU32,
+}
+
+/// How the callback makes one channel of several.
+#[derive(Clone, Debug)]
+pub(super) struct Mix {
+    pub heard: Heard,
+    /// For cancelling channels, where they are watched.
+    pub watch: Option<ChannelWatch>,
+}
+
+/// The thread's half of the ring.
+pub(super) struct Ring {
+    pub samples: HeapCons<f32>,
+    pub marks: HeapCons<Mark>,
+}
+
+impl Ring {
+    /// Moves the samples of `mark` behind those that are in `samples`.
+    pub fn take(&mut self, mark: Mark, samples: &mut Vec<f32>, counters: &SourceCounters) {
+        let begin = samples.len();
+        samples.resize(begin + mark.samples as usize, 0.0);
+        self.samples.pop_slice(&mut samples[begin..]);
+        counters.silence_unusable(&mut samples[begin..]);
+    }
+}
+
+fn halves(config: StreamConfig, mix: Mix, signals: &Arc<Signals>) -> (Intake, Ring) {
+    let millis = |millis: usize| config.sample_rate as usize * millis / 1000;
+    let block = match config.buffer_size {
+        BufferSize::Fixed(frames) => frames as usize,
+        BufferSize::Default => millis(LARGEST_BLOCK_MILLIS),
+    };
+    let (samples_in, samples) = HeapRb::new(millis(RING_MILLIS).max(block * RING_BLOCKS)).split();
+    let (marks_in, marks) = HeapRb::new(1024).split();
+    let intake = Intake {
+        samples: samples_in,
+        marks: marks_in,
+        channels: usize::from(config.channels.max(1)),
+        mix,
+        rate_hz: config.sample_rate,
+        lost: AtomicU32::new(0),
+        signals: signals.clone(),
+    };
+    (intake, Ring { samples, marks })
+}
+
+pub(super) fn build(
+    device: &cpal::Device,
+    config: StreamConfig,
+    format: SampleFormat,
+    mix: Mix,
+    signals: &Arc<Signals>,
+) -> Result<(cpal::Stream, Ring), cpal::Error> {
+    let (intake, ring) = halves(config, mix, signals);
+    let stream = match format {
+        SampleFormat::I8 => stream::<i8>(device, config, intake, signals),
+        SampleFormat::I16 => stream::<i16>(device, config, intake, signals),
+        SampleFormat::I24 => stream::<cpal::I24>(device, config, intake, signals),
+        SampleFormat::I32 => stream::<i32>(device, config, intake, signals),
+        SampleFormat::U8 => stream::<u8>(device, config, intake, signals),
+        SampleFormat::U16 => stream::<u16>(device, config, intake, signals),
+        SampleFormat::U32 => stream::<u32>(device, config, intake, signals),
+        SampleFormat::F32 => stream::<f32>(device, config, intake, signals),
+        SampleFormat::F64 => stream::<f64>(device, config, intake, signals),
+        _ => Err(ErrorKind::UnsupportedConfig.into()),
+    }?;
+    Ok((stream, ring))
+}
+
+fn stream<T: SizedSample>(
+    device: &cpal::Device,
+    config: StreamConfig,
+    mut intake: Intake,
+    signals: &Arc<Signals>,
+) -> Result<cpal::Stream, cpal::Error>
+where
+    f32: FromSample<T>,
+{
+    let signals = signals.clone();
+    device.build_input_stream(
+        config,
+        move |data: &[T], _: &cpal::InputCallbackInfo| intake.take(data),
+        move |error| match error.kind() {
+            ErrorKind::Xrun => drop(signals.xruns.fetch_add(1, Ordering::Relaxed)),
+            ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied => {}
+            _ => {
+                *signals.reason.lock().expect("signal lock") = Some(error.to_string());
+                signals.broken.store(true, Ordering::Release);
+            }
+        },
+        None,
+    )
+}
+
+/// The callback's half of the ring. It never blocks, allocates or logs.
+pub(super) struct Intake {
+    samples: HeapProd<f32>,
+    marks: HeapProd<Mark>,
+    channels: usize,
+    mix: Mix,
+    rate_hz: u32,
+    lost: AtomicU32,
+    signals: Arc<Signals>,
+}
+
+impl Intake {
+    /// The last sample is taken to have been captured just now. What the host says of its age is not believed: PulseAudio's ALSA plugin
+    /// reported 730 ms, falling to 13 ms within a second, over samples that came evenly; [`ClockMap`] takes out the delays that vary.
+    fn take<T: SizedSample>(&mut self, data: &[T])
+    where
+        f32: FromSample<T>,
+    {
+        let now = monotonic_nanos();
+        let frames = data.len() / self.channels;
+        if frames == 0 {
+            return;
+        }
+        if self.samples.vacant_len() < frames || self.marks.is_full() {
+            self.lost.fetch_add(frames as u32, Ordering::Relaxed);
+            self.signals.xruns.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let length = nanos(frames as i64, self.rate_hz);
+        let scale = 1.0 / self.channels as f32;
+        let (mix, signals) = (&mut self.mix, &self.signals);
+        self.samples
+            .push_iter(data.chunks_exact(self.channels).map(|frame| {
+                let samples = frame.iter().map(|value| f32::from_sample_(*value));
+                if let Some(switch) = mix.watch.as_mut().and_then(|w| w.take(samples.clone())) {
+                    mix.heard = switch.heard;
+                    if let Heard::Channel(channel) = switch.heard {
+                        signals
+                            .left_for
+                            .store(channel as u32 + 1, Ordering::Relaxed);
+                    }
+                }
+                match mix.heard {
+                    Heard::Mix => samples.sum::<f32>() * scale,
+                    Heard::Channel(channel) => f32::from_sample_(frame[channel]),
+                }
+            }));
+        let mark = Mark {
+            lost_before: self.lost.swap(0, Ordering::Relaxed),
+            samples: frames as u32,
+            first_captured_nanos: now - length,
+        };
+        let _ = self.marks.try_push(mark);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::board::SourceBoard;
+
+    fn mixed(watch: Option<ChannelWatch>) -> Mix {
+        Mix {
+            heard: Heard::Mix,
+            watch,
+        }
+    }
+
+    #[test]
+    fn of_channels_that_cancel_one_is_heard_and_said() {
+        let config = StreamConfig {
+            channels: 2,
+            sample_rate: 16_000,
+            buffer_size: BufferSize::Default,
+        };
+        let signals = Arc::default();
+        let watch = ChannelWatch::new(2, 16_000);
+        let (mut intake, mut ring) = halves(config, mixed(Some(watch)), &signals);
+        let inverted: Vec<f32> = (0..6400)
+            .flat_map(|n| {
+                let sample = (n as f32 * 0.1).sin() * 0.5;
+                [sample, -sample]
+            })
+            .collect();
+        intake.take(&inverted);
+        let counters = SourceBoard::default().audio.counters;
+        let mark = ring.marks.try_pop().unwrap();
+        let mut samples = Vec::new();
+        ring.take(mark, &mut samples, &counters);
+        assert!(samples[..3000].iter().all(|sample| sample.abs() < 1e-6));
+        assert_eq!(samples[6399], inverted[2 * 6399]);
+        assert_eq!(signals.left_for.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn what_a_device_gives_that_is_no_number_is_silent_and_counted() {
+        let config = StreamConfig {
+            channels: 2,
+            sample_rate: 16_000,
+            buffer_size: BufferSize::Default,
+        };
+        let (mut intake, mut ring) = halves(config, mixed(None), &Arc::default());
+        intake.take(&[
+            0.5f32,
+            0.5,
+            f32::NAN,
+            0.5,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::MAX,
+            f32::MAX,
+            -0.5,
+            -0.25,
+        ]);
+        let counters = SourceBoard::default().audio.counters;
+        let mark = ring.marks.try_pop().unwrap();
+        let mut samples = vec![1.0];
+        ring.take(mark, &mut samples, &counters);
+        assert_eq!(samples, [1.0, 0.5, 0.0, 0.0, 0.0, -0.375]);
+        assert_eq!(counters.silenced.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn a_block_of_two_seconds_is_heard_whole() {
+        for buffer_size in [BufferSize::Default, BufferSize::Fixed(96_000)] {
+            let config = StreamConfig {
+                channels: 1,
+                sample_rate: 48_000,
+                buffer_size,
+            };
+            let signals = Arc::default();
+            let (mut intake, mut ring) = halves(config, mixed(None), &signals);
+            let counters = SourceBoard::default().audio.counters;
+            for _ in 0..3 {
+                intake.take(&[0.5f32; 96_000]);
+            }
+            let mut samples = Vec::new();
+            while let Some(mark) = ring.marks.try_pop() {
+                assert_eq!(mark.lost_before, 0);
+                ring.take(mark, &mut samples, &counters);
+            }
+            assert_eq!(samples.len(), 3 * 96_000);
+            assert_eq!(signals.xruns.load(Ordering::Relaxed), 0);
+        }
+    }
+}

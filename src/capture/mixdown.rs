@@ -1,0 +1,384 @@
+//! The mono mix of a decoded sound track, in GStreamer: the converter's own mix, or one channel where
+//! that is selected or where the channels cancel.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+
+use super::channels::{ChannelWatch, Heard, Switch};
+use super::tracks::ChannelSelection;
+
+/// How far the watch is ahead of the mix, nanoseconds: more than the watch needs for a decision.
+const LOOK_AHEAD_NANOS: u64 = 600_000_000;
+/// What may wait for that, nanoseconds.
+const HELD_NANOS: u64 = 3 * LOOK_AHEAD_NANOS;
+
+/// How a sound track is brought to one channel.
+#[derive(Clone)]
+pub(super) struct SoundBranch {
+    pub channel: ChannelSelection,
+    /// The sound may wait for what follows it; live it must not.
+    pub look_ahead: bool,
+    /// Gets what a person should know, one line of text each.
+    pub note: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl SoundBranch {
+    /// Of a live source, which the log names where there is something to say.
+    pub fn live(channel: ChannelSelection) -> SoundBranch {
+        SoundBranch {
+            channel,
+            look_ahead: false,
+            note: Arc::new(|text| tracing::warn!("the source's sound: {text}")),
+        }
+    }
+}
+
+/// The elements before the resampler, in their order. The last one is the converter.
+///
+/// `caps` are those of the decoded sound.
+pub(super) fn elements(
+    branch: &SoundBranch,
+    caps: &gst::CapsRef,
+) -> Result<Vec<gst::Element>, gst::glib::BoolError> {
+    let channels = channels(caps);
+    let convert = converter(match Heard::at_first(branch.channel, channels) {
+        Some(Heard::Mix) if !has_layout(caps) => Some(Heard::Mix.weights(channels)),
+        Some(Heard::Channel(channel)) => Some(Heard::Channel(channel).weights(channels)),
+        _ => None,
+    })?;
+    if branch.channel != ChannelSelection::Auto || channels < 2 {
+        return Ok(vec![convert]);
+    }
+    let mixdown = Arc::new(Mixdown {
+        note: branch.note.clone(),
+        has_layout: has_layout(caps),
+        state: Mutex::new(State {
+            caps: None,
+            layout: None,
+            watch: None,
+            switches: VecDeque::new(),
+            frames: 0,
+            was_told: false,
+        }),
+    });
+    if !branch.look_ahead {
+        let entry = convert.static_pad("sink").expect("converters have one");
+        // The pad that feeds the converter sees each buffer first, and changes the converter.
+        let (watching, mixing) = (mixdown.clone(), mixdown);
+        entry.connect_linked(move |_, source| {
+            watching.watch(source);
+            mixing.mix(source);
+        });
+        return Ok(vec![convert]);
+    }
+    let queue = gst::ElementFactory::make("queue")
+        .property("max-size-buffers", 0u32)
+        .property("max-size-bytes", 0u32)
+        .property("max-size-time", HELD_NANOS)
+        .property("min-threshold-time", LOOK_AHEAD_NANOS)
+        .build()?;
+    mixdown.watch(&queue.static_pad("sink").expect("queues have one"));
+    mixdown.mix(&queue.static_pad("src").expect("queues have one"));
+    Ok(vec![queue, convert])
+}
+
+/// An `audioconvert`; `weights` are those of the channels in a mono mix, its own without.
+fn converter(weights: Option<Vec<f32>>) -> Result<gst::Element, gst::glib::BoolError> {
+    let convert = gst::ElementFactory::make("audioconvert").build()?;
+    if let Some(weights) = weights {
+        let row = gst::Array::new(weights);
+        convert.set_property("mix-matrix", gst::Array::new([row]));
+    }
+    Ok(convert)
+}
+
+pub(super) fn channels(caps: &gst::CapsRef) -> usize {
+    let count = caps
+        .structure(0)
+        .and_then(|structure| structure.get::<i32>("channels").ok());
+    count.map_or(1, |count| usize::try_from(count).unwrap_or(1))
+}
+
+/// Whether the channels have positions that a converter can mix by.
+fn has_layout(caps: &gst::CapsRef) -> bool {
+    let mask = caps
+        .structure(0)
+        .and_then(|structure| structure.get::<gst::Bitmask>("channel-mask").ok());
+    channels(caps) <= 2 || mask.is_some_and(|mask| mask.0 != 0)
+}
+
+/// Watches a track before its converter, and changes the converter by what is seen.
+struct Mixdown {
+    note: Arc<dyn Fn(&str) + Send + Sync>,
+    has_layout: bool,
+    state: Mutex<State>,
+}
+
+struct State {
+    caps: Option<gst::Caps>,
+    layout: Option<Layout>,
+    watch: Option<ChannelWatch>,
+    /// Decisions that the mix has not come to yet.
+    switches: VecDeque<Switch>,
+    /// Frames that came to the mix.
+    frames: u64,
+    was_told: bool,
+}
+
+impl Mixdown {
+    /// Looks at what arrives at `pad`.
+    fn watch(self: &Arc<Self>, pad: &gst::Pad) {
+        let mixdown = self.clone();
+        pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+            if let Some(buffer) = info.buffer() {
+                mixdown.see(pad, buffer);
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
+    /// Changes the converter behind `pad` when a decision is due.
+    fn mix(self: &Arc<Self>, pad: &gst::Pad) {
+        let mixdown = self.clone();
+        pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+            if let Some(buffer) = info.buffer()
+                && let Some((heard, layout)) = mixdown.due(pad, buffer.size())
+                && let Err(error) = mixdown.change(pad, heard, &layout)
+            {
+                tracing::warn!("the mix of the channels stays as it is: {error}");
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
+    fn see(&self, pad: &gst::Pad, buffer: &gst::BufferRef) {
+        let Ok(bytes) = buffer.map_readable() else {
+            return;
+        };
+        let mut state = self.state.lock().expect("mixdown lock");
+        let state = &mut *state;
+        if let Some(caps) = pad.current_caps()
+            && state.caps.as_ref() != Some(&caps)
+        {
+            state.layout = Layout::of(&caps);
+            (state.caps, state.watch) = (Some(caps), None);
+        }
+        let Some(layout) = &state.layout else {
+            return;
+        };
+        let watch = state
+            .watch
+            .get_or_insert_with(|| ChannelWatch::new(layout.channels, layout.rate_hz));
+        for frame in 0..layout.frames(bytes.len()) {
+            if let Some(switch) = watch.take(layout.frame(&bytes, frame)) {
+                state.switches.push_back(switch);
+                if !std::mem::replace(&mut state.was_told, true)
+                    && let Heard::Channel(channel) = switch.heard
+                {
+                    (self.note)(&format!(
+                        "its channels cancel each other when mixed: channel {} is heard alone; \
+                         choose with audio.channel",
+                        channel + 1
+                    ));
+                }
+            }
+        }
+    }
+
+    /// What is to be heard from the buffer of `size` bytes on that is about to pass, if that changes.
+    fn due(&self, pad: &gst::Pad, size: usize) -> Option<(Heard, Layout)> {
+        let mut state = self.state.lock().expect("mixdown lock");
+        let layout = match &state.layout {
+            Some(layout) => layout.clone(),
+            None => pad.current_caps().and_then(|caps| Layout::of(&caps))?,
+        };
+        state.frames += layout.frames(size) as u64;
+        let mut due = None;
+        while state
+            .switches
+            .front()
+            .is_some_and(|switch| switch.frame < state.frames)
+        {
+            due = state.switches.pop_front();
+        }
+        due.map(|switch| (switch.heard, layout))
+    }
+
+    /// Puts another converter behind `pad`, whose streaming thread this runs on: nothing passes.
+    fn change(
+        &self,
+        pad: &gst::Pad,
+        heard: Heard,
+        layout: &Layout,
+    ) -> Result<(), gst::glib::BoolError> {
+        let missing = || gst::glib::bool_error!("the branch is not linked");
+        let entry = pad.peer().ok_or_else(missing)?;
+        let old = entry.parent_element().ok_or_else(missing)?;
+        let exit = old.static_pad("src").ok_or_else(missing)?;
+        let next = exit.peer().ok_or_else(missing)?;
+        let bin = old
+            .parent()
+            .and_then(|parent| parent.downcast::<gst::Bin>().ok())
+            .ok_or_else(missing)?;
+        let weights = match heard {
+            Heard::Mix if self.has_layout => None,
+            heard => Some(heard.weights(layout.channels)),
+        };
+        let new = converter(weights)?;
+        let linked = |error| gst::glib::bool_error!("{error:?}");
+        bin.add(&new)?;
+        pad.unlink(&entry)?;
+        exit.unlink(&next)?;
+        new.static_pad("src")
+            .ok_or_else(missing)?
+            .link(&next)
+            .map_err(linked)?;
+        new.sync_state_with_parent()?;
+        pad.link(&new.static_pad("sink").ok_or_else(missing)?)
+            .map_err(linked)?;
+        let _ = old.set_state(gst::State::Null);
+        bin.remove(&old)
+    }
+}
+
+/// How raw samples lie in a buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Layout {
+    format: Format,
+    channels: usize,
+    rate_hz: u32,
+    is_interleaved: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    U8,
+    S16,
+    S24,
+    S32,
+    F32,
+    F64,
+}
+
+impl Format {
+    /// Bytes of a sample.
+    fn width(self) -> usize {
+        match self {
+            Format::U8 => 1,
+            Format::S16 => 2,
+            Format::S24 => 3,
+            Format::S32 | Format::F32 => 4,
+            Format::F64 => 8,
+        }
+    }
+
+    /// The sample at the beginning of `bytes`, -1 to 1.
+    fn sample(self, bytes: &[u8]) -> f32 {
+        let low = |count: usize| <[u8; 4]>::try_from(&bytes[..count.min(4)]).unwrap_or_default();
+        match self {
+            Format::U8 => (f32::from(bytes[0]) - 128.0) / 128.0,
+            Format::S16 => f32::from(i16::from_le_bytes([bytes[0], bytes[1]])) / 32_768.0,
+            Format::S24 => {
+                let sample = i32::from_le_bytes([0, bytes[0], bytes[1], bytes[2]]);
+                sample as f32 / 2_147_483_648.0
+            }
+            Format::S32 => i32::from_le_bytes(low(4)) as f32 / 2_147_483_648.0,
+            Format::F32 => f32::from_le_bytes(low(4)),
+            Format::F64 => f64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as f32,
+        }
+    }
+}
+
+impl Layout {
+    /// `None`: a format that is not watched.
+    fn of(caps: &gst::CapsRef) -> Option<Layout> {
+        let structure = caps.structure(0)?;
+        let format = match structure.get::<&str>("format").ok()? {
+            "U8" => Format::U8,
+            "S16LE" => Format::S16,
+            "S24LE" => Format::S24,
+            "S32LE" => Format::S32,
+            "F32LE" => Format::F32,
+            "F64LE" => Format::F64,
+            _ => return None,
+        };
+        Some(Layout {
+            format,
+            channels: channels(caps),
+            rate_hz: u32::try_from(structure.get::<i32>("rate").ok()?).ok()?,
+            is_interleaved: structure.get::<&str>("layout") != Ok("non-interleaved"),
+        })
+    }
+
+    /// Frames in so many bytes.
+    fn frames(&self, bytes: usize) -> usize {
+        bytes / (self.format.width() * self.channels)
+    }
+
+    /// One sample of each channel.
+    fn frame<'a>(&'a self, bytes: &'a [u8], frame: usize) -> impl Iterator<Item = f32> + 'a {
+        let frames = self.frames(bytes.len());
+        (0..self.channels).map(move |channel| {
+            let index = if self.is_interleaved {
+                frame * self.channels + channel
+            } else {
+                channel * frames + frame
+            };
+            self.format.sample(&bytes[index * self.format.width()..])
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(format: Format, is_interleaved: bool) -> Layout {
+        Layout {
+            format,
+            channels: 2,
+            rate_hz: 16_000,
+            is_interleaved,
+        }
+    }
+
+    #[test]
+    fn samples_are_read_in_every_format_and_layout() {
+        let half = |format: Format| -> Vec<u8> {
+            match format {
+                Format::U8 => vec![192],
+                Format::S16 => 16_384i16.to_le_bytes().to_vec(),
+                Format::S24 => vec![0, 0, 0x40],
+                Format::S32 => (1i32 << 30).to_le_bytes().to_vec(),
+                Format::F32 => 0.5f32.to_le_bytes().to_vec(),
+                Format::F64 => 0.5f64.to_le_bytes().to_vec(),
+            }
+        };
+        for format in [
+            Format::U8,
+            Format::S16,
+            Format::S24,
+            Format::S32,
+            Format::F32,
+            Format::F64,
+        ] {
+            let silent = if format == Format::U8 {
+                vec![128]
+            } else {
+                vec![0; format.width()]
+            };
+            let frame = [half(format), silent.clone()].concat();
+            let interleaved = layout(format, true);
+            let bytes = [frame.clone(), frame].concat();
+            assert_eq!(interleaved.frames(bytes.len()), 2);
+            let samples: Vec<f32> = interleaved.frame(&bytes, 1).collect();
+            assert_eq!(samples, [0.5, 0.0], "{format:?}");
+            let planar = layout(format, false);
+            let bytes = [half(format), half(format), silent.clone(), silent].concat();
+            assert_eq!(planar.frame(&bytes, 1).collect::<Vec<f32>>(), [0.5, 0.0]);
+        }
+    }
+}

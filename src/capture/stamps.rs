@@ -1,0 +1,225 @@
+//! Stamps that containers and cameras get wrong: none at all, and single ones far ahead.
+
+/// Time from one picture to the next where neither stamps nor durations say: 25 a second.
+const ASSUMED_NANOS: i64 = 40_000_000;
+/// A stamp this far ahead of the one before is doubted until those behind it agree.
+const DOUBTED_NANOS: i64 = 1_000_000_000;
+/// The same as a multiple of the time between the two before.
+const DOUBTED_INTERVALS: i64 = 10;
+/// So many in a row behind a leap are a gap: the recording was paused.
+const AGREEING: usize = 4;
+/// At the very end nothing agrees any more: from this leap on it is left out there.
+const FAR_NANOS: i64 = 60_000_000_000;
+
+/// Places pictures by their stamps or, where there are none, by an assumed rate.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stamps {
+    /// Where the last picture was placed, and its stamp.
+    last: Option<(i64, Option<i64>)>,
+    /// Time between the last two whose stamps differed.
+    interval: Option<i64>,
+}
+
+/// A place in time, nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub nanos: i64,
+    /// Neither a stamp nor a rate said so.
+    pub is_assumed: bool,
+}
+
+impl Stamps {
+    /// The place of a picture with this stamp and duration. Stamps that stand still from the beginning
+    /// are none.
+    pub fn place(&mut self, stamp: Option<i64>, duration: Option<i64>) -> Placed {
+        let Some((last, last_stamp)) = self.last else {
+            let nanos = stamp.unwrap_or(0);
+            self.last = Some((nanos, stamp));
+            return Placed {
+                nanos,
+                is_assumed: false,
+            };
+        };
+        let stands_still = self.interval.is_none() && stamp == last_stamp;
+        let placed = match stamp.filter(|_| !stands_still) {
+            Some(nanos) => {
+                if nanos > last {
+                    self.interval = Some(nanos - last);
+                }
+                Placed {
+                    nanos,
+                    is_assumed: false,
+                }
+            }
+            None => Placed {
+                nanos: last
+                    + self
+                        .interval
+                        .or(duration.filter(|nanos| *nanos > 0))
+                        .unwrap_or(ASSUMED_NANOS),
+                is_assumed: self.interval.is_none(),
+            },
+        };
+        self.last = Some((placed.nanos, stamp));
+        placed
+    }
+}
+
+/// Holds back what is stamped far ahead of what came before it, until what follows agrees or does not.
+#[derive(Debug)]
+pub(super) struct Outliers<T> {
+    /// End of what went on, and the time from one item to the next.
+    last: Option<(i64, i64)>,
+    held: Vec<(i64, T)>,
+    /// Items that were left out, and the latest of their stamps.
+    pub left_out: u64,
+    pub latest: Option<i64>,
+}
+
+impl<T> Default for Outliers<T> {
+    fn default() -> Self {
+        Outliers {
+            last: None,
+            held: Vec::new(),
+            left_out: 0,
+            latest: None,
+        }
+    }
+}
+
+impl<T> Outliers<T> {
+    /// Takes an item that begins at `nanos`; what may go on now, in order.
+    pub fn push(&mut self, nanos: i64, item: T) -> Vec<(i64, T)> {
+        let Some((last, interval)) = self.last else {
+            self.last = Some((nanos, 0));
+            return vec![(nanos, item)];
+        };
+        let mut ready = Vec::new();
+        if let Some((first, _)) = self.held.first() {
+            if nanos < last + (first - last) / 2 {
+                self.leave_out();
+            } else {
+                self.held.push((nanos, item));
+                if self.held.len() < AGREEING {
+                    return ready;
+                }
+                let interval = nanos - self.held[AGREEING - 2].0;
+                ready.append(&mut self.held);
+                self.last = Some((nanos, interval.max(0)));
+                return ready;
+            }
+        } else if nanos - last > DOUBTED_NANOS.max(DOUBTED_INTERVALS * interval) {
+            self.held.push((nanos, item));
+            return ready;
+        }
+        let interval = if nanos > last { nanos - last } else { interval };
+        self.last = Some((nanos.max(last), interval));
+        ready.push((nanos, item));
+        ready
+    }
+
+    /// The end: what is still held goes on, unless it is so far ahead that nothing explains it.
+    pub fn finish(&mut self) -> Vec<(i64, T)> {
+        let is_far = self.last.is_some_and(|(last, _)| {
+            self.held
+                .first()
+                .is_some_and(|(first, _)| first - last > FAR_NANOS)
+        });
+        if is_far {
+            self.leave_out();
+        }
+        std::mem::take(&mut self.held)
+    }
+
+    fn leave_out(&mut self) {
+        for (nanos, _) in self.held.drain(..) {
+            self.left_out += 1;
+            self.latest = self.latest.max(Some(nanos));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placed(stamps: &[(Option<i64>, Option<i64>)]) -> Vec<(i64, bool)> {
+        let mut places = Stamps::default();
+        stamps
+            .iter()
+            .map(|(stamp, duration)| {
+                let placed = places.place(*stamp, *duration);
+                (placed.nanos, placed.is_assumed)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_has_no_stamps_is_placed_by_duration_or_at_an_assumed_rate() {
+        assert_eq!(
+            placed(&[(Some(0), None), (None, None), (None, None)]),
+            [(0, false), (40_000_000, true), (80_000_000, true)]
+        );
+        let still = (Some(0), Some(100));
+        assert_eq!(
+            placed(&[still, still, still]),
+            [(0, false), (100, true), (200, true)]
+        );
+        assert_eq!(
+            placed(&[(None, None), (None, None)]),
+            [(0, false), (40_000_000, true)]
+        );
+    }
+
+    #[test]
+    fn stamps_are_believed_where_there_are_any() {
+        let steady = (0..4).map(|n| (Some(n * 33), Some(33)));
+        assert!(
+            placed(&steady.collect::<Vec<_>>())
+                .iter()
+                .all(|(_, is_assumed)| !is_assumed)
+        );
+        // One that lacks its stamp comes as long after the one before as that one did; one that is
+        // stamped twice is left to the delivery.
+        assert_eq!(
+            placed(&[(Some(0), None), (Some(30), None), (None, None)])[2],
+            (60, false)
+        );
+        assert_eq!(
+            placed(&[(Some(0), None), (Some(30), None), (Some(30), None)])[2],
+            (30, false)
+        );
+    }
+
+    /// What goes on of these stamps in milliseconds, and how many are left out.
+    fn sieve(stamps: &[i64]) -> (Vec<i64>, u64) {
+        let mut outliers = Outliers::default();
+        let mut on = Vec::new();
+        for ms in stamps {
+            on.extend(outliers.push(ms * 1_000_000, ()));
+        }
+        on.extend(outliers.finish());
+        let on = on.into_iter().map(|(nanos, ())| nanos / 1_000_000);
+        (on.collect(), outliers.left_out)
+    }
+
+    #[test]
+    fn stamps_far_ahead_are_left_out_and_a_gap_stays() {
+        let hours = 46_000_000;
+        assert_eq!(sieve(&[0, 40, hours, 80, 120]), (vec![0, 40, 80, 120], 1));
+        assert_eq!(
+            sieve(&[0, 40, hours, hours + 40, 80, 120]),
+            (vec![0, 40, 80, 120], 2)
+        );
+        assert_eq!(sieve(&[0, 40, 80, hours]), (vec![0, 40, 80], 1));
+        let paused = [0, 40, 9000, 9040, 9080, 9120, 9160];
+        assert_eq!(sieve(&paused), (paused.to_vec(), 0));
+        let hours_later = [0, 40, hours, hours + 40, hours + 80, hours + 120];
+        assert_eq!(sieve(&hours_later), (hours_later.to_vec(), 0));
+        // A slide show, and a last picture that is shown for long.
+        let slides = [0, 5000, 10_000, 15_000, 45_000];
+        assert_eq!(sieve(&slides), (slides.to_vec(), 0));
+        // Time that goes back is no leap ahead.
+        assert_eq!(sieve(&[0, 40, 20, 60]), (vec![0, 40, 20, 60], 0));
+    }
+}

@@ -1,0 +1,175 @@
+//! Decoder processes: a crash ends one recording, and nothing is left behind.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::{
+    Daemon, command, demo, events, eventually, expressd, get, of_type, stderr, wait,
+};
+
+/// `ffmpeg ARGS` in `folder`.
+pub fn ffmpeg(folder: &Path, args: &[&str]) {
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error", "-y", "-nostdin"])
+        .args(args)
+        .current_dir(folder)
+        .output()
+        .expect("ffmpeg is installed (config/setup/packages-test.txt)");
+    assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+}
+
+/// Decoder processes of the process `parent`.
+fn decoders(parent: u32) -> Vec<Pid> {
+    let children = std::fs::read_dir(format!("/proc/{parent}/task"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    children
+        .collect::<String>()
+        .split_whitespace()
+        .filter(|pid| is_decoder(pid))
+        .filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
+        .collect()
+}
+
+fn is_decoder(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|line| line.contains("decoder-process"))
+}
+
+/// Waits for a decoder process of `parent`.
+fn decoder(parent: u32) -> Pid {
+    let mut found = None;
+    eventually("a decoder process", Duration::from_secs(60), || {
+        found = decoders(parent).first().copied();
+        found.is_some()
+    });
+    found.expect("found")
+}
+
+/// A recording whose pixel format GStreamer 1.22 has no name for, which ends its decoder.
+fn unnamed_format(folder: &Path) -> PathBuf {
+    let demo = demo();
+    let demo = demo.to_str().unwrap();
+    ffmpeg(
+        folder,
+        &[
+            "-i", demo, "-t", "0.4", "-an", "-pix_fmt", "gray12le", "-c:v", "ffv1", "b.mkv",
+        ],
+    );
+    folder.join("b.mkv")
+}
+
+#[test]
+fn a_recording_that_cannot_be_decoded_ends_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = unnamed_format(folder.path());
+    let clip = ["-i", demo().to_str().unwrap(), "-t", "2", "-c", "copy"].map(str::to_owned);
+    for name in ["a.mkv", "c.mkv"] {
+        let args: Vec<&str> = clip.iter().map(String::as_str).chain([name]).collect();
+        ffmpeg(folder.path(), &args);
+    }
+    // The crash is one of timing: several runs.
+    for _ in 0..4 {
+        let output = expressd(&["replay", broken.to_str().unwrap(), "--jsonl", "-"]);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains("b.mkv cannot be decoded: its decoder (avdec_ffv1) gives a pixel format"),
+            "{said}"
+        );
+        assert!(!said.contains("CRITICAL"), "{said}");
+    }
+    let output = expressd(&["replay", folder.path().to_str().unwrap(), "--jsonl", "-"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let all = events(&output.stdout);
+    let of = |name: &str| {
+        of_type(&all, "expression")
+            .filter(|event| event["recording"] == name)
+            .count()
+    };
+    assert!(of("a.mkv") > 5, "{all:?}");
+    assert_eq!(of("a.mkv"), of("c.mkv"));
+    assert_eq!(of("b.mkv"), 0);
+}
+
+#[test]
+fn a_crash_in_mid_recording_is_an_error_after_the_events_of_what_was_decoded() {
+    let mut child = command(&[
+        "replay",
+        demo().to_str().unwrap(),
+        "--realtime",
+        "--jsonl",
+        "-",
+    ])
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .unwrap();
+    let (mut out, mut lines) = (child.stdout.take().unwrap(), Vec::new());
+    let mut said = child.stderr.take().unwrap();
+    // Something has been decoded by then.
+    while !lines.windows(12).any(|part| part == b"\"expression\"") {
+        let mut part = [0u8; 1024];
+        let count = std::io::Read::read(&mut out, &mut part).unwrap();
+        assert!(count > 0, "it ended early");
+        lines.extend(&part[..count]);
+    }
+    kill_process(decoder(child.id()), Signal::SEGV).unwrap();
+    std::io::Read::read_to_end(&mut out, &mut lines).unwrap();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut said, &mut text).unwrap();
+    let status = wait(&mut child, Duration::from_secs(30));
+    assert_eq!(status.code(), Some(1), "{text}");
+    assert!(text.contains("crashed (SIGSEGV) after"), "{text}");
+    assert!(text.contains("demo.mp4 cannot be decoded"), "{text}");
+    let all = events(&lines);
+    assert!(of_type(&all, "expression").count() >= 1);
+    assert!(
+        of_type(&all, "subject").any(|event| event["phase"] == "lost"),
+        "what was begun is brought to its end"
+    );
+}
+
+#[test]
+fn a_live_recording_comes_back_after_a_crash_of_its_decoder() {
+    let source = format!("video.source=uri:{}", demo().display());
+    let mut daemon = Daemon::start(&["--set", &source, "--set", "audio.source=uri"]);
+    let state = |address: &str| -> (String, String) {
+        let (_, body) = get(address, "/v1/status");
+        let status: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let video = &status["sources"]["video"];
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        (text(&video["state"]), text(&video["reason"]))
+    };
+    let address = daemon.address.clone();
+    let delivering = || state(&address).0 == "delivering";
+    eventually("pictures", Duration::from_secs(60), delivering);
+    let first = decoder(daemon.id());
+    // Signals to all processes of a service are for the daemon to judge.
+    kill_process(first, Signal::TERM).unwrap();
+    kill_process(first, Signal::INT).unwrap();
+    kill_process(first, Signal::SEGV).unwrap();
+    daemon.wait_for_line("crashed (SIGSEGV)", Duration::from_secs(30));
+    eventually("pictures again", Duration::from_secs(60), || {
+        delivering() && decoders(daemon.id()).iter().any(|pid| *pid != first)
+    });
+    let second = decoder(daemon.id());
+    daemon.signal(Signal::KILL);
+    let ended = || !is_decoder(&second.as_raw_nonzero().to_string());
+    eventually("the end of the decoder", Duration::from_secs(10), ended);
+}
+
+#[test]
+fn the_verb_of_decoder_processes_is_no_command() {
+    let output = command(&["decoder-process"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("no command"));
+}

@@ -1,0 +1,319 @@
+//! Recordings with several tracks, channels that cancel, streams that change and stamps that are wrong.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::decoder::ffmpeg;
+use crate::harness::{demo, of_type, replay};
+
+/// The first seconds of the demonstration, in `folder`.
+fn clip(folder: &Path) -> PathBuf {
+    let demo = demo();
+    let demo = demo.to_str().unwrap();
+    let (video, sound) = (["-c:v", "mpeg4", "-q:v", "4"], ["-c:a", "flac"]);
+    let mut args = vec!["-i", demo, "-t", "5"];
+    args.extend(video);
+    args.extend(sound);
+    args.push("clip.mkv");
+    ffmpeg(folder, &args);
+    folder.join("clip.mkv")
+}
+
+/// What a replay found.
+#[derive(Debug, PartialEq)]
+struct Found {
+    code: Option<i32>,
+    faces: usize,
+    voices: usize,
+    subjects: Vec<String>,
+    /// Beginning of the first and end of the last answer, nanoseconds.
+    span: [i64; 2],
+}
+
+fn find(file: &Path, more: &[&str]) -> (Found, String) {
+    let (code, events, said) = replay(file, more);
+    let used = |modality: &str| {
+        of_type(&events, "expression")
+            .filter(|event| event["modalities"][modality]["used"] == true)
+            .count()
+    };
+    let mut subjects: Vec<String> = of_type(&events, "subject")
+        .map(|event| event["subject"].as_str().unwrap().to_owned())
+        .collect();
+    subjects.sort();
+    subjects.dedup();
+    let times = |key: &str| -> Vec<i64> {
+        let times = of_type(&events, "expression").map(|event: &Value| event[key].as_i64());
+        times.map(Option::unwrap).collect()
+    };
+    let found = Found {
+        code,
+        faces: used("face"),
+        voices: used("voice"),
+        subjects,
+        span: [
+            times("start_ns").into_iter().min().unwrap_or(0),
+            times("end_ns").into_iter().max().unwrap_or(0),
+        ],
+    };
+    (found, said)
+}
+
+#[test]
+fn the_default_sound_track_is_played_and_another_can_be_chosen() {
+    let folder = tempfile::tempdir().unwrap();
+    clip(folder.path());
+    // The first track is silent; the second is the one to play.
+    ffmpeg(
+        folder.path(),
+        &[
+            "-i",
+            "clip.mkv",
+            "-f",
+            "lavfi",
+            "-i",
+            "anullsrc=r=48000:cl=mono",
+            "-map",
+            "0:v",
+            "-map",
+            "1:a",
+            "-map",
+            "0:a",
+            "-c:v",
+            "copy",
+            "-c:a",
+            "flac",
+            "-t",
+            "5",
+            "-disposition:a:0",
+            "0",
+            "-disposition:a:1",
+            "default",
+            "two.mkv",
+        ],
+    );
+    let two = folder.path().join("two.mkv");
+    let (played, said) = find(&two, &[]);
+    assert!(played.voices > 5 && played.faces > 5, "{played:?} {said}");
+    let (second, _) = find(&two, &["--set", "audio.track=2"]);
+    assert_eq!(second, played);
+    let (first, said) = find(&two, &["--set", "audio.track=1"]);
+    assert_eq!((first.code, first.voices), (Some(0), 0), "{first:?} {said}");
+    assert!(first.faces > 5);
+    let (third, said) = find(&two, &["--set", "audio.track=3"]);
+    assert_eq!(third.code, Some(2), "{said}");
+    for part in [
+        "audio.track = \"3\"",
+        "two.mkv",
+        "\"1\" (audio/x-flac)",
+        "\"2\" (audio/x-flac, default)",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let (_, said) = find(&two, &["--set", "audio.channel=2"]);
+    assert!(said.contains("has 1 channels"), "{said}");
+    let (_, said) = find(&two, &["--set", "audio.channel=left"]);
+    assert!(
+        said.contains("\"auto\", \"mix\" or a number from 1 on"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_cover_is_not_the_video() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = clip(folder.path());
+    ffmpeg(
+        folder.path(),
+        &["-i", "clip.mkv", "-frames:v", "1", "cover.jpg"],
+    );
+    ffmpeg(
+        folder.path(),
+        &[
+            "-i",
+            "cover.jpg",
+            "-i",
+            "clip.mkv",
+            "-map",
+            "0:v",
+            "-map",
+            "1",
+            "-c",
+            "copy",
+            "-disposition:v:0",
+            "default",
+            "-disposition:v:1",
+            "0",
+            "covered.mkv",
+        ],
+    );
+    let covered = folder.path().join("covered.mkv");
+    let (alone, _) = find(&clip, &[]);
+    assert!(alone.faces > 15, "{alone:?}");
+    let (played, said) = find(&covered, &[]);
+    assert_eq!(played.faces, alone.faces, "{said}");
+    let (cover, _) = find(&covered, &["--set", "video.track=1"]);
+    assert!(cover.faces < 3, "{cover:?}");
+}
+
+#[test]
+fn of_channels_that_cancel_the_better_one_is_heard() {
+    let folder = tempfile::tempdir().unwrap();
+    clip(folder.path());
+    let mono = folder.path().join("mono.wav");
+    let inverted = folder.path().join("inverted.flac");
+    ffmpeg(folder.path(), &["-i", "clip.mkv", "-vn", "mono.wav"]);
+    ffmpeg(
+        folder.path(),
+        &[
+            "-i",
+            "clip.mkv",
+            "-vn",
+            "-af",
+            "pan=stereo|c0=c0|c1=-1*c0",
+            "inverted.flac",
+        ],
+    );
+    let (expected, _) = find(&mono, &[]);
+    assert!(expected.voices > 5, "{expected:?}");
+    let (played, said) = find(&inverted, &[]);
+    assert_eq!(played.voices, expected.voices, "{said}");
+    assert_eq!(
+        said.matches("channels cancel each other").count(),
+        1,
+        "{said}"
+    );
+    let (mixed, _) = find(&inverted, &["--set", "audio.channel=mix"]);
+    assert_eq!(mixed.voices, 0);
+    let (second, said) = find(&inverted, &["--set", "audio.channel=2"]);
+    assert_eq!(second.voices, expected.voices);
+    assert!(!said.contains("cancel"), "{said}");
+}
+
+#[test]
+fn a_face_is_followed_when_the_pictures_change_their_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = clip(folder.path());
+    let coder = [
+        "-an",
+        "-c:v",
+        "libvpx",
+        "-b:v",
+        "1M",
+        "-deadline",
+        "realtime",
+    ];
+    let small = [
+        &["-ss", "2.52", "-i", "clip.mkv", "-vf", "scale=320:240"],
+        &coder[..],
+        &["b.webm"],
+    ];
+    ffmpeg(
+        folder.path(),
+        &[&["-i", "clip.mkv", "-t", "2.52"], &coder[..], &["a.webm"]].concat(),
+    );
+    ffmpeg(folder.path(), &small.concat());
+    std::fs::write(
+        folder.path().join("parts.txt"),
+        "file a.webm\nfile b.webm\n",
+    )
+    .unwrap();
+    ffmpeg(
+        folder.path(),
+        &[
+            "-f",
+            "concat",
+            "-i",
+            "parts.txt",
+            "-c",
+            "copy",
+            "resized.webm",
+        ],
+    );
+    let (alone, _) = find(&clip, &[]);
+    let (played, said) = find(&folder.path().join("resized.webm"), &[]);
+    assert_eq!(played.subjects, alone.subjects, "{played:?} {said}");
+    assert!(played.faces + 1 >= alone.faces, "{played:?} {alone:?}");
+}
+
+#[test]
+fn the_second_part_of_a_chained_stream_is_played() {
+    let folder = tempfile::tempdir().unwrap();
+    clip(folder.path());
+    for (from, name) in [("0", "a.ogg"), ("2.5", "b.ogg")] {
+        ffmpeg(
+            folder.path(),
+            &[
+                "-ss",
+                from,
+                "-i",
+                "clip.mkv",
+                "-t",
+                "2.5",
+                "-vn",
+                "-c:a",
+                "libvorbis",
+                name,
+            ],
+        );
+    }
+    let part = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    let chained = folder.path().join("chained.ogg");
+    std::fs::write(&chained, [part("a.ogg"), part("b.ogg")].concat()).unwrap();
+    let (whole, _) = find(&folder.path().join("clip.mkv"), &[]);
+    let (played, said) = find(&chained, &[]);
+    assert_eq!(played.code, Some(0), "{said}");
+    assert!(
+        (played.span[1] - whole.span[1]).abs() < 300_000_000,
+        "{played:?} {whole:?}"
+    );
+}
+
+#[test]
+fn pictures_without_stamps_get_an_assumed_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = clip(folder.path());
+    ffmpeg(
+        folder.path(),
+        &[
+            "-i",
+            "clip.mkv",
+            "-an",
+            "-c:v",
+            "mjpeg",
+            "-q:v",
+            "4",
+            "-f",
+            "mjpeg",
+            "dump.mjpeg",
+        ],
+    );
+    let (alone, _) = find(&clip, &[]);
+    let (played, said) = find(&folder.path().join("dump.mjpeg"), &[]);
+    assert_eq!(played.code, Some(0), "{said}");
+    assert_eq!(played.faces, alone.faces, "{said}");
+    assert_eq!(said.matches("no stamps").count(), 1, "{said}");
+}
+
+#[test]
+fn a_picture_stamped_far_ahead_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = clip(folder.path());
+    ffmpeg(
+        folder.path(),
+        &[
+            "-i",
+            "clip.mkv",
+            "-c",
+            "copy",
+            "-bsf:v",
+            "setts=pts='if(eq(N,60),PTS+46000000,PTS)':dts=DTS",
+            "ahead.mkv",
+        ],
+    );
+    let (alone, _) = find(&clip, &[]);
+    let (played, said) = find(&folder.path().join("ahead.mkv"), &[]);
+    assert_eq!(played, alone, "{said}");
+    assert_eq!(said.matches("far ahead").count(), 1, "{said}");
+}
