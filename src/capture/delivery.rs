@@ -3,62 +3,24 @@
 //! This runs on a decoder's threads: it stamps, paces to the stamps if requested, and sends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::board::{SourceBoard, SourceCounters};
 use super::decoder::{Closed, DecodedPicture, DecodedSound, Sink};
 use super::join::BlockCutter;
 use super::stamps::{Outliers, Stamps};
+pub(super) use super::timeline::Timeline;
 use crate::clip::{AudioBlock, Picture, SAMPLE_RATE_HZ, VideoFrame, samples_to_nanos};
 use crate::event::SourceState;
 use crate::lane::LaneSender;
 use crate::time::{Clock, MediaTime, SystemClock};
-
-/// How a pipeline's running time becomes media time, and when a buffer may go.
-#[derive(Debug)]
-pub(super) struct Timeline {
-    /// Added to running time to get the stamp.
-    pub stamp_offset: AtomicI64,
-    /// Added to running time to get the hour of release on `clock`.
-    pub release_offset: AtomicI64,
-    /// `None`: everything goes at once.
-    pub pacing: Option<Arc<SystemClock>>,
-    pub stop: Arc<AtomicBool>,
-}
 
 /// Pictures this late are of no use any more: by then a whole window of the usual length has gone by without them. A decoder that is so
 /// far behind will hardly catch up while what follows works on stale pictures, and nobody would see why faces have gone quiet.
 const TOO_LATE_NANOS: i64 = 2_000_000_000;
 /// From there on they have caught up: well below, so that a source at the limit does not come and go.
 const CAUGHT_UP_NANOS: i64 = 1_000_000_000;
-
-impl Timeline {
-    /// The hour of release.
-    fn due(&self, running_nanos: i64) -> MediaTime {
-        MediaTime::from_nanos(running_nanos + self.release_offset.load(Ordering::Acquire))
-    }
-
-    pub fn place(&self, running_nanos: i64) -> MediaTime {
-        MediaTime::from_nanos(running_nanos + self.stamp_offset.load(Ordering::Acquire))
-    }
-
-    /// Waits for the hour of `running_nanos`. `false` when capture is to stop.
-    pub fn wait(&self, running_nanos: i64) -> bool {
-        if let Some(clock) = &self.pacing {
-            let due = self.due(running_nanos);
-            loop {
-                let left = due.nanos_since(clock.now());
-                if left <= 0 || self.stop.load(Ordering::Acquire) {
-                    break;
-                }
-                // In steps, so that a stop is heard.
-                std::thread::sleep(Duration::from_nanos(left.min(50_000_000) as u64));
-            }
-        }
-        !self.stop.load(Ordering::Acquire)
-    }
-}
 
 /// Sends frames. Outlives a pipeline: a source that is opened again, or a recording that is looped, goes on counting.
 #[derive(Debug)]
@@ -422,6 +384,8 @@ pub(super) const RATE: i32 = SAMPLE_RATE_HZ as i32;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicI64};
+
     use super::*;
     use crate::capture::join::BLOCK_SAMPLES;
     use crate::clip::{ColorMatrix, Colorimetry};

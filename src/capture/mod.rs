@@ -28,12 +28,13 @@ mod resample;
 mod source;
 mod spec;
 mod stamps;
+mod timeline;
 mod tracks;
 mod whole;
 
 pub use bare::{bare_decode, has_element};
 pub use board::{SourceBoard, SourceCounters, SourceGauge};
-pub use decoder::decoder_process;
+pub use decoder::{decoder_cpu_nanos, decoder_process, decoder_processes};
 pub use devices::{DeviceEntry, DeviceKind, devices};
 pub use error::CaptureError;
 pub use live::{LiveCapture, open_live, open_live_with};

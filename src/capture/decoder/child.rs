@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
+use super::cost;
 use super::memory::Reader;
 use super::process::VERB;
 use super::wire::{PictureHead, Report, Request, read_sound};
@@ -56,6 +57,7 @@ impl Process {
             // An interrupt from the terminal is for this process alone.
             .process_group(0)
             .spawn()?;
+        cost::began(child.id());
         let (sender, reports) = channel();
         let lines = BufReader::new(control.try_clone()?);
         std::thread::Builder::new()
@@ -108,6 +110,7 @@ impl Process {
         let step = Duration::from_millis(5);
         while !left.is_zero() {
             if let Ok(Some(status)) = self.child.try_wait() {
+                cost::ends(self.child.id());
                 return Some(status);
             }
             std::thread::sleep(step);
@@ -120,6 +123,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
+        cost::ends(self.child.id());
         let _ = self.child.wait();
     }
 }

@@ -5,6 +5,7 @@
 //! so that a crash of a decoder ends one recording.
 
 mod child;
+mod cost;
 mod exposed;
 pub(super) mod gst;
 mod leap;
@@ -17,6 +18,7 @@ mod wire;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use cost::{decoder_cpu_nanos, decoder_processes};
 pub use process::decoder_process;
 
 pub(super) use sample::{PictureLayout, sound_of};

@@ -17,7 +17,7 @@ use super::super::vitals::DaemonVitals;
 use super::listener::Listener;
 use super::parts::Threads;
 use super::tile::tile;
-use crate::capture::{Outputs, Pace, Recording, SourceBoard};
+use crate::capture::{Outputs, Pace, Recording, SourceBoard, decoder_cpu_nanos};
 use crate::config::Config;
 use crate::encode::Runtime;
 use crate::event::{Event, Latency};
@@ -168,7 +168,7 @@ pub fn measure(
             .sum::<u64>()
     };
     let (cpu, from, lost, frames_before) = (
-        process_cpu_nanos(),
+        process_cpu_nanos() + decoder_cpu_nanos(),
         clock.now(),
         losses(),
         frame_count.load(Ordering::Relaxed),
@@ -179,7 +179,8 @@ pub fn measure(
     std::thread::sleep(Duration::from_secs(seconds));
     recording_now.store(false, Ordering::Release);
     let elapsed = clock.now().nanos_since(from) as f64 * 1e-9;
-    let cpu_percent = (process_cpu_nanos() - cpu) as f64 * 1e-9 / elapsed * 100.0;
+    let cpu_spent = process_cpu_nanos() + decoder_cpu_nanos() - cpu;
+    let cpu_percent = cpu_spent as f64 * 1e-9 / elapsed * 100.0;
     let cpu_percent_by_part = Threads::now().since(&threads, elapsed);
     let (lost_frames, frames) = (
         losses() - lost,

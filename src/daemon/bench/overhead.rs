@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde::Serialize;
 
 use super::super::{DaemonError, Lines, offline};
-use crate::capture::bare_decode;
+use crate::capture::{bare_decode, decoder_cpu_nanos};
 use crate::config::Config;
 use crate::encode::{Graph, Input, Provider, Runtime, Shapes, Tally};
 use crate::time::{monotonic_nanos, process_cpu_nanos};
@@ -60,13 +60,14 @@ impl Spent {
 }
 
 fn timed<T>(work: impl FnOnce() -> Result<T, DaemonError>) -> Result<(T, Spent), DaemonError> {
-    let (wall, cpu) = (monotonic_nanos(), process_cpu_nanos());
+    let cpu_nanos = || process_cpu_nanos() + decoder_cpu_nanos();
+    let (wall, cpu) = (monotonic_nanos(), cpu_nanos());
     let value = work()?;
     Ok((
         value,
         Spent {
             wall: (monotonic_nanos() - wall) as f64 * 1e-9,
-            cpu: (process_cpu_nanos() - cpu) as f64 * 1e-9,
+            cpu: (cpu_nanos() - cpu) as f64 * 1e-9,
         },
     ))
 }

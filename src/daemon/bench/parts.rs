@@ -4,16 +4,21 @@ use std::collections::BTreeMap;
 
 use rustix::param::clock_ticks_per_second;
 
+use crate::capture::decoder_processes;
+
 /// Seconds of processor time that threads have used so far, by thread; threads that have ended are gone.
 #[derive(Clone, Debug, Default)]
 pub struct Threads(BTreeMap<u32, (String, f64)>);
 
 impl Threads {
-    /// Of this process. Empty where the system does not say.
+    /// Of this process and its decoder processes. Empty where the system does not say.
     pub fn now() -> Threads {
-        let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
-            return Threads::default();
-        };
+        let decoders = decoder_processes().into_iter();
+        let folders = decoders.map(|process| format!("/proc/{process}/task"));
+        let tasks = folders
+            .chain(["/proc/self/task".to_owned()])
+            .filter_map(|folder| std::fs::read_dir(folder).ok())
+            .flatten();
         let one = |task: std::fs::DirEntry| {
             let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
             Some((task.file_name().to_str()?.parse().ok()?, read(&stat)?))

@@ -11,9 +11,16 @@ mod crew;
 mod evidence;
 mod faults;
 mod names;
+mod open;
 mod playback;
 mod progress;
 mod refusal;
+
+/// Processor time of this process and its decoder processes, in nanoseconds.
+fn cpu_nanos() -> i64 {
+    process_cpu_nanos() + decoder_cpu_nanos()
+}
+
 #[cfg(test)]
 mod tests;
 mod view;
@@ -23,6 +30,7 @@ pub use evidence::{ClipsRule, Row};
 pub use refusal::{Lacks, NoFace, NoVoice, Refusal};
 pub use worker::{Outcome, Worker};
 
+use crate::capture::decoder_cpu_nanos;
 use crate::encode::{Provider, Runtime};
 use crate::model::manifest::EncoderEntry;
 use crate::time::process_cpu_nanos;
@@ -221,11 +229,8 @@ pub fn extract(
     let workers = (0..count.min(jobs.len()))
         .map(worker)
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let (count, cpu_before, graphs_before) = (
-        workers.len(),
-        process_cpu_nanos(),
-        runtime.total().cpu_nanos,
-    );
+    let (count, cpu_before, graphs_before) =
+        (workers.len(), cpu_nanos(), runtime.total().cpu_nanos);
     let mut ledger = Ledger {
         encoders: &rules.encoders,
         writer,
@@ -244,7 +249,7 @@ pub fn extract(
     ledger
         .names
         .append(&args.store.join(format!("refused-{shard}.txt")))?;
-    let spent = (process_cpu_nanos() - cpu_before) as f64;
+    let spent = (cpu_nanos() - cpu_before) as f64;
     Ok(Extracted {
         seconds: worked.seconds,
         graph_share: ledger.graph_share(),
@@ -287,7 +292,7 @@ struct Ledger<'a> {
 impl Ledger<'_> {
     fn graph_share(&self) -> f64 {
         (self.runtime.total().cpu_nanos - self.graphs_before) as f64
-            / (process_cpu_nanos() - self.cpu_before).max(1) as f64
+            / (cpu_nanos() - self.cpu_before).max(1) as f64
     }
 }
 
@@ -327,7 +332,7 @@ impl crew::Scribe for Ledger<'_> {
             (self.runtime, self.cpu_before, self.graphs_before);
         let share = || {
             (runtime.total().cpu_nanos - graphs_before) as f64
-                / (process_cpu_nanos() - cpu_before).max(1) as f64
+                / (cpu_nanos() - cpu_before).max(1) as f64
         };
         self.progress.tell(
             self.extracted.items,

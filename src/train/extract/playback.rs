@@ -5,14 +5,14 @@
 //! one recording share one pass of the decoder, which is cheaper than as many and, unlike a jump into the file, changes no number.
 
 use std::collections::VecDeque;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::open::{choice, open, refusal};
 use super::refusal::{Refusal, Witness};
 use crate::align::{AlignInput, AlignSettings, Aligned, Aligner, Wanted};
-use crate::capture::{CaptureError, Outputs, Pace, Played, Recording, TrackChoice};
+use crate::capture::{CaptureError, Outputs, Pace, Played};
 use crate::causes::one_line;
 use crate::clip::{AudioBlock, Clip, Crop, FramedFaces, Picture, VideoFrame, samples_to_nanos};
 use crate::config::{Config, locate};
@@ -110,12 +110,7 @@ impl Playback {
         parts: &[Span],
         audience: &mut dyn Audience,
     ) -> Result<Ending, Refusal> {
-        let choice = TrackChoice::parse(
-            &self.config.video_track,
-            &self.config.audio_track,
-            &self.config.audio_channel,
-        )
-        .map_err(|error| Refusal::Stage(error.to_string()))?;
+        let choice = choice(&self.config)?;
         let started = thread_cpu_nanos();
         let opened = match media {
             Media::Recording(path) => open(path, choice).map(|both| (both, None)),
@@ -558,21 +553,4 @@ pub fn part_of(interval: Option<[f64; 2]>) -> Option<Span> {
 
 fn of_seconds(seconds: f64) -> MediaTime {
     MediaTime::from_nanos((seconds * 1e9).round() as i64)
-}
-
-fn open(path: &Path, choice: TrackChoice) -> Result<Recording, Refusal> {
-    Recording::open_with(path, choice).map_err(refusal)
-}
-
-/// Without paths: equal reasons are counted together.
-fn refusal(error: CaptureError) -> Refusal {
-    Refusal::Unreadable(match error {
-        CaptureError::NoSuchFile(_) => "there is no such file".into(),
-        CaptureError::Denied { .. } => "access is denied".into(),
-        CaptureError::Unreadable { reason, .. } | CaptureError::Undecodable { reason, .. } => {
-            reason
-        }
-        CaptureError::Unsupported { .. } => "a decoder is missing".into(),
-        other => one_line(&other),
-    })
 }

@@ -1,0 +1,35 @@
+//! Opening a recording, and why it is refused.
+
+use std::path::Path;
+
+use super::refusal::Refusal;
+use crate::capture::{CaptureError, Recording, TrackChoice};
+use crate::causes::one_line;
+use crate::config::Config;
+
+/// The tracks and channels that the configuration selects.
+pub fn choice(config: &Config) -> Result<TrackChoice, Refusal> {
+    TrackChoice::parse(
+        &config.video_track,
+        &config.audio_track,
+        &config.audio_channel,
+    )
+    .map_err(|error| Refusal::Stage(error.to_string()))
+}
+
+pub fn open(path: &Path, choice: TrackChoice) -> Result<Recording, Refusal> {
+    Recording::open_with(path, choice).map_err(refusal)
+}
+
+/// Why a recording is refused. Without paths: equal reasons are counted together.
+pub fn refusal(error: CaptureError) -> Refusal {
+    Refusal::Unreadable(match error {
+        CaptureError::NoSuchFile(_) => "there is no such file".into(),
+        CaptureError::Denied { .. } => "access is denied".into(),
+        CaptureError::Unreadable { reason, .. } | CaptureError::Undecodable { reason, .. } => {
+            reason
+        }
+        CaptureError::Unsupported { .. } => "a decoder is missing".into(),
+        other => one_line(&other),
+    })
+}
