@@ -1,9 +1,8 @@
 //! Frames to one client alone: they have no `seq`.
 
 use serde::Serialize;
-use serde_json::Value;
 
-use super::Subscription;
+use super::{Subscription, Verbatim};
 use crate::time::MediaTime;
 
 #[derive(Clone, Debug, Serialize)]
@@ -14,7 +13,7 @@ pub enum Answer {
         subscription: Subscription,
     },
     Pong {
-        data: Value,
+        data: Verbatim,
     },
     /// This client was too slow, or asked for what the ring no longer holds. Both ends are inclusive. `count` is what its subscription
     /// would have got; of events that left the ring before they could be matched, all.

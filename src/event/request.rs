@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use super::strict::{self, Verbatim};
 use super::{Answer, ErrorCode, PUBLISHED};
 use crate::clip::SubjectId;
 use crate::time::Span;
@@ -20,7 +21,7 @@ pub const MAX_WORDS: usize = 512;
 pub enum Request {
     Subscribe(Subscribe),
     Transcript(Telling),
-    Ping { data: Value },
+    Ping { data: Verbatim },
 }
 
 /// Words that a client's own recogniser heard. `Debug` hides them.
@@ -100,15 +101,9 @@ impl Refusal {
 impl Request {
     /// Parses one text frame. `labels` are those of the bundle.
     pub fn parse(text: &str, labels: &[String]) -> Result<Request, Refusal> {
-        let frame: Value = serde_json::from_str(text)
-            .map_err(|e| Refusal::new(ErrorCode::Malformed, format!("not JSON: {e}"), None))?;
-        let Value::Object(mut fields) = frame else {
-            return Err(Refusal::new(
-                ErrorCode::Malformed,
-                "a frame must be a JSON object",
-                None,
-            ));
-        };
+        let frame = strict::read(text)?;
+        let data = frame.verbatim("data");
+        let mut fields = frame.values;
         let kind = match fields.remove("type") {
             Some(Value::String(kind)) => kind,
             Some(_) => {
@@ -129,7 +124,7 @@ impl Request {
         match kind.as_str() {
             "subscribe" => subscribe(fields, labels).map(Request::Subscribe),
             "ping" => {
-                let data = fields.remove("data").unwrap_or(Value::Null);
+                fields.remove("data");
                 no_more(&kind, &fields, "data")?;
                 Ok(Request::Ping { data })
             }
