@@ -55,6 +55,9 @@ pub enum Next {
     Dropped(Missed),
 }
 
+/// Gaps that are reported apart; beyond it the two oldest become one.
+const MAX_GAPS: usize = 16;
+
 /// `resume_after` names an event that does not exist yet.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NotPublished {
@@ -65,17 +68,21 @@ pub struct Cursor {
     ring: Arc<Ring>,
     filter: Filter,
     unsent_limit: usize,
-    /// The newest event before this client came.
-    joined_after: u64,
+    /// Events up to here are unaccounted for: older than this client, and older than all that it has asked for by `resume_after`. All
+    /// that follow were sent, or reported as dropped, or are waiting, or were not subscribed to.
+    unaccounted_to: u64,
     /// The newest event that was matched against the filter.
     seen: u64,
     /// Matched and waiting, oldest first. The first `replaying` of them were asked for by `resume_after` and do not count as unsent.
     unsent: VecDeque<u64>,
     replaying: usize,
-    missed: Option<Missed>,
+    /// Gone before this client asked for them, and not yet reported: older than all that is sent next.
+    gone_before: Option<Missed>,
+    /// Lost and not yet reported, oldest first: one range for each gap between what waits.
+    missed: VecDeque<Missed>,
     /// How much of it came by slowness and was not yet counted.
     uncounted: u64,
-    sent: SentMarks,
+    settled: SettledMarks,
 }
 
 impl Cursor {
@@ -89,13 +96,14 @@ impl Cursor {
             ring,
             filter: Filter::new(Subscription::default()),
             unsent_limit,
-            joined_after: newest,
+            unaccounted_to: newest,
             seen: newest,
             unsent: VecDeque::new(),
             replaying: 0,
-            missed: None,
+            gone_before: None,
+            missed: VecDeque::new(),
             uncounted: 0,
-            sent: SentMarks::new(max_events),
+            settled: SettledMarks::new(max_events),
         }
     }
 
@@ -112,8 +120,9 @@ impl Cursor {
     }
 
     /// Replaces the subscription. What waits unsent stays only if the new one wants it. With `resume_after`, events after it that the
-    /// ring still holds come first, in order, except those that this connection has already sent; those that were published before this
-    /// connection and have left the ring are reported as dropped.
+    /// ring still holds come first, in order, except those that this connection has already sent, and what waits up to it is no longer
+    /// wanted. Events after it that have left the ring are reported as dropped, each once: those that waited, and those that were
+    /// published before this connection and that no earlier `resume_after` has asked for.
     pub fn subscribe(
         &mut self,
         subscription: Subscription,
@@ -145,16 +154,26 @@ impl Cursor {
             return Ok(());
         };
         let oldest = held.oldest_seq();
-        let last_gone = (oldest - 1).min(self.joined_after);
+        let last_gone = (oldest - 1).min(self.unaccounted_to);
+        let waited = std::mem::take(&mut self.unsent);
         if after < last_gone {
-            // Gone before this client came: no fault of its own.
-            self.lose(Missed::range(after + 1, last_gone));
+            let gone = Missed::range(after + 1, last_gone);
+            self.gone_before = Some(self.gone_before.map_or(gone, |more| gone.and(more)));
         }
-        self.unsent.clear();
+        self.unaccounted_to = self.unaccounted_to.min(after);
+        for seq in waited {
+            if seq > after && seq < oldest {
+                self.miss(Missed::range(seq, seq));
+            }
+        }
+        let never_matched = (self.seen + 1).max(after + 1);
+        if never_matched < oldest {
+            self.miss(Missed::range(never_matched, oldest - 1));
+        }
         for seq in oldest.max(after + 1)..held.next_seq() {
             if seq > self.seen {
-                self.sent.clear(seq);
-            } else if self.sent.get(seq) {
+                self.settled.clear(seq);
+            } else if self.settled.get(seq) {
                 continue;
             }
             if self.filter.passes(held.facets(seq).expect("held")) {
@@ -166,9 +185,9 @@ impl Cursor {
         Ok(())
     }
 
-    /// What this client has lost and not been told yet.
+    /// The oldest gap that has not been reported to this client.
     pub fn take_missed(&mut self) -> Option<Missed> {
-        self.missed.take()
+        self.gone_before.take().or_else(|| self.missed.pop_front())
     }
 
     /// The next frame for this client, `None` if it has everything. To be called when the socket takes another frame.
@@ -177,14 +196,17 @@ impl Cursor {
         let held = ring.held();
         self.look(&held, false);
         while let Some(&seq) = self.unsent.front() {
-            if self.missed.is_some_and(|missed| missed.from_seq < seq) {
+            if self.gone_before.is_some()
+                || self.missed.front().is_some_and(|gap| gap.from_seq < seq)
+            {
                 break;
             }
             self.unsent.pop_front();
             self.replaying = self.replaying.saturating_sub(1);
+            // Sent now, or reported as dropped: a later `resume_after` brings it no second time.
+            self.settled.set(seq);
             match held.get(seq) {
                 Some(stored) => {
-                    self.sent.set(seq);
                     return Some(Next::Frame {
                         seq,
                         frame: stored.frame.clone(),
@@ -194,7 +216,7 @@ impl Cursor {
                 None => self.miss(Missed::range(seq, seq)),
             }
         }
-        self.missed.take().map(Next::Dropped)
+        self.take_missed().map(Next::Dropped)
     }
 
     /// To be called when the socket takes nothing: counts what this client falls behind and drops the oldest beyond the limit.
@@ -205,7 +227,30 @@ impl Cursor {
 
     /// Has the client told that it lost these, by no slowness of its own: they do not count as such.
     pub fn lose(&mut self, more: Missed) {
-        self.missed = Some(self.missed.map_or(more, |missed| missed.and(more)));
+        let at = self
+            .missed
+            .partition_point(|gap| gap.from_seq < more.from_seq);
+        self.missed.insert(at, more);
+        if at + 1 < self.missed.len() {
+            self.join_gap(at);
+        }
+        if at > 0 {
+            self.join_gap(at - 1);
+        }
+        if self.missed.len() > MAX_GAPS {
+            let second = self.missed.remove(1).expect("many gaps");
+            self.missed[0] = self.missed[0].and(second);
+        }
+    }
+
+    /// Makes one gap of it and the next, if nothing that waits lies between.
+    fn join_gap(&mut self, at: usize) {
+        let (gap, next) = (self.missed[at], self.missed[at + 1]);
+        let before = |bound: u64| self.unsent.partition_point(|seq| *seq <= bound);
+        if before(gap.to_seq) >= before(next.from_seq) {
+            self.missed[at] = gap.and(next);
+            self.missed.remove(at + 1);
+        }
     }
 
     /// How many events this client lost by being slow since the last call.
@@ -225,7 +270,7 @@ impl Cursor {
             && (all || self.unsent.len() - self.replaying < self.unsent_limit)
         {
             self.seen += 1;
-            self.sent.clear(self.seen);
+            self.settled.clear(self.seen);
             if !self.filter.passes(held.facets(self.seen).expect("held")) {
                 continue;
             }
@@ -246,15 +291,15 @@ impl Cursor {
     }
 }
 
-/// Which of the ring's events this connection has sent: one bit for each place in the ring.
-struct SentMarks {
+/// Which of the ring's events this connection has sent, or reported as dropped for good: one bit for each place in the ring.
+struct SettledMarks {
     bits: Vec<u64>,
     places: u64,
 }
 
-impl SentMarks {
+impl SettledMarks {
     fn new(places: usize) -> Self {
-        SentMarks {
+        SettledMarks {
             bits: vec![0; places.div_ceil(64)],
             places: places as u64,
         }

@@ -149,6 +149,53 @@ fn resuming_brings_what_the_ring_holds_first_and_none_twice() {
 }
 
 #[test]
+fn a_second_replay_reports_nothing_that_was_sent_or_reported() {
+    let ring = Arc::new(Ring::new(16, 1 << 20));
+    publish(&ring, 30);
+    let mut cursor = Cursor::new(ring.clone(), 64);
+    let resume = |cursor: &mut Cursor, after| {
+        cursor
+            .subscribe(Subscription::default(), Some(after))
+            .unwrap();
+    };
+    resume(&mut cursor, 20);
+    assert_eq!(drain(&mut cursor), (21..=30).collect::<Vec<_>>());
+    resume(&mut cursor, 0);
+    let dropped = |from, to| Some(Next::Dropped(Missed::range(from, to)));
+    assert_eq!(cursor.next_frame(), dropped(1, 14));
+    assert_eq!(drain(&mut cursor), (15..=20).collect::<Vec<_>>());
+    // All of that leaves the ring, and some of what follows waits too long.
+    publish(&ring, 10);
+    assert_eq!(drain(&mut cursor), (31..=40).collect::<Vec<_>>());
+    publish(&ring, 20);
+    resume(&mut cursor, 0);
+    assert_eq!(cursor.next_frame(), dropped(41, 44));
+    assert_eq!(drain(&mut cursor), (45..=60).collect::<Vec<_>>());
+    resume(&mut cursor, 0);
+    assert_eq!(drain(&mut cursor), Vec::<u64>::new());
+}
+
+#[test]
+fn what_waited_and_left_the_ring_is_reported_when_a_replay_is_asked_for() {
+    let ring = Arc::new(Ring::new(16, 1 << 20));
+    publish(&ring, 5);
+    let mut cursor = Cursor::new(ring.clone(), 64);
+    publish(&ring, 10);
+    cursor.fall_behind();
+    assert!(matches!(
+        cursor.next_frame(),
+        Some(Next::Frame { seq: 6, .. })
+    ));
+    publish(&ring, 20);
+    cursor.fall_behind();
+    cursor.subscribe(Subscription::default(), Some(2)).unwrap();
+    let reported: Vec<_> = std::iter::from_fn(|| cursor.take_missed()).collect();
+    // 6 lies between and was sent.
+    assert_eq!(reported, [Missed::range(3, 5), Missed::range(7, 19)]);
+    assert_eq!(drain(&mut cursor), (20..=35).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_subscription_filters_by_label_confidence_and_rate() {
     let ring = Arc::new(Ring::default());
     let sent = |subscription: Subscription| {
@@ -233,5 +280,69 @@ proptest! {
         prop_assert!(got.is_sorted_by(|a, b| a < b));
         prop_assert!(got.iter().all(|seq| seq % 3 == 0));
         prop_assert_eq!(got.len() as u64 + dropped, (time / 3) as u64);
+    }
+
+    /// Whatever is asked for again: each event that was promised is sent or reported, none is sent twice, and none is reported that was
+    /// sent before, or more often than it was asked for.
+    #[test]
+    fn every_promised_event_is_sent_once_or_reported_once(
+        steps in prop::collection::vec((0u8..6, 1usize..40), 1..80),
+        limit in 1usize..20,
+    ) {
+        let ring = Arc::new(Ring::new(32, 1 << 20));
+        publish(&ring, 50);
+        let mut cursor = Cursor::new(ring.clone(), limit);
+        // By seq: how often it was sent, and reported.
+        let (mut sent, mut reported) = (vec![0; 4000], vec![0; 4000]);
+        // Promised: from the lowest `resume_after` on, without what a later one has skipped.
+        let (mut lowest, mut skipped, mut asked) = (50, vec![false; 4000], vec![1; 4000]);
+        let note = |next: Next, sent: &mut Vec<u32>, reported: &mut Vec<u32>| match next {
+            Next::Frame { seq, .. } => sent[seq as usize] += 1,
+            Next::Dropped(missed) => {
+                assert_eq!(missed.count, missed.to_seq - missed.from_seq + 1);
+                for seq in missed.from_seq..=missed.to_seq {
+                    assert_eq!(sent[seq as usize], 0, "{seq} was sent before");
+                    reported[seq as usize] += 1;
+                }
+            }
+        };
+        for (step, amount) in steps {
+            match step {
+                0 | 1 => publish(&ring, amount),
+                2 => for _ in 0..amount {
+                    let Some(next) = cursor.next_frame() else { break };
+                    note(next, &mut sent, &mut reported);
+                },
+                3 => cursor.fall_behind(),
+                4 => cursor.subscribe(Subscription::default(), None).unwrap(),
+                _ => {
+                    let newest = ring.next_seq() - 1;
+                    let after = newest.saturating_sub(3 * amount as u64);
+                    while let Some(missed) = cursor.take_missed() {
+                        note(Next::Dropped(missed), &mut sent, &mut reported);
+                    }
+                    cursor.subscribe(Subscription::default(), Some(after)).unwrap();
+                    lowest = lowest.min(after);
+                    (after + 1..=newest).for_each(|seq| asked[seq as usize] += 1);
+                    (lowest + 1..=after).for_each(|seq| skipped[seq as usize] = true);
+                }
+            }
+        }
+        while let Some(next) = cursor.next_frame() {
+            note(next, &mut sent, &mut reported);
+        }
+        for seq in 1..ring.next_seq() {
+            let (sent, reported) = (sent[seq as usize], reported[seq as usize]);
+            prop_assert!(sent <= 1, "{} was sent {} times", seq, sent);
+            prop_assert!(
+                reported <= asked[seq as usize],
+                "{} was reported {} times",
+                seq,
+                reported
+            );
+            if seq > lowest && !skipped[seq as usize] {
+                prop_assert!(sent + reported >= 1, "{} is unexplained", seq);
+            }
+        }
     }
 }
