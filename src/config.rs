@@ -89,6 +89,7 @@ section!(RawInference {
 });
 section!(RawServe {
     listen: String = "127.0.0.1:8765".into(),
+    hosts: Vec<String> = Vec::new(),
     allow_origins: Vec<String> = Vec::new(),
     max_clients: usize = 256,
 });
@@ -165,8 +166,10 @@ pub struct InferenceConfig {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServeConfig {
-    /// Always a loopback address.
-    pub listen: SocketAddr,
+    /// At least one; loopback addresses, all with the same port.
+    pub listen: Vec<SocketAddr>,
+    /// Names of this machine beside loopback ones, as clients may call it in `Host`.
+    pub hosts: Vec<String>,
     /// Browser origins that may connect, beside loopback ones.
     pub allow_origins: Vec<String>,
     pub max_clients: usize,
@@ -395,6 +398,7 @@ impl Config {
             },
             serve: ServeConfig {
                 listen: check::loopback(&raw.serve.listen).expect("checked"),
+                hosts: raw.serve.hosts,
                 allow_origins: raw.serve.allow_origins,
                 max_clients: raw.serve.max_clients,
             },

@@ -1,6 +1,6 @@
 //! The keys, what each permits, and the check of all of them.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use config::ValueKind;
 
@@ -37,6 +37,7 @@ enum Kind {
     /// Any text but an empty one.
     Text(&'static str),
     MaybeText(&'static str),
+    Hosts,
     Origins,
     VideoSource,
     /// One of these words, or a number from 1 on.
@@ -99,6 +100,7 @@ pub const KEYS: &[Key] = &[
     integer("inference.threads", 1, 64),
     integer("inference.budget_ms", 10, 10_000),
     key("serve.listen", Kind::Loopback),
+    key("serve.hosts", Kind::Hosts),
     key("serve.allow_origins", Kind::Origins),
     integer("serve.max_clients", 1, 10_000),
     key(
@@ -120,6 +122,7 @@ impl Key {
             Kind::Number { min, max } => format!("{min} to {max}"),
             Kind::OneOf(names) => names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", "),
             Kind::Text(meaning) | Kind::MaybeText(meaning) => meaning.to_owned(),
+            Kind::Hosts => "a list of names or addresses without a port, each like \"lab.example\" or \"[fd00::7]\"; none stands for many".to_owned(),
             Kind::Origins => "a list of origins as browsers send them, each like \"https://lab.example\" or \"http://10.0.0.7:8080\": no path, and none that stands for many".to_owned(),
             Kind::VideoSource => {
                 "\"auto\", \"v4l2:<device>\", \"pipewire\" or \"pipewire:<node>\", \"uri:<file, http or rtsp>\", \"gst:<bin>\", \"test\" or \"none\"".to_owned()
@@ -130,7 +133,7 @@ impl Key {
             }
             Kind::Transcriber => TranscriberChoice::PERMITTED.to_owned(),
             Kind::Loopback => {
-                "a loopback address and a port, for example \"127.0.0.1:8765\": others are refused, because whoever reaches the port may listen (there are no access tokens yet)".to_owned()
+                "a loopback address and a port, for example \"127.0.0.1:8765\", or \"localhost:8765\" for 127.0.0.1 and [::1]: others are refused, because whoever reaches the port may listen (there are no access tokens yet)".to_owned()
             }
         }
     }
@@ -154,6 +157,9 @@ impl Key {
                 .filter(|text| !text.trim().is_empty())
                 .map(Into::into),
             Kind::MaybeText(_) => text(value).map(Into::into),
+            Kind::Hosts => texts(value)
+                .filter(|hosts| hosts.iter().all(|host| is_host(host)))
+                .map(Into::into),
             Kind::Origins => texts(value)
                 .filter(|origins| origins.iter().all(|origin| is_origin(origin)))
                 .map(Into::into),
@@ -250,13 +256,32 @@ pub(super) fn provider(name: &str) -> Option<Provider> {
     .find(|provider| provider.name() == name)
 }
 
-/// A loopback address with a port; `localhost` is 127.0.0.1.
-pub(super) fn loopback(text: &str) -> Option<SocketAddr> {
-    let address = match text.strip_prefix("localhost:") {
-        Some(port) => SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().ok()?)),
-        None => text.parse().ok()?,
-    };
-    address.ip().is_loopback().then_some(address)
+/// A loopback address with a port; `localhost` is both of them, 127.0.0.1 and [::1] (RFC 6761, 6.3).
+pub(super) fn loopback(text: &str) -> Option<Vec<SocketAddr>> {
+    if let Some(port) = text.strip_prefix("localhost:") {
+        let port: u16 = port.parse().ok()?;
+        return Some(vec![
+            (Ipv4Addr::LOCALHOST, port).into(),
+            (Ipv6Addr::LOCALHOST, port).into(),
+        ]);
+    }
+    let address: SocketAddr = text.parse().ok()?;
+    address.ip().is_loopback().then(|| vec![address])
+}
+
+/// A host name or an address as `Host` has it, without a port; IPv6 stands in brackets.
+fn is_host(text: &str) -> bool {
+    match text.strip_prefix('[') {
+        Some(rest) => rest
+            .strip_suffix(']')
+            .is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok()),
+        None => {
+            text.contains(|c: char| c.is_ascii_alphanumeric())
+                && text
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
+        }
+    }
 }
 
 /// `scheme://host` or `scheme://host:port`, or `null`; a slash at the end does no harm.

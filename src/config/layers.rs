@@ -27,9 +27,11 @@ pub(super) fn merge(
     let mut builder = config::Config::builder()
         .add_source(config::Config::try_from(&RawConfig::default()).expect("plain data"));
     // `try_from` leaves empty lists out.
-    builder = builder
-        .set_default("serve.allow_origins", Vec::<String>::new())
-        .expect("a key");
+    for list in ["serve.hosts", "serve.allow_origins"] {
+        builder = builder
+            .set_default(list, Vec::<String>::new())
+            .expect("a key");
+    }
     let system_file = system_file.is_file().then(|| system_file.to_owned());
     for path in system_file.into_iter().chain(cli.file.clone()) {
         match read(&path) {

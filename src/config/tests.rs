@@ -92,7 +92,7 @@ fn later_layers_win_and_every_value_knows_its_origin() {
         ),
         (Duration::from_secs(2), Origin::Default)
     );
-    assert_eq!(config.serve.listen.port(), 9000);
+    assert_eq!(config.serve.listen[0].port(), 9000);
     assert_eq!(config.settings().len(), KEYS.len());
 }
 
@@ -211,6 +211,20 @@ fn only_loopback_may_listen() {
             );
         }
     }
+}
+
+#[test]
+fn localhost_is_both_loopback_addresses() {
+    let listen = |text: &str| {
+        load("", &[], &[&format!("serve.listen={text}")])
+            .unwrap()
+            .serve
+            .listen
+    };
+    let addresses = ["127.0.0.1:8000", "[::1]:8000"].map(|addr| addr.parse().unwrap());
+    assert_eq!(listen("localhost:8000"), addresses);
+    assert_eq!(listen("127.0.0.1:8000"), addresses[..1]);
+    assert_eq!(listen("[::1]:8000"), addresses[1..]);
 }
 
 #[test]
@@ -358,6 +372,12 @@ fn every_field_has_a_key_and_its_limits_hold() {
         ("inference.threads", ["1", "64"], ["0", "true"]),
         ("inference.budget_ms", ["10", "10000"], ["9", "10001"]),
         ("serve.max_clients", ["1", "10000"], ["0", "many"]),
+        (
+            "serve.hosts",
+            ["lab.example,sensor-1.lab.,10.0.0.7", "[fd00::7]"],
+            ["http://lab.example", "lab.example:8765"],
+        ),
+        ("serve.hosts", ["a_b", "x"], ["*.example", "fd00::7"]),
         (
             "serve.allow_origins",
             ["https://lab.example,http://10.0.0.7:8080/", "null"],

@@ -123,7 +123,8 @@ pub fn assemble(
 /// The server's settings out of the configuration; the limits are protocol.md's.
 pub fn serve_settings(config: &Config) -> ServeSettings {
     ServeSettings {
-        listen: config.serve.listen,
+        listen: config.serve.listen.clone(),
+        hosts: config.serve.hosts.clone(),
         allow_origins: config.serve.allow_origins.clone(),
         max_clients: config.serve.max_clients,
         ..ServeSettings::default()

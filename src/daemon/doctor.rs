@@ -129,13 +129,14 @@ pub fn examine(config: &Config) -> Result<(), DaemonError> {
             }),
         );
     }
-    let listen = config.serve.listen;
-    say(
-        "port",
-        std::net::TcpListener::bind(listen)
-            .map(|_| format!("{listen} is free"))
-            .map_err(|e| format!("{listen}: {e}; is another expressd running?")),
-    );
+    for listen in &config.serve.listen {
+        say(
+            "port",
+            std::net::TcpListener::bind(listen)
+                .map(|_| format!("{listen} is free"))
+                .map_err(|e| format!("{listen}: {e}; is another expressd running?")),
+        );
+    }
     if wrong == 0 {
         Ok(())
     } else {

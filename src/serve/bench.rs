@@ -454,7 +454,7 @@ impl Ours {
     fn new(clients: usize, with_stalled: bool) -> io::Result<Self> {
         let hour = Duration::from_secs(3600);
         let settings = ServeSettings {
-            listen: ([127, 0, 0, 1], 0).into(),
+            listen: vec![([127, 0, 0, 1], 0).into()],
             max_clients: clients + 1,
             // The readers do not pong, and the stalled client is to stay.
             ping_every: hour,

@@ -12,24 +12,27 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::coop;
-use tokio::time::{Duration, Instant, Sleep, timeout};
+use tokio::time::{Duration, Instant, Sleep, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
+use super::ending::End;
+use super::wire::Wire;
 use super::{Shared, Tick, upgrade};
 use crate::event::{Answer, ClockPair, ErrorCode, Hello, Refusal, Request};
 use crate::publish::{Cursor, Missed, Next};
 use crate::time::monotonic_nanos;
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+type Socket = WebSocketStream<Wire<TokioIo<Upgraded>>>;
 
 /// Answers that may wait before the client's next frame is read.
 const MAX_ANSWERS: usize = 4;
-/// What is read and thrown away while a connection closes, so that the client's kernel does not throw away our last words.
-const MAX_DRAINED_BYTES: usize = 64 << 20;
-/// Stopping must be over within a second.
-const GOODBYE_WHEN_STOPPING: Duration = Duration::from_millis(500);
+/// While a connection closes, what the client still sends is read and thrown away, so that its kernel does not throw away the last frames:
+/// 12.8 MB a second at most, for as long as the goodbye may take.
+const DRAINED_BYTES_A_PAUSE: usize = 128 << 10;
+const DRAINING_PAUSE: Duration = Duration::from_millis(10);
+const DRAINED_AT_ONCE: usize = 16 << 10;
 
 pub(super) struct Client {
     shared: Arc<Shared>,
@@ -53,15 +56,6 @@ enum Turn {
     Alarm,
 }
 
-/// Why a conversation ends.
-enum End {
-    /// The connection is gone, or the client closed it.
-    Gone,
-    Refused(Refusal),
-    Idle(Refusal),
-    Stopping,
-}
-
 impl Client {
     pub(super) fn new(shared: Arc<Shared>, socket: Socket) -> Self {
         let now = Instant::now();
@@ -74,7 +68,7 @@ impl Client {
             blocked_since: None,
             last_pong: now,
             next_ping: now + settings.ping_every,
-            recent_frames: VecDeque::with_capacity(settings.max_client_frames_per_s),
+            recent_frames: VecDeque::new(),
             socket,
             shared,
         }
@@ -178,21 +172,8 @@ impl Client {
         };
         Poll::Ready(match read {
             Some(Ok(message)) => Ok(Turn::Heard(message)),
-            None | Some(Err(Error::Io(_))) => Err(End::Gone),
-            Some(Err(Error::Protocol(error))) if is_hang_up(&error) => Err(End::Gone),
-            Some(Err(Error::Capacity(_))) => {
-                let most = self.shared.settings.max_client_frame_bytes;
-                Err(End::Refused(Refusal::new(
-                    ErrorCode::TooLarge,
-                    format!("a client frame may have {most} bytes"),
-                    None,
-                )))
-            }
-            Some(Err(error)) => Err(End::Refused(Refusal::new(
-                ErrorCode::Malformed,
-                error.to_string(),
-                None,
-            ))),
+            None => Err(End::Closed),
+            Some(Err(error)) => Err(End::of_read(error, &self.shared.settings)),
         })
     }
 
@@ -288,6 +269,34 @@ impl Client {
     }
 
     fn hear(&mut self, message: Message) -> Result<(), End> {
+        if matches!(message, Message::Text(_) | Message::Binary(_)) {
+            self.count_frame()?;
+        }
+        match message {
+            Message::Text(text) => match Request::parse(&text, &self.labels) {
+                Ok(request) => self.follow(request),
+                Err(refusal) if refusal.code.close_code().is_some() => {
+                    return Err(End::Refused(refusal));
+                }
+                Err(refusal) => self.answer(&refusal.answer()),
+            },
+            Message::Binary(_) => {
+                return Err(End::Refused(Refusal::new(
+                    ErrorCode::Malformed,
+                    "frames are JSON text, not binary",
+                    None,
+                )));
+            }
+            Message::Pong(_) => self.last_pong = Instant::now(),
+            Message::Close(_) => return Err(End::Closed),
+            // tungstenite answers it.
+            Message::Ping(_) | Message::Frame(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Refuses more messages a second than a client may send. [`Wire`] counts what they are made of.
+    fn count_frame(&mut self) -> Result<(), End> {
         let (now, most) = (Instant::now(), self.shared.settings.max_client_frames_per_s);
         while self
             .recent_frames
@@ -304,25 +313,6 @@ impl Client {
             )));
         }
         self.recent_frames.push_back(now);
-        match message {
-            Message::Text(text) => match Request::parse(&text, &self.labels) {
-                Ok(request) => self.follow(request),
-                Err(refusal) if refusal.code.close_code().is_some() => {
-                    return Err(End::Refused(refusal));
-                }
-                Err(refusal) => self.answer(&refusal.answer()),
-            },
-            Message::Binary(_) => {
-                return Err(End::Refused(Refusal::new(
-                    ErrorCode::Malformed,
-                    "frames are JSON text, not binary",
-                    None,
-                )));
-            }
-            Message::Pong(_) => self.last_pong = now,
-            // tungstenite answers both; after a close it ends the stream.
-            Message::Ping(_) | Message::Close(_) | Message::Frame(_) => {}
-        }
         Ok(())
     }
 
@@ -335,8 +325,7 @@ impl Client {
             }
             Request::Ping { data } => self.answer(&Answer::Pong { data }),
             Request::Subscribe(subscribe) => {
-                let missed = self.cursor.take_missed();
-                if let Some(missed) = missed {
+                while let Some(missed) = self.cursor.take_missed() {
                     self.answer(&missed.answer());
                 }
                 match self
@@ -364,37 +353,41 @@ impl Client {
     /// client has not read yet.
     async fn part(mut self, end: End) {
         let settings = &self.shared.settings;
-        let (code, refusal, goodbye) = match end {
-            // Whatever tungstenite still has to say (the reply to a close) is flushed by it.
+        let stopping = matches!(end, End::Stopping);
+        let goodbye = end.goodbye(settings);
+        let refusal = match end {
             End::Gone => return,
-            End::Stopping => (1001, None, GOODBYE_WHEN_STOPPING.min(settings.goodbye)),
-            // A client that reads again in time hears why it was left behind.
-            End::Refused(refusal) if refusal.code == ErrorCode::TooSlow => (
-                1013,
-                Some(refusal),
-                settings
-                    .goodbye
-                    .max(settings.pong_within.saturating_sub(settings.stalled_for)),
-            ),
-            End::Refused(refusal) => (
-                refusal.code.close_code().unwrap_or(1011),
-                Some(refusal),
-                settings.goodbye,
-            ),
-            End::Idle(refusal) => (4408, Some(refusal), settings.goodbye),
-        };
-        if let Some(refusal) = refusal {
-            self.shared.vitals.metrics().refused(refusal.code);
-            tracing::debug!("a client is closed with {code}: {}", refusal.message);
-            if let Some(missed) = self.cursor.take_missed() {
-                self.answer(&missed.answer());
+            // No frame follows a client's Close but the reply.
+            End::Closed => {
+                self.answers.clear();
+                None
             }
-            self.answer(&refusal.answer());
+            End::BadClose(code) => {
+                self.answers.clear();
+                self.shared.vitals.metrics().refused(ErrorCode::Malformed);
+                Some((code, None))
+            }
+            End::Stopping => Some((1001, None)),
+            End::Broken(code, refusal) => Some((code, Some(refusal))),
+            End::Idle(refusal) => Some((4408, Some(refusal))),
+            End::Refused(refusal) => {
+                Some((refusal.code.close_code().unwrap_or(1011), Some(refusal)))
+            }
+        };
+        if let Some((code, refusal)) = refusal {
+            if let Some(refusal) = refusal {
+                self.shared.vitals.metrics().refused(refusal.code);
+                tracing::debug!("a client is closed with {code}: {}", refusal.message);
+                while let Some(missed) = self.cursor.take_missed() {
+                    self.answer(&missed.answer());
+                }
+                self.answer(&refusal.answer());
+            }
+            self.answers.push_back(Message::Close(Some(CloseFrame {
+                code: code.into(),
+                reason: "".into(),
+            })));
         }
-        self.answers.push_back(Message::Close(Some(CloseFrame {
-            code: code.into(),
-            reason: "".into(),
-        })));
         let Client {
             shared,
             mut socket,
@@ -406,13 +399,20 @@ impl Client {
             while let Some(answer) = answers.pop_front() {
                 socket.send(answer).await?;
             }
-            let stream = socket.get_mut();
+            // tungstenite's reply to a Close. It ends in an error once all is written.
+            let _ = socket.flush().await;
+            let stream = socket.get_mut().stream_mut();
             stream.shutdown().await?;
-            let (mut waste, mut drained) = ([0; 4096], 0);
-            while drained < MAX_DRAINED_BYTES {
+            let (mut waste, mut drained) = (vec![0; DRAINED_AT_ONCE], 0);
+            loop {
                 match stream.read(&mut waste).await? {
                     0 => break,
                     bytes => drained += bytes,
+                }
+                // A client that goes on sending gets no more of the processor than this.
+                if drained >= DRAINED_BYTES_A_PAUSE {
+                    drained = 0;
+                    sleep(DRAINING_PAUSE).await;
                 }
             }
             Ok::<(), Error>(())
@@ -420,20 +420,9 @@ impl Client {
         tokio::select! {
             _ = timeout(goodbye, leave) => {}
             // The daemon does not wait for a client that was on its way out anyway.
-            _ = tick.wait_for(|tick| *tick == Tick::Stopping), if code != 1001 => {}
+            _ = tick.wait_for(|tick| *tick == Tick::Stopping), if !stopping => {}
         }
     }
-}
-
-/// The other side went away without a close frame: nobody is left to tell.
-fn is_hang_up(error: &tokio_tungstenite::tungstenite::error::ProtocolError) -> bool {
-    use tokio_tungstenite::tungstenite::error::ProtocolError::{
-        ReceivedAfterClosing, ResetWithoutClosingHandshake, SendAfterClosing,
-    };
-    matches!(
-        error,
-        ResetWithoutClosingHandshake | ReceivedAfterClosing | SendAfterClosing
-    )
 }
 
 /// Counts a client while it lives.

@@ -1,26 +1,22 @@
 //! The plain pages of the port: health, metrics, status.
 
-use std::io::ErrorKind;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use serde_json::{Map, Value, json};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::task::yield_now;
 
-use super::{ServeSettings, Shared, upgrade};
+use super::exposition::Exposition;
+use super::{Shared, host, upgrade};
 
-pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    let settings = shared.settings.clone();
-    let router = Router::new()
+/// The port's pages and its socket.
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
         .route("/", get(front))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -46,61 +42,28 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
                 &json!({"error": format!("{} takes GET alone", request.uri().path())}),
             )
         })
-        .with_state(shared);
-    accept(listener, router, settings).await;
+        .layer(from_fn_with_state(shared.clone(), guard))
+        .with_state(shared)
 }
 
-/// Connections beside the clients': for pages, and for handshakes, among them those that are refused.
-const PAGES: usize = 64;
-
-/// Takes connections for good. At most `max_clients` and [`PAGES`] of them are no WebSockets (yet); more wait in the kernel's queue until
-/// one of those ends, which takes no longer than [`ServeSettings::request_within`]: whoever says nothing costs nobody else a file.
-async fn accept(listener: TcpListener, router: Router, settings: ServeSettings) {
-    let room = Arc::new(Semaphore::new(settings.max_clients + PAGES));
-    let service = TowerToHyperService::new(router);
-    loop {
-        let Ok(place) = room.clone().acquire_owned().await else {
-            return;
-        };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            // It left before it was taken.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::ConnectionAborted
-                        | ErrorKind::ConnectionReset
-                        | ErrorKind::ConnectionRefused
-                ) =>
-            {
-                continue;
-            }
-            Err(error) => {
-                // Out of files, most likely: some will be free again.
-                tracing::error!("a connection cannot be taken: {error}");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                continue;
-            }
-        };
-        // An event must not wait for the acknowledgement of the one before.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!("TCP_NODELAY: {error}");
-        }
-        let mut http = http1::Builder::new();
-        // Counts from the first byte's awaiting on, also between two requests of one connection.
-        http.timer(TokioTimer::new())
-            .header_read_timeout(settings.request_within);
-        let connection = http
-            .serve_connection(TokioIo::new(stream), service.clone())
-            .with_upgrades();
-        tokio::spawn(async move {
-            // Given back when the connection ends or is a WebSocket, which has a place among the clients.
-            let _place = place;
-            if let Err(error) = connection.await {
-                tracing::debug!("a connection ended: {error}");
-            }
-        });
-    }
+/// Answers only requests for a name of this machine; no answer's type is guessed.
+async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let checked = host::check(
+        request.version(),
+        request.uri(),
+        request.headers(),
+        &shared.addresses,
+        &shared.settings.hosts,
+    );
+    let mut response = match checked {
+        Ok(()) => next.run(request).await,
+        Err(fault) => json_page(fault.status(), &json!({"error": fault.message()})),
+    };
+    response.headers_mut().insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
 }
 
 const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
@@ -157,14 +120,15 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     json_page(code, &json!({"ready": ready, "checks": checks}))
 }
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let text = shared.vitals.collected().encode();
+async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    // Other connections take turns with one that pipelines.
+    yield_now().await;
+    let exposition = Exposition::accepted(&headers);
+    let text = shared.vitals.collected().encode(exposition);
     (
         [
-            (
-                header::CONTENT_TYPE,
-                "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            ),
+            (header::CONTENT_TYPE, exposition.content_type()),
+            (header::VARY, "accept"),
             NO_STORE,
         ],
         text,
@@ -173,6 +137,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn status(State(shared): State<Arc<Shared>>) -> Response {
+    yield_now().await;
     let (ready, checks) = readiness(&shared);
     let hello = shared.vitals.hello();
     let mut page = json!({

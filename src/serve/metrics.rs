@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use serde_json::{Map, Value, json};
 
+use super::exposition::{self, Exposition};
 use crate::event::{ErrorCode, Event, SourceState};
 use crate::lane::LaneCounters;
 
@@ -89,6 +90,7 @@ pub struct Metrics {
     graph_runs: Family<Label, Counter>,
     source_up: Family<Label, Gauge>,
     refusals: Family<Label, Counter>,
+    connections_cut: Family<Label, Counter>,
     pub clients: Gauge,
     pub clients_total: Counter,
     pub deadline_misses: Counter,
@@ -124,6 +126,7 @@ impl Metrics {
             graph_runs: Family::default(),
             source_up: Family::default(),
             refusals: Family::default(),
+            connections_cut: Family::default(),
             clients: Gauge::default(),
             clients_total: Counter::default(),
             deadline_misses: Counter::default(),
@@ -168,6 +171,11 @@ impl Metrics {
             "refusals",
             "Clients that were refused or closed with an error, by its code",
             metrics.refusals.clone(),
+        );
+        registry.register(
+            "connections_cut",
+            "HTTP connections that the server ended, by cause",
+            metrics.connections_cut.clone(),
         );
         registry.register("clients", "Connected clients", metrics.clients.clone());
         registry.register(
@@ -235,6 +243,13 @@ impl Metrics {
         self.refusals.get_or_create(&[("code", code)]).inc();
     }
 
+    /// The server ended an HTTP connection: `crowded` (for a newer one) or `overdue` (no request in time).
+    pub fn connection_cut(&self, cause: &'static str) {
+        self.connections_cut
+            .get_or_create(&[("cause", cause.into())])
+            .inc();
+    }
+
     pub fn graph_ran(&self, graph: &str, runs: u64) {
         self.graph_runs
             .get_or_create(&[("graph", graph.into())])
@@ -254,13 +269,16 @@ impl Metrics {
             .map(|index| &self.latency[index])
     }
 
-    /// Prometheus' text.
-    pub fn encode(&self) -> String {
+    /// The metrics in a text format that Prometheus reads.
+    pub fn encode(&self, exposition: Exposition) -> String {
         self.read_lanes();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)
             .expect("a String takes everything");
-        text
+        match exposition {
+            Exposition::OpenMetrics => text,
+            Exposition::Prometheus => exposition::prometheus_text(&text),
+        }
     }
 
     /// The `counters` of `status`: events by type and drops by cause that were ever seen, flat.
@@ -361,7 +379,7 @@ mod tests {
         (0..5).for_each(|i| drop(sender.send(i)));
         metrics.latency("encode").unwrap().observe_ms(20.0);
         metrics.graph_ran("face", 2);
-        let text = metrics.encode();
+        let text = metrics.encode(Exposition::OpenMetrics);
         for line in [
             "expressd_drops_total{cause=\"past_deadline\"} 3",
             "expressd_drops_total{cause=\"lane_frames_full\"} 4",

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, Semaphore, watch};
 
@@ -20,13 +19,22 @@ use crate::publish::Ring;
 use crate::publish::ring::Bell;
 use crate::time::Clock;
 
+mod accept;
 pub mod bench;
 mod client;
+mod ending;
+mod exposition;
+mod framing;
+mod host;
 mod http;
+mod listen;
 pub mod metrics;
 mod origin;
 mod upgrade;
+mod wire;
 
+use accept::Connections;
+pub use exposition::Exposition;
 pub use metrics::Metrics;
 
 /// What the server asks of the daemon. Called on the socket's threads: must not wait.
@@ -74,12 +82,20 @@ impl Readiness {
 /// protocol.md's limits, all of them, so that tests can make them short.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServeSettings {
-    pub listen: SocketAddr,
+    /// At least one. With port 0 in the first, all take the free port that it gets.
+    pub listen: Vec<SocketAddr>,
+    /// Names of this machine beside loopback ones, as `Host` has them, without a port.
+    pub hosts: Vec<String>,
     /// Origins beside loopback, as browsers send them: `https://lab.example.org`.
     pub allow_origins: Vec<String>,
     pub max_clients: usize,
     pub max_client_frame_bytes: usize,
+    /// JSON messages; [`ServeSettings::max_wire_frames_per_s`] bounds what they are made of.
     pub max_client_frames_per_s: usize,
+    /// WebSocket frames of any kind, control frames and fragments among them.
+    pub max_wire_frames_per_s: usize,
+    /// Bytes of WebSocket frames, headers among them.
+    pub max_wire_bytes_per_s: usize,
     pub unsent_events: usize,
     /// How long a client with something to get may take nothing.
     pub stalled_for: Duration,
@@ -87,7 +103,7 @@ pub struct ServeSettings {
     pub pong_within: Duration,
     /// How long a closing connection may take to say goodbye.
     pub goodbye: Duration,
-    /// How long a connection may take to say what it wants, at first and between two requests.
+    /// How long a connection may be open without a request: until its first one, and from one to the next. Reading an answer is in it.
     pub request_within: Duration,
     /// The kernel's send buffer for each client, which it doubles: what a stalled client costs there.
     pub send_buffer_bytes: u32,
@@ -97,11 +113,14 @@ pub struct ServeSettings {
 impl Default for ServeSettings {
     fn default() -> Self {
         ServeSettings {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8765)),
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8765))],
+            hosts: Vec::new(),
             allow_origins: Vec::new(),
             max_clients: 256,
             max_client_frame_bytes: 16 << 10,
             max_client_frames_per_s: 20,
+            max_wire_frames_per_s: 100,
+            max_wire_bytes_per_s: 64 << 10,
             unsent_events: 64,
             stalled_for: Duration::from_secs(10),
             ping_every: Duration::from_secs(10),
@@ -133,6 +152,8 @@ pub enum ServeError {
 /// What all connections share.
 struct Shared {
     settings: ServeSettings,
+    /// Where this server listens.
+    addresses: Vec<SocketAddr>,
     ring: Arc<Ring>,
     vitals: Arc<dyn Vitals>,
     /// Changes with every publication, and for good when the server stops.
@@ -151,7 +172,6 @@ enum Tick {
 
 /// A running server; dropping it stops it without goodbyes.
 pub struct Server {
-    addr: SocketAddr,
     runtime: Option<Runtime>,
     shared: Arc<Shared>,
     tick: Arc<watch::Sender<Tick>>,
@@ -161,7 +181,7 @@ pub struct Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Server({})", self.addr)
+        write!(f, "Server({:?})", self.shared.addresses)
     }
 }
 
@@ -170,15 +190,14 @@ const BEAT: Duration = Duration::from_millis(250);
 /// Clients get 1001 and this long to hear it.
 const STOP_WITHIN: Duration = Duration::from_millis(1000);
 
-/// Binds the port, then serves on threads of its own.
+/// Binds the port on every address, then serves on threads of its own.
 pub fn start(
     settings: ServeSettings,
     ring: Arc<Ring>,
     vitals: Arc<dyn Vitals>,
 ) -> Result<Server, ServeError> {
-    let listen = settings.listen;
-    if !listen.ip().is_loopback() {
-        return Err(ServeError::NotLoopback(listen));
+    if let Some(listen) = settings.listen.iter().find(|addr| !addr.ip().is_loopback()) {
+        return Err(ServeError::NotLoopback(*listen));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(settings.workers.max(1))
@@ -189,13 +208,12 @@ pub fn start(
         .build()
         .map_err(ServeError::Threads)?;
     let in_runtime = runtime.enter();
-    let listener = bind(&settings).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => ServeError::PortTaken(listen),
-        _ => ServeError::Listen(listen, error),
-    })?;
-    let addr = listener
-        .local_addr()
-        .map_err(|error| ServeError::Listen(listen, error))?;
+    let listeners = listen::bind(&settings)?;
+    let addresses = listeners
+        .iter()
+        .map(|listener| listener.local_addr())
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(|error| ServeError::Listen(settings.listen[0], error))?;
     drop(in_runtime);
 
     let (tick, ticks) = watch::channel(Tick::Serving);
@@ -208,6 +226,7 @@ pub fn start(
     let room = Arc::new(Semaphore::new(settings.max_clients));
     let shared = Arc::new(Shared {
         settings,
+        addresses,
         ring,
         vitals,
         tick: ticks,
@@ -234,9 +253,17 @@ pub fn start(
             }
         }
     });
-    runtime.spawn(http::serve(listener, shared.clone()));
+    let connections = Connections::new(shared.settings.max_clients, shared.vitals.clone());
+    let router = http::router(shared.clone());
+    for listener in listeners {
+        runtime.spawn(accept::accept(
+            listener,
+            router.clone(),
+            connections.clone(),
+            shared.clone(),
+        ));
+    }
     Ok(Server {
-        addr,
         runtime: Some(runtime),
         shared,
         tick,
@@ -245,24 +272,15 @@ pub fn start(
     })
 }
 
-fn bind(settings: &ServeSettings) -> io::Result<tokio::net::TcpListener> {
-    let socket = if settings.listen.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    // A restarted daemon gets its port back at once; a port that another program listens on stays refused.
-    socket.set_reuseaddr(true)?;
-    // Accepted sockets inherit it.
-    socket.set_send_buffer_size(settings.send_buffer_bytes)?;
-    socket.bind(settings.listen)?;
-    socket.listen(1024)
-}
-
 impl Server {
     /// Where it listens; with the real port where port 0 was asked for.
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.shared.addresses[0]
+    }
+
+    /// All addresses it listens on, all with the same port.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.shared.addresses
     }
 
     /// Grows four times a second while the socket's threads make progress.

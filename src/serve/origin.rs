@@ -1,10 +1,9 @@
 //! Which web pages may connect: browsers send `Origin`, and any page may open a socket to this machine.
 
-use std::net::IpAddr;
-
 use axum::http::HeaderMap;
 use axum::http::header::ORIGIN;
-use axum::http::uri::Authority;
+
+use super::host;
 
 /// An absent origin (no browser) and loopback origins pass; any other, `null` included, must be on the list.
 pub fn allowed(headers: &HeaderMap, allow_list: &[String]) -> bool {
@@ -22,26 +21,11 @@ fn is_listed(origin: &str, allow_list: &[String]) -> bool {
 }
 
 fn is_loopback(origin: &str) -> bool {
-    let Some(authority) = origin
+    origin
         .strip_prefix("http://")
         .or_else(|| origin.strip_prefix("https://"))
-    else {
-        return false;
-    };
-    let Ok(authority) = authority.parse::<Authority>() else {
-        return false;
-    };
-    if authority.as_str().contains('@') {
-        return false;
-    }
-    let host = authority.host().to_ascii_lowercase();
-    let address = host
-        .strip_prefix('[')
-        .and_then(|h| h.strip_suffix(']'))
-        .unwrap_or(&host);
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        .and_then(host::name_of)
+        .is_some_and(|name| host::is_loopback(&name))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::client::Client;
 use super::http::json_page;
+use super::wire::{Wire, WireLimits};
 use super::{Shared, Tick, origin};
 use crate::event::ErrorCode;
 
@@ -39,6 +40,27 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
         .any(|part| part.trim().eq_ignore_ascii_case(token))
 }
 
+/// The value of a header that is there once.
+fn single(headers: &HeaderMap, name: header::HeaderName) -> Option<&HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// RFC 6455, 4.2.1: a key is 16 bytes in Base64.
+fn is_key(key: &HeaderValue) -> bool {
+    data_encoding::BASE64
+        .decode(key.as_bytes())
+        .is_ok_and(|nonce| nonce.len() == 16)
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || headers
+            .get_all(header::CONTENT_LENGTH)
+            .iter()
+            .any(|length| length != "0")
+}
+
 fn refuse(code: StatusCode, text: &'static str) -> Response {
     (
         code,
@@ -53,33 +75,43 @@ fn refuse(code: StatusCode, text: &'static str) -> Response {
 
 /// `GET /v1/events`.
 pub(super) async fn events(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
+    // A server ignores `Upgrade` in HTTP/1.0 (RFC 9110, 7.8), and RFC 6455 upgrades a GET alone: the route answers HEAD as well.
+    if request.method() != Method::GET {
+        return (
+            StatusCode::METHOD_NOT_ALLOWED,
+            [(header::ALLOW, "GET")],
+            "a WebSocket is opened with GET\n",
+        )
+            .into_response();
+    }
     let headers = request.headers();
-    if !has_token(headers, header::UPGRADE, "websocket")
+    if request.version() != Version::HTTP_11
+        || !has_token(headers, header::UPGRADE, "websocket")
         || !has_token(headers, header::CONNECTION, "upgrade")
     {
         return refuse(
             StatusCode::UPGRADE_REQUIRED,
-            "this is a WebSocket: connect with a WebSocket client\n",
+            "this is a WebSocket: connect with a WebSocket client, over HTTP/1.1\n",
         );
     }
-    if headers
-        .get(header::SEC_WEBSOCKET_VERSION)
-        .is_none_or(|version| version != "13")
-    {
+    if single(headers, header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return refuse(
             StatusCode::UPGRADE_REQUIRED,
             "only version 13 of the WebSocket protocol (RFC 6455) is spoken here\n",
         );
     }
-    let Some(key) = headers
-        .get(header::SEC_WEBSOCKET_KEY)
-        .filter(|key| key.len() == 24)
-    else {
+    let Some(key) = single(headers, header::SEC_WEBSOCKET_KEY).filter(|key| is_key(key)) else {
         return refuse(
             StatusCode::BAD_REQUEST,
-            "Sec-WebSocket-Key is missing or is not 16 bytes of Base64\n",
+            "Sec-WebSocket-Key must be there once: 16 bytes in Base64\n",
         );
     };
+    if has_body(headers) {
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            "a WebSocket handshake has no body\n",
+        );
+    }
     let accept = derive_accept_key(key.as_bytes());
     let speaks = has_token(headers, header::SEC_WEBSOCKET_PROTOCOL, PROTOCOL);
     let allowed = origin::allowed(headers, &shared.settings.allow_origins);
@@ -123,6 +155,12 @@ pub(super) async fn events(State(shared): State<Arc<Shared>>, mut request: Reque
             .max_write_buffer_size(MAX_WRITE_BUFFER)
             .max_message_size(Some(most))
             .max_frame_size(Some(most));
+        let limits = WireLimits {
+            message_bytes: most,
+            frames_per_s: shared.settings.max_wire_frames_per_s,
+            bytes_per_s: shared.settings.max_wire_bytes_per_s,
+        };
+        let stream = Wire::new(stream, limits);
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
         Client::new(shared, socket).run(allowed).await;
     });

@@ -11,7 +11,7 @@ use expressd::testing::project;
 
 fn serve() -> (Server, Arc<Ring>) {
     let settings = ServeSettings {
-        listen: ([127, 0, 0, 1], 0).into(),
+        listen: vec![([127, 0, 0, 1], 0).into()],
         ..ServeSettings::default()
     };
     let ring = Arc::new(Ring::default());

@@ -73,7 +73,7 @@ fn the_client_of_the_readme_runs_as_printed() {
     assert!(client.lines().count() <= 20, "twenty lines");
 
     let settings = ServeSettings {
-        listen: ([127, 0, 0, 1], 0).into(),
+        listen: vec![([127, 0, 0, 1], 0).into()],
         ..ServeSettings::default()
     };
     let ring = Arc::new(Ring::default());

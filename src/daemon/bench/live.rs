@@ -118,7 +118,7 @@ pub fn measure(
     let assembly = assemble(config, &runtime, bundle, streams, Tempo::Live)?;
     let server = serve::start(
         ServeSettings {
-            listen: ([127, 0, 0, 1], 0).into(),
+            listen: vec![([127, 0, 0, 1], 0).into()],
             ..serve_settings(config)
         },
         ring.clone(),

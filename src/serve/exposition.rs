@@ -1,0 +1,216 @@
+//! The two text formats of `/metrics`, and which of them a request asks for.
+
+use axum::http::{HeaderMap, header};
+
+/// A text format that Prometheus reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exposition {
+    /// Prometheus' own, version 0.0.4: the default.
+    Prometheus,
+    /// OpenMetrics 1.0.0.
+    OpenMetrics,
+}
+
+impl Exposition {
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Exposition::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Exposition::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+
+    /// The format that `Accept` weighs most (RFC 9110, 12.5.1). Prometheus' text where it accepts neither, as Prometheus' own exporters
+    /// answer.
+    pub(super) fn accepted(headers: &HeaderMap) -> Exposition {
+        let ranges: Vec<Range> = headers
+            .get_all(header::ACCEPT)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(Range::parse)
+            .collect();
+        let text = weight(&ranges, "text", "plain", &["0.0.4"]);
+        let open = weight(
+            &ranges,
+            "application",
+            "openmetrics-text",
+            &["1.0.0", "0.0.1"],
+        );
+        // Of equals the one that is named more exactly.
+        if open.0 > 0.0 && open > text {
+            Exposition::OpenMetrics
+        } else {
+            Exposition::Prometheus
+        }
+    }
+}
+
+/// A media range of `Accept`.
+struct Range {
+    kind: String,
+    subtype: String,
+    version: Option<String>,
+    weight: f32,
+}
+
+impl Range {
+    fn parse(text: &str) -> Option<Range> {
+        let mut parts = text.split(';').map(str::trim);
+        let (kind, subtype) = parts.next()?.split_once('/')?;
+        let mut range = Range {
+            kind: kind.to_ascii_lowercase(),
+            subtype: subtype.to_ascii_lowercase(),
+            version: None,
+            weight: 1.0,
+        };
+        for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+            let value = value.trim().trim_matches('"');
+            match name.trim().to_ascii_lowercase().as_str() {
+                "q" => range.weight = value.parse().ok().filter(|q| (0.0..=1.0).contains(q))?,
+                "version" => range.version = Some(value.to_owned()),
+                _ => {}
+            }
+        }
+        Some(range)
+    }
+
+    /// How exactly it names the type; `None` if it does not.
+    fn names(&self, kind: &str, subtype: &str, versions: &[&str]) -> Option<u8> {
+        match (self.kind.as_str(), self.subtype.as_str(), &self.version) {
+            ("*", "*", _) => Some(0),
+            (k, "*", _) if k == kind => Some(1),
+            (k, s, None) if k == kind && s == subtype => Some(2),
+            (k, s, Some(version)) if k == kind && s == subtype => {
+                versions.contains(&version.as_str()).then_some(3)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Weight of a type, and how exactly the range names it that the weight is of: the most exact one counts.
+fn weight(ranges: &[Range], kind: &str, subtype: &str, versions: &[&str]) -> (f32, u8) {
+    ranges
+        .iter()
+        .filter_map(|range| Some((range.names(kind, subtype, versions)?, range.weight)))
+        .max_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)))
+        .map_or((0.0, 0), |(exactness, weight)| (weight, exactness))
+}
+
+/// Prometheus' text out of OpenMetrics': a counter is called there as its sample is, and units and the end have no lines.
+pub(super) fn prometheus_text(open_metrics: &str) -> String {
+    let mut text = String::with_capacity(open_metrics.len());
+    let mut lines = open_metrics.lines().peekable();
+    while let Some(line) = lines.next() {
+        let comment = line.strip_prefix("# ");
+        match comment.and_then(|comment| comment.split_once(' ')) {
+            Some(("UNIT", _)) => continue,
+            None if line == "# EOF" => continue,
+            Some((keyword @ ("HELP" | "TYPE"), rest)) => {
+                let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                // HELP comes right before TYPE.
+                let of_type = if keyword == "TYPE" {
+                    Some(rest)
+                } else {
+                    lines
+                        .peek()
+                        .and_then(|next| next.strip_prefix("# TYPE "))
+                        .and_then(|next| next.strip_prefix(name))
+                        .map(str::trim_start)
+                };
+                let suffix = if of_type == Some("counter") {
+                    "_total"
+                } else {
+                    ""
+                };
+                text.push_str(&format!("# {keyword} {name}{suffix} {rest}\n"));
+            }
+            _ => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted(accept: &[&str]) -> Exposition {
+        let mut headers = HeaderMap::new();
+        for value in accept {
+            headers.append(header::ACCEPT, value.parse().unwrap());
+        }
+        Exposition::accepted(&headers)
+    }
+
+    #[test]
+    fn accept_chooses_the_format_and_text_is_the_default() {
+        use Exposition::{OpenMetrics, Prometheus};
+        for (accept, expected) in [
+            (&[][..], Prometheus),
+            (&["*/*"], Prometheus),
+            (&["text/plain"], Prometheus),
+            (&["text/*"], Prometheus),
+            (&["text/html,application/xhtml+xml,*/*;q=0.8"], Prometheus),
+            (&["application/json"], Prometheus),
+            (&["application/openmetrics-text"], OpenMetrics),
+            (
+                &["application/OpenMetrics-text; version=1.0.0"],
+                OpenMetrics,
+            ),
+            (
+                &["application/openmetrics-text;version=\"0.0.1\""],
+                OpenMetrics,
+            ),
+            (&["application/openmetrics-text;version=2.0.0"], Prometheus),
+            (&["application/*"], OpenMetrics),
+            (&["*/*, application/openmetrics-text"], OpenMetrics),
+            (&["*/*", "application/openmetrics-text"], OpenMetrics),
+            (&["application/openmetrics-text;q=0"], Prometheus),
+            (
+                &["application/openmetrics-text;q=0.4,text/plain;q=0.5"],
+                Prometheus,
+            ),
+            (
+                &["text/plain;q=0.4,application/openmetrics-text;q=0.5"],
+                OpenMetrics,
+            ),
+            (
+                &["text/plain;q=0,application/openmetrics-text;q=0.001"],
+                OpenMetrics,
+            ),
+            (&["application/openmetrics-text;q=x"], Prometheus),
+            // What Prometheus 2 and 3 send.
+            (
+                &[
+                    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+                ],
+                OpenMetrics,
+            ),
+            (
+                &[
+                    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
+                ],
+                OpenMetrics,
+            ),
+            (
+                &[
+                    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,text/plain;version=0.0.4;q=0.5,application/openmetrics-text;q=0.2",
+                ],
+                Prometheus,
+            ),
+        ] {
+            assert_eq!(accepted(accept), expected, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn counters_are_named_as_their_samples_in_prometheus_text() {
+        let open = "# HELP a_b Help counter.\n# TYPE a_b counter\na_b_total{c=\"# EOF\"} 1\n# HELP d_seconds Time.\n# TYPE d_seconds histogram\n# UNIT d_seconds seconds\nd_seconds_sum 0.5\n# HELP e Depth.\n# TYPE e gauge\ne 2\n# EOF\n";
+        let text = "# HELP a_b_total Help counter.\n# TYPE a_b_total counter\na_b_total{c=\"# EOF\"} 1\n# HELP d_seconds Time.\n# TYPE d_seconds histogram\nd_seconds_sum 0.5\n# HELP e Depth.\n# TYPE e gauge\ne 2\n";
+        assert_eq!(prometheus_text(open), text);
+    }
+}

@@ -1,0 +1,248 @@
+//! RFC 6455's framing, as a client has to keep to it: frame headers and the payload of Close frames.
+
+use std::io;
+
+/// Why reading from a client stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum WireFault {
+    /// The framing breaks RFC 6455: close code 1002.
+    #[error("WebSocket framing: {0}")]
+    Framing(&'static str),
+    /// A Close frame that is malformed. It is answered with this close code, and nothing else follows a Close.
+    #[error("a malformed Close frame")]
+    Close(u16),
+    /// A frame, or the fragments of a message, are larger than a client frame may be.
+    #[error("a client frame is too large")]
+    TooLarge,
+    #[error("too many WebSocket frames or bytes in a second")]
+    RateLimited,
+}
+
+impl WireFault {
+    pub fn of(error: &io::Error) -> Option<WireFault> {
+        error.get_ref()?.downcast_ref().copied()
+    }
+}
+
+impl From<WireFault> for io::Error {
+    fn from(fault: WireFault) -> Self {
+        io::Error::new(io::ErrorKind::InvalidData, fault)
+    }
+}
+
+/// Longest header: 2 bytes, a length of 8, a mask of 4.
+const MAX_HEADER: usize = 14;
+/// Opcode of a Close frame.
+const CLOSE: u8 = 8;
+/// Longest payload of a control frame.
+const MAX_CONTROL: usize = 125;
+
+/// Reads frame headers, and the payload of Close frames.
+pub(super) struct Framing {
+    header: [u8; MAX_HEADER],
+    header_bytes: usize,
+    payload_left: u64,
+    /// A message has begun and its last fragment has not come.
+    fragmented: bool,
+    message_bytes: u64,
+    max_message_bytes: u64,
+    /// Payload of the Close frame that is being read.
+    close: Option<Vec<u8>>,
+}
+
+/// What one step took and found.
+#[derive(Default)]
+pub(super) struct Step {
+    pub bytes: usize,
+    /// A frame's header is complete.
+    pub frame: bool,
+    pub fault: Option<WireFault>,
+}
+
+impl Framing {
+    pub fn new(max_message_bytes: usize) -> Self {
+        Framing {
+            header: [0; MAX_HEADER],
+            header_bytes: 0,
+            payload_left: 0,
+            fragmented: false,
+            message_bytes: 0,
+            max_message_bytes: max_message_bytes as u64,
+            close: None,
+        }
+    }
+
+    pub fn between_frames(&self) -> bool {
+        self.header_bytes == 0
+    }
+
+    /// Takes some bytes: one of a header, or all there are of a payload.
+    pub fn step(&mut self, bytes: &[u8]) -> Step {
+        if self.payload_left > 0 {
+            let take = self.payload_left.min(bytes.len() as u64) as usize;
+            self.payload_left -= take as u64;
+            if let Some(close) = &mut self.close {
+                close.extend(&bytes[..take]);
+            }
+            let fault = if self.payload_left == 0 {
+                self.end_frame()
+            } else {
+                None
+            };
+            return Step {
+                bytes: take,
+                fault,
+                ..Step::default()
+            };
+        }
+        self.header[self.header_bytes] = bytes[0];
+        self.header_bytes += 1;
+        let mut step = Step {
+            bytes: 1,
+            ..Step::default()
+        };
+        step.fault = match self.header_bytes {
+            1 => self.check_first(),
+            2 => self.check_second(),
+            _ => None,
+        };
+        if step.fault.is_none() && self.header_bytes > 1 && self.header_bytes == self.header_needs()
+        {
+            step.frame = true;
+            step.fault = self.begin_payload();
+            if step.fault.is_none() && self.payload_left == 0 {
+                step.fault = self.end_frame();
+            }
+        }
+        if self.opcode() == CLOSE
+            && let Some(WireFault::Framing(_)) = step.fault
+        {
+            step.fault = Some(WireFault::Close(1002));
+        }
+        step
+    }
+
+    fn is_final(&self) -> bool {
+        self.header[0] & 0x80 != 0
+    }
+    fn opcode(&self) -> u8 {
+        self.header[0] & 0x0f
+    }
+    fn is_control(&self) -> bool {
+        self.opcode() & 0x08 != 0
+    }
+    /// Header bytes by the length field; a client's frame is always masked.
+    fn header_needs(&self) -> usize {
+        match self.header[1] & 0x7f {
+            126 => 8,
+            127 => MAX_HEADER,
+            _ => 6,
+        }
+    }
+
+    fn check_first(&self) -> Option<WireFault> {
+        let wrong = match (self.opcode(), self.fragmented) {
+            _ if self.header[0] & 0x70 != 0 => "a reserved bit is set",
+            (3..=7 | 11..=15, _) => "an unknown opcode",
+            (0, false) => "a continuation without a beginning",
+            (1 | 2, true) => "a new message inside a fragmented one",
+            _ if self.is_control() && !self.is_final() => "a fragmented control frame",
+            _ => return None,
+        };
+        Some(WireFault::Framing(wrong))
+    }
+
+    fn check_second(&self) -> Option<WireFault> {
+        if self.header[1] & 0x80 == 0 {
+            return Some(WireFault::Framing("a client frame without a mask"));
+        }
+        (self.is_control() && self.header[1] & 0x7f > MAX_CONTROL as u8)
+            .then_some(WireFault::Framing("a control frame over 125 bytes"))
+    }
+
+    fn begin_payload(&mut self) -> Option<WireFault> {
+        let (length, least) = match self.header[1] & 0x7f {
+            126 => (
+                u64::from(u16::from_be_bytes([self.header[2], self.header[3]])),
+                126,
+            ),
+            127 => {
+                let bytes = self.header[2..10].try_into().expect("eight bytes");
+                (u64::from_be_bytes(bytes), 1 << 16)
+            }
+            short => (u64::from(short), 0),
+        };
+        if length < least || length >> 63 != 0 {
+            return Some(WireFault::Framing(
+                "a length that is not minimal, or over 63 bits",
+            ));
+        }
+        if !self.is_control() {
+            self.message_bytes = length
+                + if self.opcode() == 0 {
+                    self.message_bytes
+                } else {
+                    0
+                };
+            if self.message_bytes > self.max_message_bytes {
+                return Some(WireFault::TooLarge);
+            }
+        }
+        self.close = (self.opcode() == CLOSE).then(Vec::new);
+        self.payload_left = length;
+        None
+    }
+
+    fn end_frame(&mut self) -> Option<WireFault> {
+        if !self.is_control() {
+            self.fragmented = !self.is_final();
+        }
+        let mask: [u8; 4] = self.header[self.header_needs() - 4..self.header_needs()]
+            .try_into()
+            .expect("four bytes");
+        self.header_bytes = 0;
+        let mut payload = self.close.take()?;
+        for (byte, mask) in payload.iter_mut().zip(mask.iter().cycle()) {
+            *byte ^= mask;
+        }
+        check_close(&payload)
+    }
+}
+
+/// RFC 6455, 5.5.1 and 7.4: empty, or a code that may be sent and a reason in UTF-8.
+fn check_close(payload: &[u8]) -> Option<WireFault> {
+    let reason = match payload {
+        [] => return None,
+        [_] => return Some(WireFault::Close(1002)),
+        [high, low, reason @ ..] => match u16::from_be_bytes([*high, *low]) {
+            1000..=1003 | 1007..=1014 | 3000..=4999 => reason,
+            _ => return Some(WireFault::Close(1002)),
+        },
+    };
+    std::str::from_utf8(reason)
+        .is_err()
+        .then_some(WireFault::Close(1007))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_close_has_no_payload_or_a_code_that_may_be_sent_and_utf8() {
+        let close = check_close;
+        assert_eq!(close(b""), None);
+        assert_eq!(close(b"\x03"), Some(WireFault::Close(1002)));
+        for code in [1000_u16, 1001, 1003, 1007, 1011, 1014, 3000, 4999] {
+            assert_eq!(close(&code.to_be_bytes()), None, "{code}");
+        }
+        for code in [0_u16, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535] {
+            assert_eq!(
+                close(&code.to_be_bytes()),
+                Some(WireFault::Close(1002)),
+                "{code}"
+            );
+        }
+        assert_eq!(close(b"\x03\xe8\xff"), Some(WireFault::Close(1007)));
+    }
+}

@@ -1,0 +1,204 @@
+//! Which names this port answers to.
+//!
+//! A web page can have its own name resolve to this machine (DNS rebinding); for the browser this port is then the page's own server.
+//! The page's name is in `Host`, so only names of this machine, and names that the configuration lists, are answered.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, StatusCode, Uri, Version, header};
+
+/// Why a request is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HostFault {
+    Absent,
+    Double,
+    Unreadable,
+    /// Not a name of this machine, and not on the list.
+    Foreign,
+}
+
+impl HostFault {
+    /// 421: this server gives no answers for that name (RFC 9110, 15.5.20).
+    pub fn status(self) -> StatusCode {
+        match self {
+            HostFault::Foreign => StatusCode::MISDIRECTED_REQUEST,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+    pub fn message(self) -> &'static str {
+        match self {
+            HostFault::Absent => "the request has no Host",
+            HostFault::Double => "the request has more than one Host",
+            HostFault::Unreadable => "Host is not a name or an address, with or without a port",
+            HostFault::Foreign => {
+                "this machine is not called so: use localhost or 127.0.0.1, or add the name to [serve] hosts"
+            }
+        }
+    }
+}
+
+/// Checks `Host` and, where the request's target has one, its authority. Any port passes: a tunnel has its own. HTTP/1.0 may leave
+/// `Host` out, as health checks do; a browser never does.
+pub(super) fn check(
+    version: Version,
+    target: &Uri,
+    headers: &HeaderMap,
+    addresses: &[SocketAddr],
+    listed: &[String],
+) -> Result<(), HostFault> {
+    let check = |authority: &str| {
+        let name = name_of(authority).ok_or(HostFault::Unreadable)?;
+        let known = is_loopback(&name)
+            || address(&name).is_some_and(|ip| addresses.iter().any(|own| own.ip() == ip))
+            || listed.iter().any(|listed| plain(listed) == name);
+        known.then_some(()).ok_or(HostFault::Foreign)
+    };
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) if version < Version::HTTP_11 => {}
+        (None, _) => return Err(HostFault::Absent),
+        (Some(_), Some(_)) => return Err(HostFault::Double),
+        (Some(host), None) => check(host.to_str().map_err(|_| HostFault::Unreadable)?)?,
+    }
+    target
+        .authority()
+        .map_or(Ok(()), |authority| check(authority.as_str()))
+}
+
+/// The name in `name` or `name:port`, in lower case and without the root's dot. `None` for what is neither.
+pub(super) fn name_of(authority: &str) -> Option<String> {
+    let authority: Authority = authority.parse().ok()?;
+    let host = authority.host();
+    let port = authority.as_str().strip_prefix(host)?;
+    let sound = port.is_empty()
+        || port.strip_prefix(':').is_some_and(|digits| {
+            digits.chars().all(|c| c.is_ascii_digit())
+                && (digits.is_empty() || digits.parse::<u16>().is_ok())
+        });
+    (sound && !host.is_empty()).then(|| plain(host))
+}
+
+fn plain(name: &str) -> String {
+    let name = name.to_ascii_lowercase();
+    name.strip_suffix('.').map(str::to_owned).unwrap_or(name)
+}
+
+/// The address that a name of [`name_of`] is; IPv6 stands in brackets.
+fn address(name: &str) -> Option<IpAddr> {
+    let ip = match name.strip_prefix('[') {
+        Some(rest) => IpAddr::V6(rest.strip_suffix(']')?.parse().ok()?),
+        None => IpAddr::V4(name.parse().ok()?),
+    };
+    Some(ip.to_canonical())
+}
+
+/// Whether a name of [`name_of`] is this machine's by itself (RFC 6761, 6.3).
+pub(super) fn is_loopback(name: &str) -> bool {
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || address(name).is_some_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(version: Version, target: &str, hosts: &[&str]) -> Result<(), HostFault> {
+        let mut headers = HeaderMap::new();
+        for host in hosts {
+            headers.append(header::HOST, host.parse().unwrap());
+        }
+        let own = ["192.168.1.5:8765".parse().unwrap()];
+        let listed = ["Lab.Example.org".into(), "10.0.0.7".into()];
+        check(version, &target.parse().unwrap(), &headers, &own, &listed)
+    }
+    fn host(host: &str) -> Result<(), HostFault> {
+        checked(Version::HTTP_11, "/metrics", &[host])
+    }
+
+    #[test]
+    fn names_of_this_machine_and_listed_ones_pass() {
+        for name in [
+            "localhost",
+            "LocalHost:8765",
+            "localhost.",
+            "localhost.:8765",
+            "localhost:",
+            "app.localhost:1",
+            "127.0.0.1",
+            "127.0.0.1:9000",
+            "127.9.9.9",
+            "[::1]",
+            "[::1]:8765",
+            "[0:0:0:0:0:0:0:1]",
+            "[::ffff:127.0.0.1]",
+            "192.168.1.5:8765",
+            "lab.example.org",
+            "LAB.example.ORG.:80",
+            "10.0.0.7:8765",
+        ] {
+            assert_eq!(host(name), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn other_names_do_not() {
+        for name in [
+            "evil.example",
+            "evil.example:8765",
+            "localhost.evil.example",
+            "notlocalhost",
+            "127.0.0.1.evil.example",
+            "0.0.0.0:8765",
+            "[::]:8765",
+            "192.168.1.6",
+            "10.0.0.70",
+            "lab.example.org.evil.example",
+            "x.lab.example.org",
+            "2130706433",
+            "127.1",
+        ] {
+            assert_eq!(host(name), Err(HostFault::Foreign), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_is_a_bad_request() {
+        for name in [
+            "",
+            " ",
+            "localhost:x",
+            "localhost:99999",
+            "evil@localhost",
+            "localhost/",
+            "http://localhost",
+            "localhost, evil.example",
+            "::1",
+            "[::1",
+            "localhost:80:80",
+        ] {
+            assert_eq!(host(name), Err(HostFault::Unreadable), "{name:?}");
+        }
+        let many = |hosts: &[&str]| checked(Version::HTTP_11, "/", hosts);
+        assert_eq!(many(&[]), Err(HostFault::Absent));
+        assert_eq!(many(&["localhost"; 2]), Err(HostFault::Double));
+        assert_eq!(checked(Version::HTTP_10, "/", &[]), Ok(()));
+        assert_eq!(
+            checked(Version::HTTP_10, "/", &["evil.example"]),
+            Err(HostFault::Foreign)
+        );
+    }
+
+    #[test]
+    fn the_target_of_an_absolute_form_is_checked_as_well() {
+        let with = |target: &str, host: &str| checked(Version::HTTP_11, target, &[host]);
+        assert_eq!(with("http://localhost:8765/metrics", "127.0.0.1"), Ok(()));
+        for (target, host) in [
+            ("http://evil.example/metrics", "localhost"),
+            ("http://localhost/metrics", "evil.example"),
+        ] {
+            assert_eq!(with(target, host), Err(HostFault::Foreign), "{target}");
+        }
+    }
+}
