@@ -1,6 +1,6 @@
 # The commands people type. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-import setup-words gpu run build trainer test test-sherpa lint bench demo install
+.PHONY: help setup setup-test setup-import setup-words gpu run build trainer test test-sherpa conformance lint bench demo install
 
 # cargo on the PATH, else where rustup puts it.
 CARGO ?= $(shell command -v cargo || ls $(HOME)/.cargo/bin/cargo /usr/local/cargo/bin/cargo 2>/dev/null | head -n 1 | grep . || echo cargo)
@@ -71,6 +71,9 @@ test-sherpa: setup-test ## the tests of [speech] transcriber = "sherpa:<folder>"
 	@$(MAKE) --no-print-directory build FEATURES=sherpa
 	$(CARGO) test --release --features sherpa --lib transcribe
 	$(CARGO) test --release --features sherpa --test it words
+
+conformance: ## RFC 6455 on raw sockets: the cases of Autobahn's suite, and mutated frames
+	$(CARGO) test --release --test it -- protocol::conformance protocol::mutations
 
 lint: ## formatting and lints, as strict as they get
 	$(CARGO) fmt --check

@@ -130,6 +130,29 @@ install_wheel() {
     say "$package $version: unpacked into $deps/$folder"
 }
 
+# promtool alone, out of Debian's package of Prometheus (apt checks its hash): the whole package would start a server.
+fetch_promtool() {
+    if [ -x "$deps/promtool/promtool" ]; then
+        say "promtool: in $deps/promtool"
+        return
+    fi
+    command -v apt-get >/dev/null 2>&1 || fail "this is not a Debian system; put Prometheus' promtool into $deps/promtool"
+    say "promtool: fetching"
+    rm -rf "$deps/promtool.tmp"
+    mkdir -p "$deps/promtool.tmp"
+    (
+        cd "$deps/promtool.tmp"
+        apt-get download prometheus 2>/dev/null || {
+            as_root apt-get -o DPkg::Lock::Timeout=300 update && apt-get download prometheus
+        }
+        dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool
+        mv usr/bin/promtool . && rm -r usr prometheus_*.deb
+    ) || fail "promtool could not be fetched; is the network up?"
+    rm -rf "$deps/promtool"
+    mv "$deps/promtool.tmp" "$deps/promtool"
+    say "promtool: unpacked into $deps/promtool"
+}
+
 # What only a driver brings, and CUDA 13 asks of it.
 check_driver() {
     driver=$(sed -n 's/^NVRM version:.* \([0-9][0-9]*\)\.[0-9.]* .*/\1/p' /proc/driver/nvidia/version 2>/dev/null || true)
@@ -202,4 +225,5 @@ words | test)
     sh "$here/pocketsphinx.sh" "$deps"
     ;;
 esac
+[ "$what" != test ] || fetch_promtool
 say "ready ($what)"

@@ -336,3 +336,85 @@ fn what_a_client_says_wrong_is_named_and_forgiven() {
         assert_eq!(client.seqs(1).await, [1]);
     });
 }
+
+#[test]
+fn well_framed_json_without_a_value_is_a_bad_value_and_forgiven() {
+    let stage = Stage::new(|_| {});
+    block_on(async {
+        let mut client = stage.client().await;
+        client.hello().await;
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        for data in [r#""\ud800""#, "1e400", "-1e400", r#"{"a":1,"a":2}"#, &deep] {
+            client
+                .raw(Message::text(format!(r#"{{"type":"ping","data":{data}}}"#)))
+                .await;
+            let error = client.frame().await;
+            assert_eq!(
+                (&error["code"], &error["in_reply_to"]),
+                (&json!("bad_value"), &json!("ping")),
+                "{error}"
+            );
+        }
+        client
+            .raw(Message::text(r#"{"type":"ping","data":1,"data":2}"#))
+            .await;
+        assert_eq!(client.frame().await["code"], "bad_value");
+        client.silent().await;
+    });
+}
+
+#[test]
+fn a_pong_has_its_data_as_it_was_sent() {
+    let stage = Stage::new(|_| {});
+    block_on(async {
+        let mut client = stage.client().await;
+        client.hello().await;
+        for data in [
+            r#"{"z":1,"a":{"y":2,"b":3}}"#,
+            "123456789012345678901234567890",
+            "-0.10e+3",
+            r#"[ 1,"\u00e9\/" ]"#,
+        ] {
+            client
+                .raw(Message::text(format!(r#"{{"data":{data},"type":"ping"}}"#)))
+                .await;
+            match client.message().await {
+                Message::Text(text) => {
+                    assert_eq!(text.as_str(), format!(r#"{{"type":"pong","data":{data}}}"#));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn a_second_replay_on_a_connection_reports_nothing_that_it_had_sent() {
+    let stage = Stage::new(|_| {});
+    block_on(async {
+        stage.publish(1000);
+        let mut client = stage.client().await;
+        client.hello().await;
+        let resume = json!({"type": "subscribe", "resume_after": 0});
+        client.send(resume.clone()).await;
+        assert_eq!(client.frame().await["type"], "subscribed");
+        assert_eq!(client.seqs(1000).await, (1..=1000).collect::<Vec<_>>());
+        // They leave the ring.
+        for round in 0..110 {
+            stage.publish(10);
+            let first = 1001 + 10 * round;
+            assert_eq!(
+                client.seqs(10).await,
+                (first..first + 10).collect::<Vec<_>>()
+            );
+        }
+        client.send(resume).await;
+        assert_eq!(client.frame().await["type"], "subscribed");
+        stage.publish(1);
+        assert_eq!(
+            client.seqs(1).await,
+            [2101],
+            "nothing is reported as dropped"
+        );
+    });
+}

@@ -2,7 +2,7 @@
 
 use super::*;
 use expressd::event::{Event, SpeechEvent, SpeechPhase};
-use expressd::serve::Vitals;
+use expressd::serve::{Exposition, Vitals};
 use expressd::time::MediaTime;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
@@ -27,20 +27,20 @@ fn what_is_no_frame_closes_with_4400() {
 }
 
 #[test]
-fn bytes_that_break_the_websocket_protocol_close_with_4400() {
+fn bytes_that_break_the_websocket_protocol_close_as_rfc_6455_has_it() {
     let stage = Stage::new(|_| {});
     block_on(async {
         // Masked with zeros: text that is not UTF-8, a reserved bit, an unknown opcode; and a frame without a mask.
-        for bytes in [
-            &[0x81, 0x82, 0, 0, 0, 0, 0xff, 0xff][..],
-            &[0xc1, 0x80, 0, 0, 0, 0],
-            &[0x83, 0x80, 0, 0, 0, 0],
-            &[0x81, 0x02, b'{', b'}'],
+        for (bytes, close) in [
+            (&[0x81, 0x82, 0, 0, 0, 0, 0xff, 0xff][..], 1007),
+            (&[0xc1, 0x80, 0, 0, 0, 0], 1002),
+            (&[0x83, 0x80, 0, 0, 0, 0], 1002),
+            (&[0x81, 0x02, b'{', b'}'], 1002),
         ] {
             let mut client = stage.client().await;
             client.hello().await;
             client.socket.get_mut().write_all(bytes).await.unwrap();
-            client.refused_with("malformed", 4400).await;
+            client.refused_with("malformed", close).await;
         }
     });
 }
@@ -341,7 +341,7 @@ fn a_client_that_takes_nothing_is_closed_with_1013_and_hears_why_when_it_reads_a
             stage
                 .vitals
                 .metrics()
-                .encode()
+                .encode(Exposition::OpenMetrics)
                 .contains(r#"expressd_refusals_total{code="too_slow"} 1"#)
         };
         for _ in 0..2000 {
@@ -435,7 +435,7 @@ fn connections_that_say_nothing_are_ended_and_keep_nobody_out() {
         // Between two requests of one connection no less.
         let mut stream = TcpStream::connect(stage.server.addr()).await.unwrap();
         stream
-            .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .await
             .unwrap();
         let mut answer = Vec::new();

@@ -14,8 +14,13 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
+mod conformance;
+mod crowd;
+mod floods;
 mod frames;
+mod host;
 mod limits;
+mod mutations;
 mod pages;
 
 /// A server on a free port, its ring, and what it asks of a daemon.
@@ -28,7 +33,7 @@ struct Stage {
 impl Stage {
     fn new(change: impl FnOnce(&mut ServeSettings)) -> Self {
         let mut settings = ServeSettings {
-            listen: ([127, 0, 0, 1], 0).into(),
+            listen: vec![([127, 0, 0, 1], 0).into()],
             goodbye: Duration::from_secs(5),
             ..ServeSettings::default()
         };
@@ -74,24 +79,40 @@ impl Stage {
         let mut stream = TcpStream::connect(self.server.addr())
             .await
             .expect("a connection");
-        let request =
-            format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        let host = self.server.addr();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n"
+        );
         stream.write_all(request.as_bytes()).await.expect("written");
-        let mut text = String::new();
-        let reading = stream.read_to_string(&mut text);
-        tokio::time::timeout(PATIENCE, reading)
-            .await
-            .expect("an answer in time")
-            .expect("text");
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
-        let code = head
-            .split_whitespace()
-            .nth(1)
-            .expect("a status")
-            .parse()
-            .expect("a number");
-        (code, head.to_ascii_lowercase(), body.to_owned())
+        answer_of(stream).await
     }
+
+    /// A request as it stands: status, headers, body.
+    async fn raw_http(&self, request: &str) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(self.server.addr())
+            .await
+            .expect("a connection");
+        stream.write_all(request.as_bytes()).await.expect("written");
+        stream.shutdown().await.expect("all is written");
+        answer_of(stream).await
+    }
+}
+
+async fn answer_of(mut stream: TcpStream) -> (u16, String, String) {
+    let mut bytes = Vec::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes))
+        .await
+        .expect("an answer in time")
+        .expect("an answer");
+    let text = String::from_utf8_lossy(&bytes);
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+    let code = head
+        .split_whitespace()
+        .nth(1)
+        .expect("a status")
+        .parse()
+        .expect("a number");
+    (code, head.to_ascii_lowercase(), body.to_owned())
 }
 
 struct Client {

@@ -104,7 +104,7 @@ fn an_address_that_cannot_be_served_is_refused_with_a_remedy() {
     let again = |listen| {
         start(
             ServeSettings {
-                listen,
+                listen: vec![listen],
                 ..ServeSettings::default()
             },
             Arc::new(Ring::default()),
@@ -137,4 +137,57 @@ fn the_server_shows_that_it_lives() {
     let before = stage.server.beats();
     std::thread::sleep(Duration::from_millis(1200));
     assert!(stage.server.beats() > before);
+}
+
+#[test]
+fn metrics_come_in_the_format_that_is_accepted_and_promtool_finds_no_fault() {
+    let stage = Stage::new(|_| {});
+    block_on(async {
+        let event = sample_expression(0);
+        stage.vitals.metrics().published(&event);
+        stage.vitals.metrics().dropped("past_deadline", 1);
+        let (_, head, open) = stage
+            .http(
+                "GET",
+                "/metrics",
+                "Accept: application/openmetrics-text\r\n",
+            )
+            .await;
+        assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"));
+        assert!(open.ends_with("# EOF\n"), "{open}");
+        let (_, head, text) = stage.http("GET", "/metrics", "Accept: */*\r\n").await;
+        assert!(
+            head.contains("content-type: text/plain; version=0.0.4"),
+            "{head}"
+        );
+        assert!(head.contains("vary: accept"), "{head}");
+        assert!(
+            !text.contains("# EOF") && text.contains("expressd_drops_total{"),
+            "{text}"
+        );
+
+        let promtool = expressd::testing::project(".deps/promtool/promtool");
+        let mut child = std::process::Command::new(&promtool)
+            .args(["check", "metrics"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!(
+                    "{}: {error}; `make setup-test` fetches it",
+                    promtool.display()
+                )
+            });
+        let mut input = child.stdin.take().expect("standard input");
+        std::io::Write::write_all(&mut input, text.as_bytes()).expect("written");
+        drop(input);
+        let output = child.wait_with_output().expect("it ends");
+        let said = [output.stdout, output.stderr].concat();
+        assert!(
+            output.status.success() && said.is_empty(),
+            "{}",
+            String::from_utf8_lossy(&said)
+        );
+    });
 }

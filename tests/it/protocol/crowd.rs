@@ -1,0 +1,193 @@
+//! Connections that take and give nothing: others are answered all the same.
+
+use std::process::{Command, Stdio};
+
+use super::*;
+use expressd::serve::{Exposition, Vitals};
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+/// Longer than any test: only a newer connection ends one that waits.
+const FOR_EVER: Duration = Duration::from_secs(3600);
+/// More than the server holds at once.
+const CROWD: usize = 100;
+
+/// A server that holds 72 connections which are no WebSockets, and waits for them for ever.
+fn waiting_stage() -> Stage {
+    Stage::new(|settings| (settings.max_clients, settings.request_within) = (8, FOR_EVER))
+}
+
+async fn crowd(stage: &Stage, request: &[u8]) -> Vec<TcpStream> {
+    let mut crowd = Vec::new();
+    for _ in 0..CROWD {
+        let stream = TcpStream::connect(stage.server.addr()).await.unwrap();
+        // Not all of it is taken where the answers are not read.
+        let _ = stream.try_write(request);
+        crowd.push(stream);
+    }
+    crowd
+}
+
+/// Health, pages and a new WebSocket, while the crowd is there.
+async fn others_are_answered(stage: &Stage) {
+    for path in ["/healthz", "/readyz", "/metrics", "/v1/status"] {
+        assert_eq!(stage.http("GET", path, "").await.0, 200, "{path}");
+    }
+    let mut client = tokio::time::timeout(PATIENCE, stage.client())
+        .await
+        .expect("a WebSocket in time");
+    client.hello().await;
+    stage.publish(1);
+    client.seqs(1).await;
+}
+
+#[test]
+fn headers_that_never_end_keep_no_one_out() {
+    let stage = waiting_stage();
+    block_on(async {
+        for begun in [
+            b"".as_slice(),
+            b"GET /heal",
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nX",
+        ] {
+            let crowd = crowd(&stage, begun).await;
+            others_are_answered(&stage).await;
+            drop(crowd);
+        }
+    });
+}
+
+#[test]
+fn answers_that_are_never_read_keep_no_one_out() {
+    let stage = waiting_stage();
+    block_on(async {
+        let pipelined = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2000);
+        let crowd = crowd(&stage, pipelined.as_bytes()).await;
+        others_are_answered(&stage).await;
+        drop(crowd);
+    });
+}
+
+fn cut(stage: &Stage, cause: &str) -> u64 {
+    let text = stage.vitals.metrics().encode(Exposition::Prometheus);
+    let name = format!("expressd_connections_cut_total{{cause=\"{cause}\"}} ");
+    text.lines()
+        .find_map(|line| line.strip_prefix(&name))
+        .map_or(0, |count| count.parse().expect("a count"))
+}
+
+#[test]
+fn a_connection_whose_answers_are_never_read_is_ended() {
+    let stage = Stage::new(|settings| settings.request_within = Duration::from_millis(300));
+    block_on(async {
+        // More answers than the kernels hold for one connection, and as many requests as one may have.
+        let mut stalled = Vec::new();
+        for _ in 0..20 {
+            let mut stream = TcpStream::connect(stage.server.addr()).await.unwrap();
+            let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
+            let _ = tokio::time::timeout(
+                Duration::from_millis(10),
+                stream.write_all(request.as_bytes()),
+            )
+            .await;
+            stalled.push(stream);
+        }
+        let until = tokio::time::Instant::now() + PATIENCE;
+        while cut(&stage, "overdue") < 20 {
+            let now = tokio::time::Instant::now();
+            assert!(now < until, "{} are ended", cut(&stage, "overdue"));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+}
+
+#[test]
+fn a_connection_has_a_hundred_requests() {
+    let stage = Stage::new(|_| {});
+    block_on(async {
+        let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let mut stream = TcpStream::connect(stage.server.addr()).await.unwrap();
+        stream
+            .write_all(request.repeat(150).as_bytes())
+            .await
+            .unwrap();
+        let mut answers = Vec::new();
+        // The end may be a reset: requests lie unread.
+        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answers))
+            .await
+            .expect("the connection ends");
+        let text = String::from_utf8_lossy(&answers).to_ascii_lowercase();
+        assert_eq!(text.matches("http/1.1 200").count(), 100);
+        assert_eq!(text.matches("connection: close").count(), 1);
+    });
+}
+
+const IN_CHILD: &str = "EXPRESSD_TEST_FEW_FILES";
+
+/// The process that serves has few files; this one asks.
+#[test]
+fn a_server_out_of_files_answers_and_does_not_spin() {
+    if std::env::var_os(IN_CHILD).is_some() {
+        serve_with_few_files();
+        return;
+    }
+    let name = "protocol::crowd::a_server_out_of_files_answers_and_does_not_spin";
+    let mut child = Command::new(std::env::current_exe().expect("this test's binary"))
+        .args(["--exact", name, "--nocapture"])
+        .env(IN_CHILD, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("this binary runs");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(
+        child.stdout.take().expect("standard output"),
+    ));
+    let mut line_with = |part: &str| {
+        let line = lines.find_map(|line| {
+            let line = line.expect("a line");
+            Some(line.split_once(part)?.1.to_owned())
+        });
+        line.unwrap_or_else(|| panic!("no {part}"))
+    };
+    let address = line_with("ADDRESS ");
+    block_on(async {
+        let mut crowd = Vec::new();
+        for _ in 0..200 {
+            let mut stream = TcpStream::connect(&address).await.unwrap();
+            let _ = stream.write_all(b"GET /heal").await;
+            crowd.push(stream);
+        }
+        for _ in 0..5 {
+            let mut stream = TcpStream::connect(&address).await.unwrap();
+            let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+            stream.write_all(request).await.unwrap();
+            assert_eq!(answer_of(stream).await.0, 200);
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    });
+    // Asks for the processor time that it took.
+    drop(child.stdin.take());
+    let used: f64 = line_with("USED ").parse().expect("seconds");
+    assert!(child.wait().expect("it ends").success());
+    assert!(used < 1.0, "{used} s of processor time in over 2 s");
+}
+
+fn serve_with_few_files() {
+    let few = Some(64);
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: few,
+            maximum: few,
+        },
+    )
+    .expect("a lower limit");
+    let stage = Stage::new(|settings| settings.request_within = FOR_EVER);
+    // Something else in this process has nearly all of them open.
+    let open = || std::fs::File::open("/dev/null");
+    let mut files: Vec<_> = std::iter::from_fn(|| open().ok()).collect();
+    files.truncate(files.len() - 6);
+    println!("\nADDRESS {}", stage.server.addr());
+    let _ = std::io::read_to_string(std::io::stdin());
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    println!("\nUSED {}", used.tv_sec as f64 + used.tv_nsec as f64 * 1e-9);
+}

@@ -1,0 +1,99 @@
+//! WebSocket frames and bytes count whatever they carry.
+
+use super::*;
+
+/// A frame with a zero mask.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![
+        first,
+        0x80 | u8::try_from(payload.len()).expect("a short frame"),
+    ];
+    bytes.extend([0; 4]);
+    bytes.extend(payload);
+    bytes
+}
+
+async fn is_rate_limited(stage: &Stage, name: &str, bytes: &[u8]) {
+    let mut client = stage.client().await;
+    client.hello().await;
+    // The server may end the connection before it has all of it.
+    let _ = client.socket.get_mut().write_all(bytes).await;
+    let error = loop {
+        let frame = client.frame().await;
+        if frame["type"] != "pong" {
+            break frame;
+        }
+    };
+    assert_eq!(
+        (&error["type"], &error["code"]),
+        (&json!("error"), &json!("rate_limited")),
+        "{name}: {error}"
+    );
+    assert_eq!(client.close_code().await, 4429, "{name}");
+}
+
+#[test]
+fn a_flood_of_any_kind_of_frame_closes_with_4429() {
+    let stage = Stage::new(|_| {});
+    block_on(async {
+        let begin = frame(0x01, b"{");
+        for (name, first, payload) in [
+            ("empty continuations", 0x00, b"".as_slice()),
+            ("one byte continuations", 0x00, b" "),
+            ("pings", 0x89, b""),
+            ("large pings", 0x89, &[0; 125]),
+            ("pongs", 0x8a, b""),
+        ] {
+            let flood = frame(first, payload).repeat(4000);
+            is_rate_limited(&stage, name, &[begin.clone(), flood].concat()).await;
+        }
+        // Bytes: few frames, and few messages.
+        let message = json!({"type": "ping", "data": "x".repeat(16_000)}).to_string();
+        let mut large = vec![0x81, 0x80 | 126];
+        large.extend((message.len() as u16).to_be_bytes());
+        large.extend([0; 4]);
+        large.extend(message.as_bytes());
+        is_rate_limited(&stage, "bytes", &large.repeat(19)).await;
+    });
+}
+
+#[test]
+fn frames_within_the_limits_are_answered() {
+    let stage = Stage::new(|_| {});
+    block_on(async {
+        let mut client = stage.client().await;
+        client.hello().await;
+        let pieces = [
+            frame(0x01, br#"{"type":"ping","#),
+            frame(0x00, b"").repeat(40),
+            frame(0x89, b"between").repeat(40),
+            frame(0x80, br#""data":1}"#),
+        ];
+        client
+            .socket
+            .get_mut()
+            .write_all(&pieces.concat())
+            .await
+            .unwrap();
+        assert_eq!(client.frame().await, json!({"type": "pong", "data": 1}));
+        client.silent().await;
+    });
+}
+
+#[test]
+fn floods_leave_the_others_alone() {
+    let stage = Stage::new(|_| {});
+    block_on(async {
+        let mut other = stage.client().await;
+        other.hello().await;
+        let flood = [frame(0x01, b"{"), frame(0x00, b"").repeat(10_000)].concat();
+        for seq in 1..=50 {
+            // Each of them is closed before it costs more than a hundred frames.
+            let mut client = stage.client().await;
+            let _ = client.socket.get_mut().write_all(&flood).await;
+            stage.publish(1);
+            assert_eq!(other.seqs(1).await, [seq]);
+        }
+        other.silent().await;
+    });
+}

@@ -1,0 +1,125 @@
+//! Ten thousand mutated client frames: the server lives, every connection ends, another client misses nothing.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+
+use super::*;
+use expressd::serve::bench::connect;
+
+const FRAMES: usize = 10_000;
+const FRAMES_A_CONNECTION: usize = 25;
+
+/// xorshift64*: the same frames in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound
+    }
+    fn byte(&mut self) -> u8 {
+        self.below(256) as u8
+    }
+}
+
+/// A masked frame with a zero mask, so that its payload can be mutated as it is.
+fn plain(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    match payload.len() {
+        length @ 0..126 => bytes.push(0x80 | length as u8),
+        length => {
+            bytes.push(0x80 | 126);
+            bytes.extend((length as u16).to_be_bytes());
+        }
+    }
+    bytes.extend([0; 4]);
+    bytes.extend(payload);
+    bytes
+}
+
+fn sound_frames() -> Vec<Vec<u8>> {
+    let texts = [
+        r#"{"type":"ping","data":{"a":[1,2.5,null,"é"],"b":-1e10}}"#,
+        r#"{"type":"subscribe","events":["expression"],"subjects":["s1"],"labels":["happy"],"min_confidence":0.5,"max_rate_hz":2,"resume_after":0}"#,
+        r#"{"type":"subscribe","resume_after":0}"#,
+        r#"{"type":"transcript","text":"Good day","start_ns":1,"end_ns":2,"final":true,"subject":"s1"}"#,
+        r#"{"type":"pause","what":"capture"}"#,
+    ];
+    let mut frames: Vec<Vec<u8>> = texts.map(|text| plain(0x81, text.as_bytes())).into();
+    frames.push(plain(0x01, texts[0].as_bytes()));
+    frames.push(plain(0x80, b"}"));
+    frames.push(plain(0x00, b""));
+    frames.push(plain(0x89, b"ping"));
+    frames.push(plain(0x8a, &[7; 125]));
+    frames.push(plain(0x82, &[7; 300]));
+    frames.push(plain(0x88, b"\x03\xe8bye"));
+    frames.push(plain(0x81, &[b'['; 400]));
+    frames
+}
+
+fn mutate(frame: &mut Vec<u8>, random: &mut Random) {
+    for _ in 0..1 + random.below(4) {
+        let at = random
+            .below(frame.len().max(1))
+            .min(frame.len().saturating_sub(1));
+        match random.below(7) {
+            0 if !frame.is_empty() => frame[at] ^= 1 << random.below(8),
+            1 if !frame.is_empty() => frame[at] = random.byte(),
+            2 => frame.insert(at, random.byte()),
+            3 if !frame.is_empty() => drop(frame.remove(at)),
+            4 => frame.truncate(at),
+            5 => {
+                let end = (at + random.below(40)).min(frame.len());
+                let piece = frame[at..end].to_vec();
+                frame.splice(at..at, piece);
+            }
+            // The header: where most of the protocol is.
+            _ if frame.len() > 1 => frame[random.below(2)] = random.byte(),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn mutated_frames_break_nothing_and_disturb_no_one() {
+    let stage = Stage::new(|settings| {
+        // What is to be reached lies behind these limits.
+        settings.max_client_frames_per_s = usize::MAX >> 1;
+        settings.max_wire_frames_per_s = usize::MAX;
+        settings.max_wire_bytes_per_s = usize::MAX;
+        settings.unsent_events = 2 * FRAMES;
+    });
+    let sound = sound_frames();
+    let mut random = Random(0x1234_5678_9abc_def1);
+    block_on(async {
+        let mut other = stage.client().await;
+        let mut next = other.hello().await["next_seq"].as_u64().expect("a seq");
+        for round in 0..FRAMES / FRAMES_A_CONNECTION {
+            let mut stream = connect(stage.server.addr()).expect("a connection");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+            for _ in 0..FRAMES_A_CONNECTION {
+                let mut frame = sound[random.below(sound.len())].clone();
+                mutate(&mut frame, &mut random);
+                // Refused already, perhaps.
+                let _ = stream.write_all(&frame);
+            }
+            let _ = stream.shutdown(Shutdown::Write);
+            let mut answers = [0; 4096];
+            loop {
+                match stream.read(&mut answers) {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
+                    Err(error) => panic!("connection {round} did not end: {error}"),
+                }
+            }
+            stage.publish(1);
+            assert_eq!(other.seqs(1).await, [next], "connection {round}");
+            next += 1;
+        }
+        other.silent().await;
+        assert_eq!(stage.http("GET", "/healthz", "").await.0, 200);
+    });
+}
