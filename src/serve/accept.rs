@@ -1,7 +1,7 @@
 //! Connections before they are WebSockets: pages and handshakes.
 //!
 //! New connections are always taken. When there are too many, the stalest is ended for the new one: the one whose last request (or
-//! whose beginning) is longest ago, of the peer address that has most. So a peer that says nothing, dribbles a header or never reads
+//! whose beginning) is longest ago, of the peer addresses that have most. So a peer that says nothing, dribbles a header or never reads
 //! its answers keeps no one out, and a health check that has just come is the last to go.
 
 use std::collections::HashMap;
@@ -118,7 +118,7 @@ impl Connections {
         if open.len() >= self.most_per_peer
             && open.values().filter(|c| c.peer == peer).count() >= self.most_per_peer
         {
-            self.evict(&mut open, peer);
+            self.evict(&mut open, |of| of == peer);
         }
         if open.len() >= self.most {
             self.evict_for_room(&mut open);
@@ -138,20 +138,20 @@ impl Connections {
         }
     }
 
-    /// Ends the stalest connection of the peer that has most; whether there was one.
+    /// Ends the stalest connection of the peers that have most; whether there was one.
     fn evict_for_room(&self, open: &mut HashMap<u64, Arc<Connection>>) -> bool {
-        let mut counts = HashMap::new();
+        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
         for connection in open.values() {
-            *counts.entry(connection.peer).or_insert(0) += 1;
+            *counts.entry(connection.peer).or_default() += 1;
         }
-        let busiest = counts.into_iter().max_by_key(|(_, count)| *count);
-        busiest.is_some_and(|(peer, _)| self.evict(open, peer))
+        let most = counts.values().max().copied();
+        self.evict(open, |peer| counts.get(&peer).copied() == most)
     }
 
-    fn evict(&self, open: &mut HashMap<u64, Arc<Connection>>, peer: IpAddr) -> bool {
+    fn evict(&self, open: &mut HashMap<u64, Arc<Connection>>, of: impl Fn(IpAddr) -> bool) -> bool {
         let stalest = open
             .iter()
-            .filter(|(_, connection)| connection.peer == peer)
+            .filter(|(_, connection)| of(connection.peer))
             .min_by_key(|(_, connection)| connection.since_nanos.load(Ordering::Relaxed))
             .map(|(number, _)| *number);
         let Some(connection) = stalest.and_then(|number| open.remove(&number)) else {
@@ -291,5 +291,14 @@ mod tests {
         );
         drop(places);
         assert_eq!(connections.open().len(), 3);
+    }
+
+    #[test]
+    fn of_many_peers_with_one_connection_each_the_stalest_goes() {
+        let connections = Connections::with_room(4, 3, Arc::new(BareVitals::default()));
+        let places: Vec<Place> = (1..=40).map(|last| connections.admit(ip(last))).collect();
+        let open = places.iter().map(|place| !evicted(place));
+        let expected = (0..40).map(|index| index >= 36);
+        assert!(open.eq(expected));
     }
 }
