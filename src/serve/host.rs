@@ -51,7 +51,9 @@ pub(super) fn check(
         let name = name_of(authority).ok_or(HostFault::Unreadable)?;
         let known = is_loopback(&name)
             || address(&name).is_some_and(|ip| addresses.iter().any(|own| own.ip() == ip))
-            || listed.iter().any(|listed| plain(listed) == name);
+            || listed.iter().map(|listed| plain(listed)).any(|listed| {
+                listed == name || (address(&listed).is_some() && address(&listed) == address(&name))
+            });
         known.then_some(()).ok_or(HostFault::Foreign)
     };
     let mut hosts = headers.get_all(header::HOST).iter();
@@ -110,7 +112,7 @@ mod tests {
             headers.append(header::HOST, host.parse().unwrap());
         }
         let own = ["192.168.1.5:8765".parse().unwrap()];
-        let listed = ["Lab.Example.org".into(), "10.0.0.7".into()];
+        let listed = ["Lab.Example.org", "10.0.0.7", "[fd00:0::7]"].map(str::to_owned);
         check(version, &target.parse().unwrap(), &headers, &own, &listed)
     }
     fn host(host: &str) -> Result<(), HostFault> {
@@ -137,6 +139,7 @@ mod tests {
             "lab.example.org",
             "LAB.example.ORG.:80",
             "10.0.0.7:8765",
+            "[FD00::7]:8765",
         ] {
             assert_eq!(host(name), Ok(()), "{name}");
         }
