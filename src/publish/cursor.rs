@@ -142,9 +142,9 @@ impl Cursor {
                 std::mem::take(&mut self.replaying),
             );
             for (index, seq) in waiting.into_iter().enumerate() {
-                match held.get(seq) {
+                match held.facets(seq) {
                     None => self.miss(Missed::range(seq, seq)),
-                    Some(stored) if self.filter.passes(&stored.facets) => {
+                    Some(facets) if self.filter.passes(facets) => {
                         self.unsent.push_back(seq);
                         self.replaying += usize::from(index < replaying);
                     }
