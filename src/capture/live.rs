@@ -22,13 +22,18 @@ use super::recording::{Pace, Recording};
 use super::source;
 use super::spec::{AudioSpec, VideoSpec, local_file};
 use super::tracks::TrackChoice;
+use crate::clip::AudioBlock;
 use crate::event::SourceState;
+use crate::lane::LaneSender;
 use crate::time::{Clock, SystemClock};
 
 /// Pause before the first attempt to open a lost source again.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// How often a running source is looked at.
 pub(super) const WATCH_STEP: Duration = Duration::from_millis(50);
+/// How long the end of all sources is waited for.
+const CLOSING: Duration = Duration::from_secs(1);
+const CLOSING_STEP: Duration = Duration::from_millis(5);
 
 /// A recording that played this long before it failed is opened again at once.
 const LASTED_NANOS: i64 = 10_000_000_000;
@@ -40,19 +45,29 @@ const LONGEST_FILE_PAUSE: Duration = Duration::from_secs(5);
 pub struct LiveCapture {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    /// The microphone's thread has a weak one: a sound server that hangs holds up that thread in a call, and nothing else.
+    sound: Option<LaneSender<AudioBlock>>,
 }
 
 impl LiveCapture {
-    /// Ends capture and waits for its threads; the lanes close.
+    /// Ends capture and waits for its threads, at most a second; the lanes close.
     pub fn stop(mut self) {
         self.end();
     }
 
     fn end(&mut self) {
         self.stop.store(true, Ordering::Release);
+        let mut left = CLOSING;
         for thread in self.threads.drain(..) {
-            let _ = thread.join();
+            while !thread.is_finished() && !left.is_zero() {
+                std::thread::sleep(CLOSING_STEP);
+                left = left.saturating_sub(CLOSING_STEP);
+            }
+            if thread.is_finished() {
+                let _ = thread.join();
+            }
         }
+        self.sound = None;
     }
 }
 
@@ -204,14 +219,20 @@ pub fn open_live_with(
         .with_channel(choice.channel);
         spawn("camera", Box::new(move || camera.run()));
     }
-    if let (Some(microphone), Some(lane)) = (microphone, sound) {
+    let sound = sound.filter(|_| microphone.is_some());
+    if let (Some(microphone), Some(lane)) = (microphone, &sound) {
+        let lane = lane.guest();
         let (board, stop) = (board.clone(), stop.clone());
         spawn(
             "microphone",
             Box::new(move || microphone.run(&lane, &clock, &board, &stop)),
         );
     }
-    Ok(LiveCapture { stop, threads })
+    Ok(LiveCapture {
+        stop,
+        threads,
+        sound,
+    })
 }
 
 fn timeline(stop: &Arc<AtomicBool>) -> Arc<Timeline> {

@@ -19,7 +19,7 @@ use super::spec::AudioSpec;
 use super::tracks::ChannelSelection;
 use crate::clip::{AudioBlock, samples_to_nanos};
 use crate::event::SourceState;
-use crate::lane::LaneSender;
+use crate::lane::LaneGuest;
 use crate::time::{Clock, ClockMap, MediaTime, SystemClock};
 
 /// Callbacks asked of the device per second.
@@ -101,7 +101,7 @@ impl Microphone {
     /// Records until `stop`, healing itself.
     pub fn run(
         self,
-        lane: &LaneSender<AudioBlock>,
+        lane: &LaneGuest<AudioBlock>,
         clock: &SystemClock,
         board: &SourceBoard,
         stop: &AtomicBool,
@@ -135,7 +135,7 @@ impl Microphone {
     /// One stream from its opening to its loss (`Err`: why), or to the end of capture (`Ok`).
     fn attempt(
         &self,
-        lane: &LaneSender<AudioBlock>,
+        lane: &LaneGuest<AudioBlock>,
         clock: &SystemClock,
         board: &SourceBoard,
         stop: &AtomicBool,

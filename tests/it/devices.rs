@@ -56,6 +56,13 @@ fn a_microphone_is_heard_lost_and_healed() {
 /// Ends with the test that started it.
 pub struct Started(Child);
 
+impl Started {
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(pid, signal).expect("it runs");
+    }
+}
+
 impl Drop for Started {
     fn drop(&mut self) {
         let _ = self.0.kill();

@@ -201,6 +201,29 @@ fn a_microphone_speaks_is_lost_and_returns() {
     drop(server);
 }
 
+#[test]
+fn a_sound_server_that_hangs_is_a_loss_and_does_not_hold_the_stop_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = sound_server(folder.path());
+    let arguments = [
+        "--set",
+        "video.source=none",
+        "--set",
+        "audio.source=default",
+    ];
+    let mut daemon = Daemon::start_with(&arguments, |command| hears_of(command, folder.path()));
+    eventually("ready", Duration::from_secs(10), || ready(&daemon));
+    server.signal(rustix::process::Signal::STOP);
+    eventually("the loss", Duration::from_secs(5), || {
+        state(&daemon, "audio") == "lost"
+    });
+    // By then the next attempt waits for the server's answer.
+    std::thread::sleep(Duration::from_secs(1));
+    daemon.signal(rustix::process::Signal::TERM);
+    assert_eq!(daemon.wait(Duration::from_secs(5)).code(), Some(0));
+    server.signal(rustix::process::Signal::CONT);
+}
+
 /// The sound track of a recording as a WAV file.
 fn voice_of(recording: &Path, wav: &Path) {
     use gstreamer as gst;
