@@ -26,7 +26,8 @@ use super::tracks::ChannelSelection;
 use crate::event::SourceState;
 use crate::time::{Clock, MediaTime, SystemClock};
 
-/// How long a source may take from being opened to its first picture (a network camera may send a key frame every few seconds only).
+/// How long a source may take from being opened to its first data. From there on the first picture may take until the longest stall
+/// limit: network cameras send a key frame every few seconds only.
 const OPENING_NANOS: i64 = 10_000_000_000;
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The same for `auto` where there has never been a camera, and may never be: each attempt asks every video device of the machine.
@@ -295,6 +296,9 @@ impl Camera {
                     Kind::Video => tracks.video,
                     Kind::Audio => tracks.audio,
                 };
+                if came.samples == 0 && plug.is_fed(track.kind) {
+                    track.pulse.begins();
+                }
                 track.look(came, &self.board, now);
             }
             if let Some(why) = self.verdict(watched, tracks.video.present, now) {
@@ -327,5 +331,64 @@ impl Camera {
             return Some(why.clone());
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000_000;
+
+    #[test]
+    fn pictures_are_never_interrupted_for_sound_and_sound_seldom_for_pictures() {
+        let board = Arc::new(SourceBoard::default());
+        let clock = Arc::new(SystemClock::new());
+        let mut camera = Camera::new(
+            VideoSpec::None,
+            None,
+            None,
+            clock,
+            board.clone(),
+            Arc::default(),
+        );
+        let at = |seconds: i64| MediaTime::from_nanos(seconds * SECOND);
+        let track = |kind, gauge, lost: Option<i64>| Watched {
+            kind,
+            what: "it",
+            gauge,
+            pulse: Pulse::new(MediaTime::ZERO, OPENING_NANOS),
+            broken: None,
+            lost: lost.map(|since| ("gone".to_owned(), at(since))),
+        };
+        let both = |video, audio| {
+            [
+                track(Kind::Video, &board.video, video),
+                track(Kind::Audio, &board.audio, audio),
+            ]
+        };
+        assert_eq!(camera.verdict(&both(None, Some(1)), true, at(1000)), None);
+        assert!(
+            camera
+                .verdict(&both(Some(1), Some(1)), true, at(1))
+                .is_some()
+        );
+        // Pictures alone: after 10 s, the next time after 20 s; after 10 s again once they have come.
+        assert_eq!(camera.verdict(&both(Some(0), None), true, at(9)), None);
+        assert!(camera.verdict(&both(Some(0), None), true, at(11)).is_some());
+        assert_eq!(camera.verdict(&both(Some(20), None), true, at(39)), None);
+        assert!(
+            camera
+                .verdict(&both(Some(20), None), true, at(41))
+                .is_some()
+        );
+        assert_eq!(camera.verdict(&both(None, None), true, at(50)), None);
+        assert!(
+            camera
+                .verdict(&both(Some(60), None), true, at(71))
+                .is_some()
+        );
+        // A source that has none does not get any by being opened again.
+        assert_eq!(camera.verdict(&both(Some(0), None), false, at(999)), None);
     }
 }

@@ -70,6 +70,9 @@ impl Loss {
         {
             loss.reason.push_str("; ");
             loss.reason.push_str(ESCAPE);
+            if loss.cause == Cause::Away {
+                loss.cause = Cause::Refused;
+            }
         }
         loss
     }
@@ -138,21 +141,26 @@ pub(super) fn is_badly_escaped(address: &str) -> bool {
             let is_plain = host.contains('.') || host.starts_with('[') || host == "localhost";
             (!is_plain && rest[authority.len()..].contains('@'))
                 || user.contains('@')
-                || user.matches(':').count() > 1
                 || escapes.any(|after| {
                     !after
                         .get(..2)
                         .is_some_and(|hex| hex.chars().all(|c| c.is_ascii_hexdigit()))
                 })
         }
-        // A password that ended the authority: what stands before it is no host and port.
-        None => {
-            let port = authority.rsplit_once(':').map(|(_, port)| port);
-            rest.contains('@')
-                && !authority.starts_with('[')
-                && port.is_some_and(|port| !port.chars().all(|c| c.is_ascii_digit()))
-        }
+        None => is_unusable(address),
     }
+}
+
+/// Does a `/`, `#` or `?` in the user name or password end the address before its host, so that what is left is no host and port?
+pub(super) fn is_unusable(address: &str) -> bool {
+    let Some((_, rest)) = address.split_once("://") else {
+        return false;
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let port = authority.rsplit_once(':').map(|(_, port)| port);
+    !authority.contains(['@', '['])
+        && rest.contains('@')
+        && port.is_some_and(|port| !port.chars().all(|c| c.is_ascii_digit()))
 }
 
 fn names_user(spec: &VideoSpec) -> bool {
@@ -194,10 +202,11 @@ mod tests {
             "rtsp://admin:pass#1@10.0.0.2:554/live",
             "rtsp://admin:pass?1@10.0.0.2:554/live",
             "http://admin:50%off@camera/video",
-            "rtsp://admin:a:b@10.0.0.2/live",
         ] {
             assert!(is_badly_escaped(address), "{address}");
         }
+        assert!(is_unusable("rtsp://admin:pass/word@10.0.0.2/live"));
+        assert!(!is_unusable("rtsp://admin:p@ss/w#1@10.0.0.2/live"));
         for address in [
             "rtsp://admin:p%40ss%2Fword%231@10.0.0.2:554/live",
             "rtsp://10.0.0.2:554/user@home",

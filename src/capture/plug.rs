@@ -63,6 +63,8 @@ pub(super) struct Plug {
 struct Branch {
     bin: glib::WeakRef<gst::Bin>,
     kind: Kind,
+    /// Data have come for its decoder.
+    is_fed: Arc<AtomicBool>,
     is_broken: Arc<AtomicBool>,
 }
 
@@ -98,6 +100,13 @@ impl Plug {
 
     pub fn wanted(&self) -> Wanted {
         self.wanted
+    }
+
+    /// Have data come for a decoder of this kind?
+    pub fn is_fed(&self, kind: Kind) -> bool {
+        let branches = self.branches.lock().expect("branches lock");
+        let mut fed = branches.iter().filter(|branch| branch.kind == kind);
+        fed.any(|branch| branch.is_fed.load(Ordering::Acquire))
     }
 
     /// The track whose decoder posted this error, from now on cut off; `None`: the error is the whole source's.
@@ -187,11 +196,12 @@ impl Plug {
     /// An error within `bin` is that track's alone: nothing goes into it any more, so that its refusal does not stop the source.
     fn isolate(&self, bin: &gst::Bin, kind: Kind) {
         let is_broken = Arc::new(AtomicBool::new(false));
-        let is_cut = &is_broken;
+        let is_fed = Arc::new(AtomicBool::new(false));
         let data = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
         for entry in bin.sink_pads() {
-            let is_cut = is_cut.clone();
+            let (is_cut, is_fed) = (is_broken.clone(), is_fed.clone());
             entry.add_probe(data, move |_, _| {
+                is_fed.store(true, Ordering::Release);
                 if is_cut.load(Ordering::Acquire) {
                     gst::PadProbeReturn::Handled
                 } else {
@@ -202,6 +212,7 @@ impl Plug {
         self.branches.lock().expect("branches lock").push(Branch {
             bin: bin.downgrade(),
             kind,
+            is_fed,
             is_broken,
         });
     }

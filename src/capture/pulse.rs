@@ -40,6 +40,11 @@ impl Pulse {
         }
     }
 
+    /// The source has begun to send, and what it sends cannot be decoded yet: the first delivery may take until the longest limit.
+    pub fn begins(&mut self) {
+        self.opening_nanos = self.opening_nanos.max(LONGEST_NANOS);
+    }
+
     /// Notes at `now` that `delivered` items have come since the opening.
     pub fn observe(&mut self, delivered: u64, now: MediaTime) {
         let new = delivered.saturating_sub(self.delivered);
@@ -150,6 +155,12 @@ mod tests {
         assert_eq!(
             pulse.stalled("sound", at(11)).as_deref(),
             Some("no sound within 10 s of opening")
+        );
+        pulse.begins();
+        assert_eq!(pulse.stalled("sound", at(30)), None);
+        assert_eq!(
+            pulse.stalled("sound", at(31)).as_deref(),
+            Some("no sound within 30 s of opening")
         );
         pulse.observe(1, at(1));
         assert_eq!(pulse.stalled("sound", at(11)), None);

@@ -9,6 +9,7 @@ use gstreamer::prelude::*;
 use super::decoder::gst::missing_base_plugins;
 use super::devices::first_webcam;
 use super::error::CaptureError;
+use super::loss;
 use super::multipart;
 use super::plug::{Plug, Wanted};
 use super::spec::VideoSpec;
@@ -79,6 +80,12 @@ pub(super) fn build(
 /// The source element of a network address.
 fn network(address: &Address, wanted: Wanted) -> Result<gst::Element, CaptureError> {
     let uri = address.expose();
+    if loss::is_unusable(uri) {
+        return Err(CaptureError::Unsupported {
+            what: "the video source's address".into(),
+            remedy: loss::ESCAPE.into(),
+        });
+    }
     let source = gst::Element::make_from_uri(gst::URIType::Src, uri, None).map_err(|error| {
         if error.matches(gst::URIError::UnsupportedProtocol) {
             CaptureError::Unsupported {
