@@ -54,7 +54,8 @@ pub fn start_log(level: &str) {
     let closed = asked.as_deref().map(closed_targets).unwrap_or_default();
     if !closed.is_empty() {
         tracing::warn!(
-            "RUST_LOG names {}, which the log does not admit: messages of libraries may hold what people say; name expressd alone",
+            "RUST_LOG names {}, which the log does not admit: messages of libraries may hold what \
+             people say; name expressd alone",
             closed.join(", ")
         );
     }
