@@ -149,17 +149,13 @@ fn motion_jpeg_over_http_shows_pictures_however_it_is_framed() {
         let watching = Watching::open(&web.uri(), "none");
         let took = watching.see(1, FIRST_PICTURE);
         watching.see(30, FIRST_PICTURE);
-        let pictures = watching.pictures();
-        let span = pictures[29].0.millis_since(pictures[0].0);
-        let age = watching
-            .clock
-            .now()
-            .millis_since(watching.pictures().last().unwrap().0);
-        println!("{framing:?}: first picture after {took:?}, 30 in {span:.0} ms, age {age:.0} ms");
-        assert!(pictures.is_sorted_by(|a, b| a.0 < b.0));
-        // Stamped when they come: 29 intervals of 40 ms.
-        assert!((1000.0..4000.0).contains(&span), "{framing:?}: {span} ms");
-        assert!(age < 1000.0, "{framing:?}: {age} ms");
+        println!("{framing:?}: first picture after {took:?}");
+        // Stamped when they come, although the stream has no stamps.
+        eventually("a fresh picture", FIRST_PICTURE, || {
+            let newest = watching.pictures().last().unwrap().0;
+            watching.clock.now().millis_since(newest) < 500.0
+        });
+        assert!(watching.pictures().is_sorted_by(|a, b| a.0 < b.0));
         assert_eq!(
             (watching.losses(), watching.reconnects()),
             (0, 0),
