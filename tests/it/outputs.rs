@@ -18,6 +18,36 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What a stop may take with an output that stalls.
 const STOP: Duration = Duration::from_secs(5);
 
+/// Killed when dropped: a test that fails leaves no process behind.
+struct Running(Child);
+
+impl Running {
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+
+    /// The exit code; everything that was not read of standard error.
+    fn end(&mut self) -> (Option<i32>, String) {
+        let code = wait(&mut self.0, STOP).code();
+        let mut said = String::new();
+        if let Some(mut errors) = self.0.stderr.take() {
+            errors.read_to_string(&mut said).unwrap();
+        }
+        (code, said)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn run(command: &mut Command) -> Running {
+    Running(command.spawn().unwrap())
+}
+
 fn looped() -> [&'static str; 3] {
     ["--replay", "config/demo/demo.mp4", "--loop"]
 }
@@ -98,26 +128,26 @@ fn lost(address: &str) -> u64 {
 #[test]
 fn standard_output_holds_events_and_nothing_else() {
     for output in ["-", "/dev/stdout"] {
-        let mut child = command(&["run", "--listen", "127.0.0.1:0", "--jsonl", output])
-            .args(["--replay", demo().to_str().unwrap()])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut daemon = run(
+            command(&["run", "--listen", "127.0.0.1:0", "--jsonl", output])
+                .args(["--replay", demo().to_str().unwrap()])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped()),
+        );
         // Enough of it: the daemon ends when it is told to, not when the reader leaves.
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut lines = BufReader::new(daemon.0.stdout.take().unwrap()).lines();
         let first: Vec<Value> = (0..5)
             .map(|_| serde_json::from_str(&lines.next().unwrap().unwrap()).expect("JSON"))
             .collect();
         assert_complete(&first);
-        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        daemon.signal(Signal::TERM);
         for line in lines {
             serde_json::from_str::<Value>(&line.unwrap()).expect("JSON");
         }
-        let ended = child.wait_with_output().unwrap();
-        assert_eq!(ended.status.code(), Some(0), "{}", stderr(&ended));
+        let (code, said) = daemon.end();
+        assert_eq!(code, Some(0), "{said}");
         for part in ["bundle default", "events at ws://"] {
-            assert!(stderr(&ended).contains(part), "{}", stderr(&ended));
+            assert!(said.contains(part), "{said}");
         }
     }
 }
@@ -183,18 +213,16 @@ fn standard_output_and_the_log_that_nobody_reads_do_not_hold_up_the_end() {
             (reader, writer)
         });
         let port = free_port();
-        let mut child = command(&["run", "--listen", &port])
+        let mut daemon = run(command(&["run", "--listen", &port])
             .args(looped())
             .args(output)
             .stdout(stdout)
-            .stderr(stderr)
-            .spawn()
-            .unwrap();
+            .stderr(stderr));
         eventually("ready", PATIENCE, || is_ready(&port));
         let is_log = output[0] == "--set";
         wait_until_full(if is_log { &err } else { &out });
-        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-        let code = wait(&mut child, STOP).code();
+        daemon.signal(Signal::TERM);
+        let (code, _) = daemon.end();
         drop((out, err));
         // Events are missing, or lines of the log alone.
         let expected = i32::from(!is_log);
@@ -225,12 +253,10 @@ fn a_terminal_that_is_stopped_does_not_hold_up_the_end() {
         .open(name.to_str().unwrap())
         .unwrap();
     let port = free_port();
-    let mut child = command(&["run", "--listen", &port])
+    let mut daemon = run(command(&["run", "--listen", &port])
         .args(looped())
         .stdout(screen)
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+        .stderr(Stdio::null()));
     let mut terminal = File::from(terminal);
     let mut shown = [0; 4096];
     let mut seen = String::new();
@@ -241,8 +267,8 @@ fn a_terminal_that_is_stopped_does_not_hold_up_the_end() {
     // Ctrl-S.
     io::Write::write_all(&mut terminal, &[0x13]).unwrap();
     std::thread::sleep(Duration::from_secs(2));
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert_eq!(wait(&mut child, STOP).code(), Some(0));
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().0, Some(0));
 }
 
 #[test]
@@ -266,12 +292,12 @@ fn a_systemd_that_reads_nothing_does_not_hold_up_the_end() {
     assert_eq!(daemon.wait(STOP).code(), Some(0));
 }
 
-fn limit_files(child: &Child, bytes: Option<u64>) {
+fn limit_files(daemon: &Running, bytes: Option<u64>) {
     let limit = Rlimit {
         current: bytes,
         maximum: None,
     };
-    prlimit(Some(Pid::from_child(child)), Resource::Fsize, limit).unwrap();
+    prlimit(Some(Pid::from_child(&daemon.0)), Resource::Fsize, limit).unwrap();
 }
 
 #[test]
@@ -279,33 +305,30 @@ fn a_disk_that_fills_and_gets_room_again_leaves_whole_lines_and_says_what_is_mis
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.jsonl");
     let port = free_port();
-    let mut child = command(&["run", "--listen", &port])
+    let mut daemon = run(command(&["run", "--listen", &port])
         .args(looped())
         .args(["--jsonl", path.to_str().unwrap()])
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stderr(Stdio::piped()));
     eventually("ready", PATIENCE, || is_ready(&port));
     let size = || fs::metadata(&path).unwrap().len();
     // No room for a whole line.
-    limit_files(&child, Some(size() + 100));
+    limit_files(&daemon, Some(size() + 100));
     eventually("lost lines", PATIENCE, || lost(&port) >= 3);
     eventually("a whole last line", PATIENCE, || ends_whole(&path));
     assert_complete(&lines_so_far(&path));
-    limit_files(&child, None);
+    limit_files(&daemon, None);
     let dropped = |lines: &[Value]| lines.iter().position(|line| line["type"] == "dropped");
     eventually("a dropped frame, and more lines", PATIENCE, || {
         let lines = lines_so_far(&path);
         dropped(&lines).is_some_and(|at| at + 2 < lines.len())
     });
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert_eq!(wait(&mut child, STOP).code(), Some(1));
+    daemon.signal(Signal::TERM);
+    let (code, said) = daemon.end();
+    assert_eq!(code, Some(1), "{said}");
     let lines = lines_of(&path);
     assert_complete(&lines);
     let dropped: u64 = lines.iter().filter_map(|line| line["count"].as_u64()).sum();
-    let mut said = String::new();
-    child.stderr.unwrap().read_to_string(&mut said).unwrap();
     let expected = format!("{dropped} events are missing in");
     assert!(said.contains(&expected), "{expected}: {said}");
     let mode = fs::metadata(&path).unwrap().permissions().mode();
@@ -336,23 +359,21 @@ fn a_replay_into_a_fifo_waits_for_its_reader_and_ends_by_a_signal() {
     let folder = tempfile::tempdir().unwrap();
     let path = fifo(folder.path());
     let start = || {
-        command(&["replay", demo().to_str().unwrap()])
+        run(command(&["replay", demo().to_str().unwrap()])
             .args(["--jsonl", path.to_str().unwrap()])
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap()
+            .stderr(Stdio::null()))
     };
     for signal in [Signal::TERM, Signal::INT] {
-        let mut child = start();
+        let mut replay = start();
         std::thread::sleep(Duration::from_secs(1));
-        assert!(child.try_wait().unwrap().is_none(), "it waits");
-        kill_process(Pid::from_child(&child), signal).unwrap();
-        wait(&mut child, STOP);
+        assert!(replay.0.try_wait().unwrap().is_none(), "it waits");
+        replay.signal(signal);
+        replay.end();
     }
-    let mut child = start();
+    let mut replay = start();
     let mut read = Vec::new();
     File::open(&path).unwrap().read_to_end(&mut read).unwrap();
-    assert_eq!(wait(&mut child, STOP).code(), Some(0));
+    assert_eq!(replay.end().0, Some(0));
     let all = expressd(&["replay", demo().to_str().unwrap(), "--jsonl", "-"]);
     assert!(read == all.stdout, "the same bytes");
 }
