@@ -25,7 +25,7 @@ const NICER: i32 = 2;
 const NEWEST: f64 = 0.3;
 /// A text that is not encoded teaches nothing about the time that it would take: the estimate sinks
 /// by this, so that one is tried again.
-const FORGET: f64 = 0.9;
+const FORGET: f64 = 0.95;
 /// Texts that were too long to be waited for and are remembered.
 const POSTPONED: usize = 16;
 
@@ -55,14 +55,22 @@ struct Request {
     tokens: Tokens,
 }
 
+struct Pending {
+    encoder: usize,
+    text: String,
+    asked_at: i64,
+    /// How long it takes by the estimate.
+    nanos: f64,
+}
+
 pub(super) struct TextThread {
     names: Vec<String>,
     /// `None`: the thread has to end.
     requests: Option<LaneSender<Request>>,
     answers: LaneReceiver<Answer>,
     thread: Option<JoinHandle<()>>,
-    /// Encoder and text of what is being encoded: one text at a time.
-    pending: Vec<(usize, String)>,
+    /// What is being encoded: one text at a time.
+    pending: Vec<Pending>,
     /// Answers that came while another one was waited for.
     arrived: Vec<Answer>,
     postponed: VecDeque<(usize, String)>,
@@ -134,10 +142,14 @@ impl TextThread {
     /// Has `tokens` of `text` encoded, if that is worth it. `deadline`: of the clip, on the
     /// monotonic clock.
     pub fn ask(&mut self, encoder: usize, text: &str, tokens: Tokens, deadline: i64) -> Asked {
-        if is_among(&self.pending, encoder, text) {
-            return Asked::Soon;
+        let is_this = |pending: &&Pending| pending.encoder == encoder && pending.text == text;
+        if let Some(pending) = self.pending.iter().find(is_this) {
+            // What is overdue is not waited for: the machine is busy with something else.
+            let left = pending.nanos - (monotonic_nanos() - pending.asked_at) as f64;
+            let in_time = left >= 0.0 && left <= self.patience(deadline) as f64;
+            return if in_time { Asked::Soon } else { Asked::Later };
         }
-        if self.pending.iter().any(|(_, pending)| pending != text) {
+        if self.pending.iter().any(|pending| pending.text != text) {
             return Asked::Later;
         }
         let nanos = self.token_nanos * tokens.ids.len() as f64;
@@ -161,7 +173,12 @@ impl TextThread {
         if !matches!(sent, Some(Ok(true))) {
             return Asked::Later;
         }
-        self.pending.push((encoder, text.to_owned()));
+        self.pending.push(Pending {
+            encoder,
+            text: text.to_owned(),
+            asked_at: monotonic_nanos(),
+            nanos,
+        });
         if in_time { Asked::Soon } else { Asked::Later }
     }
 
@@ -195,7 +212,7 @@ impl TextThread {
 
     fn note(&mut self, answer: &Answer) {
         self.pending
-            .retain(|(encoder, text)| *encoder != answer.encoder || *text != answer.text);
+            .retain(|pending| pending.encoder != answer.encoder || pending.text != answer.text);
         if self.token_nanos == 0.0 {
             self.token_nanos = answer.token_nanos;
         } else {
