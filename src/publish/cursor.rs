@@ -203,8 +203,11 @@ impl Cursor {
             }
             self.unsent.pop_front();
             self.replaying = self.replaying.saturating_sub(1);
-            // Sent now, or reported as dropped: a later `resume_after` brings it no second time.
-            self.settled.set(seq);
+            // Sent now, or reported as dropped: a later `resume_after` brings it no second time. The place of what has left the ring is
+            // another event's.
+            if seq >= held.oldest_seq() {
+                self.settled.set(seq);
+            }
             match held.get(seq) {
                 Some(stored) => {
                     return Some(Next::Frame {
