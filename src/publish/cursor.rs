@@ -80,7 +80,8 @@ pub struct Cursor {
     gone_before: Option<Missed>,
     /// Lost and not yet reported, oldest first: one range for each gap between what waits.
     missed: VecDeque<Missed>,
-    /// How much of it came by slowness and was not yet counted.
+    newest_sent: u64,
+    /// How much of `missed` came by slowness and was not yet counted.
     uncounted: u64,
     settled: SettledMarks,
 }
@@ -101,6 +102,7 @@ impl Cursor {
             unsent: VecDeque::new(),
             replaying: 0,
             gone_before: None,
+            newest_sent: 0,
             missed: VecDeque::new(),
             uncounted: 0,
             settled: SettledMarks::new(max_events),
@@ -136,6 +138,8 @@ impl Cursor {
             });
         }
         self.filter = Filter::new(subscription);
+        // Counted once it is known again what waits: gaps are told apart by it.
+        let mut gone = Vec::new();
         let Some(after) = resume_after else {
             let (waiting, replaying) = (
                 std::mem::take(&mut self.unsent),
@@ -143,7 +147,7 @@ impl Cursor {
             );
             for (index, seq) in waiting.into_iter().enumerate() {
                 match held.facets(seq) {
-                    None => self.miss(Missed::range(seq, seq)),
+                    None => gone.push(Missed::range(seq, seq)),
                     Some(facets) if self.filter.passes(facets) => {
                         self.unsent.push_back(seq);
                         self.replaying += usize::from(index < replaying);
@@ -151,24 +155,25 @@ impl Cursor {
                     Some(_) => {}
                 }
             }
+            gone.into_iter().for_each(|missed| self.miss(missed));
             return Ok(());
         };
         let oldest = held.oldest_seq();
         let last_gone = (oldest - 1).min(self.unaccounted_to);
         let waited = std::mem::take(&mut self.unsent);
         if after < last_gone {
-            let gone = Missed::range(after + 1, last_gone);
-            self.gone_before = Some(self.gone_before.map_or(gone, |more| gone.and(more)));
+            let before = Missed::range(after + 1, last_gone);
+            self.gone_before = Some(self.gone_before.map_or(before, |more| before.and(more)));
         }
         self.unaccounted_to = self.unaccounted_to.min(after);
         for seq in waited {
             if seq > after && seq < oldest {
-                self.miss(Missed::range(seq, seq));
+                gone.push(Missed::range(seq, seq));
             }
         }
         let never_matched = (self.seen + 1).max(after + 1);
         if never_matched < oldest {
-            self.miss(Missed::range(never_matched, oldest - 1));
+            gone.push(Missed::range(never_matched, oldest - 1));
         }
         for seq in oldest.max(after + 1)..held.next_seq() {
             if seq > self.seen {
@@ -182,6 +187,7 @@ impl Cursor {
         }
         self.replaying = self.unsent.len();
         self.seen = held.next_seq() - 1;
+        gone.into_iter().for_each(|missed| self.miss(missed));
         Ok(())
     }
 
@@ -210,6 +216,7 @@ impl Cursor {
             }
             match held.get(seq) {
                 Some(stored) => {
+                    self.newest_sent = self.newest_sent.max(seq);
                     return Some(Next::Frame {
                         seq,
                         frame: stored.frame.clone(),
@@ -246,11 +253,13 @@ impl Cursor {
         }
     }
 
-    /// Makes one gap of it and the next, if nothing that waits lies between.
+    /// Makes one gap of it and the next, if nothing that waits or was sent lies between.
     fn join_gap(&mut self, at: usize) {
         let (gap, next) = (self.missed[at], self.missed[at + 1]);
         let before = |bound: u64| self.unsent.partition_point(|seq| *seq <= bound);
-        if before(gap.to_seq) >= before(next.from_seq) {
+        let none_sent = self.newest_sent <= gap.to_seq;
+        let adjacent = gap.to_seq + 1 >= next.from_seq;
+        if adjacent || (none_sent && before(gap.to_seq) >= before(next.from_seq)) {
             self.missed[at] = gap.and(next);
             self.missed.remove(at + 1);
         }
