@@ -24,6 +24,13 @@ pub enum CaptureError {
         name: String,
         reason: String,
     },
+    /// Exit 2: the configuration selects a track or a channel that is not there.
+    #[error("{} has no {what}: {remedy}", .path.display())]
+    NoSuchTrack {
+        path: PathBuf,
+        what: String,
+        remedy: String,
+    },
     /// Exit 1: nothing can be played.
     #[error("{} is no media that can be played: {reason}; is it complete, and does `gst-discoverer-1.0` read it?", .path.display())]
     Unreadable { path: PathBuf, reason: String },

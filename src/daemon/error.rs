@@ -61,7 +61,9 @@ impl DaemonError {
                 | CaptureError::NoSuchDevice { .. }
                 | CaptureError::DeviceRefuses { .. },
             ) => 3,
-            DaemonError::Capture(CaptureError::Unsupported { .. }) => 2,
+            DaemonError::Capture(
+                CaptureError::Unsupported { .. } | CaptureError::NoSuchTrack { .. },
+            ) => 2,
             DaemonError::Transcribe(
                 TranscribeError::NotSetUp { .. }
                 | TranscribeError::NotBuilt { .. }

@@ -1,6 +1,7 @@
 //! The tracks that a `decodebin` exposes: one of each kind is selected and attached. When a chain or
 //! a programme ends and the next one begins, its tracks take the places of those before.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use gstreamer as gst;
@@ -62,11 +63,12 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
         exposed
     }
 
-    /// The choice that cannot be met, as an error about the recording called `name`.
-    pub fn refusal(&self, name: &str) -> Option<CaptureError> {
+    /// The choice that the recording `path` cannot meet.
+    pub fn refusal(&self, path: &Path) -> Option<CaptureError> {
         let refusal = self.refusal.lock().expect("pads lock").clone()?;
-        Some(CaptureError::Unsupported {
-            what: format!("{} for {name}", refusal.what),
+        Some(CaptureError::NoSuchTrack {
+            path: path.to_owned(),
+            what: refusal.what,
             remedy: refusal.remedy,
         })
     }

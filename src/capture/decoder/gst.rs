@@ -74,7 +74,7 @@ impl GstDecoder {
             failure: None,
         };
         let prerolled = opened.preroll();
-        if let Some(refusal) = exposed.refusal(&path.display().to_string()) {
+        if let Some(refusal) = exposed.refusal(path) {
             return Err(refusal);
         }
         prerolled?;

@@ -57,6 +57,7 @@ pub(super) enum Report {
 pub(super) enum Refused {
     Unreadable { reason: String },
     Unsupported { what: String, remedy: String },
+    NoSuchTrack { what: String, remedy: String },
 }
 
 impl Refused {
@@ -64,6 +65,7 @@ impl Refused {
         match error {
             CaptureError::Unreadable { reason, .. } => Refused::Unreadable { reason },
             CaptureError::Unsupported { what, remedy } => Refused::Unsupported { what, remedy },
+            CaptureError::NoSuchTrack { what, remedy, .. } => Refused::NoSuchTrack { what, remedy },
             other => Refused::Unreadable {
                 reason: other.to_string(),
             },
@@ -74,6 +76,9 @@ impl Refused {
         match self {
             Refused::Unreadable { reason } => CaptureError::Unreadable { path, reason },
             Refused::Unsupported { what, remedy } => CaptureError::Unsupported { what, remedy },
+            Refused::NoSuchTrack { what, remedy } => {
+                CaptureError::NoSuchTrack { path, what, remedy }
+            }
         }
     }
 }

@@ -29,6 +29,7 @@ pub fn refusal(error: CaptureError) -> Refusal {
         CaptureError::Unreadable { reason, .. } | CaptureError::Undecodable { reason, .. } => {
             reason
         }
+        CaptureError::NoSuchTrack { what, remedy, .. } => format!("it has no {what}: {remedy}"),
         CaptureError::Unsupported { .. } => "a decoder is missing".into(),
         other => one_line(&other),
     })
