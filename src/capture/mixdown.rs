@@ -258,6 +258,8 @@ enum Format {
     U8,
     S16,
     S24,
+    /// 24 bits in the low bytes of four.
+    S24In32,
     S32,
     F32,
     F64,
@@ -270,7 +272,7 @@ impl Format {
             Format::U8 => 1,
             Format::S16 => 2,
             Format::S24 => 3,
-            Format::S32 | Format::F32 => 4,
+            Format::S24In32 | Format::S32 | Format::F32 => 4,
             Format::F64 => 8,
         }
     }
@@ -285,6 +287,7 @@ impl Format {
                 let sample = i32::from_le_bytes([0, bytes[0], bytes[1], bytes[2]]);
                 sample as f32 / 2_147_483_648.0
             }
+            Format::S24In32 => (i32::from_le_bytes(low(4)) << 8) as f32 / 2_147_483_648.0,
             Format::S32 => i32::from_le_bytes(low(4)) as f32 / 2_147_483_648.0,
             Format::F32 => f32::from_le_bytes(low(4)),
             Format::F64 => f64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as f32,
@@ -300,6 +303,7 @@ impl Layout {
             "U8" => Format::U8,
             "S16LE" => Format::S16,
             "S24LE" => Format::S24,
+            "S24_32LE" => Format::S24In32,
             "S32LE" => Format::S32,
             "F32LE" => Format::F32,
             "F64LE" => Format::F64,
@@ -352,6 +356,7 @@ mod tests {
                 Format::U8 => vec![192],
                 Format::S16 => 16_384i16.to_le_bytes().to_vec(),
                 Format::S24 => vec![0, 0, 0x40],
+                Format::S24In32 => (1i32 << 22).to_le_bytes().to_vec(),
                 Format::S32 => (1i32 << 30).to_le_bytes().to_vec(),
                 Format::F32 => 0.5f32.to_le_bytes().to_vec(),
                 Format::F64 => 0.5f64.to_le_bytes().to_vec(),
@@ -361,6 +366,7 @@ mod tests {
             Format::U8,
             Format::S16,
             Format::S24,
+            Format::S24In32,
             Format::S32,
             Format::F32,
             Format::F64,

@@ -60,7 +60,7 @@ impl GstDecoder {
         tame(&decoder);
         tell_decoders(&decoder, notice.clone());
         if let Some(bin) = decoder.downcast_ref::<gst::Bin>() {
-            leap::correct(bin);
+            leap::correct(bin, notice.clone());
         }
         let exposed = ExposedTracks::watch(&pipeline, &decoder, taps, choice, notice);
         pipeline

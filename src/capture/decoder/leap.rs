@@ -1,10 +1,13 @@
-//! Stamps of encoded pictures that leap ahead and then stand still: a writer that may not go back in
-//! time repeats its one wrong stamp for all that follow. They are stamped as before the leap.
+//! Stamps of encoded pictures that leap far ahead and come back, or stand still there: a writer that
+//! may not go back in time repeats its one wrong stamp for all that follow. Decoders would carry the
+//! leap on, so that these pictures are stamped as before it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
+
+use super::Notice;
 
 /// What counts as a leap, nanoseconds.
 const LEAP_NANOS: u64 = 60_000_000_000;
@@ -21,50 +24,65 @@ struct LeapWatch {
 }
 
 impl LeapWatch {
-    /// The stamp of the next packet in the place of `stamp`.
-    fn correct(&mut self, stamp: u64) -> u64 {
+    /// The stamp of the next packet in the place of `stamp`, and whether a leap is now known to be wrong.
+    fn correct(&mut self, stamp: u64) -> (u64, bool) {
         if let Some((leapt_to, count)) = &mut self.leap {
-            if stamp == *leapt_to && self.count > 1 {
-                let interval = (self.latest - self.first) / (self.count - 1);
-                let corrected = self.latest + interval * *count + interval;
+            if stamp == *leapt_to {
                 *count += 1;
-                return corrected;
+                let is_second = *count == 2;
+                let steps = *count;
+                return (self.latest + self.interval() * steps, is_second);
             }
-            // It moves on from there, or is back.
+            let is_back = stamp < *leapt_to;
+            let was_told = *count > 1;
             self.leap = None;
-            if stamp > self.latest {
+            if !is_back {
+                // A gap: the recording was paused.
                 (self.first, self.latest, self.count) = (stamp, stamp, 1);
+                return (stamp, false);
             }
-            return stamp;
+            self.observe(stamp);
+            return (stamp, !was_told);
         }
-        if self.count == 0 {
-            (self.first, self.latest, self.count) = (stamp, stamp, 1);
-        } else if stamp > self.latest + LEAP_NANOS {
+        if self.count > 1 && stamp > self.latest + LEAP_NANOS {
             self.leap = Some((stamp, 1));
-        } else {
-            self.first = self.first.min(stamp);
-            self.latest = self.latest.max(stamp);
-            self.count += 1;
+            return (self.latest + self.interval(), false);
         }
-        stamp
+        self.observe(stamp);
+        (stamp, false)
+    }
+
+    fn observe(&mut self, stamp: u64) {
+        if self.count == 0 {
+            (self.first, self.latest) = (stamp, stamp);
+        }
+        self.first = self.first.min(stamp);
+        self.latest = self.latest.max(stamp);
+        self.count += 1;
+    }
+
+    /// The mean time from one picture to the next, nanoseconds.
+    fn interval(&self) -> u64 {
+        (self.latest - self.first) / (self.count - 1)
     }
 }
 
-/// Corrects the stamps of the video tracks that the demuxers in `bin` find.
-pub(super) fn correct(bin: &gst::Bin) {
-    bin.connect_deep_element_added(|_, _, element| {
+/// Corrects the stamps of the video tracks that the demuxers in `bin` find, and says so once.
+pub(super) fn correct(bin: &gst::Bin, notice: Notice) {
+    bin.connect_deep_element_added(move |_, _, element| {
         let is_demuxer = element.factory().is_some_and(|factory| {
             factory
                 .metadata("klass")
                 .is_some_and(|class| class.contains("Demux"))
         });
         if is_demuxer {
-            element.connect_pad_added(|_, pad| watch(pad));
+            let notice = notice.clone();
+            element.connect_pad_added(move |_, pad| watch(pad, notice.clone()));
         }
     });
 }
 
-fn watch(pad: &gst::Pad) {
+fn watch(pad: &gst::Pad, notice: Notice) {
     let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
     let is_video = caps
         .structure(0)
@@ -72,13 +90,19 @@ fn watch(pad: &gst::Pad) {
     if !is_video {
         return;
     }
-    let watch = Arc::new(Mutex::new(LeapWatch::default()));
+    let state = Mutex::new((LeapWatch::default(), false));
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         if let Some(buffer) = info.buffer_mut()
             && let Some(stamp) = buffer.pts()
         {
-            let mut watch = watch.lock().expect("leap lock");
-            let corrected = watch.correct(stamp.nseconds());
+            let (watch, was_told) = &mut *state.lock().expect("leap lock");
+            let (corrected, is_wrong) = watch.correct(stamp.nseconds());
+            if is_wrong && !std::mem::replace(was_told, true) {
+                notice.note(
+                    "the stamp of a picture is far ahead of all around it: it is placed as if it \
+                     had none",
+                );
+            }
             if corrected != stamp.nseconds() {
                 let buffer = buffer.make_mut();
                 buffer.set_pts(gst::ClockTime::from_nseconds(corrected));
@@ -93,36 +117,47 @@ fn watch(pad: &gst::Pad) {
 mod tests {
     use super::*;
 
-    fn corrected(stamps: &[u64]) -> Vec<u64> {
+    /// The stamps that go on, in milliseconds, and how often a leap was found wrong.
+    fn corrected(stamps: &[u64]) -> (Vec<u64>, usize) {
         let mut watch = LeapWatch::default();
-        let nanos = stamps.iter().map(|ms| watch.correct(ms * 1_000_000));
-        nanos.map(|nanos| nanos / 1_000_000).collect()
+        let all: Vec<(u64, bool)> = stamps
+            .iter()
+            .map(|ms| watch.correct(ms * 1_000_000))
+            .collect();
+        let wrong = all.iter().filter(|(_, is_wrong)| *is_wrong).count();
+        (
+            all.iter().map(|(nanos, _)| nanos / 1_000_000).collect(),
+            wrong,
+        )
     }
 
     #[test]
-    fn what_stands_still_behind_a_leap_goes_on_as_before() {
+    fn what_leaps_and_stands_still_or_comes_back_goes_on_as_before() {
         let far = 46_000_000;
         assert_eq!(
             corrected(&[0, 40, 80, far, far, far]),
-            [0, 40, 80, far, 160, 200]
+            (vec![0, 40, 80, 120, 160, 200], 1)
+        );
+        assert_eq!(
+            corrected(&[0, 40, 80, far, 160, 200]),
+            (vec![0, 40, 80, 120, 160, 200], 1)
         );
         // In the order of decoding.
         assert_eq!(
             corrected(&[0, 120, 40, 80, far, far]),
-            [0, 120, 40, 80, far, 200]
+            (vec![0, 120, 40, 80, 160, 200], 1)
         );
     }
 
     #[test]
-    fn what_moves_on_or_comes_back_is_left_as_it_is() {
+    fn a_gap_stays_one() {
         let far = 46_000_000;
-        for stamps in [
-            [0, 40, far, far + 40, far + 80],
-            [0, 40, far, 80, 120],
-            [0, 40, 40, 80, 80],
-            [0, 40, 30_000, 30_000, 30_040],
-        ] {
-            assert_eq!(corrected(&stamps), stamps);
+        assert_eq!(
+            corrected(&[0, 40, far, far + 40, far + 80]),
+            (vec![0, 40, 80, far + 40, far + 80], 0)
+        );
+        for stamps in [[0, 40, 40, 80, 80], [0, 40, 30_000, 30_000, 30_040]] {
+            assert_eq!(corrected(&stamps), (stamps.to_vec(), 0));
         }
     }
 }
