@@ -32,7 +32,7 @@ pub enum CaptureError {
         remedy: String,
     },
     /// Exit 1: nothing can be played.
-    #[error("{} is no media that can be played: {reason}; is it complete, and does `gst-discoverer-1.0` read it?", .path.display())]
+    #[error("{} is no media that can be played: {reason}; is it a complete film, sound or picture file?", .path.display())]
     Unreadable { path: PathBuf, reason: String },
     /// Exit 1 once the events of what was decoded are written: its decoder gave up in a way of its own.
     #[error("{} cannot be decoded: {reason}; convert it to another format, for example H.264 and AAC in MP4", .path.display())]
@@ -51,6 +51,15 @@ pub enum CaptureError {
     /// Exit 1 once the events of the first one are written.
     #[error("{} holds a second recording from byte {offset} on, of which nothing was played; cut the file there and play both parts", .path.display())]
     Appended { path: PathBuf, offset: u64 },
+    /// Exit 1 once the events of what was there are written: the file is complete, and a track gave
+    /// nothing or less than its container says.
+    #[error("{}: {what}; the rest was played; {remedy}", .path.display())]
+    Missing {
+        path: PathBuf,
+        /// The tracks and what came of them.
+        what: String,
+        remedy: &'static str,
+    },
     /// A live source stopped; capture heals itself, so that this is a reason in `status` and no exit.
     #[error("{source_name} is lost: {reason}; trying again")]
     Lost { source_name: String, reason: String },

@@ -9,6 +9,7 @@ mod bare;
 mod board;
 mod camera;
 mod channels;
+mod container;
 mod decoder;
 mod delivery;
 mod devices;
@@ -30,6 +31,7 @@ mod spec;
 mod stamps;
 mod timeline;
 mod tracks;
+mod wav;
 mod whole;
 
 pub use bare::{bare_decode, has_element};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Outputs;
 use super::appended::second_recording;
 use super::board::SourceBoard;
+use super::container::{Delivered, Tables};
 use super::decoder::{self, Decoder, Failure, Kind, Taps};
 use super::delivery::{FrameDelivery, SoundDelivery, Timeline};
 use super::error::CaptureError;
@@ -54,6 +55,8 @@ pub struct Recording {
     choice: TrackChoice,
     decoder: Box<dyn Decoder>,
     taps: Arc<Taps>,
+    /// What the container says of its tracks.
+    tables: Option<Tables>,
 }
 
 impl Recording {
@@ -99,6 +102,16 @@ impl Recording {
                 "its index is missing, as in a file that is cut before its end".into(),
             ));
         }
+        let tables = Tables::read(&path);
+        if let Some(remark) = tables.as_ref().and_then(|tables| tables.remark.as_ref()) {
+            tracing::warn!("{}: {remark}", path.display());
+        }
+        if let Some(reason) = tables
+            .as_ref()
+            .and_then(|tables| tables.unsupported.clone())
+        {
+            return Err(unreadable(reason));
+        }
         let taps = Arc::new(Taps::default());
         let decoder = decoder::open(&path, choice, &taps)?;
         let tracks = taps.tracks();
@@ -110,6 +123,7 @@ impl Recording {
             choice,
             decoder,
             taps,
+            tables,
         })
     }
 
@@ -216,23 +230,23 @@ impl Recording {
                         reason,
                     });
                 }
-                let expected = self
-                    .decoder
-                    .duration()
-                    .filter(|duration| duration.nanos_since(end) > CUT_NANOS)
-                    // Stated by a stamp that was left out.
-                    .filter(|duration| {
-                        outlier.is_none_or(|nanos| duration.nanos() > nanos + CUT_NANOS)
-                    });
-                if !stopped
-                    && (pass.broken.is_some() || expected.is_some() || breaks_off(&self.path))
-                {
-                    break Err(CaptureError::Cut {
-                        path: self.path.clone(),
-                        end,
-                        expected,
-                        reason: pass.broken.map(Failure::text),
-                    });
+                let came = |wanted, count, end_nanos| Delivered {
+                    wanted,
+                    count,
+                    end_nanos,
+                };
+                let ended = frames.as_ref().map_or(0, |d| d.end_nanos);
+                let video = came(wanted[0].1, played.video_frames, ended);
+                let ended = sound.as_ref().map_or(0, |d| d.end_nanos);
+                let audio = came(wanted[1].1, played.audio_samples, ended);
+                let reason = pass.broken.map(Failure::text);
+                let ending = match &self.tables {
+                    _ if stopped => Ok(()),
+                    Some(tables) => tables.judge(&self.path, video, audio, reason),
+                    None => self.judge_by_length(end, outlier, reason),
+                };
+                if let Err(error) = ending {
+                    break Err(error);
                 }
                 if !stopped && let Some(offset) = second_recording(&self.path) {
                     break Err(CaptureError::Appended {
@@ -279,6 +293,30 @@ impl Recording {
         self.decoder
             .duration()
             .is_some_and(|duration| end > 0 && end + CUT_NANOS / 5 >= duration.nanos())
+    }
+
+    /// Did a recording without tables come to its end?
+    fn judge_by_length(
+        &self,
+        end: MediaTime,
+        outlier: Option<i64>,
+        reason: Option<String>,
+    ) -> Result<(), CaptureError> {
+        let expected = self
+            .decoder
+            .duration()
+            .filter(|duration| duration.nanos_since(end) > CUT_NANOS)
+            // Stated by a stamp that was left out.
+            .filter(|duration| outlier.is_none_or(|nanos| duration.nanos() > nanos + CUT_NANOS));
+        if reason.is_none() && expected.is_none() && !breaks_off(&self.path) {
+            return Ok(());
+        }
+        Err(CaptureError::Cut {
+            path: self.path.clone(),
+            end,
+            expected,
+            reason,
+        })
     }
 
     fn play_once(

@@ -10,9 +10,11 @@ use gstreamer::prelude::*;
 use super::exposed::ExposedTracks;
 use super::leap;
 use super::{DecodedPicture, DecodedSound, Decoder, Failure, Notice, Sink, Taps};
+use crate::capture::container::Tables;
 use crate::capture::error::CaptureError;
 use crate::capture::pipeline::{init, missing_decoder, reason, tame};
 use crate::capture::tracks::TrackChoice;
+use crate::capture::wav::Wave;
 use crate::time::MediaTime;
 
 /// How long a file may take to show its first picture and sound.
@@ -48,25 +50,34 @@ impl GstDecoder {
                 .build()
                 .map_err(|_| missing_base_plugins())
         };
-        let (source, decoder) = (make("filesrc")?, make("decodebin")?);
-        source
-            .dynamic_cast_ref::<gst::URIHandler>()
-            .expect("a file source takes addresses")
-            .set_uri(&uri)
-            .map_err(|error| CaptureError::Unreadable {
-                path: path.to_owned(),
-                reason: error.to_string(),
-            })?;
+        let decoder = match Wave::open(path) {
+            Some(wave) => wave.feed(&pipeline)?,
+            None => {
+                let (source, decoder) = (make("filesrc")?, make("decodebin")?);
+                source
+                    .dynamic_cast_ref::<gst::URIHandler>()
+                    .expect("a file source takes addresses")
+                    .set_uri(&uri)
+                    .map_err(|error| CaptureError::Unreadable {
+                        path: path.to_owned(),
+                        reason: error.to_string(),
+                    })?;
+                if let Some(tables) = Tables::read(path) {
+                    tables.guide(&pipeline, &source, || {});
+                }
+                pipeline
+                    .add_many([&source, &decoder])
+                    .and_then(|()| source.link(&decoder))
+                    .map_err(|_| missing_base_plugins())?;
+                decoder
+            }
+        };
         tame(&decoder);
         tell_decoders(&decoder, notice.clone());
         if let Some(bin) = decoder.downcast_ref::<gst::Bin>() {
             leap::correct(bin, notice.clone());
         }
         let exposed = ExposedTracks::watch(&pipeline, &decoder, taps, choice, notice);
-        pipeline
-            .add_many([&source, &decoder])
-            .and_then(|()| source.link(&decoder))
-            .map_err(|_| missing_base_plugins())?;
         let mut opened = GstDecoder {
             path: path.to_owned(),
             pipeline,

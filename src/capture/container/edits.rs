@@ -1,0 +1,229 @@
+//! Edit lists (ISO/IEC 14496-12, 8.6.6), applied to what the decoders deliver.
+//!
+//! GStreamer 1.22 applies the usual list itself: one edit that begins with the media, perhaps after
+//! a short delay. Of others it loses sound or pictures. Those lists are hidden from the demuxer; it
+//! then stamps samples with their media time, and [`Edits`] turns that into presentation time.
+
+use std::sync::{Arc, Mutex};
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+
+use super::Tables;
+use crate::clip::SAMPLE_RATE_HZ;
+
+/// Stamps within this of an edit's bound count as on it: half of a millisecond.
+const ROUNDING_NANOS: i64 = 500_000;
+
+/// A part of the media and where it is presented, nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::capture) struct Edit {
+    pub media_start: i64,
+    pub media_end: i64,
+    pub presented: i64,
+}
+
+/// The parts of a track that are presented, in the order of both times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::capture) struct Edits(pub Vec<Edit>);
+
+impl Edits {
+    /// Where a picture of this media time is presented; `None`: it is not.
+    fn place(&self, media: i64) -> Option<i64> {
+        let at = media + ROUNDING_NANOS;
+        let edit = (self.0.iter()).find(|edit| edit.media_start <= at && at < edit.media_end)?;
+        Some(edit.presented + (media - edit.media_start).max(0))
+    }
+
+    /// The samples of a block of `count` at 16 kHz from media time `media` on that are presented:
+    /// ranges of indices, which follow each other in the presentation without a gap, and the
+    /// presentation time of the first.
+    fn cut(&self, media: i64, count: usize) -> Option<(i64, Vec<std::ops::Range<usize>>)> {
+        let index = |nanos: i64| {
+            let samples = i128::from(nanos - media) * i128::from(SAMPLE_RATE_HZ);
+            (samples + 500_000_000)
+                .div_euclid(1_000_000_000)
+                .clamp(0, count as i128) as usize
+        };
+        let (mut first, mut next, mut ranges) = (None, 0, Vec::new());
+        for edit in &self.0 {
+            let range = index(edit.media_start)..index(edit.media_end);
+            // After a pause in the presentation another block has to begin.
+            if range.is_empty() || first.is_some() && edit.presented != next {
+                continue;
+            }
+            let at = media + nanos(range.start);
+            first.get_or_insert(edit.presented + (at - edit.media_start).max(0));
+            next = edit.presented + edit.media_end - edit.media_start;
+            ranges.push(range);
+        }
+        first.map(|first| (first, ranges))
+    }
+
+    /// Where the presentation ends.
+    pub fn end(&self) -> i64 {
+        let end = |edit: &Edit| {
+            edit.presented
+                .saturating_add(edit.media_end - edit.media_start)
+        };
+        self.0.iter().map(end).max().unwrap_or(0)
+    }
+
+    /// Where the presentation begins.
+    pub fn start(&self) -> i64 {
+        self.0.iter().map(|edit| edit.presented).min().unwrap_or(0)
+    }
+}
+
+fn nanos(samples: usize) -> i64 {
+    samples as i64 * (1_000_000_000 / i64::from(SAMPLE_RATE_HZ))
+}
+
+/// Applies the edit lists of `tables` to what arrives at the `appsink`s of `pipeline`: pictures, or
+/// sound of 16 kHz in 32-bit floats. Call it before sinks are added. `pulse` is called for what is
+/// dropped, so that a long part that is not presented is no standstill.
+pub(in crate::capture) fn apply(
+    pipeline: &gst::Pipeline,
+    tables: &Tables,
+    pulse: impl Fn() + Send + Sync + 'static,
+) {
+    if tables.tracks.iter().all(|track| track.edits.is_none()) {
+        return;
+    }
+    let (tables, pulse) = (Arc::new(tables.clone()), Arc::new(pulse));
+    pipeline.connect_element_added(move |_, element| {
+        let is_sink = element.is::<gst_app::AppSink>();
+        if let Some(sink) = element.static_pad("sink").filter(|_| is_sink) {
+            apply_at(&sink, tables.clone(), pulse.clone());
+        }
+    });
+}
+
+fn apply_at(sink: &gst::Pad, tables: Arc<Tables>, pulse: Arc<impl Fn() + Send + Sync + 'static>) {
+    let edits = Mutex::new(None);
+    let types = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
+    sink.add_probe(types, move |pad, info| {
+        let mut edits = edits.lock().expect("edits lock");
+        if let Some(gst::PadProbeData::Event(event)) = &mut info.data {
+            if let gst::EventView::StreamStart(start) = event.view() {
+                *edits = tables
+                    .named(start.stream_id())
+                    .and_then(|track| track.edits.clone());
+            }
+            if let Some(open) = edits.as_ref().and_then(|_| without_end(event)) {
+                *event = open;
+            }
+        }
+        if let (Some(edits), Some(gst::PadProbeData::Buffer(buffer))) = (&*edits, &mut info.data) {
+            let caps = pad.current_caps();
+            let structure = caps.as_ref().and_then(|caps| caps.structure(0));
+            let channels = structure
+                .filter(|structure| structure.name() == "audio/x-raw")
+                .map(|structure| structure.get::<i32>("channels").unwrap_or(1).max(1) as usize);
+            match present(edits, buffer, channels) {
+                Some(presented) => *buffer = presented,
+                None => {
+                    pulse();
+                    return gst::PadProbeReturn::Drop;
+                }
+            }
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// The segment event without an end: presentation times may lie behind that of the media.
+fn without_end(event: &gst::Event) -> Option<gst::Event> {
+    let gst::EventView::Segment(segment) = event.view() else {
+        return None;
+    };
+    let mut open = segment.segment().downcast_ref::<gst::ClockTime>()?.clone();
+    open.set_stop(gst::ClockTime::NONE);
+    Some(
+        gst::event::Segment::builder(&open)
+            .seqnum(event.seqnum())
+            .build(),
+    )
+}
+
+/// The buffer as it is presented; `None`: nothing of it is. `channels`: it is sound.
+fn present(edits: &Edits, buffer: &gst::Buffer, channels: Option<usize>) -> Option<gst::Buffer> {
+    // What has no stamp is left to those who guess it.
+    let Some(pts) = buffer.pts() else {
+        return Some(buffer.clone());
+    };
+    let media = pts.nseconds() as i64;
+    let Some(channels) = channels else {
+        let time = edits.place(media)?;
+        let mut buffer = buffer.clone();
+        buffer
+            .make_mut()
+            .set_pts(gst::ClockTime::from_nseconds(time as u64));
+        return Some(buffer);
+    };
+    let size = channels * size_of::<f32>();
+    let (time, ranges) = edits.cut(media, buffer.size() / size)?;
+    let mapped = buffer.map_readable().ok()?;
+    let bytes: Vec<u8> = (ranges.into_iter())
+        .flat_map(|range| &mapped[range.start * size..range.end * size])
+        .copied()
+        .collect();
+    let duration = nanos(bytes.len() / size);
+    let mut cut = gst::Buffer::from_mut_slice(bytes);
+    let writable = cut.get_mut().expect("new buffers are not shared");
+    writable.set_pts(gst::ClockTime::from_nseconds(time as u64));
+    writable.set_duration(gst::ClockTime::from_nseconds(duration as u64));
+    Some(cut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000_000;
+
+    fn edits(list: &[(i64, i64, i64)]) -> Edits {
+        let edit = |(media_start, media_end, presented): &(i64, i64, i64)| Edit {
+            media_start: media_start * SECOND,
+            media_end: media_end * SECOND,
+            presented: presented * SECOND,
+        };
+        Edits(list.iter().map(edit).collect())
+    }
+
+    #[test]
+    fn pictures_outside_of_every_edit_are_dropped() {
+        let edits = edits(&[(1, 2, 20), (4, 6, 21)]);
+        let place = |millis: i64| edits.place(millis * 1_000_000).map(|at| at / 1_000_000);
+        assert_eq!(place(999), None);
+        assert_eq!(place(1000), Some(20_000));
+        assert_eq!(place(1960), Some(20_960));
+        assert_eq!(place(2000), None);
+        assert_eq!(place(4040), Some(21_040));
+        assert_eq!(place(6000), None);
+        assert_eq!((edits.start(), edits.end()), (20 * SECOND, 23 * SECOND));
+    }
+
+    /// However sound is packed, each sample that is presented comes once, at its place.
+    #[test]
+    fn sound_is_cut_to_the_sample() {
+        let edits = edits(&[(1, 2, 0), (4, 6, 1)]);
+        for size in [7, 160, 1024, 16_000, 100_000] {
+            let (mut next, mut heard) = (0, Vec::new());
+            while next < 8 * 16_000 {
+                if let Some((time, ranges)) = edits.cut(nanos(next), size) {
+                    assert_eq!(time, nanos(heard.len()), "in blocks of {size}");
+                    heard.extend(ranges.into_iter().flatten().map(|index| next + index));
+                }
+                next += size;
+            }
+            let wanted: Vec<usize> = (16_000..32_000).chain(64_000..96_000).collect();
+            assert!(
+                heard == wanted,
+                "in blocks of {size}: {} samples",
+                heard.len()
+            );
+        }
+    }
+}

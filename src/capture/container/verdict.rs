@@ -1,0 +1,203 @@
+//! What the decoders delivered, held against the container's tables.
+
+use std::path::Path;
+
+use super::{TOLERANCE_NANOS, Tables, TrackKind};
+use crate::capture::error::CaptureError;
+use crate::time::MediaTime;
+
+/// What came of the tracks of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::capture) struct Delivered {
+    /// Was it asked for?
+    pub wanted: bool,
+    /// Pictures or samples.
+    pub count: u64,
+    /// Where the last one ends, nanoseconds on the recording's timeline.
+    pub end_nanos: i64,
+}
+
+/// A track that gave nothing, or clearly less than its container says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Shortfall {
+    /// `picture` or `sound`.
+    kind: &'static str,
+    /// The container's name of the codec.
+    codec: String,
+    /// What came, in words.
+    came: String,
+    /// Nothing came at all.
+    is_silent: bool,
+}
+
+impl Tables {
+    /// Did the recording at `path` come to its end, and each of its tracks? `reason`: what the
+    /// demuxer or a decoder said.
+    ///
+    /// # Errors
+    /// [`CaptureError::Cut`] where the file is not complete, [`CaptureError::Missing`] where the
+    /// file is complete and a track gave nothing or less than it holds.
+    pub fn judge(
+        &self,
+        path: &Path,
+        video: Delivered,
+        audio: Delivered,
+        reason: Option<String>,
+    ) -> Result<(), CaptureError> {
+        let path = path.to_owned();
+        if self.breaks_off == Some(true) {
+            let end = video.end_nanos.max(audio.end_nanos);
+            let expected = self
+                .end_nanos()
+                .filter(|expected| expected - end > TOLERANCE_NANOS);
+            return Err(CaptureError::Cut {
+                path,
+                end: MediaTime::from_nanos(end),
+                expected: expected.map(MediaTime::from_nanos),
+                reason,
+            });
+        }
+        let shortfalls = self.shortfalls(video, audio);
+        if shortfalls.is_empty() {
+            return Ok(());
+        }
+        let tracks = shortfalls.iter().map(|short| {
+            let codec = if short.codec.is_empty() {
+                "unnamed"
+            } else {
+                &short.codec
+            };
+            format!("its {} track (codec {codec}) {}", short.kind, short.came)
+        });
+        let mut what = tracks.collect::<Vec<_>>().join(" and ");
+        if let Some(reason) = reason {
+            what.push_str(&format!(" ({reason})"));
+        }
+        let remedy = if shortfalls.iter().any(|short| short.is_silent) {
+            "install gstreamer1.0-libav and gstreamer1.0-plugins-good, -bad and -ugly for its \
+             decoder, or convert it to H.264 and AAC in MP4"
+        } else {
+            "convert it, for example to H.264 and AAC in MP4"
+        };
+        Err(CaptureError::Missing { path, what, remedy })
+    }
+
+    /// The tracks of which less came than the tables say: by their last time, and pictures by their
+    /// number too. Where there are several tracks of a kind, the least of them counts.
+    fn shortfalls(&self, video: Delivered, audio: Delivered) -> Vec<Shortfall> {
+        let kinds = [
+            (TrackKind::Video, "picture", video),
+            (TrackKind::Audio, "sound", audio),
+        ];
+        let wanted = kinds.into_iter().filter(|(.., delivered)| delivered.wanted);
+        wanted
+            .filter_map(|(kind, name, delivered)| {
+                let tracks: Vec<_> = (self.tracks.iter())
+                    .filter(|track| track.kind == kind && track.samples != Some(0))
+                    .filter(|track| !track.still)
+                    .collect();
+                let first = tracks.first()?;
+                let ends = tracks
+                    .iter()
+                    .map(|track| track.end_nanos.map(|end| end - self.origin_nanos));
+                let end = ends.min().flatten().unwrap_or(0);
+                let samples = tracks
+                    .iter()
+                    .map(|track| track.samples.unwrap_or(0))
+                    .min()
+                    .unwrap_or(0);
+                let seconds = |nanos: i64| nanos as f64 * 1e-9;
+                let came = if delivered.count == 0 {
+                    "gave nothing".to_owned()
+                } else if delivered.end_nanos.saturating_add(TOLERANCE_NANOS) < end {
+                    let (at, end) = (seconds(delivered.end_nanos), seconds(end));
+                    format!("ends at {at:.2} s of {end:.2} s")
+                } else if kind == TrackKind::Video && delivered.count < samples / 2 {
+                    format!("gave {} of {samples} pictures", delivered.count)
+                } else {
+                    return None;
+                };
+                Some(Shortfall {
+                    kind: name,
+                    codec: first.codec.clone(),
+                    came,
+                    is_silent: delivered.count == 0,
+                })
+            })
+            .collect()
+    }
+
+    /// Where the last of the tracks that are played ends, nanoseconds on the recording's timeline.
+    pub fn end_nanos(&self) -> Option<i64> {
+        let played = (self.tracks.iter()).filter(|track| track.kind != TrackKind::Other);
+        played
+            .filter_map(|track| track.end_nanos)
+            .max()
+            .map(|end| end - self.origin_nanos)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ContainerTrack;
+    use super::*;
+
+    const SECOND: i64 = 1_000_000_000;
+
+    fn track(kind: TrackKind, start: i64, end: i64, samples: u64) -> ContainerTrack {
+        ContainerTrack {
+            kind,
+            number: 1,
+            codec: "test".into(),
+            start_nanos: start * SECOND,
+            end_nanos: Some(end * SECOND),
+            samples: Some(samples),
+            default: true,
+            still: samples == 1 && kind == TrackKind::Video,
+            edits: None,
+        }
+    }
+
+    fn delivered(count: u64, end: i64) -> Delivered {
+        Delivered {
+            wanted: true,
+            count,
+            end_nanos: end * SECOND,
+        }
+    }
+
+    #[test]
+    fn only_pictures_and_sound_are_missed_and_from_their_start_on() {
+        let mut tables = Tables {
+            tracks: vec![
+                track(TrackKind::Video, 3600, 3605, 125),
+                track(TrackKind::Audio, 3600, 3605, 236),
+                track(TrackKind::Other, 3600, 3700, 9),
+                track(TrackKind::Video, 3600, 3600, 1),
+            ],
+            origin_nanos: 3600 * SECOND,
+            ..Tables::default()
+        };
+        let came = |tables: &Tables, video, audio| -> Vec<String> {
+            let missed = tables.shortfalls(video, audio);
+            missed
+                .into_iter()
+                .map(|short| format!("{} {}", short.kind, short.came))
+                .collect()
+        };
+        assert!(came(&tables, delivered(125, 5), delivered(80_000, 5)).is_empty());
+        assert_eq!(
+            came(&tables, delivered(0, 0), delivered(32_000, 2)),
+            ["picture gave nothing", "sound ends at 2.00 s of 5.00 s"]
+        );
+        assert_eq!(
+            came(&tables, delivered(60, 5), delivered(80_000, 5)),
+            ["picture gave 60 of 125 pictures"]
+        );
+        assert!(came(&tables, Delivered::default(), delivered(80_000, 5)).is_empty());
+        assert_eq!(tables.end_nanos(), Some(5 * SECOND));
+        // Of two sound tracks the one that was played may be the shorter.
+        tables.tracks.push(track(TrackKind::Audio, 3600, 3602, 90));
+        assert!(came(&tables, delivered(125, 5), delivered(32_000, 2)).is_empty());
+    }
+}

@@ -1,0 +1,97 @@
+//! A file as the demuxer is to see it: some of its bytes replaced on their way out of the source.
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+
+/// Bytes that stand in place of the file's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::capture) struct Patch {
+    pub offset: u64,
+    pub bytes: Vec<u8>,
+}
+
+/// Writes the part of `patch` that lies in `data`, which begins at `offset` of the file.
+fn write(patch: &Patch, offset: u64, data: &mut [u8]) {
+    for (at, byte) in (patch.offset..).zip(&patch.bytes) {
+        let place = at
+            .checked_sub(offset)
+            .and_then(|at| usize::try_from(at).ok());
+        if let Some(slot) = place.and_then(|at| data.get_mut(at)) {
+            *slot = *byte;
+        }
+    }
+}
+
+fn overlaps(patch: &Patch, offset: u64, size: usize) -> bool {
+    patch.offset < offset.saturating_add(size as u64)
+        && offset < patch.offset.saturating_add(patch.bytes.len() as u64)
+}
+
+/// Lets what `source` (a file source, or a `uridecodebin` that makes one) reads pass through
+/// `patches`.
+pub(in crate::capture) fn show(source: &gst::Element, patches: &[Patch]) {
+    if patches.is_empty() {
+        return;
+    }
+    let patches = patches.to_vec();
+    if let Some(pad) = source.static_pad("src") {
+        show_at(&pad, patches);
+        return;
+    }
+    source.connect("source-setup", false, move |values| {
+        let source = values[1].get::<gst::Element>().ok()?;
+        show_at(&source.static_pad("src")?, patches.clone());
+        None
+    });
+}
+
+fn show_at(pad: &gst::Pad, patches: Vec<Patch>) {
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        if let Some(buffer) = info.buffer_mut() {
+            replace(buffer, &patches);
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+fn replace(buffer: &mut gst::Buffer, patches: &[Patch]) {
+    let (offset, size) = (buffer.offset(), buffer.size());
+    let hits = |patch: &&Patch| overlaps(patch, offset, size);
+    if offset == u64::MAX || !patches.iter().any(|patch| hits(&patch)) {
+        return;
+    }
+    // Copied where others share it.
+    if let Ok(mut map) = buffer.make_mut().map_writable() {
+        for patch in patches.iter().filter(hits) {
+            write(patch, offset, map.as_mut_slice());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_patched_bytes_change_wherever_the_reads_begin() {
+        let file: Vec<u8> = (0..100).collect();
+        let patch = Patch {
+            offset: 40,
+            bytes: vec![200, 201, 202, 203],
+        };
+        let mut wanted = file.clone();
+        wanted[40..44].copy_from_slice(&patch.bytes);
+        for size in 1..=file.len() {
+            let mut seen = Vec::new();
+            for (index, part) in file.chunks(size).enumerate() {
+                let mut part = part.to_vec();
+                let offset = (index * size) as u64;
+                let before = part.clone();
+                write(&patch, offset, &mut part);
+                assert_eq!(overlaps(&patch, offset, part.len()), part != before);
+                seen.extend(part);
+            }
+            assert_eq!(seen, wanted, "in reads of {size}");
+        }
+    }
+}
