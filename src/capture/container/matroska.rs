@@ -3,7 +3,7 @@
 //! Source: RFC 8794 (EBML) and RFC 9559 (Matroska). The blocks are walked by their heads alone.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, Read, Seek, SeekFrom};
+use std::io::{BufRead, Read, Seek};
 
 use super::bytes::array;
 use super::{ContainerTrack, Tables, TrackKind};

@@ -20,7 +20,6 @@ use super::container::{ContainerTrack, Tables, TrackKind, nanos};
 use super::decoder::gst::missing_base_plugins;
 use super::error::CaptureError;
 use chunks::Layout;
-use coding::Coding;
 
 /// Sample frames of one buffer of uncoded sound.
 const FRAMES: u64 = 1024;
