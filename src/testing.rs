@@ -2,6 +2,8 @@
 //!
 //! A test that needs them says in its output when it ran without, and never passes silently.
 
+pub mod mp4;
+
 use std::path::{Path, PathBuf};
 
 /// `$EXPRESSD_MATERIAL/<path>`, by default `../shared/material/<path>` beside the project.

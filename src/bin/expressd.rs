@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use clap::{Args, Parser, Subcommand};
-use expressd::capture::CaptureError;
+use expressd::capture::{CaptureError, is_named_as_recording, is_recording};
 use expressd::config::{CliOverrides, Config};
 use expressd::daemon::{DaemonError, Lines, RunOptions, bench, doctor};
 use expressd::publish::out_file::{OpenMode, OutFile};
@@ -266,45 +266,42 @@ fn replay(config: &Config, file: &Path, jsonl: &Path, realtime: bool) -> Result<
     }
 }
 
-/// Endings of what lies beside recordings and is none. Anything else is tried, whatever it is called.
-const NO_RECORDINGS: [&str; 20] = [
-    "csv", "htm", "html", "jpeg", "jpg", "json", "jsonl", "log", "md", "npy", "npz", "pdf", "png",
-    "srt", "toml", "tsv", "txt", "vtt", "xml", "zip",
-];
-
-/// The file itself, or a folder's files in the order of their names, without hidden ones and those that are no recordings by their names.
+/// The file itself, or a folder's recordings in the order of their names: what is one is judged by
+/// its content. Hidden files do not count.
 fn recordings(path: &Path) -> Result<Vec<PathBuf>, DaemonError> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
     let entries = std::fs::read_dir(path).map_err(|_| CaptureError::NoSuchFile(path.to_owned()))?;
-    let mut files: Vec<_> = entries
-        .filter_map(|e| Some(e.ok()?.path()))
-        .filter(|p| {
-            p.is_file()
-                && !p
-                    .file_name()
-                    .is_some_and(|n| n.to_string_lossy().starts_with('.'))
-        })
-        .collect();
-    let ending = |path: &Path| {
-        path.extension()
-            .map(|ending| ending.to_string_lossy().to_lowercase())
+    let is_hidden = |path: &Path| {
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().starts_with('.')
     };
-    let all = files.len();
-    files
-        .retain(|path| ending(path).is_none_or(|ending| !NO_RECORDINGS.contains(&ending.as_str())));
+    let mut files: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_file() && !is_hidden(path))
+        .collect();
     files.sort();
+    let all = files.len();
+    let (files, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|path| is_recording(path));
     if files.is_empty() {
         return Err(DaemonError::Usage(format!(
             "{} holds no recording",
             path.display()
         )));
     }
-    if files.len() < all {
+    if !others.is_empty() {
+        let named: Vec<_> = (others.iter())
+            .filter(|path| is_named_as_recording(path))
+            .map(|path| path.file_name().unwrap_or_default().to_string_lossy())
+            .collect();
+        let named = match named.len() {
+            0 => String::new(),
+            _ => format!(", among them {}", named.join(", ")),
+        };
         eprintln!(
-            "expressd: {} of {all} files are no recordings by their names and are left out",
-            all - files.len()
+            "expressd: {} of {all} files are no recordings by their content and are left out{named}",
+            others.len()
         );
     }
     Ok(files)

@@ -6,6 +6,7 @@ pub mod doctor;
 mod error;
 mod express;
 mod faces;
+mod found;
 mod hearing;
 mod logging;
 mod offline;
@@ -18,6 +19,7 @@ mod words;
 
 pub use error::DaemonError;
 pub use express::{Constants, Passage};
+pub use found::Found;
 pub use hearing::ToTranscriber;
 pub use logging::start_log;
 pub use offline::{Lines, replay};

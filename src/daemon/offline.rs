@@ -2,12 +2,13 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::DaemonError;
 use super::assembly::{Assembly, Streams, assemble, open_bundle};
+use super::found::Found;
 use super::pipeline::{Emit, Losses, Pipeline, Tempo};
 use super::sources::track_choice;
 use crate::capture::{Pace, Played, Recording, SourceBoard};
@@ -85,14 +86,27 @@ pub fn prepare(config: &Config, runtime: &Runtime, file: &Path) -> Result<Prepar
 impl Prepared {
     /// Plays the recording through every stage. The events of what was there are written also where it ends in an error.
     pub fn play(self, realtime: bool, lines: &Arc<Mutex<Lines>>) -> Result<Played, DaemonError> {
+        self.play_and_count(realtime, lines).0
+    }
+
+    /// The same, with what was found.
+    fn play_and_count(
+        self,
+        realtime: bool,
+        lines: &Arc<Mutex<Lines>>,
+    ) -> (Result<Played, DaemonError>, Found) {
         let Prepared {
             recording,
             assembly,
         } = self;
         let written = lines.clone();
         lines.lock().expect("lines lock").start();
-        let emit: Emit =
-            Box::new(move |event, _| written.lock().expect("lines lock").write(&event));
+        let events = Arc::new(AtomicU64::new(0));
+        let counted = events.clone();
+        let emit: Emit = Box::new(move |event, _| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            written.lock().expect("lines lock").write(&event);
+        });
         let clock = Arc::new(SystemClock::new());
         let mut progress = Progress::new(Duration::MAX, clock.now());
         let pipeline = Pipeline::spawn(
@@ -114,19 +128,29 @@ impl Prepared {
             Arc::new(SourceBoard::default()),
             Arc::new(AtomicBool::new(false)),
         );
-        match pipeline.join() {
+        let counts = pipeline.found();
+        let played = match pipeline.join() {
             Some(failure) => Err(DaemonError::Stage(failure)),
-            None => Ok(played?),
-        }
+            None => played.map_err(DaemonError::from),
+        };
+        let found = Found {
+            events: events.load(Ordering::Relaxed),
+            ..counts.get()
+        };
+        (played, found)
     }
 }
 
-/// Opens and plays one recording.
+/// Opens and plays one recording; says on standard error what was played and found.
 pub fn replay(
     config: &Config,
     file: &Path,
     realtime: bool,
     lines: &Arc<Mutex<Lines>>,
 ) -> Result<Played, DaemonError> {
-    prepare(config, &Runtime::load()?, file)?.play(realtime, lines)
+    let prepared = prepare(config, &Runtime::load()?, file)?;
+    let (played, found) = prepared.play_and_count(realtime, lines);
+    let name = file.file_name().unwrap_or(file.as_os_str());
+    eprintln!("expressd: {}: {found}", name.to_string_lossy());
+    played
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::express::{Constants, Passage};
 use super::faces::{FacesThread, READ_AHEAD, detect};
+use super::found::FoundCounts;
 use super::hearing::{ToTranscriber, hear, transcribe};
 use crate::align::{AlignInput, Aligned, Aligner};
 use crate::clip::{AudioBlock, Clip, Recognition, VideoFrame};
@@ -87,6 +88,7 @@ pub struct Pipeline {
     words: LaneGuest<AlignInput>,
     /// The daemon stops: a transcriber that is behind is not waited for.
     hurry: Arc<AtomicBool>,
+    found: Arc<FoundCounts>,
 }
 
 /// The first stage that failed, and why.
@@ -157,7 +159,9 @@ impl Pipeline {
             desk: desk.clone(),
             words: inbox.guest(),
             hurry: hurry.clone(),
+            found: Arc::default(),
         };
+        let found = pipeline.found.clone();
         let now = clock.now();
         let mut thread = |stage, work: Work| pipeline.thread(stage, progress.add(stage, now), work);
         if let Some((stage, detector, frames)) = stages.faces {
@@ -231,7 +235,7 @@ impl Pipeline {
         thread(
             "align",
             Box::new(move |beat| {
-                let result = align(aligner, &inputs, &filling, &*now, tempo, beat);
+                let result = align(aligner, &inputs, &filling, &*now, (tempo, &found), beat);
                 filling.state.lock().expect("desk lock").ended = true;
                 filling.changed.notify_all();
                 result
@@ -275,6 +279,11 @@ impl Pipeline {
         self.words.clone()
     }
 
+    /// What the stages have seen so far.
+    pub fn found(&self) -> Arc<FoundCounts> {
+        self.found.clone()
+    }
+
     pub fn failure(&self) -> Option<String> {
         self.failure.get()
     }
@@ -310,7 +319,7 @@ fn align(
     inputs: &LaneReceiver<AlignInput>,
     desk: &Desk,
     clock: &dyn Clock,
-    tempo: Tempo,
+    (tempo, found): (Tempo, &FoundCounts),
     beat: &Beat,
 ) -> Result<(), String> {
     loop {
@@ -323,6 +332,7 @@ fn align(
         };
         let ended = match inputs.recv(Some(wait)) {
             Received::Item(input) => {
+                found.see(&input);
                 aligner.push(input);
                 false
             }

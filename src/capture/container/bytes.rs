@@ -4,6 +4,10 @@ pub(in crate::capture) fn array<const N: usize>(data: &[u8], at: usize) -> Optio
     data.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
+pub(super) fn be16(data: &[u8], at: usize) -> Option<u16> {
+    array(data, at).map(u16::from_be_bytes)
+}
+
 pub(super) fn be32(data: &[u8], at: usize) -> Option<u32> {
     array(data, at).map(u32::from_be_bytes)
 }

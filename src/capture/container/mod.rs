@@ -4,23 +4,30 @@
 //! that is damaged where the tables are, has none. No reader trusts a length that the file states:
 //! nothing is allocated beyond what the file holds.
 
+mod avi;
 mod bytes;
 mod edits;
 mod matroska;
 mod mp4;
+mod still;
 mod verdict;
 mod view;
+
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::Path;
 
 use gstreamer as gst;
+use gstreamer::prelude::*;
 
 use super::wav::Wave;
 
 pub(super) use bytes::{array, le16, le32, le64, nanos};
 use edits::{Edit, Edits};
+pub(super) use still::photo;
 pub(super) use verdict::Delivered;
 use view::Patch;
 
@@ -39,6 +46,8 @@ pub(super) struct Tables {
     pub patches: Vec<Patch>,
     /// Why the file cannot be played as its tables ask.
     pub unsupported: Option<String>,
+    /// How `videoflip` turns the picture upright, where the demuxer does not say so itself.
+    pub direction: Option<&'static str>,
     /// What a person should know of how it is played, one line.
     pub remark: Option<String>,
 }
@@ -98,6 +107,12 @@ impl Tables {
         if matroska::is_matroska(&head) {
             return matroska::read(file, length);
         }
+        if avi::is_avi(&head) {
+            return avi::read(file, length);
+        }
+        if still::is_jpeg(&head) {
+            return still::read_jpeg(file, length);
+        }
         None
     }
 
@@ -121,5 +136,13 @@ impl Tables {
     ) {
         view::show(source, &self.patches);
         edits::apply(pipeline, self, pulse);
+        if let Some(direction) = self.direction {
+            pipeline.connect_element_added(move |_, element| {
+                let factory = element.factory();
+                if factory.is_some_and(|factory| factory.name() == "videoflip") {
+                    element.set_property_from_str("video-direction", direction);
+                }
+            });
+        }
     }
 }

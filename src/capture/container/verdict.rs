@@ -92,10 +92,13 @@ impl Tables {
         let wanted = kinds.into_iter().filter(|(.., delivered)| delivered.wanted);
         wanted
             .filter_map(|(kind, name, delivered)| {
-                let tracks: Vec<_> = (self.tracks.iter())
+                let mut tracks: Vec<_> = (self.tracks.iter())
                     .filter(|track| track.kind == kind && track.samples != Some(0))
-                    .filter(|track| !track.still)
                     .collect();
+                // Stills are no measure of moving pictures.
+                if tracks.iter().any(|track| !track.still) {
+                    tracks.retain(|track| !track.still);
+                }
                 let first = tracks.first()?;
                 let ends = tracks
                     .iter()

@@ -1,0 +1,87 @@
+//! MP4 files with other tables than they were written with.
+
+fn be32(bytes: &[u8], at: usize) -> usize {
+    u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize
+}
+
+/// The boxes of `bytes` as ranges. Sizes of 64 bits do not occur in what the tests make.
+fn boxes(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at + 8 <= bytes.len() {
+        let size = be32(bytes, at);
+        assert!(size >= 8, "a box of {size} bytes");
+        found.push(at..at + size);
+        at += size;
+    }
+    found
+}
+
+fn wrap(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    [&(content.len() as u32 + 8).to_be_bytes()[..], kind, content].concat()
+}
+
+/// The film with its index behind the media, each track's edit list replaced by the one of `lists`
+/// at its place (none where that is empty) and the film as long as the longest. An edit is its
+/// duration in the film's time scale and its media time in the track's; -1 presents nothing.
+///
+/// # Panics
+/// Where `film` is no MP4 file with an index.
+pub fn with_edits(film: &[u8], lists: &[&[(u32, i32)]]) -> Vec<u8> {
+    let mut film = film.to_vec();
+    let index = boxes(&film)
+        .into_iter()
+        .find(|range| &film[range.start + 4..range.start + 8] == b"moov")
+        .expect("an index");
+    let moov = film[index.clone()].to_vec();
+    film[index.start + 4..index.start + 8].copy_from_slice(b"free");
+    let length = |list: &&[(u32, i32)]| list.iter().map(|(duration, _)| duration).sum::<u32>();
+    let longest = lists.iter().map(length).max().expect("a list");
+    let (mut content, mut lists) = (Vec::new(), lists.iter());
+    for range in boxes(&moov[8..]) {
+        let mut part = moov[8..][range].to_vec();
+        match &part[4..8] {
+            b"mvhd" => part[24..28].copy_from_slice(&longest.to_be_bytes()),
+            b"trak" => part = with_list(&part, lists.next().expect("a list for each track")),
+            _ => {}
+        }
+        content.extend(part);
+    }
+    film.extend(wrap(b"moov", &content));
+    film
+}
+
+fn with_list(track: &[u8], list: &[(u32, i32)]) -> Vec<u8> {
+    let mut content = Vec::new();
+    for range in boxes(&track[8..]) {
+        let part = &track[8..][range];
+        match &part[4..8] {
+            b"edts" => {}
+            b"tkhd" => {
+                content.extend(part);
+                if !list.is_empty() {
+                    let mut edits = vec![0, 0, 0, 0];
+                    edits.extend((list.len() as u32).to_be_bytes());
+                    for (duration, time) in list {
+                        edits.extend(duration.to_be_bytes());
+                        edits.extend(time.to_be_bytes());
+                        edits.extend(0x1_0000u32.to_be_bytes());
+                    }
+                    content.extend(wrap(b"edts", &wrap(b"elst", &edits)));
+                }
+            }
+            _ => content.extend(part),
+        }
+    }
+    wrap(b"trak", &content)
+}
+
+/// Overwrites `bytes` at `at` behind the head of the `nth` box called `kind`, wherever it stands.
+///
+/// # Panics
+/// Where there is no such box.
+pub fn overwrite(film: &mut [u8], kind: &[u8; 4], nth: usize, at: usize, bytes: &[u8]) {
+    let mut places = (0..film.len() - 4).filter(|place| &film[*place..*place + 4] == kind);
+    let place = places.nth(nth).expect("a box of that kind") + 4 + at;
+    film[place..place + bytes.len()].copy_from_slice(bytes);
+}
