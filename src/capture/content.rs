@@ -27,9 +27,11 @@ pub fn is_recording(path: &Path) -> bool {
     }
     init();
     let (probability, caps) = gst::SliceTypeFind::type_find(head);
-    let name = caps.as_ref().and_then(|caps| caps.structure(0)).map(|found| found.name().as_str());
-    probability >= gst::TypeFindProbability::Likely
-        && name.is_some_and(|name| is_media(name, path))
+    let name = caps
+        .as_ref()
+        .and_then(|caps| caps.structure(0))
+        .map(|found| found.name().as_str());
+    probability >= gst::TypeFindProbability::Likely && name.is_some_and(|name| is_media(name, path))
 }
 
 fn is_media(name: &str, path: &Path) -> bool {
@@ -72,14 +74,27 @@ mod tests {
         };
         let demo = std::fs::read(crate::testing::project("config/demo/demo.mp4")).unwrap();
         assert!(judge("GOPR0001.LRV", &demo));
-        assert!(judge("session", b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0"));
-        assert!(!judge("pointer.flv", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"));
+        assert!(judge(
+            "session",
+            b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0"
+        ));
+        assert!(!judge(
+            "pointer.flv",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
+        ));
         assert!(!judge("empty.mp4", b""));
         assert!(!judge("one.mp4", b"x"));
         assert!(!judge("photo.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"));
-        assert!(!judge("thumbnail.thm", &[0xff, 0xd8, 0xff, 0xe0, 0, 0x10, b'J', b'F', b'I', b'F', 0, 1, 1]));
+        assert!(!judge(
+            "thumbnail.thm",
+            &[
+                0xff, 0xd8, 0xff, 0xe0, 0, 0x10, b'J', b'F', b'I', b'F', 0, 1, 1
+            ]
+        ));
         assert!(!judge("sheet.xlsx", b"PK\x03\x04\x14\0\0\0\x08\0"));
         assert!(!judge("events.jsonl", b"{\"type\":\"subject\"}\n"));
-        assert!(is_named_as_recording(Path::new("a.FLV")) && !is_named_as_recording(Path::new("a.csv")));
+        assert!(
+            is_named_as_recording(Path::new("a.FLV")) && !is_named_as_recording(Path::new("a.csv"))
+        );
     }
 }

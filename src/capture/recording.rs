@@ -12,8 +12,9 @@ use super::container::{Delivered, Tables};
 use super::decoder::{self, Decoder, Failure, Kind, Taps};
 use super::delivery::{FrameDelivery, SoundDelivery, Timeline};
 use super::error::CaptureError;
+use super::stream::Stream;
 use super::tracks::TrackChoice;
-use super::whole::{breaks_off, index_missing};
+use super::whole::{breaks_off, unplayable};
 use crate::event::SourceState;
 use crate::time::{Clock, MediaTime, SystemClock};
 
@@ -57,6 +58,8 @@ pub struct Recording {
     taps: Arc<Taps>,
     /// What the container says of its tracks.
     tables: Option<Tables>,
+    /// The pipe that it comes through.
+    stream: Option<Stream>,
 }
 
 impl Recording {
@@ -78,7 +81,11 @@ impl Recording {
             path: path.clone(),
             reason,
         };
-        match std::fs::File::open(&path).and_then(|file| file.metadata()) {
+        let opened = Stream::open(&path).and_then(|stream| match stream {
+            Some(stream) => Ok((Some(stream), None)),
+            None => Ok((None, Some(std::fs::File::open(&path)?.metadata()?))),
+        });
+        let (stream, metadata) = match opened {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(CaptureError::NoSuchFile(path));
             }
@@ -89,18 +96,10 @@ impl Recording {
                 });
             }
             Err(error) => return Err(unreadable(error.to_string())),
-            Ok(metadata) if metadata.is_dir() => {
-                return Err(unreadable("it is a directory".into()));
-            }
-            Ok(metadata) if metadata.len() == 0 => {
-                return Err(unreadable("the file is empty".into()));
-            }
-            Ok(_) => {}
-        }
-        if index_missing(&path) {
-            return Err(unreadable(
-                "its index is missing, as in a file that is cut before its end".into(),
-            ));
+            Ok(opened) => opened,
+        };
+        if let Some(reason) = metadata.and_then(|metadata| unplayable(&path, &metadata)) {
+            return Err(unreadable(reason));
         }
         let tables = Tables::read(&path);
         if let Some(remark) = tables.as_ref().and_then(|tables| tables.remark.as_ref()) {
@@ -113,7 +112,8 @@ impl Recording {
             return Err(unreadable(reason));
         }
         let taps = Arc::new(Taps::default());
-        let decoder = decoder::open(&path, choice, &taps)?;
+        let source = stream.as_ref().map_or(path.clone(), Stream::path);
+        let decoder = decoder::open(&source, choice, &taps)?;
         let tracks = taps.tracks();
         if !tracks.video.present && !tracks.audio.present {
             return Err(unreadable("it has neither pictures nor sound".into()));
@@ -124,6 +124,7 @@ impl Recording {
             decoder,
             taps,
             tables,
+            stream,
         })
     }
 
@@ -248,7 +249,10 @@ impl Recording {
                 if let Err(error) = ending {
                     break Err(error);
                 }
-                if !stopped && let Some(offset) = second_recording(&self.path) {
+                if !stopped
+                    && self.stream.is_none()
+                    && let Some(offset) = second_recording(&self.path)
+                {
                     break Err(CaptureError::Appended {
                         path: self.path.clone(),
                         offset,
@@ -302,13 +306,16 @@ impl Recording {
         outlier: Option<i64>,
         reason: Option<String>,
     ) -> Result<(), CaptureError> {
+        // How long a stream is, its writer could not know.
         let expected = self
             .decoder
             .duration()
+            .filter(|_| self.stream.is_none())
             .filter(|duration| duration.nanos_since(end) > CUT_NANOS)
             // Stated by a stamp that was left out.
             .filter(|duration| outlier.is_none_or(|nanos| duration.nanos() > nanos + CUT_NANOS));
-        if reason.is_none() && expected.is_none() && !breaks_off(&self.path) {
+        let cut = self.stream.is_none() && breaks_off(&self.path);
+        if reason.is_none() && expected.is_none() && !cut {
             return Ok(());
         }
         Err(CaptureError::Cut {

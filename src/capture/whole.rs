@@ -1,12 +1,36 @@
 //! Is a file all there? For containers that do not tell a decoder how long they are, their own framing does.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use super::container::photo;
+
+/// Why the file cannot be played, where that is seen without a decoder.
+pub(super) fn unplayable(path: &Path, metadata: &Metadata) -> Option<String> {
+    if metadata.is_dir() {
+        return Some("it is a directory".into());
+    }
+    if !metadata.is_file() {
+        return Some("it is a device or a socket".into());
+    }
+    if metadata.len() == 0 {
+        return Some("the file is empty".into());
+    }
+    let mut head = [0u8; 12];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    if let Some(kind) = read.ok().and_then(|()| photo(&head)) {
+        return Some(format!(
+            "it is a {kind} photo; photos are read as JPEG and PNG"
+        ));
+    }
+    index_missing(path)
+        .then(|| "its index is missing, as in a file that is cut before its end".into())
+}
+
 /// Is this an MP4 or MOV file of whose index not even the beginning is there? Most writers put it last, so that a cut file has none and
 /// nothing of it can be decoded. (GStreamer 1.22 now and then loses its own message about that and waits for ever.)
-pub(super) fn index_missing(path: &Path) -> bool {
+fn index_missing(path: &Path) -> bool {
     let Ok(file) = File::open(path) else {
         return false;
     };

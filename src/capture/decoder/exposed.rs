@@ -8,6 +8,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 
 use super::{DecodedPicture, DecodedSound, Kind, Notice, Sink, Taps};
+use crate::capture::container::Tables;
 use crate::capture::error::CaptureError;
 use crate::capture::pipeline::{SoundBranch, attach};
 use crate::capture::tracks::{ChannelSelection, TrackChoice, TrackFacts, TrackSelection, select};
@@ -18,6 +19,7 @@ pub(super) struct ExposedTracks<F, S> {
     pipeline: gst::glib::WeakRef<gst::Pipeline>,
     taps: Arc<Taps<F, S>>,
     choice: TrackChoice,
+    tables: Option<Tables>,
     notice: Notice,
     pads: Mutex<Vec<gst::Pad>>,
     /// Where the selected track of each kind, video and audio, enters its branch.
@@ -39,12 +41,14 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
         decoder: &gst::Element,
         taps: &Arc<Taps<F, S>>,
         choice: TrackChoice,
+        tables: Option<Tables>,
         notice: Notice,
     ) -> Arc<ExposedTracks<F, S>> {
         let exposed = Arc::new(ExposedTracks {
             pipeline: pipeline.downgrade(),
             taps: taps.clone(),
             choice,
+            tables,
             notice,
             pads: Mutex::default(),
             entries: Mutex::default(),
@@ -89,7 +93,8 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
                 .collect();
             // As the container has them: `decodebin` exposes by what is complete first.
             of_kind.sort_by_key(|pad| pad.stream_id());
-            let facts: Vec<_> = of_kind.iter().map(facts).collect();
+            let facts = of_kind.iter().map(|pad| facts(pad, self.tables.as_ref()));
+            let facts: Vec<_> = facts.collect();
             match select(&facts, selection) {
                 Some(index) => {
                     if let Err(error) = self.play(&pipeline, &of_kind[index], kind) {
@@ -205,14 +210,17 @@ fn channels(pad: &gst::Pad) -> Option<u32> {
     u32::try_from(channels).ok()
 }
 
-fn facts(pad: &gst::Pad) -> TrackFacts {
+fn facts(pad: &gst::Pad, tables: Option<&Tables>) -> TrackFacts {
     let flags = pad
         .sticky_event::<gst::event::StreamStart>(0)
         .map(|event| event.stream_flags());
     TrackFacts {
         media_type: encoded_type(pad).unwrap_or_else(|| media_type(pad)),
         is_default: flags.is_some_and(|flags| flags.contains(gst::StreamFlags::SELECT)),
-        is_still: false,
+        is_still: pad
+            .stream_id()
+            .and_then(|name| tables?.named(&name).map(|track| track.still))
+            .unwrap_or(false),
     }
 }
 

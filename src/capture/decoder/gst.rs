@@ -50,6 +50,7 @@ impl GstDecoder {
                 .build()
                 .map_err(|_| missing_base_plugins())
         };
+        let tables = Tables::read(path);
         let decoder = match Wave::open(path) {
             Some(wave) => wave.feed(&pipeline)?,
             None => {
@@ -62,7 +63,7 @@ impl GstDecoder {
                         path: path.to_owned(),
                         reason: error.to_string(),
                     })?;
-                if let Some(tables) = Tables::read(path) {
+                if let Some(tables) = &tables {
                     tables.guide(&pipeline, &source, || {});
                 }
                 pipeline
@@ -77,7 +78,7 @@ impl GstDecoder {
         if let Some(bin) = decoder.downcast_ref::<gst::Bin>() {
             leap::correct(bin, notice.clone());
         }
-        let exposed = ExposedTracks::watch(&pipeline, &decoder, taps, choice, notice);
+        let exposed = ExposedTracks::watch(&pipeline, &decoder, taps, choice, tables, notice);
         let mut opened = GstDecoder {
             path: path.to_owned(),
             pipeline,
