@@ -133,10 +133,8 @@ impl Prepared {
             Some(failure) => Err(DaemonError::Stage(failure)),
             None => played.map_err(DaemonError::from),
         };
-        let found = Found {
-            events: events.load(Ordering::Relaxed),
-            ..counts.get()
-        };
+        let mut found = counts.get();
+        found.events = events.load(Ordering::Relaxed);
         (played, found)
     }
 }
