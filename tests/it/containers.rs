@@ -1,0 +1,320 @@
+//! Containers whose tables say something unusual: edit lists, wrong durations, tags behind the end,
+//! tracks without a decoder, stills.
+
+use std::path::{Path, PathBuf};
+
+use expressd::capture::{CaptureError, Pace, Recording};
+use expressd::testing::mp4::{overwrite, with_edits};
+
+use crate::decoder::ffmpeg;
+use crate::harness::{demo, expressd, of_type, replay, stderr};
+use crate::recordings::{Heard, hear};
+
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn film() -> Vec<u8> {
+    std::fs::read(demo()).unwrap()
+}
+
+fn play(path: &Path) -> Heard {
+    let heard = hear(path, Pace::Offline).unwrap_or_else(|error| panic!("{error}"));
+    if let Err(error) = &heard.played {
+        panic!("{error}");
+    }
+    heard
+}
+
+/// Milliseconds of every frame.
+fn millis(heard: &Heard) -> Vec<i64> {
+    let nanos = heard.frame_times.iter().map(|time| time.nanos());
+    nanos.map(|nanos| (nanos + 500_000) / 1_000_000).collect()
+}
+
+/// Loudness of the difference of two stretches of sound, against that of the first.
+fn difference(one: &[f32], other: &[f32]) -> f64 {
+    let energy = |values: &mut dyn Iterator<Item = f32>| {
+        values.map(|value| f64::from(value).powi(2)).sum::<f64>()
+    };
+    assert_eq!(one.len(), other.len());
+    let difference = energy(&mut one.iter().zip(other).map(|(a, b)| a - b));
+    (difference / energy(&mut one.iter().copied()).max(1e-9)).sqrt()
+}
+
+#[test]
+fn every_part_of_an_edit_list_is_played_where_it_is_presented() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = play(&demo());
+    // From 2 s on for 3 s, then from 8 s on for 5 s; a second of nothing comes first.
+    let video: &[(u32, i32)] = &[(1000, -1), (3000, 25_600), (5000, 102_400)];
+    let audio: &[(u32, i32)] = &[(1000, -1), (3000, 96_312), (5000, 384_312)];
+    let edited = write(
+        folder.path(),
+        "edits.mp4",
+        &with_edits(&film(), &[video, audio]),
+    );
+    let heard = play(&edited);
+    let wanted: Vec<i64> = (0..200).map(|index| 1000 + 40 * index).collect();
+    assert_eq!(millis(&heard), wanted);
+    let lumas: Vec<f64> = [&whole.lumas[50..125], &whole.lumas[200..325]].concat();
+    let worst = lumas
+        .iter()
+        .zip(&heard.lumas)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f64::max);
+    assert!(worst < 1e-9, "the same pictures: {worst}");
+    assert!(
+        (heard.samples.len() as i64 - 128_000).abs() < 400,
+        "{}",
+        heard.samples.len()
+    );
+    assert!((heard.block_times[0].secs_f64() - 1.0).abs() < 0.001);
+    // The samples are those of the whole recording, within a sample of their place.
+    for (at, from) in [(4_000, 36_000), (60_000, 140_000)] {
+        let part = &heard.samples[at..at + 32_000];
+        let nearest = (from - 3..from + 4)
+            .map(|start: usize| difference(part, &whole.samples[start..start + 32_000]))
+            .fold(f64::MAX, f64::min);
+        assert!(nearest < 0.2, "sound of {at}: {nearest}");
+    }
+}
+
+#[test]
+fn a_long_delay_and_a_long_film_lose_no_track() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = play(&demo());
+    for delay in [20_000u32, 3_600_000] {
+        let video = [(delay, -1), (19_680, 0)];
+        let audio = [(delay, -1), (19_680, 312)];
+        let bytes = with_edits(&film(), &[&video, &audio]);
+        let heard = play(&write(folder.path(), "delayed.mp4", &bytes));
+        assert_eq!(
+            heard.frame_times.len(),
+            whole.frame_times.len(),
+            "{delay} ms"
+        );
+        assert_eq!(millis(&heard)[0], i64::from(delay));
+        assert!(
+            heard.samples.len() + 800 > whole.samples.len(),
+            "{delay} ms"
+        );
+    }
+    // The film's own duration, and a track's, are wrong.
+    for (kind, at, ticks) in [
+        (b"mvhd", 16, 19_680 * 9),
+        (b"mvhd", 16, 1000),
+        (b"mdhd", 16, 8_000u32),
+    ] {
+        let mut bytes = film();
+        overwrite(&mut bytes, kind, 0, at, &ticks.to_be_bytes());
+        let heard = play(&write(folder.path(), "durations.mp4", &bytes));
+        assert_eq!(
+            heard.frame_times.len(),
+            whole.frame_times.len(),
+            "{kind:?} {ticks}"
+        );
+        assert!(
+            heard.samples.len() + 2000 > whole.samples.len(),
+            "{kind:?} {ticks}"
+        );
+    }
+}
+
+#[test]
+fn edits_out_of_order_are_refused_with_their_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let lists: [&[(u32, i32)]; 2] = [&[(1000, 128_000), (1000, 0)], &[(2000, 312)]];
+    let path = write(folder.path(), "backwards.mp4", &with_edits(&film(), &lists));
+    let error = Recording::open(&path)
+        .expect_err("it is refused")
+        .to_string();
+    assert!(error.contains("edit list of its picture track"), "{error}");
+}
+
+#[test]
+fn what_follows_the_pictures_and_the_sound_does_not_make_them_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = play(&demo());
+    let mut tagged = film();
+    tagged.extend([&b"TAG"[..], &[b' '; 125]].concat());
+    let tagged = write(folder.path(), "tagged.mp4", &tagged);
+    let words = "1\n00:00:01,000 --> 00:00:40,000\nstill there\n";
+    std::fs::write(folder.path().join("words.srt"), words).unwrap();
+    std::fs::copy(demo(), folder.path().join("demo.mp4")).unwrap();
+    let subtitles = [
+        "-i",
+        "demo.mp4",
+        "-i",
+        "words.srt",
+        "-map",
+        "0",
+        "-map",
+        "1",
+        "-c",
+        "copy",
+    ];
+    ffmpeg(
+        folder.path(),
+        &[&subtitles[..], &["-c:s", "mov_text", "words.mp4"]].concat(),
+    );
+    ffmpeg(
+        folder.path(),
+        &[&subtitles[..], &["-c:s", "srt", "words.mkv"]].concat(),
+    );
+    let late = [
+        "-i",
+        "demo.mp4",
+        "-c",
+        "copy",
+        "-output_ts_offset",
+        "3600",
+        "late.mkv",
+    ];
+    ffmpeg(folder.path(), &late);
+    for path in [
+        tagged,
+        folder.path().join("words.mp4"),
+        folder.path().join("words.mkv"),
+        folder.path().join("late.mkv"),
+    ] {
+        let heard = play(&path);
+        assert_eq!(
+            heard.frame_times.len(),
+            whole.frame_times.len(),
+            "{}",
+            path.display()
+        );
+        assert!(heard.frame_times[0].secs_f64() < 0.1, "{}", path.display());
+    }
+}
+
+#[test]
+fn a_track_without_a_decoder_is_named_after_the_rest_was_played() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bytes = film();
+    overwrite(&mut bytes, b"stsd", 0, 12, b"Zq9x");
+    let path = write(folder.path(), "unknown.mp4", &bytes);
+    let heard = hear(&path, Pace::Offline).unwrap();
+    assert!(heard.frame_times.is_empty() && heard.samples.len() > 300_000);
+    match heard.played {
+        Err(error @ CaptureError::Missing { .. }) => {
+            let text = error.to_string();
+            for part in [
+                "picture track",
+                "Zq9x",
+                "gave nothing",
+                "gstreamer1.0-libav",
+            ] {
+                assert!(text.contains(part), "{text}");
+            }
+        }
+        other => panic!("{other:?}"),
+    }
+    let (code, events, told) = replay(&path, &[]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(of_type(&events, "expression").count() > 3, "{told}");
+    assert!(told.contains("unknown.mp4: played 19."), "{told}");
+}
+
+/// A JPEG of the demonstration, as a phone stores it that was held upright.
+#[test]
+fn a_photo_is_turned_as_its_camera_says_and_a_cut_one_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(demo(), folder.path().join("demo.mp4")).unwrap();
+    let still = [
+        "-i",
+        "demo.mp4",
+        "-frames:v",
+        "1",
+        "-vf",
+        "scale=320:240",
+        "plain.jpg",
+    ];
+    ffmpeg(folder.path(), &still);
+    let plain = std::fs::read(folder.path().join("plain.jpg")).unwrap();
+    let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    let size = (exif.len() as u16 + 2).to_be_bytes();
+    let turned = [&plain[..2], &[0xff, 0xe1], &size, exif, &plain[2..]].concat();
+    assert_eq!(
+        play(&write(folder.path(), "plain.jpg", &plain)).sizes,
+        [(320, 240)]
+    );
+    assert_eq!(
+        play(&write(folder.path(), "turned.jpg", &turned)).sizes,
+        [(240, 320)]
+    );
+    let cut = write(folder.path(), "cut.jpg", &plain[..plain.len() / 2]);
+    let failed = hear(&cut, Pace::Offline).map_or_else(|_| true, |heard| heard.played.is_err());
+    assert!(failed, "a cut picture is no whole one");
+    let heif = write(
+        folder.path(),
+        "a.heic",
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic\0\0\0\x10mdat01234567",
+    );
+    let error = Recording::open(&heif).expect_err("a photo").to_string();
+    assert!(
+        error.contains("HEIF photo") && !error.contains("cut"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_pipe_is_played_as_the_file_is() {
+    use std::os::fd::AsRawFd;
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+    let bytes = film();
+    let writing = std::thread::spawn(move || std::io::Write::write_all(&mut writer, &bytes));
+    let (piped, whole) = (play(Path::new(&path)), play(&demo()));
+    writing.join().unwrap().unwrap();
+    assert_eq!(piped.frame_times.len(), whole.frame_times.len());
+    assert!(piped.samples.len() + 800 > whole.samples.len());
+    let error = Recording::open("/dev/null")
+        .expect_err("nothing")
+        .to_string();
+    assert!(error.contains("device"), "{error}");
+}
+
+#[test]
+fn a_folder_is_judged_by_content_and_each_recording_ends_with_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    std::fs::copy(demo(), path.join("GOPR0001.LRV")).unwrap();
+    for (name, bytes) in [
+        (
+            "pointer.flv",
+            &b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"[..],
+        ),
+        ("session.TextGrid", b""),
+        ("Thumbs.db", b"x"),
+        ("desktop.ini", b"[ViewState]"),
+        (".DS_Store", b"x"),
+        ("photo.HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
+    ] {
+        std::fs::write(path.join(name), bytes).unwrap();
+    }
+    let output = expressd(&["replay", path.to_str().unwrap(), "--jsonl", "-"]);
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(
+        told.contains("5 of 6 files are no recordings by their content"),
+        "{told}"
+    );
+    assert!(told.contains("among them pointer.flv"), "{told}");
+    let line = told
+        .lines()
+        .find(|line| line.contains("GOPR0001.LRV: played 19."));
+    let line = line.unwrap_or_else(|| panic!("no last line: {told}"));
+    for part in [
+        "492 frames (",
+        " with a face)",
+        "s of sound (",
+        "s of speech)",
+        " events",
+    ] {
+        assert!(line.contains(part), "{line}");
+    }
+}
