@@ -56,10 +56,8 @@ pub(super) fn ima(block: &[u8], channels: usize) -> Vec<i16> {
                 byte >> 4
             };
             let step = STEPS[index];
-            let mut change = step >> 3;
-            for (bit, part) in [(4, step), (2, step >> 1), (1, step >> 2)] {
-                change += if code & bit == 0 { 0 } else { part };
-            }
+            // In one product: the shifts and sums of the first decoders round each part.
+            let change = ((2 * i32::from(code & 7) + 1) * step) >> 3;
             value += if code & 8 == 0 { change } else { -change };
             value = value.clamp(i32::from(i16::MIN), i32::from(i16::MAX));
             let next = index as i32 + STEP_CHANGES[usize::from(code & 7)];
@@ -128,9 +126,9 @@ mod tests {
 
     #[test]
     fn an_ima_block_follows_its_codes() {
-        // One channel, starting at 100 with a step of 7: up by 7+3+1; then an eighth of a step of 16.
+        // One channel, starting at 100 with a step of 7: up by 15 eighths; then by one of a step of 16.
         let samples = ima(&[100, 0, 0, 0, 0x07, 0x08, 0, 0], 1);
-        assert_eq!(samples[..3], [100, 111, 113]);
+        assert_eq!(samples[..3], [100, 113, 115]);
         assert_eq!(samples.len(), 9);
     }
 
