@@ -60,6 +60,8 @@ pub struct Recording {
     tables: Option<Tables>,
     /// The pipe that it comes through.
     stream: Option<Stream>,
+    /// Pictures and sound that have to come where the container has them.
+    required: [bool; 2],
 }
 
 impl Recording {
@@ -125,6 +127,7 @@ impl Recording {
             taps,
             tables,
             stream,
+            required: [false; 2],
         })
     }
 
@@ -134,6 +137,12 @@ impl Recording {
 
     pub fn has_audio(&self) -> bool {
         self.taps.tracks().audio.present
+    }
+
+    /// Tracks of these kinds that the container has and no decoder takes are an error at the end,
+    /// as are those that an output waits for.
+    pub fn require(&mut self, video: bool, audio: bool) {
+        self.required = [video, audio];
     }
 
     /// The length that the container states.
@@ -231,15 +240,20 @@ impl Recording {
                         reason,
                     });
                 }
+                // A track that is there and that no output takes is not missed.
+                let required = [
+                    self.required[0] && !tracks.video.present,
+                    self.required[1] && !tracks.audio.present,
+                ];
                 let came = |wanted, count, end_nanos| Delivered {
                     wanted,
                     count,
                     end_nanos,
                 };
                 let ended = frames.as_ref().map_or(0, |d| d.end_nanos);
-                let video = came(wanted[0].1, played.video_frames, ended);
+                let video = came(wanted[0].1 || required[0], played.video_frames, ended);
                 let ended = sound.as_ref().map_or(0, |d| d.end_nanos);
-                let audio = came(wanted[1].1, played.audio_samples, ended);
+                let audio = came(wanted[1].1 || required[1], played.audio_samples, ended);
                 let reason = pass.broken.map(Failure::text);
                 let ending = match &self.tables {
                     _ if stopped => Ok(()),

@@ -65,7 +65,8 @@ pub struct Prepared {
 
 /// Opens recording, bundle and stages.
 pub fn prepare(config: &Config, runtime: &Runtime, file: &Path) -> Result<Prepared, DaemonError> {
-    let recording = Recording::open_with(file, track_choice(config)?)?;
+    let mut recording = Recording::open_with(file, track_choice(config)?)?;
+    recording.require(true, true);
     let streams = Streams {
         video: recording.has_video(),
         audio: recording.has_audio(),

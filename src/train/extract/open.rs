@@ -31,6 +31,7 @@ pub fn refusal(error: CaptureError) -> Refusal {
         }
         CaptureError::NoSuchTrack { what, remedy, .. } => format!("it has no {what}: {remedy}"),
         CaptureError::Unsupported { .. } => "a decoder is missing".into(),
+        CaptureError::Missing { what, .. } => what,
         other => one_line(&other),
     })
 }

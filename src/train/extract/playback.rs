@@ -120,7 +120,14 @@ impl Playback {
             Media::Picture(_) | Media::None => Err(Refusal::NothingToEncode),
         };
         self.opening_cpu_nanos += thread_cpu_nanos() - started;
-        let (video, audio) = opened?;
+        let (mut video, mut audio) = opened?;
+        match &mut audio {
+            None => video.require(self.video, self.audio),
+            Some(audio) => {
+                video.require(self.video, false);
+                audio.require(false, self.audio);
+            }
+        }
         let has_video = self.video && video.has_video();
         let has_audio = self.audio && audio.as_ref().unwrap_or(&video).has_audio();
         if !self.video && !self.audio {
