@@ -125,7 +125,7 @@ fn apply_at(sink: &gst::Pad, tables: Arc<Tables>, pulse: Arc<impl Fn() + Send + 
                 Some(presented) => *buffer = presented,
                 None => {
                     pulse();
-                    return gst::PadProbeReturn::Drop;
+                    return gst::PadProbeReturn::Handled;
                 }
             }
         }
