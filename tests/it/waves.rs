@@ -74,7 +74,7 @@ fn every_coding_is_heard_whole_and_in_time() {
         (
             "pcm_alaw",
             "wav",
-            &["-ar", "8000", "-af", "atrim=end_sample=15999"],
+            &["-af", "aresample=8000,atrim=end_sample=15999"],
         ),
         ("pcm_mulaw", "wav", &["-ar", "8000"]),
         ("adpcm_ima_wav", "wav", &[]),
