@@ -6,7 +6,10 @@ use std::io::{self, IsTerminal, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 
+use std::time::Duration;
+
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
 
 /// `PIPE_BUF`: a pipe that `poll` reports as writable takes so many bytes at once.
 const CHUNK: usize = 4096;
@@ -15,6 +18,8 @@ const SLICE: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 20_000_000,
 };
+/// How often a pipe without enough room is looked at again.
+const ROOM: Duration = Duration::from_millis(5);
 const AT_ONCE: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 0,
@@ -78,6 +83,44 @@ impl Stream {
 
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// As [`Stream::put`], and nothing of `line` goes into a pipe that has no room for all of it: a
+    /// reader that stops reading finds whole lines. A line longer than the largest pipe that the
+    /// system grants is written in parts.
+    pub fn put_line(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> Result<(), Unwritten> {
+        while self.is_fifo && !self.has_room(line.len()) {
+            if !goes_on() {
+                let cause = io::Error::new(io::ErrorKind::TimedOut, "nothing reads it");
+                return Err(Unwritten::nothing(cause));
+            }
+            std::thread::sleep(ROOM);
+        }
+        self.put(line, goes_on)
+    }
+
+    /// Whether the pipe takes `length` bytes at once. True where that cannot be known, and without
+    /// a reader, which the write then tells.
+    fn has_room(&self, length: usize) -> bool {
+        let mut fds = [PollFd::new(&self.file, PollFlags::OUT)];
+        let has_ended = poll(&mut fds, Some(&AT_ONCE)).is_err()
+            || fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP);
+        let known = fcntl_getpipe_size(&self.file).and_then(|size| {
+            let waiting = rustix::io::ioctl_fionread(&self.file)?;
+            Ok((size, usize::try_from(waiting).unwrap_or(usize::MAX)))
+        });
+        let Ok((mut size, waiting)) = known else {
+            return true;
+        };
+        // A write that does not fit into the last page begins another: half of each may be empty.
+        let needed = length.saturating_add(CHUNK);
+        if size < needed {
+            let Ok(larger) = fcntl_setpipe_size(&self.file, needed) else {
+                return true;
+            };
+            size = larger;
+        }
+        has_ended || waiting.saturating_mul(2).saturating_add(needed) <= size
     }
 
     /// Writes all of `bytes`; waits for the reader while `goes_on` holds. A regular file is written

@@ -169,7 +169,7 @@ impl OutFile {
             return Err(failure.cause);
         }
         self.owed.clear();
-        let Err(failure) = stream.put(line, goes_on) else {
+        let Err(failure) = stream.put_line(line, goes_on) else {
             return Ok(());
         };
         if failure.written > 0 && !stream.take_back(failure.written) {
@@ -314,7 +314,9 @@ fn mend_last_line(file: &File, path: &Path) -> io::Result<Vec<u8>> {
     if last.is_empty() {
         return Ok(Vec::new());
     }
-    let is_half_line = last[0] == b'{' && serde_json::from_slice::<IgnoredAny>(last).is_err();
+    // A power failure may leave zeros where the line was to be.
+    let is_half_line =
+        last[0] == 0 || last[0] == b'{' && serde_json::from_slice::<IgnoredAny>(last).is_err();
     if !is_half_line {
         return Ok(b"\n".to_vec());
     }
