@@ -223,6 +223,14 @@ impl Recording {
                 _ => false,
             };
             let stopped = is_held || pass.closed || stop.load(Ordering::Acquire);
+            // Looping goes on after a crash too, but not as if nothing were lost.
+            if let Some(Failure::Crash(reason)) = pass.broken {
+                let reason = format!("{reason} after {:.2} s", end.secs_f64());
+                break Err(CaptureError::Undecodable {
+                    path: self.path.clone(),
+                    reason,
+                });
+            }
             if !looped || stopped {
                 let played = Played {
                     end,
@@ -233,13 +241,6 @@ impl Recording {
                     .as_ref()
                     .and_then(FrameDelivery::outlier_nanos)
                     .max(sound.as_ref().and_then(SoundDelivery::outlier_nanos));
-                if let Some(Failure::Crash(reason)) = pass.broken {
-                    let reason = format!("{reason} after {:.2} s", end.secs_f64());
-                    break Err(CaptureError::Undecodable {
-                        path: self.path.clone(),
-                        reason,
-                    });
-                }
                 // A track that is there and that no output takes is not missed.
                 let required = [
                     self.required[0] && !tracks.video.present,
