@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! camera / file / rtsp                        microphone / file
-//!   │ GStreamer streaming thread                │ cpal callback: stamp, copy into the ring; never block, allocate or log
+//!   │ GStreamer streaming thread; recordings    │ cpal callback: stamp, copy into the ring; never block, allocate or log
+//!   │ in a decoder process, by shared memory    │
 //!   ▼ lane frames                               ▼ ringbuf (SPSC; full → drop newest, count)
 //!  thread "faces": track every frame,          thread "speech": voice activity, turns
 //!    align, crop; "detect" beside it: late       │ "transcribe" beside it: words of turns, where
