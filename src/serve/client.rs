@@ -33,6 +33,9 @@ const MAX_ANSWERS: usize = 4;
 const DRAINED_BYTES_A_PAUSE: usize = 128 << 10;
 const DRAINING_PAUSE: Duration = Duration::from_millis(10);
 const DRAINED_AT_ONCE: usize = 16 << 10;
+/// Our end of a connection is closed once a client that was refused has sent nothing for so long.
+/// Closed while it sends, it looks to some clients like a loss of the connection.
+const QUIET: Duration = Duration::from_millis(100);
 
 pub(super) struct Client {
     shared: Arc<Shared>,
@@ -355,6 +358,7 @@ impl Client {
         let settings = &self.shared.settings;
         let stopping = matches!(end, End::Stopping);
         let goodbye = end.goodbye(settings);
+        let may_be_sending = matches!(end, End::Refused(_) | End::Broken(..));
         let refusal = match end {
             End::Gone => return,
             // No frame follows a client's Close but the reply.
@@ -402,13 +406,26 @@ impl Client {
             // tungstenite's reply to a Close. It ends in an error once all is written.
             let _ = socket.flush().await;
             let stream = socket.get_mut().stream_mut();
-            stream.shutdown().await?;
             let (mut waste, mut drained) = (vec![0; DRAINED_AT_ONCE], 0);
+            let mut is_quiet = !may_be_sending;
+            if is_quiet {
+                stream.shutdown().await?;
+            }
             loop {
-                match stream.read(&mut waste).await? {
-                    0 => break,
-                    bytes => drained += bytes,
+                let read = stream.read(&mut waste);
+                let bytes = if is_quiet {
+                    read.await?
+                } else if let Ok(bytes) = timeout(QUIET, read).await {
+                    bytes?
+                } else {
+                    is_quiet = true;
+                    stream.shutdown().await?;
+                    continue;
+                };
+                if bytes == 0 {
+                    break;
                 }
+                drained += bytes;
                 // A client that goes on sending gets no more of the processor than this.
                 if drained >= DRAINED_BYTES_A_PAUSE {
                     drained = 0;

@@ -7,7 +7,7 @@ import websockets
 
 
 async def fault(address, name, send, **options):
-    async with websockets.connect(address, open_timeout=60, **options) as socket:
+    async with websockets.connect(address, open_timeout=60, close_timeout=60, **options) as socket:
         code = None
         try:
             await send(socket)
