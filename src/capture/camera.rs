@@ -1,6 +1,6 @@
 //! A live video source, with its sound track if that is wanted: opened, watched, healed.
 //!
-//! Each track is watched by itself. What is lost alone is told as lost, and the other goes on:
+//! Each track is watched by itself. A lost track is reported alone, and the other one goes on:
 //! * A picture is never interrupted for sound. Sound that stalls comes back when it comes, or with the next opening.
 //! * Pictures that stall while sound goes on get the source opened again after [`FIRST_PATIENCE`], then after twice as long each time,
 //!   so that a source whose pictures are gone for good does not lose its sound every few seconds.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::output::at_most;
 
-/// What a thread that was told to give up gets to return from a write.
+/// Time for a thread to return from a write once it must not wait any more.
 const LEAVING: Duration = Duration::from_millis(200);
 
 /// To be asked by the thread while it waits for its reader.

@@ -23,7 +23,7 @@ const TRACKS: u32 = 0x1654_ae6b;
 const TRACK_ENTRY: u32 = 0xae;
 /// Larger descriptions of tracks are not read.
 const TRACKS_BYTES: u64 = 1 << 26;
-/// Blocks by which the end of a track is told.
+/// Number of last blocks from which the end of a track is estimated.
 const LAST: usize = 32;
 /// A block so far ahead of the others is wrongly stamped.
 const FAR_NANOS: i64 = 60_000_000_000;

@@ -8,8 +8,8 @@ use crate::time::{MediaTime, Span};
 
 /// Tokens of one transcript, as [`tokens`] estimates them.
 const MAX_TOKENS: usize = 2048;
-/// Length of one transcript, in nanoseconds. For the time of a final one, nobody else's words of
-/// the same subject are taken.
+/// Length of one transcript, in nanoseconds. A final one excludes other words, in its time, of
+/// the same subject.
 const MAX_NANOS: i64 = 60_000_000_000;
 
 pub(super) fn transcript(mut fields: Map<String, Value>) -> Result<Telling, Refusal> {
