@@ -138,7 +138,7 @@ impl Cursor {
             });
         }
         self.filter = Filter::new(subscription);
-        // Counted once it is known again what waits: gaps are told apart by it.
+        // Counted after the waiting events are known again: they separate gaps.
         let mut gone = Vec::new();
         let Some(after) = resume_after else {
             let (waiting, replaying) = (

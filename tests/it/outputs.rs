@@ -1,5 +1,4 @@
-//! What events are written to: standard output, files on full disks, FIFOs and pipes that nobody
-//! reads.
+//! Outputs of events: standard output, files on full disks, FIFOs and pipes without a reader.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
@@ -134,7 +133,7 @@ fn standard_output_holds_events_and_nothing_else() {
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped()),
         );
-        // Enough of it: the daemon ends when it is told to, not when the reader leaves.
+        // The daemon ends by the signal, not because the reader leaves.
         let mut lines = BufReader::new(daemon.0.stdout.take().unwrap()).lines();
         let first: Vec<Value> = (0..5)
             .map(|_| serde_json::from_str(&lines.next().unwrap().unwrap()).expect("JSON"))

@@ -102,7 +102,7 @@ fn each_stores_targets_are_read_by_its_own_list_of_labels() {
         error.contains("calm") && error.contains("label_map of a recipe of finetune"),
         "{error}"
     );
-    // A list that the clips do not fit is told.
+    // A label list that does not match the clips is an error.
     let spec = std::fs::read_to_string(b.join("store.json"))
         .unwrap()
         .replace(r#""sad""#, "")
