@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use futures_util::{Sink, SinkExt, StreamExt};
@@ -18,6 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
 use super::ending::End;
+use super::places::{Place, Word};
 use super::wire::Wire;
 use super::{Shared, Tick, upgrade};
 use crate::event::{Answer, ClockPair, ErrorCode, Hello, Refusal, Request};
@@ -39,7 +39,7 @@ const QUIET: Duration = Duration::from_millis(100);
 
 pub(super) struct Client {
     shared: Arc<Shared>,
-    number: u64,
+    place: Place,
     socket: Socket,
     cursor: Cursor,
     labels: Vec<String>,
@@ -60,11 +60,11 @@ enum Turn {
 }
 
 impl Client {
-    pub(super) fn new(shared: Arc<Shared>, socket: Socket) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, place: Place, socket: Socket) -> Self {
         let now = Instant::now();
         let settings = &shared.settings;
         Client {
-            number: shared.numbers.fetch_add(1, Ordering::Relaxed),
+            place,
             cursor: Cursor::new(shared.ring.clone(), settings.unsent_events),
             labels: Vec::new(),
             answers: VecDeque::new(),
@@ -123,6 +123,7 @@ impl Client {
 
     async fn talk(&mut self) -> End {
         let mut tick = self.shared.tick.clone();
+        let seat = self.place.seat.clone();
         let alarm = tokio::time::sleep_until(self.next_alarm());
         tokio::pin!(alarm);
         loop {
@@ -138,6 +139,9 @@ impl Client {
                         return end;
                     }
                 }
+                word = seat.word() => if let Err(end) = self.heed(word) {
+                    return end;
+                },
                 changed = tick.changed() => if changed.is_err() || *tick.borrow_and_update() == Tick::Stopping {
                     return End::Stopping;
                 },
@@ -265,7 +269,27 @@ impl Client {
             self.next_ping = now + settings.ping_every;
             // A client that takes nothing needs no second ping behind the first.
             if self.blocked_since.is_none() {
-                self.answers.push_back(Message::Ping(Bytes::new()));
+                self.ping();
+            }
+        }
+        Ok(())
+    }
+
+    fn ping(&mut self) {
+        self.answers.push_back(Message::Ping(Bytes::new()));
+        self.place.seat.pinged(monotonic_nanos());
+    }
+
+    /// What the server wants of this client's place.
+    fn heed(&mut self, word: Word) -> Result<(), End> {
+        match word {
+            Word::Ping => self.ping(),
+            Word::Leave => {
+                return Err(End::Idle(Refusal::new(
+                    ErrorCode::TooSlow,
+                    "no pong, and another client needs this place",
+                    None,
+                )));
             }
         }
         Ok(())
@@ -290,7 +314,10 @@ impl Client {
                     None,
                 )));
             }
-            Message::Pong(_) => self.last_pong = Instant::now(),
+            Message::Pong(_) => {
+                self.last_pong = Instant::now();
+                self.place.seat.answered();
+            }
             Message::Close(_) => return Err(End::Closed),
             // tungstenite answers it.
             Message::Ping(_) | Message::Frame(_) => {}
@@ -322,7 +349,7 @@ impl Client {
     fn follow(&mut self, request: Request) {
         match request {
             Request::Transcript(telling) => {
-                if let Err(refusal) = self.shared.vitals.hear(self.number, telling) {
+                if let Err(refusal) = self.shared.vitals.hear(self.place.number, telling) {
                     self.answer(&refusal.answer());
                 }
             }

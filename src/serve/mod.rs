@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::event::{BundleFacts, Refusal, StatusEvent, Telling};
 use crate::publish::Ring;
@@ -30,12 +30,14 @@ mod http;
 mod listen;
 pub mod metrics;
 mod origin;
+mod places;
 mod upgrade;
 mod wire;
 
 use accept::Connections;
 pub use exposition::Exposition;
 pub use metrics::Metrics;
+use places::Places;
 
 /// What the server asks of the daemon. Called on the socket's threads: must not wait.
 pub trait Vitals: Send + Sync + 'static {
@@ -158,10 +160,7 @@ struct Shared {
     vitals: Arc<dyn Vitals>,
     /// Changes with every publication, and for good when the server stops.
     tick: watch::Receiver<Tick>,
-    /// One permit for each client.
-    room: Arc<Semaphore>,
-    /// Clients so far: each has its number.
-    numbers: AtomicU64,
+    places: Arc<Places>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,15 +222,14 @@ pub fn start(
         let rung = rung.clone();
         move || rung.notify_one()
     });
-    let room = Arc::new(Semaphore::new(settings.max_clients));
+    let places = Places::new(settings.max_clients);
     let shared = Arc::new(Shared {
         settings,
         addresses,
         ring,
         vitals,
         tick: ticks,
-        room,
-        numbers: AtomicU64::new(0),
+        places,
     });
     // Wakes every client once for all that was published since it last did.
     runtime.spawn({
@@ -294,11 +292,9 @@ impl Server {
             return;
         };
         self.tick.send_replace(Tick::Stopping);
-        let room = self.shared.room.clone();
-        let everyone = u32::try_from(self.shared.settings.max_clients).expect("a sane limit");
-        let _ = runtime.block_on(async {
-            tokio::time::timeout(STOP_WITHIN, room.acquire_many(everyone)).await
-        });
+        let places = self.shared.places.clone();
+        let _ =
+            runtime.block_on(async { tokio::time::timeout(STOP_WITHIN, places.emptied()).await });
         runtime.shutdown_timeout(Duration::from_millis(100));
     }
 }

@@ -19,6 +19,7 @@ use super::http::json_page;
 use super::wire::{Wire, WireLimits};
 use super::{Shared, Tick, origin};
 use crate::event::ErrorCode;
+use crate::time::monotonic_nanos;
 
 pub(super) const PROTOCOL: &str = "expressd.v1";
 
@@ -130,7 +131,7 @@ pub(super) async fn events(State(shared): State<Arc<Shared>>, mut request: Reque
     if *shared.tick.borrow() == Tick::Stopping {
         return full("internal", "shutting down");
     }
-    let Ok(place) = shared.room.clone().try_acquire_owned() else {
+    let Some(place) = shared.places.take(monotonic_nanos()) else {
         shared.vitals.metrics().refused(ErrorCode::TooManyClients);
         return full(
             "too_many_clients",
@@ -142,8 +143,6 @@ pub(super) async fn events(State(shared): State<Arc<Shared>>, mut request: Reque
     };
 
     tokio::spawn(async move {
-        // Held until the last goodbye, so that closing connections are bounded as well.
-        let _place = place;
         let stream = match on_upgrade.await {
             Ok(upgraded) => TokioIo::new(upgraded),
             Err(error) => return tracing::debug!("a client left during the upgrade: {error}"),
@@ -162,7 +161,7 @@ pub(super) async fn events(State(shared): State<Arc<Shared>>, mut request: Reque
         };
         let stream = Wire::new(stream, limits);
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-        Client::new(shared, socket).run(allowed).await;
+        Client::new(shared, place, socket).run(allowed).await;
     });
 
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();

@@ -67,6 +67,41 @@ fn answers_that_are_never_read_keep_no_one_out() {
     });
 }
 
+/// Clients that read nothing and answer no ping hold every place: others get in within seconds, and one that reads stays.
+#[test]
+fn clients_that_never_read_keep_no_one_out() {
+    const PLACES: usize = 8;
+    let stage = Stage::new(|settings| settings.max_clients = PLACES);
+    block_on(async {
+        let mut reader = stage.client().await;
+        reader.hello().await;
+        let reading = tokio::spawn(async move { reader.seqs(1).await });
+        let mut silent = Vec::new();
+        for _ in 1..PLACES {
+            let mut client = stage.client().await;
+            client.hello().await;
+            // Not polled any more: nothing is read, no ping is answered.
+            silent.push(client);
+        }
+        let begun = tokio::time::Instant::now();
+        let mut later = loop {
+            match stage.client_with(&[]).await {
+                Ok(client) => break client,
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        };
+        let waited = begun.elapsed();
+        assert!(waited < Duration::from_secs(6), "{waited:?}");
+        later.hello().await;
+        stage.publish(1);
+        later.seqs(1).await;
+        reading.await.expect("the client that reads is still there");
+        let text = stage.vitals.metrics().encode(Exposition::Prometheus);
+        let expected = "{code=\"too_slow\"} 1\n";
+        assert!(text.contains(expected), "{text}");
+    });
+}
+
 fn cut(stage: &Stage, cause: &str) -> u64 {
     let text = stage.vitals.metrics().encode(Exposition::Prometheus);
     let name = format!("expressd_connections_cut_total{{cause=\"{cause}\"}} ");
