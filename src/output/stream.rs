@@ -99,17 +99,24 @@ impl Stream {
         self.put(line, goes_on)
     }
 
+    /// Bytes in the pipe that its readers have not taken, if that can be known.
+    pub fn unread(&self) -> Option<usize> {
+        let waiting = rustix::io::ioctl_fionread(&self.file).ok()?;
+        usize::try_from(waiting).ok()
+    }
+
+    /// Whether something has the pipe open for reading.
+    pub fn has_reader(&self) -> bool {
+        let mut fds = [PollFd::new(&self.file, PollFlags::OUT)];
+        let gone = PollFlags::ERR | PollFlags::HUP;
+        poll(&mut fds, Some(&AT_ONCE)).is_ok() && !fds[0].revents().intersects(gone)
+    }
+
     /// Whether the pipe takes `length` bytes at once. True where that cannot be known, and without
     /// a reader, which the write then tells.
     fn has_room(&self, length: usize) -> bool {
-        let mut fds = [PollFd::new(&self.file, PollFlags::OUT)];
-        let has_ended = poll(&mut fds, Some(&AT_ONCE)).is_err()
-            || fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP);
-        let known = fcntl_getpipe_size(&self.file).and_then(|size| {
-            let waiting = rustix::io::ioctl_fionread(&self.file)?;
-            Ok((size, usize::try_from(waiting).unwrap_or(usize::MAX)))
-        });
-        let Ok((mut size, waiting)) = known else {
+        let has_ended = !self.has_reader();
+        let (Ok(mut size), Some(waiting)) = (fcntl_getpipe_size(&self.file), self.unread()) else {
             return true;
         };
         // A write that does not fit into the last page begins another: half of each may be empty.

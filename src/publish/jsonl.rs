@@ -162,6 +162,15 @@ impl<S: LineSink, L: Fn(u64)> FrameWriter<S, L> {
             }
         }
         self.say_what_is_missing(goes_on);
+        let unread = self.out.unread_lines() as u64;
+        if unread > 0 {
+            // A `dropped` frame may be among them.
+            let written = &self.counters.written;
+            let less = unread.min(written.load(Ordering::Relaxed));
+            written.fetch_sub(less, Ordering::Relaxed);
+            self.counters.lost.fetch_add(less, Ordering::Relaxed);
+            (self.on_loss)(less);
+        }
     }
 
     fn lose(&mut self, more: Missed) {

@@ -2,6 +2,7 @@
 //! not at all. The recording that the events come from is never written to, and what an existing
 //! file holds is kept until there is something to write.
 
+use std::collections::VecDeque;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -43,6 +44,11 @@ pub trait LineSink: Send {
     /// Writes `line`, which ends in a newline. After an error nothing of it is in the output, or
     /// its rest is written before the next line. Waits for a reader while `goes_on` holds.
     fn put(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()>;
+
+    /// Lines that were put and that no reader has taken, nor will: the last one has left.
+    fn unread_lines(&mut self) -> usize {
+        0
+    }
 }
 
 /// A file, opened for writing.
@@ -58,8 +64,36 @@ pub struct OutFile {
     made: Option<PathBuf>,
     /// The rest of a line that could not be taken back, or a missing newline.
     owed: Vec<u8>,
+    /// Lines in the FIFO that its reader has not taken, or not wholly.
+    in_pipe: InPipe,
+    /// Lines that the last reader left there, for the next one.
+    left: VecDeque<Vec<u8>>,
     /// It is logged that the FIFO has no reader.
     told: bool,
+}
+
+/// Copies of the newest lines in a pipe, oldest first.
+#[derive(Debug, Default)]
+struct InPipe {
+    lines: VecDeque<Vec<u8>>,
+    bytes: usize,
+}
+
+impl InPipe {
+    fn add(&mut self, line: &[u8]) {
+        self.bytes += line.len();
+        self.lines.push_back(line.to_vec());
+    }
+
+    /// Forgets what was read: all but the lines that the newest `unread` bytes belong to.
+    fn keep(&mut self, unread: usize) {
+        while let Some(oldest) = self.lines.front()
+            && self.bytes - oldest.len() >= unread
+        {
+            self.bytes -= oldest.len();
+            self.lines.pop_front();
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +158,8 @@ impl OutFile {
             first,
             made,
             owed: Vec::new(),
+            in_pipe: InPipe::default(),
+            left: VecDeque::new(),
             told: false,
         })
     }
@@ -169,13 +205,41 @@ impl OutFile {
             return Err(failure.cause);
         }
         self.owed.clear();
-        let Err(failure) = stream.put_line(line, goes_on) else {
-            return Ok(());
-        };
-        if failure.written > 0 && !stream.take_back(failure.written) {
-            self.owed = line[failure.written..].to_vec();
+        while let Some(line) = self.left.pop_front() {
+            if let Err(error) = self.put_whole(&line, goes_on) {
+                self.left.push_front(line);
+                return Err(error);
+            }
         }
-        Err(failure.cause)
+        self.put_whole(line, goes_on)
+    }
+
+    fn put_whole(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+        let stream = self.stream.as_mut().expect("begun");
+        if let Err(failure) = stream.put_line(line, goes_on) {
+            if failure.written > 0 && !stream.take_back(failure.written) {
+                self.owed = line[failure.written..].to_vec();
+            }
+            return Err(failure.cause);
+        }
+        if stream.is_fifo() && !self.is_stdout {
+            self.in_pipe.add(line);
+            self.in_pipe.keep(stream.unread().unwrap_or(0));
+        }
+        Ok(())
+    }
+
+    /// Closes our end of a FIFO that has no reader any more: the next reader begins with a whole
+    /// line, the first that the last one has not taken wholly.
+    fn take_back_unread(&mut self) {
+        let unread = self.stream.take().and_then(|stream| stream.unread());
+        self.in_pipe.keep(unread.unwrap_or(0));
+        let in_pipe = std::mem::take(&mut self.in_pipe).lines;
+        in_pipe
+            .into_iter()
+            .rev()
+            .for_each(|line| self.left.push_front(line));
+        self.owed.clear();
     }
 }
 
@@ -188,11 +252,16 @@ impl LineSink for OutFile {
             if self.is_stdout || !is_fifo || !put.as_ref().is_err_and(left) {
                 return put;
             }
-            // The reader has left. Once our end is closed too, the next one begins with a whole
-            // line.
-            self.stream = None;
-            self.owed.clear();
+            self.take_back_unread();
         }
+    }
+
+    fn unread_lines(&mut self) -> usize {
+        let has_reader = |stream: &Stream| !stream.is_fifo() || stream.has_reader();
+        if !self.is_stdout && !self.stream.as_ref().is_some_and(has_reader) {
+            self.take_back_unread();
+        }
+        self.left.len()
     }
 }
 

@@ -120,6 +120,14 @@ fn fifo(path: &Path) {
     assert!(made.unwrap().success());
 }
 
+fn reader(path: &Path) -> File {
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32);
+    options.open(path).unwrap()
+}
+
 #[test]
 fn a_fifo_is_opened_once_it_has_a_reader_and_again_for_the_next_one() {
     let folder = tempfile::tempdir().unwrap();
@@ -128,13 +136,7 @@ fn a_fifo_is_opened_once_it_has_a_reader_and_again_for_the_next_one() {
     let mut out = OutFile::open(&path, OpenMode::Append, []).unwrap();
     let nobody = out.put(b"{\"a\":1}\n", NOW).unwrap_err();
     assert_eq!(nobody.kind(), io::ErrorKind::NotConnected);
-    let open = || {
-        let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .custom_flags(OFlags::NONBLOCK.bits() as i32);
-        options.open(&path).unwrap()
-    };
+    let open = || reader(&path);
     let mut read = [0; 100];
     let first = open();
     out.put(b"{\"a\":2}\n", NOW).unwrap();
@@ -144,7 +146,38 @@ fn a_fifo_is_opened_once_it_has_a_reader_and_again_for_the_next_one() {
     let mut second = open();
     out.put(b"{\"a\":4}\n", NOW).unwrap();
     let n = io::Read::read(&mut second, &mut read).unwrap();
-    assert_eq!(&read[..n], b"{\"a\":4}\n");
+    // What the first reader left is there too.
+    assert_eq!(&read[..n], b"{\"a\":2}\n{\"a\":4}\n");
+}
+
+/// A line that a reader took half of, and those behind it, are for the next reader.
+#[test]
+fn what_a_fifos_reader_leaves_is_not_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events");
+    fifo(&path);
+    let open = || reader(&path);
+    let line = |number: usize| format!("{{\"number\":{number}}}\n");
+    for taken in 0..60 {
+        let mut out = OutFile::open(&path, OpenMode::Append, []).unwrap();
+        let mut first = open();
+        (0..4).for_each(|number| out.put(line(number).as_bytes(), NOW).unwrap());
+        let mut read = vec![0; taken];
+        let n = io::Read::read(&mut first, &mut read).unwrap();
+        drop(first);
+        assert!(out.put(line(4).as_bytes(), NOW).is_err(), "no reader");
+        let wholly_taken = n / line(0).len();
+        let mut second = open();
+        out.put(line(5).as_bytes(), NOW).unwrap();
+        let mut read = vec![0; 1000];
+        let n = io::Read::read(&mut second, &mut read).unwrap();
+        let expected: String = (wholly_taken..4).chain([5]).map(line).collect();
+        assert_eq!(String::from_utf8_lossy(&read[..n]), expected, "{taken}");
+        assert_eq!(out.unread_lines(), 0, "there is a reader");
+        out.put(line(6).as_bytes(), NOW).unwrap();
+        drop(second);
+        assert_eq!(out.unread_lines(), 1, "taken {taken}");
+    }
 }
 
 #[test]
