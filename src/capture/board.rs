@@ -36,7 +36,7 @@ pub struct SourceCounters {
     pub silenced: AtomicU64,
     /// Pictures that were dropped because they came too late to be of use (video, live).
     pub too_late: AtomicU64,
-    /// Pictures that had no stamp and were placed at an assumed rate (video).
+    /// Pictures that had no stamp, or a wrong one, and were placed at an assumed rate (video).
     pub assumed_stamps: AtomicU64,
     /// Pictures and pieces of sound that were left out because their stamps lay far ahead of all around.
     pub outliers: AtomicU64,

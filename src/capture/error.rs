@@ -1,10 +1,14 @@
 //! What can go wrong at the edge to devices, files and the network.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::address::shown;
 use crate::time::MediaTime;
+
+/// What helps where a track gave nothing.
+pub(super) const INSTALL_DECODERS: &str = "install gstreamer1.0-libav and gstreamer1.0-plugins-good, -bad and -ugly for its \
+     decoder, or convert it to H.264 and AAC in MP4";
 
 /// Variants by what the caller does next.
 #[derive(thiserror::Error)]
@@ -72,6 +76,20 @@ pub enum CaptureError {
 }
 
 /// As `Display`: names and paths may be addresses with secrets.
+impl CaptureError {
+    /// Tracks that no decoder is there for: whether it is a `picture` or a `sound` track, and its codec.
+    pub(super) fn silent_tracks(path: &Path, tracks: &[(&str, String)]) -> CaptureError {
+        let tracks = tracks
+            .iter()
+            .map(|(kind, codec)| format!("its {kind} track (codec {codec}) gave nothing"));
+        CaptureError::Missing {
+            path: path.to_owned(),
+            what: tracks.collect::<Vec<_>>().join(" and "),
+            remedy: INSTALL_DECODERS,
+        }
+    }
+}
+
 impl fmt::Debug for CaptureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CaptureError({self})")

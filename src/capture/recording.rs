@@ -210,7 +210,7 @@ impl Recording {
             .filter(|_| tracks.audio.present)
             .map(|lane| SoundDelivery::new(lane, timeline.clone(), board.clone()));
         let played = loop {
-            let pass = self.play_once((frames, sound), looped, &stop);
+            let pass = self.play_once((frames, sound), looped, &board, &stop);
             (frames, sound) = (pass.frames, pass.sound);
             let end_nanos = frames
                 .as_ref()
@@ -259,7 +259,9 @@ impl Recording {
                 let ending = match &self.tables {
                     _ if stopped => Ok(()),
                     Some(tables) => tables.judge(&self.path, video, audio, reason),
-                    None => self.judge_by_length(end, outlier, reason),
+                    None => self
+                        .judge_undecodable(video, audio)
+                        .and_then(|()| self.judge_by_length(end, outlier, reason)),
                 };
                 if let Err(error) = ending {
                     break Err(error);
@@ -314,6 +316,27 @@ impl Recording {
             .is_some_and(|duration| end > 0 && end + CUT_NANOS / 5 >= duration.nanos())
     }
 
+    /// Without tables: is there a decoder for the tracks that were asked for?
+    fn judge_undecodable(&self, video: Delivered, audio: Delivered) -> Result<(), CaptureError> {
+        let kinds = [
+            (Kind::Video, "picture", video),
+            (Kind::Audio, "sound", audio),
+        ];
+        let missing = kinds.into_iter().filter_map(|(kind, name, delivered)| {
+            let is_silent = delivered.wanted && delivered.count == 0;
+            let track = self.decoder.undecodable().iter();
+            let track = track
+                .filter(|_| is_silent)
+                .find(|track| track.kind == kind)?;
+            Some((name, track.media_type.clone()))
+        });
+        let missing: Vec<_> = missing.collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(CaptureError::silent_tracks(&self.path, &missing))
+    }
+
     /// Did a recording without tables come to its end?
     fn judge_by_length(
         &self,
@@ -341,10 +364,17 @@ impl Recording {
         })
     }
 
+    fn count_replaced_stamps(&self, board: &SourceBoard) {
+        let replaced = self.taps.take_replaced_stamps();
+        let counter = &board.video.counters.assumed_stamps;
+        counter.fetch_add(replaced, Ordering::Relaxed);
+    }
+
     fn play_once(
         &mut self,
         (frames, sound): (Option<FrameDelivery>, Option<SoundDelivery>),
         looped: bool,
+        board: &SourceBoard,
         stop: &AtomicBool,
     ) -> Pass {
         let taps = &self.taps;
@@ -365,6 +395,7 @@ impl Recording {
         loop {
             let tracks = taps.wait(step);
             broken = broken.or_else(|| self.decoder.failure());
+            self.count_replaced_stamps(board);
             if tracks.over() || stop.load(Ordering::Acquire) {
                 break;
             }
@@ -389,6 +420,7 @@ impl Recording {
             Some(crash @ Failure::Crash(_)) => Some(crash),
             failure => broken.or(failure),
         };
+        self.count_replaced_stamps(board);
         let closed = taps.tracks().closed;
         Pass {
             frames: taps.frames.lock().expect("taps lock").take(),

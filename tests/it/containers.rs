@@ -7,7 +7,7 @@ use expressd::capture::{CaptureError, Pace, Recording};
 use expressd::testing::mp4::{overwrite, with_edits};
 
 use crate::decoder::ffmpeg;
-use crate::harness::{demo, expressd, of_type, replay, stderr};
+use crate::harness::{command, demo, expressd, of_type, replay, stderr};
 use crate::recordings::{Heard, hear};
 
 fn write(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
@@ -316,5 +316,44 @@ fn a_folder_is_judged_by_content_and_each_recording_ends_with_a_line() {
         " events",
     ] {
         assert!(line.contains(part), "{line}");
+    }
+}
+
+/// These containers have no tables that say what is in them: the demuxer does.
+#[test]
+fn a_track_without_a_decoder_is_named_without_tables_too() {
+    const PICTURES: &str =
+        "theoradec,avdec_theora,mpeg2dec,avdec_mpeg2video,avdec_mpegvideo,avdec_flv,avdec_wmv2";
+    const SOUND: &str = "vorbisdec,ivorbisdec,avdec_vorbis,mpg123audiodec,avdec_mp2float,avdec_mp3,\
+                         avdec_mp3float,avdec_mp2,avdec_wmav2";
+    let folder = tempfile::tempdir().unwrap();
+    let film = demo();
+    let film = film.to_str().unwrap();
+    for (name, codecs) in [
+        ("film.ogv", ["libtheora", "libvorbis"]),
+        ("film.ts", ["mpeg2video", "mp2"]),
+        ("film.flv", ["flv1", "libmp3lame"]),
+        ("film.asf", ["wmv2", "wmav2"]),
+    ] {
+        let [video, audio] = codecs;
+        let args = [
+            "-i", film, "-t", "4", "-c:v", video, "-c:a", audio, "-ar", "44100", name,
+        ];
+        ffmpeg(folder.path(), &args);
+        let path = folder.path().join(name);
+        let (code, _, told) = replay(&path, &[]);
+        assert_eq!(code, Some(0), "{name}: {told}");
+        for (decoders, track) in [(PICTURES, "picture track"), (SOUND, "sound track")] {
+            let ranks = decoders.replace(',', ":NONE,") + ":NONE";
+            let output = command(&["replay", path.to_str().unwrap(), "--jsonl", "-"])
+                .env("GST_PLUGIN_FEATURE_RANK", ranks)
+                .output()
+                .unwrap();
+            let told = stderr(&output);
+            assert_eq!(output.status.code(), Some(1), "{name}, no {track}: {told}");
+            for part in [track, "gave nothing", "the rest was played"] {
+                assert!(told.contains(part), "{name}, no {track}: {told}");
+            }
+        }
     }
 }

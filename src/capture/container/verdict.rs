@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{TOLERANCE_NANOS, Tables, TrackKind};
-use crate::capture::error::CaptureError;
+use crate::capture::error::{CaptureError, INSTALL_DECODERS};
 use crate::time::MediaTime;
 
 /// What came of the tracks of one kind.
@@ -74,8 +74,7 @@ impl Tables {
             what.push_str(&format!(" ({reason})"));
         }
         let remedy = if shortfalls.iter().any(|short| short.is_silent) {
-            "install gstreamer1.0-libav and gstreamer1.0-plugins-good, -bad and -ugly for its \
-             decoder, or convert it to H.264 and AAC in MP4"
+            INSTALL_DECODERS
         } else {
             "convert it, for example to H.264 and AAC in MP4"
         };

@@ -20,7 +20,7 @@ use super::cost;
 use super::memory::Reader;
 use super::process::VERB;
 use super::wire::{PictureHead, Report, Request, read_sound};
-use super::{DecodedPicture, DecodedSound, Decoder, Failure, Kind, Taps, tell};
+use super::{DecodedPicture, DecodedSound, Decoder, Failure, Kind, Taps, Undecodable, tell};
 use crate::capture::error::CaptureError;
 use crate::capture::tracks::TrackChoice;
 use crate::clip::Picture;
@@ -145,6 +145,7 @@ pub(super) struct ChildDecoder {
     memory: Option<Reader>,
     threads: Vec<JoinHandle<()>>,
     duration: Option<MediaTime>,
+    undecodable: Vec<Undecodable>,
     elements: Vec<String>,
     has_unnamed_format: bool,
     failure: Option<Failure>,
@@ -196,6 +197,7 @@ fn attempt(
         memory: Some(memory),
         threads: Vec::new(),
         duration: None,
+        undecodable: Vec::new(),
         elements: Vec::new(),
         has_unnamed_format: false,
         failure: None,
@@ -213,7 +215,9 @@ impl ChildDecoder {
                     video,
                     audio,
                     duration_nanos,
+                    undecodable,
                 }) => {
+                    self.undecodable = undecodable;
                     self.duration = duration_nanos.map(MediaTime::from_nanos);
                     for (kind, present) in [(Kind::Video, video), (Kind::Audio, audio)] {
                         if present {
@@ -232,6 +236,7 @@ impl ChildDecoder {
                 Ok(Report::Complaint(text)) => {
                     self.has_unnamed_format |= text.contains(UNNAMED_FORMAT);
                 }
+                Ok(Report::ReplacedStamp) => self.taps.count_replaced_stamp(),
                 Ok(Report::Failed(_) | Report::Stopped) => {}
                 Err(RecvTimeoutError::Timeout) => {
                     let reason = format!("nothing could be decoded in {} s", OPENING.as_secs());
@@ -297,6 +302,7 @@ impl ChildDecoder {
                     tracing::debug!("decoder: {text}");
                     self.has_unnamed_format |= text.contains(UNNAMED_FORMAT);
                 }
+                Ok(Report::ReplacedStamp) => self.taps.count_replaced_stamp(),
                 Ok(Report::Stopped) => return true,
                 Ok(Report::Opened { .. } | Report::Refused(_)) => {}
                 Err(RecvTimeoutError::Timeout) => return false,
@@ -313,6 +319,10 @@ impl ChildDecoder {
 impl Decoder for ChildDecoder {
     fn duration(&self) -> Option<MediaTime> {
         self.duration
+    }
+
+    fn undecodable(&self) -> &[Undecodable] {
+        &self.undecodable
     }
 
     fn start(&mut self) {

@@ -1,7 +1,7 @@
 //! Decoding by GStreamer in this process.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gstreamer as gst;
@@ -9,7 +9,9 @@ use gstreamer::prelude::*;
 
 use super::exposed::ExposedTracks;
 use super::leap;
-use super::{DecodedPicture, DecodedSound, Decoder, Failure, Notice, Sink, Taps};
+use super::{
+    DecodedPicture, DecodedSound, Decoder, Failure, Kind, Notice, Sink, Taps, Undecodable,
+};
 use crate::capture::container::Tables;
 use crate::capture::error::CaptureError;
 use crate::capture::pipeline::{init, missing_decoder, reason, tame};
@@ -25,6 +27,7 @@ pub(in crate::capture) struct GstDecoder {
     path: PathBuf,
     pipeline: gst::Pipeline,
     duration: Option<MediaTime>,
+    undecodable: Vec<Undecodable>,
     failure: Option<String>,
 }
 
@@ -78,11 +81,13 @@ impl GstDecoder {
         if let Some(bin) = decoder.downcast_ref::<gst::Bin>() {
             leap::correct(bin, notice.clone());
         }
+        let undecodable = watch_undecodable(&decoder);
         let exposed = ExposedTracks::watch(&pipeline, &decoder, taps, choice, tables, notice);
         let mut opened = GstDecoder {
             path: path.to_owned(),
             pipeline,
             duration: None,
+            undecodable: Vec::new(),
             failure: None,
         };
         let prerolled = opened.preroll();
@@ -90,6 +95,7 @@ impl GstDecoder {
             return Err(refusal);
         }
         prerolled?;
+        opened.undecodable = undecodable.lock().expect("tracks lock").clone();
         opened.duration = opened
             .pipeline
             .query_duration::<gst::ClockTime>()
@@ -147,6 +153,10 @@ impl Decoder for GstDecoder {
         self.duration
     }
 
+    fn undecodable(&self) -> &[Undecodable] {
+        &self.undecodable
+    }
+
     fn start(&mut self) {
         self.failure = self
             .pipeline
@@ -176,6 +186,30 @@ impl Drop for GstDecoder {
     fn drop(&mut self) {
         let _ = self.pipeline.set_state(gst::State::Null);
     }
+}
+
+/// Collects the tracks that `decoder`, where it is a `decodebin`, finds no decoder for.
+fn watch_undecodable(decoder: &gst::Element) -> Arc<Mutex<Vec<Undecodable>>> {
+    let found = Arc::new(Mutex::new(Vec::new()));
+    if gst::glib::subclass::SignalId::lookup("unknown-type", decoder.type_()).is_none() {
+        return found;
+    }
+    let finds = found.clone();
+    decoder.connect("unknown-type", false, move |arguments| {
+        let caps = arguments.get(2)?.get::<gst::Caps>().ok()?;
+        let media_type = caps.structure(0)?.name().to_string();
+        let kind = match media_type.split_once('/')?.0 {
+            "video" | "image" => Kind::Video,
+            "audio" => Kind::Audio,
+            _ => return None,
+        };
+        finds
+            .lock()
+            .expect("tracks lock")
+            .push(Undecodable { kind, media_type });
+        None
+    });
+    found
 }
 
 fn tell_decoders(decoder: &gst::Element, notice: Notice) {

@@ -104,6 +104,7 @@ fn watch(pad: &gst::Pad, notice: Notice) {
                 );
             }
             if corrected != stamp.nseconds() {
+                notice.replaced_stamp();
                 let buffer = buffer.make_mut();
                 buffer.set_pts(gst::ClockTime::from_nseconds(corrected));
                 buffer.set_dts(gst::ClockTime::NONE);

@@ -18,6 +18,8 @@ mod wire;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 pub use cost::{decoder_cpu_nanos, decoder_processes};
 pub use process::decoder_process;
 
@@ -52,18 +54,21 @@ pub(super) struct DecodedSound {
 pub(super) struct Notice {
     plugged: Arc<dyn Fn(&str) + Send + Sync>,
     note: Arc<dyn Fn(&str) + Send + Sync>,
+    replaced_stamp: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Notice {
     /// `plugged` gets the name of each decoder element, `note` a line of text that a person should
-    /// read.
+    /// read; `replaced_stamp` is called for each picture whose stamp was wrong.
     pub fn new(
         plugged: impl Fn(&str) + Send + Sync + 'static,
         note: impl Fn(&str) + Send + Sync + 'static,
+        replaced_stamp: impl Fn() + Send + Sync + 'static,
     ) -> Notice {
         Notice {
             plugged: Arc::new(plugged),
             note: Arc::new(note),
+            replaced_stamp: Arc::new(replaced_stamp),
         }
     }
 
@@ -73,6 +78,10 @@ impl Notice {
 
     fn note(&self, text: &str) {
         (self.note)(text);
+    }
+
+    fn replaced_stamp(&self) {
+        (self.replaced_stamp)();
     }
 }
 
@@ -87,6 +96,9 @@ pub(super) trait Decoder: std::fmt::Debug + Send {
     /// The length that the container states.
     fn duration(&self) -> Option<MediaTime>;
 
+    /// The tracks that no decoder is there for.
+    fn undecodable(&self) -> &[Undecodable];
+
     /// Lets the decoder run. Everything from the first picture and sample on goes to the sinks of
     /// the taps, on threads of the decoder's own.
     fn start(&mut self);
@@ -96,6 +108,14 @@ pub(super) trait Decoder: std::fmt::Debug + Send {
 
     /// Stops; when this returns no sink is called any more. The first failure, if there was one.
     fn stop(&mut self) -> Option<Failure>;
+}
+
+/// A track that no decoder is there for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Undecodable {
+    pub kind: Kind,
+    /// Its media type, as `video/x-dirac`.
+    pub media_type: String,
 }
 
 /// Why a recording did not come to its end, one line of text.
@@ -126,7 +146,12 @@ pub(super) fn open(
         Box::new(child::open(path, choice, taps)?)
     } else {
         let shown = path.display().to_string();
-        let notice = Notice::new(|_| {}, move |text| tell(&shown, text));
+        let counting = taps.clone();
+        let notice = Notice::new(
+            |_| {},
+            move |text| tell(&shown, text),
+            move || counting.count_replaced_stamp(),
+        );
         Box::new(gst::GstDecoder::open(path, choice, taps, notice)?)
     })
 }

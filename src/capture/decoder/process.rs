@@ -96,6 +96,8 @@ fn keep_quiet() {
         signal_hook::consts::SIGINT,
         signal_hook::consts::SIGTERM,
         signal_hook::consts::SIGHUP,
+        // A decoder that writes a file beyond a limit of its size gets an error, as it expects.
+        signal_hook::consts::SIGXFSZ,
     ] {
         let _ = signal_hook::flag::register(signal, seen.clone());
     }
@@ -180,10 +182,11 @@ fn play(
         ahead: 0,
     });
     *taps.sound.lock().expect("taps lock") = Some(SoundWire(audio.into()));
-    let (elements, notes) = (reports.clone(), reports.clone());
+    let (elements, notes, stamps) = (reports.clone(), reports.clone(), reports.clone());
     let notice = Notice::new(
         move |name| elements.send(&Report::Element(name.to_owned())),
         move |text| notes.send(&Report::Note(text.to_owned())),
+        move || stamps.send(&Report::ReplacedStamp),
     );
     let mut decoder = match GstDecoder::open(path, choice, &taps, notice) {
         Ok(decoder) => decoder,
@@ -194,6 +197,7 @@ fn play(
         video: tracks.video.present,
         audio: tracks.audio.present,
         duration_nanos: decoder.duration().map(|duration| duration.nanos()),
+        undecodable: decoder.undecodable().to_vec(),
     });
     let mut failed = false;
     loop {

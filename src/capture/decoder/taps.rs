@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{DecodedPicture, DecodedSound};
 use crate::capture::delivery::{FrameDelivery, SoundDelivery};
 
@@ -32,6 +34,8 @@ pub(in crate::capture) struct Taps<F = FrameDelivery, S = SoundDelivery> {
     /// Items that came out of the decoders, and those that were delivered (a full lane makes them wait).
     arrived: AtomicU64,
     delivered: AtomicU64,
+    /// Pictures whose stamps were wrong and are placed by those around them, not yet counted.
+    replaced_stamps: AtomicU64,
     tracks: Mutex<Tracks>,
     changed: Condvar,
 }
@@ -44,6 +48,7 @@ impl<F, S> Default for Taps<F, S> {
             keep_open: AtomicBool::new(false),
             arrived: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
+            replaced_stamps: AtomicU64::new(0),
             tracks: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -81,10 +86,22 @@ impl Tracks {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(in crate::capture) enum Kind {
     Video,
     Audio,
+}
+
+impl<F, S> Taps<F, S> {
+    pub(super) fn count_replaced_stamp(&self) {
+        self.replaced_stamps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Wrong stamps since the last call.
+    pub fn take_replaced_stamps(&self) -> u64 {
+        self.replaced_stamps.swap(0, Ordering::Relaxed)
+    }
 }
 
 impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> Taps<F, S> {

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::Undecodable;
 use crate::capture::error::CaptureError;
 use crate::capture::tracks::TrackChoice;
 use crate::clip::{ColorMatrix, Colorimetry, Plane};
@@ -37,12 +38,15 @@ pub(super) enum Report {
     Element(String),
     /// What a person should read.
     Note(String),
+    /// The stamp of a picture was wrong, and is replaced.
+    ReplacedStamp,
     /// What a library complained of.
     Complaint(String),
     Opened {
         video: bool,
         audio: bool,
         duration_nanos: Option<i64>,
+        undecodable: Vec<Undecodable>,
     },
     Refused(Refused),
     /// The stream broke, one line of text.
