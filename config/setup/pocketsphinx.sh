@@ -15,11 +15,7 @@ sha256=675778b309a22dfc9b7d37f7621976bba491d2a5f8c59696bd77fd6d07271355
 flags='-O3 -fPIC -w'
 stamp="$name $version $sha256 $flags"
 
-say() { printf 'setup: %s\n' "$*"; }
-fail() {
-    printf 'setup: %s\n' "$@" >&2
-    exit 1
-}
+. "$here/steps.sh"
 
 if [ "$(cat "$deps/$name/.stamp" 2>/dev/null || true)" = "$stamp" ]; then
     say "$name $version: in $deps/$name"
@@ -34,9 +30,9 @@ mkdir -p "$work" "$deps/wheels"
 trap 'rm -rf "$work"' EXIT
 source=$deps/wheels/$name-$version.tar.gz
 if [ ! -f "$source" ]; then
-    say "$name $version: fetching (34 MB)"
     printf '%s==%s --hash=sha256:%s\n' "$name" "$version" "$sha256" >"$work/requirements.txt"
-    PYTHONPATH=$here/source_only SOURCE_NAME=$name SOURCE_VERSION=$version PYTHONDONTWRITEBYTECODE=1 \
+    step "$name $version: fetching (34 MB)" env \
+        PYTHONPATH="$here/source_only" SOURCE_NAME=$name SOURCE_VERSION=$version PYTHONDONTWRITEBYTECODE=1 \
         python3 -m pip download --disable-pip-version-check --quiet --no-deps --no-binary :all: --no-build-isolation --require-hashes \
         -d "$work/fetched" -r "$work/requirements.txt" ||
         fail "$name $version could not be fetched; is the network up? (where the hash differs: the index serves another file; do not use it)"
@@ -70,19 +66,19 @@ sed -e '/^#cmakedefine SIZEOF_LONG /c #define SIZEOF_LONG 8' -e '/^#cmakedefine 
     -e '/^#cmakedefine HAVE_/s/^#cmakedefine/#define/' -e 's|^#cmakedefine \(.*\)$|/* #undef \1 */|' \
     "$tree/sphinx_config.h.in" >"$work/include/pocketsphinx/sphinx_config.h"
 
-say "$name $version: building"
 # The sources that its CMakeLists.txt names, each on its own line.
 sources=$(sed -n -e '/^add_library(pocketsphinx/,/^ *)/s|^ *\([a-z0-9_/]*\.c\)$|\1|p' "$tree/src/CMakeLists.txt")
 [ "$(printf '%s\n' "$sources" | wc -l)" -gt 60 ] || fail "$name $version: its list of sources is not as expected"
-for file in $sources; do printf '%s\n' "$file"; done | (
+compile() (
     cd "$tree/src"
-    # shellcheck disable=SC2086 # several flags
-    xargs -P "$(nproc)" -I{} sh -c 'cc=$1 object=$2/$(printf %s "$3" | tr / _).o file=$3; shift 3; exec "$cc" "$@" -c "$file" -o "$object"' sh \
+    # shellcheck disable=SC2086 # several flags, many files
+    printf '%s\n' $sources | xargs -P "$(nproc)" -I{} sh -c 'cc=$1 object=$2/$(printf %s "$3" | tr / _).o file=$3; shift 3; exec "$cc" "$@" -c "$file" -o "$object"' sh \
         "$cc" "$work/out" {} $flags -DHAVE_CONFIG_H -DPOCKETSPHINX_EXPORTS -DSPHINXBASE_EXPORTS -I"$work/include" -I. -I"$tree/include"
-) || fail "$name $version: the compiler failed; its words are above"
+)
+step "$name $version: compiling" compile || fail "$name $version: the compiler failed"
 mkdir "$work/ready"
 "$cc" -shared -Wl,-soname,libpocketsphinx.so.5 -Wl,--no-undefined -o "$work/ready/libpocketsphinx.so" "$work"/out/*.o -lm ||
-    fail "$name $version: the library could not be linked; its words are above"
+    fail "$name $version: the library could not be linked"
 cp -R "$tree/model/en-us" "$tree/LICENSE" "$work/ready/"
 rm -f "$work/ready/en-us/en-us-phone.lm.bin"
 printf '%s\n' "$stamp" >"$work/ready/.stamp"

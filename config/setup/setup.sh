@@ -13,11 +13,7 @@ root=$(cd "$here/../.." && pwd)
 deps=${DEPS:-$root/.deps}
 min_rust=95 # of 1.95
 
-say() { printf 'setup: %s\n' "$*"; }
-fail() {
-    printf 'setup: %s\n' "$@" >&2
-    exit 1
-}
+. "$here/steps.sh"
 # The lines of a list, without comments.
 lines() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$1"; }
 
@@ -56,13 +52,17 @@ check_rust() {
     say "Rust $number"
 }
 
+# Asks for sudo's password where it can be seen, before a step whose output goes into the log. Its arguments: what root would type.
+become_root() {
+    [ "$(id -u)" -ne 0 ] || return 0
+    command -v sudo >/dev/null 2>&1 || fail "packages are missing and this is neither root nor is there sudo; as root, type:" "  $*"
+    sudo -v || fail "sudo refuses; as root, type:" "  $*"
+}
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
         "$@"
-    elif command -v sudo >/dev/null 2>&1; then
-        sudo "$@"
     else
-        fail "packages are missing and this is neither root nor is there sudo; as root, type:" "  apt-get install $missing"
+        sudo "$@"
     fi
 }
 
@@ -82,10 +82,13 @@ install_packages() {
         say "system packages: all $# installed"
         return
     fi
-    say "system packages: installing$missing"
-    as_root apt-get -o DPkg::Lock::Timeout=300 update || fail "apt-get update failed; is the network up?"
     # shellcheck disable=SC2086 # one word a package
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $missing ||
+    set -- $missing
+    become_root "apt-get install$missing"
+    step "system packages: reading the lists" as_root apt-get -o DPkg::Lock::Timeout=300 update ||
+        fail "apt-get update failed; is the network up?"
+    step "system packages: installing $#" as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@" ||
         fail "apt-get could not install:$missing"
 }
 
@@ -106,11 +109,10 @@ install_wheel() {
     wheel="$deps/wheels/$(printf '%s' "$package" | tr - _)-$version-$python-$abi-$platform.whl"
     if [ ! -f "$wheel" ]; then
         python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip
-        say "$package $version: fetching"
         rm -rf "$deps/wheels.tmp"
         mkdir -p "$deps/wheels.tmp"
         # The tags are given, so that the same file comes whatever Python is here.
-        python3 -m pip download --disable-pip-version-check --no-deps --only-binary=:all: --implementation "$(printf '%s' "$python" | cut -c1-2)" \
+        step "$package $version: fetching" python3 -m pip download --disable-pip-version-check --no-deps --only-binary=:all: --implementation "$(printf '%s' "$python" | cut -c1-2)" \
             --python-version 3.11 --abi "$abi" --platform "$platform" -d "$deps/wheels.tmp" "$package==$version" ||
             fail "$package $version could not be fetched; is the network up?"
         set -- "$deps"/wheels.tmp/*.whl
@@ -130,6 +132,14 @@ install_wheel() {
     say "$package $version: unpacked into $deps/$folder"
 }
 
+promtool_package() (
+    cd "$deps/promtool.tmp" &&
+        { apt-get download prometheus || { as_root apt-get -o DPkg::Lock::Timeout=300 update && apt-get download prometheus; }; } &&
+        dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool &&
+        mv usr/bin/promtool . &&
+        rm -r usr prometheus_*.deb
+)
+
 # promtool alone, out of Debian's package of Prometheus (apt checks its hash): the whole package would start a server.
 fetch_promtool() {
     if [ -x "$deps/promtool/promtool" ]; then
@@ -137,17 +147,9 @@ fetch_promtool() {
         return
     fi
     command -v apt-get >/dev/null 2>&1 || fail "this is not a Debian system; put Prometheus' promtool into $deps/promtool"
-    say "promtool: fetching"
     rm -rf "$deps/promtool.tmp"
     mkdir -p "$deps/promtool.tmp"
-    (
-        cd "$deps/promtool.tmp"
-        apt-get download prometheus 2>/dev/null || {
-            as_root apt-get -o DPkg::Lock::Timeout=300 update && apt-get download prometheus
-        }
-        dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool
-        mv usr/bin/promtool . && rm -r usr prometheus_*.deb
-    ) || fail "promtool could not be fetched; is the network up?"
+    step "promtool: fetching" promtool_package || fail "promtool could not be fetched; is the network up?"
     rm -rf "$deps/promtool"
     mv "$deps/promtool.tmp" "$deps/promtool"
     say "promtool: unpacked into $deps/promtool"

@@ -25,6 +25,7 @@ mod recordings;
 mod replay;
 mod rtsp;
 mod service;
+mod setup;
 mod tidy;
 mod tracks;
 mod watching;

@@ -1,11 +1,15 @@
 //! Recordings with several tracks, channels that cancel, streams that change and stamps that are wrong.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use expressd::capture::{Pace, SourceBoard};
 use serde_json::Value;
 
 use crate::decoder::ffmpeg;
 use crate::harness::{demo, of_type, replay};
+use crate::recordings::hear_with;
 
 /// The first seconds of the demonstration, in `folder`.
 fn clip(folder: &Path) -> PathBuf {
@@ -312,8 +316,14 @@ fn a_picture_stamped_far_ahead_is_left_out() {
             "ahead.mkv",
         ],
     );
+    let ahead = folder.path().join("ahead.mkv");
     let (alone, _) = find(&clip, &[]);
-    let (played, said) = find(&folder.path().join("ahead.mkv"), &[]);
+    let (played, said) = find(&ahead, &[]);
     assert_eq!(played, alone, "{said}");
     assert_eq!(said.matches("far ahead").count(), 1, "{said}");
+    let board = Arc::new(SourceBoard::default());
+    let heard = hear_with(&ahead, Pace::Offline, board.clone(), Arc::default()).unwrap();
+    assert!(heard.played.is_ok());
+    let counted = board.video.counters.assumed_stamps.load(Ordering::Relaxed);
+    assert_eq!(counted, 1, "the picture itself");
 }
