@@ -31,6 +31,8 @@ struct Shared<T> {
     state: Mutex<State<T>>,
     changed: Condvar,
     when_full: WhenFull,
+    /// Items that are never dropped.
+    is_control: fn(&T) -> bool,
     counters: Arc<LaneCounters>,
 }
 
@@ -46,6 +48,17 @@ pub fn lane<T>(
     name: &'static str,
     capacity: usize,
     when_full: WhenFull,
+) -> (LaneSender<T>, LaneReceiver<T>) {
+    lane_with_control(name, capacity, when_full, |_| false)
+}
+
+/// A lane that never drops an item of which `is_control` holds: another one is dropped in its place,
+/// and where it holds of all that wait, the lane grows by it.
+pub fn lane_with_control<T>(
+    name: &'static str,
+    capacity: usize,
+    when_full: WhenFull,
+    is_control: fn(&T) -> bool,
 ) -> (LaneSender<T>, LaneReceiver<T>) {
     assert!(capacity > 0, "lane {name} needs room for one item");
     let counters = Arc::new(LaneCounters {
@@ -63,6 +76,7 @@ pub fn lane<T>(
         }),
         changed: Condvar::new(),
         when_full,
+        is_control,
         counters,
     });
     (
@@ -88,14 +102,24 @@ impl<T> LaneSender<T> {
         let shared = &*self.shared;
         let mut state = shared.state.lock().expect("lane lock");
         let mut kept_all = true;
-        while state.receiver_alive && state.items.len() == shared.counters.capacity {
-            match shared.when_full {
-                WhenFull::Block => state = shared.changed.wait(state).expect("lane lock"),
-                WhenFull::DropOldest => {
-                    state.items.pop_front();
+        while state.receiver_alive && state.items.len() >= shared.counters.capacity {
+            let is_control = shared.is_control;
+            let oldest = match shared.when_full {
+                WhenFull::Block => {
+                    state = shared.changed.wait(state).expect("lane lock");
+                    continue;
+                }
+                WhenFull::DropOldest => state.items.iter().position(|item| !is_control(item)),
+                WhenFull::DropNewest => None,
+            };
+            match oldest {
+                Some(oldest) => {
+                    state.items.remove(oldest);
+                    shared.counters.lost.fetch_add(1, Ordering::Relaxed);
                     kept_all = false;
                 }
-                WhenFull::DropNewest => {
+                None if is_control(&item) => break,
+                None => {
                     shared.counters.lost.fetch_add(1, Ordering::Relaxed);
                     return Ok(false);
                 }
@@ -103,9 +127,6 @@ impl<T> LaneSender<T> {
         }
         if !state.receiver_alive {
             return Err(Closed(item));
-        }
-        if !kept_all {
-            shared.counters.lost.fetch_add(1, Ordering::Relaxed);
         }
         state.items.push_back(item);
         shared.counters.sent.fetch_add(1, Ordering::Relaxed);
@@ -287,6 +308,38 @@ mod tests {
             }
             prop_assert!(received.is_sorted_by(|a, b| a < b));
             prop_assert_eq!(received.len() as u64 + counters.lost.load(Ordering::Relaxed), next);
+        }
+    }
+
+    proptest! {
+        /// Of a lane that drops the oldest, control items all arrive, in order among all others.
+        #[test]
+        fn control_items_are_never_dropped(ops in prop::collection::vec(0u8..3, 1..200)) {
+            let (sender, receiver) =
+                lane_with_control("test", 3, WhenFull::DropOldest, |item: &(u64, bool)| item.1);
+            let (mut next, mut control, mut received) = (0u64, Vec::new(), Vec::new());
+            for op in ops {
+                if op == 0 {
+                    if let Received::Item(item) = receiver.recv(Some(Duration::ZERO)) {
+                        received.push(item);
+                    }
+                    continue;
+                }
+                sender.send((next, op == 1)).unwrap();
+                if op == 1 {
+                    control.push(next);
+                }
+                next += 1;
+            }
+            drop(sender);
+            let lost = receiver.counters().lost.load(Ordering::Relaxed);
+            while let Received::Item(item) = receiver.recv(None) {
+                received.push(item);
+            }
+            prop_assert!(received.is_sorted_by(|a, b| a.0 < b.0));
+            prop_assert_eq!(received.len() as u64 + lost, next);
+            let arrived: Vec<u64> = received.iter().filter(|item| item.1).map(|item| item.0).collect();
+            prop_assert_eq!(arrived, control);
         }
     }
 

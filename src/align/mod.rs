@@ -80,6 +80,18 @@ pub enum AlignInput {
     WordsEnded,
 }
 
+impl AlignInput {
+    /// Must arrive: without it a subject, a word or the end of a source would be missing. Pictures
+    /// without a change and sound are what a lane may drop.
+    pub fn is_control(&self) -> bool {
+        match self {
+            AlignInput::Faces(faces) => !faces.changes.is_empty(),
+            AlignInput::Heard(_) => false,
+            _ => true,
+        }
+    }
+}
+
 /// What the aligner says.
 #[derive(Clone, Debug)]
 pub enum Aligned {
