@@ -35,7 +35,7 @@ enum Verb {
     /// Makes what a bundle names and does not carry: the sentence encoder's graph and tokenizer, out of the published weights.
     #[cfg(feature = "sentence")]
     Prepare(expressd::onnx::prepare::PrepareArgs),
-    /// Says what is wrong here.
+    /// Says what is wrong here. Exit code 0: nothing; 5: there are warnings; 1: something fails.
     Doctor(Settings),
     /// Measures latency, drops, overhead and fan-out.
     Bench(Bench),
@@ -130,6 +130,7 @@ fn main() -> ExitCode {
     if let Some(code) = expressd::capture::decoder_process() {
         return code;
     }
+    expressd::daemon::report_panics();
     expressd::output::end_quietly_with_the_reader();
     let verb = match Cli::try_parse() {
         Ok(cli) => cli.verb,

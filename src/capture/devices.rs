@@ -4,6 +4,7 @@ use cpal::traits::{DeviceTrait, HostTrait};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
+use super::library_messages::{AlsaMessages, StandardErrorKept};
 use super::pipeline::init;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -19,6 +20,8 @@ pub struct DeviceEntry {
     pub kind: DeviceKind,
     pub name: String,
     pub config: String,
+    /// Why it cannot be opened now. Known of microphones only.
+    pub problem: Option<String>,
 }
 
 /// What ALSA lists beside microphones, whatever is plugged in: converters and sinks. They work as sources when asked for by name.
@@ -52,9 +55,11 @@ pub fn devices() -> Vec<DeviceEntry> {
                 kind: DeviceKind::Video,
                 name: device.display_name().to_string(),
                 config,
+                problem: None,
             })
         })
         .collect();
+    let _messages = (StandardErrorKept::kept(), AlsaMessages::kept());
     let host = cpal::default_host();
     if host
         .default_input_device()
@@ -64,6 +69,7 @@ pub fn devices() -> Vec<DeviceEntry> {
             kind: DeviceKind::Audio,
             name: "the host's default microphone".into(),
             config: "default".into(),
+            problem: None,
         });
     }
     for device in host.input_devices().into_iter().flatten() {
@@ -79,6 +85,10 @@ pub fn devices() -> Vec<DeviceEntry> {
             kind: DeviceKind::Audio,
             name: device.to_string(),
             config: id,
+            problem: device
+                .default_input_config()
+                .err()
+                .map(|error| error.to_string()),
         });
     }
     entries

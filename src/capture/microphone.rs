@@ -12,6 +12,7 @@ use super::board::SourceBoard;
 use super::channels::{ChannelWatch, Heard};
 use super::error::CaptureError;
 use super::intake::{Mix, Signals, build};
+use super::library_messages::AlsaMessages;
 use super::live::{FIRST_PAUSE, pause};
 use super::pulse::Pulse;
 use super::resample::{ToSpeechRate, nanos};
@@ -141,9 +142,7 @@ impl Microphone {
         stop: &AtomicBool,
         last: &mut Option<MediaTime>,
     ) -> Result<(), String> {
-        // Where there is no sound card ALSA writes several lines to standard error, each time. The board says it once: they go into a buffer
-        // of this thread's, which is emptied by asking for it anew.
-        let _ = alsa::Output::local_error_handler();
+        let _messages = AlsaMessages::kept();
         let device = self
             .device()
             .ok_or_else(|| format!("there is no microphone `{}`", self.spec))?;

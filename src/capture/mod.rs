@@ -17,6 +17,7 @@ mod devices;
 mod error;
 mod intake;
 mod join;
+mod library_messages;
 mod live;
 mod loss;
 mod microphone;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::DaemonError;
 use super::express::Constants;
 use super::pipeline::{Stages, Tempo};
+use super::{DaemonError, StageFailure};
 use crate::align::{AlignSettings, Aligner};
 use crate::capture::Outputs;
 use crate::config::{Config, locate};
@@ -108,7 +108,7 @@ pub fn assemble(
         schedule,
         recognizer: match tempo {
             Tempo::Live => Recognizer::live(bundle, config.inference.budget)
-                .map_err(|error| DaemonError::Stage(format!("text: {error}")))?,
+                .map_err(|error| StageFailure::new("text", error))?,
             Tempo::Replay => Recognizer::new(bundle),
         },
         constants,

@@ -1,147 +1,318 @@
 //! `expressd doctor`: what is wrong here, one line per thing looked at, the remedy behind what is wrong.
 
-use super::DaemonError;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
 use super::assembly::{Streams, assemble, open_bundle};
 use super::pipeline::Tempo;
-use crate::capture::{self, DeviceKind};
+use super::{DaemonError, specs};
+use crate::capture::{self, AudioSpec, DeviceEntry, DeviceKind, VideoSpec};
 use crate::config::{Config, locate};
 use crate::encode::{Provider, Runtime, telemetry_is_off};
 use crate::speech::open_transcriber;
 
-/// GStreamer elements that common cameras, files and network cameras need, and the Debian package that brings each.
-const ELEMENTS: [(&str, &str); 9] = [
-    ("v4l2src", "gstreamer1.0-plugins-good"),
-    ("jpegdec", "gstreamer1.0-plugins-good"),
-    ("uridecodebin", "gstreamer1.0-plugins-base"),
-    ("avdec_h264", "gstreamer1.0-libav"),
-    ("avdec_aac", "gstreamer1.0-libav"),
-    ("rtspsrc", "gstreamer1.0-plugins-good"),
-    // The demonstration recording's.
-    ("vp9dec", "gstreamer1.0-plugins-good"),
-    ("opusdec", "gstreamer1.0-plugins-base"),
-    ("pipewiresrc", "gstreamer1.0-pipewire"),
+/// GStreamer elements, the Debian package that brings each, and what does not work without it.
+const ELEMENTS: [(&str, &str, &str); 9] = [
+    ("uridecodebin", "gstreamer1.0-plugins-base", EVERYTHING),
+    ("v4l2src", "gstreamer1.0-plugins-good", "webcams"),
+    ("jpegdec", "gstreamer1.0-plugins-good", "most webcams"),
+    ("avdec_h264", "gstreamer1.0-libav", "H.264"),
+    ("avdec_aac", "gstreamer1.0-libav", "AAC"),
+    ("rtspsrc", "gstreamer1.0-plugins-good", "network cameras"),
+    ("vp9dec", "gstreamer1.0-plugins-good", "the demonstration"),
+    ("opusdec", "gstreamer1.0-plugins-base", "the demonstration"),
+    ("pipewiresrc", "gstreamer1.0-pipewire", "PipeWire's cameras"),
 ];
+const EVERYTHING: &str = "everything";
+/// How long another program on the port may take to say that it is healthy.
+const ANSWER: Duration = Duration::from_secs(1);
 
-/// Looks at everything, then fails if something was wrong.
-pub fn examine(config: &Config) -> Result<(), DaemonError> {
-    let mut wrong = 0;
-    let mut say = |what: &str, result: Result<String, String>| match result {
-        Ok(text) => println!("ok     {what}: {text}"),
-        Err(text) => {
-            wrong += 1;
-            println!("wrong  {what}: {text}");
-        }
-    };
-    match Runtime::load() {
-        Err(error) => say("ONNX Runtime", Err(error.to_string())),
-        Ok(runtime) => {
-            say("ONNX Runtime", Ok("loaded".into()));
-            say(
-                "telemetry",
-                if telemetry_is_off() {
-                    Ok("off: ONNX Runtime sends nothing (ORT_DISABLE_TELEMETRY=1)".into())
-                } else {
-                    Err("ONNX Runtime may send some: set ORT_DISABLE_TELEMETRY=1".into())
-                },
-            );
-            match open_bundle(config, &runtime) {
-                Err(error) => say("bundle", Err(error.report())),
-                Ok(bundle) => {
-                    let (asked, used) = (config.inference.provider, bundle.provider());
-                    say(
-                        "bundle",
-                        Ok(format!("{} passed its self-test", bundle.manifest.name)),
-                    );
-                    let on_cpu = used == Provider::Cpu && asked != Provider::Cpu;
-                    let why = if on_cpu {
-                        " (no GPU can be used; on a machine with one of NVIDIA's: `make gpu`)"
-                    } else {
-                        ""
-                    };
-                    say(
-                        "provider",
-                        Ok(format!(
-                            "{} asked for, {} used{why}",
-                            asked.name(),
-                            used.name()
-                        )),
-                    );
-                    let int8: Vec<_> = bundle.in_eight_bits().collect();
-                    say(
-                        "precision",
-                        Ok(if int8.is_empty() {
-                            "fp32".into()
-                        } else {
-                            format!("int8 for {}, else fp32", int8.join(" and "))
-                        }),
-                    );
-                    let streams = Streams {
-                        video: true,
-                        audio: true,
-                    };
-                    say(
-                        "stages",
-                        assemble(config, &runtime, bundle, streams, Tempo::Live)
-                            .map(|_| "detector and voice activity open".into())
-                            .map_err(|e| e.report()),
-                    );
-                }
+/// What was found of one thing.
+enum Finding {
+    Fine(String),
+    /// The daemon runs, and something will be missing; with the remedy.
+    Warning(String),
+    /// The daemon does not run like this; with the remedy.
+    Failure(String),
+}
+
+use Finding::{Failure, Fine, Warning};
+
+/// Prints what it finds, and counts.
+#[derive(Default)]
+struct Examination {
+    warnings: usize,
+    failures: usize,
+}
+
+impl Examination {
+    fn say(&mut self, what: &str, finding: Finding) {
+        match finding {
+            Fine(text) => println!("ok       {what}: {text}"),
+            Warning(text) => {
+                self.warnings += 1;
+                println!("warning  {what}: {text}");
+            }
+            Failure(text) => {
+                self.failures += 1;
+                println!("failure  {what}: {text}");
             }
         }
     }
+
+    fn end(self) -> Result<(), DaemonError> {
+        match (self.failures, self.warnings) {
+            (0, 0) => Ok(()),
+            (0, warnings) => Err(DaemonError::Warnings(warnings)),
+            (failures, _) => Err(DaemonError::Failures(failures)),
+        }
+    }
+}
+
+/// Looks at everything that the configuration needs.
+///
+/// # Errors
+/// [`DaemonError::Failures`] where the daemon cannot run, [`DaemonError::Warnings`] where it can and
+/// something will be missing.
+pub fn examine(config: &Config) -> Result<(), DaemonError> {
+    let mut examination = Examination::default();
+    examine_inference(config, &mut examination);
     let transcriber = config.speech.transcriber.clone().located(locate);
-    say(
+    examination.say(
         "transcriber",
         match open_transcriber(&transcriber) {
-            Ok(None) => Ok("none; clients may tell words".into()),
-            Ok(Some(_)) => Ok(format!("{transcriber} opens with its model")),
-            Err(error) => Err(error.to_string()),
+            Ok(None) => Fine("none; clients may tell words".into()),
+            Ok(Some(_)) => Fine(format!("{transcriber} opens with its model")),
+            Err(error) => Failure(error.to_string()),
         },
     );
-    for (element, package) in ELEMENTS {
-        let found = capture::has_element(element);
-        say(
+    for (element, package, needed_by) in ELEMENTS {
+        let missing =
+            || format!("{element} is missing, which {needed_by} needs: apt-get install {package}");
+        examination.say(
             "GStreamer",
-            if found {
-                Ok(element.into())
+            if capture::has_element(element) {
+                Fine(element.into())
+            } else if needed_by == EVERYTHING {
+                Failure(missing())
             } else {
-                Err(format!("{element} is missing: apt-get install {package}"))
+                Warning(missing())
             },
         );
     }
-    let devices = capture::devices();
-    for (kind, name) in [
-        (DeviceKind::Video, "camera"),
-        (DeviceKind::Audio, "microphone"),
-    ] {
-        let names: Vec<_> = devices
-            .iter()
-            .filter(|d| d.kind == kind)
-            .map(|d| d.name.as_str())
-            .collect();
-        // None is normal: recordings and network cameras need none.
-        say(
-            name,
-            Ok(if names.is_empty() {
-                "none found".into()
-            } else {
-                names.join(", ")
-            }),
-        );
-    }
+    let (video, audio) = specs(config)?;
+    let found = capture::devices();
+    examination.say("camera", camera(&video, &found));
+    examination.say("microphone", microphone(&audio, &found));
     for listen in &config.serve.listen {
-        say(
-            "port",
-            std::net::TcpListener::bind(listen)
-                .map(|_| format!("{listen} is free"))
-                .map_err(|e| format!("{listen}: {e}; is another expressd running?")),
+        examination.say("port", port(*listen));
+    }
+    examination.end()
+}
+
+fn examine_inference(config: &Config, examination: &mut Examination) {
+    let runtime = match Runtime::load() {
+        Ok(runtime) => runtime,
+        Err(error) => return examination.say("ONNX Runtime", Failure(error.to_string())),
+    };
+    examination.say("ONNX Runtime", Fine("loaded".into()));
+    examination.say(
+        "telemetry",
+        if telemetry_is_off() {
+            Fine("off: ONNX Runtime sends nothing (ORT_DISABLE_TELEMETRY=1)".into())
+        } else {
+            Failure("ONNX Runtime may send some: set ORT_DISABLE_TELEMETRY=1".into())
+        },
+    );
+    let bundle = match open_bundle(config, &runtime) {
+        Ok(bundle) => bundle,
+        Err(error) => return examination.say("bundle", Failure(error.report())),
+    };
+    examination.say(
+        "bundle",
+        Fine(format!("{} passed its self-test", bundle.manifest.name)),
+    );
+    let (asked, used) = (config.inference.provider, bundle.provider());
+    let both = format!("{} asked for, {} used", asked.name(), used.name());
+    let remedy = "no GPU can be used; on a machine with one of NVIDIA's: `make gpu`";
+    examination.say(
+        "provider",
+        match asked {
+            Provider::Auto if used == Provider::Cpu => Fine(format!("{both} ({remedy})")),
+            _ if used == Provider::Cpu && asked != Provider::Cpu => {
+                Warning(format!("{both}: {remedy}"))
+            }
+            _ => Fine(both),
+        },
+    );
+    let int8: Vec<_> = bundle.in_eight_bits().collect();
+    examination.say(
+        "precision",
+        Fine(if int8.is_empty() {
+            "fp32".into()
+        } else {
+            format!("int8 for {}, else fp32", int8.join(" and "))
+        }),
+    );
+    let streams = Streams {
+        video: true,
+        audio: true,
+    };
+    examination.say(
+        "stages",
+        match assemble(config, &runtime, bundle, streams, Tempo::Live) {
+            Ok(_) => Fine("detector and voice activity open".into()),
+            Err(error) => Failure(error.report()),
+        },
+    );
+}
+
+fn names(kind: DeviceKind, found: &[DeviceEntry]) -> Option<String> {
+    let usable = found
+        .iter()
+        .filter(|device| device.kind == kind && device.problem.is_none());
+    let names: Vec<_> = usable.map(|device| device.name.as_str()).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+fn camera(spec: &VideoSpec, found: &[DeviceEntry]) -> Finding {
+    match spec {
+        VideoSpec::Auto => match names(DeviceKind::Video, found) {
+            Some(names) => Fine(names),
+            None => Warning(
+                "none found (video.source = \"auto\"): plug one in, or write a network camera's \
+                 address, or \"none\" to do without"
+                    .into(),
+            ),
+        },
+        VideoSpec::V4l2(device) if !Path::new(device).exists() => Failure(format!(
+            "there is no {device} (video.source): `expressd devices` lists what there is"
+        )),
+        VideoSpec::None => Fine("none wanted (video.source = \"none\")".into()),
+        spec => Fine(format!("video.source = \"{spec}\"")),
+    }
+}
+
+fn microphone(spec: &AudioSpec, found: &[DeviceEntry]) -> Finding {
+    let listed = |config: &str| {
+        found.iter().find(|device| {
+            device.kind == DeviceKind::Audio && (device.config == config || device.name == config)
+        })
+    };
+    match spec {
+        AudioSpec::Default => match listed(&spec.to_string()) {
+            Some(_) => Fine(names(DeviceKind::Audio, found).unwrap_or_else(|| spec.to_string())),
+            None => Warning(
+                "the system has no default microphone (audio.source = \"default\"): plug one in, \
+                 choose one of `expressd devices`, or write \"none\" to do without"
+                    .into(),
+            ),
+        },
+        AudioSpec::Device(name) => match listed(name).map(|device| &device.problem) {
+            Some(None) => Fine(name.clone()),
+            Some(Some(problem)) => Failure(format!(
+                "{name} (audio.source) cannot be opened: {problem}; does the sound server run \
+                 that it belongs to, and may this user reach it?"
+            )),
+            None => Failure(format!(
+                "there is no {name} (audio.source): `expressd devices` lists what there is"
+            )),
+        },
+        AudioSpec::None => Fine("none wanted (audio.source = \"none\")".into()),
+        AudioSpec::Uri => Fine("the sound of the video's source".into()),
+    }
+}
+
+fn port(listen: SocketAddr) -> Finding {
+    match TcpListener::bind(listen) {
+        Ok(_) => Fine(format!("{listen} is free")),
+        Err(_) if is_healthy(listen).unwrap_or(false) => Fine(format!(
+            "{listen}: an expressd serves there, and is healthy"
+        )),
+        Err(error) => Failure(format!(
+            "{listen}: {error}; stop the program that has it, or choose another port in serve.listen"
+        )),
+    }
+}
+
+/// Whether an `expressd` answers there.
+fn is_healthy(listen: SocketAddr) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect_timeout(&listen, ANSWER)?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    let request = format!("GET /v1/status HTTP/1.1\r\nHost: {listen}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.take(64 << 10).read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    Ok(answer.starts_with("HTTP/1.1 200") && answer.contains("\"type\":\"status\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(kind: DeviceKind, config: &str, problem: Option<&str>) -> DeviceEntry {
+        DeviceEntry {
+            kind,
+            name: format!("the {config}"),
+            config: config.into(),
+            problem: problem.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_no_ok() {
+        let jack = entry(DeviceKind::Audio, "alsa:jack", Some("no server"));
+        let found = [
+            jack,
+            entry(DeviceKind::Audio, "alsa:hw:1", None),
+            entry(DeviceKind::Audio, "default", None),
+        ];
+        let device = |name: &str| AudioSpec::Device(name.into());
+        assert!(matches!(microphone(&AudioSpec::Default, &[]), Warning(_)));
+        assert!(matches!(
+            microphone(&AudioSpec::Default, &found[..2]),
+            Warning(_)
+        ));
+        let Fine(names) = microphone(&AudioSpec::Default, &found) else {
+            panic!("there is one");
+        };
+        assert_eq!(names, "the alsa:hw:1, the default");
+        assert!(matches!(microphone(&device("alsa:hw:1"), &found), Fine(_)));
+        assert!(matches!(
+            microphone(&device("alsa:jack"), &found),
+            Failure(_)
+        ));
+        assert!(matches!(
+            microphone(&device("alsa:hw:9"), &found),
+            Failure(_)
+        ));
+        assert!(matches!(microphone(&AudioSpec::None, &[]), Fine(_)));
+        assert!(matches!(camera(&VideoSpec::Auto, &found), Warning(_)));
+        let camera_there = [entry(DeviceKind::Video, "v4l2:/dev/video0", None)];
+        assert!(matches!(camera(&VideoSpec::Auto, &camera_there), Fine(_)));
+        let absent = VideoSpec::V4l2("/dev/video-none".into());
+        assert!(matches!(camera(&absent, &camera_there), Failure(_)));
+        assert!(matches!(camera(&VideoSpec::None, &[]), Fine(_)));
+    }
+
+    #[test]
+    fn the_end_tells_warnings_from_failures() {
+        let end = |warnings, failures| {
+            let examination = Examination { warnings, failures };
+            examination.end().map_err(|error| error.exit_code())
+        };
+        assert_eq!(
+            [end(0, 0), end(2, 0), end(0, 1), end(3, 1)],
+            [Ok(()), Err(5), Err(1), Err(1)]
         );
     }
-    if wrong == 0 {
-        Ok(())
-    } else {
-        Err(DaemonError::Stage(format!(
-            "doctor: {wrong} thing(s) are wrong"
-        )))
+
+    #[test]
+    fn a_port_of_another_program_is_a_failure() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(matches!(port(taken.local_addr().unwrap()), Failure(_)));
     }
 }

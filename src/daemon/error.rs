@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::failure::StageFailure;
 use crate::capture::CaptureError;
 use crate::config::ConfigFaults;
 use crate::encode::EncodeError;
@@ -26,8 +27,8 @@ pub enum DaemonError {
     Capture(#[from] CaptureError),
     #[error(transparent)]
     Serve(#[from] ServeError),
-    #[error("{0}; systemd, or you, may start it again")]
-    Stage(String),
+    #[error("a part of the daemon has failed; systemd, or you, may start it again")]
+    Stage(#[from] StageFailure),
     #[error("{} could not be written to its end; events up to there are in it, make room and run again", .path.display())]
     Jsonl {
         path: PathBuf,
@@ -46,10 +47,16 @@ pub enum DaemonError {
     Usage(String),
     #[error("{failed} of {all} recordings could not be played to their end")]
     SomeRecordings { failed: usize, all: usize },
+    /// Exit 1: what `doctor` found, the daemon cannot run.
+    #[error("doctor: {0} of these fail")]
+    Failures(usize),
+    /// Exit 5: what `doctor` found, the daemon runs and something is missing.
+    #[error("doctor: nothing fails; {0} of these are warnings")]
+    Warnings(usize),
 }
 
 impl DaemonError {
-    /// 1 failed while running, 2 wrong arguments or configuration, 3 no such file or local device, 4 bundle refused.
+    /// 1 failed while running, 2 wrong arguments or configuration, 3 no such file or local device, 4 bundle refused, 5 warnings of `doctor` alone.
     pub fn exit_code(&self) -> u8 {
         match self {
             DaemonError::Config(_)
@@ -70,6 +77,7 @@ impl DaemonError {
                 | TranscribeError::Unusable { .. },
             ) => 3,
             DaemonError::Bundle(_) | DaemonError::Encode(EncodeError::WrongHash { .. }) => 4,
+            DaemonError::Warnings(_) => 5,
             _ => 1,
         }
     }

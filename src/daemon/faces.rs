@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::failure::StageError;
 use super::pipeline::{IsLost, TICK};
 use crate::align::AlignInput;
-use crate::causes::one_line;
 use crate::clip::{FramedFaces, VideoFrame};
 use crate::face::{Detection, Detector, FaceStage};
 use crate::lane::{LaneReceiver, LaneSender, Received};
@@ -35,7 +35,7 @@ impl FacesThread {
         requests: &LaneSender<VideoFrame>,
         answers: &LaneReceiver<(MediaTime, Vec<Detection>)>,
         beat: &Beat,
-    ) -> Result<(), String> {
+    ) -> Result<(), StageError> {
         let interval = i64::try_from(interval.as_nanos())
             .unwrap_or(i64::MAX)
             .max(1);
@@ -54,7 +54,7 @@ impl FacesThread {
                         if asked {
                             requests
                                 .send(frame.clone())
-                                .map_err(|_| "the detector is gone")?;
+                                .map_err(|_| StageError::Gone("detector"))?;
                         }
                         ahead.push_back((frame, asked));
                     }
@@ -66,7 +66,7 @@ impl FacesThread {
             if !asked && self.stage.wants_detection(&frame) {
                 requests
                     .send(frame.clone())
-                    .map_err(|_| "the detector is gone")?;
+                    .map_err(|_| StageError::Gone("detector"))?;
                 let detections = answer_for(frame.time, answers, &mut early)?;
                 self.stage.detected(frame.time, detections);
             } else if asked {
@@ -84,7 +84,7 @@ impl FacesThread {
         answers: &LaneReceiver<(MediaTime, Vec<Detection>)>,
         busy: &AtomicBool,
         beat: &Beat,
-    ) -> Result<(), String> {
+    ) -> Result<(), StageError> {
         let mut lost = false;
         loop {
             beat.beat();
@@ -112,19 +112,16 @@ impl FacesThread {
         }
     }
 
-    fn advance(&mut self, frame: &VideoFrame) -> Result<(), String> {
+    fn advance(&mut self, frame: &VideoFrame) -> Result<(), StageError> {
         self.end = self
             .end
             .max(frame.time.plus_nanos(frame.duration_nanos.unwrap_or(1)));
-        let faces = self
-            .stage
-            .advance(frame)
-            .map_err(|error| one_line(&error))?;
+        let faces = self.stage.advance(frame)?;
         self.send(AlignInput::Faces(faces))
     }
 
     /// The subjects that are still there are lost now.
-    fn finish(&mut self, ended: bool) -> Result<(), String> {
+    fn finish(&mut self, ended: bool) -> Result<(), StageError> {
         let changes = self.stage.finish(self.end);
         if !changes.is_empty() {
             self.send(AlignInput::Faces(FramedFaces {
@@ -141,11 +138,11 @@ impl FacesThread {
         })
     }
 
-    fn send(&self, input: AlignInput) -> Result<(), String> {
+    fn send(&self, input: AlignInput) -> Result<(), StageError> {
         self.inbox
             .send(input)
             .map(|_| ())
-            .map_err(|_| "the aligner is gone".to_owned())
+            .map_err(|_| StageError::Gone("aligner"))
     }
 }
 
@@ -154,7 +151,7 @@ fn answer_for(
     time: MediaTime,
     answers: &LaneReceiver<(MediaTime, Vec<Detection>)>,
     early: &mut VecDeque<(MediaTime, Vec<Detection>)>,
-) -> Result<Vec<Detection>, String> {
+) -> Result<Vec<Detection>, StageError> {
     if let Some(index) = early.iter().position(|(at, _)| *at == time) {
         return Ok(early.remove(index).expect("just found").1);
     }
@@ -162,7 +159,7 @@ fn answer_for(
         match answers.recv(None) {
             Received::Item((at, detections)) if at == time => return Ok(detections),
             Received::Item(other) => early.push_back(other),
-            Received::Ended | Received::TimedOut => return Err("the detector is gone".into()),
+            Received::Ended | Received::TimedOut => return Err(StageError::Gone("detector")),
         }
     }
 }
@@ -174,16 +171,14 @@ pub(super) fn detect(
     answers: &LaneSender<(MediaTime, Vec<Detection>)>,
     busy: &AtomicBool,
     beat: &Beat,
-) -> Result<(), String> {
+) -> Result<(), StageError> {
     loop {
         beat.beat();
         match requests.recv(Some(TICK)) {
             Received::TimedOut => {}
             Received::Ended => return Ok(()),
             Received::Item(frame) => {
-                let detections = detector
-                    .detect(&frame.picture)
-                    .map_err(|error| one_line(&error))?;
+                let detections = detector.detect(&frame.picture)?;
                 busy.store(false, Ordering::Release);
                 if answers.send((frame.time, detections)).is_err() {
                     return Ok(());

@@ -1,10 +1,10 @@
 //! The threads "speech" and "transcribe": sound in; voice activity, and where they are wanted words, out.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::failure::StageError;
 use super::pipeline::{IsLost, TICK, Tempo};
 use crate::align::AlignInput;
-use crate::causes::one_line;
 use crate::clip::{AudioBlock, Heard, Transcript};
 use crate::lane::{LaneReceiver, LaneSender, Received};
 use crate::notify::Beat;
@@ -31,19 +31,19 @@ struct Onward<'a> {
 }
 
 impl Onward<'_> {
-    fn heard(&mut self, heard: Heard) -> Result<(), String> {
+    fn heard(&mut self, heard: Heard) -> Result<(), StageError> {
         if self.transcriber.is_some() {
             self.tell_transcriber(Some(heard.clone()))?;
         }
         self.tell_aligner(AlignInput::Heard(heard))
     }
 
-    fn lost(&mut self) -> Result<(), String> {
+    fn lost(&mut self) -> Result<(), StageError> {
         self.tell_transcriber(None)?;
         self.tell_aligner(AlignInput::HeardLost)
     }
 
-    fn tell_transcriber(&mut self, heard: Option<Heard>) -> Result<(), String> {
+    fn tell_transcriber(&mut self, heard: Option<Heard>) -> Result<(), StageError> {
         let Some(transcriber) = self.transcriber else {
             return Ok(());
         };
@@ -52,14 +52,14 @@ impl Onward<'_> {
         transcriber
             .send(ToTranscriber { number, heard })
             .map(|_| ())
-            .map_err(|_| "the transcriber is gone".to_owned())
+            .map_err(|_| StageError::Gone("transcriber"))
     }
 
-    fn tell_aligner(&self, input: AlignInput) -> Result<(), String> {
+    fn tell_aligner(&self, input: AlignInput) -> Result<(), StageError> {
         self.inbox
             .send(input)
             .map(|_| ())
-            .map_err(|_| "the aligner is gone".to_owned())
+            .map_err(|_| StageError::Gone("aligner"))
     }
 }
 
@@ -69,9 +69,9 @@ pub(super) fn hear(
     inbox: &LaneSender<AlignInput>,
     transcriber: Option<&LaneSender<ToTranscriber>>,
     is_lost: &IsLost,
-    tempo: Tempo,
+    (tempo, refused): (Tempo, &AtomicU64),
     beat: &Beat,
-) -> Result<(), String> {
+) -> Result<(), StageError> {
     let mut onward = Onward {
         inbox,
         transcriber,
@@ -88,14 +88,16 @@ pub(super) fn hear(
                 }
             }
             Received::Ended => {
-                if let Some(heard) = stage.finish().map_err(|error| one_line(&error))? {
+                if let Some(heard) = stage.finish()? {
                     onward.heard(heard)?;
                 }
                 return onward.tell_aligner(AlignInput::HeardEnded);
             }
             Received::Item(block) => {
                 lost = false;
-                onward.heard(stage.hear(block).map_err(|error| one_line(&error))?)?;
+                let heard = stage.hear(block)?;
+                refused.store(stage.refused(), Ordering::Relaxed);
+                onward.heard(heard)?;
             }
         }
     }
@@ -133,12 +135,12 @@ pub(super) fn transcribe(
     tempo: Tempo,
     hurry: &AtomicBool,
     beat: &Beat,
-) -> Result<(), String> {
+) -> Result<(), StageError> {
     let send = |input| {
         inbox
             .send(input)
             .map(|_| ())
-            .map_err(|_| "the aligner is gone".to_owned())
+            .map_err(|_| StageError::Gone("aligner"))
     };
     let counters = hears.counters();
     let (mut scribe, mut abandoned) = (Scribe { stage, next: 0 }, false);
@@ -161,7 +163,7 @@ pub(super) fn transcribe(
         if !ended && scribe.stage.is_skipping() {
             hears.count_lost(1);
         }
-        for mut transcript in transcripts.map_err(|error| one_line(&error))? {
+        for mut transcript in transcripts? {
             if tempo == Tempo::Live {
                 transcript.told_at = transcript.told_at.max(clock.now());
             }
@@ -434,7 +436,7 @@ mod tests {
                     &inbox,
                     Some(&passing),
                     &is_lost,
-                    Tempo::Live,
+                    (Tempo::Live, &AtomicU64::new(0)),
                     &beat,
                 )
                 .unwrap();

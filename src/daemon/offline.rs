@@ -131,7 +131,7 @@ impl Prepared {
         );
         let counts = pipeline.found();
         let played = match pipeline.join() {
-            Some(failure) => Err(DaemonError::Stage(failure)),
+            Some(failure) => Err(DaemonError::from(failure)),
             None => played.map_err(DaemonError::from),
         };
         let mut found = counts.get();

@@ -1,20 +1,23 @@
 //! The stages' threads: from frames and blocks to events. The one place that gives stages their threads.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::express::{Constants, Passage};
 use super::faces::{FacesThread, READ_AHEAD, detect};
+use super::failure::{FirstFailure, StageError, StageFailure};
 use super::found::FoundCounts;
 use super::hearing::{ToTranscriber, hear, transcribe};
+use super::panics;
 use crate::align::{AlignInput, Aligned, Aligner};
 use crate::clip::{AudioBlock, Clip, Recognition, VideoFrame};
 use crate::event::Event;
 use crate::face::{Detector, FaceStage};
-use crate::lane::{LaneGuest, LaneReceiver, LaneSender, Received, WhenFull, lane};
+use crate::lane::{
+    LaneCounters, LaneGuest, LaneReceiver, LaneSender, Received, WhenFull, lane, lane_with_control,
+};
 use crate::notify::{Beat, Progress};
 use crate::recognize::Recognizer;
 use crate::schedule::{Schedule, ScheduleCounters, deadline};
@@ -78,12 +81,14 @@ impl Losses {
     }
 }
 
-type Work = Box<dyn FnOnce(&Beat) -> Result<(), String> + Send>;
+type Work = Box<dyn FnOnce(&Beat) -> Result<(), StageError> + Send>;
 
 /// The running stages.
 pub struct Pipeline {
     threads: Vec<(&'static str, JoinHandle<()>)>,
-    failure: Arc<Failure>,
+    failure: Arc<FirstFailure>,
+    lanes: Vec<Arc<LaneCounters>>,
+    refused: Arc<RefusedCounts>,
     desk: Arc<Desk>,
     words: LaneGuest<AlignInput>,
     /// The daemon stops: a transcriber that is behind is not waited for.
@@ -91,25 +96,13 @@ pub struct Pipeline {
     found: Arc<FoundCounts>,
 }
 
-/// The first stage that failed, and why.
+/// Items that the stages refused because their stamps went back.
 #[derive(Debug, Default)]
-pub struct Failure {
-    first: Mutex<Option<String>>,
-    changed: Condvar,
-}
-
-impl Failure {
-    fn report(&self, stage: &str, what: &str) {
-        tracing::error!(stage, what, "stage failed");
-        self.first
-            .lock()
-            .expect("failure lock")
-            .get_or_insert_with(|| format!("stage {stage}: {what}"));
-        self.changed.notify_all();
-    }
-    pub fn get(&self) -> Option<String> {
-        self.first.lock().expect("failure lock").clone()
-    }
+pub struct RefusedCounts {
+    /// Pictures and pieces of sound, by the aligner.
+    pub align: AtomicU64,
+    /// Pieces of sound, by the speech stage.
+    pub speech: AtomicU64,
 }
 
 /// The schedule, shared by the thread that fills it, the one that empties it, and who reports.
@@ -151,17 +144,21 @@ impl Pipeline {
             }),
             changed: Condvar::new(),
         });
-        let (inbox, inputs) = lane("align", 256, tempo.when_full());
+        let (inbox, inputs) =
+            lane_with_control("align", 256, tempo.when_full(), AlignInput::is_control);
+        let mut lanes = vec![inbox.counters()];
         let hurry = Arc::new(AtomicBool::new(false));
         let mut pipeline = Pipeline {
             threads: Vec::new(),
             failure: Arc::default(),
+            lanes: Vec::new(),
+            refused: Arc::default(),
             desk: desk.clone(),
             words: inbox.guest(),
             hurry: hurry.clone(),
             found: Arc::default(),
         };
-        let found = pipeline.found.clone();
+        let (found, refused) = (pipeline.found.clone(), pipeline.refused.clone());
         let now = clock.now();
         let mut thread = |stage, work: Work| pipeline.thread(stage, progress.add(stage, now), work);
         if let Some((stage, detector, frames)) = stages.faces {
@@ -185,6 +182,7 @@ impl Pipeline {
                 ),
             };
             let ((requests, asked), (answers, answered)) = (requests, answers);
+            lanes.extend([requests.counters(), answers.counters()]);
             let busy = Arc::new(AtomicBool::new(false));
             let idle = busy.clone();
             thread(
@@ -214,7 +212,7 @@ impl Pipeline {
                     }),
                 );
             }
-            let inbox = inbox.clone();
+            let (inbox, refused) = (inbox.clone(), refused.clone());
             thread(
                 "speech",
                 Box::new(move |beat| {
@@ -224,7 +222,7 @@ impl Pipeline {
                         &inbox,
                         heard.as_ref(),
                         &losses.audio,
-                        tempo,
+                        (tempo, &refused.speech),
                         beat,
                     )
                 }),
@@ -235,7 +233,14 @@ impl Pipeline {
         thread(
             "align",
             Box::new(move |beat| {
-                let result = align(aligner, &inputs, &filling, &*now, (tempo, &found), beat);
+                let result = align(
+                    aligner,
+                    &inputs,
+                    &filling,
+                    &*now,
+                    (tempo, &found, &refused.align),
+                    beat,
+                );
                 filling.state.lock().expect("desk lock").ended = true;
                 filling.changed.notify_all();
                 result
@@ -251,15 +256,17 @@ impl Pipeline {
                 Ok(())
             }),
         );
+        pipeline.lanes = lanes;
         pipeline
     }
 
     fn thread(&mut self, stage: &'static str, beat: Beat, work: Work) {
         let failure = self.failure.clone();
-        let body = move || match catch_unwind(AssertUnwindSafe(|| work(&beat))) {
-            Ok(Ok(())) => {}
-            Ok(Err(what)) => failure.report(stage, &what),
-            Err(_) => failure.report(stage, "panicked"),
+        let body = move || {
+            let ended = panics::catch(|| work(&beat));
+            if let Err(error) = ended.unwrap_or_else(|panic| Err(StageError::Panicked(panic))) {
+                failure.report(StageFailure::new(stage, error));
+            }
         };
         self.threads.push((
             stage,
@@ -284,8 +291,17 @@ impl Pipeline {
         self.found.clone()
     }
 
-    pub fn failure(&self) -> Option<String> {
-        self.failure.get()
+    /// The lanes between the stages.
+    pub fn lanes(&self) -> &[Arc<LaneCounters>] {
+        &self.lanes
+    }
+
+    pub fn refused(&self) -> Arc<RefusedCounts> {
+        self.refused.clone()
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.failure.is_there()
     }
 
     /// The daemon stops: words of sound that still waits for the transcriber are given up.
@@ -305,12 +321,25 @@ impl Pipeline {
             .map(|(stage, _)| *stage)
     }
 
+    /// The first failure so far, where a stage does not end.
+    pub fn take_failure(&self) -> Option<StageFailure> {
+        self.failure.take()
+    }
+
+    /// The stages that have not ended.
+    pub fn running(&self) -> impl Iterator<Item = &'static str> {
+        self.threads
+            .iter()
+            .filter(|(_, thread)| !thread.is_finished())
+            .map(|(stage, _)| *stage)
+    }
+
     /// Waits for every stage; the first failure, if there was one.
-    pub fn join(self) -> Option<String> {
+    pub fn join(self) -> Option<StageFailure> {
         for (_, thread) in self.threads {
             let _ = thread.join();
         }
-        self.failure.get()
+        self.failure.take()
     }
 }
 
@@ -319,9 +348,9 @@ fn align(
     inputs: &LaneReceiver<AlignInput>,
     desk: &Desk,
     clock: &dyn Clock,
-    (tempo, found): (Tempo, &FoundCounts),
+    (tempo, found, refused): (Tempo, &FoundCounts, &AtomicU64),
     beat: &Beat,
-) -> Result<(), String> {
+) -> Result<(), StageError> {
     loop {
         beat.beat();
         let wait = match (tempo, aligner.next_deadline()) {
@@ -334,6 +363,7 @@ fn align(
             Received::Item(input) => {
                 found.see(&input);
                 aligner.push(input);
+                refused.store(aligner.refused(), Ordering::Relaxed);
                 false
             }
             Received::TimedOut => false,
@@ -346,7 +376,7 @@ fn align(
                 state = desk.changed.wait_timeout(state, TICK).expect("desk lock").0;
             }
             if state.abandoned {
-                return Err("the encoders' thread is gone".into());
+                return Err(StageError::Gone("encoders' thread"));
             }
             state.schedule.push(aligned);
             drop(state);

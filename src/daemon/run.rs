@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::DaemonError;
 use super::assembly::{assemble, open_bundle, serve_settings};
 use super::outages::{Outage, Outages};
 use super::pipeline::{Emit, IsLost, Losses, Pipeline, Tempo};
 use super::sources::{Choice, choose, track_choice};
 use super::vitals::DaemonVitals;
 use super::words::Intake;
+use super::{DaemonError, PanicReport, StageError, StageFailure, panics};
 use crate::capture::{
     CaptureError, LiveCapture, Outputs, Pace, Recording, SourceBoard, TrackChoice, open_live_with,
 };
@@ -123,7 +123,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
         &mut progress,
         emit,
     );
-    vitals.watch_desk(pipeline.desk());
+    vitals.watch(&pipeline);
     let words = Arc::new(Intake::new(
         i64::from(window_ms) * 1_000_000,
         transcribes,
@@ -148,7 +148,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     let written = sinks.finish();
     outcome?;
     if let Some(failure) = failure {
-        return Err(DaemonError::Stage(failure));
+        return Err(failure.into());
     }
     played?;
     written
@@ -190,7 +190,7 @@ fn publish(
 /// What delivers: devices that heal themselves, or a recording on a thread of its own.
 enum Playing {
     Live(LiveCapture),
-    Recording(JoinHandle<Result<(), CaptureError>>),
+    Recording(JoinHandle<Result<Result<(), CaptureError>, PanicReport>>),
 }
 
 impl Playing {
@@ -221,7 +221,9 @@ impl Playing {
                     board.clone(),
                     stop.clone(),
                 );
-                let work = move || recording.play(pace, outputs, board, stop).map(|_| ());
+                let work = move || {
+                    panics::catch(|| recording.play(pace, outputs, board, stop).map(|_| ()))
+                };
                 Ok(Playing::Recording(
                     std::thread::Builder::new()
                         .name("recording".into())
@@ -238,9 +240,11 @@ impl Playing {
                 capture.stop();
                 Ok(())
             }
-            Playing::Recording(thread) => match thread.join() {
+            Playing::Recording(thread) => match thread.join().expect("panics are caught there") {
                 Ok(result) => Ok(result?),
-                Err(_) => Err(DaemonError::Stage("recording: panicked".into())),
+                Err(panic) => {
+                    Err(StageFailure::new("recording", StageError::Panicked(panic)).into())
+                }
             },
         }
     }
@@ -354,10 +358,8 @@ impl Rounds<'_> {
         let mut outages = Outages::default();
         let serving = progress.add("serve", started);
         while !stop.load(Ordering::Acquire) {
-            if let Some(failure) = pipeline.failure() {
-                return Err(DaemonError::Stage(failure));
-            }
-            if pipeline.has_ended() {
+            // A failure is told once the others have ended.
+            if pipeline.has_failed() || pipeline.has_ended() {
                 return Ok(());
             }
             let seen = self.board.wait_for_change(changes, ROUND);
@@ -410,7 +412,7 @@ impl Rounds<'_> {
     }
 }
 
-fn drain(pipeline: Pipeline, clock: &dyn Clock) -> Option<String> {
+fn drain(pipeline: Pipeline, clock: &dyn Clock) -> Option<StageFailure> {
     pipeline.hurry();
     let until = clock.now().plus(DRAIN);
     while !pipeline.has_ended() && clock.now() < until {
@@ -419,6 +421,8 @@ fn drain(pipeline: Pipeline, clock: &dyn Clock) -> Option<String> {
     if pipeline.has_ended() {
         pipeline.join()
     } else {
-        Some("a stage did not end in time".into())
+        let hanging = pipeline.running().next().unwrap_or("unknown");
+        let failure = pipeline.take_failure();
+        failure.or_else(|| Some(StageFailure::new(hanging, StageError::Hangs)))
     }
 }

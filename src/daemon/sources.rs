@@ -196,6 +196,7 @@ mod tests {
             kind,
             name: "a device".into(),
             config: config.into(),
+            problem: None,
         };
         let (camera, microphone) = (
             entry(DeviceKind::Video, "v4l2:/dev/video0"),

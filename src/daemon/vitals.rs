@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use serde_json::json;
 
 use super::assembly::{Streams, hop_ms};
-use super::pipeline::Desk;
+use super::pipeline::{Desk, Pipeline, RefusedCounts};
 use super::words::Intake;
 use crate::capture::{SourceBoard, SourceGauge};
 use crate::config::Config;
@@ -31,7 +31,7 @@ pub struct DaemonVitals {
     board: Arc<SourceBoard>,
     metrics: Arc<Metrics>,
     runtime: Runtime,
-    desk: Mutex<Option<Arc<Desk>>>,
+    stages: Mutex<Option<(Arc<Desk>, Arc<RefusedCounts>)>>,
     /// Where clients' words go.
     intake: OnceLock<Arc<Intake>>,
     /// Counters of others that were already passed on to the metrics.
@@ -75,7 +75,7 @@ impl DaemonVitals {
             board,
             metrics,
             runtime,
-            desk: Mutex::default(),
+            stages: Mutex::default(),
             intake: OnceLock::new(),
             passed_on: Mutex::default(),
             opened: AtomicBool::new(false),
@@ -83,8 +83,13 @@ impl DaemonVitals {
         }
     }
 
-    pub fn watch_desk(&self, desk: Arc<Desk>) {
-        *self.desk.lock().expect("desk lock") = Some(desk);
+    /// Counts what the stages lose from now on.
+    pub fn watch(&self, pipeline: &Pipeline) {
+        for lane in pipeline.lanes() {
+            self.metrics.watch_lane(lane.clone());
+        }
+        let counted = (pipeline.desk(), pipeline.refused());
+        *self.stages.lock().expect("stages lock") = Some(counted);
     }
 
     /// Clients' words go there from now on.
@@ -160,8 +165,15 @@ impl DaemonVitals {
             let new = news(format!("graph {graph}"), count);
             self.metrics.graph_ran(&graph, new);
         }
-        if let Some(desk) = &*self.desk.lock().expect("desk lock") {
+        if let Some((desk, refused)) = &*self.stages.lock().expect("stages lock") {
             let counters = desk.counters();
+            for (cause, count) in [
+                ("stamps_gone_back", &refused.align),
+                ("speech_stamps_gone_back", &refused.speech),
+            ] {
+                let new = news(cause.into(), count.load(Ordering::Relaxed));
+                self.metrics.dropped(cause, new);
+            }
             self.metrics
                 .dropped("superseded", news("superseded".into(), counters.superseded));
             self.metrics

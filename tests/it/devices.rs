@@ -15,6 +15,8 @@ use expressd::event::SourceState;
 use expressd::lane::{LaneReceiver, Received, WhenFull, lane};
 use expressd::time::{Clock, SystemClock, monotonic_nanos};
 
+use crate::harness::{expressd, stderr};
+
 /// Set in the child: the folder of its sound server.
 const FOLDER: &str = "EXPRESSD_TEST_SOUND";
 
@@ -307,4 +309,30 @@ fn the_test_picture_is_stamped_when_it_is_made() {
     assert!(ages[0] >= 0.0 && ages[15] < 100.0, "{ages:?}");
     let step_ms = times[29].millis_since(times[0]) / 29.0;
     assert!((step_ms - 33.33).abs() < 5.0, "{step_ms} ms a frame");
+}
+
+/// Where there is no sound card, ALSA writes to standard error.
+#[test]
+fn doctor_and_devices_say_nothing_that_is_not_theirs() {
+    let none = ["--set", "video.source=none", "--set", "audio.source=none"];
+    let port = ["--set", "serve.listen=127.0.0.1:0"];
+    let doctor = expressd(&[&["doctor"], &none[..], &port[..]].concat());
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert_eq!(doctor.status.code(), Some(0), "{said}{}", stderr(&doctor));
+    assert_eq!(stderr(&doctor), "");
+    assert!(
+        said.lines().all(|line| line.starts_with("ok       ")),
+        "{said}"
+    );
+    let absent = "audio.source=alsa:hw:CARD=none_such";
+    let doctor = expressd(&[&["doctor", "--set", absent], &none[..2], &port[..]].concat());
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert_eq!(doctor.status.code(), Some(1), "{said}");
+    assert!(said.contains("failure  microphone: there is no "), "{said}");
+    let told = stderr(&doctor);
+    assert_eq!(told.lines().count(), 1, "{told}");
+    let listed = expressd(&["devices"]);
+    assert_eq!(stderr(&listed), "");
+    let run = expressd(&["run", "--set", "serve.listen=192.0.2.1:1"]);
+    assert!(!stderr(&run).contains("ALSA lib"), "{}", stderr(&run));
 }

@@ -197,7 +197,7 @@ pub fn measure(
     let arrivals = listener.finish();
     server.stop();
     if let Some(failure) = failure {
-        return Err(DaemonError::Stage(failure));
+        return Err(failure.into());
     }
     let seen = seen.lock().expect("seen lock");
     let of = |pick: fn(&Latency) -> f64| Percentiles::of(seen.latencies.iter().map(pick));

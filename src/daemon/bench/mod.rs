@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::DaemonError;
+use super::{DaemonError, StageFailure};
 use crate::config::{Config, locate};
 use crate::serve::bench::{FanOutReport, fan_out};
 
@@ -68,7 +68,7 @@ pub fn run(config: &Config, options: &Options) -> Result<(), DaemonError> {
         ));
         Some(
             fan_out(options.clients, FAN_OUT_HZ, options.seconds.min(20) as f64)
-                .map_err(|e| DaemonError::Stage(format!("fan-out: {e}")))?,
+                .map_err(|error| StageFailure::new("fan-out", error))?,
         )
     };
     let report = Report {

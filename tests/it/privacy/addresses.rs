@@ -194,7 +194,7 @@ fn errors_about_addresses_hold_no_secret_of_them() {
     .output()
     .unwrap();
     let doctor = String::from_utf8_lossy(&[doctor.stdout, doctor.stderr].concat()).into_owned();
-    assert!(doctor.contains("ok     telemetry: off"), "{doctor}");
+    assert!(doctor.contains("ok       telemetry: off"), "{doctor}");
     holds_no_secret("doctor", &doctor);
     holds_no_secret("check", &checked);
 }

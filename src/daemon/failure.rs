@@ -1,0 +1,73 @@
+//! Why a stage ended before its time.
+
+use std::sync::{Condvar, Mutex};
+
+use super::panics::PanicReport;
+use crate::causes::one_line;
+use crate::encode::EncodeError;
+use crate::speech::TranscribeError;
+
+/// What ended a stage.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// The stage that it sends to or hears from has ended.
+    #[error("the {0} is gone")]
+    Gone(&'static str),
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    #[error(transparent)]
+    Transcribe(#[from] TranscribeError),
+    #[error("{0}")]
+    Panicked(PanicReport),
+    #[error("it did not end in time")]
+    Hangs,
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// A stage and what ended it.
+#[derive(Debug, thiserror::Error)]
+#[error("stage {stage}")]
+pub struct StageFailure {
+    /// The name of its thread.
+    pub stage: &'static str,
+    #[source]
+    pub error: StageError,
+}
+
+impl StageFailure {
+    pub fn new(stage: &'static str, error: impl Into<StageError>) -> StageFailure {
+        StageFailure {
+            stage,
+            error: error.into(),
+        }
+    }
+}
+
+/// The first failure of any stage: those that follow come of it.
+#[derive(Debug, Default)]
+pub(super) struct FirstFailure {
+    first: Mutex<Option<StageFailure>>,
+    changed: Condvar,
+}
+
+impl FirstFailure {
+    pub fn report(&self, failure: StageFailure) {
+        tracing::error!(
+            stage = failure.stage,
+            what = one_line(&failure.error),
+            "stage failed"
+        );
+        let mut first = self.first.lock().expect("failure lock");
+        first.get_or_insert(failure);
+        self.changed.notify_all();
+    }
+
+    pub fn is_there(&self) -> bool {
+        self.first.lock().expect("failure lock").is_some()
+    }
+
+    pub fn take(&self) -> Option<StageFailure> {
+        self.first.lock().expect("failure lock").take()
+    }
+}

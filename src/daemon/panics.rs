@@ -1,0 +1,129 @@
+//! What a panic says: its place, and its text without what it quotes.
+//!
+//! Texts of panics quote data: a string cut inside a character is shown whole, an `unwrap` shows the
+//! value of its error. So that nothing that was said or seen gets into the log or the journal,
+//! quoted parts are left out everywhere, also in threads that are no stages.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::Once;
+
+thread_local! {
+    /// This thread's newest panic.
+    static NEWEST: RefCell<Option<PanicReport>> = const { RefCell::new(None) };
+}
+
+/// A panic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PanicReport {
+    /// File, line and column.
+    place: String,
+    text: String,
+}
+
+impl fmt::Display for PanicReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "panicked at {}: {}", self.place, self.text)
+    }
+}
+
+impl PanicReport {
+    fn new(info: &PanicHookInfo<'_>) -> PanicReport {
+        PanicReport {
+            place: info
+                .location()
+                .map_or_else(|| "an unknown place".into(), ToString::to_string),
+            text: without_quotes(info.payload_as_str().unwrap_or("no text")),
+        }
+    }
+}
+
+/// Runs `work`; a panic of it comes back, with its place and text.
+pub(super) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, PanicReport> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
+        let newest = NEWEST.with_borrow_mut(Option::take);
+        newest.unwrap_or_else(|| PanicReport {
+            place: "an unknown place".into(),
+            text: "no text".into(),
+        })
+    })
+}
+
+/// Takes the place of Rust's own report of panics. A second call does nothing.
+pub fn report_panics() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        std::panic::set_hook(Box::new(|info| {
+            let report = PanicReport::new(info);
+            let thread = std::thread::current();
+            eprintln!(
+                "expressd: thread {} {report}",
+                thread.name().unwrap_or("without a name")
+            );
+            NEWEST.with_borrow_mut(|newest| *newest = Some(report));
+        }));
+    });
+}
+
+/// `text` with `…` in the place of what stands between quotation marks or backquotes. An opening
+/// mark that is not closed takes the rest with it.
+fn without_quotes(text: &str) -> String {
+    let (mut kept, mut quote) = (String::new(), None);
+    let mut is_escaped = false;
+    for mark in text.chars() {
+        match quote {
+            None => {
+                kept.push(mark);
+                if mark == '"' || mark == '`' {
+                    quote = Some(mark);
+                    kept.push('…');
+                }
+            }
+            Some('"') if is_escaped => is_escaped = false,
+            Some('"') if mark == '\\' => is_escaped = true,
+            Some(closing) if mark == closing => {
+                kept.push(mark);
+                quote = None;
+            }
+            Some(_) => {}
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_panic_quotes_is_left_out() {
+        for (text, kept) in [
+            (
+                "index out of bounds: the len is 3 but the index is 7",
+                "index out of bounds: the len is 3 but the index is 7",
+            ),
+            (
+                "end byte index 1 is not a char boundary; it is inside 'é' (bytes 0..2) of `épée \"x\"`",
+                "end byte index 1 is not a char boundary; it is inside 'é' (bytes 0..2) of `…`",
+            ),
+            (
+                "called `Result::unwrap()` on an `Err` value: Custom { error: \"a \\\"secret\\\" word\" }",
+                "called `…` on an `…` value: Custom { error: \"…\" }",
+            ),
+            ("it holds `an open end", "it holds `…"),
+        ] {
+            assert_eq!(without_quotes(text), kept);
+        }
+    }
+
+    #[test]
+    fn a_caught_panic_has_its_text_and_place() {
+        report_panics();
+        let caught = catch(|| -> u8 { panic!("seven of {}", 9) }).unwrap_err();
+        let report = caught.to_string();
+        assert!(report.contains("src/daemon/panics.rs:"), "{report}");
+        assert!(report.ends_with("seven of 9"), "{report}");
+        assert_eq!(catch(|| 7), Ok(7));
+    }
+}
