@@ -27,7 +27,7 @@ use crate::clip::Picture;
 use crate::time::MediaTime;
 
 /// How long a process may take to open a recording; it gives up earlier by itself, unless it hangs.
-const OPENING: Duration = Duration::from_secs(20);
+const OPENING: Duration = Duration::from_secs(45);
 /// How long a process may take to put a recording away, and to end.
 const CLOSING: Duration = Duration::from_secs(2);
 /// Idle processes that are kept for the next recordings.

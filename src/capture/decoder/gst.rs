@@ -19,8 +19,9 @@ use crate::capture::tracks::TrackChoice;
 use crate::capture::wav::Wave;
 use crate::time::MediaTime;
 
-/// How long a file may take to show its first picture and sound.
-const OPENING: Duration = Duration::from_secs(10);
+/// How long a file may take to show its first picture and sound: long, because a busy machine is no
+/// fault of the file.
+const OPENING: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(in crate::capture) struct GstDecoder {
