@@ -415,17 +415,13 @@ fn onet(mut net: Network) -> anyhow::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::project;
+    use crate::testing::{did_not_run, project};
 
     #[test]
     fn importing_again_gives_the_committed_files() {
         let dir = project(".deps/facenet_pytorch");
         if !dir.exists() {
-            use std::io::Write;
-            let _ = writeln!(
-                std::io::stderr(),
-                "RAN WITHOUT .deps/facenet_pytorch: MTCNN's weights are not there, nothing was imported again"
-            );
+            did_not_run(".deps/facenet_pytorch is not there (make setup-import)");
             return;
         }
         let made = MtcnnWeights::from_dir(&dir).unwrap().convert().unwrap();

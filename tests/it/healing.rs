@@ -1,6 +1,5 @@
 //! A source that is lost while the daemon runs: seen in `/readyz` and in `status` within two seconds, healed within three.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use crate::devices::sound_server;
 use crate::harness::{Daemon, demo, eventually, get};
 use crate::rtsp::{Server, free_port};
 use expressd::capture::{DeviceKind, devices};
+use expressd::testing::did_not_run;
 
 const NOTICED: Duration = Duration::from_secs(2);
 const HEALED: Duration = Duration::from_secs(3);
@@ -78,10 +78,7 @@ fn without_a_camera_the_daemon_waits_for_one_and_demonstrates_only_where_that_is
         .iter()
         .any(|device| device.kind == DeviceKind::Video)
     {
-        let _ = writeln!(
-            std::io::stderr(),
-            "RAN WITHOUT a machine that has no camera"
-        );
+        did_not_run("this machine has a camera");
         return;
     }
     let daemon = Daemon::start(&["--set", "audio.source=none"]);
@@ -120,10 +117,7 @@ fn a_microphone_that_comes_after_the_start_is_found() {
         .flatten()
         .any(|node| node.file_name().to_string_lossy().starts_with("pcmC"))
     {
-        let _ = writeln!(
-            std::io::stderr(),
-            "RAN WITHOUT a machine that has no sound card"
-        );
+        did_not_run("this machine has a sound card");
         return;
     }
     let folder = tempfile::tempdir().unwrap();

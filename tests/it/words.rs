@@ -8,6 +8,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{Daemon, demo, expressd, of_type, replay, stderr};
 use expressd::speech::PocketSphinx;
+use expressd::testing::did_not_run;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Words that nothing else says.
@@ -59,11 +60,7 @@ pub fn block_on(future: impl Future<Output = ()>) {
 fn has_pocketsphinx() -> bool {
     let found = PocketSphinx::open().is_ok();
     if !found {
-        use std::io::Write;
-        let _ = writeln!(
-            std::io::stderr(),
-            "RAN WITHOUT PocketSphinx: not there (make setup-words)"
-        );
+        did_not_run("PocketSphinx is not there (make setup-words)");
     }
     found
 }
@@ -295,7 +292,7 @@ fn a_model_of_sherpa_tells_words_and_disturbs_no_other_graph() {
     let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert!(
         said.lines()
-            .any(|line| line.starts_with("ok     transcriber: sherpa:")
+            .any(|line| line.starts_with("ok       transcriber: sherpa:")
                 && line.ends_with("opens with its model")),
         "{said}"
     );
@@ -388,12 +385,12 @@ fn a_transcriber_that_is_not_set_up_is_named_with_its_command() {
     let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert!(
         said.lines()
-            .any(|line| line.starts_with("wrong  transcriber: ")
+            .any(|line| line.starts_with("failure  transcriber: ")
                 && line.contains("make setup-words")),
         "{said}"
     );
     let doctor = without(&["doctor"]);
-    assert!(String::from_utf8_lossy(&doctor.stdout).contains("ok     transcriber: none"));
+    assert!(String::from_utf8_lossy(&doctor.stdout).contains("ok       transcriber: none"));
     let check = expressd(&["check", "--set", "speech.transcriber=vosk"]);
     assert_eq!(check.status.code(), Some(2));
     assert!(

@@ -3,7 +3,7 @@ use crate::encode::{Graph, Input, Provider, Runtime};
 use crate::model::Encoder;
 use crate::preprocess::Tokenizer;
 use crate::recognize::text_embedding;
-use crate::testing::project;
+use crate::testing::{did_not_run, project};
 
 /// The graph that the pinned weights give, on every machine.
 const GRAPH_SHA256: &str = "4ae42b5020d63d98fde8803ddd515b059e06bfc348f35e227320c09a3f4f1a50";
@@ -11,11 +11,7 @@ const GRAPH_SHA256: &str = "4ae42b5020d63d98fde8803ddd515b059e06bfc348f35e227320
 fn source() -> Option<Source> {
     let dir = project(".deps/all_minilm_l6_v2");
     if !dir.exists() {
-        use std::io::Write;
-        let _ = writeln!(
-            std::io::stderr(),
-            "RAN WITHOUT .deps/all_minilm_l6_v2: the sentence encoder's weights are not there, nothing was imported"
-        );
+        did_not_run(".deps/all_minilm_l6_v2 is not there (make setup)");
         return None;
     }
     Some(Source::from_dir(&dir).unwrap())

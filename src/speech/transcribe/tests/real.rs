@@ -10,18 +10,14 @@ use crate::clip::Word;
 use crate::encode::Runtime;
 use crate::lane::{Received, WhenFull, lane};
 use crate::speech::{SpeechStage, VoiceDetector};
-use crate::testing::{material, project};
+use crate::testing::{did_not_run, material, project};
 
 /// `None`, said aloud, where `make setup-words` has not been run.
 fn engine() -> Option<PocketSphinx> {
     match PocketSphinx::open() {
         Ok(engine) => Some(engine),
         Err(TranscribeError::NotSetUp { .. }) => {
-            use std::io::Write;
-            let _ = writeln!(
-                std::io::stderr(),
-                "RAN WITHOUT PocketSphinx: not there (make setup-words)"
-            );
+            did_not_run("PocketSphinx is not there (make setup-words)");
             None
         }
         Err(error) => panic!("{error}"),
