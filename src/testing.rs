@@ -1,6 +1,6 @@
-//! Where tests find what is not in the project: real recordings and the reference's numbers.
+//! Where tests find real recordings, which are not in the project, and the reference's numbers.
 //!
-//! A test that needs them and cannot have them has not run. The test harness would count it as
+//! A test that needs recordings and cannot have them has not run. The test harness would count it as
 //! passed, so it is written down: `make test` names those tests at its end, and fails by them where
 //! `EXPRESSD_REQUIRE_MATERIAL` is set.
 
@@ -13,25 +13,9 @@ const NOT_RUN: &str = "EXPRESSD_TESTS_NOT_RUN";
 
 /// `$EXPRESSD_MATERIAL/<path>`, by default `../shared/material/<path>` beside the project.
 pub fn material(path: &str) -> Option<PathBuf> {
-    beside("EXPRESSD_MATERIAL", "material", path)
-}
-
-/// A golden file, parsed: `$EXPRESSD_GOLDEN/<name>`, by default `../shared/golden/<name>`.
-pub fn golden(name: &str) -> Option<serde_json::Value> {
-    let path = beside("EXPRESSD_GOLDEN", "golden", name)?;
-    let text = std::fs::read_to_string(&path)
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    Some(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
-}
-
-/// A path inside the project.
-pub fn project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-fn beside(variable: &str, folder: &str, path: &str) -> Option<PathBuf> {
+    let variable = "EXPRESSD_MATERIAL";
     let root =
-        std::env::var_os(variable).map_or_else(|| project("../shared").join(folder), PathBuf::from);
+        std::env::var_os(variable).map_or_else(|| project("../shared/material"), PathBuf::from);
     let found = root.join(path);
     if found.exists() {
         return Some(found);
@@ -41,6 +25,19 @@ fn beside(variable: &str, folder: &str, path: &str) -> Option<PathBuf> {
         found.display()
     ));
     None
+}
+
+/// A file of the reference's numbers (`tests/golden/reference/<name>`), parsed.
+pub fn golden(name: &str) -> serde_json::Value {
+    let path = project("tests/golden/reference").join(name);
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A path inside the project.
+pub fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// The test on this thread lacks something and ends: says so where people see it, and in the list

@@ -1,4 +1,4 @@
-//! How the reference cuts a clip to its face (method.md a.3; `src/utils/crop_face_util.py`): a state machine over one box a frame.
+//! How the reference cuts a clip to its face (`src/train/method.md` a.3; `src/utils/crop_face_util.py`): a state machine over one box a frame.
 //!
 //! Kept as found, defects included: the last segment is cut out of the whole clip and not of its own frames; a clip of more than ten
 //! frames in which no face is found becomes the whole picture; the last frame is never looked at.
@@ -145,9 +145,7 @@ mod tests {
 
     #[test]
     fn segments_are_the_reference_s() {
-        let Some(golden) = crate::testing::golden("face_crop_segments.json") else {
-            return;
-        };
+        let golden = crate::testing::golden("face_crop_segments.json");
         let cases = golden["cases"].as_array().unwrap();
         assert!(!cases.is_empty());
         for case in cases {
