@@ -10,6 +10,9 @@ use serde_json::{Map, Value};
 use crate::clip::{Absence, SubjectId, SubjectPhase};
 use crate::time::MediaTime;
 
+#[doc = include_str!("event/protocol.md")]
+pub mod protocol {}
+
 mod answer;
 mod request;
 mod strict;
@@ -48,7 +51,7 @@ impl Event {
         }
     }
 
-    /// Is it part of the offline form (protocol.md, JSON Lines)?
+    /// Is it part of the offline form (`src/event/protocol.md`, JSON Lines)?
     pub fn is_offline(&self) -> bool {
         !matches!(self, Event::Status(_))
     }
@@ -89,7 +92,7 @@ impl Event {
     }
 }
 
-/// The two forms of protocol.md: over sockets, and `replay --jsonl`.
+/// The two forms of `src/event/protocol.md`: over sockets, and `replay --jsonl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     Live,

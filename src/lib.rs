@@ -1,6 +1,7 @@
 //! # expressd: a real-time expression sensor
 //!
-//! Camera and microphone in, expression events out. This page is the map; it is the one that counts.
+//! Camera and microphone in, expression events out. This page is the map. The reasons and rules are in [`architecture`], what clients
+//! see in [`event::protocol`], what the trainer implements in `train::method`.
 //!
 //! ```text
 //! camera / file / rtsp                        microphone / file
@@ -26,6 +27,9 @@
 //!
 //! Invariants: only [`time`] reads the system's clock, only `capture` makes stamps; [`align`], [`schedule`] and [`clip`] know no thread,
 //! no clock and no socket; tokio lives in `serve` alone; nothing but [`event`] is serialised for clients.
+
+#[doc = include_str!("architecture.md")]
+pub mod architecture {}
 
 pub mod address;
 pub mod causes;

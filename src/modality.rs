@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// V, A and T of the method (method.md section g), named as on the wire.
+/// V, A and T of the method (`src/train/method.md` section g), named as on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Modality {

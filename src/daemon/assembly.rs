@@ -44,7 +44,7 @@ pub fn open_bundle(config: &Config, runtime: &Runtime) -> Result<Bundle, DaemonE
     )?)
 }
 
-/// The lanes' lengths are house.md's; what flows in them is in `src/lib.rs`.
+/// What flows in the lanes is in `src/lib.rs`.
 pub fn assemble(
     config: &Config,
     runtime: &Runtime,
@@ -120,7 +120,7 @@ pub fn assemble(
     })
 }
 
-/// The server's settings out of the configuration; the limits are protocol.md's.
+/// The server's settings out of the configuration; the limits are `src/event/protocol.md`'s.
 pub fn serve_settings(config: &Config) -> ServeSettings {
     ServeSettings {
         listen: config.serve.listen.clone(),

@@ -1,4 +1,4 @@
-//! Why the daemon ended, and with which exit code (house.md, "The command line").
+//! Why the daemon ended, and with which exit code (`src/architecture.md`, "The command line").
 
 use std::path::PathBuf;
 

@@ -44,7 +44,7 @@ pub struct RunOptions {
 
 /// How often the main thread looks around.
 const ROUND: Duration = Duration::from_millis(50);
-/// How often `status` goes out when nothing changes (protocol.md).
+/// How often `status` goes out when nothing changes (`src/event/protocol.md`).
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// The least time between two of them: changes in between are published together.
 const STATUS_GAP: Duration = Duration::from_millis(250);

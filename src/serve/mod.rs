@@ -81,7 +81,7 @@ impl Readiness {
     }
 }
 
-/// protocol.md's limits, all of them, so that tests can make them short.
+/// `src/event/protocol.md`'s limits, all of them, so that tests can make them short.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServeSettings {
     /// At least one. With port 0 in the first, all take the free port that it gets.

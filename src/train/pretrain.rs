@@ -31,9 +31,9 @@ use crate::train::schedule::RateSchedule;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
-    /// Every one (method.md c): for parity.
+    /// Every one (`src/train/method.md` c): for parity.
     Reference,
-    /// Mended (method.md f.1).
+    /// Mended (`src/train/method.md` f.1).
     Fixed,
 }
 

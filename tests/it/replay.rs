@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::harness::{demo, events, expressd, material, of_type, replay};
 
-/// What protocol.md promises of every offline line, whatever was recorded.
+/// What `src/event/protocol.md` promises of every offline line, whatever was recorded.
 fn check_contract(events: &[Value], end_ns: i64) {
     let mut alive = BTreeSet::new();
     for (index, event) in events.iter().enumerate() {

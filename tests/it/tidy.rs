@@ -441,6 +441,32 @@ fn nothing_is_skipped_or_left_undone() {
 }
 
 #[test]
+fn documents_that_are_cited_exist() {
+    // Made at run time, beside what it describes.
+    const MADE: &str = "MODEL_CARD.md";
+    let is_part = |c: char| c.is_alphanumeric() || "_-./".contains(c);
+    let mut missing = Vec::new();
+    // That list names files inside packages.
+    let is_ours = |text: &&Text| text.path != "config/setup/wheels.txt";
+    for text in texts().iter().filter(is_ours) {
+        for word in text.text.split(|c: char| !is_part(c)) {
+            let word = word.trim_matches('.');
+            if !word.ends_with(".md") || word == ".md" || word.ends_with(MADE) {
+                continue;
+            }
+            let beside = Path::new(&text.path)
+                .parent()
+                .map(|folder| folder.join(word));
+            let exists = |path: &Path| Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists();
+            if !exists(Path::new(word)) && !beside.is_some_and(|path| exists(&path)) {
+                missing.push(format!("{}: {word}", text.path));
+            }
+        }
+    }
+    none(missing, "documents that are not there");
+}
+
+#[test]
 fn no_file_knows_the_machine_it_was_written_on() {
     let machine = [
         concat!("/wo", "rk/"),

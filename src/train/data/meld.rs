@@ -14,7 +14,7 @@ use super::catalogue::Catalogue;
 use super::table::Table;
 use super::{DataError, Item, Listing, Media, Options, Split, Target, tree};
 
-/// In the order of the reference's configuration (method.md a.2).
+/// In the order of the reference's configuration (`src/train/method.md` a.2).
 pub const LABELS: [&str; 7] = [
     "neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger",
 ];

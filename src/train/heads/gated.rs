@@ -1,4 +1,4 @@
-//! The gated embedding unit (method.md b.2; reference `representation_heads.py`).
+//! The gated embedding unit (`src/train/method.md` b.2; reference `representation_heads.py`).
 
 use burn::module::{Initializer, Module};
 use burn::nn::{Linear, LinearConfig};

@@ -1,4 +1,4 @@
-//! What pre-training minimises: any sum of contrastive, clustering and reconstruction, or SimCLR (method.md c).
+//! What pre-training minimises: any sum of contrastive, clustering and reconstruction, or SimCLR (`src/train/method.md` c).
 
 mod clustering;
 mod contrastive;

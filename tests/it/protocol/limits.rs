@@ -1,4 +1,4 @@
-//! Every limit of protocol.md: what is too much, what it gets, and that the client hears it.
+//! Every limit of `src/event/protocol.md`: what is too much, what it gets, and that the client hears it.
 
 use super::*;
 use expressd::event::{Event, SpeechEvent, SpeechPhase};
