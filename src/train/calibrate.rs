@@ -22,6 +22,8 @@ pub struct Judged {
     labels: usize,
     logits: Vec<f32>,
     truth: Vec<usize>,
+    /// How much of an item each row is: below 1 where an item stands there once for each of the labels that people gave it.
+    shares: Vec<f64>,
     weights: Vec<f64>,
 }
 
@@ -36,34 +38,56 @@ pub struct Verdict {
 impl Judged {
     /// `logits` row by row, `labels` of them for each of `truth`.
     pub fn new(labels: usize, logits: Vec<f32>, truth: Vec<usize>) -> Self {
+        let shares = vec![1.0; truth.len()];
+        Judged::shared(labels, logits, truth, shares)
+    }
+
+    /// Rows of which each is but a share of an item. What is weighed so is the mean over those who judged the item: an accuracy is the
+    /// share of them that agree with the answer, a loss the cross-entropy to their distribution.
+    pub fn shared(labels: usize, logits: Vec<f32>, truth: Vec<usize>, shares: Vec<f64>) -> Self {
         assert_eq!(logits.len(), labels * truth.len());
-        let mut counts = vec![0usize; labels];
-        truth.iter().for_each(|t| counts[*t] += 1);
-        let present = counts.iter().filter(|c| **c > 0).count() as f64;
-        let weights = truth
-            .iter()
-            .map(|t| 1.0 / (present * counts[*t] as f64))
-            .collect();
-        Judged {
+        assert_eq!(shares.len(), truth.len());
+        let mut judged = Judged {
             labels,
             logits,
             truth,
-            weights,
-        }
+            shares,
+            weights: Vec::new(),
+        };
+        let sums = judged.sums();
+        let present = sums.iter().filter(|sum| **sum > 0.0).count() as f64;
+        judged.weights = (judged.truth.iter().zip(&judged.shares))
+            .map(|(truth, share)| share / (present * sums[*truth]))
+            .collect();
+        judged
     }
 
-    /// The same rows, each weighing the same: for what has the labels' true shares.
+    /// The same rows, each item weighing the same: for what has the labels' true shares.
     pub fn as_counted(mut self) -> Self {
-        self.weights = vec![1.0 / self.truth.len().max(1) as f64; self.truth.len()];
+        let all = self.shares.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+        self.weights = self.shares.iter().map(|share| share / all).collect();
         self
     }
 
+    /// Items.
     pub fn count(&self) -> usize {
-        self.truth.len()
+        self.shares.iter().sum::<f64>().round() as usize
     }
 
-    /// The metric of this name, each row weighing the same; `None` where there is nothing to judge or no such metric.
+    /// Items of each label.
+    pub fn sums(&self) -> Vec<f64> {
+        let mut sums = vec![0.0; self.labels];
+        for (truth, share) in self.truth.iter().zip(&self.shares) {
+            sums[*truth] += share;
+        }
+        sums
+    }
+
+    /// The metric of this name, each row weighing the same; `None` where there is nothing to judge, no such metric, or rows are shares.
     pub fn metric(&self, name: &str) -> Option<f64> {
+        if self.shares.iter().any(|share| *share != 1.0) {
+            return None;
+        }
         let labels = (0..self.labels).map(|label| label.to_string()).collect();
         let judged = Judgements::from_logits(
             labels,
@@ -76,7 +100,7 @@ impl Judged {
             .compute(&Tallied::new(Marks::new(&judged, 0.0).tally(|_| 1)))
     }
 
-    fn probabilities(&self, temperature: f64) -> impl Iterator<Item = Vec<f64>> {
+    pub fn probabilities(&self, temperature: f64) -> impl Iterator<Item = Vec<f64>> {
         self.logits.chunks(self.labels).map(move |row| {
             let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let odds: Vec<f64> = row
@@ -106,17 +130,20 @@ impl Judged {
             .collect()
     }
 
-    /// Truth and answer of each row.
-    pub fn answers(&self) -> impl Iterator<Item = (usize, usize)> {
+    /// Truth, answer and share of each row.
+    pub fn answers(&self) -> impl Iterator<Item = (usize, usize, f64)> {
         self.logits
             .chunks(self.labels)
             .zip(&self.truth)
-            .map(|(row, truth)| (*truth, largest(row)))
+            .zip(&self.shares)
+            .map(|((row, truth), share)| (*truth, largest(row), *share))
     }
 
-    /// Share of rows that are right.
+    /// Share of items that are right.
     pub fn accuracy(&self) -> f64 {
-        self.verdicts(1.0).iter().filter(|v| v.right).count() as f64 / self.count().max(1) as f64
+        let right = self.answers().filter(|(truth, answer, _)| truth == answer);
+        right.map(|(.., share)| share).sum::<f64>()
+            / self.shares.iter().sum::<f64>().max(f64::MIN_POSITIVE)
     }
 
     /// Mean of the labels' recalls (UAR).
@@ -130,22 +157,17 @@ impl Judged {
 
     /// Recall of each label; `None` where there is no such row.
     pub fn recalls(&self) -> Vec<Option<f64>> {
-        let verdicts = self.verdicts(1.0);
-        (0..self.labels)
-            .map(|label| {
-                let of: Vec<_> = verdicts
-                    .iter()
-                    .zip(&self.truth)
-                    .filter(|(_, t)| **t == label)
-                    .collect();
-                (!of.is_empty())
-                    .then(|| of.iter().filter(|(v, _)| v.right).count() as f64 / of.len() as f64)
-            })
+        let mut right = vec![0.0; self.labels];
+        for (truth, answer, share) in self.answers() {
+            right[truth] += if truth == answer { share } else { 0.0 };
+        }
+        (right.into_iter().zip(self.sums()))
+            .map(|(right, sum)| (sum > 0.0).then(|| right / sum))
             .collect()
     }
 
     /// Weighed negative log-likelihood.
-    fn loss(&self, temperature: f64) -> f64 {
+    pub fn loss(&self, temperature: f64) -> f64 {
         let rows = self
             .probabilities(temperature)
             .zip(&self.truth)
@@ -324,158 +346,4 @@ pub fn abstain_threshold(verdicts: &[Verdict], highest: f64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Rows of two labels whose first is right in `right` of 100 cases, with the logit that a probability of `said` has.
-    fn two(said: f64, right: usize) -> Judged {
-        let logit = (said / (1.0 - said)).ln() as f32;
-        let mut logits = Vec::new();
-        let mut truth = Vec::new();
-        for side in 0..2usize {
-            for i in 0..100 {
-                logits.extend(if side == 0 {
-                    [logit, 0.0]
-                } else {
-                    [0.0, logit]
-                });
-                truth.push(if i < right { side } else { 1 - side });
-            }
-        }
-        Judged::new(2, logits, truth)
-    }
-
-    #[test]
-    fn a_boast_is_cooled_to_the_truth() {
-        let judged = two(0.95, 70);
-        assert!((judged.accuracy() - 0.7).abs() < 1e-9 && (judged.recall() - 0.7).abs() < 1e-9);
-        assert!((judged.calibration_error(1.0) - 0.25).abs() < 1e-6);
-        let temperature = judged.temperature();
-        // ln(0.95/0.05) / ln(0.7/0.3)
-        assert!((temperature - 3.475).abs() < 0.01, "{temperature}");
-        assert!(judged.calibration_error(temperature) < 1e-3);
-    }
-
-    #[test]
-    fn several_labels_share_a_temperature() {
-        let names: Vec<String> = ["a", "b"].map(String::from).to_vec();
-        // Said with 0.95, true in 70 %; said with 0.05, true in 30 %.
-        let logit = (0.95f32 / 0.05).ln();
-        let logits: Vec<f32> = (0..10_000).flat_map(|_| [logit, -logit]).collect();
-        let truth = Truth::Labels((0..10_000).flat_map(|i| [i % 10 < 7, i % 10 < 3]).collect());
-        let found = calibrate(&names, &logits, &truth).unwrap();
-        assert!((found.temperature - 3.475).abs() < 0.01, "{found:?}");
-        assert!(
-            (found.ece_before - 0.25).abs() < 1e-6
-                && found.ece_after < 1e-3
-                && found.nll_after < found.nll_before,
-            "{found:?}"
-        );
-        // The same as one label of two, each item weighing the same.
-        let rows: Vec<f32> = (0..10_000).flat_map(|_| [logit, 0.0]).collect();
-        let one = calibrate(
-            &names,
-            &rows,
-            &Truth::Classes((0..10_000).map(|i| usize::from(i % 10 >= 7)).collect()),
-        )
-        .unwrap();
-        assert!(
-            (one.temperature - found.temperature).abs() < 1e-3
-                && (one.nll_after - found.nll_after).abs() < 1e-6,
-            "{one:?}"
-        );
-        assert_eq!(
-            calibrate(&names, &[], &Truth::Labels(vec![]))
-                .unwrap()
-                .temperature,
-            1.0
-        );
-        assert!(calibrate(&names, &[f32::NAN, 0.0], &Truth::Classes(vec![0])).is_err());
-    }
-
-    #[test]
-    fn a_few_clips_take_no_temperature_to_extremes() {
-        let names: Vec<String> = ["a", "b"].map(String::from).to_vec();
-        let of = |clips: usize, truth: usize| {
-            calibrate(
-                &names,
-                &[2.0, 0.0].repeat(clips),
-                &Truth::Classes(vec![truth; clips]),
-            )
-            .unwrap()
-            .temperature
-        };
-        // All right or all wrong: the more clips say so, the further it goes.
-        assert!(
-            (0.5..0.95).contains(&of(4, 0)) && of(400, 0) < 0.35,
-            "{} {}",
-            of(4, 0),
-            of(400, 0)
-        );
-        assert!(
-            (1.1..3.5).contains(&of(4, 1)) && of(400, 1) > 8.0,
-            "{} {}",
-            of(4, 1),
-            of(400, 1)
-        );
-    }
-
-    #[test]
-    fn nll_is_the_reports() {
-        let names: Vec<String> = ["a", "b", "c"].map(String::from).to_vec();
-        let logits = [[0.3, -1.2, 2.0], [1.0, 0.4, -0.7]].concat();
-        for truth in [
-            Truth::Classes(vec![1, 0]),
-            Truth::Labels(vec![true, false, true, false, false, true]),
-        ] {
-            let judged =
-                Judgements::from_logits(names.clone(), logits.clone(), 1.7, truth.clone()).unwrap();
-            let tallied = Tallied::new(Marks::new(&judged, 0.0).tally(|_| 1));
-            let reported = Metric::named(judged.task(), "nll")
-                .unwrap()
-                .compute(&tallied)
-                .unwrap();
-            assert!((log_loss(3, &logits, &truth, f64::from(1.7f32)) - reported).abs() < 1e-6);
-        }
-        let verdicts = verdicts(
-            &Judgements::from_logits(
-                names,
-                vec![0.0, 3.0, -3.0],
-                1.0,
-                Truth::Labels(vec![true, true, false]),
-            )
-            .unwrap(),
-        );
-        assert!(verdicts[0].right && (verdicts[0].confidence - 0.9526).abs() < 1e-3);
-    }
-
-    #[test]
-    fn rare_labels_weigh_as_much_as_common_ones() {
-        let judged = Judged::new(2, [[1.0, 0.0]; 10].concat(), [vec![0; 9], vec![1]].concat());
-        assert!((judged.accuracy() - 0.9).abs() < 1e-9);
-        assert!((judged.recall() - 0.5).abs() < 1e-9);
-        assert_eq!(judged.recalls(), [Some(1.0), Some(0.0)]);
-    }
-
-    #[test]
-    fn it_abstains_where_less_than_half_is_right() {
-        let at = |confidence: f64, right| Verdict {
-            confidence,
-            right,
-            weight: 1.0,
-        };
-        let mut verdicts: Vec<_> = (20..90)
-            .flat_map(|c| {
-                [
-                    at(f64::from(c) * 0.01, c >= 33),
-                    at(f64::from(c) * 0.01, c >= 33 && c % 2 == 0),
-                ]
-            })
-            .collect();
-        // One lucky answer far below does not count.
-        verdicts.push(at(0.16, true));
-        let threshold = abstain_threshold(&verdicts, 0.45);
-        assert!((0.30..=0.34).contains(&threshold), "{threshold}");
-        assert_eq!(abstain_threshold(&[at(0.9, true)], 0.45), 0.45);
-    }
-}
+mod tests;

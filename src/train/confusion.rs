@@ -8,15 +8,15 @@ use crate::train::calibrate::Judged;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Confusion {
     names: Vec<String>,
-    counts: Vec<Vec<usize>>,
+    counts: Vec<Vec<f64>>,
 }
 
 impl Confusion {
     pub fn of(judged: &Judged, names: &[&str]) -> Confusion {
-        let mut counts = vec![vec![0; names.len()]; names.len()];
+        let mut counts = vec![vec![0.0; names.len()]; names.len()];
         judged
             .answers()
-            .for_each(|(truth, answer)| counts[truth][answer] += 1);
+            .for_each(|(truth, answer, share)| counts[truth][answer] += share);
         Confusion {
             names: names.iter().map(|name| name.to_string()).collect(),
             counts,
@@ -24,7 +24,11 @@ impl Confusion {
     }
 
     fn share(&self, truth: usize, answer: usize) -> f64 {
-        self.counts[truth][answer] as f64 / self.counts[truth].iter().sum::<usize>().max(1) as f64
+        self.counts[truth][answer]
+            / self.counts[truth]
+                .iter()
+                .sum::<f64>()
+                .max(f64::MIN_POSITIVE)
     }
 
     /// Rows of `(class, taken for, share of the class, right answers' share)`: at most `count`, the most frequent errors first.
@@ -74,13 +78,13 @@ impl Confusion {
                 LEFT + place * CELL + CELL / 2,
                 TOP + place * CELL + CELL / 2 + 4,
             );
-            let count: usize = self.counts[place].iter().sum();
+            let count: f64 = self.counts[place].iter().sum();
             push(format_args!(
                 "<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{name}</text>\n",
                 TOP - 8
             ));
             push(format_args!(
-                "<text x=\"{}\" y=\"{y}\" text-anchor=\"end\">{name} ({count})</text>\n",
+                "<text x=\"{}\" y=\"{y}\" text-anchor=\"end\">{name} ({count:.0})</text>\n",
                 LEFT - 8
             ));
             for answer in 0..size {
@@ -127,7 +131,10 @@ mod tests {
             &Judged::new(3, logits, vec![0, 0, 0, 1, 2]),
             &["a", "b", "c"],
         );
-        assert_eq!(confusion.counts, [[2, 0, 1], [1, 0, 0], [0, 0, 1]]);
+        assert_eq!(
+            confusion.counts,
+            [[2.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+        );
         let gravest = confusion.gravest(2);
         assert_eq!(
             (gravest[0].0, gravest[0].1, gravest[0].2, gravest[0].3),

@@ -7,28 +7,32 @@ use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::encode::{Graph, GraphFiles, Input, Output, Precision, Provider, Runtime};
 use crate::labels::{LABELS, RAVDESS, label_index};
 use crate::modality::{Modality, Presence};
-use crate::model::Encoder;
-use crate::model::manifest::{EncoderEntry, FacePreprocessing, Manifest, hex_sha256};
-use crate::preprocess::{LogMel, Tokenizer, normalise};
+use crate::model::manifest::{EncoderEntry, Manifest};
+use crate::preprocess::{LogMel, normalise};
 use crate::train::assess::{Answering, Assessment, OfBundle, OfRun, assess};
 use crate::train::calibrate::Judged;
 use crate::train::card;
 use crate::train::conditions::{self, Condition};
 use crate::train::confusion::Confusion;
+use crate::train::crowd::{self, Crowd};
 use crate::train::data::fer::{self, LabelledCrop};
 use crate::train::data::ravdess;
+use crate::train::data::votes::Votes;
 use crate::train::data::{Part, Split};
 use crate::train::evidence::Evidence;
-use crate::train::fusion::{HeadBatch, judge, only};
+use crate::train::fusion::{alone, is_as_counted, judge, only};
 use crate::train::refused::Refused;
 use crate::train::samples::{live_windows, milliseconds, windows};
-use crate::train::words::{Words, ending, whole};
+use crate::train::words::{ending, whole};
+
+mod opened;
+
+pub use opened::Opened;
 
 /// Measures a bundle or a run on labelled recordings of yours (`extract` puts them into a store), or the default bundle as its card does: on
-/// FER2013's PublicTest, RAVDESS's actors 18 to 21 and MELD's development utterances.
+/// FER2013's PublicTest and its annotators' votes, RAVDESS's actors 18 to 21 and MELD's development utterances.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  expressd-train evaluate --run runs/ravdess --split test --report report.html\n  expressd-train evaluate --bundle models/default --store stores/mine --split all\n  expressd-train evaluate --bundle models/default"
@@ -135,6 +139,8 @@ pub struct Figure {
     pub recalls: BTreeMap<String, (f64, [f64; 2])>,
     /// Accuracy by what differs between users.
     pub conditions: Vec<Condition>,
+    /// Of faces: beside those who judged the pictures.
+    pub crowd: Option<Crowd>,
     #[serde(skip, default = "no_confusion")]
     pub confusion: Confusion,
     /// F1 of the classes weighed by their counts, where that is what others report.
@@ -192,6 +198,9 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
                 .collect::<Vec<_>>()
                 .join(", ")
         );
+        if let Some(crowd) = &figure.crowd {
+            println!("{}", crowd.sentences());
+        }
         for condition in &figure.conditions {
             let [low, high] = condition.interval;
             println!(
@@ -214,131 +223,19 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A bundle's manifest and graphs, each checked against its hash: what the daemon opens on a CPU.
-pub struct Opened {
-    pub manifest: Manifest,
-    pub face: Graph,
-    pub voice: Graph,
-    pub words: Words,
-    pub head: Graph,
-}
-
-impl Opened {
-    pub fn open(folder: &Path) -> anyhow::Result<Opened> {
-        Opened::open_in(folder, Precision::Int8)
-    }
-
-    /// Encoders in eight bits where there are such and `precision` wants them.
-    pub fn open_in(folder: &Path, precision: Precision) -> anyhow::Result<Opened> {
-        let path = folder.join("manifest.toml");
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("{} cannot be read", path.display()))?;
-        let manifest: Manifest =
-            toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
-        let faults = manifest.faults();
-        ensure!(
-            faults.is_empty(),
-            "{}: {}",
-            path.display(),
-            faults.join("; ")
-        );
-        let runtime = Runtime::load()?;
-        let read = |file: &str, sha256: &str| -> anyhow::Result<Vec<u8>> {
-            let bytes = std::fs::read(folder.join(file))
-                .with_context(|| format!("{file} cannot be read"))?;
-            ensure!(
-                hex_sha256(&bytes) == sha256,
-                "{file} is not the file that the manifest names: its hash differs"
-            );
-            Ok(bytes)
-        };
-        let encoder = |name: &str| -> anyhow::Result<Graph> {
-            let entry = manifest
-                .encoder(name)
-                .with_context(|| format!("no encoder {name} in the bundle"))?;
-            let int8 = entry
-                .int8
-                .as_ref()
-                .filter(|_| precision == Precision::Int8)
-                .map(|int8| read(&int8.file, &int8.sha256))
-                .transpose()?;
-            let files = GraphFiles {
-                fp32: &read(&entry.file, &entry.sha256)?,
-                int8: int8.as_deref(),
-            };
-            Ok(Graph::open_for(&runtime, name, files, Provider::Cpu, 2)?)
-        };
-        let (face, voice) = (encoder("face")?, encoder("voice")?);
-        let text = manifest.text.as_ref().context("the bundle has no [text]")?;
-        let bytes = read(&text.tokenizer, &text.sha256)?;
-        let words = Words {
-            encoder: Encoder {
-                entry: entry(&manifest, "text")?,
-                graph: encoder("text")?,
-            },
-            tokenizer: Tokenizer::from_bytes(&bytes, text.max_tokens)?,
-        };
-        let head = Graph::open(
-            &runtime,
-            "head",
-            &read(&manifest.head.file, &manifest.head.sha256)?,
-            Provider::Cpu,
-            2,
-        )?;
-        Ok(Opened {
-            manifest,
-            face,
-            voice,
-            words,
-            head,
-        })
-    }
-
-    fn face_settings(&self) -> anyhow::Result<&FacePreprocessing> {
-        self.manifest
-            .face
-            .as_ref()
-            .context("the bundle has no [face]")
-    }
-
-    /// Embedding and logits of one preprocessed input of `shape` (without the batch axis).
-    pub fn encode(
-        graph: &mut Graph,
-        shape: &[usize],
-        input: &[f32],
-    ) -> anyhow::Result<[Output; 2]> {
-        let shape: Vec<usize> = std::iter::once(1).chain(shape.iter().copied()).collect();
-        let outputs = graph.run(&[Input::F32(&shape, input)])?;
-        outputs
-            .try_into()
-            .ok()
-            .with_context(|| format!("{} does not give an embedding and logits", graph.name()))
-    }
-
-    /// The head's logits before the temperature.
-    pub fn fuse(&mut self, batch: &HeadBatch) -> anyhow::Result<Vec<f32>> {
-        let width = |values: &[f32]| [batch.count, values.len() / batch.count];
-        let inputs: Vec<&Vec<f32>> = batch.embeddings.iter().chain([&batch.presence]).collect();
-        let shapes: Vec<[usize; 2]> = inputs.iter().map(|values| width(values)).collect();
-        let inputs: Vec<Input<'_>> = inputs
-            .iter()
-            .zip(&shapes)
-            .map(|(values, shape)| Input::F32(shape, values))
-            .collect();
-        Ok(self.head.run(&inputs)?.remove(0).values)
-    }
-}
-
 /// All figures of a bundle.
 pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
     let mut opened = Opened::open(bundle)?;
-    let crops = fer::read(&material.join("faces/fer2013_training_publictest.tar.xz"))?;
+    let crops = fer::read(
+        &material.join("faces/fer2013_training_publictest.tar.xz"),
+        Some(&material.join("faces/ferplus_votes.csv")),
+    )?;
     let (copies, crops): (Vec<_>, Vec<_>) = crops
         .into_iter()
         .filter(|c| c.part == Part::Report)
         .partition(|c| c.is_copy);
     let clips = ravdess::read(&material.join("speech/ravdess"), Part::Report, &[])?;
-    let (face_figure, faces) = measure_face(&mut opened, &crops, &copies)?;
+    let (face_figure, faces, votes) = measure_face(&mut opened, &crops, &copies)?;
     let (voice_figure, voices) = measure_voice(&mut opened, &clips)?;
     let mut figures = vec![face_figure, voice_figure];
     let (meld, length_ms) = (
@@ -353,7 +250,10 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
     for subset in Presence::subsets() {
         let name = subset.name();
         let what = match name.as_str() {
-            "face" => "head, face alone: FER2013 PublicTest, pictures new to it".to_owned(),
+            "face" => {
+                "head, face alone: FER2013 PublicTest, pictures new to it, each annotator's vote"
+                    .to_owned()
+            }
             "voice" => "head, voice alone: RAVDESS actors 18-21, each hop".to_owned(),
             "text" => "head, words alone: MELD's development utterances".to_owned(),
             "face+text" => {
@@ -361,7 +261,19 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
             }
             _ => format!("head, {name}: each of those windows with others of its label"),
         };
-        figures.push(head_figure(&mut opened, &what, &all, &subset)?);
+        let mut figure = head_figure(&mut opened, &what, &all, &subset)?;
+        if subset == only(Modality::Face) {
+            let logits = alone(&all, Modality::Face, &mut |batch| opened.fuse(batch))?;
+            let head = &opened.manifest.head;
+            let temperature = head.temperature.get(&name).copied().unwrap_or(1.0);
+            figure.crowd = Some(Crowd::of(
+                &logits,
+                &votes,
+                f64::from(temperature),
+                f64::from(head.abstain_threshold),
+            ));
+        }
+        figures.push(figure);
     }
     // What the daemon's window holds of a longer utterance when it has been said.
     all[2] = opened
@@ -389,58 +301,67 @@ fn head_figure(
 ) -> anyhow::Result<Figure> {
     let mut judged = judge(all, subset, &mut |batch| opened.fuse(batch))?;
     let mut figure = figure_of(what, &judged, &LABELS);
-    if *subset == only(Modality::Text) {
+    if is_as_counted(subset) {
         judged = judged.as_counted();
+    }
+    if *subset == only(Modality::Text) {
         figure.weighted_f1 = judged.metric("f1_weighted");
     }
     let head = &opened.manifest.head;
     let temperature = f64::from(head.temperature.get(&subset.name()).copied().unwrap_or(1.0));
-    let verdicts = judged.verdicts(temperature);
-    let answered: Vec<_> = verdicts
-        .iter()
-        .filter(|v| v.confidence >= f64::from(head.abstain_threshold))
-        .collect();
+    // Of all items, and of those that are right: what is answered.
+    let (mut answered, mut right) = (0.0, 0.0);
+    for (verdict, (.., share)) in judged.verdicts(temperature).iter().zip(judged.answers()) {
+        if verdict.confidence >= f64::from(head.abstain_threshold) {
+            answered += share;
+            right += if verdict.right { share } else { 0.0 };
+        }
+    }
     figure.calibration_error = Some(judged.calibration_error(temperature));
     figure.chance_error = Some(judged.chance_error(temperature));
-    figure.answered = Some(answered.len() as f64 / verdicts.len() as f64);
-    figure.answered_accuracy =
-        Some(answered.iter().filter(|v| v.right).count() as f64 / answered.len().max(1) as f64);
+    figure.answered = Some(answered / judged.count().max(1) as f64);
+    figure.answered_accuracy = Some(right / f64::max(answered, 1.0));
     Ok(figure)
 }
 
-/// The face encoder's own classes, and its embeddings.
+/// The face encoder's own classes, where most annotators say one label; its embeddings, and the votes for each.
 fn measure_face(
     opened: &mut Opened,
     crops: &[LabelledCrop],
     copies: &[LabelledCrop],
-) -> anyhow::Result<(Figure, Evidence)> {
+) -> anyhow::Result<(Figure, Evidence, Vec<Votes>)> {
     let settings = opened.face_settings()?.clone();
     let entry = entry(&opened.manifest, "face")?;
     let mut evidence = Evidence::new(entry.dim);
     let mut logits = Vec::new();
-    for sample in crops {
+    let (voted, _) = fer::voted(crops, Part::Report);
+    for sample in &voted {
         let input = normalise(&sample.crop, &settings.normalise);
         let [embedding, row] = Opened::encode(
             &mut opened.face,
             &[settings.channels, settings.size, settings.size],
             &input,
         )?;
-        evidence.push(sample.label, embedding.values);
+        evidence.push_shares(&sample.votes.shares(), embedding.values);
         logits.extend(row.values);
     }
     let names: Vec<&str> = entry.classes.iter().map(String::as_str).collect();
-    let judged = Judged::new(names.len(), logits, crops.iter().map(|c| c.label).collect());
+    let votes: Vec<Votes> = voted.iter().map(|c| c.votes).collect();
+    let judged = crowd::judged_clear(&logits, &votes);
     let conditions = conditions::faces(opened, crops, copies)?;
+    let threshold = opened.manifest.head.abstain_threshold;
     Ok((
         Figure {
             conditions,
+            crowd: Some(Crowd::of(&logits, &votes, 1.0, f64::from(threshold))),
             ..figure_of(
-                "face encoder: FER2013 PublicTest, pictures new to it",
+                "face encoder: FER2013 PublicTest, pictures new to it, annotators' first choice",
                 &judged,
                 &names,
             )
         },
         evidence,
+        votes,
     ))
 }
 
@@ -494,7 +415,7 @@ fn measure_voice(
     let by_actor: Vec<(u32, bool)> = judged
         .answers()
         .zip(clips)
-        .map(|((truth, answer), clip)| (clip.actor, truth == answer))
+        .map(|((truth, answer, _), clip)| (clip.actor, truth == answer))
         .collect();
     let conditions = conditions::voices(&by_actor);
     Ok((
@@ -518,17 +439,11 @@ fn entry(manifest: &Manifest, name: &str) -> anyhow::Result<EncoderEntry> {
 }
 
 fn figure_of(what: &str, judged: &Judged, names: &[&str]) -> Figure {
-    let recalls = judged
-        .recalls()
-        .into_iter()
-        .enumerate()
+    let recalls = (judged.recalls().into_iter().zip(judged.sums()))
         .zip(names)
-        .filter_map(|((class, recall), name)| {
-            let count = judged
-                .answers()
-                .filter(|(truth, _)| *truth == class)
-                .count();
-            Some((name.to_string(), (recall?, wilson(recall?, count))))
+        .filter_map(|((recall, sum), name)| {
+            let interval = wilson(recall?, sum.round() as usize);
+            Some((name.to_string(), (recall?, interval)))
         });
     Figure {
         what: what.to_owned(),
@@ -539,6 +454,7 @@ fn figure_of(what: &str, judged: &Judged, names: &[&str]) -> Figure {
         recall: judged.recall(),
         recalls: recalls.collect(),
         conditions: Vec::new(),
+        crowd: None,
         confusion: Confusion::of(judged, names),
         weighted_f1: None,
         calibration_error: None,

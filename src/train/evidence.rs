@@ -10,33 +10,69 @@ use crate::train::data::{Part, fer, ravdess};
 use crate::train::finetune::{VoiceRun, encode_faces};
 use crate::train::fit::{device, tensor, values};
 use crate::train::net::Encoder;
+use crate::train::prior::log_shares;
 use crate::train::recipe::Recipe;
 use crate::train::samples::{generator, live_windows, milliseconds, random_start};
 
-/// Embeddings by label of the wire: of each item (a picture, a window) one or several views.
+/// Embeddings by label of the wire: of each item (a picture, a window) one or several views. What several people disagree about belongs to
+/// several labels, to each by a share.
 #[derive(Clone, Debug)]
 pub struct Evidence {
     pub(super) dim: usize,
-    /// Per label, per item, views of `dim` values.
-    by_label: Vec<Vec<Vec<f32>>>,
+    /// Per item, views of `dim` values.
+    items: Vec<Vec<f32>>,
+    by_label: Vec<Vec<Share>>,
+}
+
+/// An item's part in a label.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Share {
+    item: usize,
+    share: f64,
+    /// The sum of the label's shares up to and with this one.
+    until: f64,
 }
 
 impl Evidence {
     pub fn new(dim: usize) -> Self {
         Evidence {
             dim,
+            items: Vec::new(),
             by_label: vec![Vec::new(); LABELS.len()],
         }
     }
 
+    /// An item of one label.
     pub fn push(&mut self, label: usize, views: Vec<f32>) {
-        assert_eq!(views.len() % self.dim, 0);
-        self.by_label[label].push(views);
+        let mut shares = [0.0; LABELS.len()];
+        shares[label] = 1.0;
+        self.push_shares(&shares, views);
     }
 
-    /// The mean of some of the views of an item of this label.
+    /// An item that belongs to each label by its share.
+    pub fn push_shares(&mut self, shares: &[f32; LABELS.len()], views: Vec<f32>) {
+        assert_eq!(views.len() % self.dim, 0);
+        for (of_label, share) in self.by_label.iter_mut().zip(shares.map(f64::from)) {
+            if share > 0.0 {
+                let before = of_label.last().map_or(0.0, |last| last.until);
+                of_label.push(Share {
+                    item: self.items.len(),
+                    share,
+                    until: before + share,
+                });
+            }
+        }
+        self.items.push(views);
+    }
+
+    /// The mean of some of the views of an item of this label; items are drawn as often as they belong to it, so that of pictures with
+    /// votes each is drawn as one of its annotators would label it.
     pub(super) fn draw(&self, label: usize, rng: &mut StdRng) -> Vec<f32> {
-        let item = &self.by_label[label][rng.random_range(0..self.by_label[label].len())];
+        let of_label = &self.by_label[label];
+        let all = of_label.last().map_or(0.0, |last| last.until);
+        let drawn = rng.random::<f64>() * all;
+        let place = of_label.partition_point(|share| share.until <= drawn);
+        let item = &self.items[of_label[place.min(of_label.len() - 1)].item];
         let views = item.len() / self.dim;
         let (first, count) = (rng.random_range(0..views), rng.random_range(1..=views));
         let mut mean = vec![0.0; self.dim];
@@ -49,24 +85,30 @@ impl Evidence {
     }
 
     pub fn count(&self) -> usize {
-        self.by_label.iter().map(Vec::len).sum()
+        self.items.len()
     }
 
-    /// Every item's first view, with its label.
-    pub(super) fn rows(&self) -> (Vec<f32>, Vec<usize>) {
-        let items = self
-            .by_label
+    /// Every item's first view, once for each label that it belongs to, with the label and the share.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&[f32], usize, f64)> {
+        self.by_label
             .iter()
             .enumerate()
-            .flat_map(|(label, items)| items.iter().map(move |item| (label, item)));
-        items.fold(
-            (Vec::new(), Vec::new()),
-            |(mut rows, mut truth), (label, item)| {
-                rows.extend_from_slice(&item[..self.dim]);
-                truth.push(label);
-                (rows, truth)
-            },
-        )
+            .flat_map(|(label, shares)| shares.iter().map(move |share| (label, share)))
+            .map(move |(label, share)| (&self.items[share.item][..self.dim], label, share.share))
+    }
+
+    /// Every item's first view, row after row.
+    pub(super) fn firsts(&self) -> Vec<f32> {
+        self.items
+            .iter()
+            .flat_map(|item| item[..self.dim].iter().copied())
+            .collect()
+    }
+
+    /// [`log_shares`] of the items.
+    pub(super) fn log_shares(&self) -> Vec<f32> {
+        let sum = |shares: &Vec<Share>| shares.last().map_or(0.0, |last| last.until);
+        log_shares(&self.by_label.iter().map(sum).collect::<Vec<f64>>())
     }
 }
 
@@ -83,7 +125,7 @@ pub(super) fn face_evidence(
     } else {
         1
     };
-    let crops: Vec<_> = crops.iter().filter(|c| c.part == part).collect();
+    let (crops, _) = fer::voted(crops, part);
     for (index, chunk) in crops.chunks(64).enumerate() {
         let mut rng = generator(recipe.seed + 1, 0, index);
         let mut inputs = Vec::new();
@@ -101,7 +143,7 @@ pub(super) fn face_evidence(
         }
         let (embeddings, _) = encode_faces(net, &inputs, recipe.face.preprocessing.size)?;
         for (sample, views) in chunk.iter().zip(embeddings.chunks(evidence.dim * views)) {
-            evidence.push(sample.label, views.to_vec());
+            evidence.push_shares(&sample.votes.shares(), views.to_vec());
         }
     }
     Ok(evidence)

@@ -9,14 +9,14 @@ use crate::model::manifest::hex_sha256;
 use crate::preprocess::{LogMel, normalise};
 use crate::train::calibrate::largest;
 use crate::train::data::Part;
-use crate::train::data::fer::{self, LabelledCrop};
+use crate::train::data::fer::{self, VotedCrop};
 use crate::train::data::ravdess::{self, LabelledClip};
 use crate::train::fit::{Run, State, device, fit, read_state, tensor, values};
 use crate::train::metrics::judgements::softmax;
 use crate::train::net::{Encoder, EncoderShape};
 use crate::train::recipe::{Recipe, RecipeKind};
 use crate::train::refused::Refused;
-use crate::train::samples::{FaceBatches, VoiceBatches, milliseconds, windows};
+use crate::train::samples::{FaceBatches, VoiceBatches, mean_agreement, milliseconds, windows};
 
 /// What is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -94,8 +94,14 @@ pub fn run_folder(recipe: &Recipe, part: &str) -> PathBuf {
 }
 
 fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
-    let crops = fer::read(&recipe.fer_archive())?;
-    let (train, select) = (part(&crops, Part::Train), part(&crops, Part::Select));
+    let crops = fer::read(&recipe.fer_archive(), recipe.face_votes().as_deref())?;
+    let [train, select] = [Part::Train, Part::Select].map(|part| {
+        let (found, left_out) = fer::voted(&crops, part);
+        for (reason, count) in left_out {
+            println!("face: {count} pictures {reason} are left out");
+        }
+        found
+    });
     drop(crops);
     let operations = Encoder::operations(
         &recipe.face.shape,
@@ -112,17 +118,21 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     device.seed(recipe.seed);
     let net = Encoder::new(&recipe.face.shape, LABELS.len(), &device);
     let face = &recipe.face;
-    let inputs: Vec<Vec<f32>> = select
+    // Those that are clear: what the annotators see first is what is answered.
+    let (inputs, labels): (Vec<Vec<f32>>, Vec<usize>) = select
         .iter()
-        .map(|c| normalise(&c.crop, &recipe.face.preprocessing.normalise))
-        .collect();
-    let labels: Vec<usize> = select.iter().map(|c| c.label).collect();
+        .filter_map(|c| {
+            let input = normalise(&c.crop, &recipe.face.preprocessing.normalise);
+            Some((input, c.votes.first()?))
+        })
+        .unzip();
     let select = |net: &Encoder| {
         let (_, logits) = encode_faces(net, &inputs, face.preprocessing.size)?;
         Ok(Some(accuracy(&logits, LABELS.len(), &labels)))
     };
     let first = FaceBatches {
         crops: &train,
+        mean_agreement: mean_agreement(&train),
         recipe: face,
         fit: &face.fit,
         early: face.early,
@@ -185,7 +195,13 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
 /// The run of the face encoder's generation `number`, from 0, whose name is `part`. All but the first belong to the weights of the one before.
 fn face_run<'a>(recipe: &'a Recipe, number: usize, part: &'a str) -> anyhow::Result<Run<'a>> {
     let face = &recipe.face;
-    let rules = serde_json::to_string(&(&face.shape, &face.preprocessing.normalise, &face.early))?;
+    let rules = serde_json::to_string(&(
+        &face.shape,
+        &face.preprocessing.normalise,
+        &face.early,
+        &face.votes,
+        face.mixup,
+    ))?;
     let (settings, text) = match number.checked_sub(1) {
         None => (&face.fit, rules),
         Some(before) => {
@@ -269,7 +285,7 @@ fn generation(number: usize) -> String {
 /// image.
 fn judge<'a>(
     nets: impl Iterator<Item = &'a Encoder>,
-    crops: &[LabelledCrop],
+    crops: &[VotedCrop],
     recipe: &Recipe,
 ) -> anyhow::Result<Vec<f32>> {
     let size = recipe.face.preprocessing.size;
@@ -403,10 +419,6 @@ fn voice_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Run<'_>> {
         seed: recipe.seed,
         stop_after: None,
     })
-}
-
-fn part(crops: &[LabelledCrop], part: Part) -> Vec<LabelledCrop> {
-    crops.iter().filter(|c| c.part == part).cloned().collect()
 }
 
 /// Embeddings and logits of preprocessed faces, row after row.

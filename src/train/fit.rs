@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lane::{Received, WhenFull, lane};
 use crate::time::monotonic_nanos;
+use crate::train::average::Average;
 use crate::train::checkpoint::RunFolder;
 use crate::train::device::described;
 pub use crate::train::device::device;
@@ -172,6 +173,19 @@ pub fn fit<L: Learner>(
     }
     let training = device.clone().autodiff();
     let mut learner = net.to_device(&training).train();
+    let mut average = match run.settings.average {
+        None => None,
+        Some(keeps) if state.epochs == 0 => Some(Average::begin(learner.valid(), keeps)),
+        Some(keeps) => {
+            let path = at(&format!("average-{}.bpk", state.epochs));
+            let net = learner
+                .valid()
+                .try_load_file(path)
+                .map_err(|e| anyhow::anyhow!("{e:?}"))
+                .context("the checkpoint's average cannot be read")?;
+            Some(Average::begin(net, keeps))
+        }
+    };
     let steps = batches.count();
     while state.epochs < run.settings.epochs && run.stop_after != Some(state.epochs) {
         let (epoch, started) = (state.epochs, monotonic_nanos());
@@ -200,6 +214,9 @@ pub fn fit<L: Learner>(
                     gradients,
                 );
                 step += 1;
+                if let Some(average) = &mut average {
+                    average.follow(&learner, epoch * steps + step);
+                }
                 if step % 100 == 0 {
                     let seconds = (monotonic_nanos() - started) as f64 * 1e-9;
                     println!(
@@ -213,7 +230,10 @@ pub fn fit<L: Learner>(
             ensure!(step == steps, "batches ended early in epoch {epoch}");
             Ok(())
         })?;
-        let accuracy = select(&learner.valid())?;
+        let judged = average
+            .as_ref()
+            .map_or_else(|| learner.valid(), |average| average.net.clone());
+        let accuracy = select(&judged)?;
         let seconds = (monotonic_nanos() - started) as f64 * 1e-9;
         ensure!(
             accuracy.is_some() || run.settings.keep == Keep::Last,
@@ -225,7 +245,7 @@ pub fn fit<L: Learner>(
                 .is_some_and(|accuracy| state.selection.iter().all(|earlier| *earlier < accuracy))
         {
             state.best = epoch;
-            save(&learner, &at("best.bpk"))?;
+            save(&judged, &at("best.bpk"))?;
         }
         state.epochs += 1;
         let computed = described();
@@ -236,6 +256,9 @@ pub fn fit<L: Learner>(
         state.losses.push(total / steps as f64);
         state.seconds += seconds;
         save(&learner, &at(&format!("net-{}.bpk", state.epochs)))?;
+        if average.is_some() {
+            save(&judged, &at(&format!("average-{}.bpk", state.epochs)))?;
+        }
         let path = at(&format!("optimizer-{}.bpk", state.epochs));
         remove(&path)?;
         optimizer
@@ -244,7 +267,7 @@ pub fn fit<L: Learner>(
             .with_context(|| format!("{} cannot be written", path.display()))?;
         settle(&path)?;
         write_state(&run.folder, &state)?;
-        for old in ["net", "optimizer"] {
+        for old in ["net", "optimizer", "average"] {
             remove(&at(&format!("{old}-{epoch}.bpk")))?;
         }
         let left = seconds * (run.settings.epochs - state.epochs) as f64 / 60.0;

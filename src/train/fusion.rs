@@ -1,15 +1,12 @@
 //! The head: trained on faces, voices and words of the same label, calibrated on held-out ones.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, ensure};
 use burn::tensor::{Device, Tensor};
 use rand::Rng;
-use serde::{Deserialize, Serialize};
 
 use crate::labels::LABELS;
 use crate::modality::{Modality, Presence};
-use crate::train::calibrate::{Judged, abstain_threshold};
+use crate::train::calibrate::Judged;
 use crate::train::checkpoint::RunFolder;
 use crate::train::data::Part;
 use crate::train::data::fer;
@@ -23,25 +20,13 @@ use crate::train::recipe::Recipe;
 use crate::train::samples::{generator, smoothed};
 use crate::train::words::{self, Words};
 
-/// Never abstain above this confidence.
-const HIGHEST_THRESHOLD: f64 = 0.45;
+mod calibration;
 
-/// What held-out data says of the head's confidence. `calibration.json` beside the head's weights.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Calibration {
-    /// Factors of the modalities' evidence, in the order of [`Modality::ALL`].
-    pub factors: Vec<f32>,
-    /// Per label what is added where words are alone.
-    pub prior: Vec<f32>,
-    pub temperature: BTreeMap<String, f32>,
-    pub abstain_threshold: f32,
-    /// Expected calibration error on the selection data per subset, before (factors and temperatures 1) and after.
-    pub error: BTreeMap<String, [f64; 2]>,
-    /// Rows of the selection data per subset.
-    pub rows: BTreeMap<String, usize>,
-    /// The hash of the head's weights that it goes with.
-    pub head: String,
-}
+pub use calibration::Calibration;
+use calibration::{Shares, calibrate};
+
+/// A face's place among the modalities.
+const FACE: usize = 0;
 
 /// Inputs of the head, row by row, and soft targets.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -141,8 +126,9 @@ impl Batches<HeadBatch> for Joined<'_> {
 }
 
 /// Held-out rows of one subset of modalities: every item of one of them (voice where it is among them, else face, else words), joined by
-/// label with items of the others that are drawn, `DRAWS` times over where anything is drawn.
-fn held_out(all: &[Evidence], subset: &Presence) -> (HeadBatch, Vec<usize>) {
+/// label with items of the others that are drawn, `DRAWS` times over where anything is drawn. An item of several labels has rows for each;
+/// beside the rows' labels stand their shares.
+fn held_out(all: &[Evidence], subset: &Presence) -> (HeadBatch, Vec<usize>, Vec<f64>) {
     const DRAWS: usize = 4;
     let leads = [Modality::Voice, Modality::Face, Modality::Text]
         .into_iter()
@@ -154,9 +140,8 @@ fn held_out(all: &[Evidence], subset: &Presence) -> (HeadBatch, Vec<usize>) {
         .expect("it is one of them");
     let alone = Modality::ALL.iter().filter(|m| *subset.get(**m)).count() == 1;
     let mut rng = generator(1, 0, 0);
-    let (mut batch, mut truth) = (empty(all), Vec::new());
-    let (rows, labels) = all[lead].rows();
-    for (row, label) in rows.chunks(all[lead].dim).zip(labels) {
+    let (mut batch, mut truth, mut shares) = (empty(all), Vec::new(), Vec::new());
+    for (row, label, share) in all[lead].rows() {
         for _ in 0..if alone { 1 } else { DRAWS } {
             push_row(&mut batch, all, subset, |i| {
                 if i == lead {
@@ -166,9 +151,10 @@ fn held_out(all: &[Evidence], subset: &Presence) -> (HeadBatch, Vec<usize>) {
                 }
             });
             truth.push(label);
+            shares.push(share);
         }
     }
-    (batch, truth)
+    (batch, truth, shares)
 }
 
 /// Rows of one subset, judged by anything that answers a [`HeadBatch`] with logits.
@@ -177,8 +163,34 @@ pub fn judge(
     subset: &Presence,
     answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,
 ) -> anyhow::Result<Judged> {
-    let (batch, truth) = held_out(all, subset);
-    Ok(Judged::new(LABELS.len(), answer(&batch)?, truth))
+    let (batch, truth, shares) = held_out(all, subset);
+    let logits = answer(&batch)?;
+    Ok(Judged::shared(LABELS.len(), logits, truth, shares))
+}
+
+/// One modality's items alone, each once: the logits row after row.
+pub fn alone(
+    all: &[Evidence],
+    modality: Modality,
+    answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,
+) -> anyhow::Result<Vec<f32>> {
+    let mut batch = empty(all);
+    let lead = Modality::ALL
+        .iter()
+        .position(|m| *m == modality)
+        .expect("it is one of them");
+    for row in all[lead].firsts().chunks(all[lead].dim) {
+        push_row(&mut batch, all, &only(modality), |_| row.to_vec());
+    }
+    answer(&batch)
+}
+
+/// Does the subset hold its items' labels in the shares in which they come? Where words or a face are alone: then each item weighs the same.
+/// What is joined by label has no shares of its own.
+pub fn is_as_counted(subset: &Presence) -> bool {
+    [Modality::Face, Modality::Text]
+        .into_iter()
+        .any(|modality| *subset == only(modality))
 }
 
 /// The subset of one modality.
@@ -193,7 +205,7 @@ pub fn only(modality: Modality) -> Presence {
 pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     println!("head: taking embeddings");
     let face = load_face(recipe)?;
-    let crops = fer::read(&recipe.fer_archive())?;
+    let crops = fer::read(&recipe.fer_archive(), recipe.face_votes().as_deref())?;
     let mut words = Words::open(&recipe.words.encoder)?;
     let mut others = |part| -> anyhow::Result<[Evidence; 2]> {
         Ok([
@@ -211,13 +223,19 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
             ])
         };
     let held_out = joined(VoiceRun::Calibration, Part::Select, &selection)?;
+    let firsts = fer::voted(&crops, Part::Select).0;
+    let firsts: Vec<Option<usize>> = firsts.iter().map(|c| c.votes.first()).collect();
+    let shares = Shares {
+        faces: training[0].log_shares(),
+        words: words::log_shares(&recipe.meld_folder())?,
+    };
     let head = fit_head(
         recipe,
         VoiceRun::Calibration,
         &joined(VoiceRun::Calibration, Part::Train, &training)?,
         Some(&held_out),
     )?;
-    let calibration = calibrate(&head, &held_out, &words::log_shares(&recipe.meld_folder())?)?;
+    let calibration = calibrate(&head, &held_out, &firsts, &shares)?;
     fit_head(
         recipe,
         VoiceRun::Final,
@@ -319,104 +337,6 @@ fn head_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Run<'_>, Vec<St
     ))
 }
 
-/// The mean of all that do as well as the best, within the standard error of a share of so many: of `(setting, share, count)`.
-///
-/// The best alone would be the luckiest: near it, settings that differ much do alike.
-fn middle_of_the_best(tried: &[(f32, f64, usize)]) -> f32 {
-    let best = tried
-        .iter()
-        .copied()
-        .reduce(|best, next| if next.1 > best.1 { next } else { best })
-        .expect("something was tried");
-    let error = (best.1 * (1.0 - best.1) / best.2.max(1) as f64).sqrt();
-    let alike: Vec<f32> = tried
-        .iter()
-        .filter(|(_, share, _)| *share >= best.1 - error)
-        .map(|(setting, ..)| *setting)
-        .collect();
-    alike.iter().sum::<f32>() / alike.len() as f32
-}
-
-/// Factors, prior, temperatures and threshold from held-out evidence; `shares` are the logarithms of the labels' shares in talk.
-fn calibrate(head: &Head, held_out: &[Evidence], shares: &[f32]) -> anyhow::Result<Calibration> {
-    let device = device();
-    let judged = |head: &Head, subset: &Presence| judged(head, held_out, subset);
-    let raw = |subset: &Presence| judged(head, subset);
-    // An encoder knows its training data too well, the one on few voices most: what its evidence is worth shows on held-out data.
-    let factors = Modality::ALL
-        .iter()
-        .map(|m| Ok(1.0 / raw(&only(*m))?.temperature() as f32))
-        .collect::<anyhow::Result<Vec<f32>>>()?;
-    // Words alone say little, and most of what people say is said neutrally: how often each label comes in talk counts there, as far as
-    // it helps on the selection data.
-    let strengthened = |strength: f32| shares.iter().map(|s| s * strength).collect::<Vec<f32>>();
-    let mut tried = Vec::new();
-    for tenths in 0..=10 {
-        let strength = tenths as f32 / 10.0;
-        let candidate = head
-            .clone()
-            .weighed(&factors)
-            .with_prior(&strengthened(strength), &device);
-        let judged = judged(&candidate, &only(Modality::Text))?;
-        tried.push((
-            strength,
-            judged
-                .metric("f1_weighted")
-                .context("no words to select by")?,
-            judged.count(),
-        ));
-    }
-    let strength = middle_of_the_best(&tried);
-    println!("head: words alone: {strength:.2} of the labels' log shares is added");
-    let prior = strengthened(strength);
-    let final_head = head.clone().weighed(&factors).with_prior(&prior, &device);
-    let (temperature, error, rows) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    let mut calibration = Calibration {
-        factors,
-        prior,
-        temperature,
-        abstain_threshold: 0.0,
-        error,
-        rows,
-        head: String::new(),
-    };
-    let mut verdicts = Vec::new();
-    for subset in Presence::subsets() {
-        let (name, before, judged) = (subset.name(), raw(&subset)?, judged(&final_head, &subset)?);
-        let judged = if subset == only(Modality::Text) {
-            judged.as_counted()
-        } else {
-            judged
-        };
-        let temperature = judged.temperature();
-        ensure!(temperature.is_finite(), "no temperature fits {name}");
-        verdicts.extend(judged.verdicts(temperature));
-        let error = [
-            before.calibration_error(1.0),
-            judged.calibration_error(temperature),
-        ];
-        println!(
-            "head: {name}: n {}, mean recall {:.3}, weighted F1 {:.3}, temperature {temperature:.3}, calibration error {:.3} before, {:.3} after",
-            judged.count(),
-            judged.recall(),
-            judged.metric("f1_weighted").unwrap_or(f64::NAN),
-            error[0],
-            error[1]
-        );
-        calibration
-            .temperature
-            .insert(name.clone(), temperature as f32);
-        calibration.error.insert(name.clone(), error);
-        calibration.rows.insert(name, judged.count());
-    }
-    calibration.abstain_threshold = abstain_threshold(&verdicts, HIGHEST_THRESHOLD) as f32;
-    println!(
-        "head: factors {:?}, abstains under {:.2}",
-        calibration.factors, calibration.abstain_threshold
-    );
-    Ok(calibration)
-}
-
 /// Lengths of the embeddings, in the order of [`Modality::ALL`].
 pub fn dims(recipe: &Recipe) -> [usize; 3] {
     [recipe.face.shape.dim, recipe.voice.shape.dim, words::DIM]
@@ -442,6 +362,7 @@ pub fn load_head(recipe: &Recipe) -> anyhow::Result<(Head, Calibration)> {
     );
     let head = head
         .weighed(&calibration.factors)
+        .with_prior_of(FACE, &calibration.face_prior, &device())
         .with_prior(&calibration.prior, &device());
     Ok((head, calibration))
 }

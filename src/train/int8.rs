@@ -10,7 +10,7 @@ use crate::preprocess::{LogMel, normalise};
 use crate::time::thread_cpu_nanos;
 use crate::train::augment::{vary_crop, vary_voice};
 use crate::train::calibrate::largest;
-use crate::train::data::fer::LabelledCrop;
+use crate::train::data::fer::VotedCrop;
 use crate::train::data::ravdess::LabelledClip;
 use crate::train::samples::{generator, milliseconds, random_start, windows};
 
@@ -116,12 +116,8 @@ fn picked(count: usize) -> impl Iterator<Item = usize> {
     (0..RANGE_INPUTS).map(move |i| i * count / RANGE_INPUTS)
 }
 
-/// Faces, half of them varied as in training: cameras are darker and coarser than the pictures.
-pub fn faces(
-    train: &[LabelledCrop],
-    select: &[LabelledCrop],
-    settings: &FacePreprocessing,
-) -> Examples {
+/// Faces, half of them varied as in training: cameras are darker and coarser than the pictures. Those that are judged are clear ones.
+pub fn faces(train: &[VotedCrop], select: &[VotedCrop], settings: &FacePreprocessing) -> Examples {
     let example = |crop: &Crop| Example {
         shape: vec![1, settings.channels, settings.size, settings.size],
         values: normalise(crop, &settings.normalise),
@@ -133,7 +129,10 @@ pub fn faces(
     });
     Examples {
         ranges: ranges.collect(),
-        selection: select.iter().map(|c| (example(&c.crop), c.label)).collect(),
+        selection: select
+            .iter()
+            .filter_map(|c| Some((example(&c.crop), c.votes.first()?)))
+            .collect(),
     }
 }
 

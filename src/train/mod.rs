@@ -29,6 +29,8 @@ pub mod adamw;
 #[cfg(feature = "train")]
 pub mod assess;
 #[cfg(feature = "train")]
+pub mod average;
+#[cfg(feature = "train")]
 pub mod bench;
 #[cfg(feature = "train")]
 pub mod bundle;
@@ -42,6 +44,8 @@ pub mod classify;
 pub mod conditions;
 #[cfg(feature = "train")]
 pub mod confusion;
+#[cfg(feature = "train")]
+pub mod crowd;
 #[cfg(feature = "train")]
 pub mod davenet;
 #[cfg(feature = "train")]
@@ -74,6 +78,8 @@ pub mod objective;
 mod parity;
 #[cfg(feature = "train")]
 pub mod pretrain;
+#[cfg(feature = "train")]
+pub mod prior;
 #[cfg(feature = "train")]
 pub mod recipe;
 #[cfg(feature = "train")]

@@ -223,6 +223,13 @@ impl Encoder {
         (embedding.clone(), self.classify.forward(embedding))
     }
 
+    /// The same encoder with `prior` added to its logits; its embedding stays.
+    pub fn with_prior(mut self, prior: &[f32], device: &Device) -> Self {
+        let bias = self.classify.bias.clone();
+        self.classify.bias = bias.map(|bias| add_row(bias, prior, device));
+        self
+    }
+
     /// Multiplications and additions of one forward pass, each counted as one operation; convolutions and linear layers only.
     pub fn operations(
         shape: &EncoderShape,
@@ -281,6 +288,11 @@ fn pooled(shape: &EncoderShape, channels: usize) -> usize {
     } else {
         channels
     }
+}
+
+fn add_row(bias: Param<Tensor<1>>, row: &[f32], device: &Device) -> Param<Tensor<1>> {
+    let row = Tensor::from_data(TensorData::new(row.to_vec(), [row.len()]), device);
+    bias.map(|bias| bias + row)
 }
 
 /// One modality's evidence for each label.
@@ -371,6 +383,13 @@ impl Head {
                 .clone()
                 .map(|bias| bias.map(|b| b.mul_scalar(factor)));
         }
+        self
+    }
+
+    /// The same head with `prior` added to one modality's evidence, wherever that is there.
+    pub fn with_prior_of(mut self, modality: usize, prior: &[f32], device: &Device) -> Self {
+        let linear = &mut self.branches[modality].logits;
+        linear.bias = linear.bias.clone().map(|bias| add_row(bias, prior, device));
         self
     }
 

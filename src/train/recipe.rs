@@ -153,6 +153,10 @@ pub struct WordsRecipe {
 pub struct FaceRecipe {
     pub preprocessing: FacePreprocessing,
     pub shape: EncoderShape,
+    /// The annotators' votes, a table below `material` ([`crate::train::data::votes`]); without it FER2013's own labels are learnt.
+    pub votes: Option<PathBuf>,
+    /// Beta distribution's parameter for mixing pairs of pictures; 0: no mixing.
+    pub mixup: f64,
     pub fit: FitSettings,
     /// Smaller pictures to begin with.
     pub early: Option<EarlyEpochs>,
@@ -162,12 +166,12 @@ pub struct FaceRecipe {
 }
 
 /// Another generation: the judgement of those before of each picture (the mean over the last of each shape) stands beside the picture's
-/// label (Furlanello et al. 2018, born-again networks). Of labels as noisy as FER2013's a part is then overruled. It begins with the
+/// votes (Furlanello et al. 2018, born-again networks). Of labels as noisy as FER2013's a part is then overruled. It begins with the
 /// weights of the last generation of its own shape, or at random where it is the first of that shape.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Again {
-    /// How much of a target is that judgement, 0 to 1; the rest is the label.
+    /// How much of a target is that judgement, 0 to 1; the rest are the votes.
     pub judged: f32,
     /// A network of another shape, larger for instance, which only teaches the next one (Hinton et al. 2015); the last generation has none.
     pub shape: Option<EncoderShape>,
@@ -223,6 +227,9 @@ pub struct FitSettings {
     pub warmup_epochs: f64,
     pub weight_decay: f32,
     pub label_smoothing: f32,
+    /// Where given, what selects and is kept is a moving average of the weights, of which each step keeps this share (0.999, say).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<f64>,
     pub keep: Keep,
 }
 
@@ -233,6 +240,11 @@ impl FitSettings {
             faults.push(format!(
                 "{table}epochs is {} and {table}batch {}, permitted are numbers from 1",
                 self.epochs, self.batch
+            ));
+        }
+        if let Some(average) = self.average.filter(|share| !(0.0..1.0).contains(share)) {
+            faults.push(format!(
+                "{table}average is {average}, permitted are 0 to below 1"
             ));
         }
         faults
@@ -305,6 +317,13 @@ impl Recipe {
             select.is_empty() || !in_range,
             "voice.calibration_actors takes actors of RAVDESS, 1 to 24, other than 18 to 21, who report",
         );
+        let mixups = [("face", self.face.mixup), ("voice", self.voice.mixup)];
+        for (table, mixup) in mixups {
+            fault(
+                !(mixup >= 0.0 && mixup.is_finite()),
+                &format!("{table}.mixup is {mixup}, permitted are numbers from 0"),
+            );
+        }
         fault(
             self.face.preprocessing.channels != 1,
             "the face encoder takes one plane: set face.preprocessing.channels to 1",
@@ -315,6 +334,10 @@ impl Recipe {
     pub fn fer_archive(&self) -> PathBuf {
         self.material
             .join("faces/fer2013_training_publictest.tar.xz")
+    }
+    /// The annotators' table, where the recipe names one.
+    pub fn face_votes(&self) -> Option<PathBuf> {
+        Some(self.material.join(self.face.votes.as_ref()?))
     }
     pub fn meld_folder(&self) -> PathBuf {
         self.material.join("annotations/meld")
@@ -353,9 +376,27 @@ mod tests {
         .unwrap();
         let error = Recipe::read(&endless).unwrap_err().to_string();
         assert!(
-            error.contains("face.again.fit.weight_decay is -1, permitted are numbers from 0")
+            error.contains("face.fit.weight_decay is -1, permitted are numbers from 0")
                 && error.contains("voice.fit.weight_decay"),
             "{error}"
+        );
+    }
+
+    #[test]
+    fn faces_are_learnt_from_votes_and_averages_and_mixtures_have_bounds() {
+        let mut recipe =
+            Recipe::read(&crate::testing::project("config/train/default.toml")).unwrap();
+        let votes = recipe.face_votes().unwrap();
+        assert_eq!(votes, recipe.material.join("faces/ferplus_votes.csv"));
+        recipe.face.votes = None;
+        assert_eq!(recipe.face_votes(), None);
+        assert!(recipe.faults().is_empty(), "{:?}", recipe.faults());
+        (recipe.face.fit.average, recipe.face.mixup) = (Some(1.0), -0.1);
+        let faults = recipe.faults().join("; ");
+        assert!(
+            faults.contains("face.fit.average is 1, permitted are 0 to below 1")
+                && faults.contains("face.mixup is -0.1, permitted are numbers from 0"),
+            "{faults}"
         );
     }
 
@@ -363,10 +404,16 @@ mod tests {
     fn the_last_generation_of_faces_is_of_the_bundles_shape() {
         let mut recipe =
             Recipe::read(&crate::testing::project("config/train/default.toml")).unwrap();
-        recipe.face.again.last_mut().unwrap().shape = Some(EncoderShape {
+        let larger = EncoderShape {
             stem: 48,
             ..recipe.face.shape.clone()
-        });
+        };
+        recipe.face.again = vec![Again {
+            judged: 0.5,
+            shape: Some(larger),
+            early: None,
+            fit: recipe.face.fit.clone(),
+        }];
         assert!(
             recipe
                 .faults()

@@ -11,7 +11,7 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIter
 use crate::clip::SAMPLE_RATE_HZ;
 use crate::preprocess::{LogMel, normalise};
 use crate::train::augment::{mask_spectrogram, vary_crop, vary_voice};
-use crate::train::data::fer::LabelledCrop;
+use crate::train::data::fer::VotedCrop;
 use crate::train::data::ravdess::LabelledClip;
 #[cfg(feature = "train-torch")]
 use crate::train::device::{is_torch, precision};
@@ -80,9 +80,19 @@ pub fn smoothed(class: usize, classes: usize, smoothing: f32) -> impl Iterator<I
         .map(move |c| smoothing / classes as f32 + if c == class { 1.0 - smoothing } else { 0.0 })
 }
 
+/// How much pictures agree about themselves in the mean: what each weighs is divided by it, so that a step is as long as without weights.
+pub fn mean_agreement(crops: &[VotedCrop]) -> f32 {
+    crops.iter().map(|c| c.votes.agreement()).sum::<f32>() / crops.len().max(1) as f32
+}
+
 /// FER2013's pictures for the face encoder.
+///
+/// A target is the annotators' distribution, and weighs as much as they agree: of a picture in which everybody sees something else there is
+/// little to learn.
 pub struct FaceBatches<'a> {
-    pub crops: &'a [LabelledCrop],
+    pub crops: &'a [VotedCrop],
+    /// [`mean_agreement`] of these.
+    pub mean_agreement: f32,
     pub recipe: &'a FaceRecipe,
     /// The generation's.
     pub fit: &'a FitSettings,
@@ -112,16 +122,28 @@ impl Batches<PlaneBatch> for FaceBatches<'_> {
                 &vary_crop(&sample.crop, size, &mut rng),
                 &self.recipe.preprocessing.normalise,
             ));
-            let label = smoothed(sample.label, self.classes, self.fit.label_smoothing);
-            match &self.judged {
-                None => targets.extend(label),
-                Some((judged, share)) => targets.extend(
-                    label
-                        .zip(&judged[picked * self.classes..])
-                        .map(|(label, judged)| label + share * (judged - label)),
-                ),
+            let weight = sample.votes.agreement() / self.mean_agreement;
+            let smoothing = self.fit.label_smoothing;
+            for (label, votes) in sample.votes.shares().into_iter().enumerate() {
+                let target = votes + smoothing * (1.0 / self.classes as f32 - votes);
+                targets.push(
+                    weight
+                        * match &self.judged {
+                            None => target,
+                            Some((judged, share)) => {
+                                target + share * (judged[picked * self.classes + label] - target)
+                            }
+                        },
+                );
             }
         }
+        mix(
+            &mut values,
+            &mut targets,
+            batch,
+            self.recipe.mixup,
+            &mut rng,
+        );
         PlaneBatch {
             values,
             shape: [batch, 1, size, size],
@@ -182,12 +204,13 @@ impl Batches<PlaneBatch> for VoiceBatches<'_> {
                 });
         let (values, targets): (Vec<Vec<f32>>, Vec<Vec<f32>>) = windows.unzip();
         let (mut values, mut targets) = (values.concat(), targets.concat());
-        if self.recipe.mixup > 0.0 {
-            // Beta(a, a) by Johnk; the larger share stays, so that each window is mostly itself.
-            let share = beta(self.recipe.mixup, &mut rng).max(0.5);
-            mix_with_next(&mut values, batch, share);
-            mix_with_next(&mut targets, batch, share);
-        }
+        mix(
+            &mut values,
+            &mut targets,
+            batch,
+            self.recipe.mixup,
+            &mut rng,
+        );
         PlaneBatch {
             values,
             shape: [batch, 1, mels, frames],
@@ -237,6 +260,17 @@ pub fn live_windows(clip: &LabelledClip, length: usize, hop: usize, least: usize
         .collect()
 }
 
+/// Mixup (Zhang et al. 2018) of each row with the next, in equal shares throughout a batch; `a` of 0: none.
+fn mix(values: &mut [f32], targets: &mut [f32], rows: usize, a: f64, rng: &mut StdRng) {
+    if a > 0.0 {
+        // The larger share stays, so that each row is mostly itself.
+        let share = beta(a, rng).max(0.5);
+        mix_with_next(values, rows, share);
+        mix_with_next(targets, rows, share);
+    }
+}
+
+/// Beta(a, a) by Johnk.
 fn beta(a: f64, rng: &mut StdRng) -> f32 {
     loop {
         let (x, y) = (
@@ -259,163 +293,4 @@ fn mix_with_next(values: &mut [f32], rows: usize, share: f32) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::golden::golden_samples;
-    use crate::train::data::Part;
-
-    fn clip(length: usize, speech: [usize; 2]) -> LabelledClip {
-        LabelledClip {
-            samples: golden_samples(1, length),
-            speech,
-            emotion: 2,
-            actor: 1,
-            part: Part::Train,
-        }
-    }
-
-    #[test]
-    fn windows_lie_on_speech() {
-        let starts = |clip: &LabelledClip| {
-            let base = clip.samples.as_ptr() as usize;
-            windows(clip, 32_000, 8_000)
-                .iter()
-                .map(|w| (w.len(), (w.as_ptr() as usize - base) / 4))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(
-            starts(&clip(64_000, [8_000, 57_000])),
-            [(32_000, 8_000), (32_000, 16_000), (32_000, 24_000)]
-        );
-        assert_eq!(starts(&clip(64_000, [20_000, 40_000])), [(32_000, 14_000)]);
-        assert_eq!(starts(&clip(20_000, [0, 20_000])), [(20_000, 0)]);
-    }
-
-    #[test]
-    fn live_windows_come_every_hop_while_there_is_speech() {
-        let spans = |clip: &LabelledClip, least| {
-            let base = clip.samples.as_ptr() as usize;
-            live_windows(clip, 32_000, 3_200, least)
-                .iter()
-                .map(|w| (w.as_ptr() as usize - base) / 4)
-                .zip(live_windows(clip, 32_000, 3_200, least))
-                .map(|(start, w)| [start, start + w.len()])
-                .collect::<Vec<_>>()
-        };
-        let early = spans(&clip(64_000, [16_000, 48_000]), 4_800);
-        assert_eq!(
-            (early[0], early[1], early.len()),
-            ([0, 20_800], [0, 24_000], 9)
-        );
-        assert_eq!(early[8], [14_400, 46_400]);
-        // Little speech, but all that there is.
-        assert_eq!(
-            spans(&clip(64_000, [40_000, 42_000]), 4_800),
-            [[10_000, 42_000]]
-        );
-    }
-
-    #[test]
-    fn random_windows_hold_speech() {
-        let clip = clip(64_000, [16_000, 48_000]);
-        let mut rng = generator(1, 0, 0);
-        for _ in 0..200 {
-            let start = random_start(&clip, 16_000, &mut rng);
-            let spoken = (start + 16_000).min(48_000) - start.max(16_000);
-            assert!(
-                spoken >= 9_600 && start + 16_000 <= 64_000,
-                "{start}: {spoken}"
-            );
-        }
-    }
-
-    #[test]
-    fn smoothed_targets_and_mixtures_sum_to_one() {
-        let mut targets: Vec<f32> = smoothed(1, 4, 0.1).chain(smoothed(3, 4, 0.1)).collect();
-        assert!((targets[1] - 0.925).abs() < 1e-6);
-        mix_with_next(&mut targets, 2, 0.7);
-        for row in targets.chunks(4) {
-            assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6);
-        }
-        assert!(targets[1] > targets[3] && targets[7] > targets[5]);
-    }
-
-    #[test]
-    fn a_second_generation_learns_from_label_and_judgement() {
-        let recipe = crate::train::recipe::Recipe::read(&crate::testing::project(
-            "config/train/default.toml",
-        ))
-        .unwrap();
-        let again = &recipe.face.again[0];
-        let picture = |i: u64| LabelledCrop {
-            crop: crate::model::golden::golden_crop(i, 0, 48, 1),
-            label: i as usize % 7,
-            part: Part::Train,
-            is_copy: false,
-        };
-        let crops: Vec<_> = (0..2 * again.fit.batch as u64).map(picture).collect();
-        // The generation before is sure that every picture's label is one too low.
-        let judged: Vec<f32> = crops
-            .iter()
-            .flat_map(|c| (0..7).map(|i| if i == (c.label + 1) % 7 { 1.0 } else { 0.0 }))
-            .collect();
-        let first = FaceBatches {
-            crops: &crops,
-            recipe: &recipe.face,
-            fit: &again.fit,
-            early: again.early,
-            judged: None,
-            classes: 7,
-            seed: 3,
-        };
-        let (label, smoothing) = (first.batch(0, 1), again.fit.label_smoothing);
-        assert_eq!(label.shape, [again.fit.batch, 1, 40, 40]);
-        let second = FaceBatches {
-            judged: Some((judged, 0.25)),
-            ..first
-        };
-        let both = second.batch(0, 1);
-        assert_eq!(
-            (both.values == label.values, both.shape),
-            (true, label.shape),
-            "the same pictures"
-        );
-        for (before, after) in label.targets.chunks(7).zip(both.targets.chunks(7)) {
-            let class = before.iter().position(|t| *t > 0.5).unwrap();
-            assert!((after.iter().sum::<f32>() - 1.0).abs() < 1e-5);
-            assert!(
-                (after[class] - 0.75 * before[class]).abs() < 1e-6
-                    && (after[(class + 1) % 7] - 0.25 - 0.75 * smoothing / 7.0).abs() < 1e-6
-            );
-        }
-        // Later epochs see whole pictures.
-        assert_eq!(second.batch(again.early.unwrap().epochs, 0).shape[2], 48);
-    }
-
-    #[test]
-    fn voice_batches_are_the_recipes_and_repeat() {
-        let recipe = crate::train::recipe::Recipe::read(&crate::testing::project(
-            "config/train/default.toml",
-        ))
-        .unwrap();
-        let clips: Vec<_> = (0..64).map(|_| clip(50_000, [8_000, 44_000])).collect();
-        let mel = LogMel::new(&recipe.voice.preprocessing);
-        let batches = VoiceBatches {
-            clips: &clips,
-            recipe: &recipe.voice,
-            window_ms: 2000,
-            classes: 8,
-            seed: 5,
-            mel,
-        };
-        let batch = batches.batch(3, 1);
-        assert_eq!(
-            (batch.shape[0], batch.shape[1], batch.shape[2]),
-            (32, 1, 64)
-        );
-        assert!((101..=201).contains(&batch.shape[3]), "{:?}", batch.shape);
-        assert_eq!(batch.values.len(), batch.shape.iter().product::<usize>());
-        assert_eq!(batch.values, batches.batch(3, 1).values);
-        assert_ne!(batch.values, batches.batch(4, 1).values);
-    }
-}
+mod tests;

@@ -305,7 +305,7 @@ fn the_default_face_encoder_in_eight_bits_agrees_and_is_faster() {
         toml::from_str(&std::fs::read_to_string(project("models/default/manifest.toml")).unwrap())
             .unwrap();
     let settings = manifest.face.unwrap();
-    let crops = fer::read(&archive).unwrap();
+    let crops = fer::read(&archive, None).unwrap();
     let some = |part: Part, count: usize| {
         let all: Vec<_> = crops.iter().filter(|c| c.part == part).collect();
         let step = all.len() / count;

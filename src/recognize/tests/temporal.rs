@@ -110,7 +110,7 @@ fn still_faces_do_not_flicker_and_changes_are_seen_soon() {
     let Some(archive) = crate::testing::material("faces/fer2013_training_publictest.tar.xz") else {
         return;
     };
-    let crops: Vec<LabelledCrop> = fer::read(&archive)
+    let crops: Vec<LabelledCrop> = fer::read(&archive, None)
         .unwrap()
         .into_iter()
         .filter(|c| c.part == Part::Report)

@@ -34,6 +34,11 @@ impl Catalogue {
         });
     }
 
+    /// What was found wrong first.
+    pub fn first_fault(&self) -> Option<&Fault> {
+        self.faults.first()
+    }
+
     /// Hands over what is wrong, as far as it is wanted, and nothing else.
     pub fn hand_faults_to(self, other: &mut Catalogue, is_wanted: impl Fn(&Fault) -> bool) {
         other

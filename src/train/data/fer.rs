@@ -1,6 +1,6 @@
 //! FER2013 (Goodfellow et al. 2013): 48x48 grey faces as `fer2013/<split>/<class>/<file>.jpg` in a tar.xz.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::path::Path;
 
@@ -10,16 +10,41 @@ use sha2::{Digest, Sha256};
 use crate::clip::Crop;
 use crate::labels::label_index;
 use crate::train::data::Part;
+use crate::train::data::votes::{LeftOut, Votes, VotesTable};
 
 /// One labelled face.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelledCrop {
     pub crop: Crop,
-    /// Index in [`crate::labels::LABELS`].
+    /// FER2013's own label: index in [`crate::labels::LABELS`].
     pub label: usize,
+    /// What is learnt and judged by: the annotators' votes, where they were read; else the label alone.
+    pub votes: Result<Votes, LeftOut>,
     pub part: Part,
     /// Of what reports: Training has a picture of the same pixels, so it says nothing of pictures never met.
     pub is_copy: bool,
+}
+
+/// A face with its annotators' votes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VotedCrop {
+    pub crop: Crop,
+    pub votes: Votes,
+}
+
+/// The pictures of one part that have votes, and how many do not, by reason.
+pub fn voted(crops: &[LabelledCrop], part: Part) -> (Vec<VotedCrop>, BTreeMap<LeftOut, usize>) {
+    let (mut found, mut left_out) = (Vec::new(), BTreeMap::new());
+    for sample in crops.iter().filter(|sample| sample.part == part) {
+        match sample.votes {
+            Ok(votes) => found.push(VotedCrop {
+                crop: sample.crop.clone(),
+                votes,
+            }),
+            Err(reason) => *left_out.entry(reason).or_default() += 1,
+        }
+    }
+    (found, left_out)
 }
 
 /// Of 256: how much of Training is held back to select.
@@ -28,22 +53,24 @@ const HELD_BACK: u8 = 26;
 /// Reads the whole archive, in the archive's order.
 ///
 /// The official Training split is divided by the hash of the pixels, so that copies of a picture (there are many) fall on one side;
-/// PublicTest is for the report, and those of its pictures that Training has too (280 of 3,589) are marked.
-pub fn read(path: &Path) -> anyhow::Result<Vec<LabelledCrop>> {
+/// PublicTest is for the report, and those of its pictures that Training has too (280 of 3,589) are marked. `votes` is the annotators'
+/// table ([`VotesTable`]).
+pub fn read(path: &Path, votes: Option<&Path>) -> anyhow::Result<Vec<LabelledCrop>> {
+    let votes = votes.map(VotesTable::read).transpose()?;
     let file = std::fs::File::open(path).with_context(|| {
         format!(
             "FER2013 is not at {}: set $EXPRESSD_MATERIAL or the recipe's material",
             path.display()
         )
     })?;
-    read_tar(liblzma::read::XzDecoder::new(std::io::BufReader::new(file)))
-        .with_context(|| format!("{} cannot be read", path.display()))
+    let tar = liblzma::read::XzDecoder::new(std::io::BufReader::new(file));
+    read_tar(tar, votes.as_ref()).with_context(|| format!("{} cannot be read", path.display()))
 }
 
-fn read_tar(tar: impl Read) -> anyhow::Result<Vec<LabelledCrop>> {
+fn read_tar(tar: impl Read, votes: Option<&VotesTable>) -> anyhow::Result<Vec<LabelledCrop>> {
     let mut crops = Vec::new();
     for_each_picture(tar, |path, jpeg| {
-        crops.push(labelled(path, jpeg).with_context(|| format!("{}", path.display()))?);
+        crops.push(labelled(path, jpeg, votes).with_context(|| format!("{}", path.display()))?);
         Ok(())
     })?;
     ensure!(!crops.is_empty(), "no pictures in it");
@@ -94,13 +121,12 @@ pub(crate) fn grey_crop(picture: &[u8]) -> anyhow::Result<Crop> {
     })
 }
 
-fn labelled(path: &Path, jpeg: &[u8]) -> anyhow::Result<LabelledCrop> {
+fn labelled(path: &Path, jpeg: &[u8], votes: Option<&VotesTable>) -> anyhow::Result<LabelledCrop> {
     let mut names = path
         .components()
         .rev()
-        .skip(1)
         .map(|c| c.as_os_str().to_string_lossy());
-    let (Some(class), Some(split)) = (names.next(), names.next()) else {
+    let (Some(file), Some(class), Some(split)) = (names.next(), names.next(), names.next()) else {
         bail!("expected <split>/<class>/<file>")
     };
     let label = label_index(&class).with_context(|| format!("unknown class {class}"))?;
@@ -114,6 +140,7 @@ fn labelled(path: &Path, jpeg: &[u8]) -> anyhow::Result<LabelledCrop> {
     Ok(LabelledCrop {
         crop,
         label,
+        votes: votes.map_or(Ok(Votes::sure(label)), |table| table.of(&split, &file)),
         part,
         is_copy: false,
     })
@@ -163,7 +190,7 @@ mod tests {
             jpeg(200),
         ));
         files.push(("fer2013/README.txt".into(), b"not a picture".to_vec()));
-        let crops = read_tar(&tar_of(&files)[..]).unwrap();
+        let crops = read_tar(&tar_of(&files)[..], None).unwrap();
         assert_eq!(crops.len(), 130);
         for (one, copy) in crops[..64].iter().zip(&crops[64..128]) {
             assert_eq!(one, copy);
@@ -180,9 +207,55 @@ mod tests {
     }
 
     #[test]
+    fn votes_are_joined_by_split_and_file_and_what_has_none_is_counted() {
+        let names = ["Training_1", "Training_2", "Training_3"];
+        let mut files: Vec<_> = (1..)
+            .zip(names)
+            .map(|(i, name)| (format!("fer2013/Training/sad/{name}.jpg"), jpeg(i)))
+            .collect();
+        // The same name in another split is another picture.
+        files.push(("fer2013/PublicTest/sad/Training_1.jpg".into(), jpeg(9)));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("votes.csv");
+        let rows = [
+            "split,file,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF",
+            "Training,Training_1.jpg,8,0,0,2,0,0,0,0,0,0",
+            "Training,Training_2.jpg,1,0,0,2,0,0,0,7,0,0",
+        ];
+        std::fs::write(&path, rows.join("\n")).unwrap();
+        let table = VotesTable::read(&path).unwrap();
+        let crops = read_tar(&tar_of(&files)[..], Some(&table)).unwrap();
+        let of = |i: usize| crops[i].votes;
+        // FER2013 says sad, eight of ten say neutral.
+        assert_eq!((crops[0].label, of(0).unwrap().first()), (2, Some(0)));
+        assert_eq!(
+            [of(1), of(2), of(3)],
+            [
+                Err(LeftOut::Contempt),
+                Err(LeftOut::NoRow),
+                Err(LeftOut::NoRow)
+            ]
+        );
+        let (mut found, mut missing) = (0, 0);
+        for part in [Part::Train, Part::Select] {
+            let (voted, left_out) = voted(&crops, part);
+            found += voted.len();
+            missing += left_out.values().sum::<usize>();
+        }
+        assert_eq!((found, missing), (1, 2));
+        assert_eq!(
+            voted(&crops, Part::Report).1,
+            BTreeMap::from([(LeftOut::NoRow, 1)])
+        );
+        // Without a table the label alone is what is said.
+        let crops = read_tar(&tar_of(&files)[..], None).unwrap();
+        assert!(crops.iter().all(|c| c.votes == Ok(Votes::sure(2))));
+    }
+
+    #[test]
     fn an_unknown_class_is_an_error_with_its_path() {
-        let error = read_tar(&tar_of(&[("fer2013/Training/contempt/a.jpg".into(), jpeg(1))])[..])
-            .unwrap_err();
+        let tar = tar_of(&[("fer2013/Training/contempt/a.jpg".into(), jpeg(1))]);
+        let error = read_tar(&tar[..], None).unwrap_err();
         let text = format!("{error:#}");
         assert!(
             text.contains("contempt/a.jpg") && text.contains("unknown class"),

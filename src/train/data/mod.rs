@@ -20,6 +20,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 mod tree;
+pub mod votes;
 pub mod voxceleb2;
 
 pub use listing::{Fault, Item, Listing, Media, Picture, Split, Target};

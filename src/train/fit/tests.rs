@@ -72,6 +72,7 @@ const SETTINGS: FitSettings = FitSettings {
     warmup_epochs: 1.0,
     weight_decay: 0.01,
     label_smoothing: 0.0,
+    average: Some(0.9),
     keep: Keep::Best,
 };
 
@@ -184,6 +185,7 @@ fn the_rate_warms_up_and_ends_at_zero() {
         warmup_epochs: 1.0,
         weight_decay: 0.0,
         label_smoothing: 0.0,
+        average: None,
         keep: Keep::Best,
     };
     let rate = |step| learning_rate(&settings, step, 100);

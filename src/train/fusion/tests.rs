@@ -1,3 +1,6 @@
+use std::collections::BTreeMap;
+
+use super::calibration::middle_of_the_best;
 use super::*;
 use crate::model::golden::golden_samples;
 
@@ -88,7 +91,8 @@ fn labels_and_subsets_are_balanced_and_what_is_absent_is_cleared() {
 fn every_held_out_item_is_judged_and_joined_with_its_own_label() {
     let all = [evidence(4, 1), evidence(6, 500), evidence(5, 900)];
     for subset in Presence::subsets() {
-        let (batch, truth) = held_out(&all, &subset);
+        let (batch, truth, shares) = held_out(&all, &subset);
+        assert!(shares.iter().all(|share| *share == 1.0));
         let several = Modality::ALL.iter().filter(|m| *subset.get(**m)).count() > 1;
         assert_eq!(
             (batch.count, truth.len()),
@@ -112,6 +116,54 @@ fn every_held_out_item_is_judged_and_joined_with_its_own_label() {
             }
         }
     }
+}
+
+#[test]
+fn pictures_are_drawn_and_judged_as_their_annotators_label_them() {
+    let mut faces = Evidence::new(1);
+    // Nine say 0 and one says 2 of the first, all say 2 of the second; every label has some picture.
+    faces.push_shares(&[0.9, 0.0, 0.1, 0.0, 0.0, 0.0, 0.0], vec![1.0]);
+    faces.push_shares(&[0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0], vec![2.0]);
+    for label in [1, 3, 4, 5, 6] {
+        faces.push(label, vec![3.0]);
+    }
+    let all = [faces, evidence(6, 500), evidence(5, 900)];
+    let batch = Joined {
+        all: &all,
+        batch: 7000,
+        alone: 0.0,
+        smoothing: 0.0,
+        seed: 5,
+    }
+    .batch(0, 0);
+    let (mut first, mut second) = (0, 0);
+    for (row, target) in batch.targets.chunks(7).enumerate() {
+        let seen = batch.embeddings[0][row];
+        if batch.presence[3 * row] == 1.0 && target[2] == 1.0 {
+            first += usize::from(seen == 1.0);
+            second += usize::from(seen == 2.0);
+        }
+        assert!(target[0] == 0.0 || seen == 1.0 || seen == 0.0);
+    }
+    let share = first as f64 / (first + second) as f64;
+    // One in eleven of some 570.
+    assert!((0.04..0.15).contains(&share), "{first} beside {second}");
+
+    let (batch, truth, shares) = held_out(&all, &only(Modality::Face));
+    assert_eq!(batch.count, 8);
+    let of: Vec<(f32, usize, f64)> = (0..3)
+        .map(|row| (batch.embeddings[0][row], truth[row], shares[row]))
+        .collect();
+    assert_eq!((of[0].0, of[0].1), (1.0, 0));
+    assert!((of[0].2 - 0.9).abs() < 1e-6);
+    let disputed = (0..8).filter(|row| batch.embeddings[0][*row] == 1.0);
+    assert!((disputed.map(|row| shares[row]).sum::<f64>() - 1.0).abs() < 1e-6);
+    // Each picture once.
+    let logits = alone(&all, Modality::Face, &mut |batch| {
+        assert_eq!(batch.count, 7);
+        Ok(batch.embeddings[0].clone())
+    });
+    assert_eq!(logits.unwrap(), [1.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0]);
 }
 
 #[test]
@@ -146,7 +198,20 @@ fn an_absent_modality_adds_nothing_whatever_it_says() {
             .zip(&two)
             .all(|(a, b)| (2.0 * a - b).abs() < 1e-5)
     );
-    // The prior counts where words are alone, and nowhere else.
+    // A face's prior counts where there is a face, and nowhere else.
+    let shares = [0.5, 0.0, 0.0, 0.0, 0.0, 0.0, -0.5];
+    let seen = head.clone().with_prior_of(FACE, &shares, &device);
+    assert_eq!(
+        run(&seen, 0.2, [0.0, 1.0, 1.0]),
+        run(&head, 0.2, [0.0, 1.0, 1.0])
+    );
+    for presence in [[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0; 3]] {
+        let (with, without) = (run(&seen, 0.2, presence), run(&head, 0.2, presence));
+        for (added, (a, b)) in shares.iter().zip(with.iter().zip(&without)) {
+            assert!((a - b - added).abs() < 1e-5);
+        }
+    }
+    // The other prior counts where words are alone, and nowhere else.
     let informed = head
         .clone()
         .with_prior(&[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0], &device);

@@ -1,0 +1,98 @@
+//! The moving average of a net's weights and running statistics (Polyak and Juditsky 1992): steadier than the weights of any one step.
+
+use std::collections::HashMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::Tensor;
+
+/// A net's average, and how much of it each step keeps.
+#[derive(Debug)]
+pub struct Average<L> {
+    pub net: L,
+    keeps: f64,
+}
+
+impl<L: Module> Average<L> {
+    /// Begins with `net`, which is not to be one that learns ([`Module::valid`] gives such a one).
+    pub fn begin(net: L, keeps: f64) -> Average<L> {
+        Average { net, keeps }
+    }
+
+    /// Goes a part of the way towards `learner`, which has made `steps` steps: the first ones further, so that the beginning is forgotten.
+    pub fn follow(&mut self, learner: &L, steps: usize) {
+        let keeps = self.keeps.min((1.0 + steps as f64) / (10.0 + steps as f64));
+        let mut seen = Seen(HashMap::new());
+        learner.valid().visit(&mut seen);
+        self.net = self.net.clone().map(&mut Towards(seen, 1.0 - keeps));
+    }
+}
+
+/// Values in a row, by what they belong to.
+struct Seen(HashMap<ParamId, Tensor<1>>);
+
+impl ModuleVisitor for Seen {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let tensor = param.val();
+        let count = tensor.dims().iter().product();
+        self.0.insert(param.id, tensor.reshape([count]));
+    }
+}
+
+struct Towards(Seen, f64);
+
+impl ModuleMapper for Towards {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(new) = self.0.0.remove(&param.id) else {
+            return param;
+        };
+        let share = self.1;
+        param.map(|old| {
+            let new = new.reshape(old.dims());
+            old.clone() + (new - old).mul_scalar(share)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::golden::golden_samples;
+    use crate::train::device::plain;
+    use crate::train::fit::{tensor, values};
+    use crate::train::net::tests::tiny;
+
+    #[test]
+    fn it_goes_a_part_of_the_way_and_leaves_what_learns_alone() {
+        let _turn = crate::train::fit::tests::GENERATOR.lock();
+        let net = tiny(&plain());
+        let learner = net.clone().with_prior(&[1.0, 0.0, -2.0], &plain());
+        let logits = |net: &crate::train::net::Encoder| {
+            let pixels = tensor(golden_samples(1, 2 * 256), [2, 1, 16, 16], &plain());
+            values(net.forward(pixels).1).unwrap()
+        };
+        let (begun, aimed_at) = (logits(&net), logits(&learner));
+        let mut average = Average::begin(net.valid(), 0.9);
+        assert_eq!(logits(&average.net), begun);
+        let gone = |average: &Average<_>| -> Vec<f32> {
+            let now = logits(&average.net);
+            now.iter()
+                .zip(&begun)
+                .map(|(now, begun)| now - begun)
+                .collect()
+        };
+        // At first two elevenths are kept, later nine tenths.
+        average.follow(&learner, 1);
+        for (gone, whole) in gone(&average).iter().zip([1.0, 0.0, -2.0].iter().cycle()) {
+            assert!(
+                (gone - whole * 9.0 / 11.0).abs() < 1e-5,
+                "{gone} of {whole}"
+            );
+        }
+        let mut average = Average::begin(net.valid(), 0.9);
+        average.follow(&learner, 1_000_000);
+        for (gone, whole) in gone(&average).iter().zip([1.0, 0.0, -2.0].iter().cycle()) {
+            assert!((gone - whole * 0.1).abs() < 1e-5, "{gone} of {whole}");
+        }
+        assert_eq!(logits(&learner), aimed_at);
+    }
+}

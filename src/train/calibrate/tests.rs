@@ -1,0 +1,172 @@
+use super::*;
+
+/// Rows of two labels whose first is right in `right` of 100 cases, with the logit that a probability of `said` has.
+fn two(said: f64, right: usize) -> Judged {
+    let logit = (said / (1.0 - said)).ln() as f32;
+    let mut logits = Vec::new();
+    let mut truth = Vec::new();
+    for side in 0..2usize {
+        for i in 0..100 {
+            logits.extend(if side == 0 {
+                [logit, 0.0]
+            } else {
+                [0.0, logit]
+            });
+            truth.push(if i < right { side } else { 1 - side });
+        }
+    }
+    Judged::new(2, logits, truth)
+}
+
+#[test]
+fn a_boast_is_cooled_to_the_truth() {
+    let judged = two(0.95, 70);
+    assert!((judged.accuracy() - 0.7).abs() < 1e-9 && (judged.recall() - 0.7).abs() < 1e-9);
+    assert!((judged.calibration_error(1.0) - 0.25).abs() < 1e-6);
+    let temperature = judged.temperature();
+    // ln(0.95/0.05) / ln(0.7/0.3)
+    assert!((temperature - 3.475).abs() < 0.01, "{temperature}");
+    assert!(judged.calibration_error(temperature) < 1e-3);
+}
+
+#[test]
+fn several_labels_share_a_temperature() {
+    let names: Vec<String> = ["a", "b"].map(String::from).to_vec();
+    // Said with 0.95, true in 70 %; said with 0.05, true in 30 %.
+    let logit = (0.95f32 / 0.05).ln();
+    let logits: Vec<f32> = (0..10_000).flat_map(|_| [logit, -logit]).collect();
+    let truth = Truth::Labels((0..10_000).flat_map(|i| [i % 10 < 7, i % 10 < 3]).collect());
+    let found = calibrate(&names, &logits, &truth).unwrap();
+    assert!((found.temperature - 3.475).abs() < 0.01, "{found:?}");
+    assert!(
+        (found.ece_before - 0.25).abs() < 1e-6
+            && found.ece_after < 1e-3
+            && found.nll_after < found.nll_before,
+        "{found:?}"
+    );
+    // The same as one label of two, each item weighing the same.
+    let rows: Vec<f32> = (0..10_000).flat_map(|_| [logit, 0.0]).collect();
+    let one = calibrate(
+        &names,
+        &rows,
+        &Truth::Classes((0..10_000).map(|i| usize::from(i % 10 >= 7)).collect()),
+    )
+    .unwrap();
+    assert!(
+        (one.temperature - found.temperature).abs() < 1e-3
+            && (one.nll_after - found.nll_after).abs() < 1e-6,
+        "{one:?}"
+    );
+    assert_eq!(
+        calibrate(&names, &[], &Truth::Labels(vec![]))
+            .unwrap()
+            .temperature,
+        1.0
+    );
+    assert!(calibrate(&names, &[f32::NAN, 0.0], &Truth::Classes(vec![0])).is_err());
+}
+
+#[test]
+fn a_few_clips_take_no_temperature_to_extremes() {
+    let names: Vec<String> = ["a", "b"].map(String::from).to_vec();
+    let of = |clips: usize, truth: usize| {
+        calibrate(
+            &names,
+            &[2.0, 0.0].repeat(clips),
+            &Truth::Classes(vec![truth; clips]),
+        )
+        .unwrap()
+        .temperature
+    };
+    // All right or all wrong: the more clips say so, the further it goes.
+    assert!(
+        (0.5..0.95).contains(&of(4, 0)) && of(400, 0) < 0.35,
+        "{} {}",
+        of(4, 0),
+        of(400, 0)
+    );
+    assert!(
+        (1.1..3.5).contains(&of(4, 1)) && of(400, 1) > 8.0,
+        "{} {}",
+        of(4, 1),
+        of(400, 1)
+    );
+}
+
+#[test]
+fn nll_is_the_reports() {
+    let names: Vec<String> = ["a", "b", "c"].map(String::from).to_vec();
+    let logits = [[0.3, -1.2, 2.0], [1.0, 0.4, -0.7]].concat();
+    for truth in [
+        Truth::Classes(vec![1, 0]),
+        Truth::Labels(vec![true, false, true, false, false, true]),
+    ] {
+        let judged =
+            Judgements::from_logits(names.clone(), logits.clone(), 1.7, truth.clone()).unwrap();
+        let tallied = Tallied::new(Marks::new(&judged, 0.0).tally(|_| 1));
+        let reported = Metric::named(judged.task(), "nll")
+            .unwrap()
+            .compute(&tallied)
+            .unwrap();
+        assert!((log_loss(3, &logits, &truth, f64::from(1.7f32)) - reported).abs() < 1e-6);
+    }
+    let verdicts = verdicts(
+        &Judgements::from_logits(
+            names,
+            vec![0.0, 3.0, -3.0],
+            1.0,
+            Truth::Labels(vec![true, true, false]),
+        )
+        .unwrap(),
+    );
+    assert!(verdicts[0].right && (verdicts[0].confidence - 0.9526).abs() < 1e-3);
+}
+
+#[test]
+fn rare_labels_weigh_as_much_as_common_ones() {
+    let judged = Judged::new(2, [[1.0, 0.0]; 10].concat(), [vec![0; 9], vec![1]].concat());
+    assert!((judged.accuracy() - 0.9).abs() < 1e-9);
+    assert!((judged.recall() - 0.5).abs() < 1e-9);
+    assert_eq!(judged.recalls(), [Some(1.0), Some(0.0)]);
+}
+
+#[test]
+fn shares_of_items_weigh_as_much_of_them() {
+    // One item that three of four annotators call 0, one that all call 1; both are answered 0 with 0.8.
+    let logit = 4f32.ln();
+    let judged = Judged::shared(
+        2,
+        [logit, 0.0].repeat(3),
+        vec![0, 1, 1],
+        vec![0.75, 0.25, 1.0],
+    );
+    assert_eq!((judged.count(), judged.sums()), (2, vec![0.75, 1.25]));
+    assert_eq!(judged.metric("f1_weighted"), None);
+    assert!((judged.accuracy() - 0.375).abs() < 1e-9);
+    assert_eq!(judged.recalls(), [Some(1.0), Some(0.0)]);
+    assert!((judged.recall() - 0.5).abs() < 1e-9);
+    let loss = -(0.75 * 0.8f64.ln() + 1.25 * 0.2f64.ln()) / 2.0;
+    assert!((judged.as_counted().loss(1.0) - loss).abs() < 1e-6);
+}
+
+#[test]
+fn it_abstains_where_less_than_half_is_right() {
+    let at = |confidence: f64, right| Verdict {
+        confidence,
+        right,
+        weight: 1.0,
+    };
+    let mut verdicts: Vec<_> = (20..90)
+        .flat_map(|c| {
+            [
+                at(f64::from(c) * 0.01, c >= 33),
+                at(f64::from(c) * 0.01, c >= 33 && c % 2 == 0),
+            ]
+        })
+        .collect();
+    // One lucky answer far below does not count.
+    verdicts.push(at(0.16, true));
+    let threshold = abstain_threshold(&verdicts, 0.45);
+    assert!((0.30..=0.34).contains(&threshold), "{threshold}");
+    assert_eq!(abstain_threshold(&[at(0.9, true)], 0.45), 0.45);
+}

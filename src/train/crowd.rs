@@ -1,0 +1,207 @@
+//! How well answers to faces agree with the people who judged them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::labels::LABELS;
+use crate::train::calibrate::{Judged, largest};
+use crate::train::data::votes::Votes;
+use crate::train::evaluate::wilson;
+
+/// Answers beside annotators.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Crowd {
+    /// Pictures with votes.
+    pub n: usize,
+    /// The share of a picture's annotators who agree with the answer, the mean over all pictures.
+    pub agreement: f64,
+    /// The share of the others who agree with one annotator.
+    pub among_themselves: f64,
+    /// Nats: of the answers' scores to the annotators' distributions, and what it would be were they the same.
+    pub cross_entropy: f64,
+    pub entropy: f64,
+    /// How far the confidences are from the shares of annotators who agree (expected calibration error, 15 bins).
+    pub calibration_error: f64,
+    /// Pictures of which most say one label, and the share whose answer is that one, with Wilson's interval, 95 %.
+    pub clear: usize,
+    pub accuracy: f64,
+    pub interval: [f64; 2],
+    pub of_labels: Vec<OfLabel>,
+}
+
+/// One label among the clear pictures.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OfLabel {
+    pub label: String,
+    pub n: usize,
+    /// The share of those that are answered with it.
+    pub recall: f64,
+    /// The share of those answered with it of which most say it.
+    pub precision: f64,
+    /// The annotators' agreement with the answers to those.
+    pub agreement: f64,
+    /// Their agreement with each other there.
+    pub among_themselves: f64,
+    /// Of 1,000 pictures of which most say *neutral*, how many are given this label with a confidence that is not abstained from.
+    pub of_1000_neutral: f64,
+}
+
+/// Rows of `logits` against the votes: each picture's row once for every label that somebody said.
+pub fn judged(logits: &[f32], votes: &[Votes]) -> Judged {
+    let (mut rows, mut truth, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+    for (row, votes) in logits.chunks(LABELS.len()).zip(votes) {
+        for (label, share) in votes.shares().into_iter().enumerate() {
+            if share > 0.0 {
+                rows.extend_from_slice(row);
+                truth.push(label);
+                shares.push(f64::from(share));
+            }
+        }
+    }
+    Judged::shared(LABELS.len(), rows, truth, shares).as_counted()
+}
+
+/// Rows of `logits` against what most say, where that is one label.
+pub fn judged_clear(logits: &[f32], votes: &[Votes]) -> Judged {
+    let (rows, truth): (Vec<&[f32]>, Vec<usize>) = logits
+        .chunks(LABELS.len())
+        .zip(votes)
+        .filter_map(|(row, votes)| Some((row, votes.first()?)))
+        .unzip();
+    Judged::new(LABELS.len(), rows.concat(), truth)
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0.0), |(sum, count), v| (sum + v, count + 1.0));
+    sum / f64::max(count, 1.0)
+}
+
+impl Crowd {
+    /// Of `logits` (`[pictures, labels]`, row after row) that are divided by `temperature`; a confidence under `threshold` is no answer to
+    /// a neutral face.
+    pub fn of(logits: &[f32], votes: &[Votes], temperature: f64, threshold: f64) -> Crowd {
+        let all = judged(logits, votes);
+        let clear = judged_clear(logits, votes);
+        let answers: Vec<usize> = logits.chunks(LABELS.len()).map(largest).collect();
+        let agreement = |picture: usize| f64::from(votes[picture].shares()[answers[picture]]);
+        let confident: Vec<(usize, usize)> = clear
+            .verdicts(temperature)
+            .iter()
+            .zip(clear.answers())
+            .filter(|(verdict, _)| verdict.confidence >= threshold)
+            .map(|(_, (truth, answer, _))| (truth, answer))
+            .collect();
+        let (sums, recalls) = (clear.sums(), clear.recalls());
+        let of_label = |label: usize| {
+            let pictures = || (0..votes.len()).filter(move |p| votes[*p].first() == Some(label));
+            let answered = clear.answers().filter(|(_, answer, _)| *answer == label);
+            let given = confident.iter().filter(|pair| **pair == (NEUTRAL, label));
+            OfLabel {
+                label: LABELS[label].to_owned(),
+                n: sums[label] as usize,
+                recall: recalls[label].unwrap_or(f64::NAN),
+                precision: mean(answered.map(|(truth, ..)| f64::from(u8::from(truth == label)))),
+                agreement: mean(pictures().map(agreement)),
+                among_themselves: mean(pictures().filter_map(|p| votes[p].among_themselves())),
+                of_1000_neutral: 1000.0 * given.count() as f64 / sums[NEUTRAL].max(1.0),
+            }
+        };
+        Crowd {
+            n: votes.len(),
+            agreement: mean((0..votes.len()).map(agreement)),
+            among_themselves: mean(votes.iter().filter_map(Votes::among_themselves)),
+            cross_entropy: all.loss(temperature),
+            entropy: mean(votes.iter().map(Votes::entropy)),
+            calibration_error: all.calibration_error(temperature),
+            clear: clear.count(),
+            accuracy: clear.accuracy(),
+            interval: wilson(clear.accuracy(), clear.count()),
+            of_labels: (0..LABELS.len()).map(of_label).collect(),
+        }
+    }
+
+    /// A few lines for whoever evaluates.
+    pub fn sentences(&self) -> String {
+        let labels: Vec<String> = self
+            .of_labels
+            .iter()
+            .map(|of| {
+                format!(
+                    "{} {:.2} (precision {:.2}, of 1,000 neutral {:.0})",
+                    of.label, of.recall, of.precision, of.of_1000_neutral
+                )
+            })
+            .collect();
+        format!(
+            "    annotators (n {}): {:.4} of them agree with the answer, {:.4} with one of themselves; cross-entropy {:.4} (their entropy {:.4}), \
+             calibration error {:.3}\n    clear pictures (n {}): {:.4} [{:.4}, {:.4}]; {}",
+            self.n,
+            self.agreement,
+            self.among_themselves,
+            self.cross_entropy,
+            self.entropy,
+            self.calibration_error,
+            self.clear,
+            self.accuracy,
+            self.interval[0],
+            self.interval[1],
+            labels.join(", ")
+        )
+    }
+}
+
+/// Place in [`LABELS`].
+const NEUTRAL: usize = 0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_held_against_those_who_judged_the_pictures() {
+        let votes = |counts: [u32; 7]| Votes::new(counts, 0, 0).unwrap();
+        let all = [
+            votes([10, 0, 0, 0, 0, 0, 0]),
+            votes([6, 0, 4, 0, 0, 0, 0]),
+            votes([0, 10, 0, 0, 0, 0, 0]),
+            // Nobody is first.
+            votes([5, 0, 5, 0, 0, 0, 0]),
+        ];
+        // Of two labels the first with 0.8: neutral, sad, happy, sad.
+        let row = |first: usize, second: usize| {
+            let mut row = [-50.0f32; 7];
+            (row[first], row[second]) = (4f32.ln(), 0.0);
+            row
+        };
+        let logits = [row(0, 2), row(2, 0), row(1, 0), row(2, 0)].concat();
+        let crowd = Crowd::of(&logits, &all, 1.0, 0.45);
+        assert_eq!((crowd.n, crowd.clear), (4, 3));
+        assert!((crowd.agreement - (1.0 + 0.4 + 1.0 + 0.5) / 4.0).abs() < 1e-6);
+        let pairs = (6.0 * 5.0 + 4.0 * 3.0) / 90.0;
+        let ties = 2.0 * 5.0 * 4.0 / 90.0;
+        assert!((crowd.among_themselves - (2.0 + pairs + ties) / 4.0).abs() < 1e-9);
+        assert!((crowd.accuracy - 2.0 / 3.0).abs() < 1e-9);
+        let (high, low) = (-(0.8f64.ln()), -(0.2f64.ln()));
+        let loss = high + (0.4 * high + 0.6 * low) + high + 0.5 * (high + low);
+        assert!((crowd.cross_entropy - loss / 4.0).abs() < 1e-5);
+        let entropy = -(0.6f64 * 0.6f64.ln() + 0.4 * 0.4f64.ln()) + 2f64.ln();
+        assert!((crowd.entropy - entropy / 4.0).abs() < 1e-6);
+        // Every answer is said with 0.8 and 0.725 of the annotators agree.
+        assert!((crowd.calibration_error - 0.075).abs() < 1e-6);
+        let neutral = &crowd.of_labels[0];
+        assert_eq!(
+            (neutral.n, neutral.recall, neutral.precision),
+            (2, 0.5, 1.0)
+        );
+        assert!((neutral.agreement - 0.7).abs() < 1e-6);
+        let sad = &crowd.of_labels[2];
+        assert_eq!((sad.n, sad.precision, sad.of_1000_neutral), (0, 0.0, 500.0));
+        // Who abstains gives nothing.
+        let shy = Crowd::of(&logits, &all, 1.0, 0.9);
+        assert_eq!(shy.of_labels[2].of_1000_neutral, 0.0);
+        assert!(
+            crowd
+                .sentences()
+                .contains("sad NaN (precision 0.00, of 1,000 neutral 500)")
+        );
+    }
+}

@@ -1,0 +1,268 @@
+//! What ten annotators said of FER2013's pictures (FER+, Barsoum et al. 2016): of each a distribution over the wire's labels.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+
+use super::catalogue::Catalogue;
+use super::table::Table;
+use crate::labels::{LABELS, label_index};
+
+/// The table's columns of labels on the wire.
+const COLUMNS: [&str; 7] = [
+    "neutral",
+    "happiness",
+    "surprise",
+    "sadness",
+    "anger",
+    "disgust",
+    "fear",
+];
+
+/// So many of the ten have to name one of those: of fewer a distribution would be mostly chance.
+const LEAST: u32 = 5;
+
+/// How many annotators named each of the wire's labels, in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Votes {
+    counts: [u32; LABELS.len()],
+    /// All who were asked, also those who named something else.
+    asked: u32,
+}
+
+/// Why the votes of a picture are none to learn from or to judge by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
+pub enum LeftOut {
+    /// The annotators found no face there, or the table has its name twice.
+    #[error("without votes")]
+    NoRow,
+    #[error("with less than five votes for the seven labels")]
+    FewVotes,
+    /// What most see there is no label on the wire, and none that is there is near it.
+    #[error("of contempt")]
+    Contempt,
+}
+
+impl Votes {
+    /// One annotator, who is sure.
+    pub fn sure(label: usize) -> Votes {
+        let mut counts = [0; LABELS.len()];
+        counts[label] = 1;
+        Votes { counts, asked: 1 }
+    }
+
+    /// Votes for the wire's labels and for anything else.
+    ///
+    /// Contempt is no label on the wire. Folded into another (disgust, neutral) it would teach that label faces which hardly anybody gives
+    /// it, so its votes are dropped as those for *unknown* and *no face* are, and a picture that as many call contempt as anything else
+    /// is left out.
+    pub fn new(counts: [u32; LABELS.len()], contempt: u32, neither: u32) -> Result<Votes, LeftOut> {
+        let named: u32 = counts.iter().sum();
+        if counts.iter().all(|count| *count <= contempt) && contempt > 0 {
+            return Err(LeftOut::Contempt);
+        }
+        if named < LEAST {
+            return Err(LeftOut::FewVotes);
+        }
+        Ok(Votes {
+            counts,
+            asked: named + contempt + neither,
+        })
+    }
+
+    fn named(&self) -> u32 {
+        self.counts.iter().sum()
+    }
+
+    /// The labels' shares of the votes, which sum to 1.
+    pub fn shares(&self) -> [f32; LABELS.len()] {
+        self.counts.map(|count| count as f32 / self.named() as f32)
+    }
+
+    /// What more annotators name than anything else; `None` where two labels share the first place.
+    pub fn first(&self) -> Option<usize> {
+        let most = *self.counts.iter().max().expect("there are labels");
+        let mut firsts = (0..LABELS.len()).filter(|label| self.counts[*label] == most);
+        firsts.next().filter(|_| firsts.next().is_none())
+    }
+
+    /// The share of all who were asked that name the first choice: how much the picture says.
+    pub fn agreement(&self) -> f32 {
+        *self.counts.iter().max().expect("there are labels") as f32 / self.asked as f32
+    }
+
+    /// The share of the others who say what one annotator says, the mean over all of them; `None` of a single one.
+    pub fn among_themselves(&self) -> Option<f64> {
+        let pairs = |count: u32| f64::from(count) * (f64::from(count) - 1.0);
+        let all = pairs(self.named());
+        (all > 0.0).then(|| self.counts.iter().map(|count| pairs(*count)).sum::<f64>() / all)
+    }
+
+    /// In nats.
+    pub fn entropy(&self) -> f64 {
+        let shares = self.shares().map(f64::from);
+        -shares
+            .iter()
+            .filter(|share| **share > 0.0)
+            .map(|share| share * share.ln())
+            .sum::<f64>()
+    }
+}
+
+/// A table of votes: `split,file,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF`.
+#[derive(Clone, Debug, Default)]
+pub struct VotesTable(HashMap<(String, String), Result<Votes, LeftOut>>);
+
+impl VotesTable {
+    /// # Errors
+    /// Where there is no such file, a column is missing, or a line is no row of counts: they name the file and the line.
+    pub fn read(path: &Path) -> anyhow::Result<VotesTable> {
+        ensure!(
+            path.is_file(),
+            "the annotators' votes are not at {}: set $EXPRESSD_MATERIAL, the recipe's material or its face.votes",
+            path.display()
+        );
+        let mut table = Table::open(path)?;
+        let (split, file) = (table.column("split")?, table.column("file")?);
+        let mut labels = [0; LABELS.len()];
+        for name in COLUMNS {
+            let label = label_index(name).expect("the wire has these labels");
+            labels[label] = table.column(name)?;
+        }
+        let [contempt, unknown, no_face] = [
+            table.column("contempt")?,
+            table.column("unknown")?,
+            table.column("NF")?,
+        ];
+        let (mut faults, mut found, mut twice) =
+            (Catalogue::default(), HashMap::new(), HashSet::new());
+        while let Some(row) = table.next(&mut faults)? {
+            let count = |column: usize| {
+                let cell = row.get(column);
+                let count = cell.parse::<u8>().ok().map(u32::from);
+                count.with_context(|| {
+                    format!("{}: {cell:?} is no number of votes", table.at(row.line))
+                })
+            };
+            let mut counts = [0; LABELS.len()];
+            for (label, column) in labels.into_iter().enumerate() {
+                counts[label] = count(column)?;
+            }
+            let votes = Votes::new(counts, count(contempt)?, count(unknown)? + count(no_face)?);
+            let name = (row.get(split).to_owned(), row.get(file).to_owned());
+            if found.insert(name.clone(), votes).is_some() {
+                twice.insert(name);
+            }
+        }
+        if let Some(fault) = faults.first_fault() {
+            anyhow::bail!("{}: {}", fault.at, fault.what.replace(": left out", ""));
+        }
+        // Two pictures of one name: whose votes these are is not told.
+        found.retain(|name, _| !twice.contains(name));
+        ensure!(!found.is_empty(), "{} has no votes in it", path.display());
+        Ok(VotesTable(found))
+    }
+
+    /// The votes for `file` of FER2013's `split`.
+    pub fn of(&self, split: &str, file: &str) -> Result<Votes, LeftOut> {
+        let name = (split.to_owned(), file.to_owned());
+        self.0.get(&name).copied().unwrap_or(Err(LeftOut::NoRow))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str =
+        "split,file,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF\n";
+
+    fn read(rows: &str) -> anyhow::Result<VotesTable> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("votes.csv");
+        std::fs::write(&path, format!("{HEADER}{rows}")).unwrap();
+        VotesTable::read(&path)
+    }
+
+    #[test]
+    fn votes_are_a_distribution_over_the_wires_labels() {
+        let table = read("Training,a.jpg,2,0,0,1,4,0,0,1,1,1\n").unwrap();
+        let votes = table.of("Training", "a.jpg").unwrap();
+        let shares = votes.shares();
+        assert_eq!(votes.first(), label_index("angry"));
+        assert!((shares.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        let expected = [("neutral", 2.0), ("sad", 1.0), ("angry", 4.0)];
+        for (name, count) in expected {
+            assert!((shares[label_index(name).unwrap()] - count / 7.0).abs() < 1e-6);
+        }
+        // Four of all ten.
+        assert!((votes.agreement() - 0.4).abs() < 1e-6);
+        // Of six others: one with each of two, none, three with each of four.
+        let themselves = (2.0 * 1.0 + 4.0 * 3.0) / (7.0 * 6.0);
+        assert!((votes.among_themselves().unwrap() - themselves).abs() < 1e-9);
+        let entropy = [2.0, 1.0, 4.0].map(|n: f64| -(n / 7.0) * (n / 7.0).ln());
+        assert!((votes.entropy() - entropy.iter().sum::<f64>()).abs() < 1e-6);
+        assert_eq!(table.of("PublicTest", "a.jpg"), Err(LeftOut::NoRow));
+        let sure = Votes::sure(3);
+        assert_eq!(
+            (sure.first(), sure.agreement(), sure.among_themselves()),
+            (Some(3), 1.0, None)
+        );
+    }
+
+    #[test]
+    fn what_says_too_little_is_left_out_and_says_why() {
+        let rows = [
+            "Training,few.jpg,2,0,0,1,1,0,0,0,3,3",
+            "Training,contempt.jpg,3,0,0,0,2,0,0,5,0,0",
+            "Training,as_much.jpg,4,0,0,0,2,0,0,4,0,0",
+            "Training,tie.jpg,5,0,0,5,0,0,0,0,0,0",
+            "Training,twice.jpg,9,0,0,0,1,0,0,0,0,0",
+            "Training,twice.jpg,0,9,0,0,1,0,0,0,0,0",
+        ];
+        let table = read(&rows.join("\n")).unwrap();
+        let of = |file: &str| table.of("Training", file);
+        assert_eq!(of("few.jpg"), Err(LeftOut::FewVotes));
+        assert_eq!(of("contempt.jpg"), Err(LeftOut::Contempt));
+        assert_eq!(of("as_much.jpg"), Err(LeftOut::Contempt));
+        assert_eq!(of("tie.jpg").unwrap().first(), None);
+        assert_eq!(of("twice.jpg"), Err(LeftOut::NoRow));
+    }
+
+    #[test]
+    fn a_wrong_table_is_an_error_that_names_file_and_line() {
+        let good = "Training,a.jpg,2,0,0,1,4,0,0,1,1,1\n";
+        for (rows, said) in [
+            (
+                format!("{good}Training,b.jpg,2,x,0,1,4,0,0,1,1,1\n"),
+                "\"x\" is no number of votes",
+            ),
+            (
+                format!("{good}Training,b.jpg,2,-1,0,1,4,0,0,1,1,1\n"),
+                "\"-1\"",
+            ),
+            (format!("{good}Training,b.jpg,2,0\n"), "has 4 cells"),
+        ] {
+            let error = format!("{:#}", read(&rows).unwrap_err());
+            assert!(
+                error.contains("votes.csv line 3") && error.contains(said),
+                "{error}"
+            );
+        }
+        assert!(read("").unwrap_err().to_string().contains("no votes"));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("votes.csv");
+        let error = VotesTable::read(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("votes.csv") && error.ends_with("face.votes"),
+            "{error}"
+        );
+        std::fs::write(&path, HEADER.replace("sadness,", "")).unwrap();
+        let error = VotesTable::read(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("votes.csv") && error.contains("sadness"),
+            "{error}"
+        );
+    }
+}

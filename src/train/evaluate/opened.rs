@@ -1,0 +1,129 @@
+//! A bundle opened to be measured.
+
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+
+use crate::encode::{Graph, GraphFiles, Input, Output, Precision, Provider, Runtime};
+use crate::model::Encoder;
+use crate::model::manifest::{FacePreprocessing, Manifest, hex_sha256};
+use crate::preprocess::Tokenizer;
+use crate::train::fusion::HeadBatch;
+use crate::train::words::Words;
+
+use super::entry;
+
+/// A bundle's manifest and graphs, each checked against its hash: what the daemon opens on a CPU.
+pub struct Opened {
+    pub manifest: Manifest,
+    pub face: Graph,
+    pub voice: Graph,
+    pub words: Words,
+    pub head: Graph,
+}
+
+impl Opened {
+    pub fn open(folder: &Path) -> anyhow::Result<Opened> {
+        Opened::open_in(folder, Precision::Int8)
+    }
+
+    /// Encoders in eight bits where there are such and `precision` wants them.
+    pub fn open_in(folder: &Path, precision: Precision) -> anyhow::Result<Opened> {
+        let path = folder.join("manifest.toml");
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("{} cannot be read", path.display()))?;
+        let manifest: Manifest =
+            toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
+        let faults = manifest.faults();
+        ensure!(
+            faults.is_empty(),
+            "{}: {}",
+            path.display(),
+            faults.join("; ")
+        );
+        let runtime = Runtime::load()?;
+        let read = |file: &str, sha256: &str| -> anyhow::Result<Vec<u8>> {
+            let bytes = std::fs::read(folder.join(file))
+                .with_context(|| format!("{file} cannot be read"))?;
+            ensure!(
+                hex_sha256(&bytes) == sha256,
+                "{file} is not the file that the manifest names: its hash differs"
+            );
+            Ok(bytes)
+        };
+        let encoder = |name: &str| -> anyhow::Result<Graph> {
+            let entry = manifest
+                .encoder(name)
+                .with_context(|| format!("no encoder {name} in the bundle"))?;
+            let int8 = entry
+                .int8
+                .as_ref()
+                .filter(|_| precision == Precision::Int8)
+                .map(|int8| read(&int8.file, &int8.sha256))
+                .transpose()?;
+            let files = GraphFiles {
+                fp32: &read(&entry.file, &entry.sha256)?,
+                int8: int8.as_deref(),
+            };
+            Ok(Graph::open_for(&runtime, name, files, Provider::Cpu, 2)?)
+        };
+        let (face, voice) = (encoder("face")?, encoder("voice")?);
+        let text = manifest.text.as_ref().context("the bundle has no [text]")?;
+        let bytes = read(&text.tokenizer, &text.sha256)?;
+        let words = Words {
+            encoder: Encoder {
+                entry: entry(&manifest, "text")?,
+                graph: encoder("text")?,
+            },
+            tokenizer: Tokenizer::from_bytes(&bytes, text.max_tokens)?,
+        };
+        let head = Graph::open(
+            &runtime,
+            "head",
+            &read(&manifest.head.file, &manifest.head.sha256)?,
+            Provider::Cpu,
+            2,
+        )?;
+        Ok(Opened {
+            manifest,
+            face,
+            voice,
+            words,
+            head,
+        })
+    }
+
+    pub(super) fn face_settings(&self) -> anyhow::Result<&FacePreprocessing> {
+        self.manifest
+            .face
+            .as_ref()
+            .context("the bundle has no [face]")
+    }
+
+    /// Embedding and logits of one preprocessed input of `shape` (without the batch axis).
+    pub fn encode(
+        graph: &mut Graph,
+        shape: &[usize],
+        input: &[f32],
+    ) -> anyhow::Result<[Output; 2]> {
+        let shape: Vec<usize> = std::iter::once(1).chain(shape.iter().copied()).collect();
+        let outputs = graph.run(&[Input::F32(&shape, input)])?;
+        outputs
+            .try_into()
+            .ok()
+            .with_context(|| format!("{} does not give an embedding and logits", graph.name()))
+    }
+
+    /// The head's logits before the temperature.
+    pub fn fuse(&mut self, batch: &HeadBatch) -> anyhow::Result<Vec<f32>> {
+        let width = |values: &[f32]| [batch.count, values.len() / batch.count];
+        let inputs: Vec<&Vec<f32>> = batch.embeddings.iter().chain([&batch.presence]).collect();
+        let shapes: Vec<[usize; 2]> = inputs.iter().map(|values| width(values)).collect();
+        let inputs: Vec<Input<'_>> = inputs
+            .iter()
+            .zip(&shapes)
+            .map(|(values, shape)| Input::F32(shape, values))
+            .collect();
+        Ok(self.head.run(&inputs)?.remove(0).values)
+    }
+}

@@ -1,0 +1,161 @@
+//! Rare labels: how much of the labels' shares in the data an answer keeps.
+//!
+//! What learns from data in which fear is one picture in forty says fear too seldom for somebody who is afraid. The shares are taken out of
+//! the logits again as far as that costs hardly any accuracy (logit adjustment, Menon et al. 2021).
+
+use crate::labels::LABELS;
+use crate::preprocess::normalise;
+use crate::train::calibrate::Judged;
+use crate::train::data::Part;
+use crate::train::data::fer::{self, LabelledCrop};
+use crate::train::finetune::encode_faces;
+use crate::train::net::Encoder;
+use crate::train::recipe::Recipe;
+
+/// How much of a prior an answer gets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Strength {
+    /// From 0, every label as likely as any other, to 1, as likely as in the data.
+    pub of_prior: f32,
+    pub accuracy: f64,
+    /// Mean of the labels' recalls.
+    pub recall: f64,
+}
+
+/// Accuracy that rare labels may cost.
+const FOR_THE_RARE: f64 = 0.005;
+
+/// Of eleven strengths of a prior the one with the best mean recall among those whose accuracy is within 0.005 of the best: what is rare is
+/// found as far as what is common hardly pays for it. `judge` gives what a strength answers.
+pub fn prior_strength(
+    mut judge: impl FnMut(f32) -> anyhow::Result<Judged>,
+) -> anyhow::Result<Strength> {
+    let tried = (0..=10)
+        .map(|tenths| {
+            let of_prior = tenths as f32 / 10.0;
+            let judged = judge(of_prior)?;
+            Ok(Strength {
+                of_prior,
+                accuracy: judged.accuracy(),
+                recall: judged.recall(),
+            })
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let best = tried.iter().map(|one| one.accuracy).fold(0.0, f64::max);
+    let permitted = tried
+        .into_iter()
+        .filter(|one| one.accuracy >= best - FOR_THE_RARE);
+    Ok(permitted
+        .max_by(|a, b| a.recall.total_cmp(&b.recall))
+        .expect("the best is within its own bound"))
+}
+
+/// Logarithms of shares that stand to each other as `sums`, their mean taken away.
+pub fn log_shares(sums: &[f64]) -> Vec<f32> {
+    let logs: Vec<f64> = sums.iter().map(|sum| sum.max(1.0).ln()).collect();
+    let mean = logs.iter().sum::<f64>() / logs.len() as f64;
+    logs.iter().map(|log| (log - mean) as f32).collect()
+}
+
+/// `row` times `factor`.
+pub fn times(row: &[f32], factor: f32) -> Vec<f32> {
+    row.iter().map(|value| value * factor).collect()
+}
+
+/// [`prior_strength`] of `logits` (`[rows, labels]`, row after row) that hold `held` of the prior `shares` already; `firsts` is what most
+/// people say of each row, and rows without are left aside.
+pub fn strength_for(
+    logits: &[f32],
+    firsts: &[Option<usize>],
+    shares: &[f32],
+    held: f32,
+) -> anyhow::Result<Strength> {
+    let labels = shares.len();
+    let clear: Vec<(&[f32], usize)> = logits
+        .chunks(labels)
+        .zip(firsts)
+        .filter_map(|(row, first)| Some((row, (*first)?)))
+        .collect();
+    prior_strength(|strength| {
+        let added = times(shares, strength - held);
+        let rows = clear.iter().flat_map(|(row, _)| row.iter().zip(&added));
+        let truth = clear.iter().map(|(_, truth)| *truth).collect();
+        Ok(Judged::new(
+            labels,
+            rows.map(|(l, a)| l + a).collect(),
+            truth,
+        ))
+    })
+}
+
+/// What is to be added to the logits of the face encoder, which has learnt the shares of its data with everything else, and how much of
+/// them is left then: chosen on the selection data.
+pub fn for_encoder(
+    recipe: &Recipe,
+    net: &Encoder,
+    crops: &[LabelledCrop],
+) -> anyhow::Result<(Vec<f32>, Strength)> {
+    let face = &recipe.face.preprocessing;
+    let mut sums = [0.0; LABELS.len()];
+    for sample in fer::voted(crops, Part::Train).0 {
+        for (sum, share) in sums.iter_mut().zip(sample.votes.shares()) {
+            *sum += f64::from(share);
+        }
+    }
+    let (select, _) = fer::voted(crops, Part::Select);
+    let inputs: Vec<Vec<f32>> = select
+        .iter()
+        .map(|c| normalise(&c.crop, &face.normalise))
+        .collect();
+    let (_, logits) = encode_faces(net, &inputs, face.size)?;
+    let firsts: Vec<Option<usize>> = select.iter().map(|c| c.votes.first()).collect();
+    let shares = log_shares(&sums);
+    let chosen = strength_for(&logits, &firsts, &shares, 1.0)?;
+    Ok((times(&shares, chosen.of_prior - 1.0), chosen))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_strengths_near_the_best_accuracy_the_one_that_finds_most_labels_is_taken() {
+        // Of 1,000 rows 10 are of the rare label; with less of the prior more of them are found, and more of the others are lost.
+        let judge = |of_prior: f32| {
+            let found = ((1.0 - of_prior) * 10.0).round() as usize;
+            let lost = found * found * 2 / 5;
+            let row = |answer: usize| if answer == 1 { [0.0, 1.0] } else { [1.0, 0.0] };
+            let rows =
+                (0..1000).map(|i| row(usize::from(i < found || (10..10 + lost).contains(&i))));
+            let truth = (0..1000).map(|i| usize::from(i < 10)).collect();
+            Ok(Judged::new(2, rows.flatten().collect(), truth))
+        };
+        let chosen = prior_strength(judge).unwrap();
+        // Found less lost: 0, 1, 1, 0, -2, -5: four found are within five in a thousand of the best.
+        assert!((chosen.of_prior - 0.6).abs() < 1e-6, "{chosen:?}");
+        assert!((chosen.accuracy - 0.988).abs() < 1e-9, "{chosen:?}");
+    }
+
+    #[test]
+    fn a_prior_that_logits_hold_already_is_not_added_twice() {
+        // The shares say 0; what is seen says 1 of the second row.
+        let (shares, seen) = (
+            log_shares(&[800.0, 200.0]),
+            [[2.0, 0.0], [0.0, 1.0]].concat(),
+        );
+        let held: Vec<f32> = (seen.iter().zip(shares.iter().cycle()))
+            .map(|(seen, share)| seen + share)
+            .collect();
+        assert!((shares[0] - shares[1] - 4f32.ln()).abs() < 1e-6);
+        let firsts = [Some(0), Some(1)];
+        for (logits, already) in [(&seen, 0.0), (&held, 1.0)] {
+            let chosen = strength_for(logits, &firsts, &shares, already).unwrap();
+            assert!(
+                chosen.accuracy == 1.0 && chosen.of_prior < 0.75,
+                "{chosen:?}"
+            );
+        }
+        let tied = strength_for(&seen, &[Some(0), None], &shares, 0.0).unwrap();
+        assert_eq!((tied.accuracy, tied.recall), (1.0, 1.0));
+    }
+}
