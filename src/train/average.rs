@@ -33,7 +33,7 @@ struct Seen(HashMap<ParamId, Tensor<1>>);
 impl ModuleVisitor for Seen {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let tensor = param.val();
-        let count = tensor.dims().iter().product();
+        let count: usize = tensor.dims().iter().product();
         self.0.insert(param.id, tensor.reshape([count]));
     }
 }
