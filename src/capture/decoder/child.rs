@@ -9,7 +9,6 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -24,12 +23,15 @@ use super::{DecodedPicture, DecodedSound, Decoder, Failure, Kind, Taps, Undecoda
 use crate::capture::error::CaptureError;
 use crate::capture::tracks::TrackChoice;
 use crate::clip::Picture;
+use crate::lane::{LaneReceiver, Received, WhenFull, lane};
 use crate::time::MediaTime;
 
 /// How long a process may take to open a recording; it gives up earlier by itself, unless it hangs.
 const OPENING: Duration = Duration::from_secs(45);
 /// How long a process may take to put a recording away, and to end.
 const CLOSING: Duration = Duration::from_secs(2);
+/// Reports that may wait for this process before the decoder process does.
+const WAITING_REPORTS: usize = 256;
 /// Idle processes that are kept for the next recordings.
 const IDLE: usize = 8;
 /// What GStreamer complains of where a decoder gives a pixel format that it has no name for.
@@ -40,7 +42,7 @@ const UNNAMED_FORMAT: &str = "format != GST_VIDEO_FORMAT_UNKNOWN";
 struct Process {
     child: Child,
     control: UnixStream,
-    reports: Receiver<Report>,
+    reports: LaneReceiver<Report>,
 }
 
 /// Processes that wait for a recording.
@@ -58,7 +60,7 @@ impl Process {
             .process_group(0)
             .spawn()?;
         cost::began(child.id());
-        let (sender, reports) = channel();
+        let (sender, reports) = lane("decoder reports", WAITING_REPORTS, WhenFull::Block);
         let lines = BufReader::new(control.try_clone()?);
         std::thread::Builder::new()
             .name("decoder reports".into())
@@ -210,8 +212,8 @@ impl ChildDecoder {
     fn opened(mut self, path: PathBuf) -> Result<ChildDecoder, CaptureError> {
         let process = self.process.as_ref().expect("not stopped");
         loop {
-            match process.reports.recv_timeout(OPENING) {
-                Ok(Report::Opened {
+            match process.reports.recv(Some(OPENING)) {
+                Received::Item(Report::Opened {
                     video,
                     audio,
                     duration_nanos,
@@ -226,23 +228,23 @@ impl ChildDecoder {
                     }
                     return Ok(self);
                 }
-                Ok(Report::Refused(_)) if self.has_unnamed_format => {
+                Received::Item(Report::Refused(_)) if self.has_unnamed_format => {
                     let reason = self.unnamed_format();
                     return Err(CaptureError::Undecodable { path, reason });
                 }
-                Ok(Report::Refused(refused)) => return Err(refused.error(path)),
-                Ok(Report::Element(name)) => self.elements.push(name),
-                Ok(Report::Note(text)) => tell(&self.path.display().to_string(), &text),
-                Ok(Report::Complaint(text)) => {
+                Received::Item(Report::Refused(refused)) => return Err(refused.error(path)),
+                Received::Item(Report::Element(name)) => self.elements.push(name),
+                Received::Item(Report::Note(text)) => tell(&self.path.display().to_string(), &text),
+                Received::Item(Report::Complaint(text)) => {
                     self.has_unnamed_format |= text.contains(UNNAMED_FORMAT);
                 }
-                Ok(Report::ReplacedStamp) => self.taps.count_replaced_stamp(),
-                Ok(Report::Failed(_) | Report::Stopped) => {}
-                Err(RecvTimeoutError::Timeout) => {
+                Received::Item(Report::ReplacedStamp) => self.taps.count_replaced_stamp(),
+                Received::Item(Report::Failed(_) | Report::Stopped) => {}
+                Received::TimedOut => {
                     let reason = format!("nothing could be decoded in {} s", OPENING.as_secs());
                     return Err(CaptureError::Unreadable { path, reason });
                 }
-                Err(RecvTimeoutError::Disconnected) => {
+                Received::Ended => {
                     let reason = self.death();
                     return Err(CaptureError::Undecodable { path, reason });
                 }
@@ -284,29 +286,26 @@ impl ChildDecoder {
     /// Takes reports until `until` comes or, without it, until there is none for now.
     fn take_reports(&mut self, until_stopped: bool) -> bool {
         while let Some(process) = &self.process {
-            let report = if until_stopped {
-                process.reports.recv_timeout(CLOSING)
+            let limit = if until_stopped {
+                CLOSING
             } else {
-                process.reports.try_recv().map_err(|error| match error {
-                    std::sync::mpsc::TryRecvError::Empty => RecvTimeoutError::Timeout,
-                    std::sync::mpsc::TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
-                })
+                Duration::ZERO
             };
-            match report {
-                Ok(Report::Failed(reason)) => {
+            match process.reports.recv(Some(limit)) {
+                Received::Item(Report::Failed(reason)) => {
                     self.failure.get_or_insert(Failure::Stream(reason));
                 }
-                Ok(Report::Element(name)) => self.elements.push(name),
-                Ok(Report::Note(text)) => tell(&self.path.display().to_string(), &text),
-                Ok(Report::Complaint(text)) => {
+                Received::Item(Report::Element(name)) => self.elements.push(name),
+                Received::Item(Report::Note(text)) => tell(&self.path.display().to_string(), &text),
+                Received::Item(Report::Complaint(text)) => {
                     tracing::debug!("decoder: {text}");
                     self.has_unnamed_format |= text.contains(UNNAMED_FORMAT);
                 }
-                Ok(Report::ReplacedStamp) => self.taps.count_replaced_stamp(),
-                Ok(Report::Stopped) => return true,
-                Ok(Report::Opened { .. } | Report::Refused(_)) => {}
-                Err(RecvTimeoutError::Timeout) => return false,
-                Err(RecvTimeoutError::Disconnected) => {
+                Received::Item(Report::ReplacedStamp) => self.taps.count_replaced_stamp(),
+                Received::Item(Report::Stopped) => return true,
+                Received::Item(Report::Opened { .. } | Report::Refused(_)) => {}
+                Received::TimedOut => return false,
+                Received::Ended => {
                     let death = self.death();
                     self.failure = Some(Failure::Crash(death));
                 }

@@ -9,7 +9,6 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,11 +21,14 @@ use super::memory::Writer;
 use super::wire::{PictureHead, Refused, Report, Request, path_of, write_end, write_sound};
 use super::{Closed, DecodedPicture, DecodedSound, Decoder, Notice, Sink, Taps};
 use crate::capture::tracks::TrackChoice;
+use crate::lane::{LaneReceiver, LaneSender, Received, WhenFull, lane};
 
 /// The verb that makes a process of ours a decoder process.
 pub(super) const VERB: &str = "decoder-process";
 /// Pictures that may be ahead of the parent.
 const AHEAD: usize = 2;
+/// The parent asks one thing after the other.
+const WAITING_REQUESTS: usize = 8;
 /// How often a playing recording is asked for failures.
 const STEP: Duration = Duration::from_millis(50);
 
@@ -66,7 +68,7 @@ fn serve(control: UnixStream) -> ExitCode {
             domain.unwrap_or_default()
         )));
     });
-    let (sender, requests) = channel();
+    let (sender, requests) = lane("requests", WAITING_REQUESTS, WhenFull::Block);
     let reading = std::thread::Builder::new()
         .name("requests".into())
         .spawn(move || {
@@ -78,7 +80,7 @@ fn serve(control: UnixStream) -> ExitCode {
         return ExitCode::FAILURE;
     }
     super::super::pipeline::init();
-    while let Ok((request, files)) = requests.recv() {
+    while let Received::Item((request, files)) = requests.recv(None) {
         if let (Request::Open { path, choice }, Ok(files)) =
             (request, <[OwnedFd; 3]>::try_from(files))
         {
@@ -123,7 +125,7 @@ impl Reports {
 type Asked = (Request, Vec<OwnedFd>);
 
 /// Until the parent closes its end.
-fn read_requests(control: &UnixStream, requests: &Sender<Asked>) {
+fn read_requests(control: &UnixStream, requests: &LaneSender<Asked>) {
     let (mut pending, mut files, mut bytes) = (Vec::new(), Vec::new(), [0u8; 4096]);
     loop {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
@@ -169,7 +171,7 @@ fn play(
     choice: TrackChoice,
     files: [OwnedFd; 3],
     reports: &Reports,
-    requests: &Receiver<Asked>,
+    requests: &LaneReceiver<Asked>,
 ) {
     let [video, audio, memory] = files;
     let Ok(memory) = Writer::new(memory) else {
@@ -201,10 +203,10 @@ fn play(
     });
     let mut failed = false;
     loop {
-        match requests.recv_timeout(STEP) {
-            Ok((Request::Play, _)) => decoder.start(),
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok((Request::Stop | Request::Open { .. }, _)) | Err(RecvTimeoutError::Disconnected) => {
+        match requests.recv(Some(STEP)) {
+            Received::Item((Request::Play, _)) => decoder.start(),
+            Received::TimedOut => {}
+            Received::Item((Request::Stop | Request::Open { .. }, _)) | Received::Ended => {
                 break;
             }
         }

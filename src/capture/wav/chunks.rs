@@ -79,7 +79,8 @@ pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Option<Layout>
     let wide = head[..4] == *b"riff" && head[4..16] == WAVE64_RIFF && head[24..28] == *b"wave";
     let long = [*b"RF64", *b"BW64"].contains(&array(&head, 0)?);
     let short = head[..4] == *b"RIFF" || long;
-    if !wide && !(short && head[8..12] == *b"WAVE") {
+    let is_wave = wide || short && head[8..12] == *b"WAVE";
+    if !is_wave {
         return None;
     }
     let mut at = if wide { 40 } else { 12 };

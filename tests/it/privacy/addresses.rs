@@ -120,7 +120,7 @@ fn errors_about_addresses_hold_no_secret_of_them() {
     let address = format!("rtsp://{USER}@host/live?{TOKEN}");
     let wrong_values = [
         format!("video.source={address}"),
-        format!("video.source=rtsp://quagga:numbat pw/tapir@host"),
+        "video.source=rtsp://quagga:numbat pw/tapir@host".to_owned(),
         format!("video.source {address}"),
         format!("video.source=[\"{address}\"]"),
         format!("{address}=1"),

@@ -181,7 +181,9 @@ fn fragmented_messages() {
     let echoed = || echo(b"fragment1fragment2");
     let fails = || Vec::from(broken(1002));
     let text = frame(TEXT, &message(b"text"));
-    let frames: Vec<(&str, Vec<&Vec<u8>>, Vec<Reaction>)> = vec![
+    /// The case, what is sent, and what comes back.
+    type Sent<'a> = (&'a str, Vec<&'a Vec<u8>>, Vec<Reaction>);
+    let frames: Vec<Sent> = vec![
         ("5.3 two fragments", vec![&begin, &end], vec![echoed()]),
         (
             "5.6 a ping between",
