@@ -20,6 +20,8 @@ use crate::train::prior::Strength;
 use crate::train::recipe::Recipe;
 use crate::train::samples::milliseconds;
 
+mod voices;
+
 /// The figures that have a picture of what is taken for what.
 fn pictured(figures: &[Figure]) -> impl Iterator<Item = (&'static str, &Figure)> {
     const PICTURED: [(&str, &str); 4] = [
@@ -138,6 +140,7 @@ fn figures_section(
         writeln!(card, "* {}: {}", figure.what, recalls.join(", "))?;
     }
     card.push_str(&crowd_section(figures)?);
+    card.push_str(&voices::misled_section(figures)?);
     writeln!(
         card,
         "\nBy what differs between users (the encoders' own classes):\n"
@@ -160,8 +163,8 @@ fn figures_section(
     }
     writeln!(
         card,
-        "\nA picture is dark under a mean value of 90 of 255, bright from 160. Men and women as RAVDESS numbers its actors (two of each report); the other data does \
-         not say who is whom. Skin tone and age are labelled nowhere in it and were not measured.\n"
+        "\nA picture is dark under a mean value of 90 of 255, bright from 160. Men and women as RAVDESS numbers its actors (two of each report) and as nEMO \
+         lists its speakers (one of each); the other data does not say who is whom. Skin tone and age are labelled nowhere in it and were not measured.\n"
     )?;
     writeln!(
         card,
@@ -182,7 +185,7 @@ fn figures_section(
     writeln!(
         card,
         "\nIntervals are Wilson's, as if every row were independent (rows of one clip, clips of one actor, or four draws for one window, are not: they are too narrow \
-         there; *men* and *women* are two actors each). *Pictures new to it*: those of PublicTest of which Training has no copy, pixel by pixel; every figure of \
+         there; *men* and *women* are two actors each, one of nEMO's). *Pictures new to it*: those of PublicTest of which Training has no copy, pixel by pixel; every figure of \
          faces but the last condition is of these. *Each hop*: a window every {} ms while somebody speaks, as the daemon answers; the first of a clip hold but {} ms of speech. Mean recall and calibration error (expected calibration error, 15 bins) weigh every class alike, but for words alone, where \
          every utterance weighs the same; *by chance alone* is the error that so few rows show on average where every confidence is exactly right. What is joined is of different people: it shows that fusion works, not how it does on one person.\n",
         manifest.window.hop_ms,
@@ -305,7 +308,7 @@ pub fn write(
     writeln!(
         card,
         "Factors of the evidence (face {:.3}, voice {:.3}, words {:.3}) and temperatures per subset of modalities minimise the log-likelihood loss, \
-         class-balanced but where a face or words are alone, on data that the encoders and the head behind them never met: pictures and dialogues held back, and actors that a second voice encoder was trained without. Confidence under {:.2} abstains: it would be lower if, coming down from 0.45, half of the answers within the next 0.05 were still right there, and is never higher. A face alone and words alone are weighed as counted after calibration, and class-balanced before it, so their two errors are not of one measure. \
+         class-balanced but where a face or words are alone, on data that the encoders and the head behind them never met: pictures and dialogues held back, and actors and a corpus that a second voice encoder was trained without. Confidence under {:.2} abstains: it would be lower if, coming down from 0.45, half of the answers within the next 0.05 were still right there, and is never higher. A face alone and words alone are weighed as counted after calibration, and class-balanced before it, so their two errors are not of one measure. \
          A face's evidence is learnt class-balanced, of votes, and {:.1} of the logarithm of each label's share in the training pictures' votes is added to it; the face encoder's own classes keep {:.1} of theirs: of eleven strengths the one with the best mean recall among those whose accuracy on the clear pictures of the selection data is within 0.005 of the best. Where words are alone, part of the logarithm of each label's share in MELD's training utterances is added (the middle of what does as well as the best for weighted F1 on the selection data): most of what is said is said neutrally.\n",
         calibration.factors[0],
         calibration.factors[1],
@@ -325,6 +328,7 @@ pub fn write(
             calibration.rows[subset], calibration.temperature[subset]
         )?;
     }
+    card.push_str(&voices::strangers_section(&calibration.strangers)?);
     writeln!(card, "\n## Eight bits\n")?;
     writeln!(
         card,

@@ -10,6 +10,7 @@ use crate::preprocess::normalise;
 use crate::train::augment::{bilinear, normal};
 use crate::train::calibrate::largest;
 use crate::train::data::fer::LabelledCrop;
+use crate::train::data::voices::Corpus;
 use crate::train::evaluate::{Opened, wilson};
 
 /// Accuracy under one condition.
@@ -102,19 +103,16 @@ fn own_labels(crops: &[LabelledCrop]) -> Vec<Told<'_>> {
     crops.iter().map(|c| (&c.crop, c.label)).collect()
 }
 
-/// The voice encoder by the speaker's sex: RAVDESS's odd actors are men, its even ones women.
-pub fn voices(judged: &[(u32, bool)]) -> Vec<Condition> {
-    let of = |odd: bool| {
-        judged
-            .iter()
-            .filter(|(actor, _)| (actor % 2 == 1) == odd)
+/// The voice encoder by the speaker's sex: of each clip whether a woman speaks and whether the answer is right.
+pub fn voices(corpus: Corpus, judged: &[(bool, bool)]) -> Vec<Condition> {
+    let of = |name: &str, women: bool| {
+        let right: Vec<bool> = (judged.iter())
+            .filter(|(is_woman, _)| *is_woman == women)
             .map(|(_, right)| *right)
-            .collect::<Vec<bool>>()
+            .collect();
+        Condition::new(&format!("{}: clips of {name}", corpus.name()), &right)
     };
-    vec![
-        Condition::new("clips of men", &of(true)),
-        Condition::new("clips of women", &of(false)),
-    ]
+    vec![of("men", false), of("women", true)]
 }
 
 fn right(
@@ -212,8 +210,9 @@ mod tests {
     }
 
     #[test]
-    fn men_and_women_are_told_by_the_actors_number() {
-        let found = voices(&[(18, true), (19, true), (19, false), (20, false)]);
+    fn men_and_women_are_judged_apart() {
+        let judged = [(true, true), (false, true), (false, false), (true, false)];
+        let found = voices(Corpus::Nemo, &judged);
         assert_eq!(
             (found[0].n, found[0].accuracy, found[1].n, found[1].accuracy),
             (2, 0.5, 2, 0.5)

@@ -7,10 +7,10 @@ use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::labels::{LABELS, RAVDESS, label_index};
+use crate::labels::LABELS;
 use crate::modality::{Modality, Presence};
 use crate::model::manifest::{EncoderEntry, Manifest};
-use crate::preprocess::{LogMel, normalise};
+use crate::preprocess::normalise;
 use crate::train::assess::{Answering, Assessment, OfBundle, OfRun, assess};
 use crate::train::calibrate::Judged;
 use crate::train::card;
@@ -18,21 +18,24 @@ use crate::train::conditions::{self, Condition};
 use crate::train::confusion::Confusion;
 use crate::train::crowd::{self, Crowd};
 use crate::train::data::fer::{self, LabelledCrop};
-use crate::train::data::ravdess;
+use crate::train::data::voices::Corpus;
 use crate::train::data::votes::Votes;
 use crate::train::data::{Part, Split};
 use crate::train::evidence::Evidence;
 use crate::train::fusion::{alone, is_as_counted, judge, only};
+use crate::train::misled::{self, Misled};
 use crate::train::refused::Refused;
-use crate::train::samples::{live_windows, milliseconds, windows};
 use crate::train::words::{ending, whole};
 
 mod opened;
+mod voices;
 
 pub use opened::Opened;
+use voices::measure_voice;
+pub use voices::{judged_clips, on_the_wire};
 
 /// Measures a bundle or a run on labelled recordings of yours (`extract` puts them into a store), or the default bundle as its card does: on
-/// FER2013's PublicTest and its annotators' votes, RAVDESS's actors 18 to 21 and MELD's development utterances.
+/// FER2013's PublicTest and its annotators' votes, speakers of RAVDESS and nEMO, and the development sets of MELD and GoEmotions.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  expressd-train evaluate --run runs/ravdess --split test --report report.html\n  expressd-train evaluate --bundle models/default --store stores/mine --split all\n  expressd-train evaluate --bundle models/default"
@@ -40,7 +43,7 @@ pub use opened::Opened;
 pub struct EvaluateArgs {
     #[arg(long, default_value = "models/default")]
     pub bundle: PathBuf,
-    /// Where FER2013, RAVDESS and MELD's tables lie; `$EXPRESSD_MATERIAL` goes before the default.
+    /// Where FER2013, the voices and the texts lie; `$EXPRESSD_MATERIAL` goes before the default.
     #[arg(long)]
     pub material: Option<PathBuf>,
     /// One JSON object instead of text.
@@ -141,6 +144,8 @@ pub struct Figure {
     pub conditions: Vec<Condition>,
     /// Of faces: beside those who judged the pictures.
     pub crowd: Option<Crowd>,
+    /// Of fused answers: what a modality does that is wrong and sure of it.
+    pub misled: Option<Misled>,
     #[serde(skip, default = "no_confusion")]
     pub confusion: Confusion,
     /// F1 of the classes weighed by their counts, where that is what others report.
@@ -175,51 +180,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string_pretty(&figures)?);
         return Ok(());
     }
-    for figure in &figures {
-        println!(
-            "{}: n {}, {} classes: accuracy {:.4} [{:.4}, {:.4}], mean recall {:.4}",
-            figure.what,
-            figure.n,
-            figure.classes,
-            figure.accuracy,
-            figure.interval[0],
-            figure.interval[1],
-            figure.recall
-        );
-        if let Some(f1) = figure.weighted_f1 {
-            println!("    weighted F1 {f1:.4}");
-        }
-        println!(
-            "    {}",
-            figure
-                .recalls
-                .iter()
-                .map(|(name, (recall, _))| format!("{name} {recall:.2}"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        );
-        if let Some(crowd) = &figure.crowd {
-            println!("{}", crowd.sentences());
-        }
-        for condition in &figure.conditions {
-            let [low, high] = condition.interval;
-            println!(
-                "    {}: n {}, accuracy {:.4} [{low:.4}, {high:.4}]",
-                condition.what, condition.n, condition.accuracy
-            );
-        }
-        if let (Some(error), Some(answered), Some(accuracy)) = (
-            figure.calibration_error,
-            figure.answered,
-            figure.answered_accuracy,
-        ) {
-            println!(
-                "    calibration error {error:.3} (by chance alone {:.3}); answers {:.1} %, of those right {accuracy:.4}",
-                figure.chance_error.unwrap_or(f64::NAN),
-                answered * 100.0
-            );
-        }
-    }
+    figures.iter().for_each(Figure::print);
     Ok(())
 }
 
@@ -234,10 +195,10 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
         .into_iter()
         .filter(|c| c.part == Part::Report)
         .partition(|c| c.is_copy);
-    let clips = ravdess::read(&material.join("speech/ravdess"), Part::Report, &[])?;
     let (face_figure, faces, votes) = measure_face(&mut opened, &crops, &copies)?;
-    let (voice_figure, voices) = measure_voice(&mut opened, &clips)?;
-    let mut figures = vec![face_figure, voice_figure];
+    let (voice_figure, voices) = measure_voice(&mut opened, material, Corpus::Ravdess)?;
+    let (other_figure, other_voices) = measure_voice(&mut opened, material, Corpus::Nemo)?;
+    let mut figures = vec![face_figure, voice_figure, other_figure];
     let (meld, length_ms) = (
         material.join("annotations/meld"),
         opened.manifest.window.length_ms,
@@ -275,6 +236,29 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
         }
         figures.push(figure);
     }
+    figures.extend(misled::figures(
+        &all,
+        &opened.manifest.head.clone(),
+        &mut |batch| opened.fuse(batch),
+    )?);
+    let ravdess = std::mem::replace(&mut all[1], other_voices);
+    for (subset, what) in [
+        (
+            only(Modality::Voice),
+            "head, voice alone: nEMO speakers IC0 and KS0, each hop",
+        ),
+        (
+            Presence {
+                face: true,
+                voice: true,
+                text: false,
+            },
+            "head, face+voice: each of nEMO's windows with others of its label",
+        ),
+    ] {
+        figures.push(head_figure(&mut opened, what, &all, &subset)?);
+    }
+    all[1] = ravdess;
     // What the daemon's window holds of a longer utterance when it has been said.
     all[2] = opened
         .words
@@ -289,6 +273,11 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
         &all,
         &only(Modality::Text),
     )?);
+    all[2] = opened
+        .words
+        .comments(&material.join("text/goemotions"), Part::Report)?;
+    let what = "head, words alone: GoEmotions' development comments of one label";
+    figures.push(head_figure(&mut opened, what, &all, &only(Modality::Text))?);
     Ok(figures)
 }
 
@@ -309,19 +298,82 @@ fn head_figure(
     }
     let head = &opened.manifest.head;
     let temperature = f64::from(head.temperature.get(&subset.name()).copied().unwrap_or(1.0));
-    // Of all items, and of those that are right: what is answered.
-    let (mut answered, mut right) = (0.0, 0.0);
-    for (verdict, (.., share)) in judged.verdicts(temperature).iter().zip(judged.answers()) {
-        if verdict.confidence >= f64::from(head.abstain_threshold) {
-            answered += share;
-            right += if verdict.right { share } else { 0.0 };
+    Ok(figure.with_confidence(&judged, temperature, f64::from(head.abstain_threshold)))
+}
+
+impl Figure {
+    /// As text on standard output.
+    pub fn print(&self) {
+        println!(
+            "{}: n {}, {} classes: accuracy {:.4} [{:.4}, {:.4}], mean recall {:.4}",
+            self.what,
+            self.n,
+            self.classes,
+            self.accuracy,
+            self.interval[0],
+            self.interval[1],
+            self.recall
+        );
+        if let Some(f1) = self.weighted_f1 {
+            println!("    weighted F1 {f1:.4}");
+        }
+        println!(
+            "    {}",
+            self
+                .recalls
+                .iter()
+                .map(|(name, (recall, _))| format!("{name} {recall:.2}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
+        if let Some(crowd) = &self.crowd {
+            println!("{}", crowd.sentences());
+        }
+        for condition in &self.conditions {
+            let [low, high] = condition.interval;
+            println!(
+                "    {}: n {}, accuracy {:.4} [{low:.4}, {high:.4}]",
+                condition.what, condition.n, condition.accuracy
+            );
+        }
+        if let (Some(error), Some(answered), Some(accuracy)) = (
+            self.calibration_error,
+            self.answered,
+            self.answered_accuracy,
+        ) {
+            println!(
+                "    calibration error {error:.3} (by chance alone {:.3}); answers {:.1} %, of those right {accuracy:.4}",
+                self.chance_error.unwrap_or(f64::NAN),
+                answered * 100.0
+            );
+        }
+        if let Some(misled) = &self.misled {
+            println!(
+                "    the {} is wrong: {:.1} % follow it, {:.1} % are abstained from; without it {:.4} are right",
+                misled.wrong,
+                misled.follows * 100.0,
+                misled.abstained * 100.0,
+                misled.alone
+            );
         }
     }
-    figure.calibration_error = Some(judged.calibration_error(temperature));
-    figure.chance_error = Some(judged.chance_error(temperature));
-    figure.answered = Some(answered / judged.count().max(1) as f64);
-    figure.answered_accuracy = Some(right / f64::max(answered, 1.0));
-    Ok(figure)
+
+    /// The same with what confidences at `temperature` are worth, and how much is answered from `threshold` on.
+    pub fn with_confidence(mut self, judged: &Judged, temperature: f64, threshold: f64) -> Figure {
+        // Of all items, and of those that are right: what is answered.
+        let (mut answered, mut right) = (0.0, 0.0);
+        for (verdict, (.., share)) in judged.verdicts(temperature).iter().zip(judged.answers()) {
+            if verdict.confidence >= threshold {
+                answered += share;
+                right += if verdict.right { share } else { 0.0 };
+            }
+        }
+        self.calibration_error = Some(judged.calibration_error(temperature));
+        self.chance_error = Some(judged.chance_error(temperature));
+        self.answered = Some(answered / judged.count().max(1) as f64);
+        self.answered_accuracy = Some(right / f64::max(answered, 1.0));
+        self
+    }
 }
 
 /// The face encoder's own classes, where most annotators say one label; its embeddings, and the votes for each.
@@ -365,72 +417,6 @@ fn measure_face(
     ))
 }
 
-/// The voice encoder's own classes, clip by clip (mean of the windows' logits), and its embeddings, window by window as the daemon cuts them.
-fn measure_voice(
-    opened: &mut Opened,
-    clips: &[ravdess::LabelledClip],
-) -> anyhow::Result<(Figure, Evidence)> {
-    let settings = opened
-        .manifest
-        .audio
-        .clone()
-        .context("the bundle has no [audio]")?;
-    let entry = entry(&opened.manifest, "voice")?;
-    let mel = LogMel::new(&settings);
-    let window = opened.manifest.window;
-    let length = milliseconds(window.length_ms);
-    let mut evidence = Evidence::new(entry.dim);
-    let mut logits = Vec::new();
-    for clip in clips {
-        let pieces = windows(clip, length, milliseconds(500));
-        let mut sum = vec![0.0; entry.classes.len()];
-        for piece in &pieces {
-            let (input, frames) = mel.compute(piece);
-            let [_, row] = Opened::encode(&mut opened.voice, &[1, settings.mels, frames], &input)?;
-            sum.iter_mut()
-                .zip(row.values)
-                .for_each(|(s, v)| *s += v / pieces.len() as f32);
-        }
-        let label =
-            label_index(RAVDESS[clip.emotion]).context("an emotion that is not on the wire")?;
-        for piece in live_windows(
-            clip,
-            length,
-            milliseconds(window.hop_ms),
-            milliseconds(settings.min_speech_ms),
-        ) {
-            let (input, frames) = mel.compute(piece);
-            let [embedding, _] =
-                Opened::encode(&mut opened.voice, &[1, settings.mels, frames], &input)?;
-            evidence.push(label, embedding.values);
-        }
-        logits.extend(sum);
-    }
-    let names: Vec<&str> = entry.classes.iter().map(String::as_str).collect();
-    let judged = Judged::new(
-        names.len(),
-        logits,
-        clips.iter().map(|c| c.emotion).collect(),
-    );
-    let by_actor: Vec<(u32, bool)> = judged
-        .answers()
-        .zip(clips)
-        .map(|((truth, answer, _), clip)| (clip.actor, truth == answer))
-        .collect();
-    let conditions = conditions::voices(&by_actor);
-    Ok((
-        Figure {
-            conditions,
-            ..figure_of(
-                "voice encoder: RAVDESS actors 18-21, clips",
-                &judged,
-                &names,
-            )
-        },
-        evidence,
-    ))
-}
-
 fn entry(manifest: &Manifest, name: &str) -> anyhow::Result<EncoderEntry> {
     manifest
         .encoder(name)
@@ -438,7 +424,7 @@ fn entry(manifest: &Manifest, name: &str) -> anyhow::Result<EncoderEntry> {
         .with_context(|| format!("no encoder {name} in the bundle"))
 }
 
-fn figure_of(what: &str, judged: &Judged, names: &[&str]) -> Figure {
+pub fn figure_of(what: &str, judged: &Judged, names: &[&str]) -> Figure {
     let recalls = (judged.recalls().into_iter().zip(judged.sums()))
         .zip(names)
         .filter_map(|((recall, sum), name)| {
@@ -455,6 +441,7 @@ fn figure_of(what: &str, judged: &Judged, names: &[&str]) -> Figure {
         recalls: recalls.collect(),
         conditions: Vec::new(),
         crowd: None,
+        misled: None,
         confusion: Confusion::of(judged, names),
         weighted_f1: None,
         calibration_error: None,

@@ -6,7 +6,8 @@ use rand::rngs::StdRng;
 use crate::labels::{LABELS, RAVDESS, label_index};
 use crate::preprocess::{LogMel, normalise};
 use crate::train::augment::{vary_crop, vary_voice};
-use crate::train::data::{Part, fer, ravdess};
+use crate::train::data::voices::LabelledClip;
+use crate::train::data::{Part, fer};
 use crate::train::finetune::{VoiceRun, encode_faces};
 use crate::train::fit::{device, tensor, values};
 use crate::train::net::Encoder;
@@ -88,6 +89,28 @@ impl Evidence {
         self.items.len()
     }
 
+    /// Adds the items of `other`, so that of what is drawn of each label `share` (below 1) is of them, however many there are. A label that
+    /// only one of the two has stays as it is.
+    pub fn join(&mut self, other: Evidence, share: f64) {
+        assert_eq!(self.dim, other.dim);
+        let offset = self.items.len();
+        for (of_label, others) in self.by_label.iter_mut().zip(other.by_label) {
+            let sum = |shares: &[Share]| shares.last().map_or(0.0, |last| last.until);
+            let (own, new) = (sum(of_label), sum(&others));
+            let factor = if own > 0.0 && new > 0.0 {
+                share / (1.0 - share) * own / new
+            } else {
+                1.0
+            };
+            of_label.extend(others.into_iter().map(|s| Share {
+                item: s.item + offset,
+                share: s.share * factor,
+                until: own + s.until * factor,
+            }));
+        }
+        self.items.extend(other.items);
+    }
+
     /// Every item's first view, once for each label that it belongs to, with the label and the share.
     pub(super) fn rows(&self) -> impl Iterator<Item = (&[f32], usize, f64)> {
         self.by_label
@@ -159,53 +182,61 @@ pub(super) fn voice_evidence(
     let mut evidence = Evidence::new(recipe.voice.shape.dim);
     let mel = LogMel::new(&recipe.voice.preprocessing);
     let length = milliseconds(recipe.window.length_ms);
+    for (index, clip) in which.clips(recipe, part)?.iter().enumerate() {
+        if part != Part::Train {
+            clip_evidence(recipe, net, &mel, clip, &mut evidence)?;
+            continue;
+        }
+        let mut rng = generator(recipe.seed + 2, 0, index);
+        let pieces: Vec<Vec<f32>> = (0..4 * recipe.head.views)
+            .map(|_| {
+                let start = random_start(clip, length, &mut rng);
+                vary_voice(&clip.samples, start, length, &mut rng)
+            })
+            .collect();
+        let pieces: Vec<&[f32]> = pieces.iter().map(Vec::as_slice).collect();
+        push_pieces(net, &mel, clip, &pieces, &mut evidence)?;
+    }
+    Ok(evidence)
+}
+
+/// The windows of a clip as the daemon would cut them.
+pub(super) fn clip_evidence(
+    recipe: &Recipe,
+    net: &Encoder,
+    mel: &LogMel,
+    clip: &LabelledClip,
+    evidence: &mut Evidence,
+) -> anyhow::Result<()> {
+    let length = milliseconds(recipe.window.length_ms);
     let (hop, least) = (
         milliseconds(recipe.window.hop_ms),
         milliseconds(recipe.voice.preprocessing.min_speech_ms),
     );
-    for (index, clip) in ravdess::read(&recipe.ravdess_folder(), part, which.held_out(recipe))?
-        .iter()
-        .enumerate()
-    {
-        let label =
-            label_index(RAVDESS[clip.emotion]).expect("every emotion of RAVDESS is on the wire");
-        let mut encode = |pieces: &[&[f32]]| -> anyhow::Result<()> {
-            let spectrograms: Vec<Vec<f32>> =
-                pieces.iter().map(|piece| mel.compute(piece).0).collect();
-            let shape = [
-                pieces.len(),
-                1,
-                recipe.voice.preprocessing.mels,
-                mel.frames(pieces[0].len()),
-            ];
-            let embeddings = values(
-                net.forward(tensor(spectrograms.concat(), shape, &device()))
-                    .0,
-            )?;
-            embeddings
-                .chunks(evidence.dim)
-                .for_each(|views| evidence.push(label, views.to_vec()));
-            Ok(())
-        };
-        if part == Part::Train {
-            let mut rng = generator(recipe.seed + 2, 0, index);
-            let pieces: Vec<Vec<f32>> = (0..4 * recipe.head.views)
-                .map(|_| {
-                    vary_voice(
-                        &clip.samples,
-                        random_start(clip, length, &mut rng),
-                        length,
-                        &mut rng,
-                    )
-                })
-                .collect();
-            encode(&pieces.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
-        } else {
-            // Those early in a recording are shorter: one by one.
-            live_windows(clip, length, hop, least)
-                .into_iter()
-                .try_for_each(|piece| encode(&[piece]))?;
-        }
+    let pieces = live_windows(clip, length, hop, least);
+    // Those early in a recording are shorter: of one length at a time.
+    for alike in pieces.chunk_by(|a, b| a.len() == b.len()) {
+        push_pieces(net, mel, clip, alike, evidence)?;
     }
-    Ok(evidence)
+    Ok(())
+}
+
+/// An item each of pieces that are equally long.
+fn push_pieces(
+    net: &Encoder,
+    mel: &LogMel,
+    clip: &LabelledClip,
+    pieces: &[&[f32]],
+    evidence: &mut Evidence,
+) -> anyhow::Result<()> {
+    let label =
+        label_index(RAVDESS[clip.emotion]).expect("every emotion of RAVDESS is on the wire");
+    let spectrograms: Vec<Vec<f32>> = pieces.iter().map(|piece| mel.compute(piece).0).collect();
+    let frames = mel.frames(pieces[0].len());
+    let shape = [pieces.len(), 1, spectrograms[0].len() / frames, frames];
+    let input = tensor(spectrograms.concat(), shape, &device());
+    for views in values(net.forward(input).0)?.chunks(evidence.dim) {
+        evidence.push(label, views.to_vec());
+    }
+    Ok(())
 }

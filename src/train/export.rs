@@ -18,7 +18,7 @@ use crate::onnx::sentence::Sentence;
 use crate::preprocess::{LogMel, normalise};
 use crate::train::card;
 use crate::train::data::fer::{self, LabelledCrop};
-use crate::train::data::{Part, ravdess};
+use crate::train::data::{Part, nemo, ravdess};
 use crate::train::device::plain;
 use crate::train::evaluate::measure;
 use crate::train::finetune::{VoiceRun, load_face, load_voice};
@@ -156,11 +156,11 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The actors who teach a voice encoder: all that are there but those who report and those held out.
-fn teachers(ravdess: &Path, held_out: &[u32]) -> String {
+/// RAVDESS's actors who teach the voice encoder: all that are there but those who report.
+fn teachers(ravdess: &Path) -> String {
     let is_here = |actor: &u32| ravdess.join(format!("Actor_{actor:02}")).is_dir();
     let actors: Vec<u32> = ravdess::ACTORS
-        .filter(|actor| is_here(actor) && ravdess::part_of(*actor, held_out) == Part::Train)
+        .filter(|actor| is_here(actor) && ravdess::part_of(*actor, &[]) == Part::Train)
         .collect();
     let runs: Vec<&[u32]> = actors.chunk_by(|a, b| a + 1 == *b).collect();
     let name = |run: &[u32]| {
@@ -264,11 +264,7 @@ fn compare(
         &faces,
     )?;
     let mel = LogMel::new(&recipe.voice.preprocessing);
-    let clips = ravdess::read(
-        &recipe.ravdess_folder(),
-        Part::Select,
-        &recipe.voice.calibration_actors,
-    )?;
+    let clips = VoiceRun::Calibration.clips(recipe, Part::Select)?;
     ensure!(
         !clips.is_empty(),
         "no clip of the calibration actors is there"
@@ -334,16 +330,9 @@ fn eight_bits(
     let [train, select] = [Part::Train, Part::Select].map(|part| fer::voted(crops, part).0);
     let faces = int8::faces(&train, &select, &recipe.face.preprocessing);
     let face = int8::attempt(&runtime, "face", &graphs.face, &faces)?;
-    let read = |part| {
-        ravdess::read(
-            &recipe.ravdess_folder(),
-            part,
-            &recipe.voice.calibration_actors,
-        )
-    };
     let voices = int8::voices(
-        &read(Part::Train)?,
-        &read(Part::Select)?,
+        &VoiceRun::Calibration.clips(recipe, Part::Train)?,
+        &VoiceRun::Calibration.clips(recipe, Part::Select)?,
         &recipe.voice.preprocessing,
         recipe.window.length_ms,
     );
@@ -449,10 +438,11 @@ fn manifest(
             voice_dim,
             &RAVDESS,
             &format!(
-                "trained here on RAVDESS speech, {}",
-                teachers(&recipe.ravdess_folder(), VoiceRun::Final.held_out(recipe))
+                "trained here on RAVDESS speech, {}, and nEMO but for {}",
+                teachers(&recipe.ravdess_folder()),
+                nemo::REPORT_SPEAKERS.join(" and ")
             ),
-            "CC BY-NC-SA 4.0 (RAVDESS)",
+            "CC BY-NC-SA 4.0 (RAVDESS, nEMO)",
         ),
         EncoderEntry {
             name: "text".into(),

@@ -4,19 +4,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
-use crate::labels::{LABELS, RAVDESS};
+use crate::labels::LABELS;
 use crate::model::manifest::hex_sha256;
-use crate::preprocess::{LogMel, normalise};
+use crate::preprocess::normalise;
 use crate::train::calibrate::largest;
 use crate::train::data::Part;
 use crate::train::data::fer::{self, VotedCrop};
-use crate::train::data::ravdess::{self, LabelledClip};
 use crate::train::fit::{Run, State, device, fit, read_state, tensor, values};
 use crate::train::metrics::judgements::softmax;
 use crate::train::net::{Encoder, EncoderShape};
 use crate::train::recipe::{Recipe, RecipeKind};
 use crate::train::refused::Refused;
-use crate::train::samples::{FaceBatches, VoiceBatches, mean_agreement, milliseconds, windows};
+use crate::train::samples::{FaceBatches, mean_agreement};
+
+mod voice;
+
+use voice::train_voice;
+pub use voice::{VoiceRun, clip_logits, load_voice};
 
 /// What is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -75,12 +79,9 @@ pub fn run(args: &FinetuneArgs) -> anyhow::Result<()> {
         );
     }
     if wanted(Target::Voice) {
-        let (_, state) = train_voice(&recipe, VoiceRun::Calibration)?;
-        println!(
-            "voice: accuracy {:.4} on clips of actors it never met",
-            state.kept().unwrap_or(f64::NAN)
-        );
-        train_voice(&recipe, VoiceRun::Final)?;
+        for which in VoiceRun::of(&recipe) {
+            train_voice(&recipe, which)?;
+        }
     }
     if wanted(Target::Head) {
         crate::train::fusion::train(&recipe)?;
@@ -249,11 +250,6 @@ pub fn load_face(recipe: &Recipe) -> anyhow::Result<Encoder> {
     ))
 }
 
-/// A voice encoder, trained to its end by this recipe.
-pub fn load_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Encoder> {
-    voice_run(recipe, which)?.load(Encoder::new(&recipe.voice.shape, RAVDESS.len(), &device()))
-}
-
 /// The hash of a run's weights: what is made from them belongs to them alone.
 pub fn weights_sha256(folder: &Path) -> anyhow::Result<String> {
     let path = folder.join("best.bpk");
@@ -323,104 +319,6 @@ fn judge<'a>(
     Ok(judged)
 }
 
-/// The two voice encoders of a recipe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VoiceRun {
-    /// Never meets the calibration actors.
-    Calibration,
-    /// The bundle's.
-    Final,
-}
-
-impl VoiceRun {
-    /// The run's folder.
-    pub fn part(self) -> &'static str {
-        match self {
-            VoiceRun::Calibration => "voice-calibration",
-            VoiceRun::Final => "voice",
-        }
-    }
-
-    /// Actors who do not train.
-    pub fn held_out(self, recipe: &Recipe) -> &[u32] {
-        match self {
-            VoiceRun::Calibration => &recipe.voice.calibration_actors,
-            VoiceRun::Final => &[],
-        }
-    }
-}
-
-fn train_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Encoder, State)> {
-    let read = |part| ravdess::read(&recipe.ravdess_folder(), part, which.held_out(recipe));
-    let train = read(Part::Train)?;
-    let select = if which == VoiceRun::Calibration {
-        read(Part::Select)?
-    } else {
-        Vec::new()
-    };
-    let settings = &recipe.voice.preprocessing;
-    let operations = Encoder::operations(
-        &recipe.voice.shape,
-        RAVDESS.len(),
-        [
-            settings.mels,
-            1 + milliseconds(recipe.window.length_ms) / settings.hop,
-        ],
-    );
-    println!(
-        "{}: {} clips train, {} are judged, {:.1} MFLOP a window",
-        which.part(),
-        train.len(),
-        select.len(),
-        operations as f64 * 1e-6
-    );
-    let device = device();
-    device.seed(recipe.seed);
-    let net = Encoder::new(&recipe.voice.shape, RAVDESS.len(), &device);
-    let mel = LogMel::new(settings);
-    let batches = VoiceBatches {
-        clips: &train,
-        recipe: &recipe.voice,
-        window_ms: recipe.window.length_ms,
-        classes: RAVDESS.len(),
-        seed: recipe.seed,
-        mel,
-    };
-    let labels: Vec<usize> = select.iter().map(|c| c.emotion).collect();
-    fit(&voice_run(recipe, which)?, net, &device, &batches, |net| {
-        if select.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(accuracy(
-            &clip_logits(net, &batches.mel, &select, recipe)?,
-            RAVDESS.len(),
-            &labels,
-        )))
-    })
-}
-
-fn voice_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Run<'_>> {
-    let voice = &recipe.voice;
-    let rules = (
-        &voice.shape,
-        &voice.preprocessing,
-        voice.windows_per_clip,
-        voice.min_window_ms,
-        voice.mixup,
-        which.held_out(recipe),
-        recipe.window.length_ms,
-    );
-    let (name, text) = (which.part(), serde_json::to_string(&rules)?);
-    Ok(Run {
-        name,
-        folder: run_folder(recipe, name),
-        settings: &voice.fit,
-        recipe: text,
-        seed: recipe.seed,
-        stop_after: None,
-    })
-}
-
 /// Embeddings and logits of preprocessed faces, row after row.
 pub fn encode_faces(
     net: &Encoder,
@@ -438,37 +336,6 @@ pub fn encode_faces(
         logits.extend(values(l)?);
     }
     Ok((embeddings, logits))
-}
-
-/// Per clip the mean of the logits of its windows (the bundle's length, every half second, on speech).
-fn clip_logits(
-    net: &Encoder,
-    mel: &LogMel,
-    clips: &[LabelledClip],
-    recipe: &Recipe,
-) -> anyhow::Result<Vec<f32>> {
-    let mut all = Vec::new();
-    for clip in clips {
-        let pieces = windows(
-            clip,
-            milliseconds(recipe.window.length_ms),
-            milliseconds(500),
-        );
-        let mut input = Vec::new();
-        let mut frames = 0;
-        for piece in &pieces {
-            let (values, n) = mel.compute(piece);
-            frames = n;
-            input.extend(values);
-        }
-        let (_, logits) = net.forward(tensor(
-            input,
-            [pieces.len(), 1, recipe.voice.preprocessing.mels, frames],
-            &device(),
-        ));
-        all.extend(values(logits.mean_dim(0))?);
-    }
-    Ok(all)
 }
 
 /// Share of rows whose largest logit is at the label.

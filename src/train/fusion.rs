@@ -10,6 +10,7 @@ use crate::train::calibrate::Judged;
 use crate::train::checkpoint::RunFolder;
 use crate::train::data::Part;
 use crate::train::data::fer;
+use crate::train::evaluate::Figure;
 use crate::train::evidence::{Evidence, face_evidence, voice_evidence};
 use crate::train::finetune::{
     VoiceRun, face_part, load_face, load_voice, run_folder, weights_sha256,
@@ -21,6 +22,7 @@ use crate::train::samples::{generator, smoothed};
 use crate::train::words::{self, Words};
 
 mod calibration;
+mod strangers;
 
 pub use calibration::Calibration;
 use calibration::{Shares, calibrate};
@@ -63,7 +65,7 @@ fn forward(head: &Head, batch: &HeadBatch, device: &Device) -> Tensor<2> {
 }
 
 /// A row's part of a batch: what is there is drawn by `draw`, what is not is zeros.
-fn push_row(
+pub(super) fn push_row(
     batch: &mut HeadBatch,
     all: &[Evidence],
     presence: &Presence,
@@ -81,7 +83,7 @@ fn push_row(
     batch.count += 1;
 }
 
-fn empty(all: &[Evidence]) -> HeadBatch {
+pub(super) fn empty(all: &[Evidence]) -> HeadBatch {
     HeadBatch {
         embeddings: vec![Vec::new(); all.len()],
         ..HeadBatch::default()
@@ -208,10 +210,13 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     let crops = fer::read(&recipe.fer_archive(), recipe.face_votes().as_deref())?;
     let mut words = Words::open(&recipe.words.encoder)?;
     let mut others = |part| -> anyhow::Result<[Evidence; 2]> {
-        Ok([
-            face_evidence(recipe, &face, &crops, part)?,
-            words.evidence(&recipe.meld_folder(), part, words::whole)?,
-        ])
+        let mut sentences = words.evidence(&recipe.meld_folder(), part, words::whole)?;
+        // How far words are to be trusted is found on talk alone.
+        if part == Part::Train && recipe.words.goemotions > 0.0 {
+            let comments = words.comments(&recipe.goemotions_folder(), part)?;
+            sentences.join(comments, recipe.words.goemotions);
+        }
+        Ok([face_evidence(recipe, &face, &crops, part)?, sentences])
     };
     let (training, selection) = (others(Part::Train)?, others(Part::Select)?);
     let joined =
@@ -235,7 +240,10 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
         &joined(VoiceRun::Calibration, Part::Train, &training)?,
         Some(&held_out),
     )?;
-    let calibration = calibrate(&head, &held_out, &firsts, &shares)?;
+    let mut calibration = calibrate(&head, &held_out, &firsts, &shares)?;
+    let calibrated = calibrated(head, &calibration);
+    calibration.strangers = strangers::figures(recipe, &calibrated, &calibration)?;
+    calibration.strangers.iter().for_each(Figure::print);
     fit_head(
         recipe,
         VoiceRun::Final,
@@ -258,6 +266,7 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
 fn head_part(which: VoiceRun) -> &'static str {
     match which {
         VoiceRun::Calibration => "head-calibration",
+        VoiceRun::OtherCorpus => "head-other-corpus",
         VoiceRun::Final => "head",
     }
 }
@@ -320,6 +329,7 @@ fn head_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Run<'_>, Vec<St
         settings.hidden,
         settings.views,
         settings.alone,
+        recipe.words.goemotions,
         Modality::ALL.len(),
         &sums,
         &recipe.window,
@@ -360,11 +370,14 @@ pub fn load_head(recipe: &Recipe) -> anyhow::Result<(Head, Calibration)> {
         calibration.head == weights_sha256(&run.folder)?,
         "the calibration is of another head: {again}"
     );
-    let head = head
-        .weighed(&calibration.factors)
+    Ok((calibrated(head, &calibration), calibration))
+}
+
+/// The head with what calibration found.
+fn calibrated(head: Head, calibration: &Calibration) -> Head {
+    head.weighed(&calibration.factors)
         .with_prior_of(FACE, &calibration.face_prior, &device())
-        .with_prior(&calibration.prior, &device());
-    Ok((head, calibration))
+        .with_prior(&calibration.prior, &device())
 }
 
 #[cfg(test)]

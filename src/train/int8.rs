@@ -11,7 +11,7 @@ use crate::time::thread_cpu_nanos;
 use crate::train::augment::{vary_crop, vary_voice};
 use crate::train::calibrate::largest;
 use crate::train::data::fer::VotedCrop;
-use crate::train::data::ravdess::LabelledClip;
+use crate::train::data::voices::LabelledClip;
 use crate::train::samples::{generator, milliseconds, random_start, windows};
 
 /// Accuracy that eight bits may cost.

@@ -71,6 +71,8 @@ pub mod int8;
 #[cfg(feature = "train")]
 pub mod labelled;
 #[cfg(feature = "train")]
+pub mod misled;
+#[cfg(feature = "train")]
 pub mod net;
 #[cfg(feature = "train")]
 pub mod objective;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::modality::Modality;
 use crate::model::manifest::{AudioPreprocessing, FacePreprocessing, WindowRule};
 use crate::train::data::ravdess;
+use crate::train::data::voices::Corpus;
 use crate::train::net::EncoderShape;
 use crate::train::refused::Refused;
 
@@ -146,6 +147,8 @@ pub struct Recipe {
 pub struct WordsRecipe {
     /// The folder with its weights and tokenizer, as set-up fetches it (`import sentence --dir`).
     pub encoder: PathBuf,
+    /// Of the sentences that the head learns, the share that is of GoEmotions and not of MELD, in each label; 0 to below 1.
+    pub goemotions: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -200,9 +203,12 @@ pub struct VoiceRecipe {
     pub min_window_ms: u32,
     /// Beta distribution's parameter for mixing pairs of windows; 0: no mixing.
     pub mixup: f64,
-    /// How far a voice is to be trusted is found with a second encoder that has never met these actors. The bundle's own has met all
-    /// but those who report: so every voice teaches, and none vouches for what it taught.
+    /// How far a voice is to be trusted is found with a second encoder that has never met these actors of RAVDESS. The bundle's own has
+    /// met all but those who report: calibration uses actors that its encoder was not trained on.
     pub calibration_actors: Vec<u32>,
+    /// Nor has the second encoder met this corpus, so that calibration sees another language, other rooms and other acting. Without it
+    /// only actors are held out.
+    pub calibration_corpus: Option<Corpus>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -306,6 +312,13 @@ impl Recipe {
             "the last face.again has a shape of its own, and the bundle takes face.shape: add a generation that learns from it",
         );
         fault(
+            !(0.0..1.0).contains(&self.words.goemotions),
+            &format!(
+                "words.goemotions is {}, permitted are 0 to below 1",
+                self.words.goemotions
+            ),
+        );
+        fault(
             !(0.0..=1.0).contains(&self.head.alone),
             &format!("head.alone is {}, permitted are 0 to 1", self.head.alone),
         );
@@ -342,8 +355,11 @@ impl Recipe {
     pub fn meld_folder(&self) -> PathBuf {
         self.material.join("annotations/meld")
     }
+    pub fn goemotions_folder(&self) -> PathBuf {
+        self.material.join("text/goemotions")
+    }
     pub fn ravdess_folder(&self) -> PathBuf {
-        self.material.join("speech/ravdess")
+        self.material.join(Corpus::Ravdess.folder())
     }
 }
 

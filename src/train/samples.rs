@@ -12,7 +12,7 @@ use crate::clip::SAMPLE_RATE_HZ;
 use crate::preprocess::{LogMel, normalise};
 use crate::train::augment::{mask_spectrogram, vary_crop, vary_voice};
 use crate::train::data::fer::VotedCrop;
-use crate::train::data::ravdess::LabelledClip;
+use crate::train::data::voices::LabelledClip;
 #[cfg(feature = "train-torch")]
 use crate::train::device::{is_torch, precision};
 #[cfg(feature = "train-torch")]
@@ -152,7 +152,7 @@ impl Batches<PlaneBatch> for FaceBatches<'_> {
     }
 }
 
-/// RAVDESS's clips for the voice encoder: windows of random length and place.
+/// Acted clips for the voice encoder: windows of random length and place.
 pub struct VoiceBatches<'a> {
     pub clips: &'a [LabelledClip],
     pub recipe: &'a VoiceRecipe,

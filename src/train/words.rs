@@ -1,4 +1,4 @@
-//! Words for the fusion head: MELD's utterances through the frozen sentence encoder.
+//! Words for the fusion head: MELD's utterances and GoEmotions' comments through the frozen sentence encoder.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ pub use crate::onnx::sentence::DIM;
 use crate::onnx::sentence::Sentence;
 use crate::preprocess::Tokenizer;
 use crate::recognize::text_embedding;
-use crate::train::data::{self, Options, Part, Split, Target};
+use crate::train::data::{self, Options, Part, Split, Target, goemotions};
 use crate::train::evidence::Evidence;
 
 /// An utterance, and what its speaker showed.
@@ -110,7 +110,7 @@ impl Words {
         })
     }
 
-    /// One item an utterance, of what `heard` makes of its text.
+    /// MELD, one item an utterance, of what `heard` makes of its text.
     pub fn evidence(
         &mut self,
         meld: &Path,
@@ -119,20 +119,35 @@ impl Words {
     ) -> anyhow::Result<Evidence> {
         let mut evidence = Evidence::new(DIM);
         for words in read(meld, part)? {
-            if let Some(embedding) = text_embedding(
-                &mut self.encoder,
-                Some(&self.tokenizer),
-                &heard(&words.text),
-            )? {
+            if let Some(embedding) = self.embed(&heard(&words.text))? {
                 evidence.push(words.label, embedding);
             }
         }
-        println!(
-            "head: {} utterances, {} labels",
-            evidence.count(),
-            LABELS.len()
-        );
+        println!("head: {} utterances of MELD", evidence.count());
         Ok(evidence)
+    }
+
+    /// GoEmotions, one item a comment; what selects or reports has one label, what trains one or several.
+    pub fn comments(&mut self, folder: &Path, part: Part) -> anyhow::Result<Evidence> {
+        let mut evidence = Evidence::new(DIM);
+        for sentence in goemotions::read(folder, part)? {
+            if part != Part::Train && sentence.labels.len() > 1 {
+                continue;
+            }
+            if let Some(embedding) = self.embed(&sentence.text)? {
+                evidence.push_shares(&sentence.shares(), embedding);
+            }
+        }
+        println!("head: {} comments of GoEmotions", evidence.count());
+        Ok(evidence)
+    }
+
+    fn embed(&mut self, text: &str) -> anyhow::Result<Option<Vec<f32>>> {
+        Ok(text_embedding(
+            &mut self.encoder,
+            Some(&self.tokenizer),
+            text,
+        )?)
     }
 }
 

@@ -11,15 +11,18 @@ pub mod crema_d;
 pub mod fer;
 mod fer_list;
 pub mod folder;
+pub mod goemotions;
 mod listing;
 pub mod meld;
 pub mod mosei;
+pub mod nemo;
 pub mod ravdess;
 mod ravdess_list;
 mod table;
 #[cfg(test)]
 mod testing;
 mod tree;
+pub mod voices;
 pub mod votes;
 pub mod voxceleb2;
 

@@ -3,28 +3,11 @@
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
-use symphonia::core::codecs::audio::AudioDecoderOptions;
-use symphonia::core::formats::TrackType;
-use symphonia::core::formats::probe::Hint;
-use symphonia::core::io::MediaSourceStream;
+use anyhow::{Context, ensure};
 
-use crate::clip::SAMPLE_RATE_HZ;
 use crate::labels::RAVDESS;
+use crate::train::data::voices::{Corpus, LabelledClip};
 use crate::train::data::{Part, Split};
-
-/// One labelled clip.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LabelledClip {
-    /// Mono, [`SAMPLE_RATE_HZ`].
-    pub samples: Vec<f32>,
-    /// Where speech is, in samples: first and one past the last.
-    pub speech: [usize; 2],
-    /// Index in [`RAVDESS`].
-    pub emotion: usize,
-    pub actor: u32,
-    pub part: Part,
-}
 
 /// All there are.
 pub const ACTORS: RangeInclusive<u32> = 1..=24;
@@ -168,15 +151,7 @@ pub fn read(folder: &Path, part: Part, select: &[u32]) -> anyhow::Result<Vec<Lab
     paths
         .into_iter()
         .map(|(path, actor, emotion)| {
-            let samples =
-                decode(&path).with_context(|| format!("{} cannot be decoded", path.display()))?;
-            Ok(LabelledClip {
-                speech: speech_of(&samples),
-                samples,
-                emotion,
-                actor,
-                part,
-            })
+            LabelledClip::read(&path, Corpus::Ravdess, emotion, actor, part)
         })
         .collect()
 }
@@ -185,65 +160,6 @@ pub fn read(folder: &Path, part: Part, select: &[u32]) -> anyhow::Result<Vec<Lab
 fn parse(path: &Path) -> Option<(u32, usize)> {
     let (_, take) = Take::parse(path.file_stem()?.to_str()?)?;
     Some((take.actor, take.emotion as usize - 1))
-}
-
-/// Decodes a mono file at [`SAMPLE_RATE_HZ`].
-fn decode(path: &Path) -> anyhow::Result<Vec<f32>> {
-    let stream = MediaSourceStream::new(Box::new(std::fs::File::open(path)?), Default::default());
-    let mut format = symphonia::default::get_probe().probe(
-        &Hint::new(),
-        stream,
-        Default::default(),
-        Default::default(),
-    )?;
-    let track = format
-        .default_track(TrackType::Audio)
-        .context("no audio track")?;
-    let id = track.id;
-    let parameters = track
-        .codec_params
-        .as_ref()
-        .and_then(|p| p.audio())
-        .context("no audio track")?;
-    ensure!(
-        parameters.sample_rate == Some(SAMPLE_RATE_HZ),
-        "the sample rate is {:?}, expected {SAMPLE_RATE_HZ}",
-        parameters.sample_rate
-    );
-    if let Some(channels) = &parameters.channels
-        && channels.count() != 1
-    {
-        bail!("{} channels, expected one", channels.count());
-    }
-    let mut decoder = symphonia::default::get_codecs()
-        .make_audio_decoder(parameters, &AudioDecoderOptions::default())?;
-    let (mut samples, mut block) = (Vec::new(), Vec::new());
-    while let Some(packet) = format.next_packet()? {
-        if packet.track_id != id {
-            continue;
-        }
-        let decoded = decoder.decode(&packet)?;
-        block.resize(decoded.samples_interleaved(), 0.0f32);
-        decoded.copy_to_slice_interleaved(&mut block);
-        samples.extend_from_slice(&block);
-    }
-    ensure!(!samples.is_empty(), "no samples in it");
-    Ok(samples)
-}
-
-/// From the first to the last 20 ms that are louder than 35 dB under the loudest: clips begin and end with a second of silence.
-fn speech_of(samples: &[f32]) -> [usize; 2] {
-    let block = (SAMPLE_RATE_HZ / 50) as usize;
-    let power: Vec<f32> = samples
-        .chunks(block)
-        .map(|b| b.iter().map(|s| s * s).sum::<f32>() / b.len() as f32)
-        .collect();
-    let threshold = power.iter().copied().fold(0.0, f32::max) * 10f32.powf(-3.5);
-    let loud = |p: &f32| *p > threshold;
-    match (power.iter().position(loud), power.iter().rposition(loud)) {
-        (Some(first), Some(last)) => [first * block, ((last + 1) * block).min(samples.len())],
-        _ => [0, samples.len()],
-    }
 }
 
 #[cfg(test)]
@@ -300,18 +216,6 @@ mod tests {
                 .map(|(modality, take)| take.name(modality as u32))
                 .as_deref(),
             Some(name)
-        );
-    }
-
-    #[test]
-    fn speech_is_found_between_silences() {
-        let mut samples = vec![0.0005f32; 16_000];
-        samples.extend((0..16_000).map(|i| (i as f32 * 0.2).sin() * 0.3));
-        samples.extend(vec![0.0005f32; 8_000]);
-        let [start, end] = speech_of(&samples);
-        assert!(
-            start.abs_diff(16_000) <= 320 && end.abs_diff(32_000) <= 320,
-            "{start}..{end}"
         );
     }
 

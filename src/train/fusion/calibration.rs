@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::modality::{Modality, Presence};
 use crate::train::calibrate::abstain_threshold;
+use crate::train::evaluate::Figure;
 use crate::train::evidence::Evidence;
 use crate::train::fit::{device, values};
 use crate::train::net::Head;
@@ -35,6 +36,8 @@ pub struct Calibration {
     pub error: BTreeMap<String, [f64; 2]>,
     /// Rows of the selection data per subset.
     pub rows: BTreeMap<String, usize>,
+    /// Voices of speakers and corpora that the calibration encoder, or one taught by the calibration corpus alone, never met.
+    pub strangers: Vec<Figure>,
     /// The hash of the head's weights that it goes with.
     pub head: String,
 }
@@ -124,6 +127,7 @@ pub(super) fn calibrate(
         abstain_threshold: 0.0,
         error,
         rows,
+        strangers: Vec::new(),
         head: String::new(),
     };
     let mut verdicts = Vec::new();

@@ -8,6 +8,7 @@ fn clip(length: usize, speech: [usize; 2]) -> LabelledClip {
         samples: golden_samples(1, length),
         speech,
         emotion: 2,
+        corpus: crate::train::data::voices::Corpus::Ravdess,
         actor: 1,
         part: Part::Train,
     }

@@ -1,0 +1,145 @@
+//! GoEmotions (Demszky et al. 2020) in Ekman's classes: `train.tsv` and `dev.tsv` (sentence, label numbers, comment id), `labels.txt`.
+
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+
+use crate::labels::{LABELS, label_index};
+use crate::train::data::Part;
+
+/// A comment, and what its annotators read in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sentence {
+    pub text: String,
+    /// Places in [`LABELS`]; one or several.
+    pub labels: Vec<usize>,
+}
+
+impl Sentence {
+    /// Its part in each label: alike in all that it has.
+    pub fn shares(&self) -> [f32; LABELS.len()] {
+        let mut shares = [0.0; LABELS.len()];
+        for label in &self.labels {
+            shares[*label] += 1.0 / self.labels.len() as f32;
+        }
+        shares
+    }
+}
+
+/// Sentences of one part: of `train.tsv` nine in ten train, the tenth (by a hash of its id) selects; `dev.tsv` reports.
+///
+/// # Errors
+/// Where a table cannot be read, or a line is not of three columns with labels of `labels.txt`.
+pub fn read(folder: &Path, part: Part) -> anyhow::Result<Vec<Sentence>> {
+    let read = |name: &str| {
+        std::fs::read_to_string(folder.join(name)).with_context(|| {
+            format!(
+                "GoEmotions is not at {}: {name} cannot be read",
+                folder.display()
+            )
+        })
+    };
+    let labels = (read("labels.txt")?.lines())
+        .map(|name| label_index(name).with_context(|| format!("{name} is not on the wire")))
+        .collect::<anyhow::Result<Vec<usize>>>()?;
+    let table = if part == Part::Report {
+        "dev.tsv"
+    } else {
+        "train.tsv"
+    };
+    let mut sentences = Vec::new();
+    for (number, line) in read(table)?.lines().enumerate() {
+        let at = || format!("{table} line {}", number + 1);
+        let columns: Vec<&str> = line.split('\t').collect();
+        let [text, numbers, id] = columns[..] else {
+            anyhow::bail!("{}: expected a sentence, labels and an id", at());
+        };
+        let is_kept_back = crc32fast::hash(id.as_bytes()).is_multiple_of(10);
+        let is_wanted = match part {
+            Part::Train => !is_kept_back,
+            Part::Select => is_kept_back,
+            Part::Report => true,
+        };
+        if !is_wanted {
+            continue;
+        }
+        let labels = numbers
+            .split(',')
+            .map(|number| labels.get(number.parse::<usize>().ok()?).copied())
+            .collect::<Option<Vec<usize>>>()
+            .with_context(|| format!("{}: {numbers} are not labels", at()))?;
+        sentences.push(Sentence {
+            text: text.to_owned(),
+            labels,
+        });
+    }
+    ensure!(!sentences.is_empty(), "{table} is empty");
+    Ok(sentences)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(train: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("labels.txt"), "anger\ndisgust\njoy").unwrap();
+        std::fs::write(folder.path().join("train.tsv"), train).unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_sentence_may_have_several_labels() {
+        let lines: String = (0..50)
+            .map(|i| format!("Well {i}.\t0,2\tid{i}\n"))
+            .collect();
+        let folder = folder(&lines);
+        let [train, select] =
+            [Part::Train, Part::Select].map(|part| read(folder.path(), part).unwrap());
+        assert!(train.len() > select.len() && train.len() + select.len() == 50);
+        let angry_and_happy = [0.0, 0.5, 0.0, 0.5, 0.0, 0.0, 0.0];
+        assert!(
+            train
+                .iter()
+                .chain(&select)
+                .all(|s| s.shares() == angry_and_happy)
+        );
+        assert!(read(folder.path(), Part::Report).is_err());
+    }
+
+    #[test]
+    fn what_is_no_label_is_named_by_its_line() {
+        for (line, expected) in [
+            ("Well.\t3\tid", "3 are not labels"),
+            ("Well. 0 id", "expected"),
+        ] {
+            let error = read(folder(line).path(), Part::Train)
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.starts_with("train.tsv line 1") && error.contains(expected),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_real_tables_are_read() {
+        let Some(folder) = crate::testing::material("text/goemotions") else {
+            return;
+        };
+        let [train, select, report] =
+            [Part::Train, Part::Select, Part::Report].map(|part| read(&folder, part).unwrap());
+        assert_eq!(train.len() + select.len(), 43_410);
+        assert_eq!(report.len(), 5_426);
+        for part in [&train, &select, &report] {
+            for label in 0..LABELS.len() {
+                assert!(
+                    part.iter().any(|s| s.labels == [label]),
+                    "{}",
+                    LABELS[label]
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! nEMO (Christop 2024), acted Polish speech: `<speaker>_<emotion>_<sentence>.flac`, 16 kHz mono, beside its `data.tsv`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+
+use crate::labels::RAVDESS;
+use crate::train::data::Part;
+use crate::train::data::voices::{Corpus, LabelledClip};
+
+/// Its speakers, sorted; those with `true` are women (`data.tsv`).
+const SPEAKERS_AND_SEX: [(&str, bool); 7] = [
+    ("IC0", true),
+    ("KD0", true),
+    ("KS0", false),
+    ("MK0", true),
+    ("MP0", false),
+    ("SM0", false),
+    ("WR0", false),
+];
+
+/// Its speakers, sorted; a clip's `actor` is a place here, from 1.
+pub const SPEAKERS: [&str; 7] = {
+    let mut names = [""; 7];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = SPEAKERS_AND_SEX[at].0;
+        at += 1;
+    }
+    names
+};
+
+/// The woman and the man who report, whatever a recipe says.
+pub const REPORT_SPEAKERS: [&str; 2] = ["IC0", "KS0"];
+
+/// Whether speaker `actor` (from 1) is a woman.
+pub fn is_woman(actor: u32) -> bool {
+    SPEAKERS_AND_SEX[actor as usize - 1].1
+}
+
+/// The speaker's place, from 1, and the emotion's index in [`RAVDESS`]; `None` where a name is not nEMO's.
+fn parse(stem: &str) -> Option<(u32, usize)> {
+    let mut fields = stem.split('_');
+    let (speaker, emotion, sentence) = (fields.next()?, fields.next()?, fields.next()?);
+    let place = SPEAKERS.iter().position(|known| *known == speaker)?;
+    let emotion = match emotion {
+        "anger" => "angry",
+        "fear" => "fearful",
+        "happiness" => "happy",
+        "neutral" => "neutral",
+        "sadness" => "sad",
+        "surprised" => "surprised",
+        _ => return None,
+    };
+    let is_number = sentence.parse::<u32>().is_ok() && fields.next().is_none();
+    let emotion = RAVDESS.iter().position(|known| *known == emotion)?;
+    is_number.then_some((place as u32 + 1, emotion))
+}
+
+/// [`REPORT_SPEAKERS`] report, of the others `select` select and the rest train.
+pub fn part_of(actor: u32, select: &[u32]) -> Part {
+    match actor {
+        actor if REPORT_SPEAKERS.contains(&SPEAKERS[actor as usize - 1]) => Part::Report,
+        actor if select.contains(&actor) => Part::Select,
+        _ => Part::Train,
+    }
+}
+
+/// Reads the clips of one part, sorted by path; `select` are the speakers who select.
+///
+/// # Errors
+/// Where the folder is not nEMO's, or a clip cannot be decoded.
+pub fn read(folder: &Path, part: Part, select: &[u32]) -> anyhow::Result<Vec<LabelledClip>> {
+    let files = std::fs::read_dir(folder).with_context(|| {
+        format!(
+            "nEMO is not at {}: set $EXPRESSD_MATERIAL or the recipe's material",
+            folder.display()
+        )
+    })?;
+    let mut clips: Vec<(PathBuf, u32, usize)> = Vec::new();
+    for file in files {
+        let path = file?.path();
+        if path.extension().is_none_or(|e| e != "flac") {
+            continue;
+        }
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        let (actor, emotion) = stem
+            .and_then(parse)
+            .with_context(|| format!("{} is not named as nEMO names its files", path.display()))?;
+        if part_of(actor, select) == part {
+            clips.push((path, actor, emotion));
+        }
+    }
+    ensure!(
+        !clips.is_empty(),
+        "no clips of this part in {}",
+        folder.display()
+    );
+    clips.sort();
+    clips
+        .into_iter()
+        .map(|(path, actor, emotion)| LabelledClip::read(&path, Corpus::Nemo, emotion, actor, part))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_parsed() {
+        assert_eq!(parse("IC0_anger_12"), Some((1, 4)));
+        assert_eq!(parse("WR0_surprised_4"), Some((7, 7)));
+        for other in [
+            "XX0_anger_12",
+            "IC0_calm_12",
+            "IC0_anger",
+            "IC0_anger_x",
+            "IC0_anger_1_2",
+        ] {
+            assert_eq!(parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn who_reports_never_trains_or_selects() {
+        for actor in 1..=7 {
+            let reports = REPORT_SPEAKERS.contains(&SPEAKERS[actor as usize - 1]);
+            for select in [&[][..], &[1, 2, 3, 4, 5, 6, 7]] {
+                assert_eq!(part_of(actor, select) == Part::Report, reports);
+            }
+        }
+        assert_eq!(
+            (part_of(2, &[]), part_of(2, &[2])),
+            (Part::Train, Part::Select)
+        );
+        assert!(is_woman(1) && !is_woman(3));
+    }
+
+    #[test]
+    fn the_real_folder_is_read_by_part() {
+        let Some(folder) = crate::testing::material("speech/nemo") else {
+            return;
+        };
+        let report = read(&folder, Part::Report, &[]).unwrap();
+        assert_eq!(report.len(), 2 * 132);
+        assert!(report.iter().all(|clip| [1, 3].contains(&clip.actor)));
+        let train = read(&folder, Part::Train, &[]).unwrap();
+        assert_eq!(train.len() + report.len(), 840);
+        let heard: std::collections::BTreeSet<_> = train.iter().map(|clip| clip.emotion).collect();
+        assert_eq!(heard.into_iter().collect::<Vec<_>>(), [0, 2, 3, 4, 5, 7]);
+    }
+}

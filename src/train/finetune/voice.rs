@@ -1,0 +1,176 @@
+//! The voice encoders: the bundle's, and those that never met some of its speakers or a corpus.
+
+use crate::labels::RAVDESS;
+use crate::preprocess::LogMel;
+use crate::train::data::Part;
+use crate::train::data::voices::{Corpus, HeldOut, LabelledClip, read};
+use crate::train::fit::{Run, State, device, fit, tensor, values};
+use crate::train::net::Encoder;
+use crate::train::recipe::Recipe;
+use crate::train::samples::{VoiceBatches, milliseconds, windows};
+
+use super::{accuracy, run_folder};
+
+/// The voice encoders of a recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VoiceRun {
+    /// Meets neither the calibration actors nor the calibration corpus.
+    Calibration,
+    /// Meets the calibration corpus alone: what it is worth on the others reports, and nothing else.
+    OtherCorpus,
+    /// The bundle's: meets all speakers but those who report.
+    Final,
+}
+
+impl VoiceRun {
+    /// Those that the recipe trains, in this order.
+    pub fn of(recipe: &Recipe) -> Vec<VoiceRun> {
+        let mut runs = vec![VoiceRun::Calibration, VoiceRun::Final];
+        if recipe.voice.calibration_corpus.is_some() {
+            runs.push(VoiceRun::OtherCorpus);
+        }
+        runs
+    }
+
+    /// The run's folder.
+    pub fn part(self) -> &'static str {
+        match self {
+            VoiceRun::Calibration => "voice-calibration",
+            VoiceRun::OtherCorpus => "voice-other-corpus",
+            VoiceRun::Final => "voice",
+        }
+    }
+
+    /// Speakers of a corpus who do not train.
+    pub fn held_out(self, recipe: &Recipe, corpus: Corpus) -> HeldOut<'_> {
+        let voice = &recipe.voice;
+        match (self, voice.calibration_corpus == Some(corpus)) {
+            (VoiceRun::Final, _) | (VoiceRun::OtherCorpus, true) => HeldOut::Actors(&[]),
+            (VoiceRun::Calibration, true) | (VoiceRun::OtherCorpus, false) => HeldOut::All,
+            (VoiceRun::Calibration, false) if corpus == Corpus::Ravdess => {
+                HeldOut::Actors(&voice.calibration_actors)
+            }
+            (VoiceRun::Calibration, false) => HeldOut::Actors(&[]),
+        }
+    }
+
+    /// Clips of one part of all corpora, corpus after corpus.
+    pub fn clips(self, recipe: &Recipe, part: Part) -> anyhow::Result<Vec<LabelledClip>> {
+        let mut clips = Vec::new();
+        for corpus in Corpus::ALL {
+            let held_out = self.held_out(recipe, corpus);
+            clips.extend(read(&recipe.material, corpus, part, held_out)?);
+        }
+        Ok(clips)
+    }
+}
+
+/// A voice encoder, trained to its end by this recipe.
+pub fn load_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Encoder> {
+    voice_run(recipe, which)?.load(Encoder::new(&recipe.voice.shape, RAVDESS.len(), &device()))
+}
+
+/// Trains one to its end.
+pub(super) fn train_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Encoder, State)> {
+    let train = which.clips(recipe, Part::Train)?;
+    // Shown while it trains: nothing selects by it.
+    let select = match which {
+        VoiceRun::Calibration => which.clips(recipe, Part::Select)?,
+        VoiceRun::OtherCorpus | VoiceRun::Final => Vec::new(),
+    };
+    let select: Vec<LabelledClip> = (select.into_iter())
+        .filter(|clip| which.held_out(recipe, clip.corpus) != HeldOut::All)
+        .collect();
+    let settings = &recipe.voice.preprocessing;
+    let operations = Encoder::operations(
+        &recipe.voice.shape,
+        RAVDESS.len(),
+        [
+            settings.mels,
+            1 + milliseconds(recipe.window.length_ms) / settings.hop,
+        ],
+    );
+    println!(
+        "{}: {} clips train, {} are judged, {:.1} MFLOP a window",
+        which.part(),
+        train.len(),
+        select.len(),
+        operations as f64 * 1e-6
+    );
+    let device = device();
+    device.seed(recipe.seed);
+    let net = Encoder::new(&recipe.voice.shape, RAVDESS.len(), &device);
+    let mel = LogMel::new(settings);
+    let batches = VoiceBatches {
+        clips: &train,
+        recipe: &recipe.voice,
+        window_ms: recipe.window.length_ms,
+        classes: RAVDESS.len(),
+        seed: recipe.seed,
+        mel,
+    };
+    let labels: Vec<usize> = select.iter().map(|c| c.emotion).collect();
+    fit(&voice_run(recipe, which)?, net, &device, &batches, |net| {
+        if select.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(accuracy(
+            &clip_logits(net, &batches.mel, &select, recipe)?,
+            RAVDESS.len(),
+            &labels,
+        )))
+    })
+}
+
+fn voice_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Run<'_>> {
+    let voice = &recipe.voice;
+    let rules = (
+        &voice.shape,
+        &voice.preprocessing,
+        voice.windows_per_clip,
+        voice.min_window_ms,
+        voice.mixup,
+        Corpus::ALL.map(|corpus| which.held_out(recipe, corpus)),
+        recipe.window.length_ms,
+    );
+    let (name, text) = (which.part(), serde_json::to_string(&rules)?);
+    Ok(Run {
+        name,
+        folder: run_folder(recipe, name),
+        settings: &voice.fit,
+        recipe: text,
+        seed: recipe.seed,
+        stop_after: None,
+    })
+}
+
+/// Per clip the mean of the logits of its windows (the bundle's length, every half second, on speech).
+pub fn clip_logits(
+    net: &Encoder,
+    mel: &LogMel,
+    clips: &[LabelledClip],
+    recipe: &Recipe,
+) -> anyhow::Result<Vec<f32>> {
+    let mut all = Vec::new();
+    for clip in clips {
+        let pieces = windows(
+            clip,
+            milliseconds(recipe.window.length_ms),
+            milliseconds(500),
+        );
+        let mut input = Vec::new();
+        let mut frames = 0;
+        for piece in &pieces {
+            let (values, n) = mel.compute(piece);
+            frames = n;
+            input.extend(values);
+        }
+        let (_, logits) = net.forward(tensor(
+            input,
+            [pieces.len(), 1, recipe.voice.preprocessing.mels, frames],
+            &device(),
+        ));
+        all.extend(values(logits.mean_dim(0))?);
+    }
+    Ok(all)
+}

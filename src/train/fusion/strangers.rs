@@ -1,0 +1,130 @@
+//! What voices are worth on speakers and corpora that their encoder never met: leave-speakers-out and leave-one-corpus-out.
+
+use crate::labels::{LABELS, RAVDESS, label_index};
+use crate::modality::{Modality, Presence};
+use crate::preprocess::LogMel;
+use crate::train::calibrate::Judged;
+use crate::train::data::Part;
+use crate::train::data::voices::{Corpus, HeldOut, LabelledClip};
+use crate::train::evaluate::{Figure, figure_of, judged_clips, on_the_wire};
+use crate::train::evidence::{Evidence, clip_evidence};
+use crate::train::finetune::{VoiceRun, clip_logits, load_voice};
+use crate::train::net::Head;
+use crate::train::recipe::Recipe;
+
+use super::{Calibration, dims, judged, only};
+
+/// Figures of the encoders that never met some speakers, or a corpus; `head` is calibrated, and over the calibration encoder.
+pub(super) fn figures(
+    recipe: &Recipe,
+    head: &Head,
+    calibration: &Calibration,
+) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for which in VoiceRun::of(recipe) {
+        if which == VoiceRun::Final {
+            // The bundle's own: measured from its files.
+            continue;
+        }
+        let net = load_voice(recipe, which)?;
+        let mel = LogMel::new(&recipe.voice.preprocessing);
+        for corpus in Corpus::ALL {
+            let is_met = which.held_out(recipe, corpus) != HeldOut::All;
+            for part in [Part::Report, Part::Select] {
+                // What calibrates reports only as a second set of speakers of a corpus that was met.
+                if part == Part::Select && !is_met {
+                    continue;
+                }
+                let clips = known(recipe, which, corpus, part)?;
+                if clips.is_empty() {
+                    continue;
+                }
+                let logits = clip_logits(&net, &mel, &clips, recipe)?;
+                let what = name(recipe, which, corpus, part);
+                figures.push(if is_met && corpus == Corpus::Ravdess {
+                    figure_of(&what, &judged_clips(corpus, logits, &clips), &RAVDESS)
+                } else {
+                    figure_of(&what, &on_labels(&logits, &clips), &LABELS)
+                });
+                if which != VoiceRun::Calibration || part != Part::Report {
+                    continue;
+                }
+                let mut voices = Evidence::new(recipe.voice.shape.dim);
+                for clip in &clips {
+                    clip_evidence(recipe, &net, &mel, clip, &mut voices)?;
+                }
+                let what = format!("{what}: head, voice alone, each hop");
+                figures.push(of_head(recipe, head, calibration, &what, voices)?);
+            }
+        }
+    }
+    Ok(figures)
+}
+
+/// Clips of a corpus whose label the encoder has learnt.
+fn known(
+    recipe: &Recipe,
+    which: VoiceRun,
+    corpus: Corpus,
+    part: Part,
+) -> anyhow::Result<Vec<LabelledClip>> {
+    let learnt: Vec<usize> = (which.clips(recipe, Part::Train)?.iter())
+        .map(|clip| wire(clip.emotion))
+        .collect();
+    let clips = which.clips(recipe, part)?.into_iter();
+    Ok(clips
+        .filter(|clip| clip.corpus == corpus && learnt.contains(&wire(clip.emotion)))
+        .collect())
+}
+
+fn wire(emotion: usize) -> usize {
+    label_index(RAVDESS[emotion]).expect("every emotion of RAVDESS is on the wire")
+}
+
+/// Judged by the wire's labels, whatever the corpus.
+fn on_labels(logits: &[f32], clips: &[LabelledClip]) -> Judged {
+    let rows = logits.chunks(RAVDESS.len()).flat_map(on_the_wire);
+    let truth = clips.iter().map(|clip| wire(clip.emotion));
+    Judged::new(LABELS.len(), rows.collect(), truth.collect())
+}
+
+fn name(recipe: &Recipe, which: VoiceRun, corpus: Corpus, part: Part) -> String {
+    let taught: Vec<&str> = (Corpus::ALL.into_iter())
+        .filter(|corpus| which.held_out(recipe, *corpus) != HeldOut::All)
+        .map(Corpus::name)
+        .collect();
+    let speakers = match (corpus, part) {
+        (Corpus::Ravdess, Part::Select) => {
+            let actors: Vec<String> = (recipe.voice.calibration_actors.iter())
+                .map(u32::to_string)
+                .collect();
+            format!("actors {}", actors.join(", "))
+        }
+        (Corpus::Ravdess, _) => "actors 18-21".to_owned(),
+        (Corpus::Nemo, _) => "speakers IC0 and KS0".to_owned(),
+    };
+    format!(
+        "voice encoder taught by {} alone: {} {speakers}",
+        taught.join(" and "),
+        corpus.name()
+    )
+}
+
+/// The head's answers to voices alone, with what calibration found.
+fn of_head(
+    recipe: &Recipe,
+    head: &Head,
+    calibration: &Calibration,
+    what: &str,
+    voices: Evidence,
+) -> anyhow::Result<Figure> {
+    let subset: Presence = only(Modality::Voice);
+    let [face, _, text] = dims(recipe);
+    let all = [Evidence::new(face), voices, Evidence::new(text)];
+    let judged = judged(head, &all, &subset)?;
+    Ok(figure_of(what, &judged, &LABELS).with_confidence(
+        &judged,
+        f64::from(calibration.temperature[&subset.name()]),
+        f64::from(calibration.abstain_threshold),
+    ))
+}

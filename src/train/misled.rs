@@ -1,0 +1,204 @@
+//! What a modality that is wrong, and sure of it, does to the fused answer.
+
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::labels::LABELS;
+use crate::modality::{Modality, Presence};
+use crate::model::manifest::HeadEntry;
+use crate::train::calibrate::{Judged, largest};
+use crate::train::evaluate::{Figure, figure_of};
+use crate::train::evidence::Evidence;
+use crate::train::fusion::{HeadBatch, alone, empty, only, push_row};
+use crate::train::metrics::judgements::softmax;
+use crate::train::samples::generator;
+
+/// From this confidence a modality alone counts as sure.
+pub const SURE: f32 = 0.7;
+
+/// Answers where one of two modalities alone names a wrong label with a confidence of at least [`SURE`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Misled {
+    /// The modality that is wrong.
+    pub wrong: String,
+    /// Shares of all rows: the fused answer is the wrong modality's; it is abstained from.
+    pub follows: f64,
+    pub abstained: f64,
+    /// Accuracy of the other modality alone on the same rows.
+    pub alone: f64,
+}
+
+/// Every row of one modality beside an item of another label that the other modality alone names with confidence: a face that misleads a
+/// voice, and the reverse.
+pub fn figures(
+    all: &[Evidence],
+    head: &HeadEntry,
+    answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,
+) -> anyhow::Result<Vec<Figure>> {
+    [
+        (Modality::Voice, Modality::Face),
+        (Modality::Face, Modality::Voice),
+    ]
+    .into_iter()
+    .map(|(right, wrong)| misled(all, head, [right, wrong], answer))
+    .filter_map(Result::transpose)
+    .collect()
+}
+
+fn place(modality: Modality) -> usize {
+    Modality::ALL
+        .iter()
+        .position(|m| *m == modality)
+        .expect("it is one of them")
+}
+
+fn temperature(head: &HeadEntry, subset: &Presence) -> f32 {
+    head.temperature.get(&subset.name()).copied().unwrap_or(1.0)
+}
+
+/// `None` where no item of the misleading modality is sure.
+fn misled(
+    all: &[Evidence],
+    head: &HeadEntry,
+    [right, wrong]: [Modality; 2],
+    answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,
+) -> anyhow::Result<Option<Figure>> {
+    let firsts = all[place(wrong)].firsts();
+    let items: Vec<&[f32]> = firsts.chunks(all[place(wrong)].dim).collect();
+    let warmth = temperature(head, &only(wrong));
+    let says: Vec<(usize, f32)> = alone(all, wrong, answer)?
+        .chunks(LABELS.len())
+        .map(|row| {
+            let label = largest(row);
+            (label, softmax(row, warmth)[label])
+        })
+        .collect();
+    let mut both = only(right);
+    *both.get_mut(wrong) = true;
+    let mut rng = generator(2, 0, 0);
+    let (mut fused, mut single) = (empty(all), empty(all));
+    let (mut truth, mut shares, mut said) = (Vec::new(), Vec::new(), Vec::new());
+    let sure: Vec<Vec<usize>> = (0..LABELS.len())
+        .map(|label| {
+            let misleads = |item: &usize| says[*item].1 >= SURE && says[*item].0 != label;
+            (0..items.len()).filter(misleads).collect()
+        })
+        .collect();
+    for (row, label, share) in all[place(right)].rows() {
+        if sure[label].is_empty() {
+            continue;
+        }
+        let item = sure[label][rng.random_range(0..sure[label].len())];
+        push_row(&mut fused, all, &both, |i| {
+            if i == place(right) {
+                row.to_vec()
+            } else {
+                items[item].to_vec()
+            }
+        });
+        push_row(&mut single, all, &only(right), |_| row.to_vec());
+        truth.push(label);
+        shares.push(share);
+        said.push(says[item].0);
+    }
+    if truth.is_empty() {
+        return Ok(None);
+    }
+    let judge = |logits| Judged::shared(LABELS.len(), logits, truth.clone(), shares.clone());
+    let alone_is_right = judge(answer(&single)?).accuracy();
+    let judged = judge(answer(&fused)?);
+    let verdicts = judged.verdicts(f64::from(temperature(head, &both)));
+    let all_shares: f64 = shares.iter().sum();
+    let (mut follows, mut answered, mut answered_right) = (0.0, 0.0, 0.0);
+    for ((verdict, (_, given, share)), said) in verdicts.iter().zip(judged.answers()).zip(&said) {
+        if verdict.confidence >= f64::from(head.abstain_threshold) {
+            answered += share;
+            answered_right += if verdict.right { share } else { 0.0 };
+            follows += if given == *said { share } else { 0.0 };
+        }
+    }
+    let what = format!(
+        "head, {}: {} beside a {} that is sure of a wrong label",
+        both.name(),
+        if right == Modality::Voice {
+            "RAVDESS's windows"
+        } else {
+            "PublicTest's faces"
+        },
+        wrong.name()
+    );
+    Ok(Some(Figure {
+        answered: Some(answered / all_shares),
+        answered_accuracy: Some(answered_right / f64::max(answered, f64::MIN_POSITIVE)),
+        misled: Some(Misled {
+            wrong: wrong.name().to_owned(),
+            follows: follows / all_shares,
+            abstained: 1.0 - answered / all_shares,
+            alone: alone_is_right,
+        }),
+        ..figure_of(&what, &judged, &LABELS)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Embeddings are logits, and the head adds them.
+    fn sum(batch: &HeadBatch) -> anyhow::Result<Vec<f32>> {
+        let count = batch.count * LABELS.len();
+        Ok((0..count)
+            .map(|i| batch.embeddings.iter().map(|values| values[i]).sum())
+            .collect())
+    }
+
+    fn says(label: usize, strength: f32) -> Vec<f32> {
+        let mut row = vec![0.0; LABELS.len()];
+        row[label] = strength;
+        row
+    }
+
+    #[test]
+    fn the_stronger_of_two_wins_and_doubt_abstains() {
+        let head = HeadEntry {
+            file: String::new(),
+            sha256: String::new(),
+            inputs: Vec::new(),
+            temperature: BTreeMap::new(),
+            abstain_threshold: 0.55,
+        };
+        let mut all = vec![Evidence::new(LABELS.len()); 3];
+        // Two faces are sure of happy, which they show; one that shows sad is not sure of anything.
+        all[0].push(1, says(1, 6.0));
+        all[0].push(1, says(1, 4.0));
+        all[0].push(2, says(2, 0.5));
+        // A voice that is surer than the faces, and one that is as sure as one of them.
+        all[1].push(3, says(3, 9.0));
+        let figures = figures(&all, &head, &mut sum).unwrap();
+        let [voice, face] = &figures[..] else {
+            panic!("{figures:?}")
+        };
+        let misled = voice.misled.as_ref().unwrap();
+        assert_eq!(
+            (voice.n, voice.accuracy, misled.follows, misled.alone),
+            (1, 1.0, 0.0, 1.0)
+        );
+        // All three faces beside that voice.
+        let misled = face.misled.as_ref().unwrap();
+        assert_eq!((face.n, face.accuracy, misled.alone), (3, 0.0, 1.0));
+        assert!((misled.follows - 1.0).abs() < 1e-9 && misled.abstained.abs() < 1e-9);
+        // Where neither prevails it is abstained from.
+        all[1] = Evidence::new(LABELS.len());
+        all[1].push(3, says(3, 4.0));
+        all[0] = Evidence::new(LABELS.len());
+        all[0].push(1, says(1, 4.0));
+        let figures = super::figures(&all, &head, &mut sum).unwrap();
+        assert!((figures[0].misled.as_ref().unwrap().abstained - 1.0).abs() < 1e-9);
+        // No face is sure of another label than the voice's.
+        all[0] = Evidence::new(LABELS.len());
+        all[0].push(3, says(3, 6.0));
+        assert!(super::figures(&all, &head, &mut sum).unwrap().is_empty());
+    }
+}
