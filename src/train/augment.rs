@@ -1,15 +1,31 @@
 //! Variations of pictures and voices, drawn from a seeded generator.
 
 mod picture;
+mod spectrum;
 mod voice;
 
-use rand::Rng;
+use std::sync::LazyLock;
+
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 #[cfg(feature = "train")]
 pub(crate) use picture::bilinear;
 pub use picture::{CropVariation, vary_crop};
+pub use spectrum::vary_spectrogram;
 pub use voice::{VoiceVariation, mask_spectrogram, vary_voice};
+
+/// Normal deviates, as many as a power of two: noise of any length begins somewhere in them, which costs a tenth of drawing it.
+static NOISE: LazyLock<Vec<f32>> = LazyLock::new(|| {
+    let mut rng = StdRng::seed_from_u64(1);
+    (0..1 << 20).map(|_| normal(&mut rng)).collect()
+});
+
+/// Endless noise of deviation 1 from a random place on.
+pub(crate) fn noise(rng: &mut StdRng) -> impl Iterator<Item = f32> {
+    let begin = rng.random_range(0..NOISE.len());
+    NOISE[begin..].iter().chain(NOISE.iter().cycle()).copied()
+}
 
 /// A normal deviate (Box and Muller).
 pub(crate) fn normal(rng: &mut StdRng) -> f32 {

@@ -74,6 +74,15 @@ impl Judged {
         self.shares.iter().sum::<f64>().round() as usize
     }
 
+    /// Items, where each is one row, or the rows that they share: of rows that weigh more than an item, the rows.
+    pub fn rows(&self) -> usize {
+        if self.shares.iter().any(|share| *share > 1.0) {
+            self.truth.len()
+        } else {
+            self.count()
+        }
+    }
+
     /// Items of each label.
     pub fn sums(&self) -> Vec<f64> {
         let mut sums = vec![0.0; self.labels];

@@ -11,7 +11,7 @@ use crate::train::conditions::Condition;
 use crate::train::crowd::Crowd;
 use crate::train::evaluate::Figure;
 use crate::train::features::distinct;
-use crate::train::finetune::{face_parts, run_folder};
+use crate::train::finetune::{VoiceRun, face_parts, run_folder};
 use crate::train::fit::read_state;
 use crate::train::fusion::Calibration;
 use crate::train::int8::Trial;
@@ -365,21 +365,17 @@ pub fn write(
         "| part | epochs done | epoch kept | its figure on held-out data | hours |\n|---|---|---|---|---|"
     )?;
     let faces = face_parts(recipe);
-    let parts = faces.iter().map(String::as_str).chain([
-        "voice-calibration",
-        "voice",
-        "head-calibration",
-        "head",
-    ]);
+    let voices = VoiceRun::of(recipe).into_iter().map(VoiceRun::part);
+    let parts = (faces.iter().map(String::as_str))
+        .chain(voices)
+        .chain(["head-calibration", "head"]);
     let mut devices: Vec<String> = Vec::new();
     for part in parts {
         let state =
             read_state(&run_folder(recipe, part))?.with_context(|| format!("no run of {part}"))?;
         let figure = state
             .kept()
-            .map_or("none: it has met all".to_owned(), |figure| {
-                format!("{figure:.3}")
-            });
+            .map_or("none is taken".to_owned(), |figure| format!("{figure:.3}"));
         writeln!(
             card,
             "| {part} | {} | {} | {figure} | {:.2} |",
@@ -398,7 +394,7 @@ pub fn write(
     writeln!(
         card,
         "\n{made_by}The figure is accuracy for the encoders, mean recall over the seven subsets for the head. Only the face's selected anything (its epoch); \
-         the others are of runs that never met the calibration actors ({}), whose factors and temperatures the bundle has. Burn and ONNX Runtime differ by at most {difference:.0e} on real inputs (export refuses more than 1e-4).",
+         the others are of runs that never met the calibration actors ({}) nor the calibration corpus, and whose factors and temperatures the bundle has; *voice-other-corpus* met that corpus alone. Burn and ONNX Runtime differ by at most {difference:.0e} on real inputs (export refuses more than 1e-4).",
         recipe
             .voice
             .calibration_actors

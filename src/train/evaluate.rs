@@ -319,8 +319,7 @@ impl Figure {
         }
         println!(
             "    {}",
-            self
-                .recalls
+            self.recalls
                 .iter()
                 .map(|(name, (recall, _))| format!("{name} {recall:.2}"))
                 .collect::<Vec<_>>()

@@ -22,10 +22,12 @@ use crate::train::samples::{generator, smoothed};
 use crate::train::words::{self, Words};
 
 mod calibration;
+mod recordings;
 mod strangers;
 
 pub use calibration::Calibration;
 use calibration::{Shares, calibrate};
+use recordings::Recordings;
 
 /// A face's place among the modalities.
 const FACE: usize = 0;
@@ -90,9 +92,28 @@ pub(super) fn empty(all: &[Evidence]) -> HeadBatch {
     }
 }
 
-/// Labels drawn alike often, and so are the subsets of modalities but for a share of single ones; what is there is joined by label.
+/// Embeddings of a face and a voice of one person at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pair {
+    /// Place in [`LABELS`].
+    pub label: usize,
+    pub face: Vec<f32>,
+    pub voice: Vec<f32>,
+}
+
+impl Pair {
+    /// Of the modality with this place in [`Modality::ALL`]; `None` for words.
+    fn of(&self, modality: usize) -> Option<&Vec<f32>> {
+        [&self.face, &self.voice].get(modality).copied()
+    }
+}
+
+/// Labels drawn alike often, and so are the subsets of modalities but for a share of single ones; what is there is joined by label, or in a
+/// share of the rows that have both a face and a voice is of one person.
 struct Joined<'a> {
     all: &'a [Evidence],
+    pairs: &'a [Pair],
+    same_person: f64,
     batch: usize,
     /// Share of rows of one modality, beside those that chance gives one.
     alone: f64,
@@ -116,8 +137,19 @@ impl Batches<HeadBatch> for Joined<'_> {
             } else {
                 subsets[rng.random_range(0..subsets.len())]
             };
+            let of_label: Vec<&Pair> = match subset.face && subset.voice {
+                true => (self.pairs.iter())
+                    .filter(|pair| pair.label == label)
+                    .collect(),
+                false => Vec::new(),
+            };
+            let pair = (!of_label.is_empty() && rng.random_bool(self.same_person))
+                .then(|| of_label[rng.random_range(0..of_label.len())]);
             push_row(&mut batch, self.all, &subset, |i| {
-                self.all[i].draw(label, &mut rng)
+                match pair.and_then(|pair| pair.of(i)) {
+                    Some(embedding) => embedding.clone(),
+                    None => self.all[i].draw(label, &mut rng),
+                }
             });
             batch
                 .targets
@@ -167,6 +199,43 @@ pub fn judge(
 ) -> anyhow::Result<Judged> {
     let (batch, truth, shares) = held_out(all, subset);
     let logits = answer(&batch)?;
+    Ok(Judged::shared(LABELS.len(), logits, truth, shares))
+}
+
+/// Rows of one subset that has a face and a voice, of `pairs`; words are drawn by label.
+pub(super) fn paired(
+    all: &[Evidence],
+    pairs: &[Pair],
+    subset: &Presence,
+    answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,
+) -> anyhow::Result<Vec<f32>> {
+    let mut rng = generator(3, 0, 0);
+    let mut batch = empty(all);
+    for pair in pairs {
+        push_row(&mut batch, all, subset, |i| match pair.of(i) {
+            Some(embedding) => embedding.clone(),
+            None => all[i].draw(pair.label, &mut rng),
+        });
+    }
+    answer(&batch)
+}
+
+/// [`judge`], and where there are a face and a voice, `pairs` beside what is joined: together they weigh as much as that.
+fn judge_paired(
+    all: &[Evidence],
+    pairs: &[Pair],
+    subset: &Presence,
+    answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,
+) -> anyhow::Result<Judged> {
+    if pairs.is_empty() || !(subset.face && subset.voice) {
+        return judge(all, subset, answer);
+    }
+    let (batch, mut truth, mut shares) = held_out(all, subset);
+    let mut logits = answer(&batch)?;
+    logits.extend(paired(all, pairs, subset, answer)?);
+    let each = shares.iter().sum::<f64>() / pairs.len() as f64;
+    truth.extend(pairs.iter().map(|pair| pair.label));
+    shares.extend(pairs.iter().map(|_| each));
     Ok(Judged::shared(LABELS.len(), logits, truth, shares))
 }
 
@@ -234,20 +303,31 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
         faces: training[0].log_shares(),
         words: words::log_shares(&recipe.meld_folder())?,
     };
+    let recordings = Recordings::read(recipe)?;
+    let of_one_person = recordings.embedded(recipe, &face, VoiceRun::Calibration)?;
     let head = fit_head(
         recipe,
         VoiceRun::Calibration,
         &joined(VoiceRun::Calibration, Part::Train, &training)?,
+        &[],
         Some(&held_out),
     )?;
-    let mut calibration = calibrate(&head, &held_out, &firsts, &shares)?;
+    let mut calibration = calibrate(&head, &held_out, &of_one_person.select, &firsts, &shares)?;
     let calibrated = calibrated(head, &calibration);
     calibration.strangers = strangers::figures(recipe, &calibrated, &calibration)?;
+    calibration.strangers.extend(strangers::of_one_person(
+        &calibrated,
+        &calibration,
+        &held_out,
+        &of_one_person,
+    )?);
     calibration.strangers.iter().for_each(Figure::print);
+    let of_one_person = recordings.embedded(recipe, &face, VoiceRun::Final)?;
     fit_head(
         recipe,
         VoiceRun::Final,
         &joined(VoiceRun::Final, Part::Train, &training)?,
+        &of_one_person.select,
         None,
     )?;
     let folder = run_folder(recipe, head_part(VoiceRun::Final));
@@ -281,6 +361,7 @@ fn fit_head(
     recipe: &Recipe,
     which: VoiceRun,
     training: &[Evidence],
+    pairs: &[Pair],
     held_out: Option<&[Evidence]>,
 ) -> anyhow::Result<Head> {
     let device = device();
@@ -290,6 +371,8 @@ fn fit_head(
     let (folder, settings) = (&run.folder, &recipe.head);
     let joined = Joined {
         all: training,
+        pairs,
+        same_person: settings.same_person,
         batch: settings.fit.batch,
         alone: settings.alone,
         smoothing: settings.fit.label_smoothing,
@@ -329,6 +412,7 @@ fn head_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Run<'_>, Vec<St
         settings.hidden,
         settings.views,
         settings.alone,
+        settings.same_person,
         recipe.words.goemotions,
         Modality::ALL.len(),
         &sums,

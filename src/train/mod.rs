@@ -76,6 +76,8 @@ pub mod misled;
 pub mod net;
 #[cfg(feature = "train")]
 pub mod objective;
+#[cfg(all(feature = "train", feature = "capture"))]
+pub mod pairs;
 #[cfg(all(test, feature = "train"))]
 mod parity;
 #[cfg(feature = "train")]

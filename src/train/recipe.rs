@@ -220,6 +220,9 @@ pub struct HeadRecipe {
     /// Share of the training rows that show one modality alone; the others are spread over all seven subsets. Beside a face and a voice
     /// words have little left to explain, so they learn where they are alone.
     pub alone: f64,
+    /// Of the training rows with a face and a voice, the share in which both are of one person at one moment, where a recording of such a
+    /// person is there; the others are joined by label.
+    pub same_person: f64,
     pub fit: FitSettings,
 }
 
@@ -316,6 +319,13 @@ impl Recipe {
             &format!(
                 "words.goemotions is {}, permitted are 0 to below 1",
                 self.words.goemotions
+            ),
+        );
+        fault(
+            !(0.0..=1.0).contains(&self.head.same_person),
+            &format!(
+                "head.same_person is {}, permitted are 0 to 1",
+                self.head.same_person
             ),
         );
         fault(

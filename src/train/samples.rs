@@ -10,7 +10,7 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIter
 
 use crate::clip::SAMPLE_RATE_HZ;
 use crate::preprocess::{LogMel, normalise};
-use crate::train::augment::{mask_spectrogram, vary_crop, vary_voice};
+use crate::train::augment::{mask_spectrogram, vary_crop, vary_spectrogram, vary_voice};
 use crate::train::data::fer::VotedCrop;
 use crate::train::data::voices::LabelledClip;
 #[cfg(feature = "train-torch")]
@@ -195,6 +195,7 @@ impl Batches<PlaneBatch> for VoiceBatches<'_> {
                         &mut rng,
                     );
                     let (mut spectrogram, _) = self.mel.compute(&samples);
+                    vary_spectrogram(&mut spectrogram, mels, frames, &mut rng);
                     mask_spectrogram(&mut spectrogram, mels, frames, &mut rng);
                     (
                         spectrogram,

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::normal;
+use super::noise;
 
 /// How a voice is heard otherwise, drawn once and applied to one stretch or to all of a recording.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +17,8 @@ pub struct VoiceVariation {
     /// Signal over noise in dB, and the noise's colour: from white to brownish, since rooms hum more than they hiss.
     noise: Option<(f32, f32)>,
     gain_db: f32,
+    /// Bits of each sample after companding (G.711 has eight): what a coarse codec leaves.
+    bits: Option<u32>,
 }
 
 thread_local! {
@@ -42,13 +44,12 @@ impl Room {
         let mut rng = StdRng::seed_from_u64(self.seed);
         // The first echo comes after some 5 ms, from the nearest wall.
         let (first, length) = ((0.005 * rate) as usize, (self.seconds * rate) as usize);
-        let mut echoes: Vec<f32> = (0..length)
-            .map(|i| {
-                if i < first {
-                    0.0
-                } else {
-                    normal(&mut rng) * 10f32.powf(-3.0 * i as f32 / length as f32)
-                }
+        let dies_away = 10f32.powf(-3.0 / length as f32);
+        let mut loudness = 1.0;
+        let mut echoes: Vec<f32> = (noise(&mut rng).take(length).enumerate())
+            .map(|(i, deviate)| {
+                loudness *= dies_away;
+                if i < first { 0.0 } else { deviate * loudness }
             })
             .collect();
         low_pass(&mut echoes, 4000.0);
@@ -109,6 +110,7 @@ impl VoiceVariation {
                 )
             }),
             gain_db: rng.random_range(-18.0f32..9.0),
+            bits: rng.random_bool(0.2).then(|| rng.random_range(5..=8)),
         }
     }
 
@@ -138,8 +140,8 @@ impl VoiceVariation {
             let deviation = (power * 10f32.powf(-snr_db / 10.0)).sqrt();
             let mut state = 0.0;
             let keep = (1.0 - colour * colour).sqrt();
-            for sample in &mut samples {
-                state = colour * state + keep * normal(rng);
+            for (sample, deviate) in samples.iter_mut().zip(noise(rng)) {
+                state = colour * state + keep * deviate;
                 *sample += state * deviation;
             }
         }
@@ -147,7 +149,21 @@ impl VoiceVariation {
         samples
             .iter_mut()
             .for_each(|s| *s = (*s * gain).clamp(-1.0, 1.0));
+        if let Some(bits) = self.bits {
+            compand(&mut samples, bits);
+        }
         samples
+    }
+}
+
+/// Keeps so many bits of each sample's companded value (mu-law, mu = 255): quiet sounds lose as much of themselves as loud ones.
+fn compand(samples: &mut [f32], bits: u32) {
+    const MU: f32 = 255.0;
+    let steps = (1u32 << (bits - 1)) as f32;
+    for sample in samples {
+        let companded = (1.0 + MU * sample.abs()).ln() / (1.0 + MU).ln();
+        let kept = (companded * steps).round() / steps;
+        *sample = sample.signum() * ((1.0 + MU).powf(kept) - 1.0) / MU;
     }
 }
 
@@ -220,6 +236,26 @@ mod tests {
         assert!((all / 0.25 - 10f64.powf(-0.6)).abs() < 1e-3, "{all}");
         assert!(
             energy(150..1_700) > 10.0 * energy(1_700..3_300) && energy(7_000..16_000) < 1e-6 * all
+        );
+    }
+
+    #[test]
+    fn a_codec_of_few_bits_is_coarse_and_of_many_is_not() {
+        let clip = golden_samples(1, 4_000);
+        let error = |bits| {
+            let mut coded = clip.clone();
+            compand(&mut coded, bits);
+            let off = clip
+                .iter()
+                .zip(&coded)
+                .map(|(a, b)| f64::from((a - b).powi(2)));
+            (off.sum::<f64>() / 4_000.0).sqrt()
+        };
+        assert!(
+            error(5) > 4.0 * error(8) && error(8) < 0.01,
+            "{} {}",
+            error(5),
+            error(8)
         );
     }
 

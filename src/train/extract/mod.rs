@@ -27,6 +27,7 @@ mod view;
 mod worker;
 
 pub use evidence::{ClipsRule, Row};
+pub use playback::{Audience, Playback, Shown, part_of};
 pub use refusal::{Lacks, NoFace, NoVoice, Refusal};
 pub use worker::{Outcome, Worker};
 

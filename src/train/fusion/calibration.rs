@@ -13,7 +13,7 @@ use crate::train::fit::{device, values};
 use crate::train::net::Head;
 use crate::train::prior::{strength_for, times};
 
-use super::{FACE, alone, forward, is_as_counted, judged, only};
+use super::{FACE, Pair, alone, forward, is_as_counted, judge_paired, only};
 
 /// Never abstain above this confidence.
 const HIGHEST_THRESHOLD: f64 = 0.45;
@@ -68,16 +68,21 @@ pub(super) struct Shares {
     pub words: Vec<f32>,
 }
 
-/// Factors, priors, temperatures and threshold from held-out evidence; of its faces `firsts` has what most people say, where that is one
+/// Factors, priors, temperatures and threshold from held-out evidence, and from `pairs` of one person each; of the evidence's faces `firsts` has what most people say, where that is one
 /// label.
 pub(super) fn calibrate(
     head: &Head,
     held_out: &[Evidence],
+    pairs: &[Pair],
     firsts: &[Option<usize>],
     shares: &Shares,
 ) -> anyhow::Result<Calibration> {
     let device = device();
-    let judged = |head: &Head, subset: &Presence| judged(head, held_out, subset);
+    let judged = |head: &Head, subset: &Presence| {
+        judge_paired(held_out, pairs, subset, &mut |batch| {
+            values(forward(head, batch, &device))
+        })
+    };
     let raw = |subset: &Presence| judged(head, subset);
     // An encoder knows its training data too well, the one on few voices most: what its evidence is worth shows on held-out data.
     let factors = Modality::ALL
@@ -157,7 +162,7 @@ pub(super) fn calibrate(
             .temperature
             .insert(name.clone(), temperature as f32);
         calibration.error.insert(name.clone(), error);
-        calibration.rows.insert(name, judged.count());
+        calibration.rows.insert(name, judged.rows());
     }
     calibration.abstain_threshold = abstain_threshold(&verdicts, HIGHEST_THRESHOLD) as f32;
     println!(

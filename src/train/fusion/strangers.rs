@@ -9,10 +9,12 @@ use crate::train::data::voices::{Corpus, HeldOut, LabelledClip};
 use crate::train::evaluate::{Figure, figure_of, judged_clips, on_the_wire};
 use crate::train::evidence::{Evidence, clip_evidence};
 use crate::train::finetune::{VoiceRun, clip_logits, load_voice};
+use crate::train::fit::{device, values};
 use crate::train::net::Head;
 use crate::train::recipe::Recipe;
 
-use super::{Calibration, dims, judged, only};
+use super::recordings::OfOnePerson;
+use super::{Calibration, dims, forward, judged, only, paired};
 
 /// Figures of the encoders that never met some speakers, or a corpus; `head` is calibrated, and over the calibration encoder.
 pub(super) fn figures(
@@ -56,6 +58,47 @@ pub(super) fn figures(
                 let what = format!("{what}: head, voice alone, each hop");
                 figures.push(of_head(recipe, head, calibration, &what, voices)?);
             }
+        }
+    }
+    Ok(figures)
+}
+
+/// Face and voice of one person, each alone and together, hop by hop.
+pub(super) fn of_one_person(
+    head: &Head,
+    calibration: &Calibration,
+    all: &[Evidence],
+    pairs: &OfOnePerson,
+) -> anyhow::Result<Vec<Figure>> {
+    let both = Presence {
+        face: true,
+        voice: true,
+        text: false,
+    };
+    let sets = [
+        (
+            "26 recordings of RAVDESS's actor 01, who also calibrates",
+            &pairs.select,
+        ),
+        ("5 recordings of people whom nothing met", &pairs.report),
+    ];
+    let mut figures = Vec::new();
+    for (name, pairs) in sets {
+        if pairs.is_empty() {
+            continue;
+        }
+        for subset in [only(Modality::Face), only(Modality::Voice), both.clone()] {
+            let logits = paired(all, pairs, &subset, &mut |batch| {
+                values(forward(head, batch, &device()))
+            })?;
+            let truth = pairs.iter().map(|pair| pair.label).collect();
+            let judged = Judged::new(LABELS.len(), logits, truth);
+            let what = format!("{name}, each hop: head, {}", subset.name());
+            figures.push(figure_of(&what, &judged, &LABELS).with_confidence(
+                &judged,
+                f64::from(calibration.temperature[&subset.name()]),
+                f64::from(calibration.abstain_threshold),
+            ));
         }
     }
     Ok(figures)

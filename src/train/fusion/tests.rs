@@ -42,6 +42,8 @@ fn labels_and_subsets_are_balanced_and_what_is_absent_is_cleared() {
     let all = [evidence(4, 1), evidence(6, 500), evidence(5, 900)];
     let joined = Joined {
         all: &all,
+        pairs: &[],
+        same_person: 0.0,
         batch: 700,
         alone: 0.0,
         smoothing: 0.0,
@@ -130,6 +132,8 @@ fn pictures_are_drawn_and_judged_as_their_annotators_label_them() {
     let all = [faces, evidence(6, 500), evidence(5, 900)];
     let batch = Joined {
         all: &all,
+        pairs: &[],
+        same_person: 0.0,
         batch: 7000,
         alone: 0.0,
         smoothing: 0.0,
@@ -229,4 +233,84 @@ fn an_absent_modality_adds_nothing_whatever_it_says() {
             && (differences[6] + 1.0).abs() < 1e-6,
         "{differences:?}"
     );
+}
+
+#[test]
+fn a_share_of_faces_and_voices_is_of_one_person() {
+    let all = [evidence(4, 1), evidence(6, 500), evidence(5, 900)];
+    let pair = Pair {
+        label: 3,
+        face: vec![100.0; 4],
+        voice: vec![200.0; 6],
+    };
+    let batch = Joined {
+        all: &all,
+        pairs: std::slice::from_ref(&pair),
+        same_person: 0.5,
+        batch: 7000,
+        alone: 0.0,
+        smoothing: 0.0,
+        seed: 3,
+    }
+    .batch(0, 0);
+    let (mut both, mut of_one) = (0, 0);
+    for row in 0..batch.count {
+        let is_one_face = batch.embeddings[0][4 * row] == 100.0;
+        assert_eq!(is_one_face, batch.embeddings[1][6 * row] == 200.0);
+        let presence = &batch.presence[3 * row..][..3];
+        if batch.targets[7 * row + 3] == 1.0 && presence[..2] == [1.0, 1.0] {
+            both += 1;
+            of_one += usize::from(is_one_face);
+        } else {
+            assert!(!is_one_face);
+        }
+    }
+    let share = f64::from(of_one as u32) / f64::from(both as u32);
+    assert!((0.4..0.6).contains(&share), "{of_one} of {both}");
+}
+
+#[test]
+fn pairs_calibrate_as_much_as_all_that_is_joined() {
+    let all = [evidence(4, 1), evidence(6, 500), evidence(5, 900)];
+    let pairs: Vec<Pair> = (0..3)
+        .map(|_| Pair {
+            label: 2,
+            face: vec![0.0; 4],
+            voice: vec![0.0; 6],
+        })
+        .collect();
+    // What is joined is answered wrongly, the pairs rightly.
+    let mut answer = |batch: &HeadBatch| -> anyhow::Result<Vec<f32>> {
+        let right = usize::from(batch.count == pairs.len());
+        let row = |i| if i == 2 * right { 1.0 } else { 0.0 };
+        Ok((0..batch.count).flat_map(|_| (0..7).map(row)).collect())
+    };
+    let both = Presence {
+        face: true,
+        voice: true,
+        text: false,
+    };
+    let judged = judge_paired(&all, &pairs, &both, &mut answer).unwrap();
+    // 140 rows: all but those of neutral are wrong, one in seven.
+    assert!((judged.accuracy() - (20.0 + 140.0) / 280.0).abs() < 1e-9);
+    assert_eq!(judged.rows(), 143);
+    let voice = judge_paired(&all, &pairs, &only(Modality::Voice), &mut answer).unwrap();
+    assert_eq!(voice.rows(), 35);
+}
+
+#[test]
+fn a_second_corpus_gets_its_share_of_each_label_however_large_it_is() {
+    let mut talk = Evidence::new(1);
+    let mut comments = Evidence::new(1);
+    for label in 0..LABELS.len() {
+        talk.push(label, vec![0.0]);
+        (0..50).for_each(|_| comments.push(label, vec![1.0]));
+    }
+    talk.join(comments, 0.25);
+    assert_eq!(talk.count(), 7 * 51);
+    let mut rng = generator(1, 0, 0);
+    for label in 0..LABELS.len() {
+        let drawn: f32 = (0..2000).map(|_| talk.draw(label, &mut rng)[0]).sum();
+        assert!((400.0..600.0).contains(&drawn), "{drawn} of 2000");
+    }
 }

@@ -1,0 +1,69 @@
+//! Recordings of one person's face and voice, for the head and its calibration.
+
+use crate::train::finetune::{VoiceRun, load_voice};
+use crate::train::net::Encoder;
+#[cfg(feature = "capture")]
+use crate::train::pairs;
+use crate::train::recipe::Recipe;
+
+use super::Pair;
+
+/// Pairs of the material's recordings.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OfOnePerson {
+    /// Of the calibration actors: they calibrate, and teach the final head.
+    pub select: Vec<Pair>,
+    /// Of people whom no encoder met.
+    pub report: Vec<Pair>,
+}
+
+/// The recordings as the daemon's stages cut them. Without the feature `capture` there are none.
+pub(super) struct Recordings {
+    #[cfg(feature = "capture")]
+    clips: Vec<pairs::PairedClip>,
+}
+
+#[cfg(not(feature = "capture"))]
+impl Recordings {
+    pub fn read(_: &Recipe) -> anyhow::Result<Recordings> {
+        println!(
+            "head: built without the feature capture: recordings of one person's face and voice are left out"
+        );
+        Ok(Recordings {})
+    }
+
+    pub fn embedded(&self, _: &Recipe, _: &Encoder, _: VoiceRun) -> anyhow::Result<OfOnePerson> {
+        Ok(OfOnePerson::default())
+    }
+}
+
+#[cfg(feature = "capture")]
+impl Recordings {
+    pub fn read(recipe: &Recipe) -> anyhow::Result<Recordings> {
+        let clips = pairs::read(recipe)?;
+        Ok(Recordings { clips })
+    }
+
+    /// By the face encoder and one of the voice encoders.
+    pub fn embedded(
+        &self,
+        recipe: &Recipe,
+        face: &Encoder,
+        which: VoiceRun,
+    ) -> anyhow::Result<OfOnePerson> {
+        let voice = load_voice(recipe, which)?;
+        let mut all = OfOnePerson::default();
+        for clip in &self.clips {
+            let embedded = pairs::embed(recipe, face, &voice, clip)?;
+            match clip.actor {
+                None => all.report.extend(embedded),
+                Some(actor) if recipe.voice.calibration_actors.contains(&actor) => {
+                    all.select.extend(embedded)
+                }
+                // Met by the calibration encoder: it says nothing of strangers.
+                Some(_) => {}
+            }
+        }
+        Ok(all)
+    }
+}

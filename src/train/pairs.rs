@@ -1,0 +1,217 @@
+//! Recordings on which one person is seen and heard: faces and voice of the same moment, cut by the daemon's own stages.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::clip::{Clip, Crop};
+use crate::config::Config;
+use crate::encode::{EncodeError, Runtime};
+use crate::labels::{RAVDESS, label_index};
+use crate::preprocess::{LogMel, normalise};
+use crate::train::data::Media;
+use crate::train::data::ravdess::Take;
+use crate::train::encoders::SetFiles;
+use crate::train::extract::{Audience, Playback, Shown};
+use crate::train::finetune::encode_faces;
+use crate::train::fit::{device, tensor, values};
+use crate::train::fusion::Pair;
+use crate::train::net::Encoder;
+use crate::train::recipe::Recipe;
+
+/// A recording of one person, hop by hop.
+#[derive(Clone, Debug)]
+pub struct PairedClip {
+    /// Place in [`LABELS`](crate::labels::LABELS).
+    pub label: usize,
+    /// RAVDESS's actor; `None`: somebody of whom no encoder has met anything.
+    pub actor: Option<u32>,
+    pub hops: Vec<PairedHop>,
+}
+
+/// What a window holds where it has both a face and a voice.
+#[derive(Clone, Debug)]
+pub struct PairedHop {
+    /// Each face's number within the recording, its crop, and its weight in the window's mean.
+    pub faces: Vec<(u64, Arc<Crop>, f32)>,
+    /// 16 kHz, mono.
+    pub samples: Arc<[f32]>,
+}
+
+/// The labelled recordings of the material: RAVDESS's actor 01, MEAD's clips with sound, and two talkers.
+fn recordings(material: &Path) -> anyhow::Result<Vec<(PathBuf, usize, Option<u32>)>> {
+    let mut found = Vec::new();
+    for folder in ["av/ravdess_actor01", "av/mead", "av/talking"] {
+        let folder = material.join(folder);
+        let files = std::fs::read_dir(&folder)
+            .with_context(|| format!("{} cannot be read", folder.display()))?;
+        for file in files {
+            let path = file?.path();
+            let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or("");
+            if let Some((label, actor)) = parse(stem) {
+                found.push((path, label, actor));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Label and actor by a file's name: `01-01-05-…-01`, `M030_level_3_angry_016`, `labelled_happy`.
+fn parse(stem: &str) -> Option<(usize, Option<u32>)> {
+    if let Some((1, take)) = Take::parse(stem) {
+        return Some((
+            label_index(RAVDESS[take.emotion as usize - 1])?,
+            Some(take.actor),
+        ));
+    }
+    let named = match stem.strip_prefix("labelled_") {
+        Some(label) => label,
+        None if stem.contains("_level_") => stem.split('_').nth(3)?,
+        None => return None,
+    };
+    Some((label_index(named)?, None))
+}
+
+/// Plays the labelled recordings through the daemon's stages, with the recipe's windows and preprocessing.
+///
+/// # Errors
+/// Where the material has no such folder, or a recording cannot be played.
+pub fn read(recipe: &Recipe) -> anyhow::Result<Vec<PairedClip>> {
+    let files = SetFiles::of_stages(
+        recipe.window,
+        recipe.face.preprocessing.clone(),
+        recipe.voice.preprocessing.clone(),
+    );
+    let mut playback = Playback::new(&Runtime::load()?, Config::default(), &files);
+    let half_life_ms = recipe.window.half_life_ms;
+    let mut clips = Vec::new();
+    for (path, label, actor) in recordings(&recipe.material)? {
+        let mut cutting = Cutting {
+            half_life_ms,
+            hops: Vec::new(),
+        };
+        let whole = crate::train::extract::part_of(None).expect("all of it is a span");
+        playback
+            .play(&Media::Recording(path.clone()), &[whole], &mut cutting)
+            .map_err(|refusal| anyhow::anyhow!("{}: {refusal:?}", path.display()))?;
+        let hops = cutting.hops;
+        clips.push(PairedClip { label, actor, hops });
+    }
+    let hops: usize = clips.iter().map(|clip| clip.hops.len()).sum();
+    println!(
+        "head: {} recordings of one person's face and voice, {hops} hops",
+        clips.len()
+    );
+    Ok(clips)
+}
+
+struct Cutting {
+    half_life_ms: Option<u32>,
+    hops: Vec<PairedHop>,
+}
+
+impl Audience for Cutting {
+    fn begin(&mut self) -> bool {
+        true
+    }
+
+    fn take(&mut self, clip: Clip) -> Result<(), EncodeError> {
+        let Ok(voice) = &clip.voice else {
+            return Ok(());
+        };
+        let weight = |age_nanos: i64| match self.half_life_ms {
+            None => 1.0,
+            Some(half_life) => (-age_nanos as f32 * 1e-6 / half_life as f32).exp2(),
+        };
+        let faces: Vec<_> = (clip.faces.iter())
+            .filter_map(|face| {
+                let age_nanos = clip.span.end.nanos_since(face.time);
+                Some((face.id, face.crop.clone()?, weight(age_nanos)))
+            })
+            .collect();
+        if !faces.is_empty() {
+            self.hops.push(PairedHop {
+                faces,
+                samples: voice.samples.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, _: Shown) -> Result<(), EncodeError> {
+        Ok(())
+    }
+}
+
+/// Embeddings of the hops of one recording, as the daemon would give its head.
+pub fn embed(
+    recipe: &Recipe,
+    face: &Encoder,
+    voice: &Encoder,
+    clip: &PairedClip,
+) -> anyhow::Result<Vec<Pair>> {
+    let settings = &recipe.face.preprocessing;
+    let mel = LogMel::new(&recipe.voice.preprocessing);
+    let mut known: HashMap<u64, Vec<f32>> = HashMap::new();
+    for (id, crop, _) in clip.hops.iter().flat_map(|hop| &hop.faces) {
+        if !known.contains_key(id) {
+            let input = normalise(crop, &settings.normalise);
+            known.insert(*id, encode_faces(face, &[input], settings.size)?.0);
+        }
+    }
+    (clip.hops.iter())
+        .map(|hop| {
+            let sum: f32 = hop.faces.iter().map(|(.., weight)| weight).sum();
+            let mut mean = vec![0.0; recipe.face.shape.dim];
+            for (id, _, weight) in &hop.faces {
+                for (mean, value) in mean.iter_mut().zip(&known[id]) {
+                    *mean += value * weight / sum.max(f32::MIN_POSITIVE);
+                }
+            }
+            let (spectrogram, frames) = mel.compute(&hop.samples);
+            let shape = [1, 1, recipe.voice.preprocessing.mels, frames];
+            let heard = voice.forward(tensor(spectrogram, shape, &device())).0;
+            Ok(Pair {
+                label: clip.label,
+                face: mean,
+                voice: values(heard)?,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recordings_are_labelled_by_their_names() {
+        assert_eq!(parse("01-01-05-02-01-01-01"), Some((3, Some(1))));
+        assert_eq!(parse("03-01-05-02-01-01-01"), None, "sound alone");
+        assert_eq!(parse("M003_level_1_disgusted_015"), Some((5, None)));
+        assert_eq!(parse("labelled_happy"), Some((1, None)));
+        assert_eq!(parse("retalking4"), None);
+    }
+
+    #[test]
+    fn one_persons_face_and_voice_are_cut_together() {
+        let Some(material) = crate::testing::material("av/ravdess_actor01") else {
+            return;
+        };
+        let mut recipe =
+            Recipe::read(&crate::testing::project("config/train/default.toml")).unwrap();
+        recipe.material = material.parent().unwrap().parent().unwrap().to_path_buf();
+        let found = recordings(&recipe.material).unwrap();
+        assert_eq!(
+            found.iter().filter(|(.., actor)| *actor == Some(1)).count(),
+            26
+        );
+        assert_eq!(
+            found.iter().filter(|(.., actor)| actor.is_none()).count(),
+            5
+        );
+    }
+}
