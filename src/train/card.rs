@@ -364,15 +364,13 @@ pub fn write(
         card,
         "| part | epochs done | epoch kept | its figure on held-out data | hours |\n|---|---|---|---|---|"
     )?;
-    let faces = face_parts(recipe);
-    let voices = VoiceRun::of(recipe).into_iter().map(VoiceRun::part);
-    let parts = (faces.iter().map(String::as_str))
-        .chain(voices)
-        .chain(["head-calibration", "head"]);
+    let mut parts = face_parts(recipe);
+    parts.extend(VoiceRun::of(recipe).iter().map(|run| run.part().to_owned()));
+    parts.extend(["head-calibration", "head"].map(str::to_owned));
     let mut devices: Vec<String> = Vec::new();
     for part in parts {
         let state =
-            read_state(&run_folder(recipe, part))?.with_context(|| format!("no run of {part}"))?;
+            read_state(&run_folder(recipe, &part))?.with_context(|| format!("no run of {part}"))?;
         let figure = state
             .kept()
             .map_or("none is taken".to_owned(), |figure| format!("{figure:.3}"));

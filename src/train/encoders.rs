@@ -18,6 +18,8 @@ use crate::model::{BundleError, Encoder, EncoderFiles, check_sums};
 use crate::preprocess::{LogMel, Tokenizer};
 use crate::recognize::{Embeddings, FaceCache, encode_clip, frame_embeddings, text_embedding};
 
+mod stages;
+
 /// What is read of `encoders.toml`, and of a bundle's `manifest.toml`: its head is left aside.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Sections {
@@ -166,45 +168,6 @@ impl SetFiles {
             rules,
             folders: read,
         })
-    }
-
-    /// Windows and preprocessing of a face and a voice alone: what the stages before the encoders go by. It opens no graph.
-    pub fn of_stages(
-        window: WindowRule,
-        face: FacePreprocessing,
-        audio: AudioPreprocessing,
-    ) -> SetFiles {
-        let entry = |modality: Modality, kind, input| EncoderEntry {
-            name: modality.name().into(),
-            modality,
-            kind,
-            file: String::new(),
-            sha256: String::new(),
-            int8: None,
-            input,
-            dim: 1,
-            classes: Vec::new(),
-            rate_hz: None,
-            normalise: None,
-            frozen: false,
-            source: String::new(),
-            licence: String::new(),
-        };
-        let faces = vec![face.channels, face.size, face.size];
-        let encoders = vec![
-            entry(Modality::Face, EncoderKind::Frame, faces),
-            entry(Modality::Voice, EncoderKind::Window, vec![1, audio.mels, 0]),
-        ];
-        SetFiles {
-            rules: headless(Sections {
-                window,
-                face: Some(face),
-                audio: Some(audio),
-                text: None,
-                encoders,
-            }),
-            folders: Vec::new(),
-        }
     }
 
     /// [`Manifest::compute_fingerprint`] over the joined sections: a bundle's own where one bundle was read.

@@ -22,11 +22,16 @@ use crate::train::samples::{generator, smoothed};
 use crate::train::words::{self, Words};
 
 mod calibration;
+mod judge;
 mod recordings;
 mod strangers;
 
 pub use calibration::Calibration;
 use calibration::{Shares, calibrate};
+#[cfg(test)]
+use judge::held_out;
+pub use judge::{alone, judge};
+use judge::{judge_paired, paired};
 use recordings::Recordings;
 
 /// A face's place among the modalities.
@@ -157,103 +162,6 @@ impl Batches<HeadBatch> for Joined<'_> {
         }
         batch
     }
-}
-
-/// Held-out rows of one subset of modalities: every item of one of them (voice where it is among them, else face, else words), joined by
-/// label with items of the others that are drawn, `DRAWS` times over where anything is drawn. An item of several labels has rows for each;
-/// beside the rows' labels stand their shares.
-fn held_out(all: &[Evidence], subset: &Presence) -> (HeadBatch, Vec<usize>, Vec<f64>) {
-    const DRAWS: usize = 4;
-    let leads = [Modality::Voice, Modality::Face, Modality::Text]
-        .into_iter()
-        .find(|m| *subset.get(*m))
-        .expect("a subset is not empty");
-    let lead = Modality::ALL
-        .iter()
-        .position(|m| *m == leads)
-        .expect("it is one of them");
-    let alone = Modality::ALL.iter().filter(|m| *subset.get(**m)).count() == 1;
-    let mut rng = generator(1, 0, 0);
-    let (mut batch, mut truth, mut shares) = (empty(all), Vec::new(), Vec::new());
-    for (row, label, share) in all[lead].rows() {
-        for _ in 0..if alone { 1 } else { DRAWS } {
-            push_row(&mut batch, all, subset, |i| {
-                if i == lead {
-                    row.to_vec()
-                } else {
-                    all[i].draw(label, &mut rng)
-                }
-            });
-            truth.push(label);
-            shares.push(share);
-        }
-    }
-    (batch, truth, shares)
-}
-
-/// Rows of one subset, judged by anything that answers a [`HeadBatch`] with logits.
-pub fn judge(
-    all: &[Evidence],
-    subset: &Presence,
-    answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,
-) -> anyhow::Result<Judged> {
-    let (batch, truth, shares) = held_out(all, subset);
-    let logits = answer(&batch)?;
-    Ok(Judged::shared(LABELS.len(), logits, truth, shares))
-}
-
-/// Rows of one subset that has a face and a voice, of `pairs`; words are drawn by label.
-pub(super) fn paired(
-    all: &[Evidence],
-    pairs: &[Pair],
-    subset: &Presence,
-    answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,
-) -> anyhow::Result<Vec<f32>> {
-    let mut rng = generator(3, 0, 0);
-    let mut batch = empty(all);
-    for pair in pairs {
-        push_row(&mut batch, all, subset, |i| match pair.of(i) {
-            Some(embedding) => embedding.clone(),
-            None => all[i].draw(pair.label, &mut rng),
-        });
-    }
-    answer(&batch)
-}
-
-/// [`judge`], and where there are a face and a voice, `pairs` beside what is joined: together they weigh as much as that.
-fn judge_paired(
-    all: &[Evidence],
-    pairs: &[Pair],
-    subset: &Presence,
-    answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,
-) -> anyhow::Result<Judged> {
-    if pairs.is_empty() || !(subset.face && subset.voice) {
-        return judge(all, subset, answer);
-    }
-    let (batch, mut truth, mut shares) = held_out(all, subset);
-    let mut logits = answer(&batch)?;
-    logits.extend(paired(all, pairs, subset, answer)?);
-    let each = shares.iter().sum::<f64>() / pairs.len() as f64;
-    truth.extend(pairs.iter().map(|pair| pair.label));
-    shares.extend(pairs.iter().map(|_| each));
-    Ok(Judged::shared(LABELS.len(), logits, truth, shares))
-}
-
-/// One modality's items alone, each once: the logits row after row.
-pub fn alone(
-    all: &[Evidence],
-    modality: Modality,
-    answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,
-) -> anyhow::Result<Vec<f32>> {
-    let mut batch = empty(all);
-    let lead = Modality::ALL
-        .iter()
-        .position(|m| *m == modality)
-        .expect("it is one of them");
-    for row in all[lead].firsts().chunks(all[lead].dim) {
-        push_row(&mut batch, all, &only(modality), |_| row.to_vec());
-    }
-    answer(&batch)
 }
 
 /// Does the subset hold its items' labels in the shares in which they come? Where words or a face are alone: then each item weighs the same.

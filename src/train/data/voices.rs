@@ -33,6 +33,14 @@ impl Corpus {
         }
     }
 
+    /// The emotions that it has, as indices in [`RAVDESS`](crate::labels::RAVDESS).
+    pub fn emotions(self) -> &'static [usize] {
+        match self {
+            Corpus::Ravdess => &[0, 1, 2, 3, 4, 5, 6, 7],
+            Corpus::Nemo => &[0, 2, 3, 4, 5, 7],
+        }
+    }
+
     /// Its folder below the material's.
     pub fn folder(self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@ use crate::modality::{Modality, Presence};
 use crate::preprocess::LogMel;
 use crate::train::calibrate::Judged;
 use crate::train::data::Part;
-use crate::train::data::voices::{Corpus, HeldOut, LabelledClip};
+use crate::train::data::voices::{Corpus, HeldOut, LabelledClip, read};
 use crate::train::evaluate::{Figure, figure_of, judged_clips, on_the_wire};
 use crate::train::evidence::{Evidence, clip_evidence};
 use crate::train::finetune::{VoiceRun, clip_logits, load_voice};
@@ -111,13 +111,18 @@ fn known(
     corpus: Corpus,
     part: Part,
 ) -> anyhow::Result<Vec<LabelledClip>> {
-    let learnt: Vec<usize> = (which.clips(recipe, Part::Train)?.iter())
-        .map(|clip| wire(clip.emotion))
+    let learnt: Vec<usize> = (Corpus::ALL.into_iter())
+        .filter(|corpus| which.held_out(recipe, *corpus) != HeldOut::All)
+        .flat_map(|corpus| corpus.emotions().iter().map(|emotion| wire(*emotion)))
         .collect();
-    let clips = which.clips(recipe, part)?.into_iter();
-    Ok(clips
-        .filter(|clip| clip.corpus == corpus && learnt.contains(&wire(clip.emotion)))
-        .collect())
+    let clips = read(
+        &recipe.material,
+        corpus,
+        part,
+        which.held_out(recipe, corpus),
+    )?;
+    let is_learnt = |clip: &LabelledClip| learnt.contains(&wire(clip.emotion));
+    Ok(clips.into_iter().filter(is_learnt).collect())
 }
 
 fn wire(emotion: usize) -> usize {
