@@ -87,7 +87,7 @@ pub(super) fn of_one_person(
         if pairs.is_empty() {
             continue;
         }
-        for subset in [only(Modality::Face), only(Modality::Voice), both.clone()] {
+        for subset in [only(Modality::Face), only(Modality::Voice), both] {
             let logits = paired(all, pairs, &subset, &mut |batch| {
                 values(forward(head, batch, &device()))
             })?;
