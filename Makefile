@@ -84,7 +84,7 @@ lint: ## formatting and lints, as strict as they get
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	$(CARGO) clippy --release --no-default-features --features train,capture --all-targets -- -D warnings
 
-bench: setup ## the README's tables: make bench REPLAY=FILE ARGS="--subjects 2"
+bench: setup ## the tables of tests/bench/README.md: make bench REPLAY=FILE ARGS="--subjects 2"
 	@$(MAKE) --no-print-directory build
 	@exec $(CARGO) run --release --quiet --bin expressd -- bench --replay $(REPLAY) $(ARGS)
 

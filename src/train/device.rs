@@ -28,7 +28,7 @@ pub enum DeviceError {
     )]
     Unknown(String),
     #[error(
-        "this expressd-train is built without `{0}`: build with FEATURES={1}, as the README says"
+        "this expressd-train is built without `{0}`: build with FEATURES={1} (see src/train/guide.md)"
     )]
     NotBuilt(&'static str, &'static str),
     #[error(

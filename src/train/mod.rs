@@ -7,6 +7,9 @@
 //!
 //! What needs no Burn is under the feature `corpus` alone.
 
+#[doc = include_str!("guide.md")]
+pub mod guide {}
+
 #[doc = include_str!("method.md")]
 pub mod method {}
 

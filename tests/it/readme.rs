@@ -1,6 +1,7 @@
 //! What the README says is there, is there; its client runs as printed.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,20 @@ use expressd::serve::bench::{BareVitals, sample_expression};
 use expressd::serve::{ServeSettings, start};
 use expressd::testing::project;
 
+/// The README and the documents that it leads to.
+const GUIDES: [&str; 4] = [
+    "README.md",
+    "config/README.md",
+    "src/train/guide.md",
+    "tests/bench/README.md",
+];
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(project(path)).unwrap()
+}
+
 fn readme() -> String {
-    std::fs::read_to_string(project("README.md")).unwrap()
+    read("README.md")
 }
 
 /// What stands between `open` and `close`, each time.
@@ -25,15 +38,35 @@ fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn links_commands_and_keys_of_the_readme_exist() {
+fn links_commands_and_keys_of_the_guides_exist() {
+    for guide in GUIDES {
+        check_guide(guide);
+    }
     let text = readme();
+    assert!(text.lines().count() <= 150, "a guide, no reference");
+    for path in [
+        "src/lib.rs",
+        "src/event.rs",
+        "models/README.md",
+        "config/setup/packages.txt",
+        "config/setup/wheels.txt",
+        "systemd/expressd.service",
+    ] {
+        assert!(text.contains(path) && project(path).exists(), "{path}");
+    }
+}
+
+fn check_guide(guide: &str) {
+    let text = read(guide);
+    let folder = Path::new(guide).parent().unwrap();
     for link in between(&text, "](", ")")
         .into_iter()
         .filter(|link| !link.contains("://"))
     {
-        assert!(project(link).exists(), "the README links {link}");
+        let target = project(folder.join(link).to_str().unwrap());
+        assert!(target.exists(), "{guide} links {link}");
     }
-    let makefile = std::fs::read_to_string(project("Makefile")).unwrap();
+    let makefile = read("Makefile");
     let commands = text
         .match_indices("make ")
         .map(|(at, _)| &text[at + 5..])
@@ -45,24 +78,11 @@ fn links_commands_and_keys_of_the_readme_exist() {
             .collect();
         assert!(
             makefile.contains(&format!("\n{target}:")),
-            "the README types make {target}"
+            "{guide} types make {target}"
         );
     }
     for set in between(&text, "--set ", "=") {
-        assert!(
-            KEYS.iter().any(|key| key.name == set),
-            "the README sets {set}"
-        );
-    }
-    for path in [
-        "src/lib.rs",
-        "src/event.rs",
-        "models/README.md",
-        "config/setup/packages.txt",
-        "config/setup/wheels.txt",
-        "systemd/expressd.service",
-    ] {
-        assert!(text.contains(path) && project(path).exists(), "{path}");
+        assert!(KEYS.iter().any(|key| key.name == set), "{guide} sets {set}");
     }
 }
 

@@ -205,6 +205,6 @@ fn the_top_label_follows_the_acted_emotion() {
         right += usize::from(top == Some(acted));
     }
     println!("{right} of {n} acted clips right");
-    // Chance is 1 in 7; the exact figures are in the README and the model card.
+    // Chance is 1 in 7; the exact figures are in `tests/bench/README.md` and the model card.
     assert!(right * 5 >= n * 2, "{right} of {n} clips right");
 }

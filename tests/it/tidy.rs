@@ -448,7 +448,7 @@ fn documents_that_are_cited_exist() {
     let is_ours = |text: &&Text| text.path != "config/setup/wheels.txt";
     for text in texts().iter().filter(is_ours) {
         for word in text.text.split(|c: char| !is_part(c)) {
-            let word = word.trim_matches('.');
+            let word = word.trim_end_matches('.');
             if !word.ends_with(".md") || word == ".md" || word.ends_with(MADE) {
                 continue;
             }

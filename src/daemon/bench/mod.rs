@@ -1,4 +1,4 @@
-//! `expressd bench`: the tables of the README.
+//! `expressd bench`: the tables of `tests/bench/README.md`.
 
 mod listener;
 mod live;
