@@ -77,6 +77,25 @@ pub fn read(folder: &Path, part: Part) -> anyhow::Result<Vec<Sentence>> {
     Ok(sentences)
 }
 
+/// Those of one label.
+pub fn of_one_label(sentences: Vec<Sentence>) -> Vec<Sentence> {
+    let is_one = |sentence: &Sentence| sentence.labels.len() == 1;
+    sentences.into_iter().filter(is_one).collect()
+}
+
+/// The first `count` of each label; a sentence of several labels counts for each and stays while one of them is wanted.
+pub fn first_of_each(sentences: Vec<Sentence>, count: usize) -> Vec<Sentence> {
+    let mut counts = [0; LABELS.len()];
+    let mut is_wanted = |sentence: &Sentence| {
+        let is_wanted = sentence.labels.iter().any(|label| counts[*label] < count);
+        if is_wanted {
+            sentence.labels.iter().for_each(|label| counts[*label] += 1);
+        }
+        is_wanted
+    };
+    sentences.into_iter().filter(|s| is_wanted(s)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +124,24 @@ mod tests {
                 .all(|s| s.shares() == angry_and_happy)
         );
         assert!(read(folder.path(), Part::Report).is_err());
+    }
+
+    #[test]
+    fn of_common_labels_the_first_are_kept_and_of_rare_ones_all() {
+        let sentence = |labels: &[usize]| Sentence {
+            text: String::new(),
+            labels: labels.to_vec(),
+        };
+        let all = vec![
+            sentence(&[0]),
+            sentence(&[0, 1]),
+            sentence(&[0]),
+            sentence(&[2]),
+            sentence(&[0, 2]),
+        ];
+        assert_eq!(of_one_label(all.clone()).len(), 3);
+        let kept = first_of_each(all.clone(), 2);
+        assert_eq!(kept, [&all[..2], &all[3..]].concat());
     }
 
     #[test]
