@@ -31,7 +31,7 @@ struct Shared<T> {
     state: Mutex<State<T>>,
     changed: Condvar,
     when_full: WhenFull,
-    /// Items that are never dropped.
+    /// Marks items that are never dropped.
     is_control: fn(&T) -> bool,
     counters: Arc<LaneCounters>,
 }
@@ -52,8 +52,8 @@ pub fn lane<T>(
     lane_with_control(name, capacity, when_full, |_| false)
 }
 
-/// A lane that never drops an item of which `is_control` holds: another one is dropped in its place,
-/// and where it holds of all that wait, the lane grows by it.
+/// A lane that never drops control items. A full lane drops its oldest other item instead; if all
+/// waiting items are control items, the lane grows.
 pub fn lane_with_control<T>(
     name: &'static str,
     capacity: usize,

@@ -1,7 +1,8 @@
 //! # expressd: a real-time expression sensor
 //!
-//! Camera and microphone in, expression events out. This page is the map. The reasons and rules are in [`architecture`], what clients
-//! see in [`event::protocol`], what the trainer implements in `train::method`.
+//! Camera and microphone in, expression events out. This page is the map. The reasons and rules are
+//! in [`architecture`], what clients see in [`event::protocol`], what the trainer implements in
+//! `train::method`.
 //!
 //! ```text
 //! camera / file / rtsp                        microphone / file

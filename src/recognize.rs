@@ -377,7 +377,8 @@ pub(crate) fn frame_embeddings(
         .collect())
 }
 
-/// Exactly the manifest's number of frames, evenly picked (`src/train/method.md` a.4), into `[1, frames, channels, size, size]`.
+/// Exactly the manifest's number of frames, evenly picked (`src/train/method.md` a.4), into `[1,
+/// frames, channels, size, size]`.
 fn window_embedding(
     encoder: &mut Encoder,
     manifest: &Manifest,

@@ -1,7 +1,8 @@
 //! Where tests find real recordings, which are not in the project, and the reference's numbers.
 //!
-//! A test that needs recordings and cannot have them has not run. The test harness would count it as
-//! passed, so it is written down: `make test` names those tests at its end, and fails by them where
+//! A test that needs recordings and cannot have them has not run. The test harness would count it
+//! as passed, so it is written down: `make test` names those tests at its end, and fails by them
+//! where
 //! `EXPRESSD_REQUIRE_MATERIAL` is set.
 
 pub mod mp4;

@@ -76,12 +76,18 @@ pub enum CaptureError {
 }
 
 /// As `Display`: names and paths may be addresses with secrets.
+/// What a track came to, as [`CaptureError::Missing`] words it.
+pub(super) fn track_fault(kind: &str, codec: &str, came: &str) -> String {
+    let codec = if codec.is_empty() { "unnamed" } else { codec };
+    format!("its {kind} track (codec {codec}) {came}")
+}
+
 impl CaptureError {
-    /// Tracks that no decoder is there for: whether it is a `picture` or a `sound` track, and its codec.
+    /// Tracks without a decoder: `picture` or `sound`, and the codec.
     pub(super) fn silent_tracks(path: &Path, tracks: &[(&str, String)]) -> CaptureError {
         let tracks = tracks
             .iter()
-            .map(|(kind, codec)| format!("its {kind} track (codec {codec}) gave nothing"));
+            .map(|(kind, codec)| track_fault(kind, codec, "gave nothing"));
         CaptureError::Missing {
             path: path.to_owned(),
             what: tracks.collect::<Vec<_>>().join(" and "),

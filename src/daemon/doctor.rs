@@ -74,8 +74,8 @@ impl Examination {
 /// Looks at everything that the configuration needs.
 ///
 /// # Errors
-/// [`DaemonError::Failures`] where the daemon cannot run, [`DaemonError::Warnings`] where it can and
-/// something will be missing.
+/// [`DaemonError::Failures`] where the daemon cannot run, [`DaemonError::Warnings`] where it can
+/// and something will be missing.
 pub fn examine(config: &Config) -> Result<(), DaemonError> {
     let mut examination = Examination::default();
     examine_inference(config, &mut examination);

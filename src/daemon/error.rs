@@ -56,7 +56,8 @@ pub enum DaemonError {
 }
 
 impl DaemonError {
-    /// 1 failed while running, 2 wrong arguments or configuration, 3 no such file or local device, 4 bundle refused, 5 warnings of `doctor` alone.
+    /// 1 failed while running, 2 wrong arguments or configuration, 3 no such file or local device,
+    /// 4 bundle refused, 5 warnings of `doctor` alone.
     pub fn exit_code(&self) -> u8 {
         match self {
             DaemonError::Config(_)

@@ -1,6 +1,6 @@
 //! Why a stage ended before its time.
 
-use std::sync::{Condvar, Mutex};
+use std::sync::Mutex;
 
 use super::panics::PanicReport;
 use crate::causes::one_line;
@@ -44,11 +44,10 @@ impl StageFailure {
     }
 }
 
-/// The first failure of any stage: those that follow come of it.
+/// The first failure of any stage; later ones are its consequences.
 #[derive(Debug, Default)]
 pub(super) struct FirstFailure {
     first: Mutex<Option<StageFailure>>,
-    changed: Condvar,
 }
 
 impl FirstFailure {
@@ -60,7 +59,6 @@ impl FirstFailure {
         );
         let mut first = self.first.lock().expect("failure lock");
         first.get_or_insert(failure);
-        self.changed.notify_all();
     }
 
     pub fn is_there(&self) -> bool {

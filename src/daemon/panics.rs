@@ -1,13 +1,16 @@
-//! What a panic says: its place, and its text without what it quotes.
+//! Panic reports: the place, and the text without quoted data.
 //!
-//! Texts of panics quote data: a string cut inside a character is shown whole, an `unwrap` shows the
-//! value of its error. So that nothing that was said or seen gets into the log or the journal,
+//! Texts of panics quote data: a string cut inside a character is shown whole, an `unwrap` shows
+//! the value of its error. So that nothing that was said or seen gets into the log or the journal,
 //! quoted parts are left out everywhere, also in threads that are no stages.
 
 use std::cell::RefCell;
 use std::fmt;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::Once;
+
+use crate::output::Log;
 
 thread_local! {
     /// This thread's newest panic.
@@ -57,10 +60,9 @@ pub fn report_panics() {
         std::panic::set_hook(Box::new(|info| {
             let report = PanicReport::new(info);
             let thread = std::thread::current();
-            eprintln!(
-                "expressd: thread {} {report}",
-                thread.name().unwrap_or("without a name")
-            );
+            let name = thread.name().unwrap_or("without a name");
+            // Does not wait for the reader of standard error, and never fails.
+            let _ = Log.write_all(format!("expressd: thread {name} {report}\n").as_bytes());
             NEWEST.with_borrow_mut(|newest| *newest = Some(report));
         }));
     });

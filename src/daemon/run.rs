@@ -358,7 +358,7 @@ impl Rounds<'_> {
         let mut outages = Outages::default();
         let serving = progress.add("serve", started);
         while !stop.load(Ordering::Acquire) {
-            // A failure is told once the others have ended.
+            // A failure is returned after all stages have ended.
             if pipeline.has_failed() || pipeline.has_ended() {
                 return Ok(());
             }

@@ -6,7 +6,8 @@ use realfft::{RealFftPlanner, RealToComplex};
 
 use crate::model::manifest::{AudioNormalisation, AudioPreprocessing, AudioScale};
 
-/// torchaudio's `MelSpectrogram` with its defaults (`src/train/method.md` a.5), then the manifest's scale and normalisation.
+/// torchaudio's `MelSpectrogram` with its defaults (`src/train/method.md` a.5), then the manifest's
+/// scale and normalisation.
 pub struct LogMel {
     settings: AudioPreprocessing,
     fft: Arc<dyn RealToComplex<f32>>,

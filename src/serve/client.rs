@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
 use super::ending::End;
-use super::places::{Place, Word};
+use super::places::{Command, Place};
 use super::wire::Wire;
 use super::{Shared, Tick, upgrade};
 use crate::event::{Answer, ClockPair, ErrorCode, Hello, Refusal, Request};
@@ -139,7 +139,7 @@ impl Client {
                         return end;
                     }
                 }
-                word = seat.word() => if let Err(end) = self.heed(word) {
+                command = seat.command() => if let Err(end) = self.obey(command) {
                     return end;
                 },
                 changed = tick.changed() => if changed.is_err() || *tick.borrow_and_update() == Tick::Stopping {
@@ -280,11 +280,11 @@ impl Client {
         self.place.seat.pinged(monotonic_nanos());
     }
 
-    /// What the server wants of this client's place.
-    fn heed(&mut self, word: Word) -> Result<(), End> {
-        match word {
-            Word::Ping => self.ping(),
-            Word::Leave => {
+    /// Executes a command of [`Places`](super::places::Places).
+    fn obey(&mut self, command: Command) -> Result<(), End> {
+        match command {
+            Command::Ping => self.ping(),
+            Command::Leave => {
                 return Err(End::Idle(Refusal::new(
                     ErrorCode::TooSlow,
                     "no pong, and another client needs this place",

@@ -15,7 +15,8 @@ pub use picture::{CropVariation, vary_crop};
 pub use spectrum::vary_spectrogram;
 pub use voice::{VoiceVariation, mask_spectrogram, vary_voice};
 
-/// Normal deviates, as many as a power of two: noise of any length begins somewhere in them, which costs a tenth of drawing it.
+/// Normal deviates, as many as a power of two: noise of any length begins somewhere in them, which
+/// costs a tenth of drawing it.
 static NOISE: LazyLock<Vec<f32>> = LazyLock::new(|| {
     let mut rng = StdRng::seed_from_u64(1);
     (0..1 << 20).map(|_| normal(&mut rng)).collect()

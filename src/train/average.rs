@@ -1,11 +1,12 @@
-//! The moving average of a net's weights and running statistics (Polyak and Juditsky 1992): steadier than the weights of any one step.
+//! Exponential moving average of a network's weights and running statistics (Polyak and Juditsky
+//! 1992).
 
 use std::collections::HashMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 
-/// A net's average, and how much of it each step keeps.
+/// The averaged network and its decay.
 #[derive(Debug)]
 pub struct Average<L> {
     pub net: L,
@@ -13,12 +14,13 @@ pub struct Average<L> {
 }
 
 impl<L: Module> Average<L> {
-    /// Begins with `net`, which is not to be one that learns ([`Module::valid`] gives such a one).
+    /// Starts at `net`, which must not track gradients ([`Module::valid`]).
     pub fn begin(net: L, keeps: f64) -> Average<L> {
         Average { net, keeps }
     }
 
-    /// Goes a part of the way towards `learner`, which has made `steps` steps: the first ones further, so that the beginning is forgotten.
+    /// Updates towards `learner` after `steps` steps. The decay grows during the first steps, so
+    /// that the initial weights are forgotten.
     pub fn follow(&mut self, learner: &L, steps: usize) {
         let keeps = self.keeps.min((1.0 + steps as f64) / (10.0 + steps as f64));
         let mut seen = Seen(HashMap::new());
@@ -27,7 +29,7 @@ impl<L: Module> Average<L> {
     }
 }
 
-/// Values in a row, by what they belong to.
+/// Flattened parameters by id.
 struct Seen(HashMap<ParamId, Tensor<1>>);
 
 impl ModuleVisitor for Seen {
@@ -80,7 +82,7 @@ mod tests {
                 .map(|(now, begun)| now - begun)
                 .collect()
         };
-        // At first two elevenths are kept, later nine tenths.
+        // The decay is 2/11 at the first step and 0.9 later.
         average.follow(&learner, 1);
         for (gone, whole) in gone(&average).iter().zip([1.0, 0.0, -2.0].iter().cycle()) {
             assert!(

@@ -22,7 +22,7 @@ pub struct Judged {
     labels: usize,
     logits: Vec<f32>,
     truth: Vec<usize>,
-    /// How much of an item each row is: below 1 where an item stands there once for each of the labels that people gave it.
+    /// Weight of each row: below 1 if an item has a row for each of its labels.
     shares: Vec<f64>,
     weights: Vec<f64>,
 }
@@ -42,8 +42,8 @@ impl Judged {
         Judged::shared(labels, logits, truth, shares)
     }
 
-    /// Rows of which each is but a share of an item. What is weighed so is the mean over those who judged the item: an accuracy is the
-    /// share of them that agree with the answer, a loss the cross-entropy to their distribution.
+    /// Weighted rows, several an item. Accuracy is then the share of annotators who agree with the
+    /// prediction, and the loss is the cross-entropy to their distribution.
     pub fn shared(labels: usize, logits: Vec<f32>, truth: Vec<usize>, shares: Vec<f64>) -> Self {
         assert_eq!(logits.len(), labels * truth.len());
         assert_eq!(shares.len(), truth.len());
@@ -62,7 +62,7 @@ impl Judged {
         judged
     }
 
-    /// The same rows, each item weighing the same: for what has the labels' true shares.
+    /// The same rows without class balancing.
     pub fn as_counted(mut self) -> Self {
         let all = self.shares.iter().sum::<f64>().max(f64::MIN_POSITIVE);
         self.weights = self.shares.iter().map(|share| share / all).collect();
@@ -74,7 +74,7 @@ impl Judged {
         self.shares.iter().sum::<f64>().round() as usize
     }
 
-    /// Items, where each is one row, or the rows that they share: of rows that weigh more than an item, the rows.
+    /// Number of items; the number of rows if any row weighs more than 1.
     pub fn rows(&self) -> usize {
         if self.shares.iter().any(|share| *share > 1.0) {
             self.truth.len()
@@ -92,7 +92,8 @@ impl Judged {
         sums
     }
 
-    /// The metric of this name, each row weighing the same; `None` where there is nothing to judge, no such metric, or rows are shares.
+    /// The metric of this name over unweighted rows; `None` without rows, for an unknown name, or
+    /// if rows are weighted.
     pub fn metric(&self, name: &str) -> Option<f64> {
         if self.shares.iter().any(|share| *share != 1.0) {
             return None;
@@ -139,7 +140,7 @@ impl Judged {
             .collect()
     }
 
-    /// Truth, answer and share of each row.
+    /// Truth, prediction and weight of each row.
     pub fn answers(&self) -> impl Iterator<Item = (usize, usize, f64)> {
         self.logits
             .chunks(self.labels)
@@ -148,7 +149,7 @@ impl Judged {
             .map(|((row, truth), share)| (*truth, largest(row), *share))
     }
 
-    /// Share of items that are right.
+    /// Weighted accuracy.
     pub fn accuracy(&self) -> f64 {
         let right = self.answers().filter(|(truth, answer, _)| truth == answer);
         right.map(|(.., share)| share).sum::<f64>()

@@ -509,7 +509,7 @@ fn class_weights(
     Ok(Some(found.iter().map(|w| *w as f32).collect()))
 }
 
-/// Cross-entropy or binary cross-entropy, weighed (`src/train/method.md` c.6): the first divided by the sum of the targets' weights.
+/// Weighted cross-entropy (mean over weights) or binary cross-entropy (`src/train/method.md` c.6).
 fn label_loss(
     logits: Tensor<2>,
     truth: &Truth,

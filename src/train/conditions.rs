@@ -41,8 +41,9 @@ const BRIGHTNESS: [f64; 2] = [90.0, 160.0];
 /// A picture and what is right.
 type Told<'a> = (&'a Crop, usize);
 
-/// The face encoder by the pictures' size, their own brightness, and a dim camera, where most annotators say one label; then by FER2013's own
-/// labels, also with `copies`, pictures that it was taught by.
+/// The face encoder by the pictures' size, their own brightness, and a dim camera, where most
+/// annotators say one label; then by FER2013's own labels, also with `copies`, pictures that it was
+/// taught by.
 pub fn faces(
     opened: &mut Opened,
     crops: &[LabelledCrop],
@@ -103,7 +104,8 @@ fn own_labels(crops: &[LabelledCrop]) -> Vec<Told<'_>> {
     crops.iter().map(|c| (&c.crop, c.label)).collect()
 }
 
-/// The voice encoder by the speaker's sex: of each clip whether a woman speaks and whether the answer is right.
+/// The voice encoder by the speaker's sex: of each clip whether a woman speaks and whether the
+/// answer is right.
 pub fn voices(corpus: Corpus, judged: &[(bool, bool)]) -> Vec<Condition> {
     let of = |name: &str, women: bool| {
         let right: Vec<bool> = (judged.iter())

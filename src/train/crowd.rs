@@ -1,4 +1,4 @@
-//! How well answers to faces agree with the people who judged them.
+//! Agreement of face predictions with the annotators of the pictures.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,21 +7,21 @@ use crate::train::calibrate::{Judged, largest};
 use crate::train::data::votes::Votes;
 use crate::train::evaluate::wilson;
 
-/// Answers beside annotators.
+/// Agreement and calibration against annotators' votes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Crowd {
     /// Pictures with votes.
     pub n: usize,
-    /// The share of a picture's annotators who agree with the answer, the mean over all pictures.
+    /// Share of annotators who agree with the prediction, averaged over pictures.
     pub agreement: f64,
-    /// The share of the others who agree with one annotator.
+    /// Share of the other annotators who agree with one annotator.
     pub among_themselves: f64,
-    /// Nats: of the answers' scores to the annotators' distributions, and what it would be were they the same.
+    /// Cross-entropy of the scores to the vote distributions, and the entropy of the votes; nats.
     pub cross_entropy: f64,
     pub entropy: f64,
-    /// How far the confidences are from the shares of annotators who agree (expected calibration error, 15 bins).
+    /// Expected calibration error against the shares of annotators who agree, 15 bins.
     pub calibration_error: f64,
-    /// Pictures of which most say one label, and the share whose answer is that one, with Wilson's interval, 95 %.
+    /// Pictures with a single majority label; accuracy on them, with Wilson's 95 % interval.
     pub clear: usize,
     pub accuracy: f64,
     pub interval: [f64; 2],
@@ -33,19 +33,20 @@ pub struct Crowd {
 pub struct OfLabel {
     pub label: String,
     pub n: usize,
-    /// The share of those that are answered with it.
+    /// Recall on clear pictures of this label.
     pub recall: f64,
-    /// The share of those answered with it of which most say it.
+    /// Precision on clear pictures.
     pub precision: f64,
-    /// The annotators' agreement with the answers to those.
+    /// Annotators' agreement with the predictions for these pictures.
     pub agreement: f64,
-    /// Their agreement with each other there.
+    /// Annotators' agreement with each other on these pictures.
     pub among_themselves: f64,
-    /// Of 1,000 pictures of which most say *neutral*, how many are given this label with a confidence that is not abstained from.
+    /// Of 1,000 pictures with the majority label *neutral*, how many get this label without
+    /// abstention.
     pub of_1000_neutral: f64,
 }
 
-/// Rows of `logits` against the votes: each picture's row once for every label that somebody said.
+/// `logits` with the votes as weighted truth: one row for each label of a picture with votes.
 pub fn judged(logits: &[f32], votes: &[Votes]) -> Judged {
     let (mut rows, mut truth, mut shares) = (Vec::new(), Vec::new(), Vec::new());
     for (row, votes) in logits.chunks(LABELS.len()).zip(votes) {
@@ -60,7 +61,7 @@ pub fn judged(logits: &[f32], votes: &[Votes]) -> Judged {
     Judged::shared(LABELS.len(), rows, truth, shares).as_counted()
 }
 
-/// Rows of `logits` against what most say, where that is one label.
+/// `logits` with the majority label as truth; pictures without one are left out.
 pub fn judged_clear(logits: &[f32], votes: &[Votes]) -> Judged {
     let (rows, truth): (Vec<&[f32]>, Vec<usize>) = logits
         .chunks(LABELS.len())
@@ -76,8 +77,8 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 impl Crowd {
-    /// Of `logits` (`[pictures, labels]`, row after row) that are divided by `temperature`; a confidence under `threshold` is no answer to
-    /// a neutral face.
+    /// Metrics of `logits` (`[pictures, labels]`, row-major), divided by `temperature`. Predictions
+    /// with a confidence under `threshold` count as abstentions on neutral pictures.
     pub fn of(logits: &[f32], votes: &[Votes], temperature: f64, threshold: f64) -> Crowd {
         let all = judged(logits, votes);
         let clear = judged_clear(logits, votes);
@@ -119,7 +120,7 @@ impl Crowd {
         }
     }
 
-    /// A few lines for whoever evaluates.
+    /// The summary that `evaluate` prints.
     pub fn sentences(&self) -> String {
         let labels: Vec<String> = self
             .of_labels
@@ -163,10 +164,10 @@ mod tests {
             votes([10, 0, 0, 0, 0, 0, 0]),
             votes([6, 0, 4, 0, 0, 0, 0]),
             votes([0, 10, 0, 0, 0, 0, 0]),
-            // Nobody is first.
+            // A tie: no majority label.
             votes([5, 0, 5, 0, 0, 0, 0]),
         ];
-        // Of two labels the first with 0.8: neutral, sad, happy, sad.
+        // Predictions with confidence 0.8: neutral, sad, happy, sad.
         let row = |first: usize, second: usize| {
             let mut row = [-50.0f32; 7];
             (row[first], row[second]) = (4f32.ln(), 0.0);
@@ -185,7 +186,7 @@ mod tests {
         assert!((crowd.cross_entropy - loss / 4.0).abs() < 1e-5);
         let entropy = -(0.6f64 * 0.6f64.ln() + 0.4 * 0.4f64.ln()) + 2f64.ln();
         assert!((crowd.entropy - entropy / 4.0).abs() < 1e-6);
-        // Every answer is said with 0.8 and 0.725 of the annotators agree.
+        // Every confidence is 0.8; 0.725 of the annotators agree.
         assert!((crowd.calibration_error - 0.075).abs() < 1e-6);
         let neutral = &crowd.of_labels[0];
         assert_eq!(
@@ -195,7 +196,7 @@ mod tests {
         assert!((neutral.agreement - 0.7).abs() < 1e-6);
         let sad = &crowd.of_labels[2];
         assert_eq!((sad.n, sad.precision, sad.of_1000_neutral), (0, 0.0, 500.0));
-        // Who abstains gives nothing.
+        // Abstentions count for no label.
         let shy = Crowd::of(&logits, &all, 1.0, 0.9);
         assert_eq!(shy.of_labels[2].of_1000_neutral, 0.0);
         assert!(

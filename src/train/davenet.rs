@@ -1,4 +1,5 @@
-//! ResDAVEnet, the reference's audio encoder (`src/train/method.md` b.1; reference `dav_enet.py`): spectrograms to a feature map and its mean.
+//! ResDAVEnet, the reference's audio encoder (`src/train/method.md` b.1; reference `dav_enet.py`):
+//! spectrograms to a feature map and its mean.
 
 use burn::module::Module;
 use burn::tensor::activation::relu;

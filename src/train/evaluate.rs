@@ -35,7 +35,8 @@ use voices::measure_voice;
 pub use voices::{judged_clips, on_the_wire};
 
 /// Measures a bundle or a run on labelled recordings of yours (`extract` puts them into a store), or the default bundle as its card does: on
-/// FER2013's PublicTest and its annotators' votes, speakers of RAVDESS and nEMO, and the development sets of MELD and GoEmotions.
+/// FER2013's PublicTest and its annotators' votes, speakers of RAVDESS and nEMO, and the
+/// development sets of MELD and GoEmotions.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  expressd-train evaluate --run runs/ravdess --split test --report report.html\n  expressd-train evaluate --bundle models/default --store stores/mine --split all\n  expressd-train evaluate --bundle models/default"
@@ -357,7 +358,8 @@ impl Figure {
         }
     }
 
-    /// The same with what confidences at `temperature` are worth, and how much is answered from `threshold` on.
+    /// The same with what confidences at `temperature` are worth, and how much is answered from
+    /// `threshold` on.
     pub fn with_confidence(mut self, judged: &Judged, temperature: f64, threshold: f64) -> Figure {
         // Of all items, and of those that are right: what is answered.
         let (mut answered, mut right) = (0.0, 0.0);
@@ -375,7 +377,8 @@ impl Figure {
     }
 }
 
-/// The face encoder's own classes, where most annotators say one label; its embeddings, and the votes for each.
+/// The face encoder's own classes, where most annotators say one label; its embeddings, and the
+/// votes for each.
 fn measure_face(
     opened: &mut Opened,
     crops: &[LabelledCrop],

@@ -15,8 +15,8 @@ use crate::train::prior::log_shares;
 use crate::train::recipe::Recipe;
 use crate::train::samples::{generator, live_windows, milliseconds, random_start};
 
-/// Embeddings by label of the wire: of each item (a picture, a window) one or several views. What several people disagree about belongs to
-/// several labels, to each by a share.
+/// Embeddings by label of the wire: of each item (a picture, a window) one or several views. What
+/// several people disagree about belongs to several labels, to each by a share.
 #[derive(Clone, Debug)]
 pub struct Evidence {
     pub(super) dim: usize,
@@ -66,8 +66,9 @@ impl Evidence {
         self.items.push(views);
     }
 
-    /// The mean of some of the views of an item of this label; items are drawn as often as they belong to it, so that of pictures with
-    /// votes each is drawn as one of its annotators would label it.
+    /// The mean of some of the views of an item of this label; items are drawn as often as they
+    /// belong to it, so that of pictures with votes each is drawn as one of its annotators would
+    /// label it.
     pub(super) fn draw(&self, label: usize, rng: &mut StdRng) -> Vec<f32> {
         let of_label = &self.by_label[label];
         let all = of_label.last().map_or(0.0, |last| last.until);
@@ -89,8 +90,8 @@ impl Evidence {
         self.items.len()
     }
 
-    /// Adds the items of `other`, so that of what is drawn of each label `share` (below 1) is of them, however many there are. A label that
-    /// only one of the two has stays as it is.
+    /// Adds the items of `other`, so that of what is drawn of each label `share` (below 1) is of
+    /// them, however many there are. A label that only one of the two has stays as it is.
     pub fn join(&mut self, other: Evidence, share: f64) {
         assert_eq!(self.dim, other.dim);
         let offset = self.items.len();
@@ -111,7 +112,8 @@ impl Evidence {
         self.items.extend(other.items);
     }
 
-    /// Every item's first view, once for each label that it belongs to, with the label and the share.
+    /// Every item's first view, once for each label that it belongs to, with the label and the
+    /// share.
     pub(super) fn rows(&self) -> impl Iterator<Item = (&[f32], usize, f64)> {
         self.by_label
             .iter()

@@ -113,8 +113,9 @@ impl Pair {
     }
 }
 
-/// Labels drawn alike often, and so are the subsets of modalities but for a share of single ones; what is there is joined by label, or in a
-/// share of the rows that have both a face and a voice is of one person.
+/// Labels drawn alike often, and so are the subsets of modalities but for a share of single ones;
+/// what is there is joined by label, or in a share of the rows that have both a face and a voice is
+/// of one person.
 struct Joined<'a> {
     all: &'a [Evidence],
     pairs: &'a [Pair],
@@ -164,8 +165,8 @@ impl Batches<HeadBatch> for Joined<'_> {
     }
 }
 
-/// Does the subset hold its items' labels in the shares in which they come? Where words or a face are alone: then each item weighs the same.
-/// What is joined by label has no shares of its own.
+/// Does the subset hold its items' labels in the shares in which they come? Where words or a face
+/// are alone: then each item weighs the same. What is joined by label has no shares of its own.
 pub fn is_as_counted(subset: &Presence) -> bool {
     [Modality::Face, Modality::Text]
         .into_iter()

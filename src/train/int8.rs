@@ -116,7 +116,8 @@ fn picked(count: usize) -> impl Iterator<Item = usize> {
     (0..RANGE_INPUTS).map(move |i| i * count / RANGE_INPUTS)
 }
 
-/// Faces, half of them varied as in training: cameras are darker and coarser than the pictures. Those that are judged are clear ones.
+/// Faces, half of them varied as in training: cameras are darker and coarser than the pictures.
+/// Those that are judged are clear ones.
 pub fn faces(train: &[VotedCrop], select: &[VotedCrop], settings: &FacePreprocessing) -> Examples {
     let example = |crop: &Crop| Example {
         shape: vec![1, settings.channels, settings.size, settings.size],

@@ -1,4 +1,4 @@
-//! What a modality that is wrong, and sure of it, does to the fused answer.
+//! Effect of a wrong but confident modality on the fused prediction.
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -13,23 +13,24 @@ use crate::train::fusion::{HeadBatch, alone, empty, only, push_row};
 use crate::train::metrics::judgements::softmax;
 use crate::train::samples::generator;
 
-/// From this confidence a modality alone counts as sure.
+/// Confidence from which a single modality counts as confident.
 pub const SURE: f32 = 0.7;
 
-/// Answers where one of two modalities alone names a wrong label with a confidence of at least [`SURE`].
+/// Metrics on rows where one modality alone predicts a wrong label with confidence [`SURE`] or
+/// more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Misled {
     /// The modality that is wrong.
     pub wrong: String,
-    /// Shares of all rows: the fused answer is the wrong modality's; it is abstained from.
+    /// Shares of rows where the fused prediction follows the wrong modality, and of abstentions.
     pub follows: f64,
     pub abstained: f64,
     /// Accuracy of the other modality alone on the same rows.
     pub alone: f64,
 }
 
-/// Every row of one modality beside an item of another label that the other modality alone names with confidence: a face that misleads a
-/// voice, and the reverse.
+/// Joins every row of one modality with a confident item of another label from the other modality:
+/// misleading faces, then misleading voices.
 pub fn figures(
     all: &[Evidence],
     head: &HeadEntry,
@@ -56,7 +57,7 @@ fn temperature(head: &HeadEntry, subset: &Presence) -> f32 {
     head.temperature.get(&subset.name()).copied().unwrap_or(1.0)
 }
 
-/// `None` where no item of the misleading modality is sure.
+/// `None` if no item of the misleading modality is confident.
 fn misled(
     all: &[Evidence],
     head: &HeadEntry,
@@ -170,11 +171,11 @@ mod tests {
             abstain_threshold: 0.55,
         };
         let mut all = vec![Evidence::new(LABELS.len()); 3];
-        // Two faces are sure of happy, which they show; one that shows sad is not sure of anything.
+        // Two confident happy faces, one unconfident sad face.
         all[0].push(1, says(1, 6.0));
         all[0].push(1, says(1, 4.0));
         all[0].push(2, says(2, 0.5));
-        // A voice that is surer than the faces, and one that is as sure as one of them.
+        // One voice is more confident than the faces, one as confident.
         all[1].push(3, says(3, 9.0));
         let figures = figures(&all, &head, &mut sum).unwrap();
         let [voice, face] = &figures[..] else {
@@ -185,18 +186,18 @@ mod tests {
             (voice.n, voice.accuracy, misled.follows, misled.alone),
             (1, 1.0, 0.0, 1.0)
         );
-        // All three faces beside that voice.
+        // All three faces, joined with the first voice.
         let misled = face.misled.as_ref().unwrap();
         assert_eq!((face.n, face.accuracy, misled.alone), (3, 0.0, 1.0));
         assert!((misled.follows - 1.0).abs() < 1e-9 && misled.abstained.abs() < 1e-9);
-        // Where neither prevails it is abstained from.
+        // Equal evidence leads to abstention.
         all[1] = Evidence::new(LABELS.len());
         all[1].push(3, says(3, 4.0));
         all[0] = Evidence::new(LABELS.len());
         all[0].push(1, says(1, 4.0));
         let figures = super::figures(&all, &head, &mut sum).unwrap();
         assert!((figures[0].misled.as_ref().unwrap().abstained - 1.0).abs() < 1e-9);
-        // No face is sure of another label than the voice's.
+        // No confident face contradicts the voice.
         all[0] = Evidence::new(LABELS.len());
         all[0].push(3, says(3, 6.0));
         assert!(super::figures(&all, &head, &mut sum).unwrap().is_empty());

@@ -1,4 +1,4 @@
-//! Recordings on which one person is seen and heard: faces and voice of the same moment, cut by the daemon's own stages.
+//! Recordings of one person's face and voice, cut into clips by the daemon's own stages.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ use crate::train::recipe::Recipe;
 pub struct PairedClip {
     /// Place in [`LABELS`](crate::labels::LABELS).
     pub label: usize,
-    /// RAVDESS's actor; `None`: somebody of whom no encoder has met anything.
+    /// RAVDESS's actor; `None`: a person that no encoder was trained on.
     pub actor: Option<u32>,
     pub hops: Vec<PairedHop>,
 }
@@ -40,7 +40,8 @@ pub struct PairedHop {
     pub samples: Arc<[f32]>,
 }
 
-/// The labelled recordings of the material: RAVDESS's actor 01, MEAD's clips with sound, and two talkers.
+/// The labelled recordings of the material: RAVDESS's actor 01, MEAD's clips with sound, and two
+/// talkers.
 fn recordings(material: &Path) -> anyhow::Result<Vec<(PathBuf, usize, Option<u32>)>> {
     let mut found = Vec::new();
     for folder in ["av/ravdess_actor01", "av/mead", "av/talking"] {
@@ -75,7 +76,8 @@ fn parse(stem: &str) -> Option<(usize, Option<u32>)> {
     Some((label_index(named)?, None))
 }
 
-/// Plays the labelled recordings through the daemon's stages, with the recipe's windows and preprocessing.
+/// Plays the labelled recordings through the daemon's stages, with the recipe's windows and
+/// preprocessing.
 ///
 /// # Errors
 /// Where the material has no such folder, or a recording cannot be played.

@@ -1,7 +1,7 @@
-//! Rare labels: how much of the labels' shares in the data an answer keeps.
+//! Logit adjustment for rare labels (Menon et al. 2021).
 //!
-//! What learns from data in which fear is one picture in forty says fear too seldom for somebody who is afraid. The shares are taken out of
-//! the logits again as far as that costs hardly any accuracy (logit adjustment, Menon et al. 2021).
+//! A model that is trained on imbalanced data predicts rare labels too seldom. Part of the log
+//! prior is subtracted from the logits, as far as accuracy on the selection data permits.
 
 use crate::labels::LABELS;
 use crate::preprocess::normalise;
@@ -12,21 +12,21 @@ use crate::train::finetune::encode_faces;
 use crate::train::net::Encoder;
 use crate::train::recipe::Recipe;
 
-/// How much of a prior an answer gets.
+/// The strength of the label prior in the logits, and its metrics.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Strength {
-    /// From 0, every label as likely as any other, to 1, as likely as in the data.
+    /// 0: uniform prior; 1: the training data's prior.
     pub of_prior: f32,
     pub accuracy: f64,
-    /// Mean of the labels' recalls.
+    /// Mean recall over labels.
     pub recall: f64,
 }
 
-/// Accuracy that rare labels may cost.
+/// Accuracy that better recall of rare labels may cost.
 const FOR_THE_RARE: f64 = 0.005;
 
-/// Of eleven strengths of a prior the one with the best mean recall among those whose accuracy is within 0.005 of the best: what is rare is
-/// found as far as what is common hardly pays for it. `judge` gives what a strength answers.
+/// Selects one of eleven prior strengths: the best mean recall among those whose accuracy is within
+/// 0.005 of the best. `judge` gives the predictions at a strength.
 pub fn prior_strength(
     mut judge: impl FnMut(f32) -> anyhow::Result<Judged>,
 ) -> anyhow::Result<Strength> {
@@ -50,7 +50,7 @@ pub fn prior_strength(
         .expect("the best is within its own bound"))
 }
 
-/// Logarithms of shares that stand to each other as `sums`, their mean taken away.
+/// Log priors in proportion to `sums`, with zero mean.
 pub fn log_shares(sums: &[f64]) -> Vec<f32> {
     let logs: Vec<f64> = sums.iter().map(|sum| sum.max(1.0).ln()).collect();
     let mean = logs.iter().sum::<f64>() / logs.len() as f64;
@@ -62,8 +62,9 @@ pub fn times(row: &[f32], factor: f32) -> Vec<f32> {
     row.iter().map(|value| value * factor).collect()
 }
 
-/// [`prior_strength`] of `logits` (`[rows, labels]`, row after row) that hold `held` of the prior `shares` already; `firsts` is what most
-/// people say of each row, and rows without are left aside.
+/// [`prior_strength`] of `logits` (`[rows, labels]`, row-major), which contain the fraction `held`
+/// of the log prior `shares` already. `firsts`: the majority label of each row; rows without are
+/// ignored.
 pub fn strength_for(
     logits: &[f32],
     firsts: &[Option<usize>],
@@ -88,8 +89,8 @@ pub fn strength_for(
     })
 }
 
-/// What is to be added to the logits of the face encoder, which has learnt the shares of its data with everything else, and how much of
-/// them is left then: chosen on the selection data.
+/// The correction of the face encoder's logits, which contain the full log prior of its training
+/// data, and the prior strength that remains. Chosen on the selection data.
 pub fn for_encoder(
     recipe: &Recipe,
     net: &Encoder,
@@ -120,7 +121,7 @@ mod tests {
 
     #[test]
     fn of_strengths_near_the_best_accuracy_the_one_that_finds_most_labels_is_taken() {
-        // Of 1,000 rows 10 are of the rare label; with less of the prior more of them are found, and more of the others are lost.
+        // 10 of 1,000 rows have the rare label: a weaker prior finds more of them and loses others.
         let judge = |of_prior: f32| {
             let found = ((1.0 - of_prior) * 10.0).round() as usize;
             let lost = found * found * 2 / 5;
@@ -131,14 +132,14 @@ mod tests {
             Ok(Judged::new(2, rows.flatten().collect(), truth))
         };
         let chosen = prior_strength(judge).unwrap();
-        // Found less lost: 0, 1, 1, 0, -2, -5: four found are within five in a thousand of the best.
+        // Found minus lost: 0, 1, 1, 0, -2, -5; four found is within 0.005 of the best accuracy.
         assert!((chosen.of_prior - 0.6).abs() < 1e-6, "{chosen:?}");
         assert!((chosen.accuracy - 0.988).abs() < 1e-9, "{chosen:?}");
     }
 
     #[test]
     fn a_prior_that_logits_hold_already_is_not_added_twice() {
-        // The shares say 0; what is seen says 1 of the second row.
+        // The prior favours label 0; the evidence of the second row favours 1.
         let (shares, seen) = (
             log_shares(&[800.0, 200.0]),
             [[2.0, 0.0], [0.0, 1.0]].concat(),

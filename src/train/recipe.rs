@@ -147,7 +147,8 @@ pub struct Recipe {
 pub struct WordsRecipe {
     /// The folder with its weights and tokenizer, as set-up fetches it (`import sentence --dir`).
     pub encoder: PathBuf,
-    /// Of the sentences that the head learns, the share that is of GoEmotions and not of MELD, in each label; 0 to below 1.
+    /// Share of GoEmotions among the head's sentences, in each label (the rest is MELD's); 0 to
+    /// below 1.
     pub goemotions: f64,
 }
 
@@ -156,7 +157,8 @@ pub struct WordsRecipe {
 pub struct FaceRecipe {
     pub preprocessing: FacePreprocessing,
     pub shape: EncoderShape,
-    /// The annotators' votes, a table below `material` ([`crate::train::data::votes`]); without it FER2013's own labels are learnt.
+    /// The table of annotators' votes below `material` ([`crate::train::data::votes`]); without it
+    /// the targets are FER2013's own labels.
     pub votes: Option<PathBuf>,
     /// Beta distribution's parameter for mixing pairs of pictures; 0: no mixing.
     pub mixup: f64,
@@ -169,8 +171,9 @@ pub struct FaceRecipe {
 }
 
 /// Another generation: the judgement of those before of each picture (the mean over the last of each shape) stands beside the picture's
-/// votes (Furlanello et al. 2018, born-again networks). Of labels as noisy as FER2013's a part is then overruled. It begins with the
-/// weights of the last generation of its own shape, or at random where it is the first of that shape.
+/// votes (Furlanello et al. 2018, born-again networks). Of labels as noisy as FER2013's a part is
+/// then overruled. It begins with the weights of the last generation of its own shape, or at random
+/// where it is the first of that shape.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Again {
@@ -203,11 +206,11 @@ pub struct VoiceRecipe {
     pub min_window_ms: u32,
     /// Beta distribution's parameter for mixing pairs of windows; 0: no mixing.
     pub mixup: f64,
-    /// How far a voice is to be trusted is found with a second encoder that has never met these actors of RAVDESS. The bundle's own has
-    /// met all but those who report: calibration uses actors that its encoder was not trained on.
+    /// RAVDESS actors that the calibration encoder is not trained on; calibration uses their clips.
+    /// The final encoder is trained on all actors but the report's.
     pub calibration_actors: Vec<u32>,
-    /// Nor has the second encoder met this corpus, so that calibration sees another language, other rooms and other acting. Without it
-    /// only actors are held out.
+    /// A corpus that the calibration encoder is not trained on either: another language, other
+    /// rooms, other acting. Without it only actors are held out.
     pub calibration_corpus: Option<Corpus>,
 }
 
@@ -220,8 +223,8 @@ pub struct HeadRecipe {
     /// Share of the training rows that show one modality alone; the others are spread over all seven subsets. Beside a face and a voice
     /// words have little left to explain, so they learn where they are alone.
     pub alone: f64,
-    /// Of the training rows with a face and a voice, the share in which both are of one person at one moment, where a recording of such a
-    /// person is there; the others are joined by label.
+    /// Share of training rows with face and voice that come from one person at one moment, if such
+    /// recordings exist; the other rows are joined by label.
     pub same_person: f64,
     pub fit: FitSettings,
 }
@@ -236,7 +239,8 @@ pub struct FitSettings {
     pub warmup_epochs: f64,
     pub weight_decay: f32,
     pub label_smoothing: f32,
-    /// Where given, what selects and is kept is a moving average of the weights, of which each step keeps this share (0.999, say).
+    /// Decay of the moving average of the weights, which is then selected and saved (for example
+    /// 0.999).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub average: Option<f64>,
     pub keep: Keep,

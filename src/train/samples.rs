@@ -80,15 +80,15 @@ pub fn smoothed(class: usize, classes: usize, smoothing: f32) -> impl Iterator<I
         .map(move |c| smoothing / classes as f32 + if c == class { 1.0 - smoothing } else { 0.0 })
 }
 
-/// How much pictures agree about themselves in the mean: what each weighs is divided by it, so that a step is as long as without weights.
+/// Mean agreement of the pictures: the weights are divided by it, which keeps the mean weight at 1.
 pub fn mean_agreement(crops: &[VotedCrop]) -> f32 {
     crops.iter().map(|c| c.votes.agreement()).sum::<f32>() / crops.len().max(1) as f32
 }
 
 /// FER2013's pictures for the face encoder.
 ///
-/// A target is the annotators' distribution, and weighs as much as they agree: of a picture in which everybody sees something else there is
-/// little to learn.
+/// The target is the vote distribution, weighted by the annotators' agreement: a picture without
+/// agreement carries little information.
 pub struct FaceBatches<'a> {
     pub crops: &'a [VotedCrop],
     /// [`mean_agreement`] of these.
@@ -261,10 +261,10 @@ pub fn live_windows(clip: &LabelledClip, length: usize, hop: usize, least: usize
         .collect()
 }
 
-/// Mixup (Zhang et al. 2018) of each row with the next, in equal shares throughout a batch; `a` of 0: none.
+/// Mixup (Zhang et al. 2018) of each row with the next, one ratio for a batch; `a` = 0: none.
 fn mix(values: &mut [f32], targets: &mut [f32], rows: usize, a: f64, rng: &mut StdRng) {
     if a > 0.0 {
-        // The larger share stays, so that each row is mostly itself.
+        // Each row keeps at least half of itself.
         let share = beta(a, rng).max(0.5);
         mix_with_next(values, rows, share);
         mix_with_next(targets, rows, share);

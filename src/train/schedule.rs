@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum RateSchedule {
     /// The base rate throughout.
     Constant,
-    /// Per epoch: linear warm-up, then a cosine that restarts (`src/train/method.md` section d; PyTorch's `SequentialLR` of `LinearLR` and
+    /// Per epoch: linear warm-up, then a cosine that restarts (`src/train/method.md` section d;
+    /// PyTorch's `SequentialLR` of `LinearLR` and
     /// `CosineAnnealingWarmRestarts`, or with `decay` the reference's `CosineAnnealingWarmRestartsExpDecay`).
     WarmRestarts(WarmRestarts),
     /// Per step: linear warm-up, then one cosine to zero at the last step.

@@ -1,4 +1,5 @@
-//! Words for the fusion head: MELD's utterances and GoEmotions' comments through the frozen sentence encoder.
+//! Words for the fusion head: MELD's utterances and GoEmotions' comments through the frozen
+//! sentence encoder.
 
 use std::path::Path;
 
@@ -127,7 +128,8 @@ impl Words {
         Ok(evidence)
     }
 
-    /// GoEmotions, one item a comment; what selects or reports has one label, what trains one or several, and of common labels a part.
+    /// GoEmotions, one item a comment. Training comments have one or several labels and are limited
+    /// in number for each label; selection and report comments have one label.
     pub fn comments(&mut self, folder: &Path, part: Part) -> anyhow::Result<Evidence> {
         let mut evidence = Evidence::new(DIM);
         let sentences = goemotions::read(folder, part)?;
@@ -158,7 +160,8 @@ pub fn whole(text: &str) -> String {
     text.to_owned()
 }
 
-/// So many of each label are embedded: a label's share of a batch does not grow with its count, and each takes some 5 ms.
+/// Training comments of each label. More would not change a label's share of a batch, and embedding
+/// takes about 5 ms each.
 const COMMENTS_OF_A_LABEL: usize = 2000;
 
 /// How fast people talk, about: letters a second, without the spaces between words.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{TOLERANCE_NANOS, Tables, TrackKind};
-use crate::capture::error::{CaptureError, INSTALL_DECODERS};
+use crate::capture::error::{CaptureError, INSTALL_DECODERS, track_fault};
 use crate::time::MediaTime;
 
 /// What came of the tracks of one kind.
@@ -61,14 +61,9 @@ impl Tables {
         if shortfalls.is_empty() {
             return Ok(());
         }
-        let tracks = shortfalls.iter().map(|short| {
-            let codec = if short.codec.is_empty() {
-                "unnamed"
-            } else {
-                &short.codec
-            };
-            format!("its {} track (codec {codec}) {}", short.kind, short.came)
-        });
+        let tracks = shortfalls
+            .iter()
+            .map(|short| track_fault(short.kind, &short.codec, &short.came));
         let mut what = tracks.collect::<Vec<_>>().join(" and ");
         if let Some(reason) = reason {
             what.push_str(&format!(" ({reason})"));

@@ -7,12 +7,14 @@ use super::normal;
 
 /// How far the mel axis is stretched, up or down.
 const WARP: f32 = 0.12;
-/// Points of a microphone's curve, spread over the mels, and their deviation, in those of a normalised spectrogram: some 4 dB.
+/// Points of a microphone's curve, spread over the mels, and their deviation, in those of a
+/// normalised spectrogram: some 4 dB.
 const CURVE: usize = 5;
 const CURVE_DEVIATION: f32 = 0.35;
 
-/// Of a normalised spectrogram `[mels, frames]`, row by row, the same words by a longer or shorter vocal tract (the mel axis stretched,
-/// Jaitly and Hinton 2013) through another microphone (a smooth curve over the mels is added, the same in every frame), normalised again.
+/// Of a normalised spectrogram `[mels, frames]`, row by row, the same words by a longer or shorter
+/// vocal tract (the mel axis stretched, Jaitly and Hinton 2013) through another microphone (a
+/// smooth curve over the mels is added, the same in every frame), normalised again.
 pub fn vary_spectrogram(values: &mut [f32], mels: usize, frames: usize, rng: &mut StdRng) {
     let warp = rng.random_range(1.0 - WARP..1.0 + WARP);
     let curve: [f32; CURVE] = std::array::from_fn(|_| CURVE_DEVIATION * normal(rng));
@@ -27,7 +29,8 @@ pub fn vary_spectrogram(values: &mut [f32], mels: usize, frames: usize, rng: &mu
     normalise(values);
 }
 
-/// Row `i` becomes row `i * warp`, between rows by a straight line; beyond the last row that is repeated.
+/// Row `i` becomes row `i * warp`, between rows by a straight line; beyond the last row that is
+/// repeated.
 fn stretch(values: &mut [f32], mels: usize, frames: usize, warp: f32) {
     let original = values.to_vec();
     for (mel, row) in values.chunks_exact_mut(frames).enumerate() {

@@ -156,7 +156,8 @@ impl VoiceVariation {
     }
 }
 
-/// Keeps so many bits of each sample's companded value (mu-law, mu = 255): quiet sounds lose as much of themselves as loud ones.
+/// Keeps so many bits of each sample's companded value (mu-law, mu = 255): quiet sounds lose as
+/// much of themselves as loud ones.
 fn compand(samples: &mut [f32], bits: u32) {
     const MU: f32 = 255.0;
     let steps = (1u32 << (bits - 1)) as f32;

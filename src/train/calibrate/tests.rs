@@ -1,6 +1,7 @@
 use super::*;
 
-/// Rows of two labels whose first is right in `right` of 100 cases, with the logit that a probability of `said` has.
+/// Rows of two labels whose first is right in `right` of 100 cases, with the logit that a
+/// probability of `said` has.
 fn two(said: f64, right: usize) -> Judged {
     let logit = (said / (1.0 - said)).ln() as f32;
     let mut logits = Vec::new();
@@ -132,7 +133,8 @@ fn rare_labels_weigh_as_much_as_common_ones() {
 
 #[test]
 fn shares_of_items_weigh_as_much_of_them() {
-    // One item that three of four annotators call 0, one that all call 1; both are answered 0 with 0.8.
+    // One item that three of four annotators call 0, one that all call 1; both are answered 0 with
+    // 0.8.
     let logit = 4f32.ln();
     let judged = Judged::shared(
         2,

@@ -9,7 +9,8 @@ use super::catalogue::Catalogue;
 use super::tree::{VIDEO, walk};
 use super::{DataError, Item, Listing, Media, Options, Split, Target};
 
-/// In the order of the reference's targets (`CAER_EXPRESSION_LABELS`), not of its configuration (`src/train/method.md` a.2).
+/// In the order of the reference's targets (`CAER_EXPRESSION_LABELS`), not of its configuration
+/// (`src/train/method.md` a.2).
 pub const LABELS: [&str; 7] = [
     "anger", "disgust", "fear", "happy", "neutral", "sad", "surprise",
 ];

@@ -18,7 +18,7 @@ pub struct LabelledCrop {
     pub crop: Crop,
     /// FER2013's own label: index in [`crate::labels::LABELS`].
     pub label: usize,
-    /// What is learnt and judged by: the annotators' votes, where they were read; else the label alone.
+    /// The annotators' votes; a single vote for the label if no table was read.
     pub votes: Result<Votes, LeftOut>,
     pub part: Part,
     /// Of what reports: Training has a picture of the same pixels, so it says nothing of pictures never met.
@@ -53,8 +53,8 @@ const HELD_BACK: u8 = 26;
 /// Reads the whole archive, in the archive's order.
 ///
 /// The official Training split is divided by the hash of the pixels, so that copies of a picture (there are many) fall on one side;
-/// PublicTest is for the report, and those of its pictures that Training has too (280 of 3,589) are marked. `votes` is the annotators'
-/// table ([`VotesTable`]).
+/// PublicTest is for the report, and those of its pictures that Training has too (280 of 3,589) are
+/// marked. `votes` is the annotators' table ([`VotesTable`]).
 pub fn read(path: &Path, votes: Option<&Path>) -> anyhow::Result<Vec<LabelledCrop>> {
     let votes = votes.map(VotesTable::read).transpose()?;
     let file = std::fs::File::open(path).with_context(|| {

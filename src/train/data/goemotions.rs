@@ -1,4 +1,5 @@
-//! GoEmotions (Demszky et al. 2020) in Ekman's classes: `train.tsv` and `dev.tsv` (sentence, label numbers, comment id), `labels.txt`.
+//! GoEmotions (Demszky et al. 2020) in Ekman's classes: `train.tsv` and `dev.tsv` (sentence, label
+//! numbers, comment id), `labels.txt`.
 
 use std::path::Path;
 
@@ -26,7 +27,8 @@ impl Sentence {
     }
 }
 
-/// Sentences of one part: of `train.tsv` nine in ten train, the tenth (by a hash of its id) selects; `dev.tsv` reports.
+/// Sentences of one part: of `train.tsv` nine in ten train, the tenth (by a hash of its id)
+/// selects; `dev.tsv` reports.
 ///
 /// # Errors
 /// Where a table cannot be read, or a line is not of three columns with labels of `labels.txt`.
@@ -83,7 +85,8 @@ pub fn of_one_label(sentences: Vec<Sentence>) -> Vec<Sentence> {
     sentences.into_iter().filter(is_one).collect()
 }
 
-/// The first `count` of each label; a sentence of several labels counts for each and stays while one of them is wanted.
+/// The first `count` of each label; a sentence of several labels counts for each and stays while
+/// one of them is wanted.
 pub fn first_of_each(sentences: Vec<Sentence>, count: usize) -> Vec<Sentence> {
     let mut counts = [0; LABELS.len()];
     let mut is_wanted = |sentence: &Sentence| {

@@ -43,7 +43,8 @@ impl Listing {
 /// One recording, or one interval of one, or one picture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
-    /// Unique within the data set; the data set's own name for it where it has one (`src/train/method.md` a.2).
+    /// Unique within the data set; the data set's own name for it where it has one
+    /// (`src/train/method.md` a.2).
     pub id: String,
     pub split: Split,
     /// Who is seen and heard (actor, speaker, channel): items of one group never stand on both sides of a split made here. Empty: unknown.

@@ -1,4 +1,5 @@
-//! nEMO (Christop 2024), acted Polish speech: `<speaker>_<emotion>_<sentence>.flac`, 16 kHz mono, beside its `data.tsv`.
+//! nEMO (Christop 2024), acted Polish speech: `<speaker>_<emotion>_<sentence>.flac`, 16 kHz mono,
+//! beside its `data.tsv`.
 
 use std::path::{Path, PathBuf};
 
@@ -38,7 +39,8 @@ pub fn is_woman(actor: u32) -> bool {
     SPEAKERS_AND_SEX[actor as usize - 1].1
 }
 
-/// The speaker's place, from 1, and the emotion's index in [`RAVDESS`]; `None` where a name is not nEMO's.
+/// The speaker's place, from 1, and the emotion's index in [`RAVDESS`]; `None` where a name is not
+/// nEMO's.
 fn parse(stem: &str) -> Option<(u32, usize)> {
     let mut fields = stem.split('_');
     let (speaker, emotion, sentence) = (fields.next()?, fields.next()?, fields.next()?);

@@ -25,7 +25,8 @@ pub fn part_of(actor: u32, select: &[u32]) -> Part {
     }
 }
 
-/// The reference's ten hand-made folds (`src/train/method.md` a.2): the actors who report and those who select; the others train.
+/// The reference's ten hand-made folds (`src/train/method.md` a.2): the actors who report and those
+/// who select; the others train.
 #[rustfmt::skip]
 const FOLDS: [(&[u32], &[u32]); 10] = [
     (&[1, 2, 3], &[23, 24]), (&[4, 5, 6], &[23, 24]), (&[7, 8], &[23, 24]), (&[9, 10], &[23, 24]), (&[13, 14, 15], &[23, 24]),

@@ -183,7 +183,8 @@ fn decode(path: &Path) -> anyhow::Result<Vec<f32>> {
     Ok(samples)
 }
 
-/// From the first to the last 20 ms that are louder than 35 dB under the loudest: clips begin and end with a second of silence.
+/// From the first to the last 20 ms that are louder than 35 dB under the loudest: clips begin and
+/// end with a second of silence.
 fn speech_of(samples: &[f32]) -> [usize; 2] {
     let block = (SAMPLE_RATE_HZ / 50) as usize;
     let power: Vec<f32> = samples

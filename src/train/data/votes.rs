@@ -1,4 +1,5 @@
-//! What ten annotators said of FER2013's pictures (FER+, Barsoum et al. 2016): of each a distribution over the wire's labels.
+//! FER+ (Barsoum et al. 2016): votes of ten annotators for FER2013's pictures, as label
+//! distributions.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -20,18 +21,18 @@ const COLUMNS: [&str; 7] = [
     "fear",
 ];
 
-/// So many of the ten have to name one of those: of fewer a distribution would be mostly chance.
+/// Minimum number of votes for the wire's labels; fewer do not estimate a distribution.
 const LEAST: u32 = 5;
 
 /// How many annotators named each of the wire's labels, in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Votes {
     counts: [u32; LABELS.len()],
-    /// All who were asked, also those who named something else.
+    /// All votes, also those for other labels.
     asked: u32,
 }
 
-/// Why the votes of a picture are none to learn from or to judge by.
+/// Why a picture's votes are not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
 pub enum LeftOut {
     /// The annotators found no face there, or the table has its name twice.
@@ -39,13 +40,13 @@ pub enum LeftOut {
     NoRow,
     #[error("with less than five votes for the seven labels")]
     FewVotes,
-    /// What most see there is no label on the wire, and none that is there is near it.
+    /// The majority label is not on the wire.
     #[error("of contempt")]
     Contempt,
 }
 
 impl Votes {
-    /// One annotator, who is sure.
+    /// A single vote.
     pub fn sure(label: usize) -> Votes {
         let mut counts = [0; LABELS.len()];
         counts[label] = 1;
@@ -54,9 +55,9 @@ impl Votes {
 
     /// Votes for the wire's labels and for anything else.
     ///
-    /// Contempt is no label on the wire. Folded into another (disgust, neutral) it would teach that label faces which hardly anybody gives
-    /// it, so its votes are dropped as those for *unknown* and *no face* are, and a picture that as many call contempt as anything else
-    /// is left out.
+    /// Contempt is not on the wire. Annotators rarely use disgust or neutral for the same faces, so
+    /// its votes are dropped, as are those for *unknown* and *no face*. A picture with contempt as
+    /// a majority label, ties included, is left out.
     pub fn new(counts: [u32; LABELS.len()], contempt: u32, neither: u32) -> Result<Votes, LeftOut> {
         let named: u32 = counts.iter().sum();
         if counts.iter().all(|count| *count <= contempt) && contempt > 0 {
@@ -80,19 +81,19 @@ impl Votes {
         self.counts.map(|count| count as f32 / self.named() as f32)
     }
 
-    /// What more annotators name than anything else; `None` where two labels share the first place.
+    /// The majority label; `None` for a tie.
     pub fn first(&self) -> Option<usize> {
         let most = *self.counts.iter().max().expect("there are labels");
         let mut firsts = (0..LABELS.len()).filter(|label| self.counts[*label] == most);
         firsts.next().filter(|_| firsts.next().is_none())
     }
 
-    /// The share of all who were asked that name the first choice: how much the picture says.
+    /// Share of all votes for the majority label.
     pub fn agreement(&self) -> f32 {
         *self.counts.iter().max().expect("there are labels") as f32 / self.asked as f32
     }
 
-    /// The share of the others who say what one annotator says, the mean over all of them; `None` of a single one.
+    /// Mean share of the other annotators who agree with one annotator; `None` for a single vote.
     pub fn among_themselves(&self) -> Option<f64> {
         let pairs = |count: u32| f64::from(count) * (f64::from(count) - 1.0);
         let all = pairs(self.named());
@@ -110,13 +111,15 @@ impl Votes {
     }
 }
 
-/// A table of votes: `split,file,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF`.
+/// A table of votes:
+/// `split,file,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF`.
 #[derive(Clone, Debug, Default)]
 pub struct VotesTable(HashMap<(String, String), Result<Votes, LeftOut>>);
 
 impl VotesTable {
     /// # Errors
-    /// Where there is no such file, a column is missing, or a line is no row of counts: they name the file and the line.
+    /// Where there is no such file, a column is missing, or a line is no row of counts: they name
+    /// the file and the line.
     pub fn read(path: &Path) -> anyhow::Result<VotesTable> {
         ensure!(
             path.is_file(),

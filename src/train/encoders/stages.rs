@@ -7,7 +7,8 @@ use crate::model::manifest::{
 };
 
 impl SetFiles {
-    /// Windows and preprocessing of a face and a voice alone: what the stages before the encoders go by. It opens no graph.
+    /// Windows and preprocessing of a face and a voice alone: what the stages before the encoders
+    /// go by. It opens no graph.
     pub fn of_stages(
         window: WindowRule,
         face: FacePreprocessing,

@@ -1,4 +1,4 @@
-//! A bundle's voice encoder on speakers that it never met.
+//! Metrics of a bundle's voice encoder on held-out speakers.
 
 use std::path::Path;
 
@@ -15,8 +15,9 @@ use crate::train::samples::{live_windows, milliseconds, windows};
 
 use super::{Figure, Opened, entry, figure_of};
 
-/// The voice encoder's own classes on a corpus's speakers who report, clip by clip (mean of the windows' logits), and its embeddings,
-/// window by window as the daemon cuts them. Of a corpus that lacks some of the classes the wire's labels are judged.
+/// Predictions for each clip of a corpus's report speakers (mean logits of the windows), and the
+/// embeddings of the daemon's windows. A corpus without some of the classes is evaluated on the
+/// wire's labels.
 pub(super) fn measure_voice(
     opened: &mut Opened,
     material: &Path,
@@ -75,7 +76,7 @@ pub(super) fn measure_voice(
     ))
 }
 
-/// Clips' logits of RAVDESS's classes, judged by these, or by the wire's labels where the corpus knows no others.
+/// Clip logits over RAVDESS's classes, or over the wire's labels for a corpus without some of them.
 pub fn judged_clips(corpus: Corpus, logits: Vec<f32>, clips: &[LabelledClip]) -> Judged {
     let emotions = clips.iter().map(|clip| clip.emotion);
     match corpus {
@@ -92,7 +93,7 @@ fn wire(emotion: usize) -> usize {
     label_index(RAVDESS[emotion]).expect("every emotion of RAVDESS is on the wire")
 }
 
-/// Logits of the wire's labels from those of RAVDESS's classes: the logarithm of the sum of the odds.
+/// Logits of the wire's labels: the log-sum-exp over the RAVDESS classes of each.
 pub fn on_the_wire(row: &[f32]) -> [f32; LABELS.len()] {
     let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut odds = [0.0f32; LABELS.len()];

@@ -13,7 +13,8 @@ use crate::recognize::text_embedding;
 use crate::train::evaluate::Opened;
 use crate::train::fusion::HeadBatch;
 
-/// What the bundle's graphs say to generated inputs: a face, a voice, both, a short voice, words, all three.
+/// What the bundle's graphs say to generated inputs: a face, a voice, both, a short voice, words,
+/// all three.
 pub(super) fn goldens(bundle: &Path) -> anyhow::Result<Goldens> {
     let (mut opened, mut light) = (
         Opened::open_in(bundle, Precision::Fp32)?,

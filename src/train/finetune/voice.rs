@@ -1,4 +1,4 @@
-//! The voice encoders: the bundle's, and those that never met some of its speakers or a corpus.
+//! The voice encoders: the final one, and those with held-out speakers or corpora.
 
 use crate::labels::RAVDESS;
 use crate::preprocess::LogMel;
@@ -14,16 +14,16 @@ use super::{accuracy, run_folder};
 /// The voice encoders of a recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VoiceRun {
-    /// Meets neither the calibration actors nor the calibration corpus.
+    /// Trained without the calibration actors and the calibration corpus.
     Calibration,
-    /// Meets the calibration corpus alone: what it is worth on the others reports, and nothing else.
+    /// Trained on the calibration corpus alone; used only to report metrics on the other corpora.
     OtherCorpus,
-    /// The bundle's: meets all speakers but those who report.
+    /// The bundle's: trained on all speakers but the report's.
     Final,
 }
 
 impl VoiceRun {
-    /// Those that the recipe trains, in this order.
+    /// The encoders that the recipe trains, in order.
     pub fn of(recipe: &Recipe) -> Vec<VoiceRun> {
         let mut runs = vec![VoiceRun::Calibration, VoiceRun::Final];
         if recipe.voice.calibration_corpus.is_some() {
@@ -41,7 +41,7 @@ impl VoiceRun {
         }
     }
 
-    /// Speakers of a corpus who do not train.
+    /// Held-out speakers of a corpus.
     pub fn held_out(self, recipe: &Recipe, corpus: Corpus) -> HeldOut<'_> {
         let voice = &recipe.voice;
         match (self, voice.calibration_corpus == Some(corpus)) {
@@ -70,10 +70,10 @@ pub fn load_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Encoder> {
     voice_run(recipe, which)?.load(Encoder::new(&recipe.voice.shape, RAVDESS.len(), &device()))
 }
 
-/// Trains one to its end.
+/// Trains an encoder, or resumes its training.
 pub(super) fn train_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Encoder, State)> {
     let train = which.clips(recipe, Part::Train)?;
-    // Shown while it trains: nothing selects by it.
+    // For progress only; it does not select a checkpoint.
     let select = match which {
         VoiceRun::Calibration => which.clips(recipe, Part::Select)?,
         VoiceRun::OtherCorpus | VoiceRun::Final => Vec::new(),
@@ -144,7 +144,7 @@ fn voice_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Run<'_>> {
     })
 }
 
-/// Per clip the mean of the logits of its windows (the bundle's length, every half second, on speech).
+/// Mean logits of each clip over its speech windows (the bundle's length, every 0.5 s).
 pub fn clip_logits(
     net: &Encoder,
     mel: &LogMel,

@@ -1,4 +1,5 @@
-//! How far the head is to be trusted: factors, priors, temperatures and a threshold, from what it has never met.
+//! Calibration of the fusion head on held-out data: evidence factors, priors, temperatures and the
+//! abstention threshold.
 
 use std::collections::BTreeMap;
 
@@ -18,33 +19,34 @@ use super::{FACE, Pair, alone, forward, is_as_counted, judge_paired, only};
 /// Never abstain above this confidence.
 const HIGHEST_THRESHOLD: f64 = 0.45;
 
-/// What held-out data says of the head's confidence. `calibration.json` beside the head's weights.
+/// The calibration of a head: `calibration.json` beside its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// Factors of the modalities' evidence, in the order of [`Modality::ALL`].
     pub factors: Vec<f32>,
-    /// Per label what is added to a face's evidence: the labels' shares in what people see in faces, as far as rare labels permit
-    /// ([`crate::train::prior`]).
+    /// Log prior that is added to face evidence, one value a label ([`crate::train::prior`]).
     pub face_prior: Vec<f32>,
-    /// How much of those shares that is, 0 to 1.
+    /// Strength of that prior, 0 to 1.
     pub face_prior_strength: f32,
-    /// Per label what is added where words are alone.
+    /// Log prior that is added where words are the only modality, one value a label.
     pub prior: Vec<f32>,
     pub temperature: BTreeMap<String, f32>,
     pub abstain_threshold: f32,
-    /// Expected calibration error on the selection data per subset, before (factors and temperatures 1) and after.
+    /// Expected calibration error on the selection data for each subset, before and after
+    /// calibration.
     pub error: BTreeMap<String, [f64; 2]>,
     /// Rows of the selection data per subset.
     pub rows: BTreeMap<String, usize>,
-    /// Voices of speakers and corpora that the calibration encoder, or one taught by the calibration corpus alone, never met.
+    /// Metrics on speakers and corpora that the evaluated voice encoder was not trained on.
     pub strangers: Vec<Figure>,
-    /// The hash of the head's weights that it goes with.
+    /// Hash of the head's weights.
     pub head: String,
 }
 
-/// The mean of all that do as well as the best, within the standard error of a share of so many: of `(setting, share, count)`.
+/// The mean of all settings whose score is within one standard error of the best; `tried` holds
+/// `(setting, score, count)`.
 ///
-/// The best alone would be the luckiest: near it, settings that differ much do alike.
+/// Selecting the maximum would overfit, because different settings near it score alike.
 pub(super) fn middle_of_the_best(tried: &[(f32, f64, usize)]) -> f32 {
     let best = tried
         .iter()
@@ -60,16 +62,16 @@ pub(super) fn middle_of_the_best(tried: &[(f32, f64, usize)]) -> f32 {
     alike.iter().sum::<f32>() / alike.len() as f32
 }
 
-/// Logarithms of the labels' shares.
+/// Log priors of the labels.
 pub(super) struct Shares {
-    /// In what people see in faces.
+    /// In the annotators' votes for faces.
     pub faces: Vec<f32>,
-    /// In talk.
+    /// In dialogue.
     pub words: Vec<f32>,
 }
 
-/// Factors, priors, temperatures and threshold from held-out evidence, and from `pairs` of one person each; of the evidence's faces `firsts` has what most people say, where that is one
-/// label.
+/// Fits factors, priors, temperatures and threshold to held-out evidence and to `pairs` of one
+/// person each. `firsts`: the majority label of each face, if there is one.
 pub(super) fn calibrate(
     head: &Head,
     held_out: &[Evidence],
@@ -84,7 +86,7 @@ pub(super) fn calibrate(
         })
     };
     let raw = |subset: &Presence| judged(head, subset);
-    // An encoder knows its training data too well, the one on few voices most: what its evidence is worth shows on held-out data.
+    // Encoders are overconfident on training data, so the factors are fitted on held-out data.
     let factors = Modality::ALL
         .iter()
         .map(|m| Ok(1.0 / raw(&only(*m))?.temperature() as f32))
@@ -101,8 +103,8 @@ pub(super) fn calibrate(
     let face_prior_strength = chosen.of_prior;
     let face_prior = times(&shares.faces, face_prior_strength);
     let weighed = weighed.with_prior_of(FACE, &face_prior, &device);
-    // Words alone say little, and most of what people say is said neutrally: how often each label comes in talk counts there, as far as
-    // it helps on the selection data.
+    // Text alone is weak evidence, and most utterances are neutral: the label prior of dialogue is
+    // added as far as it improves the selection data.
     let mut tried = Vec::new();
     for tenths in 0..=10 {
         let strength = tenths as f32 / 10.0;

@@ -1,4 +1,4 @@
-//! Rows of held-out evidence, put before a head.
+//! Evaluation of a fusion head on held-out embeddings.
 
 use crate::labels::LABELS;
 use crate::modality::{Modality, Presence};
@@ -8,9 +8,11 @@ use crate::train::samples::generator;
 
 use super::{HeadBatch, Pair, empty, only, push_row};
 
-/// Held-out rows of one subset of modalities: every item of one of them (voice where it is among them, else face, else words), joined by
-/// label with items of the others that are drawn, `DRAWS` times over where anything is drawn. An item of several labels has rows for each;
-/// beside the rows' labels stand their shares.
+/// Held-out rows of one subset of modalities, their labels and weights.
+///
+/// Every item of the leading modality (voice, else face, else words) is joined by label with random
+/// items of the other modalities, `DRAWS` times if anything is random. An item with several labels
+/// has a weighted row for each.
 pub(super) fn held_out(all: &[Evidence], subset: &Presence) -> (HeadBatch, Vec<usize>, Vec<f64>) {
     const DRAWS: usize = 4;
     let leads = [Modality::Voice, Modality::Face, Modality::Text]
@@ -40,7 +42,7 @@ pub(super) fn held_out(all: &[Evidence], subset: &Presence) -> (HeadBatch, Vec<u
     (batch, truth, shares)
 }
 
-/// Rows of one subset, judged by anything that answers a [`HeadBatch`] with logits.
+/// Evaluates one subset with any function from a [`HeadBatch`] to logits.
 pub fn judge(
     all: &[Evidence],
     subset: &Presence,
@@ -51,7 +53,7 @@ pub fn judge(
     Ok(Judged::shared(LABELS.len(), logits, truth, shares))
 }
 
-/// Rows of one subset that has a face and a voice, of `pairs`; words are drawn by label.
+/// Rows of `pairs` for a subset with face and voice; words are joined by label.
 pub(super) fn paired(
     all: &[Evidence],
     pairs: &[Pair],
@@ -69,7 +71,8 @@ pub(super) fn paired(
     answer(&batch)
 }
 
-/// [`judge`], and where there are a face and a voice, `pairs` beside what is joined: together they weigh as much as that.
+/// As [`judge`]; for subsets with face and voice also `pairs`, with the same total weight as the
+/// joined rows.
 pub(super) fn judge_paired(
     all: &[Evidence],
     pairs: &[Pair],
@@ -88,7 +91,7 @@ pub(super) fn judge_paired(
     Ok(Judged::shared(LABELS.len(), logits, truth, shares))
 }
 
-/// One modality's items alone, each once: the logits row after row.
+/// Logits of one modality's items alone, row-major.
 pub fn alone(
     all: &[Evidence],
     modality: Modality,

@@ -1,4 +1,4 @@
-//! What voices are worth on speakers and corpora that their encoder never met: leave-speakers-out and leave-one-corpus-out.
+//! Voice metrics with leave-speakers-out and leave-one-corpus-out encoders.
 
 use crate::labels::{LABELS, RAVDESS, label_index};
 use crate::modality::{Modality, Presence};
@@ -16,7 +16,7 @@ use crate::train::recipe::Recipe;
 use super::recordings::OfOnePerson;
 use super::{Calibration, dims, forward, judged, only, paired};
 
-/// Figures of the encoders that never met some speakers, or a corpus; `head` is calibrated, and over the calibration encoder.
+/// Metrics of the held-out encoders. `head` is calibrated and uses the calibration encoder.
 pub(super) fn figures(
     recipe: &Recipe,
     head: &Head,
@@ -25,7 +25,7 @@ pub(super) fn figures(
     let mut figures = Vec::new();
     for which in VoiceRun::of(recipe) {
         if which == VoiceRun::Final {
-            // The bundle's own: measured from its files.
+            // The final encoder is measured from the bundle's files.
             continue;
         }
         let net = load_voice(recipe, which)?;
@@ -33,7 +33,8 @@ pub(super) fn figures(
         for corpus in Corpus::ALL {
             let is_met = which.held_out(recipe, corpus) != HeldOut::All;
             for part in [Part::Report, Part::Select] {
-                // What calibrates reports only as a second set of speakers of a corpus that was met.
+                // Calibration speakers are reported only for a corpus that the encoder was trained
+                // on.
                 if part == Part::Select && !is_met {
                     continue;
                 }
@@ -63,7 +64,7 @@ pub(super) fn figures(
     Ok(figures)
 }
 
-/// Face and voice of one person, each alone and together, hop by hop.
+/// Metrics on recordings of one person's face and voice: each alone and both, for each hop.
 pub(super) fn of_one_person(
     head: &Head,
     calibration: &Calibration,
@@ -104,7 +105,7 @@ pub(super) fn of_one_person(
     Ok(figures)
 }
 
-/// Clips of a corpus whose label the encoder has learnt.
+/// Clips with a label that the encoder was trained on.
 fn known(
     recipe: &Recipe,
     which: VoiceRun,
@@ -129,7 +130,7 @@ fn wire(emotion: usize) -> usize {
     label_index(RAVDESS[emotion]).expect("every emotion of RAVDESS is on the wire")
 }
 
-/// Judged by the wire's labels, whatever the corpus.
+/// Predictions mapped to the wire's labels, for any corpus.
 fn on_labels(logits: &[f32], clips: &[LabelledClip]) -> Judged {
     let rows = logits.chunks(RAVDESS.len()).flat_map(on_the_wire);
     let truth = clips.iter().map(|clip| wire(clip.emotion));
@@ -158,7 +159,7 @@ fn name(recipe: &Recipe, which: VoiceRun, corpus: Corpus, part: Part) -> String 
     )
 }
 
-/// The head's answers to voices alone, with what calibration found.
+/// Calibrated predictions of the head for voices alone.
 fn of_head(
     recipe: &Recipe,
     head: &Head,

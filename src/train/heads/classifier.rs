@@ -1,4 +1,5 @@
-//! The classifier over concatenated representations (`src/train/method.md` b.4; reference `classification_head.py`).
+//! The classifier over concatenated representations (`src/train/method.md` b.4; reference
+//! `classification_head.py`).
 
 use burn::module::{Initializer, Module};
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};

@@ -1,4 +1,5 @@
-//! The trained heads of ConCluGen (`src/train/method.md` b.2 to b.4): embeddings of frozen encoders to representations, pretext outputs, labels.
+//! The trained heads of ConCluGen (`src/train/method.md` b.2 to b.4): embeddings of frozen encoders
+//! to representations, pretext outputs, labels.
 
 mod classifier;
 mod gated;

@@ -1,4 +1,5 @@
-//! The heads that only pre-training uses: projection, cluster head, reconstruction (`src/train/method.md` b.3; reference `pretraining_heads.py`).
+//! The heads that only pre-training uses: projection, cluster head, reconstruction
+//! (`src/train/method.md` b.3; reference `pretraining_heads.py`).
 
 use burn::module::Module;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};

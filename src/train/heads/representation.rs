@@ -1,4 +1,5 @@
-//! Representation heads: one per modality, from the encoders' embeddings to one space (`src/train/method.md` b.2).
+//! Representation heads: one per modality, from the encoders' embeddings to one space
+//! (`src/train/method.md` b.2).
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;

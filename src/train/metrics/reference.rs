@@ -1,4 +1,5 @@
-//! The reference's metrics as coded: torchmetrics 1.3.1 as `classification_model.py:_setup_metrics` sets it up (`src/train/method.md` e.1).
+//! The reference's metrics as coded: torchmetrics 1.3.1 as `classification_model.py:_setup_metrics`
+//! sets it up (`src/train/method.md` e.1).
 //!
 //! Not the literature's: [`Average::Weighted`] accuracy of several labels weighs each label's share of right yes/no answers by how
 //! often the label holds.

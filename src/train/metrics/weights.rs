@@ -1,4 +1,5 @@
-//! Weights of classes in the loss (`src/train/method.md` a.2 and f.1): the reference's, with its error, and the mended ones.
+//! Weights of classes in the loss (`src/train/method.md` a.2 and f.1): the reference's, with its
+//! error, and the mended ones.
 
 /// Cross-entropy's weights as the reference computes them for CAER: the class's share of the items. It raises what is frequent
 /// already: the reference's error, kept for parity in the profile `reference`.

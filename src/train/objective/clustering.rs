@@ -1,4 +1,5 @@
-//! Clustering: cluster logits against the centroids that k-means found (`src/train/method.md` c.2; reference `clustering_loss.py`).
+//! Clustering: cluster logits against the centroids that k-means found (`src/train/method.md` c.2;
+//! reference `clustering_loss.py`).
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};

@@ -1,5 +1,6 @@
-//! Contrastive losses: masked margin softmax over pairs of modalities (`src/train/method.md` c.1; reference `mms_loss.py`), and NT-Xent over views
-//! of one (`src/train/method.md` c.5; reference `simclr_loss.py`).
+//! Contrastive losses: masked margin softmax over pairs of modalities (`src/train/method.md` c.1;
+//! reference `mms_loss.py`), and NT-Xent over views of one (`src/train/method.md` c.5; reference
+//! `simclr_loss.py`).
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};

@@ -1,4 +1,5 @@
-//! Online k-means by cosine (`src/train/method.md` c.2, points 2 and 3): what gives clustering its pseudo-labels, and the queue that widens its view.
+//! Online k-means by cosine (`src/train/method.md` c.2, points 2 and 3): what gives clustering its
+//! pseudo-labels, and the queue that widens its view.
 
 /// What k-means found.
 #[derive(Clone, Debug, PartialEq)]

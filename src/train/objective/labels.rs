@@ -1,4 +1,5 @@
-//! What fine-tuning minimises (`src/train/method.md` c.6): cross-entropy over classes that exclude each other, or one yes or no per label.
+//! What fine-tuning minimises (`src/train/method.md` c.6): cross-entropy over classes that exclude
+//! each other, or one yes or no per label.
 
 use burn::tensor::activation::{log_sigmoid, log_softmax};
 use burn::tensor::{Int, Tensor, TensorData};

@@ -1,4 +1,5 @@
-//! What pre-training minimises: any sum of contrastive, clustering and reconstruction, or SimCLR (`src/train/method.md` c).
+//! What pre-training minimises: any sum of contrastive, clustering and reconstruction, or SimCLR
+//! (`src/train/method.md` c).
 
 mod clustering;
 mod contrastive;

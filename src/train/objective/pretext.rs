@@ -190,7 +190,8 @@ impl PretextModel {
     }
 }
 
-/// The mean over active losses of weight times loss; `None` if none is active (`src/train/method.md` c.4; reference `losses_merging_loss.py`).
+/// The mean over active losses of weight times loss; `None` if none is active
+/// (`src/train/method.md` c.4; reference `losses_merging_loss.py`).
 pub fn merge(active: &[(f64, Tensor<1>)]) -> Option<Tensor<1>> {
     Some(
         sum(active
@@ -200,7 +201,8 @@ pub fn merge(active: &[(f64, Tensor<1>)]) -> Option<Tensor<1>> {
     )
 }
 
-/// The sum over modalities of the mean squared error (`src/train/method.md` c.3); `None` without modalities.
+/// The sum over modalities of the mean squared error (`src/train/method.md` c.3); `None` without
+/// modalities.
 pub fn reconstruction_loss(
     reconstructions: &[Tensor<2>],
     embeddings: &[Tensor<2>],

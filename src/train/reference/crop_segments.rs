@@ -1,4 +1,5 @@
-//! How the reference cuts a clip to its face (`src/train/method.md` a.3; `src/utils/crop_face_util.py`): a state machine over one box a frame.
+//! How the reference cuts a clip to its face (`src/train/method.md` a.3;
+//! `src/utils/crop_face_util.py`): a state machine over one box a frame.
 //!
 //! Kept as found, defects included: the last segment is cut out of the whole clip and not of its own frames; a clip of more than ten
 //! frames in which no face is found becomes the whole picture; the last frame is never looked at.

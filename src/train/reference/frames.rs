@@ -1,4 +1,5 @@
-//! Which frames of a clip the reference looks at (`src/train/method.md` a.4; `src/utils/video_util.py`, `subsample_frames`).
+//! Which frames of a clip the reference looks at (`src/train/method.md` a.4;
+//! `src/utils/video_util.py`, `subsample_frames`).
 
 /// Frames per second of the stream of single pictures.
 pub const FRAMES_2D_HZ: f64 = 1.0;

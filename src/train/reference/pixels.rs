@@ -1,4 +1,5 @@
-//! How the reference prepares a face's pixels (`src/train/method.md` a.4; `configs/model/conclu/concat/*.yaml`): 0 to 1, resized, normalised.
+//! How the reference prepares a face's pixels (`src/train/method.md` a.4;
+//! `configs/model/conclu/concat/*.yaml`): 0 to 1, resized, normalised.
 
 /// Mean and deviation of red, green and blue, of pixels from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -67,7 +67,8 @@ fn answers_that_are_never_read_keep_no_one_out() {
     });
 }
 
-/// Clients that read nothing and answer no ping hold every place: others get in within seconds, and one that reads stays.
+/// Unresponsive clients hold every place but one: a new client connects within seconds, and the
+/// responsive client stays.
 #[test]
 fn clients_that_never_read_keep_no_one_out() {
     const PLACES: usize = 8;

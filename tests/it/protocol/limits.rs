@@ -1,4 +1,5 @@
-//! Every limit of `src/event/protocol.md`: what is too much, what it gets, and that the client hears it.
+//! Every limit of `src/event/protocol.md`: what is too much, what it gets, and that the client
+//! hears it.
 
 use super::*;
 use expressd::event::{Event, SpeechEvent, SpeechPhase};

@@ -1,4 +1,5 @@
-//! The wire contract, spoken by a client that knows nothing of the server but `src/event/protocol.md`.
+//! The wire contract, spoken by a client that knows nothing of the server but
+//! `src/event/protocol.md`.
 
 use std::sync::Arc;
 use std::time::Duration;

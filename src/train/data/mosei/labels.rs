@@ -11,7 +11,8 @@ use crate::train::data::DataError;
 use crate::train::data::catalogue::Catalogue;
 use crate::train::data::table::Table;
 
-/// In the order of the SDK's columns 1 to 6. The reference's configuration swaps surprise and fear (`src/train/method.md` a.2).
+/// In the order of the SDK's columns 1 to 6. The reference's configuration swaps surprise and fear
+/// (`src/train/method.md` a.2).
 pub const LABELS: [&str; 6] = ["happy", "sad", "anger", "surprise", "disgust", "fear"];
 
 /// The labels of one interval of a video.
