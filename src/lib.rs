@@ -58,6 +58,10 @@ pub mod schedule;
 
 pub mod event;
 
+#[cfg(all(feature = "capture", feature = "serve"))]
+pub mod runtime;
+pub mod session;
+
 #[cfg(feature = "serve")]
 pub mod publish;
 

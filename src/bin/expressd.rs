@@ -130,7 +130,7 @@ fn main() -> ExitCode {
     if let Some(code) = expressd::capture::decoder_process() {
         return code;
     }
-    expressd::daemon::report_panics();
+    expressd::runtime::report_panics();
     expressd::output::end_quietly_with_the_reader();
     let verb = match Cli::try_parse() {
         Ok(cli) => cli.verb,

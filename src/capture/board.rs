@@ -16,6 +16,9 @@ pub struct SourceBoard {
     changed: Condvar,
 }
 
+/// The reason of a source that is off because capture is paused.
+const PAUSED: &str = "paused";
+
 /// One source.
 #[derive(Debug)]
 pub struct SourceGauge {
@@ -128,6 +131,15 @@ impl SourceBoard {
             .wait_timeout_while(changes, timeout, |now| *now <= seen)
             .expect("board lock")
             .0
+    }
+
+    /// Capture is paused: what is on is off, with that reason.
+    pub fn pause(&self) {
+        for gauge in [&self.video, &self.audio] {
+            if gauge.status().state != SourceState::Off {
+                self.set(gauge, SourceState::Off, Some(PAUSED.into()));
+            }
+        }
     }
 
     pub(super) fn set(&self, gauge: &SourceGauge, state: SourceState, reason: Option<String>) {

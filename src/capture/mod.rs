@@ -52,7 +52,7 @@ use crate::clip::{AudioBlock, VideoFrame};
 use crate::lane::LaneSender;
 
 /// The lanes that a source fills. A lane that is closed (its sender dropped) is the end of that track.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Outputs {
     pub frames: Option<LaneSender<VideoFrame>>,
     pub audio: Option<LaneSender<AudioBlock>>,

@@ -5,12 +5,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-use super::assembly::{Streams, assemble, open_bundle};
-use super::pipeline::Tempo;
+use super::assembly::{assemble, open_bundle};
 use super::{DaemonError, specs};
 use crate::capture::{self, AudioSpec, DeviceEntry, DeviceKind, VideoSpec};
 use crate::config::{Config, locate};
 use crate::encode::{Provider, Runtime, telemetry_is_off};
+use crate::session::{Streams, Tempo};
 use crate::speech::open_transcriber;
 
 /// GStreamer elements, the Debian package that brings each, and what does not work without it.

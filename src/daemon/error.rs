@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::failure::StageFailure;
 use crate::capture::CaptureError;
 use crate::config::ConfigFaults;
 use crate::encode::EncodeError;
 use crate::model::BundleError;
 use crate::publish::out_file::OutFileError;
+use crate::runtime::StageFailure;
 use crate::serve::ServeError;
+use crate::session::OpenError;
 use crate::speech::{SpeechError, TranscribeError};
 
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,16 @@ pub enum DaemonError {
     /// Exit 5: what `doctor` found, the daemon runs and something is missing.
     #[error("doctor: nothing fails; {0} of these are warnings")]
     Warnings(usize),
+}
+
+impl From<OpenError> for DaemonError {
+    fn from(error: OpenError) -> DaemonError {
+        match error {
+            OpenError::Encode(error) => error.into(),
+            OpenError::Speech(error) => error.into(),
+            OpenError::Transcribe(error) => error.into(),
+        }
+    }
 }
 
 impl DaemonError {

@@ -1,33 +1,20 @@
-//! The composition root: builds the stages, gives them threads, watches them, stops and joins them.
+//! The verbs of `expressd`: what the command line asks for, composed of sources, a session and outputs.
 
 mod assembly;
 pub mod bench;
 pub mod doctor;
 mod error;
-mod express;
-mod faces;
-mod failure;
-mod found;
-mod hearing;
+mod live_sources;
 mod logging;
 mod offline;
-mod outages;
-mod panics;
-mod pipeline;
 mod run;
 mod sources;
+mod supervisor;
 mod vitals;
-mod words;
 
 pub use error::DaemonError;
-pub use express::{Constants, Passage};
-pub use failure::{StageError, StageFailure};
-pub use found::Found;
-pub use hearing::ToTranscriber;
 pub use logging::start_log;
 pub use offline::{Lines, replay};
-pub use panics::{PanicReport, report_panics};
-pub use pipeline::{Emit, Losses, Pipeline, Stages, Tempo};
 pub use run::{RunOptions, run};
 
 use crate::capture::{AudioSpec, DeviceKind, VideoSpec, devices};

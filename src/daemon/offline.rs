@@ -7,9 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::DaemonError;
-use super::assembly::{Assembly, Streams, assemble, open_bundle};
-use super::found::Found;
-use super::pipeline::{Emit, Losses, Pipeline, Tempo};
+use super::assembly::{assemble, open_bundle};
 use super::sources::track_choice;
 use crate::capture::{Pace, Played, Recording, SourceBoard};
 use crate::config::Config;
@@ -17,6 +15,8 @@ use crate::encode::Runtime;
 use crate::event::Event;
 use crate::notify::Progress;
 use crate::publish::JsonLines;
+use crate::runtime::{Assembly, Emit, Found, Losses, Pipeline};
+use crate::session::{Streams, Tempo};
 use crate::time::{Clock, SystemClock};
 
 /// Where the offline form goes. A disk that is full is said once, at the end; the recording is played on all the same.
@@ -98,7 +98,7 @@ impl Prepared {
     ) -> (Result<Played, DaemonError>, Found) {
         let Prepared {
             recording,
-            assembly,
+            mut assembly,
         } = self;
         let written = lines.clone();
         lines.lock().expect("lines lock").start();
@@ -110,8 +110,9 @@ impl Prepared {
         });
         let clock = Arc::new(SystemClock::new());
         let mut progress = Progress::new(Duration::MAX, clock.now());
+        let outputs = std::mem::take(&mut assembly.lanes.outputs);
         let pipeline = Pipeline::spawn(
-            assembly.stages,
+            assembly,
             Tempo::Replay,
             clock,
             Losses::never(),
@@ -125,7 +126,7 @@ impl Prepared {
         };
         let played = recording.play(
             pace,
-            assembly.outputs,
+            outputs,
             Arc::new(SourceBoard::default()),
             Arc::new(AtomicBool::new(false)),
         );

@@ -2,23 +2,18 @@
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::DaemonError;
 use super::assembly::{assemble, open_bundle, serve_settings};
-use super::outages::{Outage, Outages};
-use super::pipeline::{Emit, IsLost, Losses, Pipeline, Tempo};
+use super::live_sources::LiveSources;
 use super::sources::{Choice, choose, track_choice};
+use super::supervisor::{Signals, Supervisor};
 use super::vitals::DaemonVitals;
-use super::words::Intake;
-use super::{DaemonError, PanicReport, StageError, StageFailure, panics};
-use crate::capture::{
-    CaptureError, LiveCapture, Outputs, Pace, Recording, SourceBoard, TrackChoice, open_live_with,
-};
+use crate::capture::SourceBoard;
 use crate::config::Config;
 use crate::encode::Runtime;
 use crate::event::{Event, SourceState};
@@ -28,7 +23,11 @@ use crate::publish::jsonl::{self, Follower, Written};
 use crate::publish::out_file::{OpenMode, OutFile};
 use crate::publish::sink_thread::SinkThread;
 use crate::publish::{Ring, terminal};
-use crate::serve::{self, Metrics, Server, Vitals};
+use crate::runtime::{
+    Control, Emit, IsLost, Losses, Pipeline, StageError, StageFailure, TranscriptInbox,
+};
+use crate::serve::{self, Metrics};
+use crate::session::{ClientTranscripts, Tempo};
 use crate::time::{Clock, SystemClock};
 
 /// What the command line adds to the configuration.
@@ -42,18 +41,8 @@ pub struct RunOptions {
     pub demonstration: bool,
 }
 
-/// How often the main thread looks around.
-const ROUND: Duration = Duration::from_millis(50);
-/// How often `status` goes out when nothing changes (`src/event/protocol.md`).
-const STATUS_EVERY: Duration = Duration::from_secs(5);
-/// The least time between two of them: changes in between are published together.
-const STATUS_GAP: Duration = Duration::from_millis(250);
-/// Sources that have not delivered by then do not hold back READY=1: a network source may come later.
-const OPENING: Duration = Duration::from_secs(10);
 /// Feeding is due so often where systemd does not watch: `/readyz` asks for progress all the same.
 const WITHOUT_WATCHDOG: Duration = Duration::from_secs(1);
-/// A stage that has not moved for so long makes `/readyz` red.
-const STALLED: Duration = Duration::from_secs(5);
 /// What the stages get to finish what is in their hands.
 const DRAIN: Duration = Duration::from_millis(1200);
 
@@ -62,7 +51,8 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// Runs until a signal, the end of a recording that is not looped, or a failure.
 pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
-    let stop = stop_on_signals();
+    let (control, commands) = Control::new();
+    let signals = Signals::install(control);
     let choice = choose(config, options)?;
     // First, so that a standard output that is to hold events holds nothing else.
     let lines = lines_file(config, &choice)?;
@@ -94,11 +84,19 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
         config.inference.provider.name()
     ));
     let window_ms = bundle.manifest.window.length_ms;
-    let assembly = assemble(config, &runtime, bundle, streams, Tempo::Live)?;
-    let transcribes = assembly.stages.transcriber.is_some();
-    for lane in assembly.lanes {
+    let mut assembly = assemble(config, &runtime, bundle, streams, Tempo::Live)?;
+    for lane in assembly.lanes.counters() {
         metrics.watch_lane(lane);
     }
+    let outputs = std::mem::take(&mut assembly.lanes.outputs);
+    let transcripts = ClientTranscripts::new(
+        i64::from(window_ms) * 1_000_000,
+        assembly.stages.transcription.is_some(),
+    );
+    let transcripts = Arc::new(TranscriptInbox::new(
+        transcripts,
+        assembly.lanes.transcripts(),
+    ));
     let server = serve::start(serve_settings(config), ring.clone(), vitals.clone())?;
     say(&format!(
         "expressd: events at ws://{}/v1/events",
@@ -113,10 +111,9 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
         watchdog_interval().map_or(WITHOUT_WATCHDOG, |interval| interval / 3),
         clock.now(),
     );
-    let intake = Arc::new(OnceLock::new());
-    let emit = publish(ring.clone(), metrics, vitals.clone(), intake.clone());
+    let emit = publish(ring.clone(), metrics, transcripts.clone());
     let pipeline = Pipeline::spawn(
-        assembly.stages,
+        assembly,
         Tempo::Live,
         clock.clone(),
         losses,
@@ -124,29 +121,25 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
         emit,
     );
     vitals.watch(&pipeline);
-    let words = Arc::new(Intake::new(
-        i64::from(window_ms) * 1_000_000,
-        transcribes,
-        pipeline.words(),
-    ));
-    vitals.take_words(intake.get_or_init(|| words).clone());
+    vitals.take_transcripts(transcripts);
     let tracks = track_choice(config)?;
-    let playing = Playing::start(choice, tracks, &clock, assembly.outputs, &board, &stop)?;
-    let rounds = Rounds {
+    let mut sources = LiveSources::open(choice, tracks, clock.clone(), board.clone(), outputs)?;
+    let mut supervisor = Supervisor {
         ring: &ring,
         vitals: &vitals,
         board: &board,
         clock: &clock,
+        sources: &mut sources,
+        commands: &commands,
+        signals: &signals,
     };
-    let outcome = rounds.until_done(&pipeline, progress, &server, &stop);
-    stop.store(true, Ordering::Release);
+    supervisor.run(&pipeline, progress, &server);
     Notify.stopping();
-    let played = playing.finish();
+    let played = sources.finish();
     let failure = drain(pipeline, &*clock);
     server.stop();
     ring.close();
     let written = sinks.finish();
-    outcome?;
     if let Some(failure) = failure {
         return Err(failure.into());
     }
@@ -154,100 +147,20 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     written
 }
 
-fn stop_on_signals() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        // A second signal ends the process at once.
-        let _ = signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone());
-        let _ = signal_hook::flag::register(signal, stop.clone());
-    }
-    stop
-}
-
+/// Whether a source delivers nothing for now: it is lost, or capture is paused.
 fn lost(board: &Arc<SourceBoard>, state: fn(&SourceBoard) -> SourceState) -> IsLost {
     let board = board.clone();
-    Box::new(move || state(&board) == SourceState::Lost)
+    Box::new(move || matches!(state(&board), SourceState::Lost | SourceState::Off))
 }
 
-fn publish(
-    ring: Arc<Ring>,
-    metrics: Arc<Metrics>,
-    vitals: Arc<DaemonVitals>,
-    intake: Arc<OnceLock<Arc<Intake>>>,
-) -> Emit {
+fn publish(ring: Arc<Ring>, metrics: Arc<Metrics>, transcripts: Arc<TranscriptInbox>) -> Emit {
     Box::new(move |event, _| {
         if let Event::Subject(change) = &event {
-            if let (Some(into), Some(intake)) = (change.into, intake.get()) {
-                intake.note_merge(change.subject, into);
-            }
-            vitals.note_subject(change);
+            transcripts.note(change);
         }
         ring.publish(&event);
         metrics.published(&event);
     })
-}
-
-/// What delivers: devices that heal themselves, or a recording on a thread of its own.
-enum Playing {
-    Live(LiveCapture),
-    Recording(JoinHandle<Result<Result<(), CaptureError>, PanicReport>>),
-}
-
-impl Playing {
-    fn start(
-        choice: Choice,
-        tracks: TrackChoice,
-        clock: &Arc<SystemClock>,
-        outputs: Outputs,
-        board: &Arc<SourceBoard>,
-        stop: &Arc<AtomicBool>,
-    ) -> Result<Playing, DaemonError> {
-        match choice {
-            Choice::Devices { video, audio, .. } => Ok(Playing::Live(open_live_with(
-                &video,
-                &audio,
-                tracks,
-                clock.clone(),
-                outputs,
-                board.clone(),
-            )?)),
-            Choice::Recording { file, looped, .. } => {
-                let recording = Recording::open_with(&file, tracks)?;
-                let (pace, board, stop) = (
-                    Pace::Live {
-                        clock: clock.clone(),
-                        looped,
-                    },
-                    board.clone(),
-                    stop.clone(),
-                );
-                let work = move || {
-                    panics::catch(|| recording.play(pace, outputs, board, stop).map(|_| ()))
-                };
-                Ok(Playing::Recording(
-                    std::thread::Builder::new()
-                        .name("recording".into())
-                        .spawn(work)
-                        .expect("the system gives threads"),
-                ))
-            }
-        }
-    }
-
-    fn finish(self) -> Result<(), DaemonError> {
-        match self {
-            Playing::Live(capture) => {
-                capture.stop();
-                Ok(())
-            }
-            Playing::Recording(thread) => match thread.join().expect("panics are caught there") {
-                Ok(result) => Ok(result?),
-                Err(panic) => {
-                    Err(StageFailure::new("recording", StageError::Panicked(panic)).into())
-                }
-            },
-        }
-    }
 }
 
 /// The outputs beside the sockets, each on a thread of its own that ends with the ring.
@@ -333,82 +246,6 @@ impl Sinks {
             return Ok(());
         }
         Err(DaemonError::JsonlLost { path, lost, cause })
-    }
-}
-
-/// The main thread's rounds: status, systemd, failures, the end.
-struct Rounds<'a> {
-    ring: &'a Ring,
-    vitals: &'a DaemonVitals,
-    board: &'a SourceBoard,
-    clock: &'a SystemClock,
-}
-
-impl Rounds<'_> {
-    fn until_done(
-        &self,
-        pipeline: &Pipeline,
-        mut progress: Progress,
-        server: &Server,
-        stop: &AtomicBool,
-    ) -> Result<(), DaemonError> {
-        let started = self.clock.now();
-        let (mut ready, mut changes, mut next_status, mut beats) = (false, 0, started, 0);
-        let (mut has_changed, mut status_due) = (false, started);
-        let mut outages = Outages::default();
-        let serving = progress.add("serve", started);
-        while !stop.load(Ordering::Acquire) {
-            // A failure is returned after all stages have ended.
-            if pipeline.has_failed() || pipeline.has_ended() {
-                return Ok(());
-            }
-            let seen = self.board.wait_for_change(changes, ROUND);
-            let now = self.clock.now();
-            for outage in outages.look(&self.board.sources(), now) {
-                match outage {
-                    Outage::Began { .. } => tracing::warn!("{outage}"),
-                    Outage::Ended { .. } => tracing::info!("{outage}"),
-                }
-            }
-            has_changed |= seen != changes;
-            changes = seen;
-            if (has_changed && now >= status_due) || now >= next_status {
-                has_changed = false;
-                status_due = now.plus(STATUS_GAP);
-                next_status = now.plus(STATUS_EVERY);
-                self.publish_status();
-            }
-            let opening = now.nanos_since(started) < OPENING.as_nanos() as i64;
-            if !ready && (self.vitals.sources_deliver() || !opening) {
-                ready = true;
-                self.vitals.set_opened();
-                Notify.ready(&self.vitals.line());
-                self.publish_status();
-                tracing::info!("ready: {}", self.vitals.line());
-            }
-            if server.beats() != beats {
-                beats = server.beats();
-                serving.beat();
-            }
-            pipeline.ended().for_each(|stage| progress.remove(stage));
-            if progress.feed_due(now) {
-                Notify.feed_watchdog();
-            }
-            let stalled = progress.stalled(now);
-            self.vitals.set_stalled(
-                stalled
-                    .into_iter()
-                    .find(|(_, ms)| *ms > STALLED.as_millis() as f64)
-                    .map(|(stage, _)| stage),
-            );
-        }
-        Ok(())
-    }
-
-    fn publish_status(&self) {
-        let event = Event::Status(self.vitals.status());
-        self.ring.publish(&event);
-        Notify.status(&self.vitals.line());
     }
 }
 

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::DaemonError;
-use super::assembly::Streams;
 use super::run::RunOptions;
 use crate::capture::{
     AudioSpec, DeviceEntry, DeviceKind, Recording, TrackChoice, VideoSpec, devices,
 };
 use crate::config::{Config, locate};
+use crate::session::Streams;
 
 /// The project's own recording: what `--demonstration` plays where there is no camera and no microphone.
 pub const DEMONSTRATION: &str = "config/demo/demo.mp4";

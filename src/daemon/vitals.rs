@@ -6,18 +6,15 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use serde_json::json;
 
-use super::assembly::{Streams, hop_ms};
-use super::pipeline::{Desk, Pipeline, RefusedCounts};
-use super::words::Intake;
 use crate::capture::{SourceBoard, SourceGauge};
 use crate::config::Config;
 use crate::encode::Runtime;
-use crate::event::{
-    BundleFacts, Refusal, SourceState, SourceStatus, StatusEvent, SubjectEvent, Telling,
-};
+use crate::event::{BundleFacts, Refusal, SourceState, SourceStatus, StatusEvent, Telling};
 use crate::model::Bundle;
 use crate::model::manifest::Task;
+use crate::runtime::{InferenceQueue, Pipeline, RefusedCounts, TranscriptInbox};
 use crate::serve::{Check, HelloFacts, Metrics, Readiness, Vitals};
+use crate::session::{ClientTranscripts, Streams, hop_ms};
 use crate::time::{Clock, SystemClock};
 
 /// Reads everybody's counters; owns none of their state.
@@ -31,9 +28,10 @@ pub struct DaemonVitals {
     board: Arc<SourceBoard>,
     metrics: Arc<Metrics>,
     runtime: Runtime,
-    stages: Mutex<Option<(Arc<Desk>, Arc<RefusedCounts>)>>,
-    /// Where clients' words go.
-    intake: OnceLock<Arc<Intake>>,
+    stages: Mutex<Option<(Arc<InferenceQueue>, Arc<RefusedCounts>)>>,
+    /// Where clients' transcripts go.
+    transcripts: OnceLock<Arc<TranscriptInbox>>,
+    paused: AtomicBool,
     /// Counters of others that were already passed on to the metrics.
     passed_on: Mutex<HashMap<String, u64>>,
     /// Self-test done, sources open, socket bound.
@@ -76,7 +74,8 @@ impl DaemonVitals {
             metrics,
             runtime,
             stages: Mutex::default(),
-            intake: OnceLock::new(),
+            transcripts: OnceLock::new(),
+            paused: AtomicBool::new(false),
             passed_on: Mutex::default(),
             opened: AtomicBool::new(false),
             stalled: Mutex::default(),
@@ -85,23 +84,18 @@ impl DaemonVitals {
 
     /// Counts what the stages lose from now on.
     pub fn watch(&self, pipeline: &Pipeline) {
-        for lane in pipeline.lanes() {
-            self.metrics.watch_lane(lane.clone());
-        }
-        let counted = (pipeline.desk(), pipeline.refused());
+        let counted = (pipeline.queue(), pipeline.refused());
         *self.stages.lock().expect("stages lock") = Some(counted);
     }
 
-    /// Clients' words go there from now on.
-    pub fn take_words(&self, intake: Arc<Intake>) {
-        let _ = self.intake.set(intake);
+    /// Clients' transcripts go there from now on.
+    pub fn take_transcripts(&self, inbox: Arc<TranscriptInbox>) {
+        let _ = self.transcripts.set(inbox);
     }
 
-    /// A subject comes or goes.
-    pub fn note_subject(&self, change: &SubjectEvent) {
-        if let Some(intake) = self.intake.get() {
-            intake.note_subject(change.subject, change.phase);
-        }
+    /// Capture is paused, or goes on.
+    pub fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
     }
 
     pub fn set_opened(&self) {
@@ -150,7 +144,7 @@ impl DaemonVitals {
         on
     }
 
-    /// Passes on what others count for themselves. Takes the desk's lock, which the encoders' thread needs: not for each frame.
+    /// Passes on what others count for themselves. Takes the queue's lock, which the encoders' thread needs: not for each frame.
     fn collect(&self) {
         let mut passed_on = self.passed_on.lock().expect("passed lock");
         let mut news = |name: String, now: u64| {
@@ -165,8 +159,8 @@ impl DaemonVitals {
             let new = news(format!("graph {graph}"), count);
             self.metrics.graph_ran(&graph, new);
         }
-        if let Some((desk, refused)) = &*self.stages.lock().expect("stages lock") {
-            let counters = desk.counters();
+        if let Some((queue, refused)) = &*self.stages.lock().expect("stages lock") {
+            let counters = queue.counters();
             for (cause, count) in [
                 ("stamps_gone_back", &refused.align),
                 ("speech_stamps_gone_back", &refused.speech),
@@ -251,7 +245,7 @@ impl Vitals for DaemonVitals {
         StatusEvent {
             sources: self.board.sources(),
             degraded: "none",
-            paused: false,
+            paused: self.paused.load(Ordering::Acquire),
             counters,
         }
     }
@@ -296,9 +290,9 @@ impl Vitals for DaemonVitals {
     }
 
     fn hear(&self, client: u64, telling: Telling) -> Result<(), Refusal> {
-        match self.intake.get() {
-            Some(intake) => intake.hear(client, telling, self.clock.now()),
-            None => Err(Intake::closed()),
+        match self.transcripts.get() {
+            Some(inbox) => inbox.take(client, telling, self.clock.now()),
+            None => Err(ClientTranscripts::closed()),
         }
     }
 }

@@ -10,8 +10,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::super::DaemonError;
-use super::super::assembly::{Streams, assemble, open_bundle, serve_settings};
-use super::super::pipeline::{Emit, Losses, Pipeline, Tempo};
+use super::super::assembly::{assemble, open_bundle, serve_settings};
 use super::super::sources::track_choice;
 use super::super::vitals::DaemonVitals;
 use super::listener::Listener;
@@ -24,8 +23,10 @@ use crate::event::{Event, Latency};
 use crate::lane::{LaneSender, Received, WhenFull, lane};
 use crate::notify::Progress;
 use crate::publish::Ring;
+use crate::runtime::{Emit, Losses, Pipeline};
 use crate::serve::bench::resident_bytes;
 use crate::serve::{self, Metrics, ServeSettings};
+use crate::session::{Streams, Tempo};
 use crate::time::{Clock, MediaTime, SystemClock, process_cpu_nanos};
 
 /// What one live measurement gave; times in milliseconds.
@@ -115,7 +116,7 @@ pub fn measure(
         metrics,
         runtime.clone(),
     ));
-    let assembly = assemble(config, &runtime, bundle, streams, Tempo::Live)?;
+    let mut assembly = assemble(config, &runtime, bundle, streams, Tempo::Live)?;
     let server = serve::start(
         ServeSettings {
             listen: vec![([127, 0, 0, 1], 0).into()],
@@ -131,19 +132,23 @@ pub fn measure(
     );
     let emit = watch(ring.clone(), seen.clone(), recording_now.clone());
     let mut progress = Progress::new(Duration::MAX, clock.now());
+    let Outputs { frames, audio } = std::mem::take(&mut assembly.lanes.outputs);
+    let captured = [
+        frames.as_ref().map(LaneSender::counters),
+        audio.as_ref().map(LaneSender::counters),
+    ];
+    let lane_losses: Vec<_> = captured.into_iter().flatten().collect();
     let pipeline = Pipeline::spawn(
-        assembly.stages,
+        assembly,
         Tempo::Live,
         clock.clone(),
         Losses::never(),
         &mut progress,
         emit,
     );
-    let desk = pipeline.desk();
+    let queue = pipeline.queue();
     let stop = Arc::new(AtomicBool::new(false));
-    let Outputs { frames, audio } = assembly.outputs;
     let frame_count = Arc::new(AtomicU64::new(0));
-    let lane_losses = assembly.lanes;
     let (frames, tiling) = tiled(frames, subjects, &frame_count);
     let playing = {
         let (pace, board, stop) = (
@@ -173,7 +178,7 @@ pub fn measure(
         losses(),
         frame_count.load(Ordering::Relaxed),
     );
-    let before = desk.counters();
+    let before = queue.counters();
     let threads = Threads::now();
     recording_now.store(true, Ordering::Release);
     std::thread::sleep(Duration::from_secs(seconds));
@@ -186,7 +191,7 @@ pub fn measure(
         losses() - lost,
         frame_count.load(Ordering::Relaxed) - frames_before,
     );
-    let after = desk.counters();
+    let after = queue.counters();
     let rss_mib = resident_bytes() as f64 / f64::from(1 << 20);
     stop.store(true, Ordering::Release);
     let _ = playing.join();

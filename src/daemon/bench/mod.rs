@@ -10,8 +10,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{DaemonError, StageFailure};
+use super::DaemonError;
 use crate::config::{Config, locate};
+use crate::runtime::StageFailure;
 use crate::serve::bench::{FanOutReport, fan_out};
 
 /// What to measure.

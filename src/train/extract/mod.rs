@@ -15,6 +15,7 @@ mod open;
 mod playback;
 mod progress;
 mod refusal;
+mod streams;
 
 /// Processor time of this process and its decoder processes, in nanoseconds.
 fn cpu_nanos() -> i64 {
@@ -27,7 +28,7 @@ mod view;
 mod worker;
 
 pub use evidence::{ClipsRule, Row};
-pub use playback::{Audience, Playback, Shown, part_of};
+pub use playback::{ClipSink, Playback, Shown, part_of};
 pub use refusal::{Lacks, NoFace, NoVoice, Refusal};
 pub use worker::{Outcome, Worker};
 

@@ -7,33 +7,31 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use super::open::{choice, open, refusal};
 use super::refusal::{Refusal, Witness};
-use crate::align::{AlignInput, AlignSettings, Aligned, Aligner, Wanted};
+use super::streams::{Streams, next, within};
+use crate::align::Aligner;
 use crate::capture::{CaptureError, Outputs, Pace, Played};
 use crate::causes::one_line;
-use crate::clip::{AudioBlock, Clip, Crop, FramedFaces, Picture, VideoFrame, samples_to_nanos};
+use crate::clip::{Clip, Crop, Picture};
 use crate::config::{Config, locate};
 use crate::encode::{EncodeError, Provider, Runtime};
-use crate::face::{Detector, FaceStage, Refiner};
-use crate::lane::{LaneReceiver, Received, WhenFull, lane};
+use crate::face::{Detector, Refiner};
+use crate::lane::{Received, WhenFull, lane};
 use crate::modality::Modality;
 use crate::model::manifest::Manifest;
 use crate::preprocess::align;
+use crate::session::{
+    self, DetectionPolicy, Hearing, Input, Output, Plan, Session, Stages, Tempo, Vision,
+};
 use crate::speech::{SpeechStage, VoiceDetector};
 use crate::time::{MediaTime, Span, monotonic_nanos, thread_cpu_nanos};
 use crate::train::data::Media;
 use crate::train::encoders::SetFiles;
 
-/// How long the source that is behind is waited for before the other one is looked at.
-const STEP: Duration = Duration::from_millis(2);
-/// After so many steps without anything, the demuxer may be held up by the source of which this part needs no more.
-const STANDSTILL: u32 = 10;
-
 /// Who watches a recording, part by part.
-pub trait Audience {
+pub trait ClipSink {
     /// The next part begins. `false`: no more is wanted.
     fn begin(&mut self) -> bool;
     /// Takes each clip as it is cut.
@@ -108,7 +106,7 @@ impl Playback {
         &mut self,
         media: &Media,
         parts: &[Span],
-        audience: &mut dyn Audience,
+        sink: &mut dyn ClipSink,
     ) -> Result<Ending, Refusal> {
         let choice = choice(&self.config)?;
         let started = thread_cpu_nanos();
@@ -169,7 +167,11 @@ impl Playback {
                 ),
             ],
         };
-        let settings = self.align_settings(has_video, has_audio);
+        let streams = session::Streams {
+            video: has_video,
+            audio: has_audio,
+        };
+        let plan = Plan::new(&self.config, &self.rules, streams, Tempo::Replay);
         std::thread::scope(|scope| {
             let players: Vec<_> = plays
                 .into_iter()
@@ -200,8 +202,8 @@ impl Playback {
                     goes_on: false,
                 },
                 parts,
-                settings,
-                audience,
+                &plan,
+                sink,
             );
             let mut ending = Ending::Whole;
             for player in players {
@@ -241,32 +243,19 @@ impl Playback {
         Ok(largest.and_then(|face| align(picture, &face.landmarks, preprocessing)))
     }
 
-    fn align_settings(&self, video: bool, audio: bool) -> AlignSettings {
-        let of_ms = |ms: u32| i64::from(ms) * 1_000_000;
-        AlignSettings {
-            length_nanos: of_ms(self.rules.window.length_ms),
-            hop_nanos: of_ms(self.rules.window.hop_ms),
-            face_rate_hz: self.rules.face.as_ref().map_or(1.0, |f| f.rate_hz),
-            min_speech_nanos: of_ms(self.rules.audio.as_ref().map_or(0, |a| a.min_speech_ms)),
-            lateness_nanos: None,
-            video,
-            audio,
-        }
-    }
-
     fn follow(
         &mut self,
         mut streams: Streams,
         parts: &[Span],
-        settings: AlignSettings,
-        audience: &mut dyn Audience,
+        plan: &Plan,
+        sink: &mut dyn ClipSink,
     ) -> Result<(), Refusal> {
         for (i, part) in parts.iter().enumerate() {
-            if !audience.begin() {
+            if !sink.begin() {
                 break;
             }
             streams.goes_on = i + 1 < parts.len();
-            self.follow_part(&mut streams, part, settings, audience)?;
+            self.follow_part(&mut streams, part, plan, sink)?;
         }
         Ok(())
     }
@@ -275,179 +264,94 @@ impl Playback {
         &mut self,
         streams: &mut Streams,
         part: &Span,
-        settings: AlignSettings,
-        audience: &mut dyn Audience,
+        plan: &Plan,
+        sink: &mut dyn ClipSink,
     ) -> Result<(), Refusal> {
-        let folder = locate(&self.config.face.detector);
-        let mut faces = None;
-        if settings.video {
-            let refiner = self.refiner.take().map_or_else(
-                || Refiner::open(&self.runtime, &folder, Provider::Cpu, 1),
-                Ok,
-            )?;
-            let looked_for = self.config.detector_settings();
-            let detector = self.detector.take().map_or_else(
-                || Detector::open(&self.runtime, &folder, Provider::Cpu, looked_for),
-                Ok,
-            )?;
-            let stage = FaceStage::new(
-                self.config.face_settings(),
-                self.rules.face.clone(),
-                refiner,
-            );
-            faces = Some(Faces {
-                stage,
-                detector,
-                slot: None,
-                end: MediaTime::ZERO,
-            });
-        }
-        let mut speech = None;
-        if settings.audio {
-            let voice = self
-                .voice
-                .take()
-                .map_or_else(|| VoiceDetector::load(&self.runtime), Ok)
-                .map_err(|error| Refusal::Stage(one_line(&error)))?;
-            speech = Some(SpeechStage::new(self.config.turn_rule(), voice));
-        }
-        let mut aligner = Aligner::new(settings);
-        let shown = run(
-            streams,
-            part,
-            &mut faces,
-            &mut speech,
-            &mut aligner,
-            audience,
-        )?;
-        // Gone with the error where there was one: what failed is opened anew.
-        if let Some(faces) = faces {
-            (self.refiner, self.detector) =
-                (Some(faces.stage.into_refiner()), Some(faces.detector));
-        }
-        self.voice = speech.map(SpeechStage::into_detector);
-        Ok(audience.end(shown)?)
-    }
-}
-
-/// What the decoders give, and what of it was taken and belongs to the next part.
-struct Streams {
-    frames: LaneReceiver<VideoFrame>,
-    blocks: LaneReceiver<AudioBlock>,
-    held_frames: VecDeque<VideoFrame>,
-    held_blocks: VecDeque<AudioBlock>,
-    /// Another part follows the one that is played.
-    goes_on: bool,
-}
-
-impl Streams {
-    fn frame(&mut self, patience: Duration) -> Option<Received<VideoFrame>> {
-        let received = self
-            .held_frames
-            .pop_front()
-            .map_or_else(|| self.frames.recv(Some(patience)), Received::Item);
-        Some(received).filter(|received| !matches!(received, Received::TimedOut))
+        let mut session = Session::new(self.lend(plan)?);
+        let shown = run(streams, part, plan, &mut session, sink)?;
+        self.take_back(session);
+        Ok(sink.end(shown)?)
     }
 
-    fn block(&mut self, patience: Duration) -> Option<Received<AudioBlock>> {
-        let received = self
-            .held_blocks
-            .pop_front()
-            .map_or_else(|| self.blocks.recv(Some(patience)), Received::Item);
-        Some(received).filter(|received| !matches!(received, Received::TimedOut))
-    }
-
-    /// Takes one thing out of the way of a demuxer that stands still because of it, though this part needs no more of its kind.
-    fn clear(&mut self, frames: bool) {
-        if frames {
-            if let Received::Item(frame) = self.frames.recv(Some(Duration::ZERO)) {
-                self.held_frames.extend(self.goes_on.then_some(frame));
+    /// The stages of one part, with the graphs that are open. A part that fails keeps them: they
+    /// are opened anew.
+    fn lend(&mut self, plan: &Plan) -> Result<Stages, Refusal> {
+        let vision = match &plan.face {
+            None => None,
+            Some(face) => {
+                let refiner = match self.refiner.take() {
+                    Some(refiner) => refiner,
+                    None => face.open_refiner(&self.runtime)?,
+                };
+                let detector = match self.detector.take() {
+                    Some(detector) => detector,
+                    None => face.open_detector(&self.runtime)?,
+                };
+                let policy = DetectionPolicy::EveryInterval { read_ahead: 1 };
+                Some((Vision::new(face.stage(refiner), policy), detector))
             }
-        } else if let Received::Item(block) = self.blocks.recv(Some(Duration::ZERO)) {
-            self.held_blocks.extend(self.goes_on.then_some(block));
-        }
-    }
-}
-
-struct Faces {
-    stage: FaceStage,
-    detector: Detector,
-    /// The newest interval of media time of which a frame went to the detector.
-    slot: Option<i64>,
-    end: MediaTime,
-}
-
-impl Faces {
-    /// As [`crate::face::FaceStage`] is led offline: a detection on the first frame of every interval, and where the stage asks for one.
-    fn see(&mut self, frame: &VideoFrame) -> Result<FramedFaces, EncodeError> {
-        let interval = i64::try_from(self.stage.detect_interval().as_nanos())
-            .unwrap_or(i64::MAX)
-            .max(1);
-        let slot = Some(frame.time.nanos().div_euclid(interval));
-        if std::mem::replace(&mut self.slot, slot) != slot || self.stage.wants_detection(frame) {
-            let detections = self.detector.detect(&frame.picture)?;
-            self.stage.detected(frame.time, detections);
-        }
-        self.end = self
-            .end
-            .max(frame.time.plus_nanos(frame.duration_nanos.unwrap_or(1)));
-        self.stage.advance(frame)
-    }
-
-    fn finish(&mut self) -> AlignInput {
-        let changes = self.stage.finish(self.end);
-        AlignInput::Faces(FramedFaces {
-            time: self.end,
-            picture_size: [0, 0],
-            faces: Vec::new(),
-            changes,
+        };
+        let hearing = match plan.turns {
+            None => None,
+            Some(rule) => {
+                let voice = match self.voice.take() {
+                    Some(voice) => voice,
+                    None => VoiceDetector::load(&self.runtime)
+                        .map_err(|error| Refusal::Stage(one_line(&error)))?,
+                };
+                Some(Hearing::new(SpeechStage::new(rule, voice), false))
+            }
+        };
+        Ok(Stages {
+            vision,
+            hearing,
+            transcription: None,
+            aligner: Aligner::new(plan.align),
         })
+    }
+
+    fn take_back(&mut self, session: Session) {
+        let (vision, hearing) = session.into_stages();
+        if let Some((vision, detector)) = vision {
+            self.refiner = Some(vision.into_stage().into_refiner());
+            self.detector = Some(detector);
+        }
+        self.voice = hearing.map(|hearing| hearing.into_stage().into_detector());
     }
 }
 
 fn run(
     streams: &mut Streams,
     part: &Span,
-    faces: &mut Option<Faces>,
-    speech: &mut Option<SpeechStage>,
-    aligner: &mut Aligner,
-    audience: &mut dyn Audience,
-) -> Result<Shown, EncodeError> {
+    plan: &Plan,
+    session: &mut Session,
+    sink: &mut dyn ClipSink,
+) -> Result<Shown, Refusal> {
     let (mut shown, mut end) = (Shown::default(), MediaTime::ZERO);
-    let (mut sees, mut hears) = (faces.is_some(), speech.is_some());
+    let (mut sees, mut hears) = (plan.face.is_some(), plan.turns.is_some());
     while sees || hears {
         let started = monotonic_nanos();
-        let (frame, block) = next(streams, aligner.wanted(), sees, hears);
+        let (frame, block) = next(streams, session.wanted(), sees, hears);
         shown.waited_nanos += monotonic_nanos() - started;
-        if let Some(faces) = faces.as_mut().filter(|_| sees)
-            && let Some(frame) = frame
-        {
-            match frame {
-                Received::Item(frame) if frame.time < part.start => {}
-                Received::Item(mut frame) if frame.time < part.end => {
-                    frame.time = frame.time.plus_nanos(-part.start.nanos());
-                    let seen = faces.see(&frame)?;
-                    shown.witness.see(&seen);
-                    aligner.push(AlignInput::Faces(seen));
-                    end = end.max(faces.end);
+        let witness = &mut shown.witness;
+        match frame.filter(|_| sees) {
+            None => {}
+            Some(Received::Item(frame)) if frame.time < part.start => {}
+            Some(Received::Item(mut frame)) if frame.time < part.end => {
+                frame.time = frame.time.plus_nanos(-part.start.nanos());
+                end = end.max(frame.time.plus_nanos(frame.duration_nanos.unwrap_or(1)));
+                session.push(Input::Frame(frame), &mut |seen| witness.observe(seen))?;
+            }
+            Some(beyond) => {
+                match beyond {
+                    Received::Item(frame) => streams.held_frames.push_front(frame),
+                    _ => shown.to_the_end = true,
                 }
-                beyond => {
-                    match beyond {
-                        Received::Item(frame) => streams.held_frames.push_front(frame),
-                        _ => shown.to_the_end = true,
-                    }
-                    let last = faces.finish();
-                    if !matches!(&last, AlignInput::Faces(faces) if faces.changes.is_empty()) {
-                        aligner.push(last);
-                    }
-                    aligner.push(AlignInput::FacesEnded);
-                    sees = false;
-                }
+                session.push(Input::FramesEnded, &mut |_| {})?;
+                sees = false;
             }
         }
-        if let Some(speech) = speech.as_mut().filter(|_| hears)
-            && let Some(block) = block
-        {
+        if let Some(block) = block.filter(|_| hears) {
             // What reaches beyond the part is the next one's, too.
             let over = match block {
                 Received::Item(block) => {
@@ -457,9 +361,7 @@ fn run(
                     }
                     if let Some(block) = within(block, part) {
                         end = end.max(block.span().end);
-                        let heard = speech.hear(block)?;
-                        shown.witness.hear(&heard);
-                        aligner.push(AlignInput::Heard(heard));
+                        session.push(Input::Sound(block), &mut |heard| witness.observe(heard))?;
                     }
                     over
                 }
@@ -469,82 +371,19 @@ fn run(
                 }
             };
             if over {
-                if let Some(heard) = speech.finish()? {
-                    aligner.push(AlignInput::Heard(heard));
-                }
-                aligner.push(AlignInput::HeardEnded);
+                session.push(Input::SoundEnded, &mut |_| {})?;
                 hears = false;
             }
         }
-        while let Some(aligned) = aligner.pop(MediaTime::ZERO) {
-            if let Aligned::Clip(clip) = aligned {
-                audience.take(clip)?;
+        while let Some(output) = session.pop(MediaTime::ZERO) {
+            if let Output::Clip(clip) = output {
+                sink.take(*clip)?;
             }
         }
     }
     // The last frame of an interval stands beyond it.
     shown.seconds = end.secs_f64().min(part.nanos() as f64 * 1e-9);
     Ok(shown)
-}
-
-/// The next item of the source that is behind, or of the other where that one has nothing: what comes out does not depend on which, and a
-/// demuxer that must get rid of the one first never stands still.
-fn next(
-    streams: &mut Streams,
-    wanted: Wanted,
-    sees: bool,
-    hears: bool,
-) -> (Option<Received<VideoFrame>>, Option<Received<AudioBlock>>) {
-    let mut tries = 0;
-    loop {
-        let found = if wanted == Wanted::Faces {
-            match streams.frame(STEP) {
-                None if hears => (None, streams.block(Duration::ZERO)),
-                found => (found, None),
-            }
-        } else {
-            match streams.block(STEP) {
-                None if sees => (streams.frame(Duration::ZERO), None),
-                found => (None, found),
-            }
-        };
-        // An end is told again and again: only that of the wanted one counts, the other's comes to be asked for.
-        match (&found, wanted) {
-            ((None, None), _)
-            | ((Some(Received::Ended), None), Wanted::Heard)
-            | ((None, Some(Received::Ended)), Wanted::Faces) => {}
-            _ => return found,
-        }
-        tries += 1;
-        if !(sees && hears) && (tries >= STANDSTILL || !streams.goes_on) {
-            streams.clear(!sees);
-        }
-    }
-}
-
-/// The samples of `block` that lie in `span`, on a timeline that begins with it.
-fn within(block: AudioBlock, span: &Span) -> Option<AudioBlock> {
-    let one = samples_to_nanos(1);
-    let index = |time: MediaTime| {
-        (time.nanos_since(block.time).max(0) as u64)
-            .div_ceil(one as u64)
-            .min(block.samples.len() as u64) as usize
-    };
-    let (from, to) = (index(span.start), index(span.end));
-    if from >= to {
-        return None;
-    }
-    let samples = if to - from == block.samples.len() {
-        block.samples
-    } else {
-        block.samples[from..to].into()
-    };
-    Some(AudioBlock {
-        time: block
-            .time
-            .plus_nanos(samples_to_nanos(from as i64) - span.start.nanos()),
-        samples,
-    })
 }
 
 /// The part of a recording that an item is. `None`: no part at all.

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use crate::align::AlignInput;
 use crate::causes::one_line;
 use crate::clip::{FramedFaces, Heard};
 use crate::encode::EncodeError;
+use crate::session::SessionError;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -27,6 +29,12 @@ pub enum Refusal {
 
 impl From<EncodeError> for Refusal {
     fn from(error: EncodeError) -> Refusal {
+        Refusal::Stage(one_line(&error))
+    }
+}
+
+impl From<SessionError> for Refusal {
+    fn from(error: SessionError) -> Refusal {
         Refusal::Stage(one_line(&error))
     }
 }
@@ -99,13 +107,22 @@ pub struct Witness {
 }
 
 impl Witness {
-    pub fn see(&mut self, faces: &FramedFaces) {
+    /// A frame or a block of sound, after its stage.
+    pub fn observe(&mut self, input: &AlignInput) {
+        match input {
+            AlignInput::Faces(faces) => self.see(faces),
+            AlignInput::Heard(heard) => self.hear(heard),
+            _ => {}
+        }
+    }
+
+    fn see(&mut self, faces: &FramedFaces) {
         self.frames = true;
         self.face |= !faces.faces.is_empty();
         self.usable |= faces.faces.iter().any(|face| face.crop.is_some());
     }
 
-    pub fn hear(&mut self, heard: &Heard) {
+    fn hear(&mut self, heard: &Heard) {
         self.samples |= !heard.block.samples.is_empty();
         self.loudest = heard
             .block

@@ -8,7 +8,7 @@ use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder};
 
 use super::evidence::{ClipsRule, Evidence, Row};
-use super::playback::{Audience, Ending, Playback, Shown, part_of};
+use super::playback::{ClipSink, Ending, Playback, Shown, part_of};
 use super::refusal::{Lacks, NoFace, Refusal};
 use super::view::View;
 use crate::clip::{self, Clip, ColorMatrix, Colorimetry, Crop};
@@ -264,7 +264,7 @@ struct Viewing<'v, 'a> {
     late: Vec<(Result<Vec<Row>, Refusal>, Shown)>,
 }
 
-impl Audience for Viewing<'_, '_> {
+impl ClipSink for Viewing<'_, '_> {
     fn begin(&mut self) -> bool {
         if self.over > 0 && !(self.goes_on)() {
             return false;

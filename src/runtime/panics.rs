@@ -43,7 +43,7 @@ impl PanicReport {
 }
 
 /// Runs `work`; a panic of it comes back, with its place and text.
-pub(super) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, PanicReport> {
+pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, PanicReport> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
         let newest = NEWEST.with_borrow_mut(Option::take);
         newest.unwrap_or_else(|| PanicReport {
@@ -124,7 +124,7 @@ mod tests {
         report_panics();
         let caught = catch(|| -> u8 { panic!("seven of {}", 9) }).unwrap_err();
         let report = caught.to_string();
-        assert!(report.contains("src/daemon/panics.rs:"), "{report}");
+        assert!(report.contains("src/runtime/panics.rs:"), "{report}");
         assert!(report.ends_with("seven of 9"), "{report}");
         assert_eq!(catch(|| 7), Ok(7));
     }

@@ -1,38 +1,60 @@
-//! From what the stages say to what clients see.
+//! Wire events from the stages' results.
 
 use crate::clip::{Clip, OwnedTranscript, Recognition, SpeechTurn, SubjectChange, Word};
+use crate::config::Config;
 use crate::event::{
     Deadline, Event, ExpressionEvent, FaceEvidence, Latency, Modalities, Provenance, Scores,
     SpeechEvent, SpeechPhase, SpokenWord, SubjectEvent, TextEvidence, VoiceEvidence,
 };
+use crate::model::Bundle;
 use crate::time::MediaTime;
 
-/// What does not change from event to event.
+/// Builds `expression` events; holds what does not change from one to the next.
 #[derive(Clone, Debug)]
-pub struct Constants {
+pub struct EventBuilder {
     pub labels: Vec<String>,
     pub provenance: Provenance,
     pub budget_ms: u32,
 }
 
-/// When a clip passed which point, on the clock that stamps it.
+/// When the recognizer took a clip, when it answered, and when the event was built, on the clock
+/// that stamps the clip.
 #[derive(Clone, Copy, Debug)]
-pub struct Passage {
+pub struct ClipTimestamps {
     pub taken: MediaTime,
     pub recognized: MediaTime,
     pub emitted: MediaTime,
 }
 
-impl Constants {
-    pub fn expression(&self, clip: &Clip, recognition: &Recognition, passage: Passage) -> Event {
+impl EventBuilder {
+    pub fn new(config: &Config, bundle: &Bundle) -> EventBuilder {
+        EventBuilder {
+            labels: bundle.manifest.labels.clone(),
+            provenance: Provenance {
+                bundle: bundle.manifest.fingerprint.clone(),
+                provider: bundle.provider().name(),
+                precision: bundle.precision().name(),
+                config: config.hash(),
+                calibration: None,
+            },
+            budget_ms: config.inference.budget.as_millis() as u32,
+        }
+    }
+
+    pub fn expression(
+        &self,
+        clip: &Clip,
+        recognition: &Recognition,
+        timestamps: ClipTimestamps,
+    ) -> Event {
         let newest = clip.newest().unwrap_or(clip.span.end);
-        let age = |time: MediaTime| Some(passage.emitted.millis_since(time));
+        let age = |time: MediaTime| Some(timestamps.emitted.millis_since(time));
         let latency = Latency {
             capture: clip.aligned_at.millis_since(newest),
-            queue: passage.taken.millis_since(clip.aligned_at),
-            encode: passage.recognized.millis_since(passage.taken),
-            emit: passage.emitted.millis_since(passage.recognized),
-            total: passage.emitted.millis_since(newest),
+            queue: timestamps.taken.millis_since(clip.aligned_at),
+            encode: timestamps.recognized.millis_since(timestamps.taken),
+            emit: timestamps.emitted.millis_since(timestamps.recognized),
+            total: timestamps.emitted.millis_since(newest),
         };
         let (used, absence) = (recognition.used, recognition.absence);
         let face = FaceEvidence {

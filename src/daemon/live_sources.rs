@@ -1,0 +1,142 @@
+//! What delivers frames and sound: devices, or a recording as if live. Sources can be closed and
+//! opened again while the session goes on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use super::DaemonError;
+use super::sources::Choice;
+use crate::capture::{
+    CaptureError, LiveCapture, Outputs, Pace, Recording, SourceBoard, TrackChoice, open_live_with,
+};
+use crate::runtime::{PanicReport, StageError, StageFailure, catch};
+use crate::time::SystemClock;
+
+/// The sources of a running daemon.
+pub struct LiveSources {
+    choice: Choice,
+    tracks: TrackChoice,
+    clock: Arc<SystemClock>,
+    board: Arc<SourceBoard>,
+    /// Keeps the lanes open while the sources are closed. `None` once a recording has ended.
+    outputs: Option<Outputs>,
+    open: Option<Open>,
+}
+
+enum Open {
+    Devices(LiveCapture),
+    Recording {
+        stop: Arc<AtomicBool>,
+        thread: JoinHandle<Result<Result<(), CaptureError>, PanicReport>>,
+    },
+}
+
+impl LiveSources {
+    /// Opens what `choice` names; it delivers into `outputs`.
+    pub fn open(
+        choice: Choice,
+        tracks: TrackChoice,
+        clock: Arc<SystemClock>,
+        board: Arc<SourceBoard>,
+        outputs: Outputs,
+    ) -> Result<LiveSources, DaemonError> {
+        let mut sources = LiveSources {
+            choice,
+            tracks,
+            clock,
+            board,
+            outputs: Some(outputs),
+            open: None,
+        };
+        sources.resume()?;
+        Ok(sources)
+    }
+
+    /// Closes camera and microphone; the lanes stay open. Waits for their threads, at most a second.
+    pub fn pause(&mut self) {
+        let over = |open: &Open| match open {
+            Open::Devices(_) => false,
+            Open::Recording { thread, .. } => thread.is_finished(),
+        };
+        // How a recording ended is said at the end.
+        match self.open.take_if(|open| !over(open)) {
+            None => return,
+            Some(Open::Devices(capture)) => capture.stop(),
+            Some(Open::Recording { stop, thread }) => {
+                stop.store(true, Ordering::Release);
+                let _ = thread.join();
+            }
+        }
+        self.board.pause();
+    }
+
+    /// Opens the sources again; a recording begins anew. Does nothing while they are open.
+    pub fn resume(&mut self) -> Result<(), DaemonError> {
+        let (None, Some(outputs)) = (&self.open, self.outputs.clone()) else {
+            return Ok(());
+        };
+        let (clock, board) = (self.clock.clone(), self.board.clone());
+        self.open = Some(match &self.choice {
+            Choice::Devices { video, audio, .. } => Open::Devices(open_live_with(
+                video,
+                audio,
+                self.tracks,
+                clock,
+                outputs,
+                board,
+            )?),
+            Choice::Recording { file, looped, .. } => {
+                let recording = Recording::open_with(file, self.tracks)?;
+                let stop = Arc::new(AtomicBool::new(false));
+                let (pace, stopped) = (
+                    Pace::Live {
+                        clock,
+                        looped: *looped,
+                    },
+                    stop.clone(),
+                );
+                let play =
+                    move || catch(|| recording.play(pace, outputs, board, stopped).map(|_| ()));
+                let thread = std::thread::Builder::new().name("recording".into());
+                let thread = thread.spawn(play).expect("the system gives threads");
+                Open::Recording { stop, thread }
+            }
+        });
+        Ok(())
+    }
+
+    /// Closes the lanes once a recording has ended, so that the session ends.
+    pub fn look(&mut self) {
+        if let Some(Open::Recording { thread, .. }) = &self.open
+            && thread.is_finished()
+        {
+            self.outputs = None;
+        }
+    }
+
+    /// Closes everything.
+    ///
+    /// # Errors
+    /// How the recording failed, if it did.
+    pub fn finish(mut self) -> Result<(), DaemonError> {
+        self.outputs = None;
+        match self.open.take() {
+            None => Ok(()),
+            Some(Open::Devices(capture)) => {
+                capture.stop();
+                Ok(())
+            }
+            Some(Open::Recording { stop, thread }) => {
+                stop.store(true, Ordering::Release);
+                match thread.join().expect("panics are caught there") {
+                    Ok(result) => Ok(result?),
+                    Err(panic) => {
+                        let error = StageError::Panicked(panic);
+                        Err(StageFailure::new("recording", error).into())
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The supervisor: the main thread, once everything runs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::live_sources::LiveSources;
+use super::vitals::DaemonVitals;
+use crate::capture::SourceBoard;
+use crate::event::Event;
+use crate::notify::{Notify, Progress};
+use crate::publish::Ring;
+use crate::runtime::{
+    Command, CommandError, CommandResult, Commands, Control, Outage, Outages, Pipeline,
+};
+use crate::serve::{Server, Vitals};
+use crate::time::{Clock, SystemClock};
+
+/// How often the supervisor looks around.
+const ROUND: Duration = Duration::from_millis(50);
+/// How often `status` goes out when nothing changes (`src/event/protocol.md`).
+const STATUS_EVERY: Duration = Duration::from_secs(5);
+/// The least time between two of them: changes in between are published together.
+const STATUS_GAP: Duration = Duration::from_millis(250);
+/// Sources that have not delivered by then do not hold back READY=1: a network source may come later.
+const OPENING: Duration = Duration::from_secs(10);
+/// A stage that has not moved for so long makes `/readyz` red.
+const STALLED: Duration = Duration::from_secs(5);
+
+/// The signals of the operating system, as the daemon takes them.
+pub(super) struct Signals {
+    /// SIGTERM or SIGINT: the daemon ends.
+    pub stop: Arc<AtomicBool>,
+    /// SIGUSR1.
+    pause: Arc<AtomicBool>,
+    /// SIGUSR2.
+    resume: Arc<AtomicBool>,
+    control: Control,
+}
+
+impl Signals {
+    /// From now on signals are taken; a second SIGTERM or SIGINT ends the process at once.
+    pub fn install(control: Control) -> Signals {
+        use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+        let signals = Signals {
+            stop: Arc::default(),
+            pause: Arc::default(),
+            resume: Arc::default(),
+            control,
+        };
+        for signal in [SIGTERM, SIGINT] {
+            let stop = &signals.stop;
+            let _ = signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone());
+            let _ = signal_hook::flag::register(signal, stop.clone());
+        }
+        let _ = signal_hook::flag::register(SIGUSR1, signals.pause.clone());
+        let _ = signal_hook::flag::register(SIGUSR2, signals.resume.clone());
+        signals
+    }
+
+    /// Sends the commands of the signals that have arrived.
+    fn send(&self) {
+        for (flag, command) in [
+            (&self.pause, Command::Pause),
+            (&self.resume, Command::Resume),
+        ] {
+            if flag.swap(false, Ordering::AcqRel)
+                && let Err(error) = self.control.send(command)
+            {
+                tracing::warn!(?command, %error, "command not sent");
+            }
+        }
+    }
+}
+
+fn carry_out(command: Command, sources: &mut LiveSources, vitals: &DaemonVitals) -> CommandResult {
+    match command {
+        Command::Pause => sources.pause(),
+        Command::Resume => sources
+            .resume()
+            .map_err(|error| CommandError::Failed(crate::causes::one_line(&error)))?,
+    }
+    vitals.set_paused(command == Command::Pause);
+    tracing::info!(
+        "capture {}",
+        if command == Command::Pause {
+            "paused"
+        } else {
+            "resumed"
+        }
+    );
+    Ok(())
+}
+
+/// The main thread's work: status, systemd, commands, failures, the end.
+pub(super) struct Supervisor<'a> {
+    pub ring: &'a Ring,
+    pub vitals: &'a DaemonVitals,
+    pub board: &'a SourceBoard,
+    pub clock: &'a SystemClock,
+    pub sources: &'a mut LiveSources,
+    pub commands: &'a Commands,
+    pub signals: &'a Signals,
+}
+
+impl Supervisor<'_> {
+    /// Runs until a signal, a failure, or the end of all stages.
+    pub fn run(&mut self, pipeline: &Pipeline, mut progress: Progress, server: &Server) {
+        let started = self.clock.now();
+        let (mut ready, mut changes, mut next_status, mut beats) = (false, 0, started, 0);
+        let (mut has_changed, mut status_due) = (false, started);
+        let mut outages = Outages::default();
+        let serving = progress.add("serve", started);
+        while !self.signals.stop.load(Ordering::Acquire) {
+            // A failure is returned after all stages have ended.
+            if pipeline.has_failed() || pipeline.has_ended() {
+                return;
+            }
+            self.sources.look();
+            self.signals.send();
+            let Supervisor {
+                sources, vitals, ..
+            } = self;
+            self.commands
+                .carry_out(|command| carry_out(command, sources, vitals));
+            let seen = self.board.wait_for_change(changes, ROUND);
+            let now = self.clock.now();
+            for outage in outages.look(&self.board.sources(), now) {
+                match outage {
+                    Outage::Began { .. } => tracing::warn!("{outage}"),
+                    Outage::Ended { .. } => tracing::info!("{outage}"),
+                }
+            }
+            has_changed |= seen != changes;
+            changes = seen;
+            if (has_changed && now >= status_due) || now >= next_status {
+                has_changed = false;
+                status_due = now.plus(STATUS_GAP);
+                next_status = now.plus(STATUS_EVERY);
+                self.publish_status();
+            }
+            let opening = now.nanos_since(started) < OPENING.as_nanos() as i64;
+            if !ready && (self.vitals.sources_deliver() || !opening) {
+                ready = true;
+                self.vitals.set_opened();
+                Notify.ready(&self.vitals.line());
+                self.publish_status();
+                tracing::info!("ready: {}", self.vitals.line());
+            }
+            if server.beats() != beats {
+                beats = server.beats();
+                serving.beat();
+            }
+            pipeline.ended().for_each(|stage| progress.remove(stage));
+            if progress.feed_due(now) {
+                Notify.feed_watchdog();
+            }
+            let stalled = progress.stalled(now);
+            self.vitals.set_stalled(
+                stalled
+                    .into_iter()
+                    .find(|(_, ms)| *ms > STALLED.as_millis() as f64)
+                    .map(|(stage, _)| stage),
+            );
+        }
+    }
+
+    fn publish_status(&self) {
+        let event = Event::Status(self.vitals.status());
+        self.ring.publish(&event);
+        Notify.status(&self.vitals.line());
+    }
+}

@@ -1,0 +1,47 @@
+//! The thread "align": faces, sound and words in; clips into the queue.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::TICK;
+use super::failure::StageError;
+use super::found::FoundCounts;
+use super::queue::InferenceQueue;
+use crate::align::{AlignInput, Aligner};
+use crate::lane::{LaneReceiver, Received};
+use crate::notify::Beat;
+use crate::time::Clock;
+
+/// Runs until the lane ends. `refused` counts items whose stamps went back.
+pub(super) fn align(
+    mut aligner: Aligner,
+    inputs: &LaneReceiver<AlignInput>,
+    queue: &InferenceQueue,
+    clock: &dyn Clock,
+    (found, refused): (&FoundCounts, &AtomicU64),
+    beat: &Beat,
+) -> Result<(), StageError> {
+    loop {
+        beat.beat();
+        let wait = aligner.next_deadline().map_or(TICK, |deadline| {
+            let nanos = deadline.nanos_since(clock.now()).max(0);
+            Duration::from_nanos(nanos as u64).min(TICK)
+        });
+        let ended = match inputs.recv(Some(wait)) {
+            Received::Item(input) => {
+                found.see(&input);
+                aligner.push(input);
+                refused.store(aligner.refused(), Ordering::Relaxed);
+                false
+            }
+            Received::TimedOut => false,
+            Received::Ended => true,
+        };
+        while let Some(aligned) = aligner.pop(clock.now()) {
+            queue.push(aligned, beat)?;
+        }
+        if ended {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The thread "speech": sound in; voice activity out.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::TICK;
+use super::failure::StageError;
+use super::pipeline::IsLost;
+use crate::align::AlignInput;
+use crate::clip::AudioBlock;
+use crate::lane::{LaneReceiver, LaneSender, Received};
+use crate::notify::Beat;
+use crate::session::{Hearing, HearingInput, HearingOutput, TranscriberInput};
+
+pub(super) struct HearingThread<'a> {
+    pub hearing: Hearing,
+    pub blocks: LaneReceiver<AudioBlock>,
+    pub inbox: LaneSender<AlignInput>,
+    pub transcriber: Option<LaneSender<TranscriberInput>>,
+    /// `None` in a replay.
+    pub is_lost: Option<IsLost>,
+    /// Counts blocks whose stamps went back.
+    pub refused: &'a AtomicU64,
+}
+
+impl HearingThread<'_> {
+    /// Runs until the sound ends.
+    pub fn run(mut self, beat: &Beat) -> Result<(), StageError> {
+        loop {
+            beat.beat();
+            match self.blocks.recv(Some(TICK)) {
+                Received::TimedOut => {
+                    if self.is_lost.as_ref().is_some_and(|is_lost| is_lost()) {
+                        self.push(HearingInput::Lost)?;
+                    }
+                }
+                Received::Ended => return self.push(HearingInput::Ended),
+                Received::Item(block) => self.push(HearingInput::Sound(block))?,
+            }
+            self.refused
+                .store(self.hearing.refused(), Ordering::Relaxed);
+        }
+    }
+
+    fn push(&mut self, input: HearingInput) -> Result<(), StageError> {
+        self.hearing.push(input)?;
+        while let Some(output) = self.hearing.pop() {
+            match (output, &self.transcriber) {
+                (HearingOutput::Align(input), _) => {
+                    let sent = self.inbox.send(input);
+                    sent.map_err(|_| StageError::Gone("aligner"))?;
+                }
+                (HearingOutput::Transcribe(input), Some(transcriber)) => {
+                    let sent = transcriber.send(input);
+                    sent.map_err(|_| StageError::Gone("transcriber"))?;
+                }
+                (HearingOutput::Transcribe(_), None) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::encode::Runtime;
+    use crate::lane::{WhenFull, lane};
+    use crate::notify::Progress;
+    use crate::speech::{SpeechStage, TurnRule, VoiceDetector, WINDOW_SAMPLES};
+    use crate::time::MediaTime;
+
+    const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
+
+    #[test]
+    fn aligner_and_transcriber_learn_that_the_sound_is_lost() {
+        let stage = SpeechStage::new(
+            TurnRule::default(),
+            VoiceDetector::load(&Runtime::load().unwrap()).unwrap(),
+        );
+        let (sender, blocks) = lane("audio", 4, WhenFull::DropOldest);
+        let (inbox, inputs) = lane("align", 16, WhenFull::DropOldest);
+        let (passing, passed) = lane("transcribe", 16, WhenFull::DropOldest);
+        let beat = Progress::new(Duration::MAX, MediaTime::ZERO).add("speech", MediaTime::ZERO);
+        let block = |seconds: i64| AudioBlock {
+            time: MediaTime::from_millis(1000 * seconds),
+            samples: vec![0.0; WINDOW_SAMPLES].into(),
+        };
+        // There before anybody waits for it in vain.
+        assert!(sender.send(block(0)).is_ok());
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let is_lost: IsLost = Box::new(|| true);
+                let thread = HearingThread {
+                    hearing: Hearing::new(stage, true),
+                    blocks,
+                    inbox,
+                    transcriber: Some(passing),
+                    is_lost: Some(is_lost),
+                    refused: &AtomicU64::new(0),
+                };
+                thread.run(&beat).unwrap();
+            });
+            for number in [0, 2] {
+                if number > 0 {
+                    assert!(sender.send(block(60)).is_ok());
+                }
+                assert!(
+                    matches!(passed.recv(PATIENCE), Received::Item(item) if item.number == number && item.heard.is_some())
+                );
+                assert!(
+                    matches!(passed.recv(PATIENCE), Received::Item(item) if item.number == number + 1 && item.heard.is_none())
+                );
+            }
+            drop(sender);
+        });
+        for _ in 0..2 {
+            assert!(matches!(
+                inputs.recv(Some(Duration::ZERO)),
+                Received::Item(AlignInput::Heard(_))
+            ));
+            assert!(matches!(
+                inputs.recv(Some(Duration::ZERO)),
+                Received::Item(AlignInput::HeardLost)
+            ));
+        }
+        assert!(matches!(
+            inputs.recv(Some(Duration::ZERO)),
+            Received::Item(AlignInput::HeardEnded)
+        ));
+    }
+}

@@ -1,0 +1,35 @@
+//! A session's threads: each stage of [`crate::session`] on its own, joined by bounded lanes.
+//!
+//! [`Lanes`] are the queues, [`Pipeline`] the running threads, [`TranscriptInbox`] the way in for
+//! clients' transcripts, [`Control`] the way in for commands.
+
+mod align;
+mod control;
+mod failure;
+mod found;
+mod hearing;
+mod infer;
+mod lanes;
+mod outages;
+mod panics;
+mod pipeline;
+mod queue;
+mod transcript_inbox;
+mod transcription;
+mod vision;
+
+pub use control::{Command, CommandError, CommandResult, Commands, Control, Pending};
+pub use failure::{StageError, StageFailure};
+pub use found::{Found, FoundCounts};
+pub use lanes::Lanes;
+pub use outages::{Outage, Outages};
+pub(crate) use panics::catch;
+pub use panics::{PanicReport, report_panics};
+pub use pipeline::{Assembly, Emit, IsLost, Losses, Pipeline, RefusedCounts};
+pub use queue::InferenceQueue;
+pub use transcript_inbox::TranscriptInbox;
+
+use std::time::Duration;
+
+/// How often a waiting stage looks up to say that it lives.
+const TICK: Duration = Duration::from_millis(100);

@@ -1,0 +1,95 @@
+//! The schedule, shared by the aligner's thread, the recognizer's thread, and the status report.
+
+use std::sync::{Condvar, Mutex};
+
+use super::TICK;
+use super::failure::StageError;
+use crate::align::Aligned;
+use crate::notify::Beat;
+use crate::schedule::{Schedule, ScheduleCounters};
+use crate::time::Clock;
+
+/// The queue between the aligner and the recognizer.
+#[derive(Debug)]
+pub struct InferenceQueue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    schedule: Schedule,
+    /// The aligner has ended.
+    ended: bool,
+    /// The recognizer has ended.
+    abandoned: bool,
+}
+
+/// What [`InferenceQueue::pop`] came to.
+pub(super) enum Popped {
+    Item(Aligned),
+    TimedOut,
+    Ended,
+}
+
+impl InferenceQueue {
+    pub fn new(schedule: Schedule) -> InferenceQueue {
+        InferenceQueue {
+            state: Mutex::new(State {
+                schedule,
+                ended: false,
+                abandoned: false,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    pub fn counters(&self) -> ScheduleCounters {
+        self.state.lock().expect("queue lock").schedule.counters()
+    }
+
+    /// Waits for room where the schedule wants it.
+    pub(super) fn push(&self, aligned: Aligned, beat: &Beat) -> Result<(), StageError> {
+        let mut state = self.state.lock().expect("queue lock");
+        while state.schedule.is_full() && !state.abandoned {
+            beat.beat();
+            state = self
+                .changed
+                .wait_timeout(state, TICK)
+                .expect("queue lock")
+                .0;
+        }
+        if state.abandoned {
+            return Err(StageError::Gone("recognizer"));
+        }
+        state.schedule.push(aligned);
+        drop(state);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Waits for the next item, at most [`TICK`].
+    pub(super) fn pop(&self, clock: &dyn Clock) -> Popped {
+        let mut state = self.state.lock().expect("queue lock");
+        let Some(aligned) = state.schedule.pop(clock.now()) else {
+            if state.ended {
+                return Popped::Ended;
+            }
+            drop(self.changed.wait_timeout(state, TICK).expect("queue lock"));
+            return Popped::TimedOut;
+        };
+        drop(state);
+        self.changed.notify_all();
+        Popped::Item(aligned)
+    }
+
+    pub(super) fn end(&self) {
+        self.state.lock().expect("queue lock").ended = true;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn abandon(&self) {
+        self.state.lock().expect("queue lock").abandoned = true;
+        self.changed.notify_all();
+    }
+}

@@ -1,0 +1,162 @@
+//! Clients' transcripts on their way to the aligner.
+
+use std::sync::Mutex;
+
+use crate::align::AlignInput;
+use crate::event::{Refusal, SubjectEvent, Telling};
+use crate::lane::LaneGuest;
+use crate::session::ClientTranscripts;
+use crate::time::MediaTime;
+
+/// [`ClientTranscripts`] for the socket's threads: checks, and passes on without waiting.
+#[derive(Debug)]
+pub struct TranscriptInbox {
+    transcripts: Mutex<ClientTranscripts>,
+    inbox: LaneGuest<AlignInput>,
+}
+
+impl TranscriptInbox {
+    pub fn new(transcripts: ClientTranscripts, inbox: LaneGuest<AlignInput>) -> Self {
+        TranscriptInbox {
+            transcripts: Mutex::new(transcripts),
+            inbox,
+        }
+    }
+
+    /// A subject appears, goes, or is merged into another one.
+    pub fn note(&self, change: &SubjectEvent) {
+        self.transcripts.lock().expect("inbox lock").note(change);
+    }
+
+    /// Passes a transcript on that arrived at `now`.
+    ///
+    /// # Errors
+    /// The refusal for the client, without what the transcript says.
+    pub fn take(&self, client: u64, telling: Telling, now: MediaTime) -> Result<(), Refusal> {
+        let mut transcripts = self.transcripts.lock().expect("inbox lock");
+        let transcript = transcripts.admit(client, telling, now)?;
+        drop(transcripts);
+        self.inbox
+            .send(AlignInput::Words(transcript))
+            .map(|_| ())
+            .map_err(|_| ClientTranscripts::closed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::{SubjectId, SubjectPhase, Teller};
+    use crate::event::ErrorCode;
+    use crate::lane::{Received, WhenFull, lane};
+    use crate::time::Span;
+
+    fn change(subject: SubjectId, phase: SubjectPhase, into: Option<SubjectId>) -> SubjectEvent {
+        SubjectEvent {
+            subject,
+            time_ns: MediaTime::ZERO,
+            phase,
+            into,
+            rect: [0.0; 4],
+            quality: 1.0,
+        }
+    }
+
+    fn inbox(transcribes: bool, guest: LaneGuest<AlignInput>) -> TranscriptInbox {
+        TranscriptInbox::new(ClientTranscripts::new(2_000_000_000, transcribes), guest)
+    }
+
+    fn telling(subject: Option<SubjectId>, start: i64, end: i64) -> Telling {
+        let span = Span::new(MediaTime::from_millis(start), MediaTime::from_millis(end));
+        Telling {
+            text: "A confidential remark".into(),
+            span,
+            is_final: true,
+            subject,
+        }
+    }
+
+    #[test]
+    fn words_go_in_and_refusals_have_their_codes() {
+        let (sender, receiver) = lane("align", 4, WhenFull::DropOldest);
+        let inbox = inbox(false, sender.guest());
+        let now = MediaTime::from_millis(10_000);
+        let s1 = Some(SubjectId::Face(1));
+        let code = |telling| {
+            inbox.take(7, telling, now).map_err(|refusal| {
+                assert!(
+                    !refusal.message.contains("remark")
+                        && refusal.in_reply_to.as_deref() == Some("transcript")
+                );
+                refusal.code
+            })
+        };
+        assert_eq!(
+            code(telling(s1, 9000, 9500)),
+            Err(ErrorCode::BadValue),
+            "nobody is there"
+        );
+        inbox.note(&change(SubjectId::Face(1), SubjectPhase::Appeared, None));
+        assert_eq!(code(telling(s1, 9000, 9500)), Ok(()));
+        assert_eq!(code(telling(s1, 9400, 9900)), Err(ErrorCode::BadValue));
+        assert_eq!(code(telling(Some(SubjectId::Voice), 9000, 9500)), Ok(()));
+        assert_eq!(code(telling(None, 0, 8000)), Err(ErrorCode::Stale));
+        assert_eq!(code(telling(None, 9900, 11_000)), Err(ErrorCode::Stale));
+        inbox.note(&change(SubjectId::Face(1), SubjectPhase::Lost, None));
+        assert_eq!(code(telling(s1, 9600, 9700)), Err(ErrorCode::BadValue));
+        let Received::Item(AlignInput::Words(transcript)) = receiver.recv(None) else {
+            panic!("words")
+        };
+        assert_eq!(
+            (
+                transcript.teller,
+                transcript.subject,
+                transcript.words.len(),
+                transcript.told_at
+            ),
+            (Teller::Client(7), s1, 3, now)
+        );
+        assert!(!format!("{transcript:?}").contains("remark"));
+        drop(sender);
+        assert_eq!(
+            code(telling(None, 9800, 9900)),
+            Err(ErrorCode::Stale),
+            "the recording has ended"
+        );
+        let (elsewhere, _receiver) = lane("align", 1, WhenFull::DropOldest);
+        let busy = super::tests::inbox(true, elsewhere.guest());
+        assert_eq!(
+            busy.take(1, telling(None, 9000, 9500), now)
+                .unwrap_err()
+                .code,
+            ErrorCode::NotAllowed
+        );
+    }
+
+    #[test]
+    fn a_partial_is_told_anew_by_one_that_knows_who_spoke_and_of_who_was_merged() {
+        let (sender, _receiver) = lane("align", 8, WhenFull::DropOldest);
+        let inbox = inbox(false, sender.guest());
+        let now = MediaTime::from_millis(10_000);
+        let (s1, s2) = (SubjectId::Face(1), SubjectId::Face(2));
+        for subject in [s1, s2] {
+            inbox.note(&change(subject, SubjectPhase::Appeared, None));
+        }
+        let code = |telling| inbox.take(7, telling, now).map_err(|refusal| refusal.code);
+        assert_eq!(
+            code(Telling {
+                is_final: false,
+                ..telling(None, 8500, 9000)
+            }),
+            Ok(())
+        );
+        assert_eq!(code(telling(Some(s2), 8500, 9000)), Ok(()));
+        inbox.note(&change(s2, SubjectPhase::Merged, Some(s1)));
+        assert_eq!(
+            code(telling(Some(s1), 8500, 9000)),
+            Err(ErrorCode::BadValue),
+            "it was told of the same person"
+        );
+        assert_eq!(code(telling(Some(s1), 9000, 9500)), Ok(()));
+    }
+}

@@ -1,0 +1,108 @@
+//! The threads "faces" and "detect": frames in, tracked faces out; the detector beside the tracker.
+
+use std::time::Duration;
+
+use super::TICK;
+use super::failure::StageError;
+use super::pipeline::IsLost;
+use crate::align::AlignInput;
+use crate::clip::VideoFrame;
+use crate::face::{Detection, Detector};
+use crate::lane::{LaneReceiver, LaneSender, Received};
+use crate::notify::Beat;
+use crate::session::{DetectionPolicy, Vision, VisionInput, VisionOutput};
+use crate::time::MediaTime;
+
+pub(super) struct VisionThread {
+    pub vision: Vision,
+    pub frames: LaneReceiver<VideoFrame>,
+    pub requests: LaneSender<VideoFrame>,
+    pub detections: LaneReceiver<(MediaTime, Vec<Detection>)>,
+    pub inbox: LaneSender<AlignInput>,
+    pub is_lost: IsLost,
+}
+
+impl VisionThread {
+    /// Runs until all frames are tracked.
+    pub fn run(mut self, beat: &Beat) -> Result<(), StageError> {
+        while !self.vision.has_finished() {
+            beat.beat();
+            if !self.vision.takes_frames() {
+                self.await_detections()?;
+                continue;
+            }
+            match self.frames.recv(Some(TICK)) {
+                Received::TimedOut if self.is_live() && (self.is_lost)() => {
+                    self.push(VisionInput::Lost)?
+                }
+                Received::TimedOut => {}
+                Received::Ended => self.push(VisionInput::Ended)?,
+                Received::Item(frame) => {
+                    if self.is_live() {
+                        self.take_detections()?;
+                    }
+                    self.push(VisionInput::Frame(frame))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_live(&self) -> bool {
+        self.vision.policy() == DetectionPolicy::WhenIdle
+    }
+
+    fn await_detections(&mut self) -> Result<(), StageError> {
+        match self.detections.recv(None) {
+            Received::Item((time, found)) => self.push(VisionInput::Detections(time, found)),
+            Received::Ended | Received::TimedOut => Err(StageError::Gone("detector")),
+        }
+    }
+
+    /// Detections that are there.
+    fn take_detections(&mut self) -> Result<(), StageError> {
+        while let Received::Item((time, found)) = self.detections.recv(Some(Duration::ZERO)) {
+            self.push(VisionInput::Detections(time, found))?;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, input: VisionInput) -> Result<(), StageError> {
+        self.vision.push(input)?;
+        while let Some(output) = self.vision.pop() {
+            match output {
+                VisionOutput::Detect(frame) => {
+                    let sent = self.requests.send(frame);
+                    sent.map_err(|_| StageError::Gone("detector"))?;
+                }
+                VisionOutput::Align(input) => {
+                    let sent = self.inbox.send(input);
+                    sent.map_err(|_| StageError::Gone("aligner"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The detector's thread.
+pub(super) fn detect(
+    mut detector: Detector,
+    requests: &LaneReceiver<VideoFrame>,
+    detections: &LaneSender<(MediaTime, Vec<Detection>)>,
+    beat: &Beat,
+) -> Result<(), StageError> {
+    loop {
+        beat.beat();
+        match requests.recv(Some(TICK)) {
+            Received::TimedOut => {}
+            Received::Ended => return Ok(()),
+            Received::Item(frame) => {
+                let found = detector.detect(&frame.picture)?;
+                if detections.send((frame.time, found)).is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Settings of every stage, derived once from configuration, manifest and sources.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::align::AlignSettings;
+use crate::config::{Config, locate};
+use crate::encode::{EncodeError, Provider, Runtime};
+use crate::face::{Detector, DetectorSettings, FaceSettings, FaceStage, Refiner};
+use crate::model::manifest::{FacePreprocessing, Manifest};
+use crate::schedule;
+use crate::speech::{TranscriberChoice, TurnRule};
+
+/// Which sources there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Streams {
+    pub video: bool,
+    pub audio: bool,
+}
+
+/// Live: the freshest counts. Replay: everything counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tempo {
+    Live,
+    Replay,
+}
+
+/// Items that wait for the recognizer in a replay.
+const REPLAY_QUEUE: usize = 64;
+
+/// What the stages need to know. Plain data: nothing is open.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub tempo: Tempo,
+    /// `None` without video.
+    pub face: Option<FacePlan>,
+    /// `None` without audio.
+    pub turns: Option<TurnRule>,
+    /// `None` also without audio.
+    pub transcriber: TranscriberChoice,
+    pub align: AlignSettings,
+    pub queue: schedule::Mode,
+    /// The longest time from evidence to event, live.
+    pub budget: Duration,
+}
+
+/// Settings of detection and tracking.
+#[derive(Clone, Debug)]
+pub struct FacePlan {
+    pub settings: FaceSettings,
+    /// The manifest's `[face]`: without it no crops are cut.
+    pub preprocessing: Option<FacePreprocessing>,
+    /// The folder with the detector's graphs.
+    pub models: PathBuf,
+    pub detector: DetectorSettings,
+}
+
+impl Plan {
+    pub fn new(config: &Config, manifest: &Manifest, streams: Streams, tempo: Tempo) -> Plan {
+        let of_ms = |ms: u32| i64::from(ms) * 1_000_000;
+        let face = FacePlan {
+            settings: config.face_settings(),
+            preprocessing: manifest.face.clone(),
+            models: locate(&config.face.detector),
+            detector: config.detector_settings(),
+        };
+        let transcriber = if streams.audio {
+            config.speech.transcriber.clone().located(locate)
+        } else {
+            TranscriberChoice::None
+        };
+        Plan {
+            tempo,
+            face: streams.video.then_some(face),
+            turns: streams.audio.then(|| config.turn_rule()),
+            transcriber,
+            align: AlignSettings {
+                length_nanos: of_ms(manifest.window.length_ms),
+                hop_nanos: of_ms(hop_ms(config, manifest)),
+                face_rate_hz: manifest.face.as_ref().map_or(1.0, |f| f.rate_hz),
+                min_speech_nanos: of_ms(manifest.audio.as_ref().map_or(0, |a| a.min_speech_ms)),
+                lateness_nanos: (tempo == Tempo::Live).then(|| nanos(config.window.lateness)),
+                video: streams.video,
+                audio: streams.audio,
+            },
+            queue: match tempo {
+                Tempo::Live => schedule::Mode::Live {
+                    budget_nanos: nanos(config.inference.budget),
+                },
+                Tempo::Replay => schedule::Mode::Replay {
+                    capacity: REPLAY_QUEUE,
+                },
+            },
+            budget: config.inference.budget,
+        }
+    }
+}
+
+impl FacePlan {
+    /// The detector's graphs are small: on a GPU the copies would cost more than the runs.
+    pub fn open_detector(&self, runtime: &Runtime) -> Result<Detector, EncodeError> {
+        Detector::open(runtime, &self.models, Provider::Cpu, self.detector.clone())
+    }
+
+    pub fn open_refiner(&self, runtime: &Runtime) -> Result<Refiner, EncodeError> {
+        Refiner::open(runtime, &self.models, Provider::Cpu, 1)
+    }
+
+    pub fn stage(&self, refiner: Refiner) -> FaceStage {
+        FaceStage::new(self.settings.clone(), self.preprocessing.clone(), refiner)
+    }
+}
+
+/// From one clip's end to the next one's: the configuration's, else the manifest's. In milliseconds.
+pub fn hop_ms(config: &Config, manifest: &Manifest) -> u32 {
+    config
+        .window
+        .hop
+        .map_or(manifest.window.hop_ms, |hop| hop.as_millis() as u32)
+}
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}

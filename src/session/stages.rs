@@ -1,0 +1,73 @@
+//! The stages, opened and not yet running.
+
+use super::hearing::Hearing;
+use super::plan::{Plan, Tempo};
+use super::transcription::Transcription;
+use super::vision::{DetectionPolicy, READ_AHEAD, Vision};
+use crate::align::Aligner;
+use crate::encode::{EncodeError, Runtime};
+use crate::face::Detector;
+use crate::speech::{
+    SpeechError, SpeechStage, TranscribeError, TranscribeStage, VoiceDetector, WordRule,
+    open_transcriber,
+};
+
+/// What cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    #[error(transparent)]
+    Speech(#[from] SpeechError),
+    #[error(transparent)]
+    Transcribe(#[from] TranscribeError),
+}
+
+/// The stages from frames and sound to clips.
+pub struct Stages {
+    /// `None` without video.
+    pub vision: Option<(Vision, Detector)>,
+    /// `None` without audio.
+    pub hearing: Option<Hearing>,
+    /// `None` where the daemon does not transcribe.
+    pub transcription: Option<Transcription>,
+    pub aligner: Aligner,
+}
+
+impl Stages {
+    /// Opens the graphs and the transcriber that `plan` names.
+    pub fn open(plan: &Plan, runtime: &Runtime) -> Result<Stages, OpenError> {
+        let policy = match plan.tempo {
+            Tempo::Live => DetectionPolicy::WhenIdle,
+            Tempo::Replay => DetectionPolicy::EveryInterval {
+                read_ahead: READ_AHEAD,
+            },
+        };
+        let vision = match &plan.face {
+            None => None,
+            Some(face) => {
+                let stage = face.stage(face.open_refiner(runtime)?);
+                Some((Vision::new(stage, policy), face.open_detector(runtime)?))
+            }
+        };
+        let transcription = open_transcriber(&plan.transcriber)?
+            .map(|engine| Transcription::new(TranscribeStage::new(engine, WordRule::default())));
+        let hearing = match plan.turns {
+            None => None,
+            Some(rule) => {
+                let stage = SpeechStage::new(rule, VoiceDetector::load(runtime)?);
+                Some(Hearing::new(stage, transcription.is_some()))
+            }
+        };
+        let mut aligner = Aligner::new(plan.align);
+        if transcription.is_some() {
+            aligner = aligner.awaiting_words();
+        }
+        Ok(Stages {
+            vision,
+            hearing,
+            transcription,
+            aligner,
+        })
+    }
+}

@@ -1,0 +1,216 @@
+//! Frames in, tracked faces out, and which frames the detector sees.
+
+use std::collections::VecDeque;
+
+use crate::align::AlignInput;
+use crate::clip::{FramedFaces, VideoFrame};
+use crate::encode::EncodeError;
+use crate::face::{Detection, FaceStage};
+use crate::time::MediaTime;
+
+/// Frames that are read ahead of the tracker in a replay: about one detection at full speed.
+pub const READ_AHEAD: usize = 12;
+
+/// When frames go to the detector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DetectionPolicy {
+    /// Live. The tracker never waits: a frame goes to the detector while that is idle and the stage
+    /// asks for a detection. The result arrives some frames later.
+    WhenIdle,
+    /// Replay. Every detection is used on its own frame, so the same frames give the same faces at
+    /// every pace. The first frame of each detection interval is requested as it arrives, up to
+    /// `read_ahead` frames before the tracker needs the result. In between the stage may ask for more.
+    EveryInterval { read_ahead: usize },
+}
+
+#[derive(Debug)]
+pub enum VisionInput {
+    Frame(VideoFrame),
+    /// The answer to [`VisionOutput::Detect`] for the frame of this time.
+    Detections(MediaTime, Vec<Detection>),
+    /// The source delivers nothing for now: subjects are lost.
+    Lost,
+    Ended,
+}
+
+#[derive(Debug)]
+pub enum VisionOutput {
+    /// Run the detector on this frame.
+    Detect(VideoFrame),
+    Align(AlignInput),
+}
+
+#[derive(Debug)]
+struct WaitingFrame {
+    frame: VideoFrame,
+    requested: bool,
+}
+
+/// The face stage and its detection policy.
+#[derive(Debug)]
+pub struct Vision {
+    stage: FaceStage,
+    policy: DetectionPolicy,
+    /// The detection interval, in nanoseconds of media time.
+    interval: i64,
+    newest_slot: Option<i64>,
+    /// `EveryInterval`: frames that the tracker has not seen.
+    waiting: VecDeque<WaitingFrame>,
+    /// `EveryInterval`: answers for frames in `waiting`.
+    answers: VecDeque<(MediaTime, Vec<Detection>)>,
+    /// `WhenIdle`: the detector works.
+    detecting: bool,
+    /// End of the newest frame.
+    end: MediaTime,
+    lost: bool,
+    ended: bool,
+    out: VecDeque<VisionOutput>,
+}
+
+impl Vision {
+    pub fn new(stage: FaceStage, policy: DetectionPolicy) -> Vision {
+        let interval = i64::try_from(stage.detect_interval().as_nanos()).unwrap_or(i64::MAX);
+        Vision {
+            stage,
+            policy,
+            interval: interval.max(1),
+            newest_slot: None,
+            waiting: VecDeque::new(),
+            answers: VecDeque::new(),
+            detecting: false,
+            end: MediaTime::ZERO,
+            lost: false,
+            ended: false,
+            out: VecDeque::new(),
+        }
+    }
+
+    pub fn policy(&self) -> DetectionPolicy {
+        self.policy
+    }
+
+    pub fn into_stage(self) -> FaceStage {
+        self.stage
+    }
+
+    /// End of the newest frame that was tracked.
+    pub fn end(&self) -> MediaTime {
+        self.end
+    }
+
+    /// Whether a frame may be pushed. `false`: the tracker waits for [`VisionInput::Detections`].
+    pub fn takes_frames(&self) -> bool {
+        !self.ended && self.waiting.len() < self.read_ahead()
+    }
+
+    /// All frames are tracked and the end is announced.
+    pub fn has_finished(&self) -> bool {
+        self.ended && self.waiting.is_empty()
+    }
+
+    pub fn push(&mut self, input: VisionInput) -> Result<(), EncodeError> {
+        match (input, self.policy) {
+            (VisionInput::Frame(frame), DetectionPolicy::WhenIdle) => {
+                self.lost = false;
+                if !self.detecting && self.stage.wants_detection(&frame) {
+                    self.detecting = true;
+                    self.out.push_back(VisionOutput::Detect(frame.clone()));
+                }
+                self.track(&frame)?;
+            }
+            (VisionInput::Frame(frame), DetectionPolicy::EveryInterval { .. }) => {
+                self.lost = false;
+                let slot = Some(frame.time.nanos().div_euclid(self.interval));
+                let requested = slot != self.newest_slot;
+                self.newest_slot = slot;
+                if requested {
+                    self.out.push_back(VisionOutput::Detect(frame.clone()));
+                }
+                self.waiting.push_back(WaitingFrame { frame, requested });
+                self.track_waiting()?;
+            }
+            (VisionInput::Detections(time, found), DetectionPolicy::WhenIdle) => {
+                self.detecting = false;
+                self.stage.detected(time, found);
+            }
+            (VisionInput::Detections(time, found), DetectionPolicy::EveryInterval { .. }) => {
+                self.answers.push_back((time, found));
+                self.track_waiting()?;
+            }
+            (VisionInput::Lost, _) => {
+                if !std::mem::replace(&mut self.lost, true) {
+                    self.finish(AlignInput::FacesLost);
+                }
+            }
+            (VisionInput::Ended, _) => {
+                self.ended = true;
+                self.track_waiting()?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn pop(&mut self) -> Option<VisionOutput> {
+        self.out.pop_front()
+    }
+
+    fn read_ahead(&self) -> usize {
+        match self.policy {
+            DetectionPolicy::WhenIdle => usize::MAX,
+            DetectionPolicy::EveryInterval { read_ahead } => read_ahead.max(1),
+        }
+    }
+
+    /// Tracks waiting frames until one waits for its detections, or more frames may be read ahead.
+    fn track_waiting(&mut self) -> Result<(), EncodeError> {
+        while self.ended || self.waiting.len() >= self.read_ahead() {
+            let Some(first) = self.waiting.front_mut() else {
+                break;
+            };
+            let time = first.frame.time;
+            if !first.requested && self.stage.wants_detection(&first.frame) {
+                first.requested = true;
+                let request = VisionOutput::Detect(first.frame.clone());
+                self.out.push_back(request);
+            }
+            if first.requested {
+                let Some(index) = self.answers.iter().position(|(at, _)| *at == time) else {
+                    return Ok(());
+                };
+                let (_, found) = self.answers.remove(index).expect("just found");
+                self.stage.detected(time, found);
+            }
+            let first = self.waiting.pop_front().expect("just seen");
+            self.track(&first.frame)?;
+        }
+        if self.ended {
+            self.finish(AlignInput::FacesEnded);
+        }
+        Ok(())
+    }
+
+    fn track(&mut self, frame: &VideoFrame) -> Result<(), EncodeError> {
+        let end = frame.time.plus_nanos(frame.duration_nanos.unwrap_or(1));
+        self.end = self.end.max(end);
+        let faces = self.stage.advance(frame)?;
+        let output = VisionOutput::Align(AlignInput::Faces(faces));
+        self.out.push_back(output);
+        Ok(())
+    }
+
+    /// The subjects that are still there are lost now.
+    fn finish(&mut self, last: AlignInput) {
+        let changes = self.stage.finish(self.end);
+        if !changes.is_empty() {
+            let faces = FramedFaces {
+                time: self.end,
+                picture_size: [0, 0],
+                faces: Vec::new(),
+                changes,
+            };
+            let output = VisionOutput::Align(AlignInput::Faces(faces));
+            self.out.push_back(output);
+        }
+        self.out.push_back(VisionOutput::Align(last));
+    }
+}

@@ -1,0 +1,113 @@
+//! What the decoders of a recording deliver, in the order in which the stages need it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::align::Wanted;
+use crate::clip::{AudioBlock, VideoFrame, samples_to_nanos};
+use crate::lane::{LaneReceiver, Received};
+use crate::time::{MediaTime, Span};
+
+/// How long the source that is behind is waited for before the other one is looked at.
+const STEP: Duration = Duration::from_millis(2);
+/// After so many steps without anything, the demuxer may be held up by the source of which this part needs no more.
+const STANDSTILL: u32 = 10;
+
+/// What the decoders give, and what of it was taken and belongs to the next part.
+pub(super) struct Streams {
+    pub frames: LaneReceiver<VideoFrame>,
+    pub blocks: LaneReceiver<AudioBlock>,
+    pub held_frames: VecDeque<VideoFrame>,
+    pub held_blocks: VecDeque<AudioBlock>,
+    /// Another part follows the one that is played.
+    pub goes_on: bool,
+}
+
+impl Streams {
+    fn frame(&mut self, patience: Duration) -> Option<Received<VideoFrame>> {
+        let received = self
+            .held_frames
+            .pop_front()
+            .map_or_else(|| self.frames.recv(Some(patience)), Received::Item);
+        Some(received).filter(|received| !matches!(received, Received::TimedOut))
+    }
+
+    fn block(&mut self, patience: Duration) -> Option<Received<AudioBlock>> {
+        let received = self
+            .held_blocks
+            .pop_front()
+            .map_or_else(|| self.blocks.recv(Some(patience)), Received::Item);
+        Some(received).filter(|received| !matches!(received, Received::TimedOut))
+    }
+
+    /// Takes one thing out of the way of a demuxer that stands still because of it, though this part needs no more of its kind.
+    fn clear(&mut self, frames: bool) {
+        if frames {
+            if let Received::Item(frame) = self.frames.recv(Some(Duration::ZERO)) {
+                self.held_frames.extend(self.goes_on.then_some(frame));
+            }
+        } else if let Received::Item(block) = self.blocks.recv(Some(Duration::ZERO)) {
+            self.held_blocks.extend(self.goes_on.then_some(block));
+        }
+    }
+}
+
+/// The next item of the source that is behind, or of the other where that one has nothing: what comes out does not depend on which, and a
+/// demuxer that must get rid of the one first never stands still.
+pub(super) fn next(
+    streams: &mut Streams,
+    wanted: Wanted,
+    sees: bool,
+    hears: bool,
+) -> (Option<Received<VideoFrame>>, Option<Received<AudioBlock>>) {
+    let mut tries = 0;
+    loop {
+        let found = if wanted == Wanted::Faces {
+            match streams.frame(STEP) {
+                None if hears => (None, streams.block(Duration::ZERO)),
+                found => (found, None),
+            }
+        } else {
+            match streams.block(STEP) {
+                None if sees => (streams.frame(Duration::ZERO), None),
+                found => (None, found),
+            }
+        };
+        // An end is told again and again: only that of the wanted one counts, the other's comes to be asked for.
+        match (&found, wanted) {
+            ((None, None), _)
+            | ((Some(Received::Ended), None), Wanted::Heard)
+            | ((None, Some(Received::Ended)), Wanted::Faces) => {}
+            _ => return found,
+        }
+        tries += 1;
+        if !(sees && hears) && (tries >= STANDSTILL || !streams.goes_on) {
+            streams.clear(!sees);
+        }
+    }
+}
+
+/// The samples of `block` that lie in `span`, on a timeline that begins with it.
+pub(super) fn within(block: AudioBlock, span: &Span) -> Option<AudioBlock> {
+    let one = samples_to_nanos(1);
+    let index = |time: MediaTime| {
+        (time.nanos_since(block.time).max(0) as u64)
+            .div_ceil(one as u64)
+            .min(block.samples.len() as u64) as usize
+    };
+    let (from, to) = (index(span.start), index(span.end));
+    if from >= to {
+        return None;
+    }
+    let samples = if to - from == block.samples.len() {
+        block.samples
+    } else {
+        block.samples[from..to].into()
+    };
+    Some(AudioBlock {
+        time: block
+            .time
+            .plus_nanos(samples_to_nanos(from as i64) - span.start.nanos()),
+        samples,
+    })
+}
