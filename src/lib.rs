@@ -4,6 +4,21 @@
 //! in [`architecture`], what clients see in [`event::protocol`], what the trainer implements in
 //! `train::method`.
 //!
+//! Where things are made and where additions go:
+//!
+//! | what | where |
+//! |---|---|
+//! | a frame's or a block's stamp | [`capture`] (`delivery.rs`), by [`time::ClockMap`] |
+//! | which frames the detector sees, which faces are tracked | `session/vision.rs`, [`face`] |
+//! | faces and sound become a clip | [`align`] |
+//! | a clip becomes scores | [`recognize`] |
+//! | a result becomes an event | `session/events.rs`, [`event`] |
+//! | the threads, and commands to a running session | [`runtime`] |
+//! | which sources are opened, status, systemd | [`daemon`] |
+//!
+//! One session: [`session`] is the pipeline without threads, sockets or clocks; [`runtime`] gives its
+//! stages threads (live and in a replay); extraction drives it on the calling thread.
+//!
 //! ```text
 //! camera / file / rtsp                        microphone / file
 //!   │ GStreamer streaming thread; recordings    │ cpal callback: stamp, copy into the ring; never block, allocate or log
@@ -26,8 +41,8 @@
 //! Three sources of truth that do not overlap: the *configuration* says where (devices, port, budgets), the bundle's *manifest* says
 //! what (everything that changes a number the model sees), the *command line* says which (verb, paths).
 //!
-//! Invariants: only [`time`] reads the system's clock, only `capture` makes stamps; [`align`], [`schedule`] and [`clip`] know no thread,
-//! no clock and no socket; tokio lives in `serve` alone; nothing but [`event`] is serialised for clients.
+//! Invariants: only [`time`] reads the system's clock, only `capture` makes stamps; [`align`], [`schedule`], [`clip`] and [`session`]
+//! know no thread, no clock and no socket; tokio lives in `serve` alone; nothing but [`event`] is serialised for clients.
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}

@@ -7,6 +7,7 @@ mod error;
 mod live_sources;
 mod logging;
 mod offline;
+mod options;
 mod run;
 mod sources;
 mod supervisor;
@@ -15,7 +16,8 @@ mod vitals;
 pub use error::DaemonError;
 pub use logging::start_log;
 pub use offline::{Lines, replay};
-pub use run::{RunOptions, run};
+pub use options::RunOptions;
+pub use run::run;
 
 use crate::capture::{AudioSpec, DeviceKind, VideoSpec, devices};
 use crate::config::Config;

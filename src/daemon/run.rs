@@ -10,6 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::DaemonError;
 use super::assembly::{assemble, open_bundle, serve_settings};
 use super::live_sources::LiveSources;
+use super::options::RunOptions;
 use super::sources::{Choice, choose, track_choice};
 use super::supervisor::{Signals, Supervisor};
 use super::vitals::DaemonVitals;
@@ -29,17 +30,6 @@ use crate::runtime::{
 use crate::serve::{self, Metrics};
 use crate::session::{ClientTranscripts, Tempo};
 use crate::time::{Clock, SystemClock};
-
-/// What the command line adds to the configuration.
-#[derive(Clone, Debug, Default)]
-pub struct RunOptions {
-    /// Play this recording as if live, instead of camera and microphone.
-    pub replay: Option<PathBuf>,
-    /// Begin it again at its end.
-    pub looped: bool,
-    /// Where there is neither camera nor microphone, play the demonstration instead of waiting for them.
-    pub demonstration: bool,
-}
 
 /// Feeding is due so often where systemd does not watch: `/readyz` asks for progress all the same.
 const WITHOUT_WATCHDOG: Duration = Duration::from_secs(1);

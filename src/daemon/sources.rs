@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::DaemonError;
-use super::run::RunOptions;
+use super::options::RunOptions;
 use crate::capture::{
     AudioSpec, DeviceEntry, DeviceKind, Recording, TrackChoice, VideoSpec, devices,
 };

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::TICK;
+use super::callbacks::TICK;
 use super::failure::StageError;
 use super::found::FoundCounts;
 use super::queue::InferenceQueue;

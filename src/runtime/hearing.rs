@@ -2,9 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::TICK;
+use super::callbacks::{IsLost, TICK};
 use super::failure::StageError;
-use super::pipeline::IsLost;
 use crate::align::AlignInput;
 use crate::clip::AudioBlock;
 use crate::lane::{LaneReceiver, LaneSender, Received};

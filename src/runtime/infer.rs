@@ -1,6 +1,6 @@
 //! The thread "infer": clips and changes in, events out. It owns the encoders' graphs.
 
-use super::pipeline::Emit;
+use super::callbacks::Emit;
 use super::queue::{InferenceQueue, Popped};
 use crate::align::Aligned;
 use crate::notify::Beat;

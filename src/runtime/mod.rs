@@ -4,6 +4,7 @@
 //! clients' transcripts, [`Control`] the way in for commands.
 
 mod align;
+mod callbacks;
 mod control;
 mod failure;
 mod found;
@@ -18,6 +19,7 @@ mod transcript_inbox;
 mod transcription;
 mod vision;
 
+pub use callbacks::{Emit, IsLost, Losses};
 pub use control::{Command, CommandError, CommandResult, Commands, Control, Pending};
 pub use failure::{StageError, StageFailure};
 pub use found::{Found, FoundCounts};
@@ -25,11 +27,6 @@ pub use lanes::Lanes;
 pub use outages::{Outage, Outages};
 pub(crate) use panics::catch;
 pub use panics::{PanicReport, report_panics};
-pub use pipeline::{Assembly, Emit, IsLost, Losses, Pipeline, RefusedCounts};
+pub use pipeline::{Assembly, Pipeline, RefusedCounts};
 pub use queue::InferenceQueue;
 pub use transcript_inbox::TranscriptInbox;
-
-use std::time::Duration;
-
-/// How often a waiting stage looks up to say that it lives.
-const TICK: Duration = Duration::from_millis(100);

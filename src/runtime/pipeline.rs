@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use super::align::align;
+use super::callbacks::{Emit, Losses};
 use super::failure::{FirstFailure, StageError, StageFailure};
 use super::found::FoundCounts;
 use super::hearing::HearingThread;
@@ -14,8 +15,6 @@ use super::panics;
 use super::queue::InferenceQueue;
 use super::transcription::transcribe;
 use super::vision::{VisionThread, detect};
-use crate::clip::{Clip, Recognition};
-use crate::event::Event;
 use crate::notify::{Beat, Progress};
 use crate::recognize::Recognizer;
 use crate::schedule::Schedule;
@@ -29,29 +28,6 @@ pub struct Assembly {
     pub schedule: Schedule,
     pub recognizer: Recognizer,
     pub events: EventBuilder,
-}
-
-/// Takes the events: called on the thread "infer", in the order of the wire. Clip and recognition
-/// are those of an `expression`.
-pub type Emit = Box<dyn FnMut(Event, Option<(&Clip, &Recognition)>) + Send>;
-
-/// Whether a source delivers nothing just now. Asked by the stage that waits for it.
-pub type IsLost = Box<dyn Fn() -> bool + Send>;
-
-/// Of both sources.
-pub struct Losses {
-    pub video: IsLost,
-    pub audio: IsLost,
-}
-
-impl Losses {
-    /// A recording is never lost: it ends.
-    pub fn never() -> Losses {
-        Losses {
-            video: Box::new(|| false),
-            audio: Box::new(|| false),
-        }
-    }
 }
 
 type Work = Box<dyn FnOnce(&Beat) -> Result<(), StageError> + Send>;

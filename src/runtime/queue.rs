@@ -2,7 +2,7 @@
 
 use std::sync::{Condvar, Mutex};
 
-use super::TICK;
+use super::callbacks::TICK;
 use super::failure::StageError;
 use crate::align::Aligned;
 use crate::notify::Beat;

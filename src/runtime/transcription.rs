@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::TICK;
+use super::callbacks::TICK;
 use super::failure::StageError;
 use crate::align::AlignInput;
 use crate::lane::{LaneReceiver, LaneSender, Received};

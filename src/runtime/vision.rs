@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use super::TICK;
+use super::callbacks::{IsLost, TICK};
 use super::failure::StageError;
-use super::pipeline::IsLost;
 use crate::align::AlignInput;
 use crate::clip::VideoFrame;
 use crate::face::{Detection, Detector};

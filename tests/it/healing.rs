@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::daemon::listen;
@@ -236,4 +237,68 @@ fn voice_of(recording: &Path, wav: &Path) {
     );
     pipeline.set_state(gst::State::Null).unwrap();
     assert!(matches!(message.unwrap().view(), gst::MessageView::Eos(_)));
+}
+
+/// Connections of this machine to `port`, both ends counted.
+fn connections(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{port:04X}");
+    let established = |line: &&str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        fields[3] == "01" && (fields[1].ends_with(&port) || fields[2].ends_with(&port))
+    };
+    table.lines().skip(1).filter(established).count()
+}
+
+/// The network camera stands for any device: its connection is what a camera's light is.
+#[test]
+fn a_pause_closes_the_camera_and_the_session_goes_on() {
+    let port = free_port();
+    let _server = Server::start(port);
+    let source = format!("video.source=uri:rtsp://127.0.0.1:{port}/camera");
+    let daemon = Daemon::start(&["--set", &source, "--set", "audio.source=none"]);
+    let patience = Duration::from_secs(20);
+    eventually("ready", patience, || ready(&daemon));
+    assert!(connections(port) > 0, "the camera is open");
+
+    let address = daemon.address.clone();
+    let is_status = |frame: &Value, paused: bool, state: &str| {
+        frame["type"] == "status"
+            && frame["paused"] == paused
+            && frame["sources"]["video"]["state"] == state
+    };
+    let client = std::thread::Builder::new().spawn(move || {
+        listen(&address, Duration::from_secs(60), |frames| {
+            let paused = frames.iter().position(|f| is_status(f, true, "off"));
+            paused.is_some_and(|at| {
+                let after = &frames[at..];
+                after.iter().any(|f| is_status(f, false, "delivering"))
+            })
+        })
+    });
+    eventually("a client", patience, || {
+        let metrics = get(&daemon.address, "/metrics").1;
+        metrics.lines().any(|line| line == "expressd_clients 1")
+    });
+    daemon.signal(Signal::USR1);
+    eventually("the camera closed", NOTICED, || connections(port) == 0);
+    let (code, reasons) = get(&daemon.address, "/readyz");
+    assert_eq!(code, 503, "{reasons}");
+    assert!(reasons.contains("paused"), "{reasons}");
+    // A second one changes nothing.
+    daemon.signal(Signal::USR1);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(connections(port), 0);
+    let status: Value = serde_json::from_str(&get(&daemon.address, "/v1/status").1).unwrap();
+    assert_eq!(status["status"]["paused"], true);
+    assert_eq!(get(&daemon.address, "/healthz").0, 200);
+
+    daemon.signal(Signal::USR2);
+    eventually("ready again", HEALED, || ready(&daemon));
+    let (frames, code) = client.unwrap().join().unwrap();
+    assert_eq!(code, None, "the connection stays");
+    let hellos = frames.iter().filter(|f| f["type"] == "hello").count();
+    assert_eq!(hellos, 1);
+    let last = frames.last().unwrap();
+    assert!(is_status(last, false, "delivering"), "{last}");
 }

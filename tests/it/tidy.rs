@@ -7,7 +7,7 @@ const LINES_AT_MOST: usize = 500;
 
 /// Files that were within the limit at 160 columns. They may only shrink; remove a row once its
 /// file has at most [`LINES_AT_MOST`] lines.
-const TO_SPLIT: [(&str, usize); 12] = [
+const TO_SPLIT: [(&str, usize); 11] = [
     ("src/align/tests/mod.rs", 547),
     ("src/align/tests/words.rs", 520),
     ("src/clip.rs", 501),
@@ -16,7 +16,6 @@ const TO_SPLIT: [(&str, usize); 12] = [
     ("src/serve/bench.rs", 551),
     ("src/speech/transcribe/sherpa/folder.rs", 527),
     ("src/train/classify.rs", 700),
-    ("src/train/extract/playback.rs", 568),
     ("src/train/extract/tests.rs", 677),
     ("src/train/pretrain.rs", 601),
     ("tests/it/recordings.rs", 662),
@@ -205,7 +204,7 @@ fn pure_modules_know_no_thread_no_clock_and_no_socket() {
     let mut found = Vec::new();
     for text in texts()
         .iter()
-        .filter(|text| text.lies_in(&["align", "schedule", "clip"]) && !text.is_test())
+        .filter(|text| text.lies_in(&["align", "schedule", "clip", "session"]) && !text.is_test())
     {
         let code = text.code();
         found.extend(
@@ -241,6 +240,8 @@ fn nothing_points_up_the_stream() {
         "crate::capture",
         "crate::serve",
         "crate::publish",
+        "crate::session",
+        "crate::runtime",
         "crate::daemon",
         "crate::train",
         "crate::config",
@@ -258,6 +259,8 @@ fn nothing_points_up_the_stream() {
             vec![
                 "crate::serve",
                 "crate::publish",
+                "crate::session",
+                "crate::runtime",
                 "crate::daemon",
                 "crate::train",
                 "crate::face",
@@ -266,6 +269,8 @@ fn nothing_points_up_the_stream() {
             ]
         } else if text.lies_in(&["serve", "publish"]) {
             vec![
+                "crate::session",
+                "crate::runtime",
                 "crate::daemon",
                 "crate::train",
                 "crate::capture",
@@ -273,8 +278,25 @@ fn nothing_points_up_the_stream() {
                 "crate::align",
                 "crate::recognize",
             ]
+        } else if text.lies_in(&["session"]) {
+            vec![
+                "crate::capture",
+                "crate::serve",
+                "crate::publish",
+                "crate::notify",
+                "crate::runtime",
+                "crate::daemon",
+                "crate::train",
+            ]
+        } else if text.lies_in(&["runtime"]) {
+            vec![
+                "crate::serve",
+                "crate::publish",
+                "crate::daemon",
+                "crate::train",
+            ]
         } else if text.lies_in(&["train"]) {
-            vec!["crate::serve", "crate::publish"]
+            vec!["crate::serve", "crate::publish", "crate::runtime"]
         } else {
             Vec::new()
         };
