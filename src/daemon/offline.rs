@@ -15,8 +15,8 @@ use crate::capture::{Pace, Played, Recording, SourceBoard};
 use crate::config::Config;
 use crate::encode::Runtime;
 use crate::event::Event;
+use crate::hub::JsonLines;
 use crate::notify::Progress;
-use crate::publish::JsonLines;
 use crate::time::{Clock, SystemClock};
 
 /// Where the offline form goes. A disk that is full is said once, at the end; the recording is played on all the same.
