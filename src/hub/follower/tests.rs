@@ -198,3 +198,55 @@ fn a_reader_that_left_standard_output_is_no_error() {
     assert!(!is_error(LossPolicy::Error, 0, None));
     assert!(!is_error(LossPolicy::Counted, 3, Some(&full)));
 }
+
+/// Sends each event's label as a datagram, by a runtime of its own.
+struct Datagrams {
+    runtime: tokio::runtime::Runtime,
+    socket: tokio::net::UdpSocket,
+    to: std::net::SocketAddr,
+}
+
+impl Sink for Datagrams {
+    fn name(&self) -> &'static str {
+        "datagrams"
+    }
+
+    fn write(&mut self, event: &Published, _may_wait: MayWait) -> Result<(), SinkError> {
+        let crate::event::Event::Expression(expression) = &*event.event else {
+            return Ok(());
+        };
+        let send = self.socket.send_to(expression.top.as_bytes(), self.to);
+        let sent = self
+            .runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, send).await });
+        sent.map_err(io::Error::from)??;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_sink_may_own_a_runtime_and_reads_the_typed_event() {
+    let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let socket = runtime
+        .block_on(tokio::net::UdpSocket::bind("127.0.0.1:0"))
+        .unwrap();
+    let sink = Datagrams {
+        runtime,
+        socket,
+        to: receiver.local_addr().unwrap(),
+    };
+    let ring = Arc::new(Ring::default());
+    let follower = Follower::spawn(Box::new(sink), ring.reader(), Arc::new(|_, _| ())).unwrap();
+    ring.publish(&expression(1, "surprised", 0.5, 0));
+    let mut datagram = [0; 100];
+    let length = receiver.recv(&mut datagram).unwrap();
+    assert_eq!(&datagram[..length], b"surprised");
+    ring.close();
+    let outcome = Follower::finish(vec![follower], PATIENCE).remove(0);
+    assert_eq!((outcome.written, outcome.lost), (1, 0));
+}
