@@ -489,7 +489,6 @@ impl Ours {
     }
 
     fn round(&mut self, event: Event) -> io::Result<f64> {
-        let event = Arc::new(event);
         self.finish.left.store(self.clients, Ordering::Release);
         let started_nanos = monotonic_nanos();
         self.ring.publish(event);

@@ -266,18 +266,15 @@ fn nothing_points_up_the_stream() {
                 "crate::recognize",
             ]
         } else if text.lies_in(&["serve", "hub"]) {
-            let mut forbidden = vec![
+            vec![
+                "crate::serve",
                 "crate::daemon",
                 "crate::train",
                 "crate::capture",
                 "crate::face",
                 "crate::align",
                 "crate::recognize",
-            ];
-            if text.lies_in(&["hub"]) {
-                forbidden.push("crate::serve");
-            }
-            forbidden
+            ]
         } else if text.lies_in(&["train"]) {
             vec!["crate::serve", "crate::hub"]
         } else {
