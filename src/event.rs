@@ -145,7 +145,7 @@ impl Serialize for Scores {
         serializer.collect_map(
             self.0
                 .iter()
-                .map(|(label, score)| (label, round(f64::from(*score), 1e4))),
+                .map(|(label, score)| (label, wire_decimals(*score))),
         )
     }
 }
@@ -325,23 +325,28 @@ pub enum SourceState {
     Off,
 }
 
+/// A score, confidence or quality as clients see it: four decimals.
+pub fn wire_decimals(value: f32) -> f64 {
+    round(f64::from(value), 1e4)
+}
+
 fn round(value: f64, steps: f64) -> f64 {
     (value * steps).round() / steps
 }
 fn decimals4<S: Serializer>(value: &f32, s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_f64(round(f64::from(*value), 1e4))
+    s.serialize_f64(wire_decimals(*value))
 }
 fn decimals1<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_f64(round(*value, 1e1))
 }
 fn option_decimals4<S: Serializer>(value: &Option<f32>, s: S) -> Result<S::Ok, S::Error> {
-    value.map(|v| round(f64::from(v), 1e4)).serialize(s)
+    value.map(wire_decimals).serialize(s)
 }
 fn option_decimals1<S: Serializer>(value: &Option<f64>, s: S) -> Result<S::Ok, S::Error> {
     value.map(|v| round(v, 1e1)).serialize(s)
 }
 fn four_decimals<S: Serializer>(values: &[f32; 4], s: S) -> Result<S::Ok, S::Error> {
-    values.map(|v| round(f64::from(v), 1e4)).serialize(s)
+    values.map(wire_decimals).serialize(s)
 }
 
 #[cfg(test)]

@@ -32,8 +32,8 @@
 //!                               ▼ Schedule: a slot per subject (latest wins live, block when replaying)
 //!                        thread "infer": owns every encoder Graph; Clip → Recognition;
 //!                          "text" beside it, live: words, for which nothing waits long
-//!                               ▼ ring of serialised events (each serialised once; send never waits)
-//!              thread "serve": tokio          terminal, JSON Lines
+//!                               ▼ hub: ring of typed events, each serialised once; publishing never waits
+//!              thread "serve": tokio          sinks: "jsonl", "terminal", a thread each
 //! ```
 //!
 //! Nothing downstream can slow capture. Staleness is the enemy when live, loss when replaying: that one difference is [`lane::WhenFull`].
@@ -42,7 +42,7 @@
 //! what (everything that changes a number the model sees), the *command line* says which (verb, paths).
 //!
 //! Invariants: only [`time`] reads the system's clock, only `capture` makes stamps; [`align`], [`schedule`], [`clip`] and [`session`]
-//! know no thread, no clock and no socket; tokio lives in `serve` alone; nothing but [`event`] is serialised for clients.
+//! know no thread, no clock and no socket; tokio stays in `serve` and inside single sinks; nothing but [`event`] is serialised for clients.
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
@@ -77,13 +77,14 @@ pub mod event;
 pub mod runtime;
 pub mod session;
 
+pub mod config;
+
 #[cfg(feature = "serve")]
-pub mod publish;
+pub mod hub;
 
 #[cfg(feature = "serve")]
 pub mod serve;
 
-pub mod config;
 #[cfg(feature = "serve")]
 pub mod notify;
 pub mod output;

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use expressd::capture::{CaptureError, is_named_as_recording, is_recording};
 use expressd::config::{CliOverrides, Config};
 use expressd::daemon::{DaemonError, Lines, RunOptions, bench, doctor};
-use expressd::publish::out_file::{OpenMode, OutFile};
+use expressd::hub::out_file::{OpenMode, OutFile};
 
 /// A real-time expression sensor: faces and voices in, expression events out.
 #[derive(Parser)]

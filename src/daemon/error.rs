@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use crate::capture::CaptureError;
 use crate::config::ConfigFaults;
 use crate::encode::EncodeError;
+use crate::hub::SinksError;
+use crate::hub::out_file::OutFileError;
 use crate::model::BundleError;
-use crate::publish::out_file::OutFileError;
 use crate::runtime::StageFailure;
 use crate::serve::ServeError;
 use crate::session::OpenError;
@@ -35,15 +36,10 @@ pub enum DaemonError {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{lost} events are missing in {}; make room, or read it faster", .path.display())]
-    JsonlLost {
-        path: PathBuf,
-        lost: u64,
-        #[source]
-        cause: Option<std::io::Error>,
-    },
     #[error(transparent)]
     OutFile(#[from] OutFileError),
+    #[error(transparent)]
+    Sinks(#[from] SinksError),
     #[error("{0}")]
     Usage(String),
     #[error("{failed} of {all} recordings could not be played to their end")]
@@ -73,7 +69,8 @@ impl DaemonError {
         match self {
             DaemonError::Config(_)
             | DaemonError::Usage(_)
-            | DaemonError::OutFile(OutFileError::IsInput(_)) => 2,
+            | DaemonError::OutFile(OutFileError::IsInput(_))
+            | DaemonError::Sinks(SinksError::OutFile(OutFileError::IsInput(_))) => 2,
             DaemonError::Serve(ServeError::NotLoopback(_)) => 2,
             DaemonError::Capture(
                 CaptureError::NoSuchFile(_)

@@ -1,7 +1,5 @@
 //! `expressd run`: the daemon itself.
 
-use std::io::ErrorKind;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,19 +9,16 @@ use super::DaemonError;
 use super::assembly::{assemble, open_bundle, serve_settings};
 use super::live_sources::LiveSources;
 use super::options::RunOptions;
-use super::sources::{Choice, choose, track_choice};
+use super::sources::{choose, track_choice};
 use super::supervisor::{Signals, Supervisor};
 use super::vitals::DaemonVitals;
 use crate::capture::SourceBoard;
 use crate::config::Config;
 use crate::encode::Runtime;
 use crate::event::{Event, SourceState};
+use crate::hub::{Ring, Sinks};
 use crate::notify::{Notify, Progress, watchdog_interval};
 use crate::output::say;
-use crate::publish::jsonl::{self, Follower, Written};
-use crate::publish::out_file::{OpenMode, OutFile};
-use crate::publish::sink_thread::SinkThread;
-use crate::publish::{Ring, terminal};
 use crate::runtime::{
     Control, Emit, IsLost, Losses, Pipeline, StageError, StageFailure, TranscriptInbox,
 };
@@ -36,16 +31,13 @@ const WITHOUT_WATCHDOG: Duration = Duration::from_secs(1);
 /// What the stages get to finish what is in their hands.
 const DRAIN: Duration = Duration::from_millis(1200);
 
-/// What an output gets for the last events, once nothing more comes.
-const LAST_LINES: Duration = Duration::from_millis(500);
-
 /// Runs until a signal, the end of a recording that is not looped, or a failure.
 pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     let (control, commands) = Control::new();
     let signals = Signals::install(control);
     let choice = choose(config, options)?;
     // First, so that a standard output that is to hold events holds nothing else.
-    let lines = lines_file(config, &choice)?;
+    let sinks = Sinks::open(&config.publish, choice.recording())?;
     for line in choice.explanation() {
         say(&format!("expressd: {line}"));
     }
@@ -92,7 +84,8 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
         "expressd: events at ws://{}/v1/events",
         server.addr()
     ));
-    let sinks = Sinks::open(lines, &ring, &metrics)?;
+    let counted = metrics.clone();
+    let sinks = sinks.follow(&ring, move |sink, lost| counted.dropped(sink, lost))?;
     let losses = Losses {
         video: lost(&board, |board| board.video.status().state),
         audio: lost(&board, |board| board.audio.status().state),
@@ -134,7 +127,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
         return Err(failure.into());
     }
     played?;
-    written
+    Ok(written?)
 }
 
 /// Whether a source delivers nothing for now: it is lost, or capture is paused.
@@ -148,29 +141,10 @@ fn publish(ring: Arc<Ring>, metrics: Arc<Metrics>, transcripts: Arc<TranscriptIn
         if let Event::Subject(change) = &event {
             transcripts.note(change);
         }
-        ring.publish(&event);
+        let event = Arc::new(event);
+        ring.publish(event.clone());
         metrics.published(&event);
     })
-}
-
-/// The outputs beside the sockets, each on a thread of its own that ends with the ring.
-struct Sinks {
-    terminal: Option<SinkThread>,
-    /// What `publish.jsonl` names.
-    lines: Option<(Follower, PathBuf)>,
-    /// `publish.jsonl` is standard output.
-    to_stdout: bool,
-}
-
-/// What `publish.jsonl` names, opened.
-type LinesFile = Option<(OutFile, PathBuf)>;
-
-fn lines_file(config: &Config, choice: &Choice) -> Result<LinesFile, DaemonError> {
-    let Some(path) = &config.publish.jsonl else {
-        return Ok(None);
-    };
-    let out = OutFile::open(path, OpenMode::Append, choice.recording())?;
-    Ok(Some((out, path.clone())))
 }
 
 /// As many files as the system lets us have: every client is one.
@@ -186,56 +160,6 @@ fn raise_file_limit() {
     .is_err()
     {
         tracing::debug!("the limit of open files stays at {:?}", limit.current);
-    }
-}
-
-impl Sinks {
-    fn open(
-        lines: LinesFile,
-        ring: &Arc<Ring>,
-        metrics: &Arc<Metrics>,
-    ) -> Result<Sinks, DaemonError> {
-        let to_stdout = lines.as_ref().is_some_and(|(out, _)| out.is_stdout());
-        let follow = |(out, path): (OutFile, PathBuf)| {
-            let metrics = metrics.clone();
-            let on_loss = move |frames| metrics.dropped("jsonl", frames);
-            match jsonl::follow(ring.reader(), out, path.display().to_string(), on_loss) {
-                Ok(follower) => Ok((follower, path)),
-                Err(source) => Err(DaemonError::Jsonl { path, source }),
-            }
-        };
-        let terminal = if to_stdout {
-            None
-        } else {
-            terminal::follow(ring.reader()).ok().flatten()
-        };
-        Ok(Sinks {
-            lines: lines.map(follow).transpose()?,
-            terminal,
-            to_stdout,
-        })
-    }
-
-    /// Gives what is left [`LAST_LINES`] to be written.
-    ///
-    /// # Errors
-    /// Where events are missing in the output. A reader that has closed standard output has read
-    /// what it wanted.
-    fn finish(self) -> Result<(), DaemonError> {
-        if let Some(terminal) = self.terminal {
-            terminal.finish(LAST_LINES);
-        }
-        let Some((follower, path)) = self.lines else {
-            return Ok(());
-        };
-        let Written { lost, cause, .. } = follower.finish(LAST_LINES);
-        let has_left = cause
-            .as_ref()
-            .is_some_and(|cause| cause.kind() == ErrorKind::BrokenPipe);
-        if lost == 0 || self.to_stdout && has_left {
-            return Ok(());
-        }
-        Err(DaemonError::JsonlLost { path, lost, cause })
     }
 }
 

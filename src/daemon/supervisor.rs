@@ -8,8 +8,8 @@ use super::live_sources::LiveSources;
 use super::vitals::DaemonVitals;
 use crate::capture::SourceBoard;
 use crate::event::Event;
+use crate::hub::Ring;
 use crate::notify::{Notify, Progress};
-use crate::publish::Ring;
 use crate::runtime::{
     Command, CommandError, CommandResult, Commands, Control, Outage, Outages, Pipeline,
 };
@@ -166,8 +166,7 @@ impl Supervisor<'_> {
     }
 
     fn publish_status(&self) {
-        let event = Event::Status(self.vitals.status());
-        self.ring.publish(&event);
+        self.ring.publish(Event::Status(self.vitals.status()));
         Notify.status(&self.vitals.line());
     }
 }

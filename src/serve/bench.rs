@@ -21,7 +21,7 @@ use crate::event::{
     Scores, TextEvidence, VoiceEvidence,
 };
 use crate::event::{ErrorCode, Refusal, SourceState, SourceStatus, Sources, StatusEvent, Telling};
-use crate::publish::Ring;
+use crate::hub::Ring;
 use crate::time::{Clock, MediaTime, SystemClock, monotonic_nanos};
 
 /// Times of whole rounds, in milliseconds.
@@ -87,9 +87,9 @@ pub fn fan_out(clients: usize, hz: f64, seconds: f64) -> io::Result<FanOutReport
                 let event = sample_expression(number);
                 number += 1;
                 times.push(match turn {
-                    0 => server.round(&event)?,
+                    0 => server.round(event)?,
                     1 => bare.round(&event)?,
-                    _ => stalled.round(&event)?,
+                    _ => stalled.round(event)?,
                 });
             }
         }
@@ -482,13 +482,13 @@ impl Ours {
         if with_stalled {
             // Fill the kernel's buffers on the way to it (the reader's side alone may be 6 MB), so that it is stalled from the first round on.
             for number in 0..FILLING_EVENTS {
-                ours.round(&sample_expression(number))?;
+                ours.round(sample_expression(number))?;
             }
         }
         Ok(ours)
     }
 
-    fn round(&mut self, event: &Event) -> io::Result<f64> {
+    fn round(&mut self, event: Event) -> io::Result<f64> {
         self.finish.left.store(self.clients, Ordering::Release);
         let started_nanos = monotonic_nanos();
         self.ring.publish(event);

@@ -21,7 +21,7 @@ use super::places::{Command, Place};
 use super::wire::Wire;
 use super::{Shared, Tick, upgrade};
 use crate::event::{Answer, ClockPair, ErrorCode, Hello, Refusal, Request};
-use crate::publish::{Cursor, Missed, Next};
+use crate::hub::{Cursor, Missed, Next};
 use crate::time::monotonic_nanos;
 
 type Socket = WebSocketStream<Wire<TokioIo<Upgraded>>>;

@@ -1,7 +1,7 @@
-//! One port: the event socket, health, metrics. tokio lives here and nowhere else.
+//! One port: the event socket, health, metrics. The daemon's tokio runtime is here.
 //!
-//! Every client is one task that owns its socket, its position in the ring (a [`Cursor`](crate::publish::Cursor)) and nothing else. A publication rings one bell; one
-//! task hears it and wakes the clients, so the publisher pays the same for one client as for 256. A client that does not read stands
+//! Every client is one task that owns its socket, its position in the ring (a [`Cursor`](crate::hub::Cursor)) and nothing else. One hook is called for each publication; one
+//! task sees it and wakes the clients, so the publisher pays the same for one client as for 256. A client that does not read stands
 //! still with one frame in its socket's buffer; what it misses is counted in its cursor, and the others do not notice.
 
 use std::fmt;
@@ -15,8 +15,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 
 use crate::event::{BundleFacts, Refusal, StatusEvent, Telling};
-use crate::publish::Ring;
-use crate::publish::ring::Bell;
+use crate::hub::Ring;
+use crate::hub::ring::PublishHook;
 use crate::time::Clock;
 
 mod accept;
@@ -175,7 +175,7 @@ pub struct Server {
     shared: Arc<Shared>,
     tick: Arc<watch::Sender<Tick>>,
     beats: Arc<AtomicU64>,
-    _bell: Arc<Bell>,
+    _hook: Arc<PublishHook>,
 }
 
 impl fmt::Debug for Server {
@@ -217,10 +217,10 @@ pub fn start(
 
     let (tick, ticks) = watch::channel(Tick::Serving);
     let tick = Arc::new(tick);
-    let rung = Arc::new(Notify::new());
-    let bell = ring.on_publish({
-        let rung = rung.clone();
-        move || rung.notify_one()
+    let published = Arc::new(Notify::new());
+    let hook = ring.on_publish({
+        let published = published.clone();
+        move || published.notify_one()
     });
     let places = Places::new(settings.max_clients);
     let shared = Arc::new(Shared {
@@ -236,7 +236,7 @@ pub fn start(
         let tick = tick.clone();
         async move {
             loop {
-                rung.notified().await;
+                published.notified().await;
                 tick.send_if_modified(|tick| *tick == Tick::Serving);
             }
         }
@@ -266,7 +266,7 @@ pub fn start(
         shared,
         tick,
         beats,
-        _bell: bell,
+        _hook: hook,
     })
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use expressd::config::KEYS;
-use expressd::publish::Ring;
+use expressd::hub::Ring;
 use expressd::serve::bench::{BareVitals, sample_expression};
 use expressd::serve::{ServeSettings, start};
 use expressd::testing::project;

@@ -20,9 +20,9 @@ use crate::capture::{Outputs, Pace, Recording, SourceBoard, decoder_cpu_nanos};
 use crate::config::Config;
 use crate::encode::Runtime;
 use crate::event::{Event, Latency};
+use crate::hub::Ring;
 use crate::lane::{LaneSender, Received, WhenFull, lane};
 use crate::notify::Progress;
-use crate::publish::Ring;
 use crate::runtime::{Emit, Losses, Pipeline};
 use crate::serve::bench::resident_bytes;
 use crate::serve::{self, Metrics, ServeSettings};
@@ -233,9 +233,10 @@ pub fn measure(
 
 fn watch(ring: Arc<Ring>, seen: Arc<Mutex<Seen>>, recording_now: Arc<AtomicBool>) -> Emit {
     Box::new(move |event, clip| {
-        let seq = ring.publish(&event);
+        let event = Arc::new(event);
+        let seq = ring.publish(event.clone());
         if let (Event::Expression(expression), Some((clip, _)), true) =
-            (&event, clip, recording_now.load(Ordering::Acquire))
+            (&*event, clip, recording_now.load(Ordering::Acquire))
         {
             let mut seen = seen.lock().expect("seen lock");
             seen.latencies.extend(expression.latency_ms);

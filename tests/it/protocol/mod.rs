@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use expressd::publish::Ring;
+use expressd::hub::Ring;
 use expressd::serve::bench::{BareVitals, sample_expression};
 use expressd::serve::{ServeSettings, Server, start};
 use futures_util::{SinkExt, StreamExt};

@@ -146,9 +146,9 @@ impl Cursor {
                 std::mem::take(&mut self.replaying),
             );
             for (index, seq) in waiting.into_iter().enumerate() {
-                match held.facets(seq) {
+                match held.keys(seq) {
                     None => gone.push(Missed::range(seq, seq)),
-                    Some(facets) if self.filter.passes(facets) => {
+                    Some(keys) if self.filter.passes(keys) => {
                         self.unsent.push_back(seq);
                         self.replaying += usize::from(index < replaying);
                     }
@@ -181,7 +181,7 @@ impl Cursor {
             } else if self.settled.get(seq) {
                 continue;
             }
-            if self.filter.passes(held.facets(seq).expect("held")) {
+            if self.filter.passes(held.keys(seq).expect("held")) {
                 self.unsent.push_back(seq);
             }
         }
@@ -283,7 +283,7 @@ impl Cursor {
         {
             self.seen += 1;
             self.settled.clear(self.seen);
-            if !self.filter.passes(held.facets(self.seen).expect("held")) {
+            if !self.filter.passes(held.keys(self.seen).expect("held")) {
                 continue;
             }
             self.unsent.push_back(self.seen);
@@ -335,4 +335,4 @@ impl SettledMarks {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;

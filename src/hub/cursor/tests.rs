@@ -2,51 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clip::SubjectId;
-use crate::event::{
-    Event, ExpressionEvent, FaceEvidence, Modalities, Scores, TextEvidence, VoiceEvidence,
-};
-use crate::time::MediaTime;
-
-/// An expression of subject `s<subject>` whose window ends at `end_ms`.
-pub fn expression(subject: u32, top: &str, confidence: f32, end_ms: i64) -> Event {
-    Event::Expression(Box::new(ExpressionEvent {
-        subject: SubjectId::Face(subject),
-        start_ns: MediaTime::from_millis(end_ms - 2000),
-        end_ns: MediaTime::from_millis(end_ms),
-        scores: Scores(vec![(top.into(), confidence)]),
-        top: top.into(),
-        confidence,
-        abstain: false,
-        modalities: Modalities {
-            face: FaceEvidence {
-                used: true,
-                reason: None,
-                frames: 32,
-                missing: 0,
-                quality: Some(0.9),
-                age_ms: Some(40.0),
-            },
-            voice: VoiceEvidence {
-                used: false,
-                reason: None,
-                speech: None,
-                missing_ms: None,
-                owner_confidence: None,
-                age_ms: None,
-            },
-            text: TextEvidence {
-                used: false,
-                reason: None,
-                age_ms: None,
-            },
-        },
-        latency_ms: None,
-        deadline: None,
-        degraded: None,
-        skew_ms: None,
-        provenance: None,
-    }))
-}
+use crate::hub::testing::expression;
 
 fn drain(cursor: &mut Cursor) -> Vec<u64> {
     std::iter::from_fn(|| cursor.next_frame())

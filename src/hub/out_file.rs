@@ -40,7 +40,7 @@ pub enum OutFileError {
 }
 
 /// Takes whole lines.
-pub trait LineSink: Send {
+pub trait LineOutput: Send {
     /// Writes `line`, which ends in a newline. After an error nothing of it is in the output, or
     /// its rest is written before the next line. Waits for a reader while `goes_on` holds.
     fn put(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()>;
@@ -243,7 +243,7 @@ impl OutFile {
     }
 }
 
-impl LineSink for OutFile {
+impl LineOutput for OutFile {
     fn put(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
         loop {
             let put = self.put_once(line, goes_on);

@@ -1,0 +1,128 @@
+//! Which events a subscription wants.
+
+use std::collections::HashMap;
+
+use crate::clip::SubjectId;
+use crate::event::{Event, Subscription, wire_decimals};
+use crate::time::MediaTime;
+
+/// The fields of an event that a subscription filters by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FilterKeys<'a> {
+    pub kind: &'static str,
+    /// The owner of a `speech`.
+    pub subject: Option<SubjectId>,
+    /// The subject that the event's subject was merged into.
+    pub into: Option<SubjectId>,
+    /// Of an `expression` alone.
+    pub expression: Option<ExpressionKeys<'a>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ExpressionKeys<'a> {
+    pub subject: SubjectId,
+    pub top: &'a str,
+    pub confidence: f32,
+    pub end_ns: MediaTime,
+}
+
+impl<'a> FilterKeys<'a> {
+    pub fn of(event: &'a Event) -> Self {
+        let (subject, into, expression) = match event {
+            Event::Subject(e) => (Some(e.subject), e.into, None),
+            Event::Expression(e) => {
+                let keys = ExpressionKeys {
+                    subject: e.subject,
+                    top: &e.top,
+                    confidence: e.confidence,
+                    end_ns: e.end_ns,
+                };
+                (Some(e.subject), None, Some(keys))
+            }
+            Event::Speech(e) => (e.owner, None, None),
+            Event::Status(_) => (None, None, None),
+        };
+        FilterKeys {
+            kind: event.kind(),
+            subject,
+            into,
+            expression,
+        }
+    }
+}
+
+/// A subscription and what its rate limit remembers.
+pub(super) struct Filter {
+    pub subscription: Subscription,
+    last_end: HashMap<SubjectId, MediaTime>,
+}
+
+impl Filter {
+    pub fn new(subscription: Subscription) -> Self {
+        Filter {
+            subscription,
+            last_end: HashMap::new(),
+        }
+    }
+
+    /// Whether the subscription wants this event. Events have to be asked for in their order, each once: the rate limit counts them.
+    pub fn passes(&mut self, event: FilterKeys<'_>) -> bool {
+        let wanted = &self.subscription;
+        if wanted
+            .events
+            .as_ref()
+            .is_some_and(|kinds| !kinds.contains(&event.kind))
+        {
+            return false;
+        }
+        if let Some(subjects) = &wanted.subjects {
+            // An empty list is none at all, also of the events that belong to no subject.
+            let has = |subject: Option<SubjectId>| subject.is_some_and(|s| subjects.contains(&s));
+            if subjects.is_empty()
+                || (event.subject.is_some() && !has(event.subject) && !has(event.into))
+            {
+                return false;
+            }
+        }
+        if wanted.labels.as_ref().is_some_and(Vec::is_empty) {
+            return false;
+        }
+        let Some(expression) = event.expression else {
+            return true;
+        };
+        if wanted
+            .labels
+            .as_ref()
+            .is_some_and(|labels| !labels.iter().any(|label| label == expression.top))
+        {
+            return false;
+        }
+        // The client compares with the rounded number that it sees.
+        if wanted
+            .min_confidence
+            .is_some_and(|least| wire_decimals(expression.confidence) < least)
+        {
+            return false;
+        }
+        let Some(rate_hz) = wanted.max_rate_hz else {
+            return true;
+        };
+        // A hop on the very grid of the rate passes: half a percent for rounding.
+        let gap_nanos = 0.995e9 / rate_hz;
+        let end = expression.end_ns;
+        let is_early =
+            |last: &MediaTime| (end.nanos_since(*last) as f64) < gap_nanos && end >= *last;
+        if self.last_end.get(&expression.subject).is_some_and(is_early) {
+            return false;
+        }
+        if self.last_end.len() > 256 {
+            self.last_end
+                .retain(|_, last| (end.nanos_since(*last) as f64) < gap_nanos);
+        }
+        self.last_end.insert(expression.subject, end);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

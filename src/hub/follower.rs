@@ -1,0 +1,245 @@
+//! The thread of a sink: it follows the ring and ends with it, however the sink's output stalls.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::cursor::Missed;
+use super::ring::{Published, Read, Reader, Ring};
+use super::sink::{LossPolicy, Sink, SinkError};
+use crate::output::at_most;
+
+/// How often a sink without new events is asked again to say what is missing.
+const IDLE: Duration = Duration::from_secs(1);
+/// Time for a thread to return from a write once it must not wait any more.
+const LEAVING: Duration = Duration::from_millis(200);
+
+/// Called with a sink's name and the number of events that it lost, on the sink's thread.
+pub(super) type OnLoss = Arc<dyn Fn(&'static str, u64) + Send + Sync>;
+
+/// A sink and its thread.
+pub(super) struct Follower {
+    thread: JoinHandle<()>,
+    shared: Arc<Shared>,
+    ring: Arc<Ring>,
+    first_seq: u64,
+    target: String,
+    policy: LossPolicy,
+}
+
+/// What the thread and its owner both see.
+#[derive(Default)]
+struct Shared {
+    /// The thread must not wait for its reader any more.
+    hurries: AtomicBool,
+    written: AtomicU64,
+    /// Events that could not be written, or that the ring let go of before they were.
+    lost: AtomicU64,
+    /// Why events could not be written, the newest cause.
+    cause: Mutex<Option<io::Error>>,
+}
+
+/// How a sink ended.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub target: String,
+    pub policy: LossPolicy,
+    pub written: u64,
+    /// All that was published since the sink follows the ring, and is not in its output.
+    pub lost: u64,
+    /// Why events could not be written, the newest cause.
+    pub cause: Option<io::Error>,
+}
+
+impl Follower {
+    /// Starts the thread: everything that `reader` reads is written to the sink, until the ring is closed.
+    pub fn spawn(sink: Box<dyn Sink>, reader: Reader, on_loss: OnLoss) -> io::Result<Follower> {
+        let (ring, first_seq) = reader.position();
+        let (target, policy) = (sink.target(), sink.loss_policy());
+        let shared = Arc::new(Shared::default());
+        let work = Work {
+            name: sink.name(),
+            target: target.clone(),
+            first_seq,
+            reader,
+            on_loss,
+            shared: shared.clone(),
+            missed: None,
+            failed: false,
+        };
+        let thread = std::thread::Builder::new()
+            .name(work.name.into())
+            .spawn(move || work.run(sink))?;
+        Ok(Follower {
+            thread,
+            shared,
+            ring,
+            first_seq,
+            target,
+            policy,
+        })
+    }
+
+    /// Once the ring is closed: waits for the threads to write what is left, at most `limit` for all of them; then they no longer wait for
+    /// their readers, and what is left is lost. A thread that hangs in the system all the same is left behind.
+    pub fn finish(followers: Vec<Follower>, limit: Duration) -> Vec<Outcome> {
+        let wait = |limit| {
+            let goes_on = at_most(limit);
+            while !followers.iter().all(|f| f.thread.is_finished()) && goes_on() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        wait(limit);
+        for follower in &followers {
+            follower.shared.hurries.store(true, Ordering::Release);
+        }
+        wait(LEAVING);
+        followers.into_iter().map(Follower::outcome).collect()
+    }
+
+    fn outcome(self) -> Outcome {
+        if self.thread.is_finished() {
+            let _ = self.thread.join();
+        }
+        let written = self.shared.written.load(Ordering::Relaxed);
+        Outcome {
+            target: self.target,
+            policy: self.policy,
+            written,
+            lost: (self.ring.next_seq() - self.first_seq).saturating_sub(written),
+            cause: self.shared.cause.lock().expect("cause lock").take(),
+        }
+    }
+}
+
+/// What the thread does.
+struct Work {
+    name: &'static str,
+    target: String,
+    first_seq: u64,
+    reader: Reader,
+    on_loss: OnLoss,
+    shared: Arc<Shared>,
+    /// Events that are lost and of which the output does not say so yet.
+    missed: Option<Missed>,
+    failed: bool,
+}
+
+impl Work {
+    fn run(mut self, mut sink: Box<dyn Sink>) {
+        let followed = catch_unwind(AssertUnwindSafe(|| self.follow(&mut *sink)));
+        if followed.is_ok() {
+            return;
+        }
+        tracing::error!(
+            "the output to {} failed by a defect of its own; its events are lost from here on",
+            self.target
+        );
+        let (_, next) = self.reader.position();
+        let counted =
+            self.shared.written.load(Ordering::Relaxed) + self.shared.lost.load(Ordering::Relaxed);
+        self.count_lost((next - self.first_seq).saturating_sub(counted));
+        loop {
+            match self.reader.read(IDLE) {
+                Read::Event(_) => self.count_lost(1),
+                Read::Missed(missed) => self.count_lost(missed.count),
+                Read::TimedOut => {}
+                Read::Ended => break,
+            }
+        }
+    }
+
+    /// Until the ring is closed or the output has ended.
+    fn follow(&mut self, sink: &mut dyn Sink) {
+        loop {
+            let done = match self.reader.read(IDLE) {
+                Read::Event(event) => self.write(sink, &event),
+                Read::Missed(missed) => {
+                    self.lose(missed);
+                    Ok(())
+                }
+                Read::TimedOut => self.say_what_is_missing(sink).map(|_| ()),
+                Read::Ended => break,
+            };
+            if done.is_err() {
+                tracing::debug!("the output to {} has ended", self.target);
+                return;
+            }
+        }
+        let _ = self.say_what_is_missing(sink);
+        let shared = self.shared.clone();
+        let unread = sink.finish(&|| !shared.hurries.load(Ordering::Acquire));
+        if unread > 0 {
+            // What says that events are missing may be among them.
+            let less = unread.min(shared.written.load(Ordering::Relaxed));
+            shared.written.fetch_sub(less, Ordering::Relaxed);
+            self.count_lost(less);
+        }
+    }
+
+    fn write(&mut self, sink: &mut dyn Sink, event: &Published) -> Result<(), HasEnded> {
+        let is_written =
+            self.say_what_is_missing(sink)? && self.put(|may_wait| sink.write(event, may_wait))?;
+        if is_written {
+            self.shared.written.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.lose(Missed::range(event.seq, event.seq));
+        }
+        Ok(())
+    }
+
+    fn lose(&mut self, more: Missed) {
+        self.count_lost(more.count);
+        self.missed = Some(self.missed.map_or(more, |missed| missed.and(more)));
+    }
+
+    fn count_lost(&self, events: u64) {
+        self.shared.lost.fetch_add(events, Ordering::Relaxed);
+        (self.on_loss)(self.name, events);
+    }
+
+    /// True where nothing is left to be said.
+    fn say_what_is_missing(&mut self, sink: &mut dyn Sink) -> Result<bool, HasEnded> {
+        let Some(missed) = self.missed else {
+            return Ok(true);
+        };
+        let said = self.put(|may_wait| sink.missed(missed, may_wait))?;
+        if said {
+            self.missed = None;
+        }
+        Ok(said)
+    }
+
+    /// Whether the call succeeded. An error is logged once, until a call succeeds.
+    fn put(
+        &mut self,
+        call: impl FnOnce(&dyn Fn() -> bool) -> Result<(), SinkError>,
+    ) -> Result<bool, HasEnded> {
+        let shared = &self.shared;
+        match call(&|| !shared.hurries.load(Ordering::Acquire)) {
+            Ok(()) => self.failed = false,
+            Err(SinkError::Ended) => return Err(HasEnded),
+            Err(SinkError::Failed(error)) => {
+                if !self.failed {
+                    tracing::error!(
+                        "cannot write to {}: {error}; its events are lost until it can be written \
+                         to again",
+                        self.target
+                    );
+                }
+                self.failed = true;
+                *self.shared.cause.lock().expect("cause lock") = Some(error);
+            }
+        }
+        Ok(!self.failed)
+    }
+}
+
+/// The output takes nothing any more, and needs nothing.
+struct HasEnded;
+
+#[cfg(test)]
+mod tests;

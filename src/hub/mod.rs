@@ -1,0 +1,22 @@
+//! The ring of published events and its readers: cursors (one per socket) and sinks.
+//!
+//! | to add | go to |
+//! |---|---|
+//! | an output | a file in `sinks` that implements [`Sink`], its line in `sinks/mod.rs`, its configuration key |
+//! | a key that subscriptions filter by | `FilterKeys` in `filter.rs` |
+
+pub mod cursor;
+mod filter;
+mod follower;
+mod memory;
+pub mod out_file;
+pub mod ring;
+pub mod sink;
+pub mod sinks;
+#[cfg(test)]
+mod testing;
+
+pub use cursor::{Cursor, Missed, Next};
+pub use ring::{Published, Read, Reader, Ring};
+pub use sink::{LossPolicy, Sink, SinkError};
+pub use sinks::{FollowingSinks, JsonLines, Sinks, SinksError};

@@ -1,0 +1,213 @@
+//! The ring of published events: each typed event beside its frame, which is serialised once for all readers. Publishing never waits for a
+//! reader.
+//!
+//! The ring is bounded in events and in bytes. Beyond its bytes the oldest event of the share (the kind; spoken words have one of their
+//! own) that holds the most of them loses its frame and its content, so that no kind pushes out the others. The event keeps its place and
+//! its filter keys, and readers find it lost. Readers are positions in the ring and own no queue of frames, so a reader that stands still
+//! costs nothing.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, Weak};
+use std::time::Duration;
+
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::cursor::Missed;
+use super::memory::memory;
+use crate::event::{Event, Form};
+use crate::time::monotonic_nanos;
+
+mod held;
+pub(super) use held::Held;
+#[cfg(test)]
+pub(super) use held::Remains;
+
+/// How much a ring holds by default.
+pub const MAX_EVENTS: usize = 1024;
+pub const MAX_BYTES: usize = 4 << 20;
+
+/// Called after every publication, on the publisher's thread: must be quick and must not wait.
+pub type PublishHook = dyn Fn() + Send + Sync;
+
+pub struct Ring {
+    /// Publishers take turns here, so that `seq` is the order in the ring, while readers go on reading.
+    turn: Mutex<()>,
+    held: Mutex<Held>,
+    changed: Condvar,
+    hooks: RwLock<Vec<Weak<PublishHook>>>,
+}
+
+/// A published event. A copy shares the event and the frame with the ring.
+#[derive(Clone)]
+pub struct Published {
+    pub seq: u64,
+    pub event: Arc<Event>,
+    /// The event in the live form, as it goes over the sockets.
+    pub frame: Utf8Bytes,
+    /// `CLOCK_MONOTONIC` when it entered the ring.
+    pub published_nanos: i64,
+}
+
+/// Without the content: what is said is in no log.
+impl fmt::Debug for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Published({}, {})", self.seq, self.event.kind())
+    }
+}
+
+/// So that [`Ring::publish`] also takes an event that the caller keeps: it is copied.
+impl From<&Event> for Arc<Event> {
+    fn from(event: &Event) -> Self {
+        Arc::new(event.clone())
+    }
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        Ring::new(MAX_EVENTS, MAX_BYTES)
+    }
+}
+
+impl Ring {
+    /// A ring of at most `max_events` events and `max_bytes` bytes, of frames and typed events together (one event is always held, however
+    /// large).
+    pub fn new(max_events: usize, max_bytes: usize) -> Self {
+        Ring {
+            turn: Mutex::new(()),
+            held: Mutex::new(Held::new(max_events, max_bytes)),
+            changed: Condvar::new(),
+            hooks: RwLock::new(Vec::new()),
+        }
+    }
+
+    /// Gives the event its `seq`, serialises it and puts it into the ring. Never waits for a reader.
+    pub fn publish(&self, event: impl Into<Arc<Event>>) -> u64 {
+        self.publish_shared(event.into())
+    }
+
+    fn publish_shared(&self, event: Arc<Event>) -> u64 {
+        let turn = self.turn.lock().expect("ring turn");
+        let seq = self.next_seq();
+        let frame = Utf8Bytes::from(event.to_json(seq, Form::Live));
+        let bytes = frame.len() + memory(&event);
+        let published = Published {
+            seq,
+            event,
+            frame,
+            published_nanos: monotonic_nanos(),
+        };
+        let gone = self.held().push(published, bytes);
+        drop(turn);
+        self.call_hooks();
+        drop(gone);
+        seq
+    }
+
+    /// No more events: blocking readers end once they have read what is there.
+    pub fn close(&self) {
+        self.held().closed = true;
+        self.call_hooks();
+    }
+
+    /// The `seq` that the next event will get.
+    pub fn next_seq(&self) -> u64 {
+        self.held().next_seq()
+    }
+
+    /// Bytes held now, of frames and typed events together.
+    pub fn held_bytes(&self) -> usize {
+        self.held().bytes()
+    }
+
+    /// Asks to be called after every publication, as long as the returned handle lives.
+    pub fn on_publish(&self, hook: impl Fn() + Send + Sync + 'static) -> Arc<PublishHook> {
+        let hook: Arc<PublishHook> = Arc::new(hook);
+        let mut hooks = self.hooks.write().expect("ring hooks");
+        hooks.retain(|hook| hook.strong_count() > 0);
+        hooks.push(Arc::downgrade(&hook));
+        hook
+    }
+
+    /// A blocking reader of everything published from now on.
+    pub fn reader(self: &Arc<Self>) -> Reader {
+        Reader {
+            ring: self.clone(),
+            next: self.next_seq(),
+        }
+    }
+
+    fn call_hooks(&self) {
+        self.changed.notify_all();
+        for hook in self.hooks.read().expect("ring hooks").iter() {
+            if let Some(hook) = hook.upgrade() {
+                hook();
+            }
+        }
+    }
+
+    pub(super) fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().expect("ring lock")
+    }
+}
+
+/// What a blocking read came to.
+#[derive(Debug)]
+pub enum Read {
+    Event(Published),
+    /// The ring let go of these before the reader came back.
+    Missed(Missed),
+    TimedOut,
+    /// The ring is closed and everything has been read.
+    Ended,
+}
+
+/// A blocking reader for a thread of its own: gets everything, in order, unless the whole ring overtakes it.
+pub struct Reader {
+    ring: Arc<Ring>,
+    next: u64,
+}
+
+impl Reader {
+    /// The ring, and the `seq` of the next event.
+    pub(super) fn position(&self) -> (Arc<Ring>, u64) {
+        (self.ring.clone(), self.next)
+    }
+
+    /// The next event; waits at most `timeout`.
+    pub fn read(&mut self, timeout: Duration) -> Read {
+        let mut held = self.ring.held();
+        let has_nothing = |held: &Held, next: u64| next == held.next_seq() && !held.closed;
+        if has_nothing(&held, self.next) {
+            held = self
+                .ring
+                .changed
+                .wait_timeout_while(held, timeout, |held| has_nothing(held, self.next))
+                .expect("ring lock")
+                .0;
+        }
+        let oldest = held.oldest_seq();
+        if self.next < oldest {
+            let missed = Missed::range(self.next, oldest - 1);
+            self.next = oldest;
+            return Read::Missed(missed);
+        }
+        match held.get(self.next) {
+            Some(published) => {
+                self.next += 1;
+                Read::Event(published.clone())
+            }
+            None if self.next < held.next_seq() => {
+                let first = self.next;
+                while self.next < held.next_seq() && held.get(self.next).is_none() {
+                    self.next += 1;
+                }
+                Read::Missed(Missed::range(first, self.next - 1))
+            }
+            None if held.closed => Read::Ended,
+            None => Read::TimedOut,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! What the ring holds: events with their frames, and the filter keys of events that have lost them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{MAX_EVENTS, Published};
+use crate::clip::SubjectId;
+use crate::event::Event;
+use crate::hub::filter::{ExpressionKeys, FilterKeys};
+use crate::time::MediaTime;
+
+/// What the ring holds right now. `seq` starts at 1.
+pub struct Held {
+    places: VecDeque<Place>,
+    /// What of `places` still has its event and frame, by share.
+    shares: BTreeMap<&'static str, Share>,
+    next_seq: u64,
+    bytes: usize,
+    pub(super) closed: bool,
+    max_events: usize,
+    max_bytes: usize,
+}
+
+/// An event, or what is left of one that has lost its frame.
+enum Place {
+    Held(Stored),
+    Gone(Remains),
+}
+
+struct Stored {
+    published: Published,
+    /// Bytes of the frame and of the typed event.
+    bytes: usize,
+}
+
+/// Events that compete for bytes with each other before they do with others.
+#[derive(Default)]
+struct Share {
+    /// Oldest first.
+    seqs: VecDeque<u64>,
+    bytes: usize,
+}
+
+/// The filter keys of an event that the ring has let go of: nothing of what was said.
+pub struct Remains {
+    kind: &'static str,
+    subject: Option<SubjectId>,
+    into: Option<SubjectId>,
+    expression: Option<(SubjectId, Box<str>, f32, MediaTime)>,
+}
+
+impl Remains {
+    pub fn of(event: &Event) -> Remains {
+        let keys = FilterKeys::of(event);
+        Remains {
+            kind: keys.kind,
+            subject: keys.subject,
+            into: keys.into,
+            expression: keys
+                .expression
+                .map(|e| (e.subject, e.top.into(), e.confidence, e.end_ns)),
+        }
+    }
+
+    pub fn keys(&self) -> FilterKeys<'_> {
+        let expression = self.expression.as_ref();
+        FilterKeys {
+            kind: self.kind,
+            subject: self.subject,
+            into: self.into,
+            expression: expression.map(|(subject, top, confidence, end_ns)| ExpressionKeys {
+                subject: *subject,
+                top,
+                confidence: *confidence,
+                end_ns: *end_ns,
+            }),
+        }
+    }
+}
+
+/// The event's share: what is said is apart from who speaks.
+fn share(event: &Event) -> &'static str {
+    match event {
+        Event::Speech(e) if e.text.is_some() => "words",
+        _ => event.kind(),
+    }
+}
+
+impl Held {
+    pub(super) fn new(max_events: usize, max_bytes: usize) -> Held {
+        assert!(max_events > 0, "the ring needs room for one event");
+        Held {
+            places: VecDeque::with_capacity(max_events.min(MAX_EVENTS)),
+            shares: BTreeMap::new(),
+            next_seq: 1,
+            bytes: 0,
+            closed: false,
+            max_events,
+            max_bytes,
+        }
+    }
+
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// The oldest event held; `next_seq` if there is none.
+    pub fn oldest_seq(&self) -> u64 {
+        self.next_seq - self.places.len() as u64
+    }
+
+    pub fn max_events(&self) -> usize {
+        self.max_events
+    }
+
+    /// Bytes of frames and typed events.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// `None` also where the event has lost its frame.
+    pub fn get(&self, seq: u64) -> Option<&Published> {
+        match self.place(seq)? {
+            Place::Held(stored) => Some(&stored.published),
+            Place::Gone(_) => None,
+        }
+    }
+
+    /// Of every event from the oldest to the newest, also of those that have lost their frames.
+    pub fn keys(&self, seq: u64) -> Option<FilterKeys<'_>> {
+        match self.place(seq)? {
+            Place::Held(stored) => Some(FilterKeys::of(&stored.published.event)),
+            Place::Gone(remains) => Some(remains.keys()),
+        }
+    }
+
+    fn place(&self, seq: u64) -> Option<&Place> {
+        let index = seq.checked_sub(self.oldest_seq())?;
+        self.places.get(usize::try_from(index).ok()?)
+    }
+
+    /// Takes the next event, of so many bytes. Gives back what had to go for it, to be freed without the lock.
+    #[must_use]
+    pub(super) fn push(&mut self, published: Published, bytes: usize) -> Vec<Published> {
+        debug_assert_eq!(published.seq, self.next_seq);
+        let share = self.shares.entry(share(&published.event)).or_default();
+        share.seqs.push_back(self.next_seq);
+        share.bytes += bytes;
+        self.bytes += bytes;
+        self.places
+            .push_back(Place::Held(Stored { published, bytes }));
+        self.next_seq += 1;
+        self.make_room()
+    }
+
+    /// The newest event stays, however large.
+    fn make_room(&mut self) -> Vec<Published> {
+        let mut gone = Vec::new();
+        let newest = self.next_seq - 1;
+        while self.bytes > self.max_bytes {
+            let largest = self
+                .shares
+                .values()
+                .filter(|share| share.seqs.front().is_some_and(|seq| *seq != newest))
+                .max_by_key(|share| share.bytes);
+            let Some(seq) = largest.and_then(|share| share.seqs.front().copied()) else {
+                break;
+            };
+            gone.push(self.let_go(seq));
+        }
+        // A place without a frame is of use between others alone.
+        while self.places.len() > self.max_events
+            || matches!(self.places.front(), Some(Place::Gone(_)))
+        {
+            let oldest = self.oldest_seq();
+            if let Some(Place::Held(stored)) = self.places.pop_front() {
+                self.uncount(oldest, &stored);
+                gone.push(stored.published);
+            }
+        }
+        gone
+    }
+
+    /// Removes an event that is held, the oldest one of its share, from its place.
+    fn let_go(&mut self, seq: u64) -> Published {
+        let index = (seq - self.oldest_seq()) as usize;
+        let place = &mut self.places[index];
+        let Place::Held(stored) = place else {
+            unreachable!("shares name events that are held");
+        };
+        let remains = Place::Gone(Remains::of(&stored.published.event));
+        let Place::Held(stored) = std::mem::replace(place, remains) else {
+            unreachable!("matched above");
+        };
+        self.uncount(seq, &stored);
+        stored.published
+    }
+
+    fn uncount(&mut self, seq: u64, stored: &Stored) {
+        let share = share(&stored.published.event);
+        let share = self.shares.get_mut(share).expect("its share");
+        let first = share.seqs.pop_front();
+        debug_assert_eq!(first, Some(seq));
+        share.bytes -= stored.bytes;
+        self.bytes -= stored.bytes;
+    }
+}

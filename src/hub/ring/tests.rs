@@ -1,0 +1,190 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::hub::testing::{any_event, expression, words};
+
+#[test]
+fn the_ring_is_bounded_in_events_and_in_bytes() {
+    let ring = Ring::new(8, 1 << 20);
+    (0..20).for_each(|i| assert_eq!(ring.publish(&expression(1, "happy", 0.5, i)), i as u64 + 1));
+    assert_eq!(ring.held().oldest_seq(), 13);
+    assert_eq!(ring.next_seq(), 21);
+    let one = ring.held_bytes() / 8;
+    let small = Ring::new(1000, 3 * one);
+    for i in 0..20 {
+        small.publish(&expression(1, "happy", 0.5, i));
+    }
+    assert!(
+        small.held_bytes() <= 3 * one && small.held_bytes() > one,
+        "{} of {}",
+        small.held_bytes(),
+        3 * one
+    );
+}
+
+#[test]
+fn large_words_push_out_older_words_alone() {
+    let ring = Arc::new(Ring::new(1024, 2 << 20));
+    let mut reader = ring.reader();
+    for i in 0..400 {
+        ring.publish(&expression(1, "happy", 0.5, i));
+        ring.publish(&words(64 << 10));
+    }
+    let held = ring.held();
+    assert!(held.bytes() <= 2 << 20, "{} bytes", held.bytes());
+    assert_eq!(held.oldest_seq(), 1, "the oldest expression is there");
+    let (mut expressions, mut said) = (0, Vec::new());
+    for seq in 1..held.next_seq() {
+        let kind = held.keys(seq).unwrap().kind;
+        match held.get(seq) {
+            Some(_) if kind == "expression" => expressions += 1,
+            Some(_) => said.push(seq),
+            None => assert_eq!(kind, "speech"),
+        }
+    }
+    assert_eq!(expressions, 400);
+    let newest = held.next_seq() - 1;
+    assert!(said.len() > 5 && said.is_sorted() && said[said.len() - 1] == newest);
+    assert!(said[0] > newest - 2 * said.len() as u64, "the newest stay");
+    drop(held);
+
+    // A reader that comes back finds each event, or that it is lost.
+    let (mut next, mut lost) = (1, 0);
+    while next <= newest {
+        match reader.read(Duration::ZERO) {
+            Read::Event(published) => {
+                assert_eq!(published.seq, next);
+                next += 1;
+            }
+            Read::Missed(missed) => {
+                assert_eq!(missed.from_seq, next);
+                next = missed.to_seq + 1;
+                lost += missed.count;
+            }
+            other => panic!("{other:?} before {next}"),
+        }
+    }
+    assert_eq!(lost, 400 - said.len() as u64);
+}
+
+#[test]
+fn a_replay_says_which_words_the_ring_let_go_of() {
+    use crate::hub::{Cursor, Next};
+    let ring = Arc::new(Ring::new(1024, 64 << 10));
+    for i in 0..10 {
+        ring.publish(&expression(1, "happy", 0.5, i));
+        ring.publish(&words(30 << 10));
+    }
+    let mut cursor = Cursor::new(ring.clone(), 64);
+    let all = crate::event::Subscription::default();
+    cursor.subscribe(all, Some(0)).unwrap();
+    let (mut sent, mut dropped) = (0, 0);
+    while let Some(next) = cursor.next_frame() {
+        match next {
+            Next::Frame { .. } => sent += 1,
+            Next::Dropped(missed) => dropped += missed.count,
+        }
+    }
+    assert!(dropped >= 8, "{dropped} were let go of");
+    assert_eq!(sent + dropped, 20);
+}
+
+#[test]
+fn a_blocking_reader_gets_all_in_order_and_is_told_what_the_ring_overwrote() {
+    let ring = Arc::new(Ring::new(4, 1 << 20));
+    let mut reader = ring.reader();
+    assert!(matches!(reader.read(Duration::ZERO), Read::TimedOut));
+    for i in 0..6 {
+        ring.publish(&expression(1, "happy", 0.5, i));
+    }
+    let Read::Missed(missed) = reader.read(Duration::ZERO) else {
+        panic!("nothing is missed");
+    };
+    assert_eq!(missed, Missed::range(1, 2));
+    for expected in 3..=6 {
+        assert!(
+            matches!(reader.read(Duration::ZERO), Read::Event(published) if published.seq == expected)
+        );
+    }
+    ring.close();
+    assert!(matches!(reader.read(Duration::from_secs(60)), Read::Ended));
+}
+
+#[test]
+fn publishers_on_many_threads_leave_no_gap() {
+    let ring = Arc::new(Ring::new(4096, 64 << 20));
+    std::thread::scope(|scope| {
+        for subject in 0..4 {
+            let ring = &ring;
+            scope.spawn(move || {
+                for i in 0..250 {
+                    ring.publish(&expression(subject, "happy", 0.5, i));
+                }
+            });
+        }
+    });
+    let held = ring.held();
+    for seq in 1..=1000 {
+        let frame: serde_json::Value = serde_json::from_str(&held.get(seq).unwrap().frame).unwrap();
+        assert_eq!(frame["seq"], seq);
+    }
+}
+
+#[test]
+fn a_place_that_lost_its_frame_keeps_no_words() {
+    let ring = Arc::new(Ring::new(1024, 64 << 10));
+    ring.publish(&expression(1, "happy", 0.5, 0));
+    let said = Arc::new(words(20 << 10));
+    let content = Arc::downgrade(&said);
+    let lost = ring.publish(said);
+    assert!(ring.held().get(lost).is_some() && content.strong_count() == 1);
+    ring.publish(&words(20 << 10));
+    let held = ring.held();
+    assert_eq!(held.oldest_seq(), 1, "its place is there");
+    assert!(held.get(lost).is_none());
+    assert_eq!(held.keys(lost).unwrap().kind, "speech");
+    assert_eq!(content.strong_count(), 0, "its words are not");
+}
+
+#[test]
+fn a_debug_line_has_no_words() {
+    let ring = Arc::new(Ring::default());
+    let mut reader = ring.reader();
+    ring.publish(&words(100));
+    let line = format!("{:?}", reader.read(Duration::ZERO));
+    assert!(line.contains("speech") && !line.contains("xx"), "{line}");
+}
+
+proptest! {
+    #[test]
+    fn the_typed_event_and_the_frame_say_the_same(events in prop::collection::vec(any_event(), 1..40)) {
+        let ring = Arc::new(Ring::new(1024, 64 << 20));
+        let mut reader = ring.reader();
+        for event in &events {
+            ring.publish(event);
+        }
+        for event in &events {
+            let Read::Event(published) = reader.read(Duration::ZERO) else {
+                panic!("an event is missing");
+            };
+            prop_assert_eq!(published.frame.as_str(), published.event.to_json(published.seq, Form::Live));
+            prop_assert_eq!(published.frame.as_str(), event.to_json(published.seq, Form::Live));
+        }
+    }
+
+    /// The bound holds for all that is kept, and the count is that of what is there.
+    #[test]
+    fn held_bytes_are_the_frames_and_events_that_are_there(events in prop::collection::vec(any_event(), 1..60)) {
+        let ring = Ring::new(32, 8 << 10);
+        for event in &events {
+            ring.publish(event);
+            let held = ring.held();
+            let there: Vec<usize> = (held.oldest_seq()..held.next_seq())
+                .filter_map(|seq| held.get(seq))
+                .map(|published| published.frame.len() + memory(&published.event))
+                .collect();
+            prop_assert_eq!(there.iter().sum::<usize>(), held.bytes());
+            prop_assert!(held.bytes() <= 8 << 10 || there.len() == 1);
+        }
+    }
+}

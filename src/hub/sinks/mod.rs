@@ -1,0 +1,140 @@
+//! The outputs beside the sockets. To add one: its file here, its line in [`OPEN`], its configuration key.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::follower::{Follower, OnLoss};
+use super::out_file::OutFileError;
+use super::ring::Ring;
+use super::sink::{LossPolicy, Sink};
+use crate::config::PublishConfig;
+
+mod jsonl;
+mod terminal;
+
+pub use jsonl::JsonLines;
+
+/// What the sinks get for the last events, once nothing more comes.
+const LAST_EVENTS: Duration = Duration::from_millis(500);
+
+/// Opens a sink if the configuration asks for it.
+type Open = fn(&mut Opening) -> Result<Option<Box<dyn Sink>>, SinksError>;
+
+/// Every sink, in the order of opening: the terminal leaves standard output alone if JSON Lines have taken it.
+const OPEN: [Open; 2] = [jsonl::open, terminal::open];
+
+/// What sinks are opened with.
+struct Opening<'a> {
+    config: &'a PublishConfig,
+    /// The recording that the events come from: never written to.
+    recording: Option<&'a PathBuf>,
+    /// Standard output holds a sink's events and nothing else.
+    stdout_is_taken: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SinksError {
+    #[error(transparent)]
+    OutFile(#[from] OutFileError),
+    #[error("the output to {target} got no thread")]
+    Thread { target: String, source: io::Error },
+    #[error("{lost} events are missing in {target}; make room, or read it faster")]
+    Lost {
+        target: String,
+        lost: u64,
+        #[source]
+        cause: Option<io::Error>,
+    },
+}
+
+/// Opened sinks that do not follow a ring yet.
+pub struct Sinks {
+    opened: Vec<Box<dyn Sink>>,
+}
+
+impl Sinks {
+    /// Opens what the configuration asks for, and the terminal if standard output is one. Never waits. To be called before anything is
+    /// printed: a standard output that is to hold events holds nothing else.
+    ///
+    /// # Errors
+    /// Where a file cannot be opened, or is `recording`.
+    pub fn open(config: &PublishConfig, recording: Option<&PathBuf>) -> Result<Sinks, SinksError> {
+        let mut opening = Opening {
+            config,
+            recording,
+            stdout_is_taken: false,
+        };
+        let opened = OPEN.iter().map(|open| open(&mut opening));
+        let opened: Result<Vec<_>, _> = opened.filter_map(Result::transpose).collect();
+        Ok(Sinks { opened: opened? })
+    }
+
+    /// Writes everything published from now on, each sink on a thread of its own, until the ring is closed. `on_loss` is called with a
+    /// sink's name and the number of events that it lost.
+    ///
+    /// # Errors
+    /// Where a sink that must not lose events gets no thread.
+    pub fn follow(
+        self,
+        ring: &Arc<Ring>,
+        on_loss: impl Fn(&'static str, u64) + Send + Sync + 'static,
+    ) -> Result<FollowingSinks, SinksError> {
+        let on_loss: OnLoss = Arc::new(on_loss);
+        let mut followers = Vec::new();
+        for sink in self.opened {
+            let (target, policy) = (sink.target(), sink.loss_policy());
+            match Follower::spawn(sink, ring.reader(), on_loss.clone()) {
+                Ok(follower) => followers.push(follower),
+                Err(error) if policy == LossPolicy::Counted => {
+                    tracing::error!("the output to {target} got no thread: {error}");
+                }
+                Err(source) => return Err(SinksError::Thread { target, source }),
+            }
+        }
+        Ok(FollowingSinks { followers })
+    }
+}
+
+/// Sinks that follow a ring.
+#[must_use = "finish them once the ring is closed"]
+pub struct FollowingSinks {
+    followers: Vec<Follower>,
+}
+
+impl FollowingSinks {
+    /// Gives what is left [`LAST_EVENTS`] to be written. The ring must be closed.
+    ///
+    /// # Errors
+    /// Where events are missing in an output that must not lose any (its [`LossPolicy`]); of several such outputs the first, while the
+    /// others are logged.
+    pub fn finish(self) -> Result<(), SinksError> {
+        let mut first = Ok(());
+        for outcome in Follower::finish(self.followers, LAST_EVENTS) {
+            tracing::debug!(
+                "the output to {} got {} events and lost {}",
+                outcome.target,
+                outcome.written,
+                outcome.lost
+            );
+            if !outcome
+                .policy
+                .is_error(outcome.lost, outcome.cause.as_ref())
+            {
+                continue;
+            }
+            let error = SinksError::Lost {
+                target: outcome.target,
+                lost: outcome.lost,
+                cause: outcome.cause,
+            };
+            if first.is_ok() {
+                first = Err(error);
+            } else {
+                tracing::error!("{error}");
+            }
+        }
+        first
+    }
+}

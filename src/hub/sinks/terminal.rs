@@ -1,0 +1,263 @@
+//! What a person sees in the terminal of `run`: a line for each event, a bar for each label.
+
+use std::io::{self, IsTerminal};
+
+use super::{Opening, SinksError};
+use crate::clip::SubjectPhase;
+use crate::event::{
+    Event, ExpressionEvent, Scores, SourceState, SpeechEvent, SpeechPhase, StatusEvent,
+    SubjectEvent, wire_decimals,
+};
+use crate::hub::cursor::Missed;
+use crate::hub::ring::Published;
+use crate::hub::sink::{MayWait, Sink, SinkError};
+use crate::output::Stream;
+use crate::time::MediaTime;
+
+/// Eighths of a cell.
+const BLOCKS: [&str; 9] = [" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"];
+const BAR_CELLS: usize = 8;
+
+/// Opens standard output if it is a terminal.
+pub(super) fn open(opening: &mut Opening) -> Result<Option<Box<dyn Sink>>, SinksError> {
+    if opening.stdout_is_taken || !io::stdout().is_terminal() {
+        return Ok(None);
+    }
+    let sink = |stream| -> Box<dyn Sink> {
+        Box::new(Terminal {
+            stream,
+            unicode: speaks_utf8(|name| std::env::var(name).ok()),
+        })
+    };
+    Ok(Stream::of(io::stdout()).ok().map(sink))
+}
+
+/// Writes a line for each event that is worth one. A terminal that takes nothing (Ctrl-S) is waited for.
+struct Terminal {
+    stream: Stream,
+    unicode: bool,
+}
+
+impl Terminal {
+    fn put(&mut self, line: &str, may_wait: MayWait) -> Result<(), SinkError> {
+        // Without its terminal the daemon goes on: it is not a terminal program.
+        self.stream
+            .put(format!("{line}\n").as_bytes(), may_wait)
+            .map_err(|_| SinkError::Ended)
+    }
+}
+
+impl Sink for Terminal {
+    fn name(&self) -> &'static str {
+        "terminal"
+    }
+
+    fn write(&mut self, event: &Published, may_wait: MayWait) -> Result<(), SinkError> {
+        match line(&event.event, self.unicode) {
+            Some(line) => self.put(&line, may_wait),
+            None => Ok(()),
+        }
+    }
+
+    fn missed(&mut self, missed: Missed, may_wait: MayWait) -> Result<(), SinkError> {
+        let line = format!(
+            "          … {} events passed too fast to be shown",
+            missed.count
+        );
+        self.put(&line, may_wait)
+    }
+}
+
+fn speaks_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .filter_map(variable)
+        .find(|value| !value.is_empty())
+        .unwrap_or_default();
+    // Without any setting, as in a bare container, terminals of today still draw Unicode.
+    locale.is_empty()
+        || locale == "C.UTF-8"
+        || locale
+            .to_ascii_lowercase()
+            .replace('-', "")
+            .contains("utf8")
+}
+
+/// The line for an event; `None` for one that is not worth a line (a face that moved, a status where all is well).
+fn line(event: &Event, unicode: bool) -> Option<String> {
+    match event {
+        Event::Subject(subject) => subject_line(subject),
+        Event::Expression(expression) => Some(expression_line(expression, unicode)),
+        Event::Speech(speech) => Some(speech_line(speech)),
+        Event::Status(status) => status_line(status),
+    }
+}
+
+/// Ten columns, as wide as what stands before lines without a time.
+fn seconds(time: MediaTime) -> String {
+    format!("{:9.2}s", time.secs_f64())
+}
+
+fn subject_line(event: &SubjectEvent) -> Option<String> {
+    let (at, subject) = (seconds(event.time_ns), event.subject.to_string());
+    let news = match event.phase {
+        SubjectPhase::Updated => return None,
+        SubjectPhase::Appeared => "appeared".to_owned(),
+        SubjectPhase::Lost => "lost".to_owned(),
+        SubjectPhase::Merged => {
+            let into = event.into.map_or_else(String::new, |into| into.to_string());
+            format!("merged into {into}")
+        }
+    };
+    Some(format!("{at} {subject:<6} {news}"))
+}
+
+fn expression_line(event: &ExpressionEvent, unicode: bool) -> String {
+    let abstain = match (event.abstain, unicode) {
+        (false, _) => "",
+        (true, true) => " – abstains",
+        (true, false) => " - abstains",
+    };
+    let Scores(scores) = &event.scores;
+    let bars: Vec<String> = scores
+        .iter()
+        .map(|(label, score)| {
+            let label: String = label.chars().take(7).collect();
+            format!("{label} {}", bar(wire_decimals(*score), unicode))
+        })
+        .collect();
+    format!(
+        "{} {:<6} {:<9} {:4.2}  {}{abstain}",
+        seconds(event.end_ns),
+        event.subject.to_string(),
+        event.top,
+        wire_decimals(event.confidence),
+        bars.join(" ")
+    )
+}
+
+fn speech_line(event: &SpeechEvent) -> String {
+    let at = seconds(event.end_ns.unwrap_or(event.start_ns));
+    let owner = event
+        .owner
+        .map_or_else(|| "?".to_owned(), |owner| owner.to_string());
+    let phase = match event.phase {
+        SpeechPhase::Start => "start",
+        SpeechPhase::Partial => "partial",
+        SpeechPhase::Final => "final",
+        SpeechPhase::End => "end",
+    };
+    format!("{at} {owner:<6} speech {phase}")
+}
+
+fn status_line(event: &StatusEvent) -> Option<String> {
+    let sources = [
+        ("video", &event.sources.video),
+        ("audio", &event.sources.audio),
+    ];
+    let lost: Vec<String> = sources
+        .into_iter()
+        .filter(|(_, source)| source.state == SourceState::Lost)
+        .map(|(name, source)| {
+            let reason = source.reason.as_deref().unwrap_or("no reason given");
+            format!("{name} lost: {reason}")
+        })
+        .collect();
+    (!lost.is_empty()).then(|| format!("{} status {}", " ".repeat(10), lost.join("; ")))
+}
+
+fn bar(share: f64, unicode: bool) -> String {
+    let share = share.clamp(0.0, 1.0);
+    if !unicode {
+        let full = (share * BAR_CELLS as f64).round() as usize;
+        return format!("{}{}", "#".repeat(full), ".".repeat(BAR_CELLS - full));
+    }
+    let eighths = (share * (BAR_CELLS * 8) as f64).round() as usize;
+    (0..BAR_CELLS)
+        .map(|cell| BLOCKS[eighths.saturating_sub(cell * 8).min(8)])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::SubjectId;
+    use crate::event::{SourceStatus, Sources};
+    use crate::hub::testing::{expression, words};
+
+    #[test]
+    fn an_expression_is_one_line_with_a_bar_for_each_label() {
+        let mut event = expression(3, "happy", 0.8123, 83_200);
+        if let Event::Expression(event) = &mut event {
+            event.scores = Scores(vec![("happy".into(), 0.75), ("sad".into(), 0.25)]);
+            event.abstain = true;
+        }
+        assert_eq!(
+            line(&event, false).unwrap(),
+            "    83.20s s3     happy     0.81  happy ######.. sad ##...... - abstains"
+        );
+        assert_eq!(
+            line(&event, true).unwrap(),
+            "    83.20s s3     happy     0.81  happy ██████   sad ██       – abstains"
+        );
+    }
+
+    #[test]
+    fn bars_are_always_as_wide() {
+        for i in 0..=100 {
+            assert_eq!(bar(f64::from(i) / 100.0, true).chars().count(), BAR_CELLS);
+            assert_eq!(bar(f64::from(i) / 100.0, false).len(), BAR_CELLS);
+        }
+        assert_eq!(bar(1.0, true), "█".repeat(BAR_CELLS));
+    }
+
+    #[test]
+    fn only_what_is_news_is_shown() {
+        let subject = |phase, into| {
+            Event::Subject(SubjectEvent {
+                subject: SubjectId::Face(1),
+                time_ns: MediaTime::ZERO,
+                phase,
+                into,
+                rect: [0.0; 4],
+                quality: 1.0,
+            })
+        };
+        assert_eq!(line(&subject(SubjectPhase::Updated, None), true), None);
+        assert_eq!(
+            line(&subject(SubjectPhase::Lost, None), true).unwrap(),
+            "     0.00s s1     lost"
+        );
+        assert_eq!(
+            line(&subject(SubjectPhase::Merged, Some(SubjectId::Voice)), true).unwrap(),
+            "     0.00s s1     merged into voice"
+        );
+        let status = |state, reason: Option<&str>| {
+            let source = |state, reason: Option<&str>| SourceStatus {
+                state,
+                reason: reason.map(str::to_owned),
+                origin_ns: None,
+            };
+            Event::Status(StatusEvent {
+                sources: Sources {
+                    video: source(state, reason),
+                    audio: source(SourceState::Off, None),
+                },
+                degraded: "none",
+                paused: false,
+                counters: Default::default(),
+            })
+        };
+        assert_eq!(line(&status(SourceState::Delivering, None), true), None);
+        let lost = line(&status(SourceState::Lost, Some("unplugged")), true);
+        assert!(lost.unwrap().contains("video lost: unplugged"));
+    }
+
+    #[test]
+    fn a_line_of_speech_has_no_words() {
+        assert_eq!(
+            line(&words(10), true).unwrap(),
+            "     0.00s ?      speech partial"
+        );
+    }
+}
