@@ -6,12 +6,14 @@
 //! information are unclear (an unescaped `/`, `?`, `#` or space in a password), only the scheme is
 //! shown. [`redact`] does the same for addresses inside of other text.
 
+mod source;
 mod text;
 
 use std::fmt;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize, Serializer};
+pub use source::{AudioSpec, UnknownAudio, UnknownVideo, VideoSpec};
 use text::{cover_text, names_secret, replace_alone};
 
 /// What is shown in place of a secret.

@@ -25,7 +25,7 @@ enum Verb {
     /// A recording, or a folder of recordings, through the same stages offline: blocking, deterministic.
     Replay(Replay),
     /// Says every fault of the configuration at once.
-    Check(Settings),
+    Check(Check),
     /// Lists cameras and microphones with the strings for the configuration.
     Devices {
         /// One JSON array instead of a table.
@@ -52,6 +52,18 @@ struct Settings {
     /// Any key of the configuration, for example face.max_subjects=2.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+}
+
+#[derive(Args)]
+struct Check {
+    #[command(flatten)]
+    settings: Settings,
+    /// Lists every effective value as TOML, with its origin as a comment; passwords are shown as ***.
+    #[arg(long)]
+    effective: bool,
+    /// Prints config/expressd.toml: every key with its meaning, permitted values and default.
+    #[arg(long, conflicts_with = "effective")]
+    defaults: bool,
 }
 
 #[derive(Args)]
@@ -121,7 +133,7 @@ impl Settings {
             set: self.set,
             flags,
         })?;
-        expressd::daemon::start_log(&config.log_level);
+        expressd::daemon::start_log(&config.log.level);
         Ok(config)
     }
 }
@@ -197,14 +209,7 @@ fn act(verb: Verb) -> Result<(), DaemonError> {
             jsonl,
             realtime,
         }) => replay(&settings.load(Vec::new())?, &file, &jsonl, realtime),
-        Verb::Check(settings) => {
-            let config = settings.load(Vec::new())?;
-            expressd::daemon::check(&config)?;
-            for setting in config.settings() {
-                println!("{setting}");
-            }
-            Ok(())
-        }
+        Verb::Check(options) => check(options),
         Verb::Devices { json } => {
             expressd::daemon::print_devices(json);
             Ok(())
@@ -230,6 +235,23 @@ fn act(verb: Verb) -> Result<(), DaemonError> {
             },
         ),
     }
+}
+
+fn check(options: Check) -> Result<(), DaemonError> {
+    if options.defaults {
+        print!("{}", expressd::config::document());
+        return Ok(());
+    }
+    let config = options.settings.load(Vec::new())?;
+    expressd::daemon::check(&config)?;
+    for setting in config.settings() {
+        if options.effective {
+            println!("{}", setting.to_toml());
+        } else {
+            println!("{setting}");
+        }
+    }
+    Ok(())
 }
 
 /// Every recording is played, whatever became of those before it; one that failed decides the exit code.

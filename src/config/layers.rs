@@ -1,11 +1,17 @@
-//! The layers, merged by the crate `config`; each value keeps who said it.
+//! The layers, merged by the crate `config`; each value keeps its origin.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use config::{ConfigError, Environment, File, FileFormat, Map, Source, Value, ValueKind};
 
-use super::{CliOverrides, Fault, Origin, RawConfig};
+use toml::de::{DeTable, DeValue};
+
+use super::{CliOverrides, Fault, Origin, document};
 use crate::address;
+
+/// The line of each key of a file.
+type Lines = HashMap<String, usize>;
 
 /// What `config` calls the origin of our command line.
 const COMMAND_LINE: &str = "the command line";
@@ -17,25 +23,24 @@ pub(super) struct Leaf {
     pub origin: Origin,
 }
 
-/// Merges all layers and lists the leaves. Files that cannot be used become faults, and the others are still merged.
+/// Merges all layers and lists the leaves. Files that cannot be used become faults, and the others
+/// are still merged.
 pub(super) fn merge(
     system_file: &Path,
     environment: impl IntoIterator<Item = (String, String)>,
     cli: &CliOverrides,
     faults: &mut Vec<Fault>,
 ) -> Vec<Leaf> {
-    let mut builder = config::Config::builder()
-        .add_source(config::Config::try_from(&RawConfig::default()).expect("plain data"));
-    // `try_from` leaves empty lists out.
-    for list in ["serve.hosts", "serve.allow_origins"] {
-        builder = builder
-            .set_default(list, Vec::<String>::new())
-            .expect("a key");
-    }
+    let defaults = File::from_str(&document::defaults(), FileFormat::Toml);
+    let mut builder = config::Config::builder().add_source(defaults);
+    let mut lines: HashMap<PathBuf, Lines> = HashMap::new();
     let system_file = system_file.is_file().then(|| system_file.to_owned());
     for path in system_file.into_iter().chain(cli.file.clone()) {
         match read(&path) {
-            Ok(layer) => builder = builder.add_source(layer),
+            Ok((layer, of_file)) => {
+                builder = builder.add_source(layer);
+                lines.insert(path, of_file);
+            }
             Err(problem) => faults.push(Fault::File { path, problem }),
         }
     }
@@ -49,11 +54,18 @@ pub(super) fn merge(
     let merged = builder.build().expect("every layer was read before");
     let mut leaves = Vec::new();
     collect("", Value::new(None, merged.cache.kind), &mut leaves);
+    for leaf in &mut leaves {
+        if let Origin::File { path, line } = &mut leaf.origin {
+            *line = lines
+                .get(path)
+                .and_then(|of_file| of_file.get(&leaf.key).copied());
+        }
+    }
     leaves
 }
 
 /// One file, read now, so that a fault in it stays its own.
-fn read(path: &Path) -> Result<Layer, String> {
+fn read(path: &Path) -> Result<(Layer, Lines), String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let file = config::Config::builder()
         .add_source(File::from_str(&text, FileFormat::Toml))
@@ -64,19 +76,43 @@ fn read(path: &Path) -> Result<Layer, String> {
             .replace('\n', "\n  "),
         other => address::redact(&other.to_string()),
     })?;
-    // `config` forgets the origin of what is not read by itself, and would name the file relative to the working directory.
+    // `config` forgets the origin of what is not read by itself, and would name the file relative
+    // to the working directory.
     let origin = path.display().to_string();
     let values = file.collect().map_err(|error| error.to_string())?;
-    Ok(Layer(
+    let layer = Layer(
         values
             .into_iter()
             .map(|(key, value)| (key, from_origin(value, &origin)))
             .collect(),
-    ))
+    );
+    let mut lines = Lines::new();
+    if let Ok(table) = DeTable::parse(&text) {
+        number_lines(&text, "", table.get_ref(), &mut lines);
+    }
+    Ok((layer, lines))
 }
 
-/// The parser's message. It quotes the line at fault, which is left out where it may hold an address: the line is
-/// no TOML, so that where the address ends is unknown.
+fn number_lines(text: &str, prefix: &str, table: &DeTable<'_>, lines: &mut Lines) {
+    for (name, value) in table {
+        let key = join(prefix, name.get_ref());
+        if let DeValue::Table(inner) = value.get_ref() {
+            number_lines(text, &key, inner, lines);
+        }
+        let before = text.get(..name.span().start).unwrap_or_default();
+        lines.insert(key, 1 + before.matches('\n').count());
+    }
+}
+
+fn join(prefix: &str, name: &str) -> String {
+    match prefix {
+        "" => name.to_owned(),
+        _ => format!("{prefix}.{name}"),
+    }
+}
+
+/// The parser's message. It quotes the line at fault, which is left out where it may hold an
+/// address: the line is no TOML, so that where the address ends is unknown.
 fn without_secrets(message: &str) -> String {
     let is_quote = |line: &&str| {
         let (number, rest) = line.split_once('|').unwrap_or(("x", ""));
@@ -181,6 +217,7 @@ fn collect(prefix: &str, value: Value, leaves: &mut Vec<Leaf>) {
         Some("the environment") => Origin::Environment,
         Some(path) => Origin::File {
             path: PathBuf::from(path),
+            line: None,
         },
     };
     match value.kind {
@@ -188,12 +225,7 @@ fn collect(prefix: &str, value: Value, leaves: &mut Vec<Leaf>) {
             let mut entries: Vec<_> = table.into_iter().collect();
             entries.sort_by(|(a, _), (b, _)| a.cmp(b));
             for (name, value) in entries {
-                let key = if prefix.is_empty() {
-                    name
-                } else {
-                    format!("{prefix}.{name}")
-                };
-                collect(&key, value, leaves);
+                collect(&join(prefix, &name), value, leaves);
             }
         }
         kind => leaves.push(Leaf {

@@ -1,10 +1,12 @@
-//! What the stages are told, out of the configuration: the daemon's and the trainer's stages are the same.
+//! What the stages are told, out of the configuration: the daemon's and the trainer's stages are
+//! the same.
 
 use super::Config;
 use crate::face::{DetectorSettings, FaceSettings};
 use crate::speech::TurnRule;
 
-/// `face.min_face_px` counts in pixels of a picture of this many columns: a larger picture of the same scene shows the same faces.
+/// `face.min_face_px` counts in pixels of a picture of this many columns: a larger picture of the
+/// same scene shows the same faces.
 const MIN_FACE_PICTURE_PX: f32 = 640.0;
 
 impl Config {

@@ -2,15 +2,20 @@
 
 use std::path::Path;
 
-use expressd::config::{CliOverrides, Config, KEYS, Origin, RawConfig};
+use expressd::config::{CliOverrides, Config, KEYS, Origin, document};
+
+use crate::harness::{expressd, stderr};
 
 const DOCUMENTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/expressd.toml");
 
 #[test]
 fn the_documented_configuration_is_the_default_one() {
     let text = std::fs::read_to_string(DOCUMENTED).unwrap();
-    let documented: RawConfig = toml::from_str(&text).unwrap();
-    assert_eq!(documented, RawConfig::default());
+    assert_eq!(
+        text,
+        document(),
+        "run `expressd check --defaults > config/expressd.toml`"
+    );
 
     let cli = CliOverrides {
         file: Some(DOCUMENTED.into()),
@@ -21,14 +26,13 @@ fn the_documented_configuration_is_the_default_one() {
     // Every key stands there, and in the order of KEYS.
     for (setting, key) in loaded.settings().iter().zip(KEYS) {
         assert_eq!(setting.key, key.name);
-        assert_eq!(
-            setting.origin,
-            Origin::File {
-                path: DOCUMENTED.into()
-            },
-            "{}",
-            key.name
-        );
+        let (_, name) = key.parts();
+        let Origin::File { path, line } = &setting.origin else {
+            panic!("{setting}");
+        };
+        assert_eq!(path, Path::new(DOCUMENTED));
+        let line = text.lines().nth(line.unwrap() - 1).unwrap();
+        assert_eq!(line, format!("{name} = {}", key.default));
     }
 }
 
@@ -69,4 +73,42 @@ fn every_key_is_described_with_its_limits() {
         comment.clear();
     }
     assert_eq!(described, KEYS.len());
+}
+
+#[test]
+fn check_prints_the_documented_and_the_effective_configuration() {
+    let output = expressd(&["check", "--defaults", "--set", "face.max_subjects=0"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), document());
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("given.toml");
+    std::fs::write(
+        &path,
+        "[video]\nsource = \"uri:rtsp://ann:xyzzy@host/live\"\n",
+    )
+    .unwrap();
+    let output = expressd(&[
+        "check",
+        "--effective",
+        "--config",
+        path.to_str().unwrap(),
+        "--set",
+        "face.max_subjects=3",
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(text.lines().count(), KEYS.len(), "{text}");
+    let source = format!(
+        "video.source = \"uri:rtsp://***@host/live\"  # {}:2",
+        path.display()
+    );
+    for line in [
+        source.as_str(),
+        "face.max_subjects = 3  # the command line",
+        "log.level = \"info\"  # the default",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+    assert!(!text.contains("xyzzy"), "{text}");
 }

@@ -1,0 +1,67 @@
+//! Faults of a configuration.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::Origin;
+
+/// Everything that is wrong with a configuration: one fault per line, the remedy last.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{}\ncorrect {}, then run `expressd check`; config/expressd.toml describes every key", lines(.0), if .0.len() == 1 { "it" } else { "them" })]
+pub struct ConfigFaults(pub Vec<Fault>);
+
+fn lines(faults: &[Fault]) -> String {
+    faults
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// One thing that is wrong. Texts in it have no passwords of addresses.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fault {
+    /// A value outside of what is permitted.
+    Value {
+        key: String,
+        found: String,
+        origin: Origin,
+        permitted: String,
+    },
+    /// A key that does not exist.
+    Unknown {
+        key: String,
+        origin: Origin,
+        nearest: &'static str,
+    },
+    /// A file that cannot be read or is not TOML.
+    File { path: PathBuf, problem: String },
+    /// `--set` without `=`.
+    NoValue { typed: String },
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Value {
+                key,
+                found,
+                origin,
+                permitted,
+            } => write!(
+                f,
+                "{key} = {found} (from {origin}): permitted is {permitted}"
+            ),
+            Fault::Unknown {
+                key,
+                origin,
+                nearest,
+            } => write!(
+                f,
+                "{key} (from {origin}): there is no such key; the nearest is {nearest}"
+            ),
+            Fault::File { path, problem } => write!(f, "{}: {problem}", path.display()),
+            Fault::NoValue { typed } => write!(f, "--set {typed}: expected KEY=VALUE"),
+        }
+    }
+}

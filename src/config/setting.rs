@@ -1,0 +1,96 @@
+//! Effective values and their origins.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
+use super::KEYS;
+use crate::address;
+
+/// One effective value and its origin. `Display`, `Debug` and `Serialize` hide passwords of
+/// addresses in it as `***`.
+#[derive(Clone, PartialEq)]
+pub struct Setting {
+    /// A name of [`KEYS`].
+    pub key: &'static str,
+    /// The value itself, with the passwords in it.
+    pub value: toml::Value,
+    pub origin: Origin,
+}
+
+impl Setting {
+    /// The value as it may be shown.
+    pub fn shown(&self) -> toml::Value {
+        shown(&self.value)
+    }
+
+    /// `key = value  # origin`: a line of TOML, with the value as it may be shown.
+    pub fn to_toml(&self) -> String {
+        format!("{} = {}  # {}", self.key, self.shown(), self.origin)
+    }
+}
+
+fn shown(value: &toml::Value) -> toml::Value {
+    match value {
+        toml::Value::String(text) => address::shown(text).into(),
+        toml::Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().into(),
+        other => other.clone(),
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}  ({})", self.key, self.shown(), self.origin)
+    }
+}
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Setting({self})")
+    }
+}
+
+/// `{"key", "value", "origin", "reload", "secret"}`; the value as it may be shown.
+impl Serialize for Setting {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let key = KEYS.iter().find(|key| key.name == self.key);
+        let mut fields = serializer.serialize_struct("Setting", 5)?;
+        fields.serialize_field("key", self.key)?;
+        fields.serialize_field("value", &self.shown())?;
+        fields.serialize_field("origin", &self.origin)?;
+        fields.serialize_field("reload", &key.map(|key| key.reload))?;
+        fields.serialize_field("secret", &key.is_some_and(|key| key.secret))?;
+        fields.end()
+    }
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "from")]
+pub enum Origin {
+    Default,
+    File {
+        path: PathBuf,
+        /// From 1 on; `None` if it is unknown.
+        line: Option<usize>,
+    },
+    Environment,
+    CommandLine,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("the default"),
+            Origin::File { path, line: None } => write!(f, "{}", path.display()),
+            Origin::File {
+                path,
+                line: Some(line),
+            } => write!(f, "{}:{line}", path.display()),
+            Origin::Environment => f.write_str("the environment"),
+            Origin::CommandLine => f.write_str("the command line"),
+        }
+    }
+}
