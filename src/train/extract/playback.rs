@@ -17,7 +17,7 @@ use crate::causes::one_line;
 use crate::clip::{AudioBlock, Clip, Crop, FramedFaces, Picture, VideoFrame, samples_to_nanos};
 use crate::config::{Config, locate};
 use crate::encode::{EncodeError, Provider, Runtime};
-use crate::face::{Detector, FaceStage, Refiner};
+use crate::face::{Detector, FaceStage, Follower};
 use crate::lane::{LaneReceiver, Received, WhenFull, lane};
 use crate::modality::Modality;
 use crate::model::manifest::Manifest;
@@ -71,7 +71,7 @@ pub struct Playback {
     video: bool,
     audio: bool,
     detector: Option<Detector>,
-    refiner: Option<Refiner>,
+    follower: Option<Follower>,
     voice: Option<VoiceDetector>,
     opening_cpu_nanos: i64,
 }
@@ -87,7 +87,7 @@ impl Playback {
             video,
             audio,
             detector: None,
-            refiner: None,
+            follower: None,
             voice: None,
             opening_cpu_nanos: 0,
         }
@@ -281,8 +281,9 @@ impl Playback {
         let folder = locate(&self.config.face.detector);
         let mut faces = None;
         if settings.video {
-            let refiner = self.refiner.take().map_or_else(
-                || Refiner::open(&self.runtime, &folder, Provider::Cpu, 1),
+            let tracker = locate(&self.config.face.tracker);
+            let follower = self.follower.take().map_or_else(
+                || Follower::open(&self.runtime, &tracker, &folder, Provider::Cpu, 1),
                 Ok,
             )?;
             let looked_for = self.config.detector_settings();
@@ -293,7 +294,7 @@ impl Playback {
             let stage = FaceStage::new(
                 self.config.face_settings(),
                 self.rules.face.clone(),
-                refiner,
+                follower,
             );
             faces = Some(Faces {
                 stage,
@@ -322,8 +323,8 @@ impl Playback {
         )?;
         // Gone with the error where there was one: what failed is opened anew.
         if let Some(faces) = faces {
-            (self.refiner, self.detector) =
-                (Some(faces.stage.into_refiner()), Some(faces.detector));
+            (self.follower, self.detector) =
+                (Some(faces.stage.into_follower()), Some(faces.detector));
         }
         self.voice = speech.map(SpeechStage::into_detector);
         Ok(audience.end(shown)?)

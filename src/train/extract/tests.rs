@@ -16,6 +16,7 @@ fn args(store: PathBuf, clips: ClipsRule, workers: usize) -> ExtractArgs {
         clips,
         views: 1,
         limit: None,
+        detector: "models/yunet".into(),
         provider: Provider::Cpu,
         text_only: false,
         fold: None,
@@ -239,9 +240,9 @@ fn worker_of(rule: ClipsRule, views: u32) -> Worker {
     Worker::new(
         &Runtime::load().unwrap(),
         &files,
+        Path::new("models/yunet"),
         Provider::Cpu,
-        rule,
-        views,
+        (rule, views),
     )
     .unwrap()
 }
