@@ -66,7 +66,8 @@ section!(RawAudio {
     channel: String = "auto".into()
 });
 section!(RawFace {
-    detector: String = "models/mtcnn".into(),
+    detector: String = "models/yunet".into(),
+    tracker: String = "models/mtcnn".into(),
     detect_interval_ms: u64 = 500,
     min_face_px: u32 = 40,
     max_subjects: usize = 8,
@@ -128,6 +129,8 @@ pub struct Config {
 pub struct FaceConfig {
     /// The folder of the detector's graphs, as written; see [`locate`].
     pub detector: PathBuf,
+    /// The folder of the network that follows faces, as written.
+    pub tracker: PathBuf,
     pub detect_interval: Duration,
     pub min_face_px: u32,
     pub max_subjects: usize,
@@ -376,6 +379,7 @@ impl Config {
             audio_channel: raw.audio.channel,
             face: FaceConfig {
                 detector: raw.face.detector.into(),
+                tracker: raw.face.tracker.into(),
                 detect_interval: ms(raw.face.detect_interval_ms),
                 min_face_px: raw.face.min_face_px,
                 max_subjects: raw.face.max_subjects,

@@ -70,6 +70,7 @@ pub const KEYS: &[Key] = &[
     key("audio.track", Kind::WordOrNumber(&["auto"])),
     key("audio.channel", Kind::WordOrNumber(&["auto", "mix"])),
     key("face.detector", Kind::Text("a folder")),
+    key("face.tracker", Kind::Text("a folder")),
     integer("face.detect_interval_ms", 40, 5_000),
     integer("face.min_face_px", 20, 1_000),
     integer("face.max_subjects", 1, 64),

@@ -11,7 +11,7 @@ use crate::capture::Outputs;
 use crate::config::{Config, locate};
 use crate::encode::{Provider, Runtime};
 use crate::event::Provenance;
-use crate::face::{Detector, FaceStage, Refiner};
+use crate::face::{Detector, FaceStage, Follower};
 use crate::lane::{LaneCounters, lane};
 use crate::model::Bundle;
 use crate::model::manifest::Manifest;
@@ -163,11 +163,12 @@ fn face_stage(
     manifest: &Manifest,
 ) -> Result<(FaceStage, Detector), DaemonError> {
     let folder = locate(&config.face.detector);
-    // The cascade's graphs are small: on a GPU the copies would cost more than the sums.
-    let refiner = Refiner::open(runtime, &folder, Provider::Cpu, 1)?;
+    let tracker = locate(&config.face.tracker);
+    // These graphs are small: on a GPU the copies would cost more than the sums.
+    let follower = Follower::open(runtime, &tracker, &folder, Provider::Cpu, 1)?;
     let detector = Detector::open(runtime, &folder, Provider::Cpu, config.detector_settings())?;
     Ok((
-        FaceStage::new(config.face_settings(), manifest.face.clone(), refiner),
+        FaceStage::new(config.face_settings(), manifest.face.clone(), follower),
         detector,
     ))
 }

@@ -10,13 +10,15 @@ use super::associate::{
 use super::closeup::Closeup;
 use super::detect::Detection;
 use super::lips::lip_motion;
-use super::quality::quality;
-use super::refine::Refiner;
+use super::pose::facing;
+use super::quality::{frontal, quality};
+use super::refine::Follower;
 use super::resize::PictureSize;
 use super::shot::ShotWatch;
 use super::track::{Newcomer, Sighting, Track};
 use crate::clip::{
-    Face, FramedFaces, Picture, Rect, SubjectChange, SubjectId, SubjectPhase, VideoFrame, face_slot,
+    Face, FramedFaces, Landmarks, Picture, Rect, SubjectChange, SubjectId, SubjectPhase,
+    VideoFrame, face_slot,
 };
 use crate::encode::EncodeError;
 use crate::model::manifest::FacePreprocessing;
@@ -62,6 +64,8 @@ const DOUBTED_AFTER: u32 = 6;
 const DOUBTED: f32 = 0.9;
 /// How long a face near a hidden subject's place may stay without a name.
 const UNDECIDED_NANOS: i64 = 600_000_000;
+/// Share of its quality that a face keeps which only the detector recognises; it gets no crop.
+const UNRECOGNISED: f32 = 0.14;
 /// The side of the square that is looked at, over the face's longer side.
 const SQUARE: f32 = 1.0;
 
@@ -70,7 +74,7 @@ const SQUARE: f32 = 1.0;
 pub struct FaceStage {
     settings: FaceSettings,
     preprocessing: Option<FacePreprocessing>,
-    refiner: Refiner,
+    follower: Follower,
     tracks: Vec<Track>,
     apart: Apart,
     newcomers: Vec<Newcomer>,
@@ -92,12 +96,12 @@ impl FaceStage {
     pub fn new(
         settings: FaceSettings,
         preprocessing: Option<FacePreprocessing>,
-        refiner: Refiner,
+        follower: Follower,
     ) -> Self {
         FaceStage {
             settings,
             preprocessing,
-            refiner,
+            follower,
             tracks: Vec::new(),
             apart: Apart::new(),
             newcomers: Vec::new(),
@@ -114,9 +118,9 @@ impl FaceStage {
         }
     }
 
-    /// The graph back, for the next stage: opening it takes longer than a short recording.
-    pub fn into_refiner(self) -> Refiner {
-        self.refiner
+    /// The graphs back, for the next stage: opening them takes longer than a short recording.
+    pub fn into_follower(self) -> Follower {
+        self.follower
     }
 
     /// Should a detection be asked for with this frame? By media time since the last one that was fed; at once after a cut. While one is
@@ -205,13 +209,14 @@ impl FaceStage {
                 .map(|n| (n.rect.center(), n.rect.w.max(n.rect.h) * SQUARE)),
         );
         let mut sightings = self.look(picture, &places)?;
-        let arrivals = sightings.split_off(self.tracks.len());
+        let mut arrivals = sightings.split_off(self.tracks.len());
         self.look_again(picture, &mut sightings)?;
         for (track, sighting) in self.tracks.iter().zip(&mut sightings) {
             if !sighting.as_ref().is_some_and(|s| believable(track, s)) {
                 *sighting = None;
             }
         }
+        self.look_by_detector(picture, &newcomers, &mut sightings, &mut arrivals)?;
 
         if picture_changed
             && !self.tracks.iter().zip(&sightings).any(|(t, s)| {
@@ -251,6 +256,7 @@ impl FaceStage {
                     seconds,
                     picture,
                     self.preprocessing.as_ref(),
+                    &self.follower,
                 );
                 self.next_face += 1;
                 faces.push(Arc::new(face));
@@ -285,7 +291,7 @@ impl FaceStage {
             .iter()
             .map(|(center, side)| Closeup::cut(picture, *center, *side, &mut self.inputs))
             .collect();
-        let found = self.refiner.refine(&self.inputs)?;
+        let found = self.follower.refiner.refine(&self.inputs)?;
         let sighting = |(closeup, found): (Closeup, super::refine::Refinement)| {
             // Nothing is worked out for what nobody will believe.
             if found.score < SEEN {
@@ -296,27 +302,77 @@ impl FaceStage {
                 closeup.to_picture([x1, y1]),
                 closeup.to_picture([1.0 + x2, 1.0 + y2]),
             );
-            let rect = Rect {
-                x: a[0],
-                y: a[1],
-                w: b[0] - a[0],
-                h: b[1] - a[1],
-            };
-            let landmarks = found.landmarks.map(|p| closeup.to_picture(p));
-            if rect.w < 8.0 || rect.h < 8.0 {
-                return None;
-            }
-            let patch = closeup.straighten(&landmarks)?;
-            let look = Appearance::new(picture, &rect, &landmarks, &patch);
-            Some(Sighting {
-                rect,
-                landmarks,
+            let detection = Detection {
+                rect: Rect {
+                    x: a[0],
+                    y: a[1],
+                    w: b[0] - a[0],
+                    h: b[1] - a[1],
+                },
                 score: found.score,
-                closeup,
-                look,
-            })
+                landmarks: found.landmarks.map(|p| closeup.to_picture(p)),
+            };
+            observe(picture, closeup, detection, false)
         };
         Ok(closeups.into_iter().zip(found).map(sighting).collect())
+    }
+
+    /// The detector's look, on a crop, at what it found and the refining network does not recognise, and at tracks that this network has
+    /// just lost: faces from the side, in bad light, half covered.
+    fn look_by_detector(
+        &mut self,
+        picture: &Picture,
+        newcomers: &[Newcomer],
+        sightings: &mut [Option<Sighting>],
+        arrivals: &mut [Option<Sighting>],
+    ) -> Result<(), EncodeError> {
+        let Some(crops) = &mut self.follower.crops else {
+            return Ok(());
+        };
+        let lost: Vec<usize> = (0..self.tracks.len())
+            .filter(|i| self.tracks[*i].visible && sightings[*i].is_none())
+            .collect();
+        let unknown: Vec<usize> = (0..newcomers.len())
+            .filter(|i| {
+                arrivals[*i]
+                    .as_ref()
+                    .is_none_or(|arrival| arrival.score < BELIEVED)
+            })
+            .collect();
+        let tracked = lost.iter().map(|i| {
+            let track = &self.tracks[*i];
+            (track.center, track.side)
+        });
+        let detected = unknown.iter().map(|i| {
+            let rect = newcomers[*i].rect;
+            (rect.center(), rect.w.max(rect.h))
+        });
+        let places: Vec<_> = tracked.chain(detected).collect();
+        let found = crops.look(picture, &places)?;
+        self.inputs.clear();
+        let mut observed = found.into_iter().map(|found| {
+            let detection = found?;
+            let side = detection.rect.w.max(detection.rect.h);
+            let closeup = Closeup::cut(
+                picture,
+                detection.rect.center(),
+                side * SQUARE,
+                &mut self.inputs,
+            );
+            observe(picture, closeup, detection, true)
+        });
+        for i in lost {
+            sightings[i] = observed
+                .next()
+                .flatten()
+                .filter(|sighting| believable(&self.tracks[i], sighting));
+        }
+        for i in unknown {
+            if let Some(sighting) = observed.next().flatten() {
+                arrivals[i] = Some(sighting);
+            }
+        }
+        Ok(())
     }
 
     /// A second look for those who were there a frame ago and are not where they were expected: where they were, and in a wider square.
@@ -329,6 +385,7 @@ impl FaceStage {
             .filter(|i| {
                 self.tracks[*i].visible
                     && self.tracks[*i].subject.is_some()
+                    && !self.tracks[*i].by_detector
                     && sightings[*i].is_none()
             })
             .collect();
@@ -450,7 +507,7 @@ impl FaceStage {
             }
             let track = &mut self.tracks[i];
             track.subject = Some(self.next_subject);
-            track.quality = quality(&sighting.closeup, &sighting.landmarks, sighting.score);
+            track.quality = judge(&self.follower, sighting, &sighting.landmarks);
             self.next_subject += 1;
             changes.extend(track.tell(now, SubjectPhase::Appeared, None, self.picture_size));
         }
@@ -519,6 +576,48 @@ impl FaceStage {
     }
 }
 
+/// What is seen at a place; `None` where it is too small or its landmarks are degenerate.
+fn observe(
+    picture: &Picture,
+    closeup: Closeup,
+    detection: Detection,
+    by_detector: bool,
+) -> Option<Sighting> {
+    let Detection {
+        rect,
+        score,
+        landmarks,
+    } = detection;
+    if rect.w < 8.0 || rect.h < 8.0 {
+        return None;
+    }
+    let patch = closeup.straighten(&landmarks)?;
+    let look = Appearance::new(picture, &rect, &landmarks, &patch);
+    Some(Sighting {
+        rect,
+        landmarks,
+        score,
+        closeup,
+        look,
+        by_detector,
+    })
+}
+
+/// The quality of what is seen. A face that the refining network does not recognise is worth little as evidence, whatever its pose.
+fn judge(follower: &Follower, sighting: &Sighting, landmarks: &Landmarks) -> f32 {
+    let facing = if follower.crops.is_some() {
+        facing(landmarks)
+    } else {
+        frontal(landmarks)
+    };
+    let trust = if sighting.by_detector {
+        UNRECOGNISED
+    } else {
+        1.0
+    };
+    trust * quality(&sighting.closeup, landmarks, sighting.score, facing)
+}
+
 /// Is this the face that the track follows?
 fn believable(track: &Track, sighting: &Sighting) -> bool {
     let growth = sighting.side() / track.side.max(1.0);
@@ -551,10 +650,11 @@ fn face_of(
     seconds: f32,
     picture: &Picture,
     preprocessing: Option<&FacePreprocessing>,
+    follower: &Follower,
 ) -> Face {
     let (landmarks, rect) = track.smooth(sighting, seconds);
     track.rect = rect;
-    track.quality = quality(&sighting.closeup, &landmarks, sighting.score);
+    track.quality = judge(follower, sighting, &landmarks);
     let patch = sighting.closeup.straighten(&landmarks);
     let lip_motion = match (&track.patch, &patch) {
         (Some(before), Some(now)) => lip_motion(before, now),
@@ -562,7 +662,7 @@ fn face_of(
     };
     track.patch = patch;
     let crop = preprocessing
-        .filter(|p| track.quality >= p.min_quality)
+        .filter(|p| !sighting.by_detector && track.quality >= p.min_quality)
         .and_then(|p| {
             let slot = face_slot(now, p.rate_hz);
             if track.slot == Some(slot) {

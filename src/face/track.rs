@@ -16,6 +16,8 @@ pub struct Sighting {
     pub score: f32,
     pub closeup: Closeup,
     pub look: Appearance,
+    /// The refining network does not recognise this face, the detector does.
+    pub by_detector: bool,
 }
 
 impl Sighting {
@@ -75,6 +77,8 @@ pub struct Track {
     pub rect: Rect,
     pub score: f32,
     pub quality: f32,
+    /// Where it was last seen, the refining network did not recognise it.
+    pub by_detector: bool,
     /// Detections that confirmed it, and the best of their scores.
     pub hits: u32,
     pub best_detection: f32,
@@ -108,6 +112,7 @@ impl Track {
             rect: sighting.rect,
             score: sighting.score,
             quality: 0.0,
+            by_detector: sighting.by_detector,
             hits: 1,
             best_detection: detection_score,
             misses: 0,
@@ -182,6 +187,7 @@ impl Track {
         }
         self.visible = true;
         self.score = sighting.score;
+        self.by_detector = sighting.by_detector;
         self.rect = sighting.rect;
         self.history.push_back((now, sighting.rect));
         while self

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use expressd::clip::{ColorMatrix, Colorimetry, Picture, SubjectId, SubjectPhase, VideoFrame};
 use expressd::encode::{Provider, Runtime};
-use expressd::face::{Detector, DetectorSettings, FaceSettings, FaceStage, Refiner};
+use expressd::face::{Detector, DetectorSettings, FaceSettings, FaceStage, Follower};
 use expressd::testing::{material, project};
 use expressd::time::{MediaTime, monotonic_nanos};
 use gstreamer::prelude::*;
@@ -95,7 +95,7 @@ struct Seen {
 
 fn watch(path: &Path) -> Seen {
     let runtime = Runtime::load().unwrap();
-    let models = project("models/mtcnn");
+    let models = project("models/yunet");
     let mut detector = Detector::open(
         &runtime,
         &models,
@@ -103,9 +103,20 @@ fn watch(path: &Path) -> Seen {
         DetectorSettings::default(),
     )
     .unwrap();
-    let refiner = Refiner::open(&runtime, &models, Provider::Cpu, 1).unwrap();
-    let mut stage = FaceStage::new(FaceSettings::default(), None, refiner);
-    let tally = runtime.tallies().pop().unwrap();
+    let follower = Follower::open(
+        &runtime,
+        &project("models/mtcnn"),
+        &models,
+        Provider::Cpu,
+        1,
+    )
+    .unwrap();
+    let mut stage = FaceStage::new(FaceSettings::default(), None, follower);
+    let tally = runtime
+        .tallies()
+        .into_iter()
+        .rfind(|t| t.graph == "onet")
+        .unwrap();
     let mut seen = Seen::default();
     decode(path, |frame| {
         let started = monotonic_nanos();

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::*;
 use crate::clip::{ColorMatrix, Colorimetry, face_slot};
 use crate::encode::{Provider, Runtime};
-use crate::face::{Detector, DetectorSettings, RgbImage};
+use crate::face::{Detector, DetectorSettings, Mtcnn, RgbImage};
 use crate::model::manifest::FaceNormalisation;
 use crate::testing::{material, project};
 
@@ -32,9 +32,16 @@ struct Stand {
     stage: FaceStage,
 }
 
+/// The detectors that a scene is played with.
+const DETECTORS: [&str; 2] = ["models/yunet", "models/mtcnn"];
+
 fn stand(settings: FaceSettings) -> Stand {
+    stand_with(DETECTORS[0], settings)
+}
+
+fn stand_with(detector: &str, settings: FaceSettings) -> Stand {
     let runtime = Runtime::load().unwrap();
-    let models = project("models/mtcnn");
+    let models = project(detector);
     let preprocessing = FacePreprocessing {
         size: 48,
         channels: 1,
@@ -60,7 +67,14 @@ fn stand(settings: FaceSettings) -> Stand {
         stage: FaceStage::new(
             settings,
             Some(preprocessing),
-            Refiner::open(&runtime, &models, Provider::Cpu, 1).unwrap(),
+            Follower::open(
+                &runtime,
+                &project("models/mtcnn"),
+                &models,
+                Provider::Cpu,
+                1,
+            )
+            .unwrap(),
         ),
     }
 }
@@ -84,7 +98,13 @@ impl Stand {
 
 /// Each picture's best face, scaled so that its box is about `side` pixels high.
 fn cutouts(folder: &Path, names: &[&str], side: f32) -> Vec<Cutout> {
-    let mut detector = stand(FaceSettings::default()).detector;
+    let mut detector = Mtcnn::open(
+        &Runtime::load().unwrap(),
+        &project("models/mtcnn"),
+        Provider::Cpu,
+        DetectorSettings::default(),
+    )
+    .unwrap();
     names
         .iter()
         .map(|name| {
@@ -250,8 +270,13 @@ impl Outcome {
     }
 }
 
-fn play(actors: &[Actor<'_>], seconds: f32, pillar: Option<std::ops::Range<usize>>) -> Outcome {
-    let mut stand = stand(FaceSettings::default());
+fn play(
+    detector: &str,
+    actors: &[Actor<'_>],
+    seconds: f32,
+    pillar: Option<std::ops::Range<usize>>,
+) -> Outcome {
+    let mut stand = stand_with(detector, FaceSettings::default());
     let mut outcome = Outcome {
         ids: vec![BTreeMap::new(); actors.len()],
         clear: vec![(0, 0); actors.len()],
@@ -342,20 +367,22 @@ fn those_who_cross_keep_their_ids() {
                     path: linear([530.0, 190.0], [110.0, 180.0], seconds),
                 },
             ];
-            let outcome = play(&actors, seconds + 0.5, None);
-            let fine = outcome.is_one_id_each()
-                && outcome
-                    .clear
-                    .iter()
-                    .all(|(clear, followed)| *followed * 100 >= *clear * 95);
-            if !fine {
-                println!(
-                    "{} behind {}: {:?} {:?}",
-                    PEOPLE[a], PEOPLE[b], outcome.ids, outcome.clear
-                );
+            for detector in DETECTORS {
+                let outcome = play(detector, &actors, seconds + 0.5, None);
+                let fine = outcome.is_one_id_each()
+                    && outcome
+                        .clear
+                        .iter()
+                        .all(|(clear, followed)| *followed * 100 >= *clear * 95);
+                if !fine {
+                    println!(
+                        "{detector}: {} behind {}: {:?} {:?}",
+                        PEOPLE[a], PEOPLE[b], outcome.ids, outcome.clear
+                    );
+                }
+                scenes += 1;
+                kept += u32::from(fine);
             }
-            scenes += 1;
-            kept += u32::from(fine);
         }
     }
     println!("{kept} of {scenes} crossings without an exchange, one id a person");
@@ -397,8 +424,12 @@ fn who_hides_for_a_second_comes_back_as_the_same() {
                 }),
             },
         ];
-        for (actors, pillar) in [(behind, Some(210..310)), (gone, None)] {
-            let outcome = play(&actors, 4.5, pillar);
+        let scenes = [(behind, Some(210..310)), (gone, None)];
+        for (detector, (actors, pillar)) in DETECTORS
+            .iter()
+            .flat_map(|detector| scenes.iter().map(move |scene| (*detector, scene)))
+        {
+            let outcome = play(detector, actors, 4.5, pillar.clone());
             assert!(
                 outcome.is_one_id_each(),
                 "{}: {:?} {:?}",
@@ -443,7 +474,7 @@ fn who_leaves_is_lost_after_a_while_and_another_is_someone_new() {
             path: Box::new(|t| (t >= 5.0).then_some([200.0, 180.0])),
         },
     ];
-    let outcome = play(&actors, 6.0, None);
+    let outcome = play(DETECTORS[0], &actors, 6.0, None);
     let phases: Vec<_> = outcome
         .changes
         .iter()
@@ -712,4 +743,70 @@ fn following_costs_little_beside_the_network() {
         );
         assert!(beside < bare, "{beside} ns beside {bare} ns of the network");
     }
+}
+
+/// The picture with this share of its light.
+fn dimmed(picture: &Picture, light: f32) -> Picture {
+    let mut data = picture.bytes().to_vec();
+    let (luma, chroma) = data.split_at_mut(WIDTH * HEIGHT);
+    for value in luma {
+        *value = (f32::from(*value) * light).round() as u8;
+    }
+    for value in chroma {
+        *value = (128.0 + (f32::from(*value) - 128.0) * light).round() as u8;
+    }
+    Picture::from_i420(WIDTH, HEIGHT, picture.colorimetry, data)
+}
+
+/// Faces whose places are known: how many of them each detector finds, by size and light, and what else it finds.
+#[test]
+fn the_default_detector_finds_no_less_than_mtcnn() {
+    let Some(folder) = material("detector") else {
+        return;
+    };
+    const LIGHT: [f32; 3] = [1.0, 0.25, 0.08];
+    const PLACES: [[f32; 2]; 3] = [[170.0, 170.0], [330.5, 180.25], [480.0, 190.75]];
+    let sizes = [32.0f32, 40.0, 56.0, 90.0, 150.0, 220.0];
+    let mut found = [0; DETECTORS.len()];
+    for (d, folder_of) in DETECTORS.iter().enumerate() {
+        let mut detector = stand_with(folder_of, FaceSettings::default()).detector;
+        let (mut others, mut nanos, mut pictures, mut looked_for) = (0, 0, 0, 0);
+        for light in LIGHT {
+            let mut row = String::new();
+            for side in sizes {
+                let people = cutouts(&folder, &PEOPLE, side);
+                let mut hits = 0;
+                for (person, place) in people.iter().flat_map(|p| PLACES.map(|place| (p, place))) {
+                    let actors = [Actor {
+                        cutout: person,
+                        path: Box::new(move |_| Some(place)),
+                    }];
+                    let picture = dimmed(&compose(&actors, 0.0, 7, None), light);
+                    let started = crate::time::monotonic_nanos();
+                    let faces = detector.detect(&picture).unwrap();
+                    nanos += crate::time::monotonic_nanos() - started;
+                    pictures += 1;
+                    let on_it = |face: &&Detection| {
+                        crate::face::associate::distance(face.rect.center(), place) < 0.3 * side
+                            && (0.5..2.0).contains(&(face.rect.w.max(face.rect.h) / side))
+                    };
+                    hits += faces.iter().filter(on_it).count().min(1);
+                    others += faces.iter().filter(|f| !on_it(f)).count();
+                }
+                found[d] += hits;
+                looked_for += PEOPLE.len() * PLACES.len();
+                row += &format!(
+                    "  {side} px {:.2}",
+                    hits as f32 / (PEOPLE.len() * PLACES.len()) as f32
+                );
+            }
+            println!("{folder_of}, light {light}:{row}");
+        }
+        println!(
+            "{folder_of}: {} of {looked_for} faces, {others} others, {:.2} ms a picture of {WIDTH}x{HEIGHT}",
+            found[d],
+            nanos as f64 * 1e-6 / f64::from(pictures)
+        );
+    }
+    assert!(found[0] >= found[1], "{found:?}");
 }
