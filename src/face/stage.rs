@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::appearance::Appearance;
 use super::associate::{
-    Apart, duplicate, give_back, match_detections, may_return, one_face, returning, settle,
+    Apart, duplicate, give_back, match_detections, may_return, one_face, overlaps, returning,
+    settle,
 };
 use super::closeup::Closeup;
 use super::detect::Detection;
@@ -423,11 +424,10 @@ impl FaceStage {
             let Some(arrival) = arrival.filter(|a| a.score >= BELIEVED) else {
                 continue;
             };
-            if sightings
-                .iter()
-                .flatten()
-                .any(|s| one_face(&s.rect, &arrival.rect))
-            {
+            if sightings.iter().flatten().any(|s| {
+                one_face(&s.rect, &arrival.rect)
+                    || (s.by_detector || arrival.by_detector) && overlaps(&s.rect, &arrival.rect)
+            }) {
                 continue;
             }
             let seen: Vec<bool> = sightings.iter().map(Option::is_some).collect();
@@ -475,7 +475,9 @@ impl FaceStage {
             let Some(sighting) = &sightings[i] else {
                 continue;
             };
-            let certain = track.best_detection >= CERTAIN && track.score >= RETURNED;
+            // Two networks agree; the detector alone has to see a face twice.
+            let certain =
+                track.best_detection >= CERTAIN && track.score >= RETURNED && !track.by_detector;
             let confirmed =
                 track.hits >= 2 && track.best_detection >= LIKELY || track.hits >= PERSISTENT;
             if track.subject.is_some() || !(certain || confirmed) {
