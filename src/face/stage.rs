@@ -3,28 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::appearance::Appearance;
-use super::associate::{
-    Apart, duplicate, give_back, match_detections, may_return, one_face, overlaps, returning,
-    settle,
-};
-use super::closeup::Closeup;
+mod face;
+mod observations;
+mod subjects;
+
+use super::associate::{Apart, give_back, match_detections, settle};
 use super::detect::Detection;
-use super::lips::lip_motion;
-use super::pose::facing;
-use super::quality::{frontal, quality};
 use super::refine::Follower;
 use super::resize::PictureSize;
 use super::shot::ShotWatch;
-use super::track::{Newcomer, Sighting, Track};
-use crate::clip::{
-    Face, FramedFaces, Landmarks, Picture, Rect, SubjectChange, SubjectId, SubjectPhase,
-    VideoFrame, face_slot,
-};
+use super::track::{Newcomer, Track};
+use crate::clip::{FramedFaces, SubjectChange, SubjectPhase, VideoFrame};
 use crate::encode::EncodeError;
 use crate::model::manifest::FacePreprocessing;
-use crate::preprocess::align;
 use crate::time::MediaTime;
+use face::FaceBuilder;
+use observations::{SQUARE, believable};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct FaceSettings {
@@ -46,29 +40,8 @@ impl Default for FaceSettings {
     }
 }
 
-/// Probability under which a followed face is hidden, and above which a new and a returning one is believed.
-const SEEN: f32 = 0.6;
-const BELIEVED: f32 = 0.7;
-const RETURNED: f32 = 0.8;
-/// A detection that needs no second one.
-const CERTAIN: f32 = 0.95;
-/// A detection of which two make a subject, and how many any others.
-const LIKELY: f32 = 0.88;
-const PERSISTENT: u32 = 6;
-/// Likeness to the frame before under which it is another face, without and with a change of the whole picture.
-const SAME: f32 = 0.3;
+/// Likeness to the last frame from which a face is the same one although the whole picture changed.
 const SAME_SHOT: f32 = 0.6;
-/// Likeness that a hidden face must have where it is expected.
-const LIKE_EXPECTED: f32 = 0.5;
-/// Detections in a row that did not see what is followed: from then on only what is sure is believed.
-const DOUBTED_AFTER: u32 = 6;
-const DOUBTED: f32 = 0.9;
-/// How long a face near a hidden subject's place may stay without a name.
-const UNDECIDED_NANOS: i64 = 600_000_000;
-/// Share of its quality that a face keeps which only the detector recognises; it gets no crop.
-const UNRECOGNISED: f32 = 0.14;
-/// The side of the square that is looked at, over the face's longer side.
-const SQUARE: f32 = 1.0;
 
 /// Follows every face on every frame, between and across detections. Deterministic: the same frames and detections give the same faces.
 #[derive(Debug)]
@@ -243,22 +216,19 @@ impl FaceStage {
                 None => track.visible = false,
             }
         }
-        let mut faces = Vec::new();
         self.recognise(now, &sightings);
         self.confirm(now, &mut changes, &sightings);
+        let builder = FaceBuilder {
+            now,
+            seconds,
+            picture,
+            preprocessing: self.preprocessing.as_ref(),
+            follower: &self.follower,
+        };
+        let mut faces = Vec::new();
         for (track, sighting) in self.tracks.iter_mut().zip(&sightings) {
             if let (Some(sighting), Some(subject)) = (sighting, track.subject) {
-                let face = face_of(
-                    track,
-                    sighting,
-                    subject,
-                    self.next_face,
-                    now,
-                    seconds,
-                    picture,
-                    self.preprocessing.as_ref(),
-                    &self.follower,
-                );
+                let face = builder.face(track, sighting, subject, self.next_face);
                 self.next_face += 1;
                 faces.push(Arc::new(face));
                 if track.has_news(now, self.picture_size) {
@@ -279,411 +249,6 @@ impl FaceStage {
     pub fn finish(&mut self, end: MediaTime) -> Vec<SubjectChange> {
         self.newcomers.clear();
         self.lose(end, |_| true)
-    }
-
-    /// One run of the network over all places.
-    fn look(
-        &mut self,
-        picture: &Picture,
-        places: &[([f32; 2], f32)],
-    ) -> Result<Vec<Option<Sighting>>, EncodeError> {
-        self.inputs.clear();
-        let closeups: Vec<Closeup> = places
-            .iter()
-            .map(|(center, side)| Closeup::cut(picture, *center, *side, &mut self.inputs))
-            .collect();
-        let found = self.follower.refiner.refine(&self.inputs)?;
-        let sighting = |(closeup, found): (Closeup, super::refine::Refinement)| {
-            // Nothing is worked out for what nobody will believe.
-            if found.score < SEEN {
-                return None;
-            }
-            let [x1, y1, x2, y2] = found.regression;
-            let (a, b) = (
-                closeup.to_picture([x1, y1]),
-                closeup.to_picture([1.0 + x2, 1.0 + y2]),
-            );
-            let detection = Detection {
-                rect: Rect {
-                    x: a[0],
-                    y: a[1],
-                    w: b[0] - a[0],
-                    h: b[1] - a[1],
-                },
-                score: found.score,
-                landmarks: found.landmarks.map(|p| closeup.to_picture(p)),
-            };
-            observe(picture, closeup, detection, false)
-        };
-        Ok(closeups.into_iter().zip(found).map(sighting).collect())
-    }
-
-    /// The detector's look, on a crop, at what it found and the refining network does not recognise, and at tracks that this network has
-    /// just lost: faces from the side, in bad light, half covered.
-    fn look_by_detector(
-        &mut self,
-        picture: &Picture,
-        newcomers: &[Newcomer],
-        sightings: &mut [Option<Sighting>],
-        arrivals: &mut [Option<Sighting>],
-    ) -> Result<(), EncodeError> {
-        let Some(crops) = &mut self.follower.crops else {
-            return Ok(());
-        };
-        let lost: Vec<usize> = (0..self.tracks.len())
-            .filter(|i| self.tracks[*i].visible && sightings[*i].is_none())
-            .collect();
-        let unknown: Vec<usize> = (0..newcomers.len())
-            .filter(|i| {
-                arrivals[*i]
-                    .as_ref()
-                    .is_none_or(|arrival| arrival.score < BELIEVED)
-            })
-            .collect();
-        let tracked = lost.iter().map(|i| {
-            let track = &self.tracks[*i];
-            (track.center, track.side)
-        });
-        let detected = unknown.iter().map(|i| {
-            let rect = newcomers[*i].rect;
-            (rect.center(), rect.w.max(rect.h))
-        });
-        let places: Vec<_> = tracked.chain(detected).collect();
-        let found = crops.look(picture, &places)?;
-        self.inputs.clear();
-        let mut observed = found.into_iter().map(|found| {
-            let detection = found?;
-            let side = detection.rect.w.max(detection.rect.h);
-            let closeup = Closeup::cut(
-                picture,
-                detection.rect.center(),
-                side * SQUARE,
-                &mut self.inputs,
-            );
-            observe(picture, closeup, detection, true)
-        });
-        for i in lost {
-            sightings[i] = observed
-                .next()
-                .flatten()
-                .filter(|sighting| believable(&self.tracks[i], sighting));
-        }
-        for i in unknown {
-            if let Some(sighting) = observed.next().flatten() {
-                arrivals[i] = Some(sighting);
-            }
-        }
-        Ok(())
-    }
-
-    /// A second look for those who were there a frame ago and are not where they were expected: where they were, and in a wider square.
-    fn look_again(
-        &mut self,
-        picture: &Picture,
-        sightings: &mut [Option<Sighting>],
-    ) -> Result<(), EncodeError> {
-        let missed: Vec<usize> = (0..self.tracks.len())
-            .filter(|i| {
-                self.tracks[*i].visible
-                    && self.tracks[*i].subject.is_some()
-                    && !self.tracks[*i].by_detector
-                    && sightings[*i].is_none()
-            })
-            .collect();
-        let places: Vec<_> = missed
-            .iter()
-            .flat_map(|i| {
-                let track = &self.tracks[*i];
-                [
-                    (track.rect.center(), track.side),
-                    (track.center, track.side * 1.4),
-                ]
-            })
-            .collect();
-        let found = self.look(picture, &places)?;
-        for (i, two) in missed.into_iter().zip(found.chunks(2)) {
-            sightings[i] = two
-                .iter()
-                .flatten()
-                .filter(|s| s.score >= BELIEVED)
-                .max_by(|a, b| a.score.total_cmp(&b.score))
-                .cloned();
-        }
-        Ok(())
-    }
-
-    /// New faces: who was hidden and is back, who is new, what is already followed.
-    fn admit(
-        &mut self,
-        now: MediaTime,
-        newcomers: &[Newcomer],
-        arrivals: Vec<Option<Sighting>>,
-        sightings: &mut Vec<Option<Sighting>>,
-    ) {
-        for (newcomer, arrival) in newcomers.iter().zip(arrivals) {
-            let Some(arrival) = arrival.filter(|a| a.score >= BELIEVED) else {
-                continue;
-            };
-            if sightings.iter().flatten().any(|s| {
-                one_face(&s.rect, &arrival.rect)
-                    || (s.by_detector || arrival.by_detector) && overlaps(&s.rect, &arrival.rect)
-            }) {
-                continue;
-            }
-            let seen: Vec<bool> = sightings.iter().map(Option::is_some).collect();
-            if let Some(i) = returning(&self.tracks, &seen, &self.apart, None, now, &arrival) {
-                let track = &mut self.tracks[i];
-                (track.hits, track.misses) = (track.hits + 1, 0);
-                // It may have been seen a frame ago, elsewhere: take the place as it is found.
-                (track.center, track.side, track.velocity) =
-                    (arrival.rect.center(), arrival.side(), [0.0; 2]);
-                sightings[i] = Some(arrival);
-            } else if self.tracks.len() < 3 * self.settings.max_subjects {
-                self.tracks
-                    .push(Track::new(self.next_serial, now, &arrival, newcomer.score));
-                self.next_serial += 1;
-                sightings.push(Some(arrival));
-            }
-        }
-    }
-
-    /// A face that was new a moment ago and is now seen better may be a hidden subject after all.
-    fn recognise(&mut self, now: MediaTime, sightings: &[Option<Sighting>]) {
-        let seen: Vec<bool> = sightings.iter().map(Option::is_some).collect();
-        for (i, sighting) in sightings.iter().enumerate() {
-            let (None, Some(sighting)) = (self.tracks[i].subject, sighting) else {
-                continue;
-            };
-            let serial = Some(self.tracks[i].serial);
-            if let Some(h) = returning(&self.tracks, &seen, &self.apart, serial, now, sighting) {
-                let mut hidden = self.tracks[h].clone();
-                self.tracks[i].inherit(&mut hidden);
-                self.tracks[h] = hidden;
-            }
-        }
-    }
-
-    /// Makes subjects of those who are certain, or were detected often enough; with too many the smallest goes.
-    fn confirm(
-        &mut self,
-        now: MediaTime,
-        changes: &mut Vec<SubjectChange>,
-        sightings: &[Option<Sighting>],
-    ) {
-        for i in 0..self.tracks.len() {
-            let track = &self.tracks[i];
-            let Some(sighting) = &sightings[i] else {
-                continue;
-            };
-            // Two networks agree; the detector alone has to see a face twice.
-            let certain =
-                track.best_detection >= CERTAIN && track.score >= RETURNED && !track.by_detector;
-            let confirmed =
-                track.hits >= 2 && track.best_detection >= LIKELY || track.hits >= PERSISTENT;
-            if track.subject.is_some() || !(certain || confirmed) {
-                continue;
-            }
-            // Half hidden, a face looks like nobody: who may be back is given a while to show.
-            let undecided =
-                now < track.entangled_until || now.nanos_since(track.born) < UNDECIDED_NANOS;
-            if undecided && may_return(&self.tracks, now, sighting) {
-                continue;
-            }
-            let subjects: Vec<usize> = (0..self.tracks.len())
-                .filter(|t| self.tracks[*t].subject.is_some())
-                .collect();
-            if subjects.len() >= self.settings.max_subjects {
-                let weight = |t: &Track| if t.visible { t.side } else { 0.0 };
-                let Some(smallest) = subjects
-                    .into_iter()
-                    .min_by(|a, b| weight(&self.tracks[*a]).total_cmp(&weight(&self.tracks[*b])))
-                else {
-                    continue;
-                };
-                if weight(&self.tracks[smallest]) * 1.4 > self.tracks[i].side {
-                    continue;
-                }
-                let loser = &mut self.tracks[smallest];
-                changes.extend(loser.tell(now, SubjectPhase::Lost, None, self.picture_size));
-                (loser.subject, loser.hits, loser.best_detection) = (None, 0, 0.0);
-            }
-            let track = &mut self.tracks[i];
-            track.subject = Some(self.next_subject);
-            track.quality = judge(&self.follower, sighting, &sighting.landmarks);
-            self.next_subject += 1;
-            changes.extend(track.tell(now, SubjectPhase::Appeared, None, self.picture_size));
-        }
-    }
-
-    /// Ends tracks: duplicates are merged, the unconfirmed go at once, the hidden after a while.
-    fn retire(
-        &mut self,
-        now: MediaTime,
-        changes: &mut Vec<SubjectChange>,
-        faces: &mut [Arc<Face>],
-    ) {
-        while let Some((hidden, visible)) = duplicate(&self.tracks, &self.apart, now) {
-            let older = if self.tracks[hidden].subject < self.tracks[visible].subject {
-                hidden
-            } else {
-                visible
-            };
-            let (Some(younger_id), Some(older_id)) = (
-                self.tracks[hidden + visible - older].subject,
-                self.tracks[older].subject,
-            ) else {
-                return;
-            };
-            let place = &mut self.tracks[visible];
-            place.subject = Some(younger_id);
-            changes.extend(place.tell(
-                now,
-                SubjectPhase::Merged,
-                Some(older_id),
-                self.picture_size,
-            ));
-            place.subject = Some(older_id);
-            for face in faces
-                .iter_mut()
-                .filter(|f| f.subject == SubjectId::Face(younger_id))
-            {
-                Arc::make_mut(face).subject = SubjectId::Face(older_id);
-            }
-            self.tracks.remove(hidden);
-        }
-        let lost_after = self.settings.lost_after.as_nanos() as i64;
-        changes.extend(self.lose(now, |t| {
-            !t.visible && (t.subject.is_none() || now.nanos_since(t.last_seen) >= lost_after)
-        }));
-    }
-
-    fn lose(&mut self, now: MediaTime, who: impl Fn(&Track) -> bool) -> Vec<SubjectChange> {
-        let size = self.picture_size;
-        let lost = self
-            .tracks
-            .iter_mut()
-            .filter(|t| who(t))
-            .filter_map(|t| t.tell(now, SubjectPhase::Lost, None, size))
-            .collect();
-        let gone: Vec<u32> = self
-            .tracks
-            .iter()
-            .filter(|t| who(t))
-            .map(|t| t.serial)
-            .collect();
-        self.tracks.retain(|t| !who(t));
-        self.apart
-            .retain(|(a, b)| !gone.contains(a) && !gone.contains(b));
-        lost
-    }
-}
-
-/// What is seen at a place; `None` where it is too small or its landmarks are degenerate.
-fn observe(
-    picture: &Picture,
-    closeup: Closeup,
-    detection: Detection,
-    by_detector: bool,
-) -> Option<Sighting> {
-    let Detection {
-        rect,
-        score,
-        landmarks,
-    } = detection;
-    if rect.w < 8.0 || rect.h < 8.0 {
-        return None;
-    }
-    let patch = closeup.straighten(&landmarks)?;
-    let look = Appearance::new(picture, &rect, &landmarks, &patch);
-    Some(Sighting {
-        rect,
-        landmarks,
-        score,
-        closeup,
-        look,
-        by_detector,
-    })
-}
-
-/// The quality of what is seen. A face that the refining network does not recognise is worth little as evidence, whatever its pose.
-fn judge(follower: &Follower, sighting: &Sighting, landmarks: &Landmarks) -> f32 {
-    let facing = if follower.crops.is_some() {
-        facing(landmarks)
-    } else {
-        frontal(landmarks)
-    };
-    let trust = if sighting.by_detector {
-        UNRECOGNISED
-    } else {
-        1.0
-    };
-    trust * quality(&sighting.closeup, landmarks, sighting.score, facing)
-}
-
-/// Is this the face that the track follows?
-fn believable(track: &Track, sighting: &Sighting) -> bool {
-    let growth = sighting.side() / track.side.max(1.0);
-    let likeness = track.likeness(&sighting.look);
-    let (score, like) = if track.visible {
-        (
-            if track.misses >= DOUBTED_AFTER {
-                DOUBTED
-            } else {
-                SEEN
-            },
-            SAME,
-        )
-    } else {
-        (RETURNED, LIKE_EXPECTED)
-    };
-    sighting.score >= score && likeness >= like && (0.4..2.5).contains(&growth)
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the frame's and the track's sides of one noun"
-)]
-fn face_of(
-    track: &mut Track,
-    sighting: &Sighting,
-    subject: u32,
-    id: u64,
-    now: MediaTime,
-    seconds: f32,
-    picture: &Picture,
-    preprocessing: Option<&FacePreprocessing>,
-    follower: &Follower,
-) -> Face {
-    let (landmarks, rect) = track.smooth(sighting, seconds);
-    track.rect = rect;
-    track.quality = judge(follower, sighting, &landmarks);
-    let patch = sighting.closeup.straighten(&landmarks);
-    let lip_motion = match (&track.patch, &patch) {
-        (Some(before), Some(now)) => lip_motion(before, now),
-        _ => 0.0,
-    };
-    track.patch = patch;
-    let crop = preprocessing
-        .filter(|p| !sighting.by_detector && track.quality >= p.min_quality)
-        .and_then(|p| {
-            let slot = face_slot(now, p.rate_hz);
-            if track.slot == Some(slot) {
-                return None;
-            }
-            let crop = align(picture, &landmarks, p)?;
-            track.slot = Some(slot);
-            Some(Arc::new(crop))
-        });
-    Face {
-        id,
-        subject: SubjectId::Face(subject),
-        time: now,
-        rect,
-        landmarks,
-        score: sighting.score,
-        quality: track.quality,
-        lip_motion,
-        crop,
     }
 }
 
