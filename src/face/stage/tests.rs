@@ -2,6 +2,7 @@
 
 mod cost;
 mod detectors;
+mod head;
 mod scene;
 
 use super::*;
