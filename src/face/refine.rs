@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::detect::is_mtcnn;
+use super::detect::{Detection, is_mtcnn};
+use super::pose::detected_facing;
 use super::yunet::CropDetector;
 use crate::clip::Landmarks;
 use crate::encode::{EncodeError, Graph, Input, Provider, Runtime};
@@ -115,6 +116,17 @@ impl Follower {
                 Some(CropDetector::open(runtime, detector, provider, threads)?)
             },
         })
+    }
+}
+
+impl Follower {
+    /// 1 for a detected face towards the camera, 0 for a profile. Always 1 with MTCNN, which finds no profiles.
+    pub(super) fn facing(&self, detection: &Detection) -> f32 {
+        if self.crops.is_some() {
+            detected_facing(&detection.landmarks)
+        } else {
+            1.0
+        }
     }
 }
 

@@ -134,6 +134,7 @@ impl FaceStage {
             track.misses = 0;
             track.hits += 1;
             track.best_detection = track.best_detection.max(detection.score);
+            track.facing = self.follower.facing(detection);
             if rect.iou(&detection.rect) < 0.6 {
                 // Drifted: where the cascade sees it, moved by what the track moved since.
                 let (found, then) = (detection.rect.center(), rect.center());
@@ -148,6 +149,7 @@ impl FaceStage {
             .map(|(d, _)| Newcomer {
                 rect: d.rect,
                 score: d.score,
+                facing: self.follower.facing(d),
             });
         let limit = 2 * self.settings.max_subjects;
         self.newcomers.extend(fresh.take(limit));

@@ -70,13 +70,19 @@ fn decode(path: &Path, mut each: impl FnMut(VideoFrame)) {
     pipeline.set_state(gstreamer::State::Null).unwrap();
 }
 
-/// When a subject was first and last seen, in seconds, and on how many frames.
+/// When a subject was first and last seen, in seconds, on how many frames, and on how many of them well enough for the default bundle.
 #[derive(Clone, Copy, Debug)]
 struct Presence {
     from: f64,
     to: f64,
     frames: u32,
+    judged: u32,
+    /// Longer side of its largest box, in pixels.
+    side: f32,
 }
+
+/// The default bundle's `min_quality`.
+const MIN_QUALITY: f32 = 0.15;
 
 /// What the face stage made of a file.
 #[derive(Debug, Default)]
@@ -144,6 +150,8 @@ fn watch(path: &Path) -> Seen {
                     from: at,
                     to: at,
                     frames: 0,
+                    judged: 0,
+                    side: 0.0,
                 },
             );
         }
@@ -153,6 +161,8 @@ fn watch(path: &Path) -> Seen {
                 .get_mut(&face.subject)
                 .expect("a subject appears before it is seen");
             (presence.to, presence.frames) = (face.time.secs_f64(), presence.frames + 1);
+            presence.judged += u32::from(face.quality >= MIN_QUALITY);
+            presence.side = presence.side.max(face.rect.w).max(face.rect.h);
             seen.quality_sum += f64::from(face.quality);
             seen.faces += 1;
         }
@@ -162,7 +172,12 @@ fn watch(path: &Path) -> Seen {
     let subjects: Vec<String> = seen
         .subjects
         .iter()
-        .map(|(id, p)| format!("{id} {:.2}..{:.2}s on {} frames", p.from, p.to, p.frames))
+        .map(|(id, p)| {
+            format!(
+                "{id} {:.2}..{:.2}s on {} frames, {} judged",
+                p.from, p.to, p.frames, p.judged
+            )
+        })
         .collect();
     println!(
         "{}: {} frames, {} with a face, at most {} at once; {}; quality {:.2}; {:.2} ms a frame of which {:.2} the network, {} detections of {:.1} ms",
@@ -265,8 +280,9 @@ fn a_dinner_table_has_six() {
     );
 }
 
-/// By hand: four shots. A singer and a pianist; a man in profile, near and blurred; the singer alone; an audience, dark and in profile,
-/// of which four faces are more than specks. A cut ends every subject.
+/// By hand: four shots. A singer and a pianist; a man in profile, near and blurred, before an audience out of focus, of which a man with
+/// his hand at the chin and a woman in profile are found (MTCNN found none of the three, so at most one was expected); the singer alone;
+/// an audience, dark and in profile, of which four faces are more than specks. A cut ends every subject.
 #[test]
 fn a_stage_scene_has_four_shots() {
     let Some(file) = material("av/several_people/hamilton.mp4") else {
@@ -275,7 +291,7 @@ fn a_stage_scene_has_four_shots() {
     let seen = watch(&file);
     let shots = [
         (0.0, 0.68, 2..=2),
-        (0.68, 2.72, 0..=1),
+        (0.68, 2.72, 1..=3),
         (2.72, 7.02, 1..=1),
         (7.02, 99.0, 2..=5),
     ];
@@ -298,6 +314,15 @@ fn a_stage_scene_has_four_shots() {
             .all(|p| shot_of(p.from) == shot_of(p.to)),
         "{:?}",
         seen.subjects
+    );
+    let near = seen
+        .subjects
+        .values()
+        .find(|p| shot_of(p.from) == Some(1) && p.side > 150.0)
+        .expect("the man in profile");
+    assert!(
+        near.frames >= 50 && near.judged * 10 <= near.frames,
+        "{near:?}"
     );
 }
 

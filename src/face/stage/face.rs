@@ -12,22 +12,20 @@ use crate::model::manifest::FacePreprocessing;
 use crate::preprocess::align;
 use crate::time::MediaTime;
 
-/// Share of its quality that a face keeps which only the detector recognises. It gets no crop.
-const UNRECOGNISED: f32 = 0.14;
-
-/// The quality of an observed face, 0..1. A face that the refining network does not recognise is weak evidence, whatever its pose.
-pub(super) fn judge(follower: &Follower, sighting: &Sighting, landmarks: &Landmarks) -> f32 {
+/// The quality of a track's face as it was observed at `now`, 0..1.
+pub(super) fn judge(
+    follower: &Follower,
+    track: &Track,
+    sighting: &Sighting,
+    landmarks: &Landmarks,
+    now: MediaTime,
+) -> f32 {
     let facing = if follower.crops.is_some() {
         facing(landmarks)
     } else {
         frontal(landmarks)
     };
-    let trust = if sighting.by_detector {
-        UNRECOGNISED
-    } else {
-        1.0
-    };
-    trust * quality(&sighting.closeup, landmarks, sighting.score, facing)
+    track.trust(now) * quality(&sighting.closeup, landmarks, sighting.score, facing)
 }
 
 /// What the faces of one frame have in common.
@@ -45,7 +43,7 @@ impl FaceBuilder<'_> {
     pub fn face(&self, track: &mut Track, sighting: &Sighting, subject: u32, id: u64) -> Face {
         let (landmarks, rect) = track.smooth(sighting, self.seconds);
         track.rect = rect;
-        track.quality = judge(self.follower, sighting, &landmarks);
+        track.quality = judge(self.follower, track, sighting, &landmarks, self.now);
         let patch = sighting.closeup.straighten(&landmarks);
         let lip_motion = match (&track.patch, &patch) {
             (Some(before), Some(now)) => lip_motion(before, now),

@@ -40,14 +40,14 @@ impl FaceStage {
             let seen: Vec<bool> = sightings.iter().map(Option::is_some).collect();
             if let Some(i) = returning(&self.tracks, &seen, &self.apart, None, now, &arrival) {
                 let track = &mut self.tracks[i];
-                (track.hits, track.misses) = (track.hits + 1, 0);
+                (track.hits, track.misses, track.facing) = (track.hits + 1, 0, newcomer.facing);
                 // The track's own place may be a frame old and elsewhere.
                 (track.center, track.side, track.velocity) =
                     (arrival.rect.center(), arrival.side(), [0.0; 2]);
                 sightings[i] = Some(arrival);
             } else if self.tracks.len() < 3 * self.settings.max_subjects {
                 self.tracks
-                    .push(Track::new(self.next_serial, now, &arrival, newcomer.score));
+                    .push(Track::new(self.next_serial, now, &arrival, newcomer));
                 self.next_serial += 1;
                 sightings.push(Some(arrival));
             }
@@ -116,7 +116,7 @@ impl FaceStage {
             }
             let track = &mut self.tracks[i];
             track.subject = Some(self.next_subject);
-            track.quality = judge(&self.follower, sighting, &sighting.landmarks);
+            track.quality = judge(&self.follower, track, sighting, &sighting.landmarks, now);
             self.next_subject += 1;
             changes.extend(track.tell(now, SubjectPhase::Appeared, None, self.picture_size));
         }
