@@ -409,3 +409,60 @@ fn faces_from_the_side_are_followed_and_not_judged() {
         }
     }
 }
+
+/// Counted by hand: how many people show the camera their face on each frame of these recordings, up to a second.
+const PEOPLE: [(&str, usize, f64); 7] = [
+    ("av/talking", 1, f64::MAX),
+    ("av/mead", 1, f64::MAX),
+    ("av/mead_silent", 1, f64::MAX),
+    ("av/grid_s1", 1, f64::MAX),
+    ("av/ravdess_actor01", 1, f64::MAX),
+    ("av/several_people/interview_two_speakers.mp4", 2, f64::MAX),
+    ("av/several_people/dinner_silent.mp4", 5, 13.0),
+];
+
+/// Both detectors on every tenth frame of recordings with a known number of people.
+#[test]
+fn yunet_finds_no_fewer_people_than_mtcnn() {
+    let runtime = Runtime::load().unwrap();
+    let mut detectors = ["models/yunet", "models/mtcnn"].map(|folder| {
+        let settings = DetectorSettings::default();
+        Detector::open(&runtime, &project(folder), Provider::Cpu, settings).unwrap()
+    });
+    let mut total = [0; 2];
+    for (place, people, until) in PEOPLE {
+        let Some(path) = material(place) else { return };
+        let recordings = if path.is_dir() {
+            files(place).unwrap()
+        } else {
+            vec![path]
+        };
+        let (mut expected, mut found, mut more, mut nanos) = (0, [0; 2], [0; 2], [0; 2]);
+        for recording in recordings {
+            decode(&recording, |frame| {
+                if frame.index % 10 != 0 || frame.time.secs_f64() > until {
+                    return;
+                }
+                expected += people;
+                for (i, detector) in detectors.iter_mut().enumerate() {
+                    let started = monotonic_nanos();
+                    let faces = detector.detect(&frame.picture).unwrap().len();
+                    nanos[i] += monotonic_nanos() - started;
+                    found[i] += faces.min(people);
+                    more[i] += faces.saturating_sub(people);
+                }
+            });
+        }
+        for (i, detector) in detectors.iter().enumerate() {
+            total[i] += found[i];
+            println!(
+                "{place}: {}: {} of {expected} faces, {} more, {:.1} ms a picture",
+                detector.name(),
+                found[i],
+                more[i],
+                nanos[i] as f64 * 1e-6 / (expected / people) as f64
+            );
+        }
+    }
+    assert!(total[0] >= total[1], "{total:?}");
+}
