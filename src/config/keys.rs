@@ -50,8 +50,12 @@ Config {
 
 /// Detection and tracking of faces.
 face: FaceConfig {
-    /// Folder of the face detector's graphs.
-    detector: PathBuf = "face.detector", "models/mtcnn", FOLDER, Session;
+    /// Folder of the face detector's graphs: "models/yunet", or "models/mtcnn" for MTCNN as
+    /// facenet-pytorch runs it.
+    detector: PathBuf = "face.detector", "models/yunet", FOLDER, Session;
+
+    /// Folder of the network (onet.onnx) that tracks faces between two detections.
+    tracker: PathBuf = "face.tracker", "models/mtcnn", FOLDER, Session;
 
     /// Interval of face detection, in milliseconds. Between two detections, known faces are
     /// tracked on every frame.

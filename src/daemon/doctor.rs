@@ -163,7 +163,10 @@ fn examine_inference(config: &Config, examination: &mut Examination) {
     examination.say(
         "stages",
         match assemble(config, &runtime, bundle, streams, Tempo::Live) {
-            Ok(_) => Fine("detector and voice activity open".into()),
+            Ok(_) => Fine(format!(
+                "face detector {} and voice activity open",
+                config.face.detector.display()
+            )),
             Err(error) => Failure(error.report()),
         },
     );

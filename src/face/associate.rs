@@ -37,6 +37,13 @@ pub fn one_face(a: &Rect, b: &Rect) -> bool {
         || distance(a.center(), b.center()) < 0.3 * side
 }
 
+/// Is a face that only the detector recognises another look at this one? Boxes of profiles differ much between networks.
+pub fn overlaps(a: &Rect, b: &Rect) -> bool {
+    let w = ((a.x + a.w).min(b.x + b.w) - a.x.max(b.x)).max(0.0);
+    let h = ((a.y + a.h).min(b.y + b.h) - a.y.max(b.y)).max(0.0);
+    w * h > 0.3 * a.area().min(b.area())
+}
+
 /// For each detection the index of the track that it confirms; the best overlap first, no track twice. Boxes are compared as they were at `at`.
 pub fn match_detections(
     tracks: &[Track],

@@ -19,46 +19,11 @@ impl Closeup {
     /// Cuts the square around `center`, each pixel the mean of what it covers, and appends its R, G, B planes of `(value - 127.5) / 128`
     /// to `inputs`. What lies outside the picture repeats the border.
     pub fn cut(picture: &Picture, center: [f32; 2], side: f32, inputs: &mut Vec<f32>) -> Closeup {
-        let side = side.round().clamp(8.0, 8192.0) as i32;
-        let half = side as f32 / 2.0;
-        let origin = center.map(|c| (c - half).round().clamp(-1e6, 1e6) as i32);
-        let luma = means(picture, 0, origin, side);
-        let (cb, cr) = (
-            means(picture, 1, origin, side),
-            means(picture, 2, origin, side),
-        );
-        let (gain, chroma_gain, offset) = if picture.colorimetry.full_range {
-            (1.0, 1.0, 0.0)
-        } else {
-            (255.0 / 219.0, 255.0 / 224.0, 16.0)
-        };
-        let (kr, kb) = match picture.colorimetry.matrix {
-            ColorMatrix::Bt601 => (0.299, 0.114),
-            ColorMatrix::Bt709 => (0.2126, 0.0722),
-        };
-        let (to_r, to_b) = (
-            2.0 * (1.0 - kr) * chroma_gain,
-            2.0 * (1.0 - kb) * chroma_gain,
-        );
-        let kg = 1.0 - kr - kb;
-        let plane = INPUT_SIDE * INPUT_SIDE;
-        let start = inputs.len();
-        inputs.resize(start + 3 * plane, 0.0);
-        let (red, rest) = inputs[start..].split_at_mut(plane);
-        let (green, blue) = rest.split_at_mut(plane);
-        let mut full = luma;
-        for i in 0..plane {
-            let y = (full[i] - offset) * gain;
-            full[i] = y;
-            let (r, b) = (y + to_r * (cr[i] - 128.0), y + to_b * (cb[i] - 128.0));
-            let g = (y - kr * r - kb * b) / kg;
-            let value = |v: f32| (v.clamp(0.0, 255.0) - 127.5) / 128.0;
-            (red[i], green[i], blue[i]) = (value(r), value(g), value(b));
-        }
+        let (square, luma) = cut_square(picture, center, side, INPUT_SIDE, inputs);
         Closeup {
-            origin,
-            side,
-            luma: full,
+            origin: square.origin,
+            side: square.side,
+            luma,
         }
     }
 
@@ -135,32 +100,91 @@ impl Patch {
     pub const SIDE: usize = 24;
 }
 
+/// A square of a picture in whole pixels; may reach outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Square {
+    /// Top left corner.
+    pub origin: [i32; 2],
+    pub side: i32,
+}
+
+/// Cuts the square around `center` at `cells` pixels a side, each the mean of what it covers, and appends its R, G, B planes of
+/// `(value - 127.5) / 128` to `inputs`. What lies outside the picture repeats the border. Gives the square and its luma, 0..255 whatever
+/// the picture's range.
+pub fn cut_square(
+    picture: &Picture,
+    center: [f32; 2],
+    side: f32,
+    cells: usize,
+    inputs: &mut Vec<f32>,
+) -> (Square, Vec<f32>) {
+    let side = side.round().clamp(8.0, 8192.0) as i32;
+    let half = side as f32 / 2.0;
+    let origin = center.map(|c| (c - half).round().clamp(-1e6, 1e6) as i32);
+    let square = Square { origin, side };
+    let mut full = means(picture, 0, square, cells);
+    let (cb, cr) = (
+        means(picture, 1, square, cells),
+        means(picture, 2, square, cells),
+    );
+    let (gain, chroma_gain, offset) = if picture.colorimetry.full_range {
+        (1.0, 1.0, 0.0)
+    } else {
+        (255.0 / 219.0, 255.0 / 224.0, 16.0)
+    };
+    let (kr, kb) = match picture.colorimetry.matrix {
+        ColorMatrix::Bt601 => (0.299, 0.114),
+        ColorMatrix::Bt709 => (0.2126, 0.0722),
+    };
+    let (to_r, to_b) = (
+        2.0 * (1.0 - kr) * chroma_gain,
+        2.0 * (1.0 - kb) * chroma_gain,
+    );
+    let kg = 1.0 - kr - kb;
+    let plane = cells * cells;
+    let start = inputs.len();
+    inputs.resize(start + 3 * plane, 0.0);
+    let (red, rest) = inputs[start..].split_at_mut(plane);
+    let (green, blue) = rest.split_at_mut(plane);
+    for i in 0..plane {
+        let y = (full[i] - offset) * gain;
+        full[i] = y;
+        let (r, b) = (y + to_r * (cr[i] - 128.0), y + to_b * (cb[i] - 128.0));
+        let g = (y - kr * r - kb * b) / kg;
+        let value = |v: f32| (v.clamp(0.0, 255.0) - 127.5) / 128.0;
+        (red[i], green[i], blue[i]) = (value(r), value(g), value(b));
+    }
+    (square, full)
+}
+
 /// Means of a plane over the square's pixels.
 #[multiversion(targets("x86_64+avx2"))]
-fn means(picture: &Picture, plane: usize, origin: [i32; 2], side: i32) -> Vec<f32> {
+fn means(picture: &Picture, plane: usize, square: Square, cells: usize) -> Vec<f32> {
+    let Square { origin, side } = square;
     let (columns, rows, shift) = if plane == 0 {
         (picture.width, picture.height, 0)
     } else {
         (picture.width.div_ceil(2), picture.height.div_ceil(2), 1)
     };
-    let spans = |origin: i32, limit: usize| -> [(usize, usize); INPUT_SIDE] {
-        std::array::from_fn(|i| {
-            let covered = pooled(i, side as usize, INPUT_SIDE);
+    let spans = |origin: i32, limit: usize| -> Vec<(usize, usize)> {
+        let span = |i| {
+            let covered = pooled(i, side as usize, cells);
             let (start, end) = (origin + covered.start as i32, origin + covered.end as i32);
             let start = (start >> shift).clamp(0, limit as i32 - 1);
             let end = ((end + shift) >> shift).clamp(start + 1, limit as i32);
             (start as usize, end as usize)
-        })
+        };
+        (0..cells).map(span).collect()
     };
     let (xs, ys) = (spans(origin[0], columns), spans(origin[1], rows));
-    let (left, right) = (xs[0].0, xs[INPUT_SIDE - 1].1);
+    let (left, right) = (xs[0].0, xs[cells - 1].1);
     let layout = picture.planes[plane];
     let bytes = picture.bytes();
     // A square of at most 8192 pixels: no cell has more than 172 rows, whose sum fits.
     let mut sums = vec![0u16; right - left];
     // Of all columns before each: a cell is then one difference.
     let mut before = vec![0u32; right - left + 1];
-    let mut out = Vec::with_capacity(INPUT_SIDE * INPUT_SIDE);
+    let mut out = Vec::with_capacity(cells * cells);
     for (top, bottom) in ys {
         sums.fill(0);
         for y in top..bottom {
@@ -175,7 +199,7 @@ fn means(picture: &Picture, plane: usize, origin: [i32; 2], side: i32) -> Vec<f3
             total += u32::from(*sum);
             *before = total;
         }
-        for (start, end) in xs {
+        for (start, end) in &xs {
             let sum = (before[end - left] - before[start - left]) as i32;
             out.push(sum as f32 / ((end - start) * (bottom - top)) as f32);
         }

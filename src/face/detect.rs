@@ -1,23 +1,19 @@
-//! MTCNN's cascade (Zhang et al. 2016) as facenet-pytorch 2.5.3 runs it: a pyramid of small pictures proposes, two networks refine.
-//!
-//! Numbers are the reference's: area averages for pyramid and crops, rounding of proposals, order and thresholds of suppression. A test
-//! holds boxes and landmarks within 1 px of it, probabilities within 0.01.
+//! Face detection in whole pictures: what a detector answers, and the choice between [`YuNet`] and [`Mtcnn`].
 
 use std::path::Path;
 
-use super::boxes::{Candidate, Overlap, suppress};
-use super::image::{Area, RgbImage, resample};
-use super::refine::{INPUT_SIDE, Refiner, open_graph};
+use super::mtcnn::Mtcnn;
+use super::yunet::YuNet;
 use crate::clip::{Landmarks, Picture, Rect};
-use crate::encode::{EncodeError, Graph, Input, Provider, Runtime};
+use crate::encode::{EncodeError, Provider, Runtime};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct DetectorSettings {
     /// The smallest face that is looked for, as a share of the picture's longer side; never under 20 px.
     pub min_face_share: f32,
-    /// Probabilities that the three networks must reach.
+    /// Probabilities that MTCNN's three networks must reach.
     pub thresholds: [f32; 3],
-    /// Each picture of the pyramid is this much smaller than the one before.
+    /// Each picture of MTCNN's pyramid is this much smaller than the one before.
     pub pyramid_factor: f64,
     /// Threads of each network's own.
     pub threads: usize,
@@ -34,6 +30,13 @@ impl Default for DetectorSettings {
     }
 }
 
+impl DetectorSettings {
+    /// The smallest face in pixels of this picture.
+    pub(super) fn min_face_px(&self, picture: &Picture) -> f32 {
+        (picture.width.max(picture.height) as f32 * self.min_face_share).max(20.0)
+    }
+}
+
 /// A face found in a picture.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Detection {
@@ -43,258 +46,62 @@ pub struct Detection {
     pub landmarks: Landmarks,
 }
 
-/// The cascade. Owned by one thread.
-#[derive(Debug)]
-pub struct Detector {
-    settings: DetectorSettings,
-    proposer: Graph,
-    filter: Graph,
-    refiner: Refiner,
-    image: RgbImage,
-    inputs: Vec<f32>,
+impl Detection {
+    /// The same in a picture that is `factor` times as large, per axis.
+    pub(super) fn scaled(mut self, factor: [f32; 2]) -> Detection {
+        self.rect = self.rect.scaled(factor);
+        for point in &mut self.landmarks {
+            for k in 0..2 {
+                point[k] *= factor[k];
+            }
+        }
+        self
+    }
 }
 
-/// Side of the window that the first network looks through, and its stride.
-const CELL: f64 = 12.0;
-const STRIDE: f32 = 2.0;
-const FILTER_SIDE: usize = 24;
-/// Crops in one run of a network.
-const BATCH: usize = 128;
-/// Pictures are shrunk while the smallest face stays at least this large.
-const SHRUNK_FACE_PX: f32 = 36.0;
+/// Finds all faces of a picture. Owned by one thread.
+#[derive(Debug)]
+pub enum Detector {
+    YuNet(Box<YuNet>),
+    Mtcnn(Box<Mtcnn>),
+}
 
 impl Detector {
-    /// Opens `pnet.onnx`, `rnet.onnx` and `onet.onnx` in `dir`.
+    /// Opens the detector whose graphs are in `dir`: MTCNN where there is a `pnet.onnx`, else YuNet.
+    ///
+    /// # Errors
+    /// A graph that is missing, is another than its `provenance.toml` says, or cannot be opened.
     pub fn open(
         runtime: &Runtime,
         dir: &Path,
         provider: Provider,
         settings: DetectorSettings,
     ) -> Result<Detector, EncodeError> {
-        let threads = settings.threads;
-        Ok(Detector {
-            proposer: open_graph(runtime, dir, "pnet", provider, threads)?,
-            filter: open_graph(runtime, dir, "rnet", provider, threads)?,
-            refiner: Refiner::open(runtime, dir, provider, threads)?,
-            settings,
-            image: RgbImage::default(),
-            inputs: Vec::new(),
+        Ok(if is_mtcnn(dir) {
+            Detector::Mtcnn(Box::new(Mtcnn::open(runtime, dir, provider, settings)?))
+        } else {
+            Detector::YuNet(Box::new(YuNet::open(runtime, dir, provider, settings)?))
         })
     }
 
-    /// All faces, best first. Large pictures are shrunk before, as far as the smallest face allows.
+    /// The detector's name, as people know it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Detector::YuNet(_) => "YuNet",
+            Detector::Mtcnn(_) => "MTCNN",
+        }
+    }
+
+    /// All faces, best first.
     pub fn detect(&mut self, picture: &Picture) -> Result<Vec<Detection>, EncodeError> {
-        let min_face =
-            (picture.width.max(picture.height) as f32 * self.settings.min_face_share).max(20.0);
-        let shrink = [4, 2]
-            .into_iter()
-            .find(|s| min_face / *s as f32 >= SHRUNK_FACE_PX)
-            .unwrap_or(1);
-        let mut image = std::mem::take(&mut self.image);
-        image.fill_from(picture, shrink);
-        let found = self.detect_rgb(&image, min_face / shrink as f32);
-        self.image = image;
-        let scale = shrink as f32;
-        let mut found = found?;
-        for detection in &mut found {
-            let Rect { x, y, w, h } = detection.rect;
-            detection.rect = Rect {
-                x: x * scale,
-                y: y * scale,
-                w: w * scale,
-                h: h * scale,
-            };
-            detection.landmarks = detection.landmarks.map(|[x, y]| [x * scale, y * scale]);
+        match self {
+            Detector::YuNet(yunet) => yunet.detect(picture),
+            Detector::Mtcnn(mtcnn) => mtcnn.detect(picture),
         }
-        Ok(found)
-    }
-
-    /// All faces of at least `min_face_px`, best first.
-    pub fn detect_rgb(
-        &mut self,
-        image: &RgbImage,
-        min_face_px: f32,
-    ) -> Result<Vec<Detection>, EncodeError> {
-        let proposals = self.propose(image, f64::from(min_face_px))?;
-        let filtered = self.filter(image, proposals)?;
-        self.refine(image, filtered)
-    }
-
-    fn propose(
-        &mut self,
-        image: &RgbImage,
-        min_face_px: f64,
-    ) -> Result<Vec<Candidate>, EncodeError> {
-        let (w, h) = (image.width, image.height);
-        let mut scale = CELL / min_face_px;
-        let mut shorter = w.min(h) as f64 * scale;
-        let mut proposals = Vec::new();
-        while shorter >= CELL {
-            let (sw, sh) = (
-                (w as f64 * scale + 1.0) as usize,
-                (h as f64 * scale + 1.0) as usize,
-            );
-            self.inputs.clear();
-            resample(image, Area { x: 0, y: 0, w, h }, sw, sh, &mut self.inputs);
-            let outputs = self
-                .proposer
-                .run(&[Input::F32(&[1, 3, sh, sw], &self.inputs)])?;
-            let [regression, probability] = two(&self.proposer, &outputs)?;
-            let columns = outputs[1].shape[3];
-            let cells = columns * outputs[1].shape[2];
-            let mut of_scale = Vec::new();
-            for (i, score) in probability[cells..2 * cells]
-                .iter()
-                .enumerate()
-                .filter(|(_, p)| **p >= self.settings.thresholds[0])
-            {
-                let near = |at: usize| ((STRIDE * at as f32 + 1.0) / scale as f32).floor();
-                let far = |at: usize| ((STRIDE * at as f32 + CELL as f32) / scale as f32).floor();
-                let (x, y) = (i % columns, i / columns);
-                let regression = std::array::from_fn(|k| regression[k * cells + i]);
-                of_scale.push(Candidate {
-                    corners: [near(x), near(y), far(x), far(y)],
-                    score: *score,
-                    regression,
-                });
-            }
-            proposals.extend(suppress(of_scale, 0.5, Overlap::Union));
-            scale *= self.settings.pyramid_factor;
-            shorter *= self.settings.pyramid_factor;
-        }
-        let mut proposals = suppress(proposals, 0.7, Overlap::Union);
-        for proposal in &mut proposals {
-            proposal.regress(0.0);
-            proposal.square();
-        }
-        Ok(proposals)
-    }
-
-    fn filter(
-        &mut self,
-        image: &RgbImage,
-        mut proposals: Vec<Candidate>,
-    ) -> Result<Vec<Candidate>, EncodeError> {
-        let mut passed = Vec::new();
-        proposals.retain(|p| area_of(image, p).is_some());
-        for batch in proposals.chunks(BATCH) {
-            self.inputs.clear();
-            for area in batch.iter().filter_map(|p| area_of(image, p)) {
-                resample(image, area, FILTER_SIDE, FILTER_SIDE, &mut self.inputs);
-            }
-            let outputs = self.filter.run(&[Input::F32(
-                &[batch.len(), 3, FILTER_SIDE, FILTER_SIDE],
-                &self.inputs,
-            )])?;
-            let [regression, probability] = two(&self.filter, &outputs)?;
-            for (i, proposal) in batch
-                .iter()
-                .enumerate()
-                .filter(|(i, _)| probability[2 * i + 1] > self.settings.thresholds[1])
-            {
-                let regression = std::array::from_fn(|k| regression[4 * i + k]);
-                passed.push(Candidate {
-                    corners: proposal.corners,
-                    score: probability[2 * i + 1],
-                    regression,
-                });
-            }
-        }
-        let mut passed = suppress(passed, 0.7, Overlap::Union);
-        for candidate in &mut passed {
-            candidate.regress(1.0);
-            candidate.square();
-        }
-        Ok(passed)
-    }
-
-    fn refine(
-        &mut self,
-        image: &RgbImage,
-        mut candidates: Vec<Candidate>,
-    ) -> Result<Vec<Detection>, EncodeError> {
-        let mut refined = Vec::new();
-        let mut landmarks = Vec::new();
-        candidates.retain(|c| area_of(image, c).is_some());
-        for batch in candidates.chunks(BATCH) {
-            self.inputs.clear();
-            for area in batch.iter().filter_map(|c| area_of(image, c)) {
-                resample(image, area, INPUT_SIDE, INPUT_SIDE, &mut self.inputs);
-            }
-            let found = self.refiner.refine(&self.inputs)?;
-            for (candidate, found) in batch
-                .iter()
-                .zip(found)
-                .filter(|(_, f)| f.score > self.settings.thresholds[2])
-            {
-                let [x1, y1, x2, y2] = candidate.corners;
-                let (w, h) = (x2 - x1 + 1.0, y2 - y1 + 1.0);
-                let mut candidate = Candidate {
-                    score: found.score,
-                    regression: found.regression,
-                    ..*candidate
-                };
-                candidate.regress(1.0);
-                refined.push(candidate);
-                landmarks.push(
-                    found
-                        .landmarks
-                        .map(|[x, y]| [w * x + x1 - 1.0, h * y + y1 - 1.0]),
-                );
-            }
-        }
-        // The suppression sorts: carry the index of the landmarks through it.
-        for (i, candidate) in refined.iter_mut().enumerate() {
-            candidate.regression[0] = i as f32;
-        }
-        let kept = suppress(refined, 0.7, Overlap::Smaller);
-        Ok(kept
-            .into_iter()
-            .map(|c| {
-                let [x1, y1, x2, y2] = c.corners;
-                Detection {
-                    rect: Rect {
-                        x: x1,
-                        y: y1,
-                        w: x2 - x1,
-                        h: y2 - y1,
-                    },
-                    score: c.score,
-                    landmarks: landmarks[c.regression[0] as usize],
-                }
-            })
-            .collect())
     }
 }
 
-/// The part of the image under a candidate, as the reference cuts it: truncated, counted from 1, clipped. `None` where nothing is left.
-fn area_of(image: &RgbImage, candidate: &Candidate) -> Option<Area> {
-    let [x1, y1, x2, y2] = candidate.corners.map(|c| c as i64);
-    let (x, y) = (x1.max(1) - 1, y1.max(1) - 1);
-    let (ex, ey) = (x2.min(image.width as i64), y2.min(image.height as i64));
-    (ex > x && ey > y).then(|| Area {
-        x: x as usize,
-        y: y as usize,
-        w: (ex - x) as usize,
-        h: (ey - y) as usize,
-    })
+/// Does this folder hold MTCNN's cascade?
+pub(super) fn is_mtcnn(dir: &Path) -> bool {
+    dir.join("pnet.onnx").exists()
 }
-
-fn two<'a>(
-    graph: &Graph,
-    outputs: &'a [crate::encode::Output],
-) -> Result<[&'a [f32]; 2], EncodeError> {
-    match outputs {
-        [a, b] if a.values.len() == 2 * b.values.len() && a.shape.len() == b.shape.len() => {
-            Ok([&a.values, &b.values])
-        }
-        _ => Err(EncodeError::WrongOutput {
-            graph: graph.name().to_owned(),
-            found: format!("{:?}", outputs.iter().map(|o| &o.shape).collect::<Vec<_>>()),
-            expected: "four numbers and two probabilities for each box".into(),
-        }),
-    }
-}
-
-#[cfg(test)]
-mod tests;

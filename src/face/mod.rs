@@ -1,7 +1,9 @@
 //! Faces: found, followed, aligned.
 //!
-//! [`Detector`] finds faces at an interval; [`FaceStage`] follows each on every frame with MTCNN's last network alone, keeps ids through
-//! short occlusions, and cuts aligned crops. Neither knows a thread or a clock.
+//! [`Detector`] finds faces at an interval: [`YuNet`], or MTCNN where that is configured. [`FaceStage`] follows each face on every frame
+//! with MTCNN's last network, whose landmarks are the better ones on faces towards the camera, and with YuNet on a crop where that
+//! network recognises none: profiles, faces that are half covered. It keeps ids through short occlusions, cuts aligned crops, and judges
+//! by size, sharpness and pose how good each face is as evidence. Neither knows a thread or a clock.
 
 mod appearance;
 mod associate;
@@ -10,6 +12,8 @@ mod closeup;
 mod detect;
 mod image;
 mod lips;
+mod mtcnn;
+mod pose;
 mod quality;
 mod refine;
 mod resize;
@@ -17,8 +21,11 @@ mod shot;
 mod smooth;
 mod stage;
 mod track;
+mod yunet;
 
 pub use detect::{Detection, Detector, DetectorSettings};
 pub use image::RgbImage;
-pub use refine::Refiner;
+pub use mtcnn::Mtcnn;
+pub use refine::Follower;
 pub use stage::{FaceSettings, FaceStage};
+pub use yunet::YuNet;

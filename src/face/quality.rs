@@ -13,16 +13,16 @@ fn ramp([low, high]: [f32; 2], value: f32) -> f32 {
     ((value - low) / (high - low)).clamp(0.0, 1.0)
 }
 
-/// 0..1: the product of size, sharpness, pose and score. Half of it and more is a fair face; a profile or a smear is under a quarter.
-pub fn quality(closeup: &Closeup, landmarks: &Landmarks, score: f32) -> f32 {
+/// 0..1: the product of size, sharpness, pose (`facing`) and score. Half of it and more is a fair face; a profile or a smear is under a
+/// quarter.
+pub fn quality(closeup: &Closeup, landmarks: &Landmarks, score: f32, facing: f32) -> f32 {
     let [left, right, ..] = *landmarks;
     let eyes = (right[0] - left[0]).hypot(right[1] - left[1]);
     // A profile's eyes are close together: its size is the height's.
     let height = height(landmarks);
     let size = ramp(EYES_PX, eyes.max(height * 0.8));
     let sharp = ramp(DETAIL, detail(closeup));
-    (score.clamp(0.0, 1.0) * size.sqrt() * (0.35 + 0.65 * sharp.sqrt()) * frontal(landmarks))
-        .clamp(0.0, 1.0)
+    (score.clamp(0.0, 1.0) * size.sqrt() * (0.35 + 0.65 * sharp.sqrt()) * facing).clamp(0.0, 1.0)
 }
 
 /// From the middle of the eyes to the middle of the mouth.
@@ -36,7 +36,8 @@ fn middle(a: [f32; 2], b: [f32; 2]) -> [f32; 2] {
     [(a[0] + b[0]) / 2.0, (a[1] + b[1]) / 2.0]
 }
 
-/// 1 for a face towards the camera, 0 for a profile: where the nose stands between the eyes, and between eyes and mouth.
+/// 1 for a face towards the camera, 0 for a profile: where the nose stands between the eyes, and between eyes and mouth. The rule beside
+/// MTCNN as detector; with YuNet it is [`super::pose::facing`].
 pub fn frontal(landmarks: &Landmarks) -> f32 {
     let [left, right, nose, mouth_left, mouth_right] = *landmarks;
     let (eyes, mouth) = (middle(left, right), middle(mouth_left, mouth_right));
@@ -89,6 +90,10 @@ mod tests {
         [106.0, 122.0],
     ];
 
+    fn judged(closeup: &Closeup, landmarks: &Landmarks, score: f32) -> f32 {
+        quality(closeup, landmarks, score, frontal(landmarks))
+    }
+
     fn checkers(side: usize) -> Closeup {
         let luma = (0..INPUT_SIDE * INPUT_SIDE)
             .map(|i| {
@@ -109,28 +114,28 @@ mod tests {
     #[test]
     fn better_faces_get_more() {
         let sharp = checkers(4);
-        let front = quality(&sharp, &FRONT, 1.0);
+        let front = judged(&sharp, &FRONT, 1.0);
         assert!(front > 0.8, "{front}");
         let mut profile = FRONT;
         profile[2][0] += 22.0;
         profile[1][0] -= 14.0;
-        assert!(quality(&sharp, &profile, 1.0) < 0.4 * front);
+        assert!(judged(&sharp, &profile, 1.0) < 0.4 * front);
         let small = FRONT.map(|p| p.map(|v| v / 8.0));
-        assert!(quality(&sharp, &small, 1.0) < 0.4 * front);
+        assert!(judged(&sharp, &small, 1.0) < 0.4 * front);
         let ramp = Closeup {
             luma: (0..INPUT_SIDE * INPUT_SIDE)
                 .map(|i| (i % INPUT_SIDE) as f32 * 4.0)
                 .collect(),
             ..sharp.clone()
         };
-        assert!(quality(&ramp, &FRONT, 1.0) < 0.4 * front);
-        assert!(quality(&sharp, &FRONT, 0.5) < 0.6 * front);
+        assert!(judged(&ramp, &FRONT, 1.0) < 0.4 * front);
+        assert!(judged(&sharp, &FRONT, 0.5) < 0.6 * front);
     }
 
     proptest! {
         #[test]
         fn quality_is_a_share(points in prop::array::uniform5(prop::array::uniform2(-1e3f32..1e3)), score in 0.0f32..1.0) {
-            let q = quality(&checkers(4), &points, score);
+            let q = judged(&checkers(4), &points, score);
             prop_assert!((0.0..=1.0).contains(&q));
         }
     }

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::detect::{Detection, is_mtcnn};
+use super::pose::detected_facing;
+use super::yunet::CropDetector;
 use crate::clip::Landmarks;
 use crate::encode::{EncodeError, Graph, Input, Provider, Runtime};
 use crate::model::manifest::hex_sha256;
@@ -39,11 +42,6 @@ impl Refiner {
         Ok(Refiner {
             graph: open_graph(runtime, dir, "onet", provider, threads)?,
         })
-    }
-
-    /// Provider that is really used.
-    pub fn provider(&self) -> Provider {
-        self.graph.provider()
     }
 
     /// Runs on crops `[n, 3, 48, 48]` of `(value - 127.5) / 128`, all in one run. Nothing is run for no crop.
@@ -87,6 +85,48 @@ fn three<'a>(
             found: format!("{:?}", outputs.iter().map(|o| &o.shape).collect::<Vec<_>>()),
             expected: format!("[{count}, 4], [{count}, 10] and [{count}, 2]"),
         }),
+    }
+}
+
+/// The networks that follow faces from frame to frame.
+#[derive(Debug)]
+pub struct Follower {
+    pub(super) refiner: Refiner,
+    /// Finds a face where the refiner recognises none. Not with MTCNN as detector: what MTCNN finds, its last network recognises.
+    pub(super) crops: Option<CropDetector>,
+}
+
+impl Follower {
+    /// Opens `onet.onnx` in `tracker`, and `yunet.onnx` in `detector` if that is the detector there.
+    ///
+    /// # Errors
+    /// A graph that is missing, is another than its `provenance.toml` says, or cannot be opened.
+    pub fn open(
+        runtime: &Runtime,
+        tracker: &Path,
+        detector: &Path,
+        provider: Provider,
+        threads: usize,
+    ) -> Result<Follower, EncodeError> {
+        Ok(Follower {
+            refiner: Refiner::open(runtime, tracker, provider, threads)?,
+            crops: if is_mtcnn(detector) {
+                None
+            } else {
+                Some(CropDetector::open(runtime, detector, provider, threads)?)
+            },
+        })
+    }
+}
+
+impl Follower {
+    /// 1 for a detected face towards the camera, 0 for a profile. Always 1 with MTCNN, which finds no profiles.
+    pub(super) fn facing(&self, detection: &Detection) -> f32 {
+        if self.crops.is_some() {
+            detected_facing(&detection.landmarks)
+        } else {
+            1.0
+        }
     }
 }
 

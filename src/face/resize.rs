@@ -32,12 +32,7 @@ impl PictureSize {
             return;
         };
         for detection in detections {
-            detection.rect = detection.rect.scaled(factor);
-            for point in &mut detection.landmarks {
-                for k in 0..2 {
-                    point[k] *= factor[k];
-                }
-            }
+            *detection = detection.scaled(factor);
         }
     }
 }

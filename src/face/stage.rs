@@ -3,25 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::appearance::Appearance;
-use super::associate::{
-    Apart, duplicate, give_back, match_detections, may_return, one_face, returning, settle,
-};
-use super::closeup::Closeup;
+mod face;
+mod observations;
+mod subjects;
+
+use super::associate::{Apart, give_back, match_detections, settle};
 use super::detect::Detection;
-use super::lips::lip_motion;
-use super::quality::quality;
-use super::refine::Refiner;
+use super::refine::Follower;
 use super::resize::PictureSize;
 use super::shot::ShotWatch;
-use super::track::{Newcomer, Sighting, Track};
-use crate::clip::{
-    Face, FramedFaces, Picture, Rect, SubjectChange, SubjectId, SubjectPhase, VideoFrame, face_slot,
-};
+use super::track::{Newcomer, Track};
+use crate::clip::{FramedFaces, SubjectChange, SubjectPhase, VideoFrame};
 use crate::encode::EncodeError;
 use crate::model::manifest::FacePreprocessing;
-use crate::preprocess::align;
 use crate::time::MediaTime;
+use face::FaceBuilder;
+use observations::{SQUARE, believable};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct FaceSettings {
@@ -43,34 +40,15 @@ impl Default for FaceSettings {
     }
 }
 
-/// Probability under which a followed face is hidden, and above which a new and a returning one is believed.
-const SEEN: f32 = 0.6;
-const BELIEVED: f32 = 0.7;
-const RETURNED: f32 = 0.8;
-/// A detection that needs no second one.
-const CERTAIN: f32 = 0.95;
-/// A detection of which two make a subject, and how many any others.
-const LIKELY: f32 = 0.88;
-const PERSISTENT: u32 = 6;
-/// Likeness to the frame before under which it is another face, without and with a change of the whole picture.
-const SAME: f32 = 0.3;
+/// Likeness to the last frame from which a face is the same one although the whole picture changed.
 const SAME_SHOT: f32 = 0.6;
-/// Likeness that a hidden face must have where it is expected.
-const LIKE_EXPECTED: f32 = 0.5;
-/// Detections in a row that did not see what is followed: from then on only what is sure is believed.
-const DOUBTED_AFTER: u32 = 6;
-const DOUBTED: f32 = 0.9;
-/// How long a face near a hidden subject's place may stay without a name.
-const UNDECIDED_NANOS: i64 = 600_000_000;
-/// The side of the square that is looked at, over the face's longer side.
-const SQUARE: f32 = 1.0;
 
 /// Follows every face on every frame, between and across detections. Deterministic: the same frames and detections give the same faces.
 #[derive(Debug)]
 pub struct FaceStage {
     settings: FaceSettings,
     preprocessing: Option<FacePreprocessing>,
-    refiner: Refiner,
+    follower: Follower,
     tracks: Vec<Track>,
     apart: Apart,
     newcomers: Vec<Newcomer>,
@@ -92,12 +70,12 @@ impl FaceStage {
     pub fn new(
         settings: FaceSettings,
         preprocessing: Option<FacePreprocessing>,
-        refiner: Refiner,
+        follower: Follower,
     ) -> Self {
         FaceStage {
             settings,
             preprocessing,
-            refiner,
+            follower,
             tracks: Vec::new(),
             apart: Apart::new(),
             newcomers: Vec::new(),
@@ -114,9 +92,9 @@ impl FaceStage {
         }
     }
 
-    /// The graph back, for the next stage: opening it takes longer than a short recording.
-    pub fn into_refiner(self) -> Refiner {
-        self.refiner
+    /// The graphs back, for the next stage: opening them takes longer than a short recording.
+    pub fn into_follower(self) -> Follower {
+        self.follower
     }
 
     /// Should a detection be asked for with this frame? By media time since the last one that was fed; at once after a cut. While one is
@@ -156,6 +134,7 @@ impl FaceStage {
             track.misses = 0;
             track.hits += 1;
             track.best_detection = track.best_detection.max(detection.score);
+            track.facing = self.follower.facing(detection);
             if rect.iou(&detection.rect) < 0.6 {
                 // Drifted: where the cascade sees it, moved by what the track moved since.
                 let (found, then) = (detection.rect.center(), rect.center());
@@ -170,6 +149,7 @@ impl FaceStage {
             .map(|(d, _)| Newcomer {
                 rect: d.rect,
                 score: d.score,
+                facing: self.follower.facing(d),
             });
         let limit = 2 * self.settings.max_subjects;
         self.newcomers.extend(fresh.take(limit));
@@ -205,13 +185,14 @@ impl FaceStage {
                 .map(|n| (n.rect.center(), n.rect.w.max(n.rect.h) * SQUARE)),
         );
         let mut sightings = self.look(picture, &places)?;
-        let arrivals = sightings.split_off(self.tracks.len());
+        let mut arrivals = sightings.split_off(self.tracks.len());
         self.look_again(picture, &mut sightings)?;
         for (track, sighting) in self.tracks.iter().zip(&mut sightings) {
             if !sighting.as_ref().is_some_and(|s| believable(track, s)) {
                 *sighting = None;
             }
         }
+        self.look_by_detector(picture, &newcomers, &mut sightings, &mut arrivals)?;
 
         if picture_changed
             && !self.tracks.iter().zip(&sightings).any(|(t, s)| {
@@ -237,21 +218,19 @@ impl FaceStage {
                 None => track.visible = false,
             }
         }
-        let mut faces = Vec::new();
         self.recognise(now, &sightings);
         self.confirm(now, &mut changes, &sightings);
+        let builder = FaceBuilder {
+            now,
+            seconds,
+            picture,
+            preprocessing: self.preprocessing.as_ref(),
+            follower: &self.follower,
+        };
+        let mut faces = Vec::new();
         for (track, sighting) in self.tracks.iter_mut().zip(&sightings) {
             if let (Some(sighting), Some(subject)) = (sighting, track.subject) {
-                let face = face_of(
-                    track,
-                    sighting,
-                    subject,
-                    self.next_face,
-                    now,
-                    seconds,
-                    picture,
-                    self.preprocessing.as_ref(),
-                );
+                let face = builder.face(track, sighting, subject, self.next_face);
                 self.next_face += 1;
                 faces.push(Arc::new(face));
                 if track.has_news(now, self.picture_size) {
@@ -272,316 +251,6 @@ impl FaceStage {
     pub fn finish(&mut self, end: MediaTime) -> Vec<SubjectChange> {
         self.newcomers.clear();
         self.lose(end, |_| true)
-    }
-
-    /// One run of the network over all places.
-    fn look(
-        &mut self,
-        picture: &Picture,
-        places: &[([f32; 2], f32)],
-    ) -> Result<Vec<Option<Sighting>>, EncodeError> {
-        self.inputs.clear();
-        let closeups: Vec<Closeup> = places
-            .iter()
-            .map(|(center, side)| Closeup::cut(picture, *center, *side, &mut self.inputs))
-            .collect();
-        let found = self.refiner.refine(&self.inputs)?;
-        let sighting = |(closeup, found): (Closeup, super::refine::Refinement)| {
-            // Nothing is worked out for what nobody will believe.
-            if found.score < SEEN {
-                return None;
-            }
-            let [x1, y1, x2, y2] = found.regression;
-            let (a, b) = (
-                closeup.to_picture([x1, y1]),
-                closeup.to_picture([1.0 + x2, 1.0 + y2]),
-            );
-            let rect = Rect {
-                x: a[0],
-                y: a[1],
-                w: b[0] - a[0],
-                h: b[1] - a[1],
-            };
-            let landmarks = found.landmarks.map(|p| closeup.to_picture(p));
-            if rect.w < 8.0 || rect.h < 8.0 {
-                return None;
-            }
-            let patch = closeup.straighten(&landmarks)?;
-            let look = Appearance::new(picture, &rect, &landmarks, &patch);
-            Some(Sighting {
-                rect,
-                landmarks,
-                score: found.score,
-                closeup,
-                look,
-            })
-        };
-        Ok(closeups.into_iter().zip(found).map(sighting).collect())
-    }
-
-    /// A second look for those who were there a frame ago and are not where they were expected: where they were, and in a wider square.
-    fn look_again(
-        &mut self,
-        picture: &Picture,
-        sightings: &mut [Option<Sighting>],
-    ) -> Result<(), EncodeError> {
-        let missed: Vec<usize> = (0..self.tracks.len())
-            .filter(|i| {
-                self.tracks[*i].visible
-                    && self.tracks[*i].subject.is_some()
-                    && sightings[*i].is_none()
-            })
-            .collect();
-        let places: Vec<_> = missed
-            .iter()
-            .flat_map(|i| {
-                let track = &self.tracks[*i];
-                [
-                    (track.rect.center(), track.side),
-                    (track.center, track.side * 1.4),
-                ]
-            })
-            .collect();
-        let found = self.look(picture, &places)?;
-        for (i, two) in missed.into_iter().zip(found.chunks(2)) {
-            sightings[i] = two
-                .iter()
-                .flatten()
-                .filter(|s| s.score >= BELIEVED)
-                .max_by(|a, b| a.score.total_cmp(&b.score))
-                .cloned();
-        }
-        Ok(())
-    }
-
-    /// New faces: who was hidden and is back, who is new, what is already followed.
-    fn admit(
-        &mut self,
-        now: MediaTime,
-        newcomers: &[Newcomer],
-        arrivals: Vec<Option<Sighting>>,
-        sightings: &mut Vec<Option<Sighting>>,
-    ) {
-        for (newcomer, arrival) in newcomers.iter().zip(arrivals) {
-            let Some(arrival) = arrival.filter(|a| a.score >= BELIEVED) else {
-                continue;
-            };
-            if sightings
-                .iter()
-                .flatten()
-                .any(|s| one_face(&s.rect, &arrival.rect))
-            {
-                continue;
-            }
-            let seen: Vec<bool> = sightings.iter().map(Option::is_some).collect();
-            if let Some(i) = returning(&self.tracks, &seen, &self.apart, None, now, &arrival) {
-                let track = &mut self.tracks[i];
-                (track.hits, track.misses) = (track.hits + 1, 0);
-                // It may have been seen a frame ago, elsewhere: take the place as it is found.
-                (track.center, track.side, track.velocity) =
-                    (arrival.rect.center(), arrival.side(), [0.0; 2]);
-                sightings[i] = Some(arrival);
-            } else if self.tracks.len() < 3 * self.settings.max_subjects {
-                self.tracks
-                    .push(Track::new(self.next_serial, now, &arrival, newcomer.score));
-                self.next_serial += 1;
-                sightings.push(Some(arrival));
-            }
-        }
-    }
-
-    /// A face that was new a moment ago and is now seen better may be a hidden subject after all.
-    fn recognise(&mut self, now: MediaTime, sightings: &[Option<Sighting>]) {
-        let seen: Vec<bool> = sightings.iter().map(Option::is_some).collect();
-        for (i, sighting) in sightings.iter().enumerate() {
-            let (None, Some(sighting)) = (self.tracks[i].subject, sighting) else {
-                continue;
-            };
-            let serial = Some(self.tracks[i].serial);
-            if let Some(h) = returning(&self.tracks, &seen, &self.apart, serial, now, sighting) {
-                let mut hidden = self.tracks[h].clone();
-                self.tracks[i].inherit(&mut hidden);
-                self.tracks[h] = hidden;
-            }
-        }
-    }
-
-    /// Makes subjects of those who are certain, or were detected often enough; with too many the smallest goes.
-    fn confirm(
-        &mut self,
-        now: MediaTime,
-        changes: &mut Vec<SubjectChange>,
-        sightings: &[Option<Sighting>],
-    ) {
-        for i in 0..self.tracks.len() {
-            let track = &self.tracks[i];
-            let Some(sighting) = &sightings[i] else {
-                continue;
-            };
-            let certain = track.best_detection >= CERTAIN && track.score >= RETURNED;
-            let confirmed =
-                track.hits >= 2 && track.best_detection >= LIKELY || track.hits >= PERSISTENT;
-            if track.subject.is_some() || !(certain || confirmed) {
-                continue;
-            }
-            // Half hidden, a face looks like nobody: who may be back is given a while to show.
-            let undecided =
-                now < track.entangled_until || now.nanos_since(track.born) < UNDECIDED_NANOS;
-            if undecided && may_return(&self.tracks, now, sighting) {
-                continue;
-            }
-            let subjects: Vec<usize> = (0..self.tracks.len())
-                .filter(|t| self.tracks[*t].subject.is_some())
-                .collect();
-            if subjects.len() >= self.settings.max_subjects {
-                let weight = |t: &Track| if t.visible { t.side } else { 0.0 };
-                let Some(smallest) = subjects
-                    .into_iter()
-                    .min_by(|a, b| weight(&self.tracks[*a]).total_cmp(&weight(&self.tracks[*b])))
-                else {
-                    continue;
-                };
-                if weight(&self.tracks[smallest]) * 1.4 > self.tracks[i].side {
-                    continue;
-                }
-                let loser = &mut self.tracks[smallest];
-                changes.extend(loser.tell(now, SubjectPhase::Lost, None, self.picture_size));
-                (loser.subject, loser.hits, loser.best_detection) = (None, 0, 0.0);
-            }
-            let track = &mut self.tracks[i];
-            track.subject = Some(self.next_subject);
-            track.quality = quality(&sighting.closeup, &sighting.landmarks, sighting.score);
-            self.next_subject += 1;
-            changes.extend(track.tell(now, SubjectPhase::Appeared, None, self.picture_size));
-        }
-    }
-
-    /// Ends tracks: duplicates are merged, the unconfirmed go at once, the hidden after a while.
-    fn retire(
-        &mut self,
-        now: MediaTime,
-        changes: &mut Vec<SubjectChange>,
-        faces: &mut [Arc<Face>],
-    ) {
-        while let Some((hidden, visible)) = duplicate(&self.tracks, &self.apart, now) {
-            let older = if self.tracks[hidden].subject < self.tracks[visible].subject {
-                hidden
-            } else {
-                visible
-            };
-            let (Some(younger_id), Some(older_id)) = (
-                self.tracks[hidden + visible - older].subject,
-                self.tracks[older].subject,
-            ) else {
-                return;
-            };
-            let place = &mut self.tracks[visible];
-            place.subject = Some(younger_id);
-            changes.extend(place.tell(
-                now,
-                SubjectPhase::Merged,
-                Some(older_id),
-                self.picture_size,
-            ));
-            place.subject = Some(older_id);
-            for face in faces
-                .iter_mut()
-                .filter(|f| f.subject == SubjectId::Face(younger_id))
-            {
-                Arc::make_mut(face).subject = SubjectId::Face(older_id);
-            }
-            self.tracks.remove(hidden);
-        }
-        let lost_after = self.settings.lost_after.as_nanos() as i64;
-        changes.extend(self.lose(now, |t| {
-            !t.visible && (t.subject.is_none() || now.nanos_since(t.last_seen) >= lost_after)
-        }));
-    }
-
-    fn lose(&mut self, now: MediaTime, who: impl Fn(&Track) -> bool) -> Vec<SubjectChange> {
-        let size = self.picture_size;
-        let lost = self
-            .tracks
-            .iter_mut()
-            .filter(|t| who(t))
-            .filter_map(|t| t.tell(now, SubjectPhase::Lost, None, size))
-            .collect();
-        let gone: Vec<u32> = self
-            .tracks
-            .iter()
-            .filter(|t| who(t))
-            .map(|t| t.serial)
-            .collect();
-        self.tracks.retain(|t| !who(t));
-        self.apart
-            .retain(|(a, b)| !gone.contains(a) && !gone.contains(b));
-        lost
-    }
-}
-
-/// Is this the face that the track follows?
-fn believable(track: &Track, sighting: &Sighting) -> bool {
-    let growth = sighting.side() / track.side.max(1.0);
-    let likeness = track.likeness(&sighting.look);
-    let (score, like) = if track.visible {
-        (
-            if track.misses >= DOUBTED_AFTER {
-                DOUBTED
-            } else {
-                SEEN
-            },
-            SAME,
-        )
-    } else {
-        (RETURNED, LIKE_EXPECTED)
-    };
-    sighting.score >= score && likeness >= like && (0.4..2.5).contains(&growth)
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the frame's and the track's sides of one noun"
-)]
-fn face_of(
-    track: &mut Track,
-    sighting: &Sighting,
-    subject: u32,
-    id: u64,
-    now: MediaTime,
-    seconds: f32,
-    picture: &Picture,
-    preprocessing: Option<&FacePreprocessing>,
-) -> Face {
-    let (landmarks, rect) = track.smooth(sighting, seconds);
-    track.rect = rect;
-    track.quality = quality(&sighting.closeup, &landmarks, sighting.score);
-    let patch = sighting.closeup.straighten(&landmarks);
-    let lip_motion = match (&track.patch, &patch) {
-        (Some(before), Some(now)) => lip_motion(before, now),
-        _ => 0.0,
-    };
-    track.patch = patch;
-    let crop = preprocessing
-        .filter(|p| track.quality >= p.min_quality)
-        .and_then(|p| {
-            let slot = face_slot(now, p.rate_hz);
-            if track.slot == Some(slot) {
-                return None;
-            }
-            let crop = align(picture, &landmarks, p)?;
-            track.slot = Some(slot);
-            Some(Arc::new(crop))
-        });
-    Face {
-        id,
-        subject: SubjectId::Face(subject),
-        time: now,
-        rect,
-        landmarks,
-        score: sighting.score,
-        quality: track.quality,
-        lip_motion,
-        crop,
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Sighting {
     pub score: f32,
     pub closeup: Closeup,
     pub look: Appearance,
+    /// The refining network does not recognise this face, the detector does.
+    pub by_detector: bool,
 }
 
 impl Sighting {
@@ -29,6 +31,8 @@ impl Sighting {
 pub struct Newcomer {
     pub rect: Rect,
     pub score: f32,
+    /// See [`Track::facing`].
+    pub facing: f32,
 }
 
 impl Newcomer {
@@ -48,6 +52,10 @@ const MAX_SPEED: f32 = 8.0;
 const LOOK_SHARE: f32 = 0.06;
 /// How long places are remembered, for detections that come late.
 const HISTORY_NANOS: i64 = 3_000_000_000;
+
+/// Share of its quality that a face keeps which the refining network did not recognise within the last [`UNRECOGNISED_NANOS`].
+const UNRECOGNISED: f32 = 0.14;
+const UNRECOGNISED_NANOS: i64 = 300_000_000;
 
 /// What was last told of a subject.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +83,12 @@ pub struct Track {
     pub rect: Rect,
     pub score: f32,
     pub quality: f32,
+    /// Where it was last seen, the refining network did not recognise it.
+    pub by_detector: bool,
+    /// When that was so for the last time.
+    unrecognised_at: Option<MediaTime>,
+    /// By the last detection: 1 for a face towards the camera, 0 for a profile.
+    pub facing: f32,
     /// Detections that confirmed it, and the best of their scores.
     pub hits: u32,
     pub best_detection: f32,
@@ -95,7 +109,7 @@ pub struct Track {
 }
 
 impl Track {
-    pub fn new(serial: u32, now: MediaTime, sighting: &Sighting, detection_score: f32) -> Track {
+    pub fn new(serial: u32, now: MediaTime, sighting: &Sighting, newcomer: &Newcomer) -> Track {
         Track {
             serial,
             born: now,
@@ -108,8 +122,11 @@ impl Track {
             rect: sighting.rect,
             score: sighting.score,
             quality: 0.0,
+            by_detector: sighting.by_detector,
+            unrecognised_at: None,
+            facing: newcomer.facing,
             hits: 1,
-            best_detection: detection_score,
+            best_detection: newcomer.score,
             misses: 0,
             entangled_until: MediaTime::from_nanos(i64::MIN),
             look: sighting.look.clone(),
@@ -182,6 +199,10 @@ impl Track {
         }
         self.visible = true;
         self.score = sighting.score;
+        self.by_detector = sighting.by_detector;
+        if sighting.by_detector {
+            self.unrecognised_at = Some(now);
+        }
         self.rect = sighting.rect;
         self.history.push_back((now, sighting.rect));
         while self
@@ -232,6 +253,16 @@ impl Track {
         self.told = hidden.told;
         self.slot = hidden.slot;
         self.quality = hidden.quality;
+    }
+
+    /// How far the refining network's landmarks can be trusted, 0..1. A face that this network does not recognise, or recognises on single
+    /// frames only, is weak evidence whatever its pose. On profiles the landmarks are drawn towards a frontal face: the detector's
+    /// decide.
+    pub fn trust(&self, now: MediaTime) -> f32 {
+        let unrecognised = self
+            .unrecognised_at
+            .is_some_and(|at| now.nanos_since(at) < UNRECOGNISED_NANOS);
+        self.facing * if unrecognised { UNRECOGNISED } else { 1.0 }
     }
 
     /// Likeness to what it mostly looks like, or last looked like.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::align::AlignSettings;
 use crate::config::{Config, locate};
 use crate::encode::{EncodeError, Provider, Runtime};
-use crate::face::{Detector, DetectorSettings, FaceSettings, FaceStage, Refiner};
+use crate::face::{Detector, DetectorSettings, FaceSettings, FaceStage, Follower};
 use crate::model::manifest::{FacePreprocessing, Manifest};
 use crate::schedule;
 use crate::speech::{TranscriberChoice, TurnRule};
@@ -51,7 +51,9 @@ pub struct FacePlan {
     /// The manifest's `[face]`: without it no crops are cut.
     pub preprocessing: Option<FacePreprocessing>,
     /// The folder with the detector's graphs.
-    pub models: PathBuf,
+    pub detector_models: PathBuf,
+    /// The folder with the tracker's network.
+    pub tracker_models: PathBuf,
     pub detector: DetectorSettings,
 }
 
@@ -61,7 +63,8 @@ impl Plan {
         let face = FacePlan {
             settings: config.face_settings(),
             preprocessing: manifest.face.clone(),
-            models: locate(&config.face.detector),
+            detector_models: locate(&config.face.detector),
+            tracker_models: locate(&config.face.tracker),
             detector: config.detector_settings(),
         };
         let transcriber = if streams.audio {
@@ -97,17 +100,19 @@ impl Plan {
 }
 
 impl FacePlan {
-    /// The detector's graphs are small: on a GPU the copies would cost more than the runs.
+    /// These graphs are small: on a GPU the copies would cost more than the runs.
     pub fn open_detector(&self, runtime: &Runtime) -> Result<Detector, EncodeError> {
-        Detector::open(runtime, &self.models, Provider::Cpu, self.detector.clone())
+        let folder = &self.detector_models;
+        Detector::open(runtime, folder, Provider::Cpu, self.detector.clone())
     }
 
-    pub fn open_refiner(&self, runtime: &Runtime) -> Result<Refiner, EncodeError> {
-        Refiner::open(runtime, &self.models, Provider::Cpu, 1)
+    pub fn open_follower(&self, runtime: &Runtime) -> Result<Follower, EncodeError> {
+        let folders = (&self.tracker_models, &self.detector_models);
+        Follower::open(runtime, folders.0, folders.1, Provider::Cpu, 1)
     }
 
-    pub fn stage(&self, refiner: Refiner) -> FaceStage {
-        FaceStage::new(self.settings.clone(), self.preprocessing.clone(), refiner)
+    pub fn stage(&self, follower: Follower) -> FaceStage {
+        FaceStage::new(self.settings.clone(), self.preprocessing.clone(), follower)
     }
 }
 

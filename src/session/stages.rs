@@ -46,7 +46,7 @@ impl Stages {
         let vision = match &plan.face {
             None => None,
             Some(face) => {
-                let stage = face.stage(face.open_refiner(runtime)?);
+                let stage = face.stage(face.open_follower(runtime)?);
                 Some((Vision::new(stage, policy), face.open_detector(runtime)?))
             }
         };

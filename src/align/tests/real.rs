@@ -13,7 +13,7 @@ use crate::clip::{
     samples_to_nanos,
 };
 use crate::encode::{Provider, Runtime};
-use crate::face::{Detector, DetectorSettings, FaceSettings, FaceStage, Refiner};
+use crate::face::{Detector, DetectorSettings, FaceSettings, FaceStage, Follower};
 use crate::lane::{Received, WhenFull, lane};
 use crate::speech::{SpeechStage, TurnRule, VoiceDetector};
 use crate::testing::{material, project};
@@ -156,7 +156,7 @@ impl Person {
 /// not judged), how many those were, and the mean confidence of the right ones.
 fn share_right(left: &Person, right: &Person) -> (usize, usize, f32) {
     let runtime = Runtime::load().unwrap();
-    let models = project("models/mtcnn");
+    let models = project("models/yunet");
     let mut detector = Detector::open(
         &runtime,
         &models,
@@ -167,7 +167,14 @@ fn share_right(left: &Person, right: &Person) -> (usize, usize, f32) {
     let mut faces = FaceStage::new(
         FaceSettings::default(),
         None,
-        Refiner::open(&runtime, &models, Provider::Cpu, 1).unwrap(),
+        Follower::open(
+            &runtime,
+            &project("models/mtcnn"),
+            &models,
+            Provider::Cpu,
+            1,
+        )
+        .unwrap(),
     );
     let mut speech = SpeechStage::new(TurnRule::default(), VoiceDetector::load(&runtime).unwrap());
     let ms = 1_000_000;

@@ -1,321 +1,14 @@
-//! Composed recordings whose truth is known: real faces with their surroundings on moving paths.
+//! Subjects of composed recordings: ids through crossings, occlusions and cuts; landmarks; crops.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+mod cost;
+mod detectors;
+mod head;
+mod scene;
 
 use super::*;
-use crate::clip::{ColorMatrix, Colorimetry, face_slot};
-use crate::encode::{Provider, Runtime};
-use crate::face::{Detector, DetectorSettings, RgbImage};
-use crate::model::manifest::FaceNormalisation;
-use crate::testing::{material, project};
-
-const WIDTH: usize = 640;
-const HEIGHT: usize = 360;
-const FPS: i64 = 25;
-
-/// A face with its surroundings, as it is pasted. The middle of the face is the middle of the cutout.
-struct Cutout {
-    image: RgbImage,
-    /// Longer side of the face's box.
-    face_side: f32,
-}
-
-/// One person's path: centre of the face at a time in seconds; `None` where nobody is. Later actors stand in front.
-struct Actor<'a> {
-    cutout: &'a Cutout,
-    path: Box<dyn Fn(f32) -> Option<[f32; 2]> + 'a>,
-}
-
-struct Stand {
-    detector: Detector,
-    stage: FaceStage,
-}
-
-fn stand(settings: FaceSettings) -> Stand {
-    let runtime = Runtime::load().unwrap();
-    let models = project("models/mtcnn");
-    let preprocessing = FacePreprocessing {
-        size: 48,
-        channels: 1,
-        rate_hz: 10.0,
-        template: [
-            [0.31, 0.35],
-            [0.69, 0.35],
-            [0.5, 0.56],
-            [0.35, 0.76],
-            [0.65, 0.76],
-        ],
-        normalise: FaceNormalisation::PerCrop { floor: 0.02 },
-        min_quality: 0.1,
-    };
-    Stand {
-        detector: Detector::open(
-            &runtime,
-            &models,
-            Provider::Cpu,
-            DetectorSettings::default(),
-        )
-        .unwrap(),
-        stage: FaceStage::new(
-            settings,
-            Some(preprocessing),
-            Refiner::open(&runtime, &models, Provider::Cpu, 1).unwrap(),
-        ),
-    }
-}
-
-impl Stand {
-    fn frame(&mut self, index: u64, picture: Picture) -> FramedFaces {
-        let time = MediaTime::from_nanos(index as i64 * 1_000_000_000 / FPS);
-        let frame = VideoFrame {
-            index,
-            time,
-            duration_nanos: None,
-            picture: Arc::new(picture),
-        };
-        if self.stage.wants_detection(&frame) {
-            let found = self.detector.detect(&frame.picture).unwrap();
-            self.stage.detected(time, found);
-        }
-        self.stage.advance(&frame).unwrap()
-    }
-}
-
-/// Each picture's best face, scaled so that its box is about `side` pixels high.
-fn cutouts(folder: &Path, names: &[&str], side: f32) -> Vec<Cutout> {
-    let mut detector = stand(FaceSettings::default()).detector;
-    names
-        .iter()
-        .map(|name| {
-            let png = image::open(folder.join(name)).unwrap().to_rgb8();
-            let whole = RgbImage {
-                width: png.width() as usize,
-                height: png.height() as usize,
-                pixels: png.into_raw(),
-            };
-            let found = detector.detect_rgb(&whole, 40.0).unwrap();
-            let rect = found[0].rect;
-            let scale = rect.w.max(rect.h) / side;
-            let ([cx, cy], out) = (rect.center(), (side * 1.5) as usize);
-            let mut pixels = Vec::with_capacity(out * out * 3);
-            for y in 0..out {
-                for x in 0..out {
-                    // Mean over what a pixel covers; the border repeats.
-                    let taps = (scale.ceil() as usize).clamp(1, 6);
-                    let mut sum = [0.0f32; 3];
-                    for t in 0..taps * taps {
-                        let (tx, ty) = ((t % taps) as f32, (t / taps) as f32);
-                        let px =
-                            cx + (x as f32 + (tx + 0.5) / taps as f32 - out as f32 / 2.0) * scale;
-                        let py =
-                            cy + (y as f32 + (ty + 0.5) / taps as f32 - out as f32 / 2.0) * scale;
-                        let (px, py) = (
-                            px.clamp(0.0, whole.width as f32 - 1.0) as usize,
-                            py.clamp(0.0, whole.height as f32 - 1.0) as usize,
-                        );
-                        for (c, s) in sum.iter_mut().enumerate() {
-                            *s += f32::from(whole.pixels[(py * whole.width + px) * 3 + c]);
-                        }
-                    }
-                    pixels.extend(sum.map(|s| (s / (taps * taps) as f32) as u8));
-                }
-            }
-            Cutout {
-                image: RgbImage {
-                    width: out,
-                    height: out,
-                    pixels,
-                },
-                face_side: side,
-            }
-        })
-        .collect()
-}
-
-/// The scene at a time, as I420, with a little noise that depends on the frame alone. `pillar` hides the columns it covers.
-fn compose(
-    actors: &[Actor<'_>],
-    time: f32,
-    index: u64,
-    pillar: Option<std::ops::Range<usize>>,
-) -> Picture {
-    let mut rgb = vec![0u8; WIDTH * HEIGHT * 3];
-    let background = |x: usize, y: usize| {
-        [
-            70 + (x / 8) as u8,
-            90 + (y / 6) as u8,
-            110 + ((x * 7 + y * 13) % 23) as u8,
-        ]
-    };
-    for (i, pixel) in rgb.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-        *pixel = background(i % WIDTH, i / WIDTH);
-    }
-    for actor in actors {
-        let Some([cx, cy]) = (actor.path)(time) else {
-            continue;
-        };
-        let side = actor.cutout.image.width;
-        let (left, top) = (
-            (cx - side as f32 / 2.0).round() as i64,
-            (cy - side as f32 / 2.0).round() as i64,
-        );
-        for y in 0..side {
-            for x in 0..side {
-                // An ellipse of person; outside it the background shows.
-                let (u, v) = (
-                    2.0 * x as f32 / side as f32 - 1.0,
-                    2.0 * y as f32 / side as f32 - 1.0,
-                );
-                let (px, py) = (left + x as i64, top + y as i64);
-                if u * u + v * v <= 1.0
-                    && (0..WIDTH as i64).contains(&px)
-                    && (0..HEIGHT as i64).contains(&py)
-                {
-                    let from = (y * side + x) * 3;
-                    let to = (py as usize * WIDTH + px as usize) * 3;
-                    rgb[to..to + 3].copy_from_slice(&actor.cutout.image.pixels[from..from + 3]);
-                }
-            }
-        }
-    }
-    for x in pillar.into_iter().flatten() {
-        for y in 0..HEIGHT {
-            rgb[(y * WIDTH + x) * 3..][..3].copy_from_slice(&background(x, y).map(|v| v / 2));
-        }
-    }
-    let mut state = index.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    for value in &mut rgb {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        *value = value.saturating_add_signed((state >> 61) as i8 - 3);
-    }
-    i420(&rgb)
-}
-
-fn i420(rgb: &[u8]) -> Picture {
-    let at = |x: usize, y: usize| -> [f32; 3] {
-        std::array::from_fn(|c| f32::from(rgb[(y * WIDTH + x) * 3 + c]))
-    };
-    let luma = |[r, g, b]: [f32; 3]| 0.299 * r + 0.587 * g + 0.114 * b;
-    let mut data: Vec<u8> = (0..WIDTH * HEIGHT)
-        .map(|i| luma(at(i % WIDTH, i / WIDTH)).round() as u8)
-        .collect();
-    for weights in [[-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]] {
-        for i in 0..(WIDTH / 2) * (HEIGHT / 2) {
-            let (x, y) = (i % (WIDTH / 2) * 2, i / (WIDTH / 2) * 2);
-            let sum: f32 = [(0, 0), (1, 0), (0, 1), (1, 1)]
-                .iter()
-                .map(|(dx, dy)| {
-                    at(x + dx, y + dy)
-                        .iter()
-                        .zip(weights)
-                        .map(|(v, w)| v * w)
-                        .sum::<f32>()
-                })
-                .sum();
-            data.push((128.0 + sum / 4.0).round().clamp(0.0, 255.0) as u8);
-        }
-    }
-    Picture::from_i420(
-        WIDTH,
-        HEIGHT,
-        Colorimetry {
-            matrix: ColorMatrix::Bt601,
-            full_range: true,
-        },
-        data,
-    )
-}
-
-/// What came out against what went in.
-#[derive(Debug, Default)]
-struct Outcome {
-    /// Per actor: frames on which each subject stood on them.
-    ids: Vec<BTreeMap<SubjectId, u32>>,
-    /// Per actor: frames with an unobstructed face, and those of them on which it was followed.
-    clear: Vec<(u32, u32)>,
-    changes: Vec<SubjectChange>,
-}
-
-impl Outcome {
-    fn is_one_id_each(&self) -> bool {
-        let firsts: std::collections::BTreeSet<_> = self
-            .ids
-            .iter()
-            .filter_map(|ids| ids.keys().next())
-            .collect();
-        self.ids.iter().all(|ids| ids.len() == 1) && firsts.len() == self.ids.len()
-    }
-}
-
-fn play(actors: &[Actor<'_>], seconds: f32, pillar: Option<std::ops::Range<usize>>) -> Outcome {
-    let mut stand = stand(FaceSettings::default());
-    let mut outcome = Outcome {
-        ids: vec![BTreeMap::new(); actors.len()],
-        clear: vec![(0, 0); actors.len()],
-        changes: Vec::new(),
-    };
-    for index in 0..(seconds * FPS as f32) as u64 {
-        let time = index as f32 / FPS as f32;
-        let framed = stand.frame(index, compose(actors, time, index, pillar.clone()));
-        let places: Vec<_> = actors.iter().map(|a| (a.path)(time)).collect();
-        for (i, place) in places.iter().enumerate() {
-            let (Some([x, y]), side) = (place, actors[i].cutout.face_side) else {
-                continue;
-            };
-            let front = places[i + 1..]
-                .iter()
-                .flatten()
-                .map(|p| (p[0] - x).hypot(p[1] - y) / side)
-                .fold(f32::MAX, f32::min);
-            let from_pillar = pillar.as_ref().map_or(f32::MAX, |p| {
-                ((x - (p.start + p.end) as f32 / 2.0).abs() - p.len() as f32 / 2.0) / side
-            });
-            let inside = *x > side * 0.6 && *x < WIDTH as f32 - side * 0.6;
-            // Whoever is mostly covered is nobody's to find.
-            let on_it = if front > 0.5 && from_pillar > 0.0 {
-                framed.faces.iter().find(|f| {
-                    crate::face::associate::distance(f.rect.center(), [*x, *y]) < 0.3 * side
-                })
-            } else {
-                None
-            };
-            if let Some(face) = on_it {
-                *outcome.ids[i].entry(face.subject).or_default() += 1;
-            }
-            if front > 1.6 && from_pillar > 0.8 && inside && time > 0.6 {
-                outcome.clear[i].0 += 1;
-                outcome.clear[i].1 += u32::from(on_it.is_some());
-            }
-        }
-        outcome.changes.extend(framed.changes);
-    }
-    outcome.changes.extend(
-        stand
-            .stage
-            .finish(MediaTime::from_nanos((seconds * 1e9) as i64)),
-    );
-    outcome
-}
-
-const PEOPLE: [&str; 6] = [
-    "liveportrait_d10_30.png",
-    "newsreader_german_100.png",
-    "liveportrait_s18_10.png",
-    "W036_level_3_happy_007_30.png",
-    "retalking1_22fps_40.png",
-    "latentsync1_hevc_portrait_50.png",
-];
-
-fn linear(from: [f32; 2], to: [f32; 2], seconds: f32) -> Box<dyn Fn(f32) -> Option<[f32; 2]>> {
-    Box::new(move |t| {
-        Some(std::array::from_fn(|k| {
-            from[k] + (to[k] - from[k]) * (t / seconds).clamp(0.0, 1.0)
-        }))
-    })
-}
+use crate::clip::{SubjectId, face_slot};
+use crate::testing::material;
+use scene::{Actor, DETECTORS, FPS, PEOPLE, compose, cutouts, linear, play, stand};
 
 #[test]
 fn those_who_cross_keep_their_ids() {
@@ -342,20 +35,22 @@ fn those_who_cross_keep_their_ids() {
                     path: linear([530.0, 190.0], [110.0, 180.0], seconds),
                 },
             ];
-            let outcome = play(&actors, seconds + 0.5, None);
-            let fine = outcome.is_one_id_each()
-                && outcome
-                    .clear
-                    .iter()
-                    .all(|(clear, followed)| *followed * 100 >= *clear * 95);
-            if !fine {
-                println!(
-                    "{} behind {}: {:?} {:?}",
-                    PEOPLE[a], PEOPLE[b], outcome.ids, outcome.clear
-                );
+            for detector in DETECTORS {
+                let outcome = play(detector, &actors, seconds + 0.5, None);
+                let fine = outcome.is_one_id_each()
+                    && outcome
+                        .clear
+                        .iter()
+                        .all(|(clear, followed)| *followed * 100 >= *clear * 95);
+                if !fine {
+                    println!(
+                        "{detector}: {} behind {}: {:?} {:?}",
+                        PEOPLE[a], PEOPLE[b], outcome.ids, outcome.clear
+                    );
+                }
+                scenes += 1;
+                kept += u32::from(fine);
             }
-            scenes += 1;
-            kept += u32::from(fine);
         }
     }
     println!("{kept} of {scenes} crossings without an exchange, one id a person");
@@ -397,8 +92,12 @@ fn who_hides_for_a_second_comes_back_as_the_same() {
                 }),
             },
         ];
-        for (actors, pillar) in [(behind, Some(210..310)), (gone, None)] {
-            let outcome = play(&actors, 4.5, pillar);
+        let scenes = [(behind, Some(210..310)), (gone, None)];
+        for (detector, (actors, pillar)) in DETECTORS
+            .iter()
+            .flat_map(|detector| scenes.iter().map(move |scene| (*detector, scene)))
+        {
+            let outcome = play(detector, actors, 4.5, pillar.clone());
             assert!(
                 outcome.is_one_id_each(),
                 "{}: {:?} {:?}",
@@ -443,7 +142,7 @@ fn who_leaves_is_lost_after_a_while_and_another_is_someone_new() {
             path: Box::new(|t| (t >= 5.0).then_some([200.0, 180.0])),
         },
     ];
-    let outcome = play(&actors, 6.0, None);
+    let outcome = play(DETECTORS[0], &actors, 6.0, None);
     let phases: Vec<_> = outcome
         .changes
         .iter()
@@ -612,104 +311,4 @@ fn more_than_the_limit_are_not_followed() {
         subjects.extend(framed.faces.iter().map(|f| f.subject));
     }
     assert_eq!(subjects.len(), 2);
-}
-
-/// Each pixel three times in each direction: 1080p.
-fn enlarged(picture: &Picture) -> Picture {
-    let mut data = Vec::new();
-    for (plane, (w, h)) in [
-        (WIDTH, HEIGHT),
-        (WIDTH / 2, HEIGHT / 2),
-        (WIDTH / 2, HEIGHT / 2),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let from = &picture.bytes()[picture.planes[plane].offset..];
-        (0..3 * h).for_each(|y| data.extend((0..3 * w).map(|x| from[y / 3 * w + x / 3])));
-    }
-    Picture::from_i420(3 * WIDTH, 3 * HEIGHT, picture.colorimetry, data)
-}
-
-/// What is not the network's run stays well below it. Both are measured in the same frames.
-#[test]
-fn following_costs_little_beside_the_network() {
-    let Some(folder) = material("detector") else {
-        return;
-    };
-    let people = cutouts(&folder, &PEOPLE[..4], 100.0);
-    for (count, large) in [
-        (1, false),
-        (2, false),
-        (4, false),
-        (1, true),
-        (2, true),
-        (4, true),
-    ] {
-        let runtime = Runtime::load().unwrap();
-        let mut stand = stand(FaceSettings {
-            detect_interval: Duration::from_secs(3600),
-            ..FaceSettings::default()
-        });
-        let tally = runtime
-            .tallies()
-            .into_iter()
-            .rfind(|t| t.graph == "onet")
-            .unwrap();
-        let actors: Vec<_> = people
-            .iter()
-            .take(count)
-            .enumerate()
-            .map(|(i, cutout)| Actor {
-                cutout,
-                path: Box::new(move |_| Some([90.0 + 150.0 * i as f32, 180.0])),
-            })
-            .collect();
-        let pictures: Vec<Arc<Picture>> = (0..4)
-            .map(|i| {
-                let picture = compose(&actors, 0.0, i, None);
-                Arc::new(if large { enlarged(&picture) } else { picture })
-            })
-            .collect();
-        let bare_so_far = || tally.total().nanos;
-        // Per frame, and its median: what else runs on this machine hits some frames only.
-        let (mut bare, mut beside, mut detect) = (Vec::new(), Vec::new(), 0);
-        for index in 0..80u64 {
-            let time = MediaTime::from_nanos(index as i64 * 1_000_000_000 / FPS);
-            let frame = VideoFrame {
-                index,
-                time,
-                duration_nanos: None,
-                picture: pictures[index as usize % 4].clone(),
-            };
-            if index == 0 {
-                stand.detector.detect(&frame.picture).unwrap();
-                let started = crate::time::monotonic_nanos();
-                let found = stand.detector.detect(&frame.picture).unwrap();
-                detect = crate::time::monotonic_nanos() - started;
-                stand.stage.detected(time, found);
-            }
-            let (bare_before, started) = (bare_so_far(), crate::time::monotonic_nanos());
-            let framed = stand.stage.advance(&frame).unwrap();
-            let nanos = crate::time::monotonic_nanos() - started;
-            assert_eq!(framed.faces.len(), count);
-            if index > 4 {
-                let of_network = bare_so_far() - bare_before;
-                bare.push(of_network);
-                beside.push(nanos - of_network);
-            }
-        }
-        bare.sort_unstable();
-        beside.sort_unstable();
-        let (bare, beside) = (bare[bare.len() / 2], beside[beside.len() / 2]);
-        let ms = |nanos: i64| nanos as f64 * 1e-6;
-        let size = if large { "1920x1080" } else { "640x360" };
-        println!(
-            "{count} faces at {size}: the network {:.2} ms a frame, all else {:.2} ms; a detection {:.1} ms",
-            ms(bare),
-            ms(beside),
-            ms(detect)
-        );
-        assert!(beside < bare, "{beside} ns beside {bare} ns of the network");
-    }
 }

@@ -76,6 +76,10 @@ pub struct ExtractArgs {
     /// Only the first so many items of the data set.
     #[arg(long)]
     pub limit: Option<usize>,
+    /// The folder of the face detector. The reference's recipes take features of faces that MTCNN found: models/mtcnn. Go on with a store
+    /// with the detector that it was begun with.
+    #[arg(long, default_value = "models/yunet")]
+    pub detector: PathBuf,
     /// Who computes the encoders: cpu, cuda, tensorrt, auto.
     #[arg(long, default_value = "cpu", value_parser = provider)]
     pub provider: Provider,
@@ -227,7 +231,10 @@ pub fn extract(
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
     ensure!(count > 0, "--workers must be at least 1");
     let jobs = crew::jobs(&items);
-    let worker = |_| Worker::new(&runtime, &files, args.provider, args.clips, args.views);
+    let worker = |_| {
+        let rule = (args.clips, args.views);
+        Worker::new(&runtime, &files, &args.detector, args.provider, rule)
+    };
     let workers = (0..count.min(jobs.len()))
         .map(worker)
         .collect::<anyhow::Result<Vec<_>>>()?;

@@ -17,7 +17,7 @@ use crate::causes::one_line;
 use crate::clip::{Clip, Crop, Picture};
 use crate::config::{Config, locate};
 use crate::encode::{EncodeError, Provider, Runtime};
-use crate::face::{Detector, Refiner};
+use crate::face::{Detector, Follower};
 use crate::lane::{Received, WhenFull, lane};
 use crate::modality::Modality;
 use crate::model::manifest::Manifest;
@@ -69,7 +69,7 @@ pub struct Playback {
     video: bool,
     audio: bool,
     detector: Option<Detector>,
-    refiner: Option<Refiner>,
+    follower: Option<Follower>,
     voice: Option<VoiceDetector>,
     opening_cpu_nanos: i64,
 }
@@ -85,7 +85,7 @@ impl Playback {
             video,
             audio,
             detector: None,
-            refiner: None,
+            follower: None,
             voice: None,
             opening_cpu_nanos: 0,
         }
@@ -279,16 +279,16 @@ impl Playback {
         let vision = match &plan.face {
             None => None,
             Some(face) => {
-                let refiner = match self.refiner.take() {
-                    Some(refiner) => refiner,
-                    None => face.open_refiner(&self.runtime)?,
+                let follower = match self.follower.take() {
+                    Some(follower) => follower,
+                    None => face.open_follower(&self.runtime)?,
                 };
                 let detector = match self.detector.take() {
                     Some(detector) => detector,
                     None => face.open_detector(&self.runtime)?,
                 };
                 let policy = DetectionPolicy::EveryInterval { read_ahead: 1 };
-                Some((Vision::new(face.stage(refiner), policy), detector))
+                Some((Vision::new(face.stage(follower), policy), detector))
             }
         };
         let hearing = match plan.turns {
@@ -313,7 +313,7 @@ impl Playback {
     fn take_back(&mut self, session: Session) {
         let (vision, hearing) = session.into_stages();
         if let Some((vision, detector)) = vision {
-            self.refiner = Some(vision.into_stage().into_refiner());
+            self.follower = Some(vision.into_stage().into_follower());
             self.detector = Some(detector);
         }
         self.voice = hearing.map(|hearing| hearing.into_stage().into_detector());

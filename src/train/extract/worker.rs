@@ -1,6 +1,7 @@
 //! One worker: items in, their rows or the reason why there are none out. Owns every graph it runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -47,17 +48,20 @@ pub struct Worker {
     rule: ClipsRule,
     views: u32,
     set: EncoderSet,
+    /// The stages' settings.
+    config: Config,
     playback: Playback,
 }
 
 impl Worker {
-    /// Opens the encoders; the stages' graphs are opened when they are first needed. `views`: rows of each clip, 1 for the clip alone.
+    /// Opens the encoders; the stages' graphs are opened when they are first needed. `detector`: the face detector's folder. `views`: rows
+    /// of each clip, 1 for the clip alone.
     pub fn new(
         runtime: &Runtime,
         files: &SetFiles,
+        detector: &Path,
         provider: Provider,
-        rule: ClipsRule,
-        views: u32,
+        (rule, views): (ClipsRule, u32),
     ) -> anyhow::Result<Worker> {
         let set = files
             .open(runtime, provider, 1)
@@ -67,13 +71,16 @@ impl Worker {
         } else {
             set
         };
-        let playback = Playback::new(runtime, Config::default(), files);
+        let mut config = Config::default();
+        config.face.detector = detector.to_owned();
+        let playback = Playback::new(runtime, config.clone(), files);
         Ok(Worker {
             runtime: runtime.clone(),
             files: files.clone(),
             rule,
             views,
             set,
+            config,
             playback,
         })
     }
@@ -110,7 +117,7 @@ impl Worker {
             }));
             if let Err(panic) = pass {
                 // What was in the midst of its work is in no state to go on with.
-                self.playback = Playback::new(&self.runtime, Config::default(), &self.files);
+                self.playback = Playback::new(&self.runtime, self.config.clone(), &self.files);
                 let what = panic
                     .downcast_ref::<String>()
                     .map(String::as_str)

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::*;
+use crate::clip::Landmarks;
 use crate::testing::{material, project};
 
 #[derive(Deserialize)]
@@ -34,8 +35,8 @@ fn read_png(path: &Path) -> RgbImage {
     }
 }
 
-fn detector() -> Detector {
-    Detector::open(
+fn detector() -> Mtcnn {
+    Mtcnn::open(
         &Runtime::load().unwrap(),
         &project("models/mtcnn"),
         Provider::Cpu,

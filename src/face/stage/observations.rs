@@ -1,0 +1,206 @@
+//! What the networks observe at the places where faces are expected.
+
+use super::FaceStage;
+use crate::clip::{Picture, Rect};
+use crate::encode::EncodeError;
+use crate::face::appearance::Appearance;
+use crate::face::closeup::Closeup;
+use crate::face::detect::Detection;
+use crate::face::refine::Refinement;
+use crate::face::track::{Newcomer, Sighting, Track};
+
+/// Score under which a followed face counts as hidden.
+const SEEN: f32 = 0.6;
+/// Score from which a face that returns to a track is believed.
+pub(super) const RETURNED: f32 = 0.8;
+/// Score from which a new face, or a followed one at another place, is believed.
+pub(super) const BELIEVED: f32 = 0.7;
+/// Likeness to the last frame under which it is another face.
+const SAME: f32 = 0.3;
+/// Likeness that a hidden face must have where it is expected.
+const LIKE_EXPECTED: f32 = 0.5;
+/// Detections in a row without the followed face, and the score that it needs from then on.
+const DOUBTED_AFTER: u32 = 6;
+const DOUBTED: f32 = 0.9;
+/// The side of the refining network's square, over the face's longer side.
+pub(super) const SQUARE: f32 = 1.0;
+
+impl FaceStage {
+    /// Runs the refining network once over all places (centre and side of a square, in pixels of the picture).
+    pub(super) fn look(
+        &mut self,
+        picture: &Picture,
+        places: &[([f32; 2], f32)],
+    ) -> Result<Vec<Option<Sighting>>, EncodeError> {
+        self.inputs.clear();
+        let closeups: Vec<Closeup> = places
+            .iter()
+            .map(|(center, side)| Closeup::cut(picture, *center, *side, &mut self.inputs))
+            .collect();
+        let found = self.follower.refiner.refine(&self.inputs)?;
+        let sighting = |(closeup, found): (Closeup, Refinement)| {
+            // Implausible observations are dropped before their features are computed.
+            if found.score < SEEN {
+                return None;
+            }
+            let [x1, y1, x2, y2] = found.regression;
+            let (a, b) = (
+                closeup.to_picture([x1, y1]),
+                closeup.to_picture([1.0 + x2, 1.0 + y2]),
+            );
+            let detection = Detection {
+                rect: Rect {
+                    x: a[0],
+                    y: a[1],
+                    w: b[0] - a[0],
+                    h: b[1] - a[1],
+                },
+                score: found.score,
+                landmarks: found.landmarks.map(|p| closeup.to_picture(p)),
+            };
+            observe(picture, closeup, detection, false)
+        };
+        Ok(closeups.into_iter().zip(found).map(sighting).collect())
+    }
+
+    /// Runs the detector on crops of detections that the refining network does not recognise, and of tracks that it has just lost: faces
+    /// from the side, in bad light, half covered.
+    pub(super) fn look_by_detector(
+        &mut self,
+        picture: &Picture,
+        newcomers: &[Newcomer],
+        sightings: &mut [Option<Sighting>],
+        arrivals: &mut [Option<Sighting>],
+    ) -> Result<(), EncodeError> {
+        let Some(crops) = &mut self.follower.crops else {
+            return Ok(());
+        };
+        let lost: Vec<usize> = (0..self.tracks.len())
+            .filter(|i| self.tracks[*i].visible && sightings[*i].is_none())
+            .collect();
+        let unknown: Vec<usize> = (0..newcomers.len())
+            .filter(|i| {
+                arrivals[*i]
+                    .as_ref()
+                    .is_none_or(|arrival| arrival.score < BELIEVED)
+            })
+            .collect();
+        let tracked = lost.iter().map(|i| {
+            let track = &self.tracks[*i];
+            (track.center, track.side)
+        });
+        let detected = unknown.iter().map(|i| {
+            let rect = newcomers[*i].rect;
+            (rect.center(), rect.w.max(rect.h))
+        });
+        let places: Vec<_> = tracked.chain(detected).collect();
+        let found = crops.look(picture, &places)?;
+        self.inputs.clear();
+        let mut observed = found.into_iter().map(|found| {
+            let detection = found?;
+            let side = detection.rect.w.max(detection.rect.h);
+            let closeup = Closeup::cut(
+                picture,
+                detection.rect.center(),
+                side * SQUARE,
+                &mut self.inputs,
+            );
+            observe(picture, closeup, detection, true)
+        });
+        for i in lost {
+            sightings[i] = observed
+                .next()
+                .flatten()
+                .filter(|sighting| believable(&self.tracks[i], sighting));
+        }
+        for i in unknown {
+            if let Some(sighting) = observed.next().flatten() {
+                arrivals[i] = Some(sighting);
+            }
+        }
+        Ok(())
+    }
+
+    /// Searches again for subjects that were visible on the last frame and are not at their predicted place: at the last place, and in a
+    /// wider square.
+    pub(super) fn look_again(
+        &mut self,
+        picture: &Picture,
+        sightings: &mut [Option<Sighting>],
+    ) -> Result<(), EncodeError> {
+        let missed: Vec<usize> = (0..self.tracks.len())
+            .filter(|i| {
+                self.tracks[*i].visible
+                    && self.tracks[*i].subject.is_some()
+                    && !self.tracks[*i].by_detector
+                    && sightings[*i].is_none()
+            })
+            .collect();
+        let places: Vec<_> = missed
+            .iter()
+            .flat_map(|i| {
+                let track = &self.tracks[*i];
+                [
+                    (track.rect.center(), track.side),
+                    (track.center, track.side * 1.4),
+                ]
+            })
+            .collect();
+        let found = self.look(picture, &places)?;
+        for (i, two) in missed.into_iter().zip(found.chunks(2)) {
+            sightings[i] = two
+                .iter()
+                .flatten()
+                .filter(|s| s.score >= BELIEVED)
+                .max_by(|a, b| a.score.total_cmp(&b.score))
+                .cloned();
+        }
+        Ok(())
+    }
+}
+
+/// The observation of a detected face. `None` where it is too small or its landmarks are degenerate.
+fn observe(
+    picture: &Picture,
+    closeup: Closeup,
+    detection: Detection,
+    by_detector: bool,
+) -> Option<Sighting> {
+    let Detection {
+        rect,
+        score,
+        landmarks,
+    } = detection;
+    if rect.w < 8.0 || rect.h < 8.0 {
+        return None;
+    }
+    let patch = closeup.straighten(&landmarks)?;
+    let look = Appearance::new(picture, &rect, &landmarks, &patch);
+    Some(Sighting {
+        rect,
+        landmarks,
+        score,
+        closeup,
+        look,
+        by_detector,
+    })
+}
+
+/// Whether the observation is of the face that the track follows.
+pub(super) fn believable(track: &Track, sighting: &Sighting) -> bool {
+    let growth = sighting.side() / track.side.max(1.0);
+    let likeness = track.likeness(&sighting.look);
+    let (score, like) = if track.visible {
+        (
+            if track.misses >= DOUBTED_AFTER {
+                DOUBTED
+            } else {
+                SEEN
+            },
+            SAME,
+        )
+    } else {
+        (RETURNED, LIKE_EXPECTED)
+    };
+    sighting.score >= score && likeness >= like && (0.4..2.5).contains(&growth)
+}

@@ -1,0 +1,190 @@
+//! From tracks to subjects: admission, confirmation, return, merging and loss.
+
+use std::sync::Arc;
+
+use super::FaceStage;
+use super::face::judge;
+use super::observations::{BELIEVED, RETURNED};
+use crate::clip::{Face, SubjectChange, SubjectId, SubjectPhase};
+use crate::face::associate::{duplicate, may_return, one_face, overlaps, returning};
+use crate::face::track::{Newcomer, Sighting, Track};
+use crate::time::MediaTime;
+
+/// Score of a detection that needs no second one.
+const CERTAIN: f32 = 0.95;
+/// Best score from which two detections confirm a track; with lower scores it needs [`PERSISTENT`].
+const LIKELY: f32 = 0.88;
+const PERSISTENT: u32 = 6;
+/// How long a track near a hidden subject's place may stay unconfirmed.
+const UNDECIDED_NANOS: i64 = 600_000_000;
+
+impl FaceStage {
+    /// Assigns each unmatched detection to a hidden subject that returns, or to a new track. Faces that are already followed are skipped.
+    pub(super) fn admit(
+        &mut self,
+        now: MediaTime,
+        newcomers: &[Newcomer],
+        arrivals: Vec<Option<Sighting>>,
+        sightings: &mut Vec<Option<Sighting>>,
+    ) {
+        for (newcomer, arrival) in newcomers.iter().zip(arrivals) {
+            let Some(arrival) = arrival.filter(|a| a.score >= BELIEVED) else {
+                continue;
+            };
+            if sightings.iter().flatten().any(|s| {
+                one_face(&s.rect, &arrival.rect)
+                    || (s.by_detector || arrival.by_detector) && overlaps(&s.rect, &arrival.rect)
+            }) {
+                continue;
+            }
+            let seen: Vec<bool> = sightings.iter().map(Option::is_some).collect();
+            if let Some(i) = returning(&self.tracks, &seen, &self.apart, None, now, &arrival) {
+                let track = &mut self.tracks[i];
+                (track.hits, track.misses, track.facing) = (track.hits + 1, 0, newcomer.facing);
+                // The track's own place may be a frame old and elsewhere.
+                (track.center, track.side, track.velocity) =
+                    (arrival.rect.center(), arrival.side(), [0.0; 2]);
+                sightings[i] = Some(arrival);
+            } else if self.tracks.len() < 3 * self.settings.max_subjects {
+                self.tracks
+                    .push(Track::new(self.next_serial, now, &arrival, newcomer));
+                self.next_serial += 1;
+                sightings.push(Some(arrival));
+            }
+        }
+    }
+
+    /// Gives unconfirmed tracks the subject of a hidden track that they turn out to be.
+    pub(super) fn recognise(&mut self, now: MediaTime, sightings: &[Option<Sighting>]) {
+        let seen: Vec<bool> = sightings.iter().map(Option::is_some).collect();
+        for (i, sighting) in sightings.iter().enumerate() {
+            let (None, Some(sighting)) = (self.tracks[i].subject, sighting) else {
+                continue;
+            };
+            let serial = Some(self.tracks[i].serial);
+            if let Some(h) = returning(&self.tracks, &seen, &self.apart, serial, now, sighting) {
+                let mut hidden = self.tracks[h].clone();
+                self.tracks[i].inherit(&mut hidden);
+                self.tracks[h] = hidden;
+            }
+        }
+    }
+
+    /// Makes subjects of tracks with a certain detection, or with enough detections. Above the limit the smallest subject is lost.
+    pub(super) fn confirm(
+        &mut self,
+        now: MediaTime,
+        changes: &mut Vec<SubjectChange>,
+        sightings: &[Option<Sighting>],
+    ) {
+        for i in 0..self.tracks.len() {
+            let track = &self.tracks[i];
+            let Some(sighting) = &sightings[i] else {
+                continue;
+            };
+            // A single detection suffices only where both networks recognise the face.
+            let certain =
+                track.best_detection >= CERTAIN && track.score >= RETURNED && !track.by_detector;
+            let confirmed =
+                track.hits >= 2 && track.best_detection >= LIKELY || track.hits >= PERSISTENT;
+            if track.subject.is_some() || !(certain || confirmed) {
+                continue;
+            }
+            // A half hidden face has no reliable appearance: a possible return is decided later.
+            let undecided =
+                now < track.entangled_until || now.nanos_since(track.born) < UNDECIDED_NANOS;
+            if undecided && may_return(&self.tracks, now, sighting) {
+                continue;
+            }
+            let subjects: Vec<usize> = (0..self.tracks.len())
+                .filter(|t| self.tracks[*t].subject.is_some())
+                .collect();
+            if subjects.len() >= self.settings.max_subjects {
+                let weight = |t: &Track| if t.visible { t.side } else { 0.0 };
+                let Some(smallest) = subjects
+                    .into_iter()
+                    .min_by(|a, b| weight(&self.tracks[*a]).total_cmp(&weight(&self.tracks[*b])))
+                else {
+                    continue;
+                };
+                if weight(&self.tracks[smallest]) * 1.4 > self.tracks[i].side {
+                    continue;
+                }
+                let loser = &mut self.tracks[smallest];
+                changes.extend(loser.tell(now, SubjectPhase::Lost, None, self.picture_size));
+                (loser.subject, loser.hits, loser.best_detection) = (None, 0, 0.0);
+            }
+            let track = &mut self.tracks[i];
+            track.subject = Some(self.next_subject);
+            track.quality = judge(&self.follower, track, sighting, &sighting.landmarks, now);
+            self.next_subject += 1;
+            changes.extend(track.tell(now, SubjectPhase::Appeared, None, self.picture_size));
+        }
+    }
+
+    /// Ends tracks: duplicates are merged, hidden unconfirmed tracks end at once, hidden subjects after `lost_after`.
+    pub(super) fn retire(
+        &mut self,
+        now: MediaTime,
+        changes: &mut Vec<SubjectChange>,
+        faces: &mut [Arc<Face>],
+    ) {
+        while let Some((hidden, visible)) = duplicate(&self.tracks, &self.apart, now) {
+            let older = if self.tracks[hidden].subject < self.tracks[visible].subject {
+                hidden
+            } else {
+                visible
+            };
+            let (Some(younger_id), Some(older_id)) = (
+                self.tracks[hidden + visible - older].subject,
+                self.tracks[older].subject,
+            ) else {
+                return;
+            };
+            let place = &mut self.tracks[visible];
+            place.subject = Some(younger_id);
+            changes.extend(place.tell(
+                now,
+                SubjectPhase::Merged,
+                Some(older_id),
+                self.picture_size,
+            ));
+            place.subject = Some(older_id);
+            for face in faces
+                .iter_mut()
+                .filter(|f| f.subject == SubjectId::Face(younger_id))
+            {
+                Arc::make_mut(face).subject = SubjectId::Face(older_id);
+            }
+            self.tracks.remove(hidden);
+        }
+        let lost_after = self.settings.lost_after.as_nanos() as i64;
+        changes.extend(self.lose(now, |t| {
+            !t.visible && (t.subject.is_none() || now.nanos_since(t.last_seen) >= lost_after)
+        }));
+    }
+
+    pub(super) fn lose(
+        &mut self,
+        now: MediaTime,
+        who: impl Fn(&Track) -> bool,
+    ) -> Vec<SubjectChange> {
+        let size = self.picture_size;
+        let lost = self
+            .tracks
+            .iter_mut()
+            .filter(|t| who(t))
+            .filter_map(|t| t.tell(now, SubjectPhase::Lost, None, size))
+            .collect();
+        let gone: Vec<u32> = self
+            .tracks
+            .iter()
+            .filter(|t| who(t))
+            .map(|t| t.serial)
+            .collect();
+        self.tracks.retain(|t| !who(t));
+        self.apart
+            .retain(|(a, b)| !gone.contains(a) && !gone.contains(b));
+        lost
+    }
+}

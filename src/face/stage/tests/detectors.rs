@@ -1,0 +1,240 @@
+//! The detectors on composed pictures whose truth is known: recall by size, light, yaw and pitch, landmark error, time.
+
+use super::head::{Head, Rendered, Turn, heads};
+use super::scene::{Actor, DETECTORS, HEIGHT, WIDTH, compose, stand_with};
+use crate::clip::{Landmarks, Picture};
+use crate::encode::{Provider, Runtime};
+use crate::face::closeup::Closeup;
+use crate::face::refine::Refiner;
+use crate::face::{Detection, Detector, FaceSettings};
+use crate::testing::{material, project};
+
+const FRONT: Turn = Turn {
+    yaw: 0.0,
+    pitch: 0.0,
+};
+const PLACES: [[f32; 2]; 3] = [[170.0, 170.0], [330.5, 180.25], [480.0, 190.75]];
+
+/// The picture with this share of its light.
+fn dimmed(picture: &Picture, light: f32) -> Picture {
+    let mut data = picture.bytes().to_vec();
+    let (luma, chroma) = data.split_at_mut(WIDTH * HEIGHT);
+    for value in luma {
+        *value = (f32::from(*value) * light).round() as u8;
+    }
+    for value in chroma {
+        *value = (128.0 + (f32::from(*value) - 128.0) * light).round() as u8;
+    }
+    Picture::from_i420(WIDTH, HEIGHT, picture.colorimetry, data)
+}
+
+/// A picture with one face, and where its landmarks are.
+struct Sample {
+    picture: Picture,
+    landmarks: Landmarks,
+    visible: [bool; 5],
+    side: f32,
+}
+
+fn samples(heads: &[Head], side: f32, turns: &[Turn], light: f32) -> Vec<Sample> {
+    let rendered = heads
+        .iter()
+        .flat_map(|head| turns.iter().map(|turn| head.render(side, *turn)));
+    rendered
+        .flat_map(|head| {
+            let Rendered {
+                cutout,
+                landmarks,
+                visible,
+            } = head;
+            PLACES.map(|place| {
+                let actors = [Actor {
+                    cutout: &cutout,
+                    path: Box::new(move |_| Some(place)),
+                }];
+                let half = cutout.image.width as f32 / 2.0;
+                let corner = place.map(|v| (v - half).round());
+                Sample {
+                    picture: dimmed(&compose(&actors, 0.0, 7, None), light),
+                    landmarks: landmarks.map(|[x, y]| [x + corner[0], y + corner[1]]),
+                    visible,
+                    side,
+                }
+            })
+        })
+        .collect()
+}
+
+fn middle(landmarks: &Landmarks) -> [f32; 2] {
+    std::array::from_fn(|k| landmarks.iter().map(|p| p[k]).sum::<f32>() / 5.0)
+}
+
+fn distance(a: [f32; 2], b: [f32; 2]) -> f32 {
+    (a[0] - b[0]).hypot(a[1] - b[1])
+}
+
+impl Sample {
+    fn is_on_it(&self, face: &Detection) -> bool {
+        distance(middle(&face.landmarks), middle(&self.landmarks)) < 0.25 * self.side
+            && (0.5..2.0).contains(&(face.rect.w.max(face.rect.h) / self.side))
+    }
+
+    /// Mean distance of the visible landmarks from the truth, as a share of the face's side.
+    fn error(&self, landmarks: &Landmarks) -> f32 {
+        let distances: Vec<f32> = (0..5)
+            .filter(|i| self.visible[*i])
+            .map(|i| distance(landmarks[i], self.landmarks[i]))
+            .collect();
+        distances.iter().sum::<f32>() / distances.len() as f32 / self.side
+    }
+}
+
+/// What a detector made of some samples.
+#[derive(Default)]
+struct Finds {
+    samples: usize,
+    hits: usize,
+    others: usize,
+    errors: Vec<f32>,
+    /// The same of the tracker's landmarks, where its network recognises the face that was found.
+    tracked: Vec<f32>,
+    nanos: Vec<i64>,
+}
+
+impl Finds {
+    fn add(&mut self, other: Finds) {
+        self.samples += other.samples;
+        self.hits += other.hits;
+        self.others += other.others;
+        self.errors.extend(other.errors);
+        self.tracked.extend(other.tracked);
+        self.nanos.extend(other.nanos);
+    }
+
+    fn row(&self) -> String {
+        let mean = |values: &[f32]| 100.0 * values.iter().sum::<f32>() / values.len() as f32;
+        format!(
+            "recall {:.2} of {}, landmarks {:.1} % (tracker's {:.1} % of {:.2})",
+            self.hits as f32 / self.samples as f32,
+            self.samples,
+            mean(&self.errors),
+            mean(&self.tracked),
+            self.tracked.len() as f32 / self.samples as f32
+        )
+    }
+}
+
+struct Bench {
+    detectors: [Detector; 2],
+    tracker: Refiner,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let tracker = project("models/mtcnn");
+        Bench {
+            detectors: DETECTORS.map(|folder| stand_with(folder, FaceSettings::default()).detector),
+            tracker: Refiner::open(&Runtime::load().unwrap(), &tracker, Provider::Cpu, 1).unwrap(),
+        }
+    }
+
+    /// Both detectors in turn on every sample.
+    fn run(&mut self, samples: &[Sample]) -> [Finds; 2] {
+        let mut results = [Finds::default(), Finds::default()];
+        for sample in samples {
+            for (detector, result) in self.detectors.iter_mut().zip(&mut results) {
+                let started = crate::time::monotonic_nanos();
+                let faces = detector.detect(&sample.picture).unwrap();
+                result.nanos.push(crate::time::monotonic_nanos() - started);
+                result.samples += 1;
+                result.others += faces.iter().filter(|f| !sample.is_on_it(f)).count();
+                let Some(face) = faces.iter().find(|f| sample.is_on_it(f)) else {
+                    continue;
+                };
+                result.hits += 1;
+                result.errors.push(sample.error(&face.landmarks));
+                let (mut inputs, side) = (Vec::new(), face.rect.w.max(face.rect.h));
+                let closeup = Closeup::cut(&sample.picture, face.rect.center(), side, &mut inputs);
+                let found = self.tracker.refine(&inputs).unwrap()[0];
+                if found.score >= 0.6 {
+                    let landmarks = found.landmarks.map(|p| closeup.to_picture(p));
+                    result.tracked.push(sample.error(&landmarks));
+                }
+            }
+        }
+        results
+    }
+}
+
+/// Runs one row of a table and prints it; the sums go into `total`.
+fn row(bench: &mut Bench, name: &str, samples: &[Sample], total: &mut [Finds; 2]) {
+    let results = bench.run(samples);
+    for ((result, total), folder) in results.into_iter().zip(total).zip(DETECTORS) {
+        println!("{name}: {folder}: {}", result.row());
+        total.add(result);
+    }
+}
+
+#[test]
+fn composed_faces_are_found_by_yunet_no_less_than_by_mtcnn() {
+    let Some(folder) = material("detector") else {
+        return;
+    };
+    let heads = heads(&folder);
+    let mut bench = Bench::new();
+    let mut all = <[Finds; 2]>::default();
+    let both = |angle: f32, turn: fn(f32) -> Turn| {
+        if angle == 0.0 {
+            vec![FRONT]
+        } else {
+            vec![turn(-angle), turn(angle)]
+        }
+    };
+    let mut groups = Vec::new();
+    for light in [1.0, 0.25, 0.08] {
+        let mut total = <[Finds; 2]>::default();
+        for side in [32.0, 40.0, 56.0, 90.0, 150.0, 200.0] {
+            let samples = samples(&heads, side, &[FRONT], light);
+            let name = format!("light {light}, {side} px");
+            row(&mut bench, &name, &samples, &mut total);
+        }
+        groups.push((format!("light {light}"), total));
+    }
+    type Axis = (&'static str, &'static [f32], fn(f32) -> Turn);
+    let axes: [Axis; 2] = [
+        ("yaw", &[0.0, 15.0, 30.0, 45.0, 60.0, 75.0], |yaw| Turn {
+            yaw,
+            pitch: 0.0,
+        }),
+        ("pitch", &[15.0, 30.0, 45.0], |pitch| Turn {
+            yaw: 0.0,
+            pitch,
+        }),
+    ];
+    for (axis, angles, turn) in axes {
+        let mut total = <[Finds; 2]>::default();
+        for angle in angles {
+            let turns = both(*angle, turn);
+            let samples: Vec<Sample> = [56.0, 110.0]
+                .iter()
+                .flat_map(|side| samples(&heads, *side, &turns, 1.0))
+                .collect();
+            row(&mut bench, &format!("{axis} {angle}"), &samples, &mut total);
+        }
+        groups.push((axis.into(), total));
+    }
+    for (name, results) in groups {
+        let hits = results.each_ref().map(|r| r.hits);
+        assert!(hits[0] >= hits[1], "{name}: {hits:?}");
+        all.iter_mut().zip(results).for_each(|(all, r)| all.add(r));
+    }
+    for (result, folder) in all.iter_mut().zip(DETECTORS) {
+        result.nanos.sort_unstable();
+        println!(
+            "{folder}: {}, {} others, {:.2} ms a picture of {WIDTH}x{HEIGHT}",
+            result.row(),
+            result.others,
+            result.nanos[result.nanos.len() / 2] as f64 * 1e-6
+        );
+    }
+}

