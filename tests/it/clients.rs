@@ -39,7 +39,7 @@ fn run(script: &str, server: &Server, ring: &Ring, more: &[&str]) -> Output {
         if child.try_wait().expect("a child").is_some() {
             break;
         }
-        ring.publish(&sample_expression(number));
+        ring.publish(sample_expression(number));
         std::thread::sleep(Duration::from_millis(10));
     }
     let _ = child.kill();

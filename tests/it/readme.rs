@@ -122,7 +122,7 @@ fn the_client_of_the_readme_runs_as_printed() {
         if listening.is_finished() {
             break;
         }
-        ring.publish(&sample_expression(number));
+        ring.publish(sample_expression(number));
         std::thread::sleep(Duration::from_millis(10));
     }
     let _ = child.kill();

@@ -14,7 +14,7 @@ fn drain(cursor: &mut Cursor) -> Vec<u64> {
 }
 fn publish(ring: &Ring, count: usize) {
     for _ in 0..count {
-        ring.publish(&expression(1, "happy", 0.5, 200 * ring.next_seq() as i64));
+        ring.publish(expression(1, "happy", 0.5, 200 * ring.next_seq() as i64));
     }
 }
 
@@ -60,8 +60,8 @@ fn only_what_the_subscription_wants_counts_as_dropped() {
         )
         .unwrap();
     for i in 0..20 {
-        ring.publish(&expression(1, "happy", 0.5, i * 200));
-        ring.publish(&expression(2, "happy", 0.5, i * 200));
+        ring.publish(expression(1, "happy", 0.5, i * 200));
+        ring.publish(expression(2, "happy", 0.5, i * 200));
     }
     cursor.fall_behind();
     assert_eq!(
@@ -159,11 +159,11 @@ fn a_subscription_filters_by_label_confidence_and_rate() {
         cursor.subscribe(subscription, Some(0)).unwrap();
         drain(&mut cursor)
     };
-    ring.publish(&expression(1, "happy", 0.9, 0));
-    ring.publish(&expression(1, "sad", 0.69999, 200));
-    ring.publish(&expression(2, "happy", 0.6, 200));
-    ring.publish(&expression(1, "happy", 0.8, 400));
-    ring.publish(&expression(1, "happy", 0.8, 500));
+    ring.publish(expression(1, "happy", 0.9, 0));
+    ring.publish(expression(1, "sad", 0.69999, 200));
+    ring.publish(expression(2, "happy", 0.6, 200));
+    ring.publish(expression(1, "happy", 0.8, 400));
+    ring.publish(expression(1, "happy", 0.8, 500));
     assert_eq!(sent(Subscription::default()), [1, 2, 3, 4, 5]);
     assert_eq!(
         sent(Subscription {
@@ -225,7 +225,7 @@ proptest! {
         };
         for (step, amount) in steps {
             match step {
-                0 | 1 => (0..amount).for_each(|_| { time += 1; ring.publish(&expression(time as u32 % 3, "happy", 0.5, time)); }),
+                0 | 1 => (0..amount).for_each(|_| { time += 1; ring.publish(expression(time as u32 % 3, "happy", 0.5, time)); }),
                 2 => take(&mut cursor, &mut got, &mut dropped, amount),
                 _ => cursor.subscribe(wanted.clone(), None).unwrap(),
             }

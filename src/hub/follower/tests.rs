@@ -98,7 +98,7 @@ impl Stage {
 
     fn publish(&self, count: usize) {
         for _ in 0..count {
-            self.ring.publish(&expression(1, "happy", 0.5, 0));
+            self.ring.publish(expression(1, "happy", 0.5, 0));
         }
     }
 
@@ -242,7 +242,7 @@ fn a_sink_may_own_a_runtime_and_reads_the_typed_event() {
     };
     let ring = Arc::new(Ring::default());
     let follower = Follower::spawn(Box::new(sink), ring.reader(), Arc::new(|_, _| ())).unwrap();
-    ring.publish(&expression(1, "surprised", 0.5, 0));
+    ring.publish(expression(1, "surprised", 0.5, 0));
     let mut datagram = [0; 100];
     let length = receiver.recv(&mut datagram).unwrap();
     assert_eq!(&datagram[..length], b"surprised");

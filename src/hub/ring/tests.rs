@@ -6,13 +6,13 @@ use crate::hub::testing::{any_event, expression, words};
 #[test]
 fn the_ring_is_bounded_in_events_and_in_bytes() {
     let ring = Ring::new(8, 1 << 20);
-    (0..20).for_each(|i| assert_eq!(ring.publish(&expression(1, "happy", 0.5, i)), i as u64 + 1));
+    (0..20).for_each(|i| assert_eq!(ring.publish(expression(1, "happy", 0.5, i)), i as u64 + 1));
     assert_eq!(ring.held().oldest_seq(), 13);
     assert_eq!(ring.next_seq(), 21);
     let one = ring.held_bytes() / 8;
     let small = Ring::new(1000, 3 * one);
     for i in 0..20 {
-        small.publish(&expression(1, "happy", 0.5, i));
+        small.publish(expression(1, "happy", 0.5, i));
     }
     assert!(
         small.held_bytes() <= 3 * one && small.held_bytes() > one,
@@ -27,8 +27,8 @@ fn large_words_push_out_older_words_alone() {
     let ring = Arc::new(Ring::new(1024, 2 << 20));
     let mut reader = ring.reader();
     for i in 0..400 {
-        ring.publish(&expression(1, "happy", 0.5, i));
-        ring.publish(&words(64 << 10));
+        ring.publish(expression(1, "happy", 0.5, i));
+        ring.publish(words(64 << 10));
     }
     let held = ring.held();
     assert!(held.bytes() <= 2 << 20, "{} bytes", held.bytes());
@@ -72,8 +72,8 @@ fn a_replay_says_which_words_the_ring_let_go_of() {
     use crate::hub::{Cursor, Next};
     let ring = Arc::new(Ring::new(1024, 64 << 10));
     for i in 0..10 {
-        ring.publish(&expression(1, "happy", 0.5, i));
-        ring.publish(&words(30 << 10));
+        ring.publish(expression(1, "happy", 0.5, i));
+        ring.publish(words(30 << 10));
     }
     let mut cursor = Cursor::new(ring.clone(), 64);
     let all = crate::event::Subscription::default();
@@ -95,7 +95,7 @@ fn a_blocking_reader_gets_all_in_order_and_is_told_what_the_ring_overwrote() {
     let mut reader = ring.reader();
     assert!(matches!(reader.read(Duration::ZERO), Read::TimedOut));
     for i in 0..6 {
-        ring.publish(&expression(1, "happy", 0.5, i));
+        ring.publish(expression(1, "happy", 0.5, i));
     }
     let Read::Missed(missed) = reader.read(Duration::ZERO) else {
         panic!("nothing is missed");
@@ -118,7 +118,7 @@ fn publishers_on_many_threads_leave_no_gap() {
             let ring = &ring;
             scope.spawn(move || {
                 for i in 0..250 {
-                    ring.publish(&expression(subject, "happy", 0.5, i));
+                    ring.publish(expression(subject, "happy", 0.5, i));
                 }
             });
         }
@@ -133,12 +133,12 @@ fn publishers_on_many_threads_leave_no_gap() {
 #[test]
 fn a_place_that_lost_its_frame_keeps_no_words() {
     let ring = Arc::new(Ring::new(1024, 64 << 10));
-    ring.publish(&expression(1, "happy", 0.5, 0));
+    ring.publish(expression(1, "happy", 0.5, 0));
     let said = Arc::new(words(20 << 10));
     let content = Arc::downgrade(&said);
     let lost = ring.publish(said);
     assert!(ring.held().get(lost).is_some() && content.strong_count() == 1);
-    ring.publish(&words(20 << 10));
+    ring.publish(words(20 << 10));
     let held = ring.held();
     assert_eq!(held.oldest_seq(), 1, "its place is there");
     assert!(held.get(lost).is_none());
@@ -150,7 +150,7 @@ fn a_place_that_lost_its_frame_keeps_no_words() {
 fn a_debug_line_has_no_words() {
     let ring = Arc::new(Ring::default());
     let mut reader = ring.reader();
-    ring.publish(&words(100));
+    ring.publish(words(100));
     let line = format!("{:?}", reader.read(Duration::ZERO));
     assert!(line.contains("speech") && !line.contains("xx"), "{line}");
 }

@@ -190,7 +190,7 @@ mod tests {
         let heard = told.clone();
         let on_loss = move |frames| _ = heard.fetch_add(frames, Ordering::Release);
         let follower = follow(&ring, disk.clone(), on_loss);
-        let publish = || ring.publish(&expression(1, "happy", 0.5, 0));
+        let publish = || ring.publish(expression(1, "happy", 0.5, 0));
         (0..5).for_each(|_| _ = publish());
         let waits = crate::output::at_most(PATIENCE);
         while told.load(Ordering::Acquire) < 2 && waits() {
@@ -214,7 +214,7 @@ mod tests {
         let ring = Arc::new(Ring::new(4, 1 << 20));
         let follower = follow(&ring, Stalled, |_| ());
         for _ in 0..10 {
-            ring.publish(&expression(1, "happy", 0.5, 0));
+            ring.publish(expression(1, "happy", 0.5, 0));
         }
         ring.close();
         let written = finish(follower, Duration::from_millis(20));

@@ -188,7 +188,7 @@ fn a_subscription_holds_from_its_answer_on() {
             stage.ring.publish(event);
         }
         for number in 0..16 {
-            stage.ring.publish(&sample_expression(number));
+            stage.ring.publish(sample_expression(number));
         }
         assert_eq!(client.seqs(3).await, [1, 5, 13]);
         // An empty list is none, an absent field all.

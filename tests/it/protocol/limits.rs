@@ -299,7 +299,7 @@ fn an_event_that_is_too_large_to_send_is_told_as_dropped_and_ends_no_connection(
         assert_eq!(some.frame().await["type"], "subscribed");
         let text = Some("x".repeat(300 << 10));
         stage.publish(1);
-        stage.ring.publish(&Event::Speech(SpeechEvent {
+        stage.ring.publish(Event::Speech(SpeechEvent {
             phase: SpeechPhase::Final,
             start_ns: MediaTime::ZERO,
             end_ns: None,

@@ -51,7 +51,7 @@ impl Stage {
     fn publish(&self, count: usize) {
         for _ in 0..count {
             self.ring
-                .publish(&sample_expression(self.ring.next_seq() as usize));
+                .publish(sample_expression(self.ring.next_seq() as usize));
         }
     }
 
