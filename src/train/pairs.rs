@@ -14,7 +14,7 @@ use crate::preprocess::{LogMel, normalise};
 use crate::train::data::Media;
 use crate::train::data::ravdess::Take;
 use crate::train::encoders::SetFiles;
-use crate::train::extract::{Audience, Playback, Shown};
+use crate::train::extract::{ClipSink, Playback, Shown};
 use crate::train::finetune::encode_faces;
 use crate::train::fit::{device, tensor, values};
 use crate::train::fusion::Pair;
@@ -115,7 +115,7 @@ struct Cutting {
     hops: Vec<PairedHop>,
 }
 
-impl Audience for Cutting {
+impl ClipSink for Cutting {
     fn begin(&mut self) -> bool {
         true
     }
