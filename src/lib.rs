@@ -16,8 +16,8 @@
 //! | the threads, and commands to a running session | [`runtime`] |
 //! | which sources are opened, status, systemd | [`daemon`] |
 //!
-//! One session: [`session`] is the pipeline without threads, sockets or clocks; [`runtime`] gives its
-//! stages threads (live and in a replay); extraction drives it on the calling thread.
+//! One session: [`session`] is the pipeline without threads, sockets or clocks; [`runtime`] gives
+//! its stages threads (live and in a replay); extraction drives it on the calling thread.
 //!
 //! ```text
 //! camera / file / rtsp                        microphone / file
@@ -32,7 +32,8 @@
 //!                               ▼ Schedule: a slot per subject (latest wins live, block when replaying)
 //!                        thread "infer": owns every encoder Graph; Clip → Recognition;
 //!                          "text" beside it, live: words, for which nothing waits long
-//!                               ▼ hub: ring of typed events, each serialised once; publishing never waits
+//!                               ▼ hub: ring of typed events, each serialised once; publishing
+//!                               never waits
 //!              thread "serve": tokio          sinks: "jsonl", "terminal", a thread each
 //! ```
 //!
@@ -41,8 +42,9 @@
 //! Three sources of truth that do not overlap: the *configuration* says where (devices, port, budgets), the bundle's *manifest* says
 //! what (everything that changes a number the model sees), the *command line* says which (verb, paths).
 //!
-//! Invariants: only [`time`] reads the system's clock, only `capture` makes stamps; [`align`], [`schedule`], [`clip`] and [`session`]
-//! know no thread, no clock and no socket; tokio stays in `serve` and inside single sinks; nothing but [`event`] is serialised for clients.
+//! Invariants: only [`time`] reads the system's clock, only `capture` makes stamps; [`align`],
+//! [`schedule`], [`clip`] and [`session`] know no thread, no clock and no socket; tokio stays in
+//! `serve` and inside single sinks; nothing but [`event`] is serialised for clients.
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}

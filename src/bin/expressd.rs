@@ -50,7 +50,7 @@ struct Settings {
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
     /// Any key of the configuration, for example face.max_subjects=2.
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
 }
 
@@ -58,7 +58,8 @@ struct Settings {
 struct Check {
     #[command(flatten)]
     settings: Settings,
-    /// Lists every effective value as TOML, with its origin as a comment; passwords are shown as ***.
+    /// Lists every effective value as TOML, with its origin as a comment; passwords are shown as
+    /// ***.
     #[arg(long)]
     effective: bool,
     /// Prints config/expressd.toml: every key with its meaning, permitted values and default.

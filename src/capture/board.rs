@@ -133,10 +133,11 @@ impl SourceBoard {
             .0
     }
 
-    /// Capture is paused: what is on is off, with that reason.
-    pub fn pause(&self) {
-        for gauge in [&self.video, &self.audio] {
-            if gauge.status().state != SourceState::Off {
+    /// Capture is paused: the configured sources (`video`, `audio`) are off, with that reason. Call it
+    /// after they are closed, because a source that closes is off without a reason.
+    pub fn pause(&self, video: bool, audio: bool) {
+        for (gauge, configured) in [(&self.video, video), (&self.audio, audio)] {
+            if configured {
                 self.set(gauge, SourceState::Off, Some(PAUSED.into()));
             }
         }

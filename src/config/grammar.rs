@@ -8,8 +8,8 @@ use crate::encode::Provider;
 use crate::speech::TranscriberChoice;
 
 pub(super) const LOOPBACK: &str = "a loopback address and a port, for example \"127.0.0.1:8765\", \
-    or \"localhost:8765\" for 127.0.0.1 and [::1]: others are refused, because whoever reaches the \
-    port may listen (there are no access tokens yet)";
+    or \"localhost:8765\" for 127.0.0.1 and [::1]; others are refused, because every client that \
+    connects gets the events (there are no access tokens yet)";
 pub(super) const HOSTS: &str = "a list of names or addresses without a port, each like \
     \"lab.example\" or \"[fd00::7]\"; none stands for many";
 pub(super) const ORIGINS: &str = "a list of origins as browsers send them, each like \

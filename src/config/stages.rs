@@ -1,5 +1,4 @@
-//! What the stages are told, out of the configuration: the daemon's and the trainer's stages are
-//! the same.
+//! Settings of the stages, derived from the configuration. The daemon and the trainer use the same.
 
 use super::Config;
 use crate::face::{DetectorSettings, FaceSettings};

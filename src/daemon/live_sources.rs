@@ -53,7 +53,8 @@ impl LiveSources {
         Ok(sources)
     }
 
-    /// Closes camera and microphone; the lanes stay open. Waits for their threads, at most a second.
+    /// Closes camera and microphone; the lanes stay open. Waits for their threads, at most a
+    /// second.
     pub fn pause(&mut self) {
         let over = |open: &Open| match open {
             Open::Devices(_) => false,
@@ -68,7 +69,8 @@ impl LiveSources {
                 let _ = thread.join();
             }
         }
-        self.board.pause();
+        let streams = self.choice.streams();
+        self.board.pause(streams.video, streams.audio);
     }
 
     /// Opens the sources again; a recording begins anew. Does nothing while they are open.

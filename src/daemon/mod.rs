@@ -1,4 +1,5 @@
-//! The verbs of `expressd`: what the command line asks for, composed of sources, a session and outputs.
+//! The verbs of `expressd`: what the command line asks for, composed of sources, a session and
+//! outputs.
 
 mod assembly;
 pub mod bench;

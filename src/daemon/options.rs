@@ -9,6 +9,7 @@ pub struct RunOptions {
     pub replay: Option<PathBuf>,
     /// Begin it again at its end.
     pub looped: bool,
-    /// Where there is neither camera nor microphone, play the demonstration instead of waiting for them.
+    /// Where there is neither camera nor microphone, play the demonstration instead of waiting for
+    /// them.
     pub demonstration: bool,
 }

@@ -22,7 +22,8 @@ const ROUND: Duration = Duration::from_millis(50);
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// The least time between two of them: changes in between are published together.
 const STATUS_GAP: Duration = Duration::from_millis(250);
-/// Sources that have not delivered by then do not hold back READY=1: a network source may come later.
+/// Sources that have not delivered by then do not hold back READY=1: a network source may come
+/// later.
 const OPENING: Duration = Duration::from_secs(10);
 /// A stage that has not moved for so long makes `/readyz` red.
 const STALLED: Duration = Duration::from_secs(5);

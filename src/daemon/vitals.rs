@@ -144,7 +144,8 @@ impl DaemonVitals {
         on
     }
 
-    /// Passes on what others count for themselves. Takes the queue's lock, which the encoders' thread needs: not for each frame.
+    /// Passes on what others count for themselves. Takes the queue's lock, which the encoders'
+    /// thread needs: not for each frame.
     fn collect(&self) {
         let mut passed_on = self.passed_on.lock().expect("passed lock");
         let mut news = |name: String, now: u64| {

@@ -37,7 +37,8 @@ pub fn one_face(a: &Rect, b: &Rect) -> bool {
         || distance(a.center(), b.center()) < 0.3 * side
 }
 
-/// Is a face that only the detector recognises another look at this one? Boxes of profiles differ much between networks.
+/// Is a face that only the detector recognises another look at this one? Boxes of profiles differ
+/// much between networks.
 pub fn overlaps(a: &Rect, b: &Rect) -> bool {
     let w = ((a.x + a.w).min(b.x + b.w) - a.x.max(b.x)).max(0.0);
     let h = ((a.y + a.h).min(b.y + b.h) - a.y.max(b.y)).max(0.0);

@@ -108,9 +108,10 @@ pub struct Square {
     pub side: i32,
 }
 
-/// Cuts the square around `center` at `cells` pixels a side, each the mean of what it covers, and appends its R, G, B planes of
-/// `(value - 127.5) / 128` to `inputs`. What lies outside the picture repeats the border. Gives the square and its luma, 0..255 whatever
-/// the picture's range.
+/// Cuts the square around `center` at `cells` pixels a side, each the mean of what it covers, and
+/// appends its R, G, B planes of
+/// `(value - 127.5) / 128` to `inputs`. What lies outside the picture repeats the border. Gives the
+/// square and its luma, 0..255 whatever the picture's range.
 pub fn cut_square(
     picture: &Picture,
     center: [f32; 2],

@@ -1,7 +1,9 @@
-//! Face detection in whole pictures: what a detector answers, and the choice between [`YuNet`] and [`Mtcnn`].
+//! Face detection in whole pictures: what a detector answers, and the choice between [`YuNet`] and
+//! [`Mtcnn`].
 
 use std::path::Path;
 
+use super::image::RgbImage;
 use super::mtcnn::Mtcnn;
 use super::yunet::YuNet;
 use crate::clip::{Landmarks, Picture, Rect};
@@ -67,7 +69,8 @@ pub enum Detector {
 }
 
 impl Detector {
-    /// Opens the detector whose graphs are in `dir`: MTCNN where there is a `pnet.onnx`, else YuNet.
+    /// Opens the detector whose graphs are in `dir`: MTCNN where there is a `pnet.onnx`, else
+    /// YuNet.
     ///
     /// # Errors
     /// A graph that is missing, is another than its `provenance.toml` says, or cannot be opened.
@@ -101,7 +104,27 @@ impl Detector {
     }
 }
 
-/// Does this folder hold MTCNN's cascade?
+/// Detects in a copy of `picture` that is shrunk by 4, 2 or 1 per axis: as far as its smallest face
+/// keeps `shrunk_face_px` pixels. `detect` gets the copy and that face's size in it; the detections
+/// come back in pixels of `picture`.
+pub(super) fn in_shrunk(
+    picture: &Picture,
+    min_face_px: f32,
+    shrunk_face_px: f32,
+    copy: &mut RgbImage,
+    detect: impl FnOnce(&RgbImage, f32) -> Result<Vec<Detection>, EncodeError>,
+) -> Result<Vec<Detection>, EncodeError> {
+    let shrink = [4, 2]
+        .into_iter()
+        .find(|s| min_face_px / *s as f32 >= shrunk_face_px)
+        .unwrap_or(1);
+    copy.fill_from(picture, shrink);
+    let found = detect(copy, min_face_px / shrink as f32)?;
+    let scale = [shrink as f32; 2];
+    Ok(found.into_iter().map(|d| d.scaled(scale)).collect())
+}
+
+/// Whether this folder has MTCNN's cascade.
 pub(super) fn is_mtcnn(dir: &Path) -> bool {
     dir.join("pnet.onnx").exists()
 }

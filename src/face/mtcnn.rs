@@ -1,12 +1,14 @@
-//! MTCNN's cascade (Zhang et al. 2016) as facenet-pytorch 2.5.3 runs it: a pyramid of small pictures proposes, two networks refine.
+//! MTCNN's cascade (Zhang et al. 2016) as facenet-pytorch 2.5.3 runs it: a pyramid of small
+//! pictures proposes, two networks refine.
 //!
-//! Numbers are the reference's: area averages for pyramid and crops, rounding of proposals, order and thresholds of suppression. A test
-//! holds boxes and landmarks within 1 px of it, probabilities within 0.01.
+//! Numbers are the reference's: area averages for pyramid and crops, rounding of proposals, order
+//! and thresholds of suppression. A test holds boxes and landmarks within 1 px of it, probabilities
+//! within 0.01.
 
 use std::path::Path;
 
 use super::boxes::{Candidate, Overlap, suppress};
-use super::detect::{Detection, DetectorSettings};
+use super::detect::{Detection, DetectorSettings, in_shrunk};
 use super::image::{Area, RgbImage, resample};
 use super::refine::{INPUT_SIDE, Refiner, open_graph};
 use crate::clip::{Picture, Rect};
@@ -53,17 +55,17 @@ impl Mtcnn {
 
     /// All faces, best first. Large pictures are shrunk before, as far as the smallest face allows.
     pub fn detect(&mut self, picture: &Picture) -> Result<Vec<Detection>, EncodeError> {
-        let min_face = self.settings.min_face_px(picture);
-        let shrink = [4, 2]
-            .into_iter()
-            .find(|s| min_face / *s as f32 >= SHRUNK_FACE_PX)
-            .unwrap_or(1);
+        let min_face_px = self.settings.min_face_px(picture);
         let mut image = std::mem::take(&mut self.image);
-        image.fill_from(picture, shrink);
-        let found = self.detect_rgb(&image, min_face / shrink as f32);
+        let found = in_shrunk(
+            picture,
+            min_face_px,
+            SHRUNK_FACE_PX,
+            &mut image,
+            |image, min| self.detect_rgb(image, min),
+        );
         self.image = image;
-        let scale = [shrink as f32; 2];
-        Ok(found?.into_iter().map(|d| d.scaled(scale)).collect())
+        found
     }
 
     /// All faces of at least `min_face_px`, best first.
@@ -224,7 +226,8 @@ impl Mtcnn {
     }
 }
 
-/// The part of the image under a candidate, as the reference cuts it: truncated, counted from 1, clipped. `None` where nothing is left.
+/// The part of the image under a candidate, as the reference cuts it: truncated, counted from 1,
+/// clipped. `None` where nothing is left.
 fn area_of(image: &RgbImage, candidate: &Candidate) -> Option<Area> {
     let [x1, y1, x2, y2] = candidate.corners.map(|c| c as i64);
     let (x, y) = (x1.max(1) - 1, y1.max(1) - 1);

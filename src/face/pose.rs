@@ -9,9 +9,11 @@ pub struct Pose {
     pub pitch: f32,
 }
 
-/// Eyes, nose, corners of the mouth of a face towards the camera: right, down, towards the camera, in millimetres from the nose's tip.
-/// Depths and heights were fitted so that the pose of MTCNN's landmarks agrees with MediaPipe's FaceLandmarker on 1,560 faces of the
-/// material: the yaw is off by 2° on average below 10°, by 3° to 4° up to 60°; the pitch by 3° within 15°, by 5° to 8° beyond.
+/// Eyes, nose, corners of the mouth of a face towards the camera: right, down, towards the camera,
+/// in millimetres from the nose's tip. Depths and heights were fitted so that the pose of MTCNN's
+/// landmarks agrees with MediaPipe's FaceLandmarker on 1,560 faces of the material: the yaw is off
+/// by 2° on average below 10°, by 3° to 4° up to 60°; the pitch by 3° within 15°, by 5° to 8°
+/// beyond.
 const MODEL: [[f32; 3]; 5] = [
     [-31.0, -20.0, -44.0],
     [31.0, -20.0, -44.0],
@@ -20,9 +22,11 @@ const MODEL: [[f32; 3]; 5] = [
     [25.0, 21.0, -21.0],
 ];
 
-/// The pose under which an orthographic camera sees [`MODEL`] nearest to the landmarks. `None` where they are degenerate.
+/// The pose under which an orthographic camera sees [`MODEL`] nearest to the landmarks. `None`
+/// where they are degenerate.
 pub fn pose(landmarks: &Landmarks) -> Option<Pose> {
-    // The affine camera of least squares. By the model's symmetry its axes are decoupled but for height and depth.
+    // The affine camera of least squares. By the model's symmetry its axes are decoupled but for
+    // height and depth.
     let mean = |k: usize| MODEL.iter().map(|p| p[k]).sum::<f32>() / 5.0;
     let center = [mean(0), mean(1), mean(2)];
     let points = MODEL.map(|p| -> [f32; 3] { std::array::from_fn(|k| p[k] - center[k]) });
@@ -71,12 +75,14 @@ pub fn pose(landmarks: &Landmarks) -> Option<Pose> {
     })
 }
 
-/// Degrees of yaw and of pitch up to which a face is seen as from the front, and from which on it cannot be judged.
+/// Degrees of yaw and of pitch up to which a face is seen as from the front, and from which on it
+/// cannot be judged.
 const YAW: [f32; 2] = [25.0, 50.0];
 const PITCH: [f32; 2] = [20.0, 40.0];
 
-/// The same for the yaw of YuNet's landmarks, which exaggerate it: on the material the median is 49° where MediaPipe's FaceLandmarker
-/// says 30° to 45°, and 61° where it says 45° to 60°. Their pitch is too small by half, and is not used.
+/// The same for the yaw of YuNet's landmarks, which exaggerate it: on the material the median is
+/// 49° where MediaPipe's FaceLandmarker says 30° to 45°, and 61° where it says 45° to 60°. Their
+/// pitch is too small by half, and is not used.
 const DETECTED_YAW: [f32; 2] = [55.0, 70.0];
 
 fn share([full, none]: [f32; 2], angle: f32) -> f32 {

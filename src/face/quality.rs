@@ -13,8 +13,8 @@ fn ramp([low, high]: [f32; 2], value: f32) -> f32 {
     ((value - low) / (high - low)).clamp(0.0, 1.0)
 }
 
-/// 0..1: the product of size, sharpness, pose (`facing`) and score. Half of it and more is a fair face; a profile or a smear is under a
-/// quarter.
+/// 0..1: the product of size, sharpness, pose (`facing`) and score. Half of it and more is a fair
+/// face; a profile or a smear is under a quarter.
 pub fn quality(closeup: &Closeup, landmarks: &Landmarks, score: f32, facing: f32) -> f32 {
     let [left, right, ..] = *landmarks;
     let eyes = (right[0] - left[0]).hypot(right[1] - left[1]);
@@ -36,8 +36,9 @@ fn middle(a: [f32; 2], b: [f32; 2]) -> [f32; 2] {
     [(a[0] + b[0]) / 2.0, (a[1] + b[1]) / 2.0]
 }
 
-/// 1 for a face towards the camera, 0 for a profile: where the nose stands between the eyes, and between eyes and mouth. The rule beside
-/// MTCNN as detector; with YuNet it is [`super::pose::facing`].
+/// 1 for a face towards the camera, 0 for a profile: where the nose stands between the eyes, and
+/// between eyes and mouth. The rule beside MTCNN as detector; with YuNet it is
+/// [`super::pose::facing`].
 pub fn frontal(landmarks: &Landmarks) -> f32 {
     let [left, right, nose, mouth_left, mouth_right] = *landmarks;
     let (eyes, mouth) = (middle(left, right), middle(mouth_left, mouth_right));

@@ -92,12 +92,14 @@ fn three<'a>(
 #[derive(Debug)]
 pub struct Follower {
     pub(super) refiner: Refiner,
-    /// Finds a face where the refiner recognises none. Not with MTCNN as detector: what MTCNN finds, its last network recognises.
+    /// Finds a face where the refiner recognises none. Not with MTCNN as detector: what MTCNN
+    /// finds, its last network recognises.
     pub(super) crops: Option<CropDetector>,
 }
 
 impl Follower {
-    /// Opens `onet.onnx` in `tracker`, and `yunet.onnx` in `detector` if that is the detector there.
+    /// Opens `onet.onnx` in `tracker`, and `yunet.onnx` in `detector` if that is the detector
+    /// there.
     ///
     /// # Errors
     /// A graph that is missing, is another than its `provenance.toml` says, or cannot be opened.
@@ -120,7 +122,8 @@ impl Follower {
 }
 
 impl Follower {
-    /// 1 for a detected face towards the camera, 0 for a profile. Always 1 with MTCNN, beside which the tracker's landmarks alone decide.
+    /// 1 for a detected face towards the camera, 0 for a profile. Always 1 with MTCNN, beside which
+    /// the tracker's landmarks alone decide.
     pub(super) fn facing(&self, detection: &Detection) -> f32 {
         if self.crops.is_some() {
             detected_facing(&detection.landmarks)

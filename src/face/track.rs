@@ -53,7 +53,8 @@ const LOOK_SHARE: f32 = 0.06;
 /// How long places are remembered, for detections that come late.
 const HISTORY_NANOS: i64 = 3_000_000_000;
 
-/// Share of its quality that a face keeps which the refining network did not recognise within the last [`UNRECOGNISED_NANOS`].
+/// Share of its quality that a face keeps which the refining network did not recognise within the
+/// last [`UNRECOGNISED_NANOS`].
 const UNRECOGNISED: f32 = 0.14;
 const UNRECOGNISED_NANOS: i64 = 300_000_000;
 
@@ -255,9 +256,9 @@ impl Track {
         self.quality = hidden.quality;
     }
 
-    /// How far the refining network's landmarks can be trusted, 0..1. A face that this network does not recognise, or recognises on single
-    /// frames only, is weak evidence whatever its pose. On profiles the landmarks are drawn towards a frontal face: the detector's
-    /// decide.
+    /// How far the refining network's landmarks can be trusted, 0..1. A face that this network does
+    /// not recognise, or recognises on single frames only, is weak evidence whatever its pose. On
+    /// profiles the landmarks are drawn towards a frontal face: the detector's decide.
     pub fn trust(&self, now: MediaTime) -> f32 {
         let unrecognised = self
             .unrecognised_at

@@ -1,12 +1,13 @@
 //! YuNet (Wu et al. 2023): one small network proposes faces with five landmarks at three strides.
 //!
-//! [`YuNet`] looks through whole pictures. [`CropDetector`] looks for one face at an expected place: it follows faces that MTCNN's last
-//! network, which is trained on faces towards the camera, does not recognise.
+//! [`YuNet`] looks through whole pictures. [`CropDetector`] looks for one face at an expected
+//! place: it follows faces that MTCNN's last network, which is trained on faces towards the camera,
+//! does not recognise.
 
 use std::path::Path;
 
 use super::closeup::cut_square;
-use super::detect::{Detection, DetectorSettings};
+use super::detect::{Detection, DetectorSettings, in_shrunk};
 use super::image::{Area, RgbImage, resample};
 use super::refine::open_graph;
 use crate::clip::{Landmarks, Picture, Rect};
@@ -20,8 +21,9 @@ const GRID: usize = 32;
 const CELL_VALUES: usize = 16;
 /// A black pixel as the input has it; beyond the picture there is black.
 const BLACK: f32 = -127.5 / 128.0;
-/// The picture is scaled so that the smallest face is this large. On the material faces of 40 to 60 px of 640 are found in 0.83 of the
-/// frames at 20 px, 0.90 at 32 px and 0.88 at 40 px; time grows with the square.
+/// The picture is scaled so that the smallest face is this large. On the material faces of 40 to 60
+/// px of 640 are found in 0.83 of the frames at 20 px, 0.90 at 32 px and 0.88 at 40 px; time grows
+/// with the square.
 const SMALLEST_FACE_PX: f32 = 32.0;
 /// Pictures are shrunk by whole factors first while the smallest face stays at least this large.
 const SHRUNK_FACE_PX: f32 = 36.0;
@@ -32,7 +34,8 @@ const SAME_FACE_IOU: f32 = 0.45;
 /// Side of a crop in pixels, and how many times the expected face's side it covers.
 const CROP_SIDE: usize = 128;
 const CROP_REACH: f32 = 2.0;
-/// Score under which nothing in a crop is a face. Random places of the material reach 0.56, profiles have a median of 0.85.
+/// Score under which nothing in a crop is a face. Random places of the material reach 0.56,
+/// profiles have a median of 0.85.
 const CROP_THRESHOLD: f32 = 0.55;
 /// Overlap with the expected place that the face in a crop must have.
 const EXPECTED_IOU: f32 = 0.2;
@@ -55,8 +58,9 @@ struct Level<'a> {
 }
 
 impl Level<'_> {
-    /// Appends what the cells propose with at least `threshold`, row by row. The score is the geometric mean of class and object; boxes
-    /// and landmarks count in strides from the cell's corner, sizes as logarithms.
+    /// Appends what the cells propose with at least `threshold`, row by row. The score is the
+    /// geometric mean of class and object; boxes and landmarks count in strides from the cell's
+    /// corner, sizes as logarithms.
     fn propose(&self, threshold: f32, proposals: &mut Vec<Proposal>) {
         let cells = self.rows * self.columns;
         let stride = self.stride as f32;
@@ -89,8 +93,9 @@ impl Level<'_> {
     }
 }
 
-/// One proposal a face, best first: the mean of all that overlap the best one, weighted by score. Neighbouring cells differ by up to 4 %
-/// of the face's side; their mean is a tenth nearer to the truth and jumps a third less from frame to frame than the best one alone.
+/// One proposal a face, best first: the mean of all that overlap the best one, weighted by score.
+/// Neighbouring cells differ by up to 4 % of the face's side; their mean is a tenth nearer to the
+/// truth and jumps a third less from frame to frame than the best one alone.
 fn merge(proposals: &mut Vec<Proposal>) {
     proposals.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept = 0;
@@ -130,8 +135,9 @@ fn merge(proposals: &mut Vec<Proposal>) {
     proposals.truncate(kept);
 }
 
-/// The score as the tracker's rules count it. YuNet's scores saturate: faces towards the camera have 0.90 to 0.96, profiles 0.75 to 0.90,
-/// and of what is no face in the material nothing reaches 0.6. Piecewise linear between these points.
+/// The score as the tracker's rules count it. YuNet's scores saturate: faces towards the camera
+/// have 0.90 to 0.96, profiles 0.75 to 0.90, and of what is no face in the material nothing reaches
+/// 0.6. Piecewise linear between these points.
 fn probability(score: f32) -> f32 {
     const POINTS: [[f32; 2]; 6] = [
         [0.0, 0.0],
@@ -151,7 +157,8 @@ fn probability(score: f32) -> f32 {
 }
 
 impl Proposal {
-    /// In the picture, whose pixel `origin` is the input's first and which has `scale` pixels to one of the input, per axis.
+    /// In the picture, whose pixel `origin` is the input's first and which has `scale` pixels to
+    /// one of the input, per axis.
     fn in_picture(&self, origin: [f32; 2], scale: [f32; 2]) -> Detection {
         let detection = Detection {
             rect: self.rect,
@@ -236,17 +243,17 @@ impl YuNet {
 
     /// All faces, best first.
     pub fn detect(&mut self, picture: &Picture) -> Result<Vec<Detection>, EncodeError> {
-        let min_face = self.settings.min_face_px(picture);
-        let shrink = [4, 2]
-            .into_iter()
-            .find(|s| min_face / *s as f32 >= SHRUNK_FACE_PX)
-            .unwrap_or(1);
+        let min_face_px = self.settings.min_face_px(picture);
         let mut image = std::mem::take(&mut self.image);
-        image.fill_from(picture, shrink);
-        let found = self.detect_rgb(&image, min_face / shrink as f32);
+        let found = in_shrunk(
+            picture,
+            min_face_px,
+            SHRUNK_FACE_PX,
+            &mut image,
+            |image, min| self.detect_rgb(image, min),
+        );
         self.image = image;
-        let scale = [shrink as f32; 2];
-        Ok(found?.into_iter().map(|d| d.scaled(scale)).collect())
+        found
     }
 
     /// All faces of at least about `min_face_px`, best first.
@@ -334,7 +341,8 @@ impl CropDetector {
         })
     }
 
-    /// For each place (middle and longer side of a face) the face that is there. All places in one run; nothing is run for none.
+    /// For each place (middle and longer side of a face) the face that is there. All places in one
+    /// run; nothing is run for none.
     pub fn look(
         &mut self,
         picture: &Picture,

@@ -65,7 +65,8 @@ impl Filter {
         }
     }
 
-    /// Whether the subscription wants this event. Events have to be asked for in their order, each once: the rate limit counts them.
+    /// Whether the subscription wants this event. Events have to be asked for in their order, each
+    /// once: the rate limit counts them.
     pub fn passes(&mut self, event: FilterKeys<'_>) -> bool {
         let wanted = &self.subscription;
         if wanted

@@ -36,7 +36,7 @@ struct Shared {
     /// The thread must not wait for its reader any more.
     hurries: AtomicBool,
     written: AtomicU64,
-    /// Events that could not be written, or that the ring let go of before they were.
+    /// Events that could not be written, or that the ring overwrote first.
     lost: AtomicU64,
     /// Why events could not be written, the newest cause.
     cause: Mutex<Option<io::Error>>,
@@ -55,7 +55,8 @@ pub(super) struct Outcome {
 }
 
 impl Follower {
-    /// Starts the thread: everything that `reader` reads is written to the sink, until the ring is closed.
+    /// Starts the thread: everything that `reader` reads is written to the sink, until the ring is
+    /// closed.
     pub fn spawn(sink: Box<dyn Sink>, reader: Reader, on_loss: OnLoss) -> io::Result<Follower> {
         let (ring, first_seq) = reader.position();
         let (target, policy) = (sink.target(), sink.loss_policy());
@@ -83,8 +84,9 @@ impl Follower {
         })
     }
 
-    /// Once the ring is closed: waits for the threads to write what is left, at most `limit` for all of them; then they no longer wait for
-    /// their readers, and what is left is lost. A thread that hangs in the system all the same is left behind.
+    /// Once the ring is closed: waits for the threads to write what is left, at most `limit` for
+    /// all of them; then they no longer wait for their readers, and what is left is lost. A thread
+    /// that hangs in the system all the same is left behind.
     pub fn finish(followers: Vec<Follower>, limit: Duration) -> Vec<Outcome> {
         let wait = |limit| {
             let goes_on = at_most(limit);

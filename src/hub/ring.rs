@@ -1,10 +1,11 @@
-//! The ring of published events: each typed event beside its frame, which is serialised once for all readers. Publishing never waits for a
-//! reader.
+//! The ring of published events: each typed event beside its frame, which is serialised once for
+//! all readers. Publishing never waits for a reader.
 //!
-//! The ring is bounded in events and in bytes. Beyond its bytes the oldest event of the share (the kind; spoken words have one of their
-//! own) that holds the most of them loses its frame and its content, so that no kind pushes out the others. The event keeps its place and
-//! its filter keys, and readers find it lost. Readers are positions in the ring and own no queue of frames, so a reader that stands still
-//! costs nothing.
+//! The ring is bounded in events and in bytes. Beyond its bytes the oldest event of the share (the
+//! kind; spoken words have one of their own) that holds the most of them loses its frame and its
+//! content, so that no kind pushes out the others. The event keeps its place and its filter keys,
+//! and readers find it lost. Readers are positions in the ring and own no queue of frames, so a
+//! reader that stands still costs nothing.
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, Weak};
@@ -30,7 +31,8 @@ pub const MAX_BYTES: usize = 4 << 20;
 pub type PublishHook = dyn Fn() + Send + Sync;
 
 pub struct Ring {
-    /// Publishers take turns here, so that `seq` is the order in the ring, while readers go on reading.
+    /// Publishers take turns here, so that `seq` is the order in the ring, while readers go on
+    /// reading.
     turn: Mutex<()>,
     held: Mutex<Held>,
     changed: Condvar,
@@ -69,8 +71,8 @@ impl Default for Ring {
 }
 
 impl Ring {
-    /// A ring of at most `max_events` events and `max_bytes` bytes, of frames and typed events together (one event is always held, however
-    /// large).
+    /// A ring of at most `max_events` events and `max_bytes` bytes, of frames and typed events
+    /// together (one event is always held, however large).
     pub fn new(max_events: usize, max_bytes: usize) -> Self {
         Ring {
             turn: Mutex::new(()),
@@ -80,7 +82,8 @@ impl Ring {
         }
     }
 
-    /// Gives the event its `seq`, serialises it and puts it into the ring. Never waits for a reader.
+    /// Gives the event its `seq`, serialises it and puts it into the ring. Never waits for a
+    /// reader.
     pub fn publish(&self, event: impl Into<Arc<Event>>) -> u64 {
         self.publish_shared(event.into())
     }
@@ -161,7 +164,8 @@ pub enum Read {
     Ended,
 }
 
-/// A blocking reader for a thread of its own: gets everything, in order, unless the whole ring overtakes it.
+/// A blocking reader for a thread of its own: gets everything, in order, unless the whole ring
+/// overtakes it.
 pub struct Reader {
     ring: Arc<Ring>,
     next: u64,

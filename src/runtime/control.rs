@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_to_nobody_is_refused_or_times_out() {
+    fn a_command_without_receiver_is_refused_or_times_out() {
         let (control, commands) = Control::new();
         let pending = control.send(Command::Pause).unwrap();
         assert_eq!(pending.wait(Duration::ZERO), Err(CommandError::TimedOut));

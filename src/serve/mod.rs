@@ -1,8 +1,10 @@
 //! One port: the event socket, health, metrics. The daemon's tokio runtime is here.
 //!
-//! Every client is one task that owns its socket, its position in the ring (a [`Cursor`](crate::hub::Cursor)) and nothing else. One hook is called for each publication; one
-//! task sees it and wakes the clients, so the publisher pays the same for one client as for 256. A client that does not read stands
-//! still with one frame in its socket's buffer; what it misses is counted in its cursor, and the others do not notice.
+//! Every client is one task that owns its socket, its position in the ring (a
+//! [`Cursor`](crate::hub::Cursor)) and nothing else. One hook is called for each publication; one
+//! task sees it and wakes the clients, so the publisher pays the same for one client as for 256. A
+//! client that does not read stands still with one frame in its socket's buffer; what it misses is
+//! counted in its cursor, and the others do not notice.
 
 use std::fmt;
 use std::io;

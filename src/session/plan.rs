@@ -116,7 +116,8 @@ impl FacePlan {
     }
 }
 
-/// From one clip's end to the next one's: the configuration's, else the manifest's. In milliseconds.
+/// From one clip's end to the next one's: the configuration's, else the manifest's. In
+/// milliseconds.
 pub fn hop_ms(config: &Config, manifest: &Manifest) -> u32 {
     config
         .window

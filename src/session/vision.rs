@@ -19,7 +19,8 @@ pub enum DetectionPolicy {
     WhenIdle,
     /// Replay. Every detection is used on its own frame, so the same frames give the same faces at
     /// every pace. The first frame of each detection interval is requested as it arrives, up to
-    /// `read_ahead` frames before the tracker needs the result. In between the stage may ask for more.
+    /// `read_ahead` frames before the tracker needs the result. In between the stage may ask for
+    /// more.
     EveryInterval { read_ahead: usize },
 }
 

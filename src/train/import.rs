@@ -1,7 +1,7 @@
 //! `expressd-train import`: other people's trained weights become ONNX graphs, bit for bit the same every time.
 //!
-//! Here: MTCNN (Zhang et al. 2016) out of facenet-pytorch's wheel, three small networks in PyTorch's legacy format. [`yunet`]: the
-//! default face detector.
+//! Here: MTCNN (Zhang et al. 2016) out of facenet-pytorch's wheel, three small networks in
+//! PyTorch's legacy format. [`yunet`]: the default face detector.
 
 mod elf;
 mod yunet;

@@ -112,3 +112,13 @@ fn check_prints_the_documented_and_the_effective_configuration() {
     }
     assert!(!text.contains("xyzzy"), "{text}");
 }
+
+/// Help passes the filter for passwords on its way out: no word of it may look like one.
+#[test]
+fn help_is_shown_whole_on_standard_output() {
+    let output = expressd(&["run", "--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert!(help.contains("--set <NAME=VALUE>"), "{help}");
+    assert!(!help.contains("***"), "{help}");
+}

@@ -70,7 +70,8 @@ fn decode(path: &Path, mut each: impl FnMut(VideoFrame)) {
     pipeline.set_state(gstreamer::State::Null).unwrap();
 }
 
-/// When a subject was first and last seen, in seconds, on how many frames, and on how many of them well enough for the default bundle.
+/// When a subject was first and last seen, in seconds, on how many frames, and on how many of them
+/// well enough for the default bundle.
 #[derive(Clone, Copy, Debug)]
 struct Presence {
     from: f64,
@@ -99,25 +100,20 @@ struct Seen {
     graph_ms: f64,
 }
 
+/// A detector with the graphs in `detected_by`, and the face stage beside it.
+fn open(runtime: &Runtime, detected_by: &str) -> (Detector, FaceStage) {
+    let models = project(detected_by);
+    let settings = DetectorSettings::default();
+    let detector = Detector::open(runtime, &models, Provider::Cpu, settings).unwrap();
+    let tracker = project("models/mtcnn");
+    let follower = Follower::open(runtime, &tracker, &models, Provider::Cpu, 1).unwrap();
+    let stage = FaceStage::new(FaceSettings::default(), None, follower);
+    (detector, stage)
+}
+
 fn watch(path: &Path) -> Seen {
     let runtime = Runtime::load().unwrap();
-    let models = project("models/yunet");
-    let mut detector = Detector::open(
-        &runtime,
-        &models,
-        Provider::Cpu,
-        DetectorSettings::default(),
-    )
-    .unwrap();
-    let follower = Follower::open(
-        &runtime,
-        &project("models/mtcnn"),
-        &models,
-        Provider::Cpu,
-        1,
-    )
-    .unwrap();
-    let mut stage = FaceStage::new(FaceSettings::default(), None, follower);
+    let (mut detector, mut stage) = open(&runtime, "models/yunet");
     let tally = runtime
         .tallies()
         .into_iter()
@@ -280,9 +276,10 @@ fn a_dinner_table_has_six() {
     );
 }
 
-/// By hand: four shots. A singer and a pianist; a man in profile, near and blurred, before an audience out of focus, of which a man with
-/// his hand at the chin and a woman in profile are found (at most one subject was expected of MTCNN); the singer alone;
-/// an audience, dark and in profile, of which four faces are more than specks. A cut ends every subject.
+/// By hand: four shots. A singer and a pianist; a man in profile, near and blurred, before an
+/// audience out of focus, of which a man with his hand at the chin and a woman in profile are found
+/// (at most one subject was expected of MTCNN); the singer alone; an audience, dark and in profile,
+/// of which four faces are more than specks. A cut ends every subject.
 #[test]
 fn a_stage_scene_has_four_shots() {
     let Some(file) = material("av/several_people/hamilton.mp4") else {
@@ -353,7 +350,8 @@ fn still(path: &Path) -> Picture {
     Picture::from_i420(w, h, colorimetry, data)
 }
 
-/// By hand: a boy at the left of the table shows the camera the side of his face. MTCNN's last network does not recognise him.
+/// By hand: a boy at the left of the table shows the camera the side of his face. MTCNN's last
+/// network does not recognise him.
 #[test]
 fn faces_from_the_side_are_followed_and_not_judged() {
     let Some(file) = material("detector/dinner_silent_400.png") else {
@@ -362,23 +360,7 @@ fn faces_from_the_side_are_followed_and_not_judged() {
     let picture = Arc::new(still(&file));
     let runtime = Runtime::load().unwrap();
     for detected_by in ["models/yunet", "models/mtcnn"] {
-        let models = project(detected_by);
-        let mut detector = Detector::open(
-            &runtime,
-            &models,
-            Provider::Cpu,
-            DetectorSettings::default(),
-        )
-        .unwrap();
-        let follower = Follower::open(
-            &runtime,
-            &project("models/mtcnn"),
-            &models,
-            Provider::Cpu,
-            1,
-        )
-        .unwrap();
-        let mut stage = FaceStage::new(FaceSettings::default(), None, follower);
+        let (mut detector, mut stage) = open(&runtime, detected_by);
         let mut faces = Vec::new();
         for index in 0..50u64 {
             let time = MediaTime::from_nanos(index as i64 * 40_000_000);
@@ -410,7 +392,8 @@ fn faces_from_the_side_are_followed_and_not_judged() {
     }
 }
 
-/// Counted by hand: how many people show the camera their face on each frame of these recordings, up to a second.
+/// Counted by hand: how many people show the camera their face on each frame of these recordings,
+/// up to a second.
 const PEOPLE: [(&str, usize, f64); 7] = [
     ("av/talking", 1, f64::MAX),
     ("av/mead", 1, f64::MAX),

@@ -1,7 +1,10 @@
 //! The house's rules that no compiler knows: who may name whom, how long a file gets, what nothing is called.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+mod text;
+
+use text::{Text, names, none, texts};
 
 const LINES_AT_MOST: usize = 500;
 
@@ -17,102 +20,6 @@ const TO_SPLIT: [(&str, usize); 8] = [
     ("src/train/pretrain.rs", 601),
     ("tests/it/recordings.rs", 662),
 ];
-
-/// A text file of the project, with its path from the project's folder.
-struct Text {
-    path: String,
-    text: String,
-}
-
-impl Text {
-    fn is_rust(&self) -> bool {
-        self.path.ends_with(".rs")
-    }
-    fn is_test(&self) -> bool {
-        self.path.starts_with("tests/")
-            || self.path.ends_with("/tests.rs")
-            || self.path.contains("/tests/")
-            || self.path == "src/testing.rs"
-    }
-    /// The program itself: no comments, no unit tests (which stand last).
-    fn code(&self) -> String {
-        let program = self
-            .text
-            .split("#[cfg(test)]\nmod ")
-            .next()
-            .unwrap_or_default();
-        program
-            .lines()
-            .map(|line| line.split("//").next().unwrap_or_default())
-            .collect::<Vec<_>>()
-            .join("\n")
-    }
-    fn lies_in(&self, places: &[&str]) -> bool {
-        places.iter().any(|place| {
-            self.path == format!("src/{place}.rs")
-                || self.path.starts_with(&format!("src/{place}/"))
-        })
-    }
-}
-
-/// All that is ours and is text.
-fn texts() -> Vec<Text> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut waiting: Vec<PathBuf> = [
-        "src",
-        "tests",
-        "config",
-        "systemd",
-        "models",
-        ".ci",
-        "Makefile",
-        "README.md",
-        "Cargo.toml",
-    ]
-    .iter()
-    .map(|name| root.join(name))
-    .collect();
-    let mut texts = Vec::new();
-    while let Some(path) = waiting.pop() {
-        if path.is_dir() {
-            if path.file_name().is_some_and(|name| name != "__pycache__") {
-                waiting.extend(
-                    fs::read_dir(&path)
-                        .unwrap()
-                        .map(|entry| entry.unwrap().path()),
-                );
-            }
-        } else if let Ok(text) = fs::read_to_string(&path) {
-            texts.push(Text {
-                path: path
-                    .strip_prefix(root)
-                    .unwrap()
-                    .to_str()
-                    .unwrap()
-                    .to_owned(),
-                text,
-            });
-        }
-    }
-    assert!(
-        texts.iter().filter(|text| text.is_rust()).count() > 20,
-        "the sources were not found"
-    );
-    texts
-}
-
-/// Whether `code` has `name` as a word of its own.
-fn names(code: &str, name: &str) -> bool {
-    let of_word = |c: char| c.is_alphanumeric() || c == '_';
-    code.match_indices(name).any(|(at, _)| {
-        !code[..at].ends_with(of_word) && !code[at + name.len()..].starts_with(of_word)
-    })
-}
-
-#[track_caller]
-fn none(found: Vec<String>, rule: &str) {
-    assert!(found.is_empty(), "{rule}:\n  {}", found.join("\n  "));
-}
 
 #[test]
 fn a_crate_stays_in_its_place() {
@@ -309,7 +216,8 @@ fn nothing_points_up_the_stream() {
     none(found, "imports against the stream");
 }
 
-/// What goes to clients is made in `event` (frames), `serve` (pages) and `hub`; stages make none of it.
+/// What goes to clients is made in `event` (frames), `serve` (pages) and `hub`; stages make none of
+/// it.
 #[test]
 fn stages_write_no_json() {
     // Reads what a library answers.

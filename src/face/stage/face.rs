@@ -1,4 +1,5 @@
-//! A subject's face on one frame: smoothed landmarks, quality, lip motion and, once a slot, the encoder's crop.
+//! A subject's face on one frame: smoothed landmarks, quality, lip motion and, once a slot, the
+//! encoder's crop.
 
 use std::sync::Arc;
 

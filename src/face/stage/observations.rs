@@ -26,7 +26,8 @@ const DOUBTED: f32 = 0.9;
 pub(super) const SQUARE: f32 = 1.0;
 
 impl FaceStage {
-    /// Runs the refining network once over all places (centre and side of a square, in pixels of the picture).
+    /// Runs the refining network once over all places (centre and side of a square, in pixels of
+    /// the picture).
     pub(super) fn look(
         &mut self,
         picture: &Picture,
@@ -63,8 +64,8 @@ impl FaceStage {
         Ok(closeups.into_iter().zip(found).map(sighting).collect())
     }
 
-    /// Runs the detector on crops of detections that the refining network does not recognise, and of tracks that it has just lost: faces
-    /// from the side, in bad light, half covered.
+    /// Runs the detector on crops of detections that the refining network does not recognise, and
+    /// of tracks that it has just lost: faces from the side, in bad light, half covered.
     pub(super) fn look_by_detector(
         &mut self,
         picture: &Picture,
@@ -121,8 +122,8 @@ impl FaceStage {
         Ok(())
     }
 
-    /// Searches again for subjects that were visible on the last frame and are not at their predicted place: at the last place, and in a
-    /// wider square.
+    /// Searches again for subjects that were visible on the last frame and are not at their
+    /// predicted place: at the last place, and in a wider square.
     pub(super) fn look_again(
         &mut self,
         picture: &Picture,
@@ -159,7 +160,8 @@ impl FaceStage {
     }
 }
 
-/// The observation of a detected face. `None` where it is too small or its landmarks are degenerate.
+/// The observation of a detected face. `None` where it is too small or its landmarks are
+/// degenerate.
 fn observe(
     picture: &Picture,
     closeup: Closeup,

@@ -19,7 +19,8 @@ const PERSISTENT: u32 = 6;
 const UNDECIDED_NANOS: i64 = 600_000_000;
 
 impl FaceStage {
-    /// Assigns each unmatched detection to a hidden subject that returns, or to a new track. Faces that are already followed are skipped.
+    /// Assigns each unmatched detection to a hidden subject that returns, or to a new track. Faces
+    /// that are already followed are skipped.
     pub(super) fn admit(
         &mut self,
         now: MediaTime,
@@ -70,7 +71,8 @@ impl FaceStage {
         }
     }
 
-    /// Makes subjects of tracks with a certain detection, or with enough detections. Above the limit the smallest subject is lost.
+    /// Makes subjects of tracks with a certain detection, or with enough detections. Above the
+    /// limit the smallest subject is lost.
     pub(super) fn confirm(
         &mut self,
         now: MediaTime,
@@ -122,7 +124,8 @@ impl FaceStage {
         }
     }
 
-    /// Ends tracks: duplicates are merged, hidden unconfirmed tracks end at once, hidden subjects after `lost_after`.
+    /// Ends tracks: duplicates are merged, hidden unconfirmed tracks end at once, hidden subjects
+    /// after `lost_after`.
     pub(super) fn retire(
         &mut self,
         now: MediaTime,

@@ -150,9 +150,10 @@ fn a_cell_is_decoded_by_its_place_and_stride() {
     let (rows, columns) = (2, 3);
     let mut values = vec![0.0f32; CELL_VALUES * rows * columns];
     let mut set = |k: usize, value: f32| values[k * rows * columns + 5] = value;
-    (set(0, 0.81), set(1, 1.0), set(2, 0.5), set(3, -0.25));
-    (set(4, 2.0f32.ln()), set(5, 3.0f32.ln()));
-    (set(6, 1.0), set(7, 0.5));
+    let cell = [0.81, 1.0, 0.5, -0.25, 2.0f32.ln(), 3.0f32.ln(), 1.0, 0.5];
+    for (k, value) in cell.into_iter().enumerate() {
+        set(k, value);
+    }
     let level = Level {
         stride: 16,
         rows,

@@ -1,4 +1,5 @@
-//! What the ring holds: events with their frames, and the filter keys of events that have lost them.
+//! What the ring holds: events with their frames, and the filter keys of events that have lost
+//! them.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -138,7 +139,8 @@ impl Held {
         self.places.get(usize::try_from(index).ok()?)
     }
 
-    /// Takes the next event, of so many bytes. Gives back what had to go for it, to be freed without the lock.
+    /// Takes the next event, of so many bytes. Gives back what had to go for it, to be freed
+    /// without the lock.
     #[must_use]
     pub(super) fn push(&mut self, published: Published, bytes: usize) -> Vec<Published> {
         debug_assert_eq!(published.seq, self.next_seq);

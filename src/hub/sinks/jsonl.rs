@@ -9,7 +9,8 @@ use crate::hub::out_file::{LineOutput, OpenMode, OutFile};
 use crate::hub::ring::Published;
 use crate::hub::sink::{LossPolicy, MayWait, Sink, SinkError};
 
-/// Writes the offline form: `seq` counts what is written. For `replay`, which waits for the disk and loses nothing.
+/// Writes the offline form: `seq` counts what is written. For `replay`, which waits for the disk
+/// and loses nothing.
 pub struct JsonLines<W: Write> {
     out: W,
     written: u64,
@@ -36,7 +37,8 @@ impl<W: Write> JsonLines<W> {
         self.out.flush()
     }
 
-    /// Writes the event if it is part of the offline form, and flushes: whoever reads the pipe sees it at once.
+    /// Writes the event if it is part of the offline form, and flushes, so that a pipe's reader gets
+    /// it at once.
     pub fn write(&mut self, event: &Event) -> io::Result<()> {
         if !event.is_offline() {
             return Ok(());
@@ -77,8 +79,9 @@ pub(super) fn open(opening: &mut Opening) -> Result<Option<Box<dyn Sink>>, Sinks
     })))
 }
 
-/// Writes every frame as it goes over the sockets, line by line: who follows the file sees an event when it happens. What is not in the
-/// output stands there as a `dropped` frame, as soon as it can be written.
+/// Writes every frame as it goes over the sockets, line by line: who follows the file sees an event
+/// when it happens. What is not in the output stands there as a `dropped` frame, as soon as it can
+/// be written.
 struct JsonLinesSink<O> {
     out: O,
     target: String,

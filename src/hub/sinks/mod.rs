@@ -1,4 +1,5 @@
-//! The outputs beside the sockets. To add one: its file here, its line in [`OPEN`], its configuration key.
+//! The outputs beside the sockets. To add one: its file here, its line in [`OPEN`], its
+//! configuration key.
 
 use std::io;
 use std::path::PathBuf;
@@ -22,7 +23,8 @@ const LAST_EVENTS: Duration = Duration::from_millis(500);
 /// Opens a sink if the configuration asks for it.
 type Open = fn(&mut Opening) -> Result<Option<Box<dyn Sink>>, SinksError>;
 
-/// Every sink, in the order of opening: the terminal leaves standard output alone if JSON Lines have taken it.
+/// Every sink, in the order of opening: the terminal leaves standard output alone if JSON Lines
+/// have taken it.
 const OPEN: [Open; 2] = [jsonl::open, terminal::open];
 
 /// What sinks are opened with.
@@ -55,8 +57,9 @@ pub struct Sinks {
 }
 
 impl Sinks {
-    /// Opens what the configuration asks for, and the terminal if standard output is one. Never waits. To be called before anything is
-    /// printed: a standard output that is to hold events holds nothing else.
+    /// Opens what the configuration asks for, and the terminal if standard output is one. Never
+    /// waits. To be called before anything is printed: a standard output that is to hold events
+    /// holds nothing else.
     ///
     /// # Errors
     /// Where a file cannot be opened, or is `recording`.
@@ -71,8 +74,8 @@ impl Sinks {
         Ok(Sinks { opened: opened? })
     }
 
-    /// Writes everything published from now on, each sink on a thread of its own, until the ring is closed. `on_loss` is called with a
-    /// sink's name and the number of events that it lost.
+    /// Writes everything published from now on, each sink on a thread of its own, until the ring is
+    /// closed. `on_loss` is called with a sink's name and the number of events that it lost.
     ///
     /// # Errors
     /// Where a sink that must not lose events gets no thread.
@@ -107,8 +110,8 @@ impl FollowingSinks {
     /// Gives what is left [`LAST_EVENTS`] to be written. The ring must be closed.
     ///
     /// # Errors
-    /// Where events are missing in an output that must not lose any (its [`LossPolicy`]); of several such outputs the first, while the
-    /// others are logged.
+    /// Where events are missing in an output that must not lose any (its [`LossPolicy`]); of
+    /// several such outputs the first, while the others are logged.
     pub fn finish(self) -> Result<(), SinksError> {
         let mut first = Ok(());
         for outcome in Follower::finish(self.followers, LAST_EVENTS) {

@@ -32,7 +32,8 @@ pub(super) fn open(opening: &mut Opening) -> Result<Option<Box<dyn Sink>>, Sinks
     Ok(Stream::of(io::stdout()).ok().map(sink))
 }
 
-/// Writes a line for each event that is worth one. A terminal that takes nothing (Ctrl-S) is waited for.
+/// Writes a line for each event that is worth one. A terminal that takes nothing (Ctrl-S) is waited
+/// for.
 struct Terminal {
     stream: Stream,
     unicode: bool,
@@ -83,7 +84,8 @@ fn speaks_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
             .contains("utf8")
 }
 
-/// The line for an event; `None` for one that is not worth a line (a face that moved, a status where all is well).
+/// The line for an event; `None` for one that is not worth a line (a face that moved, a status
+/// where all is well).
 fn line(event: &Event, unicode: bool) -> Option<String> {
     match event {
         Event::Subject(subject) => subject_line(subject),

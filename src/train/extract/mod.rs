@@ -76,8 +76,8 @@ pub struct ExtractArgs {
     /// Only the first so many items of the data set.
     #[arg(long)]
     pub limit: Option<usize>,
-    /// The folder of the face detector. The reference's recipes take features of faces that MTCNN found: models/mtcnn. Go on with a store
-    /// with the detector that it was begun with.
+    /// The folder of the face detector. The reference's recipes take features of faces that MTCNN
+    /// found: models/mtcnn. Go on with a store with the detector that it was begun with.
     #[arg(long, default_value = "models/yunet")]
     pub detector: PathBuf,
     /// Who computes the encoders: cpu, cuda, tensorrt, auto.

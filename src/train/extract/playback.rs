@@ -30,7 +30,7 @@ use crate::time::{MediaTime, Span, monotonic_nanos, thread_cpu_nanos};
 use crate::train::data::Media;
 use crate::train::encoders::SetFiles;
 
-/// Who watches a recording, part by part.
+/// Takes the clips of a recording, part by part.
 pub trait ClipSink {
     /// The next part begins. `false`: no more is wanted.
     fn begin(&mut self) -> bool;

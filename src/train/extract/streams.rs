@@ -8,12 +8,13 @@ use crate::clip::{AudioBlock, VideoFrame, samples_to_nanos};
 use crate::lane::{LaneReceiver, Received};
 use crate::time::{MediaTime, Span};
 
-/// How long the source that is behind is waited for before the other one is looked at.
+/// Wait for the source that is behind, before the other one is tried.
 const STEP: Duration = Duration::from_millis(2);
-/// After so many steps without anything, the demuxer may be held up by the source of which this part needs no more.
+/// Steps without an item after which the demuxer may be blocked by the source that this part no
+/// longer needs.
 const STANDSTILL: u32 = 10;
 
-/// What the decoders give, and what of it was taken and belongs to the next part.
+/// The decoders' lanes, and items that were received and belong to the next part.
 pub(super) struct Streams {
     pub frames: LaneReceiver<VideoFrame>,
     pub blocks: LaneReceiver<AudioBlock>,
@@ -40,7 +41,8 @@ impl Streams {
         Some(received).filter(|received| !matches!(received, Received::TimedOut))
     }
 
-    /// Takes one thing out of the way of a demuxer that stands still because of it, though this part needs no more of its kind.
+    /// Takes one thing out of the way of a demuxer that stands still because of it, though this
+    /// part needs no more of its kind.
     fn clear(&mut self, frames: bool) {
         if frames {
             if let Received::Item(frame) = self.frames.recv(Some(Duration::ZERO)) {
@@ -52,8 +54,9 @@ impl Streams {
     }
 }
 
-/// The next item of the source that is behind, or of the other where that one has nothing: what comes out does not depend on which, and a
-/// demuxer that must get rid of the one first never stands still.
+/// The next item of the source that is behind, or of the other where that one has nothing: what
+/// comes out does not depend on which, and a demuxer that must get rid of the one first never
+/// stands still.
 pub(super) fn next(
     streams: &mut Streams,
     wanted: Wanted,
@@ -73,7 +76,8 @@ pub(super) fn next(
                 found => (None, found),
             }
         };
-        // An end is told again and again: only that of the wanted one counts, the other's comes to be asked for.
+        // A closed lane keeps returning `Ended`. Only the wanted source's end counts now; the other's
+        // counts once that source is wanted.
         match (&found, wanted) {
             ((None, None), _)
             | ((Some(Received::Ended), None), Wanted::Heard)

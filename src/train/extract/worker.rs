@@ -54,8 +54,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Opens the encoders; the stages' graphs are opened when they are first needed. `detector`: the face detector's folder. `views`: rows
-    /// of each clip, 1 for the clip alone.
+    /// Opens the encoders; the stages' graphs are opened when they are first needed. `detector`:
+    /// the face detector's folder. `views`: rows of each clip, 1 for the clip alone.
     pub fn new(
         runtime: &Runtime,
         files: &SetFiles,

@@ -1,4 +1,5 @@
-//! YuNet (Wu et al. 2023) out of the authors' own wheel: the weights are data symbols of its compiled library.
+//! YuNet (Wu et al. 2023) out of the authors' own wheel: the weights are data symbols of its
+//! compiled library.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -103,7 +104,8 @@ impl Network<'_> {
             .collect())
     }
 
-    /// A convolution. `arrange` brings the library's order of the weights into the graph's `[out, in, rows, columns]`.
+    /// A convolution. `arrange` brings the library's order of the weights into the graph's `[out,
+    /// in, rows, columns]`.
     fn conv(
         &mut self,
         input: &str,
@@ -212,8 +214,8 @@ impl Network<'_> {
     }
 }
 
-/// The stem's weights are stored as a pointwise convolution over 32 values: nine places of blue, green, red, then five that are not used.
-/// Here the channels are red, green, blue.
+/// The stem's weights are stored as a pointwise convolution over 32 values: nine places of blue,
+/// green, red, then five that are not used. Here the channels are red, green, blue.
 fn stem(stored: &[f32], channels: usize) -> Vec<f32> {
     (0..channels)
         .flat_map(|out| (0..3).flat_map(move |c| (0..9).map(move |place| (out, c, place))))
@@ -221,8 +223,9 @@ fn stem(stored: &[f32], channels: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Pixels are `(value - 127.5) / 128`, channels red, green, blue, as MTCNN's; rows and columns multiples of 32. For each of the strides
-/// 8, 16 and 32 an output `[batch, 16, rows, columns]`: class, object, box (4), landmarks (10).
+/// Pixels are `(value - 127.5) / 128`, channels red, green, blue, as MTCNN's; rows and columns
+/// multiples of 32. For each of the strides 8, 16 and 32 an output `[batch, 16, rows, columns]`:
+/// class, object, box (4), landmarks (10).
 fn graph(library: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut net = Network {
         weights: data_symbols(library)?,

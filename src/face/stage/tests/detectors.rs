@@ -1,4 +1,5 @@
-//! The detectors on composed pictures whose truth is known: recall by size, light, yaw and pitch, landmark error, time.
+//! The detectors on composed pictures whose truth is known: recall by size, light, yaw and pitch,
+//! landmark error, time.
 
 use super::head::{Head, Rendered, Turn, heads};
 use super::scene::{Actor, DETECTORS, HEIGHT, WIDTH, compose, stand_with};
@@ -181,8 +182,9 @@ fn row(bench: &mut Bench, name: &str, samples: &[Sample], total: &mut [Finds; 2]
     recalls
 }
 
-/// The rendered heads have no neck and no hair beyond the head, and up to 75° of yaw their texture is that of the front. On them MTCNN
-/// finds more small and more turned heads than YuNet, and YuNet more heads in the dark. Real profiles are in the integration tests.
+/// The rendered heads have no neck and no hair beyond the head, and up to 75° of yaw their texture
+/// is that of the front. On them MTCNN finds more small and more turned heads than YuNet, and YuNet
+/// more heads in the dark. Real profiles are in the integration tests.
 #[test]
 fn composed_faces_are_found_by_both_detectors() {
     let Some(folder) = material("detector") else {

@@ -6,8 +6,9 @@ use super::scene::Cutout;
 use crate::clip::Landmarks;
 use crate::face::RgbImage;
 
-/// Pictures of faces within 5° of the camera's axis, and their landmarks by a third network (MediaPipe's FaceLandmarker 1.2.3): middles
-/// of the eyes' corners, tip of the nose, corners of the mouth; pixels, left before right.
+/// Pictures of faces within 5° of the camera's axis, and their landmarks by a third network
+/// (MediaPipe's FaceLandmarker 1.2.3): middles of the eyes' corners, tip of the nose, corners of
+/// the mouth; pixels, left before right.
 const HEADS: [(&str, Landmarks); 4] = [
     (
         "liveportrait_d10_30.png",
@@ -53,8 +54,8 @@ const HEADS: [(&str, Landmarks); 4] = [
 
 /// Side of a face's box over the mean of the distance between the eyes and that from eyes to mouth.
 const BOX: f32 = 2.8;
-/// Half axes of the model of a head, and how far its middle is below the face's: in the same unit as [`BOX`]. It is an ellipsoid whose
-/// front is flatter from top to bottom.
+/// Half axes of the model of a head, and how far its middle is below the face's: in the same unit
+/// as [`BOX`]. It is an ellipsoid whose front is flatter from top to bottom.
 const AXES: [f32; 3] = [1.17, 1.65, 1.48];
 const LOWER: f32 = -0.35;
 /// Height of the nose's tip over that, its width, and how far below the tip it ends.
@@ -116,7 +117,8 @@ impl Head {
         std::array::from_fn(|k| (point[k] - self.middle[k]) / self.unit)
     }
 
-    /// Heights of the front and of the back over the plane through the head's middle; `None` beside the head.
+    /// Heights of the front and of the back over the plane through the head's middle; `None` beside
+    /// the head.
     fn heights(&self, [x, y]: [f32; 2]) -> Option<[f32; 2]> {
         let rest = 1.0 - (x / AXES[0]).powi(2) - ((y - LOWER) / AXES[1]).abs().powi(3);
         if rest < 0.0 {
@@ -143,7 +145,8 @@ impl Head {
         std::array::from_fn(|c| f32::from(self.picture.pixels[start + c]))
     }
 
-    /// The first point of the head that a ray along the camera's axis at `[x, y]` meets, in the model's own frame.
+    /// The first point of the head that a ray along the camera's axis at `[x, y]` meets, in the
+    /// model's own frame.
     fn hit(&self, camera: [f32; 2], rotation: &Rotation) -> Option<[f32; 2]> {
         if rotation.is_none() {
             return self.heights(camera).map(|_| camera);
@@ -207,7 +210,8 @@ impl Head {
     }
 }
 
-/// A rotation about the head's middle: pitch, then yaw. Axes point right, down and towards the camera.
+/// A rotation about the head's middle: pitch, then yaw. Axes point right, down and towards the
+/// camera.
 struct Rotation {
     yaw: (f32, f32),
     pitch: (f32, f32),

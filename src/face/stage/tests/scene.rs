@@ -18,7 +18,8 @@ pub(super) const WIDTH: usize = 640;
 pub(super) const HEIGHT: usize = 360;
 pub(super) const FPS: i64 = 25;
 
-/// A face with its surroundings, as it is pasted. The middle of the face is the middle of the cutout.
+/// A face with its surroundings, as it is pasted. The middle of the face is the middle of the
+/// cutout.
 pub(super) struct Cutout {
     pub(super) image: RgbImage,
     /// Which of its pixels are pasted; elsewhere the background shows.
@@ -27,7 +28,8 @@ pub(super) struct Cutout {
     pub(super) face_side: f32,
 }
 
-/// One person's path: centre of the face at a time in seconds; `None` where nobody is. Later actors stand in front.
+/// A person's path: the centre of the face by time in seconds, `None` while out of the picture. Later
+/// actors occlude earlier ones.
 pub(super) struct Actor<'a> {
     pub(super) cutout: &'a Cutout,
     pub(super) path: Box<dyn Fn(f32) -> Option<[f32; 2]> + 'a>,
@@ -171,7 +173,8 @@ fn ellipse(side: usize) -> Vec<bool> {
         .collect()
 }
 
-/// The scene at a time, as I420, with a little noise that depends on the frame alone. `pillar` hides the columns it covers.
+/// The scene at a time, as I420, with a little noise that depends on the frame alone. `pillar`
+/// hides the columns it covers.
 pub(super) fn compose(
     actors: &[Actor<'_>],
     time: f32,

@@ -87,7 +87,8 @@ fn a_recordings_row_is_of_all_its_faces_alike_and_a_windows_of_its_end() {
     assert_ne!(whole.embeddings["face"], window.embeddings["face"]);
 }
 
-/// A whole picture, wider than high: somebody is looked for in it. A square one was cut out by its data set.
+/// A picture that is wider than high is a whole scene and goes to the face detector. A square one is a
+/// crop of its data set.
 #[test]
 fn in_a_whole_picture_the_face_is_looked_for() {
     let Some(archive) = material("faces/fer2013_training_publictest.tar.xz") else {
@@ -95,7 +96,7 @@ fn in_a_whole_picture_the_face_is_looked_for() {
     };
     let mut face = None;
     let tar = liblzma::read::XzDecoder::new(std::fs::File::open(archive).unwrap());
-    // Some picture in which somebody is found when it is seen from further away.
+    // A picture whose face is still detected when it fills less of the picture.
     let mut worker = worker();
     let folder = tempfile::tempdir().unwrap();
     let of = |worker: &mut Worker, name: &str, image: &image::GrayImage| {
@@ -275,7 +276,8 @@ fn wav(samples: &[i16]) -> Vec<u8> {
     out
 }
 
-/// Rows are what the daemon itself sees: the head makes the same scores of them that an offline replay of the recording gives.
+/// Rows are what the daemon itself sees: the head makes the same scores of them that an offline
+/// replay of the recording gives.
 #[cfg(feature = "serve")]
 #[test]
 fn rows_are_what_the_daemons_replay_sees() {
