@@ -382,6 +382,8 @@ impl Client {
     /// Says why, closes, and reads on for a while: bytes that lie unread when a socket closes make the kernel throw away what the
     /// client has not read yet.
     async fn part(mut self, end: End) {
+        // A client that closes but keeps its connection open must not hold a place.
+        self.place.leave();
         let settings = &self.shared.settings;
         let stopping = matches!(end, End::Stopping);
         let goodbye = end.goodbye(settings);

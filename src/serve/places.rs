@@ -26,7 +26,7 @@ pub(super) struct Places {
     numbers: AtomicU64,
     /// When all clients were last pinged.
     pinged_nanos: AtomicI64,
-    /// One permit for each connection, including evicted ones that are still closing.
+    /// One permit for each connection, including those that are still closing.
     connections: Arc<Semaphore>,
 }
 
@@ -163,9 +163,16 @@ impl Seat {
     }
 }
 
+impl Place {
+    /// Frees the place while the connection still closes; that stays counted until the drop.
+    pub fn leave(&self) {
+        self.places.taken().remove(&self.number);
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.taken().remove(&self.number);
+        self.leave();
     }
 }
 
@@ -212,6 +219,25 @@ mod tests {
             place.seat.answered();
         }
         assert!(places.take(10 * PATIENCE_NANOS).is_none());
+    }
+
+    #[test]
+    fn a_client_that_closes_frees_its_place_at_once() {
+        let places = Places::new(1);
+        let closing = places.take(0).expect("a place");
+        assert!(places.take(1).is_none());
+        closing.leave();
+        let next = places.take(2).expect("the place of the client that closes");
+        assert!(places.take(3).is_none());
+        next.leave();
+        assert!(
+            places.take(4).is_none(),
+            "two connections are still closing"
+        );
+        drop(closing);
+        let _place = places.take(5).expect("a place");
+        drop(next);
+        assert_eq!(places.taken().len(), 1, "a drop frees no other place");
     }
 
     #[test]
