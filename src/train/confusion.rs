@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::train::calibrate::Judged;
 
 /// How often each class (row) got each answer (column).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Confusion {
     names: Vec<String>,
     counts: Vec<Vec<f64>>,

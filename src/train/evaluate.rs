@@ -124,10 +124,6 @@ fn on_stores(args: &EvaluateArgs) -> anyhow::Result<()> {
     assess(&what, answering.as_mut())
 }
 
-fn no_confusion() -> Confusion {
-    Confusion::of(&Judged::new(0, Vec::new(), Vec::new()), &[])
-}
-
 /// One measured row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
@@ -147,7 +143,7 @@ pub struct Figure {
     pub crowd: Option<Crowd>,
     /// Of fused answers: what a modality does that is wrong and sure of it.
     pub misled: Option<Misled>,
-    #[serde(skip, default = "no_confusion")]
+    #[serde(skip)]
     pub confusion: Confusion,
     /// F1 of the classes weighed by their counts, where that is what others report.
     pub weighted_f1: Option<f64>,
@@ -475,5 +471,19 @@ mod tests {
         );
         let [low, high] = wilson(0.0, 20);
         assert!(low == 0.0 && (high - 0.1611).abs() < 1e-4, "{low} {high}");
+    }
+    #[test]
+    fn a_figure_is_read_back_from_json_without_its_confusion_matrix() {
+        let logits = vec![2.0, 0.0, 0.0, 1.0, 3.0, 0.5];
+        let judged = Judged::new(2, logits, vec![0, 1, 1]);
+        let written = figure_of("three rows", &judged, &["happy", "sad"]);
+        let json = serde_json::to_string(&written).unwrap();
+        let read: Figure = serde_json::from_str(&json).unwrap();
+        assert_eq!(read.confusion, Confusion::default());
+        let expected = Figure {
+            confusion: Confusion::default(),
+            ..written
+        };
+        assert_eq!(read, expected);
     }
 }
