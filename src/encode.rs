@@ -1,5 +1,8 @@
 //! ONNX Runtime behind [`Graph`]: one graph, one owner, inputs bound by position.
 
+mod error;
+mod graph;
+mod memory;
 mod provider;
 mod tally;
 mod telemetry;
@@ -7,15 +10,13 @@ mod telemetry;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use ort::session::builder::GraphOptimizationLevel;
-use ort::session::{Session, SessionInputValue};
-use ort::value::TensorRef;
+pub use error::EncodeError;
+pub use graph::{Graph, Input, Output, OutputView, ReadGraph};
+pub use memory::return_freed_memory;
 pub use provider::{Provider, first_that_works};
 use tally::Tallies;
 pub use tally::{Runs, Shapes, Tally};
 pub use telemetry::telemetry_is_off;
-
-use crate::time::{monotonic_nanos, thread_cpu_nanos};
 
 /// What a graph computes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,60 +49,6 @@ impl<'a> GraphFiles<'a> {
             _ => (self.fp32, Precision::Fp32),
         }
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum EncodeError {
-    #[error("ONNX Runtime's library was not found; looked at {}; run `make setup`, or name it in $EXPRESSD_ONNXRUNTIME", list(.looked_at))]
-    NoLibrary { looked_at: Vec<PathBuf> },
-    #[error("ONNX Runtime's library {} cannot be loaded; run `make setup`, or name another in $EXPRESSD_ONNXRUNTIME", path.display())]
-    BadLibrary {
-        path: PathBuf,
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    #[error("{} cannot be read; restore it from the project", path.display())]
-    NoGraph {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[error("{} is not the file that {} tells of (its SHA-256 is {found}, not {expected}); restore it from the project", path.display(), .told_by.display())]
-    WrongHash {
-        path: PathBuf,
-        told_by: PathBuf,
-        found: Box<str>,
-        expected: Box<str>,
-    },
-    #[error("graph {graph} cannot be opened")]
-    BadGraph { graph: String, source: ort::Error },
-    #[error("provider {} cannot be used for graph {graph}: it needs NVIDIA's driver and the libraries that `make gpu` fetches; or set inference.provider to \"auto\" or \"cpu\"", .provider.name())]
-    NoProvider {
-        graph: String,
-        provider: Provider,
-        source: ort::Error,
-    },
-    #[error("graph {graph} failed while running")]
-    Failed { graph: String, source: ort::Error },
-    #[error("graph {graph} answered with a number that is not finite")]
-    NotFinite { graph: String },
-    #[error("the words for graph {graph} gave no tokens")]
-    NoTokens {
-        graph: String,
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    #[error("graph {graph} answered with {found}, expected {expected}")]
-    WrongOutput {
-        graph: String,
-        found: String,
-        expected: String,
-    },
-}
-
-fn list(paths: &[PathBuf]) -> String {
-    paths
-        .iter()
-        .map(|p| p.display().to_string())
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 /// ONNX Runtime, loaded once per process, and the tallies of what runs on it.
@@ -194,196 +141,6 @@ fn candidates() -> Vec<PathBuf> {
         .iter()
         .flat_map(|deps| ["gpu", "onnxruntime"].map(|folder| deps.join(folder).join(name)));
     beside.into_iter().chain(fetched).collect()
-}
-
-/// One input of a graph: shape and values, row by row.
-#[derive(Clone, Copy, Debug)]
-pub enum Input<'a> {
-    F32(&'a [usize], &'a [f32]),
-    /// A scalar where the shape is empty.
-    I64(&'a [usize], &'a [i64]),
-}
-
-/// One output of a graph.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Output {
-    pub shape: Vec<usize>,
-    pub values: Vec<f32>,
-}
-
-/// One opened ONNX file. Owned by one thread: running takes `&mut self`.
-pub struct Graph {
-    name: String,
-    session: Session,
-    provider: Provider,
-    precision: Precision,
-    tally: Arc<Tally>,
-}
-
-impl std::fmt::Debug for Graph {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Graph({} on {})", self.name, self.provider.name())
-    }
-}
-
-impl Graph {
-    /// Opens `bytes` on `provider` (`Auto` is the CPU here: a graph alone has nobody to choose for it, see [`first_that_works`]) with
-    /// `threads` threads of its own (1: the caller's alone).
-    pub fn open(
-        runtime: &Runtime,
-        name: &str,
-        bytes: &[u8],
-        provider: Provider,
-        threads: usize,
-    ) -> Result<Graph, EncodeError> {
-        Graph::open_for(
-            runtime,
-            name,
-            GraphFiles {
-                fp32: bytes,
-                int8: None,
-            },
-            provider,
-            threads,
-        )
-    }
-
-    /// Opens of two files the one for the provider that is really used.
-    pub fn open_for(
-        runtime: &Runtime,
-        name: &str,
-        files: GraphFiles<'_>,
-        provider: Provider,
-        threads: usize,
-    ) -> Result<Graph, EncodeError> {
-        let provider = if provider == Provider::Auto {
-            Provider::Cpu
-        } else {
-            provider
-        };
-        let session = open_on(runtime, files.on(provider).0, provider, threads)
-            .map_err(|source| refusal(name, provider, source))?;
-        let (bytes, precision) = files.on(provider);
-        let tally = runtime.tallies.begin(name, bytes);
-        Ok(Graph {
-            name: name.to_owned(),
-            session,
-            provider,
-            precision,
-            tally,
-        })
-    }
-
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-    /// The provider that is really used.
-    pub fn provider(&self) -> Provider {
-        self.provider
-    }
-    pub fn precision(&self) -> Precision {
-        self.precision
-    }
-    pub fn input_count(&self) -> usize {
-        self.session.inputs().len()
-    }
-    pub fn output_count(&self) -> usize {
-        self.session.outputs().len()
-    }
-
-    /// Runs the graph on inputs in the graph's order; gives its outputs in the graph's order.
-    pub fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EncodeError> {
-        // Eight bits have no NaN: it would become some number, and nobody would know.
-        if self.precision == Precision::Int8 && inputs.iter().any(|input| matches!(input, Input::F32(_, values) if values.iter().any(|v| !v.is_finite()))) {
-            return Err(EncodeError::NotFinite { graph: self.name.clone() });
-        }
-        let (started, cpu_started) = (monotonic_nanos(), thread_cpu_nanos());
-        let outputs = run(&mut self.session, inputs).map_err(|source| EncodeError::Failed {
-            graph: self.name.clone(),
-            source,
-        })?;
-        let (nanos, cpu_nanos) = (
-            monotonic_nanos() - started,
-            thread_cpu_nanos() - cpu_started,
-        );
-        let shape = |input: &Input<'_>| match input {
-            Input::F32(shape, _) | Input::I64(shape, _) => shape.to_vec(),
-        };
-        self.tally
-            .add(nanos, cpu_nanos, || inputs.iter().map(shape).collect());
-        if outputs
-            .iter()
-            .any(|o| o.values.iter().any(|v| !v.is_finite()))
-        {
-            return Err(EncodeError::NotFinite {
-                graph: self.name.clone(),
-            });
-        }
-        Ok(outputs)
-    }
-}
-
-fn run(session: &mut Session, inputs: &[Input<'_>]) -> ort::Result<Vec<Output>> {
-    let values = inputs
-        .iter()
-        .map(|input| {
-            Ok(match input {
-                Input::F32(shape, values) => {
-                    SessionInputValue::from(TensorRef::from_array_view((*shape, *values))?)
-                }
-                Input::I64(shape, values) => {
-                    SessionInputValue::from(TensorRef::from_array_view((*shape, *values))?)
-                }
-            })
-        })
-        .collect::<ort::Result<Vec<_>>>()?;
-    let outputs = session.run(values.as_slice())?;
-    outputs
-        .values()
-        .map(|value| {
-            let (shape, values) = value.try_extract_tensor::<f32>()?;
-            Ok(Output {
-                shape: shape.iter().map(|d| *d as usize).collect(),
-                values: values.to_vec(),
-            })
-        })
-        .collect()
-}
-
-fn refusal(name: &str, provider: Provider, source: ort::Error) -> EncodeError {
-    match provider {
-        Provider::Tensorrt | Provider::Cuda => EncodeError::NoProvider {
-            graph: name.to_owned(),
-            provider,
-            source,
-        },
-        Provider::Auto | Provider::Cpu => EncodeError::BadGraph {
-            graph: name.to_owned(),
-            source,
-        },
-    }
-}
-
-fn open_on(
-    runtime: &Runtime,
-    bytes: &[u8],
-    provider: Provider,
-    threads: usize,
-) -> ort::Result<Session> {
-    let builder = Session::builder(&runtime.environment)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_intra_threads(threads)?
-        .with_inter_threads(1)?
-        // Waiting threads sleep: a daemon shares its machine.
-        .with_intra_op_spinning(false)?
-        .with_deterministic_compute(true)?;
-    let gpu = provider::gpu(provider, &runtime.folder)?;
-    let mut builder = if gpu.is_empty() {
-        builder
-    } else {
-        builder.with_execution_providers(gpu)?
-    };
-    builder.commit_from_memory(bytes)
 }
 
 #[cfg(test)]

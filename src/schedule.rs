@@ -9,6 +9,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+mod cost;
+
+use cost::ClipCost;
+
 use crate::align::Aligned;
 use crate::clip::{Clip, SubjectId, SubjectPhase};
 use crate::time::MediaTime;
@@ -43,6 +47,30 @@ pub struct Schedule {
     /// Items pushed so far: the order of arrival.
     arrivals: u64,
     counters: ScheduleCounters,
+    cost: ClipCost,
+}
+
+/// What is due at one instant, in the order in which repeated [`Schedule::pop`] would give it.
+#[derive(Debug, Default)]
+pub struct Due {
+    /// Changes of subjects, turns, words: all before the clips.
+    pub before: Vec<Aligned>,
+    /// Clips to recognise together: nothing is published between them.
+    pub clips: Vec<Clip>,
+}
+
+impl Due {
+    pub fn is_empty(&self) -> bool {
+        self.before.is_empty() && self.clips.is_empty()
+    }
+}
+
+/// The item that is given next.
+enum Next {
+    /// The front of the line.
+    Line,
+    /// The subject's clip.
+    Slot(SubjectId),
 }
 
 impl Schedule {
@@ -53,6 +81,7 @@ impl Schedule {
             slots: BTreeMap::new(),
             arrivals: 0,
             counters: ScheduleCounters::default(),
+            cost: ClipCost::default(),
         }
     }
 
@@ -100,21 +129,69 @@ impl Schedule {
 
     /// The next item, if any is worth its while at `now`.
     pub fn pop(&mut self, now: MediaTime) -> Option<Aligned> {
-        let item = match self.mode {
-            Mode::Replay { .. } => self.line.pop_front().map(|(_, item)| item),
-            Mode::Live { budget_nanos } => {
-                let waiting = self.slots.len();
-                self.slots
-                    .retain(|_, (_, clip)| now <= deadline(clip, budget_nanos));
-                self.counters.late += (waiting - self.slots.len()) as u64;
-                self.pop_live(budget_nanos)
-            }
-        };
-        self.counters.taken += u64::from(matches!(item, Some(Aligned::Clip(_))));
-        item
+        self.drop_late(now);
+        let next = self.next()?;
+        self.take(next)
     }
 
-    fn pop_live(&mut self, budget_nanos: i64) -> Option<Aligned> {
+    /// All that is due at `now` up to the first item that has to be published after one of the
+    /// clips, with at most `max` clips.
+    ///
+    /// Live, a batch of clips is bounded by its cost ([`Schedule::note_encoded`]), so that it does
+    /// not make its most urgent clip late. Replaying, each clip comes alone: how many wait depends
+    /// on the pace, and must not decide what shares a run.
+    pub fn pop_due(&mut self, now: MediaTime, max: usize) -> Due {
+        self.drop_late(now);
+        let mut due = Due::default();
+        let mut most = max.max(1);
+        while let Some(next) = self.next() {
+            let is_clip = self.is_clip(&next);
+            if !due.clips.is_empty() && !is_clip || due.clips.len() >= most {
+                break;
+            }
+            match self.take(next) {
+                Some(Aligned::Clip(clip)) => {
+                    if due.clips.is_empty() {
+                        most = most.min(self.most_clips(&clip, now));
+                    }
+                    due.clips.push(clip);
+                }
+                Some(item) => due.before.push(item),
+                None => break,
+            }
+        }
+        due
+    }
+
+    /// The encoders took `nanos` for a batch of `clips`.
+    pub fn note_encoded(&mut self, clips: usize, nanos: i64) {
+        self.cost.note(clips, nanos);
+    }
+
+    /// How many clips a batch may have of which `first` is the most urgent.
+    fn most_clips(&self, first: &Clip, now: MediaTime) -> usize {
+        match self.mode {
+            Mode::Replay { .. } => 1,
+            Mode::Live { budget_nanos } => {
+                let left_nanos = deadline(first, budget_nanos).nanos_since(now);
+                self.cost.most_clips(left_nanos)
+            }
+        }
+    }
+
+    fn drop_late(&mut self, now: MediaTime) {
+        if let Mode::Live { budget_nanos } = self.mode {
+            let waiting = self.slots.len();
+            self.slots
+                .retain(|_, (_, clip)| now <= deadline(clip, budget_nanos));
+            self.counters.late += (waiting - self.slots.len()) as u64;
+        }
+    }
+
+    fn next(&self) -> Option<Next> {
+        let Mode::Live { budget_nanos } = self.mode else {
+            return (!self.line.is_empty()).then_some(Next::Line);
+        };
         if let Some((arrival, item)) = self.line.front() {
             if let Aligned::Subject(change) = item
                 && matches!(change.phase, SubjectPhase::Lost | SubjectPhase::Merged)
@@ -123,22 +200,33 @@ impl Schedule {
                     .get(&change.subject)
                     .is_some_and(|(clip_arrival, _)| clip_arrival < arrival)
             {
-                let subject = change.subject;
-                return self
-                    .slots
-                    .remove(&subject)
-                    .map(|(_, clip)| Aligned::Clip(clip));
+                return Some(Next::Slot(change.subject));
             }
-            return self.line.pop_front().map(|(_, item)| item);
+            return Some(Next::Line);
         }
-        let subject = self
-            .slots
-            .iter()
+        let waiting = self.slots.iter();
+        waiting
             .min_by_key(|(_, (arrival, clip))| (deadline(clip, budget_nanos), *arrival))
-            .map(|(subject, _)| *subject)?;
-        self.slots
-            .remove(&subject)
-            .map(|(_, clip)| Aligned::Clip(clip))
+            .map(|(subject, _)| Next::Slot(*subject))
+    }
+
+    fn is_clip(&self, next: &Next) -> bool {
+        match next {
+            Next::Slot(_) => true,
+            Next::Line => matches!(self.line.front(), Some((_, Aligned::Clip(_)))),
+        }
+    }
+
+    fn take(&mut self, next: Next) -> Option<Aligned> {
+        let item = match next {
+            Next::Line => self.line.pop_front().map(|(_, item)| item),
+            Next::Slot(subject) => {
+                let clip = self.slots.remove(&subject);
+                clip.map(|(_, clip)| Aligned::Clip(clip))
+            }
+        };
+        self.counters.taken += u64::from(matches!(item, Some(Aligned::Clip(_))));
+        item
     }
 }
 

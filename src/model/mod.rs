@@ -255,6 +255,33 @@ fn checked(directory: &Path, file: &str, expected: &str) -> Result<Vec<u8>, Bund
     }
 }
 
+/// The file that an encoder's graph was opened from, while the daemon runs.
+fn read_again(
+    directory: &Path,
+    entry: &EncoderEntry,
+    precision: Precision,
+) -> Result<Vec<u8>, EncodeError> {
+    let (file, sha256) = match (&entry.int8, precision) {
+        (Some(int8), Precision::Int8) => (&int8.file, &int8.sha256),
+        _ => (&entry.file, &entry.sha256),
+    };
+    let path = directory.join(file);
+    let bytes = std::fs::read(&path).map_err(|source| EncodeError::NoGraph {
+        path: path.clone(),
+        source,
+    })?;
+    let found = hex_sha256(&bytes);
+    if found == *sha256 {
+        return Ok(bytes);
+    }
+    Err(EncodeError::WrongHash {
+        path,
+        told_by: directory.join("manifest.toml"),
+        found: found.into(),
+        expected: sha256.as_str().into(),
+    })
+}
+
 /// The files of a manifest's encoders, read and held against their hashes, not yet opened.
 pub(crate) struct EncoderFiles {
     /// In 32 bits, and in eight where the manifest names such a file.
@@ -316,6 +343,14 @@ impl EncoderFiles {
                     source,
                 },
             )?;
+            let graph = if entry.modality == Modality::Text {
+                let (precision, entry) = (graph.precision(), entry.clone());
+                let folder = directory.to_owned();
+                let read = move || read_again(&folder, &entry, precision);
+                graph.reopened_by(runtime, threads, Box::new(read))
+            } else {
+                graph
+            };
             let inputs = if entry.kind == EncoderKind::Utterance {
                 2
             } else {

@@ -1,5 +1,6 @@
 //! The audio front end: samples to a mel spectrogram.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use realfft::{RealFftPlanner, RealToComplex};
@@ -42,21 +43,73 @@ impl LogMel {
         1 + samples / self.settings.hop
     }
 
+    pub fn mels(&self) -> usize {
+        self.settings.mels
+    }
+
     /// `[mels, frames]`, row by row, and the number of frames. Too few samples to reflect are padded with zeros.
     pub fn compute(&self, samples: &[f32]) -> (Vec<f32>, usize) {
-        let (n, mels) = (self.settings.n_fft, self.settings.mels);
+        let mut out = Vec::new();
+        self.compute_into(samples, &mut out);
+        (out, self.frames(samples.len()))
+    }
+
+    /// As [`LogMel::compute`], appended to `out`.
+    pub fn compute_into(&self, samples: &[f32], out: &mut Vec<f32>) {
         let frames = self.frames(samples.len());
-        let mut out = vec![0.0f32; mels * frames];
+        let begin = out.len();
+        out.resize(begin + self.settings.mels * frames, 0.0);
+        let out = &mut out[begin..];
+        self.scaled(samples, 0..frames, out);
+        self.normalise(out);
+    }
+
+    /// The last step: over all numbers of the window.
+    pub(super) fn normalise(&self, values: &mut [f32]) {
+        normalise(values, self.settings.normalise);
+    }
+
+    pub(super) fn hop(&self) -> usize {
+        self.settings.hop
+    }
+
+    pub(super) fn rate_hz(&self) -> u32 {
+        self.settings.rate_hz
+    }
+
+    /// Frames of a window of so many samples that rest on its samples alone: on none that is
+    /// mirrored at an end.
+    pub(super) fn inner_frames(&self, samples: usize) -> Range<usize> {
+        let half = self.settings.n_fft / 2;
+        let first = half.div_ceil(self.settings.hop);
+        let end = samples
+            .checked_sub(half)
+            .map_or(0, |s| s / self.settings.hop + 1);
+        first..end.max(first)
+    }
+
+    /// Writes `frames` of the window, scaled and not normalised, into their places of `out`, `[mels,
+    /// frames of the window]`.
+    pub(super) fn scaled(&self, samples: &[f32], frames: Range<usize>, out: &mut [f32]) {
+        let n = self.settings.n_fft;
+        let all_frames = self.frames(samples.len());
         let (mut piece, mut spectrum, mut scratch) = (
             self.fft.make_input_vec(),
             self.fft.make_output_vec(),
             self.fft.make_scratch_vec(),
         );
         let mut power = vec![0.0f32; n / 2 + 1];
-        for frame in 0..frames {
+        for frame in frames {
             let start = (frame * self.settings.hop) as isize - (n / 2) as isize;
-            for (i, value) in piece.iter_mut().enumerate() {
-                *value = reflected(samples, start + i as isize) * self.window[i];
+            let inside = usize::try_from(start).ok();
+            if let Some(within) = inside.and_then(|start| samples.get(start..start + n)) {
+                for ((value, sample), weight) in piece.iter_mut().zip(within).zip(&self.window) {
+                    *value = sample * weight;
+                }
+            } else {
+                for (i, value) in piece.iter_mut().enumerate() {
+                    *value = reflected(samples, start + i as isize) * self.window[i];
+                }
             }
             self.fft
                 .process_with_scratch(&mut piece, &mut spectrum, &mut scratch)
@@ -70,14 +123,12 @@ impl LogMel {
                     .zip(&power[*first..])
                     .map(|(w, p)| w * p)
                     .sum();
-                out[mel * frames + frame] = match self.settings.scale {
+                out[mel * all_frames + frame] = match self.settings.scale {
                     AudioScale::Log => (energy + 1e-6).ln(),
                     AudioScale::Power => energy,
                 };
             }
         }
-        normalise(&mut out, self.settings.normalise);
-        (out, frames)
     }
 }
 

@@ -272,31 +272,41 @@ pub fn ycc_to_rgb(picture: &Picture, [y, cb, cr]: [f32; 3]) -> [u8; 3] {
 
 /// A crop as an encoder's input `[channels, size, size]`.
 pub fn normalise(crop: &Crop, how: &FaceNormalisation) -> Vec<f32> {
-    let plane = crop.size * crop.size;
-    let value =
-        |channel: usize, i: usize| f32::from(crop.pixels[i * crop.channels + channel]) / 255.0;
-    let channels = 0..crop.channels;
+    let mut values = Vec::with_capacity(crop.pixels.len());
+    normalise_into(crop, how, &mut values);
+    values
+}
+
+/// Appends a crop as an encoder's input `[channels, size, size]`.
+pub fn normalise_into(crop: &Crop, how: &FaceNormalisation, values: &mut Vec<f32>) {
+    let pixels = &crop.pixels[..crop.size * crop.size * crop.channels];
+    // Every pixel is one of 256 levels: each level is computed once.
+    let levels: [f32; 256] = std::array::from_fn(|level| level as f32 / 255.0);
+    let plane = |channel: usize| pixels.iter().skip(channel).step_by(crop.channels);
+    values.reserve(pixels.len());
     match how {
-        FaceNormalisation::Fixed { mean, std } => channels
-            .flat_map(|c| (0..plane).map(move |i| (value(c, i) - mean[c]) / std[c]))
-            .collect(),
+        FaceNormalisation::Fixed { mean, std } => {
+            for channel in 0..crop.channels {
+                let levels = levels.map(|level| (level - mean[channel]) / std[channel]);
+                values.extend(plane(channel).map(|pixel| levels[usize::from(*pixel)]));
+            }
+        }
         FaceNormalisation::PerCrop { floor } => {
-            let mut values: Vec<f32> = channels
-                .flat_map(|c| (0..plane).map(move |i| value(c, i)))
-                .collect();
-            let n = values.len() as f64;
-            let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
-            let deviation = (values
-                .iter()
-                .map(|v| (f64::from(*v) - mean).powi(2))
-                .sum::<f64>()
-                / n)
+            // Planes one after another: the order of the sums is part of the result's last bits.
+            let sum = |levels: &[f64; 256]| {
+                let planes = (0..crop.channels).flat_map(plane);
+                planes.fold(0.0, |sum, pixel| sum + levels[usize::from(*pixel)])
+            };
+            let n = pixels.len() as f64;
+            let levels = levels.map(f64::from);
+            let mean = sum(&levels) / n;
+            let deviation = (sum(&levels.map(|level| (level - mean).powi(2))) / n)
                 .sqrt()
                 .max(f64::from(*floor));
-            values
-                .iter_mut()
-                .for_each(|v| *v = ((f64::from(*v) - mean) / deviation) as f32);
-            values
+            let levels = levels.map(|level| ((level - mean) / deviation) as f32);
+            for channel in 0..crop.channels {
+                values.extend(plane(channel).map(|pixel| levels[usize::from(*pixel)]));
+            }
         }
     }
 }
@@ -389,5 +399,35 @@ mod tests {
             vec![0; 24],
         );
         assert!(align(&picture, &[[2.0, 2.0]; 5], &settings(1)).is_none());
+    }
+
+    #[test]
+    fn levels_give_the_formulas_bits() {
+        let crop = Crop {
+            size: 24,
+            channels: 3,
+            pixels: (0..24 * 24 * 3u32)
+                .map(|i| (i * 7919 % 251) as u8)
+                .collect(),
+        };
+        let value = |channel: usize, i: usize| f32::from(crop.pixels[i * 3 + channel]) / 255.0;
+        let all = (0..3).flat_map(|channel| (0..576).map(move |i| (channel, i)));
+        let (mean, std) = (vec![0.5, 0.4, 0.3], vec![0.25, 0.2, 0.3]);
+        let expected: Vec<f32> = all
+            .clone()
+            .map(|(channel, i)| (value(channel, i) - mean[channel]) / std[channel])
+            .collect();
+        let fixed = FaceNormalisation::Fixed { mean, std };
+        assert_eq!(normalise(&crop, &fixed), expected);
+        let values: Vec<f64> = all.map(|(channel, i)| value(channel, i).into()).collect();
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
+        let expected: Vec<f32> = values
+            .iter()
+            .map(|v| ((v - mean) / variance.sqrt()) as f32)
+            .collect();
+        let per_crop = FaceNormalisation::PerCrop { floor: 0.02 };
+        assert_eq!(normalise(&crop, &per_crop), expected);
     }
 }

@@ -2,10 +2,12 @@
 
 mod audio;
 mod face;
+mod mel_cache;
 mod text;
 
 pub use audio::LogMel;
-pub use face::{Similarity, align, normalise, similarity, ycc_to_rgb};
+pub use face::{Similarity, align, normalise, normalise_into, similarity, ycc_to_rgb};
+pub use mel_cache::MelCache;
 pub use text::{TextError, Tokenizer, Tokens};
 
 #[cfg(all(test, feature = "sentence"))]

@@ -1,11 +1,14 @@
+mod batch;
 // Needs the trainer's loaders.
 #[cfg(feature = "corpus")]
 mod temporal;
 #[cfg(feature = "sentence")]
 mod words;
 
+use std::sync::Arc;
+
 use super::*;
-use crate::clip::{ClipText, ClipVoice, Rect, SubjectId};
+use crate::clip::{ClipText, ClipVoice, Face, Rect, SubjectId};
 use crate::encode::{Provider, Runtime};
 use crate::model::golden::{golden_crop, golden_samples};
 use crate::model::manifest::FaceNormalisation;

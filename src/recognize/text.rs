@@ -1,8 +1,9 @@
 //! The text modality: each text is encoded once. Live, a thread beside the inference thread encodes
 //! it.
 
+use super::Recognizer;
+use super::batch::{rows_of, wrong_output};
 use super::text_thread::Asked;
-use super::{Recognizer, expect};
 use crate::clip::Clip;
 use crate::encode::{EncodeError, Input};
 use crate::model::Encoder;
@@ -16,6 +17,9 @@ pub(super) enum Words {
     Ready(Option<Vec<f32>>),
     Late,
 }
+
+/// Per encoder of words: its name, and its number with what is known.
+pub(super) type AskedWords = Vec<(String, (usize, Asked))>;
 
 impl Recognizer {
     /// `None` where the text says nothing.
@@ -51,13 +55,30 @@ impl Recognizer {
         self.utterances.push_back((index, text, embedding));
     }
 
+    /// Has the thread beside encode the words of the first clip that it does not know, and finds
+    /// out about those before it; it encodes one text at a time. `None`: not asked yet.
+    pub(super) fn ask_for_first_words(
+        &mut self,
+        clips: &[&Clip],
+        deadline: &dyn Fn(usize) -> i64,
+    ) -> Vec<Option<AskedWords>> {
+        let mut is_busy = false;
+        let mut asked = Vec::with_capacity(clips.len());
+        for (i, clip) in clips.iter().enumerate() {
+            asked.push((!is_busy).then(|| self.ask_for_words(clip, deadline(i))));
+            let last = asked.last().and_then(Option::as_ref);
+            is_busy |= last.is_some_and(|asked| {
+                asked
+                    .iter()
+                    .any(|(_, (_, asked))| matches!(asked, Asked::Soon))
+            });
+        }
+        asked
+    }
+
     /// Has the thread beside encode the clip's words. Gives, for each of its encoders, the name,
     /// and the number with what is known.
-    pub(super) fn ask_for_words(
-        &mut self,
-        clip: &Clip,
-        deadline: i64,
-    ) -> Vec<(String, (usize, Asked))> {
+    pub(super) fn ask_for_words(&mut self, clip: &Clip, deadline: i64) -> AskedWords {
         let Ok(text) = &clip.text else {
             return Vec::new();
         };
@@ -142,10 +163,10 @@ pub(super) fn token_embedding(
 ) -> Result<Vec<f32>, EncodeError> {
     let Tokens { ids, mask } = tokens;
     let shape = [1, ids.len()];
-    let output = encoder
-        .graph
-        .run(&[Input::I64(&shape, ids), Input::I64(&shape, mask)])?
-        .swap_remove(0);
-    expect(encoder.graph.name(), &output.shape, &[1, encoder.entry.dim])?;
-    Ok(output.values)
+    let inputs = [Input::I64(&shape, ids), Input::I64(&shape, mask)];
+    let Encoder { entry, graph } = encoder;
+    let embedding = graph.run_with(&inputs, |outputs| {
+        rows_of(outputs, 1, entry.dim).map(<[f32]>::to_vec)
+    })?;
+    embedding.map_err(|found| wrong_output(graph, found, 1, entry.dim))
 }

@@ -3,11 +3,15 @@
 use super::callbacks::Emit;
 use super::queue::{InferenceQueue, Popped};
 use crate::align::Aligned;
+use crate::clip::Clip;
 use crate::notify::Beat;
 use crate::recognize::Recognizer;
 use crate::schedule::deadline;
 use crate::session::{ClipTimestamps, EventBuilder};
 use crate::time::Clock;
+
+/// Clips of one batch at most: eight subjects and as many again.
+const MAX_CLIPS: usize = 16;
 
 /// Runs until the queue ends.
 pub(super) fn infer(
@@ -20,28 +24,51 @@ pub(super) fn infer(
 ) {
     loop {
         beat.beat();
-        let aligned = match queue.pop(clock) {
-            Popped::Item(aligned) => aligned,
+        let due = match queue.pop_due(clock, MAX_CLIPS) {
+            Popped::Due(due) => due,
             Popped::TimedOut => continue,
             Popped::Ended => return,
         };
-        match aligned {
-            Aligned::Subject(change) => emit(change.into(), None),
-            Aligned::Speech(turn) => emit(turn.into(), None),
-            Aligned::Words(words) => emit(words.into(), None),
-            Aligned::Clip(clip) => {
-                let taken = clock.now();
-                let budget_nanos = i64::from(events.budget_ms) * 1_000_000;
-                let left_nanos = deadline(&clip, budget_nanos).nanos_since(taken);
-                let recognition = recognizer.recognize_within(&clip, left_nanos);
-                let timestamps = ClipTimestamps {
-                    taken,
-                    recognized: clock.now(),
-                    emitted: clock.now(),
-                };
-                let event = events.expression(&clip, &recognition, timestamps);
-                emit(event, Some((&clip, &recognition)));
+        for item in due.before {
+            match item {
+                Aligned::Subject(change) => emit(change.into(), None),
+                Aligned::Speech(turn) => emit(turn.into(), None),
+                Aligned::Words(words) => emit(words.into(), None),
+                // `Due::before` holds no clips.
+                Aligned::Clip(_) => {}
             }
         }
+        if !due.clips.is_empty() {
+            recognize(&mut recognizer, events, queue, clock, &mut emit, &due.clips);
+        }
+    }
+}
+
+/// Recognizes one batch; its events are built and emitted in the order of the clips.
+fn recognize(
+    recognizer: &mut Recognizer,
+    events: &EventBuilder,
+    queue: &InferenceQueue,
+    clock: &dyn Clock,
+    emit: &mut Emit,
+    clips: &[Clip],
+) {
+    let taken = clock.now();
+    let budget_nanos = i64::from(events.budget_ms) * 1_000_000;
+    let left_nanos: Vec<i64> = clips
+        .iter()
+        .map(|clip| deadline(clip, budget_nanos).nanos_since(taken))
+        .collect();
+    let recognitions = recognizer.recognize_all(&clips.iter().collect::<Vec<_>>(), &left_nanos);
+    let recognized = clock.now();
+    queue.note_encoded(clips.len(), recognized.nanos_since(taken));
+    for (clip, recognition) in clips.iter().zip(&recognitions) {
+        let timestamps = ClipTimestamps {
+            taken,
+            recognized,
+            emitted: clock.now(),
+        };
+        let event = events.expression(clip, recognition, timestamps);
+        emit(event, Some((clip, recognition)));
     }
 }

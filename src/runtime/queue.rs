@@ -6,7 +6,7 @@ use super::callbacks::TICK;
 use super::failure::StageError;
 use crate::align::Aligned;
 use crate::notify::Beat;
-use crate::schedule::{Schedule, ScheduleCounters};
+use crate::schedule::{Due, Schedule, ScheduleCounters};
 use crate::time::Clock;
 
 /// The queue between the aligner and the recognizer.
@@ -25,9 +25,10 @@ struct State {
     abandoned: bool,
 }
 
-/// What [`InferenceQueue::pop`] came to.
+/// What [`InferenceQueue::pop_due`] came to.
 pub(super) enum Popped {
-    Item(Aligned),
+    /// Not empty.
+    Due(Due),
     TimedOut,
     Ended,
 }
@@ -68,19 +69,26 @@ impl InferenceQueue {
         Ok(())
     }
 
-    /// Waits for the next item, at most [`TICK`].
-    pub(super) fn pop(&self, clock: &dyn Clock) -> Popped {
+    /// Waits for the items that are due, at most [`TICK`]; gives at most `max_clips` clips.
+    pub(super) fn pop_due(&self, clock: &dyn Clock, max_clips: usize) -> Popped {
         let mut state = self.state.lock().expect("queue lock");
-        let Some(aligned) = state.schedule.pop(clock.now()) else {
+        let due = state.schedule.pop_due(clock.now(), max_clips);
+        if due.is_empty() {
             if state.ended {
                 return Popped::Ended;
             }
             drop(self.changed.wait_timeout(state, TICK).expect("queue lock"));
             return Popped::TimedOut;
-        };
+        }
         drop(state);
         self.changed.notify_all();
-        Popped::Item(aligned)
+        Popped::Due(due)
+    }
+
+    /// The recognizer took `nanos` for a batch of `clips`.
+    pub(super) fn note_encoded(&self, clips: usize, nanos: i64) {
+        let mut state = self.state.lock().expect("queue lock");
+        state.schedule.note_encoded(clips, nanos);
     }
 
     pub(super) fn end(&self) {

@@ -1,5 +1,7 @@
 //! A pretended encoder on a virtual clock takes what the schedule gives.
 
+mod due;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;

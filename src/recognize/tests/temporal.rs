@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use super::*;
-use crate::clip::{ClipText, ClipVoice, Rect, SubjectId};
+use crate::clip::{ClipText, ClipVoice, Crop, Face, Rect, SubjectId};
 use crate::labels::label_index;
 use crate::time::{MediaTime, Span};
 use crate::train::data::Part;

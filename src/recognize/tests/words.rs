@@ -8,7 +8,7 @@ use crate::clip::{ClipText, SubjectId};
 use crate::encode::{Graph, Provider, Runtime};
 use crate::model::golden::{GoldenCase, Goldens};
 use crate::model::manifest::{
-    EncoderEntry, HeadEntry, SCHEMA, TextPreprocessing, WindowRule, hex_sha256,
+    EncoderEntry, EncoderKind, HeadEntry, SCHEMA, Task, TextPreprocessing, WindowRule, hex_sha256,
 };
 use crate::model::{BundleError, seal};
 use crate::onnx::bert::tests::tiny_bert;

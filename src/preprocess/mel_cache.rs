@@ -1,0 +1,191 @@
+//! Mel frames of windows that overlap: only the new ones are computed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::LogMel;
+use crate::time::MediaTime;
+
+/// Windows kept: two subjects may have a voice at one hop.
+const KEPT: usize = 2;
+
+/// The newest windows of sound and their frames. A window that begins a whole number of frames
+/// later, and holds the same samples where both overlap, takes its frames from there: a frame
+/// depends on its samples alone until the window is normalised. The numbers are bit for bit
+/// [`LogMel::compute`]'s.
+#[derive(Debug, Default)]
+pub struct MelCache {
+    windows: VecDeque<Window>,
+}
+
+#[derive(Debug)]
+struct Window {
+    start: MediaTime,
+    samples: Arc<[f32]>,
+    /// `[mels, frames]`, not normalised.
+    scaled: Vec<f32>,
+}
+
+impl MelCache {
+    /// As [`LogMel::compute_into`], for a window that begins at `start`.
+    ///
+    /// `mel` has to be the same at every call.
+    pub fn compute_into(
+        &mut self,
+        mel: &LogMel,
+        start: MediaTime,
+        samples: Arc<[f32]>,
+        out: &mut Vec<f32>,
+    ) {
+        let frames = mel.frames(samples.len());
+        let mut scaled = vec![0.0; mel.mels() * frames];
+        let overlap = self
+            .windows
+            .iter()
+            .rev()
+            .find_map(|window| Some((window, window.overlap(mel, start, &samples)?)));
+        match overlap {
+            Some((window, overlap)) => {
+                let known = mel.inner_frames(overlap.samples);
+                let theirs = mel.frames(window.samples.len());
+                for row in 0..mel.mels() {
+                    let from = row * theirs + overlap.frames_before + known.start;
+                    let from = &window.scaled[from..from + known.len()];
+                    scaled[row * frames..][known.clone()].copy_from_slice(from);
+                }
+                mel.scaled(&samples, 0..known.start, &mut scaled);
+                mel.scaled(&samples, known.end..frames, &mut scaled);
+            }
+            None => mel.scaled(&samples, 0..frames, &mut scaled),
+        }
+        let begin = out.len();
+        out.extend_from_slice(&scaled);
+        mel.normalise(&mut out[begin..]);
+        if self.windows.len() == KEPT {
+            self.windows.pop_front();
+        }
+        self.windows.push_back(Window {
+            start,
+            samples,
+            scaled,
+        });
+    }
+}
+
+/// What a later window shares with an earlier one, from its own beginning on.
+struct Overlap {
+    samples: usize,
+    /// Frames of the earlier window before the later one begins.
+    frames_before: usize,
+}
+
+impl Window {
+    /// `None` where the later window cannot take a frame from this one.
+    fn overlap(&self, mel: &LogMel, start: MediaTime, samples: &[f32]) -> Option<Overlap> {
+        let nanos = i128::from(start.nanos_since(self.start)) * i128::from(mel.rate_hz());
+        let before = usize::try_from((nanos + 500_000_000).div_euclid(1_000_000_000)).ok()?;
+        let shared = self.samples.get(before..)?;
+        let length = shared.len().min(samples.len());
+        let is_shared = before.is_multiple_of(mel.hop())
+            && !mel.inner_frames(length).is_empty()
+            && shared[..length] == samples[..length];
+        is_shared.then_some(Overlap {
+            samples: length,
+            frames_before: before / mel.hop(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::golden::golden_samples;
+    use crate::model::manifest::{AudioNormalisation, AudioPreprocessing, AudioScale};
+
+    fn mel(hop: usize, scale: AudioScale, normalise: AudioNormalisation) -> LogMel {
+        LogMel::new(&AudioPreprocessing {
+            rate_hz: 16_000,
+            n_fft: 512,
+            hop,
+            mels: 24,
+            min_hz: 50.0,
+            max_hz: 7600.0,
+            scale,
+            normalise,
+            min_speech_ms: 0,
+        })
+    }
+
+    fn at(sample: usize) -> MediaTime {
+        MediaTime::from_nanos(sample as i64 * 62_500)
+    }
+
+    fn bits(values: &[f32]) -> Vec<u32> {
+        values.iter().map(|v| v.to_bits()).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Windows that begin anywhere, of any length, also of changed sound: the numbers of a single window.
+        #[test]
+        fn windows_have_the_numbers_of_single_ones(
+            windows in prop::collection::vec((0usize..12, 0usize..3, 0usize..9000, 0u8..6), 1..8),
+            hop in prop::sample::select(vec![160usize, 200]),
+            logarithmic in any::<bool>(),
+        ) {
+            let mel = if logarithmic {
+                mel(hop, AudioScale::Log, AudioNormalisation::Window)
+            } else {
+                mel(hop, AudioScale::Power, AudioNormalisation::MinMax)
+            };
+            let (mut cache, mut start) = (MelCache::default(), 0);
+            let mut sound = golden_samples(3, 60_000);
+            for (frames, odd, length, change) in windows {
+                start += frames * hop + odd / 2;
+                if change == 0 {
+                    sound[start + length / 2] += 0.25;
+                }
+                let samples: Arc<[f32]> = sound[start..start + length].into();
+                let mut made = vec![7.0];
+                cache.compute_into(&mel, at(start), samples.clone(), &mut made);
+                let (expected, _) = mel.compute(&samples);
+                prop_assert_eq!(bits(&made[1..]), bits(&expected));
+            }
+        }
+    }
+
+    #[test]
+    fn a_hop_computes_its_new_frames_alone() {
+        let mel = mel(160, AudioScale::Log, AudioNormalisation::Window);
+        let sound = golden_samples(5, 64_000);
+        let mut cache = MelCache::default();
+        let mut window = |start: usize| {
+            let samples = sound[start..start + 32_000].into();
+            cache.compute_into(&mel, at(start), samples, &mut Vec::new());
+            let last = cache.windows.back_mut().unwrap();
+            // A mark that only a frame that is taken over carries on.
+            last.scaled.fill(0.0);
+        };
+        window(0);
+        window(3200);
+        assert_eq!(cache.windows.len(), 2);
+        let mut out = Vec::new();
+        let overlap = cache.windows[0].overlap(&mel, at(3200), &sound[3200..35_200]);
+        assert_eq!(
+            overlap.map(|o| (o.samples, o.frames_before)),
+            Some((28_800, 20))
+        );
+        assert!(
+            cache.windows[0]
+                .overlap(&mel, at(3201), &sound[3201..35_201])
+                .is_none()
+        );
+        cache.compute_into(&mel, at(6400), sound[6400..38_400].into(), &mut out);
+        let scaled = &cache.windows.back().unwrap().scaled;
+        let taken = scaled.iter().filter(|v| **v == 0.0).count();
+        assert_eq!(taken, 24 * mel.inner_frames(28_800).len());
+    }
+}

@@ -1,0 +1,360 @@
+//! One encoder over several clips: plan what is not known yet, gather the inputs, run, scatter the
+//! embeddings.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use super::cache::FaceCache;
+use crate::clip::{Clip, Crop, Face};
+use crate::encode::{EncodeError, Graph, Input, OutputView};
+use crate::modality::Modality;
+use crate::model::Encoder;
+use crate::model::manifest::{EncoderKind, FacePreprocessing, Manifest};
+use crate::preprocess::{LogMel, MelCache, normalise_into};
+
+/// Rows of one run at most, unless one clip alone has more: bounds the memory of activations.
+const ROWS_PER_RUN: usize = 32;
+
+/// One encoder's embeddings: a row of `dim` numbers for each clip, zeros where the clip has none.
+#[derive(Debug)]
+pub(super) struct Embedded {
+    dim: usize,
+    pub values: Vec<f32>,
+    pub is_there: Vec<bool>,
+}
+
+impl Embedded {
+    pub fn none(clips: usize, dim: usize) -> Embedded {
+        Embedded {
+            dim,
+            values: vec![0.0; clips * dim],
+            is_there: vec![false; clips],
+        }
+    }
+
+    pub fn set(&mut self, clip: usize, embedding: &[f32]) {
+        self.row(clip).copy_from_slice(embedding);
+        self.is_there[clip] = true;
+    }
+
+    fn row(&mut self, clip: usize) -> &mut [f32] {
+        &mut self.values[clip * self.dim..(clip + 1) * self.dim]
+    }
+
+    /// Moves the rows of `clips`, which ascend, to the front.
+    pub fn keep(&mut self, clips: &[usize]) {
+        for (to, from) in clips.iter().enumerate() {
+            let from = from * self.dim..(from + 1) * self.dim;
+            self.values.copy_within(from, to * self.dim);
+        }
+        self.values.truncate(clips.len() * self.dim);
+    }
+}
+
+/// An encoder of faces or voices, with what it keeps from clip to clip.
+pub(super) struct ClipEncoder<'a> {
+    pub encoder: &'a mut Encoder,
+    pub manifest: &'a Manifest,
+    pub mel: Option<&'a LogMel>,
+    pub cache: &'a mut FaceCache,
+    pub mels: &'a mut MelCache,
+    /// Reused from run to run: the inputs, row by row.
+    pub input: &'a mut Vec<f32>,
+}
+
+impl ClipEncoder<'_> {
+    /// Embeds those of `clips` that have the encoder's modality. Where a run of several clips
+    /// fails, each is run alone, so that one clip's fault is not another's.
+    ///
+    /// Gives the clips that failed.
+    pub fn embed(&mut self, clips: &[&Clip], embedded: &mut Embedded) -> Vec<(usize, EncodeError)> {
+        let modality = self.encoder.entry.modality;
+        let wanted: Vec<usize> = (0..clips.len())
+            .filter(|i| *clips[*i].presence().get(modality))
+            .collect();
+        match (modality, self.encoder.entry.kind) {
+            (Modality::Face, EncoderKind::Frame) => self.embed_frames(clips, &wanted, embedded),
+            (Modality::Face, _) => {
+                let shape = self.window_shape();
+                let size = shape.iter().product();
+                self.embed_windows(clips, &wanted, &|_| (shape.clone(), size), embedded)
+            }
+            _ => {
+                let mel = self.mel.expect("checked when the bundle was opened");
+                let shape = |clip: &Clip| {
+                    let frames = mel.frames(samples(clip).len());
+                    (vec![1, mel.mels(), frames], mel.mels() * frames)
+                };
+                self.embed_windows(clips, &wanted, &shape, embedded)
+            }
+        }
+    }
+
+    /// One row per clip. Clips of which the rows have the same shape share a run.
+    fn embed_windows(
+        &mut self,
+        clips: &[&Clip],
+        wanted: &[usize],
+        shape_of: &dyn Fn(&Clip) -> (Vec<usize>, usize),
+        embedded: &mut Embedded,
+    ) -> Vec<(usize, EncodeError)> {
+        let mut waiting = wanted.to_vec();
+        let mut failed = Vec::new();
+        while let Some(first) = waiting.first().copied() {
+            let (shape, size) = shape_of(clips[first]);
+            let most = if self.encoder.graph.takes_batches() {
+                ROWS_PER_RUN
+            } else {
+                1
+            };
+            let group: Vec<usize> = waiting
+                .iter()
+                .copied()
+                .filter(|i| shape_of(clips[*i]).0 == shape)
+                .take(most)
+                .collect();
+            waiting.retain(|i| !group.contains(i));
+            self.input.clear();
+            for clip in &group {
+                self.gather_window(clips[*clip]);
+            }
+            let Encoder { entry, graph } = &mut *self.encoder;
+            let mut run = |rows: Range<usize>| {
+                let input = &self.input[rows.start * size..rows.end * size];
+                run_rows(graph, entry.dim, &shape, input, |row, embedding| {
+                    embedded.set(group[rows.start + row], embedding)
+                })
+            };
+            let Err(error) = run(0..group.len()) else {
+                continue;
+            };
+            if let [clip] = group[..] {
+                failed.push((clip, error));
+                continue;
+            }
+            for (row, clip) in group.iter().enumerate() {
+                failed.extend(run(row..row + 1).err().map(|error| (*clip, error)));
+            }
+        }
+        failed
+    }
+
+    fn gather_window(&mut self, clip: &Clip) {
+        let entry = &self.encoder.entry;
+        if entry.modality == Modality::Face {
+            let crops: Vec<&Crop> = entry
+                .sees(&clip.faces)
+                .filter_map(|f| f.crop.as_deref())
+                .collect();
+            gather_frames(self.encoder, self.manifest, &crops, self.input);
+        } else {
+            let mel = self.mel.expect("checked when the bundle was opened");
+            let samples = clip.voice.as_ref().map(|voice| voice.samples.clone());
+            let samples = samples.unwrap_or_default();
+            self.mels
+                .compute_into(mel, clip.span.start, samples, self.input);
+        }
+    }
+
+    fn window_shape(&self) -> Vec<usize> {
+        let face = face_of(self.manifest);
+        let frames = self.encoder.entry.input[0].max(1);
+        vec![frames, face.channels, face.size, face.size]
+    }
+
+    /// One row per crop that is not in the cache; a clip's embedding is the mean over its crops,
+    /// the older ones weighed less.
+    fn embed_frames(
+        &mut self,
+        clips: &[&Clip],
+        wanted: &[usize],
+        embedded: &mut Embedded,
+    ) -> Vec<(usize, EncodeError)> {
+        let together = wanted.len() > 1 && self.encoder.graph.takes_batches();
+        if together {
+            self.run_new_faces_together(clips, wanted);
+        }
+        let mut failed = Vec::new();
+        for clip in wanted {
+            // After a run together that did not fail, nothing is new here.
+            let new = self.new_faces(clips[*clip], &HashSet::new());
+            match self.run_faces(&new) {
+                Ok(()) => self.weigh(clips[*clip], *clip, embedded),
+                Err(error) => failed.push((*clip, error)),
+            }
+        }
+        failed
+    }
+
+    /// Runs the new crops of several clips at once, whole clips in each run. What fails here is run
+    /// once more, clip by clip.
+    fn run_new_faces_together(&mut self, clips: &[&Clip], wanted: &[usize]) {
+        let (mut planned, mut group) = (HashSet::new(), Vec::new());
+        for clip in wanted {
+            let new = self.new_faces(clips[*clip], &planned);
+            if group.len() + new.len() > ROWS_PER_RUN {
+                let _ = self.run_faces(&group);
+                group.clear();
+            }
+            planned.extend(new.iter().map(|face| face.id));
+            group.extend(new);
+        }
+        let _ = self.run_faces(&group);
+    }
+
+    /// The clip's faces that the encoder sees and that are in neither the cache nor `planned`.
+    fn new_faces<'c>(&self, clip: &'c Clip, planned: &HashSet<u64>) -> Vec<&'c Face> {
+        self.encoder
+            .entry
+            .sees(&clip.faces)
+            .map(|face| &**face)
+            .filter(|face| face.crop.is_some())
+            .filter(|face| self.cache.get(face.id).is_none() && !planned.contains(&face.id))
+            .collect()
+    }
+
+    fn run_faces(&mut self, faces: &[&Face]) -> Result<(), EncodeError> {
+        if faces.is_empty() {
+            return Ok(());
+        }
+        let crops: Vec<&Crop> = faces.iter().filter_map(|f| f.crop.as_deref()).collect();
+        let cache = &mut *self.cache;
+        run_crops(
+            self.encoder,
+            self.manifest,
+            &crops,
+            self.input,
+            |row, embedding| cache.insert(faces[row].id, embedding.into()),
+        )
+    }
+
+    fn weigh(&self, clip: &Clip, row: usize, embedded: &mut Embedded) {
+        let weight = |face: &Face| match self.manifest.window.half_life_ms {
+            None => 1.0,
+            Some(half_life_ms) => (-clip.span.end.nanos_since(face.time) as f64 * 1e-6
+                / f64::from(half_life_ms))
+            .exp2(),
+        };
+        let entry = &self.encoder.entry;
+        let faces = entry.sees(&clip.faces).filter(|face| face.crop.is_some());
+        let known = faces.filter_map(|face| Some((weight(face), self.cache.get(face.id)?)));
+        embedded.set(row, &mean(entry.dim, known));
+    }
+}
+
+fn samples(clip: &Clip) -> &[f32] {
+    clip.voice.as_ref().map_or(&[], |voice| &voice.samples)
+}
+
+fn face_of(manifest: &Manifest) -> &FacePreprocessing {
+    let face = manifest.face.as_ref();
+    face.expect("checked when the bundle was opened")
+}
+
+/// Runs an encoder of kind `frame` on crops. `scatter` gets each crop's number and embedding.
+pub(super) fn run_crops(
+    encoder: &mut Encoder,
+    manifest: &Manifest,
+    crops: &[&Crop],
+    input: &mut Vec<f32>,
+    scatter: impl FnMut(usize, &[f32]),
+) -> Result<(), EncodeError> {
+    let face = face_of(manifest);
+    let how = encoder.entry.normalise.as_ref().unwrap_or(&face.normalise);
+    input.clear();
+    for crop in crops {
+        normalise_into(crop, how, input);
+    }
+    let shape = [face.channels, face.size, face.size];
+    run_rows(
+        &mut encoder.graph,
+        encoder.entry.dim,
+        &shape,
+        input,
+        scatter,
+    )
+}
+
+/// Appends exactly the manifest's number of frames, evenly picked (`src/train/method.md` a.4): one
+/// row `[frames, channels, size, size]`.
+pub(super) fn gather_frames(
+    encoder: &Encoder,
+    manifest: &Manifest,
+    crops: &[&Crop],
+    input: &mut Vec<f32>,
+) {
+    let how = encoder.entry.normalise.as_ref();
+    let how = how.unwrap_or(&face_of(manifest).normalise);
+    let frames = encoder.entry.input[0].max(1);
+    for i in 0..frames {
+        let pick = i * (crops.len() - 1) / (frames - 1).max(1);
+        normalise_into(crops[pick], how, input);
+    }
+}
+
+/// Runs `graph` on rows of shape `row`, one after another in `input`: in one run where the graph
+/// takes batches, else row by row. `scatter` gets each row's number and its first output, `dim`
+/// numbers.
+pub(super) fn run_rows(
+    graph: &mut Graph,
+    dim: usize,
+    row: &[usize],
+    input: &[f32],
+    mut scatter: impl FnMut(usize, &[f32]),
+) -> Result<(), EncodeError> {
+    let size = row.iter().product::<usize>().max(1);
+    let rows = input.len() / size;
+    let per_run = if graph.takes_batches() { rows } else { 1 };
+    let mut shape = [&[per_run], row].concat();
+    for (run, values) in input.chunks(per_run.max(1) * size).enumerate() {
+        shape[0] = values.len() / size;
+        let scattered = graph.run_with(&[Input::F32(&shape, values)], |outputs| {
+            let embeddings = rows_of(outputs, shape[0], dim)?;
+            for (i, embedding) in embeddings.chunks(dim).enumerate() {
+                scatter(run * per_run + i, embedding);
+            }
+            Ok(())
+        })?;
+        scattered.map_err(|found| wrong_output(graph, found, shape[0], dim))?;
+    }
+    Ok(())
+}
+
+/// The first output's values, if it is `[rows, dim]`; else its shape.
+pub(super) fn rows_of<'a>(
+    outputs: &[OutputView<'a>],
+    rows: usize,
+    dim: usize,
+) -> Result<&'a [f32], Vec<usize>> {
+    match outputs.first() {
+        Some(output) if output.has_shape(&[rows, dim]) => Ok(output.values),
+        other => Err(other.map_or_else(Vec::new, OutputView::shape)),
+    }
+}
+
+pub(super) fn wrong_output(
+    graph: &Graph,
+    found: Vec<usize>,
+    rows: usize,
+    dim: usize,
+) -> EncodeError {
+    EncodeError::WrongOutput {
+        graph: graph.name().to_owned(),
+        found: format!("{found:?}"),
+        expected: format!("{:?}", [rows, dim]),
+    }
+}
+
+/// The mean of weighed vectors; zeros where there is none.
+pub(super) fn mean<'a>(dim: usize, vectors: impl Iterator<Item = (f64, &'a [f32])>) -> Vec<f32> {
+    let (mut sum, mut all) = (vec![0.0f64; dim], 0.0);
+    for (weight, vector) in vectors {
+        all += weight;
+        sum.iter_mut()
+            .zip(vector)
+            .for_each(|(s, v)| *s += weight * f64::from(*v));
+    }
+    sum.iter()
+        .map(|s| if all > 0.0 { (s / all) as f32 } else { 0.0 })
+        .collect()
+}

@@ -1,0 +1,32 @@
+//! Embeddings of faces seen before.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Embeddings kept: some 30 s of eight subjects at 16 faces a second.
+const CAPACITY: usize = 4096;
+
+/// Embeddings of one `frame` encoder by [`crate::clip::Face::id`], the oldest forgotten first.
+#[derive(Debug, Default)]
+pub(crate) struct FaceCache {
+    embeddings: HashMap<u64, Arc<[f32]>>,
+    pub(super) order: VecDeque<u64>,
+}
+
+impl FaceCache {
+    pub(super) fn get(&self, id: u64) -> Option<&[f32]> {
+        self.embeddings.get(&id).map(|embedding| &**embedding)
+    }
+
+    pub(super) fn insert(&mut self, id: u64, embedding: Arc<[f32]>) {
+        if self.embeddings.insert(id, embedding).is_some() {
+            return;
+        }
+        if self.order.len() == CAPACITY
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.embeddings.remove(&oldest);
+        }
+        self.order.push_back(id);
+    }
+}

@@ -1,0 +1,103 @@
+//! Embeddings without a cache: for the self-test and the trainer.
+
+use std::sync::Arc;
+
+use super::Embeddings;
+use super::batch::{gather_frames, mean, run_crops, run_rows};
+use super::text::text_embedding;
+use crate::clip::Crop;
+use crate::encode::EncodeError;
+use crate::modality::Modality;
+use crate::model::manifest::{EncoderKind, Manifest};
+use crate::model::{Bundle, Encoder};
+use crate::preprocess::LogMel;
+
+/// Embeddings of crops, samples and words without a cache: the self-test's and the trainer's way in.
+pub fn embed(
+    bundle: &mut Bundle,
+    crops: &[Arc<Crop>],
+    samples: Option<&[f32]>,
+    text: Option<&str>,
+) -> Result<Embeddings, EncodeError> {
+    let mut embeddings = Embeddings::new();
+    let mel = bundle.manifest.audio.as_ref().map(LogMel::new);
+    for encoder in &mut bundle.encoders {
+        let embedding = match (encoder.entry.modality, encoder.entry.kind) {
+            (Modality::Face, _) if crops.is_empty() => continue,
+            (Modality::Face, EncoderKind::Frame) => {
+                let all = frame_embeddings(encoder, &bundle.manifest, crops)?;
+                mean(
+                    encoder.entry.dim,
+                    all.iter().map(|embedding| (1.0, embedding.as_slice())),
+                )
+            }
+            (Modality::Face, _) => window_embedding(encoder, &bundle.manifest, crops)?,
+            (Modality::Text, _) => {
+                match text_embedding(encoder, bundle.tokenizer.as_ref(), text.unwrap_or_default())?
+                {
+                    Some(embedding) => embedding,
+                    None => continue,
+                }
+            }
+            _ => match samples {
+                Some(samples) => voice_embedding(encoder, mel.as_ref(), samples)?,
+                None => continue,
+            },
+        };
+        embeddings.insert(encoder.entry.name.clone(), embedding);
+    }
+    Ok(embeddings)
+}
+
+/// One embedding per crop.
+pub(crate) fn frame_embeddings(
+    encoder: &mut Encoder,
+    manifest: &Manifest,
+    crops: &[Arc<Crop>],
+) -> Result<Vec<Vec<f32>>, EncodeError> {
+    let crops: Vec<&Crop> = crops.iter().map(|crop| &**crop).collect();
+    let (mut embeddings, mut input) = (Vec::with_capacity(crops.len()), Vec::new());
+    run_crops(encoder, manifest, &crops, &mut input, |_, embedding| {
+        embeddings.push(embedding.to_vec())
+    })?;
+    Ok(embeddings)
+}
+
+fn window_embedding(
+    encoder: &mut Encoder,
+    manifest: &Manifest,
+    crops: &[Arc<Crop>],
+) -> Result<Vec<f32>, EncodeError> {
+    let crops: Vec<&Crop> = crops.iter().map(|crop| &**crop).collect();
+    let mut input = Vec::new();
+    gather_frames(encoder, manifest, &crops, &mut input);
+    let frames = encoder.entry.input[0].max(1);
+    let crop = [crops[0].channels, crops[0].size, crops[0].size];
+    one_row(encoder, &[&[frames], &crop[..]].concat(), &input)
+}
+
+fn voice_embedding(
+    encoder: &mut Encoder,
+    mel: Option<&LogMel>,
+    samples: &[f32],
+) -> Result<Vec<f32>, EncodeError> {
+    let mel = mel.expect("checked when the bundle was opened");
+    let (values, frames) = mel.compute(samples);
+    one_row(encoder, &[1, mel.mels(), frames], &values)
+}
+
+fn one_row(
+    encoder: &mut Encoder,
+    shape: &[usize],
+    values: &[f32],
+) -> Result<Vec<f32>, EncodeError> {
+    let mut made = Vec::new();
+    run_rows(
+        &mut encoder.graph,
+        encoder.entry.dim,
+        shape,
+        values,
+        |_, embedding| made = embedding.to_vec(),
+    )?;
+    Ok(made)
+}

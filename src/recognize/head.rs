@@ -1,0 +1,168 @@
+//! The head: embeddings of several clips → logits → scores, confidence, abstention.
+
+use super::Embeddings;
+use super::batch::{Embedded, rows_of, wrong_output};
+use crate::clip::{Absence, Recognition};
+use crate::encode::{EncodeError, Graph, Input};
+use crate::modality::{PerModality, Presence};
+use crate::model::Bundle;
+use crate::model::manifest::{Manifest, Task};
+
+/// The head's logits, one per label: absent embeddings are zeros and their presence 0.
+pub fn head_logits(bundle: &mut Bundle, embeddings: &Embeddings) -> Result<Vec<f32>, EncodeError> {
+    let manifest = &bundle.manifest;
+    let embedded: Vec<Embedded> = manifest
+        .encoders
+        .iter()
+        .map(|entry| {
+            let mut embedded = Embedded::none(1, entry.dim);
+            if let Some(embedding) = embeddings.get(&entry.name) {
+                embedded.set(0, embedding);
+            }
+            embedded
+        })
+        .collect();
+    let mut logits = Vec::new();
+    let inputs = HeadInputs::of(manifest, &embedded, &[0]);
+    inputs.run(&mut bundle.head, 0..1, |_, row| logits = row.to_vec())?;
+    Ok(logits)
+}
+
+/// The head's inputs for several rows.
+struct HeadInputs<'a> {
+    /// Per entry of the manifest's `head.inputs`: numbers of a row, and all rows.
+    embeddings: Vec<(usize, &'a [f32])>,
+    /// `[rows, inputs]`.
+    presence: Vec<f32>,
+    labels: usize,
+}
+
+impl<'a> HeadInputs<'a> {
+    /// `embedded`: by encoder of the manifest, compacted to `clips`.
+    fn of(manifest: &Manifest, embedded: &'a [Embedded], clips: &[usize]) -> HeadInputs<'a> {
+        let named = |name: &String| manifest.encoders.iter().position(|e| e.name == *name);
+        let places: Vec<Option<usize>> = manifest.head.inputs.iter().map(named).collect();
+        let presence = clips.iter().flat_map(|clip| {
+            let is_there =
+                |place: &Option<usize>| place.is_some_and(|p| embedded[p].is_there[*clip]);
+            places
+                .iter()
+                .map(move |place| f32::from(u8::from(is_there(place))))
+        });
+        HeadInputs {
+            presence: presence.collect(),
+            embeddings: places
+                .iter()
+                .map(|place| match place {
+                    Some(place) => (manifest.encoders[*place].dim, &embedded[*place].values[..]),
+                    None => (0, &[][..]),
+                })
+                .collect(),
+            labels: manifest.labels.len(),
+        }
+    }
+
+    /// `scatter` gets each row's number and logits.
+    fn run(
+        &self,
+        head: &mut Graph,
+        rows: std::ops::Range<usize>,
+        mut scatter: impl FnMut(usize, &[f32]),
+    ) -> Result<(), EncodeError> {
+        let count = rows.len();
+        let of_rows = |values: &'a [f32], dim: usize| &values[rows.start * dim..rows.end * dim];
+        let shapes: Vec<[usize; 2]> = self
+            .embeddings
+            .iter()
+            .map(|(dim, _)| [count, *dim])
+            .collect();
+        let inputs = self.embeddings.len();
+        let presence_shape = [count, inputs];
+        let mut bound: Vec<Input<'_>> = self
+            .embeddings
+            .iter()
+            .zip(&shapes)
+            .map(|((dim, values), shape)| Input::F32(shape, of_rows(values, *dim)))
+            .collect();
+        let presence = &self.presence[rows.start * inputs..rows.end * inputs];
+        bound.push(Input::F32(&presence_shape, presence));
+        let scattered = head.run_with(&bound, |outputs| {
+            let logits = rows_of(outputs, count, self.labels)?;
+            for (i, logits) in logits.chunks(self.labels).enumerate() {
+                scatter(rows.start + i, logits);
+            }
+            Ok(())
+        })?;
+        scattered.map_err(|found| wrong_output(head, found, count, self.labels))
+    }
+}
+
+/// The logits of the clips that have evidence (`used`), `None` where the head fails: all in one run
+/// where the head takes batches; each alone where that run fails.
+pub(super) fn logits_of(
+    bundle: &mut Bundle,
+    mut embedded: Vec<Embedded>,
+    used: &[Presence],
+) -> Vec<Option<Vec<f32>>> {
+    let mut logits = vec![None; used.len()];
+    let clips: Vec<usize> = (0..used.len()).filter(|i| !used[*i].is_none()).collect();
+    if clips.is_empty() {
+        return logits;
+    }
+    if clips.len() < used.len() {
+        embedded
+            .iter_mut()
+            .for_each(|embedded| embedded.keep(&clips));
+    }
+    let Bundle { manifest, head, .. } = bundle;
+    let inputs = HeadInputs::of(manifest, &embedded, &clips);
+    let mut scatter = |row: usize, values: &[f32]| logits[clips[row]] = Some(values.to_vec());
+    let together = clips.len() == 1 || head.takes_batches();
+    if !together || inputs.run(head, 0..clips.len(), &mut scatter).is_err() && clips.len() > 1 {
+        for row in 0..clips.len() {
+            if let Err(error) = inputs.run(head, row..row + 1, &mut scatter) {
+                tracing::debug!(%error, "head gave nothing");
+            }
+        }
+    }
+    logits
+}
+
+/// Scores, top label and confidence of logits (`None`: no evidence, or logits that are not finite).
+pub(super) fn judge(
+    manifest: &Manifest,
+    logits: Option<&[f32]>,
+    used: Presence,
+    absence: PerModality<Option<Absence>>,
+) -> Recognition {
+    let labels = manifest.labels.len();
+    let scores = match (logits, manifest.task) {
+        (None, _) => vec![1.0 / labels as f32; labels],
+        (Some(logits), Task::Single) => softmax(logits, manifest.temperature(&used)),
+        (Some(logits), Task::Multi) => logits
+            .iter()
+            .map(|l| 1.0 / (1.0 + (-l / manifest.temperature(&used)).exp()))
+            .collect(),
+    };
+    let top = (0..labels).fold(0, |best, i| if scores[i] > scores[best] { i } else { best });
+    let confidence = scores[top];
+    let abstain = logits.is_none() || confidence < manifest.head.abstain_threshold;
+    Recognition {
+        scores,
+        top,
+        confidence,
+        abstain,
+        used,
+        absence,
+    }
+}
+
+fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> = logits
+        .iter()
+        .map(|l| f64::from((l - highest) / temperature).exp())
+        .collect();
+    let sum: f64 = powers.iter().sum();
+    powers.iter().map(|p| (p / sum) as f32).collect()
+}

@@ -1,0 +1,151 @@
+//! Batches: the same items in the same order as one by one.
+
+use super::*;
+
+/// Whatever comes in, by number: three clips to one change, turn or transcript.
+fn item(subject: u32, what: u8, time: i64) -> Aligned {
+    match what {
+        0..=2 => clip(subject, time),
+        3 => change(subject, time, SubjectPhase::Lost),
+        4 => change(subject, time, SubjectPhase::Updated),
+        _ => turn(time),
+    }
+}
+
+fn modes() -> [Mode; 2] {
+    let budget_nanos = BUDGET_NANOS;
+    [Mode::Live { budget_nanos }, Mode::Replay { capacity: 1000 }]
+}
+
+/// Everything that is due at `now`, batch by batch.
+fn batches(schedule: &mut Schedule, now: MediaTime, max: usize) -> Vec<Due> {
+    let next = || Some(schedule.pop_due(now, max)).filter(|due| !due.is_empty());
+    std::iter::from_fn(next).collect()
+}
+
+fn in_order(batches: &[Due]) -> Vec<String> {
+    let of_batch = |due: &Due| {
+        let clips = due.clips.iter().cloned().map(Aligned::Clip);
+        let items = due.before.iter().cloned().chain(clips);
+        items.map(|item| told(&item)).collect::<Vec<_>>()
+    };
+    batches.iter().flat_map(of_batch).collect()
+}
+
+#[test]
+fn clips_of_all_subjects_come_together_and_changes_before_them() {
+    let mut schedule = live();
+    schedule.note_encoded(1, MS);
+    for item in [
+        clip(2, 990),
+        clip(1, 1000),
+        turn(900),
+        change(1, 1000, SubjectPhase::Lost),
+        change(3, 1001, SubjectPhase::Appeared),
+        clip(3, 1002),
+    ] {
+        schedule.push(item);
+    }
+    let batches = batches(&mut schedule, ms(1010), 16);
+    let each: Vec<_> = batches
+        .iter()
+        .map(|due| in_order(std::slice::from_ref(due)))
+        .collect();
+    assert_eq!(each[0], ["turn 900", "clip s1 1000"]);
+    assert_eq!(
+        each[1],
+        [
+            "lost s1 1000",
+            "appeared s3 1001",
+            "clip s2 990",
+            "clip s3 1002"
+        ]
+    );
+    assert_eq!(batches.len(), 2);
+}
+
+#[test]
+fn a_batch_does_not_make_its_most_urgent_clip_late() {
+    let mut schedule = live();
+    schedule.note_encoded(2, 2 * 10 * MS);
+    (0..8).for_each(|subject| schedule.push(clip(subject, 1000)));
+    // 90 ms are left, half of them for the batch; then 30 ms, and then 5.
+    assert_eq!(schedule.pop_due(ms(1060), 16).clips.len(), 4);
+    assert_eq!(schedule.pop_due(ms(1120), 16).clips.len(), 1);
+    assert_eq!(schedule.pop_due(ms(1145), 16).clips.len(), 1);
+    assert!(schedule.pop_due(ms(1151), 16).is_empty());
+    let c = schedule.counters();
+    assert_eq!((c.taken, c.late), (6, 2));
+}
+
+#[test]
+fn a_replay_batches_nothing() {
+    let mut schedule = Schedule::new(Mode::Replay { capacity: 64 });
+    schedule.note_encoded(1, MS);
+    (0..4).for_each(|subject| schedule.push(clip(subject, 1000)));
+    let batches = batches(&mut schedule, ms(1000), 16);
+    assert!(batches.iter().all(|due| due.clips.len() == 1));
+    assert_eq!(batches.len(), 4);
+}
+
+proptest! {
+    /// At every instant batches hold what repeated [`Schedule::pop`] gives, in its order; with the same counters after.
+    #[test]
+    fn batches_are_what_one_by_one_gives(
+        ops in prop::collection::vec((0u32..5, 0u8..7, 0i64..60), 1..120),
+        max in 1usize..20,
+        cost_micros in 0i64..40_000,
+        replays in any::<bool>(),
+    ) {
+        let mode = modes()[usize::from(replays)];
+        let (mut single, mut batched) = (Schedule::new(mode), Schedule::new(mode));
+        batched.note_encoded(1, cost_micros * 1000);
+        let mut now = 1000;
+        for (subject, what, step) in ops {
+            now += step;
+            if what < 6 {
+                single.push(item(subject, what, now));
+                batched.push(item(subject, what, now));
+                continue;
+            }
+            // Late clips too: some were pushed more than a budget ago.
+            let got = batches(&mut batched, ms(now), max);
+            prop_assert!(got.iter().all(|due| due.clips.len() <= max));
+            prop_assert_eq!(in_order(&got), drain(&mut single, ms(now)));
+            prop_assert_eq!(batched.counters(), single.counters());
+        }
+        let got = batches(&mut batched, ms(now), max);
+        prop_assert_eq!(in_order(&got), drain(&mut single, ms(now)));
+        prop_assert!(batched.is_empty() && single.is_empty());
+        let c = batched.counters();
+        prop_assert_eq!(&c, &single.counters());
+        prop_assert_eq!(c.pushed, c.superseded + c.late + c.taken);
+    }
+
+    /// One batch after another under load: no clip is taken past its deadline, and by the estimate none that is taken alone or as the
+    /// most urgent one ends past it for the others' sake.
+    #[test]
+    fn no_clip_waits_for_the_others_past_its_deadline(
+        ages in prop::collection::vec(0i64..150, 1..16),
+        cost in 1i64..60,
+    ) {
+        let mut schedule = live();
+        schedule.note_encoded(1, cost * MS);
+        let mut now = 2000;
+        for (subject, age) in ages.iter().enumerate() {
+            schedule.push(clip(subject as u32, now - age));
+        }
+        loop {
+            let due = schedule.pop_due(ms(now), 16);
+            if due.is_empty() {
+                break;
+            }
+            let took = due.clips.len() as i64 * cost;
+            let ends = due.clips.iter().map(|clip| deadline(clip, BUDGET_NANOS));
+            let first = ends.min().unwrap();
+            prop_assert!(first >= ms(now));
+            prop_assert!(due.clips.len() == 1 || ms(now + took) <= first);
+            now += took;
+        }
+    }
+}
