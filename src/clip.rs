@@ -327,7 +327,7 @@ impl fmt::Debug for Word {
 
 /// Who says what was said: the daemon's own transcriber, or a client that runs one, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Teller {
+pub enum TranscriptSource {
     Daemon,
     Client(u64),
 }
@@ -335,7 +335,7 @@ pub enum Teller {
 /// Words of a transcriber. They replace its partials of the same subject or time; `Debug` hides them.
 #[derive(Clone, PartialEq)]
 pub struct Transcript {
-    pub teller: Teller,
+    pub teller: TranscriptSource,
     /// Whose words, if the teller knows.
     pub subject: Option<SubjectId>,
     /// What was said, as written.
@@ -494,7 +494,7 @@ pub struct Recognition {
 
 /// What the speech stage says of one block: the samples and what voice activity detection made of them. Its end is the aligner's audio watermark.
 #[derive(Clone, Debug)]
-pub struct Heard {
+pub struct VadBlock {
     pub block: AudioBlock,
     /// Verdicts that became ready with this block, oldest first; they may reach back into earlier blocks.
     pub activity: Vec<VoiceActivity>,

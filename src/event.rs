@@ -17,7 +17,7 @@ mod answer;
 mod request;
 mod strict;
 pub use answer::{Answer, BundleFacts, ClockPair, ErrorCode, Hello};
-pub use request::{MAX_WORDS, Refusal, Request, Subscribe, Subscription, Telling};
+pub use request::{MAX_WORDS, Refusal, Request, Subscribe, Subscription, TranscriptRequest};
 pub use strict::Verbatim;
 
 /// Every `type` that is published with a `seq` in `expressd.v1`, whether this version emits it or not.

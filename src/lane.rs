@@ -162,27 +162,27 @@ impl<T> Drop for LaneSender<T> {
 
 /// A sender on the side, which does not keep the lane open: once the last [`LaneSender`] is gone, it finds the lane closed.
 #[derive(Debug)]
-pub struct LaneGuest<T> {
+pub struct WeakLaneSender<T> {
     shared: Arc<Shared<T>>,
 }
 
 impl<T> LaneSender<T> {
-    pub fn guest(&self) -> LaneGuest<T> {
-        LaneGuest {
+    pub fn downgrade(&self) -> WeakLaneSender<T> {
+        WeakLaneSender {
             shared: self.shared.clone(),
         }
     }
 }
 
-impl<T> Clone for LaneGuest<T> {
+impl<T> Clone for WeakLaneSender<T> {
     fn clone(&self) -> Self {
-        LaneGuest {
+        WeakLaneSender {
             shared: self.shared.clone(),
         }
     }
 }
 
-impl<T> LaneGuest<T> {
+impl<T> WeakLaneSender<T> {
     /// As [`LaneSender::send`].
     pub fn send(&self, item: T) -> Result<bool, Closed<T>> {
         {
@@ -362,7 +362,7 @@ mod tests {
     #[test]
     fn a_guest_sends_while_the_lane_is_open_and_does_not_keep_it_open() {
         let (sender, receiver) = lane("test", 2, WhenFull::DropOldest);
-        let guest = sender.guest();
+        let guest = sender.downgrade();
         assert_eq!(guest.send(1), Ok(true));
         drop(sender);
         assert_eq!(guest.send(2), Err(Closed(2)));

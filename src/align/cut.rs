@@ -1,6 +1,6 @@
 //! One clip, cut out of what is kept.
 
-use super::floor::{Verdict, window_before};
+use super::active_speaker::{Verdict, window_before};
 use super::{Aligned, Aligner};
 use crate::clip::{Absence, Clip, ClipVoice, SubjectId};
 use crate::time::{MediaTime, Span};
@@ -17,12 +17,12 @@ impl Aligner {
         if subjects.is_empty() {
             return;
         }
-        let verdict = self.floor.judge(
+        let verdict = self.active_speaker.judge(
             self.candidates(),
             &self.sound,
             window_before(time, self.settings.length_nanos),
         );
-        self.floor.hold(verdict);
+        self.active_speaker.hold(verdict);
         for subject in subjects {
             self.cut_clip(*subject, end, verdict, now);
         }

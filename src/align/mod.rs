@@ -21,20 +21,20 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::clip::{
-    Clip, FramedFaces, Heard, OwnedTranscript, SpeechTurn, SubjectChange, SubjectId, SubjectPhase,
-    Transcript,
+    Clip, FramedFaces, OwnedTranscript, SpeechTurn, SubjectChange, SubjectId, SubjectPhase,
+    Transcript, VadBlock,
 };
 use crate::time::{MediaTime, Span};
 
+mod active_speaker;
 mod cut;
-mod floor;
 mod moment;
 mod presence;
 mod sound;
 mod turn;
 mod words;
 
-use floor::{Floor, KEPT_NANOS, window_before};
+use active_speaker::{ActiveSpeaker, KEPT_NANOS, window_before};
 use moment::{AudioMoment, Kind, NEVER, Source, VideoMoment};
 use presence::Presence;
 use sound::Sound;
@@ -67,7 +67,7 @@ pub struct AlignSettings {
 #[derive(Clone, Debug)]
 pub enum AlignInput {
     Faces(FramedFaces),
-    Heard(Heard),
+    VadBlock(VadBlock),
     /// Nothing more will come, and what is waiting is flushed.
     FacesEnded,
     HeardEnded,
@@ -86,7 +86,7 @@ impl AlignInput {
     pub fn is_control(&self) -> bool {
         match self {
             AlignInput::Faces(faces) => !faces.changes.is_empty(),
-            AlignInput::Heard(_) => false,
+            AlignInput::VadBlock(_) => false,
             _ => true,
         }
     }
@@ -105,7 +105,7 @@ pub enum Aligned {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     Faces,
-    Heard,
+    VadBlock,
     /// Both have ended.
     Nothing,
 }
@@ -133,7 +133,7 @@ pub struct Aligner {
     voice: Option<Presence>,
     sound: Sound,
     words: Words,
-    floor: Floor,
+    active_speaker: ActiveSpeaker,
     turn: Option<Turn>,
     /// The start of a turn that was ended because its source was.
     cut_turn: Option<MediaTime>,
@@ -168,7 +168,7 @@ impl Aligner {
             voice: Some(Presence::new(MediaTime::ZERO)),
             sound: Sound::default(),
             words: Words::default(),
-            floor: Floor::default(),
+            active_speaker: ActiveSpeaker::default(),
             turn: None,
             cut_turn: None,
             last_speech: NEVER,
@@ -195,9 +195,9 @@ impl Aligner {
         match (self.video.ended, self.audio.ended) {
             (true, true) => Wanted::Nothing,
             (false, true) => Wanted::Faces,
-            (true, false) => Wanted::Heard,
+            (true, false) => Wanted::VadBlock,
             (false, false) if self.video.watermark <= self.audio.watermark => Wanted::Faces,
-            (false, false) => Wanted::Heard,
+            (false, false) => Wanted::VadBlock,
         }
     }
 
@@ -220,7 +220,7 @@ impl Aligner {
                 self.video_moments
                     .push_back(VideoMoment::Frame(frame, self.video.frame_nanos));
             }
-            AlignInput::Heard(Heard { block, activity }) => {
+            AlignInput::VadBlock(VadBlock { block, activity }) => {
                 if !self.sound.push(block) {
                     self.refused += 1;
                     return;

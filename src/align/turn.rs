@@ -1,6 +1,6 @@
 //! Turns of speech, whose they are, and the voice that no face has.
 
-use super::floor::{KEPT_NANOS, Verdict};
+use super::active_speaker::{KEPT_NANOS, Verdict};
 use super::presence::Presence;
 use super::{Aligned, Aligner};
 use crate::clip::{SpeechTurn, SubjectId, VoiceActivity};
@@ -33,7 +33,7 @@ impl Aligner {
                     start,
                     last_speech: activity.span.end,
                 });
-                self.floor.open();
+                self.active_speaker.open();
                 let owner = self.turn_owner(start, time);
                 self.ready.push_back(Aligned::Speech(SpeechTurn {
                     start,
@@ -61,9 +61,9 @@ impl Aligner {
     /// nobody's yet. Of a long turn its newest part decides, of which all is known.
     pub(super) fn turn_owner(&self, start: MediaTime, time: MediaTime) -> Option<SubjectId> {
         let span = Span::new(start.min(time).max(time.plus_nanos(-KEPT_NANOS)), time);
-        let verdict = self
-            .floor
-            .judge(self.candidates().chain(self.departed()), &self.sound, span);
+        let verdict =
+            self.active_speaker
+                .judge(self.candidates().chain(self.departed()), &self.sound, span);
         let is_sure = |verdict: &Verdict| {
             if verdict.alone {
                 self.is_seen_for_half(verdict.owner, span)

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use super::presence::Presence;
 use super::{Aligned, Aligner};
-use crate::clip::{Absence, ClipText, OwnedTranscript, SubjectId, Teller, Transcript};
-use crate::speech::Stretch;
+use crate::clip::{Absence, ClipText, OwnedTranscript, SubjectId, Transcript, TranscriptSource};
+use crate::speech::TranscriptSpan;
 use crate::time::{MediaTime, Span};
 
 /// Words a second of a clip, more than anyone speaks. What a client tells beyond them is no speech;
@@ -26,9 +26,9 @@ impl Words {
     /// `faceless`: no face that is there is the owner.
     fn push(&mut self, told: OwnedTranscript, faceless: bool) {
         let transcript = &told.transcript;
-        let stretch = Stretch::of(transcript);
+        let span = TranscriptSpan::of(transcript);
         self.told.retain(|old| {
-            old.transcript.is_final || !stretch.replaces(&Stretch::of(&old.transcript))
+            old.transcript.is_final || !span.replaces(&TranscriptSpan::of(&old.transcript))
         });
         if !is_evidence(transcript) {
             return;
@@ -114,7 +114,7 @@ fn first_letters(word: &str) -> &str {
 /// noise never yields words. What a client tells has been judged by its own.
 fn is_evidence(transcript: &Transcript) -> bool {
     transcript.is_final
-        || transcript.teller != Teller::Daemon
+        || transcript.teller != TranscriptSource::Daemon
         || transcript
             .words
             .iter()
@@ -160,7 +160,7 @@ mod tests {
         let said: Vec<_> = (0..511).map(|i| format!("word{i}")).collect();
         let text = format!("{} a{}", said.join(" "), "!".repeat(1000));
         let transcript = Transcript {
-            teller: Teller::Client(1),
+            teller: TranscriptSource::Client(1),
             subject: None,
             words: Transcript::spread(&text, span),
             text,

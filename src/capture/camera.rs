@@ -13,8 +13,8 @@ use std::time::Duration;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::board::{SourceBoard, SourceGauge};
 use super::delivery::{FrameDelivery, SoundDelivery, Timeline};
+use super::health::{SourceGauge, SourceHealth};
 use super::live::{FIRST_PAUSE, WATCH_STEP, pause};
 use super::loss::Loss;
 use super::pipeline::{Kind, Taps, Track, missing_decoder};
@@ -42,7 +42,7 @@ pub(super) struct Camera {
     frames: Option<FrameDelivery>,
     sound: Option<SoundDelivery>,
     clock: Arc<SystemClock>,
-    board: Arc<SourceBoard>,
+    health: Arc<SourceHealth>,
     stop: Arc<AtomicBool>,
     channel: ChannelSelection,
     patience: Duration,
@@ -61,8 +61,8 @@ struct Watched<'a> {
 }
 
 impl Watched<'_> {
-    /// Brings the track up to date with what came of it, and the board with that.
-    fn look(&mut self, track: Track, board: &SourceBoard, now: MediaTime) {
+    /// Brings the track up to date with its result, and the source health with it.
+    fn look(&mut self, track: Track, health: &SourceHealth, now: MediaTime) {
         self.pulse.observe(track.samples, now);
         let why = self.broken.clone().or_else(|| {
             let ended = track.ended.then(|| format!("the {} ended", self.what));
@@ -70,7 +70,7 @@ impl Watched<'_> {
         });
         match why {
             Some(why) if self.lost.is_none() => {
-                board.set(self.gauge, SourceState::Lost, Some(why.clone()));
+                health.set(self.gauge, SourceState::Lost, Some(why.clone()));
                 self.lost = Some((why, now));
             }
             Some(_) => {}
@@ -85,7 +85,7 @@ impl Camera {
         frames: Option<FrameDelivery>,
         sound: Option<SoundDelivery>,
         clock: Arc<SystemClock>,
-        board: Arc<SourceBoard>,
+        health: Arc<SourceHealth>,
         stop: Arc<AtomicBool>,
     ) -> Self {
         Camera {
@@ -93,7 +93,7 @@ impl Camera {
             frames,
             sound,
             clock,
-            board,
+            health,
             stop,
             channel: ChannelSelection::Auto,
             patience: FIRST_PATIENCE,
@@ -123,7 +123,7 @@ impl Camera {
                 return self.report(SourceState::Off, None);
             }
             let is_unseen = self.spec == VideoSpec::Auto
-                && self.board.video.counters.delivered.load(Ordering::Relaxed) == 0;
+                && self.health.video.counters.delivered.load(Ordering::Relaxed) == 0;
             let longest = if is_unseen {
                 LONGEST_PAUSE_UNSEEN
             } else {
@@ -132,7 +132,7 @@ impl Camera {
             if loss.cause.pause(wait).is_none() {
                 wait = (wait * 2).min(longest);
             }
-            self.board
+            self.health
                 .video
                 .counters
                 .reconnects
@@ -142,9 +142,9 @@ impl Camera {
 
     fn report(&self, state: SourceState, reason: Option<String>) {
         if self.sound.is_some() {
-            self.board.set(&self.board.audio, state, reason.clone());
+            self.health.set(&self.health.audio, state, reason.clone());
         }
-        self.board.set(&self.board.video, state, reason);
+        self.health.set(&self.health.video, state, reason);
     }
 
     /// One pipeline from its opening to its end: did it deliver, and why did it end?
@@ -204,7 +204,7 @@ impl Camera {
             Ok(_) => pipeline.set_state(gst::State::Playing).err(),
             Err(error) => Some(error),
         };
-        let board = self.board.clone();
+        let health = self.health.clone();
         let now = self.clock.now();
         let watched = |kind, what, gauge| Watched {
             kind,
@@ -216,10 +216,10 @@ impl Camera {
         };
         let mut tracks = Vec::new();
         if with_pictures {
-            tracks.push(watched(Kind::Video, "pictures", &board.video));
+            tracks.push(watched(Kind::Video, "pictures", &health.video));
         }
         if with_sound {
-            tracks.push(watched(Kind::Audio, "sound", &board.audio));
+            tracks.push(watched(Kind::Audio, "sound", &health.audio));
         }
         let loss = self.watch(&pipeline, &taps, &plug, &mut tracks, failed.is_some());
         let came = taps.tracks();
@@ -227,7 +227,7 @@ impl Camera {
         if !self.stop.load(Ordering::Acquire) {
             // Told before the pipeline is taken down, which may take its time.
             for track in &tracks {
-                self.board
+                self.health
                     .set(track.gauge, SourceState::Lost, Some(loss.reason.clone()));
             }
         }
@@ -299,7 +299,7 @@ impl Camera {
                 if came.samples == 0 && plug.is_fed(track.kind) {
                     track.pulse.begins();
                 }
-                track.look(came, &self.board, now);
+                track.look(came, &self.health, now);
             }
             if let Some(why) = self.verdict(watched, tracks.video.present, now) {
                 return Loss::away(why);
@@ -342,14 +342,14 @@ mod tests {
 
     #[test]
     fn pictures_are_never_interrupted_for_sound_and_sound_seldom_for_pictures() {
-        let board = Arc::new(SourceBoard::default());
+        let health = Arc::new(SourceHealth::default());
         let clock = Arc::new(SystemClock::new());
         let mut camera = Camera::new(
             VideoSpec::None,
             None,
             None,
             clock,
-            board.clone(),
+            health.clone(),
             Arc::default(),
         );
         let at = |seconds: i64| MediaTime::from_nanos(seconds * SECOND);
@@ -363,8 +363,8 @@ mod tests {
         };
         let both = |video, audio| {
             [
-                track(Kind::Video, &board.video, video),
-                track(Kind::Audio, &board.audio, audio),
+                track(Kind::Video, &health.video, video),
+                track(Kind::Audio, &health.audio, audio),
             ]
         };
         assert_eq!(camera.verdict(&both(None, Some(1)), true, at(1000)), None);

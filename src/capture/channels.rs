@@ -20,20 +20,20 @@ const TO_RETURN: u32 = 100;
 
 /// What is heard of several channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum VadBlock {
     Mix,
     /// This channel alone, counted from 0.
     Channel(usize),
 }
 
-impl Heard {
+impl VadBlock {
     /// What is heard from the beginning. `None`: there is no such channel.
-    pub fn at_first(selection: ChannelSelection, channels: usize) -> Option<Heard> {
+    pub fn at_first(selection: ChannelSelection, channels: usize) -> Option<VadBlock> {
         match selection {
-            ChannelSelection::Auto | ChannelSelection::Mix => Some(Heard::Mix),
+            ChannelSelection::Auto | ChannelSelection::Mix => Some(VadBlock::Mix),
             ChannelSelection::Number(number) => {
                 let channel = number.get() as usize - 1;
-                (channel < channels).then_some(Heard::Channel(channel))
+                (channel < channels).then_some(VadBlock::Channel(channel))
             }
         }
     }
@@ -41,8 +41,8 @@ impl Heard {
     /// How much of each channel goes into what is heard.
     pub fn weights(self, channels: usize) -> Vec<f32> {
         match self {
-            Heard::Mix => vec![1.0 / channels.max(1) as f32; channels],
-            Heard::Channel(heard) => (0..channels)
+            VadBlock::Mix => vec![1.0 / channels.max(1) as f32; channels],
+            VadBlock::Channel(heard) => (0..channels)
                 .map(|channel| f32::from(u8::from(channel == heard)))
                 .collect(),
         }
@@ -54,14 +54,14 @@ impl Heard {
 pub(super) struct Switch {
     /// From this frame on, counted from the first.
     pub frame: u64,
-    pub heard: Heard,
+    pub heard: VadBlock,
 }
 
 /// Decides by the sound alone, never by how it is packed.
 #[derive(Clone, Debug)]
 pub(super) struct ChannelWatch {
     block_frames: u32,
-    heard: Heard,
+    heard: VadBlock,
     /// Of the block under way: sums of squares per channel, of their mean, and its frames.
     squares: Vec<f64>,
     mixed: f64,
@@ -78,7 +78,7 @@ impl ChannelWatch {
     pub fn new(channels: usize, rate_hz: u32) -> ChannelWatch {
         ChannelWatch {
             block_frames: (rate_hz / BLOCKS_HZ).max(1),
-            heard: Heard::Mix,
+            heard: VadBlock::Mix,
             squares: vec![0.0; channels],
             mixed: 0.0,
             frames: 0,
@@ -121,13 +121,13 @@ impl ChannelWatch {
         let mut switch = None;
         if loudest > AUDIBLE {
             let (speaks_for_a_change, needed) = match self.heard {
-                Heard::Mix => (is_lost, TO_LEAVE),
-                Heard::Channel(_) => (!is_lost, TO_RETURN),
+                VadBlock::Mix => (is_lost, TO_LEAVE),
+                VadBlock::Channel(_) => (!is_lost, TO_RETURN),
             };
             if !speaks_for_a_change {
                 self.run = 0;
             } else {
-                let is_stale = self.heard == Heard::Mix && block - self.run_began > WITHIN;
+                let is_stale = self.heard == VadBlock::Mix && block - self.run_began > WITHIN;
                 if self.run == 0 || is_stale {
                     (self.run, self.run_began) = (0, block);
                     self.run_energy.fill(0.0);
@@ -148,8 +148,8 @@ impl ChannelWatch {
 
     fn change(&mut self, block: u64) -> Switch {
         let (heard, from) = match self.heard {
-            Heard::Mix => (Heard::Channel(self.best()), self.run_began),
-            Heard::Channel(_) => (Heard::Mix, block + 1),
+            VadBlock::Mix => (VadBlock::Channel(self.best()), self.run_began),
+            VadBlock::Channel(_) => (VadBlock::Mix, block + 1),
         };
         (self.heard, self.run) = (heard, 0);
         Switch {
@@ -192,7 +192,7 @@ mod tests {
     fn channel(frame: u64, channel: usize) -> Vec<Switch> {
         vec![Switch {
             frame,
-            heard: Heard::Channel(channel),
+            heard: VadBlock::Channel(channel),
         }]
     }
 
@@ -246,16 +246,16 @@ mod tests {
         };
         let switches = watch(5, heals);
         assert_eq!(switches.len(), 2);
-        assert_eq!(switches[1].heard, Heard::Mix);
+        assert_eq!(switches[1].heard, VadBlock::Mix);
         assert_eq!(switches[1].frame, 3 * second);
     }
 
     #[test]
     fn a_channel_that_is_not_there_is_refused() {
         let number = |n| ChannelSelection::Number(std::num::NonZeroU32::new(n).unwrap());
-        assert_eq!(Heard::at_first(number(2), 2), Some(Heard::Channel(1)));
-        assert_eq!(Heard::at_first(number(3), 2), None);
-        assert_eq!(Heard::Channel(1).weights(3), [0.0, 1.0, 0.0]);
-        assert_eq!(Heard::Mix.weights(2), [0.5, 0.5]);
+        assert_eq!(VadBlock::at_first(number(2), 2), Some(VadBlock::Channel(1)));
+        assert_eq!(VadBlock::at_first(number(3), 2), None);
+        assert_eq!(VadBlock::Channel(1).weights(3), [0.0, 1.0, 0.0]);
+        assert_eq!(VadBlock::Mix.weights(2), [0.5, 0.5]);
     }
 }

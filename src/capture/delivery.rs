@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::board::{SourceBoard, SourceCounters};
 use super::decoder::{Closed, DecodedPicture, DecodedSound, Sink};
+use super::health::{SourceCounters, SourceHealth};
 use super::join::BlockCutter;
 use super::stamps::{Outliers, Stamps};
 pub(super) use super::timeline::Timeline;
@@ -28,7 +28,7 @@ pub(super) struct FrameDelivery {
     /// `None` once the track has ended.
     lane: Option<LaneSender<VideoFrame>>,
     pub timeline: Arc<Timeline>,
-    pub board: Arc<SourceBoard>,
+    pub health: Arc<SourceHealth>,
     /// Stamps may not lie in the future: a camera's clock that runs ahead is not believed.
     pub live_clock: Option<Arc<SystemClock>>,
     /// Live, of whatever source: the clock on which a picture may come too late.
@@ -55,12 +55,12 @@ impl FrameDelivery {
     pub fn new(
         lane: LaneSender<VideoFrame>,
         timeline: Arc<Timeline>,
-        board: Arc<SourceBoard>,
+        health: Arc<SourceHealth>,
     ) -> Self {
         FrameDelivery {
             lane: Some(lane),
             timeline,
-            board,
+            health,
             live_clock: None,
             lateness_clock: None,
             is_late: false,
@@ -130,7 +130,7 @@ impl Sink<DecodedPicture> for FrameDelivery {
         let placed = self
             .stamps
             .place(decoded.running_nanos, decoded.duration_nanos);
-        let counters = &self.board.video.counters;
+        let counters = &self.health.video.counters;
         if placed.is_assumed {
             counters.assumed_stamps.fetch_add(1, Ordering::Relaxed);
             if !std::mem::replace(&mut self.has_told_of_stamps, true) {
@@ -150,7 +150,7 @@ impl Sink<DecodedPicture> for FrameDelivery {
     fn flush(&mut self) {
         let left_out = self.outliers.left_out;
         let ready = self.outliers.finish();
-        let counters = &self.board.video.counters;
+        let counters = &self.health.video.counters;
         count_outliers(counters, "picture", left_out, self.outliers.left_out);
         let _ = ready
             .into_iter()
@@ -183,14 +183,14 @@ impl FrameDelivery {
             .as_ref()
             .is_some_and(|clock| clock.now().nanos_since(self.timeline.due(running)) > permitted);
         if self.is_late {
-            self.board
+            self.health
                 .video
                 .counters
                 .too_late
                 .fetch_add(1, Ordering::Relaxed);
             let why = "pictures come more than 2 s late: this machine decodes them more slowly than they come";
-            self.board
-                .set(&self.board.video, SourceState::Lost, Some(why.into()));
+            self.health
+                .set(&self.health.video, SourceState::Lost, Some(why.into()));
             return if self.timeline.stop.load(Ordering::Acquire) {
                 Err(Closed)
             } else {
@@ -227,14 +227,14 @@ impl FrameDelivery {
         };
         self.next_index += 1;
         // The state before the frame: who sees the frame can know where its recording began.
-        self.board
-            .set(&self.board.video, SourceState::Delivering, None);
+        self.health
+            .set(&self.health.video, SourceState::Delivering, None);
         self.lane
             .as_ref()
             .ok_or(Closed)?
             .send(frame)
             .map_err(|_| Closed)?;
-        self.board.video.counters.count(0, time);
+        self.health.video.counters.count(0, time);
         Ok(())
     }
 }
@@ -245,7 +245,7 @@ pub(super) struct SoundDelivery {
     /// `None` once the track has ended.
     lane: Option<LaneSender<AudioBlock>>,
     pub timeline: Arc<Timeline>,
-    pub board: Arc<SourceBoard>,
+    pub health: Arc<SourceHealth>,
     pub live_clock: Option<Arc<SystemClock>>,
     cutter: BlockCutter,
     outliers: Outliers<Vec<f32>>,
@@ -258,12 +258,12 @@ impl SoundDelivery {
     pub fn new(
         lane: LaneSender<AudioBlock>,
         timeline: Arc<Timeline>,
-        board: Arc<SourceBoard>,
+        health: Arc<SourceHealth>,
     ) -> Self {
         SoundDelivery {
             lane: Some(lane),
             timeline,
-            board,
+            health,
             live_clock: None,
             cutter: BlockCutter::default(),
             outliers: Outliers::default(),
@@ -310,8 +310,8 @@ impl SoundDelivery {
         let end = time.plus_nanos(length);
         self.last_end = Some(end);
         self.samples += samples.len() as u64;
-        self.board
-            .set(&self.board.audio, SourceState::Delivering, None);
+        self.health
+            .set(&self.health.audio, SourceState::Delivering, None);
         let count = samples.len();
         if self
             .lane
@@ -320,7 +320,7 @@ impl SoundDelivery {
         {
             return false;
         }
-        self.board.audio.counters.count(count, end);
+        self.health.audio.counters.count(count, end);
         true
     }
 }
@@ -332,7 +332,7 @@ impl Sink<DecodedSound> for SoundDelivery {
 
     fn deliver(&mut self, decoded: DecodedSound) -> Result<(), Closed> {
         let mut values = decoded.samples;
-        self.board.audio.counters.silence_unusable(&mut values);
+        self.health.audio.counters.silence_unusable(&mut values);
         let running = match (decoded.running_nanos, &self.live_clock) {
             (Some(running), _) => running,
             (None, Some(clock)) => {
@@ -347,7 +347,7 @@ impl Sink<DecodedSound> for SoundDelivery {
         }
         let left_out = self.outliers.left_out;
         let ready = self.outliers.push(running, values);
-        let counters = &self.board.audio.counters;
+        let counters = &self.health.audio.counters;
         count_outliers(counters, "piece of sound", left_out, self.outliers.left_out);
         ready
             .into_iter()
@@ -406,14 +406,14 @@ mod tests {
     #[test]
     fn sound_that_is_no_number_is_silent_and_counted() {
         let (sender, receiver) = lane("audio", 8, WhenFull::DropOldest);
-        let board = Arc::new(SourceBoard::default());
+        let health = Arc::new(SourceHealth::default());
         let timeline = Arc::new(Timeline {
             stamp_offset: AtomicI64::new(0),
             release_offset: AtomicI64::new(0),
             pacing: None,
             stop: Arc::new(AtomicBool::new(false)),
         });
-        let mut delivery = SoundDelivery::new(sender, timeline, board.clone());
+        let mut delivery = SoundDelivery::new(sender, timeline, health.clone());
         let mut values = [0.25f32; BLOCK_SAMPLES];
         (values[3], values[4], values[5]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
         let sound = DecodedSound {
@@ -426,15 +426,15 @@ mod tests {
         };
         values[3..6].fill(0.0);
         assert_eq!(&block.samples[..], &values[..]);
-        assert_eq!(board.audio.counters.silenced.load(Ordering::Relaxed), 3);
+        assert_eq!(health.audio.counters.silenced.load(Ordering::Relaxed), 3);
     }
 
     #[test]
     fn pictures_that_come_too_late_are_counted_and_told_and_the_source_heals() {
         let (sender, receiver) = lane("frames", 8, WhenFull::DropOldest);
-        let (clock, board) = (
+        let (clock, health) = (
             Arc::new(SystemClock::new()),
-            Arc::new(SourceBoard::default()),
+            Arc::new(SourceHealth::default()),
         );
         let started = clock.now().nanos();
         let timeline = Arc::new(Timeline {
@@ -443,18 +443,18 @@ mod tests {
             pacing: None,
             stop: Arc::new(AtomicBool::new(false)),
         });
-        let mut delivery = FrameDelivery::new(sender, timeline, board.clone());
+        let mut delivery = FrameDelivery::new(sender, timeline, health.clone());
         // Offline nothing is late.
         assert!(delivery.deliver(decoded(0)).is_ok());
         delivery.lateness_clock = Some(clock);
         for running_ms in [1000, 2000, 3000, 4000, 5000, 6000, 7000, 7900, 8500] {
             assert!(delivery.deliver(decoded(running_ms)).is_ok());
         }
-        let status = board.video.status();
+        let status = health.video.status();
         assert!(status.state == SourceState::Lost && status.reason.unwrap().contains("2 s late"));
-        assert_eq!(board.video.counters.too_late.load(Ordering::Relaxed), 9);
+        assert_eq!(health.video.counters.too_late.load(Ordering::Relaxed), 9);
         assert!(delivery.deliver(decoded(9500)).is_ok());
-        assert_eq!(board.video.status().state, SourceState::Delivering);
+        assert_eq!(health.video.status().state, SourceState::Delivering);
         // Then a second and a half is stale, and the answers to it say so.
         delivery
             .timeline

@@ -8,8 +8,8 @@ use cpal::{BufferSize, ErrorKind, FromSample, SampleFormat, SizedSample, StreamC
 use ringbuf::traits::{Consumer, Observer, Producer, Split};
 use ringbuf::{HeapCons, HeapProd, HeapRb};
 
-use super::board::SourceCounters;
-use super::channels::{ChannelWatch, Heard};
+use super::channels::{ChannelWatch, VadBlock};
+use super::health::SourceCounters;
 use super::resample::nanos;
 use crate::time::monotonic_nanos;
 
@@ -42,7 +42,7 @@ pub(super) struct Signals {
 /// How the callback makes one channel of several.
 #[derive(Clone, Debug)]
 pub(super) struct Mix {
-    pub heard: Heard,
+    pub heard: VadBlock,
     /// For cancelling channels, where they are watched.
     pub watch: Option<ChannelWatch>,
 }
@@ -167,15 +167,15 @@ impl Intake {
                 let samples = frame.iter().map(|value| f32::from_sample_(*value));
                 if let Some(switch) = mix.watch.as_mut().and_then(|w| w.take(samples.clone())) {
                     mix.heard = switch.heard;
-                    if let Heard::Channel(channel) = switch.heard {
+                    if let VadBlock::Channel(channel) = switch.heard {
                         signals
                             .left_for
                             .store(channel as u32 + 1, Ordering::Relaxed);
                     }
                 }
                 match mix.heard {
-                    Heard::Mix => samples.sum::<f32>() * scale,
-                    Heard::Channel(channel) => f32::from_sample_(frame[channel]),
+                    VadBlock::Mix => samples.sum::<f32>() * scale,
+                    VadBlock::Channel(channel) => f32::from_sample_(frame[channel]),
                 }
             }));
         let mark = Mark {
@@ -190,11 +190,11 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::board::SourceBoard;
+    use crate::capture::health::SourceHealth;
 
     fn mixed(watch: Option<ChannelWatch>) -> Mix {
         Mix {
-            heard: Heard::Mix,
+            heard: VadBlock::Mix,
             watch,
         }
     }
@@ -216,7 +216,7 @@ mod tests {
             })
             .collect();
         intake.take(&inverted);
-        let counters = SourceBoard::default().audio.counters;
+        let counters = SourceHealth::default().audio.counters;
         let mark = ring.marks.try_pop().unwrap();
         let mut samples = Vec::new();
         ring.take(mark, &mut samples, &counters);
@@ -245,7 +245,7 @@ mod tests {
             -0.5,
             -0.25,
         ]);
-        let counters = SourceBoard::default().audio.counters;
+        let counters = SourceHealth::default().audio.counters;
         let mark = ring.marks.try_pop().unwrap();
         let mut samples = vec![1.0];
         ring.take(mark, &mut samples, &counters);
@@ -263,7 +263,7 @@ mod tests {
             };
             let signals = Arc::default();
             let (mut intake, mut ring) = halves(config, mixed(None), &signals);
-            let counters = SourceBoard::default().audio.counters;
+            let counters = SourceHealth::default().audio.counters;
             for _ in 0..3 {
                 intake.take(&[0.5f32; 96_000]);
             }

@@ -11,10 +11,10 @@ use std::time::Duration;
 use gstreamer as gst;
 
 use super::Outputs;
-use super::board::SourceBoard;
 use super::camera::Camera;
 use super::delivery::{FrameDelivery, SoundDelivery, Timeline};
 use super::error::CaptureError;
+use super::health::SourceHealth;
 use super::microphone::Microphone;
 use super::pipeline::init;
 use super::plug::{Plug, Wanted};
@@ -78,16 +78,16 @@ impl Drop for LiveCapture {
 }
 
 /// Opens the live sources and returns: what can be known at once (a named device or a file that is not there, nonsense) is an error,
-/// everything else is on the board and heals itself, also `auto` and `default` where nothing is there yet. A local file as `uri:` is played at
+/// every other fault is shown in the source health and heals itself, also `auto` and `default` where nothing is there yet. A local file as `uri:` is played at
 /// its own pace, again and again. The lanes must drop when full: live capture waits for nobody.
 pub fn open_live(
     video: &VideoSpec,
     audio: &AudioSpec,
     clock: Arc<SystemClock>,
     outputs: Outputs,
-    board: Arc<SourceBoard>,
+    health: Arc<SourceHealth>,
 ) -> Result<LiveCapture, CaptureError> {
-    open_live_with(video, audio, TrackChoice::default(), clock, outputs, board)
+    open_live_with(video, audio, TrackChoice::default(), clock, outputs, health)
 }
 
 /// The same with a choice of tracks (of a local file) and channels.
@@ -97,7 +97,7 @@ pub fn open_live_with(
     choice: TrackChoice,
     clock: Arc<SystemClock>,
     outputs: Outputs,
-    board: Arc<SourceBoard>,
+    health: Arc<SourceHealth>,
 ) -> Result<LiveCapture, CaptureError> {
     init();
     let with_track = *audio == AudioSpec::Uri;
@@ -160,7 +160,7 @@ pub fn open_live_with(
         (None, sound)
     };
     if let Some(mut recording) = first {
-        let (clock, board, stop) = (clock.clone(), board.clone(), stop.clone());
+        let (clock, health, stop) = (clock.clone(), health.clone(), stop.clone());
         let path = file.expect("a recording has one");
         spawn(
             "replay",
@@ -173,8 +173,8 @@ pub fn open_live_with(
                         audio: track.clone(),
                     };
                     let shown = [
-                        (&board.video, frames.is_some() && recording.has_video()),
-                        (&board.audio, track.is_some() && recording.has_audio()),
+                        (&health.video, frames.is_some() && recording.has_video()),
+                        (&health.audio, track.is_some() && recording.has_audio()),
                     ];
                     let played = recording.play(
                         Pace::Live {
@@ -182,7 +182,7 @@ pub fn open_live_with(
                             looped: true,
                         },
                         outputs,
-                        board.clone(),
+                        health.clone(),
                         stop.clone(),
                     );
                     let Err(error) = played else { return };
@@ -194,7 +194,7 @@ pub fn open_live_with(
                     };
                     recording = loop {
                         for (gauge, _) in shown.iter().filter(|(_, shown)| *shown) {
-                            board.set(gauge, SourceState::Lost, Some(error.to_string()));
+                            health.set(gauge, SourceState::Lost, Some(error.to_string()));
                         }
                         if !pause(wait, &stop) {
                             return;
@@ -210,10 +210,10 @@ pub fn open_live_with(
         let timeline = timeline(&stop);
         let camera = Camera::new(
             video.clone(),
-            frames.map(|lane| FrameDelivery::new(lane, timeline.clone(), board.clone())),
-            track.map(|lane| SoundDelivery::new(lane, timeline, board.clone())),
+            frames.map(|lane| FrameDelivery::new(lane, timeline.clone(), health.clone())),
+            track.map(|lane| SoundDelivery::new(lane, timeline, health.clone())),
             clock.clone(),
-            board.clone(),
+            health.clone(),
             stop.clone(),
         )
         .with_channel(choice.channel);
@@ -221,11 +221,11 @@ pub fn open_live_with(
     }
     let sound = sound.filter(|_| microphone.is_some());
     if let (Some(microphone), Some(lane)) = (microphone, &sound) {
-        let lane = lane.guest();
-        let (board, stop) = (board.clone(), stop.clone());
+        let lane = lane.downgrade();
+        let (health, stop) = (health.clone(), stop.clone());
         spawn(
             "microphone",
-            Box::new(move || microphone.run(&lane, &clock, &board, &stop)),
+            Box::new(move || microphone.run(&lane, &clock, &health, &stop)),
         );
     }
     Ok(LiveCapture {

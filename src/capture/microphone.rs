@@ -8,9 +8,9 @@ use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, StreamConfig, SupportedBufferSize};
 use ringbuf::traits::Consumer;
 
-use super::board::SourceBoard;
-use super::channels::{ChannelWatch, Heard};
+use super::channels::{ChannelWatch, VadBlock};
 use super::error::CaptureError;
+use super::health::SourceHealth;
 use super::intake::{Mix, Signals, build};
 use super::library_messages::AlsaMessages;
 use super::live::{FIRST_PAUSE, pause};
@@ -20,7 +20,7 @@ use super::spec::AudioSpec;
 use super::tracks::ChannelSelection;
 use crate::clip::{AudioBlock, samples_to_nanos};
 use crate::event::SourceState;
-use crate::lane::LaneGuest;
+use crate::lane::WeakLaneSender;
 use crate::time::{Clock, ClockMap, MediaTime, SystemClock};
 
 /// Callbacks asked of the device per second.
@@ -102,20 +102,20 @@ impl Microphone {
     /// Records until `stop`, healing itself.
     pub fn run(
         self,
-        lane: &LaneGuest<AudioBlock>,
+        lane: &WeakLaneSender<AudioBlock>,
         clock: &SystemClock,
-        board: &SourceBoard,
+        health: &SourceHealth,
         stop: &AtomicBool,
     ) {
-        let gauge = &board.audio;
-        board.set(gauge, SourceState::Opening, None);
+        let gauge = &health.audio;
+        health.set(gauge, SourceState::Opening, None);
         let mut wait = FIRST_PAUSE;
         let mut last = None;
         while !stop.load(Ordering::Acquire) {
             let before = gauge.counters.delivered.load(Ordering::Relaxed);
-            let outcome = self.attempt(lane, clock, board, stop, &mut last);
+            let outcome = self.attempt(lane, clock, health, stop, &mut last);
             let Err(why) = outcome else { break };
-            board.set(gauge, SourceState::Lost, Some(why));
+            health.set(gauge, SourceState::Lost, Some(why));
             if gauge.counters.delivered.load(Ordering::Relaxed) > before {
                 wait = FIRST_PAUSE;
             }
@@ -130,15 +130,15 @@ impl Microphone {
             });
             gauge.counters.reconnects.fetch_add(1, Ordering::Relaxed);
         }
-        board.set(gauge, SourceState::Off, None);
+        health.set(gauge, SourceState::Off, None);
     }
 
     /// One stream from its opening to its loss (`Err`: why), or to the end of capture (`Ok`).
     fn attempt(
         &self,
-        lane: &LaneGuest<AudioBlock>,
+        lane: &WeakLaneSender<AudioBlock>,
         clock: &SystemClock,
-        board: &SourceBoard,
+        health: &SourceHealth,
         stop: &AtomicBool,
         last: &mut Option<MediaTime>,
     ) -> Result<(), String> {
@@ -152,7 +152,7 @@ impl Microphone {
         let rate_hz = supported.sample_rate();
         let signals = Arc::new(Signals::default());
         let channels = supported.channels();
-        let Some(heard) = Heard::at_first(self.channel, usize::from(channels)) else {
+        let Some(heard) = VadBlock::at_first(self.channel, usize::from(channels)) else {
             return Err(format!(
                 "the microphone `{}` has {channels} channels: audio.channel = \"{}\" is none of them",
                 self.spec, self.channel
@@ -216,7 +216,7 @@ impl Microphone {
                 );
             }
             let new_xruns = signals.xruns.load(Ordering::Relaxed);
-            board
+            health
                 .audio
                 .counters
                 .xruns
@@ -233,7 +233,7 @@ impl Microphone {
                 );
                 readings += 1;
                 pulse.observe(u64::from(readings), clock.now());
-                ring.take(mark, &mut samples, &board.audio.counters);
+                ring.take(mark, &mut samples, &health.audio.counters);
                 position += i64::from(mark.samples);
                 let is_long = nanos(i64::from(mark.samples), rate_hz) > LONG_BLOCK_NANOS;
                 if readings < READINGS_BEFORE_FIRST && !is_long {
@@ -245,14 +245,14 @@ impl Microphone {
                     // After a loss, nothing is placed before what was heard before it.
                     time = last.map_or(time, |last| time.max(last));
                     *last = Some(time);
-                    board.set(&board.audio, SourceState::Delivering, None);
+                    health.set(&health.audio, SourceState::Delivering, None);
                     open &= lane
                         .send(AudioBlock {
                             time,
                             samples: samples.into(),
                         })
                         .is_ok();
-                    board.audio.counters.count(
+                    health.audio.counters.count(
                         samples.len(),
                         time.plus_nanos(samples_to_nanos(samples.len() as i64)),
                     );
@@ -269,7 +269,7 @@ impl Microphone {
         };
         if let Err(why) = &outcome {
             // Told before the stream is taken down, which may take its time.
-            board.set(&board.audio, SourceState::Lost, Some(why.clone()));
+            health.set(&health.audio, SourceState::Lost, Some(why.clone()));
         }
         outcome
     }

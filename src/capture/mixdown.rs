@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::channels::{ChannelWatch, Heard, Switch};
+use super::channels::{ChannelWatch, Switch, VadBlock};
 use super::tracks::ChannelSelection;
 
 /// How far the watch is ahead of the mix, nanoseconds: more than the watch needs for a decision.
@@ -44,9 +44,9 @@ pub(super) fn elements(
     caps: &gst::CapsRef,
 ) -> Result<Vec<gst::Element>, gst::glib::BoolError> {
     let channels = channels(caps);
-    let convert = converter(match Heard::at_first(branch.channel, channels) {
-        Some(Heard::Mix) if !has_layout(caps) => Some(Heard::Mix.weights(channels)),
-        Some(Heard::Channel(channel)) => Some(Heard::Channel(channel).weights(channels)),
+    let convert = converter(match VadBlock::at_first(branch.channel, channels) {
+        Some(VadBlock::Mix) if !has_layout(caps) => Some(VadBlock::Mix.weights(channels)),
+        Some(VadBlock::Channel(channel)) => Some(VadBlock::Channel(channel).weights(channels)),
         _ => None,
     })?;
     if branch.channel != ChannelSelection::Auto || channels < 2 {
@@ -176,7 +176,7 @@ impl Mixdown {
             if let Some(switch) = watch.take(layout.frame(&bytes, frame)) {
                 state.switches.push_back(switch);
                 if !std::mem::replace(&mut state.was_told, true)
-                    && let Heard::Channel(channel) = switch.heard
+                    && let VadBlock::Channel(channel) = switch.heard
                 {
                     (self.note)(&format!(
                         "its channels cancel each other when mixed: channel {} is heard alone; \
@@ -189,7 +189,7 @@ impl Mixdown {
     }
 
     /// What is to be heard from the buffer of `size` bytes on that is about to pass, if that changes.
-    fn due(&self, pad: &gst::Pad, size: usize) -> Option<(Heard, Layout)> {
+    fn due(&self, pad: &gst::Pad, size: usize) -> Option<(VadBlock, Layout)> {
         let mut state = self.state.lock().expect("mixdown lock");
         let layout = match &state.layout {
             Some(layout) => layout.clone(),
@@ -211,7 +211,7 @@ impl Mixdown {
     fn change(
         &self,
         pad: &gst::Pad,
-        heard: Heard,
+        heard: VadBlock,
         layout: &Layout,
     ) -> Result<(), gst::glib::BoolError> {
         let missing = || gst::glib::bool_error!("the branch is not linked");
@@ -224,7 +224,7 @@ impl Mixdown {
             .and_then(|parent| parent.downcast::<gst::Bin>().ok())
             .ok_or_else(missing)?;
         let weights = match heard {
-            Heard::Mix if self.has_layout => None,
+            VadBlock::Mix if self.has_layout => None,
             heard => Some(heard.weights(layout.channels)),
         };
         let new = converter(weights)?;

@@ -2,11 +2,10 @@
 //!
 //! Two kinds of source, one kind of output: [`Recording`] plays a file (once or looped, at any pace), [`open_live`] drains cameras,
 //! microphones and network streams and heals them when they are lost. Both send [`VideoFrame`]s and [`AudioBlock`]s into lanes and
-//! write on a [`SourceBoard`] how they are. Nothing here looks at a picture or listens to a sound.
+//! write on their state to a [`SourceHealth`]. Nothing here looks at a picture or listens to a sound.
 
 mod appended;
 mod bare;
-mod board;
 mod camera;
 mod channels;
 mod container;
@@ -15,6 +14,7 @@ mod decoder;
 mod delivery;
 mod devices;
 mod error;
+mod health;
 mod intake;
 mod join;
 mod library_messages;
@@ -34,15 +34,15 @@ mod stamps;
 mod stream;
 mod timeline;
 mod tracks;
+mod truncation;
 mod wav;
-mod whole;
 
 pub use bare::{bare_decode, has_element};
-pub use board::{SourceBoard, SourceCounters, SourceGauge};
 pub use content::{is_named_as_recording, is_recording};
 pub use decoder::{decoder_cpu_nanos, decoder_process, decoder_processes};
 pub use devices::{DeviceEntry, DeviceKind, devices};
 pub use error::CaptureError;
+pub use health::{SourceCounters, SourceGauge, SourceHealth};
 pub use live::{LiveCapture, open_live, open_live_with};
 pub use recording::{Pace, Played, Recording};
 pub use spec::{AudioSpec, UnknownAudio, UnknownVideo, VideoSpec};

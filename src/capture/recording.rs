@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use super::Outputs;
 use super::appended::second_recording;
-use super::board::SourceBoard;
 use super::container::{Delivered, Tables};
 use super::decoder::{self, Decoder, Failure, Kind, Taps};
 use super::delivery::{FrameDelivery, SoundDelivery, Timeline};
 use super::error::CaptureError;
+use super::health::SourceHealth;
 use super::stream::Stream;
 use super::tracks::TrackChoice;
-use super::whole::{breaks_off, unplayable};
+use super::truncation::{breaks_off, unplayable};
 use crate::event::SourceState;
 use crate::time::{Clock, MediaTime, SystemClock};
 
@@ -32,7 +32,7 @@ pub enum Pace {
     Offline,
     /// The same stamps, released as a camera and a microphone would: a frame at its time, a block at its end.
     Realtime,
-    /// As if live: stamps are the clock's, and the board's `origin_ns` says where each pass begins.
+    /// As if live: stamps are the clock's, and `origin_ns` of the source health says where each pass begins.
     Live {
         clock: Arc<SystemClock>,
         looped: bool,
@@ -161,20 +161,20 @@ impl Recording {
         mut self,
         pace: Pace,
         outputs: Outputs,
-        board: Arc<SourceBoard>,
+        health: Arc<SourceHealth>,
         stop: Arc<AtomicBool>,
     ) -> Result<Played, CaptureError> {
         let tracks = self.taps.tracks();
         // What nobody wants of this recording may be another source's: its gauge is left alone.
         let wanted = [
             (
-                &board.video,
+                &health.video,
                 outputs.frames.is_some(),
                 tracks.video.present,
                 "pictures",
             ),
             (
-                &board.audio,
+                &health.audio,
                 outputs.audio.is_some(),
                 tracks.audio.present,
                 "sound",
@@ -189,7 +189,7 @@ impl Recording {
                     Some(format!("the recording has no {what}")),
                 )
             };
-            board.set(gauge, state, reason);
+            health.set(gauge, state, reason);
         }
         let (clock, looped) = match &pace {
             Pace::Offline => (None, false),
@@ -197,20 +197,20 @@ impl Recording {
             Pace::Live { clock, looped } => (Some(clock.clone()), *looped),
         };
         let mut begins = clock.as_ref().map_or(MediaTime::ZERO, |clock| clock.now());
-        let mut timeline = begin_pass(&pace, begins, &clock, &stop, &board);
+        let mut timeline = begin_pass(&pace, begins, &clock, &stop, &health);
         let mut frames = outputs
             .frames
             .filter(|_| tracks.video.present)
-            .map(|lane| FrameDelivery::new(lane, timeline.clone(), board.clone()));
+            .map(|lane| FrameDelivery::new(lane, timeline.clone(), health.clone()));
         if let (Pace::Live { .. }, Some(delivery)) = (&pace, &mut frames) {
             delivery.lateness_clock = clock.clone();
         }
         let mut sound = outputs
             .audio
             .filter(|_| tracks.audio.present)
-            .map(|lane| SoundDelivery::new(lane, timeline.clone(), board.clone()));
+            .map(|lane| SoundDelivery::new(lane, timeline.clone(), health.clone()));
         let played = loop {
-            let pass = self.play_once((frames, sound), looped, &board, &stop);
+            let pass = self.play_once((frames, sound), looped, &health, &stop);
             (frames, sound) = (pass.frames, pass.sound);
             let end_nanos = frames
                 .as_ref()
@@ -283,7 +283,7 @@ impl Recording {
                 .max(clock.as_ref().map_or(begins, |clock| clock.now()));
             self = Recording::open_with(&self.path, self.choice)?;
             begins = begins.max(clock.as_ref().map_or(begins, |clock| clock.now()));
-            timeline = begin_pass(&pace, begins, &clock, &stop, &board);
+            timeline = begin_pass(&pace, begins, &clock, &stop, &health);
             frames
                 .iter_mut()
                 .for_each(|d| d.begin_pass(timeline.clone()));
@@ -294,7 +294,7 @@ impl Recording {
         drop((frames, sound));
         for (gauge, wanted, present, _) in wanted {
             if wanted && present {
-                board.set(
+                health.set(
                     gauge,
                     SourceState::Off,
                     Some("the recording has ended".into()),
@@ -364,9 +364,9 @@ impl Recording {
         })
     }
 
-    fn count_replaced_stamps(&self, board: &SourceBoard) {
+    fn count_replaced_stamps(&self, health: &SourceHealth) {
         let replaced = self.taps.take_replaced_stamps();
-        let counter = &board.video.counters.assumed_stamps;
+        let counter = &health.video.counters.assumed_stamps;
         counter.fetch_add(replaced, Ordering::Relaxed);
     }
 
@@ -374,7 +374,7 @@ impl Recording {
         &mut self,
         (frames, sound): (Option<FrameDelivery>, Option<SoundDelivery>),
         looped: bool,
-        board: &SourceBoard,
+        health: &SourceHealth,
         stop: &AtomicBool,
     ) -> Pass {
         let taps = &self.taps;
@@ -395,7 +395,7 @@ impl Recording {
         loop {
             let tracks = taps.wait(step);
             broken = broken.or_else(|| self.decoder.failure());
-            self.count_replaced_stamps(board);
+            self.count_replaced_stamps(health);
             if tracks.over() || stop.load(Ordering::Acquire) {
                 break;
             }
@@ -420,7 +420,7 @@ impl Recording {
             Some(crash @ Failure::Crash(_)) => Some(crash),
             failure => broken.or(failure),
         };
-        self.count_replaced_stamps(board);
+        self.count_replaced_stamps(health);
         let closed = taps.tracks().closed;
         Pass {
             frames: taps.frames.lock().expect("taps lock").take(),
@@ -444,7 +444,7 @@ fn begin_pass(
     begins: MediaTime,
     clock: &Option<Arc<SystemClock>>,
     stop: &Arc<AtomicBool>,
-    board: &SourceBoard,
+    health: &SourceHealth,
 ) -> Arc<Timeline> {
     let stamp_offset = if matches!(pace, Pace::Live { .. }) {
         begins.nanos()
@@ -452,7 +452,7 @@ fn begin_pass(
         0
     };
     let origin = matches!(pace, Pace::Live { .. }).then_some(begins);
-    board.set_origin(&board.video, origin);
+    health.set_origin(&health.video, origin);
     Arc::new(Timeline {
         stamp_offset: AtomicI64::new(stamp_offset),
         release_offset: AtomicI64::new(begins.nanos()),

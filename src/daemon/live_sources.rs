@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use super::DaemonError;
 use super::sources::Choice;
 use crate::capture::{
-    CaptureError, LiveCapture, Outputs, Pace, Recording, SourceBoard, TrackChoice, open_live_with,
+    CaptureError, LiveCapture, Outputs, Pace, Recording, SourceHealth, TrackChoice, open_live_with,
 };
 use crate::runtime::{PanicReport, StageError, StageFailure, catch};
 use crate::time::SystemClock;
@@ -18,7 +18,7 @@ pub struct LiveSources {
     choice: Choice,
     tracks: TrackChoice,
     clock: Arc<SystemClock>,
-    board: Arc<SourceBoard>,
+    health: Arc<SourceHealth>,
     /// Keeps the lanes open while the sources are closed. `None` once a recording has ended.
     outputs: Option<Outputs>,
     open: Option<Open>,
@@ -38,14 +38,14 @@ impl LiveSources {
         choice: Choice,
         tracks: TrackChoice,
         clock: Arc<SystemClock>,
-        board: Arc<SourceBoard>,
+        health: Arc<SourceHealth>,
         outputs: Outputs,
     ) -> Result<LiveSources, DaemonError> {
         let mut sources = LiveSources {
             choice,
             tracks,
             clock,
-            board,
+            health,
             outputs: Some(outputs),
             open: None,
         };
@@ -70,7 +70,7 @@ impl LiveSources {
             }
         }
         let streams = self.choice.streams();
-        self.board.pause(streams.video, streams.audio);
+        self.health.pause(streams.video, streams.audio);
     }
 
     /// Opens the sources again; a recording begins anew. Does nothing while they are open.
@@ -78,7 +78,7 @@ impl LiveSources {
         let (None, Some(outputs)) = (&self.open, self.outputs.clone()) else {
             return Ok(());
         };
-        let (clock, board) = (self.clock.clone(), self.board.clone());
+        let (clock, health) = (self.clock.clone(), self.health.clone());
         self.open = Some(match &self.choice {
             Choice::Devices { video, audio, .. } => Open::Devices(open_live_with(
                 video,
@@ -86,7 +86,7 @@ impl LiveSources {
                 self.tracks,
                 clock,
                 outputs,
-                board,
+                health,
             )?),
             Choice::Recording { file, looped, .. } => {
                 let recording = Recording::open_with(file, self.tracks)?;
@@ -99,7 +99,7 @@ impl LiveSources {
                     stop.clone(),
                 );
                 let play =
-                    move || catch(|| recording.play(pace, outputs, board, stopped).map(|_| ()));
+                    move || catch(|| recording.play(pace, outputs, health, stopped).map(|_| ()));
                 let thread = std::thread::Builder::new().name("recording".into());
                 let thread = thread.spawn(play).expect("the system gives threads");
                 Open::Recording { stop, thread }

@@ -10,9 +10,9 @@ mod logging;
 mod offline;
 mod options;
 mod run;
+mod server_state;
 mod sources;
 mod supervisor;
-mod vitals;
 
 pub use error::DaemonError;
 pub use logging::start_log;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::DaemonError;
 use super::assembly::{assemble, open_bundle};
 use super::sources::track_choice;
-use crate::capture::{Pace, Played, Recording, SourceBoard};
+use crate::capture::{Pace, Played, Recording, SourceHealth};
 use crate::config::Config;
 use crate::encode::Runtime;
 use crate::event::Event;
@@ -127,7 +127,7 @@ impl Prepared {
         let played = recording.play(
             pace,
             outputs,
-            Arc::new(SourceBoard::default()),
+            Arc::new(SourceHealth::default()),
             Arc::new(AtomicBool::new(false)),
         );
         let counts = pipeline.found();

@@ -9,10 +9,10 @@ use super::DaemonError;
 use super::assembly::{assemble, open_bundle, serve_settings};
 use super::live_sources::LiveSources;
 use super::options::RunOptions;
+use super::server_state::DaemonState;
 use super::sources::{choose, track_choice};
 use super::supervisor::{Signals, Supervisor};
-use super::vitals::DaemonVitals;
-use crate::capture::SourceBoard;
+use crate::capture::SourceHealth;
 use crate::config::Config;
 use crate::encode::Runtime;
 use crate::event::{Event, SourceState};
@@ -45,16 +45,16 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     let runtime = Runtime::load()?;
     let bundle = open_bundle(config, &runtime)?;
     let clock = Arc::new(SystemClock::new());
-    let board = Arc::new(SourceBoard::default());
+    let health = Arc::new(SourceHealth::default());
     let ring = Arc::new(Ring::default());
     let metrics = Arc::new(Metrics::new());
     let streams = choice.streams();
-    let vitals = Arc::new(DaemonVitals::new(
+    let server_state = Arc::new(DaemonState::new(
         config,
         &bundle,
         streams,
         clock.clone(),
-        board.clone(),
+        health.clone(),
         metrics.clone(),
         runtime.clone(),
     ));
@@ -79,7 +79,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
         transcripts,
         assembly.lanes.transcripts(),
     ));
-    let server = serve::start(serve_settings(config), ring.clone(), vitals.clone())?;
+    let server = serve::start(serve_settings(config), ring.clone(), server_state.clone())?;
     say(&format!(
         "expressd: events at ws://{}/v1/events",
         server.addr()
@@ -87,8 +87,8 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     let counted = metrics.clone();
     let sinks = sinks.follow(&ring, move |sink, lost| counted.dropped(sink, lost))?;
     let losses = Losses {
-        video: lost(&board, |board| board.video.status().state),
-        audio: lost(&board, |board| board.audio.status().state),
+        video: lost(&health, |health| health.video.status().state),
+        audio: lost(&health, |health| health.audio.status().state),
     };
     let mut progress = Progress::new(
         watchdog_interval().map_or(WITHOUT_WATCHDOG, |interval| interval / 3),
@@ -103,14 +103,14 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
         &mut progress,
         emit,
     );
-    vitals.watch(&pipeline);
-    vitals.take_transcripts(transcripts);
+    server_state.watch(&pipeline);
+    server_state.take_transcripts(transcripts);
     let tracks = track_choice(config)?;
-    let mut sources = LiveSources::open(choice, tracks, clock.clone(), board.clone(), outputs)?;
+    let mut sources = LiveSources::open(choice, tracks, clock.clone(), health.clone(), outputs)?;
     let mut supervisor = Supervisor {
         ring: &ring,
-        vitals: &vitals,
-        board: &board,
+        server_state: &server_state,
+        health: &health,
         clock: &clock,
         sources: &mut sources,
         commands: &commands,
@@ -131,9 +131,9 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
 }
 
 /// Whether a source delivers nothing for now: it is lost, or capture is paused.
-fn lost(board: &Arc<SourceBoard>, state: fn(&SourceBoard) -> SourceState) -> IsLost {
-    let board = board.clone();
-    Box::new(move || matches!(state(&board), SourceState::Lost | SourceState::Off))
+fn lost(health: &Arc<SourceHealth>, state: fn(&SourceHealth) -> SourceState) -> IsLost {
+    let health = health.clone();
+    Box::new(move || matches!(state(&health), SourceState::Lost | SourceState::Off))
 }
 
 fn publish(ring: Arc<Ring>, metrics: Arc<Metrics>, transcripts: Arc<TranscriptInbox>) -> Emit {

@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::live_sources::LiveSources;
-use super::vitals::DaemonVitals;
-use crate::capture::SourceBoard;
+use super::server_state::DaemonState;
+use crate::capture::SourceHealth;
 use crate::event::Event;
 use crate::hub::Ring;
 use crate::notify::{Notify, Progress};
 use crate::runtime::{
     Command, CommandError, CommandResult, Commands, Control, Outage, Outages, Pipeline,
 };
-use crate::serve::{Server, Vitals};
+use crate::serve::{Server, ServerState};
 use crate::time::{Clock, SystemClock};
 
 /// How often the supervisor looks around.
@@ -74,14 +74,18 @@ impl Signals {
     }
 }
 
-fn carry_out(command: Command, sources: &mut LiveSources, vitals: &DaemonVitals) -> CommandResult {
+fn carry_out(
+    command: Command,
+    sources: &mut LiveSources,
+    server_state: &DaemonState,
+) -> CommandResult {
     match command {
         Command::Pause => sources.pause(),
         Command::Resume => sources
             .resume()
             .map_err(|error| CommandError::Failed(crate::causes::one_line(&error)))?,
     }
-    vitals.set_paused(command == Command::Pause);
+    server_state.set_paused(command == Command::Pause);
     tracing::info!(
         "capture {}",
         if command == Command::Pause {
@@ -96,8 +100,8 @@ fn carry_out(command: Command, sources: &mut LiveSources, vitals: &DaemonVitals)
 /// The main thread's work: status, systemd, commands, failures, the end.
 pub(super) struct Supervisor<'a> {
     pub ring: &'a Ring,
-    pub vitals: &'a DaemonVitals,
-    pub board: &'a SourceBoard,
+    pub server_state: &'a DaemonState,
+    pub health: &'a SourceHealth,
     pub clock: &'a SystemClock,
     pub sources: &'a mut LiveSources,
     pub commands: &'a Commands,
@@ -120,13 +124,15 @@ impl Supervisor<'_> {
             self.sources.look();
             self.signals.send();
             let Supervisor {
-                sources, vitals, ..
+                sources,
+                server_state,
+                ..
             } = self;
             self.commands
-                .carry_out(|command| carry_out(command, sources, vitals));
-            let seen = self.board.wait_for_change(changes, ROUND);
+                .carry_out(|command| carry_out(command, sources, server_state));
+            let seen = self.health.wait_for_change(changes, ROUND);
             let now = self.clock.now();
-            for outage in outages.look(&self.board.sources(), now) {
+            for outage in outages.look(&self.health.sources(), now) {
                 match outage {
                     Outage::Began { .. } => tracing::warn!("{outage}"),
                     Outage::Ended { .. } => tracing::info!("{outage}"),
@@ -141,12 +147,12 @@ impl Supervisor<'_> {
                 self.publish_status();
             }
             let opening = now.nanos_since(started) < OPENING.as_nanos() as i64;
-            if !ready && (self.vitals.sources_deliver() || !opening) {
+            if !ready && (self.server_state.sources_deliver() || !opening) {
                 ready = true;
-                self.vitals.set_opened();
-                Notify.ready(&self.vitals.line());
+                self.server_state.set_opened();
+                Notify.ready(&self.server_state.line());
                 self.publish_status();
-                tracing::info!("ready: {}", self.vitals.line());
+                tracing::info!("ready: {}", self.server_state.line());
             }
             if server.beats() != beats {
                 beats = server.beats();
@@ -157,7 +163,7 @@ impl Supervisor<'_> {
                 Notify.feed_watchdog();
             }
             let stalled = progress.stalled(now);
-            self.vitals.set_stalled(
+            self.server_state.set_stalled(
                 stalled
                     .into_iter()
                     .find(|(_, ms)| *ms > STALLED.as_millis() as f64)
@@ -167,7 +173,7 @@ impl Supervisor<'_> {
     }
 
     fn publish_status(&self) {
-        self.ring.publish(Event::Status(self.vitals.status()));
-        Notify.status(&self.vitals.line());
+        self.ring.publish(Event::Status(self.server_state.status()));
+        Notify.status(&self.server_state.line());
     }
 }

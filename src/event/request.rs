@@ -20,13 +20,13 @@ pub const MAX_WORDS: usize = 512;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     Subscribe(Subscribe),
-    Transcript(Telling),
+    Transcript(TranscriptRequest),
     Ping { data: Verbatim },
 }
 
 /// Words that a client's own recogniser heard. `Debug` hides them.
 #[derive(Clone, PartialEq)]
-pub struct Telling {
+pub struct TranscriptRequest {
     /// Not blank, and at most [`MAX_WORDS`] words.
     pub text: String,
     pub span: Span,
@@ -34,11 +34,11 @@ pub struct Telling {
     pub subject: Option<SubjectId>,
 }
 
-impl fmt::Debug for Telling {
+impl fmt::Debug for TranscriptRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "Telling({:?}, final: {}, {:?})",
+            "TranscriptRequest({:?}, final: {}, {:?})",
             self.span, self.is_final, self.subject
         )
     }

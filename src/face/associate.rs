@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::detect::Detection;
-use super::track::{Sighting, Track};
+use super::track::{Observation, Track};
 use crate::clip::Rect;
 use crate::time::MediaTime;
 
@@ -17,7 +17,7 @@ const LIKENESS_FAR: f32 = 0.66;
 const SWAP_MARGIN: f32 = 0.15;
 
 /// Pairs of tracks that were once seen at the same time in different places: two people for certain. Serials, the smaller first.
-pub type Apart = BTreeSet<(u32, u32)>;
+pub type CannotLink = BTreeSet<(u32, u32)>;
 
 fn pair(a: &Track, b: &Track) -> (u32, u32) {
     (a.serial.min(b.serial), a.serial.max(b.serial))
@@ -75,29 +75,30 @@ pub fn match_detections(
 }
 
 /// How far from a hidden subject's places a face is, in its sides, against how far it may have come. `None` where it cannot be it.
-fn nearness(hidden: &Track, now: MediaTime, sighting: &Sighting) -> Option<f32> {
+fn nearness(hidden: &Track, now: MediaTime, observation: &Observation) -> Option<f32> {
     let side = hidden.side.max(1.0);
-    let found = sighting.rect.center();
+    let found = observation.rect.center();
     let away = distance(hidden.center, found).min(distance(hidden.rect.center(), found)) / side;
-    (away < 1.0 + 2.0 * hidden.hidden_secs(now) && (0.5..2.0).contains(&(sighting.side() / side)))
-        .then_some(away)
+    (away < 1.0 + 2.0 * hidden.hidden_secs(now)
+        && (0.5..2.0).contains(&(observation.side() / side)))
+    .then_some(away)
 }
 
 /// Is there a hidden subject that this face may turn out to be, once it is seen better?
-pub fn may_return(tracks: &[Track], now: MediaTime, sighting: &Sighting) -> bool {
+pub fn may_return(tracks: &[Track], now: MediaTime, observation: &Observation) -> bool {
     tracks
         .iter()
-        .any(|t| !t.visible && t.subject.is_some() && nearness(t, now, sighting).is_some())
+        .any(|t| !t.visible && t.subject.is_some() && nearness(t, now, observation).is_some())
 }
 
 /// The hidden subject that a new face is, if it is one: by place and by looks.
 pub fn returning(
     tracks: &[Track],
     seen: &[bool],
-    apart: &Apart,
+    cannot_link: &CannotLink,
     serial: Option<u32>,
     now: MediaTime,
-    sighting: &Sighting,
+    observation: &Observation,
 ) -> Option<usize> {
     let mut best: Option<(f32, usize)> = None;
     for (i, track) in tracks
@@ -105,11 +106,12 @@ pub fn returning(
         .enumerate()
         .filter(|(i, t)| !seen[*i] && t.subject.is_some())
     {
-        if serial.is_some_and(|s| apart.contains(&(track.serial.min(s), track.serial.max(s)))) {
+        if serial.is_some_and(|s| cannot_link.contains(&(track.serial.min(s), track.serial.max(s))))
+        {
             continue;
         }
-        let likeness = track.likeness(&sighting.look);
-        let needed = match nearness(track, now, sighting) {
+        let likeness = track.likeness(&observation.look);
+        let needed = match nearness(track, now, observation) {
             Some(away) if away < 0.6 => LIKENESS_EXPECTED,
             Some(_) => LIKENESS_NEAR,
             None => LIKENESS_FAR,
@@ -125,19 +127,19 @@ pub fn returning(
 /// came apart after meeting get the faces that they look like.
 pub fn settle(
     tracks: &mut [Track],
-    sightings: &mut [Option<Sighting>],
-    apart: &mut Apart,
+    observations: &mut [Option<Observation>],
+    cannot_link: &mut CannotLink,
     now: MediaTime,
 ) {
     for i in 0..tracks.len() {
         for j in i + 1..tracks.len() {
-            let (Some(a), Some(b)) = (&sightings[i], &sightings[j]) else {
+            let (Some(a), Some(b)) = (&observations[i], &observations[j]) else {
                 continue;
             };
             let iou = a.rect.iou(&b.rect);
             let met = now < tracks[i].entangled_until && now < tracks[j].entangled_until;
             if one_face(&a.rect, &b.rect) {
-                let claim = |track: &Track, s: &Sighting| {
+                let claim = |track: &Track, s: &Observation| {
                     (
                         track.likeness(&s.look),
                         -distance(track.center, s.rect.center()),
@@ -152,50 +154,54 @@ pub fn settle(
                 } else {
                     of_i.1 >= of_j.1
                 };
-                sightings[if i_keeps { j } else { i }] = None;
+                observations[if i_keeps { j } else { i }] = None;
             } else if met {
                 let (li, lj) = (&tracks[i], &tracks[j]);
                 let kept = li.likeness(&a.look) + lj.likeness(&b.look);
                 let crossed = li.likeness(&b.look) + lj.likeness(&a.look);
                 if crossed > kept + SWAP_MARGIN {
-                    sightings.swap(i, j);
+                    observations.swap(i, j);
                 }
             }
             if iou > 0.05 {
                 let until = now.plus_nanos(250_000_000);
                 (tracks[i].entangled_until, tracks[j].entangled_until) = (until, until);
-            } else if sightings[i].is_some() && sightings[j].is_some() {
-                apart.insert(pair(&tracks[i], &tracks[j]));
+            } else if observations[i].is_some() && observations[j].is_some() {
+                cannot_link.insert(pair(&tracks[i], &tracks[j]));
             }
         }
     }
 }
 
 /// A track that slid onto the face of a hidden subject gives it back: where the face looks clearly more like the hidden one.
-pub fn give_back(tracks: &[Track], sightings: &mut [Option<Sighting>], now: MediaTime) {
+pub fn give_back(tracks: &[Track], observations: &mut [Option<Observation>], now: MediaTime) {
     for t in 0..tracks.len() {
-        let Some(sighting) = &sightings[t] else {
+        let Some(observation) = &observations[t] else {
             continue;
         };
-        let own = tracks[t].look.likeness(&sighting.look);
+        let own = tracks[t].look.likeness(&observation.look);
         let owner = (0..tracks.len())
             .filter(|h| {
-                sightings[*h].is_none()
+                observations[*h].is_none()
                     && tracks[*h].subject.is_some()
-                    && nearness(&tracks[*h], now, sighting).is_some()
+                    && nearness(&tracks[*h], now, observation).is_some()
             })
-            .map(|h| (tracks[h].look.likeness(&sighting.look), h))
+            .map(|h| (tracks[h].look.likeness(&observation.look), h))
             .max_by(|a, b| a.0.total_cmp(&b.0));
         if let Some((_, h)) = owner
             .filter(|(likeness, _)| tracks[t].subject.is_some() && *likeness > own + SWAP_MARGIN)
         {
-            sightings.swap(t, h);
+            observations.swap(t, h);
         }
     }
 }
 
 /// A hidden subject and a visible one that are certainly the same person: never seen apart, in one place, and alike. Gives (hidden, visible).
-pub fn duplicate(tracks: &[Track], apart: &Apart, now: MediaTime) -> Option<(usize, usize)> {
+pub fn duplicate(
+    tracks: &[Track],
+    cannot_link: &CannotLink,
+    now: MediaTime,
+) -> Option<(usize, usize)> {
     for (h, hidden) in tracks
         .iter()
         .enumerate()
@@ -209,7 +215,7 @@ pub fn duplicate(tracks: &[Track], apart: &Apart, now: MediaTime) -> Option<(usi
             let near = distance(hidden.center, visible.center) < 0.5 * visible.side
                 || distance(hidden.rect.center(), visible.center) < 0.5 * visible.side;
             if near
-                && !apart.contains(&pair(hidden, visible))
+                && !cannot_link.contains(&pair(hidden, visible))
                 && hidden.look.likeness(&visible.look) >= 0.8
             {
                 return Some((h, v));

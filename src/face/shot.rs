@@ -10,11 +10,11 @@ const CORRELATION: f32 = 0.8;
 
 /// Watches for sudden changes of the whole picture.
 #[derive(Clone, Debug, Default)]
-pub struct ShotWatch {
+pub struct SceneCutDetector {
     before: Vec<f32>,
 }
 
-impl ShotWatch {
+impl SceneCutDetector {
     /// Is this picture that different from the one before? The faces have the last word: light changes too.
     pub fn changed(&mut self, picture: &Picture) -> bool {
         let now = thumbnail(picture);
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn another_picture_is_a_change_and_another_light_is_none() {
-        let mut watch = ShotWatch::default();
+        let mut watch = SceneCutDetector::default();
         assert!(
             !watch.changed(&picture(|x, y| (x + y) as u8 / 2)),
             "nothing comes before the first"

@@ -7,12 +7,12 @@ mod face;
 mod observations;
 mod subjects;
 
-use super::associate::{Apart, give_back, match_detections, settle};
+use super::associate::{CannotLink, give_back, match_detections, settle};
 use super::detect::Detection;
 use super::refine::Follower;
 use super::resize::PictureSize;
-use super::shot::ShotWatch;
-use super::track::{Newcomer, Track};
+use super::shot::SceneCutDetector;
+use super::track::{Track, UnmatchedDetection};
 use crate::clip::{FramedFaces, SubjectChange, SubjectPhase, VideoFrame};
 use crate::encode::EncodeError;
 use crate::model::manifest::FacePreprocessing;
@@ -50,9 +50,9 @@ pub struct FaceStage {
     preprocessing: Option<FacePreprocessing>,
     follower: Follower,
     tracks: Vec<Track>,
-    apart: Apart,
-    newcomers: Vec<Newcomer>,
-    shots: ShotWatch,
+    cannot_link: CannotLink,
+    unmatched: Vec<UnmatchedDetection>,
+    shots: SceneCutDetector,
     detected_at: Option<MediaTime>,
     /// The last cut.
     shot_began: Option<MediaTime>,
@@ -77,9 +77,9 @@ impl FaceStage {
             preprocessing,
             follower,
             tracks: Vec::new(),
-            apart: Apart::new(),
-            newcomers: Vec::new(),
-            shots: ShotWatch::default(),
+            cannot_link: CannotLink::new(),
+            unmatched: Vec::new(),
+            shots: SceneCutDetector::default(),
             detected_at: None,
             shot_began: None,
             last_frame: None,
@@ -146,13 +146,13 @@ impl FaceStage {
             .iter()
             .zip(&matched)
             .filter(|(_, m)| m.is_none())
-            .map(|(d, _)| Newcomer {
+            .map(|(d, _)| UnmatchedDetection {
                 rect: d.rect,
                 score: d.score,
                 facing: self.follower.facing(d),
             });
         let limit = 2 * self.settings.max_subjects;
-        self.newcomers.extend(fresh.take(limit));
+        self.unmatched.extend(fresh.take(limit));
     }
 
     /// Follows, aligns, crops and judges everyone on this frame.
@@ -166,11 +166,11 @@ impl FaceStage {
         self.picture_size = [picture.width, picture.height];
         if let Some(factor) = self.size.follow(now, self.picture_size) {
             self.tracks.iter_mut().for_each(|t| t.rescale(factor));
-            self.newcomers.iter_mut().for_each(|n| n.rescale(factor));
+            self.unmatched.iter_mut().for_each(|n| n.rescale(factor));
         }
         let mut changes = Vec::new();
         let picture_changed = self.shots.changed(picture);
-        let newcomers = std::mem::take(&mut self.newcomers);
+        let unmatched = std::mem::take(&mut self.unmatched);
         self.tracks
             .iter_mut()
             .for_each(|t| t.predict(seconds, [picture.width, picture.height]));
@@ -180,22 +180,22 @@ impl FaceStage {
             .map(|t| (t.center, t.side * SQUARE))
             .collect();
         places.extend(
-            newcomers
+            unmatched
                 .iter()
                 .map(|n| (n.rect.center(), n.rect.w.max(n.rect.h) * SQUARE)),
         );
-        let mut sightings = self.look(picture, &places)?;
-        let mut arrivals = sightings.split_off(self.tracks.len());
-        self.look_again(picture, &mut sightings)?;
-        for (track, sighting) in self.tracks.iter().zip(&mut sightings) {
-            if !sighting.as_ref().is_some_and(|s| believable(track, s)) {
-                *sighting = None;
+        let mut observations = self.look(picture, &places)?;
+        let mut arrivals = observations.split_off(self.tracks.len());
+        self.look_again(picture, &mut observations)?;
+        for (track, observation) in self.tracks.iter().zip(&mut observations) {
+            if !observation.as_ref().is_some_and(|s| believable(track, s)) {
+                *observation = None;
             }
         }
-        self.look_by_detector(picture, &newcomers, &mut sightings, &mut arrivals)?;
+        self.look_by_detector(picture, &unmatched, &mut observations, &mut arrivals)?;
 
         if picture_changed
-            && !self.tracks.iter().zip(&sightings).any(|(t, s)| {
+            && !self.tracks.iter().zip(&observations).any(|(t, s)| {
                 t.visible
                     && s.as_ref()
                         .is_some_and(|s| t.recent.likeness(&s.look) >= SAME_SHOT)
@@ -205,21 +205,26 @@ impl FaceStage {
             changes.extend(self.lose(now, |_| true));
             self.detected_at = None;
             self.shot_began = Some(now);
-            self.apart.clear();
-            sightings.clear();
+            self.cannot_link.clear();
+            observations.clear();
         }
 
-        settle(&mut self.tracks, &mut sightings, &mut self.apart, now);
-        give_back(&self.tracks, &mut sightings, now);
-        self.admit(now, &newcomers, arrivals, &mut sightings);
-        for (track, sighting) in self.tracks.iter_mut().zip(&sightings) {
-            match sighting {
-                Some(sighting) => track.see(now, seconds, sighting),
+        settle(
+            &mut self.tracks,
+            &mut observations,
+            &mut self.cannot_link,
+            now,
+        );
+        give_back(&self.tracks, &mut observations, now);
+        self.admit(now, &unmatched, arrivals, &mut observations);
+        for (track, observation) in self.tracks.iter_mut().zip(&observations) {
+            match observation {
+                Some(observation) => track.see(now, seconds, observation),
                 None => track.visible = false,
             }
         }
-        self.recognise(now, &sightings);
-        self.confirm(now, &mut changes, &sightings);
+        self.recognise(now, &observations);
+        self.confirm(now, &mut changes, &observations);
         let builder = FaceBuilder {
             now,
             seconds,
@@ -228,9 +233,9 @@ impl FaceStage {
             follower: &self.follower,
         };
         let mut faces = Vec::new();
-        for (track, sighting) in self.tracks.iter_mut().zip(&sightings) {
-            if let (Some(sighting), Some(subject)) = (sighting, track.subject) {
-                let face = builder.face(track, sighting, subject, self.next_face);
+        for (track, observation) in self.tracks.iter_mut().zip(&observations) {
+            if let (Some(observation), Some(subject)) = (observation, track.subject) {
+                let face = builder.face(track, observation, subject, self.next_face);
                 self.next_face += 1;
                 faces.push(Arc::new(face));
                 if track.has_news(now, self.picture_size) {
@@ -249,7 +254,7 @@ impl FaceStage {
 
     /// The end of the recording or of the session: everyone who is still there is lost.
     pub fn finish(&mut self, end: MediaTime) -> Vec<SubjectChange> {
-        self.newcomers.clear();
+        self.unmatched.clear();
         self.lose(end, |_| true)
     }
 }

@@ -10,7 +10,7 @@ use crate::time::MediaTime;
 
 /// What the refining network saw at one place of one frame.
 #[derive(Clone, Debug)]
-pub struct Sighting {
+pub struct Observation {
     pub rect: Rect,
     pub landmarks: Landmarks,
     pub score: f32,
@@ -20,7 +20,7 @@ pub struct Sighting {
     pub by_detector: bool,
 }
 
-impl Sighting {
+impl Observation {
     pub fn side(&self) -> f32 {
         self.rect.w.max(self.rect.h)
     }
@@ -28,14 +28,14 @@ impl Sighting {
 
 /// A detection that is no track yet.
 #[derive(Clone, Copy, Debug)]
-pub struct Newcomer {
+pub struct UnmatchedDetection {
     pub rect: Rect,
     pub score: f32,
     /// See [`Track::facing`].
     pub facing: f32,
 }
 
-impl Newcomer {
+impl UnmatchedDetection {
     /// Moves it to pictures of another size; `factor` per axis.
     pub fn rescale(&mut self, factor: [f32; 2]) {
         self.rect = self.rect.scaled(factor);
@@ -110,31 +110,36 @@ pub struct Track {
 }
 
 impl Track {
-    pub fn new(serial: u32, now: MediaTime, sighting: &Sighting, newcomer: &Newcomer) -> Track {
+    pub fn new(
+        serial: u32,
+        now: MediaTime,
+        observation: &Observation,
+        unmatched_detection: &UnmatchedDetection,
+    ) -> Track {
         Track {
             serial,
             born: now,
             subject: None,
-            center: sighting.rect.center(),
-            side: sighting.side(),
+            center: observation.rect.center(),
+            side: observation.side(),
             velocity: [0.0; 2],
             visible: true,
             last_seen: now,
-            rect: sighting.rect,
-            score: sighting.score,
+            rect: observation.rect,
+            score: observation.score,
             quality: 0.0,
-            by_detector: sighting.by_detector,
+            by_detector: observation.by_detector,
             unrecognised_at: None,
-            facing: newcomer.facing,
+            facing: unmatched_detection.facing,
             hits: 1,
-            best_detection: newcomer.score,
+            best_detection: unmatched_detection.score,
             misses: 0,
             entangled_until: MediaTime::from_nanos(i64::MIN),
-            look: sighting.look.clone(),
-            recent: sighting.look.clone(),
+            look: observation.look.clone(),
+            recent: observation.look.clone(),
             patch: None,
             slot: None,
-            history: VecDeque::from([(now, sighting.rect)]),
+            history: VecDeque::from([(now, observation.rect)]),
             landmark_smoother: Smoother::default(),
             rect_smoother: Smoother::default(),
             told: None,
@@ -166,10 +171,10 @@ impl Track {
     }
 
     /// Takes what was seen at `now`, `seconds` after the frame before.
-    pub fn see(&mut self, now: MediaTime, seconds: f32, sighting: &Sighting) {
+    pub fn see(&mut self, now: MediaTime, seconds: f32, observation: &Observation) {
         let returned = !self.visible;
         let entangled = now < self.entangled_until;
-        let found = sighting.rect.center();
+        let found = observation.rect.center();
         for k in 0..2 {
             let surprise = found[k] - self.center[k];
             if returned {
@@ -184,10 +189,10 @@ impl Track {
             }
         }
         if returned {
-            self.side = sighting.side();
+            self.side = observation.side();
             self.velocity = [0.0; 2];
         } else if !entangled {
-            self.side += SIDE_GAIN * (sighting.side() - self.side);
+            self.side += SIDE_GAIN * (observation.side() - self.side);
         }
         if now.nanos_since(self.last_seen) > 300_000_000 {
             self.landmark_smoother.reset();
@@ -195,17 +200,17 @@ impl Track {
             self.patch = None;
         }
         if !entangled {
-            self.look.blend(&sighting.look, LOOK_SHARE);
-            self.recent = sighting.look.clone();
+            self.look.blend(&observation.look, LOOK_SHARE);
+            self.recent = observation.look.clone();
         }
         self.visible = true;
-        self.score = sighting.score;
-        self.by_detector = sighting.by_detector;
-        if sighting.by_detector {
+        self.score = observation.score;
+        self.by_detector = observation.by_detector;
+        if observation.by_detector {
             self.unrecognised_at = Some(now);
         }
-        self.rect = sighting.rect;
-        self.history.push_back((now, sighting.rect));
+        self.rect = observation.rect;
+        self.history.push_back((now, observation.rect));
         while self
             .history
             .front()
@@ -217,13 +222,16 @@ impl Track {
     }
 
     /// The landmarks and the box without their jitter. Once a frame.
-    pub fn smooth(&mut self, sighting: &Sighting, seconds: f32) -> (Landmarks, Rect) {
-        let unit = sighting.side();
-        let landmarks = self
-            .landmark_smoother
-            .smooth_landmarks(sighting.landmarks, unit, seconds);
+    pub fn smooth(&mut self, observation: &Observation, seconds: f32) -> (Landmarks, Rect) {
+        let unit = observation.side();
+        let landmarks =
+            self.landmark_smoother
+                .smooth_landmarks(observation.landmarks, unit, seconds);
         let [[cx, cy], [w, h]] = self.rect_smoother.smooth(
-            [sighting.rect.center(), [sighting.rect.w, sighting.rect.h]],
+            [
+                observation.rect.center(),
+                [observation.rect.w, observation.rect.h],
+            ],
             unit,
             seconds,
         );

@@ -40,7 +40,7 @@ impl Found {
                 self.last_frame = Some(faces.time);
                 self.extend(faces.time, faces.time.plus_nanos(gap));
             }
-            AlignInput::Heard(heard) => {
+            AlignInput::VadBlock(heard) => {
                 let count = heard.block.samples.len();
                 let end = heard.block.time.plus_nanos(samples_to_nanos(count as i64));
                 self.samples += count as u64;
@@ -95,7 +95,7 @@ impl FoundCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clip::{AudioBlock, FramedFaces, Heard, VoiceActivity};
+    use crate::clip::{AudioBlock, FramedFaces, VadBlock, VoiceActivity};
     use crate::time::Span;
 
     #[test]
@@ -114,7 +114,7 @@ mod tests {
                 changes: Vec::new(),
             }));
         }
-        counts.see(&AlignInput::Heard(Heard {
+        counts.see(&AlignInput::VadBlock(VadBlock {
             block: AudioBlock {
                 time: at(20_000),
                 samples: vec![0.0; 8_000].into(),

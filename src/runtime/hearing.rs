@@ -117,7 +117,7 @@ mod tests {
         for _ in 0..2 {
             assert!(matches!(
                 inputs.recv(Some(Duration::ZERO)),
-                Received::Item(AlignInput::Heard(_))
+                Received::Item(AlignInput::VadBlock(_))
             ));
             assert!(matches!(
                 inputs.recv(Some(Duration::ZERO)),

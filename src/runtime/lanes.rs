@@ -7,7 +7,7 @@ use crate::capture::Outputs;
 use crate::clip::{AudioBlock, VideoFrame};
 use crate::face::Detection;
 use crate::lane::{
-    LaneCounters, LaneGuest, LaneReceiver, LaneSender, WhenFull, lane, lane_with_control,
+    LaneCounters, LaneReceiver, LaneSender, WeakLaneSender, WhenFull, lane, lane_with_control,
 };
 use crate::session::{READ_AHEAD, Stages, Tempo, TranscriberInput};
 use crate::time::MediaTime;
@@ -88,8 +88,8 @@ impl Lanes {
     }
 
     /// Where clients' transcripts enter.
-    pub fn transcripts(&self) -> LaneGuest<AlignInput> {
-        self.align.0.guest()
+    pub fn transcripts(&self) -> WeakLaneSender<AlignInput> {
+        self.align.0.downgrade()
     }
 
     pub fn counters(&self) -> Vec<Arc<LaneCounters>> {

@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 
 use crate::align::AlignInput;
-use crate::event::{Refusal, SubjectEvent, Telling};
-use crate::lane::LaneGuest;
+use crate::event::{Refusal, SubjectEvent, TranscriptRequest};
+use crate::lane::WeakLaneSender;
 use crate::session::ClientTranscripts;
 use crate::time::MediaTime;
 
@@ -12,11 +12,11 @@ use crate::time::MediaTime;
 #[derive(Debug)]
 pub struct TranscriptInbox {
     transcripts: Mutex<ClientTranscripts>,
-    inbox: LaneGuest<AlignInput>,
+    inbox: WeakLaneSender<AlignInput>,
 }
 
 impl TranscriptInbox {
-    pub fn new(transcripts: ClientTranscripts, inbox: LaneGuest<AlignInput>) -> Self {
+    pub fn new(transcripts: ClientTranscripts, inbox: WeakLaneSender<AlignInput>) -> Self {
         TranscriptInbox {
             transcripts: Mutex::new(transcripts),
             inbox,
@@ -32,7 +32,12 @@ impl TranscriptInbox {
     ///
     /// # Errors
     /// The refusal for the client, without what the transcript says.
-    pub fn take(&self, client: u64, telling: Telling, now: MediaTime) -> Result<(), Refusal> {
+    pub fn take(
+        &self,
+        client: u64,
+        telling: TranscriptRequest,
+        now: MediaTime,
+    ) -> Result<(), Refusal> {
         let mut transcripts = self.transcripts.lock().expect("inbox lock");
         let transcript = transcripts.admit(client, telling, now)?;
         drop(transcripts);
@@ -46,7 +51,7 @@ impl TranscriptInbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clip::{SubjectId, SubjectPhase, Teller};
+    use crate::clip::{SubjectId, SubjectPhase, TranscriptSource};
     use crate::event::ErrorCode;
     use crate::lane::{Received, WhenFull, lane};
     use crate::time::Span;
@@ -62,13 +67,13 @@ mod tests {
         }
     }
 
-    fn inbox(transcribes: bool, guest: LaneGuest<AlignInput>) -> TranscriptInbox {
+    fn inbox(transcribes: bool, guest: WeakLaneSender<AlignInput>) -> TranscriptInbox {
         TranscriptInbox::new(ClientTranscripts::new(2_000_000_000, transcribes), guest)
     }
 
-    fn telling(subject: Option<SubjectId>, start: i64, end: i64) -> Telling {
+    fn telling(subject: Option<SubjectId>, start: i64, end: i64) -> TranscriptRequest {
         let span = Span::new(MediaTime::from_millis(start), MediaTime::from_millis(end));
-        Telling {
+        TranscriptRequest {
             text: "A confidential remark".into(),
             span,
             is_final: true,
@@ -79,7 +84,7 @@ mod tests {
     #[test]
     fn words_go_in_and_refusals_have_their_codes() {
         let (sender, receiver) = lane("align", 4, WhenFull::DropOldest);
-        let inbox = inbox(false, sender.guest());
+        let inbox = inbox(false, sender.downgrade());
         let now = MediaTime::from_millis(10_000);
         let s1 = Some(SubjectId::Face(1));
         let code = |telling| {
@@ -114,7 +119,7 @@ mod tests {
                 transcript.words.len(),
                 transcript.told_at
             ),
-            (Teller::Client(7), s1, 3, now)
+            (TranscriptSource::Client(7), s1, 3, now)
         );
         assert!(!format!("{transcript:?}").contains("remark"));
         drop(sender);
@@ -124,7 +129,7 @@ mod tests {
             "the recording has ended"
         );
         let (elsewhere, _receiver) = lane("align", 1, WhenFull::DropOldest);
-        let busy = super::tests::inbox(true, elsewhere.guest());
+        let busy = super::tests::inbox(true, elsewhere.downgrade());
         assert_eq!(
             busy.take(1, telling(None, 9000, 9500), now)
                 .unwrap_err()
@@ -136,7 +141,7 @@ mod tests {
     #[test]
     fn a_partial_is_told_anew_by_one_that_knows_who_spoke_and_of_who_was_merged() {
         let (sender, _receiver) = lane("align", 8, WhenFull::DropOldest);
-        let inbox = inbox(false, sender.guest());
+        let inbox = inbox(false, sender.downgrade());
         let now = MediaTime::from_millis(10_000);
         let (s1, s2) = (SubjectId::Face(1), SubjectId::Face(2));
         for subject in [s1, s2] {
@@ -144,7 +149,7 @@ mod tests {
         }
         let code = |telling| inbox.take(7, telling, now).map_err(|refusal| refusal.code);
         assert_eq!(
-            code(Telling {
+            code(TranscriptRequest {
                 is_final: false,
                 ..telling(None, 8500, 9000)
             }),

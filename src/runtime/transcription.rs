@@ -72,7 +72,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::clip::{AudioBlock, Heard, VoiceActivity, samples_to_nanos};
+    use crate::clip::{AudioBlock, VadBlock, VoiceActivity, samples_to_nanos};
     use crate::lane::{WhenFull, lane};
     use crate::notify::Progress;
     use crate::speech::{
@@ -86,7 +86,7 @@ mod tests {
     const TURN: i64 = 94;
 
     /// A window of sound whose samples count on, so that each says where it is from.
-    fn window(i: i64) -> Heard {
+    fn window(i: i64) -> VadBlock {
         let at = |i: i64| MediaTime::from_nanos(i * WINDOW_NANOS);
         let first = i * WINDOW_SAMPLES as i64;
         let samples = (first..first + WINDOW_SAMPLES as i64)
@@ -99,7 +99,7 @@ mod tests {
             speech: turn.is_some(),
             turn,
         };
-        Heard {
+        VadBlock {
             block: AudioBlock {
                 time: at(i),
                 samples,
@@ -111,7 +111,7 @@ mod tests {
     /// Sound that comes in its own time, whether anybody listens or not.
     struct Live {
         now_nanos: i64,
-        coming: VecDeque<Heard>,
+        coming: VecDeque<VadBlock>,
         number: u64,
         lane: LaneSender<TranscriberInput>,
     }

@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::{Shared, Vitals};
+use super::{ServerState, Shared};
 use crate::time::monotonic_nanos;
 
 /// Connections beside the clients': for pages, and for handshakes, among them those that are refused.
@@ -45,7 +45,7 @@ pub(super) struct Connections {
     numbers: AtomicU64,
     most: usize,
     most_per_peer: usize,
-    vitals: Arc<dyn Vitals>,
+    server_state: Arc<dyn ServerState>,
 }
 
 struct Connection {
@@ -91,20 +91,24 @@ impl Connection {
 
 impl Connections {
     /// Room for all clients' handshakes and some pages, within a quarter of the files that this process may open.
-    pub fn new(max_clients: usize, vitals: Arc<dyn Vitals>) -> Arc<Self> {
+    pub fn new(max_clients: usize, server_state: Arc<dyn ServerState>) -> Arc<Self> {
         let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let share = usize::try_from(files / 4).unwrap_or(usize::MAX).max(8);
         let most = (max_clients + PAGES).min(share);
-        Connections::with_room(most, most - (PAGES / 2).min(most / 4), vitals)
+        Connections::with_room(most, most - (PAGES / 2).min(most / 4), server_state)
     }
 
-    fn with_room(most: usize, most_per_peer: usize, vitals: Arc<dyn Vitals>) -> Arc<Self> {
+    fn with_room(
+        most: usize,
+        most_per_peer: usize,
+        server_state: Arc<dyn ServerState>,
+    ) -> Arc<Self> {
         Arc::new(Connections {
             open: Mutex::default(),
             numbers: AtomicU64::new(0),
             most,
             most_per_peer,
-            vitals,
+            server_state,
         })
     }
 
@@ -157,7 +161,7 @@ impl Connections {
         let Some(connection) = stalest.and_then(|number| open.remove(&number)) else {
             return false;
         };
-        self.vitals.metrics().connection_cut("crowded");
+        self.server_state.metrics().connection_cut("crowded");
         connection.evicted.notify_one();
         true
     }
@@ -248,7 +252,7 @@ async fn serve(
         .half_close(true)
         .serve_connection(TokioIo::new(stream), counted)
         .with_upgrades();
-    let metrics = place.connections.vitals.metrics();
+    let metrics = place.connections.server_state.metrics();
     tokio::select! {
         ended = serving => if let Err(error) = ended {
             tracing::debug!("a connection ended: {error}");
@@ -262,7 +266,7 @@ async fn serve(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::bench::BareVitals;
+    use crate::serve::bench::BareState;
 
     fn ip(last: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, last])
@@ -274,7 +278,7 @@ mod tests {
 
     #[test]
     fn the_stalest_connection_makes_room() {
-        let connections = Connections::with_room(4, 3, Arc::new(BareVitals::default()));
+        let connections = Connections::with_room(4, 3, Arc::new(BareState::default()));
         let places: Vec<Place> = (0..3).map(|_| connections.admit(ip(1))).collect();
         // The first has just asked for something, so the second is the stalest.
         places[0].connection.request();
@@ -295,7 +299,7 @@ mod tests {
 
     #[test]
     fn of_many_peers_with_one_connection_each_the_stalest_goes() {
-        let connections = Connections::with_room(4, 3, Arc::new(BareVitals::default()));
+        let connections = Connections::with_room(4, 3, Arc::new(BareState::default()));
         let places: Vec<Place> = (1..=40).map(|last| connections.admit(ip(last))).collect();
         let open = places.iter().map(|place| !evicted(place));
         let expected = (0..40).map(|index| index >= 36);

@@ -14,13 +14,15 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::io::AsyncReadExt;
 
-use super::{Check, HelloFacts, Metrics, Readiness, ServeSettings, Server, Vitals, start};
+use super::{Check, HelloFacts, Metrics, Readiness, ServeSettings, Server, ServerState, start};
 use crate::clip::SubjectId;
 use crate::event::{
     BundleFacts, Deadline, Event, ExpressionEvent, FaceEvidence, Latency, Modalities, Provenance,
     Scores, TextEvidence, VoiceEvidence,
 };
-use crate::event::{ErrorCode, Refusal, SourceState, SourceStatus, Sources, StatusEvent, Telling};
+use crate::event::{
+    ErrorCode, Refusal, SourceState, SourceStatus, Sources, StatusEvent, TranscriptRequest,
+};
 use crate::hub::Ring;
 use crate::time::{Clock, MediaTime, SystemClock, monotonic_nanos};
 
@@ -199,18 +201,18 @@ pub fn sample_expression(number: usize) -> Event {
 }
 
 /// A daemon that has a ring and nothing else.
-pub struct BareVitals {
+pub struct BareState {
     clock: SystemClock,
     metrics: Metrics,
     pub readiness: std::sync::Mutex<Readiness>,
 }
 
-impl Default for BareVitals {
+impl Default for BareState {
     fn default() -> Self {
         let checks = ["bundle", "video", "audio", "scheduler"]
             .map(|name| Check { name, reason: None })
             .into();
-        BareVitals {
+        BareState {
             clock: SystemClock::new(),
             metrics: Metrics::new(),
             readiness: std::sync::Mutex::new(Readiness { checks }),
@@ -218,7 +220,7 @@ impl Default for BareVitals {
     }
 }
 
-impl Vitals for BareVitals {
+impl ServerState for BareState {
     fn hello(&self) -> HelloFacts {
         let labels = [
             "neutral",
@@ -272,7 +274,7 @@ impl Vitals for BareVitals {
     fn collected(&self) -> &Metrics {
         &self.metrics
     }
-    fn hear(&self, _client: u64, _telling: Telling) -> Result<(), Refusal> {
+    fn hear(&self, _client: u64, _telling: TranscriptRequest) -> Result<(), Refusal> {
         Err(Refusal::new(
             ErrorCode::NotAllowed,
             "nothing listens here",
@@ -463,7 +465,7 @@ impl Ours {
             ..ServeSettings::default()
         };
         let ring = Arc::new(Ring::default());
-        let server = start(settings, ring.clone(), Arc::new(BareVitals::default()))
+        let server = start(settings, ring.clone(), Arc::new(BareState::default()))
             .map_err(io::Error::other)?;
         let stalled = with_stalled.then(|| connect(server.addr())).transpose()?;
         let sockets = (0..clients)

@@ -55,7 +55,7 @@ pub(super) struct Client {
 
 /// What a client's task has to do next.
 enum Turn {
-    Heard(Message),
+    VadBlock(Message),
     Alarm,
 }
 
@@ -79,8 +79,8 @@ impl Client {
 
     /// Talks until one side ends it. `allowed`: whether the client's origin is.
     pub(super) async fn run(mut self, allowed: bool) {
-        let vitals = self.shared.vitals.clone();
-        let _counted = Counted::new(vitals.metrics());
+        let server_state = self.shared.server_state.clone();
+        let _counted = Counted::new(server_state.metrics());
         let end = if allowed {
             self.greet();
             self.talk().await
@@ -95,13 +95,13 @@ impl Client {
     }
 
     fn greet(&mut self) {
-        let vitals = &self.shared.vitals;
-        let facts = vitals.hello();
+        let server_state = &self.shared.server_state;
+        let facts = server_state.hello();
         self.labels = facts.bundle.labels.clone();
         let (oldest_seq, next_seq) = self.cursor.bounds();
         // Read one right after the other: they are a pair.
         let clock = ClockPair {
-            media_ns: vitals.clock().now(),
+            media_ns: server_state.clock().now(),
             wall: format!("{:.6}", jiff::Timestamp::now()),
         };
         let hello = Hello {
@@ -131,7 +131,7 @@ impl Client {
                 biased;
                 turn = poll_fn(|cx| self.poll(cx, alarm.as_mut())) => {
                     let went_on = match turn {
-                        Ok(Turn::Heard(message)) => self.hear(message),
+                        Ok(Turn::VadBlock(message)) => self.hear(message),
                         Ok(Turn::Alarm) => self.look_at_the_clock(),
                         Err(end) => Err(end),
                     };
@@ -158,7 +158,10 @@ impl Client {
         let written = self.write(cx);
         let lost = self.cursor.take_uncounted();
         if lost > 0 {
-            self.shared.vitals.metrics().dropped("slow_client", lost);
+            self.shared
+                .server_state
+                .metrics()
+                .dropped("slow_client", lost);
         }
         if written.is_err() {
             return Poll::Ready(Err(End::Gone));
@@ -178,7 +181,7 @@ impl Client {
             return Poll::Pending;
         };
         Poll::Ready(match read {
-            Some(Ok(message)) => Ok(Turn::Heard(message)),
+            Some(Ok(message)) => Ok(Turn::VadBlock(message)),
             None => Err(End::Closed),
             Some(Err(error)) => Err(End::of_read(error, &self.shared.settings)),
         })
@@ -187,7 +190,7 @@ impl Client {
     fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         let mut moved = false;
         let mut socket = Pin::new(&mut self.socket);
-        let metrics = self.shared.vitals.metrics();
+        let metrics = self.shared.server_state.metrics();
         loop {
             match socket.as_mut().poll_ready(cx) {
                 Poll::Ready(ready) => ready?,
@@ -349,7 +352,7 @@ impl Client {
     fn follow(&mut self, request: Request) {
         match request {
             Request::Transcript(telling) => {
-                if let Err(refusal) = self.shared.vitals.hear(self.place.number, telling) {
+                if let Err(refusal) = self.shared.server_state.hear(self.place.number, telling) {
                     self.answer(&refusal.answer());
                 }
             }
@@ -397,7 +400,10 @@ impl Client {
             }
             End::BadClose(code) => {
                 self.answers.clear();
-                self.shared.vitals.metrics().refused(ErrorCode::Malformed);
+                self.shared
+                    .server_state
+                    .metrics()
+                    .refused(ErrorCode::Malformed);
                 Some((code, None))
             }
             End::Stopping => Some((1001, None)),
@@ -409,7 +415,7 @@ impl Client {
         };
         if let Some((code, refusal)) = refusal {
             if let Some(refusal) = refusal {
-                self.shared.vitals.metrics().refused(refusal.code);
+                self.shared.server_state.metrics().refused(refusal.code);
                 tracing::debug!("a client is closed with {code}: {}", refusal.message);
                 while let Some(missed) = self.cursor.take_missed() {
                     self.answer(&missed.answer());

@@ -78,7 +78,7 @@ pub(super) fn json_page(code: StatusCode, value: &Value) -> Response {
 }
 
 async fn front(State(shared): State<Arc<Shared>>) -> Response {
-    let hello = shared.vitals.hello();
+    let hello = shared.server_state.hello();
     let text = format!(
         "expressd {}\nbundle   {}\n\nevents   /v1/events (WebSocket, {})\nhealth   /healthz /readyz\nnumbers  /metrics /v1/status\n",
         env!("CARGO_PKG_VERSION"),
@@ -96,7 +96,7 @@ async fn front(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 fn readiness(shared: &Shared) -> (bool, Value) {
-    let readiness = shared.vitals.readiness();
+    let readiness = shared.server_state.readiness();
     let checks: Map<String, Value> = readiness
         .checks
         .iter()
@@ -124,7 +124,7 @@ async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respo
     // Other connections take turns with one that pipelines.
     yield_now().await;
     let exposition = Exposition::accepted(&headers);
-    let text = shared.vitals.collected().encode(exposition);
+    let text = shared.server_state.collected().encode(exposition);
     (
         [
             (header::CONTENT_TYPE, exposition.content_type()),
@@ -139,20 +139,20 @@ async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respo
 async fn status(State(shared): State<Arc<Shared>>) -> Response {
     yield_now().await;
     let (ready, checks) = readiness(&shared);
-    let hello = shared.vitals.hello();
+    let hello = shared.server_state.hello();
     let mut page = json!({
         "server": upgrade::server_name(),
         "session": hello.session,
         "bundle": hello.bundle,
-        "media_ns": shared.vitals.clock().now(),
+        "media_ns": shared.server_state.clock().now(),
         "ready": ready,
         "checks": checks,
-        "status": shared.vitals.status(),
+        "status": shared.server_state.status(),
         "next_seq": shared.ring.next_seq(),
         "ring_bytes": shared.ring.held_bytes(),
     });
     let (Value::Object(page_fields), Value::Object(numbers)) =
-        (&mut page, shared.vitals.collected().for_people())
+        (&mut page, shared.server_state.collected().for_people())
     else {
         unreachable!("both are objects")
     };

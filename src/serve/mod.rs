@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 
-use crate::event::{BundleFacts, Refusal, StatusEvent, Telling};
+use crate::event::{BundleFacts, Refusal, StatusEvent, TranscriptRequest};
 use crate::hub::Ring;
 use crate::hub::ring::PublishHook;
 use crate::time::Clock;
@@ -42,7 +42,7 @@ pub use metrics::Metrics;
 use places::Places;
 
 /// What the server asks of the daemon. Called on the socket's threads: must not wait.
-pub trait Vitals: Send + Sync + 'static {
+pub trait ServerState: Send + Sync + 'static {
     fn hello(&self) -> HelloFacts;
     fn status(&self) -> StatusEvent;
     fn readiness(&self) -> Readiness;
@@ -52,7 +52,7 @@ pub trait Vitals: Send + Sync + 'static {
     /// The counters, to read: first what others count for themselves is passed on to them, under the others' locks. For the pages.
     fn collected(&self) -> &Metrics;
     /// Takes the words that client number `client` of this server tells; the `speech` event is the answer.
-    fn hear(&self, client: u64, telling: Telling) -> Result<(), Refusal>;
+    fn hear(&self, client: u64, telling: TranscriptRequest) -> Result<(), Refusal>;
 }
 
 /// What `hello` says of the daemon.
@@ -159,7 +159,7 @@ struct Shared {
     /// Where this server listens.
     addresses: Vec<SocketAddr>,
     ring: Arc<Ring>,
-    vitals: Arc<dyn Vitals>,
+    server_state: Arc<dyn ServerState>,
     /// Changes with every publication, and for good when the server stops.
     tick: watch::Receiver<Tick>,
     places: Arc<Places>,
@@ -195,7 +195,7 @@ const STOP_WITHIN: Duration = Duration::from_millis(1000);
 pub fn start(
     settings: ServeSettings,
     ring: Arc<Ring>,
-    vitals: Arc<dyn Vitals>,
+    server_state: Arc<dyn ServerState>,
 ) -> Result<Server, ServeError> {
     if let Some(listen) = settings.listen.iter().find(|addr| !addr.ip().is_loopback()) {
         return Err(ServeError::NotLoopback(*listen));
@@ -229,7 +229,7 @@ pub fn start(
         settings,
         addresses,
         ring,
-        vitals,
+        server_state,
         tick: ticks,
         places,
     });
@@ -253,7 +253,7 @@ pub fn start(
             }
         }
     });
-    let connections = Connections::new(shared.settings.max_clients, shared.vitals.clone());
+    let connections = Connections::new(shared.settings.max_clients, shared.server_state.clone());
     let router = http::router(shared.clone());
     for listener in listeners {
         runtime.spawn(accept::accept(

@@ -132,7 +132,10 @@ pub(super) async fn events(State(shared): State<Arc<Shared>>, mut request: Reque
         return full("internal", "shutting down");
     }
     let Some(place) = shared.places.take(monotonic_nanos()) else {
-        shared.vitals.metrics().refused(ErrorCode::TooManyClients);
+        shared
+            .server_state
+            .metrics()
+            .refused(ErrorCode::TooManyClients);
         return full(
             "too_many_clients",
             &format!(

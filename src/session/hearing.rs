@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::align::AlignInput;
-use crate::clip::{AudioBlock, Heard};
+use crate::clip::{AudioBlock, VadBlock};
 use crate::encode::EncodeError;
 use crate::speech::SpeechStage;
 
@@ -29,7 +29,7 @@ pub struct TranscriberInput {
     /// missed by their stamps.
     pub number: u64,
     /// `None`: the source delivers nothing for now.
-    pub heard: Option<Heard>,
+    pub heard: Option<VadBlock>,
 }
 
 /// The speech stage and where its output goes.
@@ -90,14 +90,14 @@ impl Hearing {
         self.out.pop_front()
     }
 
-    fn pass_on(&mut self, heard: Heard) {
+    fn pass_on(&mut self, heard: VadBlock) {
         if self.transcribes {
             self.transcribe(Some(heard.clone()));
         }
-        self.align(AlignInput::Heard(heard));
+        self.align(AlignInput::VadBlock(heard));
     }
 
-    fn transcribe(&mut self, heard: Option<Heard>) {
+    fn transcribe(&mut self, heard: Option<VadBlock>) {
         if self.transcribes {
             let number = self.next_number;
             self.next_number += 1;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::align::Wanted;
-use crate::capture::{Outputs, Pace, Recording, SourceBoard};
+use crate::capture::{Outputs, Pace, Recording, SourceHealth};
 use crate::config::{Config, locate};
 use crate::encode::Runtime;
 use crate::event::Form;
@@ -50,7 +50,7 @@ fn inline_lines(config: &Config, runtime: &Runtime, read_ahead: usize) -> Vec<St
         audio: Some(audio),
     };
     let player = std::thread::Builder::new().spawn(move || {
-        let board = Arc::new(SourceBoard::default());
+        let board = Arc::new(SourceHealth::default());
         let stop = Arc::new(AtomicBool::new(false));
         recording.play(Pace::Offline, outputs, board, stop).unwrap();
     });

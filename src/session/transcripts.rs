@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::clip::{SubjectId, SubjectPhase, Teller, Transcript};
-use crate::event::{ErrorCode, Refusal, SubjectEvent, Telling};
-use crate::speech::{Ledger, Refused};
+use crate::clip::{SubjectId, SubjectPhase, Transcript, TranscriptSource};
+use crate::event::{ErrorCode, Refusal, SubjectEvent, TranscriptRequest};
+use crate::speech::{Refused, TranscriptAdmission};
 use crate::time::MediaTime;
 
 /// Checks clients' transcripts against the clock, the subjects in sight, and each other.
@@ -12,7 +12,7 @@ use crate::time::MediaTime;
 pub struct ClientTranscripts {
     /// The daemon transcribes by itself and takes none.
     transcribes: bool,
-    ledger: Ledger,
+    admission: TranscriptAdmission,
     present: BTreeSet<SubjectId>,
 }
 
@@ -21,7 +21,7 @@ impl ClientTranscripts {
     pub fn new(window_nanos: i64, transcribes: bool) -> ClientTranscripts {
         ClientTranscripts {
             transcribes,
-            ledger: Ledger::new(window_nanos),
+            admission: TranscriptAdmission::new(window_nanos),
             present: BTreeSet::new(),
         }
     }
@@ -30,7 +30,7 @@ impl ClientTranscripts {
     /// other's then.
     pub fn note(&mut self, change: &SubjectEvent) {
         if let Some(into) = change.into {
-            self.ledger.merge(change.subject, into);
+            self.admission.merge(change.subject, into);
         }
         match change.phase {
             SubjectPhase::Appeared | SubjectPhase::Updated => self.present.insert(change.subject),
@@ -45,14 +45,14 @@ impl ClientTranscripts {
     pub fn admit(
         &mut self,
         client: u64,
-        telling: Telling,
+        telling: TranscriptRequest,
         now: MediaTime,
     ) -> Result<Transcript, Refusal> {
         if self.transcribes {
             let message = "this daemon transcribes by itself: set [speech] transcriber = \"none\" to have it take yours";
             return Err(refusal(ErrorCode::NotAllowed, message));
         }
-        let Telling {
+        let TranscriptRequest {
             text,
             span,
             is_final,
@@ -65,8 +65,8 @@ impl ClientTranscripts {
             );
             return Err(refusal(ErrorCode::BadValue, &message));
         }
-        let teller = Teller::Client(client);
-        self.ledger
+        let teller = TranscriptSource::Client(client);
+        self.admission
             .admit(teller, subject, span, is_final, now)
             .map_err(|refused| match refused {
                 Refused::Past => refusal(

@@ -2,19 +2,19 @@
 //!
 //! [`VoiceDetector`] runs Silero VAD on 32 ms of sound at a time; [`Turns`] makes verdicts of its probabilities; [`SpeechStage`] cuts blocks of
 //! any length into its windows and puts the verdicts on the timeline. [`TranscribeStage`] has a [`Transcriber`] listen to the turns and puts its
-//! words on the timeline; a [`Ledger`] does that for words from outside.
+//! words on the timeline; a [`TranscriptAdmission`] does that for words from outside.
 
 use std::path::{Path, PathBuf};
 
 use crate::encode::EncodeError;
 
-mod ledger;
+mod admission;
 mod silero;
 mod stage;
 mod transcribe;
 mod turns;
 
-pub use ledger::{AHEAD_NANOS, Ledger, Refused, Stretch};
+pub use admission::{AHEAD_NANOS, Refused, TranscriptAdmission, TranscriptSpan};
 pub use silero::{VoiceDetector, WINDOW_SAMPLES};
 pub use stage::SpeechStage;
 #[cfg(feature = "sherpa")]

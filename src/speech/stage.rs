@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{SLIP_NANOS, TurnRule, Turns, VoiceDetector, WINDOW_SAMPLES};
-use crate::clip::{AudioBlock, Heard, VoiceActivity, samples_to_nanos};
+use crate::clip::{AudioBlock, VadBlock, VoiceActivity, samples_to_nanos};
 use crate::encode::EncodeError;
 use crate::time::{MediaTime, Span};
 
@@ -50,13 +50,13 @@ impl SpeechStage {
     }
 
     /// The block and the verdicts that it completes.
-    pub fn hear(&mut self, block: AudioBlock) -> Result<Heard, EncodeError> {
+    pub fn hear(&mut self, block: AudioBlock) -> Result<VadBlock, EncodeError> {
         let mut activity = Vec::new();
         if let Some(heard_until) = self.heard_until {
             let slip = block.time.nanos_since(heard_until);
             if slip < -SLIP_NANOS {
                 self.refused += 1;
-                return Ok(Heard { block, activity });
+                return Ok(VadBlock { block, activity });
             }
             if slip > SLIP_NANOS {
                 activity.extend(self.judge_rest(heard_until)?);
@@ -78,17 +78,17 @@ impl SpeechStage {
         }
         self.pending.extend_from_slice(samples);
         self.heard_until = Some(block.span().end);
-        Ok(Heard { block, activity })
+        Ok(VadBlock { block, activity })
     }
 
     /// The sound has ended: the verdict on its last, incomplete window, with an empty block at its end.
-    pub fn finish(&mut self) -> Result<Option<Heard>, EncodeError> {
+    pub fn finish(&mut self) -> Result<Option<VadBlock>, EncodeError> {
         let Some(heard_until) = self.heard_until else {
             return Ok(None);
         };
         let activity: Vec<_> = self.judge_rest(heard_until)?.into_iter().collect();
         self.detector.reset();
-        Ok((!activity.is_empty()).then(|| Heard {
+        Ok((!activity.is_empty()).then(|| VadBlock {
             block: AudioBlock {
                 time: heard_until,
                 samples: Arc::new([]),

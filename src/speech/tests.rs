@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::clip::{AudioBlock, Heard, SAMPLE_RATE_HZ, VoiceActivity, samples_to_nanos};
+use crate::clip::{AudioBlock, SAMPLE_RATE_HZ, VadBlock, VoiceActivity, samples_to_nanos};
 use crate::encode::Runtime;
 use crate::time::MediaTime;
 
@@ -148,7 +148,7 @@ fn no_window_straddles_a_gap_and_what_comes_after_it_is_judged_afresh() {
     let rate = i64::from(SAMPLE_RATE_HZ);
     let (first, second) = (&samples[..16_100], &samples[..40_000]);
     let mut stage = SpeechStage::new(TurnRule::default(), detector());
-    let mut heard: Vec<Heard> = vec![stage.hear(block(0, first)).unwrap()];
+    let mut heard: Vec<VadBlock> = vec![stage.hear(block(0, first)).unwrap()];
     heard.push(stage.hear(block(2 * rate, second)).unwrap());
     let activity: Vec<_> = heard.iter().flat_map(|h| h.activity.clone()).collect();
     let (gap_start, gap_end) = (
@@ -247,7 +247,7 @@ mod real {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
-    use crate::capture::{Outputs, Pace, Recording, SourceBoard};
+    use crate::capture::{Outputs, Pace, Recording, SourceHealth};
     use crate::lane::{Received, WhenFull, lane};
 
     /// Verdicts on a recording's sound, and its length in milliseconds.
@@ -260,7 +260,7 @@ mod real {
         let played = Recording::open(file).unwrap().play(
             Pace::Offline,
             outputs,
-            Arc::new(SourceBoard::default()),
+            Arc::new(SourceHealth::default()),
             Arc::new(AtomicBool::new(false)),
         );
         let mut stage = SpeechStage::new(TurnRule::default(), detector);

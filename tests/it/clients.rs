@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use expressd::hub::Ring;
-use expressd::serve::bench::{BareVitals, sample_expression};
+use expressd::serve::bench::{BareState, sample_expression};
 use expressd::serve::{ServeSettings, Server, start};
 use expressd::testing::project;
 
@@ -16,7 +16,7 @@ fn serve() -> (Server, Arc<Ring>) {
     };
     let ring = Arc::new(Ring::default());
     (
-        start(settings, ring.clone(), Arc::new(BareVitals::default())).expect("a free port"),
+        start(settings, ring.clone(), Arc::new(BareState::default())).expect("a free port"),
         ring,
     )
 }

@@ -8,7 +8,7 @@ use expressd::testing::mp4::{overwrite, with_edits};
 
 use crate::decoder::ffmpeg;
 use crate::harness::{command, demo, expressd, of_type, replay, stderr};
-use crate::recordings::{Heard, hear};
+use crate::recordings::{VadBlock, hear};
 
 fn write(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder.join(name);
@@ -20,7 +20,7 @@ fn film() -> Vec<u8> {
     std::fs::read(demo()).unwrap()
 }
 
-fn play(path: &Path) -> Heard {
+fn play(path: &Path) -> VadBlock {
     let heard = hear(path, Pace::Offline).unwrap_or_else(|error| panic!("{error}"));
     if let Err(error) = &heard.played {
         panic!("{error}");
@@ -29,7 +29,7 @@ fn play(path: &Path) -> Heard {
 }
 
 /// Milliseconds of every frame.
-fn millis(heard: &Heard) -> Vec<i64> {
+fn millis(heard: &VadBlock) -> Vec<i64> {
     let nanos = heard.frame_times.iter().map(|time| time.nanos());
     nanos.map(|nanos| (nanos + 500_000) / 1_000_000).collect()
 }

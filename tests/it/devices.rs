@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use expressd::capture::{
-    AudioSpec, CaptureError, DeviceKind, Outputs, SourceBoard, VideoSpec, devices, open_live,
+    AudioSpec, CaptureError, DeviceKind, Outputs, SourceHealth, VideoSpec, devices, open_live,
 };
 use expressd::clip::AudioBlock;
 use expressd::event::SourceState;
@@ -122,7 +122,7 @@ fn tone(path: &Path, seconds: u32) {
     std::fs::write(path, wav).unwrap();
 }
 
-fn wait_for(board: &SourceBoard, state: SourceState, limit_seconds: f64) -> f64 {
+fn wait_for(board: &SourceHealth, state: SourceState, limit_seconds: f64) -> f64 {
     let begun = monotonic_nanos();
     let seconds = || (monotonic_nanos() - begun) as f64 * 1e-9;
     while board.audio.status().state != state {
@@ -177,7 +177,7 @@ fn hear_lose_and_heal(folder: &Path) {
 
     let (clock, board) = (
         Arc::new(SystemClock::new()),
-        Arc::new(SourceBoard::default()),
+        Arc::new(SourceHealth::default()),
     );
     let (audio, audio_out) = lane("audio", 1000, WhenFull::DropOldest);
     let capture = open_live(
@@ -281,7 +281,7 @@ fn what_is_not_there_is_named() {
 fn the_test_picture_is_stamped_when_it_is_made() {
     let (clock, board) = (
         Arc::new(SystemClock::new()),
-        Arc::new(SourceBoard::default()),
+        Arc::new(SourceHealth::default()),
     );
     let (frames, frames_out) = lane("frames", 4, WhenFull::DropOldest);
     let capture = open_live(

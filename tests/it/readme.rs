@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use expressd::config::KEYS;
 use expressd::hub::Ring;
-use expressd::serve::bench::{BareVitals, sample_expression};
+use expressd::serve::bench::{BareState, sample_expression};
 use expressd::serve::{ServeSettings, start};
 use expressd::testing::project;
 
@@ -98,7 +98,7 @@ fn the_client_of_the_readme_runs_as_printed() {
     };
     let ring = Arc::new(Ring::default());
     let server =
-        start(settings, ring.clone(), Arc::new(BareVitals::default())).expect("a free port");
+        start(settings, ring.clone(), Arc::new(BareState::default())).expect("a free port");
     let client = client.replace("127.0.0.1:8765", &server.addr().to_string());
     let mut child = Command::new("python3")
         .args(["-u", "-c", &client])

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::generate::{AAC, Pictures, Sound, generate, tone};
 use crate::harness::eventually;
 use expressd::capture::{
-    AudioSpec, CaptureError, Outputs, Pace, Played, Recording, SourceBoard, VideoSpec, open_live,
+    AudioSpec, CaptureError, Outputs, Pace, Played, Recording, SourceHealth, VideoSpec, open_live,
 };
 use expressd::clip::{AudioBlock, VideoFrame};
 use expressd::event::SourceState;
@@ -18,7 +18,7 @@ use expressd::time::{Clock, MediaTime, SystemClock, monotonic_nanos};
 use sha2::{Digest, Sha256};
 
 /// What came out of a recording.
-pub struct Heard {
+pub struct VadBlock {
     pub played: Result<Played, CaptureError>,
     pub frame_times: Vec<MediaTime>,
     pub sizes: Vec<(usize, usize)>,
@@ -32,16 +32,16 @@ pub struct Heard {
 }
 
 /// Plays `path` and drains both lanes, each on a thread of its own.
-pub fn hear(path: &Path, pace: Pace) -> Result<Heard, CaptureError> {
+pub fn hear(path: &Path, pace: Pace) -> Result<VadBlock, CaptureError> {
     hear_with(path, pace, Arc::default(), Arc::default())
 }
 
 pub fn hear_with(
     path: &Path,
     pace: Pace,
-    board: Arc<SourceBoard>,
+    board: Arc<SourceHealth>,
     stop: Arc<AtomicBool>,
-) -> Result<Heard, CaptureError> {
+) -> Result<VadBlock, CaptureError> {
     let begun = monotonic_nanos();
     let recording = Recording::open(path)?;
     let (frames, frames_out) = lane("frames", 4, WhenFull::Block);
@@ -66,7 +66,7 @@ pub fn hear_with(
     let (frame_times, sizes, lumas, video_digest) = seeing.join().unwrap();
     let (block_times, samples, audio_digest) = listening.join().unwrap();
     let wall_seconds = (monotonic_nanos() - begun) as f64 * 1e-9;
-    Ok(Heard {
+    Ok(VadBlock {
         played,
         frame_times,
         sizes,
@@ -447,7 +447,7 @@ fn a_looped_replay_says_where_each_pass_begins() {
     );
     let (clock, board, stop) = (
         Arc::new(SystemClock::new()),
-        Arc::new(SourceBoard::default()),
+        Arc::new(SourceHealth::default()),
         Arc::new(AtomicBool::new(false)),
     );
     let (frames, out) = lane("frames", 4, WhenFull::DropOldest);
@@ -517,7 +517,7 @@ fn a_looped_file_that_vanishes_loses_pictures_and_sound_until_it_is_back() {
     );
     let (clock, board) = (
         Arc::new(SystemClock::new()),
-        Arc::new(SourceBoard::default()),
+        Arc::new(SourceHealth::default()),
     );
     let (frames, _frames_out) = lane("frames", 4, WhenFull::DropOldest);
     let (audio, _audio_out) = lane("audio", 4, WhenFull::DropOldest);
@@ -593,7 +593,7 @@ fn bad_files_are_refused_with_their_reason() {
 }
 
 /// Plays the first `share` of a file: what came, and what was said.
-fn cut(path: &Path, share: f64) -> Heard {
+fn cut(path: &Path, share: f64) -> VadBlock {
     let bytes = std::fs::read(path).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let short = folder.path().join(path.file_name().unwrap());

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use expressd::capture::{AudioSpec, Outputs, SourceBoard, VideoSpec, open_live};
+use expressd::capture::{AudioSpec, Outputs, SourceHealth, VideoSpec, open_live};
 use expressd::event::SourceState;
 use expressd::lane::{LaneReceiver, Received, WhenFull, lane};
 use expressd::time::{Clock, SystemClock, monotonic_nanos};
@@ -132,7 +132,7 @@ impl Drop for Server {
 }
 
 /// Waits until the video is in `state`; seconds that it took.
-fn wait_for(board: &SourceBoard, state: SourceState, limit_seconds: f64) -> f64 {
+fn wait_for(board: &SourceHealth, state: SourceState, limit_seconds: f64) -> f64 {
     let begun = monotonic_nanos();
     let seconds = || (monotonic_nanos() - begun) as f64 * 1e-9;
     while board.video.status().state != state {
@@ -164,7 +164,7 @@ fn a_network_camera_that_stops_is_noticed_and_heals() {
     let port = free_port();
     let (clock, board) = (
         Arc::new(SystemClock::new()),
-        Arc::new(SourceBoard::default()),
+        Arc::new(SourceHealth::default()),
     );
     let (frames, frames_out) = lane("frames", 4, WhenFull::DropOldest);
     let (audio, audio_out) = lane("audio", 8, WhenFull::DropOldest);

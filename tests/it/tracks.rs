@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use expressd::capture::{Pace, SourceBoard};
+use expressd::capture::{Pace, SourceHealth};
 use serde_json::Value;
 
 use crate::decoder::ffmpeg;
@@ -321,7 +321,7 @@ fn a_picture_stamped_far_ahead_is_left_out() {
     let (played, said) = find(&ahead, &[]);
     assert_eq!(played, alone, "{said}");
     assert_eq!(said.matches("far ahead").count(), 1, "{said}");
-    let board = Arc::new(SourceBoard::default());
+    let board = Arc::new(SourceHealth::default());
     let heard = hear_with(&ahead, Pace::Offline, board.clone(), Arc::default()).unwrap();
     assert!(heard.played.is_ok());
     let counted = board.video.counters.assumed_stamps.load(Ordering::Relaxed);

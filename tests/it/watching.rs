@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use expressd::capture::{AudioSpec, LiveCapture, Outputs, SourceBoard, VideoSpec, open_live};
+use expressd::capture::{AudioSpec, LiveCapture, Outputs, SourceHealth, VideoSpec, open_live};
 use expressd::event::SourceState;
 use expressd::lane::{Received, WhenFull, lane};
 use expressd::time::{MediaTime, SystemClock};
@@ -22,7 +22,7 @@ pub type Seen = (MediaTime, usize, usize);
 
 /// A live source that is drained, and what came of it.
 pub struct Watching {
-    pub board: Arc<SourceBoard>,
+    pub board: Arc<SourceHealth>,
     pub clock: Arc<SystemClock>,
     capture: Option<LiveCapture>,
     pictures: Arc<Mutex<Vec<Seen>>>,
@@ -36,7 +36,7 @@ pub struct Watching {
 impl Watching {
     pub fn open(video: &str, audio: &str) -> Self {
         let clock = Arc::new(SystemClock::new());
-        let board = Arc::new(SourceBoard::default());
+        let board = Arc::new(SourceHealth::default());
         let (frames, frames_out) = lane("frames", 4, WhenFull::DropOldest);
         let (sound, sound_out) = lane("audio", 8, WhenFull::DropOldest);
         let audio: AudioSpec = audio.parse().unwrap();

@@ -6,7 +6,7 @@ use expressd::capture::{CaptureError, Pace};
 
 use crate::decoder::ffmpeg;
 use crate::generate::tone;
-use crate::recordings::{Heard, hear};
+use crate::recordings::{VadBlock, hear};
 
 /// A WAV file of one channel with 16 bits, its `data` chunk stating `stated` bytes.
 fn wav(rate_hz: u32, samples: &[f32], stated: Option<u32>) -> Vec<u8> {
@@ -27,14 +27,14 @@ fn wav(rate_hz: u32, samples: &[f32], stated: Option<u32>) -> Vec<u8> {
     bytes
 }
 
-fn heard(folder: &Path, name: &str, bytes: &[u8]) -> Heard {
+fn heard(folder: &Path, name: &str, bytes: &[u8]) -> VadBlock {
     let path = folder.join(name);
     std::fs::write(&path, bytes).unwrap();
     hear(&path, Pace::Offline).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Two seconds of 500 Hz, all of them, at their place and without a gap.
-fn check(heard: &Heard, what: &str) {
+fn check(heard: &VadBlock, what: &str) {
     if let Err(error) = &heard.played {
         panic!("{what}: {error}");
     }

@@ -484,7 +484,7 @@ fn a_dead_camera_gives_the_voice_back_to_nobody_in_particular() {
         while frames.front().is_some_and(|f| f.time <= now) {
             aligner.push(AlignInput::Faces(frames.pop_front().unwrap()));
         }
-        aligner.push(AlignInput::Heard(heard));
+        aligner.push(AlignInput::VadBlock(heard));
         said.extend(std::iter::from_fn(|| aligner.pop(now)));
         assert!(aligner.held() < 1200, "{}", aligner.held());
     }
@@ -534,10 +534,10 @@ fn the_source_that_is_behind_is_wanted() {
                     .pop_front()
                     .map_or(AlignInput::FacesEnded, AlignInput::Faces),
             ),
-            Wanted::Heard => aligner.push(
+            Wanted::VadBlock => aligner.push(
                 audio
                     .pop_front()
-                    .map_or(AlignInput::HeardEnded, AlignInput::Heard),
+                    .map_or(AlignInput::HeardEnded, AlignInput::VadBlock),
             ),
             Wanted::Nothing => break,
         }

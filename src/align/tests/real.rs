@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::align::{AlignInput, AlignSettings, Aligned, Aligner};
-use crate::capture::{Outputs, Pace, Recording, SourceBoard};
+use crate::capture::{Outputs, Pace, Recording, SourceHealth};
 use crate::clip::{
     AudioBlock, ColorMatrix, Colorimetry, FramedFaces, Picture, SubjectId, VideoFrame,
     samples_to_nanos,
@@ -41,7 +41,7 @@ fn person(file: &Path) -> Person {
         .play(
             Pace::Offline,
             outputs,
-            Arc::new(SourceBoard::default()),
+            Arc::new(SourceHealth::default()),
             Arc::new(AtomicBool::new(false)),
         )
         .unwrap();
@@ -217,7 +217,7 @@ fn share_right(left: &Person, right: &Person) -> (usize, usize, f32) {
         samples
     };
     let samples = [sound(left), sound(right)].concat();
-    aligner.push(AlignInput::Heard(
+    aligner.push(AlignInput::VadBlock(
         speech
             .hear(AudioBlock {
                 time: MediaTime::ZERO,

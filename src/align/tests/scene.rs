@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::align::{AlignInput, AlignSettings, Aligned, Aligner};
 use crate::clip::{
-    AudioBlock, Clip, Crop, Face, FramedFaces, Heard, Rect, SAMPLE_RATE_HZ, SubjectChange,
-    SubjectId, SubjectPhase, VoiceActivity, samples_to_nanos,
+    AudioBlock, Clip, Crop, Face, FramedFaces, Rect, SAMPLE_RATE_HZ, SubjectChange, SubjectId,
+    SubjectPhase, VadBlock, VoiceActivity, samples_to_nanos,
 };
 use crate::speech::{TurnRule, Turns};
 use crate::time::{MediaTime, Span};
@@ -131,9 +131,9 @@ pub fn sound(
     gaps: &[std::ops::Range<i64>],
     millis: i64,
     lengths: &[usize],
-) -> Vec<Heard> {
+) -> Vec<VadBlock> {
     let rate = i64::from(SAMPLE_RATE_HZ) / 1000;
-    let (mut turns, mut heard) = (Turns::new(TurnRule::default()), Vec::<Heard>::new());
+    let (mut turns, mut heard) = (Turns::new(TurnRule::default()), Vec::<VadBlock>::new());
     let mut lengths = lengths.iter().cycle();
     let mut carried: Option<VoiceActivity> = None;
     let mut at = 0;
@@ -155,7 +155,7 @@ pub fn sound(
                 judged += 512;
             }
             let samples = (sample..end).map(|i| i as f32).collect();
-            heard.push(Heard {
+            heard.push(VadBlock {
                 block: AudioBlock {
                     time: MediaTime::from_nanos(samples_to_nanos(sample)),
                     samples,
@@ -174,7 +174,7 @@ pub fn sound(
     }
     if let Some(activity) = carried {
         let time = heard.last().unwrap().block.span().end;
-        heard.push(Heard {
+        heard.push(VadBlock {
             block: AudioBlock {
                 time,
                 samples: Arc::new([]),
@@ -213,12 +213,12 @@ pub fn judge(
 pub fn play(
     settings: AlignSettings,
     frames: Vec<FramedFaces>,
-    heard: Vec<Heard>,
+    heard: Vec<VadBlock>,
     choices: &[bool],
 ) -> Vec<Aligned> {
     let mut aligner = Aligner::new(settings);
     let mut video: VecDeque<_> = frames.into_iter().map(AlignInput::Faces).collect();
-    let mut audio: VecDeque<_> = heard.into_iter().map(AlignInput::Heard).collect();
+    let mut audio: VecDeque<_> = heard.into_iter().map(AlignInput::VadBlock).collect();
     video.push_back(AlignInput::FacesEnded);
     audio.push_back(AlignInput::HeardEnded);
     let mut said = Vec::new();

@@ -1,13 +1,13 @@
 //! Words on the timeline: whose they are, which clips they are in, and that nothing but the streams decides it.
 
 use super::*;
-use crate::clip::{OwnedTranscript, Teller, Transcript};
+use crate::clip::{OwnedTranscript, Transcript, TranscriptSource};
 use proptest::prelude::*;
 
 fn told(text: &str, start: i64, end: i64, told_at: i64, is_final: bool) -> Transcript {
     let span = Span::new(ms(start), ms(end));
     Transcript {
-        teller: Teller::Daemon,
+        teller: TranscriptSource::Daemon,
         subject: None,
         text: text.into(),
         words: Transcript::spread(text, span),
@@ -21,7 +21,7 @@ fn told(text: &str, start: i64, end: i64, told_at: i64, is_final: bool) -> Trans
 fn play_words(
     settings: AlignSettings,
     frames: Vec<FramedFaces>,
-    heard: Vec<Heard>,
+    heard: Vec<VadBlock>,
     words: Vec<Transcript>,
     choices: &[u8],
 ) -> Vec<Aligned> {
@@ -35,7 +35,7 @@ fn play_words(
             .collect(),
         heard
             .into_iter()
-            .map(AlignInput::Heard)
+            .map(AlignInput::VadBlock)
             .chain([AlignInput::HeardEnded])
             .collect(),
         VecDeque::new(),
@@ -93,7 +93,7 @@ fn turn_owners(said: &[Aligned]) -> Vec<Option<SubjectId>> {
 
 fn by_a_client(transcript: Transcript) -> Transcript {
     Transcript {
-        teller: Teller::Client(1),
+        teller: TranscriptSource::Client(1),
         ..transcript
     }
 }
@@ -344,7 +344,7 @@ fn words_without_a_face_are_the_voices_and_are_worth_a_clip() {
     };
     let mut aligner = Aligner::new(live);
     aligner.push(AlignInput::Words(Transcript {
-        teller: Teller::Client(1),
+        teller: TranscriptSource::Client(1),
         ..told("hello there", 3_599_000, 3_600_000, 3_600_100, true)
     }));
     assert!(matches!(

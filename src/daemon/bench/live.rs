@@ -11,12 +11,12 @@ use serde::Serialize;
 
 use super::super::DaemonError;
 use super::super::assembly::{assemble, open_bundle, serve_settings};
+use super::super::server_state::DaemonState;
 use super::super::sources::track_choice;
-use super::super::vitals::DaemonVitals;
 use super::listener::Listener;
 use super::parts::Threads;
 use super::tile::tile;
-use crate::capture::{Outputs, Pace, Recording, SourceBoard, decoder_cpu_nanos};
+use crate::capture::{Outputs, Pace, Recording, SourceHealth, decoder_cpu_nanos};
 use crate::config::Config;
 use crate::encode::Runtime;
 use crate::event::{Event, Latency};
@@ -102,17 +102,17 @@ pub fn measure(
         audio: recording.has_audio(),
     };
     let bundle = open_bundle(config, &runtime)?;
-    let (clock, board) = (
+    let (clock, health) = (
         Arc::new(SystemClock::new()),
-        Arc::new(SourceBoard::default()),
+        Arc::new(SourceHealth::default()),
     );
     let (ring, metrics) = (Arc::new(Ring::default()), Arc::new(Metrics::new()));
-    let vitals = Arc::new(DaemonVitals::new(
+    let server_state = Arc::new(DaemonState::new(
         config,
         &bundle,
         streams,
         clock.clone(),
-        board.clone(),
+        health.clone(),
         metrics,
         runtime.clone(),
     ));
@@ -123,7 +123,7 @@ pub fn measure(
             ..serve_settings(config)
         },
         ring.clone(),
-        vitals,
+        server_state,
     )?;
     let listener = Listener::connect(server.addr(), clock.clone());
     let (seen, recording_now) = (
@@ -151,15 +151,15 @@ pub fn measure(
     let frame_count = Arc::new(AtomicU64::new(0));
     let (frames, tiling) = tiled(frames, subjects, &frame_count);
     let playing = {
-        let (pace, board, stop) = (
+        let (pace, health, stop) = (
             Pace::Live {
                 clock: clock.clone(),
                 looped: true,
             },
-            board.clone(),
+            health.clone(),
             stop.clone(),
         );
-        let work = move || recording.play(pace, Outputs { frames, audio }, board, stop);
+        let work = move || recording.play(pace, Outputs { frames, audio }, health, stop);
         std::thread::Builder::new()
             .name("recording".into())
             .spawn(work)

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{MAX_WORDS, Refusal, Telling, no_more, subject};
+use super::{MAX_WORDS, Refusal, TranscriptRequest, no_more, subject};
 use crate::event::ErrorCode;
 use crate::time::{MediaTime, Span};
 
@@ -12,7 +12,7 @@ const MAX_TOKENS: usize = 2048;
 /// the same subject.
 const MAX_NANOS: i64 = 60_000_000_000;
 
-pub(super) fn transcript(mut fields: Map<String, Value>) -> Result<Telling, Refusal> {
+pub(super) fn transcript(mut fields: Map<String, Value>) -> Result<TranscriptRequest, Refusal> {
     const KIND: &str = "transcript";
     let bad = |message: String| Refusal::new(ErrorCode::BadValue, message, Some(KIND));
     // What is wrong is said without the words.
@@ -56,7 +56,7 @@ pub(super) fn transcript(mut fields: Map<String, Value>) -> Result<Telling, Refu
         ),
     };
     no_more(KIND, &fields, "text, start_ns, end_ns, final, subject")?;
-    Ok(Telling {
+    Ok(TranscriptRequest {
         text,
         span: Span::new(start, end),
         is_final,
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_transcript_is_read() {
-        let telling = Telling {
+        let telling = TranscriptRequest {
             text: "Good day".into(),
             span: Span::new(MediaTime::from_nanos(1), MediaTime::from_nanos(2)),
             is_final: true,
@@ -107,7 +107,7 @@ mod tests {
             parse(told("subject", Value::Null)),
             Ok(Request::Transcript(telling.clone()))
         );
-        let named = Telling {
+        let named = TranscriptRequest {
             subject: Some(SubjectId::Face(3)),
             is_final: false,
             ..telling.clone()

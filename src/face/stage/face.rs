@@ -8,7 +8,7 @@ use crate::face::lips::lip_motion;
 use crate::face::pose::facing;
 use crate::face::quality::{frontal, quality};
 use crate::face::refine::Follower;
-use crate::face::track::{Sighting, Track};
+use crate::face::track::{Observation, Track};
 use crate::model::manifest::FacePreprocessing;
 use crate::preprocess::align;
 use crate::time::MediaTime;
@@ -17,7 +17,7 @@ use crate::time::MediaTime;
 pub(super) fn judge(
     follower: &Follower,
     track: &Track,
-    sighting: &Sighting,
+    observation: &Observation,
     landmarks: &Landmarks,
     now: MediaTime,
 ) -> f32 {
@@ -26,7 +26,7 @@ pub(super) fn judge(
     } else {
         frontal(landmarks)
     };
-    track.trust(now) * quality(&sighting.closeup, landmarks, sighting.score, facing)
+    track.trust(now) * quality(&observation.closeup, landmarks, observation.score, facing)
 }
 
 /// What the faces of one frame have in common.
@@ -41,11 +41,17 @@ pub(super) struct FaceBuilder<'a> {
 
 impl FaceBuilder<'_> {
     /// The face `id` of `subject`, whose track is updated.
-    pub fn face(&self, track: &mut Track, sighting: &Sighting, subject: u32, id: u64) -> Face {
-        let (landmarks, rect) = track.smooth(sighting, self.seconds);
+    pub fn face(
+        &self,
+        track: &mut Track,
+        observation: &Observation,
+        subject: u32,
+        id: u64,
+    ) -> Face {
+        let (landmarks, rect) = track.smooth(observation, self.seconds);
         track.rect = rect;
-        track.quality = judge(self.follower, track, sighting, &landmarks, self.now);
-        let patch = sighting.closeup.straighten(&landmarks);
+        track.quality = judge(self.follower, track, observation, &landmarks, self.now);
+        let patch = observation.closeup.straighten(&landmarks);
         let lip_motion = match (&track.patch, &patch) {
             (Some(before), Some(now)) => lip_motion(before, now),
             _ => 0.0,
@@ -53,7 +59,7 @@ impl FaceBuilder<'_> {
         track.patch = patch;
         let crop = self
             .preprocessing
-            .filter(|p| !sighting.by_detector && track.quality >= p.min_quality)
+            .filter(|p| !observation.by_detector && track.quality >= p.min_quality)
             .and_then(|p| {
                 let slot = face_slot(self.now, p.rate_hz);
                 if track.slot == Some(slot) {
@@ -69,7 +75,7 @@ impl FaceBuilder<'_> {
             time: self.now,
             rect,
             landmarks,
-            score: sighting.score,
+            score: observation.score,
             quality: track.quality,
             lip_motion,
             crop,

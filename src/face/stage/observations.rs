@@ -7,7 +7,7 @@ use crate::face::appearance::Appearance;
 use crate::face::closeup::Closeup;
 use crate::face::detect::Detection;
 use crate::face::refine::Refinement;
-use crate::face::track::{Newcomer, Sighting, Track};
+use crate::face::track::{Observation, Track, UnmatchedDetection};
 
 /// Score under which a followed face counts as hidden.
 const SEEN: f32 = 0.6;
@@ -32,14 +32,14 @@ impl FaceStage {
         &mut self,
         picture: &Picture,
         places: &[([f32; 2], f32)],
-    ) -> Result<Vec<Option<Sighting>>, EncodeError> {
+    ) -> Result<Vec<Option<Observation>>, EncodeError> {
         self.inputs.clear();
         let closeups: Vec<Closeup> = places
             .iter()
             .map(|(center, side)| Closeup::cut(picture, *center, *side, &mut self.inputs))
             .collect();
         let found = self.follower.refiner.refine(&self.inputs)?;
-        let sighting = |(closeup, found): (Closeup, Refinement)| {
+        let observation = |(closeup, found): (Closeup, Refinement)| {
             // Implausible observations are dropped before their features are computed.
             if found.score < SEEN {
                 return None;
@@ -61,7 +61,7 @@ impl FaceStage {
             };
             observe(picture, closeup, detection, false)
         };
-        Ok(closeups.into_iter().zip(found).map(sighting).collect())
+        Ok(closeups.into_iter().zip(found).map(observation).collect())
     }
 
     /// Runs the detector on crops of detections that the refining network does not recognise, and
@@ -69,17 +69,17 @@ impl FaceStage {
     pub(super) fn look_by_detector(
         &mut self,
         picture: &Picture,
-        newcomers: &[Newcomer],
-        sightings: &mut [Option<Sighting>],
-        arrivals: &mut [Option<Sighting>],
+        unmatched: &[UnmatchedDetection],
+        observations: &mut [Option<Observation>],
+        arrivals: &mut [Option<Observation>],
     ) -> Result<(), EncodeError> {
         let Some(crops) = &mut self.follower.crops else {
             return Ok(());
         };
         let lost: Vec<usize> = (0..self.tracks.len())
-            .filter(|i| self.tracks[*i].visible && sightings[*i].is_none())
+            .filter(|i| self.tracks[*i].visible && observations[*i].is_none())
             .collect();
-        let unknown: Vec<usize> = (0..newcomers.len())
+        let unknown: Vec<usize> = (0..unmatched.len())
             .filter(|i| {
                 arrivals[*i]
                     .as_ref()
@@ -91,7 +91,7 @@ impl FaceStage {
             (track.center, track.side)
         });
         let detected = unknown.iter().map(|i| {
-            let rect = newcomers[*i].rect;
+            let rect = unmatched[*i].rect;
             (rect.center(), rect.w.max(rect.h))
         });
         let places: Vec<_> = tracked.chain(detected).collect();
@@ -109,14 +109,14 @@ impl FaceStage {
             observe(picture, closeup, detection, true)
         });
         for i in lost {
-            sightings[i] = observed
+            observations[i] = observed
                 .next()
                 .flatten()
-                .filter(|sighting| believable(&self.tracks[i], sighting));
+                .filter(|observation| believable(&self.tracks[i], observation));
         }
         for i in unknown {
-            if let Some(sighting) = observed.next().flatten() {
-                arrivals[i] = Some(sighting);
+            if let Some(observation) = observed.next().flatten() {
+                arrivals[i] = Some(observation);
             }
         }
         Ok(())
@@ -127,14 +127,14 @@ impl FaceStage {
     pub(super) fn look_again(
         &mut self,
         picture: &Picture,
-        sightings: &mut [Option<Sighting>],
+        observations: &mut [Option<Observation>],
     ) -> Result<(), EncodeError> {
         let missed: Vec<usize> = (0..self.tracks.len())
             .filter(|i| {
                 self.tracks[*i].visible
                     && self.tracks[*i].subject.is_some()
                     && !self.tracks[*i].by_detector
-                    && sightings[*i].is_none()
+                    && observations[*i].is_none()
             })
             .collect();
         let places: Vec<_> = missed
@@ -149,7 +149,7 @@ impl FaceStage {
             .collect();
         let found = self.look(picture, &places)?;
         for (i, two) in missed.into_iter().zip(found.chunks(2)) {
-            sightings[i] = two
+            observations[i] = two
                 .iter()
                 .flatten()
                 .filter(|s| s.score >= BELIEVED)
@@ -167,7 +167,7 @@ fn observe(
     closeup: Closeup,
     detection: Detection,
     by_detector: bool,
-) -> Option<Sighting> {
+) -> Option<Observation> {
     let Detection {
         rect,
         score,
@@ -178,7 +178,7 @@ fn observe(
     }
     let patch = closeup.straighten(&landmarks)?;
     let look = Appearance::new(picture, &rect, &landmarks, &patch);
-    Some(Sighting {
+    Some(Observation {
         rect,
         landmarks,
         score,
@@ -189,9 +189,9 @@ fn observe(
 }
 
 /// Whether the observation is of the face that the track follows.
-pub(super) fn believable(track: &Track, sighting: &Sighting) -> bool {
-    let growth = sighting.side() / track.side.max(1.0);
-    let likeness = track.likeness(&sighting.look);
+pub(super) fn believable(track: &Track, observation: &Observation) -> bool {
+    let growth = observation.side() / track.side.max(1.0);
+    let likeness = track.likeness(&observation.look);
     let (score, like) = if track.visible {
         (
             if track.misses >= DOUBTED_AFTER {
@@ -204,5 +204,5 @@ pub(super) fn believable(track: &Track, sighting: &Sighting) -> bool {
     } else {
         (RETURNED, LIKE_EXPECTED)
     };
-    sighting.score >= score && likeness >= like && (0.4..2.5).contains(&growth)
+    observation.score >= score && likeness >= like && (0.4..2.5).contains(&growth)
 }

@@ -7,7 +7,7 @@ use super::face::judge;
 use super::observations::{BELIEVED, RETURNED};
 use crate::clip::{Face, SubjectChange, SubjectId, SubjectPhase};
 use crate::face::associate::{duplicate, may_return, one_face, overlaps, returning};
-use crate::face::track::{Newcomer, Sighting, Track};
+use crate::face::track::{Observation, Track, UnmatchedDetection};
 use crate::time::MediaTime;
 
 /// Score of a detection that needs no second one.
@@ -24,46 +24,59 @@ impl FaceStage {
     pub(super) fn admit(
         &mut self,
         now: MediaTime,
-        newcomers: &[Newcomer],
-        arrivals: Vec<Option<Sighting>>,
-        sightings: &mut Vec<Option<Sighting>>,
+        unmatched: &[UnmatchedDetection],
+        arrivals: Vec<Option<Observation>>,
+        observations: &mut Vec<Option<Observation>>,
     ) {
-        for (newcomer, arrival) in newcomers.iter().zip(arrivals) {
+        for (unmatched_detection, arrival) in unmatched.iter().zip(arrivals) {
             let Some(arrival) = arrival.filter(|a| a.score >= BELIEVED) else {
                 continue;
             };
-            if sightings.iter().flatten().any(|s| {
+            if observations.iter().flatten().any(|s| {
                 one_face(&s.rect, &arrival.rect)
                     || (s.by_detector || arrival.by_detector) && overlaps(&s.rect, &arrival.rect)
             }) {
                 continue;
             }
-            let seen: Vec<bool> = sightings.iter().map(Option::is_some).collect();
-            if let Some(i) = returning(&self.tracks, &seen, &self.apart, None, now, &arrival) {
+            let seen: Vec<bool> = observations.iter().map(Option::is_some).collect();
+            if let Some(i) = returning(&self.tracks, &seen, &self.cannot_link, None, now, &arrival)
+            {
                 let track = &mut self.tracks[i];
-                (track.hits, track.misses, track.facing) = (track.hits + 1, 0, newcomer.facing);
+                (track.hits, track.misses, track.facing) =
+                    (track.hits + 1, 0, unmatched_detection.facing);
                 // The track's own place may be a frame old and elsewhere.
                 (track.center, track.side, track.velocity) =
                     (arrival.rect.center(), arrival.side(), [0.0; 2]);
-                sightings[i] = Some(arrival);
+                observations[i] = Some(arrival);
             } else if self.tracks.len() < 3 * self.settings.max_subjects {
-                self.tracks
-                    .push(Track::new(self.next_serial, now, &arrival, newcomer));
+                self.tracks.push(Track::new(
+                    self.next_serial,
+                    now,
+                    &arrival,
+                    unmatched_detection,
+                ));
                 self.next_serial += 1;
-                sightings.push(Some(arrival));
+                observations.push(Some(arrival));
             }
         }
     }
 
     /// Gives unconfirmed tracks the subject of a hidden track that they turn out to be.
-    pub(super) fn recognise(&mut self, now: MediaTime, sightings: &[Option<Sighting>]) {
-        let seen: Vec<bool> = sightings.iter().map(Option::is_some).collect();
-        for (i, sighting) in sightings.iter().enumerate() {
-            let (None, Some(sighting)) = (self.tracks[i].subject, sighting) else {
+    pub(super) fn recognise(&mut self, now: MediaTime, observations: &[Option<Observation>]) {
+        let seen: Vec<bool> = observations.iter().map(Option::is_some).collect();
+        for (i, observation) in observations.iter().enumerate() {
+            let (None, Some(observation)) = (self.tracks[i].subject, observation) else {
                 continue;
             };
             let serial = Some(self.tracks[i].serial);
-            if let Some(h) = returning(&self.tracks, &seen, &self.apart, serial, now, sighting) {
+            if let Some(h) = returning(
+                &self.tracks,
+                &seen,
+                &self.cannot_link,
+                serial,
+                now,
+                observation,
+            ) {
                 let mut hidden = self.tracks[h].clone();
                 self.tracks[i].inherit(&mut hidden);
                 self.tracks[h] = hidden;
@@ -77,11 +90,11 @@ impl FaceStage {
         &mut self,
         now: MediaTime,
         changes: &mut Vec<SubjectChange>,
-        sightings: &[Option<Sighting>],
+        observations: &[Option<Observation>],
     ) {
         for i in 0..self.tracks.len() {
             let track = &self.tracks[i];
-            let Some(sighting) = &sightings[i] else {
+            let Some(observation) = &observations[i] else {
                 continue;
             };
             // A single detection suffices only where both networks recognise the face.
@@ -95,7 +108,7 @@ impl FaceStage {
             // A half hidden face has no reliable appearance: a possible return is decided later.
             let undecided =
                 now < track.entangled_until || now.nanos_since(track.born) < UNDECIDED_NANOS;
-            if undecided && may_return(&self.tracks, now, sighting) {
+            if undecided && may_return(&self.tracks, now, observation) {
                 continue;
             }
             let subjects: Vec<usize> = (0..self.tracks.len())
@@ -118,7 +131,13 @@ impl FaceStage {
             }
             let track = &mut self.tracks[i];
             track.subject = Some(self.next_subject);
-            track.quality = judge(&self.follower, track, sighting, &sighting.landmarks, now);
+            track.quality = judge(
+                &self.follower,
+                track,
+                observation,
+                &observation.landmarks,
+                now,
+            );
             self.next_subject += 1;
             changes.extend(track.tell(now, SubjectPhase::Appeared, None, self.picture_size));
         }
@@ -132,7 +151,7 @@ impl FaceStage {
         changes: &mut Vec<SubjectChange>,
         faces: &mut [Arc<Face>],
     ) {
-        while let Some((hidden, visible)) = duplicate(&self.tracks, &self.apart, now) {
+        while let Some((hidden, visible)) = duplicate(&self.tracks, &self.cannot_link, now) {
             let older = if self.tracks[hidden].subject < self.tracks[visible].subject {
                 hidden
             } else {
@@ -186,7 +205,7 @@ impl FaceStage {
             .map(|t| t.serial)
             .collect();
         self.tracks.retain(|t| !who(t));
-        self.apart
+        self.cannot_link
             .retain(|(a, b)| !gone.contains(a) && !gone.contains(b));
         lost
     }

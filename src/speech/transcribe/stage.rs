@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{Guess, TranscribeError, Transcriber};
 use crate::clip::{
-    Heard, SAMPLE_RATE_HZ, Teller, Transcript, VoiceActivity, Word, samples_to_nanos,
+    SAMPLE_RATE_HZ, Transcript, TranscriptSource, VadBlock, VoiceActivity, Word, samples_to_nanos,
 };
 use crate::speech::{SLIP_NANOS, WINDOW_SAMPLES};
 use crate::time::{MediaTime, Span};
@@ -105,7 +105,7 @@ impl TranscribeStage {
     }
 
     /// What is understood by the end of this block.
-    pub fn hear(&mut self, heard: &Heard) -> Result<Vec<Transcript>, TranscribeError> {
+    pub fn hear(&mut self, heard: &VadBlock) -> Result<Vec<Transcript>, TranscribeError> {
         let mut told = Vec::new();
         let (block, mut activity) = (&heard.block, &heard.activity[..]);
         if std::mem::take(&mut self.interrupted) {
@@ -409,7 +409,7 @@ fn transcript(
         .collect::<Vec<_>>()
         .join(" ");
     Transcript {
-        teller: Teller::Daemon,
+        teller: TranscriptSource::Daemon,
         subject: None,
         text,
         span,

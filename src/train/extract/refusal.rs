@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::align::AlignInput;
 use crate::causes::one_line;
-use crate::clip::{FramedFaces, Heard};
+use crate::clip::{FramedFaces, VadBlock};
 use crate::encode::EncodeError;
 use crate::session::SessionError;
 
@@ -111,7 +111,7 @@ impl Witness {
     pub fn observe(&mut self, input: &AlignInput) {
         match input {
             AlignInput::Faces(faces) => self.see(faces),
-            AlignInput::Heard(heard) => self.hear(heard),
+            AlignInput::VadBlock(heard) => self.hear(heard),
             _ => {}
         }
     }
@@ -122,7 +122,7 @@ impl Witness {
         self.usable |= faces.faces.iter().any(|face| face.crop.is_some());
     }
 
-    fn hear(&mut self, heard: &Heard) {
+    fn hear(&mut self, heard: &VadBlock) {
         self.samples |= !heard.block.samples.is_empty();
         self.loudest = heard
             .block

@@ -80,7 +80,7 @@ pub(super) fn next(
         // counts once that source is wanted.
         match (&found, wanted) {
             ((None, None), _)
-            | ((Some(Received::Ended), None), Wanted::Heard)
+            | ((Some(Received::Ended), None), Wanted::VadBlock)
             | ((None, Some(Received::Ended)), Wanted::Faces) => {}
             _ => return found,
         }

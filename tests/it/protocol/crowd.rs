@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use super::*;
-use expressd::serve::{Exposition, Vitals};
+use expressd::serve::{Exposition, ServerState};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 /// Longer than any test: only a newer connection ends one that waits.
@@ -97,14 +97,14 @@ fn clients_that_never_read_keep_no_one_out() {
         stage.publish(1);
         later.seqs(1).await;
         reading.await.expect("the client that reads is still there");
-        let text = stage.vitals.metrics().encode(Exposition::Prometheus);
+        let text = stage.server_state.metrics().encode(Exposition::Prometheus);
         let expected = "{code=\"too_slow\"} 1\n";
         assert!(text.contains(expected), "{text}");
     });
 }
 
 fn cut(stage: &Stage, cause: &str) -> u64 {
-    let text = stage.vitals.metrics().encode(Exposition::Prometheus);
+    let text = stage.server_state.metrics().encode(Exposition::Prometheus);
     let name = format!("expressd_connections_cut_total{{cause=\"{cause}\"}} ");
     text.lines()
         .find_map(|line| line.strip_prefix(&name))

@@ -3,7 +3,7 @@
 use super::*;
 use expressd::clip::{SubjectId, SubjectPhase};
 use expressd::event::{Event, SpeechEvent, SpeechPhase, SubjectEvent};
-use expressd::serve::Vitals;
+use expressd::serve::ServerState;
 use expressd::time::MediaTime;
 
 #[test]
@@ -166,7 +166,7 @@ fn samples() -> Vec<Event> {
         Event::Subject(subject),
         Event::Speech(start),
         Event::Speech(end),
-        Event::Status(BareVitals::default().status()),
+        Event::Status(BareState::default().status()),
         sample_expression(0),
     ]
 }

@@ -3,7 +3,7 @@
 
 use super::*;
 use expressd::event::{Event, SpeechEvent, SpeechPhase};
-use expressd::serve::{Exposition, Vitals};
+use expressd::serve::{Exposition, ServerState};
 use expressd::time::MediaTime;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
@@ -222,7 +222,7 @@ fn a_client_that_does_not_pong_is_closed_with_4408() {
 async fn fill(stage: &Stage) {
     let lost = || {
         stage
-            .vitals
+            .server_state
             .metrics()
             .counters()
             .get("dropped_slow_client")
@@ -280,7 +280,7 @@ fn a_slow_client_is_told_exactly_what_it_missed_and_the_others_miss_nothing() {
         }
         assert!(dropped > 100);
         slow.silent().await;
-        let counted = stage.vitals.metrics().counters()["dropped_slow_client"]
+        let counted = stage.server_state.metrics().counters()["dropped_slow_client"]
             .as_u64()
             .unwrap();
         assert_eq!(dropped, counted);
@@ -320,7 +320,7 @@ fn an_event_that_is_too_large_to_send_is_told_as_dropped_and_ends_no_connection(
             "who does not want it loses nothing"
         );
         all.silent().await;
-        let counters = stage.vitals.metrics().counters();
+        let counters = stage.server_state.metrics().counters();
         assert_eq!(
             (
                 counters.get("dropped_too_large"),
@@ -340,7 +340,7 @@ fn a_client_that_takes_nothing_is_closed_with_1013_and_hears_why_when_it_reads_a
         // Kernels go on taking a little from time to time, so there must always be more.
         let closed = || {
             stage
-                .vitals
+                .server_state
                 .metrics()
                 .encode(Exposition::OpenMetrics)
                 .contains(r#"expressd_refusals_total{code="too_slow"} 1"#)

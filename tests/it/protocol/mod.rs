@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use expressd::hub::Ring;
-use expressd::serve::bench::{BareVitals, sample_expression};
+use expressd::serve::bench::{BareState, sample_expression};
 use expressd::serve::{ServeSettings, Server, start};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ mod pages;
 /// A server on a free port, its ring, and what it asks of a daemon.
 struct Stage {
     ring: Arc<Ring>,
-    vitals: Arc<BareVitals>,
+    server_state: Arc<BareState>,
     server: Server,
 }
 
@@ -39,11 +39,11 @@ impl Stage {
             ..ServeSettings::default()
         };
         change(&mut settings);
-        let (ring, vitals) = (Arc::new(Ring::default()), Arc::new(BareVitals::default()));
-        let server = start(settings, ring.clone(), vitals.clone()).expect("a free port");
+        let (ring, server_state) = (Arc::new(Ring::default()), Arc::new(BareState::default()));
+        let server = start(settings, ring.clone(), server_state.clone()).expect("a free port");
         Stage {
             ring,
-            vitals,
+            server_state,
             server,
         }
     }

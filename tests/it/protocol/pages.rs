@@ -1,7 +1,7 @@
 //! The plain pages, and what happens before a socket is open.
 
 use super::*;
-use expressd::serve::{ServeError, Vitals};
+use expressd::serve::{ServeError, ServerState};
 
 #[test]
 fn health_metrics_and_status_tell_the_state() {
@@ -19,7 +19,7 @@ fn health_metrics_and_status_tell_the_state() {
             (200, Some(true))
         );
         assert!(head.contains("content-type: application/json"));
-        stage.vitals.readiness.lock().unwrap().checks[1].reason =
+        stage.server_state.readiness.lock().unwrap().checks[1].reason =
             Some("lost: the camera was unplugged".into());
         let (code, _, body) = stage.http("GET", "/readyz", "").await;
         let page: Value = serde_json::from_str(&body).unwrap();
@@ -35,7 +35,7 @@ fn health_metrics_and_status_tell_the_state() {
 
         let event = sample_expression(0);
         stage.ring.publish(&event);
-        stage.vitals.metrics().published(&event);
+        stage.server_state.metrics().published(&event);
         client.seqs(1).await;
         let (code, _, text) = stage.http("GET", "/metrics", "").await;
         assert_eq!(code, 200);
@@ -108,7 +108,7 @@ fn an_address_that_cannot_be_served_is_refused_with_a_remedy() {
                 ..ServeSettings::default()
             },
             Arc::new(Ring::default()),
-            Arc::new(BareVitals::default()),
+            Arc::new(BareState::default()),
         )
         .unwrap_err()
     };
@@ -144,8 +144,8 @@ fn metrics_come_in_the_format_that_is_accepted_and_promtool_finds_no_fault() {
     let stage = Stage::new(|_| {});
     block_on(async {
         let event = sample_expression(0);
-        stage.vitals.metrics().published(&event);
-        stage.vitals.metrics().dropped("past_deadline", 1);
+        stage.server_state.metrics().published(&event);
+        stage.server_state.metrics().dropped("past_deadline", 1);
         let (_, head, open) = stage
             .http(
                 "GET",

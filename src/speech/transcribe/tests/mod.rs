@@ -4,7 +4,7 @@
 #![allow(clippy::single_range_in_vec_init)]
 
 use super::*;
-use crate::clip::{AudioBlock, Heard, Transcript, VoiceActivity, samples_to_nanos};
+use crate::clip::{AudioBlock, Transcript, VadBlock, VoiceActivity, samples_to_nanos};
 use crate::speech::{TurnRule, Turns};
 use crate::time::{MediaTime, Span};
 use proptest::prelude::*;
@@ -64,7 +64,7 @@ fn recording(
     millis: i64,
     probability: f32,
     lengths: &[usize],
-) -> Vec<Heard> {
+) -> Vec<VadBlock> {
     let rate = 16;
     let (mut turns, mut heard) = (Turns::new(TurnRule::default()), Vec::new());
     let mut lengths = lengths.iter().cycle();
@@ -98,7 +98,7 @@ fn recording(
                 activity.push(judge(judged, judged + 512));
                 judged += 512;
             }
-            heard.push(Heard {
+            heard.push(VadBlock {
                 block: AudioBlock {
                     time: at(sample),
                     samples: (sample..end).map(|i| i as f32).collect(),
@@ -112,7 +112,7 @@ fn recording(
         }
     }
     if let Some(activity) = carried {
-        heard.push(Heard {
+        heard.push(VadBlock {
             block: AudioBlock {
                 time: at(millis * rate),
                 samples: [].into(),
@@ -123,7 +123,7 @@ fn recording(
     heard
 }
 
-fn transcribe(rule: WordRule, confidence: f32, recording: &[Heard]) -> Vec<Transcript> {
+fn transcribe(rule: WordRule, confidence: f32, recording: &[VadBlock]) -> Vec<Transcript> {
     let mut stage = TranscribeStage::new(
         Box::new(Parrot {
             confidence,

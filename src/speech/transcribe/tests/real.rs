@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::*;
-use crate::capture::{Outputs, Pace, Recording, SourceBoard};
+use crate::capture::{Outputs, Pace, Recording, SourceHealth};
 use crate::clip::Word;
 use crate::encode::Runtime;
 use crate::lane::{Received, WhenFull, lane};
@@ -53,7 +53,7 @@ impl Ear {
         let mut speech = SpeechStage::new(TurnRule::default(), self.detector.take().unwrap());
         let mut stage = self.stage.take().unwrap().anew();
         let mut told = Vec::new();
-        let mut hear = |heard: &Heard| {
+        let mut hear = |heard: &VadBlock| {
             let before = cpu_nanos();
             told.extend(stage.hear(heard).unwrap());
             self.cpu_nanos += cpu_nanos() - before;
@@ -96,7 +96,7 @@ fn sound(file: &Path) -> Vec<f32> {
         .play(
             Pace::Offline,
             outputs,
-            Arc::new(SourceBoard::default()),
+            Arc::new(SourceHealth::default()),
             Arc::new(AtomicBool::new(false)),
         )
         .unwrap();

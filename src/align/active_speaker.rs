@@ -59,11 +59,11 @@ struct Motion {
 
 /// Remembers who has the floor in the turn that goes on.
 #[derive(Debug, Default)]
-pub(super) struct Floor {
+pub(super) struct ActiveSpeaker {
     holder: Option<SubjectId>,
 }
 
-impl Floor {
+impl ActiveSpeaker {
     /// A new turn: open to all.
     pub fn open(&mut self) {
         self.holder = None;

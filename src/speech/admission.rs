@@ -1,6 +1,6 @@
 //! What tellers outside may still say: words of the present, each stretch of time once.
 
-use crate::clip::{SubjectId, Teller, Transcript};
+use crate::clip::{SubjectId, Transcript, TranscriptSource};
 use crate::time::{MediaTime, Span};
 
 /// How far ahead of the daemon's clock a client's may run: it was set by a message over a socket.
@@ -21,15 +21,15 @@ pub enum Refused {
 
 /// A stretch of time of which somebody tells words, and whose they are said to be.
 #[derive(Clone, Copy, Debug)]
-pub struct Stretch {
-    pub teller: Teller,
+pub struct TranscriptSpan {
+    pub teller: TranscriptSource,
     pub subject: Option<SubjectId>,
     pub span: Span,
 }
 
-impl Stretch {
+impl TranscriptSpan {
     pub fn of(transcript: &Transcript) -> Self {
-        Stretch {
+        TranscriptSpan {
             teller: transcript.teller,
             subject: transcript.subject,
             span: transcript.span,
@@ -38,16 +38,16 @@ impl Stretch {
 
     /// Does what is told of this take the place of what was told of `old` and was not final? So it does if its teller says it of the same
     /// subject, or of the same time: who spoke is often known only in the end.
-    pub fn replaces(&self, old: &Stretch) -> bool {
+    pub fn replaces(&self, old: &TranscriptSpan) -> bool {
         self.teller == old.teller && (self.subject == old.subject || self.overlaps(old))
     }
 
-    fn overlaps(&self, other: &Stretch) -> bool {
+    fn overlaps(&self, other: &TranscriptSpan) -> bool {
         self.span.intersection(&other.span).is_some()
     }
 
     /// Nobody in particular may be anybody.
-    fn may_be_of_the_same(&self, other: &Stretch) -> bool {
+    fn may_be_of_the_same(&self, other: &TranscriptSpan) -> bool {
         self.subject.is_none() || other.subject.is_none() || self.subject == other.subject
     }
 }
@@ -55,30 +55,30 @@ impl Stretch {
 /// One stretch that was told.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    stretch: Stretch,
+    stretch: TranscriptSpan,
     is_final: bool,
 }
 
 /// Keeps account of the stretches of time of which words were told.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct TranscriptAdmission {
     window_nanos: i64,
     entries: Vec<Entry>,
 }
 
-impl Ledger {
+impl TranscriptAdmission {
     /// `window_nanos`: how far clips look back.
     pub fn new(window_nanos: i64) -> Self {
-        Ledger {
+        TranscriptAdmission {
             window_nanos,
             entries: Vec::new(),
         }
     }
 
-    /// Takes down that `teller` tells words of `span` at `now`; see [`Stretch::replaces`] for what is taken out for it.
+    /// Takes down that `teller` tells words of `span` at `now`; see [`TranscriptSpan::replaces`] for what is taken out for it.
     pub fn admit(
         &mut self,
-        teller: Teller,
+        teller: TranscriptSource,
         subject: Option<SubjectId>,
         span: Span,
         is_final: bool,
@@ -92,7 +92,7 @@ impl Ledger {
         if span.end > now.plus_nanos(AHEAD_NANOS) {
             return Err(Refused::Future);
         }
-        let stretch = Stretch {
+        let stretch = TranscriptSpan {
             teller,
             subject,
             span,
@@ -130,8 +130,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const A: Teller = Teller::Client(1);
-    const B: Teller = Teller::Client(2);
+    const A: TranscriptSource = TranscriptSource::Client(1);
+    const B: TranscriptSource = TranscriptSource::Client(2);
 
     fn ms(millis: i64) -> MediaTime {
         MediaTime::from_millis(millis)
@@ -142,29 +142,32 @@ mod tests {
 
     #[test]
     fn words_are_of_the_present() {
-        let mut ledger = Ledger::new(2_000_000_000);
+        let mut admission = TranscriptAdmission::new(2_000_000_000);
         let now = ms(10_000);
         assert_eq!(
-            ledger.admit(A, None, span(1000, 8000), true, now),
+            admission.admit(A, None, span(1000, 8000), true, now),
             Err(Refused::Past)
         );
         assert_eq!(
-            ledger.admit(A, None, span(9000, 10_501), true, now),
+            admission.admit(A, None, span(9000, 10_501), true, now),
             Err(Refused::Future)
         );
         assert_eq!(
-            ledger.admit(A, None, span(0, 8001), true, now),
+            admission.admit(A, None, span(0, 8001), true, now),
             Ok(()),
             "the end of it is inside"
         );
-        assert_eq!(ledger.admit(A, None, span(9000, 10_500), true, now), Ok(()));
+        assert_eq!(
+            admission.admit(A, None, span(9000, 10_500), true, now),
+            Ok(())
+        );
     }
 
     #[test]
     fn a_stretch_is_told_once_and_what_was_not_final_is_told_anew() {
-        let (mut ledger, now) = (Ledger::new(2_000_000_000), ms(10_000));
+        let (mut admission, now) = (TranscriptAdmission::new(2_000_000_000), ms(10_000));
         let mut admit = |teller, subject, start, end, is_final| {
-            ledger.admit(teller, subject, span(start, end), is_final, now)
+            admission.admit(teller, subject, span(start, end), is_final, now)
         };
         assert_eq!(admit(A, None, 9000, 9400, false), Ok(()));
         assert_eq!(
@@ -198,27 +201,27 @@ mod tests {
     fn who_spoke_may_be_known_only_in_the_end() {
         let (s1, s2) = (Some(SubjectId::Face(1)), Some(SubjectId::Face(2)));
         for (before, after) in [(None, s1), (s1, None), (s1, s2)] {
-            let (mut ledger, now) = (Ledger::new(2_000_000_000), ms(10_000));
+            let (mut admission, now) = (TranscriptAdmission::new(2_000_000_000), ms(10_000));
             assert_eq!(
-                ledger.admit(A, before, span(9000, 9500), false, now),
+                admission.admit(A, before, span(9000, 9500), false, now),
                 Ok(())
             );
             assert_eq!(
-                ledger.admit(A, after, span(9100, 9600), true, now),
+                admission.admit(A, after, span(9100, 9600), true, now),
                 Ok(()),
                 "{before:?} {after:?}"
             );
             assert_eq!(
-                ledger.admit(B, None, span(9000, 9100), true, now),
+                admission.admit(B, None, span(9000, 9100), true, now),
                 Ok(()),
                 "the partial is gone: {before:?} {after:?}"
             );
         }
-        let (mut ledger, now) = (Ledger::new(2_000_000_000), ms(10_000));
-        assert_eq!(ledger.admit(A, s1, span(9000, 9500), false, now), Ok(()));
-        assert_eq!(ledger.admit(A, s2, span(9500, 9600), false, now), Ok(()));
+        let (mut admission, now) = (TranscriptAdmission::new(2_000_000_000), ms(10_000));
+        assert_eq!(admission.admit(A, s1, span(9000, 9500), false, now), Ok(()));
+        assert_eq!(admission.admit(A, s2, span(9500, 9600), false, now), Ok(()));
         assert_eq!(
-            ledger.admit(B, s1, span(9000, 9500), true, now),
+            admission.admit(B, s1, span(9000, 9500), true, now),
             Err(Refused::Overlapping),
             "one teller may follow two people, one after the other"
         );
@@ -226,28 +229,28 @@ mod tests {
 
     #[test]
     fn a_merged_subjects_stretches_are_those_of_whom_it_was_merged_into() {
-        let (mut ledger, now) = (Ledger::new(2_000_000_000), ms(10_000));
+        let (mut admission, now) = (TranscriptAdmission::new(2_000_000_000), ms(10_000));
         let (s1, s2) = (SubjectId::Face(1), SubjectId::Face(2));
         assert_eq!(
-            ledger.admit(A, Some(s2), span(8500, 9000), true, now),
+            admission.admit(A, Some(s2), span(8500, 9000), true, now),
             Ok(())
         );
         assert_eq!(
-            ledger.admit(A, Some(s2), span(9000, 9500), false, now),
+            admission.admit(A, Some(s2), span(9000, 9500), false, now),
             Ok(())
         );
-        ledger.merge(s2, s1);
+        admission.merge(s2, s1);
         assert_eq!(
-            ledger.admit(A, Some(s1), span(8500, 9000), true, now),
+            admission.admit(A, Some(s1), span(8500, 9000), true, now),
             Err(Refused::Overlapping),
             "told already"
         );
         assert_eq!(
-            ledger.admit(A, Some(s1), span(9500, 9900), true, now),
+            admission.admit(A, Some(s1), span(9500, 9900), true, now),
             Ok(())
         );
         assert_eq!(
-            ledger.admit(B, Some(s1), span(9000, 9500), true, now),
+            admission.admit(B, Some(s1), span(9000, 9500), true, now),
             Ok(()),
             "the partial was told anew"
         );
@@ -257,12 +260,12 @@ mod tests {
         /// What is admitted as final never overlaps for one subject, and what is refused leaves no trace.
         #[test]
         fn final_words_never_overlap(told in prop::collection::vec((0u64..3, 0u32..3, 0i64..3000, 1i64..800, any::<bool>()), 1..60)) {
-            let mut ledger = Ledger::new(1_500_000_000);
+            let mut admission = TranscriptAdmission::new(1_500_000_000);
             let mut finals: Vec<(Option<SubjectId>, Span)> = Vec::new();
             for (i, (client, subject, start, length, is_final)) in told.into_iter().enumerate() {
                 let now = ms(2000 + 20 * i as i64);
                 let (subject, span) = ((subject > 0).then_some(SubjectId::Face(subject)), span(start, start + length));
-                if ledger.admit(Teller::Client(client), subject, span, is_final, now).is_ok() {
+                if admission.admit(TranscriptSource::Client(client), subject, span, is_final, now).is_ok() {
                     prop_assert!(span.end > now.plus_nanos(-1_500_000_000) && span.end <= now.plus_nanos(AHEAD_NANOS));
                     for (other, theirs) in &finals {
                         let same = other.is_none() || subject.is_none() || *other == subject;

@@ -9,7 +9,7 @@ use crate::time::MediaTime;
 
 /// The two sources and a counter of their changes, so that a `status` can go out at once.
 #[derive(Debug, Default)]
-pub struct SourceBoard {
+pub struct SourceHealth {
     pub video: SourceGauge,
     pub audio: SourceGauge,
     changes: Mutex<u64>,
@@ -105,11 +105,11 @@ impl SourceCounters {
 
 impl SourceGauge {
     pub fn status(&self) -> SourceStatus {
-        self.status.lock().expect("board lock").clone()
+        self.status.lock().expect("health lock").clone()
     }
 }
 
-impl SourceBoard {
+impl SourceHealth {
     /// Both, as `status` carries them.
     pub fn sources(&self) -> Sources {
         Sources {
@@ -120,16 +120,16 @@ impl SourceBoard {
 
     /// How many changes of state, reason or origin there were.
     pub fn changes(&self) -> u64 {
-        *self.changes.lock().expect("board lock")
+        *self.changes.lock().expect("health lock")
     }
 
     /// Waits until there were more changes than `seen`, at most `timeout`; how many there were.
     pub fn wait_for_change(&self, seen: u64, timeout: Duration) -> u64 {
-        let changes = self.changes.lock().expect("board lock");
+        let changes = self.changes.lock().expect("health lock");
         *self
             .changed
             .wait_timeout_while(changes, timeout, |now| *now <= seen)
-            .expect("board lock")
+            .expect("health lock")
             .0
     }
 
@@ -144,7 +144,7 @@ impl SourceBoard {
     }
 
     pub(super) fn set(&self, gauge: &SourceGauge, state: SourceState, reason: Option<String>) {
-        let mut status = gauge.status.lock().expect("board lock");
+        let mut status = gauge.status.lock().expect("health lock");
         if status.state == state && status.reason == reason {
             return;
         }
@@ -154,12 +154,12 @@ impl SourceBoard {
     }
 
     pub(super) fn set_origin(&self, gauge: &SourceGauge, origin: Option<MediaTime>) {
-        gauge.status.lock().expect("board lock").origin_ns = origin;
+        gauge.status.lock().expect("health lock").origin_ns = origin;
         self.tell();
     }
 
     fn tell(&self) {
-        *self.changes.lock().expect("board lock") += 1;
+        *self.changes.lock().expect("health lock") += 1;
         self.changed.notify_all();
     }
 }
@@ -170,14 +170,14 @@ mod tests {
 
     #[test]
     fn only_a_change_wakes_the_reporter() {
-        let board = SourceBoard::default();
-        board.set(&board.video, SourceState::Opening, None);
-        board.set(&board.video, SourceState::Opening, None);
-        assert_eq!(board.changes(), 1);
-        board.set(&board.video, SourceState::Lost, Some("gone".into()));
-        assert_eq!(board.wait_for_change(1, Duration::ZERO), 2);
-        assert_eq!(board.video.status().reason.as_deref(), Some("gone"));
-        assert_eq!(board.audio.status().state, SourceState::Off);
+        let health = SourceHealth::default();
+        health.set(&health.video, SourceState::Opening, None);
+        health.set(&health.video, SourceState::Opening, None);
+        assert_eq!(health.changes(), 1);
+        health.set(&health.video, SourceState::Lost, Some("gone".into()));
+        assert_eq!(health.wait_for_change(1, Duration::ZERO), 2);
+        assert_eq!(health.video.status().reason.as_deref(), Some("gone"));
+        assert_eq!(health.audio.status().state, SourceState::Off);
     }
 
     #[test]

@@ -6,26 +6,28 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use serde_json::json;
 
-use crate::capture::{SourceBoard, SourceGauge};
+use crate::capture::{SourceGauge, SourceHealth};
 use crate::config::Config;
 use crate::encode::Runtime;
-use crate::event::{BundleFacts, Refusal, SourceState, SourceStatus, StatusEvent, Telling};
+use crate::event::{
+    BundleFacts, Refusal, SourceState, SourceStatus, StatusEvent, TranscriptRequest,
+};
 use crate::model::Bundle;
 use crate::model::manifest::Task;
 use crate::runtime::{InferenceQueue, Pipeline, RefusedCounts, TranscriptInbox};
-use crate::serve::{Check, HelloFacts, Metrics, Readiness, Vitals};
+use crate::serve::{Check, HelloFacts, Metrics, Readiness, ServerState};
 use crate::session::{ClientTranscripts, Streams, hop_ms};
 use crate::time::{Clock, SystemClock};
 
 /// Reads everybody's counters; owns none of their state.
-pub struct DaemonVitals {
+pub struct DaemonState {
     session: String,
     bundle: BundleFacts,
     /// Asked for and really used.
     provider: [&'static str; 2],
     streams: Streams,
     clock: Arc<SystemClock>,
-    board: Arc<SourceBoard>,
+    health: Arc<SourceHealth>,
     metrics: Arc<Metrics>,
     runtime: Runtime,
     stages: Mutex<Option<(Arc<InferenceQueue>, Arc<RefusedCounts>)>>,
@@ -40,13 +42,13 @@ pub struct DaemonVitals {
     stalled: Mutex<Option<&'static str>>,
 }
 
-impl DaemonVitals {
+impl DaemonState {
     pub fn new(
         config: &Config,
         bundle: &Bundle,
         streams: Streams,
         clock: Arc<SystemClock>,
-        board: Arc<SourceBoard>,
+        health: Arc<SourceHealth>,
         metrics: Arc<Metrics>,
         runtime: Runtime,
     ) -> Self {
@@ -64,13 +66,13 @@ impl DaemonVitals {
             window_ms: manifest.window.length_ms,
             hop_ms: hop_ms(config, manifest),
         };
-        DaemonVitals {
+        DaemonState {
             session: uuid::Uuid::new_v4().to_string(),
             bundle: facts,
             provider: [config.inference.provider.name(), bundle.provider().name()],
             streams,
             clock,
-            board,
+            health,
             metrics,
             runtime,
             stages: Mutex::default(),
@@ -136,10 +138,10 @@ impl DaemonVitals {
     fn sources(&self) -> Vec<(&'static str, SourceStatus)> {
         let mut on = Vec::new();
         if self.streams.video {
-            on.push(("video", self.board.video.status()));
+            on.push(("video", self.health.video.status()));
         }
         if self.streams.audio {
-            on.push(("audio", self.board.audio.status()));
+            on.push(("audio", self.health.audio.status()));
         }
         on
     }
@@ -178,21 +180,21 @@ impl DaemonVitals {
             "microphone_overrun",
             news(
                 "xruns".into(),
-                self.board.audio.counters.xruns.load(Ordering::Relaxed),
+                self.health.audio.counters.xruns.load(Ordering::Relaxed),
             ),
         );
         self.metrics.dropped(
             "samples_silenced",
             news(
                 "silenced".into(),
-                self.board.audio.counters.silenced.load(Ordering::Relaxed),
+                self.health.audio.counters.silenced.load(Ordering::Relaxed),
             ),
         );
         self.metrics.dropped(
             "pictures_too_late",
             news(
                 "too_late".into(),
-                self.board.video.counters.too_late.load(Ordering::Relaxed),
+                self.health.video.counters.too_late.load(Ordering::Relaxed),
             ),
         );
         let outliers = |gauge: &SourceGauge| gauge.counters.outliers.load(Ordering::Relaxed);
@@ -200,7 +202,7 @@ impl DaemonVitals {
             "stamps_far_ahead",
             news(
                 "outliers".into(),
-                outliers(&self.board.video) + outliers(&self.board.audio),
+                outliers(&self.health.video) + outliers(&self.health.audio),
             ),
         );
         for (name, status) in self.sources() {
@@ -209,7 +211,7 @@ impl DaemonVitals {
     }
 }
 
-impl Vitals for DaemonVitals {
+impl ServerState for DaemonState {
     fn hello(&self) -> HelloFacts {
         HelloFacts {
             session: self.session.clone(),
@@ -223,20 +225,20 @@ impl Vitals for DaemonVitals {
         let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         counters.insert(
             "frames".into(),
-            read(&self.board.video.counters.delivered).into(),
+            read(&self.health.video.counters.delivered).into(),
         );
         counters.insert(
             "samples".into(),
-            read(&self.board.audio.counters.samples).into(),
+            read(&self.health.audio.counters.samples).into(),
         );
         counters.insert(
             "stamps_assumed".into(),
-            read(&self.board.video.counters.assumed_stamps).into(),
+            read(&self.health.video.counters.assumed_stamps).into(),
         );
         counters.insert(
             "reconnects".into(),
-            (read(&self.board.video.counters.reconnects)
-                + read(&self.board.audio.counters.reconnects))
+            (read(&self.health.video.counters.reconnects)
+                + read(&self.health.audio.counters.reconnects))
             .into(),
         );
         counters.insert(
@@ -244,7 +246,7 @@ impl Vitals for DaemonVitals {
             json!({"asked": self.provider[0], "used": self.provider[1]}),
         );
         StatusEvent {
-            sources: self.board.sources(),
+            sources: self.health.sources(),
             degraded: "none",
             paused: self.paused.load(Ordering::Acquire),
             counters,
@@ -290,7 +292,7 @@ impl Vitals for DaemonVitals {
         &self.metrics
     }
 
-    fn hear(&self, client: u64, telling: Telling) -> Result<(), Refusal> {
+    fn hear(&self, client: u64, telling: TranscriptRequest) -> Result<(), Refusal> {
         match self.transcripts.get() {
             Some(inbox) => inbox.take(client, telling, self.clock.now()),
             None => Err(ClientTranscripts::closed()),
@@ -307,25 +309,25 @@ mod tests {
     fn a_frame_for_a_client_collects_nothing_and_a_page_does() {
         let (config, runtime) = (Config::default(), Runtime::load().unwrap());
         let bundle = open_bundle(&config, &runtime).unwrap();
-        let (board, streams) = (
-            Arc::new(SourceBoard::default()),
+        let (health, streams) = (
+            Arc::new(SourceHealth::default()),
             Streams {
                 video: true,
                 audio: true,
             },
         );
-        let vitals = DaemonVitals::new(
+        let server_state = DaemonState::new(
             &config,
             &bundle,
             streams,
             Arc::new(SystemClock::new()),
-            board.clone(),
+            health.clone(),
             Arc::default(),
             runtime,
         );
-        board.audio.counters.xruns.store(3, Ordering::Relaxed);
+        health.audio.counters.xruns.store(3, Ordering::Relaxed);
         assert_eq!(
-            vitals
+            server_state
                 .metrics()
                 .counters()
                 .get("dropped_microphone_overrun"),
@@ -333,7 +335,7 @@ mod tests {
         );
         for _ in 0..2 {
             assert_eq!(
-                vitals
+                server_state
                     .collected()
                     .counters()
                     .get("dropped_microphone_overrun"),
@@ -341,7 +343,10 @@ mod tests {
             );
         }
         assert_eq!(
-            vitals.status().counters.get("dropped_microphone_overrun"),
+            server_state
+                .status()
+                .counters
+                .get("dropped_microphone_overrun"),
             Some(&json!(3))
         );
     }
