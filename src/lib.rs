@@ -55,6 +55,7 @@ pub mod time;
 
 pub mod clip;
 pub mod labels;
+pub mod manifest;
 pub mod modality;
 
 pub mod lane;

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::clip::{Absence, Clip, Recognition};
 use crate::encode::{EncodeError, return_freed_memory};
+use crate::manifest::Manifest;
 use crate::modality::{Modality, PerModality, Presence};
-use crate::model::manifest::Manifest;
 use crate::model::{Bundle, Encoder};
 use crate::preprocess::{LogMel, MelCache};
 use crate::time::monotonic_nanos;
@@ -21,6 +21,7 @@ mod batch;
 mod cache;
 mod embed;
 mod head;
+mod self_test;
 mod text;
 mod text_thread;
 

@@ -12,8 +12,8 @@ use crate::encode::Runtime;
 use crate::event::{
     BundleFacts, Refusal, SourceState, SourceStatus, StatusEvent, TranscriptRequest,
 };
+use crate::manifest::Task;
 use crate::model::Bundle;
-use crate::model::manifest::Task;
 use crate::runtime::{InferenceQueue, Pipeline, RefusedCounts, TranscriptInbox};
 use crate::serve::{Check, HelloFacts, Metrics, Readiness, ServerState};
 use crate::session::{ClientTranscripts, Streams, hop_ms};

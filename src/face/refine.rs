@@ -8,7 +8,7 @@ use super::pose::detected_facing;
 use super::yunet::CropDetector;
 use crate::clip::Landmarks;
 use crate::encode::{EncodeError, Graph, Input, Provider, Runtime};
-use crate::model::manifest::hex_sha256;
+use crate::manifest::hex_sha256;
 
 /// Side of the network's input.
 pub const INPUT_SIDE: usize = 48;

@@ -15,7 +15,7 @@ use super::shot::SceneCutDetector;
 use super::track::{Track, UnmatchedDetection};
 use crate::clip::{FramedFaces, SubjectChange, SubjectPhase, VideoFrame};
 use crate::encode::EncodeError;
-use crate::model::manifest::FacePreprocessing;
+use crate::manifest::FacePreprocessing;
 use crate::time::MediaTime;
 use face::FaceBuilder;
 use observations::{SQUARE, believable};

@@ -147,7 +147,7 @@ fn triangle(phase: u32) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::manifest::hex_sha256;
+    use crate::manifest::hex_sha256;
 
     /// These hashes are the contract: every bundle's goldens rest on them.
     #[test]

@@ -1,23 +1,20 @@
 //! The bundle: the only thing that passes from trainer to daemon. A directory with `manifest.toml`, graphs, `golden.json` and a model card.
 
 pub mod golden;
-pub mod manifest;
-mod self_test;
 mod sums;
 #[cfg(all(test, feature = "sentence"))]
 pub(crate) mod tests;
 
 use std::path::{Path, PathBuf};
 
-use crate::encode::{
-    EncodeError, Graph, GraphFiles, Precision, Provider, Runtime, first_that_works,
-};
+use crate::encode::{EncodeError, Graph, GraphFiles, Precision, Provider, Runtime};
 #[cfg(feature = "corpus")]
 pub(crate) use sums::check as check_sums;
 pub use sums::seal;
 
-use manifest::{EncoderEntry, EncoderKind, Manifest, hex_sha256};
+use golden::Goldens;
 
+use crate::manifest::{EncoderEntry, EncoderKind, Manifest, hex_sha256};
 use crate::modality::Modality;
 use crate::preprocess::{TextError, Tokenizer};
 
@@ -108,32 +105,14 @@ pub struct Encoder {
 }
 
 impl Bundle {
-    /// Opens the bundle in `directory` and refuses whatever does not match: hashes, fingerprint, shapes, goldens.
-    ///
-    /// `Auto`: a GPU whose numbers are not the exporter's cannot be used either.
-    pub fn open(
+    /// Opens the bundle in `directory` without its self-test, which needs the recogniser: hashes,
+    /// fingerprint and shapes match, the golden cases are not replayed yet.
+    pub(crate) fn open_unverified(
         runtime: &Runtime,
         directory: &Path,
         provider: Provider,
         threads: usize,
-    ) -> Result<Bundle, BundleError> {
-        let at_fault = |error: &BundleError| {
-            matches!(
-                error,
-                BundleError::Graph { .. } | BundleError::SelfTest { .. }
-            )
-        };
-        first_that_works(provider, at_fault, |provider| {
-            Bundle::open_on(runtime, directory, provider, threads)
-        })
-    }
-
-    fn open_on(
-        runtime: &Runtime,
-        directory: &Path,
-        provider: Provider,
-        threads: usize,
-    ) -> Result<Bundle, BundleError> {
+    ) -> Result<(Bundle, Goldens), BundleError> {
         let at = || directory.to_owned();
         let read = |file: &str| {
             std::fs::read(directory.join(file)).map_err(|source| BundleError::Missing {
@@ -188,7 +167,7 @@ impl Bundle {
                 what,
             });
         }
-        let mut bundle = Bundle {
+        let bundle = Bundle {
             manifest,
             encoders,
             tokenizer,
@@ -200,8 +179,7 @@ impl Bundle {
                 source,
             }
         })?;
-        self_test::replay(&mut bundle, directory, &goldens)?;
-        Ok(bundle)
+        Ok((bundle, goldens))
     }
 
     /// What is really used, of all graphs the least accelerated.

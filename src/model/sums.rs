@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use super::BundleError;
-use super::manifest::hex_sha256;
+use crate::manifest::hex_sha256;
 
 /// The file's name inside a bundle.
 pub const SUMS: &str = "SHA256SUMS";

@@ -3,8 +3,8 @@
 use std::fs;
 
 use super::golden::{Goldens, golden_crop, golden_samples};
-use super::manifest::Int8Entry;
 use super::*;
+use crate::manifest::Int8Entry;
 use crate::onnx::quantise::{Example, quantise};
 use crate::preprocess::normalise;
 use crate::recognize::embed;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 
 use super::sentence::Sentence;
-use crate::model::manifest::{Manifest, hex_sha256};
+use crate::manifest::{Manifest, hex_sha256};
 
 /// The sentence encoder of a bundle, out of the published weights.
 #[derive(Debug, clap::Args)]

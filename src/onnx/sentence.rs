@@ -12,10 +12,8 @@ use anyhow::{Context, bail, ensure};
 use safetensors::SafeTensors;
 use serde::Serialize;
 
+use crate::manifest::{EncoderEntry, EncoderKind, TextPreprocessing, WindowRule, hex_sha256};
 use crate::modality::Modality;
-use crate::model::manifest::{
-    EncoderEntry, EncoderKind, TextPreprocessing, WindowRule, hex_sha256,
-};
 use crate::model::seal;
 use crate::onnx::bert::Bert;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use realfft::{RealFftPlanner, RealToComplex};
 
-use crate::model::manifest::{AudioNormalisation, AudioPreprocessing, AudioScale};
+use crate::manifest::{AudioNormalisation, AudioPreprocessing, AudioScale};
 
 /// torchaudio's `MelSpectrogram` with its defaults (`src/train/method.md` a.5), then the manifest's
 /// scale and normalisation.

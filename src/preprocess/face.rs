@@ -1,7 +1,7 @@
 //! The face front end: an aligned crop out of a picture, and its normalisation.
 
 use crate::clip::{ColorMatrix, Crop, Landmarks, Picture};
-use crate::model::manifest::{FaceNormalisation, FacePreprocessing};
+use crate::manifest::{FaceNormalisation, FacePreprocessing};
 use multiversion::multiversion;
 
 /// A similarity transform: `x' = a x - b y + tx`, `y' = b x + a y + ty`.

@@ -101,8 +101,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::manifest::{AudioNormalisation, AudioPreprocessing, AudioScale};
     use crate::model::golden::golden_samples;
-    use crate::model::manifest::{AudioNormalisation, AudioPreprocessing, AudioScale};
 
     fn mel(hop: usize, scale: AudioScale, normalise: AudioNormalisation) -> LogMel {
         LogMel::new(&AudioPreprocessing {

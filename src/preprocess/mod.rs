@@ -12,6 +12,3 @@ pub use text::{TextError, Tokenizer, Tokens};
 
 #[cfg(all(test, feature = "sentence"))]
 pub(crate) use text::tests::tiny_tokenizer;
-
-/// Raise it whenever a change here, or in the crop, changes a number that an encoder sees: bundles made before are then refused.
-pub const PREPROCESS_VERSION: u32 = 1;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tokenizers::TruncationParams;
 
-use crate::model::manifest::hex_sha256;
+use crate::manifest::hex_sha256;
 
 /// Words cannot become tokens.
 #[derive(Debug, thiserror::Error)]

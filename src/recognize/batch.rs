@@ -7,9 +7,9 @@ use std::ops::Range;
 use super::cache::FaceCache;
 use crate::clip::{Clip, Crop, Face};
 use crate::encode::{EncodeError, Graph, Input, OutputView};
+use crate::manifest::{EncoderKind, FacePreprocessing, Manifest};
 use crate::modality::Modality;
 use crate::model::Encoder;
-use crate::model::manifest::{EncoderKind, FacePreprocessing, Manifest};
 use crate::preprocess::{LogMel, MelCache, normalise_into};
 
 /// Rows of one run at most, unless one clip alone has more: bounds the memory of activations.

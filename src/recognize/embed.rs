@@ -7,8 +7,8 @@ use super::batch::{gather_frames, mean, run_crops, run_rows};
 use super::text::text_embedding;
 use crate::clip::Crop;
 use crate::encode::EncodeError;
+use crate::manifest::{EncoderKind, Manifest};
 use crate::modality::Modality;
-use crate::model::manifest::{EncoderKind, Manifest};
 use crate::model::{Bundle, Encoder};
 use crate::preprocess::LogMel;
 

@@ -4,9 +4,9 @@ use super::Embeddings;
 use super::batch::{Embedded, rows_of, wrong_output};
 use crate::clip::{Absence, Recognition};
 use crate::encode::{EncodeError, Graph, Input};
+use crate::manifest::{Manifest, Task};
 use crate::modality::{PerModality, Presence};
 use crate::model::Bundle;
-use crate::model::manifest::{Manifest, Task};
 
 /// The head's logits, one per label: absent embeddings are zeros and their presence 0.
 pub fn head_logits(bundle: &mut Bundle, embeddings: &Embeddings) -> Result<Vec<f32>, EncodeError> {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use super::*;
 use crate::clip::{ClipText, ClipVoice, Face, Rect, SubjectId};
 use crate::encode::{Provider, Runtime};
+use crate::manifest::FaceNormalisation;
 use crate::model::golden::{golden_crop, golden_samples};
-use crate::model::manifest::FaceNormalisation;
 use crate::testing::project;
 use crate::time::{MediaTime, Span};
 

@@ -7,7 +7,7 @@ use crate::align::AlignSettings;
 use crate::config::{Config, locate};
 use crate::encode::{EncodeError, Provider, Runtime};
 use crate::face::{Detector, DetectorSettings, FaceSettings, FaceStage, Follower};
-use crate::model::manifest::{FacePreprocessing, Manifest};
+use crate::manifest::{FacePreprocessing, Manifest};
 use crate::schedule;
 use crate::speech::{TranscriberChoice, TurnRule};
 

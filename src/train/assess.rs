@@ -8,8 +8,8 @@ mod answering;
 
 pub use answering::{Answering, OfBundle, OfRun};
 
+use crate::manifest::Task;
 use crate::modality::{Modality, PerModality};
-use crate::model::manifest::Task;
 use crate::train::data::Split;
 use crate::train::features::Features;
 use crate::train::labelled::Labelled;

@@ -7,8 +7,8 @@ use burn::module::Module;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use crate::manifest::Task;
 use crate::modality::Modality;
-use crate::model::manifest::Task;
 use crate::time::monotonic_nanos;
 use crate::train::checkpoint::RunFolder;
 use crate::train::classify::{self, ClassWeights, FinetuneKind, FinetuneRecipe, logits};

@@ -10,9 +10,9 @@ use burn::tensor::{Tensor, TensorData};
 use burn_onnx::export::{AxisSpec, InputSpec, OnnxExporter};
 
 use crate::encode::{Graph, Input, Provider, Runtime};
+use crate::manifest::{HeadEntry, Manifest, hex_sha256};
 use crate::modality::Modality;
 use crate::model::golden::{GoldenCase, Goldens, golden_crop, golden_samples};
-use crate::model::manifest::{HeadEntry, Manifest, hex_sha256};
 use crate::model::{Bundle, EncoderFiles};
 use crate::recognize::{embed, head_logits};
 use crate::train::classify::{self, ClassifierRun, HeadCalibration, Recognition};

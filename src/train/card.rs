@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 
 use crate::labels::{LABELS, RAVDESS};
-use crate::model::manifest::Manifest;
+use crate::manifest::Manifest;
 use crate::train::conditions::Condition;
 use crate::train::crowd::Crowd;
 use crate::train::evaluate::Figure;

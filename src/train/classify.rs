@@ -12,8 +12,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
+use crate::manifest::Task;
 use crate::modality::Modality;
-use crate::model::manifest::Task;
 use crate::time::monotonic_nanos;
 use crate::train::calibrate::{Calibrated, abstain_threshold, calibrate, verdicts};
 use crate::train::checkpoint::{Progress, RunFolder, read_json, write_json};

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::clip::{Clip, Crop};
 use crate::encode::{EncodeError, Provider, Runtime, first_that_works};
-use crate::modality::Modality;
-use crate::model::manifest::{
+use crate::manifest::{
     AudioPreprocessing, EncoderEntry, EncoderKind, FacePreprocessing, HeadEntry, Manifest, SCHEMA,
     Task, TextPreprocessing, WindowRule,
 };
+use crate::modality::Modality;
 use crate::model::{BundleError, Encoder, EncoderFiles, check_sums};
 use crate::preprocess::{LogMel, Tokenizer};
 use crate::recognize::{Embeddings, FaceCache, encode_clip, frame_embeddings, text_embedding};

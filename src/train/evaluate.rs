@@ -8,8 +8,8 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::labels::LABELS;
+use crate::manifest::{EncoderEntry, Manifest};
 use crate::modality::{Modality, Presence};
-use crate::model::manifest::{EncoderEntry, Manifest};
 use crate::preprocess::normalise;
 use crate::train::assess::{Answering, Assessment, OfBundle, OfRun, assess};
 use crate::train::calibrate::Judged;

@@ -9,11 +9,11 @@ use burn_onnx::export::{AxisSpec, InputSpec, OnnxExporter};
 
 use crate::encode::{Graph, Input, Provider, Runtime};
 use crate::labels::{LABELS, RAVDESS};
-use crate::modality::{Modality, Presence};
-use crate::model::golden::golden_samples;
-use crate::model::manifest::{
+use crate::manifest::{
     EncoderEntry, EncoderKind, HeadEntry, Int8Entry, Manifest, SCHEMA, Task, hex_sha256,
 };
+use crate::modality::{Modality, Presence};
+use crate::model::golden::golden_samples;
 use crate::onnx::sentence::Sentence;
 use crate::preprocess::{LogMel, normalise};
 use crate::train::card;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 
 use crate::labels::LABELS;
-use crate::model::manifest::hex_sha256;
+use crate::manifest::hex_sha256;
 use crate::preprocess::normalise;
 use crate::train::calibrate::largest;
 use crate::train::data::Part;

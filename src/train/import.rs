@@ -14,7 +14,7 @@ use anyhow::{Context, bail, ensure};
 use pytorch_reader::{DType, PytorchReader};
 use serde::Serialize;
 
-use crate::model::manifest::hex_sha256;
+use crate::manifest::hex_sha256;
 use crate::onnx::sentence::{self, SentenceArgs};
 use crate::onnx::{Attribute, Axis, GraphBuilder};
 use crate::train::import_encoder::{self, EncoderArgs};

@@ -34,11 +34,11 @@ use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::encode::{Graph, Provider, Runtime};
-use crate::modality::Modality;
-use crate::model::manifest::{
+use crate::manifest::{
     AudioPreprocessing, EncoderEntry, EncoderKind, FaceNormalisation, FacePreprocessing,
     TextPreprocessing, WindowRule, hex_sha256,
 };
+use crate::modality::Modality;
 use crate::model::{check_sums, seal};
 use crate::onnx::outline::Outline;
 use crate::preprocess::Tokenizer;

@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 
 use crate::clip::Crop;
 use crate::encode::{Graph, Provider, Runtime};
-use crate::model::manifest::{AudioPreprocessing, FacePreprocessing};
+use crate::manifest::{AudioPreprocessing, FacePreprocessing};
 use crate::onnx::quantise::{Example, quantise};
 use crate::preprocess::{LogMel, normalise};
 use crate::time::thread_cpu_nanos;

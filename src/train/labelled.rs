@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::bail;
 use sha2::{Digest, Sha256};
 
-use crate::model::manifest::{Task, hex_sha256};
+use crate::manifest::{Task, hex_sha256};
 use crate::train::data::{Split, Target};
 use crate::train::features::{Features, shuffled};
 use crate::train::metrics::{Truth, weights};

@@ -4,8 +4,8 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::labels::LABELS;
+use crate::manifest::HeadEntry;
 use crate::modality::{Modality, Presence};
-use crate::model::manifest::HeadEntry;
 use crate::train::calibrate::{Judged, largest};
 use crate::train::evaluate::{Figure, figure_of};
 use crate::train::evidence::Evidence;

@@ -6,8 +6,8 @@ use anyhow::{Context, bail, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::manifest::{AudioPreprocessing, FacePreprocessing, WindowRule};
 use crate::modality::Modality;
-use crate::model::manifest::{AudioPreprocessing, FacePreprocessing, WindowRule};
 use crate::train::data::ravdess;
 use crate::train::data::voices::Corpus;
 use crate::train::net::EncoderShape;

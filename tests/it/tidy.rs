@@ -129,6 +129,7 @@ fn nothing_points_up_the_stream() {
         "time",
         "clip",
         "labels",
+        "manifest",
         "modality",
         "lane",
         "encode",

@@ -9,7 +9,7 @@ use crate::face::pose::facing;
 use crate::face::quality::{frontal, quality};
 use crate::face::refine::Follower;
 use crate::face::track::{Observation, Track};
-use crate::model::manifest::FacePreprocessing;
+use crate::manifest::FacePreprocessing;
 use crate::preprocess::align;
 use crate::time::MediaTime;
 

@@ -301,7 +301,7 @@ fn the_default_face_encoder_in_eight_bits_agrees_and_is_faster() {
         return;
     };
     let bytes = std::fs::read(project("models/default/face.onnx")).unwrap();
-    let manifest: crate::model::manifest::Manifest =
+    let manifest: crate::manifest::Manifest =
         toml::from_str(&std::fs::read_to_string(project("models/default/manifest.toml")).unwrap())
             .unwrap();
     let settings = manifest.face.unwrap();

@@ -6,10 +6,10 @@ use std::path::Path;
 use super::super::*;
 use crate::clip::{ClipText, SubjectId};
 use crate::encode::{Graph, Provider, Runtime};
-use crate::model::golden::{GoldenCase, Goldens};
-use crate::model::manifest::{
+use crate::manifest::{
     EncoderEntry, EncoderKind, HeadEntry, SCHEMA, Task, TextPreprocessing, WindowRule, hex_sha256,
 };
+use crate::model::golden::{GoldenCase, Goldens};
 use crate::model::{BundleError, seal};
 use crate::onnx::bert::tests::tiny_bert;
 use crate::onnx::{Attribute, Axis, GraphBuilder};

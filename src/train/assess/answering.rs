@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::encode::{Provider, Runtime};
 use crate::labels::{LABELS, label_index};
+use crate::manifest::Task;
 use crate::modality::Modality;
 use crate::model::Bundle;
-use crate::model::manifest::Task;
 use crate::recognize::{Embeddings, head_logits};
 use crate::train::checkpoint::Progress;
 use crate::train::classify::{self, ClassifierRun, HeadCalibration, Recognition, inputs};

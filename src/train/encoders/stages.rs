@@ -1,10 +1,10 @@
 //! What the stages before the encoders go by, where there are no graphs yet.
 
 use super::{Sections, SetFiles, headless};
-use crate::modality::Modality;
-use crate::model::manifest::{
+use crate::manifest::{
     AudioPreprocessing, EncoderEntry, EncoderKind, FacePreprocessing, WindowRule,
 };
+use crate::modality::Modality;
 
 impl SetFiles {
     /// Windows and preprocessing of a face and a voice alone: what the stages before the encoders

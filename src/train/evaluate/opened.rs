@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 
 use crate::encode::{Graph, GraphFiles, Input, Output, Precision, Provider, Runtime};
+use crate::manifest::{FacePreprocessing, Manifest, hex_sha256};
 use crate::model::Encoder;
-use crate::model::manifest::{FacePreprocessing, Manifest, hex_sha256};
 use crate::preprocess::Tokenizer;
 use crate::train::fusion::HeadBatch;
 use crate::train::words::Words;

@@ -34,7 +34,7 @@ pub use worker::{Outcome, Worker};
 
 use crate::capture::decoder_cpu_nanos;
 use crate::encode::{Provider, Runtime};
-use crate::model::manifest::EncoderEntry;
+use crate::manifest::EncoderEntry;
 use crate::time::process_cpu_nanos;
 use crate::train::data::{self, Item, Listing, Media};
 use crate::train::encoders::SetFiles;

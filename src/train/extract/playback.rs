@@ -19,8 +19,8 @@ use crate::config::{Config, locate};
 use crate::encode::{EncodeError, Provider, Runtime};
 use crate::face::{Detector, Follower};
 use crate::lane::{Received, WhenFull, lane};
+use crate::manifest::Manifest;
 use crate::modality::Modality;
-use crate::model::manifest::Manifest;
 use crate::preprocess::align;
 use crate::session::{
     self, DetectionPolicy, Hearing, Input, Output, Plan, Session, Stages, Tempo, Vision,

@@ -15,7 +15,7 @@ use super::view::View;
 use crate::clip::{self, Clip, ColorMatrix, Colorimetry, Crop};
 use crate::config::Config;
 use crate::encode::{EncodeError, Provider, Runtime};
-use crate::model::manifest::FacePreprocessing;
+use crate::manifest::FacePreprocessing;
 use crate::recognize::Embeddings;
 use crate::time::Span;
 use crate::train::data::{Item, Media, Picture};

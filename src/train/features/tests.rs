@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::model::manifest::Task;
+use crate::manifest::Task;
 use crate::train::data::Split;
 use crate::train::labelled::Labelled;
 use crate::train::metrics::Truth;

@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 
 use super::Provenance;
 use super::elf::data_symbols;
-use crate::model::manifest::hex_sha256;
+use crate::manifest::hex_sha256;
 use crate::onnx::{Attribute, Axis, GraphBuilder};
 
 const WHEEL: &str =

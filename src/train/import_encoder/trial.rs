@@ -4,9 +4,9 @@ use anyhow::{Context, bail, ensure};
 
 use super::Sections;
 use crate::encode::{Graph, Input};
+use crate::manifest::EncoderKind;
 use crate::modality::Modality;
 use crate::model::golden::{golden_crop, golden_samples};
-use crate::model::manifest::EncoderKind;
 use crate::onnx::outline::{Outline, Values};
 use crate::preprocess::{LogMel, Tokenizer, normalise};
 
@@ -47,7 +47,7 @@ fn expected(
     })
 }
 
-/// [`crate::model::manifest::EncoderEntry::input`] of a graph whose declared inputs fit.
+/// [`crate::manifest::EncoderEntry::input`] of a graph whose declared inputs fit.
 pub(super) fn input_axes(
     modality: Modality,
     kind: EncoderKind,

@@ -1,6 +1,6 @@
 //! The metrics by name, each with the sentence that a report prints as its legend.
 
-use crate::model::manifest::Task;
+use crate::manifest::Task;
 use crate::train::metrics::reference::{Average, Decisions, Kind};
 use crate::train::metrics::tally::{BINS, Tally};
 

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::model::manifest::Task;
+use crate::manifest::Task;
 
 /// Scores against the truth: the input of every metric.
 #[derive(Clone, Debug, PartialEq)]

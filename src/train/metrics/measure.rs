@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::model::manifest::Task;
+use crate::manifest::Task;
 use crate::train::metrics::bootstrap::{Bootstrap, Units};
 use crate::train::metrics::figure::{LabelMetric, Metric, Tallied};
 use crate::train::metrics::judgements::Judgements;

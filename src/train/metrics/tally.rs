@@ -1,6 +1,6 @@
 //! Everything that the metrics are made of, as sums over items: so a bootstrap adds up again and computes nothing twice.
 
-use crate::model::manifest::Task;
+use crate::manifest::Task;
 use crate::train::metrics::judgements::{Judgements, argmax};
 use crate::train::metrics::reference::{Decisions, said_of_several};
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::model::manifest::Task;
+use crate::manifest::Task;
 use crate::train::metrics::Judgements;
 
 /// One item. Its id and words alone, never a picture.

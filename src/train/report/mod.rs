@@ -14,7 +14,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::model::manifest::Task;
+use crate::manifest::Task;
 use crate::train::metrics::figure::{LabelMetric, Metric};
 use crate::train::metrics::measure::Measured;
 

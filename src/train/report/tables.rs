@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::model::manifest::Task;
+use crate::manifest::Task;
 use crate::train::metrics::figure::{Better, LabelMetric, Metric};
 use crate::train::metrics::measure::{Figure, Measured};
 use crate::train::report::chart::whisker;

@@ -10,7 +10,7 @@ use crate::clip::{
 use crate::encode::{Provider, Runtime};
 use crate::face::associate::distance;
 use crate::face::{Detector, DetectorSettings, FaceSettings, FaceStage, Follower, Mtcnn, RgbImage};
-use crate::model::manifest::{FaceNormalisation, FacePreprocessing};
+use crate::manifest::{FaceNormalisation, FacePreprocessing};
 use crate::testing::project;
 use crate::time::MediaTime;
 

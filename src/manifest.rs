@@ -9,10 +9,15 @@ use sha2::{Digest, Sha256};
 
 use crate::clip::{Face, face_slot};
 use crate::modality::{Modality, Presence};
-use crate::preprocess::PREPROCESS_VERSION;
 
 /// The version of the manifest's own layout.
 pub const SCHEMA: u32 = 1;
+
+/// Version of the preprocessing code, part of every fingerprint.
+///
+/// Raise it whenever a change in `preprocess`, or in the crop, changes a number that an encoder
+/// sees. Bundles made before are then refused.
+pub const PREPROCESS_VERSION: u32 = 1;
 
 /// `manifest.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,12 +1,13 @@
-//! The golden self-test: what the bundle answered when it was exported, it must answer here.
+//! Opening a bundle with its golden self-test: the graphs must reproduce the exporter's outputs.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use super::golden::{Goldens, golden_crop, golden_samples};
-use super::{Bundle, BundleError};
+use super::{embed, head_logits};
 use crate::clip::Crop;
-use crate::recognize::embed;
+use crate::encode::{Provider, Runtime, first_that_works};
+use crate::model::golden::{Goldens, golden_crop, golden_samples};
+use crate::model::{Bundle, BundleError};
 
 /// Largest difference permitted between the exporter's numbers and ours, on values of order 1: float kernels differ between
 /// machines and providers by some 1e-5, a wrong weight or a wrong preprocessing by far more.
@@ -17,12 +18,37 @@ const PERMITTED: f32 = 2e-3;
 /// by 1e-5 they changed one of 40 by up to 0.014; its float graph is 0.08 away.
 const PERMITTED_INT8: f32 = 4e-2;
 
+impl Bundle {
+    /// Opens the bundle in `directory` and replays its golden cases on the opened graphs.
+    ///
+    /// With [`Provider::Auto`], an execution provider that fails the self-test is skipped like one
+    /// that cannot open the graphs.
+    ///
+    /// # Errors
+    /// A [`BundleError`] if hashes, fingerprint, shapes or goldens do not match.
+    pub fn open(
+        runtime: &Runtime,
+        directory: &Path,
+        provider: Provider,
+        threads: usize,
+    ) -> Result<Bundle, BundleError> {
+        let at_fault = |error: &BundleError| {
+            matches!(
+                error,
+                BundleError::Graph { .. } | BundleError::SelfTest { .. }
+            )
+        };
+        first_that_works(provider, at_fault, |provider| {
+            let (mut bundle, goldens) =
+                Bundle::open_unverified(runtime, directory, provider, threads)?;
+            replay(&mut bundle, directory, &goldens)?;
+            Ok(bundle)
+        })
+    }
+}
+
 /// Runs every case; the first number that is off refuses the bundle.
-pub(super) fn replay(
-    bundle: &mut Bundle,
-    directory: &Path,
-    goldens: &Goldens,
-) -> Result<(), BundleError> {
+fn replay(bundle: &mut Bundle, directory: &Path, goldens: &Goldens) -> Result<(), BundleError> {
     if goldens.cases.is_empty() {
         return Err(BundleError::Unsupported {
             directory: directory.to_owned(),
@@ -93,7 +119,7 @@ pub(super) fn replay(
                 .iter()
                 .filter_map(|name| Some((name.clone(), case.embeddings.get(name)?.clone()))),
         );
-        let logits = crate::recognize::head_logits(bundle, &embeddings).map_err(refused)?;
+        let logits = head_logits(bundle, &embeddings).map_err(refused)?;
         off("the answer".into(), &logits, &case.logits, PERMITTED)?;
     }
     Ok(())
