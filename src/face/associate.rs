@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::detect::Detection;
+use super::detection::Detection;
 use super::track::{Observation, Track};
 use crate::clip::Rect;
 use crate::time::MediaTime;

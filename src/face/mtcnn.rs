@@ -8,9 +8,10 @@
 use std::path::Path;
 
 use super::boxes::{Candidate, Overlap, suppress};
-use super::detect::{Detection, DetectorSettings, in_shrunk};
+use super::detection::{Detection, DetectorSettings, in_shrunk};
 use super::image::{Area, RgbImage, resample};
-use super::refine::{INPUT_SIDE, Refiner, open_graph};
+use super::provenance::open_graph;
+use super::refine::{INPUT_SIDE, Refiner};
 use crate::clip::{Picture, Rect};
 use crate::encode::{EncodeError, Graph, Input, Provider, Runtime};
 
@@ -224,6 +225,11 @@ impl Mtcnn {
             })
             .collect())
     }
+}
+
+/// Whether `dir` holds MTCNN's cascade.
+pub(super) fn is_mtcnn(dir: &Path) -> bool {
+    dir.join("pnet.onnx").exists()
 }
 
 /// The part of the image under a candidate, as the reference cuts it: truncated, counted from 1,

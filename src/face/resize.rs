@@ -1,6 +1,6 @@
 //! Pictures of another size in the middle of a stream: coordinates follow.
 
-use super::detect::Detection;
+use super::detection::Detection;
 use crate::clip::Rect;
 use crate::time::MediaTime;
 

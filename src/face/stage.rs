@@ -8,8 +8,8 @@ mod observations;
 mod subjects;
 
 use super::associate::{CannotLink, give_back, match_detections, settle};
-use super::detect::Detection;
-use super::refine::Follower;
+use super::detection::Detection;
+use super::follower::Follower;
 use super::resize::PictureSize;
 use super::shot::SceneCutDetector;
 use super::track::{Track, UnmatchedDetection};

@@ -7,9 +7,9 @@
 use std::path::Path;
 
 use super::closeup::cut_square;
-use super::detect::{Detection, DetectorSettings, in_shrunk};
+use super::detection::{Detection, DetectorSettings, in_shrunk};
 use super::image::{Area, RgbImage, resample};
-use super::refine::open_graph;
+use super::provenance::open_graph;
 use crate::clip::{Landmarks, Picture, Rect};
 use crate::encode::{EncodeError, Graph, Input, Output, Provider, Runtime};
 

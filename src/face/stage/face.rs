@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use crate::clip::{Face, Landmarks, Picture, SubjectId, face_slot};
+use crate::face::follower::Follower;
 use crate::face::lips::lip_motion;
 use crate::face::pose::facing;
 use crate::face::quality::{frontal, quality};
-use crate::face::refine::Follower;
 use crate::face::track::{Observation, Track};
 use crate::manifest::FacePreprocessing;
 use crate::preprocess::align;

@@ -5,7 +5,7 @@ use crate::clip::{Picture, Rect};
 use crate::encode::EncodeError;
 use crate::face::appearance::Appearance;
 use crate::face::closeup::Closeup;
-use crate::face::detect::Detection;
+use crate::face::detection::Detection;
 use crate::face::refine::Refinement;
 use crate::face::track::{Observation, Track, UnmatchedDetection};
 

@@ -1,13 +1,8 @@
-//! Face detection in whole pictures: what a detector answers, and the choice between [`YuNet`] and
-//! [`Mtcnn`].
-
-use std::path::Path;
+//! A detected face, and what the detectors share: settings and the shrinking of large pictures.
 
 use super::image::RgbImage;
-use super::mtcnn::Mtcnn;
-use super::yunet::YuNet;
 use crate::clip::{Landmarks, Picture, Rect};
-use crate::encode::{EncodeError, Provider, Runtime};
+use crate::encode::EncodeError;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct DetectorSettings {
@@ -61,49 +56,6 @@ impl Detection {
     }
 }
 
-/// Finds all faces of a picture. Owned by one thread.
-#[derive(Debug)]
-pub enum Detector {
-    YuNet(Box<YuNet>),
-    Mtcnn(Box<Mtcnn>),
-}
-
-impl Detector {
-    /// Opens the detector whose graphs are in `dir`: MTCNN where there is a `pnet.onnx`, else
-    /// YuNet.
-    ///
-    /// # Errors
-    /// A graph that is missing, is another than its `provenance.toml` says, or cannot be opened.
-    pub fn open(
-        runtime: &Runtime,
-        dir: &Path,
-        provider: Provider,
-        settings: DetectorSettings,
-    ) -> Result<Detector, EncodeError> {
-        Ok(if is_mtcnn(dir) {
-            Detector::Mtcnn(Box::new(Mtcnn::open(runtime, dir, provider, settings)?))
-        } else {
-            Detector::YuNet(Box::new(YuNet::open(runtime, dir, provider, settings)?))
-        })
-    }
-
-    /// The detector's name, as people know it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Detector::YuNet(_) => "YuNet",
-            Detector::Mtcnn(_) => "MTCNN",
-        }
-    }
-
-    /// All faces, best first.
-    pub fn detect(&mut self, picture: &Picture) -> Result<Vec<Detection>, EncodeError> {
-        match self {
-            Detector::YuNet(yunet) => yunet.detect(picture),
-            Detector::Mtcnn(mtcnn) => mtcnn.detect(picture),
-        }
-    }
-}
-
 /// Detects in a copy of `picture` that is shrunk by 4, 2 or 1 per axis: as far as its smallest face
 /// keeps `shrunk_face_px` pixels. `detect` gets the copy and that face's size in it; the detections
 /// come back in pixels of `picture`.
@@ -122,9 +74,4 @@ pub(super) fn in_shrunk(
     let found = detect(copy, min_face_px / shrink as f32)?;
     let scale = [shrink as f32; 2];
     Ok(found.into_iter().map(|d| d.scaled(scale)).collect())
-}
-
-/// Whether this folder has MTCNN's cascade.
-pub(super) fn is_mtcnn(dir: &Path) -> bool {
-    dir.join("pnet.onnx").exists()
 }
