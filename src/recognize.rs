@@ -1,10 +1,10 @@
 //! [`Clip`]s → [`Recognition`]s: encode (with a cache per face), fuse, calibrate, abstain.
 //!
-//! Several clips are recognised together: for each encoder the inputs that are not known yet are
-//! planned, gathered, run at once, and the embeddings are scattered to the clips; the head runs once
-//! for all. The rows of a batch are, with the kernels of the CPU provider, bit for bit those of
-//! single runs; a test holds the default bundle to that. Replays run clip by clip all the same, so
-//! that their bytes rest on no kernel's order of summation.
+//! Several clips are recognised in one batch. For each encoder the inputs that are not cached are
+//! gathered and run at once, and the embeddings are scattered to the clips. The head runs once for
+//! all clips. With the CPU provider's kernels the rows of a batch equal those of single runs bit for
+//! bit; a test checks that on the default bundle. Replays still run clip by clip, so that their
+//! output does not depend on a kernel's order of summation.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -23,6 +23,7 @@ mod embed;
 mod head;
 mod self_test;
 mod text;
+mod text_embedding;
 mod text_thread;
 
 use batch::{ClipEncoder, Embedded};
@@ -31,14 +32,14 @@ pub use embed::embed;
 #[cfg(feature = "corpus")]
 pub(crate) use embed::frame_embeddings;
 pub use head::head_logits;
-use text::Words;
-pub use text::text_embedding;
+use text::TextOutcome;
+pub use text_embedding::text_embedding;
 use text_thread::TextThread;
 
-/// One vector per encoder that had evidence, by the encoder's name.
+/// One embedding per encoder that had evidence, by the encoder's name.
 pub type Embeddings = BTreeMap<String, Vec<f32>>;
 
-/// Owns the bundle's graphs; lives on the thread "infer".
+/// The bundle's graphs with their caches. Runs on the thread "infer".
 #[derive(Debug)]
 pub struct Recognizer {
     bundle: Bundle,
@@ -46,10 +47,10 @@ pub struct Recognizer {
     /// Per encoder of the bundle; used by those of kind `frame`.
     caches: Vec<FaceCache>,
     mels: MelCache,
-    /// Encoder, words and their embedding, the newest last.
+    /// Encoder index, text and embedding (`None`: no token), the newest last.
     utterances: VecDeque<(usize, String, Option<Vec<f32>>)>,
-    /// Live, what encodes words. The bundle has no encoders of words then.
-    beside: Option<TextThread>,
+    /// Set for live clips. It owns the text encoders, which are then absent from `bundle`.
+    text_thread: Option<TextThread>,
     /// Reused from run to run.
     input: Vec<f32>,
 }
@@ -68,24 +69,31 @@ impl Recognizer {
             caches,
             mels: MelCache::default(),
             utterances: VecDeque::new(),
-            beside: None,
+            text_thread: None,
             input: Vec::new(),
         }
     }
 
-    /// For live clips: words are encoded on a thread of their own. They are waited for as long as
-    /// that holds nothing else up for more than a share of `budget`, and are [`Absence::Late`]
-    /// otherwise. The encoders of words are closed until the first words come: most of the memory of
-    /// a bundle that has a language model is its weights.
+    /// A recogniser for live clips, which encodes texts on a thread of its own.
+    ///
+    /// Inference waits for a text for at most a share of `budget`; a later text is
+    /// [`Absence::Late`]. The text encoders stay closed until the first text: a language model's
+    /// weights are most of a bundle's memory.
+    ///
+    /// # Errors
+    /// The operating system cannot start a thread.
     pub fn live(bundle: Bundle, budget: Duration) -> std::io::Result<Self> {
         let mut recognizer = Recognizer::new(bundle);
-        let (mut words, others): (Vec<_>, Vec<_>) = std::mem::take(&mut recognizer.bundle.encoders)
-            .into_iter()
-            .partition(|encoder| encoder.entry.modality == Modality::Text);
+        let (mut text_encoders, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut recognizer.bundle.encoders)
+                .into_iter()
+                .partition(|encoder| encoder.entry.modality == Modality::Text);
         recognizer.bundle.encoders = others;
         recognizer.caches.truncate(recognizer.bundle.encoders.len());
-        words.iter_mut().for_each(|encoder| encoder.graph.release());
-        recognizer.beside = TextThread::spawn(words, budget)?;
+        text_encoders
+            .iter_mut()
+            .for_each(|encoder| encoder.graph.release());
+        recognizer.text_thread = TextThread::spawn(text_encoders, budget)?;
         return_freed_memory();
         Ok(recognizer)
     }
@@ -94,18 +102,20 @@ impl Recognizer {
         &self.bundle
     }
 
-    /// Never fails: an encoder that does counts as a modality that is missing, and the answer says so.
+    /// Recognises one clip without a deadline.
+    ///
+    /// Never fails: if an encoder fails, its modality is absent as [`Absence::ModelFault`].
     pub fn recognize(&mut self, clip: &Clip) -> Recognition {
         self.recognize_within(clip, i64::MAX)
     }
 
-    /// As [`Recognizer::recognize`], for a clip whose deadline is `left_nanos` away.
+    /// [`Recognizer::recognize`] for a clip with its deadline `left_nanos` from now.
     pub fn recognize_within(&mut self, clip: &Clip, left_nanos: i64) -> Recognition {
         self.recognize_all(&[clip], &[left_nanos]).swap_remove(0)
     }
 
-    /// As [`Recognizer::recognize_within`], for several clips in as few runs as the graphs allow;
-    /// answers in the order of `clips`.
+    /// [`Recognizer::recognize_within`] for several clips in as few runs as the graphs allow. The
+    /// results are in the order of `clips`.
     ///
     /// # Panics
     /// If `clips` and `left_nanos` differ in length.
@@ -113,9 +123,9 @@ impl Recognizer {
         assert_eq!(clips.len(), left_nanos.len(), "one deadline per clip");
         let now = monotonic_nanos();
         let deadline = |clip: usize| now.saturating_add(left_nanos[clip]);
-        let mut absences: Vec<_> = clips.iter().map(|clip| told_absence(clip)).collect();
-        // Words are encoded while faces and voices are.
-        let mut asked = self.ask_for_first_words(clips, &deadline);
+        let mut absences: Vec<_> = clips.iter().map(|clip| clip_absence(clip)).collect();
+        // The text thread works while faces and voices are encoded.
+        let mut requested = self.request_first_text(clips, &deadline);
         let mut embedded: Vec<Embedded> = self
             .bundle
             .manifest
@@ -135,36 +145,35 @@ impl Recognizer {
                     .enumerate()
                     .filter(|(_, clip)| clip.text.is_ok())
                 {
-                    let words = self.encode_words(index, clip).map(Words::Ready);
-                    settle_words(words, i, embedded, &mut absences[i]);
+                    let outcome = self.encode_text(index, clip).map(TextOutcome::Ready);
+                    record_text(outcome, i, embedded, &mut absences[i]);
                 }
                 continue;
             }
             for (clip, error) in self.embed(index, clips, embedded) {
-                fault(&error, absences[clip].get_mut(modality));
+                record_fault(&error, absences[clip].get_mut(modality));
             }
         }
         for (i, clip) in clips.iter().enumerate() {
-            let asked = asked[i].take();
-            let asked = asked.unwrap_or_else(|| self.ask_for_words(clip, deadline(i)));
-            for (name, words) in asked {
-                let words = self.await_words(words, clip, deadline(i));
+            let texts = requested[i].take();
+            let texts = texts.unwrap_or_else(|| self.request_text(clip, deadline(i)));
+            for (name, status) in texts {
+                let outcome = self.await_text(status, clip, deadline(i));
                 if let Some(place) = place(&self.bundle.manifest, &name) {
-                    settle_words(words, i, &mut embedded[place], &mut absences[i]);
+                    record_text(outcome, i, &mut embedded[place], &mut absences[i]);
                 }
             }
         }
         let used: Vec<Presence> = (0..clips.len()).map(|i| self.used(&embedded, i)).collect();
         for (absence, used) in absences.iter_mut().zip(&used) {
-            explain(absence, used);
+            complete_absence(absence, used);
         }
         let logits = head::logits_of(&mut self.bundle, embedded, &used);
-        let judged = logits.into_iter().zip(used).zip(absences);
-        judged
-            .map(|((logits, used), absence)| {
-                head::judge(&self.bundle.manifest, logits.as_deref(), used, absence)
-            })
-            .collect()
+        let rows = logits.into_iter().zip(used).zip(absences);
+        rows.map(|((logits, used), absence)| {
+            head::recognition(&self.bundle.manifest, logits.as_deref(), used, absence)
+        })
+        .collect()
     }
 
     fn used(&self, embedded: &[Embedded], clip: usize) -> Presence {
@@ -193,7 +202,8 @@ impl Recognizer {
     }
 }
 
-/// What an encoder of faces or voices makes of a clip that has its modality; `cache` is this encoder's own, and of this session.
+/// The embedding of a clip by a face or voice encoder; the clip must have its modality. `cache`
+/// belongs to this encoder and one session.
 #[cfg(feature = "corpus")]
 pub(crate) fn encode_clip(
     encoder: &mut Encoder,
@@ -217,13 +227,13 @@ pub(crate) fn encode_clip(
     }
 }
 
-/// The encoder's number in the manifest.
+/// The encoder's index in the manifest.
 fn place(manifest: &Manifest, name: &str) -> Option<usize> {
     manifest.encoders.iter().position(|e| e.name == name)
 }
 
-/// Why the clip itself lacks a modality.
-fn told_absence(clip: &Clip) -> PerModality<Option<Absence>> {
+/// The absences that the clip itself states.
+fn clip_absence(clip: &Clip) -> PerModality<Option<Absence>> {
     PerModality {
         face: clip.face_absence,
         voice: clip.voice.as_ref().err().copied(),
@@ -231,27 +241,27 @@ fn told_absence(clip: &Clip) -> PerModality<Option<Absence>> {
     }
 }
 
-fn fault(error: &EncodeError, absence: &mut Option<Absence>) {
+fn record_fault(error: &EncodeError, absence: &mut Option<Absence>) {
     tracing::debug!(%error, "encoder gave nothing");
     *absence = Some(Absence::ModelFault);
 }
 
-fn settle_words(
-    words: Result<Words, EncodeError>,
+fn record_text(
+    outcome: Result<TextOutcome, EncodeError>,
     clip: usize,
     embedded: &mut Embedded,
     absence: &mut PerModality<Option<Absence>>,
 ) {
-    match words {
-        Ok(Words::Ready(Some(embedding))) => embedded.set(clip, &embedding),
-        Ok(Words::Ready(None)) => absence.text = Some(Absence::NoTranscript),
-        Ok(Words::Late) => absence.text = Some(Absence::Late),
-        Err(error) => fault(&error, &mut absence.text),
+    match outcome {
+        Ok(TextOutcome::Ready(Some(embedding))) => embedded.set(clip, &embedding),
+        Ok(TextOutcome::Ready(None)) => absence.text = Some(Absence::NoTranscript),
+        Ok(TextOutcome::Late) => absence.text = Some(Absence::Late),
+        Err(error) => record_fault(&error, &mut absence.text),
     }
 }
 
-/// Every modality that was not used has a reason, and no other has.
-fn explain(absence: &mut PerModality<Option<Absence>>, used: &Presence) {
+/// Gives every unused modality an absence, and used ones none.
+fn complete_absence(absence: &mut PerModality<Option<Absence>>, used: &Presence) {
     for modality in Modality::ALL {
         let reason = absence.get_mut(modality);
         *reason = if *used.get(modality) {

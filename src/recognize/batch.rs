@@ -1,5 +1,5 @@
-//! One encoder over several clips: plan what is not known yet, gather the inputs, run, scatter the
-//! embeddings.
+//! One encoder over several clips: select the uncached inputs, gather them, run the graph, scatter
+//! the embeddings.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -12,10 +12,10 @@ use crate::modality::Modality;
 use crate::model::Encoder;
 use crate::preprocess::{LogMel, MelCache, normalise_into};
 
-/// Rows of one run at most, unless one clip alone has more: bounds the memory of activations.
+/// Most rows of one run, unless a single clip has more. Bounds the memory of activations.
 const ROWS_PER_RUN: usize = 32;
 
-/// One encoder's embeddings: a row of `dim` numbers for each clip, zeros where the clip has none.
+/// One encoder's embeddings, `[clips, dim]`; a clip without embedding has a row of zeros.
 #[derive(Debug)]
 pub(super) struct Embedded {
     dim: usize,
@@ -41,7 +41,7 @@ impl Embedded {
         &mut self.values[clip * self.dim..(clip + 1) * self.dim]
     }
 
-    /// Moves the rows of `clips`, which ascend, to the front.
+    /// Keeps the rows of `clips` (ascending) only, in that order.
     pub fn keep(&mut self, clips: &[usize]) {
         for (to, from) in clips.iter().enumerate() {
             let from = from * self.dim..(from + 1) * self.dim;
@@ -51,22 +51,21 @@ impl Embedded {
     }
 }
 
-/// An encoder of faces or voices, with what it keeps from clip to clip.
+/// A face or voice encoder with its caches.
 pub(super) struct ClipEncoder<'a> {
     pub encoder: &'a mut Encoder,
     pub manifest: &'a Manifest,
     pub mel: Option<&'a LogMel>,
     pub cache: &'a mut FaceCache,
     pub mels: &'a mut MelCache,
-    /// Reused from run to run: the inputs, row by row.
+    /// The inputs, row by row; reused between runs.
     pub input: &'a mut Vec<f32>,
 }
 
 impl ClipEncoder<'_> {
-    /// Embeds those of `clips` that have the encoder's modality. Where a run of several clips
-    /// fails, each is run alone, so that one clip's fault is not another's.
+    /// Embeds the clips that have the encoder's modality, and returns those that failed.
     ///
-    /// Gives the clips that failed.
+    /// If a run of several clips fails, each clip runs alone: a fault stays with its clip.
     pub fn embed(&mut self, clips: &[&Clip], embedded: &mut Embedded) -> Vec<(usize, EncodeError)> {
         let modality = self.encoder.entry.modality;
         let wanted: Vec<usize> = (0..clips.len())
@@ -90,7 +89,7 @@ impl ClipEncoder<'_> {
         }
     }
 
-    /// One row per clip. Clips of which the rows have the same shape share a run.
+    /// One row per clip. Clips with rows of the same shape share a run.
     fn embed_windows(
         &mut self,
         clips: &[&Clip],
@@ -162,21 +161,20 @@ impl ClipEncoder<'_> {
         vec![frames, face.channels, face.size, face.size]
     }
 
-    /// One row per crop that is not in the cache; a clip's embedding is the mean over its crops,
-    /// the older ones weighed less.
+    /// One row per crop that is not in the cache. A clip's embedding is the mean over its crops,
+    /// weighted by age.
     fn embed_frames(
         &mut self,
         clips: &[&Clip],
         wanted: &[usize],
         embedded: &mut Embedded,
     ) -> Vec<(usize, EncodeError)> {
-        let together = wanted.len() > 1 && self.encoder.graph.takes_batches();
-        if together {
-            self.run_new_faces_together(clips, wanted);
+        if wanted.len() > 1 && self.encoder.graph.takes_batches() {
+            self.run_new_faces(clips, wanted);
         }
         let mut failed = Vec::new();
         for clip in wanted {
-            // After a run together that did not fail, nothing is new here.
+            // Empty after a successful batch.
             let new = self.new_faces(clips[*clip], &HashSet::new());
             match self.run_faces(&new) {
                 Ok(()) => self.weigh(clips[*clip], *clip, embedded),
@@ -186,9 +184,9 @@ impl ClipEncoder<'_> {
         failed
     }
 
-    /// Runs the new crops of several clips at once, whole clips in each run. What fails here is run
-    /// once more, clip by clip.
-    fn run_new_faces_together(&mut self, clips: &[&Clip], wanted: &[usize]) {
+    /// Runs the uncached crops of several clips in few runs, each of whole clips. The caller repeats
+    /// a failed run clip by clip.
+    fn run_new_faces(&mut self, clips: &[&Clip], wanted: &[usize]) {
         let (mut planned, mut group) = (HashSet::new(), Vec::new());
         for clip in wanted {
             let new = self.new_faces(clips[*clip], &planned);
@@ -202,7 +200,7 @@ impl ClipEncoder<'_> {
         let _ = self.run_faces(&group);
     }
 
-    /// The clip's faces that the encoder sees and that are in neither the cache nor `planned`.
+    /// The clip's faces at the encoder's rate that are in neither the cache nor `planned`.
     fn new_faces<'c>(&self, clip: &'c Clip, planned: &HashSet<u64>) -> Vec<&'c Face> {
         self.encoder
             .entry
@@ -251,7 +249,7 @@ fn face_of(manifest: &Manifest) -> &FacePreprocessing {
     face.expect("checked when the bundle was opened")
 }
 
-/// Runs an encoder of kind `frame` on crops. `scatter` gets each crop's number and embedding.
+/// Runs an encoder of kind `frame` on crops. `scatter` gets each crop's index and embedding.
 pub(super) fn run_crops(
     encoder: &mut Encoder,
     manifest: &Manifest,
@@ -275,8 +273,8 @@ pub(super) fn run_crops(
     )
 }
 
-/// Appends exactly the manifest's number of frames, evenly picked (`src/train/method.md` a.4): one
-/// row `[frames, channels, size, size]`.
+/// Appends one row `[frames, channels, size, size]`: as many frames as the manifest says, evenly
+/// picked (`src/train/method.md` a.4).
 pub(super) fn gather_frames(
     encoder: &Encoder,
     manifest: &Manifest,
@@ -292,9 +290,8 @@ pub(super) fn gather_frames(
     }
 }
 
-/// Runs `graph` on rows of shape `row`, one after another in `input`: in one run where the graph
-/// takes batches, else row by row. `scatter` gets each row's number and its first output, `dim`
-/// numbers.
+/// Runs `graph` on the rows of `input`, each of shape `row`: in one run if the graph takes batches,
+/// else row by row. `scatter` gets each row's index and its first output, `dim` numbers.
 pub(super) fn run_rows(
     graph: &mut Graph,
     dim: usize,
@@ -320,7 +317,10 @@ pub(super) fn run_rows(
     Ok(())
 }
 
-/// The first output's values, if it is `[rows, dim]`; else its shape.
+/// The first output's values.
+///
+/// # Errors
+/// The output's shape, if it is not `[rows, dim]`.
 pub(super) fn rows_of<'a>(
     outputs: &[OutputView<'a>],
     rows: usize,
@@ -345,7 +345,7 @@ pub(super) fn wrong_output(
     }
 }
 
-/// The mean of weighed vectors; zeros where there is none.
+/// The weighted mean of vectors; zeros if there are none.
 pub(super) fn mean<'a>(dim: usize, vectors: impl Iterator<Item = (f64, &'a [f32])>) -> Vec<f32> {
     let (mut sum, mut all) = (vec![0.0f64; dim], 0.0);
     for (weight, vector) in vectors {

@@ -1,12 +1,12 @@
-//! Embeddings of faces seen before.
+//! Cache of face embeddings.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-/// Embeddings kept: some 30 s of eight subjects at 16 faces a second.
+/// Embeddings kept: about 30 s of eight subjects at 16 faces a second.
 const CAPACITY: usize = 4096;
 
-/// Embeddings of one `frame` encoder by [`crate::clip::Face::id`], the oldest forgotten first.
+/// Embeddings of one `frame` encoder by [`crate::clip::Face::id`]; the oldest is evicted first.
 #[derive(Debug, Default)]
 pub(crate) struct FaceCache {
     embeddings: HashMap<u64, Arc<[f32]>>,

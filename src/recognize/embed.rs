@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Embeddings;
 use super::batch::{gather_frames, mean, run_crops, run_rows};
-use super::text::text_embedding;
+use super::text_embedding::text_embedding;
 use crate::clip::Crop;
 use crate::encode::EncodeError;
 use crate::manifest::{EncoderKind, Manifest};
@@ -12,7 +12,12 @@ use crate::modality::Modality;
 use crate::model::{Bundle, Encoder};
 use crate::preprocess::LogMel;
 
-/// Embeddings of crops, samples and words without a cache: the self-test's and the trainer's way in.
+/// Embeddings of crops, samples and text without a cache, for the self-test and the trainer.
+///
+/// `samples` are mono at the manifest's rate. Encoders without input are left out.
+///
+/// # Errors
+/// The tokenizer or a graph fails.
 pub fn embed(
     bundle: &mut Bundle,
     crops: &[Arc<Crop>],
@@ -91,13 +96,13 @@ fn one_row(
     shape: &[usize],
     values: &[f32],
 ) -> Result<Vec<f32>, EncodeError> {
-    let mut made = Vec::new();
+    let mut row = Vec::new();
     run_rows(
         &mut encoder.graph,
         encoder.entry.dim,
         shape,
         values,
-        |_, embedding| made = embedding.to_vec(),
+        |_, embedding| row = embedding.to_vec(),
     )?;
-    Ok(made)
+    Ok(row)
 }

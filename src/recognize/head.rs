@@ -8,7 +8,10 @@ use crate::manifest::{Manifest, Task};
 use crate::modality::{PerModality, Presence};
 use crate::model::Bundle;
 
-/// The head's logits, one per label: absent embeddings are zeros and their presence 0.
+/// The head's logits, one per label; absent embeddings are zeros with presence 0.
+///
+/// # Errors
+/// The graph fails, or gives another shape than `[1, labels]`.
 pub fn head_logits(bundle: &mut Bundle, embeddings: &Embeddings) -> Result<Vec<f32>, EncodeError> {
     let manifest = &bundle.manifest;
     let embedded: Vec<Embedded> = manifest
@@ -30,7 +33,7 @@ pub fn head_logits(bundle: &mut Bundle, embeddings: &Embeddings) -> Result<Vec<f
 
 /// The head's inputs for several rows.
 struct HeadInputs<'a> {
-    /// Per entry of the manifest's `head.inputs`: numbers of a row, and all rows.
+    /// Per entry of the manifest's `head.inputs`: length of a row, and all rows.
     embeddings: Vec<(usize, &'a [f32])>,
     /// `[rows, inputs]`.
     presence: Vec<f32>,
@@ -38,7 +41,7 @@ struct HeadInputs<'a> {
 }
 
 impl<'a> HeadInputs<'a> {
-    /// `embedded`: by encoder of the manifest, compacted to `clips`.
+    /// `embedded` is indexed like the manifest's encoders and holds the rows of `clips` only.
     fn of(manifest: &Manifest, embedded: &'a [Embedded], clips: &[usize]) -> HeadInputs<'a> {
         let named = |name: &String| manifest.encoders.iter().position(|e| e.name == *name);
         let places: Vec<Option<usize>> = manifest.head.inputs.iter().map(named).collect();
@@ -62,7 +65,7 @@ impl<'a> HeadInputs<'a> {
         }
     }
 
-    /// `scatter` gets each row's number and logits.
+    /// `scatter` gets each row's index and logits.
     fn run(
         &self,
         head: &mut Graph,
@@ -97,8 +100,9 @@ impl<'a> HeadInputs<'a> {
     }
 }
 
-/// The logits of the clips that have evidence (`used`), `None` where the head fails: all in one run
-/// where the head takes batches; each alone where that run fails.
+/// The logits of each clip; `None` without evidence (`used`) or if the head fails.
+///
+/// One run for all clips if the head takes batches. If that run fails, each clip runs alone.
 pub(super) fn logits_of(
     bundle: &mut Bundle,
     mut embedded: Vec<Embedded>,
@@ -128,8 +132,9 @@ pub(super) fn logits_of(
     logits
 }
 
-/// Scores, top label and confidence of logits (`None`: no evidence, or logits that are not finite).
-pub(super) fn judge(
+/// Scores, top label, confidence and abstention from logits (`None`: no evidence, or logits that
+/// are not finite).
+pub(super) fn recognition(
     manifest: &Manifest,
     logits: Option<&[f32]>,
     used: Presence,

@@ -1,8 +1,7 @@
-//! The thread that encodes texts beside the inference thread, at a lower priority.
+//! The thread "text": encodes texts beside the inference thread, at a lower priority.
 //!
-//! Faces and voices wait for a text for a bounded share of the time alone. A text that would take
-//! longer is not encoded, unless the next window still holds the same text; then the answer is
-//! there for a later one.
+//! Inference waits for a text for a bounded share of the time only. A text that takes longer is
+//! postponed. It is encoded if the next window holds the same text, and serves a later window.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,42 +9,43 @@ use std::io;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::text::token_embedding;
+use super::text_embedding::token_embedding;
 use crate::encode::EncodeError;
 use crate::lane::{LaneReceiver, LaneSender, Received, WhenFull, lane};
 use crate::model::Encoder;
 use crate::preprocess::{TextError, Tokens};
 use crate::time::monotonic_nanos;
 
-/// Waiting takes at most one part in so many of the time, and of the budget at once.
+/// Waiting takes at most `1 / SHARE` of the time, and at once at most `1 / SHARE` of the budget.
 const SHARE: i64 = 4;
 /// Added to the niceness of the process.
 const NICER: i32 = 2;
-/// Weight of the newest measurement in the time that a token takes.
+/// Weight of the newest measurement in the running mean of the time per token.
 const NEWEST: f64 = 0.3;
-/// A text that is not encoded teaches nothing about the time that it would take: the estimate sinks
-/// by this, so that one is tried again.
-const FORGET: f64 = 0.95;
-/// Texts that were too long to be waited for and are remembered.
+/// Factor on the estimated time per token after each postponed text. A postponed text gives no
+/// measurement, so an estimate that is too high would otherwise never sink.
+const DECAY: f64 = 0.95;
+/// Postponed texts that are remembered.
 const POSTPONED: usize = 16;
 
-/// What is known of a text's embedding.
-pub(super) enum Asked {
-    /// `None`: it has no token.
+/// State of a text's embedding.
+pub(super) enum TextStatus {
+    /// The embedding; `None` if the text has no token.
     Known(Option<Vec<f32>>),
-    /// It is worth waiting for.
+    /// Being encoded, in time for this clip by the estimate.
     Soon,
     /// Not in time for this clip.
     Later,
+    /// The tokenizer failed.
     Failed(TextError),
 }
 
 pub(super) struct Answer {
-    /// Number of the encoder.
+    /// Index of the text encoder.
     pub encoder: usize,
     pub text: String,
     pub embedding: Result<Vec<f32>, EncodeError>,
-    /// Time that a token took.
+    /// Measured time per token.
     token_nanos: f64,
 }
 
@@ -58,25 +58,25 @@ struct Request {
 struct Pending {
     encoder: usize,
     text: String,
-    asked_at: i64,
-    /// How long it takes by the estimate.
+    requested_at: i64,
+    /// Estimated time to encode.
     nanos: f64,
 }
 
 pub(super) struct TextThread {
     names: Vec<String>,
-    /// `None`: the thread has to end.
+    /// `None` ends the thread.
     requests: Option<LaneSender<Request>>,
     answers: LaneReceiver<Answer>,
     thread: Option<JoinHandle<()>>,
-    /// What is being encoded: one text at a time.
+    /// Requests of the one text that is being encoded, one per encoder.
     pending: Vec<Pending>,
-    /// Answers that came while another one was waited for.
+    /// Answers received while waiting for another one.
     arrived: Vec<Answer>,
     postponed: VecDeque<(usize, String)>,
-    /// 0: nothing is known yet.
+    /// Estimated time per token; 0 before the first measurement.
     token_nanos: f64,
-    /// For how long texts may be waited for, as of `credited_at`.
+    /// Time that may be spent waiting, as of `credited_at`.
     credit_nanos: i64,
     credited_at: i64,
     most_nanos: i64,
@@ -89,7 +89,10 @@ impl fmt::Debug for TextThread {
 }
 
 impl TextThread {
-    /// `None` where there are no encoders.
+    /// Starts the thread with `encoders`. `None` if there are none.
+    ///
+    /// # Errors
+    /// The operating system cannot start a thread.
     pub fn spawn(mut encoders: Vec<Encoder>, budget: Duration) -> io::Result<Option<TextThread>> {
         if encoders.is_empty() {
             return Ok(None);
@@ -98,10 +101,10 @@ impl TextThread {
         let (requests, requested) = lane("text", encoders.len(), WhenFull::DropNewest);
         let (sender, answers) = lane("text answers", 2 * encoders.len(), WhenFull::DropOldest);
         let work = move || {
-            // Where the system forbids it, the thread competes with the others.
+            // If the system forbids it, the thread runs at the process's priority.
             let _ = rustix::process::setpriority_process(None, NICER);
             while let Received::Item(request) = requested.recv(None) {
-                if sender.send(answer(&mut encoders, request)).is_err() {
+                if sender.send(encode(&mut encoders, request)).is_err() {
                     return;
                 }
             }
@@ -125,43 +128,53 @@ impl TextThread {
         }))
     }
 
-    /// The encoders' names, in the order of their numbers.
+    /// The encoders' names, in the order of their indices.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// All answers that are there.
+    /// All answers that have arrived.
     pub fn answers(&mut self) -> Vec<Answer> {
         while let Received::Item(answer) = self.answers.recv(Some(Duration::ZERO)) {
-            self.note(&answer);
+            self.record(&answer);
             self.arrived.push(answer);
         }
         std::mem::take(&mut self.arrived)
     }
 
-    /// Has `tokens` of `text` encoded, if that is worth it. `deadline`: of the clip, on the
-    /// monotonic clock.
-    pub fn ask(&mut self, encoder: usize, text: &str, tokens: Tokens, deadline: i64) -> Asked {
+    /// Requests the embedding of `tokens`, those of `text`, unless it is postponed. `deadline` is the
+    /// clip's, on the monotonic clock.
+    pub fn request(
+        &mut self,
+        encoder: usize,
+        text: &str,
+        tokens: Tokens,
+        deadline: i64,
+    ) -> TextStatus {
         let is_this = |pending: &&Pending| pending.encoder == encoder && pending.text == text;
         if let Some(pending) = self.pending.iter().find(is_this) {
-            // What is overdue is not waited for: the machine is busy with something else.
-            let left = pending.nanos - (monotonic_nanos() - pending.asked_at) as f64;
-            let in_time = left >= 0.0 && left <= self.patience(deadline) as f64;
-            return if in_time { Asked::Soon } else { Asked::Later };
+            // An overdue text is not waited for: the machine is busy with something else.
+            let left = pending.nanos - (monotonic_nanos() - pending.requested_at) as f64;
+            let in_time = left >= 0.0 && left <= self.wait_budget(deadline) as f64;
+            return if in_time {
+                TextStatus::Soon
+            } else {
+                TextStatus::Later
+            };
         }
         if self.pending.iter().any(|pending| pending.text != text) {
-            return Asked::Later;
+            return TextStatus::Later;
         }
         let nanos = self.token_nanos * tokens.ids.len() as f64;
-        let in_time = nanos <= self.patience(deadline) as f64;
+        let in_time = nanos <= self.wait_budget(deadline) as f64;
         if !in_time {
-            self.token_nanos *= FORGET;
+            self.token_nanos *= DECAY;
             if !is_among(&self.postponed, encoder, text) {
                 if self.postponed.len() == POSTPONED {
                     self.postponed.pop_front();
                 }
                 self.postponed.push_back((encoder, text.to_owned()));
-                return Asked::Later;
+                return TextStatus::Later;
             }
         }
         let request = Request {
@@ -171,27 +184,31 @@ impl TextThread {
         };
         let sent = self.requests.as_ref().map(|lane| lane.send(request));
         if !matches!(sent, Some(Ok(true))) {
-            return Asked::Later;
+            return TextStatus::Later;
         }
         self.pending.push(Pending {
             encoder,
             text: text.to_owned(),
-            asked_at: monotonic_nanos(),
+            requested_at: monotonic_nanos(),
             nanos,
         });
-        if in_time { Asked::Soon } else { Asked::Later }
+        if in_time {
+            TextStatus::Soon
+        } else {
+            TextStatus::Later
+        }
     }
 
-    /// The answer about `text`, if it comes while waiting for it holds nothing up.
+    /// The answer for `text`, if it arrives within the wait budget.
     pub fn wait(&mut self, encoder: usize, text: &str, deadline: i64) -> Option<Answer> {
         let began = monotonic_nanos();
-        let until = began + self.patience(deadline);
+        let until = began + self.wait_budget(deadline);
         let found = loop {
             let left = (until - monotonic_nanos()).max(0) as u64;
             let Received::Item(answer) = self.answers.recv(Some(Duration::from_nanos(left))) else {
                 break None;
             };
-            self.note(&answer);
+            self.record(&answer);
             if answer.encoder == encoder && answer.text == text {
                 break Some(answer);
             }
@@ -201,8 +218,8 @@ impl TextThread {
         found
     }
 
-    /// For how long a text of a clip with this deadline may be waited for.
-    fn patience(&mut self, deadline: i64) -> i64 {
+    /// Nanoseconds that inference may wait for a text of a clip with this deadline.
+    fn wait_budget(&mut self, deadline: i64) -> i64 {
         let now = monotonic_nanos();
         let earned = (now - self.credited_at) / SHARE;
         self.credit_nanos = (self.credit_nanos + earned).min(self.most_nanos);
@@ -210,7 +227,7 @@ impl TextThread {
         self.credit_nanos.min((deadline - now) / 2).max(0)
     }
 
-    fn note(&mut self, answer: &Answer) {
+    fn record(&mut self, answer: &Answer) {
         self.pending
             .retain(|pending| pending.encoder != answer.encoder || pending.text != answer.text);
         if self.token_nanos == 0.0 {
@@ -221,7 +238,7 @@ impl TextThread {
     }
 }
 
-/// The graphs must not be running when the process ends.
+/// Joins the thread: no graph may be running when the process ends.
 impl Drop for TextThread {
     fn drop(&mut self) {
         self.requests = None;
@@ -238,20 +255,20 @@ fn is_among<'a>(
 ) -> bool {
     texts
         .into_iter()
-        .any(|(other, theirs)| *other == encoder && theirs == text)
+        .any(|(other, known)| *other == encoder && known == text)
 }
 
-fn answer(encoders: &mut [Encoder], request: Request) -> Answer {
+fn encode(encoders: &mut [Encoder], request: Request) -> Answer {
     let Request {
         encoder,
         text,
         tokens,
     } = request;
-    let encoder_of = &mut encoders[encoder];
-    // Opening a graph says nothing about the time that a token takes.
-    let opened = encoder_of.graph.reopen();
+    let text_encoder = &mut encoders[encoder];
+    // Opening a graph is no part of the time per token.
+    let opened = text_encoder.graph.reopen();
     let began = monotonic_nanos();
-    let embedding = opened.and_then(|()| token_embedding(encoder_of, &tokens));
+    let embedding = opened.and_then(|()| token_embedding(text_encoder, &tokens));
     Answer {
         encoder,
         text,

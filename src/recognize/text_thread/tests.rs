@@ -14,7 +14,7 @@ fn bundle() -> Bundle {
     Bundle::open(&runtime, &project("models/default"), Provider::Cpu, 1).unwrap()
 }
 
-/// A clip with a face, a voice and so many words; faces that are the same for the same `first_id`.
+/// A clip with a face, a voice and `words` words; the same `first_id` gives the same faces.
 fn speaking(recognizer: &Recognizer, first_id: u64, words: usize) -> Clip {
     let all = Presence {
         face: true,
@@ -45,14 +45,14 @@ fn words_in_time_are_used_and_give_the_scores_of_a_replay() {
 fn words_that_would_hold_faces_up_are_left_out_until_they_are_encoded() {
     let mut offline = Recognizer::new(bundle());
     let mut live = Recognizer::live(bundle(), BUDGET).unwrap();
-    // The time that a token takes is known.
-    live.beside.as_mut().unwrap().token_nanos = 1e9;
+    // A measured time per token.
+    live.text_thread.as_mut().unwrap().token_nanos = 1e9;
     let clip = speaking(&live, 0, 200);
     let without = live.recognize_within(&clip, 150_000_000);
     assert_eq!(without.absence.text, Some(Absence::Late));
     assert!(without.used.face && without.used.voice && !without.used.text);
     assert!(
-        live.beside.as_ref().unwrap().pending.is_empty(),
+        live.text_thread.as_ref().unwrap().pending.is_empty(),
         "words that change with each window are not encoded in vain"
     );
     // The next window holds the same words: they are encoded, and used once that is done.
@@ -75,7 +75,7 @@ fn one_text_is_encoded_at_a_time() {
     for i in 0..10 {
         let clip = speaking(&live, 1000 * i, 150);
         live.recognize_within(&clip, 150_000_000);
-        assert!(live.beside.as_ref().unwrap().pending.len() <= 1);
+        assert!(live.text_thread.as_ref().unwrap().pending.len() <= 1);
     }
 }
 
@@ -83,7 +83,7 @@ fn one_text_is_encoded_at_a_time() {
 fn an_estimate_that_was_too_high_sinks() {
     let mut live = Recognizer::live(bundle(), BUDGET).unwrap();
     // A stall of the machine made words look a hundred times as expensive as they are.
-    live.beside.as_mut().unwrap().token_nanos = 1e8;
+    live.text_thread.as_mut().unwrap().token_nanos = 1e8;
     let used = (0..1000).any(|i| {
         let mut clip = speaking(&live, 0, 1);
         clip.text.as_mut().unwrap().text = format!("word {i}");
