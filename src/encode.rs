@@ -18,11 +18,11 @@ use tally::Tallies;
 pub use tally::{Runs, Shapes, Tally};
 pub use telemetry::telemetry_is_off;
 
-/// What a graph computes in.
+/// Numeric precision of a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     Fp32,
-    /// Convolutions in eight bits, the rest in 32.
+    /// Convolutions in int8, the rest in fp32.
     Int8,
 }
 
@@ -35,7 +35,7 @@ impl Precision {
     }
 }
 
-/// A graph's file, and the same graph in eight bits where there is one: that is for the CPU.
+/// A graph's fp32 file and, for the CPU, its int8 file if there is one.
 #[derive(Clone, Copy, Debug)]
 pub struct GraphFiles<'a> {
     pub fp32: &'a [u8],
@@ -51,11 +51,11 @@ impl<'a> GraphFiles<'a> {
     }
 }
 
-/// ONNX Runtime, loaded once per process, and the tallies of what runs on it.
+/// ONNX Runtime, loaded once per process, and the tallies of its graphs.
 #[derive(Clone)]
 pub struct Runtime {
     environment: ort::environment::Environment,
-    /// Where its library lies, and a GPU's beside it.
+    /// Folder of its library, and of a GPU's beside it.
     folder: Arc<Path>,
     tallies: Arc<Tallies>,
 }
@@ -67,8 +67,12 @@ impl std::fmt::Debug for Runtime {
 }
 
 impl Runtime {
-    /// Loads `libonnxruntime.so`: from `$EXPRESSD_ONNXRUNTIME`, else from beside the program (`../lib/expressd/`), else from where
-    /// `make gpu` puts it, else `make setup` (`.deps/gpu/` and `.deps/onnxruntime/` in the working directory or the project's).
+    /// Loads `libonnxruntime.so`. Search order: `$EXPRESSD_ONNXRUNTIME`, beside the program
+    /// (`../lib/expressd/`), `.deps/gpu/` (`make gpu`), `.deps/onnxruntime/` (`make setup`).
+    /// `.deps` is looked up in the working directory, then in the project's.
+    ///
+    /// # Errors
+    /// The library is missing or cannot be loaded.
     pub fn load() -> Result<Runtime, EncodeError> {
         static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
         let mut loaded = LOADED.lock().expect("runtime lock");
@@ -106,8 +110,8 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// The same library with tallies of its own, which keep the bytes of each graph and count its runs by the shapes of their inputs:
-    /// for a benchmark that runs the same once more.
+    /// The same library with its own tallies, which keep each graph's bytes and count runs by input
+    /// shapes: for a benchmark that repeats them.
     pub fn traced(&self) -> Runtime {
         Runtime {
             tallies: Arc::new(Tallies::traced()),
@@ -115,18 +119,18 @@ impl Runtime {
         }
     }
 
-    /// Every graph that is open, in the order of opening.
+    /// The tallies of all open graphs, in the order of opening.
     pub fn tallies(&self) -> Vec<Arc<Tally>> {
         self.tallies.of_open()
     }
 
-    /// All runs so far, also those of graphs that are gone.
+    /// All runs so far, closed graphs included.
     pub fn total(&self) -> Runs {
         self.tallies.total()
     }
 }
 
-/// Where ONNX Runtime's library may lie, the best place first.
+/// Candidate paths of ONNX Runtime's library, the best first.
 fn candidates() -> Vec<PathBuf> {
     let name = "libonnxruntime.so";
     if let Some(path) = std::env::var_os("EXPRESSD_ONNXRUNTIME") {
@@ -149,7 +153,7 @@ mod tests {
     use crate::testing::project;
 
     #[test]
-    fn eight_bits_are_for_the_cpu() {
+    fn int8_is_used_on_the_cpu_only() {
         let both = GraphFiles {
             fp32: b"float",
             int8: Some(b"light"),
@@ -168,7 +172,7 @@ mod tests {
     fn a_graph_that_is_gone_leaves_no_tally_and_only_a_trace_holds_its_bytes() {
         let bytes = std::fs::read(project("models/mtcnn/onet.onnx")).unwrap();
         let (name, values) = ("gone soon", vec![0.0f32; 3 * 48 * 48]);
-        // The plain runtime is the other tests' too, so the graph is looked for by a name that no other has.
+        // Other tests share the plain runtime, so the graph has a unique name.
         let plain = Runtime::load().unwrap();
         for (runtime, is_traced) in [(plain.clone(), false), (plain.traced(), true)] {
             let ours = || {

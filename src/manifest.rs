@@ -1,4 +1,4 @@
-//! The manifest: a bundle's contract. Everything that changes a number the model sees is in it.
+//! The manifest of a bundle. It holds everything that changes a number the model sees.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use sha2::{Digest, Sha256};
 use crate::clip::{Face, face_slot};
 use crate::modality::{Modality, Presence};
 
-/// The version of the manifest's own layout.
+/// Version of the manifest's layout.
 pub const SCHEMA: u32 = 1;
 
 /// Version of the preprocessing code, part of every fingerprint.
 ///
-/// Raise it whenever a change in `preprocess`, or in the crop, changes a number that an encoder
-/// sees. Bundles made before are then refused.
+/// Raise it with any change of `preprocess` or of the crop that changes an encoder's input. Older
+/// bundles are then refused.
 pub const PREPROCESS_VERSION: u32 = 1;
 
-/// `manifest.toml`.
+/// Contents of `manifest.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -41,27 +41,28 @@ pub struct Manifest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
-    /// Exactly one label is right: softmax.
+    /// One label per clip: softmax.
     Single,
-    /// Any number of labels is right: a sigmoid each.
+    /// Any number of labels per clip: a sigmoid each.
     Multi,
 }
 
-/// The rule that cuts clips.
+/// Length and hop of the clips.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WindowRule {
     pub length_ms: u32,
     /// From one clip's end to the next one's.
     pub hop_ms: u32,
-    /// A face this much older than another counts half as much where `frame` encoders' embeddings are averaged over the window: what a
-    /// face shows now is seen soon, and a still face does not flicker. Absent: all count alike.
+    /// Half-life of the weights with which `frame` embeddings are averaged over the window. Recent
+    /// faces weigh more, so that changes show soon and a still face does not flicker. Absent: equal
+    /// weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub half_life_ms: Option<u32>,
 }
 
-/// How a face becomes an encoder's input: a similarity transform maps the five landmarks onto `template` (least squares), the luma
-/// or R, G, B under each pixel is taken with an area filter, and normalised.
+/// Preprocessing of faces. A similarity transform maps the five landmarks onto `template` (least
+/// squares). The luma or R, G, B under each pixel is area-filtered and normalised.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FacePreprocessing {
@@ -69,12 +70,12 @@ pub struct FacePreprocessing {
     pub size: usize,
     /// 1: luma; 3: R, G, B.
     pub channels: usize,
-    /// How many faces a second the encoder gets: one per slot of `1 / rate_hz`.
+    /// Faces per second for the encoder: one per slot of `1 / rate_hz`.
     pub rate_hz: f64,
-    /// Where the five landmarks go, in 0..1 of the crop.
+    /// Target places of the five landmarks, in 0..1 of the crop.
     pub template: [[f32; 2]; 5],
     pub normalise: FaceNormalisation,
-    /// A face under this quality is no evidence.
+    /// Lowest quality of a face that counts as evidence.
     pub min_quality: f32,
 }
 
@@ -83,7 +84,8 @@ pub struct FacePreprocessing {
 pub enum FaceNormalisation {
     /// `(x / 255 - mean) / std` per channel.
     Fixed { mean: Vec<f32>, std: Vec<f32> },
-    /// Each crop to mean 0 and deviation 1 over all its values (deviation at least `floor`, in 0..1 of the value range).
+    /// Each crop to mean 0 and deviation 1 over all its values. The deviation is at least `floor`,
+    /// in 0..1 of the value range.
     PerCrop { floor: f32 },
 }
 
@@ -98,8 +100,9 @@ impl FaceNormalisation {
     }
 }
 
-/// How a window of voice becomes an encoder's input `[1, mels, frames]`: power spectrogram (periodic Hann, centred, reflect-padded),
-/// HTK mel filters without area normalisation, `scale`, `normalise`.
+/// Preprocessing of a voice window to the input `[1, mels, frames]`: power spectrogram (periodic
+/// Hann, centred, reflect-padded), HTK mel filters without area normalisation, `scale`,
+/// `normalise`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AudioPreprocessing {
@@ -111,7 +114,7 @@ pub struct AudioPreprocessing {
     pub max_hz: f32,
     pub scale: AudioScale,
     pub normalise: AudioNormalisation,
-    /// Less speech than this in the window, in milliseconds, is no voice.
+    /// Least speech in a window that counts as voice, in milliseconds.
     pub min_speech_ms: u32,
 }
 
@@ -120,7 +123,7 @@ pub struct AudioPreprocessing {
 pub enum AudioScale {
     /// `ln(power + 1e-6)`.
     Log,
-    /// Power as it is (the reference's).
+    /// Power unchanged (the reference's).
     Power,
 }
 
@@ -133,19 +136,20 @@ pub enum AudioNormalisation {
     MinMax,
 }
 
-/// How words become tokens.
+/// Tokenisation of text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextPreprocessing {
     /// `tokenizer.json` of Hugging Face's tokenizers, beside the manifest.
     pub tokenizer: String,
     pub sha256: String,
-    /// What is longer is cut here, the special tokens counted in. (The reference cuts nothing, and fails beyond what its network takes.)
+    /// Most tokens of an utterance, special tokens included; the rest is cut. (The reference cuts
+    /// nothing, and fails beyond its network's limit.)
     #[serde(default = "default_max_tokens")]
     pub max_tokens: usize,
 }
 
-/// What all-MiniLM-L6-v2 was trained for.
+/// The length that all-MiniLM-L6-v2 was trained on.
 fn default_max_tokens() -> usize {
     256
 }
@@ -158,29 +162,31 @@ pub struct EncoderEntry {
     pub kind: EncoderKind,
     pub file: String,
     pub sha256: String,
-    /// The same graph in eight bits, which the CPU is given: `expressd-train export` makes one where it is faster and right as often.
+    /// The int8 graph, used on the CPU. `expressd-train export` makes one if it is faster and as
+    /// accurate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub int8: Option<Int8Entry>,
-    /// Shape of one input, without the batch axis; 0 for an axis that varies.
+    /// Shape of one input without the batch axis; 0 for a variable axis.
     pub input: Vec<usize>,
     /// Length of the embedding: the graph's first output, `[batch, dim]`.
     pub dim: usize,
-    /// Faces: how many a second this encoder gets, where that is fewer than `[face]` gives (one per slot, the slot's first).
+    /// Face encoders: faces per second, if fewer than `[face]` gives (the first of each slot).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_hz: Option<f64>,
-    /// Faces: this encoder's own normalisation, where that is not `[face]`'s.
+    /// Face encoders: own normalisation, if other than `[face]`'s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub normalise: Option<FaceNormalisation>,
-    /// Names of the graph's second output `[batch, classes]` (logits), if it has one. The daemon does not use it.
+    /// Class names of the graph's second output `[batch, classes]` (logits), if it has one. The
+    /// daemon does not use it.
     #[serde(default)]
     pub classes: Vec<String>,
-    /// Taken as it was (true), or trained by us (false).
+    /// Pretrained and unchanged (true), or trained here (false).
     pub frozen: bool,
     pub source: String,
     pub licence: String,
 }
 
-/// An encoder's graph in eight bits, beside the float one: same inputs, same outputs, nearly the same numbers.
+/// An encoder's int8 graph beside the fp32 one: same inputs and outputs, nearly the same numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Int8Entry {
@@ -189,7 +195,8 @@ pub struct Int8Entry {
 }
 
 impl EncoderEntry {
-    /// Those of `faces` (of one subject, oldest first) that this encoder gets: all, or of each slot of its own rate the first.
+    /// The faces for this encoder: all of `faces` (of one subject, oldest first), or the first of
+    /// each slot of its own rate.
     pub fn sees<'a>(&self, faces: &'a [Arc<Face>]) -> impl Iterator<Item = &'a Arc<Face>> {
         let rate_hz = self.rate_hz;
         let mut last = None;
@@ -208,12 +215,13 @@ pub enum EncoderKind {
     Frame,
     /// Runs on a window.
     Window,
-    /// Runs on the words of the window.
+    /// Runs on the window's text.
     Utterance,
 }
 
-/// The trained part over embeddings. Its graph takes one `[batch, dim]` per entry of `inputs`, in that order, zeros where the
-/// modality is absent, then the presence `[batch, inputs]` of 0 and 1, and gives logits `[batch, labels]`.
+/// The classifier over embeddings. Its graph takes one `[batch, dim]` per entry of `inputs`, in
+/// that order, zeros for an absent modality. Then it takes the presence `[batch, inputs]` of 0 and
+/// 1. It gives logits `[batch, labels]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeadEntry {
@@ -221,19 +229,21 @@ pub struct HeadEntry {
     pub sha256: String,
     /// Names of encoders.
     pub inputs: Vec<String>,
-    /// Logits are divided by this before the softmax, per modality subset ([`Presence`]'s name).
+    /// Temperatures: logits are divided by them before the softmax, per modality subset
+    /// ([`Presence`]'s name).
     pub temperature: BTreeMap<String, f32>,
-    /// Confidence under this abstains.
+    /// Lowest confidence of an answer; below it the recogniser abstains.
     pub abstain_threshold: f32,
 }
 
 impl Manifest {
-    /// sha256 over what the encoders see: the version of our preprocessing code, its canonical settings, the encoders' hashes.
+    /// SHA-256 of all that determines the embeddings: the preprocessing version, the canonical
+    /// settings, the encoders' hashes.
     ///
-    /// It says what embeddings mean, so it is of the float graphs alone: a graph in eight bits is an approximation of one, made without
-    /// training and kept only where its measured loss is nothing to speak of. Stores are extracted with the float graphs wherever that
-    /// is done, heads are trained on those rows, and the same head serves either graph. Which one answered is in an event's
-    /// `provenance.precision`, and the file itself is held against its hash as every other.
+    /// It covers the fp32 graphs only: an int8 graph approximates one without training, and is kept
+    /// only if its measured loss is negligible. Stores are extracted with the fp32 graphs, heads
+    /// are trained on those rows, and the same head serves either graph. An event's
+    /// `provenance.precision` names the graph in use, and each file is checked against its hash.
     pub fn compute_fingerprint(&self) -> String {
         #[derive(Serialize)]
         struct Canonical<'a> {
@@ -244,7 +254,7 @@ impl Manifest {
             text: &'a Option<TextPreprocessing>,
             encoders: Vec<Vec<serde_json::Value>>,
         }
-        // What an encoder does not say for itself is left out: a bundle without such has the fingerprint that it always had.
+        // Absent options are left out, so that older bundles keep their fingerprint.
         let canonical_entry = |entry: &EncoderEntry| {
             let mut all = vec![json!(entry.name), json!(entry.sha256)];
             all.extend(entry.rate_hz.map(|rate_hz| json!({ "rate_hz": rate_hz })));
@@ -271,7 +281,7 @@ impl Manifest {
         self.encoders.iter().find(|e| e.name == name)
     }
 
-    /// The temperature for a subset: its own, else 1.
+    /// The temperature of a subset; 1 by default.
     pub fn temperature(&self, presence: &Presence) -> f32 {
         self.head
             .temperature
@@ -280,7 +290,7 @@ impl Manifest {
             .unwrap_or(1.0)
     }
 
-    /// Everything that contradicts itself, one sentence each.
+    /// All contradictions of the manifest, one sentence each.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = self.encoder_faults();
         let mut fault = |wrong: bool, text: String| {
@@ -312,7 +322,7 @@ impl Manifest {
         faults
     }
 
-    /// The faults of window, preprocessing and encoders alone: what an encoder set has, too.
+    /// The faults of window, preprocessing and encoders only, as an encoder set has them, too.
     pub fn encoder_faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut fault = |wrong: bool, text: String| {
@@ -404,7 +414,8 @@ impl Manifest {
                 let slowest = 1000.0 / f64::from(self.window.length_ms);
                 if let Some(rate_hz) = encoder.rate_hz {
                     let text = format!(
-                        "encoder {}: rate_hz is {rate_hz}, permitted are {slowest} (one a window) to face.rate_hz, {}",
+                        "encoder {}: rate_hz is {rate_hz}, permitted are {slowest} (one a \
+                         window) to face.rate_hz, {}",
                         encoder.name, face.rate_hz
                     );
                     fault(!(slowest..=face.rate_hz).contains(&rate_hz), text);
@@ -426,7 +437,7 @@ impl Manifest {
     }
 }
 
-/// sha256 as 64 hexadecimal digits.
+/// SHA-256 as 64 hexadecimal digits.
 pub fn hex_sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes)
         .iter()

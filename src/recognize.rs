@@ -2,8 +2,8 @@
 //!
 //! Several clips are recognised in one batch. For each encoder the inputs that are not cached are
 //! gathered and run at once, and the embeddings are scattered to the clips. The head runs once for
-//! all clips. With the CPU provider's kernels the rows of a batch equal those of single runs bit for
-//! bit; a test checks that on the default bundle. Replays still run clip by clip, so that their
+//! all clips. With the CPU provider's kernels the rows of a batch equal those of single runs bit
+//! for bit; a test checks that on the default bundle. Replays still run clip by clip, so that their
 //! output does not depend on a kernel's order of summation.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -147,7 +147,7 @@ fn examine_inference(config: &Config, examination: &mut Examination) {
             _ => Fine(both),
         },
     );
-    let int8: Vec<_> = bundle.in_eight_bits().collect();
+    let int8: Vec<_> = bundle.int8_encoders().collect();
     examination.say(
         "precision",
         Fine(if int8.is_empty() {

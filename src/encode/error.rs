@@ -6,9 +6,17 @@ use super::Provider;
 
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
-    #[error("ONNX Runtime's library was not found; looked at {}; run `make setup`, or name it in $EXPRESSD_ONNXRUNTIME", list(.looked_at))]
+    #[error(
+        "ONNX Runtime's library was not found; looked at {}; run `make setup`, or name it in \
+         $EXPRESSD_ONNXRUNTIME",
+        list(.looked_at)
+    )]
     NoLibrary { looked_at: Vec<PathBuf> },
-    #[error("ONNX Runtime's library {} cannot be loaded; run `make setup`, or name another in $EXPRESSD_ONNXRUNTIME", path.display())]
+    #[error(
+        "ONNX Runtime's library {} cannot be loaded; run `make setup`, or name another in \
+         $EXPRESSD_ONNXRUNTIME",
+        path.display()
+    )]
     BadLibrary {
         path: PathBuf,
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -18,16 +26,25 @@ pub enum EncodeError {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{} is not the file that {} tells of (its SHA-256 is {found}, not {expected}); restore it from the project", path.display(), .told_by.display())]
+    #[error(
+        "{} is not the file that {} names (its SHA-256 is {found}, not {expected}); restore it \
+         from the project",
+        path.display(),
+        .named_by.display()
+    )]
     WrongHash {
         path: PathBuf,
-        told_by: PathBuf,
+        named_by: PathBuf,
         found: Box<str>,
         expected: Box<str>,
     },
     #[error("graph {graph} cannot be opened")]
     BadGraph { graph: String, source: ort::Error },
-    #[error("provider {} cannot be used for graph {graph}: it needs NVIDIA's driver and the libraries that `make gpu` fetches; or set inference.provider to \"auto\" or \"cpu\"", .provider.name())]
+    #[error(
+        "provider {} cannot be used for graph {graph}: it needs NVIDIA's driver and the \
+         libraries that `make gpu` fetches; or set inference.provider to \"auto\" or \"cpu\"",
+        .provider.name()
+    )]
     NoProvider {
         graph: String,
         provider: Provider,

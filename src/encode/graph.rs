@@ -10,7 +10,7 @@ use ort::value::{Outlet, TensorRef};
 use super::{EncodeError, GraphFiles, Precision, Provider, Runtime, Tally, provider};
 use crate::time::{monotonic_nanos, thread_cpu_nanos};
 
-/// After a released graph could not be opened again, it is not tried for this long.
+/// Delay before a graph that failed to reopen is tried again.
 const RETRY_NANOS: i64 = 30_000_000_000;
 
 /// One input of a graph: shape and values, row by row.
@@ -28,7 +28,7 @@ pub struct Output {
     pub values: Vec<f32>,
 }
 
-/// One output of a graph, lent from the run's buffer.
+/// One output of a graph, borrowed from the run's buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct OutputView<'a> {
     shape: &'a [i64],
@@ -57,7 +57,7 @@ impl From<OutputView<'_>> for Output {
     }
 }
 
-/// Reads a graph's file once more, and checks it.
+/// Reads a graph's file again and checks it.
 pub type ReadGraph = Box<dyn Fn() -> Result<Vec<u8>, EncodeError> + Send + Sync>;
 
 /// One opened ONNX file. Owned by one thread: running takes `&mut self`.
@@ -74,12 +74,12 @@ pub struct Graph {
     reopening: Option<Reopening>,
 }
 
-/// What it takes to open a released graph again.
+/// State for reopening a released graph.
 struct Reopening {
     runtime: Runtime,
     threads: usize,
     read: ReadGraph,
-    /// On the monotonic clock; no attempt before.
+    /// Earliest next attempt, on the monotonic clock.
     not_before: i64,
 }
 
@@ -90,9 +90,8 @@ impl fmt::Debug for Graph {
 }
 
 impl Graph {
-    /// Opens `bytes` on `provider` (`Auto` is the CPU here: a graph alone has nobody to choose for
-    /// it, see [`super::first_that_works`]) with `threads` threads of its own (1: the caller's
-    /// alone).
+    /// Opens `bytes` on `provider` with `threads` threads of its own (1: the caller's only). `Auto`
+    /// is the CPU here; see [`super::first_that_works`].
     pub fn open(
         runtime: &Runtime,
         name: &str,
@@ -107,7 +106,7 @@ impl Graph {
         Graph::open_for(runtime, name, files, provider, threads)
     }
 
-    /// Opens of two files the one for the provider that is really used.
+    /// Opens the file that fits the provider in use.
     pub fn open_for(
         runtime: &Runtime,
         name: &str,
@@ -122,7 +121,7 @@ impl Graph {
         };
         let (bytes, precision) = files.on(provider);
         let session = open_on(runtime, bytes, provider, threads)
-            .map_err(|source| refusal(name, provider, source))?;
+            .map_err(|source| provider_error(name, provider, source))?;
         Ok(Graph {
             name: name.to_owned(),
             inputs: session.inputs().len(),
@@ -136,7 +135,7 @@ impl Graph {
         })
     }
 
-    /// Lets [`Graph::release`] close the graph: `read` gives the bytes that it was opened from.
+    /// Enables [`Graph::release`]: `read` returns the bytes that the graph was opened from.
     pub fn reopened_by(mut self, runtime: &Runtime, threads: usize, read: ReadGraph) -> Graph {
         self.reopening = Some(Reopening {
             runtime: runtime.clone(),
@@ -147,8 +146,8 @@ impl Graph {
         self
     }
 
-    /// Frees the graph's weights. The next run opens it again ([`Graph::reopened_by`]; without that
-    /// the graph stays open).
+    /// Frees the graph's weights. The next run opens the graph again. Without
+    /// [`Graph::reopened_by`] the graph stays open.
     pub fn release(&mut self) {
         if self.reopening.is_some() {
             self.session = None;
@@ -162,7 +161,7 @@ impl Graph {
     /// Opens a released graph again.
     ///
     /// # Errors
-    /// Where the file cannot be read, is not the same any more, or cannot be opened.
+    /// The file cannot be read, has changed, or cannot be opened.
     pub fn reopen(&mut self) -> Result<(), EncodeError> {
         let (None, Some(reopening)) = (&self.session, &mut self.reopening) else {
             return Ok(());
@@ -176,7 +175,7 @@ impl Graph {
         reopening.not_before = now.saturating_add(RETRY_NANOS);
         let bytes = (reopening.read)()?;
         let session = open_on(&reopening.runtime, &bytes, self.provider, reopening.threads)
-            .map_err(|source| refusal(&self.name, self.provider, source))?;
+            .map_err(|source| provider_error(&self.name, self.provider, source))?;
         reopening.not_before = i64::MIN;
         self.session = Some(session);
         Ok(())
@@ -185,7 +184,7 @@ impl Graph {
     pub fn name(&self) -> &str {
         &self.name
     }
-    /// The provider that is really used.
+    /// The provider in use.
     pub fn provider(&self) -> Provider {
         self.provider
     }
@@ -204,20 +203,23 @@ impl Graph {
         self.takes_batches
     }
 
-    /// As if the first axis were fixed.
+    /// Treats the first axis as fixed.
     #[cfg(test)]
     pub fn refuse_batches(&mut self) {
         self.takes_batches = false;
     }
 
-    /// Runs the graph on inputs in the graph's order; gives its outputs in the graph's order.
+    /// Runs the graph; inputs and outputs are in the graph's order.
+    ///
+    /// # Errors
+    /// The run fails, an output is not finite, or an input of an int8 graph is not finite.
     pub fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EncodeError> {
         self.run_with(inputs, |outputs| {
             outputs.iter().map(|view| Output::from(*view)).collect()
         })
     }
 
-    /// As [`Graph::run`], without a copy: `read` sees the outputs in the run's own buffers.
+    /// [`Graph::run`] without a copy: `read` borrows the outputs from the run's buffers.
     pub fn run_with<T>(
         &mut self,
         inputs: &[Input<'_>],
@@ -227,7 +229,7 @@ impl Graph {
         let not_finite = |name: &str| EncodeError::NotFinite {
             graph: name.to_owned(),
         };
-        // Eight-bit quantisation would turn a NaN into a number.
+        // int8 quantisation would hide the NaN.
         let is_finite = |input: &Input<'_>| match input {
             Input::F32(_, values) => values.iter().all(|v| v.is_finite()),
             Input::I64(..) => true,
@@ -292,7 +294,7 @@ fn takes_batches(session: &Session) -> bool {
         && session.outputs().first().is_some_and(is_symbolic)
 }
 
-fn refusal(name: &str, provider: Provider, source: ort::Error) -> EncodeError {
+fn provider_error(name: &str, provider: Provider, source: ort::Error) -> EncodeError {
     match provider {
         Provider::Tensorrt | Provider::Cuda => EncodeError::NoProvider {
             graph: name.to_owned(),
@@ -316,7 +318,7 @@ fn open_on(
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
-        // Waiting threads sleep: a daemon shares its machine.
+        // No spinning: a daemon shares its machine.
         .with_intra_op_spinning(false)?
         .with_deterministic_compute(true)?;
     let gpu = provider::gpu(provider, &runtime.folder)?;

@@ -1,8 +1,8 @@
 //! Memory of the C allocator.
 
-/// Gives pages that the C allocator holds for later back to the system. Opening a graph frees
-/// several times the memory that the open graph keeps: the file, its parsed form, and weights in
-/// their original layout. glibc keeps most of these pages until it is asked.
+/// Returns free pages of the C allocator to the system. Opening a graph allocates several times the
+/// memory of the open graph: the file, its parsed form, and weights in their original layout. glibc
+/// keeps most of these pages otherwise.
 pub fn return_freed_memory() {
     #[cfg(target_env = "gnu")]
     {

@@ -1,4 +1,4 @@
-//! Who computes: NVIDIA's GPUs, where their libraries are, or the CPU.
+//! Execution-provider selection: NVIDIA's GPUs, if their libraries are present, or the CPU.
 
 use std::error::Error;
 use std::path::Path;
@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::causes::one_line;
 
-/// Who computes a graph.
+/// Execution provider of a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
-    /// TensorRT, else CUDA, else the CPU; each that fails to load is a warning.
+    /// TensorRT, else CUDA, else the CPU; a provider that fails to load is a warning.
     Auto,
     Tensorrt,
     Cuda,
@@ -32,15 +32,16 @@ impl Provider {
     }
 }
 
-/// Opens with the provider that was asked for. For [`Provider::Auto`] with the first of TensorRT, CUDA and the CPU that works: each that
-/// ONNX Runtime offers and that does not is a warning, where `at_fault` tells that the provider is to blame; another error ends it.
+/// Opens with the requested provider. [`Provider::Auto`] tries TensorRT, CUDA and the CPU in this
+/// order, as far as ONNX Runtime offers them. A provider that fails is a warning if `at_fault`
+/// blames it; any other error is returned.
 pub fn first_that_works<T, E: Error + 'static>(
-    asked: Provider,
+    requested: Provider,
     at_fault: impl Fn(&E) -> bool,
     mut open: impl FnMut(Provider) -> Result<T, E>,
 ) -> Result<T, E> {
-    if asked != Provider::Auto {
-        return open(asked);
+    if requested != Provider::Auto {
+        return open(requested);
     }
     for gpu in [Provider::Tensorrt, Provider::Cuda]
         .into_iter()
@@ -60,8 +61,9 @@ pub fn first_that_works<T, E: Error + 'static>(
     open(Provider::Cpu)
 }
 
-/// Is it in the ONNX Runtime that was loaded, and its maker's library here? The first has both or none (they are not in the CPU's wheel);
-/// TensorRT's own libraries come from elsewhere, and few have them.
+/// Whether the loaded ONNX Runtime has this provider and its libraries are present. A runtime with
+/// CUDA comes with its libraries (the CPU's wheel has neither). TensorRT's libraries are a separate
+/// installation, which few machines have.
 fn offered(gpu: Provider) -> bool {
     match gpu {
         Provider::Tensorrt => {
@@ -76,7 +78,7 @@ fn offered(gpu: Provider) -> bool {
 /// ONNX Runtime's settings for a GPU; none for the CPU.
 ///
 /// # Errors
-/// Where NVIDIA's libraries in `folder` cannot be loaded.
+/// NVIDIA's libraries in `folder` cannot be loaded.
 pub(super) fn gpu(
     provider: Provider,
     folder: &Path,
@@ -86,9 +88,9 @@ pub(super) fn gpu(
         Provider::Cuda => {
             preload(folder)?;
             let cuda = ep::CUDA::default()
-                // A bundle's answers have to be its exporter's: 19 bits of a float are too few for that.
+                // No TF32: with 19 bits a float is too coarse to reproduce the exporter's outputs.
                 .with_tf32(false)
-                // Trying all algorithms for each new number of faces would hold up the first clip that has it.
+                // An exhaustive search for each new batch size would delay the first clip with it.
                 .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic);
             vec![cuda.build().error_on_failure()]
         }
@@ -99,8 +101,8 @@ pub(super) fn gpu(
     })
 }
 
-/// Loads NVIDIA's libraries that lie in `folder`, once: ONNX Runtime names them without saying where they are. Where there are none, the
-/// system's are found.
+/// Loads NVIDIA's libraries from `folder`, once: ONNX Runtime refers to them without a path.
+/// Without any in `folder`, the system's are used.
 fn preload(folder: &Path) -> ort::Result<()> {
     static LOADED: Mutex<bool> = Mutex::new(false);
     let mut loaded = LOADED.lock().expect("preload lock");
@@ -117,7 +119,7 @@ mod tests {
     use crate::encode::Runtime;
 
     #[test]
-    fn what_was_asked_for_is_opened_and_nothing_else() {
+    fn the_requested_provider_is_opened_and_no_other() {
         Runtime::load().unwrap();
         let mut tried = Vec::new();
         let mut open = |provider: Provider| -> std::io::Result<()> {
@@ -130,7 +132,7 @@ mod tests {
                 .to_string(),
             "cuda"
         );
-        // Whatever GPUs there are, the processor comes last.
+        // The CPU comes last, after any GPUs.
         assert_eq!(
             first_that_works(Provider::Auto, |_| true, &mut open)
                 .unwrap_err()

@@ -1,4 +1,4 @@
-//! What ran: how often each graph, and how long that took.
+//! Run statistics: number and duration of runs per graph.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -7,16 +7,16 @@ use std::sync::{Arc, Mutex, Weak};
 /// The shapes of a run's inputs, in the graph's order.
 pub type Shapes = Vec<Vec<usize>>;
 
-/// Runs that are counted together.
+/// Sum over several runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Runs {
     pub count: u64,
     pub nanos: i64,
-    /// CPU time of the thread that ran them (a graph's own threads are not counted).
+    /// CPU time of the calling thread (a graph's own threads are not counted).
     pub cpu_nanos: i64,
 }
 
-/// [`Runs`] that are counted without a lock: whoever reads them holds up nobody who runs.
+/// [`Runs`] in atomics: readers never block a run.
 #[derive(Debug, Default)]
 struct Totals {
     count: AtomicU64,
@@ -46,18 +46,18 @@ impl Totals {
     }
 }
 
-/// How often a graph ran, and how long that took. Gone with its graph, unless somebody holds it.
+/// Run statistics of a graph, dropped with the graph unless held elsewhere.
 #[derive(Debug)]
 pub struct Tally {
     pub graph: String,
     total: Totals,
-    /// Of all graphs, also of those that are gone.
+    /// Runs of all graphs, closed ones included.
     of_all: Arc<Totals>,
     trace: Option<Trace>,
 }
 
-/// What it takes to run a graph once more as it ran. Apart, because a daemon needs none of it: the bytes are held twice, and words of
-/// ever new lengths make ever new shapes.
+/// Trace for repeating a graph's runs. Separate, because a daemon needs none of it: the bytes would
+/// be held twice, and texts of new lengths keep adding shapes.
 #[derive(Debug)]
 struct Trace {
     bytes: Box<[u8]>,
@@ -69,7 +69,7 @@ impl Tally {
         self.total.read()
     }
 
-    /// By the shapes of the inputs; empty unless the graph was opened in a traced runtime.
+    /// Runs by input shapes; empty unless the runtime is traced.
     pub fn by_shapes(&self) -> BTreeMap<Shapes, Runs> {
         self.trace
             .as_ref()
@@ -77,12 +77,12 @@ impl Tally {
             .unwrap_or_default()
     }
 
-    /// The graph as it was opened, in a traced runtime.
+    /// The graph's bytes, if the runtime is traced.
     pub fn bytes(&self) -> Option<&[u8]> {
         self.trace.as_ref().map(|trace| &*trace.bytes)
     }
 
-    /// Forgets the runs so far.
+    /// Resets the counts.
     pub fn clear(&self) {
         self.total.clear();
         if let Some(trace) = &self.trace {
@@ -90,7 +90,7 @@ impl Tally {
         }
     }
 
-    /// Adds one run; `shapes` is asked only where somebody wants to know.
+    /// Adds one run; `shapes` is called in a traced runtime only.
     pub(super) fn add(&self, nanos: i64, cpu_nanos: i64, shapes: impl FnOnce() -> Shapes) {
         let run = Runs {
             count: 1,
@@ -109,7 +109,7 @@ impl Tally {
     }
 }
 
-/// The tallies of the graphs that are open.
+/// The tallies of the open graphs.
 #[derive(Debug, Default)]
 pub(super) struct Tallies {
     open: Mutex<Vec<Weak<Tally>>>,
@@ -137,7 +137,7 @@ impl Tallies {
             trace,
         });
         let mut open = self.open.lock().expect("tallies lock");
-        // A process that opens graphs again and again does not grow by those that are gone.
+        // Dropped tallies are removed, so that reopening graphs does not grow the list.
         open.retain(|tally| tally.strong_count() > 0);
         open.push(Arc::downgrade(&tally));
         tally
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_gone_is_forgotten_and_its_runs_stay_counted() {
+    fn closed_graphs_leave_the_list_and_keep_their_runs() {
         let tallies = Tallies::default();
         for _ in 0..100 {
             tallies

@@ -1,7 +1,7 @@
 //! ONNX Runtime's telemetry, switched off.
 //!
 //! ONNX Runtime 1.32 creates a device id and a database in the user's cache folder when its
-//! environment is created, and some ten seconds later posts the id, the program's path and facts
+//! environment is created. Some ten seconds later it posts the id, the program's path and facts
 //! about the machine to its vendor. `with_telemetry(false)` does not prevent that. The environment
 //! variable [`SWITCH`] does.
 
@@ -21,8 +21,7 @@ fn switch_off() {
     unsafe { std::env::set_var(SWITCH, "1") };
 }
 
-/// Is the variable set that keeps ONNX Runtime from sending telemetry? `Runtime::load` insists on
-/// it.
+/// Whether [`SWITCH`] is set. `Runtime::load` requires it.
 pub fn telemetry_is_off() -> bool {
     std::env::var_os(SWITCH).is_some_and(|value| value == "1")
 }

@@ -6,13 +6,14 @@ use std::path::Path;
 use crate::encode::{EncodeError, Graph, Provider, Runtime};
 use crate::manifest::hex_sha256;
 
-/// What a conversion left beside the graphs that it wrote (`expressd-train import mtcnn`): the hash of each.
+/// Written by `expressd-train import mtcnn` beside the graphs: the SHA-256 of each.
 #[derive(serde::Deserialize)]
 struct Provenance {
     written: BTreeMap<String, String>,
 }
 
-/// Opens `<name>.onnx` in `dir`. Where a `provenance.toml` beside it names its hash, it must have that.
+/// Opens `<name>.onnx` in `dir`. If a `provenance.toml` beside it names its hash, the file must
+/// match.
 pub(super) fn open_graph(
     runtime: &Runtime,
     dir: &Path,
@@ -25,8 +26,8 @@ pub(super) fn open_graph(
         path: path.clone(),
         source,
     })?;
-    let told_by = dir.join("provenance.toml");
-    let provenance = std::fs::read_to_string(&told_by)
+    let named_by = dir.join("provenance.toml");
+    let provenance = std::fs::read_to_string(&named_by)
         .ok()
         .and_then(|text| toml::from_str::<Provenance>(&text).ok());
     if let Some(expected) = provenance
@@ -37,7 +38,7 @@ pub(super) fn open_graph(
         if found != *expected {
             return Err(EncodeError::WrongHash {
                 path,
-                told_by,
+                named_by,
                 found: found.into(),
                 expected: expected.as_str().into(),
             });
@@ -51,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flipped_byte_in_a_converted_graph_is_told() {
+    fn a_flipped_byte_in_a_converted_graph_is_detected() {
         let runtime = Runtime::load().unwrap();
         let (ours, copy) = (
             crate::testing::project("models/mtcnn"),
@@ -67,13 +68,13 @@ mod tests {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        let told = open().unwrap_err();
+        let error = open().unwrap_err();
         assert!(
-            matches!(&told, EncodeError::WrongHash { .. })
-                && told.to_string().contains("pnet.onnx"),
-            "{told}"
+            matches!(&error, EncodeError::WrongHash { .. })
+                && error.to_string().contains("pnet.onnx"),
+            "{error}"
         );
-        // A folder of one's own without provenance is its owner's matter.
+        // A folder without provenance is not checked.
         std::fs::remove_file(copy.path().join("provenance.toml")).unwrap();
         assert!(!matches!(open(), Err(EncodeError::WrongHash { .. })));
     }

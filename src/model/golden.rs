@@ -1,41 +1,43 @@
-//! Inputs of a bundle's golden cases, made from a seed, so that no one's face or voice is in the bundle.
+//! Inputs of a bundle's golden cases, generated from a seed, so that a bundle holds no person's
+//! face or voice.
 //!
-//! Integer arithmetic only, up to one exact division at the end: bit-identical on every machine, today and later. Bundles carry the
-//! embeddings of these inputs, so a change here refuses every bundle made before.
+//! Integer arithmetic only, up to one exact division at the end: bit-identical on every machine.
+//! Bundles hold the embeddings of these inputs, so a change here invalidates every existing bundle.
 
 use serde::{Deserialize, Serialize};
 
 use crate::clip::Crop;
 
-/// `golden.json`: what the bundle's graphs said when it was exported.
+/// `golden.json`: the graphs' outputs at export.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Goldens {
     pub cases: Vec<GoldenCase>,
 }
 
-/// One generated clip and what it gives.
+/// One generated clip and its outputs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GoldenCase {
     pub seed: u64,
-    /// How many crops ([`golden_crop`], frames 0 to `face_frames - 1`); 0: no face.
+    /// Number of crops ([`golden_crop`], frames 0 to `face_frames - 1`); 0: no face.
     pub face_frames: usize,
-    /// How many samples ([`golden_samples`]); 0: no voice.
+    /// Number of samples ([`golden_samples`]); 0: no voice.
     pub voice_samples: usize,
-    /// What is said, as it is; `None`: no words.
+    /// The transcript, verbatim; `None`: no text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Per encoder of the head's inputs; only those that the case has. A frame encoder's is the mean over the frames.
+    /// Embeddings by encoder, for the modalities of the case. A frame encoder's is the mean over
+    /// the frames.
     pub embeddings: std::collections::BTreeMap<String, Vec<f32>>,
-    /// Of encoders that are in the bundle in eight bits too: what that graph gives, as under `embeddings`.
+    /// Embeddings of the int8 graphs, as under `embeddings`.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub int8: std::collections::BTreeMap<String, Vec<f32>>,
-    /// The head's output before the temperature, for `embeddings`.
+    /// The head's logits for `embeddings`, before the temperature.
     pub logits: Vec<f32>,
 }
 
-/// splitmix64: the usual constants.
+/// splitmix64 with its usual constants.
 #[derive(Clone, Debug)]
 struct SplitMix(u64);
 
@@ -60,7 +62,8 @@ impl SplitMix {
     }
 }
 
-/// Smooth blobs, light and dark, that drift from frame to frame, and a little noise. `size x size`, interleaved `channels`.
+/// A crop of `size x size`, interleaved `channels`: smooth light and dark blobs that drift from
+/// frame to frame, and a little noise.
 pub fn golden_crop(seed: u64, frame: u32, size: usize, channels: usize) -> Crop {
     const BLOBS: usize = 7;
     let mut shapes = SplitMix::new(seed, 1);
@@ -109,7 +112,8 @@ pub fn golden_crop(seed: u64, frame: u32, size: usize, channels: usize) -> Crop 
     }
 }
 
-/// `n` samples at 16 kHz in -1..1: a gliding triangle tone with its octave under an envelope of syllables, and soft noise.
+/// `n` samples at 16 kHz in -1..1: a gliding triangle tone with its octave under an envelope of
+/// syllables, and soft noise.
 pub fn golden_samples(seed: u64, n: usize) -> Vec<f32> {
     let mut shapes = SplitMix::new(seed, 2);
     let mut noise = SplitMix::new(seed, 3);
@@ -128,7 +132,7 @@ pub fn golden_samples(seed: u64, n: usize) -> Vec<f32> {
             let within = i % syllable;
             let envelope = (within.min(syllable - within) * 4 * 1024 / syllable).min(1024);
             let tone = (triangle(phase) * 9 + triangle(overtone) * 4) * envelope / (16 * 1024);
-            // Within 16 bits, which an f32 holds exactly; the division by a power of two is exact too.
+            // 16-bit values are exact in an f32, and so is the division by a power of two.
             (tone / 2 + soft / 24).clamp(-32_768, 32_767) as f32 / 32_768.0
         })
         .collect()
@@ -149,7 +153,7 @@ mod tests {
     use super::*;
     use crate::manifest::hex_sha256;
 
-    /// These hashes are the contract: every bundle's goldens rest on them.
+    /// Every bundle's goldens depend on these hashes.
     #[test]
     fn inputs_never_change() {
         let crop = golden_crop(1, 2, 48, 1);

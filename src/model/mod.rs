@@ -1,4 +1,5 @@
-//! The bundle: the only thing that passes from trainer to daemon. A directory with `manifest.toml`, graphs, `golden.json` and a model card.
+//! The bundle: the only artefact that passes from the trainer to the daemon. A directory with
+//! `manifest.toml`, graphs, `golden.json` and a model card.
 
 pub mod golden;
 mod sums;
@@ -18,28 +19,47 @@ use crate::manifest::{EncoderEntry, EncoderKind, Manifest, hex_sha256};
 use crate::modality::Modality;
 use crate::preprocess::{TextError, Tokenizer};
 
-/// A bundle is refused (exit code 4). Each variant is one thing to do next.
+/// A refused bundle (exit code 4). Each variant has one remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
-    #[error("bundle {}: {file} cannot be read; name a bundle directory with --bundle", directory.display())]
+    #[error(
+        "bundle {}: {file} cannot be read; name a bundle directory with --bundle",
+        directory.display()
+    )]
     Missing {
         directory: PathBuf,
         file: String,
         source: std::io::Error,
     },
-    #[error("bundle {}: {file} has to be made on this machine; type: make build, or, where it is set up, expressd prepare --bundle {}", directory.display(), directory.display())]
+    #[error(
+        "bundle {}: {file} has to be made on this machine; type: make build, or, where it is set \
+         up, expressd prepare --bundle {}",
+        directory.display(),
+        directory.display()
+    )]
     Unprepared { directory: PathBuf, file: String },
-    #[error("bundle {}: manifest.toml is not a manifest; export the bundle again", directory.display())]
+    #[error(
+        "bundle {}: manifest.toml is not a manifest; export the bundle again",
+        directory.display()
+    )]
     BadManifest {
         directory: PathBuf,
         source: Box<toml::de::Error>,
     },
-    #[error("bundle {}: manifest.toml contradicts itself: {}; export the bundle again", directory.display(), faults.join("; "))]
+    #[error(
+        "bundle {}: manifest.toml contradicts itself: {}; export the bundle again",
+        directory.display(),
+        faults.join("; ")
+    )]
     Faults {
         directory: PathBuf,
         faults: Vec<String>,
     },
-    #[error("bundle {}: {file} is not the file that was exported (sha256 {found}, expected {expected}); fetch or export the bundle again", directory.display())]
+    #[error(
+        "bundle {}: {file} is not the file that was exported (sha256 {found}, expected \
+         {expected}); fetch or export the bundle again",
+        directory.display()
+    )]
     WrongHash {
         directory: PathBuf,
         file: String,
@@ -47,7 +67,8 @@ pub enum BundleError {
         expected: String,
     },
     #[error(
-        "bundle {}: fingerprint is {found}, its own settings give {expected}: it was made for another preprocessing; export it with this version's expressd-train",
+        "bundle {}: fingerprint is {found}, its own settings give {expected}: it was made for \
+         another preprocessing; export it with this version's expressd-train",
         directory.display()
     )]
     WrongFingerprint {
@@ -68,13 +89,17 @@ pub enum BundleError {
         file: String,
         source: TextError,
     },
-    #[error("bundle {}: golden.json cannot be understood; export the bundle again", directory.display())]
+    #[error(
+        "bundle {}: golden.json cannot be understood; export the bundle again",
+        directory.display()
+    )]
     BadGolden {
         directory: PathBuf,
         source: serde_json::Error,
     },
     #[error(
-        "bundle {}: self-test failed: {what} of golden case {case} is off by {difference:.2e} (permitted {permitted:.0e}); try provider \"cpu\", or export the bundle again",
+        "bundle {}: self-test failed: {what} of golden case {case} is off by {difference:.2e} \
+         (permitted {permitted:.0e}); try provider \"cpu\", or export the bundle again",
         directory.display()
     )]
     SelfTest {
@@ -86,12 +111,12 @@ pub enum BundleError {
     },
 }
 
-/// An opened bundle: manifest checked, hashes right, graphs open, goldens replayed.
+/// An opened bundle: manifest and hashes checked, graphs open, goldens replayed.
 #[derive(Debug)]
 pub struct Bundle {
     pub manifest: Manifest,
     pub encoders: Vec<Encoder>,
-    /// There is one where the manifest has `[text]`.
+    /// `Some` if the manifest has `[text]`.
     pub tokenizer: Option<Tokenizer>,
     /// `[batch, dim]` per head input, presence `[batch, inputs]` → logits `[batch, labels]`.
     pub head: Graph,
@@ -105,8 +130,8 @@ pub struct Encoder {
 }
 
 impl Bundle {
-    /// Opens the bundle in `directory` without its self-test, which needs the recogniser: hashes,
-    /// fingerprint and shapes match, the golden cases are not replayed yet.
+    /// Opens the bundle in `directory` without its self-test, which needs the recogniser. Hashes,
+    /// fingerprint and shapes are checked; the goldens are not replayed.
     pub(crate) fn open_unverified(
         runtime: &Runtime,
         directory: &Path,
@@ -121,7 +146,8 @@ impl Bundle {
                 source,
             })
         };
-        // Every hash before anything is parsed: a flipped byte is named as such and never reaches the runtime.
+        // Every hash is checked before parsing: a flipped byte is named as such and never reaches
+        // the runtime.
         let manifest_file = read("manifest.toml")?;
         sums::check(directory, &["manifest.toml", "golden.json"])?;
         let text = String::from_utf8_lossy(&manifest_file).into_owned();
@@ -182,7 +208,7 @@ impl Bundle {
         Ok((bundle, goldens))
     }
 
-    /// What is really used, of all graphs the least accelerated.
+    /// The least accelerated provider in use by any graph.
     pub fn provider(&self) -> Provider {
         let mut graphs = self
             .encoders
@@ -194,17 +220,17 @@ impl Bundle {
             .unwrap_or(self.head.provider())
     }
 
-    /// Names of the encoders that run in eight bits.
-    pub fn in_eight_bits(&self) -> impl Iterator<Item = &str> {
+    /// Names of the encoders that run in int8.
+    pub fn int8_encoders(&self) -> impl Iterator<Item = &str> {
         self.encoders
             .iter()
             .filter(|e| e.graph.precision() == Precision::Int8)
             .map(|e| e.entry.name.as_str())
     }
 
-    /// What is really used, of all graphs the coarsest.
+    /// The coarsest precision in use by any encoder.
     pub fn precision(&self) -> Precision {
-        if self.in_eight_bits().next().is_some() {
+        if self.int8_encoders().next().is_some() {
             Precision::Int8
         } else {
             Precision::Fp32
@@ -212,7 +238,7 @@ impl Bundle {
     }
 }
 
-/// A file of the bundle that must have this hash.
+/// Reads a file of the bundle and checks its hash.
 fn checked(directory: &Path, file: &str, expected: &str) -> Result<Vec<u8>, BundleError> {
     let at = || directory.to_owned();
     let bytes = std::fs::read(directory.join(file)).map_err(|source| BundleError::Missing {
@@ -233,7 +259,7 @@ fn checked(directory: &Path, file: &str, expected: &str) -> Result<Vec<u8>, Bund
     }
 }
 
-/// The file that an encoder's graph was opened from, while the daemon runs.
+/// Reads the file of an encoder's graph again, while the daemon runs.
 fn read_again(
     directory: &Path,
     entry: &EncoderEntry,
@@ -254,15 +280,15 @@ fn read_again(
     }
     Err(EncodeError::WrongHash {
         path,
-        told_by: directory.join("manifest.toml"),
+        named_by: directory.join("manifest.toml"),
         found: found.into(),
         expected: sha256.as_str().into(),
     })
 }
 
-/// The files of a manifest's encoders, read and held against their hashes, not yet opened.
+/// The files of a manifest's encoders, read and checked against their hashes, not yet opened.
 pub(crate) struct EncoderFiles {
-    /// In 32 bits, and in eight where the manifest names such a file.
+    /// The fp32 graphs, and the int8 graphs that the manifest names.
     graphs: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     tokenizer: Option<Vec<u8>>,
 }
@@ -286,14 +312,14 @@ impl EncoderFiles {
         Ok(EncoderFiles { graphs, tokenizer })
     }
 
-    /// The float graphs alone, whoever computes them.
+    /// The fp32 graphs only, on any provider.
     #[cfg(feature = "corpus")]
     pub fn fp32(mut self) -> EncoderFiles {
         self.graphs.iter_mut().for_each(|(_, int8)| *int8 = None);
         self
     }
 
-    /// Opens every graph of [`Manifest::encoders`], and the tokenizer where there is `[text]`.
+    /// Opens every graph of [`Manifest::encoders`], and the tokenizer if there is `[text]`.
     pub fn open(
         self,
         runtime: &Runtime,

@@ -1,4 +1,5 @@
-//! `SHA256SUMS`: the hash of every file of a bundle, in the format of `sha256sum`. A flipped byte anywhere is named.
+//! `SHA256SUMS`: the hash of every file of a bundle, in the format of `sha256sum`. A check names
+//! the file with a flipped byte.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,6 +13,9 @@ use crate::manifest::hex_sha256;
 pub const SUMS: &str = "SHA256SUMS";
 
 /// Writes the hashes of all files in `directory`: the last step of an export.
+///
+/// # Errors
+/// A file cannot be read, or the list cannot be written.
 pub fn seal(directory: &Path) -> io::Result<()> {
     let mut sums = BTreeMap::new();
     for entry in fs::read_dir(directory)? {
@@ -28,15 +32,15 @@ pub fn seal(directory: &Path) -> io::Result<()> {
     fs::write(directory.join(SUMS), text)
 }
 
-/// Made by `expressd prepare`: the sentence encoder's files, which are not kept in version control.
-pub const MADE_HERE: [&str; 2] = ["sentence.onnx", "tokenizer.json"];
+/// The sentence encoder's files, made by `expressd prepare` and not kept in version control.
+pub const GENERATED: [&str; 2] = ["sentence.onnx", "tokenizer.json"];
 
-/// Holds every file against its hash; `required` must be among them.
+/// Checks every listed file against its hash; `required` must be among them.
 pub(crate) fn check(directory: &Path, required: &[&str]) -> Result<(), BundleError> {
     let missing = |file: &str, source: io::Error| {
         let (directory, file) = (directory.to_owned(), file.to_owned());
-        // A bundle that was never prepared, as it comes out of version control.
-        if MADE_HERE.contains(&file.as_str()) && source.kind() == io::ErrorKind::NotFound {
+        // A bundle fresh from version control, never prepared.
+        if GENERATED.contains(&file.as_str()) && source.kind() == io::ErrorKind::NotFound {
             return BundleError::Unprepared { directory, file };
         }
         BundleError::Missing {
@@ -87,10 +91,11 @@ mod tests {
             Err(BundleError::Unsupported { .. })
         ));
         fs::write(folder.path().join("b"), b"twO").unwrap();
-        assert!(
-            matches!(check(folder.path(), &["a"]), Err(BundleError::WrongHash { file, .. }) if file == "b")
-        );
-        // A flipped byte in the list itself names a file that is not there, or one whose hash is another.
+        assert!(matches!(
+            check(folder.path(), &["a"]),
+            Err(BundleError::WrongHash { file, .. }) if file == "b"
+        ));
+        // A flipped byte in the list itself gives a missing file or a wrong hash.
         fs::write(
             folder.path().join(SUMS),
             fs::read_to_string(folder.path().join(SUMS))

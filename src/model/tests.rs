@@ -1,4 +1,4 @@
-//! A bundle with an encoder in eight bits: the default one's face, quantised by generated pictures.
+//! A bundle with an int8 encoder: the default one's face encoder, quantised on generated pictures.
 
 use std::fs;
 
@@ -29,8 +29,8 @@ fn write_manifest(folder: &Path, manifest: &Manifest) {
     seal(folder).unwrap();
 }
 
-/// Copies the default bundle, whatever it has in eight bits left out.
-pub(crate) fn copied(folder: &Path) {
+/// Copies the default bundle without its int8 graphs.
+pub(crate) fn copy_default_bundle(folder: &Path) {
     for entry in fs::read_dir(project("models/default"))
         .unwrap()
         .map(Result::unwrap)
@@ -53,8 +53,8 @@ pub(crate) fn copied(folder: &Path) {
     write_manifest(folder, &manifest);
 }
 
-/// Gives that copy's face eight bits, as an export does.
-fn lightened(folder: &Path) {
+/// Adds an int8 face encoder to that copy, as an export does.
+fn add_int8_face(folder: &Path) {
     let mut manifest = read_manifest(folder);
     let face = manifest.face.clone().unwrap();
     let example = |seed| Example {
@@ -123,34 +123,34 @@ fn open(folder: &Path, provider: Provider) -> Result<Bundle, BundleError> {
 }
 
 #[test]
-fn on_a_cpu_an_encoder_runs_in_eight_bits_where_there_are_such() {
+fn the_cpu_runs_int8_graphs() {
     let folder = tempfile::tempdir().unwrap();
-    copied(folder.path());
+    copy_default_bundle(folder.path());
     let mut float = open(folder.path(), Provider::Cpu).unwrap();
     assert_eq!(
-        (float.precision(), float.in_eight_bits().count()),
+        (float.precision(), float.int8_encoders().count()),
         (Precision::Fp32, 0)
     );
-    lightened(folder.path());
-    let mut light = open(folder.path(), Provider::Cpu).unwrap();
+    add_int8_face(folder.path());
+    let mut int8 = open(folder.path(), Provider::Cpu).unwrap();
     assert_eq!(
-        (light.precision(), light.in_eight_bits().collect::<Vec<_>>()),
+        (int8.precision(), int8.int8_encoders().collect::<Vec<_>>()),
         (Precision::Int8, vec!["face"])
     );
     assert_eq!(
-        light.manifest.fingerprint, float.manifest.fingerprint,
+        int8.manifest.fingerprint, float.manifest.fingerprint,
         "embeddings mean the same"
     );
     let crops = [std::sync::Arc::new(golden_crop(77, 0, 48, 1))];
     let samples = golden_samples(77, 32_000);
     let [a, b] =
-        [&mut float, &mut light].map(|bundle| embed(bundle, &crops, Some(&samples), None).unwrap());
+        [&mut float, &mut int8].map(|bundle| embed(bundle, &crops, Some(&samples), None).unwrap());
     let product = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f32>();
     let alike = product(&a["face"], &b["face"])
         / (product(&a["face"], &a["face"]) * product(&b["face"], &b["face"])).sqrt();
     assert!(a["face"] != b["face"] && alike > 0.95, "{alike}");
     assert_eq!(a["voice"], b["voice"]);
-    // What is asked for by itself and is not there is the CPU, too.
+    // `Auto` without a GPU is the CPU, too.
     let auto = open(folder.path(), Provider::Auto).unwrap();
     assert_eq!(
         auto.precision() == Precision::Int8,
@@ -159,22 +159,22 @@ fn on_a_cpu_an_encoder_runs_in_eight_bits_where_there_are_such() {
 }
 
 #[test]
-fn a_manifest_with_eight_bits_is_read_as_it_was_written_and_its_file_is_held_against_its_hash() {
+fn an_int8_manifest_round_trips_and_its_file_is_checked_against_its_hash() {
     let folder = tempfile::tempdir().unwrap();
-    copied(folder.path());
+    copy_default_bundle(folder.path());
     let before = read_manifest(folder.path());
     assert!(
         !toml::to_string(&before).unwrap().contains("int8"),
         "bundles without such look as they always did"
     );
-    lightened(folder.path());
+    add_int8_face(folder.path());
     let after = read_manifest(folder.path());
     assert_eq!(
         toml::from_str::<Manifest>(&toml::to_string(&after).unwrap()).unwrap(),
         after
     );
     assert_eq!(after.compute_fingerprint(), before.fingerprint);
-    // Goldens of an export before: what eight bits should say is not in them.
+    // Goldens without int8 embeddings, as from an older export.
     let kept = fs::read(folder.path().join("golden.json")).unwrap();
     let mut goldens: Goldens = serde_json::from_slice(&kept).unwrap();
     goldens.cases.iter_mut().for_each(|case| case.int8.clear());
@@ -189,10 +189,11 @@ fn a_manifest_with_eight_bits_is_read_as_it_was_written_and_its_file_is_held_aga
         Err(BundleError::SelfTest { .. })
     ));
     fs::write(folder.path().join("golden.json"), kept).unwrap();
-    // Another graph under that name, its sum put right.
+    // Another graph under that name, with a correct sum.
     fs::copy(folder.path().join("face.onnx"), folder.path().join(FILE)).unwrap();
     seal(folder.path()).unwrap();
-    assert!(
-        matches!(open(folder.path(), Provider::Cpu), Err(BundleError::WrongHash { file, .. }) if file == FILE)
-    );
+    assert!(matches!(
+        open(folder.path(), Provider::Cpu),
+        Err(BundleError::WrongHash { file, .. }) if file == FILE
+    ));
 }

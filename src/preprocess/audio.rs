@@ -13,7 +13,7 @@ pub struct LogMel {
     settings: AudioPreprocessing,
     fft: Arc<dyn RealToComplex<f32>>,
     window: Vec<f32>,
-    /// Per mel: the first bin and the weights from there on.
+    /// Per mel band: the first bin and the weights from there.
     filters: Vec<(usize, Vec<f32>)>,
 }
 
@@ -38,7 +38,7 @@ impl LogMel {
         }
     }
 
-    /// Frames that `samples` samples give: `1 + samples / hop`.
+    /// Number of frames of `samples` samples: `1 + samples / hop`.
     pub fn frames(&self, samples: usize) -> usize {
         1 + samples / self.settings.hop
     }
@@ -47,14 +47,15 @@ impl LogMel {
         self.settings.mels
     }
 
-    /// `[mels, frames]`, row by row, and the number of frames. Too few samples to reflect are padded with zeros.
+    /// The spectrogram `[mels, frames]`, row by row, and the number of frames. Samples too few to
+    /// reflect are padded with zeros.
     pub fn compute(&self, samples: &[f32]) -> (Vec<f32>, usize) {
         let mut out = Vec::new();
         self.compute_into(samples, &mut out);
         (out, self.frames(samples.len()))
     }
 
-    /// As [`LogMel::compute`], appended to `out`.
+    /// [`LogMel::compute`], appended to `out`.
     pub fn compute_into(&self, samples: &[f32], out: &mut Vec<f32>) {
         let frames = self.frames(samples.len());
         let begin = out.len();
@@ -64,7 +65,7 @@ impl LogMel {
         self.normalise(out);
     }
 
-    /// The last step: over all numbers of the window.
+    /// The last step: normalises all numbers of the window.
     pub(super) fn normalise(&self, values: &mut [f32]) {
         normalise(values, self.settings.normalise);
     }
@@ -77,8 +78,7 @@ impl LogMel {
         self.settings.rate_hz
     }
 
-    /// Frames of a window of so many samples that rest on its samples alone: on none that is
-    /// mirrored at an end.
+    /// Frames of a window of `samples` samples that depend on no mirrored sample.
     pub(super) fn inner_frames(&self, samples: usize) -> Range<usize> {
         let half = self.settings.n_fft / 2;
         let first = half.div_ceil(self.settings.hop);
@@ -88,7 +88,7 @@ impl LogMel {
         first..end.max(first)
     }
 
-    /// Writes `frames` of the window, scaled and not normalised, into their places of `out`, `[mels,
+    /// Writes `frames` of the window, scaled and not normalised, to their places in `out`, `[mels,
     /// frames of the window]`.
     pub(super) fn scaled(&self, samples: &[f32], frames: Range<usize>, out: &mut [f32]) {
         let n = self.settings.n_fft;
@@ -178,7 +178,8 @@ fn normalise(values: &mut [f32], how: AudioNormalisation) {
     }
 }
 
-/// HTK mel scale, triangles of height 1 (torchaudio's `melscale_fbanks(norm=None)`, which halves the rate as a whole number).
+/// HTK mel scale, triangles of height 1 (torchaudio's `melscale_fbanks(norm=None)`, which halves
+/// the rate by integer division).
 fn mel_filters(settings: &AudioPreprocessing) -> Vec<(usize, Vec<f32>)> {
     let mel = |hz: f64| 2595.0 * (1.0 + hz / 700.0).log10();
     let hz = |mel: f64| 700.0 * (10f64.powf(mel / 2595.0) - 1.0);
@@ -209,7 +210,7 @@ fn mel_filters(settings: &AudioPreprocessing) -> Vec<(usize, Vec<f32>)> {
 mod tests {
     use super::*;
 
-    /// The authors' own numbers (golden `audio_frontend.json`): mel power and min-max.
+    /// The reference's numbers (golden `audio_frontend.json`): mel power and min-max.
     #[test]
     fn the_reference_front_end_is_matched() {
         let golden = crate::testing::golden("audio_frontend.json");

@@ -1,4 +1,4 @@
-//! The face front end: an aligned crop out of a picture, and its normalisation.
+//! The face front end: aligned crops of a picture, and their normalisation.
 
 use crate::clip::{ColorMatrix, Crop, Landmarks, Picture};
 use crate::manifest::{FaceNormalisation, FacePreprocessing};
@@ -26,7 +26,8 @@ impl Similarity {
     }
 }
 
-/// The similarity that maps `from` onto `to` with the least squared error. `None` where all of `from` is one point.
+/// The least-squares similarity that maps `from` onto `to`. `None` if all points of `from`
+/// coincide.
 pub fn similarity(from: &Landmarks, to: &Landmarks) -> Option<Similarity> {
     let mean = |points: &Landmarks| {
         let sum = points
@@ -54,8 +55,8 @@ pub fn similarity(from: &Landmarks, to: &Landmarks) -> Option<Similarity> {
     })
 }
 
-/// The aligned crop: landmarks go to the manifest's template, each pixel is the mean over the area it covers, what lies outside the
-/// picture repeats the border. `None` where the landmarks are degenerate.
+/// The aligned crop, with the landmarks at the manifest's template. Each pixel is the mean over its
+/// area; outside the picture the border repeats. `None` if the landmarks are degenerate.
 pub fn align(
     picture: &Picture,
     landmarks: &Landmarks,
@@ -68,7 +69,8 @@ pub fn align(
     if !scale.is_finite() || scale <= 0.0 {
         return None;
     }
-    // As many samples a side as picture pixels under one crop pixel: an area filter that costs in proportion to what it covers.
+    // As many samples a side as picture pixels under one crop pixel: an area filter with
+    // proportional cost.
     let taps = (scale.ceil() as usize).clamp(1, 8);
     let mut sampler = Sampler {
         picture,
@@ -99,7 +101,7 @@ pub fn align(
     })
 }
 
-/// Reads the means of what lies under a row of the crop's pixels.
+/// Computes the means under a row of the crop's pixels.
 struct Sampler<'a> {
     picture: &'a Picture,
     bytes: &'a [u8],
@@ -108,11 +110,11 @@ struct Sampler<'a> {
     row: Row,
 }
 
-/// What is worked on for one row of the crop: a value for each of its pixels.
+/// Buffers for one row of the crop: a value per pixel.
 struct Row {
-    /// Where the pixel begins in the plane.
+    /// First sample of the pixel in the plane.
     starts: [Vec<f32>; 2],
-    /// The picture's byte that is read next.
+    /// Index of the next byte to read.
     reads: Vec<u32>,
     sums: Vec<u32>,
 }
@@ -147,7 +149,7 @@ impl Sampler<'_> {
             }
             return;
         }
-        // One sample a picture pixel: between them there is nothing to interpolate.
+        // At one sample per picture pixel, interpolation changes nothing.
         let (width, height) = self.size(plane);
         let (right, bottom) = ((width - 1) as f32, (height - 1) as f32);
         let layout = self.picture.planes[plane];
@@ -168,7 +170,8 @@ impl Sampler<'_> {
             (bottom as usize * layout.stride + right as usize) < bytes.len(),
             "a picture shorter than its planes"
         );
-        // The same sample of all the row's pixels at a time: so where they lie is computed for several at once.
+        // One sample of all pixels of the row at a time, so that places are computed by vector
+        // instructions.
         for j in 0..self.taps {
             let v = j as f32 + 0.5;
             for i in 0..self.taps {
@@ -180,7 +183,8 @@ impl Sampler<'_> {
                     [right, bottom],
                     stride,
                 );
-                // SAFETY: `places` gives rows up to `bottom` and columns up to `right`, which was seen to lie within the bytes.
+                // SAFETY: `places` gives rows up to `bottom` and columns up to `right`, which were
+                // checked to lie within the bytes.
                 sums.iter_mut().zip(&*reads).for_each(|(sum, read)| {
                     *sum += u32::from(unsafe { *bytes.get_unchecked(*read as usize) })
                 });
@@ -202,7 +206,7 @@ impl Sampler<'_> {
         }
     }
 
-    /// `x, y` in samples of the plane, 0 the centre of the first.
+    /// `x, y` in samples of the plane; 0 is the centre of the first.
     fn bilinear(&self, plane: usize, x: f32, y: f32) -> f32 {
         let (w, h) = self.size(plane);
         let (x, y) = (x.clamp(0.0, (w - 1) as f32), y.clamp(0.0, (h - 1) as f32));
@@ -226,7 +230,8 @@ impl Sampler<'_> {
     }
 }
 
-/// Where in a plane the sample lies that is `offset` away from each of `starts`: at most in row `bottom` and column `right`.
+/// Places in the plane of the samples at `offset` from each of `starts`, clamped to row `bottom`
+/// and column `right`.
 #[multiversion(targets("x86_64+avx2"))]
 fn places(
     reads: &mut [u32],
@@ -237,19 +242,19 @@ fn places(
 ) {
     let [[x_down, x_along], [y_down, y_along]] = offset;
     for ((read, x0), y0) in reads.iter_mut().zip(starts_x).zip(starts_y) {
-        // By way of 32 bits, which processors convert to faster.
+        // Via 32 bits, which processors convert faster.
         let column = within(x0 + x_down + x_along, right);
         let row = within(y0 + y_down + y_along, bottom);
         *read = (row * stride + column) as u32;
     }
 }
 
-/// The whole part of `at`, at least 0 and at most `last`, a picture's last row or column.
+/// The integer part of `at`, clamped to 0..=`last`, a picture's last row or column.
 #[inline(always)]
 fn within(at: f32, last: f32) -> i32 {
     let clamped = at.max(0.0).min(last);
-    // SAFETY: a number (`max` takes the other one where it gets none) from 0 to a picture's side. `as` would look for others once more,
-    // which takes four times as long as all the rest.
+    // SAFETY: `at` is a number (`max` replaces a NaN) from 0 to a picture's side. `as` would repeat
+    // these checks, which takes four times as long as all the rest.
     unsafe { clamped.to_int_unchecked() }
 }
 
@@ -280,7 +285,7 @@ pub fn normalise(crop: &Crop, how: &FaceNormalisation) -> Vec<f32> {
 /// Appends a crop as an encoder's input `[channels, size, size]`.
 pub fn normalise_into(crop: &Crop, how: &FaceNormalisation, values: &mut Vec<f32>) {
     let pixels = &crop.pixels[..crop.size * crop.size * crop.channels];
-    // Every pixel is one of 256 levels: each level is computed once.
+    // A pixel has one of 256 levels; each level is computed once.
     let levels: [f32; 256] = std::array::from_fn(|level| level as f32 / 255.0);
     let plane = |channel: usize| pixels.iter().skip(channel).step_by(crop.channels);
     values.reserve(pixels.len());
@@ -292,7 +297,7 @@ pub fn normalise_into(crop: &Crop, how: &FaceNormalisation, values: &mut Vec<f32
             }
         }
         FaceNormalisation::PerCrop { floor } => {
-            // Planes one after another: the order of the sums is part of the result's last bits.
+            // Plane by plane: the order of summation affects the last bits of the result.
             let sum = |levels: &[f64; 256]| {
                 let planes = (0..crop.channels).flat_map(plane);
                 planes.fold(0.0, |sum, pixel| sum + levels[usize::from(*pixel)])
@@ -327,8 +332,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_similarity_is_found_again(angle in -3.0f32..3.0, scale in 0.1f32..50.0, tx in -500.0f32..500.0, ty in -500.0f32..500.0) {
-            let made = Similarity { a: scale * angle.cos(), b: scale * angle.sin(), tx, ty };
+        fn a_similarity_is_found_again(
+            angle in -3.0f32..3.0,
+            scale in 0.1f32..50.0,
+            tx in -500.0f32..500.0,
+            ty in -500.0f32..500.0,
+        ) {
+            let made = Similarity {
+                a: scale * angle.cos(),
+                b: scale * angle.sin(),
+                tx,
+                ty,
+            };
             let found = similarity(&TEMPLATE, &TEMPLATE.map(|p| made.apply(p))).unwrap();
             for p in TEMPLATE {
                 let (x, y) = (made.apply(p), found.apply(p));

@@ -1,4 +1,4 @@
-//! Mel frames of windows that overlap: only the new ones are computed.
+//! Cache of mel frames: of overlapping windows only the new frames are computed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,13 +6,12 @@ use std::sync::Arc;
 use super::LogMel;
 use crate::time::MediaTime;
 
-/// Windows kept: two subjects may have a voice at one hop.
+/// Windows kept: two subjects may have voice at one hop.
 const KEPT: usize = 2;
 
-/// The newest windows of sound and their frames. A window that begins a whole number of frames
-/// later, and holds the same samples where both overlap, takes its frames from there: a frame
-/// depends on its samples alone until the window is normalised. The numbers are bit for bit
-/// [`LogMel::compute`]'s.
+/// The newest audio windows and their frames. A window that begins a whole number of frames later,
+/// and has the same samples in the overlap, reuses those frames. A frame depends on its samples
+/// only, until the window is normalised. The numbers equal [`LogMel::compute`]'s bit for bit.
 #[derive(Debug, Default)]
 pub struct MelCache {
     windows: VecDeque<Window>,
@@ -27,9 +26,9 @@ struct Window {
 }
 
 impl MelCache {
-    /// As [`LogMel::compute_into`], for a window that begins at `start`.
+    /// [`LogMel::compute_into`] for a window that begins at `start`.
     ///
-    /// `mel` has to be the same at every call.
+    /// `mel` must be the same at every call.
     pub fn compute_into(
         &mut self,
         mel: &LogMel,
@@ -72,7 +71,7 @@ impl MelCache {
     }
 }
 
-/// What a later window shares with an earlier one, from its own beginning on.
+/// The overlap of a later window with an earlier one, from the later one's beginning.
 struct Overlap {
     samples: usize,
     /// Frames of the earlier window before the later one begins.
@@ -80,7 +79,7 @@ struct Overlap {
 }
 
 impl Window {
-    /// `None` where the later window cannot take a frame from this one.
+    /// `None` if the later window cannot reuse a frame of this one.
     fn overlap(&self, mel: &LogMel, start: MediaTime, samples: &[f32]) -> Option<Overlap> {
         let nanos = i128::from(start.nanos_since(self.start)) * i128::from(mel.rate_hz());
         let before = usize::try_from((nanos + 500_000_000).div_euclid(1_000_000_000)).ok()?;
@@ -129,7 +128,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
-        /// Windows that begin anywhere, of any length, also of changed sound: the numbers of a single window.
+        /// Windows of any start, length and content give the numbers of a single window.
         #[test]
         fn windows_have_the_numbers_of_single_ones(
             windows in prop::collection::vec((0usize..12, 0usize..3, 0usize..9000, 0u8..6), 1..8),
@@ -166,7 +165,7 @@ mod tests {
             let samples = sound[start..start + 32_000].into();
             cache.compute_into(&mel, at(start), samples, &mut Vec::new());
             let last = cache.windows.back_mut().unwrap();
-            // A mark that only a frame that is taken over carries on.
+            // A marker that only a reused frame preserves.
             last.scaled.fill(0.0);
         };
         window(0);

@@ -1,4 +1,5 @@
-//! From a clip's raw evidence to the encoders' inputs, by the manifest alone. Shared by daemon and trainer: there is no second copy.
+//! Preprocessing of a clip's evidence to the encoders' inputs, as the manifest defines. Daemon and
+//! trainer share this code.
 
 mod audio;
 mod face;

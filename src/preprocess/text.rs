@@ -1,4 +1,4 @@
-//! The words front end: an utterance into tokens.
+//! The text front end: an utterance to tokens.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use tokenizers::TruncationParams;
 
 use crate::manifest::hex_sha256;
 
-/// Words cannot become tokens.
+/// A tokenizer cannot be opened, or fails on a text.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
     #[error("tokenizer {} cannot be read; fetch or export it again", path.display())]
@@ -14,7 +14,11 @@ pub enum TextError {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("tokenizer {} is not the one that was exported (sha256 {found}, expected {expected}); fetch or export it again", path.display())]
+    #[error(
+        "tokenizer {} is not the one that was exported (sha256 {found}, expected {expected}); \
+         fetch or export it again",
+        path.display()
+    )]
     WrongHash {
         path: PathBuf,
         found: String,
@@ -30,21 +34,22 @@ pub enum TextError {
     },
 }
 
-/// One utterance as a sentence encoder takes it: both of one length, special tokens and all, nothing padded.
+/// One utterance as input of a sentence encoder: `ids` and `mask` of one length, with special
+/// tokens, without padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
     pub ids: Vec<i64>,
-    /// 1 where there is a token.
+    /// 1 for each token.
     pub mask: Vec<i64>,
 }
 
-/// A `tokenizer.json` of Hugging Face's tokenizers, with our own rule of length and without its padding.
+/// A `tokenizer.json` of Hugging Face's tokenizers, with its own length limit and without padding.
 #[derive(Clone, Debug)]
 pub struct Tokenizer(tokenizers::Tokenizer);
 
 impl Tokenizer {
-    /// Opens the file and refuses it unless its hash is `sha256`. At most `max_tokens` tokens are kept of an utterance, its beginning,
-    /// the special tokens counted in.
+    /// Opens the file and checks its hash `sha256`. Of an utterance the first `max_tokens` tokens
+    /// are kept, special tokens included.
     pub fn open(path: &Path, sha256: &str, max_tokens: usize) -> Result<Tokenizer, TextError> {
         let bytes = std::fs::read(path).map_err(|source| TextError::Missing {
             path: path.to_owned(),
@@ -61,7 +66,7 @@ impl Tokenizer {
         Tokenizer::from_bytes(&bytes, max_tokens)
     }
 
-    /// [`Tokenizer::open`] of a file that is read and checked already.
+    /// [`Tokenizer::open`] of the bytes of a file, already checked.
     pub fn from_bytes(bytes: &[u8], max_tokens: usize) -> Result<Tokenizer, TextError> {
         let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes)
             .map_err(|source| TextError::BadTokenizer { source })?;
@@ -76,7 +81,7 @@ impl Tokenizer {
         Ok(Tokenizer(tokenizer))
     }
 
-    /// `None` where the text holds nothing but what the tokenizer drops: blanks, control characters.
+    /// The tokens of `text`. `None` if the tokenizer drops all of it: blanks, control characters.
     pub fn tokens(&self, text: &str) -> Result<Option<Tokens>, TextError> {
         let encoding = self
             .0

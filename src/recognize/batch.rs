@@ -184,8 +184,8 @@ impl ClipEncoder<'_> {
         failed
     }
 
-    /// Runs the uncached crops of several clips in few runs, each of whole clips. The caller repeats
-    /// a failed run clip by clip.
+    /// Runs the uncached crops of several clips in few runs, each of whole clips. The caller
+    /// repeats a failed run clip by clip.
     fn run_new_faces(&mut self, clips: &[&Clip], wanted: &[usize]) {
         let (mut planned, mut group) = (HashSet::new(), Vec::new());
         for clip in wanted {

@@ -9,13 +9,15 @@ use crate::encode::{Provider, Runtime, first_that_works};
 use crate::model::golden::{Goldens, golden_crop, golden_samples};
 use crate::model::{Bundle, BundleError};
 
-/// Largest difference permitted between the exporter's numbers and ours, on values of order 1: float kernels differ between
-/// machines and providers by some 1e-5, a wrong weight or a wrong preprocessing by far more.
+/// Largest permitted difference from the exporter's numbers, on values of order 1. Float kernels
+/// differ between machines and providers by some 1e-5; a wrong weight or preprocessing differs by
+/// far more.
 const PERMITTED: f32 = 2e-3;
 
-/// The same for graphs in eight bits: their sums are exact on every processor, but where a value lies between two steps, the last bit of
-/// the preprocessing before it decides which it gets. Inputs off by a share of 1e-6 changed no embedding of the default face encoder,
-/// by 1e-5 they changed one of 40 by up to 0.014; its float graph is 0.08 away.
+/// The same for int8 graphs. Their sums are exact on every processor, but a value between two steps
+/// is rounded by the last bit of the preprocessing. Inputs off by a share of 1e-6 changed no
+/// embedding of the default face encoder. Off by 1e-5 they changed one of 40 by up to 0.014; its
+/// float graph is 0.08 away.
 const PERMITTED_INT8: f32 = 4e-2;
 
 impl Bundle {
@@ -47,7 +49,7 @@ impl Bundle {
     }
 }
 
-/// Runs every case; the first number that is off refuses the bundle.
+/// Runs every case; the first deviation refuses the bundle.
 fn replay(bundle: &mut Bundle, directory: &Path, goldens: &Goldens) -> Result<(), BundleError> {
     if goldens.cases.is_empty() {
         return Err(BundleError::Unsupported {
@@ -93,10 +95,10 @@ fn replay(bundle: &mut Bundle, directory: &Path, goldens: &Goldens) -> Result<()
                 })
             }
         };
-        let in_eight_bits: Vec<String> = bundle.in_eight_bits().map(str::to_owned).collect();
+        let int8_encoders: Vec<String> = bundle.int8_encoders().map(str::to_owned).collect();
         for (name, expected) in &case.embeddings {
             let ours = embeddings.get(name).map_or(&[][..], |e| e);
-            if in_eight_bits.contains(name) {
+            if int8_encoders.contains(name) {
                 let expected = case.int8.get(name).map_or(&[][..], |e| e);
                 off(
                     format!("the embedding in eight bits of encoder {name}"),
@@ -113,9 +115,9 @@ fn replay(bundle: &mut Bundle, directory: &Path, goldens: &Goldens) -> Result<()
                 )?;
             }
         }
-        // The head is told what the float graphs said: one answer holds for either.
+        // The head gets the fp32 embeddings: one expected answer serves either precision.
         embeddings.extend(
-            in_eight_bits
+            int8_encoders
                 .iter()
                 .filter_map(|name| Some((name.clone(), case.embeddings.get(name)?.clone()))),
         );

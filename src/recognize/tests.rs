@@ -3,7 +3,7 @@ mod batch;
 #[cfg(feature = "corpus")]
 mod temporal;
 #[cfg(feature = "sentence")]
-mod words;
+mod text;
 
 use std::sync::Arc;
 
@@ -131,7 +131,8 @@ fn an_encoder_with_a_rate_of_its_own_sees_the_first_face_of_each_slot() {
         clip(&recognizer, presence, 0),
         clip(&recognizer, presence, 50),
     );
-    // Every 100 ms from 0 to 400 ms: at four a second, those at 0 and 300 ms come first (slots begin at 0, 250, 500 ms).
+    // Faces every 100 ms from 0 to 400 ms. At 4 Hz the slots' first are those at 0 and 300 ms
+    // (slots begin at 0, 250, 500 ms).
     two.faces = [0, 3].map(|i| two.faces[i].clone()).to_vec();
     let expected = recognizer.recognize(&two);
     assert_ne!(recognizer.recognize(&all).scores, expected.scores);
@@ -178,7 +179,7 @@ fn an_encoder_with_a_normalisation_of_its_own_takes_that() {
 }
 
 #[test]
-fn a_model_that_answers_with_no_number_counts_as_missing_and_says_so() {
+fn non_finite_outputs_count_as_a_model_fault() {
     let mut recognizer = recognizer();
     let mut clip = clip(
         &recognizer,

@@ -142,8 +142,8 @@ impl TextThread {
         std::mem::take(&mut self.arrived)
     }
 
-    /// Requests the embedding of `tokens`, those of `text`, unless it is postponed. `deadline` is the
-    /// clip's, on the monotonic clock.
+    /// Requests the embedding of `tokens`, those of `text`, unless it is postponed. `deadline` is
+    /// the clip's, on the monotonic clock.
     pub fn request(
         &mut self,
         encoder: usize,

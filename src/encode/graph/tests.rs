@@ -45,7 +45,7 @@ fn a_released_graph_is_opened_again_and_gives_the_same_numbers() {
     assert_eq!((graph.input_count(), graph.takes_batches()), (4, true));
     assert_eq!(logits(&mut graph).unwrap(), expected);
     assert!(!graph.is_released());
-    // Nothing could open this one again.
+    // This one has no reader to reopen it.
     let mut kept = open(&runtime, &head());
     kept.release();
     assert!(!kept.is_released());
@@ -81,7 +81,7 @@ fn a_fixed_first_axis_takes_no_batches() {
 }
 
 #[test]
-fn of_a_bundle_the_encoders_of_words_can_be_released() {
+fn text_encoders_of_a_bundle_can_be_released() {
     let runtime = Runtime::load().unwrap();
     let folder = project("models/default");
     let mut bundle = Bundle::open(&runtime, &folder, Provider::Cpu, 1).unwrap();

@@ -1,13 +1,16 @@
 use super::*;
 
-/// A word-piece tokenizer of six words, with the padding and truncation that the real one's file has too.
+/// A word-piece tokenizer of six words, with padding and truncation like the real one's file.
 pub(crate) fn tiny_tokenizer() -> Vec<u8> {
     let vocabulary = [
         "[PAD]", "[UNK]", "[CLS]", "[SEP]", "what", "a", "day", "##s", "good", "bad",
     ];
     let special = |id: usize| {
         let content = vocabulary[id];
-        serde_json::json!({"id": id, "content": content, "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false})
+        serde_json::json!({
+            "id": id, "content": content, "special": true, "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false
+        })
     };
     let ids: serde_json::Map<String, serde_json::Value> = vocabulary
         .iter()
@@ -31,13 +34,25 @@ pub(crate) fn tiny_tokenizer() -> Vec<u8> {
     let json = serde_json::json!({
         "version": "1.0",
         "truncation": {"max_length": 5, "strategy": "LongestFirst", "stride": 0},
-        "padding": {"strategy": {"Fixed": 16}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"},
+        "padding": {
+            "strategy": {"Fixed": 16}, "direction": "Right", "pad_to_multiple_of": null,
+            "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"
+        },
         "added_tokens": [special(0), special(1), special(2), special(3)],
-        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true},
+        "normalizer": {
+            "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+            "strip_accents": null, "lowercase": true
+        },
         "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": {"type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": specials},
+        "post_processor": {
+            "type": "TemplateProcessing", "single": single, "pair": single,
+            "special_tokens": specials
+        },
         "decoder": null,
-        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": ids},
+        "model": {
+            "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100, "vocab": ids
+        },
     });
     serde_json::to_vec(&json).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Several clips at once: the answers of single runs, in less time.
+//! Several clips at once: the results of single runs, in less time.
 
 use std::io::Write;
 
@@ -18,7 +18,7 @@ fn noise(seed: usize, count: usize) -> Vec<f32> {
     (0..count).map(|_| 4.0 * next() - 2.0).collect()
 }
 
-/// Runs `graph` on all rows at once and on each alone; gives the first outputs' bits.
+/// Runs `graph` on all rows at once and on each alone; returns the bits of the first outputs.
 fn bits(graph: &mut Graph, rows: usize, shapes: &[Vec<usize>], seed: usize) -> [Vec<u32>; 2] {
     let sizes: Vec<usize> = shapes.iter().map(|shape| shape.iter().product()).collect();
     let inputs: Vec<Vec<f32>> = sizes.iter().map(|size| noise(seed, rows * size)).collect();
@@ -39,7 +39,7 @@ fn bits(graph: &mut Graph, rows: usize, shapes: &[Vec<usize>], seed: usize) -> [
     [run(0, rows), single]
 }
 
-/// What batches rest on: ONNX Runtime's kernels give a row the same bits whatever shares its run.
+/// Batching relies on this: ONNX Runtime's kernels give a row the same bits in any run.
 #[test]
 fn rows_of_a_batch_are_bit_for_bit_those_of_single_runs() {
     let runtime = Runtime::load().unwrap();
@@ -73,8 +73,8 @@ fn rows_of_a_batch_are_bit_for_bit_those_of_single_runs() {
     }
 }
 
-/// Clips as eight subjects have them: faces of their own, voices of two lengths, words, no evidence.
-fn crowd(recognizer: &Recognizer, hop: u64) -> Vec<Clip> {
+/// Clips of eight subjects: faces of their own, voices of two lengths, text, no evidence.
+fn eight_clips(recognizer: &Recognizer, hop: u64) -> Vec<Clip> {
     let presences = [
         (true, false, false),
         (true, true, false),
@@ -118,7 +118,7 @@ fn together(recognizer: &mut Recognizer, clips: &[Clip]) -> Vec<Recognition> {
 fn a_batch_gives_each_clip_its_own_answer() {
     let (mut single, mut batched) = (recognizer(), recognizer());
     for hop in 0..4 {
-        let clips = crowd(&single, hop);
+        let clips = eight_clips(&single, hop);
         let expected: Vec<_> = clips.iter().map(|clip| single.recognize(clip)).collect();
         assert_eq!(together(&mut batched, &clips), expected, "hop {hop}");
         assert!(expected[3].abstain && expected[5].used.text);
@@ -132,9 +132,9 @@ fn a_batch_gives_each_clip_its_own_answer() {
 }
 
 #[test]
-fn one_clips_fault_is_not_anothers() {
+fn a_fault_affects_its_clip_only() {
     let (mut single, mut batched) = (recognizer(), recognizer());
-    let mut clips = crowd(&single, 0);
+    let mut clips = eight_clips(&single, 0);
     clips[1].voice.as_mut().unwrap().samples = vec![f32::NAN; 32_000].into();
     let expected: Vec<_> = clips.iter().map(|clip| single.recognize(clip)).collect();
     let found = together(&mut batched, &clips);
@@ -143,14 +143,14 @@ fn one_clips_fault_is_not_anothers() {
     assert!(found[4].used.voice && found[5].used.voice && found[6].used.voice);
 }
 
-/// How often the graphs of faces, voices and the head run for eight subjects without words.
-fn runs_of_a_crowd(change: impl FnOnce(&mut Bundle)) -> [u64; 3] {
+/// Runs of the face, voice and head graphs for eight subjects without text.
+fn runs_of_eight_clips(change: impl FnOnce(&mut Bundle)) -> [u64; 3] {
     let runtime = Runtime::load().unwrap().traced();
     let folder = project("models/default");
     let mut bundle = Bundle::open(&runtime, &folder, Provider::Cpu, 1).unwrap();
     change(&mut bundle);
     let mut recognizer = Recognizer::new(bundle);
-    let clips: Vec<Clip> = crowd(&recognizer, 0)
+    let clips: Vec<Clip> = eight_clips(&recognizer, 0)
         .into_iter()
         .filter(|clip| clip.text.is_err())
         .collect();
@@ -169,8 +169,8 @@ fn runs_of_a_crowd(change: impl FnOnce(&mut Bundle)) -> [u64; 3] {
 
 #[test]
 fn graphs_run_once_for_all_subjects() {
-    // Voices of two lengths, and one clip that has nothing.
-    assert_eq!(runs_of_a_crowd(|_| {}), [1, 2, 1]);
+    // Voices of two lengths, and one clip without evidence.
+    assert_eq!(runs_of_eight_clips(|_| {}), [1, 2, 1]);
 }
 
 #[test]
@@ -181,16 +181,16 @@ fn graphs_with_a_fixed_first_axis_run_row_by_row() {
         bundle.head.refuse_batches();
     };
     // Four faces of five frames, three voices, five clips with evidence.
-    assert_eq!(runs_of_a_crowd(refuse), [20, 3, 5]);
+    assert_eq!(runs_of_eight_clips(refuse), [20, 3, 5]);
 }
 
-/// Side by side in one run, on the thread's own processor time.
+/// Measured side by side in one process, in the thread's CPU time.
 #[test]
 fn eight_subjects_cost_less_together_than_one_by_one() {
     let (mut single, mut batched) = (recognizer(), recognizer());
     let (mut alone, mut all, mut spent) = (i64::MAX, i64::MAX, [0i64; 2]);
     for hop in 0..60 {
-        let clips: Vec<Clip> = crowd(&single, hop)
+        let clips: Vec<Clip> = eight_clips(&single, hop)
             .into_iter()
             .map(|mut clip| {
                 clip.text = Err(Absence::NoTranscript);
@@ -211,7 +211,8 @@ fn eight_subjects_cost_less_together_than_one_by_one() {
     let [one_by_one, batch] = spent.map(|nanos| nanos as f64 / 57e6);
     let _ = writeln!(
         std::io::stderr(),
-        "eight subjects a hop: {one_by_one:.2} ms one by one, {batch:.2} ms together, ratio {:.3}; fastest {:.2} and {:.2} ms, ratio {:.3}",
+        "eight subjects a hop: {one_by_one:.2} ms one by one, {batch:.2} ms together, ratio \
+         {:.3}; fastest {:.2} and {:.2} ms, ratio {:.3}",
         batch / one_by_one,
         alone as f64 / 1e6,
         all as f64 / 1e6,

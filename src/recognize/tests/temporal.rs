@@ -1,4 +1,5 @@
-//! The default bundle over time: still faces, and faces that change, in a camera's noise. Real faces (FER2013's PublicTest).
+//! The default bundle over time: still and changing faces under camera noise. Real faces (FER2013's
+//! PublicTest).
 
 use std::io::Write;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use crate::train::data::fer::{self, LabelledCrop};
 const FACE_MS: i64 = 100;
 const HOP_MS: i64 = 200;
 
-/// `of` at every tenth of a second: the first for `before_ms`, then the second for as long, each frame with noise of its own.
+/// A face every 0.1 s: the first of `of` for `before_ms`, then the second as long. Each frame has
+/// its own noise.
 fn frames(of: [&Crop; 2], before_ms: i64, seed: u64) -> Vec<Arc<Face>> {
     let mut state = seed;
     let mut noise = move || {
@@ -53,7 +55,7 @@ fn frames(of: [&Crop; 2], before_ms: i64, seed: u64) -> Vec<Arc<Face>> {
         .collect()
 }
 
-/// The answers at every hop, with the time at which each clip ends.
+/// The results at every hop, with each clip's end.
 fn answers(recognizer: &mut Recognizer, faces: &[Arc<Face>]) -> Vec<(i64, Recognition)> {
     recognizer
         .caches
@@ -96,7 +98,7 @@ fn pictures(
 ) -> Vec<Crop> {
     let wanted = label_index(label).unwrap();
     let of_label = crops.iter().filter(|c| c.label == wanted);
-    // Those that the bundle names rightly: what is asked is when, not whether.
+    // Faces that the bundle classifies correctly: the test measures the delay, not the accuracy.
     let rightly = of_label.filter(|c| {
         answers(recognizer, &frames([&c.crop; 2], 1000, 1))
             .last()
@@ -155,7 +157,8 @@ fn still_faces_do_not_flicker_and_changes_are_seen_soon() {
     let largest = flicker.iter().copied().fold(0.0, f32::max);
     let _ = writeln!(
         std::io::stderr(),
-        "{} faces that change: seen after {median} ms (median), {late} later than 400 ms; still: scores change by {mean:.4} a hop, at most {largest:.4}",
+        "{} faces that change: seen after {median} ms (median), {late} later than 400 ms; still: \
+         scores change by {mean:.4} a hop, at most {largest:.4}",
         delays_ms.len()
     );
     assert!(mean < 0.03, "still faces flicker by {mean}");

@@ -30,7 +30,7 @@ fn speaking(recognizer: &Recognizer, first_id: u64, words: usize) -> Clip {
 }
 
 #[test]
-fn words_in_time_are_used_and_give_the_scores_of_a_replay() {
+fn texts_in_time_are_used_and_give_the_scores_of_a_replay() {
     let mut offline = Recognizer::new(bundle());
     let mut live = Recognizer::live(bundle(), Duration::from_secs(400)).unwrap();
     for words in [3, 48] {
@@ -42,7 +42,7 @@ fn words_in_time_are_used_and_give_the_scores_of_a_replay() {
 }
 
 #[test]
-fn words_that_would_hold_faces_up_are_left_out_until_they_are_encoded() {
+fn slow_texts_are_left_out_until_they_are_encoded() {
     let mut offline = Recognizer::new(bundle());
     let mut live = Recognizer::live(bundle(), BUDGET).unwrap();
     // A measured time per token.

@@ -306,7 +306,7 @@ fn rows_are_what_the_daemons_replay_sees() {
     recordings.extend(material("av/ravdess_actor01/01-01-03-01-01-01-01.mp4"));
     // Stores are made with the float graphs, as are the bundles of heads trained on them.
     let folder = tempfile::tempdir().unwrap();
-    crate::model::tests::copied(folder.path());
+    crate::model::tests::copy_default_bundle(folder.path());
     let mut config = Config::default();
     config.inference.bundle = folder.path().into();
     let mut bundle =

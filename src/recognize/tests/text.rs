@@ -1,4 +1,5 @@
-//! A bundle of words alone, made here: a tiny sentence encoder, a tiny tokenizer, a head of one matrix.
+//! A text-only bundle, generated here: a tiny sentence encoder, a tiny tokenizer, a head of one
+//! matrix.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +17,7 @@ use crate::onnx::{Attribute, Axis, GraphBuilder};
 use crate::preprocess::{Tokenizer, tiny_tokenizer};
 use crate::time::{MediaTime, Span};
 
-/// Logits that are three of the embedding's numbers, where there are words.
+/// Logits are three of the embedding's numbers if there is text.
 fn head() -> Vec<u8> {
     let mut graph = GraphBuilder::new("head");
     graph.input("sentence", &[Axis::Named("batch"), Axis::Fixed(8)]);
@@ -79,7 +80,7 @@ fn manifest(encoder: &[u8], head: &[u8], tokenizer: &[u8]) -> Manifest {
     manifest
 }
 
-/// Writes the bundle with one golden case, "good day", whose numbers are those of `encoder`.
+/// Writes the bundle with one golden case, "good day", from the outputs of `encoder`.
 fn write_bundle(directory: &Path, runtime: &Runtime, encoder: &[u8]) {
     let (head, tokenizer) = (head(), tiny_tokenizer());
     let manifest = manifest(encoder, &head, &tokenizer);
@@ -144,7 +145,7 @@ fn clip(text: Result<&str, Absence>) -> Clip {
 }
 
 #[test]
-fn words_are_evidence_and_their_lack_is_not() {
+fn text_is_evidence_and_its_absence_is_not() {
     let (runtime, folder) = (Runtime::load().unwrap(), tempfile::tempdir().unwrap());
     write_bundle(folder.path(), &runtime, &tiny_bert());
     let mut recognizer =
@@ -188,12 +189,12 @@ fn words_are_evidence_and_their_lack_is_not() {
             "{nothing:?}"
         );
     }
-    // What is still in the window at the next hop is not encoded again.
+    // Texts still in the window at the next hop are not encoded again.
     assert_eq!(recognizer.utterances.len(), 6);
 }
 
 #[test]
-fn golden_words_are_replayed() {
+fn golden_text_is_replayed() {
     let (runtime, folder) = (Runtime::load().unwrap(), tempfile::tempdir().unwrap());
     write_bundle(folder.path(), &runtime, &tiny_bert());
     let mut goldens: Goldens =
@@ -225,7 +226,7 @@ fn another_tokenizer_and_another_kind_of_graph_are_refused_by_name() {
         "{refusal}"
     );
 
-    // A graph of one input is no encoder of words.
+    // A graph with one input is no text encoder.
     let mut one = GraphBuilder::new("one");
     one.input_i64("input_ids", &[Axis::Named("batch"), Axis::Named("tokens")]);
     one.node(
@@ -247,7 +248,10 @@ fn another_tokenizer_and_another_kind_of_graph_are_refused_by_name() {
     seal(folder.path()).unwrap();
     let refusal = Bundle::open(&runtime, folder.path(), Provider::Cpu, 1).unwrap_err();
     assert!(
-        matches!(&refusal, BundleError::Unsupported { what, .. } if what.contains("takes 1 inputs")),
+        matches!(
+            &refusal,
+            BundleError::Unsupported { what, .. } if what.contains("takes 1 inputs")
+        ),
         "{refusal}"
     );
 }
