@@ -1,18 +1,19 @@
-//! What a subject looks like, as far as it can be told without a network: the straightened face's luma, the skin's colour, the
-//! colours below (clothes) and above (hair). Enough to tell apart the few people of one scene, not to know someone again tomorrow.
+//! Appearance of a subject without a network: the aligned face's luma, the skin's colour, the
+//! colours below (clothes) and above (hair). It discriminates the few people of one scene; it does
+//! not identify a person on another day.
 
 use super::closeup::Patch;
 use crate::clip::{Landmarks, Picture, Rect};
 
-/// Weights of what is compared.
+/// Weights of the parts.
 const OF_FACE: f32 = 0.6;
 const OF_SKIN: f32 = 0.15;
 const OF_SURROUND: f32 = 0.25;
-/// Differences of chroma, and of colour around, that count as another's.
+/// Scale of differences of the skin's chroma, and of the surrounding colour.
 const SKIN_SPREAD: f32 = 8.0;
 const SURROUND_SPREAD: f32 = 30.0;
 
-/// One look, or the running mean of looks.
+/// The appearance on one frame, or the running mean.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Appearance {
     face: Vec<f32>,
@@ -57,7 +58,7 @@ impl Appearance {
         }
     }
 
-    /// At most 1; the same person in the same scene is mostly above 0.7.
+    /// Likeness, at most 1. The same person in the same scene is mostly above 0.7.
     pub fn likeness(&self, other: &Appearance) -> f32 {
         let (mut ab, mut aa, mut bb) = (0.0, 1e-6, 1e-6);
         for (a, b) in self.face.iter().zip(&other.face) {
@@ -91,26 +92,26 @@ impl Appearance {
         OF_FACE * face + OF_SKIN * skin + OF_SURROUND * surround
     }
 
-    /// Moves this running mean towards a new look.
-    pub fn blend(&mut self, look: &Appearance, share: f32) {
+    /// Moves this running mean towards a new appearance by `share`.
+    pub fn blend(&mut self, appearance: &Appearance, share: f32) {
         let towards = |mine: &mut f32, theirs: f32| *mine += share * (theirs - *mine);
         self.face
             .iter_mut()
-            .zip(&look.face)
+            .zip(&appearance.face)
             .for_each(|(a, b)| towards(a, *b));
         self.skin
             .iter_mut()
-            .zip(look.skin)
+            .zip(appearance.skin)
             .for_each(|(a, b)| towards(a, b));
         self.surround
             .iter_mut()
             .flatten()
-            .zip(look.surround.iter().flatten())
+            .zip(appearance.surround.iter().flatten())
             .for_each(|(a, b)| towards(a, *b));
     }
 }
 
-/// Y, Cb, Cr around a point: nine samples; the border stands for what is outside.
+/// Mean Y, Cb, Cr of nine samples around a point, clamped to the picture.
 fn mean(picture: &Picture, [x, y]: [f32; 2], reach: f32) -> [f32; 3] {
     let bytes = picture.bytes();
     let mut sum = [0.0f32; 3];

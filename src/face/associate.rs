@@ -1,4 +1,5 @@
-//! Who is who: detections to tracks, faces that come back to those that were hidden, and two tracks that claim one face.
+//! Data association: detections to tracks, returning faces to hidden subjects, and conflicts of two
+//! tracks over one face.
 
 use std::collections::BTreeSet;
 
@@ -7,16 +8,18 @@ use super::track::{Observation, Track};
 use crate::clip::Rect;
 use crate::time::MediaTime;
 
-/// Overlap from which on a detection and a track mean the same face.
+/// Lowest overlap of a detection with its track.
 const SAME_FACE_IOU: f32 = 0.3;
-/// Likeness that a face must have to be a hidden subject again: where it was expected, thereabouts, and elsewhere.
+/// Lowest likeness of a returning face to a hidden subject: at the expected place, near it, and
+/// elsewhere.
 const LIKENESS_EXPECTED: f32 = 0.35;
 const LIKENESS_NEAR: f32 = 0.5;
 const LIKENESS_FAR: f32 = 0.66;
-/// How much likelier crossed-over identities must be to be exchanged.
+/// Gain of likeness that justifies exchanging two identities.
 const SWAP_MARGIN: f32 = 0.15;
 
-/// Pairs of tracks that were once seen at the same time in different places: two people for certain. Serials, the smaller first.
+/// Pairs of tracks that were seen at the same time in different places: two people. Track serials,
+/// the smaller first.
 pub type CannotLink = BTreeSet<(u32, u32)>;
 
 fn pair(a: &Track, b: &Track) -> (u32, u32) {
@@ -27,8 +30,8 @@ pub fn distance(a: [f32; 2], b: [f32; 2]) -> f32 {
     (a[0] - b[0]).hypot(a[1] - b[1])
 }
 
-/// Do two boxes stand on one face?
-pub fn one_face(a: &Rect, b: &Rect) -> bool {
+/// Whether two boxes cover one face.
+pub fn same_face(a: &Rect, b: &Rect) -> bool {
     let side = a.w.max(a.h).min(b.w.max(b.h));
     let w = ((a.x + a.w).min(b.x + b.w) - a.x.max(b.x)).max(0.0);
     let h = ((a.y + a.h).min(b.y + b.h) - a.y.max(b.y)).max(0.0);
@@ -37,15 +40,16 @@ pub fn one_face(a: &Rect, b: &Rect) -> bool {
         || distance(a.center(), b.center()) < 0.3 * side
 }
 
-/// Is a face that only the detector recognises another look at this one? Boxes of profiles differ
-/// much between networks.
+/// Whether a face that only the detector finds overlaps this one. Boxes of profiles differ much
+/// between networks.
 pub fn overlaps(a: &Rect, b: &Rect) -> bool {
     let w = ((a.x + a.w).min(b.x + b.w) - a.x.max(b.x)).max(0.0);
     let h = ((a.y + a.h).min(b.y + b.h) - a.y.max(b.y)).max(0.0);
     w * h > 0.3 * a.area().min(b.area())
 }
 
-/// For each detection the index of the track that it confirms; the best overlap first, no track twice. Boxes are compared as they were at `at`.
+/// The index of the track that each detection confirms, by greatest overlap first; no track twice.
+/// Boxes are compared as of `at`.
 pub fn match_detections(
     tracks: &[Track],
     at: MediaTime,
@@ -58,7 +62,7 @@ pub fn match_detections(
         };
         for (d, detection) in detections.iter().enumerate() {
             let iou = rect.iou(&detection.rect);
-            if iou > SAME_FACE_IOU || one_face(&rect, &detection.rect) {
+            if iou > SAME_FACE_IOU || same_face(&rect, &detection.rect) {
                 pairs.push((iou, d, t));
             }
         }
@@ -74,7 +78,8 @@ pub fn match_detections(
     matched
 }
 
-/// How far from a hidden subject's places a face is, in its sides, against how far it may have come. `None` where it cannot be it.
+/// Distance of a face from a hidden subject's places, in its sides. `None` if it is too far for the
+/// time hidden, or its size differs too much.
 fn nearness(hidden: &Track, now: MediaTime, observation: &Observation) -> Option<f32> {
     let side = hidden.side.max(1.0);
     let found = observation.rect.center();
@@ -84,15 +89,15 @@ fn nearness(hidden: &Track, now: MediaTime, observation: &Observation) -> Option
     .then_some(away)
 }
 
-/// Is there a hidden subject that this face may turn out to be, once it is seen better?
+/// Whether this face may be a hidden subject that a later frame recognises.
 pub fn may_return(tracks: &[Track], now: MediaTime, observation: &Observation) -> bool {
     tracks
         .iter()
         .any(|t| !t.visible && t.subject.is_some() && nearness(t, now, observation).is_some())
 }
 
-/// The hidden subject that a new face is, if it is one: by place and by looks.
-pub fn returning(
+/// The index of the hidden subject that a new face belongs to, by place and appearance.
+pub fn returning_subject(
     tracks: &[Track],
     seen: &[bool],
     cannot_link: &CannotLink,
@@ -110,7 +115,7 @@ pub fn returning(
         {
             continue;
         }
-        let likeness = track.likeness(&observation.look);
+        let likeness = track.likeness(&observation.appearance);
         let needed = match nearness(track, now, observation) {
             Some(away) if away < 0.6 => LIKENESS_EXPECTED,
             Some(_) => LIKENESS_NEAR,
@@ -123,9 +128,9 @@ pub fn returning(
     best.map(|(_, i)| i)
 }
 
-/// Settles what the tracks claim to have seen: one face belongs to the track that it looks like (the other saw nothing), and two that
-/// came apart after meeting get the faces that they look like.
-pub fn settle(
+/// Resolves conflicts of tracks. Of two tracks on one face the less alike one loses its
+/// observation. Two tracks that separate after a meeting take the faces that they are more alike.
+pub fn resolve_conflicts(
     tracks: &mut [Track],
     observations: &mut [Option<Observation>],
     cannot_link: &mut CannotLink,
@@ -138,15 +143,16 @@ pub fn settle(
             };
             let iou = a.rect.iou(&b.rect);
             let met = now < tracks[i].entangled_until && now < tracks[j].entangled_until;
-            if one_face(&a.rect, &b.rect) {
+            if same_face(&a.rect, &b.rect) {
                 let claim = |track: &Track, s: &Observation| {
                     (
-                        track.likeness(&s.look),
+                        track.likeness(&s.appearance),
                         -distance(track.center, s.rect.center()),
                     )
                 };
                 let (of_i, of_j) = (claim(&tracks[i], a), claim(&tracks[j], b));
-                // Looks that tell nothing leave it to the place, and a subject comes before what is none yet.
+                // Subjects precede unconfirmed tracks; appearances that do not discriminate leave
+                // the decision to the place.
                 let i_keeps = if tracks[i].subject.is_some() != tracks[j].subject.is_some() {
                     tracks[i].subject.is_some()
                 } else if (of_i.0 - of_j.0).abs() > 0.03 {
@@ -157,8 +163,8 @@ pub fn settle(
                 observations[if i_keeps { j } else { i }] = None;
             } else if met {
                 let (li, lj) = (&tracks[i], &tracks[j]);
-                let kept = li.likeness(&a.look) + lj.likeness(&b.look);
-                let crossed = li.likeness(&b.look) + lj.likeness(&a.look);
+                let kept = li.likeness(&a.appearance) + lj.likeness(&b.appearance);
+                let crossed = li.likeness(&b.appearance) + lj.likeness(&a.appearance);
                 if crossed > kept + SWAP_MARGIN {
                     observations.swap(i, j);
                 }
@@ -173,20 +179,25 @@ pub fn settle(
     }
 }
 
-/// A track that slid onto the face of a hidden subject gives it back: where the face looks clearly more like the hidden one.
-pub fn give_back(tracks: &[Track], observations: &mut [Option<Observation>], now: MediaTime) {
+/// Returns a face to a hidden subject if it is clearly more alike that subject than its current
+/// track.
+pub fn reassign_to_hidden(
+    tracks: &[Track],
+    observations: &mut [Option<Observation>],
+    now: MediaTime,
+) {
     for t in 0..tracks.len() {
         let Some(observation) = &observations[t] else {
             continue;
         };
-        let own = tracks[t].look.likeness(&observation.look);
+        let own = tracks[t].appearance.likeness(&observation.appearance);
         let owner = (0..tracks.len())
             .filter(|h| {
                 observations[*h].is_none()
                     && tracks[*h].subject.is_some()
                     && nearness(&tracks[*h], now, observation).is_some()
             })
-            .map(|h| (tracks[h].look.likeness(&observation.look), h))
+            .map(|h| (tracks[h].appearance.likeness(&observation.appearance), h))
             .max_by(|a, b| a.0.total_cmp(&b.0));
         if let Some((_, h)) = owner
             .filter(|(likeness, _)| tracks[t].subject.is_some() && *likeness > own + SWAP_MARGIN)
@@ -196,7 +207,8 @@ pub fn give_back(tracks: &[Track], observations: &mut [Option<Observation>], now
     }
 }
 
-/// A hidden subject and a visible one that are certainly the same person: never seen apart, in one place, and alike. Gives (hidden, visible).
+/// A hidden and a visible subject that are the same person: never seen apart, in one place, and
+/// alike. Returns (hidden, visible).
 pub fn duplicate(
     tracks: &[Track],
     cannot_link: &CannotLink,
@@ -216,7 +228,7 @@ pub fn duplicate(
                 || distance(hidden.rect.center(), visible.center) < 0.5 * visible.side;
             if near
                 && !cannot_link.contains(&pair(hidden, visible))
-                && hidden.look.likeness(&visible.look) >= 0.8
+                && hidden.appearance.likeness(&visible.appearance) >= 0.8
             {
                 return Some((h, v));
             }

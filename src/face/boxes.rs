@@ -1,18 +1,19 @@
-//! Candidate boxes of the cascade: regression, squares, suppression of overlaps. Coordinates as the reference has them, corners in pixels.
+//! Candidate boxes of the cascade: regression, squares, non-maximum suppression. Coordinates are
+//! the reference's: corners in pixels.
 
-/// A box that a network of the cascade proposes.
+/// A box proposed by a network of the cascade.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
     /// `x1, y1, x2, y2`.
     pub corners: [f32; 4],
     pub score: f32,
-    /// What the network wants the corners moved by, in shares of width and height.
+    /// Offsets of the corners, in shares of width and height.
     pub regression: [f32; 4],
 }
 
 impl Candidate {
-    /// Moves the corners by the regression; sides count `extent` pixels more than the corners' distance (the first network's 0, the
-    /// others' 1).
+    /// Moves the corners by the regression. A side is the corners' distance plus `extent` pixels (0
+    /// for the first network, 1 for the others).
     pub fn regress(&mut self, extent: f32) {
         let [x1, y1, x2, y2] = self.corners;
         let (w, h) = (x2 - x1 + extent, y2 - y1 + extent);
@@ -35,11 +36,11 @@ impl Candidate {
     }
 }
 
-/// What two boxes have in common, against what.
+/// Denominator of the overlap of two boxes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overlap {
     Union,
-    /// The smaller of both; sides count both border pixels.
+    /// The smaller area; sides count both border pixels.
     Smaller,
 }
 
@@ -59,7 +60,8 @@ fn overlap(a: &[f32; 4], b: &[f32; 4], against: Overlap) -> f32 {
     }
 }
 
-/// Keeps the best of those that overlap by more than `threshold`; the result is sorted, best first, the earlier first among equals.
+/// Non-maximum suppression: of boxes that overlap by more than `threshold` the best stays. The
+/// result is sorted, best first; ties keep their order.
 pub fn suppress(
     mut candidates: Vec<Candidate>,
     threshold: f32,
@@ -85,19 +87,34 @@ mod tests {
 
     proptest! {
         #[test]
-        fn survivors_do_not_overlap_and_every_victim_has_a_better_one(
-            boxes in prop::collection::vec((0.0f32..100.0, 0.0f32..100.0, 1.0f32..50.0, 1.0f32..50.0, 0.0f32..1.0), 0..40),
+        fn kept_boxes_do_not_overlap_and_each_suppressed_one_has_a_better(
+            boxes in prop::collection::vec(
+                (0.0f32..100.0, 0.0f32..100.0, 1.0f32..50.0, 1.0f32..50.0, 0.0f32..1.0),
+                0..40,
+            ),
             threshold in 0.1f32..0.9,
         ) {
-            let all: Vec<Candidate> = boxes.iter().map(|(x, y, w, h, score)| Candidate { corners: [*x, *y, x + w, y + h], score: *score, regression: [0.0; 4] }).collect();
+            let all: Vec<Candidate> = boxes
+                .iter()
+                .map(|(x, y, w, h, score)| Candidate {
+                    corners: [*x, *y, x + w, y + h],
+                    score: *score,
+                    regression: [0.0; 4],
+                })
+                .collect();
             let kept = suppress(all.clone(), threshold, Overlap::Union);
             for (i, a) in kept.iter().enumerate() {
                 for b in &kept[i + 1..] {
-                    prop_assert!(overlap(&a.corners, &b.corners, Overlap::Union) <= threshold && a.score >= b.score);
+                    prop_assert!(
+                        overlap(&a.corners, &b.corners, Overlap::Union) <= threshold
+                            && a.score >= b.score
+                    );
                 }
             }
             for c in &all {
-                prop_assert!(kept.iter().any(|k| k == c || (k.score >= c.score && overlap(&k.corners, &c.corners, Overlap::Union) > threshold)));
+                prop_assert!(kept.iter().any(|k| k == c
+                    || (k.score >= c.score
+                        && overlap(&k.corners, &c.corners, Overlap::Union) > threshold)));
             }
         }
     }

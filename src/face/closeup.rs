@@ -1,4 +1,4 @@
-//! A face cut out of a picture for the refining network, and the same pixels as luma for everything that judges the face.
+//! Face crops for the refining network, and the same pixels as luma for rating the face.
 
 use super::image::pooled;
 use super::refine::INPUT_SIDE;
@@ -6,7 +6,8 @@ use crate::clip::{ColorMatrix, Landmarks, Picture};
 use crate::preprocess::{Similarity, similarity};
 use multiversion::multiversion;
 
-/// A square of the picture at [`INPUT_SIDE`]: its place and its luma, 0..255 whatever the picture's range.
+/// A square of the picture at [`INPUT_SIDE`]: its place and its luma, 0..255 for either range of
+/// the picture.
 #[derive(Clone, Debug)]
 pub struct Closeup {
     /// Top left corner in whole pixels of the picture; may lie outside.
@@ -16,8 +17,8 @@ pub struct Closeup {
 }
 
 impl Closeup {
-    /// Cuts the square around `center`, each pixel the mean of what it covers, and appends its R, G, B planes of `(value - 127.5) / 128`
-    /// to `inputs`. What lies outside the picture repeats the border.
+    /// Cuts the square around `center`, each pixel the mean over its area. Appends its R, G, B
+    /// planes of `(value - 127.5) / 128` to `inputs`. Outside the picture the border is repeated.
     pub fn cut(picture: &Picture, center: [f32; 2], side: f32, inputs: &mut Vec<f32>) -> Closeup {
         let (square, luma) = cut_square(picture, center, side, INPUT_SIDE, inputs);
         Closeup {
@@ -35,8 +36,9 @@ impl Closeup {
         ]
     }
 
-    /// The face straightened: [`Patch::SIDE`] pixels square, landmarks on the template. `None` where the landmarks are degenerate.
-    pub fn straighten(&self, landmarks: &Landmarks) -> Option<Patch> {
+    /// The face aligned to the template: [`Patch::SIDE`] pixels square. `None` if the landmarks are
+    /// degenerate.
+    pub fn align_patch(&self, landmarks: &Landmarks) -> Option<Patch> {
         const TEMPLATE: Landmarks = [
             [0.3, 0.33],
             [0.7, 0.33],
@@ -90,7 +92,7 @@ impl Closeup {
     }
 }
 
-/// A straightened face's luma with mean 0 and deviation 1.
+/// An aligned face's luma with mean 0 and deviation 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Patch {
     pub values: Vec<f32>,
@@ -108,10 +110,11 @@ pub struct Square {
     pub side: i32,
 }
 
-/// Cuts the square around `center` at `cells` pixels a side, each the mean of what it covers, and
-/// appends its R, G, B planes of
-/// `(value - 127.5) / 128` to `inputs`. What lies outside the picture repeats the border. Gives the
-/// square and its luma, 0..255 whatever the picture's range.
+/// Cuts the square around `center` at `cells` pixels a side, each the mean over its area. Appends
+/// its R, G, B planes of `(value - 127.5) / 128` to `inputs`. Outside the picture the border is
+/// repeated.
+///
+/// Returns the square and its luma, 0..255 for either range of the picture.
 pub fn cut_square(
     picture: &Picture,
     center: [f32; 2],
@@ -181,9 +184,9 @@ fn means(picture: &Picture, plane: usize, square: Square, cells: usize) -> Vec<f
     let (left, right) = (xs[0].0, xs[cells - 1].1);
     let layout = picture.planes[plane];
     let bytes = picture.bytes();
-    // A square of at most 8192 pixels: no cell has more than 172 rows, whose sum fits.
+    // A square has at most 8192 pixels a side, so that a cell has at most 172 rows: no overflow.
     let mut sums = vec![0u16; right - left];
-    // Of all columns before each: a cell is then one difference.
+    // Prefix sums over the columns: a cell is one difference.
     let mut before = vec![0u32; right - left + 1];
     let mut out = Vec::with_capacity(cells * cells);
     for (top, bottom) in ys {
@@ -216,9 +219,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_square_can_be_cut(x in -300.0f32..300.0, y in -300.0f32..300.0, side in 0.0f32..400.0, w in 1usize..60, h in 1usize..60) {
+        fn any_square_can_be_cut(
+            x in -300.0f32..300.0,
+            y in -300.0f32..300.0,
+            side in 0.0f32..400.0,
+            w in 1usize..60,
+            h in 1usize..60,
+        ) {
             let length = w * h + 2 * w.div_ceil(2) * h.div_ceil(2);
-            let picture = Picture::from_i420(w, h, Colorimetry { matrix: ColorMatrix::Bt601, full_range: true }, vec![128; length]);
+            let picture = Picture::from_i420(
+                w,
+                h,
+                Colorimetry {
+                    matrix: ColorMatrix::Bt601,
+                    full_range: true,
+                },
+                vec![128; length],
+            );
             let mut inputs = Vec::new();
             let closeup = Closeup::cut(&picture, [x, y], side, &mut inputs);
             prop_assert_eq!(inputs.len(), 3 * INPUT_SIDE * INPUT_SIDE);

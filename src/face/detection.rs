@@ -1,4 +1,5 @@
-//! A detected face, and what the detectors share: settings and the shrinking of large pictures.
+//! A detected face, and the common parts of the detectors: settings and the shrinking of large
+//! pictures.
 
 use super::image::RgbImage;
 use crate::clip::{Landmarks, Picture, Rect};
@@ -6,13 +7,13 @@ use crate::encode::EncodeError;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct DetectorSettings {
-    /// The smallest face that is looked for, as a share of the picture's longer side; never under 20 px.
+    /// Smallest face to detect, as a share of the picture's longer side; at least 20 px.
     pub min_face_share: f32,
-    /// Probabilities that MTCNN's three networks must reach.
+    /// Probability thresholds of MTCNN's three networks.
     pub thresholds: [f32; 3],
-    /// Each picture of MTCNN's pyramid is this much smaller than the one before.
+    /// Scale from one level of MTCNN's image pyramid to the next.
     pub pyramid_factor: f64,
-    /// Threads of each network's own.
+    /// Threads per network.
     pub threads: usize,
 }
 
@@ -34,7 +35,7 @@ impl DetectorSettings {
     }
 }
 
-/// A face found in a picture.
+/// A detected face, in pixels of its picture.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Detection {
     pub rect: Rect,
@@ -44,7 +45,7 @@ pub struct Detection {
 }
 
 impl Detection {
-    /// The same in a picture that is `factor` times as large, per axis.
+    /// The detection in a picture scaled by `factor`, per axis.
     pub(super) fn scaled(mut self, factor: [f32; 2]) -> Detection {
         self.rect = self.rect.scaled(factor);
         for point in &mut self.landmarks {
@@ -56,9 +57,9 @@ impl Detection {
     }
 }
 
-/// Detects in a copy of `picture` that is shrunk by 4, 2 or 1 per axis: as far as its smallest face
-/// keeps `shrunk_face_px` pixels. `detect` gets the copy and that face's size in it; the detections
-/// come back in pixels of `picture`.
+/// Detects in a copy of `picture`, shrunk by 4, 2 or 1 per axis so that its smallest face keeps
+/// `shrunk_face_px` pixels. `detect` gets the copy and that face's size in it. The detections are
+/// in pixels of `picture`.
 pub(super) fn in_shrunk(
     picture: &Picture,
     min_face_px: f32,

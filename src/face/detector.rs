@@ -8,7 +8,7 @@ use super::yunet::YuNet;
 use crate::clip::Picture;
 use crate::encode::{EncodeError, Provider, Runtime};
 
-/// Finds all faces of a picture. Owned by one thread.
+/// Detects all faces of a picture. Owned by one thread.
 #[derive(Debug)]
 pub enum Detector {
     YuNet(Box<YuNet>),
@@ -16,11 +16,10 @@ pub enum Detector {
 }
 
 impl Detector {
-    /// Opens the detector whose graphs are in `dir`: MTCNN where there is a `pnet.onnx`, else
-    /// YuNet.
+    /// Opens the detector in `dir`: MTCNN if there is a `pnet.onnx`, else YuNet.
     ///
     /// # Errors
-    /// A graph that is missing, is another than its `provenance.toml` says, or cannot be opened.
+    /// A graph is missing, does not match its `provenance.toml`, or cannot be opened.
     pub fn open(
         runtime: &Runtime,
         dir: &Path,
@@ -34,7 +33,7 @@ impl Detector {
         })
     }
 
-    /// The detector's name, as people know it.
+    /// The detector's usual name.
     pub fn name(&self) -> &'static str {
         match self {
             Detector::YuNet(_) => "YuNet",
@@ -42,7 +41,10 @@ impl Detector {
         }
     }
 
-    /// All faces, best first.
+    /// All faces, best first, in pixels of `picture`.
+    ///
+    /// # Errors
+    /// A graph fails, or its outputs have other shapes.
     pub fn detect(&mut self, picture: &Picture) -> Result<Vec<Detection>, EncodeError> {
         match self {
             Detector::YuNet(yunet) => yunet.detect(picture),

@@ -1,4 +1,4 @@
-//! The networks that follow faces from frame to frame.
+//! The networks that follow faces from frame to frame. Owned by one thread.
 
 use std::path::Path;
 
@@ -9,21 +9,20 @@ use super::refine::Refiner;
 use super::yunet::CropDetector;
 use crate::encode::{EncodeError, Provider, Runtime};
 
-/// The networks that follow faces from frame to frame.
+/// The networks that follow faces from frame to frame. Owned by one thread.
 #[derive(Debug)]
 pub struct Follower {
     pub(super) refiner: Refiner,
-    /// Finds a face where the refiner recognises none. Not with MTCNN as detector: what MTCNN
-    /// finds, its last network recognises.
+    /// Detects a face that the refiner rejects. `None` with MTCNN as detector: its last network is
+    /// the refiner.
     pub(super) crops: Option<CropDetector>,
 }
 
 impl Follower {
-    /// Opens `onet.onnx` in `tracker`, and `yunet.onnx` in `detector` if that is the detector
-    /// there.
+    /// Opens `onet.onnx` in `tracker`, and `yunet.onnx` in `detector` if YuNet is the detector.
     ///
     /// # Errors
-    /// A graph that is missing, is another than its `provenance.toml` says, or cannot be opened.
+    /// A graph is missing, does not match its `provenance.toml`, or cannot be opened.
     pub fn open(
         runtime: &Runtime,
         tracker: &Path,
@@ -41,8 +40,8 @@ impl Follower {
         })
     }
 
-    /// 1 for a detected face towards the camera, 0 for a profile. Always 1 with MTCNN, beside which
-    /// the tracker's landmarks alone decide.
+    /// 1 for a detected face towards the camera, 0 for a profile. Always 1 with MTCNN as detector,
+    /// where the tracker's landmarks alone decide.
     pub(super) fn facing(&self, detection: &Detection) -> f32 {
         if self.crops.is_some() {
             detected_facing(&detection.landmarks)

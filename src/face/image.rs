@@ -1,4 +1,4 @@
-//! R, G, B pixels, and their averages over areas as the networks want them.
+//! RGB images, and area averages of them as network inputs.
 
 use crate::clip::{ColorMatrix, Picture};
 use multiversion::multiversion;
@@ -12,33 +12,34 @@ pub struct RgbImage {
 }
 
 impl RgbImage {
-    /// Converts by the picture's colorimetry, each pixel the mean over `shrink x shrink` of the picture's (1, 2 or 4); a rest at the
-    /// right and lower border that does not fill a pixel is left out.
+    /// Converts by the picture's colorimetry, each pixel the mean over `shrink x shrink` of the
+    /// picture's (1, 2 or 4). A rest at the right and lower border that does not fill a pixel is
+    /// left out.
     pub fn from_picture(picture: &Picture, shrink: usize) -> Self {
         let mut image = RgbImage::default();
         image.fill_from(picture, shrink);
         image
     }
 
-    /// [`RgbImage::from_picture`] into the memory of this one.
+    /// [`RgbImage::from_picture`] into this image's buffer.
     pub fn fill_from(&mut self, picture: &Picture, shrink: usize) {
         fill(self, picture, shrink);
     }
 }
 
-/// The mean of square `x` in a row of squares, of whose columns these are the sums.
+/// The mean of square `x` in a row of squares; `sums` are the sums of the columns.
 #[inline(always)]
 fn mean(sums: &[u16], x: usize, side: usize) -> i32 {
     let sum: u32 = sums[x * side..(x + 1) * side]
         .iter()
         .map(|v| u32::from(*v))
         .sum();
-    // A side of 1, 2 or 4: the area is a power of two.
+    // The side is 1, 2 or 4, so the area is a power of two.
     let bits = 2 * side.trailing_zeros();
     ((sum + ((1 << bits) >> 1)) >> bits) as i32
 }
 
-/// Loops instead of closures: a closure in such a function may stay a call.
+/// Loops instead of closures: a closure in a multiversioned function may not be inlined.
 #[multiversion(targets("x86_64+avx2"))]
 fn fill(image: &mut RgbImage, picture: &Picture, shrink: usize) {
     assert!(matches!(shrink, 1 | 2 | 4), "shrink is {shrink}");
@@ -159,7 +160,7 @@ impl Matrix {
         self.with_luma(y, self.chroma(cb, cr))
     }
 
-    /// What chroma adds to R, G, B.
+    /// The chroma's share of R, G, B.
     #[inline(always)]
     fn chroma(&self, cb: i32, cr: i32) -> [i32; 3] {
         let (cb, cr) = (cb - 128, cr - 128);
@@ -183,7 +184,7 @@ fn to_byte(fixed: i32) -> u8 {
     (fixed >> 16).clamp(0, 255) as u8
 }
 
-/// A piece of an image in whole pixels.
+/// An area of an image in whole pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Area {
     pub x: usize,
@@ -192,18 +193,19 @@ pub struct Area {
     pub h: usize,
 }
 
-/// What the networks subtract and divide by.
+/// Normalisation of the networks' inputs.
 const PIXEL_MEAN: f32 = 127.5;
 const PIXEL_SCALE: f32 = 1.0 / 128.0;
 
-/// Pixels `i` of `from` that make up pixel `at` of `to`: as adaptive average pooling has it, so neighbours may share one.
+/// The pixels of `from` under pixel `at` of `to`, as in adaptive average pooling: neighbours may
+/// share one.
 #[inline(always)]
 pub fn pooled(at: usize, from: usize, to: usize) -> std::ops::Range<usize> {
     at * from / to..((at + 1) * from).div_ceil(to)
 }
 
-/// The area resampled to `width x height` as three planes R, G, B of `(value - 127.5) / 128`, appended to `out`: each pixel is the mean
-/// over the pixels that [`pooled`] gives.
+/// The area resampled to `width x height`, appended to `out` as three planes R, G, B of `(value -
+/// 127.5) / 128`. Each pixel is the mean over the pixels of [`pooled`].
 #[multiversion(targets("x86_64+avx2"))]
 pub fn resample(image: &RgbImage, area: Area, width: usize, height: usize, out: &mut Vec<f32>) {
     let start = out.len();
@@ -216,7 +218,7 @@ pub fn resample(image: &RgbImage, area: Area, width: usize, height: usize, out: 
         let first = ((area.y + row) * image.width + area.x) * 3;
         &image.pixels[first..first + area.w * 3]
     };
-    // Few rows are summed in 16 bits, which is twice as fast.
+    // Up to 254 rows fit into 16-bit sums, which are twice as fast.
     let narrow = area.h / height < 255;
     let (mut sums16, mut sums32) = (
         vec![0u16; if narrow { area.w * 3 } else { 0 }],
@@ -267,8 +269,8 @@ fn sum_rows<'a, S: Copy + From<u8> + std::ops::AddAssign>(
     }
 }
 
-/// The sums of all pixels before each, by channel, the last entry those of all; modulo 2^32. What lies between two pixels is then one
-/// difference, however many they are: a loop over few pixels costs more to begin and end than to run.
+/// Prefix sums by channel, modulo 2^32; the last entry is the total. The sum between two pixels is
+/// one difference, however many they are. Short loops would cost more in overhead than in work.
 #[inline(always)]
 fn add_up<S: Copy>(sums: &[S], before: &mut [[u32; 3]])
 where
@@ -308,14 +310,33 @@ mod tests {
 
     proptest! {
         #[test]
-        fn integers_and_floats_agree_on_colour(seed in any::<u32>(), full_range in any::<bool>(), hd in any::<bool>(), w in 1usize..20, h in 1usize..20) {
-            let matrix = if hd { ColorMatrix::Bt709 } else { ColorMatrix::Bt601 };
+        fn integers_and_floats_agree_on_colour(
+            seed in any::<u32>(),
+            full_range in any::<bool>(),
+            hd in any::<bool>(),
+            w in 1usize..20,
+            h in 1usize..20,
+        ) {
+            let matrix = if hd {
+                ColorMatrix::Bt709
+            } else {
+                ColorMatrix::Bt601
+            };
             let picture = picture(w, h, Colorimetry { matrix, full_range }, seed);
             let image = RgbImage::from_picture(&picture, 1);
             for y in 0..h {
                 for x in 0..w {
-                    let at = |plane: usize, x: usize, y: usize| f32::from(picture.bytes()[picture.planes[plane].offset + y * picture.planes[plane].stride + x]);
-                    let expected = crate::preprocess::ycc_to_rgb(&picture, [at(0, x, y), at(1, x / 2, y / 2), at(2, x / 2, y / 2)]);
+                    let at = |plane: usize, x: usize, y: usize| {
+                        f32::from(
+                            picture.bytes()[picture.planes[plane].offset
+                                + y * picture.planes[plane].stride
+                                + x],
+                        )
+                    };
+                    let expected = crate::preprocess::ycc_to_rgb(
+                        &picture,
+                        [at(0, x, y), at(1, x / 2, y / 2), at(2, x / 2, y / 2)],
+                    );
                     for (c, value) in expected.iter().enumerate() {
                         prop_assert!(image.pixels[(y * w + x) * 3 + c].abs_diff(*value) <= 1);
                     }
@@ -326,32 +347,79 @@ mod tests {
         #[test]
         fn resampling_keeps_the_mean_of_whole_divisors(seed in any::<u32>(), factor in 1usize..5) {
             let (w, h) = (4 * factor, 3 * factor);
-            let image = RgbImage::from_picture(&picture(w, h, Colorimetry { matrix: ColorMatrix::Bt601, full_range: true }, seed), 1);
+            let image = RgbImage::from_picture(
+                &picture(
+                    w,
+                    h,
+                    Colorimetry {
+                        matrix: ColorMatrix::Bt601,
+                        full_range: true,
+                    },
+                    seed,
+                ),
+                1,
+            );
             let mut out = Vec::new();
             resample(&image, Area { x: 0, y: 0, w, h }, 4, 3, &mut out);
             for c in 0..3 {
-                let mean = out[c * 12..(c + 1) * 12].iter().map(|v| v * 128.0 + 127.5).sum::<f32>() / 12.0;
-                let expected = image.pixels.iter().skip(c).step_by(3).map(|p| f32::from(*p)).sum::<f32>() / (w * h) as f32;
+                let mean = out[c * 12..(c + 1) * 12]
+                    .iter()
+                    .map(|v| v * 128.0 + 127.5)
+                    .sum::<f32>()
+                    / 12.0;
+                let expected = image
+                    .pixels
+                    .iter()
+                    .skip(c)
+                    .step_by(3)
+                    .map(|p| f32::from(*p))
+                    .sum::<f32>()
+                    / (w * h) as f32;
                 prop_assert!((mean - expected).abs() < 1e-2);
             }
         }
     }
 
     proptest! {
-        /// Few rows and many are summed in different widths: each pixel is the mean over what [`pooled`] gives, all the same.
+        /// 16-bit and 32-bit sums agree: each pixel is the mean over [`pooled`].
         #[test]
-        fn every_pixel_is_the_mean_of_its_area(seed in any::<u32>(), w in 1usize..30, h in 1usize..700, to_w in 1usize..9, to_h in 1usize..3) {
-            let image = RgbImage::from_picture(&picture(w, h, Colorimetry { matrix: ColorMatrix::Bt601, full_range: true }, seed), 1);
+        fn every_pixel_is_the_mean_of_its_area(
+            seed in any::<u32>(),
+            w in 1usize..30,
+            h in 1usize..700,
+            to_w in 1usize..9,
+            to_h in 1usize..3,
+        ) {
+            let image = RgbImage::from_picture(
+                &picture(
+                    w,
+                    h,
+                    Colorimetry {
+                        matrix: ColorMatrix::Bt601,
+                        full_range: true,
+                    },
+                    seed,
+                ),
+                1,
+            );
             let mut out = Vec::new();
             resample(&image, Area { x: 0, y: 0, w, h }, to_w, to_h, &mut out);
             for c in 0..3 {
                 for (y, x) in (0..to_h).flat_map(|y| (0..to_w).map(move |x| (y, x))) {
                     let (rows, columns) = (pooled(y, h, to_h), pooled(x, w, to_w));
-                    let cells = rows.clone().flat_map(|r| columns.clone().map(move |k| (r, k)));
-                    let sum: u32 = cells.map(|(r, k)| u32::from(image.pixels[(r * w + k) * 3 + c])).sum();
-                    let expected = (sum as f32 / (rows.len() * columns.len()) as f32 - 127.5) / 128.0;
+                    let cells = rows
+                        .clone()
+                        .flat_map(|r| columns.clone().map(move |k| (r, k)));
+                    let sum: u32 = cells
+                        .map(|(r, k)| u32::from(image.pixels[(r * w + k) * 3 + c]))
+                        .sum();
+                    let expected =
+                        (sum as f32 / (rows.len() * columns.len()) as f32 - 127.5) / 128.0;
                     let found = out[(c * to_h + y) * to_w + x];
-                    prop_assert!((found - expected).abs() <= 1e-6, "{found} instead of {expected}");
+                    prop_assert!(
+                        (found - expected).abs() <= 1e-6,
+                        "{found} instead of {expected}"
+                    );
                 }
             }
         }

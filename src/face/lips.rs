@@ -1,13 +1,14 @@
-//! Lip motion: how much the mouth changed from one frame to the next, beyond what the rest of the face did.
+//! Lip motion: change of the mouth between two frames, beyond that of the rest of the face.
 
 use super::closeup::Patch;
 
-/// Rows and columns of a straightened face that hold the mouth.
+/// Rows and columns of an aligned face that hold the mouth.
 const MOUTH: (std::ops::Range<usize>, std::ops::Range<usize>) = (15..24, 6..18);
-/// What moves with the head alone: forehead to nose.
+/// Rows and columns that move with the head only: forehead to nose.
 const REST: (std::ops::Range<usize>, std::ops::Range<usize>) = (2..14, 3..21);
 
-/// Mean absolute change in the mouth minus that in the rest of the face, in deviations of the face's luma; not negative.
+/// Mean absolute change of the mouth minus that of the rest of the face, at least 0. In deviations
+/// of the face's luma.
 pub fn lip_motion(before: &Patch, now: &Patch) -> f32 {
     let change = |(rows, columns): (std::ops::Range<usize>, std::ops::Range<usize>)| {
         let count = (rows.len() * columns.len()) as f32;

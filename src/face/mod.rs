@@ -1,11 +1,10 @@
-//! Faces: found, followed, aligned.
+//! Face detection, tracking and alignment.
 //!
-//! [`Detector`] finds faces at an interval: [`YuNet`], or MTCNN where that is configured.
-//! [`FaceStage`] follows each face on every frame with MTCNN's last network, whose landmarks are
-//! the better ones on faces towards the camera, and with YuNet on a crop where that network
-//! recognises none: profiles, faces that are half covered. It keeps ids through short occlusions,
-//! cuts aligned crops, and judges by size, sharpness and pose how good each face is as evidence.
-//! Neither knows a thread or a clock.
+//! [`Detector`] detects faces at an interval: [`YuNet`], or MTCNN if configured. [`FaceStage`]
+//! tracks each face on every frame with MTCNN's last network, which has the better landmarks on
+//! frontal faces. If that network rejects a face (profiles, half covered faces), YuNet runs on a
+//! crop. The stage keeps ids through short occlusions and cuts aligned crops. It rates each face as
+//! evidence by size, sharpness and pose. Neither uses a thread or a clock.
 
 mod appearance;
 mod associate;
@@ -22,7 +21,7 @@ mod provenance;
 mod quality;
 mod refine;
 mod resize;
-mod shot;
+mod scene_cut;
 mod smooth;
 mod stage;
 mod track;

@@ -1,9 +1,9 @@
-//! MTCNN's cascade (Zhang et al. 2016) as facenet-pytorch 2.5.3 runs it: a pyramid of small
-//! pictures proposes, two networks refine.
+//! MTCNN's cascade (Zhang et al. 2016) as facenet-pytorch 2.5.3 runs it: an image pyramid proposes,
+//! two networks refine.
 //!
 //! Numbers are the reference's: area averages for pyramid and crops, rounding of proposals, order
-//! and thresholds of suppression. A test holds boxes and landmarks within 1 px of it, probabilities
-//! within 0.01.
+//! and thresholds of suppression. A test checks boxes and landmarks within 1 px of it, and
+//! probabilities within 0.01.
 
 use std::path::Path;
 
@@ -26,17 +26,20 @@ pub struct Mtcnn {
     inputs: Vec<f32>,
 }
 
-/// Side of the window that the first network looks through, and its stride.
+/// Side of the first network's window, and its stride.
 const CELL: f64 = 12.0;
 const STRIDE: f32 = 2.0;
 const FILTER_SIDE: usize = 24;
 /// Crops in one run of a network.
 const BATCH: usize = 128;
-/// Pictures are shrunk while the smallest face stays at least this large.
+/// Pictures are shrunk as far as the smallest face stays at least this large.
 const SHRUNK_FACE_PX: f32 = 36.0;
 
 impl Mtcnn {
     /// Opens `pnet.onnx`, `rnet.onnx` and `onet.onnx` in `dir`.
+    ///
+    /// # Errors
+    /// A graph is missing, does not match its `provenance.toml`, or cannot be opened.
     pub fn open(
         runtime: &Runtime,
         dir: &Path,
@@ -54,7 +57,8 @@ impl Mtcnn {
         })
     }
 
-    /// All faces, best first. Large pictures are shrunk before, as far as the smallest face allows.
+    /// All faces, best first, in pixels of `picture`. Large pictures are shrunk first, as far as
+    /// the smallest face allows.
     pub fn detect(&mut self, picture: &Picture) -> Result<Vec<Detection>, EncodeError> {
         let min_face_px = self.settings.min_face_px(picture);
         let mut image = std::mem::take(&mut self.image);
@@ -203,7 +207,7 @@ impl Mtcnn {
                 );
             }
         }
-        // The suppression sorts: carry the index of the landmarks through it.
+        // The suppression sorts, so the landmarks' index is carried through it.
         for (i, candidate) in refined.iter_mut().enumerate() {
             candidate.regression[0] = i as f32;
         }
@@ -232,8 +236,8 @@ pub(super) fn is_mtcnn(dir: &Path) -> bool {
     dir.join("pnet.onnx").exists()
 }
 
-/// The part of the image under a candidate, as the reference cuts it: truncated, counted from 1,
-/// clipped. `None` where nothing is left.
+/// The area of the image under a candidate, as the reference cuts it: truncated, counted from 1,
+/// clipped. `None` if nothing is left.
 fn area_of(image: &RgbImage, candidate: &Candidate) -> Option<Area> {
     let [x1, y1, x2, y2] = candidate.corners.map(|c| c as i64);
     let (x, y) = (x1.max(1) - 1, y1.max(1) - 1);

@@ -1,18 +1,19 @@
-//! Where a face looks, estimated from its five landmarks.
+//! Head pose, estimated from the five landmarks.
 
 use crate::clip::Landmarks;
 
-/// Degrees. Positive yaw turns the nose to the picture's right, positive pitch lowers it.
+/// Head pose in degrees. Positive yaw turns the nose to the picture's right, positive pitch lowers
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pose {
     pub yaw: f32,
     pub pitch: f32,
 }
 
-/// Eyes, nose, corners of the mouth of a face towards the camera: right, down, towards the camera,
-/// in millimetres from the nose's tip. Depths and heights were fitted so that the pose of MTCNN's
-/// landmarks agrees with MediaPipe's FaceLandmarker on 1,560 faces of the material: the yaw is off
-/// by 2° on average below 10°, by 3° to 4° up to 60°; the pitch by 3° within 15°, by 5° to 8°
+/// Eyes, nose and corners of the mouth of a frontal face: right, down, towards the camera, in
+/// millimetres from the tip of the nose. Depths and heights are fitted so that the pose of MTCNN's
+/// landmarks agrees with MediaPipe's FaceLandmarker on 1,560 faces of the test material. Mean error
+/// of the yaw: 2° below 10°, 3° to 4° up to 60°. Mean error of the pitch: 3° within 15°, 5° to 8°
 /// beyond.
 const MODEL: [[f32; 3]; 5] = [
     [-31.0, -20.0, -44.0],
@@ -22,11 +23,10 @@ const MODEL: [[f32; 3]; 5] = [
     [25.0, 21.0, -21.0],
 ];
 
-/// The pose under which an orthographic camera sees [`MODEL`] nearest to the landmarks. `None`
-/// where they are degenerate.
+/// The pose under which an orthographic camera sees [`MODEL`] nearest to the landmarks. `None` if
+/// they are degenerate.
 pub fn pose(landmarks: &Landmarks) -> Option<Pose> {
-    // The affine camera of least squares. By the model's symmetry its axes are decoupled but for
-    // height and depth.
+    // Least-squares affine camera. By the model's symmetry only height and depth are coupled.
     let mean = |k: usize| MODEL.iter().map(|p| p[k]).sum::<f32>() / 5.0;
     let center = [mean(0), mean(1), mean(2)];
     let points = MODEL.map(|p| -> [f32; 3] { std::array::from_fn(|k| p[k] - center[k]) });
@@ -75,21 +75,20 @@ pub fn pose(landmarks: &Landmarks) -> Option<Pose> {
     })
 }
 
-/// Degrees of yaw and of pitch up to which a face is seen as from the front, and from which on it
-/// cannot be judged.
+/// Degrees of yaw and pitch: frontal up to the first, unusable from the second.
 const YAW: [f32; 2] = [25.0, 50.0];
 const PITCH: [f32; 2] = [20.0, 40.0];
 
-/// The same for the yaw of YuNet's landmarks, which exaggerate it: on the material the median is
-/// 49° where MediaPipe's FaceLandmarker says 30° to 45°, and 61° where it says 45° to 60°. Their
-/// pitch is too small by half, and is not used.
+/// The same for the yaw of YuNet's landmarks, which exaggerate it. On the test material their
+/// median is 49° where MediaPipe's FaceLandmarker gives 30° to 45°, and 61° where it gives 45° to
+/// 60°. Their pitch is too small by half and is not used.
 const DETECTED_YAW: [f32; 2] = [55.0, 70.0];
 
 fn share([full, none]: [f32; 2], angle: f32) -> f32 {
     (1.0 - (angle.abs() - full) / (none - full)).clamp(0.0, 1.0)
 }
 
-/// 1 for a face towards the camera, 0 for one that is turned away too far to be judged.
+/// 1 for a face towards the camera, 0 for one turned away too far to be rated.
 pub fn facing(landmarks: &Landmarks) -> f32 {
     pose(landmarks).map_or(0.0, |p| share(YAW, p.yaw) * share(PITCH, p.pitch))
 }
@@ -119,9 +118,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_turned_model_has_its_pose(yaw in -75.0f32..75.0, pitch in -45.0f32..45.0, scale in 0.2f32..8.0, x in -500.0f32..500.0) {
+        fn a_turned_model_has_its_pose(
+            yaw in -75.0f32..75.0,
+            pitch in -45.0f32..45.0,
+            scale in 0.2f32..8.0,
+            x in -500.0f32..500.0,
+        ) {
             let pose = pose(&seen([yaw, pitch, 0.0], scale, [x, 40.0])).unwrap();
-            prop_assert!((pose.yaw - yaw).abs() < 0.5 && (pose.pitch - pitch).abs() < 0.5, "{pose:?}");
+            prop_assert!(
+                (pose.yaw - yaw).abs() < 0.5 && (pose.pitch - pitch).abs() < 0.5,
+                "{pose:?}"
+            );
         }
 
         #[test]
@@ -137,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_cannot_be_judged() {
+    fn a_profile_is_not_facing() {
         assert_eq!(facing(&seen([60.0, 0.0, 0.0], 1.0, [0.0; 2])), 0.0);
         assert_eq!(facing(&seen([0.0, -45.0, 0.0], 1.0, [0.0; 2])), 0.0);
         assert!(facing(&seen([20.0, 10.0, 0.0], 1.0, [0.0; 2])) > 0.99);

@@ -1,31 +1,32 @@
-//! How good a face is as evidence: size, blur, pose and the network's own doubt, in one number.
+//! Quality of a face as evidence: size, blur, pose and the network's score in one number.
 
 use super::closeup::Closeup;
 use super::refine::INPUT_SIDE;
 use crate::clip::Landmarks;
 
-/// Between the eyes, in pixels: nothing to be seen below the first, nothing gained above the second.
+/// Distance between the eyes in pixels: no evidence below the first, no gain above the second.
 const EYES_PX: [f32; 2] = [5.0, 22.0];
-/// Energy of the finest detail over that of all detail: a smear below the first, sharp above the second.
+/// Energy of the finest detail over that of all detail: blurred below the first, sharp above the
+/// second.
 const DETAIL: [f32; 2] = [0.002, 0.03];
 
 fn ramp([low, high]: [f32; 2], value: f32) -> f32 {
     ((value - low) / (high - low)).clamp(0.0, 1.0)
 }
 
-/// 0..1: the product of size, sharpness, pose (`facing`) and score. Half of it and more is a fair
-/// face; a profile or a smear is under a quarter.
+/// Quality in 0..1: the product of size, sharpness, pose (`facing`) and score. A fair face has 0.5
+/// or more, a profile or a blurred face less than 0.25.
 pub fn quality(closeup: &Closeup, landmarks: &Landmarks, score: f32, facing: f32) -> f32 {
     let [left, right, ..] = *landmarks;
     let eyes = (right[0] - left[0]).hypot(right[1] - left[1]);
-    // A profile's eyes are close together: its size is the height's.
+    // A profile's eyes are close together, so its size comes from the height.
     let height = height(landmarks);
     let size = ramp(EYES_PX, eyes.max(height * 0.8));
     let sharp = ramp(DETAIL, detail(closeup));
     (score.clamp(0.0, 1.0) * size.sqrt() * (0.35 + 0.65 * sharp.sqrt()) * facing).clamp(0.0, 1.0)
 }
 
-/// From the middle of the eyes to the middle of the mouth.
+/// Distance from the middle of the eyes to the middle of the mouth.
 fn height(landmarks: &Landmarks) -> f32 {
     let [left, right, _, mouth_left, mouth_right] = *landmarks;
     let (eyes, mouth) = (middle(left, right), middle(mouth_left, mouth_right));
@@ -36,9 +37,8 @@ fn middle(a: [f32; 2], b: [f32; 2]) -> [f32; 2] {
     [(a[0] + b[0]) / 2.0, (a[1] + b[1]) / 2.0]
 }
 
-/// 1 for a face towards the camera, 0 for a profile: where the nose stands between the eyes, and
-/// between eyes and mouth. The rule beside MTCNN as detector; with YuNet it is
-/// [`super::pose::facing`].
+/// 1 for a face towards the camera, 0 for a profile: by the nose's place between the eyes, and
+/// between eyes and mouth. Used with MTCNN as detector; with YuNet it is [`super::pose::facing`].
 pub fn frontal(landmarks: &Landmarks) -> f32 {
     let [left, right, nose, mouth_left, mouth_right] = *landmarks;
     let (eyes, mouth) = (middle(left, right), middle(mouth_left, mouth_right));
@@ -51,11 +51,11 @@ pub fn frontal(landmarks: &Landmarks) -> f32 {
     let down = [mouth[0] - eyes[0], mouth[1] - eyes[1]];
     let from_eyes = [nose[0] - eyes[0], nose[1] - eyes[1]];
     let along = (from_eyes[0] * down[0] + from_eyes[1] * down[1]) / (height * height);
-    // Off the line from eyes to mouth, in halves of the eyes' distance.
+    // Distance from the line between eyes and mouth, in halves of the eyes' distance.
     let aside = (from_eyes[0] * down[1] - from_eyes[1] * down[0]).abs() / height / (width / 2.0);
     let yaw = 1.0 - ramp([0.35, 1.3], aside);
     let pitch = 1.0 - ramp([0.3, 0.65], (along - 0.55).abs());
-    // A turned head's eyes stand close, measured against the face's height.
+    // A turned head's eyes are close together relative to the face's height.
     let narrow = ramp([0.25, 0.55], width / height);
     yaw * pitch * narrow
 }
@@ -91,7 +91,7 @@ mod tests {
         [106.0, 122.0],
     ];
 
-    fn judged(closeup: &Closeup, landmarks: &Landmarks, score: f32) -> f32 {
+    fn rated(closeup: &Closeup, landmarks: &Landmarks, score: f32) -> f32 {
         quality(closeup, landmarks, score, frontal(landmarks))
     }
 
@@ -115,28 +115,31 @@ mod tests {
     #[test]
     fn better_faces_get_more() {
         let sharp = checkers(4);
-        let front = judged(&sharp, &FRONT, 1.0);
+        let front = rated(&sharp, &FRONT, 1.0);
         assert!(front > 0.8, "{front}");
         let mut profile = FRONT;
         profile[2][0] += 22.0;
         profile[1][0] -= 14.0;
-        assert!(judged(&sharp, &profile, 1.0) < 0.4 * front);
+        assert!(rated(&sharp, &profile, 1.0) < 0.4 * front);
         let small = FRONT.map(|p| p.map(|v| v / 8.0));
-        assert!(judged(&sharp, &small, 1.0) < 0.4 * front);
+        assert!(rated(&sharp, &small, 1.0) < 0.4 * front);
         let ramp = Closeup {
             luma: (0..INPUT_SIDE * INPUT_SIDE)
                 .map(|i| (i % INPUT_SIDE) as f32 * 4.0)
                 .collect(),
             ..sharp.clone()
         };
-        assert!(judged(&ramp, &FRONT, 1.0) < 0.4 * front);
-        assert!(judged(&sharp, &FRONT, 0.5) < 0.6 * front);
+        assert!(rated(&ramp, &FRONT, 1.0) < 0.4 * front);
+        assert!(rated(&sharp, &FRONT, 0.5) < 0.6 * front);
     }
 
     proptest! {
         #[test]
-        fn quality_is_a_share(points in prop::array::uniform5(prop::array::uniform2(-1e3f32..1e3)), score in 0.0f32..1.0) {
-            let q = judged(&checkers(4), &points, score);
+        fn quality_is_a_share(
+            points in prop::array::uniform5(prop::array::uniform2(-1e3f32..1e3)),
+            score in 0.0f32..1.0,
+        ) {
+            let q = rated(&checkers(4), &points, score);
             prop_assert!((0.0..=1.0).contains(&q));
         }
     }

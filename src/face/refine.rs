@@ -13,17 +13,17 @@ pub const INPUT_SIDE: usize = 48;
 /// Values of one input: three planes.
 pub const INPUT_VALUES: usize = 3 * INPUT_SIDE * INPUT_SIDE;
 
-/// What the network says of one crop, in shares of the crop's sides.
+/// Output of the network for one crop, in shares of the crop's sides.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Refinement {
-    /// That this is a face, 0..1.
+    /// Probability of a face, 0..1.
     pub score: f32,
-    /// How far the corners `x1, y1, x2, y2` are from the crop's own.
+    /// Offsets of the corners `x1, y1, x2, y2` from the crop's own.
     pub regression: [f32; 4],
     pub landmarks: Landmarks,
 }
 
-/// ONet.
+/// ONet. Owned by one thread.
 #[derive(Debug)]
 pub struct Refiner {
     graph: Graph,
@@ -31,6 +31,9 @@ pub struct Refiner {
 
 impl Refiner {
     /// Opens `onet.onnx` in `dir`.
+    ///
+    /// # Errors
+    /// The graph is missing, does not match `provenance.toml`, or cannot be opened.
     pub fn open(
         runtime: &Runtime,
         dir: &Path,
@@ -42,7 +45,11 @@ impl Refiner {
         })
     }
 
-    /// Runs on crops `[n, 3, 48, 48]` of `(value - 127.5) / 128`, all in one run. Nothing is run for no crop.
+    /// Runs on crops `[n, 3, 48, 48]` of `(value - 127.5) / 128`, all in one run. Does not run for
+    /// zero crops.
+    ///
+    /// # Errors
+    /// The graph fails, or its outputs have other shapes.
     pub fn refine(&mut self, crops: &[f32]) -> Result<Vec<Refinement>, EncodeError> {
         let count = crops.len() / INPUT_VALUES;
         if count == 0 {

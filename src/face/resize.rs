@@ -1,4 +1,4 @@
-//! Pictures of another size in the middle of a stream: coordinates follow.
+//! Changes of the picture size within a stream: coordinates are rescaled.
 
 use super::detection::Detection;
 use crate::clip::Rect;
@@ -8,14 +8,14 @@ use crate::time::MediaTime;
 #[derive(Clone, Debug, Default)]
 pub struct PictureSize {
     size: Option<[usize; 2]>,
-    /// First frame of this size, and its size over that of the frame before, per axis.
+    /// First frame of this size, and this size over the previous one, per axis.
     changed: Option<(MediaTime, [f32; 2])>,
 }
 
 impl PictureSize {
-    /// Takes the size of the frame at `now`, in pixels. If it is another one than before: its ratio
-    /// to that, per axis.
-    pub fn follow(&mut self, now: MediaTime, size: [usize; 2]) -> Option<[f32; 2]> {
+    /// Takes the size of the frame at `now`, in pixels. If it changed: the ratio to the previous
+    /// size, per axis.
+    pub fn update(&mut self, now: MediaTime, size: [usize; 2]) -> Option<[f32; 2]> {
         let before = self.size.replace(size)?;
         if before == size || before.contains(&0) {
             return None;
@@ -25,9 +25,9 @@ impl PictureSize {
         Some(factor)
     }
 
-    /// Brings detections on the frame at `at`, which may be from before the last change, to the
-    /// present size.
-    pub fn bring(&self, at: MediaTime, detections: &mut [Detection]) {
+    /// Scales detections of the frame at `at`, which may precede the last change, to the present
+    /// size.
+    pub fn rescale(&self, at: MediaTime, detections: &mut [Detection]) {
         let Some((_, factor)) = self.changed.filter(|(changed, _)| at < *changed) else {
             return;
         };
@@ -38,7 +38,7 @@ impl PictureSize {
 }
 
 impl Rect {
-    /// The same part of a picture whose size is `factor` times this one's, per axis.
+    /// The same part of a picture scaled by `factor`, per axis.
     pub(super) fn scaled(&self, factor: [f32; 2]) -> Rect {
         Rect {
             x: self.x * factor[0],
@@ -57,9 +57,9 @@ mod tests {
     fn detections_of_before_a_change_are_brought_to_the_new_size() {
         let at = |ms: i64| MediaTime::from_nanos(ms * 1_000_000);
         let mut size = PictureSize::default();
-        assert_eq!(size.follow(at(0), [320, 240]), None);
-        assert_eq!(size.follow(at(40), [320, 240]), None);
-        assert_eq!(size.follow(at(80), [640, 120]), Some([2.0, 0.5]));
+        assert_eq!(size.update(at(0), [320, 240]), None);
+        assert_eq!(size.update(at(40), [320, 240]), None);
+        assert_eq!(size.update(at(80), [640, 120]), Some([2.0, 0.5]));
         let rect = Rect {
             x: 10.0,
             y: 20.0,
@@ -72,9 +72,9 @@ mod tests {
             score: 0.9,
         };
         let mut detections = [found];
-        size.bring(at(80), &mut detections);
+        size.rescale(at(80), &mut detections);
         assert_eq!(detections[0].rect, rect);
-        size.bring(at(40), &mut detections);
+        size.rescale(at(40), &mut detections);
         assert_eq!(detections[0].rect, rect.scaled([2.0, 0.5]));
         assert_eq!(detections[0].landmarks, [[2.0, 1.0]; 5]);
     }

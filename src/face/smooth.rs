@@ -1,10 +1,11 @@
-//! Smoothing over time that stands still with a still face and does not lag a fast one (the one-euro filter, Casiez et al. 2012).
+//! Temporal smoothing without jitter at rest and without lag in motion (the one-euro filter, Casiez
+//! et al. 2012).
 
 use crate::clip::Landmarks;
 
 /// Cut-off of a point at rest, in Hz.
 const REST_HZ: f32 = 1.2;
-/// How much the cut-off rises per face width a second.
+/// Rise of the cut-off per face width a second.
 const HZ_PER_SPEED: f32 = 14.0;
 /// Cut-off of the speed itself, in Hz.
 const SPEED_HZ: f32 = 2.0;
@@ -16,7 +17,7 @@ struct Point {
     speed: [f32; 2],
 }
 
-/// Smooths points that belong together, each by its own speed.
+/// Smooths a set of points, each by its own speed.
 #[derive(Clone, Debug, Default)]
 pub struct Smoother {
     points: Vec<Point>,
@@ -28,12 +29,12 @@ fn weight(cutoff_hz: f32, seconds: f32) -> f32 {
 }
 
 impl Smoother {
-    /// Forgets: the next points are taken as they are.
+    /// Resets the filter: the next points pass unchanged.
     pub fn reset(&mut self) {
         self.points.clear();
     }
 
-    /// The points that are remembered, in pictures of another size; `factor` per axis.
+    /// Scales the state to another picture size; `factor` per axis.
     pub fn rescale(&mut self, factor: [f32; 2]) {
         for point in &mut self.points {
             for k in 0..2 {
@@ -43,7 +44,8 @@ impl Smoother {
         }
     }
 
-    /// `unit` is the face's width: speeds are judged against it.
+    /// Smooths `points`, `seconds` after the previous ones. `unit` is the face's width, the unit of
+    /// speeds.
     pub fn smooth<const N: usize>(
         &mut self,
         points: [[f32; 2]; N],
@@ -62,7 +64,8 @@ impl Smoother {
         }
         let unit = unit.max(1.0);
         let of_speed = weight(SPEED_HZ, seconds);
-        // What the points do together is the face's motion; its estimate is steadier than one point's own.
+        // The mean motion of the points is the face's; its estimate is steadier than a single
+        // point's.
         let mut together = [0.0f32; 2];
         for (state, point) in self.points.iter_mut().zip(&points) {
             for k in 0..2 {
@@ -84,7 +87,7 @@ impl Smoother {
         smoothed
     }
 
-    /// Five landmarks.
+    /// [`Smoother::smooth`] of the five landmarks.
     pub fn smooth_landmarks(&mut self, landmarks: Landmarks, unit: f32, seconds: f32) -> Landmarks {
         self.smooth(landmarks, unit, seconds)
     }
@@ -97,7 +100,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_smoothed_point_stays_between_its_past_and_its_present(xs in prop::collection::vec(-100.0f32..100.0, 2..50)) {
+        fn a_smoothed_point_stays_between_its_past_and_its_present(
+            xs in prop::collection::vec(-100.0f32..100.0, 2..50),
+        ) {
             let mut smoother = Smoother::default();
             let (mut low, mut high) = (f32::MAX, f32::MIN);
             for x in xs {

@@ -1,4 +1,4 @@
-//! The stage: every frame in, its faces out.
+//! The face stage: tracks the faces of every frame.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,26 +7,26 @@ mod face;
 mod observations;
 mod subjects;
 
-use super::associate::{CannotLink, give_back, match_detections, settle};
+use super::associate::{CannotLink, match_detections, reassign_to_hidden, resolve_conflicts};
 use super::detection::Detection;
 use super::follower::Follower;
 use super::resize::PictureSize;
-use super::shot::SceneCutDetector;
+use super::scene_cut::SceneCutDetector;
 use super::track::{Track, UnmatchedDetection};
 use crate::clip::{FramedFaces, SubjectChange, SubjectPhase, VideoFrame};
 use crate::encode::EncodeError;
 use crate::manifest::FacePreprocessing;
 use crate::time::MediaTime;
 use face::FaceBuilder;
-use observations::{SQUARE, believable};
+use observations::{SQUARE, plausible};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct FaceSettings {
-    /// Between two detections while all is well; half of it while someone is looked for.
+    /// Interval between detections; half of it while a face is searched for.
     pub detect_interval: Duration,
-    /// A subject that is hidden this long is lost.
+    /// A subject hidden this long is lost.
     pub lost_after: Duration,
-    /// More are not followed at a time: the largest stay.
+    /// Most subjects at a time; the largest stay.
     pub max_subjects: usize,
 }
 
@@ -40,10 +40,11 @@ impl Default for FaceSettings {
     }
 }
 
-/// Likeness to the last frame from which a face is the same one although the whole picture changed.
+/// Appearance likeness that disproves a scene cut.
 const SAME_SHOT: f32 = 0.6;
 
-/// Follows every face on every frame, between and across detections. Deterministic: the same frames and detections give the same faces.
+/// Tracks every face on every frame, between and across detections. Deterministic: the same frames
+/// and detections give the same faces.
 #[derive(Debug)]
 pub struct FaceStage {
     settings: FaceSettings,
@@ -52,9 +53,9 @@ pub struct FaceStage {
     tracks: Vec<Track>,
     cannot_link: CannotLink,
     unmatched: Vec<UnmatchedDetection>,
-    shots: SceneCutDetector,
+    scene_cuts: SceneCutDetector,
     detected_at: Option<MediaTime>,
-    /// The last cut.
+    /// Time of the last scene cut.
     shot_began: Option<MediaTime>,
     last_frame: Option<MediaTime>,
     picture_size: [usize; 2],
@@ -66,7 +67,7 @@ pub struct FaceStage {
 }
 
 impl FaceStage {
-    /// `preprocessing` is the manifest's `[face]`: without it there are no crops.
+    /// `preprocessing` is the manifest's `[face]`; without it there are no crops.
     pub fn new(
         settings: FaceSettings,
         preprocessing: Option<FacePreprocessing>,
@@ -79,7 +80,7 @@ impl FaceStage {
             tracks: Vec::new(),
             cannot_link: CannotLink::new(),
             unmatched: Vec::new(),
-            shots: SceneCutDetector::default(),
+            scene_cuts: SceneCutDetector::default(),
             detected_at: None,
             shot_began: None,
             last_frame: None,
@@ -92,13 +93,13 @@ impl FaceStage {
         }
     }
 
-    /// The graphs back, for the next stage: opening them takes longer than a short recording.
+    /// Returns the graphs for the next stage: opening them takes longer than a short recording.
     pub fn into_follower(self) -> Follower {
         self.follower
     }
 
-    /// Should a detection be asked for with this frame? By media time since the last one that was fed; at once after a cut. While one is
-    /// under way the caller does not ask.
+    /// Whether this frame needs a detection. Depends on the media time since the last detection;
+    /// always true after a scene cut. The caller does not ask while one is running.
     pub fn wants_detection(&self, frame: &VideoFrame) -> bool {
         let Some(detected_at) = self.detected_at else {
             return true;
@@ -109,18 +110,19 @@ impl FaceStage {
         frame.time.nanos_since(detected_at) >= if calm { interval } else { interval / 2 }
     }
 
-    /// How often faces are looked for while all that are known are in sight.
+    /// Interval of detections while all known faces are visible.
     pub fn detect_interval(&self) -> Duration {
         self.settings.detect_interval
     }
 
-    /// Feeds a finished detection made on this or an earlier frame (live it comes late: what moved since is taken into account).
+    /// Takes the detections of this or an earlier frame. A live result is late: the motion since
+    /// then is compensated.
     pub fn detected(&mut self, at: MediaTime, mut detections: Vec<Detection>) {
         if self.shot_began.is_some_and(|began| at < began) {
             return;
         }
         self.detected_at = Some(self.detected_at.map_or(at, |before| before.max(at)));
-        self.size.bring(at, &mut detections);
+        self.size.rescale(at, &mut detections);
         let matched = match_detections(&self.tracks, at, &detections);
         for (t, track) in self.tracks.iter_mut().enumerate() {
             let Some(rect) = track.rect_at(at).filter(|_| track.visible) else {
@@ -136,7 +138,8 @@ impl FaceStage {
             track.best_detection = track.best_detection.max(detection.score);
             track.facing = self.follower.facing(detection);
             if rect.iou(&detection.rect) < 0.6 {
-                // Drifted: where the cascade sees it, moved by what the track moved since.
+                // The track drifted. Its new place is the detected one, moved by the track's motion
+                // since then.
                 let (found, then) = (detection.rect.center(), rect.center());
                 track.center = std::array::from_fn(|k| track.center[k] + found[k] - then[k]);
                 track.side = detection.rect.w.max(detection.rect.h);
@@ -155,7 +158,10 @@ impl FaceStage {
         self.unmatched.extend(fresh.take(limit));
     }
 
-    /// Follows, aligns, crops and judges everyone on this frame.
+    /// Tracks, aligns, crops and rates all faces of this frame.
+    ///
+    /// # Errors
+    /// A network fails.
     pub fn advance(&mut self, frame: &VideoFrame) -> Result<FramedFaces, EncodeError> {
         let (now, picture) = (frame.time, &*frame.picture);
         let seconds = self
@@ -164,12 +170,12 @@ impl FaceStage {
             .clamp(0.0, 0.5);
         self.last_frame = Some(now);
         self.picture_size = [picture.width, picture.height];
-        if let Some(factor) = self.size.follow(now, self.picture_size) {
+        if let Some(factor) = self.size.update(now, self.picture_size) {
             self.tracks.iter_mut().for_each(|t| t.rescale(factor));
             self.unmatched.iter_mut().for_each(|n| n.rescale(factor));
         }
         let mut changes = Vec::new();
-        let picture_changed = self.shots.changed(picture);
+        let picture_changed = self.scene_cuts.changed(picture);
         let unmatched = std::mem::take(&mut self.unmatched);
         self.tracks
             .iter_mut()
@@ -184,24 +190,24 @@ impl FaceStage {
                 .iter()
                 .map(|n| (n.rect.center(), n.rect.w.max(n.rect.h) * SQUARE)),
         );
-        let mut observations = self.look(picture, &places)?;
+        let mut observations = self.observe_places(picture, &places)?;
         let mut arrivals = observations.split_off(self.tracks.len());
-        self.look_again(picture, &mut observations)?;
+        self.retry_missed(picture, &mut observations)?;
         for (track, observation) in self.tracks.iter().zip(&mut observations) {
-            if !observation.as_ref().is_some_and(|s| believable(track, s)) {
+            if !observation.as_ref().is_some_and(|s| plausible(track, s)) {
                 *observation = None;
             }
         }
-        self.look_by_detector(picture, &unmatched, &mut observations, &mut arrivals)?;
+        self.observe_by_detector(picture, &unmatched, &mut observations, &mut arrivals)?;
 
         if picture_changed
             && !self.tracks.iter().zip(&observations).any(|(t, s)| {
                 t.visible
                     && s.as_ref()
-                        .is_some_and(|s| t.recent.likeness(&s.look) >= SAME_SHOT)
+                        .is_some_and(|s| t.recent.likeness(&s.appearance) >= SAME_SHOT)
             })
         {
-            // A cut: nobody of before is there. Who is there now is looked for with the next frame.
+            // Scene cut: every track ends. The next frame requests a detection.
             changes.extend(self.lose(now, |_| true));
             self.detected_at = None;
             self.shot_began = Some(now);
@@ -209,21 +215,21 @@ impl FaceStage {
             observations.clear();
         }
 
-        settle(
+        resolve_conflicts(
             &mut self.tracks,
             &mut observations,
             &mut self.cannot_link,
             now,
         );
-        give_back(&self.tracks, &mut observations, now);
+        reassign_to_hidden(&self.tracks, &mut observations, now);
         self.admit(now, &unmatched, arrivals, &mut observations);
         for (track, observation) in self.tracks.iter_mut().zip(&observations) {
             match observation {
-                Some(observation) => track.see(now, seconds, observation),
+                Some(observation) => track.update(now, seconds, observation),
                 None => track.visible = false,
             }
         }
-        self.recognise(now, &observations);
+        self.reidentify(now, &observations);
         self.confirm(now, &mut changes, &observations);
         let builder = FaceBuilder {
             now,
@@ -238,8 +244,13 @@ impl FaceStage {
                 let face = builder.face(track, observation, subject, self.next_face);
                 self.next_face += 1;
                 faces.push(Arc::new(face));
-                if track.has_news(now, self.picture_size) {
-                    changes.extend(track.tell(now, SubjectPhase::Updated, None, self.picture_size));
+                if track.needs_update(now, self.picture_size) {
+                    changes.extend(track.report(
+                        now,
+                        SubjectPhase::Updated,
+                        None,
+                        self.picture_size,
+                    ));
                 }
             }
         }
@@ -252,7 +263,7 @@ impl FaceStage {
         })
     }
 
-    /// The end of the recording or of the session: everyone who is still there is lost.
+    /// End of the recording or session: every remaining subject is lost.
     pub fn finish(&mut self, end: MediaTime) -> Vec<SubjectChange> {
         self.unmatched.clear();
         self.lose(end, |_| true)

@@ -1,4 +1,4 @@
-//! One followed face: where it is, where it will be, what it looks like.
+//! A tracked face: place, motion, appearance.
 
 use std::collections::VecDeque;
 
@@ -8,15 +8,15 @@ use super::smooth::Smoother;
 use crate::clip::{Landmarks, Rect, SubjectChange, SubjectId, SubjectPhase};
 use crate::time::MediaTime;
 
-/// What the refining network saw at one place of one frame.
+/// The result of the networks at one place of one frame.
 #[derive(Clone, Debug)]
 pub struct Observation {
     pub rect: Rect,
     pub landmarks: Landmarks,
     pub score: f32,
     pub closeup: Closeup,
-    pub look: Appearance,
-    /// The refining network does not recognise this face, the detector does.
+    pub appearance: Appearance,
+    /// The detector found this face; the refining network rejects it.
     pub by_detector: bool,
 }
 
@@ -26,7 +26,7 @@ impl Observation {
     }
 }
 
-/// A detection that is no track yet.
+/// A detection without a track.
 #[derive(Clone, Copy, Debug)]
 pub struct UnmatchedDetection {
     pub rect: Rect,
@@ -36,31 +36,31 @@ pub struct UnmatchedDetection {
 }
 
 impl UnmatchedDetection {
-    /// Moves it to pictures of another size; `factor` per axis.
+    /// Scales it to another picture size; `factor` per axis.
     pub fn rescale(&mut self, factor: [f32; 2]) {
         self.rect = self.rect.scaled(factor);
     }
 }
 
-/// How much of a surprise goes into place, speed and size at once.
+/// Gains of the filter on place, speed and size.
 const PLACE_GAIN: f32 = 0.85;
 const SPEED_GAIN: f32 = 0.3;
 const SIDE_GAIN: f32 = 0.3;
-/// No face crosses more than this many of its own widths in a second.
+/// Highest speed, in face widths per second.
 const MAX_SPEED: f32 = 8.0;
-/// Share of a new look in the running mean.
-const LOOK_SHARE: f32 = 0.06;
-/// How long places are remembered, for detections that come late.
+/// Weight of a new appearance in the running mean.
+const APPEARANCE_SHARE: f32 = 0.06;
+/// Length of the box history, for late detections.
 const HISTORY_NANOS: i64 = 3_000_000_000;
 
-/// Share of its quality that a face keeps which the refining network did not recognise within the
-/// last [`UNRECOGNISED_NANOS`].
+/// Factor on a face's quality if the refining network rejected it within the last
+/// [`UNRECOGNISED_NANOS`].
 const UNRECOGNISED: f32 = 0.14;
 const UNRECOGNISED_NANOS: i64 = 300_000_000;
 
-/// What was last told of a subject.
+/// The last reported state of a subject.
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct ReportedState {
     rect: [f32; 4],
     quality: f32,
     time: MediaTime,
@@ -69,12 +69,12 @@ struct Told {
 /// A face from its first detection until it is lost.
 #[derive(Clone, Debug)]
 pub struct Track {
-    /// Counts all tracks, also those that never become subjects.
+    /// Unique among all tracks, confirmed or not.
     pub serial: u32,
     pub born: MediaTime,
-    /// `None` until it is confirmed.
+    /// `None` until the track is confirmed.
     pub subject: Option<u32>,
-    /// Middle and side of the square to look at next.
+    /// Predicted centre and side of the face's square, in pixels.
     pub center: [f32; 2],
     pub side: f32,
     /// Pixels a second.
@@ -84,29 +84,29 @@ pub struct Track {
     pub rect: Rect,
     pub score: f32,
     pub quality: f32,
-    /// Where it was last seen, the refining network did not recognise it.
+    /// Whether the last observation came from the detector alone.
     pub by_detector: bool,
-    /// When that was so for the last time.
+    /// Time of the last such observation.
     unrecognised_at: Option<MediaTime>,
-    /// By the last detection: 1 for a face towards the camera, 0 for a profile.
+    /// Of the last detection: 1 for a face towards the camera, 0 for a profile.
     pub facing: f32,
-    /// Detections that confirmed it, and the best of their scores.
+    /// Number of matching detections, and the best of their scores.
     pub hits: u32,
     pub best_detection: f32,
-    /// Detections since that did not.
+    /// Detections without a match since then.
     pub misses: u32,
-    /// Until when another face is so near that looks and speeds are not to be learnt.
+    /// Until then another face is so near that appearance and speed are not updated.
     pub entangled_until: MediaTime,
-    pub look: Appearance,
+    pub appearance: Appearance,
     pub recent: Appearance,
-    /// The straightened face of the frame before.
+    /// The aligned face of the previous frame.
     pub patch: Option<Patch>,
-    /// The last slot of the encoder's rate that got a crop.
+    /// Slot of the encoder's rate with the last crop.
     pub slot: Option<i64>,
     history: VecDeque<(MediaTime, Rect)>,
     landmark_smoother: Smoother,
     rect_smoother: Smoother,
-    told: Option<Told>,
+    reported: Option<ReportedState>,
 }
 
 impl Track {
@@ -135,18 +135,18 @@ impl Track {
             best_detection: unmatched_detection.score,
             misses: 0,
             entangled_until: MediaTime::from_nanos(i64::MIN),
-            look: observation.look.clone(),
-            recent: observation.look.clone(),
+            appearance: observation.appearance.clone(),
+            recent: observation.appearance.clone(),
             patch: None,
             slot: None,
             history: VecDeque::from([(now, observation.rect)]),
             landmark_smoother: Smoother::default(),
             rect_smoother: Smoother::default(),
-            told: None,
+            reported: None,
         }
     }
 
-    /// Moves the place to look at; a hidden face is expected to go on as it did, within the picture.
+    /// Predicts the next place. A hidden face keeps its velocity, within the picture.
     pub fn predict(&mut self, seconds: f32, picture_size: [usize; 2]) {
         for k in 0..2 {
             self.center[k] =
@@ -154,7 +154,7 @@ impl Track {
         }
     }
 
-    /// Moves everything in pixels to pictures of another size: `factor` is the new size over the old
+    /// Scales all pixel coordinates to another picture size; `factor` is the new size over the old
     /// one, per axis.
     pub fn rescale(&mut self, factor: [f32; 2]) {
         for k in 0..2 {
@@ -170,22 +170,22 @@ impl Track {
         self.rect_smoother.rescale(factor);
     }
 
-    /// Takes what was seen at `now`, `seconds` after the frame before.
-    pub fn see(&mut self, now: MediaTime, seconds: f32, observation: &Observation) {
+    /// Updates the track with an observation at `now`, `seconds` after the previous frame.
+    pub fn update(&mut self, now: MediaTime, seconds: f32, observation: &Observation) {
         let returned = !self.visible;
         let entangled = now < self.entangled_until;
         let found = observation.rect.center();
         for k in 0..2 {
-            let surprise = found[k] - self.center[k];
+            let residual = found[k] - self.center[k];
             if returned {
                 self.center[k] = found[k];
                 continue;
             }
-            self.center[k] += PLACE_GAIN * surprise;
+            self.center[k] += PLACE_GAIN * residual;
             if !entangled && seconds > 0.0 {
                 let limit = MAX_SPEED * self.side;
                 self.velocity[k] =
-                    (self.velocity[k] + SPEED_GAIN * surprise / seconds).clamp(-limit, limit);
+                    (self.velocity[k] + SPEED_GAIN * residual / seconds).clamp(-limit, limit);
             }
         }
         if returned {
@@ -200,8 +200,9 @@ impl Track {
             self.patch = None;
         }
         if !entangled {
-            self.look.blend(&observation.look, LOOK_SHARE);
-            self.recent = observation.look.clone();
+            self.appearance
+                .blend(&observation.appearance, APPEARANCE_SHARE);
+            self.recent = observation.appearance.clone();
         }
         self.visible = true;
         self.score = observation.score;
@@ -221,7 +222,7 @@ impl Track {
         self.last_seen = now;
     }
 
-    /// The landmarks and the box without their jitter. Once a frame.
+    /// The smoothed landmarks and box. Once per frame.
     pub fn smooth(&mut self, observation: &Observation, seconds: f32) -> (Landmarks, Rect) {
         let unit = observation.side();
         let landmarks =
@@ -246,7 +247,7 @@ impl Track {
         )
     }
 
-    /// Its box at an earlier moment: that of the nearest frame on which it was seen, if one is near.
+    /// The box at an earlier time: that of the nearest observed frame, at most 150 ms away.
     pub fn rect_at(&self, time: MediaTime) -> Option<Rect> {
         let (at, rect) = self
             .history
@@ -255,18 +256,18 @@ impl Track {
         (at.nanos_since(time).abs() <= 150_000_000).then_some(*rect)
     }
 
-    /// Goes on as the subject that `hidden` was, which is none from now on.
+    /// Takes over the subject of `hidden`, which then has none.
     pub fn inherit(&mut self, hidden: &mut Track) {
         self.subject = hidden.subject.take();
-        self.look = hidden.look.clone();
-        self.told = hidden.told;
+        self.appearance = hidden.appearance.clone();
+        self.reported = hidden.reported;
         self.slot = hidden.slot;
         self.quality = hidden.quality;
     }
 
-    /// How far the refining network's landmarks can be trusted, 0..1. A face that this network does
-    /// not recognise, or recognises on single frames only, is weak evidence whatever its pose. On
-    /// profiles the landmarks are drawn towards a frontal face: the detector's decide.
+    /// Trust in the refining network's landmarks, 0..1. A face that this network rejects, or
+    /// accepts on single frames only, is weak evidence in any pose. On profiles the landmarks are
+    /// drawn towards a frontal face, so the detector's decide.
     pub fn trust(&self, now: MediaTime) -> f32 {
         let unrecognised = self
             .unrecognised_at
@@ -274,18 +275,20 @@ impl Track {
         self.facing * if unrecognised { UNRECOGNISED } else { 1.0 }
     }
 
-    /// Likeness to what it mostly looks like, or last looked like.
-    pub fn likeness(&self, look: &Appearance) -> f32 {
-        self.look.likeness(look).max(self.recent.likeness(look))
+    /// The higher likeness to the mean and to the last appearance.
+    pub fn likeness(&self, appearance: &Appearance) -> f32 {
+        self.appearance
+            .likeness(appearance)
+            .max(self.recent.likeness(appearance))
     }
 
-    /// Seconds since it was last seen.
+    /// Seconds since the last observation.
     pub fn hidden_secs(&self, now: MediaTime) -> f32 {
         now.nanos_since(self.last_seen) as f32 * 1e-9
     }
 
-    /// Something to tell of it, remembered as told. `None` for what is no subject.
-    pub fn tell(
+    /// The change of the subject, remembered as reported. `None` without a subject.
+    pub fn report(
         &mut self,
         time: MediaTime,
         phase: SubjectPhase,
@@ -293,7 +296,7 @@ impl Track {
         picture_size: [usize; 2],
     ) -> Option<SubjectChange> {
         let rect = share_of(&self.rect, picture_size);
-        self.told = Some(Told {
+        self.reported = Some(ReportedState {
             rect,
             quality: self.quality,
             time,
@@ -309,22 +312,25 @@ impl Track {
         })
     }
 
-    /// Is there news? At most once a second, and only if the box moved by a tenth of its size or quality by 0.2.
-    pub fn has_news(&self, now: MediaTime, picture_size: [usize; 2]) -> bool {
-        let Some(told) = self.told else { return true };
+    /// Whether an update is due: at most once a second, and only if the box moved by a tenth of its
+    /// size or the quality by 0.2.
+    pub fn needs_update(&self, now: MediaTime, picture_size: [usize; 2]) -> bool {
+        let Some(reported) = self.reported else {
+            return true;
+        };
         let [x, y, w, h] = share_of(&self.rect, picture_size);
-        let moved = ((x - told.rect[0]) / told.rect[2].max(1e-3))
+        let moved = ((x - reported.rect[0]) / reported.rect[2].max(1e-3))
             .abs()
-            .max(((y - told.rect[1]) / told.rect[3].max(1e-3)).abs());
-        let grew = (w / told.rect[2].max(1e-3) - 1.0)
+            .max(((y - reported.rect[1]) / reported.rect[3].max(1e-3)).abs());
+        let grew = (w / reported.rect[2].max(1e-3) - 1.0)
             .abs()
-            .max((h / told.rect[3].max(1e-3) - 1.0).abs());
-        now.nanos_since(told.time) >= 1_000_000_000
-            && (moved > 0.1 || grew > 0.1 || (self.quality - told.quality).abs() > 0.2)
+            .max((h / reported.rect[3].max(1e-3) - 1.0).abs());
+        now.nanos_since(reported.time) >= 1_000_000_000
+            && (moved > 0.1 || grew > 0.1 || (self.quality - reported.quality).abs() > 0.2)
     }
 }
 
-/// A box in 0..1 of the picture, what is outside cut off.
+/// The box in 0..1 of the picture, clipped.
 fn share_of(rect: &Rect, [width, height]: [usize; 2]) -> [f32; 4] {
     let x = |v: f32| (v / width.max(1) as f32).clamp(0.0, 1.0);
     let y = |v: f32| (v / height.max(1) as f32).clamp(0.0, 1.0);

@@ -1,8 +1,7 @@
 //! YuNet (Wu et al. 2023): one small network proposes faces with five landmarks at three strides.
 //!
-//! [`YuNet`] looks through whole pictures. [`CropDetector`] looks for one face at an expected
-//! place: it follows faces that MTCNN's last network, which is trained on faces towards the camera,
-//! does not recognise.
+//! [`YuNet`] detects in whole pictures. [`CropDetector`] detects one face at an expected place. It
+//! follows faces that MTCNN's last network, trained on frontal faces, rejects.
 
 use std::path::Path;
 
@@ -19,28 +18,28 @@ const STRIDES: [usize; 3] = [8, 16, 32];
 const GRID: usize = 32;
 /// Values of a cell: class, object, box, landmarks.
 const CELL_VALUES: usize = 16;
-/// A black pixel as the input has it; beyond the picture there is black.
+/// Input value of a black pixel; the padding is black.
 const BLACK: f32 = -127.5 / 128.0;
-/// The picture is scaled so that the smallest face is this large. On the material faces of 40 to 60
-/// px of 640 are found in 0.83 of the frames at 20 px, 0.90 at 32 px and 0.88 at 40 px; time grows
-/// with the square.
+/// The picture is scaled so that the smallest face has this size. On the test material, faces of 40
+/// to 60 px of 640 are found in 0.83 of the frames at 20 px, 0.90 at 32 px and 0.88 at 40 px. Time
+/// grows with the square.
 const SMALLEST_FACE_PX: f32 = 32.0;
 /// Pictures are shrunk by whole factors first while the smallest face stays at least this large.
 const SHRUNK_FACE_PX: f32 = 36.0;
-/// Score under which nothing is a face.
+/// Lowest score of a face.
 const THRESHOLD: f32 = 0.6;
-/// Proposals that overlap by more are of one face.
+/// Proposals that overlap by more are merged.
 const SAME_FACE_IOU: f32 = 0.45;
-/// Side of a crop in pixels, and how many times the expected face's side it covers.
+/// Side of a crop in pixels, and over the expected face's side.
 const CROP_SIDE: usize = 128;
 const CROP_REACH: f32 = 2.0;
-/// Score under which nothing in a crop is a face. Random places of the material reach 0.56,
-/// profiles have a median of 0.85.
+/// Lowest score of a face in a crop. Random places of the test material reach 0.56, profiles have a
+/// median of 0.85.
 const CROP_THRESHOLD: f32 = 0.55;
-/// Overlap with the expected place that the face in a crop must have.
+/// Lowest overlap of the face in a crop with the expected place.
 const EXPECTED_IOU: f32 = 0.2;
 
-/// A face that one cell proposes, in pixels of the input.
+/// A proposal of one cell, in pixels of the input.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Proposal {
     score: f32,
@@ -58,9 +57,9 @@ struct Level<'a> {
 }
 
 impl Level<'_> {
-    /// Appends what the cells propose with at least `threshold`, row by row. The score is the
-    /// geometric mean of class and object; boxes and landmarks count in strides from the cell's
-    /// corner, sizes as logarithms.
+    /// Appends the proposals with at least `threshold`, row by row. The score is the geometric mean
+    /// of class and object. Boxes and landmarks are in strides from the cell's corner, sizes are
+    /// logarithms.
     fn propose(&self, threshold: f32, proposals: &mut Vec<Proposal>) {
         let cells = self.rows * self.columns;
         let stride = self.stride as f32;
@@ -93,9 +92,9 @@ impl Level<'_> {
     }
 }
 
-/// One proposal a face, best first: the mean of all that overlap the best one, weighted by score.
-/// Neighbouring cells differ by up to 4 % of the face's side; their mean is a tenth nearer to the
-/// truth and jumps a third less from frame to frame than the best one alone.
+/// One proposal per face, best first: the mean of all that overlap the best one, weighted by score.
+/// Neighbouring cells differ by up to 4 % of the face's side. Their mean is a tenth nearer to the
+/// truth than the best one alone, and jumps a third less from frame to frame.
 fn merge(proposals: &mut Vec<Proposal>) {
     proposals.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept = 0;
@@ -135,9 +134,9 @@ fn merge(proposals: &mut Vec<Proposal>) {
     proposals.truncate(kept);
 }
 
-/// The score as the tracker's rules count it. YuNet's scores saturate: faces towards the camera
-/// have 0.90 to 0.96, profiles 0.75 to 0.90, and of what is no face in the material nothing reaches
-/// 0.6. Piecewise linear between these points.
+/// The score on the tracker's scale. YuNet's scores saturate: frontal faces have 0.90 to 0.96,
+/// profiles 0.75 to 0.90. No false detection of the test material reaches 0.6. Piecewise linear
+/// between these points.
 fn probability(score: f32) -> f32 {
     const POINTS: [[f32; 2]; 6] = [
         [0.0, 0.0],
@@ -157,8 +156,8 @@ fn probability(score: f32) -> f32 {
 }
 
 impl Proposal {
-    /// In the picture, whose pixel `origin` is the input's first and which has `scale` pixels to
-    /// one of the input, per axis.
+    /// The detection in the picture: `origin` is the picture's pixel at the input's first, `scale`
+    /// the picture's pixels per input pixel, per axis.
     fn in_picture(&self, origin: [f32; 2], scale: [f32; 2]) -> Detection {
         let detection = Detection {
             rect: self.rect,
@@ -177,7 +176,7 @@ impl Proposal {
     }
 }
 
-/// The levels of picture `index` of a run over `count` pictures.
+/// The levels of picture `index` of a run on `count` pictures.
 fn levels<'a>(
     graph: &Graph,
     outputs: &'a [Output],
@@ -212,7 +211,7 @@ fn levels<'a>(
     })
 }
 
-/// The detector for whole pictures. Owned by one thread; keeps its memory from picture to picture.
+/// The detector for whole pictures. Owned by one thread; reuses its buffers.
 #[derive(Debug)]
 pub struct YuNet {
     settings: DetectorSettings,
@@ -241,7 +240,7 @@ impl YuNet {
         })
     }
 
-    /// All faces, best first.
+    /// All faces, best first, in pixels of `picture`.
     pub fn detect(&mut self, picture: &Picture) -> Result<Vec<Detection>, EncodeError> {
         let min_face_px = self.settings.min_face_px(picture);
         let mut image = std::mem::take(&mut self.image);
@@ -282,7 +281,7 @@ impl YuNet {
             .collect())
     }
 
-    /// The image at `w x h`, black to the right and below up to the grid.
+    /// The image at `w x h`, padded with black to the right and below up to the grid.
     fn fill_inputs(&mut self, image: &RgbImage, w: usize, h: usize) {
         let whole = Area {
             x: 0,
@@ -341,9 +340,12 @@ impl CropDetector {
         })
     }
 
-    /// For each place (middle and longer side of a face) the face that is there. All places in one
-    /// run; nothing is run for none.
-    pub fn look(
+    /// The face at each place (centre and longer side of a face). One run for all places; no run
+    /// for none.
+    ///
+    /// # Errors
+    /// The graph fails, or its outputs have other shapes.
+    pub fn detect_at(
         &mut self,
         picture: &Picture,
         places: &[([f32; 2], f32)],

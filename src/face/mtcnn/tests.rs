@@ -46,7 +46,7 @@ fn detector() -> Mtcnn {
 }
 
 #[test]
-fn finds_what_the_reference_finds() {
+fn detections_match_the_reference() {
     let Some(folder) = material("detector") else {
         return;
     };
@@ -93,7 +93,8 @@ fn finds_what_the_reference_finds() {
         }
     }
     println!(
-        "{faces} faces in {} pictures; at most {worst_px} px and {worst_probability} from the reference; {:.1} ms a picture",
+        "{faces} faces in {} pictures; at most {worst_px} px and {worst_probability} from the \
+         reference; {:.1} ms a picture",
         reference.pictures.len(),
         nanos as f64 * 1e-6 / reference.pictures.len() as f64
     );

@@ -1,4 +1,4 @@
-//! A subject's face on one frame: smoothed landmarks, quality, lip motion and, once a slot, the
+//! A subject's face on one frame: smoothed landmarks, quality, lip motion and, once per slot, the
 //! encoder's crop.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::preprocess::align;
 use crate::time::MediaTime;
 
 /// The quality of a track's face as it was observed at `now`, 0..1.
-pub(super) fn judge(
+pub(super) fn track_quality(
     follower: &Follower,
     track: &Track,
     observation: &Observation,
@@ -29,10 +29,10 @@ pub(super) fn judge(
     track.trust(now) * quality(&observation.closeup, landmarks, observation.score, facing)
 }
 
-/// What the faces of one frame have in common.
+/// Context shared by the faces of one frame.
 pub(super) struct FaceBuilder<'a> {
     pub now: MediaTime,
-    /// Since the frame before.
+    /// Since the previous frame.
     pub seconds: f32,
     pub picture: &'a Picture,
     pub preprocessing: Option<&'a FacePreprocessing>,
@@ -40,7 +40,7 @@ pub(super) struct FaceBuilder<'a> {
 }
 
 impl FaceBuilder<'_> {
-    /// The face `id` of `subject`, whose track is updated.
+    /// Builds the face `id` of `subject` and updates its track.
     pub fn face(
         &self,
         track: &mut Track,
@@ -50,8 +50,8 @@ impl FaceBuilder<'_> {
     ) -> Face {
         let (landmarks, rect) = track.smooth(observation, self.seconds);
         track.rect = rect;
-        track.quality = judge(self.follower, track, observation, &landmarks, self.now);
-        let patch = observation.closeup.straighten(&landmarks);
+        track.quality = track_quality(self.follower, track, observation, &landmarks, self.now);
+        let patch = observation.closeup.align_patch(&landmarks);
         let lip_motion = match (&track.patch, &patch) {
             (Some(before), Some(now)) => lip_motion(before, now),
             _ => 0.0,

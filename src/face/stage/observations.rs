@@ -1,4 +1,4 @@
-//! What the networks observe at the places where faces are expected.
+//! Observations: results of the networks at the expected places of faces.
 
 use super::FaceStage;
 use crate::clip::{Picture, Rect};
@@ -9,26 +9,26 @@ use crate::face::detection::Detection;
 use crate::face::refine::Refinement;
 use crate::face::track::{Observation, Track, UnmatchedDetection};
 
-/// Score under which a followed face counts as hidden.
+/// Lowest score of a visible tracked face.
 const SEEN: f32 = 0.6;
-/// Score from which a face that returns to a track is believed.
+/// Lowest score of a face that returns to a track.
 pub(super) const RETURNED: f32 = 0.8;
-/// Score from which a new face, or a followed one at another place, is believed.
-pub(super) const BELIEVED: f32 = 0.7;
-/// Likeness to the last frame under which it is another face.
+/// Lowest score of a new face, or of a tracked one at another place.
+pub(super) const ACCEPTED: f32 = 0.7;
+/// Lowest likeness to the previous frame of the same face.
 const SAME: f32 = 0.3;
-/// Likeness that a hidden face must have where it is expected.
+/// Lowest likeness of a hidden face at its expected place.
 const LIKE_EXPECTED: f32 = 0.5;
-/// Detections in a row without the followed face, and the score that it needs from then on.
+/// A track is doubted after this many detections in a row without it, and then needs this score.
 const DOUBTED_AFTER: u32 = 6;
 const DOUBTED: f32 = 0.9;
-/// The side of the refining network's square, over the face's longer side.
+/// Side of the refining network's square, over the face's longer side.
 pub(super) const SQUARE: f32 = 1.0;
 
 impl FaceStage {
-    /// Runs the refining network once over all places (centre and side of a square, in pixels of
-    /// the picture).
-    pub(super) fn look(
+    /// Runs the refining network once on all places (centre and side of a square, in pixels of the
+    /// picture).
+    pub(super) fn observe_places(
         &mut self,
         picture: &Picture,
         places: &[([f32; 2], f32)],
@@ -40,7 +40,7 @@ impl FaceStage {
             .collect();
         let found = self.follower.refiner.refine(&self.inputs)?;
         let observation = |(closeup, found): (Closeup, Refinement)| {
-            // Implausible observations are dropped before their features are computed.
+            // Low scores are dropped before their features are computed.
             if found.score < SEEN {
                 return None;
             }
@@ -64,9 +64,9 @@ impl FaceStage {
         Ok(closeups.into_iter().zip(found).map(observation).collect())
     }
 
-    /// Runs the detector on crops of detections that the refining network does not recognise, and
-    /// of tracks that it has just lost: faces from the side, in bad light, half covered.
-    pub(super) fn look_by_detector(
+    /// Runs the detector on crops of detections that the refining network rejects, and of tracks
+    /// that it has just lost: profiles, bad light, half covered faces.
+    pub(super) fn observe_by_detector(
         &mut self,
         picture: &Picture,
         unmatched: &[UnmatchedDetection],
@@ -83,7 +83,7 @@ impl FaceStage {
             .filter(|i| {
                 arrivals[*i]
                     .as_ref()
-                    .is_none_or(|arrival| arrival.score < BELIEVED)
+                    .is_none_or(|arrival| arrival.score < ACCEPTED)
             })
             .collect();
         let tracked = lost.iter().map(|i| {
@@ -95,7 +95,7 @@ impl FaceStage {
             (rect.center(), rect.w.max(rect.h))
         });
         let places: Vec<_> = tracked.chain(detected).collect();
-        let found = crops.look(picture, &places)?;
+        let found = crops.detect_at(picture, &places)?;
         self.inputs.clear();
         let mut observed = found.into_iter().map(|found| {
             let detection = found?;
@@ -112,7 +112,7 @@ impl FaceStage {
             observations[i] = observed
                 .next()
                 .flatten()
-                .filter(|observation| believable(&self.tracks[i], observation));
+                .filter(|observation| plausible(&self.tracks[i], observation));
         }
         for i in unknown {
             if let Some(observation) = observed.next().flatten() {
@@ -122,9 +122,9 @@ impl FaceStage {
         Ok(())
     }
 
-    /// Searches again for subjects that were visible on the last frame and are not at their
-    /// predicted place: at the last place, and in a wider square.
-    pub(super) fn look_again(
+    /// Retries subjects that were visible on the previous frame and are not at their predicted
+    /// place: at the last place, and in a wider square.
+    pub(super) fn retry_missed(
         &mut self,
         picture: &Picture,
         observations: &mut [Option<Observation>],
@@ -147,12 +147,12 @@ impl FaceStage {
                 ]
             })
             .collect();
-        let found = self.look(picture, &places)?;
+        let found = self.observe_places(picture, &places)?;
         for (i, two) in missed.into_iter().zip(found.chunks(2)) {
             observations[i] = two
                 .iter()
                 .flatten()
-                .filter(|s| s.score >= BELIEVED)
+                .filter(|s| s.score >= ACCEPTED)
                 .max_by(|a, b| a.score.total_cmp(&b.score))
                 .cloned();
         }
@@ -160,8 +160,7 @@ impl FaceStage {
     }
 }
 
-/// The observation of a detected face. `None` where it is too small or its landmarks are
-/// degenerate.
+/// The observation of a detected face. `None` if it is too small or its landmarks are degenerate.
 fn observe(
     picture: &Picture,
     closeup: Closeup,
@@ -176,22 +175,22 @@ fn observe(
     if rect.w < 8.0 || rect.h < 8.0 {
         return None;
     }
-    let patch = closeup.straighten(&landmarks)?;
-    let look = Appearance::new(picture, &rect, &landmarks, &patch);
+    let patch = closeup.align_patch(&landmarks)?;
+    let appearance = Appearance::new(picture, &rect, &landmarks, &patch);
     Some(Observation {
         rect,
         landmarks,
         score,
         closeup,
-        look,
+        appearance,
         by_detector,
     })
 }
 
-/// Whether the observation is of the face that the track follows.
-pub(super) fn believable(track: &Track, observation: &Observation) -> bool {
+/// Whether the observation can be the tracked face.
+pub(super) fn plausible(track: &Track, observation: &Observation) -> bool {
     let growth = observation.side() / track.side.max(1.0);
-    let likeness = track.likeness(&observation.look);
+    let likeness = track.likeness(&observation.appearance);
     let (score, like) = if track.visible {
         (
             if track.misses >= DOUBTED_AFTER {

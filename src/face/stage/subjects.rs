@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::FaceStage;
-use super::face::judge;
-use super::observations::{BELIEVED, RETURNED};
+use super::face::track_quality;
+use super::observations::{ACCEPTED, RETURNED};
 use crate::clip::{Face, SubjectChange, SubjectId, SubjectPhase};
-use crate::face::associate::{duplicate, may_return, one_face, overlaps, returning};
+use crate::face::associate::{duplicate, may_return, overlaps, returning_subject, same_face};
 use crate::face::track::{Observation, Track, UnmatchedDetection};
 use crate::time::MediaTime;
 
-/// Score of a detection that needs no second one.
+/// Score of a detection that confirms a track alone.
 const CERTAIN: f32 = 0.95;
 /// Best score from which two detections confirm a track; with lower scores it needs [`PERSISTENT`].
 const LIKELY: f32 = 0.88;
@@ -29,17 +29,18 @@ impl FaceStage {
         observations: &mut Vec<Option<Observation>>,
     ) {
         for (unmatched_detection, arrival) in unmatched.iter().zip(arrivals) {
-            let Some(arrival) = arrival.filter(|a| a.score >= BELIEVED) else {
+            let Some(arrival) = arrival.filter(|a| a.score >= ACCEPTED) else {
                 continue;
             };
             if observations.iter().flatten().any(|s| {
-                one_face(&s.rect, &arrival.rect)
+                same_face(&s.rect, &arrival.rect)
                     || (s.by_detector || arrival.by_detector) && overlaps(&s.rect, &arrival.rect)
             }) {
                 continue;
             }
             let seen: Vec<bool> = observations.iter().map(Option::is_some).collect();
-            if let Some(i) = returning(&self.tracks, &seen, &self.cannot_link, None, now, &arrival)
+            if let Some(i) =
+                returning_subject(&self.tracks, &seen, &self.cannot_link, None, now, &arrival)
             {
                 let track = &mut self.tracks[i];
                 (track.hits, track.misses, track.facing) =
@@ -62,14 +63,14 @@ impl FaceStage {
     }
 
     /// Gives unconfirmed tracks the subject of a hidden track that they turn out to be.
-    pub(super) fn recognise(&mut self, now: MediaTime, observations: &[Option<Observation>]) {
+    pub(super) fn reidentify(&mut self, now: MediaTime, observations: &[Option<Observation>]) {
         let seen: Vec<bool> = observations.iter().map(Option::is_some).collect();
         for (i, observation) in observations.iter().enumerate() {
             let (None, Some(observation)) = (self.tracks[i].subject, observation) else {
                 continue;
             };
             let serial = Some(self.tracks[i].serial);
-            if let Some(h) = returning(
+            if let Some(h) = returning_subject(
                 &self.tracks,
                 &seen,
                 &self.cannot_link,
@@ -105,7 +106,7 @@ impl FaceStage {
             if track.subject.is_some() || !(certain || confirmed) {
                 continue;
             }
-            // A half hidden face has no reliable appearance: a possible return is decided later.
+            // A half hidden face has no reliable appearance: the decision on a return is deferred.
             let undecided =
                 now < track.entangled_until || now.nanos_since(track.born) < UNDECIDED_NANOS;
             if undecided && may_return(&self.tracks, now, observation) {
@@ -126,12 +127,12 @@ impl FaceStage {
                     continue;
                 }
                 let loser = &mut self.tracks[smallest];
-                changes.extend(loser.tell(now, SubjectPhase::Lost, None, self.picture_size));
+                changes.extend(loser.report(now, SubjectPhase::Lost, None, self.picture_size));
                 (loser.subject, loser.hits, loser.best_detection) = (None, 0, 0.0);
             }
             let track = &mut self.tracks[i];
             track.subject = Some(self.next_subject);
-            track.quality = judge(
+            track.quality = track_quality(
                 &self.follower,
                 track,
                 observation,
@@ -139,7 +140,7 @@ impl FaceStage {
                 now,
             );
             self.next_subject += 1;
-            changes.extend(track.tell(now, SubjectPhase::Appeared, None, self.picture_size));
+            changes.extend(track.report(now, SubjectPhase::Appeared, None, self.picture_size));
         }
     }
 
@@ -165,7 +166,7 @@ impl FaceStage {
             };
             let place = &mut self.tracks[visible];
             place.subject = Some(younger_id);
-            changes.extend(place.tell(
+            changes.extend(place.report(
                 now,
                 SubjectPhase::Merged,
                 Some(older_id),
@@ -189,22 +190,22 @@ impl FaceStage {
     pub(super) fn lose(
         &mut self,
         now: MediaTime,
-        who: impl Fn(&Track) -> bool,
+        selects: impl Fn(&Track) -> bool,
     ) -> Vec<SubjectChange> {
         let size = self.picture_size;
         let lost = self
             .tracks
             .iter_mut()
-            .filter(|t| who(t))
-            .filter_map(|t| t.tell(now, SubjectPhase::Lost, None, size))
+            .filter(|t| selects(t))
+            .filter_map(|t| t.report(now, SubjectPhase::Lost, None, size))
             .collect();
         let gone: Vec<u32> = self
             .tracks
             .iter()
-            .filter(|t| who(t))
+            .filter(|t| selects(t))
             .map(|t| t.serial)
             .collect();
-        self.tracks.retain(|t| !who(t));
+        self.tracks.retain(|t| !selects(t));
         self.cannot_link
             .retain(|(a, b)| !gone.contains(a) && !gone.contains(b));
         lost

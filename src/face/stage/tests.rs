@@ -11,14 +11,14 @@ use crate::testing::material;
 use scene::{Actor, DETECTORS, FPS, PEOPLE, compose, cutouts, linear, play, stand};
 
 #[test]
-fn those_who_cross_keep_their_ids() {
+fn crossing_people_keep_their_ids() {
     let Some(folder) = material("detector") else {
         return;
     };
     let people = cutouts(&folder, &PEOPLE, 110.0);
     let (mut scenes, mut kept) = (0, 0);
     for (a, back) in people.iter().enumerate() {
-        // Every pair once, each person sometimes behind and sometimes in front.
+        // Every pair once; each person is sometimes behind and sometimes in front.
         for (b, front) in people
             .iter()
             .enumerate()
@@ -58,14 +58,15 @@ fn those_who_cross_keep_their_ids() {
 }
 
 #[test]
-fn who_hides_for_a_second_comes_back_as_the_same() {
+fn a_subject_hidden_for_a_second_keeps_its_id() {
     let Some(folder) = material("detector") else {
         return;
     };
     let people = cutouts(&folder, &PEOPLE, 110.0);
     for (i, person) in people.iter().enumerate() {
         let other = &people[(i + 1) % people.len()];
-        // Behind a pillar, going on at the same pace; and gone for a second, back 60 px away. Another one stands by.
+        // Behind a pillar at constant speed; and away for a second, returning 60 px off. Another
+        // person is present.
         let behind = [
             Actor {
                 cutout: other,
@@ -127,7 +128,7 @@ fn who_hides_for_a_second_comes_back_as_the_same() {
 }
 
 #[test]
-fn who_leaves_is_lost_after_a_while_and_another_is_someone_new() {
+fn a_departed_subject_is_lost_and_a_new_person_gets_a_new_id() {
     let Some(folder) = material("detector") else {
         return;
     };

@@ -18,7 +18,7 @@ struct ReferencePicture {
     faces: Vec<ReferenceFace>,
 }
 
-/// In whole pixels and hundredths.
+/// Whole pixels and hundredths.
 #[derive(Deserialize)]
 struct ReferenceFace {
     score: f32,
@@ -37,13 +37,13 @@ fn detector() -> YuNet {
     .unwrap()
 }
 
-/// Are these the numbers that the library cut down to whole ones?
-fn cut_down(found: f32, whole: f32) -> bool {
+/// Whether `whole` is `found` truncated by the library.
+fn is_truncation(found: f32, whole: f32) -> bool {
     (found.trunc() - whole).abs() < 0.5 || (found - whole).abs() < 1.05
 }
 
 #[test]
-fn proposes_what_the_authors_library_finds() {
+fn proposals_match_the_authors_library() {
     let Some(folder) = material("detector") else {
         return;
     };
@@ -65,21 +65,21 @@ fn proposes_what_the_authors_library_finds() {
         detector
             .propose(w.next_multiple_of(GRID), h.next_multiple_of(GRID))
             .unwrap();
-        // Proposals of the threshold's own score may be here or not.
+        // Proposals exactly at the threshold may be missing.
         let certain = |score: f32| score >= 100.0 * THRESHOLD + 1.0;
         for face in expected.faces.iter().filter(|f| certain(f.score)) {
             let near = detector.proposals.iter().any(|p| {
                 let Rect { x, y, w, h } = p.rect;
-                cut_down(100.0 * p.score, face.score)
+                is_truncation(100.0 * p.score, face.score)
                     && [x, y, w, h]
                         .iter()
                         .zip(face.rect)
-                        .all(|(found, whole)| cut_down(*found, whole))
+                        .all(|(found, whole)| is_truncation(*found, whole))
                     && p.landmarks
                         .iter()
                         .flatten()
                         .zip(face.landmarks.iter().flatten())
-                        .all(|(found, whole)| cut_down(*found, *whole))
+                        .all(|(found, whole)| is_truncation(*found, *whole))
             });
             assert!(near, "{}: {:?} is missing", expected.picture, face.rect);
             faces += 1;
@@ -146,7 +146,7 @@ fn proposals_of_one_face_become_their_weighted_mean() {
 
 #[test]
 fn a_cell_is_decoded_by_its_place_and_stride() {
-    // Two rows of three cells; the last one speaks.
+    // Two rows of three cells; only the last one has a score.
     let (rows, columns) = (2, 3);
     let mut values = vec![0.0f32; CELL_VALUES * rows * columns];
     let mut set = |k: usize, value: f32| values[k * rows * columns + 5] = value;
@@ -166,7 +166,7 @@ fn a_cell_is_decoded_by_its_place_and_stride() {
         panic!("{proposals:?}")
     };
     assert!((found.score - 0.9).abs() < 1e-6);
-    // The middle is at (2.5, 0.75) strides.
+    // The centre is at (2.5, 0.75) strides.
     let Rect { x, y, w, h } = found.rect;
     for (found, expected) in [x, y, w, h].into_iter().zip([24.0, -12.0, 32.0, 48.0]) {
         assert!((found - expected).abs() < 1e-4, "{found} is not {expected}");
@@ -177,16 +177,27 @@ fn a_cell_is_decoded_by_its_place_and_stride() {
 proptest! {
     #[test]
     fn merging_keeps_the_best_and_stays_among_the_merged(
-        all in prop::collection::vec((0.0f32..200.0, 0.0f32..200.0, 10.0f32..60.0, 0.5f32..1.0), 0..40),
+        all in prop::collection::vec(
+            (0.0f32..200.0, 0.0f32..200.0, 10.0f32..60.0, 0.5f32..1.0),
+            0..40,
+        ),
     ) {
-        let all: Vec<Proposal> = all.into_iter().map(|(x, y, side, score)| proposal(score, x, y, side)).collect();
+        let all: Vec<Proposal> = all
+            .into_iter()
+            .map(|(x, y, side, score)| proposal(score, x, y, side))
+            .collect();
         let mut merged = all.clone();
         merge(&mut merged);
         prop_assert!(merged.len() <= all.len() && merged.is_empty() == all.is_empty());
         prop_assert!(merged.is_sorted_by(|a, b| a.score >= b.score));
         for one in &merged {
-            let x = |select: fn(f32, f32) -> f32, start: f32| all.iter().map(|p| p.rect.x).fold(start, select);
-            prop_assert!(one.rect.x >= x(f32::min, f32::MAX) - 1e-2 && one.rect.x <= x(f32::max, f32::MIN) + 1e-2);
+            let x = |select: fn(f32, f32) -> f32, start: f32| {
+                all.iter().map(|p| p.rect.x).fold(start, select)
+            };
+            prop_assert!(
+                one.rect.x >= x(f32::min, f32::MAX) - 1e-2
+                    && one.rect.x <= x(f32::max, f32::MIN) + 1e-2
+            );
         }
     }
 

@@ -1,4 +1,4 @@
-//! What following costs beside the network's own time.
+//! Cost of tracking beside the networks' own time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn enlarged(picture: &Picture) -> Picture {
     Picture::from_i420(3 * WIDTH, 3 * HEIGHT, picture.colorimetry, data)
 }
 
-/// What is not the network's run stays well below it. Both are measured in the same frames.
+/// The rest costs less than the networks' runs. Both are measured in the same frames.
 #[test]
 fn following_costs_little_beside_the_network() {
     let Some(folder) = material("detector") else {
@@ -68,7 +68,7 @@ fn following_costs_little_beside_the_network() {
             })
             .collect();
         let bare_so_far = || tally.total().nanos;
-        // Per frame, and its median: what else runs on this machine hits some frames only.
+        // The median of the frames: other processes disturb some frames only.
         let (mut bare, mut beside, mut detect) = (Vec::new(), Vec::new(), 0);
         for index in 0..80u64 {
             let time = MediaTime::from_nanos(index as i64 * 1_000_000_000 / FPS);
@@ -101,7 +101,8 @@ fn following_costs_little_beside_the_network() {
         let ms = |nanos: i64| nanos as f64 * 1e-6;
         let size = if large { "1920x1080" } else { "640x360" };
         println!(
-            "{count} faces at {size}: the network {:.2} ms a frame, all else {:.2} ms; a detection {:.1} ms",
+            "{count} faces at {size}: the network {:.2} ms a frame, all else {:.2} ms; a \
+             detection {:.1} ms",
             ms(bare),
             ms(beside),
             ms(detect)

@@ -1,4 +1,4 @@
-//! The detectors on composed pictures whose truth is known: recall by size, light, yaw and pitch,
+//! The detectors on composed pictures with known truth: recall by size, light, yaw and pitch,
 //! landmark error, time.
 
 use super::head::{Head, Rendered, Turn, heads};
@@ -16,7 +16,7 @@ const FRONT: Turn = Turn {
 };
 const PLACES: [[f32; 2]; 3] = [[170.0, 170.0], [330.5, 180.25], [480.0, 190.75]];
 
-/// The picture with this share of its light.
+/// The picture at this share of its brightness.
 fn dimmed(picture: &Picture, light: f32) -> Picture {
     let mut data = picture.bytes().to_vec();
     let (luma, chroma) = data.split_at_mut(WIDTH * HEIGHT);
@@ -29,7 +29,7 @@ fn dimmed(picture: &Picture, light: f32) -> Picture {
     Picture::from_i420(WIDTH, HEIGHT, picture.colorimetry, data)
 }
 
-/// A picture with one face, and where its landmarks are.
+/// A picture with one face, and its true landmarks.
 struct Sample {
     picture: Picture,
     landmarks: Landmarks,
@@ -90,14 +90,14 @@ impl Sample {
     }
 }
 
-/// What a detector made of some samples.
+/// Results of a detector on some samples.
 #[derive(Default)]
 struct Finds {
     samples: usize,
     hits: usize,
     others: usize,
     errors: Vec<f32>,
-    /// The same of the tracker's landmarks, where its network recognises the face that was found.
+    /// The same for the tracker's landmarks, on detected faces that its network recognises.
     tracked: Vec<f32>,
     nanos: Vec<i64>,
 }

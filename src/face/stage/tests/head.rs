@@ -54,13 +54,13 @@ const HEADS: [(&str, Landmarks); 4] = [
 
 /// Side of a face's box over the mean of the distance between the eyes and that from eyes to mouth.
 const BOX: f32 = 2.8;
-/// Half axes of the model of a head, and how far its middle is below the face's: in the same unit
-/// as [`BOX`]. It is an ellipsoid whose front is flatter from top to bottom.
+/// Half axes of the head model, and the offset of its centre below the face's, in the unit of
+/// [`BOX`]. It is an ellipsoid with a flatter front from top to bottom.
 const AXES: [f32; 3] = [1.17, 1.65, 1.48];
 const LOWER: f32 = -0.35;
-/// Height of the nose's tip over that, its width, and how far below the tip it ends.
+/// The nose: height of its tip over the ellipsoid, width, and extent below the tip.
 const NOSE: [f32; 3] = [0.34, 0.17, 0.09];
-/// Steps in which a ray goes through the head.
+/// Steps of a ray through the head.
 const STEPS: usize = 160;
 
 /// Degrees; positive yaw turns the nose to the picture's right, positive pitch lowers it.
@@ -70,7 +70,7 @@ pub(super) struct Turn {
     pub(super) pitch: f32,
 }
 
-/// A head with the picture of its front.
+/// A head textured with the picture of its front.
 pub(super) struct Head {
     picture: RgbImage,
     /// Pixels of the picture in one unit of the model.
@@ -80,11 +80,11 @@ pub(super) struct Head {
     landmarks: Landmarks,
 }
 
-/// A rendered head and, in pixels of its image, the truth.
+/// A rendered head with its true landmarks, in pixels of its image.
 pub(super) struct Rendered {
     pub(super) cutout: Cutout,
     pub(super) landmarks: Landmarks,
-    /// Landmarks that no part of the head hides.
+    /// Landmarks that the head does not occlude.
     pub(super) visible: [bool; 5],
 }
 
@@ -112,7 +112,7 @@ pub(super) fn heads(folder: &Path) -> Vec<Head> {
 }
 
 impl Head {
-    /// Where a point of the picture is in the model.
+    /// A point of the picture in model coordinates.
     fn in_model(&self, point: [f32; 2]) -> [f32; 2] {
         std::array::from_fn(|k| (point[k] - self.middle[k]) / self.unit)
     }
@@ -160,7 +160,7 @@ impl Head {
         })
     }
 
-    /// The head turned, its face's box `side` pixels large.
+    /// Renders the turned head with a face box of `side` pixels.
     pub(super) fn render(&self, side: f32, turn: Turn) -> Rendered {
         let rotation = Rotation::new(turn);
         let (scale, out) = (side / BOX, (side * 1.6) as usize);

@@ -1,4 +1,4 @@
-//! Composed recordings whose truth is known: real faces with their surroundings on moving paths.
+//! Composed recordings with known truth: real faces with their surroundings on moving paths.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,14 +22,14 @@ pub(super) const FPS: i64 = 25;
 /// cutout.
 pub(super) struct Cutout {
     pub(super) image: RgbImage,
-    /// Which of its pixels are pasted; elsewhere the background shows.
+    /// Mask of the pasted pixels; elsewhere the background shows.
     pub(super) mask: Vec<bool>,
     /// Longer side of the face's box.
     pub(super) face_side: f32,
 }
 
-/// A person's path: the centre of the face by time in seconds, `None` while out of the picture. Later
-/// actors occlude earlier ones.
+/// A person's path: the centre of the face by time in seconds, `None` while out of the picture.
+/// Later actors occlude earlier ones.
 pub(super) struct Actor<'a> {
     pub(super) cutout: &'a Cutout,
     pub(super) path: Box<dyn Fn(f32) -> Option<[f32; 2]> + 'a>,
@@ -40,7 +40,7 @@ pub(super) struct Stand {
     pub(super) stage: FaceStage,
 }
 
-/// The detectors that a scene is played with.
+/// The detectors that each scene runs with.
 pub(super) const DETECTORS: [&str; 2] = ["models/yunet", "models/mtcnn"];
 
 pub(super) fn stand(settings: FaceSettings) -> Stand {
@@ -129,7 +129,7 @@ pub(super) fn cutouts(folder: &Path, names: &[&str], side: f32) -> Vec<Cutout> {
             let mut pixels = Vec::with_capacity(out * out * 3);
             for y in 0..out {
                 for x in 0..out {
-                    // Mean over what a pixel covers; the border repeats.
+                    // Mean over a pixel's area; the border repeats.
                     let taps = (scale.ceil() as usize).clamp(1, 6);
                     let mut sum = [0.0f32; 3];
                     for t in 0..taps * taps {
@@ -265,7 +265,7 @@ pub(super) fn i420(rgb: &[u8]) -> Picture {
     )
 }
 
-/// What came out against what went in.
+/// Results of a scene against its truth.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     /// Per actor: frames on which each subject stood on them.

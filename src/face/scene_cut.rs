@@ -1,24 +1,26 @@
-//! Cuts: a picture that has nothing in common with the one before.
+//! Scene cuts: a picture without correlation to the previous one.
 
 use crate::clip::Picture;
 
 const COLUMNS: usize = 24;
 const ROWS: usize = 16;
-/// Mean change of the thumbnail's luma (0..255), and the correlation left, from which on a cut is suspected.
+/// A cut is suspected above this mean change of the thumbnail's luma (0..255) and below this
+/// correlation.
 const CHANGE: f32 = 14.0;
 const CORRELATION: f32 = 0.8;
 
-/// Watches for sudden changes of the whole picture.
+/// Detects sudden changes of the whole picture.
 #[derive(Clone, Debug, Default)]
 pub struct SceneCutDetector {
     before: Vec<f32>,
 }
 
 impl SceneCutDetector {
-    /// Is this picture that different from the one before? The faces have the last word: light changes too.
+    /// Whether this picture differs like a scene cut. Light changes too, so the caller confirms a
+    /// cut by the faces.
     pub fn changed(&mut self, picture: &Picture) -> bool {
         let now = thumbnail(picture);
-        // Thumbnails of pictures of two sizes compare as well: the same scene goes on in another size.
+        // Thumbnails of two picture sizes are comparable: the same scene goes on in another size.
         let changed = !self.before.is_empty() && differ(&self.before, &now);
         self.before = now;
         changed
@@ -40,14 +42,14 @@ fn differ(before: &[f32], now: &[f32]) -> bool {
         aa += (a - ma) * (a - ma);
         bb += (b - mb) * (b - mb);
     }
-    // Little contrast correlates with nothing.
+    // Pictures of little contrast count as uncorrelated.
     change > CHANGE && ab < CORRELATION * (aa * bb).sqrt().max(n)
 }
 
-/// Some 200 by 110 pixels spread over the picture are enough of a mean, whatever its size.
+/// A grid of some 200 by 110 pixels suffices for the means, at any picture size.
 fn thumbnail(picture: &Picture) -> Vec<f32> {
     let step = (picture.width / 200).max(1);
-    // Where the columns of each cell begin: all looked-at columns `x` with `x * COLUMNS / width` below the cell are left of it.
+    // First sampled column of each cell: cell `x * COLUMNS / width` holds column `x`.
     let starts: [usize; COLUMNS + 1] = std::array::from_fn(|cell| {
         (cell * picture.width)
             .div_ceil(COLUMNS)
@@ -93,7 +95,7 @@ mod tests {
         )
     }
 
-    /// One pixel after the other.
+    /// Reference implementation, pixel by pixel.
     fn plain_thumbnail(picture: &Picture) -> Vec<f32> {
         let mut sums = vec![(0u32, 0u32); COLUMNS * ROWS];
         for y in (0..picture.height).step_by((picture.height / 110).max(1)) {
@@ -113,7 +115,15 @@ mod tests {
         fn cells_hold_the_pixels_that_lie_in_them(w in 1usize..1300, h in 1usize..300) {
             let length = w * h + 2 * w.div_ceil(2) * h.div_ceil(2);
             let data = (0..length).map(|i| (i * 7 + i / 3 % 251) as u8).collect();
-            let picture = Picture::from_i420(w, h, Colorimetry { matrix: ColorMatrix::Bt601, full_range: true }, data);
+            let picture = Picture::from_i420(
+                w,
+                h,
+                Colorimetry {
+                    matrix: ColorMatrix::Bt601,
+                    full_range: true,
+                },
+                data,
+            );
             proptest::prop_assert_eq!(thumbnail(&picture), plain_thumbnail(&picture));
         }
     }
