@@ -1,4 +1,4 @@
-//! The seven labels on the wire, and what data sets call them.
+//! The seven labels on the wire, and their names in data sets.
 
 /// The wire's labels, in the wire's order.
 pub const LABELS: [&str; 7] = [
@@ -23,10 +23,10 @@ pub const RAVDESS: [&str; 8] = [
     "surprised",
 ];
 
-/// What data sets call each of [`LABELS`], lower case.
+/// Names of each of [`LABELS`] in data sets, lower case.
 #[rustfmt::skip]
 const NAMES: [&[&str]; 7] = [
-    // Calm is neutral in a soft voice: the wire has no word of its own for it.
+    // Calm is neutral in a soft voice; the wire has no label of its own for it.
     &["neutral", "neu", "neutrality", "calm"],
     &["happy", "hap", "happiness", "joy", "joyful"],
     &["sad", "sadness"],
@@ -36,7 +36,8 @@ const NAMES: [&[&str]; 7] = [
     &["surprised", "surprise", "sur", "pleasant_surprise"],
 ];
 
-/// The index in [`LABELS`] of what a data set calls `name` (any case); `None` where the wire has no such label (contempt, say).
+/// The index in [`LABELS`] of a data set's label `name` (any case). `None` if the wire has no such
+/// label (contempt, for example).
 pub fn label_index(name: &str) -> Option<usize> {
     let name = name.trim().to_lowercase();
     NAMES
@@ -61,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_data_sets_are_understood() {
+    fn data_set_labels_map_to_wire_labels() {
         // FER2013's folders, RAVDESS's emotions, MELD's and CREMA-D's codes.
         let fer = [
             "neutral", "happy", "sad", "angry", "fear", "disgust", "surprise",

@@ -55,14 +55,15 @@ impl<T> PerModality<T> {
     }
 }
 
-/// Which modalities carry evidence: one of the seven subsets, or none. Names are `face`, `face+voice`, … in the order of [`Modality::ALL`].
+/// The modalities with evidence: one of the seven subsets, or none. Names are `face`, `face+voice`,
+/// … in the order of [`Modality::ALL`].
 pub type Presence = PerModality<bool>;
 
 impl Presence {
     pub fn is_none(&self) -> bool {
         !(self.face || self.voice || self.text)
     }
-    /// The subset's name as manifests write it; `none` for the empty one.
+    /// The subset's name in manifests; `none` for the empty one.
     pub fn name(&self) -> String {
         let names: Vec<_> = Modality::ALL
             .into_iter()
@@ -75,7 +76,7 @@ impl Presence {
             names.join("+")
         }
     }
-    /// The seven subsets that carry evidence.
+    /// The seven non-empty subsets.
     pub fn subsets() -> impl Iterator<Item = Presence> {
         (1u8..8).map(|bits| Presence {
             face: bits & 1 != 0,

@@ -1,6 +1,7 @@
-//! A small ONNX writer: a graph is put together node by node and encoded as the protobuf that ONNX Runtime reads.
+//! A small ONNX writer: builds a graph node by node and encodes it as the protobuf that ONNX
+//! Runtime reads.
 //!
-//! The bytes depend on the calls alone, in their order: the same calls give the same file.
+//! The bytes depend on the calls and their order only: the same calls give the same file.
 
 pub mod bert;
 pub mod outline;
@@ -13,7 +14,7 @@ use prost::Message;
 
 use proto::*;
 
-/// IR version 8 with operator set 17: read by every ONNX Runtime since 1.12.
+/// IR version 8 with operator set 17, supported since ONNX Runtime 1.12.
 const IR_VERSION: i64 = 8;
 const OPSET: i64 = 17;
 const FLOAT: i32 = 1;
@@ -23,11 +24,11 @@ const INT64: i32 = 7;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Axis<'a> {
     Fixed(i64),
-    /// Varies from run to run; axes of the same name have the same length.
+    /// Variable; axes of the same name have the same length.
     Named(&'a str),
 }
 
-/// A node's setting.
+/// A node's attribute.
 #[derive(Clone, Copy, Debug)]
 pub enum Attribute<'a> {
     Int(i64),
@@ -36,7 +37,7 @@ pub enum Attribute<'a> {
     Text(&'a str),
 }
 
-/// A graph in the making.
+/// A graph under construction.
 #[derive(Clone, Debug, Default)]
 pub struct GraphBuilder {
     graph: GraphProto,
@@ -67,7 +68,7 @@ impl GraphBuilder {
         self.graph.output.push(value_info(name, FLOAT, shape));
     }
 
-    /// A constant of 32-bit floats, row by row; gives its name back.
+    /// A constant of 32-bit floats, row by row; returns its name.
     ///
     /// # Panics
     /// If `values` does not fill `shape`.
@@ -86,7 +87,7 @@ impl GraphBuilder {
         )
     }
 
-    /// A constant of 64-bit integers, as the shapes and axes of operators are.
+    /// A constant of 64-bit integers, the type of operators' shapes and axes.
     pub fn constant_i64(&mut self, name: &str, values: &[i64]) -> String {
         self.push_constant(
             name,
@@ -113,7 +114,7 @@ impl GraphBuilder {
         name.into()
     }
 
-    /// A node with one output of the given name; gives that name back.
+    /// A node with one output of the given name; returns that name.
     pub fn node(
         &mut self,
         operator: &str,
@@ -135,7 +136,7 @@ impl GraphBuilder {
         output.into()
     }
 
-    /// The file's bytes. `producer` says who made it.
+    /// The file's bytes; `producer` is its `producer_name`.
     pub fn into_bytes(self, producer: &str) -> Vec<u8> {
         let opset_import = vec![OperatorSetIdProto {
             domain: String::new(),
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_runs_and_is_the_same_every_time() {
+    fn a_written_graph_runs_and_is_reproducible() {
         let bytes = scale_by_two();
         assert_eq!(bytes, scale_by_two());
         let mut graph = Graph::open(

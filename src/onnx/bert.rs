@@ -1,25 +1,27 @@
-//! BERT (Devlin et al. 2019) as a sentence encoder, node by node: layers, mean over the tokens, length 1.
+//! BERT (Devlin et al. 2019) as a sentence encoder, node by node: layers, mean over the tokens,
+//! length 1.
 //!
-//! As `BertModel` of Hugging Face's transformers and the modules `Pooling` (mean of tokens) and `Normalize` of sentence-transformers
-//! compute it, without dropout and with token type 0 throughout.
+//! Computes as `BertModel` of Hugging Face's transformers and the modules `Pooling` (mean of
+//! tokens) and `Normalize` of sentence-transformers, without dropout and with token type 0.
 
 use anyhow::{Context, bail, ensure};
 use safetensors::{Dtype, SafeTensors};
 
 use super::{Attribute, Axis, GraphBuilder};
 
-/// What the tensors' shapes do not say.
+/// Parameters that the tensors' shapes do not give.
 #[derive(Clone, Copy, Debug)]
 pub struct Bert {
     pub layers: usize,
     pub heads: usize,
-    /// Under the root of every layer normalisation.
+    /// Epsilon of the layer normalisations.
     pub epsilon: f32,
 }
 
 impl Bert {
-    /// The graph: `input_ids` and `attention_mask` `[batch, tokens]` of 64-bit integers → `embedding` `[batch, hidden]` of length 1.
-    /// There may be as many tokens as the table of positions has rows.
+    /// The graph: `input_ids` and `attention_mask` `[batch, tokens]` of 64-bit integers →
+    /// `embedding` `[batch, hidden]` of length 1. The position table's rows limit the number of
+    /// tokens.
     pub fn graph(self, name: &str, weights: &SafeTensors<'_>) -> anyhow::Result<GraphBuilder> {
         let mut net = Network {
             bert: self,
@@ -99,7 +101,7 @@ impl Network<'_> {
         let table = self
             .graph
             .constant("embeddings.words", &[words, hidden], &values);
-        // Every token is of type 0: its row is added to the positions here, once.
+        // Every token has type 0: its row is added to the position table once.
         let (_, types) = self.matrix("embeddings.token_type_embeddings.weight")?;
         let ([positions, width], mut values) =
             self.matrix("embeddings.position_embeddings.weight")?;
@@ -135,7 +137,7 @@ impl Network<'_> {
         self.layer_norm("embeddings.LayerNorm", &sum)
     }
 
-    /// `attention_bias` `[batch, 1, 1, tokens]`: 0 where there is a token, else the lowest number.
+    /// `attention_bias` `[batch, 1, 1, tokens]`: 0 for a token, else the lowest number.
     fn attention_bias(&mut self) {
         self.graph.node(
             "Cast",
@@ -154,7 +156,7 @@ impl Network<'_> {
             .node("Sub", &[&one, "mask_4d"], "hidden_tokens", &[]);
         self.graph
             .node("Mul", &["hidden_tokens", &lowest], "attention_bias", &[]);
-        // Shapes and numbers that every layer uses. 0: as the input has it.
+        // Shapes and numbers shared by the layers. A 0 keeps the input's length.
         let (heads, size) = (
             self.bert.heads as i64,
             (self.hidden / self.bert.heads) as i64,
@@ -203,7 +205,8 @@ impl Network<'_> {
         ))
     }
 
-    /// A dense layer whose output is `[batch, heads, …]` by `order` of `[batch, tokens, heads, size]`.
+    /// A dense layer whose output is `[batch, heads, …]` by `order` of `[batch, tokens, heads,
+    /// size]`.
     fn heads(&mut self, name: &str, input: &str, order: &[i64]) -> anyhow::Result<String> {
         let all = self.dense(name, input)?;
         let split = self.graph.node(
@@ -339,7 +342,8 @@ pub(crate) mod tests {
     use crate::encode::{Graph, Input, Provider, Runtime};
     use crate::model::golden::golden_samples;
 
-    /// A network of one layer and two heads over ten words, its weights drawn from a seed. Hidden size 8, at most 16 tokens.
+    /// A network of one layer and two heads over ten words, with weights from a seed. Hidden size
+    /// 8, at most 16 tokens.
     pub(crate) fn tiny_bert() -> Vec<u8> {
         let (hidden, wide) = (8, 12);
         let mut tensors = Vec::new();

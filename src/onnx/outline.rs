@@ -1,16 +1,16 @@
-//! What an ONNX file says of itself before it is opened: operator set, inputs, their axes.
+//! The declared interface of an ONNX file: operator set, inputs, their axes.
 
 use prost::Message;
 
 use super::proto::*;
 use super::{FLOAT, INT64};
 
-/// The outside of a graph.
+/// The interface of a graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outline {
-    /// The version of ONNX's own operators; `None` where the file names none.
+    /// Version of ONNX's operator set; `None` if the file names none.
     pub opset: Option<i64>,
-    /// What has to be fed: inputs that are no constants.
+    /// Inputs that are no constants.
     pub inputs: Vec<OutlinedInput>,
 }
 
@@ -18,7 +18,7 @@ pub struct Outline {
 pub struct OutlinedInput {
     pub name: String,
     pub values: Values,
-    /// Per axis its length; `None`: it varies.
+    /// Length per axis; `None` if variable.
     pub axes: Vec<Option<i64>>,
 }
 

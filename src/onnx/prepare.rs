@@ -1,4 +1,5 @@
-//! What a bundle names and does not carry: the sentence encoder, as large as its published weights and made of them where it is needed.
+//! The sentence encoder, which a bundle names but does not contain: it is as large as the published
+//! weights, and generated from them on the target machine.
 
 use std::path::{Path, PathBuf};
 
@@ -7,22 +8,23 @@ use anyhow::{Context, ensure};
 use super::sentence::Sentence;
 use crate::manifest::{Manifest, hex_sha256};
 
-/// The sentence encoder of a bundle, out of the published weights.
+/// Makes a bundle's sentence encoder from the published weights.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: expressd prepare --bundle models/default")]
 pub struct PrepareArgs {
     /// The bundle.
     #[arg(long, value_name = "DIR", default_value = "models/default")]
     pub bundle: PathBuf,
-    /// The folder with model.safetensors and tokenizer.json, as set-up fetches it.
+    /// The folder with model.safetensors and tokenizer.json, fetched by set-up.
     #[arg(long, value_name = "DIR", default_value = ".deps/all_minilm_l6_v2")]
     pub weights: PathBuf,
 }
 
-/// Writes what is not there. What is there and has another hash than the manifest says is made again.
+/// Writes missing files, and replaces those with a wrong hash.
 ///
 /// # Errors
-/// A bundle or weights that cannot be read, weights of another hash, and a graph that comes out otherwise than the manifest says.
+/// The bundle or the weights cannot be read, the weights have a wrong hash, or the graph differs
+/// from the manifest's.
 pub fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
     let path = args.bundle.join("manifest.toml");
     let text = std::fs::read_to_string(&path).with_context(|| {
@@ -75,7 +77,8 @@ pub fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
         };
         ensure!(
             hex_sha256(bytes) == sha256,
-            "{file} comes out otherwise than the bundle's manifest says: the bundle was made by another version; take one of this version"
+            "{file} differs from the bundle's manifest: the bundle was made by another version; \
+             take one of this version"
         );
         write(&args.bundle.join(file), bytes)?;
         println!("{sha256}  {file}");
@@ -96,7 +99,7 @@ mod tests {
     use super::*;
     use crate::testing::project;
 
-    /// A bundle with the default one's manifest, and what it names made in it.
+    /// A copy of the default bundle, with the sentence encoder generated.
     fn prepared(folder: &Path) -> PrepareArgs {
         std::fs::copy(
             project("models/default/manifest.toml"),
@@ -110,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_bundle_does_not_carry_is_made_and_mended_and_left_alone() {
+    fn missing_files_are_made_wrong_ones_replaced_whole_ones_kept() {
         let folder = tempfile::tempdir().unwrap();
         let args = prepared(folder.path());
         prepare(&args).unwrap();
@@ -128,7 +131,7 @@ mod tests {
             .path()
             .join(&manifest.text.as_ref().unwrap().tokenizer);
         assert!(tokenizer.is_file());
-        // One that was cut is made again; what is whole is not touched.
+        // A truncated file is made again; a whole one stays untouched.
         std::fs::write(folder.path().join(&entry.file), &made[..made.len() / 2]).unwrap();
         let before = std::fs::metadata(&tokenizer).unwrap().modified().unwrap();
         prepare(&args).unwrap();
@@ -148,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_that_are_not_there_are_said_with_the_remedy() {
+    fn missing_weights_are_an_error_with_its_remedy() {
         let folder = tempfile::tempdir().unwrap();
         let args = PrepareArgs {
             weights: folder.path().join("nowhere"),

@@ -1,4 +1,5 @@
-//! The messages of `onnx.proto`: field numbers are the contract; what this project neither writes nor reads is left out.
+//! The messages of `onnx.proto`, with its field numbers; fields that this project neither writes
+//! nor reads are left out.
 
 use prost::Message;
 

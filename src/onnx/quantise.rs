@@ -1,13 +1,16 @@
-//! A convolutional graph in eight bits: convolutions, and what lies between them, on integers; the rest as it was.
+//! Static int8 quantisation of a convolutional graph: convolutions and the operators between them
+//! run on integers, the rest in fp32.
 //!
-//! Static quantisation in ONNX's QDQ form (Jacob et al. 2018, arXiv 1712.05877): QuantizeLinear and DequantizeLinear around what ONNX
-//! Runtime's CPU provider has integer kernels for, and it joins each such group into one. Activations are unsigned, a scale and a zero
-//! point for each tensor, their ranges found by running the float graph. Weights are signed and symmetric, a scale for each output
-//! channel, and of seven bits: without VNNI the provider adds two products `u8 * i8` in 16 bits, which saturate beyond
-//! 2 * 255 * 64, so that the same graph would answer otherwise on an older processor (ONNX Runtime's documentation, "reduce_range").
+//! ONNX's QDQ form (Jacob et al. 2018, arXiv 1712.05877): QuantizeLinear and DequantizeLinear
+//! around the operators that ONNX Runtime's CPU provider has integer kernels for. The provider
+//! fuses each such group. Activations are unsigned, with a scale and a zero point per tensor. Their
+//! ranges come from runs of the float graph. Weights are signed and symmetric, with a scale per
+//! output channel, and have seven bits. Without VNNI the provider adds two products `u8 * i8` in 16
+//! bits, which saturate beyond 2 * 255 * 64: the same graph would give other results on an older
+//! processor (ONNX Runtime's documentation, "reduce_range").
 
 mod fold;
-mod place;
+mod plan;
 mod ranges;
 #[cfg(test)]
 mod tests;
@@ -19,7 +22,7 @@ use super::FLOAT;
 use super::proto::*;
 use crate::encode::{Graph, Input, Provider, Runtime};
 
-/// One input of a graph that has one.
+/// One input of a graph with a single input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Example {
     pub shape: Vec<usize>,
@@ -27,31 +30,32 @@ pub struct Example {
 }
 
 impl Example {
-    /// As a graph takes it.
+    /// The value as a graph's input.
     pub fn input(&self) -> Input<'_> {
         Input::F32(&self.shape, &self.values)
     }
 }
 
-/// A graph in eight bits.
+/// A quantised graph.
 #[derive(Clone, Debug)]
 pub struct Quantised {
     pub bytes: Vec<u8>,
-    /// The share of values beyond each end of a tensor's range, which are cut off; 0: none.
+    /// Share of values clipped at each end of a tensor's range; 0: none.
     pub beyond: f64,
-    /// Mean square difference of the first output from the float graph's, as a share of that output's mean square, on inputs that
-    /// ranges were not taken from.
+    /// Mean squared error of the first output against the float graph's, relative to that output's
+    /// mean square. Measured on inputs that were not used for the ranges.
     pub error: f64,
 }
 
-/// What is tried of [`Quantised::beyond`]: finer steps for most values against a few that are cut off.
+/// Candidates for [`Quantised::beyond`]: finer steps against clipped values.
 const BEYOND: [f64; 4] = [0.0, 1e-5, 1e-4, 1e-3];
 
-/// Puts a float graph of one input into eight bits, by what `inputs` make of it: two of three give the ranges, the third says which
-/// way of taking them errs least.
+/// Quantises a float graph of one input. Two of three `inputs` give the ranges; the third selects
+/// the clipping with the least error.
 ///
 /// # Errors
-/// Bytes that are no such graph, operators that it can not see through (branches, loops), and less than three inputs.
+/// The bytes are no such graph, an operator has subgraphs (branches, loops), or there are fewer
+/// than three inputs.
 pub fn quantise(runtime: &Runtime, bytes: &[u8], inputs: &[Example]) -> anyhow::Result<Quantised> {
     ensure!(
         inputs.len() >= 3,
@@ -59,7 +63,7 @@ pub fn quantise(runtime: &Runtime, bytes: &[u8], inputs: &[Example]) -> anyhow::
         inputs.len()
     );
     let folded = fold::fold(read(bytes)?)?;
-    let plan = place::Plan::of(folded.graph.as_ref().context("the file holds no graph")?)?;
+    let plan = plan::Plan::of(folded.graph.as_ref().context("the file holds no graph")?)?;
     let (mut seen, mut tried) = (Vec::new(), Vec::new());
     for (i, example) in inputs.iter().enumerate() {
         if i % 3 == 2 { &mut tried } else { &mut seen }.push(example);
@@ -110,7 +114,7 @@ fn read(bytes: &[u8]) -> anyhow::Result<ModelProto> {
         "operator set {opset} is too old: quantised weights by channel came with 13"
     );
     let graph = model.graph.as_ref().context("the file holds no graph")?;
-    // Their bodies are graphs of their own, which this reader leaves out.
+    // Their bodies are subgraphs, which this reader does not read.
     let nested = graph
         .node
         .iter()
@@ -123,7 +127,7 @@ fn read(bytes: &[u8]) -> anyhow::Result<ModelProto> {
     Ok(model)
 }
 
-/// The first output for every input, one after the other.
+/// The first output for every input, concatenated.
 fn first_outputs(runtime: &Runtime, bytes: &[u8], inputs: &[&Example]) -> anyhow::Result<Vec<f32>> {
     let mut graph = Graph::open(runtime, "trial", bytes, Provider::Cpu, 1)?;
     let mut all = Vec::new();
@@ -133,7 +137,7 @@ fn first_outputs(runtime: &Runtime, bytes: &[u8], inputs: &[&Example]) -> anyhow
     Ok(all)
 }
 
-/// A constant's values, where it is one of floats.
+/// Shape and values of a float constant.
 fn constant<'a>(graph: &'a GraphProto, name: &str) -> Option<(&'a [i64], Vec<f32>)> {
     let tensor = graph
         .initializer
@@ -157,7 +161,7 @@ fn constant<'a>(graph: &'a GraphProto, name: &str) -> Option<(&'a [i64], Vec<f32
         .then_some((&tensor.dims[..], values))
 }
 
-/// Places of the nodes that read a tensor.
+/// Indices of the nodes that read a tensor.
 fn readers(graph: &GraphProto, tensor: &str) -> Vec<usize> {
     graph
         .node
@@ -172,7 +176,7 @@ fn is_output(graph: &GraphProto, tensor: &str) -> bool {
     graph.output.iter().any(|output| output.name == tensor)
 }
 
-/// Leaves out the constants that nothing reads.
+/// Removes unused constants.
 fn drop_unread(graph: &mut GraphProto) {
     let mut constants = std::mem::take(&mut graph.initializer);
     constants.retain(|tensor| {

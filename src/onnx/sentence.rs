@@ -1,8 +1,10 @@
-//! `expressd-train import sentence`: all-MiniLM-L6-v2 becomes an encoder of words, bit for bit the same every time.
+//! `expressd-train import sentence`: converts all-MiniLM-L6-v2 to a sentence encoder, bit for bit
+//! the same every time.
 //!
-//! The weights come out of a wheel that is not its authors' upload, so they are taken by their own hash: it is that of the file which
-//! sentence-transformers publishes (revision 1110a243fdf4706b3f48f1d95db1a4f5529b4d41). The graph is as large as they are, and is made
-//! where it is needed instead of being kept in the project.
+//! The weights come from a wheel that is not the authors' upload, so they are checked by hash: that
+//! of the file that sentence-transformers publishes (revision
+//! 1110a243fdf4706b3f48f1d95db1a4f5529b4d41). The graph is as large as they are, so it is generated
+//! on demand and not kept in the project.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -28,7 +30,8 @@ pub struct SentenceArgs {
     /// A folder with model.safetensors and tokenizer.json out of the wheel.
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Where the encoder set is written: graph, tokenizer, encoders.toml, provenance, licence, SHA256SUMS.
+    /// Where the encoder set is written: graph, tokenizer, encoders.toml, provenance, licence,
+    /// SHA256SUMS.
     #[arg(long)]
     into: PathBuf,
 }
@@ -71,13 +74,14 @@ const MINILM: Bert = Bert {
 pub const DIM: usize = 384;
 /// `max_seq_length` of `sentence_bert_config.json`.
 const MAX_TOKENS: usize = 256;
-/// What manifests say of it.
+/// The `source` in manifests.
 pub const SOURCE: &str = "all-MiniLM-L6-v2 of sentence-transformers";
 const GRAPH: &str = "sentence.onnx";
 const SET: &str = "encoders.toml";
 
-/// The files of all-MiniLM-L6-v2's encoder set, made of `dir`'s weights and tokenizer (checked against their hashes): the encoder's entry,
-/// what `[text]` says, and each file by its name.
+/// The files of all-MiniLM-L6-v2's encoder set, generated from `dir`'s weights and tokenizer
+/// (checked against their hashes): the encoder's entry, the `[text]` section, and each file by its
+/// name.
 pub struct Sentence {
     pub entry: EncoderEntry,
     pub text: TextPreprocessing,
@@ -117,7 +121,7 @@ fn entry(graph: &[u8]) -> EncoderEntry {
     }
 }
 
-/// The two files that count.
+/// The two source files.
 struct Source {
     weights: Vec<u8>,
     tokenizer: Vec<u8>,
@@ -129,13 +133,13 @@ struct Provenance<'a> {
     wheel: &'a str,
     licence: &'a str,
     converted_by: &'a str,
-    /// sha256 of what was read.
+    /// SHA-256 of the source files.
     read: BTreeMap<&'a str, String>,
-    /// sha256 of what was written.
+    /// SHA-256 of the written files.
     written: BTreeMap<&'a str, String>,
 }
 
-/// `encoders.toml`: what a manifest says of its encoders, without a head.
+/// `encoders.toml`: a manifest's encoder sections, without a head.
 #[derive(Serialize)]
 struct EncoderSet<'a> {
     window: WindowRule,
@@ -173,7 +177,8 @@ impl Source {
             let found = hex_sha256(&bytes);
             ensure!(
                 found == expected,
-                "{name} is not the file that sentence-transformers publishes (sha256 {found}, expected {expected}); fetch it again"
+                "{name} is not the file that sentence-transformers publishes (sha256 {found}, \
+                 expected {expected}); fetch it again"
             );
             Ok(bytes)
         };
@@ -199,7 +204,7 @@ impl Source {
         }
     }
 
-    /// All files of the encoder set but its sums.
+    /// All files of the encoder set except its sums.
     fn convert(self) -> anyhow::Result<BTreeMap<&'static str, Vec<u8>>> {
         let graph = self.graph()?;
         let set = EncoderSet {
@@ -212,7 +217,8 @@ impl Source {
             encoder: &[entry(&graph)],
         };
         let provenance = Provenance {
-            source: "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2, revision 1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
+            source: "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2, revision \
+                     1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
             wheel: WHEEL,
             licence: "Apache-2.0 (LICENSE)",
             converted_by: "expressd-train import sentence",

@@ -1,10 +1,11 @@
-//! Batch normalisation is an affine map of each channel: it goes into the convolution before it.
+//! Folds batch normalisation, an affine map per channel, into the preceding convolution.
 
 use anyhow::Context;
 
 use super::*;
 
-/// The same graph with every BatchNormalization that follows a convolution of constant weights, and it alone, folded into it.
+/// The same graph with each BatchNormalization folded into the convolution before it, if that has
+/// constant weights and no other reader.
 pub(super) fn fold(mut model: ModelProto) -> anyhow::Result<ModelProto> {
     let graph = model.graph.as_mut().context("the file holds no graph")?;
     let mut place = 0;
@@ -22,7 +23,8 @@ pub(super) fn fold(mut model: ModelProto) -> anyhow::Result<ModelProto> {
     Ok(model)
 }
 
-/// For the node at `place`: the place of the convolution to replace, what replaces it, and its weight and bias.
+/// For the node at `place`: the index of the convolution to replace, its replacement, and that
+/// one's weight and bias.
 fn folded(
     graph: &GraphProto,
     place: usize,

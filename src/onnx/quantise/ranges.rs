@@ -1,10 +1,10 @@
-//! What values a graph's tensors take, and the steps of eight bits that hold them.
+//! Value ranges of a graph's tensors, and their quantisation steps.
 
 use std::collections::BTreeMap;
 
 use super::*;
 
-/// Between a tensor's least and greatest value.
+/// Histogram bins between a tensor's least and greatest value.
 const BINS: usize = 4096;
 
 /// A tensor's scale and zero point: `value = scale * (q - zero)`, `q` of 0..255.
@@ -15,7 +15,7 @@ pub(super) struct Step {
 }
 
 impl Step {
-    /// 0 is exact, and is the lowest where nothing is below it: a Relu before it is then one with it.
+    /// 0 is exact. It is the lowest value if none is negative, so that a Relu before it is fused.
     pub fn of(low: f32, high: f32) -> Step {
         let (low, high) = (low.min(0.0), high.max(0.0));
         let scale = (high - low) / 255.0;
@@ -32,7 +32,7 @@ impl Step {
     }
 }
 
-/// How often a tensor's values fell where.
+/// Histogram of a tensor's values.
 #[derive(Clone, Debug)]
 pub(super) struct Histogram {
     low: f32,
@@ -54,7 +54,7 @@ impl Histogram {
         }
     }
 
-    /// The step of a range with at most a share of `beyond` outside at each end.
+    /// The step of the range that clips at most a share of `beyond` at each end.
     pub fn step(&self, beyond: f64) -> Step {
         let most = (self.counts.iter().sum::<u64>() as f64 * beyond) as u64;
         let empty = |counts: &mut dyn Iterator<Item = &u64>| {
@@ -78,7 +78,7 @@ impl Histogram {
     }
 }
 
-/// The values that the tensors `names` of a float graph take for `inputs`.
+/// The values of the tensors `names` of a float graph for `inputs`.
 pub(super) fn observe(
     runtime: &Runtime,
     model: &ModelProto,
@@ -112,15 +112,15 @@ pub(super) fn observe(
     };
     let mut spread: BTreeMap<String, Histogram> =
         names.iter().map(|name| (name.clone(), fresh())).collect();
-    // First from where to where, then how many.
-    for look in [Histogram::widen, Histogram::count] {
+    // First pass: ranges; second pass: counts.
+    for pass in [Histogram::widen, Histogram::count] {
         for example in inputs {
             let outputs = opened.run(&[example.input()])?;
             for (name, output) in inner.iter().zip(&outputs[already..]) {
-                look(spread.get_mut(*name).expect("made above"), &output.values);
+                pass(spread.get_mut(*name).expect("made above"), &output.values);
             }
             if let Some(histogram) = spread.get_mut(&fed) {
-                look(histogram, &example.values);
+                pass(histogram, &example.values);
             }
         }
     }

@@ -17,7 +17,8 @@ const CONV: [(&str, Attribute<'static>); 4] = [
     ("group", Attribute::Int(1)),
 ];
 
-/// Two planes to `channels`, by a convolution and a batch normalisation, as Burn's exporter writes them; gives the output's name.
+/// Two planes to `channels` by a convolution and a batch normalisation, as Burn's exporter writes
+/// them; returns the output's name.
 fn normed_conv(
     graph: &mut GraphBuilder,
     name: &str,
@@ -55,7 +56,7 @@ fn normed_conv(
     )
 }
 
-/// A residual block behind a stem, its largest values, and their mean.
+/// A residual block after a stem, its maxima, and their mean.
 fn residual() -> Vec<u8> {
     let mut graph = GraphBuilder::new("residual");
     graph.input(
@@ -122,7 +123,7 @@ fn count(bytes: &[u8], operator: &str) -> usize {
 }
 
 #[test]
-fn a_folded_graph_says_the_same() {
+fn a_folded_graph_gives_the_same_output() {
     let bytes = residual();
     let folded = fold::fold(read(&bytes).unwrap()).unwrap().encode_to_vec();
     assert_eq!(
@@ -145,7 +146,7 @@ fn a_folded_graph_says_the_same() {
 }
 
 #[test]
-fn a_normalisation_of_what_others_read_too_is_left() {
+fn a_normalisation_of_a_shared_tensor_is_not_folded() {
     let mut graph = GraphBuilder::new("shared");
     graph.input(
         "x",
@@ -172,7 +173,8 @@ fn a_normalisation_of_what_others_read_too_is_left() {
     assert_eq!(operators(&folded), operators(&bytes));
 }
 
-/// One convolution with a Relu: the error is that of the input's, the weights' and the output's steps, which are known.
+/// One convolution with a Relu: the error is bounded by the known steps of input, weights and
+/// output.
 #[test]
 fn one_convolution_errs_by_no_more_than_its_steps() {
     let (mut graph, weights) = (GraphBuilder::new("one"), golden_samples(1, 4 * 2 * 9));
@@ -189,7 +191,7 @@ fn one_convolution_errs_by_no_more_than_its_steps() {
     graph.constant("bias", &[4], &[0.5, -0.25, 0.0, 0.125]);
     graph.node("Conv", &["x", "weight", "bias"], "sums", &CONV);
     graph.node("Relu", &["sums"], "positive", &[]);
-    // Something that stays float, as pooling does.
+    // An operator that stays float, like pooling.
     graph.node("Identity", &["positive"], "y", &[]);
     graph.output(
         "y",
@@ -202,7 +204,7 @@ fn one_convolution_errs_by_no_more_than_its_steps() {
     );
     let (bytes, all) = (graph.into_bytes("test"), examples(12));
     let folded = fold::fold(read(&bytes).unwrap()).unwrap();
-    let plan = place::Plan::of(folded.graph.as_ref().unwrap()).unwrap();
+    let plan = plan::Plan::of(folded.graph.as_ref().unwrap()).unwrap();
     let spread = ranges::observe(
         &runtime(),
         &folded,
@@ -234,7 +236,8 @@ fn one_convolution_errs_by_no_more_than_its_steps() {
         for (i, (a, b)) in run(&bytes, example).iter().zip(&found).enumerate() {
             let own = &weights[(i / rows % 4) * 18..][..18];
             let heaviest = own.iter().fold(0.0f32, |m, w| m.max(w.abs()));
-            // Half a step of each input, weight, and of the output; products of the two are within the last term.
+            // Half a step of each input, weight, and of the output; products of the two are within
+            // the last term.
             let half = steps["x"].scale / 2.0 * own.iter().map(|w| w.abs()).sum::<f32>()
                 + heaviest / 128.0 * 18.0 * (largest + steps["x"].scale);
             let permitted = half + steps["positive"].scale / 2.0 + 1e-4;
@@ -246,7 +249,7 @@ fn one_convolution_errs_by_no_more_than_its_steps() {
 }
 
 #[test]
-fn a_residual_graph_keeps_its_answer_and_what_no_convolution_reads_stays_float() {
+fn a_residual_graph_keeps_its_output_and_its_tail_stays_float() {
     let bytes = residual();
     let made = quantise(&runtime(), &bytes, &examples(30)).unwrap();
     assert!(made.error > 0.0 && made.error < 0.01, "{}", made.error);
@@ -267,7 +270,7 @@ fn a_residual_graph_keeps_its_answer_and_what_no_convolution_reads_stays_float()
 }
 
 #[test]
-fn steps_hold_zero_exactly_and_leave_out_what_is_asked() {
+fn steps_represent_zero_exactly_and_clip_outliers() {
     use ranges::Step;
     assert_eq!(
         Step::of(0.0, 2.55),

@@ -5,7 +5,7 @@ use crate::preprocess::Tokenizer;
 use crate::recognize::text_embedding;
 use crate::testing::{did_not_run, project};
 
-/// The graph that the pinned weights give, on every machine.
+/// Hash of the graph made from the pinned weights, on every machine.
 const GRAPH_SHA256: &str = "4ae42b5020d63d98fde8803ddd515b059e06bfc348f35e227320c09a3f4f1a50";
 
 fn source() -> Option<Source> {
@@ -63,7 +63,7 @@ fn compare(ours: &[f32], theirs: &[f32]) -> (f32, f64) {
     )
 }
 
-/// Tokens and embeddings of sentence-transformers itself, one utterance at a time and padded in batches.
+/// Tokens and embeddings of sentence-transformers, one utterance at a time and padded in batches.
 #[test]
 fn utterances_embed_as_the_original_does() {
     let Some(source) = source() else { return };
@@ -92,7 +92,7 @@ fn utterances_embed_as_the_original_does() {
     for (case, theirs) in cases.iter().zip(rows.chunks(DIM)) {
         let tokens = tokenizer.tokens(&case.text).unwrap();
         let ours = text_embedding(&mut encoder, Some(&tokenizer), &case.text).unwrap();
-        // The original gives an embedding of nothing too; for us it is no evidence.
+        // The original also embeds an empty text; here it is no evidence.
         assert_eq!(
             (tokens.is_none(), ours.is_none()),
             (case.ids.len() == 2, case.ids.len() == 2),

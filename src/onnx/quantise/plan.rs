@@ -1,4 +1,5 @@
-//! Which nodes run on integers, and the graph with their QuantizeLinear and DequantizeLinear around them.
+//! Selection of the nodes that run on integers, and the graph with QuantizeLinear and
+//! DequantizeLinear around them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,19 +12,20 @@ const INT32: i32 = 6;
 /// The greatest weight: seven bits (see the module's head).
 const LARGEST: f32 = 64.0;
 
-/// Nodes by their places in a graph, tensors by name.
+/// Nodes by index in the graph, tensors by name.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Nodes whose inputs and outputs are integers.
+    /// Nodes with integer inputs and outputs.
     integer: BTreeSet<usize>,
-    /// Float tensors that integer nodes read: quantised where they are made.
+    /// Float tensors read by integer nodes; quantised at their producer.
     entries: BTreeSet<String>,
-    /// What integer nodes make (behind their Relu), and the tensor whose step it has: its own, or for a largest of values theirs.
+    /// Outputs of integer nodes (after their Relu), with the tensor that defines the step: itself,
+    /// or the input of a MaxPool.
     made: BTreeMap<String, String>,
 }
 
-/// Behind a node: its output, or that of the Relu which alone reads it.
-fn behind(graph: &GraphProto, place: usize) -> Option<&str> {
+/// A node's output, or that of the Relu that alone reads it.
+fn activation_output(graph: &GraphProto, place: usize) -> Option<&str> {
     let [output] = &graph.node[place].output[..] else {
         return None;
     };
@@ -40,12 +42,12 @@ fn behind(graph: &GraphProto, place: usize) -> Option<&str> {
 }
 
 impl Plan {
-    /// Convolutions of constant weights; sums and largest values of what they make. What no convolution reads stays float: there eight
-    /// bits gain nothing and cost their error.
+    /// Convolutions with constant weights; sums and maxima of their outputs. Nodes that no
+    /// convolution reads stay float: int8 gains nothing there and adds error.
     pub fn of(graph: &GraphProto) -> anyhow::Result<Plan> {
         let mut plan = Plan::default();
         for (place, node) in graph.node.iter().enumerate() {
-            let Some(output) = behind(graph, place) else {
+            let Some(output) = activation_output(graph, place) else {
                 continue;
             };
             match &*node.op_type {
@@ -84,7 +86,9 @@ impl Plan {
             .rev()
             .filter(|place| graph.node[*place].op_type != "Conv")
         {
-            let output = behind(graph, place).expect("seen above").to_owned();
+            let output = activation_output(graph, place)
+                .expect("seen above")
+                .to_owned();
             if !readers(graph, &output)
                 .iter()
                 .any(|reader| plan.integer.contains(reader))
@@ -96,7 +100,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The tensors whose values give the steps.
+    /// The tensors that define the steps.
     pub fn observed(&self) -> Vec<String> {
         self.entries
             .iter()
@@ -153,7 +157,7 @@ impl Plan {
         Ok(written)
     }
 
-    /// A tensor to eight bits and back.
+    /// Quantises and dequantises a tensor.
     fn round(&self, graph: &mut GraphProto, tensor: &str, step: Step) {
         let (scale, zero) = (format!("{tensor}.scale"), format!("{tensor}.zero"));
         graph.initializer.push(tensor_of(
@@ -180,7 +184,8 @@ impl Plan {
         ));
     }
 
-    /// A convolution's weight and bias as integers. A bias has the scale of the sums that it is added to.
+    /// A convolution's weight and bias as integers. A bias has the scale of the sums that it is
+    /// added to.
     fn weights(
         &self,
         graph: &mut GraphProto,
@@ -206,7 +211,8 @@ impl Plan {
                     .iter()
                     .fold(0.0f32, |largest, w| largest.max(w.abs()))
                     / LARGEST;
-                // So coarse that the bias is far from the end of 32 bits, where a channel's weights are next to nothing.
+                // The scale has a minimum: with near-zero weights of a channel the bias would
+                // otherwise overflow 32 bits.
                 let coarse = bias.as_ref().map_or(0.0, |bias| {
                     bias[channel].abs() / input.scale / (1 << 30) as f32
                 });
