@@ -38,6 +38,7 @@ pub struct Manifest {
     pub head: HeadEntry,
 }
 
+/// Kind of classification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
@@ -79,6 +80,7 @@ pub struct FacePreprocessing {
     pub min_quality: f32,
 }
 
+/// Normalisation of a face crop's pixels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum FaceNormalisation {
@@ -118,6 +120,7 @@ pub struct AudioPreprocessing {
     pub min_speech_ms: u32,
 }
 
+/// Scale of the mel spectrogram.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AudioScale {
@@ -127,6 +130,7 @@ pub enum AudioScale {
     Power,
 }
 
+/// Normalisation of a window's spectrogram.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AudioNormalisation {
@@ -154,6 +158,7 @@ fn default_max_tokens() -> usize {
     256
 }
 
+/// One encoder of a bundle (`[[encoder]]`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderEntry {
@@ -208,6 +213,7 @@ impl EncoderEntry {
     }
 }
 
+/// Unit of input of an encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EncoderKind {
@@ -277,6 +283,7 @@ impl Manifest {
         hex_sha256(&serde_json::to_vec(&canonical).expect("settings serialise"))
     }
 
+    /// The encoder called `name`.
     pub fn encoder(&self, name: &str) -> Option<&EncoderEntry> {
         self.encoders.iter().find(|e| e.name == name)
     }

@@ -56,6 +56,7 @@ pub struct Recognizer {
 }
 
 impl Recognizer {
+    /// A recogniser that runs all encoders on the calling thread.
     pub fn new(bundle: Bundle) -> Self {
         let mel = bundle.manifest.audio.as_ref().map(LogMel::new);
         let caches = bundle
@@ -179,7 +180,7 @@ impl Recognizer {
     fn used(&self, embedded: &[Embedded], clip: usize) -> Presence {
         let mut used = Presence::default();
         for (entry, embedded) in self.bundle.manifest.encoders.iter().zip(embedded) {
-            *used.get_mut(entry.modality) |= embedded.is_there[clip];
+            *used.get_mut(entry.modality) |= embedded.is_present[clip];
         }
         used
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::Provider;
 
+/// Errors of loading ONNX Runtime, and of opening and running graphs.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
     #[error(

@@ -17,7 +17,7 @@ const RETRY_NANOS: i64 = 30_000_000_000;
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
     F32(&'a [usize], &'a [f32]),
-    /// A scalar where the shape is empty.
+    /// An empty shape is a scalar.
     I64(&'a [usize], &'a [i64]),
 }
 
@@ -154,6 +154,7 @@ impl Graph {
         }
     }
 
+    /// Whether the graph is closed by [`Graph::release`].
     pub fn is_released(&self) -> bool {
         self.session.is_none()
     }
@@ -188,6 +189,7 @@ impl Graph {
     pub fn provider(&self) -> Provider {
         self.provider
     }
+    /// The precision in use.
     pub fn precision(&self) -> Precision {
         self.precision
     }

@@ -5,6 +5,7 @@ use super::image::RgbImage;
 use crate::clip::{Landmarks, Picture, Rect};
 use crate::encode::EncodeError;
 
+/// Settings of [`super::Detector`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct DetectorSettings {
     /// Smallest face to detect, as a share of the picture's longer side; at least 20 px.

@@ -20,6 +20,7 @@ use crate::time::MediaTime;
 use face::FaceBuilder;
 use observations::{SQUARE, plausible};
 
+/// Settings of [`FaceStage`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct FaceSettings {
     /// Interval between detections; half of it while a face is searched for.

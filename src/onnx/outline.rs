@@ -14,6 +14,7 @@ pub struct Outline {
     pub inputs: Vec<OutlinedInput>,
 }
 
+/// One input of a graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutlinedInput {
     pub name: String,
@@ -22,6 +23,7 @@ pub struct OutlinedInput {
     pub axes: Vec<Option<i64>>,
 }
 
+/// Element type of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Values {
     F32,
@@ -30,6 +32,8 @@ pub enum Values {
 }
 
 impl Outline {
+    /// Reads the interface from an ONNX file.
+    ///
     /// # Errors
     /// The bytes are no ONNX file.
     pub fn read(bytes: &[u8]) -> Result<Outline, prost::DecodeError> {

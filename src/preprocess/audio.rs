@@ -24,6 +24,7 @@ impl std::fmt::Debug for LogMel {
 }
 
 impl LogMel {
+    /// Plans the transform of `settings`: FFT, window and mel filters.
     pub fn new(settings: &AudioPreprocessing) -> Self {
         let n = settings.n_fft;
         let window = (0..n)
@@ -43,6 +44,7 @@ impl LogMel {
         1 + samples / self.settings.hop
     }
 
+    /// Number of mel bands.
     pub fn mels(&self) -> usize {
         self.settings.mels
     }

@@ -20,7 +20,7 @@ const ROWS_PER_RUN: usize = 32;
 pub(super) struct Embedded {
     dim: usize,
     pub values: Vec<f32>,
-    pub is_there: Vec<bool>,
+    pub is_present: Vec<bool>,
 }
 
 impl Embedded {
@@ -28,13 +28,13 @@ impl Embedded {
         Embedded {
             dim,
             values: vec![0.0; clips * dim],
-            is_there: vec![false; clips],
+            is_present: vec![false; clips],
         }
     }
 
     pub fn set(&mut self, clip: usize, embedding: &[f32]) {
         self.row(clip).copy_from_slice(embedding);
-        self.is_there[clip] = true;
+        self.is_present[clip] = true;
     }
 
     fn row(&mut self, clip: usize) -> &mut [f32] {
@@ -177,7 +177,7 @@ impl ClipEncoder<'_> {
             // Empty after a successful batch.
             let new = self.new_faces(clips[*clip], &HashSet::new());
             match self.run_faces(&new) {
-                Ok(()) => self.weigh(clips[*clip], *clip, embedded),
+                Ok(()) => self.weighted_mean(clips[*clip], *clip, embedded),
                 Err(error) => failed.push((*clip, error)),
             }
         }
@@ -226,7 +226,7 @@ impl ClipEncoder<'_> {
         )
     }
 
-    fn weigh(&self, clip: &Clip, row: usize, embedded: &mut Embedded) {
+    fn weighted_mean(&self, clip: &Clip, row: usize, embedded: &mut Embedded) {
         let weight = |face: &Face| match self.manifest.window.half_life_ms {
             None => 1.0,
             Some(half_life_ms) => (-clip.span.end.nanos_since(face.time) as f64 * 1e-6

@@ -46,11 +46,11 @@ impl<'a> HeadInputs<'a> {
         let named = |name: &String| manifest.encoders.iter().position(|e| e.name == *name);
         let places: Vec<Option<usize>> = manifest.head.inputs.iter().map(named).collect();
         let presence = clips.iter().flat_map(|clip| {
-            let is_there =
-                |place: &Option<usize>| place.is_some_and(|p| embedded[p].is_there[*clip]);
+            let is_present =
+                |place: &Option<usize>| place.is_some_and(|p| embedded[p].is_present[*clip]);
             places
                 .iter()
-                .map(move |place| f32::from(u8::from(is_there(place))))
+                .map(move |place| f32::from(u8::from(is_present(place))))
         });
         HeadInputs {
             presence: presence.collect(),

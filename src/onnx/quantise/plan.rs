@@ -9,7 +9,7 @@ use super::*;
 const UINT8: i32 = 2;
 const INT8: i32 = 3;
 const INT32: i32 = 6;
-/// The greatest weight: seven bits (see the module's head).
+/// The greatest weight: seven bits (see the documentation of the parent module).
 const LARGEST: f32 = 64.0;
 
 /// Nodes by index in the graph, tensors by name.
