@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::decoder::{Closed, DecodedPicture, DecodedSound, Sink};
+use super::block_cutter::BlockCutter;
+use super::decoded::{Closed, DecodedPicture, DecodedSound, Sink};
 use super::health::{SourceCounters, SourceHealth};
-use super::join::BlockCutter;
 use super::stamps::{Outliers, Stamps};
-pub(super) use super::timeline::Timeline;
-use crate::clip::{AudioBlock, Picture, SAMPLE_RATE_HZ, VideoFrame, samples_to_nanos};
+use super::timeline::Timeline;
+use crate::clip::{AudioBlock, Picture, VideoFrame, samples_to_nanos};
 use crate::event::SourceState;
 use crate::lane::LaneSender;
 use crate::time::{Clock, MediaTime, SystemClock};
@@ -379,15 +379,12 @@ fn count_outliers(counters: &SourceCounters, what: &str, before: u64, now: u64) 
     }
 }
 
-/// Rate of what the audio branch delivers.
-pub(super) const RATE: i32 = SAMPLE_RATE_HZ as i32;
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, AtomicI64};
 
     use super::*;
-    use crate::capture::join::BLOCK_SAMPLES;
+    use crate::capture::block_cutter::BLOCK_SAMPLES;
     use crate::clip::{ColorMatrix, Colorimetry};
     use crate::lane::{Received, WhenFull, lane};
 

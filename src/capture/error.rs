@@ -75,11 +75,18 @@ pub enum CaptureError {
     Denied { what: String, remedy: String },
 }
 
-/// As `Display`: names and paths may be addresses with secrets.
 /// What a track came to, as [`CaptureError::Missing`] words it.
 pub(super) fn track_fault(kind: &str, codec: &str, came: &str) -> String {
     let codec = if codec.is_empty() { "unnamed" } else { codec };
     format!("its {kind} track (codec {codec}) {came}")
+}
+
+/// GStreamer's base plugins are not installed.
+pub(super) fn missing_base_plugins() -> CaptureError {
+    CaptureError::Unsupported {
+        what: "decoding media".into(),
+        remedy: "install gstreamer1.0-plugins-base".into(),
+    }
 }
 
 impl CaptureError {
@@ -96,6 +103,7 @@ impl CaptureError {
     }
 }
 
+/// As `Display`: names and paths may be addresses with secrets.
 impl fmt::Debug for CaptureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CaptureError({self})")

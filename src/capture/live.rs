@@ -12,25 +12,23 @@ use gstreamer as gst;
 
 use super::Outputs;
 use super::camera::Camera;
-use super::delivery::{FrameDelivery, SoundDelivery, Timeline};
+use super::delivery::{FrameDelivery, SoundDelivery};
 use super::error::CaptureError;
 use super::health::SourceHealth;
 use super::microphone::Microphone;
 use super::pipeline::init;
-use super::plug::{Plug, Wanted};
 use super::recording::{Pace, Recording};
+use super::retry::{FIRST_PAUSE, pause};
 use super::source;
 use super::spec::{AudioSpec, VideoSpec, local_file};
+use super::timeline::Timeline;
+use super::track_linker::{Plug, Wanted};
 use super::tracks::TrackChoice;
 use crate::clip::AudioBlock;
 use crate::event::SourceState;
 use crate::lane::LaneSender;
 use crate::time::{Clock, SystemClock};
 
-/// Pause before the first attempt to open a lost source again.
-pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// How often a running source is looked at.
-pub(super) const WATCH_STEP: Duration = Duration::from_millis(50);
 /// How long the end of all sources is waited for.
 const CLOSING: Duration = Duration::from_secs(1);
 const CLOSING_STEP: Duration = Duration::from_millis(5);
@@ -242,15 +240,4 @@ fn timeline(stop: &Arc<AtomicBool>) -> Arc<Timeline> {
         pacing: None,
         stop: stop.clone(),
     })
-}
-
-/// Sleeps in steps, so that a stop is heard. `false` when capture is to stop.
-pub(super) fn pause(length: Duration, stop: &AtomicBool) -> bool {
-    let mut left = length;
-    while !left.is_zero() && !stop.load(Ordering::Acquire) {
-        let step = left.min(WATCH_STEP);
-        std::thread::sleep(step);
-        left -= step;
-    }
-    !stop.load(Ordering::Acquire)
 }

@@ -10,11 +10,11 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
-use super::decoder::{DecodedPicture, DecodedSound, PictureLayout, Sink, sound_of};
-pub(super) use super::decoder::{Kind, Taps, Track};
-use super::delivery::RATE;
-use super::mixdown;
-pub(super) use super::mixdown::SoundBranch;
+use super::decoded::{DecodedPicture, DecodedSound, Kind, Sink};
+use super::sample::{PictureLayout, sound_of};
+use super::sound_branch::{self, SoundBranch};
+use super::track_sinks::Taps;
+use crate::clip::SAMPLE_RATE_HZ;
 
 /// Encoded bytes that may wait per stream while the other stream's are awaited: what badly interleaved files need.
 pub(super) const INTERLEAVE_BYTES: u32 = 64 << 20;
@@ -60,12 +60,12 @@ pub(super) fn attach<F: Sink<DecodedPicture>, S: Sink<DecodedSound>>(
                 .build()?,
         ],
         Kind::Audio => {
-            let mut elements = mixdown::elements(&sound, &caps)?;
+            let mut elements = sound_branch::elements(&sound, &caps)?;
             elements.push(gst::ElementFactory::make("audioresample").build()?);
             elements.push(filter(
                 gst::Caps::builder("audio/x-raw")
                     .field("format", "F32LE")
-                    .field("rate", RATE)
+                    .field("rate", SAMPLE_RATE_HZ as i32)
                     .field("channels", 1i32)
                     .field("layout", "interleaved")
                     .build(),

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::decoder::gst::missing_base_plugins;
 use super::devices::first_webcam;
-use super::error::CaptureError;
+use super::error::{CaptureError, missing_base_plugins};
 use super::loss;
 use super::multipart;
-use super::plug::{Plug, Wanted};
 use super::spec::VideoSpec;
+use super::track_linker::{Plug, Wanted};
 use crate::address::Address;
 
 /// Jitter buffer of network cameras.

@@ -6,12 +6,13 @@
 
 mod avi;
 mod bytes;
+mod completeness;
 mod edits;
 mod matroska;
 mod mp4;
+mod patch;
 mod still;
-mod verdict;
-mod view;
+mod wav;
 
 #[cfg(test)]
 mod tests;
@@ -23,13 +24,11 @@ use std::path::Path;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::wav::Wave;
-
-pub(super) use bytes::{array, le16, le32, le64, nanos};
+pub(super) use completeness::Delivered;
 use edits::{Edit, Edits};
+use patch::Patch;
 pub(super) use still::photo;
-pub(super) use verdict::Delivered;
-use view::Patch;
+pub(super) use wav::Wave;
 
 /// Differences of less than this count as none: half of a second.
 const TOLERANCE_NANOS: i64 = 500_000_000;
@@ -134,7 +133,7 @@ impl Tables {
         source: &gst::Element,
         pulse: impl Fn() + Send + Sync + 'static,
     ) {
-        view::show(source, &self.patches);
+        patch::show(source, &self.patches);
         edits::apply(pipeline, self, pulse);
         if let Some(direction) = self.direction {
             pipeline.connect_element_added(move |_, element| {

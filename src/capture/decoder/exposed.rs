@@ -7,10 +7,13 @@ use std::sync::{Arc, Mutex};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::{DecodedPicture, DecodedSound, Kind, Notice, Sink, Taps};
+use super::Notice;
 use crate::capture::container::Tables;
+use crate::capture::decoded::{DecodedPicture, DecodedSound, Kind, Sink};
 use crate::capture::error::CaptureError;
-use crate::capture::pipeline::{SoundBranch, attach};
+use crate::capture::pipeline::attach;
+use crate::capture::sound_branch::SoundBranch;
+use crate::capture::track_sinks::Taps;
 use crate::capture::tracks::{ChannelSelection, TrackChoice, TrackFacts, TrackSelection, select};
 
 /// The exposed tracks of one recording.

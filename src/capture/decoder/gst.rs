@@ -8,15 +8,14 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 
 use super::exposed::ExposedTracks;
-use super::leap;
-use super::{
-    DecodedPicture, DecodedSound, Decoder, Failure, Kind, Notice, Sink, Taps, Undecodable,
-};
-use crate::capture::container::Tables;
-use crate::capture::error::CaptureError;
+use super::stamp_jumps;
+use super::{Decoder, Failure, Notice, Undecodable};
+use crate::capture::container::{Tables, Wave};
+use crate::capture::decoded::{DecodedPicture, DecodedSound, Kind, Sink};
+use crate::capture::error::{CaptureError, missing_base_plugins};
 use crate::capture::pipeline::{init, missing_decoder, reason, tame};
+use crate::capture::track_sinks::Taps;
 use crate::capture::tracks::TrackChoice;
-use crate::capture::wav::Wave;
 use crate::time::MediaTime;
 
 /// How long a file may take to show its first picture and sound: long, because a busy machine is no
@@ -24,7 +23,7 @@ use crate::time::MediaTime;
 const OPENING: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
-pub(in crate::capture) struct GstDecoder {
+pub(super) struct GstDecoder {
     path: PathBuf,
     pipeline: gst::Pipeline,
     duration: Option<MediaTime>,
@@ -80,7 +79,7 @@ impl GstDecoder {
         tame(&decoder);
         tell_decoders(&decoder, notice.clone());
         if let Some(bin) = decoder.downcast_ref::<gst::Bin>() {
-            leap::correct(bin, notice.clone());
+            stamp_jumps::correct(bin, notice.clone());
         }
         let undecodable = watch_undecodable(&decoder);
         let exposed = ExposedTracks::watch(&pipeline, &decoder, taps, choice, tables, notice);
@@ -227,11 +226,4 @@ fn tell_decoders(decoder: &gst::Element, notice: Notice) {
             notice.plugged(&factory.name());
         }
     });
-}
-
-pub(in crate::capture) fn missing_base_plugins() -> CaptureError {
-    CaptureError::Unsupported {
-        what: "decoding media".into(),
-        remedy: "install gstreamer1.0-plugins-base".into(),
-    }
 }

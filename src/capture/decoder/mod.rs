@@ -7,12 +7,10 @@
 mod child;
 mod cost;
 mod exposed;
-pub(super) mod gst;
-mod leap;
+mod gst;
 mod memory;
 mod process;
-mod sample;
-mod taps;
+mod stamp_jumps;
 mod wire;
 
 use std::path::Path;
@@ -23,31 +21,11 @@ use serde::{Deserialize, Serialize};
 pub use cost::{decoder_cpu_nanos, decoder_processes};
 pub use process::decoder_process;
 
-pub(super) use sample::{PictureLayout, sound_of};
-pub(super) use taps::{Closed, Kind, Sink, Taps, Track};
-
+use super::decoded::Kind;
 use super::error::CaptureError;
+use super::track_sinks::Taps;
 use super::tracks::TrackChoice;
-use crate::clip::Picture;
 use crate::time::MediaTime;
-
-/// A decoded picture: I420, square pixels, upright.
-#[derive(Debug)]
-pub(super) struct DecodedPicture {
-    /// Nanoseconds since the start of the recording or of the pipeline; `None`: the stream has no
-    /// stamp for it.
-    pub running_nanos: Option<i64>,
-    pub duration_nanos: Option<i64>,
-    pub picture: Picture,
-}
-
-/// Decoded sound: mono samples at 16 kHz.
-#[derive(Debug)]
-pub(super) struct DecodedSound {
-    /// Nanoseconds of the first sample, as in [`DecodedPicture::running_nanos`].
-    pub running_nanos: Option<i64>,
-    pub samples: Vec<f32>,
-}
 
 /// What a decoder has to say beside its media.
 #[derive(Clone)]

@@ -19,7 +19,9 @@ use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit}
 use super::gst::GstDecoder;
 use super::memory::Writer;
 use super::wire::{PictureHead, Refused, Report, Request, path_of, write_end, write_sound};
-use super::{Closed, DecodedPicture, DecodedSound, Decoder, Notice, Sink, Taps};
+use super::{Decoder, Notice};
+use crate::capture::decoded::{Closed, DecodedPicture, DecodedSound, Sink};
+use crate::capture::track_sinks::Taps;
 use crate::capture::tracks::TrackChoice;
 use crate::lane::{LaneReceiver, LaneSender, Received, WhenFull, lane};
 
@@ -79,7 +81,7 @@ fn serve(control: UnixStream) -> ExitCode {
     if reading.is_err() {
         return ExitCode::FAILURE;
     }
-    super::super::pipeline::init();
+    crate::capture::pipeline::init();
     while let Received::Item((request, files)) = requests.recv(None) {
         if let (Request::Open { path, choice }, Ok(files)) =
             (request, <[OwnedFd; 3]>::try_from(files))

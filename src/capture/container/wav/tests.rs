@@ -143,7 +143,7 @@ fn channels_have_the_positions_that_the_file_states_or_none() {
         let bytes = riff(&[whole(b"fmt ", &content), whole(b"data", &[0; 64])]);
         layout(&bytes).unwrap().caps().to_string()
     };
-    super::super::pipeline::init();
+    crate::capture::pipeline::init();
     assert!(of(6, 0x60f).contains("channel-mask=(bitmask)0x0000000000000c0f"));
     assert!(of(10, 0).contains("channel-mask=(bitmask)0x0000000000000000"));
     assert!(of(2, 0).contains("channel-mask=(bitmask)0x0000000000000003"));
@@ -153,7 +153,7 @@ fn channels_have_the_positions_that_the_file_states_or_none() {
 /// Adaptive codings: the stamps follow from the samples that the blocks really hold.
 #[test]
 fn blocks_are_stamped_by_their_samples() {
-    super::super::pipeline::init();
+    crate::capture::pipeline::init();
     let mut content = format(0x11, 1, 16_000, 256, 4);
     content.extend([2, 0, 0xf9, 1]);
     let fact = whole(b"fact", &1300u32.to_le_bytes());
@@ -175,7 +175,7 @@ proptest! {
     /// Whatever follows the header, reading ends and stays within the file.
     #[test]
     fn any_bytes_are_read_or_refused(rest in prop::collection::vec(any::<u8>(), 0..600), wide in any::<bool>()) {
-        super::super::pipeline::init();
+        crate::capture::pipeline::init();
         let mut bytes = if wide { b"RF64".to_vec() } else { b"RIFF".to_vec() };
         bytes.extend(b"\x10\0\0\0WAVE");
         bytes.extend(&rest);
@@ -184,7 +184,7 @@ proptest! {
 
     #[test]
     fn any_damage_is_read_or_refused(at in 0usize..200, byte in any::<u8>(), tag in 0u16..20, bits in 0u16..70) {
-        super::super::pipeline::init();
+        crate::capture::pipeline::init();
         let content = format(tag, 2, 16_000, 64, bits);
         let mut bytes = riff(&[whole(b"fmt ", &content), whole(b"data", &[7; 500])]);
         let at = at % bytes.len();

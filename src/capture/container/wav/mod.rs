@@ -16,9 +16,9 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 
-use super::container::{ContainerTrack, Tables, TrackKind, nanos};
-use super::decoder::gst::missing_base_plugins;
-use super::error::CaptureError;
+use super::bytes::nanos;
+use super::{ContainerTrack, Tables, TrackKind};
+use crate::capture::error::{CaptureError, missing_base_plugins};
 use chunks::Layout;
 
 /// Sample frames of one buffer of uncoded sound.
@@ -26,7 +26,7 @@ const FRAMES: u64 = 1024;
 
 /// A WAV file whose header is read.
 #[derive(Debug)]
-pub(super) struct Wave {
+pub(in crate::capture) struct Wave {
     file: BufReader<File>,
     layout: Layout,
 }

@@ -3,12 +3,12 @@
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 
-use super::{DecodedPicture, DecodedSound};
+use super::decoded::{DecodedPicture, DecodedSound};
 use crate::clip::{ColorMatrix, Colorimetry, Picture, Plane};
 
 /// The layout of a stream's pictures, parsed anew when the caps change.
 #[derive(Debug, Default)]
-pub(in crate::capture) struct PictureLayout(Option<(gst::Caps, gst_video::VideoInfo)>);
+pub(super) struct PictureLayout(Option<(gst::Caps, gst_video::VideoInfo)>);
 
 impl PictureLayout {
     /// The picture in the buffer that the decoder wrote: mapped, not copied.
@@ -33,7 +33,7 @@ impl PictureLayout {
 }
 
 /// Samples of a buffer in the audio branch's format, 32-bit floats.
-pub(in crate::capture) fn sound_of(sample: gst::Sample) -> Result<DecodedSound, gst::FlowError> {
+pub(super) fn sound_of(sample: gst::Sample) -> Result<DecodedSound, gst::FlowError> {
     let buffer = sample.buffer_owned().ok_or(gst::FlowError::Error)?;
     let mapped = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
     Ok(DecodedSound {

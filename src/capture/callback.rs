@@ -8,7 +8,7 @@ use cpal::{BufferSize, ErrorKind, FromSample, SampleFormat, SizedSample, StreamC
 use ringbuf::traits::{Consumer, Observer, Producer, Split};
 use ringbuf::{HeapCons, HeapProd, HeapRb};
 
-use super::channels::{ChannelWatch, VadBlock};
+use super::downmix::{ChannelWatch, VadBlock};
 use super::health::SourceCounters;
 use super::resample::nanos;
 use crate::time::monotonic_nanos;

@@ -4,29 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::{DecodedPicture, DecodedSound};
-use crate::capture::delivery::{FrameDelivery, SoundDelivery};
-
-/// The receiver is gone, or capture is to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::capture) struct Closed;
-
-/// Takes one track's decoded media, on a decoder's thread; it blocks for backpressure.
-pub(in crate::capture) trait Sink<T>: Send + 'static {
-    fn deliver(&mut self, item: T) -> Result<(), Closed>;
-
-    /// Sends what is held back: the track has ended.
-    fn flush(&mut self) {}
-
-    /// The end of the stream, for the receiver.
-    fn close(&mut self);
-}
+use super::decoded::{Closed, DecodedPicture, DecodedSound, Kind, Sink};
+use super::delivery::{FrameDelivery, SoundDelivery};
 
 /// Where decoded media go, and how far each track is.
 #[derive(Debug)]
-pub(in crate::capture) struct Taps<F = FrameDelivery, S = SoundDelivery> {
+pub(super) struct Taps<F = FrameDelivery, S = SoundDelivery> {
     pub frames: Mutex<Option<F>>,
     pub sound: Mutex<Option<S>>,
     /// Lanes stay open at a track's end: another pass follows.
@@ -56,7 +39,7 @@ impl<F, S> Default for Taps<F, S> {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::capture) struct Tracks {
+pub(super) struct Tracks {
     pub video: Track,
     pub audio: Track,
     /// A receiver is gone, or capture is to stop.
@@ -64,7 +47,7 @@ pub(in crate::capture) struct Tracks {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::capture) struct Track {
+pub(super) struct Track {
     pub present: bool,
     pub ended: bool,
     /// Items that came out of the decoder.
@@ -86,15 +69,8 @@ impl Tracks {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(in crate::capture) enum Kind {
-    Video,
-    Audio,
-}
-
 impl<F, S> Taps<F, S> {
-    pub(super) fn count_replaced_stamp(&self) {
+    pub fn count_replaced_stamp(&self) {
         self.replaced_stamps.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::channels::{ChannelWatch, Switch, VadBlock};
+use super::downmix::{ChannelWatch, Switch, VadBlock};
 use super::tracks::ChannelSelection;
 
 /// How far the watch is ahead of the mix, nanoseconds: more than the watch needs for a decision.

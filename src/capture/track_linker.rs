@@ -11,8 +11,11 @@ use gstreamer as gst;
 use gstreamer::glib;
 use gstreamer::prelude::*;
 
-use super::delivery::Timeline;
-use super::pipeline::{INTERLEAVE_BYTES, Kind, SoundBranch, Taps, attach, tame};
+use super::decoded::Kind;
+use super::pipeline::{INTERLEAVE_BYTES, attach, tame};
+use super::sound_branch::SoundBranch;
+use super::timeline::Timeline;
+use super::track_sinks::Taps;
 use super::tracks::ChannelSelection;
 use crate::time::{Clock, SystemClock};
 

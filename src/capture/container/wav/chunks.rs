@@ -8,7 +8,7 @@ use std::io::{Read, Seek, SeekFrom};
 use gstreamer as gst;
 
 use super::coding::Coding;
-use crate::capture::container::{array, le16, le32, le64};
+use crate::capture::container::bytes::{array, le16, le32, le64};
 
 /// More of a header's chunk is not read.
 const CHUNK_BYTES: u64 = 1 << 16;
