@@ -14,7 +14,7 @@ use std::fmt;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize, Serializer};
 pub use source::{AudioSpec, UnknownAudio, UnknownVideo, VideoSpec};
-use text::{cover_text, names_secret, replace_alone};
+use text::{names_secret, redact_text, replace_whole_word};
 
 /// What is shown in place of a secret.
 const HIDDEN: &str = "***";
@@ -36,18 +36,18 @@ impl Address {
 
     /// `text` of a library (an error, a reason) without this address's secrets, and without those
     /// of any other address in it.
-    pub fn hide_in(&self, text: &str) -> String {
-        let covered = cover_value(&self.0);
+    pub fn redact_in(&self, text: &str) -> String {
+        let redacted = redact_value(&self.0);
         let whole = Secret::new(&self.0);
         let mut secrets: Vec<(String, &str, bool)> = Vec::new();
-        if covered.shown != self.0 {
+        if redacted.shown != self.0 {
             secrets.extend(
                 whole
                     .forms()
-                    .map(|form| (form, covered.shown.as_str(), true)),
+                    .map(|form| (form, redacted.shown.as_str(), true)),
             );
         }
-        for secret in &covered.secrets {
+        for secret in &redacted.secrets {
             secrets.extend(
                 secret
                     .forms()
@@ -61,7 +61,7 @@ impl Address {
                 if *is_distinct {
                     text.replace(form.as_str(), shown)
                 } else {
-                    replace_alone(&text, form, shown)
+                    replace_whole_word(&text, form, shown)
                 }
             });
         redact(&text)
@@ -101,18 +101,18 @@ impl Serialize for Address {
 /// A configured value as it may be shown. The value as a whole may be an address, so that spaces
 /// and quotes belong to it.
 pub fn shown(value: &str) -> String {
-    cover_value(value).shown
+    redact_value(value).shown
 }
 
 /// Text with the secrets of every address, credential and secret property in it hidden. An address
 /// ends at white space, or at the closing quote where it is quoted.
 pub fn redact(text: &str) -> String {
-    cover_text(text).shown
+    redact_text(text).shown
 }
 
 /// Text without its secrets, and these.
 #[derive(Debug, Default)]
-struct Covered {
+struct Redacted {
     shown: String,
     secrets: Vec<Secret>,
 }
@@ -159,62 +159,64 @@ impl Secret {
     }
 }
 
-impl Covered {
-    fn plain(text: &str) -> Covered {
-        Covered {
+impl Redacted {
+    fn plain(text: &str) -> Redacted {
+        Redacted {
             shown: text.to_owned(),
             secrets: Vec::new(),
         }
     }
 
-    fn behind(self, prefix: &str) -> Covered {
-        Covered {
+    fn behind(self, prefix: &str) -> Redacted {
+        Redacted {
             shown: format!("{prefix}{}", self.shown),
             ..self
         }
     }
 
-    fn push(&mut self, part: Covered) {
+    fn push(&mut self, part: Redacted) {
         self.shown.push_str(&part.shown);
         self.secrets.extend(part.secrets);
     }
 }
 
-fn cover_value(value: &str) -> Covered {
+fn redact_value(value: &str) -> Redacted {
     if let Some(bin) = value.strip_prefix("gst:") {
-        return cover_text(bin).behind("gst:");
+        return redact_text(bin).behind("gst:");
     }
     if let Some(rest) = value.strip_prefix("uri:") {
         let place = rest.trim_start();
-        return cover_place(place).behind(&value[..value.len() - place.len()]);
+        return redact_location(place).behind(&value[..value.len() - place.len()]);
     }
-    cover_place(value)
+    redact_location(value)
 }
 
 /// A place without the prefix `uri:`, or text that may be anything.
-fn cover_place(text: &str) -> Covered {
+fn redact_location(text: &str) -> Redacted {
     if scheme_at_start(text).is_some() {
-        return cover_address(text);
+        return redact_url(text);
     }
     if text.contains("://") || is_bin(text) {
-        return cover_text(text);
+        return redact_text(text);
     }
     if text.starts_with(['/', '.', '~']) {
-        return Covered::plain(text);
+        return Redacted::plain(text);
     }
     // An address whose scheme was forgotten or misspelled.
     let (place, query) = match text.split_once('?') {
         Some((place, query)) if query.contains('=') => (place, Some(query)),
         _ => (text, None),
     };
-    let mut covered = match place.rfind('@') {
-        Some(at) if place[..at].contains(':') => cover_user(&place[..at]).followed_by(&place[at..]),
-        _ => cover_text(place),
+    let mut redacted = match place.rfind('@') {
+        Some(at) if place[..at].contains(':') => {
+            redact_user_info(&place[..at]).followed_by(&place[at..])
+        }
+        _ => redact_text(place),
     };
     if let Some(query) = query {
-        covered.push(cover_query('?', query));
+        redacted.push(redact_query('?', query));
     }
-    covered
+    redacted
 }
 
 /// A rooted path may contain `=` and `!`; a bin description starts with an element's name.
@@ -222,8 +224,8 @@ fn is_bin(text: &str) -> bool {
     !text.starts_with(['/', '.', '~']) && text.contains(['=', '!']) && text.contains(' ')
 }
 
-impl Covered {
-    fn followed_by(mut self, text: &str) -> Covered {
+impl Redacted {
+    fn followed_by(mut self, text: &str) -> Redacted {
         self.shown.push_str(text);
         self
     }
@@ -238,58 +240,58 @@ fn scheme_at_start(text: &str) -> Option<&str> {
 }
 
 /// `scheme://…`, all of it one address.
-fn cover_address(text: &str) -> Covered {
+fn redact_url(text: &str) -> Redacted {
     let scheme = scheme_at_start(text).expect("the caller found one");
     let rest = &text[scheme.len() + 3..];
     // A path on this machine. Its `?`, `#` and `@` are characters of file names.
     if scheme.eq_ignore_ascii_case("file") && rest.starts_with('/') {
-        return Covered::plain(text);
+        return Redacted::plain(text);
     }
     let (authority, tail) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
-    let user = rest.rfind('@').map(|at| cover_user(&rest[..at]));
+    let user = rest.rfind('@').map(|at| redact_user_info(&rest[..at]));
     let host = authority.rsplit('@').next().unwrap_or_default();
     if tail.contains('@') || !is_host(host) {
-        let mut covered = Covered {
+        let mut redacted = Redacted {
             shown: format!("{scheme}://{HIDDEN}"),
             secrets: vec![Secret::new(rest)],
         };
-        covered
+        redacted
             .secrets
             .extend(user.into_iter().flat_map(|user| user.secrets));
-        return covered;
+        return redacted;
     }
-    let mut covered = user.map_or_else(Covered::default, |user| user.followed_by("@"));
-    covered.shown.push_str(host);
+    let mut redacted = user.map_or_else(Redacted::default, |user| user.followed_by("@"));
+    redacted.shown.push_str(host);
     let (path, query) = tail.split_at(tail.find(['?', '#']).unwrap_or(tail.len()));
     if names_secret(path) {
-        covered.push(Covered {
+        redacted.push(Redacted {
             shown: format!("/{HIDDEN}"),
             secrets: vec![Secret::new(path)],
         });
     } else {
-        covered.shown.push_str(path);
+        redacted.shown.push_str(path);
     }
     if let Some(sign) = query.chars().next() {
-        covered.push(cover_query(sign, &query[1..]));
+        redacted.push(redact_query(sign, &query[1..]));
     }
-    covered.behind(&format!("{scheme}://"))
+    redacted.behind(&format!("{scheme}://"))
 }
 
 /// User information, without its `@`.
-fn cover_user(text: &str) -> Covered {
+fn redact_user_info(text: &str) -> Redacted {
     let mut secrets = vec![Secret::new(text)];
     match text.split_once(':') {
         Some((user, password)) => secrets.extend([Secret::name(user), Secret::new(password)]),
         None => secrets.push(Secret::name(text)),
     }
-    Covered {
+    Redacted {
         shown: HIDDEN.to_owned(),
         secrets,
     }
 }
 
 /// A query or a fragment behind its sign.
-fn cover_query(sign: char, text: &str) -> Covered {
+fn redact_query(sign: char, text: &str) -> Redacted {
     let mut secrets = vec![Secret::new(text)];
     let values = text
         .split(['&', ';', '#'])
@@ -304,7 +306,7 @@ fn cover_query(sign: char, text: &str) -> Covered {
     } else {
         format!("{sign}{HIDDEN}")
     };
-    Covered { shown, secrets }
+    Redacted { shown, secrets }
 }
 
 /// A host's name or number, with or without a port; anything else may be a part of a password.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::time::monotonic_nanos;
 
 mod stream;
-pub use stream::{Stream, Unwritten};
+pub use stream::{PartialWrite, Stream};
 
 /// How long one line of the log waits for a reader that has stalled, before it is dropped.
 const LOG_WAIT: Duration = Duration::from_millis(50);
@@ -18,7 +18,7 @@ const LINE_WAIT: Duration = Duration::from_millis(500);
 
 /// A reader that closes our output (`expressd devices | head`) ends us quietly, as it does any other program of a pipeline; any other
 /// panic is told as usual. For the beginning of `main`.
-pub fn end_quietly_with_the_reader() {
+pub fn exit_on_broken_pipe() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if panic.payload_as_str().is_some_and(|text| {
@@ -32,9 +32,9 @@ pub fn end_quietly_with_the_reader() {
 
 /// Prints a line on standard output. If nothing reads it for half a second, the line is dropped.
 /// Ends the process quietly if the reader has closed its end, as `println!` does here.
-pub fn say(line: &str) {
+pub fn print_line(line: &str) {
     let printed = Stream::of(io::stdout())
-        .map_err(Unwritten::nothing)
+        .map_err(PartialWrite::nothing)
         .and_then(|mut out| out.put(format!("{line}\n").as_bytes(), &at_most(LINE_WAIT)));
     if printed.is_err_and(|failure| failure.cause.kind() == io::ErrorKind::BrokenPipe) {
         std::process::exit(0);
@@ -43,8 +43,8 @@ pub fn say(line: &str) {
 
 /// Prints lines on standard error, behind the log. If nothing reads it for half a second, they are
 /// dropped.
-pub fn report(text: &str) {
-    errors().put(format!("{text}\n").as_bytes(), LINE_WAIT);
+pub fn print_error(text: &str) {
+    stderr_lines().put(format!("{text}\n").as_bytes(), LINE_WAIT);
 }
 
 /// The log's writer: standard error. While nothing reads it, lines are dropped; their number is
@@ -55,7 +55,7 @@ pub struct Log;
 impl Write for Log {
     /// Takes `line` as one whole line; never fails.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        errors().put(line, LOG_WAIT);
+        stderr_lines().put(line, LOG_WAIT);
         Ok(line.len())
     }
 
@@ -79,15 +79,15 @@ pub fn at_most(limit: Duration) -> impl Fn() -> bool {
     move || monotonic_nanos() < until
 }
 
-fn errors() -> impl std::ops::DerefMut<Target = Lines> {
-    static ERRORS: LazyLock<Mutex<Lines>> = LazyLock::new(|| {
+fn stderr_lines() -> impl std::ops::DerefMut<Target = Lines> {
+    static STDERR_LINES: LazyLock<Mutex<Lines>> = LazyLock::new(|| {
         Mutex::new(Lines {
             stream: Stream::of(io::stderr()).ok(),
             dropped: 0,
-            begun: false,
+            is_partial: false,
         })
     });
-    ERRORS.lock().unwrap_or_else(PoisonError::into_inner)
+    STDERR_LINES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Lines to a reader that may stall.
@@ -96,7 +96,7 @@ struct Lines {
     /// Lines dropped since the last one that was written.
     dropped: u64,
     /// The last line was not written to its end.
-    begun: bool,
+    is_partial: bool,
 }
 
 impl Lines {
@@ -111,7 +111,7 @@ impl Lines {
             wait
         };
         let mut text = Vec::with_capacity(line.len() + 80);
-        if self.begun {
+        if self.is_partial {
             text.push(b'\n');
         }
         if self.dropped > 0 {
@@ -123,10 +123,10 @@ impl Lines {
         }
         text.extend_from_slice(line);
         match stream.put(&text, &at_most(wait)) {
-            Ok(()) => (self.dropped, self.begun) = (0, false),
+            Ok(()) => (self.dropped, self.is_partial) = (0, false),
             Err(failure) => {
                 self.dropped += 1;
-                self.begun |= failure.written > 0;
+                self.is_partial |= failure.written > 0;
             }
         }
     }
@@ -144,7 +144,7 @@ mod tests {
         let mut lines = Lines {
             stream: Some(Stream::of(&writer).unwrap()),
             dropped: 0,
-            begun: false,
+            is_partial: false,
         };
         let line = [b"x".repeat(999), b"\n".to_vec()].concat();
         for _ in 0..1000 {

@@ -140,9 +140,9 @@ impl VideoSpec {
         \"pipewire:<node>\", \"uri:<file, http or rtsp>\", \"gst:<bin>\", \"test\" or \"none\"";
 
     /// `text` of a library about this source, without the source's secrets.
-    pub fn hide_in(&self, text: &str) -> String {
+    pub fn redact_in(&self, text: &str) -> String {
         match self {
-            VideoSpec::Uri(address) | VideoSpec::Gst(address) => address.hide_in(text),
+            VideoSpec::Uri(address) | VideoSpec::Gst(address) => address.redact_in(text),
             _ => redact(text),
         }
     }

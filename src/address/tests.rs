@@ -140,7 +140,7 @@ fn messages_that_quote_an_address_lose_its_secrets() {
             format!("user ann has the password {password}"),
             "redirected to http://ann:xyzzy@other/x?token=plugh now".to_owned(),
         ] {
-            let hidden = address.hide_in(&quoted);
+            let hidden = address.redact_in(&quoted);
             for secret in ["ann", "zzy", "plugh"] {
                 assert!(!hidden.contains(secret), "{hidden} of {quoted}");
             }
@@ -148,10 +148,13 @@ fn messages_that_quote_an_address_lose_its_secrets() {
     }
     // A user name that is a word stays inside of other words.
     let address = Address::from("rtsp://video:xyzzy@host/live");
-    assert_eq!(address.hide_in("no videos for xyzzy"), "no videos for ***");
+    assert_eq!(
+        address.redact_in("no videos for xyzzy"),
+        "no videos for ***"
+    );
     let bin = Address::from("rtspsrc user-id=a user-pw=\"s3 cret\" ! x");
     assert_eq!(
-        bin.hide_in("could not set \"user-pw\" to \"s3 cret\""),
+        bin.redact_in("could not set \"user-pw\" to \"s3 cret\""),
         "could not set \"user-pw\" to ***"
     );
 }
@@ -169,7 +172,7 @@ fn text_that_holds_no_address_stays_as_it_is() {
     ] {
         assert_eq!(redact(text), text);
         assert_eq!(
-            Address::from("rtsp://ann:xyzzy@host").hide_in(text),
+            Address::from("rtsp://ann:xyzzy@host").redact_in(text),
             text.replace("ann", "***")
         );
     }

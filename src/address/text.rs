@@ -1,6 +1,6 @@
 //! Addresses, credentials and secret properties inside of other text.
 
-use super::{Covered, HIDDEN, Secret, cover_address, cover_user, scheme_at_start};
+use super::{HIDDEN, Redacted, Secret, redact_url, redact_user_info, scheme_at_start};
 
 /// Does a path hold a secret by name, as some cameras want it (`/user=a_password=b_channel=1.sdp`)?
 pub(super) fn names_secret(path: &str) -> bool {
@@ -37,9 +37,9 @@ fn name_before(text: &str, at: usize) -> &str {
     before[before.trim_end_matches(of_name).len()..].trim_start_matches([':', '.'])
 }
 
-pub(super) fn cover_text(text: &str) -> Covered {
-    let mut covered = Covered::default();
-    // What lies before `done` is in `covered`.
+pub(super) fn redact_text(text: &str) -> Redacted {
+    let mut redacted = Redacted::default();
+    // What lies before `done` is in `redacted`.
     let (mut done, mut from) = (0, 0);
     while let Some(at) = text[from..].find(['=', ':', '@']).map(|at| from + at) {
         from = at + 1;
@@ -52,28 +52,28 @@ pub(super) fn cover_text(text: &str) -> Covered {
             _ => None,
         };
         let Some((start, end)) = found else { continue };
-        covered.shown.push_str(&text[done..start]);
+        redacted.shown.push_str(&text[done..start]);
         let part = &text[start..end];
-        covered.push(match text.as_bytes()[at] {
-            b'=' => cover_property(part),
-            b':' => cover_address(part),
-            _ => cover_user(part),
+        redacted.push(match text.as_bytes()[at] {
+            b'=' => redact_property(part),
+            b':' => redact_url(part),
+            _ => redact_user_info(part),
         });
         (done, from) = (end, end.max(from));
     }
-    covered.shown.push_str(&text[done..]);
-    covered
+    redacted.shown.push_str(&text[done..]);
+    redacted
 }
 
 /// A secret property's value, with its quotes.
-fn cover_property(value: &str) -> Covered {
+fn redact_property(value: &str) -> Redacted {
     let text = value.trim_start();
     if text.is_empty() {
-        return Covered::plain(value);
+        return Redacted::plain(value);
     }
     let bare = text.trim_matches(['"', '\'']);
     let unescaped = bare.replace('\\', "");
-    Covered {
+    Redacted {
         shown: HIDDEN.to_owned(),
         secrets: vec![
             Secret::new(text),
@@ -140,7 +140,7 @@ fn credentials_before(text: &str, done: usize, at: usize) -> Option<(usize, usiz
 }
 
 /// Replaces `form` where no letter or digit touches it.
-pub(super) fn replace_alone(text: &str, form: &str, by: &str) -> String {
+pub(super) fn replace_whole_word(text: &str, form: &str, by: &str) -> String {
     let (mut replaced, mut done) = (String::new(), 0);
     for (at, _) in text.match_indices(form) {
         let end = at + form.len();

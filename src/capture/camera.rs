@@ -17,14 +17,14 @@ use super::decoded::Kind;
 use super::delivery::{FrameDelivery, SoundDelivery};
 use super::health::{SourceGauge, SourceHealth};
 use super::loss::Loss;
-use super::pipeline::missing_decoder;
+use super::pipeline::missing_plugin;
 use super::retry::{FIRST_PAUSE, WATCH_STEP, pause};
 use super::source;
 use super::spec::VideoSpec;
-use super::stall::Pulse;
+use super::stall::StallDetector;
 use super::timeline::Timeline;
-use super::track_linker::{Plug, Wanted};
-use super::track_sinks::{Taps, Track};
+use super::track_linker::{TrackLinker, WantedTracks};
+use super::track_sinks::{Track, TrackSinks};
 use super::tracks::ChannelSelection;
 use crate::event::SourceState;
 use crate::time::{Clock, MediaTime, SystemClock};
@@ -52,24 +52,24 @@ pub(super) struct Camera {
 }
 
 /// One wanted track of a running pipeline.
-struct Watched<'a> {
+struct TrackMonitor<'a> {
     kind: Kind,
     what: &'static str,
     gauge: &'a SourceGauge,
-    pulse: Pulse,
+    stall: StallDetector,
     /// The decoder's last words.
     broken: Option<String>,
     /// Why it is lost, and since when.
     lost: Option<(String, MediaTime)>,
 }
 
-impl Watched<'_> {
+impl TrackMonitor<'_> {
     /// Brings the track up to date with its result, and the source health with it.
-    fn look(&mut self, track: Track, health: &SourceHealth, now: MediaTime) {
-        self.pulse.observe(track.samples, now);
+    fn update(&mut self, track: Track, health: &SourceHealth, now: MediaTime) {
+        self.stall.observe(track.samples, now);
         let why = self.broken.clone().or_else(|| {
             let ended = track.ended.then(|| format!("the {} ended", self.what));
-            ended.or_else(|| self.pulse.stalled(self.what, now))
+            ended.or_else(|| self.stall.stalled(self.what, now))
         });
         match why {
             Some(why) if self.lost.is_none() => {
@@ -153,13 +153,13 @@ impl Camera {
     /// One pipeline from its opening to its end: did it deliver, and why did it end?
     fn attempt(&mut self) -> (bool, Loss) {
         let pipeline = gst::Pipeline::new();
-        let taps = Arc::new(Taps::default());
-        taps.keep_open.store(true, Ordering::Release);
+        let sinks = Arc::new(TrackSinks::default());
+        sinks.keep_open.store(true, Ordering::Release);
         let paced = self.timeline(Some(self.clock.clone()));
-        let plug = Plug::new(
+        let linker = TrackLinker::new(
             &pipeline,
-            taps.clone(),
-            Wanted {
+            sinks.clone(),
+            WantedTracks {
                 video: self.frames.is_some(),
                 audio: self.sound.is_some(),
                 channel: self.channel,
@@ -167,7 +167,7 @@ impl Camera {
             self.clock.clone(),
             paced.clone(),
         );
-        if let Err(error) = source::build(&self.spec, &pipeline, &plug) {
+        if let Err(error) = source::build(&self.spec, &pipeline, &linker) {
             return (false, Loss::away(error.to_string()));
         }
         // GStreamer's own clock reads CLOCK_MONOTONIC, as ours; its base time is set here, so that stamps need no guess.
@@ -178,7 +178,7 @@ impl Camera {
         pipeline.set_base_time(base);
         let started = pipeline.set_state(gst::State::Paused);
         let is_live = started == Ok(gst::StateChangeSuccess::NoPreroll);
-        plug.is_live.store(is_live, Ordering::Release);
+        linker.is_live.store(is_live, Ordering::Release);
         // What is no live source (a file on a web server) comes faster than it happened, and is held back to its pace.
         let timeline = if is_live {
             let timeline = self.timeline(None);
@@ -201,32 +201,32 @@ impl Camera {
         }
         let with_sound = self.sound.is_some();
         let with_pictures = self.frames.is_some();
-        *taps.frames.lock().expect("taps lock") = self.frames.take();
-        *taps.sound.lock().expect("taps lock") = self.sound.take();
+        *sinks.frames.lock().expect("sinks lock") = self.frames.take();
+        *sinks.sound.lock().expect("sinks lock") = self.sound.take();
         let failed = match started {
             Ok(_) => pipeline.set_state(gst::State::Playing).err(),
             Err(error) => Some(error),
         };
         let health = self.health.clone();
         let now = self.clock.now();
-        let watched = |kind, what, gauge| Watched {
+        let monitors = |kind, what, gauge| TrackMonitor {
             kind,
             what,
             gauge,
-            pulse: Pulse::new(now, OPENING_NANOS),
+            stall: StallDetector::new(now, OPENING_NANOS),
             broken: None,
             lost: None,
         };
         let mut tracks = Vec::new();
         if with_pictures {
-            tracks.push(watched(Kind::Video, "pictures", &health.video));
+            tracks.push(monitors(Kind::Video, "pictures", &health.video));
         }
         if with_sound {
-            tracks.push(watched(Kind::Audio, "sound", &health.audio));
+            tracks.push(monitors(Kind::Audio, "sound", &health.audio));
         }
-        let loss = self.watch(&pipeline, &taps, &plug, &mut tracks, failed.is_some());
-        let came = taps.tracks();
-        let delivered = came.video.samples + came.audio.samples > 0;
+        let loss = self.watch(&pipeline, &sinks, &linker, &mut tracks, failed.is_some());
+        let counts = sinks.tracks();
+        let delivered = counts.video.samples + counts.audio.samples > 0;
         if !self.stop.load(Ordering::Acquire) {
             // Told before the pipeline is taken down, which may take its time.
             for track in &tracks {
@@ -235,8 +235,8 @@ impl Camera {
             }
         }
         let _ = pipeline.set_state(gst::State::Null);
-        self.frames = taps.frames.lock().expect("taps lock").take();
-        self.sound = taps.sound.lock().expect("taps lock").take();
+        self.frames = sinks.frames.lock().expect("sinks lock").take();
+        self.sound = sinks.sound.lock().expect("sinks lock").take();
         (delivered, loss)
     }
 
@@ -253,9 +253,9 @@ impl Camera {
     fn watch(
         &mut self,
         pipeline: &gst::Pipeline,
-        taps: &Taps,
-        plug: &Plug,
-        watched: &mut [Watched<'_>],
+        sinks: &TrackSinks,
+        linker: &TrackLinker,
+        monitors: &mut [TrackMonitor<'_>],
         has_failed: bool,
     ) -> Loss {
         let bus = pipeline.bus().expect("pipelines have a bus");
@@ -272,14 +272,14 @@ impl Camera {
             match message.as_ref().map(|message| (message, message.view())) {
                 Some((message, gst::MessageView::Error(error))) => {
                     let loss = Loss::of_error(error, missing.as_deref(), &self.spec);
-                    let kind = plug.broken_track(message);
-                    match watched.iter_mut().find(|track| Some(track.kind) == kind) {
+                    let kind = linker.broken_track(message);
+                    match monitors.iter_mut().find(|track| Some(track.kind) == kind) {
                         Some(track) => track.broken = Some(loss.reason),
                         None => return loss,
                     }
                 }
                 Some((message, gst::MessageView::Element(_))) => {
-                    missing = missing_decoder(message).or(missing);
+                    missing = missing_plugin(message).or(missing);
                 }
                 Some((_, gst::MessageView::Eos(_))) => return Loss::away("the stream has ended"),
                 // The bus knows the reason better, if it knows one.
@@ -289,35 +289,35 @@ impl Camera {
             if self.stop.load(Ordering::Acquire) {
                 return Loss::away("");
             }
-            let (tracks, now) = (taps.tracks(), self.clock.now());
+            let (tracks, now) = (sinks.tracks(), self.clock.now());
             let has_ended = tracks.video.ended || tracks.audio.ended;
             if tracks.closed || (has_ended && tracks.over()) {
                 return Loss::away("the stream has ended");
             }
-            for track in watched.iter_mut() {
-                let came = match track.kind {
+            for track in monitors.iter_mut() {
+                let counts = match track.kind {
                     Kind::Video => tracks.video,
                     Kind::Audio => tracks.audio,
                 };
-                if came.samples == 0 && plug.is_fed(track.kind) {
-                    track.pulse.begins();
+                if counts.samples == 0 && linker.is_fed(track.kind) {
+                    track.stall.data_arrived();
                 }
-                track.look(came, &self.health, now);
+                track.update(counts, &self.health, now);
             }
-            if let Some(why) = self.verdict(watched, tracks.video.present, now) {
+            if let Some(why) = self.reopen_reason(monitors, tracks.video.present, now) {
                 return Loss::away(why);
             }
         }
     }
 
     /// Why the source is to be opened again, if it is.
-    fn verdict(
+    fn reopen_reason(
         &mut self,
-        watched: &[Watched<'_>],
+        monitors: &[TrackMonitor<'_>],
         has_pictures: bool,
         now: MediaTime,
     ) -> Option<String> {
-        let first = watched.first()?;
+        let first = monitors.first()?;
         let (why, since) = match &first.lost {
             Some(lost) => lost,
             None => {
@@ -325,7 +325,7 @@ impl Camera {
                 return None;
             }
         };
-        if watched.iter().all(|track| track.lost.is_some()) {
+        if monitors.iter().all(|track| track.lost.is_some()) {
             return Some(why.clone());
         }
         let waited = now.nanos_since(*since);
@@ -356,11 +356,11 @@ mod tests {
             Arc::default(),
         );
         let at = |seconds: i64| MediaTime::from_nanos(seconds * SECOND);
-        let track = |kind, gauge, lost: Option<i64>| Watched {
+        let track = |kind, gauge, lost: Option<i64>| TrackMonitor {
             kind,
             what: "it",
             gauge,
-            pulse: Pulse::new(MediaTime::ZERO, OPENING_NANOS),
+            stall: StallDetector::new(MediaTime::ZERO, OPENING_NANOS),
             broken: None,
             lost: lost.map(|since| ("gone".to_owned(), at(since))),
         };
@@ -370,28 +370,44 @@ mod tests {
                 track(Kind::Audio, &health.audio, audio),
             ]
         };
-        assert_eq!(camera.verdict(&both(None, Some(1)), true, at(1000)), None);
+        assert_eq!(
+            camera.reopen_reason(&both(None, Some(1)), true, at(1000)),
+            None
+        );
         assert!(
             camera
-                .verdict(&both(Some(1), Some(1)), true, at(1))
+                .reopen_reason(&both(Some(1), Some(1)), true, at(1))
                 .is_some()
         );
         // Pictures alone: after 10 s, the next time after 20 s; after 10 s again once they have come.
-        assert_eq!(camera.verdict(&both(Some(0), None), true, at(9)), None);
-        assert!(camera.verdict(&both(Some(0), None), true, at(11)).is_some());
-        assert_eq!(camera.verdict(&both(Some(20), None), true, at(39)), None);
+        assert_eq!(
+            camera.reopen_reason(&both(Some(0), None), true, at(9)),
+            None
+        );
         assert!(
             camera
-                .verdict(&both(Some(20), None), true, at(41))
+                .reopen_reason(&both(Some(0), None), true, at(11))
                 .is_some()
         );
-        assert_eq!(camera.verdict(&both(None, None), true, at(50)), None);
+        assert_eq!(
+            camera.reopen_reason(&both(Some(20), None), true, at(39)),
+            None
+        );
         assert!(
             camera
-                .verdict(&both(Some(60), None), true, at(71))
+                .reopen_reason(&both(Some(20), None), true, at(41))
+                .is_some()
+        );
+        assert_eq!(camera.reopen_reason(&both(None, None), true, at(50)), None);
+        assert!(
+            camera
+                .reopen_reason(&both(Some(60), None), true, at(71))
                 .is_some()
         );
         // A source that has none does not get any by being opened again.
-        assert_eq!(camera.verdict(&both(Some(0), None), false, at(999)), None);
+        assert_eq!(
+            camera.reopen_reason(&both(Some(0), None), false, at(999)),
+            None
+        );
     }
 }

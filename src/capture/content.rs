@@ -67,32 +67,35 @@ mod tests {
     #[test]
     fn the_content_counts_and_not_the_name() {
         let folder = tempfile::tempdir().unwrap();
-        let judge = |name: &str, bytes: &[u8]| {
+        let detected = |name: &str, bytes: &[u8]| {
             let path = folder.path().join(name);
             std::fs::write(&path, bytes).unwrap();
             is_recording(&path)
         };
         let demo = std::fs::read(crate::testing::project("config/demo/demo.mp4")).unwrap();
-        assert!(judge("GOPR0001.LRV", &demo));
-        assert!(judge(
+        assert!(detected("GOPR0001.LRV", &demo));
+        assert!(detected(
             "session",
             b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0"
         ));
-        assert!(!judge(
+        assert!(!detected(
             "pointer.flv",
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
         ));
-        assert!(!judge("empty.mp4", b""));
-        assert!(!judge("one.mp4", b"x"));
-        assert!(!judge("photo.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"));
-        assert!(!judge(
+        assert!(!detected("empty.mp4", b""));
+        assert!(!detected("one.mp4", b"x"));
+        assert!(!detected(
+            "photo.heic",
+            b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+        ));
+        assert!(!detected(
             "thumbnail.thm",
             &[
                 0xff, 0xd8, 0xff, 0xe0, 0, 0x10, b'J', b'F', b'I', b'F', 0, 1, 1
             ]
         ));
-        assert!(!judge("sheet.xlsx", b"PK\x03\x04\x14\0\0\0\x08\0"));
-        assert!(!judge("events.jsonl", b"{\"type\":\"subject\"}\n"));
+        assert!(!detected("sheet.xlsx", b"PK\x03\x04\x14\0\0\0\x08\0"));
+        assert!(!detected("events.jsonl", b"{\"type\":\"subject\"}\n"));
         assert!(
             is_named_as_recording(Path::new("a.FLV")) && !is_named_as_recording(Path::new("a.csv"))
         );

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::block_cutter::BlockCutter;
 use super::decoded::{Closed, DecodedPicture, DecodedSound, Sink};
 use super::health::{SourceCounters, SourceHealth};
-use super::stamps::{Outliers, Stamps};
+use super::stamps::{OutlierFilter, PictureStamps};
 use super::timeline::Timeline;
 use crate::clip::{AudioBlock, Picture, VideoFrame, samples_to_nanos};
 use crate::event::SourceState;
@@ -43,9 +43,9 @@ pub(super) struct FrameDelivery {
     /// The only picture of the pass, while there is one only.
     still: Option<Arc<Picture>>,
     pass_began: u64,
-    stamps: Stamps,
-    outliers: Outliers<DecodedPicture>,
-    has_told_of_stamps: bool,
+    stamps: PictureStamps,
+    outliers: OutlierFilter<DecodedPicture>,
+    has_warned_of_stamps: bool,
 }
 
 /// Rate at which a still picture is repeated.
@@ -71,9 +71,9 @@ impl FrameDelivery {
             last_running: None,
             still: None,
             pass_began: 0,
-            stamps: Stamps::default(),
-            outliers: Outliers::default(),
-            has_told_of_stamps: false,
+            stamps: PictureStamps::default(),
+            outliers: OutlierFilter::default(),
+            has_warned_of_stamps: false,
         }
     }
 
@@ -85,7 +85,7 @@ impl FrameDelivery {
             self.last_gap_nanos,
             self.last_running,
         ) = (timeline, 0, 0, None);
-        (self.stamps, self.outliers) = (Stamps::default(), Outliers::default());
+        (self.stamps, self.outliers) = (PictureStamps::default(), OutlierFilter::default());
     }
 
     pub fn count(&self) -> u64 {
@@ -133,7 +133,7 @@ impl Sink<DecodedPicture> for FrameDelivery {
         let counters = &self.health.video.counters;
         if placed.is_assumed {
             counters.assumed_stamps.fetch_add(1, Ordering::Relaxed);
-            if !std::mem::replace(&mut self.has_told_of_stamps, true) {
+            if !std::mem::replace(&mut self.has_warned_of_stamps, true) {
                 tracing::warn!(
                     "the pictures have no stamps: they are placed by their durations, or 25 a second"
                 );
@@ -248,7 +248,7 @@ pub(super) struct SoundDelivery {
     pub health: Arc<SourceHealth>,
     pub live_clock: Option<Arc<SystemClock>>,
     cutter: BlockCutter,
-    outliers: Outliers<Vec<f32>>,
+    outliers: OutlierFilter<Vec<f32>>,
     last_end: Option<MediaTime>,
     samples: u64,
     pub end_nanos: i64,
@@ -266,7 +266,7 @@ impl SoundDelivery {
             health,
             live_clock: None,
             cutter: BlockCutter::default(),
-            outliers: Outliers::default(),
+            outliers: OutlierFilter::default(),
             last_end: None,
             samples: 0,
             end_nanos: 0,
@@ -275,7 +275,7 @@ impl SoundDelivery {
 
     pub fn begin_pass(&mut self, timeline: Arc<Timeline>) {
         (self.timeline, self.cutter, self.end_nanos) = (timeline, BlockCutter::default(), 0);
-        self.outliers = Outliers::default();
+        self.outliers = OutlierFilter::default();
     }
 
     pub fn count(&self) -> u64 {

@@ -4,7 +4,7 @@ use cpal::traits::{DeviceTrait, HostTrait};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::library_messages::{AlsaMessages, StandardErrorKept};
+use super::library_messages::{AlsaMessages, CapturedStderr};
 use super::pipeline::init;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -59,7 +59,7 @@ pub fn devices() -> Vec<DeviceEntry> {
             })
         })
         .collect();
-    let _messages = (StandardErrorKept::kept(), AlsaMessages::kept());
+    let _messages = (CapturedStderr::capture(), AlsaMessages::capture());
     let host = cpal::default_host();
     if host
         .default_input_device()

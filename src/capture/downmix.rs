@@ -20,20 +20,20 @@ const TO_RETURN: u32 = 100;
 
 /// What is heard of several channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum VadBlock {
-    Mix,
+pub(super) enum Downmix {
+    All,
     /// This channel alone, counted from 0.
     Channel(usize),
 }
 
-impl VadBlock {
+impl Downmix {
     /// What is heard from the beginning. `None`: there is no such channel.
-    pub fn at_first(selection: ChannelSelection, channels: usize) -> Option<VadBlock> {
+    pub fn initial(selection: ChannelSelection, channels: usize) -> Option<Downmix> {
         match selection {
-            ChannelSelection::Auto | ChannelSelection::Mix => Some(VadBlock::Mix),
+            ChannelSelection::Auto | ChannelSelection::Mix => Some(Downmix::All),
             ChannelSelection::Number(number) => {
                 let channel = number.get() as usize - 1;
-                (channel < channels).then_some(VadBlock::Channel(channel))
+                (channel < channels).then_some(Downmix::Channel(channel))
             }
         }
     }
@@ -41,9 +41,9 @@ impl VadBlock {
     /// How much of each channel goes into what is heard.
     pub fn weights(self, channels: usize) -> Vec<f32> {
         match self {
-            VadBlock::Mix => vec![1.0 / channels.max(1) as f32; channels],
-            VadBlock::Channel(heard) => (0..channels)
-                .map(|channel| f32::from(u8::from(channel == heard)))
+            Downmix::All => vec![1.0 / channels.max(1) as f32; channels],
+            Downmix::Channel(selected) => (0..channels)
+                .map(|channel| f32::from(u8::from(channel == selected)))
                 .collect(),
         }
     }
@@ -54,14 +54,14 @@ impl VadBlock {
 pub(super) struct Switch {
     /// From this frame on, counted from the first.
     pub frame: u64,
-    pub heard: VadBlock,
+    pub downmix: Downmix,
 }
 
 /// Decides by the sound alone, never by how it is packed.
 #[derive(Clone, Debug)]
-pub(super) struct ChannelWatch {
+pub(super) struct CancellationDetector {
     block_frames: u32,
-    heard: VadBlock,
+    downmix: Downmix,
     /// Of the block under way: sums of squares per channel, of their mean, and its frames.
     squares: Vec<f64>,
     mixed: f64,
@@ -74,11 +74,11 @@ pub(super) struct ChannelWatch {
     run_energy: Vec<f64>,
 }
 
-impl ChannelWatch {
-    pub fn new(channels: usize, rate_hz: u32) -> ChannelWatch {
-        ChannelWatch {
+impl CancellationDetector {
+    pub fn new(channels: usize, rate_hz: u32) -> CancellationDetector {
+        CancellationDetector {
             block_frames: (rate_hz / BLOCKS_HZ).max(1),
-            heard: VadBlock::Mix,
+            downmix: Downmix::All,
             squares: vec![0.0; channels],
             mixed: 0.0,
             frames: 0,
@@ -120,14 +120,14 @@ impl ChannelWatch {
         self.blocks += 1;
         let mut switch = None;
         if loudest > AUDIBLE {
-            let (speaks_for_a_change, needed) = match self.heard {
-                VadBlock::Mix => (is_lost, TO_LEAVE),
-                VadBlock::Channel(_) => (!is_lost, TO_RETURN),
+            let (speaks_for_a_change, needed) = match self.downmix {
+                Downmix::All => (is_lost, TO_LEAVE),
+                Downmix::Channel(_) => (!is_lost, TO_RETURN),
             };
             if !speaks_for_a_change {
                 self.run = 0;
             } else {
-                let is_stale = self.heard == VadBlock::Mix && block - self.run_began > WITHIN;
+                let is_stale = self.downmix == Downmix::All && block - self.run_began > WITHIN;
                 if self.run == 0 || is_stale {
                     (self.run, self.run_began) = (0, block);
                     self.run_energy.fill(0.0);
@@ -147,14 +147,14 @@ impl ChannelWatch {
     }
 
     fn change(&mut self, block: u64) -> Switch {
-        let (heard, from) = match self.heard {
-            VadBlock::Mix => (VadBlock::Channel(self.best()), self.run_began),
-            VadBlock::Channel(_) => (VadBlock::Mix, block + 1),
+        let (downmix, from) = match self.downmix {
+            Downmix::All => (Downmix::Channel(self.best()), self.run_began),
+            Downmix::Channel(_) => (Downmix::All, block + 1),
         };
-        (self.heard, self.run) = (heard, 0);
+        (self.downmix, self.run) = (downmix, 0);
         Switch {
             frame: from * u64::from(self.block_frames),
-            heard,
+            downmix,
         }
     }
 
@@ -183,7 +183,7 @@ mod tests {
 
     /// The switches over `seconds`.
     fn watch<const N: usize>(seconds: u64, frame: impl Fn(u64) -> [f32; N]) -> Vec<Switch> {
-        let mut watch = ChannelWatch::new(N, RATE);
+        let mut watch = CancellationDetector::new(N, RATE);
         (0..seconds * u64::from(RATE))
             .filter_map(|at| watch.take(frame(at).into_iter()))
             .collect()
@@ -192,7 +192,7 @@ mod tests {
     fn channel(frame: u64, channel: usize) -> Vec<Switch> {
         vec![Switch {
             frame,
-            heard: VadBlock::Channel(channel),
+            downmix: Downmix::Channel(channel),
         }]
     }
 
@@ -246,16 +246,16 @@ mod tests {
         };
         let switches = watch(5, heals);
         assert_eq!(switches.len(), 2);
-        assert_eq!(switches[1].heard, VadBlock::Mix);
+        assert_eq!(switches[1].downmix, Downmix::All);
         assert_eq!(switches[1].frame, 3 * second);
     }
 
     #[test]
     fn a_channel_that_is_not_there_is_refused() {
         let number = |n| ChannelSelection::Number(std::num::NonZeroU32::new(n).unwrap());
-        assert_eq!(VadBlock::at_first(number(2), 2), Some(VadBlock::Channel(1)));
-        assert_eq!(VadBlock::at_first(number(3), 2), None);
-        assert_eq!(VadBlock::Channel(1).weights(3), [0.0, 1.0, 0.0]);
-        assert_eq!(VadBlock::Mix.weights(2), [0.5, 0.5]);
+        assert_eq!(Downmix::initial(number(2), 2), Some(Downmix::Channel(1)));
+        assert_eq!(Downmix::initial(number(3), 2), None);
+        assert_eq!(Downmix::Channel(1).weights(3), [0.0, 1.0, 0.0]);
+        assert_eq!(Downmix::All.weights(2), [0.5, 0.5]);
     }
 }

@@ -76,9 +76,9 @@ pub enum CaptureError {
 }
 
 /// What a track came to, as [`CaptureError::Missing`] words it.
-pub(super) fn track_fault(kind: &str, codec: &str, came: &str) -> String {
+pub(super) fn track_fault(kind: &str, codec: &str, outcome: &str) -> String {
     let codec = if codec.is_empty() { "unnamed" } else { codec };
-    format!("its {kind} track (codec {codec}) {came}")
+    format!("its {kind} track (codec {codec}) {outcome}")
 }
 
 /// GStreamer's base plugins are not installed.

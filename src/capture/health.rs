@@ -150,15 +150,15 @@ impl SourceHealth {
         }
         (status.state, status.reason) = (state, reason);
         drop(status);
-        self.tell();
+        self.notify_change();
     }
 
     pub(super) fn set_origin(&self, gauge: &SourceGauge, origin: Option<MediaTime>) {
         gauge.status.lock().expect("health lock").origin_ns = origin;
-        self.tell();
+        self.notify_change();
     }
 
-    fn tell(&self) {
+    fn notify_change(&self) {
         *self.changes.lock().expect("health lock") += 1;
         self.changed.notify_all();
     }

@@ -22,7 +22,7 @@ use super::retry::{FIRST_PAUSE, pause};
 use super::source;
 use super::spec::{AudioSpec, VideoSpec, local_file};
 use super::timeline::Timeline;
-use super::track_linker::{Plug, Wanted};
+use super::track_linker::{TrackLinker, WantedTracks};
 use super::tracks::TrackChoice;
 use crate::clip::AudioBlock;
 use crate::event::SourceState;
@@ -123,19 +123,19 @@ pub fn open_live_with(
         // Builds once for the errors of that.
         (None, spec) => {
             let pipeline = gst::Pipeline::new();
-            let wanted = Wanted {
+            let wanted = WantedTracks {
                 video: true,
                 audio: with_track,
                 channel: choice.channel,
             };
-            let plug = Plug::new(
+            let linker = TrackLinker::new(
                 &pipeline,
                 Arc::default(),
                 wanted,
                 clock.clone(),
                 timeline(&stop),
             );
-            source::build(spec, &pipeline, &plug).map(|()| None)?
+            source::build(spec, &pipeline, &linker).map(|()| None)?
         }
     };
 

@@ -62,14 +62,14 @@ impl Loss {
                     "the server cannot be reached, or it broke the connection off".into()
                 }
                 // The message may quote the address.
-                (None, _) => spec.hide_in(&reason(error)),
+                (None, _) => spec.redact_in(&reason(error)),
             }),
         };
         if let VideoSpec::Uri(address) = spec
             && is_badly_escaped(address.expose())
         {
             loss.reason.push_str("; ");
-            loss.reason.push_str(ESCAPE);
+            loss.reason.push_str(ESCAPE_REMEDY);
             if loss.cause == Cause::Away {
                 loss.cause = Cause::Refused;
             }
@@ -124,7 +124,7 @@ impl Cause {
 }
 
 /// What to do about an address whose user name or password breaks it.
-pub(super) const ESCAPE: &str = "in the address, the user name or the password has characters \
+pub(super) const ESCAPE_REMEDY: &str = "in the address, the user name or the password has characters \
     that must be percent-encoded: write % as %25, @ as %40, : as %3A, / as %2F, # as %23, ? as %3F";
 
 /// Does the user name or password of this address hold characters that end it too early?

@@ -8,15 +8,15 @@ use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, StreamConfig, SupportedBufferSize};
 use ringbuf::traits::Consumer;
 
-use super::callback::{Mix, Signals, build};
-use super::downmix::{ChannelWatch, VadBlock};
+use super::callback::{ChannelMixer, Signals, build};
+use super::downmix::{CancellationDetector, Downmix};
 use super::error::CaptureError;
 use super::health::SourceHealth;
 use super::library_messages::AlsaMessages;
 use super::resample::{ToSpeechRate, nanos};
 use super::retry::{FIRST_PAUSE, pause};
 use super::spec::AudioSpec;
-use super::stall::Pulse;
+use super::stall::StallDetector;
 use super::tracks::ChannelSelection;
 use crate::clip::{AudioBlock, samples_to_nanos};
 use crate::event::SourceState;
@@ -92,7 +92,7 @@ impl Microphone {
                 by_id.or_else(|| {
                     host.input_devices()
                         .ok()?
-                        .find(|device| is_called(device, name))
+                        .find(|device| matches_name(device, name))
                 })
             }
             _ => host.default_input_device(),
@@ -142,7 +142,7 @@ impl Microphone {
         stop: &AtomicBool,
         last: &mut Option<MediaTime>,
     ) -> Result<(), String> {
-        let _messages = AlsaMessages::kept();
+        let _messages = AlsaMessages::capture();
         let device = self
             .device()
             .ok_or_else(|| format!("there is no microphone `{}`", self.spec))?;
@@ -152,16 +152,16 @@ impl Microphone {
         let rate_hz = supported.sample_rate();
         let signals = Arc::new(Signals::default());
         let channels = supported.channels();
-        let Some(heard) = VadBlock::at_first(self.channel, usize::from(channels)) else {
+        let Some(downmix) = Downmix::initial(self.channel, usize::from(channels)) else {
             return Err(format!(
                 "the microphone `{}` has {channels} channels: audio.channel = \"{}\" is none of them",
                 self.spec, self.channel
             ));
         };
-        let mix = Mix {
-            heard,
-            watch: (self.channel == ChannelSelection::Auto && channels > 1)
-                .then(|| ChannelWatch::new(usize::from(channels), rate_hz)),
+        let mixer = ChannelMixer {
+            downmix,
+            detector: (self.channel == ChannelSelection::Auto && channels > 1)
+                .then(|| CancellationDetector::new(usize::from(channels), rate_hz)),
         };
         let (format, buffer) = (
             supported.sample_format(),
@@ -172,7 +172,7 @@ impl Microphone {
             sample_rate: rate_hz,
             buffer_size: buffer,
         };
-        let (stream, mut ring) = match build(&device, config, format, mix.clone(), &signals) {
+        let (stream, mut ring) = match build(&device, config, format, mixer.clone(), &signals) {
             Ok(built) => built,
             Err(_) => build(
                 &device,
@@ -181,19 +181,19 @@ impl Microphone {
                     ..config
                 },
                 format,
-                mix,
+                mixer,
                 &signals,
             )
             .map_err(|error| error.to_string())?,
         };
-        let stream = Open(Some(stream));
+        let stream = OpenStream(Some(stream));
         stream.play()?;
 
         let mut resampler = ToSpeechRate::new(rate_hz)?;
         let mut map = ClockMap::new();
         let (mut position, mut readings, mut samples) = (0i64, 0u32, Vec::new());
-        let (mut pulse, mut xruns, mut was_told) =
-            (Pulse::new(clock.now(), OPENING_NANOS), 0, false);
+        let (mut stall, mut xruns, mut has_warned) =
+            (StallDetector::new(clock.now(), OPENING_NANOS), 0, false);
         let outcome = loop {
             if stop.load(Ordering::Acquire) {
                 break Ok(());
@@ -207,7 +207,7 @@ impl Microphone {
                     .unwrap_or_else(|| "the device is gone".into()));
             }
             if let Some(channel) = signals.left_for.swap(0, Ordering::Relaxed).checked_sub(1)
-                && !std::mem::replace(&mut was_told, true)
+                && !std::mem::replace(&mut has_warned, true)
             {
                 tracing::warn!(
                     "the microphone's channels cancel each other when mixed: channel {} is heard \
@@ -222,20 +222,20 @@ impl Microphone {
                 .xruns
                 .fetch_add(new_xruns - xruns, Ordering::Relaxed);
             xruns = new_xruns;
-            while let Some(mark) = ring.marks.try_pop() {
-                if mark.lost_before > 0 {
-                    position += i64::from(mark.lost_before);
+            while let Some(stamp) = ring.stamps.try_pop() {
+                if stamp.lost_before > 0 {
+                    position += i64::from(stamp.lost_before);
                     resampler.restart(position);
                 }
                 map.observe(
                     nanos(position, rate_hz),
-                    MediaTime::from_nanos(mark.first_captured_nanos - clock.origin_nanos()),
+                    MediaTime::from_nanos(stamp.first_captured_nanos - clock.origin_nanos()),
                 );
                 readings += 1;
-                pulse.observe(u64::from(readings), clock.now());
-                ring.take(mark, &mut samples, &health.audio.counters);
-                position += i64::from(mark.samples);
-                let is_long = nanos(i64::from(mark.samples), rate_hz) > LONG_BLOCK_NANOS;
+                stall.observe(u64::from(readings), clock.now());
+                ring.read_block(stamp, &mut samples, &health.audio.counters);
+                position += i64::from(stamp.samples);
+                let is_long = nanos(i64::from(stamp.samples), rate_hz) > LONG_BLOCK_NANOS;
                 if readings < READINGS_BEFORE_FIRST && !is_long {
                     continue;
                 }
@@ -262,7 +262,7 @@ impl Microphone {
                     return Ok(());
                 }
             }
-            if let Some(why) = pulse.stalled("sound", clock.now()) {
+            if let Some(why) = stall.stalled("sound", clock.now()) {
                 break Err(why);
             }
             std::thread::sleep(DRAIN_STEP);
@@ -277,9 +277,9 @@ impl Microphone {
 
 /// A running stream. Closing it is left to a thread of its own: libpulse 16 deadlocks now and then when its server was killed
 /// (its own thread waits in `pa_memimport_free`, ALSA's for the lock that it holds), and that must not keep us from healing.
-struct Open(Option<cpal::Stream>);
+struct OpenStream(Option<cpal::Stream>);
 
-impl Open {
+impl OpenStream {
     fn play(&self) -> Result<(), String> {
         self.0
             .as_ref()
@@ -289,7 +289,7 @@ impl Open {
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenStream {
     fn drop(&mut self) {
         let stream = self.0.take();
         if let Ok(closing) = std::thread::Builder::new()
@@ -306,7 +306,7 @@ impl Drop for Open {
 }
 
 /// Does the user mean this device?
-fn is_called(device: &cpal::Device, name: &str) -> bool {
+fn matches_name(device: &cpal::Device, name: &str) -> bool {
     device.to_string() == name
         || device.id().is_ok_and(|id| id.to_string() == name)
         || device

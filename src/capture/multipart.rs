@@ -7,7 +7,7 @@ use gstreamer::prelude::*;
 
 /// Some cameras begin with the first part's headers, without the boundary before them (RFC 2046, section 5.1.1, requires it). The
 /// boundary that the HTTP header names is put there, so that the type is recognised and the first part is found.
-pub(super) fn complete(source: &gst::Element) {
+pub(super) fn insert_missing_boundary(source: &gst::Element) {
     let Some(pad) = source.static_pad("src") else {
         return;
     };

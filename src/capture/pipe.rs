@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 
 /// A pipe that is held open: its writer would be ended by a reader that goes.
 #[derive(Debug)]
-pub(super) struct Stream(File);
+pub(super) struct Pipe(File);
 
-impl Stream {
+impl Pipe {
     /// Opens the pipe at `path`; waits for its writer. `None`: it is no pipe.
-    pub fn open(path: &Path) -> io::Result<Option<Stream>> {
+    pub fn open(path: &Path) -> io::Result<Option<Pipe>> {
         if !std::fs::metadata(path)?.file_type().is_fifo() {
             return Ok(None);
         }
-        File::open(path).map(|file| Some(Stream(file)))
+        File::open(path).map(|file| Some(Pipe(file)))
     }
 
     /// A path that every process of this user can open the pipe by, as long as this value lives.
@@ -35,14 +35,14 @@ mod tests {
     #[test]
     fn a_pipe_can_be_read_by_its_path_and_a_file_is_none() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(Stream::open(file.path()).unwrap().is_none());
+        assert!(Pipe::open(file.path()).unwrap().is_none());
         let (reader, mut writer) = io::pipe().unwrap();
         let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
-        let stream = Stream::open(Path::new(&path)).unwrap().expect("a pipe");
+        let pipe = Pipe::open(Path::new(&path)).unwrap().expect("a pipe");
         writer.write_all(b"sound").unwrap();
         drop((reader, writer));
         let mut text = String::new();
-        File::open(stream.path())
+        File::open(pipe.path())
             .unwrap()
             .read_to_string(&mut text)
             .unwrap();

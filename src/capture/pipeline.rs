@@ -1,7 +1,7 @@
 //! The GStreamer end: what every pipeline has in common, whatever its source.
 //!
 //! A decoded pad is led through conversion that passes untouched what needs none (I420, square pixels, upright; mono 16 kHz f32)
-//! into an `appsink`, whose callbacks hand each sample to the deliveries in [`Taps`].
+//! into an `appsink`, whose callbacks hand each sample to the deliveries in [`TrackSinks`].
 
 use std::sync::{Arc, Once};
 
@@ -13,7 +13,7 @@ use gstreamer_video as gst_video;
 use super::decoded::{DecodedPicture, DecodedSound, Kind, Sink};
 use super::sample::{PictureLayout, sound_of};
 use super::sound_branch::{self, SoundBranch};
-use super::track_sinks::Taps;
+use super::track_sinks::TrackSinks;
 use crate::clip::SAMPLE_RATE_HZ;
 
 /// Encoded bytes that may wait per stream while the other stream's are awaited: what badly interleaved files need.
@@ -31,7 +31,7 @@ pub(super) fn attach<F: Sink<DecodedPicture>, S: Sink<DecodedSound>>(
     bin: &gst::Bin,
     pad: &gst::Pad,
     kind: Kind,
-    taps: &Arc<Taps<F, S>>,
+    sinks: &Arc<TrackSinks<F, S>>,
     prerolls: bool,
     sound: SoundBranch,
 ) -> Result<gst::Pad, gst::glib::BoolError> {
@@ -73,7 +73,7 @@ pub(super) fn attach<F: Sink<DecodedPicture>, S: Sink<DecodedSound>>(
             elements
         }
     };
-    let (at_sample, at_end) = (taps.clone(), taps.clone());
+    let (at_sample, at_end) = (sinks.clone(), sinks.clone());
     let mut layout = PictureLayout::default();
     let callbacks = gst_app::AppSinkCallbacks::builder()
         .new_sample(move |sink| {
@@ -139,15 +139,15 @@ fn has_possible_pixels(caps: &gst::CapsRef) -> bool {
 
 /// Lets a decoder's queues hold what interleaving needs, so that one track that waits for its lane never starves the other for good,
 /// and lets MPEG program streams be timed by their stamps alone (their clock references are wrong in files of old writers).
-pub(super) fn tame(decoder: &gst::Element) {
-    tame_one(decoder);
+pub(super) fn configure_decoder(decoder: &gst::Element) {
+    configure_element(decoder);
     let Some(bin) = decoder.downcast_ref::<gst::Bin>() else {
         return;
     };
-    bin.connect_deep_element_added(|_, _, element| tame_one(element));
+    bin.connect_deep_element_added(|_, _, element| configure_element(element));
 }
 
-fn tame_one(element: &gst::Element) {
+fn configure_element(element: &gst::Element) {
     match element
         .factory()
         .map(|factory| factory.name().to_string())
@@ -171,7 +171,7 @@ pub(super) fn reason(error: &gst::message::Error) -> String {
 }
 
 /// What the decoder is that is not installed, if that is what the message says.
-pub(super) fn missing_decoder(message: &gst::Message) -> Option<String> {
+pub(super) fn missing_plugin(message: &gst::Message) -> Option<String> {
     let structure = message
         .structure()
         .filter(|s| s.name() == "missing-plugin")?;

@@ -13,9 +13,9 @@ use super::decoder::{self, Decoder, Failure};
 use super::delivery::{FrameDelivery, SoundDelivery};
 use super::error::CaptureError;
 use super::health::SourceHealth;
-use super::pipe::Stream;
+use super::pipe::Pipe;
 use super::timeline::Timeline;
-use super::track_sinks::Taps;
+use super::track_sinks::TrackSinks;
 use super::tracks::TrackChoice;
 use super::truncation::{breaks_off, unplayable};
 use crate::event::SourceState;
@@ -58,11 +58,11 @@ pub struct Recording {
     path: PathBuf,
     choice: TrackChoice,
     decoder: Box<dyn Decoder>,
-    taps: Arc<Taps>,
+    sinks: Arc<TrackSinks>,
     /// What the container says of its tracks.
     tables: Option<Tables>,
     /// The pipe that it comes through.
-    stream: Option<Stream>,
+    pipe: Option<Pipe>,
     /// Pictures and sound that have to come where the container has them.
     required: [bool; 2],
 }
@@ -86,11 +86,11 @@ impl Recording {
             path: path.clone(),
             reason,
         };
-        let opened = Stream::open(&path).and_then(|stream| match stream {
-            Some(stream) => Ok((Some(stream), None)),
+        let opened = Pipe::open(&path).and_then(|pipe| match pipe {
+            Some(pipe) => Ok((Some(pipe), None)),
             None => Ok((None, Some(std::fs::File::open(&path)?.metadata()?))),
         });
-        let (stream, metadata) = match opened {
+        let (pipe, metadata) = match opened {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(CaptureError::NoSuchFile(path));
             }
@@ -116,10 +116,10 @@ impl Recording {
         {
             return Err(unreadable(reason));
         }
-        let taps = Arc::new(Taps::default());
-        let source = stream.as_ref().map_or(path.clone(), Stream::path);
-        let decoder = decoder::open(&source, choice, &taps)?;
-        let tracks = taps.tracks();
+        let sinks = Arc::new(TrackSinks::default());
+        let source = pipe.as_ref().map_or(path.clone(), Pipe::path);
+        let decoder = decoder::open(&source, choice, &sinks)?;
+        let tracks = sinks.tracks();
         if !tracks.video.present && !tracks.audio.present {
             return Err(unreadable("it has neither pictures nor sound".into()));
         }
@@ -127,19 +127,19 @@ impl Recording {
             path,
             choice,
             decoder,
-            taps,
+            sinks,
             tables,
-            stream,
+            pipe,
             required: [false; 2],
         })
     }
 
     pub fn has_video(&self) -> bool {
-        self.taps.tracks().video.present
+        self.sinks.tracks().video.present
     }
 
     pub fn has_audio(&self) -> bool {
-        self.taps.tracks().audio.present
+        self.sinks.tracks().audio.present
     }
 
     /// Tracks of these kinds that the container has and no decoder takes are an error at the end,
@@ -167,7 +167,7 @@ impl Recording {
         health: Arc<SourceHealth>,
         stop: Arc<AtomicBool>,
     ) -> Result<Played, CaptureError> {
-        let tracks = self.taps.tracks();
+        let tracks = self.sinks.tracks();
         // What nobody wants of this recording may be another source's: its gauge is left alone.
         let wanted = [
             (
@@ -249,28 +249,28 @@ impl Recording {
                     self.required[0] && !tracks.video.present,
                     self.required[1] && !tracks.audio.present,
                 ];
-                let came = |wanted, count, end_nanos| Delivered {
+                let delivered = |wanted, count, end_nanos| Delivered {
                     wanted,
                     count,
                     end_nanos,
                 };
                 let ended = frames.as_ref().map_or(0, |d| d.end_nanos);
-                let video = came(wanted[0].1 || required[0], played.video_frames, ended);
+                let video = delivered(wanted[0].1 || required[0], played.video_frames, ended);
                 let ended = sound.as_ref().map_or(0, |d| d.end_nanos);
-                let audio = came(wanted[1].1 || required[1], played.audio_samples, ended);
+                let audio = delivered(wanted[1].1 || required[1], played.audio_samples, ended);
                 let reason = pass.broken.map(Failure::text);
                 let ending = match &self.tables {
                     _ if stopped => Ok(()),
-                    Some(tables) => tables.judge(&self.path, video, audio, reason),
+                    Some(tables) => tables.check_delivered(&self.path, video, audio, reason),
                     None => self
-                        .judge_undecodable(video, audio)
-                        .and_then(|()| self.judge_by_length(end, outlier, reason)),
+                        .check_undecodable(video, audio)
+                        .and_then(|()| self.check_length(end, outlier, reason)),
                 };
                 if let Err(error) = ending {
                     break Err(error);
                 }
                 if !stopped
-                    && self.stream.is_none()
+                    && self.pipe.is_none()
                     && let Some(offset) = second_recording(&self.path)
                 {
                     break Err(CaptureError::Appended {
@@ -310,8 +310,8 @@ impl Recording {
     /// Whether as much was delivered as the container states.
     fn is_complete(&self) -> bool {
         let end = |nanos: Option<i64>| nanos.unwrap_or(0);
-        let frames = self.taps.frames.lock().expect("taps lock");
-        let sound = self.taps.sound.lock().expect("taps lock");
+        let frames = self.sinks.frames.lock().expect("sinks lock");
+        let sound = self.sinks.sound.lock().expect("sinks lock");
         let end = end(frames.as_ref().map(|frames| frames.end_nanos))
             .max(end(sound.as_ref().map(|sound| sound.end_nanos)));
         self.decoder
@@ -320,7 +320,7 @@ impl Recording {
     }
 
     /// Without tables: is there a decoder for the tracks that were asked for?
-    fn judge_undecodable(&self, video: Delivered, audio: Delivered) -> Result<(), CaptureError> {
+    fn check_undecodable(&self, video: Delivered, audio: Delivered) -> Result<(), CaptureError> {
         let kinds = [
             (Kind::Video, "picture", video),
             (Kind::Audio, "sound", audio),
@@ -341,7 +341,7 @@ impl Recording {
     }
 
     /// Did a recording without tables come to its end?
-    fn judge_by_length(
+    fn check_length(
         &self,
         end: MediaTime,
         outlier: Option<i64>,
@@ -351,11 +351,11 @@ impl Recording {
         let expected = self
             .decoder
             .duration()
-            .filter(|_| self.stream.is_none())
+            .filter(|_| self.pipe.is_none())
             .filter(|duration| duration.nanos_since(end) > CUT_NANOS)
             // Stated by a stamp that was left out.
             .filter(|duration| outlier.is_none_or(|nanos| duration.nanos() > nanos + CUT_NANOS));
-        let cut = self.stream.is_none() && breaks_off(&self.path);
+        let cut = self.pipe.is_none() && breaks_off(&self.path);
         if reason.is_none() && expected.is_none() && !cut {
             return Ok(());
         }
@@ -368,7 +368,7 @@ impl Recording {
     }
 
     fn count_replaced_stamps(&self, health: &SourceHealth) {
-        let replaced = self.taps.take_replaced_stamps();
+        let replaced = self.sinks.take_replaced_stamps();
         let counter = &health.video.counters.assumed_stamps;
         counter.fetch_add(replaced, Ordering::Relaxed);
     }
@@ -380,15 +380,15 @@ impl Recording {
         health: &SourceHealth,
         stop: &AtomicBool,
     ) -> Pass {
-        let taps = &self.taps;
-        taps.keep_open.store(looped, Ordering::Release);
-        *taps.frames.lock().expect("taps lock") = frames;
-        *taps.sound.lock().expect("taps lock") = sound;
+        let sinks = &self.sinks;
+        sinks.keep_open.store(looped, Ordering::Release);
+        *sinks.frames.lock().expect("sinks lock") = frames;
+        *sinks.sound.lock().expect("sinks lock") = sound;
         // A track may have ended before it began: then nothing will say so again.
-        let tracks = taps.tracks();
+        let tracks = sinks.tracks();
         for (kind, track) in [(Kind::Video, tracks.video), (Kind::Audio, tracks.audio)] {
             if track.ended {
-                taps.ended(kind);
+                sinks.ended(kind);
             }
         }
         self.decoder.start();
@@ -396,13 +396,13 @@ impl Recording {
         let (mut seen, mut quiet) = (0, Duration::ZERO);
         let step = Duration::from_millis(50);
         loop {
-            let tracks = taps.wait(step);
+            let tracks = sinks.wait(step);
             broken = broken.or_else(|| self.decoder.failure());
             self.count_replaced_stamps(health);
             if tracks.over() || stop.load(Ordering::Acquire) {
                 break;
             }
-            let (arrived, waiting) = taps.progress();
+            let (arrived, waiting) = sinks.progress();
             quiet = if arrived != seen || waiting {
                 Duration::ZERO
             } else {
@@ -424,10 +424,10 @@ impl Recording {
             failure => broken.or(failure),
         };
         self.count_replaced_stamps(health);
-        let closed = taps.tracks().closed;
+        let closed = sinks.tracks().closed;
         Pass {
-            frames: taps.frames.lock().expect("taps lock").take(),
-            sound: taps.sound.lock().expect("taps lock").take(),
+            frames: sinks.frames.lock().expect("sinks lock").take(),
+            sound: sinks.sound.lock().expect("sinks lock").take(),
             broken,
             closed,
         }

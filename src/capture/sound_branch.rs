@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::downmix::{ChannelWatch, Switch, VadBlock};
+use super::downmix::{CancellationDetector, Downmix, Switch};
 use super::tracks::ChannelSelection;
 
 /// How far the watch is ahead of the mix, nanoseconds: more than the watch needs for a decision.
@@ -44,15 +44,15 @@ pub(super) fn elements(
     caps: &gst::CapsRef,
 ) -> Result<Vec<gst::Element>, gst::glib::BoolError> {
     let channels = channels(caps);
-    let convert = converter(match VadBlock::at_first(branch.channel, channels) {
-        Some(VadBlock::Mix) if !has_layout(caps) => Some(VadBlock::Mix.weights(channels)),
-        Some(VadBlock::Channel(channel)) => Some(VadBlock::Channel(channel).weights(channels)),
+    let convert = converter(match Downmix::initial(branch.channel, channels) {
+        Some(Downmix::All) if !has_layout(caps) => Some(Downmix::All.weights(channels)),
+        Some(Downmix::Channel(channel)) => Some(Downmix::Channel(channel).weights(channels)),
         _ => None,
     })?;
     if branch.channel != ChannelSelection::Auto || channels < 2 {
         return Ok(vec![convert]);
     }
-    let mixdown = Arc::new(Mixdown {
+    let switcher = Arc::new(DownmixSwitcher {
         note: branch.note.clone(),
         has_layout: has_layout(caps),
         state: Mutex::new(State {
@@ -61,16 +61,16 @@ pub(super) fn elements(
             watch: None,
             switches: VecDeque::new(),
             frames: 0,
-            was_told: false,
+            has_warned: false,
         }),
     });
     if !branch.look_ahead {
         let entry = convert.static_pad("sink").expect("converters have one");
         // The pad that feeds the converter sees each buffer first, and changes the converter.
-        let (watching, mixing) = (mixdown.clone(), mixdown);
+        let (watching, mixing) = (switcher.clone(), switcher);
         entry.connect_linked(move |_, source| {
-            watching.watch(source);
-            mixing.mix(source);
+            watching.add_detector(source);
+            mixing.add_switch(source);
         });
         return Ok(vec![convert]);
     }
@@ -80,8 +80,8 @@ pub(super) fn elements(
         .property("max-size-time", HELD_NANOS)
         .property("min-threshold-time", LOOK_AHEAD_NANOS)
         .build()?;
-    mixdown.watch(&queue.static_pad("sink").expect("queues have one"));
-    mixdown.mix(&queue.static_pad("src").expect("queues have one"));
+    switcher.add_detector(&queue.static_pad("sink").expect("queues have one"));
+    switcher.add_switch(&queue.static_pad("src").expect("queues have one"));
     Ok(vec![queue, convert])
 }
 
@@ -111,7 +111,7 @@ fn has_layout(caps: &gst::CapsRef) -> bool {
 }
 
 /// Watches a track before its converter, and changes the converter by what is seen.
-struct Mixdown {
+struct DownmixSwitcher {
     note: Arc<dyn Fn(&str) + Send + Sync>,
     has_layout: bool,
     state: Mutex<State>,
@@ -120,33 +120,33 @@ struct Mixdown {
 struct State {
     caps: Option<gst::Caps>,
     layout: Option<Layout>,
-    watch: Option<ChannelWatch>,
+    watch: Option<CancellationDetector>,
     /// Decisions that the mix has not come to yet.
     switches: VecDeque<Switch>,
     /// Frames that came to the mix.
     frames: u64,
-    was_told: bool,
+    has_warned: bool,
 }
 
-impl Mixdown {
+impl DownmixSwitcher {
     /// Looks at what arrives at `pad`.
-    fn watch(self: &Arc<Self>, pad: &gst::Pad) {
-        let mixdown = self.clone();
+    fn add_detector(self: &Arc<Self>, pad: &gst::Pad) {
+        let switcher = self.clone();
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
             if let Some(buffer) = info.buffer() {
-                mixdown.see(pad, buffer);
+                switcher.observe(pad, buffer);
             }
             gst::PadProbeReturn::Ok
         });
     }
 
     /// Changes the converter behind `pad` when a decision is due.
-    fn mix(self: &Arc<Self>, pad: &gst::Pad) {
-        let mixdown = self.clone();
+    fn add_switch(self: &Arc<Self>, pad: &gst::Pad) {
+        let switcher = self.clone();
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
             if let Some(buffer) = info.buffer()
-                && let Some((heard, layout)) = mixdown.due(pad, buffer.size())
-                && let Err(error) = mixdown.change(pad, heard, &layout)
+                && let Some((downmix, layout)) = switcher.due_switch(pad, buffer.size())
+                && let Err(error) = switcher.replace_converter(pad, downmix, &layout)
             {
                 tracing::warn!("the mix of the channels stays as it is: {error}");
             }
@@ -154,11 +154,11 @@ impl Mixdown {
         });
     }
 
-    fn see(&self, pad: &gst::Pad, buffer: &gst::BufferRef) {
+    fn observe(&self, pad: &gst::Pad, buffer: &gst::BufferRef) {
         let Ok(bytes) = buffer.map_readable() else {
             return;
         };
-        let mut state = self.state.lock().expect("mixdown lock");
+        let mut state = self.state.lock().expect("downmix lock");
         let state = &mut *state;
         if let Some(caps) = pad.current_caps()
             && state.caps.as_ref() != Some(&caps)
@@ -171,12 +171,12 @@ impl Mixdown {
         };
         let watch = state
             .watch
-            .get_or_insert_with(|| ChannelWatch::new(layout.channels, layout.rate_hz));
+            .get_or_insert_with(|| CancellationDetector::new(layout.channels, layout.rate_hz));
         for frame in 0..layout.frames(bytes.len()) {
             if let Some(switch) = watch.take(layout.frame(&bytes, frame)) {
                 state.switches.push_back(switch);
-                if !std::mem::replace(&mut state.was_told, true)
-                    && let VadBlock::Channel(channel) = switch.heard
+                if !std::mem::replace(&mut state.has_warned, true)
+                    && let Downmix::Channel(channel) = switch.downmix
                 {
                     (self.note)(&format!(
                         "its channels cancel each other when mixed: channel {} is heard alone; \
@@ -189,8 +189,8 @@ impl Mixdown {
     }
 
     /// What is to be heard from the buffer of `size` bytes on that is about to pass, if that changes.
-    fn due(&self, pad: &gst::Pad, size: usize) -> Option<(VadBlock, Layout)> {
-        let mut state = self.state.lock().expect("mixdown lock");
+    fn due_switch(&self, pad: &gst::Pad, size: usize) -> Option<(Downmix, Layout)> {
+        let mut state = self.state.lock().expect("downmix lock");
         let layout = match &state.layout {
             Some(layout) => layout.clone(),
             None => pad.current_caps().and_then(|caps| Layout::of(&caps))?,
@@ -204,14 +204,14 @@ impl Mixdown {
         {
             due = state.switches.pop_front();
         }
-        due.map(|switch| (switch.heard, layout))
+        due.map(|switch| (switch.downmix, layout))
     }
 
     /// Puts another converter behind `pad`, whose streaming thread this runs on: nothing passes.
-    fn change(
+    fn replace_converter(
         &self,
         pad: &gst::Pad,
-        heard: VadBlock,
+        downmix: Downmix,
         layout: &Layout,
     ) -> Result<(), gst::glib::BoolError> {
         let missing = || gst::glib::bool_error!("the branch is not linked");
@@ -223,9 +223,9 @@ impl Mixdown {
             .parent()
             .and_then(|parent| parent.downcast::<gst::Bin>().ok())
             .ok_or_else(missing)?;
-        let weights = match heard {
-            VadBlock::Mix if self.has_layout => None,
-            heard => Some(heard.weights(layout.channels)),
+        let weights = match downmix {
+            Downmix::All if self.has_layout => None,
+            downmix => Some(downmix.weights(layout.channels)),
         };
         let new = converter(weights)?;
         let linked = |error| gst::glib::bool_error!("{error:?}");

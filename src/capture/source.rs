@@ -11,7 +11,7 @@ use super::error::{CaptureError, missing_base_plugins};
 use super::loss;
 use super::multipart;
 use super::spec::VideoSpec;
-use super::track_linker::{Plug, Wanted};
+use super::track_linker::{TrackLinker, WantedTracks};
 use crate::address::Address;
 
 /// Jitter buffer of network cameras.
@@ -27,11 +27,11 @@ const WEBCAM_CAPS: &str = "video/x-raw, width=(int)[320,1280], height=(int)[240,
     image/jpeg, width=(int)[320,1280], height=(int)[240,1024], framerate=(fraction)[15/1,60/1]; \
     video/x-raw; image/jpeg; video/x-h264";
 
-/// Puts the source of `spec` into `pipeline`; `plug` follows its pads to the deliveries.
+/// Puts the source of `spec` into `pipeline`; `linker` follows its pads to the deliveries.
 pub(super) fn build(
     spec: &VideoSpec,
     pipeline: &gst::Pipeline,
-    plug: &Arc<Plug>,
+    linker: &Arc<TrackLinker>,
 ) -> Result<(), CaptureError> {
     let source = match spec {
         VideoSpec::Auto => webcam(first_webcam().ok_or_else(no_webcam)?)?,
@@ -68,21 +68,21 @@ pub(super) fn build(
             &"videotestsrc is-live=true pattern=ball ! capsfilter caps=video/x-raw,format=I420,width=640,height=480,framerate=30/1".into(),
         )?,
         VideoSpec::Gst(description) => bin(description)?,
-        VideoSpec::Uri(uri) => network(uri, plug.wanted())?,
+        VideoSpec::Uri(uri) => network(uri, linker.wanted())?,
         VideoSpec::None => unreachable!("no source element"),
     };
     pipeline.add(&source).map_err(unlinked)?;
-    plug.follow(pipeline.upcast_ref(), &source, false);
+    linker.link_pads(pipeline.upcast_ref(), &source, false);
     Ok(())
 }
 
 /// The source element of a network address.
-fn network(address: &Address, wanted: Wanted) -> Result<gst::Element, CaptureError> {
+fn network(address: &Address, wanted: WantedTracks) -> Result<gst::Element, CaptureError> {
     let uri = address.expose();
     if loss::is_unusable(uri) {
         return Err(CaptureError::Unsupported {
             what: "the video source's address".into(),
-            remedy: loss::ESCAPE.into(),
+            remedy: loss::ESCAPE_REMEDY.into(),
         });
     }
     let source = gst::Element::make_from_uri(gst::URIType::Src, uri, None).map_err(|error| {
@@ -125,7 +125,7 @@ fn network(address: &Address, wanted: Wanted) -> Result<gst::Element, CaptureErr
             // The stall limit of the source decides; this is the end of a server that is gone.
             source.set_property("timeout", HTTP_TIMEOUT_SECONDS);
             source.set_property("retries", 0i32);
-            multipart::complete(&source);
+            multipart::insert_missing_boundary(&source);
         }
         _ => {}
     }
@@ -151,7 +151,7 @@ fn bin(description: &Address) -> Result<gst::Element, CaptureError> {
     };
     // Pads are exposed here: the parser would also expose the sinks that a link to a later pad is waiting for, and break it.
     let bin = gst::parse::bin_from_description(description.expose(), false)
-        .map_err(|error| unsupported(description.hide_in(&error.to_string())))?;
+        .map_err(|error| unsupported(description.redact_in(&error.to_string())))?;
     let mut may_come = false;
     for element in bin.children() {
         for pad in element.src_pads() {

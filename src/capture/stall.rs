@@ -17,7 +17,7 @@ const KNOWN: usize = 3;
 
 /// Watches one track of a source. Counts and times are passed in; it reads no clock.
 #[derive(Clone, Debug)]
-pub(super) struct Pulse {
+pub(super) struct StallDetector {
     opened: MediaTime,
     opening_nanos: i64,
     delivered: u64,
@@ -27,10 +27,10 @@ pub(super) struct Pulse {
     intervals: usize,
 }
 
-impl Pulse {
+impl StallDetector {
     /// A source opened at `opened` that may take `opening_nanos` to its first delivery.
     pub fn new(opened: MediaTime, opening_nanos: i64) -> Self {
-        Pulse {
+        StallDetector {
             opened,
             opening_nanos,
             delivered: 0,
@@ -41,7 +41,7 @@ impl Pulse {
     }
 
     /// The source has begun to send, and what it sends cannot be decoded yet: the first delivery may take until the longest limit.
-    pub fn begins(&mut self) {
+    pub fn data_arrived(&mut self) {
         self.opening_nanos = self.opening_nanos.max(LONGEST_NANOS);
     }
 
@@ -89,16 +89,16 @@ mod tests {
     const OPENING: i64 = 10_000_000_000;
 
     /// Times at which a source that delivers at `millis` is seen to be lost, looked at every 50 ms until `until`.
-    fn lost(millis: &[i64], until: i64) -> Vec<i64> {
-        let mut pulse = Pulse::new(MediaTime::ZERO, OPENING);
+    fn losses(millis: &[i64], until: i64) -> Vec<i64> {
+        let mut stall = StallDetector::new(MediaTime::ZERO, OPENING);
         let (mut lost, mut was_lost) = (Vec::new(), false);
         for now in (0..=until).step_by(50) {
             let at = MediaTime::from_nanos(now * 1_000_000);
-            pulse.observe(
+            stall.observe(
                 millis.iter().filter(|time| **time <= now).count() as u64,
                 at,
             );
-            let is_lost = pulse.stalled("pictures", at).is_some();
+            let is_lost = stall.stalled("pictures", at).is_some();
             if is_lost && !was_lost {
                 lost.push(now);
             }
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn a_source_at_the_rate_of_a_video_is_lost_after_a_second_and_a_half() {
         for step in [20, 33, 100, 400] {
-            let seen = lost(&steady(step, 500, 5000), 12_000);
+            let seen = losses(&steady(step, 500, 5000), 12_000);
             let last = *steady(step, 500, 5000).last().unwrap();
             assert_eq!(seen.len(), 1, "{step}");
             assert!(
@@ -129,7 +129,7 @@ mod tests {
         for step in [1000, 2000, 5000, 9000] {
             let times = steady(step, 500, 60_000);
             let last = *times.last().unwrap();
-            let seen = lost(&times, 120_000);
+            let seen = losses(&times, 120_000);
             assert_eq!(seen.len(), 1, "{step}: {seen:?}");
             let noticed = seen[0] - last;
             let limit = (3 * step).min(30_000);
@@ -141,31 +141,31 @@ mod tests {
     fn a_rate_that_falls_costs_one_loss_and_one_that_rises_again_is_forgotten() {
         let mut times = steady(40, 500, 5000);
         times.extend(steady(2000, 7000, 30_000));
-        assert_eq!(lost(&times, 30_000).len(), 1);
+        assert_eq!(losses(&times, 30_000).len(), 1);
         times.extend(steady(40, 30_000, 40_000));
-        let seen = lost(&times, 50_000);
+        let seen = losses(&times, 50_000);
         assert!(seen.len() == 2 && seen[1] < 41_700, "{seen:?}");
     }
 
     #[test]
     fn what_never_comes_is_lost_after_the_opening_time() {
-        assert_eq!(lost(&[], 20_000), [10_050]);
-        let mut pulse = Pulse::new(MediaTime::ZERO, OPENING);
+        assert_eq!(losses(&[], 20_000), [10_050]);
+        let mut stall = StallDetector::new(MediaTime::ZERO, OPENING);
         let at = |seconds: i64| MediaTime::from_nanos(seconds * 1_000_000_000);
         assert_eq!(
-            pulse.stalled("sound", at(11)).as_deref(),
+            stall.stalled("sound", at(11)).as_deref(),
             Some("no sound within 10 s of opening")
         );
-        pulse.begins();
-        assert_eq!(pulse.stalled("sound", at(30)), None);
+        stall.data_arrived();
+        assert_eq!(stall.stalled("sound", at(30)), None);
         assert_eq!(
-            pulse.stalled("sound", at(31)).as_deref(),
+            stall.stalled("sound", at(31)).as_deref(),
             Some("no sound within 30 s of opening")
         );
-        pulse.observe(1, at(1));
-        assert_eq!(pulse.stalled("sound", at(11)), None);
+        stall.observe(1, at(1));
+        assert_eq!(stall.stalled("sound", at(11)), None);
         assert_eq!(
-            pulse.stalled("sound", at(12)).as_deref(),
+            stall.stalled("sound", at(12)).as_deref(),
             Some("no sound for 10.0 s")
         );
     }

@@ -13,7 +13,7 @@ const FAR_NANOS: i64 = 60_000_000_000;
 
 /// Places pictures by their stamps or, where there are none, by an assumed rate.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Stamps {
+pub(super) struct PictureStamps {
     /// Where the last picture was placed, and its stamp.
     last: Option<(i64, Option<i64>)>,
     /// Time between the last two whose stamps differed.
@@ -28,7 +28,7 @@ pub(super) struct Placed {
     pub is_assumed: bool,
 }
 
-impl Stamps {
+impl PictureStamps {
     /// The place of a picture with this stamp and duration. Stamps that stand still from the beginning
     /// are none.
     pub fn place(&mut self, stamp: Option<i64>, duration: Option<i64>) -> Placed {
@@ -67,7 +67,7 @@ impl Stamps {
 
 /// Holds back what is stamped far ahead of what came before it, until what follows agrees or does not.
 #[derive(Debug)]
-pub(super) struct Outliers<T> {
+pub(super) struct OutlierFilter<T> {
     /// End of what went on, and the time from one item to the next.
     last: Option<(i64, i64)>,
     held: Vec<(i64, T)>,
@@ -76,9 +76,9 @@ pub(super) struct Outliers<T> {
     pub latest: Option<i64>,
 }
 
-impl<T> Default for Outliers<T> {
+impl<T> Default for OutlierFilter<T> {
     fn default() -> Self {
-        Outliers {
+        OutlierFilter {
             last: None,
             held: Vec::new(),
             left_out: 0,
@@ -87,7 +87,7 @@ impl<T> Default for Outliers<T> {
     }
 }
 
-impl<T> Outliers<T> {
+impl<T> OutlierFilter<T> {
     /// Takes an item that begins at `nanos`; what may go on now, in order.
     pub fn push(&mut self, nanos: i64, item: T) -> Vec<(i64, T)> {
         let Some((last, interval)) = self.last else {
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     fn placed(stamps: &[(Option<i64>, Option<i64>)]) -> Vec<(i64, bool)> {
-        let mut places = Stamps::default();
+        let mut places = PictureStamps::default();
         stamps
             .iter()
             .map(|(stamp, duration)| {
@@ -192,8 +192,8 @@ mod tests {
     }
 
     /// What goes on of these stamps in milliseconds, and how many are left out.
-    fn sieve(stamps: &[i64]) -> (Vec<i64>, u64) {
-        let mut outliers = Outliers::default();
+    fn filtered(stamps: &[i64]) -> (Vec<i64>, u64) {
+        let mut outliers = OutlierFilter::default();
         let mut on = Vec::new();
         for ms in stamps {
             on.extend(outliers.push(ms * 1_000_000, ()));
@@ -206,20 +206,23 @@ mod tests {
     #[test]
     fn stamps_far_ahead_are_left_out_and_a_gap_stays() {
         let hours = 46_000_000;
-        assert_eq!(sieve(&[0, 40, hours, 80, 120]), (vec![0, 40, 80, 120], 1));
         assert_eq!(
-            sieve(&[0, 40, hours, hours + 40, 80, 120]),
+            filtered(&[0, 40, hours, 80, 120]),
+            (vec![0, 40, 80, 120], 1)
+        );
+        assert_eq!(
+            filtered(&[0, 40, hours, hours + 40, 80, 120]),
             (vec![0, 40, 80, 120], 2)
         );
-        assert_eq!(sieve(&[0, 40, 80, hours]), (vec![0, 40, 80], 1));
+        assert_eq!(filtered(&[0, 40, 80, hours]), (vec![0, 40, 80], 1));
         let paused = [0, 40, 9000, 9040, 9080, 9120, 9160];
-        assert_eq!(sieve(&paused), (paused.to_vec(), 0));
+        assert_eq!(filtered(&paused), (paused.to_vec(), 0));
         let hours_later = [0, 40, hours, hours + 40, hours + 80, hours + 120];
-        assert_eq!(sieve(&hours_later), (hours_later.to_vec(), 0));
+        assert_eq!(filtered(&hours_later), (hours_later.to_vec(), 0));
         // A slide show, and a last picture that is shown for long.
         let slides = [0, 5000, 10_000, 15_000, 45_000];
-        assert_eq!(sieve(&slides), (slides.to_vec(), 0));
+        assert_eq!(filtered(&slides), (slides.to_vec(), 0));
         // Time that goes back is no leap ahead.
-        assert_eq!(sieve(&[0, 40, 20, 60]), (vec![0, 40, 20, 60], 0));
+        assert_eq!(filtered(&[0, 40, 20, 60]), (vec![0, 40, 20, 60], 0));
     }
 }

@@ -12,23 +12,23 @@ use gstreamer::glib;
 use gstreamer::prelude::*;
 
 use super::decoded::Kind;
-use super::pipeline::{INTERLEAVE_BYTES, attach, tame};
+use super::pipeline::{INTERLEAVE_BYTES, attach, configure_decoder};
 use super::sound_branch::SoundBranch;
 use super::timeline::Timeline;
-use super::track_sinks::Taps;
+use super::track_sinks::TrackSinks;
 use super::tracks::ChannelSelection;
 use crate::time::{Clock, SystemClock};
 
 /// Which tracks are wanted.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
+pub(super) struct WantedTracks {
     pub video: bool,
     pub audio: bool,
     /// Of the sound track.
     pub channel: ChannelSelection,
 }
 
-impl Wanted {
+impl WantedTracks {
     pub fn takes(self, kind: Kind) -> bool {
         match kind {
             Kind::Video => self.video,
@@ -48,9 +48,9 @@ enum Media {
 
 /// Follows the pads of one pipeline's source.
 #[derive(Debug)]
-pub(super) struct Plug {
-    taps: Arc<Taps>,
-    wanted: Wanted,
+pub(super) struct TrackLinker {
+    sinks: Arc<TrackSinks>,
+    wanted: WantedTracks,
     clock: Arc<SystemClock>,
     /// Where a source that is not live begins: its first decoded buffer is due when it comes.
     paced: Arc<Timeline>,
@@ -71,16 +71,16 @@ struct Branch {
     is_broken: Arc<AtomicBool>,
 }
 
-impl Plug {
+impl TrackLinker {
     pub fn new(
         pipeline: &gst::Pipeline,
-        taps: Arc<Taps>,
-        wanted: Wanted,
+        sinks: Arc<TrackSinks>,
+        wanted: WantedTracks,
         clock: Arc<SystemClock>,
         paced: Arc<Timeline>,
     ) -> Arc<Self> {
-        let plug = Arc::new(Plug {
-            taps,
+        let linker = Arc::new(TrackLinker {
+            sinks,
             wanted,
             began_nanos: clock.now().nanos(),
             clock,
@@ -90,7 +90,7 @@ impl Plug {
             branches: Mutex::default(),
         });
         // On the failing thread, before the element's error travels upstream and stops the other tracks.
-        let watching = plug.clone();
+        let watching = linker.clone();
         let bus = pipeline.bus().expect("pipelines have a bus");
         bus.set_sync_handler(move |_, message| {
             if message.type_() == gst::MessageType::Error {
@@ -98,10 +98,10 @@ impl Plug {
             }
             gst::BusSyncReply::Pass
         });
-        plug
+        linker
     }
 
-    pub fn wanted(&self) -> Wanted {
+    pub fn wanted(&self) -> WantedTracks {
         self.wanted
     }
 
@@ -125,28 +125,28 @@ impl Plug {
     }
 
     /// Follows the pads that `element` in `parent` has, and those that it gets.
-    pub fn follow(self: &Arc<Self>, parent: &gst::Bin, element: &gst::Element, queued: bool) {
-        let (plug, within) = (self.clone(), parent.downgrade());
+    pub fn link_pads(self: &Arc<Self>, parent: &gst::Bin, element: &gst::Element, queued: bool) {
+        let (linker, parent_bin) = (self.clone(), parent.downgrade());
         element.connect_pad_added(move |_, pad| {
-            if let Some(parent) = within.upgrade() {
-                plug.lead(&parent, pad, queued);
+            if let Some(parent) = parent_bin.upgrade() {
+                linker.link_pad(&parent, pad, queued);
             }
         });
         for pad in element.src_pads() {
-            self.lead(parent, &pad, queued);
+            self.link_pad(parent, &pad, queued);
         }
     }
 
-    fn lead(self: &Arc<Self>, parent: &gst::Bin, pad: &gst::Pad, queued: bool) {
+    fn link_pad(self: &Arc<Self>, parent: &gst::Bin, pad: &gst::Pad, queued: bool) {
         if pad.direction() != gst::PadDirection::Src || pad.is_linked() {
             return;
         }
-        let led = match media_of(pad) {
+        let linked = match media_of(pad) {
             Media::Track(kind) if !self.wanted.takes(kind) => discard(parent, pad),
             Media::Other if queued => discard(parent, pad),
             _ => self.branch(parent, pad, queued),
         };
-        fail_unless_led(parent, led);
+        post_link_error(parent, linked);
     }
 
     /// Puts what finds out about the pad's media behind it. `queued`: on a thread of its own, because the pad's has other tracks.
@@ -175,17 +175,17 @@ impl Plug {
         let ghost = gst::GhostPad::with_target(&entry)?;
         ghost.set_active(true)?;
         bin.add_pad(&ghost)?;
-        let (plug, within) = (self.clone(), bin.downgrade());
+        let (linker, parent_bin) = (self.clone(), bin.downgrade());
         let is_found = AtomicBool::new(false);
         typefind.connect("have-type", false, move |values| {
             let (typefind, caps) = (
                 values[0].get::<gst::Element>(),
                 values[2].get::<gst::Caps>(),
             );
-            if let (Some(bin), Ok(typefind), Ok(caps)) = (within.upgrade(), typefind, caps)
+            if let (Some(bin), Ok(typefind), Ok(caps)) = (parent_bin.upgrade(), typefind, caps)
                 && !is_found.swap(true, Ordering::AcqRel)
             {
-                fail_unless_led(&bin, plug.decode(&bin, &typefind, &caps));
+                post_link_error(&bin, linker.decode(&bin, &typefind, &caps));
             }
             None
         });
@@ -234,7 +234,7 @@ impl Plug {
                     demuxer.set_property("ignore-scr", true);
                 }
                 bin.add(&demuxer)?;
-                self.follow(bin, &demuxer, true);
+                self.link_pads(bin, &demuxer, true);
                 demuxer
             }
             None => {
@@ -242,11 +242,11 @@ impl Plug {
                     self.isolate(bin, kind);
                 }
                 let decoder = gst::ElementFactory::make("decodebin").build()?;
-                tame(&decoder);
-                let (plug, within) = (self.clone(), bin.downgrade());
+                configure_decoder(&decoder);
+                let (linker, parent_bin) = (self.clone(), bin.downgrade());
                 decoder.connect_pad_added(move |_, pad| {
-                    if let Some(bin) = within.upgrade() {
-                        fail_unless_led(&bin, plug.deliver(&bin, pad));
+                    if let Some(bin) = parent_bin.upgrade() {
+                        post_link_error(&bin, linker.deliver(&bin, pad));
                     }
                 });
                 bin.add(&decoder)?;
@@ -260,20 +260,20 @@ impl Plug {
     /// Leads a decoded pad to its delivery, if it is the first of its kind.
     fn deliver(self: &Arc<Self>, bin: &gst::Bin, pad: &gst::Pad) -> Result<(), glib::BoolError> {
         let kind = match media_of(pad) {
-            Media::Track(kind) if self.wanted.takes(kind) && self.taps.begin(kind) => kind,
+            Media::Track(kind) if self.wanted.takes(kind) && self.sinks.begin(kind) => kind,
             _ => return discard(bin, pad),
         };
         self.anchor(pad, kind);
         let sound = SoundBranch::live(self.wanted.channel);
-        attach(bin, pad, kind, &self.taps, false, sound).map(|_| ())
+        attach(bin, pad, kind, &self.sinks, false, sound).map(|_| ())
     }
 
     /// For a source that is not live: the paced timeline begins at the first decoded buffer, and pictures without stamps are
     /// stamped with their arrival.
     fn anchor(self: &Arc<Self>, pad: &gst::Pad, kind: Kind) {
-        let plug = self.clone();
+        let linker = self.clone();
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
-            if plug.is_live.load(Ordering::Acquire) {
+            if linker.is_live.load(Ordering::Acquire) {
                 return gst::PadProbeReturn::Remove;
             }
             let segment = pad
@@ -282,12 +282,12 @@ impl Plug {
             let (Some(segment), Some(buffer)) = (segment, info.buffer_mut()) else {
                 return gst::PadProbeReturn::Ok;
             };
-            let now = plug.clock.now().nanos();
+            let now = linker.clock.now().nanos();
             let stamped = buffer.pts().and_then(|pts| segment.to_running_time(pts));
             let running = match stamped {
                 Some(running) => running.nseconds() as i64,
                 None if kind == Kind::Video => {
-                    let running = now - plug.began_nanos;
+                    let running = now - linker.began_nanos;
                     let stamp = segment
                         .position_from_running_time(gst::ClockTime::from_nseconds(running as u64));
                     buffer.make_mut().set_pts(stamp);
@@ -296,11 +296,13 @@ impl Plug {
                 // Sound without stamps is counted from 0.
                 None => 0,
             };
-            if !plug.is_anchored.swap(true, Ordering::AcqRel) {
-                plug.paced
+            if !linker.is_anchored.swap(true, Ordering::AcqRel) {
+                linker
+                    .paced
                     .stamp_offset
                     .store(now - running, Ordering::Release);
-                plug.paced
+                linker
+                    .paced
                     .release_offset
                     .store(now - running, Ordering::Release);
             }
@@ -310,8 +312,8 @@ impl Plug {
 }
 
 /// A pad that cannot be led anywhere is an error of the element it belongs to.
-fn fail_unless_led(bin: &gst::Bin, led: Result<(), glib::BoolError>) {
-    if let Err(error) = led {
+fn post_link_error(bin: &gst::Bin, linked: Result<(), glib::BoolError>) {
+    if let Err(error) = linked {
         gst::element_error!(
             bin,
             gst::CoreError::Failed,

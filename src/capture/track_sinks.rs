@@ -9,7 +9,7 @@ use super::delivery::{FrameDelivery, SoundDelivery};
 
 /// Where decoded media go, and how far each track is.
 #[derive(Debug)]
-pub(super) struct Taps<F = FrameDelivery, S = SoundDelivery> {
+pub(super) struct TrackSinks<F = FrameDelivery, S = SoundDelivery> {
     pub frames: Mutex<Option<F>>,
     pub sound: Mutex<Option<S>>,
     /// Lanes stay open at a track's end: another pass follows.
@@ -23,9 +23,9 @@ pub(super) struct Taps<F = FrameDelivery, S = SoundDelivery> {
     changed: Condvar,
 }
 
-impl<F, S> Default for Taps<F, S> {
+impl<F, S> Default for TrackSinks<F, S> {
     fn default() -> Self {
-        Taps {
+        TrackSinks {
             frames: Mutex::new(None),
             sound: Mutex::new(None),
             keep_open: AtomicBool::new(false),
@@ -69,7 +69,7 @@ impl Tracks {
     }
 }
 
-impl<F, S> Taps<F, S> {
+impl<F, S> TrackSinks<F, S> {
     pub fn count_replaced_stamp(&self) {
         self.replaced_stamps.fetch_add(1, Ordering::Relaxed);
     }
@@ -80,21 +80,21 @@ impl<F, S> Taps<F, S> {
     }
 }
 
-impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> Taps<F, S> {
+impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> TrackSinks<F, S> {
     pub fn tracks(&self) -> Tracks {
-        *self.tracks.lock().expect("taps lock")
+        *self.tracks.lock().expect("sinks lock")
     }
 
     /// Waits until a track begins, ends or closes, at most `timeout`.
     pub fn wait(&self, timeout: Duration) -> Tracks {
-        let tracks = self.tracks.lock().expect("taps lock");
+        let tracks = self.tracks.lock().expect("sinks lock");
         if tracks.over() {
             *tracks
         } else {
             *self
                 .changed
                 .wait_timeout(tracks, timeout)
-                .expect("taps lock")
+                .expect("sinks lock")
                 .0
         }
     }
@@ -141,12 +141,12 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> Taps<F, S> {
         // A track without a sink ends here and is no stop.
         let flow = sink
             .lock()
-            .expect("taps lock")
+            .expect("sinks lock")
             .as_mut()
             .map(|sink| sink.deliver(item));
         let (flow, wanted) = (flow.unwrap_or(Err(Closed)), flow.is_some());
         self.delivered.fetch_add(1, Ordering::AcqRel);
-        self.tracks.lock().expect("taps lock").of(kind).samples += 1;
+        self.tracks.lock().expect("sinks lock").of(kind).samples += 1;
         if flow.is_err() {
             self.update(|tracks| {
                 tracks.closed |= wanted;
@@ -157,13 +157,13 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> Taps<F, S> {
     }
 
     fn update(&self, change: impl FnOnce(&mut Tracks)) {
-        change(&mut self.tracks.lock().expect("taps lock"));
+        change(&mut self.tracks.lock().expect("sinks lock"));
         self.changed.notify_all();
     }
 }
 
 fn end<T, D: Sink<T>>(sink: &Mutex<Option<D>>, closes: bool) {
-    if let Some(sink) = sink.lock().expect("taps lock").as_mut() {
+    if let Some(sink) = sink.lock().expect("sinks lock").as_mut() {
         sink.flush();
         if closes {
             sink.close();

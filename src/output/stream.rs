@@ -35,16 +35,16 @@ pub struct Stream {
 
 /// A write that did not take everything.
 #[derive(Debug)]
-pub struct Unwritten {
+pub struct PartialWrite {
     /// Bytes that were taken.
     pub written: usize,
     /// Of kind `TimedOut` where the caller no longer wanted to wait.
     pub cause: io::Error,
 }
 
-impl Unwritten {
+impl PartialWrite {
     pub fn nothing(cause: io::Error) -> Self {
-        Unwritten { written: 0, cause }
+        PartialWrite { written: 0, cause }
     }
 }
 
@@ -88,15 +88,19 @@ impl Stream {
     /// As [`Stream::put`], and nothing of `line` goes into a pipe that has no room for all of it: a
     /// reader that stops reading finds whole lines. A line longer than the largest pipe that the
     /// system grants is written in parts.
-    pub fn put_line(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> Result<(), Unwritten> {
+    pub fn put_line(
+        &mut self,
+        line: &[u8],
+        keeps_waiting: &dyn Fn() -> bool,
+    ) -> Result<(), PartialWrite> {
         while self.is_fifo && !self.has_room(line.len()) {
-            if !goes_on() {
+            if !keeps_waiting() {
                 let cause = io::Error::new(io::ErrorKind::TimedOut, "nothing reads it");
-                return Err(Unwritten::nothing(cause));
+                return Err(PartialWrite::nothing(cause));
             }
             std::thread::sleep(ROOM);
         }
-        self.put(line, goes_on)
+        self.put(line, keeps_waiting)
     }
 
     /// Bytes in the pipe that its readers have not taken, if that can be known.
@@ -130,9 +134,13 @@ impl Stream {
         has_ended || waiting.saturating_mul(2).saturating_add(needed) <= size
     }
 
-    /// Writes all of `bytes`; waits for the reader while `goes_on` holds. A regular file is written
+    /// Writes all of `bytes`; waits for the reader while `keeps_waiting` holds. A regular file is written
     /// to in one call, as long as the system takes all of it.
-    pub fn put(&mut self, bytes: &[u8], goes_on: &dyn Fn() -> bool) -> Result<(), Unwritten> {
+    pub fn put(
+        &mut self,
+        bytes: &[u8],
+        keeps_waiting: &dyn Fn() -> bool,
+    ) -> Result<(), PartialWrite> {
         let mut written = 0;
         while written < bytes.len() {
             let cause = match self.put_some(&bytes[written..]) {
@@ -143,7 +151,7 @@ impl Stream {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if goes_on() {
+                    if keeps_waiting() {
                         self.is_writable(&SLICE);
                         continue;
                     }
@@ -151,7 +159,7 @@ impl Stream {
                 }
                 Err(error) => error,
             };
-            return Err(Unwritten { written, cause });
+            return Err(PartialWrite { written, cause });
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ struct Shortfall {
     /// The container's name of the codec.
     codec: String,
     /// What came, in words.
-    came: String,
+    outcome: String,
     /// Nothing came at all.
     is_silent: bool,
 }
@@ -37,7 +37,7 @@ impl Tables {
     /// # Errors
     /// [`CaptureError::Cut`] where the file is not complete, [`CaptureError::Missing`] where the
     /// file is complete and a track gave nothing or less than it holds.
-    pub fn judge(
+    pub fn check_delivered(
         &self,
         path: &Path,
         video: Delivered,
@@ -63,7 +63,7 @@ impl Tables {
         }
         let tracks = shortfalls
             .iter()
-            .map(|short| track_fault(short.kind, &short.codec, &short.came));
+            .map(|short| track_fault(short.kind, &short.codec, &short.outcome));
         let mut what = tracks.collect::<Vec<_>>().join(" and ");
         if let Some(reason) = reason {
             what.push_str(&format!(" ({reason})"));
@@ -106,7 +106,7 @@ impl Tables {
                 let seconds = |nanos: i64| nanos as f64 * 1e-9;
                 // A stamp far off moves the end in the tables, not the number of the pictures.
                 let has_all = kind == TrackKind::Video && samples > 0 && delivered.count >= samples;
-                let came = if delivered.count == 0 {
+                let outcome = if delivered.count == 0 {
                     "gave nothing".to_owned()
                 } else if has_all {
                     return None;
@@ -121,7 +121,7 @@ impl Tables {
                 Some(Shortfall {
                     kind: name,
                     codec: first.codec.clone(),
-                    came,
+                    outcome,
                     is_silent: delivered.count == 0,
                 })
             })
@@ -179,34 +179,34 @@ mod tests {
             origin_nanos: 3600 * SECOND,
             ..Tables::default()
         };
-        let came = |tables: &Tables, video, audio| -> Vec<String> {
+        let outcome = |tables: &Tables, video, audio| -> Vec<String> {
             let missed = tables.shortfalls(video, audio);
             missed
                 .into_iter()
-                .map(|short| format!("{} {}", short.kind, short.came))
+                .map(|short| format!("{} {}", short.kind, short.outcome))
                 .collect()
         };
-        assert!(came(&tables, delivered(125, 5), delivered(80_000, 5)).is_empty());
+        assert!(outcome(&tables, delivered(125, 5), delivered(80_000, 5)).is_empty());
         assert_eq!(
-            came(&tables, delivered(0, 0), delivered(32_000, 2)),
+            outcome(&tables, delivered(0, 0), delivered(32_000, 2)),
             ["picture gave nothing", "sound ends at 2.00 s of 5.00 s"]
         );
         assert_eq!(
-            came(&tables, delivered(60, 5), delivered(80_000, 5)),
+            outcome(&tables, delivered(60, 5), delivered(80_000, 5)),
             ["picture gave 60 of 125 pictures"]
         );
-        assert!(came(&tables, Delivered::default(), delivered(80_000, 5)).is_empty());
+        assert!(outcome(&tables, Delivered::default(), delivered(80_000, 5)).is_empty());
         // All pictures came, and one of their stamps was far off.
         tables.tracks[0].end_nanos = Some(9999 * SECOND);
-        assert!(came(&tables, delivered(125, 5), delivered(80_000, 5)).is_empty());
+        assert!(outcome(&tables, delivered(125, 5), delivered(80_000, 5)).is_empty());
         assert_eq!(
-            came(&tables, delivered(124, 5), delivered(80_000, 5)),
+            outcome(&tables, delivered(124, 5), delivered(80_000, 5)),
             ["picture ends at 5.00 s of 6399.00 s"]
         );
         tables.tracks[0].end_nanos = Some(3605 * SECOND);
         assert_eq!(tables.end_nanos(), Some(5 * SECOND));
         // Of two sound tracks the one that was played may be the shorter.
         tables.tracks.push(track(TrackKind::Audio, 3600, 3602, 90));
-        assert!(came(&tables, delivered(125, 5), delivered(32_000, 2)).is_empty());
+        assert!(outcome(&tables, delivered(125, 5), delivered(32_000, 2)).is_empty());
     }
 }

@@ -81,26 +81,30 @@ fn nanos(samples: usize) -> i64 {
 }
 
 /// Applies the edit lists of `tables` to what arrives at the `appsink`s of `pipeline`: pictures, or
-/// sound of 16 kHz in 32-bit floats. Call it before sinks are added. `pulse` is called for what is
+/// sound of 16 kHz in 32-bit floats. Call it before sinks are added. `on_dropped` is called for what is
 /// dropped, so that a long part that is not presented is no standstill.
 pub(in crate::capture) fn apply(
     pipeline: &gst::Pipeline,
     tables: &Tables,
-    pulse: impl Fn() + Send + Sync + 'static,
+    on_dropped: impl Fn() + Send + Sync + 'static,
 ) {
     if tables.tracks.iter().all(|track| track.edits.is_none()) {
         return;
     }
-    let (tables, pulse) = (Arc::new(tables.clone()), Arc::new(pulse));
+    let (tables, on_dropped) = (Arc::new(tables.clone()), Arc::new(on_dropped));
     pipeline.connect_element_added(move |_, element| {
         let is_sink = element.is::<gst_app::AppSink>();
         if let Some(sink) = element.static_pad("sink").filter(|_| is_sink) {
-            apply_at(&sink, tables.clone(), pulse.clone());
+            apply_at(&sink, tables.clone(), on_dropped.clone());
         }
     });
 }
 
-fn apply_at(sink: &gst::Pad, tables: Arc<Tables>, pulse: Arc<impl Fn() + Send + Sync + 'static>) {
+fn apply_at(
+    sink: &gst::Pad,
+    tables: Arc<Tables>,
+    on_dropped: Arc<impl Fn() + Send + Sync + 'static>,
+) {
     let edits = Mutex::new(None);
     let types = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
     sink.add_probe(types, move |pad, info| {
@@ -124,7 +128,7 @@ fn apply_at(sink: &gst::Pad, tables: Arc<Tables>, pulse: Arc<impl Fn() + Send + 
             match present(edits, buffer, channels) {
                 Some(presented) => *buffer = presented,
                 None => {
-                    pulse();
+                    on_dropped();
                     return gst::PadProbeReturn::Handled;
                 }
             }

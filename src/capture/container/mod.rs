@@ -125,16 +125,16 @@ impl Tables {
 
     /// Lets what `source` (a file source, or a `uridecodebin`) reads look as the demuxer needs it,
     /// and the sinks of `pipeline` receive what the edit lists present, at presentation times. Call
-    /// it before sinks are added. `pulse` is called for each buffer that is decoded and not
+    /// it before sinks are added. `on_dropped` is called for each buffer that is decoded and not
     /// presented.
-    pub fn guide(
+    pub fn apply_to(
         &self,
         pipeline: &gst::Pipeline,
         source: &gst::Element,
-        pulse: impl Fn() + Send + Sync + 'static,
+        on_dropped: impl Fn() + Send + Sync + 'static,
     ) {
-        patch::show(source, &self.patches);
-        edits::apply(pipeline, self, pulse);
+        patch::apply(source, &self.patches);
+        edits::apply(pipeline, self, on_dropped);
         if let Some(direction) = self.direction {
             pipeline.connect_element_added(move |_, element| {
                 let factory = element.factory();

@@ -29,23 +29,23 @@ fn overlaps(patch: &Patch, offset: u64, size: usize) -> bool {
 
 /// Lets what `source` (a file source, or a `uridecodebin` that makes one) reads pass through
 /// `patches`.
-pub(in crate::capture) fn show(source: &gst::Element, patches: &[Patch]) {
+pub(in crate::capture) fn apply(source: &gst::Element, patches: &[Patch]) {
     if patches.is_empty() {
         return;
     }
     let patches = patches.to_vec();
     if let Some(pad) = source.static_pad("src") {
-        show_at(&pad, patches);
+        apply_at(&pad, patches);
         return;
     }
     source.connect("source-setup", false, move |values| {
         let source = values[1].get::<gst::Element>().ok()?;
-        show_at(&source.static_pad("src")?, patches.clone());
+        apply_at(&source.static_pad("src")?, patches.clone());
         None
     });
 }
 
-fn show_at(pad: &gst::Pad, patches: Vec<Patch>) {
+fn apply_at(pad: &gst::Pad, patches: Vec<Patch>) {
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         if let Some(buffer) = info.buffer_mut() {
             replace(buffer, &patches);

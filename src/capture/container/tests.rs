@@ -25,7 +25,7 @@ fn a_usual_file_is_left_as_it_is() {
     let found = tables(&demo()).unwrap();
     assert!(found.patches.is_empty() && found.unsupported.is_none());
     assert_eq!(found.breaks_off, Some(false));
-    let told: Vec<_> = (found.tracks.iter())
+    let facts: Vec<_> = (found.tracks.iter())
         .map(|track| {
             (
                 track.kind,
@@ -36,7 +36,7 @@ fn a_usual_file_is_left_as_it_is() {
         })
         .collect();
     assert_eq!(
-        told,
+        facts,
         [
             (TrackKind::Video, "vp09", Some(492), true),
             (TrackKind::Audio, "Opus", Some(984), true)

@@ -19,10 +19,10 @@ use super::cost;
 use super::memory::Reader;
 use super::process::VERB;
 use super::wire::{PictureHead, Report, Request, read_sound};
-use super::{Decoder, Failure, Undecodable, tell};
+use super::{Decoder, Failure, Undecodable, log_note};
 use crate::capture::decoded::{DecodedPicture, DecodedSound, Kind};
 use crate::capture::error::CaptureError;
-use crate::capture::track_sinks::Taps;
+use crate::capture::track_sinks::TrackSinks;
 use crate::capture::tracks::TrackChoice;
 use crate::clip::Picture;
 use crate::lane::{LaneReceiver, Received, WhenFull, lane};
@@ -33,9 +33,9 @@ const OPENING: Duration = Duration::from_secs(45);
 /// How long a process may take to put a recording away, and to end.
 const CLOSING: Duration = Duration::from_secs(2);
 /// Reports that may wait for this process before the decoder process does.
-const WAITING_REPORTS: usize = 256;
+const REPORT_CAPACITY: usize = 256;
 /// Idle processes that are kept for the next recordings.
-const IDLE: usize = 8;
+const MAX_IDLE: usize = 8;
 /// What GStreamer complains of where a decoder gives a pixel format that it has no name for.
 const UNNAMED_FORMAT: &str = "format != GST_VIDEO_FORMAT_UNKNOWN";
 
@@ -48,7 +48,7 @@ struct Process {
 }
 
 /// Processes that wait for a recording.
-static WAITING: Mutex<Vec<Process>> = Mutex::new(Vec::new());
+static IDLE_PROCESSES: Mutex<Vec<Process>> = Mutex::new(Vec::new());
 
 impl Process {
     fn start() -> io::Result<Process> {
@@ -62,7 +62,7 @@ impl Process {
             .process_group(0)
             .spawn()?;
         cost::began(child.id());
-        let (sender, reports) = lane("decoder reports", WAITING_REPORTS, WhenFull::Block);
+        let (sender, reports) = lane("decoder reports", REPORT_CAPACITY, WhenFull::Block);
         let lines = BufReader::new(control.try_clone()?);
         std::thread::Builder::new()
             .name("decoder reports".into())
@@ -142,7 +142,7 @@ fn line(request: &Request) -> Vec<u8> {
 #[derive(Debug)]
 pub(super) struct ChildDecoder {
     path: PathBuf,
-    taps: Arc<Taps>,
+    sinks: Arc<TrackSinks>,
     process: Option<Process>,
     /// Of the tracks, video and audio: for the threads that read them, and to end these.
     sockets: [UnixStream; 2],
@@ -159,14 +159,14 @@ pub(super) struct ChildDecoder {
 pub(super) fn open(
     path: &Path,
     choice: TrackChoice,
-    taps: &Arc<Taps>,
+    sinks: &Arc<TrackSinks>,
 ) -> Result<ChildDecoder, CaptureError> {
-    let waiting = WAITING.lock().expect("processes lock").pop();
+    let waiting = IDLE_PROCESSES.lock().expect("processes lock").pop();
     // An idle process may have been killed meanwhile.
-    match waiting.map(|process| attempt(process, path, choice, taps)) {
+    match waiting.map(|process| attempt(process, path, choice, sinks)) {
         Some(Ok(opened)) => opened,
         Some(Err(_)) | None => {
-            let opened = Process::start().and_then(|process| attempt(process, path, choice, taps));
+            let opened = Process::start().and_then(|process| attempt(process, path, choice, sinks));
             opened.unwrap_or_else(|error| {
                 Err(CaptureError::Undecodable {
                     path: path.to_owned(),
@@ -183,7 +183,7 @@ fn attempt(
     mut process: Process,
     path: &Path,
     choice: TrackChoice,
-    taps: &Arc<Taps>,
+    sinks: &Arc<TrackSinks>,
 ) -> io::Result<Result<ChildDecoder, CaptureError>> {
     let path = path.to_owned();
     let ((video, their_video), (audio, their_audio)) = (UnixStream::pair()?, UnixStream::pair()?);
@@ -195,7 +195,7 @@ fn attempt(
     )?;
     let decoder = ChildDecoder {
         path: path.clone(),
-        taps: taps.clone(),
+        sinks: sinks.clone(),
         process: Some(process),
         sockets: [video, audio],
         memory: Some(memory),
@@ -225,7 +225,7 @@ impl ChildDecoder {
                     self.duration = duration_nanos.map(MediaTime::from_nanos);
                     for (kind, present) in [(Kind::Video, video), (Kind::Audio, audio)] {
                         if present {
-                            self.taps.begin(kind);
+                            self.sinks.begin(kind);
                         }
                     }
                     return Ok(self);
@@ -236,11 +236,13 @@ impl ChildDecoder {
                 }
                 Received::Item(Report::Refused(refused)) => return Err(refused.error(path)),
                 Received::Item(Report::Element(name)) => self.elements.push(name),
-                Received::Item(Report::Note(text)) => tell(&self.path.display().to_string(), &text),
+                Received::Item(Report::Note(text)) => {
+                    log_note(&self.path.display().to_string(), &text)
+                }
                 Received::Item(Report::Complaint(text)) => {
                     self.has_unnamed_format |= text.contains(UNNAMED_FORMAT);
                 }
-                Received::Item(Report::ReplacedStamp) => self.taps.count_replaced_stamp(),
+                Received::Item(Report::ReplacedStamp) => self.sinks.count_replaced_stamp(),
                 Received::Item(Report::Failed(_) | Report::Stopped) => {}
                 Received::TimedOut => {
                     let reason = format!("nothing could be decoded in {} s", OPENING.as_secs());
@@ -298,12 +300,14 @@ impl ChildDecoder {
                     self.failure.get_or_insert(Failure::Stream(reason));
                 }
                 Received::Item(Report::Element(name)) => self.elements.push(name),
-                Received::Item(Report::Note(text)) => tell(&self.path.display().to_string(), &text),
+                Received::Item(Report::Note(text)) => {
+                    log_note(&self.path.display().to_string(), &text)
+                }
                 Received::Item(Report::Complaint(text)) => {
                     tracing::debug!("decoder: {text}");
                     self.has_unnamed_format |= text.contains(UNNAMED_FORMAT);
                 }
-                Received::Item(Report::ReplacedStamp) => self.taps.count_replaced_stamp(),
+                Received::Item(Report::ReplacedStamp) => self.sinks.count_replaced_stamp(),
                 Received::Item(Report::Stopped) => return true,
                 Received::Item(Report::Opened { .. } | Report::Refused(_)) => {}
                 Received::TimedOut => return false,
@@ -333,15 +337,15 @@ impl Decoder for ChildDecoder {
         }
         let [video, audio] = &self.sockets;
         let memory = self.memory.take().expect("started once");
-        let spawned = video.try_clone().and_then(|socket| {
-            let taps = self.taps.clone();
-            spawn("pictures", move || take_pictures(socket, memory, &taps))
+        let picture_thread = video.try_clone().and_then(|socket| {
+            let sinks = self.sinks.clone();
+            spawn("pictures", move || take_pictures(socket, memory, &sinks))
         });
-        let heard = audio.try_clone().and_then(|socket| {
-            let taps = self.taps.clone();
-            spawn("sound", move || take_sound(socket, &taps))
+        let sound_thread = audio.try_clone().and_then(|socket| {
+            let sinks = self.sinks.clone();
+            spawn("sound", move || take_sound(socket, &sinks))
         });
-        for thread in [spawned, heard] {
+        for thread in [picture_thread, sound_thread] {
             match thread {
                 Ok(thread) => self.threads.push(thread),
                 Err(error) => self.failure = Some(Failure::Stream(error.to_string())),
@@ -369,8 +373,8 @@ impl Decoder for ChildDecoder {
             && stopped
             && self.failure.is_none()
         {
-            let mut waiting = WAITING.lock().expect("processes lock");
-            if waiting.len() < IDLE {
+            let mut waiting = IDLE_PROCESSES.lock().expect("processes lock");
+            if waiting.len() < MAX_IDLE {
                 waiting.push(process);
             }
         }
@@ -390,9 +394,9 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
     std::thread::Builder::new().name(name.into()).spawn(body)
 }
 
-fn take_pictures(mut socket: UnixStream, mut memory: Reader, taps: &Taps) {
+fn take_pictures(mut socket: UnixStream, mut memory: Reader, sinks: &TrackSinks) {
     while let Ok(Some(head)) = PictureHead::read(&mut socket) {
-        taps.begin(Kind::Video);
+        sinks.begin(Kind::Video);
         let Ok(taken) = memory.take(head.slot, head.length) else {
             break;
         };
@@ -408,29 +412,29 @@ fn take_pictures(mut socket: UnixStream, mut memory: Reader, taps: &Taps) {
             duration_nanos: head.duration_nanos,
             picture,
         };
-        if taps.picture(decoded).is_err() {
+        if sinks.picture(decoded).is_err() {
             let _ = socket.shutdown(Shutdown::Both);
             return;
         }
         // Where the process is gone, the next read says so.
         let _ = socket.write_all(&[1]);
     }
-    taps.ended(Kind::Video);
+    sinks.ended(Kind::Video);
 }
 
-fn take_sound(mut socket: UnixStream, taps: &Taps) {
+fn take_sound(mut socket: UnixStream, sinks: &TrackSinks) {
     while let Ok(Some((running_nanos, samples))) = read_sound(&mut socket) {
-        taps.begin(Kind::Audio);
+        sinks.begin(Kind::Audio);
         let decoded = DecodedSound {
             running_nanos,
             samples,
         };
-        if taps.sound(decoded).is_err() {
+        if sinks.sound(decoded).is_err() {
             let _ = socket.shutdown(Shutdown::Both);
             return;
         }
     }
-    taps.ended(Kind::Audio);
+    sinks.ended(Kind::Audio);
 }
 
 fn signal_name(signal: i32) -> String {

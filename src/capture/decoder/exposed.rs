@@ -7,23 +7,23 @@ use std::sync::{Arc, Mutex};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::Notice;
+use super::DecoderEvents;
 use crate::capture::container::Tables;
 use crate::capture::decoded::{DecodedPicture, DecodedSound, Kind, Sink};
 use crate::capture::error::CaptureError;
 use crate::capture::pipeline::attach;
 use crate::capture::sound_branch::SoundBranch;
-use crate::capture::track_sinks::Taps;
+use crate::capture::track_sinks::TrackSinks;
 use crate::capture::tracks::{ChannelSelection, TrackChoice, TrackFacts, TrackSelection, select};
 
 /// The exposed tracks of one recording.
 #[derive(Debug)]
 pub(super) struct ExposedTracks<F, S> {
     pipeline: gst::glib::WeakRef<gst::Pipeline>,
-    taps: Arc<Taps<F, S>>,
+    sinks: Arc<TrackSinks<F, S>>,
     choice: TrackChoice,
     tables: Option<Tables>,
-    notice: Notice,
+    events: DecoderEvents,
     pads: Mutex<Vec<gst::Pad>>,
     /// Where the selected track of each kind, video and audio, enters its branch.
     entries: Mutex<[Option<gst::Pad>; 2]>,
@@ -42,17 +42,17 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
     pub fn watch(
         pipeline: &gst::Pipeline,
         decoder: &gst::Element,
-        taps: &Arc<Taps<F, S>>,
+        sinks: &Arc<TrackSinks<F, S>>,
         choice: TrackChoice,
         tables: Option<Tables>,
-        notice: Notice,
+        events: DecoderEvents,
     ) -> Arc<ExposedTracks<F, S>> {
         let exposed = Arc::new(ExposedTracks {
             pipeline: pipeline.downgrade(),
-            taps: taps.clone(),
+            sinks: sinks.clone(),
             choice,
             tables,
-            notice,
+            events,
             pads: Mutex::default(),
             entries: Mutex::default(),
             refusal: Mutex::default(),
@@ -128,11 +128,11 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
             }
             return Ok(());
         }
-        let notice = self.notice.clone();
+        let events = self.events.clone();
         let sound = SoundBranch {
             channel: self.choice.channel,
             look_ahead: true,
-            note: Arc::new(move |text| notice.note(text)),
+            note: Arc::new(move |text| events.note(text)),
         };
         if let (Kind::Audio, ChannelSelection::Number(number), Some(channels)) =
             (kind, self.choice.channel, channels(pad))
@@ -145,12 +145,12 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
             );
             return Ok(());
         }
-        self.taps.begin(kind);
+        self.sinks.begin(kind);
         *entry = Some(attach(
             pipeline.upcast_ref(),
             pad,
             kind,
-            &self.taps,
+            &self.sinks,
             true,
             sound,
         )?);

@@ -9,12 +9,12 @@ use gstreamer::prelude::*;
 
 use super::exposed::ExposedTracks;
 use super::stamp_jumps;
-use super::{Decoder, Failure, Notice, Undecodable};
+use super::{Decoder, DecoderEvents, Failure, Undecodable};
 use crate::capture::container::{Tables, Wave};
 use crate::capture::decoded::{DecodedPicture, DecodedSound, Kind, Sink};
 use crate::capture::error::{CaptureError, missing_base_plugins};
-use crate::capture::pipeline::{init, missing_decoder, reason, tame};
-use crate::capture::track_sinks::Taps;
+use crate::capture::pipeline::{configure_decoder, init, missing_plugin, reason};
+use crate::capture::track_sinks::TrackSinks;
 use crate::capture::tracks::TrackChoice;
 use crate::time::MediaTime;
 
@@ -36,8 +36,8 @@ impl GstDecoder {
     pub fn open<F: Sink<DecodedPicture>, S: Sink<DecodedSound>>(
         path: &Path,
         choice: TrackChoice,
-        taps: &Arc<Taps<F, S>>,
-        notice: Notice,
+        sinks: &Arc<TrackSinks<F, S>>,
+        events: DecoderEvents,
     ) -> Result<GstDecoder, CaptureError> {
         init();
         let uri = std::path::absolute(path)
@@ -67,7 +67,7 @@ impl GstDecoder {
                         reason: error.to_string(),
                     })?;
                 if let Some(tables) = &tables {
-                    tables.guide(&pipeline, &source, || {});
+                    tables.apply_to(&pipeline, &source, || {});
                 }
                 pipeline
                     .add_many([&source, &decoder])
@@ -76,13 +76,13 @@ impl GstDecoder {
                 decoder
             }
         };
-        tame(&decoder);
-        tell_decoders(&decoder, notice.clone());
+        configure_decoder(&decoder);
+        report_decoders(&decoder, events.clone());
         if let Some(bin) = decoder.downcast_ref::<gst::Bin>() {
-            stamp_jumps::correct(bin, notice.clone());
+            stamp_jumps::correct(bin, events.clone());
         }
         let undecodable = watch_undecodable(&decoder);
-        let exposed = ExposedTracks::watch(&pipeline, &decoder, taps, choice, tables, notice);
+        let exposed = ExposedTracks::watch(&pipeline, &decoder, sinks, choice, tables, events);
         let mut opened = GstDecoder {
             path: path.to_owned(),
             pipeline,
@@ -132,7 +132,7 @@ impl GstDecoder {
                 })?;
             match message.view() {
                 MessageView::AsyncDone(_) | MessageView::Eos(_) => return Ok(()),
-                MessageView::Element(_) => missing = missing.or(missing_decoder(&message)),
+                MessageView::Element(_) => missing = missing.or(missing_plugin(&message)),
                 MessageView::Error(error) => {
                     if let Some(what) = missing {
                         return Err(CaptureError::Unsupported {
@@ -212,7 +212,7 @@ fn watch_undecodable(decoder: &gst::Element) -> Arc<Mutex<Vec<Undecodable>>> {
     found
 }
 
-fn tell_decoders(decoder: &gst::Element, notice: Notice) {
+fn report_decoders(decoder: &gst::Element, events: DecoderEvents) {
     let Some(bin) = decoder.downcast_ref::<gst::Bin>() else {
         return;
     };
@@ -223,7 +223,7 @@ fn tell_decoders(decoder: &gst::Element, notice: Notice) {
                 .is_some_and(|class| class.contains("Decoder") && !class.contains("Bin"))
         });
         if let Some(factory) = decoder {
-            notice.plugged(&factory.name());
+            events.plugged(&factory.name());
         }
     });
 }

@@ -130,7 +130,7 @@ impl Reader {
     }
 
     /// The first `length` bytes of `slot`, which is given back when they are dropped.
-    pub fn take(&mut self, slot: Slot, length: usize) -> io::Result<Taken> {
+    pub fn take(&mut self, slot: Slot, length: usize) -> io::Result<SlotGuard> {
         let invalid = || io::Error::from(io::ErrorKind::InvalidData);
         if slot.index >= MOST_SLOTS || length > slot.capacity || slot.capacity > LARGEST {
             return Err(invalid());
@@ -148,7 +148,7 @@ impl Reader {
             *known = Some((slot, Arc::new(map(&self.file, slot)?)));
         }
         let (_, mapping) = known.as_ref().expect("set above");
-        Ok(Taken {
+        Ok(SlotGuard {
             mapping: mapping.clone(),
             states: self.states.clone(),
             index: slot.index,
@@ -166,14 +166,14 @@ fn map(file: &File, slot: Slot) -> io::Result<MmapRaw> {
 
 /// A slot in use by the parent.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(super) struct SlotGuard {
     mapping: Arc<MmapRaw>,
     states: Arc<SlotStates>,
     index: usize,
     length: usize,
 }
 
-impl AsRef<[u8]> for Taken {
+impl AsRef<[u8]> for SlotGuard {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: the mapping is at least this long and cannot shrink. The child writes into free
         // slots alone; if it broke that rule, pictures would be garbled and nothing else: no value
@@ -182,7 +182,7 @@ impl AsRef<[u8]> for Taken {
     }
 }
 
-impl Drop for Taken {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
         self.states.of(self.index).store(FREE, Ordering::Release);
     }

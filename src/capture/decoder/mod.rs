@@ -1,6 +1,6 @@
 //! What decodes a recording, behind one interface: tracks in, pictures and sound with their running times out.
 //!
-//! A [`Decoder`] puts what it decodes into the sinks of its [`Taps`]; [`Recording`](super::Recording)
+//! A [`Decoder`] puts what it decodes into the sinks of its [`TrackSinks`]; [`Recording`](super::Recording)
 //! paces and stamps it there. [`gst`] decodes in this process, [`child`] in a process of its own,
 //! so that a crash of a decoder ends one recording.
 
@@ -23,27 +23,27 @@ pub use process::decoder_process;
 
 use super::decoded::Kind;
 use super::error::CaptureError;
-use super::track_sinks::Taps;
+use super::track_sinks::TrackSinks;
 use super::tracks::TrackChoice;
 use crate::time::MediaTime;
 
 /// What a decoder has to say beside its media.
 #[derive(Clone)]
-pub(super) struct Notice {
+pub(super) struct DecoderEvents {
     plugged: Arc<dyn Fn(&str) + Send + Sync>,
     note: Arc<dyn Fn(&str) + Send + Sync>,
     replaced_stamp: Arc<dyn Fn() + Send + Sync>,
 }
 
-impl Notice {
+impl DecoderEvents {
     /// `plugged` gets the name of each decoder element, `note` a line of text that a person should
     /// read; `replaced_stamp` is called for each picture whose stamp was wrong.
     pub fn new(
         plugged: impl Fn(&str) + Send + Sync + 'static,
         note: impl Fn(&str) + Send + Sync + 'static,
         replaced_stamp: impl Fn() + Send + Sync + 'static,
-    ) -> Notice {
-        Notice {
+    ) -> DecoderEvents {
+        DecoderEvents {
             plugged: Arc::new(plugged),
             note: Arc::new(note),
             replaced_stamp: Arc::new(replaced_stamp),
@@ -63,9 +63,9 @@ impl Notice {
     }
 }
 
-impl std::fmt::Debug for Notice {
+impl std::fmt::Debug for DecoderEvents {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Notice")
+        f.write_str("DecoderEvents")
     }
 }
 
@@ -78,7 +78,7 @@ pub(super) trait Decoder: std::fmt::Debug + Send {
     fn undecodable(&self) -> &[Undecodable];
 
     /// Lets the decoder run. Everything from the first picture and sample on goes to the sinks of
-    /// the taps, on threads of the decoder's own.
+    /// the sinks, on threads of the decoder's own.
     fn start(&mut self);
 
     /// The first failure since [`Decoder::start`].
@@ -118,22 +118,22 @@ impl Failure {
 pub(super) fn open(
     path: &Path,
     choice: TrackChoice,
-    taps: &Arc<Taps>,
+    sinks: &Arc<TrackSinks>,
 ) -> Result<Box<dyn Decoder>, CaptureError> {
     Ok(if process::is_available() {
-        Box::new(child::open(path, choice, taps)?)
+        Box::new(child::open(path, choice, sinks)?)
     } else {
         let shown = path.display().to_string();
-        let counting = taps.clone();
-        let notice = Notice::new(
+        let counting = sinks.clone();
+        let events = DecoderEvents::new(
             |_| {},
-            move |text| tell(&shown, text),
+            move |text| log_note(&shown, text),
             move || counting.count_replaced_stamp(),
         );
-        Box::new(gst::GstDecoder::open(path, choice, taps, notice)?)
+        Box::new(gst::GstDecoder::open(path, choice, sinks, events)?)
     })
 }
 
-fn tell(recording: &str, text: &str) {
+fn log_note(recording: &str, text: &str) {
     tracing::warn!("{recording}: {text}");
 }

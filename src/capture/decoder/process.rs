@@ -19,18 +19,18 @@ use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit}
 use super::gst::GstDecoder;
 use super::memory::Writer;
 use super::wire::{PictureHead, Refused, Report, Request, path_of, write_end, write_sound};
-use super::{Decoder, Notice};
+use super::{Decoder, DecoderEvents};
 use crate::capture::decoded::{Closed, DecodedPicture, DecodedSound, Sink};
-use crate::capture::track_sinks::Taps;
+use crate::capture::track_sinks::TrackSinks;
 use crate::capture::tracks::TrackChoice;
 use crate::lane::{LaneReceiver, LaneSender, Received, WhenFull, lane};
 
 /// The verb that makes a process of ours a decoder process.
 pub(super) const VERB: &str = "decoder-process";
 /// Pictures that may be ahead of the parent.
-const AHEAD: usize = 2;
+const MAX_AHEAD: usize = 2;
 /// The parent asks one thing after the other.
-const WAITING_REQUESTS: usize = 8;
+const REQUEST_CAPACITY: usize = 8;
 /// How often a playing recording is asked for failures.
 const STEP: Duration = Duration::from_millis(50);
 
@@ -58,7 +58,7 @@ fn serve(control: UnixStream) -> ExitCode {
         eprintln!("`{VERB}` is no command: expressd starts it itself to decode recordings");
         return ExitCode::from(2);
     }
-    keep_quiet();
+    ignore_signals();
     let Ok(reports) = control.try_clone() else {
         return ExitCode::FAILURE;
     };
@@ -70,7 +70,7 @@ fn serve(control: UnixStream) -> ExitCode {
             domain.unwrap_or_default()
         )));
     });
-    let (sender, requests) = lane("requests", WAITING_REQUESTS, WhenFull::Block);
+    let (sender, requests) = lane("requests", REQUEST_CAPACITY, WhenFull::Block);
     let reading = std::thread::Builder::new()
         .name("requests".into())
         .spawn(move || {
@@ -94,7 +94,7 @@ fn serve(control: UnixStream) -> ExitCode {
 
 /// The parent decides about the end, also where a signal goes to all its processes; and a crash
 /// leaves no dump.
-fn keep_quiet() {
+fn ignore_signals() {
     let seen = Arc::new(AtomicBool::new(false));
     for signal in [
         signal_hook::consts::SIGINT,
@@ -124,10 +124,10 @@ impl Reports {
     }
 }
 
-type Asked = (Request, Vec<OwnedFd>);
+type RequestWithFiles = (Request, Vec<OwnedFd>);
 
 /// Until the parent closes its end.
-fn read_requests(control: &UnixStream, requests: &LaneSender<Asked>) {
+fn read_requests(control: &UnixStream, requests: &LaneSender<RequestWithFiles>) {
     let (mut pending, mut files, mut bytes) = (Vec::new(), Vec::new(), [0u8; 4096]);
     loop {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
@@ -173,30 +173,30 @@ fn play(
     choice: TrackChoice,
     files: [OwnedFd; 3],
     reports: &Reports,
-    requests: &LaneReceiver<Asked>,
+    requests: &LaneReceiver<RequestWithFiles>,
 ) {
     let [video, audio, memory] = files;
     let Ok(memory) = Writer::new(memory) else {
         return;
     };
-    let taps = Arc::new(Taps::<PictureWire, SoundWire>::default());
-    *taps.frames.lock().expect("taps lock") = Some(PictureWire {
+    let sinks = Arc::new(TrackSinks::<PictureSender, SoundSender>::default());
+    *sinks.frames.lock().expect("sinks lock") = Some(PictureSender {
         socket: video.into(),
         memory,
         ahead: 0,
     });
-    *taps.sound.lock().expect("taps lock") = Some(SoundWire(audio.into()));
+    *sinks.sound.lock().expect("sinks lock") = Some(SoundSender(audio.into()));
     let (elements, notes, stamps) = (reports.clone(), reports.clone(), reports.clone());
-    let notice = Notice::new(
+    let events = DecoderEvents::new(
         move |name| elements.send(&Report::Element(name.to_owned())),
         move |text| notes.send(&Report::Note(text.to_owned())),
         move || stamps.send(&Report::ReplacedStamp),
     );
-    let mut decoder = match GstDecoder::open(path, choice, &taps, notice) {
+    let mut decoder = match GstDecoder::open(path, choice, &sinks, events) {
         Ok(decoder) => decoder,
         Err(error) => return reports.send(&Report::Refused(Refused::of(error))),
     };
-    let tracks = taps.tracks();
+    let tracks = sinks.tracks();
     reports.send(&Report::Opened {
         video: tracks.video.present,
         audio: tracks.audio.present,
@@ -225,17 +225,17 @@ fn play(
 }
 
 /// Sends pictures to the parent.
-struct PictureWire {
+struct PictureSender {
     socket: UnixStream,
     memory: Writer,
     /// Pictures that were sent and are not yet taken.
     ahead: usize,
 }
 
-impl Sink<DecodedPicture> for PictureWire {
+impl Sink<DecodedPicture> for PictureSender {
     fn deliver(&mut self, decoded: DecodedPicture) -> Result<(), Closed> {
         let mut taken = [0u8; 64];
-        while self.ahead >= AHEAD {
+        while self.ahead >= MAX_AHEAD {
             match self.socket.read(&mut taken) {
                 Ok(count) if count > 0 => self.ahead = self.ahead.saturating_sub(count),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -265,9 +265,9 @@ impl Sink<DecodedPicture> for PictureWire {
 }
 
 /// Sends sound to the parent.
-struct SoundWire(UnixStream);
+struct SoundSender(UnixStream);
 
-impl Sink<DecodedSound> for SoundWire {
+impl Sink<DecodedSound> for SoundSender {
     fn deliver(&mut self, decoded: DecodedSound) -> Result<(), Closed> {
         write_sound(&mut self.0, decoded.running_nanos, &decoded.samples).map_err(|_| Closed)
     }

@@ -7,45 +7,45 @@ use std::sync::Mutex;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::Notice;
+use super::DecoderEvents;
 
 /// What counts as a leap, nanoseconds.
-const LEAP_NANOS: u64 = 60_000_000_000;
+const JUMP_NANOS: u64 = 60_000_000_000;
 
 /// The stamps of one track.
 #[derive(Clone, Copy, Debug, Default)]
-struct LeapWatch {
+struct StampJumpCorrector {
     /// The earliest and the latest stamp before a leap, and how many came by then.
     first: u64,
     latest: u64,
     count: u64,
     /// The stamp that was leapt to, and how many have it.
-    leap: Option<(u64, u64)>,
+    jump: Option<(u64, u64)>,
 }
 
-impl LeapWatch {
+impl StampJumpCorrector {
     /// The stamp of the next packet in the place of `stamp`, and whether a leap is now known to be wrong.
     fn correct(&mut self, stamp: u64) -> (u64, bool) {
-        if let Some((leapt_to, count)) = &mut self.leap {
-            if stamp == *leapt_to {
+        if let Some((jumped_to, count)) = &mut self.jump {
+            if stamp == *jumped_to {
                 *count += 1;
                 let is_second = *count == 2;
                 let steps = *count;
                 return (self.latest + self.interval() * steps, is_second);
             }
-            let is_back = stamp < *leapt_to;
-            let was_told = *count > 1;
-            self.leap = None;
+            let is_back = stamp < *jumped_to;
+            let has_warned = *count > 1;
+            self.jump = None;
             if !is_back {
                 // A gap: the recording was paused.
                 (self.first, self.latest, self.count) = (stamp, stamp, 1);
                 return (stamp, false);
             }
             self.observe(stamp);
-            return (stamp, !was_told);
+            return (stamp, !has_warned);
         }
-        if self.count > 1 && stamp > self.latest + LEAP_NANOS {
-            self.leap = Some((stamp, 1));
+        if self.count > 1 && stamp > self.latest + JUMP_NANOS {
+            self.jump = Some((stamp, 1));
             return (self.latest + self.interval(), false);
         }
         self.observe(stamp);
@@ -68,7 +68,7 @@ impl LeapWatch {
 }
 
 /// Corrects the stamps of the video tracks that the demuxers in `bin` find, and says so once.
-pub(super) fn correct(bin: &gst::Bin, notice: Notice) {
+pub(super) fn correct(bin: &gst::Bin, events: DecoderEvents) {
     bin.connect_deep_element_added(move |_, _, element| {
         let is_demuxer = element.factory().is_some_and(|factory| {
             factory
@@ -76,13 +76,13 @@ pub(super) fn correct(bin: &gst::Bin, notice: Notice) {
                 .is_some_and(|class| class.contains("Demux"))
         });
         if is_demuxer {
-            let notice = notice.clone();
-            element.connect_pad_added(move |_, pad| watch(pad, notice.clone()));
+            let events = events.clone();
+            element.connect_pad_added(move |_, pad| watch(pad, events.clone()));
         }
     });
 }
 
-fn watch(pad: &gst::Pad, notice: Notice) {
+fn watch(pad: &gst::Pad, events: DecoderEvents) {
     let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
     let is_video = caps
         .structure(0)
@@ -90,21 +90,21 @@ fn watch(pad: &gst::Pad, notice: Notice) {
     if !is_video {
         return;
     }
-    let state = Mutex::new((LeapWatch::default(), false));
+    let state = Mutex::new((StampJumpCorrector::default(), false));
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         if let Some(buffer) = info.buffer_mut()
             && let Some(stamp) = buffer.pts()
         {
-            let (watch, was_told) = &mut *state.lock().expect("leap lock");
+            let (watch, has_warned) = &mut *state.lock().expect("jump lock");
             let (corrected, is_wrong) = watch.correct(stamp.nseconds());
-            if is_wrong && !std::mem::replace(was_told, true) {
-                notice.note(
+            if is_wrong && !std::mem::replace(has_warned, true) {
+                events.note(
                     "the stamp of a picture is far ahead of all around it: it is placed as if it \
                      had none",
                 );
             }
             if corrected != stamp.nseconds() {
-                notice.replaced_stamp();
+                events.replaced_stamp();
                 let buffer = buffer.make_mut();
                 buffer.set_pts(gst::ClockTime::from_nseconds(corrected));
                 buffer.set_dts(gst::ClockTime::NONE);
@@ -120,7 +120,7 @@ mod tests {
 
     /// The stamps that go on, in milliseconds, and how often a leap was found wrong.
     fn corrected(stamps: &[u64]) -> (Vec<u64>, usize) {
-        let mut watch = LeapWatch::default();
+        let mut watch = StampJumpCorrector::default();
         let all: Vec<(u64, bool)> = stamps
             .iter()
             .map(|ms| watch.correct(ms * 1_000_000))
