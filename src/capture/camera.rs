@@ -1,9 +1,12 @@
-//! A live video source, with its sound track if that is wanted: opened, watched, healed.
+//! A live video source and, if wanted, its sound track: opening, monitoring and reconnection.
 //!
-//! Each track is watched by itself. A lost track is reported alone, and the other one goes on:
-//! * A picture is never interrupted for sound. Sound that stalls comes back when it comes, or with the next opening.
-//! * Pictures that stall while sound goes on get the source opened again after [`FIRST_PATIENCE`], then after twice as long each time,
-//!   so that a source whose pictures are gone for good does not lose its sound every few seconds.
+//! Each track is monitored separately. The loss of one track is reported for that track alone, and
+//! the other one continues:
+//! * Video is never interrupted for sound. Stalled sound resumes by itself, or with the next
+//!   opening of the source.
+//! * When video stalls while sound continues, the source is opened again after [`FIRST_PATIENCE`],
+//!   then after twice as long each time. A source that has lost its video for good thus does not
+//!   lose its sound every few seconds.
 //! * When every wanted track is lost, the source is opened again at once.
 
 use std::sync::Arc;
@@ -29,17 +32,18 @@ use super::tracks::ChannelSelection;
 use crate::event::SourceState;
 use crate::time::{Clock, MediaTime, SystemClock};
 
-/// How long a source may take from being opened to its first data. From there on the first picture may take until the longest stall
-/// limit: network cameras send a key frame every few seconds only.
+/// Time limit from the opening of a source to its first data. From there the first picture may take
+/// up to the longest stall limit: network cameras send a key frame only every few seconds.
 const OPENING_NANOS: i64 = 10_000_000_000;
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// The same for `auto` where there has never been a camera, and may never be: each attempt asks every video device of the machine.
+/// The same for `auto` before the first camera was found: each attempt queries every video device
+/// of the machine.
 const LONGEST_PAUSE_UNSEEN: Duration = Duration::from_secs(3);
-/// How long pictures may stall while sound goes on.
+/// How long video may stall while sound continues.
 const FIRST_PATIENCE: Duration = Duration::from_secs(10);
 const LONGEST_PATIENCE: Duration = Duration::from_secs(300);
 
-/// A video source that heals itself.
+/// A video source that reconnects by itself.
 pub(super) struct Camera {
     spec: VideoSpec,
     frames: Option<FrameDelivery>,
@@ -57,14 +61,14 @@ struct TrackMonitor<'a> {
     what: &'static str,
     gauge: &'a SourceGauge,
     stall: StallDetector,
-    /// The decoder's last words.
+    /// The decoder's error message.
     broken: Option<String>,
-    /// Why it is lost, and since when.
+    /// Reason and time of the loss.
     lost: Option<(String, MediaTime)>,
 }
 
 impl TrackMonitor<'_> {
-    /// Brings the track up to date with its result, and the source health with it.
+    /// Updates the stall state from the track's counters, and the source health on a loss.
     fn update(&mut self, track: Track, health: &SourceHealth, now: MediaTime) {
         self.stall.observe(track.samples, now);
         let why = self.broken.clone().or_else(|| {
@@ -103,7 +107,7 @@ impl Camera {
         }
     }
 
-    /// Which channel of its sound track is heard.
+    /// Selects the channel of its sound track.
     pub fn with_channel(self, channel: ChannelSelection) -> Self {
         Camera { channel, ..self }
     }
@@ -150,7 +154,8 @@ impl Camera {
         self.health.set(&self.health.video, state, reason);
     }
 
-    /// One pipeline from its opening to its end: did it deliver, and why did it end?
+    /// Runs one pipeline from its opening to its end. Returns whether it delivered anything, and
+    /// the reason of its end.
     fn attempt(&mut self) -> (bool, Loss) {
         let pipeline = gst::Pipeline::new();
         let sinks = Arc::new(TrackSinks::default());
@@ -170,7 +175,8 @@ impl Camera {
         if let Err(error) = source::build(&self.spec, &pipeline, &linker) {
             return (false, Loss::away(error.to_string()));
         }
-        // GStreamer's own clock reads CLOCK_MONOTONIC, as ours; its base time is set here, so that stamps need no guess.
+        // GStreamer's system clock reads CLOCK_MONOTONIC, as ours does. Its base time is set here,
+        // so that stamps follow exactly.
         let gst_clock = gst::SystemClock::obtain();
         pipeline.use_clock(Some(&gst_clock));
         pipeline.set_start_time(gst::ClockTime::NONE);
@@ -179,7 +185,8 @@ impl Camera {
         let started = pipeline.set_state(gst::State::Paused);
         let is_live = started == Ok(gst::StateChangeSuccess::NoPreroll);
         linker.is_live.store(is_live, Ordering::Release);
-        // What is no live source (a file on a web server) comes faster than it happened, and is held back to its pace.
+        // A source that is not live (a file on a web server) arrives faster than real time and is
+        // paced.
         let timeline = if is_live {
             let timeline = self.timeline(None);
             let offset = base.nseconds() as i64 - self.clock.origin_nanos();
@@ -209,7 +216,7 @@ impl Camera {
         };
         let health = self.health.clone();
         let now = self.clock.now();
-        let monitors = |kind, what, gauge| TrackMonitor {
+        let monitor = |kind, what, gauge| TrackMonitor {
             kind,
             what,
             gauge,
@@ -219,16 +226,16 @@ impl Camera {
         };
         let mut tracks = Vec::new();
         if with_pictures {
-            tracks.push(monitors(Kind::Video, "pictures", &health.video));
+            tracks.push(monitor(Kind::Video, "pictures", &health.video));
         }
         if with_sound {
-            tracks.push(monitors(Kind::Audio, "sound", &health.audio));
+            tracks.push(monitor(Kind::Audio, "sound", &health.audio));
         }
         let loss = self.watch(&pipeline, &sinks, &linker, &mut tracks, failed.is_some());
         let counts = sinks.tracks();
         let delivered = counts.video.samples + counts.audio.samples > 0;
         if !self.stop.load(Ordering::Acquire) {
-            // Told before the pipeline is taken down, which may take its time.
+            // Reported before the pipeline is shut down, which may take long.
             for track in &tracks {
                 self.health
                     .set(track.gauge, SourceState::Lost, Some(loss.reason.clone()));
@@ -249,7 +256,7 @@ impl Camera {
         })
     }
 
-    /// Watches a running pipeline until it is to be taken down.
+    /// Monitors a running pipeline until it has to be shut down.
     fn watch(
         &mut self,
         pipeline: &gst::Pipeline,
@@ -282,7 +289,7 @@ impl Camera {
                     missing = missing_plugin(message).or(missing);
                 }
                 Some((_, gst::MessageView::Eos(_))) => return Loss::away("the stream has ended"),
-                // The bus knows the reason better, if it knows one.
+                // A message on the bus, if there is one, gives a better reason.
                 None if has_failed => return Loss::away("the source cannot be started"),
                 _ => {}
             }
@@ -310,7 +317,7 @@ impl Camera {
         }
     }
 
-    /// Why the source is to be opened again, if it is.
+    /// The reason to open the source again, if there is one.
     fn reopen_reason(
         &mut self,
         monitors: &[TrackMonitor<'_>],
@@ -344,7 +351,7 @@ mod tests {
     const SECOND: i64 = 1_000_000_000;
 
     #[test]
-    fn pictures_are_never_interrupted_for_sound_and_sound_seldom_for_pictures() {
+    fn video_is_never_interrupted_for_sound_and_sound_rarely_for_video() {
         let health = Arc::new(SourceHealth::default());
         let clock = Arc::new(SystemClock::new());
         let mut camera = Camera::new(
@@ -379,7 +386,8 @@ mod tests {
                 .reopen_reason(&both(Some(1), Some(1)), true, at(1))
                 .is_some()
         );
-        // Pictures alone: after 10 s, the next time after 20 s; after 10 s again once they have come.
+        // Video alone: after 10 s, the next time after 20 s; after 10 s again once video has
+        // resumed.
         assert_eq!(
             camera.reopen_reason(&both(Some(0), None), true, at(9)),
             None
@@ -404,7 +412,7 @@ mod tests {
                 .reopen_reason(&both(Some(60), None), true, at(71))
                 .is_some()
         );
-        // A source that has none does not get any by being opened again.
+        // A source without a video track is not opened again for one.
         assert_eq!(
             camera.reopen_reason(&both(Some(0), None), false, at(999)),
             None

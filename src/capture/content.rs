@@ -1,4 +1,4 @@
-//! What a file is, judged by its first bytes.
+//! Detection of media files by their first bytes.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,16 +9,16 @@ use gstreamer as gst;
 use super::container::photo;
 use super::pipeline::init;
 
-/// Bytes that are looked at: as many as GStreamer's own typefinding reads of most files.
+/// Bytes that are examined: as many as GStreamer's own type finding reads of most files.
 const HEAD_BYTES: u64 = 1 << 16;
-/// Endings of films and sound files.
-const ENDINGS: [&str; 24] = [
+/// File name extensions of video and sound files.
+const EXTENSIONS: [&str; 24] = [
     "aac", "aif", "aiff", "asf", "avi", "flac", "flv", "m2ts", "m4a", "m4v", "mka", "mkv", "mov",
     "mp3", "mp4", "mpeg", "mpg", "mts", "oga", "ogg", "ogv", "ts", "wav", "webm",
 ];
 
-/// Does the file hold moving pictures or sound? Photos and a camera's thumbnails are none, nor is
-/// what cannot be read.
+/// Whether the file holds moving pictures or sound. False for photos, for a camera's thumbnails and
+/// for files that cannot be read.
 pub fn is_recording(path: &Path) -> bool {
     let mut head = Vec::new();
     let read = File::open(path).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head));
@@ -46,18 +46,18 @@ fn is_media(name: &str, path: &Path) -> bool {
     name.starts_with("video/")
         || name.starts_with("audio/")
         || with_sound_or_pictures.contains(&name)
-        // A dump of a camera's pictures begins as a photo does.
-        || name == "image/jpeg" && ["mjpeg", "mjpg"].contains(&&*ending(path))
+        // A motion-JPEG dump begins as a photo does.
+        || name == "image/jpeg" && ["mjpeg", "mjpg"].contains(&&*extension(path))
 }
 
-/// Does the name of the file say that it is a recording?
+/// Whether the extension of the file name is one of a recording.
 pub fn is_named_as_recording(path: &Path) -> bool {
-    ENDINGS.contains(&&*ending(path))
+    EXTENSIONS.contains(&&*extension(path))
 }
 
-fn ending(path: &Path) -> String {
-    let ending = path.extension().unwrap_or_default();
-    ending.to_string_lossy().to_lowercase()
+fn extension(path: &Path) -> String {
+    let extension = path.extension().unwrap_or_default();
+    extension.to_string_lossy().to_lowercase()
 }
 
 #[cfg(test)]
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_content_counts_and_not_the_name() {
+    fn files_are_detected_by_content_and_not_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let detected = |name: &str, bytes: &[u8]| {
             let path = folder.path().join(name);

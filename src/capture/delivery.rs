@@ -1,4 +1,4 @@
-//! From decoded buffers to stamped frames and blocks in their lanes.
+//! Delivery of decoded media: stamped frames and blocks into their lanes.
 //!
 //! This runs on a decoder's threads: it stamps, paces to the stamps if requested, and sends.
 
@@ -16,31 +16,34 @@ use crate::event::SourceState;
 use crate::lane::LaneSender;
 use crate::time::{Clock, MediaTime, SystemClock};
 
-/// Pictures this late are of no use any more: by then a whole window of the usual length has gone by without them. A decoder that is so
-/// far behind will hardly catch up while what follows works on stale pictures, and nobody would see why faces have gone quiet.
+/// Pictures later than this are dropped, nanoseconds. By then a whole window of the usual length
+/// has passed without them. A decoder this far behind hardly catches up while later stages work on
+/// stale pictures, and the reason for missing faces would not be visible.
 const TOO_LATE_NANOS: i64 = 2_000_000_000;
-/// From there on they have caught up: well below, so that a source at the limit does not come and go.
+/// Below this lateness delivery resumes, nanoseconds. The hysteresis keeps a source at the limit
+/// from alternating.
 const CAUGHT_UP_NANOS: i64 = 1_000_000_000;
 
-/// Sends frames. Outlives a pipeline: a source that is opened again, or a recording that is looped, goes on counting.
+/// Sends frames. It outlives a pipeline: its count continues when a source is opened again or a
+/// recording is looped.
 #[derive(Debug)]
 pub(super) struct FrameDelivery {
     /// `None` once the track has ended.
     lane: Option<LaneSender<VideoFrame>>,
     pub timeline: Arc<Timeline>,
     pub health: Arc<SourceHealth>,
-    /// Stamps may not lie in the future: a camera's clock that runs ahead is not believed.
+    /// Upper limit of stamps: a camera's clock that runs ahead is not trusted.
     pub live_clock: Option<Arc<SystemClock>>,
-    /// Live, of whatever source: the clock on which a picture may come too late.
+    /// The clock against which lateness is measured, for live playback of any source.
     pub lateness_clock: Option<Arc<SystemClock>>,
     is_late: bool,
     next_index: u64,
     last: Option<MediaTime>,
-    /// End of the newest frame in running time, for a recording's length.
+    /// End of the newest frame in running time: the recording's length.
     pub end_nanos: i64,
     last_gap_nanos: i64,
     last_running: Option<i64>,
-    /// The only picture of the pass, while there is one only.
+    /// The picture of the pass while it has only one.
     still: Option<Arc<Picture>>,
     pass_began: u64,
     stamps: PictureStamps,
@@ -92,8 +95,8 @@ impl FrameDelivery {
         self.next_index
     }
 
-    /// Repeats the pass's picture until capture is to stop or the receiver is gone, if the pass had one only. `false` where it
-    /// had more, or none.
+    /// Repeats the picture of a pass that had exactly one, until capture is to stop or the receiver
+    /// is gone. `false` for a pass with no picture or with several.
     pub fn hold_still(&mut self, clock: &SystemClock) -> bool {
         let Some(picture) = self.still.clone() else {
             return false;
@@ -107,7 +110,7 @@ impl FrameDelivery {
         true
     }
 
-    /// The latest stamp that was left out for being far ahead of the rest, in running time.
+    /// The latest stamp that was rejected as an outlier, nanoseconds of running time.
     pub fn outlier_nanos(&self) -> Option<i64> {
         self.outliers.latest
     }
@@ -121,7 +124,7 @@ impl Sink<DecodedPicture> for FrameDelivery {
     /// Stamps and sends one picture.
     fn deliver(&mut self, decoded: DecodedPicture) -> Result<(), Closed> {
         if let Some(clock) = &self.live_clock {
-            // Without a stamp, what arrives live was captured about now.
+            // A live picture without a stamp was captured about now.
             let running = decoded.running_nanos.unwrap_or_else(|| {
                 clock.now().nanos() - self.timeline.stamp_offset.load(Ordering::Acquire)
             });
@@ -216,7 +219,7 @@ impl FrameDelivery {
         duration_nanos: Option<i64>,
         picture: Arc<Picture>,
     ) -> Result<(), Closed> {
-        // Strictly forward, whatever the container says.
+        // Stamps increase strictly, whatever the container states.
         let time = self.last.map_or(time, |last| time.max(last.plus_nanos(1)));
         self.last = Some(time);
         let frame = VideoFrame {
@@ -226,7 +229,8 @@ impl FrameDelivery {
             picture,
         };
         self.next_index += 1;
-        // The state before the frame: who sees the frame can know where its recording began.
+        // The state is set before the frame is sent: a reader of the frame then finds its
+        // recording's origin.
         self.health
             .set(&self.health.video, SourceState::Delivering, None);
         self.lane
@@ -298,7 +302,8 @@ impl SoundDelivery {
         let length = samples_to_nanos(samples.len() as i64);
         let end = samples_to_nanos(position) + length;
         self.end_nanos = self.end_nanos.max(end);
-        // A microphone delivers a block when its last sample is in; so does a paced recording.
+        // A microphone delivers a block once its last sample is captured; so does a paced
+        // recording.
         if !self.timeline.wait(end) {
             return false;
         }
@@ -354,7 +359,7 @@ impl Sink<DecodedSound> for SoundDelivery {
             .try_for_each(|(running, values)| self.cut(running, &values))
     }
 
-    /// Sends what is left of the pass.
+    /// Sends the rest of the pass.
     fn flush(&mut self) {
         for (running, values) in self.outliers.finish() {
             if self.cut(running, &values).is_err() {
@@ -401,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn sound_that_is_no_number_is_silent_and_counted() {
+    fn non_finite_samples_are_silenced_and_counted() {
         let (sender, receiver) = lane("audio", 8, WhenFull::DropOldest);
         let health = Arc::new(SourceHealth::default());
         let timeline = Arc::new(Timeline {
@@ -427,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_that_come_too_late_are_counted_and_told_and_the_source_heals() {
+    fn late_pictures_are_counted_and_reported_and_delivery_resumes() {
         let (sender, receiver) = lane("frames", 8, WhenFull::DropOldest);
         let (clock, health) = (
             Arc::new(SystemClock::new()),
@@ -441,7 +446,7 @@ mod tests {
             stop: Arc::new(AtomicBool::new(false)),
         });
         let mut delivery = FrameDelivery::new(sender, timeline, health.clone());
-        // Offline nothing is late.
+        // Without a lateness clock no picture is late.
         assert!(delivery.deliver(decoded(0)).is_ok());
         delivery.lateness_clock = Some(clock);
         for running_ms in [1000, 2000, 3000, 4000, 5000, 6000, 7000, 7900, 8500] {
@@ -452,7 +457,7 @@ mod tests {
         assert_eq!(health.video.counters.too_late.load(Ordering::Relaxed), 9);
         assert!(delivery.deliver(decoded(9500)).is_ok());
         assert_eq!(health.video.status().state, SourceState::Delivering);
-        // Then a second and a half is stale, and the answers to it say so.
+        // Within the hysteresis, about 1.5 s of lateness does not stop the delivery.
         delivery
             .timeline
             .release_offset

@@ -1,24 +1,25 @@
-//! Channels that cancel each other when they are mixed, as where one of two is inverted: watched
-//! block by block, so that the better channel is heard instead.
+//! Downmix of several channels to mono, with detection of phase cancellation. Channels cancel in
+//! the mix where one of them is inverted, for example; the best single channel then replaces the
+//! mix.
 
 use super::tracks::ChannelSelection;
 
 /// Blocks per second.
 const BLOCKS_HZ: u32 = 50;
-/// Mean square of a channel from which on a block counts: -60 dB.
+/// Mean square of a channel above which a block is audible: -60 dB.
 const AUDIBLE: f64 = 1e-6;
-/// A mix that has less than this share of what unrelated channels would leave cancels: 9 dB.
+/// A mix cancels below this share of the energy that uncorrelated channels would leave: 9 dB.
 const CANCELLED: f64 = 0.125;
-/// A mix below this share of its loudest channel has lost it among channels that are not heard: 12 dB.
+/// A mix below this share of its loudest channel has lost that channel among silent ones: 12 dB.
 const DROWNED: f64 = 1.0 / 16.0;
-/// Audible blocks in a row that cancel, until the mix is left: 0.2 s.
+/// Consecutive audible blocks with cancellation before a single channel is selected: 0.2 s.
 const TO_LEAVE: u32 = 10;
-/// They lie within so many blocks: 0.4 s. A look ahead of this length sees the decision in time.
+/// These lie within this many blocks: 0.4 s. A look-ahead of this length gets the decision in time.
 const WITHIN: u64 = 20;
-/// Audible blocks in a row that do not, until it is heard again: 2 s.
+/// Consecutive audible blocks without cancellation before the mix is selected again: 2 s.
 const TO_RETURN: u32 = 100;
 
-/// What is heard of several channels.
+/// Reduction of several channels to one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Downmix {
     All,
@@ -27,7 +28,7 @@ pub(super) enum Downmix {
 }
 
 impl Downmix {
-    /// What is heard from the beginning. `None`: there is no such channel.
+    /// The downmix at the start. `None`: there is no such channel.
     pub fn initial(selection: ChannelSelection, channels: usize) -> Option<Downmix> {
         match selection {
             ChannelSelection::Auto | ChannelSelection::Mix => Some(Downmix::All),
@@ -38,7 +39,7 @@ impl Downmix {
         }
     }
 
-    /// How much of each channel goes into what is heard.
+    /// Weight of each channel in the mono signal.
     pub fn weights(self, channels: usize) -> Vec<f32> {
         match self {
             Downmix::All => vec![1.0 / channels.max(1) as f32; channels],
@@ -49,26 +50,28 @@ impl Downmix {
     }
 }
 
-/// A decision to hear something else.
+/// A change of the downmix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Switch {
-    /// From this frame on, counted from the first.
+    /// First sample frame of the new downmix, counted from the start.
     pub frame: u64,
     pub downmix: Downmix,
 }
 
-/// Decides by the sound alone, never by how it is packed.
+/// Detects phase cancellation block by block. The result depends on the samples alone, not on how
+/// they are packed into buffers.
 #[derive(Clone, Debug)]
 pub(super) struct CancellationDetector {
     block_frames: u32,
     downmix: Downmix,
-    /// Of the block under way: sums of squares per channel, of their mean, and its frames.
+    /// Of the current block: sum of squares of each channel and of their mean, and sample frames.
     squares: Vec<f64>,
     mixed: f64,
     frames: u32,
-    /// Blocks so far.
+    /// Completed blocks.
     blocks: u64,
-    /// Blocks in a row that speak for a change, the first of them, and their energy per channel.
+    /// Consecutive blocks that call for a change, the index of the first one, and their energy per
+    /// channel.
     run: u32,
     run_began: u64,
     run_energy: Vec<f64>,
@@ -89,7 +92,7 @@ impl CancellationDetector {
         }
     }
 
-    /// Takes one sample of each channel. It allocates nothing.
+    /// Adds one sample of each channel. It does not allocate.
     pub fn take(&mut self, frame: impl Iterator<Item = f32>) -> Option<Switch> {
         let mut sum = 0.0;
         for (square, sample) in self.squares.iter_mut().zip(frame) {
@@ -120,11 +123,11 @@ impl CancellationDetector {
         self.blocks += 1;
         let mut switch = None;
         if loudest > AUDIBLE {
-            let (speaks_for_a_change, needed) = match self.downmix {
+            let (calls_for_change, needed) = match self.downmix {
                 Downmix::All => (is_lost, TO_LEAVE),
                 Downmix::Channel(_) => (!is_lost, TO_RETURN),
             };
-            if !speaks_for_a_change {
+            if !calls_for_change {
                 self.run = 0;
             } else {
                 let is_stale = self.downmix == Downmix::All && block - self.run_began > WITHIN;
@@ -158,7 +161,8 @@ impl CancellationDetector {
         }
     }
 
-    /// The channel with the most energy; a later one only if it has clearly more.
+    /// The channel with the most energy. A later channel wins only with more than 1.25 times the
+    /// energy.
     fn best(&self) -> usize {
         let mut best = 0;
         for (channel, energy) in self.run_energy.iter().enumerate() {
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inverted_channel_makes_the_better_one_heard_from_its_first_sound_on() {
+    fn an_inverted_channel_selects_the_louder_one_from_its_onset() {
         let second = u64::from(RATE);
         let loud = |at: u64, level: f32| {
             if at < second {
@@ -220,20 +224,20 @@ mod tests {
     fn ordinary_stereo_and_a_dead_channel_stay_mixed() {
         assert!(watch(3, |at| [tone(at, 220.0, 0.2), tone(at, 220.0, 0.1)]).is_empty());
         assert!(watch(3, |at| [tone(at, 220.0, 0.2), 0.0]).is_empty());
-        // Unrelated sounds, as of two microphones.
+        // Uncorrelated signals, as of two microphones.
         assert!(watch(3, |at| [tone(at, 220.0, 0.2), tone(at, 370.0, 0.2)]).is_empty());
-        // Too quiet to count, as the noise of two inputs.
+        // Below the audible threshold, as the noise of two inputs.
         assert!(watch(3, |at| [tone(at, 220.0, 5e-4), -tone(at, 220.0, 5e-4)]).is_empty());
     }
 
     #[test]
-    fn one_live_channel_of_an_array_is_heard() {
+    fn the_only_live_channel_of_an_array_is_selected() {
         let array = |at| [0.0, 0.0, tone(at, 220.0, 0.2), 0.0, 0.0, 0.0, 0.0, 0.0];
         assert_eq!(watch(1, array), channel(0, 2));
     }
 
     #[test]
-    fn a_short_cancellation_changes_nothing_and_a_long_return_goes_back_to_the_mix() {
+    fn a_short_cancellation_changes_nothing_and_a_long_recovery_restores_the_mix() {
         let second = u64::from(RATE);
         let flips = |at: u64| {
             let sign = if at % second < second / 10 { -1.0 } else { 1.0 };
@@ -251,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_that_is_not_there_is_refused() {
+    fn a_missing_channel_is_refused() {
         let number = |n| ChannelSelection::Number(std::num::NonZeroU32::new(n).unwrap());
         assert_eq!(Downmix::initial(number(2), 2), Some(Downmix::Channel(1)));
         assert_eq!(Downmix::initial(number(3), 2), None);

@@ -1,8 +1,9 @@
-//! Light and sound, stamped at capture on the one timeline.
+//! Capture of video and sound, stamped on one timeline.
 //!
-//! Two kinds of source, one kind of output: [`Recording`] plays a file (once or looped, at any pace), [`open_live`] drains cameras,
-//! microphones and network streams and heals them when they are lost. Both send [`VideoFrame`]s and [`AudioBlock`]s into lanes and
-//! write on their state to a [`SourceHealth`]. Nothing here looks at a picture or listens to a sound.
+//! [`Recording`] plays a file, once or looped, at any pace. [`open_live`] reads cameras,
+//! microphones and network streams, and opens them again when they are lost. Both send
+//! [`VideoFrame`]s and [`AudioBlock`]s into lanes and report their state to a [`SourceHealth`]. The
+//! content of pictures and sound is not analysed here.
 
 mod appended;
 mod bare;
@@ -54,7 +55,8 @@ pub use tracks::{ChannelSelection, TrackChoice, TrackSelection, UnknownSelection
 use crate::clip::{AudioBlock, VideoFrame};
 use crate::lane::LaneSender;
 
-/// The lanes that a source fills. A lane that is closed (its sender dropped) is the end of that track.
+/// The lanes that a source fills. A closed lane (its sender is dropped) marks the end of that
+/// track.
 #[derive(Clone, Debug, Default)]
 pub struct Outputs {
     pub frames: Option<LaneSender<VideoFrame>>,

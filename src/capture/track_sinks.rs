@@ -1,4 +1,4 @@
-//! The meeting point of a decoder's threads and of what takes the tracks.
+//! The sinks of a decoder's tracks, and the progress of each track.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
@@ -7,17 +7,18 @@ use std::time::Duration;
 use super::decoded::{Closed, DecodedPicture, DecodedSound, Kind, Sink};
 use super::delivery::{FrameDelivery, SoundDelivery};
 
-/// Where decoded media go, and how far each track is.
+/// The sink and the progress of each track, shared by the decoder threads and the source.
 #[derive(Debug)]
 pub(super) struct TrackSinks<F = FrameDelivery, S = SoundDelivery> {
     pub frames: Mutex<Option<F>>,
     pub sound: Mutex<Option<S>>,
-    /// Lanes stay open at a track's end: another pass follows.
+    /// Lanes stay open at a track's end, because another pass follows.
     pub keep_open: AtomicBool,
-    /// Items that came out of the decoders, and those that were delivered (a full lane makes them wait).
+    /// Items that the decoders produced, and items that were delivered. They differ while a full
+    /// lane blocks.
     arrived: AtomicU64,
     delivered: AtomicU64,
-    /// Pictures whose stamps were wrong and are placed by those around them, not yet counted.
+    /// Pictures with corrected stamps that are not counted yet.
     replaced_stamps: AtomicU64,
     tracks: Mutex<Tracks>,
     changed: Condvar,
@@ -50,7 +51,7 @@ pub(super) struct Tracks {
 pub(super) struct Track {
     pub present: bool,
     pub ended: bool,
-    /// Items that came out of the decoder.
+    /// Items that the decoder produced.
     pub samples: u64,
 }
 
@@ -74,7 +75,7 @@ impl<F, S> TrackSinks<F, S> {
         self.replaced_stamps.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Wrong stamps since the last call.
+    /// Corrected stamps since the last call.
     pub fn take_replaced_stamps(&self) -> u64 {
         self.replaced_stamps.swap(0, Ordering::Relaxed)
     }
@@ -99,14 +100,14 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> TrackSinks<F, S> {
         }
     }
 
-    /// Items that arrived so far, and whether one of them is still on its way into a lane.
+    /// The number of items so far, and whether one of them is still being sent into a lane.
     pub fn progress(&self) -> (u64, bool) {
         let delivered = self.delivered.load(Ordering::Acquire);
         let arrived = self.arrived.load(Ordering::Acquire);
         (arrived, arrived != delivered)
     }
 
-    /// A track of this kind is there. `false`: one was there before.
+    /// Marks a track of this kind as present. `false`: there was one already.
     pub fn begin(&self, kind: Kind) -> bool {
         let mut first = false;
         self.update(|tracks| first = !std::mem::replace(&mut tracks.of(kind).present, true));
@@ -121,7 +122,7 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> TrackSinks<F, S> {
         self.deliver(Kind::Audio, &self.sound, sound)
     }
 
-    /// The track has ended: nothing more of it comes.
+    /// Marks the track as ended: it delivers nothing more.
     pub fn ended(&self, kind: Kind) {
         let closes = !self.keep_open.load(Ordering::Acquire);
         match kind {
@@ -138,7 +139,7 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> TrackSinks<F, S> {
         item: T,
     ) -> Result<(), Closed> {
         self.arrived.fetch_add(1, Ordering::AcqRel);
-        // A track without a sink ends here and is no stop.
+        // A track without a sink ends; that does not stop the others.
         let flow = sink
             .lock()
             .expect("sinks lock")

@@ -1,4 +1,4 @@
-//! Decoding in a decoder process: this process sees pictures, sound and the reason of an end.
+//! Decoding in a child process: this process receives pictures, sound and the reason of an end.
 
 use std::io::{self, BufRead, BufReader, IoSlice, Write};
 use std::mem::MaybeUninit;
@@ -28,15 +28,15 @@ use crate::clip::Picture;
 use crate::lane::{LaneReceiver, Received, WhenFull, lane};
 use crate::time::MediaTime;
 
-/// How long a process may take to open a recording; it gives up earlier by itself, unless it hangs.
+/// Time limit for a process to open a recording. It gives up earlier by itself, unless it hangs.
 const OPENING: Duration = Duration::from_secs(45);
-/// How long a process may take to put a recording away, and to end.
+/// Time limit for a process to close a recording, and to end.
 const CLOSING: Duration = Duration::from_secs(2);
-/// Reports that may wait for this process before the decoder process does.
+/// Reports that are queued before the decoder process blocks.
 const REPORT_CAPACITY: usize = 256;
 /// Idle processes that are kept for the next recordings.
 const MAX_IDLE: usize = 8;
-/// What GStreamer complains of where a decoder gives a pixel format that it has no name for.
+/// Part of the message that GStreamer logs for a decoder output of unknown pixel format.
 const UNNAMED_FORMAT: &str = "format != GST_VIDEO_FORMAT_UNKNOWN";
 
 /// A decoder process.
@@ -47,7 +47,7 @@ struct Process {
     reports: LaneReceiver<Report>,
 }
 
-/// Processes that wait for a recording.
+/// Idle processes, ready for a recording.
 static IDLE_PROCESSES: Mutex<Vec<Process>> = Mutex::new(Vec::new());
 
 impl Process {
@@ -58,7 +58,7 @@ impl Process {
             .arg(VERB)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            // An interrupt from the terminal is for this process alone.
+            // An interrupt from the terminal reaches only this process.
             .process_group(0)
             .spawn()?;
         cost::began(child.id());
@@ -87,7 +87,7 @@ impl Process {
         self.control.write_all(&line(request))
     }
 
-    /// Opens a recording with its sockets and memory.
+    /// Sends the request to open a recording, with its sockets and shared memory.
     fn open(
         &mut self,
         path: &Path,
@@ -108,7 +108,7 @@ impl Process {
         self.control.write_all(&line[sent..])
     }
 
-    /// The end of the process, which is on its way.
+    /// Waits for the process to end; `None` after the time limit.
     fn wait(&mut self) -> Option<ExitStatus> {
         let mut left = CLOSING;
         let step = Duration::from_millis(5);
@@ -144,7 +144,7 @@ pub(super) struct ChildDecoder {
     path: PathBuf,
     sinks: Arc<TrackSinks>,
     process: Option<Process>,
-    /// Of the tracks, video and audio: for the threads that read them, and to end these.
+    /// Sockets of the video and the audio track. Their shutdown ends the reading threads.
     sockets: [UnixStream; 2],
     memory: Option<Reader>,
     threads: Vec<JoinHandle<()>>,
@@ -178,7 +178,7 @@ pub(super) fn open(
 }
 
 /// # Errors
-/// The outer one: the process could not be talked to at all.
+/// The outer error: communication with the process failed.
 fn attempt(
     mut process: Process,
     path: &Path,
@@ -206,12 +206,12 @@ fn attempt(
         has_unnamed_format: false,
         failure: None,
     };
-    Ok(decoder.opened(path))
+    Ok(decoder.wait_until_open(path))
 }
 
 impl ChildDecoder {
     /// Waits until the recording is opened.
-    fn opened(mut self, path: PathBuf) -> Result<ChildDecoder, CaptureError> {
+    fn wait_until_open(mut self, path: PathBuf) -> Result<ChildDecoder, CaptureError> {
         let process = self.process.as_ref().expect("not stopped");
         loop {
             match process.reports.recv(Some(OPENING)) {
@@ -249,7 +249,7 @@ impl ChildDecoder {
                     return Err(CaptureError::Unreadable { path, reason });
                 }
                 Received::Ended => {
-                    let reason = self.death();
+                    let reason = self.exit_reason();
                     return Err(CaptureError::Undecodable { path, reason });
                 }
             }
@@ -272,7 +272,7 @@ impl ChildDecoder {
     }
 
     /// Why the process has ended.
-    fn death(&mut self) -> String {
+    fn exit_reason(&mut self) -> String {
         let status = self.process.as_mut().and_then(Process::wait);
         self.process = None;
         let how = match status.map(|status| (status.signal(), status)) {
@@ -287,7 +287,8 @@ impl ChildDecoder {
         }
     }
 
-    /// Takes reports until `until` comes or, without it, until there is none for now.
+    /// Handles reports until [`Report::Stopped`] if `until_stopped`, else those that are queued.
+    /// Returns whether the process has stopped.
     fn take_reports(&mut self, until_stopped: bool) -> bool {
         while let Some(process) = &self.process {
             let limit = if until_stopped {
@@ -312,8 +313,8 @@ impl ChildDecoder {
                 Received::Item(Report::Opened { .. } | Report::Refused(_)) => {}
                 Received::TimedOut => return false,
                 Received::Ended => {
-                    let death = self.death();
-                    self.failure = Some(Failure::Crash(death));
+                    let reason = self.exit_reason();
+                    self.failure = Some(Failure::Crash(reason));
                 }
             }
         }
@@ -332,7 +333,7 @@ impl Decoder for ChildDecoder {
 
     fn start(&mut self) {
         if let Some(process) = &mut self.process {
-            // A process that is gone says so by its sockets.
+            // The end of the process shows on its sockets.
             let _ = process.request(&Request::Play);
         }
         let [video, audio] = &self.sockets;
@@ -416,7 +417,7 @@ fn take_pictures(mut socket: UnixStream, mut memory: Reader, sinks: &TrackSinks)
             let _ = socket.shutdown(Shutdown::Both);
             return;
         }
-        // Where the process is gone, the next read says so.
+        // If the process has ended, the next read fails.
         let _ = socket.write_all(&[1]);
     }
     sinks.ended(Kind::Video);

@@ -1,5 +1,5 @@
-//! The tracks that a `decodebin` exposes: one of each kind is selected and attached. When a chain or
-//! a programme ends and the next one begins, its tracks take the places of those before.
+//! Selection of the tracks that a `decodebin` exposes: one of each kind is attached. When a chain
+//! or a programme ends and the next one begins, the new tracks replace the previous ones.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -30,7 +30,7 @@ pub(super) struct ExposedTracks<F, S> {
     refusal: Mutex<Option<Refusal>>,
 }
 
-/// A choice that this recording does not have.
+/// A configured track or channel that this recording does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     what: String,
@@ -65,12 +65,12 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
             let mut pads = removed.pads.lock().expect("pads lock");
             pads.retain(|known| known != pad);
         });
-        // Nothing has come out of the pads before.
-        decoder.connect_no_more_pads(move |_| complete.settle());
+        // No data flows from the pads before this signal.
+        decoder.connect_no_more_pads(move |_| complete.select_tracks());
         exposed
     }
 
-    /// The choice that the recording `path` cannot meet.
+    /// The error for a configured track or channel that the recording `path` does not have.
     pub fn refusal(&self, path: &Path) -> Option<CaptureError> {
         let refusal = self.refusal.lock().expect("pads lock").clone()?;
         Some(CaptureError::NoSuchTrack {
@@ -80,7 +80,7 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
         })
     }
 
-    fn settle(&self) {
+    fn select_tracks(&self) {
         let Some(pipeline) = self.pipeline.upgrade() else {
             return;
         };
@@ -94,13 +94,14 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
                 .filter(|pad| media_type(pad).starts_with(prefix))
                 .cloned()
                 .collect();
-            // As the container has them: `decodebin` exposes by what is complete first.
+            // In the order of the container: `decodebin` exposes pads in the order of their
+            // completion.
             of_kind.sort_by_key(|pad| pad.stream_id());
             let facts = of_kind.iter().map(|pad| facts(pad, self.tables.as_ref()));
             let facts: Vec<_> = facts.collect();
             match select(&facts, selection) {
                 Some(index) => {
-                    if let Err(error) = self.play(&pipeline, &of_kind[index], kind) {
+                    if let Err(error) = self.attach_track(&pipeline, &of_kind[index], kind) {
                         gst::element_error!(
                             pipeline,
                             gst::CoreError::Failed,
@@ -113,7 +114,7 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
         }
     }
 
-    fn play(
+    fn attach_track(
         &self,
         pipeline: &gst::Pipeline,
         pad: &gst::Pad,
@@ -121,7 +122,7 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
     ) -> Result<(), gst::glib::BoolError> {
         let entry = &mut self.entries.lock().expect("pads lock")[kind as usize];
         if let Some(entry) = entry {
-            // The track before it has ended; if it has not, it goes on.
+            // Replaces the previous track if that has ended.
             if !entry.is_linked() {
                 pad.link(entry)
                     .map_err(|error| gst::glib::bool_error!("{error:?}"))?;
@@ -141,7 +142,10 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
             self.refuse_with(
                 pipeline,
                 format!("audio.channel = \"{number}\""),
-                format!("its sound has {channels} channels: \"1\" to \"{channels}\", \"mix\" or \"auto\""),
+                format!(
+                    "its sound has {channels} channels: \"1\" to \"{channels}\", \"mix\" or \
+                     \"auto\""
+                ),
             );
             return Ok(());
         }
@@ -168,7 +172,7 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
             Kind::Video => ("video.track", "video"),
             Kind::Audio => ("audio.track", "sound"),
         };
-        // A recording without sound, or without pictures, is a normal one.
+        // A recording without sound or without video is valid.
         if let TrackSelection::Number(number) = selection
             && !tracks.is_empty()
         {

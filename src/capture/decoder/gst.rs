@@ -18,7 +18,7 @@ use crate::capture::track_sinks::TrackSinks;
 use crate::capture::tracks::TrackChoice;
 use crate::time::MediaTime;
 
-/// How long a file may take to show its first picture and sound: long, because a busy machine is no
+/// Time limit for the first picture and sound of a file. It is long, because a busy machine is no
 /// fault of the file.
 const OPENING: Duration = Duration::from_secs(30);
 
@@ -32,7 +32,8 @@ pub(super) struct GstDecoder {
 }
 
 impl GstDecoder {
-    /// Opens `path`, whatever GStreamer can read: finds its tracks and decodes until each has something to show.
+    /// Opens `path` in any format that GStreamer reads: finds its tracks and decodes until each has
+    /// its first item.
     pub fn open<F: Sink<DecodedPicture>, S: Sink<DecodedSound>>(
         path: &Path,
         choice: TrackChoice,
@@ -109,7 +110,7 @@ impl GstDecoder {
             reason,
         };
         let bus = self.pipeline.bus().expect("pipelines have a bus");
-        // A failure to change state leaves its reason on the bus.
+        // A failed change of state posts its reason on the bus.
         let _ = self.pipeline.set_state(gst::State::Paused);
         let mut missing = None;
         loop {
@@ -137,7 +138,10 @@ impl GstDecoder {
                     if let Some(what) = missing {
                         return Err(CaptureError::Unsupported {
                             what: format!("{what}, which {} needs,", self.path.display()),
-                            remedy: "install gstreamer1.0-libav and gstreamer1.0-plugins-good, -bad and -ugly".into(),
+                            remedy:
+                                "install gstreamer1.0-libav and gstreamer1.0-plugins-good, -bad \
+                                     and -ugly"
+                                    .into(),
                         });
                     }
                     return Err(unreadable(reason(error)));
@@ -188,7 +192,7 @@ impl Drop for GstDecoder {
     }
 }
 
-/// Collects the tracks that `decoder`, where it is a `decodebin`, finds no decoder for.
+/// Collects the tracks for which `decoder`, if it is a `decodebin`, finds no decoder.
 fn watch_undecodable(decoder: &gst::Element) -> Arc<Mutex<Vec<Undecodable>>> {
     let found = Arc::new(Mutex::new(Vec::new()));
     if gst::glib::subclass::SignalId::lookup("unknown-type", decoder.type_()).is_none() {

@@ -1,8 +1,8 @@
-//! What decodes a recording, behind one interface: tracks in, pictures and sound with their running times out.
+//! Decoding of recordings behind one interface: pictures and sound with their running times.
 //!
-//! A [`Decoder`] puts what it decodes into the sinks of its [`TrackSinks`]; [`Recording`](super::Recording)
-//! paces and stamps it there. [`gst`] decodes in this process, [`child`] in a process of its own,
-//! so that a crash of a decoder ends one recording.
+//! A [`Decoder`] delivers to its [`TrackSinks`]; [`Recording`](super::Recording) paces and stamps
+//! the items there. [`gst`] decodes in this process, [`child`] in a separate process, so that a
+//! crash of a decoder ends only one recording.
 
 mod child;
 mod cost;
@@ -27,7 +27,7 @@ use super::track_sinks::TrackSinks;
 use super::tracks::TrackChoice;
 use crate::time::MediaTime;
 
-/// What a decoder has to say beside its media.
+/// Callbacks for the messages of a decoder.
 #[derive(Clone)]
 pub(super) struct DecoderEvents {
     plugged: Arc<dyn Fn(&str) + Send + Sync>,
@@ -36,8 +36,8 @@ pub(super) struct DecoderEvents {
 }
 
 impl DecoderEvents {
-    /// `plugged` gets the name of each decoder element, `note` a line of text that a person should
-    /// read; `replaced_stamp` is called for each picture whose stamp was wrong.
+    /// `plugged` receives the name of each decoder element, `note` a line of text for the log;
+    /// `replaced_stamp` is called for each picture with a corrected stamp.
     pub fn new(
         plugged: impl Fn(&str) + Send + Sync + 'static,
         note: impl Fn(&str) + Send + Sync + 'static,
@@ -69,39 +69,39 @@ impl std::fmt::Debug for DecoderEvents {
     }
 }
 
-/// A recording that is opened: each of its tracks has something decoded, which waits.
+/// The decoder of an open recording. The first item of each track is already decoded.
 pub(super) trait Decoder: std::fmt::Debug + Send {
     /// The length that the container states.
     fn duration(&self) -> Option<MediaTime>;
 
-    /// The tracks that no decoder is there for.
+    /// The tracks without an installed decoder.
     fn undecodable(&self) -> &[Undecodable];
 
-    /// Lets the decoder run. Everything from the first picture and sample on goes to the sinks of
-    /// the sinks, on threads of the decoder's own.
+    /// Starts delivery. All items from the first one on go to the track sinks, on the decoder's own
+    /// threads.
     fn start(&mut self);
 
     /// The first failure since [`Decoder::start`].
     fn failure(&mut self) -> Option<Failure>;
 
-    /// Stops; when this returns no sink is called any more. The first failure, if there was one.
+    /// Stops; no sink is called after this returns. Returns the first failure, if there was one.
     fn stop(&mut self) -> Option<Failure>;
 }
 
-/// A track that no decoder is there for.
+/// A track without an installed decoder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Undecodable {
     pub kind: Kind,
-    /// Its media type, as `video/x-dirac`.
+    /// Media type, such as `video/x-dirac`.
     pub media_type: String,
 }
 
-/// Why a recording did not come to its end, one line of text.
+/// Why decoding ended early, as one line of text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The demuxer or a decoder gave up.
+    /// The demuxer or a decoder failed.
     Stream(String),
-    /// The decoder's process is gone.
+    /// The decoder process ended.
     Crash(String),
 }
 
@@ -113,8 +113,8 @@ impl Failure {
     }
 }
 
-/// Opens the recording `path`: finds its tracks, selects those of `choice` and decodes until each has
-/// something to show.
+/// Opens the recording `path`: finds its tracks, selects those of `choice` and decodes until each
+/// has its first item.
 pub(super) fn open(
     path: &Path,
     choice: TrackChoice,

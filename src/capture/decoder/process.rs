@@ -1,6 +1,6 @@
-//! A decoder process: decodes one recording after the other for the process that started it.
+//! The decoder process: decodes one recording after another for its parent.
 //!
-//! Decoders run foreign C code on foreign files. A crash of one ends this process and no other.
+//! Decoders run C libraries on untrusted files. A crash of one ends only this process.
 
 use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -25,13 +25,13 @@ use crate::capture::track_sinks::TrackSinks;
 use crate::capture::tracks::TrackChoice;
 use crate::lane::{LaneReceiver, LaneSender, Received, WhenFull, lane};
 
-/// The verb that makes a process of ours a decoder process.
+/// The command that starts this program as a decoder process.
 pub(super) const VERB: &str = "decoder-process";
-/// Pictures that may be ahead of the parent.
+/// Pictures that may be sent before the parent has taken them.
 const MAX_AHEAD: usize = 2;
-/// The parent asks one thing after the other.
+/// Requests that may be queued; the parent sends them one by one.
 const REQUEST_CAPACITY: usize = 8;
-/// How often a playing recording is asked for failures.
+/// How often the decoder of a playing recording is checked for failures.
 const STEP: Duration = Duration::from_millis(50);
 
 /// Whether this program can be started as a decoder process.
@@ -41,9 +41,10 @@ pub(super) fn is_available() -> bool {
     IS_DECODER.load(Ordering::Acquire)
 }
 
-/// For the beginning of `main`, before arguments are parsed and threads are started. From then on
-/// recordings are decoded in processes of their own, each of which is this program again; in such a
-/// process the answer is its exit code. A program that does not ask decodes by itself.
+/// Enables decoder processes. To be called at the beginning of `main`, before arguments are parsed
+/// and threads are started. Recordings are then decoded in child processes of this program; in such
+/// a process the result is its exit code. A program that does not call this decodes in its own
+/// process.
 pub fn decoder_process() -> Option<ExitCode> {
     IS_DECODER.store(true, Ordering::Release);
     let is_decoder = std::env::args_os().nth(1).is_some_and(|verb| verb == VERB);
@@ -75,7 +76,7 @@ fn serve(control: UnixStream) -> ExitCode {
         .name("requests".into())
         .spawn(move || {
             read_requests(&control, &sender);
-            // The parent is gone, or has no use for this process: whatever a decoder does, it ends.
+            // The parent has closed the socket: this process ends, whatever a decoder is doing.
             let _ = kill_process(getpid(), Signal::KILL);
         });
     if reading.is_err() {
@@ -92,15 +93,15 @@ fn serve(control: UnixStream) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The parent decides about the end, also where a signal goes to all its processes; and a crash
-/// leaves no dump.
+/// Ignores signals, because the parent ends this process, and disables core dumps.
 fn ignore_signals() {
     let seen = Arc::new(AtomicBool::new(false));
     for signal in [
         signal_hook::consts::SIGINT,
         signal_hook::consts::SIGTERM,
         signal_hook::consts::SIGHUP,
-        // A decoder that writes a file beyond a limit of its size gets an error, as it expects.
+        // With this signal ignored, a write beyond the file size limit returns an error to the
+        // decoder.
         signal_hook::consts::SIGXFSZ,
     ] {
         let _ = signal_hook::flag::register(signal, seen.clone());
@@ -119,14 +120,14 @@ impl Reports {
     fn send(&self, report: &Report) {
         let mut line = serde_json::to_vec(report).expect("reports are JSON");
         line.push(b'\n');
-        // Without a parent this process is about to end.
+        // A failed write means that the parent has ended, which ends this process too.
         let _ = self.0.lock().expect("reports lock").write_all(&line);
     }
 }
 
 type RequestWithFiles = (Request, Vec<OwnedFd>);
 
-/// Until the parent closes its end.
+/// Queues requests until the parent closes its end.
 fn read_requests(control: &UnixStream, requests: &LaneSender<RequestWithFiles>) {
     let (mut pending, mut files, mut bytes) = (Vec::new(), Vec::new(), [0u8; 4096]);
     loop {
@@ -167,7 +168,7 @@ fn read_requests(control: &UnixStream, requests: &LaneSender<RequestWithFiles>) 
     }
 }
 
-/// One recording, until the parent has had enough of it.
+/// Decodes one recording until the parent stops it.
 fn play(
     path: &Path,
     choice: TrackChoice,
@@ -228,7 +229,7 @@ fn play(
 struct PictureSender {
     socket: UnixStream,
     memory: Writer,
-    /// Pictures that were sent and are not yet taken.
+    /// Pictures that were sent and not yet taken.
     ahead: usize,
 }
 

@@ -1,6 +1,6 @@
-//! Stamps of encoded pictures that leap far ahead and come back, or stand still there: a writer that
-//! may not go back in time repeats its one wrong stamp for all that follow. Decoders would carry the
-//! leap on, so that these pictures are stamped as before it.
+//! Correction of forward jumps in the stamps of encoded pictures. After a wrong stamp the stamps
+//! return, or the wrong value is repeated: a writer that must not go back in time uses it for all
+//! that follow. Decoders would propagate the jump, so such pictures get extrapolated stamps.
 
 use std::sync::Mutex;
 
@@ -9,22 +9,23 @@ use gstreamer::prelude::*;
 
 use super::DecoderEvents;
 
-/// What counts as a leap, nanoseconds.
+/// Smallest difference that is a jump, nanoseconds.
 const JUMP_NANOS: u64 = 60_000_000_000;
 
 /// The stamps of one track.
 #[derive(Clone, Copy, Debug, Default)]
 struct StampJumpCorrector {
-    /// The earliest and the latest stamp before a leap, and how many came by then.
+    /// The earliest and the latest stamp before a jump, and the number of stamps until then.
     first: u64,
     latest: u64,
     count: u64,
-    /// The stamp that was leapt to, and how many have it.
+    /// The stamp after the jump, and the number of packets with it.
     jump: Option<(u64, u64)>,
 }
 
 impl StampJumpCorrector {
-    /// The stamp of the next packet in the place of `stamp`, and whether a leap is now known to be wrong.
+    /// The corrected stamp of the next packet, and whether a jump has just been found to be wrong.
+    /// All times are nanoseconds.
     fn correct(&mut self, stamp: u64) -> (u64, bool) {
         if let Some((jumped_to, count)) = &mut self.jump {
             if stamp == *jumped_to {
@@ -67,7 +68,8 @@ impl StampJumpCorrector {
     }
 }
 
-/// Corrects the stamps of the video tracks that the demuxers in `bin` find, and says so once.
+/// Corrects the stamps of the video tracks of all demuxers in `bin`, and notes the first correction
+/// of each track.
 pub(super) fn correct(bin: &gst::Bin, events: DecoderEvents) {
     bin.connect_deep_element_added(move |_, _, element| {
         let is_demuxer = element.factory().is_some_and(|factory| {
@@ -95,8 +97,8 @@ fn watch(pad: &gst::Pad, events: DecoderEvents) {
         if let Some(buffer) = info.buffer_mut()
             && let Some(stamp) = buffer.pts()
         {
-            let (watch, has_warned) = &mut *state.lock().expect("jump lock");
-            let (corrected, is_wrong) = watch.correct(stamp.nseconds());
+            let (corrector, has_warned) = &mut *state.lock().expect("jump lock");
+            let (corrected, is_wrong) = corrector.correct(stamp.nseconds());
             if is_wrong && !std::mem::replace(has_warned, true) {
                 events.note(
                     "the stamp of a picture is far ahead of all around it: it is placed as if it \
@@ -118,12 +120,12 @@ fn watch(pad: &gst::Pad, events: DecoderEvents) {
 mod tests {
     use super::*;
 
-    /// The stamps that go on, in milliseconds, and how often a leap was found wrong.
+    /// The corrected stamps in milliseconds, and the number of jumps that were found wrong.
     fn corrected(stamps: &[u64]) -> (Vec<u64>, usize) {
-        let mut watch = StampJumpCorrector::default();
+        let mut corrector = StampJumpCorrector::default();
         let all: Vec<(u64, bool)> = stamps
             .iter()
-            .map(|ms| watch.correct(ms * 1_000_000))
+            .map(|ms| corrector.correct(ms * 1_000_000))
             .collect();
         let wrong = all.iter().filter(|(_, is_wrong)| *is_wrong).count();
         (
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaps_and_stands_still_or_comes_back_goes_on_as_before() {
+    fn a_jump_that_repeats_or_returns_is_extrapolated() {
         let far = 46_000_000;
         assert_eq!(
             corrected(&[0, 40, 80, far, far, far]),
@@ -151,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_stays_one() {
+    fn a_gap_is_kept() {
         let far = 46_000_000;
         assert_eq!(
             corrected(&[0, 40, far, far + 40, far + 80]),
