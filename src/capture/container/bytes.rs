@@ -1,4 +1,4 @@
-//! Numbers out of byte slices. `None` beyond the end: nothing here panics.
+//! Reading of integers from byte slices. `None` beyond the end: nothing here panics.
 
 pub(super) fn array<const N: usize>(data: &[u8], at: usize) -> Option<[u8; N]> {
     data.get(at..at.checked_add(N)?)?.try_into().ok()
@@ -38,7 +38,7 @@ pub(super) fn code(bytes: [u8; 4]) -> String {
     text.trim().to_owned()
 }
 
-/// `ticks` of `rate` a second, in nanoseconds, rounded down as GStreamer does.
+/// Duration of `ticks` at `rate` ticks per second in nanoseconds, rounded down as GStreamer does.
 pub(super) fn nanos(ticks: i64, rate: u32) -> i64 {
     let nanos = i128::from(ticks) * 1_000_000_000 / i128::from(rate.max(1));
     nanos.clamp(i128::from(i64::MIN / 2), i128::from(i64::MAX / 2)) as i64
