@@ -1,4 +1,4 @@
-//! The callback of a microphone and the ring behind it: stamp, mix, copy.
+//! The input callback of a microphone, which stamps, mixes and copies samples into a ring buffer.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,48 +13,49 @@ use super::health::SourceCounters;
 use super::resample::nanos;
 use crate::time::monotonic_nanos;
 
-/// What the ring holds at least, for a thread that drains it late.
+/// Smallest capacity of the ring, for a thread that drains it late.
 const RING_MILLIS: usize = 500;
-/// The same in blocks of the device: a block that is larger than the ring could never be heard.
+/// The same in blocks of the device: a block larger than the ring would always be lost.
 const RING_BLOCKS: usize = 4;
-/// The largest block of a device that chooses the size itself.
+/// Largest block of a device that chooses the block size itself.
 const LARGEST_BLOCK_MILLIS: usize = 2000;
 
-/// What one callback gave: how many samples are in the ring for it, and when its first one was captured.
+/// The block of one callback: its number of samples in the ring, and the capture time of the first
+/// one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BlockStamp {
-    /// Samples that found the ring full since the mark before.
+    /// Samples that were lost to a full ring since the previous block.
     pub lost_before: u32,
     pub samples: u32,
     pub first_captured_nanos: i64,
 }
 
-/// What the stream's callbacks tell the thread.
+/// Signals from the stream's callbacks to the thread.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
     pub xruns: AtomicU64,
     pub broken: AtomicBool,
     pub reason: Mutex<Option<String>>,
-    /// The channel for which the mix was left, counted from 1; 0 for none.
+    /// The channel that replaced the mix, counted from 1; 0 for none.
     pub left_for: AtomicU32,
 }
 
-/// How the callback makes one channel of several.
+/// Reduces several channels to one.
 #[derive(Clone, Debug)]
 pub(super) struct ChannelMixer {
     pub downmix: Downmix,
-    /// For cancelling channels, where they are watched.
+    /// Detector of phase cancellation, if `audio.channel` is `auto`.
     pub detector: Option<CancellationDetector>,
 }
 
-/// The thread's half of the ring.
+/// The thread's half of the ring: the consumer.
 pub(super) struct RingReader {
     pub samples: HeapCons<f32>,
     pub stamps: HeapCons<BlockStamp>,
 }
 
 impl RingReader {
-    /// Moves the samples of `mark` behind those that are in `samples`.
+    /// Appends the samples of the block `stamp` to `samples`, with unusable samples silenced.
     pub fn read_block(
         &mut self,
         stamp: BlockStamp,
@@ -140,7 +141,7 @@ where
     )
 }
 
-/// The callback's half of the ring. It never blocks, allocates or logs.
+/// The callback's half of the ring: the producer. It never blocks, allocates or logs.
 pub(super) struct CallbackWriter {
     samples: HeapProd<f32>,
     stamps: HeapProd<BlockStamp>,
@@ -152,8 +153,9 @@ pub(super) struct CallbackWriter {
 }
 
 impl CallbackWriter {
-    /// The last sample is taken to have been captured just now. What the host says of its age is not believed: PulseAudio's ALSA plugin
-    /// reported 730 ms, falling to 13 ms within a second, over samples that came evenly; [`ClockMap`] takes out the delays that vary.
+    /// The last sample is assumed to be captured now. The age that the host reports is not used:
+    /// PulseAudio's ALSA plugin reported 730 ms, falling to 13 ms within a second, for samples that
+    /// arrived evenly. [`ClockMap`] removes the varying delays.
     fn write<T: SizedSample>(&mut self, data: &[T])
     where
         f32: FromSample<T>,
@@ -177,7 +179,7 @@ impl CallbackWriter {
                 if let Some(switch) = mixer
                     .detector
                     .as_mut()
-                    .and_then(|w| w.take(samples.clone()))
+                    .and_then(|detector| detector.take(samples.clone()))
                 {
                     mixer.downmix = switch.downmix;
                     if let Downmix::Channel(channel) = switch.downmix {
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn of_channels_that_cancel_one_is_heard_and_said() {
+    fn cancelling_channels_select_one_and_signal_it() {
         let config = StreamConfig {
             channels: 2,
             sample_rate: 16_000,
@@ -239,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_device_gives_that_is_no_number_is_silent_and_counted() {
+    fn non_finite_samples_of_a_device_are_silenced_and_counted() {
         let config = StreamConfig {
             channels: 2,
             sample_rate: 16_000,
@@ -267,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_of_two_seconds_is_heard_whole() {
+    fn a_block_of_two_seconds_is_captured_completely() {
         for buffer_size in [BufferSize::Default, BufferSize::Fixed(96_000)] {
             let config = StreamConfig {
                 channels: 1,

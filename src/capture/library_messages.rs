@@ -1,5 +1,5 @@
-//! What sound libraries write to standard error: several lines for each device that does not open.
-//! It goes to the log, at debug.
+//! Redirection of the messages that sound libraries write to standard error, several lines for each
+//! device that does not open. They go to the log at debug level.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -16,7 +16,7 @@ fn log(library: &str, text: &[u8]) {
     }
 }
 
-/// Keeps what ALSA says on this thread while it lives.
+/// Captures the messages of ALSA on this thread until it is dropped.
 pub(super) struct AlsaMessages(Option<Rc<RefCell<alsa::Output>>>);
 
 impl AlsaMessages {
@@ -31,13 +31,14 @@ impl Drop for AlsaMessages {
         output
             .borrow()
             .buffer_string(|text| log("sound libraries", text));
-        // The buffer is this thread's until another takes its place.
+        // The buffer belongs to this thread until another one replaces it.
         let _ = alsa::Output::local_error_handler();
     }
 }
 
-/// Keeps all that this process writes to standard error while it lives: JACK's library, behind an
-/// ALSA device, can be told no other place. For the moment in which devices are listed.
+/// Captures all output of this process to standard error until it is dropped, for the short time in
+/// which devices are listed. JACK's library behind an ALSA device cannot be configured to write
+/// elsewhere.
 pub(super) struct CapturedStderr(Option<Redirection>);
 
 struct Redirection {

@@ -1,4 +1,5 @@
-//! Microphones by cpal: a callback that only stamps and copies, and a thread that resamples, places and sends.
+//! Microphones through cpal. A callback only stamps and copies; a thread resamples, stamps and
+//! sends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,24 +24,25 @@ use crate::event::SourceState;
 use crate::lane::WeakLaneSender;
 use crate::time::{Clock, ClockMap, MediaTime, SystemClock};
 
-/// Callbacks asked of the device per second.
+/// Callbacks per second that are requested from the device.
 const CALLBACKS_HZ: u32 = 50;
 /// How often the ring is drained.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
-/// How long a device may take from its opening to its first callback.
+/// Time limit from the opening of a device to its first callback, nanoseconds.
 const OPENING_NANOS: i64 = 4_000_000_000;
-/// Between two attempts to open a device. They cost little, and PulseAudio's null sink takes 2 s from there to its first sample.
+/// Longest pause between two attempts to open a device. Attempts are cheap, and PulseAudio's null
+/// sink takes 2 s from opening to its first sample.
 const LONGEST_PAUSE: Duration = Duration::from_millis(300);
-/// The same for a device that has never been heard, and may never come: each attempt reads ALSA's whole configuration.
-const LONGEST_PAUSE_UNHEARD: Duration = Duration::from_secs(2);
-/// How long the end of a stream is waited for.
+/// The same for a device that has not delivered yet: each attempt reads ALSA's whole configuration.
+const LONGEST_PAUSE_UNSEEN: Duration = Duration::from_secs(2);
+/// Time limit for the end of a stream.
 const CLOSING: Duration = Duration::from_millis(300);
-/// Readings of the clock before the first block is placed, or one for a device whose blocks are longer than all of them
-/// usually are; meanwhile the sound waits.
+/// Readings of the clock before the first block is stamped; meanwhile the sound is buffered. One
+/// reading is enough for a device with blocks longer than [`LONG_BLOCK_NANOS`].
 const READINGS_BEFORE_FIRST: u32 = 8;
 const LONG_BLOCK_NANOS: i64 = 250_000_000;
 
-/// A microphone that exists, or did a moment ago; or the default one, which may be still to come.
+/// A microphone that existed when it was looked up, or the default one, which may appear later.
 #[derive(Debug)]
 pub(super) struct Microphone {
     spec: AudioSpec,
@@ -48,7 +50,8 @@ pub(super) struct Microphone {
 }
 
 impl Microphone {
-    /// Is there such a device, and can it record? Of the default one that is not asked: it is whichever there is, also later.
+    /// Looks up the device of `spec` and checks that it can record. The default device is not
+    /// checked, because it may appear later.
     pub fn find(spec: &AudioSpec) -> Result<Self, CaptureError> {
         let microphone = Microphone {
             spec: spec.clone(),
@@ -79,7 +82,7 @@ impl Microphone {
         }
     }
 
-    /// Which of its channels is heard.
+    /// Selects the channel to record.
     pub fn with_channel(self, channel: ChannelSelection) -> Self {
         Microphone { channel, ..self }
     }
@@ -99,7 +102,7 @@ impl Microphone {
         }
     }
 
-    /// Records until `stop`, healing itself.
+    /// Records until `stop`, and reconnects after losses.
     pub fn run(
         self,
         lane: &WeakLaneSender<AudioBlock>,
@@ -122,18 +125,19 @@ impl Microphone {
             if !pause(wait, stop) {
                 break;
             }
-            let heard = gauge.counters.delivered.load(Ordering::Relaxed) > 0;
-            wait = (wait * 2).min(if heard {
+            let has_delivered = gauge.counters.delivered.load(Ordering::Relaxed) > 0;
+            wait = (wait * 2).min(if has_delivered {
                 LONGEST_PAUSE
             } else {
-                LONGEST_PAUSE_UNHEARD
+                LONGEST_PAUSE_UNSEEN
             });
             gauge.counters.reconnects.fetch_add(1, Ordering::Relaxed);
         }
         health.set(gauge, SourceState::Off, None);
     }
 
-    /// One stream from its opening to its loss (`Err`: why), or to the end of capture (`Ok`).
+    /// Runs one stream from its opening to its loss (`Err` with the reason) or to the end of
+    /// capture (`Ok`).
     fn attempt(
         &self,
         lane: &WeakLaneSender<AudioBlock>,
@@ -154,7 +158,8 @@ impl Microphone {
         let channels = supported.channels();
         let Some(downmix) = Downmix::initial(self.channel, usize::from(channels)) else {
             return Err(format!(
-                "the microphone `{}` has {channels} channels: audio.channel = \"{}\" is none of them",
+                "the microphone `{}` has {channels} channels: audio.channel = \"{}\" is none of \
+                 them",
                 self.spec, self.channel
             ));
         };
@@ -242,7 +247,7 @@ impl Microphone {
                 let mut open = true;
                 resampler.push(&samples, |device_nanos, samples| {
                     let mut time = map.place(device_nanos);
-                    // After a loss, nothing is placed before what was heard before it.
+                    // After a loss, no block is stamped earlier than the last one before it.
                     time = last.map_or(time, |last| time.max(last));
                     *last = Some(time);
                     health.set(&health.audio, SourceState::Delivering, None);
@@ -268,15 +273,16 @@ impl Microphone {
             std::thread::sleep(DRAIN_STEP);
         };
         if let Err(why) = &outcome {
-            // Told before the stream is taken down, which may take its time.
+            // Reported before the stream is closed, which may take long.
             health.set(&health.audio, SourceState::Lost, Some(why.clone()));
         }
         outcome
     }
 }
 
-/// A running stream. Closing it is left to a thread of its own: libpulse 16 deadlocks now and then when its server was killed
-/// (its own thread waits in `pa_memimport_free`, ALSA's for the lock that it holds), and that must not keep us from healing.
+/// A running stream. It is closed on a separate thread: libpulse 16 sometimes deadlocks when its
+/// server was killed, and that must not block the reconnection. (Its own thread waits in
+/// `pa_memimport_free`, ALSA's for the lock that it holds.)
 struct OpenStream(Option<cpal::Stream>);
 
 impl OpenStream {
@@ -305,7 +311,7 @@ impl Drop for OpenStream {
     }
 }
 
-/// Does the user mean this device?
+/// Whether `name` is the name, the identifier or the driver of this device.
 fn matches_name(device: &cpal::Device, name: &str) -> bool {
     device.to_string() == name
         || device.id().is_ok_and(|id| id.to_string() == name)
@@ -314,7 +320,7 @@ fn matches_name(device: &cpal::Device, name: &str) -> bool {
             .is_ok_and(|d| d.name() == name || d.driver() == Some(name))
 }
 
-/// The default buffer of some hosts is seconds long.
+/// A short buffer: the default buffer of some hosts is seconds long.
 fn small_buffer(rate_hz: u32, supported: &SupportedBufferSize) -> BufferSize {
     let wanted = rate_hz / CALLBACKS_HZ;
     BufferSize::Fixed(match supported {

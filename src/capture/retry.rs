@@ -1,5 +1,5 @@
-//! Timing that all live sources share: how often a source is checked, and the pause before it is
-//! opened again.
+//! Timing of all live sources: the interval of checks, and the pause before a source is opened
+//! again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

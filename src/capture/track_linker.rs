@@ -1,8 +1,8 @@
-//! From the pads of a live source to the deliveries.
+//! Linking of the pads of a live source to the track sinks.
 //!
-//! Every pad is followed by itself when it comes, through demuxers down to single tracks, and each track gets a decoder of its own.
-//! A `decodebin` over the whole source would wait until all its tracks have shown themselves; here a track that never comes, or
-//! cannot be decoded, leaves the others alone.
+//! Every pad is linked separately when it appears, through demuxers down to single tracks, and each
+//! track gets its own decoder. A `decodebin` over the whole source would wait until all tracks have
+//! data. Here a track that never starts, or cannot be decoded, does not affect the others.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,12 +19,12 @@ use super::track_sinks::TrackSinks;
 use super::tracks::ChannelSelection;
 use crate::time::{Clock, SystemClock};
 
-/// Which tracks are wanted.
+/// The wanted tracks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WantedTracks {
     pub video: bool,
     pub audio: bool,
-    /// Of the sound track.
+    /// Channel of the sound track.
     pub channel: ChannelSelection,
 }
 
@@ -37,7 +37,7 @@ impl WantedTracks {
     }
 }
 
-/// What a pad carries, as far as its caps tell.
+/// The media of a pad, as far as its caps state it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Media {
     Track(Kind),
@@ -46,17 +46,17 @@ enum Media {
     Unknown,
 }
 
-/// Follows the pads of one pipeline's source.
+/// Links the pads of one pipeline's source.
 #[derive(Debug)]
 pub(super) struct TrackLinker {
     sinks: Arc<TrackSinks>,
     wanted: WantedTracks,
     clock: Arc<SystemClock>,
-    /// Where a source that is not live begins: its first decoded buffer is due when it comes.
+    /// Timeline of a source that is not live: its first decoded buffer is due on arrival.
     paced: Arc<Timeline>,
     is_anchored: AtomicBool,
     pub is_live: AtomicBool,
-    /// When the plug was made: running time 0 of pictures without stamps.
+    /// Creation time: running time 0 of pictures without stamps, nanoseconds.
     began_nanos: i64,
     branches: Mutex<Vec<Branch>>,
 }
@@ -66,7 +66,7 @@ pub(super) struct TrackLinker {
 struct Branch {
     bin: glib::WeakRef<gst::Bin>,
     kind: Kind,
-    /// Data have come for its decoder.
+    /// Data have arrived for its decoder.
     is_fed: Arc<AtomicBool>,
     is_broken: Arc<AtomicBool>,
 }
@@ -89,7 +89,8 @@ impl TrackLinker {
             is_live: AtomicBool::new(false),
             branches: Mutex::default(),
         });
-        // On the failing thread, before the element's error travels upstream and stops the other tracks.
+        // Runs on the failing thread, before the error propagates upstream and stops the other
+        // tracks.
         let watching = linker.clone();
         let bus = pipeline.bus().expect("pipelines have a bus");
         bus.set_sync_handler(move |_, message| {
@@ -105,14 +106,15 @@ impl TrackLinker {
         self.wanted
     }
 
-    /// Have data come for a decoder of this kind?
+    /// Whether data have arrived for a decoder of this kind.
     pub fn is_fed(&self, kind: Kind) -> bool {
         let branches = self.branches.lock().expect("branches lock");
         let mut fed = branches.iter().filter(|branch| branch.kind == kind);
         fed.any(|branch| branch.is_fed.load(Ordering::Acquire))
     }
 
-    /// The track whose decoder posted this error, from now on cut off; `None`: the error is the whole source's.
+    /// The track with the decoder that posted this error; the track is then disconnected. `None`:
+    /// the error concerns the whole source.
     pub fn broken_track(&self, message: &gst::MessageRef) -> Option<Kind> {
         let source = message.src()?;
         let branches = self.branches.lock().expect("branches lock");
@@ -124,7 +126,7 @@ impl TrackLinker {
         Some(branch.kind)
     }
 
-    /// Follows the pads that `element` in `parent` has, and those that it gets.
+    /// Links the present and future source pads of `element` in `parent`.
     pub fn link_pads(self: &Arc<Self>, parent: &gst::Bin, element: &gst::Element, queued: bool) {
         let (linker, parent_bin) = (self.clone(), parent.downgrade());
         element.connect_pad_added(move |_, pad| {
@@ -149,7 +151,8 @@ impl TrackLinker {
         post_link_error(parent, linked);
     }
 
-    /// Puts what finds out about the pad's media behind it. `queued`: on a thread of its own, because the pad's has other tracks.
+    /// Links a `typefind` to the pad. `queued`: on a separate thread, because the pad's thread also
+    /// serves other tracks.
     fn branch(
         self: &Arc<Self>,
         parent: &gst::Bin,
@@ -157,7 +160,7 @@ impl TrackLinker {
         queued: bool,
     ) -> Result<(), glib::BoolError> {
         let bin = gst::Bin::new();
-        // A decoder that still waits for its first data holds up its own bin, not the pipeline.
+        // A decoder that waits for its first data blocks only its own bin.
         bin.set_property("async-handling", true);
         let typefind = gst::ElementFactory::make("typefind").build()?;
         bin.add(&typefind)?;
@@ -196,7 +199,8 @@ impl TrackLinker {
         Ok(())
     }
 
-    /// An error within `bin` is that track's alone: nothing goes into it any more, so that its refusal does not stop the source.
+    /// Confines errors in `bin` to its track. After an error no data enter the bin, so that its
+    /// flow error does not stop the source.
     fn isolate(&self, bin: &gst::Bin, kind: Kind) {
         let is_broken = Arc::new(AtomicBool::new(false));
         let is_fed = Arc::new(AtomicBool::new(false));
@@ -220,7 +224,7 @@ impl TrackLinker {
         });
     }
 
-    /// Puts the demuxer or the decoder for `caps` behind `typefind`.
+    /// Links the demuxer or the decoder for `caps` to `typefind`.
     fn decode(
         self: &Arc<Self>,
         bin: &gst::Bin,
@@ -257,7 +261,7 @@ impl TrackLinker {
         typefind.link(&element)
     }
 
-    /// Leads a decoded pad to its delivery, if it is the first of its kind.
+    /// Links a decoded pad to its sink, if it is the first of its kind.
     fn deliver(self: &Arc<Self>, bin: &gst::Bin, pad: &gst::Pad) -> Result<(), glib::BoolError> {
         let kind = match media_of(pad) {
             Media::Track(kind) if self.wanted.takes(kind) && self.sinks.begin(kind) => kind,
@@ -268,8 +272,8 @@ impl TrackLinker {
         attach(bin, pad, kind, &self.sinks, false, sound).map(|_| ())
     }
 
-    /// For a source that is not live: the paced timeline begins at the first decoded buffer, and pictures without stamps are
-    /// stamped with their arrival.
+    /// For a source that is not live: starts the paced timeline at the first decoded buffer, and
+    /// stamps pictures without stamps with their arrival time.
     fn anchor(self: &Arc<Self>, pad: &gst::Pad, kind: Kind) {
         let linker = self.clone();
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
@@ -311,7 +315,7 @@ impl TrackLinker {
     }
 }
 
-/// A pad that cannot be led anywhere is an error of the element it belongs to.
+/// Posts a failed link as an error of `bin`.
 fn post_link_error(bin: &gst::Bin, linked: Result<(), glib::BoolError>) {
     if let Err(error) = linked {
         gst::element_error!(
@@ -322,7 +326,7 @@ fn post_link_error(bin: &gst::Bin, linked: Result<(), glib::BoolError>) {
     }
 }
 
-/// Takes what comes from `pad` and throws it away: a source stops when one of its pads leads nowhere.
+/// Links `pad` to a `fakesink`: a source stops when one of its pads is not linked.
 fn discard(parent: &gst::Bin, pad: &gst::Pad) -> Result<(), glib::BoolError> {
     let sink = gst::ElementFactory::make("fakesink")
         .property("sync", false)
@@ -362,7 +366,8 @@ fn media_in(caps: &gst::CapsRef) -> Media {
     }
 }
 
-/// The best demuxer that takes `caps`. None of the adaptive formats': those work within a `decodebin` alone.
+/// The best demuxer for `caps`. Demuxers of adaptive formats are excluded: they only work inside a
+/// `decodebin`.
 fn demuxer(caps: &gst::Caps) -> Option<gst::ElementFactory> {
     let factories = gst::ElementFactory::factories_with_type(
         gst::ElementFactoryType::DEMUXER,
