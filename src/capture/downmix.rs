@@ -187,9 +187,9 @@ mod tests {
 
     /// The switches over `seconds`.
     fn watch<const N: usize>(seconds: u64, frame: impl Fn(u64) -> [f32; N]) -> Vec<Switch> {
-        let mut watch = CancellationDetector::new(N, RATE);
+        let mut detector = CancellationDetector::new(N, RATE);
         (0..seconds * u64::from(RATE))
-            .filter_map(|at| watch.take(frame(at).into_iter()))
+            .filter_map(|at| detector.take(frame(at).into_iter()))
             .collect()
     }
 

@@ -1,4 +1,4 @@
-//! A recording as a source: the whole file once, or looped, stamped by its own time.
+//! A recording as a source: a whole file, played once or looped, with stamps from its own time.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,62 +21,65 @@ use super::truncation::{breaks_off, unplayable};
 use crate::event::SourceState;
 use crate::time::{Clock, MediaTime, SystemClock};
 
-/// Streams that end this much before the container says are cut.
+/// Streams that end this much before the stated duration are truncated, nanoseconds.
 const CUT_NANOS: i64 = 500_000_000;
-/// A decoder from which nothing comes for this long, while nothing waits for a lane, is stuck.
+/// A decoder is stuck if it delivers nothing for this long, while nothing waits for a lane.
 const STUCK: Duration = Duration::from_secs(20);
-/// The same once the parser has given up: the rest drains at once.
+/// The same after a failure: the remaining items drain at once.
 const DRAINED: Duration = Duration::from_secs(2);
 
-/// How fast a recording is played, and on which timeline.
+/// Pace and timeline of playback.
 #[derive(Clone, Debug)]
 pub enum Pace {
     /// As fast as the lanes take it; media time 0 is the start of the recording.
     Offline,
-    /// The same stamps, released as a camera and a microphone would: a frame at its time, a block at its end.
+    /// The same stamps in real time, as from a camera and a microphone: a frame is sent at its
+    /// time, a block at its end.
     Realtime,
-    /// As if live: stamps are the clock's, and `origin_ns` of the source health says where each pass begins.
+    /// As a live source: stamps are the clock's. `origin_ns` of the source health is the start of
+    /// each pass.
     Live {
         clock: Arc<SystemClock>,
         looped: bool,
     },
 }
 
-/// What was played.
+/// Result of playback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Played {
-    /// Where the last frame or sample of the (last) pass ends, counted from its start.
+    /// End of the last frame or sample of the last pass, counted from its start.
     pub end: MediaTime,
     pub video_frames: u64,
     /// Samples at 16 kHz.
     pub audio_samples: u64,
 }
 
-/// A media file, opened: its first frame and block are decoded and wait.
+/// An open media file. Its first frame and block are already decoded.
 #[derive(Debug)]
 pub struct Recording {
     path: PathBuf,
     choice: TrackChoice,
     decoder: Box<dyn Decoder>,
     sinks: Arc<TrackSinks>,
-    /// What the container says of its tracks.
+    /// The tracks as the container describes them.
     tables: Option<Tables>,
-    /// The pipe that it comes through.
+    /// The pipe that delivers the recording, if any.
     pipe: Option<Pipe>,
-    /// Pictures and sound that have to come where the container has them.
+    /// Whether video and audio tracks of the container must be delivered.
     required: [bool; 2],
 }
 
 impl Recording {
-    /// Opens `path`, whatever GStreamer can read: finds its tracks and decodes until each has something to show.
+    /// Opens `path` in any format that GStreamer reads: finds its tracks and decodes until each has
+    /// its first item.
     pub fn open(path: impl AsRef<Path>) -> Result<Recording, CaptureError> {
         Recording::open_with(path, TrackChoice::default())
     }
 
-    /// The same with a choice of tracks and channels.
+    /// As [`Recording::open`], with a choice of tracks and channels.
     ///
     /// # Errors
-    /// [`CaptureError::Unsupported`] also for a track or a channel that the recording does not have.
+    /// [`CaptureError::NoSuchTrack`] for a track or a channel that the recording does not have.
     pub fn open_with(
         path: impl AsRef<Path>,
         choice: TrackChoice,
@@ -142,8 +145,8 @@ impl Recording {
         self.sinks.tracks().audio.present
     }
 
-    /// Tracks of these kinds that the container has and no decoder takes are an error at the end,
-    /// as are those that an output waits for.
+    /// Requires tracks of these kinds: a track of the container without a decoder is an error at
+    /// the end. Tracks with an output are always required.
     pub fn require(&mut self, video: bool, audio: bool) {
         self.required = [video, audio];
     }
@@ -153,13 +156,15 @@ impl Recording {
         self.decoder.duration()
     }
 
-    /// Plays on the calling thread (decoders bring their own) until every track has ended, `stop` is set or a receiver is gone.
-    /// A track's lane is closed when that track ends, an output without a track at once. The same file gives the same frames,
-    /// samples and stamps at every pace but [`Pace::Live`], whose stamps are shifted by the pass's origin and nothing else.
+    /// Plays on the calling thread until every track has ended, `stop` is set or a receiver is
+    /// gone; decoders have their own threads. A lane is closed when its track ends; the lane of a
+    /// missing track is closed at once. The same file gives the same frames, samples and stamps at
+    /// every pace. [`Pace::Live`] only shifts the stamps by the origin of the pass.
     ///
-    /// [`CaptureError::Cut`] comes after everything that was there was delivered.
+    /// [`CaptureError::Cut`] is returned after all available media were delivered.
     ///
-    /// Whoever sets `stop` goes on draining the receivers, or drops them: a sender that waits for a full blocking lane is woken by that.
+    /// After setting `stop`, the caller must drain or drop the receivers: that wakes a sender that
+    /// waits for a full blocking lane.
     pub fn play(
         mut self,
         pace: Pace,
@@ -168,7 +173,7 @@ impl Recording {
         stop: Arc<AtomicBool>,
     ) -> Result<Played, CaptureError> {
         let tracks = self.sinks.tracks();
-        // What nobody wants of this recording may be another source's: its gauge is left alone.
+        // A kind without an output may belong to another source, so its gauge stays unchanged.
         let wanted = [
             (
                 &health.video,
@@ -220,13 +225,14 @@ impl Recording {
                 .map_or(0, |d| d.end_nanos)
                 .max(sound.as_ref().map_or(0, |d| d.end_nanos));
             let end = MediaTime::from_nanos(end_nanos);
-            // A still picture has no length: opening its file again and again would take all of a processor.
+            // A still picture has no duration: opening its file in a loop would keep a processor
+            // busy.
             let is_held = match (&mut frames, &sound, &clock) {
                 (Some(delivery), None, Some(clock)) if looped => delivery.hold_still(clock),
                 _ => false,
             };
             let stopped = is_held || pass.closed || stop.load(Ordering::Acquire);
-            // Looping goes on after a crash too, but not as if nothing were lost.
+            // A crash ends a looped recording too: part of it was lost.
             if let Some(Failure::Crash(reason)) = pass.broken {
                 let reason = format!("{reason} after {:.2} s", end.secs_f64());
                 break Err(CaptureError::Undecodable {
@@ -244,7 +250,7 @@ impl Recording {
                     .as_ref()
                     .and_then(FrameDelivery::outlier_nanos)
                     .max(sound.as_ref().and_then(SoundDelivery::outlier_nanos));
-                // A track that is there and that no output takes is not missed.
+                // A present track without an output is not required.
                 let required = [
                     self.required[0] && !tracks.video.present,
                     self.required[1] && !tracks.audio.present,
@@ -280,7 +286,8 @@ impl Recording {
                 }
                 break Ok(played);
             }
-            // The next pass begins where this one ends, or later where opening the file again takes longer.
+            // The next pass begins at the end of this one, or later if opening the file again takes
+            // longer.
             begins = begins
                 .plus_nanos(end_nanos)
                 .max(clock.as_ref().map_or(begins, |clock| clock.now()));
@@ -307,7 +314,7 @@ impl Recording {
         played
     }
 
-    /// Whether as much was delivered as the container states.
+    /// Whether the stated duration was delivered.
     fn is_complete(&self) -> bool {
         let end = |nanos: Option<i64>| nanos.unwrap_or(0);
         let frames = self.sinks.frames.lock().expect("sinks lock");
@@ -319,7 +326,7 @@ impl Recording {
             .is_some_and(|duration| end > 0 && end + CUT_NANOS / 5 >= duration.nanos())
     }
 
-    /// Without tables: is there a decoder for the tracks that were asked for?
+    /// Without tables: checks that the requested tracks have a decoder.
     fn check_undecodable(&self, video: Delivered, audio: Delivered) -> Result<(), CaptureError> {
         let kinds = [
             (Kind::Video, "picture", video),
@@ -340,20 +347,20 @@ impl Recording {
         Err(CaptureError::silent_tracks(&self.path, &missing))
     }
 
-    /// Did a recording without tables come to its end?
+    /// Without tables: checks that the recording was played to its end.
     fn check_length(
         &self,
         end: MediaTime,
         outlier: Option<i64>,
         reason: Option<String>,
     ) -> Result<(), CaptureError> {
-        // How long a stream is, its writer could not know.
+        // The writer of a pipe could not state the duration.
         let expected = self
             .decoder
             .duration()
             .filter(|_| self.pipe.is_none())
             .filter(|duration| duration.nanos_since(end) > CUT_NANOS)
-            // Stated by a stamp that was left out.
+            // The stated duration may come from an outlier stamp.
             .filter(|duration| outlier.is_none_or(|nanos| duration.nanos() > nanos + CUT_NANOS));
         let cut = self.pipe.is_none() && breaks_off(&self.path);
         if reason.is_none() && expected.is_none() && !cut {
@@ -384,7 +391,7 @@ impl Recording {
         sinks.keep_open.store(looped, Ordering::Release);
         *sinks.frames.lock().expect("sinks lock") = frames;
         *sinks.sound.lock().expect("sinks lock") = sound;
-        // A track may have ended before it began: then nothing will say so again.
+        // A track may have ended before this pass. Its end is not signalled again.
         let tracks = sinks.tracks();
         for (kind, track) in [(Kind::Video, tracks.video), (Kind::Audio, tracks.audio)] {
             if track.ended {
@@ -409,7 +416,7 @@ impl Recording {
                 quiet + step
             };
             seen = arrived;
-            // Some demuxers never come to their end.
+            // Some demuxers never signal the end.
             if quiet > DRAINED && self.is_complete() {
                 break;
             }
@@ -418,7 +425,7 @@ impl Recording {
                 break;
             }
         }
-        // A crash explains a broken stream, and not the other way round.
+        // A crash takes precedence, because it explains a stream error.
         let broken = match self.decoder.stop() {
             Some(crash @ Failure::Crash(_)) => Some(crash),
             failure => broken.or(failure),
@@ -434,7 +441,7 @@ impl Recording {
     }
 }
 
-/// What a pass leaves behind.
+/// Result of a pass.
 struct Pass {
     frames: Option<FrameDelivery>,
     sound: Option<SoundDelivery>,
