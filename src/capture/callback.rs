@@ -37,7 +37,7 @@ pub(super) struct Signals {
     pub broken: AtomicBool,
     pub reason: Mutex<Option<String>>,
     /// The channel that replaced the mix, counted from 1; 0 for none.
-    pub left_for: AtomicU32,
+    pub selected_channel: AtomicU32,
 }
 
 /// Reduces several channels to one.
@@ -184,7 +184,7 @@ impl CallbackWriter {
                     mixer.downmix = switch.downmix;
                     if let Downmix::Channel(channel) = switch.downmix {
                         signals
-                            .left_for
+                            .selected_channel
                             .store(channel as u32 + 1, Ordering::Relaxed);
                     }
                 }
@@ -237,7 +237,7 @@ mod tests {
         ring.read_block(stamp, &mut samples, &counters);
         assert!(samples[..3000].iter().all(|sample| sample.abs() < 1e-6));
         assert_eq!(samples[6399], inverted[2 * 6399]);
-        assert_eq!(signals.left_for.load(Ordering::Relaxed), 1);
+        assert_eq!(signals.selected_channel.load(Ordering::Relaxed), 1);
     }
 
     #[test]

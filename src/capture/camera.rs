@@ -4,9 +4,9 @@
 //! the other one continues:
 //! * Video is never interrupted for sound. Stalled sound resumes by itself, or with the next
 //!   opening of the source.
-//! * When video stalls while sound continues, the source is opened again after [`FIRST_PATIENCE`],
-//!   then after twice as long each time. A source that has lost its video for good thus does not
-//!   lose its sound every few seconds.
+//! * When video stalls while sound continues, the source is opened again after
+//!   [`FIRST_REOPEN_DELAY`], then after twice as long each time. A source that has lost its video
+//!   for good thus does not lose its sound every few seconds.
 //! * When every wanted track is lost, the source is opened again at once.
 
 use std::sync::Arc;
@@ -36,12 +36,12 @@ use crate::time::{Clock, MediaTime, SystemClock};
 /// up to the longest stall limit: network cameras send a key frame only every few seconds.
 const OPENING_NANOS: i64 = 10_000_000_000;
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// The same for `auto` before the first camera was found: each attempt queries every video device
-/// of the machine.
+/// The same for `auto` before the first picture was delivered: each attempt queries every video
+/// device of the machine.
 const LONGEST_PAUSE_UNSEEN: Duration = Duration::from_secs(3);
 /// How long video may stall while sound continues.
-const FIRST_PATIENCE: Duration = Duration::from_secs(10);
-const LONGEST_PATIENCE: Duration = Duration::from_secs(300);
+const FIRST_REOPEN_DELAY: Duration = Duration::from_secs(10);
+const LONGEST_REOPEN_DELAY: Duration = Duration::from_secs(300);
 
 /// A video source that reconnects by itself.
 pub(super) struct Camera {
@@ -52,7 +52,7 @@ pub(super) struct Camera {
     health: Arc<SourceHealth>,
     stop: Arc<AtomicBool>,
     channel: ChannelSelection,
-    patience: Duration,
+    reopen_delay: Duration,
 }
 
 /// One wanted track of a running pipeline.
@@ -103,7 +103,7 @@ impl Camera {
             health,
             stop,
             channel: ChannelSelection::Auto,
-            patience: FIRST_PATIENCE,
+            reopen_delay: FIRST_REOPEN_DELAY,
         }
     }
 
@@ -173,7 +173,7 @@ impl Camera {
             paced.clone(),
         );
         if let Err(error) = source::build(&self.spec, &pipeline, &linker) {
-            return (false, Loss::away(error.to_string()));
+            return (false, Loss::unavailable(error.to_string()));
         }
         // GStreamer's system clock reads CLOCK_MONOTONIC, as ours does. Its base time is set here,
         // so that stamps follow exactly.
@@ -288,31 +288,33 @@ impl Camera {
                 Some((message, gst::MessageView::Element(_))) => {
                     missing = missing_plugin(message).or(missing);
                 }
-                Some((_, gst::MessageView::Eos(_))) => return Loss::away("the stream has ended"),
+                Some((_, gst::MessageView::Eos(_))) => {
+                    return Loss::unavailable("the stream has ended");
+                }
                 // A message on the bus, if there is one, gives a better reason.
-                None if has_failed => return Loss::away("the source cannot be started"),
+                None if has_failed => return Loss::unavailable("the source cannot be started"),
                 _ => {}
             }
             if self.stop.load(Ordering::Acquire) {
-                return Loss::away("");
+                return Loss::unavailable("");
             }
             let (tracks, now) = (sinks.tracks(), self.clock.now());
             let has_ended = tracks.video.ended || tracks.audio.ended;
             if tracks.closed || (has_ended && tracks.over()) {
-                return Loss::away("the stream has ended");
+                return Loss::unavailable("the stream has ended");
             }
             for track in monitors.iter_mut() {
                 let counts = match track.kind {
                     Kind::Video => tracks.video,
                     Kind::Audio => tracks.audio,
                 };
-                if counts.samples == 0 && linker.is_fed(track.kind) {
+                if counts.samples == 0 && linker.has_data(track.kind) {
                     track.stall.data_arrived();
                 }
                 track.update(counts, &self.health, now);
             }
             if let Some(why) = self.reopen_reason(monitors, tracks.video.present, now) {
-                return Loss::away(why);
+                return Loss::unavailable(why);
             }
         }
     }
@@ -328,7 +330,7 @@ impl Camera {
         let (why, since) = match &first.lost {
             Some(lost) => lost,
             None => {
-                self.patience = FIRST_PATIENCE;
+                self.reopen_delay = FIRST_REOPEN_DELAY;
                 return None;
             }
         };
@@ -336,8 +338,9 @@ impl Camera {
             return Some(why.clone());
         }
         let waited = now.nanos_since(*since);
-        if first.kind == Kind::Video && has_pictures && waited > self.patience.as_nanos() as i64 {
-            self.patience = (self.patience * 2).min(LONGEST_PATIENCE);
+        if first.kind == Kind::Video && has_pictures && waited > self.reopen_delay.as_nanos() as i64
+        {
+            self.reopen_delay = (self.reopen_delay * 2).min(LONGEST_REOPEN_DELAY);
             return Some(why.clone());
         }
         None

@@ -1,4 +1,4 @@
-//! Decoded media and the interface of what takes them: the items between decoders and deliveries.
+//! Decoded media and the interface of their sinks, shared by decoders and deliveries.
 
 use serde::{Deserialize, Serialize};
 

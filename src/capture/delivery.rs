@@ -138,23 +138,24 @@ impl Sink<DecodedPicture> for FrameDelivery {
             counters.assumed_stamps.fetch_add(1, Ordering::Relaxed);
             if !std::mem::replace(&mut self.has_warned_of_stamps, true) {
                 tracing::warn!(
-                    "the pictures have no stamps: they are placed by their durations, or 25 a second"
+                    "the pictures have no stamps: they are placed by their durations, or 25 a \
+                     second"
                 );
             }
         }
-        let left_out = self.outliers.left_out;
+        let dropped = self.outliers.dropped;
         let ready = self.outliers.push(placed.nanos, decoded);
-        count_outliers(counters, "picture", left_out, self.outliers.left_out);
+        count_outliers(counters, "picture", dropped, self.outliers.dropped);
         ready
             .into_iter()
             .try_for_each(|(running, decoded)| self.pace(running, decoded))
     }
 
     fn flush(&mut self) {
-        let left_out = self.outliers.left_out;
+        let dropped = self.outliers.dropped;
         let ready = self.outliers.finish();
         let counters = &self.health.video.counters;
-        count_outliers(counters, "picture", left_out, self.outliers.left_out);
+        count_outliers(counters, "picture", dropped, self.outliers.dropped);
         let _ = ready
             .into_iter()
             .try_for_each(|(running, decoded)| self.pace(running, decoded));
@@ -191,7 +192,8 @@ impl FrameDelivery {
                 .counters
                 .too_late
                 .fetch_add(1, Ordering::Relaxed);
-            let why = "pictures come more than 2 s late: this machine decodes them more slowly than they come";
+            let why = "pictures come more than 2 s late: this machine decodes them more slowly \
+                       than they come";
             self.health
                 .set(&self.health.video, SourceState::Lost, Some(why.into()));
             return if self.timeline.stop.load(Ordering::Acquire) {
@@ -219,7 +221,7 @@ impl FrameDelivery {
         duration_nanos: Option<i64>,
         picture: Arc<Picture>,
     ) -> Result<(), Closed> {
-        // Stamps increase strictly, whatever the container states.
+        // Stamps increase strictly, even if those of the container do not.
         let time = self.last.map_or(time, |last| time.max(last.plus_nanos(1)));
         self.last = Some(time);
         let frame = VideoFrame {
@@ -350,10 +352,10 @@ impl Sink<DecodedSound> for SoundDelivery {
         if self.live_clock.is_some() {
             return self.cut(running, &values);
         }
-        let left_out = self.outliers.left_out;
+        let dropped = self.outliers.dropped;
         let ready = self.outliers.push(running, values);
         let counters = &self.health.audio.counters;
-        count_outliers(counters, "piece of sound", left_out, self.outliers.left_out);
+        count_outliers(counters, "piece of sound", dropped, self.outliers.dropped);
         ready
             .into_iter()
             .try_for_each(|(running, values)| self.cut(running, &values))

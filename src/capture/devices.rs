@@ -24,8 +24,8 @@ pub struct DeviceEntry {
     pub problem: Option<String>,
 }
 
-/// ALSA plugins that are listed beside microphones whatever is plugged in: converters and sinks.
-/// They can still be opened by name.
+/// ALSA plugins that are listed beside microphones with any hardware: converters and sinks. They
+/// can still be opened by name.
 const ALSA_PLUGINS: [&str; 8] = [
     "null",
     "lavrate",

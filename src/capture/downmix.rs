@@ -11,13 +11,13 @@ const AUDIBLE: f64 = 1e-6;
 /// A mix cancels below this share of the energy that uncorrelated channels would leave: 9 dB.
 const CANCELLED: f64 = 0.125;
 /// A mix below this share of its loudest channel has lost that channel among silent ones: 12 dB.
-const DROWNED: f64 = 1.0 / 16.0;
+const MASKED: f64 = 1.0 / 16.0;
 /// Consecutive audible blocks with cancellation before a single channel is selected: 0.2 s.
-const TO_LEAVE: u32 = 10;
+const BLOCKS_TO_SELECT: u32 = 10;
 /// These lie within this many blocks: 0.4 s. A look-ahead of this length gets the decision in time.
-const WITHIN: u64 = 20;
+const SELECT_WITHIN_BLOCKS: u64 = 20;
 /// Consecutive audible blocks without cancellation before the mix is selected again: 2 s.
-const TO_RETURN: u32 = 100;
+const BLOCKS_TO_RESTORE: u32 = 100;
 
 /// Reduction of several channels to one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,19 +118,20 @@ impl CancellationDetector {
         let loudest = self.squares.iter().copied().fold(0.0, f64::max) / count;
         let unrelated = self.squares.iter().sum::<f64>() / count / (channels * channels);
         let mixed = self.mixed / count;
-        let is_lost = mixed < CANCELLED * unrelated || mixed < DROWNED * loudest;
+        let is_lost = mixed < CANCELLED * unrelated || mixed < MASKED * loudest;
         let block = self.blocks;
         self.blocks += 1;
         let mut switch = None;
         if loudest > AUDIBLE {
             let (calls_for_change, needed) = match self.downmix {
-                Downmix::All => (is_lost, TO_LEAVE),
-                Downmix::Channel(_) => (!is_lost, TO_RETURN),
+                Downmix::All => (is_lost, BLOCKS_TO_SELECT),
+                Downmix::Channel(_) => (!is_lost, BLOCKS_TO_RESTORE),
             };
             if !calls_for_change {
                 self.run = 0;
             } else {
-                let is_stale = self.downmix == Downmix::All && block - self.run_began > WITHIN;
+                let is_stale =
+                    self.downmix == Downmix::All && block - self.run_began > SELECT_WITHIN_BLOCKS;
                 if self.run == 0 || is_stale {
                     (self.run, self.run_began) = (0, block);
                     self.run_energy.fill(0.0);

@@ -7,8 +7,9 @@ use crate::address::shown;
 use crate::time::MediaTime;
 
 /// Remedy for a track that delivered nothing.
-pub(super) const INSTALL_DECODERS: &str = "install gstreamer1.0-libav and gstreamer1.0-plugins-good, \
-     -bad and -ugly for its decoder, or convert it to H.264 and AAC in MP4";
+pub(super) const INSTALL_DECODERS: &str = "install gstreamer1.0-libav and \
+    gstreamer1.0-plugins-good, -bad and -ugly for its decoder, or convert it to H.264 and AAC \
+    in MP4";
 
 /// Errors of capture. The variants differ in the exit code or in the reaction of the caller.
 #[derive(thiserror::Error)]
@@ -39,7 +40,8 @@ pub enum CaptureError {
     },
     /// Exit 1: nothing can be played.
     #[error(
-        "{} is no media that can be played: {reason}; is it a complete film, sound or picture file?",
+        "{} is no media that can be played: {reason}; is it a complete film, sound or picture \
+         file?",
         .path.display()
     )]
     Unreadable { path: PathBuf, reason: String },

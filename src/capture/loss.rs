@@ -17,7 +17,7 @@ const PAUSE_UNAUTHORISED: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     /// The source is absent, or the connection broke: it may return at any moment.
-    Away,
+    Unavailable,
     /// A server answers with an error.
     Refused,
     /// A server refuses the user name or password.
@@ -32,10 +32,10 @@ pub(super) struct Loss {
 }
 
 impl Loss {
-    pub fn away(reason: impl Into<String>) -> Loss {
+    pub fn unavailable(reason: impl Into<String>) -> Loss {
         Loss {
             reason: reason.into(),
-            cause: Cause::Away,
+            cause: Cause::Unavailable,
         }
     }
 
@@ -55,7 +55,7 @@ impl Loss {
             _ if error.error().matches(gst::ResourceError::NotAuthorized) => {
                 Loss::of_status(401, spec)
             }
-            _ => Loss::away(match (missing, factory.as_deref()) {
+            _ => Loss::unavailable(match (missing, factory.as_deref()) {
                 (Some(missing), _) => format!(
                     "{missing} is not installed; install gstreamer1.0-libav and \
                      gstreamer1.0-plugins-good, -bad and -ugly"
@@ -72,7 +72,7 @@ impl Loss {
         {
             loss.reason.push_str("; ");
             loss.reason.push_str(ESCAPE_REMEDY);
-            if loss.cause == Cause::Away {
+            if loss.cause == Cause::Unavailable {
                 loss.cause = Cause::Refused;
             }
         }
@@ -118,7 +118,7 @@ impl Cause {
     /// The pause after this loss, given the previous pause. `None`: the source's own rule applies.
     pub fn pause(self, before: Duration) -> Option<Duration> {
         match self {
-            Cause::Away => None,
+            Cause::Unavailable => None,
             Cause::Refused => Some((before * 2).clamp(FIRST_PAUSE_REFUSED, LONGEST_PAUSE_REFUSED)),
             Cause::Unauthorised => Some(PAUSE_UNAUTHORISED),
         }
@@ -127,7 +127,8 @@ impl Cause {
 
 /// Remedy for an address with unescaped characters in its user name or password.
 pub(super) const ESCAPE_REMEDY: &str = "in the address, the user name or the password has \
-    characters that must be percent-encoded: write % as %25, @ as %40, : as %3A, / as %2F, # as %23, ? as %3F";
+    characters that must be percent-encoded: write % as %25, @ as %40, : as %3A, / as %2F, \
+    # as %23, ? as %3F";
 
 /// Whether the user name or password of this address has characters that end it too early.
 pub(super) fn is_badly_escaped(address: &str) -> bool {
@@ -264,6 +265,6 @@ mod tests {
             Cause::Unauthorised.pause(Duration::ZERO),
             Some(Duration::from_secs(60))
         );
-        assert_eq!(Cause::Away.pause(pause), None);
+        assert_eq!(Cause::Unavailable.pause(pause), None);
     }
 }

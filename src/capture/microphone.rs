@@ -211,7 +211,10 @@ impl Microphone {
                     .take()
                     .unwrap_or_else(|| "the device is gone".into()));
             }
-            if let Some(channel) = signals.left_for.swap(0, Ordering::Relaxed).checked_sub(1)
+            if let Some(channel) = signals
+                .selected_channel
+                .swap(0, Ordering::Relaxed)
+                .checked_sub(1)
                 && !std::mem::replace(&mut has_warned, true)
             {
                 tracing::warn!(

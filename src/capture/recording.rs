@@ -17,7 +17,7 @@ use super::pipe::Pipe;
 use super::timeline::Timeline;
 use super::track_sinks::TrackSinks;
 use super::tracks::TrackChoice;
-use super::truncation::{breaks_off, unplayable};
+use super::truncation::{is_truncated, unplayable};
 use crate::event::SourceState;
 use crate::time::{Clock, MediaTime, SystemClock};
 
@@ -362,7 +362,7 @@ impl Recording {
             .filter(|duration| duration.nanos_since(end) > CUT_NANOS)
             // The stated duration may come from an outlier stamp.
             .filter(|duration| outlier.is_none_or(|nanos| duration.nanos() > nanos + CUT_NANOS));
-        let cut = self.pipe.is_none() && breaks_off(&self.path);
+        let cut = self.pipe.is_none() && is_truncated(&self.path);
         if reason.is_none() && expected.is_none() && !cut {
             return Ok(());
         }

@@ -3,11 +3,11 @@
 /// Assumed interval of pictures without stamps and durations: 25 per second.
 const ASSUMED_NANOS: i64 = 40_000_000;
 /// A stamp this far ahead of the previous one is held until later stamps confirm it.
-const DOUBTED_NANOS: i64 = 1_000_000_000;
+const SUSPECT_NANOS: i64 = 1_000_000_000;
 /// The same as a multiple of the previous interval.
-const DOUBTED_INTERVALS: i64 = 10;
+const SUSPECT_INTERVALS: i64 = 10;
 /// Consecutive items after a jump that confirm a gap: the recording was paused.
-const AGREEING: usize = 4;
+const CONFIRMING: usize = 4;
 /// At the end of a stream there is no confirmation: held items are dropped above this jump,
 /// nanoseconds.
 const FAR_NANOS: i64 = 60_000_000_000;
@@ -23,7 +23,7 @@ pub(super) struct PictureStamps {
 
 /// The resulting time of a picture, nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Placed {
+pub(super) struct StampedTime {
     pub nanos: i64,
     /// The time is extrapolated without a stamp and without a known rate.
     pub is_assumed: bool,
@@ -32,11 +32,11 @@ pub(super) struct Placed {
 impl PictureStamps {
     /// The time of a picture with this stamp and duration. Stamps that are constant from the
     /// beginning count as missing.
-    pub fn place(&mut self, stamp: Option<i64>, duration: Option<i64>) -> Placed {
+    pub fn place(&mut self, stamp: Option<i64>, duration: Option<i64>) -> StampedTime {
         let Some((last, last_stamp)) = self.last else {
             let nanos = stamp.unwrap_or(0);
             self.last = Some((nanos, stamp));
-            return Placed {
+            return StampedTime {
                 nanos,
                 is_assumed: false,
             };
@@ -47,12 +47,12 @@ impl PictureStamps {
                 if nanos > last {
                     self.interval = Some(nanos - last);
                 }
-                Placed {
+                StampedTime {
                     nanos,
                     is_assumed: false,
                 }
             }
-            None => Placed {
+            None => StampedTime {
                 nanos: last
                     + self
                         .interval
@@ -74,7 +74,7 @@ pub(super) struct OutlierFilter<T> {
     last: Option<(i64, i64)>,
     held: Vec<(i64, T)>,
     /// Number of dropped items, and the latest of their stamps.
-    pub left_out: u64,
+    pub dropped: u64,
     pub latest: Option<i64>,
 }
 
@@ -83,7 +83,7 @@ impl<T> Default for OutlierFilter<T> {
         OutlierFilter {
             last: None,
             held: Vec::new(),
-            left_out: 0,
+            dropped: 0,
             latest: None,
         }
     }
@@ -99,18 +99,18 @@ impl<T> OutlierFilter<T> {
         let mut ready = Vec::new();
         if let Some((first, _)) = self.held.first() {
             if nanos < last + (first - last) / 2 {
-                self.leave_out();
+                self.drop_held();
             } else {
                 self.held.push((nanos, item));
-                if self.held.len() < AGREEING {
+                if self.held.len() < CONFIRMING {
                     return ready;
                 }
-                let interval = nanos - self.held[AGREEING - 2].0;
+                let interval = nanos - self.held[CONFIRMING - 2].0;
                 ready.append(&mut self.held);
                 self.last = Some((nanos, interval.max(0)));
                 return ready;
             }
-        } else if nanos - last > DOUBTED_NANOS.max(DOUBTED_INTERVALS * interval) {
+        } else if nanos - last > SUSPECT_NANOS.max(SUSPECT_INTERVALS * interval) {
             self.held.push((nanos, item));
             return ready;
         }
@@ -128,14 +128,14 @@ impl<T> OutlierFilter<T> {
                 .is_some_and(|(first, _)| first - last > FAR_NANOS)
         });
         if is_far {
-            self.leave_out();
+            self.drop_held();
         }
         std::mem::take(&mut self.held)
     }
 
-    fn leave_out(&mut self) {
+    fn drop_held(&mut self) {
         for (nanos, _) in self.held.drain(..) {
-            self.left_out += 1;
+            self.dropped += 1;
             self.latest = self.latest.max(Some(nanos));
         }
     }
@@ -202,7 +202,7 @@ mod tests {
         }
         on.extend(outliers.finish());
         let on = on.into_iter().map(|(nanos, ())| nanos / 1_000_000);
-        (on.collect(), outliers.left_out)
+        (on.collect(), outliers.dropped)
     }
 
     #[test]

@@ -67,7 +67,7 @@ struct Branch {
     bin: glib::WeakRef<gst::Bin>,
     kind: Kind,
     /// Data have arrived for its decoder.
-    is_fed: Arc<AtomicBool>,
+    has_data: Arc<AtomicBool>,
     is_broken: Arc<AtomicBool>,
 }
 
@@ -107,10 +107,10 @@ impl TrackLinker {
     }
 
     /// Whether data have arrived for a decoder of this kind.
-    pub fn is_fed(&self, kind: Kind) -> bool {
+    pub fn has_data(&self, kind: Kind) -> bool {
         let branches = self.branches.lock().expect("branches lock");
         let mut fed = branches.iter().filter(|branch| branch.kind == kind);
-        fed.any(|branch| branch.is_fed.load(Ordering::Acquire))
+        fed.any(|branch| branch.has_data.load(Ordering::Acquire))
     }
 
     /// The track with the decoder that posted this error; the track is then disconnected. `None`:
@@ -203,12 +203,12 @@ impl TrackLinker {
     /// flow error does not stop the source.
     fn isolate(&self, bin: &gst::Bin, kind: Kind) {
         let is_broken = Arc::new(AtomicBool::new(false));
-        let is_fed = Arc::new(AtomicBool::new(false));
+        let has_data = Arc::new(AtomicBool::new(false));
         let data = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
         for entry in bin.sink_pads() {
-            let (is_cut, is_fed) = (is_broken.clone(), is_fed.clone());
+            let (is_cut, has_data) = (is_broken.clone(), has_data.clone());
             entry.add_probe(data, move |_, _| {
-                is_fed.store(true, Ordering::Release);
+                has_data.store(true, Ordering::Release);
                 if is_cut.load(Ordering::Acquire) {
                     gst::PadProbeReturn::Handled
                 } else {
@@ -219,7 +219,7 @@ impl TrackLinker {
         self.branches.lock().expect("branches lock").push(Branch {
             bin: bin.downgrade(),
             kind,
-            is_fed,
+            has_data,
             is_broken,
         });
     }

@@ -54,7 +54,7 @@ fn is_iso(head: &[u8]) -> bool {
 
 /// Whether the outermost framing of the container reaches beyond the end of the file. `false` where
 /// that is unknown.
-pub(super) fn breaks_off(path: &Path) -> bool {
+pub(super) fn is_truncated(path: &Path) -> bool {
     let Ok(file) = File::open(path) else {
         return false;
     };
@@ -161,19 +161,19 @@ fn program_stream_end(reader: &mut BufReader<File>, length: u64) -> Option<u64> 
 mod tests {
     use super::*;
 
-    fn off(bytes: &[u8]) -> bool {
+    fn is_cut(bytes: &[u8]) -> bool {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        breaks_off(file.path())
+        is_truncated(file.path())
     }
 
     /// Every prefix of `whole` of at least `from` bytes is truncated, except those that end at one
     /// of `seams`.
     fn check(whole: &[u8], from: usize, seams: &[usize]) {
-        assert!(!off(whole));
+        assert!(!is_cut(whole));
         for length in from..whole.len() {
             assert_eq!(
-                off(&whole[..length]),
+                is_cut(&whole[..length]),
                 !seams.contains(&length),
                 "{length} of {} bytes",
                 whole.len()
@@ -200,6 +200,6 @@ mod tests {
         boxes.extend(b"\0\0\0\x08moov");
         std::fs::write(file.path(), &boxes).unwrap();
         assert!(!index_missing(file.path()));
-        assert!(!off(b"OggS, which is not read here"));
+        assert!(!is_cut(b"OggS, which is not read here"));
     }
 }

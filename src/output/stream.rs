@@ -14,13 +14,13 @@ use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
 /// `PIPE_BUF`: a pipe that `poll` reports as writable takes this many bytes at once.
 const CHUNK: usize = 4096;
 /// Interval at which a waiting caller is asked whether to continue.
-const SLICE: Timespec = Timespec {
+const POLL_INTERVAL: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 20_000_000,
 };
 /// Interval of checks of a pipe without enough room.
-const ROOM: Duration = Duration::from_millis(5);
-const AT_ONCE: Timespec = Timespec {
+const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(5);
+const NO_WAIT: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 0,
 };
@@ -98,7 +98,7 @@ impl Stream {
                 let cause = io::Error::new(io::ErrorKind::TimedOut, "nothing reads it");
                 return Err(PartialWrite::nothing(cause));
             }
-            std::thread::sleep(ROOM);
+            std::thread::sleep(ROOM_CHECK_INTERVAL);
         }
         self.put(line, keeps_waiting)
     }
@@ -113,7 +113,7 @@ impl Stream {
     pub fn has_reader(&self) -> bool {
         let mut fds = [PollFd::new(&self.file, PollFlags::OUT)];
         let gone = PollFlags::ERR | PollFlags::HUP;
-        poll(&mut fds, Some(&AT_ONCE)).is_ok() && !fds[0].revents().intersects(gone)
+        poll(&mut fds, Some(&NO_WAIT)).is_ok() && !fds[0].revents().intersects(gone)
     }
 
     /// Whether the pipe takes `length` bytes at once. True where that is unknown, and without a
@@ -153,7 +153,7 @@ impl Stream {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if keeps_waiting() {
-                        self.is_writable(&SLICE);
+                        self.is_writable(&POLL_INTERVAL);
                         continue;
                     }
                     io::Error::new(io::ErrorKind::TimedOut, "nothing reads it")
@@ -169,7 +169,7 @@ impl Stream {
         if self.is_regular {
             return self.file.write(bytes);
         }
-        if !self.is_writable(&AT_ONCE) {
+        if !self.is_writable(&NO_WAIT) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         self.file.write(&bytes[..bytes.len().min(CHUNK)])

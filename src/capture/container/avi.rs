@@ -48,7 +48,7 @@ pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Option<Tables>
     Some(Tables {
         tracks,
         // Writers that cannot seek back leave a 0 or all ones.
-        breaks_off: Some(![0, u64::from(u32::MAX)].contains(&stated) && stated + 8 > length),
+        is_truncated: Some(![0, u64::from(u32::MAX)].contains(&stated) && stated + 8 > length),
         ..Tables::default()
     })
 }

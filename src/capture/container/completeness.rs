@@ -45,7 +45,7 @@ impl Tables {
         reason: Option<String>,
     ) -> Result<(), CaptureError> {
         let path = path.to_owned();
-        if self.breaks_off == Some(true) {
+        if self.is_truncated == Some(true) {
             let end = video.end_nanos.max(audio.end_nanos);
             let expected = self
                 .end_nanos()

@@ -138,7 +138,7 @@ struct Track {
 pub(super) fn read(file: &mut (impl BufRead + Seek), length: u64) -> Option<Tables> {
     let mut tracks: Vec<Track> = Vec::new();
     let (mut at, mut cluster, mut scale, mut stated) = (0u64, 0i64, 1_000_000u64, None);
-    let (mut breaks_off, mut open_ended, mut newest) = (false, false, None);
+    let (mut is_truncated, mut open_ended, mut newest) = (false, false, None);
     while at < length {
         let Some((id, size, body)) = head(file, at, length)? else {
             break;
@@ -149,7 +149,7 @@ pub(super) fn read(file: &mut (impl BufRead + Seek), length: u64) -> Option<Tabl
         }
         let end = size.map_or(length, |size| body.saturating_add(size));
         open_ended |= size.is_none();
-        breaks_off |= end > length;
+        is_truncated |= end > length;
         let content = |file: &mut _| read_body(file, body, end.min(length) - body);
         at = match id {
             // Only the heads of these: their content follows.
@@ -234,11 +234,11 @@ pub(super) fn read(file: &mut (impl BufRead + Seek), length: u64) -> Option<Tabl
         .max()
         .unwrap_or(0);
     let stated = stated.map_or(0, |ticks| (ticks * scale as f64) as i64);
-    breaks_off |= open_ended && stated.saturating_sub(last) > super::TOLERANCE_NANOS;
+    is_truncated |= open_ended && stated.saturating_sub(last) > super::TOLERANCE_NANOS;
     Some(Tables {
         tracks,
         origin_nanos,
-        breaks_off: Some(breaks_off),
+        is_truncated: Some(is_truncated),
         ..Tables::default()
     })
 }

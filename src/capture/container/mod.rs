@@ -41,7 +41,7 @@ pub(super) struct Tables {
     /// Presentation time at which the recording's timeline starts.
     pub origin_nanos: i64,
     /// Whether the file ends before its container does. `None`: this reader cannot detect it.
-    pub breaks_off: Option<bool>,
+    pub is_truncated: Option<bool>,
     /// Replacements for bytes that the demuxer reads.
     pub patches: Vec<Patch>,
     /// Why the file cannot be presented as its tables require.

@@ -65,7 +65,7 @@ pub(super) fn read_jpeg(file: &mut (impl Read + Seek), length: u64) -> Option<Ta
             still: true,
             edits: None,
         }],
-        breaks_off: Some(!ended && length <= PICTURE_BYTES),
+        is_truncated: Some(!ended && length <= PICTURE_BYTES),
         direction: orientation.and_then(direction),
         ..Tables::default()
     })
@@ -141,9 +141,9 @@ mod tests {
         assert_eq!(read(&jpeg(little)).unwrap().direction, Some("90l"));
         let plain = jpeg(b"JFIF");
         let found = read(&plain).unwrap();
-        assert_eq!((found.direction, found.breaks_off), (None, Some(false)));
+        assert_eq!((found.direction, found.is_truncated), (None, Some(false)));
         assert_eq!(
-            read(&plain[..plain.len() - 1]).unwrap().breaks_off,
+            read(&plain[..plain.len() - 1]).unwrap().is_truncated,
             Some(true)
         );
     }

@@ -24,7 +24,7 @@ fn seconds(nanos: i64) -> f64 {
 fn a_normal_file_needs_no_patch() {
     let found = tables(&demo()).unwrap();
     assert!(found.patches.is_empty() && found.unsupported.is_none());
-    assert_eq!(found.breaks_off, Some(false));
+    assert_eq!(found.is_truncated, Some(false));
     let facts: Vec<_> = (found.tracks.iter())
         .map(|track| {
             (
@@ -62,9 +62,9 @@ fn truncation_is_measured_by_the_samples() {
     let whole = demo();
     let mut tagged = whole.clone();
     tagged.extend([&b"TAG"[..], &[b' '; 125]].concat());
-    assert_eq!(tables(&tagged).unwrap().breaks_off, Some(false));
+    assert_eq!(tables(&tagged).unwrap().is_truncated, Some(false));
     let cut = &whole[..whole.len() * 3 / 4];
-    assert_eq!(tables(cut).unwrap().breaks_off, Some(true));
+    assert_eq!(tables(cut).unwrap().is_truncated, Some(true));
 }
 
 #[test]
@@ -154,13 +154,13 @@ fn matroska_is_measured_from_its_first_block() {
     let found = tables(&whole).unwrap();
     assert_eq!(seconds(found.origin_nanos), 3600.0);
     assert_eq!(found.end_nanos(), Some(2_000_000_000));
-    assert_eq!(found.breaks_off, Some(false));
+    assert_eq!(found.is_truncated, Some(false));
     assert_eq!(
         (found.tracks[0].samples, found.tracks[0].codec.as_str()),
         (Some(50), "V_VP8")
     );
     assert_eq!(
-        tables(&whole[..whole.len() - 5]).unwrap().breaks_off,
+        tables(&whole[..whole.len() - 5]).unwrap().is_truncated,
         Some(true)
     );
     // Appended data does not count.

@@ -231,7 +231,7 @@ fn facts(pad: &gst::Pad, tables: Option<&Tables>) -> TrackFacts {
     }
 }
 
-/// The media type that goes into the decoder behind an exposed pad.
+/// The media type of the input of the decoder behind an exposed pad.
 fn encoded_type(pad: &gst::Pad) -> Option<String> {
     let decoder = pad
         .downcast_ref::<gst::GhostPad>()?

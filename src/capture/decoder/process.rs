@@ -76,7 +76,7 @@ fn serve(control: UnixStream) -> ExitCode {
         .name("requests".into())
         .spawn(move || {
             read_requests(&control, &sender);
-            // The parent has closed the socket: this process ends, whatever a decoder is doing.
+            // The parent has closed the socket: this process ends, even while a decoder is busy.
             let _ = kill_process(getpid(), Signal::KILL);
         });
     if reading.is_err() {

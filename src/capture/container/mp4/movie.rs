@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::Atom;
-use super::track::{Media, Stated, add_runs, track_media};
+use super::track::{Media, StatedDuration, add_runs, track_media};
 use crate::capture::container::bytes::{be32, nanos};
 use crate::capture::container::{ContainerTrack, Edit, Edits, Patch, Tables, TrackKind};
 
@@ -18,7 +18,7 @@ const DELAY_NANOS: i64 = 10_000_000_000;
 
 pub(super) struct Movie {
     scale: u32,
-    duration: Stated,
+    duration: StatedDuration,
     fragmented: bool,
     media: Vec<Media>,
     patches: Vec<Patch>,
@@ -41,7 +41,7 @@ pub(super) fn movie_tables(movie: &Atom) -> Option<Movie> {
         .collect();
     let mut found = Movie {
         scale,
-        duration: Stated::of(&header)?,
+        duration: StatedDuration::of(&header)?,
         fragmented: extends.is_some(),
         media: Vec::new(),
         patches: Vec::new(),
@@ -141,7 +141,7 @@ impl Movie {
             .iter()
             .filter(|media| media.kind != TrackKind::Other);
         let data_end = played.filter_map(|media| media.data_end).max();
-        tables.breaks_off = Some(match data_end {
+        tables.is_truncated = Some(match data_end {
             Some(end) if !fragmented => end > length,
             _ => known_end > length,
         });

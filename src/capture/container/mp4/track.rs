@@ -23,7 +23,7 @@ pub(super) struct Media {
     pub edits: Vec<(u64, i64, i32)>,
     /// Offset of the edit list in the file.
     pub edits_at: Option<u64>,
-    pub duration: Stated,
+    pub duration: StatedDuration,
     /// Default duration of a sample in fragments.
     pub fragment_ticks: u32,
     /// End of its last sample in the file, bytes.
@@ -32,16 +32,16 @@ pub(super) struct Media {
 
 /// A duration in a header: its offset in the file, its size in bytes and its value.
 #[derive(Clone, Copy)]
-pub(super) struct Stated {
+pub(super) struct StatedDuration {
     offset: u64,
     bytes: usize,
     ticks: u64,
 }
 
-impl Stated {
-    pub fn of(header: &Atom) -> Option<Stated> {
+impl StatedDuration {
+    pub fn of(header: &Atom) -> Option<StatedDuration> {
         let wide = header.body.first()? == &1;
-        Some(Stated {
+        Some(StatedDuration {
             offset: header.offset + header.head as u64 + if wide { 24 } else { 16 },
             bytes: if wide { 8 } else { 4 },
             ticks: header.by_version(16, 24)?,
@@ -118,7 +118,7 @@ pub(super) fn track_media(track: &Atom) -> Option<(Media, Vec<Patch>)> {
             shift,
             edits: list.map(|list| edits(&list)).unwrap_or_default(),
             edits_at: track.child(b"edts").map(|atom| atom.offset),
-            duration: Stated::of(&media_header)?,
+            duration: StatedDuration::of(&media_header)?,
             fragment_ticks: 0,
             data_end: data_end(&samples),
         },

@@ -69,7 +69,7 @@ impl Wave {
                 still: false,
                 edits: None,
             }],
-            breaks_off: Some(self.layout.missing),
+            is_truncated: Some(self.layout.missing),
             remark: self.remark(),
             ..Tables::default()
         }
