@@ -47,6 +47,7 @@ impl Notify {
     pub fn feed_watchdog(&self) {
         send(&[NotifyState::Watchdog]);
     }
+    /// STOPPING=1: the program ends.
     pub fn stopping(&self) {
         send(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     }
@@ -95,6 +96,7 @@ pub fn watchdog_interval() -> Option<Duration> {
 pub struct Beat(Arc<AtomicU64>);
 
 impl Beat {
+    /// Sends a heartbeat.
     pub fn beat(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }

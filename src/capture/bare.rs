@@ -14,8 +14,10 @@ pub fn has_element(name: &str) -> bool {
     gst::ElementFactory::find(name).is_some()
 }
 
-/// Decodes every picture and sample of the file as fast as GStreamer can, and discards them. Fails
-/// with [`CaptureError::Unreadable`].
+/// Decodes every picture and sample of the file as fast as GStreamer can, and discards them.
+///
+/// # Errors
+/// [`CaptureError::Unreadable`].
 pub fn bare_decode(path: &Path) -> Result<(), CaptureError> {
     init();
     let unreadable = |reason: String| CaptureError::Unreadable {

@@ -459,7 +459,7 @@ mod tests {
         assert_eq!(health.video.counters.too_late.load(Ordering::Relaxed), 9);
         assert!(delivery.deliver(decoded(9500)).is_ok());
         assert_eq!(health.video.status().state, SourceState::Delivering);
-        // Within the hysteresis, about 1.5 s of lateness does not stop the delivery.
+        // A lateness of about 1.5 s does not stop the delivery; the latency of the events shows it.
         delivery
             .timeline
             .release_offset

@@ -7,6 +7,7 @@ use gstreamer::prelude::*;
 use super::library_messages::{AlsaMessages, CapturedStderr};
 use super::pipeline::init;
 
+/// The kind of a capture device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceKind {
@@ -18,7 +19,9 @@ pub enum DeviceKind {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct DeviceEntry {
     pub kind: DeviceKind,
+    /// Name for display.
     pub name: String,
+    /// Value for `video.source` or `audio.source`.
     pub config: String,
     /// Why it cannot be opened now. Only known for microphones.
     pub problem: Option<String>,

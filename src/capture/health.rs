@@ -107,6 +107,7 @@ impl SourceCounters {
 }
 
 impl SourceGauge {
+    /// The current state and its reason.
     pub fn status(&self) -> SourceStatus {
         self.status.lock().expect("health lock").clone()
     }

@@ -82,6 +82,9 @@ impl Drop for LiveCapture {
 /// and retried; so are `auto` and `default` while there is no device. A local file as `uri:` is
 /// played in a loop at its own pace. The lanes must drop when full, because live capture must not
 /// block.
+///
+/// # Errors
+/// [`CaptureError`] for each fault that is known at once.
 pub fn open_live(
     video: &VideoSpec,
     audio: &AudioSpec,

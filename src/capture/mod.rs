@@ -59,6 +59,8 @@ use crate::lane::LaneSender;
 /// track.
 #[derive(Clone, Debug, Default)]
 pub struct Outputs {
+    /// Video; `None`: not wanted.
     pub frames: Option<LaneSender<VideoFrame>>,
+    /// Sound; `None`: not wanted.
     pub audio: Option<LaneSender<AudioBlock>>,
 }

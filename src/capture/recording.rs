@@ -49,8 +49,9 @@ pub enum Pace {
 pub struct Played {
     /// End of the last frame or sample of the last pass, counted from its start.
     pub end: MediaTime,
+    /// Frames of all passes.
     pub video_frames: u64,
-    /// Samples at 16 kHz.
+    /// Samples at 16 kHz of all passes.
     pub audio_samples: u64,
 }
 
@@ -72,6 +73,10 @@ pub struct Recording {
 impl Recording {
     /// Opens `path` in any format that GStreamer reads: finds its tracks and decodes until each has
     /// its first item.
+    ///
+    /// # Errors
+    /// [`CaptureError::NoSuchFile`], [`CaptureError::Denied`], [`CaptureError::Unreadable`],
+    /// [`CaptureError::Undecodable`] and [`CaptureError::Unsupported`].
     pub fn open(path: impl AsRef<Path>) -> Result<Recording, CaptureError> {
         Recording::open_with(path, TrackChoice::default())
     }
@@ -79,7 +84,7 @@ impl Recording {
     /// As [`Recording::open`], with a choice of tracks and channels.
     ///
     /// # Errors
-    /// [`CaptureError::NoSuchTrack`] for a track or a channel that the recording does not have.
+    /// As [`Recording::open`], and [`CaptureError::NoSuchTrack`] for a track or a channel that the recording does not have.
     pub fn open_with(
         path: impl AsRef<Path>,
         choice: TrackChoice,
@@ -137,10 +142,12 @@ impl Recording {
         })
     }
 
+    /// Whether a video track is selected and decoded.
     pub fn has_video(&self) -> bool {
         self.sinks.tracks().video.present
     }
 
+    /// Whether a sound track is selected and decoded.
     pub fn has_audio(&self) -> bool {
         self.sinks.tracks().audio.present
     }
@@ -161,10 +168,12 @@ impl Recording {
     /// missing track is closed at once. The same file gives the same frames, samples and stamps at
     /// every pace. [`Pace::Live`] only shifts the stamps by the origin of the pass.
     ///
-    /// [`CaptureError::Cut`] is returned after all available media were delivered.
-    ///
     /// After setting `stop`, the caller must drain or drop the receivers: that wakes a sender that
     /// waits for a full blocking lane.
+    ///
+    /// # Errors
+    /// [`CaptureError::Cut`], [`CaptureError::Missing`] and [`CaptureError::Appended`] are returned
+    /// after all available media were delivered. [`CaptureError::Undecodable`]: a decoder crashed.
     pub fn play(
         mut self,
         pace: Pace,

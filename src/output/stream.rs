@@ -5,7 +5,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -43,12 +42,14 @@ pub struct PartialWrite {
 }
 
 impl PartialWrite {
+    /// Nothing was written, because of `cause`.
     pub fn nothing(cause: io::Error) -> Self {
         PartialWrite { written: 0, cause }
     }
 }
 
 impl Stream {
+    /// A stream to `file`. Fails if the type of the file cannot be read.
     pub fn new(file: File) -> io::Result<Stream> {
         let kind = file.metadata()?.file_type();
         Ok(Stream {
@@ -73,14 +74,17 @@ impl Stream {
         Stream::new(again.unwrap_or(copy))
     }
 
+    /// Whether it is a regular file.
     pub fn is_regular(&self) -> bool {
         self.is_regular
     }
 
+    /// Whether it is a pipe.
     pub fn is_fifo(&self) -> bool {
         self.is_fifo
     }
 
+    /// The underlying file.
     pub fn file(&self) -> &File {
         &self.file
     }
