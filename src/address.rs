@@ -1,10 +1,10 @@
-//! Addresses of sources, shown without their secrets.
+//! Addresses of sources, displayed without their secrets.
 //!
-//! A network camera's address often holds a user name, a password or a token. [`Address`] keeps it
-//! for the connection alone: `Display`, `Debug` and `Serialize` give the address with `***` in
-//! place of the user information, the query and the fragment. Where the borders of the user
-//! information are unclear (an unescaped `/`, `?`, `#` or space in a password), only the scheme is
-//! shown. [`redact`] does the same for addresses inside of other text.
+//! A network camera's address often holds a user name, a password or a token. [`Address`] keeps the
+//! full text only for the connection. `Display`, `Debug` and `Serialize` write `***` in place of
+//! the user information, the query and the fragment. Only the scheme is shown where the bounds of
+//! the user information are unclear, as with an unescaped `/`, `?` or `#` in a password. [`redact`]
+//! does the same for addresses inside other text.
 
 mod source;
 mod text;
@@ -14,40 +14,40 @@ use std::fmt;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize, Serializer};
 pub use source::{AudioSpec, UnknownAudio, UnknownVideo, VideoSpec};
-use text::{cover_text, names_secret, replace_alone};
+use text::{names_secret, redact_text, replace_whole_word};
 
-/// What is shown in place of a secret.
+/// Replacement of a secret.
 const HIDDEN: &str = "***";
-/// Shorter secrets are replaced in foreign text only where they stand alone.
+/// Secrets shorter than this are replaced in other text only as whole words, bytes.
 const DISTINCT: usize = 4;
 
-/// A source as the configuration writes it: an address, a path, a GStreamer bin description or a
-/// device's name. Shown without its secrets; [`Address::expose`] gives the text for opening the
+/// A source in the configuration: an address, a path, a GStreamer bin description or the name of a
+/// device. It is displayed without its secrets; [`Address::expose`] gives the text for opening the
 /// source.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Address(String);
 
 impl Address {
-    /// The whole text, secrets included: for opening the source and for nothing else.
+    /// The full text with its secrets, only for opening the source.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// `text` of a library (an error, a reason) without this address's secrets, and without those
-    /// of any other address in it.
-    pub fn hide_in(&self, text: &str) -> String {
-        let covered = cover_value(&self.0);
+    /// The message `text` of a library without the secrets of this address, and without those of
+    /// any other address in it.
+    pub fn redact_in(&self, text: &str) -> String {
+        let redacted = redact_value(&self.0);
         let whole = Secret::new(&self.0);
         let mut secrets: Vec<(String, &str, bool)> = Vec::new();
-        if covered.shown != self.0 {
+        if redacted.shown != self.0 {
             secrets.extend(
                 whole
                     .forms()
-                    .map(|form| (form, covered.shown.as_str(), true)),
+                    .map(|form| (form, redacted.shown.as_str(), true)),
             );
         }
-        for secret in &covered.secrets {
+        for secret in &redacted.secrets {
             secrets.extend(
                 secret
                     .forms()
@@ -61,7 +61,7 @@ impl Address {
                 if *is_distinct {
                     text.replace(form.as_str(), shown)
                 } else {
-                    replace_alone(&text, form, shown)
+                    replace_whole_word(&text, form, shown)
                 }
             });
         redact(&text)
@@ -98,29 +98,29 @@ impl Serialize for Address {
     }
 }
 
-/// A configured value as it may be shown. The value as a whole may be an address, so that spaces
-/// and quotes belong to it.
+/// A configured value without its secrets. The whole value may be an address, so that spaces and
+/// quotes belong to it.
 pub fn shown(value: &str) -> String {
-    cover_value(value).shown
+    redact_value(value).shown
 }
 
-/// Text with the secrets of every address, credential and secret property in it hidden. An address
-/// ends at white space, or at the closing quote where it is quoted.
+/// The text without the secrets of all addresses, credentials and secret properties in it. An
+/// address ends at white space, or at the closing quote if it is quoted.
 pub fn redact(text: &str) -> String {
-    cover_text(text).shown
+    redact_text(text).shown
 }
 
-/// Text without its secrets, and these.
+/// Redacted text, and the secrets that were removed.
 #[derive(Debug, Default)]
-struct Covered {
+struct Redacted {
     shown: String,
     secrets: Vec<Secret>,
 }
 
-/// A part of an address that is hidden.
+/// A removed part of an address.
 struct Secret {
     text: String,
-    /// Long and unusual enough to be replaced wherever it stands.
+    /// Long enough to be replaced at any position.
     is_distinct: bool,
 }
 
@@ -139,7 +139,7 @@ impl Secret {
         }
     }
 
-    /// User names are often words that messages contain for reasons of their own.
+    /// User names are often ordinary words of messages, so only whole words are replaced.
     fn name(text: &str) -> Secret {
         Secret {
             text: text.to_owned(),
@@ -147,7 +147,8 @@ impl Secret {
         }
     }
 
-    /// As written, percent-decoded, percent-encoded: libraries convert before they quote.
+    /// The secret as written, percent-decoded and percent-encoded: libraries convert addresses
+    /// before they quote them.
     fn forms(&self) -> impl Iterator<Item = String> {
         let decoded = percent_decode_str(&self.text)
             .decode_utf8_lossy()
@@ -159,71 +160,74 @@ impl Secret {
     }
 }
 
-impl Covered {
-    fn plain(text: &str) -> Covered {
-        Covered {
+impl Redacted {
+    fn plain(text: &str) -> Redacted {
+        Redacted {
             shown: text.to_owned(),
             secrets: Vec::new(),
         }
     }
 
-    fn behind(self, prefix: &str) -> Covered {
-        Covered {
+    fn with_prefix(self, prefix: &str) -> Redacted {
+        Redacted {
             shown: format!("{prefix}{}", self.shown),
             ..self
         }
     }
 
-    fn push(&mut self, part: Covered) {
+    fn push(&mut self, part: Redacted) {
         self.shown.push_str(&part.shown);
         self.secrets.extend(part.secrets);
     }
 }
 
-fn cover_value(value: &str) -> Covered {
+fn redact_value(value: &str) -> Redacted {
     if let Some(bin) = value.strip_prefix("gst:") {
-        return cover_text(bin).behind("gst:");
+        return redact_text(bin).with_prefix("gst:");
     }
     if let Some(rest) = value.strip_prefix("uri:") {
         let place = rest.trim_start();
-        return cover_place(place).behind(&value[..value.len() - place.len()]);
+        return redact_location(place).with_prefix(&value[..value.len() - place.len()]);
     }
-    cover_place(value)
+    redact_location(value)
 }
 
-/// A place without the prefix `uri:`, or text that may be anything.
-fn cover_place(text: &str) -> Covered {
+/// An address or a path without the prefix `uri:`, or any other text.
+fn redact_location(text: &str) -> Redacted {
     if scheme_at_start(text).is_some() {
-        return cover_address(text);
+        return redact_url(text);
     }
     if text.contains("://") || is_bin(text) {
-        return cover_text(text);
+        return redact_text(text);
     }
     if text.starts_with(['/', '.', '~']) {
-        return Covered::plain(text);
+        return Redacted::plain(text);
     }
-    // An address whose scheme was forgotten or misspelled.
+    // An address with a missing or misspelled scheme.
     let (place, query) = match text.split_once('?') {
         Some((place, query)) if query.contains('=') => (place, Some(query)),
         _ => (text, None),
     };
-    let mut covered = match place.rfind('@') {
-        Some(at) if place[..at].contains(':') => cover_user(&place[..at]).followed_by(&place[at..]),
-        _ => cover_text(place),
+    let mut redacted = match place.rfind('@') {
+        Some(at) if place[..at].contains(':') => {
+            redact_user_info(&place[..at]).followed_by(&place[at..])
+        }
+        _ => redact_text(place),
     };
     if let Some(query) = query {
-        covered.push(cover_query('?', query));
+        redacted.push(redact_query('?', query));
     }
-    covered
+    redacted
 }
 
-/// A rooted path may contain `=` and `!`; a bin description starts with an element's name.
+/// Whether the text is a bin description. It starts with the name of an element; a path may contain
+/// `=` and `!` too.
 fn is_bin(text: &str) -> bool {
     !text.starts_with(['/', '.', '~']) && text.contains(['=', '!']) && text.contains(' ')
 }
 
-impl Covered {
-    fn followed_by(mut self, text: &str) -> Covered {
+impl Redacted {
+    fn followed_by(mut self, text: &str) -> Redacted {
         self.shown.push_str(text);
         self
     }
@@ -237,59 +241,59 @@ fn scheme_at_start(text: &str) -> Option<&str> {
         .then_some(scheme)
 }
 
-/// `scheme://…`, all of it one address.
-fn cover_address(text: &str) -> Covered {
+/// Redacts `scheme://…`, where the whole text is one address.
+fn redact_url(text: &str) -> Redacted {
     let scheme = scheme_at_start(text).expect("the caller found one");
     let rest = &text[scheme.len() + 3..];
-    // A path on this machine. Its `?`, `#` and `@` are characters of file names.
+    // A local path: `?`, `#` and `@` are characters of its file names.
     if scheme.eq_ignore_ascii_case("file") && rest.starts_with('/') {
-        return Covered::plain(text);
+        return Redacted::plain(text);
     }
     let (authority, tail) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
-    let user = rest.rfind('@').map(|at| cover_user(&rest[..at]));
+    let user = rest.rfind('@').map(|at| redact_user_info(&rest[..at]));
     let host = authority.rsplit('@').next().unwrap_or_default();
     if tail.contains('@') || !is_host(host) {
-        let mut covered = Covered {
+        let mut redacted = Redacted {
             shown: format!("{scheme}://{HIDDEN}"),
             secrets: vec![Secret::new(rest)],
         };
-        covered
+        redacted
             .secrets
             .extend(user.into_iter().flat_map(|user| user.secrets));
-        return covered;
+        return redacted;
     }
-    let mut covered = user.map_or_else(Covered::default, |user| user.followed_by("@"));
-    covered.shown.push_str(host);
+    let mut redacted = user.map_or_else(Redacted::default, |user| user.followed_by("@"));
+    redacted.shown.push_str(host);
     let (path, query) = tail.split_at(tail.find(['?', '#']).unwrap_or(tail.len()));
     if names_secret(path) {
-        covered.push(Covered {
+        redacted.push(Redacted {
             shown: format!("/{HIDDEN}"),
             secrets: vec![Secret::new(path)],
         });
     } else {
-        covered.shown.push_str(path);
+        redacted.shown.push_str(path);
     }
     if let Some(sign) = query.chars().next() {
-        covered.push(cover_query(sign, &query[1..]));
+        redacted.push(redact_query(sign, &query[1..]));
     }
-    covered.behind(&format!("{scheme}://"))
+    redacted.with_prefix(&format!("{scheme}://"))
 }
 
-/// User information, without its `@`.
-fn cover_user(text: &str) -> Covered {
+/// Redacts user information, without its `@`.
+fn redact_user_info(text: &str) -> Redacted {
     let mut secrets = vec![Secret::new(text)];
     match text.split_once(':') {
         Some((user, password)) => secrets.extend([Secret::name(user), Secret::new(password)]),
         None => secrets.push(Secret::name(text)),
     }
-    Covered {
+    Redacted {
         shown: HIDDEN.to_owned(),
         secrets,
     }
 }
 
-/// A query or a fragment behind its sign.
-fn cover_query(sign: char, text: &str) -> Covered {
+/// Redacts a query or a fragment after its sign.
+fn redact_query(sign: char, text: &str) -> Redacted {
     let mut secrets = vec![Secret::new(text)];
     let values = text
         .split(['&', ';', '#'])
@@ -304,10 +308,11 @@ fn cover_query(sign: char, text: &str) -> Covered {
     } else {
         format!("{sign}{HIDDEN}")
     };
-    Covered { shown, secrets }
+    Redacted { shown, secrets }
 }
 
-/// A host's name or number, with or without a port; anything else may be a part of a password.
+/// Whether the text is a host name or number, with or without a port. Any other text may be part of
+/// a password.
 fn is_host(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, port),

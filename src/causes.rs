@@ -1,8 +1,8 @@
-//! An error with everything that caused it.
+//! Text of an error with its chain of sources.
 
 use std::error::Error;
 
-/// On one line.
+/// The error and all its sources on one line, separated by `: `.
 pub fn one_line(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -11,7 +11,7 @@ pub fn one_line(error: &dyn Error) -> String {
         text.push_str(&cause.to_string());
         source = cause.source();
     }
-    // ONNX Runtime's end with a line break.
+    // Messages of ONNX Runtime end with a line break.
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

@@ -1,7 +1,9 @@
-//! What systemd is told: readiness, a human line, the watchdog, the end. Without systemd (no `$NOTIFY_SOCKET`) nothing is sent.
+//! Notifications to systemd: readiness, a status line, the watchdog and the end. Without systemd
+//! (no `$NOTIFY_SOCKET`) nothing is sent.
 //!
-//! The watchdog is fed by progress, not by life: [`Progress`] allows it only when *every* stage has got on since the last feed. A camera
-//! that hangs in its driver, or a stage in an endless loop, thus ends the process within `WatchdogSec=`, and systemd starts it again.
+//! The watchdog is fed by progress: [`Progress`] permits a feed only if *every* stage has made
+//! progress since the last one. A camera that hangs in its driver, or a stage in an endless loop,
+//! thus ends the process within `WatchdogSec=`, and systemd starts it again.
 
 use std::ffi::OsStr;
 use std::io;
@@ -15,34 +17,37 @@ use sd_notify::NotifyState;
 
 use crate::time::MediaTime;
 
-/// How long a message waits where systemd does not read.
+/// Time limit for a message that systemd does not read.
 const WAIT: Duration = Duration::from_millis(100);
-/// The same for READY=1, without which systemd takes the start for failed.
+/// The same for READY=1: without it, systemd considers the start failed.
 const READY_WAIT: Duration = Duration::from_secs(1);
 
-/// The line to systemd. Failures to send are logged at debug level and otherwise ignored: a daemon that works should not end for that.
+/// Sends notifications to systemd. Failures are logged at debug level and otherwise ignored: a
+/// working daemon should not end because of them.
 #[derive(Debug, Default)]
 pub struct Notify;
 
 impl Notify {
-    /// The bundle has passed its self-test, the sources are open, the socket is bound.
+    /// READY=1: the bundle has passed its self-test, the sources are open, the socket is bound.
     pub fn ready(&self, status: &str) {
         send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
     }
-    /// A human line, shown by `systemctl status`.
+    /// A status line for `systemctl status`.
     pub fn status(&self, status: &str) {
         send(&[NotifyState::Status(&one_line(status))]);
     }
-    /// Starting takes longer (a provider compiles its graphs): systemd waits for `more` from now on.
+    /// Extends the start timeout to `more` from now, for example while an execution provider
+    /// compiles its graphs.
     pub fn extend_start(&self, more: Duration) {
         send(&[NotifyState::ExtendTimeoutUsec(
             u32::try_from(more.as_micros()).unwrap_or(u32::MAX),
         )]);
     }
-    /// Only after [`Progress::feed_due`] said so.
+    /// WATCHDOG=1. Only to be sent if [`Progress::feed_due`] permits it.
     pub fn feed_watchdog(&self) {
         send(&[NotifyState::Watchdog]);
     }
+    /// STOPPING=1: the program ends.
     pub fn stopping(&self) {
         send(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     }
@@ -62,7 +67,7 @@ fn send(states: &[NotifyState<'_>]) {
     }
 }
 
-/// As `sd_notify::notify`, which waits without a limit for a systemd that reads nothing.
+/// Like `sd_notify::notify`, but with a time limit for a systemd that does not read.
 fn send_to(socket: &OsStr, states: &[NotifyState<'_>], limit: Duration) -> io::Result<()> {
     let message: String = states.iter().map(|state| format!("{state}\n")).collect();
     let sender = UnixDatagram::unbound()?;
@@ -74,21 +79,24 @@ fn send_to(socket: &OsStr, states: &[NotifyState<'_>], limit: Duration) -> io::R
     sender.send(message.as_bytes()).map(|_| ())
 }
 
-/// The protocol separates by line feeds: what follows one would be read as an assignment.
+/// The protocol separates assignments by line feeds, so these are replaced by spaces.
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
 
-/// How long systemd waits for `WATCHDOG=1` (`WatchdogSec=`), if it does; to be fed at a third of it.
+/// The watchdog interval of systemd (`WatchdogSec=`), if enabled. The watchdog is fed at a third of
+/// it.
 pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
-/// A stage's own end of [`Progress`]: beaten whenever the stage has done a piece of work, or has looked and found none to do.
+/// The heartbeat of a stage for [`Progress`]: sent after each piece of work, and after each check
+/// that finds none.
 #[derive(Clone, Debug)]
 pub struct Beat(Arc<AtomicU64>);
 
 impl Beat {
+    /// Sends a heartbeat.
     pub fn beat(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -102,8 +110,8 @@ struct Stage {
     seen_at: MediaTime,
 }
 
-/// Decides when the watchdog may be fed: at most every `interval`, and only if every stage has beaten since the feed before.
-/// Pure: time comes as an argument.
+/// Decides when the watchdog may be fed: at most every `interval`, and only if every stage has sent
+/// a heartbeat since the previous feed. Time is an argument.
 #[derive(Debug)]
 pub struct Progress {
     interval: Duration,
@@ -112,7 +120,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// `interval`: between feeds; a third of systemd's, so that one late beat is no restart.
+    /// `interval`: time between feeds. It is a third of systemd's interval, so that one late
+    /// heartbeat does not cause a restart.
     pub fn new(interval: Duration, now: MediaTime) -> Progress {
         Progress {
             interval,
@@ -121,7 +130,8 @@ impl Progress {
         }
     }
 
-    /// A stage that has to get on. Stages that may end (a recording's source) are removed by [`Progress::remove`].
+    /// Adds a stage that must make progress. Stages that may end (a recording's source) are removed
+    /// by [`Progress::remove`].
     pub fn add(&mut self, name: &'static str, now: MediaTime) -> Beat {
         let beats = Arc::new(AtomicU64::new(0));
         self.stages.push(Stage {
@@ -133,18 +143,19 @@ impl Progress {
         Beat(beats)
     }
 
-    /// The stage has ended as it should.
+    /// Removes a stage that has ended normally.
     pub fn remove(&mut self, name: &str) {
         self.stages.retain(|stage| stage.name != name);
     }
 
-    /// Whether the watchdog is to be fed now. To be asked several times per interval.
+    /// Whether the watchdog is to be fed now. To be called several times per interval.
     pub fn feed_due(&mut self, now: MediaTime) -> bool {
         let since = now.nanos_since(self.fed_at);
         if since < i64::try_from(self.interval.as_nanos()).unwrap_or(i64::MAX) {
             return false;
         }
-        // All are looked at before any is marked as seen: a beat is not used up while another stage stands still.
+        // All stages are checked before any is updated: a heartbeat still counts while another
+        // stage is stalled.
         if self
             .stages
             .iter()
@@ -160,7 +171,8 @@ impl Progress {
         true
     }
 
-    /// The stages that have not beaten since the last feed, with how long ago that was, in milliseconds: why the watchdog starves.
+    /// The stages without a heartbeat since the last feed, and the milliseconds since then: the
+    /// reason for a missing feed.
     pub fn stalled(&self, now: MediaTime) -> Vec<(&'static str, f64)> {
         let stalled = self
             .stages
@@ -183,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn fed_once_an_interval_while_all_get_on() {
+    fn the_watchdog_is_fed_once_an_interval_while_all_stages_progress() {
         let mut progress = Progress::new(SECOND, at(0));
         let beats = [progress.add("faces", at(0)), progress.add("infer", at(0))];
         let mut feeds = Vec::new();
@@ -197,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn one_stage_that_stands_still_starves_it_and_is_named() {
+    fn one_stalled_stage_stops_the_feeds_and_is_named() {
         let mut progress = Progress::new(SECOND, at(0));
         let [faces, infer] = ["faces", "infer"].map(|name| progress.add(name, at(0)));
         let mut fed_at = 0;
@@ -210,19 +222,19 @@ mod tests {
                 fed_at = ms;
             }
         }
-        // What infer did until 3.1 s allowed one feed more.
+        // The heartbeats of infer until 3.1 s permit one more feed.
         assert_eq!(fed_at, 4_000);
         let stalled = progress.stalled(at(10_000));
         assert_eq!(stalled.len(), 1);
         assert_eq!(stalled[0].0, "infer");
         assert!((stalled[0].1 - 6_000.0).abs() < 1.0);
-        // It comes back to life: fed at once.
+        // It makes progress again: the feed is permitted at once.
         infer.beat();
         assert!(progress.feed_due(at(10_050)));
     }
 
     #[test]
-    fn a_stage_that_ended_as_it_should_is_not_waited_for() {
+    fn a_removed_stage_is_not_required() {
         let mut progress = Progress::new(SECOND, at(0));
         let faces = progress.add("faces", at(0));
         let _source = progress.add("video", at(0));
@@ -233,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_systemd_that_reads_nothing_holds_nothing_up() {
+    fn a_systemd_that_does_not_read_does_not_block() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let _systemd = UnixDatagram::bind(&path).unwrap();

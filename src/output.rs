@@ -1,4 +1,5 @@
-//! What the programs print. A reader that stalls must not stall the program.
+//! Output of the programs to standard output and standard error. A stalled reader must not stall
+//! the program.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -9,16 +10,17 @@ use std::time::Duration;
 use crate::time::monotonic_nanos;
 
 mod stream;
-pub use stream::{Stream, Unwritten};
+pub use stream::{PartialWrite, Stream};
 
-/// How long one line of the log waits for a reader that has stalled, before it is dropped.
+/// Time limit for a log line with a stalled reader; then it is dropped.
 const LOG_WAIT: Duration = Duration::from_millis(50);
-/// How long a line of the program itself (an address, the final error) waits.
+/// The same for a line of the program itself (an address, the final error).
 const LINE_WAIT: Duration = Duration::from_millis(500);
 
-/// A reader that closes our output (`expressd devices | head`) ends us quietly, as it does any other program of a pipeline; any other
-/// panic is told as usual. For the beginning of `main`.
-pub fn end_quietly_with_the_reader() {
+/// Installs a panic hook that exits quietly when the reader of our output closes it (`expressd
+/// devices | head`), as other programs of a pipeline do. Other panics are reported as usual. To be
+/// called at the beginning of `main`.
+pub fn exit_on_broken_pipe() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if panic.payload_as_str().is_some_and(|text| {
@@ -30,32 +32,32 @@ pub fn end_quietly_with_the_reader() {
     }));
 }
 
-/// Prints a line on standard output. If nothing reads it for half a second, the line is dropped.
-/// Ends the process quietly if the reader has closed its end, as `println!` does here.
-pub fn say(line: &str) {
+/// Prints a line on standard output. The line is dropped after half a second without a reader.
+/// Exits quietly if the reader has closed its end, as `println!` does here.
+pub fn print_line(line: &str) {
     let printed = Stream::of(io::stdout())
-        .map_err(Unwritten::nothing)
+        .map_err(PartialWrite::nothing)
         .and_then(|mut out| out.put(format!("{line}\n").as_bytes(), &at_most(LINE_WAIT)));
     if printed.is_err_and(|failure| failure.cause.kind() == io::ErrorKind::BrokenPipe) {
         std::process::exit(0);
     }
 }
 
-/// Prints lines on standard error, behind the log. If nothing reads it for half a second, they are
-/// dropped.
-pub fn report(text: &str) {
-    errors().put(format!("{text}\n").as_bytes(), LINE_WAIT);
+/// Prints lines on standard error, after the log. They are dropped after half a second without a
+/// reader.
+pub fn print_error(text: &str) {
+    stderr_lines().put(format!("{text}\n").as_bytes(), LINE_WAIT);
 }
 
-/// The log's writer: standard error. While nothing reads it, lines are dropped; their number is
+/// The writer of the log: standard error. Lines are dropped while nothing reads it; their number is
 /// written as soon as it is read again.
 #[derive(Clone, Copy, Debug)]
 pub struct Log;
 
 impl Write for Log {
-    /// Takes `line` as one whole line; never fails.
+    /// Writes `line` as one complete line; never fails.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        errors().put(line, LOG_WAIT);
+        stderr_lines().put(line, LOG_WAIT);
         Ok(line.len())
     }
 
@@ -64,8 +66,8 @@ impl Write for Log {
     }
 }
 
-/// Gives standard output to the caller alone: whatever else this process or a library of it prints
-/// there goes to standard error from now on.
+/// Gives standard output exclusively to the caller. Other output of this process and its libraries
+/// to standard output goes to standard error from now on.
 pub fn take_stdout() -> io::Result<File> {
     let taken = io::stdout().as_fd().try_clone_to_owned()?;
     io::stdout().flush()?;
@@ -73,30 +75,30 @@ pub fn take_stdout() -> io::Result<File> {
     Ok(taken.into())
 }
 
-/// Holds for `limit` from now.
+/// A predicate that is true for `limit` from now.
 pub fn at_most(limit: Duration) -> impl Fn() -> bool {
     let until = monotonic_nanos().saturating_add(limit.as_nanos() as i64);
     move || monotonic_nanos() < until
 }
 
-fn errors() -> impl std::ops::DerefMut<Target = Lines> {
-    static ERRORS: LazyLock<Mutex<Lines>> = LazyLock::new(|| {
+fn stderr_lines() -> impl std::ops::DerefMut<Target = Lines> {
+    static STDERR_LINES: LazyLock<Mutex<Lines>> = LazyLock::new(|| {
         Mutex::new(Lines {
             stream: Stream::of(io::stderr()).ok(),
             dropped: 0,
-            begun: false,
+            is_partial: false,
         })
     });
-    ERRORS.lock().unwrap_or_else(PoisonError::into_inner)
+    STDERR_LINES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lines to a reader that may stall.
+/// A writer of lines to a reader that may stall.
 struct Lines {
     stream: Option<Stream>,
-    /// Lines dropped since the last one that was written.
+    /// Lines dropped since the last written one.
     dropped: u64,
-    /// The last line was not written to its end.
-    begun: bool,
+    /// The last line was written only partly.
+    is_partial: bool,
 }
 
 impl Lines {
@@ -104,14 +106,14 @@ impl Lines {
         let Some(stream) = &mut self.stream else {
             return;
         };
-        // A reader that has just let a line pass unread is not waited for again.
+        // After a dropped line, the next one does not wait for the reader again.
         let wait = if self.dropped > 0 && wait == LOG_WAIT {
             Duration::ZERO
         } else {
             wait
         };
         let mut text = Vec::with_capacity(line.len() + 80);
-        if self.begun {
+        if self.is_partial {
             text.push(b'\n');
         }
         if self.dropped > 0 {
@@ -123,10 +125,10 @@ impl Lines {
         }
         text.extend_from_slice(line);
         match stream.put(&text, &at_most(wait)) {
-            Ok(()) => (self.dropped, self.begun) = (0, false),
+            Ok(()) => (self.dropped, self.is_partial) = (0, false),
             Err(failure) => {
                 self.dropped += 1;
-                self.begun |= failure.written > 0;
+                self.is_partial |= failure.written > 0;
             }
         }
     }
@@ -139,12 +141,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stalled_reader_loses_lines_and_finds_their_number() {
+    fn a_stalled_reader_loses_lines_and_gets_their_number() {
         let (mut reader, writer) = io::pipe().unwrap();
         let mut lines = Lines {
             stream: Some(Stream::of(&writer).unwrap()),
             dropped: 0,
-            begun: false,
+            is_partial: false,
         };
         let line = [b"x".repeat(999), b"\n".to_vec()].concat();
         for _ in 0..1000 {

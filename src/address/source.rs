@@ -5,13 +5,13 @@ use std::str::FromStr;
 
 use super::{Address, redact, shown};
 
-/// Where pictures come from. Reads the configuration's strings; `Display` and `Debug` write them
-/// without their secrets.
+/// The video source, parsed from the configuration's string. `Display` and `Debug` write it without
+/// its secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub enum VideoSpec {
     /// `auto`: the first webcam.
     Auto,
-    /// `none`: no pictures.
+    /// `none`: no video.
     None,
     /// `test`: a moving test picture.
     Test,
@@ -21,12 +21,12 @@ pub enum VideoSpec {
     Pipewire(Option<String>),
     /// `uri:<file path, or http, rtsp, file address>`.
     Uri(Address),
-    /// `gst:<bin description>`: raw, encoded or muxed media on the bin's free source pads, also on
-    /// those that appear late. The first track of each kind is taken.
+    /// `gst:<bin description>`: raw, encoded or muxed media on the unlinked source pads of the bin,
+    /// including pads that appear later. The first track of each kind is used.
     Gst(Address),
 }
 
-/// Where sound comes from. Shown as [`VideoSpec`] is.
+/// The audio source, parsed from the configuration's string. Displayed as [`VideoSpec`] is.
 #[derive(Clone, PartialEq, Eq)]
 pub enum AudioSpec {
     /// `default`: the host's default microphone.
@@ -39,12 +39,12 @@ pub enum AudioSpec {
     None,
 }
 
-/// A `video` string that means nothing.
+/// An invalid `video.source` string.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` names no video source; permitted is {permitted}", permitted = VideoSpec::PERMITTED)]
 pub struct UnknownVideo(pub Address);
 
-/// An `audio` string that means nothing.
+/// An invalid `audio.source` string.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "an empty string names no audio source; permitted is {}",
@@ -92,7 +92,7 @@ impl fmt::Display for VideoSpec {
 }
 
 impl AudioSpec {
-    /// What is permitted, for people.
+    /// The permitted values, for error messages.
     pub const PERMITTED: &str = "\"default\", \"uri\" (the sound of the video's source), \
         \"none\", or a device as `expressd devices` lists it";
 }
@@ -135,14 +135,14 @@ impl fmt::Debug for AudioSpec {
 }
 
 impl VideoSpec {
-    /// What is permitted, for people.
+    /// The permitted values, for error messages.
     pub const PERMITTED: &str = "\"auto\", \"v4l2:<device>\", \"pipewire\" or \
         \"pipewire:<node>\", \"uri:<file, http or rtsp>\", \"gst:<bin>\", \"test\" or \"none\"";
 
-    /// `text` of a library about this source, without the source's secrets.
-    pub fn hide_in(&self, text: &str) -> String {
+    /// The message `text` of a library about this source, without the secrets of the source.
+    pub fn redact_in(&self, text: &str) -> String {
         match self {
-            VideoSpec::Uri(address) | VideoSpec::Gst(address) => address.hide_in(text),
+            VideoSpec::Uri(address) | VideoSpec::Gst(address) => address.redact_in(text),
             _ => redact(text),
         }
     }
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_source_reads_back_what_it_writes() {
+    fn sources_round_trip() {
         for text in [
             "auto",
             "none",
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_is_refused() {
+    fn invalid_sources_are_refused() {
         for text in [
             "",
             "webcam",

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Addresses and how they are shown.
+/// Addresses and their redacted text.
 const SHOWN: &[(&str, &str)] = &[
     // User information, query and fragment.
     ("rtsp://10.0.0.2:554/live", "rtsp://10.0.0.2:554/live"),
@@ -25,7 +25,7 @@ const SHOWN: &[(&str, &str)] = &[
     ),
     ("rtsp://[::1]/live", "rtsp://[::1]/live"),
     ("rtsp://ann:xy[zz]y@host", "rtsp://***@host"),
-    // Where the user information ends is unclear: nothing but the scheme.
+    // The end of the user information is unclear: only the scheme is shown.
     ("rtsp://ann:xy/zzy@host/live", "rtsp://***"),
     ("rtsp://ann:12/xyzzy@host/live", "rtsp://***"),
     ("rtsp://ann:xy?zzy@host/live", "rtsp://***"),
@@ -36,7 +36,7 @@ const SHOWN: &[(&str, &str)] = &[
     ("rtsp://ann:xyzzy", "rtsp://***"),
     ("rtsp://ann:xy zzy@host/live", "rtsp://***@host/live"),
     ("rtsp://ann:xy\"zzy@host/live", "rtsp://***@host/live"),
-    // Secrets in the path, by name.
+    // Named secrets in the path.
     (
         "rtsp://host:554/user=ann_password=xyzzy_channel=1.sdp",
         "rtsp://host:554/***",
@@ -48,7 +48,7 @@ const SHOWN: &[(&str, &str)] = &[
     ("/videos/a b@c:d@e?f=g.mp4", "/videos/a b@c:d@e?f=g.mp4"),
     ("./a:b@c.mp4", "./a:b@c.mp4"),
     ("clips/talk.mp4", "clips/talk.mp4"),
-    // Schemes that were forgotten or misspelled.
+    // Missing or misspelled schemes.
     ("ann:xyzzy@host/live", "***@host/live"),
     ("ann:xy zzy@host/live", "***@host/live"),
     ("rtsp:/ann:xyzzy@host/live", "***@host/live"),
@@ -92,8 +92,10 @@ const SHOWN: &[(&str, &str)] = &[
         "gst:rtspsrc location=rtsp://host/live user-id=*** user-pw=*** ! decodebin",
     ),
     (
-        "gst:souphttpsrc proxy-id = xyzzy proxy-pw='xyzzy' cookies=xyzzy extra-headers=\"h,Authorization=xyzzy\" location=http://h/x",
-        "gst:souphttpsrc proxy-id =*** proxy-pw=*** cookies=*** extra-headers=*** location=http://h/x",
+        "gst:souphttpsrc proxy-id = xyzzy proxy-pw='xyzzy' cookies=xyzzy \
+         extra-headers=\"h,Authorization=xyzzy\" location=http://h/x",
+        "gst:souphttpsrc proxy-id =*** proxy-pw=*** cookies=*** extra-headers=*** \
+         location=http://h/x",
     ),
     (
         "gst:srtsrc uri=srt://host:1 passphrase=xyzzy",
@@ -110,7 +112,7 @@ const SHOWN: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn addresses_are_shown_without_their_secrets_and_otherwise_as_they_are() {
+fn addresses_are_displayed_without_their_secrets() {
     for (text, expected) in SHOWN {
         let address = Address::from(*text);
         assert_eq!(address.to_string(), *expected, "{text}");
@@ -124,7 +126,7 @@ fn addresses_are_shown_without_their_secrets_and_otherwise_as_they_are() {
 }
 
 #[test]
-fn messages_that_quote_an_address_lose_its_secrets() {
+fn messages_that_quote_an_address_are_redacted() {
     for (address, password) in [
         ("rtsp://ann:xy%40zzy@host/live?token=plugh", "xy@zzy"),
         ("rtsp://ann:xy@zzy@host/live?token=plugh", "xy%40zzy"),
@@ -140,24 +142,27 @@ fn messages_that_quote_an_address_lose_its_secrets() {
             format!("user ann has the password {password}"),
             "redirected to http://ann:xyzzy@other/x?token=plugh now".to_owned(),
         ] {
-            let hidden = address.hide_in(&quoted);
+            let hidden = address.redact_in(&quoted);
             for secret in ["ann", "zzy", "plugh"] {
                 assert!(!hidden.contains(secret), "{hidden} of {quoted}");
             }
         }
     }
-    // A user name that is a word stays inside of other words.
+    // A user name inside another word stays.
     let address = Address::from("rtsp://video:xyzzy@host/live");
-    assert_eq!(address.hide_in("no videos for xyzzy"), "no videos for ***");
+    assert_eq!(
+        address.redact_in("no videos for xyzzy"),
+        "no videos for ***"
+    );
     let bin = Address::from("rtspsrc user-id=a user-pw=\"s3 cret\" ! x");
     assert_eq!(
-        bin.hide_in("could not set \"user-pw\" to \"s3 cret\""),
+        bin.redact_in("could not set \"user-pw\" to \"s3 cret\""),
         "could not set \"user-pw\" to ***"
     );
 }
 
 #[test]
-fn text_that_holds_no_address_stays_as_it_is() {
+fn text_without_an_address_is_unchanged() {
     for text in [
         "",
         "no pictures within 10 s of opening",
@@ -169,7 +174,7 @@ fn text_that_holds_no_address_stays_as_it_is() {
     ] {
         assert_eq!(redact(text), text);
         assert_eq!(
-            Address::from("rtsp://ann:xyzzy@host").hide_in(text),
+            Address::from("rtsp://ann:xyzzy@host").redact_in(text),
             text.replace("ann", "***")
         );
     }

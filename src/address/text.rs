@@ -1,15 +1,16 @@
-//! Addresses, credentials and secret properties inside of other text.
+//! Redaction of addresses, credentials and secret properties inside other text.
 
-use super::{Covered, HIDDEN, Secret, cover_address, cover_user, scheme_at_start};
+use super::{HIDDEN, Redacted, Secret, redact_url, redact_user_info, scheme_at_start};
 
-/// Does a path hold a secret by name, as some cameras want it (`/user=a_password=b_channel=1.sdp`)?
+/// Whether a path contains a named secret, as some cameras require
+/// (`/user=a_password=b_channel=1.sdp`).
 pub(super) fn names_secret(path: &str) -> bool {
     path.match_indices('=')
         .any(|(at, _)| is_secret_name(name_before(path, at)))
 }
 
-/// GStreamer's properties (`user-pw`, `proxy-id`, `passphrase`, `extra-headers`) and parameters of
-/// queries.
+/// Whether the name is one of a secret: properties of GStreamer (`user-pw`, `proxy-id`,
+/// `passphrase`, `extra-headers`) and query parameters.
 fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let parts = [
@@ -30,16 +31,16 @@ fn is_secret_name(name: &str) -> bool {
         || name.ends_with("key-id")
 }
 
-/// The name that ends before `at`, where a `=` is.
+/// The name before the `=` at `at`.
 fn name_before(text: &str, at: usize) -> &str {
     let before = text[..at].trim_end();
     let of_name = |c: char| c.is_alphanumeric() || "-_:.".contains(c);
     before[before.trim_end_matches(of_name).len()..].trim_start_matches([':', '.'])
 }
 
-pub(super) fn cover_text(text: &str) -> Covered {
-    let mut covered = Covered::default();
-    // What lies before `done` is in `covered`.
+pub(super) fn redact_text(text: &str) -> Redacted {
+    let mut redacted = Redacted::default();
+    // The text before `done` is in `redacted`.
     let (mut done, mut from) = (0, 0);
     while let Some(at) = text[from..].find(['=', ':', '@']).map(|at| from + at) {
         from = at + 1;
@@ -52,28 +53,28 @@ pub(super) fn cover_text(text: &str) -> Covered {
             _ => None,
         };
         let Some((start, end)) = found else { continue };
-        covered.shown.push_str(&text[done..start]);
+        redacted.shown.push_str(&text[done..start]);
         let part = &text[start..end];
-        covered.push(match text.as_bytes()[at] {
-            b'=' => cover_property(part),
-            b':' => cover_address(part),
-            _ => cover_user(part),
+        redacted.push(match text.as_bytes()[at] {
+            b'=' => redact_property(part),
+            b':' => redact_url(part),
+            _ => redact_user_info(part),
         });
         (done, from) = (end, end.max(from));
     }
-    covered.shown.push_str(&text[done..]);
-    covered
+    redacted.shown.push_str(&text[done..]);
+    redacted
 }
 
-/// A secret property's value, with its quotes.
-fn cover_property(value: &str) -> Covered {
+/// Redacts the value of a secret property, with its quotes.
+fn redact_property(value: &str) -> Redacted {
     let text = value.trim_start();
     if text.is_empty() {
-        return Covered::plain(value);
+        return Redacted::plain(value);
     }
     let bare = text.trim_matches(['"', '\'']);
     let unescaped = bare.replace('\\', "");
-    Covered {
+    Redacted {
         shown: HIDDEN.to_owned(),
         secrets: vec![
             Secret::new(text),
@@ -83,7 +84,7 @@ fn cover_property(value: &str) -> Covered {
     }
 }
 
-/// Where the value ends that begins at `start`, perhaps behind spaces.
+/// End of the value that begins at `start`, possibly after spaces.
 fn value_end(text: &str, start: usize) -> usize {
     let value = text[start..].trim_start();
     let start = text.len() - value.len();
@@ -101,7 +102,7 @@ fn value_end(text: &str, start: usize) -> usize {
     text.len()
 }
 
-/// Where the address lies that has its `://` at `at`; nothing where no scheme stands before it.
+/// Range of the address with its `://` at `at`; `None` without a scheme before it.
 fn address_around(text: &str, done: usize, at: usize) -> Option<(usize, usize)> {
     let of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
     let before = &text[done..at];
@@ -120,14 +121,14 @@ fn address_around(text: &str, done: usize, at: usize) -> Option<(usize, usize)> 
             .find(char::is_whitespace)
             .map_or(rest.len(), |end| from + end)
     };
-    // A password with a space: the user information reaches up to the last `@` before the next
+    // With a space in the password, the user information reaches up to the last `@` before the next
     // address.
     let next = rest[3..].find("://").map_or(rest.len(), |next| next + 3);
     let end = rest[..next].rfind('@').map_or(0, word_end).max(word_end(0));
     Some((start, at + end))
 }
 
-/// Where `name:password` lies before the `@` at `at`, in an address without a scheme.
+/// Range of `name:password` before the `@` at `at`, in an address without a scheme.
 fn credentials_before(text: &str, done: usize, at: usize) -> Option<(usize, usize)> {
     let before = &text[done..at];
     let start = before
@@ -139,8 +140,8 @@ fn credentials_before(text: &str, done: usize, at: usize) -> Option<(usize, usiz
     (word.contains(':') && !word.starts_with(['/', '.', '~'])).then_some((done + start, at))
 }
 
-/// Replaces `form` where no letter or digit touches it.
-pub(super) fn replace_alone(text: &str, form: &str, by: &str) -> String {
+/// Replaces `form` where no letter or digit is adjacent to it.
+pub(super) fn replace_whole_word(text: &str, form: &str, by: &str) -> String {
     let (mut replaced, mut done) = (String::new(), 0);
     for (at, _) in text.match_indices(form) {
         let end = at + form.len();

@@ -69,7 +69,7 @@ fn main() -> ExitCode {
     }
     #[cfg(feature = "train-torch")]
     keep_few_convolutions();
-    expressd::output::end_quietly_with_the_reader();
+    expressd::output::exit_on_broken_pipe();
     let arguments = Arguments::parse();
     let done = device::choose(&arguments.device)
         .and_then(|()| device::choose_precision(arguments.precision))

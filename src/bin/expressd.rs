@@ -144,7 +144,7 @@ fn main() -> ExitCode {
         return code;
     }
     expressd::runtime::report_panics();
-    expressd::output::end_quietly_with_the_reader();
+    expressd::output::exit_on_broken_pipe();
     let verb = match Cli::try_parse() {
         Ok(cli) => cli.verb,
         Err(error) => return refuse(&error),
@@ -162,7 +162,7 @@ fn main() -> ExitCode {
     match act(verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            expressd::output::report(&error.report());
+            expressd::output::print_error(&error.report());
             ExitCode::from(error.exit_code())
         }
     }

@@ -1,5 +1,5 @@
-//! Recordings that were appended to others, as `cat a.webm b.webm > both.webm` does: a demuxer stops
-//! in silence where the second one begins.
+//! Detection of concatenated recordings (`cat a.webm b.webm > both.webm`). A demuxer stops without
+//! an error where the second recording begins.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -10,8 +10,8 @@ const EBML: u32 = 0x1A45_DFA3;
 const SEGMENT: u32 = 0x1853_8067;
 const CLUSTER: u32 = 0x1F43_B675;
 
-/// Where a second recording begins in the file that a demuxer does not come to, bytes. `None`:
-/// nowhere, or the file is neither Matroska nor Ogg.
+/// Byte offset of a second recording that a demuxer does not reach. `None`: there is none, or the
+/// file is neither Matroska nor Ogg.
 pub(super) fn second_recording(path: &Path) -> Option<u64> {
     let file = File::open(path).ok()?;
     let length = file.metadata().ok()?.len();
@@ -24,8 +24,8 @@ pub(super) fn second_recording(path: &Path) -> Option<u64> {
     }
 }
 
-/// A chain whose streams have the numbers of an earlier one: they count as the same streams. Chains
-/// with numbers of their own are played.
+/// Offset of the first chain that reuses the serial number of an earlier stream. A demuxer takes it
+/// for the same stream; chains with serial numbers of their own are played.
 fn second_chain(reader: &mut BufReader<File>, length: u64) -> Option<u64> {
     let (mut numbers, mut is_among_data, mut at) = (BTreeSet::new(), false, 0);
     while at < length {
@@ -58,7 +58,7 @@ fn second_matroska(reader: &mut BufReader<File>, length: u64) -> Option<u64> {
         match (id, size) {
             (EBML, Some(_)) if at > 0 => return Some(at),
             (first, _) if at == 0 && first != EBML => return None,
-            // Of unknown size: what is in it follows, and the next header ends it.
+            // Unknown size: the content follows, and the next header ends the element.
             (SEGMENT | CLUSTER, None) => at += head,
             (_, Some(size)) => at = at.checked_add(head)?.checked_add(size)?,
             (_, None) => return None,
@@ -67,7 +67,8 @@ fn second_matroska(reader: &mut BufReader<File>, length: u64) -> Option<u64> {
     None
 }
 
-/// The id and the size of an element, and how long these are. No size: it is not known.
+/// Identifier and size of an element, and the length of both in bytes. The size is `None` where it
+/// is unknown.
 fn element(reader: &mut impl Read) -> Option<(u32, Option<u64>, u64)> {
     let (id, id_length, _) = number(reader, 4, true)?;
     let (size, size_length, is_unknown) = number(reader, 8, false)?;
@@ -75,8 +76,8 @@ fn element(reader: &mut impl Read) -> Option<(u32, Option<u64>, u64)> {
     Some((u32::try_from(id).ok()?, size, id_length + size_length))
 }
 
-/// A number of variable length, at most `longest` bytes, with or without its marker: its value, its
-/// length, and whether all its bits are ones.
+/// A variable-length number of at most `longest` bytes, with or without its marker bit: its value,
+/// its length in bytes, and whether all its bits are ones.
 fn number(reader: &mut impl Read, longest: u32, keep_marker: bool) -> Option<(u64, u64, bool)> {
     let mut bytes = [0u8; 8];
     reader.read_exact(&mut bytes[..1]).ok()?;
@@ -99,7 +100,7 @@ fn number(reader: &mut impl Read, longest: u32, keep_marker: bool) -> Option<(u6
 mod tests {
     use super::*;
 
-    /// An EBML header, and a segment of one cluster with six bytes.
+    /// An EBML header and a segment of one cluster with six bytes.
     fn recording(is_size_known: bool) -> Vec<u8> {
         let cluster = [&[0x1F, 0x43, 0xB6, 0x75, 0x86][..], &[7; 6]].concat();
         let size = if is_size_known {
@@ -119,7 +120,7 @@ mod tests {
         second_recording(file.path())
     }
 
-    /// Pages of a stream: its first one and one of data.
+    /// Pages of a stream: the first page and one data page.
     fn stream(number: u8) -> Vec<u8> {
         let page = |kind: u8| {
             let mut page = b"OggS".to_vec();
@@ -135,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_with_the_numbers_of_an_earlier_one_is_found() {
+    fn a_chain_with_reused_serial_numbers_is_found() {
         assert_eq!(second(&[stream(1), stream(2)].concat()), None);
         let at = stream(1).len() as u64;
         assert_eq!(second(&[stream(1), stream(1)].concat()), Some(at));
     }
 
     #[test]
-    fn a_second_recording_is_found_behind_a_first_of_known_or_unknown_length() {
+    fn a_second_recording_is_found_after_known_and_unknown_sizes() {
         for is_size_known in [true, false] {
             let one = recording(is_size_known);
             assert_eq!(second(&one), None);
@@ -151,7 +152,7 @@ mod tests {
             assert_eq!(second(&two[..two.len() - 9]), Some(one.len() as u64));
             assert_eq!(second(&one[..one.len() - 3]), None);
         }
-        assert_eq!(second(b"RIFF, of which this knows nothing"), None);
+        assert_eq!(second(b"RIFF, which is not read here"), None);
         assert_eq!(second(b""), None);
     }
 }

@@ -1,4 +1,4 @@
-//! A decode and nothing else: what a benchmark holds the pipeline against.
+//! Decoding without any processing: the baseline of the overhead benchmark.
 
 use std::path::Path;
 
@@ -8,13 +8,16 @@ use gstreamer::prelude::*;
 use super::CaptureError;
 use super::pipeline::init;
 
-/// Is this GStreamer element installed?
+/// Whether this GStreamer element is installed.
 pub fn has_element(name: &str) -> bool {
     init();
     gst::ElementFactory::find(name).is_some()
 }
 
-/// Decodes every picture and sample of the file as fast as GStreamer can, and throws them away.
+/// Decodes every picture and sample of the file as fast as GStreamer can, and discards them.
+///
+/// # Errors
+/// [`CaptureError::Unreadable`].
 pub fn bare_decode(path: &Path) -> Result<(), CaptureError> {
     init();
     let unreadable = |reason: String| CaptureError::Unreadable {

@@ -1,9 +1,12 @@
-//! A live video source, with its sound track if that is wanted: opened, watched, healed.
+//! A live video source and, if wanted, its sound track: opening, monitoring and reconnection.
 //!
-//! Each track is watched by itself. A lost track is reported alone, and the other one goes on:
-//! * A picture is never interrupted for sound. Sound that stalls comes back when it comes, or with the next opening.
-//! * Pictures that stall while sound goes on get the source opened again after [`FIRST_PATIENCE`], then after twice as long each time,
-//!   so that a source whose pictures are gone for good does not lose its sound every few seconds.
+//! Each track is monitored separately. The loss of one track is reported for that track alone, and
+//! the other one continues:
+//! * Video is never interrupted for sound. Stalled sound resumes by itself, or with the next
+//!   opening of the source.
+//! * When video stalls while sound continues, the source is opened again after
+//!   [`FIRST_REOPEN_DELAY`], then after twice as long each time. A source that has lost its video
+//!   for good thus does not lose its sound every few seconds.
 //! * When every wanted track is lost, the source is opened again at once.
 
 use std::sync::Arc;
@@ -13,30 +16,34 @@ use std::time::Duration;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::delivery::{FrameDelivery, SoundDelivery, Timeline};
+use super::decoded::Kind;
+use super::delivery::{FrameDelivery, SoundDelivery};
 use super::health::{SourceGauge, SourceHealth};
-use super::live::{FIRST_PAUSE, WATCH_STEP, pause};
 use super::loss::Loss;
-use super::pipeline::{Kind, Taps, Track, missing_decoder};
-use super::plug::{Plug, Wanted};
-use super::pulse::Pulse;
+use super::pipeline::missing_plugin;
+use super::retry::{FIRST_PAUSE, WATCH_STEP, pause};
 use super::source;
 use super::spec::VideoSpec;
+use super::stall::StallDetector;
+use super::timeline::Timeline;
+use super::track_linker::{TrackLinker, WantedTracks};
+use super::track_sinks::{Track, TrackSinks};
 use super::tracks::ChannelSelection;
 use crate::event::SourceState;
 use crate::time::{Clock, MediaTime, SystemClock};
 
-/// How long a source may take from being opened to its first data. From there on the first picture may take until the longest stall
-/// limit: network cameras send a key frame every few seconds only.
+/// Time limit from the opening of a source to its first data. From there the first picture may take
+/// up to the longest stall limit: network cameras send a key frame only every few seconds.
 const OPENING_NANOS: i64 = 10_000_000_000;
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// The same for `auto` where there has never been a camera, and may never be: each attempt asks every video device of the machine.
+/// The same for `auto` before the first picture was delivered: each attempt queries every video
+/// device of the machine.
 const LONGEST_PAUSE_UNSEEN: Duration = Duration::from_secs(3);
-/// How long pictures may stall while sound goes on.
-const FIRST_PATIENCE: Duration = Duration::from_secs(10);
-const LONGEST_PATIENCE: Duration = Duration::from_secs(300);
+/// How long video may stall while sound continues.
+const FIRST_REOPEN_DELAY: Duration = Duration::from_secs(10);
+const LONGEST_REOPEN_DELAY: Duration = Duration::from_secs(300);
 
-/// A video source that heals itself.
+/// A video source that reconnects by itself.
 pub(super) struct Camera {
     spec: VideoSpec,
     frames: Option<FrameDelivery>,
@@ -45,28 +52,28 @@ pub(super) struct Camera {
     health: Arc<SourceHealth>,
     stop: Arc<AtomicBool>,
     channel: ChannelSelection,
-    patience: Duration,
+    reopen_delay: Duration,
 }
 
 /// One wanted track of a running pipeline.
-struct Watched<'a> {
+struct TrackMonitor<'a> {
     kind: Kind,
     what: &'static str,
     gauge: &'a SourceGauge,
-    pulse: Pulse,
-    /// The decoder's last words.
+    stall: StallDetector,
+    /// The decoder's error message.
     broken: Option<String>,
-    /// Why it is lost, and since when.
+    /// Reason and time of the loss.
     lost: Option<(String, MediaTime)>,
 }
 
-impl Watched<'_> {
-    /// Brings the track up to date with its result, and the source health with it.
-    fn look(&mut self, track: Track, health: &SourceHealth, now: MediaTime) {
-        self.pulse.observe(track.samples, now);
+impl TrackMonitor<'_> {
+    /// Updates the stall state from the track's counters, and the source health on a loss.
+    fn update(&mut self, track: Track, health: &SourceHealth, now: MediaTime) {
+        self.stall.observe(track.samples, now);
         let why = self.broken.clone().or_else(|| {
             let ended = track.ended.then(|| format!("the {} ended", self.what));
-            ended.or_else(|| self.pulse.stalled(self.what, now))
+            ended.or_else(|| self.stall.stalled(self.what, now))
         });
         match why {
             Some(why) if self.lost.is_none() => {
@@ -96,11 +103,11 @@ impl Camera {
             health,
             stop,
             channel: ChannelSelection::Auto,
-            patience: FIRST_PATIENCE,
+            reopen_delay: FIRST_REOPEN_DELAY,
         }
     }
 
-    /// Which channel of its sound track is heard.
+    /// Selects the channel of its sound track.
     pub fn with_channel(self, channel: ChannelSelection) -> Self {
         Camera { channel, ..self }
     }
@@ -147,16 +154,17 @@ impl Camera {
         self.health.set(&self.health.video, state, reason);
     }
 
-    /// One pipeline from its opening to its end: did it deliver, and why did it end?
+    /// Runs one pipeline from its opening to its end. Returns whether it delivered anything, and
+    /// the reason of its end.
     fn attempt(&mut self) -> (bool, Loss) {
         let pipeline = gst::Pipeline::new();
-        let taps = Arc::new(Taps::default());
-        taps.keep_open.store(true, Ordering::Release);
+        let sinks = Arc::new(TrackSinks::default());
+        sinks.keep_open.store(true, Ordering::Release);
         let paced = self.timeline(Some(self.clock.clone()));
-        let plug = Plug::new(
+        let linker = TrackLinker::new(
             &pipeline,
-            taps.clone(),
-            Wanted {
+            sinks.clone(),
+            WantedTracks {
                 video: self.frames.is_some(),
                 audio: self.sound.is_some(),
                 channel: self.channel,
@@ -164,10 +172,11 @@ impl Camera {
             self.clock.clone(),
             paced.clone(),
         );
-        if let Err(error) = source::build(&self.spec, &pipeline, &plug) {
-            return (false, Loss::away(error.to_string()));
+        if let Err(error) = source::build(&self.spec, &pipeline, &linker) {
+            return (false, Loss::unavailable(error.to_string()));
         }
-        // GStreamer's own clock reads CLOCK_MONOTONIC, as ours; its base time is set here, so that stamps need no guess.
+        // GStreamer's system clock reads CLOCK_MONOTONIC, as ours does. Its base time is set here,
+        // so that stamps follow exactly.
         let gst_clock = gst::SystemClock::obtain();
         pipeline.use_clock(Some(&gst_clock));
         pipeline.set_start_time(gst::ClockTime::NONE);
@@ -175,8 +184,9 @@ impl Camera {
         pipeline.set_base_time(base);
         let started = pipeline.set_state(gst::State::Paused);
         let is_live = started == Ok(gst::StateChangeSuccess::NoPreroll);
-        plug.is_live.store(is_live, Ordering::Release);
-        // What is no live source (a file on a web server) comes faster than it happened, and is held back to its pace.
+        linker.is_live.store(is_live, Ordering::Release);
+        // A source that is not live (a file on a web server) arrives faster than real time and is
+        // paced.
         let timeline = if is_live {
             let timeline = self.timeline(None);
             let offset = base.nseconds() as i64 - self.clock.origin_nanos();
@@ -198,42 +208,42 @@ impl Camera {
         }
         let with_sound = self.sound.is_some();
         let with_pictures = self.frames.is_some();
-        *taps.frames.lock().expect("taps lock") = self.frames.take();
-        *taps.sound.lock().expect("taps lock") = self.sound.take();
+        *sinks.frames.lock().expect("sinks lock") = self.frames.take();
+        *sinks.sound.lock().expect("sinks lock") = self.sound.take();
         let failed = match started {
             Ok(_) => pipeline.set_state(gst::State::Playing).err(),
             Err(error) => Some(error),
         };
         let health = self.health.clone();
         let now = self.clock.now();
-        let watched = |kind, what, gauge| Watched {
+        let monitor = |kind, what, gauge| TrackMonitor {
             kind,
             what,
             gauge,
-            pulse: Pulse::new(now, OPENING_NANOS),
+            stall: StallDetector::new(now, OPENING_NANOS),
             broken: None,
             lost: None,
         };
         let mut tracks = Vec::new();
         if with_pictures {
-            tracks.push(watched(Kind::Video, "pictures", &health.video));
+            tracks.push(monitor(Kind::Video, "pictures", &health.video));
         }
         if with_sound {
-            tracks.push(watched(Kind::Audio, "sound", &health.audio));
+            tracks.push(monitor(Kind::Audio, "sound", &health.audio));
         }
-        let loss = self.watch(&pipeline, &taps, &plug, &mut tracks, failed.is_some());
-        let came = taps.tracks();
-        let delivered = came.video.samples + came.audio.samples > 0;
+        let loss = self.watch(&pipeline, &sinks, &linker, &mut tracks, failed.is_some());
+        let counts = sinks.tracks();
+        let delivered = counts.video.samples + counts.audio.samples > 0;
         if !self.stop.load(Ordering::Acquire) {
-            // Told before the pipeline is taken down, which may take its time.
+            // Reported before the pipeline is shut down, which may take long.
             for track in &tracks {
                 self.health
                     .set(track.gauge, SourceState::Lost, Some(loss.reason.clone()));
             }
         }
         let _ = pipeline.set_state(gst::State::Null);
-        self.frames = taps.frames.lock().expect("taps lock").take();
-        self.sound = taps.sound.lock().expect("taps lock").take();
+        self.frames = sinks.frames.lock().expect("sinks lock").take();
+        self.sound = sinks.sound.lock().expect("sinks lock").take();
         (delivered, loss)
     }
 
@@ -246,13 +256,13 @@ impl Camera {
         })
     }
 
-    /// Watches a running pipeline until it is to be taken down.
+    /// Monitors a running pipeline until it has to be shut down.
     fn watch(
         &mut self,
         pipeline: &gst::Pipeline,
-        taps: &Taps,
-        plug: &Plug,
-        watched: &mut [Watched<'_>],
+        sinks: &TrackSinks,
+        linker: &TrackLinker,
+        monitors: &mut [TrackMonitor<'_>],
         has_failed: bool,
     ) -> Loss {
         let bus = pipeline.bus().expect("pipelines have a bus");
@@ -269,65 +279,68 @@ impl Camera {
             match message.as_ref().map(|message| (message, message.view())) {
                 Some((message, gst::MessageView::Error(error))) => {
                     let loss = Loss::of_error(error, missing.as_deref(), &self.spec);
-                    let kind = plug.broken_track(message);
-                    match watched.iter_mut().find(|track| Some(track.kind) == kind) {
+                    let kind = linker.broken_track(message);
+                    match monitors.iter_mut().find(|track| Some(track.kind) == kind) {
                         Some(track) => track.broken = Some(loss.reason),
                         None => return loss,
                     }
                 }
                 Some((message, gst::MessageView::Element(_))) => {
-                    missing = missing_decoder(message).or(missing);
+                    missing = missing_plugin(message).or(missing);
                 }
-                Some((_, gst::MessageView::Eos(_))) => return Loss::away("the stream has ended"),
-                // The bus knows the reason better, if it knows one.
-                None if has_failed => return Loss::away("the source cannot be started"),
+                Some((_, gst::MessageView::Eos(_))) => {
+                    return Loss::unavailable("the stream has ended");
+                }
+                // A message on the bus, if there is one, gives a better reason.
+                None if has_failed => return Loss::unavailable("the source cannot be started"),
                 _ => {}
             }
             if self.stop.load(Ordering::Acquire) {
-                return Loss::away("");
+                return Loss::unavailable("");
             }
-            let (tracks, now) = (taps.tracks(), self.clock.now());
+            let (tracks, now) = (sinks.tracks(), self.clock.now());
             let has_ended = tracks.video.ended || tracks.audio.ended;
             if tracks.closed || (has_ended && tracks.over()) {
-                return Loss::away("the stream has ended");
+                return Loss::unavailable("the stream has ended");
             }
-            for track in watched.iter_mut() {
-                let came = match track.kind {
+            for track in monitors.iter_mut() {
+                let counts = match track.kind {
                     Kind::Video => tracks.video,
                     Kind::Audio => tracks.audio,
                 };
-                if came.samples == 0 && plug.is_fed(track.kind) {
-                    track.pulse.begins();
+                if counts.samples == 0 && linker.has_data(track.kind) {
+                    track.stall.data_arrived();
                 }
-                track.look(came, &self.health, now);
+                track.update(counts, &self.health, now);
             }
-            if let Some(why) = self.verdict(watched, tracks.video.present, now) {
-                return Loss::away(why);
+            if let Some(why) = self.reopen_reason(monitors, tracks.video.present, now) {
+                return Loss::unavailable(why);
             }
         }
     }
 
-    /// Why the source is to be opened again, if it is.
-    fn verdict(
+    /// The reason to open the source again, if there is one.
+    fn reopen_reason(
         &mut self,
-        watched: &[Watched<'_>],
+        monitors: &[TrackMonitor<'_>],
         has_pictures: bool,
         now: MediaTime,
     ) -> Option<String> {
-        let first = watched.first()?;
+        let first = monitors.first()?;
         let (why, since) = match &first.lost {
             Some(lost) => lost,
             None => {
-                self.patience = FIRST_PATIENCE;
+                self.reopen_delay = FIRST_REOPEN_DELAY;
                 return None;
             }
         };
-        if watched.iter().all(|track| track.lost.is_some()) {
+        if monitors.iter().all(|track| track.lost.is_some()) {
             return Some(why.clone());
         }
         let waited = now.nanos_since(*since);
-        if first.kind == Kind::Video && has_pictures && waited > self.patience.as_nanos() as i64 {
-            self.patience = (self.patience * 2).min(LONGEST_PATIENCE);
+        if first.kind == Kind::Video && has_pictures && waited > self.reopen_delay.as_nanos() as i64
+        {
+            self.reopen_delay = (self.reopen_delay * 2).min(LONGEST_REOPEN_DELAY);
             return Some(why.clone());
         }
         None
@@ -341,7 +354,7 @@ mod tests {
     const SECOND: i64 = 1_000_000_000;
 
     #[test]
-    fn pictures_are_never_interrupted_for_sound_and_sound_seldom_for_pictures() {
+    fn video_is_never_interrupted_for_sound_and_sound_rarely_for_video() {
         let health = Arc::new(SourceHealth::default());
         let clock = Arc::new(SystemClock::new());
         let mut camera = Camera::new(
@@ -353,11 +366,11 @@ mod tests {
             Arc::default(),
         );
         let at = |seconds: i64| MediaTime::from_nanos(seconds * SECOND);
-        let track = |kind, gauge, lost: Option<i64>| Watched {
+        let track = |kind, gauge, lost: Option<i64>| TrackMonitor {
             kind,
             what: "it",
             gauge,
-            pulse: Pulse::new(MediaTime::ZERO, OPENING_NANOS),
+            stall: StallDetector::new(MediaTime::ZERO, OPENING_NANOS),
             broken: None,
             lost: lost.map(|since| ("gone".to_owned(), at(since))),
         };
@@ -367,28 +380,45 @@ mod tests {
                 track(Kind::Audio, &health.audio, audio),
             ]
         };
-        assert_eq!(camera.verdict(&both(None, Some(1)), true, at(1000)), None);
+        assert_eq!(
+            camera.reopen_reason(&both(None, Some(1)), true, at(1000)),
+            None
+        );
         assert!(
             camera
-                .verdict(&both(Some(1), Some(1)), true, at(1))
+                .reopen_reason(&both(Some(1), Some(1)), true, at(1))
                 .is_some()
         );
-        // Pictures alone: after 10 s, the next time after 20 s; after 10 s again once they have come.
-        assert_eq!(camera.verdict(&both(Some(0), None), true, at(9)), None);
-        assert!(camera.verdict(&both(Some(0), None), true, at(11)).is_some());
-        assert_eq!(camera.verdict(&both(Some(20), None), true, at(39)), None);
+        // Video alone: after 10 s, the next time after 20 s; after 10 s again once video has
+        // resumed.
+        assert_eq!(
+            camera.reopen_reason(&both(Some(0), None), true, at(9)),
+            None
+        );
         assert!(
             camera
-                .verdict(&both(Some(20), None), true, at(41))
+                .reopen_reason(&both(Some(0), None), true, at(11))
                 .is_some()
         );
-        assert_eq!(camera.verdict(&both(None, None), true, at(50)), None);
+        assert_eq!(
+            camera.reopen_reason(&both(Some(20), None), true, at(39)),
+            None
+        );
         assert!(
             camera
-                .verdict(&both(Some(60), None), true, at(71))
+                .reopen_reason(&both(Some(20), None), true, at(41))
                 .is_some()
         );
-        // A source that has none does not get any by being opened again.
-        assert_eq!(camera.verdict(&both(Some(0), None), false, at(999)), None);
+        assert_eq!(camera.reopen_reason(&both(None, None), true, at(50)), None);
+        assert!(
+            camera
+                .reopen_reason(&both(Some(60), None), true, at(71))
+                .is_some()
+        );
+        // A source without a video track is not opened again for one.
+        assert_eq!(
+            camera.reopen_reason(&both(Some(0), None), false, at(999)),
+            None
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What a file is, judged by its first bytes.
+//! Detection of media files by their first bytes.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,16 +9,16 @@ use gstreamer as gst;
 use super::container::photo;
 use super::pipeline::init;
 
-/// Bytes that are looked at: as many as GStreamer's own typefinding reads of most files.
+/// Bytes that are examined: as many as GStreamer's own type finding reads of most files.
 const HEAD_BYTES: u64 = 1 << 16;
-/// Endings of films and sound files.
-const ENDINGS: [&str; 24] = [
+/// File name extensions of video and sound files.
+const EXTENSIONS: [&str; 24] = [
     "aac", "aif", "aiff", "asf", "avi", "flac", "flv", "m2ts", "m4a", "m4v", "mka", "mkv", "mov",
     "mp3", "mp4", "mpeg", "mpg", "mts", "oga", "ogg", "ogv", "ts", "wav", "webm",
 ];
 
-/// Does the file hold moving pictures or sound? Photos and a camera's thumbnails are none, nor is
-/// what cannot be read.
+/// Whether the file holds moving pictures or sound. False for photos, for a camera's thumbnails and
+/// for files that cannot be read.
 pub fn is_recording(path: &Path) -> bool {
     let mut head = Vec::new();
     let read = File::open(path).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head));
@@ -46,18 +46,18 @@ fn is_media(name: &str, path: &Path) -> bool {
     name.starts_with("video/")
         || name.starts_with("audio/")
         || with_sound_or_pictures.contains(&name)
-        // A dump of a camera's pictures begins as a photo does.
-        || name == "image/jpeg" && ["mjpeg", "mjpg"].contains(&&*ending(path))
+        // A motion-JPEG dump begins as a photo does.
+        || name == "image/jpeg" && ["mjpeg", "mjpg"].contains(&&*extension(path))
 }
 
-/// Does the name of the file say that it is a recording?
+/// Whether the extension of the file name is one of a recording.
 pub fn is_named_as_recording(path: &Path) -> bool {
-    ENDINGS.contains(&&*ending(path))
+    EXTENSIONS.contains(&&*extension(path))
 }
 
-fn ending(path: &Path) -> String {
-    let ending = path.extension().unwrap_or_default();
-    ending.to_string_lossy().to_lowercase()
+fn extension(path: &Path) -> String {
+    let extension = path.extension().unwrap_or_default();
+    extension.to_string_lossy().to_lowercase()
 }
 
 #[cfg(test)]
@@ -65,34 +65,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_content_counts_and_not_the_name() {
+    fn files_are_detected_by_content_and_not_by_name() {
         let folder = tempfile::tempdir().unwrap();
-        let judge = |name: &str, bytes: &[u8]| {
+        let detected = |name: &str, bytes: &[u8]| {
             let path = folder.path().join(name);
             std::fs::write(&path, bytes).unwrap();
             is_recording(&path)
         };
         let demo = std::fs::read(crate::testing::project("config/demo/demo.mp4")).unwrap();
-        assert!(judge("GOPR0001.LRV", &demo));
-        assert!(judge(
+        assert!(detected("GOPR0001.LRV", &demo));
+        assert!(detected(
             "session",
             b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0"
         ));
-        assert!(!judge(
+        assert!(!detected(
             "pointer.flv",
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
         ));
-        assert!(!judge("empty.mp4", b""));
-        assert!(!judge("one.mp4", b"x"));
-        assert!(!judge("photo.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"));
-        assert!(!judge(
+        assert!(!detected("empty.mp4", b""));
+        assert!(!detected("one.mp4", b"x"));
+        assert!(!detected(
+            "photo.heic",
+            b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+        ));
+        assert!(!detected(
             "thumbnail.thm",
             &[
                 0xff, 0xd8, 0xff, 0xe0, 0, 0x10, b'J', b'F', b'I', b'F', 0, 1, 1
             ]
         ));
-        assert!(!judge("sheet.xlsx", b"PK\x03\x04\x14\0\0\0\x08\0"));
-        assert!(!judge("events.jsonl", b"{\"type\":\"subject\"}\n"));
+        assert!(!detected("sheet.xlsx", b"PK\x03\x04\x14\0\0\0\x08\0"));
+        assert!(!detected("events.jsonl", b"{\"type\":\"subject\"}\n"));
         assert!(
             is_named_as_recording(Path::new("a.FLV")) && !is_named_as_recording(Path::new("a.csv"))
         );

@@ -1,4 +1,4 @@
-//! From decoded buffers to stamped frames and blocks in their lanes.
+//! Delivery of decoded media: stamped frames and blocks into their lanes.
 //!
 //! This runs on a decoder's threads: it stamps, paces to the stamps if requested, and sends.
 
@@ -6,46 +6,49 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::decoder::{Closed, DecodedPicture, DecodedSound, Sink};
+use super::block_cutter::BlockCutter;
+use super::decoded::{Closed, DecodedPicture, DecodedSound, Sink};
 use super::health::{SourceCounters, SourceHealth};
-use super::join::BlockCutter;
-use super::stamps::{Outliers, Stamps};
-pub(super) use super::timeline::Timeline;
-use crate::clip::{AudioBlock, Picture, SAMPLE_RATE_HZ, VideoFrame, samples_to_nanos};
+use super::stamps::{OutlierFilter, PictureStamps};
+use super::timeline::Timeline;
+use crate::clip::{AudioBlock, Picture, VideoFrame, samples_to_nanos};
 use crate::event::SourceState;
 use crate::lane::LaneSender;
 use crate::time::{Clock, MediaTime, SystemClock};
 
-/// Pictures this late are of no use any more: by then a whole window of the usual length has gone by without them. A decoder that is so
-/// far behind will hardly catch up while what follows works on stale pictures, and nobody would see why faces have gone quiet.
+/// Pictures later than this are dropped, nanoseconds. By then a whole window of the usual length
+/// has passed without them. A decoder this far behind hardly catches up while later stages work on
+/// stale pictures, and the reason for missing faces would not be visible.
 const TOO_LATE_NANOS: i64 = 2_000_000_000;
-/// From there on they have caught up: well below, so that a source at the limit does not come and go.
+/// Below this lateness delivery resumes, nanoseconds. The hysteresis keeps a source at the limit
+/// from alternating.
 const CAUGHT_UP_NANOS: i64 = 1_000_000_000;
 
-/// Sends frames. Outlives a pipeline: a source that is opened again, or a recording that is looped, goes on counting.
+/// Sends frames. It outlives a pipeline: its count continues when a source is opened again or a
+/// recording is looped.
 #[derive(Debug)]
 pub(super) struct FrameDelivery {
     /// `None` once the track has ended.
     lane: Option<LaneSender<VideoFrame>>,
     pub timeline: Arc<Timeline>,
     pub health: Arc<SourceHealth>,
-    /// Stamps may not lie in the future: a camera's clock that runs ahead is not believed.
+    /// Upper limit of stamps: a camera's clock that runs ahead is not trusted.
     pub live_clock: Option<Arc<SystemClock>>,
-    /// Live, of whatever source: the clock on which a picture may come too late.
+    /// The clock against which lateness is measured, for live playback of any source.
     pub lateness_clock: Option<Arc<SystemClock>>,
     is_late: bool,
     next_index: u64,
     last: Option<MediaTime>,
-    /// End of the newest frame in running time, for a recording's length.
+    /// End of the newest frame in running time: the recording's length.
     pub end_nanos: i64,
     last_gap_nanos: i64,
     last_running: Option<i64>,
-    /// The only picture of the pass, while there is one only.
+    /// The picture of the pass while it has only one.
     still: Option<Arc<Picture>>,
     pass_began: u64,
-    stamps: Stamps,
-    outliers: Outliers<DecodedPicture>,
-    has_told_of_stamps: bool,
+    stamps: PictureStamps,
+    outliers: OutlierFilter<DecodedPicture>,
+    has_warned_of_stamps: bool,
 }
 
 /// Rate at which a still picture is repeated.
@@ -71,9 +74,9 @@ impl FrameDelivery {
             last_running: None,
             still: None,
             pass_began: 0,
-            stamps: Stamps::default(),
-            outliers: Outliers::default(),
-            has_told_of_stamps: false,
+            stamps: PictureStamps::default(),
+            outliers: OutlierFilter::default(),
+            has_warned_of_stamps: false,
         }
     }
 
@@ -85,15 +88,15 @@ impl FrameDelivery {
             self.last_gap_nanos,
             self.last_running,
         ) = (timeline, 0, 0, None);
-        (self.stamps, self.outliers) = (Stamps::default(), Outliers::default());
+        (self.stamps, self.outliers) = (PictureStamps::default(), OutlierFilter::default());
     }
 
     pub fn count(&self) -> u64 {
         self.next_index
     }
 
-    /// Repeats the pass's picture until capture is to stop or the receiver is gone, if the pass had one only. `false` where it
-    /// had more, or none.
+    /// Repeats the picture of a pass that had exactly one, until capture is to stop or the receiver
+    /// is gone. `false` for a pass with no picture or with several.
     pub fn hold_still(&mut self, clock: &SystemClock) -> bool {
         let Some(picture) = self.still.clone() else {
             return false;
@@ -107,7 +110,7 @@ impl FrameDelivery {
         true
     }
 
-    /// The latest stamp that was left out for being far ahead of the rest, in running time.
+    /// The latest stamp that was rejected as an outlier, nanoseconds of running time.
     pub fn outlier_nanos(&self) -> Option<i64> {
         self.outliers.latest
     }
@@ -121,7 +124,7 @@ impl Sink<DecodedPicture> for FrameDelivery {
     /// Stamps and sends one picture.
     fn deliver(&mut self, decoded: DecodedPicture) -> Result<(), Closed> {
         if let Some(clock) = &self.live_clock {
-            // Without a stamp, what arrives live was captured about now.
+            // A live picture without a stamp was captured about now.
             let running = decoded.running_nanos.unwrap_or_else(|| {
                 clock.now().nanos() - self.timeline.stamp_offset.load(Ordering::Acquire)
             });
@@ -133,25 +136,26 @@ impl Sink<DecodedPicture> for FrameDelivery {
         let counters = &self.health.video.counters;
         if placed.is_assumed {
             counters.assumed_stamps.fetch_add(1, Ordering::Relaxed);
-            if !std::mem::replace(&mut self.has_told_of_stamps, true) {
+            if !std::mem::replace(&mut self.has_warned_of_stamps, true) {
                 tracing::warn!(
-                    "the pictures have no stamps: they are placed by their durations, or 25 a second"
+                    "the pictures have no stamps: they are placed by their durations, or 25 a \
+                     second"
                 );
             }
         }
-        let left_out = self.outliers.left_out;
+        let dropped = self.outliers.dropped;
         let ready = self.outliers.push(placed.nanos, decoded);
-        count_outliers(counters, "picture", left_out, self.outliers.left_out);
+        count_outliers(counters, "picture", dropped, self.outliers.dropped);
         ready
             .into_iter()
             .try_for_each(|(running, decoded)| self.pace(running, decoded))
     }
 
     fn flush(&mut self) {
-        let left_out = self.outliers.left_out;
+        let dropped = self.outliers.dropped;
         let ready = self.outliers.finish();
         let counters = &self.health.video.counters;
-        count_outliers(counters, "picture", left_out, self.outliers.left_out);
+        count_outliers(counters, "picture", dropped, self.outliers.dropped);
         let _ = ready
             .into_iter()
             .try_for_each(|(running, decoded)| self.pace(running, decoded));
@@ -188,7 +192,8 @@ impl FrameDelivery {
                 .counters
                 .too_late
                 .fetch_add(1, Ordering::Relaxed);
-            let why = "pictures come more than 2 s late: this machine decodes them more slowly than they come";
+            let why = "pictures come more than 2 s late: this machine decodes them more slowly \
+                       than they come";
             self.health
                 .set(&self.health.video, SourceState::Lost, Some(why.into()));
             return if self.timeline.stop.load(Ordering::Acquire) {
@@ -216,7 +221,7 @@ impl FrameDelivery {
         duration_nanos: Option<i64>,
         picture: Arc<Picture>,
     ) -> Result<(), Closed> {
-        // Strictly forward, whatever the container says.
+        // Stamps increase strictly, even if those of the container do not.
         let time = self.last.map_or(time, |last| time.max(last.plus_nanos(1)));
         self.last = Some(time);
         let frame = VideoFrame {
@@ -226,7 +231,8 @@ impl FrameDelivery {
             picture,
         };
         self.next_index += 1;
-        // The state before the frame: who sees the frame can know where its recording began.
+        // The state is set before the frame is sent: a reader of the frame then finds its
+        // recording's origin.
         self.health
             .set(&self.health.video, SourceState::Delivering, None);
         self.lane
@@ -248,7 +254,7 @@ pub(super) struct SoundDelivery {
     pub health: Arc<SourceHealth>,
     pub live_clock: Option<Arc<SystemClock>>,
     cutter: BlockCutter,
-    outliers: Outliers<Vec<f32>>,
+    outliers: OutlierFilter<Vec<f32>>,
     last_end: Option<MediaTime>,
     samples: u64,
     pub end_nanos: i64,
@@ -266,7 +272,7 @@ impl SoundDelivery {
             health,
             live_clock: None,
             cutter: BlockCutter::default(),
-            outliers: Outliers::default(),
+            outliers: OutlierFilter::default(),
             last_end: None,
             samples: 0,
             end_nanos: 0,
@@ -275,7 +281,7 @@ impl SoundDelivery {
 
     pub fn begin_pass(&mut self, timeline: Arc<Timeline>) {
         (self.timeline, self.cutter, self.end_nanos) = (timeline, BlockCutter::default(), 0);
-        self.outliers = Outliers::default();
+        self.outliers = OutlierFilter::default();
     }
 
     pub fn count(&self) -> u64 {
@@ -298,7 +304,8 @@ impl SoundDelivery {
         let length = samples_to_nanos(samples.len() as i64);
         let end = samples_to_nanos(position) + length;
         self.end_nanos = self.end_nanos.max(end);
-        // A microphone delivers a block when its last sample is in; so does a paced recording.
+        // A microphone delivers a block once its last sample is captured; so does a paced
+        // recording.
         if !self.timeline.wait(end) {
             return false;
         }
@@ -345,16 +352,16 @@ impl Sink<DecodedSound> for SoundDelivery {
         if self.live_clock.is_some() {
             return self.cut(running, &values);
         }
-        let left_out = self.outliers.left_out;
+        let dropped = self.outliers.dropped;
         let ready = self.outliers.push(running, values);
         let counters = &self.health.audio.counters;
-        count_outliers(counters, "piece of sound", left_out, self.outliers.left_out);
+        count_outliers(counters, "piece of sound", dropped, self.outliers.dropped);
         ready
             .into_iter()
             .try_for_each(|(running, values)| self.cut(running, &values))
     }
 
-    /// Sends what is left of the pass.
+    /// Sends the rest of the pass.
     fn flush(&mut self) {
         for (running, values) in self.outliers.finish() {
             if self.cut(running, &values).is_err() {
@@ -379,15 +386,12 @@ fn count_outliers(counters: &SourceCounters, what: &str, before: u64, now: u64) 
     }
 }
 
-/// Rate of what the audio branch delivers.
-pub(super) const RATE: i32 = SAMPLE_RATE_HZ as i32;
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, AtomicI64};
 
     use super::*;
-    use crate::capture::join::BLOCK_SAMPLES;
+    use crate::capture::block_cutter::BLOCK_SAMPLES;
     use crate::clip::{ColorMatrix, Colorimetry};
     use crate::lane::{Received, WhenFull, lane};
 
@@ -404,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn sound_that_is_no_number_is_silent_and_counted() {
+    fn non_finite_samples_are_silenced_and_counted() {
         let (sender, receiver) = lane("audio", 8, WhenFull::DropOldest);
         let health = Arc::new(SourceHealth::default());
         let timeline = Arc::new(Timeline {
@@ -430,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_that_come_too_late_are_counted_and_told_and_the_source_heals() {
+    fn late_pictures_are_counted_and_reported_and_delivery_resumes() {
         let (sender, receiver) = lane("frames", 8, WhenFull::DropOldest);
         let (clock, health) = (
             Arc::new(SystemClock::new()),
@@ -444,7 +448,7 @@ mod tests {
             stop: Arc::new(AtomicBool::new(false)),
         });
         let mut delivery = FrameDelivery::new(sender, timeline, health.clone());
-        // Offline nothing is late.
+        // Without a lateness clock no picture is late.
         assert!(delivery.deliver(decoded(0)).is_ok());
         delivery.lateness_clock = Some(clock);
         for running_ms in [1000, 2000, 3000, 4000, 5000, 6000, 7000, 7900, 8500] {
@@ -455,7 +459,7 @@ mod tests {
         assert_eq!(health.video.counters.too_late.load(Ordering::Relaxed), 9);
         assert!(delivery.deliver(decoded(9500)).is_ok());
         assert_eq!(health.video.status().state, SourceState::Delivering);
-        // Then a second and a half is stale, and the answers to it say so.
+        // A lateness of about 1.5 s does not stop the delivery; the latency of the events shows it.
         delivery
             .timeline
             .release_offset

@@ -1,12 +1,13 @@
-//! What can be captured here.
+//! Enumeration of the capture devices of this machine.
 
 use cpal::traits::{DeviceTrait, HostTrait};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::library_messages::{AlsaMessages, StandardErrorKept};
+use super::library_messages::{AlsaMessages, CapturedStderr};
 use super::pipeline::init;
 
+/// The kind of a capture device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceKind {
@@ -14,17 +15,20 @@ pub enum DeviceKind {
     Audio,
 }
 
-/// One device, with the string that the configuration takes for it.
+/// One device and its configuration string.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct DeviceEntry {
     pub kind: DeviceKind,
+    /// Name for display.
     pub name: String,
+    /// Value for `video.source` or `audio.source`.
     pub config: String,
-    /// Why it cannot be opened now. Known of microphones only.
+    /// Why it cannot be opened now. Only known for microphones.
     pub problem: Option<String>,
 }
 
-/// What ALSA lists beside microphones, whatever is plugged in: converters and sinks. They work as sources when asked for by name.
+/// ALSA plugins that are listed beside microphones with any hardware: converters and sinks. They
+/// can still be opened by name.
 const ALSA_PLUGINS: [&str; 8] = [
     "null",
     "lavrate",
@@ -36,7 +40,8 @@ const ALSA_PLUGINS: [&str; 8] = [
     "vdownmix",
 ];
 
-/// Webcams (by the system's device monitor) and microphones (by cpal's default host), each with its string for the configuration.
+/// Webcams (from GStreamer's device monitor) and microphones (from cpal's default host), each with
+/// its configuration string.
 pub fn devices() -> Vec<DeviceEntry> {
     init();
     let mut entries: Vec<DeviceEntry> = webcams()
@@ -59,7 +64,7 @@ pub fn devices() -> Vec<DeviceEntry> {
             })
         })
         .collect();
-    let _messages = (StandardErrorKept::kept(), AlsaMessages::kept());
+    let _messages = (CapturedStderr::capture(), AlsaMessages::capture());
     let host = cpal::default_host();
     if host
         .default_input_device()
@@ -111,8 +116,9 @@ fn webcams() -> Vec<gst::Device> {
     devices
 }
 
-/// A link that leads to `path` and stays when the camera comes back under another number: under `/dev/v4l/by-id` it names the camera,
-/// whatever it is plugged into; for cameras that tell no name, under `/dev/v4l/by-path`, the place where it is plugged in.
+/// A symbolic link to `path` that stays valid when the camera gets another number. Links in
+/// `/dev/v4l/by-id` name the camera at any port. For cameras without a serial name, links in
+/// `/dev/v4l/by-path` name the port.
 fn stable_path(path: &str) -> String {
     let target = std::fs::canonicalize(path).ok();
     let link_in = |folder: &str| {

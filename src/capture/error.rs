@@ -1,4 +1,4 @@
-//! What can go wrong at the edge to devices, files and the network.
+//! Errors of devices, files and network sources.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,29 +6,32 @@ use std::path::{Path, PathBuf};
 use crate::address::shown;
 use crate::time::MediaTime;
 
-/// What helps where a track gave nothing.
-pub(super) const INSTALL_DECODERS: &str = "install gstreamer1.0-libav and gstreamer1.0-plugins-good, -bad and -ugly for its \
-     decoder, or convert it to H.264 and AAC in MP4";
+/// Remedy for a track that delivered nothing.
+pub(super) const INSTALL_DECODERS: &str = "install gstreamer1.0-libav and \
+    gstreamer1.0-plugins-good, -bad and -ugly for its decoder, or convert it to H.264 and AAC \
+    in MP4";
 
-/// Variants by what the caller does next.
+/// Errors of capture. The variants differ in the exit code or in the reaction of the caller.
 #[derive(thiserror::Error)]
 pub enum CaptureError {
     /// Exit 3.
     #[error("there is no file {}; check the path", shown(&.0.to_string_lossy()))]
     NoSuchFile(PathBuf),
-    /// Exit 3 for a device that was named; `auto` and `default` are waited for.
+    /// Exit 3 for a configured device; `auto` and `default` wait for a device.
     #[error("there is no {kind} `{}`; `expressd devices` lists what there is", shown(.name))]
     NoSuchDevice { kind: &'static str, name: String },
     /// Exit 3.
     #[error(
-        "the {kind} `{}` is listed and cannot be opened: {reason}; does the sound server run that it belongs to, and may this user reach it?", shown(.name)
+        "the {kind} `{}` is listed and cannot be opened: {reason}; does the sound server run that \
+         it belongs to, and may this user reach it?",
+        shown(.name)
     )]
     DeviceRefuses {
         kind: &'static str,
         name: String,
         reason: String,
     },
-    /// Exit 2: the configuration selects a track or a channel that is not there.
+    /// Exit 2: the configuration selects a track or a channel that does not exist.
     #[error("{} has no {what}: {remedy}", .path.display())]
     NoSuchTrack {
         path: PathBuf,
@@ -36,38 +39,54 @@ pub enum CaptureError {
         remedy: String,
     },
     /// Exit 1: nothing can be played.
-    #[error("{} is no media that can be played: {reason}; is it a complete film, sound or picture file?", .path.display())]
+    #[error(
+        "{} is no media that can be played: {reason}; is it a complete film, sound or picture \
+         file?",
+        .path.display()
+    )]
     Unreadable { path: PathBuf, reason: String },
-    /// Exit 1 once the events of what was decoded are written: its decoder gave up in a way of its own.
-    #[error("{} cannot be decoded: {reason}; convert it to another format, for example H.264 and AAC in MP4", .path.display())]
+    /// Exit 1 after the events of the decoded part are written: the decoder failed.
+    #[error(
+        "{} cannot be decoded: {reason}; convert it to another format, for example H.264 and AAC \
+         in MP4",
+        .path.display()
+    )]
     Undecodable { path: PathBuf, reason: String },
-    /// Exit 1 once the events of what was there are written.
-    #[error("{} is cut: {}; what was there was played, get the complete file for the rest", .path.display(), cut(*.end, *.expected, .reason))]
+    /// Exit 1 after the events of the available part are written: the file is truncated.
+    #[error(
+        "{} is cut: {}; what was there was played, get the complete file for the rest",
+        .path.display(), cut(*.end, *.expected, .reason)
+    )]
     Cut {
         path: PathBuf,
-        /// Where the last picture or sample ends.
+        /// End of the last picture or sample.
         end: MediaTime,
-        /// Where the container says that they end, if it does.
+        /// End that the container states, if it does.
         expected: Option<MediaTime>,
-        /// What the parser said, if it did.
+        /// Message of the parser, if there was one.
         reason: Option<String>,
     },
-    /// Exit 1 once the events of the first one are written.
-    #[error("{} holds a second recording from byte {offset} on, of which nothing was played; cut the file there and play both parts", .path.display())]
+    /// Exit 1 after the events of the first recording are written.
+    #[error(
+        "{} holds a second recording from byte {offset} on, of which nothing was played; cut the \
+         file there and play both parts",
+        .path.display()
+    )]
     Appended { path: PathBuf, offset: u64 },
-    /// Exit 1 once the events of what was there are written: the file is complete, and a track gave
-    /// nothing or less than its container says.
+    /// Exit 1 after the events of the available part are written: the file is complete, and a track
+    /// delivered nothing or less than its container states.
     #[error("{}: {what}; the rest was played; {remedy}", .path.display())]
     Missing {
         path: PathBuf,
-        /// The tracks and what came of them.
+        /// The tracks and what each delivered.
         what: String,
         remedy: &'static str,
     },
-    /// A live source stopped; capture heals itself, so that this is a reason in `status` and no exit.
+    /// A live source stopped. Capture reconnects by itself: this is a reason in `status` and not an
+    /// exit.
     #[error("{source_name} is lost: {reason}; trying again")]
     Lost { source_name: String, reason: String },
-    /// Exit 2 or 1: asked for something that cannot be had here.
+    /// Exit 2 or 1: a requested feature is not available here.
     #[error("{what} is not supported here; {remedy}")]
     Unsupported { what: String, remedy: String },
     /// Exit 1.
@@ -75,15 +94,22 @@ pub enum CaptureError {
     Denied { what: String, remedy: String },
 }
 
-/// As `Display`: names and paths may be addresses with secrets.
-/// What a track came to, as [`CaptureError::Missing`] words it.
-pub(super) fn track_fault(kind: &str, codec: &str, came: &str) -> String {
+/// Text of one track in [`CaptureError::Missing`].
+pub(super) fn track_fault(kind: &str, codec: &str, outcome: &str) -> String {
     let codec = if codec.is_empty() { "unnamed" } else { codec };
-    format!("its {kind} track (codec {codec}) {came}")
+    format!("its {kind} track (codec {codec}) {outcome}")
+}
+
+/// The error where GStreamer's base plugins are not installed.
+pub(super) fn missing_base_plugins() -> CaptureError {
+    CaptureError::Unsupported {
+        what: "decoding media".into(),
+        remedy: "install gstreamer1.0-plugins-base".into(),
+    }
 }
 
 impl CaptureError {
-    /// Tracks without a decoder: `picture` or `sound`, and the codec.
+    /// The error for tracks without a decoder. `tracks`: `picture` or `sound`, and the codec.
     pub(super) fn silent_tracks(path: &Path, tracks: &[(&str, String)]) -> CaptureError {
         let tracks = tracks
             .iter()
@@ -96,6 +122,7 @@ impl CaptureError {
     }
 }
 
+/// The same as `Display`, because names and paths may be addresses with secrets.
 impl fmt::Debug for CaptureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CaptureError({self})")

@@ -1,4 +1,4 @@
-//! How the sources are: state, reason and counters, shared by who captures and who reports.
+//! State, reason and counters of the sources, shared by capture and status reports.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::event::{SourceState, SourceStatus, Sources};
 use crate::time::MediaTime;
 
-/// The two sources and a counter of their changes, so that a `status` can go out at once.
+/// The two sources and a counter of their changes. A waiting reader can send a `status` at once.
 #[derive(Debug, Default)]
 pub struct SourceHealth {
     pub video: SourceGauge,
@@ -26,22 +26,23 @@ pub struct SourceGauge {
     pub counters: SourceCounters,
 }
 
-/// What one source delivered, ever.
+/// Counters of one source since the start of the program.
 #[derive(Debug)]
 pub struct SourceCounters {
     /// Frames (video) or blocks (audio).
     pub delivered: AtomicU64,
     /// Samples at 16 kHz (audio).
     pub samples: AtomicU64,
-    /// How often the device or our ring lost samples (audio).
+    /// Losses of samples by the device or our ring buffer (audio).
     pub xruns: AtomicU64,
-    /// Samples that were no usable numbers and were silenced (audio).
+    /// Samples that were not finite or too large, and were silenced (audio).
     pub silenced: AtomicU64,
-    /// Pictures that were dropped because they came too late to be of use (video, live).
+    /// Pictures that were dropped because they were too late (video, live).
     pub too_late: AtomicU64,
-    /// Pictures that had no stamp, or a wrong one, and were placed at an assumed rate (video).
+    /// Pictures without a stamp, or with a wrong one, that were stamped at an assumed rate (video).
     pub assumed_stamps: AtomicU64,
-    /// Pictures and pieces of sound that were left out because their stamps lay far ahead of all around.
+    /// Pictures and blocks of sound that were dropped because their stamps were far ahead of their
+    /// neighbours.
     pub outliers: AtomicU64,
     /// How often the source was opened again after a loss.
     pub reconnects: AtomicU64,
@@ -49,7 +50,8 @@ pub struct SourceCounters {
     newest_nanos: AtomicI64,
 }
 
-/// Sound lies within -1..1; what decoders overshoot, and devices of a wrong scale, is far below this.
+/// Largest usable sample. Sound lies within -1..1; overshoot of decoders and devices with a wrong
+/// scale stay far below this.
 const LOUDEST: f32 = 1e6;
 
 impl Default for SourceGauge {
@@ -82,8 +84,9 @@ impl SourceCounters {
         (nanos != i64::MIN).then(|| MediaTime::from_nanos(nanos))
     }
 
-    /// Silences samples that are no numbers, or so large that sums over them may be none, and counts them. Every way in leads through
-    /// here: a single one would stay in each filter and in each network with a memory behind it.
+    /// Silences and counts samples that are not finite, or so large that sums over them could
+    /// overflow. All sound passes here: a single such sample would persist in every filter and
+    /// recurrent network after it.
     pub(super) fn silence_unusable(&self, samples: &mut [f32]) {
         let mut silenced = 0;
         for sample in samples
@@ -104,13 +107,14 @@ impl SourceCounters {
 }
 
 impl SourceGauge {
+    /// The current state and its reason.
     pub fn status(&self) -> SourceStatus {
         self.status.lock().expect("health lock").clone()
     }
 }
 
 impl SourceHealth {
-    /// Both, as `status` carries them.
+    /// Both sources, for the `status` event.
     pub fn sources(&self) -> Sources {
         Sources {
             video: self.video.status(),
@@ -118,12 +122,12 @@ impl SourceHealth {
         }
     }
 
-    /// How many changes of state, reason or origin there were.
+    /// Number of changes of state, reason or origin.
     pub fn changes(&self) -> u64 {
         *self.changes.lock().expect("health lock")
     }
 
-    /// Waits until there were more changes than `seen`, at most `timeout`; how many there were.
+    /// Waits at most `timeout` until there are more changes than `seen`. Returns their number.
     pub fn wait_for_change(&self, seen: u64, timeout: Duration) -> u64 {
         let changes = self.changes.lock().expect("health lock");
         *self
@@ -133,8 +137,8 @@ impl SourceHealth {
             .0
     }
 
-    /// Capture is paused: the configured sources (`video`, `audio`) are off, with that reason. Call it
-    /// after they are closed, because a source that closes is off without a reason.
+    /// Marks the configured sources (`video`, `audio`) as off because capture is paused. Must be
+    /// called after they are closed: closing sets the state without a reason.
     pub fn pause(&self, video: bool, audio: bool) {
         for (gauge, configured) in [(&self.video, video), (&self.audio, audio)] {
             if configured {
@@ -150,15 +154,15 @@ impl SourceHealth {
         }
         (status.state, status.reason) = (state, reason);
         drop(status);
-        self.tell();
+        self.notify_change();
     }
 
     pub(super) fn set_origin(&self, gauge: &SourceGauge, origin: Option<MediaTime>) {
         gauge.status.lock().expect("health lock").origin_ns = origin;
-        self.tell();
+        self.notify_change();
     }
 
-    fn tell(&self) {
+    fn notify_change(&self) {
         *self.changes.lock().expect("health lock") += 1;
         self.changed.notify_all();
     }
@@ -181,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_usable_number_is_silenced_and_counted_and_the_rest_stays() {
+    fn unusable_samples_are_silenced_and_counted() {
         let counters = SourceGauge::default().counters;
         let mut samples = [
             0.5,

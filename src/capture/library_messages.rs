@@ -1,5 +1,5 @@
-//! What sound libraries write to standard error: several lines for each device that does not open.
-//! It goes to the log, at debug.
+//! Redirection of the messages that sound libraries write to standard error, several lines for each
+//! device that does not open. They go to the log at debug level.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -16,11 +16,11 @@ fn log(library: &str, text: &[u8]) {
     }
 }
 
-/// Keeps what ALSA says on this thread while it lives.
+/// Captures the messages of ALSA on this thread until it is dropped.
 pub(super) struct AlsaMessages(Option<Rc<RefCell<alsa::Output>>>);
 
 impl AlsaMessages {
-    pub fn kept() -> AlsaMessages {
+    pub fn capture() -> AlsaMessages {
         AlsaMessages(alsa::Output::local_error_handler().ok())
     }
 }
@@ -31,38 +31,39 @@ impl Drop for AlsaMessages {
         output
             .borrow()
             .buffer_string(|text| log("sound libraries", text));
-        // The buffer is this thread's until another takes its place.
+        // The buffer belongs to this thread until another one replaces it.
         let _ = alsa::Output::local_error_handler();
     }
 }
 
-/// Keeps all that this process writes to standard error while it lives: JACK's library, behind an
-/// ALSA device, can be told no other place. For the moment in which devices are listed.
-pub(super) struct StandardErrorKept(Option<Kept>);
+/// Captures all output of this process to standard error until it is dropped, for the short time in
+/// which devices are listed. JACK's library behind an ALSA device cannot be configured to write
+/// elsewhere.
+pub(super) struct CapturedStderr(Option<Redirection>);
 
-struct Kept {
+struct Redirection {
     before: OwnedFd,
     messages: File,
 }
 
-impl StandardErrorKept {
-    pub fn kept() -> StandardErrorKept {
-        StandardErrorKept(Kept::new().ok())
+impl CapturedStderr {
+    pub fn capture() -> CapturedStderr {
+        CapturedStderr(Redirection::new().ok())
     }
 }
 
-impl Kept {
-    fn new() -> io::Result<Kept> {
+impl Redirection {
+    fn new() -> io::Result<Redirection> {
         let before = rustix::io::fcntl_dupfd_cloexec(io::stderr(), 3)?;
         let messages = memfd_create("messages", MemfdFlags::CLOEXEC)?;
         dup2_stderr(&messages)?;
-        Ok(Kept {
+        Ok(Redirection {
             before,
             messages: messages.into(),
         })
     }
 
-    fn give_back(&mut self) -> io::Result<Vec<u8>> {
+    fn restore(&mut self) -> io::Result<Vec<u8>> {
         dup2_stderr(&self.before)?;
         let mut text = Vec::new();
         self.messages.rewind()?;
@@ -71,9 +72,9 @@ impl Kept {
     }
 }
 
-impl Drop for StandardErrorKept {
+impl Drop for CapturedStderr {
     fn drop(&mut self) {
-        if let Some(Ok(text)) = self.0.as_mut().map(Kept::give_back) {
+        if let Some(Ok(text)) = self.0.as_mut().map(Redirection::restore) {
             log("sound libraries", &text);
         }
     }

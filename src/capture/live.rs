@@ -1,7 +1,7 @@
-//! Live sources: opened here, each watched and healed on a thread of its own.
+//! Live sources. Each one is monitored and reconnected on its own thread.
 //!
-//! A source is lost when its pipeline reports an error, ends, or is silent for longer than its rate explains; it is then opened again,
-//! for ever.
+//! A source is lost when its pipeline reports an error, ends, or stalls for longer than its rate
+//! explains. It is then opened again, without a limit of attempts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -12,40 +12,40 @@ use gstreamer as gst;
 
 use super::Outputs;
 use super::camera::Camera;
-use super::delivery::{FrameDelivery, SoundDelivery, Timeline};
+use super::delivery::{FrameDelivery, SoundDelivery};
 use super::error::CaptureError;
 use super::health::SourceHealth;
 use super::microphone::Microphone;
 use super::pipeline::init;
-use super::plug::{Plug, Wanted};
 use super::recording::{Pace, Recording};
+use super::retry::{FIRST_PAUSE, pause};
 use super::source;
 use super::spec::{AudioSpec, VideoSpec, local_file};
+use super::timeline::Timeline;
+use super::track_linker::{TrackLinker, WantedTracks};
 use super::tracks::TrackChoice;
 use crate::clip::AudioBlock;
 use crate::event::SourceState;
 use crate::lane::LaneSender;
 use crate::time::{Clock, SystemClock};
 
-/// Pause before the first attempt to open a lost source again.
-pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// How often a running source is looked at.
-pub(super) const WATCH_STEP: Duration = Duration::from_millis(50);
-/// How long the end of all sources is waited for.
+/// Time limit for the end of all sources.
 const CLOSING: Duration = Duration::from_secs(1);
 const CLOSING_STEP: Duration = Duration::from_millis(5);
 
-/// A recording that played this long before it failed is opened again at once.
+/// A recording that played this long before it failed is opened again after the shortest pause,
+/// nanoseconds.
 const LASTED_NANOS: i64 = 10_000_000_000;
 /// The longest pause before a recording that failed is opened again.
 const LONGEST_FILE_PAUSE: Duration = Duration::from_secs(5);
 
-/// Running live sources. Dropped or stopped, they end and their lanes close.
+/// Running live sources. They end, and their lanes close, when this is dropped or stopped.
 #[derive(Debug)]
 pub struct LiveCapture {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
-    /// The microphone's thread has a weak one: a sound server that hangs holds up that thread in a call, and nothing else.
+    /// The microphone's thread holds a weak sender: a sound server that hangs blocks only that
+    /// thread.
     sound: Option<LaneSender<AudioBlock>>,
 }
 
@@ -77,9 +77,14 @@ impl Drop for LiveCapture {
     }
 }
 
-/// Opens the live sources and returns: what can be known at once (a named device or a file that is not there, nonsense) is an error,
-/// every other fault is shown in the source health and heals itself, also `auto` and `default` where nothing is there yet. A local file as `uri:` is played at
-/// its own pace, again and again. The lanes must drop when full: live capture waits for nobody.
+/// Opens the live sources and returns. Faults that are known at once are errors: a missing named
+/// device or file, or an invalid specification. Every other fault is reported in the source health
+/// and retried; so are `auto` and `default` while there is no device. A local file as `uri:` is
+/// played in a loop at its own pace. The lanes must drop when full, because live capture must not
+/// block.
+///
+/// # Errors
+/// [`CaptureError`] for each fault that is known at once.
 pub fn open_live(
     video: &VideoSpec,
     audio: &AudioSpec,
@@ -90,7 +95,7 @@ pub fn open_live(
     open_live_with(video, audio, TrackChoice::default(), clock, outputs, health)
 }
 
-/// The same with a choice of tracks (of a local file) and channels.
+/// As [`open_live`], with a choice of tracks (of a local file) and channels.
 pub fn open_live_with(
     video: &VideoSpec,
     audio: &AudioSpec,
@@ -120,24 +125,24 @@ pub fn open_live_with(
     let stop = Arc::new(AtomicBool::new(false));
     let first = match (&file, video) {
         (Some(path), _) => Some(Recording::open_with(path, choice)?),
-        // Whichever there is, also one that is plugged in later.
+        // Any webcam, also one that is plugged in later.
         (None, VideoSpec::Auto | VideoSpec::None) => None,
-        // Builds once for the errors of that.
+        // Builds the source once to report its errors.
         (None, spec) => {
             let pipeline = gst::Pipeline::new();
-            let wanted = Wanted {
+            let wanted = WantedTracks {
                 video: true,
                 audio: with_track,
                 channel: choice.channel,
             };
-            let plug = Plug::new(
+            let linker = TrackLinker::new(
                 &pipeline,
                 Arc::default(),
                 wanted,
                 clock.clone(),
                 timeline(&stop),
             );
-            source::build(spec, &pipeline, &plug).map(|()| None)?
+            source::build(spec, &pipeline, &linker).map(|()| None)?
         }
     };
 
@@ -186,7 +191,8 @@ pub fn open_live_with(
                         stop.clone(),
                     );
                     let Err(error) = played else { return };
-                    // One that fails at its beginning again and again must not keep a processor busy.
+                    // A recording that repeatedly fails at its beginning must not keep a processor
+                    // busy.
                     wait = if clock.now().nanos_since(began) > LASTED_NANOS {
                         FIRST_PAUSE
                     } else {
@@ -242,15 +248,4 @@ fn timeline(stop: &Arc<AtomicBool>) -> Arc<Timeline> {
         pacing: None,
         stop: stop.clone(),
     })
-}
-
-/// Sleeps in steps, so that a stop is heard. `false` when capture is to stop.
-pub(super) fn pause(length: Duration, stop: &AtomicBool) -> bool {
-    let mut left = length;
-    while !left.is_zero() && !stop.load(Ordering::Acquire) {
-        let step = left.min(WATCH_STEP);
-        std::thread::sleep(step);
-        left -= step;
-    }
-    !stop.load(Ordering::Acquire)
 }

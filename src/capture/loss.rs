@@ -1,4 +1,4 @@
-//! Why a video source was lost, and how soon it may be asked again.
+//! The cause of the loss of a video source, and the pause before the next attempt.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ const LONGEST_PAUSE_REFUSED: Duration = Duration::from_secs(30);
 /// Cameras lock an account after a few wrong passwords, for minutes.
 const PAUSE_UNAUTHORISED: Duration = Duration::from_secs(60);
 
-/// What has to change before another attempt can succeed.
+/// The kind of fault, which decides how soon another attempt can succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// The source is away, or the connection broke off: it may be back at any moment.
-    Away,
-    /// A server is there and answers with an error.
+    /// The source is absent, or the connection broke: it may return at any moment.
+    Unavailable,
+    /// A server answers with an error.
     Refused,
-    /// The same because of the user name or password.
+    /// A server refuses the user name or password.
     Unauthorised,
 }
 
@@ -32,14 +32,15 @@ pub(super) struct Loss {
 }
 
 impl Loss {
-    pub fn away(reason: impl Into<String>) -> Loss {
+    pub fn unavailable(reason: impl Into<String>) -> Loss {
         Loss {
             reason: reason.into(),
-            cause: Cause::Away,
+            cause: Cause::Unavailable,
         }
     }
 
-    /// From GStreamer's error. `missing`: the decoder that is not installed, if it said so.
+    /// The loss for an error of GStreamer. `missing`: the decoder that is not installed, if that
+    /// was reported.
     pub fn of_error(error: &gst::message::Error, missing: Option<&str>, spec: &VideoSpec) -> Loss {
         let debug = error.debug().unwrap_or_default();
         let factory = error
@@ -54,23 +55,24 @@ impl Loss {
             _ if error.error().matches(gst::ResourceError::NotAuthorized) => {
                 Loss::of_status(401, spec)
             }
-            _ => Loss::away(match (missing, factory.as_deref()) {
+            _ => Loss::unavailable(match (missing, factory.as_deref()) {
                 (Some(missing), _) => format!(
-                    "{missing} is not installed; install gstreamer1.0-libav and gstreamer1.0-plugins-good, -bad and -ugly"
+                    "{missing} is not installed; install gstreamer1.0-libav and \
+                     gstreamer1.0-plugins-good, -bad and -ugly"
                 ),
                 (None, Some("souphttpsrc")) => {
                     "the server cannot be reached, or it broke the connection off".into()
                 }
                 // The message may quote the address.
-                (None, _) => spec.hide_in(&reason(error)),
+                (None, _) => spec.redact_in(&reason(error)),
             }),
         };
         if let VideoSpec::Uri(address) = spec
             && is_badly_escaped(address.expose())
         {
             loss.reason.push_str("; ");
-            loss.reason.push_str(ESCAPE);
-            if loss.cause == Cause::Away {
+            loss.reason.push_str(ESCAPE_REMEDY);
+            if loss.cause == Cause::Unavailable {
                 loss.cause = Cause::Refused;
             }
         }
@@ -113,21 +115,22 @@ impl Loss {
 }
 
 impl Cause {
-    /// How long to wait after this loss, given the pause before it. `None`: the source's own rule.
+    /// The pause after this loss, given the previous pause. `None`: the source's own rule applies.
     pub fn pause(self, before: Duration) -> Option<Duration> {
         match self {
-            Cause::Away => None,
+            Cause::Unavailable => None,
             Cause::Refused => Some((before * 2).clamp(FIRST_PAUSE_REFUSED, LONGEST_PAUSE_REFUSED)),
             Cause::Unauthorised => Some(PAUSE_UNAUTHORISED),
         }
     }
 }
 
-/// What to do about an address whose user name or password breaks it.
-pub(super) const ESCAPE: &str = "in the address, the user name or the password has characters \
-    that must be percent-encoded: write % as %25, @ as %40, : as %3A, / as %2F, # as %23, ? as %3F";
+/// Remedy for an address with unescaped characters in its user name or password.
+pub(super) const ESCAPE_REMEDY: &str = "in the address, the user name or the password has \
+    characters that must be percent-encoded: write % as %25, @ as %40, : as %3A, / as %2F, \
+    # as %23, ? as %3F";
 
-/// Does the user name or password of this address hold characters that end it too early?
+/// Whether the user name or password of this address has characters that end it too early.
 pub(super) fn is_badly_escaped(address: &str) -> bool {
     let Some((_, rest)) = address.split_once("://") else {
         return false;
@@ -136,7 +139,7 @@ pub(super) fn is_badly_escaped(address: &str) -> bool {
     match authority.rsplit_once('@') {
         Some((user, host)) => {
             let mut escapes = user.split('%').skip(1);
-            // With a second '@' behind it, what looks like a host may be the rest of a password.
+            // With a second '@' after it, the apparent host may be the rest of a password.
             let host = host.split(':').next().unwrap_or_default();
             let is_plain = host.contains('.') || host.starts_with('[') || host == "localhost";
             (!is_plain && rest[authority.len()..].contains('@'))
@@ -151,7 +154,8 @@ pub(super) fn is_badly_escaped(address: &str) -> bool {
     }
 }
 
-/// Does a `/`, `#` or `?` in the user name or password end the address before its host, so that what is left is no host and port?
+/// Whether a `/`, `#` or `?` in the user name or password ends the authority of the address before
+/// its host, so that no valid host and port is left.
 pub(super) fn is_unusable(address: &str) -> bool {
     let Some((_, rest)) = address.split_once("://") else {
         return false;
@@ -178,8 +182,8 @@ fn names_user(spec: &VideoSpec) -> bool {
     }
 }
 
-/// The status of an HTTP or RTSP response in the last line of GStreamer's debug text, before any address in it:
-/// `Not Found (404), URL: …` or `Got error response: 503 (…)`.
+/// The status of an HTTP or RTSP response in the last line of GStreamer's debug text, before any
+/// address: `Not Found (404), URL: …` or `Got error response: 503 (…)`.
 fn http_status(debug: &str) -> Option<u16> {
     let words = debug.lines().last()?.split(", URL:").next()?;
     let mut numbers = words.split(|c: char| !c.is_ascii_digit());
@@ -194,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_whose_password_ends_them_early_are_recognised() {
+    fn unescaped_passwords_in_addresses_are_recognised() {
         for address in [
             "rtsp://admin:p@ss@10.0.0.2/live",
             "rtsp://admin:pass/word@10.0.0.2/live",
@@ -222,18 +226,20 @@ mod tests {
     }
 
     #[test]
-    fn the_status_is_read_from_what_gstreamer_writes() {
+    fn the_status_is_read_from_debug_text() {
         for (debug, status) in [
             (
                 "../gst/rtsp/gstrtspsrc.c(6899): gst_rtspsrc_send ():\nUnauthorized (401)",
                 Some(401),
             ),
             (
-                "gstsouphttpsrc.c(1900): x ():\nNot Found (404), URL: http://x/(500)a, Redirect to: (NULL)",
+                "gstsouphttpsrc.c(1900): x ():\nNot Found (404), URL: http://x/(500)a, \
+                 Redirect to: (NULL)",
                 Some(404),
             ),
             (
-                "gstrtspsrc.c(6904): gst_rtspsrc_send ():\nGot error response: 503 (Service Unavailable).",
+                "gstrtspsrc.c(6904): gst_rtspsrc_send ():\nGot error response: 503 \
+                 (Service Unavailable).",
                 Some(503),
             ),
             (
@@ -246,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_repeated_less_and_less_often_and_wrong_passwords_each_minute() {
+    fn refusals_back_off_and_wrong_passwords_wait_a_minute() {
         let mut pause = Duration::ZERO;
         let pauses: Vec<u64> = (0..6)
             .map(|_| {
@@ -259,6 +265,6 @@ mod tests {
             Cause::Unauthorised.pause(Duration::ZERO),
             Some(Duration::from_secs(60))
         );
-        assert_eq!(Cause::Away.pause(pause), None);
+        assert_eq!(Cause::Unavailable.pause(pause), None);
     }
 }

@@ -1,4 +1,5 @@
-//! Microphones by cpal: a callback that only stamps and copies, and a thread that resamples, places and sends.
+//! Microphones through cpal. A callback only stamps and copies; a thread resamples, stamps and
+//! sends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,39 +9,40 @@ use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, StreamConfig, SupportedBufferSize};
 use ringbuf::traits::Consumer;
 
-use super::channels::{ChannelWatch, VadBlock};
+use super::callback::{ChannelMixer, Signals, build};
+use super::downmix::{CancellationDetector, Downmix};
 use super::error::CaptureError;
 use super::health::SourceHealth;
-use super::intake::{Mix, Signals, build};
 use super::library_messages::AlsaMessages;
-use super::live::{FIRST_PAUSE, pause};
-use super::pulse::Pulse;
 use super::resample::{ToSpeechRate, nanos};
+use super::retry::{FIRST_PAUSE, pause};
 use super::spec::AudioSpec;
+use super::stall::StallDetector;
 use super::tracks::ChannelSelection;
 use crate::clip::{AudioBlock, samples_to_nanos};
 use crate::event::SourceState;
 use crate::lane::WeakLaneSender;
 use crate::time::{Clock, ClockMap, MediaTime, SystemClock};
 
-/// Callbacks asked of the device per second.
+/// Callbacks per second that are requested from the device.
 const CALLBACKS_HZ: u32 = 50;
 /// How often the ring is drained.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
-/// How long a device may take from its opening to its first callback.
+/// Time limit from the opening of a device to its first callback, nanoseconds.
 const OPENING_NANOS: i64 = 4_000_000_000;
-/// Between two attempts to open a device. They cost little, and PulseAudio's null sink takes 2 s from there to its first sample.
+/// Longest pause between two attempts to open a device. Attempts are cheap, and PulseAudio's null
+/// sink takes 2 s from opening to its first sample.
 const LONGEST_PAUSE: Duration = Duration::from_millis(300);
-/// The same for a device that has never been heard, and may never come: each attempt reads ALSA's whole configuration.
-const LONGEST_PAUSE_UNHEARD: Duration = Duration::from_secs(2);
-/// How long the end of a stream is waited for.
+/// The same for a device that has not delivered yet: each attempt reads ALSA's whole configuration.
+const LONGEST_PAUSE_UNSEEN: Duration = Duration::from_secs(2);
+/// Time limit for the end of a stream.
 const CLOSING: Duration = Duration::from_millis(300);
-/// Readings of the clock before the first block is placed, or one for a device whose blocks are longer than all of them
-/// usually are; meanwhile the sound waits.
+/// Readings of the clock before the first block is stamped; meanwhile the sound is buffered. One
+/// reading is enough for a device with blocks longer than [`LONG_BLOCK_NANOS`].
 const READINGS_BEFORE_FIRST: u32 = 8;
 const LONG_BLOCK_NANOS: i64 = 250_000_000;
 
-/// A microphone that exists, or did a moment ago; or the default one, which may be still to come.
+/// A microphone that existed when it was looked up, or the default one, which may appear later.
 #[derive(Debug)]
 pub(super) struct Microphone {
     spec: AudioSpec,
@@ -48,7 +50,8 @@ pub(super) struct Microphone {
 }
 
 impl Microphone {
-    /// Is there such a device, and can it record? Of the default one that is not asked: it is whichever there is, also later.
+    /// Looks up the device of `spec` and checks that it can record. The default device is not
+    /// checked, because it may appear later.
     pub fn find(spec: &AudioSpec) -> Result<Self, CaptureError> {
         let microphone = Microphone {
             spec: spec.clone(),
@@ -79,7 +82,7 @@ impl Microphone {
         }
     }
 
-    /// Which of its channels is heard.
+    /// Selects the channel to record.
     pub fn with_channel(self, channel: ChannelSelection) -> Self {
         Microphone { channel, ..self }
     }
@@ -92,14 +95,14 @@ impl Microphone {
                 by_id.or_else(|| {
                     host.input_devices()
                         .ok()?
-                        .find(|device| is_called(device, name))
+                        .find(|device| matches_name(device, name))
                 })
             }
             _ => host.default_input_device(),
         }
     }
 
-    /// Records until `stop`, healing itself.
+    /// Records until `stop`, and reconnects after losses.
     pub fn run(
         self,
         lane: &WeakLaneSender<AudioBlock>,
@@ -122,18 +125,19 @@ impl Microphone {
             if !pause(wait, stop) {
                 break;
             }
-            let heard = gauge.counters.delivered.load(Ordering::Relaxed) > 0;
-            wait = (wait * 2).min(if heard {
+            let has_delivered = gauge.counters.delivered.load(Ordering::Relaxed) > 0;
+            wait = (wait * 2).min(if has_delivered {
                 LONGEST_PAUSE
             } else {
-                LONGEST_PAUSE_UNHEARD
+                LONGEST_PAUSE_UNSEEN
             });
             gauge.counters.reconnects.fetch_add(1, Ordering::Relaxed);
         }
         health.set(gauge, SourceState::Off, None);
     }
 
-    /// One stream from its opening to its loss (`Err`: why), or to the end of capture (`Ok`).
+    /// Runs one stream from its opening to its loss (`Err` with the reason) or to the end of
+    /// capture (`Ok`).
     fn attempt(
         &self,
         lane: &WeakLaneSender<AudioBlock>,
@@ -142,7 +146,7 @@ impl Microphone {
         stop: &AtomicBool,
         last: &mut Option<MediaTime>,
     ) -> Result<(), String> {
-        let _messages = AlsaMessages::kept();
+        let _messages = AlsaMessages::capture();
         let device = self
             .device()
             .ok_or_else(|| format!("there is no microphone `{}`", self.spec))?;
@@ -152,16 +156,17 @@ impl Microphone {
         let rate_hz = supported.sample_rate();
         let signals = Arc::new(Signals::default());
         let channels = supported.channels();
-        let Some(heard) = VadBlock::at_first(self.channel, usize::from(channels)) else {
+        let Some(downmix) = Downmix::initial(self.channel, usize::from(channels)) else {
             return Err(format!(
-                "the microphone `{}` has {channels} channels: audio.channel = \"{}\" is none of them",
+                "the microphone `{}` has {channels} channels: audio.channel = \"{}\" is none of \
+                 them",
                 self.spec, self.channel
             ));
         };
-        let mix = Mix {
-            heard,
-            watch: (self.channel == ChannelSelection::Auto && channels > 1)
-                .then(|| ChannelWatch::new(usize::from(channels), rate_hz)),
+        let mixer = ChannelMixer {
+            downmix,
+            detector: (self.channel == ChannelSelection::Auto && channels > 1)
+                .then(|| CancellationDetector::new(usize::from(channels), rate_hz)),
         };
         let (format, buffer) = (
             supported.sample_format(),
@@ -172,7 +177,7 @@ impl Microphone {
             sample_rate: rate_hz,
             buffer_size: buffer,
         };
-        let (stream, mut ring) = match build(&device, config, format, mix.clone(), &signals) {
+        let (stream, mut ring) = match build(&device, config, format, mixer.clone(), &signals) {
             Ok(built) => built,
             Err(_) => build(
                 &device,
@@ -181,19 +186,19 @@ impl Microphone {
                     ..config
                 },
                 format,
-                mix,
+                mixer,
                 &signals,
             )
             .map_err(|error| error.to_string())?,
         };
-        let stream = Open(Some(stream));
+        let stream = OpenStream(Some(stream));
         stream.play()?;
 
         let mut resampler = ToSpeechRate::new(rate_hz)?;
         let mut map = ClockMap::new();
         let (mut position, mut readings, mut samples) = (0i64, 0u32, Vec::new());
-        let (mut pulse, mut xruns, mut was_told) =
-            (Pulse::new(clock.now(), OPENING_NANOS), 0, false);
+        let (mut stall, mut xruns, mut has_warned) =
+            (StallDetector::new(clock.now(), OPENING_NANOS), 0, false);
         let outcome = loop {
             if stop.load(Ordering::Acquire) {
                 break Ok(());
@@ -206,8 +211,11 @@ impl Microphone {
                     .take()
                     .unwrap_or_else(|| "the device is gone".into()));
             }
-            if let Some(channel) = signals.left_for.swap(0, Ordering::Relaxed).checked_sub(1)
-                && !std::mem::replace(&mut was_told, true)
+            if let Some(channel) = signals
+                .selected_channel
+                .swap(0, Ordering::Relaxed)
+                .checked_sub(1)
+                && !std::mem::replace(&mut has_warned, true)
             {
                 tracing::warn!(
                     "the microphone's channels cancel each other when mixed: channel {} is heard \
@@ -222,27 +230,27 @@ impl Microphone {
                 .xruns
                 .fetch_add(new_xruns - xruns, Ordering::Relaxed);
             xruns = new_xruns;
-            while let Some(mark) = ring.marks.try_pop() {
-                if mark.lost_before > 0 {
-                    position += i64::from(mark.lost_before);
+            while let Some(stamp) = ring.stamps.try_pop() {
+                if stamp.lost_before > 0 {
+                    position += i64::from(stamp.lost_before);
                     resampler.restart(position);
                 }
                 map.observe(
                     nanos(position, rate_hz),
-                    MediaTime::from_nanos(mark.first_captured_nanos - clock.origin_nanos()),
+                    MediaTime::from_nanos(stamp.first_captured_nanos - clock.origin_nanos()),
                 );
                 readings += 1;
-                pulse.observe(u64::from(readings), clock.now());
-                ring.take(mark, &mut samples, &health.audio.counters);
-                position += i64::from(mark.samples);
-                let is_long = nanos(i64::from(mark.samples), rate_hz) > LONG_BLOCK_NANOS;
+                stall.observe(u64::from(readings), clock.now());
+                ring.read_block(stamp, &mut samples, &health.audio.counters);
+                position += i64::from(stamp.samples);
+                let is_long = nanos(i64::from(stamp.samples), rate_hz) > LONG_BLOCK_NANOS;
                 if readings < READINGS_BEFORE_FIRST && !is_long {
                     continue;
                 }
                 let mut open = true;
                 resampler.push(&samples, |device_nanos, samples| {
                     let mut time = map.place(device_nanos);
-                    // After a loss, nothing is placed before what was heard before it.
+                    // After a loss, no block is stamped earlier than the last one before it.
                     time = last.map_or(time, |last| time.max(last));
                     *last = Some(time);
                     health.set(&health.audio, SourceState::Delivering, None);
@@ -262,24 +270,25 @@ impl Microphone {
                     return Ok(());
                 }
             }
-            if let Some(why) = pulse.stalled("sound", clock.now()) {
+            if let Some(why) = stall.stalled("sound", clock.now()) {
                 break Err(why);
             }
             std::thread::sleep(DRAIN_STEP);
         };
         if let Err(why) = &outcome {
-            // Told before the stream is taken down, which may take its time.
+            // Reported before the stream is closed, which may take long.
             health.set(&health.audio, SourceState::Lost, Some(why.clone()));
         }
         outcome
     }
 }
 
-/// A running stream. Closing it is left to a thread of its own: libpulse 16 deadlocks now and then when its server was killed
-/// (its own thread waits in `pa_memimport_free`, ALSA's for the lock that it holds), and that must not keep us from healing.
-struct Open(Option<cpal::Stream>);
+/// A running stream. It is closed on a separate thread: libpulse 16 sometimes deadlocks when its
+/// server was killed, and that must not block the reconnection. (Its own thread waits in
+/// `pa_memimport_free`, ALSA's for the lock that it holds.)
+struct OpenStream(Option<cpal::Stream>);
 
-impl Open {
+impl OpenStream {
     fn play(&self) -> Result<(), String> {
         self.0
             .as_ref()
@@ -289,7 +298,7 @@ impl Open {
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenStream {
     fn drop(&mut self) {
         let stream = self.0.take();
         if let Ok(closing) = std::thread::Builder::new()
@@ -305,8 +314,8 @@ impl Drop for Open {
     }
 }
 
-/// Does the user mean this device?
-fn is_called(device: &cpal::Device, name: &str) -> bool {
+/// Whether `name` is the name, the identifier or the driver of this device.
+fn matches_name(device: &cpal::Device, name: &str) -> bool {
     device.to_string() == name
         || device.id().is_ok_and(|id| id.to_string() == name)
         || device
@@ -314,7 +323,7 @@ fn is_called(device: &cpal::Device, name: &str) -> bool {
             .is_ok_and(|d| d.name() == name || d.driver() == Some(name))
 }
 
-/// The default buffer of some hosts is seconds long.
+/// A short buffer: the default buffer of some hosts is seconds long.
 fn small_buffer(rate_hz: u32, supported: &SupportedBufferSize) -> BufferSize {
     let wanted = rate_hz / CALLBACKS_HZ;
     BufferSize::Fixed(match supported {

@@ -1,41 +1,45 @@
-//! Light and sound, stamped at capture on the one timeline.
+//! Capture of video and sound, stamped on one timeline.
 //!
-//! Two kinds of source, one kind of output: [`Recording`] plays a file (once or looped, at any pace), [`open_live`] drains cameras,
-//! microphones and network streams and heals them when they are lost. Both send [`VideoFrame`]s and [`AudioBlock`]s into lanes and
-//! write on their state to a [`SourceHealth`]. Nothing here looks at a picture or listens to a sound.
+//! [`Recording`] plays a file, once or looped, at any pace. [`open_live`] reads cameras,
+//! microphones and network streams, and opens them again when they are lost. Both send
+//! [`VideoFrame`]s and [`AudioBlock`]s into lanes and report their state to a [`SourceHealth`]. The
+//! content of pictures and sound is not analysed here.
 
 mod appended;
 mod bare;
+mod block_cutter;
+mod callback;
 mod camera;
-mod channels;
 mod container;
 mod content;
+mod decoded;
 mod decoder;
 mod delivery;
 mod devices;
+mod downmix;
 mod error;
 mod health;
-mod intake;
-mod join;
 mod library_messages;
 mod live;
 mod loss;
 mod microphone;
-mod mixdown;
 mod multipart;
+mod pipe;
 mod pipeline;
-mod plug;
-mod pulse;
 mod recording;
 mod resample;
+mod retry;
+mod sample;
+mod sound_branch;
 mod source;
 mod spec;
+mod stall;
 mod stamps;
-mod stream;
 mod timeline;
+mod track_linker;
+mod track_sinks;
 mod tracks;
 mod truncation;
-mod wav;
 
 pub use bare::{bare_decode, has_element};
 pub use content::{is_named_as_recording, is_recording};
@@ -51,9 +55,12 @@ pub use tracks::{ChannelSelection, TrackChoice, TrackSelection, UnknownSelection
 use crate::clip::{AudioBlock, VideoFrame};
 use crate::lane::LaneSender;
 
-/// The lanes that a source fills. A lane that is closed (its sender dropped) is the end of that track.
+/// The lanes that a source fills. A closed lane (its sender is dropped) marks the end of that
+/// track.
 #[derive(Clone, Debug, Default)]
 pub struct Outputs {
+    /// Video; `None`: not wanted.
     pub frames: Option<LaneSender<VideoFrame>>,
+    /// Sound; `None`: not wanted.
     pub audio: Option<LaneSender<AudioBlock>>,
 }

@@ -1,13 +1,14 @@
-//! Motion JPEG over HTTP from cameras that leave out what the multipart demuxer needs.
+//! Repair of motion JPEG over HTTP from cameras that omit the first boundary.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-/// Some cameras begin with the first part's headers, without the boundary before them (RFC 2046, section 5.1.1, requires it). The
-/// boundary that the HTTP header names is put there, so that the type is recognised and the first part is found.
-pub(super) fn complete(source: &gst::Element) {
+/// Inserts a missing first boundary. Some cameras begin with the headers of the first part, without
+/// the boundary that RFC 2046, section 5.1.1, requires. The boundary of the HTTP header is
+/// inserted, so that the media type and the first part are recognised.
+pub(super) fn insert_missing_boundary(source: &gst::Element) {
     let Some(pad) = source.static_pad("src") else {
         return;
     };
@@ -39,7 +40,7 @@ pub(super) fn complete(source: &gst::Element) {
     });
 }
 
-/// The HTTP response's content type, from the event that the source sends ahead of its data.
+/// The content type of the HTTP response, from the event that the source sends before its data.
 fn content_type(pad: &gst::Pad) -> Option<String> {
     let mut found = None;
     pad.sticky_events_foreach(|event| {
@@ -85,7 +86,7 @@ mod tests {
     use super::boundary;
 
     #[test]
-    fn the_boundary_is_found_as_cameras_write_it() {
+    fn boundaries_of_real_cameras_are_parsed() {
         for (header, expected) in [
             ("multipart/x-mixed-replace; boundary=12ab", Some("12ab")),
             (

@@ -1,7 +1,8 @@
-//! The GStreamer end: what every pipeline has in common, whatever its source.
+//! GStreamer elements that all pipelines share, for any source.
 //!
-//! A decoded pad is led through conversion that passes untouched what needs none (I420, square pixels, upright; mono 16 kHz f32)
-//! into an `appsink`, whose callbacks hand each sample to the deliveries in [`Taps`].
+//! A decoded pad is linked through converters into an `appsink`, which delivers each sample to
+//! [`TrackSinks`]. Media in the target format pass the converters unchanged (I420, square pixels,
+//! upright; mono 16 kHz f32).
 
 use std::sync::{Arc, Once};
 
@@ -10,13 +11,14 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
-use super::decoder::{DecodedPicture, DecodedSound, PictureLayout, Sink, sound_of};
-pub(super) use super::decoder::{Kind, Taps, Track};
-use super::delivery::RATE;
-use super::mixdown;
-pub(super) use super::mixdown::SoundBranch;
+use super::decoded::{DecodedPicture, DecodedSound, Kind, Sink};
+use super::sample::{PictureLayout, sound_of};
+use super::sound_branch::{self, SoundBranch};
+use super::track_sinks::TrackSinks;
+use crate::clip::SAMPLE_RATE_HZ;
 
-/// Encoded bytes that may wait per stream while the other stream's are awaited: what badly interleaved files need.
+/// Encoded bytes that may be queued per stream while the other stream has none. Badly interleaved
+/// files need this much.
 pub(super) const INTERLEAVE_BYTES: u32 = 64 << 20;
 
 /// Starts GStreamer once per process.
@@ -25,13 +27,13 @@ pub(super) fn init() {
     ONCE.call_once(|| gst::init().expect("GStreamer starts: is libgstreamer1.0-0 whole?"));
 }
 
-/// Leads the decoded `pad` through a new branch in `bin` into the sink of `kind`; the pad where the
-/// branch begins. With `prerolls`, the pipeline waits in PAUSED for the branch's first buffer.
+/// Links the decoded `pad` through a new branch in `bin` to the sink of `kind`. Returns the entry
+/// pad of the branch. With `prerolls`, the pipeline waits in PAUSED for the branch's first buffer.
 pub(super) fn attach<F: Sink<DecodedPicture>, S: Sink<DecodedSound>>(
     bin: &gst::Bin,
     pad: &gst::Pad,
     kind: Kind,
-    taps: &Arc<Taps<F, S>>,
+    sinks: &Arc<TrackSinks<F, S>>,
     prerolls: bool,
     sound: SoundBranch,
 ) -> Result<gst::Pad, gst::glib::BoolError> {
@@ -60,12 +62,12 @@ pub(super) fn attach<F: Sink<DecodedPicture>, S: Sink<DecodedSound>>(
                 .build()?,
         ],
         Kind::Audio => {
-            let mut elements = mixdown::elements(&sound, &caps)?;
+            let mut elements = sound_branch::elements(&sound, &caps)?;
             elements.push(gst::ElementFactory::make("audioresample").build()?);
             elements.push(filter(
                 gst::Caps::builder("audio/x-raw")
                     .field("format", "F32LE")
-                    .field("rate", RATE)
+                    .field("rate", SAMPLE_RATE_HZ as i32)
                     .field("channels", 1i32)
                     .field("layout", "interleaved")
                     .build(),
@@ -73,7 +75,7 @@ pub(super) fn attach<F: Sink<DecodedPicture>, S: Sink<DecodedSound>>(
             elements
         }
     };
-    let (at_sample, at_end) = (taps.clone(), taps.clone());
+    let (at_sample, at_end) = (sinks.clone(), sinks.clone());
     let mut layout = PictureLayout::default();
     let callbacks = gst_app::AppSinkCallbacks::builder()
         .new_sample(move |sink| {
@@ -95,7 +97,7 @@ pub(super) fn attach<F: Sink<DecodedPicture>, S: Sink<DecodedSound>>(
         .async_(prerolls)
         .callbacks(callbacks)
         .build();
-    // The decoder may write into pictures with strides of its own: nothing is copied to make them fit.
+    // Announces the video meta: the decoder may use its own strides, and no picture is copied.
     sink.static_pad("sink").expect("appsink has one").add_probe(
         gst::PadProbeType::QUERY_DOWNSTREAM,
         |_, info| match info.query_mut().map(|q| q.view_mut()) {
@@ -107,8 +109,8 @@ pub(super) fn attach<F: Sink<DecodedPicture>, S: Sink<DecodedSound>>(
         },
     );
     elements.push(sink.upcast());
-    if kind == Kind::Video && !has_possible_pixels(&caps) {
-        // Some demuxers give headers on without a look: pixels of -1 by 1.
+    if kind == Kind::Video && !has_valid_aspect_ratio(&caps) {
+        // Some demuxers pass invalid headers on: a pixel aspect ratio of -1 by 1.
         let repair = gst::ElementFactory::make("capssetter")
             .property(
                 "caps",
@@ -130,24 +132,25 @@ pub(super) fn attach<F: Sink<DecodedPicture>, S: Sink<DecodedSound>>(
     Ok(entry)
 }
 
-fn has_possible_pixels(caps: &gst::CapsRef) -> bool {
+fn has_valid_aspect_ratio(caps: &gst::CapsRef) -> bool {
     let ratio = caps
         .structure(0)
         .and_then(|structure| structure.get::<gst::Fraction>("pixel-aspect-ratio").ok());
     ratio.is_none_or(|ratio| ratio.numer() > 0 && ratio.denom() > 0)
 }
 
-/// Lets a decoder's queues hold what interleaving needs, so that one track that waits for its lane never starves the other for good,
-/// and lets MPEG program streams be timed by their stamps alone (their clock references are wrong in files of old writers).
-pub(super) fn tame(decoder: &gst::Element) {
-    tame_one(decoder);
+/// Configures a decoder and the elements inside it. Its queues hold enough for bad interleaving, so
+/// that a track that waits for its lane does not starve the other. MPEG program streams are timed
+/// by their stamps alone, because old writers store wrong clock references.
+pub(super) fn configure_decoder(decoder: &gst::Element) {
+    configure_element(decoder);
     let Some(bin) = decoder.downcast_ref::<gst::Bin>() else {
         return;
     };
-    bin.connect_deep_element_added(|_, _, element| tame_one(element));
+    bin.connect_deep_element_added(|_, _, element| configure_element(element));
 }
 
-fn tame_one(element: &gst::Element) {
+fn configure_element(element: &gst::Element) {
     match element
         .factory()
         .map(|factory| factory.name().to_string())
@@ -159,7 +162,7 @@ fn tame_one(element: &gst::Element) {
     }
 }
 
-/// One line of what GStreamer says went wrong.
+/// First line of GStreamer's error message, without secrets.
 pub(super) fn reason(error: &gst::message::Error) -> String {
     let text = crate::address::redact(&error.error().to_string());
     text.lines()
@@ -170,8 +173,8 @@ pub(super) fn reason(error: &gst::message::Error) -> String {
         .to_owned()
 }
 
-/// What the decoder is that is not installed, if that is what the message says.
-pub(super) fn missing_decoder(message: &gst::Message) -> Option<String> {
+/// Name of a missing decoder, if the message reports one.
+pub(super) fn missing_plugin(message: &gst::Message) -> Option<String> {
     let structure = message
         .structure()
         .filter(|s| s.name() == "missing-plugin")?;

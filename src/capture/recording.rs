@@ -1,4 +1,4 @@
-//! A recording as a source: the whole file once, or looped, stamped by its own time.
+//! A recording as a source: a whole file, played once or looped, with stamps from its own time.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,72 +8,83 @@ use std::time::Duration;
 use super::Outputs;
 use super::appended::second_recording;
 use super::container::{Delivered, Tables};
-use super::decoder::{self, Decoder, Failure, Kind, Taps};
-use super::delivery::{FrameDelivery, SoundDelivery, Timeline};
+use super::decoded::Kind;
+use super::decoder::{self, Decoder, Failure};
+use super::delivery::{FrameDelivery, SoundDelivery};
 use super::error::CaptureError;
 use super::health::SourceHealth;
-use super::stream::Stream;
+use super::pipe::Pipe;
+use super::timeline::Timeline;
+use super::track_sinks::TrackSinks;
 use super::tracks::TrackChoice;
-use super::truncation::{breaks_off, unplayable};
+use super::truncation::{is_truncated, unplayable};
 use crate::event::SourceState;
 use crate::time::{Clock, MediaTime, SystemClock};
 
-/// Streams that end this much before the container says are cut.
+/// Streams that end this much before the stated duration are truncated, nanoseconds.
 const CUT_NANOS: i64 = 500_000_000;
-/// A decoder from which nothing comes for this long, while nothing waits for a lane, is stuck.
+/// A decoder is stuck if it delivers nothing for this long, while nothing waits for a lane.
 const STUCK: Duration = Duration::from_secs(20);
-/// The same once the parser has given up: the rest drains at once.
+/// The same after a failure: the remaining items drain at once.
 const DRAINED: Duration = Duration::from_secs(2);
 
-/// How fast a recording is played, and on which timeline.
+/// Pace and timeline of playback.
 #[derive(Clone, Debug)]
 pub enum Pace {
     /// As fast as the lanes take it; media time 0 is the start of the recording.
     Offline,
-    /// The same stamps, released as a camera and a microphone would: a frame at its time, a block at its end.
+    /// The same stamps in real time, as from a camera and a microphone: a frame is sent at its
+    /// time, a block at its end.
     Realtime,
-    /// As if live: stamps are the clock's, and `origin_ns` of the source health says where each pass begins.
+    /// As a live source: stamps are the clock's. `origin_ns` of the source health is the start of
+    /// each pass.
     Live {
         clock: Arc<SystemClock>,
         looped: bool,
     },
 }
 
-/// What was played.
+/// Result of playback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Played {
-    /// Where the last frame or sample of the (last) pass ends, counted from its start.
+    /// End of the last frame or sample of the last pass, counted from its start.
     pub end: MediaTime,
+    /// Frames of all passes.
     pub video_frames: u64,
-    /// Samples at 16 kHz.
+    /// Samples at 16 kHz of all passes.
     pub audio_samples: u64,
 }
 
-/// A media file, opened: its first frame and block are decoded and wait.
+/// An open media file. Its first frame and block are already decoded.
 #[derive(Debug)]
 pub struct Recording {
     path: PathBuf,
     choice: TrackChoice,
     decoder: Box<dyn Decoder>,
-    taps: Arc<Taps>,
-    /// What the container says of its tracks.
+    sinks: Arc<TrackSinks>,
+    /// The tracks as the container describes them.
     tables: Option<Tables>,
-    /// The pipe that it comes through.
-    stream: Option<Stream>,
-    /// Pictures and sound that have to come where the container has them.
+    /// The pipe that delivers the recording, if any.
+    pipe: Option<Pipe>,
+    /// Whether video and audio tracks of the container must be delivered.
     required: [bool; 2],
 }
 
 impl Recording {
-    /// Opens `path`, whatever GStreamer can read: finds its tracks and decodes until each has something to show.
+    /// Opens `path` in any format that GStreamer reads: finds its tracks and decodes until each has
+    /// its first item.
+    ///
+    /// # Errors
+    /// [`CaptureError::NoSuchFile`], [`CaptureError::Denied`], [`CaptureError::Unreadable`],
+    /// [`CaptureError::Undecodable`] and [`CaptureError::Unsupported`].
     pub fn open(path: impl AsRef<Path>) -> Result<Recording, CaptureError> {
         Recording::open_with(path, TrackChoice::default())
     }
 
-    /// The same with a choice of tracks and channels.
+    /// As [`Recording::open`], with a choice of tracks and channels.
     ///
     /// # Errors
-    /// [`CaptureError::Unsupported`] also for a track or a channel that the recording does not have.
+    /// As [`Recording::open`], and [`CaptureError::NoSuchTrack`] for a track or a channel that the recording does not have.
     pub fn open_with(
         path: impl AsRef<Path>,
         choice: TrackChoice,
@@ -83,11 +94,11 @@ impl Recording {
             path: path.clone(),
             reason,
         };
-        let opened = Stream::open(&path).and_then(|stream| match stream {
-            Some(stream) => Ok((Some(stream), None)),
+        let opened = Pipe::open(&path).and_then(|pipe| match pipe {
+            Some(pipe) => Ok((Some(pipe), None)),
             None => Ok((None, Some(std::fs::File::open(&path)?.metadata()?))),
         });
-        let (stream, metadata) = match opened {
+        let (pipe, metadata) = match opened {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(CaptureError::NoSuchFile(path));
             }
@@ -113,10 +124,10 @@ impl Recording {
         {
             return Err(unreadable(reason));
         }
-        let taps = Arc::new(Taps::default());
-        let source = stream.as_ref().map_or(path.clone(), Stream::path);
-        let decoder = decoder::open(&source, choice, &taps)?;
-        let tracks = taps.tracks();
+        let sinks = Arc::new(TrackSinks::default());
+        let source = pipe.as_ref().map_or(path.clone(), Pipe::path);
+        let decoder = decoder::open(&source, choice, &sinks)?;
+        let tracks = sinks.tracks();
         if !tracks.video.present && !tracks.audio.present {
             return Err(unreadable("it has neither pictures nor sound".into()));
         }
@@ -124,23 +135,25 @@ impl Recording {
             path,
             choice,
             decoder,
-            taps,
+            sinks,
             tables,
-            stream,
+            pipe,
             required: [false; 2],
         })
     }
 
+    /// Whether a video track is selected and decoded.
     pub fn has_video(&self) -> bool {
-        self.taps.tracks().video.present
+        self.sinks.tracks().video.present
     }
 
+    /// Whether a sound track is selected and decoded.
     pub fn has_audio(&self) -> bool {
-        self.taps.tracks().audio.present
+        self.sinks.tracks().audio.present
     }
 
-    /// Tracks of these kinds that the container has and no decoder takes are an error at the end,
-    /// as are those that an output waits for.
+    /// Requires tracks of these kinds: a track of the container without a decoder is an error at
+    /// the end. Tracks with an output are always required.
     pub fn require(&mut self, video: bool, audio: bool) {
         self.required = [video, audio];
     }
@@ -150,13 +163,17 @@ impl Recording {
         self.decoder.duration()
     }
 
-    /// Plays on the calling thread (decoders bring their own) until every track has ended, `stop` is set or a receiver is gone.
-    /// A track's lane is closed when that track ends, an output without a track at once. The same file gives the same frames,
-    /// samples and stamps at every pace but [`Pace::Live`], whose stamps are shifted by the pass's origin and nothing else.
+    /// Plays on the calling thread until every track has ended, `stop` is set or a receiver is
+    /// gone; decoders have their own threads. A lane is closed when its track ends; the lane of a
+    /// missing track is closed at once. The same file gives the same frames, samples and stamps at
+    /// every pace. [`Pace::Live`] only shifts the stamps by the origin of the pass.
     ///
-    /// [`CaptureError::Cut`] comes after everything that was there was delivered.
+    /// After setting `stop`, the caller must drain or drop the receivers: that wakes a sender that
+    /// waits for a full blocking lane.
     ///
-    /// Whoever sets `stop` goes on draining the receivers, or drops them: a sender that waits for a full blocking lane is woken by that.
+    /// # Errors
+    /// [`CaptureError::Cut`], [`CaptureError::Missing`] and [`CaptureError::Appended`] are returned
+    /// after all available media were delivered. [`CaptureError::Undecodable`]: a decoder crashed.
     pub fn play(
         mut self,
         pace: Pace,
@@ -164,8 +181,8 @@ impl Recording {
         health: Arc<SourceHealth>,
         stop: Arc<AtomicBool>,
     ) -> Result<Played, CaptureError> {
-        let tracks = self.taps.tracks();
-        // What nobody wants of this recording may be another source's: its gauge is left alone.
+        let tracks = self.sinks.tracks();
+        // A kind without an output may belong to another source, so its gauge stays unchanged.
         let wanted = [
             (
                 &health.video,
@@ -217,13 +234,14 @@ impl Recording {
                 .map_or(0, |d| d.end_nanos)
                 .max(sound.as_ref().map_or(0, |d| d.end_nanos));
             let end = MediaTime::from_nanos(end_nanos);
-            // A still picture has no length: opening its file again and again would take all of a processor.
+            // A still picture has no duration: opening its file in a loop would keep a processor
+            // busy.
             let is_held = match (&mut frames, &sound, &clock) {
                 (Some(delivery), None, Some(clock)) if looped => delivery.hold_still(clock),
                 _ => false,
             };
             let stopped = is_held || pass.closed || stop.load(Ordering::Acquire);
-            // Looping goes on after a crash too, but not as if nothing were lost.
+            // A crash ends a looped recording too: part of it was lost.
             if let Some(Failure::Crash(reason)) = pass.broken {
                 let reason = format!("{reason} after {:.2} s", end.secs_f64());
                 break Err(CaptureError::Undecodable {
@@ -241,33 +259,33 @@ impl Recording {
                     .as_ref()
                     .and_then(FrameDelivery::outlier_nanos)
                     .max(sound.as_ref().and_then(SoundDelivery::outlier_nanos));
-                // A track that is there and that no output takes is not missed.
+                // A present track without an output is not required.
                 let required = [
                     self.required[0] && !tracks.video.present,
                     self.required[1] && !tracks.audio.present,
                 ];
-                let came = |wanted, count, end_nanos| Delivered {
+                let delivered = |wanted, count, end_nanos| Delivered {
                     wanted,
                     count,
                     end_nanos,
                 };
                 let ended = frames.as_ref().map_or(0, |d| d.end_nanos);
-                let video = came(wanted[0].1 || required[0], played.video_frames, ended);
+                let video = delivered(wanted[0].1 || required[0], played.video_frames, ended);
                 let ended = sound.as_ref().map_or(0, |d| d.end_nanos);
-                let audio = came(wanted[1].1 || required[1], played.audio_samples, ended);
+                let audio = delivered(wanted[1].1 || required[1], played.audio_samples, ended);
                 let reason = pass.broken.map(Failure::text);
                 let ending = match &self.tables {
                     _ if stopped => Ok(()),
-                    Some(tables) => tables.judge(&self.path, video, audio, reason),
+                    Some(tables) => tables.check_delivered(&self.path, video, audio, reason),
                     None => self
-                        .judge_undecodable(video, audio)
-                        .and_then(|()| self.judge_by_length(end, outlier, reason)),
+                        .check_undecodable(video, audio)
+                        .and_then(|()| self.check_length(end, outlier, reason)),
                 };
                 if let Err(error) = ending {
                     break Err(error);
                 }
                 if !stopped
-                    && self.stream.is_none()
+                    && self.pipe.is_none()
                     && let Some(offset) = second_recording(&self.path)
                 {
                     break Err(CaptureError::Appended {
@@ -277,7 +295,8 @@ impl Recording {
                 }
                 break Ok(played);
             }
-            // The next pass begins where this one ends, or later where opening the file again takes longer.
+            // The next pass begins at the end of this one, or later if opening the file again takes
+            // longer.
             begins = begins
                 .plus_nanos(end_nanos)
                 .max(clock.as_ref().map_or(begins, |clock| clock.now()));
@@ -304,11 +323,11 @@ impl Recording {
         played
     }
 
-    /// Whether as much was delivered as the container states.
+    /// Whether the stated duration was delivered.
     fn is_complete(&self) -> bool {
         let end = |nanos: Option<i64>| nanos.unwrap_or(0);
-        let frames = self.taps.frames.lock().expect("taps lock");
-        let sound = self.taps.sound.lock().expect("taps lock");
+        let frames = self.sinks.frames.lock().expect("sinks lock");
+        let sound = self.sinks.sound.lock().expect("sinks lock");
         let end = end(frames.as_ref().map(|frames| frames.end_nanos))
             .max(end(sound.as_ref().map(|sound| sound.end_nanos)));
         self.decoder
@@ -316,8 +335,8 @@ impl Recording {
             .is_some_and(|duration| end > 0 && end + CUT_NANOS / 5 >= duration.nanos())
     }
 
-    /// Without tables: is there a decoder for the tracks that were asked for?
-    fn judge_undecodable(&self, video: Delivered, audio: Delivered) -> Result<(), CaptureError> {
+    /// Without tables: checks that the requested tracks have a decoder.
+    fn check_undecodable(&self, video: Delivered, audio: Delivered) -> Result<(), CaptureError> {
         let kinds = [
             (Kind::Video, "picture", video),
             (Kind::Audio, "sound", audio),
@@ -337,22 +356,22 @@ impl Recording {
         Err(CaptureError::silent_tracks(&self.path, &missing))
     }
 
-    /// Did a recording without tables come to its end?
-    fn judge_by_length(
+    /// Without tables: checks that the recording was played to its end.
+    fn check_length(
         &self,
         end: MediaTime,
         outlier: Option<i64>,
         reason: Option<String>,
     ) -> Result<(), CaptureError> {
-        // How long a stream is, its writer could not know.
+        // The writer of a pipe could not state the duration.
         let expected = self
             .decoder
             .duration()
-            .filter(|_| self.stream.is_none())
+            .filter(|_| self.pipe.is_none())
             .filter(|duration| duration.nanos_since(end) > CUT_NANOS)
-            // Stated by a stamp that was left out.
+            // The stated duration may come from an outlier stamp.
             .filter(|duration| outlier.is_none_or(|nanos| duration.nanos() > nanos + CUT_NANOS));
-        let cut = self.stream.is_none() && breaks_off(&self.path);
+        let cut = self.pipe.is_none() && is_truncated(&self.path);
         if reason.is_none() && expected.is_none() && !cut {
             return Ok(());
         }
@@ -365,7 +384,7 @@ impl Recording {
     }
 
     fn count_replaced_stamps(&self, health: &SourceHealth) {
-        let replaced = self.taps.take_replaced_stamps();
+        let replaced = self.sinks.take_replaced_stamps();
         let counter = &health.video.counters.assumed_stamps;
         counter.fetch_add(replaced, Ordering::Relaxed);
     }
@@ -377,15 +396,15 @@ impl Recording {
         health: &SourceHealth,
         stop: &AtomicBool,
     ) -> Pass {
-        let taps = &self.taps;
-        taps.keep_open.store(looped, Ordering::Release);
-        *taps.frames.lock().expect("taps lock") = frames;
-        *taps.sound.lock().expect("taps lock") = sound;
-        // A track may have ended before it began: then nothing will say so again.
-        let tracks = taps.tracks();
+        let sinks = &self.sinks;
+        sinks.keep_open.store(looped, Ordering::Release);
+        *sinks.frames.lock().expect("sinks lock") = frames;
+        *sinks.sound.lock().expect("sinks lock") = sound;
+        // A track may have ended before this pass. Its end is not signalled again.
+        let tracks = sinks.tracks();
         for (kind, track) in [(Kind::Video, tracks.video), (Kind::Audio, tracks.audio)] {
             if track.ended {
-                taps.ended(kind);
+                sinks.ended(kind);
             }
         }
         self.decoder.start();
@@ -393,20 +412,20 @@ impl Recording {
         let (mut seen, mut quiet) = (0, Duration::ZERO);
         let step = Duration::from_millis(50);
         loop {
-            let tracks = taps.wait(step);
+            let tracks = sinks.wait(step);
             broken = broken.or_else(|| self.decoder.failure());
             self.count_replaced_stamps(health);
             if tracks.over() || stop.load(Ordering::Acquire) {
                 break;
             }
-            let (arrived, waiting) = taps.progress();
+            let (arrived, waiting) = sinks.progress();
             quiet = if arrived != seen || waiting {
                 Duration::ZERO
             } else {
                 quiet + step
             };
             seen = arrived;
-            // Some demuxers never come to their end.
+            // Some demuxers never signal the end.
             if quiet > DRAINED && self.is_complete() {
                 break;
             }
@@ -415,23 +434,23 @@ impl Recording {
                 break;
             }
         }
-        // A crash explains a broken stream, and not the other way round.
+        // A crash takes precedence, because it explains a stream error.
         let broken = match self.decoder.stop() {
             Some(crash @ Failure::Crash(_)) => Some(crash),
             failure => broken.or(failure),
         };
         self.count_replaced_stamps(health);
-        let closed = taps.tracks().closed;
+        let closed = sinks.tracks().closed;
         Pass {
-            frames: taps.frames.lock().expect("taps lock").take(),
-            sound: taps.sound.lock().expect("taps lock").take(),
+            frames: sinks.frames.lock().expect("sinks lock").take(),
+            sound: sinks.sound.lock().expect("sinks lock").take(),
             broken,
             closed,
         }
     }
 }
 
-/// What a pass leaves behind.
+/// Result of a pass.
 struct Pass {
     frames: Option<FrameDelivery>,
     sound: Option<SoundDelivery>,

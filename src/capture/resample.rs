@@ -1,4 +1,4 @@
-//! From a microphone's rate to 16 kHz, with every sample's place kept.
+//! Resampling from a microphone's rate to 16 kHz, with the time of each sample.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler};
@@ -8,10 +8,10 @@ use crate::clip::SAMPLE_RATE_HZ;
 /// Mono samples of one rate in, mono samples at 16 kHz out, about 10 ms at a time.
 pub(super) struct ToSpeechRate {
     rate_hz: u32,
-    /// `None` where the rate is right already.
+    /// `None` where the rate is already 16 kHz.
     fft: Option<Fft<f32>>,
     pending: Vec<f32>,
-    /// Position of the first sample in `pending`, counted by the device.
+    /// Position of the first sample in `pending`, in samples of the device.
     start: i64,
     out: Vec<f32>,
 }
@@ -44,7 +44,7 @@ impl ToSpeechRate {
         })
     }
 
-    /// Forgets what it holds: the next sample is number `position` of the device.
+    /// Discards pending samples. The next sample is number `position` of the device.
     pub fn restart(&mut self, position: i64) {
         self.pending.clear();
         self.start = position;
@@ -53,7 +53,8 @@ impl ToSpeechRate {
         }
     }
 
-    /// Adds samples; whole pieces go to `emit` with the device's time of their first sample, in nanoseconds.
+    /// Adds samples. Complete pieces go to `emit` with the device time of their first sample in
+    /// nanoseconds.
     pub fn push(&mut self, samples: &[f32], mut emit: impl FnMut(i64, &[f32])) {
         self.pending.extend_from_slice(samples);
         let piece = self
@@ -74,7 +75,8 @@ impl ToSpeechRate {
                         InterleavedSlice::new_mut(&mut self.out, 1, frames).expect("sized to fit");
                     fft.process_into_buffer(&from, &mut into, None)
                         .expect("sized to fit");
-                    // The filter's middle is a whole sample of the input, whatever half the output says.
+                    // The delay is rounded to whole input samples, because the centre of the filter
+                    // is one.
                     let delay = fft.output_delay() as i64 * i64::from(self.rate_hz)
                         / i64::from(SAMPLE_RATE_HZ);
                     emit(begins - nanos(delay, self.rate_hz), &self.out);
@@ -96,13 +98,13 @@ pub(super) fn nanos(position: i64, rate_hz: u32) -> i64 {
 mod tests {
     use super::*;
 
-    /// A 440 Hz tone at every rate comes out as the same tone, each sample where it belongs.
+    /// A 440 Hz tone at every rate is resampled to the same tone, with correct sample times.
     #[test]
-    fn a_tone_keeps_its_pitch_its_loudness_and_its_place() {
+    fn a_tone_keeps_pitch_level_and_timing() {
         let tone = |seconds: f64| (seconds * 440.0 * std::f64::consts::TAU).sin();
         for rate in [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000] {
             let mut resampler = ToSpeechRate::new(rate).unwrap();
-            // As if the device had counted a second before.
+            // The device has counted one second before.
             resampler.restart(i64::from(rate));
             let input: Vec<f32> = (0..2 * rate)
                 .map(|n| tone(f64::from(n) / f64::from(rate)) as f32)

@@ -1,4 +1,4 @@
-//! Where live pictures (and their sound track) enter a pipeline: one place per kind of source.
+//! The source elements of live video (and its sound track), one for each kind of source.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,33 +6,34 @@ use std::sync::Arc;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::decoder::gst::missing_base_plugins;
 use super::devices::first_webcam;
-use super::error::CaptureError;
+use super::error::{CaptureError, missing_base_plugins};
 use super::loss;
 use super::multipart;
-use super::plug::{Plug, Wanted};
 use super::spec::VideoSpec;
+use super::track_linker::{TrackLinker, WantedTracks};
 use crate::address::Address;
 
 /// Jitter buffer of network cameras.
 const RTSP_LATENCY_MS: u32 = 100;
-/// Until an attempt to reach a network camera counts as failed.
+/// Time limit for the connection to a network camera.
 const CONNECT_TIMEOUT_MICROS: u64 = 2_000_000;
 
-/// Silence after which an HTTP connection counts as dead: longer than any stall limit.
+/// Time without data after which an HTTP connection has failed: longer than any stall limit.
 const HTTP_TIMEOUT_SECONDS: u32 = 40;
 
-/// What a webcam is asked for, best first: enough to see a face well, and a rate that shows its motion.
-const WEBCAM_CAPS: &str = "video/x-raw, width=(int)[320,1280], height=(int)[240,1024], framerate=(fraction)[15/1,60/1]; \
-    image/jpeg, width=(int)[320,1280], height=(int)[240,1024], framerate=(fraction)[15/1,60/1]; \
+/// Formats that are requested from a webcam, best first: a size and a rate that suffice for faces
+/// and their motion.
+const WEBCAM_CAPS: &str = "video/x-raw, width=(int)[320,1280], height=(int)[240,1024], \
+    framerate=(fraction)[15/1,60/1]; image/jpeg, width=(int)[320,1280], \
+    height=(int)[240,1024], framerate=(fraction)[15/1,60/1]; \
     video/x-raw; image/jpeg; video/x-h264";
 
-/// Puts the source of `spec` into `pipeline`; `plug` follows its pads to the deliveries.
+/// Adds the source of `spec` to `pipeline`; `linker` links its pads to the track sinks.
 pub(super) fn build(
     spec: &VideoSpec,
     pipeline: &gst::Pipeline,
-    plug: &Arc<Plug>,
+    linker: &Arc<TrackLinker>,
 ) -> Result<(), CaptureError> {
     let source = match spec {
         VideoSpec::Auto => webcam(first_webcam().ok_or_else(no_webcam)?)?,
@@ -62,28 +63,29 @@ pub(super) fn build(
                 };
                 source.set_property(property, node);
             }
-            // A PipeWire stream agrees on a format only with a peer that says what it takes; decodebin takes anything.
+            // A PipeWire stream negotiates a format only with a peer of restricted formats;
+            // decodebin accepts any.
             raw(source)?
         }
-        VideoSpec::Test => bin(
-            &"videotestsrc is-live=true pattern=ball ! capsfilter caps=video/x-raw,format=I420,width=640,height=480,framerate=30/1".into(),
-        )?,
+        VideoSpec::Test => bin(&"videotestsrc is-live=true pattern=ball ! \
+             capsfilter caps=video/x-raw,format=I420,width=640,height=480,framerate=30/1"
+            .into())?,
         VideoSpec::Gst(description) => bin(description)?,
-        VideoSpec::Uri(uri) => network(uri, plug.wanted())?,
+        VideoSpec::Uri(uri) => network(uri, linker.wanted())?,
         VideoSpec::None => unreachable!("no source element"),
     };
     pipeline.add(&source).map_err(unlinked)?;
-    plug.follow(pipeline.upcast_ref(), &source, false);
+    linker.link_pads(pipeline.upcast_ref(), &source, false);
     Ok(())
 }
 
 /// The source element of a network address.
-fn network(address: &Address, wanted: Wanted) -> Result<gst::Element, CaptureError> {
+fn network(address: &Address, wanted: WantedTracks) -> Result<gst::Element, CaptureError> {
     let uri = address.expose();
     if loss::is_unusable(uri) {
         return Err(CaptureError::Unsupported {
             what: "the video source's address".into(),
-            remedy: loss::ESCAPE.into(),
+            remedy: loss::ESCAPE_REMEDY.into(),
         });
     }
     let source = gst::Element::make_from_uri(gst::URIType::Src, uri, None).map_err(|error| {
@@ -105,7 +107,8 @@ fn network(address: &Address, wanted: Wanted) -> Result<gst::Element, CaptureErr
             source.set_property("latency", RTSP_LATENCY_MS);
             source.set_property("drop-on-latency", true);
             source.set_property("tcp-timeout", CONNECT_TIMEOUT_MICROS);
-            // A lost TCP connection is noticed at once, and no firewall is in its way. `rtspu://` asks for UDP.
+            // The loss of a TCP connection is detected at once, and firewalls permit it. `rtspu://`
+            // selects UDP.
             if uri.starts_with("rtsp://") {
                 source.set_property_from_str("protocols", "tcp");
             }
@@ -123,10 +126,11 @@ fn network(address: &Address, wanted: Wanted) -> Result<gst::Element, CaptureErr
             });
         }
         Some("souphttpsrc") => {
-            // The stall limit of the source decides; this is the end of a server that is gone.
+            // The stall limit of the source applies first; this timeout ends connections to a
+            // vanished server.
             source.set_property("timeout", HTTP_TIMEOUT_SECONDS);
             source.set_property("retries", 0i32);
-            multipart::complete(&source);
+            multipart::insert_missing_boundary(&source);
         }
         _ => {}
     }
@@ -150,9 +154,10 @@ fn bin(description: &Address) -> Result<gst::Element, CaptureError> {
         what: format!("`gst:{description}` ({reason})"),
         remedy: "try the same description with gst-launch-1.0, ended by `! fakesink`".into(),
     };
-    // Pads are exposed here: the parser would also expose the sinks that a link to a later pad is waiting for, and break it.
+    // Pads are exposed here: the parser would also expose sinks that wait for a delayed link, and
+    // break that link.
     let bin = gst::parse::bin_from_description(description.expose(), false)
-        .map_err(|error| unsupported(description.hide_in(&error.to_string())))?;
+        .map_err(|error| unsupported(description.redact_in(&error.to_string())))?;
     let mut may_come = false;
     for element in bin.children() {
         for pad in element.src_pads() {
@@ -177,12 +182,12 @@ fn bin(description: &Address) -> Result<gst::Element, CaptureError> {
     Ok(bin.upcast())
 }
 
-/// Makes a source pad that is not linked within `bin` one of the bin's own.
+/// Adds a ghost pad to `bin` for a source pad that is not linked.
 fn expose(bin: &gst::Bin, pad: &gst::Pad) -> Result<(), gst::glib::BoolError> {
     if pad.direction() != gst::PadDirection::Src || pad.is_linked() {
         return Ok(());
     }
-    // Pads of different elements have the same names.
+    // Pads of different elements can have the same name.
     let owner = pad.parent().map(|owner| owner.name());
     let name = format!("{}_{}", owner.as_deref().unwrap_or_default(), pad.name());
     let ghost = gst::GhostPad::builder_with_target(pad)?.name(name).build();
@@ -190,7 +195,7 @@ fn expose(bin: &gst::Bin, pad: &gst::Pad) -> Result<(), gst::glib::BoolError> {
     bin.add_pad(&ghost)
 }
 
-/// A camera behind the formats that it is asked for, as one element.
+/// A camera and the filter of its requested formats, as one element.
 fn webcam(source: gst::Element) -> Result<gst::Element, CaptureError> {
     let filter = make("capsfilter")?;
     filter.set_property(
@@ -206,7 +211,7 @@ fn webcam(source: gst::Element) -> Result<gst::Element, CaptureError> {
     Ok(bin.upcast())
 }
 
-/// A source of raw pictures behind an element that names the formats it takes, as one element.
+/// A source of raw video and a converter, which restricts the formats, as one element.
 fn raw(source: gst::Element) -> Result<gst::Element, CaptureError> {
     let converter = make("videoconvert")?;
     let bin = gst::Bin::new();

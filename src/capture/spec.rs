@@ -1,10 +1,10 @@
-//! The sources that the configuration names, and which of them are local files.
+//! The sources of the configuration, and the detection of local files among them.
 
 use std::path::PathBuf;
 
 pub use crate::address::{AudioSpec, UnknownAudio, UnknownVideo, VideoSpec};
 
-/// The file behind a `uri:` that is one: a bare path or a `file:` address. `None` for network
+/// The local file of a `uri:`, which is a bare path or a `file:` address. `None` for network
 /// addresses.
 pub(super) fn local_file(uri: &str) -> Option<PathBuf> {
     if uri.starts_with("file:") {
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn local_files_are_told_from_addresses() {
+    fn local_files_are_distinguished_from_addresses() {
         assert_eq!(local_file("a/b.mp4"), Some("a/b.mp4".into()));
         assert_eq!(local_file("file:///a%20b.mp4"), Some("/a b.mp4".into()));
         assert_eq!(local_file("rtsp://10.0.0.2/x"), None);

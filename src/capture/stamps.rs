@@ -1,41 +1,42 @@
-//! Stamps that containers and cameras get wrong: none at all, and single ones far ahead.
+//! Repair of stamps from containers and cameras: missing stamps, and single stamps far ahead.
 
-/// Time from one picture to the next where neither stamps nor durations say: 25 a second.
+/// Assumed interval of pictures without stamps and durations: 25 per second.
 const ASSUMED_NANOS: i64 = 40_000_000;
-/// A stamp this far ahead of the one before is doubted until those behind it agree.
-const DOUBTED_NANOS: i64 = 1_000_000_000;
-/// The same as a multiple of the time between the two before.
-const DOUBTED_INTERVALS: i64 = 10;
-/// So many in a row behind a leap are a gap: the recording was paused.
-const AGREEING: usize = 4;
-/// At the very end nothing agrees any more: from this leap on it is left out there.
+/// A stamp this far ahead of the previous one is held until later stamps confirm it.
+const SUSPECT_NANOS: i64 = 1_000_000_000;
+/// The same as a multiple of the previous interval.
+const SUSPECT_INTERVALS: i64 = 10;
+/// Consecutive items after a jump that confirm a gap: the recording was paused.
+const CONFIRMING: usize = 4;
+/// At the end of a stream there is no confirmation: held items are dropped above this jump,
+/// nanoseconds.
 const FAR_NANOS: i64 = 60_000_000_000;
 
-/// Places pictures by their stamps or, where there are none, by an assumed rate.
+/// Stamps of pictures; missing ones are extrapolated.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Stamps {
-    /// Where the last picture was placed, and its stamp.
+pub(super) struct PictureStamps {
+    /// Resulting time of the last picture, and its own stamp.
     last: Option<(i64, Option<i64>)>,
-    /// Time between the last two whose stamps differed.
+    /// Interval between the last two different stamps.
     interval: Option<i64>,
 }
 
-/// A place in time, nanoseconds.
+/// The resulting time of a picture, nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Placed {
+pub(super) struct StampedTime {
     pub nanos: i64,
-    /// Neither a stamp nor a rate said so.
+    /// The time is extrapolated without a stamp and without a known rate.
     pub is_assumed: bool,
 }
 
-impl Stamps {
-    /// The place of a picture with this stamp and duration. Stamps that stand still from the beginning
-    /// are none.
-    pub fn place(&mut self, stamp: Option<i64>, duration: Option<i64>) -> Placed {
+impl PictureStamps {
+    /// The time of a picture with this stamp and duration. Stamps that are constant from the
+    /// beginning count as missing.
+    pub fn place(&mut self, stamp: Option<i64>, duration: Option<i64>) -> StampedTime {
         let Some((last, last_stamp)) = self.last else {
             let nanos = stamp.unwrap_or(0);
             self.last = Some((nanos, stamp));
-            return Placed {
+            return StampedTime {
                 nanos,
                 is_assumed: false,
             };
@@ -46,12 +47,12 @@ impl Stamps {
                 if nanos > last {
                     self.interval = Some(nanos - last);
                 }
-                Placed {
+                StampedTime {
                     nanos,
                     is_assumed: false,
                 }
             }
-            None => Placed {
+            None => StampedTime {
                 nanos: last
                     + self
                         .interval
@@ -65,30 +66,31 @@ impl Stamps {
     }
 }
 
-/// Holds back what is stamped far ahead of what came before it, until what follows agrees or does not.
+/// Holds items with stamps far ahead of the previous ones until later stamps confirm or refute
+/// them.
 #[derive(Debug)]
-pub(super) struct Outliers<T> {
-    /// End of what went on, and the time from one item to the next.
+pub(super) struct OutlierFilter<T> {
+    /// Latest accepted stamp, and the interval of items.
     last: Option<(i64, i64)>,
     held: Vec<(i64, T)>,
-    /// Items that were left out, and the latest of their stamps.
-    pub left_out: u64,
+    /// Number of dropped items, and the latest of their stamps.
+    pub dropped: u64,
     pub latest: Option<i64>,
 }
 
-impl<T> Default for Outliers<T> {
+impl<T> Default for OutlierFilter<T> {
     fn default() -> Self {
-        Outliers {
+        OutlierFilter {
             last: None,
             held: Vec::new(),
-            left_out: 0,
+            dropped: 0,
             latest: None,
         }
     }
 }
 
-impl<T> Outliers<T> {
-    /// Takes an item that begins at `nanos`; what may go on now, in order.
+impl<T> OutlierFilter<T> {
+    /// Adds an item that begins at `nanos`. Returns the accepted items in order.
     pub fn push(&mut self, nanos: i64, item: T) -> Vec<(i64, T)> {
         let Some((last, interval)) = self.last else {
             self.last = Some((nanos, 0));
@@ -97,18 +99,18 @@ impl<T> Outliers<T> {
         let mut ready = Vec::new();
         if let Some((first, _)) = self.held.first() {
             if nanos < last + (first - last) / 2 {
-                self.leave_out();
+                self.drop_held();
             } else {
                 self.held.push((nanos, item));
-                if self.held.len() < AGREEING {
+                if self.held.len() < CONFIRMING {
                     return ready;
                 }
-                let interval = nanos - self.held[AGREEING - 2].0;
+                let interval = nanos - self.held[CONFIRMING - 2].0;
                 ready.append(&mut self.held);
                 self.last = Some((nanos, interval.max(0)));
                 return ready;
             }
-        } else if nanos - last > DOUBTED_NANOS.max(DOUBTED_INTERVALS * interval) {
+        } else if nanos - last > SUSPECT_NANOS.max(SUSPECT_INTERVALS * interval) {
             self.held.push((nanos, item));
             return ready;
         }
@@ -118,7 +120,7 @@ impl<T> Outliers<T> {
         ready
     }
 
-    /// The end: what is still held goes on, unless it is so far ahead that nothing explains it.
+    /// The end of the stream: returns the held items, unless they are too far ahead.
     pub fn finish(&mut self) -> Vec<(i64, T)> {
         let is_far = self.last.is_some_and(|(last, _)| {
             self.held
@@ -126,14 +128,14 @@ impl<T> Outliers<T> {
                 .is_some_and(|(first, _)| first - last > FAR_NANOS)
         });
         if is_far {
-            self.leave_out();
+            self.drop_held();
         }
         std::mem::take(&mut self.held)
     }
 
-    fn leave_out(&mut self) {
+    fn drop_held(&mut self) {
         for (nanos, _) in self.held.drain(..) {
-            self.left_out += 1;
+            self.dropped += 1;
             self.latest = self.latest.max(Some(nanos));
         }
     }
@@ -144,7 +146,7 @@ mod tests {
     use super::*;
 
     fn placed(stamps: &[(Option<i64>, Option<i64>)]) -> Vec<(i64, bool)> {
-        let mut places = Stamps::default();
+        let mut places = PictureStamps::default();
         stamps
             .iter()
             .map(|(stamp, duration)| {
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_stamps_is_placed_by_duration_or_at_an_assumed_rate() {
+    fn missing_stamps_follow_durations_or_an_assumed_rate() {
         assert_eq!(
             placed(&[(Some(0), None), (None, None), (None, None)]),
             [(0, false), (40_000_000, true), (80_000_000, true)]
@@ -172,15 +174,15 @@ mod tests {
     }
 
     #[test]
-    fn stamps_are_believed_where_there_are_any() {
+    fn existing_stamps_are_used() {
         let steady = (0..4).map(|n| (Some(n * 33), Some(33)));
         assert!(
             placed(&steady.collect::<Vec<_>>())
                 .iter()
                 .all(|(_, is_assumed)| !is_assumed)
         );
-        // One that lacks its stamp comes as long after the one before as that one did; one that is
-        // stamped twice is left to the delivery.
+        // A missing stamp is extrapolated by the last interval; a repeated stamp is left to the
+        // delivery.
         assert_eq!(
             placed(&[(Some(0), None), (Some(30), None), (None, None)])[2],
             (60, false)
@@ -191,35 +193,38 @@ mod tests {
         );
     }
 
-    /// What goes on of these stamps in milliseconds, and how many are left out.
-    fn sieve(stamps: &[i64]) -> (Vec<i64>, u64) {
-        let mut outliers = Outliers::default();
+    /// The accepted stamps in milliseconds, and the number of dropped ones.
+    fn filtered(stamps: &[i64]) -> (Vec<i64>, u64) {
+        let mut outliers = OutlierFilter::default();
         let mut on = Vec::new();
         for ms in stamps {
             on.extend(outliers.push(ms * 1_000_000, ()));
         }
         on.extend(outliers.finish());
         let on = on.into_iter().map(|(nanos, ())| nanos / 1_000_000);
-        (on.collect(), outliers.left_out)
+        (on.collect(), outliers.dropped)
     }
 
     #[test]
-    fn stamps_far_ahead_are_left_out_and_a_gap_stays() {
+    fn stamps_far_ahead_are_dropped_and_gaps_are_kept() {
         let hours = 46_000_000;
-        assert_eq!(sieve(&[0, 40, hours, 80, 120]), (vec![0, 40, 80, 120], 1));
         assert_eq!(
-            sieve(&[0, 40, hours, hours + 40, 80, 120]),
+            filtered(&[0, 40, hours, 80, 120]),
+            (vec![0, 40, 80, 120], 1)
+        );
+        assert_eq!(
+            filtered(&[0, 40, hours, hours + 40, 80, 120]),
             (vec![0, 40, 80, 120], 2)
         );
-        assert_eq!(sieve(&[0, 40, 80, hours]), (vec![0, 40, 80], 1));
+        assert_eq!(filtered(&[0, 40, 80, hours]), (vec![0, 40, 80], 1));
         let paused = [0, 40, 9000, 9040, 9080, 9120, 9160];
-        assert_eq!(sieve(&paused), (paused.to_vec(), 0));
+        assert_eq!(filtered(&paused), (paused.to_vec(), 0));
         let hours_later = [0, 40, hours, hours + 40, hours + 80, hours + 120];
-        assert_eq!(sieve(&hours_later), (hours_later.to_vec(), 0));
-        // A slide show, and a last picture that is shown for long.
+        assert_eq!(filtered(&hours_later), (hours_later.to_vec(), 0));
+        // A slide show with a long last picture.
         let slides = [0, 5000, 10_000, 15_000, 45_000];
-        assert_eq!(sieve(&slides), (slides.to_vec(), 0));
-        // Time that goes back is no leap ahead.
-        assert_eq!(sieve(&[0, 40, 20, 60]), (vec![0, 40, 20, 60], 0));
+        assert_eq!(filtered(&slides), (slides.to_vec(), 0));
+        // A backward step is not a jump ahead.
+        assert_eq!(filtered(&[0, 40, 20, 60]), (vec![0, 40, 20, 60], 0));
     }
 }

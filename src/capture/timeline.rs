@@ -1,4 +1,4 @@
-//! Where on the daemon's timeline a pass of a pipeline lies, and its pace.
+//! Position of a pass of a pipeline on the daemon's timeline, and its pace.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use crate::time::{Clock, MediaTime, SystemClock};
 
-/// How a pipeline's running time becomes media time, and when a buffer may go.
+/// Conversion of a pipeline's running time to media time and to release time.
 #[derive(Debug)]
 pub(super) struct Timeline {
-    /// Added to running time to get the stamp.
+    /// Added to running time to get the stamp, nanoseconds.
     pub stamp_offset: AtomicI64,
-    /// Added to running time to get the hour of release on `clock`.
+    /// Added to running time to get the release time, nanoseconds.
     pub release_offset: AtomicI64,
-    /// `None`: everything goes at once.
+    /// The clock for pacing; `None`: no pacing.
     pub pacing: Option<Arc<SystemClock>>,
     pub stop: Arc<AtomicBool>,
 }
 
 impl Timeline {
-    /// The hour of release.
+    /// The release time.
     pub fn due(&self, running_nanos: i64) -> MediaTime {
         MediaTime::from_nanos(running_nanos + self.release_offset.load(Ordering::Acquire))
     }
@@ -28,7 +28,7 @@ impl Timeline {
         MediaTime::from_nanos(running_nanos + self.stamp_offset.load(Ordering::Acquire))
     }
 
-    /// Waits for the hour of `running_nanos`. `false` when capture is to stop.
+    /// Waits for the release time of `running_nanos`. `false` when capture is to stop.
     pub fn wait(&self, running_nanos: i64) -> bool {
         if let Some(clock) = &self.pacing {
             let due = self.due(running_nanos);
@@ -37,7 +37,7 @@ impl Timeline {
                 if left <= 0 || self.stop.load(Ordering::Acquire) {
                     break;
                 }
-                // In steps, so that a stop is heard.
+                // In steps, so that a stop takes effect soon.
                 std::thread::sleep(Duration::from_nanos(left.min(50_000_000) as u64));
             }
         }

@@ -1,4 +1,4 @@
-//! Which tracks of a source are played, and which channels of its sound are heard.
+//! Selection of the tracks of a source and of the channels of its sound.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -15,7 +15,7 @@ pub struct TrackChoice {
 }
 
 impl TrackChoice {
-    /// From the configuration's strings, which its check has seen.
+    /// From the strings of a validated configuration.
     pub fn parse(video: &str, audio: &str, channel: &str) -> Result<TrackChoice, UnknownSelection> {
         Ok(TrackChoice {
             video: video.parse()?,
@@ -47,7 +47,7 @@ pub enum ChannelSelection {
     Number(NonZeroU32),
 }
 
-/// A string that selects nothing.
+/// An invalid selection string.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` selects nothing")]
 pub struct UnknownSelection(pub String);
@@ -100,19 +100,20 @@ impl fmt::Display for ChannelSelection {
     }
 }
 
-/// What is known of a track before it is played.
+/// Properties of a track before playback.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct TrackFacts {
-    /// The encoded stream's media type, such as `video/x-h264`; empty where it is not known.
+    /// Media type of the encoded stream, such as `video/x-h264`; empty if unknown.
     pub media_type: String,
-    /// The container marks it as one to play.
+    /// The container flags it as a default track.
     pub is_default: bool,
-    /// A picture such as a cover, and no moving pictures.
+    /// A single picture, such as a cover.
     pub is_still: bool,
 }
 
 impl TrackFacts {
-    /// Formats of single pictures. Such a track beside another one is most likely a cover.
+    /// Whether the format is one of single pictures. Such a track beside another one is most likely
+    /// a cover.
     fn is_picture_format(&self) -> bool {
         self.media_type.starts_with("image/")
     }
@@ -120,14 +121,14 @@ impl TrackFacts {
 
 /// The index of the track to play among `tracks` of one kind, in the container's order.
 ///
-/// `None`: there is none, or none of this number.
+/// `None`: there is no track, or none of this number.
 pub(super) fn select(tracks: &[TrackFacts], selection: TrackSelection) -> Option<usize> {
     match selection {
         TrackSelection::Number(number) => {
             let index = number.get() as usize - 1;
             (index < tracks.len()).then_some(index)
         }
-        // Of equals the first.
+        // The first one wins a tie.
         TrackSelection::Auto => (0..tracks.len()).min_by_key(|index| {
             let track = &tracks[*index];
             (track.is_still, track.is_picture_format(), !track.is_default)
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn selections_read_back_what_they_write_and_refuse_the_rest() {
+    fn selections_round_trip_and_invalid_ones_are_refused() {
         for text in ["auto", "1", "12"] {
             assert_eq!(text.parse::<TrackSelection>().unwrap().to_string(), text);
         }

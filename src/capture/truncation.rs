@@ -1,4 +1,5 @@
-//! Is a file all there? For containers that do not tell a decoder how long they are, their own framing does.
+//! Detection of truncated files by the framing of their container, where a decoder does not get its
+//! length.
 
 use std::fs::{File, Metadata};
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -6,7 +7,7 @@ use std::path::Path;
 
 use super::container::photo;
 
-/// Why the file cannot be played, where that is seen without a decoder.
+/// The reason why the file cannot be played, where this is known without a decoder.
 pub(super) fn unplayable(path: &Path, metadata: &Metadata) -> Option<String> {
     if metadata.is_dir() {
         return Some("it is a directory".into());
@@ -28,8 +29,9 @@ pub(super) fn unplayable(path: &Path, metadata: &Metadata) -> Option<String> {
         .then(|| "its index is missing, as in a file that is cut before its end".into())
 }
 
-/// Is this an MP4 or MOV file of whose index not even the beginning is there? Most writers put it last, so that a cut file has none and
-/// nothing of it can be decoded. (GStreamer 1.22 now and then loses its own message about that and waits for ever.)
+/// Whether this is an MP4 or MOV file without its index. Most writers put the index last, so that a
+/// truncated file has none and cannot be decoded. (GStreamer 1.22 sometimes loses its own message
+/// about that and waits for ever.)
 fn index_missing(path: &Path) -> bool {
     let Ok(file) = File::open(path) else {
         return false;
@@ -50,8 +52,9 @@ fn is_iso(head: &[u8]) -> bool {
         .any(|name| head[4..8] == name[..])
 }
 
-/// Does the container's outermost framing reach beyond the end of the file? `false` where that cannot be told.
-pub(super) fn breaks_off(path: &Path) -> bool {
+/// Whether the outermost framing of the container reaches beyond the end of the file. `false` where
+/// that is unknown.
+pub(super) fn is_truncated(path: &Path) -> bool {
     let Ok(file) = File::open(path) else {
         return false;
     };
@@ -73,7 +76,8 @@ pub(super) fn breaks_off(path: &Path) -> bool {
     }
 }
 
-/// RIFF (AVI, WAV): eight bytes and what the header says. Writers that could not seek back left a 0 or all ones there.
+/// RIFF (AVI, WAV): eight bytes and the length in the header. Writers that cannot seek back leave a
+/// 0 or all ones there.
 fn riff_end(head: &[u8; 12]) -> u64 {
     match u32::from_le_bytes([head[4], head[5], head[6], head[7]]) {
         0 | u32::MAX => 0,
@@ -81,13 +85,14 @@ fn riff_end(head: &[u8; 12]) -> u64 {
     }
 }
 
-/// The top-level boxes of ISO media (MP4, MOV): where the last one ends, and whether one of them is an index.
+/// The top-level boxes of ISO media (MP4, MOV): the end of the last one, and whether one of them is
+/// an index.
 struct Boxes {
     end: u64,
     index: bool,
 }
 
-/// `None`: these are no boxes.
+/// `None`: the framing is invalid.
 fn boxes(reader: &mut BufReader<File>, length: u64) -> Option<Boxes> {
     let mut boxes = Boxes {
         end: 0,
@@ -101,7 +106,7 @@ fn boxes(reader: &mut BufReader<File>, length: u64) -> Option<Boxes> {
             .iter()
             .any(|name| header[4..8] == name[..]);
         let size = match u32::from_be_bytes([header[0], header[1], header[2], header[3]]) {
-            // To the end of the file, whatever that is.
+            // A box up to the end of the file.
             0 => length - boxes.end,
             1 => {
                 reader.read_exact(&mut header[8..]).ok()?;
@@ -117,7 +122,8 @@ fn boxes(reader: &mut BufReader<File>, length: u64) -> Option<Boxes> {
     Some(boxes)
 }
 
-/// MPEG program stream: the end of the last pack header or packet. `None` where the framing is lost.
+/// MPEG program stream: the end of the last pack header or packet. `None` where the framing is
+/// invalid.
 fn program_stream_end(reader: &mut BufReader<File>, length: u64) -> Option<u64> {
     let mut at = 0u64;
     while at + 4 <= length {
@@ -129,7 +135,8 @@ fn program_stream_end(reader: &mut BufReader<File>, length: u64) -> Option<u64> 
         }
         let size = match header[3] {
             0xb9 => return Some(at + 4),
-            // MPEG-2 packs say how much stuffing follows, in the low bits of their last byte; MPEG-1 packs are 12 bytes.
+            // The low bits of the last byte of an MPEG-2 pack are the length of the stuffing.
+            // MPEG-1 packs have 12 bytes.
             0xba if header[4] >> 6 == 1 => {
                 reader.seek_relative(7).ok()?;
                 let mut last = [0u8; 1];
@@ -146,7 +153,7 @@ fn program_stream_end(reader: &mut BufReader<File>, length: u64) -> Option<u64> 
         reader.seek_relative(size as i64 - got as i64).ok()?;
         at += size;
     }
-    // A few bytes of a start code are left: more was to come.
+    // The rest is an incomplete start code: the file is truncated.
     Some(if at < length { length + 1 } else { at })
 }
 
@@ -154,18 +161,19 @@ fn program_stream_end(reader: &mut BufReader<File>, length: u64) -> Option<u64> 
 mod tests {
     use super::*;
 
-    fn off(bytes: &[u8]) -> bool {
+    fn is_cut(bytes: &[u8]) -> bool {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        breaks_off(file.path())
+        is_truncated(file.path())
     }
 
-    /// Every proper beginning of `whole` from `from` bytes on breaks off, but for those that end where a piece ends.
+    /// Every prefix of `whole` of at least `from` bytes is truncated, except those that end at one
+    /// of `seams`.
     fn check(whole: &[u8], from: usize, seams: &[usize]) {
-        assert!(!off(whole));
+        assert!(!is_cut(whole));
         for length in from..whole.len() {
             assert_eq!(
-                off(&whole[..length]),
+                is_cut(&whole[..length]),
                 !seams.contains(&length),
                 "{length} of {} bytes",
                 whole.len()
@@ -174,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn framing_tells_whether_the_end_is_there() {
+    fn truncation_is_detected_by_the_framing() {
         let mut riff = b"RIFF\x1c\0\0\0WAVEdata".to_vec();
         riff.extend([7; 20]);
         check(&riff, 12, &[]);
@@ -184,7 +192,7 @@ mod tests {
         check(&program, 12, &[12, 23]);
         let mut boxes = b"\0\0\0\x10ftypisom\0\0\0\0".to_vec();
         boxes.extend(b"\0\0\0\x0cmdat1234");
-        // Fewer bytes than a box's head are nobody's.
+        // Fewer bytes than the head of a box are ignored.
         check(&boxes, 12, &[16, 17, 18, 19, 20, 21, 22, 23]);
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), &boxes).unwrap();
@@ -192,6 +200,6 @@ mod tests {
         boxes.extend(b"\0\0\0\x08moov");
         std::fs::write(file.path(), &boxes).unwrap();
         assert!(!index_missing(file.path()));
-        assert!(!off(b"OggS, of which this knows nothing"));
+        assert!(!is_cut(b"OggS, which is not read here"));
     }
 }

@@ -18,7 +18,7 @@ use crate::encode::Runtime;
 use crate::event::{Event, SourceState};
 use crate::hub::{Ring, Sinks};
 use crate::notify::{Notify, Progress, watchdog_interval};
-use crate::output::say;
+use crate::output::print_line;
 use crate::runtime::{
     Control, Emit, IsLost, Losses, Pipeline, StageError, StageFailure, TranscriptInbox,
 };
@@ -39,7 +39,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     // First, so that a standard output that is to hold events holds nothing else.
     let sinks = Sinks::open(&config.publish, choice.recording())?;
     for line in choice.explanation() {
-        say(&format!("expressd: {line}"));
+        print_line(&format!("expressd: {line}"));
     }
     raise_file_limit();
     let runtime = Runtime::load()?;
@@ -58,7 +58,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
         metrics.clone(),
         runtime.clone(),
     ));
-    say(&format!(
+    print_line(&format!(
         "expressd: bundle {} ({}), provider {} (asked for {})",
         bundle.manifest.name,
         &bundle.manifest.fingerprint[..12],
@@ -80,7 +80,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
         assembly.lanes.transcripts(),
     ));
     let server = serve::start(serve_settings(config), ring.clone(), server_state.clone())?;
-    say(&format!(
+    print_line(&format!(
         "expressd: events at ws://{}/v1/events",
         server.addr()
     ));

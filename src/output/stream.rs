@@ -1,26 +1,25 @@
-//! Writes to descriptors that may be pipes, terminals or sockets, without waiting for their readers
-//! for longer than the caller permits.
+//! Writing to descriptors that may be pipes, terminals or sockets. A write waits for the reader
+//! only as long as the caller permits.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
 
-/// `PIPE_BUF`: a pipe that `poll` reports as writable takes so many bytes at once.
+/// `PIPE_BUF`: a pipe that `poll` reports as writable takes this many bytes at once.
 const CHUNK: usize = 4096;
-/// How often a caller that waits is asked whether it still does.
-const SLICE: Timespec = Timespec {
+/// Interval at which a waiting caller is asked whether to continue.
+const POLL_INTERVAL: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 20_000_000,
 };
-/// How often a pipe without enough room is looked at again.
-const ROOM: Duration = Duration::from_millis(5);
-const AT_ONCE: Timespec = Timespec {
+/// Interval of checks of a pipe without enough room.
+const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(5);
+const NO_WAIT: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 0,
 };
@@ -33,22 +32,24 @@ pub struct Stream {
     is_fifo: bool,
 }
 
-/// A write that did not take everything.
+/// A write that was not completed.
 #[derive(Debug)]
-pub struct Unwritten {
-    /// Bytes that were taken.
+pub struct PartialWrite {
+    /// Bytes that were written.
     pub written: usize,
     /// Of kind `TimedOut` where the caller no longer wanted to wait.
     pub cause: io::Error,
 }
 
-impl Unwritten {
+impl PartialWrite {
+    /// Nothing was written, because of `cause`.
     pub fn nothing(cause: io::Error) -> Self {
-        Unwritten { written: 0, cause }
+        PartialWrite { written: 0, cause }
     }
 }
 
 impl Stream {
+    /// A stream to `file`. Fails if the type of the file cannot be read.
     pub fn new(file: File) -> io::Result<Stream> {
         let kind = file.metadata()?.file_type();
         Ok(Stream {
@@ -58,14 +59,14 @@ impl Stream {
         })
     }
 
-    /// A stream to what `fd` is open on; `fd` stays open and is left as it is.
+    /// A stream to the open file of `fd`; `fd` stays open and unchanged.
     pub fn of(fd: impl AsFd) -> io::Result<Stream> {
         let copy = File::from(fd.as_fd().try_clone_to_owned()?);
         if !fd.as_fd().is_terminal() {
             return Stream::new(copy);
         }
         // A terminal may take a part of a line and then block. `O_NONBLOCK` on our descriptor would
-        // be seen by every process that shares it, so the terminal is opened once more.
+        // affect every process that shares it, so the terminal is opened again.
         let again = OpenOptions::new()
             .write(true)
             .custom_flags((rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits() as i32)
@@ -73,53 +74,61 @@ impl Stream {
         Stream::new(again.unwrap_or(copy))
     }
 
+    /// Whether it is a regular file.
     pub fn is_regular(&self) -> bool {
         self.is_regular
     }
 
+    /// Whether it is a pipe.
     pub fn is_fifo(&self) -> bool {
         self.is_fifo
     }
 
+    /// The underlying file.
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// As [`Stream::put`], and nothing of `line` goes into a pipe that has no room for all of it: a
-    /// reader that stops reading finds whole lines. A line longer than the largest pipe that the
-    /// system grants is written in parts.
-    pub fn put_line(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> Result<(), Unwritten> {
+    /// As [`Stream::put`], but writes into a pipe only if it has room for the whole line: a reader
+    /// that stops reading gets complete lines. A line longer than the largest pipe that the system
+    /// permits is written in parts.
+    pub fn put_line(
+        &mut self,
+        line: &[u8],
+        keeps_waiting: &dyn Fn() -> bool,
+    ) -> Result<(), PartialWrite> {
         while self.is_fifo && !self.has_room(line.len()) {
-            if !goes_on() {
+            if !keeps_waiting() {
                 let cause = io::Error::new(io::ErrorKind::TimedOut, "nothing reads it");
-                return Err(Unwritten::nothing(cause));
+                return Err(PartialWrite::nothing(cause));
             }
-            std::thread::sleep(ROOM);
+            std::thread::sleep(ROOM_CHECK_INTERVAL);
         }
-        self.put(line, goes_on)
+        self.put(line, keeps_waiting)
     }
 
-    /// Bytes in the pipe that its readers have not taken, if that can be known.
+    /// Unread bytes in the pipe, if known.
     pub fn unread(&self) -> Option<usize> {
         let waiting = rustix::io::ioctl_fionread(&self.file).ok()?;
         usize::try_from(waiting).ok()
     }
 
-    /// Whether something has the pipe open for reading.
+    /// Whether the pipe is open for reading.
     pub fn has_reader(&self) -> bool {
         let mut fds = [PollFd::new(&self.file, PollFlags::OUT)];
         let gone = PollFlags::ERR | PollFlags::HUP;
-        poll(&mut fds, Some(&AT_ONCE)).is_ok() && !fds[0].revents().intersects(gone)
+        poll(&mut fds, Some(&NO_WAIT)).is_ok() && !fds[0].revents().intersects(gone)
     }
 
-    /// Whether the pipe takes `length` bytes at once. True where that cannot be known, and without
-    /// a reader, which the write then tells.
+    /// Whether the pipe takes `length` bytes at once. True where that is unknown, and without a
+    /// reader: then the write fails.
     fn has_room(&self, length: usize) -> bool {
         let has_ended = !self.has_reader();
         let (Ok(mut size), Some(waiting)) = (fcntl_getpipe_size(&self.file), self.unread()) else {
             return true;
         };
-        // A write that does not fit into the last page begins another: half of each may be empty.
+        // A write that does not fit into the last page begins another one: half of each page may be
+        // empty.
         let needed = length.saturating_add(CHUNK);
         if size < needed {
             let Ok(larger) = fcntl_setpipe_size(&self.file, needed) else {
@@ -130,9 +139,13 @@ impl Stream {
         has_ended || waiting.saturating_mul(2).saturating_add(needed) <= size
     }
 
-    /// Writes all of `bytes`; waits for the reader while `goes_on` holds. A regular file is written
-    /// to in one call, as long as the system takes all of it.
-    pub fn put(&mut self, bytes: &[u8], goes_on: &dyn Fn() -> bool) -> Result<(), Unwritten> {
+    /// Writes all of `bytes`, and waits for the reader while `keeps_waiting` returns true. A
+    /// regular file is written in one call, if the system takes all of it.
+    pub fn put(
+        &mut self,
+        bytes: &[u8],
+        keeps_waiting: &dyn Fn() -> bool,
+    ) -> Result<(), PartialWrite> {
         let mut written = 0;
         while written < bytes.len() {
             let cause = match self.put_some(&bytes[written..]) {
@@ -143,15 +156,15 @@ impl Stream {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if goes_on() {
-                        self.is_writable(&SLICE);
+                    if keeps_waiting() {
+                        self.is_writable(&POLL_INTERVAL);
                         continue;
                     }
                     io::Error::new(io::ErrorKind::TimedOut, "nothing reads it")
                 }
                 Err(error) => error,
             };
-            return Err(Unwritten { written, cause });
+            return Err(PartialWrite { written, cause });
         }
         Ok(())
     }
@@ -160,7 +173,7 @@ impl Stream {
         if self.is_regular {
             return self.file.write(bytes);
         }
-        if !self.is_writable(&AT_ONCE) {
+        if !self.is_writable(&NO_WAIT) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         self.file.write(&bytes[..bytes.len().min(CHUNK)])
@@ -169,12 +182,12 @@ impl Stream {
     /// Waits at most `limit` until a write would not block (or would fail).
     fn is_writable(&self, limit: &Timespec) -> bool {
         let mut fds = [PollFd::new(&self.file, PollFlags::OUT)];
-        // A failure to poll shows in the write.
+        // A failed poll shows as an error of the write.
         poll(&mut fds, Some(limit)).map_or(true, |ready| ready > 0)
     }
 
-    /// Takes the last `written` bytes back out of a regular file. False where that cannot be done:
-    /// on anything else, and where another process has written behind them.
+    /// Removes the last `written` bytes of a regular file. False where that is not possible: for
+    /// other files, and after a later write of another process.
     pub fn take_back(&mut self, written: usize) -> bool {
         let mut cut = || -> io::Result<bool> {
             let (end, size) = (self.file.stream_position()?, self.file.metadata()?.len());

@@ -47,8 +47,8 @@ pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Option<Tables>
         .collect();
     Some(Tables {
         tracks,
-        // Writers that could not seek back left a 0 or all ones.
-        breaks_off: Some(![0, u64::from(u32::MAX)].contains(&stated) && stated + 8 > length),
+        // Writers that cannot seek back leave a 0 or all ones.
+        is_truncated: Some(![0, u64::from(u32::MAX)].contains(&stated) && stated + 8 > length),
         ..Tables::default()
     })
 }

@@ -1,6 +1,6 @@
-//! Numbers out of byte slices. `None` beyond the end: nothing here panics.
+//! Reading of integers from byte slices. `None` beyond the end: nothing here panics.
 
-pub(in crate::capture) fn array<const N: usize>(data: &[u8], at: usize) -> Option<[u8; N]> {
+pub(super) fn array<const N: usize>(data: &[u8], at: usize) -> Option<[u8; N]> {
     data.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
@@ -16,15 +16,15 @@ pub(super) fn be64(data: &[u8], at: usize) -> Option<u64> {
     array(data, at).map(u64::from_be_bytes)
 }
 
-pub(in crate::capture) fn le16(data: &[u8], at: usize) -> Option<u16> {
+pub(super) fn le16(data: &[u8], at: usize) -> Option<u16> {
     array(data, at).map(u16::from_le_bytes)
 }
 
-pub(in crate::capture) fn le32(data: &[u8], at: usize) -> Option<u32> {
+pub(super) fn le32(data: &[u8], at: usize) -> Option<u32> {
     array(data, at).map(u32::from_le_bytes)
 }
 
-pub(in crate::capture) fn le64(data: &[u8], at: usize) -> Option<u64> {
+pub(super) fn le64(data: &[u8], at: usize) -> Option<u64> {
     array(data, at).map(u64::from_le_bytes)
 }
 
@@ -38,8 +38,8 @@ pub(super) fn code(bytes: [u8; 4]) -> String {
     text.trim().to_owned()
 }
 
-/// `ticks` of `rate` a second, in nanoseconds, rounded down as GStreamer does.
-pub(in crate::capture) fn nanos(ticks: i64, rate: u32) -> i64 {
+/// Duration of `ticks` at `rate` ticks per second in nanoseconds, rounded down as GStreamer does.
+pub(super) fn nanos(ticks: i64, rate: u32) -> i64 {
     let nanos = i128::from(ticks) * 1_000_000_000 / i128::from(rate.max(1));
     nanos.clamp(i128::from(i64::MIN / 2), i128::from(i64::MAX / 2)) as i64
 }

@@ -1,8 +1,9 @@
-//! Edit lists (ISO/IEC 14496-12, 8.6.6), applied to what the decoders deliver.
+//! Edit lists (ISO/IEC 14496-12, 8.6.6), applied to the output of the decoders.
 //!
 //! GStreamer 1.22 applies the usual list itself: one edit that begins with the media, perhaps after
-//! a short delay. Of others it loses sound or pictures. Those lists are hidden from the demuxer; it
-//! then stamps samples with their media time, and [`Edits`] turns that into presentation time.
+//! a short delay. With other lists it loses sound or pictures. Those lists are hidden from the
+//! demuxer; it then stamps samples with their media time, and [`Edits`] maps that to presentation
+//! time.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +14,7 @@ use gstreamer_app as gst_app;
 use super::Tables;
 use crate::clip::SAMPLE_RATE_HZ;
 
-/// Stamps within this of an edit's bound count as on it: half of a millisecond.
+/// Stamps this close to the bound of an edit count as on it: 0.5 ms.
 const ROUNDING_NANOS: i64 = 500_000;
 
 /// A part of the media and where it is presented, nanoseconds.
@@ -24,21 +25,21 @@ pub(in crate::capture) struct Edit {
     pub presented: i64,
 }
 
-/// The parts of a track that are presented, in the order of both times.
+/// The presented parts of a track, ordered by media time and presentation time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::capture) struct Edits(pub Vec<Edit>);
 
 impl Edits {
-    /// Where a picture of this media time is presented; `None`: it is not.
+    /// Presentation time of a picture at this media time; `None`: it is not presented.
     fn place(&self, media: i64) -> Option<i64> {
         let at = media + ROUNDING_NANOS;
         let edit = (self.0.iter()).find(|edit| edit.media_start <= at && at < edit.media_end)?;
         Some(edit.presented + (media - edit.media_start).max(0))
     }
 
-    /// The samples of a block of `count` at 16 kHz from media time `media` on that are presented:
-    /// ranges of indices, which follow each other in the presentation without a gap, and the
-    /// presentation time of the first.
+    /// The presented samples of a block of `count` samples at 16 kHz that begins at media time
+    /// `media`: the presentation time of the first one, and ranges of indices. The ranges follow
+    /// each other in the presentation without a gap.
     fn cut(&self, media: i64, count: usize) -> Option<(i64, Vec<std::ops::Range<usize>>)> {
         let index = |nanos: i64| {
             let samples = i128::from(nanos - media) * i128::from(SAMPLE_RATE_HZ);
@@ -49,7 +50,7 @@ impl Edits {
         let (mut first, mut next, mut ranges) = (None, 0, Vec::new());
         for edit in &self.0 {
             let range = index(edit.media_start)..index(edit.media_end);
-            // After a pause in the presentation another block has to begin.
+            // A pause in the presentation begins a new block.
             if range.is_empty() || first.is_some() && edit.presented != next {
                 continue;
             }
@@ -61,7 +62,7 @@ impl Edits {
         first.map(|first| (first, ranges))
     }
 
-    /// Where the presentation ends.
+    /// End of the presentation, nanoseconds.
     pub fn end(&self) -> i64 {
         let end = |edit: &Edit| {
             edit.presented
@@ -70,7 +71,7 @@ impl Edits {
         self.0.iter().map(end).max().unwrap_or(0)
     }
 
-    /// Where the presentation begins.
+    /// Start of the presentation, nanoseconds.
     pub fn start(&self) -> i64 {
         self.0.iter().map(|edit| edit.presented).min().unwrap_or(0)
     }
@@ -80,27 +81,31 @@ fn nanos(samples: usize) -> i64 {
     samples as i64 * (1_000_000_000 / i64::from(SAMPLE_RATE_HZ))
 }
 
-/// Applies the edit lists of `tables` to what arrives at the `appsink`s of `pipeline`: pictures, or
-/// sound of 16 kHz in 32-bit floats. Call it before sinks are added. `pulse` is called for what is
-/// dropped, so that a long part that is not presented is no standstill.
+/// Applies the edit lists of `tables` to the buffers at the `appsink`s of `pipeline`: pictures, or
+/// sound at 16 kHz in 32-bit floats. Must be called before sinks are added. `on_dropped` is called
+/// for each dropped buffer, so that a long part that is not presented does not look like a stall.
 pub(in crate::capture) fn apply(
     pipeline: &gst::Pipeline,
     tables: &Tables,
-    pulse: impl Fn() + Send + Sync + 'static,
+    on_dropped: impl Fn() + Send + Sync + 'static,
 ) {
     if tables.tracks.iter().all(|track| track.edits.is_none()) {
         return;
     }
-    let (tables, pulse) = (Arc::new(tables.clone()), Arc::new(pulse));
+    let (tables, on_dropped) = (Arc::new(tables.clone()), Arc::new(on_dropped));
     pipeline.connect_element_added(move |_, element| {
         let is_sink = element.is::<gst_app::AppSink>();
         if let Some(sink) = element.static_pad("sink").filter(|_| is_sink) {
-            apply_at(&sink, tables.clone(), pulse.clone());
+            apply_at(&sink, tables.clone(), on_dropped.clone());
         }
     });
 }
 
-fn apply_at(sink: &gst::Pad, tables: Arc<Tables>, pulse: Arc<impl Fn() + Send + Sync + 'static>) {
+fn apply_at(
+    sink: &gst::Pad,
+    tables: Arc<Tables>,
+    on_dropped: Arc<impl Fn() + Send + Sync + 'static>,
+) {
     let edits = Mutex::new(None);
     let types = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
     sink.add_probe(types, move |pad, info| {
@@ -124,7 +129,7 @@ fn apply_at(sink: &gst::Pad, tables: Arc<Tables>, pulse: Arc<impl Fn() + Send + 
             match present(edits, buffer, channels) {
                 Some(presented) => *buffer = presented,
                 None => {
-                    pulse();
+                    on_dropped();
                     return gst::PadProbeReturn::Handled;
                 }
             }
@@ -133,7 +138,7 @@ fn apply_at(sink: &gst::Pad, tables: Arc<Tables>, pulse: Arc<impl Fn() + Send + 
     });
 }
 
-/// The segment event without an end: presentation times may lie behind that of the media.
+/// The segment event without a stop time: presentation times may lie after the end of the media.
 fn without_end(event: &gst::Event) -> Option<gst::Event> {
     let gst::EventView::Segment(segment) = event.view() else {
         return None;
@@ -147,9 +152,10 @@ fn without_end(event: &gst::Event) -> Option<gst::Event> {
     )
 }
 
-/// The buffer as it is presented; `None`: nothing of it is. `channels`: it is sound.
+/// The presented part of the buffer; `None`: there is none. `channels`: number of channels of
+/// sound, `None` for a picture.
 fn present(edits: &Edits, buffer: &gst::Buffer, channels: Option<usize>) -> Option<gst::Buffer> {
-    // What has no stamp is left to those who guess it.
+    // A missing stamp is estimated at the delivery.
     let Some(pts) = buffer.pts() else {
         return Some(buffer.clone());
     };
@@ -205,24 +211,24 @@ mod tests {
         assert_eq!((edits.start(), edits.end()), (20 * SECOND, 23 * SECOND));
     }
 
-    /// However sound is packed, each sample that is presented comes once, at its place.
+    /// For every packing of sound, each presented sample is delivered once, at its time.
     #[test]
-    fn sound_is_cut_to_the_sample() {
+    fn sound_is_cut_at_exact_samples() {
         let edits = edits(&[(1, 2, 0), (4, 6, 1)]);
         for size in [7, 160, 1024, 16_000, 100_000] {
-            let (mut next, mut heard) = (0, Vec::new());
+            let (mut next, mut presented) = (0, Vec::new());
             while next < 8 * 16_000 {
                 if let Some((time, ranges)) = edits.cut(nanos(next), size) {
-                    assert_eq!(time, nanos(heard.len()), "in blocks of {size}");
-                    heard.extend(ranges.into_iter().flatten().map(|index| next + index));
+                    assert_eq!(time, nanos(presented.len()), "in blocks of {size}");
+                    presented.extend(ranges.into_iter().flatten().map(|index| next + index));
                 }
                 next += size;
             }
             let wanted: Vec<usize> = (16_000..32_000).chain(64_000..96_000).collect();
             assert!(
-                heard == wanted,
+                presented == wanted,
                 "in blocks of {size}: {} samples",
-                heard.len()
+                presented.len()
             );
         }
     }

@@ -1,6 +1,6 @@
 //! Matroska and WebM: the tracks, and the stamps of their blocks.
 //!
-//! Source: RFC 8794 (EBML) and RFC 9559 (Matroska). The blocks are walked by their heads alone.
+//! Source: RFC 8794 (EBML) and RFC 9559 (Matroska). Only the heads of the blocks are read.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, Read, Seek};
@@ -21,19 +21,19 @@ const TIMESTAMP_SCALE: u32 = 0x2a_d7b1;
 const DURATION: u32 = 0x4489;
 const TRACKS: u32 = 0x1654_ae6b;
 const TRACK_ENTRY: u32 = 0xae;
-/// Larger descriptions of tracks are not read.
+/// Larger elements are not read.
 const TRACKS_BYTES: u64 = 1 << 26;
 /// Number of last blocks from which the end of a track is estimated.
 const LAST: usize = 32;
-/// A block so far ahead of the others is wrongly stamped.
+/// A block this far ahead of the others has a wrong stamp.
 const FAR_NANOS: i64 = 60_000_000_000;
 
 pub(super) fn is_matroska(head: &[u8]) -> bool {
     head.starts_with(&EBML.to_be_bytes())
 }
 
-/// A variable-length number at the start of `data`: its value, whether every bit of it is set (an
-/// unknown size), and its bytes.
+/// A variable-length number at the start of `data`: its value, whether all its bits are set (an
+/// unknown size), and its length in bytes.
 fn number(data: &[u8]) -> Option<(u64, bool, usize)> {
     let first = *data.first()?;
     let bytes = first.leading_zeros() as usize + 1;
@@ -89,12 +89,12 @@ fn float(data: &[u8]) -> Option<f64> {
     }
 }
 
-/// What is seen of a track's blocks, in ticks of the segment.
+/// Statistics of a track's blocks, in ticks of the segment.
 #[derive(Default)]
 struct Blocks {
     count: u64,
     first: Option<i64>,
-    /// Times and durations of the last ones, in the file's order.
+    /// Times and durations of the last blocks, in file order.
     last: VecDeque<(i64, Option<i64>)>,
 }
 
@@ -108,8 +108,8 @@ impl Blocks {
         }
     }
 
-    /// Where the last block ends. A block that is `far` ahead of all others counts as wrongly
-    /// stamped. `each`: the duration of one by default.
+    /// End of the last block. A block that is `far` ahead of all others is ignored. `each`: default
+    /// duration of a block.
     fn end(&self, each: Option<i64>, far: i64) -> Option<i64> {
         let mut last: Vec<_> = self.last.iter().copied().collect();
         last.sort_unstable();
@@ -130,7 +130,7 @@ struct Track {
     number: u64,
     codec: String,
     default: bool,
-    /// Of one sample, nanoseconds.
+    /// Duration of one sample, nanoseconds.
     each_nanos: Option<u64>,
     blocks: Blocks,
 }
@@ -138,21 +138,21 @@ struct Track {
 pub(super) fn read(file: &mut (impl BufRead + Seek), length: u64) -> Option<Tables> {
     let mut tracks: Vec<Track> = Vec::new();
     let (mut at, mut cluster, mut scale, mut stated) = (0u64, 0i64, 1_000_000u64, None);
-    let (mut breaks_off, mut open_ended, mut newest) = (false, false, None);
+    let (mut is_truncated, mut open_ended, mut newest) = (false, false, None);
     while at < length {
         let Some((id, size, body)) = head(file, at, length)? else {
             break;
         };
-        // What was appended is a recording of its own.
+        // Appended data is a separate recording.
         if id == EBML && at > 0 {
             break;
         }
         let end = size.map_or(length, |size| body.saturating_add(size));
         open_ended |= size.is_none();
-        breaks_off |= end > length;
+        is_truncated |= end > length;
         let content = |file: &mut _| read_body(file, body, end.min(length) - body);
         at = match id {
-            // Only their heads: what is in them follows.
+            // Only the heads of these: their content follows.
             SEGMENT | CLUSTER | BLOCK_GROUP => body,
             INFO => {
                 for (id, data) in elements(&content(file)?) {
@@ -226,23 +226,24 @@ pub(super) fn read(file: &mut (impl BufRead + Seek), length: u64) -> Option<Tabl
         .map(|track| track.start_nanos)
         .min()
         .unwrap_or(0);
-    // A file that was written to the end states how long it is, whatever its elements say.
+    // A completely written file states its duration, even where the sizes of its elements are
+    // unknown.
     let last = tracks
         .iter()
         .filter_map(|track| track.end_nanos)
         .max()
         .unwrap_or(0);
     let stated = stated.map_or(0, |ticks| (ticks * scale as f64) as i64);
-    breaks_off |= open_ended && stated.saturating_sub(last) > super::TOLERANCE_NANOS;
+    is_truncated |= open_ended && stated.saturating_sub(last) > super::TOLERANCE_NANOS;
     Some(Tables {
         tracks,
         origin_nanos,
-        breaks_off: Some(breaks_off),
+        is_truncated: Some(is_truncated),
         ..Tables::default()
     })
 }
 
-/// Identifier, size and start of the content of the element at `at`. `Some(None)`: here is none.
+/// Identifier, size and start of the content of an element. `None`: there is no element.
 type Head = Option<(u32, Option<u64>, u64)>;
 
 fn head(file: &mut (impl BufRead + Seek), at: u64, length: u64) -> Option<Head> {
@@ -258,13 +259,13 @@ fn head(file: &mut (impl BufRead + Seek), at: u64, length: u64) -> Option<Head> 
     )
 }
 
-/// `size` bytes at `at`, of which the file holds all.
+/// Reads `size` bytes at `at`. `None` beyond the end of the file.
 fn read_body(file: &mut (impl Read + Seek), at: u64, size: u64) -> Option<Vec<u8>> {
     if size > TRACKS_BYTES {
         return None;
     }
     let mut bytes = vec![0; size as usize];
-    // Relative, so that what is buffered is used.
+    // A relative seek keeps the buffered data.
     let from = file.stream_position().ok()?;
     match i64::try_from(at)
         .ok()?

@@ -1,17 +1,19 @@
-//! What a container's own tables say of its tracks: the yardstick for what the decoders delivered.
+//! The tracks of a file as its container describes them: the reference for the output of the
+//! decoders.
 //!
-//! Each reader takes a file of its format and returns [`Tables`]; a file of another format, or one
-//! that is damaged where the tables are, has none. No reader trusts a length that the file states:
-//! nothing is allocated beyond what the file holds.
+//! Each reader takes a file of its format and returns [`Tables`]. A file of another format, or with
+//! damaged tables, has none. No reader trusts a length that the file states: no allocation exceeds
+//! the size of the file.
 
 mod avi;
 mod bytes;
+mod completeness;
 mod edits;
 mod matroska;
 mod mp4;
+mod patch;
 mod still;
-mod verdict;
-mod view;
+mod wav;
 
 #[cfg(test)]
 mod tests;
@@ -23,32 +25,31 @@ use std::path::Path;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::wav::Wave;
-
-pub(super) use bytes::{array, le16, le32, le64, nanos};
+pub(super) use completeness::Delivered;
 use edits::{Edit, Edits};
+use patch::Patch;
 pub(super) use still::photo;
-pub(super) use verdict::Delivered;
-use view::Patch;
+pub(super) use wav::Wave;
 
-/// Differences of less than this count as none: half of a second.
+/// Differences below this are tolerated: 0.5 s.
 const TOLERANCE_NANOS: i64 = 500_000_000;
 
 /// The tracks of one file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Tables {
     pub tracks: Vec<ContainerTrack>,
-    /// Time in the file of the start of the recording's timeline.
+    /// Presentation time at which the recording's timeline starts.
     pub origin_nanos: i64,
-    /// Does the file end before its container does? `None`: this reader does not tell.
-    pub breaks_off: Option<bool>,
-    /// Bytes that the demuxer reads differently from how they stand in the file.
+    /// Whether the file ends before its container does. `None`: this reader cannot detect it.
+    pub is_truncated: Option<bool>,
+    /// Replacements for bytes that the demuxer reads.
     pub patches: Vec<Patch>,
-    /// Why the file cannot be played as its tables ask.
+    /// Why the file cannot be presented as its tables require.
     pub unsupported: Option<String>,
-    /// How `videoflip` turns the picture upright, where the demuxer does not say so itself.
+    /// Direction for `videoflip` that turns the picture upright, where the demuxer does not report
+    /// it.
     pub direction: Option<&'static str>,
-    /// What a person should know of how it is played, one line.
+    /// A note on playback for the log, one line.
     pub remark: Option<String>,
 }
 
@@ -65,18 +66,18 @@ pub(super) enum TrackKind {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ContainerTrack {
     pub kind: TrackKind,
-    /// Number by which the container names it; GStreamer's stream identifiers end in it.
+    /// Number of the track in its container; GStreamer's stream identifiers end in it.
     pub number: u64,
     /// The container's name of the codec: a four-character code or Matroska's codec identifier.
     pub codec: String,
     pub start_nanos: i64,
-    /// Where the last sample ends; `None` where the container does not say.
+    /// End of the last sample; `None` where the container does not state it.
     pub end_nanos: Option<i64>,
     /// Coded samples: pictures, or packets of sound.
     pub samples: Option<u64>,
-    /// Flagged by the writer to be played by default.
+    /// The writer flagged it as a default track.
     pub default: bool,
-    /// A single still picture: a cover, a thumbnail.
+    /// A single still picture, such as a cover or a thumbnail.
     pub still: bool,
     /// The edit list, where it is applied here and hidden from the demuxer.
     pub edits: Option<Edits>,
@@ -116,26 +117,24 @@ impl Tables {
         None
     }
 
-    /// The track that GStreamer names so: its stream identifiers end in `/NUMBER` or
-    /// `/NUMBER:UID`.
+    /// The track of a GStreamer stream identifier, which ends in `/NUMBER` or `/NUMBER:UID`.
     pub fn named(&self, stream_id: &str) -> Option<&ContainerTrack> {
         let number = stream_id.rsplit('/').next()?.split(':').next()?;
         let number: u64 = number.parse().ok()?;
         self.tracks.iter().find(|track| track.number == number)
     }
 
-    /// Lets what `source` (a file source, or a `uridecodebin`) reads look as the demuxer needs it,
-    /// and the sinks of `pipeline` receive what the edit lists present, at presentation times. Call
-    /// it before sinks are added. `pulse` is called for each buffer that is decoded and not
-    /// presented.
-    pub fn guide(
+    /// Installs the patches on `source` (a file source, or a `uridecodebin`) and the edit lists on
+    /// the sinks of `pipeline`. The sinks then receive presentation times. Must be called before
+    /// sinks are added. `on_dropped` is called for each buffer that is decoded and not presented.
+    pub fn apply_to(
         &self,
         pipeline: &gst::Pipeline,
         source: &gst::Element,
-        pulse: impl Fn() + Send + Sync + 'static,
+        on_dropped: impl Fn() + Send + Sync + 'static,
     ) {
-        view::show(source, &self.patches);
-        edits::apply(pipeline, self, pulse);
+        patch::apply(source, &self.patches);
+        edits::apply(pipeline, self, on_dropped);
         if let Some(direction) = self.direction {
             pipeline.connect_element_added(move |_, element| {
                 let factory = element.factory();

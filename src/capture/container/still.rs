@@ -1,5 +1,4 @@
-//! Still pictures: JPEG, with the orientation that its EXIF part states, and HEIF photos, which are
-//! no recordings.
+//! Still pictures: JPEG with its EXIF orientation, and HEIF photos, which are not played.
 //!
 //! Source: ITU-T T.81, annex B; JEITA CP-3451 (EXIF 2.3), tag 274.
 
@@ -8,10 +7,10 @@ use std::io::{Read, Seek, SeekFrom};
 use super::bytes::{be16, le16};
 use super::{ContainerTrack, Tables, TrackKind};
 
-/// More of a picture is not searched for its end.
+/// Largest part of a picture that is searched for its end.
 const PICTURE_BYTES: u64 = 1 << 26;
 
-/// What kind of photo an ISO file with this head is; `None`: it is none.
+/// The photo format of an ISO file with this head; `None`: it is not a photo.
 pub(in crate::capture) fn photo(head: &[u8]) -> Option<&'static str> {
     if head.get(4..8)? != b"ftyp" {
         return None;
@@ -66,13 +65,13 @@ pub(super) fn read_jpeg(file: &mut (impl Read + Seek), length: u64) -> Option<Ta
             still: true,
             edits: None,
         }],
-        breaks_off: Some(!ended && length <= PICTURE_BYTES),
+        is_truncated: Some(!ended && length <= PICTURE_BYTES),
         direction: orientation.and_then(direction),
         ..Tables::default()
     })
 }
 
-/// Tag 274 of the first directory.
+/// Reads tag 274 of the first directory.
 fn exif_orientation(content: &[u8]) -> Option<u16> {
     let tiff = content.strip_prefix(b"Exif\0\0")?;
     let little = tiff.starts_with(b"II");
@@ -100,7 +99,7 @@ fn exif_orientation(content: &[u8]) -> Option<u16> {
         .and_then(|entry| short(entry + 8))
 }
 
-/// How GStreamer's `videoflip` turns a picture of this orientation upright.
+/// The direction for GStreamer's `videoflip` that turns a picture of this orientation upright.
 fn direction(orientation: u16) -> Option<&'static str> {
     Some(match orientation {
         2 => "horiz",
@@ -135,16 +134,16 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_turned_as_its_camera_says_and_a_cut_one_is_found() {
+    fn the_exif_orientation_is_read_and_a_truncated_picture_is_found() {
         let big = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
         let little = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x08\0\0\0\0\0\0\0";
         assert_eq!(read(&jpeg(big)).unwrap().direction, Some("90r"));
         assert_eq!(read(&jpeg(little)).unwrap().direction, Some("90l"));
         let plain = jpeg(b"JFIF");
         let found = read(&plain).unwrap();
-        assert_eq!((found.direction, found.breaks_off), (None, Some(false)));
+        assert_eq!((found.direction, found.is_truncated), (None, Some(false)));
         assert_eq!(
-            read(&plain[..plain.len() - 1]).unwrap().breaks_off,
+            read(&plain[..plain.len() - 1]).unwrap().is_truncated,
             Some(true)
         );
     }

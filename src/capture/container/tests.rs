@@ -1,4 +1,4 @@
-//! Tables of the demonstration recording, as it is and changed, and of small files made here.
+//! Tables of the demonstration recording, original and modified, and of small synthetic files.
 
 use std::io::Cursor;
 
@@ -21,11 +21,11 @@ fn seconds(nanos: i64) -> f64 {
 }
 
 #[test]
-fn a_usual_file_is_left_as_it_is() {
+fn a_normal_file_needs_no_patch() {
     let found = tables(&demo()).unwrap();
     assert!(found.patches.is_empty() && found.unsupported.is_none());
-    assert_eq!(found.breaks_off, Some(false));
-    let told: Vec<_> = (found.tracks.iter())
+    assert_eq!(found.is_truncated, Some(false));
+    let facts: Vec<_> = (found.tracks.iter())
         .map(|track| {
             (
                 track.kind,
@@ -36,7 +36,7 @@ fn a_usual_file_is_left_as_it_is() {
         })
         .collect();
     assert_eq!(
-        told,
+        facts,
         [
             (TrackKind::Video, "vp09", Some(492), true),
             (TrackKind::Audio, "Opus", Some(984), true)
@@ -58,13 +58,13 @@ fn a_usual_file_is_left_as_it_is() {
 }
 
 #[test]
-fn a_file_is_cut_where_its_samples_are_and_not_by_what_follows() {
+fn truncation_is_measured_by_the_samples() {
     let whole = demo();
     let mut tagged = whole.clone();
     tagged.extend([&b"TAG"[..], &[b' '; 125]].concat());
-    assert_eq!(tables(&tagged).unwrap().breaks_off, Some(false));
+    assert_eq!(tables(&tagged).unwrap().is_truncated, Some(false));
     let cut = &whole[..whole.len() * 3 / 4];
-    assert_eq!(tables(cut).unwrap().breaks_off, Some(true));
+    assert_eq!(tables(cut).unwrap().is_truncated, Some(true));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn edits_that_the_demuxer_loses_are_hidden_from_it() {
         );
         assert_eq!(track.end_nanos, Some(8_000_000_000));
     }
-    // A short delay and an encoder's priming are the demuxer's.
+    // A short delay and an encoder's priming are left to the demuxer.
     let usual: [&[(u32, i32)]; 2] = [&[(500, -1), (19_680, 0)], &[(19_680, 312)]];
     let found = tables(&with_edits(&demo(), &usual)).unwrap();
     assert!(found.patches.is_empty());
@@ -147,23 +147,23 @@ fn matroska(blocks: &[(u8, u16)]) -> Vec<u8> {
 }
 
 #[test]
-fn matroska_is_measured_by_its_blocks_from_the_first_one_on() {
+fn matroska_is_measured_from_its_first_block() {
     let pictures = (0..50u16).map(|index| (1, 40 * index));
     let blocks: Vec<_> = pictures.chain([(2, 30_000)]).collect();
     let whole = matroska(&blocks);
     let found = tables(&whole).unwrap();
     assert_eq!(seconds(found.origin_nanos), 3600.0);
     assert_eq!(found.end_nanos(), Some(2_000_000_000));
-    assert_eq!(found.breaks_off, Some(false));
+    assert_eq!(found.is_truncated, Some(false));
     assert_eq!(
         (found.tracks[0].samples, found.tracks[0].codec.as_str()),
         (Some(50), "V_VP8")
     );
     assert_eq!(
-        tables(&whole[..whole.len() - 5]).unwrap().breaks_off,
+        tables(&whole[..whole.len() - 5]).unwrap().is_truncated,
         Some(true)
     );
-    // What was appended does not count.
+    // Appended data does not count.
     let both = [whole.clone(), whole].concat();
     assert_eq!(tables(&both).unwrap().tracks[0].samples, Some(50));
 }
@@ -171,9 +171,11 @@ fn matroska_is_measured_by_its_blocks_from_the_first_one_on() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Tables that are damaged anywhere are read or refused.
+    /// Tables with any damage are read or refused.
     #[test]
-    fn any_damage_is_read_or_refused(places in prop::collection::vec((any::<u32>(), any::<u8>()), 1..12)) {
+    fn any_damage_is_read_or_refused(
+        places in prop::collection::vec((any::<u32>(), any::<u8>()), 1..12),
+    ) {
         let mut film = demo();
         // The index stands first.
         film.truncate(14_000);
@@ -191,7 +193,10 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_or_refused(kind in 0usize..4, rest in prop::collection::vec(any::<u8>(), 0..500)) {
+    fn any_bytes_are_read_or_refused(
+        kind in 0usize..4,
+        rest in prop::collection::vec(any::<u8>(), 0..500),
+    ) {
         let heads: [&[u8]; 4] = [
             b"\0\0\0\x08ftyp\0\0\x01\0moov",
             b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff",

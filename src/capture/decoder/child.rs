@@ -1,4 +1,4 @@
-//! Decoding in a decoder process: this process sees pictures, sound and the reason of an end.
+//! Decoding in a child process: this process receives pictures, sound and the reason of an end.
 
 use std::io::{self, BufRead, BufReader, IoSlice, Write};
 use std::mem::MaybeUninit;
@@ -19,22 +19,24 @@ use super::cost;
 use super::memory::Reader;
 use super::process::VERB;
 use super::wire::{PictureHead, Report, Request, read_sound};
-use super::{DecodedPicture, DecodedSound, Decoder, Failure, Kind, Taps, Undecodable, tell};
+use super::{Decoder, Failure, Undecodable, log_note};
+use crate::capture::decoded::{DecodedPicture, DecodedSound, Kind};
 use crate::capture::error::CaptureError;
+use crate::capture::track_sinks::TrackSinks;
 use crate::capture::tracks::TrackChoice;
 use crate::clip::Picture;
 use crate::lane::{LaneReceiver, Received, WhenFull, lane};
 use crate::time::MediaTime;
 
-/// How long a process may take to open a recording; it gives up earlier by itself, unless it hangs.
+/// Time limit for a process to open a recording. It gives up earlier by itself, unless it hangs.
 const OPENING: Duration = Duration::from_secs(45);
-/// How long a process may take to put a recording away, and to end.
+/// Time limit for a process to close a recording, and to end.
 const CLOSING: Duration = Duration::from_secs(2);
-/// Reports that may wait for this process before the decoder process does.
-const WAITING_REPORTS: usize = 256;
+/// Reports that are queued before the decoder process blocks.
+const REPORT_CAPACITY: usize = 256;
 /// Idle processes that are kept for the next recordings.
-const IDLE: usize = 8;
-/// What GStreamer complains of where a decoder gives a pixel format that it has no name for.
+const MAX_IDLE: usize = 8;
+/// Part of the message that GStreamer logs for a decoder output of unknown pixel format.
 const UNNAMED_FORMAT: &str = "format != GST_VIDEO_FORMAT_UNKNOWN";
 
 /// A decoder process.
@@ -45,8 +47,8 @@ struct Process {
     reports: LaneReceiver<Report>,
 }
 
-/// Processes that wait for a recording.
-static WAITING: Mutex<Vec<Process>> = Mutex::new(Vec::new());
+/// Idle processes, ready for a recording.
+static IDLE_PROCESSES: Mutex<Vec<Process>> = Mutex::new(Vec::new());
 
 impl Process {
     fn start() -> io::Result<Process> {
@@ -56,11 +58,11 @@ impl Process {
             .arg(VERB)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            // An interrupt from the terminal is for this process alone.
+            // An interrupt from the terminal reaches only this process.
             .process_group(0)
             .spawn()?;
         cost::began(child.id());
-        let (sender, reports) = lane("decoder reports", WAITING_REPORTS, WhenFull::Block);
+        let (sender, reports) = lane("decoder reports", REPORT_CAPACITY, WhenFull::Block);
         let lines = BufReader::new(control.try_clone()?);
         std::thread::Builder::new()
             .name("decoder reports".into())
@@ -85,7 +87,7 @@ impl Process {
         self.control.write_all(&line(request))
     }
 
-    /// Opens a recording with its sockets and memory.
+    /// Sends the request to open a recording, with its sockets and shared memory.
     fn open(
         &mut self,
         path: &Path,
@@ -106,7 +108,7 @@ impl Process {
         self.control.write_all(&line[sent..])
     }
 
-    /// The end of the process, which is on its way.
+    /// Waits for the process to end; `None` after the time limit.
     fn wait(&mut self) -> Option<ExitStatus> {
         let mut left = CLOSING;
         let step = Duration::from_millis(5);
@@ -140,9 +142,9 @@ fn line(request: &Request) -> Vec<u8> {
 #[derive(Debug)]
 pub(super) struct ChildDecoder {
     path: PathBuf,
-    taps: Arc<Taps>,
+    sinks: Arc<TrackSinks>,
     process: Option<Process>,
-    /// Of the tracks, video and audio: for the threads that read them, and to end these.
+    /// Sockets of the video and the audio track. Their shutdown ends the reading threads.
     sockets: [UnixStream; 2],
     memory: Option<Reader>,
     threads: Vec<JoinHandle<()>>,
@@ -157,14 +159,14 @@ pub(super) struct ChildDecoder {
 pub(super) fn open(
     path: &Path,
     choice: TrackChoice,
-    taps: &Arc<Taps>,
+    sinks: &Arc<TrackSinks>,
 ) -> Result<ChildDecoder, CaptureError> {
-    let waiting = WAITING.lock().expect("processes lock").pop();
+    let waiting = IDLE_PROCESSES.lock().expect("processes lock").pop();
     // An idle process may have been killed meanwhile.
-    match waiting.map(|process| attempt(process, path, choice, taps)) {
+    match waiting.map(|process| attempt(process, path, choice, sinks)) {
         Some(Ok(opened)) => opened,
         Some(Err(_)) | None => {
-            let opened = Process::start().and_then(|process| attempt(process, path, choice, taps));
+            let opened = Process::start().and_then(|process| attempt(process, path, choice, sinks));
             opened.unwrap_or_else(|error| {
                 Err(CaptureError::Undecodable {
                     path: path.to_owned(),
@@ -176,12 +178,12 @@ pub(super) fn open(
 }
 
 /// # Errors
-/// The outer one: the process could not be talked to at all.
+/// The outer error: communication with the process failed.
 fn attempt(
     mut process: Process,
     path: &Path,
     choice: TrackChoice,
-    taps: &Arc<Taps>,
+    sinks: &Arc<TrackSinks>,
 ) -> io::Result<Result<ChildDecoder, CaptureError>> {
     let path = path.to_owned();
     let ((video, their_video), (audio, their_audio)) = (UnixStream::pair()?, UnixStream::pair()?);
@@ -193,7 +195,7 @@ fn attempt(
     )?;
     let decoder = ChildDecoder {
         path: path.clone(),
-        taps: taps.clone(),
+        sinks: sinks.clone(),
         process: Some(process),
         sockets: [video, audio],
         memory: Some(memory),
@@ -204,12 +206,12 @@ fn attempt(
         has_unnamed_format: false,
         failure: None,
     };
-    Ok(decoder.opened(path))
+    Ok(decoder.wait_until_open(path))
 }
 
 impl ChildDecoder {
     /// Waits until the recording is opened.
-    fn opened(mut self, path: PathBuf) -> Result<ChildDecoder, CaptureError> {
+    fn wait_until_open(mut self, path: PathBuf) -> Result<ChildDecoder, CaptureError> {
         let process = self.process.as_ref().expect("not stopped");
         loop {
             match process.reports.recv(Some(OPENING)) {
@@ -223,7 +225,7 @@ impl ChildDecoder {
                     self.duration = duration_nanos.map(MediaTime::from_nanos);
                     for (kind, present) in [(Kind::Video, video), (Kind::Audio, audio)] {
                         if present {
-                            self.taps.begin(kind);
+                            self.sinks.begin(kind);
                         }
                     }
                     return Ok(self);
@@ -234,18 +236,20 @@ impl ChildDecoder {
                 }
                 Received::Item(Report::Refused(refused)) => return Err(refused.error(path)),
                 Received::Item(Report::Element(name)) => self.elements.push(name),
-                Received::Item(Report::Note(text)) => tell(&self.path.display().to_string(), &text),
+                Received::Item(Report::Note(text)) => {
+                    log_note(&self.path.display().to_string(), &text)
+                }
                 Received::Item(Report::Complaint(text)) => {
                     self.has_unnamed_format |= text.contains(UNNAMED_FORMAT);
                 }
-                Received::Item(Report::ReplacedStamp) => self.taps.count_replaced_stamp(),
+                Received::Item(Report::ReplacedStamp) => self.sinks.count_replaced_stamp(),
                 Received::Item(Report::Failed(_) | Report::Stopped) => {}
                 Received::TimedOut => {
                     let reason = format!("nothing could be decoded in {} s", OPENING.as_secs());
                     return Err(CaptureError::Unreadable { path, reason });
                 }
                 Received::Ended => {
-                    let reason = self.death();
+                    let reason = self.exit_reason();
                     return Err(CaptureError::Undecodable { path, reason });
                 }
             }
@@ -268,7 +272,7 @@ impl ChildDecoder {
     }
 
     /// Why the process has ended.
-    fn death(&mut self) -> String {
+    fn exit_reason(&mut self) -> String {
         let status = self.process.as_mut().and_then(Process::wait);
         self.process = None;
         let how = match status.map(|status| (status.signal(), status)) {
@@ -283,7 +287,8 @@ impl ChildDecoder {
         }
     }
 
-    /// Takes reports until `until` comes or, without it, until there is none for now.
+    /// Handles reports until [`Report::Stopped`] if `until_stopped`, else those that are queued.
+    /// Returns whether the process has stopped.
     fn take_reports(&mut self, until_stopped: bool) -> bool {
         while let Some(process) = &self.process {
             let limit = if until_stopped {
@@ -296,18 +301,20 @@ impl ChildDecoder {
                     self.failure.get_or_insert(Failure::Stream(reason));
                 }
                 Received::Item(Report::Element(name)) => self.elements.push(name),
-                Received::Item(Report::Note(text)) => tell(&self.path.display().to_string(), &text),
+                Received::Item(Report::Note(text)) => {
+                    log_note(&self.path.display().to_string(), &text)
+                }
                 Received::Item(Report::Complaint(text)) => {
                     tracing::debug!("decoder: {text}");
                     self.has_unnamed_format |= text.contains(UNNAMED_FORMAT);
                 }
-                Received::Item(Report::ReplacedStamp) => self.taps.count_replaced_stamp(),
+                Received::Item(Report::ReplacedStamp) => self.sinks.count_replaced_stamp(),
                 Received::Item(Report::Stopped) => return true,
                 Received::Item(Report::Opened { .. } | Report::Refused(_)) => {}
                 Received::TimedOut => return false,
                 Received::Ended => {
-                    let death = self.death();
-                    self.failure = Some(Failure::Crash(death));
+                    let reason = self.exit_reason();
+                    self.failure = Some(Failure::Crash(reason));
                 }
             }
         }
@@ -326,20 +333,20 @@ impl Decoder for ChildDecoder {
 
     fn start(&mut self) {
         if let Some(process) = &mut self.process {
-            // A process that is gone says so by its sockets.
+            // The end of the process shows on its sockets.
             let _ = process.request(&Request::Play);
         }
         let [video, audio] = &self.sockets;
         let memory = self.memory.take().expect("started once");
-        let spawned = video.try_clone().and_then(|socket| {
-            let taps = self.taps.clone();
-            spawn("pictures", move || take_pictures(socket, memory, &taps))
+        let picture_thread = video.try_clone().and_then(|socket| {
+            let sinks = self.sinks.clone();
+            spawn("pictures", move || take_pictures(socket, memory, &sinks))
         });
-        let heard = audio.try_clone().and_then(|socket| {
-            let taps = self.taps.clone();
-            spawn("sound", move || take_sound(socket, &taps))
+        let sound_thread = audio.try_clone().and_then(|socket| {
+            let sinks = self.sinks.clone();
+            spawn("sound", move || take_sound(socket, &sinks))
         });
-        for thread in [spawned, heard] {
+        for thread in [picture_thread, sound_thread] {
             match thread {
                 Ok(thread) => self.threads.push(thread),
                 Err(error) => self.failure = Some(Failure::Stream(error.to_string())),
@@ -367,8 +374,8 @@ impl Decoder for ChildDecoder {
             && stopped
             && self.failure.is_none()
         {
-            let mut waiting = WAITING.lock().expect("processes lock");
-            if waiting.len() < IDLE {
+            let mut waiting = IDLE_PROCESSES.lock().expect("processes lock");
+            if waiting.len() < MAX_IDLE {
                 waiting.push(process);
             }
         }
@@ -388,9 +395,9 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
     std::thread::Builder::new().name(name.into()).spawn(body)
 }
 
-fn take_pictures(mut socket: UnixStream, mut memory: Reader, taps: &Taps) {
+fn take_pictures(mut socket: UnixStream, mut memory: Reader, sinks: &TrackSinks) {
     while let Ok(Some(head)) = PictureHead::read(&mut socket) {
-        taps.begin(Kind::Video);
+        sinks.begin(Kind::Video);
         let Ok(taken) = memory.take(head.slot, head.length) else {
             break;
         };
@@ -406,29 +413,29 @@ fn take_pictures(mut socket: UnixStream, mut memory: Reader, taps: &Taps) {
             duration_nanos: head.duration_nanos,
             picture,
         };
-        if taps.picture(decoded).is_err() {
+        if sinks.picture(decoded).is_err() {
             let _ = socket.shutdown(Shutdown::Both);
             return;
         }
-        // Where the process is gone, the next read says so.
+        // If the process has ended, the next read fails.
         let _ = socket.write_all(&[1]);
     }
-    taps.ended(Kind::Video);
+    sinks.ended(Kind::Video);
 }
 
-fn take_sound(mut socket: UnixStream, taps: &Taps) {
+fn take_sound(mut socket: UnixStream, sinks: &TrackSinks) {
     while let Ok(Some((running_nanos, samples))) = read_sound(&mut socket) {
-        taps.begin(Kind::Audio);
+        sinks.begin(Kind::Audio);
         let decoded = DecodedSound {
             running_nanos,
             samples,
         };
-        if taps.sound(decoded).is_err() {
+        if sinks.sound(decoded).is_err() {
             let _ = socket.shutdown(Shutdown::Both);
             return;
         }
     }
-    taps.ended(Kind::Audio);
+    sinks.ended(Kind::Audio);
 }
 
 fn signal_name(signal: i32) -> String {

@@ -1,5 +1,5 @@
-//! The tracks that a `decodebin` exposes: one of each kind is selected and attached. When a chain or
-//! a programme ends and the next one begins, its tracks take the places of those before.
+//! Selection of the tracks that a `decodebin` exposes: one of each kind is attached. When a chain
+//! or a programme ends and the next one begins, the new tracks replace the previous ones.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -7,27 +7,30 @@ use std::sync::{Arc, Mutex};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::{DecodedPicture, DecodedSound, Kind, Notice, Sink, Taps};
+use super::DecoderEvents;
 use crate::capture::container::Tables;
+use crate::capture::decoded::{DecodedPicture, DecodedSound, Kind, Sink};
 use crate::capture::error::CaptureError;
-use crate::capture::pipeline::{SoundBranch, attach};
+use crate::capture::pipeline::attach;
+use crate::capture::sound_branch::SoundBranch;
+use crate::capture::track_sinks::TrackSinks;
 use crate::capture::tracks::{ChannelSelection, TrackChoice, TrackFacts, TrackSelection, select};
 
 /// The exposed tracks of one recording.
 #[derive(Debug)]
 pub(super) struct ExposedTracks<F, S> {
     pipeline: gst::glib::WeakRef<gst::Pipeline>,
-    taps: Arc<Taps<F, S>>,
+    sinks: Arc<TrackSinks<F, S>>,
     choice: TrackChoice,
     tables: Option<Tables>,
-    notice: Notice,
+    events: DecoderEvents,
     pads: Mutex<Vec<gst::Pad>>,
     /// Where the selected track of each kind, video and audio, enters its branch.
     entries: Mutex<[Option<gst::Pad>; 2]>,
     refusal: Mutex<Option<Refusal>>,
 }
 
-/// A choice that this recording does not have.
+/// A configured track or channel that this recording does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     what: String,
@@ -39,17 +42,17 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
     pub fn watch(
         pipeline: &gst::Pipeline,
         decoder: &gst::Element,
-        taps: &Arc<Taps<F, S>>,
+        sinks: &Arc<TrackSinks<F, S>>,
         choice: TrackChoice,
         tables: Option<Tables>,
-        notice: Notice,
+        events: DecoderEvents,
     ) -> Arc<ExposedTracks<F, S>> {
         let exposed = Arc::new(ExposedTracks {
             pipeline: pipeline.downgrade(),
-            taps: taps.clone(),
+            sinks: sinks.clone(),
             choice,
             tables,
-            notice,
+            events,
             pads: Mutex::default(),
             entries: Mutex::default(),
             refusal: Mutex::default(),
@@ -62,12 +65,12 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
             let mut pads = removed.pads.lock().expect("pads lock");
             pads.retain(|known| known != pad);
         });
-        // Nothing has come out of the pads before.
-        decoder.connect_no_more_pads(move |_| complete.settle());
+        // No data flows from the pads before this signal.
+        decoder.connect_no_more_pads(move |_| complete.select_tracks());
         exposed
     }
 
-    /// The choice that the recording `path` cannot meet.
+    /// The error for a configured track or channel that the recording `path` does not have.
     pub fn refusal(&self, path: &Path) -> Option<CaptureError> {
         let refusal = self.refusal.lock().expect("pads lock").clone()?;
         Some(CaptureError::NoSuchTrack {
@@ -77,7 +80,7 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
         })
     }
 
-    fn settle(&self) {
+    fn select_tracks(&self) {
         let Some(pipeline) = self.pipeline.upgrade() else {
             return;
         };
@@ -91,13 +94,14 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
                 .filter(|pad| media_type(pad).starts_with(prefix))
                 .cloned()
                 .collect();
-            // As the container has them: `decodebin` exposes by what is complete first.
+            // In the order of the container: `decodebin` exposes pads in the order of their
+            // completion.
             of_kind.sort_by_key(|pad| pad.stream_id());
             let facts = of_kind.iter().map(|pad| facts(pad, self.tables.as_ref()));
             let facts: Vec<_> = facts.collect();
             match select(&facts, selection) {
                 Some(index) => {
-                    if let Err(error) = self.play(&pipeline, &of_kind[index], kind) {
+                    if let Err(error) = self.attach_track(&pipeline, &of_kind[index], kind) {
                         gst::element_error!(
                             pipeline,
                             gst::CoreError::Failed,
@@ -110,7 +114,7 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
         }
     }
 
-    fn play(
+    fn attach_track(
         &self,
         pipeline: &gst::Pipeline,
         pad: &gst::Pad,
@@ -118,18 +122,18 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
     ) -> Result<(), gst::glib::BoolError> {
         let entry = &mut self.entries.lock().expect("pads lock")[kind as usize];
         if let Some(entry) = entry {
-            // The track before it has ended; if it has not, it goes on.
+            // Replaces the previous track if that has ended.
             if !entry.is_linked() {
                 pad.link(entry)
                     .map_err(|error| gst::glib::bool_error!("{error:?}"))?;
             }
             return Ok(());
         }
-        let notice = self.notice.clone();
+        let events = self.events.clone();
         let sound = SoundBranch {
             channel: self.choice.channel,
             look_ahead: true,
-            note: Arc::new(move |text| notice.note(text)),
+            note: Arc::new(move |text| events.note(text)),
         };
         if let (Kind::Audio, ChannelSelection::Number(number), Some(channels)) =
             (kind, self.choice.channel, channels(pad))
@@ -138,16 +142,19 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
             self.refuse_with(
                 pipeline,
                 format!("audio.channel = \"{number}\""),
-                format!("its sound has {channels} channels: \"1\" to \"{channels}\", \"mix\" or \"auto\""),
+                format!(
+                    "its sound has {channels} channels: \"1\" to \"{channels}\", \"mix\" or \
+                     \"auto\""
+                ),
             );
             return Ok(());
         }
-        self.taps.begin(kind);
+        self.sinks.begin(kind);
         *entry = Some(attach(
             pipeline.upcast_ref(),
             pad,
             kind,
-            &self.taps,
+            &self.sinks,
             true,
             sound,
         )?);
@@ -165,7 +172,7 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
             Kind::Video => ("video.track", "video"),
             Kind::Audio => ("audio.track", "sound"),
         };
-        // A recording without sound, or without pictures, is a normal one.
+        // A recording without sound or without video is valid.
         if let TrackSelection::Number(number) = selection
             && !tracks.is_empty()
         {
@@ -224,7 +231,7 @@ fn facts(pad: &gst::Pad, tables: Option<&Tables>) -> TrackFacts {
     }
 }
 
-/// The media type that goes into the decoder behind an exposed pad.
+/// The media type of the input of the decoder behind an exposed pad.
 fn encoded_type(pad: &gst::Pad) -> Option<String> {
     let decoder = pad
         .downcast_ref::<gst::GhostPad>()?

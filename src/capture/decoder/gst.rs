@@ -8,23 +8,22 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 
 use super::exposed::ExposedTracks;
-use super::leap;
-use super::{
-    DecodedPicture, DecodedSound, Decoder, Failure, Kind, Notice, Sink, Taps, Undecodable,
-};
-use crate::capture::container::Tables;
-use crate::capture::error::CaptureError;
-use crate::capture::pipeline::{init, missing_decoder, reason, tame};
+use super::stamp_jumps;
+use super::{Decoder, DecoderEvents, Failure, Undecodable};
+use crate::capture::container::{Tables, Wave};
+use crate::capture::decoded::{DecodedPicture, DecodedSound, Kind, Sink};
+use crate::capture::error::{CaptureError, missing_base_plugins};
+use crate::capture::pipeline::{configure_decoder, init, missing_plugin, reason};
+use crate::capture::track_sinks::TrackSinks;
 use crate::capture::tracks::TrackChoice;
-use crate::capture::wav::Wave;
 use crate::time::MediaTime;
 
-/// How long a file may take to show its first picture and sound: long, because a busy machine is no
+/// Time limit for the first picture and sound of a file. It is long, because a busy machine is no
 /// fault of the file.
 const OPENING: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
-pub(in crate::capture) struct GstDecoder {
+pub(super) struct GstDecoder {
     path: PathBuf,
     pipeline: gst::Pipeline,
     duration: Option<MediaTime>,
@@ -33,12 +32,13 @@ pub(in crate::capture) struct GstDecoder {
 }
 
 impl GstDecoder {
-    /// Opens `path`, whatever GStreamer can read: finds its tracks and decodes until each has something to show.
+    /// Opens `path` in any format that GStreamer reads: finds its tracks and decodes until each has
+    /// its first item.
     pub fn open<F: Sink<DecodedPicture>, S: Sink<DecodedSound>>(
         path: &Path,
         choice: TrackChoice,
-        taps: &Arc<Taps<F, S>>,
-        notice: Notice,
+        sinks: &Arc<TrackSinks<F, S>>,
+        events: DecoderEvents,
     ) -> Result<GstDecoder, CaptureError> {
         init();
         let uri = std::path::absolute(path)
@@ -68,7 +68,7 @@ impl GstDecoder {
                         reason: error.to_string(),
                     })?;
                 if let Some(tables) = &tables {
-                    tables.guide(&pipeline, &source, || {});
+                    tables.apply_to(&pipeline, &source, || {});
                 }
                 pipeline
                     .add_many([&source, &decoder])
@@ -77,13 +77,13 @@ impl GstDecoder {
                 decoder
             }
         };
-        tame(&decoder);
-        tell_decoders(&decoder, notice.clone());
+        configure_decoder(&decoder);
+        report_decoders(&decoder, events.clone());
         if let Some(bin) = decoder.downcast_ref::<gst::Bin>() {
-            leap::correct(bin, notice.clone());
+            stamp_jumps::correct(bin, events.clone());
         }
         let undecodable = watch_undecodable(&decoder);
-        let exposed = ExposedTracks::watch(&pipeline, &decoder, taps, choice, tables, notice);
+        let exposed = ExposedTracks::watch(&pipeline, &decoder, sinks, choice, tables, events);
         let mut opened = GstDecoder {
             path: path.to_owned(),
             pipeline,
@@ -110,7 +110,7 @@ impl GstDecoder {
             reason,
         };
         let bus = self.pipeline.bus().expect("pipelines have a bus");
-        // A failure to change state leaves its reason on the bus.
+        // A failed change of state posts its reason on the bus.
         let _ = self.pipeline.set_state(gst::State::Paused);
         let mut missing = None;
         loop {
@@ -133,12 +133,15 @@ impl GstDecoder {
                 })?;
             match message.view() {
                 MessageView::AsyncDone(_) | MessageView::Eos(_) => return Ok(()),
-                MessageView::Element(_) => missing = missing.or(missing_decoder(&message)),
+                MessageView::Element(_) => missing = missing.or(missing_plugin(&message)),
                 MessageView::Error(error) => {
                     if let Some(what) = missing {
                         return Err(CaptureError::Unsupported {
                             what: format!("{what}, which {} needs,", self.path.display()),
-                            remedy: "install gstreamer1.0-libav and gstreamer1.0-plugins-good, -bad and -ugly".into(),
+                            remedy:
+                                "install gstreamer1.0-libav and gstreamer1.0-plugins-good, -bad \
+                                     and -ugly"
+                                    .into(),
                         });
                     }
                     return Err(unreadable(reason(error)));
@@ -189,7 +192,7 @@ impl Drop for GstDecoder {
     }
 }
 
-/// Collects the tracks that `decoder`, where it is a `decodebin`, finds no decoder for.
+/// Collects the tracks for which `decoder`, if it is a `decodebin`, finds no decoder.
 fn watch_undecodable(decoder: &gst::Element) -> Arc<Mutex<Vec<Undecodable>>> {
     let found = Arc::new(Mutex::new(Vec::new()));
     if gst::glib::subclass::SignalId::lookup("unknown-type", decoder.type_()).is_none() {
@@ -213,7 +216,7 @@ fn watch_undecodable(decoder: &gst::Element) -> Arc<Mutex<Vec<Undecodable>>> {
     found
 }
 
-fn tell_decoders(decoder: &gst::Element, notice: Notice) {
+fn report_decoders(decoder: &gst::Element, events: DecoderEvents) {
     let Some(bin) = decoder.downcast_ref::<gst::Bin>() else {
         return;
     };
@@ -224,14 +227,7 @@ fn tell_decoders(decoder: &gst::Element, notice: Notice) {
                 .is_some_and(|class| class.contains("Decoder") && !class.contains("Bin"))
         });
         if let Some(factory) = decoder {
-            notice.plugged(&factory.name());
+            events.plugged(&factory.name());
         }
     });
-}
-
-pub(in crate::capture) fn missing_base_plugins() -> CaptureError {
-    CaptureError::Unsupported {
-        what: "decoding media".into(),
-        remedy: "install gstreamer1.0-plugins-base".into(),
-    }
 }

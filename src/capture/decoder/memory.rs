@@ -1,5 +1,5 @@
-//! Memory that a decoder process and its parent share: the child writes pictures into slots, the
-//! parent reads them there and gives the slots back.
+//! Shared memory of a decoder process and its parent. The child writes pictures into slots; the
+//! parent reads them there and frees the slots.
 
 use std::fs::File;
 use std::io;
@@ -15,14 +15,14 @@ use super::wire::Slot;
 
 /// Slots begin and end on pages.
 const PAGE: usize = 4096;
-/// The first page holds a word for each slot: 0 for a free one.
+/// The first page holds one state word for each slot.
 const MOST_SLOTS: usize = PAGE / 4;
 /// Largest slot, bytes: a picture of 16k by 16k.
 const LARGEST: usize = 1 << 30;
 const FREE: u32 = 0;
 const TAKEN: u32 = 1;
 
-/// The words that say which slots are taken.
+/// The state words of the slots: [`FREE`] or [`TAKEN`].
 #[derive(Debug)]
 struct SlotStates(MmapRaw);
 
@@ -59,8 +59,8 @@ impl Writer {
         })
     }
 
-    /// Copies `bytes` into a free slot. There are as many slots as pictures that the parent holds at
-    /// a time, and the memory grows by what they need.
+    /// Copies `bytes` into a free slot. The memory grows by need: there are as many slots as
+    /// pictures that the parent holds at a time. Blocks while all slots are taken.
     pub fn put(&mut self, bytes: &[u8]) -> io::Result<Slot> {
         let at = loop {
             let free = self.slots.iter().position(|(slot, _)| {
@@ -70,7 +70,7 @@ impl Writer {
             match free {
                 Some(at) => break at,
                 None if self.slots.len() < MOST_SLOTS => break self.add(bytes.len())?,
-                // The parent holds more pictures than any stage wants: it has to give some back first.
+                // The parent holds more pictures than any stage needs, and has to free some first.
                 None => std::thread::sleep(Duration::from_millis(2)),
             }
         };
@@ -115,7 +115,7 @@ impl Reader {
             MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
         )?;
         ftruncate(&memory, PAGE as u64)?;
-        // What is mapped here cannot be taken away by the child.
+        // The child cannot shrink the memory that is mapped here.
         fcntl_add_seals(&memory, SealFlags::SHRINK)?;
         let file = File::from(memory);
         Ok(Reader {
@@ -129,8 +129,9 @@ impl Reader {
         self.file.as_fd()
     }
 
-    /// The first `length` bytes of `slot`, which is given back when they are dropped.
-    pub fn take(&mut self, slot: Slot, length: usize) -> io::Result<Taken> {
+    /// The first `length` bytes of `slot`, which is freed when the guard is dropped. Fails with
+    /// `InvalidData` for a slot outside the memory.
+    pub fn take(&mut self, slot: Slot, length: usize) -> io::Result<SlotGuard> {
         let invalid = || io::Error::from(io::ErrorKind::InvalidData);
         if slot.index >= MOST_SLOTS || length > slot.capacity || slot.capacity > LARGEST {
             return Err(invalid());
@@ -148,7 +149,7 @@ impl Reader {
             *known = Some((slot, Arc::new(map(&self.file, slot)?)));
         }
         let (_, mapping) = known.as_ref().expect("set above");
-        Ok(Taken {
+        Ok(SlotGuard {
             mapping: mapping.clone(),
             states: self.states.clone(),
             index: slot.index,
@@ -166,23 +167,23 @@ fn map(file: &File, slot: Slot) -> io::Result<MmapRaw> {
 
 /// A slot in use by the parent.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(super) struct SlotGuard {
     mapping: Arc<MmapRaw>,
     states: Arc<SlotStates>,
     index: usize,
     length: usize,
 }
 
-impl AsRef<[u8]> for Taken {
+impl AsRef<[u8]> for SlotGuard {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: the mapping is at least this long and cannot shrink. The child writes into free
-        // slots alone; if it broke that rule, pictures would be garbled and nothing else: no value
-        // of a byte is invalid.
+        // slots only. A child that broke this rule could only garble pictures: every value of a
+        // byte is valid.
         unsafe { std::slice::from_raw_parts(self.mapping.as_ptr(), self.length) }
     }
 }
 
-impl Drop for Taken {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
         self.states.of(self.index).store(FREE, Ordering::Release);
     }
@@ -193,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_are_given_back_and_used_again_and_the_memory_grows_by_need() {
+    fn slots_are_reused_and_the_memory_grows_by_need() {
         let mut reader = Reader::new().unwrap();
         let mut writer = Writer::new(reader.memory().try_clone_to_owned().unwrap()).unwrap();
         let first = writer.put(&[1; 5000]).unwrap();

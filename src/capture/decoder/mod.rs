@@ -1,18 +1,16 @@
-//! What decodes a recording, behind one interface: tracks in, pictures and sound with their running times out.
+//! Decoding of recordings behind one interface: pictures and sound with their running times.
 //!
-//! A [`Decoder`] puts what it decodes into the sinks of its [`Taps`]; [`Recording`](super::Recording)
-//! paces and stamps it there. [`gst`] decodes in this process, [`child`] in a process of its own,
-//! so that a crash of a decoder ends one recording.
+//! A [`Decoder`] delivers to its [`TrackSinks`]; [`Recording`](super::Recording) paces and stamps
+//! the items there. [`gst`] decodes in this process, [`child`] in a separate process, so that a
+//! crash of a decoder ends only one recording.
 
 mod child;
 mod cost;
 mod exposed;
-pub(super) mod gst;
-mod leap;
+mod gst;
 mod memory;
 mod process;
-mod sample;
-mod taps;
+mod stamp_jumps;
 mod wire;
 
 use std::path::Path;
@@ -23,49 +21,29 @@ use serde::{Deserialize, Serialize};
 pub use cost::{decoder_cpu_nanos, decoder_processes};
 pub use process::decoder_process;
 
-pub(super) use sample::{PictureLayout, sound_of};
-pub(super) use taps::{Closed, Kind, Sink, Taps, Track};
-
+use super::decoded::Kind;
 use super::error::CaptureError;
+use super::track_sinks::TrackSinks;
 use super::tracks::TrackChoice;
-use crate::clip::Picture;
 use crate::time::MediaTime;
 
-/// A decoded picture: I420, square pixels, upright.
-#[derive(Debug)]
-pub(super) struct DecodedPicture {
-    /// Nanoseconds since the start of the recording or of the pipeline; `None`: the stream has no
-    /// stamp for it.
-    pub running_nanos: Option<i64>,
-    pub duration_nanos: Option<i64>,
-    pub picture: Picture,
-}
-
-/// Decoded sound: mono samples at 16 kHz.
-#[derive(Debug)]
-pub(super) struct DecodedSound {
-    /// Nanoseconds of the first sample, as in [`DecodedPicture::running_nanos`].
-    pub running_nanos: Option<i64>,
-    pub samples: Vec<f32>,
-}
-
-/// What a decoder has to say beside its media.
+/// Callbacks for the messages of a decoder.
 #[derive(Clone)]
-pub(super) struct Notice {
+pub(super) struct DecoderEvents {
     plugged: Arc<dyn Fn(&str) + Send + Sync>,
     note: Arc<dyn Fn(&str) + Send + Sync>,
     replaced_stamp: Arc<dyn Fn() + Send + Sync>,
 }
 
-impl Notice {
-    /// `plugged` gets the name of each decoder element, `note` a line of text that a person should
-    /// read; `replaced_stamp` is called for each picture whose stamp was wrong.
+impl DecoderEvents {
+    /// `plugged` receives the name of each decoder element, `note` a line of text for the log;
+    /// `replaced_stamp` is called for each picture with a corrected stamp.
     pub fn new(
         plugged: impl Fn(&str) + Send + Sync + 'static,
         note: impl Fn(&str) + Send + Sync + 'static,
         replaced_stamp: impl Fn() + Send + Sync + 'static,
-    ) -> Notice {
-        Notice {
+    ) -> DecoderEvents {
+        DecoderEvents {
             plugged: Arc::new(plugged),
             note: Arc::new(note),
             replaced_stamp: Arc::new(replaced_stamp),
@@ -85,45 +63,45 @@ impl Notice {
     }
 }
 
-impl std::fmt::Debug for Notice {
+impl std::fmt::Debug for DecoderEvents {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Notice")
+        f.write_str("DecoderEvents")
     }
 }
 
-/// A recording that is opened: each of its tracks has something decoded, which waits.
+/// The decoder of an open recording. The first item of each track is already decoded.
 pub(super) trait Decoder: std::fmt::Debug + Send {
     /// The length that the container states.
     fn duration(&self) -> Option<MediaTime>;
 
-    /// The tracks that no decoder is there for.
+    /// The tracks without an installed decoder.
     fn undecodable(&self) -> &[Undecodable];
 
-    /// Lets the decoder run. Everything from the first picture and sample on goes to the sinks of
-    /// the taps, on threads of the decoder's own.
+    /// Starts delivery. All items from the first one on go to the track sinks, on the decoder's own
+    /// threads.
     fn start(&mut self);
 
     /// The first failure since [`Decoder::start`].
     fn failure(&mut self) -> Option<Failure>;
 
-    /// Stops; when this returns no sink is called any more. The first failure, if there was one.
+    /// Stops; no sink is called after this returns. Returns the first failure, if there was one.
     fn stop(&mut self) -> Option<Failure>;
 }
 
-/// A track that no decoder is there for.
+/// A track without an installed decoder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Undecodable {
     pub kind: Kind,
-    /// Its media type, as `video/x-dirac`.
+    /// Media type, such as `video/x-dirac`.
     pub media_type: String,
 }
 
-/// Why a recording did not come to its end, one line of text.
+/// Why decoding ended early, as one line of text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The demuxer or a decoder gave up.
+    /// The demuxer or a decoder failed.
     Stream(String),
-    /// The decoder's process is gone.
+    /// The decoder process ended.
     Crash(String),
 }
 
@@ -135,27 +113,27 @@ impl Failure {
     }
 }
 
-/// Opens the recording `path`: finds its tracks, selects those of `choice` and decodes until each has
-/// something to show.
+/// Opens the recording `path`: finds its tracks, selects those of `choice` and decodes until each
+/// has its first item.
 pub(super) fn open(
     path: &Path,
     choice: TrackChoice,
-    taps: &Arc<Taps>,
+    sinks: &Arc<TrackSinks>,
 ) -> Result<Box<dyn Decoder>, CaptureError> {
     Ok(if process::is_available() {
-        Box::new(child::open(path, choice, taps)?)
+        Box::new(child::open(path, choice, sinks)?)
     } else {
         let shown = path.display().to_string();
-        let counting = taps.clone();
-        let notice = Notice::new(
+        let counting = sinks.clone();
+        let events = DecoderEvents::new(
             |_| {},
-            move |text| tell(&shown, text),
+            move |text| log_note(&shown, text),
             move || counting.count_replaced_stamp(),
         );
-        Box::new(gst::GstDecoder::open(path, choice, taps, notice)?)
+        Box::new(gst::GstDecoder::open(path, choice, sinks, events)?)
     })
 }
 
-fn tell(recording: &str, text: &str) {
+fn log_note(recording: &str, text: &str) {
     tracing::warn!("{recording}: {text}");
 }

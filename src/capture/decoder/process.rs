@@ -1,6 +1,6 @@
-//! A decoder process: decodes one recording after the other for the process that started it.
+//! The decoder process: decodes one recording after another for its parent.
 //!
-//! Decoders run foreign C code on foreign files. A crash of one ends this process and no other.
+//! Decoders run C libraries on untrusted files. A crash of one ends only this process.
 
 use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -19,17 +19,19 @@ use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit}
 use super::gst::GstDecoder;
 use super::memory::Writer;
 use super::wire::{PictureHead, Refused, Report, Request, path_of, write_end, write_sound};
-use super::{Closed, DecodedPicture, DecodedSound, Decoder, Notice, Sink, Taps};
+use super::{Decoder, DecoderEvents};
+use crate::capture::decoded::{Closed, DecodedPicture, DecodedSound, Sink};
+use crate::capture::track_sinks::TrackSinks;
 use crate::capture::tracks::TrackChoice;
 use crate::lane::{LaneReceiver, LaneSender, Received, WhenFull, lane};
 
-/// The verb that makes a process of ours a decoder process.
+/// The command that starts this program as a decoder process.
 pub(super) const VERB: &str = "decoder-process";
-/// Pictures that may be ahead of the parent.
-const AHEAD: usize = 2;
-/// The parent asks one thing after the other.
-const WAITING_REQUESTS: usize = 8;
-/// How often a playing recording is asked for failures.
+/// Pictures that may be sent before the parent has taken them.
+const MAX_AHEAD: usize = 2;
+/// Requests that may be queued; the parent sends them one by one.
+const REQUEST_CAPACITY: usize = 8;
+/// How often the decoder of a playing recording is checked for failures.
 const STEP: Duration = Duration::from_millis(50);
 
 /// Whether this program can be started as a decoder process.
@@ -39,9 +41,10 @@ pub(super) fn is_available() -> bool {
     IS_DECODER.load(Ordering::Acquire)
 }
 
-/// For the beginning of `main`, before arguments are parsed and threads are started. From then on
-/// recordings are decoded in processes of their own, each of which is this program again; in such a
-/// process the answer is its exit code. A program that does not ask decodes by itself.
+/// Enables decoder processes. To be called at the beginning of `main`, before arguments are parsed
+/// and threads are started. Recordings are then decoded in child processes of this program; in such
+/// a process the result is its exit code. A program that does not call this decodes in its own
+/// process.
 pub fn decoder_process() -> Option<ExitCode> {
     IS_DECODER.store(true, Ordering::Release);
     let is_decoder = std::env::args_os().nth(1).is_some_and(|verb| verb == VERB);
@@ -56,7 +59,7 @@ fn serve(control: UnixStream) -> ExitCode {
         eprintln!("`{VERB}` is no command: expressd starts it itself to decode recordings");
         return ExitCode::from(2);
     }
-    keep_quiet();
+    ignore_signals();
     let Ok(reports) = control.try_clone() else {
         return ExitCode::FAILURE;
     };
@@ -68,18 +71,18 @@ fn serve(control: UnixStream) -> ExitCode {
             domain.unwrap_or_default()
         )));
     });
-    let (sender, requests) = lane("requests", WAITING_REQUESTS, WhenFull::Block);
+    let (sender, requests) = lane("requests", REQUEST_CAPACITY, WhenFull::Block);
     let reading = std::thread::Builder::new()
         .name("requests".into())
         .spawn(move || {
             read_requests(&control, &sender);
-            // The parent is gone, or has no use for this process: whatever a decoder does, it ends.
+            // The parent has closed the socket: this process ends, even while a decoder is busy.
             let _ = kill_process(getpid(), Signal::KILL);
         });
     if reading.is_err() {
         return ExitCode::FAILURE;
     }
-    super::super::pipeline::init();
+    crate::capture::pipeline::init();
     while let Received::Item((request, files)) = requests.recv(None) {
         if let (Request::Open { path, choice }, Ok(files)) =
             (request, <[OwnedFd; 3]>::try_from(files))
@@ -90,15 +93,15 @@ fn serve(control: UnixStream) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The parent decides about the end, also where a signal goes to all its processes; and a crash
-/// leaves no dump.
-fn keep_quiet() {
+/// Ignores signals, because the parent ends this process, and disables core dumps.
+fn ignore_signals() {
     let seen = Arc::new(AtomicBool::new(false));
     for signal in [
         signal_hook::consts::SIGINT,
         signal_hook::consts::SIGTERM,
         signal_hook::consts::SIGHUP,
-        // A decoder that writes a file beyond a limit of its size gets an error, as it expects.
+        // With this signal ignored, a write beyond the file size limit returns an error to the
+        // decoder.
         signal_hook::consts::SIGXFSZ,
     ] {
         let _ = signal_hook::flag::register(signal, seen.clone());
@@ -117,15 +120,15 @@ impl Reports {
     fn send(&self, report: &Report) {
         let mut line = serde_json::to_vec(report).expect("reports are JSON");
         line.push(b'\n');
-        // Without a parent this process is about to end.
+        // A failed write means that the parent has ended, which ends this process too.
         let _ = self.0.lock().expect("reports lock").write_all(&line);
     }
 }
 
-type Asked = (Request, Vec<OwnedFd>);
+type RequestWithFiles = (Request, Vec<OwnedFd>);
 
-/// Until the parent closes its end.
-fn read_requests(control: &UnixStream, requests: &LaneSender<Asked>) {
+/// Queues requests until the parent closes its end.
+fn read_requests(control: &UnixStream, requests: &LaneSender<RequestWithFiles>) {
     let (mut pending, mut files, mut bytes) = (Vec::new(), Vec::new(), [0u8; 4096]);
     loop {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
@@ -165,36 +168,36 @@ fn read_requests(control: &UnixStream, requests: &LaneSender<Asked>) {
     }
 }
 
-/// One recording, until the parent has had enough of it.
+/// Decodes one recording until the parent stops it.
 fn play(
     path: &Path,
     choice: TrackChoice,
     files: [OwnedFd; 3],
     reports: &Reports,
-    requests: &LaneReceiver<Asked>,
+    requests: &LaneReceiver<RequestWithFiles>,
 ) {
     let [video, audio, memory] = files;
     let Ok(memory) = Writer::new(memory) else {
         return;
     };
-    let taps = Arc::new(Taps::<PictureWire, SoundWire>::default());
-    *taps.frames.lock().expect("taps lock") = Some(PictureWire {
+    let sinks = Arc::new(TrackSinks::<PictureSender, SoundSender>::default());
+    *sinks.frames.lock().expect("sinks lock") = Some(PictureSender {
         socket: video.into(),
         memory,
         ahead: 0,
     });
-    *taps.sound.lock().expect("taps lock") = Some(SoundWire(audio.into()));
+    *sinks.sound.lock().expect("sinks lock") = Some(SoundSender(audio.into()));
     let (elements, notes, stamps) = (reports.clone(), reports.clone(), reports.clone());
-    let notice = Notice::new(
+    let events = DecoderEvents::new(
         move |name| elements.send(&Report::Element(name.to_owned())),
         move |text| notes.send(&Report::Note(text.to_owned())),
         move || stamps.send(&Report::ReplacedStamp),
     );
-    let mut decoder = match GstDecoder::open(path, choice, &taps, notice) {
+    let mut decoder = match GstDecoder::open(path, choice, &sinks, events) {
         Ok(decoder) => decoder,
         Err(error) => return reports.send(&Report::Refused(Refused::of(error))),
     };
-    let tracks = taps.tracks();
+    let tracks = sinks.tracks();
     reports.send(&Report::Opened {
         video: tracks.video.present,
         audio: tracks.audio.present,
@@ -223,17 +226,17 @@ fn play(
 }
 
 /// Sends pictures to the parent.
-struct PictureWire {
+struct PictureSender {
     socket: UnixStream,
     memory: Writer,
-    /// Pictures that were sent and are not yet taken.
+    /// Pictures that were sent and not yet taken.
     ahead: usize,
 }
 
-impl Sink<DecodedPicture> for PictureWire {
+impl Sink<DecodedPicture> for PictureSender {
     fn deliver(&mut self, decoded: DecodedPicture) -> Result<(), Closed> {
         let mut taken = [0u8; 64];
-        while self.ahead >= AHEAD {
+        while self.ahead >= MAX_AHEAD {
             match self.socket.read(&mut taken) {
                 Ok(count) if count > 0 => self.ahead = self.ahead.saturating_sub(count),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -263,9 +266,9 @@ impl Sink<DecodedPicture> for PictureWire {
 }
 
 /// Sends sound to the parent.
-struct SoundWire(UnixStream);
+struct SoundSender(UnixStream);
 
-impl Sink<DecodedSound> for SoundWire {
+impl Sink<DecodedSound> for SoundSender {
     fn deliver(&mut self, decoded: DecodedSound) -> Result<(), Closed> {
         write_sound(&mut self.0, decoded.running_nanos, &decoded.samples).map_err(|_| Closed)
     }

@@ -1,8 +1,8 @@
-//! What a decoder process and its parent say to each other.
+//! The protocol between a decoder process and its parent.
 //!
-//! Requests and reports are lines of JSON on the control socket. Each track has a stream socket of
-//! its own, so that one that waits never holds up the other: items behind a fixed head, and from
-//! the parent one byte for each picture that it has taken.
+//! Requests and reports are lines of JSON on the control socket. Each track has its own stream
+//! socket, so that one blocked track does not block the other. It carries items with a fixed head
+//! and, from the parent, one byte for each picture taken.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -16,13 +16,13 @@ use crate::capture::error::CaptureError;
 use crate::capture::tracks::TrackChoice;
 use crate::clip::{ColorMatrix, Colorimetry, Plane};
 
-/// Parent to child. The sockets of the video and of the audio track and the memory for pictures come
-/// with [`Request::Open`], in this order.
+/// Parent to child. [`Request::Open`] carries three descriptors: the sockets of the video and of
+/// the audio track, and the memory for pictures.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Request {
     Open {
-        /// As bytes.
+        /// The path as bytes.
         path: Vec<u8>,
         choice: TrackChoice,
     },
@@ -36,11 +36,11 @@ pub(super) enum Request {
 pub(super) enum Report {
     /// A decoder element was plugged in.
     Element(String),
-    /// What a person should read.
+    /// A line for the log.
     Note(String),
-    /// The stamp of a picture was wrong, and is replaced.
+    /// The wrong stamp of a picture was replaced.
     ReplacedStamp,
-    /// What a library complained of.
+    /// A message that a library logged.
     Complaint(String),
     Opened {
         video: bool,
@@ -49,7 +49,7 @@ pub(super) enum Report {
         undecodable: Vec<Undecodable>,
     },
     Refused(Refused),
-    /// The stream broke, one line of text.
+    /// Decoding failed; one line of text.
     Failed(String),
     /// The answer to [`Request::Stop`], the last report of a recording.
     Stopped,
@@ -145,13 +145,13 @@ pub(super) struct PictureHead {
     pub colorimetry: Colorimetry,
 }
 
-/// A place for one picture in the shared memory.
+/// Space for one picture in the shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
     pub index: usize,
     /// Bytes from the beginning of the memory.
     pub offset: u64,
-    /// Bytes that fit.
+    /// Size in bytes.
     pub capacity: usize,
 }
 
@@ -188,8 +188,8 @@ impl PictureHead {
         )
     }
 
-    /// `None`: the track's end. What a decoder process says is not believed: a picture that does not
-    /// fit its slot is an error.
+    /// `None`: the track's end. The decoder process is not trusted: a picture that does not fit its
+    /// slot is an error.
     pub fn read(from: &mut impl Read) -> io::Result<Option<PictureHead>> {
         let Some(fields) = read_fields(from)? else {
             return Ok(None);
@@ -251,7 +251,7 @@ impl PictureHead {
     }
 }
 
-/// Samples of one buffer, most that a decoder may give at once: an hour.
+/// Maximum number of samples in one buffer: an hour.
 const MOST_SAMPLES: usize = 3600 * 16_000;
 
 pub(super) fn write_sound(
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_reaches_beyond_its_memory_is_refused() {
+    fn a_picture_beyond_its_slot_is_refused() {
         let refused = |change: fn(&mut PictureHead)| {
             let mut changed = head();
             change(&mut changed);

@@ -14,7 +14,7 @@ use movie::movie_tables;
 
 /// Larger indexes are not read.
 const INDEX_BYTES: u64 = 1 << 30;
-/// The boxes that stand outermost in a file.
+/// The top-level boxes of a file.
 const KNOWN: [&[u8]; 18] = [
     b"ftyp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid", b"sidx", b"ssix",
     b"styp", b"mfra", b"meta", b"prft", b"emsg", b"pdin", b"pnot", b"udta",
@@ -28,17 +28,17 @@ pub(in crate::capture) fn is_iso(head: &[u8]) -> bool {
         .is_some_and(|kind| names.iter().any(|name| kind == &name[..]))
 }
 
-/// One box of a slice.
+/// One box in a slice.
 #[derive(Clone, Copy)]
 struct Atom<'a> {
     kind: [u8; 4],
     body: &'a [u8],
-    /// Of the box's head in the file.
+    /// Offset of the box's head in the file.
     offset: u64,
     head: usize,
 }
 
-/// The boxes of `data`, which lies at `offset` of the file. Ends where the framing does.
+/// The boxes of `data`, which lies at `offset` of the file. Ends at the first invalid box.
 fn atoms(data: &[u8], offset: u64) -> impl Iterator<Item = Atom<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -73,7 +73,7 @@ impl<'a> Atom<'a> {
         (kinds.iter()).try_fold(*self, |atom, kind| atom.child(kind))
     }
 
-    /// The 32 bits at `at`, or the 64 at `wide` in version 1.
+    /// The 32-bit field at `at`, or the 64-bit field at `wide` in version 1.
     fn by_version(&self, at: usize, wide: usize) -> Option<u64> {
         match self.body.first()? {
             1 => be64(self.body, wide),
@@ -100,7 +100,7 @@ pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Option<Tables>
             }
             size => u64::from(size),
         };
-        // What follows the last box, a tag for example, is none.
+        // Data after the last box, such as a tag, is not a box.
         if size < 8 || !KNOWN.contains(&&head[4..8]) {
             break;
         }

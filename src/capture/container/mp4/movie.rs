@@ -1,23 +1,24 @@
-//! A film's tracks put together: what each presents, and what GStreamer 1.22 has to be helped with.
+//! The presentation of all tracks of a movie, and patches for tracks that GStreamer 1.22 does not
+//! play completely.
 
 use std::collections::HashMap;
 
 use super::Atom;
-use super::track::{Media, Stated, add_runs, track_media};
+use super::track::{Media, StatedDuration, add_runs, track_media};
 use crate::capture::container::bytes::{be32, nanos};
 use crate::capture::container::{ContainerTrack, Edit, Edits, Patch, Tables, TrackKind};
 
-/// GStreamer 1.22 applies a list of one edit that trims no more than this at the start. It loses as
-/// much at the end, so that only an encoder's priming may be left to it.
+/// Largest trim at the start that is left to GStreamer 1.22, nanoseconds. It applies a list of one
+/// edit, but loses as much at the end; only an encoder's priming is short enough.
 const PRIMING_NANOS: i64 = 150_000_000;
-/// The same for pictures, counted from the first one's composition offset.
+/// The same for pictures, counted from the composition offset of the first one.
 const FIRST_PICTURE_NANOS: i64 = 150_000_000;
-/// After a longer delay GStreamer 1.22 loses the track.
+/// GStreamer 1.22 loses a track with a longer delay, nanoseconds.
 const DELAY_NANOS: i64 = 10_000_000_000;
 
 pub(super) struct Movie {
     scale: u32,
-    duration: Stated,
+    duration: StatedDuration,
     fragmented: bool,
     media: Vec<Media>,
     patches: Vec<Patch>,
@@ -40,7 +41,7 @@ pub(super) fn movie_tables(movie: &Atom) -> Option<Movie> {
         .collect();
     let mut found = Movie {
         scale,
-        duration: Stated::of(&header)?,
+        duration: StatedDuration::of(&header)?,
         fragmented: extends.is_some(),
         media: Vec::new(),
         patches: Vec::new(),
@@ -91,7 +92,8 @@ impl Movie {
             let own = by_hand && media.edits_at.is_some() && media.kind != TrackKind::Other;
             if own && !in_order(media, &list) {
                 tables.unsupported = Some(format!(
-                    "the edit list of its {} track plays parts of it out of order or at another speed",
+                    "the edit list of its {} track plays parts of it out of order or at another \
+                     speed",
                     if media.kind == TrackKind::Video {
                         "picture"
                     } else {
@@ -111,7 +113,7 @@ impl Movie {
             } else {
                 (list.start(), list.end())
             };
-            // As many as the presented part of the media has.
+            // The number of samples in the presented part of the media.
             let presented = list.0.iter().map(|edit| edit.media_end - edit.media_start);
             let share = match presented.fold(0, i64::saturating_add) as f64 / whole.max(1) as f64 {
                 share if media.edits.is_empty() || share > 1.0 => 1.0,
@@ -139,17 +141,17 @@ impl Movie {
             .iter()
             .filter(|media| media.kind != TrackKind::Other);
         let data_end = played.filter_map(|media| media.data_end).max();
-        tables.breaks_off = Some(match data_end {
+        tables.is_truncated = Some(match data_end {
             Some(end) if !fragmented => end > length,
             _ => known_end > length,
         });
         tables
     }
 
-    /// GStreamer 1.22 leaves out what lies behind the stated durations, and tracks that are shorter
-    /// than a fifth of the film.
+    /// Raises stated durations. GStreamer 1.22 drops media after the stated end, and tracks that
+    /// are shorter than a fifth of the movie.
     fn raise_durations(&mut self, tables: &Tables, by_hand: bool) {
-        // Stamps of pictures begin with their composition offset where no edit takes it away.
+        // Stamps of pictures include their composition offset unless an edit removes it.
         let whole = |media: &Media| match by_hand {
             true => nanos(media.ticks + media.first_offset + media.shift, media.scale),
             false => nanos(media.ticks, media.scale),
@@ -165,7 +167,7 @@ impl Movie {
             false => presented,
         };
         let needed = needed.unwrap_or(0);
-        // What is played well is left alone.
+        // Durations that GStreamer handles correctly stay unchanged.
         let tolerated = |wanted: i64| if by_hand { 0 } else { wanted / 20 };
         self.patches
             .extend(self.duration.raise(needed, tolerated(needed), self.scale));
@@ -185,7 +187,7 @@ impl Movie {
         }
     }
 
-    /// Does GStreamer lose something of this track by its edit list?
+    /// Whether GStreamer loses media of this track because of its edit list.
     fn needs_help(&self, media: &Media) -> bool {
         if media.kind == TrackKind::Other || media.samples == 0 {
             return false;
@@ -211,7 +213,8 @@ impl Movie {
     }
 }
 
-/// The edits in nanoseconds, clipped to the media, as GStreamer stamps the media without them.
+/// The edits in nanoseconds, clipped to the media, in the media times that GStreamer stamps without
+/// an edit list.
 fn list_of(media: &Media, movie_scale: u32) -> Edits {
     let mut presented = 0i64;
     let mut list = Vec::new();
@@ -220,7 +223,7 @@ fn list_of(media: &Media, movie_scale: u32) -> Edits {
         let length = nanos(i64::try_from(*duration).unwrap_or(i64::MAX), movie_scale);
         if *time >= 0 && *rate != 0 {
             let media_start = media_nanos(time.saturating_add(media.shift));
-            // The last picture is shown as long after its composition time.
+            // The end of the last picture is counted from its composition time.
             let offset = if media.kind == TrackKind::Video {
                 media.first_offset
             } else {

@@ -1,55 +1,55 @@
-//! The media of one track: its samples, its durations and its edits as they stand in the boxes.
+//! The media of one track as its boxes state it: samples, durations and edits.
 
 use super::Atom;
 use crate::capture::container::bytes::{array, be32, be64, code, nanos};
 use crate::capture::container::{Patch, TrackKind};
 
-/// What is read of a track before its presentation is worked out.
+/// A track before its presentation is computed.
 pub(super) struct Media {
     pub kind: TrackKind,
     pub number: u64,
     pub codec: String,
     pub enabled: bool,
     pub scale: u32,
-    /// Of the samples, in the media's time scale.
+    /// Duration of the samples in the media's time scale.
     pub ticks: i64,
     pub samples: u64,
-    /// Composition offset of the first sample, and what GStreamer adds to every stamp so that none
-    /// is negative.
+    /// Composition offset of the first sample, and the shift that GStreamer adds to every stamp so
+    /// that none is negative.
     pub first_offset: i64,
     pub shift: i64,
-    /// Duration in the movie's time scale (0: to the end) and media time (-1: nothing is presented)
-    /// and rate of each edit.
+    /// Of each edit: duration in the movie's time scale (0: to the end), media time (-1: an empty
+    /// edit) and rate.
     pub edits: Vec<(u64, i64, i32)>,
-    /// Where the list of edits stands.
+    /// Offset of the edit list in the file.
     pub edits_at: Option<u64>,
-    pub duration: Stated,
-    /// Duration of a sample by default in fragments.
+    pub duration: StatedDuration,
+    /// Default duration of a sample in fragments.
     pub fragment_ticks: u32,
-    /// Where its last sample ends in the file.
+    /// End of its last sample in the file, bytes.
     pub data_end: Option<u64>,
 }
 
-/// A duration in a header: its offset in the file, its bytes and what it says.
+/// A duration in a header: its offset in the file, its size in bytes and its value.
 #[derive(Clone, Copy)]
-pub(super) struct Stated {
+pub(super) struct StatedDuration {
     offset: u64,
     bytes: usize,
     ticks: u64,
 }
 
-impl Stated {
-    pub fn of(header: &Atom) -> Option<Stated> {
+impl StatedDuration {
+    pub fn of(header: &Atom) -> Option<StatedDuration> {
         let wide = header.body.first()? == &1;
-        Some(Stated {
+        Some(StatedDuration {
             offset: header.offset + header.head as u64 + if wide { 24 } else { 16 },
             bytes: if wide { 8 } else { 4 },
             ticks: header.by_version(16, 24)?,
         })
     }
 
-    /// At least `wanted` nanoseconds of `scale`; the patch for it where it is less by more than
-    /// `tolerated` nanoseconds.
+    /// Raises the duration to `wanted` nanoseconds if it is shorter by more than `tolerated`
+    /// nanoseconds. Returns the patch for that.
     pub fn raise(&mut self, wanted: i64, tolerated: i64, scale: u32) -> Option<Patch> {
         if self.nanos(scale).saturating_add(tolerated) >= wanted {
             return None;
@@ -86,7 +86,7 @@ pub(super) fn track_media(track: &Atom) -> Option<(Media, Vec<Patch>)> {
     let description = samples.child(b"stsd")?;
     let mut patches = Vec::new();
     let format: [u8; 4] = array(description.body, 12)?;
-    // GStreamer 1.22 knows DNxHR by the name of DNxHD alone, which one decoder takes for both.
+    // GStreamer 1.22 knows only the code of DNxHD; its decoder also decodes DNxHR.
     if format == *b"AVdh" {
         patches.push(Patch {
             offset: description.offset + description.head as u64 + 12,
@@ -118,7 +118,7 @@ pub(super) fn track_media(track: &Atom) -> Option<(Media, Vec<Patch>)> {
             shift,
             edits: list.map(|list| edits(&list)).unwrap_or_default(),
             edits_at: track.child(b"edts").map(|atom| atom.offset),
-            duration: Stated::of(&media_header)?,
+            duration: StatedDuration::of(&media_header)?,
             fragment_ticks: 0,
             data_end: data_end(&samples),
         },
@@ -126,7 +126,7 @@ pub(super) fn track_media(track: &Atom) -> Option<(Media, Vec<Patch>)> {
     ))
 }
 
-/// The first sample's composition offset, and the shift that makes none negative.
+/// The composition offset of the first sample, and the shift that makes no offset negative.
 fn composition(samples: &Atom) -> (i64, i64) {
     let Some(offsets) = samples.child(b"ctts") else {
         return (0, 0);
@@ -141,8 +141,7 @@ fn composition(samples: &Atom) -> (i64, i64) {
     (first, stated.map_or((-least).max(0), i64::from))
 }
 
-/// The end of the last chunk in the file. `None` where the tables are damaged, or where it lies in
-/// fragments.
+/// The end of the last chunk in the file. `None` for damaged tables, and for media in fragments.
 fn data_end(samples: &Atom) -> Option<u64> {
     let chunk = if let Some(offsets) = samples.child(b"stco") {
         let last = offsets.body.get(8..)?.chunks_exact(4).last()?;

@@ -1,48 +1,32 @@
-//! The meeting point of a decoder's threads and of what takes the tracks.
+//! The sinks of a decoder's tracks, and the progress of each track.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use super::decoded::{Closed, DecodedPicture, DecodedSound, Kind, Sink};
+use super::delivery::{FrameDelivery, SoundDelivery};
 
-use super::{DecodedPicture, DecodedSound};
-use crate::capture::delivery::{FrameDelivery, SoundDelivery};
-
-/// The receiver is gone, or capture is to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::capture) struct Closed;
-
-/// Takes one track's decoded media, on a decoder's thread; it blocks for backpressure.
-pub(in crate::capture) trait Sink<T>: Send + 'static {
-    fn deliver(&mut self, item: T) -> Result<(), Closed>;
-
-    /// Sends what is held back: the track has ended.
-    fn flush(&mut self) {}
-
-    /// The end of the stream, for the receiver.
-    fn close(&mut self);
-}
-
-/// Where decoded media go, and how far each track is.
+/// The sink and the progress of each track, shared by the decoder threads and the source.
 #[derive(Debug)]
-pub(in crate::capture) struct Taps<F = FrameDelivery, S = SoundDelivery> {
+pub(super) struct TrackSinks<F = FrameDelivery, S = SoundDelivery> {
     pub frames: Mutex<Option<F>>,
     pub sound: Mutex<Option<S>>,
-    /// Lanes stay open at a track's end: another pass follows.
+    /// Lanes stay open at a track's end, because another pass follows.
     pub keep_open: AtomicBool,
-    /// Items that came out of the decoders, and those that were delivered (a full lane makes them wait).
+    /// Items that the decoders produced, and items that were delivered. They differ while a full
+    /// lane blocks.
     arrived: AtomicU64,
     delivered: AtomicU64,
-    /// Pictures whose stamps were wrong and are placed by those around them, not yet counted.
+    /// Pictures with corrected stamps that are not counted yet.
     replaced_stamps: AtomicU64,
     tracks: Mutex<Tracks>,
     changed: Condvar,
 }
 
-impl<F, S> Default for Taps<F, S> {
+impl<F, S> Default for TrackSinks<F, S> {
     fn default() -> Self {
-        Taps {
+        TrackSinks {
             frames: Mutex::new(None),
             sound: Mutex::new(None),
             keep_open: AtomicBool::new(false),
@@ -56,7 +40,7 @@ impl<F, S> Default for Taps<F, S> {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::capture) struct Tracks {
+pub(super) struct Tracks {
     pub video: Track,
     pub audio: Track,
     /// A receiver is gone, or capture is to stop.
@@ -64,10 +48,10 @@ pub(in crate::capture) struct Tracks {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::capture) struct Track {
+pub(super) struct Track {
     pub present: bool,
     pub ended: bool,
-    /// Items that came out of the decoder.
+    /// Items that the decoder produced.
     pub samples: u64,
 }
 
@@ -86,51 +70,44 @@ impl Tracks {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(in crate::capture) enum Kind {
-    Video,
-    Audio,
-}
-
-impl<F, S> Taps<F, S> {
-    pub(super) fn count_replaced_stamp(&self) {
+impl<F, S> TrackSinks<F, S> {
+    pub fn count_replaced_stamp(&self) {
         self.replaced_stamps.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Wrong stamps since the last call.
+    /// Corrected stamps since the last call.
     pub fn take_replaced_stamps(&self) -> u64 {
         self.replaced_stamps.swap(0, Ordering::Relaxed)
     }
 }
 
-impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> Taps<F, S> {
+impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> TrackSinks<F, S> {
     pub fn tracks(&self) -> Tracks {
-        *self.tracks.lock().expect("taps lock")
+        *self.tracks.lock().expect("sinks lock")
     }
 
     /// Waits until a track begins, ends or closes, at most `timeout`.
     pub fn wait(&self, timeout: Duration) -> Tracks {
-        let tracks = self.tracks.lock().expect("taps lock");
+        let tracks = self.tracks.lock().expect("sinks lock");
         if tracks.over() {
             *tracks
         } else {
             *self
                 .changed
                 .wait_timeout(tracks, timeout)
-                .expect("taps lock")
+                .expect("sinks lock")
                 .0
         }
     }
 
-    /// Items that arrived so far, and whether one of them is still on its way into a lane.
+    /// The number of items so far, and whether one of them is still being sent into a lane.
     pub fn progress(&self) -> (u64, bool) {
         let delivered = self.delivered.load(Ordering::Acquire);
         let arrived = self.arrived.load(Ordering::Acquire);
         (arrived, arrived != delivered)
     }
 
-    /// A track of this kind is there. `false`: one was there before.
+    /// Marks a track of this kind as present. `false`: there was one already.
     pub fn begin(&self, kind: Kind) -> bool {
         let mut first = false;
         self.update(|tracks| first = !std::mem::replace(&mut tracks.of(kind).present, true));
@@ -145,7 +122,7 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> Taps<F, S> {
         self.deliver(Kind::Audio, &self.sound, sound)
     }
 
-    /// The track has ended: nothing more of it comes.
+    /// Marks the track as ended: it delivers nothing more.
     pub fn ended(&self, kind: Kind) {
         let closes = !self.keep_open.load(Ordering::Acquire);
         match kind {
@@ -162,15 +139,15 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> Taps<F, S> {
         item: T,
     ) -> Result<(), Closed> {
         self.arrived.fetch_add(1, Ordering::AcqRel);
-        // A track without a sink ends here and is no stop.
+        // A track without a sink ends; that does not stop the others.
         let flow = sink
             .lock()
-            .expect("taps lock")
+            .expect("sinks lock")
             .as_mut()
             .map(|sink| sink.deliver(item));
         let (flow, wanted) = (flow.unwrap_or(Err(Closed)), flow.is_some());
         self.delivered.fetch_add(1, Ordering::AcqRel);
-        self.tracks.lock().expect("taps lock").of(kind).samples += 1;
+        self.tracks.lock().expect("sinks lock").of(kind).samples += 1;
         if flow.is_err() {
             self.update(|tracks| {
                 tracks.closed |= wanted;
@@ -181,13 +158,13 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> Taps<F, S> {
     }
 
     fn update(&self, change: impl FnOnce(&mut Tracks)) {
-        change(&mut self.tracks.lock().expect("taps lock"));
+        change(&mut self.tracks.lock().expect("sinks lock"));
         self.changed.notify_all();
     }
 }
 
 fn end<T, D: Sink<T>>(sink: &Mutex<Option<D>>, closes: bool) {
-    if let Some(sink) = sink.lock().expect("taps lock").as_mut() {
+    if let Some(sink) = sink.lock().expect("sinks lock").as_mut() {
         sink.flush();
         if closes {
             sink.close();

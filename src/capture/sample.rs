@@ -1,17 +1,17 @@
-//! GStreamer's samples as decoded pictures and sound.
+//! Conversion of GStreamer's samples to decoded pictures and sound.
 
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 
-use super::{DecodedPicture, DecodedSound};
+use super::decoded::{DecodedPicture, DecodedSound};
 use crate::clip::{ColorMatrix, Colorimetry, Picture, Plane};
 
-/// The layout of a stream's pictures, parsed anew when the caps change.
+/// The picture layout of a stream, parsed again when the caps change.
 #[derive(Debug, Default)]
-pub(in crate::capture) struct PictureLayout(Option<(gst::Caps, gst_video::VideoInfo)>);
+pub(super) struct PictureLayout(Option<(gst::Caps, gst_video::VideoInfo)>);
 
 impl PictureLayout {
-    /// The picture in the buffer that the decoder wrote: mapped, not copied.
+    /// The picture in the decoder's buffer, which is mapped and not copied.
     pub fn picture_of(&mut self, sample: gst::Sample) -> Result<DecodedPicture, gst::FlowError> {
         let (Some(buffer), Some(caps)) = (sample.buffer_owned(), sample.caps_owned()) else {
             return Err(gst::FlowError::Error);
@@ -32,8 +32,8 @@ impl PictureLayout {
     }
 }
 
-/// Samples of a buffer in the audio branch's format, 32-bit floats.
-pub(in crate::capture) fn sound_of(sample: gst::Sample) -> Result<DecodedSound, gst::FlowError> {
+/// The samples of a buffer in the format of the audio branch: 32-bit floats.
+pub(super) fn sound_of(sample: gst::Sample) -> Result<DecodedSound, gst::FlowError> {
     let buffer = sample.buffer_owned().ok_or(gst::FlowError::Error)?;
     let mapped = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
     Ok(DecodedSound {
@@ -86,7 +86,7 @@ fn colorimetry(info: &gst_video::VideoInfo) -> Colorimetry {
         VideoColorMatrix::Bt709 | VideoColorMatrix::Smpte240m | VideoColorMatrix::Bt2020 => {
             ColorMatrix::Bt709
         }
-        // Not stated: by size, as GStreamer does.
+        // Not stated: chosen by height, as GStreamer does.
         _ if info.height() > 576 => ColorMatrix::Bt709,
         _ => ColorMatrix::Bt601,
     };

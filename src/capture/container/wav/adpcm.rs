@@ -15,8 +15,8 @@ const STEP_CHANGES: [i32; 8] = [-1, -1, -1, -1, 2, 4, 6, 8];
 const SCALES: [i32; 16] = [
     230, 230, 230, 230, 307, 409, 512, 614, 768, 614, 512, 409, 307, 230, 230, 230,
 ];
-/// The pairs of coefficients that a file has where it states none.
-pub(super) const USUAL_PAIRS: [[i32; 2]; 7] = [
+/// The default pairs of coefficients.
+pub(super) const DEFAULT_PAIRS: [[i32; 2]; 7] = [
     [256, 0],
     [512, -256],
     [0, 0],
@@ -26,7 +26,8 @@ pub(super) const USUAL_PAIRS: [[i32; 2]; 7] = [
     [392, -232],
 ];
 
-/// Sample frames in an IMA block of so many bytes: one in the header, eight a word and channel.
+/// Sample frames in an IMA block of `bytes` bytes: one in the header, and eight per 32-bit word of
+/// each channel.
 pub(super) fn ima_frames(bytes: usize, channels: usize) -> usize {
     let head = 4 * channels;
     if channels == 0 || bytes < head {
@@ -35,7 +36,7 @@ pub(super) fn ima_frames(bytes: usize, channels: usize) -> usize {
     1 + (bytes - head) / head * 8
 }
 
-/// Interleaved samples of one IMA block; a short one gives its whole words.
+/// Interleaved samples of one IMA block. A short block is decoded up to its last complete word.
 pub(super) fn ima(block: &[u8], channels: usize) -> Vec<i16> {
     let frames = ima_frames(block.len(), channels);
     let mut samples = vec![0i16; frames * channels];
@@ -56,7 +57,7 @@ pub(super) fn ima(block: &[u8], channels: usize) -> Vec<i16> {
                 byte >> 4
             };
             let step = STEPS[index];
-            // In one product: the shifts and sums of the first decoders round each part.
+            // One product: the shifts and sums of early decoders round each part.
             let change = ((2 * i32::from(code & 7) + 1) * step) >> 3;
             value += if code & 8 == 0 { change } else { -change };
             value = value.clamp(i32::from(i16::MIN), i32::from(i16::MAX));
@@ -68,8 +69,8 @@ pub(super) fn ima(block: &[u8], channels: usize) -> Vec<i16> {
     samples
 }
 
-/// Sample frames in a Microsoft block of so many bytes: two in the header, two a byte (one where
-/// there are two channels).
+/// Sample frames in a Microsoft block of `bytes` bytes: two in the header and two per byte (one per
+/// byte with two channels).
 pub(super) fn microsoft_frames(bytes: usize, channels: usize) -> usize {
     let head = 7 * channels;
     if !(1..=2).contains(&channels) || bytes < head {
@@ -126,7 +127,8 @@ mod tests {
 
     #[test]
     fn an_ima_block_follows_its_codes() {
-        // One channel, starting at 100 with a step of 7: up by 15 eighths; then by one of a step of 16.
+        // One channel, starting at 100 with a step of 7: up by 15 eighths; then by one of a step of
+        // 16.
         let samples = ima(&[100, 0, 0, 0, 0x07, 0x08, 0, 0], 1);
         assert_eq!(samples[..3], [100, 113, 115]);
         assert_eq!(samples.len(), 9);
@@ -135,16 +137,20 @@ mod tests {
     #[test]
     fn a_microsoft_block_begins_with_its_header() {
         // Pair 0 (the newest sample is repeated), scale 16, newest 50, older 40; then +1, -1.
-        let samples = microsoft(&[0, 16, 0, 50, 0, 40, 0, 0x1f], 1, &USUAL_PAIRS);
+        let samples = microsoft(&[0, 16, 0, 50, 0, 40, 0, 0x1f], 1, &DEFAULT_PAIRS);
         assert_eq!(samples, [40, 50, 66, 50]);
     }
 
     proptest! {
-        /// Whatever the bytes are, there are as many samples as the size of the block says.
+        /// For any bytes, the number of samples follows from the size of the block.
         #[test]
-        fn any_bytes_are_some_sound(block in prop::collection::vec(any::<u8>(), 0..300), channels in 1usize..9) {
-            prop_assert_eq!(ima(&block, channels).len(), ima_frames(block.len(), channels) * channels);
-            let samples = microsoft(&block, channels, &USUAL_PAIRS);
+        fn any_bytes_are_decoded(
+            block in prop::collection::vec(any::<u8>(), 0..300),
+            channels in 1usize..9,
+        ) {
+            let samples = ima(&block, channels);
+            prop_assert_eq!(samples.len(), ima_frames(block.len(), channels) * channels);
+            let samples = microsoft(&block, channels, &DEFAULT_PAIRS);
             prop_assert_eq!(samples.len(), microsoft_frames(block.len(), channels) * channels);
         }
     }

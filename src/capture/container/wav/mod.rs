@@ -1,8 +1,8 @@
-//! WAV, read here: RIFF, RF64, BW64 and Wave64 with PCM, floats, A-law, mu-law and ADPCM.
+//! WAV: RIFF, RF64, BW64 and Wave64 with PCM, floats, A-law, mu-law and ADPCM.
 //!
-//! GStreamer 1.22 stamps coded WAV by its blocks and refuses pad bytes, placeholder lengths and
-//! channels without a layout. Here every stamp follows from the count of samples. Other codings
-//! are left to GStreamer.
+//! GStreamer 1.22 stamps coded WAV by its blocks, and refuses pad bytes, placeholder lengths and
+//! channels without a layout. Here every stamp follows from the count of samples. Other codings are
+//! left to GStreamer.
 
 mod adpcm;
 mod chunks;
@@ -16,24 +16,24 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 
-use super::container::{ContainerTrack, Tables, TrackKind, nanos};
-use super::decoder::gst::missing_base_plugins;
-use super::error::CaptureError;
+use super::bytes::nanos;
+use super::{ContainerTrack, Tables, TrackKind};
+use crate::capture::error::{CaptureError, missing_base_plugins};
 use chunks::Layout;
 
 /// Sample frames of one buffer of uncoded sound.
 const FRAMES: u64 = 1024;
 
-/// A WAV file whose header is read.
+/// An open WAV file with its parsed header.
 #[derive(Debug)]
-pub(super) struct Wave {
+pub(in crate::capture) struct Wave {
     file: BufReader<File>,
     layout: Layout,
 }
 
 impl Wave {
-    /// Reads the header of the regular file at `path`. `None`: this is no WAV file, or one that is
-    /// left to GStreamer.
+    /// Reads the header of the regular file at `path`. `None`: it is not a WAV file, or its coding
+    /// is left to GStreamer.
     pub fn open(path: &Path) -> Option<Wave> {
         let metadata = std::fs::metadata(path).ok()?;
         if !metadata.is_file() {
@@ -44,7 +44,7 @@ impl Wave {
         Some(Wave { file, layout })
     }
 
-    /// What the file is played as although its header says otherwise.
+    /// A note for the log where the played length differs from the header.
     fn remark(&self) -> Option<String> {
         let seconds = |frames: u64| frames as f64 / f64::from(self.layout.rate_hz);
         let stated = self.layout.stated_frames?;
@@ -69,14 +69,14 @@ impl Wave {
                 still: false,
                 edits: None,
             }],
-            breaks_off: Some(self.layout.missing),
+            is_truncated: Some(self.layout.missing),
             remark: self.remark(),
             ..Tables::default()
         }
     }
 
-    /// Puts the sound into `pipeline`, behind a `decodebin` that will show it as one raw pad; returns
-    /// the `decodebin`.
+    /// Adds an `appsrc` with the sound to `pipeline`, linked to a `decodebin` that exposes it as
+    /// one raw pad. Returns the `decodebin`.
     ///
     /// # Errors
     /// [`CaptureError::Unsupported`] where GStreamer's base plugins are not installed.
@@ -92,7 +92,7 @@ impl Wave {
         let mut next = 0u64;
         let need_data = move |source: &gst_app::AppSrc, _: u32| {
             match buffer(&mut file, &layout, &mut next) {
-                // Refused where the pipeline is being stopped.
+                // Fails while the pipeline is being stopped.
                 Some(buffer) => drop(source.push_buffer(buffer)),
                 None => drop(source.end_of_stream()),
             }
@@ -111,7 +111,7 @@ impl Wave {
     }
 }
 
-/// The next piece of sound, stamped by its count of sample frames. `None` at the end.
+/// The next buffer of sound, stamped by the count of sample frames. `None` at the end.
 fn buffer(file: &mut (impl Read + Seek), layout: &Layout, next: &mut u64) -> Option<gst::Buffer> {
     let left = layout.frames.checked_sub(*next).filter(|left| *left > 0)?;
     let each = layout

@@ -1,4 +1,4 @@
-//! Recordings that come through a pipe: a FIFO, `<(…)` of a shell, `/dev/stdin`.
+//! Recordings from a pipe: a FIFO, `<(…)` of a shell, `/dev/stdin`.
 
 use std::fs::File;
 use std::io;
@@ -6,21 +6,21 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-/// A pipe that is held open: its writer would be ended by a reader that goes.
+/// A pipe that is held open, because closing its last reader would end the writer.
 #[derive(Debug)]
-pub(super) struct Stream(File);
+pub(super) struct Pipe(File);
 
-impl Stream {
-    /// Opens the pipe at `path`; waits for its writer. `None`: it is no pipe.
-    pub fn open(path: &Path) -> io::Result<Option<Stream>> {
+impl Pipe {
+    /// Opens the pipe at `path` and waits for its writer. `None`: it is not a pipe.
+    pub fn open(path: &Path) -> io::Result<Option<Pipe>> {
         if !std::fs::metadata(path)?.file_type().is_fifo() {
             return Ok(None);
         }
-        File::open(path).map(|file| Some(Stream(file)))
+        File::open(path).map(|file| Some(Pipe(file)))
     }
 
-    /// A path that every process of this user can open the pipe by, as long as this value lives.
-    /// `/dev/stdin` is another file in each process.
+    /// A path by which every process of this user can open the pipe while this value exists.
+    /// `/dev/stdin` is a different file in each process.
     pub fn path(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()).into()
     }
@@ -33,16 +33,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pipe_can_be_read_by_its_path_and_a_file_is_none() {
+    fn a_pipe_is_read_by_its_path_and_a_file_is_not_a_pipe() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(Stream::open(file.path()).unwrap().is_none());
+        assert!(Pipe::open(file.path()).unwrap().is_none());
         let (reader, mut writer) = io::pipe().unwrap();
         let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
-        let stream = Stream::open(Path::new(&path)).unwrap().expect("a pipe");
+        let pipe = Pipe::open(Path::new(&path)).unwrap().expect("a pipe");
         writer.write_all(b"sound").unwrap();
         drop((reader, writer));
         let mut text = String::new();
-        File::open(stream.path())
+        File::open(pipe.path())
             .unwrap()
             .read_to_string(&mut text)
             .unwrap();

@@ -1,4 +1,4 @@
-//! The chunks of a WAV file: how its sound is coded, and where it really lies.
+//! The chunks of a WAV file: the coding of its sound and its actual position.
 //!
 //! Source: Microsoft, "Multimedia Programming Interface and Data Specifications 1.0", 1991; EBU
 //! Tech 3306 (RF64) and ITU-R BS.2088 (BW64); Sonic Foundry, "Wave64 File Format".
@@ -8,16 +8,16 @@ use std::io::{Read, Seek, SeekFrom};
 use gstreamer as gst;
 
 use super::coding::Coding;
-use crate::capture::container::{array, le16, le32, le64};
+use crate::capture::container::bytes::{array, le16, le32, le64};
 
-/// More of a header's chunk is not read.
+/// Largest part of a header chunk that is read.
 const CHUNK_BYTES: u64 = 1 << 16;
-/// Sound behind the stated end that is no chunk and no shorter than this is played: a second
-/// is this many of these.
+/// Sound after the stated end is played if it is not a chunk and lasts at least 1 s divided by
+/// this.
 const HIDDEN_PARTS: u64 = 4;
 const MOST_CHANNELS: u16 = 256;
 
-/// Rests of the identifiers of Wave64's chunks, behind the four characters.
+/// The identifiers of Wave64's chunks after their first four characters.
 const WAVE64: [u8; 12] = [
     0xf3, 0xac, 0xd3, 0x11, 0x8c, 0xd1, 0x00, 0xc0, 0x4f, 0x8e, 0xdb, 0x8a,
 ];
@@ -25,24 +25,24 @@ const WAVE64_RIFF: [u8; 12] = [
     0x2e, 0x91, 0xcf, 0x11, 0xa5, 0xd6, 0x28, 0xdb, 0x04, 0xc1, 0, 0,
 ];
 
-/// Where the sound of a file lies and how it is to be read.
+/// Position and format of the sound in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     pub coding: Coding,
     pub channels: usize,
     pub rate_hz: u32,
-    /// Positions of the channels in GStreamer's order; 0: they have none.
+    /// Positions of the channels as GStreamer's mask; 0: none.
     channel_mask: u64,
-    /// Bytes of a block: of a sample frame where sound is not coded in blocks.
+    /// Bytes of a block, or of a sample frame where sound is not coded in blocks.
     pub block_bytes: usize,
     /// Offsets of the sound in the file.
     pub start: u64,
     pub end: u64,
-    /// Sample frames in it.
+    /// Sample frames of the sound.
     pub frames: u64,
-    /// The header promises more than there is.
+    /// The header states more sound than the file holds.
     pub missing: bool,
-    /// Frames that the header states, where it states fewer than are there.
+    /// Frames that the header states, if these are fewer than the file holds.
     pub stated_frames: Option<u64>,
 }
 
@@ -65,12 +65,13 @@ impl Layout {
 /// The head of one chunk.
 struct Chunk {
     kind: [u8; 4],
-    /// Of its content.
+    /// Start and size of its content.
     start: u64,
     size: u64,
 }
 
-/// Reads the chunks of a file of `length` bytes. `None`: no WAV, or a coding that is not read here.
+/// Reads the chunks of a file of `length` bytes. `None`: not a WAV file, or a coding that is not
+/// read here.
 pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Option<Layout> {
     let mut head = [0u8; 40];
     let got = head.len().min(usize::try_from(length).ok()?);
@@ -126,7 +127,7 @@ fn chunk(file: &mut (impl Read + Seek), at: u64, wide: bool) -> Option<Chunk> {
     })
 }
 
-/// Where the chunk behind this one begins.
+/// Start of the next chunk.
 fn next(chunk: &Chunk, wide: bool) -> Option<u64> {
     let even = if wide { 8 } else { 2 };
     chunk
@@ -185,7 +186,7 @@ fn layout(
     };
     let mut frames = frames_in(size);
     if each > 1 && !hidden {
-        // Blocks are filled up; the count of samples says how far.
+        // The last block is padded; the `fact` chunk has the number of samples.
         frames = fact
             .filter(|fact| (1..frames).contains(fact))
             .unwrap_or(frames);
@@ -204,12 +205,13 @@ fn layout(
     })
 }
 
-/// Lengths that writers leave which cannot know better: 0, all ones, and about 2 GiB.
+/// Placeholder lengths of writers that cannot seek back: 0, all ones, and about 2 GiB.
 fn is_placeholder(size: u64) -> bool {
     size == 0 || (0x7fff_0000..=0x8000_1000).contains(&size) || size >= 0xffff_0000
 }
 
-/// Do chunks follow the data up to the end of the file, or up to less than the head of one?
+/// Whether chunks follow the data up to the end of the file, with fewer bytes left than the head of
+/// a chunk.
 fn leads_to_chunks(file: &mut (impl Read + Seek), data: &Chunk, length: u64, wide: bool) -> bool {
     let Some(mut at) = next(data, wide) else {
         return false;
@@ -222,7 +224,7 @@ fn leads_to_chunks(file: &mut (impl Read + Seek), data: &Chunk, length: u64, wid
             return false;
         }
         match next(&found, wide) {
-            // The last pad byte is often left out, and a tag's length is often wrong by its head.
+            // The last pad byte is often missing, and the length of a tag often excludes its head.
             Some(end) if end <= length + 9 => at = end,
             _ => return false,
         }
@@ -236,14 +238,14 @@ fn coding(format: &[u8], channels: u16) -> Option<(Coding, u64)> {
     let bits = usize::from(le16(format, 14)?);
     let (mut tag, mut mask) = (le16(format, 0)?, None);
     if tag == 0xfffe {
-        // The GUID's first two bytes are the tag of old; the rest is the same for all of them.
+        // The first two bytes of the GUID are the format tag; the rest is constant.
         let rest = format.get(26..40)?;
         if rest != [0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71] {
             return None;
         }
         (tag, mask) = (le16(format, 24)?, Some(le32(format, 20)?));
     }
-    // Fewer bits than fill their bytes stand in the upper ones.
+    // Samples with fewer bits than their bytes hold are left-aligned.
     let bytes = match block_bytes / usize::from(channels) {
         bytes if bytes * 8 >= bits && bytes > 0 && bytes <= 8 => bytes,
         _ => bits.div_ceil(8),
@@ -272,18 +274,19 @@ fn pairs(format: &[u8]) -> Vec<[i32; 2]> {
         .collect();
     match stated {
         Some(pairs) if !pairs.is_empty() => pairs,
-        _ => super::adpcm::USUAL_PAIRS.to_vec(),
+        _ => super::adpcm::DEFAULT_PAIRS.to_vec(),
     }
 }
 
-/// GStreamer's mask of the channels' positions. Those that it orders otherwise than WAV count as
-/// none, as do masks of another number of channels.
+/// GStreamer's mask of the channel positions. 0 for positions that GStreamer orders differently
+/// from WAV, and for masks that do not match the number of channels.
 fn positions(mask: Option<u32>, channels: u16) -> u64 {
     if channels == 2 && mask.is_none_or(|mask| mask == 0) {
         return 0x3;
     }
     let mask = u64::from(mask.unwrap_or(0));
-    // Up to the back centre both are the same; the sides stand one further.
+    // Both masks are equal up to the back centre; the side channels are one bit higher in
+    // GStreamer.
     if mask >> 11 != 0 || mask.count_ones() != u32::from(channels) {
         return 0;
     }

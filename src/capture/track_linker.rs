@@ -1,8 +1,8 @@
-//! From the pads of a live source to the deliveries.
+//! Linking of the pads of a live source to the track sinks.
 //!
-//! Every pad is followed by itself when it comes, through demuxers down to single tracks, and each track gets a decoder of its own.
-//! A `decodebin` over the whole source would wait until all its tracks have shown themselves; here a track that never comes, or
-//! cannot be decoded, leaves the others alone.
+//! Every pad is linked separately when it appears, through demuxers down to single tracks, and each
+//! track gets its own decoder. A `decodebin` over the whole source would wait until all tracks have
+//! data. Here a track that never starts, or cannot be decoded, does not affect the others.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,21 +11,24 @@ use gstreamer as gst;
 use gstreamer::glib;
 use gstreamer::prelude::*;
 
-use super::delivery::Timeline;
-use super::pipeline::{INTERLEAVE_BYTES, Kind, SoundBranch, Taps, attach, tame};
+use super::decoded::Kind;
+use super::pipeline::{INTERLEAVE_BYTES, attach, configure_decoder};
+use super::sound_branch::SoundBranch;
+use super::timeline::Timeline;
+use super::track_sinks::TrackSinks;
 use super::tracks::ChannelSelection;
 use crate::time::{Clock, SystemClock};
 
-/// Which tracks are wanted.
+/// The wanted tracks.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
+pub(super) struct WantedTracks {
     pub video: bool,
     pub audio: bool,
-    /// Of the sound track.
+    /// Channel of the sound track.
     pub channel: ChannelSelection,
 }
 
-impl Wanted {
+impl WantedTracks {
     pub fn takes(self, kind: Kind) -> bool {
         match kind {
             Kind::Video => self.video,
@@ -34,7 +37,7 @@ impl Wanted {
     }
 }
 
-/// What a pad carries, as far as its caps tell.
+/// The media of a pad, as far as its caps state it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Media {
     Track(Kind),
@@ -43,17 +46,17 @@ enum Media {
     Unknown,
 }
 
-/// Follows the pads of one pipeline's source.
+/// Links the pads of one pipeline's source.
 #[derive(Debug)]
-pub(super) struct Plug {
-    taps: Arc<Taps>,
-    wanted: Wanted,
+pub(super) struct TrackLinker {
+    sinks: Arc<TrackSinks>,
+    wanted: WantedTracks,
     clock: Arc<SystemClock>,
-    /// Where a source that is not live begins: its first decoded buffer is due when it comes.
+    /// Timeline of a source that is not live: its first decoded buffer is due on arrival.
     paced: Arc<Timeline>,
     is_anchored: AtomicBool,
     pub is_live: AtomicBool,
-    /// When the plug was made: running time 0 of pictures without stamps.
+    /// Creation time: running time 0 of pictures without stamps, nanoseconds.
     began_nanos: i64,
     branches: Mutex<Vec<Branch>>,
 }
@@ -63,21 +66,21 @@ pub(super) struct Plug {
 struct Branch {
     bin: glib::WeakRef<gst::Bin>,
     kind: Kind,
-    /// Data have come for its decoder.
-    is_fed: Arc<AtomicBool>,
+    /// Data have arrived for its decoder.
+    has_data: Arc<AtomicBool>,
     is_broken: Arc<AtomicBool>,
 }
 
-impl Plug {
+impl TrackLinker {
     pub fn new(
         pipeline: &gst::Pipeline,
-        taps: Arc<Taps>,
-        wanted: Wanted,
+        sinks: Arc<TrackSinks>,
+        wanted: WantedTracks,
         clock: Arc<SystemClock>,
         paced: Arc<Timeline>,
     ) -> Arc<Self> {
-        let plug = Arc::new(Plug {
-            taps,
+        let linker = Arc::new(TrackLinker {
+            sinks,
             wanted,
             began_nanos: clock.now().nanos(),
             clock,
@@ -86,8 +89,9 @@ impl Plug {
             is_live: AtomicBool::new(false),
             branches: Mutex::default(),
         });
-        // On the failing thread, before the element's error travels upstream and stops the other tracks.
-        let watching = plug.clone();
+        // Runs on the failing thread, before the error propagates upstream and stops the other
+        // tracks.
+        let watching = linker.clone();
         let bus = pipeline.bus().expect("pipelines have a bus");
         bus.set_sync_handler(move |_, message| {
             if message.type_() == gst::MessageType::Error {
@@ -95,21 +99,22 @@ impl Plug {
             }
             gst::BusSyncReply::Pass
         });
-        plug
+        linker
     }
 
-    pub fn wanted(&self) -> Wanted {
+    pub fn wanted(&self) -> WantedTracks {
         self.wanted
     }
 
-    /// Have data come for a decoder of this kind?
-    pub fn is_fed(&self, kind: Kind) -> bool {
+    /// Whether data have arrived for a decoder of this kind.
+    pub fn has_data(&self, kind: Kind) -> bool {
         let branches = self.branches.lock().expect("branches lock");
         let mut fed = branches.iter().filter(|branch| branch.kind == kind);
-        fed.any(|branch| branch.is_fed.load(Ordering::Acquire))
+        fed.any(|branch| branch.has_data.load(Ordering::Acquire))
     }
 
-    /// The track whose decoder posted this error, from now on cut off; `None`: the error is the whole source's.
+    /// The track with the decoder that posted this error; the track is then disconnected. `None`:
+    /// the error concerns the whole source.
     pub fn broken_track(&self, message: &gst::MessageRef) -> Option<Kind> {
         let source = message.src()?;
         let branches = self.branches.lock().expect("branches lock");
@@ -121,32 +126,33 @@ impl Plug {
         Some(branch.kind)
     }
 
-    /// Follows the pads that `element` in `parent` has, and those that it gets.
-    pub fn follow(self: &Arc<Self>, parent: &gst::Bin, element: &gst::Element, queued: bool) {
-        let (plug, within) = (self.clone(), parent.downgrade());
+    /// Links the present and future source pads of `element` in `parent`.
+    pub fn link_pads(self: &Arc<Self>, parent: &gst::Bin, element: &gst::Element, queued: bool) {
+        let (linker, parent_bin) = (self.clone(), parent.downgrade());
         element.connect_pad_added(move |_, pad| {
-            if let Some(parent) = within.upgrade() {
-                plug.lead(&parent, pad, queued);
+            if let Some(parent) = parent_bin.upgrade() {
+                linker.link_pad(&parent, pad, queued);
             }
         });
         for pad in element.src_pads() {
-            self.lead(parent, &pad, queued);
+            self.link_pad(parent, &pad, queued);
         }
     }
 
-    fn lead(self: &Arc<Self>, parent: &gst::Bin, pad: &gst::Pad, queued: bool) {
+    fn link_pad(self: &Arc<Self>, parent: &gst::Bin, pad: &gst::Pad, queued: bool) {
         if pad.direction() != gst::PadDirection::Src || pad.is_linked() {
             return;
         }
-        let led = match media_of(pad) {
+        let linked = match media_of(pad) {
             Media::Track(kind) if !self.wanted.takes(kind) => discard(parent, pad),
             Media::Other if queued => discard(parent, pad),
             _ => self.branch(parent, pad, queued),
         };
-        fail_unless_led(parent, led);
+        post_link_error(parent, linked);
     }
 
-    /// Puts what finds out about the pad's media behind it. `queued`: on a thread of its own, because the pad's has other tracks.
+    /// Links a `typefind` to the pad. `queued`: on a separate thread, because the pad's thread also
+    /// serves other tracks.
     fn branch(
         self: &Arc<Self>,
         parent: &gst::Bin,
@@ -154,7 +160,7 @@ impl Plug {
         queued: bool,
     ) -> Result<(), glib::BoolError> {
         let bin = gst::Bin::new();
-        // A decoder that still waits for its first data holds up its own bin, not the pipeline.
+        // A decoder that waits for its first data blocks only its own bin.
         bin.set_property("async-handling", true);
         let typefind = gst::ElementFactory::make("typefind").build()?;
         bin.add(&typefind)?;
@@ -172,17 +178,17 @@ impl Plug {
         let ghost = gst::GhostPad::with_target(&entry)?;
         ghost.set_active(true)?;
         bin.add_pad(&ghost)?;
-        let (plug, within) = (self.clone(), bin.downgrade());
+        let (linker, parent_bin) = (self.clone(), bin.downgrade());
         let is_found = AtomicBool::new(false);
         typefind.connect("have-type", false, move |values| {
             let (typefind, caps) = (
                 values[0].get::<gst::Element>(),
                 values[2].get::<gst::Caps>(),
             );
-            if let (Some(bin), Ok(typefind), Ok(caps)) = (within.upgrade(), typefind, caps)
+            if let (Some(bin), Ok(typefind), Ok(caps)) = (parent_bin.upgrade(), typefind, caps)
                 && !is_found.swap(true, Ordering::AcqRel)
             {
-                fail_unless_led(&bin, plug.decode(&bin, &typefind, &caps));
+                post_link_error(&bin, linker.decode(&bin, &typefind, &caps));
             }
             None
         });
@@ -193,15 +199,16 @@ impl Plug {
         Ok(())
     }
 
-    /// An error within `bin` is that track's alone: nothing goes into it any more, so that its refusal does not stop the source.
+    /// Confines errors in `bin` to its track. After an error no data enter the bin, so that its
+    /// flow error does not stop the source.
     fn isolate(&self, bin: &gst::Bin, kind: Kind) {
         let is_broken = Arc::new(AtomicBool::new(false));
-        let is_fed = Arc::new(AtomicBool::new(false));
+        let has_data = Arc::new(AtomicBool::new(false));
         let data = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
         for entry in bin.sink_pads() {
-            let (is_cut, is_fed) = (is_broken.clone(), is_fed.clone());
+            let (is_cut, has_data) = (is_broken.clone(), has_data.clone());
             entry.add_probe(data, move |_, _| {
-                is_fed.store(true, Ordering::Release);
+                has_data.store(true, Ordering::Release);
                 if is_cut.load(Ordering::Acquire) {
                     gst::PadProbeReturn::Handled
                 } else {
@@ -212,12 +219,12 @@ impl Plug {
         self.branches.lock().expect("branches lock").push(Branch {
             bin: bin.downgrade(),
             kind,
-            is_fed,
+            has_data,
             is_broken,
         });
     }
 
-    /// Puts the demuxer or the decoder for `caps` behind `typefind`.
+    /// Links the demuxer or the decoder for `caps` to `typefind`.
     fn decode(
         self: &Arc<Self>,
         bin: &gst::Bin,
@@ -231,7 +238,7 @@ impl Plug {
                     demuxer.set_property("ignore-scr", true);
                 }
                 bin.add(&demuxer)?;
-                self.follow(bin, &demuxer, true);
+                self.link_pads(bin, &demuxer, true);
                 demuxer
             }
             None => {
@@ -239,11 +246,11 @@ impl Plug {
                     self.isolate(bin, kind);
                 }
                 let decoder = gst::ElementFactory::make("decodebin").build()?;
-                tame(&decoder);
-                let (plug, within) = (self.clone(), bin.downgrade());
+                configure_decoder(&decoder);
+                let (linker, parent_bin) = (self.clone(), bin.downgrade());
                 decoder.connect_pad_added(move |_, pad| {
-                    if let Some(bin) = within.upgrade() {
-                        fail_unless_led(&bin, plug.deliver(&bin, pad));
+                    if let Some(bin) = parent_bin.upgrade() {
+                        post_link_error(&bin, linker.deliver(&bin, pad));
                     }
                 });
                 bin.add(&decoder)?;
@@ -254,23 +261,23 @@ impl Plug {
         typefind.link(&element)
     }
 
-    /// Leads a decoded pad to its delivery, if it is the first of its kind.
+    /// Links a decoded pad to its sink, if it is the first of its kind.
     fn deliver(self: &Arc<Self>, bin: &gst::Bin, pad: &gst::Pad) -> Result<(), glib::BoolError> {
         let kind = match media_of(pad) {
-            Media::Track(kind) if self.wanted.takes(kind) && self.taps.begin(kind) => kind,
+            Media::Track(kind) if self.wanted.takes(kind) && self.sinks.begin(kind) => kind,
             _ => return discard(bin, pad),
         };
         self.anchor(pad, kind);
         let sound = SoundBranch::live(self.wanted.channel);
-        attach(bin, pad, kind, &self.taps, false, sound).map(|_| ())
+        attach(bin, pad, kind, &self.sinks, false, sound).map(|_| ())
     }
 
-    /// For a source that is not live: the paced timeline begins at the first decoded buffer, and pictures without stamps are
-    /// stamped with their arrival.
+    /// For a source that is not live: starts the paced timeline at the first decoded buffer, and
+    /// stamps pictures without stamps with their arrival time.
     fn anchor(self: &Arc<Self>, pad: &gst::Pad, kind: Kind) {
-        let plug = self.clone();
+        let linker = self.clone();
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
-            if plug.is_live.load(Ordering::Acquire) {
+            if linker.is_live.load(Ordering::Acquire) {
                 return gst::PadProbeReturn::Remove;
             }
             let segment = pad
@@ -279,12 +286,12 @@ impl Plug {
             let (Some(segment), Some(buffer)) = (segment, info.buffer_mut()) else {
                 return gst::PadProbeReturn::Ok;
             };
-            let now = plug.clock.now().nanos();
+            let now = linker.clock.now().nanos();
             let stamped = buffer.pts().and_then(|pts| segment.to_running_time(pts));
             let running = match stamped {
                 Some(running) => running.nseconds() as i64,
                 None if kind == Kind::Video => {
-                    let running = now - plug.began_nanos;
+                    let running = now - linker.began_nanos;
                     let stamp = segment
                         .position_from_running_time(gst::ClockTime::from_nseconds(running as u64));
                     buffer.make_mut().set_pts(stamp);
@@ -293,11 +300,13 @@ impl Plug {
                 // Sound without stamps is counted from 0.
                 None => 0,
             };
-            if !plug.is_anchored.swap(true, Ordering::AcqRel) {
-                plug.paced
+            if !linker.is_anchored.swap(true, Ordering::AcqRel) {
+                linker
+                    .paced
                     .stamp_offset
                     .store(now - running, Ordering::Release);
-                plug.paced
+                linker
+                    .paced
                     .release_offset
                     .store(now - running, Ordering::Release);
             }
@@ -306,9 +315,9 @@ impl Plug {
     }
 }
 
-/// A pad that cannot be led anywhere is an error of the element it belongs to.
-fn fail_unless_led(bin: &gst::Bin, led: Result<(), glib::BoolError>) {
-    if let Err(error) = led {
+/// Posts a failed link as an error of `bin`.
+fn post_link_error(bin: &gst::Bin, linked: Result<(), glib::BoolError>) {
+    if let Err(error) = linked {
         gst::element_error!(
             bin,
             gst::CoreError::Failed,
@@ -317,7 +326,7 @@ fn fail_unless_led(bin: &gst::Bin, led: Result<(), glib::BoolError>) {
     }
 }
 
-/// Takes what comes from `pad` and throws it away: a source stops when one of its pads leads nowhere.
+/// Links `pad` to a `fakesink`: a source stops when one of its pads is not linked.
 fn discard(parent: &gst::Bin, pad: &gst::Pad) -> Result<(), glib::BoolError> {
     let sink = gst::ElementFactory::make("fakesink")
         .property("sync", false)
@@ -357,7 +366,8 @@ fn media_in(caps: &gst::CapsRef) -> Media {
     }
 }
 
-/// The best demuxer that takes `caps`. None of the adaptive formats': those work within a `decodebin` alone.
+/// The best demuxer for `caps`. Demuxers of adaptive formats are excluded: they only work inside a
+/// `decodebin`.
 fn demuxer(caps: &gst::Caps) -> Option<gst::ElementFactory> {
     let factories = gst::ElementFactory::factories_with_type(
         gst::ElementFactoryType::DEMUXER,

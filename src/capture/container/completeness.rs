@@ -1,4 +1,4 @@
-//! What the decoders delivered, held against the container's tables.
+//! Comparison of the delivered media with the container's tables.
 
 use std::path::Path;
 
@@ -6,38 +6,38 @@ use super::{TOLERANCE_NANOS, Tables, TrackKind};
 use crate::capture::error::{CaptureError, INSTALL_DECODERS, track_fault};
 use crate::time::MediaTime;
 
-/// What came of the tracks of one kind.
+/// The media that was delivered for one kind of track.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::capture) struct Delivered {
-    /// Was it asked for?
+    /// Whether it was requested.
     pub wanted: bool,
     /// Pictures or samples.
     pub count: u64,
-    /// Where the last one ends, nanoseconds on the recording's timeline.
+    /// End of the last item, nanoseconds on the recording's timeline.
     pub end_nanos: i64,
 }
 
-/// A track that gave nothing, or clearly less than its container says.
+/// A track that delivered nothing, or clearly less than its container states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Shortfall {
     /// `picture` or `sound`.
     kind: &'static str,
     /// The container's name of the codec.
     codec: String,
-    /// What came, in words.
-    came: String,
-    /// Nothing came at all.
+    /// The delivered part, as text.
+    outcome: String,
+    /// Nothing was delivered.
     is_silent: bool,
 }
 
 impl Tables {
-    /// Did the recording at `path` come to its end, and each of its tracks? `reason`: what the
-    /// demuxer or a decoder said.
+    /// Checks that the recording at `path` and each of its tracks were played to the end. `reason`:
+    /// the message of the demuxer or of a decoder.
     ///
     /// # Errors
     /// [`CaptureError::Cut`] where the file is not complete, [`CaptureError::Missing`] where the
-    /// file is complete and a track gave nothing or less than it holds.
-    pub fn judge(
+    /// file is complete and a track delivered nothing or less than it holds.
+    pub fn check_delivered(
         &self,
         path: &Path,
         video: Delivered,
@@ -45,7 +45,7 @@ impl Tables {
         reason: Option<String>,
     ) -> Result<(), CaptureError> {
         let path = path.to_owned();
-        if self.breaks_off == Some(true) {
+        if self.is_truncated == Some(true) {
             let end = video.end_nanos.max(audio.end_nanos);
             let expected = self
                 .end_nanos()
@@ -63,7 +63,7 @@ impl Tables {
         }
         let tracks = shortfalls
             .iter()
-            .map(|short| track_fault(short.kind, &short.codec, &short.came));
+            .map(|short| track_fault(short.kind, &short.codec, &short.outcome));
         let mut what = tracks.collect::<Vec<_>>().join(" and ");
         if let Some(reason) = reason {
             what.push_str(&format!(" ({reason})"));
@@ -76,8 +76,9 @@ impl Tables {
         Err(CaptureError::Missing { path, what, remedy })
     }
 
-    /// The tracks of which less came than the tables say: by their last time, and pictures by their
-    /// number too. Where there are several tracks of a kind, the least of them counts.
+    /// The tracks that delivered less than the tables state. The end time is compared, and for
+    /// pictures also their number. Among several tracks of a kind, the shortest one is the
+    /// reference.
     fn shortfalls(&self, video: Delivered, audio: Delivered) -> Vec<Shortfall> {
         let kinds = [
             (TrackKind::Video, "picture", video),
@@ -89,7 +90,7 @@ impl Tables {
                 let mut tracks: Vec<_> = (self.tracks.iter())
                     .filter(|track| track.kind == kind && track.samples != Some(0))
                     .collect();
-                // Stills are no measure of moving pictures.
+                // Still pictures are no reference for moving pictures.
                 if tracks.iter().any(|track| !track.still) {
                     tracks.retain(|track| !track.still);
                 }
@@ -104,9 +105,9 @@ impl Tables {
                     .min()
                     .unwrap_or(0);
                 let seconds = |nanos: i64| nanos as f64 * 1e-9;
-                // A stamp far off moves the end in the tables, not the number of the pictures.
+                // A wrong stamp changes the end in the tables, but not the number of pictures.
                 let has_all = kind == TrackKind::Video && samples > 0 && delivered.count >= samples;
-                let came = if delivered.count == 0 {
+                let outcome = if delivered.count == 0 {
                     "gave nothing".to_owned()
                 } else if has_all {
                     return None;
@@ -121,14 +122,14 @@ impl Tables {
                 Some(Shortfall {
                     kind: name,
                     codec: first.codec.clone(),
-                    came,
+                    outcome,
                     is_silent: delivered.count == 0,
                 })
             })
             .collect()
     }
 
-    /// Where the last of the tracks that are played ends, nanoseconds on the recording's timeline.
+    /// End of the last played track, nanoseconds on the recording's timeline.
     pub fn end_nanos(&self) -> Option<i64> {
         let played = (self.tracks.iter()).filter(|track| track.kind != TrackKind::Other);
         played
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn only_pictures_and_sound_are_missed_and_from_their_start_on() {
+    fn shortfalls_count_pictures_and_sound_from_their_start() {
         let mut tables = Tables {
             tracks: vec![
                 track(TrackKind::Video, 3600, 3605, 125),
@@ -179,34 +180,34 @@ mod tests {
             origin_nanos: 3600 * SECOND,
             ..Tables::default()
         };
-        let came = |tables: &Tables, video, audio| -> Vec<String> {
+        let outcome = |tables: &Tables, video, audio| -> Vec<String> {
             let missed = tables.shortfalls(video, audio);
             missed
                 .into_iter()
-                .map(|short| format!("{} {}", short.kind, short.came))
+                .map(|short| format!("{} {}", short.kind, short.outcome))
                 .collect()
         };
-        assert!(came(&tables, delivered(125, 5), delivered(80_000, 5)).is_empty());
+        assert!(outcome(&tables, delivered(125, 5), delivered(80_000, 5)).is_empty());
         assert_eq!(
-            came(&tables, delivered(0, 0), delivered(32_000, 2)),
+            outcome(&tables, delivered(0, 0), delivered(32_000, 2)),
             ["picture gave nothing", "sound ends at 2.00 s of 5.00 s"]
         );
         assert_eq!(
-            came(&tables, delivered(60, 5), delivered(80_000, 5)),
+            outcome(&tables, delivered(60, 5), delivered(80_000, 5)),
             ["picture gave 60 of 125 pictures"]
         );
-        assert!(came(&tables, Delivered::default(), delivered(80_000, 5)).is_empty());
-        // All pictures came, and one of their stamps was far off.
+        assert!(outcome(&tables, Delivered::default(), delivered(80_000, 5)).is_empty());
+        // All pictures were delivered, and one stamp was wrong.
         tables.tracks[0].end_nanos = Some(9999 * SECOND);
-        assert!(came(&tables, delivered(125, 5), delivered(80_000, 5)).is_empty());
+        assert!(outcome(&tables, delivered(125, 5), delivered(80_000, 5)).is_empty());
         assert_eq!(
-            came(&tables, delivered(124, 5), delivered(80_000, 5)),
+            outcome(&tables, delivered(124, 5), delivered(80_000, 5)),
             ["picture ends at 5.00 s of 6399.00 s"]
         );
         tables.tracks[0].end_nanos = Some(3605 * SECOND);
         assert_eq!(tables.end_nanos(), Some(5 * SECOND));
-        // Of two sound tracks the one that was played may be the shorter.
+        // The played one of two sound tracks may be the shorter one.
         tables.tracks.push(track(TrackKind::Audio, 3600, 3602, 90));
-        assert!(came(&tables, delivered(125, 5), delivered(32_000, 2)).is_empty());
+        assert!(outcome(&tables, delivered(125, 5), delivered(32_000, 2)).is_empty());
     }
 }

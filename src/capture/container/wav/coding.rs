@@ -1,10 +1,10 @@
-//! The codings of sound in WAV, and how each becomes samples that GStreamer converts.
+//! The codings of sound in WAV, and their decoding to samples that GStreamer converts.
 
 use super::adpcm;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
-    /// Samples as they stand: GStreamer's name of the format and bytes of one sample.
+    /// Uncoded samples: GStreamer's name of the format and bytes of one sample.
     Raw(&'static str, usize),
     ALaw,
     MuLaw,
@@ -25,7 +25,7 @@ impl Coding {
         }
     }
 
-    /// Format of what [`Coding::decode`] returns, as GStreamer names it.
+    /// GStreamer's name for the format that [`Coding::decode`] returns.
     pub fn format(&self) -> &'static str {
         match self {
             Coding::Raw(name, _) => name,
@@ -52,7 +52,8 @@ impl Coding {
         (frames > 0).then_some(frames as u64)
     }
 
-    /// Interleaved samples of `coded` (whole blocks, the last may be short) and the bytes of each.
+    /// Interleaved samples of `coded`, and the bytes of each sample. `coded` holds whole blocks;
+    /// only the last one may be short.
     pub fn decode(&self, coded: Vec<u8>, block_bytes: usize, channels: usize) -> (Vec<u8>, usize) {
         let samples: Vec<i16> = match self {
             Coding::Raw(_, bytes) => return (coded, *bytes),

@@ -1,5 +1,5 @@
-//! The mono mix of a decoded sound track, in GStreamer: the converter's own mix, or one channel where
-//! that is selected or where the channels cancel.
+//! The mono downmix of a decoded sound track in GStreamer: the converter's own mix, or one channel
+//! if it is selected or the channels cancel.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -7,26 +7,26 @@ use std::sync::{Arc, Mutex};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::channels::{ChannelWatch, Switch, VadBlock};
+use super::downmix::{CancellationDetector, Downmix, Switch};
 use super::tracks::ChannelSelection;
 
-/// How far the watch is ahead of the mix, nanoseconds: more than the watch needs for a decision.
+/// Look-ahead of the cancellation detector before the mix, nanoseconds: more than a decision needs.
 const LOOK_AHEAD_NANOS: u64 = 600_000_000;
-/// What may wait for that, nanoseconds.
+/// Capacity of the queue for the look-ahead, nanoseconds.
 const HELD_NANOS: u64 = 3 * LOOK_AHEAD_NANOS;
 
-/// How a sound track is brought to one channel.
+/// Settings for the downmix of a sound track.
 #[derive(Clone)]
 pub(super) struct SoundBranch {
     pub channel: ChannelSelection,
-    /// The sound may wait for what follows it; live it must not.
+    /// Whether the sound may be delayed for the look-ahead. Live sound must not be delayed.
     pub look_ahead: bool,
-    /// Gets what a person should know, one line of text each.
+    /// Receives notes for the log, one line of text each.
     pub note: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 impl SoundBranch {
-    /// Of a live source, which the log names where there is something to say.
+    /// For a live source, without look-ahead. Notes go to the log.
     pub fn live(channel: ChannelSelection) -> SoundBranch {
         SoundBranch {
             channel,
@@ -36,7 +36,7 @@ impl SoundBranch {
     }
 }
 
-/// The elements before the resampler, in their order. The last one is the converter.
+/// The elements before the resampler, in order. The last one is the converter.
 ///
 /// `caps` are those of the decoded sound.
 pub(super) fn elements(
@@ -44,33 +44,34 @@ pub(super) fn elements(
     caps: &gst::CapsRef,
 ) -> Result<Vec<gst::Element>, gst::glib::BoolError> {
     let channels = channels(caps);
-    let convert = converter(match VadBlock::at_first(branch.channel, channels) {
-        Some(VadBlock::Mix) if !has_layout(caps) => Some(VadBlock::Mix.weights(channels)),
-        Some(VadBlock::Channel(channel)) => Some(VadBlock::Channel(channel).weights(channels)),
+    let convert = converter(match Downmix::initial(branch.channel, channels) {
+        Some(Downmix::All) if !has_layout(caps) => Some(Downmix::All.weights(channels)),
+        Some(Downmix::Channel(channel)) => Some(Downmix::Channel(channel).weights(channels)),
         _ => None,
     })?;
     if branch.channel != ChannelSelection::Auto || channels < 2 {
         return Ok(vec![convert]);
     }
-    let mixdown = Arc::new(Mixdown {
+    let switcher = Arc::new(DownmixSwitcher {
         note: branch.note.clone(),
         has_layout: has_layout(caps),
         state: Mutex::new(State {
             caps: None,
             layout: None,
-            watch: None,
+            detector: None,
             switches: VecDeque::new(),
             frames: 0,
-            was_told: false,
+            has_warned: false,
         }),
     });
     if !branch.look_ahead {
         let entry = convert.static_pad("sink").expect("converters have one");
-        // The pad that feeds the converter sees each buffer first, and changes the converter.
-        let (watching, mixing) = (mixdown.clone(), mixdown);
+        // Probes on the upstream pad see each buffer before the converter, and can replace the
+        // converter.
+        let (watching, mixing) = (switcher.clone(), switcher);
         entry.connect_linked(move |_, source| {
-            watching.watch(source);
-            mixing.mix(source);
+            watching.add_detector(source);
+            mixing.add_switch(source);
         });
         return Ok(vec![convert]);
     }
@@ -80,12 +81,12 @@ pub(super) fn elements(
         .property("max-size-time", HELD_NANOS)
         .property("min-threshold-time", LOOK_AHEAD_NANOS)
         .build()?;
-    mixdown.watch(&queue.static_pad("sink").expect("queues have one"));
-    mixdown.mix(&queue.static_pad("src").expect("queues have one"));
+    switcher.add_detector(&queue.static_pad("sink").expect("queues have one"));
+    switcher.add_switch(&queue.static_pad("src").expect("queues have one"));
     Ok(vec![queue, convert])
 }
 
-/// An `audioconvert`; `weights` are those of the channels in a mono mix, its own without.
+/// An `audioconvert`. `weights`: weight of each channel in the mono mix; `None`: its own mix.
 fn converter(weights: Option<Vec<f32>>) -> Result<gst::Element, gst::glib::BoolError> {
     let convert = gst::ElementFactory::make("audioconvert").build()?;
     if let Some(weights) = weights {
@@ -102,7 +103,7 @@ pub(super) fn channels(caps: &gst::CapsRef) -> usize {
     count.map_or(1, |count| usize::try_from(count).unwrap_or(1))
 }
 
-/// Whether the channels have positions that a converter can mix by.
+/// Whether the channels have positions that a converter can use for a mix.
 fn has_layout(caps: &gst::CapsRef) -> bool {
     let mask = caps
         .structure(0)
@@ -110,8 +111,8 @@ fn has_layout(caps: &gst::CapsRef) -> bool {
     channels(caps) <= 2 || mask.is_some_and(|mask| mask.0 != 0)
 }
 
-/// Watches a track before its converter, and changes the converter by what is seen.
-struct Mixdown {
+/// Detects cancellation before the converter of a track, and replaces the converter.
+struct DownmixSwitcher {
     note: Arc<dyn Fn(&str) + Send + Sync>,
     has_layout: bool,
     state: Mutex<State>,
@@ -120,33 +121,33 @@ struct Mixdown {
 struct State {
     caps: Option<gst::Caps>,
     layout: Option<Layout>,
-    watch: Option<ChannelWatch>,
-    /// Decisions that the mix has not come to yet.
+    detector: Option<CancellationDetector>,
+    /// Decisions that are not applied yet.
     switches: VecDeque<Switch>,
-    /// Frames that came to the mix.
+    /// Sample frames that reached the converter.
     frames: u64,
-    was_told: bool,
+    has_warned: bool,
 }
 
-impl Mixdown {
-    /// Looks at what arrives at `pad`.
-    fn watch(self: &Arc<Self>, pad: &gst::Pad) {
-        let mixdown = self.clone();
+impl DownmixSwitcher {
+    /// Analyses the buffers at `pad`.
+    fn add_detector(self: &Arc<Self>, pad: &gst::Pad) {
+        let switcher = self.clone();
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
             if let Some(buffer) = info.buffer() {
-                mixdown.see(pad, buffer);
+                switcher.observe(pad, buffer);
             }
             gst::PadProbeReturn::Ok
         });
     }
 
-    /// Changes the converter behind `pad` when a decision is due.
-    fn mix(self: &Arc<Self>, pad: &gst::Pad) {
-        let mixdown = self.clone();
+    /// Replaces the converter after `pad` when a decision is due.
+    fn add_switch(self: &Arc<Self>, pad: &gst::Pad) {
+        let switcher = self.clone();
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
             if let Some(buffer) = info.buffer()
-                && let Some((heard, layout)) = mixdown.due(pad, buffer.size())
-                && let Err(error) = mixdown.change(pad, heard, &layout)
+                && let Some((downmix, layout)) = switcher.due_switch(pad, buffer.size())
+                && let Err(error) = switcher.replace_converter(pad, downmix, &layout)
             {
                 tracing::warn!("the mix of the channels stays as it is: {error}");
             }
@@ -154,29 +155,29 @@ impl Mixdown {
         });
     }
 
-    fn see(&self, pad: &gst::Pad, buffer: &gst::BufferRef) {
+    fn observe(&self, pad: &gst::Pad, buffer: &gst::BufferRef) {
         let Ok(bytes) = buffer.map_readable() else {
             return;
         };
-        let mut state = self.state.lock().expect("mixdown lock");
+        let mut state = self.state.lock().expect("downmix lock");
         let state = &mut *state;
         if let Some(caps) = pad.current_caps()
             && state.caps.as_ref() != Some(&caps)
         {
             state.layout = Layout::of(&caps);
-            (state.caps, state.watch) = (Some(caps), None);
+            (state.caps, state.detector) = (Some(caps), None);
         }
         let Some(layout) = &state.layout else {
             return;
         };
-        let watch = state
-            .watch
-            .get_or_insert_with(|| ChannelWatch::new(layout.channels, layout.rate_hz));
+        let detector = state
+            .detector
+            .get_or_insert_with(|| CancellationDetector::new(layout.channels, layout.rate_hz));
         for frame in 0..layout.frames(bytes.len()) {
-            if let Some(switch) = watch.take(layout.frame(&bytes, frame)) {
+            if let Some(switch) = detector.take(layout.frame(&bytes, frame)) {
                 state.switches.push_back(switch);
-                if !std::mem::replace(&mut state.was_told, true)
-                    && let VadBlock::Channel(channel) = switch.heard
+                if !std::mem::replace(&mut state.has_warned, true)
+                    && let Downmix::Channel(channel) = switch.downmix
                 {
                     (self.note)(&format!(
                         "its channels cancel each other when mixed: channel {} is heard alone; \
@@ -188,9 +189,9 @@ impl Mixdown {
         }
     }
 
-    /// What is to be heard from the buffer of `size` bytes on that is about to pass, if that changes.
-    fn due(&self, pad: &gst::Pad, size: usize) -> Option<(VadBlock, Layout)> {
-        let mut state = self.state.lock().expect("mixdown lock");
+    /// The new downmix from the next buffer of `size` bytes on, if it changes.
+    fn due_switch(&self, pad: &gst::Pad, size: usize) -> Option<(Downmix, Layout)> {
+        let mut state = self.state.lock().expect("downmix lock");
         let layout = match &state.layout {
             Some(layout) => layout.clone(),
             None => pad.current_caps().and_then(|caps| Layout::of(&caps))?,
@@ -204,14 +205,15 @@ impl Mixdown {
         {
             due = state.switches.pop_front();
         }
-        due.map(|switch| (switch.heard, layout))
+        due.map(|switch| (switch.downmix, layout))
     }
 
-    /// Puts another converter behind `pad`, whose streaming thread this runs on: nothing passes.
-    fn change(
+    /// Replaces the converter after `pad`. This runs on the streaming thread of `pad`, so no buffer
+    /// passes meanwhile.
+    fn replace_converter(
         &self,
         pad: &gst::Pad,
-        heard: VadBlock,
+        downmix: Downmix,
         layout: &Layout,
     ) -> Result<(), gst::glib::BoolError> {
         let missing = || gst::glib::bool_error!("the branch is not linked");
@@ -223,9 +225,9 @@ impl Mixdown {
             .parent()
             .and_then(|parent| parent.downcast::<gst::Bin>().ok())
             .ok_or_else(missing)?;
-        let weights = match heard {
-            VadBlock::Mix if self.has_layout => None,
-            heard => Some(heard.weights(layout.channels)),
+        let weights = match downmix {
+            Downmix::All if self.has_layout => None,
+            downmix => Some(downmix.weights(layout.channels)),
         };
         let new = converter(weights)?;
         let linked = |error| gst::glib::bool_error!("{error:?}");
@@ -244,7 +246,7 @@ impl Mixdown {
     }
 }
 
-/// How raw samples lie in a buffer.
+/// Memory layout of raw samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Layout {
     format: Format,
@@ -258,7 +260,7 @@ enum Format {
     U8,
     S16,
     S24,
-    /// 24 bits in the low bytes of four.
+    /// 24 bits in the low three of four bytes.
     S24In32,
     S32,
     F32,
@@ -277,7 +279,7 @@ impl Format {
         }
     }
 
-    /// The sample at the beginning of `bytes`, -1 to 1.
+    /// The first sample of `bytes`, -1 to 1.
     fn sample(self, bytes: &[u8]) -> f32 {
         let low = |count: usize| <[u8; 4]>::try_from(&bytes[..count.min(4)]).unwrap_or_default();
         match self {
@@ -296,7 +298,7 @@ impl Format {
 }
 
 impl Layout {
-    /// `None`: a format that is not watched.
+    /// `None`: a format that is not analysed.
     fn of(caps: &gst::CapsRef) -> Option<Layout> {
         let structure = caps.structure(0)?;
         let format = match structure.get::<&str>("format").ok()? {
@@ -317,7 +319,7 @@ impl Layout {
         })
     }
 
-    /// Frames in so many bytes.
+    /// Sample frames in `bytes` bytes.
     fn frames(&self, bytes: usize) -> usize {
         bytes / (self.format.width() * self.channels)
     }

@@ -1,36 +1,36 @@
-//! How long a source may be silent: the stall limit follows the rate at which the source delivers.
+//! Detection of stalled sources. The stall limit follows the delivery rate of the source.
 
 use crate::time::MediaTime;
 
-/// Shortest stall limit: a source at a video's rate that is silent for this long is lost.
+/// Shortest stall limit, for sources at video rates.
 const SHORTEST_NANOS: i64 = 1_500_000_000;
-/// Longest stall limit, for cameras with one picture in several seconds. A source whose own interval is longer is lost and back at
-/// each delivery.
+/// Longest stall limit, for cameras with one picture in several seconds. A source with a longer
+/// interval is lost, and recovers at each delivery.
 const LONGEST_NANOS: i64 = 30_000_000_000;
-/// Stall limit until the source's rate is known.
+/// Stall limit until the rate of the source is known.
 const UNKNOWN_NANOS: i64 = 10_000_000_000;
 /// The stall limit is this many times the longest recent interval.
 const INTERVALS: i64 = 3;
-/// Intervals that are remembered, and how many make the rate known.
+/// Number of remembered intervals, and the number after which the rate is known.
 const RECENT: usize = 16;
 const KNOWN: usize = 3;
 
-/// Watches one track of a source. Counts and times are passed in; it reads no clock.
+/// Detects stalls of one track. Counts and times are arguments; it reads no clock.
 #[derive(Clone, Debug)]
-pub(super) struct Pulse {
+pub(super) struct StallDetector {
     opened: MediaTime,
     opening_nanos: i64,
     delivered: u64,
     last: MediaTime,
-    /// Nanoseconds between deliveries, a ring.
+    /// Nanoseconds between recent deliveries, a ring buffer.
     recent: [i64; RECENT],
     intervals: usize,
 }
 
-impl Pulse {
-    /// A source opened at `opened` that may take `opening_nanos` to its first delivery.
+impl StallDetector {
+    /// For a source that is opened at `opened` and may take `opening_nanos` to its first delivery.
     pub fn new(opened: MediaTime, opening_nanos: i64) -> Self {
-        Pulse {
+        StallDetector {
             opened,
             opening_nanos,
             delivered: 0,
@@ -40,12 +40,13 @@ impl Pulse {
         }
     }
 
-    /// The source has begun to send, and what it sends cannot be decoded yet: the first delivery may take until the longest limit.
-    pub fn begins(&mut self) {
+    /// The source sends data that cannot be decoded yet: the first delivery may take up to the
+    /// longest limit.
+    pub fn data_arrived(&mut self) {
         self.opening_nanos = self.opening_nanos.max(LONGEST_NANOS);
     }
 
-    /// Notes at `now` that `delivered` items have come since the opening.
+    /// Records that `delivered` items have arrived since the opening, at `now`.
     pub fn observe(&mut self, delivered: u64, now: MediaTime) {
         let new = delivered.saturating_sub(self.delivered);
         if new == 0 {
@@ -58,7 +59,7 @@ impl Pulse {
         (self.delivered, self.last) = (delivered, now);
     }
 
-    /// Nanoseconds of silence after which the source is lost.
+    /// Nanoseconds without a delivery after which the source is lost.
     pub fn limit_nanos(&self) -> i64 {
         if self.delivered == 0 {
             return self.opening_nanos;
@@ -70,7 +71,7 @@ impl Pulse {
         (longest * INTERVALS).clamp(SHORTEST_NANOS, LONGEST_NANOS)
     }
 
-    /// Why the source is lost at `now`, where it is; `what` is what it delivers.
+    /// The reason why the source is lost at `now`, if it is. `what` names the items, as `pictures`.
     pub fn stalled(&self, what: &str, now: MediaTime) -> Option<String> {
         let limit = self.limit_nanos();
         let seconds = limit as f64 * 1e-9;
@@ -88,17 +89,18 @@ mod tests {
 
     const OPENING: i64 = 10_000_000_000;
 
-    /// Times at which a source that delivers at `millis` is seen to be lost, looked at every 50 ms until `until`.
-    fn lost(millis: &[i64], until: i64) -> Vec<i64> {
-        let mut pulse = Pulse::new(MediaTime::ZERO, OPENING);
+    /// Times in milliseconds at which a source with deliveries at `millis` becomes lost, checked
+    /// every 50 ms until `until`.
+    fn losses(millis: &[i64], until: i64) -> Vec<i64> {
+        let mut stall = StallDetector::new(MediaTime::ZERO, OPENING);
         let (mut lost, mut was_lost) = (Vec::new(), false);
         for now in (0..=until).step_by(50) {
             let at = MediaTime::from_nanos(now * 1_000_000);
-            pulse.observe(
+            stall.observe(
                 millis.iter().filter(|time| **time <= now).count() as u64,
                 at,
             );
-            let is_lost = pulse.stalled("pictures", at).is_some();
+            let is_lost = stall.stalled("pictures", at).is_some();
             if is_lost && !was_lost {
                 lost.push(now);
             }
@@ -112,9 +114,9 @@ mod tests {
     }
 
     #[test]
-    fn a_source_at_the_rate_of_a_video_is_lost_after_a_second_and_a_half() {
+    fn a_source_at_video_rate_is_lost_after_a_second_and_a_half() {
         for step in [20, 33, 100, 400] {
-            let seen = lost(&steady(step, 500, 5000), 12_000);
+            let seen = losses(&steady(step, 500, 5000), 12_000);
             let last = *steady(step, 500, 5000).last().unwrap();
             assert_eq!(seen.len(), 1, "{step}");
             assert!(
@@ -125,11 +127,11 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_source_is_steady_and_its_loss_is_noticed_after_three_intervals() {
+    fn the_loss_of_a_slow_source_is_detected_after_three_intervals() {
         for step in [1000, 2000, 5000, 9000] {
             let times = steady(step, 500, 60_000);
             let last = *times.last().unwrap();
-            let seen = lost(&times, 120_000);
+            let seen = losses(&times, 120_000);
             assert_eq!(seen.len(), 1, "{step}: {seen:?}");
             let noticed = seen[0] - last;
             let limit = (3 * step).min(30_000);
@@ -138,34 +140,34 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_that_falls_costs_one_loss_and_one_that_rises_again_is_forgotten() {
+    fn a_falling_rate_causes_one_loss_and_old_intervals_expire() {
         let mut times = steady(40, 500, 5000);
         times.extend(steady(2000, 7000, 30_000));
-        assert_eq!(lost(&times, 30_000).len(), 1);
+        assert_eq!(losses(&times, 30_000).len(), 1);
         times.extend(steady(40, 30_000, 40_000));
-        let seen = lost(&times, 50_000);
+        let seen = losses(&times, 50_000);
         assert!(seen.len() == 2 && seen[1] < 41_700, "{seen:?}");
     }
 
     #[test]
-    fn what_never_comes_is_lost_after_the_opening_time() {
-        assert_eq!(lost(&[], 20_000), [10_050]);
-        let mut pulse = Pulse::new(MediaTime::ZERO, OPENING);
+    fn a_source_without_deliveries_is_lost_after_the_opening_time() {
+        assert_eq!(losses(&[], 20_000), [10_050]);
+        let mut stall = StallDetector::new(MediaTime::ZERO, OPENING);
         let at = |seconds: i64| MediaTime::from_nanos(seconds * 1_000_000_000);
         assert_eq!(
-            pulse.stalled("sound", at(11)).as_deref(),
+            stall.stalled("sound", at(11)).as_deref(),
             Some("no sound within 10 s of opening")
         );
-        pulse.begins();
-        assert_eq!(pulse.stalled("sound", at(30)), None);
+        stall.data_arrived();
+        assert_eq!(stall.stalled("sound", at(30)), None);
         assert_eq!(
-            pulse.stalled("sound", at(31)).as_deref(),
+            stall.stalled("sound", at(31)).as_deref(),
             Some("no sound within 30 s of opening")
         );
-        pulse.observe(1, at(1));
-        assert_eq!(pulse.stalled("sound", at(11)), None);
+        stall.observe(1, at(1));
+        assert_eq!(stall.stalled("sound", at(11)), None);
         assert_eq!(
-            pulse.stalled("sound", at(12)).as_deref(),
+            stall.stalled("sound", at(12)).as_deref(),
             Some("no sound for 10.0 s")
         );
     }

@@ -1,4 +1,5 @@
-//! Decoded sound, joined by its stamps into one count of samples and cut into blocks of one size.
+//! Cutting of decoded sound into blocks of one size. Buffers are joined by their stamps into one
+//! count of samples.
 
 use std::sync::Arc;
 
@@ -7,10 +8,12 @@ use crate::clip::{SAMPLE_RATE_HZ, samples_to_nanos};
 /// Samples of one block: 20 ms.
 pub(super) const BLOCK_SAMPLES: usize = SAMPLE_RATE_HZ as usize / 50;
 
-/// Stamps that disagree with the count by less than this are rounding or jitter and are joined; more is a gap, and stays one.
+/// Stamps that differ from the count by up to this are rounding or jitter and are joined, samples.
+/// A larger difference is a gap and is kept.
 const JOIN_SAMPLES: i64 = SAMPLE_RATE_HZ as i64 * 40 / 1000;
 
-/// Cuts samples into blocks whose boundaries depend on the sound alone, not on how the container packed it.
+/// Cuts samples into blocks. Block boundaries depend on the sound alone, not on how the container
+/// packed it.
 #[derive(Debug, Default)]
 pub(super) struct BlockCutter {
     /// Position of the first sample in `pending`, counted from time 0; `None` before the first.
@@ -18,11 +21,12 @@ pub(super) struct BlockCutter {
     pending: Vec<f32>,
 }
 
-/// Position of its first sample, samples.
+/// A block: the position of its first sample in samples, and its samples.
 pub(super) type CutBlock = (i64, Arc<[f32]>);
 
 impl BlockCutter {
-    /// Adds samples that begin at `nanos`; the blocks that became whole go to `emit`, which says whether to go on.
+    /// Adds samples that begin at `nanos`. Complete blocks go to `emit`, which returns whether to
+    /// continue.
     pub fn push(
         &mut self,
         nanos: i64,
@@ -41,7 +45,7 @@ impl BlockCutter {
                 }
                 self.start = Some(stamped);
             }
-            // What is already there was heard before: time never goes back.
+            // Overlapping samples were delivered before: time never goes back.
             Some(expected) => {
                 samples = &samples[samples.len().min((expected - stamped) as usize)..]
             }
@@ -59,7 +63,7 @@ impl BlockCutter {
         true
     }
 
-    /// What is left, as a shorter block.
+    /// Emits the remaining samples as a shorter block.
     pub fn flush(&mut self, mut emit: impl FnMut(CutBlock) -> bool) -> bool {
         match self.start {
             Some(start) if !self.pending.is_empty() => {
@@ -82,17 +86,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// One ramp, packed as `sizes` say, stamps jittered by `jitter` nanoseconds: the samples and positions that come out.
+    /// Cuts a ramp that is packed by `sizes`, with stamps jittered by `jitter` nanoseconds. Returns
+    /// the positions and samples of the blocks.
     fn cut(sizes: &[usize], jitter: &[i64]) -> Vec<(i64, Vec<f32>)> {
         let (mut cutter, mut out, mut at) = (BlockCutter::default(), Vec::new(), 0i64);
         for (index, size) in sizes.iter().enumerate() {
             let samples: Vec<f32> = (at..at + *size as i64).map(|n| n as f32).collect();
-            let wobble = if index == 0 {
+            let offset = if index == 0 {
                 0
             } else {
                 jitter[index % jitter.len()]
             };
-            cutter.push(samples_to_nanos(at) + wobble, &samples, |(start, block)| {
+            cutter.push(samples_to_nanos(at) + offset, &samples, |(start, block)| {
                 out.push((start, block.to_vec()));
                 true
             });
@@ -106,16 +111,19 @@ mod tests {
     }
 
     proptest! {
-        /// However a container packs the same sound, the same blocks come out.
+        /// The blocks do not depend on how a container packs the sound.
         #[test]
-        fn blocks_do_not_depend_on_packing(sizes in prop::collection::vec(1usize..3000, 1..20), jitter in prop::collection::vec(-20_000_000i64..20_000_000, 1..5)) {
+        fn blocks_do_not_depend_on_packing(
+            sizes in prop::collection::vec(1usize..3000, 1..20),
+            jitter in prop::collection::vec(-20_000_000i64..20_000_000, 1..5),
+        ) {
             let total = sizes.iter().sum::<usize>();
             prop_assert_eq!(cut(&sizes, &jitter), cut(&[total], &[0]));
         }
     }
 
     #[test]
-    fn a_gap_stays_a_gap_and_an_overlap_is_heard_once() {
+    fn gaps_are_kept_and_overlaps_are_delivered_once() {
         let (mut cutter, mut out) = (BlockCutter::default(), Vec::new());
         let mut push = |cutter: &mut BlockCutter, millis: i64, samples: usize| {
             cutter.push(millis * 1_000_000, &vec![0.5; samples], |(start, block)| {

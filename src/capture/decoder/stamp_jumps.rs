@@ -1,51 +1,52 @@
-//! Stamps of encoded pictures that leap far ahead and come back, or stand still there: a writer that
-//! may not go back in time repeats its one wrong stamp for all that follow. Decoders would carry the
-//! leap on, so that these pictures are stamped as before it.
+//! Correction of forward jumps in the stamps of encoded pictures. After a wrong stamp the stamps
+//! return, or the wrong value is repeated: a writer that must not go back in time uses it for all
+//! that follow. Decoders would propagate the jump, so such pictures get extrapolated stamps.
 
 use std::sync::Mutex;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::Notice;
+use super::DecoderEvents;
 
-/// What counts as a leap, nanoseconds.
-const LEAP_NANOS: u64 = 60_000_000_000;
+/// Smallest difference that is a jump, nanoseconds.
+const JUMP_NANOS: u64 = 60_000_000_000;
 
 /// The stamps of one track.
 #[derive(Clone, Copy, Debug, Default)]
-struct LeapWatch {
-    /// The earliest and the latest stamp before a leap, and how many came by then.
+struct StampJumpCorrector {
+    /// The earliest and the latest stamp before a jump, and the number of stamps until then.
     first: u64,
     latest: u64,
     count: u64,
-    /// The stamp that was leapt to, and how many have it.
-    leap: Option<(u64, u64)>,
+    /// The stamp after the jump, and the number of packets with it.
+    jump: Option<(u64, u64)>,
 }
 
-impl LeapWatch {
-    /// The stamp of the next packet in the place of `stamp`, and whether a leap is now known to be wrong.
+impl StampJumpCorrector {
+    /// The corrected stamp of the next packet, and whether a jump has just been found to be wrong.
+    /// All times are nanoseconds.
     fn correct(&mut self, stamp: u64) -> (u64, bool) {
-        if let Some((leapt_to, count)) = &mut self.leap {
-            if stamp == *leapt_to {
+        if let Some((jumped_to, count)) = &mut self.jump {
+            if stamp == *jumped_to {
                 *count += 1;
                 let is_second = *count == 2;
                 let steps = *count;
                 return (self.latest + self.interval() * steps, is_second);
             }
-            let is_back = stamp < *leapt_to;
-            let was_told = *count > 1;
-            self.leap = None;
+            let is_back = stamp < *jumped_to;
+            let has_warned = *count > 1;
+            self.jump = None;
             if !is_back {
                 // A gap: the recording was paused.
                 (self.first, self.latest, self.count) = (stamp, stamp, 1);
                 return (stamp, false);
             }
             self.observe(stamp);
-            return (stamp, !was_told);
+            return (stamp, !has_warned);
         }
-        if self.count > 1 && stamp > self.latest + LEAP_NANOS {
-            self.leap = Some((stamp, 1));
+        if self.count > 1 && stamp > self.latest + JUMP_NANOS {
+            self.jump = Some((stamp, 1));
             return (self.latest + self.interval(), false);
         }
         self.observe(stamp);
@@ -67,8 +68,9 @@ impl LeapWatch {
     }
 }
 
-/// Corrects the stamps of the video tracks that the demuxers in `bin` find, and says so once.
-pub(super) fn correct(bin: &gst::Bin, notice: Notice) {
+/// Corrects the stamps of the video tracks of all demuxers in `bin`, and notes the first correction
+/// of each track.
+pub(super) fn correct(bin: &gst::Bin, events: DecoderEvents) {
     bin.connect_deep_element_added(move |_, _, element| {
         let is_demuxer = element.factory().is_some_and(|factory| {
             factory
@@ -76,13 +78,13 @@ pub(super) fn correct(bin: &gst::Bin, notice: Notice) {
                 .is_some_and(|class| class.contains("Demux"))
         });
         if is_demuxer {
-            let notice = notice.clone();
-            element.connect_pad_added(move |_, pad| watch(pad, notice.clone()));
+            let events = events.clone();
+            element.connect_pad_added(move |_, pad| watch(pad, events.clone()));
         }
     });
 }
 
-fn watch(pad: &gst::Pad, notice: Notice) {
+fn watch(pad: &gst::Pad, events: DecoderEvents) {
     let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
     let is_video = caps
         .structure(0)
@@ -90,21 +92,21 @@ fn watch(pad: &gst::Pad, notice: Notice) {
     if !is_video {
         return;
     }
-    let state = Mutex::new((LeapWatch::default(), false));
+    let state = Mutex::new((StampJumpCorrector::default(), false));
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         if let Some(buffer) = info.buffer_mut()
             && let Some(stamp) = buffer.pts()
         {
-            let (watch, was_told) = &mut *state.lock().expect("leap lock");
-            let (corrected, is_wrong) = watch.correct(stamp.nseconds());
-            if is_wrong && !std::mem::replace(was_told, true) {
-                notice.note(
+            let (corrector, has_warned) = &mut *state.lock().expect("jump lock");
+            let (corrected, is_wrong) = corrector.correct(stamp.nseconds());
+            if is_wrong && !std::mem::replace(has_warned, true) {
+                events.note(
                     "the stamp of a picture is far ahead of all around it: it is placed as if it \
                      had none",
                 );
             }
             if corrected != stamp.nseconds() {
-                notice.replaced_stamp();
+                events.replaced_stamp();
                 let buffer = buffer.make_mut();
                 buffer.set_pts(gst::ClockTime::from_nseconds(corrected));
                 buffer.set_dts(gst::ClockTime::NONE);
@@ -118,12 +120,12 @@ fn watch(pad: &gst::Pad, notice: Notice) {
 mod tests {
     use super::*;
 
-    /// The stamps that go on, in milliseconds, and how often a leap was found wrong.
+    /// The corrected stamps in milliseconds, and the number of jumps that were found wrong.
     fn corrected(stamps: &[u64]) -> (Vec<u64>, usize) {
-        let mut watch = LeapWatch::default();
+        let mut corrector = StampJumpCorrector::default();
         let all: Vec<(u64, bool)> = stamps
             .iter()
-            .map(|ms| watch.correct(ms * 1_000_000))
+            .map(|ms| corrector.correct(ms * 1_000_000))
             .collect();
         let wrong = all.iter().filter(|(_, is_wrong)| *is_wrong).count();
         (
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaps_and_stands_still_or_comes_back_goes_on_as_before() {
+    fn a_jump_that_repeats_or_returns_is_extrapolated() {
         let far = 46_000_000;
         assert_eq!(
             corrected(&[0, 40, 80, far, far, far]),
@@ -151,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_stays_one() {
+    fn a_gap_is_kept() {
         let far = 46_000_000;
         assert_eq!(
             corrected(&[0, 40, far, far + 40, far + 80]),

@@ -1,4 +1,4 @@
-//! The callback of a microphone and the ring behind it: stamp, mix, copy.
+//! The input callback of a microphone, which stamps, mixes and copies samples into a ring buffer.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,99 +8,109 @@ use cpal::{BufferSize, ErrorKind, FromSample, SampleFormat, SizedSample, StreamC
 use ringbuf::traits::{Consumer, Observer, Producer, Split};
 use ringbuf::{HeapCons, HeapProd, HeapRb};
 
-use super::channels::{ChannelWatch, VadBlock};
+use super::downmix::{CancellationDetector, Downmix};
 use super::health::SourceCounters;
 use super::resample::nanos;
 use crate::time::monotonic_nanos;
 
-/// What the ring holds at least, for a thread that drains it late.
+/// Smallest capacity of the ring, for a thread that drains it late.
 const RING_MILLIS: usize = 500;
-/// The same in blocks of the device: a block that is larger than the ring could never be heard.
+/// The same in blocks of the device: a block larger than the ring would always be lost.
 const RING_BLOCKS: usize = 4;
-/// The largest block of a device that chooses the size itself.
+/// Largest block of a device that chooses the block size itself.
 const LARGEST_BLOCK_MILLIS: usize = 2000;
 
-/// What one callback gave: how many samples are in the ring for it, and when its first one was captured.
+/// The block of one callback: its number of samples in the ring, and the capture time of the first
+/// one.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mark {
-    /// Samples that found the ring full since the mark before.
+pub(super) struct BlockStamp {
+    /// Samples that were lost to a full ring since the previous block.
     pub lost_before: u32,
     pub samples: u32,
     pub first_captured_nanos: i64,
 }
 
-/// What the stream's callbacks tell the thread.
+/// Signals from the stream's callbacks to the thread.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
     pub xruns: AtomicU64,
     pub broken: AtomicBool,
     pub reason: Mutex<Option<String>>,
-    /// The channel for which the mix was left, counted from 1; 0 for none.
-    pub left_for: AtomicU32,
+    /// The channel that replaced the mix, counted from 1; 0 for none.
+    pub selected_channel: AtomicU32,
 }
 
-/// How the callback makes one channel of several.
+/// Reduces several channels to one.
 #[derive(Clone, Debug)]
-pub(super) struct Mix {
-    pub heard: VadBlock,
-    /// For cancelling channels, where they are watched.
-    pub watch: Option<ChannelWatch>,
+pub(super) struct ChannelMixer {
+    pub downmix: Downmix,
+    /// Detector of phase cancellation, if `audio.channel` is `auto`.
+    pub detector: Option<CancellationDetector>,
 }
 
-/// The thread's half of the ring.
-pub(super) struct Ring {
+/// The thread's half of the ring: the consumer.
+pub(super) struct RingReader {
     pub samples: HeapCons<f32>,
-    pub marks: HeapCons<Mark>,
+    pub stamps: HeapCons<BlockStamp>,
 }
 
-impl Ring {
-    /// Moves the samples of `mark` behind those that are in `samples`.
-    pub fn take(&mut self, mark: Mark, samples: &mut Vec<f32>, counters: &SourceCounters) {
+impl RingReader {
+    /// Appends the samples of the block `stamp` to `samples`, with unusable samples silenced.
+    pub fn read_block(
+        &mut self,
+        stamp: BlockStamp,
+        samples: &mut Vec<f32>,
+        counters: &SourceCounters,
+    ) {
         let begin = samples.len();
-        samples.resize(begin + mark.samples as usize, 0.0);
+        samples.resize(begin + stamp.samples as usize, 0.0);
         self.samples.pop_slice(&mut samples[begin..]);
         counters.silence_unusable(&mut samples[begin..]);
     }
 }
 
-fn halves(config: StreamConfig, mix: Mix, signals: &Arc<Signals>) -> (Intake, Ring) {
+fn split_ring(
+    config: StreamConfig,
+    mixer: ChannelMixer,
+    signals: &Arc<Signals>,
+) -> (CallbackWriter, RingReader) {
     let millis = |millis: usize| config.sample_rate as usize * millis / 1000;
     let block = match config.buffer_size {
         BufferSize::Fixed(frames) => frames as usize,
         BufferSize::Default => millis(LARGEST_BLOCK_MILLIS),
     };
     let (samples_in, samples) = HeapRb::new(millis(RING_MILLIS).max(block * RING_BLOCKS)).split();
-    let (marks_in, marks) = HeapRb::new(1024).split();
-    let intake = Intake {
+    let (stamps_in, stamps) = HeapRb::new(1024).split();
+    let writer = CallbackWriter {
         samples: samples_in,
-        marks: marks_in,
+        stamps: stamps_in,
         channels: usize::from(config.channels.max(1)),
-        mix,
+        mixer,
         rate_hz: config.sample_rate,
         lost: AtomicU32::new(0),
         signals: signals.clone(),
     };
-    (intake, Ring { samples, marks })
+    (writer, RingReader { samples, stamps })
 }
 
 pub(super) fn build(
     device: &cpal::Device,
     config: StreamConfig,
     format: SampleFormat,
-    mix: Mix,
+    mixer: ChannelMixer,
     signals: &Arc<Signals>,
-) -> Result<(cpal::Stream, Ring), cpal::Error> {
-    let (intake, ring) = halves(config, mix, signals);
+) -> Result<(cpal::Stream, RingReader), cpal::Error> {
+    let (writer, ring) = split_ring(config, mixer, signals);
     let stream = match format {
-        SampleFormat::I8 => stream::<i8>(device, config, intake, signals),
-        SampleFormat::I16 => stream::<i16>(device, config, intake, signals),
-        SampleFormat::I24 => stream::<cpal::I24>(device, config, intake, signals),
-        SampleFormat::I32 => stream::<i32>(device, config, intake, signals),
-        SampleFormat::U8 => stream::<u8>(device, config, intake, signals),
-        SampleFormat::U16 => stream::<u16>(device, config, intake, signals),
-        SampleFormat::U32 => stream::<u32>(device, config, intake, signals),
-        SampleFormat::F32 => stream::<f32>(device, config, intake, signals),
-        SampleFormat::F64 => stream::<f64>(device, config, intake, signals),
+        SampleFormat::I8 => stream::<i8>(device, config, writer, signals),
+        SampleFormat::I16 => stream::<i16>(device, config, writer, signals),
+        SampleFormat::I24 => stream::<cpal::I24>(device, config, writer, signals),
+        SampleFormat::I32 => stream::<i32>(device, config, writer, signals),
+        SampleFormat::U8 => stream::<u8>(device, config, writer, signals),
+        SampleFormat::U16 => stream::<u16>(device, config, writer, signals),
+        SampleFormat::U32 => stream::<u32>(device, config, writer, signals),
+        SampleFormat::F32 => stream::<f32>(device, config, writer, signals),
+        SampleFormat::F64 => stream::<f64>(device, config, writer, signals),
         _ => Err(ErrorKind::UnsupportedConfig.into()),
     }?;
     Ok((stream, ring))
@@ -109,7 +119,7 @@ pub(super) fn build(
 fn stream<T: SizedSample>(
     device: &cpal::Device,
     config: StreamConfig,
-    mut intake: Intake,
+    mut writer: CallbackWriter,
     signals: &Arc<Signals>,
 ) -> Result<cpal::Stream, cpal::Error>
 where
@@ -118,7 +128,7 @@ where
     let signals = signals.clone();
     device.build_input_stream(
         config,
-        move |data: &[T], _: &cpal::InputCallbackInfo| intake.take(data),
+        move |data: &[T], _: &cpal::InputCallbackInfo| writer.write(data),
         move |error| match error.kind() {
             ErrorKind::Xrun => drop(signals.xruns.fetch_add(1, Ordering::Relaxed)),
             ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied => {}
@@ -131,21 +141,22 @@ where
     )
 }
 
-/// The callback's half of the ring. It never blocks, allocates or logs.
-pub(super) struct Intake {
+/// The callback's half of the ring: the producer. It never blocks, allocates or logs.
+pub(super) struct CallbackWriter {
     samples: HeapProd<f32>,
-    marks: HeapProd<Mark>,
+    stamps: HeapProd<BlockStamp>,
     channels: usize,
-    mix: Mix,
+    mixer: ChannelMixer,
     rate_hz: u32,
     lost: AtomicU32,
     signals: Arc<Signals>,
 }
 
-impl Intake {
-    /// The last sample is taken to have been captured just now. What the host says of its age is not believed: PulseAudio's ALSA plugin
-    /// reported 730 ms, falling to 13 ms within a second, over samples that came evenly; [`ClockMap`] takes out the delays that vary.
-    fn take<T: SizedSample>(&mut self, data: &[T])
+impl CallbackWriter {
+    /// The last sample is assumed to be captured now. The age that the host reports is not used:
+    /// PulseAudio's ALSA plugin reported 730 ms, falling to 13 ms within a second, for samples that
+    /// arrived evenly. [`ClockMap`] removes the varying delays.
+    fn write<T: SizedSample>(&mut self, data: &[T])
     where
         f32: FromSample<T>,
     {
@@ -154,36 +165,40 @@ impl Intake {
         if frames == 0 {
             return;
         }
-        if self.samples.vacant_len() < frames || self.marks.is_full() {
+        if self.samples.vacant_len() < frames || self.stamps.is_full() {
             self.lost.fetch_add(frames as u32, Ordering::Relaxed);
             self.signals.xruns.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let length = nanos(frames as i64, self.rate_hz);
         let scale = 1.0 / self.channels as f32;
-        let (mix, signals) = (&mut self.mix, &self.signals);
+        let (mixer, signals) = (&mut self.mixer, &self.signals);
         self.samples
             .push_iter(data.chunks_exact(self.channels).map(|frame| {
                 let samples = frame.iter().map(|value| f32::from_sample_(*value));
-                if let Some(switch) = mix.watch.as_mut().and_then(|w| w.take(samples.clone())) {
-                    mix.heard = switch.heard;
-                    if let VadBlock::Channel(channel) = switch.heard {
+                if let Some(switch) = mixer
+                    .detector
+                    .as_mut()
+                    .and_then(|detector| detector.take(samples.clone()))
+                {
+                    mixer.downmix = switch.downmix;
+                    if let Downmix::Channel(channel) = switch.downmix {
                         signals
-                            .left_for
+                            .selected_channel
                             .store(channel as u32 + 1, Ordering::Relaxed);
                     }
                 }
-                match mix.heard {
-                    VadBlock::Mix => samples.sum::<f32>() * scale,
-                    VadBlock::Channel(channel) => f32::from_sample_(frame[channel]),
+                match mixer.downmix {
+                    Downmix::All => samples.sum::<f32>() * scale,
+                    Downmix::Channel(channel) => f32::from_sample_(frame[channel]),
                 }
             }));
-        let mark = Mark {
+        let stamp = BlockStamp {
             lost_before: self.lost.swap(0, Ordering::Relaxed),
             samples: frames as u32,
             first_captured_nanos: now - length,
         };
-        let _ = self.marks.try_push(mark);
+        let _ = self.stamps.try_push(stamp);
     }
 }
 
@@ -192,48 +207,48 @@ mod tests {
     use super::*;
     use crate::capture::health::SourceHealth;
 
-    fn mixed(watch: Option<ChannelWatch>) -> Mix {
-        Mix {
-            heard: VadBlock::Mix,
-            watch,
+    fn averaging(detector: Option<CancellationDetector>) -> ChannelMixer {
+        ChannelMixer {
+            downmix: Downmix::All,
+            detector,
         }
     }
 
     #[test]
-    fn of_channels_that_cancel_one_is_heard_and_said() {
+    fn cancelling_channels_select_one_and_signal_it() {
         let config = StreamConfig {
             channels: 2,
             sample_rate: 16_000,
             buffer_size: BufferSize::Default,
         };
         let signals = Arc::default();
-        let watch = ChannelWatch::new(2, 16_000);
-        let (mut intake, mut ring) = halves(config, mixed(Some(watch)), &signals);
+        let detector = CancellationDetector::new(2, 16_000);
+        let (mut writer, mut ring) = split_ring(config, averaging(Some(detector)), &signals);
         let inverted: Vec<f32> = (0..6400)
             .flat_map(|n| {
                 let sample = (n as f32 * 0.1).sin() * 0.5;
                 [sample, -sample]
             })
             .collect();
-        intake.take(&inverted);
+        writer.write(&inverted);
         let counters = SourceHealth::default().audio.counters;
-        let mark = ring.marks.try_pop().unwrap();
+        let stamp = ring.stamps.try_pop().unwrap();
         let mut samples = Vec::new();
-        ring.take(mark, &mut samples, &counters);
+        ring.read_block(stamp, &mut samples, &counters);
         assert!(samples[..3000].iter().all(|sample| sample.abs() < 1e-6));
         assert_eq!(samples[6399], inverted[2 * 6399]);
-        assert_eq!(signals.left_for.load(Ordering::Relaxed), 1);
+        assert_eq!(signals.selected_channel.load(Ordering::Relaxed), 1);
     }
 
     #[test]
-    fn what_a_device_gives_that_is_no_number_is_silent_and_counted() {
+    fn non_finite_samples_of_a_device_are_silenced_and_counted() {
         let config = StreamConfig {
             channels: 2,
             sample_rate: 16_000,
             buffer_size: BufferSize::Default,
         };
-        let (mut intake, mut ring) = halves(config, mixed(None), &Arc::default());
-        intake.take(&[
+        let (mut writer, mut ring) = split_ring(config, averaging(None), &Arc::default());
+        writer.write(&[
             0.5f32,
             0.5,
             f32::NAN,
@@ -246,15 +261,15 @@ mod tests {
             -0.25,
         ]);
         let counters = SourceHealth::default().audio.counters;
-        let mark = ring.marks.try_pop().unwrap();
+        let stamp = ring.stamps.try_pop().unwrap();
         let mut samples = vec![1.0];
-        ring.take(mark, &mut samples, &counters);
+        ring.read_block(stamp, &mut samples, &counters);
         assert_eq!(samples, [1.0, 0.5, 0.0, 0.0, 0.0, -0.375]);
         assert_eq!(counters.silenced.load(Ordering::Relaxed), 3);
     }
 
     #[test]
-    fn a_block_of_two_seconds_is_heard_whole() {
+    fn a_block_of_two_seconds_is_captured_completely() {
         for buffer_size in [BufferSize::Default, BufferSize::Fixed(96_000)] {
             let config = StreamConfig {
                 channels: 1,
@@ -262,15 +277,15 @@ mod tests {
                 buffer_size,
             };
             let signals = Arc::default();
-            let (mut intake, mut ring) = halves(config, mixed(None), &signals);
+            let (mut writer, mut ring) = split_ring(config, averaging(None), &signals);
             let counters = SourceHealth::default().audio.counters;
             for _ in 0..3 {
-                intake.take(&[0.5f32; 96_000]);
+                writer.write(&[0.5f32; 96_000]);
             }
             let mut samples = Vec::new();
-            while let Some(mark) = ring.marks.try_pop() {
-                assert_eq!(mark.lost_before, 0);
-                ring.take(mark, &mut samples, &counters);
+            while let Some(stamp) = ring.stamps.try_pop() {
+                assert_eq!(stamp.lost_before, 0);
+                ring.read_block(stamp, &mut samples, &counters);
             }
             assert_eq!(samples.len(), 3 * 96_000);
             assert_eq!(signals.xruns.load(Ordering::Relaxed), 0);

@@ -1,4 +1,4 @@
-//! Headers of every kind that writers leave, made here.
+//! Synthetic headers of all kinds that writers produce.
 
 use std::io::Cursor;
 
@@ -8,7 +8,7 @@ use super::chunks::{Layout, read};
 use super::coding::Coding;
 use super::*;
 
-/// A `fmt ` chunk's content: tag, channels, rate, bytes of a block, bits.
+/// The content of a `fmt ` chunk: tag, channels, rate, bytes of a block, bits.
 fn format(tag: u16, channels: u16, rate_hz: u32, block: u16, bits: u16) -> Vec<u8> {
     let words = [
         &tag.to_le_bytes()[..],
@@ -49,7 +49,7 @@ fn plain() -> Vec<u8> {
 }
 
 #[test]
-fn an_odd_length_a_tag_and_a_missing_pad_byte_lose_nothing() {
+fn odd_lengths_tags_and_missing_pad_bytes_lose_no_samples() {
     let coded = whole(b"fmt ", &format(1, 1, 8_000, 3, 24));
     let padded = riff(&[
         whole(b"LIST", b"INFOISFT"),
@@ -73,7 +73,7 @@ fn an_odd_length_a_tag_and_a_missing_pad_byte_lose_nothing() {
 }
 
 #[test]
-fn a_placeholder_is_no_length_and_a_cut_file_is_told_from_it() {
+fn placeholder_lengths_differ_from_truncation() {
     for stated in [0, u32::MAX, 0x7fff_ffff, 0x7fff_f000, 0x8000_0000] {
         let found = layout(&riff(&[plain(), chunk(b"data", stated, &[1; 4000])])).unwrap();
         assert_eq!(
@@ -87,17 +87,17 @@ fn a_placeholder_is_no_length_and_a_cut_file_is_told_from_it() {
 }
 
 #[test]
-fn sound_behind_the_stated_end_is_played_and_said() {
+fn sound_after_the_stated_end_is_played_and_noted() {
     let under = riff(&[plain(), chunk(b"data", 16_001, &[0; 48_000])]);
     let found = layout(&under).unwrap();
     assert_eq!((found.frames, found.stated_frames), (24_000, Some(8_000)));
-    // A few bytes of anything are no sound.
+    // A few bytes after the end are not sound.
     let rest = riff(&[plain(), chunk(b"data", 16_000, &[0; 16_128])]);
     assert_eq!(layout(&rest).unwrap().frames, 8_000);
 }
 
 #[test]
-fn long_files_state_their_length_elsewhere() {
+fn long_files_have_64_bit_lengths() {
     let mut sizes = vec![0u8; 28];
     sizes[8..16].copy_from_slice(&4000u64.to_le_bytes());
     let data = chunk(b"data", u32::MAX, &[1; 4000]);
@@ -132,7 +132,7 @@ fn long_files_state_their_length_elsewhere() {
 }
 
 #[test]
-fn channels_have_the_positions_that_the_file_states_or_none() {
+fn channel_positions_are_those_of_the_file_or_none() {
     let of = |channels: u16, mask: u32| {
         let mut content = format(0xfffe, channels, 16_000, 2 * channels, 16);
         content.extend([22, 0, 16, 0]);
@@ -143,17 +143,17 @@ fn channels_have_the_positions_that_the_file_states_or_none() {
         let bytes = riff(&[whole(b"fmt ", &content), whole(b"data", &[0; 64])]);
         layout(&bytes).unwrap().caps().to_string()
     };
-    super::super::pipeline::init();
+    crate::capture::pipeline::init();
     assert!(of(6, 0x60f).contains("channel-mask=(bitmask)0x0000000000000c0f"));
     assert!(of(10, 0).contains("channel-mask=(bitmask)0x0000000000000000"));
     assert!(of(2, 0).contains("channel-mask=(bitmask)0x0000000000000003"));
     assert!(!of(1, 4).contains("mask"));
 }
 
-/// Adaptive codings: the stamps follow from the samples that the blocks really hold.
+/// Stamps of ADPCM follow from the number of samples in the blocks.
 #[test]
 fn blocks_are_stamped_by_their_samples() {
-    super::super::pipeline::init();
+    crate::capture::pipeline::init();
     let mut content = format(0x11, 1, 16_000, 256, 4);
     content.extend([2, 0, 0xf9, 1]);
     let fact = whole(b"fact", &1300u32.to_le_bytes());
@@ -172,10 +172,13 @@ fn blocks_are_stamped_by_their_samples() {
 }
 
 proptest! {
-    /// Whatever follows the header, reading ends and stays within the file.
+    /// For any content after the header, reading ends and stays within the file.
     #[test]
-    fn any_bytes_are_read_or_refused(rest in prop::collection::vec(any::<u8>(), 0..600), wide in any::<bool>()) {
-        super::super::pipeline::init();
+    fn any_bytes_are_read_or_refused(
+        rest in prop::collection::vec(any::<u8>(), 0..600),
+        wide in any::<bool>(),
+    ) {
+        crate::capture::pipeline::init();
         let mut bytes = if wide { b"RF64".to_vec() } else { b"RIFF".to_vec() };
         bytes.extend(b"\x10\0\0\0WAVE");
         bytes.extend(&rest);
@@ -183,8 +186,13 @@ proptest! {
     }
 
     #[test]
-    fn any_damage_is_read_or_refused(at in 0usize..200, byte in any::<u8>(), tag in 0u16..20, bits in 0u16..70) {
-        super::super::pipeline::init();
+    fn any_damage_is_read_or_refused(
+        at in 0usize..200,
+        byte in any::<u8>(),
+        tag in 0u16..20,
+        bits in 0u16..70,
+    ) {
+        crate::capture::pipeline::init();
         let content = format(tag, 2, 16_000, 64, bits);
         let mut bytes = riff(&[whole(b"fmt ", &content), whole(b"data", &[7; 500])]);
         let at = at % bytes.len();

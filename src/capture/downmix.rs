@@ -1,84 +1,87 @@
-//! Channels that cancel each other when they are mixed, as where one of two is inverted: watched
-//! block by block, so that the better channel is heard instead.
+//! Downmix of several channels to mono, with detection of phase cancellation. Channels cancel in
+//! the mix where one of them is inverted, for example; the best single channel then replaces the
+//! mix.
 
 use super::tracks::ChannelSelection;
 
 /// Blocks per second.
 const BLOCKS_HZ: u32 = 50;
-/// Mean square of a channel from which on a block counts: -60 dB.
+/// Mean square of a channel above which a block is audible: -60 dB.
 const AUDIBLE: f64 = 1e-6;
-/// A mix that has less than this share of what unrelated channels would leave cancels: 9 dB.
+/// A mix cancels below this share of the energy that uncorrelated channels would leave: 9 dB.
 const CANCELLED: f64 = 0.125;
-/// A mix below this share of its loudest channel has lost it among channels that are not heard: 12 dB.
-const DROWNED: f64 = 1.0 / 16.0;
-/// Audible blocks in a row that cancel, until the mix is left: 0.2 s.
-const TO_LEAVE: u32 = 10;
-/// They lie within so many blocks: 0.4 s. A look ahead of this length sees the decision in time.
-const WITHIN: u64 = 20;
-/// Audible blocks in a row that do not, until it is heard again: 2 s.
-const TO_RETURN: u32 = 100;
+/// A mix below this share of its loudest channel has lost that channel among silent ones: 12 dB.
+const MASKED: f64 = 1.0 / 16.0;
+/// Consecutive audible blocks with cancellation before a single channel is selected: 0.2 s.
+const BLOCKS_TO_SELECT: u32 = 10;
+/// These lie within this many blocks: 0.4 s. A look-ahead of this length gets the decision in time.
+const SELECT_WITHIN_BLOCKS: u64 = 20;
+/// Consecutive audible blocks without cancellation before the mix is selected again: 2 s.
+const BLOCKS_TO_RESTORE: u32 = 100;
 
-/// What is heard of several channels.
+/// Reduction of several channels to one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum VadBlock {
-    Mix,
+pub(super) enum Downmix {
+    All,
     /// This channel alone, counted from 0.
     Channel(usize),
 }
 
-impl VadBlock {
-    /// What is heard from the beginning. `None`: there is no such channel.
-    pub fn at_first(selection: ChannelSelection, channels: usize) -> Option<VadBlock> {
+impl Downmix {
+    /// The downmix at the start. `None`: there is no such channel.
+    pub fn initial(selection: ChannelSelection, channels: usize) -> Option<Downmix> {
         match selection {
-            ChannelSelection::Auto | ChannelSelection::Mix => Some(VadBlock::Mix),
+            ChannelSelection::Auto | ChannelSelection::Mix => Some(Downmix::All),
             ChannelSelection::Number(number) => {
                 let channel = number.get() as usize - 1;
-                (channel < channels).then_some(VadBlock::Channel(channel))
+                (channel < channels).then_some(Downmix::Channel(channel))
             }
         }
     }
 
-    /// How much of each channel goes into what is heard.
+    /// Weight of each channel in the mono signal.
     pub fn weights(self, channels: usize) -> Vec<f32> {
         match self {
-            VadBlock::Mix => vec![1.0 / channels.max(1) as f32; channels],
-            VadBlock::Channel(heard) => (0..channels)
-                .map(|channel| f32::from(u8::from(channel == heard)))
+            Downmix::All => vec![1.0 / channels.max(1) as f32; channels],
+            Downmix::Channel(selected) => (0..channels)
+                .map(|channel| f32::from(u8::from(channel == selected)))
                 .collect(),
         }
     }
 }
 
-/// A decision to hear something else.
+/// A change of the downmix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Switch {
-    /// From this frame on, counted from the first.
+    /// First sample frame of the new downmix, counted from the start.
     pub frame: u64,
-    pub heard: VadBlock,
+    pub downmix: Downmix,
 }
 
-/// Decides by the sound alone, never by how it is packed.
+/// Detects phase cancellation block by block. The result depends on the samples alone, not on how
+/// they are packed into buffers.
 #[derive(Clone, Debug)]
-pub(super) struct ChannelWatch {
+pub(super) struct CancellationDetector {
     block_frames: u32,
-    heard: VadBlock,
-    /// Of the block under way: sums of squares per channel, of their mean, and its frames.
+    downmix: Downmix,
+    /// Of the current block: sum of squares of each channel and of their mean, and sample frames.
     squares: Vec<f64>,
     mixed: f64,
     frames: u32,
-    /// Blocks so far.
+    /// Completed blocks.
     blocks: u64,
-    /// Blocks in a row that speak for a change, the first of them, and their energy per channel.
+    /// Consecutive blocks that call for a change, the index of the first one, and their energy per
+    /// channel.
     run: u32,
     run_began: u64,
     run_energy: Vec<f64>,
 }
 
-impl ChannelWatch {
-    pub fn new(channels: usize, rate_hz: u32) -> ChannelWatch {
-        ChannelWatch {
+impl CancellationDetector {
+    pub fn new(channels: usize, rate_hz: u32) -> CancellationDetector {
+        CancellationDetector {
             block_frames: (rate_hz / BLOCKS_HZ).max(1),
-            heard: VadBlock::Mix,
+            downmix: Downmix::All,
             squares: vec![0.0; channels],
             mixed: 0.0,
             frames: 0,
@@ -89,7 +92,7 @@ impl ChannelWatch {
         }
     }
 
-    /// Takes one sample of each channel. It allocates nothing.
+    /// Adds one sample of each channel. It does not allocate.
     pub fn take(&mut self, frame: impl Iterator<Item = f32>) -> Option<Switch> {
         let mut sum = 0.0;
         for (square, sample) in self.squares.iter_mut().zip(frame) {
@@ -115,19 +118,20 @@ impl ChannelWatch {
         let loudest = self.squares.iter().copied().fold(0.0, f64::max) / count;
         let unrelated = self.squares.iter().sum::<f64>() / count / (channels * channels);
         let mixed = self.mixed / count;
-        let is_lost = mixed < CANCELLED * unrelated || mixed < DROWNED * loudest;
+        let is_lost = mixed < CANCELLED * unrelated || mixed < MASKED * loudest;
         let block = self.blocks;
         self.blocks += 1;
         let mut switch = None;
         if loudest > AUDIBLE {
-            let (speaks_for_a_change, needed) = match self.heard {
-                VadBlock::Mix => (is_lost, TO_LEAVE),
-                VadBlock::Channel(_) => (!is_lost, TO_RETURN),
+            let (calls_for_change, needed) = match self.downmix {
+                Downmix::All => (is_lost, BLOCKS_TO_SELECT),
+                Downmix::Channel(_) => (!is_lost, BLOCKS_TO_RESTORE),
             };
-            if !speaks_for_a_change {
+            if !calls_for_change {
                 self.run = 0;
             } else {
-                let is_stale = self.heard == VadBlock::Mix && block - self.run_began > WITHIN;
+                let is_stale =
+                    self.downmix == Downmix::All && block - self.run_began > SELECT_WITHIN_BLOCKS;
                 if self.run == 0 || is_stale {
                     (self.run, self.run_began) = (0, block);
                     self.run_energy.fill(0.0);
@@ -147,18 +151,19 @@ impl ChannelWatch {
     }
 
     fn change(&mut self, block: u64) -> Switch {
-        let (heard, from) = match self.heard {
-            VadBlock::Mix => (VadBlock::Channel(self.best()), self.run_began),
-            VadBlock::Channel(_) => (VadBlock::Mix, block + 1),
+        let (downmix, from) = match self.downmix {
+            Downmix::All => (Downmix::Channel(self.best()), self.run_began),
+            Downmix::Channel(_) => (Downmix::All, block + 1),
         };
-        (self.heard, self.run) = (heard, 0);
+        (self.downmix, self.run) = (downmix, 0);
         Switch {
             frame: from * u64::from(self.block_frames),
-            heard,
+            downmix,
         }
     }
 
-    /// The channel with the most energy; a later one only if it has clearly more.
+    /// The channel with the most energy. A later channel wins only with more than 1.25 times the
+    /// energy.
     fn best(&self) -> usize {
         let mut best = 0;
         for (channel, energy) in self.run_energy.iter().enumerate() {
@@ -183,21 +188,21 @@ mod tests {
 
     /// The switches over `seconds`.
     fn watch<const N: usize>(seconds: u64, frame: impl Fn(u64) -> [f32; N]) -> Vec<Switch> {
-        let mut watch = ChannelWatch::new(N, RATE);
+        let mut detector = CancellationDetector::new(N, RATE);
         (0..seconds * u64::from(RATE))
-            .filter_map(|at| watch.take(frame(at).into_iter()))
+            .filter_map(|at| detector.take(frame(at).into_iter()))
             .collect()
     }
 
     fn channel(frame: u64, channel: usize) -> Vec<Switch> {
         vec![Switch {
             frame,
-            heard: VadBlock::Channel(channel),
+            downmix: Downmix::Channel(channel),
         }]
     }
 
     #[test]
-    fn an_inverted_channel_makes_the_better_one_heard_from_its_first_sound_on() {
+    fn an_inverted_channel_selects_the_louder_one_from_its_onset() {
         let second = u64::from(RATE);
         let loud = |at: u64, level: f32| {
             if at < second {
@@ -220,20 +225,20 @@ mod tests {
     fn ordinary_stereo_and_a_dead_channel_stay_mixed() {
         assert!(watch(3, |at| [tone(at, 220.0, 0.2), tone(at, 220.0, 0.1)]).is_empty());
         assert!(watch(3, |at| [tone(at, 220.0, 0.2), 0.0]).is_empty());
-        // Unrelated sounds, as of two microphones.
+        // Uncorrelated signals, as of two microphones.
         assert!(watch(3, |at| [tone(at, 220.0, 0.2), tone(at, 370.0, 0.2)]).is_empty());
-        // Too quiet to count, as the noise of two inputs.
+        // Below the audible threshold, as the noise of two inputs.
         assert!(watch(3, |at| [tone(at, 220.0, 5e-4), -tone(at, 220.0, 5e-4)]).is_empty());
     }
 
     #[test]
-    fn one_live_channel_of_an_array_is_heard() {
+    fn the_only_live_channel_of_an_array_is_selected() {
         let array = |at| [0.0, 0.0, tone(at, 220.0, 0.2), 0.0, 0.0, 0.0, 0.0, 0.0];
         assert_eq!(watch(1, array), channel(0, 2));
     }
 
     #[test]
-    fn a_short_cancellation_changes_nothing_and_a_long_return_goes_back_to_the_mix() {
+    fn a_short_cancellation_changes_nothing_and_a_long_recovery_restores_the_mix() {
         let second = u64::from(RATE);
         let flips = |at: u64| {
             let sign = if at % second < second / 10 { -1.0 } else { 1.0 };
@@ -246,16 +251,16 @@ mod tests {
         };
         let switches = watch(5, heals);
         assert_eq!(switches.len(), 2);
-        assert_eq!(switches[1].heard, VadBlock::Mix);
+        assert_eq!(switches[1].downmix, Downmix::All);
         assert_eq!(switches[1].frame, 3 * second);
     }
 
     #[test]
-    fn a_channel_that_is_not_there_is_refused() {
+    fn a_missing_channel_is_refused() {
         let number = |n| ChannelSelection::Number(std::num::NonZeroU32::new(n).unwrap());
-        assert_eq!(VadBlock::at_first(number(2), 2), Some(VadBlock::Channel(1)));
-        assert_eq!(VadBlock::at_first(number(3), 2), None);
-        assert_eq!(VadBlock::Channel(1).weights(3), [0.0, 1.0, 0.0]);
-        assert_eq!(VadBlock::Mix.weights(2), [0.5, 0.5]);
+        assert_eq!(Downmix::initial(number(2), 2), Some(Downmix::Channel(1)));
+        assert_eq!(Downmix::initial(number(3), 2), None);
+        assert_eq!(Downmix::Channel(1).weights(3), [0.0, 1.0, 0.0]);
+        assert_eq!(Downmix::All.weights(2), [0.5, 0.5]);
     }
 }

@@ -1,16 +1,16 @@
-//! A file as the demuxer is to see it: some of its bytes replaced on their way out of the source.
+//! Replacement of bytes between the file and the demuxer.
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-/// Bytes that stand in place of the file's own.
+/// Bytes that replace those of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::capture) struct Patch {
     pub offset: u64,
     pub bytes: Vec<u8>,
 }
 
-/// Writes the part of `patch` that lies in `data`, which begins at `offset` of the file.
+/// Writes the part of `patch` that overlaps `data`, which begins at `offset` of the file.
 fn write(patch: &Patch, offset: u64, data: &mut [u8]) {
     for (at, byte) in (patch.offset..).zip(&patch.bytes) {
         let place = at
@@ -27,25 +27,24 @@ fn overlaps(patch: &Patch, offset: u64, size: usize) -> bool {
         && offset < patch.offset.saturating_add(patch.bytes.len() as u64)
 }
 
-/// Lets what `source` (a file source, or a `uridecodebin` that makes one) reads pass through
-/// `patches`.
-pub(in crate::capture) fn show(source: &gst::Element, patches: &[Patch]) {
+/// Applies `patches` to the output of `source`: a file source, or a `uridecodebin` that makes one.
+pub(in crate::capture) fn apply(source: &gst::Element, patches: &[Patch]) {
     if patches.is_empty() {
         return;
     }
     let patches = patches.to_vec();
     if let Some(pad) = source.static_pad("src") {
-        show_at(&pad, patches);
+        apply_at(&pad, patches);
         return;
     }
     source.connect("source-setup", false, move |values| {
         let source = values[1].get::<gst::Element>().ok()?;
-        show_at(&source.static_pad("src")?, patches.clone());
+        apply_at(&source.static_pad("src")?, patches.clone());
         None
     });
 }
 
-fn show_at(pad: &gst::Pad, patches: Vec<Patch>) {
+fn apply_at(pad: &gst::Pad, patches: Vec<Patch>) {
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         if let Some(buffer) = info.buffer_mut() {
             replace(buffer, &patches);
@@ -60,7 +59,7 @@ fn replace(buffer: &mut gst::Buffer, patches: &[Patch]) {
     if offset == u64::MAX || !patches.iter().any(|patch| hits(&patch)) {
         return;
     }
-    // Copied where others share it.
+    // Copied if the buffer is shared.
     if let Ok(mut map) = buffer.make_mut().map_writable() {
         for patch in patches.iter().filter(hits) {
             write(patch, offset, map.as_mut_slice());
@@ -73,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_patched_bytes_change_wherever_the_reads_begin() {
+    fn only_the_patched_bytes_change_for_any_read_size() {
         let file: Vec<u8> = (0..100).collect();
         let patch = Patch {
             offset: 40,
