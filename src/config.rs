@@ -1,13 +1,12 @@
-//! The configuration: devices, port and budgets. What a model sees is declared by the bundle's
-//! manifest.
+//! The configuration: devices, port and budgets. The bundle's manifest declares the model's input.
 //!
-//! Later wins: defaults, `/etc/expressd/expressd.toml`, `--config FILE`, `EXPRESSD__SECTION__KEY`,
-//! the command line.
+//! Later sources override earlier ones: defaults, `/etc/expressd/expressd.toml`, `--config FILE`,
+//! `EXPRESSD__SECTION__KEY`, the command line.
 //!
 //! Every key is declared once, in `src/config/keys.rs`: name, type, default, range, description,
 //! reload class. [`KEYS`], [`Config`] and `config/expressd.toml` are made out of these
-//! declarations. `layers` merges the sources, `check` compares each value with its range and finds
-//! *every* fault ([`ConfigFaults`]), not the first alone.
+//! declarations. `layers` merges the sources. `check` compares each value with its range and finds
+//! *every* fault ([`ConfigFaults`]), not only the first.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -22,6 +21,7 @@ mod fault;
 mod grammar;
 mod keys;
 mod layers;
+mod serialize;
 mod setting;
 mod stages;
 mod table;
@@ -36,18 +36,18 @@ pub use keys::{
 pub use setting::{Origin, Setting};
 pub use table::{Key, Range, Reload};
 
-/// The file that is read when it is there, before all others.
+/// The file that is read first, if it exists.
 pub const SYSTEM_FILE: &str = "/etc/expressd/expressd.toml";
 
-/// What the command line says about the configuration.
+/// Options of the command line for the configuration.
 #[derive(Clone, Default)]
 pub struct CliOverrides {
     /// `--config FILE`
     pub file: Option<PathBuf>,
     /// Each `--set KEY=VALUE`, as typed.
     pub set: Vec<String>,
-    /// Dedicated flags as (key, value), for example `("serve.listen", "127.0.0.1:9000")`; they win
-    /// over `set`.
+    /// Dedicated flags as (key, value), for example `("serve.listen", "127.0.0.1:9000")`. They
+    /// override `set`.
     pub flags: Vec<(&'static str, String)>,
 }
 
@@ -90,8 +90,9 @@ impl Config {
         Ok(Config::from_settings(settings))
     }
 
-    /// SHA-256 (hex) over the effective values as they are shown, whatever their origin: goes into
-    /// each event's provenance. A password is left out, because it could be guessed from the hash.
+    /// SHA-256 (hex) over the effective values as they are shown, independent of their origin. It
+    /// is part of each event's provenance. Passwords are left out, because they could be guessed
+    /// from the hash.
     pub fn hash(&self) -> String {
         let mut hasher = Sha256::new();
         for setting in self.settings() {
@@ -110,34 +111,6 @@ impl Default for Config {
         Config::load_from(Path::new(""), [], &CliOverrides::default())
             .expect("the defaults pass the check")
     }
-}
-
-/// Finds a file or folder of ours. An absolute path stays; a relative one is looked up in the
-/// working directory, then beside the program (`../share/expressd/`), then in the project's folder.
-/// What is nowhere comes back as it was.
-pub fn locate(path: &Path) -> PathBuf {
-    let beside = std::env::current_exe()
-        .ok()
-        .and_then(|exe| Some(exe.parent()?.parent()?.join("share/expressd")));
-    locate_in(
-        path,
-        beside.as_deref(),
-        Path::new(env!("CARGO_MANIFEST_DIR")),
-    )
-}
-
-fn locate_in(path: &Path, beside: Option<&Path>, project: &Path) -> PathBuf {
-    if path.is_absolute() || path.exists() {
-        return path.to_owned();
-    }
-    let candidates = beside
-        .map(|folder| folder.join(path))
-        .into_iter()
-        .chain([project.join(path)]);
-    candidates
-        .into_iter()
-        .find(|candidate| candidate.exists())
-        .unwrap_or_else(|| path.to_owned())
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ mod telemetry;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use crate::assets;
+
 pub use error::EncodeError;
 pub use graph::{Graph, Input, Output, OutputView, ReadGraph};
 pub use memory::return_freed_memory;
@@ -136,15 +138,8 @@ fn candidates() -> Vec<PathBuf> {
     if let Some(path) = std::env::var_os("EXPRESSD_ONNXRUNTIME") {
         return vec![path.into()];
     }
-    let beside = std::env::current_exe()
-        .ok()
-        .and_then(|exe| Some(exe.parent()?.parent()?.join("lib/expressd").join(name)));
-    let fetched =
-        [Path::new("."), Path::new(env!("CARGO_MANIFEST_DIR"))].map(|root| root.join(".deps"));
-    let fetched = fetched
-        .iter()
-        .flat_map(|deps| ["gpu", "onnxruntime"].map(|folder| deps.join(folder).join(name)));
-    beside.into_iter().chain(fetched).collect()
+    let fetched = ["gpu", "onnxruntime"].map(|folder| Path::new(".deps").join(folder).join(name));
+    assets::candidates(&Path::new("lib/expressd").join(name), &fetched)
 }
 
 #[cfg(test)]

@@ -50,6 +50,7 @@
 pub mod architecture {}
 
 pub mod address;
+pub mod assets;
 pub mod causes;
 pub mod time;
 

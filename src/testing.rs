@@ -1,15 +1,18 @@
-//! Where tests find real recordings, which are not in the project, and the reference's numbers.
+//! Files of tests: real recordings, which are not in the project, and the reference's numbers.
 //!
-//! A test that needs recordings and cannot have them has not run. The test harness would count it
-//! as passed, so it is written down: `make test` names those tests at its end, and fails by them
-//! where
+//! A test without its recordings has not run. The test harness would count it as passed, so it is
+//! recorded in a file. `make test` lists these tests at its end, and fails if there are any and
 //! `EXPRESSD_REQUIRE_MATERIAL` is set.
 
 pub mod mp4;
+#[cfg(feature = "serve")]
+pub mod server;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// Names the file that tests which did not run are written to, a line each.
+use crate::assets;
+
+/// The variable with the path of a file of tests that did not run, one per line.
 const NOT_RUN: &str = "EXPRESSD_TESTS_NOT_RUN";
 
 /// `$EXPRESSD_MATERIAL/<path>`, by default `../shared/material/<path>` beside the project.
@@ -37,12 +40,16 @@ pub fn golden(name: &str) -> serde_json::Value {
 }
 
 /// A path inside the project.
+///
+/// # Panics
+/// The test runs neither under cargo nor inside the project.
 pub fn project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    let project = assets::project().expect("tests run in the project");
+    project.join(path)
 }
 
-/// The test on this thread lacks something and ends: says so where people see it, and in the list
-/// that `EXPRESSD_TESTS_NOT_RUN` names.
+/// Reports that the test on this thread did not run: on standard error, and in the file of
+/// `EXPRESSD_TESTS_NOT_RUN`.
 pub fn did_not_run(why: &str) {
     use std::io::Write;
     let thread = std::thread::current();

@@ -13,26 +13,29 @@ use expressd::train::import::{self, ImportArgs};
 use expressd::train::pretrain::{self, PretrainArgs};
 use expressd::train::refused::exit_code;
 
-/// LibTorch's large buffers come and go at each step. In glibc's heap they leave gaps that never close (seen: 2 MB more a step, 20 GB in
-/// an hour), and mapped one by one they cost a third of the time.
+/// LibTorch allocates and frees large buffers at each step. In glibc's heap they leave gaps that
+/// never close (measured: 2 MB more a step, 20 GB in an hour). Mapped separately, they cost a third
+/// of the time.
 #[cfg(feature = "train-torch")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// It keeps what it has (the next step needs as much), in huge pages. jemalloc reads this name before `main`.
-// SAFETY: the pointer is that of a constant text, which ends with a zero and lives for ever.
+/// jemalloc keeps freed memory in huge pages, because the next step needs as much. It reads this
+/// symbol before `main`.
+// SAFETY: the pointer is that of a static text that ends with a zero.
 #[cfg(feature = "train-torch")]
 #[unsafe(export_name = "malloc_conf")]
 pub static ALLOCATION: Option<&'static std::ffi::c_char> =
     Some(unsafe { &*c"dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always".as_ptr() });
 
-/// LibTorch prepares a convolution for each shape, direction and layer, and keeps the last thousand: with voices, whose windows are of a
-/// hundred lengths, some 8 GB. An epoch with a few dozen of them is no slower.
+/// LibTorch prepares a convolution for each shape, direction and layer, and caches the last
+/// thousand. With voices, which have windows of a hundred lengths, that is about 8 GB. An epoch
+/// with a few dozen of them is not slower.
 #[cfg(feature = "train-torch")]
 fn keep_few_convolutions() {
     for name in ["ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"] {
         if std::env::var_os(name).is_none() {
-            // SAFETY: it is called before any other thread is started.
+            // SAFETY: called before any other thread starts.
             unsafe { std::env::set_var(name, "64") };
         }
     }
@@ -41,7 +44,8 @@ fn keep_few_convolutions() {
 #[derive(Parser)]
 #[command(version, about = "Makes the bundles that expressd serves")]
 struct Arguments {
-    /// What to train on: cpu, torch, torch-cuda:N, vulkan:N, cuda:N. Several: `pretrain` gives each a part of every batch.
+    /// What to train on: cpu, torch, torch-cuda:N, vulkan:N, cuda:N. Several: `pretrain` gives each
+    /// a part of every batch.
     #[arg(long, global = true, value_delimiter = ',', default_value = "cpu")]
     device: Vec<Compute>,
     /// How encoders' convolutions are computed while they train.

@@ -30,8 +30,8 @@ impl Range {
     }
 }
 
-/// Checks every leaf, then lists the settings in the order of [`KEYS`]. Complete only if there was
-/// no fault.
+/// Checks every leaf, then lists the settings in the order of [`KEYS`]. The list is complete only
+/// without a fault.
 pub(super) fn check(leaves: Vec<Leaf>, faults: &mut Vec<Fault>) -> Vec<Setting> {
     let mut settings = Vec::new();
     for Leaf {
@@ -61,7 +61,7 @@ pub(super) fn check(leaves: Vec<Leaf>, faults: &mut Vec<Fault>) -> Vec<Setting> 
     settings
 }
 
-/// The fault of a leaf that is no key.
+/// The fault of a leaf that is not a key.
 fn unknown(name: String, value: &ValueKind, origin: Origin) -> Fault {
     if KEYS.iter().any(|key| key.parts().0 == name) {
         let permitted = format!("a section: [{name}], then its keys");
@@ -72,7 +72,8 @@ fn unknown(name: String, value: &ValueKind, origin: Origin) -> Fault {
             permitted,
         };
     }
-    // A key put into the wrong section is nearer to itself elsewhere than to its neighbours.
+    // A key in the wrong section is closer to its own name in the right section than to the keys
+    // beside it.
     let own = name.rsplit('.').next().unwrap_or(&name);
     let distance = |key: &&Key| {
         let (_, key_own) = key.parts();
@@ -109,7 +110,7 @@ fn number(value: &ValueKind) -> Option<f64> {
     }
 }
 
-/// Environment variables come as what they look like; a device may well be named `0`.
+/// The type of an environment variable is guessed from its text, and a device may be named `0`.
 fn text(value: &ValueKind) -> Option<String> {
     match value {
         ValueKind::Table(_) | ValueKind::Array(_) | ValueKind::Nil => None,

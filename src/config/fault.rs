@@ -5,9 +5,13 @@ use std::path::PathBuf;
 
 use super::Origin;
 
-/// Everything that is wrong with a configuration: one fault per line, the remedy last.
+/// All faults of a configuration: one fault per line, the remedy last.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{}\ncorrect {}, then run `expressd check`; config/expressd.toml describes every key", lines(.0), if .0.len() == 1 { "it" } else { "them" })]
+#[error(
+    "{}\ncorrect {}, then run `expressd check`; config/expressd.toml describes every key",
+    lines(.0),
+    if .0.len() == 1 { "it" } else { "them" }
+)]
 pub struct ConfigFaults(pub Vec<Fault>);
 
 fn lines(faults: &[Fault]) -> String {
@@ -18,10 +22,10 @@ fn lines(faults: &[Fault]) -> String {
         .join("\n")
 }
 
-/// One thing that is wrong. Texts in it have no passwords of addresses.
+/// One fault. Its texts have no passwords of addresses.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
-    /// A value outside of what is permitted.
+    /// A value that is not permitted.
     Value {
         key: String,
         found: String,

@@ -1,4 +1,4 @@
-//! Which texts are permitted, where that is neither a number nor a choice of names.
+//! Grammars of texts that are neither numbers nor a choice of names.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -86,7 +86,7 @@ pub(super) fn is_host(text: &str) -> bool {
 
 /// `scheme://host` or `scheme://host:port`, or `null`. A slash at the end is permitted.
 pub(super) fn is_origin(text: &str) -> bool {
-    // What a page without an origin of its own sends.
+    // Sent by a page without an origin of its own.
     if text == "null" {
         return true;
     }

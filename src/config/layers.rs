@@ -13,7 +13,7 @@ use crate::address;
 /// The line of each key of a file.
 type Lines = HashMap<String, usize>;
 
-/// What `config` calls the origin of our command line.
+/// The origin of our command line, as `config` gets it.
 const COMMAND_LINE: &str = "the command line";
 
 /// One leaf (or a table without any) of the merged configuration.
@@ -23,8 +23,8 @@ pub(super) struct Leaf {
     pub origin: Origin,
 }
 
-/// Merges all layers and lists the leaves. Files that cannot be used become faults, and the others
-/// are still merged.
+/// Merges all layers and lists the leaves. A file that cannot be used becomes a fault, and the
+/// others are still merged.
 pub(super) fn merge(
     system_file: &Path,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -44,7 +44,7 @@ pub(super) fn merge(
             Err(problem) => faults.push(Fault::File { path, problem }),
         }
     }
-    // Spelled EXPRESSD__SECTION__KEY: two underscores, because keys have single ones.
+    // EXPRESSD__SECTION__KEY: two underscores, because keys have single ones.
     let variables = Environment::with_prefix("EXPRESSD")
         .prefix_separator("__")
         .separator("__")
@@ -64,7 +64,7 @@ pub(super) fn merge(
     leaves
 }
 
-/// One file, read now, so that a fault in it stays its own.
+/// Reads one file by itself, so that a fault does not affect the other layers.
 fn read(path: &Path) -> Result<(Layer, Lines), String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let file = config::Config::builder()
@@ -76,8 +76,8 @@ fn read(path: &Path) -> Result<(Layer, Lines), String> {
             .replace('\n', "\n  "),
         other => address::redact(&other.to_string()),
     })?;
-    // `config` forgets the origin of what is not read by itself, and would name the file relative
-    // to the working directory.
+    // `config` loses the origin of text that it does not read from a file, and would name the file
+    // relative to the working directory.
     let origin = path.display().to_string();
     let values = file.collect().map_err(|error| error.to_string())?;
     let layer = Layer(
@@ -111,8 +111,8 @@ fn join(prefix: &str, name: &str) -> String {
     }
 }
 
-/// The parser's message. It quotes the line at fault, which is left out where it may hold an
-/// address: the line is no TOML, so that where the address ends is unknown.
+/// The parser's message without passwords. It quotes the faulty line, which is left out if it may
+/// hold an address: the line is not TOML, so the end of the address is unknown.
 fn without_secrets(message: &str) -> String {
     let is_quote = |line: &&str| {
         let (number, rest) = line.split_once('|').unwrap_or(("x", ""));
@@ -151,7 +151,7 @@ fn from_origin(value: Value, origin: &String) -> Value {
     Value::new(Some(origin), kind)
 }
 
-/// Values by key, in the order of their weight.
+/// Values by key. Later ones override earlier ones.
 #[derive(Clone, Debug)]
 struct Layer(Vec<(String, Value)>);
 
@@ -164,7 +164,7 @@ impl Source for Layer {
     }
 }
 
-/// `--set KEY=VALUE` and dedicated flags: a value is TOML where it can be read so, else a string.
+/// `--set KEY=VALUE` and dedicated flags: a value is TOML if it parses, else a string.
 fn command_line(cli: &CliOverrides, faults: &mut Vec<Fault>) -> Layer {
     let mut values = Vec::new();
     for typed in &cli.set {

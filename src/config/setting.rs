@@ -3,17 +3,15 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::ser::SerializeStruct;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use super::KEYS;
 use crate::address;
 
-/// One effective value and its origin. `Display`, `Debug` and `Serialize` hide passwords of
-/// addresses in it as `***`.
+/// One effective value and its origin. Passwords in addresses are shown as `***` by `Display`,
+/// `Debug` and `Serialize`.
 #[derive(Clone, PartialEq)]
 pub struct Setting {
-    /// A name of [`KEYS`].
+    /// A name of [`KEYS`](super::KEYS).
     pub key: &'static str,
     /// The value itself, with the passwords in it.
     pub value: toml::Value,
@@ -52,21 +50,7 @@ impl fmt::Debug for Setting {
     }
 }
 
-/// `{"key", "value", "origin", "reload", "secret"}`; the value as it may be shown.
-impl Serialize for Setting {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let key = KEYS.iter().find(|key| key.name == self.key);
-        let mut fields = serializer.serialize_struct("Setting", 5)?;
-        fields.serialize_field("key", self.key)?;
-        fields.serialize_field("value", &self.shown())?;
-        fields.serialize_field("origin", &self.origin)?;
-        fields.serialize_field("reload", &key.map(|key| key.reload))?;
-        fields.serialize_field("secret", &key.is_some_and(|key| key.secret))?;
-        fields.end()
-    }
-}
-
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "from")]
 pub enum Origin {

@@ -4,11 +4,12 @@ use super::Config;
 use crate::face::{DetectorSettings, FaceSettings};
 use crate::speech::TurnRule;
 
-/// `face.min_face_px` counts in pixels of a picture of this many columns: a larger picture of the
+/// The width in pixels of the picture that `face.min_face_px` refers to: a larger picture of the
 /// same scene shows the same faces.
 const MIN_FACE_PICTURE_PX: f32 = 640.0;
 
 impl Config {
+    /// Settings of the face stage.
     pub fn face_settings(&self) -> FaceSettings {
         FaceSettings {
             detect_interval: self.face.detect_interval,
@@ -17,6 +18,7 @@ impl Config {
         }
     }
 
+    /// Settings of the face detector.
     pub fn detector_settings(&self) -> DetectorSettings {
         DetectorSettings {
             min_face_share: self.face.min_face_px as f32 / MIN_FACE_PICTURE_PX,
@@ -24,19 +26,20 @@ impl Config {
         }
     }
 
+    /// The rule for turns of speech.
     pub fn turn_rule(&self) -> TurnRule {
-        let usual = TurnRule::default();
+        let default = TurnRule::default();
         let start_probability = self.speech.threshold as f32;
-        // Speech that has begun goes on a little under the threshold that began it.
+        // Speech continues a little below the threshold of its start.
         let end_probability =
-            (start_probability - (usual.start_probability - usual.end_probability)).max(0.01);
+            (start_probability - (default.start_probability - default.end_probability)).max(0.01);
         let min_silence_nanos =
             i64::try_from(self.speech.min_silence.as_nanos()).unwrap_or(i64::MAX);
         TurnRule {
             start_probability,
             end_probability,
             min_silence_nanos,
-            ..usual
+            ..default
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What a key of the configuration is, and the macro that makes the table and the checked structure
-//! out of one list.
+//! Keys of the configuration, and the macro that makes the table and the checked structure from one
+//! list.
 
 /// A key of the configuration.
 #[derive(Debug)]
@@ -8,13 +8,13 @@ pub struct Key {
     pub name: &'static str,
     /// The default value, as TOML.
     pub default: &'static str,
-    /// What is permitted.
+    /// The permitted values.
     pub range: Range,
     /// When a change of the value can take effect.
     pub reload: Reload,
     /// Whether the value may hold a password. It is then never shown or logged.
     pub secret: bool,
-    /// What the value means: lines of whole sentences, as in `config/expressd.toml`.
+    /// The meaning of the value: lines of whole sentences, as in `config/expressd.toml`.
     pub description: &'static str,
 }
 
@@ -24,7 +24,7 @@ impl Key {
         self.name.split_once('.').expect("keys are section.name")
     }
 
-    /// What is permitted, for people.
+    /// The permitted values as text.
     pub fn permitted(&self) -> String {
         self.range.to_string()
     }
@@ -36,13 +36,13 @@ impl Key {
 pub enum Reload {
     /// While a session runs.
     Hot,
-    /// With a new session: stages or sources are built anew.
+    /// With a new session, which builds stages or sources again.
     Session,
     /// With a new process.
     Restart,
 }
 
-/// What is permitted as a value.
+/// The permitted values of a key.
 #[derive(Debug)]
 pub enum Range {
     Integer {
@@ -87,7 +87,7 @@ impl std::fmt::Display for Range {
     }
 }
 
-/// Makes `Config`, a structure per section, `KEYS` and `Config::from_settings` out of a list of
+/// Makes `Config`, a structure per section, `KEYS` and `Config::from_settings` from a list of
 /// entries:
 ///
 /// ```text
@@ -103,7 +103,8 @@ macro_rules! keys {
         $(#[$config_doc:meta])*
         Config { $(
             $(#[doc = $top_line:literal])+
-            $top:ident: $top_type:ty = $top_name:literal, $top_default:expr, $top_range:expr, $top_reload:ident;
+            $top:ident: $top_type:ty = $top_name:literal, $top_default:expr, $top_range:expr,
+                $top_reload:ident;
         )* }
         $(
             $(#[$section_doc:meta])*
@@ -129,7 +130,9 @@ macro_rules! keys {
 
         /// Every key, in the order of `config/expressd.toml`.
         pub const KEYS: &[Key] = &[
-            $( keys!(@key $top_type, $top_name, $top_default, $top_range, $top_reload, $($top_line)+), )*
+            $( keys!(
+                @key $top_type, $top_name, $top_default, $top_range, $top_reload, $($top_line)+
+            ), )*
             $( $( keys!(@key $type, $name, $default, $range, $reload, $($line)+), )* )*
         ];
 
@@ -149,7 +152,9 @@ macro_rules! keys {
             }
         }
     };
-    (@key $type:ty, $name:literal, $default:expr, $range:expr, $reload:ident, $($line:literal)+) => {
+    (
+        @key $type:ty, $name:literal, $default:expr, $range:expr, $reload:ident, $($line:literal)+
+    ) => {
         Key {
             name: $name,
             default: stringify!($default),

@@ -31,10 +31,15 @@ fn origin_of(config: &Config, key: &str) -> Origin {
 }
 
 #[test]
-fn later_layers_win_and_every_value_knows_its_origin() {
+fn later_layers_override_and_every_value_has_its_origin() {
     let folder = tempfile::tempdir().unwrap();
     let [system, given] = ["system.toml", "given.toml"].map(|name| folder.path().join(name));
-    std::fs::write(&system, "[face]\nmin_face_px = 50\nmax_subjects = 2\ndetect_interval_ms = 100\n[inference]\nthreads = 2\n").unwrap();
+    std::fs::write(
+        &system,
+        "[face]\nmin_face_px = 50\nmax_subjects = 2\ndetect_interval_ms = 100\n\
+         [inference]\nthreads = 2\n",
+    )
+    .unwrap();
     std::fs::write(
         &given,
         "[face]\nmin_face_px = 60\nmax_subjects = 3\ndetect_interval_ms = 110\n",
@@ -112,7 +117,9 @@ fn later_layers_win_and_every_value_knows_its_origin() {
 
 #[test]
 fn five_faults_are_five_lines_and_a_remedy() {
-    let file = "[face]\nmin_face_px = 5\nmax_subject = 3\n[inference]\nprovider = \"gpu\"\nbudget_ms = \"soon\"\n[video]\nsource = \"/dev/video0\"\n";
+    let file = "[face]\nmin_face_px = 5\nmax_subject = 3\n\
+                [inference]\nprovider = \"gpu\"\nbudget_ms = \"soon\"\n\
+                [video]\nsource = \"/dev/video0\"\n";
     let faults = load(file, &[], &[]).unwrap_err();
     assert_eq!(faults.0.len(), 5);
     let text = faults.to_string();
@@ -178,7 +185,7 @@ fn faults_of_every_layer_come_together() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_a_fault_and_a_missing_system_file_is_none() {
+fn a_missing_file_is_a_fault_and_a_missing_system_file_is_none() {
     let cli = CliOverrides {
         file: Some("/nonexistent/given.toml".into()),
         ..CliOverrides::default()
@@ -277,7 +284,7 @@ fn secrets_of_addresses_are_used_and_not_shown() {
         shown.contains("uri:rtsp://***@host/live?***") && !shown.contains("xyzzy"),
         "{shown}"
     );
-    // A password that could be guessed from each event's provenance would be no secret.
+    // Each event has the hash, and a password could be guessed from it.
     assert_eq!(one.hash(), other.hash());
     assert_ne!(
         one.hash(),
@@ -307,7 +314,7 @@ fn secrets_of_addresses_are_used_and_not_shown() {
         let shown = format!("{faults} {faults:?}");
         assert!(!shown.contains("zzy"), "{shown}");
     }
-    // What holds no address is quoted, so that the fault is found.
+    // A line without an address is quoted.
     let faults = line("source = auto").to_string();
     assert!(
         faults.contains("1 | [video]") || faults.contains("source = auto"),
@@ -394,25 +401,6 @@ fn limits_hold() {
             );
         }
     }
-}
-
-#[test]
-fn files_are_found_here_then_beside_the_program_then_in_the_project() {
-    let [beside, project] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let find = |path: &str| locate_in(Path::new(path), Some(beside.path()), project.path());
-    std::fs::create_dir_all(project.path().join("models/no-such-one")).unwrap();
-    assert_eq!(
-        find("models/no-such-one"),
-        project.path().join("models/no-such-one")
-    );
-    std::fs::create_dir_all(beside.path().join("models/no-such-one")).unwrap();
-    assert_eq!(
-        find("models/no-such-one"),
-        beside.path().join("models/no-such-one")
-    );
-    assert_eq!(find("no/such/file"), Path::new("no/such/file"));
-    assert_eq!(find("/no/such/file"), Path::new("/no/such/file"));
-    assert_eq!(find("Cargo.toml"), Path::new("Cargo.toml"));
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! Bundle, stages and lanes, opened as the configuration says; nothing runs yet.
+//! Opens bundle, stages and lanes by the configuration. Nothing runs yet.
 
 use super::DaemonError;
-use crate::config::{Config, locate};
+use crate::assets::locate;
+use crate::config::Config;
 use crate::encode::Runtime;
 use crate::model::Bundle;
 use crate::recognize::Recognizer;
@@ -10,7 +11,10 @@ use crate::schedule::Schedule;
 use crate::serve::ServeSettings;
 use crate::session::{EventBuilder, Plan, Stages, Streams, Tempo};
 
-/// Opens the bundle of the configuration: hashes, fingerprint, self-test.
+/// Opens the bundle of the configuration: checks hashes and fingerprint, and runs the self-test.
+///
+/// # Errors
+/// The bundle is refused.
 pub fn open_bundle(config: &Config, runtime: &Runtime) -> Result<Bundle, DaemonError> {
     Ok(Bundle::open(
         runtime,
@@ -20,7 +24,10 @@ pub fn open_bundle(config: &Config, runtime: &Runtime) -> Result<Bundle, DaemonE
     )?)
 }
 
-/// Opens the stages.
+/// Opens the stages and the lanes between them.
+///
+/// # Errors
+/// A graph or the transcriber cannot be opened.
 pub fn assemble(
     config: &Config,
     runtime: &Runtime,
@@ -46,7 +53,7 @@ pub fn assemble(
     })
 }
 
-/// The server's settings out of the configuration; the limits are `src/event/protocol.md`'s.
+/// The server's settings by the configuration; the limits are those of `src/event/protocol.md`.
 pub fn serve_settings(config: &Config) -> ServeSettings {
     ServeSettings {
         listen: config.serve.listen.clone(),

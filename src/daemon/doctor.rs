@@ -1,4 +1,5 @@
-//! `expressd doctor`: what is wrong here, one line per thing looked at, the remedy behind what is wrong.
+//! `expressd doctor`: checks the installation, with one line for each check and a remedy for each
+//! fault.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,13 +8,14 @@ use std::time::Duration;
 
 use super::assembly::{assemble, open_bundle};
 use super::{DaemonError, specs};
+use crate::assets::locate;
 use crate::capture::{self, AudioSpec, DeviceEntry, DeviceKind, VideoSpec};
-use crate::config::{Config, locate};
+use crate::config::Config;
 use crate::encode::{Provider, Runtime, telemetry_is_off};
 use crate::session::{Streams, Tempo};
 use crate::speech::open_transcriber;
 
-/// GStreamer elements, the Debian package that brings each, and what does not work without it.
+/// GStreamer elements: name, Debian package, and the feature that needs the element.
 const ELEMENTS: [(&str, &str, &str); 9] = [
     ("uridecodebin", "gstreamer1.0-plugins-base", EVERYTHING),
     ("v4l2src", "gstreamer1.0-plugins-good", "webcams"),
@@ -26,21 +28,21 @@ const ELEMENTS: [(&str, &str, &str); 9] = [
     ("pipewiresrc", "gstreamer1.0-pipewire", "PipeWire's cameras"),
 ];
 const EVERYTHING: &str = "everything";
-/// How long another program on the port may take to say that it is healthy.
+/// Time limit of the answer of another program on the port.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// What was found of one thing.
+/// The result of one check.
 enum Finding {
     Fine(String),
-    /// The daemon runs, and something will be missing; with the remedy.
+    /// The daemon runs, but something is missing. The text has the remedy.
     Warning(String),
-    /// The daemon does not run like this; with the remedy.
+    /// The daemon does not run. The text has the remedy.
     Failure(String),
 }
 
 use Finding::{Failure, Fine, Warning};
 
-/// Prints what it finds, and counts.
+/// Prints and counts the findings.
 #[derive(Default)]
 struct Examination {
     warnings: usize,
@@ -71,11 +73,11 @@ impl Examination {
     }
 }
 
-/// Looks at everything that the configuration needs.
+/// Checks everything that the configuration needs.
 ///
 /// # Errors
-/// [`DaemonError::Failures`] where the daemon cannot run, [`DaemonError::Warnings`] where it can
-/// and something will be missing.
+/// [`DaemonError::Failures`] if the daemon cannot run, [`DaemonError::Warnings`] if it runs and
+/// something is missing.
 pub fn examine(config: &Config) -> Result<(), DaemonError> {
     let mut examination = Examination::default();
     examine_inference(config, &mut examination);
@@ -83,7 +85,7 @@ pub fn examine(config: &Config) -> Result<(), DaemonError> {
     examination.say(
         "transcriber",
         match open_transcriber(&transcriber) {
-            Ok(None) => Fine("none; clients may tell words".into()),
+            Ok(None) => Fine("none; clients may send transcripts".into()),
             Ok(Some(_)) => Fine(format!("{transcriber} opens with its model")),
             Err(error) => Failure(error.to_string()),
         },
@@ -134,14 +136,14 @@ fn examine_inference(config: &Config, examination: &mut Examination) {
         "bundle",
         Fine(format!("{} passed its self-test", bundle.manifest.name)),
     );
-    let (asked, used) = (config.inference.provider, bundle.provider());
-    let both = format!("{} asked for, {} used", asked.name(), used.name());
+    let (requested, used) = (config.inference.provider, bundle.provider());
+    let both = format!("{} asked for, {} used", requested.name(), used.name());
     let remedy = "no GPU can be used; on a machine with one of NVIDIA's: `make gpu`";
     examination.say(
         "provider",
-        match asked {
+        match requested {
             Provider::Auto if used == Provider::Cpu => Fine(format!("{both} ({remedy})")),
-            _ if used == Provider::Cpu && asked != Provider::Cpu => {
+            _ if used == Provider::Cpu && requested != Provider::Cpu => {
                 Warning(format!("{both}: {remedy}"))
             }
             _ => Fine(both),
@@ -235,12 +237,13 @@ fn port(listen: SocketAddr) -> Finding {
             "{listen}: an expressd serves there, and is healthy"
         )),
         Err(error) => Failure(format!(
-            "{listen}: {error}; stop the program that has it, or choose another port in serve.listen"
+            "{listen}: {error}; stop the program that has it, or choose another port in \
+             serve.listen"
         )),
     }
 }
 
-/// Whether an `expressd` answers there.
+/// Whether an `expressd` answers at this address.
 fn is_healthy(listen: SocketAddr) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect_timeout(&listen, ANSWER)?;
     stream.set_read_timeout(Some(ANSWER))?;
@@ -266,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_no_ok() {
+    fn missing_devices_are_not_ok() {
         let jack = entry(DeviceKind::Audio, "alsa:jack", Some("no server"));
         let found = [
             jack,
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_tells_warnings_from_failures() {
+    fn warnings_and_failures_have_different_exit_codes() {
         let end = |warnings, failures| {
             let examination = Examination { warnings, failures };
             examination.end().map_err(|error| error.exit_code())

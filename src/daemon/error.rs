@@ -1,4 +1,4 @@
-//! Why the daemon ended, and with which exit code (`src/architecture.md`, "The command line").
+//! Errors of the daemon and their exit codes (`src/architecture.md`, "The command line").
 
 use std::path::PathBuf;
 
@@ -13,6 +13,7 @@ use crate::serve::ServeError;
 use crate::session::OpenError;
 use crate::speech::{SpeechError, TranscribeError};
 
+/// An error that ends the daemon.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     #[error(transparent)]
@@ -31,7 +32,10 @@ pub enum DaemonError {
     Serve(#[from] ServeError),
     #[error("a part of the daemon has failed; systemd, or you, may start it again")]
     Stage(#[from] StageFailure),
-    #[error("{} could not be written to its end; events up to there are in it, make room and run again", .path.display())]
+    #[error(
+        "{} could not be written to its end; events up to there are in it, make room and run again",
+        .path.display()
+    )]
     Jsonl {
         path: PathBuf,
         source: std::io::Error,
@@ -44,10 +48,10 @@ pub enum DaemonError {
     Usage(String),
     #[error("{failed} of {all} recordings could not be played to their end")]
     SomeRecordings { failed: usize, all: usize },
-    /// Exit 1: what `doctor` found, the daemon cannot run.
+    /// Exit 1: `doctor` found that the daemon cannot run.
     #[error("doctor: {0} of these fail")]
     Failures(usize),
-    /// Exit 5: what `doctor` found, the daemon runs and something is missing.
+    /// Exit 5: `doctor` found that the daemon runs and something is missing.
     #[error("doctor: nothing fails; {0} of these are warnings")]
     Warnings(usize),
 }
@@ -63,8 +67,8 @@ impl From<OpenError> for DaemonError {
 }
 
 impl DaemonError {
-    /// 1 failed while running, 2 wrong arguments or configuration, 3 no such file or local device,
-    /// 4 bundle refused, 5 warnings of `doctor` alone.
+    /// The exit code: 1 failed while running, 2 wrong arguments or configuration, 3 no such file or
+    /// local device, 4 bundle refused, 5 only warnings of `doctor`.
     pub fn exit_code(&self) -> u8 {
         match self {
             DaemonError::Config(_)
@@ -91,7 +95,7 @@ impl DaemonError {
         }
     }
 
-    /// The error and its causes, one per line, as standard error gets them.
+    /// The error and its causes, one per line, for standard error.
     pub fn report(&self) -> String {
         let mut text = format!("expressd: {self}");
         let mut source = std::error::Error::source(self);

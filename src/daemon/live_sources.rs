@@ -1,4 +1,4 @@
-//! What delivers frames and sound: devices, or a recording as if live. Sources can be closed and
+//! The sources of frames and sound: devices, or a recording as if live. Sources can be closed and
 //! opened again while the session goes on.
 
 use std::sync::Arc;
@@ -33,7 +33,10 @@ enum Open {
 }
 
 impl LiveSources {
-    /// Opens what `choice` names; it delivers into `outputs`.
+    /// Opens the sources of `choice`. They deliver into `outputs`.
+    ///
+    /// # Errors
+    /// A source cannot be opened.
     pub fn open(
         choice: Choice,
         tracks: TrackChoice,
@@ -60,7 +63,7 @@ impl LiveSources {
             Open::Devices(_) => false,
             Open::Recording { thread, .. } => thread.is_finished(),
         };
-        // How a recording ended is said at the end.
+        // The result of an ended recording is returned by `finish`.
         match self.open.take_if(|open| !over(open)) {
             None => return,
             Some(Open::Devices(capture)) => capture.stop(),
@@ -73,7 +76,8 @@ impl LiveSources {
         self.health.pause(streams.video, streams.audio);
     }
 
-    /// Opens the sources again; a recording begins anew. Does nothing while they are open.
+    /// Opens the sources again. A recording starts again from its beginning. Does nothing while
+    /// they are open.
     pub fn resume(&mut self) -> Result<(), DaemonError> {
         let (None, Some(outputs)) = (&self.open, self.outputs.clone()) else {
             return Ok(());
@@ -109,7 +113,7 @@ impl LiveSources {
     }
 
     /// Closes the lanes once a recording has ended, so that the session ends.
-    pub fn look(&mut self) {
+    pub fn end_with_recording(&mut self) {
         if let Some(Open::Recording { thread, .. }) = &self.open
             && thread.is_finished()
         {
@@ -120,7 +124,7 @@ impl LiveSources {
     /// Closes everything.
     ///
     /// # Errors
-    /// How the recording failed, if it did.
+    /// The failure of the recording.
     pub fn finish(mut self) -> Result<(), DaemonError> {
         self.outputs = None;
         match self.open.take() {

@@ -1,9 +1,9 @@
-//! The log: which messages it admits, and where they go.
+//! The log: its filter and its output.
 //!
-//! Dependencies log what passes through them: a tokenizer each character, a WebSocket library each
-//! frame. At `trace` the log would hold every word that is said. So the log admits our own messages
-//! and those of named dependencies, whatever level or target is asked for. Records of the crate
-//! `log` are not collected at all.
+//! Dependencies log their data: a tokenizer logs each character, a WebSocket library each frame. At
+//! `trace`, the log would hold every spoken word. So the log admits our own messages and those of
+//! named dependencies, for any requested level or target. Records of the crate `log` are not
+//! collected.
 
 use std::io::{IsTerminal, stderr};
 
@@ -17,12 +17,12 @@ use tracing_subscriber::{fmt, registry};
 const ADMITTED: [(&str, LevelFilter); 2] =
     [("expressd", LevelFilter::TRACE), ("ort", LevelFilter::WARN)];
 
-/// Starts the log on standard error, at `level` or as `RUST_LOG` says. A second call does nothing.
+/// Starts the log on standard error, at `level` or by `RUST_LOG`. A second call does nothing.
 pub fn start_log(level: &str) {
-    let asked = std::env::var("RUST_LOG")
+    let requested = std::env::var("RUST_LOG")
         .ok()
         .filter(|text| !text.trim().is_empty());
-    let parsed = asked
+    let parsed = requested
         .as_deref()
         .map(|text| EnvFilter::builder().parse(text));
     let (filter, refused) = match parsed {
@@ -51,7 +51,7 @@ pub fn start_log(level: &str) {
             "RUST_LOG is no filter ({error}); log.level applies, correct or unset RUST_LOG"
         );
     }
-    let closed = asked.as_deref().map(closed_targets).unwrap_or_default();
+    let closed = requested.as_deref().map(closed_targets).unwrap_or_default();
     if !closed.is_empty() {
         tracing::warn!(
             "RUST_LOG names {}, which the log does not admit: messages of libraries may hold what \

@@ -1,8 +1,6 @@
-//! The verbs of `expressd`: what the command line asks for, composed of sources, a session and
-//! outputs.
+//! The verbs of `expressd`, composed of sources, a session and outputs.
 
 mod assembly;
-pub mod bench;
 pub mod doctor;
 mod error;
 mod live_sources;
@@ -14,16 +12,22 @@ mod server_state;
 mod sources;
 mod supervisor;
 
+pub use assembly::{assemble, open_bundle, serve_settings};
 pub use error::DaemonError;
 pub use logging::start_log;
-pub use offline::{Lines, replay};
+pub use offline::{Lines, Prepared, prepare, replay};
 pub use options::RunOptions;
 pub use run::run;
+pub use server_state::DaemonState;
+pub use sources::{DEMONSTRATION, track_choice};
 
 use crate::capture::{AudioSpec, DeviceKind, VideoSpec, devices};
 use crate::config::Config;
 
-/// `expressd check` beyond the configuration's own: what its strings name must make sense. Nothing is opened.
+/// `expressd check` of the sources: their strings must parse and go together. Opens nothing.
+///
+/// # Errors
+/// A string cannot be parsed, or the sources contradict each other.
 pub fn check(config: &Config) -> Result<(), DaemonError> {
     let (video, audio) = specs(config)?;
     sources::contradiction(&video, &audio).map_or(Ok(()), |what| Err(DaemonError::Usage(what)))

@@ -1,4 +1,4 @@
-//! `expressd replay`: the same stages offline, as fast as the machine allows, blocking instead of dropping.
+//! `expressd replay`: the same stages offline, at full speed, blocking instead of dropping.
 
 use std::io::Write;
 use std::path::Path;
@@ -15,17 +15,19 @@ use crate::encode::Runtime;
 use crate::event::Event;
 use crate::hub::JsonLines;
 use crate::notify::Progress;
-use crate::runtime::{Assembly, Emit, Found, Losses, Pipeline};
+use crate::runtime::{Assembly, Emit, Losses, Pipeline, ReplayCounts};
 use crate::session::{Streams, Tempo};
 use crate::time::{Clock, SystemClock};
 
-/// Where the offline form goes. A disk that is full is said once, at the end; the recording is played on all the same.
+/// The output of the offline form. A write error is reported once, at the end; the recording is
+/// still played to its end.
 pub struct Lines {
     out: JsonLines<Box<dyn Write + Send>>,
     failed: Option<std::io::Error>,
 }
 
 impl Lines {
+    /// Lines in `out`.
     pub fn new(out: Box<dyn Write + Send>) -> Self {
         Lines {
             out: JsonLines::new(out),
@@ -33,12 +35,12 @@ impl Lines {
         }
     }
 
-    /// The lines that follow belong to this recording: `seq` begins anew.
+    /// Starts a recording: `seq` starts again at 1.
     pub fn begin(&mut self, recording: Option<String>) {
         self.out.begin(recording);
     }
 
-    /// A recording plays: what an earlier run left in the file goes, also where no event comes.
+    /// A recording plays: removes the file's old content, even if no event follows.
     fn start(&mut self) {
         if self.failed.is_none() {
             self.failed = self.out.start().err();
@@ -51,7 +53,7 @@ impl Lines {
         }
     }
 
-    /// The first failure to write, if there was one.
+    /// The first write error.
     pub fn take_failure(&mut self) -> Option<std::io::Error> {
         self.failed.take()
     }
@@ -64,6 +66,9 @@ pub struct Prepared {
 }
 
 /// Opens recording, bundle and stages.
+///
+/// # Errors
+/// One of them cannot be opened.
 pub fn prepare(config: &Config, runtime: &Runtime, file: &Path) -> Result<Prepared, DaemonError> {
     let mut recording = Recording::open_with(file, track_choice(config)?)?;
     recording.require(true, true);
@@ -85,17 +90,20 @@ pub fn prepare(config: &Config, runtime: &Runtime, file: &Path) -> Result<Prepar
 }
 
 impl Prepared {
-    /// Plays the recording through every stage. The events of what was there are written also where it ends in an error.
+    /// Plays the recording through every stage, at its own pace if `realtime`.
+    ///
+    /// # Errors
+    /// The recording or a stage fails. The events up to there are written.
     pub fn play(self, realtime: bool, lines: &Arc<Mutex<Lines>>) -> Result<Played, DaemonError> {
         self.play_and_count(realtime, lines).0
     }
 
-    /// The same, with what was found.
+    /// As [`Prepared::play`], with counts of the recording.
     fn play_and_count(
         self,
         realtime: bool,
         lines: &Arc<Mutex<Lines>>,
-    ) -> (Result<Played, DaemonError>, Found) {
+    ) -> (Result<Played, DaemonError>, ReplayCounts) {
         let Prepared {
             recording,
             mut assembly,
@@ -130,18 +138,21 @@ impl Prepared {
             Arc::new(SourceHealth::default()),
             Arc::new(AtomicBool::new(false)),
         );
-        let counts = pipeline.found();
+        let shared = pipeline.counts();
         let played = match pipeline.join() {
             Some(failure) => Err(DaemonError::from(failure)),
             None => played.map_err(DaemonError::from),
         };
-        let mut found = counts.get();
-        found.events = events.load(Ordering::Relaxed);
-        (played, found)
+        let mut counts = shared.get();
+        counts.events = events.load(Ordering::Relaxed);
+        (played, counts)
     }
 }
 
-/// Opens and plays one recording; says on standard error what was played and found.
+/// Opens and plays one recording. Prints a summary on standard error.
+///
+/// # Errors
+/// The recording, the bundle or a stage fails.
 pub fn replay(
     config: &Config,
     file: &Path,
@@ -149,8 +160,8 @@ pub fn replay(
     lines: &Arc<Mutex<Lines>>,
 ) -> Result<Played, DaemonError> {
     let prepared = prepare(config, &Runtime::load()?, file)?;
-    let (played, found) = prepared.play_and_count(realtime, lines);
+    let (played, counts) = prepared.play_and_count(realtime, lines);
     let name = file.file_name().unwrap_or(file.as_os_str());
-    eprintln!("expressd: {}: {found}", name.to_string_lossy());
+    eprintln!("expressd: {}: {counts}", name.to_string_lossy());
     played
 }

@@ -1,4 +1,4 @@
-//! `expressd run`: the daemon itself.
+//! `expressd run`: the daemon.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,17 +26,20 @@ use crate::serve::{self, Metrics};
 use crate::session::{ClientTranscripts, Tempo};
 use crate::time::{Clock, SystemClock};
 
-/// Feeding is due so often where systemd does not watch: `/readyz` asks for progress all the same.
+/// Interval of the progress check without systemd's watchdog: `/readyz` needs it.
 const WITHOUT_WATCHDOG: Duration = Duration::from_secs(1);
-/// What the stages get to finish what is in their hands.
+/// Time limit of the stages to finish their current work.
 const DRAIN: Duration = Duration::from_millis(1200);
 
 /// Runs until a signal, the end of a recording that is not looped, or a failure.
+///
+/// # Errors
+/// The daemon cannot start, a stage fails, or an output loses events.
 pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     let (control, commands) = Control::new();
     let signals = Signals::install(control);
     let choice = choose(config, options)?;
-    // First, so that a standard output that is to hold events holds nothing else.
+    // Before any output: a standard output for events holds nothing else.
     let sinks = Sinks::open(&config.publish, choice.recording())?;
     for line in choice.explanation() {
         print_line(&format!("expressd: {line}"));
@@ -130,7 +133,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     Ok(written?)
 }
 
-/// Whether a source delivers nothing for now: it is lost, or capture is paused.
+/// Whether a source currently delivers nothing: it is lost, or capture is paused.
 fn lost(health: &Arc<SourceHealth>, state: fn(&SourceHealth) -> SourceState) -> IsLost {
     let health = health.clone();
     Box::new(move || matches!(state(&health), SourceState::Lost | SourceState::Off))
@@ -147,7 +150,7 @@ fn publish(ring: Arc<Ring>, metrics: Arc<Metrics>, transcripts: Arc<TranscriptIn
     })
 }
 
-/// As many files as the system lets us have: every client is one.
+/// Raises the limit of open files to its maximum: each client needs one.
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     if setrlimit(

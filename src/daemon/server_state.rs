@@ -1,4 +1,4 @@
-//! What the daemon says of itself: to clients, to monitors, to systemd.
+//! The daemon's state, for clients, monitors and systemd.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,11 +19,11 @@ use crate::serve::{Check, HelloFacts, Metrics, Readiness, ServerState};
 use crate::session::{ClientTranscripts, Streams, hop_ms};
 use crate::time::{Clock, SystemClock};
 
-/// Reads everybody's counters; owns none of their state.
+/// Reads the counters of sources, stages and graphs; owns none of their state.
 pub struct DaemonState {
     session: String,
     bundle: BundleFacts,
-    /// Asked for and really used.
+    /// Requested, and used.
     provider: [&'static str; 2],
     streams: Streams,
     clock: Arc<SystemClock>,
@@ -31,14 +31,14 @@ pub struct DaemonState {
     metrics: Arc<Metrics>,
     runtime: Runtime,
     stages: Mutex<Option<(Arc<InferenceQueue>, Arc<RefusedCounts>)>>,
-    /// Where clients' transcripts go.
+    /// Takes clients' transcripts.
     transcripts: OnceLock<Arc<TranscriptInbox>>,
     paused: AtomicBool,
-    /// Counters of others that were already passed on to the metrics.
-    passed_on: Mutex<HashMap<String, u64>>,
+    /// Values of collected counters that are already in the metrics.
+    collected_counts: Mutex<HashMap<String, u64>>,
     /// Self-test done, sources open, socket bound.
     opened: AtomicBool,
-    /// The stage that makes no progress, if there is one.
+    /// The stage that makes no progress.
     stalled: Mutex<Option<&'static str>>,
 }
 
@@ -78,24 +78,24 @@ impl DaemonState {
             stages: Mutex::default(),
             transcripts: OnceLock::new(),
             paused: AtomicBool::new(false),
-            passed_on: Mutex::default(),
+            collected_counts: Mutex::default(),
             opened: AtomicBool::new(false),
             stalled: Mutex::default(),
         }
     }
 
-    /// Counts what the stages lose from now on.
+    /// Collects the losses of the stages from now on.
     pub fn watch(&self, pipeline: &Pipeline) {
         let counted = (pipeline.queue(), pipeline.refused());
         *self.stages.lock().expect("stages lock") = Some(counted);
     }
 
-    /// Clients' transcripts go there from now on.
+    /// Passes clients' transcripts to `inbox` from now on.
     pub fn take_transcripts(&self, inbox: Arc<TranscriptInbox>) {
         let _ = self.transcripts.set(inbox);
     }
 
-    /// Capture is paused, or goes on.
+    /// Sets whether capture is paused.
     pub fn set_paused(&self, paused: bool) {
         self.paused.store(paused, Ordering::Release);
     }
@@ -108,7 +108,7 @@ impl DaemonState {
         *self.stalled.lock().expect("stalled lock") = stage;
     }
 
-    /// Does every source that is on deliver?
+    /// Whether every source that is on delivers.
     pub fn sources_deliver(&self) -> bool {
         self.sources()
             .iter()
@@ -146,12 +146,12 @@ impl DaemonState {
         on
     }
 
-    /// Passes on what others count for themselves. Takes the queue's lock, which the encoders'
-    /// thread needs: not for each frame.
+    /// Adds the counts of other modules to the metrics. Takes the queue's lock, which the encoders'
+    /// thread needs, so it must not be called for each frame.
     fn collect(&self) {
-        let mut passed_on = self.passed_on.lock().expect("passed lock");
-        let mut news = |name: String, now: u64| {
-            let before = passed_on.insert(name, now).unwrap_or(0);
+        let mut collected_counts = self.collected_counts.lock().expect("passed lock");
+        let mut growth = |name: String, now: u64| {
+            let before = collected_counts.insert(name, now).unwrap_or(0);
             now.saturating_sub(before)
         };
         let mut runs: HashMap<String, u64> = HashMap::new();
@@ -159,7 +159,7 @@ impl DaemonState {
             *runs.entry(tally.graph.clone()).or_default() += tally.total().count;
         }
         for (graph, count) in runs {
-            let new = news(format!("graph {graph}"), count);
+            let new = growth(format!("graph {graph}"), count);
             self.metrics.graph_ran(&graph, new);
         }
         if let Some((queue, refused)) = &*self.stages.lock().expect("stages lock") {
@@ -168,31 +168,33 @@ impl DaemonState {
                 ("stamps_gone_back", &refused.align),
                 ("speech_stamps_gone_back", &refused.speech),
             ] {
-                let new = news(cause.into(), count.load(Ordering::Relaxed));
+                let new = growth(cause.into(), count.load(Ordering::Relaxed));
                 self.metrics.dropped(cause, new);
             }
+            self.metrics.dropped(
+                "superseded",
+                growth("superseded".into(), counters.superseded),
+            );
             self.metrics
-                .dropped("superseded", news("superseded".into(), counters.superseded));
-            self.metrics
-                .dropped("past_deadline", news("late".into(), counters.late));
+                .dropped("past_deadline", growth("late".into(), counters.late));
         }
         self.metrics.dropped(
             "microphone_overrun",
-            news(
+            growth(
                 "xruns".into(),
                 self.health.audio.counters.xruns.load(Ordering::Relaxed),
             ),
         );
         self.metrics.dropped(
             "samples_silenced",
-            news(
+            growth(
                 "silenced".into(),
                 self.health.audio.counters.silenced.load(Ordering::Relaxed),
             ),
         );
         self.metrics.dropped(
             "pictures_too_late",
-            news(
+            growth(
                 "too_late".into(),
                 self.health.video.counters.too_late.load(Ordering::Relaxed),
             ),
@@ -200,7 +202,7 @@ impl DaemonState {
         let outliers = |gauge: &SourceGauge| gauge.counters.outliers.load(Ordering::Relaxed);
         self.metrics.dropped(
             "stamps_far_ahead",
-            news(
+            growth(
                 "outliers".into(),
                 outliers(&self.health.video) + outliers(&self.health.audio),
             ),
@@ -292,9 +294,9 @@ impl ServerState for DaemonState {
         &self.metrics
     }
 
-    fn hear(&self, client: u64, telling: TranscriptRequest) -> Result<(), Refusal> {
+    fn submit_transcript(&self, client: u64, request: TranscriptRequest) -> Result<(), Refusal> {
         match self.transcripts.get() {
-            Some(inbox) => inbox.take(client, telling, self.clock.now()),
+            Some(inbox) => inbox.take(client, request, self.clock.now()),
             None => Err(ClientTranscripts::closed()),
         }
     }
@@ -306,7 +308,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_for_a_client_collects_nothing_and_a_page_does() {
+    fn a_page_collects_counts_and_a_frame_does_not() {
         let (config, runtime) = (Config::default(), Runtime::load().unwrap());
         let bundle = open_bundle(&config, &runtime).unwrap();
         let (health, streams) = (

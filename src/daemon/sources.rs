@@ -1,19 +1,20 @@
-//! Which sources are used, and why.
+//! The choice of sources, with its reasons.
 
 use std::path::{Path, PathBuf};
 
 use super::DaemonError;
 use super::options::RunOptions;
+use crate::assets::locate;
 use crate::capture::{
     AudioSpec, DeviceEntry, DeviceKind, Recording, TrackChoice, VideoSpec, devices,
 };
-use crate::config::{Config, locate};
+use crate::config::Config;
 use crate::session::Streams;
 
-/// The project's own recording: what `--demonstration` plays where there is no camera and no microphone.
+/// The project's own recording: `--demonstration` plays it without camera and microphone.
 pub const DEMONSTRATION: &str = "config/demo/demo.mp4";
 
-/// What to capture.
+/// The sources to capture.
 #[derive(Clone, Debug)]
 pub enum Choice {
     Devices {
@@ -30,6 +31,7 @@ pub enum Choice {
 }
 
 impl Choice {
+    /// Whether there are pictures and sound.
     pub fn streams(&self) -> Streams {
         match self {
             Choice::Devices { video, audio, .. } => Streams {
@@ -40,7 +42,7 @@ impl Choice {
         }
     }
 
-    /// The recording that is played.
+    /// The recording that is played; `None` for devices.
     pub fn recording(&self) -> Option<&PathBuf> {
         match self {
             Choice::Devices { .. } => None,
@@ -48,7 +50,7 @@ impl Choice {
         }
     }
 
-    /// One line per decision, for the person who started it.
+    /// One line for each decision, for the user.
     pub fn explanation(&self) -> &[String] {
         match self {
             Choice::Devices { notes, .. } | Choice::Recording { notes, .. } => notes,
@@ -57,6 +59,9 @@ impl Choice {
 }
 
 /// The tracks and channels that the configuration selects.
+///
+/// # Errors
+/// A selection cannot be parsed.
 pub fn track_choice(config: &Config) -> Result<TrackChoice, DaemonError> {
     TrackChoice::parse(
         &config.video_track,
@@ -70,7 +75,8 @@ pub fn track_choice(config: &Config) -> Result<TrackChoice, DaemonError> {
     })
 }
 
-/// `--replay` before devices; `auto` and `default` are whatever is there, or comes to be.
+/// Chooses the sources: `--replay`, else devices. `auto` and `default` are present devices, or the
+/// first ones that appear.
 pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonError> {
     if let Some(file) = &options.replay {
         let note = format!(
@@ -116,8 +122,9 @@ pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonErr
     }
 }
 
-/// What is captured where `found` is what there is just now. What is not there is waited for: a service starts before the USB bus has told
-/// of its cameras. Whoever asks for a demonstration wants to see something at once: then it is left out, and `None` is nothing at all.
+/// Settles `auto` and `default`; `found` are the present devices. A missing device is waited for,
+/// because a service may start before the USB bus reports its cameras. With `demonstration`, a
+/// missing device is left out instead. `None`: no source is left.
 fn settle(
     mut video: VideoSpec,
     mut audio: AudioSpec,
@@ -127,25 +134,39 @@ fn settle(
 ) -> Option<(VideoSpec, AudioSpec)> {
     if video == VideoSpec::Auto {
         match found.iter().find(|d| d.kind == DeviceKind::Video) {
-            Some(camera) => notes.push(format!("camera: {} ({}), the first found", camera.name, camera.config)),
+            Some(camera) => notes.push(format!(
+                "camera: {} ({}), the first found",
+                camera.name, camera.config
+            )),
             None if demonstration => {
                 notes.push("no camera found (video.source = \"auto\")".into());
                 video = VideoSpec::None;
             }
-            None => notes.push("no camera yet (video.source = \"auto\"): the first to appear is taken; \"none\" does without".into()),
+            None => notes.push(
+                "no camera yet (video.source = \"auto\"): the first to appear is taken; \
+                 \"none\" does without"
+                    .into(),
+            ),
         }
     } else {
         notes.push(format!("video: {video}"));
     }
     if audio == AudioSpec::Default {
-        // ALSA lists plug-ins (`null`, `jack`, …) as devices where there is no sound card at all: only a default that opens counts.
-        match found.iter().find(|d| d.kind == DeviceKind::Audio && d.config == AudioSpec::Default.to_string()) {
+        // Without a sound card, ALSA lists plug-ins (`null`, `jack`, …) as devices: only a default
+        // that opens counts.
+        let default = AudioSpec::Default.to_string();
+        let is_default = |d: &&DeviceEntry| d.kind == DeviceKind::Audio && d.config == default;
+        match found.iter().find(is_default) {
             Some(_) => notes.push("microphone: the system's default".into()),
             None if demonstration => {
                 notes.push("no microphone found (audio.source = \"default\")".into());
                 audio = AudioSpec::None;
             }
-            None => notes.push("no microphone yet (audio.source = \"default\"): it is taken when there is one; \"none\" does without".into()),
+            None => notes.push(
+                "no microphone yet (audio.source = \"default\"): it is taken when there is one; \
+                 \"none\" does without"
+                    .into(),
+            ),
         }
     } else {
         notes.push(format!("audio: {audio}"));
@@ -153,15 +174,18 @@ fn settle(
     (video != VideoSpec::None || audio != AudioSpec::None).then_some((video, audio))
 }
 
-/// Why these two sources cannot be captured, whatever devices there are.
+/// Why these two sources cannot be captured with any devices.
 pub fn contradiction(video: &VideoSpec, audio: &AudioSpec) -> Option<String> {
     match (video, audio) {
         (VideoSpec::None, AudioSpec::None) => {
-            Some("video.source and audio.source are both none: nothing to capture; set one of them, or use --replay FILE".into())
+            let what = "video.source and audio.source are both none: nothing to capture; set one \
+                        of them, or use --replay FILE";
+            Some(what.into())
         }
         (VideoSpec::Uri(_) | VideoSpec::Gst(_), _) => None,
         (_, AudioSpec::Uri) => Some(format!(
-            "audio.source is uri, the sound track of the video's source; video.source is {video}, which has none: only uri:<…> and gst:<…> have one"
+            "audio.source is uri, the sound track of the video's source; video.source is {video}, \
+             which has none: only uri:<…> and gst:<…> have one"
         )),
         _ => None,
     }
@@ -191,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_there_is_waited_for_unless_a_demonstration_is_asked_for() {
+    fn missing_devices_are_waited_for_except_for_a_demonstration() {
         let entry = |kind, config: &str| DeviceEntry {
             kind,
             name: "a device".into(),
@@ -226,7 +250,7 @@ mod tests {
             Some((VideoSpec::None, AudioSpec::Default))
         );
         assert_eq!(settled(&[], true), None);
-        // What was named is not looked for here.
+        // Named devices are not searched.
         let named = (VideoSpec::Test, AudioSpec::None);
         assert_eq!(
             settle(named.0.clone(), named.1.clone(), &[], true, &mut Vec::new()),
@@ -235,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn every_decision_is_told() {
+    fn every_decision_has_a_note() {
         let notes = |demonstration| {
             let mut notes = Vec::new();
             let _ = settle(

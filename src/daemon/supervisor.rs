@@ -1,4 +1,4 @@
-//! The supervisor: the main thread, once everything runs.
+//! The supervisor: the main thread, once the stages run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,19 +16,18 @@ use crate::runtime::{
 use crate::serve::{Server, ServerState};
 use crate::time::{Clock, SystemClock};
 
-/// How often the supervisor looks around.
+/// Interval of the supervisor's rounds.
 const ROUND: Duration = Duration::from_millis(50);
-/// How often `status` goes out when nothing changes (`src/event/protocol.md`).
+/// Interval of `status` without a change (`src/event/protocol.md`).
 const STATUS_EVERY: Duration = Duration::from_secs(5);
-/// The least time between two of them: changes in between are published together.
+/// Shortest interval of `status`: changes within it are published together.
 const STATUS_GAP: Duration = Duration::from_millis(250);
-/// Sources that have not delivered by then do not hold back READY=1: a network source may come
-/// later.
+/// READY=1 waits at most this long for the sources: a network source may take longer.
 const OPENING: Duration = Duration::from_secs(10);
-/// A stage that has not moved for so long makes `/readyz` red.
+/// `/readyz` fails if a stage makes no progress for this long.
 const STALLED: Duration = Duration::from_secs(5);
 
-/// The signals of the operating system, as the daemon takes them.
+/// The signals of the operating system.
 pub(super) struct Signals {
     /// SIGTERM or SIGINT: the daemon ends.
     pub stop: Arc<AtomicBool>,
@@ -40,7 +39,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// From now on signals are taken; a second SIGTERM or SIGINT ends the process at once.
+    /// Installs the handlers. A second SIGTERM or SIGINT ends the process at once.
     pub fn install(control: Control) -> Signals {
         use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
         let signals = Signals {
@@ -97,7 +96,7 @@ fn carry_out(
     Ok(())
 }
 
-/// The main thread's work: status, systemd, commands, failures, the end.
+/// The main thread's work: status, systemd, commands, failures and the end.
 pub(super) struct Supervisor<'a> {
     pub ring: &'a Ring,
     pub server_state: &'a DaemonState,
@@ -121,7 +120,7 @@ impl Supervisor<'_> {
             if pipeline.has_failed() || pipeline.has_ended() {
                 return;
             }
-            self.sources.look();
+            self.sources.end_with_recording();
             self.signals.send();
             let Supervisor {
                 sources,
@@ -132,7 +131,7 @@ impl Supervisor<'_> {
                 .carry_out(|command| carry_out(command, sources, server_state));
             let seen = self.health.wait_for_change(changes, ROUND);
             let now = self.clock.now();
-            for outage in outages.look(&self.health.sources(), now) {
+            for outage in outages.update(&self.health.sources(), now) {
                 match outage {
                     Outage::Began { .. } => tracing::warn!("{outage}"),
                     Outage::Ended { .. } => tracing::info!("{outage}"),

@@ -1,7 +1,7 @@
-//! One client's position in the ring, its subscription, and what it lost.
+//! One client's position in the ring, its subscription and its losses.
 //!
-//! A cursor holds sequence numbers, never frames: at most `unsent_limit` of them beyond a replay, so a client that stands still costs
-//! a few hundred bytes. Pure: no socket, no clock.
+//! A cursor holds sequence numbers, never frames: at most `unsent_limit` beyond a replay. A stalled
+//! client costs a few hundred bytes. No socket and no clock are involved.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,42 +9,11 @@ use std::sync::Arc;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::filter::Filter;
+use super::missed::Missed;
 use super::ring::{Held, Ring};
-use crate::event::{Answer, Subscription};
+use crate::event::Subscription;
 
-/// Events that a reader did not get, both ends inclusive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Missed {
-    pub count: u64,
-    pub from_seq: u64,
-    pub to_seq: u64,
-}
-
-impl Missed {
-    pub fn range(from_seq: u64, to_seq: u64) -> Self {
-        Missed {
-            count: to_seq - from_seq + 1,
-            from_seq,
-            to_seq,
-        }
-    }
-    pub fn answer(self) -> Answer {
-        Answer::Dropped {
-            count: self.count,
-            from_seq: self.from_seq,
-            to_seq: self.to_seq,
-        }
-    }
-    pub(super) fn and(self, other: Missed) -> Missed {
-        Missed {
-            count: self.count + other.count,
-            from_seq: self.from_seq.min(other.from_seq),
-            to_seq: self.to_seq.max(other.to_seq),
-        }
-    }
-}
-
-/// What a client is to be sent next.
+/// The next message to a client.
 #[derive(Debug, PartialEq)]
 pub enum Next {
     Frame {
@@ -55,7 +24,7 @@ pub enum Next {
     Dropped(Missed),
 }
 
-/// Gaps that are reported apart; beyond it the two oldest become one.
+/// Gaps that are reported separately. Beyond that, the two oldest are joined.
 const MAX_GAPS: usize = 16;
 
 /// `resume_after` names an event that does not exist yet.
@@ -64,30 +33,35 @@ pub struct NotPublished {
     pub next_seq: u64,
 }
 
+/// A client's position in the ring.
 pub struct Cursor {
     ring: Arc<Ring>,
     filter: Filter,
     unsent_limit: usize,
-    /// Events up to here are unaccounted for: older than this client, and older than all that it has asked for by `resume_after`. All
-    /// that follow were sent, or reported as dropped, or are waiting, or were not subscribed to.
+    /// Events up to here are unaccounted for: they are older than this client and than every
+    /// `resume_after` of it. Later events were sent, are reported as dropped, wait, or are not
+    /// subscribed to.
     unaccounted_to: u64,
     /// The newest event that was matched against the filter.
     seen: u64,
-    /// Matched and waiting, oldest first. The first `replaying` of them were asked for by `resume_after` and do not count as unsent.
+    /// Matched and waiting, oldest first. The first `replaying` of them belong to a `resume_after`
+    /// and do not count as unsent.
     unsent: VecDeque<u64>,
     replaying: usize,
-    /// Gone before this client asked for them, and not yet reported: older than all that is sent next.
+    /// Dropped by the ring before this client requested them, and not yet reported. They are older
+    /// than the next frame.
     gone_before: Option<Missed>,
-    /// Lost and not yet reported, oldest first: one range for each gap between what waits.
+    /// Lost and not yet reported, oldest first: one range for each gap between waiting events.
     missed: VecDeque<Missed>,
     newest_sent: u64,
-    /// How much of `missed` came by slowness and was not yet counted.
+    /// Events of `missed` that were lost by slowness and are not yet counted in the metrics.
     uncounted: u64,
     settled: SettledMarks,
 }
 
 impl Cursor {
-    /// Stands behind the newest event. `unsent_limit`: how many matching events may wait before the oldest are dropped.
+    /// A cursor behind the newest event. `unsent_limit`: matching events that may wait before the
+    /// oldest are dropped.
     pub fn new(ring: Arc<Ring>, unsent_limit: usize) -> Self {
         let (newest, max_events) = {
             let held = ring.held();
@@ -109,11 +83,13 @@ impl Cursor {
         }
     }
 
+    /// The current subscription.
     pub fn subscription(&self) -> &Subscription {
         &self.filter.subscription
     }
 
-    /// `oldest_seq` and `next_seq` of `hello`: what can be replayed, and the first event that this client gets by itself.
+    /// `oldest_seq` and `next_seq` of `hello`: the oldest event that can be replayed, and the first
+    /// event that this client gets without a replay.
     pub fn bounds(&self) -> (u64, u64) {
         (
             self.ring.held().oldest_seq().min(self.seen + 1),
@@ -121,10 +97,15 @@ impl Cursor {
         )
     }
 
-    /// Replaces the subscription. What waits unsent stays only if the new one wants it. With `resume_after`, events after it that the
-    /// ring still holds come first, in order, except those that this connection has already sent, and what waits up to it is no longer
-    /// wanted. Events after it that have left the ring are reported as dropped, each once: those that waited, and those that were
-    /// published before this connection and that no earlier `resume_after` has asked for.
+    /// Replaces the subscription. A waiting event stays only if the new subscription includes it.
+    ///
+    /// With `resume_after`, later events that the ring still holds come first, in order, except
+    /// those that this connection has already sent. Waiting events up to it are discarded. Later
+    /// events that have left the ring are reported as dropped, each once: those that waited, and
+    /// those from before this connection that no earlier `resume_after` has included.
+    ///
+    /// # Errors
+    /// `resume_after` is not published yet.
     pub fn subscribe(
         &mut self,
         subscription: Subscription,
@@ -138,8 +119,8 @@ impl Cursor {
             });
         }
         self.filter = Filter::new(subscription);
-        // Counted after the waiting events are known again: they separate gaps.
-        let mut gone = Vec::new();
+        // Counted after the loop, because waiting events separate gaps.
+        let mut lost = Vec::new();
         let Some(after) = resume_after else {
             let (waiting, replaying) = (
                 std::mem::take(&mut self.unsent),
@@ -147,7 +128,7 @@ impl Cursor {
             );
             for (index, seq) in waiting.into_iter().enumerate() {
                 match held.keys(seq) {
-                    None => gone.push(Missed::range(seq, seq)),
+                    None => lost.push(Missed::range(seq, seq)),
                     Some(keys) if self.filter.passes(keys) => {
                         self.unsent.push_back(seq);
                         self.replaying += usize::from(index < replaying);
@@ -155,7 +136,7 @@ impl Cursor {
                     Some(_) => {}
                 }
             }
-            gone.into_iter().for_each(|missed| self.miss(missed));
+            lost.into_iter().for_each(|missed| self.miss(missed));
             return Ok(());
         };
         let oldest = held.oldest_seq();
@@ -168,12 +149,12 @@ impl Cursor {
         self.unaccounted_to = self.unaccounted_to.min(after);
         for seq in waited {
             if seq > after && seq < oldest {
-                gone.push(Missed::range(seq, seq));
+                lost.push(Missed::range(seq, seq));
             }
         }
         let never_matched = (self.seen + 1).max(after + 1);
         if never_matched < oldest {
-            gone.push(Missed::range(never_matched, oldest - 1));
+            lost.push(Missed::range(never_matched, oldest - 1));
         }
         for seq in oldest.max(after + 1)..held.next_seq() {
             if seq > self.seen {
@@ -187,7 +168,7 @@ impl Cursor {
         }
         self.replaying = self.unsent.len();
         self.seen = held.next_seq() - 1;
-        gone.into_iter().for_each(|missed| self.miss(missed));
+        lost.into_iter().for_each(|missed| self.miss(missed));
         Ok(())
     }
 
@@ -196,11 +177,12 @@ impl Cursor {
         self.gone_before.take().or_else(|| self.missed.pop_front())
     }
 
-    /// The next frame for this client, `None` if it has everything. To be called when the socket takes another frame.
+    /// The next frame for this client; `None` if it is up to date. Called when the socket accepts
+    /// another frame.
     pub fn next_frame(&mut self) -> Option<Next> {
         let ring = self.ring.clone();
         let held = ring.held();
-        self.look(&held, false);
+        self.match_new(&held, false);
         while let Some(&seq) = self.unsent.front() {
             if self.gone_before.is_some()
                 || self.missed.front().is_some_and(|gap| gap.from_seq < seq)
@@ -209,8 +191,8 @@ impl Cursor {
             }
             self.unsent.pop_front();
             self.replaying = self.replaying.saturating_sub(1);
-            // Sent now, or reported as dropped: a later `resume_after` brings it no second time. The place of what has left the ring is
-            // another event's.
+            // The event is sent now or reported as dropped, so a later `resume_after` must not
+            // repeat it. An event outside of the ring has no mark: its place is another event's.
             if seq >= held.oldest_seq() {
                 self.settled.set(seq);
             }
@@ -229,13 +211,14 @@ impl Cursor {
         self.take_missed().map(Next::Dropped)
     }
 
-    /// To be called when the socket takes nothing: counts what this client falls behind and drops the oldest beyond the limit.
+    /// Called when the socket accepts nothing: matches all new events, and drops the oldest beyond
+    /// the limit.
     pub fn fall_behind(&mut self) {
         let ring = self.ring.clone();
-        self.look(&ring.held(), true);
+        self.match_new(&ring.held(), true);
     }
 
-    /// Has the client told that it lost these, by no slowness of its own: they do not count as such.
+    /// Adds lost events to report. They do not count as lost by slowness.
     pub fn lose(&mut self, more: Missed) {
         let at = self
             .missed
@@ -253,7 +236,7 @@ impl Cursor {
         }
     }
 
-    /// Makes one gap of it and the next, if nothing that waits or was sent lies between.
+    /// Joins this gap and the next, if no waiting or sent event lies between.
     fn join_gap(&mut self, at: usize) {
         let (gap, next) = (self.missed[at], self.missed[at + 1]);
         let before = |bound: u64| self.unsent.partition_point(|seq| *seq <= bound);
@@ -265,16 +248,17 @@ impl Cursor {
         }
     }
 
-    /// How many events this client lost by being slow since the last call.
+    /// Number of events lost by slowness since the last call.
     pub fn take_uncounted(&mut self) -> u64 {
         std::mem::take(&mut self.uncounted)
     }
 
-    /// Matches new events against the filter: all of them, or no more than may wait.
-    fn look(&mut self, held: &Held, all: bool) {
+    /// Matches new events against the filter: all of them, or only as many as may wait.
+    fn match_new(&mut self, held: &Held, all: bool) {
         let oldest = held.oldest_seq();
         if self.seen + 1 < oldest {
-            // The whole ring went past between two looks; what it held can no longer be matched, so all of it counts.
+            // The whole ring has overtaken the cursor. Overwritten events cannot be matched, so all
+            // of them count as lost.
             self.miss(Missed::range(self.seen + 1, oldest - 1));
             self.seen = oldest - 1;
         }
@@ -303,7 +287,8 @@ impl Cursor {
     }
 }
 
-/// Which of the ring's events this connection has sent, or reported as dropped for good: one bit for each place in the ring.
+/// The ring's events that this connection has sent or finally reported as dropped: one bit for each
+/// place in the ring.
 struct SettledMarks {
     bits: Vec<u64>,
     places: u64,

@@ -1,4 +1,4 @@
-//! Which events a subscription wants.
+//! The filter of a subscription.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ pub(super) struct FilterKeys<'a> {
     pub subject: Option<SubjectId>,
     /// The subject that the event's subject was merged into.
     pub into: Option<SubjectId>,
-    /// Of an `expression` alone.
+    /// For an `expression` only.
     pub expression: Option<ExpressionKeys<'a>>,
 }
 
@@ -51,7 +51,7 @@ impl<'a> FilterKeys<'a> {
     }
 }
 
-/// A subscription and what its rate limit remembers.
+/// A subscription and the state of its rate limit.
 pub(super) struct Filter {
     pub subscription: Subscription,
     last_end: HashMap<SubjectId, MediaTime>,
@@ -65,8 +65,8 @@ impl Filter {
         }
     }
 
-    /// Whether the subscription wants this event. Events have to be asked for in their order, each
-    /// once: the rate limit counts them.
+    /// Whether the subscription includes this event. Must be called once for each event, in order:
+    /// the rate limit counts them.
     pub fn passes(&mut self, event: FilterKeys<'_>) -> bool {
         let wanted = &self.subscription;
         if wanted
@@ -77,7 +77,7 @@ impl Filter {
             return false;
         }
         if let Some(subjects) = &wanted.subjects {
-            // An empty list is none at all, also of the events that belong to no subject.
+            // An empty list excludes every event, also those without a subject.
             let has = |subject: Option<SubjectId>| subject.is_some_and(|s| subjects.contains(&s));
             if subjects.is_empty()
                 || (event.subject.is_some() && !has(event.subject) && !has(event.into))
@@ -98,7 +98,7 @@ impl Filter {
         {
             return false;
         }
-        // The client compares with the rounded number that it sees.
+        // Compared with the rounded number, which the client sees.
         if wanted
             .min_confidence
             .is_some_and(|least| wire_decimals(expression.confidence) < least)
@@ -108,7 +108,7 @@ impl Filter {
         let Some(rate_hz) = wanted.max_rate_hz else {
             return true;
         };
-        // A hop on the very grid of the rate passes: half a percent for rounding.
+        // Half a percent for rounding: a hop of exactly the period passes.
         let gap_nanos = 0.995e9 / rate_hz;
         let end = expression.end_ns;
         let is_early =

@@ -1,4 +1,4 @@
-//! The thread of a sink: it follows the ring and ends with it, however the sink's output stalls.
+//! The thread of a sink: it follows the ring and ends with it, even if the sink's output stalls.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::cursor::Missed;
+use super::missed::Missed;
 use super::ring::{Published, Read, Reader, Ring};
 use super::sink::{LossPolicy, Sink, SinkError};
 use crate::output::at_most;
 
-/// How often a sink without new events is asked again to say what is missing.
+/// Interval of attempts to report missing events while there are no new ones.
 const IDLE: Duration = Duration::from_secs(1);
-/// Time for a thread to return from a write once it must not wait any more.
+/// Time limit of a thread to return from a write once it must not wait.
 const LEAVING: Duration = Duration::from_millis(200);
 
 /// Called with a sink's name and the number of events that it lost, on the sink's thread.
@@ -30,11 +30,11 @@ pub(super) struct Follower {
     policy: LossPolicy,
 }
 
-/// What the thread and its owner both see.
+/// State of the thread that its owner shares.
 #[derive(Default)]
 struct Shared {
-    /// The thread must not wait for its reader any more.
-    hurries: AtomicBool,
+    /// The thread must no longer wait for its reader.
+    must_not_wait: AtomicBool,
     written: AtomicU64,
     /// Events that could not be written, or that the ring overwrote first.
     lost: AtomicU64,
@@ -42,21 +42,20 @@ struct Shared {
     cause: Mutex<Option<io::Error>>,
 }
 
-/// How a sink ended.
+/// The result of a sink.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub target: String,
     pub policy: LossPolicy,
     pub written: u64,
-    /// All that was published since the sink follows the ring, and is not in its output.
+    /// Events since the start of the sink that are not in its output.
     pub lost: u64,
     /// Why events could not be written, the newest cause.
     pub cause: Option<io::Error>,
 }
 
 impl Follower {
-    /// Starts the thread: everything that `reader` reads is written to the sink, until the ring is
-    /// closed.
+    /// Starts the thread. It writes every event of `reader` to the sink, until the ring is closed.
     pub fn spawn(sink: Box<dyn Sink>, reader: Reader, on_loss: OnLoss) -> io::Result<Follower> {
         let (ring, first_seq) = reader.position();
         let (target, policy) = (sink.target(), sink.loss_policy());
@@ -84,9 +83,9 @@ impl Follower {
         })
     }
 
-    /// Once the ring is closed: waits for the threads to write what is left, at most `limit` for
-    /// all of them; then they no longer wait for their readers, and what is left is lost. A thread
-    /// that hangs in the system all the same is left behind.
+    /// Ends the sinks of a closed ring. Waits at most `limit` for all of them to write the
+    /// remaining events. Then they no longer wait for their readers, and the rest is lost. A thread
+    /// that still hangs in a system call is abandoned.
     pub fn finish(followers: Vec<Follower>, limit: Duration) -> Vec<Outcome> {
         let wait = |limit| {
             let goes_on = at_most(limit);
@@ -96,7 +95,7 @@ impl Follower {
         };
         wait(limit);
         for follower in &followers {
-            follower.shared.hurries.store(true, Ordering::Release);
+            follower.shared.must_not_wait.store(true, Ordering::Release);
         }
         wait(LEAVING);
         followers.into_iter().map(Follower::outcome).collect()
@@ -117,7 +116,7 @@ impl Follower {
     }
 }
 
-/// What the thread does.
+/// The thread's own state.
 struct Work {
     name: &'static str,
     target: String,
@@ -125,7 +124,7 @@ struct Work {
     reader: Reader,
     on_loss: OnLoss,
     shared: Arc<Shared>,
-    /// Events that are lost and of which the output does not say so yet.
+    /// Lost events that are not yet reported in the output.
     missed: Option<Missed>,
     failed: bool,
 }
@@ -154,7 +153,7 @@ impl Work {
         }
     }
 
-    /// Until the ring is closed or the output has ended.
+    /// Runs until the ring is closed or the output has ended.
     fn follow(&mut self, sink: &mut dyn Sink) {
         loop {
             let done = match self.reader.read(IDLE) {
@@ -163,7 +162,7 @@ impl Work {
                     self.lose(missed);
                     Ok(())
                 }
-                Read::TimedOut => self.say_what_is_missing(sink).map(|_| ()),
+                Read::TimedOut => self.report_missed(sink).map(|_| ()),
                 Read::Ended => break,
             };
             if done.is_err() {
@@ -171,11 +170,11 @@ impl Work {
                 return;
             }
         }
-        let _ = self.say_what_is_missing(sink);
+        let _ = self.report_missed(sink);
         let shared = self.shared.clone();
-        let unread = sink.finish(&|| !shared.hurries.load(Ordering::Acquire));
+        let unread = sink.finish(&|| !shared.must_not_wait.load(Ordering::Acquire));
         if unread > 0 {
-            // What says that events are missing may be among them.
+            // The report of missing events may be among them.
             let less = unread.min(shared.written.load(Ordering::Relaxed));
             shared.written.fetch_sub(less, Ordering::Relaxed);
             self.count_lost(less);
@@ -184,7 +183,7 @@ impl Work {
 
     fn write(&mut self, sink: &mut dyn Sink, event: &Published) -> Result<(), HasEnded> {
         let is_written =
-            self.say_what_is_missing(sink)? && self.put(|may_wait| sink.write(event, may_wait))?;
+            self.report_missed(sink)? && self.put(|may_wait| sink.write(event, may_wait))?;
         if is_written {
             self.shared.written.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -203,16 +202,16 @@ impl Work {
         (self.on_loss)(self.name, events);
     }
 
-    /// True where nothing is left to be said.
-    fn say_what_is_missing(&mut self, sink: &mut dyn Sink) -> Result<bool, HasEnded> {
+    /// Reports missing events. Returns whether none is left to report.
+    fn report_missed(&mut self, sink: &mut dyn Sink) -> Result<bool, HasEnded> {
         let Some(missed) = self.missed else {
             return Ok(true);
         };
-        let said = self.put(|may_wait| sink.missed(missed, may_wait))?;
-        if said {
+        let reported = self.put(|may_wait| sink.missed(missed, may_wait))?;
+        if reported {
             self.missed = None;
         }
-        Ok(said)
+        Ok(reported)
     }
 
     /// Whether the call succeeded. An error is logged once, until a call succeeds.
@@ -221,7 +220,7 @@ impl Work {
         call: impl FnOnce(&dyn Fn() -> bool) -> Result<(), SinkError>,
     ) -> Result<bool, HasEnded> {
         let shared = &self.shared;
-        match call(&|| !shared.hurries.load(Ordering::Acquire)) {
+        match call(&|| !shared.must_not_wait.load(Ordering::Acquire)) {
             Ok(()) => self.failed = false,
             Err(SinkError::Ended) => return Err(HasEnded),
             Err(SinkError::Failed(error)) => {
@@ -240,7 +239,7 @@ impl Work {
     }
 }
 
-/// The output takes nothing any more, and needs nothing.
+/// The output has ended and needs no more events.
 struct HasEnded;
 
 #[cfg(test)]

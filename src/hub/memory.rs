@@ -6,7 +6,7 @@ use crate::event::{
     Event, ExpressionEvent, Provenance, Scores, SourceStatus, SpeechEvent, SpokenWord, StatusEvent,
 };
 
-/// Bytes of the event and of all that it owns on the heap, without the allocator's own share.
+/// Bytes of the event and of its heap memory, without the allocator's overhead.
 pub(super) fn memory(event: &Event) -> usize {
     size_of::<Event>()
         + match event {
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_default_ring_has_room_for_as_many_expressions_as_places() {
-        let event = crate::serve::bench::sample_expression(0);
+        let event = crate::testing::server::sample_expression(0);
         let frame = event.to_json(1, crate::event::Form::Live).len();
         let one = memory(&event) + frame;
         assert!(

@@ -2,13 +2,14 @@
 //!
 //! | to add | go to |
 //! |---|---|
-//! | an output | a file in `sinks` that implements [`Sink`], its line in `sinks/mod.rs`, its configuration key |
+//! | an output | a [`Sink`] in a file of `sinks`, its line in `sinks/mod.rs`, its key |
 //! | a key that subscriptions filter by | `FilterKeys` in `filter.rs` |
 
 pub mod cursor;
 mod filter;
 mod follower;
 mod memory;
+mod missed;
 pub mod out_file;
 pub mod ring;
 pub mod sink;
@@ -16,7 +17,8 @@ pub mod sinks;
 #[cfg(test)]
 mod testing;
 
-pub use cursor::{Cursor, Missed, Next};
+pub use cursor::{Cursor, Next};
+pub use missed::Missed;
 pub use ring::{Published, Read, Reader, Ring};
 pub use sink::{LossPolicy, Sink, SinkError};
 pub use sinks::{FollowingSinks, JsonLines, Sinks, SinksError};

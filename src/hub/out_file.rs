@@ -1,6 +1,6 @@
-//! A file, FIFO or device that events are written to, a line at a time. A line is written wholly or
-//! not at all. The recording that the events come from is never written to, and what an existing
-//! file holds is kept until there is something to write.
+//! A file, FIFO or device that events are written to, line by line. A line is written wholly or not
+//! at all. The recording that the events come from is never written to. An existing file keeps its
+//! content until the first write.
 
 use std::collections::VecDeque;
 use std::fs::{File, Metadata, OpenOptions};
@@ -17,17 +17,17 @@ use serde::de::IgnoredAny;
 
 use crate::output::{Stream, take_stdout};
 
-/// How often a FIFO without a reader is tried again.
+/// Interval of attempts to open a FIFO without a reader.
 const RETRY: Duration = Duration::from_millis(50);
-/// A last line that is longer is none of ours.
+/// A longer last line is not an event.
 const LONGEST_LINE: u64 = 1 << 20;
 
-/// What happens to what is in the file already.
+/// Treatment of an existing file's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
-    /// It is removed with the first write or flush.
+    /// The content is removed with the first write or flush.
     Truncate,
-    /// What is written comes behind it.
+    /// Lines are appended.
     Append,
 }
 
@@ -39,13 +39,13 @@ pub enum OutFileError {
     Unwritable { path: PathBuf, source: io::Error },
 }
 
-/// Takes whole lines.
+/// An output of whole lines.
 pub trait LineOutput: Send {
-    /// Writes `line`, which ends in a newline. After an error nothing of it is in the output, or
-    /// its rest is written before the next line. Waits for a reader while `goes_on` holds.
+    /// Writes `line`, which ends in a newline. Waits for a reader while `goes_on` holds. After an
+    /// error, nothing of the line is in the output, or its rest is written before the next line.
     fn put(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()>;
 
-    /// Lines that were put and that no reader has taken, nor will: the last one has left.
+    /// Lines that were written and that no reader will read, because the last one has left.
     fn unread_lines(&mut self) -> usize {
         0
     }
@@ -58,18 +58,18 @@ pub struct OutFile {
     is_stdout: bool,
     /// `None`: a FIFO without a reader.
     stream: Option<Stream>,
-    /// What has to be done to the file before the first line.
+    /// Preparation of the file before the first line.
     first: First,
-    /// The file was not there before, and nothing was written yet.
+    /// The path, if the file is new and nothing is written yet.
     made: Option<PathBuf>,
-    /// The rest of a line that could not be taken back, or a missing newline.
-    owed: Vec<u8>,
-    /// Lines in the FIFO that its reader has not taken, or not wholly.
+    /// The rest of a partly written line that could not be removed, or a missing newline.
+    pending: Vec<u8>,
+    /// Lines in the FIFO that its reader has not read, or only in part.
     in_pipe: InPipe,
-    /// Lines that the last reader left there, for the next one.
-    left: VecDeque<Vec<u8>>,
-    /// It is logged that the FIFO has no reader.
-    told: bool,
+    /// Lines that the last reader did not read, for the next one.
+    unread: VecDeque<Vec<u8>>,
+    /// The missing reader of the FIFO is logged.
+    missing_reader_is_logged: bool,
 }
 
 /// Copies of the newest lines in a pipe, oldest first.
@@ -85,7 +85,7 @@ impl InPipe {
         self.lines.push_back(line.to_vec());
     }
 
-    /// Forgets what was read: all but the lines that the newest `unread` bytes belong to.
+    /// Drops lines that were read: all but those of the newest `unread` bytes.
     fn keep(&mut self, unread: usize) {
         while let Some(oldest) = self.lines.front()
             && self.bytes - oldest.len() >= unread
@@ -104,14 +104,17 @@ enum First {
 }
 
 impl OutFile {
-    /// Opens `path` (`-`: standard output, which is then ours alone), or makes it, readable by its
-    /// owner alone. Never waits. Refuses to write into any of `inputs`, by whatever name.
+    /// Opens or creates `path`. A new file is readable by its owner alone. With `-`, the file takes
+    /// standard output over. Never waits.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or is one of `inputs`, also by another name.
     pub fn open<'a>(
         path: &Path,
         mode: OpenMode,
         inputs: impl IntoIterator<Item = &'a PathBuf>,
     ) -> Result<OutFile, OutFileError> {
-        // Beyond the limit of a file's size a write is to fail, not to end the process.
+        // Beyond the limit of file size, a write must fail instead of ending the process.
         static FILE_SIZE: Once = Once::new();
         FILE_SIZE.call_once(|| {
             let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Default::default());
@@ -141,7 +144,7 @@ impl OutFile {
         };
         let first = match &stream {
             Some(stream) if stream.is_regular() && is_stdout => First::MendLastLine,
-            // Pipes and devices hold nothing.
+            // Pipes and devices have no content.
             Some(stream) if stream.is_regular() => match mode {
                 OpenMode::Truncate => First::Truncate,
                 OpenMode::Append => First::MendLastLine,
@@ -157,25 +160,25 @@ impl OutFile {
             stream,
             first,
             made,
-            owed: Vec::new(),
+            pending: Vec::new(),
             in_pipe: InPipe::default(),
-            left: VecDeque::new(),
-            told: false,
+            unread: VecDeque::new(),
+            missing_reader_is_logged: false,
         })
     }
 
+    /// Whether the file is standard output.
     pub fn is_stdout(&self) -> bool {
         self.is_stdout
     }
 
-    /// Waits for a FIFO's reader while `goes_on` holds, and makes the file ready for the first
-    /// line.
+    /// Waits for a FIFO's reader while `goes_on` holds, and prepares the file for the first line.
     fn begin(&mut self, goes_on: &dyn Fn() -> bool) -> io::Result<&mut Stream> {
         self.made = None;
         while self.stream.is_none() {
             self.stream = open_fifo(&self.path)?;
             if self.stream.is_none() {
-                if !std::mem::replace(&mut self.told, true) {
+                if !std::mem::replace(&mut self.missing_reader_is_logged, true) {
                     tracing::info!("{} has no reader: waiting for one", self.path.display());
                 }
                 if !goes_on() {
@@ -187,11 +190,11 @@ impl OutFile {
                 std::thread::sleep(RETRY);
             }
         }
-        self.told = false;
+        self.missing_reader_is_logged = false;
         let stream = self.stream.as_mut().expect("opened above");
         match std::mem::replace(&mut self.first, First::Nothing) {
             First::Truncate => stream.file().set_len(0)?,
-            First::MendLastLine => self.owed = mend_last_line(stream.file(), &self.path)?,
+            First::MendLastLine => self.pending = mend_last_line(stream.file(), &self.path)?,
             First::Nothing => {}
         }
         Ok(stream)
@@ -200,14 +203,14 @@ impl OutFile {
     fn put_once(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
         self.begin(goes_on)?;
         let stream = self.stream.as_mut().expect("begun");
-        if let Err(failure) = stream.put(&self.owed, goes_on) {
-            self.owed.drain(..failure.written);
+        if let Err(failure) = stream.put(&self.pending, goes_on) {
+            self.pending.drain(..failure.written);
             return Err(failure.cause);
         }
-        self.owed.clear();
-        while let Some(line) = self.left.pop_front() {
+        self.pending.clear();
+        while let Some(line) = self.unread.pop_front() {
             if let Err(error) = self.put_whole(&line, goes_on) {
-                self.left.push_front(line);
+                self.unread.push_front(line);
                 return Err(error);
             }
         }
@@ -218,7 +221,7 @@ impl OutFile {
         let stream = self.stream.as_mut().expect("begun");
         if let Err(failure) = stream.put_line(line, goes_on) {
             if failure.written > 0 && !stream.take_back(failure.written) {
-                self.owed = line[failure.written..].to_vec();
+                self.pending = line[failure.written..].to_vec();
             }
             return Err(failure.cause);
         }
@@ -229,17 +232,17 @@ impl OutFile {
         Ok(())
     }
 
-    /// Closes our end of a FIFO that has no reader any more: the next reader begins with a whole
-    /// line, the first that the last one has not taken wholly.
-    fn take_back_unread(&mut self) {
+    /// Closes our end of a FIFO that has lost its reader. The next reader starts with a whole line:
+    /// the first that the last reader has not read wholly.
+    fn keep_unread(&mut self) {
         let unread = self.stream.take().and_then(|stream| stream.unread());
         self.in_pipe.keep(unread.unwrap_or(0));
         let in_pipe = std::mem::take(&mut self.in_pipe).lines;
         in_pipe
             .into_iter()
             .rev()
-            .for_each(|line| self.left.push_front(line));
-        self.owed.clear();
+            .for_each(|line| self.unread.push_front(line));
+        self.pending.clear();
     }
 }
 
@@ -248,24 +251,24 @@ impl LineOutput for OutFile {
         loop {
             let put = self.put_once(line, goes_on);
             let is_fifo = self.stream.as_ref().is_some_and(Stream::is_fifo);
-            let left = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
-            if self.is_stdout || !is_fifo || !put.as_ref().is_err_and(left) {
+            let has_left = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+            if self.is_stdout || !is_fifo || !put.as_ref().is_err_and(has_left) {
                 return put;
             }
-            self.take_back_unread();
+            self.keep_unread();
         }
     }
 
     fn unread_lines(&mut self) -> usize {
         let has_reader = |stream: &Stream| !stream.is_fifo() || stream.has_reader();
         if !self.is_stdout && !self.stream.as_ref().is_some_and(has_reader) {
-            self.take_back_unread();
+            self.keep_unread();
         }
-        self.left.len()
+        self.unread.len()
     }
 }
 
-/// Each write is one line; waits for the reader as long as it takes.
+/// Each write is one line. Waits for the reader without a limit.
 impl Write for OutFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.put(line, &|| true)?;
@@ -277,7 +280,7 @@ impl Write for OutFile {
     }
 }
 
-/// Leaves no empty file behind where nothing came of it all.
+/// Removes a new file that nothing was written to.
 impl Drop for OutFile {
     fn drop(&mut self) {
         if let Some(path) = self.made.take() {
@@ -320,7 +323,7 @@ fn open_path(path: &Path, mode: OpenMode) -> io::Result<(Option<Stream>, Option<
             .create(true)
             .create_new(new)
             .truncate(false)
-            // Lines may hold what people say.
+            // Lines may hold spoken text.
             .mode(0o600)
             .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32)
             .open(path)
@@ -359,8 +362,8 @@ fn warn_of_readers(path: &Path) {
     }
 }
 
-/// Where the file's last line has no newline: what must be written before the next line. A half
-/// line of JSON, as a full disk or a crash leaves it, is cut off.
+/// Repairs a last line without a newline. Returns the bytes to write before the next line. A
+/// truncated line of JSON, as after a full disk or a crash, is removed.
 fn mend_last_line(file: &File, path: &Path) -> io::Result<Vec<u8>> {
     let size = file.metadata()?.len();
     let appends = rustix::fs::fcntl_getfl(file)?.contains(OFlags::APPEND);
@@ -368,7 +371,7 @@ fn mend_last_line(file: &File, path: &Path) -> io::Result<Vec<u8>> {
     if size == 0 || !appends && offset.stream_position()? != size {
         return Ok(Vec::new());
     }
-    // Opened anew: ours is for writing alone. Where it may not be read, a blank line does no harm.
+    // Opened again, because `file` is write-only. If it may not be read, a blank line does no harm.
     let Ok(readable) = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())) else {
         return Ok(b"\n".to_vec());
     };
@@ -383,7 +386,7 @@ fn mend_last_line(file: &File, path: &Path) -> io::Result<Vec<u8>> {
     if last.is_empty() {
         return Ok(Vec::new());
     }
-    // A power failure may leave zeros where the line was to be.
+    // A power failure may leave zeros instead of the line.
     let is_half_line =
         last[0] == 0 || last[0] == b'{' && serde_json::from_slice::<IgnoredAny>(last).is_err();
     if !is_half_line {

@@ -1,11 +1,11 @@
 //! The ring of published events: each typed event beside its frame, which is serialised once for
 //! all readers. Publishing never waits for a reader.
 //!
-//! The ring is bounded in events and in bytes. Beyond its bytes the oldest event of the share (the
-//! kind; spoken words have one of their own) that holds the most of them loses its frame and its
-//! content, so that no kind pushes out the others. The event keeps its place and its filter keys,
-//! and readers find it lost. Readers are positions in the ring and own no queue of frames, so a
-//! reader that stands still costs nothing.
+//! The ring is bounded in events and in bytes. Each kind of event is a share, and speech with text
+//! is a share of its own. Beyond the limit of bytes, the oldest event of the largest share loses
+//! its frame and its content, so that no kind displaces the others. The event keeps its place and
+//! its filter keys, and readers get it as lost. Readers are positions in the ring and own no queue
+//! of frames, so a stalled reader costs nothing.
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, Weak};
@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::cursor::Missed;
 use super::memory::memory;
+use super::missed::Missed;
 use crate::event::{Event, Form};
 use crate::time::monotonic_nanos;
 
@@ -23,16 +23,15 @@ pub(super) use held::Held;
 #[cfg(test)]
 pub(super) use held::Remains;
 
-/// How much a ring holds by default.
+/// Default limits of a ring, in events and in bytes.
 pub const MAX_EVENTS: usize = 1024;
 pub const MAX_BYTES: usize = 4 << 20;
 
-/// Called after every publication, on the publisher's thread: must be quick and must not wait.
+/// Called after every publication, on the publisher's thread. Must be quick and must not wait.
 pub type PublishHook = dyn Fn() + Send + Sync;
 
 pub struct Ring {
-    /// Publishers take turns here, so that `seq` is the order in the ring, while readers go on
-    /// reading.
+    /// Serialises publishers, so that `seq` is the order in the ring. Readers do not need it.
     turn: Mutex<()>,
     held: Mutex<Held>,
     changed: Condvar,
@@ -50,14 +49,14 @@ pub struct Published {
     pub published_nanos: i64,
 }
 
-/// Without the content: what is said is in no log.
+/// Without the content: no log holds spoken text.
 impl fmt::Debug for Published {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Published({}, {})", self.seq, self.event.kind())
     }
 }
 
-/// So that [`Ring::publish`] also takes an event that the caller keeps: it is copied.
+/// For [`Ring::publish`] of an event that the caller keeps: it is copied.
 impl From<&Event> for Arc<Event> {
     fn from(event: &Event) -> Self {
         Arc::new(event.clone())
@@ -72,7 +71,7 @@ impl Default for Ring {
 
 impl Ring {
     /// A ring of at most `max_events` events and `max_bytes` bytes, of frames and typed events
-    /// together (one event is always held, however large).
+    /// together. One event is always held, however large.
     pub fn new(max_events: usize, max_bytes: usize) -> Self {
         Ring {
             turn: Mutex::new(()),
@@ -82,8 +81,8 @@ impl Ring {
         }
     }
 
-    /// Gives the event its `seq`, serialises it and puts it into the ring. Never waits for a
-    /// reader.
+    /// Assigns the event's `seq`, serialises it and appends it to the ring. Returns `seq`. Never
+    /// waits for a reader.
     pub fn publish(&self, event: impl Into<Arc<Event>>) -> u64 {
         self.publish_shared(event.into())
     }
@@ -99,14 +98,14 @@ impl Ring {
             frame,
             published_nanos: monotonic_nanos(),
         };
-        let gone = self.held().push(published, bytes);
+        let dropped = self.held().push(published, bytes);
         drop(turn);
         self.call_hooks();
-        drop(gone);
+        drop(dropped);
         seq
     }
 
-    /// No more events: blocking readers end once they have read what is there.
+    /// Ends the ring: blocking readers end after the last event.
     pub fn close(&self) {
         self.held().closed = true;
         self.call_hooks();
@@ -122,7 +121,8 @@ impl Ring {
         self.held().bytes()
     }
 
-    /// Asks to be called after every publication, as long as the returned handle lives.
+    /// Registers a hook that is called after every publication, until the returned handle is
+    /// dropped.
     pub fn on_publish(&self, hook: impl Fn() + Send + Sync + 'static) -> Arc<PublishHook> {
         let hook: Arc<PublishHook> = Arc::new(hook);
         let mut hooks = self.hooks.write().expect("ring hooks");
@@ -131,7 +131,7 @@ impl Ring {
         hook
     }
 
-    /// A blocking reader of everything published from now on.
+    /// A blocking reader of all events that are published from now on.
     pub fn reader(self: &Arc<Self>) -> Reader {
         Reader {
             ring: self.clone(),
@@ -153,18 +153,18 @@ impl Ring {
     }
 }
 
-/// What a blocking read came to.
+/// The result of a blocking read.
 #[derive(Debug)]
 pub enum Read {
     Event(Published),
-    /// The ring let go of these before the reader came back.
+    /// The ring dropped these events before they were read.
     Missed(Missed),
     TimedOut,
     /// The ring is closed and everything has been read.
     Ended,
 }
 
-/// A blocking reader for a thread of its own: gets everything, in order, unless the whole ring
+/// A blocking reader for its own thread. It gets every event in order, unless the whole ring
 /// overtakes it.
 pub struct Reader {
     ring: Arc<Ring>,

@@ -1,26 +1,26 @@
-//! What an output that follows the ring implements.
+//! The trait of outputs that follow the ring.
 
 use std::io;
 
-use super::cursor::Missed;
+use super::missed::Missed;
 use super::ring::Published;
 
 /// Whether a sink may still wait for its reader. False once the daemon ends and the time for the
-/// last events is over.
+/// last events has passed.
 pub type MayWait<'a> = &'a dyn Fn() -> bool;
 
-/// An output that follows the ring on a thread of its own. The thread reads the ring, counts what
-/// is written and lost, and reports errors; the sink writes.
+/// An output that follows the ring on its own thread. The thread reads the ring, counts written and
+/// lost events, and reports errors. The sink writes.
 ///
 /// All methods but [`Sink::name`], [`Sink::target`] and [`Sink::loss_policy`] are called on the
-/// sink's thread. They may block it: the ring goes on, and what it lets go of meanwhile counts as
-/// lost. Where a call waits, it has to ask `may_wait` several times a second and to return once
-/// that is false. A sink that needs tokio owns a runtime and enters it inside these methods.
+/// sink's thread. They may block it: publishing goes on, and events that the ring drops meanwhile
+/// count as lost. A waiting call must check `may_wait` several times a second and return once that
+/// is false. A sink that needs tokio owns a runtime and enters it inside these methods.
 pub trait Sink: Send {
-    /// A word in snake case: the thread's name, and the cause of its losses in `/metrics`.
+    /// A name in snake case: of the thread, and of the cause of its losses in `/metrics`.
     fn name(&self) -> &'static str;
 
-    /// What is written to, as messages name it.
+    /// The name of the output in messages.
     fn target(&self) -> String {
         self.name().to_owned()
     }
@@ -34,15 +34,15 @@ pub trait Sink: Send {
     fn write(&mut self, event: &Published, may_wait: MayWait) -> Result<(), SinkError>;
 
     /// Reports events that are missing at this place of the output: they could not be written, or
-    /// the ring overwrote them. Called before the next event and repeated until it succeeds; no
-    /// event is written before.
+    /// the ring overwrote them. Called before the next event, and repeated until it succeeds. No
+    /// event is written before that.
     fn missed(&mut self, missed: Missed, may_wait: MayWait) -> Result<(), SinkError> {
         let _ = (missed, may_wait);
         Ok(())
     }
 
-    /// The ring is closed and all has been written or lost. Returns how many events that counted as
-    /// written are lost all the same.
+    /// Called when the ring is closed and every event is written or lost. Returns the number of
+    /// events that counted as written and are lost.
     fn finish(&mut self, may_wait: MayWait) -> u64 {
         let _ = may_wait;
         0
@@ -55,25 +55,25 @@ pub enum SinkError {
     /// This event is lost; the next one is tried.
     #[error(transparent)]
     Failed(#[from] io::Error),
-    /// The output has ended for good, and that is no fault: what follows is not written, nor
-    /// counted as lost in `/metrics`.
+    /// The output has ended, without a fault. Later events are neither written nor counted as lost
+    /// in `/metrics`.
     #[error("the output has ended")]
     Ended,
 }
 
-/// What missing events are, once the daemon ends.
+/// Treatment of missing events when the daemon ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LossPolicy {
     /// A number in `/metrics`.
     Counted,
     /// An error of the program.
     Error,
-    /// An error, except that a reader that closed its end (`BrokenPipe`) has read what it wanted.
+    /// An error, unless the reader has closed its end (`BrokenPipe`): it needs no more events.
     ErrorUnlessReaderLeft,
 }
 
 impl LossPolicy {
-    /// Whether `lost` events, the newest of them for this cause, are an error of the program.
+    /// Whether `lost` events are an error of the program. `cause` is that of the newest loss.
     pub(super) fn is_error(self, lost: u64, cause: Option<&io::Error>) -> bool {
         let has_left = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe);
         lost > 0

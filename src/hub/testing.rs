@@ -63,7 +63,7 @@ fn expression_of(
     })
 }
 
-/// Words of so many bytes.
+/// A `speech` event with a text of `bytes` bytes.
 pub fn words(bytes: usize) -> Event {
     Event::Speech(SpeechEvent {
         phase: SpeechPhase::Partial,
@@ -83,7 +83,7 @@ fn any_time() -> impl Strategy<Value = MediaTime> {
     (0i64..2000).prop_map(MediaTime::from_millis)
 }
 
-/// Any event, of few subjects, labels and times, so that subscriptions meet them.
+/// Any event, of few subjects, labels and times, so that subscriptions match some.
 pub fn any_event() -> impl Strategy<Value = Event> {
     let phase = prop_oneof![
         Just(SubjectPhase::Appeared),

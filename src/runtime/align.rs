@@ -1,24 +1,24 @@
-//! The thread "align": faces, sound and words in; clips into the queue.
+//! The thread "align": takes faces, sound and words, puts clips into the queue.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::callbacks::TICK;
 use super::failure::StageError;
-use super::found::FoundCounts;
 use super::queue::InferenceQueue;
+use super::replay_counts::SharedReplayCounts;
 use crate::align::{AlignInput, Aligner};
 use crate::lane::{LaneReceiver, Received};
 use crate::notify::Beat;
 use crate::time::Clock;
 
-/// Runs until the lane ends. `refused` counts items whose stamps went back.
+/// Runs until the lane ends. `refused` counts items with a stamp before an earlier one.
 pub(super) fn align(
     mut aligner: Aligner,
     inputs: &LaneReceiver<AlignInput>,
     queue: &InferenceQueue,
     clock: &dyn Clock,
-    (found, refused): (&FoundCounts, &AtomicU64),
+    (counts, refused): (&SharedReplayCounts, &AtomicU64),
     beat: &Beat,
 ) -> Result<(), StageError> {
     loop {
@@ -29,7 +29,7 @@ pub(super) fn align(
         });
         let ended = match inputs.recv(Some(wait)) {
             Received::Item(input) => {
-                found.see(&input);
+                counts.add(&input);
                 aligner.push(input);
                 refused.store(aligner.refused(), Ordering::Relaxed);
                 false

@@ -1,14 +1,14 @@
 //! Commands to a running session, each answered.
 //!
-//! [`Control`] is the sending end: signals use it now, sockets will. The supervisor takes commands
-//! from [`Commands`] and answers each. A new command is a variant of [`Command`] and its arm in the
+//! [`Control`] is the sending end, which signals use. The supervisor takes commands from
+//! [`Commands`] and answers each. A new command is a variant of [`Command`] and its arm in the
 //! supervisor.
 
 use std::time::Duration;
 
 use crate::lane::{LaneReceiver, LaneSender, Received, WhenFull, lane};
 
-/// Commands that wait for the supervisor; it looks 20 times a second.
+/// Capacity of the lane of commands. The supervisor empties it 20 times a second.
 const WAITING: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Command {
     Resume,
 }
 
-/// Why a command was not carried out.
+/// Why a command was not executed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
     #[error("the session has ended")]
@@ -52,7 +52,7 @@ pub struct Commands {
     requests: LaneReceiver<Request>,
 }
 
-/// An answer that may not be there yet.
+/// A future answer.
 #[derive(Debug)]
 pub struct Pending {
     answer: LaneReceiver<CommandResult>,
@@ -97,14 +97,14 @@ impl Pending {
 }
 
 impl Commands {
-    /// Carries out every command that waits, in order, and answers each. Never waits.
+    /// Executes every waiting command in order, and answers each. Never waits.
     pub fn carry_out(&self, mut act: impl FnMut(Command) -> CommandResult) {
         while let Received::Item(request) = self.requests.recv(Some(Duration::ZERO)) {
             let result = act(request.command);
             if let Err(error) = &result {
                 tracing::warn!(command = ?request.command, %error, "command failed");
             }
-            // The sender may not wait for it.
+            // The sender may have dropped its end.
             let _ = request.answer.send(result);
         }
     }

@@ -1,4 +1,4 @@
-//! Why a stage ended before its time.
+//! Failures of stages.
 
 use std::sync::Mutex;
 
@@ -7,10 +7,10 @@ use crate::causes::one_line;
 use crate::encode::EncodeError;
 use crate::speech::TranscribeError;
 
-/// What ended a stage.
+/// The cause of a failure.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
-    /// The stage that it sends to or hears from has ended.
+    /// The stage at the other end of a lane has ended.
     #[error("the {0} is gone")]
     Gone(&'static str),
     #[error(transparent)]
@@ -25,7 +25,7 @@ pub enum StageError {
     Io(#[from] std::io::Error),
 }
 
-/// A stage and what ended it.
+/// A stage and the cause of its failure.
 #[derive(Debug, thiserror::Error)]
 #[error("stage {stage}")]
 pub struct StageFailure {
@@ -44,7 +44,7 @@ impl StageFailure {
     }
 }
 
-/// The first failure of any stage; later ones are its consequences.
+/// The first failure of any stage. Later failures are its consequences.
 #[derive(Debug, Default)]
 pub(super) struct FirstFailure {
     first: Mutex<Option<StageFailure>>,

@@ -1,4 +1,4 @@
-//! The thread "speech": sound in; voice activity out.
+//! The thread "speech": takes sound, gives voice activity.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,7 +17,7 @@ pub(super) struct HearingThread<'a> {
     pub transcriber: Option<LaneSender<TranscriberInput>>,
     /// `None` in a replay.
     pub is_lost: Option<IsLost>,
-    /// Counts blocks whose stamps went back.
+    /// Counts blocks with a stamp before an earlier one.
     pub refused: &'a AtomicU64,
 }
 
@@ -73,7 +73,7 @@ mod tests {
     const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
 
     #[test]
-    fn aligner_and_transcriber_learn_that_the_sound_is_lost() {
+    fn a_lost_source_is_announced_to_aligner_and_transcriber() {
         let stage = SpeechStage::new(
             TurnRule::default(),
             VoiceDetector::load(&Runtime::load().unwrap()).unwrap(),
@@ -86,7 +86,7 @@ mod tests {
             time: MediaTime::from_millis(1000 * seconds),
             samples: vec![0.0; WINDOW_SAMPLES].into(),
         };
-        // There before anybody waits for it in vain.
+        // Sent before the thread starts to wait.
         assert!(sender.send(block(0)).is_ok());
         std::thread::scope(|scope| {
             scope.spawn(move || {
@@ -105,12 +105,12 @@ mod tests {
                 if number > 0 {
                     assert!(sender.send(block(60)).is_ok());
                 }
-                assert!(
-                    matches!(passed.recv(PATIENCE), Received::Item(item) if item.number == number && item.heard.is_some())
-                );
-                assert!(
-                    matches!(passed.recv(PATIENCE), Received::Item(item) if item.number == number + 1 && item.heard.is_none())
-                );
+                let next = || match passed.recv(PATIENCE) {
+                    Received::Item(item) => (item.number, item.vad.is_some()),
+                    _ => panic!("an item"),
+                };
+                assert_eq!(next(), (number, true));
+                assert_eq!(next(), (number + 1, false));
             }
             drop(sender);
         });

@@ -1,4 +1,4 @@
-//! The thread "infer": clips and changes in, events out. It owns the encoders' graphs.
+//! The thread "infer": takes clips and changes, gives events. It owns the encoders' graphs.
 
 use super::callbacks::Emit;
 use super::queue::{InferenceQueue, Popped};
@@ -10,7 +10,7 @@ use crate::schedule::deadline;
 use crate::session::{ClipTimestamps, EventBuilder};
 use crate::time::Clock;
 
-/// Clips of one batch at most: eight subjects and as many again.
+/// Limit of clips in a batch: two for each of eight subjects.
 const MAX_CLIPS: usize = 16;
 
 /// Runs until the queue ends.

@@ -12,14 +12,14 @@ use crate::lane::{
 use crate::session::{READ_AHEAD, Stages, Tempo, TranscriberInput};
 use crate::time::MediaTime;
 
-/// Seconds of sound: at an utterance's end its words are weighed, which takes a while.
+/// Several seconds of sound: the transcriber is busy for a while at the end of an utterance.
 const TRANSCRIBER_ITEMS: usize = 256;
 
 pub(super) type Ends<T> = (LaneSender<T>, LaneReceiver<T>);
 
 /// Both ends of every queue, until the threads take them.
 pub struct Lanes {
-    /// What capture fills. A source that outlives a pause keeps a clone.
+    /// The lanes of capture. A source that outlives a pause keeps a clone.
     pub outputs: Outputs,
     pub(super) frames: Option<LaneReceiver<VideoFrame>>,
     pub(super) sound: Option<LaneReceiver<AudioBlock>>,
@@ -62,8 +62,8 @@ impl Lanes {
                 lane("detect", 1, WhenFull::DropNewest),
                 lane("detections", 2, WhenFull::DropOldest),
             ),
-            // One request and one answer for each frame that is read ahead, and one in between:
-            // neither side ever waits for the other.
+            // One request and one answer for each frame that is read ahead, and one more: neither
+            // side waits for the other.
             Tempo::Replay => (
                 lane("detect", READ_AHEAD + 1, WhenFull::Block),
                 lane("detections", READ_AHEAD + 1, WhenFull::Block),
@@ -87,7 +87,7 @@ impl Lanes {
         }
     }
 
-    /// Where clients' transcripts enter.
+    /// The sender for clients' transcripts.
     pub fn transcripts(&self) -> WeakLaneSender<AlignInput> {
         self.align.0.downgrade()
     }

@@ -1,13 +1,13 @@
 //! A session's threads: each stage of [`crate::session`] on its own, joined by bounded lanes.
 //!
-//! [`Lanes`] are the queues, [`Pipeline`] the running threads, [`TranscriptInbox`] the way in for
-//! clients' transcripts, [`Control`] the way in for commands.
+//! [`Lanes`] are the queues, [`Pipeline`] the running threads. [`TranscriptInbox`] takes clients'
+//! transcripts, [`Control`] takes commands.
 
 mod align;
 mod callbacks;
 mod control;
 mod failure;
-mod found;
+
 mod hearing;
 mod infer;
 mod lanes;
@@ -15,6 +15,7 @@ mod outages;
 mod panics;
 mod pipeline;
 mod queue;
+mod replay_counts;
 mod transcript_inbox;
 mod transcription;
 mod vision;
@@ -22,11 +23,11 @@ mod vision;
 pub use callbacks::{Emit, IsLost, Losses};
 pub use control::{Command, CommandError, CommandResult, Commands, Control, Pending};
 pub use failure::{StageError, StageFailure};
-pub use found::{Found, FoundCounts};
 pub use lanes::Lanes;
 pub use outages::{Outage, Outages};
 pub(crate) use panics::catch;
 pub use panics::{PanicReport, report_panics};
 pub use pipeline::{Assembly, Pipeline, RefusedCounts};
 pub use queue::InferenceQueue;
+pub use replay_counts::{ReplayCounts, SharedReplayCounts};
 pub use transcript_inbox::TranscriptInbox;

@@ -1,11 +1,12 @@
-//! What the log says of sources that go and come back: one line each, however often they are opened in between.
+//! Log lines about lost sources: one line for each outage and one for its end, regardless of
+//! attempts to open the source.
 
 use std::fmt;
 
 use crate::event::{SourceState, SourceStatus, Sources};
 use crate::time::MediaTime;
 
-/// Since when each source has been lost.
+/// Start of the current outage of each source.
 #[derive(Debug, Default)]
 pub struct Outages {
     video: Option<MediaTime>,
@@ -38,8 +39,8 @@ impl fmt::Display for Outage {
 }
 
 impl Outages {
-    /// What began and what ended since the last call.
-    pub fn look(&mut self, sources: &Sources, now: MediaTime) -> Vec<Outage> {
+    /// The outages that began or ended since the last call.
+    pub fn update(&mut self, sources: &Sources, now: MediaTime) -> Vec<Outage> {
         [
             ("video", &mut self.video, &sources.video),
             ("audio", &mut self.audio, &sources.audio),
@@ -76,36 +77,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_is_told_once_and_its_end_once() {
+    fn an_outage_and_its_end_are_logged_once() {
         let status = |state, reason: Option<&str>| SourceStatus {
             state,
             reason: reason.map(String::from),
             origin_ns: None,
         };
         let mut outages = Outages::default();
-        let mut look = |seconds: i64, video: SourceStatus| {
+        let mut update = |seconds: i64, video: SourceStatus| {
             let sources = Sources {
                 video,
                 audio: status(SourceState::Off, None),
             };
             outages
-                .look(&sources, MediaTime::from_nanos(seconds * 1_000_000_000))
+                .update(&sources, MediaTime::from_nanos(seconds * 1_000_000_000))
                 .iter()
                 .map(Outage::to_string)
                 .collect::<Vec<_>>()
         };
-        assert!(look(0, status(SourceState::Opening, None)).is_empty());
-        assert!(look(1, status(SourceState::Delivering, None)).is_empty());
+        assert!(update(0, status(SourceState::Opening, None)).is_empty());
+        assert!(update(1, status(SourceState::Delivering, None)).is_empty());
         assert_eq!(
-            look(2, status(SourceState::Lost, Some("No such device"))),
+            update(2, status(SourceState::Lost, Some("No such device"))),
             ["video is lost: No such device; the daemon goes on without it until it is back"]
         );
-        assert!(look(3, status(SourceState::Opening, None)).is_empty());
-        assert!(look(4, status(SourceState::Lost, Some("busy"))).is_empty());
+        assert!(update(3, status(SourceState::Opening, None)).is_empty());
+        assert!(update(4, status(SourceState::Lost, Some("busy"))).is_empty());
         assert_eq!(
-            look(7, status(SourceState::Delivering, None)),
+            update(7, status(SourceState::Delivering, None)),
             ["video is back after 5.0 s"]
         );
-        assert!(look(8, status(SourceState::Delivering, None)).is_empty());
+        assert!(update(8, status(SourceState::Delivering, None)).is_empty());
     }
 }

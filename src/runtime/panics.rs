@@ -1,8 +1,8 @@
 //! Panic reports: the place, and the text without quoted data.
 //!
-//! Texts of panics quote data: a string cut inside a character is shown whole, an `unwrap` shows
-//! the value of its error. So that nothing that was said or seen gets into the log or the journal,
-//! quoted parts are left out everywhere, also in threads that are no stages.
+//! Texts of panics quote data: a string that is cut inside a character is shown whole, and an
+//! `unwrap` shows the value of its error. Quoted parts are left out in all threads, so that no
+//! spoken text gets into the log or the journal.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -42,7 +42,7 @@ impl PanicReport {
     }
 }
 
-/// Runs `work`; a panic of it comes back, with its place and text.
+/// Runs `work`. A panic is returned with its place and text.
 pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, PanicReport> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
         let newest = NEWEST.with_borrow_mut(Option::take);
@@ -53,7 +53,7 @@ pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, PanicReport> {
     })
 }
 
-/// Takes the place of Rust's own report of panics. A second call does nothing.
+/// Replaces Rust's report of panics. A second call does nothing.
 pub fn report_panics() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
@@ -68,8 +68,8 @@ pub fn report_panics() {
     });
 }
 
-/// `text` with `…` in the place of what stands between quotation marks or backquotes. An opening
-/// mark that is not closed takes the rest with it.
+/// `text` with `…` instead of the parts between quotation marks or backquotes. After an opening
+/// mark without a closing one, the rest is left out.
 fn without_quotes(text: &str) -> String {
     let (mut kept, mut quote) = (String::new(), None);
     let mut is_escaped = false;
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_panic_quotes_is_left_out() {
+    fn quoted_parts_of_a_panic_are_left_out() {
         for (text, kept) in [
             (
                 "index out of bounds: the len is 3 but the index is 7",

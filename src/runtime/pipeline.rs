@@ -7,12 +7,12 @@ use std::thread::JoinHandle;
 use super::align::align;
 use super::callbacks::{Emit, Losses};
 use super::failure::{FirstFailure, StageError, StageFailure};
-use super::found::FoundCounts;
 use super::hearing::HearingThread;
 use super::infer::infer;
 use super::lanes::Lanes;
 use super::panics;
 use super::queue::InferenceQueue;
+use super::replay_counts::SharedReplayCounts;
 use super::transcription::transcribe;
 use super::vision::{VisionThread, detect};
 use crate::notify::{Beat, Progress};
@@ -21,7 +21,7 @@ use crate::schedule::Schedule;
 use crate::session::{EventBuilder, Stages, Tempo};
 use crate::time::Clock;
 
-/// Everything that gets a thread, and the lanes in between.
+/// The stages that get threads, and the lanes between them.
 pub struct Assembly {
     pub stages: Stages,
     pub lanes: Lanes,
@@ -32,7 +32,7 @@ pub struct Assembly {
 
 type Work = Box<dyn FnOnce(&Beat) -> Result<(), StageError> + Send>;
 
-/// Items that the stages refused because their stamps went back.
+/// Items that the stages refused because their stamp lies before an earlier one.
 #[derive(Debug, Default)]
 pub struct RefusedCounts {
     /// Frames and blocks of sound, by the aligner.
@@ -48,13 +48,12 @@ pub struct Pipeline {
     refused: Arc<RefusedCounts>,
     queue: Arc<InferenceQueue>,
     stopping: Arc<AtomicBool>,
-    found: Arc<FoundCounts>,
+    counts: Arc<SharedReplayCounts>,
 }
 
 impl Pipeline {
-    /// Gives every stage its thread. The threads end by themselves once the lanes that capture
-    /// fills have ended. Each beats in `progress`, also when it finds nothing to do, so that only a
-    /// thread that hangs stands still.
+    /// Starts a thread for every stage. The threads end once the lanes of capture have ended. Each
+    /// beats in `progress`, also without work, so that only a hanging thread makes no progress.
     pub fn spawn(
         assembly: Assembly,
         tempo: Tempo,
@@ -76,19 +75,19 @@ impl Pipeline {
             refused: Arc::default(),
             queue: Arc::new(InferenceQueue::new(schedule)),
             stopping: Arc::default(),
-            found: Arc::default(),
+            counts: Arc::default(),
         };
-        let (found, refused) = (pipeline.found.clone(), pipeline.refused.clone());
+        let (counts, refused) = (pipeline.counts.clone(), pipeline.refused.clone());
         let (queue, stopping) = (pipeline.queue.clone(), pipeline.stopping.clone());
         let (inbox, inputs) = lanes.align;
         let now = clock.now();
         let mut thread = |stage, work: Work| pipeline.thread(stage, progress.add(stage, now), work);
         if let (Some((vision, detector)), Some(frames)) = (stages.vision, lanes.frames) {
             let (requests, requested) = lanes.detect;
-            let (found, detections) = lanes.detections;
+            let (results, detections) = lanes.detections;
             thread(
                 "detect",
-                Box::new(move |beat| detect(detector, &requested, &found, beat)),
+                Box::new(move |beat| detect(detector, &requested, &results, beat)),
             );
             let work = VisionThread {
                 vision,
@@ -141,7 +140,7 @@ impl Pipeline {
         thread(
             "align",
             Box::new(move |beat| {
-                let counts = (&*found, &refused.align);
+                let counts = (&*counts, &refused.align);
                 let result = align(aligner, &inputs, &filled, &*now, counts, beat);
                 filled.end();
                 result
@@ -175,9 +174,9 @@ impl Pipeline {
         self.queue.clone()
     }
 
-    /// What the stages have seen so far.
-    pub fn found(&self) -> Arc<FoundCounts> {
-        self.found.clone()
+    /// Counts of the items so far.
+    pub fn counts(&self) -> Arc<SharedReplayCounts> {
+        self.counts.clone()
     }
 
     pub fn refused(&self) -> Arc<RefusedCounts> {
@@ -188,7 +187,7 @@ impl Pipeline {
         self.failure.is_there()
     }
 
-    /// The daemon stops: sound that still waits for the transcriber is given up.
+    /// Prepares a stop: sound that waits for the transcriber is dropped.
     pub fn hurry(&self) {
         self.stopping.store(true, Ordering::Release);
     }
@@ -197,7 +196,7 @@ impl Pipeline {
         self.threads.iter().all(|(_, thread)| thread.is_finished())
     }
 
-    /// Stages that have done their work and need beat no more.
+    /// Stages that have ended and no longer beat.
     pub fn ended(&self) -> impl Iterator<Item = &'static str> {
         self.threads
             .iter()
@@ -213,12 +212,12 @@ impl Pipeline {
             .map(|(stage, _)| *stage)
     }
 
-    /// The first failure so far, where a stage does not end.
+    /// The first failure so far, for stages that do not end.
     pub fn take_failure(&self) -> Option<StageFailure> {
         self.failure.take()
     }
 
-    /// Waits for every stage; the first failure, if there was one.
+    /// Waits for every stage. Returns the first failure.
     pub fn join(self) -> Option<StageFailure> {
         for (_, thread) in self.threads {
             let _ = thread.join();

@@ -1,4 +1,4 @@
-//! The schedule, shared by the aligner's thread, the recognizer's thread, and the status report.
+//! The schedule, shared by the aligner's thread, the recognizer's thread and the status.
 
 use std::sync::{Condvar, Mutex};
 
@@ -25,7 +25,7 @@ struct State {
     abandoned: bool,
 }
 
-/// What [`InferenceQueue::pop_due`] came to.
+/// The result of [`InferenceQueue::pop_due`].
 pub(super) enum Popped {
     /// Not empty.
     Due(Due),
@@ -49,7 +49,7 @@ impl InferenceQueue {
         self.state.lock().expect("queue lock").schedule.counters()
     }
 
-    /// Waits for room where the schedule wants it.
+    /// Adds an item. Waits for room if the schedule is full.
     pub(super) fn push(&self, aligned: Aligned, beat: &Beat) -> Result<(), StageError> {
         let mut state = self.state.lock().expect("queue lock");
         while state.schedule.is_full() && !state.abandoned {
@@ -69,7 +69,7 @@ impl InferenceQueue {
         Ok(())
     }
 
-    /// Waits for the items that are due, at most [`TICK`]; gives at most `max_clips` clips.
+    /// Waits for due items, at most [`TICK`]. Returns at most `max_clips` clips.
     pub(super) fn pop_due(&self, clock: &dyn Clock, max_clips: usize) -> Popped {
         let mut state = self.state.lock().expect("queue lock");
         let due = state.schedule.pop_due(clock.now(), max_clips);
@@ -85,7 +85,7 @@ impl InferenceQueue {
         Popped::Due(due)
     }
 
-    /// The recognizer took `nanos` for a batch of `clips`.
+    /// Reports that the recognizer took `nanos` for a batch of `clips`.
     pub(super) fn note_encoded(&self, clips: usize, nanos: i64) {
         let mut state = self.state.lock().expect("queue lock");
         state.schedule.note_encoded(clips, nanos);

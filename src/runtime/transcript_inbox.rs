@@ -1,4 +1,4 @@
-//! Clients' transcripts on their way to the aligner.
+//! Clients' transcripts, from the server to the aligner.
 
 use std::sync::Mutex;
 
@@ -8,7 +8,8 @@ use crate::lane::WeakLaneSender;
 use crate::session::ClientTranscripts;
 use crate::time::MediaTime;
 
-/// [`ClientTranscripts`] for the socket's threads: checks, and passes on without waiting.
+/// [`ClientTranscripts`] for the server's threads: admits transcripts and sends them to the aligner
+/// without waiting.
 #[derive(Debug)]
 pub struct TranscriptInbox {
     transcripts: Mutex<ClientTranscripts>,
@@ -23,23 +24,23 @@ impl TranscriptInbox {
         }
     }
 
-    /// A subject appears, goes, or is merged into another one.
+    /// Notes a subject that appears, is lost, or is merged into another one.
     pub fn note(&self, change: &SubjectEvent) {
         self.transcripts.lock().expect("inbox lock").note(change);
     }
 
-    /// Passes a transcript on that arrived at `now`.
+    /// Sends a transcript that arrived at `now` to the aligner.
     ///
     /// # Errors
-    /// The refusal for the client, without what the transcript says.
+    /// The refusal for the client. It does not quote the transcript.
     pub fn take(
         &self,
         client: u64,
-        telling: TranscriptRequest,
+        request: TranscriptRequest,
         now: MediaTime,
     ) -> Result<(), Refusal> {
         let mut transcripts = self.transcripts.lock().expect("inbox lock");
-        let transcript = transcripts.admit(client, telling, now)?;
+        let transcript = transcripts.admit(client, request, now)?;
         drop(transcripts);
         self.inbox
             .send(AlignInput::Words(transcript))
@@ -67,11 +68,11 @@ mod tests {
         }
     }
 
-    fn inbox(transcribes: bool, guest: WeakLaneSender<AlignInput>) -> TranscriptInbox {
-        TranscriptInbox::new(ClientTranscripts::new(2_000_000_000, transcribes), guest)
+    fn inbox(transcribes: bool, sender: WeakLaneSender<AlignInput>) -> TranscriptInbox {
+        TranscriptInbox::new(ClientTranscripts::new(2_000_000_000, transcribes), sender)
     }
 
-    fn telling(subject: Option<SubjectId>, start: i64, end: i64) -> TranscriptRequest {
+    fn request(subject: Option<SubjectId>, start: i64, end: i64) -> TranscriptRequest {
         let span = Span::new(MediaTime::from_millis(start), MediaTime::from_millis(end));
         TranscriptRequest {
             text: "A confidential remark".into(),
@@ -82,13 +83,13 @@ mod tests {
     }
 
     #[test]
-    fn words_go_in_and_refusals_have_their_codes() {
+    fn transcripts_are_sent_on_and_refusals_have_their_codes() {
         let (sender, receiver) = lane("align", 4, WhenFull::DropOldest);
         let inbox = inbox(false, sender.downgrade());
         let now = MediaTime::from_millis(10_000);
         let s1 = Some(SubjectId::Face(1));
-        let code = |telling| {
-            inbox.take(7, telling, now).map_err(|refusal| {
+        let code = |request| {
+            inbox.take(7, request, now).map_err(|refusal| {
                 assert!(
                     !refusal.message.contains("remark")
                         && refusal.in_reply_to.as_deref() == Some("transcript")
@@ -97,18 +98,18 @@ mod tests {
             })
         };
         assert_eq!(
-            code(telling(s1, 9000, 9500)),
+            code(request(s1, 9000, 9500)),
             Err(ErrorCode::BadValue),
-            "nobody is there"
+            "the subject is absent"
         );
         inbox.note(&change(SubjectId::Face(1), SubjectPhase::Appeared, None));
-        assert_eq!(code(telling(s1, 9000, 9500)), Ok(()));
-        assert_eq!(code(telling(s1, 9400, 9900)), Err(ErrorCode::BadValue));
-        assert_eq!(code(telling(Some(SubjectId::Voice), 9000, 9500)), Ok(()));
-        assert_eq!(code(telling(None, 0, 8000)), Err(ErrorCode::Stale));
-        assert_eq!(code(telling(None, 9900, 11_000)), Err(ErrorCode::Stale));
+        assert_eq!(code(request(s1, 9000, 9500)), Ok(()));
+        assert_eq!(code(request(s1, 9400, 9900)), Err(ErrorCode::BadValue));
+        assert_eq!(code(request(Some(SubjectId::Voice), 9000, 9500)), Ok(()));
+        assert_eq!(code(request(None, 0, 8000)), Err(ErrorCode::Stale));
+        assert_eq!(code(request(None, 9900, 11_000)), Err(ErrorCode::Stale));
         inbox.note(&change(SubjectId::Face(1), SubjectPhase::Lost, None));
-        assert_eq!(code(telling(s1, 9600, 9700)), Err(ErrorCode::BadValue));
+        assert_eq!(code(request(s1, 9600, 9700)), Err(ErrorCode::BadValue));
         let Received::Item(AlignInput::Words(transcript)) = receiver.recv(None) else {
             panic!("words")
         };
@@ -124,14 +125,14 @@ mod tests {
         assert!(!format!("{transcript:?}").contains("remark"));
         drop(sender);
         assert_eq!(
-            code(telling(None, 9800, 9900)),
+            code(request(None, 9800, 9900)),
             Err(ErrorCode::Stale),
             "the recording has ended"
         );
         let (elsewhere, _receiver) = lane("align", 1, WhenFull::DropOldest);
         let busy = super::tests::inbox(true, elsewhere.downgrade());
         assert_eq!(
-            busy.take(1, telling(None, 9000, 9500), now)
+            busy.take(1, request(None, 9000, 9500), now)
                 .unwrap_err()
                 .code,
             ErrorCode::NotAllowed
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partial_is_told_anew_by_one_that_knows_who_spoke_and_of_who_was_merged() {
+    fn a_partial_is_superseded_with_a_subject_and_after_a_merge() {
         let (sender, _receiver) = lane("align", 8, WhenFull::DropOldest);
         let inbox = inbox(false, sender.downgrade());
         let now = MediaTime::from_millis(10_000);
@@ -147,21 +148,21 @@ mod tests {
         for subject in [s1, s2] {
             inbox.note(&change(subject, SubjectPhase::Appeared, None));
         }
-        let code = |telling| inbox.take(7, telling, now).map_err(|refusal| refusal.code);
+        let code = |request| inbox.take(7, request, now).map_err(|refusal| refusal.code);
         assert_eq!(
             code(TranscriptRequest {
                 is_final: false,
-                ..telling(None, 8500, 9000)
+                ..request(None, 8500, 9000)
             }),
             Ok(())
         );
-        assert_eq!(code(telling(Some(s2), 8500, 9000)), Ok(()));
+        assert_eq!(code(request(Some(s2), 8500, 9000)), Ok(()));
         inbox.note(&change(s2, SubjectPhase::Merged, Some(s1)));
         assert_eq!(
-            code(telling(Some(s1), 8500, 9000)),
+            code(request(Some(s1), 8500, 9000)),
             Err(ErrorCode::BadValue),
-            "it was told of the same person"
+            "it is a transcript of the same subject"
         );
-        assert_eq!(code(telling(Some(s1), 9000, 9500)), Ok(()));
+        assert_eq!(code(request(Some(s1), 9000, 9500)), Ok(()));
     }
 }

@@ -1,4 +1,4 @@
-//! The thread "transcribe": sound with voice activity in, words out.
+//! The thread "transcribe": takes sound with voice activity, gives transcripts.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,12 +10,12 @@ use crate::notify::Beat;
 use crate::session::{Tempo, TranscriberInput, Transcription};
 use crate::time::Clock;
 
-/// With at most so many waiting items the transcriber finishes when the daemon stops; with more it
-/// is behind, and would delay the stop.
+/// Limit of waiting items that the transcriber still processes when the daemon stops. With more it
+/// lags, and would delay the stop.
 const FINISHED_AT_STOP: u64 = 16;
 
-/// Runs until the lane ends. Live, the lane drops and counts what the transcriber cannot follow,
-/// with the rest of that turn, and no other stage waits for it. `stopping`: a backlog is dropped.
+/// Runs until the lane ends. Live, no stage waits for the transcriber: if it lags, the lane drops
+/// and counts items, and the rest of that turn is skipped. `stopping`: a backlog is dropped.
 pub(super) fn transcribe(
     mut transcription: Transcription,
     inputs: &LaneReceiver<TranscriberInput>,
@@ -38,7 +38,7 @@ pub(super) fn transcribe(
         abandoned |= stopping.load(Ordering::Acquire) && waiting > FINISHED_AT_STOP;
         let (transcripts, ended) = match received {
             Received::TimedOut => continue,
-            // Taken all the same until the lane ends: the sender must find it open.
+            // Received until the lane ends: the sender needs an open lane.
             Received::Item(_) if abandoned => {
                 inputs.count_lost(1);
                 continue;
@@ -85,7 +85,7 @@ mod tests {
     const PERIOD: i64 = 110;
     const TURN: i64 = 94;
 
-    /// A window of sound whose samples count on, so that each says where it is from.
+    /// A window of sound. Its samples are their own positions.
     fn window(i: i64) -> VadBlock {
         let at = |i: i64| MediaTime::from_nanos(i * WINDOW_NANOS);
         let first = i * WINDOW_SAMPLES as i64;
@@ -108,7 +108,7 @@ mod tests {
         }
     }
 
-    /// Sound that comes in its own time, whether anybody listens or not.
+    /// Sound that arrives in real time, independent of the transcriber.
     struct Live {
         now_nanos: i64,
         coming: VecDeque<VadBlock>,
@@ -122,11 +122,11 @@ mod tests {
             while self
                 .coming
                 .front()
-                .is_some_and(|heard| heard.block.span().end.nanos() <= self.now_nanos)
+                .is_some_and(|vad| vad.block.span().end.nanos() <= self.now_nanos)
             {
                 let item = TranscriberInput {
                     number: self.number,
-                    heard: self.coming.pop_front(),
+                    vad: self.coming.pop_front(),
                 };
                 self.number += 1;
                 assert!(self.lane.send(item).is_ok());
@@ -134,17 +134,18 @@ mod tests {
         }
     }
 
-    /// Takes `pace` seconds for one of sound, and for hearing an utterance out. Whatever it hears is one word.
+    /// A transcriber that takes `pace` seconds for a second of sound, and for the end of an
+    /// utterance. Each utterance is one word.
     struct Slow {
         live: Arc<Mutex<Live>>,
         pace: f64,
-        heard: usize,
+        samples: usize,
         next: Option<f32>,
     }
 
     impl Transcriber for Slow {
         fn begin(&mut self) -> Result<(), TranscribeError> {
-            (self.heard, self.next) = (0, None);
+            (self.samples, self.next) = (0, None);
             Ok(())
         }
         fn hear(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
@@ -159,7 +160,7 @@ mod tests {
             let lag_nanos = live.now_nanos - samples_to_nanos(*last as i64);
             assert!(lag_nanos < 6_000_000_000, "{lag_nanos} ns behind");
             live.pass((self.pace * samples_to_nanos(samples.len() as i64) as f64) as i64);
-            self.heard += samples.len();
+            self.samples += samples.len();
             self.next = Some(last + 1.0);
             Ok(())
         }
@@ -170,7 +171,7 @@ mod tests {
             self.live.lock().unwrap().pass((self.pace * 1e9) as i64);
             Ok(vec![Guess {
                 text: "word".into(),
-                samples: 0..self.heard,
+                samples: 0..self.samples,
                 confidence: Some(0.9),
             }])
         }
@@ -191,7 +192,7 @@ mod tests {
         let transcriber = Slow {
             live: live.clone(),
             pace,
-            heard: 0,
+            samples: 0,
             next: None,
         };
         (
@@ -200,15 +201,16 @@ mod tests {
         )
     }
 
-    /// Seventeen turns in a minute, live: in which of them words were told, and how many items were lost or skipped.
-    fn turns_told(pace: f64) -> (Vec<i64>, u64) {
-        let (sender, hears) = lane("trantranscription", 64, WhenFull::DropOldest);
+    /// Seventeen turns in a minute, live: the turns with a transcript, and the number of lost or
+    /// skipped items.
+    fn transcribed_turns(pace: f64) -> (Vec<i64>, u64) {
+        let (sender, receiver) = lane("transcribe", 64, WhenFull::DropOldest);
         let (stage, live) = slow_stage(pace, 17 * PERIOD, sender);
-        let (mut transcription, mut told) = (Transcription::new(stage), Vec::new());
+        let (mut transcription, mut transcripts) = (Transcription::new(stage), Vec::new());
         loop {
-            if let Received::Item(item) = hears.recv(Some(Duration::ZERO)) {
-                told.extend(transcription.push(item).unwrap());
-                hears.count_lost(u64::from(transcription.is_skipping()));
+            if let Received::Item(item) = receiver.recv(Some(Duration::ZERO)) {
+                transcripts.extend(transcription.push(item).unwrap());
+                receiver.count_lost(u64::from(transcription.is_skipping()));
                 continue;
             }
             let mut live = live.lock().unwrap();
@@ -217,29 +219,30 @@ mod tests {
             }
             live.pass(WINDOW_NANOS);
         }
-        told.extend(transcription.finish().unwrap());
+        transcripts.extend(transcription.finish().unwrap());
         assert!(
-            told.iter()
+            transcripts
+                .iter()
                 .all(|transcript| transcript.is_final && transcript.words.len() == 1)
         );
-        let turns = told
+        let turns = transcripts
             .iter()
             .map(|transcript| (transcript.span.end.nanos() / WINDOW_NANOS - 1) / PERIOD);
         (
             turns.collect(),
-            hears.counters().lost.load(Ordering::Relaxed),
+            receiver.counters().lost.load(Ordering::Relaxed),
         )
     }
 
     #[test]
-    fn a_transcriber_that_is_too_slow_hears_fewer_turns_and_never_splices() {
+    fn a_slow_transcriber_skips_turns_and_never_splices() {
         assert_eq!(
-            turns_told(0.5),
+            transcribed_turns(0.5),
             ((0..17).collect::<Vec<i64>>(), 0),
-            "one that is fast enough hears all"
+            "a fast transcriber takes all"
         );
         for pace in [1.2, 1.5, 2.0, 3.0] {
-            let (turns, lost) = turns_told(pace);
+            let (turns, lost) = transcribed_turns(pace);
             assert!(
                 turns.is_sorted_by(|a, b| a < b),
                 "{pace}: an utterance is ended once: {turns:?}"
@@ -253,28 +256,28 @@ mod tests {
 
     #[test]
     fn a_stop_does_not_wait_for_a_backlog() {
-        // What waits, whether the daemon stops, and what is told.
+        // Waiting items, whether the daemon stops, and final transcripts.
         for (waiting, stops, finals) in [(80, true, 0), (80, false, 1), (8, true, 1)] {
-            let (sender, hears) = lane("trantranscription", 256, WhenFull::DropOldest);
+            let (sender, receiver) = lane("transcribe", 256, WhenFull::DropOldest);
             let (inbox, inputs) = lane("align", 16, WhenFull::DropOldest);
-            let (elsewhere, _hears) = lane("elsewhere", 1, WhenFull::DropOldest);
+            let (elsewhere, _receiver) = lane("elsewhere", 1, WhenFull::DropOldest);
             let (stage, _) = slow_stage(1.0, 0, elsewhere);
             for i in 0..waiting {
                 assert!(
                     sender
                         .send(TranscriberInput {
                             number: i as u64,
-                            heard: Some(window(i))
+                            vad: Some(window(i))
                         })
                         .is_ok()
                 );
             }
             drop(sender);
-            let beat = Progress::new(Duration::MAX, MediaTime::ZERO)
-                .add("trantranscription", MediaTime::ZERO);
+            let beat =
+                Progress::new(Duration::MAX, MediaTime::ZERO).add("transcribe", MediaTime::ZERO);
             transcribe(
                 Transcription::new(stage),
-                &hears,
+                &receiver,
                 &inbox,
                 &ManualClock::default(),
                 Tempo::Live,
@@ -283,10 +286,11 @@ mod tests {
             )
             .unwrap();
             for _ in 0..finals {
-                assert!(
-                    matches!(inputs.recv(Some(Duration::ZERO)), Received::Item(AlignInput::Words(words)) if words.is_final),
-                    "{waiting} {stops}"
-                );
+                let Received::Item(AlignInput::Words(words)) = inputs.recv(Some(Duration::ZERO))
+                else {
+                    panic!("{waiting} {stops}");
+                };
+                assert!(words.is_final, "{waiting} {stops}");
             }
             assert!(
                 matches!(

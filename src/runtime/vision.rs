@@ -1,4 +1,5 @@
-//! The threads "faces" and "detect": frames in, tracked faces out; the detector beside the tracker.
+//! The threads "faces" and "detect": take frames, give tracked faces. The detector runs beside the
+//! tracker.
 
 use std::time::Duration;
 
@@ -58,7 +59,7 @@ impl VisionThread {
         }
     }
 
-    /// Detections that are there.
+    /// Takes the detections that have arrived.
     fn take_detections(&mut self) -> Result<(), StageError> {
         while let Received::Item((time, found)) = self.detections.recv(Some(Duration::ZERO)) {
             self.push(VisionInput::Detections(time, found))?;

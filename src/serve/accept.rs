@@ -1,8 +1,9 @@
-//! Connections before they are WebSockets: pages and handshakes.
+//! HTTP connections: pages, and handshakes of WebSockets.
 //!
-//! New connections are always taken. When there are too many, the stalest is ended for the new one: the one whose last request (or
-//! whose beginning) is longest ago, of the peer addresses that have most. So a peer that says nothing, dribbles a header or never reads
-//! its answers keeps no one out, and a health check that has just come is the last to go.
+//! New connections are always accepted. If there are too many, the stalest one is closed: of the
+//! peer addresses with the most connections, the one with the longest time since its last request
+//! (or its start). A peer that is silent, sends a header slowly or never reads its answers
+//! therefore locks out no other peer. A fresh health check is closed last.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -28,18 +29,18 @@ use tokio::time::sleep;
 use super::{ServerState, Shared};
 use crate::time::monotonic_nanos;
 
-/// Connections beside the clients': for pages, and for handshakes, among them those that are refused.
+/// Connections beside the clients': for pages, and for handshakes, refused ones included.
 const PAGES: usize = 64;
-/// Requests of one connection, pipelined or not. The last answer says that the connection ends.
+/// Requests of one connection, pipelined or not. The last answer has `Connection: close`.
 const MAX_REQUESTS: u64 = 100;
-/// A request's headers, and what of pipelined requests is read ahead.
+/// Limit of a request's headers, and of pipelined requests that are read ahead.
 const MAX_REQUEST_BYTES: usize = 16 << 10;
-/// Before the next try when no connection could be taken: with one ended for it, and with none to end.
+/// Pauses after a failed accept: if a connection was evicted, and if there was none to evict.
 const PAUSE_WITH_ROOM: Duration = Duration::from_millis(1);
 const PAUSE_WITHOUT_ROOM: Duration = Duration::from_millis(50);
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// The connections that are no WebSockets yet.
+/// The connections that are not WebSockets yet.
 pub(super) struct Connections {
     open: Mutex<HashMap<u64, Arc<Connection>>>,
     numbers: AtomicU64,
@@ -50,13 +51,13 @@ pub(super) struct Connections {
 
 struct Connection {
     peer: IpAddr,
-    /// `CLOCK_MONOTONIC` at its beginning, then at its newest request.
+    /// `CLOCK_MONOTONIC` at its start, then at its newest request.
     since_nanos: AtomicI64,
     requests: AtomicU64,
     evicted: Notify,
 }
 
-/// A connection's entry, removed with it.
+/// A connection's entry; dropping it removes it.
 struct Place {
     connections: Arc<Connections>,
     number: u64,
@@ -70,13 +71,13 @@ impl Drop for Place {
 }
 
 impl Connection {
-    /// Counts a request; its number on this connection, from 1.
+    /// Counts a request. Returns its number on this connection, from 1.
     fn request(&self) -> u64 {
         self.since_nanos.store(monotonic_nanos(), Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Waits until no request has come for so long.
+    /// Waits until no request has arrived for `within`.
     async fn overdue(&self, within: Duration) {
         loop {
             let idle = monotonic_nanos() - self.since_nanos.load(Ordering::Relaxed);
@@ -90,7 +91,8 @@ impl Connection {
 }
 
 impl Connections {
-    /// Room for all clients' handshakes and some pages, within a quarter of the files that this process may open.
+    /// Room for all clients' handshakes and [`PAGES`], at most a quarter of the process's file
+    /// limit.
     pub fn new(max_clients: usize, server_state: Arc<dyn ServerState>) -> Arc<Self> {
         let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let share = usize::try_from(files / 4).unwrap_or(usize::MAX).max(8);
@@ -142,7 +144,8 @@ impl Connections {
         }
     }
 
-    /// Ends the stalest connection of the peers that have most; whether there was one.
+    /// Closes the stalest connection of the peers with the most connections. Returns whether there
+    /// was one.
     fn evict_for_room(&self, open: &mut HashMap<u64, Arc<Connection>>) -> bool {
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
         for connection in open.values() {
@@ -167,7 +170,7 @@ impl Connections {
     }
 }
 
-/// Takes connections for good.
+/// Accepts connections until the task is dropped.
 pub(super) async fn accept(
     listener: TcpListener,
     router: Router,
@@ -182,7 +185,7 @@ pub(super) async fn accept(
             Ok(accepted) => accepted,
             Err(error) if left_early(&error) => continue,
             Err(error) => {
-                // Out of files, most likely.
+                // The usual cause is the file limit.
                 let made_room = {
                     let mut open = connections.open();
                     connections.evict_for_room(&mut open)
@@ -191,7 +194,8 @@ pub(super) async fn accept(
                 if logged_nanos.is_none_or(|then| now - then > LOG_EVERY.as_nanos() as i64) {
                     logged_nanos = Some(now);
                     tracing::error!(
-                        "a connection cannot be taken: {error}; check the limit of open files (ulimit -n)"
+                        "a connection cannot be taken: {error}; check the limit of open files \
+                         (ulimit -n)"
                     );
                 }
                 sleep(if made_room {
@@ -203,7 +207,7 @@ pub(super) async fn accept(
                 continue;
             }
         };
-        // An event must not wait for the acknowledgement of the one before.
+        // Without it, an event would wait for the acknowledgement of the one before.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!("TCP_NODELAY: {error}");
         }
@@ -212,7 +216,7 @@ pub(super) async fn accept(
     }
 }
 
-/// The peer went away before its connection was taken.
+/// The peer closed its connection before it was accepted.
 fn left_early(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -223,7 +227,7 @@ fn left_early(error: &io::Error) -> bool {
     )
 }
 
-/// Serves one connection until it ends or is a WebSocket, which has a place among the clients.
+/// Serves one connection until it ends or is upgraded to a WebSocket.
 async fn serve(
     stream: TcpStream,
     place: Place,
@@ -246,9 +250,9 @@ async fn serve(
     });
     let serving = http1::Builder::new()
         .max_buf_size(MAX_REQUEST_BYTES)
-        // What is overdue ends below.
+        // The `select!` below limits the time.
         .header_read_timeout(None)
-        // A client may end its side before it has its answer.
+        // A client may close its sending side before it gets its answer.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), counted)
         .with_upgrades();
@@ -258,7 +262,8 @@ async fn serve(
             tracing::debug!("a connection ended: {error}");
         },
         () = place.connection.evicted.notified() => {}
-        // Whatever it waits for: the first request, the rest of a header, an answer being read, the next request.
+        // Limits every wait: for the first request, a whole header, a read answer, the next
+        // request.
         () = place.connection.overdue(within) => metrics.connection_cut("overdue"),
     }
 }
@@ -266,7 +271,7 @@ async fn serve(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::bench::BareState;
+    use crate::testing::server::BareState;
 
     fn ip(last: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, last])
@@ -277,14 +282,15 @@ mod tests {
     }
 
     #[test]
-    fn the_stalest_connection_makes_room() {
+    fn the_stalest_connection_is_evicted() {
         let connections = Connections::with_room(4, 3, Arc::new(BareState::default()));
         let places: Vec<Place> = (0..3).map(|_| connections.admit(ip(1))).collect();
-        // The first has just asked for something, so the second is the stalest.
+        // The first has just sent a request, so the second is the stalest.
         places[0].connection.request();
         let fourth = connections.admit(ip(1));
         assert!(evicted(&places[1]) && !evicted(&places[0]) && !evicted(&places[2]));
-        // Another peer is one of four; then the total is full, and the peer that has most gives way.
+        // The next peer has one of four connections. Then the total is full, and a connection of
+        // the peer with the most is evicted.
         let other = connections.admit(ip(2));
         let another = connections.admit(ip(2));
         assert!(evicted(&places[2]));
@@ -298,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_peers_with_one_connection_each_the_stalest_goes() {
+    fn the_stalest_of_many_peers_with_one_connection_each_is_evicted() {
         let connections = Connections::with_room(4, 3, Arc::new(BareState::default()));
         let places: Vec<Place> = (1..=40).map(|last| connections.admit(ip(last))).collect();
         let open = places.iter().map(|place| !evicted(place));

@@ -6,57 +6,51 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::{Sink, SinkExt, StreamExt};
+use futures_util::{Sink, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::coop;
-use tokio::time::{Duration, Instant, Sleep, sleep, timeout};
+use tokio::time::{Duration, Instant, Sleep};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
 use super::ending::End;
+use super::identity::{PROTOCOL, server_name};
 use super::places::{Command, Place};
 use super::wire::Wire;
-use super::{Shared, Tick, upgrade};
+use super::{Shared, Tick};
 use crate::event::{Answer, ClockPair, ErrorCode, Hello, Refusal, Request};
 use crate::hub::{Cursor, Missed, Next};
 use crate::time::monotonic_nanos;
 
+mod closing;
+
 type Socket = WebSocketStream<Wire<TokioIo<Upgraded>>>;
 
-/// Answers that may wait before the client's next frame is read.
+/// Answers that may wait. With more, no frame of the client is read.
 const MAX_ANSWERS: usize = 4;
-/// While a connection closes, what the client still sends is read and thrown away, so that its kernel does not throw away the last frames:
-/// 12.8 MB a second at most, for as long as the goodbye may take.
-const DRAINED_BYTES_A_PAUSE: usize = 128 << 10;
-const DRAINING_PAUSE: Duration = Duration::from_millis(10);
-const DRAINED_AT_ONCE: usize = 16 << 10;
-/// Our end of a connection is closed once a client that was refused has sent nothing for so long.
-/// Closed while it sends, it looks to some clients like a loss of the connection.
-const QUIET: Duration = Duration::from_millis(100);
 
+/// A connected client.
 pub(super) struct Client {
     shared: Arc<Shared>,
     place: Place,
     socket: Socket,
     cursor: Cursor,
     labels: Vec<String>,
-    /// Frames to this client alone; they go before events.
+    /// Frames to this client alone; they are sent before events.
     answers: VecDeque<Message>,
-    /// Since when the socket has taken nothing although something waits.
+    /// Since when the socket accepts nothing although frames wait.
     blocked_since: Option<Instant>,
     last_pong: Instant,
     next_ping: Instant,
-    /// When the newest client frames came, as many as are allowed in a second.
+    /// Arrival of the newest client frames, at most as many as are allowed in a second.
     recent_frames: VecDeque<Instant>,
 }
 
-/// What a client's task has to do next.
-enum Turn {
-    VadBlock(Message),
-    Alarm,
+/// Why a client's task wakes up.
+enum Wakeup {
+    Message(Message),
+    Timer,
 }
 
 impl Client {
@@ -77,13 +71,14 @@ impl Client {
         }
     }
 
-    /// Talks until one side ends it. `allowed`: whether the client's origin is.
+    /// Serves the client until one side ends the connection. `allowed`: whether the client's origin
+    /// is allowed.
     pub(super) async fn run(mut self, allowed: bool) {
         let server_state = self.shared.server_state.clone();
         let _counted = Counted::new(server_state.metrics());
         let end = if allowed {
-            self.greet();
-            self.talk().await
+            self.send_hello();
+            self.serve_messages().await
         } else {
             End::Refused(Refusal::new(
                 ErrorCode::ForbiddenOrigin,
@@ -91,22 +86,22 @@ impl Client {
                 None,
             ))
         };
-        self.part(end).await;
+        self.close(end).await;
     }
 
-    fn greet(&mut self) {
+    fn send_hello(&mut self) {
         let server_state = &self.shared.server_state;
         let facts = server_state.hello();
         self.labels = facts.bundle.labels.clone();
         let (oldest_seq, next_seq) = self.cursor.bounds();
-        // Read one right after the other: they are a pair.
+        // Read without delay in between: the two times are a pair.
         let clock = ClockPair {
             media_ns: server_state.clock().now(),
             wall: format!("{:.6}", jiff::Timestamp::now()),
         };
         let hello = Hello {
-            protocol: upgrade::PROTOCOL,
-            server: upgrade::server_name(),
+            protocol: PROTOCOL,
+            server: server_name(),
             session: facts.session,
             clock,
             bundle: facts.bundle,
@@ -121,40 +116,42 @@ impl Client {
         self.answers.push_back(Message::text(answer.to_json()));
     }
 
-    async fn talk(&mut self) -> End {
+    async fn serve_messages(&mut self) -> End {
         let mut tick = self.shared.tick.clone();
         let seat = self.place.seat.clone();
-        let alarm = tokio::time::sleep_until(self.next_alarm());
-        tokio::pin!(alarm);
+        let timer = tokio::time::sleep_until(self.next_timeout());
+        tokio::pin!(timer);
         loop {
             tokio::select! {
                 biased;
-                turn = poll_fn(|cx| self.poll(cx, alarm.as_mut())) => {
-                    let went_on = match turn {
-                        Ok(Turn::VadBlock(message)) => self.hear(message),
-                        Ok(Turn::Alarm) => self.look_at_the_clock(),
+                wakeup = poll_fn(|cx| self.poll(cx, timer.as_mut())) => {
+                    let handled = match wakeup {
+                        Ok(Wakeup::Message(message)) => self.handle_message(message),
+                        Ok(Wakeup::Timer) => self.check_timeouts(),
                         Err(end) => Err(end),
                     };
-                    if let Err(end) = went_on {
+                    if let Err(end) = handled {
                         return end;
                     }
                 }
-                command = seat.command() => if let Err(end) = self.obey(command) {
+                command = seat.command() => if let Err(end) = self.execute(command) {
                     return end;
                 },
-                changed = tick.changed() => if changed.is_err() || *tick.borrow_and_update() == Tick::Stopping {
-                    return End::Stopping;
+                changed = tick.changed() => {
+                    if changed.is_err() || *tick.borrow_and_update() == Tick::Stopping {
+                        return End::Stopping;
+                    }
                 },
             }
         }
     }
 
-    /// Writes what the socket takes, looks whether something is due, then reads one message.
+    /// Writes as much as the socket accepts, checks the timer, then reads one message.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        mut alarm: Pin<&mut Sleep>,
-    ) -> Poll<Result<Turn, End>> {
+        mut timer: Pin<&mut Sleep>,
+    ) -> Poll<Result<Wakeup, End>> {
         let written = self.write(cx);
         let lost = self.cursor.take_uncounted();
         if lost > 0 {
@@ -166,13 +163,14 @@ impl Client {
         if written.is_err() {
             return Poll::Ready(Err(End::Gone));
         }
-        // Later than planned is fine (it rings, finds nothing due and is set anew), earlier is not: a stall may just have begun.
-        let due = self.next_alarm();
-        if due < alarm.deadline() || alarm.is_elapsed() {
-            alarm.as_mut().reset(due);
+        // An early timer finds nothing due and is set again. A late one would miss the timeout of a
+        // stall that has just begun.
+        let due = self.next_timeout();
+        if due < timer.deadline() || timer.is_elapsed() {
+            timer.as_mut().reset(due);
         }
-        if alarm.poll(cx).is_ready() {
-            return Poll::Ready(Ok(Turn::Alarm));
+        if timer.poll(cx).is_ready() {
+            return Poll::Ready(Ok(Wakeup::Timer));
         }
         if self.answers.len() >= MAX_ANSWERS {
             return Poll::Pending;
@@ -181,7 +179,7 @@ impl Client {
             return Poll::Pending;
         };
         Poll::Ready(match read {
-            Some(Ok(message)) => Ok(Turn::VadBlock(message)),
+            Some(Ok(message)) => Ok(Wakeup::Message(message)),
             None => Err(End::Closed),
             Some(Err(error)) => Err(End::of_read(error, &self.shared.settings)),
         })
@@ -212,7 +210,8 @@ impl Client {
                                 );
                                 moved = true;
                             }
-                            // More than is held for one client: this event alone is lost to it, and it hears so.
+                            // The event exceeds the write buffer: it is dropped for this client and
+                            // reported.
                             Err(Error::WriteBufferFull(_)) => {
                                 self.cursor.lose(Missed::range(seq, seq));
                                 metrics.dropped("too_large", 1);
@@ -228,7 +227,8 @@ impl Client {
             socket.as_mut().start_send(message)?;
             moved = true;
         }
-        // Full, or this task's turn is over. Only if it is not that, and nothing at all went through, does the client fall behind.
+        // The socket is full, or tokio's budget of this task is used up. The client falls behind
+        // only in the first case, and only if nothing was written.
         if !moved && coop::has_budget_remaining() {
             self.cursor.fall_behind();
         }
@@ -238,14 +238,14 @@ impl Client {
         Ok(())
     }
 
-    fn next_alarm(&self) -> Instant {
+    fn next_timeout(&self) -> Instant {
         let settings = &self.shared.settings;
-        let alarm = self.next_ping.min(self.last_pong + settings.pong_within);
+        let timer = self.next_ping.min(self.last_pong + settings.pong_within);
         self.blocked_since
-            .map_or(alarm, |since| alarm.min(since + settings.stalled_for))
+            .map_or(timer, |since| timer.min(since + settings.stalled_for))
     }
 
-    fn look_at_the_clock(&mut self) -> Result<(), End> {
+    fn check_timeouts(&mut self) -> Result<(), End> {
         let (now, settings) = (Instant::now(), &self.shared.settings);
         if self
             .blocked_since
@@ -270,7 +270,7 @@ impl Client {
         }
         if now >= self.next_ping {
             self.next_ping = now + settings.ping_every;
-            // A client that takes nothing needs no second ping behind the first.
+            // A stalled client gets no second ping behind the first.
             if self.blocked_since.is_none() {
                 self.ping();
             }
@@ -284,7 +284,7 @@ impl Client {
     }
 
     /// Executes a command of [`Places`](super::places::Places).
-    fn obey(&mut self, command: Command) -> Result<(), End> {
+    fn execute(&mut self, command: Command) -> Result<(), End> {
         match command {
             Command::Ping => self.ping(),
             Command::Leave => {
@@ -298,13 +298,13 @@ impl Client {
         Ok(())
     }
 
-    fn hear(&mut self, message: Message) -> Result<(), End> {
+    fn handle_message(&mut self, message: Message) -> Result<(), End> {
         if matches!(message, Message::Text(_) | Message::Binary(_)) {
             self.count_frame()?;
         }
         match message {
             Message::Text(text) => match Request::parse(&text, &self.labels) {
-                Ok(request) => self.follow(request),
+                Ok(request) => self.handle_request(request),
                 Err(refusal) if refusal.code.close_code().is_some() => {
                     return Err(End::Refused(refusal));
                 }
@@ -328,7 +328,7 @@ impl Client {
         Ok(())
     }
 
-    /// Refuses more messages a second than a client may send. [`Wire`] counts what they are made of.
+    /// Enforces the limit of messages a second. [`Wire`] limits frames and bytes.
     fn count_frame(&mut self) -> Result<(), End> {
         let (now, most) = (Instant::now(), self.shared.settings.max_client_frames_per_s);
         while self
@@ -349,10 +349,14 @@ impl Client {
         Ok(())
     }
 
-    fn follow(&mut self, request: Request) {
+    fn handle_request(&mut self, request: Request) {
         match request {
-            Request::Transcript(telling) => {
-                if let Err(refusal) = self.shared.server_state.hear(self.place.number, telling) {
+            Request::Transcript(transcript) => {
+                if let Err(refusal) = self
+                    .shared
+                    .server_state
+                    .submit_transcript(self.place.number, transcript)
+                {
                     self.answer(&refusal.answer());
                 }
             }
@@ -370,7 +374,8 @@ impl Client {
                     }),
                     Err(error) => {
                         let message = format!(
-                            "`resume_after` must be below {}, the next seq of this session; is it from an earlier session?",
+                            "`resume_after` must be below {}, the next seq of this session; is it \
+                             from an earlier session?",
                             error.next_seq
                         );
                         self.answer(
@@ -381,103 +386,9 @@ impl Client {
             }
         }
     }
-
-    /// Says why, closes, and reads on for a while: bytes that lie unread when a socket closes make the kernel throw away what the
-    /// client has not read yet.
-    async fn part(mut self, end: End) {
-        // A client that closes but keeps its connection open must not hold a place.
-        self.place.leave();
-        let settings = &self.shared.settings;
-        let stopping = matches!(end, End::Stopping);
-        let goodbye = end.goodbye(settings);
-        let may_be_sending = matches!(end, End::Refused(_) | End::Broken(..));
-        let refusal = match end {
-            End::Gone => return,
-            // No frame follows a client's Close but the reply.
-            End::Closed => {
-                self.answers.clear();
-                None
-            }
-            End::BadClose(code) => {
-                self.answers.clear();
-                self.shared
-                    .server_state
-                    .metrics()
-                    .refused(ErrorCode::Malformed);
-                Some((code, None))
-            }
-            End::Stopping => Some((1001, None)),
-            End::Broken(code, refusal) => Some((code, Some(refusal))),
-            End::Idle(refusal) => Some((4408, Some(refusal))),
-            End::Refused(refusal) => {
-                Some((refusal.code.close_code().unwrap_or(1011), Some(refusal)))
-            }
-        };
-        if let Some((code, refusal)) = refusal {
-            if let Some(refusal) = refusal {
-                self.shared.server_state.metrics().refused(refusal.code);
-                tracing::debug!("a client is closed with {code}: {}", refusal.message);
-                while let Some(missed) = self.cursor.take_missed() {
-                    self.answer(&missed.answer());
-                }
-                self.answer(&refusal.answer());
-            }
-            self.answers.push_back(Message::Close(Some(CloseFrame {
-                code: code.into(),
-                reason: "".into(),
-            })));
-        }
-        let Client {
-            shared,
-            mut socket,
-            mut answers,
-            ..
-        } = self;
-        let mut tick = shared.tick.clone();
-        let leave = async {
-            while let Some(answer) = answers.pop_front() {
-                socket.send(answer).await?;
-            }
-            // tungstenite's reply to a Close. It ends in an error once all is written.
-            let _ = socket.flush().await;
-            let stream = socket.get_mut().stream_mut();
-            let (mut waste, mut drained) = (vec![0; DRAINED_AT_ONCE], 0);
-            let mut is_quiet = !may_be_sending;
-            if is_quiet {
-                stream.shutdown().await?;
-            }
-            loop {
-                let read = stream.read(&mut waste);
-                let bytes = if is_quiet {
-                    read.await?
-                } else if let Ok(bytes) = timeout(QUIET, read).await {
-                    bytes?
-                } else {
-                    is_quiet = true;
-                    stream.shutdown().await?;
-                    continue;
-                };
-                if bytes == 0 {
-                    break;
-                }
-                drained += bytes;
-                // A client that goes on sending gets no more of the processor than this.
-                if drained >= DRAINED_BYTES_A_PAUSE {
-                    drained = 0;
-                    sleep(DRAINING_PAUSE).await;
-                }
-            }
-            Ok::<(), Error>(())
-        };
-        tokio::select! {
-            _ = timeout(goodbye, leave) => {}
-            // The daemon does not wait for a client that was on its way out anyway.
-            _ = tick.wait_for(|tick| *tick == Tick::Stopping), if !stopping => {}
-        }
-    }
 }
 
-/// Counts a client while it lives.
+/// Counts a client in the metrics until it is dropped.
 struct Counted(prometheus_client::metrics::gauge::Gauge);
 
 impl Counted {

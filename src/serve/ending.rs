@@ -1,4 +1,4 @@
-//! Why a conversation with a client ends, and how long the goodbye may take.
+//! Why a client's connection ends, and the time limit of its close.
 
 use std::time::Duration;
 
@@ -9,25 +9,30 @@ use super::ServeSettings;
 use super::framing::WireFault;
 use crate::event::{ErrorCode, Refusal};
 
-/// Stopping must be over within a second.
-const GOODBYE_WHEN_STOPPING: Duration = Duration::from_millis(500);
+/// A stop of the daemon must take less than a second.
+const CLOSE_WHEN_STOPPING: Duration = Duration::from_millis(500);
 
+/// Why a connection ends.
 pub(super) enum End {
     /// The connection is gone.
     Gone,
-    /// The client closed it, and tungstenite replies.
+    /// The client sent a Close frame, and tungstenite replies.
     Closed,
+    /// The daemon refuses the client.
     Refused(Refusal),
-    /// RFC 6455 was broken: its close code.
+    /// A violation of RFC 6455: its close code.
     Broken(u16, Refusal),
-    /// The client's Close frame is malformed: its close code, and nothing else follows a Close.
+    /// The client's Close frame is malformed: the close code of the reply. No other frame follows a
+    /// Close.
     BadClose(u16),
+    /// No pong in time.
     Idle(Refusal),
+    /// The daemon stops.
     Stopping,
 }
 
 impl End {
-    /// Why reading failed.
+    /// The end for an error of reading.
     pub fn of_read(error: Error, settings: &ServeSettings) -> End {
         let broken = |code: u16, message: String| {
             End::Broken(code, Refusal::new(ErrorCode::Malformed, message, None))
@@ -60,21 +65,22 @@ impl End {
         }
     }
 
-    pub fn goodbye(&self, settings: &ServeSettings) -> Duration {
-        let goodbye = settings.goodbye;
+    /// The time limit of the close.
+    pub fn close_within(&self, settings: &ServeSettings) -> Duration {
+        let close_within = settings.close_within;
         match self {
-            End::Stopping => GOODBYE_WHEN_STOPPING.min(goodbye),
-            // A client that reads again in time hears why it was left behind.
+            End::Stopping => CLOSE_WHEN_STOPPING.min(close_within),
+            // A client that reads again in time gets the reason.
             End::Refused(refusal) if refusal.code == ErrorCode::TooSlow => {
                 let rest = settings.pong_within.saturating_sub(settings.stalled_for);
-                goodbye.max(rest)
+                close_within.max(rest)
             }
-            _ => goodbye,
+            _ => close_within,
         }
     }
 }
 
-/// The other side went away without a Close frame.
+/// The client closed the connection without a Close frame.
 fn is_hang_up(error: &ProtocolError) -> bool {
     use ProtocolError::{ReceivedAfterClosing, ResetWithoutClosingHandshake, SendAfterClosing};
     matches!(

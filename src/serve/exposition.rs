@@ -1,4 +1,4 @@
-//! The two text formats of `/metrics`, and which of them a request asks for.
+//! The two text formats of `/metrics`, and the choice between them by `Accept`.
 
 use axum::http::{HeaderMap, header};
 
@@ -12,6 +12,7 @@ pub enum Exposition {
 }
 
 impl Exposition {
+    /// The value of `Content-Type`.
     pub fn content_type(self) -> &'static str {
         match self {
             Exposition::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
@@ -19,8 +20,8 @@ impl Exposition {
         }
     }
 
-    /// The format that `Accept` weighs most (RFC 9110, 12.5.1). Prometheus' text where it accepts neither, as Prometheus' own exporters
-    /// answer.
+    /// The format with the highest weight in `Accept` (RFC 9110, 12.5.1). If neither is accepted,
+    /// it is Prometheus' text: Prometheus' own exporters answer so.
     pub(super) fn accepted(headers: &HeaderMap) -> Exposition {
         let ranges: Vec<Range> = headers
             .get_all(header::ACCEPT)
@@ -36,7 +37,7 @@ impl Exposition {
             "openmetrics-text",
             &["1.0.0", "0.0.1"],
         );
-        // Of equals the one that is named more exactly.
+        // Ties go to the more specific range.
         if open.0 > 0.0 && open > text {
             Exposition::OpenMetrics
         } else {
@@ -74,7 +75,7 @@ impl Range {
         Some(range)
     }
 
-    /// How exactly it names the type; `None` if it does not.
+    /// Specificity of the match, from 0 to 3; `None` without a match.
     fn names(&self, kind: &str, subtype: &str, versions: &[&str]) -> Option<u8> {
         match (self.kind.as_str(), self.subtype.as_str(), &self.version) {
             ("*", "*", _) => Some(0),
@@ -88,7 +89,8 @@ impl Range {
     }
 }
 
-/// Weight of a type, and how exactly the range names it that the weight is of: the most exact one counts.
+/// Weight of a type, and the specificity of the range that gives it: the most specific range
+/// counts.
 fn weight(ranges: &[Range], kind: &str, subtype: &str, versions: &[&str]) -> (f32, u8) {
     ranges
         .iter()
@@ -97,7 +99,8 @@ fn weight(ranges: &[Range], kind: &str, subtype: &str, versions: &[&str]) -> (f3
         .map_or((0.0, 0), |(exactness, weight)| (weight, exactness))
 }
 
-/// Prometheus' text out of OpenMetrics': a counter is called there as its sample is, and units and the end have no lines.
+/// Converts OpenMetrics to Prometheus' text. There, a counter has the name of its sample, and the
+/// lines `UNIT` and `EOF` do not exist.
 pub(super) fn prometheus_text(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     let mut lines = open_metrics.lines().peekable();
@@ -183,22 +186,27 @@ mod tests {
                 OpenMetrics,
             ),
             (&["application/openmetrics-text;q=x"], Prometheus),
-            // What Prometheus 2 and 3 send.
+            // Headers of Prometheus 2 and 3.
+            (
+                &["application/openmetrics-text;version=1.0.0,\
+                     application/openmetrics-text;version=0.0.1;q=0.75,\
+                     text/plain;version=0.0.4;q=0.5,*/*;q=0.1"],
+                OpenMetrics,
+            ),
             (
                 &[
-                    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+                    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
+                     application/openmetrics-text;version=0.0.1;q=0.4,\
+                     text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,\
+                     text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
                 ],
                 OpenMetrics,
             ),
             (
                 &[
-                    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
-                ],
-                OpenMetrics,
-            ),
-            (
-                &[
-                    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,text/plain;version=0.0.4;q=0.5,application/openmetrics-text;q=0.2",
+                    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;\
+                     encoding=delimited;q=0.6,text/plain;version=0.0.4;q=0.5,\
+                     application/openmetrics-text;q=0.2",
                 ],
                 Prometheus,
             ),
@@ -209,8 +217,12 @@ mod tests {
 
     #[test]
     fn counters_are_named_as_their_samples_in_prometheus_text() {
-        let open = "# HELP a_b Help counter.\n# TYPE a_b counter\na_b_total{c=\"# EOF\"} 1\n# HELP d_seconds Time.\n# TYPE d_seconds histogram\n# UNIT d_seconds seconds\nd_seconds_sum 0.5\n# HELP e Depth.\n# TYPE e gauge\ne 2\n# EOF\n";
-        let text = "# HELP a_b_total Help counter.\n# TYPE a_b_total counter\na_b_total{c=\"# EOF\"} 1\n# HELP d_seconds Time.\n# TYPE d_seconds histogram\nd_seconds_sum 0.5\n# HELP e Depth.\n# TYPE e gauge\ne 2\n";
+        let open = "# HELP a_b Help counter.\n# TYPE a_b counter\na_b_total{c=\"# EOF\"} 1\n\
+            # HELP d_seconds Time.\n# TYPE d_seconds histogram\n# UNIT d_seconds seconds\n\
+            d_seconds_sum 0.5\n# HELP e Depth.\n# TYPE e gauge\ne 2\n# EOF\n";
+        let text = "# HELP a_b_total Help counter.\n# TYPE a_b_total counter\n\
+            a_b_total{c=\"# EOF\"} 1\n# HELP d_seconds Time.\n# TYPE d_seconds histogram\n\
+            d_seconds_sum 0.5\n# HELP e Depth.\n# TYPE e gauge\ne 2\n";
         assert_eq!(prometheus_text(open), text);
     }
 }

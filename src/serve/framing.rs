@@ -1,4 +1,4 @@
-//! RFC 6455's framing, as a client has to keep to it: frame headers and the payload of Close frames.
+//! The check of RFC 6455's framing of client frames: headers, and the payload of Close frames.
 
 use std::io;
 
@@ -8,10 +8,10 @@ pub(super) enum WireFault {
     /// The framing breaks RFC 6455: close code 1002.
     #[error("WebSocket framing: {0}")]
     Framing(&'static str),
-    /// A Close frame that is malformed. It is answered with this close code, and nothing else follows a Close.
+    /// A malformed Close frame. The reply has this close code, and no other frame follows a Close.
     #[error("a malformed Close frame")]
     Close(u16),
-    /// A frame, or the fragments of a message, are larger than a client frame may be.
+    /// A frame, or a message with all its fragments, exceeds the limit of a client frame.
     #[error("a client frame is too large")]
     TooLarge,
     #[error("too many WebSocket frames or bytes in a second")]
@@ -42,7 +42,7 @@ pub(super) struct Framing {
     header: [u8; MAX_HEADER],
     header_bytes: usize,
     payload_left: u64,
-    /// A message has begun and its last fragment has not come.
+    /// A message has begun and its last fragment has not arrived.
     fragmented: bool,
     message_bytes: u64,
     max_message_bytes: u64,
@@ -50,7 +50,7 @@ pub(super) struct Framing {
     close: Option<Vec<u8>>,
 }
 
-/// What one step took and found.
+/// The result of one step.
 #[derive(Default)]
 pub(super) struct Step {
     pub bytes: usize,
@@ -76,7 +76,7 @@ impl Framing {
         self.header_bytes == 0
     }
 
-    /// Takes some bytes: one of a header, or all there are of a payload.
+    /// Consumes one byte of a header, or all bytes of `bytes` that belong to the payload.
     pub fn step(&mut self, bytes: &[u8]) -> Step {
         if self.payload_left > 0 {
             let take = self.payload_left.min(bytes.len() as u64) as usize;
@@ -131,7 +131,7 @@ impl Framing {
     fn is_control(&self) -> bool {
         self.opcode() & 0x08 != 0
     }
-    /// Header bytes by the length field; a client's frame is always masked.
+    /// Length of the header by its length field. A client's frame is always masked.
     fn header_needs(&self) -> usize {
         match self.header[1] & 0x7f {
             126 => 8,
@@ -209,7 +209,7 @@ impl Framing {
     }
 }
 
-/// RFC 6455, 5.5.1 and 7.4: empty, or a code that may be sent and a reason in UTF-8.
+/// RFC 6455, 5.5.1 and 7.4: empty, or a permitted code with a reason in UTF-8.
 fn check_close(payload: &[u8]) -> Option<WireFault> {
     let reason = match payload {
         [] => return None,

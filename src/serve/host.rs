@@ -1,45 +1,49 @@
-//! Which names this port answers to.
+//! The check of `Host`: host names that the server answers to.
 //!
-//! A web page can have its own name resolve to this machine (DNS rebinding); for the browser this port is then the page's own server.
-//! The page's name is in `Host`, so only names of this machine, and names that the configuration lists, are answered.
+//! A web page can have its own name resolve to this machine (DNS rebinding). The browser then
+//! treats this port as the page's own server. `Host` holds the page's name, so only names of this
+//! machine and names in the configuration are answered.
 
 use std::net::{IpAddr, SocketAddr};
 
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, Uri, Version, header};
 
-/// Why a request is not answered.
+/// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HostFault {
     Absent,
     Double,
     Unreadable,
-    /// Not a name of this machine, and not on the list.
+    /// Neither a name of this machine nor a listed one.
     Foreign,
 }
 
 impl HostFault {
-    /// 421: this server gives no answers for that name (RFC 9110, 15.5.20).
+    /// 421 for a foreign name (RFC 9110, 15.5.20), else 400.
     pub fn status(self) -> StatusCode {
         match self {
             HostFault::Foreign => StatusCode::MISDIRECTED_REQUEST,
             _ => StatusCode::BAD_REQUEST,
         }
     }
+
+    /// The text of the answer.
     pub fn message(self) -> &'static str {
         match self {
             HostFault::Absent => "the request has no Host",
             HostFault::Double => "the request has more than one Host",
             HostFault::Unreadable => "Host is not a name or an address, with or without a port",
             HostFault::Foreign => {
-                "this machine is not called so: use localhost or 127.0.0.1, or add the name to [serve] hosts"
+                "Host is not a name of this machine: use localhost or 127.0.0.1, or add the name \
+                 to [serve] hosts"
             }
         }
     }
 }
 
-/// Checks `Host` and, where the request's target has one, its authority. Any port passes: a tunnel has its own. HTTP/1.0 may leave
-/// `Host` out, as health checks do; a browser never does.
+/// Checks `Host`, and the authority of an absolute request target. Any port passes: a tunnel has
+/// its own. HTTP/1.0 may omit `Host`, as health checks do; a browser never does.
 pub(super) fn check(
     version: Version,
     target: &Uri,
@@ -68,7 +72,8 @@ pub(super) fn check(
         .map_or(Ok(()), |authority| check(authority.as_str()))
 }
 
-/// The name in `name` or `name:port`, in lower case and without the root's dot. `None` for what is neither.
+/// The name in `name` or `name:port`, in lower case and without the root's dot. `None` for other
+/// text.
 pub(super) fn name_of(authority: &str) -> Option<String> {
     let authority: Authority = authority.parse().ok()?;
     let host = authority.host();
@@ -86,7 +91,7 @@ fn plain(name: &str) -> String {
     name.strip_suffix('.').map(str::to_owned).unwrap_or(name)
 }
 
-/// The address that a name of [`name_of`] is; IPv6 stands in brackets.
+/// Parses a name of [`name_of`] as an address. IPv6 addresses are in brackets.
 fn address(name: &str) -> Option<IpAddr> {
     let ip = match name.strip_prefix('[') {
         Some(rest) => IpAddr::V6(rest.strip_suffix(']')?.parse().ok()?),
@@ -95,7 +100,7 @@ fn address(name: &str) -> Option<IpAddr> {
     Some(ip.to_canonical())
 }
 
-/// Whether a name of [`name_of`] is this machine's by itself (RFC 6761, 6.3).
+/// Whether a name of [`name_of`] is a loopback name or address (RFC 6761, 6.3).
 pub(super) fn is_loopback(name: &str) -> bool {
     name == "localhost"
         || name.ends_with(".localhost")
@@ -146,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_do_not() {
+    fn other_names_are_refused() {
         for name in [
             "evil.example",
             "evil.example:8765",
@@ -167,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_a_bad_request() {
+    fn malformed_hosts_are_a_bad_request() {
         for name in [
             "",
             " ",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -12,6 +12,8 @@ use serde_json::{Map, Value, json};
 use tokio::task::yield_now;
 
 use super::exposition::Exposition;
+use super::identity::{PROTOCOL, server_name};
+use super::page::{NO_STORE, json_page};
 use super::{Shared, host, upgrade};
 
 /// The port's pages and its socket.
@@ -46,7 +48,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// Answers only requests for a name of this machine; no answer's type is guessed.
+/// Answers only requests for a name of this machine. Forbids browsers to guess an answer's type.
 async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let checked = host::check(
         request.version(),
@@ -66,24 +68,14 @@ async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
     response
 }
 
-const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
-
-pub(super) fn json_page(code: StatusCode, value: &Value) -> Response {
-    (
-        code,
-        [(header::CONTENT_TYPE, "application/json"), NO_STORE],
-        format!("{value}\n"),
-    )
-        .into_response()
-}
-
 async fn front(State(shared): State<Arc<Shared>>) -> Response {
     let hello = shared.server_state.hello();
     let text = format!(
-        "expressd {}\nbundle   {}\n\nevents   /v1/events (WebSocket, {})\nhealth   /healthz /readyz\nnumbers  /metrics /v1/status\n",
+        "expressd {}\nbundle   {}\n\nevents   /v1/events (WebSocket, {})\n\
+         health   /healthz /readyz\nnumbers  /metrics /v1/status\n",
         env!("CARGO_PKG_VERSION"),
         hello.bundle.name,
-        upgrade::PROTOCOL
+        PROTOCOL
     );
     (
         [
@@ -121,7 +113,7 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
-    // Other connections take turns with one that pipelines.
+    // Other connections get a turn beside one that pipelines.
     yield_now().await;
     let exposition = Exposition::accepted(&headers);
     let text = shared.server_state.collected().encode(exposition);
@@ -141,7 +133,7 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
     let (ready, checks) = readiness(&shared);
     let hello = shared.server_state.hello();
     let mut page = json!({
-        "server": upgrade::server_name(),
+        "server": server_name(),
         "session": hello.session,
         "bundle": hello.bundle,
         "media_ns": shared.server_state.clock().now(),
@@ -152,7 +144,7 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
         "ring_bytes": shared.ring.held_bytes(),
     });
     let (Value::Object(page_fields), Value::Object(numbers)) =
-        (&mut page, shared.server_state.collected().for_people())
+        (&mut page, shared.server_state.collected().to_json())
     else {
         unreachable!("both are objects")
     };

@@ -8,11 +8,11 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use super::{ServeError, ServeSettings};
 
-/// Tries for a port that is free on every address, where any free one will do.
+/// Attempts at a port that is free on every address, with port 0.
 const FREE_PORT_TRIES: usize = 16;
 
-/// A listener for each address, all on one port. An address that this machine does not have (IPv6 switched off) is left out, as long as
-/// the first one is there.
+/// Binds a listener for each address, all on one port. An address that the machine lacks is left
+/// out (IPv6 may be off), except for the first one.
 pub(super) fn bind(settings: &ServeSettings) -> Result<Vec<TcpListener>, ServeError> {
     let any_port = settings.listen[0].port() == 0;
     let mut tries = 0;
@@ -50,7 +50,7 @@ fn bind_once(settings: &ServeSettings) -> Result<Vec<TcpListener>, ServeError> {
     Ok(listeners)
 }
 
-/// The machine does not have this address, or this family of addresses.
+/// Whether the machine lacks this address, or this family of addresses.
 fn is_absent(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
         || error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
@@ -62,9 +62,10 @@ fn bind_one(listen: SocketAddr, send_buffer_bytes: u32) -> io::Result<TcpListene
     } else {
         TcpSocket::new_v6()?
     };
-    // A restarted daemon gets its port back at once; a port that another program listens on stays refused.
+    // A restarted daemon gets its port back at once. A port of another listening program is still
+    // refused.
     socket.set_reuseaddr(true)?;
-    // Accepted sockets inherit it.
+    // Accepted sockets inherit this size.
     socket.set_send_buffer_size(send_buffer_bytes)?;
     socket.bind(listen)?;
     socket.listen(1024)

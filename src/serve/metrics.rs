@@ -1,6 +1,7 @@
-//! What the daemon counts and measures: for Prometheus at `/metrics`, for people at `/v1/status`, for clients in `status`.
+//! Counters and timings of the daemon: for Prometheus at `/metrics`, as JSON at `/v1/status`, for
+//! clients in `status`.
 //!
-//! Cheap to update from any stage: an atomic, or a lock held for nanoseconds.
+//! An update from any stage costs an atomic, or a lock that is held for nanoseconds.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -21,13 +22,13 @@ type Label = [(&'static str, String); 1];
 
 /// The stages of `latency_ms`, in order.
 pub const STAGES: [&str; 5] = ["capture", "queue", "encode", "emit", "total"];
-/// Upper edges in seconds, from a tenth of a millisecond to ten seconds.
+/// Upper bucket edges in seconds, from 0.1 ms to 10 s.
 const EDGES_S: [f64; 16] = [
     1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2e-2, 3e-2, 5e-2, 7.5e-2, 0.1, 0.15, 0.3, 1.0,
     10.0,
 ];
 
-/// A distribution of durations, for Prometheus and for people.
+/// A distribution of durations, as buckets for Prometheus and as quantiles for `/v1/status`.
 #[derive(Debug)]
 pub struct Timing {
     scraped: Histogram,
@@ -45,8 +46,9 @@ impl Timing {
         }
     }
 
+    /// Adds a duration in milliseconds.
     pub fn observe_ms(&self, ms: f64) {
-        // A clock that was corrected can yield a hair below zero.
+        // A clock correction can give a value slightly below zero.
         let ms = ms.max(0.0);
         self.scraped.observe(ms * 1e-3);
         self.quantiles
@@ -59,7 +61,7 @@ impl Timing {
         self.quantiles.lock().expect("timing").len()
     }
 
-    /// In milliseconds; 0 while there is nothing.
+    /// In milliseconds; 0 without observations.
     pub fn quantile_ms(&self, quantile: f64) -> f64 {
         self.quantiles
             .lock()
@@ -68,10 +70,16 @@ impl Timing {
             * 1e-3
     }
 
-    fn for_people(&self) -> Value {
+    fn to_json(&self) -> Value {
         let held = self.quantiles.lock().expect("timing");
         let ms = |value: u64| (value as f64 * 1e-2).round() / 10.0;
-        json!({"count": held.len(), "p50": ms(held.value_at_quantile(0.5)), "p95": ms(held.value_at_quantile(0.95)), "p99": ms(held.value_at_quantile(0.99)), "max": ms(held.max())})
+        json!({
+            "count": held.len(),
+            "p50": ms(held.value_at_quantile(0.5)),
+            "p95": ms(held.value_at_quantile(0.95)),
+            "p99": ms(held.value_at_quantile(0.99)),
+            "max": ms(held.max()),
+        })
     }
 }
 
@@ -79,11 +87,11 @@ impl Timing {
 pub struct Metrics {
     registry: Registry,
     latency: [Timing; 5],
-    /// From an event's entry into the ring until a socket took it.
+    /// From an event's entry into the ring until a socket accepts it.
     pub socket_write: Timing,
     events: Family<Label, Counter>,
     drops: Family<Label, Counter>,
-    /// The causes in `drops` beside those of the lanes: a family cannot be walked.
+    /// The causes in `drops` beside those of the lanes: a family cannot be iterated.
     causes: Mutex<BTreeSet<&'static str>>,
     lane_depth: Family<Label, Gauge>,
     lane_sent: Family<Label, Counter>,
@@ -191,7 +199,8 @@ impl Metrics {
         metrics
     }
 
-    /// Counts a published event; an expression's latencies and deadline, and a status' sources, with it.
+    /// Counts a published event. Also counts an expression's latencies and deadline, and the
+    /// sources of a status.
     pub fn published(&self, event: &Event) {
         self.events
             .get_or_create(&[("type", event.kind().into())])
@@ -219,13 +228,14 @@ impl Metrics {
         }
     }
 
+    /// Sets `source_up` of a source.
     pub fn source(&self, name: &'static str, state: SourceState) {
         self.source_up
             .get_or_create(&[("source", name.into())])
             .set(i64::from(state == SourceState::Delivering));
     }
 
-    /// `cause` in snake case: `past_deadline`, `slow_client`, …
+    /// Counts losses. `cause` is in snake case: `past_deadline`, `slow_client`, …
     pub fn dropped(&self, cause: &'static str, count: u64) {
         self.causes.lock().expect("causes").insert(cause);
         self.drops
@@ -243,20 +253,23 @@ impl Metrics {
         self.refusals.get_or_create(&[("code", code)]).inc();
     }
 
-    /// The server ended an HTTP connection: `crowded` (for a newer one) or `overdue` (no request in time).
+    /// The server closed an HTTP connection: `crowded` (for a newer one) or `overdue` (no request
+    /// in time).
     pub fn connection_cut(&self, cause: &'static str) {
         self.connections_cut
             .get_or_create(&[("cause", cause.into())])
             .inc();
     }
 
+    /// Counts runs of a graph.
     pub fn graph_ran(&self, graph: &str, runs: u64) {
         self.graph_runs
             .get_or_create(&[("graph", graph.into())])
             .inc_by(runs);
     }
 
-    /// The lane's depth and losses show from now on; the losses as the cause `lane_<name>_full`.
+    /// Reports the lane's depth and losses from now on. Its losses have the cause
+    /// `lane_<name>_full`.
     pub fn watch_lane(&self, lane: Arc<LaneCounters>) {
         self.lanes.lock().expect("lanes").push(lane);
     }
@@ -281,7 +294,8 @@ impl Metrics {
         }
     }
 
-    /// The `counters` of `status`: events by type and drops by cause that were ever seen, flat.
+    /// The `counters` of `status`, as a flat object: events by type and drops by cause that have
+    /// occurred.
     pub fn counters(&self) -> Map<String, Value> {
         self.read_lanes();
         let mut counters = Map::new();
@@ -299,21 +313,32 @@ impl Metrics {
     }
 
     /// Latencies and queues for `/v1/status`.
-    pub fn for_people(&self) -> Value {
+    pub fn to_json(&self) -> Value {
         let latency: Map<String, Value> = STAGES
             .iter()
             .zip(&self.latency)
-            .map(|(stage, timing)| ((*stage).to_owned(), timing.for_people()))
+            .map(|(stage, timing)| ((*stage).to_owned(), timing.to_json()))
             .collect();
         let lanes = self.lanes.lock().expect("lanes");
         let queues: Map<String, Value> = lanes
             .iter()
             .map(|lane| {
                 let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-                (lane.name.to_owned(), json!({"depth": read(&lane.depth), "capacity": lane.capacity, "sent": read(&lane.sent), "lost": read(&lane.lost)}))
+                let numbers = json!({
+                    "depth": read(&lane.depth),
+                    "capacity": lane.capacity,
+                    "sent": read(&lane.sent),
+                    "lost": read(&lane.lost),
+                });
+                (lane.name.to_owned(), numbers)
             })
             .collect();
-        json!({"latency_ms": latency, "socket_write_ms": self.socket_write.for_people(), "queues": queues, "clients": self.clients.get()})
+        json!({
+            "latency_ms": latency,
+            "socket_write_ms": self.socket_write.to_json(),
+            "queues": queues,
+            "clients": self.clients.get(),
+        })
     }
 
     fn drop_counts(&self) -> Vec<(String, u64)> {
@@ -371,7 +396,7 @@ mod tests {
     use crate::lane::{WhenFull, lane};
 
     #[test]
-    fn what_is_counted_is_seen_in_all_three_places() {
+    fn counts_are_in_all_three_outputs() {
         let metrics = Metrics::new();
         metrics.dropped("past_deadline", 3);
         let (sender, _receiver) = lane::<u32>("frames", 1, WhenFull::DropOldest);
@@ -391,7 +416,7 @@ mod tests {
         }
         assert_eq!(metrics.counters()["dropped_lane_frames_full"], 4);
         assert_eq!(metrics.counters()["dropped_past_deadline"], 3);
-        assert_eq!(metrics.for_people()["queues"]["frames"]["lost"], 4);
-        assert_eq!(metrics.for_people()["latency_ms"]["encode"]["count"], 1);
+        assert_eq!(metrics.to_json()["queues"]["frames"]["lost"], 4);
+        assert_eq!(metrics.to_json()["latency_ms"]["encode"]["count"], 1);
     }
 }

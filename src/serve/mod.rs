@@ -1,10 +1,10 @@
 //! One port: the event socket, health, metrics. The daemon's tokio runtime is here.
 //!
-//! Every client is one task that owns its socket, its position in the ring (a
-//! [`Cursor`](crate::hub::Cursor)) and nothing else. One hook is called for each publication; one
-//! task sees it and wakes the clients, so the publisher pays the same for one client as for 256. A
-//! client that does not read stands still with one frame in its socket's buffer; what it misses is
-//! counted in its cursor, and the others do not notice.
+//! Each client is one task that owns its socket and its position in the ring (a
+//! [`Cursor`](crate::hub::Cursor)). One hook is called for each publication. It wakes one task,
+//! which wakes the clients, so a publication costs the same with one client as with 256. A client
+//! that does not read holds one frame in its socket's buffer. Its cursor counts the events that it
+//! misses; other clients are not affected.
 
 use std::fmt;
 use std::io;
@@ -22,16 +22,17 @@ use crate::hub::ring::PublishHook;
 use crate::time::Clock;
 
 mod accept;
-pub mod bench;
 mod client;
 mod ending;
 mod exposition;
 mod framing;
 mod host;
 mod http;
+mod identity;
 mod listen;
 pub mod metrics;
 mod origin;
+mod page;
 mod places;
 mod upgrade;
 mod wire;
@@ -41,21 +42,27 @@ pub use exposition::Exposition;
 pub use metrics::Metrics;
 use places::Places;
 
-/// What the server asks of the daemon. Called on the socket's threads: must not wait.
+/// The daemon's state, as the server reads it. Called on the server's threads: must not wait.
 pub trait ServerState: Send + Sync + 'static {
     fn hello(&self) -> HelloFacts;
+    /// The `status` event of this moment.
     fn status(&self) -> StatusEvent;
     fn readiness(&self) -> Readiness;
     fn clock(&self) -> &dyn Clock;
-    /// The counters, to add to. Asked for at every frame of every client: takes no lock, least of all one that a stage may hold.
+    /// The counters, to add to. Called for every frame of every client: must take no lock.
     fn metrics(&self) -> &Metrics;
-    /// The counters, to read: first what others count for themselves is passed on to them, under the others' locks. For the pages.
+    /// The counters, to read. First collects the counts of other modules, under their locks. For
+    /// the pages.
     fn collected(&self) -> &Metrics;
-    /// Takes the words that client number `client` of this server tells; the `speech` event is the answer.
-    fn hear(&self, client: u64, telling: TranscriptRequest) -> Result<(), Refusal>;
+    /// Submits a transcript of client number `client` of this server. The `speech` event is the
+    /// answer.
+    ///
+    /// # Errors
+    /// The refusal for the client.
+    fn submit_transcript(&self, client: u64, request: TranscriptRequest) -> Result<(), Refusal>;
 }
 
-/// What `hello` says of the daemon.
+/// The daemon's part of `hello`.
 #[derive(Clone, Debug, Default)]
 pub struct HelloFacts {
     /// UUID of this run.
@@ -63,7 +70,7 @@ pub struct HelloFacts {
     pub bundle: BundleFacts,
 }
 
-/// Is everything fit for work? One check for each source and stage.
+/// The checks of `/readyz`: one for each source and stage.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Readiness {
     pub checks: Vec<Check>,
@@ -78,15 +85,16 @@ pub struct Check {
 }
 
 impl Readiness {
+    /// Whether every check passes.
     pub fn ready(&self) -> bool {
         self.checks.iter().all(|check| check.reason.is_none())
     }
 }
 
-/// `src/event/protocol.md`'s limits, all of them, so that tests can make them short.
+/// Settings of the server: the limits of `src/event/protocol.md`. Tests shorten them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServeSettings {
-    /// At least one. With port 0 in the first, all take the free port that it gets.
+    /// At least one address. With port 0 in the first, all use the free port that it gets.
     pub listen: Vec<SocketAddr>,
     /// Names of this machine beside loopback ones, as `Host` has them, without a port.
     pub hosts: Vec<String>,
@@ -94,22 +102,24 @@ pub struct ServeSettings {
     pub allow_origins: Vec<String>,
     pub max_clients: usize,
     pub max_client_frame_bytes: usize,
-    /// JSON messages; [`ServeSettings::max_wire_frames_per_s`] bounds what they are made of.
+    /// JSON messages; [`ServeSettings::max_wire_frames_per_s`] bounds WebSocket frames.
     pub max_client_frames_per_s: usize,
     /// WebSocket frames of any kind, control frames and fragments among them.
     pub max_wire_frames_per_s: usize,
     /// Bytes of WebSocket frames, headers among them.
     pub max_wire_bytes_per_s: usize,
     pub unsent_events: usize,
-    /// How long a client with something to get may take nothing.
+    /// How long a client may accept nothing although events wait for it.
     pub stalled_for: Duration,
     pub ping_every: Duration,
     pub pong_within: Duration,
-    /// How long a closing connection may take to say goodbye.
-    pub goodbye: Duration,
-    /// How long a connection may be open without a request: until its first one, and from one to the next. Reading an answer is in it.
+    /// The time limit of a close.
+    pub close_within: Duration,
+    /// The time limit until the first request, and from one request to the next. Reading an answer
+    /// counts.
     pub request_within: Duration,
-    /// The kernel's send buffer for each client, which it doubles: what a stalled client costs there.
+    /// The kernel's send buffer for each client, which the kernel doubles. A stalled client
+    /// occupies it.
     pub send_buffer_bytes: u32,
     pub workers: usize,
 }
@@ -129,7 +139,7 @@ impl Default for ServeSettings {
             stalled_for: Duration::from_secs(10),
             ping_every: Duration::from_secs(10),
             pong_within: Duration::from_secs(30),
-            goodbye: Duration::from_secs(2),
+            close_within: Duration::from_secs(2),
             request_within: Duration::from_secs(10),
             send_buffer_bytes: 64 << 10,
             workers: 1,
@@ -140,11 +150,13 @@ impl Default for ServeSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error(
-        "{0} is not a loopback address, and this version has no access tokens yet: listen on 127.0.0.1 or [::1], and reach it from afar by `ssh -L`"
+        "{0} is not a loopback address, and this version has no access tokens yet: listen on \
+         127.0.0.1 or [::1], and reach it from afar by `ssh -L`"
     )]
     NotLoopback(SocketAddr),
     #[error(
-        "{0} is taken by another program: stop it, or choose another port with --listen (port 0 takes any free one)"
+        "{0} is taken by another program: stop it, or choose another port with --listen (port 0 \
+         takes any free one)"
     )]
     PortTaken(SocketAddr),
     #[error("cannot listen on {0}: check [serve] listen")]
@@ -153,14 +165,14 @@ pub enum ServeError {
     Threads(#[source] io::Error),
 }
 
-/// What all connections share.
+/// State that all connections share.
 struct Shared {
     settings: ServeSettings,
-    /// Where this server listens.
+    /// Addresses that this server listens on.
     addresses: Vec<SocketAddr>,
     ring: Arc<Ring>,
     server_state: Arc<dyn ServerState>,
-    /// Changes with every publication, and for good when the server stops.
+    /// Changes with every publication, and a last time when the server stops.
     tick: watch::Receiver<Tick>,
     places: Arc<Places>,
 }
@@ -171,7 +183,7 @@ enum Tick {
     Stopping,
 }
 
-/// A running server; dropping it stops it without goodbyes.
+/// A running server. Dropping it stops it without Close frames.
 pub struct Server {
     runtime: Option<Runtime>,
     shared: Arc<Shared>,
@@ -186,12 +198,15 @@ impl fmt::Debug for Server {
     }
 }
 
-/// How often the runtime shows that it lives.
+/// Interval of the beats that show progress of the runtime.
 const BEAT: Duration = Duration::from_millis(250);
-/// Clients get 1001 and this long to hear it.
+/// Time limit of a stop: clients get close code 1001.
 const STOP_WITHIN: Duration = Duration::from_millis(1000);
 
-/// Binds the port on every address, then serves on threads of its own.
+/// Binds the port on every address, then serves on its own threads.
+///
+/// # Errors
+/// An address is not loopback or cannot be bound, or there are no threads.
 pub fn start(
     settings: ServeSettings,
     ring: Arc<Ring>,
@@ -233,7 +248,7 @@ pub fn start(
         tick: ticks,
         places,
     });
-    // Wakes every client once for all that was published since it last did.
+    // Wakes every client once for all publications since the last wake-up.
     runtime.spawn({
         let tick = tick.clone();
         async move {
@@ -273,22 +288,22 @@ pub fn start(
 }
 
 impl Server {
-    /// Where it listens; with the real port where port 0 was asked for.
+    /// The first address, with the real port if the settings have port 0.
     pub fn addr(&self) -> SocketAddr {
         self.shared.addresses[0]
     }
 
-    /// All addresses it listens on, all with the same port.
+    /// All addresses, all with the same port.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.shared.addresses
     }
 
-    /// Grows four times a second while the socket's threads make progress.
+    /// A counter that grows four times a second while the server's threads make progress.
     pub fn beats(&self) -> u64 {
         self.beats.load(Ordering::Relaxed)
     }
 
-    /// Says 1001 to all clients and ends, within about a second.
+    /// Closes all clients with 1001 and ends, within about a second.
     pub fn stop(mut self) {
         let Some(runtime) = self.runtime.take() else {
             return;

@@ -1,11 +1,12 @@
-//! Which web pages may connect: browsers send `Origin`, and any page may open a socket to this machine.
+//! The check of `Origin`: browsers send it, and any web page may open a socket to this machine.
 
 use axum::http::HeaderMap;
 use axum::http::header::ORIGIN;
 
 use super::host;
 
-/// An absent origin (no browser) and loopback origins pass; any other, `null` included, must be on the list.
+/// Whether the page may connect. An absent origin (no browser) and loopback origins pass. Any
+/// other, `null` included, must be in `allow_list`.
 pub fn allowed(headers: &HeaderMap, allow_list: &[String]) -> bool {
     headers.get_all(ORIGIN).iter().all(|origin| {
         origin
@@ -65,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn others_do_not() {
+    fn other_origins_are_refused() {
         for origin in [
             "null",
             "",

@@ -1,4 +1,4 @@
-//! The places of clients, and which client loses its place when all are taken.
+//! The places of clients, and the eviction of unresponsive clients when all places are taken.
 //!
 //! A responsive client answers a ping at once. If a new client finds no place, the client with the
 //! oldest unanswered ping is closed for it, if that ping is older than [`PATIENCE`]. If no ping is
@@ -72,7 +72,7 @@ impl Places {
         self.taken.lock().expect("places")
     }
 
-    /// A place for a new client; `None` if all are taken and no client is known to be unresponsive.
+    /// A place for a new client. `None` if all are taken and no client is known to be unresponsive.
     pub fn take(self: &Arc<Self>, now_nanos: i64) -> Option<Place> {
         let connection = self.connections.clone().try_acquire_owned().ok()?;
         let mut taken = self.taken();
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn goodbyes_are_bounded() {
+    fn closing_connections_are_bounded() {
         let places = Places::new(2);
         let mut held = Vec::new();
         // Evicted clients are still closing.

@@ -1,6 +1,7 @@
-//! From an HTTP request to a WebSocket client.
+//! The WebSocket handshake: upgrades an HTTP request to a client.
 //!
-//! axum's own `ws` would bring a second version of tungstenite, so the few lines of RFC 6455's handshake stand here.
+//! axum's `ws` would bring a second version of tungstenite, so RFC 6455's handshake is implemented
+//! here.
 
 use std::sync::Arc;
 
@@ -15,20 +16,15 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::client::Client;
-use super::http::json_page;
+use super::identity::PROTOCOL;
+use super::page::json_page;
 use super::wire::{Wire, WireLimits};
 use super::{Shared, Tick, origin};
 use crate::event::ErrorCode;
 use crate::time::monotonic_nanos;
 
-pub(super) const PROTOCOL: &str = "expressd.v1";
-
-pub(super) fn server_name() -> String {
-    concat!("expressd ", env!("CARGO_PKG_VERSION")).to_owned()
-}
-
-/// What tungstenite may hold for one client that does not read: an event or an answer at a time, and goodbyes. A larger event is not sent,
-/// and the client is told that it was dropped.
+/// Bytes that tungstenite may hold for one client that does not read: one event or answer, and the
+/// Close frame. A larger event is reported as dropped.
 const MAX_WRITE_BUFFER: usize = 256 << 10;
 const READ_BUFFER: usize = 4 << 10;
 
@@ -41,7 +37,7 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
         .any(|part| part.trim().eq_ignore_ascii_case(token))
 }
 
-/// The value of a header that is there once.
+/// The value of a header that occurs exactly once.
 fn single(headers: &HeaderMap, name: header::HeaderName) -> Option<&HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
@@ -76,7 +72,7 @@ fn refuse(code: StatusCode, text: &'static str) -> Response {
 
 /// `GET /v1/events`.
 pub(super) async fn events(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
-    // A server ignores `Upgrade` in HTTP/1.0 (RFC 9110, 7.8), and RFC 6455 upgrades a GET alone: the route answers HEAD as well.
+    // RFC 6455 upgrades a GET alone, and the route also matches HEAD.
     if request.method() != Method::GET {
         return (
             StatusCode::METHOD_NOT_ALLOWED,
@@ -86,6 +82,7 @@ pub(super) async fn events(State(shared): State<Arc<Shared>>, mut request: Reque
             .into_response();
     }
     let headers = request.headers();
+    // A server ignores `Upgrade` in HTTP/1.0 (RFC 9110, 7.8).
     if request.version() != Version::HTTP_11
         || !has_token(headers, header::UPGRADE, "websocket")
         || !has_token(headers, header::CONNECTION, "upgrade")

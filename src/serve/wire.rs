@@ -1,7 +1,8 @@
-//! The client's bytes below tungstenite: RFC 6455's framing is checked, frames and bytes are counted.
+//! The client's bytes below tungstenite: checks RFC 6455's framing, and counts frames and bytes.
 //!
-//! tungstenite joins fragments and reads control frames inside one call, so what it returns is no measure of what a client sends.
-//! [`Wire`] sees each frame header first. Bytes before a violation are passed on; then reading fails with a [`WireFault`].
+//! tungstenite joins fragments and reads control frames inside one call, so its messages do not
+//! measure a client's traffic. [`Wire`] sees each frame header first. Bytes before a violation are
+//! passed on; then reading fails with a [`WireFault`].
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,14 +14,14 @@ use tokio::time::{Duration, Instant};
 
 use super::framing::{Framing, WireFault};
 
-/// What one client may send.
+/// Limits of one client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WireLimits {
-    /// Of one message, all its fragments together.
+    /// Of one message with all its fragments.
     pub message_bytes: usize,
-    /// Of any kind: control frames and fragments count.
+    /// Of any kind, control frames and fragments included.
     pub frames_per_s: usize,
-    /// Headers count.
+    /// Headers included.
     pub bytes_per_s: usize,
 }
 
@@ -49,7 +50,7 @@ impl<S> Wire<S> {
         &mut self.stream
     }
 
-    /// Counts and checks fresh bytes: how many of them may be passed on.
+    /// Counts and checks new bytes. Returns how many of them may be passed on.
     fn inspect(&mut self, fresh: &[u8], now: Instant) -> usize {
         let (mut at, mut frame_at) = (0, 0);
         self.rate.add(now, 0, fresh.len());
@@ -117,7 +118,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 /// Frames and bytes of the last second.
 #[derive(Default)]
 struct Rate {
-    /// Oldest first; what came within [`GRAIN`] of an entry is added to it.
+    /// Time, frames and bytes, oldest first. Traffic within [`GRAIN`] of an entry is added to it.
     recent: VecDeque<(Instant, usize, usize)>,
     frames: usize,
     bytes: usize,
@@ -172,7 +173,7 @@ mod tests {
         bytes
     }
 
-    /// How many bytes pass, and the fault, when the bytes come in pieces of `size`.
+    /// Bytes that pass, and the fault, if the input arrives in pieces of `size`.
     fn passed(bytes: &[u8], size: usize) -> (usize, Option<WireFault>) {
         let mut wire = Wire::new((), LIMITS);
         let (now, mut passed) = (Instant::now(), 0);
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_violation_stops_what_follows_and_passes_what_came_before() {
+    fn a_violation_stops_later_bytes_and_passes_earlier_ones() {
         let before = frame(0x81, b"text");
         let mut oversized_control = frame(0x89, &[0; 126]);
         oversized_control.truncate(2);
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_and_bytes_of_a_second_are_bounded_whatever_they_carry() {
+    fn frames_and_bytes_of_a_second_are_bounded_for_any_content() {
         for first in [0x89, 0x8a, 0x00] {
             let mut wire = Wire::new((), LIMITS);
             let began = Instant::now();

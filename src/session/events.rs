@@ -1,4 +1,4 @@
-//! Wire events from the stages' results.
+//! Events from the stages' results.
 
 use crate::clip::{Clip, OwnedTranscript, Recognition, SpeechTurn, SubjectChange, Word};
 use crate::config::Config;
@@ -9,7 +9,7 @@ use crate::event::{
 use crate::model::Bundle;
 use crate::time::MediaTime;
 
-/// Builds `expression` events; holds what does not change from one to the next.
+/// Builds `expression` events. Holds their constant fields.
 #[derive(Clone, Debug)]
 pub struct EventBuilder {
     pub labels: Vec<String>,
@@ -17,8 +17,8 @@ pub struct EventBuilder {
     pub budget_ms: u32,
 }
 
-/// When the recognizer took a clip, when it answered, and when the event was built, on the clock
-/// that stamps the clip.
+/// Times of a clip on the clock of its stamps: the recognizer took it, the recognizer answered, and
+/// the event was built.
 #[derive(Clone, Copy, Debug)]
 pub struct ClipTimestamps {
     pub taken: MediaTime,
@@ -41,6 +41,7 @@ impl EventBuilder {
         }
     }
 
+    /// The event of a clip and its recognition.
     pub fn expression(
         &self,
         clip: &Clip,
@@ -149,8 +150,8 @@ impl From<SpeechTurn> for Event {
 }
 
 impl From<OwnedTranscript> for Event {
-    fn from(told: OwnedTranscript) -> Self {
-        let OwnedTranscript { transcript, owner } = told;
+    fn from(owned: OwnedTranscript) -> Self {
+        let OwnedTranscript { transcript, owner } = owned;
         let spoken = |Word {
                           text,
                           span,

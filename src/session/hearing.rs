@@ -1,4 +1,4 @@
-//! Sound in; sound with its voice activity out, to the aligner and, where words are wanted, to the
+//! Takes sound, gives sound with its voice activity to the aligner and, with transcription, to the
 //! transcriber.
 
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use crate::speech::SpeechStage;
 #[derive(Debug)]
 pub enum HearingInput {
     Sound(AudioBlock),
-    /// The source delivers nothing for now.
+    /// The source currently delivers nothing.
     Lost,
     Ended,
 }
@@ -22,17 +22,17 @@ pub enum HearingOutput {
     Transcribe(TranscriberInput),
 }
 
-/// What goes to the transcriber.
+/// Input of the transcriber.
 #[derive(Clone, Debug)]
 pub struct TranscriberInput {
-    /// Counts from 0: an item that was dropped on the way leaves a gap. A block or two would not be
-    /// missed by their stamps.
+    /// Counts from 0, so that a dropped item leaves a gap. The stamps alone would not show one or
+    /// two missing blocks.
     pub number: u64,
-    /// `None`: the source delivers nothing for now.
-    pub heard: Option<VadBlock>,
+    /// `None`: the source currently delivers nothing.
+    pub vad: Option<VadBlock>,
 }
 
-/// The speech stage and where its output goes.
+/// The speech stage and the routing of its output.
 #[derive(Debug)]
 pub struct Hearing {
     stage: SpeechStage,
@@ -43,7 +43,7 @@ pub struct Hearing {
 }
 
 impl Hearing {
-    /// `transcribes`: sound goes to a transcriber as well.
+    /// `transcribes`: sound also goes to a transcriber.
     pub fn new(stage: SpeechStage, transcribes: bool) -> Hearing {
         Hearing {
             stage,
@@ -58,7 +58,7 @@ impl Hearing {
         self.stage
     }
 
-    /// Blocks whose stamps went back.
+    /// Blocks with a stamp before an earlier one.
     pub fn refused(&self) -> u64 {
         self.stage.refused()
     }
@@ -67,8 +67,8 @@ impl Hearing {
         match input {
             HearingInput::Sound(block) => {
                 self.lost = false;
-                let heard = self.stage.hear(block)?;
-                self.pass_on(heard);
+                let vad = self.stage.hear(block)?;
+                self.pass_on(vad);
             }
             HearingInput::Lost => {
                 if !std::mem::replace(&mut self.lost, true) {
@@ -77,8 +77,8 @@ impl Hearing {
                 }
             }
             HearingInput::Ended => {
-                if let Some(heard) = self.stage.finish()? {
-                    self.pass_on(heard);
+                if let Some(vad) = self.stage.finish()? {
+                    self.pass_on(vad);
                 }
                 self.align(AlignInput::HeardEnded);
             }
@@ -90,18 +90,18 @@ impl Hearing {
         self.out.pop_front()
     }
 
-    fn pass_on(&mut self, heard: VadBlock) {
+    fn pass_on(&mut self, vad: VadBlock) {
         if self.transcribes {
-            self.transcribe(Some(heard.clone()));
+            self.transcribe(Some(vad.clone()));
         }
-        self.align(AlignInput::VadBlock(heard));
+        self.align(AlignInput::VadBlock(vad));
     }
 
-    fn transcribe(&mut self, heard: Option<VadBlock>) {
+    fn transcribe(&mut self, vad: Option<VadBlock>) {
         if self.transcribes {
             let number = self.next_number;
             self.next_number += 1;
-            let input = TranscriberInput { number, heard };
+            let input = TranscriberInput { number, vad };
             self.out.push_back(HearingOutput::Transcribe(input));
         }
     }

@@ -16,11 +16,11 @@ use crate::recognize::Recognizer;
 use crate::speech::TranscribeError;
 use crate::time::MediaTime;
 
-/// What a session takes. Frames and samples are shared, not copied.
+/// Input of a session. Frames and samples are shared, not copied.
 #[derive(Clone, Debug)]
 pub enum Input {
     Frame(VideoFrame),
-    /// The source delivers nothing for now.
+    /// The source currently delivers nothing.
     FramesLost,
     FramesEnded,
     Sound(AudioBlock),
@@ -28,10 +28,10 @@ pub enum Input {
     SoundEnded,
 }
 
-/// What a session gives.
+/// Output of a session.
 #[derive(Clone, Debug)]
 pub enum Output {
-    /// Of a session without a recognizer.
+    /// From a session without a recognizer.
     Clip(Box<Clip>),
     Event(Event),
 }
@@ -56,7 +56,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session that gives clips, and changes of subjects, speech and words as events.
+    /// A session without a recognizer. It gives clips, and events of subjects and speech.
     pub fn new(stages: Stages) -> Session {
         Session {
             vision: stages.vision,
@@ -68,18 +68,18 @@ impl Session {
         }
     }
 
-    /// Clips are recognized: the session gives events alone.
+    /// Adds a recognizer: the session gives only events.
     pub fn with_recognizer(mut self, recognizer: Recognizer, events: EventBuilder) -> Session {
         self.recognition = Some((recognizer, events));
         self
     }
 
-    /// The source whose input is needed next, so that neither runs ahead of the other.
+    /// The source to read next, so that neither runs ahead of the other.
     pub fn wanted(&self) -> Wanted {
         self.aligner.wanted()
     }
 
-    /// Runs the stages over `input`. `observe` sees what the aligner gets of it.
+    /// Runs the stages over `input`. `observe` is called with each input of the aligner.
     ///
     /// # Errors
     /// A graph or the transcriber failed.
@@ -89,13 +89,13 @@ impl Session {
         observe: &mut dyn FnMut(&AlignInput),
     ) -> Result<(), SessionError> {
         match input {
-            Input::Frame(frame) => self.see(VisionInput::Frame(frame))?,
-            Input::FramesLost => self.see(VisionInput::Lost)?,
-            Input::FramesEnded => self.see(VisionInput::Ended)?,
-            Input::Sound(block) => self.hear(HearingInput::Sound(block))?,
-            Input::SoundLost => self.hear(HearingInput::Lost)?,
+            Input::Frame(frame) => self.push_video(VisionInput::Frame(frame))?,
+            Input::FramesLost => self.push_video(VisionInput::Lost)?,
+            Input::FramesEnded => self.push_video(VisionInput::Ended)?,
+            Input::Sound(block) => self.push_sound(HearingInput::Sound(block))?,
+            Input::SoundLost => self.push_sound(HearingInput::Lost)?,
             Input::SoundEnded => {
-                self.hear(HearingInput::Ended)?;
+                self.push_sound(HearingInput::Ended)?;
                 if let Some(transcription) = &mut self.transcription {
                     let last = transcription.finish()?;
                     self.aligned.extend(last.into_iter().map(AlignInput::Words));
@@ -133,12 +133,12 @@ impl Session {
         Some(Output::Event(event))
     }
 
-    /// The graphs back, for the next session: opening them takes longer than a short recording.
+    /// Returns the graphs for the next session: opening them takes longer than a short recording.
     pub fn into_stages(self) -> (Option<(Vision, Detector)>, Option<Hearing>) {
         (self.vision, self.hearing)
     }
 
-    fn see(&mut self, input: VisionInput) -> Result<(), EncodeError> {
+    fn push_video(&mut self, input: VisionInput) -> Result<(), EncodeError> {
         let Some((vision, detector)) = &mut self.vision else {
             return Ok(());
         };
@@ -155,7 +155,7 @@ impl Session {
         Ok(())
     }
 
-    fn hear(&mut self, input: HearingInput) -> Result<(), SessionError> {
+    fn push_sound(&mut self, input: HearingInput) -> Result<(), SessionError> {
         let Some(hearing) = &mut self.hearing else {
             return Ok(());
         };

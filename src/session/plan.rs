@@ -4,21 +4,22 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::align::AlignSettings;
-use crate::config::{Config, locate};
+use crate::assets::locate;
+use crate::config::Config;
 use crate::encode::{EncodeError, Provider, Runtime};
 use crate::face::{Detector, DetectorSettings, FaceSettings, FaceStage, Follower};
 use crate::manifest::{FacePreprocessing, Manifest};
 use crate::schedule;
 use crate::speech::{TranscriberChoice, TurnRule};
 
-/// Which sources there are.
+/// The sources that exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Streams {
     pub video: bool,
     pub audio: bool,
 }
 
-/// Live: the freshest counts. Replay: everything counts.
+/// Live: old items are dropped. Replay: no item is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tempo {
     Live,
@@ -28,7 +29,7 @@ pub enum Tempo {
 /// Items that wait for the recognizer in a replay.
 const REPLAY_QUEUE: usize = 64;
 
-/// What the stages need to know. Plain data: nothing is open.
+/// Settings of all stages. Plain data: nothing is open.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub tempo: Tempo,
@@ -40,7 +41,7 @@ pub struct Plan {
     pub transcriber: TranscriberChoice,
     pub align: AlignSettings,
     pub queue: schedule::Mode,
-    /// The longest time from evidence to event, live.
+    /// The time limit from evidence to event, live.
     pub budget: Duration,
 }
 
@@ -48,7 +49,7 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 pub struct FacePlan {
     pub settings: FaceSettings,
-    /// The manifest's `[face]`: without it no crops are cut.
+    /// The manifest's `[face]`. Without it, faces are not cropped.
     pub preprocessing: Option<FacePreprocessing>,
     /// The folder with the detector's graphs.
     pub detector_models: PathBuf,
@@ -100,7 +101,7 @@ impl Plan {
 }
 
 impl FacePlan {
-    /// These graphs are small: on a GPU the copies would cost more than the runs.
+    /// On the CPU: these graphs are small, and on a GPU the copies would cost more than the runs.
     pub fn open_detector(&self, runtime: &Runtime) -> Result<Detector, EncodeError> {
         let folder = &self.detector_models;
         Detector::open(runtime, folder, Provider::Cpu, self.detector.clone())
@@ -116,8 +117,8 @@ impl FacePlan {
     }
 }
 
-/// From one clip's end to the next one's: the configuration's, else the manifest's. In
-/// milliseconds.
+/// The time between the ends of two clips, in milliseconds: the configuration's, else the
+/// manifest's.
 pub fn hop_ms(config: &Config, manifest: &Manifest) -> u32 {
     config
         .window

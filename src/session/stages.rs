@@ -1,4 +1,4 @@
-//! The stages, opened and not yet running.
+//! The opened stages, not yet running.
 
 use super::hearing::Hearing;
 use super::plan::{Plan, Tempo};
@@ -12,7 +12,7 @@ use crate::speech::{
     open_transcriber,
 };
 
-/// What cannot be opened.
+/// Why a stage cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(transparent)]
@@ -29,13 +29,16 @@ pub struct Stages {
     pub vision: Option<(Vision, Detector)>,
     /// `None` without audio.
     pub hearing: Option<Hearing>,
-    /// `None` where the daemon does not transcribe.
+    /// `None` if the daemon does not transcribe.
     pub transcription: Option<Transcription>,
     pub aligner: Aligner,
 }
 
 impl Stages {
-    /// Opens the graphs and the transcriber that `plan` names.
+    /// Opens the graphs and the transcriber of `plan`.
+    ///
+    /// # Errors
+    /// One of them cannot be opened.
     pub fn open(plan: &Plan, runtime: &Runtime) -> Result<Stages, OpenError> {
         let policy = match plan.tempo {
             Tempo::Live => DetectionPolicy::WhenIdle,

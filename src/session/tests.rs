@@ -1,4 +1,4 @@
-//! A session on one thread gives what the daemon's threads give.
+//! A session on one thread gives the same output as the daemon's threads.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::align::Wanted;
+use crate::assets::locate;
 use crate::capture::{Outputs, Pace, Recording, SourceHealth};
-use crate::config::{Config, locate};
+use crate::config::Config;
 use crate::encode::Runtime;
 use crate::event::Form;
 use crate::face::Detection;
@@ -20,7 +21,7 @@ use crate::time::MediaTime;
 
 const DEMONSTRATION: &str = "config/demo/demo.mp4";
 
-/// The lines of an inline session over the demonstration, with so many frames read ahead.
+/// The lines of an inline session over the demonstration, with `read_ahead` frames read ahead.
 fn inline_lines(config: &Config, runtime: &Runtime, read_ahead: usize) -> Vec<String> {
     let bundle = Bundle::open(
         runtime,
@@ -56,7 +57,7 @@ fn inline_lines(config: &Config, runtime: &Runtime, read_ahead: usize) -> Vec<St
     });
     let (mut lines, mut over) = (Vec::new(), [false, false]);
     while over != [true, true] {
-        // The demuxer may have to get rid of the other track first.
+        // The demuxer may have to deliver the other track first.
         let input = match session.wanted() {
             Wanted::Faces => frame(&frame_lane, &over).or_else(|| sound(&audio_lane, &over)),
             _ => sound(&audio_lane, &over).or_else(|| frame(&frame_lane, &over)),
@@ -132,7 +133,7 @@ fn one_thread_and_many_give_the_same_lines() {
     }
 }
 
-/// A frame without anybody in it.
+/// A frame without a face.
 fn empty_frame(millis: i64) -> crate::clip::VideoFrame {
     use crate::clip::{ColorMatrix, Colorimetry, Picture, VideoFrame};
     let colorimetry = Colorimetry {
@@ -239,7 +240,7 @@ fn a_replay_waits_for_the_detections_of_each_frame() {
     vision.push(answer).unwrap();
     let (asked, done) = outputs(&mut vision);
     assert!(done >= 1 && vision.takes_frames(), "{done} tracked");
-    // The end is announced when all that were requested are answered.
+    // The end is announced once all requests are answered.
     vision.push(VisionInput::Ended).unwrap();
     let mut waiting: Vec<_> = asked;
     waiting.extend(outputs(&mut vision).0);

@@ -1,11 +1,12 @@
-//! The transcribe stage behind a queue that may drop: a missing item is no gap in the sound, and
-//! words must not be spliced over it.
+//! The transcribe stage behind a queue that may drop items. A dropped item is not a silence: no
+//! word may span it.
 
 use super::hearing::TranscriberInput;
 use crate::clip::Transcript;
 use crate::speech::{TranscribeError, TranscribeStage};
 use crate::time::MediaTime;
 
+/// The transcribe stage.
 pub struct Transcription {
     stage: TranscribeStage,
     /// The number of the next item if none was dropped.
@@ -26,29 +27,29 @@ impl Transcription {
 
     /// The transcripts that are known by the end of `input`.
     pub fn push(&mut self, input: TranscriberInput) -> Result<Vec<Transcript>, TranscribeError> {
-        let TranscriberInput { number, heard } = input;
+        let TranscriberInput { number, vad } = input;
         let mut transcripts = Vec::new();
-        if number != self.next_number || heard.is_none() {
+        if number != self.next_number || vad.is_none() {
             transcripts = self.stage.interrupt()?;
         }
         self.next_number = number + 1;
-        if let Some(heard) = heard {
-            transcripts.extend(self.stage.hear(&heard)?);
+        if let Some(vad) = vad {
+            transcripts.extend(self.stage.hear(&vad)?);
         }
         Ok(transcripts)
     }
 
-    /// The sound has ended: what is still to be said.
+    /// The remaining transcripts, after the end of the sound.
     pub fn finish(&mut self) -> Result<Vec<Transcript>, TranscribeError> {
         self.stage.finish()
     }
 
-    /// A turn goes on that is skipped, because some of it was dropped.
+    /// Whether the current turn is skipped, because an item of it was dropped.
     pub fn is_skipping(&self) -> bool {
         self.stage.is_skipping()
     }
 
-    /// All transcripts up to this time have been given.
+    /// The time up to which all transcripts have been given.
     pub fn known_until(&self) -> Option<MediaTime> {
         self.stage.known_until()
     }

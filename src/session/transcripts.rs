@@ -1,4 +1,4 @@
-//! Transcripts that clients send: which are admitted.
+//! Admission of transcripts that clients send.
 
 use std::collections::BTreeSet;
 
@@ -10,14 +10,14 @@ use crate::time::MediaTime;
 /// Checks clients' transcripts against the clock, the subjects in sight, and each other.
 #[derive(Debug)]
 pub struct ClientTranscripts {
-    /// The daemon transcribes by itself and takes none.
+    /// The daemon has a transcriber, so it refuses transcripts.
     transcribes: bool,
     admission: TranscriptAdmission,
     present: BTreeSet<SubjectId>,
 }
 
 impl ClientTranscripts {
-    /// `window_nanos`: how far clips look back; `transcribes`: the daemon has its own transcriber.
+    /// `window_nanos`: the length of a clip. `transcribes`: the daemon has its own transcriber.
     pub fn new(window_nanos: i64, transcribes: bool) -> ClientTranscripts {
         ClientTranscripts {
             transcribes,
@@ -26,8 +26,8 @@ impl ClientTranscripts {
         }
     }
 
-    /// A subject appears, goes, or turns out to be another one: transcripts of the one are the
-    /// other's then.
+    /// Notes a subject that appears, is lost, or is merged into another one, which gets its
+    /// transcripts.
     pub fn note(&mut self, change: &SubjectEvent) {
         if let Some(into) = change.into {
             self.admission.merge(change.subject, into);
@@ -45,11 +45,12 @@ impl ClientTranscripts {
     pub fn admit(
         &mut self,
         client: u64,
-        telling: TranscriptRequest,
+        request: TranscriptRequest,
         now: MediaTime,
     ) -> Result<Transcript, Refusal> {
         if self.transcribes {
-            let message = "this daemon transcribes by itself: set [speech] transcriber = \"none\" to have it take yours";
+            let message = "this daemon transcribes by itself: set [speech] transcriber = \"none\" \
+                           to have it take yours";
             return Err(refusal(ErrorCode::NotAllowed, message));
         }
         let TranscriptRequest {
@@ -57,11 +58,11 @@ impl ClientTranscripts {
             span,
             is_final,
             subject,
-        } = telling;
+        } = request;
         let absent = subject.filter(|s| *s != SubjectId::Voice && !self.present.contains(s));
         if let Some(subject) = absent {
             let message = format!(
-                "`subject`: {subject} is not there; leave it out if you do not know who speaks"
+                "`subject`: {subject} is not present; leave it out if the speaker is unknown"
             );
             return Err(refusal(ErrorCode::BadValue, &message));
         }
@@ -79,7 +80,7 @@ impl ClientTranscripts {
                 ),
                 Refused::Overlapping => refusal(
                     ErrorCode::BadValue,
-                    "`start_ns` to `end_ns` overlaps words that were told already",
+                    "`start_ns` to `end_ns` overlaps an earlier transcript",
                 ),
             })?;
         let words = Transcript::spread(&text, span);
@@ -98,7 +99,7 @@ impl ClientTranscripts {
     pub fn closed() -> Refusal {
         refusal(
             ErrorCode::Stale,
-            "nothing listens just now: the sources are not open yet, or have ended",
+            "no transcripts are taken now: the sources are not open yet, or have ended",
         )
     }
 }

@@ -1,4 +1,4 @@
-//! Frames in, tracked faces out, and which frames the detector sees.
+//! Takes frames, gives tracked faces, and selects the frames for the detector.
 
 use std::collections::VecDeque;
 
@@ -8,18 +8,19 @@ use crate::encode::EncodeError;
 use crate::face::{Detection, FaceStage};
 use crate::time::MediaTime;
 
-/// Frames that are read ahead of the tracker in a replay: about one detection at full speed.
+/// Frames that are read ahead of the tracker in a replay: about the duration of one detection at
+/// full speed.
 pub const READ_AHEAD: usize = 12;
 
-/// When frames go to the detector.
+/// The policy that selects frames for the detector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DetectionPolicy {
-    /// Live. The tracker never waits: a frame goes to the detector while that is idle and the stage
-    /// asks for a detection. The result arrives some frames later.
+    /// Live. The tracker never waits: a frame goes to the detector if it is idle and the stage
+    /// requests a detection. The result arrives some frames later.
     WhenIdle,
     /// Replay. Every detection is used on its own frame, so the same frames give the same faces at
     /// every pace. The first frame of each detection interval is requested as it arrives, up to
-    /// `read_ahead` frames before the tracker needs the result. In between the stage may ask for
+    /// `read_ahead` frames before the tracker needs the result. In between, the stage may request
     /// more.
     EveryInterval { read_ahead: usize },
 }
@@ -29,7 +30,7 @@ pub enum VisionInput {
     Frame(VideoFrame),
     /// The answer to [`VisionOutput::Detect`] for the frame of this time.
     Detections(MediaTime, Vec<Detection>),
-    /// The source delivers nothing for now: subjects are lost.
+    /// The source currently delivers nothing: subjects are lost.
     Lost,
     Ended,
 }
@@ -59,7 +60,7 @@ pub struct Vision {
     waiting: VecDeque<WaitingFrame>,
     /// `EveryInterval`: answers for frames in `waiting`.
     answers: VecDeque<(MediaTime, Vec<Detection>)>,
-    /// `WhenIdle`: the detector works.
+    /// `WhenIdle`: the detector is busy.
     detecting: bool,
     /// End of the newest frame.
     end: MediaTime,
@@ -199,7 +200,7 @@ impl Vision {
         Ok(())
     }
 
-    /// The subjects that are still there are lost now.
+    /// Reports the present subjects as lost.
     fn finish(&mut self, last: AlignInput) {
         let changes = self.stage.finish(self.end);
         if !changes.is_empty() {

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::assets;
 use crate::encode::EncodeError;
 
 mod admission;
@@ -51,20 +52,10 @@ pub const VAD_FILE: &str = "silero_vad_16k_sequence.onnx";
 pub fn vad_path() -> Result<PathBuf, SpeechError> {
     let candidates: Vec<PathBuf> = match std::env::var_os("EXPRESSD_VAD") {
         Some(path) => vec![path.into()],
-        None => {
-            let beside = std::env::current_exe()
-                .ok()
-                .and_then(|exe| Some(exe.parent()?.parent()?.join("lib/expressd").join(VAD_FILE)));
-            beside
-                .into_iter()
-                .chain([
-                    Path::new(".deps/silero_vad").join(VAD_FILE),
-                    Path::new(env!("CARGO_MANIFEST_DIR"))
-                        .join(".deps/silero_vad")
-                        .join(VAD_FILE),
-                ])
-                .collect()
-        }
+        None => assets::candidates(
+            &Path::new("lib/expressd").join(VAD_FILE),
+            &[Path::new(".deps/silero_vad").join(VAD_FILE)],
+        ),
     };
     match candidates.iter().find(|p| p.is_file()) {
         Some(path) => Ok(path.clone()),

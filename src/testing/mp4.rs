@@ -1,10 +1,10 @@
-//! MP4 files with other tables than they were written with.
+//! Modification of the tables of MP4 files.
 
 fn be32(bytes: &[u8], at: usize) -> usize {
     u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize
 }
 
-/// The boxes of `bytes` as ranges. Sizes of 64 bits do not occur in what the tests make.
+/// The boxes of `bytes` as ranges. The tests' files have no sizes of 64 bits.
 fn boxes(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -21,12 +21,12 @@ fn wrap(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
     [&(content.len() as u32 + 8).to_be_bytes()[..], kind, content].concat()
 }
 
-/// The film with its index behind the media, each track's edit list replaced by the one of `lists`
-/// at its place (none where that is empty) and the film as long as the longest. An edit is its
+/// Replaces the edit lists of `film` by `lists`, one for each track; an empty list is left out. The
+/// index moves behind the media, and the film gets the length of the longest list. An edit is its
 /// duration in the film's time scale and its media time in the track's; -1 presents nothing.
 ///
 /// # Panics
-/// Where `film` is no MP4 file with an index.
+/// `film` is not an MP4 file with an index.
 pub fn with_edits(film: &[u8], lists: &[&[(u32, i32)]]) -> Vec<u8> {
     let mut film = film.to_vec();
     let index = boxes(&film)
@@ -76,10 +76,10 @@ fn with_list(track: &[u8], list: &[(u32, i32)]) -> Vec<u8> {
     wrap(b"trak", &content)
 }
 
-/// Overwrites `bytes` at `at` behind the head of the `nth` box called `kind`, wherever it stands.
+/// Overwrites `bytes` at offset `at` behind the head of the `nth` box of type `kind`.
 ///
 /// # Panics
-/// Where there is no such box.
+/// There is no such box.
 pub fn overwrite(film: &mut [u8], kind: &[u8; 4], nth: usize, at: usize, bytes: &[u8]) {
     let mut places = (0..film.len() - 4).filter(|place| &film[*place..*place + 4] == kind);
     let place = places.nth(nth).expect("a box of that kind") + 4 + at;

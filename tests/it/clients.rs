@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use expressd::hub::Ring;
-use expressd::serve::bench::{BareState, sample_expression};
 use expressd::serve::{ServeSettings, Server, start};
 use expressd::testing::project;
+use expressd::testing::server::{BareState, sample_expression};
 
 fn serve() -> (Server, Arc<Ring>) {
     let settings = ServeSettings {

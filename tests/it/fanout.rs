@@ -2,8 +2,12 @@
 
 use std::process::Command;
 
-use expressd::serve::bench::fan_out;
 use serde_json::Value;
+
+#[path = "../../src/bin/expressd/bench/fan_out.rs"]
+mod fan_out;
+
+use fan_out::fan_out;
 
 const IN_CHILD: &str = "EXPRESSD_TEST_FAN_OUT";
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use expressd::config::KEYS;
 use expressd::hub::Ring;
-use expressd::serve::bench::{BareState, sample_expression};
 use expressd::serve::{ServeSettings, start};
 use expressd::testing::project;
+use expressd::testing::server::{BareState, sample_expression};
 
 /// The README and the documents that it leads to.
 const GUIDES: [&str; 4] = [

@@ -134,9 +134,9 @@ fn limits_themselves_are_permitted_and_fit_the_types() {
     }
 }
 
-/// A change of the class of a key is a decision, not an accident.
+/// A change of the class of a key must be deliberate.
 #[test]
-fn reload_classes_follow_what_a_key_is_used_for() {
+fn reload_classes_follow_the_use_of_a_key() {
     for key in KEYS {
         let expected = match key.name {
             "serve.listen" | "publish.jsonl" => Reload::Restart,
@@ -203,8 +203,8 @@ fn the_effective_configuration_is_toml_with_the_same_values() {
     assert_eq!(again.hash(), config.hash());
 }
 
-/// TOML of values outside of a range. Oracles are the limits themselves, and texts that no grammar
-/// of the table has.
+/// TOML of values outside of a range: beyond its limits, and texts that no grammar of the table
+/// accepts.
 fn outside(key: &'static Key) -> BoxedStrategy<String> {
     let integers = |min: i64, max: i64| {
         prop_oneof![i64::MIN..min, max + 1..=i64::MAX]

@@ -27,7 +27,7 @@ fn a_client_that_keeps_reading_loses_nothing_even_in_a_burst() {
 }
 
 #[test]
-fn a_stalled_client_keeps_the_newest_and_hears_what_it_lost() {
+fn a_stalled_client_keeps_the_newest_and_gets_its_losses_reported() {
     let ring = Arc::new(Ring::default());
     let mut cursor = Cursor::new(ring.clone(), 64);
     publish(&ring, 60);
@@ -47,7 +47,7 @@ fn a_stalled_client_keeps_the_newest_and_hears_what_it_lost() {
 }
 
 #[test]
-fn only_what_the_subscription_wants_counts_as_dropped() {
+fn only_subscribed_events_count_as_dropped() {
     let ring = Arc::new(Ring::default());
     let mut cursor = Cursor::new(ring.clone(), 4);
     cursor
@@ -76,7 +76,7 @@ fn only_what_the_subscription_wants_counts_as_dropped() {
 }
 
 #[test]
-fn resuming_brings_what_the_ring_holds_first_and_none_twice() {
+fn resuming_sends_held_events_first_and_none_twice() {
     let ring = Arc::new(Ring::new(16, 1 << 20));
     publish(&ring, 10);
     let mut cursor = Cursor::new(ring.clone(), 4);
@@ -93,7 +93,8 @@ fn resuming_brings_what_the_ring_holds_first_and_none_twice() {
     );
     cursor.subscribe(Subscription::default(), Some(15)).unwrap();
     assert_eq!(drain(&mut cursor), Vec::<u64>::new());
-    // What has left the ring before this client came is reported, what it got itself is not.
+    // Events that left the ring before this client connected are reported; those that it got are
+    // not.
     publish(&ring, 4);
     drain(&mut cursor);
     cursor.subscribe(Subscription::default(), Some(1)).unwrap();
@@ -105,7 +106,7 @@ fn resuming_brings_what_the_ring_holds_first_and_none_twice() {
 }
 
 #[test]
-fn a_second_replay_reports_nothing_that_was_sent_or_reported() {
+fn a_second_replay_repeats_no_event_and_no_report() {
     let ring = Arc::new(Ring::new(16, 1 << 20));
     publish(&ring, 30);
     let mut cursor = Cursor::new(ring.clone(), 64);
@@ -120,7 +121,7 @@ fn a_second_replay_reports_nothing_that_was_sent_or_reported() {
     let dropped = |from, to| Some(Next::Dropped(Missed::range(from, to)));
     assert_eq!(cursor.next_frame(), dropped(1, 14));
     assert_eq!(drain(&mut cursor), (15..=20).collect::<Vec<_>>());
-    // All of that leaves the ring, and some of what follows waits too long.
+    // All of these leave the ring, and some later ones wait too long.
     publish(&ring, 10);
     assert_eq!(drain(&mut cursor), (31..=40).collect::<Vec<_>>());
     publish(&ring, 20);
@@ -132,7 +133,7 @@ fn a_second_replay_reports_nothing_that_was_sent_or_reported() {
 }
 
 #[test]
-fn what_waited_and_left_the_ring_is_reported_when_a_replay_is_asked_for() {
+fn waiting_events_that_left_the_ring_are_reported_with_a_replay() {
     let ring = Arc::new(Ring::new(16, 1 << 20));
     publish(&ring, 5);
     let mut cursor = Cursor::new(ring.clone(), 64);
@@ -172,7 +173,7 @@ fn a_subscription_filters_by_label_confidence_and_rate() {
         }),
         [2]
     );
-    // The client sees 0.7, so 0.7 it is.
+    // The client sees 0.7, so the filter uses 0.7.
     assert_eq!(
         sent(Subscription {
             min_confidence: Some(0.7),
@@ -206,12 +207,19 @@ fn a_subscription_filters_by_label_confidence_and_rate() {
 }
 
 proptest! {
-    /// Whatever is published, read, stalled and subscribed to: sent and dropped together are exactly what the filter wanted, in order, none twice.
+    /// For any sequence of steps, sent and dropped events together are the matching events, in
+    /// order, none twice.
     #[test]
-    fn every_wanted_event_is_sent_or_counted(steps in prop::collection::vec((0u8..4, 1usize..40), 1..60), limit in 1usize..20) {
+    fn every_wanted_event_is_sent_or_counted(
+        steps in prop::collection::vec((0u8..4, 1usize..40), 1..60),
+        limit in 1usize..20,
+    ) {
         let ring = Arc::new(Ring::new(64, 1 << 20));
         let mut cursor = Cursor::new(ring.clone(), limit);
-        let wanted = Subscription { subjects: Some(vec![SubjectId::Face(0)]), ..Default::default() };
+        let wanted = Subscription {
+            subjects: Some(vec![SubjectId::Face(0)]),
+            ..Default::default()
+        };
         cursor.subscribe(wanted.clone(), None).unwrap();
         let (mut got, mut dropped, mut time) = (Vec::new(), 0, 0);
         let take = |cursor: &mut Cursor, got: &mut Vec<u64>, dropped: &mut u64, most: usize| {
@@ -225,11 +233,15 @@ proptest! {
         };
         for (step, amount) in steps {
             match step {
-                0 | 1 => (0..amount).for_each(|_| { time += 1; ring.publish(expression(time as u32 % 3, "happy", 0.5, time)); }),
+                0 | 1 => (0..amount).for_each(|_| {
+                    time += 1;
+                    ring.publish(expression(time as u32 % 3, "happy", 0.5, time));
+                }),
                 2 => take(&mut cursor, &mut got, &mut dropped, amount),
                 _ => cursor.subscribe(wanted.clone(), None).unwrap(),
             }
-            // The ring never overtakes unseen here: that is the socket's duty to prevent.
+            // The ring must not overtake the cursor here; in the daemon, the socket's task prevents
+            // that.
             if step < 2 { cursor.fall_behind(); }
         }
         take(&mut cursor, &mut got, &mut dropped, usize::MAX);
@@ -238,8 +250,8 @@ proptest! {
         prop_assert_eq!(got.len() as u64 + dropped, (time / 3) as u64);
     }
 
-    /// Whatever is asked for again: each event that was promised is sent or reported, none is sent twice, and none is reported that was
-    /// sent before.
+    /// For any sequence of replays: each promised event is sent or reported, none is sent twice,
+    /// and none is reported after it was sent.
     #[test]
     fn every_promised_event_is_sent_once_or_reported_once(
         steps in prop::collection::vec((0u8..6, 1usize..40), 1..80),
@@ -250,12 +262,12 @@ proptest! {
         let mut cursor = Cursor::new(ring.clone(), limit);
         // By seq: how often it was sent, and reported.
         let (mut sent, mut reported) = (vec![0; 4000], vec![0; 4000]);
-        // Promised: from the lowest `resume_after` on, without what a later one has skipped.
+        // Promised: events after the lowest `resume_after`, without those that a later one skips.
         let (mut lowest, mut skipped) = (50, vec![false; 4000]);
         let note = |next: Next, sent: &mut Vec<u32>, reported: &mut Vec<u32>| match next {
             Next::Frame { seq, .. } => sent[seq as usize] += 1,
             Next::Dropped(missed) => {
-                // A gap may span what was reported before.
+                // A gap may span events that were reported before.
                 assert!(missed.count <= missed.to_seq - missed.from_seq + 1);
                 for seq in missed.from_seq..=missed.to_seq {
                     assert_eq!(sent[seq as usize], 0, "{seq} was sent before");

@@ -102,8 +102,8 @@ fn a_confidence_counts_as_the_client_reads_it() {
 }
 
 proptest! {
-    /// A filter decides the same of the typed event, of the frame that the client reads, and of the
-    /// keys that stay without them.
+    /// A filter gives the same result for the typed event, for the frame that the client reads, and
+    /// for the remaining keys.
     #[test]
     fn the_typed_event_passes_as_its_frame_does(
         events in prop::collection::vec(any_event(), 1..60),

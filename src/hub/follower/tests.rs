@@ -7,20 +7,20 @@ use crate::hub::testing::expression;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a sink of these tests does with an event.
+/// Behaviour of a test sink.
 #[derive(Clone, Copy)]
 enum Behaviour {
     Takes,
     Fails,
-    /// Waits for its reader as long as it may.
+    /// Waits for its reader while `may_wait` holds.
     Stalls,
-    /// Waits although it may not, until the test ends.
+    /// Waits until the test ends, against `may_wait`.
     Hangs,
     Panics,
     Ends,
 }
 
-/// Behaves like this from the third event on; takes the first two.
+/// Writes the first two events, then shows its behaviour.
 struct Scripted {
     behaviour: Behaviour,
     name: &'static str,
@@ -58,7 +58,7 @@ impl Sink for Scripted {
     }
 }
 
-/// Sinks of one ring, and what they lost so far.
+/// Sinks of one ring, and their losses so far.
 struct Stage {
     ring: Arc<Ring>,
     losses: Arc<Mutex<Vec<(&'static str, u64)>>>,
@@ -159,7 +159,7 @@ fn sinks_that_stall_or_hang_cost_no_other_one_and_the_end_waits_once_for_all() {
     let started = crate::time::monotonic_nanos();
     let outcomes = stage.finish(limit);
     let nanos = crate::time::monotonic_nanos() - started;
-    // Not once for each of them. The ring may have been faster than a sink's first two events.
+    // One wait for all of them. The ring may have been faster than a sink's first two events.
     assert!(
         nanos < 3 * (limit + LEAVING).as_nanos() as i64,
         "{nanos} ns"
@@ -169,7 +169,7 @@ fn sinks_that_stall_or_hang_cost_no_other_one_and_the_end_waits_once_for_all() {
         assert_eq!(outcome.written + outcome.lost, 20);
     }
     assert_eq!((outcomes[3].written, outcomes[3].lost), (20, 0));
-    // What a thread that returned has lost is counted; one that hangs cannot.
+    // Losses of a thread that returned are counted; those of one that hangs are not.
     for (name, outcome) in ["stalled", "also_stalled"].iter().zip(&outcomes) {
         assert_eq!(stage.lost(name), outcome.lost, "{name}");
     }
@@ -199,7 +199,7 @@ fn a_reader_that_left_standard_output_is_no_error() {
     assert!(!is_error(LossPolicy::Counted, 3, Some(&full)));
 }
 
-/// Sends each event's label as a datagram, by a runtime of its own.
+/// Sends each event's label as a datagram, by its own runtime.
 struct Datagrams {
     runtime: tokio::runtime::Runtime,
     socket: tokio::net::UdpSocket,

@@ -5,7 +5,7 @@ use super::*;
 const NOW: &dyn Fn() -> bool = &|| false;
 
 #[test]
-fn what_was_there_goes_when_something_comes_and_not_before() {
+fn old_content_is_removed_by_the_first_write() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("old.jsonl");
     std::fs::write(&path, "precious\n").unwrap();
@@ -33,7 +33,7 @@ fn what_was_there_goes_when_something_comes_and_not_before() {
 }
 
 #[test]
-fn a_recording_is_never_written_into_whatever_it_is_called() {
+fn a_recording_is_never_overwritten_by_any_name() {
     let folder = tempfile::tempdir().unwrap();
     let [recording, link, other] =
         ["a.mp4", "link.jsonl", "events.jsonl"].map(|name| folder.path().join(name));
@@ -56,7 +56,10 @@ fn a_recording_is_never_written_into_whatever_it_is_called() {
     let nowhere = folder.path().join("no/where.jsonl");
     let nowhere = OutFile::open(&nowhere, OpenMode::Truncate, []).unwrap_err();
     assert!(
-        matches!(&nowhere, OutFileError::Unwritable { source, .. } if source.kind() == io::ErrorKind::NotFound),
+        matches!(
+            &nowhere,
+            OutFileError::Unwritable { source, .. } if source.kind() == io::ErrorKind::NotFound
+        ),
         "{nowhere}"
     );
 }
@@ -80,7 +83,7 @@ fn a_new_file_is_its_owners_alone_and_an_existing_one_keeps_its_mode() {
 }
 
 #[test]
-fn a_line_never_runs_on_from_what_is_in_the_file() {
+fn a_line_never_joins_the_last_line_of_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.jsonl");
     for (before, after) in [
@@ -90,7 +93,7 @@ fn a_line_never_runs_on_from_what_is_in_the_file() {
         ("{\"a\":1}\n{\"a\":", "{\"a\":1}\n{\"b\":2}\n"),
         ("{\"a\":\"é", "{\"b\":2}\n"),
         ("{\"a\":1}\n\0\0\0", "{\"a\":1}\n{\"b\":2}\n"),
-        // Not of our making: nothing of it is lost.
+        // Not written by us: it is kept.
         ("notes", "notes\n{\"b\":2}\n"),
     ] {
         std::fs::write(&path, before).unwrap();
@@ -101,7 +104,7 @@ fn a_line_never_runs_on_from_what_is_in_the_file() {
 }
 
 #[test]
-fn what_another_process_appended_is_not_taken_back() {
+fn a_line_of_another_process_is_not_removed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.jsonl");
     let append = || OpenOptions::new().create(true).append(true).open(&path);
@@ -134,25 +137,25 @@ fn a_fifo_is_opened_once_it_has_a_reader_and_again_for_the_next_one() {
     let path = folder.path().join("events");
     fifo(&path);
     let mut out = OutFile::open(&path, OpenMode::Append, []).unwrap();
-    let nobody = out.put(b"{\"a\":1}\n", NOW).unwrap_err();
-    assert_eq!(nobody.kind(), io::ErrorKind::NotConnected);
+    let refused = out.put(b"{\"a\":1}\n", NOW).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::NotConnected);
     let open = || reader(&path);
     let mut read = [0; 100];
     let first = open();
     out.put(b"{\"a\":2}\n", NOW).unwrap();
     drop(first);
-    let nobody = out.put(b"{\"a\":3}\n", NOW).unwrap_err();
-    assert_eq!(nobody.kind(), io::ErrorKind::NotConnected);
+    let refused = out.put(b"{\"a\":3}\n", NOW).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::NotConnected);
     let mut second = open();
     out.put(b"{\"a\":4}\n", NOW).unwrap();
     let n = io::Read::read(&mut second, &mut read).unwrap();
-    // What the first reader left is there too.
+    // The line that the first reader did not read is there too.
     assert_eq!(&read[..n], b"{\"a\":2}\n{\"a\":4}\n");
 }
 
-/// A line that a reader took half of, and those behind it, are for the next reader.
+/// The next reader gets a line that was read in part, and those behind it.
 #[test]
-fn what_a_fifos_reader_leaves_is_not_lost() {
+fn unread_lines_of_a_fifo_are_not_lost() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events");
     fifo(&path);
@@ -181,7 +184,7 @@ fn what_a_fifos_reader_leaves_is_not_lost() {
 }
 
 #[test]
-fn a_stalled_reader_is_waited_for_no_longer_than_wanted_and_gets_whole_lines() {
+fn a_stalled_reader_is_not_waited_for_past_the_limit_and_gets_whole_lines() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events");
     fifo(&path);

@@ -1,4 +1,4 @@
-//! What the ring holds: events with their frames, and the filter keys of events that have lost
+//! The content of the ring: events with their frames, and the filter keys of events that have lost
 //! them.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -9,10 +9,10 @@ use crate::event::Event;
 use crate::hub::filter::{ExpressionKeys, FilterKeys};
 use crate::time::MediaTime;
 
-/// What the ring holds right now. `seq` starts at 1.
+/// The content of the ring. `seq` starts at 1.
 pub struct Held {
     places: VecDeque<Place>,
-    /// What of `places` still has its event and frame, by share.
+    /// The places that still have event and frame, by share.
     shares: BTreeMap<&'static str, Share>,
     next_seq: u64,
     bytes: usize,
@@ -21,7 +21,7 @@ pub struct Held {
     max_bytes: usize,
 }
 
-/// An event, or what is left of one that has lost its frame.
+/// An event, or the remains of one that has lost its frame.
 enum Place {
     Held(Stored),
     Gone(Remains),
@@ -33,7 +33,7 @@ struct Stored {
     bytes: usize,
 }
 
-/// Events that compete for bytes with each other before they do with others.
+/// Events that compete for bytes among themselves before they compete with others.
 #[derive(Default)]
 struct Share {
     /// Oldest first.
@@ -41,7 +41,7 @@ struct Share {
     bytes: usize,
 }
 
-/// The filter keys of an event that the ring has let go of: nothing of what was said.
+/// The filter keys of an event that the ring has dropped, without any spoken text.
 pub struct Remains {
     kind: &'static str,
     subject: Option<SubjectId>,
@@ -78,7 +78,7 @@ impl Remains {
     }
 }
 
-/// The event's share: what is said is apart from who speaks.
+/// The event's share: speech with text is a share of its own.
 fn share(event: &Event) -> &'static str {
     match event {
         Event::Speech(e) if e.text.is_some() => "words",
@@ -126,7 +126,8 @@ impl Held {
         }
     }
 
-    /// Of every event from the oldest to the newest, also of those that have lost their frames.
+    /// The filter keys of every event from the oldest to the newest, also of those that have lost
+    /// their frames.
     pub fn keys(&self, seq: u64) -> Option<FilterKeys<'_>> {
         match self.place(seq)? {
             Place::Held(stored) => Some(FilterKeys::of(&stored.published.event)),
@@ -139,7 +140,7 @@ impl Held {
         self.places.get(usize::try_from(index).ok()?)
     }
 
-    /// Takes the next event, of so many bytes. Gives back what had to go for it, to be freed
+    /// Appends the next event, of `bytes` bytes. Returns the dropped events, so that they are freed
     /// without the lock.
     #[must_use]
     pub(super) fn push(&mut self, published: Published, bytes: usize) -> Vec<Published> {
@@ -154,9 +155,9 @@ impl Held {
         self.make_room()
     }
 
-    /// The newest event stays, however large.
+    /// Drops events until the limits hold. The newest event stays, however large.
     fn make_room(&mut self) -> Vec<Published> {
-        let mut gone = Vec::new();
+        let mut dropped = Vec::new();
         let newest = self.next_seq - 1;
         while self.bytes > self.max_bytes {
             let largest = self
@@ -167,23 +168,23 @@ impl Held {
             let Some(seq) = largest.and_then(|share| share.seqs.front().copied()) else {
                 break;
             };
-            gone.push(self.let_go(seq));
+            dropped.push(self.release(seq));
         }
-        // A place without a frame is of use between others alone.
+        // A place without a frame is needed only between other places.
         while self.places.len() > self.max_events
             || matches!(self.places.front(), Some(Place::Gone(_)))
         {
             let oldest = self.oldest_seq();
             if let Some(Place::Held(stored)) = self.places.pop_front() {
                 self.uncount(oldest, &stored);
-                gone.push(stored.published);
+                dropped.push(stored.published);
             }
         }
-        gone
+        dropped
     }
 
-    /// Removes an event that is held, the oldest one of its share, from its place.
-    fn let_go(&mut self, seq: u64) -> Published {
+    /// Removes a held event, the oldest one of its share, from its place.
+    fn release(&mut self, seq: u64) -> Published {
         let index = (seq - self.oldest_seq()) as usize;
         let place = &mut self.places[index];
         let Place::Held(stored) = place else {

@@ -23,7 +23,7 @@ fn the_ring_is_bounded_in_events_and_in_bytes() {
 }
 
 #[test]
-fn large_words_push_out_older_words_alone() {
+fn large_texts_displace_only_older_texts() {
     let ring = Arc::new(Ring::new(1024, 2 << 20));
     let mut reader = ring.reader();
     for i in 0..400 {
@@ -33,22 +33,25 @@ fn large_words_push_out_older_words_alone() {
     let held = ring.held();
     assert!(held.bytes() <= 2 << 20, "{} bytes", held.bytes());
     assert_eq!(held.oldest_seq(), 1, "the oldest expression is there");
-    let (mut expressions, mut said) = (0, Vec::new());
+    let (mut expressions, mut texts) = (0, Vec::new());
     for seq in 1..held.next_seq() {
         let kind = held.keys(seq).unwrap().kind;
         match held.get(seq) {
             Some(_) if kind == "expression" => expressions += 1,
-            Some(_) => said.push(seq),
+            Some(_) => texts.push(seq),
             None => assert_eq!(kind, "speech"),
         }
     }
     assert_eq!(expressions, 400);
     let newest = held.next_seq() - 1;
-    assert!(said.len() > 5 && said.is_sorted() && said[said.len() - 1] == newest);
-    assert!(said[0] > newest - 2 * said.len() as u64, "the newest stay");
+    assert!(texts.len() > 5 && texts.is_sorted() && texts[texts.len() - 1] == newest);
+    assert!(
+        texts[0] > newest - 2 * texts.len() as u64,
+        "the newest stay"
+    );
     drop(held);
 
-    // A reader that comes back finds each event, or that it is lost.
+    // A late reader gets each event, or its loss.
     let (mut next, mut lost) = (1, 0);
     while next <= newest {
         match reader.read(Duration::ZERO) {
@@ -64,11 +67,11 @@ fn large_words_push_out_older_words_alone() {
             other => panic!("{other:?} before {next}"),
         }
     }
-    assert_eq!(lost, 400 - said.len() as u64);
+    assert_eq!(lost, 400 - texts.len() as u64);
 }
 
 #[test]
-fn a_replay_says_which_words_the_ring_let_go_of() {
+fn a_replay_reports_texts_that_the_ring_dropped() {
     use crate::hub::{Cursor, Next};
     let ring = Arc::new(Ring::new(1024, 64 << 10));
     for i in 0..10 {
@@ -90,7 +93,7 @@ fn a_replay_says_which_words_the_ring_let_go_of() {
 }
 
 #[test]
-fn a_blocking_reader_gets_all_in_order_and_is_told_what_the_ring_overwrote() {
+fn a_blocking_reader_gets_all_in_order_and_gets_overwritten_events_as_missed() {
     let ring = Arc::new(Ring::new(4, 1 << 20));
     let mut reader = ring.reader();
     assert!(matches!(reader.read(Duration::ZERO), Read::TimedOut));
@@ -102,9 +105,10 @@ fn a_blocking_reader_gets_all_in_order_and_is_told_what_the_ring_overwrote() {
     };
     assert_eq!(missed, Missed::range(1, 2));
     for expected in 3..=6 {
-        assert!(
-            matches!(reader.read(Duration::ZERO), Read::Event(published) if published.seq == expected)
-        );
+        let Read::Event(published) = reader.read(Duration::ZERO) else {
+            panic!("an event is missing");
+        };
+        assert_eq!(published.seq, expected);
     }
     ring.close();
     assert!(matches!(reader.read(Duration::from_secs(60)), Read::Ended));
@@ -131,12 +135,12 @@ fn publishers_on_many_threads_leave_no_gap() {
 }
 
 #[test]
-fn a_place_that_lost_its_frame_keeps_no_words() {
+fn a_place_without_its_frame_keeps_no_text() {
     let ring = Arc::new(Ring::new(1024, 64 << 10));
     ring.publish(expression(1, "happy", 0.5, 0));
-    let said = Arc::new(words(20 << 10));
-    let content = Arc::downgrade(&said);
-    let lost = ring.publish(said);
+    let texts = Arc::new(words(20 << 10));
+    let content = Arc::downgrade(&texts);
+    let lost = ring.publish(texts);
     assert!(ring.held().get(lost).is_some() && content.strong_count() == 1);
     ring.publish(words(20 << 10));
     let held = ring.held();
@@ -147,7 +151,7 @@ fn a_place_that_lost_its_frame_keeps_no_words() {
 }
 
 #[test]
-fn a_debug_line_has_no_words() {
+fn a_debug_line_has_no_text() {
     let ring = Arc::new(Ring::default());
     let mut reader = ring.reader();
     ring.publish(words(100));
@@ -157,7 +161,9 @@ fn a_debug_line_has_no_words() {
 
 proptest! {
     #[test]
-    fn the_typed_event_and_the_frame_say_the_same(events in prop::collection::vec(any_event(), 1..40)) {
+    fn the_typed_event_and_the_frame_are_equal(
+        events in prop::collection::vec(any_event(), 1..40),
+    ) {
         let ring = Arc::new(Ring::new(1024, 64 << 20));
         let mut reader = ring.reader();
         for event in &events {
@@ -167,14 +173,17 @@ proptest! {
             let Read::Event(published) = reader.read(Duration::ZERO) else {
                 panic!("an event is missing");
             };
-            prop_assert_eq!(published.frame.as_str(), published.event.to_json(published.seq, Form::Live));
-            prop_assert_eq!(published.frame.as_str(), event.to_json(published.seq, Form::Live));
+            let frame = published.frame.as_str();
+            prop_assert_eq!(frame, published.event.to_json(published.seq, Form::Live));
+            prop_assert_eq!(frame, event.to_json(published.seq, Form::Live));
         }
     }
 
-    /// The bound holds for all that is kept, and the count is that of what is there.
+    /// The bound holds, and the count equals the bytes that are held.
     #[test]
-    fn held_bytes_are_the_frames_and_events_that_are_there(events in prop::collection::vec(any_event(), 1..60)) {
+    fn held_bytes_are_the_frames_and_events_that_are_there(
+        events in prop::collection::vec(any_event(), 1..60),
+    ) {
         let ring = Ring::new(32, 8 << 10);
         for event in &events {
             ring.publish(event);

@@ -1,24 +1,25 @@
-//! JSON Lines: the frames in a file or a pipe, one a line.
+//! JSON Lines: each frame is a line of a file or a pipe.
 
 use std::io::{self, Write};
 
 use super::{Opening, SinksError};
 use crate::event::{Event, Form};
-use crate::hub::cursor::Missed;
+use crate::hub::missed::Missed;
 use crate::hub::out_file::{LineOutput, OpenMode, OutFile};
 use crate::hub::ring::Published;
 use crate::hub::sink::{LossPolicy, MayWait, Sink, SinkError};
 
-/// Writes the offline form: `seq` counts what is written. For `replay`, which waits for the disk
+/// Writes the offline form: `seq` counts the written events. For `replay`, which waits for the disk
 /// and loses nothing.
 pub struct JsonLines<W: Write> {
     out: W,
     written: u64,
-    /// Put first into every line where several recordings share one file.
+    /// The first member of every line, if several recordings share one file.
     recording: Option<String>,
 }
 
 impl<W: Write> JsonLines<W> {
+    /// Writes to `out`, for one recording.
     pub fn new(out: W) -> Self {
         JsonLines {
             out,
@@ -27,18 +28,18 @@ impl<W: Write> JsonLines<W> {
         }
     }
 
-    /// The lines that follow belong to this recording: `seq` begins anew.
+    /// Starts a recording: `seq` starts again at 1.
     pub fn begin(&mut self, recording: Option<String>) {
         (self.written, self.recording) = (0, recording);
     }
 
-    /// Something will be written, or nothing is to be: the output is ours from here on.
+    /// Takes the output over: an existing file is truncated now, even if no event follows.
     pub fn start(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 
-    /// Writes the event if it is part of the offline form, and flushes, so that a pipe's reader gets
-    /// it at once.
+    /// Writes the event if it is part of the offline form, and flushes, so that a pipe's reader
+    /// gets it at once.
     pub fn write(&mut self, event: &Event) -> io::Result<()> {
         if !event.is_offline() {
             return Ok(());
@@ -60,7 +61,7 @@ impl<W: Write> JsonLines<W> {
     }
 }
 
-/// Opens what `publish.jsonl` names.
+/// Opens the output that `publish.jsonl` names.
 pub(super) fn open(opening: &mut Opening) -> Result<Option<Box<dyn Sink>>, SinksError> {
     let Some(path) = &opening.config.jsonl else {
         return Ok(None);
@@ -79,9 +80,8 @@ pub(super) fn open(opening: &mut Opening) -> Result<Option<Box<dyn Sink>>, Sinks
     })))
 }
 
-/// Writes every frame as it goes over the sockets, line by line: who follows the file sees an event
-/// when it happens. What is not in the output stands there as a `dropped` frame, as soon as it can
-/// be written.
+/// Writes every frame of the sockets as a line, at once. Lost events are reported by a `dropped`
+/// frame as soon as it can be written.
 struct JsonLinesSink<O> {
     out: O,
     target: String,
@@ -129,7 +129,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// Takes so many lines, then is full until it gets room again.
+    /// Accepts `room` lines, then is full until it gets room again.
     #[derive(Clone, Default)]
     struct Disk {
         lines: Arc<Mutex<Vec<String>>>,
@@ -151,7 +151,7 @@ mod tests {
         }
     }
 
-    /// Never takes anything.
+    /// Accepts no line.
     struct Stalled;
     impl LineOutput for Stalled {
         fn put(&mut self, _: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
@@ -185,21 +185,21 @@ mod tests {
     }
 
     #[test]
-    fn the_file_holds_the_frames_as_sent_and_says_what_a_full_disk_cost() {
+    fn the_file_holds_the_frames_as_sent_and_reports_losses_of_a_full_disk() {
         let ring = Arc::new(Ring::default());
         let disk = Disk::default();
         disk.room.store(3, Ordering::Release);
-        let told = Arc::new(AtomicU64::new(0));
-        let heard = told.clone();
-        let on_loss = move |frames| _ = heard.fetch_add(frames, Ordering::Release);
+        let lost = Arc::new(AtomicU64::new(0));
+        let counter = lost.clone();
+        let on_loss = move |frames| _ = counter.fetch_add(frames, Ordering::Release);
         let follower = follow(&ring, disk.clone(), on_loss);
         let publish = || ring.publish(expression(1, "happy", 0.5, 0));
         (0..5).for_each(|_| _ = publish());
         let waits = crate::output::at_most(PATIENCE);
-        while told.load(Ordering::Acquire) < 2 && waits() {
+        while lost.load(Ordering::Acquire) < 2 && waits() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        assert_eq!(told.load(Ordering::Acquire), 2);
+        assert_eq!(lost.load(Ordering::Acquire), 2);
         disk.room.store(100, Ordering::Release);
         publish();
         ring.close();
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_does_not_wait_for_a_reader_that_stalls_and_all_its_frames_count() {
+    fn an_end_does_not_wait_for_a_stalled_reader_and_counts_all_its_frames() {
         let ring = Arc::new(Ring::new(4, 1 << 20));
         let follower = follow(&ring, Stalled, |_| ());
         for _ in 0..10 {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_offline_form_counts_what_it_writes() {
+    fn the_offline_form_counts_written_events() {
         let mut lines = JsonLines::new(Vec::new());
         lines.write(&expression(1, "happy", 0.5, 0)).unwrap();
         lines.write(&expression(1, "sad", 0.5, 200)).unwrap();

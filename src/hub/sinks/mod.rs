@@ -17,22 +17,22 @@ mod terminal;
 
 pub use jsonl::JsonLines;
 
-/// What the sinks get for the last events, once nothing more comes.
+/// Time that the sinks get for the last events, once the ring is closed.
 const LAST_EVENTS: Duration = Duration::from_millis(500);
 
 /// Opens a sink if the configuration asks for it.
 type Open = fn(&mut Opening) -> Result<Option<Box<dyn Sink>>, SinksError>;
 
-/// Every sink, in the order of opening: the terminal leaves standard output alone if JSON Lines
+/// Every sink, in the order of opening: the terminal does not use standard output if JSON Lines
 /// have taken it.
 const OPEN: [Open; 2] = [jsonl::open, terminal::open];
 
-/// What sinks are opened with.
+/// The context in which sinks are opened.
 struct Opening<'a> {
     config: &'a PublishConfig,
-    /// The recording that the events come from: never written to.
+    /// The recording that the events come from. It is never written to.
     recording: Option<&'a PathBuf>,
-    /// Standard output holds a sink's events and nothing else.
+    /// Standard output is reserved for a sink's events.
     stdout_is_taken: bool,
 }
 
@@ -57,12 +57,11 @@ pub struct Sinks {
 }
 
 impl Sinks {
-    /// Opens what the configuration asks for, and the terminal if standard output is one. Never
-    /// waits. To be called before anything is printed: a standard output that is to hold events
-    /// holds nothing else.
+    /// Opens the configured sinks, and the terminal if standard output is one. Never waits. Must be
+    /// called before anything is printed: a standard output for events holds nothing else.
     ///
     /// # Errors
-    /// Where a file cannot be opened, or is `recording`.
+    /// A file cannot be opened, or is `recording`.
     pub fn open(config: &PublishConfig, recording: Option<&PathBuf>) -> Result<Sinks, SinksError> {
         let mut opening = Opening {
             config,
@@ -74,11 +73,12 @@ impl Sinks {
         Ok(Sinks { opened: opened? })
     }
 
-    /// Writes everything published from now on, each sink on a thread of its own, until the ring is
-    /// closed. `on_loss` is called with a sink's name and the number of events that it lost.
+    /// Writes every event that is published from now on, each sink on its own thread, until the
+    /// ring is closed. `on_loss` is called with a sink's name and the number of events that it
+    /// lost.
     ///
     /// # Errors
-    /// Where a sink that must not lose events gets no thread.
+    /// A sink that must not lose events gets no thread.
     pub fn follow(
         self,
         ring: &Arc<Ring>,
@@ -107,11 +107,12 @@ pub struct FollowingSinks {
 }
 
 impl FollowingSinks {
-    /// Gives what is left [`LAST_EVENTS`] to be written. The ring must be closed.
+    /// Waits at most [`LAST_EVENTS`] for the remaining events to be written. The ring must be
+    /// closed.
     ///
     /// # Errors
-    /// Where events are missing in an output that must not lose any (its [`LossPolicy`]); of
-    /// several such outputs the first, while the others are logged.
+    /// Events are missing in an output that must not lose any (its [`LossPolicy`]). If there are
+    /// several, the first is returned and the others are logged.
     pub fn finish(self) -> Result<(), SinksError> {
         let mut first = Ok(());
         for outcome in Follower::finish(self.followers, LAST_EVENTS) {

@@ -1,4 +1,4 @@
-//! What a person sees in the terminal of `run`: a line for each event, a bar for each label.
+//! The terminal of `run`: a line for each event, a bar for each label.
 
 use std::io::{self, IsTerminal};
 
@@ -8,13 +8,13 @@ use crate::event::{
     Event, ExpressionEvent, Scores, SourceState, SpeechEvent, SpeechPhase, StatusEvent,
     SubjectEvent, wire_decimals,
 };
-use crate::hub::cursor::Missed;
+use crate::hub::missed::Missed;
 use crate::hub::ring::Published;
 use crate::hub::sink::{MayWait, Sink, SinkError};
 use crate::output::Stream;
 use crate::time::MediaTime;
 
-/// Eighths of a cell.
+/// Bar characters, by eighths of a cell.
 const BLOCKS: [&str; 9] = [" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"];
 const BAR_CELLS: usize = 8;
 
@@ -32,8 +32,7 @@ pub(super) fn open(opening: &mut Opening) -> Result<Option<Box<dyn Sink>>, Sinks
     Ok(Stream::of(io::stdout()).ok().map(sink))
 }
 
-/// Writes a line for each event that is worth one. A terminal that takes nothing (Ctrl-S) is waited
-/// for.
+/// Writes a line for each event that is shown. Waits for a terminal that is stopped (Ctrl-S).
 struct Terminal {
     stream: Stream,
     unicode: bool,
@@ -41,7 +40,7 @@ struct Terminal {
 
 impl Terminal {
     fn put(&mut self, line: &str, may_wait: MayWait) -> Result<(), SinkError> {
-        // Without its terminal the daemon goes on: it is not a terminal program.
+        // A lost terminal ends the sink, not the daemon.
         self.stream
             .put(format!("{line}\n").as_bytes(), may_wait)
             .map_err(|_| SinkError::Ended)
@@ -75,7 +74,7 @@ fn speaks_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
         .filter_map(variable)
         .find(|value| !value.is_empty())
         .unwrap_or_default();
-    // Without any setting, as in a bare container, terminals of today still draw Unicode.
+    // Without any setting, as in a bare container, current terminals draw Unicode.
     locale.is_empty()
         || locale == "C.UTF-8"
         || locale
@@ -84,8 +83,8 @@ fn speaks_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
             .contains("utf8")
 }
 
-/// The line for an event; `None` for one that is not worth a line (a face that moved, a status
-/// where all is well).
+/// The line for an event. `None` for an event that is not shown: a face that moved, or a status
+/// without a lost source.
 fn line(event: &Event, unicode: bool) -> Option<String> {
     match event {
         Event::Subject(subject) => subject_line(subject),
@@ -95,14 +94,14 @@ fn line(event: &Event, unicode: bool) -> Option<String> {
     }
 }
 
-/// Ten columns, as wide as what stands before lines without a time.
+/// Ten columns: lines without a time have as many spaces.
 fn seconds(time: MediaTime) -> String {
     format!("{:9.2}s", time.secs_f64())
 }
 
 fn subject_line(event: &SubjectEvent) -> Option<String> {
     let (at, subject) = (seconds(event.time_ns), event.subject.to_string());
-    let news = match event.phase {
+    let change = match event.phase {
         SubjectPhase::Updated => return None,
         SubjectPhase::Appeared => "appeared".to_owned(),
         SubjectPhase::Lost => "lost".to_owned(),
@@ -111,7 +110,7 @@ fn subject_line(event: &SubjectEvent) -> Option<String> {
             format!("merged into {into}")
         }
     };
-    Some(format!("{at} {subject:<6} {news}"))
+    Some(format!("{at} {subject:<6} {change}"))
 }
 
 fn expression_line(event: &ExpressionEvent, unicode: bool) -> String {
@@ -214,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_news_is_shown() {
+    fn moved_faces_and_sound_sources_are_not_shown() {
         let subject = |phase, into| {
             Event::Subject(SubjectEvent {
                 subject: SubjectId::Face(1),
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_speech_has_no_words() {
+    fn a_line_of_speech_has_no_text() {
         assert_eq!(
             line(&words(10), true).unwrap(),
             "     0.00s ?      speech partial"

@@ -7,6 +7,7 @@ use std::ptr;
 use libloading::Library;
 
 use super::{Guess, TranscribeError, Transcriber};
+use crate::assets;
 
 /// The library's own frame: 10 ms.
 const FRAME_SAMPLES: usize = 160;
@@ -88,18 +89,10 @@ impl PocketSphinx {
     pub fn open() -> Result<Self, TranscribeError> {
         let candidates: Vec<PathBuf> = match std::env::var_os("EXPRESSD_POCKETSPHINX") {
             Some(path) => vec![path.into()],
-            None => {
-                let beside = std::env::current_exe().ok().and_then(|exe| {
-                    Some(exe.parent()?.parent()?.join("lib/expressd/pocketsphinx"))
-                });
-                beside
-                    .into_iter()
-                    .chain([
-                        PathBuf::from(".deps/pocketsphinx"),
-                        Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/pocketsphinx"),
-                    ])
-                    .collect()
-            }
+            None => assets::candidates(
+                Path::new("lib/expressd/pocketsphinx"),
+                &[".deps/pocketsphinx".into()],
+            ),
         };
         match candidates
             .iter()

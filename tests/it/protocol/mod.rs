@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use expressd::hub::Ring;
-use expressd::serve::bench::{BareState, sample_expression};
 use expressd::serve::{ServeSettings, Server, start};
+use expressd::testing::server::{BareState, sample_expression};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -35,7 +35,7 @@ impl Stage {
     fn new(change: impl FnOnce(&mut ServeSettings)) -> Self {
         let mut settings = ServeSettings {
             listen: vec![([127, 0, 0, 1], 0).into()],
-            goodbye: Duration::from_secs(5),
+            close_within: Duration::from_secs(5),
             ..ServeSettings::default()
         };
         change(&mut settings);

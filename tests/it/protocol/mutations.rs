@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 
 use super::*;
-use expressd::serve::bench::connect;
+use expressd::testing::server::connect;
 
 const FRAMES: usize = 10_000;
 const FRAMES_A_CONNECTION: usize = 25;

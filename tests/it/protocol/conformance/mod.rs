@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
 use super::*;
-use expressd::serve::bench::connect;
+use expressd::testing::server::connect;
 
 mod close;
 mod framing;

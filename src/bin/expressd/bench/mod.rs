@@ -1,5 +1,6 @@
 //! `expressd bench`: the tables of `tests/bench/README.md`.
 
+mod fan_out;
 mod listener;
 mod live;
 mod overhead;
@@ -10,25 +11,29 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::DaemonError;
-use crate::config::{Config, locate};
-use crate::runtime::StageFailure;
-use crate::serve::bench::{FanOutReport, fan_out};
+use expressd::assets::locate;
+use expressd::config::Config;
+use expressd::daemon::{DEMONSTRATION, DaemonError};
+use expressd::runtime::StageFailure;
 
-/// What to measure.
+use fan_out::{FanOutReport, fan_out};
+
+/// Options of the benchmark.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// `None`: the demonstration recording.
     pub replay: Option<PathBuf>,
     /// `None`: 1, 2, 4 and 8.
     pub subjects: Option<usize>,
-    /// Of the fan-out; 0 leaves it out.
+    /// Clients of the fan-out; 0 leaves it out.
     pub clients: usize,
+    /// Of each live measurement.
     pub seconds: u64,
+    /// One JSON object instead of tables.
     pub json: bool,
 }
 
-/// Everything that was measured in one run.
+/// All results of one run.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub recording: String,
@@ -37,7 +42,7 @@ pub struct Report {
     pub fan_out: Option<FanOutReport>,
 }
 
-/// Clients of the fan-out get this many events a second (issue 2, judged point 6).
+/// Events a second to each client of the fan-out.
 const FAN_OUT_HZ: f64 = 30.0;
 
 /// Measures and prints.
@@ -45,7 +50,7 @@ pub fn run(config: &Config, options: &Options) -> Result<(), DaemonError> {
     let file = options
         .replay
         .clone()
-        .unwrap_or_else(|| locate(super::sources::DEMONSTRATION.as_ref()));
+        .unwrap_or_else(|| locate(DEMONSTRATION.as_ref()));
     let say = |what: &str| eprintln!("expressd bench: {what}");
     let counts = options
         .subjects

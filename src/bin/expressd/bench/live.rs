@@ -1,4 +1,4 @@
-//! The pipeline at live pace: what a client sees, what is lost, what it costs.
+//! The pipeline at live pace: latencies at a client, losses and cost.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,27 +9,26 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::super::DaemonError;
-use super::super::assembly::{assemble, open_bundle, serve_settings};
-use super::super::server_state::DaemonState;
-use super::super::sources::track_choice;
+use super::fan_out::resident_bytes;
 use super::listener::Listener;
 use super::parts::Threads;
 use super::tile::tile;
-use crate::capture::{Outputs, Pace, Recording, SourceHealth, decoder_cpu_nanos};
-use crate::config::Config;
-use crate::encode::Runtime;
-use crate::event::{Event, Latency};
-use crate::hub::Ring;
-use crate::lane::{LaneSender, Received, WhenFull, lane};
-use crate::notify::Progress;
-use crate::runtime::{Emit, Losses, Pipeline};
-use crate::serve::bench::resident_bytes;
-use crate::serve::{self, Metrics, ServeSettings};
-use crate::session::{Streams, Tempo};
-use crate::time::{Clock, MediaTime, SystemClock, process_cpu_nanos};
+use expressd::capture::{Outputs, Pace, Recording, SourceHealth, decoder_cpu_nanos};
+use expressd::config::Config;
+use expressd::daemon::{
+    DaemonError, DaemonState, assemble, open_bundle, serve_settings, track_choice,
+};
+use expressd::encode::Runtime;
+use expressd::event::{Event, Latency};
+use expressd::hub::Ring;
+use expressd::lane::{LaneSender, Received, WhenFull, lane};
+use expressd::notify::Progress;
+use expressd::runtime::{Emit, Losses, Pipeline};
+use expressd::serve::{self, Metrics, ServeSettings};
+use expressd::session::{Streams, Tempo};
+use expressd::time::{Clock, MediaTime, SystemClock, process_cpu_nanos};
 
-/// What one live measurement gave; times in milliseconds.
+/// The result of one live measurement; times in milliseconds.
 #[derive(Debug, Serialize)]
 pub struct LiveReport {
     pub subjects: usize,
@@ -47,9 +46,9 @@ pub struct LiveReport {
     pub lost_frames: u64,
     pub superseded: u64,
     pub late: u64,
-    /// Of one core, this whole process with its client.
+    /// Per cent of one core, of this process and its client.
     pub cpu_percent: f64,
-    /// The same by part, the dearest first.
+    /// The same by part, the most expensive first.
     pub cpu_percent_by_part: Vec<(String, f64)>,
     pub rss_mib: f64,
 }
@@ -78,13 +77,13 @@ impl Percentiles {
     }
 }
 
-/// The graphs' first runs and the first detections are not steady state.
+/// Excludes the graphs' first runs and the first detections.
 const WARM_UP: Duration = Duration::from_secs(3);
 
 #[derive(Default)]
 struct Seen {
     latencies: Vec<Latency>,
-    /// By `seq`: when the newest evidence was captured.
+    /// By `seq`: capture time of the newest evidence.
     newest: BTreeMap<u64, MediaTime>,
 }
 
@@ -246,13 +245,13 @@ fn watch(ring: Arc<Ring>, seen: Arc<Mutex<Seen>>, recording_now: Arc<AtomicBool>
     })
 }
 
-/// Puts the tiling between the recording and the pipeline, on a thread of its own.
+/// Inserts the tiling between the recording and the pipeline, on its own thread.
 fn tiled(
-    frames: Option<LaneSender<crate::clip::VideoFrame>>,
+    frames: Option<LaneSender<expressd::clip::VideoFrame>>,
     copies: usize,
     count: &Arc<AtomicU64>,
 ) -> (
-    Option<LaneSender<crate::clip::VideoFrame>>,
+    Option<LaneSender<expressd::clip::VideoFrame>>,
     Option<std::thread::JoinHandle<()>>,
 ) {
     let Some(out) = frames else {

@@ -1,10 +1,11 @@
-//! Copies of one picture side by side: several subjects out of a recording of one.
+//! Copies of one picture side by side: makes several subjects of a recording of one.
 
 use std::sync::Arc;
 
-use crate::clip::{Picture, VideoFrame};
+use expressd::clip::{Picture, VideoFrame};
 
-/// `copies` of the frame's picture in a grid of nearly as many columns as rows; grey where no copy stands. One copy is the frame itself.
+/// `copies` of the frame's picture in a nearly square grid; empty cells are grey. One copy is the
+/// frame itself.
 pub fn tile(frame: &VideoFrame, copies: usize) -> VideoFrame {
     if copies <= 1 {
         return frame.clone();
@@ -12,7 +13,7 @@ pub fn tile(frame: &VideoFrame, copies: usize) -> VideoFrame {
     let columns = (copies as f64).sqrt().ceil() as usize;
     let rows = copies.div_ceil(columns);
     let one = &frame.picture;
-    // Even sides keep the chroma of neighbours apart.
+    // Even sides keep the chroma of neighbours separate.
     let (w, h) = (one.width & !1, one.height & !1);
     let (width, height) = (w * columns, h * rows);
     let mut data = vec![128u8; width * height * 3 / 2];
@@ -38,8 +39,8 @@ pub fn tile(frame: &VideoFrame, copies: usize) -> VideoFrame {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clip::{ColorMatrix, Colorimetry};
-    use crate::time::MediaTime;
+    use expressd::clip::{ColorMatrix, Colorimetry};
+    use expressd::time::MediaTime;
 
     #[test]
     fn three_copies_stand_in_a_grid_of_four() {

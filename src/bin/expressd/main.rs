@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex};
 use clap::{Args, Parser, Subcommand};
 use expressd::capture::{CaptureError, is_named_as_recording, is_recording};
 use expressd::config::{CliOverrides, Config};
-use expressd::daemon::{DaemonError, Lines, RunOptions, bench, doctor};
+use expressd::daemon::{DaemonError, Lines, RunOptions, doctor};
 use expressd::hub::out_file::{OpenMode, OutFile};
+
+mod bench;
 
 /// A real-time expression sensor: faces and voices in, expression events out.
 #[derive(Parser)]
@@ -22,9 +24,10 @@ struct Cli {
 enum Verb {
     /// The daemon: camera and microphone (or a recording as if live) to events on a socket.
     Run(Run),
-    /// A recording, or a folder of recordings, through the same stages offline: blocking, deterministic.
+    /// A recording, or a folder of recordings, through the same stages offline: blocking,
+    /// deterministic.
     Replay(Replay),
-    /// Says every fault of the configuration at once.
+    /// Reports all faults of the configuration at once.
     Check(Check),
     /// Lists cameras and microphones with the strings for the configuration.
     Devices {
@@ -32,10 +35,11 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Makes what a bundle names and does not carry: the sentence encoder's graph and tokenizer, out of the published weights.
+    /// Makes what a bundle names and does not carry: the sentence encoder's graph and tokenizer,
+    /// out of the published weights.
     #[cfg(feature = "sentence")]
     Prepare(expressd::onnx::prepare::PrepareArgs),
-    /// Says what is wrong here. Exit code 0: nothing; 5: there are warnings; 1: something fails.
+    /// Checks the installation. Exit code 0: no fault; 5: warnings; 1: failures.
     Doctor(Settings),
     /// Measures latency, drops, overhead and fan-out.
     Bench(Bench),
@@ -77,7 +81,8 @@ struct Run {
     /// Begin the recording again at its end.
     #[arg(long = "loop", requires = "replay")]
     looped: bool,
-    /// Leave out what `auto` and `default` do not find, instead of waiting for it; where that is all, play the demonstration recording in a loop.
+    /// Leave out what `auto` and `default` do not find, instead of waiting for it; where that is
+    /// all, play the demonstration recording in a loop.
     #[arg(long)]
     demonstration: bool,
     /// Address of the socket (serve.listen).
@@ -168,7 +173,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints help, the version, or what is wrong with the command line: without the secrets of an address in it.
+/// Prints help, the version or the fault of the command line, without secrets of addresses.
 fn refuse(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let shown = expressd::address::redact(&text);
@@ -255,7 +260,7 @@ fn check(options: Check) -> Result<(), DaemonError> {
     Ok(())
 }
 
-/// Every recording is played, whatever became of those before it; one that failed decides the exit code.
+/// Plays every recording, also after a failed one. A single failed recording decides the exit code.
 fn replay(config: &Config, file: &Path, jsonl: &Path, realtime: bool) -> Result<(), DaemonError> {
     let files = recordings(file)?;
     let out = OutFile::open(jsonl, OpenMode::Truncate, &files)?;
@@ -290,8 +295,8 @@ fn replay(config: &Config, file: &Path, jsonl: &Path, realtime: bool) -> Result<
     }
 }
 
-/// The file itself, or a folder's recordings in the order of their names: what is one is judged by
-/// its content. Hidden files do not count.
+/// The file itself, or a folder's recordings in the order of their names. Recordings are recognised
+/// by their content; hidden files are left out.
 fn recordings(path: &Path) -> Result<Vec<PathBuf>, DaemonError> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -324,7 +329,8 @@ fn recordings(path: &Path) -> Result<Vec<PathBuf>, DaemonError> {
             _ => format!(", among them {}", named.join(", ")),
         };
         eprintln!(
-            "expressd: {} of {all} files are no recordings by their content and are left out{named}",
+            "expressd: {} of {all} files are no recordings by their content and are left \
+             out{named}",
             others.len()
         );
     }

@@ -1,11 +1,12 @@
-//! Fan-out, measured: the server beside a bare TCP writer of the same bytes to the same kind of readers, in the same run.
+//! Fan-out: the server against a bare TCP writer of the same bytes to the same readers, in one run.
 //!
-//! Three installations stand side by side and take turns in blocks, so that the machine's moods hit all of them: our server, a bare
-//! writer (a loop of `write_all` over std sockets), and our server with one client more that never reads. A round runs from just before
-//! the publication until the last reader has the whole frame. All readers are alike, and live on one thread.
+//! Three setups are measured in alternating blocks, so that disturbances affect all of them: our
+//! server, a bare writer (a loop of `write_all` over std sockets), and our server with an
+//! additional client that never reads. A round lasts from the publication until the last reader has
+//! the whole frame. All readers run on one thread.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{self, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, Thread};
@@ -14,17 +15,11 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::io::AsyncReadExt;
 
-use super::{Check, HelloFacts, Metrics, Readiness, ServeSettings, Server, ServerState, start};
-use crate::clip::SubjectId;
-use crate::event::{
-    BundleFacts, Deadline, Event, ExpressionEvent, FaceEvidence, Latency, Modalities, Provenance,
-    Scores, TextEvidence, VoiceEvidence,
-};
-use crate::event::{
-    ErrorCode, Refusal, SourceState, SourceStatus, Sources, StatusEvent, TranscriptRequest,
-};
-use crate::hub::Ring;
-use crate::time::{Clock, MediaTime, SystemClock, monotonic_nanos};
+use expressd::event::{Event, Form};
+use expressd::hub::Ring;
+use expressd::serve::{ServeSettings, Server, start};
+use expressd::testing::server::{BareState, connect, sample_expression, whole_frame};
+use expressd::time::monotonic_nanos;
 
 /// Times of whole rounds, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -41,27 +36,31 @@ pub struct FanOutReport {
     pub clients: usize,
     pub hz: f64,
     pub frame_bytes: usize,
-    /// This server.
+    /// Our server.
     pub server: RoundTimes,
     /// A loop of `write_all` over plain sockets.
     pub bare: RoundTimes,
-    /// This server with one stalled client more.
+    /// Our server with an additional stalled client.
     pub stalled: RoundTimes,
     /// `server.p99_ms / bare.p99_ms`.
     pub p99_ratio: f64,
     /// `stalled.p99_ms / server.p99_ms`.
     pub stalled_p99_ratio: f64,
-    /// What the process' resident memory grew by during the rounds, all three installations together.
+    /// Growth of the process's resident memory during the rounds of all three setups.
     pub rss_growth_bytes: i64,
 }
 
-/// Rounds of one installation before the next has its turn.
+/// Rounds of one setup before the next.
 const BLOCK: usize = 15;
-/// More than the kernel holds for a client that never reads (its receive buffer and our send buffer, about 300 KB).
+/// More than the kernel buffers for a client that never reads (its receive buffer and our send
+/// buffer, about 300 KB).
 const FILLING_EVENTS: usize = 1000;
 const ROUND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Measures `clients` readers at `hz` events a second for about `seconds` for each of the three installations.
+/// Measures `clients` readers at `hz` events a second, for about `seconds` for each setup.
+///
+/// # Errors
+/// An argument is not above 0, or a reader does not get an event.
 pub fn fan_out(clients: usize, hz: f64, seconds: f64) -> io::Result<FanOutReport> {
     if clients == 0 || !(hz > 0.0 && seconds > 0.0) {
         return Err(io::Error::new(
@@ -78,7 +77,7 @@ pub fn fan_out(clients: usize, hz: f64, seconds: f64) -> io::Result<FanOutReport
     let mut number = 0;
     let mut rss_before = 0;
     for block in 0..=blocks {
-        // The first block warms everything up and is not counted.
+        // The first block is a warm-up and does not count.
         if block == 1 {
             times.iter_mut().for_each(Vec::clear);
             rss_before = resident_bytes();
@@ -129,160 +128,6 @@ fn round_times(times: &[f64]) -> RoundTimes {
     }
 }
 
-/// An expression as the default bundle would give it: about a kilobyte on the wire.
-pub fn sample_expression(number: usize) -> Event {
-    let end = MediaTime::from_millis(2000 + 33 * number as i64);
-    let labels = [
-        "neutral",
-        "happy",
-        "sad",
-        "angry",
-        "fearful",
-        "disgusted",
-        "surprised",
-    ];
-    let scores = labels
-        .iter()
-        .zip([0.08, 0.81, 0.02, 0.03, 0.01, 0.01, 0.04])
-        .map(|(label, score)| ((*label).to_owned(), score))
-        .collect();
-    Event::Expression(Box::new(ExpressionEvent {
-        subject: SubjectId::Face(number as u32 % 8 + 1),
-        start_ns: end.minus(Duration::from_secs(2)),
-        end_ns: end,
-        scores: Scores(scores),
-        top: "happy".into(),
-        confidence: 0.81,
-        abstain: false,
-        modalities: Modalities {
-            face: FaceEvidence {
-                used: true,
-                reason: None,
-                frames: 32,
-                missing: 0,
-                quality: Some(0.93),
-                age_ms: Some(41.0),
-            },
-            voice: VoiceEvidence {
-                used: true,
-                reason: None,
-                speech: Some(0.62),
-                missing_ms: Some(0),
-                owner_confidence: Some(1.0),
-                age_ms: Some(58.0),
-            },
-            text: TextEvidence {
-                used: false,
-                reason: None,
-                age_ms: None,
-            },
-        },
-        latency_ms: Some(Latency {
-            capture: 12.1,
-            queue: 3.0,
-            encode: 31.5,
-            emit: 0.2,
-            total: 46.8,
-        }),
-        deadline: Some(Deadline {
-            budget_ms: 150,
-            met: true,
-        }),
-        degraded: Some("none"),
-        skew_ms: Some(4.2),
-        provenance: Some(Provenance {
-            bundle: "a91c".repeat(16),
-            provider: "cpu",
-            precision: "fp32",
-            config: "77d0".repeat(16),
-            calibration: None,
-        }),
-    }))
-}
-
-/// A daemon that has a ring and nothing else.
-pub struct BareState {
-    clock: SystemClock,
-    metrics: Metrics,
-    pub readiness: std::sync::Mutex<Readiness>,
-}
-
-impl Default for BareState {
-    fn default() -> Self {
-        let checks = ["bundle", "video", "audio", "scheduler"]
-            .map(|name| Check { name, reason: None })
-            .into();
-        BareState {
-            clock: SystemClock::new(),
-            metrics: Metrics::new(),
-            readiness: std::sync::Mutex::new(Readiness { checks }),
-        }
-    }
-}
-
-impl ServerState for BareState {
-    fn hello(&self) -> HelloFacts {
-        let labels = [
-            "neutral",
-            "happy",
-            "sad",
-            "angry",
-            "fearful",
-            "disgusted",
-            "surprised",
-        ]
-        .map(str::to_owned)
-        .into();
-        let bundle = BundleFacts {
-            name: "none".into(),
-            fingerprint: "0".repeat(64),
-            task: "single".into(),
-            labels,
-            window_ms: 2000,
-            hop_ms: 200,
-        };
-        HelloFacts {
-            session: uuid::Uuid::nil().to_string(),
-            bundle,
-        }
-    }
-    fn status(&self) -> StatusEvent {
-        let source = || SourceStatus {
-            state: SourceState::Off,
-            reason: None,
-            origin_ns: None,
-        };
-        StatusEvent {
-            sources: Sources {
-                video: source(),
-                audio: source(),
-            },
-            degraded: "none",
-            paused: false,
-            counters: self.metrics.counters(),
-        }
-    }
-    fn readiness(&self) -> Readiness {
-        self.readiness.lock().expect("readiness").clone()
-    }
-    fn clock(&self) -> &dyn Clock {
-        &self.clock
-    }
-    fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-    fn collected(&self) -> &Metrics {
-        &self.metrics
-    }
-    fn hear(&self, _client: u64, _telling: TranscriptRequest) -> Result<(), Refusal> {
-        Err(Refusal::new(
-            ErrorCode::NotAllowed,
-            "nothing listens here",
-            Some("transcript"),
-        ))
-    }
-}
-
 /// Resident memory of this process, in bytes.
 pub fn resident_bytes() -> i64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -298,7 +143,7 @@ pub fn resident_bytes() -> i64 {
         * 1024
 }
 
-/// What one round waits for.
+/// The state of one round.
 struct Finish {
     left: AtomicUsize,
     finished_nanos: AtomicI64,
@@ -320,7 +165,7 @@ impl Finish {
             self.waiting.unpark();
         }
     }
-    /// Milliseconds from `started_nanos` until the last reader was done.
+    /// Milliseconds from `started_nanos` until the last reader has finished.
     fn wait(&self, started_nanos: i64) -> io::Result<f64> {
         let deadline = started_nanos + ROUND_TIMEOUT.as_nanos() as i64;
         loop {
@@ -342,7 +187,7 @@ impl Finish {
     }
 }
 
-/// Reads all sockets on one thread, the way a proxy would.
+/// Reads all sockets on one thread, as a proxy does.
 fn spawn_readers(sockets: Vec<TcpStream>, finish: Arc<Finish>) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -379,20 +224,9 @@ fn spawn_readers(sockets: Vec<TcpStream>, finish: Arc<Finish>) -> io::Result<Joi
         })
 }
 
-/// Length of the server's frame at the beginning of `bytes`, if all of it is there, and whether it is text.
-fn whole_frame(bytes: &[u8]) -> Option<(usize, bool)> {
-    let (first, second) = (*bytes.first()?, *bytes.get(1)?);
-    let length = match second {
-        0..126 => 2 + usize::from(second),
-        126 => 4 + usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)),
-        _ => 10 + u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize,
-    };
-    (bytes.len() >= length).then_some((length, first & 0x0f == 1))
-}
-
-/// The bytes that a server sends for the event.
+/// The bytes of the event on the wire.
 fn framed(event: &Event, seq: u64) -> Vec<u8> {
-    let text = event.to_json(seq, crate::event::Form::Live);
+    let text = event.to_json(seq, Form::Live);
     let mut bytes = vec![0x81];
     match text.len() {
         length @ 0..126 => bytes.push(length as u8),
@@ -407,40 +241,6 @@ fn framed(event: &Event, seq: u64) -> Vec<u8> {
     }
     bytes.extend(text.as_bytes());
     bytes
-}
-
-/// Opens a WebSocket by hand and reads `hello`; the socket then gives events.
-pub fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(addr)?;
-    stream.set_nodelay(true)?;
-    write!(
-        stream,
-        "GET /v1/events HTTP/1.1\r\nHost: {addr}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )?;
-    let mut got = Vec::new();
-    let mut byte = [0];
-    let mut read = |got: &mut Vec<u8>| {
-        stream.read_exact(&mut byte)?;
-        got.push(byte[0]);
-        io::Result::Ok(())
-    };
-    while !got.ends_with(b"\r\n\r\n") {
-        read(&mut got)?;
-    }
-    if !got.starts_with(b"HTTP/1.1 101") {
-        return Err(io::Error::other(
-            String::from_utf8_lossy(&got)
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
-        ));
-    }
-    got.clear();
-    while whole_frame(&got).is_none() {
-        read(&mut got)?;
-    }
-    Ok(stream)
 }
 
 struct Ours {
@@ -458,7 +258,7 @@ impl Ours {
         let settings = ServeSettings {
             listen: vec![([127, 0, 0, 1], 0).into()],
             max_clients: clients + 1,
-            // The readers do not pong, and the stalled client is to stay.
+            // The readers send no pong, and the stalled client must not be closed.
             ping_every: hour,
             pong_within: hour,
             stalled_for: hour,
@@ -482,7 +282,8 @@ impl Ours {
             stalled,
         };
         if with_stalled {
-            // Fill the kernel's buffers on the way to it (the reader's side alone may be 6 MB), so that it is stalled from the first round on.
+            // Fills the kernel's buffers (the reader's side alone may be 6 MB), so that the client
+            // is stalled from the first round on.
             for number in 0..FILLING_EVENTS {
                 ours.round(sample_expression(number))?;
             }
@@ -537,7 +338,7 @@ impl Bare {
             .left
             .store(self.sockets.len(), Ordering::Release);
         self.seq += 1;
-        // The writer has its bytes ready.
+        // Serialisation does not count for the bare writer.
         let bytes = framed(event, self.seq);
         let started_nanos = monotonic_nanos();
         for socket in &mut self.sockets {

@@ -1,17 +1,17 @@
-//! What each part of the process costs: the processor time of its threads, by their names.
+//! The processor time of each part of the process: of its threads, by their names.
 
 use std::collections::BTreeMap;
 
 use rustix::param::clock_ticks_per_second;
 
-use crate::capture::decoder_processes;
+use expressd::capture::decoder_processes;
 
-/// Seconds of processor time that threads have used so far, by thread; threads that have ended are gone.
+/// Seconds of processor time of each thread so far, without ended threads.
 #[derive(Clone, Debug, Default)]
 pub struct Threads(BTreeMap<u32, (String, f64)>);
 
 impl Threads {
-    /// Of this process and its decoder processes. Empty where the system does not say.
+    /// Of this process and its decoder processes. Empty if the system does not report it.
     pub fn now() -> Threads {
         let decoders = decoder_processes().into_iter();
         let folders = decoders.map(|process| format!("/proc/{process}/task"));
@@ -26,7 +26,8 @@ impl Threads {
         Threads(tasks.flatten().filter_map(one).collect())
     }
 
-    /// Per cent of one core by part since `before`, `seconds` ago; the dearest first, and what cost nothing left out.
+    /// Per cent of one core by part since `before`, `seconds` ago. The most expensive part is
+    /// first; parts without cost are left out.
     pub fn since(&self, before: &Threads, seconds: f64) -> Vec<(String, f64)> {
         let mut parts = BTreeMap::<String, f64>::new();
         for (id, (name, spent)) in &self.0 {
@@ -42,7 +43,8 @@ impl Threads {
     }
 }
 
-/// Name and seconds out of `/proc/<pid>/task/<tid>/stat`: the name stands in brackets and may hold any.
+/// Name and seconds of `/proc/<pid>/task/<tid>/stat`. The name is in brackets and may hold
+/// brackets.
 fn read(stat: &str) -> Option<(String, f64)> {
     let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
@@ -54,7 +56,7 @@ fn read(stat: &str) -> Option<(String, f64)> {
     ))
 }
 
-/// Ours have a stage's name. GStreamer's are named by element and pad.
+/// Our threads have a stage's name. GStreamer's are named by element and pad.
 fn part(thread: &str) -> String {
     let gstreamer = [
         "demux", "queue", "dec", "src", "sink", "parse", "typefind", "appsink", "pool",
@@ -73,14 +75,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_that_works_is_seen_to_work() {
+    fn a_busy_thread_has_processor_time() {
         let before = Threads::now();
-        let begun = crate::time::process_cpu_nanos();
-        // Until the clock that counts in hundredths must have moved.
+        let begun = expressd::time::process_cpu_nanos();
+        // Longer than a tick of the clock, a hundredth of a second.
         let busy = std::thread::Builder::new().name("busy (one)".into());
         let found = busy
             .spawn(move || {
-                while crate::time::process_cpu_nanos() - begun < 200_000_000 {
+                while expressd::time::process_cpu_nanos() - begun < 200_000_000 {
                     std::hint::black_box((0..1000).sum::<u64>());
                 }
                 Threads::now().since(&before, 1.0)
@@ -96,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn names_in_brackets_are_read_whole() {
+    fn names_with_brackets_are_read_whole() {
         let (name, seconds) =
             read("77 (qtdemux0:sink (1)) S 1 1 1 0 -1 1 1 1 1 1 150 50 0 0 20").unwrap();
         assert_eq!(name, "qtdemux0:sink (1)");

@@ -1,17 +1,19 @@
-//! The pipeline's overhead: the whole replay at full speed against the same graph runs and a bare decode, alone.
+//! The pipeline's overhead: the whole replay at full speed against the same graph runs and the
+//! decoding alone.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
-use super::super::{DaemonError, Lines, offline};
-use crate::capture::{bare_decode, decoder_cpu_nanos};
-use crate::config::Config;
-use crate::encode::{Graph, Input, Provider, Runtime, Shapes, Tally};
-use crate::time::{monotonic_nanos, process_cpu_nanos};
+use expressd::capture::{bare_decode, decoder_cpu_nanos};
+use expressd::config::Config;
+use expressd::daemon::{DaemonError, Lines, prepare};
+use expressd::encode::{Graph, Input, Provider, Runtime, Shapes, Tally};
+use expressd::time::{monotonic_nanos, process_cpu_nanos};
 
-/// Rounds of all three; the fastest of each counts, since what disturbs only ever adds.
+/// Rounds of all three measurements. The fastest of each counts, because disturbances only add
+/// time.
 const ROUNDS: usize = 3;
 
 #[derive(Debug, Serialize)]
@@ -24,7 +26,7 @@ pub struct OverheadReport {
     pub graphs_cpu_s: f64,
     pub decode_wall_s: f64,
     pub decode_cpu_s: f64,
-    /// `wall / (graphs + decode)`; the goal is 1.25 at most.
+    /// `wall / (graphs + decode)`; the goal is at most 1.25.
     pub wall_ratio: f64,
     pub cpu_ratio: f64,
     pub graphs: Vec<GraphRuns>,
@@ -35,7 +37,7 @@ pub struct GraphRuns {
     pub graph: String,
     pub runs: u64,
     pub runs_per_frame: f64,
-    /// In the whole replay.
+    /// Total time in the whole replay.
     pub millis: f64,
 }
 
@@ -46,7 +48,7 @@ struct Spent {
 }
 
 impl Spent {
-    const NEVER: Spent = Spent {
+    const INFINITE: Spent = Spent {
         wall: f64::INFINITY,
         cpu: f64::INFINITY,
     };
@@ -72,16 +74,16 @@ fn timed<T>(work: impl FnOnce() -> Result<T, DaemonError>) -> Result<(T, Spent),
     ))
 }
 
-/// Measures all three in turns.
+/// Measures all three alternately.
 pub fn measure(config: &Config, file: &Path) -> Result<OverheadReport, DaemonError> {
     let runtime = Runtime::load()?;
-    let (mut whole, mut graphs, mut decode) = (Spent::NEVER, Spent::NEVER, Spent::NEVER);
+    let (mut whole, mut graphs, mut decode) = (Spent::INFINITE, Spent::INFINITE, Spent::INFINITE);
     let mut last = None;
     for _ in 0..ROUNDS {
         let traced = runtime.traced();
-        // Opening and self-test are not the pipeline: they are prepared before the clock starts.
-        let prepared = offline::prepare(config, &traced, file)?;
-        // Held, since the graphs go with the pipeline.
+        // Opening and self-test do not count: they happen before the clock starts.
+        let prepared = prepare(config, &traced, file)?;
+        // Kept, because the graphs are dropped with the pipeline.
         let tallies = traced.tallies();
         tallies.iter().for_each(|tally| tally.clear());
         let lines = Arc::new(Mutex::new(Lines::new(Box::new(std::io::sink()))));
@@ -123,7 +125,7 @@ pub fn measure(config: &Config, file: &Path) -> Result<OverheadReport, DaemonErr
     })
 }
 
-/// A graph opened again, to run as often with the same shapes and nothing else around it.
+/// A graph that is opened again for the same number of runs with the same shapes.
 struct Bare {
     graph: Graph,
     runs: Vec<(Shapes, u64)>,
@@ -145,7 +147,7 @@ impl Bare {
 
     fn run(mut self) -> Result<(), DaemonError> {
         for (shapes, count) in &self.runs {
-            // Silero's third input is the rate, the one integer among our graphs.
+            // Silero's third input, the sampling rate, is the only integer input of our graphs.
             let values: Vec<Vec<f32>> = shapes
                 .iter()
                 .map(|s| {
@@ -154,7 +156,7 @@ impl Bare {
                         .collect()
                 })
                 .collect();
-            let rate = [i64::from(crate::clip::SAMPLE_RATE_HZ)];
+            let rate = [i64::from(expressd::clip::SAMPLE_RATE_HZ)];
             let inputs: Vec<_> = shapes
                 .iter()
                 .zip(&values)

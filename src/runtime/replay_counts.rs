@@ -1,4 +1,4 @@
-//! What the stages found in a recording, for the line with which a replay ends.
+//! Counts of a recording, for the summary line of a replay.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -9,43 +9,43 @@ use crate::time::MediaTime;
 
 /// Counts of one recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct ReplayCounts {
     pub frames: u64,
     pub frames_with_face: u64,
     /// Samples at 16 kHz.
     pub samples: u64,
     pub speech_nanos: i64,
     pub events: u64,
-    /// Start and end of what was played; `None` where that is nothing.
+    /// Start and end of the played part; `None` if nothing was played.
     span: Option<(MediaTime, MediaTime)>,
     last_frame: Option<MediaTime>,
 }
 
-impl Found {
+impl ReplayCounts {
     fn extend(&mut self, start: MediaTime, end: MediaTime) {
         let (first, last) = self.span.unwrap_or((start, end));
         self.span = Some((first.min(start), last.max(end)));
     }
 
-    fn see(&mut self, input: &AlignInput) {
+    fn add(&mut self, input: &AlignInput) {
         match input {
-            // Without a size it is no picture, but the end of what was followed.
+            // Without a size, the item is the end of tracks and not a picture.
             AlignInput::Faces(faces) if faces.picture_size != [0, 0] => {
                 self.frames += 1;
                 self.frames_with_face += u64::from(!faces.faces.is_empty());
-                // A picture is shown about as long as the one before it.
+                // The duration of a picture is that of the one before.
                 let gap = self
                     .last_frame
                     .map_or(0, |last| faces.time.nanos_since(last));
                 self.last_frame = Some(faces.time);
                 self.extend(faces.time, faces.time.plus_nanos(gap));
             }
-            AlignInput::VadBlock(heard) => {
-                let count = heard.block.samples.len();
-                let end = heard.block.time.plus_nanos(samples_to_nanos(count as i64));
+            AlignInput::VadBlock(vad) => {
+                let count = vad.block.samples.len();
+                let end = vad.block.time.plus_nanos(samples_to_nanos(count as i64));
                 self.samples += count as u64;
-                self.extend(heard.block.time, end);
-                let speech = heard.activity.iter().filter(|activity| activity.speech);
+                self.extend(vad.block.time, end);
+                let speech = vad.activity.iter().filter(|activity| activity.speech);
                 self.speech_nanos += speech
                     .map(|activity| activity.span.end.nanos_since(activity.span.start))
                     .sum::<i64>();
@@ -55,7 +55,7 @@ impl Found {
     }
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for ReplayCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let played = self.span.map_or(0, |(start, end)| end.nanos_since(start));
         write!(f, "played {:.2} s, ", played as f64 * 1e-9)?;
@@ -78,16 +78,16 @@ impl fmt::Display for Found {
     }
 }
 
-/// [`Found`], shared by the stages that count.
+/// [`ReplayCounts`], shared by the stages and the replay.
 #[derive(Debug, Default)]
-pub struct FoundCounts(Mutex<Found>);
+pub struct SharedReplayCounts(Mutex<ReplayCounts>);
 
-impl FoundCounts {
-    pub(super) fn see(&self, input: &AlignInput) {
-        self.0.lock().expect("counts lock").see(input);
+impl SharedReplayCounts {
+    pub(super) fn add(&self, input: &AlignInput) {
+        self.0.lock().expect("counts lock").add(input);
     }
 
-    pub fn get(&self) -> Found {
+    pub fn get(&self) -> ReplayCounts {
         *self.0.lock().expect("counts lock")
     }
 }
@@ -100,21 +100,21 @@ mod tests {
 
     #[test]
     fn the_line_counts_pictures_sound_and_speech() {
-        let counts = FoundCounts::default();
+        let counts = SharedReplayCounts::default();
         assert_eq!(
             counts.get().to_string(),
             "played 0.00 s, no pictures, no sound, 0 events"
         );
         let at = MediaTime::from_millis;
         for millis in [20_000, 20_040, 20_080] {
-            counts.see(&AlignInput::Faces(FramedFaces {
+            counts.add(&AlignInput::Faces(FramedFaces {
                 time: at(millis),
                 picture_size: [64, 48],
                 faces: Vec::new(),
                 changes: Vec::new(),
             }));
         }
-        counts.see(&AlignInput::VadBlock(VadBlock {
+        counts.add(&AlignInput::VadBlock(VadBlock {
             block: AudioBlock {
                 time: at(20_000),
                 samples: vec![0.0; 8_000].into(),
@@ -131,10 +131,10 @@ mod tests {
         }));
         let line =
             "played 0.50 s, 3 frames (0 with a face), 0.50 s of sound (0.3 s of speech), 1 events";
-        let found = Found {
+        let with_event = ReplayCounts {
             events: 1,
             ..counts.get()
         };
-        assert_eq!(found.to_string(), line);
+        assert_eq!(with_event.to_string(), line);
     }
 }

@@ -1,13 +1,14 @@
-//! The least client there can be: reads frames and stamps their arrival. What it costs is not the daemon's, so it parses only `seq`.
+//! A minimal client: reads frames and stamps their arrival. It parses only `seq`, because its cost
+//! is not the daemon's.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crate::time::{Clock, MediaTime, SystemClock};
+use expressd::time::{Clock, MediaTime, SystemClock};
 
-/// A client on a thread of its own.
+/// A client on its own thread.
 pub struct Listener {
     socket: TcpStream,
     thread: JoinHandle<Vec<(u64, MediaTime)>>,
@@ -19,7 +20,9 @@ impl Listener {
     pub fn connect(address: SocketAddr, clock: Arc<SystemClock>) -> Listener {
         let mut socket = TcpStream::connect(address).expect("our own server accepts");
         let request = format!(
-            "GET /v1/events HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            "GET /v1/events HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         socket
             .write_all(request.as_bytes())
@@ -33,7 +36,7 @@ impl Listener {
         Listener { socket, thread }
     }
 
-    /// Hangs up; every published event's `seq` and when it was read.
+    /// Closes the connection. Returns each event's `seq` and arrival.
     pub fn finish(self) -> Vec<(u64, MediaTime)> {
         let _ = self.socket.shutdown(Shutdown::Both);
         self.thread.join().unwrap_or_default()
@@ -57,7 +60,7 @@ fn arrivals(mut from: BufReader<TcpStream>, clock: &SystemClock) -> Vec<(u64, Me
     seen
 }
 
-/// One frame of a server (RFC 6455: not masked), whatever its kind.
+/// One frame of a server, of any kind. RFC 6455: not masked.
 fn frame(from: &mut impl Read) -> Option<Vec<u8>> {
     let mut head = [0; 2];
     from.read_exact(&mut head).ok()?;

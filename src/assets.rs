@@ -1,0 +1,125 @@
+//! Files that the programs need and do not contain: models, shared libraries, the demonstration.
+//!
+//! They are installed beside the program or lie in the project's folder. The project's folder is
+//! searched at run time, so that no path of the machine that built the program is compiled in.
+
+use std::path::{Path, PathBuf};
+
+/// A folder of the project, by which the project's folder is recognised.
+const MARKER: &str = "models/default";
+
+/// Where a file or folder may lie, the first choice first: `installed`, from the prefix of the
+/// installation (`<prefix>/bin/expressd`); each of `in_project`, from the working directory; each
+/// of `in_project`, from the project's folder.
+pub fn candidates(installed: &Path, in_project: &[PathBuf]) -> Vec<PathBuf> {
+    candidates_in(
+        prefix().as_deref(),
+        project().as_deref(),
+        installed,
+        in_project,
+    )
+}
+
+/// Finds a file or folder that is installed in `share/expressd`. An absolute path stays. A relative
+/// one is looked up in the working directory, then beside the program (`../share/expressd/`), then
+/// in the project's folder. A path that exists nowhere is returned unchanged.
+pub fn locate(path: &Path) -> PathBuf {
+    locate_in(path, prefix().as_deref(), project().as_deref())
+}
+
+/// The project's folder. `None` for an installed program.
+///
+/// It is the package that cargo runs (`cargo run`, `cargo test`), else the nearest folder above the
+/// program that holds the models: `target/release/expressd` lies in its project.
+pub(crate) fn project() -> Option<PathBuf> {
+    let program = std::env::current_exe().unwrap_or_default();
+    // Cargo sets it for the processes that it starts. The program lies elsewhere with
+    // CARGO_TARGET_DIR.
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let parents = program.ancestors().skip(1).map(Path::to_owned);
+    let mut folders = package.into_iter().chain(parents);
+    folders.find(|folder| folder.join(MARKER).is_dir())
+}
+
+/// The folder above the program's own: `/usr/local` of `/usr/local/bin/expressd`.
+fn prefix() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    Some(program.parent()?.parent()?.to_owned())
+}
+
+fn candidates_in(
+    prefix: Option<&Path>,
+    project: Option<&Path>,
+    installed: &Path,
+    in_project: &[PathBuf],
+) -> Vec<PathBuf> {
+    let beside = prefix.map(|prefix| prefix.join(installed));
+    let in_folder = |folder: &Path| in_project.iter().map(|path| folder.join(path)).collect();
+    let here = in_project.to_vec();
+    let there: Vec<PathBuf> = project.map(in_folder).unwrap_or_default();
+    beside.into_iter().chain(here).chain(there).collect()
+}
+
+fn locate_in(path: &Path, prefix: Option<&Path>, project: Option<&Path>) -> PathBuf {
+    if path.is_absolute() || path.exists() {
+        return path.to_owned();
+    }
+    let installed = Path::new("share/expressd").join(path);
+    candidates_in(prefix, project, &installed, &[path.to_owned()])
+        .into_iter()
+        .find(|candidate| candidate.exists())
+        .unwrap_or_else(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_found_here_then_beside_the_program_then_in_the_project() {
+        let [prefix, project] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let share = prefix.path().join("share/expressd");
+        let find =
+            |path: &str| locate_in(Path::new(path), Some(prefix.path()), Some(project.path()));
+        std::fs::create_dir_all(project.path().join("models/no-such-one")).unwrap();
+        assert_eq!(
+            find("models/no-such-one"),
+            project.path().join("models/no-such-one")
+        );
+        std::fs::create_dir_all(share.join("models/no-such-one")).unwrap();
+        assert_eq!(find("models/no-such-one"), share.join("models/no-such-one"));
+        assert_eq!(find("no/such/file"), Path::new("no/such/file"));
+        assert_eq!(find("/no/such/file"), Path::new("/no/such/file"));
+        assert_eq!(find("Cargo.toml"), Path::new("Cargo.toml"));
+    }
+
+    #[test]
+    fn candidates_are_the_installed_file_then_the_working_directory_then_the_project() {
+        let paths = [".deps/gpu/x.so", ".deps/cpu/x.so"].map(PathBuf::from);
+        let installed = Path::new("lib/expressd/x.so");
+        let found = |prefix: Option<&str>, project: Option<&str>| {
+            candidates_in(
+                prefix.map(Path::new),
+                project.map(Path::new),
+                installed,
+                &paths,
+            )
+        };
+        let expected = [
+            "/usr/lib/expressd/x.so",
+            ".deps/gpu/x.so",
+            ".deps/cpu/x.so",
+            "/src/.deps/gpu/x.so",
+            "/src/.deps/cpu/x.so",
+        ]
+        .map(PathBuf::from);
+        assert_eq!(found(Some("/usr"), Some("/src")), expected);
+        assert_eq!(found(Some("/usr"), None), expected[..3]);
+    }
+
+    #[test]
+    fn the_project_of_a_test_is_this_package() {
+        let project = project().expect("tests run in the project");
+        assert!(project.join("src/assets.rs").is_file());
+    }
+}

@@ -1,0 +1,18 @@
+//! Responses of the port's pages.
+
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+
+/// Pages change with each request.
+pub(super) const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
+
+/// A JSON document, a line.
+pub(super) fn json_page(code: StatusCode, value: &Value) -> Response {
+    (
+        code,
+        [(header::CONTENT_TYPE, "application/json"), NO_STORE],
+        format!("{value}\n"),
+    )
+        .into_response()
+}
