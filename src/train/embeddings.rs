@@ -148,7 +148,8 @@ pub struct EmbeddingPair {
 }
 
 impl EmbeddingPair {
-    /// The embedding of a modality, by its place in [`Modality::ALL`]; `None` for words.
+    /// The embedding of a modality, by its place in
+    /// [`Modality::ALL`](crate::modality::Modality::ALL); `None` for words.
     pub fn of(&self, modality: usize) -> Option<&Vec<f32>> {
         [&self.face, &self.voice].get(modality).copied()
     }

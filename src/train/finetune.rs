@@ -164,7 +164,7 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     for (number, round) in (1..).zip(&face.distillation) {
         let part = generation(number);
         let run = face_run(recipe, number, &part)?;
-        // A run that is done asks for no batch.
+        // A finished run needs no targets.
         let probabilities = if read_state(&run.folder)?
             .is_some_and(|run| run.epochs >= round.fit.epochs)
         {
