@@ -1,6 +1,7 @@
-//! AdamW in one pass over each weight (Loshchilov and Hutter 2019; PyTorch's order of operations). Burn's own takes some fifteen passes
-//! and as many buffers, which with a hundred million weights costs more than the products do at a batch of 256. For tensors in main
-//! memory; elsewhere (a GPU) the device's own operations do the same.
+//! AdamW in one pass over each weight (Loshchilov and Hutter 2019; PyTorch's order of operations).
+//! Burn's own takes some fifteen passes and as many buffers, which with a hundred million weights
+//! costs more than the products do at a batch of 256. For tensors in main memory; elsewhere (a GPU)
+//! the device's own operations do the same.
 
 use burn::optim::{AdamWState, AdaptiveMomentumState, LearningRate, Optimizer};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -12,7 +13,8 @@ use crate::train::device::is_burns_own_cpu;
 /// Values that one thread takes at a time: they stay in its cache.
 const PIECE: usize = 1 << 14;
 
-/// Betas 0.9 and 0.999, epsilon 1e-8. Its state is that of Burn's AdamW, so either reads the other's checkpoints.
+/// Betas 0.9 and 0.999, epsilon 1e-8. Its state is that of Burn's AdamW, so either reads the
+/// other's checkpoints.
 #[derive(Clone, Debug)]
 pub struct AdamW {
     pub weight_decay: f32,
@@ -56,7 +58,7 @@ impl Optimizer for AdamW {
             BETAS.map(|beta| beta as f32),
             BETAS.map(|beta| (1.0 - beta) as f32),
         );
-        // A tensor's data is not copied where nobody else holds it.
+        // Tensor data is modified in place if no other handle to it exists; otherwise it is copied.
         let (mut weights, mut first, mut second) = (
             tensor.into_data(),
             momentum.moment_1.into_data(),
@@ -102,7 +104,7 @@ impl Optimizer for AdamW {
 }
 
 impl AdamW {
-    /// The same by the device's own operations: its memory is not ours to write to.
+    /// The same step by the device's own operations, for tensors outside of main memory.
     fn step_elsewhere<const D: usize>(
         &self,
         lr: LearningRate,
@@ -147,7 +149,7 @@ mod tests {
     use super::*;
     use crate::train::fit::{device, tensor, tests::GENERATOR, values};
 
-    /// As on a GPU.
+    /// The generic path, as on a GPU.
     #[derive(Clone)]
     struct Elsewhere(AdamW);
 
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_what_burns_says() {
+    fn results_equal_burns() {
         let _turn = GENERATOR.lock();
         let training = device().autodiff();
         let net = LinearConfig::new(37, 29).init(&training);

@@ -1,22 +1,23 @@
-//! `evaluate` over stores, of a run or of a bundle: every figure per modality subset, with intervals, and `report.html`.
+//! `evaluate` over stores, of a run or of a bundle: every figure per modality subset, with
+//! intervals, and `report.html`.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
-mod answering;
+mod predictor;
 
-pub use answering::{Answering, OfBundle, OfRun};
+pub use predictor::{BundlePredictor, Predictor, RunPredictor};
 
 use crate::manifest::Task;
-use crate::modality::{Modality, PerModality};
+use crate::modality::Modality;
 use crate::train::data::Split;
 use crate::train::features::Features;
-use crate::train::labelled::Labelled;
-use crate::train::metrics::{Bootstrap, Judgements, MeasureOptions, Measured, Metric, measure};
+use crate::train::labelled::{Labelled, subsets};
+use crate::train::metrics::{Bootstrap, MeasureOptions, Measured, Metric, Predictions, measure};
 use crate::train::report::{self, Examples, Origin, Projection, Report, Rows, categories};
 
-/// What to measure on, and where the figures go.
+/// Arguments of an evaluation over stores.
 #[derive(Clone, Debug)]
 pub struct Assessment<'a> {
     /// The run or the bundle, as it was named.
@@ -24,18 +25,18 @@ pub struct Assessment<'a> {
     pub stores: &'a [PathBuf],
     /// `None`: all rows, whatever split they are of.
     pub split: Option<Split>,
-    /// Where the page goes.
+    /// The path of the report.
     pub report: Option<&'a Path>,
     pub json: bool,
-    /// How to measure it again.
+    /// The command that repeats the evaluation.
     pub command: String,
 }
 
-/// Measures what answers on a split of stores.
-pub fn assess(what: &Assessment<'_>, answering: &mut dyn Answering) -> anyhow::Result<()> {
+/// Evaluates a predictor on a split of stores, for each modality subset.
+pub fn assess(what: &Assessment<'_>, predictor: &mut dyn Predictor) -> anyhow::Result<()> {
     let features = Features::open(what.stores)?;
     let there: Vec<Modality> = features.modalities().iter().map(|m| m.modality).collect();
-    let wanted: Vec<Modality> = answering
+    let wanted: Vec<Modality> = predictor
         .modalities()
         .into_iter()
         .filter(|m| there.contains(m))
@@ -47,21 +48,22 @@ pub fn assess(what: &Assessment<'_>, answering: &mut dyn Answering) -> anyhow::R
     );
     let features = features.with_modalities(&wanted)?;
     ensure!(
-        features.spec().fingerprint == answering.fingerprint(),
-        "{} knows embeddings of {}, the stores hold those of {}: extract them with the same encoders",
+        features.spec().fingerprint == predictor.fingerprint(),
+        "{} knows embeddings of {}, the stores hold those of {}: extract them with the same \
+         encoders",
         what.measured.display(),
-        answering.fingerprint(),
+        predictor.fingerprint(),
         features.spec().fingerprint
     );
-    let labels = answering.labels().to_vec();
-    let map = answering.label_map(&features.spec().labels);
-    let clips = Labelled::find(&features, what.split, answering.task(), &labels, &map)?;
+    let labels = predictor.labels().to_vec();
+    let map = predictor.label_map(&features.spec().labels);
+    let clips = Labelled::find(&features, what.split, predictor.task(), &labels, &map)?;
     ensure!(
         !clips.rows.is_empty(),
         "the stores have no labelled clips of the split {}",
         split_name(what.split)
     );
-    let left_out = if answering.task() == Task::Single {
+    let left_out = if predictor.task() == Task::Single {
         Labelled::left_out(&features, what.split, &map)?
     } else {
         Vec::new()
@@ -80,17 +82,17 @@ pub fn assess(what: &Assessment<'_>, answering: &mut dyn Answering) -> anyhow::R
         eprintln!("{sentence}");
     }
     let mut measured = Vec::new();
-    let mut best: Option<(String, Labelled, Judgements)> = None;
+    let mut best: Option<(String, Labelled, Predictions)> = None;
     for (name, shown) in subsets(&wanted) {
         let own = clips.having(&features, &shown, labels.len());
         if own.rows.is_empty() {
             continue;
         }
-        let logits = answering.logits(&features, &own.rows, &shown)?;
-        let judged = Judgements::from_logits(
+        let logits = predictor.logits(&features, &own.rows, &shown)?;
+        let predictions = Predictions::from_logits(
             labels.clone(),
             logits,
-            answering.temperature(&name),
+            predictor.temperature(&name),
             own.truth.clone(),
         )?;
         let groups: Vec<String> = own
@@ -101,51 +103,35 @@ pub fn assess(what: &Assessment<'_>, answering: &mut dyn Answering) -> anyhow::R
         let options = MeasureOptions {
             bootstrap: Bootstrap::default(),
             groups: &groups,
-            abstain_threshold: answering.abstain_threshold(),
+            abstain_threshold: predictor.abstain_threshold(),
         };
-        measured.push(measure(&name, &judged, &options));
+        measured.push(measure(&name, &predictions, &options));
         // The page shows items of the subset that has the most; of equal ones, of the largest.
         if best
             .as_ref()
             .is_none_or(|(_, most, _)| most.rows.len() < own.rows.len())
         {
-            best = Some((name, own, judged));
+            best = Some((name, own, predictions));
         }
     }
-    // The page first: whoever reads the figures may stop reading.
+    // The report is written first: a closed pipe on standard output must not prevent it.
     if let Some(path) = what.report {
-        let (subset, shown, judged) = best.context("nothing was measured")?;
+        let (subset, shown, predictions) = best.context("nothing was measured")?;
         let mut page = page(
             what,
-            answering,
+            predictor,
             &features,
             measured.clone(),
             &subset,
             &shown,
-            &judged,
+            &predictions,
         )?;
         page.origin.items = clips.rows.len();
         page.origin.notes.extend(left_out);
         let numbers = report::write(path, &page)?;
         eprintln!("wrote {} and {}", path.display(), numbers.display());
     }
-    print(&measured, answering, what.json)
-}
-
-/// The subsets of modalities, the largest first: name, and which are shown.
-pub fn subsets(modalities: &[Modality]) -> Vec<(String, Vec<bool>)> {
-    let subset = |bits: u32| {
-        let shown: Vec<bool> = (0..modalities.len())
-            .map(|m| bits & (1 << m) != 0)
-            .collect();
-        let mut presence = PerModality::<bool>::default();
-        modalities
-            .iter()
-            .zip(&shown)
-            .for_each(|(m, shown)| *presence.get_mut(*m) = *shown);
-        (presence.name(), shown)
-    };
-    (1..1 << modalities.len()).rev().map(subset).collect()
+    print(&measured, predictor, what.json)
 }
 
 fn split_name(split: Option<Split>) -> &'static str {
@@ -157,7 +143,7 @@ fn split_name(split: Option<Split>) -> &'static str {
     }
 }
 
-fn print(measured: &[Measured], answering: &dyn Answering, json: bool) -> anyhow::Result<()> {
+fn print(measured: &[Measured], predictor: &dyn Predictor, json: bool) -> anyhow::Result<()> {
     if json {
         println!("{}", serde_json::to_string_pretty(measured)?);
         return Ok(());
@@ -170,7 +156,7 @@ fn print(measured: &[Measured], answering: &dyn Answering, json: bool) -> anyhow
             if row.grouped { "groups" } else { "units" },
             row.units
         );
-        for metric in Metric::all(answering.task()) {
+        for metric in Metric::all(predictor.task()) {
             let Some(figure) = row.figure(metric.name) else {
                 continue;
             };
@@ -188,12 +174,12 @@ fn print(measured: &[Measured], answering: &dyn Answering, json: bool) -> anyhow
 
 fn page(
     what: &Assessment<'_>,
-    answering: &mut dyn Answering,
+    predictor: &mut dyn Predictor,
     features: &Features,
     measured: Vec<Measured>,
     subset: &str,
     clips: &Labelled,
-    judged: &Judgements,
+    predictions: &Predictions,
 ) -> anyhow::Result<Report> {
     let ids: Vec<String> = clips
         .rows
@@ -205,20 +191,20 @@ fn page(
         .iter()
         .map(|r| features.entry(*r).text.clone())
         .collect();
-    let (names, category) = categories(judged);
+    let (names, category) = categories(predictions);
     let mut projections = Vec::new();
     for (modality, shape) in features.modalities().iter().enumerate() {
         let places: Vec<usize> = (0..clips.rows.len())
             .filter(|p| features.has(clips.rows[*p], modality))
             .collect();
         let rows: Vec<usize> = places.iter().map(|p| clips.rows[*p]).collect();
-        let (dim, values) = answering.representations(features, &rows, modality)?;
+        let (dim, values) = predictor.representations(features, &rows, modality)?;
         let picked = |all: &[String]| places.iter().map(|p| all[*p].clone()).collect::<Vec<_>>();
         let (own, kinds) = (
             picked(&ids),
             places.iter().map(|p| category[*p]).collect::<Vec<_>>(),
         );
-        let title = format!("{} {}", shape.modality.name(), answering.represented());
+        let title = format!("{} {}", shape.modality.name(), predictor.represented());
         let rows = Rows {
             title: &title,
             values: &values,
@@ -232,13 +218,14 @@ fn page(
             projections.extend(Projection::tsne(&rows));
         }
     }
-    let mut notes = answering.notes();
+    let mut notes = predictor.notes();
     notes.push(format!(
-        "Abstains under a confidence of {:.2}; temperatures and threshold come from other clips than these, unless these taught it.",
-        answering.abstain_threshold()
+        "Abstains under a confidence of {:.2}; temperatures and threshold come from other clips \
+         than these, unless these taught it.",
+        predictor.abstain_threshold()
     ));
     Ok(Report {
-        title: answering.title(),
+        title: predictor.title(),
         origin: Origin {
             measured: what.measured.display().to_string(),
             command: what.command.clone(),
@@ -250,15 +237,15 @@ fn page(
                 .collect(),
             split: split_name(what.split).to_owned(),
             items: clips.rows.len(),
-            fingerprint: answering.fingerprint().to_owned(),
+            fingerprint: predictor.fingerprint().to_owned(),
             skipped: features.skipped(),
             notes,
         },
-        task: answering.task(),
-        labels: answering.labels().to_vec(),
+        task: predictor.task(),
+        labels: predictor.labels().to_vec(),
         measured,
-        training: answering.training(),
+        training: predictor.training(),
         projections,
-        examples: Some(Examples::pick(subset, judged, &ids, &texts, 8)),
+        examples: Some(Examples::pick(subset, predictions, &ids, &texts, 8)),
     })
 }

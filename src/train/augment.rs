@@ -15,8 +15,8 @@ pub use picture::{CropVariation, vary_crop};
 pub use spectrum::vary_spectrogram;
 pub use voice::{VoiceVariation, mask_spectrogram, vary_voice};
 
-/// Normal deviates, as many as a power of two: noise of any length begins somewhere in them, which
-/// costs a tenth of drawing it.
+/// A table of normal deviates, its length a power of two. Noise starts at a random offset of it: a
+/// tenth of the cost of drawing.
 static NOISE: LazyLock<Vec<f32>> = LazyLock::new(|| {
     let mut rng = StdRng::seed_from_u64(1);
     (0..1 << 20).map(|_| normal(&mut rng)).collect()

@@ -64,7 +64,7 @@ mod tests {
     use crate::train::net::tests::tiny;
 
     #[test]
-    fn it_goes_a_part_of_the_way_and_leaves_what_learns_alone() {
+    fn averaging_moves_part_of_the_way_and_leaves_the_learner_alone() {
         let _turn = crate::train::fit::tests::GENERATOR.lock();
         let net = tiny(&plain());
         let learner = net.clone().with_prior(&[1.0, 0.0, -2.0], &plain());

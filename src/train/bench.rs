@@ -1,4 +1,5 @@
-//! `bench`: the trainer's own tables: how fast a step is, and what each objective learns where the truth is known.
+//! `bench`: training speed, and the accuracy that each objective reaches on synthetic data with
+//! known classes.
 
 use std::path::PathBuf;
 
@@ -17,7 +18,7 @@ use crate::train::features::Features;
 use crate::train::fit::device;
 use crate::train::heads::{ClassifierShape, HeadsShape, ModalityShape};
 use crate::train::labelled::Labelled;
-use crate::train::metrics::{Judgements, Truth};
+use crate::train::metrics::{Predictions, Truth};
 use crate::train::objective::{ClusterMode, FeatureBatch, Objective, PretextModel, Queue};
 use crate::train::pretrain::{PretrainKind, PretrainRecipe, Profile, pretrain, train_step};
 use crate::train::schedule::RateSchedule;
@@ -26,7 +27,8 @@ use crate::train::synthetic::{SyntheticSet, normals};
 /// Measures the trainer.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  expressd-train bench step --batch 256\n  expressd-train bench objectives --seeds 5"
+    after_help = "Examples:\n  expressd-train bench step --batch 256\n  expressd-train bench \
+                  objectives --seeds 5"
 )]
 pub struct BenchArgs {
     #[command(subcommand)]
@@ -35,7 +37,8 @@ pub struct BenchArgs {
 
 #[derive(clap::Subcommand, Debug)]
 pub enum Bench {
-    /// Seconds of one pre-training step of the paper's dimensions (4096, 1024, 768 to representations of 4096), and peak memory.
+    /// Seconds of one pre-training step of the paper's dimensions (4096, 1024, 768 to
+    /// representations of 4096), and peak memory.
     Step {
         #[arg(long, default_value = "256")]
         batch: usize,
@@ -52,12 +55,13 @@ pub enum Bench {
         #[arg(long, default_value = "30")]
         epochs: usize,
     },
-    /// Linear evaluation of each objective's heads on real stores: the unlabelled train the heads, the labelled the classifier.
+    /// Linear evaluation of each objective's heads on real stores: the unlabelled train the heads,
+    /// the labelled the classifier.
     Stores {
-        /// What the heads are trained on.
+        /// Stores to train the heads on.
         #[arg(long, required = true, num_args = 1..)]
         unlabelled: Vec<PathBuf>,
-        /// What the classifier is trained and measured on.
+        /// Store to train and evaluate the classifier on.
         #[arg(long, required = true)]
         labelled: PathBuf,
         #[arg(long, value_delimiter = ',', value_parser = crate::train::pretrain::modality, required = true)]
@@ -318,9 +322,11 @@ fn table(
                     &run.recipe.label_map,
                 )?;
                 let found = logits(&net, &labelled, &clips.rows, &vec![true; modalities.len()])?;
-                let judged = Judgements::from_logits(run.labels, found, 1.0, clips.truth)?;
-                let right = (0..judged.count()).filter(|i| judged.is_right(*i)).count();
-                accuracies.push(right as f64 / judged.count().max(1) as f64);
+                let predictions = Predictions::from_logits(run.labels, found, 1.0, clips.truth)?;
+                let right = (0..predictions.count())
+                    .filter(|i| predictions.is_right(*i))
+                    .count();
+                accuracies.push(right as f64 / predictions.count().max(1) as f64);
             }
             std::fs::remove_dir_all(&folder)?;
         }

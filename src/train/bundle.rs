@@ -1,4 +1,5 @@
-//! `export` of a run over stores: the encoders it was extracted with, its heads as one graph, and what proves that both are right.
+//! `export` of a run over stores: the encoders of the stores, the heads as one graph, and golden
+//! outputs for both.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ use crate::train::features::Features;
 use crate::train::fit::{tensor, values};
 use crate::train::labelled::Labelled;
 
-/// How far ONNX Runtime may be from Burn, of values of order 1.
+/// Largest deviation of ONNX Runtime from Burn, for values of order 1.
 const TOLERANCE: f32 = 1e-4;
 
 /// Writes the bundle of a run that `finetune` made over stores.
@@ -32,7 +33,8 @@ pub fn export(run_folder: &Path, encoders: &[PathBuf], bundle: &Path) -> anyhow:
     let files = SetFiles::read(encoders)?;
     ensure!(
         files.fingerprint() == run.fingerprint,
-        "the run was trained on embeddings of {}, these encoders are {}: name those that `extract` had, in the same order",
+        "the run was trained on embeddings of {}, these encoders are {}: name those that `extract` \
+         had, in the same order",
         run.fingerprint,
         files.fingerprint()
     );
@@ -40,7 +42,8 @@ pub fn export(run_folder: &Path, encoders: &[PathBuf], bundle: &Path) -> anyhow:
         .with_context(|| format!("{} cannot be made", bundle.display()))?;
     let mut manifest = files.rules().clone();
     let inputs = head_inputs(&manifest, &run);
-    // Encoders whose modality the head does not take would be run for nothing, and said to be used.
+    // An encoder of a modality that the head does not take would run for nothing, and the manifest
+    // would claim that it is used.
     manifest.encoders.retain(|e| inputs.contains(&e.name));
     let reads = |modality| manifest.encoders.iter().any(|e| e.modality == modality);
     let (face, voice, text) = (
@@ -94,7 +97,7 @@ pub fn export(run_folder: &Path, encoders: &[PathBuf], bundle: &Path) -> anyhow:
         card(&run, &manifest, &calibration, run_folder, difference)?.as_bytes(),
     )?;
     crate::model::seal(bundle)?;
-    // As the daemon will: every hash, every golden.
+    // The daemon's own checks: every hash, every golden output.
     Bundle::open(&Runtime::load()?, bundle, Provider::Cpu, 2)?;
     println!(
         "export: wrote {}, and it opens as the daemon opens it",
@@ -103,7 +106,8 @@ pub fn export(run_folder: &Path, encoders: &[PathBuf], bundle: &Path) -> anyhow:
     Ok(())
 }
 
-/// Copies graphs and tokenizer; a file is named by its encoder, since those of several sets may share names.
+/// Copies graphs and tokenizer; a file is named by its encoder, because several sets may share file
+/// names.
 fn copy_encoders(
     folders: &[PathBuf],
     manifest: &mut Manifest,
@@ -123,7 +127,7 @@ fn copy_encoders(
             .with_context(|| format!("{} cannot be written", to.display()))
     };
     for entry in &mut manifest.encoders {
-        // What eight bits cost was measured with another head.
+        // The int8 accuracy was measured with another head.
         entry.int8 = None;
         let name = format!("{}.onnx", entry.name);
         copy(&find(&entry.file, &entry.sha256)?, &name)?;
@@ -167,11 +171,11 @@ fn widths(manifest: &Manifest, run: &ClassifierRun, inputs: &[String]) -> Vec<(u
         .collect()
 }
 
-/// One embedding per encoder, then presence per encoder, to logits: the net's own forward behind it.
+/// Logits from one embedding and one presence value per encoder; the network's own forward follows.
 fn forward(net: &Recognition, widths: &[(usize, usize)], mut inputs: Vec<Tensor<2>>) -> Tensor<2> {
     let presence = inputs.pop().expect("presence comes last");
     let modalities = widths.iter().map(|(_, m)| m + 1).max().unwrap_or(0);
-    // A modality is there when its first encoder answered.
+    // A modality is present if its first encoder gave an embedding.
     let mut picks = vec![0.0f32; widths.len() * modalities];
     let mut embeddings: Vec<Vec<Tensor<2>>> = vec![Vec::new(); modalities];
     for (i, ((_, modality), input)) in widths.iter().zip(inputs).enumerate() {
@@ -225,7 +229,8 @@ fn head_graph(
     Ok(model.as_bytes().to_vec())
 }
 
-/// The largest difference on validation clips, of all subsets of modalities; an error above [`TOLERANCE`].
+/// The largest difference on validation clips, of all subsets of modalities; an error above
+/// [`TOLERANCE`].
 fn compare(
     net: &Recognition,
     graph: &[u8],
@@ -303,12 +308,13 @@ fn compare(
     }
     ensure!(
         largest <= TOLERANCE,
-        "Burn and ONNX Runtime differ by {largest:.1e}, more than {TOLERANCE:.0e}: no bundle is written"
+        "Burn and ONNX Runtime differ by {largest:.1e}, more than {TOLERANCE:.0e}: no bundle is \
+         written"
     );
     Ok(largest)
 }
 
-/// What the bundle's own graphs say to generated clips.
+/// Outputs of the bundle's own graphs for generated clips.
 fn goldens(manifest: &Manifest, folder: &Path) -> anyhow::Result<Goldens> {
     let runtime = Runtime::load()?;
     let (encoders, tokenizer) =
@@ -403,7 +409,8 @@ fn card(
     )?;
     writeln!(
         card,
-        "| modalities | clips | temperature | calibration error before | after |\n|---|---|---|---|---|"
+        "| modalities | clips | temperature | calibration error before | after \
+         |\n|---|---|---|---|---|"
     )?;
     for (name, c) in &calibration.subsets {
         writeln!(
@@ -414,21 +421,26 @@ fn card(
     }
     writeln!(
         card,
-        "\nAbstains under a confidence of {:.2}. Burn and ONNX Runtime differ by at most {difference:.1e}.",
+        "\nAbstains under a confidence of {:.2}. Burn and ONNX Runtime differ by at most \
+         {difference:.1e}.",
         calibration.abstain_threshold
     )?;
     writeln!(
         card,
-        "Figures on the test split: `expressd-train evaluate --run {} --split test --report report.html`.\n",
+        "Figures on the test split: `expressd-train evaluate --run {} --split test --report \
+         report.html`.\n",
         folder.display()
     )?;
-    // What follows in that text is of the default bundle's own data.
+    // The rest of that text describes the default bundle's own data.
     card.push_str(
         include_str!("card_use.md")
             .split("## Data")
             .next()
             .unwrap_or_default(),
     );
-    card.push_str("The terms of the recordings that it was trained on hold for these weights too: name them here before you pass them on.\n");
+    card.push_str(
+        "The terms of the recordings that it was trained on hold for these weights too: \
+                   name them here before you pass them on.\n",
+    );
     Ok(card)
 }

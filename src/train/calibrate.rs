@@ -1,6 +1,7 @@
-//! How far to trust a confidence: temperature, expected calibration error, and when to abstain.
+//! Calibration of confidence: temperature, expected calibration error, abstention threshold.
 //!
-//! [`calibrate`] is for one label or several, each item weighing the same; [`Judged`] is for one label, each label weighing the same.
+//! [`calibrate`] is for one label or several, each item weighing the same; [`LabelledLogits`] is
+//! for one label, each label weighing the same.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -8,17 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::train::metrics::figure::{Metric, Tallied};
 use crate::train::metrics::tally::Marks;
-use crate::train::metrics::{JudgementError, Judgements, Truth};
+use crate::train::metrics::{PredictionError, Predictions, Truth};
 
 /// Index of the largest value; the first of equals.
 pub fn largest(row: &[f32]) -> usize {
     (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
 }
 
-/// Logits with the truth; every label weighs the same in sum, whatever its count, since no one knows the labels' shares in front of
-/// a user's camera.
+/// Logits with the truth. Every label has the same total weight, whatever its count: the label
+/// frequencies in front of a user's camera are unknown.
 #[derive(Clone, Debug)]
-pub struct Judged {
+pub struct LabelledLogits {
     labels: usize,
     logits: Vec<f32>,
     truth: Vec<usize>,
@@ -35,31 +36,31 @@ pub struct Verdict {
     pub weight: f64,
 }
 
-impl Judged {
+impl LabelledLogits {
     /// `logits` row by row, `labels` of them for each of `truth`.
     pub fn new(labels: usize, logits: Vec<f32>, truth: Vec<usize>) -> Self {
         let shares = vec![1.0; truth.len()];
-        Judged::shared(labels, logits, truth, shares)
+        LabelledLogits::shared(labels, logits, truth, shares)
     }
 
-    /// Weighted rows, several an item. Accuracy is then the share of annotators who agree with the
-    /// prediction, and the loss is the cross-entropy to their distribution.
+    /// Weighted rows, several an item. Accuracy is then the share of annotators that agree with the
+    /// prediction; the loss is the cross-entropy to their distribution.
     pub fn shared(labels: usize, logits: Vec<f32>, truth: Vec<usize>, shares: Vec<f64>) -> Self {
         assert_eq!(logits.len(), labels * truth.len());
         assert_eq!(shares.len(), truth.len());
-        let mut judged = Judged {
+        let mut predictions = LabelledLogits {
             labels,
             logits,
             truth,
             shares,
             weights: Vec::new(),
         };
-        let sums = judged.sums();
+        let sums = predictions.sums();
         let present = sums.iter().filter(|sum| **sum > 0.0).count() as f64;
-        judged.weights = (judged.truth.iter().zip(&judged.shares))
+        predictions.weights = (predictions.truth.iter().zip(&predictions.shares))
             .map(|(truth, share)| share / (present * sums[*truth]))
             .collect();
-        judged
+        predictions
     }
 
     /// The same rows without class balancing.
@@ -99,15 +100,15 @@ impl Judged {
             return None;
         }
         let labels = (0..self.labels).map(|label| label.to_string()).collect();
-        let judged = Judgements::from_logits(
+        let predictions = Predictions::from_logits(
             labels,
             self.logits.clone(),
             1.0,
             Truth::Classes(self.truth.clone()),
         )
         .ok()?;
-        Metric::named(judged.task(), name)?
-            .compute(&Tallied::new(Marks::new(&judged, 0.0).tally(|_| 1)))
+        Metric::named(predictions.task(), name)?
+            .compute(&Tallied::new(Marks::new(&predictions, 0.0).tally(|_| 1)))
     }
 
     pub fn probabilities(&self, temperature: f64) -> impl Iterator<Item = Vec<f64>> {
@@ -123,11 +124,11 @@ impl Judged {
     }
 
     pub fn verdicts(&self, temperature: f64) -> Vec<Verdict> {
-        let judged = self
+        let predictions = self
             .probabilities(temperature)
             .zip(&self.truth)
             .zip(&self.weights);
-        judged
+        predictions
             .map(|((row, truth), weight)| {
                 let top =
                     (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
@@ -165,7 +166,7 @@ impl Judged {
             .sum()
     }
 
-    /// Recall of each label; `None` where there is no such row.
+    /// Recall of each label; `None` without rows of it.
     pub fn recalls(&self) -> Vec<Option<f64>> {
         let mut right = vec![0.0; self.labels];
         for (truth, answer, share) in self.answers() {
@@ -196,7 +197,8 @@ impl Judged {
         error_of(&self.verdicts(temperature))
     }
 
-    /// The calibration error that so few rows show by chance where every confidence is exactly right: the mean over 200 draws.
+    /// The calibration error that so few rows show by chance where every confidence is exactly
+    /// right: the mean over 200 draws.
     pub fn chance_error(&self, temperature: f64) -> f64 {
         let mut verdicts = self.verdicts(temperature);
         let mut rng = StdRng::seed_from_u64(1);
@@ -222,7 +224,8 @@ fn error_of(verdicts: &[Verdict]) -> f64 {
         .sum()
 }
 
-/// The temperature in 0.05 to 20 with the least loss (golden-section search over its logarithm; a log-likelihood has one minimum there).
+/// The temperature in 0.05 to 20 with the least loss (golden-section search over its logarithm; a
+/// log-likelihood has one minimum there).
 fn best_temperature(loss: impl Fn(f64) -> f64) -> f64 {
     let ratio = (5f64.sqrt() - 1.0) / 2.0;
     let (mut low, mut high) = (-3.0f64, 3.0f64);
@@ -237,10 +240,11 @@ fn best_temperature(loss: impl Fn(f64) -> f64) -> f64 {
     ((low + high) / 2.0).exp()
 }
 
-/// How strongly a temperature is believed to be 1 before anything was seen: a normal distribution of its logarithm, of variance 1/2.
+/// Prior of the temperature's logarithm: normal with mean 0 and variance 1/2.
 const PRIOR: f64 = 1.0;
 
-/// What a temperature does to one subset of modalities; `ece` and `nll` as the report defines them.
+/// Calibration of one subset of modalities before and after temperature scaling; `ece` and `nll` as
+/// the report defines them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibrated {
     pub items: usize,
@@ -251,18 +255,19 @@ pub struct Calibrated {
     pub nll_after: f64,
 }
 
-/// The temperature by which the logits (`[items, labels]`, row by row) are divided for the least negative log-likelihood of the truth:
-/// of a softmax for classes, of a sigmoid per label where several may hold. Without items: 1. Few items do not take it far from 1: to be e
-/// times as warm or as cold costs as much as [`PRIOR`] nats of the truth's likelihood.
+/// The temperature by which the logits (`[items, labels]`, row by row) are divided for the least
+/// negative log-likelihood of the truth: of a softmax for classes, of a sigmoid per label where
+/// several may hold. Without items: 1. Few items do not take it far from 1: to be e times as warm
+/// or as cold costs as much as [`PRIOR`] nats of the truth's likelihood.
 pub fn calibrate(
     labels: &[String],
     logits: &[f32],
     truth: &Truth,
-) -> Result<Calibrated, JudgementError> {
-    let judged = |temperature: f32| {
-        Judgements::from_logits(labels.to_vec(), logits.to_vec(), temperature, truth.clone())
+) -> Result<Calibrated, PredictionError> {
+    let predictions = |temperature: f32| {
+        Predictions::from_logits(labels.to_vec(), logits.to_vec(), temperature, truth.clone())
     };
-    let before = judged(1.0)?;
+    let before = predictions(1.0)?;
     let items = before.count();
     let nll = |temperature: f64| log_loss(labels.len(), logits, truth, temperature);
     let temperature = if items == 0 {
@@ -270,13 +275,13 @@ pub fn calibrate(
     } else {
         best_temperature(|t| nll(t) + PRIOR * t.ln().powi(2) / items as f64) as f32
     };
-    let ece = |judged: &Judgements| {
-        let tallied = Tallied::new(Marks::new(judged, 0.0).tally(|_| 1));
-        Metric::named(judged.task(), "ece")
+    let ece = |predictions: &Predictions| {
+        let tallied = Tallied::new(Marks::new(predictions, 0.0).tally(|_| 1));
+        Metric::named(predictions.task(), "ece")
             .and_then(|metric| metric.compute(&tallied))
             .unwrap_or(0.0)
     };
-    let (ece_before, ece_after) = (ece(&before), ece(&judged(temperature)?));
+    let (ece_before, ece_after) = (ece(&before), ece(&predictions(temperature)?));
     Ok(Calibrated {
         items,
         temperature,
@@ -322,20 +327,20 @@ fn log_loss(labels: usize, logits: &[f32], truth: &Truth, temperature: f64) -> f
     sum / count.max(1) as f64
 }
 
-/// An answer per item, as the daemon gives it: its confidence is the highest score. Each weighs 1; where every label is to weigh the
-/// same in sum and only one holds, see [`Judged::verdicts`].
-pub fn verdicts(judged: &Judgements) -> Vec<Verdict> {
-    (0..judged.count())
+/// A prediction per item as the daemon gives it: its confidence is the highest score. Each weighs
+/// 1; for class-balanced weights with a single label, see [`LabelledLogits::verdicts`].
+pub fn verdicts(predictions: &Predictions) -> Vec<Verdict> {
+    (0..predictions.count())
         .map(|item| Verdict {
-            confidence: judged.top(item).1.into(),
-            right: judged.is_right(item),
+            confidence: predictions.top(item).1.into(),
+            right: predictions.is_right(item),
             weight: 1.0,
         })
         .collect()
 }
 
-/// Where, coming down from `highest` in steps of 0.01, fewer than half of the answers within the next 0.05 are right: a confidence under
-/// that is not worth an answer. `highest` where there is nothing to judge by.
+/// The abstention threshold: goes down from `highest` in steps of 0.01 while at least half of the
+/// predictions within 0.05 above the step are right. `highest` if the first step fails.
 pub fn abstain_threshold(verdicts: &[Verdict], highest: f64) -> f64 {
     let worth = |threshold: f64| {
         let near = verdicts

@@ -1,4 +1,4 @@
-//! The model card: what a bundle is made of, what it is worth, and what it must not be used for.
+//! The model card: the bundle's composition, metrics, intended use and limits.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -7,11 +7,10 @@ use anyhow::{Context, ensure};
 
 use crate::labels::{LABELS, RAVDESS};
 use crate::manifest::Manifest;
-use crate::train::conditions::Condition;
-use crate::train::crowd::Crowd;
-use crate::train::evaluate::Figure;
+use crate::train::annotators::AnnotatorAgreement;
+use crate::train::encoder_runs::{VoiceRun, face_parts, run_folder};
 use crate::train::features::distinct;
-use crate::train::finetune::{VoiceRun, face_parts, run_folder};
+use crate::train::figure::{Figure, Subgroup};
 use crate::train::fit::read_state;
 use crate::train::fusion::Calibration;
 use crate::train::int8::Trial;
@@ -22,7 +21,7 @@ use crate::train::samples::milliseconds;
 
 mod voices;
 
-/// The figures that have a picture of what is taken for what.
+/// The figures with a picture of their confusion matrix.
 fn pictured(figures: &[Figure]) -> impl Iterator<Item = (&'static str, &Figure)> {
     const PICTURED: [(&str, &str); 4] = [
         ("face", "face encoder"),
@@ -51,10 +50,11 @@ pub fn pictures(figures: &[Figure]) -> Vec<(String, String)> {
         .collect()
 }
 
-/// What a card says of its use and its data.
+/// The card's sections on intended use and data.
 const USE: &str = include_str!("card_use.md");
 
-/// Measured again: puts the figures into a bundle's card, with what it says of its use and its data, and their pictures beside it.
+/// Replaces the figures and the sections on use and data in a bundle's card, and writes the
+/// confusion matrices beside it.
 ///
 /// # Errors
 /// Where the bundle has no card that `export` wrote.
@@ -99,7 +99,8 @@ fn figures_section(
     writeln!(card, "\n## Figures\n")?;
     writeln!(
         card,
-        "From the ONNX files, as the daemon runs them, on pictures, actors and dialogues that neither trained nor selected anything:\n"
+        "From the ONNX files, as the daemon runs them, on pictures, actors and dialogues that \
+         neither trained nor selected anything:\n"
     )?;
     writeln!(
         card,
@@ -108,7 +109,8 @@ fn figures_section(
     )?;
     writeln!(
         card,
-        "| what | n | classes | accuracy (95 % interval) | mean recall | weighted F1 | calibration error | by chance alone | answered | right among answered |\n\
+        "| what | n | classes | accuracy (95 % interval) | mean recall | weighted F1 | calibration \
+         error | by chance alone | answered | right among answered |\n\
          |---|---|---|---|---|---|---|---|---|---|"
     )?;
     for figure in figures {
@@ -139,8 +141,8 @@ fn figures_section(
             .collect();
         writeln!(card, "* {}: {}", figure.what, recalls.join(", "))?;
     }
-    card.push_str(&crowd_section(figures)?);
-    card.push_str(&voices::misled_section(figures)?);
+    card.push_str(&annotators_section(figures)?);
+    card.push_str(&voices::conflict_section(figures)?);
     writeln!(
         card,
         "\nBy what differs between users (the encoders' own classes):\n"
@@ -149,7 +151,7 @@ fn figures_section(
         card,
         "| what | n | accuracy (95 % interval) |\n|---|---|---|"
     )?;
-    for Condition {
+    for Subgroup {
         what,
         n,
         accuracy,
@@ -163,16 +165,19 @@ fn figures_section(
     }
     writeln!(
         card,
-        "\nA picture is dark under a mean value of 90 of 255, bright from 160. Men and women as RAVDESS numbers its actors (two of each report) and as nEMO \
-         lists its speakers (one of each); the other data does not say who is whom. Skin tone and age are labelled nowhere in it and were not measured.\n"
+        "\nA picture is dark under a mean value of 90 of 255, bright from 160. Men and women as \
+         RAVDESS numbers its actors (two of each report) and as nEMO \
+         lists its speakers (one of each); the other data does not say who is whom. Skin tone and \
+         age are labelled nowhere in it and were not measured.\n"
     )?;
     writeln!(
         card,
-        "## Known failures\n\nWhat is taken for what, in per cent of each row; drawn from the same numbers:\n"
+        "## Known failures\n\nWhat is taken for what, in per cent of each row; drawn from the same \
+         numbers:\n"
     )?;
     for (name, figure) in pictured(figures) {
         writeln!(card, "![{}]({})\n", figure.what, picture_file(name))?;
-        for (class, taken_for, share, right) in figure.confusion.gravest(4) {
+        for (class, taken_for, share, right) in figure.confusion.largest_errors(4) {
             writeln!(
                 card,
                 "* {:.0} % of *{class}* are taken for *{taken_for}* ({:.0} % are found)",
@@ -184,10 +189,17 @@ fn figures_section(
     }
     writeln!(
         card,
-        "\nIntervals are Wilson's, as if every row were independent (rows of one clip, clips of one actor, or four draws for one window, are not: they are too narrow \
-         there; *men* and *women* are two actors each, one of nEMO's). *Pictures new to it*: those of PublicTest of which Training has no copy, pixel by pixel; every figure of \
-         faces but the last condition is of these. *Each hop*: a window every {} ms while somebody speaks, as the daemon answers; the first of a clip hold but {} ms of speech. Mean recall and calibration error (expected calibration error, 15 bins) weigh every class alike, but for words alone, where \
-         every utterance weighs the same; *by chance alone* is the error that so few rows show on average where every confidence is exactly right. What is joined is of different people: it shows that fusion works, not how it does on one person.\n",
+        "\nIntervals are Wilson's, as if every row were independent (rows of one clip, clips of \
+         one actor, or four draws for one window, are not: they are too narrow \
+         there; *men* and *women* are two actors each, one of nEMO's). *Pictures new to it*: those \
+         of PublicTest of which Training has no copy, pixel by pixel; every figure of \
+         faces but the last condition is of these. *Each hop*: a window every {} ms while somebody \
+         speaks, as the daemon answers; the first of a clip hold but {} ms of speech. Mean recall \
+         and calibration error (expected calibration error, 15 bins) weigh every class alike, but \
+         for words alone, where \
+         every utterance weighs the same; *by chance alone* is the error that so few rows show on \
+         average where every confidence is exactly right. What is joined is of different people: \
+         it shows that fusion works, not how it does on one person.\n",
         manifest.window.hop_ms,
         manifest
             .audio
@@ -197,8 +209,8 @@ fn figures_section(
     Ok(card)
 }
 
-/// Faces beside the ten annotators of each picture.
-fn crowd_section(figures: &[Figure]) -> anyhow::Result<String> {
+/// Comparison of face predictions with the ten annotators of each picture.
+fn annotators_section(figures: &[Figure]) -> anyhow::Result<String> {
     let crowds = || {
         figures
             .iter()
@@ -210,19 +222,24 @@ fn crowd_section(figures: &[Figure]) -> anyhow::Result<String> {
     }
     writeln!(
         text,
-        "\nBeside FER+'s ten annotators of each picture (votes for *contempt*, *unknown* and *no face* dropped; pictures with fewer than five votes left, or \
-         that as many call contempt as anything else, left out). *Clear*: one label has more votes than any other.\n"
+        "\nBeside FER+'s ten annotators of each picture (votes for *contempt*, *unknown* and *no \
+         face* dropped; pictures with fewer than five votes left, or \
+         that as many call contempt as anything else, left out). *Clear*: one label has more votes \
+         than any other.\n"
     )?;
     writeln!(
         text,
-        "| what | pictures | annotators who agree with the answer | who agree with one of themselves | cross-entropy to the votes | their entropy | calibration error against the votes | clear pictures | first choice found (95 % interval) |\n\
+        "| what | pictures | annotators who agree with the answer | who agree with one of \
+         themselves | cross-entropy to the votes | their entropy | calibration error against the \
+         votes | clear pictures | first choice found (95 % interval) |\n\
          |---|---|---|---|---|---|---|---|---|"
     )?;
     for (what, crowd) in crowds() {
         let [low, high] = crowd.interval;
         writeln!(
             text,
-            "| {what} | {} | {:.3} | {:.3} | {:.3} | {:.3} | {:.3} | {} | {:.3} ({low:.3}–{high:.3}) |",
+            "| {what} | {} | {:.3} | {:.3} | {:.3} | {:.3} | {:.3} | {} | {:.3} \
+             ({low:.3}–{high:.3}) |",
             crowd.n,
             crowd.agreement,
             crowd.among_themselves,
@@ -233,15 +250,17 @@ fn crowd_section(figures: &[Figure]) -> anyhow::Result<String> {
             crowd.accuracy,
         )?;
     }
-    for (what, Crowd { of_labels, .. }) in crowds() {
+    for (what, AnnotatorAgreement { of_labels, .. }) in crowds() {
         writeln!(
             text,
-            "\n{what}: clear pictures by their annotators' first choice, and of 1,000 whose first choice is *neutral* how many are given each label with a \
+            "\n{what}: clear pictures by their annotators' first choice, and of 1,000 whose first \
+             choice is *neutral* how many are given each label with a \
              confidence that is not abstained from:\n"
         )?;
         writeln!(
             text,
-            "| label | clear pictures | recall | precision | annotators who agree | with one of themselves | of 1,000 neutral |\n|---|---|---|---|---|---|---|"
+            "| label | clear pictures | recall | precision | annotators who agree | with one of \
+             themselves | of 1,000 neutral |\n|---|---|---|---|---|---|---|"
         )?;
         for of in of_labels {
             writeln!(
@@ -290,9 +309,13 @@ pub fn write(
     writeln!(card, "# Model card: `{}`\n", recipe.name)?;
     writeln!(
         card,
-        "Seven expressions ({}) of a face, a voice, words, or any of them together. A face encoder (each tracked face, {} px grey, {:.1} MFLOP), a voice encoder \
-         (log-mel spectrogram of up to {} ms, {:.1} MFLOP), all-MiniLM-L6-v2 for words (frozen; its graph is made at set-up from the published weights) and a head that adds their evidence. One hop of {} ms costs one subject {:.0} new face \
-         inputs and one voice window: {:.3} GFLOP (multiplications and additions of convolutions and linear layers).\n",
+        "Seven expressions ({}) of a face, a voice, words, or any of them together. A face encoder \
+         (each tracked face, {} px grey, {:.1} MFLOP), a voice encoder \
+         (log-mel spectrogram of up to {} ms, {:.1} MFLOP), all-MiniLM-L6-v2 for words (frozen; \
+         its graph is made at set-up from the published weights) and a head that adds their \
+         evidence. One hop of {} ms costs one subject {:.0} new face \
+         inputs and one voice window: {:.3} GFLOP (multiplications and additions of convolutions \
+         and linear layers).\n",
         LABELS.join(", "),
         recipe.face.preprocessing.size,
         face_flop * 1e-6,
@@ -307,9 +330,22 @@ pub fn write(
     writeln!(card, "## Calibration\n")?;
     writeln!(
         card,
-        "Factors of the evidence (face {:.3}, voice {:.3}, words {:.3}) and temperatures per subset of modalities minimise the log-likelihood loss, \
-         class-balanced but where a face or words are alone, on data that the encoders and the head behind them never met: pictures and dialogues held back, and actors and a corpus that a second voice encoder was trained without. Confidence under {:.2} abstains: it would be lower if, coming down from 0.45, half of the answers within the next 0.05 were still right there, and is never higher. A face alone and words alone are weighed as counted after calibration, and class-balanced before it, so their two errors are not of one measure. \
-         A face's evidence is learnt class-balanced, of votes, and {:.1} of the logarithm of each label's share in the training pictures' votes is added to it; the face encoder's own classes keep {:.1} of theirs: of eleven strengths the one with the best mean recall among those whose accuracy on the clear pictures of the selection data is within 0.005 of the best. Where words are alone, part of the logarithm of each label's share in MELD's training utterances is added (the middle of what does as well as the best for weighted F1 on the selection data): most of what is said is said neutrally.\n",
+        "Factors of the evidence (face {:.3}, voice {:.3}, words {:.3}) and temperatures per \
+         subset of modalities minimise the log-likelihood loss, \
+         class-balanced but where a face or words are alone, on data that the encoders and the \
+         head behind them never met: pictures and dialogues held back, and actors and a corpus \
+         that a second voice encoder was trained without. Confidence under {:.2} abstains: it \
+         would be lower if, coming down from 0.45, half of the answers within the next 0.05 were \
+         still right there, and is never higher. A face alone and words alone are weighed as \
+         counted after calibration, and class-balanced before it, so their two errors are not of \
+         one measure. \
+         A face's evidence is learnt class-balanced, of votes, and {:.1} of the logarithm of each \
+         label's share in the training pictures' votes is added to it; the face encoder's own \
+         classes keep {:.1} of theirs: of eleven strengths the one with the best mean recall among \
+         those whose accuracy on the clear pictures of the selection data is within 0.005 of the \
+         best. Where words are alone, part of the logarithm of each label's share in MELD's \
+         training utterances is added (the middle of what does as well as the best for weighted F1 \
+         on the selection data): most of what is said is said neutrally.\n",
         calibration.factors[0],
         calibration.factors[1],
         calibration.factors[2],
@@ -319,7 +355,8 @@ pub fn write(
     )?;
     writeln!(
         card,
-        "| subset | n (selection data) | temperature | calibration error before | after |\n|---|---|---|---|---|"
+        "| subset | n (selection data) | temperature | calibration error before | after \
+         |\n|---|---|---|---|---|"
     )?;
     for (subset, [before, after]) in &calibration.error {
         writeln!(
@@ -328,16 +365,20 @@ pub fn write(
             calibration.rows[subset], calibration.temperature[subset]
         )?;
     }
-    card.push_str(&voices::strangers_section(&calibration.strangers)?);
+    card.push_str(&voices::unseen_speakers_section(&calibration.strangers)?);
     writeln!(card, "\n## Eight bits\n")?;
     writeln!(
         card,
-        "On a CPU the daemon runs these encoders' convolutions in eight bits where that is faster and costs at most 0.005 of accuracy on the selection data \
-         (pictures; windows of voices of one second and of the whole length, every 100 ms, by the voice encoder that never met those actors); figures above are with what is kept. Milliseconds: CPU time of one run on one thread, the median, both by turns.\n"
+        "On a CPU the daemon runs these encoders' convolutions in eight bits where that is faster \
+         and costs at most 0.005 of accuracy on the selection data \
+         (pictures; windows of voices of one second and of the whole length, every 100 ms, by the \
+         voice encoder that never met those actors); figures above are with what is kept. \
+         Milliseconds: CPU time of one run on one thread, the median, both by turns.\n"
     )?;
     writeln!(
         card,
-        "| encoder | n (selection data) | float ms | int8 ms | accuracy float | accuracy int8 | kept |\n|---|---|---|---|---|---|---|"
+        "| encoder | n (selection data) | float ms | int8 ms | accuracy float | accuracy int8 | \
+         kept |\n|---|---|---|---|---|---|---|"
     )?;
     for trial in trials {
         let Trial {
@@ -352,17 +393,20 @@ pub fn write(
         let kept = if trial.is_kept() { "yes" } else { "no" };
         writeln!(
             card,
-            "| {encoder} | {n} | {fp32_ms:.2} | {int8_ms:.2} | {fp32_accuracy:.4} | {int8_accuracy:.4} | {kept} |"
+            "| {encoder} | {n} | {fp32_ms:.2} | {int8_ms:.2} | {fp32_accuracy:.4} | \
+             {int8_accuracy:.4} | {kept} |"
         )?;
     }
     writeln!(card, "\n## Training\n")?;
     writeln!(
         card,
-        "```\nexpressd-train finetune --recipe {recipe_name}\nexpressd-train export --recipe {recipe_name}\n```\n"
+        "```\nexpressd-train finetune --recipe {recipe_name}\nexpressd-train export --recipe \
+         {recipe_name}\n```\n"
     )?;
     writeln!(
         card,
-        "| part | epochs done | epoch kept | its figure on held-out data | hours |\n|---|---|---|---|---|"
+        "| part | epochs done | epoch kept | its figure on held-out data | hours \
+         |\n|---|---|---|---|---|"
     )?;
     let mut parts = face_parts(recipe);
     parts.extend(VoiceRun::of(recipe).iter().map(|run| run.part().to_owned()));
@@ -391,8 +435,12 @@ pub fn write(
     };
     writeln!(
         card,
-        "\n{made_by}The figure is accuracy for the encoders, mean recall over the seven subsets for the head. Only the face's selected anything (its epoch); \
-         the others are of runs that never met the calibration actors ({}) nor the calibration corpus, and whose factors and temperatures the bundle has; *voice-other-corpus* met that corpus alone. Burn and ONNX Runtime differ by at most {difference:.0e} on real inputs (export refuses more than 1e-4).",
+        "\n{made_by}The figure is accuracy for the encoders, mean recall over the seven subsets \
+         for the head. Only the face's selected anything (its epoch); \
+         the others are of runs that never met the calibration actors ({}) nor the calibration \
+         corpus, and whose factors and temperatures the bundle has; *voice-other-corpus* met that \
+         corpus alone. Burn and ONNX Runtime differ by at most {difference:.0e} on real inputs \
+         (export refuses more than 1e-4).",
         recipe
             .voice
             .calibration_actors
@@ -409,13 +457,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn new_figures_take_the_place_of_the_old_ones() {
-        let old = "# Model card: `x`\n\nSeven.\n\n## Intended use, and more\n\nold\n\n## Figures\n\nold\n\n## Calibration\n\nkept\n";
+    fn new_figures_replace_the_old_ones() {
+        let old = "# Model card: `x`\n\nSeven.\n\n## Intended use, and more\n\nold\n\n## \
+                   Figures\n\nold\n\n## Calibration\n\nkept\n";
         let new = renewed(old, "\n## Figures\n\nnew\n\n").unwrap();
         assert_eq!(
             new,
             format!(
-                "# Model card: `x`\n\nSeven.\n\n{USE}\n## Figures\n\nnew\n\n## Calibration\n\nkept\n"
+                "# Model card: `x`\n\nSeven.\n\n{USE}\n## Figures\n\nnew\n\n## \
+                 Calibration\n\nkept\n"
             )
         );
         assert!(

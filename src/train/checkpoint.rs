@@ -1,4 +1,5 @@
-//! What a run leaves on disk, so that it goes on after a kill: weights, optimiser, and last a small state that names them.
+//! A run's files on disk, from which it resumes after a kill: weights, optimiser, and last a small
+//! state that names them.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ pub struct Progress {
     pub settings: String,
     /// Epochs that are done.
     pub epochs: usize,
-    /// The epoch, from 0, whose weights are `best`; `None`: nothing selects, the last count.
+    /// The epoch, from 0, of the weights in `best`; `None`: no selection, the last epoch counts.
     pub best: Option<usize>,
     /// Per curve, a value per epoch.
     pub curves: std::collections::BTreeMap<String, Vec<f64>>,
@@ -35,8 +36,9 @@ impl RunFolder {
         self.0.join(name)
     }
 
-    /// Makes the folder and keeps other processes from training in it, for as long as what this gives lives: the kernel takes the lock
-    /// back however a process ends. What killed ones left half written is removed.
+    /// Creates the folder and locks it against other processes for the lifetime of the returned
+    /// value. The kernel releases the lock however a process ends. Half-written files of killed
+    /// processes are removed.
     ///
     /// # Errors
     /// Where another process trains here.
@@ -54,7 +56,8 @@ impl RunFolder {
             Err(TryLockError::WouldBlock) => bail!(
                 "{folder} is being trained by another process: wait for it, or name another folder"
             ),
-            // Some network disks have no locks. What lies there may then be what another process writes.
+            // Some network file systems have no locks. The folder may then be written by another
+            // process at the same time.
             Err(TryLockError::Error(error)) => println!(
                 "{folder} cannot be locked ({error}): see to it that one process alone trains there"
             ),
@@ -68,7 +71,8 @@ impl RunFolder {
             .flatten()
         {
             let name = file.file_name().to_string_lossy().into_owned();
-            // Burn itself writes beside the file that it is told, with the process's number behind the name.
+            // Burn writes to a temporary file beside the given path, with the process id after the
+            // name.
             if name.ends_with(".tmp.bpk")
                 || name.ends_with(".json.tmp")
                 || (name.contains(".bpk.") && name.ends_with(".tmp"))
@@ -79,10 +83,11 @@ impl RunFolder {
         Ok(())
     }
 
-    /// `run.json` of a run that `verb` made over stores. `takers` says who wants it, such as "evaluate takes".
+    /// `run.json` of a run that `verb` made over stores. `takers` names the command that needs it,
+    /// such as "evaluate takes".
     ///
     /// # Errors
-    /// Where the folder is no such run.
+    /// If the folder is no such run.
     pub fn description<T: DeserializeOwned>(&self, verb: &str, takers: &str) -> anyhow::Result<T> {
         let (folder, path) = (self.0.display(), self.at("run.json"));
         let bytes = std::fs::read(&path)
@@ -105,17 +110,18 @@ impl RunFolder {
         })
     }
 
-    /// The state of a run that was begun here with the same settings.
+    /// The state of a run with the same settings.
     ///
     /// # Errors
-    /// Where it was begun with others.
+    /// If the run was begun with other settings.
     pub fn resume(&self, settings: &str) -> anyhow::Result<Option<Progress>> {
         let Some(found) = read_json::<Progress>(&self.at("state.json"))? else {
             return Ok(None);
         };
         ensure!(
             found.settings == settings,
-            "{} holds another run, or one with other settings, stores, labels or splits, or of an earlier version: name another folder",
+            "{} holds another run, or one with other settings, stores, labels or splits, or of an \
+             earlier version: name another folder",
             self.0.display()
         );
         Ok(Some(found))
@@ -143,7 +149,8 @@ impl RunFolder {
             .with_context(|| format!("the weights {} cannot be read", path.display()))
     }
 
-    /// Weights and optimiser of an epoch, then the state that names them; then what the state before named is removed.
+    /// Writes weights and optimiser of an epoch, then the state that names them; then removes the
+    /// files of the state before.
     ///
     /// # Errors
     /// Where the disk is full: the checkpoint before stays whole.
@@ -193,7 +200,7 @@ impl RunFolder {
     }
 }
 
-/// On the disk, then in its place.
+/// Syncs the file to disk, then renames it into place.
 fn settle(new: &Path, path: &Path) -> anyhow::Result<()> {
     std::fs::File::open(new)
         .and_then(|file| file.sync_all())
@@ -201,7 +208,7 @@ fn settle(new: &Path, path: &Path) -> anyhow::Result<()> {
     std::fs::rename(new, path).with_context(|| format!("{} cannot be written", path.display()))
 }
 
-/// `None` where there is no such file.
+/// `None` if there is no such file.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(|| {
@@ -237,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_process_trains_a_run_and_what_killed_ones_left_is_removed() {
+    fn one_process_trains_a_run_and_leftovers_of_killed_ones_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunFolder(folder.path().join("run"));
         let lock = run.lock().unwrap();
@@ -288,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_another_verb_is_called_that_and_nothing_is_to_be_removed() {
+    fn a_run_of_another_command_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunFolder(folder.path().to_owned());
         let load = || {

@@ -1,4 +1,5 @@
-//! `finetune` over stores: a classifier on representations, by linear evaluation (heads frozen) or fine-tuning (heads too).
+//! `finetune` over stores: a classifier on representations, by linear evaluation (heads frozen) or
+//! fine-tuning (heads too).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,10 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{Device, Tensor, TensorData};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::Task;
@@ -18,127 +17,27 @@ use crate::time::monotonic_nanos;
 use crate::train::calibrate::{Calibrated, abstain_threshold, calibrate, verdicts};
 use crate::train::checkpoint::{Progress, RunFolder, read_json, write_json};
 use crate::train::data::Split;
-use crate::train::features::{Features, distinct, shuffled};
-use crate::train::fit::{device, tensor, values};
-use crate::train::heads::{ClassificationHead, ClassifierShape, HeadsShape, RepresentationHeads};
+use crate::train::features::{Features, shuffled};
+use crate::train::fit::{device, values};
+use crate::train::heads::HeadsShape;
 use crate::train::labelled::{self, Labelled};
-use crate::train::metrics::{Judgements, MeasureOptions, Truth, measure, weights};
-use crate::train::pretrain::{self, Profile};
-use crate::train::recipe::{self, RecipeKind};
+use crate::train::metrics::{MeasureOptions, Predictions, measure};
+use crate::train::pretrain;
 use crate::train::refused::Refused;
-use crate::train::schedule::RateSchedule;
+
+mod loss;
+mod network;
+mod recipe;
+
+use loss::{class_weights, label_loss};
+pub use network::{Recognition, inputs, logits};
+pub use recipe::{ClassWeights, FinetuneKind, FinetuneRecipe};
 
 /// Never abstain above this confidence.
 const HIGHEST_THRESHOLD: f64 = 0.45;
 
-/// Fewer clips than these say little of confidence.
+/// Minimum clips for a trustworthy calibration.
 const TRUSTED_CLIPS: usize = 100;
-
-/// `config/train/*.toml` of kind `finetune`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FinetuneRecipe {
-    pub kind: FinetuneKind,
-    pub name: String,
-    pub profile: Profile,
-    pub seed: u64,
-    pub task: Task,
-    /// The heads are trained too (fine-tuning), not the classifier alone (linear evaluation).
-    pub train_heads: bool,
-    /// Without `--from`: heads begin at random, of these modalities and this length.
-    pub modalities: Vec<Modality>,
-    pub representation: usize,
-    pub standardise: bool,
-    /// Store's label to ours, where names differ. One that maps to "" is left out.
-    #[serde(default)]
-    pub label_map: BTreeMap<String, String>,
-    /// Our labels, in order. Empty: the stores', by the names that `label_map` gives them.
-    #[serde(default)]
-    pub labels: Vec<String>,
-    pub classifier: ClassifierShape,
-    pub class_weights: ClassWeights,
-    /// Each modality of a training clip is hidden with this probability (never the last one): so every subset is trained.
-    pub modality_dropout: f64,
-    pub epochs: usize,
-    /// Stops when the selection figure has not risen for so many epochs.
-    pub patience: usize,
-    pub batch: usize,
-    pub learning_rate: f64,
-    pub weight_decay: f32,
-    pub schedule: RateSchedule,
-    /// Of the labelled training clips only this share is used, drawn by class (label scarcity).
-    pub label_share: f64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FinetuneKind {
-    Finetune,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ClassWeights {
-    None,
-    /// Rare classes weigh more; for several labels, negatives over positives.
-    Inverse,
-    /// The reference's numbers for the data set, errors included.
-    Reference,
-}
-
-impl FinetuneRecipe {
-    pub fn read(path: &Path) -> anyhow::Result<FinetuneRecipe> {
-        let recipe: FinetuneRecipe = recipe::parse(path, RecipeKind::Finetune)?;
-        recipe::check(path, &recipe.faults())?;
-        Ok(recipe)
-    }
-
-    /// Everything that cannot be meant, one sentence each.
-    pub fn faults(&self) -> Vec<String> {
-        let optimizer = recipe::optimizer_faults("", self.learning_rate, self.weight_decay);
-        let mut faults = [
-            self.schedule.faults(),
-            optimizer,
-            recipe::modality_faults(&self.modalities),
-        ]
-        .concat();
-        let mut fault = |wrong: bool, text: &str| faults.extend(wrong.then(|| text.to_owned()));
-        fault(
-            self.batch == 0 || self.epochs == 0 || self.patience == 0,
-            "batch, epochs and patience must be at least 1",
-        );
-        fault(
-            !(0.0..1.0).contains(&self.modality_dropout),
-            "modality_dropout must be in 0 to 1",
-        );
-        fault(
-            !(self.label_share > 0.0 && self.label_share <= 1.0),
-            "label_share must be above 0 and at most 1",
-        );
-        fault(
-            self.classifier.layers == 0,
-            "classifier.layers must be at least 1",
-        );
-        fault(
-            self.profile == Profile::Reference && (self.classifier.presence || self.standardise),
-            "profile reference has neither presence inputs nor standardise",
-        );
-        faults
-    }
-
-    /// Its labels; where it names none the stores', by the names that it gives them.
-    fn labels_of(&self, stores: &[String]) -> Vec<String> {
-        if !self.labels.is_empty() {
-            return self.labels.clone();
-        }
-        distinct(
-            stores
-                .iter()
-                .map(|name| self.label_map.get(name).unwrap_or(name))
-                .filter(|name| !name.is_empty()),
-        )
-    }
-}
 
 /// `run.json` of a classifier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -150,86 +49,53 @@ pub struct ClassifierRun {
     pub dataset: String,
     pub stores: Vec<String>,
     pub from: Option<String>,
-    /// The hash of which clips train and select, and what is true of them: labels and splits of a store may change under its name.
+    /// Hash of the training and validation clips and their truth: labels and splits of a store may
+    /// change under the same name.
     #[serde(default)]
     pub clips: String,
 }
 
-/// What the validation clips say of confidence: `calibration.json`.
+/// `calibration.json`: temperatures and abstention threshold from the validation clips.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeadCalibration {
     pub subsets: BTreeMap<String, Calibrated>,
     pub abstain_threshold: f32,
 }
 
-/// Representation heads and classifier: what `evaluate` measures and `export` writes. One `forward` for all.
-#[derive(Module, Debug)]
-pub struct Recognition {
-    pub heads: RepresentationHeads,
-    pub classifier: ClassificationHead,
+/// Arguments of [`finetune`].
+#[derive(Clone, Copy, Debug)]
+pub struct StoreTraining<'a> {
+    pub recipe: &'a Path,
+    pub stores: &'a [PathBuf],
+    /// The run of `pretrain` that gives the heads. `None`: they begin at random.
+    pub from: Option<&'a Path>,
+    /// The folder of the checkpoints.
+    pub run: Option<&'a Path>,
+    /// Replaces the recipe's modalities unless empty.
+    pub modalities: &'a [Modality],
 }
 
-impl Recognition {
-    pub fn new(
-        heads: &HeadsShape,
-        shape: &ClassifierShape,
-        labels: usize,
-        device: &Device,
-    ) -> Self {
-        let classifier = ClassificationHead::new(
-            shape,
-            heads.modalities.len(),
-            heads.representation,
-            labels,
-            device,
-        );
-        Recognition {
-            heads: RepresentationHeads::new(heads, device),
-            classifier,
-        }
-    }
-
-    /// Embeddings per modality `[batch, dim]`, zeros where absent, and presence `[batch, modalities]` to logits `[batch, labels]`.
-    pub fn forward(&self, embeddings: Vec<Tensor<2>>, presence: Tensor<2>) -> Tensor<2> {
-        let modalities = embeddings.len();
-        let representations = embeddings.into_iter().enumerate().map(|(modality, x)| {
-            let representation = self.heads.forward(modality, x);
-            let width = representation.dims()[1];
-            // The modality's column of presence, as wide as a representation: a product with a constant, which the exporter takes.
-            let ones: Vec<f32> = (0..modalities * width)
-                .map(|i| if i / width == modality { 1.0 } else { 0.0 })
-                .collect();
-            representation
-                * presence.clone().matmul(Tensor::from_data(
-                    TensorData::new(ones, [modalities, width]),
-                    &presence.device(),
-                ))
-        });
-        self.classifier
-            .forward(representations.collect(), presence.clone())
-    }
-}
-
-/// Trains a classifier over representations, on labelled clips of stores; selects on their validation split.
-pub fn finetune(args: &crate::train::finetune::FinetuneArgs) -> anyhow::Result<()> {
+/// Trains a classifier over representations, on labelled clips of stores; selects on their
+/// validation split.
+pub fn finetune(args: &StoreTraining<'_>) -> anyhow::Result<()> {
     ensure!(
         args.from.is_none() || args.modalities.is_empty(),
         Refused("--modalities is for runs without --from: the heads decide".into())
     );
-    let Some(run) = args.run.clone() else {
+    let Some(run) = args.run else {
         bail!(Refused("--run DIR is needed: where checkpoints go".into()))
     };
-    let mut recipe = FinetuneRecipe::read(&args.recipe)?;
+    let mut recipe = FinetuneRecipe::read(args.recipe)?;
     if !args.modalities.is_empty() {
-        recipe.modalities = args.modalities.clone();
+        recipe.modalities = args.modalities.to_vec();
         let faults = recipe.faults();
         ensure!(
             faults.is_empty(),
             Refused(format!("with --modalities: {}", faults.join("; ")))
         );
     }
-    let pretrained = args.from.as_deref().map(pretrain::load).transpose()?;
-    if let (Some(from), Some((run, _))) = (&args.from, &pretrained)
+    let pretrained = args.from.map(pretrain::load).transpose()?;
+    if let (Some(from), Some((run, _))) = (args.from, &pretrained)
         && let Some(done) = pretrain::epochs_done(from)?.filter(|done| *done < run.recipe.epochs)
     {
         println!(
@@ -244,16 +110,20 @@ pub fn finetune(args: &crate::train::finetune::FinetuneArgs) -> anyhow::Result<(
         .map_or(recipe.modalities.clone(), |(run, _)| {
             run.recipe.modalities.clone()
         });
-    let features = Features::open(&args.store)?.with_modalities(&wanted)?;
-    let stores = args.store.iter().map(|s| s.display().to_string()).collect();
-    let from = args.from.as_ref().map(|f| f.display().to_string());
+    let features = Features::open(args.stores)?.with_modalities(&wanted)?;
+    let stores = args
+        .stores
+        .iter()
+        .map(|s| s.display().to_string())
+        .collect();
+    let from = args.from.map(|f| f.display().to_string());
     train(
         &recipe,
         &features,
         stores,
         from,
         pretrained,
-        &RunFolder(run),
+        &RunFolder(run.to_owned()),
         true,
     )?;
     Ok(())
@@ -270,7 +140,7 @@ pub fn train(
         crate::train::objective::PretextModel,
     )>,
     folder: &RunFolder,
-    say: bool,
+    verbose: bool,
 ) -> anyhow::Result<(Recognition, ClassifierRun, Progress)> {
     let labels = recipe.labels_of(&features.spec().labels);
     ensure!(
@@ -281,7 +151,8 @@ pub fn train(
     if let Some((run, _)) = &pretrained {
         ensure!(
             run.fingerprint == features.spec().fingerprint,
-            "the pretrained heads know embeddings of {}, the stores hold those of {}: extract both with the same encoders",
+            "the pretrained heads know embeddings of {}, the stores hold those of {}: extract both \
+             with the same encoders",
             run.fingerprint,
             features.spec().fingerprint
         );
@@ -308,7 +179,8 @@ pub fn train(
     );
     ensure!(
         !select.rows.is_empty(),
-        "the stores have no labelled validation clips, which select the weights: give labels.csv a column split"
+        "the stores have no labelled validation clips, which select the weights: give labels.csv a \
+         column split"
     );
     let scarce = all.scarce(recipe.label_share, labels.len(), recipe.seed);
     let run = ClassifierRun {
@@ -349,7 +221,7 @@ pub fn train(
         if !recipe.train_heads {
             net.heads = net.heads.no_grad();
         }
-        if say {
+        if verbose {
             println!(
                 "{}: resuming after epoch {} of {}",
                 recipe.name, progress.epochs, recipe.epochs
@@ -360,7 +232,7 @@ pub fn train(
     }
     write_json(&folder.at("run.json"), &run)?;
     let class_weights = class_weights(recipe, &run.dataset, labels.len(), &scarce.truth)?;
-    if say {
+    if verbose {
         println!(
             "{}: {} labels; {} clips train ({})",
             recipe.name,
@@ -407,7 +279,8 @@ pub fn train(
             let value = f64::from(values(loss.clone())?[0]);
             ensure!(
                 value.is_finite(),
-                "the loss is {value} in epoch {epoch}, step {step}: lower learning_rate; the checkpoint after epoch {epoch} stands"
+                "the loss is {value} in epoch {epoch}, step {step}: lower learning_rate; the \
+                 checkpoint after epoch {epoch} stands"
             );
             total += value / steps as f64;
             let gradients = GradientsParams::from_grads(loss.backward(), &learner);
@@ -419,7 +292,7 @@ pub fn train(
             );
             learner = optimizer.step(rate, learner, gradients);
         }
-        let judged = judge(&learner.valid(), features, &select, &labels, &everything)?;
+        let predictions = predict(&learner.valid(), features, &select, &labels, &everything)?;
         let options = MeasureOptions {
             bootstrap: crate::train::metrics::Bootstrap {
                 resamples: 0,
@@ -428,8 +301,8 @@ pub fn train(
             groups: &[],
             abstain_threshold: 0.0,
         };
-        let measured = measure("all", &judged, &options);
-        // What is unbalanced is selected by what treats classes alike.
+        let measured = measure("all", &predictions, &options);
+        // Class-balanced metrics select, because the classes are imbalanced.
         let name = if recipe.task == Task::Single {
             "uar"
         } else {
@@ -456,9 +329,10 @@ pub fn train(
         progress.finished = progress.epochs == recipe.epochs
             || progress.epochs - progress.best.unwrap_or(epoch) > recipe.patience;
         folder.save(&learner, &optimizer, &progress)?;
-        if say && (progress.finished || epoch % 5 == 0) {
+        if verbose && (progress.finished || epoch % 5 == 0) {
             println!(
-                "{}: epoch {epoch} done: loss {total:.4}, {name} {figure:.4} (best {best:.4} in {})",
+                "{}: epoch {epoch} done: loss {total:.4}, {name} {figure:.4} (best {best:.4} in \
+                 {})",
                 recipe.name,
                 progress.best.unwrap_or(0)
             );
@@ -473,7 +347,7 @@ pub fn train(
         .filter(|(_, c)| c.items < TRUSTED_CLIPS)
         .map(|(name, c)| format!("{name} {}", c.items))
         .collect();
-    if say && !few.is_empty() {
+    if verbose && !few.is_empty() {
         println!(
             "{}: few clips tell how far to trust a confidence, so do not trust it far ({})",
             recipe.name,
@@ -483,147 +357,14 @@ pub fn train(
     Ok((best, run, progress))
 }
 
-fn class_weights(
-    recipe: &FinetuneRecipe,
-    dataset: &str,
-    labels: usize,
-    truth: &Truth,
-) -> anyhow::Result<Option<Vec<f32>>> {
-    let counts = weights::count_labels(labels, truth);
-    let items = match truth {
-        Truth::Classes(classes) => classes.len(),
-        Truth::Labels(holds) => holds.len() / labels,
-    };
-    let found = match (recipe.class_weights, recipe.task) {
-        (ClassWeights::None, _) => return Ok(None),
-        (ClassWeights::Inverse, Task::Single) => weights::inverse_frequency_weights(&counts),
-        (ClassWeights::Inverse, Task::Multi) => weights::positive_weights(&counts, items),
-        (ClassWeights::Reference, _) => weights::reference_weights(dataset, &counts)
-            .with_context(|| format!("the reference has no class weights for {dataset}"))?,
-    };
-    ensure!(
-        found.len() == labels,
-        "the reference's weights are for {} labels, here are {labels}",
-        found.len()
-    );
-    Ok(Some(found.iter().map(|w| *w as f32).collect()))
-}
-
-/// Weighted cross-entropy (mean over weights) or binary cross-entropy (`src/train/method.md` c.6).
-fn label_loss(
-    logits: Tensor<2>,
-    truth: &Truth,
-    weights: Option<&[f32]>,
-    device: &Device,
-) -> Tensor<1> {
-    let [rows, labels] = logits.dims();
-    match truth {
-        Truth::Classes(classes) => {
-            let weight = |class: usize| weights.map_or(1.0, |w| w[class]);
-            let sum: f32 = classes
-                .iter()
-                .map(|c| weight(*c))
-                .sum::<f32>()
-                .max(f32::MIN_POSITIVE);
-            let mut targets = vec![0.0f32; rows * labels];
-            classes
-                .iter()
-                .enumerate()
-                .for_each(|(row, class)| targets[row * labels + class] = weight(*class) / sum);
-            (log_softmax(logits, 1) * tensor(targets, [rows, labels], device))
-                .sum()
-                .neg()
-        }
-        Truth::Labels(holds) => {
-            let (mut positive, mut negative) =
-                (vec![0.0f32; holds.len()], vec![0.0f32; holds.len()]);
-            for (i, holds) in holds.iter().enumerate() {
-                if *holds {
-                    positive[i] = weights.map_or(1.0, |w| w[i % labels])
-                } else {
-                    negative[i] = 1.0
-                }
-            }
-            let shape = [rows, labels];
-            // ln sigmoid(x) = x - softplus(x), ln (1 - sigmoid(x)) = -softplus(x).
-            let soft_plus = burn::tensor::activation::softplus(logits.clone(), 1.0);
-            let loss = tensor(positive, shape, device) * (soft_plus.clone() - logits)
-                + tensor(negative, shape, device) * soft_plus;
-            loss.mean()
-        }
-    }
-}
-
-/// Embeddings of full width and presence, of rows; `shown` says which modalities may be seen; with a generator some are hidden by chance.
-pub fn inputs(
-    features: &Features,
-    rows: &[usize],
-    shown: &[bool],
-    device: &Device,
-    mut hide: Option<(&mut StdRng, f64)>,
-) -> anyhow::Result<(Vec<Tensor<2>>, Tensor<2>)> {
-    let modalities = features.modalities();
-    let mut presence = vec![0.0f32; rows.len() * modalities.len()];
-    for (place, row) in rows.iter().enumerate() {
-        let mut present: Vec<usize> = (0..modalities.len())
-            .filter(|m| shown[*m] && features.has(*row, *m))
-            .collect();
-        if let Some((rng, share)) = &mut hide {
-            let kept: Vec<usize> = present
-                .iter()
-                .copied()
-                .filter(|_| rng.random::<f64>() >= *share)
-                .collect();
-            present = if kept.is_empty() && !present.is_empty() {
-                vec![present[rng.random_range(0..present.len())]]
-            } else {
-                kept
-            };
-        }
-        present
-            .iter()
-            .for_each(|m| presence[place * modalities.len() + m] = 1.0);
-    }
-    let batch = features.batch(rows)?;
-    let embeddings = modalities
-        .iter()
-        .zip(batch.modalities)
-        .map(|(shape, (present, found))| {
-            let mut all = vec![0.0f32; rows.len() * shape.dim];
-            for (place, values) in present.iter().zip(found.chunks(shape.dim)) {
-                all[place * shape.dim..][..shape.dim].copy_from_slice(values);
-            }
-            tensor(all, [rows.len(), shape.dim], device)
-        });
-    Ok((
-        embeddings.collect(),
-        tensor(presence, [rows.len(), modalities.len()], device),
-    ))
-}
-
-/// The logits of clips, of the modalities shown.
-pub fn logits(
-    net: &Recognition,
-    features: &Features,
-    rows: &[usize],
-    shown: &[bool],
-) -> anyhow::Result<Vec<f32>> {
-    let mut all = Vec::new();
-    for rows in rows.chunks(512) {
-        let (embeddings, presence) = inputs(features, rows, shown, &device(), None)?;
-        all.extend(values(net.forward(embeddings, presence))?);
-    }
-    Ok(all)
-}
-
-fn judge(
+fn predict(
     net: &Recognition,
     features: &Features,
     clips: &Labelled,
     labels: &[String],
     shown: &[bool],
-) -> anyhow::Result<Judgements> {
-    Ok(Judgements::from_logits(
+) -> anyhow::Result<Predictions> {
+    Ok(Predictions::from_logits(
         labels.to_vec(),
         logits(net, features, &clips.rows, shown)?,
         1.0,
@@ -633,7 +374,7 @@ fn judge(
 
 /// The subsets of the heads' modalities: name, and which are shown.
 pub fn subsets(heads: &HeadsShape) -> Vec<(String, Vec<bool>)> {
-    crate::train::assess::subsets(
+    labelled::subsets(
         &heads
             .modalities
             .iter()
@@ -657,7 +398,7 @@ fn calibration(
         }
         let logits = logits(net, features, &clips.rows, &shown)?;
         let calibrated = calibrate(labels, &logits, &clips.truth)?;
-        all.extend(verdicts(&Judgements::from_logits(
+        all.extend(verdicts(&Predictions::from_logits(
             labels.to_vec(),
             logits,
             calibrated.temperature,
@@ -691,7 +432,7 @@ pub fn load(
     Ok((run, net, calibration, progress))
 }
 
-/// Where `finetune` was told to look, for messages.
+/// The stores that `finetune` was given, for messages.
 pub fn stores_of(run: &ClassifierRun) -> Vec<PathBuf> {
     run.stores.iter().map(PathBuf::from).collect()
 }

@@ -1,23 +1,24 @@
-//! What is taken for what: a picture drawn from numbers, and the gravest confusions in words.
+//! Confusion matrix: an SVG of it, and its largest off-diagonal entries.
 
 use std::fmt::Write;
 
-use crate::train::calibrate::Judged;
+use crate::train::calibrate::LabelledLogits;
 
-/// How often each class (row) got each answer (column).
+/// Summed weights, a row per true class and a column per predicted class.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Confusion {
+pub struct ConfusionMatrix {
     names: Vec<String>,
     counts: Vec<Vec<f64>>,
 }
 
-impl Confusion {
-    pub fn of(judged: &Judged, names: &[&str]) -> Confusion {
+impl ConfusionMatrix {
+    /// Counts `predictions` by class; `names` are the classes.
+    pub fn of(predictions: &LabelledLogits, names: &[&str]) -> ConfusionMatrix {
         let mut counts = vec![vec![0.0; names.len()]; names.len()];
-        judged
+        predictions
             .answers()
             .for_each(|(truth, answer, share)| counts[truth][answer] += share);
-        Confusion {
+        ConfusionMatrix {
             names: names.iter().map(|name| name.to_string()).collect(),
             counts,
         }
@@ -31,8 +32,9 @@ impl Confusion {
                 .max(f64::MIN_POSITIVE)
     }
 
-    /// Rows of `(class, taken for, share of the class, right answers' share)`: at most `count`, the most frequent errors first.
-    pub fn gravest(&self, count: usize) -> Vec<(&str, &str, f64, f64)> {
+    /// Rows of `(class, predicted class, share of the class, class's recall)`: at most `count`
+    /// off-diagonal entries, the most frequent first.
+    pub fn largest_errors(&self, count: usize) -> Vec<(&str, &str, f64, f64)> {
         let classes = 0..self.names.len();
         let mut errors: Vec<_> = classes
             .clone()
@@ -58,7 +60,8 @@ impl Confusion {
             .collect()
     }
 
-    /// An SVG file: a row per class with its count, a column per answer, darker where more of the row lies; numbers are per cent.
+    /// An SVG file: a row per true class with its count, a column per predicted class. Cells are
+    /// per cent of the row, darker with more.
     pub fn svg(&self, title: &str) -> String {
         const CELL: usize = 54;
         const LEFT: usize = 150;
@@ -70,8 +73,10 @@ impl Confusion {
             svg.write_fmt(line).expect("a string takes what is written")
         };
         push(format_args!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" font-family=\"sans-serif\" font-size=\"11\" role=\"img\">\n\
-             <title>{title}</title>\n<rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>\n<text x=\"{LEFT}\" y=\"18\" font-size=\"13\">{title}</text>\n"
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+                width=\"{width}\" font-family=\"sans-serif\" font-size=\"11\" role=\"img\">\n\
+             <title>{title}</title>\n<rect width=\"{width}\" height=\"{height}\" \
+             fill=\"#fff\"/>\n<text x=\"{LEFT}\" y=\"18\" font-size=\"13\">{title}</text>\n"
         ));
         for (place, name) in self.names.iter().enumerate() {
             let (x, y) = (
@@ -97,7 +102,8 @@ impl Confusion {
                     "#b3261e"
                 };
                 push(format_args!(
-                    "<rect x=\"{x}\" y=\"{top}\" width=\"{CELL}\" height=\"{CELL}\" fill=\"{fill}\" fill-opacity=\"{share:.3}\" stroke=\"#ccc\"/>\n"
+                    "<rect x=\"{x}\" y=\"{top}\" width=\"{CELL}\" height=\"{CELL}\" \
+                        fill=\"{fill}\" fill-opacity=\"{share:.3}\" stroke=\"#ccc\"/>\n"
                 ));
                 let ink = if share > 0.55 { "#fff" } else { "#000" };
                 push(format_args!(
@@ -118,7 +124,7 @@ mod tests {
 
     #[test]
     fn errors_are_counted_by_row_and_drawn() {
-        // Two of class 0 right, one taken for 2; class 1 always taken for 0; class 2 right.
+        // Two of class 0 right, one predicted as 2; class 1 always predicted as 0; class 2 right.
         let logits = [
             [2.0, 0.0, 1.0],
             [2.0, 0.0, 1.0],
@@ -127,20 +133,25 @@ mod tests {
             [0.0, 0.0, 1.0],
         ]
         .concat();
-        let confusion = Confusion::of(
-            &Judged::new(3, logits, vec![0, 0, 0, 1, 2]),
+        let confusion = ConfusionMatrix::of(
+            &LabelledLogits::new(3, logits, vec![0, 0, 0, 1, 2]),
             &["a", "b", "c"],
         );
         assert_eq!(
             confusion.counts,
             [[2.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
         );
-        let gravest = confusion.gravest(2);
+        let largest_errors = confusion.largest_errors(2);
         assert_eq!(
-            (gravest[0].0, gravest[0].1, gravest[0].2, gravest[0].3),
+            (
+                largest_errors[0].0,
+                largest_errors[0].1,
+                largest_errors[0].2,
+                largest_errors[0].3
+            ),
             ("b", "a", 1.0, 0.0)
         );
-        assert_eq!((gravest[1].0, gravest[1].1), ("a", "c"));
+        assert_eq!((largest_errors[1].0, largest_errors[1].1), ("a", "c"));
         let svg = confusion.svg("what a & b are taken for".replace('&', "and").as_str());
         assert!(svg.contains(">a (3)<") && svg.contains(">67<") && svg.contains(">100<"));
         assert_eq!(svg.matches("<rect").count(), 10);

@@ -15,13 +15,14 @@ pub struct DavenetShape {
     pub kernel_rows: usize,
     /// Blocks of each stage. The published: 2 in each of 4.
     pub blocks: Vec<usize>,
-    /// Channels after the first convolution and after each stage. The published: 128, 256, 256, 512, 1024.
+    /// Channels after the first convolution and after each stage. The published: 128, 256, 256,
+    /// 512, 1024.
     pub widths: Vec<usize>,
     /// Columns of the blocks' kernels, an odd number. The published: 9.
     pub kernel_columns: usize,
 }
 
-/// Two convolutions along time beside a shortcut; the first block of a stage halves both axes.
+/// Two convolutions along time with a shortcut; the first block of a stage halves both axes.
 #[derive(Module, Debug)]
 pub struct SpeechBlock {
     pub(crate) first: NormedConv,
@@ -90,8 +91,9 @@ impl Davenet {
         }
     }
 
-    /// Spectrograms `[batch, mels, frames]` to a feature map `[batch, channels, rows, columns]`, not negative. One row is left of as many
-    /// mels as the first kernel has rows; more mels leave more.
+    /// Spectrograms `[batch, mels, frames]` to a feature map `[batch, channels, rows, columns]`,
+    /// not negative. One row is left of as many mels as the first kernel has rows; more mels leave
+    /// more.
     pub fn forward(&self, spectrograms: Tensor<3>) -> Tensor<4> {
         let x = relu(self.stem.forward(spectrograms.unsqueeze_dim(1)));
         self.stages

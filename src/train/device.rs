@@ -1,11 +1,11 @@
-//! What a process trains on: the processor or a GPU, chosen once.
+//! The device that a process trains on, CPU or GPU; chosen once.
 
 use std::str::FromStr;
 use std::sync::OnceLock;
 
 use burn::tensor::Device;
 
-/// Where tensors lie and are computed on.
+/// The device of tensors and their computation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compute {
     /// Burn's own code on all cores.
@@ -20,15 +20,17 @@ pub enum Compute {
     Cuda(usize),
 }
 
-/// Why there is no such device.
+/// Reasons for a missing device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     #[error(
-        "`{0}` is no device: cpu, torch, torch-cuda:N, vulkan:N or cuda:N (N counts from 0 and may be left out)"
+        "`{0}` is no device: cpu, torch, torch-cuda:N, vulkan:N or cuda:N (N counts from 0 and may \
+         be left out)"
     )]
     Unknown(String),
     #[error(
-        "this expressd-train is built without `{0}`: build with FEATURES={1} (see src/train/guide.md)"
+        "this expressd-train is built without `{0}`: build with FEATURES={1} (see \
+         src/train/guide.md)"
     )]
     NotBuilt(&'static str, &'static str),
     #[error(
@@ -71,7 +73,7 @@ impl std::fmt::Display for Compute {
 
 impl Compute {
     /// # Errors
-    /// Where this program is built without what it takes.
+    /// If this program is built without the device's backend.
     pub fn open(self) -> Result<Device, DeviceError> {
         match self {
             Compute::Cpu => Ok(Device::flex()),
@@ -81,7 +83,8 @@ impl Compute {
         }
     }
 
-    // Burn calls its LibTorch device deprecated; its own convolutions on the processor are not there yet.
+    // Burn marks its LibTorch device as deprecated, but has no convolutions of its own on the CPU
+    // yet.
     #[cfg(feature = "train-torch")]
     #[allow(deprecated)]
     fn torch(self) -> Result<Device, DeviceError> {
@@ -118,15 +121,15 @@ fn cuda(_: usize) -> Result<Device, DeviceError> {
     Err(DeviceError::NotBuilt("cuda", "train-cuda"))
 }
 
-/// How convolutions are computed while an encoder trains.
+/// Precision of convolutions during encoder training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Precision {
-    /// In 32 bits.
+    /// 32 bits.
     #[default]
     Full,
-    /// Convolutions and what goes from one to the next in bfloat16; the weights that are kept, statistics, pooling and what follows in 32
-    /// bits (`--device torch`). Where the processor has instructions for it (AVX512-BF16, AMX); seen: 24 s instead of 36 for 100 steps of
-    /// the face encoder at 36 px.
+    /// Convolutions and the values between them in bfloat16; stored weights, statistics, pooling
+    /// and later layers in 32 bits (`--device torch`). Faster if the processor has AVX512-BF16 or
+    /// AMX; measured: 24 s instead of 36 s for 100 steps of the face encoder at 36 px.
     Mixed,
 }
 
@@ -150,10 +153,11 @@ pub fn precision() -> Precision {
     PRECISION.get().copied().unwrap_or_default()
 }
 
-/// Chooses the devices of this process: the first computes, the others are replicas where a verb trains on several. Once, before any verb.
+/// Chooses the devices of this process: the first computes, the others are replicas where a verb
+/// trains on several. Once, before any verb.
 ///
 /// # Errors
-/// Where this program is built without what one of them takes.
+/// If this program is built without a device's backend.
 pub fn choose(computes: &[Compute]) -> Result<(), DeviceError> {
     let devices = computes
         .iter()
@@ -172,12 +176,12 @@ pub fn device() -> Device {
     chosen()[0].1.clone()
 }
 
-/// All devices that were chosen, the first one first.
+/// All chosen devices; the first is [`device`].
 pub fn devices() -> Vec<Device> {
     chosen().iter().map(|(_, device)| device.clone()).collect()
 }
 
-/// What computes, in words: `torch` (mixed precision, 2 cores).
+/// The device in words: `torch` (mixed precision, 2 cores).
 pub fn described() -> String {
     let precision = if precision() == Precision::Mixed {
         "mixed precision, "
@@ -188,7 +192,7 @@ pub fn described() -> String {
     format!("`{}` ({precision}{cores} cores)", chosen()[0].0)
 }
 
-/// Whether tensors of [`device`] lie in memory that our own code reads without a copy.
+/// Whether our own code can read tensors of [`device`] without a copy.
 pub fn is_burns_own_cpu() -> bool {
     chosen()[0].0 == Compute::Cpu
 }
@@ -198,7 +202,8 @@ pub fn is_torch() -> bool {
     chosen()[0].0 == Compute::Torch
 }
 
-/// The processor by Burn's own code: for graphs that are written, and the numbers that they are held against.
+/// The processor by Burn's own code: for graphs that are written, and the numbers that they are
+/// held against.
 pub fn plain() -> Device {
     Device::flex()
 }
@@ -231,12 +236,13 @@ mod tests {
 
     #[cfg(not(feature = "train-cuda"))]
     #[test]
-    fn a_device_that_is_not_built_in_is_said_with_the_remedy() {
+    fn a_missing_backend_is_reported_with_the_remedy() {
         let error = Compute::Cuda(0).open().unwrap_err().to_string();
         assert!(error.contains("FEATURES=train-cuda"), "{error}");
     }
 
-    /// Embeddings and logits of a net, its loss after a step, and the logits after that, on `device`.
+    /// Embeddings and logits of a net, its loss after a step, and the logits after that, on
+    /// `device`.
     #[cfg(feature = "train-torch")]
     fn trained(file: &std::path::Path, device: &Device) -> anyhow::Result<[Vec<f32>; 4]> {
         use burn::module::Module;
@@ -291,7 +297,7 @@ mod tests {
 
     #[cfg(feature = "train-torch")]
     #[test]
-    fn libtorch_computes_what_burns_own_code_does() {
+    fn libtorch_and_burns_own_code_agree() {
         use burn::module::Module;
         let _turn = crate::train::fit::tests::GENERATOR.lock();
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! The encoder set: the encoders a feature store is made with, and the daemon's own way from a clip to their embeddings.
+//! The encoder set: the encoders a feature store is made with, and the daemon's own way from a clip
+//! to their embeddings.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,8 @@ use crate::recognize::{Embeddings, FaceCache, encode_clip, frame_embeddings, tex
 
 mod stages;
 
-/// What is read of `encoders.toml`, and of a bundle's `manifest.toml`: its head is left aside.
+/// The part of `encoders.toml` or of a bundle's `manifest.toml` that describes encoders; a head is
+/// ignored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Sections {
     pub window: WindowRule,
@@ -34,7 +36,8 @@ pub(crate) struct Sections {
 /// The file that makes a folder an encoder set.
 pub(crate) const SET: &str = "encoders.toml";
 
-/// One or several folders' encoders, joined, read and checked; [`SetFiles::open`] gives each worker graphs of its own.
+/// The encoders of one or several folders, joined, read and checked; [`SetFiles::open`] gives each
+/// worker graphs of its own.
 #[derive(Clone, Debug)]
 pub struct SetFiles {
     /// The joined sections as a manifest without labels and with a head that takes nothing.
@@ -92,8 +95,13 @@ fn read_folder(folder: &Path) -> anyhow::Result<Manifest> {
     } else {
         "manifest.toml"
     };
-    let text = std::fs::read_to_string(folder.join(name))
-        .with_context(|| format!("{} holds neither encoders.toml nor manifest.toml: name an encoder set or a bundle with --encoders", folder.display()))?;
+    let text = std::fs::read_to_string(folder.join(name)).with_context(|| {
+        format!(
+            "{} holds neither encoders.toml nor manifest.toml: name an \
+                                  encoder set or a bundle with --encoders",
+            folder.display()
+        )
+    })?;
     check_sums(folder, &[name])?;
     let sections: Sections = toml::from_str(&text)
         .with_context(|| format!("{name} in {} cannot be understood", folder.display()))?;
@@ -118,7 +126,8 @@ fn join_section<S: PartialEq>(
     match (&ours, theirs) {
         (Some(ours), Some(theirs)) if *ours != theirs => {
             bail!(
-                "{}: its [{what}] is not that of the encoders named before: one store holds one preprocessing, extract into another store",
+                "{}: its [{what}] is not that of the encoders named before: one store holds one \
+                 preprocessing, extract into another store",
                 folder.display()
             )
         }
@@ -129,7 +138,8 @@ fn join_section<S: PartialEq>(
 }
 
 impl SetFiles {
-    /// Reads `folders` and joins them: the window is the first one's, equal sections must agree, names must differ.
+    /// Reads `folders` and joins them: the window is the first one's, equal sections must agree,
+    /// names must differ.
     pub fn read(folders: &[PathBuf]) -> anyhow::Result<SetFiles> {
         let mut joined: Option<Manifest> = None;
         let mut read = Vec::new();
@@ -170,7 +180,8 @@ impl SetFiles {
         })
     }
 
-    /// [`Manifest::compute_fingerprint`] over the joined sections: a bundle's own where one bundle was read.
+    /// [`Manifest::compute_fingerprint`] over the joined sections: a bundle's own where one bundle
+    /// was read.
     pub fn fingerprint(&self) -> &str {
         &self.rules.fingerprint
     }
@@ -180,13 +191,14 @@ impl SetFiles {
         &self.rules
     }
 
-    /// Is there an encoder of this modality?
+    /// Whether there is an encoder of this modality.
     pub fn reads(&self, modality: Modality) -> bool {
         self.rules.encoders.iter().any(|e| e.modality == modality)
     }
 
-    /// Opens every graph on `provider` with `threads` threads of its own: the float ones, so that a store holds the same wherever it is
-    /// extracted, and its fingerprint says what is in it ([`Manifest::compute_fingerprint`]).
+    /// Opens every graph on `provider` with `threads` threads of its own. The float graphs are
+    /// used, so that a store has the same content on every machine, as its fingerprint states
+    /// ([`Manifest::compute_fingerprint`]).
     pub fn open(
         &self,
         runtime: &Runtime,
@@ -227,26 +239,27 @@ impl EncoderSet {
         SetFiles::read(folders)?.open(runtime, provider, threads)
     }
 
-    /// In the order in which a store's row holds their embeddings.
+    /// The encoders in the order of their embeddings in a store's row.
     pub fn entries(&self) -> impl Iterator<Item = &EncoderEntry> {
         self.encoders.iter().map(|e| &e.entry)
     }
 
-    /// Every face of a clip counts alike, whatever the manifest says of older ones: a row that is a whole recording is not about its end.
+    /// Every face of a clip weighs the same, whatever decay the manifest has: a row of a whole
+    /// recording must not favour its end.
     pub fn weighing_faces_alike(mut self) -> EncoderSet {
         self.rules.window.half_life_ms = None;
         self
     }
 
-    /// A new session begins: the faces' ids begin anew.
+    /// Begins a new session: face ids start anew.
     pub fn forget_faces(&mut self) {
         self.caches
             .iter_mut()
             .for_each(|cache| *cache = FaceCache::default());
     }
 
-    /// What the daemon's recogniser would give its head of a clip's face and voice, but for [`EncoderSet::weighing_faces_alike`]. What is
-    /// absent is left out.
+    /// The embeddings that the daemon's recogniser would give its head for a clip's face and voice,
+    /// except for [`EncoderSet::weighing_faces_alike`]. Absent modalities are left out.
     pub fn encode(&mut self, clip: &Clip) -> Result<Embeddings, EncodeError> {
         let presence = clip.presence();
         let mut embeddings = Embeddings::new();
@@ -262,7 +275,7 @@ impl EncoderSet {
         Ok(embeddings)
     }
 
-    /// What is said. Empty where it has no token.
+    /// The embedding of the words. Empty if the text has no token.
     pub fn encode_text(&mut self, text: &str) -> Result<Embeddings, EncodeError> {
         let mut embeddings = Embeddings::new();
         for encoder in self
@@ -277,7 +290,7 @@ impl EncoderSet {
         Ok(embeddings)
     }
 
-    /// One face, cut out: of the encoders that take single frames.
+    /// The embeddings of a face crop, by the encoders that take single frames.
     pub fn encode_picture(&mut self, crop: Arc<Crop>) -> Result<Embeddings, EncodeError> {
         let mut embeddings = Embeddings::new();
         for encoder in self
@@ -322,7 +335,7 @@ mod tests {
                 .collect::<Vec<_>>(),
             [("face", 128), ("voice", 128), ("text", 384)]
         );
-        // The same numbers as the bundle itself gives.
+        // The same values as the bundle's own.
         let crop = Arc::new(golden_crop(3, 0, 48, 1));
         let mut bundle = crate::model::Bundle::open(
             &Runtime::load().unwrap(),
@@ -334,7 +347,7 @@ mod tests {
         let theirs =
             crate::recognize::embed(&mut bundle, std::slice::from_ref(&crop), None, None).unwrap();
         let ours = set.encode_picture(crop).unwrap();
-        // But a store's are of the float graphs, and a bundle on a CPU may have its in eight bits.
+        // A store's embeddings are of the float graphs; a bundle on a CPU may run int8.
         if bundle.precision() == crate::encode::Precision::Fp32 {
             assert_eq!(ours, theirs);
         }
@@ -345,9 +358,10 @@ mod tests {
         );
     }
 
-    /// What eight bits cost on faces (their cost in accuracy stands in the model card): the same answer nearly always.
+    /// Error of int8 on faces (the model card has its cost in accuracy): nearly always the same
+    /// prediction.
     #[test]
-    fn in_eight_bits_real_faces_are_judged_as_in_floats() {
+    fn int8_predictions_on_real_faces_match_float() {
         let Some(archive) = crate::testing::material("faces/fer2013_training_publictest.tar.xz")
         else {
             return;

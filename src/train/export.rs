@@ -1,4 +1,4 @@
-//! `export`: from a run's best weights to a bundle, refused where ONNX Runtime does not say what Burn says.
+//! `export`: from a run's best weights to a bundle. Refused if ONNX Runtime and Burn disagree.
 
 use std::path::{Path, PathBuf};
 
@@ -20,8 +20,8 @@ use crate::train::card;
 use crate::train::data::fer::{self, LabelledCrop};
 use crate::train::data::{Part, nemo, ravdess};
 use crate::train::device::plain;
+use crate::train::encoder_runs::{VoiceRun, load_face, load_voice};
 use crate::train::evaluate::measure;
-use crate::train::finetune::{VoiceRun, load_face, load_voice};
 use crate::train::fit::{device, tensor, values};
 use crate::train::fusion::{Calibration, dims, load_head};
 use crate::train::int8::{self, Trial};
@@ -34,13 +34,15 @@ mod goldens;
 
 use goldens::goldens;
 
-/// How far ONNX Runtime may be from Burn.
+/// Largest deviation of ONNX Runtime from Burn.
 const TOLERANCE: f32 = 1e-4;
 
-/// Writes a bundle from the best weights of a recipe's runs, and measures it once for its model card.
+/// Writes a bundle from the best weights of a recipe's runs, and measures it once for its model
+/// card.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  expressd-train export --run runs/ravdess --encoders models/default --bundle models/mine\n  expressd-train export --recipe config/train/default.toml"
+    after_help = "Examples:\n  expressd-train export --run runs/ravdess --encoders models/default \
+                  --bundle models/mine\n  expressd-train export --recipe config/train/default.toml"
 )]
 pub struct ExportArgs {
     #[arg(long, default_value = "config/train/default.toml")]
@@ -48,7 +50,7 @@ pub struct ExportArgs {
     /// A run that `finetune` made over stores.
     #[arg(long, requires_all = ["encoders", "bundle"])]
     pub run: Option<PathBuf>,
-    /// With a run: what `extract` had, in the same order.
+    /// With a run: the encoder folders given to `extract`, in the same order.
     #[arg(long, num_args = 1..)]
     pub encoders: Vec<PathBuf>,
     /// With a run: where the bundle goes.
@@ -66,7 +68,8 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let crops = fer::read(&recipe.fer_archive(), recipe.face_votes().as_deref())?;
     let (prior, strength) = prior::for_encoder(&recipe, &face, &crops)?;
     println!(
-        "export: the face encoder's own classes keep {:.2} of their log shares: accuracy {:.4}, mean recall {:.4} on selection data",
+        "export: the face encoder's own classes keep {:.2} of their log shares: accuracy {:.4}, \
+         mean recall {:.4} on selection data",
         strength.of_prior, strength.accuracy, strength.recall
     );
     let face = face.with_prior(&prior, &device());
@@ -95,7 +98,8 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     ] {
         write(name, bytes)?;
     }
-    // As large as its weights and made of them: it is kept out of version control, and set-up makes it.
+    // This file is as large as the weights and derived from them. It is kept out of version
+    // control; set-up makes it.
     write(&sentence.entry.file, &sentence.graph)?;
     write(&sentence.text.tokenizer, &sentence.tokenizer)?;
     let mut manifest = manifest(&recipe, &graphs, &sentence, &calibration);
@@ -156,8 +160,8 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// RAVDESS's actors who teach the voice encoder: all that are there but those who report.
-fn teachers(ravdess: &Path) -> String {
+/// RAVDESS's training actors of the voice encoder: all that are on disk except the report actors.
+fn training_actors(ravdess: &Path) -> String {
     let is_here = |actor: &u32| ravdess.join(format!("Actor_{actor:02}")).is_dir();
     let actors: Vec<u32> = ravdess::ACTORS
         .filter(|actor| is_here(actor) && ravdess::part_of(*actor, &[]) == Part::Train)
@@ -234,7 +238,8 @@ pub fn export_head(head: &Head, dims: &[usize]) -> anyhow::Result<Vec<u8>> {
     Ok(model.as_bytes().to_vec())
 }
 
-/// The largest difference between Burn and ONNX Runtime on real pictures and voices; an error above [`TOLERANCE`].
+/// The largest difference between Burn and ONNX Runtime on real pictures and voices; an error above
+/// [`TOLERANCE`].
 fn compare(
     recipe: &Recipe,
     crops: &[LabelledCrop],
@@ -270,7 +275,7 @@ fn compare(
         "no clip of the calibration actors is there"
     );
     let mut voice_rows = Vec::new();
-    // Short windows too: a voice has just begun.
+    // Short windows too, as at the start of speech.
     for length_ms in [
         recipe.voice.preprocessing.min_speech_ms,
         1000,
@@ -315,7 +320,8 @@ fn compare(
     difference = difference.max(largest_difference(&burn, &onnx[0].values));
     ensure!(
         difference <= TOLERANCE,
-        "Burn and ONNX Runtime differ by {difference:.1e}, more than {TOLERANCE:.0e}: no bundle is written"
+        "Burn and ONNX Runtime differ by {difference:.1e}, more than {TOLERANCE:.0e}: no bundle is \
+         written"
     );
     Ok(difference)
 }
@@ -336,19 +342,21 @@ fn eight_bits(
         &recipe.voice.preprocessing,
         recipe.window.length_ms,
     );
-    // The bundle's own voice encoder has met all these actors: what eight bits cost shows in the one that has not.
-    let stranger = load_voice(recipe, VoiceRun::Calibration)?.to_device(&plain());
+    // The final voice encoder was trained on these actors, so the cost of int8 is measured with the
+    // calibration encoder.
+    let held_out = load_voice(recipe, VoiceRun::Calibration)?.to_device(&plain());
     let (trial, _) = int8::attempt(
         &runtime,
         "voice",
-        &export_voice(recipe, &stranger)?,
+        &export_voice(recipe, &held_out)?,
         &voices,
     )?;
     let (_, voice) = int8::attempt(&runtime, "voice", &graphs.voice, &voices)?;
     Ok(vec![face, (trial, voice)])
 }
 
-/// Both outputs of both, all at once and one by one; gives the embeddings.
+/// Compares both outputs of both implementations, as a batch and one by one; returns the
+/// embeddings.
 fn compare_encoder(
     net: &Encoder,
     graph: &mut Graph,
@@ -439,7 +447,7 @@ fn manifest(
             &RAVDESS,
             &format!(
                 "trained here on RAVDESS speech, {}, and nEMO but for {}",
-                teachers(&recipe.ravdess_folder()),
+                training_actors(&recipe.ravdess_folder()),
                 nemo::REPORT_SPEAKERS.join(" and ")
             ),
             "CC BY-NC-SA 4.0 (RAVDESS, nEMO)",

@@ -1,4 +1,4 @@
-//! Rows of features: what training reads, whether from stores or made here.
+//! Feature rows: the training input, from stores or from memory.
 
 use std::sync::Arc;
 
@@ -15,10 +15,11 @@ use crate::train::objective::FeatureBatch;
 use crate::train::refused::Refused;
 use crate::train::store::{Entry, Store, StoreSpec};
 
-/// Rows that lie near each other on disk are drawn near each other in time: a window of so many is shuffled as one.
+/// Rows that are close on disk are drawn close in time: a window of so many rows is shuffled as
+/// one.
 const SHUFFLED_TOGETHER: usize = 16_384;
 
-/// Stores whose rows can be mixed, one after the other; or rows in memory.
+/// Stores with compatible rows, one after the other, or rows in memory.
 #[derive(Clone, Debug)]
 pub struct Features {
     rows: Rows,
@@ -45,7 +46,8 @@ impl Features {
     /// Stores as one: their labels are the union of their lists, in the order of first appearance.
     ///
     /// # Errors
-    /// Where there is no store, one can not be read, or two were made by different encoders or of different clips.
+    /// Where there is no store, one can not be read, or two were made by different encoders or of
+    /// different clips.
     pub fn open(paths: &[std::path::PathBuf]) -> anyhow::Result<Features> {
         if let Some((_, twice)) = paths
             .iter()
@@ -78,7 +80,8 @@ impl Features {
             );
             ensure!(
                 store.spec().clips == spec.clips,
-                "a row of {} is another thing ({}) than one of {} ({}): extract both with the same --clips and version",
+                "a row of {} is another thing ({}) than one of {} ({}): extract both with the same \
+                 --clips and version",
                 store.path().display(),
                 store.spec().clips,
                 paths[0].display(),
@@ -141,10 +144,10 @@ impl Features {
         }
     }
 
-    /// The same rows, of these modalities alone, in this order.
+    /// The same rows with these modalities only, in this order.
     ///
     /// # Errors
-    /// Where no encoder gives one of them.
+    /// If no encoder gives one of them.
     pub fn with_modalities(mut self, wanted: &[Modality]) -> anyhow::Result<Features> {
         let place = |wanted: &Modality| {
             let found = self.modalities.iter().position(|m| m.modality == *wanted);
@@ -199,7 +202,7 @@ impl Features {
         panic!("row {row} is beyond the stores");
     }
 
-    /// What is known of a row. Its target counts by its own store's list: see [`Features::target`].
+    /// Metadata of a row. Its target indexes its own store's labels: see [`Features::target`].
     pub fn entry(&self, row: usize) -> &Entry {
         match &self.rows {
             Rows::Stores(parts) => {
@@ -210,10 +213,10 @@ impl Features {
         }
     }
 
-    /// What is true of a row, by the list of all stores' labels ([`Features::spec`]).
+    /// The truth of a row; it indexes the labels of all stores ([`Features::spec`]).
     ///
     /// # Errors
-    /// Where the row's own store has no such label.
+    /// If the row's own store has no such label.
     pub fn target(&self, row: usize) -> anyhow::Result<Option<Target>> {
         let Rows::Stores(parts) = &self.rows else {
             return Ok(self.entry(row).target.clone());
@@ -243,7 +246,7 @@ impl Features {
     }
 
     /// # Errors
-    /// Where clips of one store have one label each, and those of another several.
+    /// If the clips of one store have one label each and those of another have several.
     pub fn ensure_targets_are_alike(&self) -> anyhow::Result<()> {
         let Rows::Stores(parts) = &self.rows else {
             return Ok(());
@@ -262,13 +265,15 @@ impl Features {
         ) {
             let (one, several) = (one.path().display(), several.path().display());
             bail!(Refused(format!(
-                "clips of {one} have one label each, those of {several} several: the two can not be mixed"
+                "clips of {one} have one label each, those of {several} several: the two can not \
+                 be mixed"
             )));
         }
         Ok(())
     }
 
-    /// Has the row evidence of this modality (by its place in [`Features::modalities`])?
+    /// Whether the row has an embedding of this modality (by its place in
+    /// [`Features::modalities`]).
     pub fn has(&self, row: usize, modality: usize) -> bool {
         let present = &self.entry(row).present;
         self.pieces[modality]
@@ -276,7 +281,7 @@ impl Features {
             .all(|(encoder, _, _)| present[*encoder])
     }
 
-    /// A row's values, as the store holds them.
+    /// A row's values in the store's layout.
     ///
     /// # Errors
     /// Where the disk fails, or a value is no number: later it would look like a fault of training.
@@ -293,7 +298,7 @@ impl Features {
             .map_or(Ok(()), |at| Err(self.no_number(row, at)))
     }
 
-    /// The error for the value of a row that stands `at` this place.
+    /// The error for the value of a row at position `at`.
     fn no_number(&self, row: usize, at: usize) -> anyhow::Error {
         let mut end = 0;
         let within = self.spec.encoders.iter().find(|encoder| {
@@ -306,12 +311,14 @@ impl Features {
             Rows::Memory(_) => self.spec.dataset.clone(),
         };
         anyhow!(
-            "in {store} the row of {} holds, of the encoder {encoder}, a value that is no number; extract it again",
+            "in {store} the row of {} holds, of the encoder {encoder}, a value that is no number; \
+             extract it again",
             self.entry(row).id
         )
     }
 
-    /// A row's embeddings by their encoders' names, of the modalities that are `shown` and that it has.
+    /// A row's embeddings by their encoders' names, of the modalities that are `shown` and that it
+    /// has.
     pub fn embeddings(&self, row: usize, shown: &[bool]) -> anyhow::Result<Embeddings> {
         let mut values = vec![0.0; self.spec.dim()];
         self.read(row, &mut values)?;
@@ -332,7 +339,7 @@ impl Features {
         Ok(embeddings)
     }
 
-    /// Rows as a batch: per modality only those that have it.
+    /// Rows as a batch; each modality has only the rows with an embedding.
     pub fn batch(&self, rows: &[usize]) -> anyhow::Result<FeatureBatch> {
         let mut batch = FeatureBatch {
             count: rows.len(),
@@ -354,7 +361,8 @@ impl Features {
         Ok(batch)
     }
 
-    /// Mean and deviation of every value, per modality, over at most `most` of `rows` that have it, evenly spread.
+    /// Mean and deviation of every value, per modality, over at most `most` of `rows` that have it,
+    /// evenly spread.
     pub fn statistics(
         &self,
         rows: &[usize],
@@ -389,7 +397,7 @@ impl Features {
             let mean = |[sum, _]: &[f64; 2]| sum / count;
             let deviation =
                 |pair: &[f64; 2]| (pair[1] / count - mean(pair).powi(2)).max(0.0).sqrt();
-            // A value that never changes says nothing: it is left as it is.
+            // A constant value keeps its scale.
             let deviation = |pair: &[f64; 2]| {
                 if deviation(pair) < 1e-6 {
                     1.0
@@ -417,7 +425,8 @@ pub fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
     all
 }
 
-/// `rows` in another order for each epoch: windows of neighbours in random order, each shuffled. The same seed and epoch give the same.
+/// `rows` in another order for each epoch: windows of neighbours in random order, each shuffled.
+/// The same seed and epoch give the same.
 pub fn shuffled(rows: &[usize], seed: u64, epoch: usize) -> Vec<usize> {
     let mut rng = StdRng::seed_from_u64(seed ^ ((epoch as u64 + 1) << 24));
     let mut windows: Vec<Vec<usize>> = rows

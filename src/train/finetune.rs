@@ -1,17 +1,18 @@
-//! `finetune`: the encoders on labelled data, then the head over what they give.
+//! `finetune`: trains the encoders on labelled data, then the head on their embeddings.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 
 use crate::labels::LABELS;
-use crate::manifest::hex_sha256;
 use crate::preprocess::normalise;
 use crate::train::calibrate::largest;
+use crate::train::classify::StoreTraining;
 use crate::train::data::Part;
 use crate::train::data::fer::{self, VotedCrop};
-use crate::train::fit::{Run, State, device, fit, read_state, tensor, values};
-use crate::train::metrics::judgements::softmax;
+use crate::train::encoder_runs::{VoiceRun, encode_faces, face_run, generation};
+use crate::train::fit::{State, device, fit, read_state};
+use crate::train::metrics::predictions::softmax;
 use crate::train::net::{Encoder, EncoderShape};
 use crate::train::recipe::{Recipe, RecipeKind};
 use crate::train::refused::Refused;
@@ -20,9 +21,8 @@ use crate::train::samples::{FaceBatches, mean_agreement};
 mod voice;
 
 use voice::train_voice;
-pub use voice::{VoiceRun, clip_logits, load_voice};
 
-/// What is trained.
+/// The part that is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Target {
     Face,
@@ -34,7 +34,9 @@ pub enum Target {
 /// Trains encoders and head on labelled data; resumes where it was interrupted.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  expressd-train finetune --recipe config/train/default.toml --only face\n  expressd-train finetune --recipe config/train/linear.toml --store stores/ravdess --from runs/conclugen --run runs/ravdess"
+    after_help = "Examples:\n  expressd-train finetune --recipe config/train/default.toml --only \
+                  face\n  expressd-train finetune --recipe config/train/linear.toml --store \
+                  stores/ravdess --from runs/conclugen --run runs/ravdess"
 )]
 pub struct FinetuneArgs {
     #[arg(long, default_value = "config/train/default.toml")]
@@ -42,10 +44,11 @@ pub struct FinetuneArgs {
     /// Only this part; the head needs both encoders.
     #[arg(long, value_enum, default_value = "all")]
     pub only: Target,
-    /// With a recipe of kind finetune: feature stores of labelled clips, one or several (--store A B).
+    /// With a recipe of kind finetune: feature stores of labelled clips, one or several (--store A
+    /// B).
     #[arg(long, num_args = 1..)]
     pub store: Vec<PathBuf>,
-    /// With stores: the run of `pretrain` whose heads are taken; without it they begin at random.
+    /// With stores: the run of `pretrain` that gives the heads; without it they begin at random.
     #[arg(long)]
     pub from: Option<PathBuf>,
     /// With stores: where checkpoints go.
@@ -58,10 +61,23 @@ pub struct FinetuneArgs {
 
 pub fn run(args: &FinetuneArgs) -> anyhow::Result<()> {
     if !args.store.is_empty() {
-        return crate::train::classify::finetune(args);
+        return crate::train::classify::finetune(&StoreTraining {
+            recipe: &args.recipe,
+            stores: &args.store,
+            from: args.from.as_deref(),
+            run: args.run.as_deref(),
+            modalities: &args.modalities,
+        });
     }
     let of_stores = args.run.is_some() || args.from.is_some() || !args.modalities.is_empty();
-    ensure!(!of_stores, Refused("--run and --from go with --store, and so does --modalities: name the stores to train on".into()));
+    ensure!(
+        !of_stores,
+        Refused(
+            "--run and --from go with --store, and so does --modalities: name \
+                                 the stores to train on"
+                .into()
+        )
+    );
     if RecipeKind::of(&args.recipe)? == Some(RecipeKind::Finetune) {
         bail!(Refused(format!(
             "--store is needed: {} trains on feature stores",
@@ -89,11 +105,6 @@ pub fn run(args: &FinetuneArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where a part's checkpoints lie.
-pub fn run_folder(recipe: &Recipe, part: &str) -> PathBuf {
-    recipe.runs.join(&recipe.name).join(part)
-}
-
 fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     let crops = fer::read(&recipe.fer_archive(), recipe.face_votes().as_deref())?;
     let [train, select] = [Part::Train, Part::Select].map(|part| {
@@ -119,7 +130,7 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     device.seed(recipe.seed);
     let net = Encoder::new(&recipe.face.shape, LABELS.len(), &device);
     let face = &recipe.face;
-    // Those that are clear: what the annotators see first is what is answered.
+    // Only pictures with a majority label: accuracy is measured against it.
     let (inputs, labels): (Vec<Vec<f32>>, Vec<usize>) = select
         .iter()
         .filter_map(|c| {
@@ -137,7 +148,7 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
         recipe: face,
         fit: &face.fit,
         early: face.early,
-        judged: None,
+        teacher: None,
         classes: LABELS.len(),
         seed: recipe.seed,
     };
@@ -150,21 +161,24 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     )?;
     // The last generation of each shape.
     let mut shapes: Vec<(&EncoderShape, Encoder)> = vec![(&face.shape, net.clone())];
-    for (number, again) in (1..).zip(&face.again) {
+    for (number, round) in (1..).zip(&face.distillation) {
         let part = generation(number);
         let run = face_run(recipe, number, &part)?;
-        // A run that is done asks for no batch.
-        let judged = if read_state(&run.folder)?.is_some_and(|run| run.epochs >= again.fit.epochs) {
+        // A finished run needs no targets.
+        let probabilities = if read_state(&run.folder)?
+            .is_some_and(|run| run.epochs >= round.fit.epochs)
+        {
             Vec::new()
         } else {
             println!(
-                "face: generation {number}, selection accuracy {:.4}, judges {} pictures for the next",
+                "face: generation {number}, selection accuracy {:.4}, judges {} pictures for the \
+                 next",
                 state.kept().unwrap_or(f64::NAN),
                 train.len()
             );
-            judge(shapes.iter().map(|(_, net)| net), &train, recipe)?
+            teacher_probabilities(shapes.iter().map(|(_, net)| net), &train, recipe)?
         };
-        let shape = again.shape.as_ref().unwrap_or(&face.shape);
+        let shape = round.shape.as_ref().unwrap_or(&face.shape);
         let begun = shapes.iter().position(|(other, _)| *other == shape);
         let begin = match begun {
             Some(at) => shapes.remove(at).1,
@@ -181,9 +195,9 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
             }
         };
         let batches = FaceBatches {
-            fit: &again.fit,
-            early: again.early,
-            judged: Some((judged, again.judged)),
+            fit: &round.fit,
+            early: round.early,
+            teacher: Some((probabilities, round.teacher_weight)),
             seed: run.seed,
             ..first
         };
@@ -193,100 +207,16 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     Ok((net, state))
 }
 
-/// The run of the face encoder's generation `number`, from 0, whose name is `part`. All but the first belong to the weights of the one before.
-fn face_run<'a>(recipe: &'a Recipe, number: usize, part: &'a str) -> anyhow::Result<Run<'a>> {
-    let face = &recipe.face;
-    let rules = serde_json::to_string(&(
-        &face.shape,
-        &face.preprocessing.normalise,
-        &face.early,
-        &face.votes,
-        face.mixup,
-    ))?;
-    let (settings, text) = match number.checked_sub(1) {
-        None => (&face.fit, rules),
-        Some(before) => {
-            let again = &face.again[before];
-            let own = again
-                .shape
-                .as_ref()
-                .map(serde_json::to_string)
-                .transpose()?
-                .map_or(String::new(), |shape| format!(" {shape}"));
-            let weights = weights_sha256(&run_folder(recipe, &generation(before)))?;
-            (
-                &again.fit,
-                format!(
-                    "{rules} {}{own} after {weights}",
-                    serde_json::to_string(&(again.judged, again.early))?
-                ),
-            )
-        }
-    };
-    let seed = recipe.seed.wrapping_add(number as u64);
-    Ok(Run {
-        name: part,
-        folder: run_folder(recipe, part),
-        settings,
-        recipe: text,
-        seed,
-        stop_after: None,
-    })
-}
-
-/// The bundle's face encoder, trained to its end by this recipe.
-pub fn load_face(recipe: &Recipe) -> anyhow::Result<Encoder> {
-    let number = recipe.face.again.len();
-    let shape = recipe
-        .face
-        .again
-        .last()
-        .and_then(|again| again.shape.as_ref())
-        .unwrap_or(&recipe.face.shape);
-    face_run(recipe, number, &generation(number))?.load(Encoder::new(
-        shape,
-        LABELS.len(),
-        &device(),
-    ))
-}
-
-/// The hash of a run's weights: what is made from them belongs to them alone.
-pub fn weights_sha256(folder: &Path) -> anyhow::Result<String> {
-    let path = folder.join("best.bpk");
-    Ok(hex_sha256(&std::fs::read(&path).with_context(|| {
-        format!("{} cannot be read", path.display())
-    })?))
-}
-
-/// The folder of the run whose face encoder the bundle gets: the last generation's.
-pub fn face_part(recipe: &Recipe) -> String {
-    face_parts(recipe).pop().expect("there is a first one")
-}
-
-/// The folders of all its generations' runs.
-pub fn face_parts(recipe: &Recipe) -> Vec<String> {
-    (0..=recipe.face.again.len()).map(generation).collect()
-}
-
-/// The folder of the run of the face encoder that had so many before it.
-fn generation(number: usize) -> String {
-    match number {
-        0 => "face".into(),
-        1 => "face-again".into(),
-        _ => format!("face-again-{number}"),
-    }
-}
-
-/// The probabilities of each label for each picture, `[crops, labels]`: the mean over all of `nets`, and over the picture and its mirror
-/// image.
-fn judge<'a>(
+/// The probabilities of each label for each picture, `[crops, labels]`: the mean over all of
+/// `nets`, and over the picture and its mirror image.
+fn teacher_probabilities<'a>(
     nets: impl Iterator<Item = &'a Encoder>,
     crops: &[VotedCrop],
     recipe: &Recipe,
 ) -> anyhow::Result<Vec<f32>> {
     let size = recipe.face.preprocessing.size;
     let nets: Vec<&Encoder> = nets.collect();
-    let mut judged = Vec::with_capacity(crops.len() * LABELS.len());
+    let mut probabilities = Vec::with_capacity(crops.len() * LABELS.len());
     for crops in crops.chunks(128) {
         let straight: Vec<Vec<f32>> = crops
             .iter()
@@ -314,31 +244,12 @@ fn judge<'a>(
                     .for_each(|(sum, p)| *sum += p);
             }
         }
-        judged.extend(sum.into_iter().map(|sum| sum / (2 * nets.len()) as f32));
+        probabilities.extend(sum.into_iter().map(|sum| sum / (2 * nets.len()) as f32));
     }
-    Ok(judged)
+    Ok(probabilities)
 }
 
-/// Embeddings and logits of preprocessed faces, row after row.
-pub fn encode_faces(
-    net: &Encoder,
-    inputs: &[Vec<f32>],
-    size: usize,
-) -> anyhow::Result<(Vec<f32>, Vec<f32>)> {
-    let (mut embeddings, mut logits) = (Vec::new(), Vec::new());
-    for batch in inputs.chunks(128) {
-        let (e, l) = net.forward(tensor(
-            batch.concat(),
-            [batch.len(), 1, size, size],
-            &device(),
-        ));
-        embeddings.extend(values(e)?);
-        logits.extend(values(l)?);
-    }
-    Ok((embeddings, logits))
-}
-
-/// Share of rows whose largest logit is at the label.
+/// Share of rows with the largest logit at the label. `logits`: `[rows, classes]`, row-major.
 pub fn accuracy(logits: &[f32], classes: usize, labels: &[usize]) -> f64 {
     let right = logits
         .chunks(classes)

@@ -24,7 +24,7 @@ pub trait Learner: Module {
     /// The mean loss over a batch, differentiable.
     fn loss(&self, batch: Self::Batch, device: &Device) -> Tensor<1>;
 
-    /// That loss and every weight's gradient.
+    /// The loss, and every weight's gradient.
     ///
     /// # Errors
     /// Where the device fails.
@@ -51,21 +51,23 @@ pub fn differentiated<L: Learner>(
     ))
 }
 
-/// Where batches come from. The same arguments always give the same batch: resuming needs no generator's state.
+/// A source of batches. The same arguments always give the same batch, so that resuming needs no
+/// generator state.
 pub trait Batches<B>: Sync {
-    /// How many an epoch has.
+    /// Batches per epoch.
     fn count(&self) -> usize;
     fn batch(&self, epoch: usize, index: usize) -> B;
 }
 
-/// What `fit` needs besides data.
+/// Settings of a training run.
 #[derive(Clone, Debug)]
 pub struct Run<'a> {
     pub name: &'a str,
-    /// Checkpoints lie here; those that are there are resumed from.
+    /// The folder of the checkpoints; existing ones are resumed from.
     pub folder: PathBuf,
     pub settings: &'a FitSettings,
-    /// Anything else that decides the outcome, as text: a run made with other settings is not resumed.
+    /// Other settings that determine the result, as text: a run made with other settings is not
+    /// resumed.
     pub recipe: String,
     pub seed: u64,
     /// Stops after this epoch, as an interruption would.
@@ -73,7 +75,7 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// All that decides the outcome, as `state.json` has it.
+    /// All settings that determine the result, as in `state.json`.
     fn identity(&self) -> anyhow::Result<String> {
         Ok(format!(
             "{} seed {} {}",
@@ -86,15 +88,16 @@ impl Run<'_> {
     /// `net` with the weights that this run kept.
     ///
     /// # Errors
-    /// Where there is no such run, where it is not finished, and where it was made with other settings: what it left would not be what the
-    /// recipe says.
+    /// If there is no such run, if it is not finished, or if it was made with other settings than
+    /// the recipe's.
     pub fn load<L: Module>(&self, net: L) -> anyhow::Result<L> {
         let folder = self.folder.display();
         let state = read_state(&self.folder)?
             .with_context(|| format!("there is no run in {folder}: run finetune first"))?;
         ensure!(
             state.recipe == self.identity()?,
-            "{folder} holds a run with other settings than the recipe's, over other encoders, or of an earlier version: remove it and run finetune again"
+            "{folder} holds a run with other settings than the recipe's, over other encoders, or \
+             of an earlier version: remove it and run finetune again"
         );
         ensure!(
             state.epochs >= self.settings.epochs,
@@ -115,10 +118,10 @@ pub struct State {
     /// Selection accuracy after each epoch; empty where nothing selects.
     pub selection: Vec<f64>,
     pub losses: Vec<f64>,
-    /// The epoch, from 0, whose weights are `best.bpk`.
+    /// The epoch, from 0, of the weights in `best.bpk`.
     pub best: usize,
     pub seconds: f64,
-    /// What computed: each once.
+    /// The devices that the run was computed on, without duplicates.
     #[serde(default)]
     pub devices: Vec<String>,
 }
@@ -130,7 +133,8 @@ impl State {
     }
 }
 
-/// Trains `net` (on an inference device) and gives the weights with the best selection accuracy, or the last ones where the settings say so.
+/// Trains `net` (on an inference device). Returns the weights with the best selection accuracy, or
+/// the last ones if the settings say so.
 pub fn fit<L: Learner>(
     run: &Run<'_>,
     net: L,
@@ -153,7 +157,8 @@ pub fn fit<L: Learner>(
     if let Some(found) = read_state(&run.folder)? {
         ensure!(
             found.recipe == recipe,
-            "{} holds a run with other settings, or of an earlier version; remove it, or take its recipe",
+            "{} holds a run with other settings, or of an earlier version; remove it, or take its \
+             recipe",
             run.folder.display()
         );
         let epoch = found.epochs;
@@ -190,7 +195,8 @@ pub fn fit<L: Learner>(
     while state.epochs < run.settings.epochs && run.stop_after != Some(state.epochs) {
         let (epoch, started) = (state.epochs, monotonic_nanos());
         let mut total = 0.0;
-        // Dropout draws from the device's generator: begun anew each epoch, so that a resumed run draws the same.
+        // Dropout draws from the device's generator. It is seeded for each epoch, so that a resumed
+        // run draws the same.
         training.seed(run.seed.wrapping_add(epoch as u64 + 1));
         std::thread::scope(|scope| -> anyhow::Result<()> {
             let (sender, receiver) = lane("batches", 4, WhenFull::Block);
@@ -230,10 +236,10 @@ pub fn fit<L: Learner>(
             ensure!(step == steps, "batches ended early in epoch {epoch}");
             Ok(())
         })?;
-        let judged = average
+        let candidate = average
             .as_ref()
             .map_or_else(|| learner.valid(), |average| average.net.clone());
-        let accuracy = select(&judged)?;
+        let accuracy = select(&candidate)?;
         let seconds = (monotonic_nanos() - started) as f64 * 1e-9;
         ensure!(
             accuracy.is_some() || run.settings.keep == Keep::Last,
@@ -245,7 +251,7 @@ pub fn fit<L: Learner>(
                 .is_some_and(|accuracy| state.selection.iter().all(|earlier| *earlier < accuracy))
         {
             state.best = epoch;
-            save(&judged, &at("best.bpk"))?;
+            save(&candidate, &at("best.bpk"))?;
         }
         state.epochs += 1;
         let computed = described();
@@ -257,7 +263,7 @@ pub fn fit<L: Learner>(
         state.seconds += seconds;
         save(&learner, &at(&format!("net-{}.bpk", state.epochs)))?;
         if average.is_some() {
-            save(&judged, &at(&format!("average-{}.bpk", state.epochs)))?;
+            save(&candidate, &at(&format!("average-{}.bpk", state.epochs)))?;
         }
         let path = at(&format!("optimizer-{}.bpk", state.epochs));
         remove(&path)?;
@@ -278,7 +284,8 @@ pub fn fit<L: Learner>(
             )
         });
         println!(
-            "{}: epoch {epoch} done: loss {:.4}{selection}, {seconds:.1} s, about {left:.0} min left",
+            "{}: epoch {epoch} done: loss {:.4}{selection}, {seconds:.1} s, about {left:.0} min \
+             left",
             run.name,
             total / steps as f64
         );
@@ -325,7 +332,7 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> anyhow::Result<Vec<f32>> {
     Ok(tensor.into_data().try_to_vec::<f32>()?)
 }
 
-/// The state of the run in `folder`, if one was begun there.
+/// The state of the run in `folder`, if there is one.
 pub fn read_state(folder: &Path) -> anyhow::Result<Option<State>> {
     match std::fs::read(folder.join("state.json")) {
         Ok(bytes) => {
@@ -358,7 +365,7 @@ fn save<L: Module>(net: &L, path: &Path) -> anyhow::Result<()> {
     std::fs::rename(&new, path).with_context(|| format!("{} cannot be written", path.display()))
 }
 
-/// Waits until the file is on the disk: what it replaces is removed next, and the power may fail.
+/// Syncs the file to disk. The file that it replaces is removed next, and the power may fail.
 fn settle(path: &Path) -> anyhow::Result<()> {
     std::fs::File::open(path)
         .and_then(|file| file.sync_all())

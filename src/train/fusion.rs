@@ -6,33 +6,35 @@ use rand::Rng;
 
 use crate::labels::LABELS;
 use crate::modality::{Modality, Presence};
-use crate::train::calibrate::Judged;
+use crate::train::calibrate::LabelledLogits;
 use crate::train::checkpoint::RunFolder;
 use crate::train::data::Part;
 use crate::train::data::fer;
-use crate::train::evaluate::Figure;
-use crate::train::evidence::{Evidence, face_evidence, voice_evidence};
-use crate::train::finetune::{
+use crate::train::embeddings::{
+    EmbeddingPair, LabelledEmbeddings, face_embeddings, voice_embeddings,
+};
+use crate::train::encoder_runs::{
     VoiceRun, face_part, load_face, load_voice, run_folder, weights_sha256,
 };
+use crate::train::figure::Figure;
 use crate::train::fit::{Batches, Learner, Run, device, fit, soft_cross_entropy, tensor, values};
 use crate::train::net::Head;
 use crate::train::recipe::Recipe;
 use crate::train::samples::{generator, smoothed};
-use crate::train::words::{self, Words};
+use crate::train::sentences::{self, SentenceEncoder};
 
 mod calibration;
-mod judge;
 mod recordings;
-mod strangers;
+mod unseen_speakers;
+mod validation;
 
 pub use calibration::Calibration;
 use calibration::{Shares, calibrate};
-#[cfg(test)]
-use judge::held_out;
-pub use judge::{alone, judge};
-use judge::{judge_paired, paired};
 use recordings::Recordings;
+#[cfg(test)]
+use validation::held_out;
+pub use validation::{alone, evaluate_subset};
+use validation::{evaluate_with_pairs, paired};
 
 /// A face's place among the modalities.
 const FACE: usize = 0;
@@ -71,10 +73,11 @@ fn forward(head: &Head, batch: &HeadBatch, device: &Device) -> Tensor<2> {
     )
 }
 
-/// A row's part of a batch: what is there is drawn by `draw`, what is not is zeros.
+/// Appends a row to a batch. `draw` gives the embedding of a present modality; an absent one is
+/// zeros.
 pub(super) fn push_row(
     batch: &mut HeadBatch,
-    all: &[Evidence],
+    all: &[LabelledEmbeddings],
     presence: &Presence,
     mut draw: impl FnMut(usize) -> Vec<f32>,
 ) {
@@ -90,38 +93,22 @@ pub(super) fn push_row(
     batch.count += 1;
 }
 
-pub(super) fn empty(all: &[Evidence]) -> HeadBatch {
+pub(super) fn empty(all: &[LabelledEmbeddings]) -> HeadBatch {
     HeadBatch {
         embeddings: vec![Vec::new(); all.len()],
         ..HeadBatch::default()
     }
 }
 
-/// Embeddings of a face and a voice of one person at one moment.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Pair {
-    /// Place in [`LABELS`].
-    pub label: usize,
-    pub face: Vec<f32>,
-    pub voice: Vec<f32>,
-}
-
-impl Pair {
-    /// Of the modality with this place in [`Modality::ALL`]; `None` for words.
-    fn of(&self, modality: usize) -> Option<&Vec<f32>> {
-        [&self.face, &self.voice].get(modality).copied()
-    }
-}
-
-/// Labels drawn alike often, and so are the subsets of modalities but for a share of single ones;
-/// what is there is joined by label, or in a share of the rows that have both a face and a voice is
-/// of one person.
+/// Batches with uniformly drawn labels and, except for an extra share of single modalities,
+/// uniformly drawn subsets. Modalities are joined by label; a share of the rows with face and voice
+/// is of one person.
 struct Joined<'a> {
-    all: &'a [Evidence],
-    pairs: &'a [Pair],
+    all: &'a [LabelledEmbeddings],
+    pairs: &'a [EmbeddingPair],
     same_person: f64,
     batch: usize,
-    /// Share of rows of one modality, beside those that chance gives one.
+    /// Share of rows of one modality, in addition to those drawn as such from all subsets.
     alone: f64,
     smoothing: f32,
     seed: u64,
@@ -143,7 +130,7 @@ impl Batches<HeadBatch> for Joined<'_> {
             } else {
                 subsets[rng.random_range(0..subsets.len())]
             };
-            let of_label: Vec<&Pair> = match subset.face && subset.voice {
+            let of_label: Vec<&EmbeddingPair> = match subset.face && subset.voice {
                 true => (self.pairs.iter())
                     .filter(|pair| pair.label == label)
                     .collect(),
@@ -165,8 +152,8 @@ impl Batches<HeadBatch> for Joined<'_> {
     }
 }
 
-/// Does the subset hold its items' labels in the shares in which they come? Where words or a face
-/// are alone: then each item weighs the same. What is joined by label has no shares of its own.
+/// Whether the subset's items have the natural label frequencies: so for words alone and for a face
+/// alone, where each item weighs the same. Joined rows have no frequencies of their own.
 pub fn is_as_counted(subset: &Presence) -> bool {
     [Modality::Face, Modality::Text]
         .into_iter()
@@ -180,37 +167,39 @@ pub fn only(modality: Modality) -> Presence {
     presence
 }
 
-/// Trains the head over the recipe's encoders. What its confidence is worth is found with a second one, over the voice encoder that has
-/// not met the calibration actors, and on those.
+/// Trains the head over the recipe's encoders. Confidence is calibrated with a second head over the
+/// voice encoder that was not trained on the calibration actors, on these actors.
 pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     println!("head: taking embeddings");
     let face = load_face(recipe)?;
     let crops = fer::read(&recipe.fer_archive(), recipe.face_votes().as_deref())?;
-    let mut words = Words::open(&recipe.words.encoder)?;
-    let mut others = |part| -> anyhow::Result<[Evidence; 2]> {
-        let mut sentences = words.evidence(&recipe.meld_folder(), part, words::whole)?;
-        // How far words are to be trusted is found on talk alone.
+    let mut words = SentenceEncoder::open(&recipe.words.encoder)?;
+    let mut others = |part| -> anyhow::Result<[LabelledEmbeddings; 2]> {
+        let mut utterances = words.utterances(&recipe.meld_folder(), part, sentences::whole)?;
+        // The trust in words is calibrated on dialogue only.
         if part == Part::Train && recipe.words.goemotions > 0.0 {
             let comments = words.comments(&recipe.goemotions_folder(), part)?;
-            sentences.join(comments, recipe.words.goemotions);
+            utterances.join(comments, recipe.words.goemotions);
         }
-        Ok([face_evidence(recipe, &face, &crops, part)?, sentences])
+        Ok([face_embeddings(recipe, &face, &crops, part)?, utterances])
     };
     let (training, selection) = (others(Part::Train)?, others(Part::Select)?);
-    let joined =
-        |which: VoiceRun, part, [face, words]: &[Evidence; 2]| -> anyhow::Result<Vec<Evidence>> {
-            Ok(vec![
-                face.clone(),
-                voice_evidence(recipe, &load_voice(recipe, which)?, which, part)?,
-                words.clone(),
-            ])
-        };
+    let joined = |which: VoiceRun,
+                  part,
+                  [face, words]: &[LabelledEmbeddings; 2]|
+     -> anyhow::Result<Vec<LabelledEmbeddings>> {
+        Ok(vec![
+            face.clone(),
+            voice_embeddings(recipe, &load_voice(recipe, which)?, which, part)?,
+            words.clone(),
+        ])
+    };
     let held_out = joined(VoiceRun::Calibration, Part::Select, &selection)?;
     let firsts = fer::voted(&crops, Part::Select).0;
     let firsts: Vec<Option<usize>> = firsts.iter().map(|c| c.votes.first()).collect();
     let shares = Shares {
         faces: training[0].log_shares(),
-        words: words::log_shares(&recipe.meld_folder())?,
+        words: sentences::log_shares(&recipe.meld_folder())?,
     };
     let recordings = Recordings::read(recipe)?;
     let of_one_person = recordings.embedded(recipe, &face, VoiceRun::Calibration)?;
@@ -223,8 +212,8 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     )?;
     let mut calibration = calibrate(&head, &held_out, &of_one_person.select, &firsts, &shares)?;
     let calibrated = calibrated(head, &calibration);
-    calibration.strangers = strangers::figures(recipe, &calibrated, &calibration)?;
-    calibration.strangers.extend(strangers::of_one_person(
+    calibration.strangers = unseen_speakers::figures(recipe, &calibrated, &calibration)?;
+    calibration.strangers.extend(unseen_speakers::of_one_person(
         &calibrated,
         &calibration,
         &held_out,
@@ -260,8 +249,12 @@ fn head_part(which: VoiceRun) -> &'static str {
     }
 }
 
-fn judged(head: &Head, held_out: &[Evidence], subset: &Presence) -> anyhow::Result<Judged> {
-    judge(held_out, subset, &mut |batch| {
+fn evaluate_head(
+    head: &Head,
+    held_out: &[LabelledEmbeddings],
+    subset: &Presence,
+) -> anyhow::Result<LabelledLogits> {
+    evaluate_subset(held_out, subset, &mut |batch| {
         values(forward(head, batch, &device()))
     })
 }
@@ -269,9 +262,9 @@ fn judged(head: &Head, held_out: &[Evidence], subset: &Presence) -> anyhow::Resu
 fn fit_head(
     recipe: &Recipe,
     which: VoiceRun,
-    training: &[Evidence],
-    pairs: &[Pair],
-    held_out: Option<&[Evidence]>,
+    training: &[LabelledEmbeddings],
+    pairs: &[EmbeddingPair],
+    held_out: Option<&[LabelledEmbeddings]>,
 ) -> anyhow::Result<Head> {
     let device = device();
     device.seed(recipe.seed);
@@ -294,7 +287,7 @@ fn fit_head(
             "{}: the encoders have changed, starting again",
             head_part(which)
         );
-        // Not under another process's hands.
+        // The lock excludes other processes.
         let _lock = RunFolder(folder.clone()).lock()?;
         std::fs::remove_dir_all(folder)?;
     }
@@ -303,14 +296,15 @@ fn fit_head(
             return Ok(None);
         };
         let recalls = Presence::subsets()
-            .map(|subset| Ok(judged(head, held_out, &subset)?.recall()))
+            .map(|subset| Ok(evaluate_head(head, held_out, &subset)?.recall()))
             .collect::<anyhow::Result<Vec<f64>>>()?;
         Ok(Some(recalls.iter().sum::<f64>() / recalls.len() as f64))
     })?;
     Ok(head)
 }
 
-/// The head's run over that voice encoder, and the hashes of the encoders' weights: of other encoders, another run.
+/// The head's run over that voice encoder, and the hashes of the encoders' weights: of other
+/// encoders, another run.
 fn head_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Run<'_>, Vec<String>)> {
     let (settings, name) = (&recipe.head, head_part(which));
     let sums = [&*face_part(recipe), which.part()]
@@ -342,7 +336,11 @@ fn head_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Run<'_>, Vec<St
 
 /// Lengths of the embeddings, in the order of [`Modality::ALL`].
 pub fn dims(recipe: &Recipe) -> [usize; 3] {
-    [recipe.face.shape.dim, recipe.voice.shape.dim, words::DIM]
+    [
+        recipe.face.shape.dim,
+        recipe.voice.shape.dim,
+        sentences::DIM,
+    ]
 }
 
 fn new_head(recipe: &Recipe, device: &Device) -> Head {
@@ -366,7 +364,7 @@ pub fn load_head(recipe: &Recipe) -> anyhow::Result<(Head, Calibration)> {
     Ok((calibrated(head, &calibration), calibration))
 }
 
-/// The head with what calibration found.
+/// The head with its calibration applied.
 fn calibrated(head: Head, calibration: &Calibration) -> Head {
     head.weighed(&calibration.factors)
         .with_prior_of(FACE, &calibration.face_prior, &device())

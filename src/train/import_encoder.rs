@@ -1,4 +1,5 @@
-//! `expressd-train import encoder`: any ONNX file as a frozen encoder of an encoder set, tried before it is taken.
+//! `expressd-train import encoder`: any ONNX file as a frozen encoder of an encoder set, tried
+//! before it is taken.
 //!
 //! # How a file is made
 //! A torchvision network, pooled (here ResNet-152 without its classifier; 2048 numbers a face):
@@ -11,7 +12,8 @@
 //!                   dynamic_axes={"pixels": {0: "batch"}, "embedding": {0: "batch"}}, opset_version=17, dynamo=False)
 //! ```
 //!
-//! A Hugging Face encoder of words, its tokens' mean; `tokenizer.json` is what `tokenizer.save_pretrained` writes:
+//! A Hugging Face text encoder with mean pooling over tokens; `tokenizer.json` is the output of
+//! `tokenizer.save_pretrained`:
 //!
 //! ```python
 //! import torch, transformers
@@ -26,7 +28,7 @@
 //!                   dynamic_axes={"ids": axes, "mask": axes, "embedding": {0: "batch"}}, opset_version=17, dynamo=False)
 //! ```
 //!
-//! Everything has to be in the one file: weights beside it ("external data") are refused.
+//! Weights must be inside the file: "external data" beside it is refused.
 
 use std::path::{Path, PathBuf};
 
@@ -48,12 +50,14 @@ mod trial;
 
 const SET: &str = "encoders.toml";
 const PROVENANCE: &str = "provenance.toml";
-/// What the utterance encoders take unless `[text]` says otherwise.
+/// Default token limit of text encoders without `[text]`.
 const MAX_TOKENS: usize = 256;
 
-/// Any ONNX file as a frozen encoder: its shapes, dynamic axes, operator set and hash are checked, and it is run on generated inputs.
+/// Any ONNX file as a frozen encoder: its shapes, dynamic axes, operator set and hash are checked,
+/// and it is run on generated inputs.
 ///
-/// Example: expressd-train import encoder --onnx models/default/face.onnx --name face_b --modality face --kind frame --preprocessing models/default/manifest.toml --into encoders/face_b
+/// Example: expressd-train import encoder --onnx models/default/face.onnx --name face_b --modality
+/// face --kind frame --preprocessing models/default/manifest.toml --into encoders/face_b
 #[derive(Debug, clap::Args)]
 pub struct EncoderArgs {
     /// One file with its weights in it; its first output is the embedding, [batch, dim].
@@ -65,8 +69,9 @@ pub struct EncoderArgs {
     /// face, voice or text.
     #[arg(long, value_parser = modality)]
     modality: Modality,
-    /// frame (one face: [batch, channels, size, size]), window (faces: [batch, frames, channels, size, size]; voice: [batch, 1, mels, frames])
-    /// or utterance (token ids and mask: [batch, tokens] each).
+    /// frame (one face: [batch, channels, size, size]), window (faces: [batch, frames, channels,
+    /// size, size]; voice: [batch, 1, mels, frames]) or utterance (token ids and mask: [batch,
+    /// tokens] each).
     #[arg(long, value_parser = kind)]
     kind: EncoderKind,
     /// The encoder set: made, or added to.
@@ -78,12 +83,12 @@ pub struct EncoderArgs {
     /// Faces a second, where this encoder gets fewer than [face] says.
     #[arg(long)]
     rate_hz: Option<f64>,
-    /// This encoder's own normalisation instead of [face]'s: per channel the mean, then the deviation, in 0..1 of the value range
-    /// (ImageNet's: 0.485,0.456,0.406/0.229,0.224,0.225).
+    /// This encoder's own normalisation instead of [face]'s: per channel the mean, then the
+    /// deviation, in 0..1 of the value range (ImageNet's: 0.485,0.456,0.406/0.229,0.224,0.225).
     #[arg(long, value_parser = normalisation)]
     normalise: Option<FaceNormalisation>,
-    /// [window], [face], [audio] and [text] as in a manifest (a bundle's manifest.toml will do; the tokenizer lies beside it); needed unless
-    /// the set has them.
+    /// [window], [face], [audio] and [text] as in a manifest (a bundle's manifest.toml will do; the
+    /// tokenizer lies beside it); needed unless the set has them.
     #[arg(long)]
     preprocessing: Option<PathBuf>,
     /// Hugging Face's tokenizer.json, for utterances; needed unless the set has one.
@@ -130,7 +135,7 @@ fn normalisation(text: &str) -> Result<FaceNormalisation, String> {
     Ok(FaceNormalisation::Fixed { mean, std })
 }
 
-/// `encoders.toml`, and of a manifest what an encoder set has too.
+/// `encoders.toml`: the sections that a manifest and an encoder set share.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Sections {
     window: Option<WindowRule>,
@@ -141,7 +146,7 @@ struct Sections {
     encoders: Vec<EncoderEntry>,
 }
 
-/// Where one encoder came from; `provenance.toml` has one table an encoder.
+/// The origin of one encoder; `provenance.toml` has a table per encoder.
 #[derive(Serialize)]
 struct Provenance<'a> {
     source: &'a str,
@@ -229,8 +234,14 @@ pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
         .context("the file names no operator set; export it with opset_version=17")?;
     let input = trial::input_axes(args.modality, args.kind, args.frames, &set, &outline)?;
     let runtime = Runtime::load()?;
-    let mut graph = Graph::open(&runtime, &args.name, &bytes, Provider::Cpu, 1)
-        .with_context(|| format!("ONNX Runtime cannot open {} (operator set {opset}): export it with opset_version=17, weights inside", args.onnx.display()))?;
+    let mut graph =
+        Graph::open(&runtime, &args.name, &bytes, Provider::Cpu, 1).with_context(|| {
+            format!(
+                "ONNX Runtime cannot open {} (operator set {opset}): export it \
+                                  with opset_version=17, weights inside",
+                args.onnx.display()
+            )
+        })?;
     let words = tokenizer
         .as_ref()
         .map(|(bytes, max_tokens)| Tokenizer::from_bytes(bytes, *max_tokens))
@@ -281,7 +292,7 @@ pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
         tokenizer.as_ref().map(|(bytes, _)| &bytes[..]),
         &provenance,
     )?;
-    // As extract will open it.
+    // Opens the set as `extract` does.
     SetFiles::read(std::slice::from_ref(&args.into))?.open(&runtime, Provider::Cpu, 1)?;
     println!(
         "{sha256}  {file}  {} {:?}, operator set {opset}, {dim} numbers",
@@ -291,7 +302,7 @@ pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The tokenizer's bytes and the length at which an utterance is cut, for an utterance encoder.
+/// The tokenizer's bytes and the token limit, for an utterance encoder.
 fn tokenizer(
     args: &EncoderArgs,
     given: Option<(PathBuf, usize)>,

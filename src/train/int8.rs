@@ -1,4 +1,5 @@
-//! Encoders in eight bits: made of the float graph, tried against it side by side, and kept where they gain and lose next to nothing.
+//! Int8 encoders: quantised from the float graph, compared with it, and kept if they are faster at
+//! nearly the same accuracy.
 
 use anyhow::{Context, ensure};
 
@@ -11,7 +12,7 @@ use crate::time::thread_cpu_nanos;
 use crate::train::augment::{vary_crop, vary_voice};
 use crate::train::calibrate::largest;
 use crate::train::data::fer::VotedCrop;
-use crate::train::data::voices::LabelledClip;
+use crate::train::data::speech_clip::LabelledClip;
 use crate::train::samples::{generator, milliseconds, random_start, windows};
 
 /// Accuracy that eight bits may cost.
@@ -19,14 +20,15 @@ const PERMITTED_LOSS: f64 = 0.005;
 /// Inputs that ranges are taken from.
 const RANGE_INPUTS: usize = 360;
 
-/// An encoder's inputs out of the training data, and its labelled inputs out of the selection data. What reports is in neither.
+/// An encoder's inputs from the training data, and its labelled inputs from the selection data. The
+/// report data is in neither.
 #[derive(Clone, Debug)]
 pub struct Examples {
     pub ranges: Vec<Example>,
     pub selection: Vec<(Example, usize)>,
 }
 
-/// What an encoder in eight bits was seen to cost and to gain.
+/// Measured cost and gain of an int8 encoder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trial {
     pub encoder: String,
@@ -48,10 +50,11 @@ impl Trial {
         self.int8_ms < self.fp32_ms && self.fp32_accuracy - self.int8_accuracy <= PERMITTED_LOSS
     }
 
-    /// One line for whoever exports.
+    /// One line for the terminal output of `export`.
     pub fn sentence(&self) -> String {
         format!(
-            "{} in eight bits: {:.2} ms a run instead of {:.2}, accuracy {:.4} instead of {:.4} (n {}): {}",
+            "{} in eight bits: {:.2} ms a run instead of {:.2}, accuracy {:.4} instead of {:.4} (n \
+             {}): {}",
             self.encoder,
             self.int8_ms,
             self.fp32_ms,
@@ -63,10 +66,10 @@ impl Trial {
     }
 }
 
-/// Puts an encoder's graph into eight bits and tries both on the selection data, by turns.
+/// Quantises an encoder's graph to int8 and runs both on the selection data, alternating.
 ///
 /// # Errors
-/// A graph that cannot be put into eight bits, or that gives no logits beside its embedding.
+/// If a graph cannot be quantised, or gives no logits with its embedding.
 pub fn attempt(
     runtime: &Runtime,
     encoder: &str,
@@ -116,8 +119,8 @@ fn picked(count: usize) -> impl Iterator<Item = usize> {
     (0..RANGE_INPUTS).map(move |i| i * count / RANGE_INPUTS)
 }
 
-/// Faces, half of them varied as in training: cameras are darker and coarser than the pictures.
-/// Those that are judged are clear ones.
+/// Faces, half of them varied as in training: cameras are darker and coarser than the pictures. The
+/// evaluated pictures have a majority label.
 pub fn faces(train: &[VotedCrop], select: &[VotedCrop], settings: &FacePreprocessing) -> Examples {
     let example = |crop: &Crop| Example {
         shape: vec![1, settings.channels, settings.size, settings.size],
@@ -137,7 +140,8 @@ pub fn faces(train: &[VotedCrop], select: &[VotedCrop], settings: &FacePreproces
     }
 }
 
-/// Windows of voices, half of them varied as in training, of lengths from the shortest that is judged to the bundle's.
+/// Windows of voices, half of them varied as in training, of lengths from the shortest that is
+/// judged to the bundle's.
 pub fn voices(
     train: &[LabelledClip],
     select: &[LabelledClip],
@@ -166,10 +170,11 @@ pub fn voices(
         }
     });
     let ranges = ranges.collect();
-    // A second too, and so often that a clip's windows are many: 0.005 of the clips alone would be less than one of them.
-    let heard = [1000, window_ms].map(milliseconds);
+    // A second too, and so often that a clip's windows are many: 0.005 of the clips alone would be
+    // less than one of them.
+    let lengths = [1000, window_ms].map(milliseconds);
     let pieces = |clip: &LabelledClip| {
-        heard
+        lengths
             .iter()
             .flat_map(|length| windows(clip, *length, milliseconds(100)))
             .map(example)
@@ -203,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_faster_or_less_right_is_not_kept() {
+    fn int8_is_kept_only_if_faster_and_accurate() {
         assert!(trial().is_kept() && trial().sentence().ends_with(": kept"));
         assert!(
             !Trial {

@@ -1,4 +1,4 @@
-//! Labelled clips: rows of a store and what is true of them.
+//! Labelled clips: rows of a store and their truth.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,7 @@ use anyhow::bail;
 use sha2::{Digest, Sha256};
 
 use crate::manifest::{Task, hex_sha256};
+use crate::modality::{Modality, PerModality};
 use crate::train::data::{Split, Target};
 use crate::train::features::{Features, shuffled};
 use crate::train::metrics::{Truth, weights};
@@ -20,7 +21,8 @@ pub struct Labelled {
 }
 
 impl Labelled {
-    /// The labelled clips of a split, or of all. `labels` are ours; `map` goes from the store's names to them.
+    /// The labelled clips of a split, or of all. `labels` are ours; `map` goes from the store's
+    /// names to them.
     pub fn find(
         features: &Features,
         split: impl Into<Option<Split>>,
@@ -30,23 +32,26 @@ impl Labelled {
     ) -> anyhow::Result<Labelled> {
         let split = split.into();
         features.ensure_targets_are_alike()?;
-        let ours: Vec<Option<usize>> = features
-            .spec()
-            .labels
-            .iter()
-            .map(|name| {
-                let name = map.get(name).unwrap_or(name);
-                if name.is_empty() {
-                    return Ok(None);
-                }
-                let found = labels.iter().position(|l| l == name);
-                found.map(Some).ok_or_else(|| {
+        let ours: Vec<Option<usize>> =
+            features
+                .spec()
+                .labels
+                .iter()
+                .map(|name| {
+                    let name = map.get(name).unwrap_or(name);
+                    if name.is_empty() {
+                        return Ok(None);
+                    }
+                    let found = labels.iter().position(|l| l == name);
+                    found.map(Some).ok_or_else(|| {
                     let ours = labels.join(", ");
-                    let remedy = "name it in label_map of a recipe of finetune, with one of these, or \"\" to leave it out";
-                    Refused(format!("the stores' label {name} is none of {ours}, which are answered with: {remedy}")).into()
+                    let remedy = "name it in label_map of a recipe of finetune, with one of these, \
+                                  or \"\" to leave it out";
+                    Refused(format!("the stores' label {name} is none of {ours}, which are \
+                                     answered with: {remedy}")).into()
                 })
-            })
-            .collect::<anyhow::Result<_>>()?;
+                })
+                .collect::<anyhow::Result<_>>()?;
         let (mut rows, mut classes, mut holds) = (Vec::new(), Vec::new(), Vec::new());
         for row in clips_of(features, split) {
             match (features.target(row)?, task) {
@@ -91,8 +96,8 @@ impl Labelled {
         Ok(Labelled { rows, truth })
     }
 
-    /// How many labelled clips of a split, or of all, an answer of one label is not asked for, since `map` has no label of ours for theirs:
-    /// by their names.
+    /// Labelled clips of a split (or of all) without one of our labels, by the store's label names:
+    /// `map` has none for them, so they are not evaluated.
     pub fn left_out(
         features: &Features,
         split: Option<Split>,
@@ -115,7 +120,7 @@ impl Labelled {
             .collect())
     }
 
-    /// How many clips hold each label, such as "happy 12, sad 9".
+    /// The number of clips of each label, such as "happy 12, sad 9".
     pub fn counts(&self, labels: &[String]) -> String {
         let counts = weights::count_labels(labels.len(), &self.truth);
         labels
@@ -196,7 +201,7 @@ fn clips_of(features: &Features, split: Option<Split>) -> impl Iterator<Item = u
     })
 }
 
-/// The hash of which clips these are, and of what is true of them: one run goes with one.
+/// Hash of the clips and their truth. A run is bound to it.
 pub fn sha256_of(features: &Features, sets: &[&Labelled]) -> String {
     let mut hasher = Sha256::new();
     for set in sets {
@@ -214,6 +219,22 @@ pub fn sha256_of(features: &Features, sets: &[&Labelled]) -> String {
         }
     }
     hex_sha256(&hasher.finalize())
+}
+
+/// The subsets of modalities, the largest first: name, and which are shown.
+pub fn subsets(modalities: &[Modality]) -> Vec<(String, Vec<bool>)> {
+    let subset = |bits: u32| {
+        let shown: Vec<bool> = (0..modalities.len())
+            .map(|m| bits & (1 << m) != 0)
+            .collect();
+        let mut presence = PerModality::<bool>::default();
+        modalities
+            .iter()
+            .zip(&shown)
+            .for_each(|(m, shown)| *presence.get_mut(*m) = *shown);
+        (presence.name(), shown)
+    };
+    (1..1 << modalities.len()).rev().map(subset).collect()
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! The trainer: from folders of recordings to a bundle that the daemon serves.
 //!
-//! A data set's loader lists its items (`data`); `extract` sends them through the daemon's own stages into a feature `store`; `pretrain`
-//! learns representation `heads` from stores with the `objective`s of ConCluGen (arXiv 2404.10904); `finetune` learns a classifier on
-//! them; `evaluate` measures (`metrics`) and writes a `report`; `export` makes the bundle with its `card`. `import` brings third-party
-//! graphs. `reference` has the reference's own rules as numbers. Preprocessing is the daemon's own ([`crate::preprocess`]): there is no second copy.
+//! A data set's loader lists its items (`data`); `extract` sends them through the daemon's own
+//! stages into a feature `store`; `pretrain` learns representation `heads` from stores with the
+//! `objective`s of ConCluGen (arXiv 2404.10904); `finetune` learns a classifier on them; `evaluate`
+//! measures (`metrics`) and writes a `report`; `export` makes the bundle with its `card`. `import`
+//! brings third-party graphs. `reference` has the reference's own rules as numbers. Preprocessing
+//! is the daemon's own ([`crate::preprocess`]): there is no second copy.
 //!
-//! What needs no Burn is under the feature `corpus` alone.
+//! Modules that do not need Burn are under the feature `corpus` alone.
 
 #[doc = include_str!("guide.md")]
 pub mod guide {}
@@ -30,6 +32,8 @@ pub mod store;
 #[cfg(feature = "train")]
 pub mod adamw;
 #[cfg(feature = "train")]
+pub mod annotators;
+#[cfg(feature = "train")]
 pub mod assess;
 #[cfg(feature = "train")]
 pub mod average;
@@ -44,23 +48,25 @@ pub mod checkpoint;
 #[cfg(feature = "train")]
 pub mod classify;
 #[cfg(feature = "train")]
-pub mod conditions;
+pub mod conflict;
 #[cfg(feature = "train")]
 pub mod confusion;
-#[cfg(feature = "train")]
-pub mod crowd;
 #[cfg(feature = "train")]
 pub mod davenet;
 #[cfg(feature = "train")]
 pub mod device;
 #[cfg(feature = "train")]
-pub mod evaluate;
+pub mod embeddings;
 #[cfg(feature = "train")]
-pub mod evidence;
+pub mod encoder_runs;
+#[cfg(feature = "train")]
+pub mod evaluate;
 #[cfg(feature = "train")]
 pub mod export;
 #[cfg(feature = "train")]
 pub mod features;
+#[cfg(feature = "train")]
+pub mod figure;
 #[cfg(feature = "train")]
 pub mod finetune;
 #[cfg(feature = "train")]
@@ -74,11 +80,11 @@ pub mod int8;
 #[cfg(feature = "train")]
 pub mod labelled;
 #[cfg(feature = "train")]
-pub mod misled;
-#[cfg(feature = "train")]
 pub mod net;
 #[cfg(feature = "train")]
 pub mod objective;
+#[cfg(feature = "train")]
+pub mod opened_bundle;
 #[cfg(all(feature = "train", feature = "capture"))]
 pub mod pairs;
 #[cfg(all(test, feature = "train"))]
@@ -94,6 +100,10 @@ pub mod refused;
 #[cfg(feature = "train")]
 pub mod samples;
 #[cfg(feature = "train")]
+pub mod sentences;
+#[cfg(feature = "train")]
+pub mod subgroups;
+#[cfg(feature = "train")]
 pub mod synthetic;
 #[cfg(feature = "train")]
-pub mod words;
+pub mod wire_labels;

@@ -1,4 +1,4 @@
-//! The nets. Each has one `forward`, for training, evaluation and export alike.
+//! Networks. Each has one `forward` for training, evaluation and export.
 
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -63,23 +63,25 @@ pub struct BlockShape {
 pub enum Halving {
     /// The first convolution has stride 2.
     Stride,
-    /// The largest of each 2x2 comes first. The ONNX exporter takes no padded stride on an axis that varies.
+    /// The largest of each 2x2 comes first. The ONNX exporter takes no padded stride on an axis
+    /// that varies.
     MaxPool,
 }
 
-/// What becomes of each channel's values after the last block.
+/// Pooling of each channel's values after the last block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
     Mean,
-    /// And their standard deviation beside it (statistics pooling, Snyder et al. 2018): how much a voice moves.
+    /// Mean and standard deviation (statistics pooling, Snyder et al. 2018): the deviation measures
+    /// the voice's variation.
     MeanAndDeviation,
 }
 
 /// Added to a variance before its root.
 const LEAST_VARIANCE: f64 = 1e-4;
 
-/// Two 3x3 convolutions beside a shortcut (He et al. 2015).
+/// Two 3x3 convolutions with a shortcut (He et al. 2015).
 #[derive(Module, Debug)]
 struct Block {
     pool: Option<MaxPool2d>,
@@ -131,12 +133,12 @@ pub struct EncoderShape {
     /// Padding of the stem's rows and columns.
     pub stem_padding: [usize; 2],
     pub blocks: Vec<BlockShape>,
-    /// How those blocks halve the axes that do.
+    /// How blocks halve their axes.
     pub halving: Halving,
-    /// Rows that are left after the last block and are then joined by one convolution as tall as they are; 0: they are averaged.
-    /// For a spectrogram, whose rows are not alike as a picture's are.
+    /// Rows that are left after the last block, joined by one convolution of that height; 0: they
+    /// are averaged. For spectrograms: their rows are frequencies, which are not interchangeable.
     pub join_rows: usize,
-    /// What is left is pooled to.
+    /// Pooling of the remaining values.
     pub pooling: Pooling,
     /// Length of the embedding.
     pub dim: usize,
@@ -144,7 +146,8 @@ pub struct EncoderShape {
     pub dropout: f64,
 }
 
-/// A residual net over one plane: `[batch, 1, rows, columns]` to an embedding and logits. Any number of columns.
+/// A residual net over one plane: `[batch, 1, rows, columns]` to an embedding and logits. Any
+/// number of columns.
 #[derive(Module, Debug)]
 pub struct Encoder {
     stem: NormedConv,
@@ -198,7 +201,7 @@ impl Encoder {
 
     /// `[batch, 1, rows, columns]` to the embedding `[batch, dim]` and logits `[batch, classes]`.
     ///
-    /// The embedding is linear in what was pooled.
+    /// The embedding is a linear function of the pooled values.
     pub fn forward(&self, x: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
         let mut x = relu(self.stem.forward(x));
         for block in &self.blocks {
@@ -230,7 +233,8 @@ impl Encoder {
         self
     }
 
-    /// Multiplications and additions of one forward pass, each counted as one operation; convolutions and linear layers only.
+    /// Multiplications and additions of one forward pass, each counted as one operation;
+    /// convolutions and linear layers only.
     pub fn operations(
         shape: &EncoderShape,
         classes: usize,
@@ -281,7 +285,7 @@ impl Encoder {
     }
 }
 
-/// How many values are pooled of so many channels.
+/// The number of pooled values for a number of channels.
 fn pooled(shape: &EncoderShape, channels: usize) -> usize {
     if shape.pooling == Pooling::MeanAndDeviation {
         2 * channels
@@ -308,11 +312,13 @@ impl Branch {
     }
 }
 
-/// The fusion head: evidence of face, voice and words, each gated by its presence and weighed, added.
+/// The fusion head: evidence of face, voice and words, each gated by its presence and weighed,
+/// added.
 ///
-/// The sum is the product of the experts' likelihoods, which is the right fusion where modalities are independent given the label.
-/// So they are in what we train on: faces, voices and words of different people, joined by label. Labels are drawn alike often, so that
-/// the sum holds no prior; where the last modality (words) is alone, [`Head::with_prior`] adds one.
+/// The sum is the product of the experts' likelihoods: the right fusion if modalities are
+/// independent given the label. So they are in the training data: faces, voices and words of
+/// different people, joined by label. Labels are drawn uniformly, so the sum holds no prior; where
+/// the last modality (words) is alone, [`Head::with_prior`] adds one.
 #[derive(Module, Debug)]
 pub struct Head {
     branches: Vec<Branch>,
@@ -333,7 +339,8 @@ impl Head {
         }
     }
 
-    /// Embeddings `[batch, dim]` and presence `[batch, modalities]` of 0 and 1 to logits `[batch, labels]`.
+    /// Embeddings `[batch, dim]` and presence `[batch, modalities]` of 0 and 1 to logits `[batch,
+    /// labels]`.
     ///
     /// An absent modality adds exactly nothing, whatever its embedding is.
     pub fn forward(&self, embeddings: Vec<Tensor<2>>, presence: Tensor<2>) -> Tensor<2> {
@@ -345,7 +352,8 @@ impl Head {
             .map(|(branch, embedding)| branch.forward(embedding))
             .collect();
         let labels = evidence[0].dims()[1];
-        // A column of `presence` as wide as the labels: a product with a constant, since the ONNX exporter takes no slices.
+        // A column of `presence` as wide as the labels: a product with a constant, since the ONNX
+        // exporter takes no slices.
         let column = |picked: usize| {
             let ones: Vec<f32> = (0..modalities * labels)
                 .map(|i| if i / labels == picked { 1.0 } else { 0.0 })
@@ -373,7 +381,8 @@ impl Head {
         }
     }
 
-    /// The same head with each modality's evidence multiplied by a factor (calibration on held-out data).
+    /// The same head with each modality's evidence multiplied by a factor (calibration on held-out
+    /// data).
     pub fn weighed(mut self, factors: &[f32]) -> Self {
         for (branch, factor) in self.branches.iter_mut().zip(factors.iter().copied()) {
             branch.logits.weight = branch.logits.weight.clone().map(|w| w.mul_scalar(factor));
@@ -386,14 +395,14 @@ impl Head {
         self
     }
 
-    /// The same head with `prior` added to one modality's evidence, wherever that is there.
+    /// The same head with `prior` added to one modality's evidence where it is present.
     pub fn with_prior_of(mut self, modality: usize, prior: &[f32], device: &Device) -> Self {
         let linear = &mut self.branches[modality].logits;
         linear.bias = linear.bias.clone().map(|bias| add_row(bias, prior, device));
         self
     }
 
-    /// The same head, whose logits get `prior` added where only the last modality is there.
+    /// The same head; its logits get `prior` added where only the last modality is present.
     pub fn with_prior(mut self, prior: &[f32], device: &Device) -> Self {
         let row = Tensor::from_data(TensorData::new(prior.to_vec(), [1, prior.len()]), device);
         self.prior = Some(Param::from_tensor(row).set_require_grad(false));

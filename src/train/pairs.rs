@@ -13,11 +13,11 @@ use crate::labels::{RAVDESS, label_index};
 use crate::preprocess::{LogMel, normalise};
 use crate::train::data::Media;
 use crate::train::data::ravdess::Take;
+use crate::train::embeddings::EmbeddingPair;
+use crate::train::encoder_runs::encode_faces;
 use crate::train::encoders::SetFiles;
 use crate::train::extract::{ClipSink, Playback, Shown};
-use crate::train::finetune::encode_faces;
 use crate::train::fit::{device, tensor, values};
-use crate::train::fusion::Pair;
 use crate::train::net::Encoder;
 use crate::train::recipe::Recipe;
 
@@ -31,7 +31,7 @@ pub struct PairedClip {
     pub hops: Vec<PairedHop>,
 }
 
-/// What a window holds where it has both a face and a voice.
+/// Content of a window that has both a face and a voice.
 #[derive(Clone, Debug)]
 pub struct PairedHop {
     /// Each face's number within the recording, its crop, and its weight in the window's mean.
@@ -80,7 +80,7 @@ fn parse(stem: &str) -> Option<(usize, Option<u32>)> {
 /// preprocessing.
 ///
 /// # Errors
-/// Where the material has no such folder, or a recording cannot be played.
+/// If the material has no such folder, or a recording cannot be played.
 pub fn read(recipe: &Recipe) -> anyhow::Result<Vec<PairedClip>> {
     let files = SetFiles::of_stages(
         recipe.window,
@@ -154,7 +154,7 @@ pub fn embed(
     face: &Encoder,
     voice: &Encoder,
     clip: &PairedClip,
-) -> anyhow::Result<Vec<Pair>> {
+) -> anyhow::Result<Vec<EmbeddingPair>> {
     let settings = &recipe.face.preprocessing;
     let mel = LogMel::new(&recipe.voice.preprocessing);
     let mut known: HashMap<u64, Vec<f32>> = HashMap::new();
@@ -175,11 +175,11 @@ pub fn embed(
             }
             let (spectrogram, frames) = mel.compute(&hop.samples);
             let shape = [1, 1, recipe.voice.preprocessing.mels, frames];
-            let heard = voice.forward(tensor(spectrogram, shape, &device())).0;
-            Ok(Pair {
+            let embedding = voice.forward(tensor(spectrogram, shape, &device())).0;
+            Ok(EmbeddingPair {
                 label: clip.label,
                 face: mean,
-                voice: values(heard)?,
+                voice: values(embedding)?,
             })
         })
         .collect()

@@ -5,10 +5,10 @@
 
 use crate::labels::LABELS;
 use crate::preprocess::normalise;
-use crate::train::calibrate::Judged;
+use crate::train::calibrate::LabelledLogits;
 use crate::train::data::Part;
 use crate::train::data::fer::{self, LabelledCrop};
-use crate::train::finetune::encode_faces;
+use crate::train::encoder_runs::encode_faces;
 use crate::train::net::Encoder;
 use crate::train::recipe::Recipe;
 
@@ -23,28 +23,28 @@ pub struct Strength {
 }
 
 /// Accuracy that better recall of rare labels may cost.
-const FOR_THE_RARE: f64 = 0.005;
+const MOST_ACCURACY_LOST: f64 = 0.005;
 
-/// Selects one of eleven prior strengths: the best mean recall among those whose accuracy is within
-/// 0.005 of the best. `judge` gives the predictions at a strength.
+/// Selects one of eleven prior strengths: the best mean recall among those with an accuracy within
+/// 0.005 of the best. `evaluate` gives the predictions at a strength.
 pub fn prior_strength(
-    mut judge: impl FnMut(f32) -> anyhow::Result<Judged>,
+    mut evaluate: impl FnMut(f32) -> anyhow::Result<LabelledLogits>,
 ) -> anyhow::Result<Strength> {
     let tried = (0..=10)
         .map(|tenths| {
             let of_prior = tenths as f32 / 10.0;
-            let judged = judge(of_prior)?;
+            let predictions = evaluate(of_prior)?;
             Ok(Strength {
                 of_prior,
-                accuracy: judged.accuracy(),
-                recall: judged.recall(),
+                accuracy: predictions.accuracy(),
+                recall: predictions.recall(),
             })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let best = tried.iter().map(|one| one.accuracy).fold(0.0, f64::max);
     let permitted = tried
         .into_iter()
-        .filter(|one| one.accuracy >= best - FOR_THE_RARE);
+        .filter(|one| one.accuracy >= best - MOST_ACCURACY_LOST);
     Ok(permitted
         .max_by(|a, b| a.recall.total_cmp(&b.recall))
         .expect("the best is within its own bound"))
@@ -81,7 +81,7 @@ pub fn strength_for(
         let added = times(shares, strength - held);
         let rows = clear.iter().flat_map(|(row, _)| row.iter().zip(&added));
         let truth = clear.iter().map(|(_, truth)| *truth).collect();
-        Ok(Judged::new(
+        Ok(LabelledLogits::new(
             labels,
             rows.map(|(l, a)| l + a).collect(),
             truth,
@@ -120,25 +120,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_strengths_near_the_best_accuracy_the_one_that_finds_most_labels_is_taken() {
+    fn near_the_best_accuracy_the_best_recall_is_taken() {
         // 10 of 1,000 rows have the rare label: a weaker prior finds more of them and loses others.
-        let judge = |of_prior: f32| {
+        let evaluate = |of_prior: f32| {
             let found = ((1.0 - of_prior) * 10.0).round() as usize;
             let lost = found * found * 2 / 5;
             let row = |answer: usize| if answer == 1 { [0.0, 1.0] } else { [1.0, 0.0] };
             let rows =
                 (0..1000).map(|i| row(usize::from(i < found || (10..10 + lost).contains(&i))));
             let truth = (0..1000).map(|i| usize::from(i < 10)).collect();
-            Ok(Judged::new(2, rows.flatten().collect(), truth))
+            Ok(LabelledLogits::new(2, rows.flatten().collect(), truth))
         };
-        let chosen = prior_strength(judge).unwrap();
+        let chosen = prior_strength(evaluate).unwrap();
         // Found minus lost: 0, 1, 1, 0, -2, -5; four found is within 0.005 of the best accuracy.
         assert!((chosen.of_prior - 0.6).abs() < 1e-6, "{chosen:?}");
         assert!((chosen.accuracy - 0.988).abs() < 1e-9, "{chosen:?}");
     }
 
     #[test]
-    fn a_prior_that_logits_hold_already_is_not_added_twice() {
+    fn a_prior_in_the_logits_is_not_added_twice() {
         // The prior favours label 0; the evidence of the second row favours 1.
         let (shares, seen) = (
             log_shares(&[800.0, 200.0]),

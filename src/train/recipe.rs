@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::manifest::{AudioPreprocessing, FacePreprocessing, WindowRule};
 use crate::modality::Modality;
 use crate::train::data::ravdess;
-use crate::train::data::voices::Corpus;
+use crate::train::data::speech_clip::Corpus;
 use crate::train::net::EncoderShape;
 use crate::train::refused::Refused;
 
-/// What a recipe is for.
+/// The command that a recipe is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecipeKind {
     /// The default bundle's encoders and head: [`Recipe`], which has no key `kind`.
@@ -23,7 +23,7 @@ pub enum RecipeKind {
 }
 
 impl RecipeKind {
-    /// Who takes such a recipe.
+    /// The command that takes such a recipe.
     fn takers(self) -> &'static str {
         match self {
             RecipeKind::Bundle => "finetune without --store and export without --run",
@@ -38,7 +38,7 @@ impl RecipeKind {
     }
 }
 
-/// A recipe's text, and what it is for where it says so.
+/// A recipe's text, and its kind if it states one.
 fn open(path: &Path) -> anyhow::Result<(String, Option<RecipeKind>)> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("recipe {} cannot be read", path.display()))?;
@@ -87,7 +87,7 @@ pub fn check(path: &Path, faults: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What cannot be meant of AdamW's keys, one sentence each; `table` is where they stand, with its dot.
+/// Faults of AdamW's keys, one sentence each; `table` is their table's name, with its dot.
 pub fn optimizer_faults(table: &str, learning_rate: f64, weight_decay: f32) -> Vec<String> {
     let mut faults = Vec::new();
     if !(learning_rate > 0.0 && learning_rate.is_finite()) {
@@ -103,7 +103,7 @@ pub fn optimizer_faults(table: &str, learning_rate: f64, weight_decay: f32) -> V
     faults
 }
 
-/// What cannot be meant of a choice of modalities, one sentence each.
+/// Faults of a choice of modalities, one sentence each.
 pub fn modality_faults(modalities: &[Modality]) -> Vec<String> {
     let mut faults = Vec::new();
     if modalities.is_empty() {
@@ -128,11 +128,12 @@ pub struct Recipe {
     /// The bundle's name.
     pub name: String,
     pub seed: u64,
-    /// Where FER2013, RAVDESS and MELD's tables lie, as their manifest describes; `$EXPRESSD_MATERIAL` goes first.
+    /// Where FER2013, RAVDESS and MELD's tables lie, as their manifest describes;
+    /// `$EXPRESSD_MATERIAL` goes first.
     pub material: PathBuf,
     /// Checkpoints, outside of version control.
     pub runs: PathBuf,
-    /// Where `export` writes.
+    /// The folder that `export` writes.
     pub bundle: PathBuf,
     pub window: WindowRule,
     pub face: FaceRecipe,
@@ -163,29 +164,33 @@ pub struct FaceRecipe {
     /// Beta distribution's parameter for mixing pairs of pictures; 0: no mixing.
     pub mixup: f64,
     pub fit: FitSettings,
-    /// Smaller pictures to begin with.
+    /// Smaller pictures in the first epochs.
     pub early: Option<EarlyEpochs>,
-    /// Generations that follow, each of which learns from the one before.
+    /// Distillation rounds after the first training, in order.
     #[serde(default)]
-    pub again: Vec<Again>,
+    pub distillation: Vec<DistillationRound>,
 }
 
-/// Another generation: the judgement of those before of each picture (the mean over the last of each shape) stands beside the picture's
-/// votes (Furlanello et al. 2018, born-again networks). Of labels as noisy as FER2013's a part is
-/// then overruled. It begins with the weights of the last generation of its own shape, or at random
-/// where it is the first of that shape.
+/// A distillation round: the face encoder is trained again, with predictions of the generations
+/// before mixed into the targets (Furlanello et al. 2018, born-again networks).
+///
+/// The teacher is the mean over the last generation of each shape. With labels as noisy as
+/// FER2013's it corrects part of them. The encoder begins with the weights of the last generation
+/// of its own shape, or at random if there is none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Again {
-    /// How much of a target is that judgement, 0 to 1; the rest are the votes.
-    pub judged: f32,
-    /// A network of another shape, larger for instance, which only teaches the next one (Hinton et al. 2015); the last generation has none.
+pub struct DistillationRound {
+    /// Weight of the teacher's predictions in a target, 0 to 1; the rest are the votes.
+    pub teacher_weight: f32,
+    /// A network of another shape, larger for instance, that only teaches the next round (Hinton et
+    /// al. 2015). The last round has none.
     pub shape: Option<EncoderShape>,
     pub early: Option<EarlyEpochs>,
     pub fit: FitSettings,
 }
 
-/// The first epochs see smaller pictures: most is learnt from those at a part of the work (Tan and Le 2021, progressive learning).
+/// Smaller pictures in the first epochs, which cost less for most of the progress (progressive
+/// learning, Tan and Le 2021).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyEpochs {
@@ -220,8 +225,9 @@ pub struct HeadRecipe {
     pub hidden: usize,
     /// Augmented views of each picture and clip that embeddings are taken of.
     pub views: usize,
-    /// Share of the training rows that show one modality alone; the others are spread over all seven subsets. Beside a face and a voice
-    /// words have little left to explain, so they learn where they are alone.
+    /// Share of the training rows with a single modality; the others are spread over all seven
+    /// subsets. With a face and a voice, words have little left to explain, so they are mostly
+    /// learnt where they are alone.
     pub alone: f64,
     /// Share of training rows with face and voice that come from one person at one moment, if such
     /// recordings exist; the other rows are joined by label.
@@ -264,13 +270,14 @@ impl FitSettings {
     }
 }
 
-/// Which epoch's weights a run gives.
+/// The epoch of a run's final weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
-    /// Those that do best on the selection data.
+    /// The weights that are best on the selection data.
     Best,
-    /// The last: where the selection data is so little that the best of many epochs is the luckiest.
+    /// The last: where the selection data is so little that the best of many epochs is the
+    /// luckiest.
     Last,
 }
 
@@ -286,37 +293,38 @@ impl Recipe {
 
     /// Everything that cannot be meant, one sentence each.
     fn faults(&self) -> Vec<String> {
-        let again = self
+        let rounds = self
             .face
-            .again
+            .distillation
             .iter()
-            .map(|again| ("face.again.fit.", &again.fit));
+            .map(|round| ("face.distillation.fit.", &round.fit));
         let all = [
             ("face.fit.", &self.face.fit),
             ("voice.fit.", &self.voice.fit),
             ("head.fit.", &self.head.fit),
         ]
         .into_iter()
-        .chain(again);
+        .chain(rounds);
         let mut faults: Vec<String> = all.flat_map(|(table, fit)| fit.faults(table)).collect();
         let mut fault = |wrong: bool, text: &str| faults.extend(wrong.then(|| text.to_owned()));
-        for again in &self.face.again {
+        for round in &self.face.distillation {
             fault(
-                !(0.0..=1.0).contains(&again.judged),
+                !(0.0..=1.0).contains(&round.teacher_weight),
                 &format!(
-                    "face.again.judged is {}, permitted are 0 to 1",
-                    again.judged
+                    "face.distillation.teacher_weight is {}, permitted are 0 to 1",
+                    round.teacher_weight
                 ),
             );
         }
-        let teaches_nobody = self
+        let is_unused_teacher = self
             .face
-            .again
+            .distillation
             .last()
             .is_some_and(|last| last.shape.is_some());
         fault(
-            teaches_nobody,
-            "the last face.again has a shape of its own, and the bundle takes face.shape: add a generation that learns from it",
+            is_unused_teacher,
+            "the last face.distillation has a shape of its own, and the bundle takes face.shape: \
+             add a generation that learns from it",
         );
         fault(
             !(0.0..1.0).contains(&self.words.goemotions),
@@ -342,7 +350,8 @@ impl Recipe {
         });
         fault(
             select.is_empty() || !in_range,
-            "voice.calibration_actors takes actors of RAVDESS, 1 to 24, other than 18 to 21, who report",
+            "voice.calibration_actors takes actors of RAVDESS, 1 to 24, other than 18 to 21, who \
+             report",
         );
         let mixups = [("face", self.face.mixup), ("voice", self.voice.mixup)];
         for (table, mixup) in mixups {
@@ -378,122 +387,4 @@ impl Recipe {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_recipe_is_valid_and_misspelt_keys_are_refused() {
-        let path = crate::testing::project("config/train/default.toml");
-        let recipe = Recipe::read(&path).unwrap();
-        assert_eq!(recipe.name, "default");
-        let folder = tempfile::tempdir().unwrap();
-        let misspelt = folder.path().join("recipe.toml");
-        std::fs::write(
-            &misspelt,
-            std::fs::read_to_string(&path)
-                .unwrap()
-                .replace("seed =", "sead ="),
-        )
-        .unwrap();
-        assert!(format!("{:#}", Recipe::read(&misspelt).unwrap_err()).contains("sead"));
-        let endless = folder.path().join("endless.toml");
-        std::fs::write(
-            &endless,
-            std::fs::read_to_string(&path)
-                .unwrap()
-                .replace("weight_decay =", "weight_decay = -1.0 #"),
-        )
-        .unwrap();
-        let error = Recipe::read(&endless).unwrap_err().to_string();
-        assert!(
-            error.contains("face.fit.weight_decay is -1, permitted are numbers from 0")
-                && error.contains("voice.fit.weight_decay"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn faces_are_learnt_from_votes_and_averages_and_mixtures_have_bounds() {
-        let mut recipe =
-            Recipe::read(&crate::testing::project("config/train/default.toml")).unwrap();
-        let votes = recipe.face_votes().unwrap();
-        assert_eq!(votes, recipe.material.join("faces/ferplus_votes.csv"));
-        recipe.face.votes = None;
-        assert_eq!(recipe.face_votes(), None);
-        assert!(recipe.faults().is_empty(), "{:?}", recipe.faults());
-        (recipe.face.fit.average, recipe.face.mixup) = (Some(1.0), -0.1);
-        let faults = recipe.faults().join("; ");
-        assert!(
-            faults.contains("face.fit.average is 1, permitted are 0 to below 1")
-                && faults.contains("face.mixup is -0.1, permitted are numbers from 0"),
-            "{faults}"
-        );
-    }
-
-    #[test]
-    fn the_last_generation_of_faces_is_of_the_bundles_shape() {
-        let mut recipe =
-            Recipe::read(&crate::testing::project("config/train/default.toml")).unwrap();
-        let larger = EncoderShape {
-            stem: 48,
-            ..recipe.face.shape.clone()
-        };
-        recipe.face.again = vec![Again {
-            judged: 0.5,
-            shape: Some(larger),
-            early: None,
-            fit: recipe.face.fit.clone(),
-        }];
-        assert!(
-            recipe
-                .faults()
-                .iter()
-                .any(|fault| fault.contains("add a generation that learns from it")),
-            "{:?}",
-            recipe.faults()
-        );
-        recipe.face.again.push(Again {
-            shape: None,
-            ..recipe.face.again[0].clone()
-        });
-        assert!(recipe.faults().is_empty(), "{:?}", recipe.faults());
-    }
-
-    #[test]
-    fn a_recipe_for_another_verb_is_called_that() {
-        let recipe = |name: &str| crate::testing::project(&format!("config/train/{name}.toml"));
-        let pretrain = |name| {
-            crate::train::pretrain::PretrainRecipe::read(&recipe(name))
-                .unwrap_err()
-                .to_string()
-        };
-        let finetune = |name| {
-            crate::train::classify::FinetuneRecipe::read(&recipe(name))
-                .unwrap_err()
-                .to_string()
-        };
-        assert!(
-            pretrain("linear")
-                .ends_with("is for finetune with --store; here one for pretrain is needed"),
-            "{}",
-            pretrain("linear")
-        );
-        assert!(
-            pretrain("default").contains("is for finetune without --store"),
-            "{}",
-            pretrain("default")
-        );
-        assert!(
-            finetune("con")
-                .ends_with("is for pretrain; here one for finetune with --store is needed"),
-            "{}",
-            finetune("con")
-        );
-        assert!(
-            Recipe::read(&recipe("con"))
-                .unwrap_err()
-                .to_string()
-                .contains("is for pretrain")
-        );
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! What a call came to, as an exit code: what its caller can mend is told apart from what fails while running.
+//! Exit codes: errors that the caller can mend are distinguished from failures at run time.
 
 use std::error::Error;
 use std::io::ErrorKind;
@@ -8,7 +8,8 @@ use crate::train::data::DataError;
 use crate::train::device::DeviceError;
 use crate::train::store::StoreError;
 
-/// Arguments or a recipe that cannot be meant; the text says which key or option, and what is permitted.
+/// Invalid arguments or an invalid recipe; the text names the key or option and its permitted
+/// values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(pub String);
@@ -50,7 +51,7 @@ mod tests {
     use crate::train::pretrain::PretrainRecipe;
 
     #[test]
-    fn what_the_caller_can_mend_has_codes_of_its_own() {
+    fn errors_of_the_caller_have_exit_codes_of_their_own() {
         let nowhere = Path::new("/there/is/no/such/folder");
         let list = crate::train::data::list("caer", nowhere, &Default::default())
             .map(|_| ())

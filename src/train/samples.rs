@@ -12,7 +12,7 @@ use crate::clip::SAMPLE_RATE_HZ;
 use crate::preprocess::{LogMel, normalise};
 use crate::train::augment::{mask_spectrogram, vary_crop, vary_spectrogram, vary_voice};
 use crate::train::data::fer::VotedCrop;
-use crate::train::data::voices::LabelledClip;
+use crate::train::data::speech_clip::LabelledClip;
 #[cfg(feature = "train-torch")]
 use crate::train::device::{is_torch, precision};
 #[cfg(feature = "train-torch")]
@@ -97,8 +97,8 @@ pub struct FaceBatches<'a> {
     /// The generation's.
     pub fit: &'a FitSettings,
     pub early: Option<EarlyEpochs>,
-    /// The generation before judges each crop `[crops, classes]`, and how much of a target that is.
-    pub judged: Option<(Vec<f32>, f32)>,
+    /// The teacher's probabilities, `[crops, classes]`, and their weight in a target.
+    pub teacher: Option<(Vec<f32>, f32)>,
     pub classes: usize,
     pub seed: u64,
 }
@@ -128,10 +128,12 @@ impl Batches<PlaneBatch> for FaceBatches<'_> {
                 let target = votes + smoothing * (1.0 / self.classes as f32 - votes);
                 targets.push(
                     weight
-                        * match &self.judged {
+                        * match &self.teacher {
                             None => target,
-                            Some((judged, share)) => {
-                                target + share * (judged[picked * self.classes + label] - target)
+                            Some((probabilities, weight)) => {
+                                target
+                                    + weight
+                                        * (probabilities[picked * self.classes + label] - target)
                             }
                         },
                 );
@@ -177,7 +179,8 @@ impl Batches<PlaneBatch> for VoiceBatches<'_> {
             self.seed,
             epoch,
         );
-        // Echoes, noise and spectra take longer than the step that learns from them: on all cores, each window with its own draws.
+        // Echoes, noise and spectra take longer than the training step, so they run on all cores;
+        // each window has its own generator.
         let seeds: Vec<u64> = (0..batch).map(|_| rng.random()).collect();
         let windows =
             order[index * batch..][..batch]
@@ -225,7 +228,7 @@ pub fn milliseconds(ms: u32) -> usize {
     ms as usize * SAMPLE_RATE_HZ as usize / 1000
 }
 
-/// Where a window of `length` may begin so that at least 0.6 s of it (or all that there is) is speech.
+/// A start for a window of `length` such that at least 0.6 s of it (or all the speech) is speech.
 pub fn random_start(clip: &LabelledClip, length: usize, rng: &mut StdRng) -> usize {
     let [first, last] = clip.speech;
     let needed = milliseconds(600).min(last - first).min(length);
@@ -236,7 +239,8 @@ pub fn random_start(clip: &LabelledClip, length: usize, rng: &mut StdRng) -> usi
     rng.random_range(low..=high)
 }
 
-/// What a whole clip is judged by: `length` samples every `hop` within speech; one, centred, where speech is shorter.
+/// The windows that a whole clip is evaluated by: `length` samples every `hop` within speech; one,
+/// centred, if speech is shorter.
 pub fn windows(clip: &LabelledClip, length: usize, hop: usize) -> Vec<&[f32]> {
     let [first, last] = clip.speech;
     let spoken = last - first;
@@ -251,8 +255,8 @@ pub fn windows(clip: &LabelledClip, length: usize, hop: usize) -> Vec<&[f32]> {
         .collect()
 }
 
-/// Windows as the daemon cuts them while somebody speaks: one every `hop` as soon as `least` samples of speech lie within; `length` long, or
-/// what there is since the recording's beginning.
+/// Windows as the daemon cuts them during speech: one every `hop` once they hold `least` samples of
+/// speech. They are `length` long, or as long as the recording so far.
 pub fn live_windows(clip: &LabelledClip, length: usize, hop: usize, least: usize) -> Vec<&[f32]> {
     let [first, last] = clip.speech;
     (first + least.min(last - first)..=last)

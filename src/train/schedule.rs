@@ -4,15 +4,16 @@ use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-/// A learning rate as a function of how far training is, so that a resumed run needs no state of it.
+/// A learning rate as a function of how far training is, so that a resumed run needs no state of
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RateSchedule {
     /// The base rate throughout.
     Constant,
     /// Per epoch: linear warm-up, then a cosine that restarts (`src/train/method.md` section d;
-    /// PyTorch's `SequentialLR` of `LinearLR` and
-    /// `CosineAnnealingWarmRestarts`, or with `decay` the reference's `CosineAnnealingWarmRestartsExpDecay`).
+    /// PyTorch's `SequentialLR` of `LinearLR` and `CosineAnnealingWarmRestarts`, or with `decay`
+    /// the reference's `CosineAnnealingWarmRestartsExpDecay`).
     WarmRestarts(WarmRestarts),
     /// Per step: linear warm-up, then one cosine to zero at the last step.
     WarmupCosine {
@@ -32,9 +33,10 @@ pub struct WarmRestarts {
     pub period_epochs: usize,
     /// Each period is this many times as long as the one before (`T_mult`).
     pub period_factor: usize,
-    /// What the cosine falls to (`eta_min`): a rate, not a share.
+    /// The rate at the cosine's end (`eta_min`): absolute, not a share.
     pub floor: f64,
-    /// The base rate is multiplied by this at each restart, down to the floor; 1 in `testing.yaml`, 0.75 in `defaults.yaml` (`gamma`).
+    /// The base rate is multiplied by this at each restart, down to the floor; 1 in `testing.yaml`,
+    /// 0.75 in `defaults.yaml` (`gamma`).
     pub decay: f64,
 }
 
@@ -90,7 +92,7 @@ impl RateSchedule {
         }
     }
 
-    /// What cannot be meant, one sentence each.
+    /// Faults of the schedule, one sentence each.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         match self {

@@ -1,8 +1,10 @@
-//! A generated multi-modal set with known latent classes: does self-supervision find what modalities share?
+//! A synthetic multi-modal data set with known latent classes, to test whether self-supervision
+//! finds the shared structure.
 //!
-//! Each clip has a class; what all its modalities show of it is `shared = centre(class) + spread`. Each modality adds a nuisance of its
-//! own, larger than the shared part and independent of the others', mixes both by a random matrix and bends the sum. So within one
-//! modality the nuisance is what varies most, and only across modalities does the class stand out.
+//! Each clip has a class; all its modalities share `shared = centre(class) + spread`. Each modality
+//! adds its own nuisance, which is larger than the shared part and independent of the others',
+//! mixes both by a random matrix and bends the sum. So within one modality the nuisance dominates
+//! the variance, and the class stands out only across modalities.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -12,19 +14,19 @@ use crate::train::data::{Split, Target};
 use crate::train::features::Features;
 use crate::train::store::{Entry, SCHEMA, StoreSpec, StoredEncoder};
 
-/// How the set is made.
+/// Settings of the synthetic set.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SyntheticSet {
     pub classes: usize,
     pub train: usize,
     pub select: usize,
     pub test: usize,
-    /// Length of what is shared, and of each modality's nuisance.
+    /// Dimension of the shared part, and of each modality's nuisance.
     pub shared: usize,
     pub nuisance: usize,
     /// Deviation of the nuisance; the centres' is 1.
     pub nuisance_scale: f32,
-    /// Deviation within a class of what is shared.
+    /// Deviation of the shared part within a class.
     pub spread: f32,
     pub seed: u64,
 }

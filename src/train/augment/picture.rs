@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use super::normal;
 use crate::clip::Crop;
 
-/// How a face is shown otherwise, drawn once and applied to one crop or to all of a clip.
+/// Variation of a face, drawn once and applied to one crop or to all of a clip.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CropVariation {
     flip: bool,
@@ -14,7 +14,8 @@ pub struct CropVariation {
     scale: f32,
     /// In shares of the side.
     shift: [f32; 2],
-    /// The head turned aside: how far the middle of the face moves, in shares of half the side; its edges stay.
+    /// The head turned aside: how far the middle of the face moves, in shares of half the side; its
+    /// edges stay.
     turn: Option<f32>,
     contrast: f32,
     brightness: f32,
@@ -40,7 +41,8 @@ struct Glare {
     light: f32,
 }
 
-/// Where eyes are in a cut face, in shares of its side, and how far a spot may lie from them.
+/// Position of the eyes in a face crop, in shares of its side, and the largest distance of a spot
+/// from them.
 const EYES: [[f32; 2]; 2] = [[0.32, 0.39], [0.68, 0.39]];
 const NEAR_EYE: f32 = 0.08;
 
@@ -48,7 +50,7 @@ const NEAR_EYE: f32 = 0.08;
 #[derive(Clone, Debug, PartialEq)]
 struct Erased {
     size: [f32; 2],
-    /// Of what is left beside it.
+    /// Position within the free space, as a share of it.
     place: [f32; 2],
     shade: f32,
 }
@@ -90,7 +92,8 @@ impl CropVariation {
         }
     }
 
-    /// `side` pixels wide; channels stay. `rng` gives the noise, where there is any: another one on each crop of a clip, as cameras have it.
+    /// Returns a crop of `side` pixels with the same channels. `rng` gives the noise, if any: a
+    /// different one for each crop of a clip, as with cameras.
     pub fn apply(&self, crop: &Crop, side: usize, rng: &mut StdRng) -> Crop {
         let channels = crop.channels;
         let size = side as f32;
@@ -118,7 +121,7 @@ impl CropVariation {
                 .map(|i| {
                     let (x, y) = ((i % side) as f32 - middle, (i / side) as f32 - middle);
                     let x = if self.flip { -x } else { x };
-                    // One cheek narrower, the other wider.
+                    // Narrows one cheek and widens the other.
                     let x = self
                         .turn
                         .map_or(x, |turn| x + turn * middle * (1.0 - (x / middle).powi(2)));
@@ -183,7 +186,7 @@ impl CropVariation {
 }
 
 impl Glare {
-    /// One near `eye`, three times out of four.
+    /// A spot near `eye`, with probability 3/4.
     fn draw(eye: [f32; 2], rng: &mut StdRng) -> Option<Glare> {
         rng.random_bool(0.75).then(|| Glare {
             centre: eye.map(|at| at + rng.random_range(-NEAR_EYE..NEAR_EYE)),
@@ -193,8 +196,10 @@ impl Glare {
     }
 }
 
-/// A face as another camera, pose or crop might have shown it: flip, shift up to 4 of 48 pixels, rotation up to 10 degrees, scale
-/// up to a tenth, half-profile (of a kind: the picture is bent, not the head turned), light on glasses, brightness, contrast, gamma and (in colour) tint, light from one side, blur, noise, and a rectangle erased. `side` pixels wide; channels stay.
+/// A face as another camera, pose or crop might have shown it: flip, shift up to 4 of 48 pixels,
+/// rotation up to 10 degrees, scale up to a tenth, half-profile (of a kind: the picture is bent,
+/// not the head turned), light on glasses, brightness, contrast, gamma and (in colour) tint, light
+/// from one side, blur, noise, and a rectangle erased. `side` pixels wide; channels stay.
 pub fn vary_crop(crop: &Crop, side: usize, rng: &mut StdRng) -> Crop {
     CropVariation::draw(rng).apply(crop, side, rng)
 }
@@ -278,7 +283,8 @@ mod tests {
                     - correlation(&varied, &other)
             })
             .collect();
-        // A dark camera and light from one side leave little of a picture, and still more than another one has.
+        // A dark camera and light from one side leave little of a picture, and still more than
+        // another one has.
         assert!(
             alike.iter().filter(|c| **c > 0.15).count() >= 36
                 && alike.iter().sum::<f64>() > 0.4 * 40.0,
@@ -287,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn colour_is_varied_as_grey_is_and_a_clips_crops_are_varied_alike() {
+    fn colour_varies_as_grey_and_a_clips_crops_vary_equally() {
         let grey = golden_crop(5, 0, 48, 1);
         let colour = Crop {
             size: 48,
@@ -314,7 +320,8 @@ mod tests {
                 (tinted.size, tinted.channels, tinted.pixels.len()),
                 (48, 3, 48 * 48 * 3)
             );
-            // Two pictures that differ by a constant differ by a constant afterwards: flips and shifts were the same.
+            // Two pictures that differ by a constant differ by a constant afterwards: flips and
+            // shifts were the same.
             let lighter = Crop {
                 pixels: grey.pixels.iter().map(|p| p / 2 + 20).collect(),
                 ..grey.clone()
@@ -344,7 +351,7 @@ mod tests {
         }
     }
 
-    /// Nothing is varied.
+    /// The identity.
     fn still() -> CropVariation {
         CropVariation {
             flip: false,
@@ -366,7 +373,7 @@ mod tests {
 
     #[test]
     fn a_turned_head_keeps_its_outline_and_shows_more_of_one_cheek() {
-        // A ramp from left to right: each value tells the column that it came from.
+        // A ramp from left to right: each value identifies its column.
         let ramp = Crop {
             size: 48,
             channels: 1,

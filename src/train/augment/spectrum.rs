@@ -5,16 +5,16 @@ use rand::rngs::StdRng;
 
 use super::normal;
 
-/// How far the mel axis is stretched, up or down.
+/// Largest stretch of the mel axis, up or down.
 const WARP: f32 = 0.12;
-/// Points of a microphone's curve, spread over the mels, and their deviation, in those of a
-/// normalised spectrogram: some 4 dB.
+/// Points of a microphone's frequency response, spread over the mels, and their deviation in units
+/// of a normalised spectrogram: some 4 dB.
 const CURVE: usize = 5;
 const CURVE_DEVIATION: f32 = 0.35;
 
-/// Of a normalised spectrogram `[mels, frames]`, row by row, the same words by a longer or shorter
-/// vocal tract (the mel axis stretched, Jaitly and Hinton 2013) through another microphone (a
-/// smooth curve over the mels is added, the same in every frame), normalised again.
+/// Varies a normalised spectrogram `[mels, frames]`, row-major. The vocal tract gets longer or
+/// shorter (the mel axis is stretched, Jaitly and Hinton 2013). A smooth curve over the mels is
+/// added as another microphone's response, the same in every frame. The result is normalised again.
 pub fn vary_spectrogram(values: &mut [f32], mels: usize, frames: usize, rng: &mut StdRng) {
     let warp = rng.random_range(1.0 - WARP..1.0 + WARP);
     let curve: [f32; CURVE] = std::array::from_fn(|_| CURVE_DEVIATION * normal(rng));
@@ -62,7 +62,7 @@ mod tests {
     use crate::model::golden::golden_samples;
 
     #[test]
-    fn what_is_varied_is_normalised_and_still_the_same_speech() {
+    fn varied_speech_is_normalised_and_similar() {
         let mut plain = golden_samples(1, 64 * 50);
         normalise(&mut plain);
         let likeness = |other: &[f32]| {

@@ -7,22 +7,23 @@ use rand::{Rng, SeedableRng};
 
 use super::noise;
 
-/// How a voice is heard otherwise, drawn once and applied to one stretch or to all of a recording.
+/// Variation of a voice, drawn once and applied to one window or to a whole recording.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VoiceVariation {
     speed: f32,
     room: Option<Room>,
     below_hz: Option<f32>,
     above_hz: Option<f32>,
-    /// Signal over noise in dB, and the noise's colour: from white to brownish, since rooms hum more than they hiss.
+    /// Signal over noise in dB, and the noise's colour: from white to brownish, since rooms hum
+    /// more than they hiss.
     noise: Option<(f32, f32)>,
     gain_db: f32,
-    /// Bits of each sample after companding (G.711 has eight): what a coarse codec leaves.
+    /// Bits of each sample after companding (G.711 has eight): a coarse codec.
     bits: Option<u32>,
 }
 
 thread_local! {
-    /// Keeps its plans: of the few sizes that there are each is made once.
+    /// Caches its plans: there are few sizes.
     static PLANNER: RefCell<realfft::RealFftPlanner<f32>> = RefCell::new(realfft::RealFftPlanner::new());
 }
 
@@ -33,12 +34,12 @@ struct Room {
     seconds: f32,
     /// The direct sound's energy over that of all echoes.
     direct_db: f32,
-    /// Of its echoes: a room stays the same all through a recording.
+    /// Seed of the echoes: the room is the same throughout a recording.
     seed: u64,
 }
 
 impl Room {
-    /// Adds the echoes of `samples`, by a product of spectra.
+    /// Adds echoes to `samples` by multiplying spectra.
     fn sound(&self, samples: &mut [f32]) {
         let rate = crate::clip::SAMPLE_RATE_HZ as f32;
         let mut rng = StdRng::seed_from_u64(self.seed);
@@ -114,7 +115,8 @@ impl VoiceVariation {
         }
     }
 
-    /// `length` samples of `clip` that begin near `start`; beyond its end it is silent. `rng` gives the noise.
+    /// `length` samples of `clip` that begin near `start`, silent beyond the clip's end. `rng`
+    /// gives the noise.
     pub fn apply(&self, clip: &[f32], start: usize, length: usize, rng: &mut StdRng) -> Vec<f32> {
         let mut samples: Vec<f32> = (0..length)
             .map(|i| {
@@ -156,8 +158,8 @@ impl VoiceVariation {
     }
 }
 
-/// Keeps so many bits of each sample's companded value (mu-law, mu = 255): quiet sounds lose as
-/// much of themselves as loud ones.
+/// Keeps `bits` bits of each sample's companded value (mu-law, mu = 255), so that the relative
+/// error is the same for quiet and loud sounds.
 fn compand(samples: &mut [f32], bits: u32) {
     const MU: f32 = 255.0;
     let steps = (1u32 << (bits - 1)) as f32;
@@ -168,13 +170,13 @@ fn compand(samples: &mut [f32], bits: u32) {
     }
 }
 
-/// A voice as another person, room or microphone might have given it: `length` samples of `clip` that begin near `start`, a little
-/// faster or slower (and so higher or lower), in a room, with gain, band limits and noise.
+/// Varies a voice: `length` samples of `clip` that begin near `start`, a little faster or slower
+/// (and so higher or lower), with room, gain, band limits and noise.
 pub fn vary_voice(clip: &[f32], start: usize, length: usize, rng: &mut StdRng) -> Vec<f32> {
     VoiceVariation::draw(rng).apply(clip, start, length, rng)
 }
 
-/// One pole.
+/// A one-pole low-pass filter.
 fn low_pass(samples: &mut [f32], cut_hz: f32) {
     let keep = (-std::f32::consts::TAU * cut_hz / crate::clip::SAMPLE_RATE_HZ as f32).exp();
     let mut state = 0.0;
@@ -184,7 +186,8 @@ fn low_pass(samples: &mut [f32], cut_hz: f32) {
     }
 }
 
-/// Masks bands of mels and stretches of time with the mean, which is 0 (SpecAugment, Park et al. 2019). `[mels, frames]`, row by row.
+/// Masks bands of mels and stretches of time with the mean, which is 0 (SpecAugment, Park et al.
+/// 2019). `[mels, frames]`, row by row.
 pub fn mask_spectrogram(values: &mut [f32], mels: usize, frames: usize, rng: &mut StdRng) {
     for _ in 0..rng.random_range(0..=2) {
         let height = rng.random_range(1..=(mels / 8).max(1));

@@ -1,8 +1,8 @@
 use super::*;
 
-/// Rows of two labels whose first is right in `right` of 100 cases, with the logit that a
-/// probability of `said` has.
-fn two(said: f64, right: usize) -> Judged {
+/// Rows of two labels. The first label is right in `right` of 100 cases; its logit corresponds to
+/// the probability `said`.
+fn two(said: f64, right: usize) -> LabelledLogits {
     let logit = (said / (1.0 - said)).ln() as f32;
     let mut logits = Vec::new();
     let mut truth = Vec::new();
@@ -16,18 +16,20 @@ fn two(said: f64, right: usize) -> Judged {
             truth.push(if i < right { side } else { 1 - side });
         }
     }
-    Judged::new(2, logits, truth)
+    LabelledLogits::new(2, logits, truth)
 }
 
 #[test]
 fn a_boast_is_cooled_to_the_truth() {
-    let judged = two(0.95, 70);
-    assert!((judged.accuracy() - 0.7).abs() < 1e-9 && (judged.recall() - 0.7).abs() < 1e-9);
-    assert!((judged.calibration_error(1.0) - 0.25).abs() < 1e-6);
-    let temperature = judged.temperature();
+    let predictions = two(0.95, 70);
+    assert!(
+        (predictions.accuracy() - 0.7).abs() < 1e-9 && (predictions.recall() - 0.7).abs() < 1e-9
+    );
+    assert!((predictions.calibration_error(1.0) - 0.25).abs() < 1e-6);
+    let temperature = predictions.temperature();
     // ln(0.95/0.05) / ln(0.7/0.3)
     assert!((temperature - 3.475).abs() < 0.01, "{temperature}");
-    assert!(judged.calibration_error(temperature) < 1e-3);
+    assert!(predictions.calibration_error(temperature) < 1e-3);
 }
 
 #[test]
@@ -45,7 +47,7 @@ fn several_labels_share_a_temperature() {
             && found.nll_after < found.nll_before,
         "{found:?}"
     );
-    // The same as one label of two, each item weighing the same.
+    // The same with one label of two, each item weighing the same.
     let rows: Vec<f32> = (0..10_000).flat_map(|_| [logit, 0.0]).collect();
     let one = calibrate(
         &names,
@@ -79,7 +81,7 @@ fn a_few_clips_take_no_temperature_to_extremes() {
         .unwrap()
         .temperature
     };
-    // All right or all wrong: the more clips say so, the further it goes.
+    // All right or all wrong: the temperature's distance grows with the number of clips.
     assert!(
         (0.5..0.95).contains(&of(4, 0)) && of(400, 0) < 0.35,
         "{} {}",
@@ -102,17 +104,17 @@ fn nll_is_the_reports() {
         Truth::Classes(vec![1, 0]),
         Truth::Labels(vec![true, false, true, false, false, true]),
     ] {
-        let judged =
-            Judgements::from_logits(names.clone(), logits.clone(), 1.7, truth.clone()).unwrap();
-        let tallied = Tallied::new(Marks::new(&judged, 0.0).tally(|_| 1));
-        let reported = Metric::named(judged.task(), "nll")
+        let predictions =
+            Predictions::from_logits(names.clone(), logits.clone(), 1.7, truth.clone()).unwrap();
+        let tallied = Tallied::new(Marks::new(&predictions, 0.0).tally(|_| 1));
+        let reported = Metric::named(predictions.task(), "nll")
             .unwrap()
             .compute(&tallied)
             .unwrap();
         assert!((log_loss(3, &logits, &truth, f64::from(1.7f32)) - reported).abs() < 1e-6);
     }
     let verdicts = verdicts(
-        &Judgements::from_logits(
+        &Predictions::from_logits(
             names,
             vec![0.0, 3.0, -3.0],
             1.0,
@@ -125,34 +127,38 @@ fn nll_is_the_reports() {
 
 #[test]
 fn rare_labels_weigh_as_much_as_common_ones() {
-    let judged = Judged::new(2, [[1.0, 0.0]; 10].concat(), [vec![0; 9], vec![1]].concat());
-    assert!((judged.accuracy() - 0.9).abs() < 1e-9);
-    assert!((judged.recall() - 0.5).abs() < 1e-9);
-    assert_eq!(judged.recalls(), [Some(1.0), Some(0.0)]);
+    let predictions =
+        LabelledLogits::new(2, [[1.0, 0.0]; 10].concat(), [vec![0; 9], vec![1]].concat());
+    assert!((predictions.accuracy() - 0.9).abs() < 1e-9);
+    assert!((predictions.recall() - 0.5).abs() < 1e-9);
+    assert_eq!(predictions.recalls(), [Some(1.0), Some(0.0)]);
 }
 
 #[test]
 fn shares_of_items_weigh_as_much_of_them() {
-    // One item that three of four annotators call 0, one that all call 1; both are answered 0 with
-    // 0.8.
+    // One item that three of four annotators label 0, and one that all label 1; both are predicted
+    // 0 with 0.8.
     let logit = 4f32.ln();
-    let judged = Judged::shared(
+    let predictions = LabelledLogits::shared(
         2,
         [logit, 0.0].repeat(3),
         vec![0, 1, 1],
         vec![0.75, 0.25, 1.0],
     );
-    assert_eq!((judged.count(), judged.sums()), (2, vec![0.75, 1.25]));
-    assert_eq!(judged.metric("f1_weighted"), None);
-    assert!((judged.accuracy() - 0.375).abs() < 1e-9);
-    assert_eq!(judged.recalls(), [Some(1.0), Some(0.0)]);
-    assert!((judged.recall() - 0.5).abs() < 1e-9);
+    assert_eq!(
+        (predictions.count(), predictions.sums()),
+        (2, vec![0.75, 1.25])
+    );
+    assert_eq!(predictions.metric("f1_weighted"), None);
+    assert!((predictions.accuracy() - 0.375).abs() < 1e-9);
+    assert_eq!(predictions.recalls(), [Some(1.0), Some(0.0)]);
+    assert!((predictions.recall() - 0.5).abs() < 1e-9);
     let loss = -(0.75 * 0.8f64.ln() + 1.25 * 0.2f64.ln()) / 2.0;
-    assert!((judged.as_counted().loss(1.0) - loss).abs() < 1e-6);
+    assert!((predictions.as_counted().loss(1.0) - loss).abs() < 1e-6);
 }
 
 #[test]
-fn it_abstains_where_less_than_half_is_right() {
+fn it_abstains_below_half_accuracy() {
     let at = |confidence: f64, right| Verdict {
         confidence,
         right,
@@ -166,7 +172,7 @@ fn it_abstains_where_less_than_half_is_right() {
             ]
         })
         .collect();
-    // One lucky answer far below does not count.
+    // A single right prediction far below does not count.
     verdicts.push(at(0.16, true));
     let threshold = abstain_threshold(&verdicts, 0.45);
     assert!((0.30..=0.34).contains(&threshold), "{threshold}");

@@ -1,24 +1,28 @@
-//! What a card says of voices that an encoder never met, and of a modality that is wrong.
+//! The card's sections on unseen speakers and corpora, and on conflicting modalities.
 
 use std::fmt::Write;
 
-use crate::train::evaluate::Figure;
+use crate::train::figure::Figure;
 
 /// Leave-speakers-out and leave-one-corpus-out, for the section on calibration.
-pub(super) fn strangers_section(figures: &[Figure]) -> anyhow::Result<String> {
+pub(super) fn unseen_speakers_section(figures: &[Figure]) -> anyhow::Result<String> {
     let mut text = String::new();
     if figures.is_empty() {
         return Ok(text);
     }
     writeln!(
         text,
-        "\nVoices of speakers and of corpora that an encoder never met (the bundle's own has met both corpora, so its figures on strangers of these \
-         are above). *Taught by RAVDESS alone* is the encoder that calibration uses; those of its speakers who calibrate are marked by their numbers. \
-         An answer counts by the wire's labels where a corpus lacks some of RAVDESS's, and labels that an encoder was not taught are left out.\n"
+        "\nVoices of speakers and of corpora that an encoder never met (the bundle's own has met \
+         both corpora, so its figures on strangers of these \
+         are above). *Taught by RAVDESS alone* is the encoder that calibration uses; those of its \
+         speakers who calibrate are marked by their numbers. \
+         An answer counts by the wire's labels where a corpus lacks some of RAVDESS's, and labels \
+         that an encoder was not taught are left out.\n"
     )?;
     writeln!(
         text,
-        "| what | n | classes | accuracy (95 % interval) | mean recall | calibration error | by chance alone | answered | right among answered |\n\
+        "| what | n | classes | accuracy (95 % interval) | mean recall | calibration error | by \
+         chance alone | answered | right among answered |\n\
          |---|---|---|---|---|---|---|---|---|"
     )?;
     for figure in figures {
@@ -42,8 +46,8 @@ pub(super) fn strangers_section(figures: &[Figure]) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// What a modality that is wrong and sure of it does, for the section on figures.
-pub(super) fn misled_section(figures: &[Figure]) -> anyhow::Result<String> {
+/// Effect of a wrong and confident modality, for the section on figures.
+pub(super) fn conflict_section(figures: &[Figure]) -> anyhow::Result<String> {
     let mut text = String::new();
     let misled = || {
         figures
@@ -55,12 +59,14 @@ pub(super) fn misled_section(figures: &[Figure]) -> anyhow::Result<String> {
     }
     writeln!(
         text,
-        "\nWhere one modality is wrong and sure of it (alone it names another label with a confidence of at least {}):\n",
-        crate::train::misled::SURE
+        "\nWhere one modality is wrong and sure of it (alone it names another label with a \
+         confidence of at least {}):\n",
+        crate::train::conflict::SURE
     )?;
     writeln!(
         text,
-        "| what | n | the other alone is right | fused is right | fused answer is the wrong one's | abstained |\n|---|---|---|---|---|---|"
+        "| what | n | the other alone is right | fused is right | fused answer is the wrong one's \
+         | abstained |\n|---|---|---|---|---|---|"
     )?;
     for (figure, misled) in misled() {
         writeln!(
@@ -76,24 +82,26 @@ pub(super) fn misled_section(figures: &[Figure]) -> anyhow::Result<String> {
 mod tests {
     use super::*;
     use crate::labels::LABELS;
-    use crate::train::calibrate::Judged;
-    use crate::train::evaluate::figure_of;
-    use crate::train::misled::Misled;
+    use crate::train::calibrate::LabelledLogits;
+    use crate::train::figure::ModalityConflict;
 
     #[test]
-    fn a_row_counts_the_classes_that_were_heard() {
-        let judged = Judged::new(
+    fn a_row_counts_the_classes_that_occur() {
+        let predictions = LabelledLogits::new(
             7,
             [[0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]; 2].concat(),
             vec![1, 2],
         );
-        let figure =
-            figure_of("voice encoder", &judged, &LABELS).with_confidence(&judged, 1.0, 0.2);
-        let text = strangers_section(std::slice::from_ref(&figure)).unwrap();
+        let figure = Figure::of("voice encoder", &predictions, &LABELS).with_confidence(
+            &predictions,
+            1.0,
+            0.2,
+        );
+        let text = unseen_speakers_section(std::slice::from_ref(&figure)).unwrap();
         assert!(text.contains("| voice encoder | 2 | 2 | 0.500 ("), "{text}");
         assert!(text.trim_end().ends_with("| 1.000 | 0.500 |"), "{text}");
-        assert_eq!(misled_section(std::slice::from_ref(&figure)).unwrap(), "");
-        let misled = Misled {
+        assert_eq!(conflict_section(std::slice::from_ref(&figure)).unwrap(), "");
+        let misled = ModalityConflict {
             wrong: "face".into(),
             follows: 0.25,
             abstained: 0.5,
@@ -103,11 +111,11 @@ mod tests {
             misled: Some(misled),
             ..figure
         };
-        let text = misled_section(&[figure]).unwrap();
+        let text = conflict_section(&[figure]).unwrap();
         assert!(
             text.contains("| 2 | 0.750 | 0.500 | 0.250 | 0.500 |"),
             "{text}"
         );
-        assert_eq!(strangers_section(&[]).unwrap(), "");
+        assert_eq!(unseen_speakers_section(&[]).unwrap(), "");
     }
 }

@@ -7,7 +7,7 @@ fn linear() -> FinetuneRecipe {
 }
 
 #[test]
-fn faults_are_told_with_key_value_and_what_is_permitted() {
+fn faults_name_key_value_and_permitted_range() {
     for learning_rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let faults = FinetuneRecipe {
             learning_rate,
@@ -52,7 +52,7 @@ fn labels_are_the_stores_by_their_new_names() {
 }
 
 #[test]
-fn a_run_that_another_process_trains_is_left_to_it() {
+fn a_run_in_training_is_locked() {
     let folder = tempfile::tempdir().unwrap();
     let run = RunFolder(folder.path().to_owned());
     let _other = run.lock().unwrap();

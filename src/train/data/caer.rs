@@ -1,7 +1,8 @@
 //! CAER (Lee et al. 2019): clips of television as `{train,validation,test}/<Class>/<clip>.avi`.
 //!
-//! Clips are numbered anew in every split, so an id outside `train` ends in its split: `Anger_0001`, `Anger_0001_validation`,
-//! `Anger_0001_test`. Who is seen is not told: groups are empty.
+//! Clips are numbered anew in every split, so an id outside `train` ends in its split:
+//! `Anger_0001`, `Anger_0001_validation`, `Anger_0001_test`. The actors are unknown: groups are
+//! empty.
 
 use std::path::Path;
 
@@ -15,7 +16,8 @@ pub const LABELS: [&str; 7] = [
     "anger", "disgust", "fear", "happy", "neutral", "sad", "surprise",
 ];
 
-const LAYOUT: &str = "{train,validation,test}/<Class>/<clip>.avi with the classes Anger, Disgust, Fear, Happy, Neutral, Sad and Surprise";
+const LAYOUT: &str = "{train,validation,test}/<Class>/<clip>.avi with the classes Anger, Disgust, \
+                      Fear, Happy, Neutral, Sad and Surprise";
 
 pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();

@@ -13,7 +13,8 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// Adds an item that was found `at` (a file, or a line of one). A second item of one id is a fault: the first stays.
+    /// Adds an item that was found `at` (a file, or a line of one). A second item with the same id
+    /// is a fault: the first stays.
     pub fn add(&mut self, item: Item, at: impl Into<String>) {
         match self.items.entry(item.id.clone()) {
             Entry::Vacant(entry) => {
@@ -34,12 +35,12 @@ impl Catalogue {
         });
     }
 
-    /// What was found wrong first.
+    /// The first fault found.
     pub fn first_fault(&self) -> Option<&Fault> {
         self.faults.first()
     }
 
-    /// Hands over what is wrong, as far as it is wanted, and nothing else.
+    /// Moves the wanted faults to another catalogue, and no items.
     pub fn hand_faults_to(self, other: &mut Catalogue, is_wanted: impl Fn(&Fault) -> bool) {
         other
             .faults

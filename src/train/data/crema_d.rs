@@ -4,7 +4,8 @@
 //! VideoFlash/1001_DFA_ANG_XX.flv     AudioWAV/1001_DFA_ANG_XX.wav      either, or both
 //! VideoDemographics.csv              optional: the actors
 //! ```
-//! Split by actor: 1001 to 1063 train, 1064 to 1077 select, 1078 to 1091 report. The label is what the actor was asked for, not the raters'.
+//! Split by actor: 1001 to 1063 train, 1064 to 1077 select, 1078 to 1091 report. The label is the
+//! instructed emotion, not the raters'.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -90,7 +91,7 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
         Some(path) => Some(read_actors(&path, &mut catalogue)?),
         None => None,
     };
-    // What there is of each take: picture and sound.
+    // The files of each take: picture and sound.
     let mut takes: BTreeMap<String, [Option<PathBuf>; 2]> = BTreeMap::new();
     let extensions: Vec<&str> = VIDEO.iter().chain(&AUDIO).copied().collect();
     for file in walk(root, &extensions, &mut catalogue)? {

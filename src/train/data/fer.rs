@@ -1,4 +1,5 @@
-//! FER2013 (Goodfellow et al. 2013): 48x48 grey faces as `fer2013/<split>/<class>/<file>.jpg` in a tar.xz.
+//! FER2013 (Goodfellow et al. 2013): 48x48 grey faces as `fer2013/<split>/<class>/<file>.jpg` in a
+//! tar.xz.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
@@ -21,7 +22,7 @@ pub struct LabelledCrop {
     /// The annotators' votes; a single vote for the label if no table was read.
     pub votes: Result<Votes, LeftOut>,
     pub part: Part,
-    /// Of what reports: Training has a picture of the same pixels, so it says nothing of pictures never met.
+    /// Report pictures only: Training has a picture with the same pixels, so it is not held out.
     pub is_copy: bool,
 }
 
@@ -47,14 +48,14 @@ pub fn voted(crops: &[LabelledCrop], part: Part) -> (Vec<VotedCrop>, BTreeMap<Le
     (found, left_out)
 }
 
-/// Of 256: how much of Training is held back to select.
+/// Share of Training that is held back for selection, of 256.
 const HELD_BACK: u8 = 26;
 
 /// Reads the whole archive, in the archive's order.
 ///
-/// The official Training split is divided by the hash of the pixels, so that copies of a picture (there are many) fall on one side;
-/// PublicTest is for the report, and those of its pictures that Training has too (280 of 3,589) are
-/// marked. `votes` is the annotators' table ([`VotesTable`]).
+/// The official Training split is divided by the hash of the pixels, so that copies of a picture
+/// (there are many) fall on one side. PublicTest is for the report; its pictures that Training has
+/// too (280 of 3,589) are marked. `votes` is the annotators' table ([`VotesTable`]).
 pub fn read(path: &Path, votes: Option<&Path>) -> anyhow::Result<Vec<LabelledCrop>> {
     let votes = votes.map(VotesTable::read).transpose()?;
     let file = std::fs::File::open(path).with_context(|| {
@@ -105,7 +106,8 @@ pub(crate) fn for_each_picture(
     Ok(())
 }
 
-/// Whether a picture of Training is held back to select: by its pixels, so that copies stay together.
+/// Whether a picture of Training is held back to select: by its pixels, so that copies stay
+/// together.
 pub(super) fn is_held_back(pixels: &[u8]) -> bool {
     Sha256::digest(pixels)[0] < HELD_BACK
 }
@@ -150,7 +152,7 @@ fn labelled(path: &Path, jpeg: &[u8], votes: Option<&VotesTable>) -> anyhow::Res
 mod tests {
     use super::*;
 
-    /// A JPEG of 48x48 whose brightness depends on `shade`.
+    /// A JPEG of 48x48 pixels with the brightness `shade`.
     fn jpeg(shade: u8) -> Vec<u8> {
         let picture = image::GrayImage::from_fn(48, 48, |x, y| {
             image::Luma([(shade as u32 * 3 + x * 2 + y) as u8])
@@ -199,7 +201,7 @@ mod tests {
         let selected = crops.iter().filter(|c| c.part == Part::Select).count();
         assert!((1..64).contains(&selected), "{selected} of 128 held back");
         assert_eq!((crops[128].label, crops[128].part), (1, Part::Report));
-        // One of those that report is among those that teach.
+        // One report picture is also a training picture.
         assert_eq!(
             crops.iter().map(|c| c.is_copy).collect::<Vec<_>>(),
             [vec![false; 128], vec![true, false]].concat()
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn votes_are_joined_by_split_and_file_and_what_has_none_is_counted() {
+    fn votes_are_joined_by_split_and_file_and_missing_ones_are_counted() {
         let names = ["Training_1", "Training_2", "Training_3"];
         let mut files: Vec<_> = (1..)
             .zip(names)
@@ -247,7 +249,7 @@ mod tests {
             voted(&crops, Part::Report).1,
             BTreeMap::from([(LeftOut::NoRow, 1)])
         );
-        // Without a table the label alone is what is said.
+        // Without a table only the label counts.
         let crops = read_tar(&tar_of(&files)[..], None).unwrap();
         assert!(crops.iter().all(|c| c.votes == Ok(Votes::sure(2))));
     }

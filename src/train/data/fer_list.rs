@@ -5,8 +5,9 @@
 //! fer2013*.tar.xz                                with the folders below in it
 //! fer2013/<split>/<class>/<file>.jpg             split: Training, PublicTest, PrivateTest (or train, test)
 //! ```
-//! The first of the three that is there is read. The root may be the table or the archive itself. A fixed tenth of Training, chosen by its
-//! pixels, selects; both tests report (see [`Options::public_test_selects`]). Who is seen is not told: groups are empty.
+//! The first of the three that is there is read. The root may be the table or the archive itself. A
+//! fixed tenth of Training, chosen by its pixels, selects; both tests report (see
+//! [`Options::public_test_selects`]). The persons are unknown: groups are empty.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +22,8 @@ pub const LABELS: [&str; 7] = [
     "angry", "disgust", "fear", "happy", "sad", "surprise", "neutral",
 ];
 
-const LAYOUT: &str = "fer2013.csv (emotion,pixels,Usage), a fer2013*.tar.xz, or <Training|PublicTest|PrivateTest>/<class>/<file>.jpg";
+const LAYOUT: &str = "fer2013.csv (emotion,pixels,Usage), a fer2013*.tar.xz, or \
+                      <Training|PublicTest|PrivateTest>/<class>/<file>.jpg";
 
 /// The table's faces are this wide and high.
 const SIZE: usize = 48;
@@ -191,7 +193,7 @@ fn list_folders(
     Ok(())
 }
 
-/// Adds one picture. Its id has its folders: a file's name alone is there twice in the published archive.
+/// Adds one picture. Its id includes its folders: the published archive has some file names twice.
 fn add(
     at: String,
     names: [&str; 3],
@@ -324,12 +326,16 @@ mod tests {
         assert_eq!(faults(&listing, "line 68", "is not an emotion"), 1);
         assert_eq!(faults(&listing, "line 69", "is not an emotion"), 1);
         assert_eq!(faults(&listing, "line 70", "\"Spare\" is none of"), 1);
-        let told = Options {
+        let options = Options {
             public_test_selects: true,
             ..Options::default()
         };
-        let listing =
-            super::super::list("fer2013", &tree.path().join("fer2013/fer2013.csv"), &told).unwrap();
+        let listing = super::super::list(
+            "fer2013",
+            &tree.path().join("fer2013/fer2013.csv"),
+            &options,
+        )
+        .unwrap();
         assert_eq!(held(&listing), ["PublicTest_64"]);
     }
 
@@ -415,7 +421,8 @@ mod tests {
             "{}",
             count(Split::Val)
         );
-        // The published counts of Training: angry 3995, disgust 436, fear 4097, happy 7215, sad 4830, surprise 3171, neutral 4965.
+        // The published counts of Training: angry 3995, disgust 436, fear 4097, happy 7215, sad
+        // 4830, surprise 3171, neutral 4965.
         let classes = |label| {
             listing
                 .items

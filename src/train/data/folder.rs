@@ -1,6 +1,7 @@
 //! Any folder of recordings, with a `labels.csv` or without.
 //!
-//! `labels.csv` lies at the root; its header is `file,label` and, as wanted, `split`, `group`, `text`, `start`, `end`:
+//! `labels.csv` lies at the root; its header is `file,label` and, as wanted, `split`, `group`,
+//! `text`, `start`, `end`:
 //!
 //! ```text
 //! file,label,split,group,text
@@ -8,18 +9,21 @@
 //! ben/007.wav,angry|surprised,test,ben,
 //! ```
 //! * `file` is a path below the root; pictures (`jpg`, `png`) are faces cut out already.
-//! * `label`: empty means not labelled. Labels are the words found, sorted. Where any cell holds several (`happy|surprised`) the task is
-//!   multi-label and every target is a vector of 0 and 1.
-//! * `split`: `train`, `val` or `test`; empty means train. Without the column whole groups (whole files, where there is no group) that have
-//!   a label are dealt out: 15 % of them to test, 15 % to val, in an order made of their names; with fewer than three all train.
+//! * `label`: empty means not labelled. Labels are the words found, sorted. Where any cell holds
+//!   several (`happy|surprised`) the task is multi-label and every target is a vector of 0 and 1.
+//! * `split`: `train`, `val` or `test`; empty means train. Without the column whole groups (whole
+//!   files, where there is no group) that have a label are assigned: 15 % of them to test, 15 % to
+//!   val, in an order made of their names; with fewer than three all train.
 //! * `start` and `end` are in seconds: the item is that part of the file.
 //!
-//! Every recording below the root that `labels.csv` does not name is an item to train on, without a label; so are all of them where there
-//! is no such file. The words beside a whole recording in `<name>.txt` (first line) or `<name>.align` (GRID's: start, end, word) are its
-//! text, unless `labels.csv` gives one.
+//! Every recording below the root that `labels.csv` does not name is an item to train on, without a
+//! label; so are all of them where there is no such file. The words beside a whole recording in
+//! `<name>.txt` (first line) or `<name>.align` (GRID's: start, end, word) are its text, unless
+//! `labels.csv` gives one.
 //!
-//! The daemon's own recordings (`recordings`) are such a folder, whether there are labels or not: `expressd` has no verb that records yet,
-//! and the events (`.jsonl`) that a replay writes beside a recording are passed over.
+//! The daemon's own recordings (`recordings`) are such a folder, whether there are labels or not:
+//! `expressd` has no verb that records yet, and the events (`.jsonl`) that a replay writes beside a
+//! recording are passed over.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
@@ -57,7 +61,7 @@ fn list_all(dataset: &'static str, root: &Path) -> Result<Listing, DataError> {
     catalogue.finish(dataset, &[], root, LAYOUT)
 }
 
-/// The recordings below the root that are not among those `named`, without labels.
+/// The recordings below the root that are not `named`, without labels.
 fn add_unnamed(
     root: &Path,
     named: &HashSet<PathBuf>,
@@ -83,12 +87,12 @@ fn add_unnamed(
         };
         catalogue.add(item, at);
     }
-    // What is wrong with a file that is named was said of its line.
+    // Faults of a named file are reported at its line.
     found.hand_faults_to(catalogue, |fault| !is_named(Path::new(&fault.at)));
     Ok(())
 }
 
-/// One path for one file, whatever links and dots lead to it.
+/// The same path for a file through all links and dots.
 fn canonical(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
 }
@@ -116,7 +120,7 @@ fn words_beside(recording: &Path) -> Option<String> {
     text.or_else(aligned).filter(|t| !t.is_empty())
 }
 
-/// A row whose labels are words still.
+/// A row with labels as text.
 struct Labelled {
     item: Item,
     file: PathBuf,
@@ -139,7 +143,8 @@ fn list_labelled(dataset: &'static str, root: &Path, path: &Path) -> Result<List
     let (mut rows, mut named, mut line_of) = (Vec::new(), HashSet::new(), HashMap::new());
     while let Some(row) = table.next(&mut catalogue)? {
         let at = table.at(row.line);
-        // A line with a fault names its recording all the same: it must not come back as one to train on.
+        // A line with a fault names its recording all the same: it must not come back as one to
+        // train on.
         named.insert(canonical(&root.join(row.get(columns.file))));
         let labelled = read_row(root, &columns, &row, at.clone()).and_then(|labelled| {
             let part = (
@@ -224,7 +229,7 @@ fn read_row(root: &Path, columns: &Columns, row: &Row, at: String) -> Result<Lab
     if !inside {
         return Err(format!("the file {name:?} is not a path below the folder"));
     }
-    // Without dots and doubled slashes, so that one file has one id.
+    // Without dots and doubled slashes, so that a file has one id.
     let below: PathBuf = Path::new(name)
         .components()
         .filter(|c| matches!(c, Component::Normal(_)))
@@ -308,8 +313,9 @@ fn read_row(root: &Path, columns: &Columns, row: &Row, at: String) -> Result<Lab
     })
 }
 
-/// Deals whole groups that have a label out: of every hundred 15 to test and 15 to val, at least one to each; none where there are fewer
-/// than three. What has no label stays with its group, so that nobody is met in training who is tested on.
+/// Assigns whole labelled groups to splits: of every hundred 15 to test and 15 to val, at least one
+/// to each; none if there are fewer than three. Items without a label stay with their group, so
+/// that no person is in training and test.
 fn deal_out(rows: &mut [Labelled]) {
     // Intervals of one file stay together.
     let key = |row: &Labelled| {
@@ -331,7 +337,7 @@ fn deal_out(rows: &mut [Labelled]) {
             key(row)
         }
     };
-    // The order comes of names alone, so that it is the same wherever the folder lies.
+    // The order depends on names only, so that it is independent of the folder's location.
     let mut order: Vec<(String, String)> = rows
         .iter()
         .filter(|r| !r.words.is_empty())

@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use crate::labels::{LABELS, label_index};
 use crate::train::data::Part;
 
-/// A comment, and what its annotators read in it.
+/// A comment and its annotators' emotions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sentence {
     pub text: String,
@@ -17,7 +17,7 @@ pub struct Sentence {
 }
 
 impl Sentence {
-    /// Its part in each label: alike in all that it has.
+    /// Its share of each label: equal for all its labels.
     pub fn shares(&self) -> [f32; LABELS.len()] {
         let mut shares = [0.0; LABELS.len()];
         for label in &self.labels {
@@ -79,7 +79,7 @@ pub fn read(folder: &Path, part: Part) -> anyhow::Result<Vec<Sentence>> {
     Ok(sentences)
 }
 
-/// Those of one label.
+/// Sentences with one label.
 pub fn of_one_label(sentences: Vec<Sentence>) -> Vec<Sentence> {
     let is_one = |sentence: &Sentence| sentence.labels.len() == 1;
     sentences.into_iter().filter(is_one).collect()
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_label_is_named_by_its_line() {
+    fn an_unknown_label_is_reported_with_its_line() {
         for (line, expected) in [
             ("Well.\t3\tid", "3 are not labels"),
             ("Well. 0 id", "expected"),

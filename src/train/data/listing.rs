@@ -1,19 +1,20 @@
-//! What a data set's loader says: items, their labels, and what is wrong with the copy on disk.
+//! A data set loader's result: items, their labels, and faults of the copy on disk.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// A data set as it lies on disk, listed and not yet read.
+/// The listing of a data set on disk, which is not read yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listing {
     /// The loader's name, as on the command line.
     pub dataset: String,
-    /// What [`Target`]s index. Empty: there are no labels.
+    /// The labels that [`Target`]s index. Empty: there are no labels.
     pub labels: Vec<String>,
     /// Sorted by id; ids are unique.
     pub items: Vec<Item>,
-    /// What is wrong with this copy: one entry per file, line or item that was left out, or that is doubtful. A fault is never an item too.
+    /// Faults of this copy: one entry per file, line or item that was left out or is doubtful. A
+    /// fault is never an item too.
     pub faults: Vec<Fault>,
 }
 
@@ -40,19 +41,20 @@ impl Listing {
     }
 }
 
-/// One recording, or one interval of one, or one picture.
+/// A recording, an interval of one, or a picture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
     /// Unique within the data set; the data set's own name for it where it has one
     /// (`src/train/method.md` a.2).
     pub id: String,
     pub split: Split,
-    /// Who is seen and heard (actor, speaker, channel): items of one group never stand on both sides of a split made here. Empty: unknown.
+    /// The recorded person (actor, speaker, channel): items of one group are never on both sides of
+    /// a split made here. Empty: unknown.
     pub group: String,
     pub media: Media,
     /// The part of the media that is the item, in seconds; `None`: all of it.
     pub interval: Option<[f64; 2]>,
-    /// What is said.
+    /// The transcript.
     pub text: Option<String>,
     /// `None`: not labelled.
     pub target: Option<Target>,
@@ -66,16 +68,16 @@ pub enum Split {
     Test,
 }
 
-/// Where the light and the sound are.
+/// The media of an item.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Media {
     /// A file with picture, sound, or both.
     Recording(PathBuf),
-    /// Picture and sound in two files that begin together.
+    /// Picture and sound in two files with a common start.
     Apart { video: PathBuf, audio: PathBuf },
-    /// One face, cut out already: a one-frame clip without sound.
+    /// A face crop: a one-frame clip without sound.
     Picture(Picture),
-    /// The data set gives words alone.
+    /// No media: words only.
     None,
 }
 
@@ -94,7 +96,8 @@ pub enum Picture {
 pub enum Target {
     /// Index in [`Listing::labels`].
     Class(usize),
-    /// One value per label (CMU-MOSEI: intensities 0 to 3; a label holds where its value is above 0).
+    /// One value per label (CMU-MOSEI: intensities 0 to 3; a label holds where its value is above
+    /// 0).
     Values(Vec<f32>),
 }
 
@@ -103,6 +106,6 @@ pub enum Target {
 pub struct Fault {
     /// The file or the id.
     pub at: String,
-    /// One sentence.
+    /// The fault in one sentence.
     pub what: String,
 }

@@ -4,8 +4,8 @@
 //! train_sent_emo.csv  dev_sent_emo.csv  test_sent_emo.csv        at the root, or in annotations/
 //! train_splits/dia0_utt0.mp4 …  dev_splits_complete/…  output_repeated_splits_test/…     (`final_videos_*` are others' cuts: passed over)
 //! ```
-//! Dialogues are numbered anew in every split, so ids and groups outside train end in their split: `dia0_utt0`, `dia0_utt0_dev`,
-//! `dia0_utt0_test`. A group is a dialogue.
+//! Dialogues are numbered anew in every split, so ids and groups outside train end in their split:
+//! `dia0_utt0`, `dia0_utt0_dev`, `dia0_utt0_test`. A group is a dialogue.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,10 @@ pub const LABELS: [&str; 7] = [
     "neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger",
 ];
 
-const LAYOUT: &str = "train_sent_emo.csv, dev_sent_emo.csv or test_sent_emo.csv (at the root or in annotations/), and train_splits/, dev_splits_complete/ and output_repeated_splits_test/ with dia<d>_utt<u>.mp4 (the tables suffice where words alone are asked for)";
+const LAYOUT: &str = "train_sent_emo.csv, dev_sent_emo.csv or test_sent_emo.csv (at the root or in \
+                      annotations/), and train_splits/, dev_splits_complete/ and \
+                      output_repeated_splits_test/ with dia<d>_utt<u>.mp4 (the tables suffice \
+                      where words alone are asked for)";
 
 struct Part {
     table: &'static str,
@@ -176,7 +179,7 @@ fn by_lower_name(folder: &Path) -> HashMap<String, PathBuf> {
         .collect()
 }
 
-/// The file has apostrophes of three kinds, one of them Windows-1252's 0x92 taken for a code point.
+/// The file has three kinds of apostrophes; one is Windows-1252's 0x92 as a code point.
 fn words(utterance: &str) -> String {
     utterance
         .replace(['\u{91}', '\u{92}', '‘', '’'], "'")
@@ -189,7 +192,8 @@ mod tests {
     use super::super::testing::{Tree, faults, ids, item};
     use super::*;
 
-    const HEADER: &str = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime";
+    const HEADER: &str = "Sr \
+                          No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime";
 
     fn table(rows: &[(&str, &str, &str, &str)]) -> String {
         let line = |(text, emotion, d, u): &(&str, &str, &str, &str)| {
@@ -204,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn splits_are_read_with_their_media_and_what_is_broken_is_a_fault() {
+    fn splits_are_read_with_their_media_and_broken_media_are_faults() {
         let tree = Tree::new(&[
             "train_splits/dia0_utt0.mp4",
             "train_splits/dia125_utt3.mp4",

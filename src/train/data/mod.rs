@@ -1,7 +1,8 @@
-//! Data sets, read from where they lie, in the layouts in which they are downloaded.
+//! Data sets, read in place, in their published layouts.
 //!
-//! [`list`] names a data set's items and what is wrong with the copy on disk; it reads annotations and looks whether media are there, and
-//! decodes no recording. A copy with holes is a [`Listing`] with [`Fault`]s; a folder that is not the data set at all is a [`DataError`].
+//! [`list`] names a data set's items and the faults of the copy on disk. It reads annotations and
+//! checks that media exist; it decodes no recording. An incomplete copy is a [`Listing`] with
+//! [`Fault`]s; a folder that is not the data set is a [`DataError`].
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,7 @@ pub mod mosei;
 pub mod nemo;
 pub mod ravdess;
 mod ravdess_list;
+pub mod speech_clip;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -28,7 +30,7 @@ pub mod voxceleb2;
 
 pub use listing::{Fault, Item, Listing, Media, Picture, Split, Target};
 
-/// What a part of a data set may be used for. What selects a model never reports on it.
+/// The permitted use of a part of a data set. Selection data never reports on the selected model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {
     Train,
@@ -36,15 +38,17 @@ pub enum Part {
     Report,
 }
 
-/// What a loader may be told. Each data set reads what concerns it.
+/// Options of a loader. Each data set reads those that concern it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// MELD: an utterance whose media are missing is listed with its words alone ([`Media::None`]) and is no fault.
+    /// MELD: an utterance without media is listed with its words alone ([`Media::None`]) and is no
+    /// fault.
     pub text_only: bool,
-    /// RAVDESS: one of the reference's ten hand-made folds over the 24 actors, 0 to 9. `None`: the house's rule, [`ravdess::split_of`].
+    /// RAVDESS: one of the reference's ten hand-made folds over the 24 actors, 0 to 9. `None`: the
+    /// default split, [`ravdess::split_of`].
     pub fold: Option<usize>,
-    /// FER2013: PublicTest is [`Split::Val`] and the whole of Training is [`Split::Train`]. Otherwise PublicTest is [`Split::Test`] and a
-    /// fixed tenth of Training is [`Split::Val`].
+    /// FER2013: PublicTest is [`Split::Val`] and the whole of Training is [`Split::Train`].
+    /// Otherwise PublicTest is [`Split::Test`] and a fixed tenth of Training is [`Split::Val`].
     pub public_test_selects: bool,
 }
 
@@ -78,7 +82,7 @@ pub enum DataError {
         column: &'static str,
         found: Vec<String>,
     },
-    /// An annotation file is not what it should be.
+    /// A malformed annotation file.
     #[error("{}: {what}", path.display())]
     Malformed { path: PathBuf, what: String },
     /// The folder holds no item of the data set.
@@ -118,12 +122,12 @@ const LOADERS: [(&str, Loader); 9] = [
     ("voxceleb2", voxceleb2::list),
 ];
 
-/// The names that [`list`] knows, sorted.
+/// The names of all data sets, sorted.
 pub fn names() -> Vec<&'static str> {
     LOADERS.iter().map(|(name, _)| *name).collect()
 }
 
-/// Lists the data set called `name` that lies in `root`.
+/// Lists the data set `name` in the folder `root`.
 pub fn list(name: &str, root: &Path, options: &Options) -> Result<Listing, DataError> {
     let Some((_, loader)) = LOADERS.iter().find(|(known, _)| *known == name) else {
         return Err(DataError::Unknown {
@@ -161,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_and_a_missing_folder_say_what_to_type() {
+    fn an_unknown_name_and_a_missing_folder_name_the_remedy() {
         let error = list("mosei", Path::new("/"), &Options::default())
             .unwrap_err()
             .to_string();

@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 
 use crate::labels::RAVDESS;
 use crate::train::data::Part;
-use crate::train::data::voices::{Corpus, LabelledClip};
+use crate::train::data::speech_clip::{Corpus, LabelledClip};
 
 /// Its speakers, sorted; those with `true` are women (`data.tsv`).
 const SPEAKERS_AND_SEX: [(&str, bool); 7] = [
@@ -31,7 +31,7 @@ pub const SPEAKERS: [&str; 7] = {
     names
 };
 
-/// The woman and the man who report, whatever a recipe says.
+/// The report speakers, a woman and a man, independent of the recipe.
 pub const REPORT_SPEAKERS: [&str; 2] = ["IC0", "KS0"];
 
 /// Whether speaker `actor` (from 1) is a woman.
@@ -68,7 +68,7 @@ pub fn part_of(actor: u32, select: &[u32]) -> Part {
     }
 }
 
-/// Reads the clips of one part, sorted by path; `select` are the speakers who select.
+/// Reads the clips of one part, sorted by path; `select` are the selection speakers.
 ///
 /// # Errors
 /// Where the folder is not nEMO's, or a clip cannot be decoded.
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn who_reports_never_trains_or_selects() {
+    fn report_speakers_never_train_or_select() {
         for actor in 1..=7 {
             let reports = REPORT_SPEAKERS.contains(&SPEAKERS[actor as usize - 1]);
             for select in [&[][..], &[1, 2, 3, 4, 5, 6, 7]] {
@@ -149,9 +149,10 @@ mod tests {
         assert!(report.iter().all(|clip| [1, 3].contains(&clip.actor)));
         let train = read(&folder, Part::Train, &[]).unwrap();
         assert_eq!(train.len() + report.len(), 840);
-        let heard: std::collections::BTreeSet<_> = train.iter().map(|clip| clip.emotion).collect();
+        let emotions: std::collections::BTreeSet<_> =
+            train.iter().map(|clip| clip.emotion).collect();
         assert_eq!(
-            heard.into_iter().collect::<Vec<_>>(),
+            emotions.into_iter().collect::<Vec<_>>(),
             Corpus::Nemo.emotions()
         );
     }

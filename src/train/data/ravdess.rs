@@ -1,4 +1,5 @@
-//! RAVDESS speech (Livingstone & Russo 2018): `Actor_NN/<modality>-<channel>-<emotion>-<intensity>-<statement>-<repetition>-<actor>.flac`.
+//! RAVDESS speech (Livingstone & Russo 2018):
+//! `Actor_NN/<modality>-<channel>-<emotion>-<intensity>-<statement>-<repetition>-<actor>.flac`.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -6,14 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 
 use crate::labels::RAVDESS;
-use crate::train::data::voices::{Corpus, LabelledClip};
+use crate::train::data::speech_clip::{Corpus, LabelledClip};
 use crate::train::data::{Part, Split};
 
-/// All there are.
+/// All actors.
 pub const ACTORS: RangeInclusive<u32> = 1..=24;
-/// Those who report, whatever a recipe says.
+/// The report actors, independent of the recipe.
 pub const REPORT_ACTORS: RangeInclusive<u32> = 18..=21;
-/// Those who select, where nothing else is said.
+/// The default selection actors.
 pub const SELECT_ACTORS: [u32; 2] = [16, 17];
 
 /// Actors 18 to 21 report, `select` select, the others train.
@@ -25,16 +26,16 @@ pub fn part_of(actor: u32, select: &[u32]) -> Part {
     }
 }
 
-/// The reference's ten hand-made folds (`src/train/method.md` a.2): the actors who report and those
-/// who select; the others train.
+/// The reference's ten hand-made folds (`src/train/method.md` a.2): report actors and selection
+/// actors; the others train.
 #[rustfmt::skip]
 const FOLDS: [(&[u32], &[u32]); 10] = [
     (&[1, 2, 3], &[23, 24]), (&[4, 5, 6], &[23, 24]), (&[7, 8], &[23, 24]), (&[9, 10], &[23, 24]), (&[13, 14, 15], &[23, 24]),
     (&[11, 12], &[23, 24]), (&[16, 17], &[23, 24]), (&[18, 19], &[1, 2]), (&[20, 21], &[1, 2]), (&[22, 23, 24], &[1, 2]),
 ];
 
-/// An actor's split: by the house's rule actors 1 to 15 and 22 to 24 train, 16 and 17 select, 18 to 21 report; or by one of the
-/// reference's ten hand-made `fold`s, 0 to 9.
+/// An actor's split. By default actors 1 to 15 and 22 to 24 train, 16 and 17 select, 18 to 21
+/// report; or by one of the reference's ten hand-made `fold`s, 0 to 9.
 pub fn split_of(actor: u32, fold: Option<usize>) -> Split {
     match fold.map(|f| FOLDS[f]) {
         Some((test, _)) if test.contains(&actor) => Split::Test,
@@ -48,7 +49,7 @@ pub fn split_of(actor: u32, fold: Option<usize>) -> Split {
     }
 }
 
-/// What a file's name says, but for the modality. The fields are the name's numbers, from 1.
+/// The fields of a file's name except the modality: the name's numbers, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Take {
     pub actor: u32,
@@ -60,7 +61,8 @@ pub struct Take {
 }
 
 impl Take {
-    /// The modality (1 picture with sound, 2 picture, 3 sound) and the take; `None` where a name is not RAVDESS's.
+    /// The modality (1 picture with sound, 2 picture, 3 sound) and the take; `None` where a name is
+    /// not RAVDESS's.
     pub fn parse(stem: &str) -> Option<(usize, Take)> {
         let fields: Vec<u32> = stem
             .split('-')
@@ -116,7 +118,7 @@ impl Take {
     }
 }
 
-/// Reads the clips of one part, sorted by path; `select` are the actors who select.
+/// Reads the clips of one part, sorted by path; `select` are the selection actors.
 pub fn read(folder: &Path, part: Part, select: &[u32]) -> anyhow::Result<Vec<LabelledClip>> {
     let mut paths: Vec<(PathBuf, u32, usize)> = Vec::new();
     let actors = std::fs::read_dir(folder).with_context(|| {

@@ -1,4 +1,5 @@
-//! Annotation tables as they are found: byte-order marks, tabs, spaces around cells, CRLF, quotes, bytes of Windows-1252.
+//! Annotation tables as they are found: byte-order marks, tabs, spaces around cells, CRLF, quotes,
+//! bytes of Windows-1252.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, SeekFrom};
@@ -20,9 +21,10 @@ pub struct Table {
     left_out: Vec<String>,
 }
 
-/// One line of a table, as many cells as the header has.
+/// A row of a table, with as many cells as the header.
 pub struct Row {
-    /// Where the row begins, from 1; the header is line 1. Of a row behind blank lines it is the first of those.
+    /// The row's first line, from 1; the header is line 1. After blank lines it is the first blank
+    /// one.
     pub line: u64,
     cells: Vec<String>,
 }
@@ -68,7 +70,8 @@ impl Table {
             .unwrap_or(b',');
         bytes.consume(mark);
         let mark = mark as u64;
-        // Lines end in LF alone, so that they are counted right; a CR before it is trimmed from the last cell.
+        // Lines end in LF alone, so that they are counted right; a CR before it is trimmed from the
+        // last cell.
         let mut reader = csv::ReaderBuilder::new()
             .terminator(csv::Terminator::Any(b'\n'))
             .delimiter(delimiter)
@@ -109,8 +112,8 @@ impl Table {
         self.header.iter().position(|h| key(h) == key(name))
     }
 
-    /// The next row; blank lines are passed over, and a row with more or fewer cells than the header is a fault, as is a line with a quote
-    /// that is not closed.
+    /// The next row; blank lines are passed over, and a row with more or fewer cells than the
+    /// header is a fault, as is a line with a quote that is not closed.
     pub fn next(&mut self, catalogue: &mut Catalogue) -> Result<Option<Row>, DataError> {
         loop {
             match self.reader.read_byte_record(&mut self.record) {
@@ -122,7 +125,11 @@ impl Table {
             if self.record.as_slice().contains(&b'\n')
                 && let Some(line) = self.leave_open_quote()?
             {
-                catalogue.fault(self.at(line), "a quote is opened and not closed (one within a cell is written twice): left out");
+                catalogue.fault(
+                    self.at(line),
+                    "a quote is opened and not closed (one within a \
+                    cell is written twice): left out",
+                );
                 continue;
             }
             if self.record.len() == self.header.len() {
@@ -149,7 +156,8 @@ impl Table {
         &self.left_out
     }
 
-    /// Where the row spans lines since a quote is not closed: goes back to the line after its first, which alone is lost, and names that.
+    /// For a row that spans lines because of an open quote: skips only its first line, and returns
+    /// that line's number.
     fn leave_open_quote(&mut self) -> Result<Option<u64>, DataError> {
         let unreadable = |source| DataError::Unreadable {
             path: self.path.clone(),
@@ -191,7 +199,7 @@ impl Table {
         Ok(Some(line))
     }
 
-    /// How a fault names a line.
+    /// A line's position in the text of a fault.
     pub fn at(&self, line: u64) -> String {
         format!("{} line {line}", self.path.display())
     }
@@ -204,7 +212,8 @@ fn malformed(path: &Path, error: csv::Error) -> DataError {
     }
 }
 
-/// Whether a quoted cell of the row goes on to its end, or behind its closing quote.
+/// Whether a quoted cell of the row is still open at its end, or continues behind its closing
+/// quote.
 fn has_open_quote(row: &[u8], delimiter: u8) -> bool {
     let (mut is_quoted, mut begins) = (false, true);
     let mut bytes = row.iter().copied().peekable();
@@ -241,7 +250,8 @@ fn key(name: &str) -> String {
         .collect()
 }
 
-/// UTF-8, and where it is not, Windows-1252 as far as annotation files use it: its quotes and dashes, and Latin-1.
+/// UTF-8, and where it is not, Windows-1252 as far as annotation files use it: its quotes and
+/// dashes, and Latin-1.
 fn decode(bytes: &[u8]) -> String {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.to_string(),
@@ -318,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_counted_whatever_ends_them() {
+    fn lines_are_counted_for_every_line_ending() {
         for end in ["\n", "\r\n"] {
             let tree = Tree::new(&[]);
             tree.write(
@@ -375,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_column_is_named_with_what_was_found() {
+    fn a_missing_column_is_named_with_the_found_ones() {
         let tree = Tree::new(&[]);
         tree.write("t.csv", "file,lable\na.wav,happy\n");
         let error = Table::open(&tree.path().join("t.csv"))

@@ -54,7 +54,7 @@ pub fn item<'a>(listing: &'a Listing, id: &str) -> &'a Item {
         .unwrap_or_else(|| panic!("no {id} in {:?}", ids(listing)))
 }
 
-/// How often a fault's place and words hold these.
+/// The number of faults whose position and text contain these.
 pub fn faults(listing: &Listing, at: &str, what: &str) -> usize {
     listing
         .faults

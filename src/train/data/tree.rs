@@ -28,7 +28,7 @@ impl Found {
         name.rsplit_once('.').map_or(name, |(stem, _)| stem)
     }
 
-    /// The name of the folder it lies in, `up` levels above the file (1: the folder itself).
+    /// The name of the file's folder, `up` levels above the file (1: the folder itself).
     pub fn folder(&self, up: usize) -> Option<&str> {
         self.names
             .len()
@@ -42,7 +42,7 @@ impl Found {
     }
 }
 
-/// What Git LFS leaves in place of a file is shorter than this.
+/// A Git LFS pointer file is shorter than this.
 const POINTER_BYTES: u64 = 1024;
 
 fn is_pointer(path: &Path) -> bool {
@@ -55,10 +55,12 @@ pub fn has_extension(path: &Path, extensions: &[&str]) -> bool {
         .is_some_and(|e| extensions.iter().any(|known| e.eq_ignore_ascii_case(known)))
 }
 
-/// The files below `root` with one of `extensions`, sorted by their names; links are followed, each folder once.
+/// The files below `root` with one of `extensions`, sorted by their names; links are followed, each
+/// folder once.
 ///
-/// Names that are not UTF-8, files without a byte, Git LFS's stand-ins and folders that may not be read are faults. Names that begin with a dot are passed
-/// over (archives made on a Mac have `._clip.mp4` beside `clip.mp4`).
+/// Names that are not UTF-8, files without a byte, Git LFS's stand-ins and folders that may not be
+/// read are faults. Names that begin with a dot are passed over (archives made on a Mac have
+/// `._clip.mp4` beside `clip.mp4`).
 pub fn walk(
     root: &Path,
     extensions: &[&str],
@@ -166,7 +168,7 @@ pub fn file(root: &Path, candidates: &[&str]) -> Option<PathBuf> {
         .find(|p| p.is_file())
 }
 
-/// Whether a file is there and has something in it.
+/// Whether the file exists and is not empty.
 pub fn is_there(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|about| about.is_file() && about.len() > 0)
 }
@@ -177,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_come_sorted_and_what_is_unusable_is_a_fault() {
+    fn files_are_sorted_and_unusable_ones_are_faults() {
         use std::os::unix::ffi::OsStrExt;
         let tree = Tree::new(&["b/2.MP4", "a/1.mp4", "a/._1.mp4", "a/notes.txt", "10.mp4"]);
         tree.write("a/none.mp4", "");

@@ -24,11 +24,11 @@ const COLUMNS: [&str; 7] = [
 /// Minimum number of votes for the wire's labels; fewer do not estimate a distribution.
 const LEAST: u32 = 5;
 
-/// How many annotators named each of the wire's labels, in its order.
+/// The number of annotators for each of the wire's labels, in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Votes {
     counts: [u32; LABELS.len()],
-    /// All votes, also those for other labels.
+    /// All votes, including those for other labels.
     asked: u32,
 }
 
@@ -53,7 +53,7 @@ impl Votes {
         Votes { counts, asked: 1 }
     }
 
-    /// Votes for the wire's labels and for anything else.
+    /// Votes for the wire's labels and for all others.
     ///
     /// Contempt is not on the wire. Annotators rarely use disgust or neutral for the same faces, so
     /// its votes are dropped, as are those for *unknown* and *no face*. A picture with contempt as
@@ -118,12 +118,13 @@ pub struct VotesTable(HashMap<(String, String), Result<Votes, LeftOut>>);
 
 impl VotesTable {
     /// # Errors
-    /// Where there is no such file, a column is missing, or a line is no row of counts: they name
-    /// the file and the line.
+    /// If there is no such file, a column is missing, or a line is no row of counts. The error
+    /// names the file and the line.
     pub fn read(path: &Path) -> anyhow::Result<VotesTable> {
         ensure!(
             path.is_file(),
-            "the annotators' votes are not at {}: set $EXPRESSD_MATERIAL, the recipe's material or its face.votes",
+            "the annotators' votes are not at {}: set $EXPRESSD_MATERIAL, the recipe's material or \
+             its face.votes",
             path.display()
         );
         let mut table = Table::open(path)?;
@@ -161,7 +162,7 @@ impl VotesTable {
         if let Some(fault) = faults.first_fault() {
             anyhow::bail!("{}: {}", fault.at, fault.what.replace(": left out", ""));
         }
-        // Two pictures of one name: whose votes these are is not told.
+        // Two pictures of one name: the owner of the votes is unknown.
         found.retain(|name, _| !twice.contains(name));
         ensure!(!found.is_empty(), "{} has no votes in it", path.display());
         Ok(VotesTable(found))
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_too_little_is_left_out_and_says_why() {
+    fn pictures_with_too_few_votes_are_left_out_with_a_reason() {
         let rows = [
             "Training,few.jpg,2,0,0,1,1,0,0,0,3,3",
             "Training,contempt.jpg,3,0,0,0,2,0,0,5,0,0",

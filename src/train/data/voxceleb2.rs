@@ -3,9 +3,10 @@
 //! ```text
 //! dev/mp4/<idXXXXX>/<youtube>/<clip>.mp4      face tracks, without sound in the published archives
 //! dev/aac/<idXXXXX>/<youtube>/<clip>.m4a      their sound
-//! vox2_meta.csv                               optional: who is m or f, who is of dev or test
+//! vox2_meta.csv                               optional: sex (m, f) and part (dev, test) of each speaker
 //! ```
-//! The test set is left alone: the reference pre-trains on `dev`. The root may also be `dev`, or hold `mp4` and `aac` itself.
+//! The test set is left alone: the reference pre-trains on `dev`. The root may also be `dev`, or
+//! hold `mp4` and `aac` itself.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -27,7 +28,8 @@ pub struct Identity {
     pub set: String,
 }
 
-/// Reads `vox2_meta.csv`, whichever of its two published forms: commas behind a byte-order mark, or tabs with spaces around.
+/// Reads `vox2_meta.csv`, whichever of its two published forms: commas behind a byte-order mark, or
+/// tabs with spaces around.
 pub fn identities(path: &Path) -> Result<BTreeMap<String, Identity>, DataError> {
     read_identities(path, &mut Catalogue::default())
 }
@@ -138,7 +140,7 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     catalogue.finish("voxceleb2", &[], root, LAYOUT)
 }
 
-/// Identity, video and clip; `None` where a file does not lie so.
+/// Identity, video and clip; `None` for a file in another layout.
 fn clip_of(file: &Found) -> Option<[String; 3]> {
     let (video, identity) = (file.folder(1)?, file.folder(2)?);
     let number = identity.strip_prefix("id")?;
@@ -171,7 +173,11 @@ mod tests {
             "dev/aac/id00017/01dfn2spqyE/00002.m4a",
             "test/mp4/id00017/01dfn2spqyE/00001.mp4",
         ]);
-        tree.write("vox2_meta.csv", "VoxCeleb2 ID \tVGGFace2 ID \tGender \tSet \nid00012 \tn000012 \tm \tdev \nid00017 \tn000017 \tm \ttest \n");
+        tree.write(
+            "vox2_meta.csv",
+            "VoxCeleb2 ID \tVGGFace2 ID \tGender \tSet \nid00012 \tn000012 \
+                                     \tm \tdev \nid00017 \tn000017 \tm \ttest \n",
+        );
         let listing = tree.list("voxceleb2").unwrap();
         assert_eq!(
             ids(&listing),
@@ -219,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_real_meta_file_is_read_behind_its_mark() {
+    fn the_real_meta_file_is_read_with_its_byte_order_mark() {
         let tree = Tree::new(&[
             "dev/mp4/id00012/a/1.mp4",
             "dev/mp4/id99999/a/1.mp4",

@@ -1,4 +1,4 @@
-//! What the stages before the encoders go by, where there are no graphs yet.
+//! The settings of the stages before the encoders, without graphs.
 
 use super::{Sections, SetFiles, headless};
 use crate::manifest::{
@@ -7,8 +7,8 @@ use crate::manifest::{
 use crate::modality::Modality;
 
 impl SetFiles {
-    /// Windows and preprocessing of a face and a voice alone: what the stages before the encoders
-    /// go by. It opens no graph.
+    /// Windows and preprocessing of a face and a voice alone: the settings of the stages before the
+    /// encoders. It opens no graph.
     pub fn of_stages(
         window: WindowRule,
         face: FacePreprocessing,
@@ -54,7 +54,7 @@ mod tests {
     use crate::testing::project;
 
     #[test]
-    fn stages_go_by_windows_and_preprocessing_without_a_graph() {
+    fn stages_need_windows_and_preprocessing_but_no_graph() {
         let bundle = SetFiles::read(&[project("models/default")]).unwrap();
         let rules = bundle.rules();
         let (face, audio) = (rules.face.clone().unwrap(), rules.audio.clone().unwrap());

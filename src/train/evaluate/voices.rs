@@ -4,25 +4,27 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::labels::{LABELS, RAVDESS, label_index};
+use crate::labels::{LABELS, RAVDESS};
 use crate::preprocess::LogMel;
-use crate::train::calibrate::Judged;
-use crate::train::conditions;
 use crate::train::data::Part;
-use crate::train::data::voices::{self, Corpus, HeldOut, LabelledClip};
-use crate::train::evidence::Evidence;
+use crate::train::data::speech_clip::Corpus;
+use crate::train::data::voices::{self, HeldOut};
+use crate::train::embeddings::LabelledEmbeddings;
 use crate::train::samples::{live_windows, milliseconds, windows};
+use crate::train::subgroups;
 
-use super::{Figure, Opened, entry, figure_of};
+use crate::train::figure::Figure;
+use crate::train::opened_bundle::{OpenedBundle, entry};
+use crate::train::wire_labels::{clip_predictions, wire};
 
 /// Predictions for each clip of a corpus's report speakers (mean logits of the windows), and the
 /// embeddings of the daemon's windows. A corpus without some of the classes is evaluated on the
 /// wire's labels.
 pub(super) fn measure_voice(
-    opened: &mut Opened,
+    opened: &mut OpenedBundle,
     material: &Path,
     corpus: Corpus,
-) -> anyhow::Result<(Figure, Evidence)> {
+) -> anyhow::Result<(Figure, LabelledEmbeddings)> {
     let clips = &voices::read(material, corpus, Part::Report, HeldOut::Actors(&[]))?;
     let settings = opened
         .manifest
@@ -33,14 +35,15 @@ pub(super) fn measure_voice(
     let mel = LogMel::new(&settings);
     let window = opened.manifest.window;
     let length = milliseconds(window.length_ms);
-    let mut evidence = Evidence::new(entry.dim);
+    let mut labelled = LabelledEmbeddings::new(entry.dim);
     let mut logits = Vec::new();
     for clip in clips {
         let pieces = windows(clip, length, milliseconds(500));
         let mut sum = vec![0.0; entry.classes.len()];
         for piece in &pieces {
             let (input, frames) = mel.compute(piece);
-            let [_, row] = Opened::encode(&mut opened.voice, &[1, settings.mels, frames], &input)?;
+            let [_, row] =
+                OpenedBundle::encode(&mut opened.voice, &[1, settings.mels, frames], &input)?;
             sum.iter_mut()
                 .zip(row.values)
                 .for_each(|(s, v)| *s += v / pieces.len() as f32);
@@ -54,14 +57,14 @@ pub(super) fn measure_voice(
         ) {
             let (input, frames) = mel.compute(piece);
             let [embedding, _] =
-                Opened::encode(&mut opened.voice, &[1, settings.mels, frames], &input)?;
-            evidence.push(label, embedding.values);
+                OpenedBundle::encode(&mut opened.voice, &[1, settings.mels, frames], &input)?;
+            labelled.push(label, embedding.values);
         }
         logits.extend(sum);
     }
-    let judged = judged_clips(corpus, logits, clips);
-    let by_speaker: Vec<(bool, bool)> = (judged.answers().zip(clips))
-        .map(|((truth, answer, _), clip)| (clip.is_woman(), truth == answer))
+    let predictions = clip_predictions(corpus, logits, clips);
+    let by_speaker: Vec<(bool, bool)> = (predictions.answers().zip(clips))
+        .map(|((truth, answer, _), clip)| (voices::is_woman(clip), truth == answer))
         .collect();
     let (what, names): (_, &[&str]) = match corpus {
         Corpus::Ravdess => ("voice encoder: RAVDESS actors 18-21, clips", &RAVDESS),
@@ -69,50 +72,9 @@ pub(super) fn measure_voice(
     };
     Ok((
         Figure {
-            conditions: conditions::voices(corpus, &by_speaker),
-            ..figure_of(what, &judged, names)
+            conditions: subgroups::voices(corpus, &by_speaker),
+            ..Figure::of(what, &predictions, names)
         },
-        evidence,
+        labelled,
     ))
-}
-
-/// Clip logits over RAVDESS's classes, or over the wire's labels for a corpus without some of them.
-pub fn judged_clips(corpus: Corpus, logits: Vec<f32>, clips: &[LabelledClip]) -> Judged {
-    let emotions = clips.iter().map(|clip| clip.emotion);
-    match corpus {
-        Corpus::Ravdess => Judged::new(RAVDESS.len(), logits, emotions.collect()),
-        Corpus::Nemo => {
-            let rows = logits.chunks(RAVDESS.len()).flat_map(on_the_wire);
-            Judged::new(LABELS.len(), rows.collect(), emotions.map(wire).collect())
-        }
-    }
-}
-
-/// RAVDESS's emotion as the wire has it.
-fn wire(emotion: usize) -> usize {
-    label_index(RAVDESS[emotion]).expect("every emotion of RAVDESS is on the wire")
-}
-
-/// Logits of the wire's labels: the log-sum-exp over the RAVDESS classes of each.
-pub fn on_the_wire(row: &[f32]) -> [f32; LABELS.len()] {
-    let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut odds = [0.0f32; LABELS.len()];
-    for (emotion, logit) in row.iter().enumerate() {
-        odds[wire(emotion)] += (logit - highest).exp();
-    }
-    odds.map(|odds| odds.max(f32::MIN_POSITIVE).ln())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn calm_and_neutral_are_one_label_on_the_wire() {
-        let odds = [1.0f32, 2.0, 4.0, 1.0, 1.0, 1.0, 1.0, 8.0];
-        let row = on_the_wire(&odds.map(f32::ln)).map(f32::exp);
-        for (found, expected) in row.iter().zip([3.0, 4.0, 1.0, 1.0, 1.0, 1.0, 8.0]) {
-            assert!((found * 8.0 - expected).abs() < 1e-5, "{row:?}");
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! What a bundle's graphs said when it was exported.
+//! A bundle's golden outputs at export.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,15 +10,15 @@ use crate::modality::Modality;
 use crate::model::golden::{GoldenCase, Goldens, golden_crop, golden_samples};
 use crate::preprocess::{LogMel, normalise};
 use crate::recognize::text_embedding;
-use crate::train::evaluate::Opened;
 use crate::train::fusion::HeadBatch;
+use crate::train::opened_bundle::OpenedBundle;
 
-/// What the bundle's graphs say to generated inputs: a face, a voice, both, a short voice, words,
-/// all three.
+/// Outputs of the bundle's graphs for generated inputs: a face, a voice, both, a short voice,
+/// words, all three.
 pub(super) fn goldens(bundle: &Path) -> anyhow::Result<Goldens> {
     let (mut opened, mut light) = (
-        Opened::open_in(bundle, Precision::Fp32)?,
-        Opened::open(bundle)?,
+        OpenedBundle::open_in(bundle, Precision::Fp32)?,
+        OpenedBundle::open(bundle)?,
     );
     let face = opened.manifest.face.clone().context("no [face]")?;
     let audio = opened.manifest.audio.clone().context("no [audio]")?;
@@ -47,8 +47,11 @@ pub(super) fn goldens(bundle: &Path) -> anyhow::Result<Goldens> {
                         &golden_crop(seed, frame as u32, face.size, face.channels),
                         &face.normalise,
                     );
-                    let [embedding, _] =
-                        Opened::encode(graph, &[face.channels, face.size, face.size], &input)?;
+                    let [embedding, _] = OpenedBundle::encode(
+                        graph,
+                        &[face.channels, face.size, face.size],
+                        &input,
+                    )?;
                     mean.iter_mut()
                         .zip(&embedding.values)
                         .for_each(|(m, v)| *m += v / face_frames as f32);
@@ -63,11 +66,11 @@ pub(super) fn goldens(bundle: &Path) -> anyhow::Result<Goldens> {
         if voice_samples > 0 {
             let (input, frames) = mel.compute(&golden_samples(seed, voice_samples));
             let [embedding, _] =
-                Opened::encode(&mut opened.voice, &[1, audio.mels, frames], &input)?;
+                OpenedBundle::encode(&mut opened.voice, &[1, audio.mels, frames], &input)?;
             embeddings.insert("voice".to_owned(), embedding.values);
             if light.voice.precision() == Precision::Int8 {
                 let [embedding, _] =
-                    Opened::encode(&mut light.voice, &[1, audio.mels, frames], &input)?;
+                    OpenedBundle::encode(&mut light.voice, &[1, audio.mels, frames], &input)?;
                 int8.insert("voice".to_owned(), embedding.values);
             }
         }

@@ -7,7 +7,7 @@ fn open(name: &str, bytes: &[u8]) -> Graph {
     Graph::open(&runtime, name, bytes, Provider::Cpu, 1).unwrap()
 }
 
-/// Other weights every time: the generator is the process's.
+/// The weights differ in every run: the generator is shared by the process.
 fn tiny(halving: Halving, join_rows: usize) -> Encoder {
     let blocks = [(6, true), (8, true), (8, false), (7, false)]
         .map(|(channels, halves)| BlockShape { channels, halves })
@@ -28,18 +28,18 @@ fn tiny(halving: Halving, join_rows: usize) -> Encoder {
 }
 
 #[test]
-fn a_voices_teachers_are_those_that_train() {
+fn the_cards_training_actors_are_those_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     for actor in (1..=21).chain([24]) {
         std::fs::create_dir(folder.path().join(format!("Actor_{actor:02}"))).unwrap();
     }
-    assert_eq!(teachers(folder.path()), "actors 1-17, 24");
+    assert_eq!(training_actors(folder.path()), "actors 1-17, 24");
     std::fs::remove_dir(folder.path().join("Actor_02")).unwrap();
-    assert_eq!(teachers(folder.path()), "actors 1, 3-17, 24");
+    assert_eq!(training_actors(folder.path()), "actors 1, 3-17, 24");
 }
 
 #[test]
-fn graphs_say_what_burn_says_for_any_batch_and_any_length() {
+fn graphs_agree_with_burn_for_any_batch_and_length() {
     let _turn = GENERATOR.lock();
     let still = tiny(Halving::MaxPool, 2);
     let bytes = export_encoder(&still, [16, 41], Some(61)).unwrap();
@@ -54,7 +54,7 @@ fn graphs_say_what_burn_says_for_any_batch_and_any_length() {
 }
 
 #[test]
-fn a_strided_net_is_exported_too_and_other_weights_are_told_apart() {
+fn a_strided_net_is_exported_too_and_other_weights_are_detected() {
     let _turn = GENERATOR.lock();
     let net = tiny(Halving::Stride, 0);
     let bytes = export_encoder(&net, [16, 16], None).unwrap();
@@ -76,7 +76,7 @@ fn a_strided_net_is_exported_too_and_other_weights_are_told_apart() {
 }
 
 #[test]
-fn the_heads_graph_gates_what_is_absent() {
+fn the_heads_graph_gates_absent_modalities() {
     let _turn = GENERATOR.lock();
     let head = Head::new(&[4, 6, 5], 8, 7, &plain())
         .weighed(&[0.5, 2.0, 1.0])

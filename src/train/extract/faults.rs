@@ -1,4 +1,4 @@
-//! What is wrong with the copy on disk: some of it on the terminal, all of it in a file of the store.
+//! Faults of the copy on disk: some of them on the terminal, all of them in a file of the store.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,12 +7,14 @@ use anyhow::Context;
 
 use crate::train::data::Fault;
 
-/// So many are named on the terminal, and so many of one kind, lest many of one hide the others.
+/// The number of faults on the terminal, in all and of one kind, so that frequent ones do not hide
+/// the others.
 const NAMED: usize = 20;
 const NAMED_OF_A_KIND: usize = 5;
 
-/// Names faults and writes all of them to `path`, one a line. Where there are none the file of an earlier run goes.
-pub fn tell(faults: &[Fault], path: &Path) -> anyhow::Result<()> {
+/// Names faults and writes all of them to `path`, one a line. Where there are none the file of an
+/// earlier run goes.
+pub fn report(faults: &[Fault], path: &Path) -> anyhow::Result<()> {
     if faults.is_empty() {
         let _ = std::fs::remove_file(path);
         return Ok(());
@@ -32,7 +34,7 @@ fn line(fault: &Fault) -> String {
     format!("{}: {}", fault.at, fault.what).replace('\n', " ")
 }
 
-/// Those that the terminal shows, as they came.
+/// The faults that the terminal shows, in their order.
 fn named(faults: &[Fault]) -> Vec<&Fault> {
     let mut of_kind: HashMap<String, usize> = HashMap::new();
     let is_shown = |fault: &&Fault| {
@@ -43,7 +45,7 @@ fn named(faults: &[Fault]) -> Vec<&Fault> {
     faults.iter().filter(is_shown).take(NAMED).collect()
 }
 
-/// The sentence without what it quotes, counts and calls by a path.
+/// The sentence without quotations, counts and paths.
 fn kind(what: &str) -> String {
     let words = what.split('"').step_by(2).flat_map(str::split_whitespace);
     words
@@ -97,7 +99,7 @@ mod tests {
     fn all_are_in_the_file_and_none_of_an_earlier_run() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("faults-0000-of-0001.txt");
-        tell(
+        report(
             &(0..30).map(|i| fault(i, "is\nodd")).collect::<Vec<_>>(),
             &path,
         )
@@ -107,7 +109,7 @@ mod tests {
             text.lines().count() == 30 && text.ends_with("labels.csv line 29: is odd\n"),
             "{text}"
         );
-        tell(&[], &path).unwrap();
+        report(&[], &path).unwrap();
         assert!(!path.exists());
     }
 }

@@ -1,4 +1,5 @@
-//! `expressd-train extract`: a data set's recordings become rows of a feature store, by the daemon's own stages.
+//! `expressd-train extract`: a data set's recordings become rows of a feature store, by the
+//! daemon's own stages.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,8 +8,6 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail, ensure};
 
-mod crew;
-mod evidence;
 mod faults;
 mod names;
 mod open;
@@ -16,6 +15,8 @@ mod playback;
 mod progress;
 mod refusal;
 mod streams;
+mod subject_rows;
+mod worker_pool;
 
 /// Processor time of this process and its decoder processes, in nanoseconds.
 fn cpu_nanos() -> i64 {
@@ -27,9 +28,9 @@ mod tests;
 mod view;
 mod worker;
 
-pub use evidence::{ClipsRule, Row};
 pub use playback::{ClipSink, Playback, Shown, part_of};
 pub use refusal::{Lacks, NoFace, NoVoice, Refusal};
+pub use subject_rows::{ClipsRule, Row};
 pub use worker::{Outcome, Worker};
 
 use crate::capture::decoder_cpu_nanos;
@@ -44,12 +45,14 @@ use crate::train::store::{
 use names::Names;
 use progress::Progress;
 
-/// Reads a data set through the daemon's own stages into a feature store. Goes on where it was stopped.
+/// Reads a data set through the daemon's own stages into a feature store. Goes on where it was
+/// stopped.
 ///
-/// Example: expressd-train extract --dataset crema-d --root CREMA-D --encoders models/default --store stores/crema-d
+/// Example: expressd-train extract --dataset crema-d --root CREMA-D --encoders models/default
+/// --store stores/crema-d
 #[derive(Clone, Debug, clap::Args)]
 pub struct ExtractArgs {
-    /// What the data set is called.
+    /// The data set's name.
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(data::names()))]
     pub dataset: String,
     /// The folder in which it lies.
@@ -61,16 +64,18 @@ pub struct ExtractArgs {
     /// The store's folder. One that was begun with the same settings is gone on with.
     #[arg(long)]
     pub store: PathBuf,
-    /// This process's part, such as 0/4: items are dealt by their ids, those that are intervals by their recordings' names.
+    /// This process's part, such as 0/4: items are dealt by their ids, those that are intervals by
+    /// their recordings' names.
     #[arg(long)]
     pub shard: Option<Shard>,
     /// Threads, each with graphs of its own. By default as many as there are processors.
     #[arg(long)]
     pub workers: Option<usize>,
-    /// What becomes a row.
+    /// The rule for rows.
     #[arg(long, value_enum, default_value = "recording")]
     pub clips: ClipsRule,
-    /// Rows of each clip: 1 for the clip as it is, more for augmented views beside it, as SimCLR needs them (its recipe: 3).
+    /// Rows of each clip: 1 for the clip as it is, more for augmented views beside it, as SimCLR
+    /// needs them (its recipe: 3).
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub views: u32,
     /// Only the first so many items of the data set.
@@ -80,7 +85,7 @@ pub struct ExtractArgs {
     /// found: models/mtcnn. Go on with a store with the detector that it was begun with.
     #[arg(long, default_value = "models/yunet")]
     pub detector: PathBuf,
-    /// Who computes the encoders: cpu, cuda, tensorrt, auto.
+    /// Execution provider of the encoders: cpu, cuda, tensorrt, auto.
     #[arg(long, default_value = "cpu", value_parser = provider)]
     pub provider: Provider,
     /// meld: utterances without media are listed with their words.
@@ -106,26 +111,26 @@ fn provider(name: &str) -> Result<Provider, String> {
         .ok_or_else(|| format!("must be one of {}", all.map(Provider::name).join(", ")))
 }
 
-/// What a run came to. Counts are of this run alone, except for `done_before`.
+/// Result of a run. Counts are of this run alone, except for `done_before`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Extracted {
     pub done_before: usize,
-    /// Done before, and done again: a power cut had taken something of them.
+    /// Items that were done before and were extracted again, after a power cut damaged them.
     pub mended: usize,
-    /// Of those done before, what is told of them otherwise now.
+    /// Changes to items that were done before.
     pub relabelled: Relabelled,
     pub items: usize,
     pub rows: usize,
     pub refused: BTreeMap<String, usize>,
-    /// Recordings that break off, whose rows are of what was there.
+    /// Truncated recordings; their rows are of the readable part.
     pub cut: usize,
     pub seconds: f64,
-    /// Of the CPU time: within graphs, and in decoders.
+    /// Shares of the CPU time: within graphs, and in decoders.
     pub graph_share: f64,
     pub decoding_share: f64,
-    /// Of the workers' time: waiting for decoders.
+    /// Share of the workers' time: waiting for decoders.
     pub waiting_share: f64,
-    /// Ended on a signal: so many items are left.
+    /// Items left after a stop by a signal.
     pub left: usize,
 }
 
@@ -168,7 +173,8 @@ fn stop_on_signals() -> Arc<AtomicBool> {
     stop
 }
 
-/// Extracts what of `listing` is not in the store yet. Ends after the items in work once `stop` is set.
+/// Extracts the items of `listing` that are not in the store yet. Ends after the items in work once
+/// `stop` is set.
 pub fn extract(
     listing: &Listing,
     args: &ExtractArgs,
@@ -182,7 +188,8 @@ pub fn extract(
         .filter(|e| e.source.to_lowercase().contains(&listing.dataset))
     {
         println!(
-            "note: the encoder {} was {}: on what taught it, figures flatter, and confidence is calibrated too high",
+            "note: the encoder {} was {}: on what taught it, figures flatter, and confidence is \
+             calibrated too high",
             encoder.name, encoder.source
         );
     }
@@ -205,7 +212,7 @@ pub fn extract(
     };
     let shard = args.shard.unwrap_or(Shard::WHOLE);
     let writer = ShardWriter::open_for(&args.store, &spec, shard, &listing.items)?;
-    faults::tell(
+    faults::report(
         &listing.faults,
         &args.store.join(format!("faults-{shard}.txt")),
     )?;
@@ -230,7 +237,7 @@ pub fn extract(
         .workers
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
     ensure!(count > 0, "--workers must be at least 1");
-    let jobs = crew::jobs(&items);
+    let jobs = worker_pool::jobs(&items);
     let worker = |_| {
         let rule = (args.clips, args.views);
         Worker::new(&runtime, &files, &args.detector, args.provider, rule)
@@ -240,7 +247,7 @@ pub fn extract(
         .collect::<anyhow::Result<Vec<_>>>()?;
     let (count, cpu_before, graphs_before) =
         (workers.len(), cpu_nanos(), runtime.total().cpu_nanos);
-    let mut ledger = Ledger {
+    let mut ledger = StoreSink {
         encoders: &rules.encoders,
         writer,
         runtime: &runtime,
@@ -251,7 +258,7 @@ pub fn extract(
         progress: Progress::new(items.len()),
         names: Names::default(),
     };
-    let worked = crew::work(&jobs, workers, stop, &mut ledger);
+    let worked = worker_pool::work(&jobs, workers, stop, &mut ledger);
     ledger.progress.finish();
     let worked = worked?;
     ledger.writer.make_safe()?;
@@ -273,7 +280,8 @@ pub fn extract(
     })
 }
 
-/// What decides on an item's shard. Intervals of one recording stay together, since it is played once for all of them.
+/// The key that decides on an item's shard. Intervals of one recording stay together, since it is
+/// played once for all of them.
 fn dealt_by(item: &Item) -> String {
     let recording = match &item.media {
         Media::Recording(path) | Media::Apart { video: path, .. } => path.file_stem(),
@@ -285,8 +293,8 @@ fn dealt_by(item: &Item) -> String {
     }
 }
 
-/// Writes what comes of the items, and counts.
-struct Ledger<'a> {
+/// Writes the items' outcomes to the store, and counts them.
+struct StoreSink<'a> {
     encoders: &'a [EncoderEntry],
     writer: ShardWriter,
     runtime: &'a Runtime,
@@ -298,14 +306,14 @@ struct Ledger<'a> {
     names: Names,
 }
 
-impl Ledger<'_> {
+impl StoreSink<'_> {
     fn graph_share(&self) -> f64 {
         (self.runtime.total().cpu_nanos - self.graphs_before) as f64
             / (cpu_nanos() - self.cpu_before).max(1) as f64
     }
 }
 
-impl crew::Scribe for Ledger<'_> {
+impl worker_pool::OutcomeSink for StoreSink<'_> {
     fn write(&mut self, item: &Item, outcome: Outcome) -> anyhow::Result<()> {
         let extracted = &mut self.extracted;
         extracted.items += 1;
@@ -336,14 +344,14 @@ impl crew::Scribe for Ledger<'_> {
         })
     }
 
-    fn tell(&mut self, seconds: f64) {
+    fn report_progress(&mut self, seconds: f64) {
         let (runtime, cpu_before, graphs_before) =
             (self.runtime, self.cpu_before, self.graphs_before);
         let share = || {
             (runtime.total().cpu_nanos - graphs_before) as f64
                 / (cpu_nanos() - cpu_before).max(1) as f64
         };
-        self.progress.tell(
+        self.progress.report(
             self.extracted.items,
             seconds,
             share,
@@ -352,7 +360,7 @@ impl crew::Scribe for Ledger<'_> {
     }
 }
 
-/// What a store holds of `row`: zeros where there was no evidence.
+/// The stored form of `row`: zeros where an encoder gave no embedding.
 fn stored(item: &Item, row: &Row, encoders: &[EncoderEntry]) -> (Entry, Vec<f32>) {
     let present: Vec<bool> = encoders
         .iter()
@@ -367,7 +375,7 @@ fn stored(item: &Item, row: &Row, encoders: &[EncoderEntry]) -> (Entry, Vec<f32>
                 .unwrap_or_else(|| vec![0.0; e.dim])
         })
         .collect();
-    let id = evidence::row_id(&item.id, row.start_ms);
+    let id = subject_rows::row_id(&item.id, row.start_ms);
     let (group, target, text) = (item.group.clone(), item.target.clone(), item.text.clone());
     (
         Entry {
@@ -404,7 +412,8 @@ fn print(extracted: &Extracted) {
     }
     if *mended > 0 {
         println!(
-            "{mended} items had to be done again: the end of the store's files was lost, as after a power cut"
+            "{mended} items had to be done again: the end of the store's files was lost, as after \
+             a power cut"
         );
     }
     if relabelled.items > 0 {
@@ -415,7 +424,8 @@ fn print(extracted: &Extracted) {
     }
     if relabelled.words > 0 {
         println!(
-            "  {} of them have other words now, and rows of the old ones: extract into another folder where words count",
+            "  {} of them have other words now, and rows of the old ones: extract into another \
+             folder where words count",
             relabelled.words
         );
     }
@@ -438,7 +448,8 @@ fn print(extracted: &Extracted) {
         ]
         .map(|share| 100.0 * share);
         println!(
-            "{rate:.2} items/s; of the CPU time {graphs:.0} % in graphs, {decoders:.0} % in decoders, {rest:.0} % in the rest; workers waited {:.0} % for decoders",
+            "{rate:.2} items/s; of the CPU time {graphs:.0} % in graphs, {decoders:.0} % in \
+             decoders, {rest:.0} % in the rest; workers waited {:.0} % for decoders",
             100.0 * waiting_share
         );
     }

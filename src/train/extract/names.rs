@@ -1,4 +1,4 @@
-//! The items without a row by name, beside the store.
+//! The items without a row by name, in a file of the store.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -15,7 +15,7 @@ impl Names {
         self.0.push_str(&format!("{id}: {reason}\n"));
     }
 
-    /// Adds them to what earlier runs left in `path`.
+    /// Appends them to those of earlier runs in `path`.
     pub fn append(&self, path: &Path) -> anyhow::Result<()> {
         if self.0.is_empty() {
             return Ok(());

@@ -1,8 +1,10 @@
-//! Media through the daemon's own stages, on the calling thread: clips come out, the same as from `expressd replay`.
+//! Media through the daemon's own stages, on the calling thread: clips come out, the same as from
+//! `expressd replay`.
 //!
-//! Decoders bring their own threads; everything behind them runs here, so that as many recordings as there are workers advance at once.
-//! Detections are made on the frames on which a replay makes them. An interval is played as if it were a recording of its own; several of
-//! one recording share one pass of the decoder, which is cheaper than as many and, unlike a jump into the file, changes no number.
+//! Decoders have threads of their own; everything behind them runs here, so as many recordings as
+//! workers advance at once. Detections are made on the same frames as in a replay. An interval is
+//! played as if it were a recording of its own. Several of one recording share one pass of the
+//! decoder, which is cheaper and, unlike a seek, changes no number.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,31 +35,32 @@ use crate::train::encoders::SetFiles;
 
 /// Takes the clips of a recording, part by part.
 pub trait ClipSink {
-    /// The next part begins. `false`: no more is wanted.
+    /// The next part begins. `false`: no further part is wanted.
     fn begin(&mut self) -> bool;
-    /// Takes each clip as it is cut.
+    /// Takes a clip.
     fn take(&mut self, clip: Clip) -> Result<(), EncodeError>;
     /// The part is over.
     fn end(&mut self, shown: Shown) -> Result<(), EncodeError>;
 }
 
-/// What was played of one part.
+/// Statistics of one played part.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Shown {
-    /// Where the last frame or sample ends, counted from the part's start.
+    /// End of the last frame or sample, from the part's start.
     pub seconds: f64,
-    /// The part reached to the recording's end: whether it breaks off there, [`Playback::play`] knows.
+    /// The part reached the recording's end; [`Playback::play`] decides whether it is truncated
+    /// there.
     pub to_the_end: bool,
     pub witness: Witness,
-    /// How long the stages waited for decoders, in nanoseconds.
+    /// Time that the stages waited for decoders, in nanoseconds.
     pub waited_nanos: i64,
 }
 
-/// How a recording came to its end.
+/// The end of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     Whole,
-    /// The file breaks off; what was there was played.
+    /// The file is truncated; the readable part was played.
     Cut,
 }
 
@@ -76,7 +79,7 @@ pub struct Playback {
 }
 
 impl Playback {
-    /// Pictures are looked at where `set` has an encoder of faces, sound is listened to where it has one of voices.
+    /// Frames are decoded if `set` has an encoder of faces, sound if it has one of voices.
     pub fn new(runtime: &Runtime, config: Config, set: &SetFiles) -> Playback {
         let (video, audio) = (set.reads(Modality::Face), set.reads(Modality::Voice));
         Playback {
@@ -102,7 +105,8 @@ impl Playback {
         (self.video, self.audio)
     }
 
-    /// Plays the `parts` of `media` (recordings alone), which follow each other and do not overlap, each as a recording of its own.
+    /// Plays consecutive, non-overlapping `parts` of `media` (recordings only), each as a recording
+    /// of its own.
     pub fn play(
         &mut self,
         media: &Media,
@@ -133,7 +137,7 @@ impl Playback {
             return Err(Refusal::NothingToEncode);
         }
         if !has_video && !has_audio {
-            return Err(Refusal::Nobody(
+            return Err(Refusal::NoSubject(
                 Witness::default().lacks(self.video, self.audio),
             ));
         }
@@ -176,7 +180,7 @@ impl Playback {
         std::thread::scope(|scope| {
             let players: Vec<_> = plays
                 .into_iter()
-                // A recording of which nothing is wanted is not played.
+                // A recording without a wanted output is not played.
                 .filter(|(_, outputs)| outputs.frames.is_some() || outputs.audio.is_some())
                 .map(|(recording, outputs)| {
                     let play = move || {
@@ -223,7 +227,8 @@ impl Playback {
         })
     }
 
-    /// The largest face of a still picture, framed as the daemon frames faces. `None`: nobody is in it, or these encoders take no faces.
+    /// The largest face of a still picture, framed as the daemon frames faces. `None` without a
+    /// face, or if these encoders take no faces.
     pub fn face_of(&mut self, picture: &Picture) -> Result<Option<Crop>, Refusal> {
         let Some(preprocessing) = &self.rules.face else {
             return Ok(None);
@@ -353,7 +358,7 @@ fn run(
             }
         }
         if let Some(block) = block.filter(|_| hears) {
-            // What reaches beyond the part is the next one's, too.
+            // The samples beyond the part belong to the next part too.
             let over = match block {
                 Received::Item(block) => {
                     let over = block.span().end >= part.end;
@@ -382,7 +387,7 @@ fn run(
             }
         }
     }
-    // The last frame of an interval stands beyond it.
+    // The last frame of an interval lies beyond its end.
     shown.seconds = end.secs_f64().min(part.nanos() as f64 * 1e-9);
     Ok(shown)
 }

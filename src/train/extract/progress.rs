@@ -1,4 +1,4 @@
-//! How far the work is: a bar on a terminal, a line now and then elsewhere.
+//! Progress of the extraction: a bar on a terminal, otherwise occasional lines.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -31,8 +31,8 @@ impl Progress {
         }
     }
 
-    /// `share`: of the CPU time, what went into graphs.
-    pub fn tell(
+    /// `share`: share of CPU time spent in graphs.
+    pub fn report(
         &mut self,
         done: usize,
         seconds: f64,
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_says_when_it_will_be_done_and_what_was_refused() {
+    fn progress_shows_the_remaining_time_and_the_refusals() {
         let none = BTreeMap::new();
         assert_eq!(
             line(0, 10, 5.0, 0.0, &none),
@@ -126,7 +126,8 @@ mod tests {
         let text = line(1, 7201, 1.0, 0.8, &refused);
         assert_eq!(
             text,
-            "1/7201 items, 1.00 items/s, 2 h 0 min left, 80 % in graphs; 9 no face, 2 silent, 1 x, 2 for other reasons"
+            "1/7201 items, 1.00 items/s, 2 h 0 min left, 80 % in graphs; 9 no face, 2 silent, 1 x, \
+             2 for other reasons"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Why an item gives no row, told so that equal reasons count together.
+//! The reason why an item gives no row, worded so that equal reasons are counted together.
 
 use std::fmt;
 
@@ -13,13 +13,13 @@ pub enum Refusal {
     /// The file is broken, is not there, or is nothing that can be decoded.
     #[error("unreadable: {0}")]
     Unreadable(String),
-    /// It was played, and nobody is seen or heard well enough.
+    /// It was played; no subject is seen or heard well enough.
     #[error("{0}")]
-    Nobody(Lacks),
-    /// The item's part of the recording begins after the recording's end.
+    NoSubject(Lacks),
+    /// The item's interval begins after the recording's end.
     #[error("its interval lies beyond the recording's end")]
     Beyond,
-    /// It has nothing that these encoders take.
+    /// It has no modality that these encoders take.
     #[error("nothing to encode")]
     NothingToEncode,
     /// A fault of ours.
@@ -39,7 +39,7 @@ impl From<SessionError> for Refusal {
     }
 }
 
-/// What was looked for in a recording and not found; `None`: these encoders do not look for it.
+/// The unmet requirement of a recording; `None`: the encoders do not need this modality.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lacks {
     pub face: Option<NoFace>,
@@ -50,11 +50,11 @@ pub struct Lacks {
 pub enum NoFace {
     /// The recording has no picture.
     NoPictures,
-    /// There are pictures, and nobody is in them.
+    /// Frames without a face.
     Unseen,
-    /// Somebody is seen, and never well enough.
+    /// Faces of too low quality only.
     LowQuality,
-    /// Somebody is seen well, for too short a while.
+    /// A good face, for too short a time.
     TooBrief,
 }
 
@@ -62,11 +62,11 @@ pub enum NoFace {
 pub enum NoVoice {
     /// The recording has no sound track.
     NoSound,
-    /// It has one on which nothing is.
+    /// The sound track is silent.
     Silent,
-    /// There is sound, and nobody speaks.
+    /// Sound without speech.
     NoSpeech,
-    /// Somebody speaks, for too short a while.
+    /// Speech, for too short a time.
     TooLittle,
 }
 
@@ -95,7 +95,7 @@ impl fmt::Display for Lacks {
 /// Loudest sample (full scale is 1) up to which a recording is silent: -60 dB.
 const SILENT: f32 = 1e-3;
 
-/// What went by while a recording was played.
+/// Counts of a played recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Witness {
     frames: bool,
@@ -111,7 +111,7 @@ impl Witness {
     pub fn observe(&mut self, input: &AlignInput) {
         match input {
             AlignInput::Faces(faces) => self.see(faces),
-            AlignInput::VadBlock(heard) => self.hear(heard),
+            AlignInput::VadBlock(block) => self.count_sound(block),
             _ => {}
         }
     }
@@ -122,22 +122,22 @@ impl Witness {
         self.usable |= faces.faces.iter().any(|face| face.crop.is_some());
     }
 
-    fn hear(&mut self, heard: &VadBlock) {
-        self.samples |= !heard.block.samples.is_empty();
-        self.loudest = heard
+    fn count_sound(&mut self, block: &VadBlock) {
+        self.samples |= !block.block.samples.is_empty();
+        self.loudest = block
             .block
             .samples
             .iter()
             .fold(self.loudest, |loudest, s| loudest.max(s.abs()));
-        self.speech |= heard.activity.iter().any(|activity| activity.speech);
+        self.speech |= block.activity.iter().any(|activity| activity.speech);
     }
 
-    /// Did anything go by at all?
+    /// Whether no frame and no sound was observed.
     pub fn is_blank(&self) -> bool {
         !self.frames && !self.samples
     }
 
-    /// What is lacking in a recording that gave nothing to encoders that look for faces, for voices.
+    /// The unmet requirements of a recording without rows, for encoders of faces and of voices.
     pub fn lacks(&self, faces: bool, voices: bool) -> Lacks {
         let face = match self {
             Witness { usable: true, .. } => NoFace::TooBrief,
@@ -163,9 +163,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_lacking_is_told_apart() {
+    fn unmet_requirements_are_distinguished() {
         let said = |witness: Witness, faces, voices| {
-            Refusal::Nobody(witness.lacks(faces, voices)).to_string()
+            Refusal::NoSubject(witness.lacks(faces, voices)).to_string()
         };
         let nothing = Witness::default();
         assert_eq!(said(nothing, true, true), "no pictures and no sound");

@@ -1,4 +1,4 @@
-//! What the decoders of a recording deliver, in the order in which the stages need it.
+//! Merged output of a recording's decoders, in the order that the stages need.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(super) struct Streams {
     pub blocks: LaneReceiver<AudioBlock>,
     pub held_frames: VecDeque<VideoFrame>,
     pub held_blocks: VecDeque<AudioBlock>,
-    /// Another part follows the one that is played.
+    /// Another part follows.
     pub goes_on: bool,
 }
 
@@ -41,8 +41,8 @@ impl Streams {
         Some(received).filter(|received| !matches!(received, Received::TimedOut))
     }
 
-    /// Takes one thing out of the way of a demuxer that stands still because of it, though this
-    /// part needs no more of its kind.
+    /// Drops one item of a kind that this part no longer needs, so that the demuxer does not block
+    /// on it.
     fn clear(&mut self, frames: bool) {
         if frames {
             if let Received::Item(frame) = self.frames.recv(Some(Duration::ZERO)) {
@@ -54,9 +54,9 @@ impl Streams {
     }
 }
 
-/// The next item of the source that is behind, or of the other where that one has nothing: what
-/// comes out does not depend on which, and a demuxer that must get rid of the one first never
-/// stands still.
+/// The next item of the source that is behind, or of the other if that one has none yet. The output
+/// does not depend on which one is read. A demuxer that must deliver the other source first never
+/// blocks.
 pub(super) fn next(
     streams: &mut Streams,
     wanted: Wanted,
@@ -76,8 +76,8 @@ pub(super) fn next(
                 found => (None, found),
             }
         };
-        // A closed lane keeps returning `Ended`. Only the wanted source's end counts now; the other's
-        // counts once that source is wanted.
+        // A closed lane keeps returning `Ended`. Only the wanted source's end counts now; the
+        // other's counts once that source is wanted.
         match (&found, wanted) {
             ((None, None), _)
             | ((Some(Received::Ended), None), Wanted::VadBlock)
@@ -91,7 +91,7 @@ pub(super) fn next(
     }
 }
 
-/// The samples of `block` that lie in `span`, on a timeline that begins with it.
+/// The samples of `block` within `span`, on a timeline that begins with it.
 pub(super) fn within(block: AudioBlock, span: &Span) -> Option<AudioBlock> {
     let one = samples_to_nanos(1);
     let index = |time: MediaTime| {

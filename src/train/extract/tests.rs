@@ -129,7 +129,7 @@ fn a_folder_becomes_rows_whatever_the_workers_and_shards_and_goes_on_where_it_wa
             && values[256..].iter().all(|v| *v == 0.0)
     );
 
-    // Again: nothing is left to do, and what is wrong with the copy stands in the store.
+    // A second run: no work is left, and the store lists the faults of the copy.
     let listing = Listing {
         faults: vec![data::Fault {
             at: "labels.csv line 9".into(),
@@ -145,7 +145,7 @@ fn a_folder_becomes_rows_whatever_the_workers_and_shards_and_goes_on_where_it_wa
     );
     assert_eq!(rows(&one.store), first);
 
-    // A label that was mended and one that came later are taken over; nothing is played.
+    // A corrected label and a new one are taken over; nothing is played.
     let relabelled = folder.path().join("relabelled");
     std::fs::create_dir(&relabelled).unwrap();
     std::fs::read_dir(&one.store)
@@ -229,7 +229,7 @@ fn demo() -> PathBuf {
 }
 
 #[test]
-fn views_stand_beside_the_clip_and_are_neither_lost_nor_doubled() {
+fn views_are_stored_after_the_clip_without_loss_or_duplicates() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("tree");
     std::fs::create_dir(&root).unwrap();
@@ -246,7 +246,7 @@ fn views_stand_beside_the_clip_and_are_neither_lost_nor_doubled() {
     };
     let (plain, three) = (args("plain", 1), args("three", 3));
     extract(&listing, &plain, &AtomicBool::new(false)).unwrap();
-    // Stopped after the first item, and gone on with.
+    // Stopped after the first item, then resumed.
     let stop = AtomicBool::new(true);
     assert_eq!(
         extract(

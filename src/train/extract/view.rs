@@ -1,4 +1,5 @@
-//! Augmented views of a clip: the same evidence as another camera, room and moment might have given it, for SimCLR.
+//! Augmented views of a clip: the same evidence as another camera, room and moment might have given
+//! it, for SimCLR.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::clip::{Clip, ClipVoice, Crop, Face};
 use crate::train::augment::{CropVariation, VoiceVariation};
 
-/// One way to show the clips of one row: the same for all faces of it and for all its sound.
+/// A variation of the clips of one row: the same for all its faces and all its sound.
 #[derive(Clone, Debug)]
 pub struct View {
     seed: u64,
@@ -18,7 +19,7 @@ pub struct View {
 }
 
 impl View {
-    /// Drawn by the row's id and the view's number alone: going on after a kill gives the same.
+    /// Drawn from the row's id and the view's number only: resuming after a kill gives the same.
     pub fn of(id: &str, number: u32) -> View {
         let hash = Sha256::new()
             .chain_update(id.as_bytes())
@@ -42,7 +43,7 @@ impl View {
         self.crop.apply(crop, crop.size, &mut self.noise(nanos))
     }
 
-    /// The clip in this view. Its faces are others than the clip's: they get ids from `next_face` on.
+    /// The clip in this view. Its faces differ from the clip's: they get ids from `next_face` on.
     pub fn of_clip(&self, clip: &Clip, next_face: &mut u64) -> Clip {
         let faces = clip.faces.iter().map(|face| {
             *next_face += 1;

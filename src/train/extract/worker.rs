@@ -1,4 +1,4 @@
-//! One worker: items in, their rows or the reason why there are none out. Owns every graph it runs.
+//! A worker: turns items into rows, or into the reason for having none. Owns every graph it runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -8,9 +8,9 @@ use anyhow::Context;
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder};
 
-use super::evidence::{ClipsRule, Evidence, Row};
 use super::playback::{ClipSink, Ending, Playback, Shown, part_of};
 use super::refusal::{Lacks, NoFace, Refusal};
+use super::subject_rows::{ClipsRule, Row, SubjectRows};
 use super::view::View;
 use crate::clip::{self, Clip, ColorMatrix, Colorimetry, Crop};
 use crate::config::Config;
@@ -21,13 +21,13 @@ use crate::time::Span;
 use crate::train::data::{Item, Media, Picture};
 use crate::train::encoders::{EncoderSet, SetFiles};
 
-/// What came of one item.
+/// Outcome of one item.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     pub rows: Result<Vec<Row>, Refusal>,
-    /// The recording breaks off; the rows are of what was there.
+    /// The recording is truncated; the rows are of the readable part.
     pub cut: bool,
-    /// How long the stages waited for decoders, in nanoseconds.
+    /// Time that the stages waited for decoders, in nanoseconds.
     pub waited_nanos: i64,
 }
 
@@ -41,7 +41,7 @@ impl Outcome {
     }
 }
 
-/// Goes through items, one at a time.
+/// Extracts items, one at a time.
 pub struct Worker {
     runtime: Runtime,
     files: SetFiles,
@@ -90,33 +90,34 @@ impl Worker {
         self.playback.opening_cpu_nanos()
     }
 
-    /// One item. Never fails, whatever the item is.
+    /// Extracts one item. Every failure is an outcome.
     pub fn extract(&mut self, item: &Item) -> Outcome {
         let mut outcome = None;
         self.extract_all(&[item], &|| true, &mut |_, found| outcome = Some(found));
         outcome.expect("every item has an outcome")
     }
 
-    /// Items of one recording that follow each other and do not overlap (or a single item), in one pass over it; tells the outcome of each
-    /// in their order. Ends early, between two items, where `goes_on` says so.
+    /// Extracts consecutive, non-overlapping items of one recording (or a single item) in one pass
+    /// over it, and reports each outcome in order. Ends early, between two items, once `goes_on` is
+    /// false.
     pub fn extract_all<'a>(
         &mut self,
         items: &[&'a Item],
         goes_on: &dyn Fn() -> bool,
-        tell: &mut dyn FnMut(&'a Item, Outcome),
+        report: &mut dyn FnMut(&'a Item, Outcome),
     ) {
-        let mut told = 0;
-        while told < items.len() && (told == 0 || goes_on()) {
-            let rest = &items[told..];
-            let mut viewing_told = 0;
+        let mut reported = 0;
+        while reported < items.len() && (reported == 0 || goes_on()) {
+            let rest = &items[reported..];
+            let mut viewing_reported = 0;
             let pass = catch_unwind(AssertUnwindSafe(|| {
                 self.pass(rest, goes_on, &mut |item, outcome| {
-                    viewing_told += 1;
-                    tell(item, outcome);
+                    viewing_reported += 1;
+                    report(item, outcome);
                 })
             }));
             if let Err(panic) = pass {
-                // What was in the midst of its work is in no state to go on with.
+                // After a panic the playback's state is undefined, so it is replaced.
                 self.playback = Playback::new(&self.runtime, self.config.clone(), &self.files);
                 let what = panic
                     .downcast_ref::<String>()
@@ -124,42 +125,42 @@ impl Worker {
                     .or(panic.downcast_ref::<&str>().copied())
                     .unwrap_or("no message");
                 let failed = Outcome::of(Err(Refusal::Stage(format!("panicked: {what}"))));
-                tell(rest[viewing_told], failed);
-                viewing_told += 1;
-            } else if viewing_told == 0 {
+                report(rest[viewing_reported], failed);
+                viewing_reported += 1;
+            } else if viewing_reported == 0 {
                 return;
             }
-            told += viewing_told;
+            reported += viewing_reported;
         }
     }
 
-    /// Tells at least one outcome, unless no more is wanted: all up to a failure.
+    /// Reports at least one outcome unless stopped: all up to a failure.
     fn pass<'a>(
         &mut self,
         items: &[&'a Item],
         goes_on: &dyn Fn() -> bool,
-        tell: &mut dyn FnMut(&'a Item, Outcome),
+        report: &mut dyn FnMut(&'a Item, Outcome),
     ) {
         let item = items[0];
         let rows = match &item.media {
             Media::Picture(picture) => self.picture(picture, &item.id),
             Media::None => Ok(Vec::new()),
-            _ => return self.recording(items, goes_on, tell),
+            _ => return self.recording(items, goes_on, report),
         };
         let rows =
             rows.and_then(|rows| with_words(&mut self.set, rows, item, Refusal::NothingToEncode));
-        tell(item, Outcome::of(rows));
+        report(item, Outcome::of(rows));
     }
 
     fn recording<'a>(
         &mut self,
         items: &[&'a Item],
         goes_on: &dyn Fn() -> bool,
-        tell: &mut dyn FnMut(&'a Item, Outcome),
+        report: &mut dyn FnMut(&'a Item, Outcome),
     ) {
         let parts: Option<Vec<Span>> = items.iter().map(|item| part_of(item.interval)).collect();
         let Some(parts) = parts else {
-            return tell(
+            return report(
                 items[0],
                 Outcome::of(Err(Refusal::Unreadable("its interval is empty".into()))),
             );
@@ -176,21 +177,21 @@ impl Worker {
         let mut viewing = Viewing {
             items,
             goes_on,
-            tell: &mut *tell,
+            report: &mut *report,
             set: &mut *set,
             looks_for,
             rule: *rule,
             views: *views,
             length_nanos: i64::from(files.rules().window.length_ms) * 1_000_000,
-            evidence: None,
+            subjects: None,
             over: 0,
             late: Vec::new(),
         };
         let ending = playback.play(&items[0].media, &parts, &mut viewing);
         let Viewing { over, late, .. } = viewing;
-        let told = over - late.len();
+        let reported = over - late.len();
         let cut = ending == Ok(Ending::Cut);
-        for (item, (rows, shown)) in items[told..].iter().zip(late) {
+        for (item, (rows, shown)) in items[reported..].iter().zip(late) {
             let rows = match &ending {
                 Err(refusal @ Refusal::Unreadable(_)) => Err(refusal.clone()),
                 _ if cut && shown.seconds == 0.0 => {
@@ -198,7 +199,7 @@ impl Worker {
                 }
                 _ => rows,
             };
-            tell(
+            report(
                 item,
                 Outcome {
                     rows,
@@ -209,13 +210,13 @@ impl Worker {
         }
         if let (Some(item), Err(refusal)) = (items.get(over), ending) {
             let rows = match refusal {
-                // Words are a row where nothing else can be.
-                Refusal::NothingToEncode | Refusal::Nobody(_) => {
+                // Words are a row if there is no other.
+                Refusal::NothingToEncode | Refusal::NoSubject(_) => {
                     with_words(set, Vec::new(), item, refusal)
                 }
                 refusal => Err(refusal),
             };
-            tell(item, Outcome::of(rows));
+            report(item, Outcome::of(rows));
         }
     }
 
@@ -225,11 +226,11 @@ impl Worker {
         };
         let crop = match read(picture)? {
             image if image.width() == image.height() => crop(image, face),
-            // A whole picture, in which somebody may be.
+            // A whole picture, which may show a face.
             image => self
                 .playback
                 .face_of(&planar(&image))?
-                .ok_or(Refusal::Nobody(Lacks {
+                .ok_or(Refusal::NoSubject(Lacks {
                     face: Some(NoFace::Unseen),
                     voice: None,
                 }))?,
@@ -259,14 +260,14 @@ impl Worker {
 struct Viewing<'v, 'a> {
     items: &'v [&'a Item],
     goes_on: &'v dyn Fn() -> bool,
-    tell: &'v mut dyn FnMut(&'a Item, Outcome),
+    report: &'v mut dyn FnMut(&'a Item, Outcome),
     set: &'v mut EncoderSet,
     looks_for: (bool, bool),
     rule: ClipsRule,
     views: u32,
     length_nanos: i64,
-    evidence: Option<Evidence>,
-    /// Items that are over; those at the recording's end wait to hear how it ended.
+    subjects: Option<SubjectRows>,
+    /// Finished items; those at the recording's end wait for its outcome.
     over: usize,
     late: Vec<(Result<Vec<Row>, Refusal>, Shown)>,
 }
@@ -277,7 +278,7 @@ impl ClipSink for Viewing<'_, '_> {
             return false;
         }
         self.set.forget_faces();
-        self.evidence = Some(Evidence::new(
+        self.subjects = Some(SubjectRows::new(
             self.rule,
             self.length_nanos,
             &self.items[self.over].id,
@@ -287,7 +288,7 @@ impl ClipSink for Viewing<'_, '_> {
     }
 
     fn take(&mut self, clip: Clip) -> Result<(), EncodeError> {
-        self.evidence
+        self.subjects
             .as_mut()
             .expect("a part has begun")
             .take(clip, self.set)
@@ -295,7 +296,7 @@ impl ClipSink for Viewing<'_, '_> {
 
     fn end(&mut self, shown: Shown) -> Result<(), EncodeError> {
         let rows = self
-            .evidence
+            .subjects
             .take()
             .expect("a part has begun")
             .finish(self.set, shown.seconds)?;
@@ -303,14 +304,14 @@ impl ClipSink for Viewing<'_, '_> {
         let lacking = if shown.witness.is_blank() && item.interval.is_some() {
             Refusal::Beyond
         } else {
-            Refusal::Nobody(shown.witness.lacks(self.looks_for.0, self.looks_for.1))
+            Refusal::NoSubject(shown.witness.lacks(self.looks_for.0, self.looks_for.1))
         };
         let rows = with_words(self.set, rows, item, lacking);
         self.over += 1;
         if shown.to_the_end || !self.late.is_empty() {
             self.late.push((rows, shown));
         } else {
-            (self.tell)(
+            (self.report)(
                 item,
                 Outcome {
                     rows,
@@ -323,7 +324,8 @@ impl ClipSink for Viewing<'_, '_> {
     }
 }
 
-/// Every row of an utterance has its words; words alone are a row, too. `lacking`: why there is none, where there are no words either.
+/// Every row of an utterance has its words; words alone are a row, too. `lacking`: why there is
+/// none, where there are no words either.
 fn with_words(
     set: &mut EncoderSet,
     mut rows: Vec<Row>,
@@ -378,7 +380,7 @@ fn upright(bytes: &[u8]) -> image::ImageResult<DynamicImage> {
     Ok(image)
 }
 
-/// As a decoder of JPEG would give it to the face stage: I420, BT.601, 0..255.
+/// The planes that a JPEG decoder would give the face stage: I420, BT.601, 0..255.
 fn planar(image: &DynamicImage) -> clip::Picture {
     let rgb = image.to_rgb8();
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
@@ -421,7 +423,8 @@ fn planar(image: &DynamicImage) -> clip::Picture {
     )
 }
 
-/// The picture as the face encoders take it: the whole of it, since the data set cut it out. What has the size already is not touched.
+/// The whole picture, scaled to the face encoders' input: the data set has cropped it already. A
+/// picture of the right size is not changed.
 fn crop(image: DynamicImage, face: &FacePreprocessing) -> Crop {
     let side = face.size as u32;
     let image = if (image.width(), image.height()) == (side, side) {
@@ -446,8 +449,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_stands_as_its_camera_says() {
-        // Dark on the left, bright on the right; taken with the camera turned by a quarter (EXIF orientation 6).
+    fn a_picture_is_rotated_by_its_exif_orientation() {
+        // Dark on the left, bright on the right; taken with the camera turned by a quarter (EXIF
+        // orientation 6).
         let picture =
             image::GrayImage::from_fn(64, 32, |x, _| image::Luma([if x < 32 { 20 } else { 220 }]));
         let mut plain = std::io::Cursor::new(Vec::new());

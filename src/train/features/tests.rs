@@ -8,7 +8,7 @@ use crate::train::labelled::Labelled;
 use crate::train::metrics::Truth;
 use crate::train::store::{SCHEMA, Shard, ShardWriter, StoredEncoder};
 
-/// A store of such targets, in this order, all of them for training.
+/// A store of these targets, in this order, all in the training split.
 fn store(folder: &Path, name: &str, labels: &[&str], targets: &[Option<Target>]) -> PathBuf {
     let encoder = |name: &str, modality, dim| StoredEncoder {
         name: name.into(),
@@ -173,7 +173,7 @@ fn several_labels_are_joined_too_and_the_two_kinds_are_not_mixed() {
 }
 
 #[test]
-fn a_value_that_is_no_number_is_told_with_store_item_and_encoder() {
+fn a_nan_is_reported_with_store_item_and_encoder() {
     let folder = tempfile::tempdir().unwrap();
     let path = store(folder.path(), "a", &[], &[None, None]);
     let good = Features::open(std::slice::from_ref(&path)).unwrap();
@@ -205,7 +205,7 @@ fn a_value_that_is_no_number_is_told_with_store_item_and_encoder() {
         let features = Features::open(&[path.clone(), other.clone()]).unwrap();
         assert!(features.batch(&[0, 1]).is_ok());
         let error = features.batch(&[0, 1, 2]).unwrap_err().to_string();
-        let told = [
+        let is_named = [
             &*other.to_string_lossy(),
             "row of clip",
             &format!("encoder {encoder}"),
@@ -213,6 +213,6 @@ fn a_value_that_is_no_number_is_told_with_store_item_and_encoder() {
         ]
         .iter()
         .all(|part| error.contains(*part));
-        assert!(told, "{error}");
+        assert!(is_named, "{error}");
     }
 }

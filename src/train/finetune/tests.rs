@@ -3,7 +3,7 @@ use crate::modality::Modality;
 use crate::train::refused::exit_code;
 
 #[test]
-fn what_goes_with_stores_alone_is_refused_without_them() {
+fn options_for_stores_are_refused_without_stores() {
     let recipe = |name: &str| crate::testing::project(&format!("config/train/{name}.toml"));
     let plain = || FinetuneArgs {
         recipe: recipe("default"),

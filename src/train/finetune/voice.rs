@@ -1,74 +1,17 @@
-//! The voice encoders: the final one, and those with held-out speakers or corpora.
+//! Training of the voice encoders.
 
 use crate::labels::RAVDESS;
 use crate::preprocess::LogMel;
 use crate::train::data::Part;
-use crate::train::data::voices::{Corpus, HeldOut, LabelledClip, read};
-use crate::train::fit::{Run, State, device, fit, tensor, values};
+use crate::train::data::speech_clip::LabelledClip;
+use crate::train::data::voices::HeldOut;
+use crate::train::encoder_runs::{VoiceRun, clip_logits, voice_run};
+use crate::train::fit::{State, device, fit};
 use crate::train::net::Encoder;
 use crate::train::recipe::Recipe;
-use crate::train::samples::{VoiceBatches, milliseconds, windows};
+use crate::train::samples::{VoiceBatches, milliseconds};
 
-use super::{accuracy, run_folder};
-
-/// The voice encoders of a recipe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VoiceRun {
-    /// Trained without the calibration actors and the calibration corpus.
-    Calibration,
-    /// Trained on the calibration corpus alone; used only to report metrics on the other corpora.
-    OtherCorpus,
-    /// The bundle's: trained on all speakers but the report's.
-    Final,
-}
-
-impl VoiceRun {
-    /// The encoders that the recipe trains, in order.
-    pub fn of(recipe: &Recipe) -> Vec<VoiceRun> {
-        let mut runs = vec![VoiceRun::Calibration, VoiceRun::Final];
-        if recipe.voice.calibration_corpus.is_some() {
-            runs.push(VoiceRun::OtherCorpus);
-        }
-        runs
-    }
-
-    /// The run's folder.
-    pub fn part(self) -> &'static str {
-        match self {
-            VoiceRun::Calibration => "voice-calibration",
-            VoiceRun::OtherCorpus => "voice-other-corpus",
-            VoiceRun::Final => "voice",
-        }
-    }
-
-    /// Held-out speakers of a corpus.
-    pub fn held_out(self, recipe: &Recipe, corpus: Corpus) -> HeldOut<'_> {
-        let voice = &recipe.voice;
-        match (self, voice.calibration_corpus == Some(corpus)) {
-            (VoiceRun::Final, _) | (VoiceRun::OtherCorpus, true) => HeldOut::Actors(&[]),
-            (VoiceRun::Calibration, true) | (VoiceRun::OtherCorpus, false) => HeldOut::All,
-            (VoiceRun::Calibration, false) if corpus == Corpus::Ravdess => {
-                HeldOut::Actors(&voice.calibration_actors)
-            }
-            (VoiceRun::Calibration, false) => HeldOut::Actors(&[]),
-        }
-    }
-
-    /// Clips of one part of all corpora, corpus after corpus.
-    pub fn clips(self, recipe: &Recipe, part: Part) -> anyhow::Result<Vec<LabelledClip>> {
-        let mut clips = Vec::new();
-        for corpus in Corpus::ALL {
-            let held_out = self.held_out(recipe, corpus);
-            clips.extend(read(&recipe.material, corpus, part, held_out)?);
-        }
-        Ok(clips)
-    }
-}
-
-/// A voice encoder, trained to its end by this recipe.
-pub fn load_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Encoder> {
-    voice_run(recipe, which)?.load(Encoder::new(&recipe.voice.shape, RAVDESS.len(), &device()))
-}
+use super::accuracy;
 
 /// Trains an encoder, or resumes its training.
 pub(super) fn train_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Encoder, State)> {
@@ -120,57 +63,4 @@ pub(super) fn train_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(E
             &labels,
         )))
     })
-}
-
-fn voice_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Run<'_>> {
-    let voice = &recipe.voice;
-    let rules = (
-        &voice.shape,
-        &voice.preprocessing,
-        voice.windows_per_clip,
-        voice.min_window_ms,
-        voice.mixup,
-        Corpus::ALL.map(|corpus| which.held_out(recipe, corpus)),
-        recipe.window.length_ms,
-    );
-    let (name, text) = (which.part(), serde_json::to_string(&rules)?);
-    Ok(Run {
-        name,
-        folder: run_folder(recipe, name),
-        settings: &voice.fit,
-        recipe: text,
-        seed: recipe.seed,
-        stop_after: None,
-    })
-}
-
-/// Mean logits of each clip over its speech windows (the bundle's length, every 0.5 s).
-pub fn clip_logits(
-    net: &Encoder,
-    mel: &LogMel,
-    clips: &[LabelledClip],
-    recipe: &Recipe,
-) -> anyhow::Result<Vec<f32>> {
-    let mut all = Vec::new();
-    for clip in clips {
-        let pieces = windows(
-            clip,
-            milliseconds(recipe.window.length_ms),
-            milliseconds(500),
-        );
-        let mut input = Vec::new();
-        let mut frames = 0;
-        for piece in &pieces {
-            let (values, n) = mel.compute(piece);
-            frames = n;
-            input.extend(values);
-        }
-        let (_, logits) = net.forward(tensor(
-            input,
-            [pieces.len(), 1, recipe.voice.preprocessing.mels, frames],
-            &device(),
-        ));
-        all.extend(values(logits.mean_dim(0))?);
-    }
-    Ok(all)
 }

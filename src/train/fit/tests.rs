@@ -7,7 +7,8 @@ use super::*;
 /// The device's generator is the process's: tests that draw from it take turns.
 pub static GENERATOR: Mutex<()> = Mutex::new(());
 
-/// Batch normalisation, whose running statistics must survive too, and dropout, which draws at random.
+/// Batch normalisation, to test that running statistics survive, and dropout, which draws at
+/// random.
 #[derive(Module, Debug)]
 struct Tiny {
     first: Linear,
@@ -115,7 +116,7 @@ fn output(net: &Tiny) -> Vec<f32> {
 }
 
 #[test]
-fn an_interrupted_run_ends_with_the_weights_of_one_that_was_not() {
+fn an_interrupted_run_ends_with_the_same_weights() {
     let _turn = GENERATOR.lock();
     let folder = tempfile::tempdir().unwrap();
     let net = Tiny::new(&device());
@@ -136,7 +137,7 @@ fn an_interrupted_run_ends_with_the_weights_of_one_that_was_not() {
 }
 
 #[test]
-fn a_run_with_other_settings_or_in_other_hands_is_refused() {
+fn a_run_with_other_settings_or_a_lock_is_refused() {
     let _turn = GENERATOR.lock();
     let folder = tempfile::tempdir().unwrap();
     let net = Tiny::new(&device());

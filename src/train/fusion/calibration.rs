@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::modality::{Modality, Presence};
 use crate::train::calibrate::abstain_threshold;
-use crate::train::evaluate::Figure;
-use crate::train::evidence::Evidence;
+use crate::train::embeddings::{EmbeddingPair, LabelledEmbeddings};
+use crate::train::figure::Figure;
 use crate::train::fit::{device, values};
 use crate::train::net::Head;
 use crate::train::prior::{strength_for, times};
 
-use super::{FACE, Pair, alone, forward, is_as_counted, judge_paired, only};
+use super::{FACE, alone, evaluate_with_pairs, forward, is_as_counted, only};
 
 /// Never abstain above this confidence.
 const HIGHEST_THRESHOLD: f64 = 0.45;
@@ -43,11 +43,11 @@ pub struct Calibration {
     pub head: String,
 }
 
-/// The mean of all settings whose score is within one standard error of the best; `tried` holds
+/// The mean of all settings with a score within one standard error of the best; `tried` holds
 /// `(setting, score, count)`.
 ///
-/// Selecting the maximum would overfit, because different settings near it score alike.
-pub(super) fn middle_of_the_best(tried: &[(f32, f64, usize)]) -> f32 {
+/// Selecting the maximum would overfit, because neighbouring settings have nearly equal scores.
+pub(super) fn mean_within_one_error(tried: &[(f32, f64, usize)]) -> f32 {
     let best = tried
         .iter()
         .copied()
@@ -64,9 +64,9 @@ pub(super) fn middle_of_the_best(tried: &[(f32, f64, usize)]) -> f32 {
 
 /// Log priors of the labels.
 pub(super) struct Shares {
-    /// In the annotators' votes for faces.
+    /// Labels in the annotators' votes for faces.
     pub faces: Vec<f32>,
-    /// In dialogue.
+    /// Labels in dialogue.
     pub words: Vec<f32>,
 }
 
@@ -74,18 +74,18 @@ pub(super) struct Shares {
 /// person each. `firsts`: the majority label of each face, if there is one.
 pub(super) fn calibrate(
     head: &Head,
-    held_out: &[Evidence],
-    pairs: &[Pair],
+    held_out: &[LabelledEmbeddings],
+    pairs: &[EmbeddingPair],
     firsts: &[Option<usize>],
     shares: &Shares,
 ) -> anyhow::Result<Calibration> {
     let device = device();
-    let judged = |head: &Head, subset: &Presence| {
-        judge_paired(held_out, pairs, subset, &mut |batch| {
+    let predictions = |head: &Head, subset: &Presence| {
+        evaluate_with_pairs(held_out, pairs, subset, &mut |batch| {
             values(forward(head, batch, &device))
         })
     };
-    let raw = |subset: &Presence| judged(head, subset);
+    let raw = |subset: &Presence| predictions(head, subset);
     // Encoders are overconfident on training data, so the factors are fitted on held-out data.
     let factors = Modality::ALL
         .iter()
@@ -97,7 +97,8 @@ pub(super) fn calibrate(
     })?;
     let chosen = strength_for(&faces, firsts, &shares.faces, 0.0)?;
     println!(
-        "head: faces: {:.2} of the labels' log shares is added: accuracy {:.4}, mean recall {:.4} on clear ones",
+        "head: faces: {:.2} of the labels' log shares is added: accuracy {:.4}, mean recall {:.4} \
+         on clear ones",
         chosen.of_prior, chosen.accuracy, chosen.recall
     );
     let face_prior_strength = chosen.of_prior;
@@ -111,16 +112,16 @@ pub(super) fn calibrate(
         let candidate = weighed
             .clone()
             .with_prior(&times(&shares.words, strength), &device);
-        let judged = judged(&candidate, &only(Modality::Text))?;
+        let predictions = predictions(&candidate, &only(Modality::Text))?;
         tried.push((
             strength,
-            judged
+            predictions
                 .metric("f1_weighted")
                 .context("no words to select by")?,
-            judged.count(),
+            predictions.count(),
         ));
     }
-    let strength = middle_of_the_best(&tried);
+    let strength = mean_within_one_error(&tried);
     println!("head: words alone: {strength:.2} of the labels' log shares is added");
     let prior = times(&shares.words, strength);
     let final_head = weighed.with_prior(&prior, &device);
@@ -139,24 +140,29 @@ pub(super) fn calibrate(
     };
     let mut verdicts = Vec::new();
     for subset in Presence::subsets() {
-        let (name, before, judged) = (subset.name(), raw(&subset)?, judged(&final_head, &subset)?);
-        let judged = if is_as_counted(&subset) {
-            judged.as_counted()
+        let (name, before, predictions) = (
+            subset.name(),
+            raw(&subset)?,
+            predictions(&final_head, &subset)?,
+        );
+        let predictions = if is_as_counted(&subset) {
+            predictions.as_counted()
         } else {
-            judged
+            predictions
         };
-        let temperature = judged.temperature();
+        let temperature = predictions.temperature();
         ensure!(temperature.is_finite(), "no temperature fits {name}");
-        verdicts.extend(judged.verdicts(temperature));
+        verdicts.extend(predictions.verdicts(temperature));
         let error = [
             before.calibration_error(1.0),
-            judged.calibration_error(temperature),
+            predictions.calibration_error(temperature),
         ];
         println!(
-            "head: {name}: n {}, mean recall {:.3}, weighted F1 {:.3}, temperature {temperature:.3}, calibration error {:.3} before, {:.3} after",
-            judged.count(),
-            judged.recall(),
-            judged.metric("f1_weighted").unwrap_or(f64::NAN),
+            "head: {name}: n {}, mean recall {:.3}, weighted F1 {:.3}, temperature \
+             {temperature:.3}, calibration error {:.3} before, {:.3} after",
+            predictions.count(),
+            predictions.recall(),
+            predictions.metric("f1_weighted").unwrap_or(f64::NAN),
             error[0],
             error[1]
         );
@@ -164,7 +170,7 @@ pub(super) fn calibrate(
             .temperature
             .insert(name.clone(), temperature as f32);
         calibration.error.insert(name.clone(), error);
-        calibration.rows.insert(name, judged.rows());
+        calibration.rows.insert(name, predictions.rows());
     }
     calibration.abstain_threshold = abstain_threshold(&verdicts, HIGHEST_THRESHOLD) as f32;
     println!(

@@ -1,23 +1,23 @@
 //! Recordings of one person's face and voice, for the head and its calibration.
 
-use crate::train::finetune::{VoiceRun, load_voice};
+use crate::train::encoder_runs::{VoiceRun, load_voice};
 use crate::train::net::Encoder;
 #[cfg(feature = "capture")]
 use crate::train::pairs;
 use crate::train::recipe::Recipe;
 
-use super::Pair;
+use crate::train::embeddings::EmbeddingPair;
 
 /// Pairs of the material's recordings.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OfOnePerson {
-    /// Of the calibration actors: they calibrate, and teach the final head.
-    pub select: Vec<Pair>,
-    /// Of people whom no encoder met.
-    pub report: Vec<Pair>,
+    /// Of the calibration actors: they calibrate, and train the final head.
+    pub select: Vec<EmbeddingPair>,
+    /// Of people that no encoder was trained on.
+    pub report: Vec<EmbeddingPair>,
 }
 
-/// The recordings as the daemon's stages cut them. Without the feature `capture` there are none.
+/// The recordings as the daemon's stages cut them. Empty without the feature `capture`.
 pub(super) struct Recordings {
     #[cfg(feature = "capture")]
     clips: Vec<pairs::PairedClip>,
@@ -27,7 +27,8 @@ pub(super) struct Recordings {
 impl Recordings {
     pub fn read(_: &Recipe) -> anyhow::Result<Recordings> {
         println!(
-            "head: built without the feature capture: recordings of one person's face and voice are left out"
+            "head: built without the feature capture: recordings of one person's face and voice \
+             are left out"
         );
         Ok(Recordings {})
     }
@@ -44,7 +45,7 @@ impl Recordings {
         Ok(Recordings { clips })
     }
 
-    /// By the face encoder and one of the voice encoders.
+    /// The recordings' embeddings by the face encoder and one of the voice encoders.
     pub fn embedded(
         &self,
         recipe: &Recipe,
@@ -60,7 +61,8 @@ impl Recordings {
                 Some(actor) if recipe.voice.calibration_actors.contains(&actor) => {
                     all.select.extend(embedded)
                 }
-                // Met by the calibration encoder: it says nothing of strangers.
+                // The calibration encoder was trained on this speaker, so the pair would not be
+                // held out.
                 Some(_) => {}
             }
         }

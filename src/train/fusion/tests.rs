@@ -1,14 +1,14 @@
 use std::collections::BTreeMap;
 
-use super::calibration::middle_of_the_best;
+use super::calibration::mean_within_one_error;
 use super::*;
 use crate::model::golden::golden_samples;
 
-fn evidence(dim: usize, seed: u64) -> Evidence {
-    let mut evidence = Evidence::new(dim);
+fn embeddings(dim: usize, seed: u64) -> LabelledEmbeddings {
+    let mut embeddings = LabelledEmbeddings::new(dim);
     for label in 0..LABELS.len() {
         for item in 0..5 {
-            evidence.push(
+            embeddings.push(
                 label,
                 golden_samples(seed + (label * 10 + item) as u64, 2 * dim)
                     .into_iter()
@@ -17,13 +17,13 @@ fn evidence(dim: usize, seed: u64) -> Evidence {
             );
         }
     }
-    evidence
+    embeddings
 }
 
 #[test]
-fn of_settings_that_do_alike_the_middle_is_taken() {
+fn the_mean_of_equally_good_settings_is_taken() {
     let tried = |shares: [f64; 5], count| {
-        middle_of_the_best(
+        mean_within_one_error(
             &[0.0, 0.2, 0.4, 0.6, 0.8]
                 .into_iter()
                 .zip(shares)
@@ -38,8 +38,8 @@ fn of_settings_that_do_alike_the_middle_is_taken() {
 }
 
 #[test]
-fn labels_and_subsets_are_balanced_and_what_is_absent_is_cleared() {
-    let all = [evidence(4, 1), evidence(6, 500), evidence(5, 900)];
+fn labels_and_subsets_are_balanced_and_absent_modalities_are_zero() {
+    let all = [embeddings(4, 1), embeddings(6, 500), embeddings(5, 900)];
     let joined = Joined {
         all: &all,
         pairs: &[],
@@ -90,8 +90,8 @@ fn labels_and_subsets_are_balanced_and_what_is_absent_is_cleared() {
 }
 
 #[test]
-fn every_held_out_item_is_judged_and_joined_with_its_own_label() {
-    let all = [evidence(4, 1), evidence(6, 500), evidence(5, 900)];
+fn every_held_out_item_is_evaluated_and_joined_with_its_own_label() {
+    let all = [embeddings(4, 1), embeddings(6, 500), embeddings(5, 900)];
     for subset in Presence::subsets() {
         let (batch, truth, shares) = held_out(&all, &subset);
         assert!(shares.iter().all(|share| *share == 1.0));
@@ -121,8 +121,8 @@ fn every_held_out_item_is_judged_and_joined_with_its_own_label() {
 }
 
 #[test]
-fn pictures_are_drawn_and_judged_as_their_annotators_label_them() {
-    let mut faces = Evidence::new(1);
+fn pictures_are_drawn_and_weighted_by_their_votes() {
+    let mut faces = LabelledEmbeddings::new(1);
     // Nine say 0 and one says 2 of the first, all say 2 of the second; every label has some
     // picture.
     faces.push_shares(&[0.9, 0.0, 0.1, 0.0, 0.0, 0.0, 0.0], vec![1.0]);
@@ -130,7 +130,7 @@ fn pictures_are_drawn_and_judged_as_their_annotators_label_them() {
     for label in [1, 3, 4, 5, 6] {
         faces.push(label, vec![3.0]);
     }
-    let all = [faces, evidence(6, 500), evidence(5, 900)];
+    let all = [faces, embeddings(6, 500), embeddings(5, 900)];
     let batch = Joined {
         all: &all,
         pairs: &[],
@@ -172,7 +172,7 @@ fn pictures_are_drawn_and_judged_as_their_annotators_label_them() {
 }
 
 #[test]
-fn an_absent_modality_adds_nothing_whatever_it_says() {
+fn an_absent_modality_adds_nothing_whatever_its_values() {
     let _turn = crate::train::fit::tests::GENERATOR.lock();
     let device = device();
     let head = Head::new(&[4, 6, 5], 8, 7, &device);
@@ -203,7 +203,7 @@ fn an_absent_modality_adds_nothing_whatever_it_says() {
             .zip(&two)
             .all(|(a, b)| (2.0 * a - b).abs() < 1e-5)
     );
-    // A face's prior counts where there is a face, and nowhere else.
+    // The face's prior applies only if a face is present.
     let shares = [0.5, 0.0, 0.0, 0.0, 0.0, 0.0, -0.5];
     let seen = head.clone().with_prior_of(FACE, &shares, &device);
     assert_eq!(
@@ -216,7 +216,7 @@ fn an_absent_modality_adds_nothing_whatever_it_says() {
             assert!((a - b - added).abs() < 1e-5);
         }
     }
-    // The other prior counts where words are alone, and nowhere else.
+    // The other prior applies only where words are alone.
     let informed = head
         .clone()
         .with_prior(&[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0], &device);
@@ -238,8 +238,8 @@ fn an_absent_modality_adds_nothing_whatever_it_says() {
 
 #[test]
 fn a_share_of_faces_and_voices_is_of_one_person() {
-    let all = [evidence(4, 1), evidence(6, 500), evidence(5, 900)];
-    let pair = Pair {
+    let all = [embeddings(4, 1), embeddings(6, 500), embeddings(5, 900)];
+    let pair = EmbeddingPair {
         label: 3,
         face: vec![100.0; 4],
         voice: vec![200.0; 6],
@@ -272,15 +272,15 @@ fn a_share_of_faces_and_voices_is_of_one_person() {
 
 #[test]
 fn pairs_calibrate_as_much_as_all_that_is_joined() {
-    let all = [evidence(4, 1), evidence(6, 500), evidence(5, 900)];
-    let pairs: Vec<Pair> = (0..3)
-        .map(|_| Pair {
+    let all = [embeddings(4, 1), embeddings(6, 500), embeddings(5, 900)];
+    let pairs: Vec<EmbeddingPair> = (0..3)
+        .map(|_| EmbeddingPair {
             label: 2,
             face: vec![0.0; 4],
             voice: vec![0.0; 6],
         })
         .collect();
-    // What is joined is answered wrongly, the pairs rightly.
+    // The joined rows are wrong, the pairs right.
     let mut answer = |batch: &HeadBatch| -> anyhow::Result<Vec<f32>> {
         let right = usize::from(batch.count == pairs.len());
         let row = |i| if i == 2 * right { 1.0 } else { 0.0 };
@@ -291,18 +291,18 @@ fn pairs_calibrate_as_much_as_all_that_is_joined() {
         voice: true,
         text: false,
     };
-    let judged = judge_paired(&all, &pairs, &both, &mut answer).unwrap();
-    // 140 rows: all but those of neutral are wrong, one in seven.
-    assert!((judged.accuracy() - (20.0 + 140.0) / 280.0).abs() < 1e-9);
-    assert_eq!(judged.rows(), 143);
-    let voice = judge_paired(&all, &pairs, &only(Modality::Voice), &mut answer).unwrap();
+    let predictions = evaluate_with_pairs(&all, &pairs, &both, &mut answer).unwrap();
+    // 140 rows: only those of neutral are right, one in seven.
+    assert!((predictions.accuracy() - (20.0 + 140.0) / 280.0).abs() < 1e-9);
+    assert_eq!(predictions.rows(), 143);
+    let voice = evaluate_with_pairs(&all, &pairs, &only(Modality::Voice), &mut answer).unwrap();
     assert_eq!(voice.rows(), 35);
 }
 
 #[test]
 fn a_second_corpus_gets_its_share_of_each_label_however_large_it_is() {
-    let mut talk = Evidence::new(1);
-    let mut comments = Evidence::new(1);
+    let mut talk = LabelledEmbeddings::new(1);
+    let mut comments = LabelledEmbeddings::new(1);
     for label in 0..LABELS.len() {
         talk.push(label, vec![0.0]);
         (0..50).for_each(|_| comments.push(label, vec![1.0]));

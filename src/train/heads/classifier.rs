@@ -15,12 +15,14 @@ pub struct ClassifierShape {
     /// Width between layers.
     pub hidden: usize,
     pub dropout: f64,
-    /// The presence of each modality, 0 or 1, is an input beside the representations, which are zero where it is 0. Without it (the
-    /// reference's) an absent modality looks like one that says nothing.
+    /// The presence of each modality, 0 or 1, is a further input; the representations are zero
+    /// where it is 0. Without it (as in the reference) an absent modality looks like an
+    /// uninformative one.
     pub presence: bool,
 }
 
-/// Concatenated representations to logits. The first layer takes them as they are; each further one is rectifier, dropout, linear.
+/// Concatenated representations to logits. The first layer takes them as they are; each further one
+/// is rectifier, dropout, linear.
 #[derive(Module, Debug)]
 pub struct ClassificationHead {
     pub(crate) layers: Vec<Linear>,
@@ -62,7 +64,8 @@ impl ClassificationHead {
         }
     }
 
-    /// Representations per modality, `[batch, R]` each, and the presence `[batch, modalities]` of 0 and 1, to logits `[batch, labels]`.
+    /// Representations per modality, `[batch, R]` each, and the presence `[batch, modalities]` of 0
+    /// and 1, to logits `[batch, labels]`.
     pub fn forward(&self, representations: Vec<Tensor<2>>, presence: Tensor<2>) -> Tensor<2> {
         let mut x = self.dropout.forward(Tensor::cat(representations, 1));
         for (i, layer) in self.layers.iter().enumerate() {

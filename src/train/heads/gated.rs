@@ -35,7 +35,7 @@ impl GatedEmbeddingUnit {
     }
 }
 
-/// A linear layer that begins as PyTorch's do: uniform within one over the root of its inputs.
+/// A linear layer with PyTorch's initialisation: uniform within 1 / sqrt(inputs).
 pub(crate) fn linear(input: usize, output: usize, device: &Device) -> Linear {
     let bound = 1.0 / (input as f64).sqrt();
     LinearConfig::new(input, output)

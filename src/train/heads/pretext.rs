@@ -21,11 +21,12 @@ pub struct PretextShape {
     pub reconstruction: usize,
     /// Projections end in a rectifier, so that similarities are not negative (the reference's).
     pub rectified_projection: bool,
-    /// Reconstructions end in a rectifier, so that they can not reach what is negative (the reference's).
+    /// Reconstructions end in a rectifier and cannot be negative (as in the reference).
     pub rectified_reconstruction: bool,
 }
 
-/// One projection head and one cluster head, shared by all modalities; a reconstruction head for each.
+/// One projection head and one cluster head, shared by all modalities; a reconstruction head for
+/// each.
 #[derive(Module, Debug)]
 pub struct PretextHeads {
     pub(crate) narrow: Linear,
@@ -76,8 +77,8 @@ impl PretextHeads {
         }
     }
 
-    /// Representations `[batch, R]` to projections `[batch, P]`, not normalised. In training, the batch is one modality's: each call
-    /// normalises by its own statistics.
+    /// Representations `[batch, R]` to projections `[batch, P]`, not normalised. In training, the
+    /// batch is one modality's: each call uses the statistics of its batch.
     pub fn project(&self, representation: Tensor<2>) -> Tensor<2> {
         self.project_narrowed(self.narrow(representation))
     }
@@ -125,7 +126,8 @@ impl PretextHeads {
     }
 }
 
-/// Batch normalisation that keeps the unbiased variance for inference, as PyTorch does: Burn's keeps the biased one.
+/// Batch normalisation that keeps the unbiased variance for inference, as PyTorch does: Burn's
+/// keeps the biased one.
 fn normalise(norm: &BatchNorm, x: Tensor<2>) -> Tensor<2> {
     let count = x.dims()[0] as f64;
     if !x.device().is_autodiff() || !norm.training.is_enabled() || count < 2.0 {
@@ -146,8 +148,8 @@ fn normalise(norm: &BatchNorm, x: Tensor<2>) -> Tensor<2> {
 
 /// Rows to unit length: divided by their norm, at least 1e-12.
 pub fn unit_rows(x: Tensor<2>) -> Tensor<2> {
-    // The floor comes before the root, whose slope at zero is infinite: a row of zeros, as rectified projections can be, would turn
-    // every gradient into not-a-number.
+    // The floor comes before the root, which has an infinite slope at zero. A row of zeros, which
+    // rectified projections can have, would turn every gradient into NaN.
     let norm = x.clone().square().sum_dim(1).clamp_min(1e-24).sqrt();
     x / norm
 }

@@ -9,18 +9,19 @@ use serde::{Deserialize, Serialize};
 use super::gated::{GatedEmbeddingUnit, linear};
 use crate::modality::Modality;
 
-/// How heads are built. The modalities' order is the order of everything: batches, outputs, concatenation.
+/// Settings of the heads. The modalities' order is that of batches, outputs and concatenation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeadsShape {
     pub modalities: Vec<ModalityShape>,
     /// Length of a representation.
     pub representation: usize,
-    /// Embeddings are brought to mean 0 and deviation 1 per value first (the statistics of the training stores). The reference does not.
+    /// Embeddings are brought to mean 0 and deviation 1 per value first (the statistics of the
+    /// training stores). The reference does not.
     pub standardise: bool,
 }
 
-/// One modality's embedding: those of its encoders, one after the other.
+/// One modality's embedding: the concatenation of its encoders' embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModalityShape {
@@ -28,8 +29,9 @@ pub struct ModalityShape {
     pub dim: usize,
 }
 
-/// `[batch, dim]` to `[batch, representation]`. The voice's unit keeps its width and a linear layer without rectification widens it: so in
-/// the reference, where the audio representation alone may be negative.
+/// `[batch, dim]` to `[batch, representation]`. The voice's unit keeps its width and a linear layer
+/// without rectification widens it: as in the reference, where only the audio representation may be
+/// negative.
 #[derive(Module, Debug)]
 pub struct RepresentationHead {
     /// Mean and one over the deviation, `[1, dim]` each; not trained.
@@ -89,7 +91,7 @@ impl RepresentationHead {
         self.gated.dim()
     }
 
-    /// What the unit sees, and what reconstruction aims at.
+    /// The unit's input, and the target of reconstruction.
     pub fn standardise(&self, x: Tensor<2>) -> Tensor<2> {
         match &self.standard {
             Some(standard) => (x - standard.mean.val()) * standard.inverse.val(),
@@ -120,7 +122,8 @@ impl RepresentationHeads {
         RepresentationHeads { heads }
     }
 
-    /// The heads with these statistics, a mean and a deviation per modality and value, where they were built to standardise.
+    /// The heads with these statistics, a mean and a deviation per modality and value, where they
+    /// were built to standardise.
     pub fn with_statistics(mut self, statistics: &[(Vec<f32>, Vec<f32>)], device: &Device) -> Self {
         for (head, (mean, deviation)) in self.heads.iter_mut().zip(statistics) {
             if head.standard.is_some() {

@@ -50,7 +50,7 @@ fn slice(bytes: &[u8], offset: u64, size: u64) -> anyhow::Result<&[u8]> {
 /// The data symbols of a 64-bit little-endian ELF file, by name.
 ///
 /// # Errors
-/// A file of another kind, one that is cut, and one whose symbol table was removed.
+/// If the file is of another kind, truncated, or without a symbol table.
 pub fn data_symbols(bytes: &[u8]) -> anyhow::Result<BTreeMap<&str, &[u8]>> {
     ensure!(
         bytes.starts_with(b"\x7fELF\x02\x01"),

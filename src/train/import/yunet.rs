@@ -1,5 +1,5 @@
-//! YuNet (Wu et al. 2023) out of the authors' own wheel: the weights are data symbols of its
-//! compiled library.
+//! YuNet (Wu et al. 2023) from the authors' own wheel: the weights are data symbols of its compiled
+//! library.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -194,7 +194,7 @@ impl Network<'_> {
         )
     }
 
-    /// A coarser level, doubled, is added to a finer one.
+    /// Adds a coarser level, upsampled by two, to a finer one.
     fn add_coarser(&mut self, fine: &str, coarse: &str) -> String {
         let doubled = self.graph.node(
             "Resize",
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_library_is_refused() {
+    fn a_file_that_is_no_library_is_refused() {
         for bytes in [&b""[..], b"\x7fELF", b"\x7fELF\x02\x01 and no more of it"] {
             assert!(convert(bytes).is_err());
         }

@@ -56,7 +56,7 @@ fn face_and_voice_become_one_set_that_opens() {
             .collect::<Vec<_>>(),
         [("face", 128), ("voice", 128)]
     );
-    // The same graphs and rules as the bundle's, but for its words: the same fingerprint.
+    // The same graphs and preprocessing as the bundle, except for the words: the same fingerprint.
     let mut expected = SetFiles::read(&[project("models/default")])
         .unwrap()
         .rules()
@@ -85,7 +85,7 @@ fn face_and_voice_become_one_set_that_opens() {
     );
 }
 
-/// Pixels `[batch, 1, 48, 48]` → the mean over what `axes` names.
+/// Pixels `[batch, 1, 48, 48]` → the mean over `axes`.
 fn pooled(batch: Axis<'_>, side: i64, axes: &[i64], keep: i64) -> Vec<u8> {
     let mut graph = GraphBuilder::new("pooled");
     graph.input(
@@ -109,7 +109,7 @@ fn pooled(batch: Axis<'_>, side: i64, axes: &[i64], keep: i64) -> Vec<u8> {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_with_its_reason() {
+fn unfit_graphs_are_refused_with_a_reason() {
     let folder = tempfile::tempdir().unwrap();
     let refused = |bytes: Vec<u8>, modality, kind| {
         let file = folder.path().join("x.onnx");
@@ -242,7 +242,7 @@ fn what_does_not_fit_is_refused_with_its_reason() {
             .input,
         [4, 1, 48, 48]
     );
-    // And one that fits is taken.
+    // A file that fits is accepted.
     let file = folder.path().join("y.onnx");
     std::fs::write(&file, pooled(batch, 48, &[1, 2], 0)).unwrap();
     run(&args(

@@ -1,4 +1,5 @@
-//! Does a graph take what the stages will give it? Its declared axes are looked at, then it is run on generated inputs.
+//! Checks that a graph takes the stages' inputs: its declared axes are compared, then it is run on
+//! generated inputs.
 
 use anyhow::{Context, bail, ensure};
 
@@ -10,12 +11,14 @@ use crate::model::golden::{golden_crop, golden_samples};
 use crate::onnx::outline::{Outline, Values};
 use crate::preprocess::{LogMel, Tokenizer, normalise};
 
-/// Largest difference permitted between a row alone and the same row in a batch, relative to the largest number: kernels for other
-/// shapes add in other orders; a network that mixes its rows (batch norm left in training) is off by far more.
+/// Largest difference between a row alone and the same row in a batch, relative to the largest
+/// number. Kernels for other shapes add in another order; a network that mixes its rows (batch
+/// normalisation left in training) is off by far more.
 const PERMITTED: f32 = 1e-3;
 const BATCH: usize = 3;
 
-/// What one input must be, without the batch axis; 0 for an axis that must vary, `None` for one that either may.
+/// The required shape of one input, without the batch axis; 0 for an axis that must vary, `None`
+/// for one that may be either.
 fn expected(
     modality: Modality,
     kind: EncoderKind,
@@ -36,18 +39,22 @@ fn expected(
             vec![None, Some(face.channels), Some(face.size), Some(face.size)]
         }
         (Modality::Voice, EncoderKind::Window) => {
-            let audio = set.audio.as_ref().context("nothing says how a voice is preprocessed; give a file with [audio] as --preprocessing")?;
+            let audio = set.audio.as_ref().context(
+                "nothing says how a voice is preprocessed; give \
+                a file with [audio] as --preprocessing",
+            )?;
             vec![Some(1), Some(audio.mels), Some(0)]
         }
         (Modality::Text, EncoderKind::Utterance) => vec![Some(0)],
         (modality, kind) => bail!(
-            "a {} encoder of kind {kind:?} does not exist: frame and window read faces, window voices, utterance text",
+            "a {} encoder of kind {kind:?} does not exist: frame and window read faces, window \
+             voices, utterance text",
             modality.name()
         ),
     })
 }
 
-/// [`crate::manifest::EncoderEntry::input`] of a graph whose declared inputs fit.
+/// [`crate::manifest::EncoderEntry::input`] of a graph with fitting declared inputs.
 pub(super) fn input_axes(
     modality: Modality,
     kind: EncoderKind,
@@ -95,11 +102,13 @@ pub(super) fn input_axes(
             let declared = declared.map(|length| length as usize);
             match (declared, expected) {
                 (Some(length), Some(0)) => bail!(
-                    "axis {axis} of input {name} is fixed at {length}; export it with that axis dynamic"
+                    "axis {axis} of input {name} is fixed at {length}; export it with that axis \
+                     dynamic"
                 ),
                 (Some(length), Some(expected)) if length != *expected => {
                     bail!(
-                        "axis {axis} of input {name} is {length}, the preprocessing gives {expected}; change the preprocessing or export it again"
+                        "axis {axis} of input {name} is {length}, the preprocessing gives \
+                         {expected}; change the preprocessing or export it again"
                     )
                 }
                 (Some(length), None) if frames.is_some_and(|frames| frames != length) => {
@@ -116,7 +125,8 @@ pub(super) fn input_axes(
     Ok(found)
 }
 
-/// `count` different inputs of one shape; `long`: the longer of two lengths, where the length varies.
+/// `count` different inputs of one shape; `long`: the longer of two lengths, where the length
+/// varies.
 struct Inputs {
     shape: Vec<usize>,
     floats: Vec<Vec<f32>>,
@@ -205,7 +215,8 @@ impl Inputs {
     }
 }
 
-/// Runs the graph on one and on three inputs, of two lengths where the length varies; gives the embedding's length.
+/// Runs the graph on one and on three inputs, of two lengths if the length varies; returns the
+/// embedding's length.
 pub(super) fn run(
     graph: &mut Graph,
     modality: Modality,
@@ -225,7 +236,8 @@ pub(super) fn run(
         let (shape, together) = inputs.run(graph, 0..BATCH)?;
         let [BATCH, found] = shape[..] else {
             bail!(
-                "the first output is {shape:?}, expected [{BATCH}, dim]: a {kind:?} encoder pools; see `expressd-train import encoder --help`"
+                "the first output is {shape:?}, expected [{BATCH}, dim]: a {kind:?} encoder pools; \
+                 see `expressd-train import encoder --help`"
             )
         };
         ensure!(
@@ -245,7 +257,8 @@ pub(super) fn run(
                 .fold(0.0, f32::max);
             ensure!(
                 alone.len() == found && off <= PERMITTED * scale,
-                "row {row} of a batch is off by {off:.1e} from the same input alone: rows must not depend on each other; export it in evaluation mode"
+                "row {row} of a batch is off by {off:.1e} from the same input alone: rows must not \
+                 depend on each other; export it in evaluation mode"
             );
             differs |= alone[..] != together[..found];
         }

@@ -1,11 +1,11 @@
-//! How sure a figure is: percentile intervals over resamples, of groups where they are known.
+//! Bootstrap: percentile intervals over resamples, of groups if they are known.
 
 use std::collections::BTreeMap;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// How to resample.
+/// Settings of the bootstrap.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bootstrap {
     /// 0: no intervals.
@@ -25,7 +25,8 @@ impl Default for Bootstrap {
     }
 }
 
-/// What is drawn as one: items of one group (speaker, actor) depend on each other, so they come or stay away together.
+/// Resampling units: items of one group (speaker, actor) depend on each other, so they are drawn
+/// together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Units {
     /// Unit of each item.
@@ -44,7 +45,8 @@ impl Units {
         }
     }
 
-    /// By group; an item whose group is not known (empty) is a group of its own. No group known: [`Units::items`].
+    /// By group; an item of an unknown group (empty) is a unit of its own. If no group is known:
+    /// [`Units::items`].
     pub fn groups<S: AsRef<str>>(groups: &[S]) -> Units {
         let mut known = BTreeMap::new();
         let mut count = 0;
@@ -69,7 +71,7 @@ impl Units {
         }
     }
 
-    /// How many are drawn.
+    /// The number of units.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -93,8 +95,8 @@ impl Bootstrap {
         }
     }
 
-    /// The percentile interval of a figure's values over the resamples, `None` among them where it was not defined. `None`: fewer
-    /// than half were.
+    /// The percentile interval of a figure's values over the resamples, `None` among them where it
+    /// was not defined. `None`: fewer than half were.
     pub fn interval(&self, values: &[Option<f64>]) -> Option<[f64; 2]> {
         let mut defined: Vec<f64> = values.iter().flatten().copied().collect();
         if defined.is_empty() || 2 * defined.len() < values.len() {
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_come_whole_and_the_unknown_alone() {
+    fn groups_are_drawn_whole_and_unknown_ones_singly() {
         let units = Units::groups(&["a", "", "b", "a", ""]);
         assert_eq!(
             (units.of.clone(), units.count(), units.is_grouped()),

@@ -27,7 +27,7 @@ impl Tallied {
     }
 }
 
-/// A number for all items. `None`: not defined, for want of items.
+/// A metric over all items. `None`: undefined, because items are missing.
 #[derive(Clone, Copy)]
 pub struct Metric {
     pub name: &'static str,
@@ -230,22 +230,22 @@ fn calibration_error(tallied: &Tallied) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::train::metrics::tally::Marks;
-    use crate::train::metrics::{Judgements, Truth};
+    use crate::train::metrics::{Predictions, Truth};
 
     fn names(count: usize) -> Vec<String> {
         (0..count).map(|i| format!("label {i}")).collect()
     }
 
-    fn value(judged: &Judgements, threshold: f32, name: &str) -> f64 {
-        let tallied = Tallied::new(Marks::new(judged, threshold).tally(|_| 1));
-        Metric::named(judged.task(), name)
+    fn value(predictions: &Predictions, threshold: f32, name: &str) -> f64 {
+        let tallied = Tallied::new(Marks::new(predictions, threshold).tally(|_| 1));
+        Metric::named(predictions.task(), name)
             .unwrap_or_else(|| panic!("no metric {name}"))
             .compute(&tallied)
             .unwrap()
     }
 
     /// Six items of three classes, said 0 0 1 | 1 0 | 2; all by hand.
-    fn six() -> Judgements {
+    fn six() -> Predictions {
         let rows = [
             [0.7, 0.2, 0.1],
             [0.6, 0.3, 0.1],
@@ -254,7 +254,7 @@ mod tests {
             [0.5, 0.4, 0.1],
             [0.0, 0.1, 0.9],
         ];
-        Judgements::new(
+        Predictions::new(
             names(3),
             rows.concat(),
             None,
@@ -265,9 +265,9 @@ mod tests {
 
     #[test]
     fn single_label_metrics_by_hand() {
-        let judged = six();
+        let predictions = six();
         let close = |name, expected: f64| {
-            let ours = value(&judged, 0.6, name);
+            let ours = value(&predictions, 0.6, name);
             assert!(
                 (ours - expected).abs() < 1e-6,
                 "{name}: {ours} is not {expected}"
@@ -288,14 +288,14 @@ mod tests {
         close("brier", (0.14 + 0.26 + 0.78 + 0.06 + 0.62 + 0.02) / 6.0);
         close("answered", 4.0 / 6.0);
         close("answered_accuracy", 1.0);
-        assert!(Metric::named(judged.task(), "mosei_wa").is_none());
+        assert!(Metric::named(predictions.task(), "mosei_wa").is_none());
     }
 
     #[test]
     fn multi_label_metrics_by_hand() {
-        // Label 0 holds in 1 of 4 and is said in 2; label 1 never holds and is said once.
+        // Label 0 holds in 1 of 4 and is predicted in 2; label 1 never holds and is predicted once.
         let scores = [[0.9, 0.2], [0.8, 0.6], [0.1, 0.1], [0.2, 0.3]].concat();
-        let judged = Judgements::new(
+        let predictions = Predictions::new(
             names(2),
             scores,
             None,
@@ -303,7 +303,7 @@ mod tests {
         )
         .unwrap();
         let close = |name, expected: f64| {
-            let ours = value(&judged, 0.5, name);
+            let ours = value(&predictions, 0.5, name);
             assert!(
                 (ours - expected).abs() < 1e-6,
                 "{name}: {ours} is not {expected}"
@@ -324,17 +324,19 @@ mod tests {
             "brier",
             (0.01 + 0.04 + 0.64 + 0.36 + 0.01 + 0.01 + 0.04 + 0.09) / 8.0,
         );
-        // Bins: .9→13; .2 .2→3 (.2 x 15 is 3 or just under); .8→12 (or 11); .6→9 (or 8); .1 .1→1; .3→4: no bin mixes yes and no.
+        // Bins: .9→13; .2 .2→3 (.2 x 15 is 3 or just under); .8→12 (or 11); .6→9 (or 8); .1 .1→1;
+        // .3→4: no bin mixes yes and no.
         close("ece", (0.1 + 0.4 + 0.8 + 0.6 + 0.2 + 0.3) / 8.0);
         close("answered", 0.5);
         close("answered_accuracy", 0.5);
-        assert!(Metric::named(judged.task(), "war").is_none());
+        assert!(Metric::named(predictions.task(), "war").is_none());
     }
 
     #[test]
     fn the_references_rule_needs_the_references_input() {
-        // As logits within 0..1 the reference takes 0.4 for a probability and says no; ours is sigmoid(0.4) and says yes.
-        let judged = Judgements::from_logits(
+        // Logits within 0..1 are probabilities to the reference, so 0.4 is a no; ours is
+        // sigmoid(0.4), a yes.
+        let predictions = Predictions::from_logits(
             names(2),
             vec![0.4, 0.2],
             1.0,
@@ -343,8 +345,8 @@ mod tests {
         .unwrap();
         assert_eq!(
             (
-                value(&judged, 0.5, "reference_recall_micro"),
-                value(&judged, 0.5, "exact_match")
+                value(&predictions, 0.5, "reference_recall_micro"),
+                value(&predictions, 0.5, "exact_match")
             ),
             (0.0, 1.0)
         );
@@ -364,8 +366,8 @@ mod tests {
 
     #[test]
     fn nothing_measured_is_no_number() {
-        let judged = Judgements::new(names(2), vec![], None, Truth::Classes(vec![])).unwrap();
-        let tallied = Tallied::new(Marks::new(&judged, 0.5).tally(|_| 1));
+        let predictions = Predictions::new(names(2), vec![], None, Truth::Classes(vec![])).unwrap();
+        let tallied = Tallied::new(Marks::new(&predictions, 0.5).tally(|_| 1));
         assert!(Metric::all(Task::Single).all(|metric| metric.compute(&tallied).is_none()));
         assert!(LabelMetric::all(Task::Single).all(|metric| metric.compute(&tallied, 0).is_none()));
     }

@@ -1,18 +1,18 @@
-//! All figures of one set of judgements, with their intervals.
+//! All figures of one set of predictions, with their intervals.
 
 use serde::Serialize;
 
 use crate::manifest::Task;
 use crate::train::metrics::bootstrap::{Bootstrap, Units};
 use crate::train::metrics::figure::{LabelMetric, Metric, Tallied};
-use crate::train::metrics::judgements::Judgements;
+use crate::train::metrics::predictions::Predictions;
 use crate::train::metrics::tally::{BINS, Marks};
 
 /// A figure and its interval.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figure {
     pub metric: &'static str,
-    /// `None`: not defined, for want of items.
+    /// `None`: undefined, because items are missing.
     pub value: Option<f64>,
     /// Percentile bootstrap. `None`: one unit alone, or not defined in half of the resamples.
     pub interval: Option<[f64; 2]>,
@@ -22,7 +22,7 @@ pub struct Figure {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LabelFigures {
     pub label: String,
-    /// Items that have it, and items of which it is said.
+    /// Items with the label, and items predicted to have it.
     pub support: u64,
     pub said: u64,
     pub figures: Vec<Figure>,
@@ -39,7 +39,7 @@ pub struct ReliabilityBin {
     pub right: Option<f64>,
 }
 
-/// What abstaining under a threshold would leave.
+/// Metrics at an abstention threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Abstention {
     pub threshold: f32,
@@ -54,22 +54,23 @@ pub struct Measured {
     /// The subset's name as manifests write it, or any other name of a row.
     pub subset: String,
     pub items: usize,
-    /// What the bootstrap drew, and whether that were groups (else items).
+    /// The number of resampling units, and whether they are groups (otherwise items).
     pub units: usize,
     pub grouped: bool,
-    /// Of the bootstrap, and the share of them within an interval.
+    /// Number of bootstrap resamples; then the share of them within an interval.
     pub resamples: usize,
     pub level: f64,
     pub figures: Vec<Figure>,
     pub labels: Vec<LabelFigures>,
-    /// Single: `[truth, said]`. Several: `[label, (no and not said, no but said, yes but not said, yes and said)]`.
+    /// Single: `[truth, said]`. Several: `[label, (no and not said, no but said, yes but not said,
+    /// yes and said)]`.
     pub confusion: Vec<Vec<u64>>,
     pub reliability: Vec<ReliabilityBin>,
     pub abstain_threshold: f32,
     pub abstention: Vec<Abstention>,
 }
 
-/// How to measure.
+/// Settings of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct MeasureOptions<'a> {
     pub bootstrap: Bootstrap,
@@ -86,20 +87,20 @@ impl Measured {
 }
 
 /// Measures. `subset` names the row.
-pub fn measure(subset: &str, judged: &Judgements, options: &MeasureOptions<'_>) -> Measured {
-    let task = judged.task();
+pub fn measure(subset: &str, predictions: &Predictions, options: &MeasureOptions<'_>) -> Measured {
+    let task = predictions.task();
     let units = if options.groups.is_empty() {
-        Units::items(judged.count())
+        Units::items(predictions.count())
     } else {
         Units::groups(options.groups)
     };
     assert!(
-        options.groups.is_empty() || options.groups.len() == judged.count(),
+        options.groups.is_empty() || options.groups.len() == predictions.count(),
         "a group per item"
     );
-    let marks = Marks::new(judged, options.abstain_threshold);
+    let marks = Marks::new(predictions, options.abstain_threshold);
     let point = Tallied::new(marks.tally(|_| 1));
-    let labels = judged.labels().len();
+    let labels = predictions.labels().len();
 
     // Row by row: the metrics, then each label's.
     let compute = |tallied: &Tallied| -> Vec<Option<f64>> {
@@ -113,7 +114,7 @@ pub fn measure(subset: &str, judged: &Judgements, options: &MeasureOptions<'_>) 
     };
     let values = compute(&point);
     let mut resampled = vec![Vec::with_capacity(options.bootstrap.resamples); values.len()];
-    // One unit drawn again and again is no resample.
+    // A single unit cannot be resampled.
     if units.count() > 1 {
         options.bootstrap.run(&units, |times| {
             let drawn = compute(&Tallied::new(marks.tally(times)));
@@ -137,7 +138,7 @@ pub fn measure(subset: &str, judged: &Judgements, options: &MeasureOptions<'_>) 
         .collect();
     let per_label = figures.split_off(Metric::all(task).count());
     let width = LabelMetric::all(task).count();
-    let label_figures = judged
+    let label_figures = predictions
         .labels()
         .iter()
         .zip(&point.labels)
@@ -150,7 +151,7 @@ pub fn measure(subset: &str, judged: &Judgements, options: &MeasureOptions<'_>) 
         });
     Measured {
         subset: subset.to_owned(),
-        items: judged.count(),
+        items: predictions.count(),
         units: units.count(),
         grouped: units.is_grouped(),
         resamples: options.bootstrap.resamples,
@@ -166,7 +167,7 @@ pub fn measure(subset: &str, judged: &Judgements, options: &MeasureOptions<'_>) 
         reliability: reliability(&point),
         abstain_threshold: options.abstain_threshold,
         abstention: (0..20)
-            .map(|step| abstention(judged, step as f32 * 0.05))
+            .map(|step| abstention(predictions, step as f32 * 0.05))
             .collect(),
     }
 }
@@ -187,17 +188,17 @@ fn reliability(point: &Tallied) -> Vec<ReliabilityBin> {
     .collect()
 }
 
-fn abstention(judged: &Judgements, threshold: f32) -> Abstention {
-    let answered: Vec<usize> = (0..judged.count())
-        .filter(|item| judged.top(*item).1 >= threshold)
+fn abstention(predictions: &Predictions, threshold: f32) -> Abstention {
+    let answered: Vec<usize> = (0..predictions.count())
+        .filter(|item| predictions.top(*item).1 >= threshold)
         .collect();
     let right = answered
         .iter()
-        .filter(|item| judged.is_right(**item))
+        .filter(|item| predictions.is_right(**item))
         .count();
     Abstention {
         threshold,
-        answered: answered.len() as f64 / judged.count().max(1) as f64,
+        answered: answered.len() as f64 / predictions.count().max(1) as f64,
         accuracy: (!answered.is_empty()).then(|| right as f64 / answered.len() as f64),
     }
 }
@@ -207,8 +208,9 @@ mod tests {
     use super::*;
     use crate::train::metrics::Truth;
 
-    /// `items` of two classes, right with a chance of 0.7, in groups of `group`, all right or all wrong if `together`.
-    fn judged(items: usize, group: usize, together: bool) -> (Judgements, Vec<String>) {
+    /// `items` of two classes, right with a chance of 0.7, in groups of `group`, all right or all
+    /// wrong if `together`.
+    fn predictions(items: usize, group: usize, together: bool) -> (Predictions, Vec<String>) {
         let right = |item: usize| {
             let seed = if together { item / group } else { item };
             // 7 of 10 consecutive seeds.
@@ -217,7 +219,7 @@ mod tests {
         let scores = (0..items)
             .flat_map(|item| if right(item) { [0.8, 0.2] } else { [0.2, 0.8] })
             .collect();
-        let judged = Judgements::new(
+        let predictions = Predictions::new(
             vec!["a".into(), "b".into()],
             scores,
             None,
@@ -225,7 +227,7 @@ mod tests {
         )
         .unwrap();
         (
-            judged,
+            predictions,
             (0..items)
                 .map(|item| format!("speaker {}", item / group))
                 .collect(),
@@ -241,9 +243,9 @@ mod tests {
     }
 
     #[test]
-    fn intervals_are_as_wide_as_theory_says() {
-        let (judged, groups) = judged(1000, 10, true);
-        let by_item = measure("face", &judged, &options(&[]));
+    fn interval_widths_match_theory() {
+        let (predictions, groups) = predictions(1000, 10, true);
+        let by_item = measure("face", &predictions, &options(&[]));
         let figure = by_item.figure("war").unwrap();
         let [low, high] = figure.interval.unwrap();
         // 1.96 sqrt(0.7 x 0.3 / 1000) = 0.0284.
@@ -253,7 +255,7 @@ mod tests {
             "{low} {high}"
         );
         // Speakers that are right or wrong as a whole: 100 units, not 1000.
-        let by_group = measure("face", &judged, &options(&groups));
+        let by_group = measure("face", &predictions, &options(&groups));
         let [low, high] = by_group.figure("war").unwrap().interval.unwrap();
         assert!(((high - low) / 2.0 - 0.0898).abs() < 0.009, "{low} {high}");
         assert_eq!(
@@ -269,18 +271,18 @@ mod tests {
 
     #[test]
     fn the_same_input_gives_the_same_numbers() {
-        let (judged, groups) = judged(60, 5, false);
+        let (predictions, groups) = predictions(60, 5, false);
         let json = |m: Measured| serde_json::to_string(&m).unwrap();
         assert_eq!(
-            json(measure("face", &judged, &options(&groups))),
-            json(measure("face", &judged, &options(&groups)))
+            json(measure("face", &predictions, &options(&groups))),
+            json(measure("face", &predictions, &options(&groups)))
         );
     }
 
     #[test]
     fn rows_bins_and_thresholds_hold_every_item() {
-        let (judged, groups) = judged(50, 50, false);
-        let measured = measure("voice", &judged, &options(&groups));
+        let (predictions, groups) = predictions(50, 50, false);
+        let measured = measure("voice", &predictions, &options(&groups));
         assert_eq!(measured.confusion, [[35, 15], [0, 0]]);
         assert_eq!(
             measured.reliability.iter().map(|b| b.count).sum::<u64>(),
@@ -291,7 +293,7 @@ mod tests {
             (measured.labels[0].support, measured.labels[1].said),
             (50, 15)
         );
-        // One speaker alone says nothing of others.
+        // One speaker gives no interval.
         assert_eq!(measured.figure("war").unwrap().interval, None);
         // Class b never occurs.
         assert_eq!(measured.labels[1].figures[0].value, None);

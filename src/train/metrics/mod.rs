@@ -1,18 +1,21 @@
-//! Metrics: what a head's answers are worth, by names that no one confuses.
+//! Metrics of a head's predictions, by unambiguous names.
 //!
-//! [`Judgements`] (scores against truth) become [`Measured`] (figures with bootstrap intervals, confusion, reliability) by [`measure`].
-//! `reference_*` is what ConCluGen's code computes ([`reference`]); the literature's names (`war`, `uar`, `mosei_wa`, …) are what papers
-//! mean by them ([`figure`]). Each name carries its definition in one sentence.
+//! [`Predictions`] (scores against truth) become [`Measured`] (figures with bootstrap intervals,
+//! confusion, reliability) by [`measure`]. `reference_*` are ConCluGen's metrics as its code
+//! computes them ([`reference`]); the literature's names (`war`, `uar`, `mosei_wa`, …) have the
+//! papers' meaning ([`figure`]). Each name carries its definition in one sentence.
 
 pub mod bootstrap;
 pub mod figure;
-pub mod judgements;
 pub mod measure;
+pub mod predictions;
 pub mod reference;
 pub mod tally;
 pub mod weights;
+mod wilson;
 
 pub use bootstrap::Bootstrap;
 pub use figure::{LabelMetric, Metric};
-pub use judgements::{JudgementError, Judgements, Truth};
 pub use measure::{Figure, LabelFigures, MeasureOptions, Measured, measure};
+pub use predictions::{PredictionError, Predictions, Truth};
+pub use wilson::wilson;

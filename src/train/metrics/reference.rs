@@ -1,19 +1,20 @@
 //! The reference's metrics as coded: torchmetrics 1.3.1 as `classification_model.py:_setup_metrics`
 //! sets it up (`src/train/method.md` e.1).
 //!
-//! Not the literature's: [`Average::Weighted`] accuracy of several labels weighs each label's share of right yes/no answers by how
-//! often the label holds.
+//! Different from the literature: [`Average::Weighted`] accuracy of several labels weights each
+//! label's share of right yes/no decisions by its support.
 
-use crate::train::metrics::judgements::{Judgements, Truth, argmax, sigmoid};
+use crate::train::metrics::predictions::{Predictions, Truth, argmax, sigmoid};
 
-/// How labels become one number.
+/// Averaging over labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Average {
-    /// By how often the label is true.
+    /// Weighted by support.
     Weighted,
-    /// Each label the same; of single-label classes only those that were true or said at least once.
+    /// Each label weighs the same; of single-label classes only those that occur in truth or
+    /// predictions.
     Macro,
-    /// All labels' decisions in one pot.
+    /// All labels' decisions pooled.
     Micro,
 }
 
@@ -27,7 +28,7 @@ pub struct Decisions {
 }
 
 impl Decisions {
-    /// How often the label is true.
+    /// The number of items with the label.
     pub fn support(&self) -> u64 {
         self.true_positive + self.false_negative
     }
@@ -56,7 +57,8 @@ pub enum Kind {
 impl Kind {
     pub const ALL: [Kind; 4] = [Kind::Accuracy, Kind::Precision, Kind::Recall, Kind::F1];
 
-    /// One label's value; an empty denominator gives 0. `multi`: several labels may hold, and then true negatives count for accuracy.
+    /// One label's value; an empty denominator gives 0. `multi`: with several labels, where true
+    /// negatives count for accuracy.
     pub fn of(self, decisions: &Decisions, multi: bool) -> f64 {
         let Decisions {
             true_positive: tp,
@@ -118,13 +120,13 @@ impl ReferenceCounts {
         }
     }
 
-    /// All of them in one update.
-    pub fn of(judged: &Judgements) -> ReferenceCounts {
+    /// All predictions as one batch.
+    pub fn of(predictions: &Predictions) -> ReferenceCounts {
         let mut counts = ReferenceCounts::new(
-            judged.labels().len(),
-            matches!(judged.truth(), Truth::Labels(_)),
+            predictions.labels().len(),
+            matches!(predictions.truth(), Truth::Labels(_)),
         );
-        counts.update(judged.reference_input(), judged.truth());
+        counts.update(predictions.reference_input(), predictions.truth());
         counts
     }
 
@@ -159,8 +161,8 @@ impl ReferenceCounts {
     }
 }
 
-/// Which labels of a batch are said: above 0.5, after a sigmoid if any value of the batch lies outside of 0..1 (so logits that all
-/// lie within are taken for probabilities, as torchmetrics takes them).
+/// The predicted labels of a batch: above 0.5, after a sigmoid if any value of the batch lies
+/// outside of 0..1. Logits that all lie within are treated as probabilities, as in torchmetrics.
 pub fn said_of_several(batch: &[f32]) -> Vec<bool> {
     let probabilities = batch.iter().all(|v| (0.0..=1.0).contains(v));
     batch
@@ -221,7 +223,8 @@ mod tests {
         }
     }
 
-    /// Every number of `expected` (`accuracy`: weighted; `accuracy_macro`, …; `accuracy_None`: per label). Returns how many there were.
+    /// Every number of `expected` (`accuracy`: weighted; `accuracy_macro`, …; `accuracy_None`: per
+    /// label). Returns how many there were.
     fn agree(expected: &Value, counts: &ReferenceCounts, case: &str) -> usize {
         let close = |ours: f64, theirs: &Value, name: &str| {
             let theirs = theirs.as_f64().unwrap();
@@ -301,7 +304,7 @@ mod tests {
     #[test]
     fn classes_that_never_occur_count_in_no_macro() {
         let mut counts = ReferenceCounts::new(4, false);
-        // Class 2 is said and never true, class 3 neither.
+        // Class 2 is predicted and never true; class 3 is neither.
         counts.update(
             &[[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]].concat(),
             &Truth::Classes(vec![0, 1]),
@@ -312,7 +315,7 @@ mod tests {
         let mut tied = ReferenceCounts::new(2, false);
         tied.update(&[0.5, 0.5], &Truth::Classes(vec![1]));
         assert_eq!(tied.labels[0].false_positive, 1);
-        // Nothing at all.
+        // Without any item.
         assert_eq!(
             ReferenceCounts::new(3, true).averaged(Kind::F1, Average::Weighted),
             0.0

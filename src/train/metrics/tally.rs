@@ -1,13 +1,13 @@
-//! Everything that the metrics are made of, as sums over items: so a bootstrap adds up again and computes nothing twice.
+//! Sums over items from which all metrics are computed. A bootstrap only adds them up again.
 
 use crate::manifest::Task;
-use crate::train::metrics::judgements::{Judgements, argmax};
+use crate::train::metrics::predictions::{Predictions, argmax};
 use crate::train::metrics::reference::{Decisions, said_of_several};
 
 /// Bins of confidence, of equal width.
 pub const BINS: usize = 15;
 
-/// What one item adds to a [`Tally`].
+/// One item's contribution to a [`Tally`].
 #[derive(Clone, Debug)]
 struct Mark {
     /// One for [`Task::Single`] (its top label), one per label for [`Task::Multi`].
@@ -38,21 +38,21 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// Items whose confidence (highest score) is under `abstain_threshold` are not answered.
-    pub fn new(judged: &Judgements, abstain_threshold: f32) -> Marks {
-        let labels = judged.labels().len();
-        let reference: Vec<bool> = match judged.task() {
-            Task::Single => judged
+    /// Items with a confidence (highest score) under `abstain_threshold` are abstentions.
+    pub fn new(predictions: &Predictions, abstain_threshold: f32) -> Marks {
+        let labels = predictions.labels().len();
+        let reference: Vec<bool> = match predictions.task() {
+            Task::Single => predictions
                 .reference_input()
                 .chunks(labels)
                 .flat_map(|row| one_hot(argmax(row), labels))
                 .collect(),
-            Task::Multi => said_of_several(judged.reference_input()),
+            Task::Multi => said_of_several(predictions.reference_input()),
         };
-        let marks = (0..judged.count())
+        let marks = (0..predictions.count())
             .map(|item| {
                 mark(
-                    judged,
+                    predictions,
                     item,
                     &reference[item * labels..][..labels],
                     abstain_threshold,
@@ -60,7 +60,7 @@ impl Marks {
             })
             .collect();
         Marks {
-            task: judged.task(),
+            task: predictions.task(),
             labels,
             marks,
         }
@@ -92,11 +92,18 @@ fn one_hot(index: usize, length: usize) -> impl Iterator<Item = bool> {
     (0..length).map(move |i| i == index)
 }
 
-fn mark(judged: &Judgements, item: usize, reference: &[bool], abstain_threshold: f32) -> Mark {
-    let scores = judged.scores(item);
+fn mark(
+    predictions: &Predictions,
+    item: usize,
+    reference: &[bool],
+    abstain_threshold: f32,
+) -> Mark {
+    let scores = predictions.scores(item);
     let labels = scores.len();
-    let (top, confidence) = judged.top(item);
-    let holds: Vec<bool> = (0..labels).map(|label| judged.holds(item, label)).collect();
+    let (top, confidence) = predictions.top(item);
+    let holds: Vec<bool> = (0..labels)
+        .map(|label| predictions.holds(item, label))
+        .collect();
     let bin = |p: f32| ((f64::from(p) * BINS as f64) as usize).min(BINS - 1);
     let squares: f64 = scores
         .iter()
@@ -105,7 +112,7 @@ fn mark(judged: &Judgements, item: usize, reference: &[bool], abstain_threshold:
         .sum();
     // 1e-12: a certainty that is wrong costs 27.6, not infinity.
     let surprise = |p: f32| -f64::from(p).max(1e-12).ln();
-    let (decisions, brier, log_loss) = match judged.task() {
+    let (decisions, brier, log_loss) = match predictions.task() {
         Task::Single => {
             let truth = holds.iter().position(|h| *h).expect("a class holds");
             let said = reference
@@ -147,7 +154,7 @@ fn mark(judged: &Judgements, item: usize, reference: &[bool], abstain_threshold:
             )
         }
     };
-    let exact = match judged.task() {
+    let exact = match predictions.task() {
         Task::Single => holds[top],
         Task::Multi => scores
             .iter()
@@ -180,17 +187,18 @@ pub struct Tally {
     pub task: Task,
     pub labels: usize,
     pub items: u64,
-    /// [`Task::Single`]: `[truth, said]`. [`Task::Multi`]: `[label, (no and not said, no but said, yes but not said, yes and said)]`.
+    /// [`Task::Single`]: `[truth, said]`. [`Task::Multi`]: `[label, (no and not said, no but said,
+    /// yes but not said, yes and said)]`.
     pub cells: Vec<u64>,
-    /// The same by the reference's rule.
+    /// As `cells`, by the reference's rule.
     pub reference_cells: Vec<u64>,
     pub bins: [BinSum; BINS],
     pub brier: f64,
     pub log_loss: f64,
-    /// Items of which every label is right.
+    /// Items with every label right.
     pub exact: u64,
     pub answered: u64,
-    /// Of the answered ones, those whose top label is right.
+    /// Items that are not abstentions and have the right top label.
     pub answered_right: u64,
 }
 
@@ -237,7 +245,7 @@ impl Tally {
         decisions(self.task, self.labels, &self.cells)
     }
 
-    /// The same by the reference's rule.
+    /// As `decisions`, by the reference's rule.
     pub fn reference_decisions(&self) -> Vec<Decisions> {
         decisions(self.task, self.labels, &self.reference_cells)
     }

@@ -1,15 +1,17 @@
-//! Weights of classes in the loss (`src/train/method.md` a.2 and f.1): the reference's, with its
-//! error, and the mended ones.
+//! Class weights of the loss (`src/train/method.md` a.2 and f.1): the reference's, with its error,
+//! and the corrected ones.
 
-/// Cross-entropy's weights as the reference computes them for CAER: the class's share of the items. It raises what is frequent
-/// already: the reference's error, kept for parity in the profile `reference`.
+/// Cross-entropy weights as the reference computes them for CAER: the class's share of the items.
+/// They raise frequent classes further: the reference's error, kept for parity in the profile
+/// `reference`.
 pub fn frequency_weights(counts: &[usize]) -> Vec<f64> {
     let sum = counts.iter().sum::<usize>().max(1) as f64;
     counts.iter().map(|count| *count as f64 / sum).collect()
 }
 
-/// Cross-entropy's weights in the profile `fixed`: items / (classes x items of the class), so that each class weighs the same in sum and
-/// the mean weight of an item is 1. Of the classes that occur; one that does not has weight 0.
+/// Cross-entropy weights of the profile `fixed`: items / (classes x items of the class). Each class
+/// has the same total weight, and the mean weight of an item is 1. Only classes that occur count;
+/// others have weight 0.
 pub fn inverse_frequency_weights(counts: &[usize]) -> Vec<f64> {
     let sum = counts.iter().sum::<usize>() as f64;
     let occurring = counts.iter().filter(|count| **count > 0).count() as f64;
@@ -25,8 +27,8 @@ pub fn inverse_frequency_weights(counts: &[usize]) -> Vec<f64> {
         .collect()
 }
 
-/// Binary cross-entropy's `pos_weight` per label: items where it does not hold / items where it does. A label that never holds has no
-/// positive term to weigh: 1.
+/// Binary cross-entropy's `pos_weight` per label: negative items / positive items. A label that
+/// never holds has no positive term: 1.
 pub fn positive_weights(positives: &[usize], items: usize) -> Vec<f64> {
     positives
         .iter()
@@ -40,7 +42,7 @@ pub fn positive_weights(positives: &[usize], items: usize) -> Vec<f64> {
         .collect()
 }
 
-/// How often each label holds.
+/// The number of items of each label.
 pub fn count_labels(labels: usize, truth: &super::Truth) -> Vec<usize> {
     let mut counts = vec![0; labels];
     match truth {
@@ -54,8 +56,8 @@ pub fn count_labels(labels: usize, truth: &super::Truth) -> Vec<usize> {
     counts
 }
 
-/// What the reference gives its loss for a data set, in its order of labels: fixed numbers, or for CAER the training split's `counts`.
-/// `None`: it knows no such data set.
+/// The reference's class weights for a data set, in its order of labels: constants, or for CAER
+/// from the training split's `counts`. `None` for an unknown data set.
 pub fn reference_weights(dataset: &str, counts: &[usize]) -> Option<Vec<f64>> {
     match dataset {
         // `pos_weight` of BCE; the SDK's order of labels.

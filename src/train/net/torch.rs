@@ -1,8 +1,9 @@
 //! An encoder's loss and gradients by LibTorch's own differentiation.
 //!
-//! Burn differentiates batch normalisation on LibTorch by some twenty passes over each activation, and a convolution's weights by another
-//! convolution; LibTorch has one operation for each, and convolves in 16 bits where the processor can. The weights and their gradients
-//! (a few megabytes) are copied at each step, which costs less than a hundredth of it.
+//! Burn differentiates batch normalisation on LibTorch by some twenty passes over each activation,
+//! and a convolution's weights by another convolution; LibTorch has one operation for each, and
+//! convolves in 16 bits where the processor can. The weights and their gradients (a few megabytes)
+//! are copied at each step, which costs less than a hundredth of it.
 
 use anyhow::Context;
 use burn::module::{Param, ParamId};
@@ -34,7 +35,8 @@ impl Leaves {
         let PaddingConfig2d::Explicit(h, w, ..) = layer.conv.padding else {
             anyhow::bail!("convolutions here pad explicitly")
         };
-        // With a kernel that lies channels last, LibTorch computes all that follows so: a fifth less time in 16 bits.
+        // With a channels-last kernel LibTorch keeps that layout for later layers: a fifth less
+        // time in 16 bits.
         let weight = self
             .take(&layer.conv.weight)?
             .to_kind(self.kind)
@@ -52,7 +54,8 @@ impl Leaves {
         );
         let norm = &layer.norm;
         let (gamma, beta) = (self.take(&norm.gamma)?, self.take(&norm.beta)?);
-        // Updated in place. (LibTorch's running variance is the unbiased one, Burn's is not: with thousands of values the same.)
+        // Updated in place. (LibTorch's running variance is the unbiased one, Burn's is not: with
+        // thousands of values the same.)
         let (mean, variance) = (
             copied(norm.running_mean.value_sync())?,
             copied(norm.running_var.value_sync())?,
@@ -106,8 +109,8 @@ fn back<const D: usize>(tensor: &tch::Tensor, device: &Device) -> anyhow::Result
     Ok(Tensor::from_data(TensorData::new(values, shape), device))
 }
 
-/// The mean cross-entropy of `values` (`[batch, 1, rows, columns]`) against soft `targets`, and every weight's gradient; running
-/// statistics follow. Dropout draws from LibTorch's generator.
+/// The mean cross-entropy of `values` (`[batch, 1, rows, columns]`) against soft `targets`, and
+/// every weight's gradient; running statistics follow. Dropout draws from LibTorch's generator.
 pub fn gradients(
     net: &Encoder,
     values: &[f32],
@@ -179,7 +182,8 @@ mod tests {
     use crate::train::net::tests::tiny;
     use crate::train::samples::PlaneBatch;
 
-    /// Each within 1e-4 of the largest; in 16 bits, where differences of nearly equal sums are what is left of rounding, the same direction.
+    /// In 32 bits each value within 1e-4 of the largest. In 16 bits the same direction: differences
+    /// of nearly equal sums are only rounding there.
     fn alike(what: &str, precision: Precision, a: &[f32], b: &[f32]) {
         let product =
             |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();

@@ -5,7 +5,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-/// What is compared with the centroids.
+/// The vectors that are compared with the centroids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClusterMode {
@@ -15,8 +15,8 @@ pub enum ClusterMode {
     Individual,
 }
 
-/// `features` `[batch, dim]` against `centroids` `[clusters, dim]` (no gradient): cross-entropy of `S = f C^T`, the label's entry less
-/// the margin. `labels` holds one cluster per row.
+/// `features` `[batch, dim]` against `centroids` `[clusters, dim]` (no gradient): cross-entropy of
+/// `S = f C^T`, the label's entry less the margin. `labels` holds one cluster per row.
 pub fn clustering_loss(
     features: Tensor<2>,
     centroids: Tensor<2>,

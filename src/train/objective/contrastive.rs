@@ -8,8 +8,9 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 /// The reference's margin.
 pub const MARGIN: f64 = 0.001;
 
-/// Similarities `[batch, batch]` of one modality's rows with another's, the true pairs on the diagonal: how far each row and each column
-/// is from telling its pair, `mean(-S'_bb + lse_c S'_bc) + mean(-S'_bb + lse_c S'_cb)` with `S' = S - margin I`.
+/// Similarities `[batch, batch]` of one modality's rows with another's, the true pairs on the
+/// diagonal: how far each row and each column is from telling its pair, `mean(-S'_bb + lse_c S'_bc)
+/// + mean(-S'_bb + lse_c S'_cb)` with `S' = S - margin I`.
 pub fn masked_margin_softmax(similarity: Tensor<2>, margin: f64) -> Tensor<1> {
     let [batch, _] = similarity.dims();
     let device = similarity.device();
@@ -29,7 +30,7 @@ fn numbers(count: usize, device: &Device) -> Tensor<2, Int> {
     Tensor::from_data(TensorData::new(values, [count, 1]), device)
 }
 
-/// Which modalities are compared: a ring over three, the one pair of two.
+/// The compared pairs of modalities: a ring over three, the one pair of two.
 pub fn pairs(modalities: usize) -> Vec<(usize, usize)> {
     match modalities {
         0 | 1 => Vec::new(),
@@ -38,8 +39,9 @@ pub fn pairs(modalities: usize) -> Vec<(usize, usize)> {
     }
 }
 
-/// NT-Xent logits of unit rows `[views * batch, dim]`, view after view: the positives first, then the negatives in their order, divided by
-/// the temperature. With more than two views the positives beyond the first count as negatives do (the reference's).
+/// NT-Xent logits of unit rows `[views * batch, dim]`, view after view: the positives first, then
+/// the negatives in their order, divided by the temperature. With more than two views the positives
+/// beyond the first count as negatives do (the reference's).
 pub fn simclr_logits(unit: Tensor<2>, views: usize, temperature: f64) -> Tensor<2> {
     let [rows, _] = unit.dims();
     let batch = rows / views;
@@ -64,7 +66,7 @@ pub fn simclr_logits(unit: Tensor<2>, views: usize, temperature: f64) -> Tensor<
     similarity.gather(1, order)
 }
 
-/// NT-Xent: the mean over rows of how far the first positive is from being told.
+/// NT-Xent: mean cross-entropy over rows, with the first positive as the class.
 pub fn simclr_loss(unit: Tensor<2>, views: usize, temperature: f64) -> Tensor<1> {
     let logits = simclr_logits(unit, views, temperature);
     log_softmax(logits, 1).narrow(1, 0, 1).mean().neg()

@@ -1,21 +1,23 @@
-//! Online k-means by cosine (`src/train/method.md` c.2, points 2 and 3): what gives clustering its
-//! pseudo-labels, and the queue that widens its view.
+//! Online k-means by cosine (`src/train/method.md` c.2, points 2 and 3): the pseudo-labels of
+//! clustering, and the queue of earlier batches.
 
-/// What k-means found.
+/// Result of k-means.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kmeans {
     /// Per row, of the assignment before the last update of the centroids (the reference's).
     pub labels: Vec<usize>,
     /// `clusters x dim`, not normalised; zero where a cluster stayed empty.
     pub centroids: Vec<f32>,
-    /// How often rows were assigned.
+    /// Number of assignment passes.
     pub passes: usize,
 }
 
-/// `rows` (`n x dim`) into as many clusters as `initial` names rows to begin with.
+/// Clusters `rows` (`n x dim`) into `initial.len()` clusters; `initial` are the rows that the
+/// centroids begin with.
 ///
-/// Rows go to the centroid with the largest cosine (the first of equals; a zero vector is equally far from all), a centroid becomes the
-/// plain mean of its rows, until the centroids' squared shifts sum to 1e-4 or less, or 100 passes.
+/// Rows go to the centroid with the largest cosine (the first of equals; a zero vector is equally
+/// far from all), a centroid becomes the plain mean of its rows, until the centroids' squared
+/// shifts sum to 1e-4 or less, or 100 passes.
 ///
 /// # Panics
 /// If `initial` names a row that is not there, or the rows are not whole.
@@ -46,7 +48,7 @@ pub fn kmeans_cosine(rows: &[f32], dim: usize, initial: &[usize]) -> Kmeans {
     unreachable!("the loop ends by its hundredth pass")
 }
 
-/// Assigns the rows (`unit`: the same ones of unit length) and gives the means of the clusters.
+/// Assigns the rows (`unit`: the same rows, normalised) and returns the means of the clusters.
 pub(crate) fn pass(
     rows: &[f32],
     unit: &[f32],
@@ -83,7 +85,8 @@ pub(crate) fn unit_rows(rows: &[f32], dim: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The nearest centroid of each row. Centroids lie transposed, so that the inner loop runs over all of them at once.
+/// The nearest centroid of each row. Centroids are transposed, so that the inner loop runs over all
+/// of them at once.
 fn assign(unit: &[f32], dim: usize, centroids: &[f32], labels: &mut [usize]) {
     let clusters = centroids.len() / dim;
     let mut columns = vec![0.0f32; centroids.len()];
@@ -117,7 +120,7 @@ fn assign(unit: &[f32], dim: usize, centroids: &[f32], labels: &mut [usize]) {
 pub struct Queue {
     dim: usize,
     batch: usize,
-    /// One of this many groups' rows is kept; `None`: all.
+    /// Keeps a share of 1 / `reduction` of each batch's rows; `None`: all.
     reduction: Option<usize>,
     rows: Vec<f32>,
 }
@@ -143,7 +146,8 @@ impl Queue {
         &self.rows
     }
 
-    /// What k-means gets for this batch: the queue's rows before it if the queue is full. Then the batch enters the queue.
+    /// The input of k-means for this batch: the queue's rows before it if the queue is full. Then
+    /// the batch enters the queue.
     pub fn push(&mut self, batch: &[f32]) -> Vec<f32> {
         let is_full = self.rows.len() >= self.dim
             && self.rows[self.rows.len() - self.dim..]
@@ -162,7 +166,8 @@ impl Queue {
         input
     }
 
-    /// The first part of each group of `batch / 128` rows (the reference's reduction; it means one group per device's 128).
+    /// The first part of each group of `batch / 128` rows (the reference's reduction; it means one
+    /// group per device's 128).
     fn reduced(&self, batch: &[f32]) -> Vec<f32> {
         let Some(factor) = self.reduction else {
             return batch.to_vec();

@@ -1,11 +1,12 @@
-//! What fine-tuning minimises (`src/train/method.md` c.6): cross-entropy over classes that exclude
-//! each other, or one yes or no per label.
+//! Losses of fine-tuning (`src/train/method.md` c.6): cross-entropy over exclusive classes, or
+//! binary cross-entropy per label.
 
 use burn::tensor::activation::{log_sigmoid, log_softmax};
 use burn::tensor::{Int, Tensor, TensorData};
 
-/// Cross-entropy of logits `[batch, classes]` with one class per row. With `weights`, one per class, a row counts as much as its class
-/// does, and the sum is divided by the rows' weights together.
+/// Cross-entropy of logits `[batch, classes]` with one class per row. With `weights`, one per
+/// class, a row counts as much as its class does, and the sum is divided by the rows' weights
+/// together.
 ///
 /// # Panics
 /// If there are not as many targets as rows, or a target is not below the number of weights.
@@ -32,8 +33,8 @@ pub fn weighted_cross_entropy(
         .div_scalar(-total)
 }
 
-/// Binary cross-entropy of logits with targets of 0 and 1, `[batch, labels]` each, averaged over both. `positive` multiplies what
-/// a label's ones cost.
+/// Binary cross-entropy of logits with targets of 0 and 1, `[batch, labels]` each, averaged over
+/// both. `positive` multiplies the loss of each label's ones.
 ///
 /// # Panics
 /// If there are not as many weights as labels.

@@ -1,4 +1,4 @@
-//! What pre-training minimises: any sum of contrastive, clustering and reconstruction, or SimCLR
+//! Losses of pre-training: any sum of contrastive, clustering and reconstruction, or SimCLR
 //! (`src/train/method.md` c).
 
 mod clustering;
@@ -19,7 +19,7 @@ pub use replicas::Replicas;
 
 use serde::{Deserialize, Serialize};
 
-/// One of the losses, and how much it counts.
+/// A loss and its weight.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Objective {
@@ -34,9 +34,9 @@ pub enum Objective {
         weight: f64,
         mode: ClusterMode,
         clusters: usize,
-        /// Earlier batches that k-means sees beside the one at hand.
+        /// Earlier batches that k-means sees in addition to the current one.
         queue: usize,
-        /// Only one in so many of their rows; 1: all.
+        /// Keeps one of this many of the queue's rows; 1: all.
         queue_reduction: usize,
         /// Until this epoch it does not count, and nothing is divided by it.
         start_epoch: usize,
@@ -46,7 +46,7 @@ pub enum Objective {
         weight: f64,
         /// Width of the heads' hidden layer.
         hidden: usize,
-        /// The heads end in a rectifier: so the reference, which then can not reach what is negative.
+        /// The heads end in a rectifier, as in the reference, and cannot reach negative values.
         rectified: bool,
     },
     /// NT-Xent between augmented views of the first modality.
@@ -74,7 +74,7 @@ impl Objective {
             | Objective::Simclr { weight, .. } => *weight,
         }
     }
-    /// Does it count in this epoch?
+    /// Whether it counts in this epoch.
     pub fn is_active(&self, epoch: usize) -> bool {
         !matches!(self, Objective::Clustering { start_epoch, .. } if epoch < *start_epoch)
     }

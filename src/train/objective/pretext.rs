@@ -9,7 +9,7 @@ use super::{
 use crate::train::fit::tensor;
 use crate::train::heads::{HeadsShape, PretextHeads, PretextShape, RepresentationHeads, unit_rows};
 
-/// Embeddings of some clips, per modality only of those that have it.
+/// Embeddings of some clips; each modality has only the clips with an embedding.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FeatureBatch {
     /// Clips in the batch.
@@ -18,21 +18,21 @@ pub struct FeatureBatch {
     pub modalities: Vec<(Vec<usize>, Vec<f32>)>,
 }
 
-/// Representation heads with what pre-training puts on top.
+/// Representation heads with the pre-training heads on top.
 #[derive(Module, Debug)]
 pub struct PretextModel {
     pub heads: RepresentationHeads,
     pub(crate) pretext: PretextHeads,
 }
 
-/// What a step computed, per modality, of the clips that have it.
+/// Outputs of a step, per modality, for the clips that have it.
 pub struct Outputs {
     /// Embeddings as reconstruction aims at them.
     pub embeddings: Vec<Tensor<2>>,
     pub representations: Vec<Tensor<2>>,
-    /// What reconstruction makes of representations; empty without it.
+    /// Reconstructions from the representations; empty without that objective.
     pub reconstructions: Vec<Tensor<2>>,
-    /// Not normalised.
+    /// Projections, not normalised.
     pub projections: Vec<Tensor<2>>,
     /// `[present, clusters]`; empty without clustering.
     pub cluster_logits: Vec<Tensor<2>>,
@@ -40,7 +40,7 @@ pub struct Outputs {
     pub fused: Option<Tensor<2>>,
 }
 
-/// What each clip gives by itself, per modality.
+/// Outputs that depend on single clips only, per modality.
 #[derive(Default)]
 pub(super) struct Parts {
     pub embeddings: Vec<Tensor<2>>,
@@ -52,7 +52,7 @@ pub(super) struct Parts {
     pub clusters: bool,
 }
 
-/// K-means' answer for one batch.
+/// Result of k-means for one batch.
 pub struct Clusters<'a> {
     pub labels: &'a [usize],
     pub centroids: &'a [f32],
@@ -60,7 +60,7 @@ pub struct Clusters<'a> {
 
 /// A step's losses.
 pub struct Terms {
-    /// What is minimised: the mean over active objectives of weight times loss.
+    /// The minimised loss: the mean over active objectives of weight times loss.
     pub total: Tensor<1>,
     /// Each active objective's loss, not weighted.
     pub each: Vec<(&'static str, Tensor<1>)>,
@@ -84,7 +84,8 @@ impl PretextModel {
         self.join(self.parts(batch, objectives, device), batch, device)
     }
 
-    /// What each clip gives by itself, whoever else is in the batch: nearly all of the weights and of the work.
+    /// The outputs that do not depend on the rest of the batch: nearly all of the weights and of
+    /// the work.
     pub(super) fn parts(
         &self,
         batch: &FeatureBatch,
@@ -118,7 +119,8 @@ impl PretextModel {
         parts
     }
 
-    /// What depends on the whole batch: normalisation by its statistics, and what stands on it.
+    /// The outputs that depend on the whole batch: normalisation by its statistics, and later
+    /// layers.
     pub(super) fn join(&self, parts: Parts, batch: &FeatureBatch, device: &Device) -> Outputs {
         let Parts {
             embeddings,
@@ -147,7 +149,8 @@ impl PretextModel {
         }
     }
 
-    /// The losses of a step. `clusters` is k-means' answer for [`Outputs::fused`]; without it clustering does not count.
+    /// The losses of a step. `clusters` is the result of k-means for [`Outputs::fused`]; without it
+    /// clustering does not count.
     pub fn losses(
         &self,
         outputs: &Outputs,
@@ -231,7 +234,7 @@ fn contrastive(
         .collect();
     sum(pairs(unit.len()).into_iter().filter_map(|(i, j)| {
         let ((a, b), count) = common(&batch.modalities[i].0, &batch.modalities[j].0);
-        // One clip alone is told from nothing.
+        // A single clip has no negatives.
         (count > 1 || batch.count == 1).then(|| {
             let (a, b) = (
                 pick(unit[i].clone(), a, device),
@@ -245,7 +248,7 @@ fn contrastive(
 /// Places of clips in a batch; `None`: all of them.
 type Places = Option<Vec<usize>>;
 
-/// Places of the clips that both have, in either, and how many those are.
+/// Positions of the clips that have both modalities, in either, and their number.
 fn common(a: &[usize], b: &[usize]) -> ((Places, Places), usize) {
     if a == b {
         return ((None, None), a.len());
@@ -295,7 +298,7 @@ fn fuse(logits: &[Tensor<2>], batch: &FeatureBatch, device: &Device) -> Tensor<2
         .iter()
         .zip(&batch.modalities)
         .map(|(logits, (rows, _))| {
-            // Clips without the modality take a row of zeros that stands behind the others.
+            // Clips without the modality take a row of zeros after the others.
             let mut places = vec![rows.len(); batch.count];
             for (place, clip) in rows.iter().enumerate() {
                 places[*clip] = place;
@@ -332,7 +335,7 @@ fn cluster(
             device,
         )
     };
-    // The last labels are the batch's: the queue's stand before them.
+    // The last labels are the batch's: the queue's come before them.
     let labels = &found.labels[found.labels.len() - batch.count..];
     match mode {
         ClusterMode::Joint => Some(clustering_loss(fused, centroids(), labels, MARGIN)),

@@ -1,9 +1,11 @@
-//! One batch over several devices: each takes its part of the clips through its copy of the weights.
+//! One batch over several devices: each takes its part of the clips through its copy of the
+//! weights.
 //!
-//! Objectives compare every clip with every other, and normalisation is over the whole batch. So what each clip gives by itself (nearly
-//! all of the weights and of the work) is computed where its part is, then gathered on the first device for the rest. One backward pass
-//! runs through all of it: gradients are those of one device over the same batch, and no statistics are of parts, as they would be where
-//! whole models are copied (PyTorch's DistributedDataParallel).
+//! Objectives compare every clip with every other, and normalisation is over the whole batch. So
+//! each clip's own outputs (nearly all of the weights and of the work) are computed on its replica,
+//! then gathered on the first device for the rest. One backward pass covers all replicas: gradients
+//! equal those of one device over the same batch. No statistics are of parts only, as they would be
+//! with copies of whole models (PyTorch's DistributedDataParallel).
 
 use burn::module::Module;
 use burn::optim::{GradientsParams, MultiGradientsParams};
@@ -28,7 +30,8 @@ impl Replicas {
         }
     }
 
-    /// As [`PretextModel::forward`] of `model`, which lies on `device`, with the clips dealt out in equal parts.
+    /// As [`PretextModel::forward`] of `model` on `device`, with the clips dealt out in equal
+    /// parts.
     pub fn forward(
         &self,
         model: &PretextModel,
@@ -37,7 +40,7 @@ impl Replicas {
         device: &Device,
     ) -> Outputs {
         let pieces = split(batch, 1 + self.copies.len());
-        // All are under way before the first is gathered: devices compute side by side.
+        // All replicas start before the first is gathered, so that devices compute in parallel.
         let mut all = vec![model.parts(&pieces[0], objectives, device)];
         all.extend(
             self.copies
@@ -69,7 +72,8 @@ impl Replicas {
     }
 }
 
-/// Neighbouring clips, as many in each part as can be; a part's rows keep their order, so that parts one after the other are the batch.
+/// Neighbouring clips, as many in each part as can be; a part's rows keep their order, so that
+/// parts one after the other are the batch.
 fn split(batch: &FeatureBatch, parts: usize) -> Vec<FeatureBatch> {
     let bound = |part: usize| batch.count * part / parts;
     (0..parts)
@@ -106,7 +110,7 @@ fn gather(parts: Vec<Parts>, device: &Device) -> Parts {
         };
         (0..of(&parts[0]).len())
             .map(|modality| match here(modality) {
-                // Nobody in the batch has it.
+                // No clip of the batch has this modality.
                 none if none.is_empty() => of(&parts[0])[modality].clone(),
                 some => Tensor::cat(some, 0),
             })

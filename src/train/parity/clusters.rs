@@ -7,7 +7,7 @@ use crate::train::objective::{Queue, kmeans_cosine};
 #[test]
 fn kmeans_is_the_authors() {
     each_case("kmeans_cosine.json", |case, comparison| {
-        // Which of two nearly equal centroids is nearer is decided in the precision that training has.
+        // The nearer of two nearly equal centroids depends on the precision of training.
         let expected = case
             .get("f32")
             .or_else(|| case.get("f64"))
@@ -17,8 +17,9 @@ fn kmeans_is_the_authors() {
         let initial = array(&case["inputs"]["init_indices"]).indices();
         comparison.exact("clusters", initial.len(), count(&case["k"]));
         let passes = count(&expected["assignment_passes"]);
-        // Pass after pass: the fixture has the first few. The authors draw initial rows with replacement, and which of two centroids that are
-        // equal is nearer is then the rounding of one machine's matrix product: after such a pass their centroids are taken.
+        // The fixture has the first passes. The authors draw initial rows with replacement. The
+        // nearer of two equal centroids then depends on the rounding of one machine's matrix
+        // product, so the authors' centroids are taken after such a pass.
         let unit = unit_rows(&values, dim);
         let known = arrays(&expected["centroids_before_each_pass"]);
         let mut centroids: Vec<f32> = initial
@@ -77,8 +78,8 @@ fn kmeans_is_the_authors() {
     });
 }
 
-/// Whether a row's two nearest centroids are as near as rounding tells. (Where they are at right angles to it, as all are to a zero vector,
-/// the first is taken everywhere.)
+/// Whether a row's two nearest centroids are equally near up to rounding. (If they are orthogonal
+/// to it, as all are to a zero vector, the first is taken everywhere.)
 fn is_tied(unit: &[f32], dim: usize, centroids: &[f32]) -> bool {
     let centroids = unit_rows(centroids, dim);
     unit.chunks_exact(dim).any(|row| {

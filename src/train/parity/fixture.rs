@@ -15,7 +15,7 @@ pub const MODALITIES: [(&str, Modality); 3] = [
     ("texts", Modality::Text),
 ];
 
-/// Those modalities that an object has, in order.
+/// The modalities of an object, in order.
 pub fn modalities_of(object: &Value) -> Vec<&'static str> {
     let names: Vec<_> = MODALITIES
         .iter()
@@ -92,7 +92,7 @@ impl Array {
             device,
         )
     }
-    /// As a leaf with a gradient.
+    /// A leaf tensor with a gradient.
     pub fn leaf<const D: usize>(&self, device: &Device) -> Tensor<D> {
         self.tensor(device).require_grad()
     }
@@ -126,7 +126,7 @@ pub fn texts(value: &Value) -> Vec<String> {
         .collect()
 }
 
-/// What the authors' modules gave, in the highest precision that the case has.
+/// The authors' outputs, in the highest precision that the case has.
 pub fn reference(case: &Value) -> &Value {
     case.get("f64")
         .or_else(|| case.get("f32"))
@@ -137,7 +137,7 @@ pub fn scalar(loss: Tensor<1>) -> f64 {
     f64::from(values(loss).unwrap()[0])
 }
 
-/// The largest deviations over a fixture, as a share of what was allowed.
+/// The largest deviations over a fixture, as a share of the tolerance.
 #[derive(Default)]
 pub struct Comparison {
     case: String,
@@ -202,7 +202,7 @@ impl Comparison {
 /// Compares every case of a fixture; fails where a case compares nothing.
 pub fn each_case(file: &str, mut check: impl FnMut(&Value, &mut Comparison)) {
     let golden = crate::testing::golden(file);
-    // Nets begin at random, even where their weights are then replaced.
+    // Networks draw random weights even if these are then replaced.
     let _turn = GENERATOR.lock();
     let cases = golden["cases"].as_array().expect("cases");
     assert!(!cases.is_empty(), "{file} has no cases");
@@ -223,7 +223,8 @@ pub fn each_case(file: &str, mut check: impl FnMut(&Value, &mut Comparison)) {
         ..
     } = comparison;
     println!(
-        "{file}: {} cases, {count} comparisons, largest deviation {deviation:.1e} of the largest value ({place})",
+        "{file}: {} cases, {count} comparisons, largest deviation {deviation:.1e} of the largest \
+         value ({place})",
         cases.len()
     );
 }

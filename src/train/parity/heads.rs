@@ -127,7 +127,7 @@ fn classifiers_are_the_authors() {
             .get("class_weights")
             .filter(|w| !w.is_null())
             .map(|w| array(w).singles());
-        // The authors name a layer by its place in its own sequence.
+        // The authors name a layer by its position in its own sequence.
         let name = |layer: usize| {
             let prefix = format!("linear_layers.{layer}.");
             params

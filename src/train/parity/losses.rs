@@ -115,7 +115,7 @@ fn clustering_is_the_authors() {
             array(&inputs["centroids"]).leaf(&device),
         );
         let labels = array(&inputs["labels_all"]).indices();
-        // The queue's labels stand before the batch's.
+        // The queue's labels come before the batch's.
         let own = &labels[labels.len() - features.dims()[0]..];
         let loss = clustering_loss(
             features.clone(),

@@ -1,6 +1,7 @@
 //! Heads and objectives held to the numbers of the authors' own modules (`src/train/method.md` h).
 //!
-//! Every case of a file is compared, whatever its sizes: the reference is its `f64` block, ours is `f32`.
+//! Every case of a file is compared, whatever its sizes: the reference is its `f64` block, ours is
+//! `f32`.
 
 mod clusters;
 mod davenet;

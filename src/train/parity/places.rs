@@ -1,4 +1,4 @@
-//! Where each of the authors' parameters lies in our modules.
+//! Mapping of the authors' parameters to our modules.
 
 use burn::module::{Param, RunningState};
 use burn::nn::conv::Conv2d;
@@ -43,7 +43,7 @@ impl Place<'_> {
         }
     }
 
-    /// In the authors' layout.
+    /// Values in the authors' layout.
     fn values(&self) -> Vec<f32> {
         match self {
             Place::Matrix(param) => values(param.val().transpose()).unwrap(),
@@ -53,7 +53,7 @@ impl Place<'_> {
         }
     }
 
-    /// In the authors' layout; `None` where the loss does not depend on it.
+    /// Gradient in the authors' layout; `None` if the loss does not depend on the parameter.
     fn gradient(&self, gradients: &Gradients) -> Option<Vec<f32>> {
         match self {
             Place::Matrix(param) => param
@@ -189,8 +189,9 @@ impl<'a> Places<'a> {
 
     /// After one step of AdamW from `gradients` in double precision.
     ///
-    /// The first step is the rate times a gradient's sign wherever that is far above the epsilon of 1e-8. Where it is not, our gradient's
-    /// rounding decides, and only the step's bound can be held.
+    /// The first step is the rate times a gradient's sign wherever that is far above the epsilon of
+    /// 1e-8. Where it is not, our gradient's rounding decides, and only the step's bound can be
+    /// held.
     pub fn compare_stepped(
         &mut self,
         expected: &Value,
@@ -204,17 +205,17 @@ impl<'a> Places<'a> {
                 array(expected).data,
                 array(&gradients[name]).data,
             );
-            let (mut told, mut bounded) = ((vec![], vec![]), (vec![], vec![]));
+            let (mut clear, mut bounded) = ((vec![], vec![]), (vec![], vec![]));
             for ((f, e), g) in found.iter().zip(&expected).zip(&gradient) {
                 let side = if g.abs() < 1e-6 {
                     &mut bounded
                 } else {
-                    &mut told
+                    &mut clear
                 };
                 side.0.push(*f);
                 side.1.push(*e);
             }
-            comparison.within(name, &told.0, &told.1, 1e-5, 1e-6);
+            comparison.within(name, &clear.0, &clear.1, 1e-5, 1e-6);
             assert!(
                 bounded
                     .0

@@ -20,7 +20,7 @@ use crate::train::objective::{
 const RATE: f64 = 1e-3;
 const DECAY: f32 = 0.004;
 
-/// What a case trains.
+/// The trained variant of a case.
 struct Variant {
     names: Vec<String>,
     objectives: Vec<Objective>,
@@ -244,7 +244,8 @@ fn a_step_is_the_authors_in_every_variant() {
         }
         let (_, _, terms) = variant.step(&model, &device);
         let after = number(&expected["loss_after_one_adamw_step"]);
-        // Where a gradient was too small to tell its sign, a parameter may have gone the other way.
+        // The sign of a very small gradient is not determined, so a parameter may have moved the
+        // other way.
         comparison.within(
             "loss after the step",
             &values(terms.total).unwrap(),

@@ -1,11 +1,18 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
 use super::*;
 use crate::train::fit::tests::GENERATOR;
-use crate::train::objective::ClusterMode;
+use crate::train::fit::values;
+use crate::train::objective::{ClusterMode, FeatureBatch, Objective};
+use crate::train::schedule::RateSchedule;
 use crate::train::store::Entry;
 use crate::train::synthetic::SyntheticSet;
+
+mod replicas;
 
 fn small() -> Features {
     SyntheticSet {
@@ -55,7 +62,7 @@ fn recipe(epochs: usize) -> PretrainRecipe {
     }
 }
 
-/// Every number that the model gives for some clips.
+/// All outputs of the model for some clips.
 fn fingerprint(net: &PretextModel, features: &Features, recipe: &PretrainRecipe) -> Vec<f32> {
     let batch = features.batch(&(0..16).collect::<Vec<_>>()).unwrap();
     let outputs = net.forward(&batch, &recipe.objectives, &device());
@@ -70,7 +77,8 @@ fn fingerprint(net: &PretextModel, features: &Features, recipe: &PretrainRecipe)
 
 const CHILD: &str = "EXPRESSD_TEST_PRETRAIN_CHILD";
 
-/// Trains in the folder that the variable names, as a process of its own that can be killed; without it, in one of its own, to its end.
+/// Trains in the folder that the variable names, as a process that can be killed; without the
+/// variable, in a folder of its own, to the end.
 #[test]
 fn a_child_trains() {
     let own = tempfile::tempdir().unwrap();
@@ -106,7 +114,7 @@ fn killed_ten_times_it_ends_with_the_same_weights() {
             rng.random_range(whole / 20..whole / 2),
         ));
         if running.try_wait().unwrap().is_some() {
-            // Done before its kill: begin anew.
+            // Finished before the kill: start anew.
             std::fs::remove_dir_all(killed.path()).unwrap();
             continue;
         }
@@ -187,7 +195,7 @@ fn a_value_that_is_no_number_ends_the_run_and_the_checkpoint_stands() {
             && !error.contains("learning_rate"),
         "{error}"
     );
-    // Other settings do not overwrite it either.
+    // Another recipe does not overwrite it either.
     let error = pretrain(
         &PretrainRecipe {
             seed: 6,
@@ -245,7 +253,7 @@ fn clips_without_a_modality_are_trained_on_what_they_have() {
 }
 
 #[test]
-fn every_recipe_is_valid_and_faults_are_told_at_once() {
+fn every_recipe_is_valid_and_all_faults_are_reported_at_once() {
     let mut seen = 0;
     for folder in ["config/train", "config/train/reference"] {
         for file in std::fs::read_dir(crate::testing::project(folder)).unwrap() {
@@ -274,7 +282,7 @@ fn every_recipe_is_valid_and_faults_are_told_at_once() {
 }
 
 #[test]
-fn what_no_run_could_train_with_is_refused_by_key_value_and_what_is_permitted() {
+fn impossible_settings_are_refused_with_key_value_and_permitted_range() {
     let contrastive = |weight| Objective::Contrastive {
         weight,
         temperature: 0.1,
@@ -383,113 +391,4 @@ fn a_batch_without_a_pair_is_passed_over() {
     )
     .unwrap();
     assert_eq!(losses, [("total", 0.0)]);
-}
-
-/// All weights, one after the other.
-struct Weights(Vec<f32>);
-
-impl burn::module::ModuleVisitor for Weights {
-    fn visit_float<const D: usize>(
-        &mut self,
-        param: &burn::module::Param<burn::tensor::Tensor<D>>,
-    ) {
-        self.0.extend(values(param.val()).unwrap());
-    }
-}
-
-fn weights(net: &PretextModel) -> Vec<f32> {
-    let mut weights = Weights(Vec::new());
-    net.visit(&mut weights);
-    weights.0
-}
-
-/// One step of plain gradient descent: what weights change by is the gradient.
-fn gradients(
-    recipe: &PretrainRecipe,
-    net: &PretextModel,
-    batch: &FeatureBatch,
-    replicas: usize,
-) -> (Vec<f32>, f64) {
-    let devices = vec![device().autodiff(); replicas];
-    let learner = net.clone().to_device(&devices[0]).train();
-    let before = weights(&learner);
-    let mut optimizer: ModuleOptimizer = burn::optim::SgdConfig::new().init();
-    let mut queue = Queue::new(2, batch.count, 6, None);
-    let (after, losses) = train_step(
-        recipe,
-        learner,
-        &mut optimizer,
-        batch,
-        1,
-        0,
-        Some(&mut queue),
-        1.0,
-        &devices,
-    )
-    .unwrap();
-    (
-        before
-            .iter()
-            .zip(weights(&after))
-            .map(|(b, a)| b - a)
-            .collect(),
-        losses.last().unwrap().1,
-    )
-}
-
-#[test]
-fn replicas_have_the_gradients_of_one_device() {
-    let _turn = GENERATOR.lock();
-    let (recipe, features) = (recipe(1), small());
-    device().seed(3);
-    let net = PretextModel::new(&recipe.heads(&features), &recipe.pretext(), &device());
-    let whole = features.batch(&(0..31).collect::<Vec<_>>()).unwrap();
-    // Clips without face or voice, so that parts have other modalities than the batch; nobody in the first third has words.
-    let gaps = FeatureBatch {
-        count: 31,
-        modalities: whole
-            .modalities
-            .iter()
-            .enumerate()
-            .map(|(m, (rows, values))| {
-                let width = values.len() / rows.len();
-                let keep: Vec<usize> = rows
-                    .iter()
-                    .copied()
-                    .filter(|r| if m == 2 { *r >= 11 } else { r % 5 != m })
-                    .collect();
-                let kept = keep
-                    .iter()
-                    .flat_map(|r| &values[r * width..(r + 1) * width])
-                    .copied()
-                    .collect();
-                (keep, kept)
-            })
-            .collect(),
-    };
-    for batch in [whole, gaps] {
-        let (expected, loss) = gradients(&recipe, &net, &batch, 1);
-        let size = expected.iter().map(|g| g.abs()).fold(0.0, f32::max);
-        assert!(
-            expected.iter().filter(|g| g.abs() > 1e-3 * size).count() > 1000,
-            "hardly any gradient"
-        );
-        for replicas in [2, 3] {
-            let (found, loss_found) = gradients(&recipe, &net, &batch, replicas);
-            let largest = found
-                .iter()
-                .zip(&expected)
-                .map(|(a, b)| (a - b).abs())
-                .fold(0.0, f32::max);
-            // What changes is the order of sums, and the weights' own rounding.
-            assert!(
-                largest < 1e-5 * size,
-                "{replicas} replicas: {largest} of {size}"
-            );
-            assert!(
-                (loss - loss_found).abs() < 1e-6 * loss.abs(),
-                "{loss} {loss_found}"
-            );
-        }
-    }
 }

@@ -1,15 +1,16 @@
-//! How the reference cuts a clip to its face (`src/train/method.md` a.3;
+//! The reference's face cropping of a clip (`src/train/method.md` a.3;
 //! `src/utils/crop_face_util.py`): a state machine over one box a frame.
 //!
-//! Kept as found, defects included: the last segment is cut out of the whole clip and not of its own frames; a clip of more than ten
-//! frames in which no face is found becomes the whole picture; the last frame is never looked at.
+//! Kept as found, defects included: the last segment is cut from the whole clip instead of its own
+//! frames; a clip of more than ten frames without a face becomes the whole picture; the last frame
+//! is never used.
 
 /// A segment is kept if it spans more frames than this.
 const SHORTEST_FRAMES: usize = 10;
 /// The clip is not followed further once it has more segments than this.
 const MOST_SEGMENTS: usize = 30;
 
-/// A box in pixels of the picture, its edges as the detector gives them, cut down to whole numbers.
+/// A box in pixels of the picture; the detector's edges, rounded down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edges {
     pub left: i64,
@@ -38,17 +39,20 @@ impl Edges {
     }
 }
 
-/// One piece of the cut clip.
+/// One segment of the cropped clip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// First frame and one past the last; `None`: every frame of the clip, which is what the last segment is cut from.
+    /// First frame and one past the last. `None`: every frame of the clip, from which the last
+    /// segment is cut.
     pub frames: Option<[usize; 2]>,
-    /// The union of the segment's boxes, within the picture. Where no box was seen it is the picture's edges turned round.
+    /// The union of the segment's boxes, within the picture. Where no box was seen it is the
+    /// picture's edges turned round.
     pub union: Edges,
 }
 
 impl Segment {
-    /// What is cut out of a frame of `width` x `height`: the union within the picture; turned-round edges give the whole picture.
+    /// The region cut from a frame of `width` x `height`: the union within the picture; inverted
+    /// edges give the whole picture.
     pub fn region(&self, width: i64, height: i64) -> Edges {
         let (left, right) = (self.union.left.max(0), self.union.right.min(width));
         let (top, bottom) = (self.union.top.max(0), self.union.bottom.min(height));
@@ -61,15 +65,17 @@ impl Segment {
     }
 }
 
-/// The segments of a clip and the size, width and height, to which all of them are stretched before they are joined.
+/// The segments of a clip and the size, width and height, to which all of them are stretched before
+/// they are joined.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cut {
     pub segments: Vec<Segment>,
     pub size: [i64; 2],
 }
 
-/// Follows the most probable box of each frame through a clip of `width` x `height`. `boxes` has an entry per frame that can be read
-/// (left, top, right, bottom), `None` where no face is found; `frames` is how many the container announces.
+/// Follows the most probable box of each frame through a clip of `width` x `height`. `boxes` has an
+/// entry per frame that can be read (left, top, right, bottom), `None` where no face is found;
+/// `frames` is how many the container announces.
 pub fn cut(boxes: &[Option<[f64; 4]>], frames: usize, width: i64, height: i64) -> Cut {
     let mut cut = Cut::default();
     let nothing = Edges {
@@ -81,7 +87,8 @@ pub fn cut(boxes: &[Option<[f64; 4]>], frames: usize, width: i64, height: i64) -
     let mut union = nothing;
     let mut previous: Option<Edges> = None;
     let mut start = 0;
-    // The reference numbers a frame by where the reader stands behind it: from 1. So `frames - 1` comes one frame before the last.
+    // The reference numbers frames by the reader's position after reading: from 1. So `frames - 1`
+    // is the frame before the last.
     for (number, found) in (1..frames).zip(boxes) {
         let is_last = number + 1 == frames;
         if let (Some(edges), false) = (found, is_last) {
@@ -103,7 +110,7 @@ pub fn cut(boxes: &[Option<[f64; 4]>], frames: usize, width: i64, height: i64) -
                 previous = Some(edges).filter(|e| !e.is_zero());
             } else if number - start > SHORTEST_FRAMES {
                 cut.close(Some([start, number]), union);
-                // The box that ended the segment belongs to neither.
+                // The box that ended the segment belongs to no segment.
                 (start, union, previous) = (number, nothing, None);
             } else {
                 continue;
@@ -251,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn boxes_are_cut_down_to_whole_pixels_and_to_the_picture() {
+    fn boxes_are_clipped_to_whole_pixels_and_to_the_picture() {
         let boxes = vec![Some([-3.7, 2.9, 70.2, 47.99]); 20];
         assert_eq!(
             cut(&boxes, 20, 64, 48).segments[0].union,

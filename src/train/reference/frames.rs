@@ -1,5 +1,5 @@
-//! Which frames of a clip the reference looks at (`src/train/method.md` a.4;
-//! `src/utils/video_util.py`, `subsample_frames`).
+//! The reference's choice of a clip's frames (`src/train/method.md` a.4; `src/utils/video_util.py`,
+//! `subsample_frames`).
 
 /// Frames per second of the stream of single pictures.
 pub const FRAMES_2D_HZ: f64 = 1.0;
@@ -8,19 +8,21 @@ pub const FRAMES_3D_HZ: f64 = 16.0;
 /// Frames in a window of the 3-D encoder, and from one window's start to the next one's.
 pub const WINDOW_FRAMES: usize = 16;
 
-/// How many frames a clip has by its own account: its rate times its length in seconds, cut down.
+/// A clip's frame count by its container: its rate times its length in seconds, rounded down.
 pub fn frame_count(rate_hz: f64, seconds: f64) -> usize {
     (rate_hz * seconds) as usize
 }
 
-/// The frames that are kept of `frames` at `rate_hz` for a stream of `target_hz`: evenly from the first to the last, one at least.
+/// The frames that are kept of `frames` at `rate_hz` for a stream of `target_hz`: evenly from the
+/// first to the last, one at least.
 ///
-/// Frame `i` is the one shown at `i / rate_hz` seconds. No frame is shown twice to reach a target above the clip's own rate.
+/// Frame `i` is the one shown at `i / rate_hz` seconds. No frame is shown twice to reach a target
+/// above the clip's own rate.
 pub fn subsample(frames: usize, rate_hz: f64, target_hz: f64) -> Vec<usize> {
     let Some(last) = frames.checked_sub(1) else {
         return Vec::new();
     };
-    // In this order: the quotient is rounded before it is multiplied, as the reference has it.
+    // In this order: the quotient is rounded before the multiplication, as in the reference.
     let kept = ((frames as f64 * (rate_hz.min(target_hz) / rate_hz)) as usize).max(1);
     if kept == 1 {
         return vec![0];
@@ -32,7 +34,8 @@ pub fn subsample(frames: usize, rate_hz: f64, target_hz: f64) -> Vec<usize> {
     indices
 }
 
-/// Start and end of the windows over `frames` kept frames; the last may be shorter. Their embeddings count the same in the mean.
+/// Start and end of the windows over `frames` kept frames; the last may be shorter. Their
+/// embeddings count the same in the mean.
 pub fn windows(frames: usize) -> Vec<[usize; 2]> {
     (0..frames)
         .step_by(WINDOW_FRAMES)
@@ -86,7 +89,8 @@ mod tests {
         }
     }
 
-    /// The rounded step falls short of a whole number: numpy's 22nd index is 214 where the exact one is 215.
+    /// The rounded step falls short of a whole number: numpy's 22nd index is 214 where the exact
+    /// one is 215.
     #[test]
     fn the_step_is_rounded_as_numpy_rounds_it() {
         let indices = subsample(431, 10.0, 1.0);

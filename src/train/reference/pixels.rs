@@ -1,4 +1,4 @@
-//! How the reference prepares a face's pixels (`src/train/method.md` a.4;
+//! The reference's preprocessing of a face's pixels (`src/train/method.md` a.4;
 //! `configs/model/conclu/concat/*.yaml`): 0 to 1, resized, normalised.
 
 /// Mean and deviation of red, green and blue, of pixels from 0 to 1.
@@ -14,8 +14,8 @@ pub const IMAGENET: Normalisation = Normalisation {
     std: [0.229, 0.224, 0.225],
 };
 
-/// What the released configuration has for the single pictures: ImageNet's mean and deviation, one in the other's place. Its released
-/// features were made so.
+/// The released configuration's normalisation of single pictures: ImageNet's mean and deviation,
+/// swapped. Its released features were made with it.
 pub const IMAGENET_SWAPPED: Normalisation = Normalisation {
     mean: IMAGENET.std,
     std: IMAGENET.mean,
@@ -44,8 +44,9 @@ impl Normalisation {
     }
 }
 
-/// Resizes planes of `from` (height, width) to `to`, bilinear with the centres of pixels aligned and without smoothing (PyTorch's
-/// `interpolate` with `align_corners=False`, `antialias=False`). `pixels` are `… x height x width`; so is the answer.
+/// Resizes planes of `from` (height, width) to `to`, bilinear with the centres of pixels aligned
+/// and without smoothing (PyTorch's `interpolate` with `align_corners=False`, `antialias=False`).
+/// `pixels` are `… x height x width`; so is the answer.
 pub fn resize(pixels: &[f32], from: [usize; 2], to: [usize; 2]) -> Vec<f32> {
     let [height, width] = from;
     assert!(
@@ -74,7 +75,8 @@ pub fn resize(pixels: &[f32], from: [usize; 2], to: [usize; 2]) -> Vec<f32> {
     resized
 }
 
-/// For each place of `to`: the two places of `from` between which it lies, and how far along.
+/// For each position of `to`: the two neighbouring positions of `from`, and the interpolation
+/// weight.
 fn taps(from: usize, to: usize) -> Vec<(usize, usize, f32)> {
     let scale = from as f32 / to as f32;
     let tap = |place: usize| {

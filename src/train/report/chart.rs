@@ -1,4 +1,5 @@
-//! Inline SVG: axes, lines, bars, points. Colours are the page's (classes `c0` to `c7`), so a chart follows light and dark.
+//! Inline SVG: axes, lines, bars, points. Colours are the page's (classes `c0` to `c7`), so a chart
+//! follows light and dark.
 
 use maud::{Markup, html};
 
@@ -6,7 +7,7 @@ use crate::train::metrics::measure::{Abstention, ReliabilityBin};
 use crate::train::report::projection::Projection;
 use crate::train::report::{Line, LineChart};
 
-/// Colours there are; a mark's shape or a line's dashes tell the next ones apart.
+/// Number of colours. Further series differ by the mark's shape or the line's dashes.
 const COLOURS: usize = 8;
 
 /// Length for a page: short, and the same on every machine.
@@ -164,7 +165,7 @@ pub fn lines(chart: &LineChart, across: &str, chosen: Option<f64>) -> Markup {
     }
 }
 
-/// Confidence against what is right, over the histogram of confidences.
+/// Reliability diagram over the histogram of confidences.
 pub fn reliability(bins: &[ReliabilityBin], what: &str) -> Markup {
     let unit = |from, to| Axis {
         low: 0.0,
@@ -227,7 +228,7 @@ pub fn reliability(bins: &[ReliabilityBin], what: &str) -> Markup {
     }
 }
 
-/// What abstaining under each threshold would leave.
+/// Coverage and accuracy at each abstention threshold.
 pub fn abstention(rows: &[Abstention], threshold: f32) -> Markup {
     let line = |name: &str, of: &dyn Fn(&Abstention) -> Option<f64>| Line {
         name: name.to_owned(),
@@ -237,14 +238,21 @@ pub fn abstention(rows: &[Abstention], threshold: f32) -> Markup {
             .collect(),
     };
     let chart = LineChart {
-        title: "Abstention: what a threshold on the confidence would leave (dashed upright line: the one in force).".into(),
+        title: "Abstention: what a threshold on the confidence would leave (dashed upright line: the one in force)."
+            .into(),
         unit: "share".into(),
-        lines: vec![line("accuracy of the answered", &|row| row.accuracy), line("answered", &|row| Some(row.answered))],
+        lines: vec![
+            line(
+                "accuracy of the answered",
+                &|row| row.accuracy,
+            ),
+            line("answered", &|row| Some(row.answered)),
+        ],
     };
     lines(&chart, "abstain threshold", Some(f64::from(threshold)))
 }
 
-/// A mark of its own per category: colour and shape.
+/// A mark per category: colour and shape.
 fn mark(category: usize, [x, y]: [f64; 2], title: Option<String>) -> Markup {
     let shape = [
         "M-3 0A3 3 0 1 0 3 0A3 3 0 1 0 -3 0Z",

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use crate::manifest::Task;
-use crate::train::metrics::Judgements;
+use crate::train::metrics::Predictions;
 
-/// One item. Its id and words alone, never a picture.
+/// An example item: its id and words, never a picture.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Example {
     pub id: String,
@@ -20,7 +20,7 @@ pub struct Example {
 /// The ends of the scale.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Examples {
-    /// Which judgements they are of: the subset's name.
+    /// The name of the modality subset that the predictions are of.
     pub subset: String,
     pub confident_right: Vec<Example>,
     pub confident_wrong: Vec<Example>,
@@ -28,30 +28,30 @@ pub struct Examples {
 }
 
 impl Examples {
-    /// `count` of each kind. `ids`, and `texts` unless empty, are in the items' order. Equals go by id.
+    /// `count` of each kind. `ids`, and `texts` unless empty, are in the items' order. Ties: by id.
     pub fn pick(
         subset: &str,
-        judged: &Judgements,
+        predictions: &Predictions,
         ids: &[String],
         texts: &[Option<String>],
         count: usize,
     ) -> Examples {
-        assert_eq!(ids.len(), judged.count(), "an id per item");
+        assert_eq!(ids.len(), predictions.count(), "an id per item");
         assert!(
             texts.is_empty() || texts.len() == ids.len(),
             "a text per item"
         );
-        let mut order: Vec<usize> = (0..judged.count()).collect();
+        let mut order: Vec<usize> = (0..predictions.count()).collect();
         order.sort_by(|a, b| {
-            judged
+            predictions
                 .top(*b)
                 .1
-                .total_cmp(&judged.top(*a).1)
+                .total_cmp(&predictions.top(*a).1)
                 .then_with(|| ids[*a].cmp(&ids[*b]))
         });
         let example = |item: &usize| {
             let names = |of: &dyn Fn(usize) -> bool| {
-                judged
+                predictions
                     .labels()
                     .iter()
                     .enumerate()
@@ -59,33 +59,33 @@ impl Examples {
                     .map(|(_, name)| name.clone())
                     .collect()
             };
-            let (top, confidence) = judged.top(*item);
+            let (top, confidence) = predictions.top(*item);
             let said = |label: usize| {
-                if judged.task() == Task::Single {
+                if predictions.task() == Task::Single {
                     label == top
                 } else {
-                    judged.scores(*item)[label] > 0.5
+                    predictions.scores(*item)[label] > 0.5
                 }
             };
             let text = texts.get(*item).cloned().flatten();
             Example {
                 id: ids[*item].clone(),
                 text,
-                truth: names(&|label| judged.holds(*item, label)),
+                truth: names(&|label| predictions.holds(*item, label)),
                 said: names(&said),
                 confidence,
             }
         };
-        // Where several labels may hold, right is who names them all and no other.
+        // With several labels, a prediction is right if it names exactly the true ones.
         let is_right = |item: usize| {
-            if judged.task() == Task::Single {
-                return judged.is_right(item);
+            if predictions.task() == Task::Single {
+                return predictions.is_right(item);
             }
-            judged
+            predictions
                 .scores(item)
                 .iter()
                 .enumerate()
-                .all(|(label, score)| judged.holds(item, label) == (*score > 0.5))
+                .all(|(label, score)| predictions.holds(item, label) == (*score > 0.5))
         };
         let of = |right: bool| {
             order
@@ -114,11 +114,11 @@ mod tests {
     fn ends_of_the_scale() {
         let scores = [[0.9, 0.1], [0.2, 0.8], [0.55, 0.45], [0.1, 0.9]].concat();
         let labels = ["no", "yes"].map(String::from).to_vec();
-        let judged =
-            Judgements::new(labels, scores, None, Truth::Classes(vec![0, 0, 0, 1])).unwrap();
+        let predictions =
+            Predictions::new(labels, scores, None, Truth::Classes(vec![0, 0, 0, 1])).unwrap();
         let ids: Vec<String> = ["d", "c", "b", "a"].map(String::from).to_vec();
         let texts = vec![None, Some("well".to_owned()), None, None];
-        let examples = Examples::pick("face", &judged, &ids, &texts, 2);
+        let examples = Examples::pick("face", &predictions, &ids, &texts, 2);
         let named = |list: &[Example]| list.iter().map(|e| e.id.clone()).collect::<Vec<_>>();
         assert_eq!(named(&examples.confident_right), ["a", "d"]);
         assert_eq!(named(&examples.least_confident), ["b", "c"]);
@@ -141,12 +141,18 @@ mod tests {
 
     #[test]
     fn several_labels_are_right_together() {
-        // Nothing, and nothing said; one of two that hold; both.
+        // No true and no predicted label; one of two true ones; both.
         let scores = [[0.4, 0.1], [0.9, 0.2], [0.8, 0.7]].concat();
         let truth = Truth::Labels(vec![false, false, true, true, true, true]);
-        let judged =
-            Judgements::new(["a", "b"].map(String::from).to_vec(), scores, None, truth).unwrap();
-        let examples = Examples::pick("face", &judged, &["0", "1", "2"].map(String::from), &[], 3);
+        let predictions =
+            Predictions::new(["a", "b"].map(String::from).to_vec(), scores, None, truth).unwrap();
+        let examples = Examples::pick(
+            "face",
+            &predictions,
+            &["0", "1", "2"].map(String::from),
+            &[],
+            3,
+        );
         let named = |list: &[Example]| list.iter().map(|e| e.id.clone()).collect::<Vec<_>>();
         assert_eq!(
             (

@@ -1,6 +1,8 @@
-//! `report.html`: everything that was measured, on one page that needs nothing else; `report.json` beside it, every number.
+//! `report.html`: all figures on one self-contained page; `report.json` in the same folder: every
+//! number.
 //!
-//! No network, no script, no font: inline SVG and CSS. The same report gives the same bytes; the date is the caller's.
+//! No network, no script, no font: inline SVG and CSS. The same report gives the same bytes; the
+//! date is an argument.
 
 pub mod chart;
 pub mod examples;
@@ -21,14 +23,14 @@ use crate::train::metrics::measure::Measured;
 pub use examples::{Example, Examples};
 pub use projection::{Projection, Rows, categories};
 
-/// What a page shows.
+/// Content of a report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     pub title: String,
     pub origin: Origin,
     pub task: Task,
     pub labels: Vec<String>,
-    /// A row per subset of modalities; the first of those with the most items is shown open.
+    /// A row per subset of modalities; of those with the most items, the first is shown open.
     pub measured: Vec<Measured>,
     /// `None`: it was not trained here.
     pub training: Option<Training>,
@@ -36,34 +38,34 @@ pub struct Report {
     pub examples: Option<Examples>,
 }
 
-/// What was measured, how to measure it again.
+/// Origin of the figures: the command and the data that reproduce them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Origin {
     /// The run or the bundle.
     pub measured: String,
     pub command: String,
-    /// As it is to be printed.
+    /// The date as printed.
     pub date: String,
     /// Stores by name, with their data sets.
     pub stores: Vec<String>,
     pub split: String,
     pub items: usize,
-    /// Of the encoders and their preprocessing.
+    /// Fingerprint of the encoders and their preprocessing.
     pub fingerprint: String,
     /// Items that could not be used, by reason.
     pub skipped: BTreeMap<String, usize>,
-    /// Anything that a reader should know, one sentence each.
+    /// Further notes for the reader, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// What training wrote down.
+/// Training curves.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Training {
     /// `epoch` or `step`.
     pub axis: String,
     /// Losses, selection criterion, learning rate: one chart each.
     pub charts: Vec<LineChart>,
-    /// Where the weights were taken from.
+    /// The position of the chosen weights.
     pub chosen: Option<f64>,
 }
 
@@ -94,7 +96,8 @@ pub enum ReportError {
     },
 }
 
-/// Writes the page to `path`, and its numbers beside it (`report.html` → `report.json`). Returns the second path.
+/// Writes the page to `path`, and its numbers beside it (`report.html` → `report.json`). Returns
+/// the second path.
 pub fn write(path: &Path, report: &Report) -> Result<PathBuf, ReportError> {
     let json = path.with_extension("json");
     if let Some(folder) = path.parent() {
@@ -205,7 +208,7 @@ fn origin(origin: &Origin) -> Markup {
     }
 }
 
-/// What the small numbers are.
+/// Explanation of the intervals.
 fn intervals(measured: &[Measured]) -> String {
     let Some(first) = measured.first() else {
         return "Nothing was measured.".into();

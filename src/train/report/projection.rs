@@ -6,23 +6,24 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
-use crate::train::metrics::{Judgements, Truth};
+use crate::train::metrics::{Predictions, Truth};
 
-/// More points than this are thinned out evenly: a picture holds no more, and a page should open.
+/// With more points than this the picture is thinned out evenly, to keep the page small.
 const POINTS_AT_MOST: usize = 1500;
-/// Directions that the search keeps: two are shown, the others make it converge; t-SNE starts from all of them.
+/// Directions that the search keeps: two are shown, the others make it converge; t-SNE starts from
+/// all of them.
 const DIRECTIONS: usize = 32;
-/// Of t-SNE; the legend says it.
+/// Perplexity of t-SNE; the legend shows it.
 const PERPLEXITY: f32 = 30.0;
 
 /// Points in a plane.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Projection {
-    /// What is projected: `face representation`, `all modalities`.
+    /// The projected vectors: `face representation`, `all modalities`.
     pub title: String,
-    /// How: for the legend.
+    /// The method, for the legend.
     pub method: String,
-    /// What [`ProjectedPoint::category`] indexes.
+    /// The names that [`ProjectedPoint::category`] indexes.
     pub categories: Vec<String>,
     pub points: Vec<ProjectedPoint>,
     /// Rows there were before thinning out.
@@ -46,22 +47,23 @@ pub struct Rows<'a> {
     pub dim: usize,
     pub ids: &'a [String],
     pub categories: &'a [String],
-    /// Of each row; see [`categories`].
+    /// The category of each row; see [`categories`].
     pub category: &'a [usize],
 }
 
-/// Names and per item the index of what colours it: its class; where several labels may hold its one label, `several` or `none`.
-pub fn categories(judged: &Judgements) -> (Vec<String>, Vec<usize>) {
-    let labels = judged.labels().len();
-    match judged.truth() {
-        Truth::Classes(classes) => (judged.labels().to_vec(), classes.clone()),
+/// Names, and per item the index of its colour: its class; with several labels, its only label,
+/// `several` or `none`.
+pub fn categories(predictions: &Predictions) -> (Vec<String>, Vec<usize>) {
+    let labels = predictions.labels().len();
+    match predictions.truth() {
+        Truth::Classes(classes) => (predictions.labels().to_vec(), classes.clone()),
         Truth::Labels(holds) => {
             let of = |row: &[bool]| match row.iter().filter(|h| **h).count() {
                 0 => labels + 1,
                 1 => row.iter().position(|h| *h).expect("one holds"),
                 _ => labels,
             };
-            let names = judged
+            let names = predictions
                 .labels()
                 .iter()
                 .cloned()
@@ -72,7 +74,8 @@ pub fn categories(judged: &Judgements) -> (Vec<String>, Vec<usize>) {
 }
 
 impl Projection {
-    /// Principal components: the two directions in which the rows differ most. The same rows give the same picture.
+    /// Principal components: the two directions in which the rows differ most. The same rows give
+    /// the same picture.
     pub fn pca(rows: &Rows<'_>) -> Projection {
         let kept = thinned(rows.ids.len());
         let components = Components::find(rows, &kept);
@@ -91,8 +94,9 @@ impl Projection {
         rows.picture(&kept, method, |point| [at(point, 0), at(point, 1)])
     }
 
-    /// t-SNE (Barnes-Hut, perplexity 30) of the first 32 principal components, begun at the first two, so the same rows give the same
-    /// picture. Distances between clusters mean nothing in it. `None`: fewer than 100 rows.
+    /// t-SNE (Barnes-Hut, perplexity 30) of the first 32 principal components, begun at the first
+    /// two, so the same rows give the same picture. Distances between clusters mean nothing in it.
+    /// `None`: fewer than 100 rows.
     pub fn tsne(rows: &Rows<'_>) -> Option<Projection> {
         let kept = thinned(rows.ids.len());
         let components = Components::find(rows, &kept);
@@ -118,7 +122,7 @@ impl Projection {
             .collect();
         let neighbours: Vec<Vec<Neighbor<f32>>> =
             (0..count).map(|i| nearest(&samples, i)).collect();
-        // One thread: the crate's sums depend on how many share them.
+        // A single thread: the crate's sums depend on the number of threads.
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(1)
             .thread_name(|_| "tsne".into())
@@ -135,7 +139,9 @@ impl Projection {
         if plane.iter().any(|v| !v.is_finite()) {
             return None;
         }
-        let method = "t-SNE, perplexity 30, begun at the principal components. Distances between clusters mean nothing.".to_owned();
+        let method = "t-SNE, perplexity 30, begun at the principal components. Distances between \
+                      clusters mean nothing."
+            .to_owned();
         Some(rows.picture(&kept, method, |point| {
             [plane[2 * point].into(), plane[2 * point + 1].into()]
         }))
@@ -168,13 +174,14 @@ impl Rows<'_> {
     }
 }
 
-/// Rows that are kept: all, or so many evenly spread ones.
+/// Positions of the kept rows: all, or evenly spread ones.
 fn thinned(rows: usize) -> Vec<usize> {
     let kept = rows.min(POINTS_AT_MOST);
     (0..kept).map(|i| i * rows / kept).collect()
 }
 
-/// The nearest other samples, three times the perplexity of them. The crate's own search draws lots, and pages would differ.
+/// The nearest other samples, three times the perplexity of them. The crate's own search draws
+/// lots, and pages would differ.
 fn nearest(samples: &[Vec<f32>], of: usize) -> Vec<Neighbor<f32>> {
     let distance = |other: usize| {
         samples[of]
@@ -203,12 +210,13 @@ fn nearest(samples: &[Vec<f32>], of: usize) -> Vec<Neighbor<f32>> {
 struct Components {
     /// `[rows, directions]`, the directions by falling variance.
     coordinates: DMatrix<f32>,
-    /// Of the variance, per direction.
+    /// Share of the variance per direction.
     shares: Vec<f64>,
 }
 
 impl Components {
-    /// By subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4): the covariance of 12,288 dimensions is never formed.
+    /// By subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4): the covariance of
+    /// 12,288 dimensions is never formed.
     fn find(rows: &Rows<'_>, kept: &[usize]) -> Components {
         assert_eq!(rows.values.len(), rows.ids.len() * rows.dim);
         assert_eq!(rows.category.len(), rows.ids.len());
@@ -332,7 +340,8 @@ mod tests {
         };
         let pca = Projection::pca(&rows);
         assert_eq!(separation(&pca), 1.0);
-        // Direction 7 has a variance of (81 + 25 + 16) / 3 = 40.7 and a bit, and the picture keeps the lengths.
+        // Direction 7 has a variance of (81 + 25 + 16) / 3 = 40.7 and a bit, and the picture keeps
+        // the lengths.
         let variance = pca.points.iter().map(|p| p.x * p.x).sum::<f64>() / 300.0;
         assert!((variance - 40.75).abs() < 0.5, "{variance}");
         assert!(
@@ -391,9 +400,9 @@ mod tests {
     fn several_labels_have_two_more_colours() {
         let labels = ["a", "b"].map(String::from).to_vec();
         let truth = Truth::Labels(vec![true, false, true, true, false, false]);
-        let judged = Judgements::new(labels, vec![0.5; 6], None, truth).unwrap();
+        let predictions = Predictions::new(labels, vec![0.5; 6], None, truth).unwrap();
         assert_eq!(
-            categories(&judged),
+            categories(&predictions),
             (
                 ["a", "b", "several", "none"].map(String::from).to_vec(),
                 vec![0, 2, 3]

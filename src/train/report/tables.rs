@@ -8,7 +8,7 @@ use crate::train::metrics::measure::{Figure, Measured};
 use crate::train::report::chart::whisker;
 use crate::train::report::examples::Example;
 
-/// A heading, and which metrics stand under it by their names.
+/// A heading, and the names of its metrics.
 type Group = (&'static str, fn(&str) -> bool);
 
 /// Columns of the summary come in these groups.
@@ -185,7 +185,7 @@ pub fn figures(measured: &Measured) -> Markup {
     }
 }
 
-/// What each name means.
+/// The definition of each metric.
 pub fn definitions(task: Task) -> Markup {
     html! {
         dl {

@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use super::*;
 use crate::train::metrics::figure::Tallied;
 use crate::train::metrics::tally::Marks;
-use crate::train::metrics::{Bootstrap, Judgements, MeasureOptions, Truth, measure};
+use crate::train::metrics::{Bootstrap, MeasureOptions, Predictions, Truth, measure};
 
 /// A name that breaks a page that does not escape it.
 const NASTY: &str = "</td><script src='http://x.test/a.js'>&\"";
@@ -16,7 +16,7 @@ fn labels() -> Vec<String> {
 }
 
 /// 90 items of 9 speakers, with a label that is likelier to be said where it is true.
-fn judged(task: Task, seed: u64) -> Judgements {
+fn predictions(task: Task, seed: u64) -> Predictions {
     let mut generator = StdRng::seed_from_u64(seed);
     let holds: Vec<bool> = (0..90)
         .flat_map(|item| (0..3).map(move |label| item % 3 == label))
@@ -29,7 +29,7 @@ fn judged(task: Task, seed: u64) -> Judgements {
         Task::Single => Truth::Classes((0..90).map(|item| item % 3).collect()),
         Task::Multi => Truth::Labels(holds),
     };
-    Judgements::from_logits(labels(), logits, 1.3, truth).unwrap()
+    Predictions::from_logits(labels(), logits, 1.3, truth).unwrap()
 }
 
 fn report(task: Task) -> Report {
@@ -45,7 +45,7 @@ fn report(task: Task) -> Report {
         abstain_threshold: 0.4,
     };
     let subsets = ["face+voice+text", "face", "voice"];
-    let all = judged(task, 0);
+    let all = predictions(task, 0);
     let ids: Vec<String> = (0..90).map(|item| format!("{NASTY}_{item}")).collect();
     let texts: Vec<Option<String>> = (0..90)
         .map(|item| (item % 2 == 0).then(|| format!("a < b && {NASTY}")))
@@ -74,7 +74,7 @@ fn report(task: Task) -> Report {
         measured: subsets
             .iter()
             .enumerate()
-            .map(|(seed, name)| measure(name, &judged(task, seed as u64), &options))
+            .map(|(seed, name)| measure(name, &predictions(task, seed as u64), &options))
             .collect(),
         training: Some(Training {
             axis: "epoch".into(),
@@ -121,7 +121,8 @@ fn every_number_of_the_summary_is_the_metrics() {
         .unwrap();
         let mut seen = 0;
         for (seed, subset) in ["face+voice+text", "face", "voice"].into_iter().enumerate() {
-            let tallied = Tallied::new(Marks::new(&judged(task, seed as u64), 0.4).tally(|_| 1));
+            let tallied =
+                Tallied::new(Marks::new(&predictions(task, seed as u64), 0.4).tally(|_| 1));
             for metric in Metric::all(task).filter(|m| m.headline) {
                 let of = |n: &roxmltree::Node<'_, '_>| {
                     n.attribute("data-metric") == Some(metric.name)
@@ -191,7 +192,7 @@ fn nothing_is_loaded_and_nothing_breaks_out() {
                 .descendants()
                 .any(|n| n.has_tag_name("th") && n.text() == Some(NASTY))
         );
-        // Where numbers are drawn, they are numbers.
+        // All drawn numbers are finite.
         assert!(!text.contains("NaN") && !text.contains("inf\""));
     }
 }

@@ -8,7 +8,7 @@ fn clip(length: usize, speech: [usize; 2]) -> LabelledClip {
         samples: golden_samples(1, length),
         speech,
         emotion: 2,
-        corpus: crate::train::data::voices::Corpus::Ravdess,
+        corpus: crate::train::data::speech_clip::Corpus::Ravdess,
         actor: 1,
         part: Part::Train,
     }
@@ -48,7 +48,7 @@ fn live_windows_come_every_hop_while_there_is_speech() {
         ([0, 20_800], [0, 24_000], 9)
     );
     assert_eq!(early[8], [14_400, 46_400]);
-    // Little speech, but all that there is.
+    // Little speech: all of it.
     assert_eq!(
         spans(&clip(64_000, [40_000, 42_000]), 4_800),
         [[10_000, 42_000]]
@@ -81,13 +81,13 @@ fn smoothed_targets_and_mixtures_sum_to_one() {
 }
 
 #[test]
-fn a_second_generation_learns_from_label_and_judgement() {
+fn targets_mix_labels_and_teacher_predictions() {
     let mut recipe =
         crate::train::recipe::Recipe::read(&crate::testing::project("config/train/default.toml"))
             .unwrap();
     recipe.face.mixup = 0.0;
-    let again = crate::train::recipe::Again {
-        judged: 0.25,
+    let round = crate::train::recipe::DistillationRound {
+        teacher_weight: 0.25,
         shape: None,
         early: Some(EarlyEpochs {
             epochs: 1,
@@ -102,9 +102,9 @@ fn a_second_generation_learns_from_label_and_judgement() {
         crop: crate::model::golden::golden_crop(i, 0, 48, 1),
         votes: Votes::sure(i as usize % 7),
     };
-    let crops: Vec<_> = (0..2 * again.fit.batch as u64).map(picture).collect();
+    let crops: Vec<_> = (0..2 * round.fit.batch as u64).map(picture).collect();
     // The generation before is sure that every picture's label is one too low.
-    let judged: Vec<f32> = crops
+    let probabilities: Vec<f32> = crops
         .iter()
         .flat_map(|c| {
             let wrong = (c.votes.first().unwrap() + 1) % 7;
@@ -115,16 +115,16 @@ fn a_second_generation_learns_from_label_and_judgement() {
         crops: &crops,
         mean_agreement: mean_agreement(&crops),
         recipe: &recipe.face,
-        fit: &again.fit,
-        early: again.early,
-        judged: None,
+        fit: &round.fit,
+        early: round.early,
+        teacher: None,
         classes: 7,
         seed: 3,
     };
-    let (label, smoothing) = (first.batch(0, 1), again.fit.label_smoothing);
-    assert_eq!(label.shape, [again.fit.batch, 1, 40, 40]);
+    let (label, smoothing) = (first.batch(0, 1), round.fit.label_smoothing);
+    assert_eq!(label.shape, [round.fit.batch, 1, 40, 40]);
     let second = FaceBatches {
-        judged: Some((judged, 0.25)),
+        teacher: Some((probabilities, 0.25)),
         ..first
     };
     let both = second.batch(0, 1);
@@ -142,11 +142,11 @@ fn a_second_generation_learns_from_label_and_judgement() {
         );
     }
     // Later epochs see whole pictures.
-    assert_eq!(second.batch(again.early.unwrap().epochs, 0).shape[2], 48);
+    assert_eq!(second.batch(round.early.unwrap().epochs, 0).shape[2], 48);
 }
 
 #[test]
-fn targets_are_the_votes_and_weigh_as_much_as_people_agree() {
+fn targets_are_the_votes_weighted_by_agreement() {
     let mut recipe =
         crate::train::recipe::Recipe::read(&crate::testing::project("config/train/default.toml"))
             .unwrap();
@@ -159,7 +159,7 @@ fn targets_are_the_votes_and_weigh_as_much_as_people_agree() {
         crop: crate::model::golden::golden_crop(i, 0, 48, 1),
         votes: Votes::new(counts, 0, neither).unwrap(),
     };
-    // All ten say 1; of ten four say 2, one says 0, and five cannot tell.
+    // Ten votes for 1; then four of ten for 2, one for 0, and five undecided.
     let crops = [
         picture(0, [0, 10, 0, 0, 0, 0, 0], 0),
         picture(1, [1, 0, 4, 0, 0, 0, 0], 5),
@@ -171,7 +171,7 @@ fn targets_are_the_votes_and_weigh_as_much_as_people_agree() {
             recipe,
             fit: &fit,
             early: None,
-            judged: None,
+            teacher: None,
             classes: 7,
             seed: 3,
         }
@@ -182,7 +182,7 @@ fn targets_are_the_votes_and_weigh_as_much_as_people_agree() {
     };
     recipe.face.mixup = 0.0;
     let plain = targets(&recipe.face);
-    // Weights 1 and 0.4, of which 0.7 is the mean.
+    // Weights 1 and 0.4; their mean is 0.7.
     let [sure, torn] = [1.0 / 0.7, 0.4 / 0.7];
     for (row, expected) in plain.iter().zip([
         [0.2 * torn, 0.0, 0.8 * torn, 0.0, 0.0, 0.0, 0.0],
@@ -191,7 +191,7 @@ fn targets_are_the_votes_and_weigh_as_much_as_people_agree() {
         let alike = row.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5);
         assert!(alike, "{row:?}, expected {expected:?}");
     }
-    // What is mixed is mixed in targets too, and mostly itself.
+    // Mixed pictures have mixed targets, mostly their own.
     recipe.face.mixup = 5.0;
     let mixed = targets(&recipe.face);
     assert!(mixed[1][1] >= 0.5 * sure && mixed[1][1] < sure && mixed[0][1] > 0.0);

@@ -1,12 +1,14 @@
-//! The feature store: embeddings of clips on disk, what pre-training and fine-tuning read.
+//! The feature store: embeddings of clips on disk, the input of pre-training and fine-tuning.
 //!
-//! A folder with `store.json` ([`StoreSpec`]) and, per shard, `shard-0003-of-0008.rows` (rows of little-endian f32, each as long as all
-//! encoders' embeddings together, zeros where one had no evidence) and `shard-0003-of-0008.jsonl` (one line per finished item). Both only
-//! grow. A line is written after its rows, so what a kill leaves half written is cut off when work goes on; and rows are made safe on the
-//! disk before lines are, now and then, so that a power cut takes the last items alone. The union of the shards is the store.
+//! A folder with `store.json` ([`StoreSpec`]) and, per shard, `shard-0003-of-0008.rows` and
+//! `shard-0003-of-0008.jsonl`. Rows are little-endian f32, each as long as all encoders' embeddings
+//! together, zeros where an encoder gave none. The index has one line per finished item. Both files
+//! only grow. A line is written after its rows, so a half-written end is truncated on resume. Rows
+//! are synced to disk before their lines at intervals, so a power cut takes only the last items.
+//! The union of the shards is the store.
 
-mod mend;
 mod reader;
+mod recovery;
 mod relabel;
 #[cfg(test)]
 mod tests;
@@ -27,25 +29,27 @@ pub use reader::Store;
 pub use relabel::Relabelled;
 pub use writer::ShardWriter;
 
-/// The version of the layout. 2: items are dealt to shards by their ids (1: by their places in the listing), and may have several views.
+/// The version of the layout. 2: items are dealt to shards by their ids (1: by their places in the
+/// listing), and may have several views.
 pub const SCHEMA: u32 = 2;
 
-/// `store.json`: what all rows have in common.
+/// `store.json`: the common properties of all rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreSpec {
     pub schema: u32,
-    /// Of the encoders and their preprocessing: rows of different fingerprints can not be mixed.
+    /// Fingerprint of the encoders and their preprocessing: rows of different fingerprints cannot
+    /// be mixed.
     pub fingerprint: String,
     pub dataset: String,
-    /// What targets index. Empty: no labels.
+    /// The labels that targets index. Empty: no labels.
     pub labels: Vec<String>,
     /// `recording_mean`: a row per item; `window`: one per clip of the encoders' window and hop.
     pub clips: String,
     /// Rows of each clip: the clip as it is (view 0) and augmented ones.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub views: u32,
-    /// In the order in which a row holds them.
+    /// In the order of their embeddings in a row.
     pub encoders: Vec<StoredEncoder>,
 }
 
@@ -72,13 +76,13 @@ fn is_one(views: &u32) -> bool {
     *views == 1
 }
 
-/// What is known of a row beside its values.
+/// Metadata of a row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// Unique in the store together with `view`.
     pub id: String,
     pub split: Split,
-    /// Who is seen and heard; empty: unknown.
+    /// The recorded person; empty: unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub group: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -115,7 +119,7 @@ struct StoredRow {
     crc32: u32,
 }
 
-/// One of several parts of a data set that are extracted apart.
+/// One of several parts of a data set that are extracted separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Shard {
     /// From 0.
@@ -126,15 +130,15 @@ pub struct Shard {
 impl Shard {
     pub const WHOLE: Shard = Shard { index: 0, count: 1 };
 
-    /// Is what goes by this name the shard's? By a hash of the name alone: a copy of a data set that grows or shrinks between runs moves
-    /// nothing from one shard to another.
+    /// Whether the name belongs to this shard. By a hash of the name alone: a data set that grows
+    /// or shrinks between runs moves no item to another shard.
     pub fn holds(self, name: &str) -> bool {
         let hash = Sha256::digest(name.as_bytes());
         let number = u64::from_le_bytes(hash[..8].try_into().expect("eight bytes"));
         number % self.count as u64 == self.index as u64
     }
 
-    /// Of the shards there must be beside `found`, those that are not among them.
+    /// The missing shards, by the count of those `found`.
     fn missing(found: &[Shard]) -> Vec<Shard> {
         let count = found.iter().map(|shard| shard.count).max().unwrap_or(0);
         (0..count)
@@ -195,18 +199,22 @@ pub enum StoreError {
     #[error("{path} is no feature store: {what}; extract it again")]
     Malformed { path: PathBuf, what: String },
     #[error(
-        "{path} was made with other settings: {what}; take another folder, or the encoders and settings it was made with"
+        "{path} was made with other settings: {what}; take another folder, or the encoders and \
+         settings it was made with"
     )]
     Different { path: PathBuf, what: String },
     #[error(
-        "{path} is damaged: the row of {id} is not what was written; remove this shard's two files and extract it again"
+        "{path} is damaged: the row of {id} is not what was written; remove this shard's two files \
+         and extract it again"
     )]
     Damaged { path: PathBuf, id: String },
     #[error(
-        "{path} ends before the row of {id}, as after a power cut; call the same extract again: it makes up for what is missing"
+        "{path} ends before the row of {id}, as after a power cut; call the same extract again: it \
+         makes up for what is missing"
     )]
     Short { path: PathBuf, id: String },
-    #[error("{path} is being written by another process (shard {}/{}); wait for it, or stop it", shard.index, shard.count)]
+    #[error("{path} is being written by another process (shard {}/{}); wait for it, or stop \
+             it", shard.index, shard.count)]
     Busy { path: PathBuf, shard: Shard },
     #[error("a row of {id} has {found} values, expected {expected}")]
     Width {

@@ -1,4 +1,4 @@
-//! Reads a store: what its rows are in memory, their values from disk.
+//! Reads a store: row metadata in memory, values from disk.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,7 +13,7 @@ use super::{Entry, Line, SCHEMA, Shard, StoreError, StoreSpec};
 pub struct Store {
     path: PathBuf,
     spec: StoreSpec,
-    /// By id, then view: the same whatever the shards were and whoever finished first.
+    /// By id, then view: independent of the shards and of the order in which they finished.
     entries: Vec<Entry>,
     places: Vec<Place>,
     files: Vec<(PathBuf, File)>,
@@ -62,7 +62,7 @@ fn missing_shards(dir: &Path, found: &[Shard]) -> Option<String> {
 }
 
 impl Store {
-    /// Says on the terminal where a shard is missing: what is there can be used, and is not all.
+    /// Reports missing shards on the terminal. The others can be used, but are incomplete.
     pub fn open(dir: &Path) -> Result<Store, StoreError> {
         let spec = read_spec(dir)?;
         let mut shards = Vec::new();
@@ -119,7 +119,7 @@ impl Store {
             > 0
         {
             number += 1;
-            // A line without its end is being written, by a run that goes on or was killed.
+            // A line without a newline is incomplete: the run still writes it, or was killed.
             if line.last() != Some(&b'\n') {
                 break;
             }
@@ -182,7 +182,7 @@ impl Store {
     /// The values of `entries()[row]`. May be called from several threads.
     ///
     /// # Errors
-    /// Where the disk fails, or the row is not what was written.
+    /// If the disk fails, or a row's checksum is wrong.
     ///
     /// # Panics
     /// If `out` is not as long as a row.

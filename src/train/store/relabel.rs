@@ -1,5 +1,5 @@
-//! A listing's newer word on items that were extracted before. Labels, splits and groups lie beside the rows: they are taken over, and no
-//! recording is played again.
+//! Relabelling of extracted items by a newer listing. Labels, splits and groups are stored apart
+//! from the rows, so no recording is played again.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,12 +7,12 @@ use std::path::Path;
 use super::{Line, StoreError};
 use crate::train::data::{Item, Target};
 
-/// What differs from before.
+/// Differences from the stored items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Relabelled {
-    /// Items whose label, split or group is another one now.
+    /// Items with a changed label, split or group.
     pub items: usize,
-    /// Items whose words are others now: their rows still are of the old ones.
+    /// Items with changed words. Their rows are still of the old words.
     pub words: usize,
 }
 
@@ -50,8 +50,8 @@ impl Renaming {
     }
 }
 
-/// The index `text` with what `items` say now, and what is different of it; `None` where every line stays as it is. Items that are not
-/// listed (any more) keep what is known of them.
+/// The index `text` updated from `items`, and the differences; `None` if every line stays as it is.
+/// Items that are not listed (any more) keep their metadata.
 pub(super) fn relabelled(
     text: &[u8],
     path: &Path,

@@ -75,7 +75,8 @@ fn items(count: usize) -> Vec<String> {
     (0..count).map(|i| format!("clip{i:03}")).collect()
 }
 
-/// Shards whose two files are cut anywhere, as a kill or a power cut leaves them, are mended by going on: nothing is lost or doubled.
+/// Both files of a shard are truncated anywhere, as by a kill or a power cut; resuming recovers
+/// them. No item is lost or duplicated.
 fn cut_and_go_on(cuts: impl IntoIterator<Item = (usize, usize)>) {
     let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fill(whole.path(), Shard::WHOLE, &items(9));
@@ -114,13 +115,14 @@ proptest! {
 }
 
 #[test]
-fn a_lost_end_is_told_and_mended_and_a_fault_before_it_is_told_and_left() {
+fn a_lost_end_is_recovered_and_an_earlier_fault_is_only_reported() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), Shard::WHOLE, &items(9));
     let path = Shard::WHOLE.path(dir.path(), "rows");
     let good = std::fs::read(&path).unwrap();
     let open = || ShardWriter::open(dir.path(), &spec(), Shard::WHOLE);
-    // The last row was never written out, though the file has its length: clip008 has two rows, clip007 one.
+    // The last row was never written out, though the file has its length: clip008 has two rows,
+    // clip007 one.
     let mut zeros = good.clone();
     let last = good.len() - 30;
     zeros[last..].fill(0);
@@ -134,7 +136,7 @@ fn a_lost_end_is_told_and_mended_and_a_fault_before_it_is_told_and_left() {
     drop(writer);
     fill(dir.path(), Shard::WHOLE, &items(9));
     assert_eq!(std::fs::read(&path).unwrap(), good);
-    // In the middle: no power cut.
+    // In the middle: this cannot be a power cut.
     let mut flipped = good.clone();
     flipped[21] ^= 1;
     std::fs::write(&path, &flipped).unwrap();
@@ -174,7 +176,7 @@ fn shards_are_dealt_by_id() {
         sizes.iter().all(|size| (320..480).contains(size)),
         "{sizes:?}"
     );
-    // For good: whoever deals otherwise splits the stores that there are.
+    // This assignment is fixed: another one would split existing stores.
     assert_eq!(
         ["clip000", "clip001", "clip002", "anna/one.mp4"].map(|id| of(id)[0]),
         [4, 2, 4, 0]
@@ -200,7 +202,7 @@ fn items_that_come_later_move_nothing_between_shards() {
 }
 
 #[test]
-fn a_store_of_the_first_schema_is_read_and_gone_on_with_where_it_is_one_shard() {
+fn a_store_of_the_first_schema_is_read_and_resumed_if_it_is_one_shard() {
     let dir = tempfile::tempdir().unwrap();
     let old = |spec: &StoreSpec| {
         std::fs::write(
@@ -234,7 +236,7 @@ fn the_union_of_shards_is_the_store() {
 }
 
 #[test]
-fn a_flipped_byte_a_cut_file_and_a_broken_line_are_told() {
+fn a_flipped_byte_a_cut_file_and_a_broken_line_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), Shard::WHOLE, &items(6));
     let rows = Shard::WHOLE.path(dir.path(), "rows");
@@ -323,7 +325,7 @@ fn other_settings_are_refused() {
     assert_eq!("1/4".parse::<Shard>().unwrap(), part);
 }
 
-/// What a listing says of a clip of [`items`].
+/// The listing's entry for a clip of [`items`].
 fn listed(id: &str, target: Option<Target>, split: Split) -> crate::train::data::Item {
     let media = crate::train::data::Media::Recording(id.into());
     crate::train::data::Item {
@@ -342,7 +344,8 @@ fn labels_splits_and_groups_are_taken_afresh_and_no_row_is_touched() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), Shard::WHOLE, &items(5));
     let (_, values, skipped) = contents(dir.path());
-    // A typo mended, a label more, the order another; clip001 lost its label, clip003 (two rows) is of another split, clip000 is not listed any more.
+    // A corrected typo, one more label, another order; clip001 lost its label, clip003 (two rows)
+    // is of another split, clip000 is not listed any more.
     let ours = StoreSpec {
         labels: ["happy", "angry", "sad"].map(String::from).to_vec(),
         ..spec()
@@ -381,7 +384,7 @@ fn labels_splits_and_groups_are_taken_afresh_and_no_row_is_touched() {
     let before = index();
     assert_eq!(open(&ours).unwrap().relabelled(), Relabelled::default());
     assert_eq!(index(), before);
-    // Other words cannot be taken over: they are told.
+    // Changed words cannot be taken over; they are reported.
     let words = [crate::train::data::Item {
         text: Some("well".into()),
         ..listing[1].clone()
@@ -413,7 +416,7 @@ fn labels_splits_and_groups_are_taken_afresh_and_no_row_is_touched() {
         error.contains("its labels are sad, happy, not happy, angry, sad"),
         "{error}"
     );
-    // But where there were none, they may come.
+    // Labels may be added where there were none.
     let later = tempfile::tempdir().unwrap();
     let unlabelled = StoreSpec {
         labels: vec![],
@@ -467,7 +470,7 @@ fn a_shard_has_one_writer_at_a_time() {
 }
 
 #[test]
-fn a_full_disk_is_told_and_what_was_finished_stays() {
+fn a_full_disk_is_reported_and_finished_items_stay() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), Shard::WHOLE, &items(2));
     let mut writer = ShardWriter::open(dir.path(), &spec(), Shard::WHOLE).unwrap();

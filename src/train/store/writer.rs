@@ -1,21 +1,21 @@
-//! Writes one shard; goes on where a killed run stopped, or a machine that lost its power.
+//! Writes one shard; resumes after a kill or a power cut.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::mend::{Mended, mend};
+use super::recovery::{Recovered, SAFE_AFTER_ITEMS, recover};
 use super::relabel::{Relabelled, relabelled};
 use super::{Entry, Line, SCHEMA, Shard, StoreError, StoreSpec, StoredRow};
 use crate::time::monotonic_nanos;
 use crate::train::data::Item;
 
-/// What is finished is made safe from a power cut after so many items, or so much time. From a kill it is safe at once.
-pub(super) const SAFE_AFTER_ITEMS: usize = 64;
+/// Interval between two syncs, the other bound beside [`SAFE_AFTER_ITEMS`].
 const SAFE_AFTER_NANOS: i64 = 10_000_000_000;
 
-/// A shard that grows. Every finished item is with the system when `push` or `skip` returns: a kill takes nothing of it.
+/// A shard that grows. Every finished item is with the system when `push` or `skip` returns: a kill
+/// takes nothing of it.
 #[derive(Debug)]
 pub struct ShardWriter {
     pub(super) rows: File,
@@ -31,18 +31,18 @@ pub struct ShardWriter {
 }
 
 impl ShardWriter {
-    /// Begins a shard or goes on with it. What was half written is cut off; finished items of which the end of the files has lost
-    /// something are forgotten, to be extracted again.
+    /// Begins a shard or resumes it. A half-written end is truncated. Finished items that lost data
+    /// at the end of the files are forgotten and will be extracted again.
     ///
     /// # Errors
-    /// Where the folder holds a store of other settings or other shards, is damaged elsewhere than at the end, or another process writes
-    /// this shard.
+    /// If the folder holds a store of other settings or other shards, if it is damaged elsewhere
+    /// than at the end, or if another process writes this shard.
     pub fn open(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<ShardWriter, StoreError> {
         ShardWriter::open_for(dir, spec, shard, &[])
     }
 
-    /// The same; what `items` say of labels, splits and groups is taken over by those that are finished. A store of one shard may change
-    /// its list of labels so.
+    /// As [`ShardWriter::open`]; finished items take over the labels, splits and groups of `items`.
+    /// A store of one shard may change its list of labels this way.
     ///
     /// # Errors
     /// As [`ShardWriter::open`], and where a store of several shards has another list of labels.
@@ -66,7 +66,8 @@ impl ShardWriter {
                 .map_err(StoreError::disk(path))
         };
         let (mut rows, mut index) = (open(&rows_path)?, open(&index_path)?);
-        // Held as long as the file is open: the system lets go of it however the process ends. A disk without locks must do without.
+        // Held as long as the file is open: the system releases it however the process ends. A file
+        // system without locks goes unlocked.
         if let Err(TryLockError::WouldBlock) = rows.try_lock() {
             return Err(StoreError::Busy {
                 path: dir.to_owned(),
@@ -77,13 +78,13 @@ impl ShardWriter {
         index
             .read_to_end(&mut text)
             .map_err(StoreError::disk(&index_path))?;
-        let Mended {
+        let Recovered {
             done,
             index_bytes,
             row_bytes,
             dropped,
-        } = mend(&text, &rows, &rows_path, &index_path, spec.dim())?;
-        // The index first: it never names what is not there.
+        } = recover(&text, &rows, &rows_path, &index_path, spec.dim())?;
+        // The index first: it must never name missing rows.
         index
             .set_len(index_bytes)
             .map_err(StoreError::disk(&index_path))?;
@@ -103,8 +104,8 @@ impl ShardWriter {
                 .map_err(StoreError::disk(&new))?;
         }
         if labels != spec.labels && !labels.is_empty() {
-            // Old lines are never read by the new list: there is none until both are new. (Where there was no label no line has one, and
-            // other shards may be at work.)
+            // Old lines are never read by the new list: there is none until both are new. (Where
+            // there was no label no line has one, and other shards may be at work.)
             std::fs::remove_file(dir.join("store.json")).map_err(StoreError::disk(dir))?;
         }
         if renewed.is_some() {
@@ -137,17 +138,18 @@ impl ShardWriter {
         })
     }
 
-    /// Items that were finished and are to be extracted again, since the files' ends had lost something of them.
+    /// Items that were finished and are to be extracted again, since the files' ends had lost
+    /// something of them.
     pub fn dropped(&self) -> usize {
         self.dropped
     }
 
-    /// What the items that were finished before are now, and were not.
+    /// Changes of finished items by `items`.
     pub fn relabelled(&self) -> Relabelled {
         self.relabelled
     }
 
-    /// Makes what is finished safe from a power cut: the rows, then the lines that name them.
+    /// Syncs finished items to disk: the rows, then the lines that name them.
     pub fn make_safe(&mut self) -> Result<(), StoreError> {
         self.rows
             .sync_data()
@@ -210,7 +212,7 @@ impl ShardWriter {
             rows: stored,
         };
         if let Err(error) = written.and_then(|()| self.line(&line)) {
-            // Nothing half written stays, as long as this process can say so.
+            // A half-written end is removed, as long as this process runs.
             let _ = self
                 .rows
                 .set_len(before)
@@ -266,7 +268,8 @@ fn write_spec(dir: &Path, spec: &StoreSpec) -> Result<(), StoreError> {
             ..spec.clone()
         },
     );
-    // Shards begin side by side: each writes a file of its own, and the last one renamed is as good as the first.
+    // Shards begin in parallel: each writes its own file; all have the same content, so the last
+    // rename wins.
     let new = dir.join(format!("store.json.{}", std::process::id()));
     std::fs::write(
         &new,
@@ -276,7 +279,8 @@ fn write_spec(dir: &Path, spec: &StoreSpec) -> Result<(), StoreError> {
     std::fs::rename(&new, &path).map_err(StoreError::disk(&path))
 }
 
-/// Writes `store.json`, or holds `spec` against the one that is there. Gives the labels that its rows are by.
+/// Writes `store.json`, or compares `spec` with the existing one. Returns the labels that the rows'
+/// targets index.
 fn agree(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<Vec<String>, StoreError> {
     if !dir.join("store.json").exists() {
         write_spec(dir, spec)?;
@@ -305,11 +309,12 @@ fn agree(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<Vec<String>, Stor
             what,
         });
     }
-    // Where there were none no row has a target, whichever shard it is of.
+    // Without labels no row has a target, in any shard.
     if other_labels && shard.count > 1 && !found.labels.is_empty() {
         let [ours, theirs] = [&spec.labels, &found.labels].map(|labels| labels.join(", "));
         let what = format!(
-            "its labels are {theirs}, not {ours}, and the list of labels of a store of several shards stays"
+            "its labels are {theirs}, not {ours}, and the list of labels of a store of several \
+             shards stays"
         );
         return Err(StoreError::Different {
             path: dir.to_owned(),
@@ -317,7 +322,8 @@ fn agree(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<Vec<String>, Stor
         });
     }
     if found.clips == "recording" && spec.clips == "recording_mean" {
-        let what = "an earlier version made a recording's row of the last faces of its windows, this one makes it of all: extract into another store";
+        let what = "an earlier version made a recording's row of the last faces of its windows, \
+                    this one makes it of all: extract into another store";
         return Err(StoreError::Different {
             path: dir.to_owned(),
             what: what.into(),
@@ -330,7 +336,8 @@ fn agree(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<Vec<String>, Stor
         return different("number of views", &spec.views, &found.views);
     }
     if found.schema < 2 && shard.count > 1 {
-        let what = "an earlier version dealt its items to shards by their places in the listing, this one deals them by their ids";
+        let what = "an earlier version dealt its items to shards by their places in the listing, \
+                    this one deals them by their ids";
         return Err(StoreError::Different {
             path: dir.to_owned(),
             what: what.into(),

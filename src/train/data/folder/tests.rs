@@ -102,7 +102,7 @@ fn several_labels_make_vectors() {
 }
 
 #[test]
-fn without_a_split_column_groups_are_dealt_out_whole() {
+fn without_a_split_column_whole_groups_are_assigned() {
     let names: Vec<String> = (0..60).map(|i| format!("clips/{i:02}.wav")).collect();
     let tree = Tree::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
     let csv = |group: fn(usize) -> usize| {
@@ -175,7 +175,7 @@ fn recordings_that_the_table_does_not_name_are_there_without_a_label() {
         (Split::Train, &None, Some("who is there"))
     );
     assert_eq!(item(&listing, "h.wav").target, None);
-    // Lines with faults name their recordings too, and what is wrong is said once.
+    // Lines with faults name their recordings too, and each fault is reported once.
     assert_eq!(
         [6, 7, 8].map(|line| faults(&listing, &format!("line {line}"), "left out")),
         [1; 3]
@@ -217,7 +217,7 @@ fn one_recording_under_two_names_is_a_fault_that_names_both_lines() {
 }
 
 #[test]
-fn words_beside_a_recording_are_its_text_where_its_line_has_none() {
+fn words_in_a_text_file_are_the_fallback_of_the_table() {
     let tree = Tree::new(&["a.wav", "b.wav", "c.wav", "face.png"]);
     for name in ["a", "b", "c", "face"] {
         tree.write(&format!("{name}.txt"), "from beside\n");
@@ -303,7 +303,7 @@ fn without_labels_every_recording_is_an_item() {
 }
 
 #[test]
-fn the_real_sentences_are_read_beside_their_recordings() {
+fn the_real_sentences_are_read_with_their_recordings() {
     let Some(root) = crate::testing::material("av/grid_s1") else {
         return;
     };

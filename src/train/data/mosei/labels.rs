@@ -20,7 +20,7 @@ pub const LABELS: [&str; 6] = ["happy", "sad", "anger", "surprise", "disgust", "
 pub struct Labelled {
     /// The interval's number in its video: the row in the computational sequence.
     pub index: usize,
-    /// In seconds; `None` where the table gives the number alone.
+    /// In seconds; `None` if the table only gives the number.
     pub interval: Option<[f64; 2]>,
     /// Intensities 0 to 3 in the order of [`LABELS`].
     pub values: [f32; 6],
@@ -30,7 +30,8 @@ pub struct Labelled {
 /// By video.
 pub type Labels = BTreeMap<String, Vec<Labelled>>;
 
-/// Reads `CMU_MOSEI_Labels.csd`: `<name>/data/<video>/{features, intervals}`, where a row of features is sentiment and six intensities.
+/// Reads `CMU_MOSEI_Labels.csd`: `<name>/data/<video>/{features, intervals}`, where a row of
+/// features is sentiment and six intensities.
 pub fn read_sequence(path: &Path, catalogue: &mut Catalogue) -> Result<Labels, DataError> {
     let malformed = |error: Error| DataError::Malformed {
         path: path.to_path_buf(),
@@ -95,7 +96,8 @@ fn numbers(group: &Group, name: &str) -> Result<(Vec<f64>, usize), Error> {
     Ok((read, width))
 }
 
-/// Reads `labels.csv`: `video`, the six intensities, and `start` and `end` in seconds or the `interval`'s number, or all three.
+/// Reads `labels.csv`: `video`, the six intensities, and `start` and `end` in seconds or the
+/// `interval`'s number, or all three.
 pub fn read_table(path: &Path, catalogue: &mut Catalogue) -> Result<Labels, DataError> {
     let mut table = Table::open(path)?;
     let video = table.column("video")?;
@@ -104,7 +106,7 @@ pub fn read_table(path: &Path, catalogue: &mut Catalogue) -> Result<Labels, Data
         *column = table.column(label)?;
     }
     let number = table.optional("interval");
-    // Times or a number: without either, what is missing are the times.
+    // Times or a number are required; without either, the fault names the times.
     let times = match (table.optional("start"), table.optional("end"), number) {
         (None, None, Some(_)) => None,
         _ => Some([table.column("start")?, table.column("end")?]),
@@ -167,7 +169,8 @@ mod tests {
     use super::*;
     use crate::train::data::testing::Tree;
 
-    /// Written by h5py as the SDK writes (compressed chunks, text of any length in the metadata), with numbers of our own.
+    /// Written by h5py as the SDK writes (compressed chunks, text of any length in the metadata),
+    /// with numbers of our own.
     #[test]
     fn a_computational_sequence_is_read() {
         let mut catalogue = Catalogue::default();
@@ -199,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_sequence_is_an_error() {
+    fn a_value_that_is_no_sequence_is_an_error() {
         let tree = Tree::new(&[]);
         tree.write("a.csd", "not HDF5");
         let error = read_sequence(&tree.path().join("a.csd"), &mut Catalogue::default())

@@ -1,4 +1,5 @@
-//! CMU-MOSEI (Zadeh et al. 2018): intervals of monologues with intensities of six emotions; a multi-label task.
+//! CMU-MOSEI (Zadeh et al. 2018): intervals of monologues with intensities of six emotions; a
+//! multi-label task.
 //!
 //! ```text
 //! Raw/Videos/Full/Combined/<video>.mp4               or without Raw/
@@ -7,14 +8,17 @@
 //! CMU_MOSEI_Labels.csd                               the SDK's labels; or labels.csv
 //! cmu_mosei_std_folds.py                             the SDK's folds; or standard_folds.json
 //! ```
-//! Items are the rows of the labels, `<video>_<row>`; their words are the transcript's line that covers most of the same time. A video
-//! stands whole on one side of the split. Where a copy has no full videos but `Raw/Videos/Segmented/Combined/<video>_<number>.mp4`, those
-//! are taken. Without labels the transcript's lines are the items, to pre-train on.
+//! Items are the rows of the labels, `<video>_<row>`; their words are the transcript's line that
+//! covers most of the same time. A video stands whole on one side of the split. Where a copy has no
+//! full videos but `Raw/Videos/Segmented/Combined/<video>_<number>.mp4`, those are taken. Without
+//! labels the transcript's lines are the items, to pre-train on.
 //!
-//! The folds are the SDK's `cmu_mosei_std_folds.py`, as it is or as JSON (`standard_folds.json`, an object of the same three lists).
-//! Labels and folds may also lie in a folder of their own, two deep at most.
+//! The folds are the SDK's `cmu_mosei_std_folds.py`, as it is or as JSON (`standard_folds.json`, an
+//! object of the same three lists). Labels and folds may also lie in a folder of their own, two
+//! deep at most.
 //!
-//! The `.csd` is read as it is. Should it be of another making, this is how `labels.csv` comes of it:
+//! The `.csd` is read as it is. Should it be of another making, this is how `labels.csv` comes of
+//! it:
 //! ```python
 //! import csv, h5py
 //! rows = csv.writer(open("labels.csv", "w", newline=""))
@@ -34,7 +38,9 @@ use super::catalogue::Catalogue;
 use super::tree::{AUDIO, VIDEO, folder, walk};
 use super::{DataError, Item, Listing, Media, Options, Split, Target};
 
-const LAYOUT: &str = "Raw/Videos/Full/Combined/<video>.mp4, Raw/Transcript/Segmented/Combined/<video>.txt, CMU_MOSEI_Labels.csd (or labels.csv) and cmu_mosei_std_folds.py (or standard_folds.json)";
+const LAYOUT: &str = "Raw/Videos/Full/Combined/<video>.mp4, \
+                      Raw/Transcript/Segmented/Combined/<video>.txt, CMU_MOSEI_Labels.csd (or \
+                      labels.csv) and cmu_mosei_std_folds.py (or standard_folds.json)";
 
 /// A line of a transcript.
 #[derive(Clone, Debug, PartialEq)]
@@ -199,7 +205,7 @@ struct OnDisk {
 }
 
 impl OnDisk {
-    /// Where an interval's light and sound are, and whether the file is cut to the interval already.
+    /// The media of an interval, and whether the file is already cut to it.
     fn media(&self, video: &str, number: usize) -> Option<(Media, bool)> {
         match (self.videos.get(video), self.sounds.get(video)) {
             (Some(video), Some(audio)) => {
@@ -238,7 +244,7 @@ fn stems(
     };
     let wants_cut = candidates[0].contains("Segmented");
     for file in walk(&below, extensions, catalogue)? {
-        // A mirror with Videos/ alone may hold the cut ones below it.
+        // A mirror with Videos/ alone may have the segmented videos below it.
         if !wants_cut && file.names.iter().any(|n| n == "Segmented") {
             continue;
         }
@@ -322,7 +328,8 @@ fn spoken(video: &str, line: &str) -> Option<Spoken> {
     })
 }
 
-/// The line that covers a labelled interval: at least half of what the two cover together; by its number where the labels have no times.
+/// The transcript line of a labelled interval: it overlaps at least half of their union; by its
+/// number if the labels have no times.
 fn spoken_in<'a>(lines: &'a [Spoken], row: &Labelled) -> Option<&'a Spoken> {
     let Some([start, end]) = row.interval else {
         return lines.iter().find(|l| l.number == row.index);
@@ -364,7 +371,7 @@ fn read_labels(root: &Path, catalogue: &mut Catalogue) -> Result<Option<Labels>,
         .transpose()
 }
 
-/// An annotation file: at the root, one or two folders below, or beside `Raw` where that is the root.
+/// An annotation file: at the root, one or two folders below, or next to `Raw` if that is the root.
 fn annotation(root: &Path, name: &str) -> Option<PathBuf> {
     let below = |folder: &Path| -> Vec<PathBuf> {
         let mut folders: Vec<PathBuf> = std::fs::read_dir(folder)

@@ -18,7 +18,8 @@ fn raw_copy() -> Tree {
     tree.write("standard_folds.json", FOLDS);
     tree.write(
         "Raw/Transcript/Segmented/Combined/-3g5yACwYnA.txt",
-        "-3g5yACwYnA___7___16.07___18.57___it's special___really\r\n-3g5yACwYnA___6___8.48___10.98___first, he said\r\nnonsense\r\n\r\n",
+        "-3g5yACwYnA___7___16.07___18.57___it's \
+         special___really\r\n-3g5yACwYnA___6___8.48___10.98___first, he said\r\nnonsense\r\n\r\n",
     );
     tree
 }
@@ -85,7 +86,7 @@ fn the_sdk_s_labels_are_joined_with_words_and_folds() {
 }
 
 #[test]
-fn sounds_beside_and_cut_videos_are_taken() {
+fn separate_sound_and_segmented_videos_are_taken() {
     let tree = raw_copy();
     tree.write("Raw/Audio/Full/WAV_16000/-3g5yACwYnA.wav", "x");
     tree.write("Raw/Audio/Full/WAV_16000/100178.wav", "x");
@@ -162,11 +163,12 @@ fn without_folds_labels_are_refused_and_without_labels_lines_are_items() {
 }
 
 #[test]
-fn the_sdk_s_python_file_says_the_same_as_json() {
+fn the_sdk_s_python_file_equals_the_json() {
     let tree = raw_copy();
     let expected = tree.list("cmu-mosei").unwrap();
     std::fs::remove_file(tree.path().join("standard_folds.json")).unwrap();
-    let python = "standard_train_fold=['-3g5yACwYnA']\r\nstandard_valid_fold = [\"100178\",\n]\n\nstandard_test_fold = ['_q7DM8WkzAQ', 'a_b']\n";
+    let python = "standard_train_fold=['-3g5yACwYnA']\r\nstandard_valid_fold = \
+                  [\"100178\",\n]\n\nstandard_test_fold = ['_q7DM8WkzAQ', 'a_b']\n";
     tree.write("sdk/CMU_MOSEI/cmu_mosei_std_folds.py", python);
     assert_eq!(tree.list("cmu-mosei").unwrap(), expected);
     tree.write(

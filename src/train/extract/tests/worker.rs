@@ -1,4 +1,4 @@
-//! One item at a time: what a worker makes of recordings, intervals, pictures and words.
+//! One item at a time: a worker's rows of recordings, intervals, pictures and words.
 
 use std::path::Path;
 
@@ -74,7 +74,7 @@ fn an_interval_is_a_recording_of_its_own_and_two_files_are_one() {
 }
 
 #[test]
-fn a_recordings_row_is_of_all_its_faces_alike_and_a_windows_of_its_end() {
+fn a_recordings_row_weighs_all_faces_equally_and_a_windows_its_end() {
     let of = |rule| {
         worker_of(rule, 1)
             .extract(&item(Media::Recording(demo()), Some([0.0, 2.0])))
@@ -87,16 +87,16 @@ fn a_recordings_row_is_of_all_its_faces_alike_and_a_windows_of_its_end() {
     assert_ne!(whole.embeddings["face"], window.embeddings["face"]);
 }
 
-/// A picture that is wider than high is a whole scene and goes to the face detector. A square one is a
-/// crop of its data set.
+/// A picture that is wider than high is a whole scene and goes to the face detector. A square one
+/// is a crop of its data set.
 #[test]
-fn in_a_whole_picture_the_face_is_looked_for() {
+fn faces_are_detected_in_whole_pictures() {
     let Some(archive) = material("faces/fer2013_training_publictest.tar.xz") else {
         return;
     };
     let mut face = None;
     let tar = liblzma::read::XzDecoder::new(std::fs::File::open(archive).unwrap());
-    // A picture whose face is still detected when it fills less of the picture.
+    // A face that is still detected when it fills less of the picture.
     let mut worker = worker();
     let folder = tempfile::tempdir().unwrap();
     let of = |worker: &mut Worker, name: &str, image: &image::GrayImage| {
@@ -185,7 +185,7 @@ fn pictures_go_to_the_face_encoder_as_they_are() {
 }
 
 #[test]
-fn intervals_played_in_one_pass_are_what_each_alone_is() {
+fn intervals_played_in_one_pass_equal_single_ones() {
     let mut recordings = vec![demo()];
     recordings.extend(material("av/grid_s1/bbwm5s.mpg"));
     for path in recordings {
@@ -225,7 +225,7 @@ fn intervals_played_in_one_pass_are_what_each_alone_is() {
 }
 
 #[test]
-fn what_is_lacking_is_told_of_recordings() {
+fn unmet_requirements_of_recordings_are_reported() {
     let Some(nobody) = material("av/odd") else {
         return;
     };
@@ -276,11 +276,11 @@ fn wav(samples: &[i16]) -> Vec<u8> {
     out
 }
 
-/// Rows are what the daemon itself sees: the head makes the same scores of them that an offline
-/// replay of the recording gives.
+/// Rows are the daemon's own embeddings: the head gives the same scores for them as an offline
+/// replay of the recording.
 #[cfg(feature = "serve")]
 #[test]
-fn rows_are_what_the_daemons_replay_sees() {
+fn rows_equal_the_daemons_replay() {
     use std::sync::Mutex;
 
     use crate::clip::SubjectId;
@@ -344,7 +344,7 @@ fn rows_are_what_the_daemons_replay_sees() {
                     path.display()
                 )
             };
-            // As the daemon makes scores of logits (one label of several).
+            // Scores from logits as in the daemon (one label of several).
             let has = |name: &str| row.embeddings.contains_key(name);
             let used = PerModality {
                 face: has("face"),

@@ -1,63 +1,41 @@
-//! Accuracy by what differs between users: how large and how bright a face's picture is, who speaks.
+//! Subgroup accuracy: by size and brightness of the face's picture, and by the speaker's sex.
 
 use anyhow::Context;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use serde::{Deserialize, Serialize};
 
 use crate::clip::Crop;
 use crate::preprocess::normalise;
 use crate::train::augment::{bilinear, normal};
 use crate::train::calibrate::largest;
 use crate::train::data::fer::LabelledCrop;
-use crate::train::data::voices::Corpus;
-use crate::train::evaluate::{Opened, wilson};
-
-/// Accuracy under one condition.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Condition {
-    pub what: String,
-    pub n: usize,
-    pub accuracy: f64,
-    /// Wilson's, 95 %.
-    pub interval: [f64; 2],
-}
-
-impl Condition {
-    pub fn new(what: &str, right: &[bool]) -> Condition {
-        let accuracy = right.iter().filter(|r| **r).count() as f64 / right.len().max(1) as f64;
-        Condition {
-            what: what.to_owned(),
-            n: right.len(),
-            accuracy,
-            interval: wilson(accuracy, right.len()),
-        }
-    }
-}
+use crate::train::data::speech_clip::Corpus;
+use crate::train::figure::Subgroup;
+use crate::train::opened_bundle::OpenedBundle;
 
 /// Under this mean value of 255 a picture counts as dark, above the second one as bright.
 const BRIGHTNESS: [f64; 2] = [90.0, 160.0];
 
-/// A picture and what is right.
-type Told<'a> = (&'a Crop, usize);
+/// A picture and its label.
+type LabelledPicture<'a> = (&'a Crop, usize);
 
 /// The face encoder by the pictures' size, their own brightness, and a dim camera, where most
 /// annotators say one label; then by FER2013's own labels, also with `copies`, pictures that it was
 /// taught by.
 pub fn faces(
-    opened: &mut Opened,
+    opened: &mut OpenedBundle,
     crops: &[LabelledCrop],
     copies: &[LabelledCrop],
-) -> anyhow::Result<Vec<Condition>> {
-    let clear: Vec<Told<'_>> = crops
+) -> anyhow::Result<Vec<Subgroup>> {
+    let clear: Vec<LabelledPicture<'_>> = crops
         .iter()
         .filter_map(|c| Some((&c.crop, c.votes.ok()?.first()?)))
         .collect();
     let whole = right(opened, &clear, &mut Crop::clone)?;
-    let mut found = vec![Condition::new("faces of 48 px, as they are", &whole)];
+    let mut found = vec![Subgroup::new("faces of 48 px, as they are", &whole)];
     for factor in [2, 3, 4] {
         let name = format!("faces of {} px, enlarged", 48 / factor);
-        found.push(Condition::new(
+        found.push(Subgroup::new(
             &name,
             &right(opened, &clear, &mut |crop| coarse(crop, factor))?,
         ));
@@ -76,50 +54,51 @@ pub fn faces(
             .filter(|((crop, _), _)| (low..high).contains(&brightness(crop)))
             .map(|(_, right)| *right)
             .collect();
-        found.push(Condition::new(
+        found.push(Subgroup::new(
             &format!("faces whose own picture is {name}"),
             &of,
         ));
     }
     let mut rng = StdRng::seed_from_u64(1);
-    found.push(Condition::new(
+    found.push(Subgroup::new(
         "faces in a sixth of the light, with a camera's noise",
         &right(opened, &clear, &mut |crop| dim(crop, &mut rng))?,
     ));
     let new = right(opened, &own_labels(crops), &mut Crop::clone)?;
     let copied = right(opened, &own_labels(copies), &mut Crop::clone)?;
-    found.push(Condition::new(
+    found.push(Subgroup::new(
         "by FER2013's own labels, which are the annotators' first choice in 63 of 100",
         &new,
     ));
     let name = format!(
-        "the same of the whole of PublicTest, as others report it: {} of its pictures are in Training too",
+        "the same of the whole of PublicTest, as others report it: {} of its pictures are in \
+         Training too",
         copies.len()
     );
-    found.push(Condition::new(&name, &[new, copied].concat()));
+    found.push(Subgroup::new(&name, &[new, copied].concat()));
     Ok(found)
 }
 
-fn own_labels(crops: &[LabelledCrop]) -> Vec<Told<'_>> {
+fn own_labels(crops: &[LabelledCrop]) -> Vec<LabelledPicture<'_>> {
     crops.iter().map(|c| (&c.crop, c.label)).collect()
 }
 
 /// The voice encoder by the speaker's sex: of each clip whether a woman speaks and whether the
 /// answer is right.
-pub fn voices(corpus: Corpus, judged: &[(bool, bool)]) -> Vec<Condition> {
+pub fn voices(corpus: Corpus, answers: &[(bool, bool)]) -> Vec<Subgroup> {
     let of = |name: &str, women: bool| {
-        let right: Vec<bool> = (judged.iter())
+        let right: Vec<bool> = (answers.iter())
             .filter(|(is_woman, _)| *is_woman == women)
             .map(|(_, right)| *right)
             .collect();
-        Condition::new(&format!("{}: clips of {name}", corpus.name()), &right)
+        Subgroup::new(&format!("{}: clips of {name}", corpus.name()), &right)
     };
     vec![of("men", false), of("women", true)]
 }
 
 fn right(
-    opened: &mut Opened,
-    told: &[Told<'_>],
+    opened: &mut OpenedBundle,
+    pictures: &[LabelledPicture<'_>],
     change: &mut dyn FnMut(&Crop) -> Crop,
 ) -> anyhow::Result<Vec<bool>> {
     let settings = opened
@@ -128,15 +107,15 @@ fn right(
         .clone()
         .context("the bundle has no [face]")?;
     let shape = [settings.channels, settings.size, settings.size];
-    let judge = |(crop, label): &Told<'_>| {
+    let is_right = |(crop, label): &LabelledPicture<'_>| {
         let input = normalise(&change(crop), &settings.normalise);
-        let [_, logits] = Opened::encode(&mut opened.face, &shape, &input)?;
+        let [_, logits] = OpenedBundle::encode(&mut opened.face, &shape, &input)?;
         Ok(largest(&logits.values) == *label)
     };
-    told.iter().map(judge).collect()
+    pictures.iter().map(is_right).collect()
 }
 
-/// As a face of a `factor`th of the side is seen: averaged, then enlarged again.
+/// A face of a `factor`th of the side: averaged, then enlarged again.
 fn coarse(crop: &Crop, factor: usize) -> Crop {
     let side = crop.size / factor;
     let cell = |i: usize| {
@@ -161,7 +140,7 @@ fn coarse(crop: &Crop, factor: usize) -> Crop {
     }
 }
 
-/// Of a sixth of the brightness, with noise of 2.5 of 255.
+/// A sixth of the brightness, with noise of 2.5 of 255.
 fn dim(crop: &Crop, rng: &mut StdRng) -> Crop {
     let pixels = crop
         .pixels
@@ -185,7 +164,7 @@ mod tests {
     use crate::model::golden::golden_crop;
 
     #[test]
-    fn coarse_pictures_keep_their_mean_and_lose_what_is_fine() {
+    fn coarse_pictures_keep_their_mean_and_lose_detail() {
         let crop = golden_crop(1, 0, 48, 1);
         let mean = |crop: &Crop| {
             crop.pixels.iter().map(|p| f64::from(*p)).sum::<f64>() / crop.pixels.len() as f64
@@ -212,9 +191,9 @@ mod tests {
     }
 
     #[test]
-    fn men_and_women_are_judged_apart() {
-        let judged = [(true, true), (false, true), (false, false), (true, false)];
-        let found = voices(Corpus::Nemo, &judged);
+    fn accuracy_is_measured_by_sex() {
+        let answers = [(true, true), (false, true), (false, false), (true, false)];
+        let found = voices(Corpus::Nemo, &answers);
         assert_eq!(
             (found[0].n, found[0].accuracy, found[1].n, found[1].accuracy),
             (2, 0.5, 2, 0.5)

@@ -1,4 +1,4 @@
-//! Several workers over one list of jobs, each on a thread of its own; what they find is written by one.
+//! A pool of workers over one list of jobs, a thread each; one sink writes their outcomes.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,11 +10,12 @@ use crate::lane::{Received, WhenFull, lane};
 use crate::time::{monotonic_nanos, thread_cpu_nanos};
 use crate::train::data::{Item, Media};
 
-/// Items that one worker takes together: one alone, or several of one recording, which it then plays once.
+/// Items that one worker takes together: one alone, or several of one recording, which it then
+/// plays once.
 pub type Job<'a> = Vec<&'a Item>;
 
-/// Intervals of one recording become jobs in which none overlaps another; every other item is a job of its own. Jobs stand where their
-/// first items stood.
+/// Intervals of one recording become jobs without overlaps; every other item is a job of its own.
+/// Jobs are in the order of their first items.
 pub fn jobs<'a>(items: &[&'a Item]) -> Vec<Job<'a>> {
     let mut order: Vec<usize> = (0..items.len()).collect();
     let start = |i: usize| items[i].interval.map_or(0.0, |[start, _]| start);
@@ -64,29 +65,31 @@ fn media_key(media: &Media) -> Option<MediaKey<'_>> {
     }
 }
 
-/// Who writes down what the workers find.
-pub trait Scribe {
+/// Takes the workers' outcomes.
+pub trait OutcomeSink {
     fn write(&mut self, item: &Item, outcome: Outcome) -> anyhow::Result<()>;
     /// Called now and then, with the seconds since the work began.
-    fn tell(&mut self, seconds: f64);
+    fn report_progress(&mut self, seconds: f64);
 }
 
-/// How the work went.
+/// Statistics of a pool's work.
 #[derive(Clone, Copy, Debug)]
 pub struct Worked {
     pub seconds: f64,
-    /// CPU time of the workers' and the calling thread; decoders have threads of their own, and setting them up is theirs.
+    /// CPU time of the workers' and the calling thread; decoders have threads of their own, and
+    /// setting them up is theirs.
     pub cpu_nanos: i64,
     pub stopped: bool,
 }
 
-/// Sends `jobs` through `workers` and hands every outcome to `scribe`, in the order in which they are ready. Ends at the first error of
-/// `scribe` (a disk that is full), and after the items in work once `stop` is set; a broken item is no error.
+/// Sends `jobs` through `workers` and hands every outcome to `sink`, in the order in which they are
+/// ready. Ends at the first error of `sink` (a disk that is full), and after the items in work once
+/// `stop` is set; a broken item is no error.
 pub fn work(
     jobs: &[Job],
     workers: Vec<Worker>,
     stop: &AtomicBool,
-    scribe: &mut impl Scribe,
+    sink: &mut impl OutcomeSink,
 ) -> anyhow::Result<Worked> {
     let (next, cpu_nanos) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let (sender, outcomes) = lane("outcomes", 16, WhenFull::Block);
@@ -122,13 +125,13 @@ pub fn work(
         loop {
             match outcomes.recv(Some(Duration::from_millis(500))) {
                 Received::Item((item, outcome)) => {
-                    scribe.write(item, outcome)?;
+                    sink.write(item, outcome)?;
                     done += 1;
                 }
                 Received::TimedOut => {}
                 Received::Ended => break,
             }
-            scribe.tell(seconds_since());
+            sink.report_progress(seconds_since());
         }
         let stopped = done < all && stop.load(Ordering::Relaxed);
         if done < all && !stopped {

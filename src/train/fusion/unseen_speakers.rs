@@ -1,20 +1,22 @@
 //! Voice metrics with leave-speakers-out and leave-one-corpus-out encoders.
 
-use crate::labels::{LABELS, RAVDESS, label_index};
+use crate::labels::{LABELS, RAVDESS};
 use crate::modality::{Modality, Presence};
 use crate::preprocess::LogMel;
-use crate::train::calibrate::Judged;
+use crate::train::calibrate::LabelledLogits;
 use crate::train::data::Part;
-use crate::train::data::voices::{Corpus, HeldOut, LabelledClip, read};
-use crate::train::evaluate::{Figure, figure_of, judged_clips, on_the_wire};
-use crate::train::evidence::{Evidence, clip_evidence};
-use crate::train::finetune::{VoiceRun, clip_logits, load_voice};
+use crate::train::data::speech_clip::{Corpus, LabelledClip};
+use crate::train::data::voices::{HeldOut, read};
+use crate::train::embeddings::{LabelledEmbeddings, push_clip};
+use crate::train::encoder_runs::{VoiceRun, clip_logits, load_voice};
+use crate::train::figure::Figure;
 use crate::train::fit::{device, values};
 use crate::train::net::Head;
 use crate::train::recipe::Recipe;
+use crate::train::wire_labels::{clip_predictions, on_the_wire, wire};
 
 use super::recordings::OfOnePerson;
-use super::{Calibration, dims, forward, judged, only, paired};
+use super::{Calibration, dims, evaluate_head, forward, only, paired};
 
 /// Metrics of the held-out encoders. `head` is calibrated and uses the calibration encoder.
 pub(super) fn figures(
@@ -45,16 +47,16 @@ pub(super) fn figures(
                 let logits = clip_logits(&net, &mel, &clips, recipe)?;
                 let what = name(recipe, which, corpus, part);
                 figures.push(if is_met && corpus == Corpus::Ravdess {
-                    figure_of(&what, &judged_clips(corpus, logits, &clips), &RAVDESS)
+                    Figure::of(&what, &clip_predictions(corpus, logits, &clips), &RAVDESS)
                 } else {
-                    figure_of(&what, &on_labels(&logits, &clips), &LABELS)
+                    Figure::of(&what, &on_labels(&logits, &clips), &LABELS)
                 });
                 if which != VoiceRun::Calibration || part != Part::Report {
                     continue;
                 }
-                let mut voices = Evidence::new(recipe.voice.shape.dim);
+                let mut voices = LabelledEmbeddings::new(recipe.voice.shape.dim);
                 for clip in &clips {
-                    clip_evidence(recipe, &net, &mel, clip, &mut voices)?;
+                    push_clip(recipe, &net, &mel, clip, &mut voices)?;
                 }
                 let what = format!("{what}: head, voice alone, each hop");
                 figures.push(of_head(recipe, head, calibration, &what, voices)?);
@@ -68,7 +70,7 @@ pub(super) fn figures(
 pub(super) fn of_one_person(
     head: &Head,
     calibration: &Calibration,
-    all: &[Evidence],
+    all: &[LabelledEmbeddings],
     pairs: &OfOnePerson,
 ) -> anyhow::Result<Vec<Figure>> {
     let both = Presence {
@@ -93,10 +95,10 @@ pub(super) fn of_one_person(
                 values(forward(head, batch, &device()))
             })?;
             let truth = pairs.iter().map(|pair| pair.label).collect();
-            let judged = Judged::new(LABELS.len(), logits, truth);
+            let predictions = LabelledLogits::new(LABELS.len(), logits, truth);
             let what = format!("{name}, each hop: head, {}", subset.name());
-            figures.push(figure_of(&what, &judged, &LABELS).with_confidence(
-                &judged,
+            figures.push(Figure::of(&what, &predictions, &LABELS).with_confidence(
+                &predictions,
                 f64::from(calibration.temperature[&subset.name()]),
                 f64::from(calibration.abstain_threshold),
             ));
@@ -126,15 +128,11 @@ fn known(
     Ok(clips.into_iter().filter(is_learnt).collect())
 }
 
-fn wire(emotion: usize) -> usize {
-    label_index(RAVDESS[emotion]).expect("every emotion of RAVDESS is on the wire")
-}
-
 /// Predictions mapped to the wire's labels, for any corpus.
-fn on_labels(logits: &[f32], clips: &[LabelledClip]) -> Judged {
+fn on_labels(logits: &[f32], clips: &[LabelledClip]) -> LabelledLogits {
     let rows = logits.chunks(RAVDESS.len()).flat_map(on_the_wire);
     let truth = clips.iter().map(|clip| wire(clip.emotion));
-    Judged::new(LABELS.len(), rows.collect(), truth.collect())
+    LabelledLogits::new(LABELS.len(), rows.collect(), truth.collect())
 }
 
 fn name(recipe: &Recipe, which: VoiceRun, corpus: Corpus, part: Part) -> String {
@@ -165,14 +163,18 @@ fn of_head(
     head: &Head,
     calibration: &Calibration,
     what: &str,
-    voices: Evidence,
+    voices: LabelledEmbeddings,
 ) -> anyhow::Result<Figure> {
     let subset: Presence = only(Modality::Voice);
     let [face, _, text] = dims(recipe);
-    let all = [Evidence::new(face), voices, Evidence::new(text)];
-    let judged = judged(head, &all, &subset)?;
-    Ok(figure_of(what, &judged, &LABELS).with_confidence(
-        &judged,
+    let all = [
+        LabelledEmbeddings::new(face),
+        voices,
+        LabelledEmbeddings::new(text),
+    ];
+    let predictions = evaluate_head(head, &all, &subset)?;
+    Ok(Figure::of(what, &predictions, &LABELS).with_confidence(
+        &predictions,
         f64::from(calibration.temperature[&subset.name()]),
         f64::from(calibration.abstain_threshold),
     ))

@@ -1,4 +1,4 @@
-//! What a head said of items whose truth is known.
+//! A head's scores for items with known truth.
 
 use thiserror::Error;
 
@@ -6,12 +6,13 @@ use crate::manifest::Task;
 
 /// Scores against the truth: the input of every metric.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Judgements {
+pub struct Predictions {
     labels: Vec<String>,
     task: Task,
-    /// Probabilities, `[items, labels]` row by row: a softmax's for [`Task::Single`], a sigmoid each for [`Task::Multi`].
+    /// Probabilities, `[items, labels]` row by row: a softmax's for [`Task::Single`], a sigmoid
+    /// each for [`Task::Multi`].
     scores: Vec<f32>,
-    /// What the probabilities were made of, before any temperature, `[items, labels]`.
+    /// The logits that the probabilities were made of, before any temperature, `[items, labels]`.
     logits: Option<Vec<f32>>,
     truth: Truth,
 }
@@ -26,7 +27,7 @@ pub enum Truth {
 
 /// Scores and truth that do not belong together.
 #[derive(Clone, Debug, PartialEq, Error)]
-pub enum JudgementError {
+pub enum PredictionError {
     #[error("{what}: {found} values, {expected} were expected (items x labels)")]
     Shape {
         what: &'static str,
@@ -40,24 +41,25 @@ pub enum JudgementError {
         labels: usize,
     },
     #[error(
-        "item {item} has a score of {score}, which is no probability; the head's weights are probably not numbers any more"
+        "item {item} has a score of {score}, which is no probability; the head's weights are \
+         probably not numbers any more"
     )]
     Score { item: usize, score: f32 },
     #[error("at least two labels are needed")]
     Labels,
 }
 
-impl Judgements {
-    /// Probabilities as they are. `logits`: for the reference's metrics, whose input they are.
+impl Predictions {
+    /// Probabilities as they are. `logits`: the input of the reference's metrics.
     pub fn new(
         labels: Vec<String>,
         scores: Vec<f32>,
         logits: Option<Vec<f32>>,
         truth: Truth,
-    ) -> Result<Judgements, JudgementError> {
+    ) -> Result<Predictions, PredictionError> {
         let width = labels.len();
         if width < 2 {
-            return Err(JudgementError::Labels);
+            return Err(PredictionError::Labels);
         }
         let (task, items) = match &truth {
             Truth::Classes(classes) => (Task::Single, classes.len()),
@@ -67,7 +69,7 @@ impl Judgements {
             if found == items * width {
                 Ok(())
             } else {
-                Err(JudgementError::Shape {
+                Err(PredictionError::Shape {
                     what,
                     found,
                     expected: items * width,
@@ -83,7 +85,7 @@ impl Judgements {
                     .enumerate()
                     .find(|(_, class)| **class >= width)
                 {
-                    return Err(JudgementError::Class {
+                    return Err(PredictionError::Class {
                         item,
                         class: *class,
                         labels: width,
@@ -98,7 +100,7 @@ impl Judgements {
             .enumerate()
             .find(|(_, s)| !(0.0..=1.0 + 1e-5).contains(*s))
         {
-            return Err(JudgementError::Score {
+            return Err(PredictionError::Score {
                 item: at / width,
                 score: *score,
             });
@@ -109,12 +111,12 @@ impl Judgements {
             .enumerate()
             .find(|(_, l)| !l.is_finite())
         {
-            return Err(JudgementError::Score {
+            return Err(PredictionError::Score {
                 item: at / width,
                 score: *logit,
             });
         }
-        Ok(Judgements {
+        Ok(Predictions {
             labels,
             task,
             scores,
@@ -123,13 +125,14 @@ impl Judgements {
         })
     }
 
-    /// Logits, made probabilities as the daemon does: divided by `temperature`, then softmax or sigmoid by the kind of `truth`.
+    /// Logits, made probabilities as the daemon does: divided by `temperature`, then softmax or
+    /// sigmoid by the kind of `truth`.
     pub fn from_logits(
         labels: Vec<String>,
         logits: Vec<f32>,
         temperature: f32,
         truth: Truth,
-    ) -> Result<Judgements, JudgementError> {
+    ) -> Result<Predictions, PredictionError> {
         let scores = match &truth {
             Truth::Classes(_) => logits
                 .chunks(labels.len().max(1))
@@ -137,7 +140,7 @@ impl Judgements {
                 .collect(),
             Truth::Labels(_) => logits.iter().map(|l| sigmoid(l / temperature)).collect(),
         };
-        Judgements::new(labels, scores, Some(logits), truth)
+        Predictions::new(labels, scores, Some(logits), truth)
     }
 
     /// Number of items.
@@ -161,7 +164,7 @@ impl Judgements {
     pub fn logits(&self) -> Option<&[f32]> {
         self.logits.as_deref()
     }
-    /// What the reference's metrics are given: logits, or probabilities where there are none.
+    /// The input of the reference's metrics: logits, or probabilities if there are none.
     pub fn reference_input(&self) -> &[f32] {
         self.logits.as_deref().unwrap_or(&self.scores)
     }
@@ -172,7 +175,8 @@ impl Judgements {
             Truth::Labels(holds) => holds[item * self.labels.len() + label],
         }
     }
-    /// Label with the highest score (the first of equals) and that score: the daemon's `top` and `confidence`.
+    /// Label with the highest score (the first of equals) and that score: the daemon's `top` and
+    /// `confidence`.
     pub fn top(&self, item: usize) -> (usize, f32) {
         let scores = self.scores(item);
         let top = argmax(scores);
@@ -212,26 +216,26 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_belong_together_is_refused() {
-        let shape = Judgements::new(names(2), vec![0.5; 3], None, Truth::Classes(vec![0, 1]));
+    fn mismatched_scores_and_truth_are_refused() {
+        let shape = Predictions::new(names(2), vec![0.5; 3], None, Truth::Classes(vec![0, 1]));
         assert_eq!(
             shape.unwrap_err(),
-            JudgementError::Shape {
+            PredictionError::Shape {
                 what: "scores",
                 found: 3,
                 expected: 4
             }
         );
-        let class = Judgements::new(names(2), vec![0.5; 2], None, Truth::Classes(vec![2]));
+        let class = Predictions::new(names(2), vec![0.5; 2], None, Truth::Classes(vec![2]));
         assert_eq!(
             class.unwrap_err(),
-            JudgementError::Class {
+            PredictionError::Class {
                 item: 0,
                 class: 2,
                 labels: 2
             }
         );
-        let broken = Judgements::from_logits(
+        let broken = Predictions::from_logits(
             names(2),
             vec![0.0, 1.0, f32::NAN, 0.0],
             1.0,
@@ -239,23 +243,23 @@ mod tests {
         );
         assert!(matches!(
             broken.unwrap_err(),
-            JudgementError::Score { item: 1, .. }
+            PredictionError::Score { item: 1, .. }
         ));
-        let labels = Judgements::new(names(2), vec![0.5; 4], None, Truth::Labels(vec![true; 3]));
-        assert!(matches!(labels.unwrap_err(), JudgementError::Shape { .. }));
+        let labels = Predictions::new(names(2), vec![0.5; 4], None, Truth::Labels(vec![true; 3]));
+        assert!(matches!(labels.unwrap_err(), PredictionError::Shape { .. }));
     }
 
     #[test]
     fn probabilities_are_the_daemons() {
-        let judged =
-            Judgements::from_logits(names(2), vec![2.0, 0.0], 2.0, Truth::Classes(vec![0]))
+        let predictions =
+            Predictions::from_logits(names(2), vec![2.0, 0.0], 2.0, Truth::Classes(vec![0]))
                 .unwrap();
         assert!(
-            (judged.scores(0)[0] - sigmoid(1.0)).abs() < 1e-6
-                && judged.top(0).0 == 0
-                && judged.is_right(0)
+            (predictions.scores(0)[0] - sigmoid(1.0)).abs() < 1e-6
+                && predictions.top(0).0 == 0
+                && predictions.is_right(0)
         );
-        let multi = Judgements::from_logits(
+        let multi = Predictions::from_logits(
             names(2),
             vec![2.0, -2.0],
             2.0,

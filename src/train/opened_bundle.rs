@@ -5,30 +5,36 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 
 use crate::encode::{Graph, GraphFiles, Input, Output, Precision, Provider, Runtime};
-use crate::manifest::{FacePreprocessing, Manifest, hex_sha256};
+use crate::manifest::{EncoderEntry, FacePreprocessing, Manifest, hex_sha256};
 use crate::model::Encoder;
 use crate::preprocess::Tokenizer;
 use crate::train::fusion::HeadBatch;
-use crate::train::words::Words;
+use crate::train::sentences::SentenceEncoder;
 
-use super::entry;
-
-/// A bundle's manifest and graphs, each checked against its hash: what the daemon opens on a CPU.
-pub struct Opened {
+/// A bundle's manifest and graphs as the daemon opens them on a CPU; each file is checked against
+/// its hash.
+pub struct OpenedBundle {
     pub manifest: Manifest,
     pub face: Graph,
     pub voice: Graph,
-    pub words: Words,
+    pub words: SentenceEncoder,
     pub head: Graph,
 }
 
-impl Opened {
-    pub fn open(folder: &Path) -> anyhow::Result<Opened> {
-        Opened::open_in(folder, Precision::Int8)
+pub fn entry(manifest: &Manifest, name: &str) -> anyhow::Result<EncoderEntry> {
+    manifest
+        .encoder(name)
+        .cloned()
+        .with_context(|| format!("no encoder {name} in the bundle"))
+}
+
+impl OpenedBundle {
+    pub fn open(folder: &Path) -> anyhow::Result<OpenedBundle> {
+        OpenedBundle::open_in(folder, Precision::Int8)
     }
 
-    /// Encoders in eight bits where there are such and `precision` wants them.
-    pub fn open_in(folder: &Path, precision: Precision) -> anyhow::Result<Opened> {
+    /// Uses int8 encoders if the bundle has them and `precision` permits it.
+    pub fn open_in(folder: &Path, precision: Precision) -> anyhow::Result<OpenedBundle> {
         let path = folder.join("manifest.toml");
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("{} cannot be read", path.display()))?;
@@ -70,7 +76,7 @@ impl Opened {
         let (face, voice) = (encoder("face")?, encoder("voice")?);
         let text = manifest.text.as_ref().context("the bundle has no [text]")?;
         let bytes = read(&text.tokenizer, &text.sha256)?;
-        let words = Words {
+        let words = SentenceEncoder {
             encoder: Encoder {
                 entry: entry(&manifest, "text")?,
                 graph: encoder("text")?,
@@ -84,7 +90,7 @@ impl Opened {
             Provider::Cpu,
             2,
         )?;
-        Ok(Opened {
+        Ok(OpenedBundle {
             manifest,
             face,
             voice,
@@ -93,7 +99,7 @@ impl Opened {
         })
     }
 
-    pub(super) fn face_settings(&self) -> anyhow::Result<&FacePreprocessing> {
+    pub fn face_settings(&self) -> anyhow::Result<&FacePreprocessing> {
         self.manifest
             .face
             .as_ref()

@@ -1,4 +1,4 @@
-//! What answers: the weights of a run, or the graphs of a bundle as the daemon runs them.
+//! Predictors: the weights of a run, or the graphs of a bundle as the daemon runs them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,16 +16,16 @@ use crate::train::fit::{device, values};
 use crate::train::report::{Line, LineChart, Training};
 
 /// Gives logits for rows of a store.
-pub trait Answering {
+pub trait Predictor {
     fn title(&self) -> String;
     fn task(&self) -> Task;
     fn labels(&self) -> &[String];
     fn modalities(&self) -> Vec<Modality>;
-    /// Of the encoders whose embeddings it knows.
+    /// Fingerprint of the encoders that made its embeddings.
     fn fingerprint(&self) -> &str;
     /// The stores that it learnt from.
     fn own_stores(&self) -> Vec<PathBuf>;
-    /// From a store's label names to [`Answering::labels`]; to nothing: such clips are left out.
+    /// Maps a store's label names to [`Predictor::labels`]; clips with an empty label are left out.
     fn label_map(&self, theirs: &[String]) -> BTreeMap<String, String>;
     /// `[rows, labels]`, before the temperature, of the features' modalities that are `shown`.
     fn logits(
@@ -36,7 +36,7 @@ pub trait Answering {
     ) -> anyhow::Result<Vec<f32>>;
     fn temperature(&self, subset: &str) -> f32;
     fn abstain_threshold(&self) -> f32;
-    /// What [`Answering::representations`] are called.
+    /// The name of [`Predictor::representations`].
     fn represented(&self) -> &'static str;
     /// Their length, and `[rows, length]` of one modality.
     fn representations(
@@ -47,24 +47,24 @@ pub trait Answering {
     ) -> anyhow::Result<(usize, Vec<f32>)>;
     /// A sentence each, for the page.
     fn notes(&self) -> Vec<String>;
-    /// How it came to be, where that is known.
+    /// The training curves, if known.
     fn training(&self) -> Option<Training>;
 }
 
 /// A run that `finetune` made over stores.
-pub struct OfRun {
+pub struct RunPredictor {
     pub run: ClassifierRun,
     net: Recognition,
     calibration: HeadCalibration,
     progress: Progress,
 }
 
-impl OfRun {
+impl RunPredictor {
     /// # Errors
     /// Where the folder is no finished run.
-    pub fn open(folder: &Path) -> anyhow::Result<OfRun> {
+    pub fn open(folder: &Path) -> anyhow::Result<RunPredictor> {
         let (run, net, calibration, progress) = classify::load(folder)?;
-        Ok(OfRun {
+        Ok(RunPredictor {
             run,
             net,
             calibration,
@@ -73,7 +73,7 @@ impl OfRun {
     }
 }
 
-impl Answering for OfRun {
+impl Predictor for RunPredictor {
     fn title(&self) -> String {
         format!("{}: {}", self.run.recipe.name, self.run.dataset)
     }
@@ -190,21 +190,21 @@ impl Answering for OfRun {
 }
 
 /// A bundle: its head as the daemon runs it on a CPU.
-pub struct OfBundle {
+pub struct BundlePredictor {
     bundle: Bundle,
 }
 
-impl OfBundle {
+impl BundlePredictor {
     /// # Errors
     /// Where the daemon would refuse the bundle.
-    pub fn open(folder: &Path) -> anyhow::Result<OfBundle> {
-        Ok(OfBundle {
+    pub fn open(folder: &Path) -> anyhow::Result<BundlePredictor> {
+        Ok(BundlePredictor {
             bundle: Bundle::open(&Runtime::load()?, folder, Provider::Cpu, 1)?,
         })
     }
 }
 
-impl Answering for OfBundle {
+impl Predictor for BundlePredictor {
     fn title(&self) -> String {
         format!("{}, on recordings of yours", self.bundle.manifest.name)
     }
@@ -295,7 +295,11 @@ impl Answering for OfBundle {
     }
 
     fn notes(&self) -> Vec<String> {
-        vec!["The bundle's encoders by their float graphs (a daemon on a CPU may run them in eight bits), its head as the daemon runs it.".to_owned()]
+        vec![
+            "The bundle's encoders by their float graphs (a daemon on a CPU may run them in eight \
+              bits), its head as the daemon runs it."
+                .to_owned(),
+        ]
     }
     fn training(&self) -> Option<Training> {
         None
@@ -314,21 +318,21 @@ mod tests {
     use crate::train::store::{Entry, SCHEMA, StoreSpec, StoredEncoder};
 
     #[test]
-    fn a_bundle_answers_on_rows_as_it_does_live_and_knows_other_words_for_its_labels() {
-        let mut answering = OfBundle::open(&project("models/default")).unwrap();
+    fn a_bundle_predicts_rows_as_it_does_live_and_maps_label_synonyms() {
+        let mut predictor = BundlePredictor::open(&project("models/default")).unwrap();
         let map =
-            answering.label_map(&["Happiness", "disgust", "contempt", "calm"].map(String::from));
+            predictor.label_map(&["Happiness", "disgust", "contempt", "calm"].map(String::from));
         let mapped = ["Happiness", "disgust", "contempt", "calm"].map(|name| map[name].as_str());
         assert_eq!(mapped, ["happy", "disgusted", "", "neutral"]);
 
         let live = embed(
-            &mut answering.bundle,
+            &mut predictor.bundle,
             &[Arc::new(golden_crop(3, 0, 48, 1))],
             None,
             Some("I am so glad."),
         )
         .unwrap();
-        let encoders: Vec<StoredEncoder> = answering
+        let encoders: Vec<StoredEncoder> = predictor
             .bundle
             .manifest
             .encoders
@@ -349,8 +353,8 @@ mod tests {
             .map(|e| live.contains_key(&e.name))
             .collect();
         let (fingerprint, labels) = (
-            answering.fingerprint().to_owned(),
-            answering.labels().to_vec(),
+            predictor.fingerprint().to_owned(),
+            predictor.labels().to_vec(),
         );
         let spec = StoreSpec {
             schema: SCHEMA,
@@ -373,27 +377,27 @@ mod tests {
             view: 0,
         };
         let features = Features::in_memory(spec, vec![(entry, row)])
-            .with_modalities(&answering.modalities())
+            .with_modalities(&predictor.modalities())
             .unwrap();
 
-        let both = answering
+        let both = predictor
             .logits(&features, &[0], &[true, false, true])
             .unwrap();
-        assert_eq!(both, head_logits(&mut answering.bundle, &live).unwrap());
+        assert_eq!(both, head_logits(&mut predictor.bundle, &live).unwrap());
         // A voice that is not there adds nothing, a face that is hidden does.
         assert_eq!(
             both,
-            answering
+            predictor
                 .logits(&features, &[0], &[true, true, true])
                 .unwrap()
         );
         let mut words = live.clone();
         words.remove("face");
-        let alone = answering
+        let alone = predictor
             .logits(&features, &[0], &[false, false, true])
             .unwrap();
-        assert!(alone != both && alone == head_logits(&mut answering.bundle, &words).unwrap());
-        let (dim, values) = answering.representations(&features, &[0], 0).unwrap();
+        assert!(alone != both && alone == head_logits(&mut predictor.bundle, &words).unwrap());
+        let (dim, values) = predictor.representations(&features, &[0], 0).unwrap();
         assert_eq!(
             (dim, values.as_slice()),
             (live["face"].len(), live["face"].as_slice())

@@ -13,19 +13,19 @@ use crate::onnx::sentence::Sentence;
 use crate::preprocess::Tokenizer;
 use crate::recognize::text_embedding;
 use crate::train::data::{self, Options, Part, Split, Target, goemotions};
-use crate::train::evidence::Evidence;
+use crate::train::embeddings::LabelledEmbeddings;
 
-/// An utterance, and what its speaker showed.
+/// An utterance and its speaker's labelled emotion.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LabelledWords {
+pub struct LabelledUtterance {
     pub text: String,
     /// Place in [`LABELS`].
     pub label: usize,
 }
 
-/// MELD's transcripts of one part: of the training table nine dialogues in ten train, the tenth (by a hash of its name) selects and
-/// calibrates; the development table reports.
-pub fn read(meld: &Path, part: Part) -> anyhow::Result<Vec<LabelledWords>> {
+/// MELD's transcripts of one part: of the training table nine dialogues in ten train, the tenth (by
+/// a hash of its name) selects and calibrates; the development table reports.
+pub fn read(meld: &Path, part: Part) -> anyhow::Result<Vec<LabelledUtterance>> {
     let listing = data::list(
         "meld",
         meld,
@@ -50,7 +50,7 @@ pub fn read(meld: &Path, part: Part) -> anyhow::Result<Vec<LabelledWords>> {
         .into_iter()
         .filter(|item| wanted(item.split, &item.group))
         .filter_map(|item| match (item.text, item.target) {
-            (Some(text), Some(Target::Class(class))) => Some(LabelledWords {
+            (Some(text), Some(Target::Class(class))) => Some(LabelledUtterance {
                 text,
                 label: labels[class],
             }),
@@ -59,13 +59,13 @@ pub fn read(meld: &Path, part: Part) -> anyhow::Result<Vec<LabelledWords>> {
     Ok(words.collect())
 }
 
-/// Logarithms of the labels' shares in what is said in training, their mean taken away.
+/// Log priors of the labels in the training utterances, with zero mean.
 pub fn log_shares(meld: &Path) -> anyhow::Result<Vec<f32>> {
     let mut counts = [0usize; LABELS.len()];
     read(meld, Part::Train)?
         .iter()
-        .for_each(|words| counts[words.label] += 1);
-    // Their common denominator is taken away with the mean.
+        .for_each(|utterance| counts[utterance.label] += 1);
+    // The common denominator cancels with the mean.
     let logs = counts.map(|count| (count.max(1) as f32).ln());
     let mean = logs.iter().sum::<f32>() / logs.len() as f32;
     Ok(logs.iter().map(|log| log - mean).collect())
@@ -89,14 +89,14 @@ fn wire_label(name: &str) -> Option<usize> {
 }
 
 /// The sentence encoder, ready to run.
-pub struct Words {
+pub struct SentenceEncoder {
     pub encoder: Encoder,
     pub tokenizer: Tokenizer,
 }
 
-impl Words {
+impl SentenceEncoder {
     /// `folder` has the weights and the tokenizer as set-up fetches them.
-    pub fn open(folder: &Path) -> anyhow::Result<Words> {
+    pub fn open(folder: &Path) -> anyhow::Result<SentenceEncoder> {
         let Sentence {
             entry,
             text,
@@ -105,33 +105,34 @@ impl Words {
         } = Sentence::from_dir(folder)
             .context("the sentence encoder is fetched by: make setup-import")?;
         let graph = Graph::open(&Runtime::load()?, "text", &graph, Provider::Cpu, 2)?;
-        Ok(Words {
+        Ok(SentenceEncoder {
             encoder: Encoder { entry, graph },
             tokenizer: Tokenizer::from_bytes(&tokenizer, text.max_tokens)?,
         })
     }
 
-    /// MELD, one item an utterance, of what `heard` makes of its text.
-    pub fn evidence(
+    /// Embeddings of MELD's utterances, one item each. `cut` gives the part of the text that is
+    /// embedded.
+    pub fn utterances(
         &mut self,
         meld: &Path,
         part: Part,
-        heard: impl Fn(&str) -> String,
-    ) -> anyhow::Result<Evidence> {
-        let mut evidence = Evidence::new(DIM);
-        for words in read(meld, part)? {
-            if let Some(embedding) = self.embed(&heard(&words.text))? {
-                evidence.push(words.label, embedding);
+        cut: impl Fn(&str) -> String,
+    ) -> anyhow::Result<LabelledEmbeddings> {
+        let mut embeddings = LabelledEmbeddings::new(DIM);
+        for utterance in read(meld, part)? {
+            if let Some(embedding) = self.embed(&cut(&utterance.text))? {
+                embeddings.push(utterance.label, embedding);
             }
         }
-        println!("head: {} utterances of MELD", evidence.count());
-        Ok(evidence)
+        println!("head: {} utterances of MELD", embeddings.count());
+        Ok(embeddings)
     }
 
     /// GoEmotions, one item a comment. Training comments have one or several labels and are limited
     /// in number for each label; selection and report comments have one label.
-    pub fn comments(&mut self, folder: &Path, part: Part) -> anyhow::Result<Evidence> {
-        let mut evidence = Evidence::new(DIM);
+    pub fn comments(&mut self, folder: &Path, part: Part) -> anyhow::Result<LabelledEmbeddings> {
+        let mut embeddings = LabelledEmbeddings::new(DIM);
         let sentences = goemotions::read(folder, part)?;
         let sentences = match part {
             Part::Train => goemotions::first_of_each(sentences, COMMENTS_OF_A_LABEL),
@@ -139,11 +140,11 @@ impl Words {
         };
         for sentence in sentences {
             if let Some(embedding) = self.embed(&sentence.text)? {
-                evidence.push_shares(&sentence.shares(), embedding);
+                embeddings.push_shares(&sentence.shares(), embedding);
             }
         }
-        println!("head: {} comments of GoEmotions", evidence.count());
-        Ok(evidence)
+        println!("head: {} comments of GoEmotions", embeddings.count());
+        Ok(embeddings)
     }
 
     fn embed(&mut self, text: &str) -> anyhow::Result<Option<Vec<f32>>> {
@@ -164,23 +165,24 @@ pub fn whole(text: &str) -> String {
 /// takes about 5 ms each.
 const COMMENTS_OF_A_LABEL: usize = 2000;
 
-/// How fast people talk, about: letters a second, without the spaces between words.
+/// Approximate rate of speech: letters a second, without spaces.
 const PACE: u32 = 15;
 
-/// What a window of `length_ms` holds of an utterance when it has been said: the words of which at least half was spoken in it.
+/// The end of an utterance that a window of `length_ms` holds when the utterance is over: the words
+/// that were spoken at least half within it.
 ///
-/// To learn from such texts, too, was tried and made the head worse, also on them (weighted F1 0.513 against 0.526, MELD's development
-/// utterances).
+/// Training on such texts as well was tried and made the head worse, on them too (weighted F1 0.513
+/// against 0.526, MELD's development utterances).
 pub fn ending(text: &str, length_ms: u32) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let room = f64::from(PACE * length_ms) / 1000.0;
     let mut letters = 0.0;
-    let heard = words.iter().rev().take_while(|word| {
+    let within = words.iter().rev().take_while(|word| {
         let count = word.chars().count() as f64;
         letters += count;
         letters - count / 2.0 <= room
     });
-    words[words.len() - heard.count()..].join(" ")
+    words[words.len() - within.count()..].join(" ")
 }
 
 #[cfg(test)]
@@ -190,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_windows_words_are_those_spoken_in_it() {
+    fn a_window_holds_the_words_spoken_in_it() {
         assert_eq!(ending("What?", 2000), "What?");
         // Thirty letters in two seconds: of "anything", half is within.
         assert_eq!(

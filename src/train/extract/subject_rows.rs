@@ -1,4 +1,4 @@
-//! The clips of one item become its rows: of all subjects, those of the one who shows the most.
+//! Clips of one item become rows: those of the subject with the most observations.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,20 @@ use crate::recognize::Embeddings;
 use crate::time::MediaTime;
 use crate::train::encoders::EncoderSet;
 
-/// Which clips become rows.
+/// The rule by which clips become rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ClipsRule {
-    /// One row per item: the mean over windows that do not overlap, each weighed by what it shows (all faces of the recording count alike,
-    /// voices by the time that no window before has shown).
+    /// One row per item: the weighted mean over windows that do not overlap. All faces of the
+    /// recording weigh the same; voices weigh by the time that no earlier window covers.
     Recording,
-    /// One row per window of the encoders' length and hop; one that is shorter only where there is no whole one.
+    /// One row per window of the encoders' length and hop; a shorter one only if there is no full
+    /// window.
     Window,
 }
 
 impl ClipsRule {
-    /// As a store's `clips` has it. Stores of before all faces counted alike say `recording`.
+    /// The name in a store's `clips`. Stores from before equal weights of all faces have
+    /// `recording`.
     pub fn name(self) -> &'static str {
         match self {
             ClipsRule::Recording => "recording_mean",
@@ -34,7 +36,8 @@ impl ClipsRule {
 /// One row of a store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// Where the window begins, in milliseconds from the item's start; `None`: the row is the whole item.
+    /// Start of the window in milliseconds from the item's start; `None`: the row is the whole
+    /// item.
     pub start_ms: Option<i64>,
     /// 0: as it is; others: augmented.
     pub view: u32,
@@ -50,9 +53,9 @@ pub fn row_id(item: &str, start_ms: Option<i64>) -> String {
 /// Faces of augmented views are numbered from here on: a face stage never comes so far.
 const VARIED_FACES: u64 = 1 << 40;
 
-/// What was seen and heard of each subject of one item.
+/// Embeddings of each subject of one item.
 #[derive(Debug)]
-pub struct Evidence {
+pub struct SubjectRows {
     rule: ClipsRule,
     length_nanos: i64,
     screen: Screen,
@@ -64,7 +67,7 @@ pub struct Evidence {
 struct Screen {
     item: String,
     views: u32,
-    /// Of rows that are the whole item.
+    /// Views of rows that are whole items.
     of_item: Vec<View>,
     next_face: u64,
 }
@@ -97,7 +100,8 @@ type Sums = BTreeMap<String, (Vec<f64>, f64)>;
 #[derive(Debug, Default)]
 struct Shown {
     until: MediaTime,
-    /// The newest clip (windows: the longest) that is not whole, or shows again what was shown: used only if nothing better comes.
+    /// The newest clip (windows: the longest) that is shorter than a window or overlaps an earlier
+    /// one. Used only if no better clip comes.
     pending: Option<Clip>,
     faces: usize,
     voices: usize,
@@ -106,9 +110,9 @@ struct Shown {
     rows: Vec<Row>,
 }
 
-impl Evidence {
-    /// Of the item `item`, to be shown in so many views.
-    pub fn new(rule: ClipsRule, length_nanos: i64, item: &str, views: u32) -> Evidence {
+impl SubjectRows {
+    /// For the item `item`, in `views` views.
+    pub fn new(rule: ClipsRule, length_nanos: i64, item: &str, views: u32) -> SubjectRows {
         let of_item = (1..views).map(|number| View::of(item, number)).collect();
         let screen = Screen {
             item: item.to_owned(),
@@ -116,7 +120,7 @@ impl Evidence {
             of_item,
             next_face: VARIED_FACES,
         };
-        Evidence {
+        SubjectRows {
             rule,
             length_nanos,
             screen,
@@ -126,7 +130,7 @@ impl Evidence {
 
     /// Clips come in the aligner's order.
     pub fn take(&mut self, clip: Clip, set: &mut EncoderSet) -> Result<(), EncodeError> {
-        let Evidence {
+        let SubjectRows {
             screen, subjects, ..
         } = self;
         let shown = subjects.entry(clip.subject).or_default();
@@ -161,7 +165,8 @@ impl Evidence {
         }
     }
 
-    /// The rows of the subject with the most faces (then voice, then the first); none where nobody showed anything.
+    /// The rows of the subject with the most faces (then voice, then the first); none without any
+    /// embedding.
     pub fn finish(mut self, set: &mut EncoderSet, seconds: f64) -> Result<Vec<Row>, EncodeError> {
         for shown in self.subjects.values_mut() {
             match (self.rule, shown.pending.take()) {

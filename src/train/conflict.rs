@@ -1,38 +1,25 @@
 //! Effect of a wrong but confident modality on the fused prediction.
 
 use rand::Rng;
-use serde::{Deserialize, Serialize};
 
 use crate::labels::LABELS;
 use crate::manifest::HeadEntry;
+use crate::manifest::HeadEntry;
 use crate::modality::{Modality, Presence};
-use crate::train::calibrate::{Judged, largest};
-use crate::train::evaluate::{Figure, figure_of};
-use crate::train::evidence::Evidence;
+use crate::train::calibrate::{LabelledLogits, largest};
+use crate::train::embeddings::LabelledEmbeddings;
+use crate::train::figure::{Figure, ModalityConflict};
 use crate::train::fusion::{HeadBatch, alone, empty, only, push_row};
-use crate::train::metrics::judgements::softmax;
+use crate::train::metrics::predictions::softmax;
 use crate::train::samples::generator;
 
 /// Confidence from which a single modality counts as confident.
 pub const SURE: f32 = 0.7;
 
-/// Metrics on rows where one modality alone predicts a wrong label with confidence [`SURE`] or
-/// more.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Misled {
-    /// The modality that is wrong.
-    pub wrong: String,
-    /// Shares of rows where the fused prediction follows the wrong modality, and of abstentions.
-    pub follows: f64,
-    pub abstained: f64,
-    /// Accuracy of the other modality alone on the same rows.
-    pub alone: f64,
-}
-
 /// Joins every row of one modality with a confident item of another label from the other modality:
 /// misleading faces, then misleading voices.
 pub fn figures(
-    all: &[Evidence],
+    all: &[LabelledEmbeddings],
     head: &HeadEntry,
     answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,
 ) -> anyhow::Result<Vec<Figure>> {
@@ -59,12 +46,12 @@ fn temperature(head: &HeadEntry, subset: &Presence) -> f32 {
 
 /// `None` if no item of the misleading modality is confident.
 fn misled(
-    all: &[Evidence],
+    all: &[LabelledEmbeddings],
     head: &HeadEntry,
     [right, wrong]: [Modality; 2],
     answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,
 ) -> anyhow::Result<Option<Figure>> {
-    let firsts = all[place(wrong)].firsts();
+    let firsts = all[place(wrong)].first_views();
     let items: Vec<&[f32]> = firsts.chunks(all[place(wrong)].dim).collect();
     let warmth = temperature(head, &only(wrong));
     let says: Vec<(usize, f32)> = alone(all, wrong, answer)?
@@ -105,13 +92,16 @@ fn misled(
     if truth.is_empty() {
         return Ok(None);
     }
-    let judge = |logits| Judged::shared(LABELS.len(), logits, truth.clone(), shares.clone());
-    let alone_is_right = judge(answer(&single)?).accuracy();
-    let judged = judge(answer(&fused)?);
-    let verdicts = judged.verdicts(f64::from(temperature(head, &both)));
+    let labelled =
+        |logits| LabelledLogits::shared(LABELS.len(), logits, truth.clone(), shares.clone());
+    let alone_is_right = labelled(answer(&single)?).accuracy();
+    let predictions = labelled(answer(&fused)?);
+    let verdicts = predictions.verdicts(f64::from(temperature(head, &both)));
     let all_shares: f64 = shares.iter().sum();
     let (mut follows, mut answered, mut answered_right) = (0.0, 0.0, 0.0);
-    for ((verdict, (_, given, share)), said) in verdicts.iter().zip(judged.answers()).zip(&said) {
+    for ((verdict, (_, given, share)), said) in
+        verdicts.iter().zip(predictions.answers()).zip(&said)
+    {
         if verdict.confidence >= f64::from(head.abstain_threshold) {
             answered += share;
             answered_right += if verdict.right { share } else { 0.0 };
@@ -131,13 +121,13 @@ fn misled(
     Ok(Some(Figure {
         answered: Some(answered / all_shares),
         answered_accuracy: Some(answered_right / f64::max(answered, f64::MIN_POSITIVE)),
-        misled: Some(Misled {
+        misled: Some(ModalityConflict {
             wrong: wrong.name().to_owned(),
             follows: follows / all_shares,
             abstained: 1.0 - answered / all_shares,
             alone: alone_is_right,
         }),
-        ..figure_of(&what, &judged, &LABELS)
+        ..Figure::of(&what, &predictions, &LABELS)
     }))
 }
 
@@ -162,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stronger_of_two_wins_and_doubt_abstains() {
+    fn the_more_confident_modality_wins_and_doubt_abstains() {
         let head = HeadEntry {
             file: String::new(),
             sha256: String::new(),
@@ -170,7 +160,7 @@ mod tests {
             temperature: BTreeMap::new(),
             abstain_threshold: 0.55,
         };
-        let mut all = vec![Evidence::new(LABELS.len()); 3];
+        let mut all = vec![LabelledEmbeddings::new(LABELS.len()); 3];
         // Two confident happy faces, one unconfident sad face.
         all[0].push(1, says(1, 6.0));
         all[0].push(1, says(1, 4.0));
@@ -191,14 +181,14 @@ mod tests {
         assert_eq!((face.n, face.accuracy, misled.alone), (3, 0.0, 1.0));
         assert!((misled.follows - 1.0).abs() < 1e-9 && misled.abstained.abs() < 1e-9);
         // Equal evidence leads to abstention.
-        all[1] = Evidence::new(LABELS.len());
+        all[1] = LabelledEmbeddings::new(LABELS.len());
         all[1].push(3, says(3, 4.0));
-        all[0] = Evidence::new(LABELS.len());
+        all[0] = LabelledEmbeddings::new(LABELS.len());
         all[0].push(1, says(1, 4.0));
         let figures = super::figures(&all, &head, &mut sum).unwrap();
         assert!((figures[0].misled.as_ref().unwrap().abstained - 1.0).abs() < 1e-9);
         // No confident face contradicts the voice.
-        all[0] = Evidence::new(LABELS.len());
+        all[0] = LabelledEmbeddings::new(LABELS.len());
         all[0].push(3, says(3, 6.0));
         assert!(super::figures(&all, &head, &mut sum).unwrap().is_empty());
     }

@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::labels::LABELS;
-use crate::train::calibrate::{Judged, largest};
+use crate::train::calibrate::{LabelledLogits, largest};
 use crate::train::data::votes::Votes;
-use crate::train::evaluate::wilson;
+use crate::train::metrics::wilson;
 
 /// Agreement and calibration against annotators' votes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Crowd {
+pub struct AnnotatorAgreement {
     /// Pictures with votes.
     pub n: usize,
     /// Share of annotators who agree with the prediction, averaged over pictures.
@@ -47,7 +47,7 @@ pub struct OfLabel {
 }
 
 /// `logits` with the votes as weighted truth: one row for each label of a picture with votes.
-pub fn judged(logits: &[f32], votes: &[Votes]) -> Judged {
+pub fn vote_predictions(logits: &[f32], votes: &[Votes]) -> LabelledLogits {
     let (mut rows, mut truth, mut shares) = (Vec::new(), Vec::new(), Vec::new());
     for (row, votes) in logits.chunks(LABELS.len()).zip(votes) {
         for (label, share) in votes.shares().into_iter().enumerate() {
@@ -58,17 +58,17 @@ pub fn judged(logits: &[f32], votes: &[Votes]) -> Judged {
             }
         }
     }
-    Judged::shared(LABELS.len(), rows, truth, shares).as_counted()
+    LabelledLogits::shared(LABELS.len(), rows, truth, shares).as_counted()
 }
 
 /// `logits` with the majority label as truth; pictures without one are left out.
-pub fn judged_clear(logits: &[f32], votes: &[Votes]) -> Judged {
+pub fn majority_predictions(logits: &[f32], votes: &[Votes]) -> LabelledLogits {
     let (rows, truth): (Vec<&[f32]>, Vec<usize>) = logits
         .chunks(LABELS.len())
         .zip(votes)
         .filter_map(|(row, votes)| Some((row, votes.first()?)))
         .unzip();
-    Judged::new(LABELS.len(), rows.concat(), truth)
+    LabelledLogits::new(LABELS.len(), rows.concat(), truth)
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
@@ -76,12 +76,17 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
     sum / f64::max(count, 1.0)
 }
 
-impl Crowd {
+impl AnnotatorAgreement {
     /// Metrics of `logits` (`[pictures, labels]`, row-major), divided by `temperature`. Predictions
     /// with a confidence under `threshold` count as abstentions on neutral pictures.
-    pub fn of(logits: &[f32], votes: &[Votes], temperature: f64, threshold: f64) -> Crowd {
-        let all = judged(logits, votes);
-        let clear = judged_clear(logits, votes);
+    pub fn of(
+        logits: &[f32],
+        votes: &[Votes],
+        temperature: f64,
+        threshold: f64,
+    ) -> AnnotatorAgreement {
+        let all = vote_predictions(logits, votes);
+        let clear = majority_predictions(logits, votes);
         let answers: Vec<usize> = logits.chunks(LABELS.len()).map(largest).collect();
         let agreement = |picture: usize| f64::from(votes[picture].shares()[answers[picture]]);
         let confident: Vec<(usize, usize)> = clear
@@ -106,7 +111,7 @@ impl Crowd {
                 of_1000_neutral: 1000.0 * given.count() as f64 / sums[NEUTRAL].max(1.0),
             }
         };
-        Crowd {
+        AnnotatorAgreement {
             n: votes.len(),
             agreement: mean((0..votes.len()).map(agreement)),
             among_themselves: mean(votes.iter().filter_map(Votes::among_themselves)),
@@ -133,7 +138,8 @@ impl Crowd {
             })
             .collect();
         format!(
-            "    annotators (n {}): {:.4} of them agree with the answer, {:.4} with one of themselves; cross-entropy {:.4} (their entropy {:.4}), \
+            "    annotators (n {}): {:.4} of them agree with the answer, {:.4} with one of \
+             themselves; cross-entropy {:.4} (their entropy {:.4}), \
              calibration error {:.3}\n    clear pictures (n {}): {:.4} [{:.4}, {:.4}]; {}",
             self.n,
             self.agreement,
@@ -158,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_held_against_those_who_judged_the_pictures() {
+    fn predictions_are_compared_with_the_annotators() {
         let votes = |counts: [u32; 7]| Votes::new(counts, 0, 0).unwrap();
         let all = [
             votes([10, 0, 0, 0, 0, 0, 0]),
@@ -174,7 +180,7 @@ mod tests {
             row
         };
         let logits = [row(0, 2), row(2, 0), row(1, 0), row(2, 0)].concat();
-        let crowd = Crowd::of(&logits, &all, 1.0, 0.45);
+        let crowd = AnnotatorAgreement::of(&logits, &all, 1.0, 0.45);
         assert_eq!((crowd.n, crowd.clear), (4, 3));
         assert!((crowd.agreement - (1.0 + 0.4 + 1.0 + 0.5) / 4.0).abs() < 1e-6);
         let pairs = (6.0 * 5.0 + 4.0 * 3.0) / 90.0;
@@ -197,7 +203,7 @@ mod tests {
         let sad = &crowd.of_labels[2];
         assert_eq!((sad.n, sad.precision, sad.of_1000_neutral), (0, 0.0, 500.0));
         // Abstentions count for no label.
-        let shy = Crowd::of(&logits, &all, 1.0, 0.9);
+        let shy = AnnotatorAgreement::of(&logits, &all, 1.0, 0.9);
         assert_eq!(shy.of_labels[2].of_1000_neutral, 0.0);
         assert!(
             crowd

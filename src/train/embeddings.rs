@@ -1,4 +1,4 @@
-//! What the head learns from: embeddings of faces and voices, by label.
+//! Training data of the fusion head: embeddings by label.
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -6,19 +6,19 @@ use rand::rngs::StdRng;
 use crate::labels::{LABELS, RAVDESS, label_index};
 use crate::preprocess::{LogMel, normalise};
 use crate::train::augment::{vary_crop, vary_voice};
-use crate::train::data::voices::LabelledClip;
+use crate::train::data::speech_clip::LabelledClip;
 use crate::train::data::{Part, fer};
-use crate::train::finetune::{VoiceRun, encode_faces};
+use crate::train::encoder_runs::{VoiceRun, encode_faces};
 use crate::train::fit::{device, tensor, values};
 use crate::train::net::Encoder;
 use crate::train::prior::log_shares;
 use crate::train::recipe::Recipe;
 use crate::train::samples::{generator, live_windows, milliseconds, random_start};
 
-/// Embeddings by label of the wire: of each item (a picture, a window) one or several views. What
-/// several people disagree about belongs to several labels, to each by a share.
+/// Embeddings by the wire's labels: one or several views of each item (a picture, a window). An
+/// item on which annotators disagree belongs to several labels, with a share of each.
 #[derive(Clone, Debug)]
-pub struct Evidence {
+pub struct LabelledEmbeddings {
     pub(super) dim: usize,
     /// Per item, views of `dim` values.
     items: Vec<Vec<f32>>,
@@ -34,9 +34,9 @@ struct Share {
     until: f64,
 }
 
-impl Evidence {
+impl LabelledEmbeddings {
     pub fn new(dim: usize) -> Self {
-        Evidence {
+        LabelledEmbeddings {
             dim,
             items: Vec::new(),
             by_label: vec![Vec::new(); LABELS.len()],
@@ -90,9 +90,10 @@ impl Evidence {
         self.items.len()
     }
 
-    /// Adds the items of `other`, so that of what is drawn of each label `share` (below 1) is of
-    /// them, however many there are. A label that only one of the two has stays as it is.
-    pub fn join(&mut self, other: Evidence, share: f64) {
+    /// Adds the items of `other`, weighted so that they make up `share` (below 1) of the draws of
+    /// each label, independent of their number. A label that only one of the two has keeps its
+    /// weights.
+    pub fn join(&mut self, other: LabelledEmbeddings, share: f64) {
         assert_eq!(self.dim, other.dim);
         let offset = self.items.len();
         for (of_label, others) in self.by_label.iter_mut().zip(other.by_label) {
@@ -123,7 +124,7 @@ impl Evidence {
     }
 
     /// Every item's first view, row after row.
-    pub(super) fn firsts(&self) -> Vec<f32> {
+    pub(super) fn first_views(&self) -> Vec<f32> {
         self.items
             .iter()
             .flat_map(|item| item[..self.dim].iter().copied())
@@ -137,14 +138,31 @@ impl Evidence {
     }
 }
 
-/// Of each picture its embedding, and in training that of varied views too.
-pub(super) fn face_evidence(
+/// Embeddings of a face and a voice of one person at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EmbeddingPair {
+    /// Place in [`LABELS`].
+    pub label: usize,
+    pub face: Vec<f32>,
+    pub voice: Vec<f32>,
+}
+
+impl EmbeddingPair {
+    /// The embedding of a modality, by its place in
+    /// [`Modality::ALL`](crate::modality::Modality::ALL); `None` for words.
+    pub fn of(&self, modality: usize) -> Option<&Vec<f32>> {
+        [&self.face, &self.voice].get(modality).copied()
+    }
+}
+
+/// The embedding of each picture; in part `Train` those of varied views too.
+pub(super) fn face_embeddings(
     recipe: &Recipe,
     net: &Encoder,
     crops: &[fer::LabelledCrop],
     part: Part,
-) -> anyhow::Result<Evidence> {
-    let mut evidence = Evidence::new(recipe.face.shape.dim);
+) -> anyhow::Result<LabelledEmbeddings> {
+    let mut labelled = LabelledEmbeddings::new(recipe.face.shape.dim);
     let views = if part == Part::Train {
         recipe.head.views
     } else {
@@ -167,26 +185,27 @@ pub(super) fn face_evidence(
             }));
         }
         let (embeddings, _) = encode_faces(net, &inputs, recipe.face.preprocessing.size)?;
-        for (sample, views) in chunk.iter().zip(embeddings.chunks(evidence.dim * views)) {
-            evidence.push_shares(&sample.votes.shares(), views.to_vec());
+        for (sample, views) in chunk.iter().zip(embeddings.chunks(labelled.dim * views)) {
+            labelled.push_shares(&sample.votes.shares(), views.to_vec());
         }
     }
-    Ok(evidence)
+    Ok(labelled)
 }
 
-/// In training varied windows of each clip, each an item of its own; else the windows as the daemon would cut them.
-pub(super) fn voice_evidence(
+/// Part `Train`: varied windows of each clip, an item each. Otherwise the windows as the daemon
+/// cuts them.
+pub(super) fn voice_embeddings(
     recipe: &Recipe,
     net: &Encoder,
     which: VoiceRun,
     part: Part,
-) -> anyhow::Result<Evidence> {
-    let mut evidence = Evidence::new(recipe.voice.shape.dim);
+) -> anyhow::Result<LabelledEmbeddings> {
+    let mut labelled = LabelledEmbeddings::new(recipe.voice.shape.dim);
     let mel = LogMel::new(&recipe.voice.preprocessing);
     let length = milliseconds(recipe.window.length_ms);
     for (index, clip) in which.clips(recipe, part)?.iter().enumerate() {
         if part != Part::Train {
-            clip_evidence(recipe, net, &mel, clip, &mut evidence)?;
+            push_clip(recipe, net, &mel, clip, &mut labelled)?;
             continue;
         }
         let mut rng = generator(recipe.seed + 2, 0, index);
@@ -197,18 +216,18 @@ pub(super) fn voice_evidence(
             })
             .collect();
         let pieces: Vec<&[f32]> = pieces.iter().map(Vec::as_slice).collect();
-        push_pieces(net, &mel, clip, &pieces, &mut evidence)?;
+        push_pieces(net, &mel, clip, &pieces, &mut labelled)?;
     }
-    Ok(evidence)
+    Ok(labelled)
 }
 
-/// The windows of a clip as the daemon would cut them.
-pub(super) fn clip_evidence(
+/// Appends the windows of a clip as the daemon cuts them.
+pub(super) fn push_clip(
     recipe: &Recipe,
     net: &Encoder,
     mel: &LogMel,
     clip: &LabelledClip,
-    evidence: &mut Evidence,
+    labelled: &mut LabelledEmbeddings,
 ) -> anyhow::Result<()> {
     let length = milliseconds(recipe.window.length_ms);
     let (hop, least) = (
@@ -216,9 +235,9 @@ pub(super) fn clip_evidence(
         milliseconds(recipe.voice.preprocessing.min_speech_ms),
     );
     let pieces = live_windows(clip, length, hop, least);
-    // Those early in a recording are shorter: of one length at a time.
+    // Windows early in a recording are shorter, so batches are of one length.
     for alike in pieces.chunk_by(|a, b| a.len() == b.len()) {
-        push_pieces(net, mel, clip, alike, evidence)?;
+        push_pieces(net, mel, clip, alike, labelled)?;
     }
     Ok(())
 }
@@ -229,7 +248,7 @@ fn push_pieces(
     mel: &LogMel,
     clip: &LabelledClip,
     pieces: &[&[f32]],
-    evidence: &mut Evidence,
+    labelled: &mut LabelledEmbeddings,
 ) -> anyhow::Result<()> {
     let label =
         label_index(RAVDESS[clip.emotion]).expect("every emotion of RAVDESS is on the wire");
@@ -237,8 +256,8 @@ fn push_pieces(
     let frames = mel.frames(pieces[0].len());
     let shape = [pieces.len(), 1, spectrograms[0].len() / frames, frames];
     let input = tensor(spectrograms.concat(), shape, &device());
-    for views in values(net.forward(input).0)?.chunks(evidence.dim) {
-        evidence.push(label, views.to_vec());
+    for views in values(net.forward(input).0)?.chunks(labelled.dim) {
+        labelled.push(label, views.to_vec());
     }
     Ok(())
 }

@@ -1,16 +1,19 @@
-//! What of a shard can be believed when work goes on: all but an end that a kill or a power cut has taken.
+//! Recovery of a shard on resume: the end that a kill or a power cut damaged is dropped.
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::writer::SAFE_AFTER_ITEMS;
 use super::{Line, StoreError};
 
-/// How far a shard is to be kept.
+/// Finished items are synced to the disk after so many, so a power cut can take at most these. A
+/// killed process loses none of them.
+pub(super) const SAFE_AFTER_ITEMS: usize = 64;
+
+/// The result of a recovery: the part of a shard that is kept.
 #[derive(Debug)]
-pub(super) struct Mended {
+pub(super) struct Recovered {
     pub done: HashSet<String>,
     pub index_bytes: u64,
     pub row_bytes: u64,
@@ -18,25 +21,27 @@ pub(super) struct Mended {
     pub dropped: usize,
 }
 
-/// A line of the index, where it ends and where its rows begin.
+/// A line of the index, its end and its first row.
 struct Placed {
     line: Line,
     end: usize,
     first_row: u64,
 }
 
-/// Holds the index `text` against `rows`, each row of `dim` values. Lines at the end that cannot be read, whose rows are not wholly there or
-/// are not what was written, are dropped; so is a last line without its end.
+/// Checks the index `text` against `rows`, each row of `dim` values. Lines at the end are dropped
+/// if they cannot be parsed, or if their rows are missing or fail the checksum. A last line without
+/// a newline is dropped too.
 ///
 /// # Errors
-/// Where such a line is followed by a good one: that was no power cut. Rows older than what a power cut can take are left to the reader.
-pub(super) fn mend(
+/// If such a line is followed by a good one: a power cut cannot cause that. Rows older than a power
+/// cut can damage are left to the reader.
+pub(super) fn recover(
     text: &[u8],
     rows: &File,
     rows_path: &Path,
     index_path: &Path,
     dim: usize,
-) -> Result<Mended, StoreError> {
+) -> Result<Recovered, StoreError> {
     let row_bytes = dim as u64 * 4;
     let held = rows.metadata().map_err(StoreError::disk(rows_path))?.len();
     let (mut lines, mut end, mut row, mut broken) = (Vec::new(), 0, 0, None);
@@ -90,7 +95,7 @@ pub(super) fn mend(
         .rev()
         .filter(|(_, placed)| !placed.line.rows.is_empty())
     {
-        // What is older was made safe.
+        // Older rows were synced.
         if good > SAFE_AFTER_ITEMS {
             break;
         }
@@ -107,7 +112,7 @@ pub(super) fn mend(
     }
     let kept = &lines[..keep];
     let row_count = lines.get(keep).map_or(row, |next| next.first_row);
-    Ok(Mended {
+    Ok(Recovered {
         done: kept.iter().map(|placed| placed.line.item.clone()).collect(),
         index_bytes: kept.last().map_or(0, |placed| placed.end) as u64,
         row_bytes: row_count * row_bytes,

@@ -2,18 +2,21 @@
 
 use crate::labels::LABELS;
 use crate::modality::{Modality, Presence};
-use crate::train::calibrate::Judged;
-use crate::train::evidence::Evidence;
+use crate::train::calibrate::LabelledLogits;
+use crate::train::embeddings::{EmbeddingPair, LabelledEmbeddings};
 use crate::train::samples::generator;
 
-use super::{HeadBatch, Pair, empty, only, push_row};
+use super::{HeadBatch, empty, only, push_row};
 
 /// Held-out rows of one subset of modalities, their labels and weights.
 ///
-/// Every item of the leading modality (voice, else face, else words) is joined by label with random
-/// items of the other modalities, `DRAWS` times if anything is random. An item with several labels
-/// has a weighted row for each.
-pub(super) fn held_out(all: &[Evidence], subset: &Presence) -> (HeadBatch, Vec<usize>, Vec<f64>) {
+/// Every item of the leading modality (voice, otherwise face, otherwise words) is joined by label
+/// with random items of the other modalities, `DRAWS` times if anything is random. An item with
+/// several labels has a weighted row for each.
+pub(super) fn held_out(
+    all: &[LabelledEmbeddings],
+    subset: &Presence,
+) -> (HeadBatch, Vec<usize>, Vec<f64>) {
     const DRAWS: usize = 4;
     let leads = [Modality::Voice, Modality::Face, Modality::Text]
         .into_iter()
@@ -43,20 +46,20 @@ pub(super) fn held_out(all: &[Evidence], subset: &Presence) -> (HeadBatch, Vec<u
 }
 
 /// Evaluates one subset with any function from a [`HeadBatch`] to logits.
-pub fn judge(
-    all: &[Evidence],
+pub fn evaluate_subset(
+    all: &[LabelledEmbeddings],
     subset: &Presence,
     answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,
-) -> anyhow::Result<Judged> {
+) -> anyhow::Result<LabelledLogits> {
     let (batch, truth, shares) = held_out(all, subset);
     let logits = answer(&batch)?;
-    Ok(Judged::shared(LABELS.len(), logits, truth, shares))
+    Ok(LabelledLogits::shared(LABELS.len(), logits, truth, shares))
 }
 
 /// Rows of `pairs` for a subset with face and voice; words are joined by label.
 pub(super) fn paired(
-    all: &[Evidence],
-    pairs: &[Pair],
+    all: &[LabelledEmbeddings],
+    pairs: &[EmbeddingPair],
     subset: &Presence,
     answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,
 ) -> anyhow::Result<Vec<f32>> {
@@ -71,16 +74,16 @@ pub(super) fn paired(
     answer(&batch)
 }
 
-/// As [`judge`]; for subsets with face and voice also `pairs`, with the same total weight as the
-/// joined rows.
-pub(super) fn judge_paired(
-    all: &[Evidence],
-    pairs: &[Pair],
+/// As [`evaluate_subset`]; for subsets with face and voice also `pairs`, with the same total weight
+/// as the joined rows.
+pub(super) fn evaluate_with_pairs(
+    all: &[LabelledEmbeddings],
+    pairs: &[EmbeddingPair],
     subset: &Presence,
     answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,
-) -> anyhow::Result<Judged> {
+) -> anyhow::Result<LabelledLogits> {
     if pairs.is_empty() || !(subset.face && subset.voice) {
-        return judge(all, subset, answer);
+        return evaluate_subset(all, subset, answer);
     }
     let (batch, mut truth, mut shares) = held_out(all, subset);
     let mut logits = answer(&batch)?;
@@ -88,12 +91,12 @@ pub(super) fn judge_paired(
     let each = shares.iter().sum::<f64>() / pairs.len() as f64;
     truth.extend(pairs.iter().map(|pair| pair.label));
     shares.extend(pairs.iter().map(|_| each));
-    Ok(Judged::shared(LABELS.len(), logits, truth, shares))
+    Ok(LabelledLogits::shared(LABELS.len(), logits, truth, shares))
 }
 
 /// Logits of one modality's items alone, row-major.
 pub fn alone(
-    all: &[Evidence],
+    all: &[LabelledEmbeddings],
     modality: Modality,
     answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,
 ) -> anyhow::Result<Vec<f32>> {
@@ -102,7 +105,7 @@ pub fn alone(
         .iter()
         .position(|m| *m == modality)
         .expect("it is one of them");
-    for row in all[lead].firsts().chunks(all[lead].dim) {
+    for row in all[lead].first_views().chunks(all[lead].dim) {
         push_row(&mut batch, all, &only(modality), |_| row.to_vec());
     }
     answer(&batch)

@@ -1,0 +1,27 @@
+//! The runs of the face and voice encoders: their folders, their settings, their trained weights.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use crate::manifest::hex_sha256;
+use crate::train::recipe::Recipe;
+
+mod face;
+mod voice;
+
+pub use face::{encode_faces, face_part, face_parts, face_run, generation, load_face};
+pub use voice::{VoiceRun, clip_logits, load_voice, voice_run};
+
+/// The folder of a part's checkpoints.
+pub fn run_folder(recipe: &Recipe, part: &str) -> PathBuf {
+    recipe.runs.join(&recipe.name).join(part)
+}
+
+/// Hash of a run's weights. Results that were derived from these weights are bound to it.
+pub fn weights_sha256(folder: &Path) -> anyhow::Result<String> {
+    let path = folder.join("best.bpk");
+    Ok(hex_sha256(&std::fs::read(&path).with_context(|| {
+        format!("{} cannot be read", path.display())
+    })?))
+}

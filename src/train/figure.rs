@@ -1,0 +1,213 @@
+//! One measured row of a bundle's evaluation: accuracy, recalls, confusion matrix, calibration.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::train::annotators::AnnotatorAgreement;
+use crate::train::calibrate::LabelledLogits;
+use crate::train::confusion::ConfusionMatrix;
+use crate::train::metrics::wilson;
+
+/// One measured row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    pub what: String,
+    pub n: usize,
+    pub classes: usize,
+    pub accuracy: f64,
+    /// Wilson's interval of the accuracy, 95 %, as if rows were independent.
+    pub interval: [f64; 2],
+    /// Mean of the classes' recalls.
+    pub recall: f64,
+    /// Recall of each class by name, with Wilson's interval.
+    pub recalls: BTreeMap<String, (f64, [f64; 2])>,
+    /// Subgroup accuracy.
+    pub conditions: Vec<Subgroup>,
+    /// Faces only: agreement with the pictures' annotators.
+    pub crowd: Option<AnnotatorAgreement>,
+    /// Fused predictions only: effect of a modality that is wrong and confident.
+    pub misled: Option<ModalityConflict>,
+    #[serde(skip)]
+    pub confusion: ConfusionMatrix,
+    /// F1 weighted by class counts, where published results use it.
+    pub weighted_f1: Option<f64>,
+    /// Expected calibration error at the bundle's temperature, and share of answers that are not
+    /// abstained; where the head answers.
+    pub calibration_error: Option<f64>,
+    /// Expected calibration error by chance alone: that of so few rows if every confidence were
+    /// exact.
+    pub chance_error: Option<f64>,
+    pub answered: Option<f64>,
+    /// Accuracy among the rows without abstention.
+    pub answered_accuracy: Option<f64>,
+}
+
+/// Accuracy under one condition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Subgroup {
+    pub what: String,
+    pub n: usize,
+    pub accuracy: f64,
+    /// Wilson's, 95 %.
+    pub interval: [f64; 2],
+}
+
+impl Subgroup {
+    pub fn new(what: &str, right: &[bool]) -> Subgroup {
+        let accuracy = right.iter().filter(|r| **r).count() as f64 / right.len().max(1) as f64;
+        Subgroup {
+            what: what.to_owned(),
+            n: right.len(),
+            accuracy,
+            interval: wilson(accuracy, right.len()),
+        }
+    }
+}
+
+/// Metrics on rows where one modality alone predicts a wrong label with confidence
+/// [`SURE`](crate::train::conflict::SURE) or more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModalityConflict {
+    /// The modality that is wrong.
+    pub wrong: String,
+    /// Shares of rows where the fused prediction follows the wrong modality, and of abstentions.
+    pub follows: f64,
+    pub abstained: f64,
+    /// Accuracy of the other modality alone on the same rows.
+    pub alone: f64,
+}
+
+impl Figure {
+    /// Accuracy and recalls of `predictions`; `names` are the classes. The other fields are empty.
+    pub fn of(what: &str, predictions: &LabelledLogits, names: &[&str]) -> Figure {
+        let recalls = (predictions.recalls().into_iter().zip(predictions.sums()))
+            .zip(names)
+            .filter_map(|((recall, sum), name)| {
+                let interval = wilson(recall?, sum.round() as usize);
+                Some((name.to_string(), (recall?, interval)))
+            });
+        Figure {
+            what: what.to_owned(),
+            n: predictions.count(),
+            classes: names.len(),
+            accuracy: predictions.accuracy(),
+            interval: wilson(predictions.accuracy(), predictions.count()),
+            recall: predictions.recall(),
+            recalls: recalls.collect(),
+            conditions: Vec::new(),
+            crowd: None,
+            misled: None,
+            confusion: ConfusionMatrix::of(predictions, names),
+            weighted_f1: None,
+            calibration_error: None,
+            chance_error: None,
+            answered: None,
+            answered_accuracy: None,
+        }
+    }
+
+    /// Prints it as text to standard output.
+    pub fn print(&self) {
+        println!(
+            "{}: n {}, {} classes: accuracy {:.4} [{:.4}, {:.4}], mean recall {:.4}",
+            self.what,
+            self.n,
+            self.classes,
+            self.accuracy,
+            self.interval[0],
+            self.interval[1],
+            self.recall
+        );
+        if let Some(f1) = self.weighted_f1 {
+            println!("    weighted F1 {f1:.4}");
+        }
+        println!(
+            "    {}",
+            self.recalls
+                .iter()
+                .map(|(name, (recall, _))| format!("{name} {recall:.2}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
+        if let Some(crowd) = &self.crowd {
+            println!("{}", crowd.sentences());
+        }
+        for condition in &self.conditions {
+            let [low, high] = condition.interval;
+            println!(
+                "    {}: n {}, accuracy {:.4} [{low:.4}, {high:.4}]",
+                condition.what, condition.n, condition.accuracy
+            );
+        }
+        if let (Some(error), Some(answered), Some(accuracy)) = (
+            self.calibration_error,
+            self.answered,
+            self.answered_accuracy,
+        ) {
+            println!(
+                "    calibration error {error:.3} (by chance alone {:.3}); answers {:.1} %, of \
+                 those right {accuracy:.4}",
+                self.chance_error.unwrap_or(f64::NAN),
+                answered * 100.0
+            );
+        }
+        if let Some(misled) = &self.misled {
+            println!(
+                "    the {} is wrong: {:.1} % follow it, {:.1} % are abstained from; without it \
+                 {:.4} are right",
+                misled.wrong,
+                misled.follows * 100.0,
+                misled.abstained * 100.0,
+                misled.alone
+            );
+        }
+    }
+
+    /// Adds the calibration error at `temperature`, and the share of rows with a confidence of at
+    /// least `threshold`.
+    pub fn with_confidence(
+        mut self,
+        predictions: &LabelledLogits,
+        temperature: f64,
+        threshold: f64,
+    ) -> Figure {
+        // Summed weights of rows without abstention: all, and correct ones.
+        let (mut answered, mut right) = (0.0, 0.0);
+        for (verdict, (.., share)) in predictions
+            .verdicts(temperature)
+            .iter()
+            .zip(predictions.answers())
+        {
+            if verdict.confidence >= threshold {
+                answered += share;
+                right += if verdict.right { share } else { 0.0 };
+            }
+        }
+        self.calibration_error = Some(predictions.calibration_error(temperature));
+        self.chance_error = Some(predictions.chance_error(temperature));
+        self.answered = Some(answered / predictions.count().max(1) as f64);
+        self.answered_accuracy = Some(right / f64::max(answered, 1.0));
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_is_read_back_from_json_without_its_confusion_matrix() {
+        let logits = vec![2.0, 0.0, 0.0, 1.0, 3.0, 0.5];
+        let predictions = LabelledLogits::new(2, logits, vec![0, 1, 1]);
+        let written = Figure::of("three rows", &predictions, &["happy", "sad"]);
+        let json = serde_json::to_string(&written).unwrap();
+        let read: Figure = serde_json::from_str(&json).unwrap();
+        assert_eq!(read.confusion, ConfusionMatrix::default());
+        let expected = Figure {
+            confusion: ConfusionMatrix::default(),
+            ..written
+        };
+        assert_eq!(read, expected);
+    }
+}

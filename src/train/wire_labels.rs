@@ -1,0 +1,50 @@
+//! RAVDESS's eight classes mapped to the wire's labels.
+
+use crate::labels::{LABELS, RAVDESS, label_index};
+use crate::train::calibrate::LabelledLogits;
+use crate::train::data::speech_clip::{Corpus, LabelledClip};
+
+/// Clip logits over RAVDESS's classes, or over the wire's labels for a corpus without some of them.
+pub fn clip_predictions(
+    corpus: Corpus,
+    logits: Vec<f32>,
+    clips: &[LabelledClip],
+) -> LabelledLogits {
+    let emotions = clips.iter().map(|clip| clip.emotion);
+    match corpus {
+        Corpus::Ravdess => LabelledLogits::new(RAVDESS.len(), logits, emotions.collect()),
+        Corpus::Nemo => {
+            let rows = logits.chunks(RAVDESS.len()).flat_map(on_the_wire);
+            LabelledLogits::new(LABELS.len(), rows.collect(), emotions.map(wire).collect())
+        }
+    }
+}
+
+/// RAVDESS's emotion as the wire has it.
+pub fn wire(emotion: usize) -> usize {
+    label_index(RAVDESS[emotion]).expect("every emotion of RAVDESS is on the wire")
+}
+
+/// Logits of the wire's labels: the log-sum-exp over the RAVDESS classes of each.
+pub fn on_the_wire(row: &[f32]) -> [f32; LABELS.len()] {
+    let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut odds = [0.0f32; LABELS.len()];
+    for (emotion, logit) in row.iter().enumerate() {
+        odds[wire(emotion)] += (logit - highest).exp();
+    }
+    odds.map(|odds| odds.max(f32::MIN_POSITIVE).ln())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calm_and_neutral_are_one_label_on_the_wire() {
+        let odds = [1.0f32, 2.0, 4.0, 1.0, 1.0, 1.0, 1.0, 8.0];
+        let row = on_the_wire(&odds.map(f32::ln)).map(f32::exp);
+        for (found, expected) in row.iter().zip([3.0, 4.0, 1.0, 1.0, 1.0, 1.0, 8.0]) {
+            assert!((found * 8.0 - expected).abs() < 1e-5, "{row:?}");
+        }
+    }
+}
