@@ -74,7 +74,7 @@ test: setup-test ## set up and run every test: the daemon's, then the trainer's
 test-sherpa: setup-test ## the tests of [speech] transcriber = "sherpa:<folder>"
 	@$(MAKE) --no-print-directory build FEATURES=sherpa
 	$(CARGO) test --release --features sherpa --lib transcribe
-	$(CARGO) test --release --features sherpa --test it words
+	$(CARGO) test --release --features sherpa --test it transcripts
 
 conformance: ## RFC 6455 on raw sockets: the cases of Autobahn's suite, and mutated frames
 	$(CARGO) test --release --test it -- protocol::conformance protocol::mutations
