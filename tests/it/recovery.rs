@@ -43,7 +43,7 @@ fn a_network_camera_is_lost_and_recovers() {
     let server = Server::start(port);
     eventually(
         "ready once the camera is there",
-        HEALED + Duration::from_secs(1),
+        RECOVERED + Duration::from_secs(1),
         || ready(&daemon),
     );
     let address = daemon.address.clone();
