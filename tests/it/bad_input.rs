@@ -114,7 +114,7 @@ fn a_truncated_recording_gives_its_events_and_then_exit_1() {
     }
     assert!(
         cut_files > 0,
-        "the material holds a recording whose index stands first"
+        "the material has a recording with a leading index"
     );
 }
 

@@ -44,11 +44,11 @@ fn run(script: &str, server: &Server, ring: &Ring, more: &[&str]) -> Output {
     }
     let _ = child.kill();
     let output = child.wait_with_output().expect("a child");
-    let said = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
         "{script} failed (it needs the Python package `websockets`, which `make test` puts into \
-         .deps/python):\n{said}"
+         .deps/python):\n{printed}"
     );
     output
 }

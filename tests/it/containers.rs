@@ -253,7 +253,7 @@ fn a_photo_is_rotated_by_its_orientation_and_a_truncated_one_is_an_error() {
     let cut = write(folder.path(), "cut.jpg", &plain[..plain.len() / 2]);
     let failed =
         play(&cut, Pace::Offline).map_or_else(|_| true, |decoded| decoded.outcome.is_err());
-    assert!(failed, "a cut picture is no whole one");
+    assert!(failed, "a truncated picture is an error");
     let heif = write(
         folder.path(),
         "a.heic",

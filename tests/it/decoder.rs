@@ -98,13 +98,14 @@ fn an_undecodable_recording_ends_alone() {
     // The crash depends on timing, hence several runs.
     for _ in 0..4 {
         let output = expressd(&["replay", broken.to_str().unwrap(), "--jsonl", "-"]);
-        let said = stderr(&output);
-        assert_eq!(output.status.code(), Some(1), "{said}");
+        let printed = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{printed}");
         assert!(
-            said.contains("b.mkv cannot be decoded: its decoder (avdec_ffv1) gives a pixel format"),
-            "{said}"
+            printed
+                .contains("b.mkv cannot be decoded: its decoder (avdec_ffv1) gives a pixel format"),
+            "{printed}"
         );
-        assert!(!said.contains("CRITICAL"), "{said}");
+        assert!(!printed.contains("CRITICAL"), "{printed}");
     }
     let output = expressd(&["replay", folder.path().to_str().unwrap(), "--jsonl", "-"]);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
@@ -133,7 +134,7 @@ fn a_decoder_crash_is_an_error_after_the_decoded_events() {
     .spawn()
     .unwrap();
     let (mut out, mut lines) = (child.stdout.take().unwrap(), Vec::new());
-    let mut said = child.stderr.take().unwrap();
+    let mut printed = child.stderr.take().unwrap();
     // Some seconds are decoded at this point.
     let process = decoder(child.id());
     eventually("work of the decoder", Duration::from_secs(60), || {
@@ -142,7 +143,7 @@ fn a_decoder_crash_is_an_error_after_the_decoded_events() {
     crash(process);
     std::io::Read::read_to_end(&mut out, &mut lines).unwrap();
     let mut text = String::new();
-    std::io::Read::read_to_string(&mut said, &mut text).unwrap();
+    std::io::Read::read_to_string(&mut printed, &mut text).unwrap();
     let status = wait(&mut child, Duration::from_secs(30));
     assert_eq!(status.code(), Some(1), "{text}");
     assert!(text.contains("crashed (SIGSEGV) after"), "{text}");

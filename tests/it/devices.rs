@@ -320,18 +320,26 @@ fn doctor_and_devices_print_no_library_messages() {
     let none = ["--set", "video.source=none", "--set", "audio.source=none"];
     let port = ["--set", "serve.listen=127.0.0.1:0"];
     let doctor = expressd(&[&["doctor"], &none[..], &port[..]].concat());
-    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
-    assert_eq!(doctor.status.code(), Some(0), "{said}{}", stderr(&doctor));
+    let printed = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert_eq!(
+        doctor.status.code(),
+        Some(0),
+        "{printed}{}",
+        stderr(&doctor)
+    );
     assert_eq!(stderr(&doctor), "");
     assert!(
-        said.lines().all(|line| line.starts_with("ok       ")),
-        "{said}"
+        printed.lines().all(|line| line.starts_with("ok       ")),
+        "{printed}"
     );
     let absent = "audio.source=alsa:hw:CARD=none_such";
     let doctor = expressd(&[&["doctor", "--set", absent], &none[..2], &port[..]].concat());
-    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
-    assert_eq!(doctor.status.code(), Some(1), "{said}");
-    assert!(said.contains("failure  microphone: there is no "), "{said}");
+    let printed = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert_eq!(doctor.status.code(), Some(1), "{printed}");
+    assert!(
+        printed.contains("failure  microphone: there is no "),
+        "{printed}"
+    );
     let errors = stderr(&doctor);
     assert_eq!(errors.lines().count(), 1, "{errors}");
     let listed = expressd(&["devices"]);

@@ -170,7 +170,7 @@ impl Daemon {
 pub fn wait(child: &mut Child, timeout: Duration) -> ExitStatus {
     let until = Instant::now() + timeout;
     loop {
-        if let Some(status) = child.try_wait().expect("the child is ours") {
+        if let Some(status) = child.try_wait().expect("the child process is running") {
             return status;
         }
         assert!(Instant::now() < until, "still running after {timeout:?}");

@@ -27,15 +27,15 @@ fn systemd_accepts_the_unit() {
         .output();
     let verified =
         verified.expect("systemd-analyze starts (package systemd; `make test` installs it)");
-    let said = String::from_utf8_lossy(&verified.stderr);
+    let printed = String::from_utf8_lossy(&verified.stderr);
     // Messages about other units of this machine are ignored.
-    let about_ours: Vec<&str> = said
+    let about_ours: Vec<&str> = printed
         .lines()
         .filter(|line| line.contains("expressd"))
         .collect();
     assert!(
         verified.status.success() && about_ours.is_empty(),
-        "{}\n{said}",
+        "{}\n{printed}",
         verified.status
     );
 }
@@ -51,8 +51,9 @@ fn the_unit_exposes_no_more_than_it_has_to() {
         .arg(&unit)
         .output()
         .expect("systemd-analyze starts (package systemd; `make test` installs it)");
-    let said = String::from_utf8_lossy(&[measured.stdout, measured.stderr].concat()).into_owned();
-    assert!(measured.status.success(), "more than 1.9: {said}");
+    let printed =
+        String::from_utf8_lossy(&[measured.stdout, measured.stderr].concat()).into_owned();
+    assert!(measured.status.success(), "more than 1.9: {printed}");
 }
 
 #[test]

@@ -311,12 +311,13 @@ fn a_sherpa_model_transcribes_and_disturbs_no_other_graph() {
         "--set",
         "speech.transcriber=sherpa:tests/sherpa/nemo-ctc",
     ]);
-    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    let printed = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert!(
-        said.lines()
+        printed
+            .lines()
             .any(|line| line.starts_with("ok       transcriber: sherpa:")
                 && line.ends_with("opens with its model")),
-        "{said}"
+        "{printed}"
     );
     let (code, _, errors) = replay(
         &demo(),
@@ -404,12 +405,13 @@ fn a_missing_transcriber_is_named_with_its_set_up_command() {
         stderr(&output)
     );
     let doctor = without(&["doctor", "--set", "speech.transcriber=pocketsphinx"]);
-    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    let printed = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert!(
-        said.lines()
+        printed
+            .lines()
             .any(|line| line.starts_with("failure  transcriber: ")
                 && line.contains("make setup-words")),
-        "{said}"
+        "{printed}"
     );
     let doctor = without(&["doctor"]);
     assert!(String::from_utf8_lossy(&doctor.stdout).contains("ok       transcriber: none"));

@@ -25,7 +25,7 @@ const OF_LOOKUPS: [&str; 4] = [
     "/etc/gai.conf",
 ];
 
-/// Folders of a user who has never run the daemon.
+/// Fresh home and XDG folders, as before the first run of the daemon.
 struct FreshUser {
     folder: tempfile::TempDir,
 }
@@ -90,10 +90,10 @@ impl FreshUser {
         let output = command
             .output()
             .expect("strace starts (`make test` installs it)");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
-            !said.contains("PTRACE") && !said.contains("strace:"),
-            "{said}"
+            !printed.contains("PTRACE") && !printed.contains("strace:"),
+            "{printed}"
         );
         output
     }
@@ -182,8 +182,8 @@ fn the_daemon_opens_no_connection_and_writes_no_unrequested_file() {
         .arg("--replay")
         .arg(demo());
     let output = user.run(command);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{}: {said}", output.status);
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{}: {printed}", output.status);
     let deviations = user.deviations(&[&requested]);
     assert!(deviations.is_empty(), "{deviations:#?}");
     let files = user.files();

@@ -319,7 +319,7 @@ fn an_event_that_is_too_large_is_reported_as_dropped_and_closes_nothing() {
         assert_eq!(
             some.seqs(2).await,
             [1, 3],
-            "who does not want it loses nothing"
+            "a client without a subscription to it loses nothing"
         );
         all.silent().await;
         let counters = stage.server_state.metrics().counters();

@@ -183,11 +183,11 @@ fn metrics_have_the_accepted_format_and_pass_promtool() {
         std::io::Write::write_all(&mut input, text.as_bytes()).expect("written");
         drop(input);
         let output = child.wait_with_output().expect("it ends");
-        let said = [output.stdout, output.stderr].concat();
+        let printed = [output.stdout, output.stderr].concat();
         assert!(
-            output.status.success() && said.is_empty(),
+            output.status.success() && printed.is_empty(),
             "{}",
-            String::from_utf8_lossy(&said)
+            String::from_utf8_lossy(&printed)
         );
     });
 }
