@@ -147,7 +147,7 @@ impl Tree {
     /// name is re-exported from.
     fn follow(
         &self,
-        from: &ModulePath,
+        from: &[String],
         path: &[String],
         reexports: usize,
         imported: &mut BTreeSet<ModulePath>,
@@ -155,11 +155,11 @@ impl Tree {
         let Some(first) = path.first() else { return };
         let (mut at, rest) = match first.as_str() {
             "crate" => (ModulePath::new(), &path[1..]),
-            "self" => (from.clone(), &path[1..]),
+            "self" => (from.to_vec(), &path[1..]),
             "super" if from.is_empty() => return,
             "super" => (from[..from.len() - 1].to_vec(), &path[1..]),
-            name if self.modules.contains_key(&child(from, name)) => (from.clone(), path),
-            name if self.uses(from, name).is_some() => (from.clone(), path),
+            name if self.modules.contains_key(&child(from, name)) => (from.to_vec(), path),
+            name if self.uses(from, name).is_some() => (from.to_vec(), path),
             _ => return,
         };
         for (position, name) in rest.iter().enumerate() {
@@ -178,7 +178,7 @@ impl Tree {
         imported.insert(at);
     }
 
-    fn uses(&self, module: &ModulePath, name: &str) -> Option<&[String]> {
+    fn uses(&self, module: &[String], name: &str) -> Option<&[String]> {
         let uses = &self.modules.get(module)?.code.uses;
         uses.get(name).map(Vec::as_slice)
     }
