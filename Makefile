@@ -1,13 +1,13 @@
-# The commands people type. `make` alone lists them.
+# The project's commands. `make` alone lists them.
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-test setup-import setup-words gpu run build trainer test test-sherpa conformance lint bench demo install
 
-# cargo on the PATH, else where rustup puts it.
+# cargo on the PATH, else in rustup's default folder.
 CARGO ?= $(shell command -v cargo || ls $(HOME)/.cargo/bin/cargo /usr/local/cargo/bin/cargo 2>/dev/null | head -n 1 | grep . || echo cargo)
 export CARGO
 # Arguments for `expressd run`, `expressd bench`.
 ARGS ?=
-# What `make bench` replays.
+# The recording for `make bench`.
 REPLAY ?= config/demo/demo.mp4
 COMMA := ,
 PREFIX ?= /usr/local
@@ -17,13 +17,13 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -e 's/:[^#]*## /\t/' | awk -F '\t' '{ printf "  make %-13s %s\n", $$1, $$2 }'
 
-setup: ## install what building and running needs
+setup: ## install the dependencies of building and running
 	@sh config/setup/setup.sh run
 
 setup-test:
 	@sh config/setup/setup.sh test
 
-setup-import: ## fetch other people's weights, for `expressd-train import`
+setup-import: ## fetch third-party weights, for `expressd-train import`
 	@sh config/setup/setup.sh import
 
 setup-words: ## fetch and build PocketSphinx, for [speech] transcriber = "pocketsphinx"
@@ -32,10 +32,11 @@ setup-words: ## fetch and build PocketSphinx, for [speech] transcriber = "pocket
 gpu: ## fetch ONNX Runtime for NVIDIA's GPUs (1.4 GB, once): "auto" then uses one
 	@sh config/setup/setup.sh gpu
 
-# Further features, separated by commas: sherpa of the daemon; train-torch, train-vulkan, train-cuda of the trainer.
+# Further features, separated by commas. Daemon: sherpa. Trainer: train-torch, train-vulkan,
+# train-cuda.
 FEATURES ?=
 DAEMON_FEATURES = $(if $(findstring sherpa,$(FEATURES)),--features sherpa)
-# What the crate of sherpa-onnx links.
+# The library that the crate of sherpa-onnx links.
 SHERPA_HERE = $(CURDIR)/.deps/sherpa
 export SHERPA_ONNX_LIB_DIR ?= $(SHERPA_HERE)
 
@@ -43,15 +44,16 @@ run: setup ## set up, build, start the daemon: make run ARGS="--replay FILE"
 	@$(MAKE) --no-print-directory build
 	@exec $(CARGO) run --release --quiet $(DAEMON_FEATURES) --bin expressd -- run --demonstration $(ARGS)
 
-build: ## build the daemon, and make what its bundle does not carry; FEATURES=sherpa
+build: ## build the daemon and its bundle's generated files; FEATURES=sherpa
 	$(if $(DAEMON_FEATURES),@test "$(SHERPA_ONNX_LIB_DIR)" != "$(SHERPA_HERE)" || sh config/setup/setup.sh sherpa)
 	$(CARGO) build --release $(DAEMON_FEATURES) --bin expressd
 	$(CARGO) run --release --quiet $(DAEMON_FEATURES) --bin expressd -- prepare
 
 TORCH = $(findstring train-torch,$(FEATURES))
-# LIBTORCH, or LIBTORCH_USE_PYTORCH=1 in a virtual environment with torch 2.9.0, takes another LibTorch: one that has CUDA.
+# LIBTORCH, or LIBTORCH_USE_PYTORCH=1 in a virtual environment with torch 2.9.0, selects another
+# LibTorch, for example one with CUDA.
 export LIBTORCH ?= $(if $(LIBTORCH_USE_PYTORCH),,$(CURDIR)/.deps/libtorch)
-# Where the built trainer finds it.
+# The built trainer's search path for LibTorch.
 TORCH_ROOT = $(or $(LIBTORCH),$(shell python3 -c 'import os, torch; print(os.path.dirname(torch.__file__))'))
 
 trainer: setup ## build expressd-train (Burn: ten minutes on two cores) and the daemon; FEATURES=train-torch, train-vulkan, train-cuda
@@ -59,9 +61,10 @@ trainer: setup ## build expressd-train (Burn: ten minutes on two cores) and the 
 	$(if $(TORCH),@test "$(LIBTORCH)" != "$(CURDIR)/.deps/libtorch" || sh config/setup/setup.sh torch)
 	$(CARGO) rustc --release --no-default-features --features train,capture,$(FEATURES) --bin expressd-train -- $(if $(TORCH),-C link-arg=-Wl$(COMMA)-rpath$(COMMA)$(TORCH_ROOT)/lib)
 
-# The Python client's package, for a test.
+# The Python client's package, for the client tests.
 test: export PYTHONPATH = $(CURDIR)/.deps/python
-# Tests that lack what they need write themselves down there; with EXPRESSD_REQUIRE_MATERIAL set, `make test` fails by them.
+# Tests with missing requirements append their names to this list. With EXPRESSD_REQUIRE_MATERIAL
+# set, they make `make test` fail.
 test: export EXPRESSD_TESTS_NOT_RUN = $(abspath $(TARGET_DIR))/tests-not-run.txt
 test: setup-test ## set up and run every test: the daemon's, then the trainer's
 	@$(MAKE) --no-print-directory build
@@ -74,12 +77,12 @@ test: setup-test ## set up and run every test: the daemon's, then the trainer's
 test-sherpa: setup-test ## the tests of [speech] transcriber = "sherpa:<folder>"
 	@$(MAKE) --no-print-directory build FEATURES=sherpa
 	$(CARGO) test --release --features sherpa --lib transcribe
-	$(CARGO) test --release --features sherpa --test it words
+	$(CARGO) test --release --features sherpa --test it transcripts
 
 conformance: ## RFC 6455 on raw sockets: the cases of Autobahn's suite, and mutated frames
 	$(CARGO) test --release --test it -- protocol::conformance protocol::mutations
 
-lint: ## formatting and lints, as strict as they get
+lint: ## formatting and lints, warnings denied
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	$(CARGO) clippy --release --no-default-features --features train,capture --all-targets -- -D warnings
@@ -88,7 +91,7 @@ bench: setup ## the tables of tests/bench/README.md: make bench REPLAY=FILE ARGS
 	@$(MAKE) --no-print-directory build
 	@exec $(CARGO) run --release --quiet --bin expressd -- bench --replay $(REPLAY) $(ARGS)
 
-demo: ## make the demonstration recording again
+demo: ## generate the demonstration recording
 	@sh config/setup/setup.sh demo
 	/usr/bin/python3 config/demo/make_demo.py config/demo/demo.mp4
 

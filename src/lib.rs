@@ -1,50 +1,55 @@
 //! # expressd: a real-time expression sensor
 //!
 //! Camera and microphone in, expression events out. This page is the map. The reasons and rules are
-//! in [`architecture`], what clients see in [`event::protocol`], what the trainer implements in
+//! in [`architecture`], the wire protocol in [`event::protocol`], the trainer's method in
 //! `train::method`.
 //!
-//! Where things are made and where additions go:
+//! Responsibilities of the modules, and the places of additions:
 //!
-//! | what | where |
+//! | step | module |
 //! |---|---|
 //! | a frame's or a block's stamp | [`capture`] (`delivery.rs`), by [`time::ClockMap`] |
-//! | which frames the detector sees, which faces are tracked | `session/vision.rs`, [`face`] |
+//! | choice of frames for the detector, face tracks | `session/vision.rs`, [`face`] |
 //! | faces and sound become a clip | [`align`] |
 //! | a clip becomes scores | [`recognize`] |
 //! | a result becomes an event | `session/events.rs`, [`event`] |
 //! | the threads, and commands to a running session | [`runtime`] |
-//! | which sources are opened, status, systemd | [`daemon`] |
+//! | opening of sources, status, systemd | [`daemon`] |
 //!
-//! One session: [`session`] is the pipeline without threads, sockets or clocks; [`runtime`] gives
-//! its stages threads (live and in a replay); extraction drives it on the calling thread.
+//! [`session`] is the pipeline without threads, sockets or clocks. [`runtime`] runs its stages on
+//! threads, live and in a replay. Extraction drives it on the calling thread.
 //!
 //! ```text
 //! camera / file / rtsp                        microphone / file
-//!   │ GStreamer streaming thread; recordings    │ cpal callback: stamp, copy into the ring; never block, allocate or log
-//!   │ in a decoder process, by shared memory    │
+//!   │ GStreamer streaming thread; recordings    │ cpal callback: stamp, copy into the ring;
+//!   │ in a decoder process, by shared memory    │ never block, allocate or log
 //!   ▼ lane frames                               ▼ ringbuf (SPSC; full → drop newest, count)
 //!  thread "faces": track every frame,          thread "speech": voice activity, turns
-//!    align, crop; "detect" beside it: late       │ "transcribe" beside it: words of turns, where
-//!    when live, read ahead when replaying        │ wanted; live nothing waits for them
+//!    align, crop; "detect" beside it: late       │ "transcribe" beside it: words of turns, if
+//!    when live, read ahead when replaying        │ enabled; live, no stage waits for it
 //!   ▼ lane faces                                ▼ lane audio
 //!         └───────────► thread "align": Aligner, one timeline, canonical order ◄─┘
 //!                               ▼ Schedule: a slot per subject (latest wins live, block when replaying)
 //!                        thread "infer": owns every encoder Graph; Clip → Recognition;
-//!                          "text" beside it, live: words, for which nothing waits long
+//!                          "text" beside it, live: words; the wait for it is bounded
 //!                               ▼ hub: ring of typed events, each serialised once; publishing
 //!                               never waits
 //!              thread "serve": tokio          sinks: "jsonl", "terminal", a thread each
 //! ```
 //!
-//! Nothing downstream can slow capture. Staleness is the enemy when live, loss when replaying: that one difference is [`lane::WhenFull`].
+//! No later stage can slow capture. A full lane drops its oldest item when live, so that results
+//! stay current. In a replay it blocks, so that nothing is lost. [`lane::WhenFull`] is this choice.
 //!
-//! Three sources of truth that do not overlap: the *configuration* says where (devices, port, budgets), the bundle's *manifest* says
-//! what (everything that changes a number the model sees), the *command line* says which (verb, paths).
+//! Settings come from three places that do not overlap. The *configuration* has devices, port and
+//! budgets. The bundle's *manifest* has everything that changes a number of the model's input. The
+//! *command line* has the verb and paths.
 //!
-//! Invariants: only [`time`] reads the system's clock, only `capture` makes stamps; [`align`],
-//! [`schedule`], [`clip`] and [`session`] know no thread, no clock and no socket; tokio stays in
-//! `serve` and inside single sinks; nothing but [`event`] is serialised for clients.
+//! Invariants:
+//! * Only [`time`] reads the system's clock, and only `capture` makes stamps.
+//! * [`align`], [`schedule`], [`clip`] and [`session`] use no thread, clock or socket.
+//! * tokio is used in `serve` and inside single sinks only.
+//! * Only types of [`event`] are serialised for clients.
+//! * Sibling modules do not import each other in a cycle.
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Names the tests that did not run, out of the list that they wrote themselves into. Fails where EXPRESSD_REQUIRE_MATERIAL is set and one of
-# them lacked what set-up or the material has.
+# Prints the tests that did not run, from the list that they append to. Fails if
+# EXPRESSD_REQUIRE_MATERIAL is set and a test lacked something that set-up or the material has.
 set -eu
 list=$(sort -u "$1")
 printf '%s\n' "$list"

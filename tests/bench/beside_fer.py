@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
-"""The default bundle's face encoder beside `fer` (mini-Xception, PyPI), in one run: accuracy on FER2013's PublicTest by its own labels and by the first choice
-of FER+'s ten annotators, cross-entropy of the scores to the annotators' votes and their agreement with the answers, and time for a face. Each of all
-pictures, and of those of which Training has no copy: `fer` learnt from Training, too.
+"""Compares the default bundle's face encoder with `fer` (mini-Xception, PyPI) in one run.
 
-In an environment of its own, never part of `make test`:
+On FER2013's PublicTest: accuracy by its own labels and by the first choice of FER+'s ten
+annotators, cross-entropy of the scores to the annotators' votes, share of annotators that agree
+with the predictions, and time a face. Each is given for all pictures, and for the pictures without
+a copy in Training, because `fer` was trained on Training, too.
 
-    python3 -m venv /tmp/fer && /tmp/fer/bin/pip install fer==25.10.3 tensorflow-cpu onnxruntime "setuptools<81"
-    /tmp/fer/bin/python tests/bench/beside_fer.py [--material ../shared/material] [--bundle models/default]
+It runs in a separate environment and is not part of `make test`:
 
-Both get the same 48x48 grey crops (no detector), one at a time, on one thread each; times are medians of rounds in turn. `fer` is asked through its own
-class, so its preprocessing is its own.
+    python3 -m venv /tmp/fer
+    /tmp/fer/bin/pip install fer==25.10.3 tensorflow-cpu onnxruntime "setuptools<81"
+    /tmp/fer/bin/python tests/bench/beside_fer.py [--material DIR] [--bundle models/default]
+
+Both get the same 48x48 grey crops (no detector), one at a time, on one thread each; times are
+medians of rounds in turn. `fer` is called through its own class, with its own preprocessing.
 """
 import argparse
 import csv
@@ -25,7 +29,8 @@ from dataclasses import dataclass
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is loaded: it posts facts about the machine otherwise
+# Before the import: ONNX Runtime would send telemetry.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np
 import onnxruntime
@@ -38,7 +43,7 @@ from fer.fer import FER
 
 NAMES = {"neutral": "neutral", "happy": "happy", "sad": "sad", "angry": "angry", "fear": "fearful", "disgust": "disgusted", "surprise": "surprised"}
 COLUMNS = {"neutral": "neutral", "happiness": "happy", "sadness": "sad", "anger": "angry", "fear": "fearful", "disgust": "disgusted", "surprise": "surprised"}
-# Of a picture with fewer votes for these seven the trainer learns nothing either.
+# The trainer skips pictures with fewer votes for these seven, too.
 LEAST = 5
 
 
@@ -46,13 +51,13 @@ LEAST = 5
 class Face:
     picture: np.ndarray
     label: str
-    # By name, of the seven labels; None where there are too few or contempt comes first.
+    # Votes by label name; None if there are too few or contempt has the most.
     shares: dict | None
     is_copy: bool
 
     @property
     def first(self):
-        """What more annotators say than anything else, where that is one label."""
+        """The label with the most votes; None if it is not unique."""
         most = max(self.shares.values()) if self.shares else None
         firsts = [name for name, share in (self.shares or {}).items() if share == most]
         return firsts[0] if len(firsts) == 1 else None
@@ -85,13 +90,13 @@ def public_test(material):
     return faces
 
 
-class Ours:
+class BundleEncoder:
     def __init__(self, bundle):
         with open(os.path.join(bundle, "manifest.toml"), "rb") as file:
             manifest = tomllib.load(file)
         entry = next(encoder for encoder in manifest["encoder"] if encoder["modality"] == "face")
         self.floor, self.classes = manifest["face"]["normalise"]["floor"], entry["classes"]
-        # What the daemon runs on a processor.
+        # The daemon's choice on the CPU.
         self.file = entry.get("int8", entry)["file"]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -106,16 +111,16 @@ class Ours:
         return dict(zip(self.classes, odds / odds.sum()))
 
 
-class Theirs:
+class FerPackage:
     def __init__(self, quantised):
-        # Without its margin: these pictures are faces already.
+        # No margin: these pictures are face crops already.
         self.fer = FER(offsets=(0, 0), use_tflite=quantised)
 
     def __call__(self, picture):
-        # Grey as it takes pictures: its box covers all of it.
+        # The grey crop as RGB; the box covers all of it.
         height, width = picture.shape
         scores = self.fer.detect_emotions(np.repeat(picture[:, :, None], 3, axis=2), face_rectangles=[(0, 0, width, height)])[0]["emotions"]
-        # It rounds to two digits.
+        # Scores are rounded to two digits.
         sum_of_all = sum(scores.values()) or 1.0
         return {NAMES[name]: score / sum_of_all for name, score in scores.items()}
 
@@ -132,11 +137,11 @@ def accuracy(right):
 
 
 def figures(faces, scores):
-    """A line for each way to judge `scores` (a dictionary a face) of `faces`."""
+    """A line for each measure of `scores` (a dictionary a face) on `faces`."""
     answers = [max(of, key=of.get) for of in scores]
     voted = [(face, of, answer) for face, of, answer in zip(faces, scores, answers) if face.shares]
     clear = [(face.first, answer) for face, _, answer in voted if face.first]
-    # Whoever rounds a score to nothing is charged for what he rounded by.
+    # Rounding to 0 would make the loss infinite, so scores are at least the rounding error.
     loss = [-sum(share * math.log(max(of[name], 0.005)) for name, share in face.shares.items()) for face, of, _ in voted]
     recalls = []
     for label in NAMES.values():
@@ -156,7 +161,7 @@ def main():
     arguments.add_argument("--bundle", default="models/default")
     arguments = arguments.parse_args()
     faces = public_test(arguments.material)
-    both = {"expressd": Ours(arguments.bundle), "fer, as it comes (8 bits)": Theirs(True), "fer, use_tflite=False": Theirs(False)}
+    both = {"expressd": BundleEncoder(arguments.bundle), "fer, as it comes (8 bits)": FerPackage(True), "fer, use_tflite=False": FerPackage(False)}
     scores = {name: [net(face.picture) for face in faces] for name, net in both.items()}
     times = {name: [] for name in both}
     for _ in range(7):

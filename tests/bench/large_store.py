@@ -1,13 +1,17 @@
-"""Writes a feature store of VoxCeleb2's size with the paper's embeddings: 534,616 clips of 5,888 values, 12.6 GB of them.
+"""Writes a feature store of VoxCeleb2's size with the paper's embeddings.
+
+It has 534,616 clips of 5,888 values, 12.6 GB.
 
     large_store.py FOLDER [CLIPS]
 
 Then, with the address space limited to 8 GiB:
 
-    (ulimit -v 8388608; expressd-train pretrain --recipe config/train/reference/conclugen.toml --store FOLDER --run /tmp/run)
+    (ulimit -v 8388608
+     expressd-train pretrain --recipe config/train/reference/conclugen.toml \\
+         --store FOLDER --run /tmp/run)
     grep -E 'VmPeak|VmHWM' /proc/$(pgrep expressd-train)/status
 
-Some hundred rows of noise are repeated: what is measured is how the store is read, not what is learnt.
+A few hundred rows of noise are repeated: the measurement is of reading the store, not of learning.
 """
 
 import array

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""One pre-training step of the paper's dimensions in PyTorch, beside the same step of expressd-train, in turn.
+"""Times a pre-training step of the paper's dimensions in PyTorch and in expressd-train, in turn.
 
     python3 -m venv /tmp/torch && /tmp/torch/bin/pip install torch numpy
-    /tmp/torch/bin/python tests/bench/pretrain_step.py target/release/expressd-train --batch 256 --rounds 3
+    /tmp/torch/bin/python tests/bench/pretrain_step.py target/release/expressd-train \\
+        --batch 256 --rounds 3
 
-Written from the formulas (arXiv 2404.10904). ConCluGen over embeddings of 4096, 1024 and 768 values: gated embedding units, shared
-projection and cluster heads, reconstruction, masked margin softmax, online k-means with a queue of four batches, AdamW.
+Written from the formulas (arXiv 2404.10904). ConCluGen over embeddings of 4096, 1024 and 768
+values: gated embedding units, shared projection and cluster heads, reconstruction, masked margin
+softmax, online k-means with a queue of four batches, AdamW.
 """
 import argparse
 import json

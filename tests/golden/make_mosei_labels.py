@@ -1,6 +1,9 @@
-"""Writes mosei_labels.csd as CMU-MOSEI's SDK writes computational sequences, with numbers of our own.
+"""Writes mosei_labels.csd, a computational sequence in the format of CMU-MOSEI's SDK.
 
-    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install numpy h5py && /tmp/venv/bin/python make_mosei_labels.py mosei_labels.csd
+The values are random.
+
+    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install numpy h5py
+    /tmp/venv/bin/python make_mosei_labels.py mosei_labels.csd
 """
 import json
 import sys

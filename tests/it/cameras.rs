@@ -1,4 +1,5 @@
-//! Network cameras over RTSP and GStreamer bins: late and silent tracks, slow rates, wrong passwords.
+//! Network cameras over RTSP and GStreamer bins: late and silent tracks, slow rates, wrong
+//! passwords.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,15 +8,15 @@ use std::time::Duration;
 use expressd::event::SourceState;
 
 use crate::harness::eventually;
+use crate::live_source::{FIRST_FRAME, LiveSource};
 use crate::rtsp::{Camera, Server, free_port};
-use crate::watching::{FIRST_PICTURE, Watching};
 
 fn camera(port: u16) -> String {
     format!("rtsp://127.0.0.1:{port}/camera")
 }
 
 #[test]
-fn bins_whose_pads_come_late_show_pictures() {
+fn bins_with_late_pads_deliver_frames() {
     let port = free_port();
     let _server = Server::start(port);
     let uri = camera(port);
@@ -37,22 +38,22 @@ fn bins_whose_pads_come_late_show_pictures() {
         ),
     ] {
         let audio = if has_sound { "uri" } else { "none" };
-        let watching = Watching::open(&format!("gst:{bin}"), audio);
-        let took = watching.see(1, FIRST_PICTURE);
-        watching.see(20, FIRST_PICTURE);
+        let source = LiveSource::open(&format!("gst:{bin}"), audio);
+        let took = source.wait_for_frames(1, FIRST_FRAME);
+        source.wait_for_frames(20, FIRST_FRAME);
         println!(
             "gst:{}: first picture after {took:?}",
             bin.replace(&uri, "…")
         );
-        assert_eq!(watching.reconnects(), 0, "{bin}");
+        assert_eq!(source.reconnects(), 0, "{bin}");
         if has_sound {
-            watching.wait_for_sound(SourceState::Delivering, FIRST_PICTURE);
+            source.wait_for_sound(SourceState::Delivering, FIRST_FRAME);
         }
     }
 }
 
 #[test]
-fn a_track_that_stalls_is_lost_alone_and_comes_back() {
+fn a_stalled_track_is_lost_alone_and_recovers() {
     let port = free_port();
     let (is_mute, is_dark) = (
         Arc::new(AtomicBool::new(false)),
@@ -65,90 +66,93 @@ fn a_track_that_stalls_is_lost_alone_and_comes_back() {
             ..Camera::default()
         },
     );
-    let watching = Watching::open(&format!("uri:{}", camera(port)), "uri");
-    watching.see(20, FIRST_PICTURE);
-    watching.wait_for_sound(SourceState::Delivering, FIRST_PICTURE);
+    let source = LiveSource::open(&format!("uri:{}", camera(port)), "uri");
+    source.wait_for_frames(20, FIRST_FRAME);
+    source.wait_for_sound(SourceState::Delivering, FIRST_FRAME);
 
     is_mute.store(true, Ordering::Relaxed);
-    watching.wait_for_sound(SourceState::Lost, Duration::from_secs(8));
-    let reason = watching.board.audio.status().reason.unwrap();
+    source.wait_for_sound(SourceState::Lost, Duration::from_secs(8));
+    let reason = source.board.audio.status().reason.unwrap();
     assert!(reason.contains("no sound for"), "{reason}");
-    let before = watching.count();
-    watching.see(before + 50, Duration::from_secs(10));
-    assert_eq!((watching.losses(), watching.reconnects()), (0, 0));
+    let before = source.count();
+    source.wait_for_frames(before + 50, Duration::from_secs(10));
+    assert_eq!((source.losses(), source.reconnects()), (0, 0));
     is_mute.store(false, Ordering::Relaxed);
-    watching.wait_for_sound(SourceState::Delivering, Duration::from_secs(5));
+    source.wait_for_sound(SourceState::Delivering, Duration::from_secs(5));
 
     // The other way round.
     is_dark.store(true, Ordering::Relaxed);
     eventually("the loss of the pictures", Duration::from_secs(8), || {
-        watching.losses() == 1
+        source.losses() == 1
     });
     assert!(
-        watching.reason().contains("no pictures for"),
+        source.reason().contains("no pictures for"),
         "{}",
-        watching.reason()
+        source.reason()
     );
-    let before = watching.heard();
+    let before = source.samples();
     eventually("sound goes on", Duration::from_secs(8), || {
-        watching.heard() > before + 16_000
+        source.samples() > before + 16_000
     });
-    assert_eq!(watching.board.audio.status().state, SourceState::Delivering);
+    assert_eq!(source.board.audio.status().state, SourceState::Delivering);
     is_dark.store(false, Ordering::Relaxed);
-    let before = watching.count();
-    watching.see(before + 10, Duration::from_secs(8));
-    assert_eq!((watching.losses(), watching.reconnects()), (1, 0));
+    let before = source.count();
+    source.wait_for_frames(before + 10, Duration::from_secs(8));
+    assert_eq!((source.losses(), source.reconnects()), (1, 0));
 }
 
 #[test]
-fn a_source_with_sound_alone_is_heard() {
+fn a_source_with_audio_only_delivers() {
     let port = free_port();
     let _server = Server::with(
         port,
         Camera {
-            launch: "( audiotestsrc is-live=true ! audio/x-raw,rate=8000,channels=1 ! mulawenc ! rtppcmupay name=pay0 pt=0 )",
+            launch: "( audiotestsrc is-live=true ! audio/x-raw,rate=8000,channels=1 ! mulawenc ! \
+                rtppcmupay name=pay0 pt=0 )",
             ..Camera::default()
         },
     );
-    let watching = Watching::open(&format!("uri:{}", camera(port)), "uri");
-    watching.wait_for_sound(SourceState::Delivering, FIRST_PICTURE);
+    let source = LiveSource::open(&format!("uri:{}", camera(port)), "uri");
+    source.wait_for_sound(SourceState::Delivering, FIRST_FRAME);
     eventually("the lack of pictures", Duration::from_secs(15), || {
-        watching.losses() == 1
+        source.losses() == 1
     });
-    let before = watching.heard();
+    let before = source.samples();
     eventually("sound goes on", Duration::from_secs(8), || {
-        watching.heard() > before + 32_000
+        source.samples() > before + 32_000
     });
-    assert_eq!((watching.losses(), watching.reconnects()), (1, 0));
+    assert_eq!((source.losses(), source.reconnects()), (1, 0));
 }
 
 #[test]
-fn a_camera_slower_than_the_shortest_stall_limit_is_steady() {
+fn a_camera_slower_than_the_shortest_stall_limit_is_never_lost() {
     let port = free_port();
     let _server = Server::with(
         port,
         Camera {
-            launch: "( videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=1/2 ! x264enc tune=zerolatency key-int-max=1 ! rtph264pay name=pay0 pt=96 )",
+            launch: "( videotestsrc is-live=true pattern=ball ! \
+                video/x-raw,width=320,height=240,framerate=1/2 ! x264enc tune=zerolatency \
+                key-int-max=1 ! rtph264pay name=pay0 pt=96 )",
             ..Camera::default()
         },
     );
-    let watching = Watching::open(&format!("uri:{}", camera(port)), "none");
-    watching.see(7, Duration::from_secs(25));
-    assert_eq!((watching.losses(), watching.reconnects()), (0, 0));
+    let source = LiveSource::open(&format!("uri:{}", camera(port)), "none");
+    source.wait_for_frames(7, Duration::from_secs(25));
+    assert_eq!((source.losses(), source.reconnects()), (0, 0));
 }
 
 #[test]
-fn a_camera_over_udp_shows_pictures() {
+fn a_camera_over_udp_delivers_frames() {
     let port = free_port();
     let _server = Server::start(port);
     let uri = camera(port).replace("rtsp://", "uri:rtspu://");
-    let watching = Watching::open(&uri, "uri");
-    watching.see(20, FIRST_PICTURE);
-    watching.wait_for_sound(SourceState::Delivering, FIRST_PICTURE);
+    let source = LiveSource::open(&uri, "uri");
+    source.wait_for_frames(20, FIRST_FRAME);
+    source.wait_for_sound(SourceState::Delivering, FIRST_FRAME);
 }
 
 #[test]
-fn a_wrong_password_is_not_tried_again_at_once_and_an_unescaped_one_gets_the_remedy() {
+fn a_wrong_password_is_retried_late_and_an_unescaped_one_gets_the_remedy() {
     let port = free_port();
     let _server = Server::with(
         port,
@@ -158,17 +162,17 @@ fn a_wrong_password_is_not_tried_again_at_once_and_an_unescaped_one_gets_the_rem
         },
     );
     let at = |user: &str| format!("uri:rtsp://{user}127.0.0.1:{port}/camera");
-    let right = Watching::open(&at("admin:p%40ss%2Fw%231@"), "none");
-    right.see(5, FIRST_PICTURE);
+    let right = LiveSource::open(&at("admin:p%40ss%2Fw%231@"), "none");
+    right.wait_for_frames(5, FIRST_FRAME);
     for (user, words) in [("admin:wrongword@", "refused"), ("", "asked for")] {
-        let watching = Watching::open(&at(user), "none");
-        eventually(words, FIRST_PICTURE, || watching.reason().contains(words));
+        let source = LiveSource::open(&at(user), "none");
+        eventually(words, FIRST_FRAME, || source.reason().contains(words));
         std::thread::sleep(Duration::from_secs(4));
-        assert_eq!(watching.reconnects(), 0, "{words}");
-        assert!(!watching.reason().contains("wrongword"));
+        assert_eq!(source.reconnects(), 0, "{words}");
+        assert!(!source.reason().contains("wrongword"));
     }
-    let unescaped = Watching::open(&at("admin:p@ss/w#1@"), "none");
-    eventually("the remedy", FIRST_PICTURE, || {
+    let unescaped = LiveSource::open(&at("admin:p@ss/w#1@"), "none");
+    eventually("the remedy", FIRST_FRAME, || {
         unescaped.reason().contains("%40")
     });
     assert!(
@@ -179,17 +183,18 @@ fn a_wrong_password_is_not_tried_again_at_once_and_an_unescaped_one_gets_the_rem
 }
 
 #[test]
-fn sound_that_cannot_be_decoded_does_not_end_the_pictures() {
+fn undecodable_audio_does_not_end_the_video() {
     let bin = "gst:videotestsrc is-live=true pattern=ball \
-               audiotestsrc is-live=true ! capssetter caps=audio/x-nonsense join=false replace=true";
-    let watching = Watching::open(bin, "uri");
-    watching.wait_for_sound(SourceState::Lost, FIRST_PICTURE);
-    watching.see(60, FIRST_PICTURE * 2);
-    assert_eq!((watching.losses(), watching.reconnects()), (0, 0));
-    let reason = watching.board.audio.status().reason.unwrap();
+               audiotestsrc is-live=true ! capssetter caps=audio/x-nonsense join=false \
+               replace=true";
+    let source = LiveSource::open(bin, "uri");
+    source.wait_for_sound(SourceState::Lost, FIRST_FRAME);
+    source.wait_for_frames(60, FIRST_FRAME * 2);
+    assert_eq!((source.losses(), source.reconnects()), (0, 0));
+    let reason = source.board.audio.status().reason.unwrap();
     assert!(reason.contains("not installed"), "{reason}");
-    // Where it is not wanted, it is not looked at.
-    let watching = Watching::open(bin, "none");
-    watching.see(60, FIRST_PICTURE * 2);
-    assert_eq!((watching.losses(), watching.reconnects()), (0, 0));
+    // With audio.source = none the track is not decoded.
+    let source = LiveSource::open(bin, "none");
+    source.wait_for_frames(60, FIRST_FRAME * 2);
+    assert_eq!((source.losses(), source.reconnects()), (0, 0));
 }

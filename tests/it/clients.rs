@@ -1,4 +1,4 @@
-//! Clients that others wrote, against the real server: Python's `websockets`.
+//! A third-party client, Python's `websockets`, against the real server.
 
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ fn serve() -> (Server, Arc<Ring>) {
 /// Runs the script while events flow.
 fn run(script: &str, server: &Server, ring: &Ring, more: &[&str]) -> Output {
     let mut command = Command::new("python3");
-    // Where set-up unpacks `websockets`.
+    // Set-up unpacks `websockets` into this folder.
     command
         .env("PYTHONPATH", project(".deps/python"))
         .arg(project("tests/clients/python").join(script))
@@ -44,16 +44,17 @@ fn run(script: &str, server: &Server, ring: &Ring, more: &[&str]) -> Output {
     }
     let _ = child.kill();
     let output = child.wait_with_output().expect("a child");
-    let said = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
-        "{script} failed (it needs the Python package `websockets`, which `make test` puts into .deps/python):\n{said}"
+        "{script} failed (it needs the Python package `websockets`, which `make test` puts into \
+         .deps/python):\n{printed}"
     );
     output
 }
 
 #[test]
-fn the_python_client_of_twenty_lines_prints_events() {
+fn the_short_python_client_prints_events() {
     let (server, ring) = serve();
     let output = run("client.py", &server, &ring, &["5"]);
     let text = String::from_utf8(output.stdout).expect("text");
@@ -72,10 +73,10 @@ fn the_python_client_of_twenty_lines_prints_events() {
 }
 
 #[test]
-fn a_python_client_that_breaks_the_rules_hears_the_reason_and_the_close_code() {
+fn a_faulty_python_client_gets_the_reason_and_the_close_code() {
     let (server, ring) = serve();
     let output = run("faults.py", &server, &ring, &[]);
-    let heard: Vec<serde_json::Value> = String::from_utf8(output.stdout)
+    let frames: Vec<serde_json::Value> = String::from_utf8(output.stdout)
         .expect("text")
         .lines()
         .map(|line| serde_json::from_str(line).expect("JSON"))
@@ -89,5 +90,5 @@ fn a_python_client_that_breaks_the_rules_hears_the_reason_and_the_close_code() {
         ["flood", "rate_limited", 4429],
         ["origin", "forbidden_origin", 4403],
     ]);
-    assert_eq!(serde_json::Value::from(heard), expected);
+    assert_eq!(serde_json::Value::from(frames), expected);
 }

@@ -1,4 +1,4 @@
-//! `config/expressd.toml` says what the program does without it.
+//! `config/expressd.toml` documents the defaults.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ fn the_documented_configuration_is_the_default_one() {
     };
     let loaded = Config::load_from(Path::new("/nonexistent"), [], &cli).unwrap();
     assert_eq!(loaded.hash(), Config::default().hash());
-    // Every key stands there, and in the order of KEYS.
+    // The file has every key, in the order of KEYS.
     for (setting, key) in loaded.settings().iter().zip(KEYS) {
         assert_eq!(setting.key, key.name);
         let (_, name) = key.parts();
@@ -36,7 +36,7 @@ fn the_documented_configuration_is_the_default_one() {
     }
 }
 
-/// Each key has a comment right above it, which names the limits that the check enforces.
+/// A comment precedes each key and names the limits that the check enforces.
 #[test]
 fn every_key_is_described_with_its_limits() {
     let text = std::fs::read_to_string(DOCUMENTED).unwrap();
@@ -55,7 +55,7 @@ fn every_key_is_described_with_its_limits() {
                 .find(|key| key.name == name)
                 .unwrap_or_else(|| panic!("{name} is no key"));
             assert!(!comment.is_empty(), "{name} is not described");
-            // Numbers, and names in quotes; addresses and examples aside.
+            // Numbers and quoted names, but neither addresses nor examples.
             let permitted = key.permitted();
             if permitted.starts_with(|c: char| c.is_ascii_digit()) {
                 for number in permitted
@@ -113,9 +113,9 @@ fn check_prints_the_documented_and_the_effective_configuration() {
     assert!(!text.contains("xyzzy"), "{text}");
 }
 
-/// Help passes the filter for passwords on its way out: no word of it may look like one.
+/// Help passes the password filter on output, so none of its words may look like a password.
 #[test]
-fn help_is_shown_whole_on_standard_output() {
+fn help_is_complete_on_standard_output() {
     let output = expressd(&["run", "--help"]);
     assert_eq!(output.status.code(), Some(0));
     let help = String::from_utf8(output.stdout).unwrap();

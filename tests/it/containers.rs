@@ -1,5 +1,5 @@
-//! Containers whose tables say something unusual: edit lists, wrong durations, tags behind the end,
-//! tracks without a decoder, stills.
+//! Containers with unusual tables: edit lists, wrong durations, tags after the media, tracks
+//! without a decoder, still images.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use expressd::testing::mp4::{overwrite, with_edits};
 
 use crate::decoder::ffmpeg;
 use crate::harness::{command, demo, expressd, of_type, replay, stderr};
-use crate::recordings::{VadBlock, hear};
+use crate::playback::{DecodedRecording, play};
 
 fn write(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder.join(name);
@@ -20,21 +20,21 @@ fn film() -> Vec<u8> {
     std::fs::read(demo()).unwrap()
 }
 
-fn play(path: &Path) -> VadBlock {
-    let heard = hear(path, Pace::Offline).unwrap_or_else(|error| panic!("{error}"));
-    if let Err(error) = &heard.played {
+fn play_whole(path: &Path) -> DecodedRecording {
+    let decoded = play(path, Pace::Offline).unwrap_or_else(|error| panic!("{error}"));
+    if let Err(error) = &decoded.outcome {
         panic!("{error}");
     }
-    heard
+    decoded
 }
 
 /// Milliseconds of every frame.
-fn millis(heard: &VadBlock) -> Vec<i64> {
-    let nanos = heard.frame_times.iter().map(|time| time.nanos());
+fn millis(decoded: &DecodedRecording) -> Vec<i64> {
+    let nanos = decoded.frame_times.iter().map(|time| time.nanos());
     nanos.map(|nanos| (nanos + 500_000) / 1_000_000).collect()
 }
 
-/// Loudness of the difference of two stretches of sound, against that of the first.
+/// RMS of the difference of two signals, relative to the first.
 fn difference(one: &[f32], other: &[f32]) -> f64 {
     let energy = |values: &mut dyn Iterator<Item = f32>| {
         values.map(|value| f64::from(value).powi(2)).sum::<f64>()
@@ -47,8 +47,8 @@ fn difference(one: &[f32], other: &[f32]) -> f64 {
 #[test]
 fn every_part_of_an_edit_list_is_played_where_it_is_presented() {
     let folder = tempfile::tempdir().unwrap();
-    let whole = play(&demo());
-    // From 2 s on for 3 s, then from 8 s on for 5 s; a second of nothing comes first.
+    let whole = play_whole(&demo());
+    // One empty second, then 3 s from 2 s on, then 5 s from 8 s on.
     let video: &[(u32, i32)] = &[(1000, -1), (3000, 25_600), (5000, 102_400)];
     let audio: &[(u32, i32)] = &[(1000, -1), (3000, 96_312), (5000, 384_312)];
     let edited = write(
@@ -56,25 +56,25 @@ fn every_part_of_an_edit_list_is_played_where_it_is_presented() {
         "edits.mp4",
         &with_edits(&film(), &[video, audio]),
     );
-    let heard = play(&edited);
+    let decoded = play_whole(&edited);
     let wanted: Vec<i64> = (0..200).map(|index| 1000 + 40 * index).collect();
-    assert_eq!(millis(&heard), wanted);
+    assert_eq!(millis(&decoded), wanted);
     let lumas: Vec<f64> = [&whole.lumas[50..125], &whole.lumas[200..325]].concat();
     let worst = lumas
         .iter()
-        .zip(&heard.lumas)
+        .zip(&decoded.lumas)
         .map(|(a, b)| (a - b).abs())
         .fold(0.0, f64::max);
     assert!(worst < 1e-9, "the same pictures: {worst}");
     assert!(
-        (heard.samples.len() as i64 - 128_000).abs() < 400,
+        (decoded.samples.len() as i64 - 128_000).abs() < 400,
         "{}",
-        heard.samples.len()
+        decoded.samples.len()
     );
-    assert!((heard.block_times[0].secs_f64() - 1.0).abs() < 0.001);
-    // The samples are those of the whole recording, within a sample of their place.
+    assert!((decoded.block_times[0].secs_f64() - 1.0).abs() < 0.001);
+    // The samples equal those of the whole recording, displaced by at most one sample.
     for (at, from) in [(4_000, 36_000), (60_000, 140_000)] {
-        let part = &heard.samples[at..at + 32_000];
+        let part = &decoded.samples[at..at + 32_000];
         let nearest = (from - 3..from + 4)
             .map(|start: usize| difference(part, &whole.samples[start..start + 32_000]))
             .fold(f64::MAX, f64::min);
@@ -85,24 +85,24 @@ fn every_part_of_an_edit_list_is_played_where_it_is_presented() {
 #[test]
 fn a_long_delay_and_a_long_film_lose_no_track() {
     let folder = tempfile::tempdir().unwrap();
-    let whole = play(&demo());
+    let whole = play_whole(&demo());
     for delay in [20_000u32, 3_600_000] {
         let video = [(delay, -1), (19_680, 0)];
         let audio = [(delay, -1), (19_680, 312)];
         let bytes = with_edits(&film(), &[&video, &audio]);
-        let heard = play(&write(folder.path(), "delayed.mp4", &bytes));
+        let decoded = play_whole(&write(folder.path(), "delayed.mp4", &bytes));
         assert_eq!(
-            heard.frame_times.len(),
+            decoded.frame_times.len(),
             whole.frame_times.len(),
             "{delay} ms"
         );
-        assert_eq!(millis(&heard)[0], i64::from(delay));
+        assert_eq!(millis(&decoded)[0], i64::from(delay));
         assert!(
-            heard.samples.len() + 800 > whole.samples.len(),
+            decoded.samples.len() + 800 > whole.samples.len(),
             "{delay} ms"
         );
     }
-    // The film's own duration, and a track's, are wrong.
+    // The durations of the movie header and of a track are wrong.
     for (kind, at, ticks) in [
         (b"mvhd", 16, 19_680 * 9),
         (b"mvhd", 16, 1000),
@@ -110,14 +110,14 @@ fn a_long_delay_and_a_long_film_lose_no_track() {
     ] {
         let mut bytes = film();
         overwrite(&mut bytes, kind, 0, at, &ticks.to_be_bytes());
-        let heard = play(&write(folder.path(), "durations.mp4", &bytes));
+        let decoded = play_whole(&write(folder.path(), "durations.mp4", &bytes));
         assert_eq!(
-            heard.frame_times.len(),
+            decoded.frame_times.len(),
             whole.frame_times.len(),
             "{kind:?} {ticks}"
         );
         assert!(
-            heard.samples.len() + 2000 > whole.samples.len(),
+            decoded.samples.len() + 2000 > whole.samples.len(),
             "{kind:?} {ticks}"
         );
     }
@@ -135,9 +135,9 @@ fn edits_out_of_order_are_refused_with_their_reason() {
 }
 
 #[test]
-fn what_follows_the_pictures_and_the_sound_does_not_make_them_cut() {
+fn bytes_after_the_media_are_no_truncation() {
     let folder = tempfile::tempdir().unwrap();
-    let whole = play(&demo());
+    let whole = play_whole(&demo());
     let mut tagged = film();
     tagged.extend([&b"TAG"[..], &[b' '; 125]].concat());
     let tagged = write(folder.path(), "tagged.mp4", &tagged);
@@ -180,26 +180,30 @@ fn what_follows_the_pictures_and_the_sound_does_not_make_them_cut() {
         folder.path().join("words.mkv"),
         folder.path().join("late.mkv"),
     ] {
-        let heard = play(&path);
+        let decoded = play_whole(&path);
         assert_eq!(
-            heard.frame_times.len(),
+            decoded.frame_times.len(),
             whole.frame_times.len(),
             "{}",
             path.display()
         );
-        assert!(heard.frame_times[0].secs_f64() < 0.1, "{}", path.display());
+        assert!(
+            decoded.frame_times[0].secs_f64() < 0.1,
+            "{}",
+            path.display()
+        );
     }
 }
 
 #[test]
-fn a_track_without_a_decoder_is_named_after_the_rest_was_played() {
+fn a_track_without_a_decoder_is_reported_after_the_others_are_played() {
     let folder = tempfile::tempdir().unwrap();
     let mut bytes = film();
     overwrite(&mut bytes, b"stsd", 0, 12, b"Zq9x");
     let path = write(folder.path(), "unknown.mp4", &bytes);
-    let heard = hear(&path, Pace::Offline).unwrap();
-    assert!(heard.frame_times.is_empty() && heard.samples.len() > 300_000);
-    match heard.played {
+    let decoded = play(&path, Pace::Offline).unwrap();
+    assert!(decoded.frame_times.is_empty() && decoded.samples.len() > 300_000);
+    match decoded.outcome {
         Err(error @ CaptureError::Missing { .. }) => {
             let text = error.to_string();
             for part in [
@@ -213,15 +217,15 @@ fn a_track_without_a_decoder_is_named_after_the_rest_was_played() {
         }
         other => panic!("{other:?}"),
     }
-    let (code, events, told) = replay(&path, &[]);
-    assert_eq!(code, Some(1), "{told}");
-    assert!(of_type(&events, "expression").count() > 3, "{told}");
-    assert!(told.contains("unknown.mp4: played 19."), "{told}");
+    let (code, events, errors) = replay(&path, &[]);
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(of_type(&events, "expression").count() > 3, "{errors}");
+    assert!(errors.contains("unknown.mp4: played 19."), "{errors}");
 }
 
-/// A JPEG of the demonstration, as a phone stores it that was held upright.
+/// A JPEG of the demonstration with the orientation tag of an upright phone.
 #[test]
-fn a_photo_is_turned_as_its_camera_says_and_a_cut_one_is_an_error() {
+fn a_photo_is_rotated_by_its_orientation_and_a_truncated_one_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(demo(), folder.path().join("demo.mp4")).unwrap();
     let still = [
@@ -239,16 +243,17 @@ fn a_photo_is_turned_as_its_camera_says_and_a_cut_one_is_an_error() {
     let size = (exif.len() as u16 + 2).to_be_bytes();
     let turned = [&plain[..2], &[0xff, 0xe1], &size, exif, &plain[2..]].concat();
     assert_eq!(
-        play(&write(folder.path(), "plain.jpg", &plain)).sizes,
+        play_whole(&write(folder.path(), "plain.jpg", &plain)).sizes,
         [(320, 240)]
     );
     assert_eq!(
-        play(&write(folder.path(), "turned.jpg", &turned)).sizes,
+        play_whole(&write(folder.path(), "turned.jpg", &turned)).sizes,
         [(240, 320)]
     );
     let cut = write(folder.path(), "cut.jpg", &plain[..plain.len() / 2]);
-    let failed = hear(&cut, Pace::Offline).map_or_else(|_| true, |heard| heard.played.is_err());
-    assert!(failed, "a cut picture is no whole one");
+    let failed =
+        play(&cut, Pace::Offline).map_or_else(|_| true, |decoded| decoded.outcome.is_err());
+    assert!(failed, "a truncated picture is an error");
     let heif = write(
         folder.path(),
         "a.heic",
@@ -262,13 +267,13 @@ fn a_photo_is_turned_as_its_camera_says_and_a_cut_one_is_an_error() {
 }
 
 #[test]
-fn a_pipe_is_played_as_the_file_is() {
+fn a_pipe_is_played_like_a_file() {
     use std::os::fd::AsRawFd;
     let (reader, mut writer) = std::io::pipe().unwrap();
     let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
     let bytes = film();
     let writing = std::thread::spawn(move || std::io::Write::write_all(&mut writer, &bytes));
-    let (piped, whole) = (play(Path::new(&path)), play(&demo()));
+    let (piped, whole) = (play_whole(Path::new(&path)), play_whole(&demo()));
     writing.join().unwrap().unwrap();
     assert_eq!(piped.frame_times.len(), whole.frame_times.len());
     assert!(piped.samples.len() + 800 > whole.samples.len());
@@ -279,7 +284,7 @@ fn a_pipe_is_played_as_the_file_is() {
 }
 
 #[test]
-fn a_folder_is_judged_by_content_and_each_recording_ends_with_a_line() {
+fn files_of_a_folder_are_recognised_by_content_and_end_with_a_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     std::fs::copy(demo(), path.join("GOPR0001.LRV")).unwrap();
@@ -297,17 +302,17 @@ fn a_folder_is_judged_by_content_and_each_recording_ends_with_a_line() {
         std::fs::write(path.join(name), bytes).unwrap();
     }
     let output = expressd(&["replay", path.to_str().unwrap(), "--jsonl", "-"]);
-    let told = stderr(&output);
-    assert_eq!(output.status.code(), Some(0), "{told}");
+    let errors = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
     assert!(
-        told.contains("5 of 6 files are no recordings by their content"),
-        "{told}"
+        errors.contains("5 of 6 files are no recordings by their content"),
+        "{errors}"
     );
-    assert!(told.contains("among them pointer.flv"), "{told}");
-    let line = told
+    assert!(errors.contains("among them pointer.flv"), "{errors}");
+    let line = errors
         .lines()
         .find(|line| line.contains("GOPR0001.LRV: played 19."));
-    let line = line.unwrap_or_else(|| panic!("no last line: {told}"));
+    let line = line.unwrap_or_else(|| panic!("no last line: {errors}"));
     for part in [
         "492 frames (",
         " with a face)",
@@ -319,9 +324,9 @@ fn a_folder_is_judged_by_content_and_each_recording_ends_with_a_line() {
     }
 }
 
-/// These containers have no tables that say what is in them: the demuxer does.
+/// These containers have no tables of their tracks; the demuxer reports the tracks.
 #[test]
-fn a_track_without_a_decoder_is_named_without_tables_too() {
+fn a_track_without_a_decoder_is_reported_without_tables() {
     const PICTURES: &str =
         "theoradec,avdec_theora,mpeg2dec,avdec_mpeg2video,avdec_mpegvideo,avdec_flv,avdec_wmv2";
     const SOUND: &str = "vorbisdec,ivorbisdec,avdec_vorbis,mpg123audiodec,avdec_mp2float,avdec_mp3,\
@@ -341,18 +346,22 @@ fn a_track_without_a_decoder_is_named_without_tables_too() {
         ];
         ffmpeg(folder.path(), &args);
         let path = folder.path().join(name);
-        let (code, _, told) = replay(&path, &[]);
-        assert_eq!(code, Some(0), "{name}: {told}");
+        let (code, _, errors) = replay(&path, &[]);
+        assert_eq!(code, Some(0), "{name}: {errors}");
         for (decoders, track) in [(PICTURES, "picture track"), (SOUND, "sound track")] {
             let ranks = decoders.replace(',', ":NONE,") + ":NONE";
             let output = command(&["replay", path.to_str().unwrap(), "--jsonl", "-"])
                 .env("GST_PLUGIN_FEATURE_RANK", ranks)
                 .output()
                 .unwrap();
-            let told = stderr(&output);
-            assert_eq!(output.status.code(), Some(1), "{name}, no {track}: {told}");
+            let errors = stderr(&output);
+            assert_eq!(
+                output.status.code(),
+                Some(1),
+                "{name}, no {track}: {errors}"
+            );
             for part in [track, "gave nothing", "the rest was played"] {
-                assert!(told.contains(part), "{name}, no {track}: {told}");
+                assert!(errors.contains(part), "{name}, no {track}: {errors}");
             }
         }
     }

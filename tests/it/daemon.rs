@@ -10,7 +10,8 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{Daemon, demo, eventually, get};
 
-/// Connects, reads frames until `enough` says so or the time is up; gives all frames and the close code, if one came.
+/// Connects and reads frames until `enough` holds or the time is up. Returns all frames, and the
+/// close code if one was received.
 pub fn listen(
     address: &str,
     timeout: Duration,
@@ -85,7 +86,7 @@ fn a_client_gets_hello_then_events_without_a_gap() {
 }
 
 #[test]
-fn systemd_is_told_and_sigterm_ends_it_within_two_seconds() {
+fn systemd_is_notified_and_sigterm_ends_the_daemon_within_two_seconds() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let systemd = UnixDatagram::bind(&path).unwrap();
@@ -132,33 +133,33 @@ fn systemd_is_told_and_sigterm_ends_it_within_two_seconds() {
         .spawn(move || listen(&address, Duration::from_secs(20), |_| false))
         .unwrap();
     std::thread::sleep(Duration::from_secs(1));
-    let told = Instant::now();
+    let signalled = Instant::now();
     daemon.signal(Signal::TERM);
     let exit = daemon.wait(Duration::from_secs(5));
     assert!(
-        told.elapsed() < Duration::from_secs(2),
+        signalled.elapsed() < Duration::from_secs(2),
         "took {:?}",
-        told.elapsed()
+        signalled.elapsed()
     );
     assert_eq!(exit.code(), Some(0));
     let (_, code) = client.join().unwrap();
-    assert_eq!(code, Some(1001), "clients are told");
+    assert_eq!(code, Some(1001), "clients get the close code");
     eventually("STOPPING=1", Duration::from_secs(1), || {
         next().contains("STOPPING=1")
     });
 }
 
 #[test]
-fn sigint_is_sigterm() {
+fn sigint_is_treated_as_sigterm() {
     let mut daemon = Daemon::start(&["--replay", demo().to_str().unwrap(), "--loop"]);
     daemon.signal(Signal::INT);
     assert_eq!(daemon.wait(Duration::from_secs(2)).code(), Some(0));
 }
 
-/// A daemon whose process is stopped in the middle would not be fed; one whose stage hangs neither: the pure rule is tested in
-/// `src/notify.rs`. Here: after the last event of a recording that is not looped, the daemon ends by itself.
+/// After the last event of an unlooped recording the daemon ends by itself. That a hanging stage
+/// stops the watchdog is tested in `src/notify.rs`.
 #[test]
-fn a_recording_that_is_not_looped_ends_the_daemon() {
+fn an_unlooped_recording_ends_the_daemon() {
     let mut daemon = Daemon::start(&["--replay", demo().to_str().unwrap()]);
     assert_eq!(daemon.wait(Duration::from_secs(90)).code(), Some(0));
 }

@@ -1,4 +1,4 @@
-//! Decoder processes: a crash ends one recording, and nothing is left behind.
+//! Decoder processes: a crash ends one recording, and no process remains.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -64,8 +64,8 @@ fn cpu_ticks(process: Pid) -> u64 {
     fields.get(11).unwrap_or(&0) + fields.get(12).unwrap_or(&0)
 }
 
-/// Ends a process as a fault of its own does. Rust's handler for stack overflows takes the first
-/// signal that comes from outside for a fault which will come again.
+/// Ends a process as its own segmentation fault would. Rust's stack-overflow handler ignores the
+/// first signal from outside, because it expects the fault to recur.
 fn crash(process: Pid) {
     eventually("the crash", Duration::from_secs(10), || {
         kill_process(process, Signal::SEGV).is_err()
@@ -73,7 +73,7 @@ fn crash(process: Pid) {
     });
 }
 
-/// A recording whose pixel format GStreamer 1.22 has no name for, which ends its decoder.
+/// A recording in a pixel format that GStreamer 1.22 cannot name, which crashes the decoder.
 fn unnamed_format(folder: &Path) -> PathBuf {
     let demo = demo();
     let demo = demo.to_str().unwrap();
@@ -87,7 +87,7 @@ fn unnamed_format(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_recording_that_cannot_be_decoded_ends_alone() {
+fn an_undecodable_recording_ends_alone() {
     let folder = tempfile::tempdir().unwrap();
     let broken = unnamed_format(folder.path());
     let clip = ["-i", demo().to_str().unwrap(), "-t", "2", "-c", "copy"].map(str::to_owned);
@@ -95,16 +95,17 @@ fn a_recording_that_cannot_be_decoded_ends_alone() {
         let args: Vec<&str> = clip.iter().map(String::as_str).chain([name]).collect();
         ffmpeg(folder.path(), &args);
     }
-    // The crash is one of timing: several runs.
+    // The crash depends on timing, hence several runs.
     for _ in 0..4 {
         let output = expressd(&["replay", broken.to_str().unwrap(), "--jsonl", "-"]);
-        let said = stderr(&output);
-        assert_eq!(output.status.code(), Some(1), "{said}");
+        let printed = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{printed}");
         assert!(
-            said.contains("b.mkv cannot be decoded: its decoder (avdec_ffv1) gives a pixel format"),
-            "{said}"
+            printed
+                .contains("b.mkv cannot be decoded: its decoder (avdec_ffv1) gives a pixel format"),
+            "{printed}"
         );
-        assert!(!said.contains("CRITICAL"), "{said}");
+        assert!(!printed.contains("CRITICAL"), "{printed}");
     }
     let output = expressd(&["replay", folder.path().to_str().unwrap(), "--jsonl", "-"]);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
@@ -120,7 +121,7 @@ fn a_recording_that_cannot_be_decoded_ends_alone() {
 }
 
 #[test]
-fn a_crash_in_mid_recording_is_an_error_after_the_events_of_what_was_decoded() {
+fn a_decoder_crash_is_an_error_after_the_decoded_events() {
     let mut child = command(&[
         "replay",
         demo().to_str().unwrap(),
@@ -133,8 +134,8 @@ fn a_crash_in_mid_recording_is_an_error_after_the_events_of_what_was_decoded() {
     .spawn()
     .unwrap();
     let (mut out, mut lines) = (child.stdout.take().unwrap(), Vec::new());
-    let mut said = child.stderr.take().unwrap();
-    // Some seconds have been decoded by then.
+    let mut printed = child.stderr.take().unwrap();
+    // Some seconds are decoded at this point.
     let process = decoder(child.id());
     eventually("work of the decoder", Duration::from_secs(60), || {
         cpu_ticks(process) >= 30
@@ -142,7 +143,7 @@ fn a_crash_in_mid_recording_is_an_error_after_the_events_of_what_was_decoded() {
     crash(process);
     std::io::Read::read_to_end(&mut out, &mut lines).unwrap();
     let mut text = String::new();
-    std::io::Read::read_to_string(&mut said, &mut text).unwrap();
+    std::io::Read::read_to_string(&mut printed, &mut text).unwrap();
     let status = wait(&mut child, Duration::from_secs(30));
     assert_eq!(status.code(), Some(1), "{text}");
     assert!(text.contains("crashed (SIGSEGV) after"), "{text}");
@@ -156,7 +157,7 @@ fn a_crash_in_mid_recording_is_an_error_after_the_events_of_what_was_decoded() {
 }
 
 #[test]
-fn a_live_recording_comes_back_after_a_crash_of_its_decoder() {
+fn a_live_recording_recovers_after_a_decoder_crash() {
     let source = format!("video.source=uri:{}", demo().display());
     let mut daemon = Daemon::start(&["--set", &source, "--set", "audio.source=uri"]);
     let state = |address: &str| -> (String, String) {
@@ -169,10 +170,10 @@ fn a_live_recording_comes_back_after_a_crash_of_its_decoder() {
     let address = daemon.address.clone();
     let delivering = || state(&address).0 == "delivering";
     eventually("pictures", Duration::from_secs(60), delivering);
-    // One of them may be idle: it was the one that looked at the recording's tracks.
+    // One process may be idle: it only inspected the recording's tracks.
     let first = decoders(daemon.id());
     for process in &first {
-        // Signals to all processes of a service are for the daemon to judge.
+        // Decoders ignore signals to the process group; the daemon handles them.
         kill_process(*process, Signal::TERM).unwrap();
         kill_process(*process, Signal::INT).unwrap();
         crash(*process);
@@ -188,7 +189,7 @@ fn a_live_recording_comes_back_after_a_crash_of_its_decoder() {
 }
 
 #[test]
-fn the_verb_of_decoder_processes_is_no_command() {
+fn the_verb_of_decoder_processes_is_not_a_public_command() {
     let output = command(&["decoder-process"])
         .stdin(Stdio::null())
         .output()

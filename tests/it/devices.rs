@@ -1,6 +1,7 @@
-//! A real microphone path: a sound server with a null sink, whose monitor is the host's default microphone.
+//! The real microphone path: the monitor of a sound server's null sink is the default microphone.
 //!
-//! The sound server is found through the process's environment, so that the test runs itself again as a child with its own.
+//! The process's environment selects the sound server, so the test runs itself again as a child
+//! process with its own environment.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -21,15 +22,15 @@ use crate::harness::{expressd, stderr};
 const FOLDER: &str = "EXPRESSD_TEST_SOUND";
 
 #[test]
-fn a_microphone_is_heard_lost_and_healed() {
+fn a_microphone_delivers_is_lost_and_recovers() {
     if let Some(folder) = std::env::var_os(FOLDER) {
-        return hear_lose_and_heal(Path::new(&folder));
+        return deliver_lose_and_recover(Path::new(&folder));
     }
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            "devices::a_microphone_is_heard_lost_and_healed",
+            "devices::a_microphone_delivers_is_lost_and_recovers",
             "--nocapture",
         ])
         .env(FOLDER, folder.path())
@@ -55,7 +56,7 @@ fn a_microphone_is_heard_lost_and_healed() {
     );
 }
 
-/// Ends with the test that started it.
+/// A child process that is killed when dropped.
 pub struct Started(Child);
 
 impl Started {
@@ -103,7 +104,7 @@ pub fn sound_server(folder: &Path) -> Started {
     Started(child)
 }
 
-/// A tone of 1 kHz, 0.5 loud, as a WAV file.
+/// A tone of 1 kHz with amplitude 0.5 as a WAV file.
 fn tone(path: &Path, seconds: u32) {
     let samples: Vec<u8> = (0..44_100 * seconds)
         .flat_map(|n| {
@@ -136,8 +137,8 @@ fn wait_for(board: &SourceHealth, state: SourceState, limit_seconds: f64) -> f64
     seconds()
 }
 
-/// Blocks that come within `seconds`.
-fn hear(lane: &LaneReceiver<AudioBlock>, seconds: f64) -> Vec<AudioBlock> {
+/// Blocks that arrive within `seconds`.
+fn receive_blocks(lane: &LaneReceiver<AudioBlock>, seconds: f64) -> Vec<AudioBlock> {
     let (begun, mut blocks) = (monotonic_nanos(), Vec::new());
     while ((monotonic_nanos() - begun) as f64) < seconds * 1e9 {
         if let Received::Item(block) = lane.recv(Some(Duration::from_millis(50))) {
@@ -147,7 +148,7 @@ fn hear(lane: &LaneReceiver<AudioBlock>, seconds: f64) -> Vec<AudioBlock> {
     blocks
 }
 
-/// Share of the energy that is at 1 kHz, and the loudness (root mean square).
+/// Share of the energy at 1 kHz, and the root mean square.
 fn at_one_kilohertz(samples: &[f32]) -> (f64, f64) {
     let (mut re, mut im, mut energy) = (0.0, 0.0, 0.0);
     for (n, sample) in samples.iter().enumerate() {
@@ -165,7 +166,7 @@ fn at_one_kilohertz(samples: &[f32]) -> (f64, f64) {
     )
 }
 
-fn hear_lose_and_heal(folder: &Path) {
+fn deliver_lose_and_recover(folder: &Path) {
     let server = sound_server(folder);
     let listed = devices();
     assert!(
@@ -202,8 +203,8 @@ fn hear_lose_and_heal(folder: &Path) {
             .spawn()
             .expect("paplay: is pulseaudio-utils installed?"),
     );
-    hear(&audio_out, 1.5);
-    let blocks = hear(&audio_out, 3.0);
+    receive_blocks(&audio_out, 1.5);
+    let blocks = receive_blocks(&audio_out, 3.0);
     drop(playing);
     let samples: Vec<f32> = blocks
         .iter()
@@ -233,13 +234,15 @@ fn hear_lose_and_heal(folder: &Path) {
     assert!(stopped < 1.0, "{stopped} s");
     drop(server);
     println!(
-        "microphone: delivering after {opened:.2} s, tone {share:.3} of the energy, rate {rate:.5}, newest sample {latency_ms:.0} ms old, loss noticed after {noticed:.2} s, healed after {healed:.2} s, \
+        "microphone: delivering after {opened:.2} s, tone {share:.3} of the energy, rate \
+         {rate:.5}, newest sample {latency_ms:.0} ms old, loss noticed after {noticed:.2} s, \
+         healed after {healed:.2} s, \
          stopped in {stopped:.2} s"
     );
 }
 
 #[test]
-fn what_is_not_there_is_named() {
+fn absent_devices_are_named() {
     let outputs = || Outputs {
         frames: None,
         audio: None,
@@ -278,7 +281,7 @@ fn what_is_not_there_is_named() {
 }
 
 #[test]
-fn the_test_picture_is_stamped_when_it_is_made() {
+fn the_test_pattern_is_stamped_at_its_creation() {
     let (clock, board) = (
         Arc::new(SystemClock::new()),
         Arc::new(SourceHealth::default()),
@@ -311,26 +314,34 @@ fn the_test_picture_is_stamped_when_it_is_made() {
     assert!((step_ms - 33.33).abs() < 5.0, "{step_ms} ms a frame");
 }
 
-/// Where there is no sound card, ALSA writes to standard error.
+/// Without a sound card, ALSA itself writes to standard error.
 #[test]
-fn doctor_and_devices_say_nothing_that_is_not_theirs() {
+fn doctor_and_devices_print_no_library_messages() {
     let none = ["--set", "video.source=none", "--set", "audio.source=none"];
     let port = ["--set", "serve.listen=127.0.0.1:0"];
     let doctor = expressd(&[&["doctor"], &none[..], &port[..]].concat());
-    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
-    assert_eq!(doctor.status.code(), Some(0), "{said}{}", stderr(&doctor));
+    let printed = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert_eq!(
+        doctor.status.code(),
+        Some(0),
+        "{printed}{}",
+        stderr(&doctor)
+    );
     assert_eq!(stderr(&doctor), "");
     assert!(
-        said.lines().all(|line| line.starts_with("ok       ")),
-        "{said}"
+        printed.lines().all(|line| line.starts_with("ok       ")),
+        "{printed}"
     );
     let absent = "audio.source=alsa:hw:CARD=none_such";
     let doctor = expressd(&[&["doctor", "--set", absent], &none[..2], &port[..]].concat());
-    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
-    assert_eq!(doctor.status.code(), Some(1), "{said}");
-    assert!(said.contains("failure  microphone: there is no "), "{said}");
-    let told = stderr(&doctor);
-    assert_eq!(told.lines().count(), 1, "{told}");
+    let printed = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert_eq!(doctor.status.code(), Some(1), "{printed}");
+    assert!(
+        printed.contains("failure  microphone: there is no "),
+        "{printed}"
+    );
+    let errors = stderr(&doctor);
+    assert_eq!(errors.lines().count(), 1, "{errors}");
     let listed = expressd(&["devices"]);
     assert_eq!(stderr(&listed), "");
     let run = expressd(&["run", "--set", "serve.listen=192.0.2.1:1"]);

@@ -6,22 +6,24 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 
-/// GStreamer's encoder of what MP4 files hold.
+/// GStreamer's encoder for the sound of MP4 files.
 pub const AAC: &str = "avenc_aac ! aacparse";
+pub const H264: &str = "x264enc speed-preset=ultrafast key-int-max=10";
 
-/// Pictures: size, GStreamer's encoder and the stamp (ms) and luma of the left and the right half of each.
+/// A video track: size, GStreamer's encoder, and for each frame its stamp (ms) and the luma of its
+/// left and right half.
 pub struct Pictures<'a> {
     pub size: (usize, usize),
     pub encoder: &'a str,
     pub frames: Vec<(u64, [u8; 2])>,
 }
 
-/// Sound: mono or stereo, 16 bit.
+/// An audio track: mono or stereo, 16 bit.
 pub struct Sound<'a> {
     pub rate_hz: u32,
     pub channels: usize,
     pub encoder: &'a str,
-    /// One value per moment, written to every channel.
+    /// Mono samples, written to every channel.
     pub samples: Vec<f32>,
     pub begins_ms: u64,
 }
@@ -35,13 +37,15 @@ pub fn generate(path: &Path, muxer: &str, pictures: Option<Pictures>, sound: Opt
     );
     if let Some(pictures) = &pictures {
         description += &format!(
-            "appsrc name=pictures format=time max-bytes=0 ! queue max-size-bytes=0 max-size-buffers=0 max-size-time=0 ! {} ! mux. ",
+            "appsrc name=pictures format=time max-bytes=0 ! queue max-size-bytes=0 \
+             max-size-buffers=0 max-size-time=0 ! {} ! mux. ",
             pictures.encoder
         );
     }
     if let Some(sound) = &sound {
         description += &format!(
-            "appsrc name=sound format=time max-bytes=0 ! queue max-size-bytes=0 max-size-buffers=0 max-size-time=0 ! audioconvert ! {} ! mux. ",
+            "appsrc name=sound format=time max-bytes=0 ! queue max-size-bytes=0 \
+             max-size-buffers=0 max-size-time=0 ! audioconvert ! {} ! mux. ",
             sound.encoder
         );
     }
@@ -144,4 +148,18 @@ pub fn tone(rate_hz: u32, frequency_hz: f64, seconds: f64) -> Vec<f32> {
                 as f32
         })
         .collect()
+}
+
+/// `count` frames at 25 Hz: stamps (ms) and luma of both halves.
+pub fn steady(count: u64, luma: impl Fn(u64) -> u8) -> Vec<(u64, [u8; 2])> {
+    (0..count).map(|n| (n * 40, [luma(n); 2])).collect()
+}
+
+/// `count` grey frames at 25 Hz, each brighter than the one before.
+pub fn grey(size: (usize, usize), encoder: &str, count: u64) -> Pictures<'_> {
+    Pictures {
+        size,
+        encoder,
+        frames: steady(count, |n| 60 + n as u8),
+    }
 }

@@ -1,4 +1,4 @@
-//! Runs the real binary as a user would.
+//! Runs the real binary on its command line.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// `expressd replay FILE --jsonl -` with more arguments behind; exit code, events, standard error.
+/// Runs `expressd replay FILE --jsonl - MORE`; returns exit code, events and standard error.
 pub fn replay(file: &Path, more: &[&str]) -> (Option<i32>, Vec<Value>, String) {
     let mut args = vec![
         "replay",
@@ -53,7 +53,7 @@ pub fn replay(file: &Path, more: &[&str]) -> (Option<i32>, Vec<Value>, String) {
     )
 }
 
-/// JSON Lines, parsed; a line that is no JSON is a failure.
+/// Parses JSON Lines; panics at a line that is not JSON.
 pub fn events(lines: &[u8]) -> Vec<Value> {
     lines
         .split(|b| *b == b'\n')
@@ -78,7 +78,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `expressd run ARGS --listen 127.0.0.1:0` and waits until it prints its socket's address.
+    /// Starts `expressd run ARGS --listen 127.0.0.1:0` and waits for its socket's address.
     pub fn start(args: &[&str]) -> Daemon {
         Daemon::start_with(args, |_| {})
     }
@@ -146,12 +146,12 @@ impl Daemon {
         }
     }
 
-    /// All lines that came since the last one that was waited for.
+    /// All lines since the last one that was waited for.
     pub fn lines_so_far(&mut self) -> Vec<String> {
         self.lines.try_iter().collect()
     }
 
-    /// Its process.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -166,11 +166,11 @@ impl Daemon {
     }
 }
 
-/// Waits for a child's end; a failure if it does not come in time.
+/// Waits for a child's end; panics after `timeout`.
 pub fn wait(child: &mut Child, timeout: Duration) -> ExitStatus {
     let until = Instant::now() + timeout;
     loop {
-        if let Some(status) = child.try_wait().expect("the child is ours") {
+        if let Some(status) = child.try_wait().expect("the child process is running") {
             return status;
         }
         assert!(Instant::now() < until, "still running after {timeout:?}");
@@ -185,7 +185,7 @@ impl Drop for Daemon {
     }
 }
 
-/// Polls `probe` until it holds: a level, never an edge.
+/// Polls `probe` until it holds, and returns the time that took. The condition must persist.
 pub fn eventually(what: &str, timeout: Duration, mut probe: impl FnMut() -> bool) -> Duration {
     let started = Instant::now();
     while !probe() {

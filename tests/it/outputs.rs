@@ -14,10 +14,10 @@ use serde_json::Value;
 use crate::harness::{Daemon, command, demo, events, eventually, expressd, get, stderr, wait};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What a stop may take with an output that stalls.
+/// Time limit of a stop while an output stalls.
 const STOP: Duration = Duration::from_secs(5);
 
-/// Killed when dropped: a test that fails leaves no process behind.
+/// A child process that is killed when dropped, so that a failed test leaves no process.
 struct Running(Child);
 
 impl Running {
@@ -25,7 +25,7 @@ impl Running {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 
-    /// The exit code; everything that was not read of standard error.
+    /// Returns the exit code and the unread part of standard error.
     fn end(&mut self) -> (Option<i32>, String) {
         let code = wait(&mut self.0, STOP).code();
         let mut said = String::new();
@@ -69,7 +69,7 @@ fn reader_of(path: &Path) -> File {
     reader
 }
 
-/// A pipe is full once the same bytes wait in it at two looks.
+/// Waits until a pipe is full: two successive looks find the same number of bytes.
 fn wait_until_full(reader: impl AsFd) {
     let mut before = 0;
     eventually("a full pipe", PATIENCE, || {
@@ -81,7 +81,7 @@ fn wait_until_full(reader: impl AsFd) {
     });
 }
 
-/// Every line is JSON, and no `seq` is missing that no `dropped` explains.
+/// Every line is JSON, and a `dropped` accounts for each missing `seq`.
 fn assert_complete(lines: &[Value]) {
     let mut next = None;
     for line in lines {
@@ -105,14 +105,14 @@ fn ends_whole(path: &Path) -> bool {
     fs::read(path).unwrap().ends_with(b"\n")
 }
 
-/// The lines of a file that is just being written to.
+/// The complete lines of a file that is being written.
 fn lines_so_far(path: &Path) -> Vec<Value> {
     let text = fs::read(path).unwrap();
     let end = text.iter().rposition(|byte| *byte == b'\n');
     events(&text[..end.unwrap_or(0)])
 }
 
-/// Counted by `/metrics` as lost on the way to the JSON Lines.
+/// Events of the JSON Lines that `/metrics` counts as lost.
 fn lost(address: &str) -> u64 {
     let (_, metrics) = get(address, "/metrics");
     let counted = metrics
@@ -133,7 +133,7 @@ fn standard_output_holds_events_and_nothing_else() {
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped()),
         );
-        // The daemon ends by the signal, not because the reader leaves.
+        // The signal ends the daemon, not the reader's exit.
         let mut lines = BufReader::new(daemon.0.stdout.take().unwrap()).lines();
         let first: Vec<Value> = (0..5)
             .map(|_| serde_json::from_str(&lines.next().unwrap().unwrap()).expect("JSON"))
@@ -152,7 +152,7 @@ fn standard_output_holds_events_and_nothing_else() {
 }
 
 #[test]
-fn a_fifo_without_a_reader_holds_up_neither_the_start_nor_the_end() {
+fn a_fifo_without_a_reader_delays_neither_start_nor_stop() {
     let folder = tempfile::tempdir().unwrap();
     let path = fifo(folder.path());
     let with = [&looped()[..], &["--jsonl", path.to_str().unwrap()]].concat();
@@ -165,7 +165,7 @@ fn a_fifo_without_a_reader_holds_up_neither_the_start_nor_the_end() {
     assert_eq!(code, Some(1), "events are missing");
     daemon.wait_for_line("events are missing in", STOP);
 
-    // A reader that comes later gets whole lines.
+    // A late reader gets whole lines.
     let mut daemon = Daemon::start(&with);
     eventually("ready", PATIENCE, || {
         get(&daemon.address, "/readyz").0 == 200
@@ -187,7 +187,7 @@ fn a_fifo_without_a_reader_holds_up_neither_the_start_nor_the_end() {
 }
 
 #[test]
-fn a_reader_that_stalls_does_not_hold_up_the_end() {
+fn a_stalled_reader_does_not_delay_the_stop() {
     let folder = tempfile::tempdir().unwrap();
     let path = fifo(folder.path());
     let mut reader = reader_of(&path);
@@ -204,7 +204,7 @@ fn a_reader_that_stalls_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn standard_output_and_the_log_that_nobody_reads_do_not_hold_up_the_end() {
+fn unread_standard_output_and_log_do_not_delay_the_stop() {
     for output in [&["--jsonl", "-"][..], &["--set", "log.level=trace"]] {
         let [(out, stdout), (err, stderr)] = [(); 2].map(|()| {
             let (reader, writer) = io::pipe().unwrap();
@@ -223,13 +223,13 @@ fn standard_output_and_the_log_that_nobody_reads_do_not_hold_up_the_end() {
         daemon.signal(Signal::TERM);
         let (code, _) = daemon.end();
         drop((out, err));
-        // Events are missing, or lines of the log alone.
+        // Either events are missing, or only lines of the log.
         let expected = i32::from(!is_log);
         assert_eq!(code, Some(expected), "{output:?}");
     }
 }
 
-/// An address that was free a moment ago.
+/// A loopback address that is free at the time of the call.
 fn free_port() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
@@ -240,7 +240,7 @@ fn is_ready(address: &str) -> bool {
 }
 
 #[test]
-fn a_terminal_that_is_stopped_does_not_hold_up_the_end() {
+fn a_stopped_terminal_does_not_delay_the_stop() {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&terminal).unwrap();
@@ -271,7 +271,7 @@ fn a_terminal_that_is_stopped_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn a_systemd_that_reads_nothing_does_not_hold_up_the_end() {
+fn an_unread_notify_socket_does_not_delay_the_stop() {
     use std::os::unix::net::UnixDatagram;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
@@ -300,7 +300,7 @@ fn limit_files(daemon: &Running, bytes: Option<u64>) {
 }
 
 #[test]
-fn a_disk_that_fills_and_gets_room_again_leaves_whole_lines_and_says_what_is_missing() {
+fn a_disk_that_fills_and_gets_room_again_has_whole_lines_and_counts_losses() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.jsonl");
     let port = free_port();
@@ -311,7 +311,7 @@ fn a_disk_that_fills_and_gets_room_again_leaves_whole_lines_and_says_what_is_mis
         .stderr(Stdio::piped()));
     eventually("ready", PATIENCE, || is_ready(&port));
     let size = || fs::metadata(&path).unwrap().len();
-    // No room for a whole line.
+    // Not enough room for a whole line.
     limit_files(&daemon, Some(size() + 100));
     eventually("lost lines", PATIENCE, || lost(&port) >= 3);
     eventually("a whole last line", PATIENCE, || ends_whole(&path));
@@ -335,10 +335,10 @@ fn a_disk_that_fills_and_gets_room_again_leaves_whole_lines_and_says_what_is_mis
 }
 
 #[test]
-fn a_replay_to_a_disk_that_fills_ends_with_a_whole_line_and_an_error() {
+fn a_replay_to_a_filling_disk_ends_with_a_whole_line_and_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.jsonl");
-    // The disk is gone with its namespace, so what it holds is copied.
+    // The disk vanishes with its mount namespace, so its content is copied first.
     let script = "mount -t tmpfs -o size=8k tmpfs \"$1\"; \"$0\" replay \"$2\" \
         --jsonl \"$1/events.jsonl\"; code=$?; cp \"$1/events.jsonl\" \"$3\"; exit $code";
     let disk = folder.path().join("disk");
@@ -357,7 +357,7 @@ fn a_replay_to_a_disk_that_fills_ends_with_a_whole_line_and_an_error() {
     assert_eq!(lines, events(&all.stdout)[..lines.len()]);
 }
 
-/// Whether this process, and so what it starts, ignores the signal.
+/// Whether this process ignores the signal; its children inherit that.
 fn is_ignored(signal: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -375,7 +375,7 @@ fn a_replay_into_a_fifo_waits_for_its_reader_and_ends_by_a_signal() {
             .stderr(Stdio::null()))
     };
     for signal in [Signal::TERM, Signal::INT] {
-        // Shells have their background jobs ignore SIGINT, and children inherit that.
+        // Background jobs of a shell ignore SIGINT, and children inherit that.
         if is_ignored(signal) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! What leaves the daemon: no connection, no file, no word and no secret that was not asked for.
+//! The daemon opens no unrequested connection or file, and logs no spoken word or secret.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ mod traffic;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A daemon with all of its output in one file, from the first line on.
+/// A daemon with its complete output in one file.
 struct Recorded {
     child: Child,
     output: PathBuf,
@@ -61,7 +61,7 @@ impl Recorded {
         String::from_utf8_lossy(&fs::read(&self.output).unwrap()).into_owned()
     }
 
-    /// All that it wrote until its end.
+    /// Stops the daemon and returns its complete output.
     fn stop(mut self) -> String {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, Signal::TERM).unwrap();

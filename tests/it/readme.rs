@@ -1,4 +1,4 @@
-//! What the README says is there, is there; its client runs as printed.
+//! Links, commands and keys in the README exist; its client runs as printed.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -12,7 +12,7 @@ use expressd::serve::{ServeSettings, start};
 use expressd::testing::project;
 use expressd::testing::server::{BareState, sample_expression};
 
-/// The README and the documents that it leads to.
+/// The README and the guides that it links.
 const GUIDES: [&str; 4] = [
     "README.md",
     "config/README.md",
@@ -28,7 +28,7 @@ fn readme() -> String {
     read("README.md")
 }
 
-/// What stands between `open` and `close`, each time.
+/// Every part of `text` between `open` and `close`.
 fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
     text.split(open)
         .skip(1)

@@ -1,4 +1,4 @@
-//! `expressd replay`: whole recordings through every real stage, on real people where the material is there.
+//! `expressd replay`: recordings through every stage, with real people if the material is present.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::harness::{demo, events, expressd, material, of_type, replay};
 
-/// What `src/event/protocol.md` promises of every offline line, whatever was recorded.
+/// The contract of `src/event/protocol.md` for offline lines, which holds for every recording.
 fn check_contract(events: &[Value], end_ns: i64) {
     let mut alive = BTreeSet::new();
     for (index, event) in events.iter().enumerate() {
@@ -56,7 +56,7 @@ fn check_expression(event: &Value, end_ns: i64) {
     }
 }
 
-/// End of the recording in nanoseconds, generously: one frame more than its latest stamp.
+/// Tolerance at the recording's end, in nanoseconds: more than one frame after its latest stamp.
 const SLACK_NS: i64 = 100_000_000;
 
 fn duration_ns(file: &Path) -> i64 {
@@ -103,7 +103,7 @@ fn two_runs_and_two_paces_give_the_same_bytes() {
 }
 
 #[test]
-fn every_talking_face_of_the_material_yields_subjects_and_expressions_inside_the_recording() {
+fn every_talking_face_of_the_material_yields_subjects_and_expressions() {
     let Some(folder) = material("av/talking") else {
         return;
     };
@@ -135,7 +135,7 @@ fn every_talking_face_of_the_material_yields_subjects_and_expressions_inside_the
 }
 
 #[test]
-fn sound_alone_is_a_voice_and_pictures_alone_are_faces() {
+fn audio_only_yields_a_voice_and_video_only_yields_faces() {
     let Some(sound) = material("speech/ravdess/Actor_18/03-01-05-02-01-01-18.flac") else {
         return;
     };
@@ -158,7 +158,8 @@ fn sound_alone_is_a_voice_and_pictures_alone_are_faces() {
     assert_eq!(of_type(&events, "speech").count(), 0);
 }
 
-/// Acted clips with face and voice that no part of the training saw as pictures: the clip's mean scores against the acted label.
+/// Acted clips with face and voice, absent from the pictures of the training data: the clip's mean
+/// scores against the acted label.
 #[test]
 fn the_top_label_follows_the_acted_emotion() {
     let Some(folder) = material("av/ravdess_actor01") else {

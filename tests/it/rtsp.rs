@@ -1,4 +1,4 @@
-//! The camera path against a real RTSP server, which is stopped and comes back.
+//! The camera path against a real RTSP server that is stopped and restarted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,21 +15,24 @@ use gstreamer::prelude::*;
 use gstreamer_rtsp_server as rtsp_server;
 use gstreamer_rtsp_server::prelude::*;
 
-/// What the server at `/camera` shows.
+/// The stream that the server has at `/camera`.
 pub struct Camera {
     pub launch: &'static str,
-    /// Payloaders from which nothing comes while the switch is on.
+    /// Payloaders that send nothing while the switch is on.
     pub drops: Vec<(&'static str, Arc<AtomicBool>)>,
-    /// The user name and password that it asks for.
+    /// The required user name and password.
     pub login: Option<(&'static str, &'static str)>,
 }
 
 impl Default for Camera {
-    /// Pictures and sound.
+    /// Video and audio.
     fn default() -> Self {
         Camera {
-            launch: "( videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=25/1 ! x264enc tune=zerolatency key-int-max=25 ! rtph264pay name=pay0 pt=96 \
-                     audiotestsrc is-live=true freq=440 ! audio/x-raw,rate=8000,channels=1 ! mulawenc ! rtppcmupay name=pay1 pt=0 )",
+            launch: "( videotestsrc is-live=true pattern=ball ! \
+                video/x-raw,width=320,height=240,framerate=25/1 ! x264enc tune=zerolatency \
+                key-int-max=25 ! rtph264pay name=pay0 pt=96 \
+                     audiotestsrc is-live=true freq=440 ! audio/x-raw,rate=8000,channels=1 ! \
+                     mulawenc ! rtppcmupay name=pay1 pt=0 )",
             drops: Vec::new(),
             login: None,
         }
@@ -75,13 +78,13 @@ impl Camera {
     }
 }
 
-/// A port that nothing listens on.
+/// A port without a listener.
 pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
 
-/// A server on a thread and a main loop of its own; dropped, it is gone with its connections.
+/// A server with its own thread and main loop. Dropping it closes its connections.
 pub struct Server {
     main_loop: glib::MainLoop,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -131,7 +134,7 @@ impl Drop for Server {
     }
 }
 
-/// Waits until the video is in `state`; seconds that it took.
+/// Waits until the video is in `state`; returns the seconds that took.
 fn wait_for(board: &SourceHealth, state: SourceState, limit_seconds: f64) -> f64 {
     let begun = monotonic_nanos();
     let seconds = || (monotonic_nanos() - begun) as f64 * 1e-9;
@@ -160,7 +163,7 @@ fn drain<T: Send + 'static>(lane: LaneReceiver<T>) -> std::thread::JoinHandle<Ve
 }
 
 #[test]
-fn a_network_camera_that_stops_is_noticed_and_heals() {
+fn a_stopped_network_camera_is_noticed_and_recovers() {
     let port = free_port();
     let (clock, board) = (
         Arc::new(SystemClock::new()),
@@ -170,7 +173,7 @@ fn a_network_camera_that_stops_is_noticed_and_heals() {
     let (audio, audio_out) = lane("audio", 8, WhenFull::DropOldest);
     let (frames_out, audio_out) = (drain(frames_out), drain(audio_out));
 
-    // Nobody there yet: that is no error.
+    // No server yet: that is no error.
     let uri = VideoSpec::Uri(format!("rtsp://127.0.0.1:{port}/camera").into());
     let capture = open_live(
         &uri,
@@ -207,7 +210,8 @@ fn a_network_camera_that_stops_is_noticed_and_heals() {
     let stopped = (monotonic_nanos() - begun) as f64 * 1e-9;
     drop(server);
     println!(
-        "rtsp: found after {found:.2} s, loss noticed after {noticed:.2} s, healed after {healed:.2} s, stopped in {stopped:.2} s"
+        "rtsp: found after {found:.2} s, loss noticed after {noticed:.2} s, healed after \
+         {healed:.2} s, stopped in {stopped:.2} s"
     );
     assert!(stopped < 1.0, "{stopped} s");
 

@@ -1,4 +1,4 @@
-//! The systemd service: its unit file, and the messages that systemd gets.
+//! The systemd service: its unit file and its notifications.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -10,7 +10,7 @@ const UNIT: &str = include_str!(concat!(
     "/systemd/expressd.service"
 ));
 
-/// As `make install` does it: the unit with the path of a program that is there.
+/// The unit with the path of an existing program, as `make install` writes it.
 #[test]
 fn systemd_accepts_the_unit() {
     let folder = tempfile::tempdir().unwrap();
@@ -27,20 +27,20 @@ fn systemd_accepts_the_unit() {
         .output();
     let verified =
         verified.expect("systemd-analyze starts (package systemd; `make test` installs it)");
-    let said = String::from_utf8_lossy(&verified.stderr);
-    // Of the other units here it may say what it likes.
-    let about_ours: Vec<&str> = said
+    let printed = String::from_utf8_lossy(&verified.stderr);
+    // Messages about other units of this machine are ignored.
+    let about_ours: Vec<&str> = printed
         .lines()
         .filter(|line| line.contains("expressd"))
         .collect();
     assert!(
         verified.status.success() && about_ours.is_empty(),
-        "{}\n{said}",
+        "{}\n{printed}",
         verified.status
     );
 }
 
-/// systemd's own measure, from 0.0 (everything is denied) to 10.0.
+/// The exposure level of `systemd-analyze security`, from 0.0 (everything is denied) to 10.0.
 #[test]
 fn the_unit_exposes_no_more_than_it_has_to() {
     let folder = tempfile::tempdir().unwrap();
@@ -51,8 +51,9 @@ fn the_unit_exposes_no_more_than_it_has_to() {
         .arg(&unit)
         .output()
         .expect("systemd-analyze starts (package systemd; `make test` installs it)");
-    let said = String::from_utf8_lossy(&[measured.stdout, measured.stderr].concat()).into_owned();
-    assert!(measured.status.success(), "more than 1.9: {said}");
+    let printed =
+        String::from_utf8_lossy(&[measured.stdout, measured.stderr].concat()).into_owned();
+    assert!(measured.status.success(), "more than 1.9: {printed}");
 }
 
 #[test]
@@ -64,13 +65,13 @@ fn the_unit_sees_cameras_and_waits_for_ready() {
         .collect();
     for wanted in [
         "Type=notify",
-        // Nothing plays a demonstration where nobody has asked for one.
+        // The service plays no demonstration.
         "ExecStart=/usr/local/bin/expressd run",
         "Wants=modprobe@videodev.service modprobe@snd.service",
         "SupplementaryGroups=video audio",
         "DynamicUser=yes",
         "StateDirectory=expressd",
-        // Nothing leaves the machine.
+        // No connection leaves the machine.
         "Environment=ORT_DISABLE_TELEMETRY=1",
         "IPAddressDeny=any",
         "IPAddressAllow=localhost",
@@ -78,7 +79,7 @@ fn the_unit_sees_cameras_and_waits_for_ready() {
         assert!(settings.contains(&wanted), "{wanted}");
     }
     assert!(settings.iter().any(|line| line.starts_with("WatchdogSec=")));
-    // RestartPreventExitStatus= does not look at what ExecStartPre= says.
+    // RestartPreventExitStatus= ignores the exit code of ExecStartPre=.
     for harmful in [
         "ExecStartPre=",
         "PrivateDevices=",
@@ -91,9 +92,10 @@ fn the_unit_sees_cameras_and_waits_for_ready() {
     }
 }
 
-/// Plays systemd's end of the socket for a child: this very test binary, told by a variable to talk.
+/// Binds the notify socket for a child process: this test binary, which an environment variable
+/// makes send the notifications.
 #[test]
-fn systemd_is_told_in_its_protocol() {
+fn notifications_follow_the_protocol_of_systemd() {
     if std::env::var_os("EXPRESSD_TEST_TALK").is_some() {
         let notify = expressd::notify::Notify;
         assert_eq!(
@@ -114,7 +116,10 @@ fn systemd_is_told_in_its_protocol() {
         .set_read_timeout(Some(Duration::from_secs(10)))
         .unwrap();
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "service::systemd_is_told_in_its_protocol"])
+        .args([
+            "--exact",
+            "service::notifications_follow_the_protocol_of_systemd",
+        ])
         .env("EXPRESSD_TEST_TALK", "1")
         .env("NOTIFY_SOCKET", &path)
         .env("WATCHDOG_USEC", "30000000")

@@ -1,4 +1,4 @@
-//! Set-up says one line a step; what its commands print is in a log.
+//! Set-up prints one line a step; the output of its commands goes to a log.
 
 use std::fs;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::harness::stderr;
 
 #[test]
-fn a_step_that_fails_names_its_log_and_shows_the_end_of_it() {
+fn a_failed_step_names_its_log_and_prints_its_last_lines() {
     let folder = tempfile::tempdir().unwrap();
     let wheels = folder.path().join("wheels.txt");
     let machine = std::env::consts::ARCH;
@@ -24,17 +24,17 @@ fn a_step_that_fails_names_its_log_and_shows_the_end_of_it() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let (told, shown) = (
+    let (errors, printed) = (
         stderr(&output),
         String::from_utf8(output.stdout.clone()).unwrap(),
     );
     let log = deps.join("setup.log");
-    assert!(told.contains(&log.display().to_string()), "{told}");
-    assert!(told.contains("0.0.999"), "{told}");
-    // The steps alone.
+    assert!(errors.contains(&log.display().to_string()), "{errors}");
+    assert!(errors.contains("0.0.999"), "{errors}");
+    // Standard output has the steps only.
     assert!(
-        shown.lines().all(|line| line.starts_with("setup: ")),
-        "{shown}"
+        printed.lines().all(|line| line.starts_with("setup: ")),
+        "{printed}"
     );
     let logged = fs::read_to_string(&log).unwrap();
     assert!(logged.contains("pip download"), "{logged}");

@@ -1,4 +1,4 @@
-//! Recordings with several tracks, channels that cancel, streams that change and stamps that are wrong.
+//! Recordings with several tracks, cancelling channels, changing streams and wrong stamps.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::decoder::ffmpeg;
 use crate::harness::{demo, of_type, replay};
-use crate::recordings::hear_with;
+use crate::playback::play_with;
 
 /// The first seconds of the demonstration, in `folder`.
 fn clip(folder: &Path) -> PathBuf {
@@ -24,14 +24,14 @@ fn clip(folder: &Path) -> PathBuf {
     folder.join("clip.mkv")
 }
 
-/// What a replay found.
+/// Counts over the events of a replay.
 #[derive(Debug, PartialEq)]
 struct Found {
     code: Option<i32>,
     faces: usize,
     voices: usize,
     subjects: Vec<String>,
-    /// Beginning of the first and end of the last answer, nanoseconds.
+    /// Start of the first and end of the last expression, nanoseconds.
     span: [i64; 2],
 }
 
@@ -162,7 +162,7 @@ fn a_cover_is_not_the_video() {
 }
 
 #[test]
-fn of_channels_that_cancel_the_better_one_is_heard() {
+fn of_cancelling_channels_the_better_one_is_used() {
     let folder = tempfile::tempdir().unwrap();
     clip(folder.path());
     let mono = folder.path().join("mono.wav");
@@ -196,7 +196,7 @@ fn of_channels_that_cancel_the_better_one_is_heard() {
 }
 
 #[test]
-fn a_face_is_followed_when_the_pictures_change_their_size() {
+fn a_face_is_tracked_over_changes_of_the_frame_size() {
     let folder = tempfile::tempdir().unwrap();
     let clip = clip(folder.path());
     let coder = [
@@ -275,7 +275,7 @@ fn the_second_part_of_a_chained_stream_is_played() {
 }
 
 #[test]
-fn pictures_without_stamps_get_an_assumed_rate() {
+fn frames_without_stamps_get_an_assumed_rate() {
     let folder = tempfile::tempdir().unwrap();
     let clip = clip(folder.path());
     ffmpeg(
@@ -301,7 +301,7 @@ fn pictures_without_stamps_get_an_assumed_rate() {
 }
 
 #[test]
-fn a_picture_stamped_far_ahead_is_left_out() {
+fn a_frame_stamped_far_ahead_is_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let clip = clip(folder.path());
     ffmpeg(
@@ -322,8 +322,8 @@ fn a_picture_stamped_far_ahead_is_left_out() {
     assert_eq!(played, alone, "{said}");
     assert_eq!(said.matches("far ahead").count(), 1, "{said}");
     let board = Arc::new(SourceHealth::default());
-    let heard = hear_with(&ahead, Pace::Offline, board.clone(), Arc::default()).unwrap();
-    assert!(heard.played.is_ok());
+    let decoded = play_with(&ahead, Pace::Offline, board.clone(), Arc::default()).unwrap();
+    assert!(decoded.outcome.is_ok());
     let counted = board.video.counters.assumed_stamps.load(Ordering::Relaxed);
     assert_eq!(counted, 1, "the picture itself");
 }

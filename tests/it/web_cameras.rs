@@ -1,4 +1,5 @@
-//! Cameras over HTTP as they are: odd framing, refusals, transport streams, and a still picture as a source.
+//! Cameras over HTTP: unusual framing, refusals, transport streams, and a still picture as a
+//! source.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,9 +11,10 @@ use std::time::Duration;
 use expressd::time::Clock;
 
 use crate::harness::{Daemon, eventually};
-use crate::watching::{FIRST_PICTURE, Watching, encoded, jpeg};
+use crate::live_source::{FIRST_FRAME, LiveSource, encoded, jpeg};
 
-/// A web server on a thread of its own: `answer` gets each connection after its request, and how many there were before.
+/// A web server with its own thread. `answer` gets each connection after its request, and the
+/// number of earlier connections.
 struct Web {
     port: u16,
     requests: Arc<AtomicUsize>,
@@ -70,15 +72,15 @@ impl Drop for Web {
     }
 }
 
-/// How a camera frames its pictures.
+/// Multipart framing of a motion JPEG stream.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Framing {
     BoundaryFirst,
-    /// Begins with the first part's headers.
+    /// Begins with the headers of the first part, without a boundary.
     BoundaryAfter,
     NoLength,
     Chunked,
-    /// The boundary in the header has the dashes that belong to the body.
+    /// The boundary in the header includes the dashes of the body.
     DashesInHeader,
 }
 
@@ -101,7 +103,8 @@ fn motion_jpeg(
     };
     write!(
         stream,
-        "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary={dashes}frame77\r\n{coding}\r\n"
+        "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; \
+         boundary={dashes}frame77\r\n{coding}\r\n"
     )?;
     let out = |stream: &mut TcpStream, bytes: &[u8]| {
         if framing == Framing::Chunked {
@@ -134,7 +137,7 @@ fn motion_jpeg(
 }
 
 #[test]
-fn motion_jpeg_over_http_shows_pictures_however_it_is_framed() {
+fn motion_jpeg_over_http_is_decoded_with_every_framing() {
     for framing in [
         Framing::BoundaryFirst,
         Framing::BoundaryAfter,
@@ -146,18 +149,18 @@ fn motion_jpeg_over_http_shows_pictures_however_it_is_framed() {
         let web = Web::start(move |stream, _| {
             motion_jpeg(stream, framing, usize::MAX, |_| picture.clone())
         });
-        let watching = Watching::open(&web.uri(), "none");
-        let took = watching.see(1, FIRST_PICTURE);
-        watching.see(30, FIRST_PICTURE);
+        let source = LiveSource::open(&web.uri(), "none");
+        let took = source.wait_for_frames(1, FIRST_FRAME);
+        source.wait_for_frames(30, FIRST_FRAME);
         println!("{framing:?}: first picture after {took:?}");
-        // Stamped when they come, although the stream has no stamps.
-        eventually("a fresh picture", FIRST_PICTURE, || {
-            let newest = watching.pictures().last().unwrap().0;
-            watching.clock.now().millis_since(newest) < 500.0
+        // Stamped at arrival, because the stream has no stamps.
+        eventually("a fresh picture", FIRST_FRAME, || {
+            let newest = source.pictures().last().unwrap().0;
+            source.clock.now().millis_since(newest) < 500.0
         });
-        assert!(watching.pictures().is_sorted_by(|a, b| a.0 < b.0));
+        assert!(source.pictures().is_sorted_by(|a, b| a.0 < b.0));
         assert_eq!(
-            (watching.losses(), watching.reconnects()),
+            (source.losses(), source.reconnects()),
             (0, 0),
             "{framing:?}"
         );
@@ -165,39 +168,39 @@ fn motion_jpeg_over_http_shows_pictures_however_it_is_framed() {
 }
 
 #[test]
-fn pictures_that_change_their_size_go_on() {
+fn frames_of_changing_size_are_delivered() {
     let sizes = [jpeg(320, 240), jpeg(640, 480)];
     let web = Web::start(move |stream, _| {
         motion_jpeg(stream, Framing::BoundaryFirst, usize::MAX, |index| {
             sizes[index / 10 % 2].clone()
         })
     });
-    let watching = Watching::open(&web.uri(), "none");
-    watching.see(45, FIRST_PICTURE * 2);
-    let widths: Vec<usize> = watching
+    let source = LiveSource::open(&web.uri(), "none");
+    source.wait_for_frames(45, FIRST_FRAME * 2);
+    let widths: Vec<usize> = source
         .pictures()
         .iter()
         .map(|(_, width, _)| *width)
         .collect();
     let changes = widths.windows(2).filter(|pair| pair[0] != pair[1]).count();
     assert!(changes >= 3, "{widths:?}");
-    assert_eq!((watching.losses(), watching.reconnects()), (0, 0));
+    assert_eq!((source.losses(), source.reconnects()), (0, 0));
 }
 
 #[test]
-fn a_server_that_closes_after_each_clip_is_opened_again() {
+fn a_server_that_closes_after_each_clip_is_reopened() {
     let picture = jpeg(320, 240);
     let web = Web::start(move |stream, _| {
         motion_jpeg(stream, Framing::BoundaryFirst, 10, |_| picture.clone())
     });
-    let watching = Watching::open(&web.uri(), "none");
+    let source = LiveSource::open(&web.uri(), "none");
     eventually("the third connection", Duration::from_secs(15), || {
-        web.requests.load(Ordering::Relaxed) >= 3 && watching.count() >= 20
+        web.requests.load(Ordering::Relaxed) >= 3 && source.count() >= 20
     });
 }
 
 #[test]
-fn a_server_that_refuses_is_left_alone_for_longer_and_says_why() {
+fn a_refusing_server_is_retried_later_and_its_reason_is_reported() {
     for (status, most, words) in [
         (
             "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"",
@@ -214,11 +217,11 @@ fn a_server_that_refuses_is_left_alone_for_longer_and_says_why() {
                 "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
             )
         });
-        let watching = Watching::open(&web.uri(), "none");
+        let source = LiveSource::open(&web.uri(), "none");
         eventually(
             &format!("the reason of {status}"),
             Duration::from_secs(5),
-            || watching.reason().contains(words),
+            || source.reason().contains(words),
         );
         std::thread::sleep(Duration::from_secs(5));
         let asked = web.requests.load(Ordering::Relaxed);
@@ -227,7 +230,7 @@ fn a_server_that_refuses_is_left_alone_for_longer_and_says_why() {
 }
 
 #[test]
-fn a_server_that_never_answers_does_not_hold_the_stop_up() {
+fn a_server_that_never_answers_does_not_delay_the_stop() {
     let web = Web::start(|stream, _| {
         let _ = stream.read(&mut [0; 64]);
         Ok(())
@@ -235,30 +238,32 @@ fn a_server_that_never_answers_does_not_hold_the_stop_up() {
     for scheme in ["http", "rtsp"] {
         let uri = format!("uri:{scheme}://127.0.0.1:{}/stream", web.port);
         let before = web.requests.load(Ordering::Relaxed);
-        let mut watching = Watching::open(&uri, "none");
+        let mut source = LiveSource::open(&uri, "none");
         eventually("the connection", Duration::from_secs(5), || {
             web.requests.load(Ordering::Relaxed) > before
         });
-        let stopped = watching.stop();
+        let stopped = source.stop();
         assert!(stopped < Duration::from_secs(2), "{scheme}: {stopped:?}");
     }
 }
 
-/// A transport stream of ten seconds, whose sound ends after a tenth of a second.
+/// A transport stream of ten seconds; its audio ends after a tenth of a second.
 fn transport_stream() -> Vec<u8> {
     encoded(
-        "mpegtsmux name=mux videotestsrc num-buffers=250 pattern=ball ! video/x-raw,width=320,height=240,framerate=25/1 ! \
+        "mpegtsmux name=mux videotestsrc num-buffers=250 pattern=ball ! \
+         video/x-raw,width=320,height=240,framerate=25/1 ! \
          x264enc tune=zerolatency key-int-max=25 ! h264parse ! mux. \
-         audiotestsrc num-buffers=5 ! audio/x-raw,rate=44100,channels=1 ! avenc_aac ! aacparse ! mux. mux.",
+         audiotestsrc num-buffers=5 ! audio/x-raw,rate=44100,channels=1 ! avenc_aac ! aacparse ! \
+         mux. mux.",
     )
 }
 
 #[test]
-fn a_transport_stream_over_http_whose_sound_stops_shows_its_pictures() {
+fn a_transport_stream_delivers_video_after_its_audio_stops() {
     let bytes = transport_stream();
     for header in ["", "Content-Type: video/mp2t\r\n"] {
         let bytes = bytes.clone();
-        // Without a length, and at the pace at which it was made.
+        // Without a length, at its original pace.
         let web = Web::start(move |stream, _| {
             write!(
                 stream,
@@ -270,17 +275,17 @@ fn a_transport_stream_over_http_whose_sound_stops_shows_its_pictures() {
             }
             Ok(())
         });
-        let watching = Watching::open(&web.uri(), "uri");
-        let took = watching.see(1, FIRST_PICTURE);
-        watching.see(60, Duration::from_secs(10));
+        let source = LiveSource::open(&web.uri(), "uri");
+        let took = source.wait_for_frames(1, FIRST_FRAME);
+        source.wait_for_frames(60, Duration::from_secs(10));
         println!("transport stream: first picture after {took:?}");
-        assert_eq!((watching.losses(), watching.reconnects()), (0, 0));
+        assert_eq!((source.losses(), source.reconnects()), (0, 0));
     }
 }
 
 #[test]
-fn pictures_do_not_wait_for_sound_that_never_comes() {
-    // The programme lists sound, and none of its packets is sent.
+fn video_does_not_wait_for_absent_audio() {
+    // The programme lists an audio stream without packets.
     let whole = transport_stream();
     let pid = |packet: &[u8]| u16::from(packet[1] & 0x1f) << 8 | u16::from(packet[2]);
     let packets = || whole.chunks_exact(188);
@@ -302,15 +307,15 @@ fn pictures_do_not_wait_for_sound_that_never_comes() {
             }
         }
     });
-    let watching = Watching::open(&web.uri(), "uri");
-    let took = watching.see(1, FIRST_PICTURE);
+    let source = LiveSource::open(&web.uri(), "uri");
+    let took = source.wait_for_frames(1, FIRST_FRAME);
     println!("a track that never comes: first picture after {took:?}");
-    watching.see(100, Duration::from_secs(10));
-    assert_eq!((watching.losses(), watching.reconnects()), (0, 0));
+    source.wait_for_frames(100, Duration::from_secs(10));
+    assert_eq!((source.losses(), source.reconnects()), (0, 0));
 }
 
 #[test]
-fn a_still_in_a_loop_is_a_steady_picture_and_few_statuses() {
+fn a_looped_still_is_steady_and_sends_few_statuses() {
     let folder = tempfile::tempdir().unwrap();
     let (still, lines) = (
         folder.path().join("still.jpg"),
@@ -332,7 +337,7 @@ fn a_still_in_a_loop_is_a_steady_picture_and_few_statuses() {
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };
-    // One every five seconds comes whatever happens.
+    // The periodic status comes every five seconds.
     eventually("pictures in a status", Duration::from_secs(60), || {
         statuses().iter().any(|line| {
             let event: serde_json::Value = serde_json::from_str(line).unwrap_or_default();

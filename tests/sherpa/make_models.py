@@ -1,10 +1,14 @@
-"""Writes the streaming models that the tests of `[speech] transcriber = "sherpa:<dir>"` open, one folder for each family.
+"""Writes the streaming models for the tests of `[speech] transcriber = "sherpa:<dir>"`.
 
-    python3 -m venv VENV && VENV/bin/pip install onnx==1.23.2 && VENV/bin/python tests/sherpa/make_models.py
+Each model family has a folder.
 
-They were trained on nothing: each tells how loud the sound is, in tokens. Quiet sound is "so", louder sound "ft", the loudest "loud": sound that
-steps from quiet to louder says the word "soft". What surrounds that (inputs, states, metadata, file names) is as sherpa-onnx 2.0.1 asks it of the
-published models of the family, so that nothing but the weights differs.
+    python3 -m venv VENV && VENV/bin/pip install onnx==1.23.2
+    VENV/bin/python tests/sherpa/make_models.py
+
+The models are not trained; their tokens encode the loudness. Quiet sound is "so", louder sound "ft",
+the loudest "loud": sound that rises from quiet to louder gives the word "soft". Inputs, states,
+metadata and file names are those that sherpa-onnx 2.0.1 expects of the family's published models, so
+only the weights differ.
 """
 
 import pathlib
@@ -15,12 +19,12 @@ import numpy as np
 HERE = pathlib.Path(__file__).parent
 F, F16, I32, I64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT32, TensorProto.INT64
 
-# The mean of a frame's log-mel energies (kaldi's, samples in -1..1): from where on it is no silence, is louder, is loudest.
+# Thresholds of a frame's mean log-mel energy (kaldi's, samples in -1..1): quiet, louder, loudest.
 LEVELS = (-10.0, -5.0, -0.5)
-# NeMo's mel filters are of equal area; Paraformer's samples are 16-bit numbers.
+# NeMo's mel filters have equal area; Paraformer's samples are 16-bit numbers.
 NEMO_LEVELS = tuple(level - 2.5 for level in LEVELS)
 PARAFORMER_LEVELS = tuple(level + 20.8 for level in LEVELS)
-# The same of 16-bit samples' natural log of the mean square (T-one hears samples, at 8 kHz).
+# The same thresholds of the log mean square of 16-bit samples (T-one's input, 8 kHz).
 SQUARE_LEVELS = (7.0, 12.0, 16.5)
 
 
@@ -57,7 +61,8 @@ class Graph:
         """[…, 1] → […, 4]: the highest is blank below the first level, token k from the k-th level on."""
         slopes, offsets, total = [0.0], [0.0], 0.0
         for k, edge in enumerate(levels, 1):
-            # Lines that meet in the edges: their maximum is convex, so each is the highest between its two.
+            # Lines that intersect at the edges. Their maximum is convex, so each line is the highest
+            # between its two edges.
             total += edge
             slopes.append(float(k))
             offsets.append(-total)
@@ -157,7 +162,7 @@ def once(blank):
 
 
 def join(graph, encoder_out, decoder_out, blank):
-    """The highest of the encoder's, or blank where that one is said already; the others never stand in for it."""
+    """The encoder's best token, or blank if it was emitted already; no other token replaces it."""
     others, floor = np.full(4, -20.0, np.float32), np.full(4, -1e5, np.float32)
     others[blank], floor[blank] = 0.0, -2.0
     best = graph.node("ReduceMax", [encoder_out], axes=[1], keepdims=1)
@@ -247,7 +252,7 @@ def t_one_ctc():
     graph.node("Identity", ["state"], "new_state")
     graph.output("new_state", F16, [1, 5])
     graph.save(HERE / "t-one-ctc/model.onnx", {"frame_length_ms": 300, "state_dim": 5, "sample_rate": 8000})
-    # Letters, with a token of its own between words.
+    # Letters, and a separate token between words.
     tokens("t-one-ctc", ["s", "o", " ", "<blk>"])
 
 

@@ -1,4 +1,4 @@
-"""Prints one line per expression event. Usage: client.py [ws://127.0.0.1:8765/v1/events] [how many]"""
+"""Prints one line per expression event. Usage: client.py [ADDRESS] [COUNT]"""
 import asyncio
 import json
 import sys

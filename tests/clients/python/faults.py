@@ -1,4 +1,4 @@
-"""Breaks the rules one by one and prints what the server says: one JSON object a line, [what was done, error code, close code]."""
+"""Violates the protocol and prints each reaction as a line: [violation, error code, close code]."""
 import asyncio
 import json
 import sys
@@ -12,7 +12,7 @@ async def fault(address, name, send, **options):
         try:
             await send(socket)
         except websockets.ConnectionClosed:
-            pass  # While it was still sending. What came before the close is still to be had.
+            pass  # Closed while sending; frames before the close can still be read.
         try:
             while True:
                 event = json.loads(await socket.recv())

@@ -1,4 +1,4 @@
-//! Secrets of a camera's address, looked for in everything that is shown.
+//! No output shows the secrets of a camera's address.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -21,7 +21,7 @@ fn holds_no_secret(what: &str, text: &str) {
     }
 }
 
-/// A camera that refuses every request, by RTSP and by HTTP. Lives as long as the test.
+/// Port of a camera that refuses every RTSP and HTTP request until the test ends.
 fn refusing_camera() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -53,7 +53,8 @@ fn refuse(stream: &TcpStream) -> std::io::Result<()> {
         }
         if line.is_empty() {
             let head = format!(
-                "{protocol} 401 Unauthorized\r\n{sequence}WWW-Authenticate: Basic realm=\"camera\"\r\nContent-Length: 0\r\n\r\n"
+                "{protocol} 401 Unauthorized\r\n{sequence}WWW-Authenticate: Basic \
+                 realm=\"camera\"\r\nContent-Length: 0\r\n\r\n"
             );
             let mut stream = stream;
             stream.write_all(head.as_bytes())?;
@@ -75,7 +76,8 @@ fn the_secrets_of_a_cameras_address_are_shown_nowhere() {
         format!("uri:rtsp://{USER}@127.0.0.1:{refusing}/live?{TOKEN}"),
         format!("uri:http://{USER}@127.0.0.1:{refusing}/live?{TOKEN}"),
         format!(
-            "gst:rtspsrc location=rtsp://127.0.0.1:{refusing}/live?{TOKEN} user-id=quagga user-pw=\"numbat pw\" ! rtph264depay"
+            "gst:rtspsrc location=rtsp://127.0.0.1:{refusing}/live?{TOKEN} user-id=quagga \
+             user-pw=\"numbat pw\" ! rtph264depay"
         ),
     ];
     for (number, source) in sources.into_iter().enumerate() {
@@ -84,8 +86,7 @@ fn the_secrets_of_a_cameras_address_are_shown_nowhere() {
             &["--set", &setting, "--set", "audio.source=none"],
             Some("trace"),
         );
-        // Each attempt is in the log at `debug`. A camera that refuses is asked again a minute
-        // later.
+        // Each attempt is logged at `debug`. A refusing camera is retried a minute later.
         let attempts = if number == 0 { 2 } else { 1 };
         eventually("the attempts", PATIENCE, || {
             daemon.text().matches("video source lost").count() >= attempts
@@ -176,7 +177,7 @@ fn errors_about_addresses_hold_no_secret_of_them() {
         );
         holds_no_secret(&args.join(" "), &text);
     }
-    // A right value is listed, and `doctor` has no need of it.
+    // A valid value is listed; `doctor` does not need it.
     let right = format!("video.source=uri:{address}");
     let checked = command(&["check", "--set", &right]).output().unwrap();
     let checked = String::from_utf8_lossy(&checked.stdout).into_owned();

@@ -1,4 +1,4 @@
-//! Words that are said, looked for in the log.
+//! No spoken word is in the log.
 
 use futures_util::SinkExt;
 use serde_json::json;
@@ -6,13 +6,13 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::Recorded;
 use crate::harness::demo;
-use crate::words::{block_on, send, wait_for};
+use crate::transcripts::{block_on, send, wait_for};
 
-/// Words that nothing else says, of letters that nothing else writes and of letters that all write.
+/// Words that no log message contains: some of rare letters, some of common ones.
 const SENTENCE: &str = "ღვინო zyzzyva ꙮʬ marmalade";
 
 #[test]
-fn no_word_is_in_the_log_whatever_level_and_target_are_asked_for() {
+fn no_spoken_word_is_logged_at_any_level_and_target() {
     let recording = demo();
     let args = ["--replay", recording.to_str().unwrap(), "--loop"];
     let everything =
@@ -39,17 +39,17 @@ fn no_word_is_in_the_log_whatever_level_and_target_are_asked_for() {
                 let frame = json!({"type": "transcript", "text": SENTENCE, "final": is_final,
                     "start_ns": end - 900_000_000, "end_ns": end, "subject": face["subject"]});
                 send(&mut socket, frame).await;
-                let told = wait_for(&mut socket, "the words", |f| {
+                let reply = wait_for(&mut socket, "the words", |f| {
                     f["type"] == "speech" && f.get("text").is_some() || f["type"] == "error"
                 })
                 .await;
-                assert_eq!(told["text"], SENTENCE, "{told}");
+                assert_eq!(reply["text"], SENTENCE, "{reply}");
             }
             wait_for(&mut socket, "words as evidence", |f| {
                 f["modalities"]["text"]["used"] == true
             })
             .await;
-            // Refusals name what was wrong and may be logged.
+            // Refusals name the fault and may be logged.
             for wrong in [
                 json!({"type": "transcript", "text": SENTENCE, "start_ns": SENTENCE}),
                 json!({"type": SENTENCE}),
@@ -76,8 +76,8 @@ fn no_word_is_in_the_log_whatever_level_and_target_are_asked_for() {
         for word in SENTENCE.split(' ') {
             assert!(!log.contains(word), "{word} with {rust_log:?}: {log}");
         }
-        // Letter by letter: rare ones anywhere, as themselves or escaped; common ones as fields of
-        // their own.
+        // Single letters: rare ones may appear nowhere, literally or escaped; common ones not as
+        // separate fields.
         for letter in SENTENCE.chars().filter(|c| !c.is_ascii()) {
             let escaped = format!("{:x}", u32::from(letter));
             let forms = [

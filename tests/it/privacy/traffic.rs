@@ -1,16 +1,15 @@
-//! Connections, look-ups of names, and files.
+//! Connections, name look-ups and files of the daemon.
 //!
-//! Asked once of everything that is loaded while the daemon runs, under `strace` as below, besides
-//! a recording with a test picture, the default microphone (ALSA, PulseAudio) and a network camera
-//! (GLib, libsoup):
+//! Findings for the loaded libraries, from one run under `strace` as below with a recording, a test
+//! picture, the default microphone (ALSA, PulseAudio) and a network camera (GLib, libsoup):
 //! * ONNX Runtime sends telemetry unless `ORT_DISABLE_TELEMETRY=1` is set before; sherpa-onnx's own
 //!   copy is 1.28 and has none on Linux.
-//! * GStreamer writes its list of plug-ins to `$XDG_CACHE_HOME/gstreamer-1.0/`. It stays: without
-//!   it each start opens every plug-in again. Its compiler ORC maps its code from a file
+//! * GStreamer writes its list of plug-ins to `$XDG_CACHE_HOME/gstreamer-1.0/`. The list is kept:
+//!   without it each start opens every plug-in again. Its compiler ORC maps its code from a file
 //!   `orcexec.*`, which it deletes at once.
-//! * PulseAudio's client makes a cookie in `$XDG_CONFIG_HOME/pulse/` when it meets a sound server.
-//! * ALSA, cpal, tokenizers, PocketSphinx, GLib and libsoup connect to nothing but the source that
-//!   is configured, and make no files.
+//! * PulseAudio's client creates a cookie in `$XDG_CONFIG_HOME/pulse/` if it finds a server.
+//! * ALSA, cpal, tokenizers, PocketSphinx, GLib and libsoup connect only to the configured source
+//!   and create no files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +17,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::harness::{demo, project};
 
-/// Files whose reading is a step of looking up a host's name.
+/// Files that a name look-up reads.
 const OF_LOOKUPS: [&str; 4] = [
     "/etc/resolv.conf",
     "/etc/hosts",
@@ -26,7 +25,7 @@ const OF_LOOKUPS: [&str; 4] = [
     "/etc/gai.conf",
 ];
 
-/// Folders of a user who has never run the daemon.
+/// Fresh home and XDG folders, as before the first run of the daemon.
 struct FreshUser {
     folder: tempfile::TempDir,
 }
@@ -91,31 +90,31 @@ impl FreshUser {
         let output = command
             .output()
             .expect("strace starts (`make test` installs it)");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
-            !said.contains("PTRACE") && !said.contains("strace:"),
-            "{said}"
+            !printed.contains("PTRACE") && !printed.contains("strace:"),
+            "{printed}"
         );
         output
     }
 
-    /// System calls that reach off this machine, look up a name or write a file that is not in
-    /// `asked`.
-    fn deviations(&self, asked: &[&Path]) -> Vec<String> {
+    /// System calls that reach another machine, look up a name or write a file that is not in
+    /// `requested`.
+    fn deviations(&self, requested: &[&Path]) -> Vec<String> {
         let mut found = Vec::new();
         for trace in fs::read_dir(self.path("traces")).unwrap() {
             let text = fs::read(trace.unwrap().path()).unwrap();
             let text = String::from_utf8_lossy(&text).into_owned();
             found.extend(
                 text.lines()
-                    .filter(|line| self.deviates(line, asked))
+                    .filter(|line| self.deviates(line, requested))
                     .map(str::to_owned),
             );
         }
         found
     }
 
-    fn deviates(&self, line: &str, asked: &[&Path]) -> bool {
+    fn deviates(&self, line: &str, requested: &[&Path]) -> bool {
         let call = line.split('(').next().unwrap_or_default();
         let of_internet = line.contains("AF_INET");
         if call == "socket" {
@@ -148,11 +147,11 @@ impl FreshUser {
                 let of_orc = path
                     .file_name()
                     .is_some_and(|name| name.to_string_lossy().starts_with("orcexec."));
-                of_system || of_orc || path.starts_with(&registry) || asked.contains(&path)
+                of_system || of_orc || path.starts_with(&registry) || requested.contains(&path)
             })
     }
 
-    /// Every file that is there but the traces.
+    /// All files except the traces.
     fn files(&self) -> Vec<PathBuf> {
         let mut waiting = vec![self.folder.path().to_owned()];
         let mut files = Vec::new();
@@ -171,37 +170,37 @@ impl FreshUser {
     }
 }
 
-/// The demonstration takes 20 s as if live; ONNX Runtime's telemetry would be sent after 10 s.
+/// The live demonstration takes 20 s; ONNX Runtime would send its telemetry after 10 s.
 #[test]
-fn the_daemon_asks_nobody_and_makes_no_file_but_those_asked_for() {
+fn the_daemon_opens_no_connection_and_writes_no_unrequested_file() {
     let user = FreshUser::new();
-    let asked = user.path("asked.jsonl");
+    let requested = user.path("requested.jsonl");
     let mut command = user.traced(env!("CARGO_BIN_EXE_expressd"));
     command
         .args(["run", "--listen", "127.0.0.1:0", "--jsonl"])
-        .arg(&asked)
+        .arg(&requested)
         .arg("--replay")
         .arg(demo());
     let output = user.run(command);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{}: {said}", output.status);
-    let deviations = user.deviations(&[&asked]);
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{}: {printed}", output.status);
+    let deviations = user.deviations(&[&requested]);
     assert!(deviations.is_empty(), "{deviations:#?}");
     let files = user.files();
     let (registry, others): (Vec<_>, Vec<_>) = files
         .iter()
         .partition(|file| file.starts_with("cache/gstreamer-1.0"));
-    assert_eq!(others, [Path::new("asked.jsonl")]);
+    assert_eq!(others, [Path::new("requested.jsonl")]);
     assert_eq!(registry.len(), 1, "{registry:?}");
     assert!(
-        fs::metadata(&asked).unwrap().len() > 10_000,
+        fs::metadata(&requested).unwrap().len() > 10_000,
         "the recording was played"
     );
 }
 
-/// The test above can fail: what it looks for is found in programs that do it.
+/// The test above can fail: the same trace finds the deviations of other programs.
 #[test]
-fn a_lookup_and_a_file_are_found_by_the_same_means() {
+fn the_trace_finds_lookups_and_files() {
     for (program, argument) in [
         ("getent", "ahosts expressd.invalid"),
         ("touch", "unasked"),

@@ -1,4 +1,4 @@
-//! Connections that take and give nothing: others are answered all the same.
+//! Connections without progress do not keep other clients from being answered.
 
 use std::process::{Command, Stdio};
 
@@ -6,12 +6,12 @@ use super::*;
 use expressd::serve::{Exposition, ServerState};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-/// Longer than any test: only a newer connection ends one that waits.
+/// Longer than any test, so that only a newer connection ends a waiting one.
 const FOR_EVER: Duration = Duration::from_secs(3600);
 /// More than the server holds at once.
 const CROWD: usize = 100;
 
-/// A server that holds 72 connections which are no WebSockets, and waits for them for ever.
+/// A server that holds 72 plain HTTP connections, without a time limit.
 fn waiting_stage() -> Stage {
     Stage::new(|settings| (settings.max_clients, settings.request_within) = (8, FOR_EVER))
 }
@@ -20,14 +20,14 @@ async fn crowd(stage: &Stage, request: &[u8]) -> Vec<TcpStream> {
     let mut crowd = Vec::new();
     for _ in 0..CROWD {
         let stream = TcpStream::connect(stage.server.addr()).await.unwrap();
-        // Not all of it is taken where the answers are not read.
+        // The server does not take all of it while answers are unread.
         let _ = stream.try_write(request);
         crowd.push(stream);
     }
     crowd
 }
 
-/// Health, pages and a new WebSocket, while the crowd is there.
+/// Health, pages and a new WebSocket are served while the crowd is connected.
 async fn others_are_answered(stage: &Stage) {
     for path in ["/healthz", "/readyz", "/metrics", "/v1/status"] {
         assert_eq!(stage.http("GET", path, "").await.0, 200, "{path}");
@@ -41,7 +41,7 @@ async fn others_are_answered(stage: &Stage) {
 }
 
 #[test]
-fn headers_that_never_end_keep_no_one_out() {
+fn endless_headers_exclude_no_other_client() {
     let stage = waiting_stage();
     block_on(async {
         for begun in [
@@ -57,7 +57,7 @@ fn headers_that_never_end_keep_no_one_out() {
 }
 
 #[test]
-fn answers_that_are_never_read_keep_no_one_out() {
+fn unread_answers_exclude_no_other_client() {
     let stage = waiting_stage();
     block_on(async {
         let pipelined = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2000);
@@ -67,10 +67,10 @@ fn answers_that_are_never_read_keep_no_one_out() {
     });
 }
 
-/// Unresponsive clients hold every place but one: a new client connects within seconds, and the
-/// responsive client stays.
+/// Unresponsive clients hold every place but one. A new client connects within seconds, and the
+/// responsive client stays connected.
 #[test]
-fn clients_that_never_read_keep_no_one_out() {
+fn unresponsive_clients_exclude_no_other_client() {
     const PLACES: usize = 8;
     let stage = Stage::new(|settings| settings.max_clients = PLACES);
     block_on(async {
@@ -81,7 +81,7 @@ fn clients_that_never_read_keep_no_one_out() {
         for _ in 1..PLACES {
             let mut client = stage.client().await;
             client.hello().await;
-            // Not polled any more: nothing is read, no ping is answered.
+            // No longer polled: nothing is read and no ping is answered.
             silent.push(client);
         }
         let begun = tokio::time::Instant::now();
@@ -112,10 +112,11 @@ fn cut(stage: &Stage, cause: &str) -> u64 {
 }
 
 #[test]
-fn a_connection_whose_answers_are_never_read_is_ended() {
+fn a_connection_with_unread_answers_is_closed() {
     let stage = Stage::new(|settings| settings.request_within = Duration::from_millis(300));
     block_on(async {
-        // More answers than the kernels hold for one connection, and as many requests as one may have.
+        // More answers than the kernels buffer for one connection, and the maximum number of
+        // requests.
         let mut stalled = Vec::new();
         for _ in 0..20 {
             let mut stream = TcpStream::connect(stage.server.addr()).await.unwrap();
@@ -137,7 +138,7 @@ fn a_connection_whose_answers_are_never_read_is_ended() {
 }
 
 #[test]
-fn a_connection_has_a_hundred_requests() {
+fn a_connection_is_limited_to_a_hundred_requests() {
     let stage = Stage::new(|_| {});
     block_on(async {
         let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -147,7 +148,7 @@ fn a_connection_has_a_hundred_requests() {
             .await
             .unwrap();
         let mut answers = Vec::new();
-        // The end may be a reset: requests lie unread.
+        // The end may be a reset, because requests are unread.
         let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answers))
             .await
             .expect("the connection ends");
@@ -159,7 +160,7 @@ fn a_connection_has_a_hundred_requests() {
 
 const IN_CHILD: &str = "EXPRESSD_TEST_FEW_FILES";
 
-/// The process that serves has few files; this one asks.
+/// A child process serves with few file descriptors; this process sends the requests.
 #[test]
 fn a_server_out_of_files_answers_and_does_not_spin() {
     if std::env::var_os(IN_CHILD).is_some() {
@@ -200,7 +201,7 @@ fn a_server_out_of_files_answers_and_does_not_spin() {
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
     });
-    // Asks for the processor time that it took.
+    // Requests the child's processor time.
     drop(child.stdin.take());
     let used: f64 = line_with("USED ").parse().expect("seconds");
     assert!(child.wait().expect("it ends").success());
@@ -218,7 +219,7 @@ fn serve_with_few_files() {
     )
     .expect("a lower limit");
     let stage = Stage::new(|settings| settings.request_within = FOR_EVER);
-    // Something else in this process has nearly all of them open.
+    // Nearly all file descriptors of this process are in use.
     let open = || std::fs::File::open("/dev/null");
     let mut files: Vec<_> = std::iter::from_fn(|| open().ok()).collect();
     files.truncate(files.len() - 6);

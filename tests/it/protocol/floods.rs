@@ -1,4 +1,4 @@
-//! WebSocket frames and bytes count whatever they carry.
+//! The rate limits count WebSocket frames and bytes of every kind.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 async fn is_rate_limited(stage: &Stage, name: &str, bytes: &[u8]) {
     let mut client = stage.client().await;
     client.hello().await;
-    // The server may end the connection before it has all of it.
+    // The server may close the connection before it has read everything.
     let _ = client.socket.get_mut().write_all(bytes).await;
     let error = loop {
         let frame = client.frame().await;
@@ -47,7 +47,7 @@ fn a_flood_of_any_kind_of_frame_closes_with_4429() {
             let flood = frame(first, payload).repeat(4000);
             is_rate_limited(&stage, name, &[begin.clone(), flood].concat()).await;
         }
-        // Bytes: few frames, and few messages.
+        // Many bytes in few frames and few messages.
         let message = json!({"type": "ping", "data": "x".repeat(16_000)}).to_string();
         let mut large = vec![0x81, 0x80 | 126];
         large.extend((message.len() as u16).to_be_bytes());
@@ -81,14 +81,14 @@ fn frames_within_the_limits_are_answered() {
 }
 
 #[test]
-fn floods_leave_the_others_alone() {
+fn floods_do_not_disturb_other_clients() {
     let stage = Stage::new(|_| {});
     block_on(async {
         let mut other = stage.client().await;
         other.hello().await;
         let flood = [frame(0x01, b"{"), frame(0x00, b"").repeat(10_000)].concat();
         for seq in 1..=50 {
-            // Each of them is closed before it costs more than a hundred frames.
+            // Each is closed after at most a hundred frames.
             let mut client = stage.client().await;
             let _ = client.socket.get_mut().write_all(&flood).await;
             stage.publish(1);

@@ -1,4 +1,4 @@
-//! Frames both ways: greetings, events, subscriptions, resuming, what is forgiven.
+//! Frames in both directions: hello, events, subscriptions, resuming, tolerated errors.
 
 use super::*;
 use expressd::clip::{SubjectId, SubjectPhase};
@@ -7,7 +7,7 @@ use expressd::serve::ServerState;
 use expressd::time::MediaTime;
 
 #[test]
-fn hello_comes_first_and_says_all_that_the_protocol_promises() {
+fn hello_comes_first_with_all_fields_of_the_protocol() {
     let stage = Stage::new(|_| {});
     stage.publish(3);
     block_on(async {
@@ -46,14 +46,20 @@ fn hello_comes_first_and_says_all_that_the_protocol_promises() {
         }
         assert_eq!(
             hello["subscription"],
-            json!({"events": null, "subjects": null, "labels": null, "min_confidence": null, "max_rate_hz": null})
+            json!({
+                "events": null,
+                "subjects": null,
+                "labels": null,
+                "min_confidence": null,
+                "max_rate_hz": null,
+            })
         );
         assert_eq!(
             (&hello["oldest_seq"], &hello["next_seq"]),
             (&json!(1), &json!(4))
         );
         assert!(hello.get("seq").is_none());
-        // After `hello` everything flows, from `next_seq` on, without a gap.
+        // After `hello` every event is sent, from `next_seq` on, without a gap.
         stage.publish(50);
         assert_eq!(client.seqs(50).await, (4..54).collect::<Vec<_>>());
         assert_eq!(stage.client().await.protocol, None);
@@ -172,18 +178,35 @@ fn samples() -> Vec<Event> {
 }
 
 #[test]
-fn a_subscription_holds_from_its_answer_on() {
+fn a_subscription_applies_from_its_answer_on() {
     let stage = Stage::new(|_| {});
     block_on(async {
         let mut client = stage.client().await;
         client.hello().await;
-        client.send(json!({"type": "subscribe", "events": ["subject", "expression"], "subjects": ["s1"], "min_confidence": 0.5})).await;
+        client
+            .send(json!({
+                "type": "subscribe",
+                "events": ["subject", "expression"],
+                "subjects": ["s1"],
+                "min_confidence": 0.5,
+            }))
+            .await;
         let subscribed = client.frame().await;
         assert_eq!(
             subscribed,
-            json!({"type": "subscribed", "subscription": {"events": ["subject", "expression"], "subjects": ["s1"], "labels": null, "min_confidence": 0.5, "max_rate_hz": null}})
+            json!({
+                "type": "subscribed",
+                "subscription": {
+                    "events": ["subject", "expression"],
+                    "subjects": ["s1"],
+                    "labels": null,
+                    "min_confidence": 0.5,
+                    "max_rate_hz": null,
+                },
+            })
         );
-        // Of the first four only the subject is about s1 (the end of speech is, but was not asked for); then eight subjects take turns.
+        // Of the first four, only the subject event matches: the end of speech is about s1 too, but
+        // is not subscribed. Then eight subjects alternate.
         for event in samples().iter().take(4) {
             stage.ring.publish(event);
         }
@@ -191,7 +214,7 @@ fn a_subscription_holds_from_its_answer_on() {
             stage.ring.publish(sample_expression(number));
         }
         assert_eq!(client.seqs(3).await, [1, 5, 13]);
-        // An empty list is none, an absent field all.
+        // An empty list selects nothing, an absent field everything.
         client
             .send(json!({"type": "subscribe", "events": []}))
             .await;
@@ -212,7 +235,7 @@ fn a_subscription_holds_from_its_answer_on() {
 }
 
 #[test]
-fn resuming_brings_what_was_missed_in_order_and_none_twice() {
+fn resuming_sends_missed_events_in_order_and_once() {
     let stage = Stage::new(|_| {});
     block_on(async {
         let mut first = stage.client().await;
@@ -230,12 +253,12 @@ fn resuming_brings_what_was_missed_in_order_and_none_twice() {
             .await;
         assert_eq!(second.frame().await["type"], "subscribed");
         stage.publish(3);
-        // More than the 64 that may wait unsent: a replay is not a backlog.
+        // More than the limit of 64 unsent events: a replay does not count as backlog.
         assert_eq!(
             second.seqs(230 + 3).await,
             (11..=240).chain(243..=245).collect::<Vec<_>>()
         );
-        // With a filter, and beyond what the ring holds.
+        // With a filter, and from a `seq` that the ring no longer holds.
         for round in 0..120 {
             stage.publish(10);
             assert_eq!(
@@ -258,7 +281,7 @@ fn resuming_brings_what_was_missed_in_order_and_none_twice() {
             gone,
             json!({"type": "dropped", "count": 21, "from_seq": 401, "to_seq": 421})
         );
-        // `sample_expression(n)` is of s(n % 8 + 1), and was given the seq it got.
+        // `sample_expression(n)` is of subject s(n % 8 + 1).
         let expected: Vec<u64> = (422..1446).filter(|seq| seq % 8 == 2).collect();
         assert_eq!(third.seqs(expected.len()).await, expected);
         third
@@ -273,7 +296,7 @@ fn resuming_brings_what_was_missed_in_order_and_none_twice() {
 }
 
 #[test]
-fn what_a_client_says_wrong_is_named_and_forgiven() {
+fn a_wrong_request_is_named_and_the_connection_stays() {
     let stage = Stage::new(|_| {});
     block_on(async {
         let mut client = stage.client().await;
@@ -324,7 +347,7 @@ fn what_a_client_says_wrong_is_named_and_forgiven() {
                 "{error}"
             );
         }
-        // Still there, with the subscription it had.
+        // Still connected, with the same subscription.
         client
             .send(json!({"type": "ping", "data": {"a": [1, 2.5, null]}}))
             .await;
@@ -338,7 +361,7 @@ fn what_a_client_says_wrong_is_named_and_forgiven() {
 }
 
 #[test]
-fn well_framed_json_without_a_value_is_a_bad_value_and_forgiven() {
+fn well_formed_json_without_a_value_is_a_bad_value() {
     let stage = Stage::new(|_| {});
     block_on(async {
         let mut client = stage.client().await;
@@ -364,7 +387,7 @@ fn well_framed_json_without_a_value_is_a_bad_value_and_forgiven() {
 }
 
 #[test]
-fn a_pong_has_its_data_as_it_was_sent() {
+fn a_pong_returns_its_data_verbatim() {
     let stage = Stage::new(|_| {});
     block_on(async {
         let mut client = stage.client().await;
@@ -389,7 +412,7 @@ fn a_pong_has_its_data_as_it_was_sent() {
 }
 
 #[test]
-fn a_second_replay_on_a_connection_reports_nothing_that_it_had_sent() {
+fn a_second_replay_reports_no_event_that_was_sent_before() {
     let stage = Stage::new(|_| {});
     block_on(async {
         stage.publish(1000);
@@ -399,7 +422,7 @@ fn a_second_replay_on_a_connection_reports_nothing_that_it_had_sent() {
         client.send(resume.clone()).await;
         assert_eq!(client.frame().await["type"], "subscribed");
         assert_eq!(client.seqs(1000).await, (1..=1000).collect::<Vec<_>>());
-        // They leave the ring.
+        // These events leave the ring.
         for round in 0..110 {
             stage.publish(10);
             let first = 1001 + 10 * round;

@@ -1,4 +1,4 @@
-//! Which requests are answered: `Host`, the handshake's method, version and key.
+//! Checks of requests: `Host`, and the handshake's method, version and key.
 
 use super::*;
 
@@ -12,7 +12,8 @@ const PAGES: [&str; 7] = [
     "/nothing",
 ];
 
-const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 #[test]
 fn requests_for_other_names_are_refused_on_every_page_and_the_socket() {

@@ -1,5 +1,5 @@
-//! Every limit of `src/event/protocol.md`: what is too much, what it gets, and that the client
-//! hears it.
+//! Every limit of `src/event/protocol.md`: its value, its error and close code, and that the client
+//! receives them.
 
 use super::*;
 use expressd::event::{Event, SpeechEvent, SpeechPhase};
@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 #[test]
-fn what_is_no_frame_closes_with_4400() {
+fn a_malformed_frame_closes_with_4400() {
     let stage = Stage::new(|_| {});
     block_on(async {
         for message in [
@@ -31,7 +31,8 @@ fn what_is_no_frame_closes_with_4400() {
 fn bytes_that_break_the_websocket_protocol_close_as_rfc_6455_has_it() {
     let stage = Stage::new(|_| {});
     block_on(async {
-        // Masked with zeros: text that is not UTF-8, a reserved bit, an unknown opcode; and a frame without a mask.
+        // Masked with zeros: text that is not UTF-8, a reserved bit, an unknown opcode. Last, a
+        // frame without a mask.
         for (bytes, close) in [
             (&[0x81, 0x82, 0, 0, 0, 0, 0xff, 0xff][..], 1007),
             (&[0xc1, 0x80, 0, 0, 0, 0], 1002),
@@ -47,11 +48,12 @@ fn bytes_that_break_the_websocket_protocol_close_as_rfc_6455_has_it() {
 }
 
 #[test]
-fn a_frame_that_is_too_large_closes_with_1009_and_the_client_hears_it() {
+fn a_frame_that_is_too_large_gets_an_error_and_closes_with_1009() {
     let stage = Stage::new(|_| {});
     block_on(async {
         let of = |bytes: usize| {
-            Message::text(json!({"type": "ping", "data": "x".repeat(bytes - r#"{"type":"ping","data":""}"#.len())}).to_string())
+            let data = "x".repeat(bytes - r#"{"type":"ping","data":""}"#.len());
+            Message::text(json!({"type": "ping", "data": data}).to_string())
         };
         let mut client = stage.client().await;
         client.hello().await;
@@ -59,12 +61,12 @@ fn a_frame_that_is_too_large_closes_with_1009_and_the_client_hears_it() {
         assert_eq!(client.frame().await["type"], "pong");
         client.raw(of((16 << 10) + 1)).await;
         client.refused_with("too_large", 1009).await;
-        // Far more than the kernel's buffers hold: the client is still sending when it is refused.
+        // Far more than the kernel's buffers, so the client is still sending when it is refused.
         let mut client = stage.client().await;
         client.hello().await;
         client.raw(of(20 << 20)).await;
         client.refused_with("too_large", 1009).await;
-        // In pieces.
+        // In fragments.
         let mut client = stage.client().await;
         client.hello().await;
         for piece in 0..5 {
@@ -100,7 +102,7 @@ fn more_frames_a_second_than_allowed_close_with_4429() {
                 json!({"type": "pong", "data": number})
             );
         }
-        // The window may have moved on if this machine is busy, so once more as many.
+        // On a busy machine the rate window may have advanced, so the same number again.
         for number in 0..21 {
             client.send(json!({"type": "ping", "data": number})).await;
         }
@@ -127,7 +129,7 @@ fn one_client_too_many_gets_503_before_the_upgrade() {
             Err(Error::Http(response)) => assert_eq!(response.status(), 503),
             other => panic!("{:?}", other.map(|_| "a client")),
         }
-        // A place that is given back can be taken, and the others did not notice.
+        // A freed place is available again, and other clients are unaffected.
         second.socket.close(None).await.unwrap();
         assert!(matches!(second.message().await, Message::Close(_)));
         let until = tokio::time::Instant::now() + PATIENCE;
@@ -144,7 +146,7 @@ fn one_client_too_many_gets_503_before_the_upgrade() {
 }
 
 #[test]
-fn a_foreign_origin_is_told_why_and_closed_with_4403() {
+fn a_foreign_origin_gets_an_error_and_closes_with_4403() {
     let stage =
         Stage::new(|settings| settings.allow_origins = vec!["https://lab.example.org".into()]);
     block_on(async {
@@ -178,10 +180,10 @@ fn a_client_that_does_not_pong_is_closed_with_4408() {
         settings.pong_within = Duration::from_millis(2000);
     });
     block_on(async {
-        // This one reads, and tungstenite pongs for it.
+        // This client reads, so tungstenite sends its pongs.
         let mut lively = stage.client().await;
         lively.hello().await;
-        // This one reads bytes, and nobody answers.
+        // This client reads raw bytes, so no pong is sent.
         let mut silent = stage.client().await;
         silent.hello().await;
         let reading = async {
@@ -218,7 +220,7 @@ fn a_client_that_does_not_pong_is_closed_with_4408() {
     });
 }
 
-/// Publishes until a client that does not read has lost something.
+/// Publishes until a client that does not read has lost events.
 async fn fill(stage: &Stage) {
     let lost = || {
         stage
@@ -243,7 +245,7 @@ async fn fill(stage: &Stage) {
 }
 
 #[test]
-fn a_slow_client_is_told_exactly_what_it_missed_and_the_others_miss_nothing() {
+fn a_slow_client_gets_its_exact_losses_and_other_clients_lose_nothing() {
     let stage = Stage::new(|_| {});
     block_on(async {
         let mut slow = stage.client().await;
@@ -267,7 +269,7 @@ fn a_slow_client_is_told_exactly_what_it_missed_and_the_others_miss_nothing() {
         while next <= newest {
             let frame = slow.frame().await;
             if frame["type"] == "dropped" {
-                // Everything was wanted, so the numbers between are all lost: no gap stays unexplained.
+                // Every event is subscribed, so `dropped` must account for every gap.
                 assert_eq!(frame["from_seq"], next);
                 let to = frame["to_seq"].as_u64().unwrap();
                 assert_eq!(frame["count"], to - next + 1);
@@ -288,7 +290,7 @@ fn a_slow_client_is_told_exactly_what_it_missed_and_the_others_miss_nothing() {
 }
 
 #[test]
-fn an_event_that_is_too_large_to_send_is_told_as_dropped_and_ends_no_connection() {
+fn an_event_that_is_too_large_is_reported_as_dropped_and_closes_nothing() {
     let stage = Stage::new(|_| {});
     block_on(async {
         let (mut all, mut some) = (stage.client().await, stage.client().await);
@@ -317,7 +319,7 @@ fn an_event_that_is_too_large_to_send_is_told_as_dropped_and_ends_no_connection(
         assert_eq!(
             some.seqs(2).await,
             [1, 3],
-            "who does not want it loses nothing"
+            "a client without a subscription to it loses nothing"
         );
         all.silent().await;
         let counters = stage.server_state.metrics().counters();
@@ -332,12 +334,12 @@ fn an_event_that_is_too_large_to_send_is_told_as_dropped_and_ends_no_connection(
 }
 
 #[test]
-fn a_client_that_takes_nothing_is_closed_with_1013_and_hears_why_when_it_reads_again() {
+fn a_client_without_progress_gets_an_error_and_closes_with_1013() {
     let stage = Stage::new(|settings| settings.stalled_for = Duration::from_millis(300));
     block_on(async {
         let mut client = stage.client().await;
         client.hello().await;
-        // Kernels go on taking a little from time to time, so there must always be more.
+        // Kernels accept a few more bytes from time to time, so publishing must go on.
         let closed = || {
             stage
                 .server_state
@@ -365,7 +367,7 @@ fn a_client_that_takes_nothing_is_closed_with_1013_and_hears_why_when_it_reads_a
 }
 
 #[test]
-fn stopping_says_1001_to_everyone_at_once() {
+fn stopping_closes_every_client_with_1001_at_once() {
     let stage = Stage::new(|_| {});
     block_on(async {
         let mut clients = Vec::new();
@@ -401,14 +403,14 @@ fn stopping_says_1001_to_everyone_at_once() {
 }
 
 #[test]
-fn connections_that_say_nothing_are_ended_and_keep_nobody_out() {
+fn silent_connections_are_closed_and_exclude_no_other_client() {
     let stage = Stage::new(|settings| {
         (settings.max_clients, settings.request_within) = (1, Duration::from_millis(500))
     });
     block_on(async {
         let mut client = stage.client().await;
         client.hello().await;
-        // More than there is room for: silent ones, and some that never finish their first line.
+        // More than the limit: silent connections, and some with an incomplete first line.
         let mut idle = Vec::new();
         for number in 0..200 {
             let mut stream = TcpStream::connect(stage.server.addr()).await.unwrap();
@@ -418,8 +420,9 @@ fn connections_that_say_nothing_are_ended_and_keep_nobody_out() {
             idle.push(stream);
         }
         assert_eq!(stage.http("GET", "/healthz", "").await.0, 200);
+        let refused = stage.client_with(&[]).await;
         assert!(
-            matches!(stage.client_with(&[]).await, Err(Error::Http(response)) if response.status() == 503),
+            matches!(refused, Err(Error::Http(response)) if response.status() == 503),
             "the only place is taken"
         );
         for stream in &mut idle {
@@ -433,7 +436,7 @@ fn connections_that_say_nothing_are_ended_and_keep_nobody_out() {
                 String::from_utf8_lossy(&rest)
             );
         }
-        // Between two requests of one connection no less.
+        // The same between two requests of one connection.
         let mut stream = TcpStream::connect(stage.server.addr()).await.unwrap();
         stream
             .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -445,7 +448,7 @@ fn connections_that_say_nothing_are_ended_and_keep_nobody_out() {
             .expect("ended")
             .unwrap();
         assert!(answer.starts_with(b"HTTP/1.1 200"));
-        // A WebSocket may be silent for longer: pings ask after it.
+        // A WebSocket may be silent for longer: pings check it.
         stage.publish(1);
         client.seqs(1).await;
     });

@@ -1,5 +1,4 @@
-//! The wire contract, spoken by a client that knows nothing of the server but
-//! `src/event/protocol.md`.
+//! The wire contract, tested by a client that is written from `src/event/protocol.md` alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +23,7 @@ mod limits;
 mod mutations;
 mod pages;
 
-/// A server on a free port, its ring, and what it asks of a daemon.
+/// A server on a free port, with its ring and its state.
 struct Stage {
     ring: Arc<Ring>,
     server_state: Arc<BareState>,
@@ -75,7 +74,7 @@ impl Stage {
         Ok(Client { socket, protocol })
     }
 
-    /// One request on a connection of its own: status, headers, body.
+    /// Sends one request on a new connection; returns status, headers and body.
     async fn http(&self, method: &str, path: &str, headers: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.server.addr())
             .await
@@ -88,7 +87,7 @@ impl Stage {
         answer_of(stream).await
     }
 
-    /// A request as it stands: status, headers, body.
+    /// Sends `request` verbatim; returns status, headers and body.
     async fn raw_http(&self, request: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.server.addr())
             .await
@@ -161,7 +160,7 @@ impl Client {
             other => panic!("no close but {other:?}"),
         }
     }
-    /// `error` with this code, then this close.
+    /// Expects an `error` with this code, then this close code.
     async fn refused_with(&mut self, code: &str, close: u16) {
         let error = self.frame().await;
         assert_eq!(
@@ -190,7 +189,7 @@ impl Client {
         }
         seqs
     }
-    /// Nothing but pings comes for a while.
+    /// Expects no message except pings for a while.
     async fn silent(&mut self) {
         self.send(json!({"type": "ping", "data": "silence"})).await;
         assert_eq!(

@@ -1,4 +1,5 @@
-//! Ten thousand mutated client frames: the server lives, every connection ends, another client misses nothing.
+//! Ten thousand mutated client frames: the server survives, every connection ends, and another
+//! client loses no event.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -39,12 +40,18 @@ fn plain(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn sound_frames() -> Vec<Vec<u8>> {
+fn valid_frames() -> Vec<Vec<u8>> {
     let texts = [
         r#"{"type":"ping","data":{"a":[1,2.5,null,"é"],"b":-1e10}}"#,
-        r#"{"type":"subscribe","events":["expression"],"subjects":["s1"],"labels":["happy"],"min_confidence":0.5,"max_rate_hz":2,"resume_after":0}"#,
+        concat!(
+            r#"{"type":"subscribe","events":["expression"],"subjects":["s1"],"labels":["happy"],"#,
+            r#""min_confidence":0.5,"max_rate_hz":2,"resume_after":0}"#,
+        ),
         r#"{"type":"subscribe","resume_after":0}"#,
-        r#"{"type":"transcript","text":"Good day","start_ns":1,"end_ns":2,"final":true,"subject":"s1"}"#,
+        concat!(
+            r#"{"type":"transcript","text":"Good day","start_ns":1,"end_ns":2,"final":true,"#,
+            r#""subject":"s1"}"#,
+        ),
         r#"{"type":"pause","what":"capture"}"#,
     ];
     let mut frames: Vec<Vec<u8>> = texts.map(|text| plain(0x81, text.as_bytes())).into();
@@ -75,7 +82,7 @@ fn mutate(frame: &mut Vec<u8>, random: &mut Random) {
                 let piece = frame[at..end].to_vec();
                 frame.splice(at..at, piece);
             }
-            // The header: where most of the protocol is.
+            // The header, which has most of the protocol.
             _ if frame.len() > 1 => frame[random.below(2)] = random.byte(),
             _ => {}
         }
@@ -83,15 +90,15 @@ fn mutate(frame: &mut Vec<u8>, random: &mut Random) {
 }
 
 #[test]
-fn mutated_frames_break_nothing_and_disturb_no_one() {
+fn mutated_frames_break_nothing_and_disturb_no_other_client() {
     let stage = Stage::new(|settings| {
-        // What is to be reached lies behind these limits.
+        // These limits would end connections before the tested code is reached.
         settings.max_client_frames_per_s = usize::MAX >> 1;
         settings.max_wire_frames_per_s = usize::MAX;
         settings.max_wire_bytes_per_s = usize::MAX;
         settings.unsent_events = 2 * FRAMES;
     });
-    let sound = sound_frames();
+    let sound = valid_frames();
     let mut random = Random(0x1234_5678_9abc_def1);
     block_on(async {
         let mut other = stage.client().await;
@@ -102,7 +109,7 @@ fn mutated_frames_break_nothing_and_disturb_no_one() {
             for _ in 0..FRAMES_A_CONNECTION {
                 let mut frame = sound[random.below(sound.len())].clone();
                 mutate(&mut frame, &mut random);
-                // Refused already, perhaps.
+                // The connection may be closed already.
                 let _ = stream.write_all(&frame);
             }
             let _ = stream.shutdown(Shutdown::Write);

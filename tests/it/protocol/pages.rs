@@ -1,10 +1,10 @@
-//! The plain pages, and what happens before a socket is open.
+//! The plain HTTP pages, and requests before the WebSocket handshake.
 
 use super::*;
 use expressd::serve::{ServeError, ServerState};
 
 #[test]
-fn health_metrics_and_status_tell_the_state() {
+fn health_metrics_and_status_report_the_state() {
     let stage = Stage::new(|_| {});
     block_on(async {
         let mut client = stage.client().await;
@@ -60,7 +60,7 @@ fn health_metrics_and_status_tell_the_state() {
 }
 
 #[test]
-fn wrong_doors_say_so() {
+fn wrong_paths_and_methods_are_refused_with_a_reason() {
     let stage = Stage::new(|_| {});
     block_on(async {
         let (code, _, body) = stage.http("GET", "/v1/nothing", "").await;
@@ -132,7 +132,7 @@ fn an_address_that_cannot_be_served_is_refused_with_a_remedy() {
 }
 
 #[test]
-fn the_server_shows_that_it_lives() {
+fn the_server_counts_its_heartbeats() {
     let stage = Stage::new(|_| {});
     let before = stage.server.beats();
     std::thread::sleep(Duration::from_millis(1200));
@@ -140,7 +140,7 @@ fn the_server_shows_that_it_lives() {
 }
 
 #[test]
-fn metrics_come_in_the_format_that_is_accepted_and_promtool_finds_no_fault() {
+fn metrics_have_the_accepted_format_and_pass_promtool() {
     let stage = Stage::new(|_| {});
     block_on(async {
         let event = sample_expression(0);
@@ -183,11 +183,11 @@ fn metrics_come_in_the_format_that_is_accepted_and_promtool_finds_no_fault() {
         std::io::Write::write_all(&mut input, text.as_bytes()).expect("written");
         drop(input);
         let output = child.wait_with_output().expect("it ends");
-        let said = [output.stdout, output.stderr].concat();
+        let printed = [output.stdout, output.stderr].concat();
         assert!(
-            output.status.success() && said.is_empty(),
+            output.status.success() && printed.is_empty(),
             "{}",
-            String::from_utf8_lossy(&said)
+            String::from_utf8_lossy(&printed)
         );
     });
 }

@@ -19,7 +19,7 @@ impl Text {
             || self.path.contains("/tests/")
             || self.path == "src/testing.rs"
     }
-    /// The program itself: no comments, no unit tests (which stand last).
+    /// The program's code without comments and without the unit tests at its end.
     pub fn code(&self) -> String {
         let program = self
             .text
@@ -40,7 +40,7 @@ impl Text {
     }
 }
 
-/// All that is ours and is text.
+/// All text files of the project.
 pub(super) fn texts() -> Vec<Text> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut waiting: Vec<PathBuf> = [
@@ -86,7 +86,7 @@ pub(super) fn texts() -> Vec<Text> {
     texts
 }
 
-/// Whether `code` has `name` as a word of its own.
+/// Whether `name` occurs in `code` as a whole word.
 pub(super) fn names(code: &str, name: &str) -> bool {
     let of_word = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices(name).any(|(at, _)| {
@@ -94,7 +94,7 @@ pub(super) fn names(code: &str, name: &str) -> bool {
     })
 }
 
-/// Fails with the list of what breaks `rule`, unless it is empty.
+/// Panics with the violations of `rule`, if there are any.
 #[track_caller]
 pub(super) fn none(found: Vec<String>, rule: &str) {
     assert!(found.is_empty(), "{rule}:\n  {}", found.join("\n  "));

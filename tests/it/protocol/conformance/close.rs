@@ -6,13 +6,13 @@ fn coded(code: u16, reason: &[u8]) -> Vec<u8> {
     [&code.to_be_bytes(), reason].concat()
 }
 
-/// Only a Close answers a malformed Close.
+/// A malformed Close is answered by a Close alone.
 fn bare(code: u16) -> Vec<Reaction> {
     vec![Close(code, Vec::new())]
 }
 
 #[test]
-fn what_follows_a_close_is_not_answered() {
+fn frames_after_a_close_are_not_answered() {
     let closing = frame(CLOSE, &coded(1000, b""));
     let hello = frame(TEXT, &message(b"hello"));
     let begin = frame(0x01, b"fragment");
@@ -48,7 +48,8 @@ fn what_follows_a_close_is_not_answered() {
 #[test]
 fn payloads_of_a_close() {
     let close = |name: &str, payload: &[u8], expect: Vec<Reaction>| {
-        // A ping and a message before: the connection works until then, and neither is answered twice.
+        // A ping and a message come first: the connection works until the Close, and each is
+        // answered once.
         let frames = [
             frame(PING, b"before"),
             frame(CLOSE, payload),

@@ -141,7 +141,7 @@ fn reserved_bits_and_opcodes() {
     for (name, first) in wrong {
         for payload in [b"".as_slice(), b"reserved opcode payload"] {
             let frames = [hello(), frame(first, payload), frame(PING, b"late")];
-            // A Close that is malformed in any way is answered by a Close alone.
+            // A malformed Close is answered by a Close alone.
             let fails = if first & 0x0f == 8 {
                 vec![Close(1002, Vec::new())]
             } else {
@@ -181,7 +181,7 @@ fn fragmented_messages() {
     let echoed = || echo(b"fragment1fragment2");
     let fails = || Vec::from(broken(1002));
     let text = frame(TEXT, &message(b"text"));
-    /// The case, what is sent, and what comes back.
+    /// The case, the sent frames and the expected reactions.
     type Sent<'a> = (&'a str, Vec<&'a Vec<u8>>, Vec<Reaction>);
     let frames: Vec<Sent> = vec![
         ("5.3 two fragments", vec![&begin, &end], vec![echoed()]),

@@ -1,7 +1,8 @@
 //! RFC 6455 on raw sockets: the cases of Autobahn's test suite, sections 1 to 7 and 10.
 //!
-//! The suite itself needs Python 2 and a server that echoes. Here a message is `{"type":"ping","data":…}`, and its echo is the `pong`.
-//! Where the suite's message is larger than a client frame may be, the expected reaction is `too_large`.
+//! The suite itself needs Python 2 and an echo server. Here a message is
+//! `{"type":"ping","data":…}`, and its echo is the `pong`. Messages of the suite above the size
+//! limit of client frames get `too_large`.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -16,13 +17,13 @@ mod utf8;
 /// A reaction of the server.
 #[derive(Clone, Debug, PartialEq)]
 enum Reaction {
-    /// A `pong` frame with this data, as it was sent.
+    /// A `pong` frame with this data, verbatim.
     Echo(Vec<u8>),
     /// A WebSocket Pong.
     Pong(Vec<u8>),
     /// An `error` frame.
     Error(&'static str),
-    /// A Close frame with this code (0: none) and reason; then nothing but the end of the stream.
+    /// A Close frame with this code (0: none) and reason, then the end of the stream.
     Close(u16, Vec<u8>),
 }
 
@@ -31,7 +32,7 @@ use Reaction::{Close, Echo, Error as Refused, Pong};
 #[derive(Clone)]
 struct Case {
     name: String,
-    /// Written one by one.
+    /// Each element is one write.
     send: Vec<Vec<u8>>,
     expect: Vec<Reaction>,
 }
@@ -83,7 +84,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A message that is echoed, with `data` in quotes.
+/// A message that is echoed; `data` is quoted.
 fn message(data: &[u8]) -> Vec<u8> {
     [br#"{"type":"ping","data":""#, data, br#""}"#].concat()
 }
@@ -106,12 +107,12 @@ fn fragments(payload: &[u8], size: usize) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// RFC 6455 is broken.
+/// The reactions to a violation of RFC 6455.
 fn broken(code: u16) -> [Reaction; 2] {
     [Refused("malformed"), Close(code, Vec::new())]
 }
 
-/// Runs all cases, each on a connection of its own; every failure is listed.
+/// Runs each case on its own connection, and panics with a list of all failures.
 fn run(cases: Vec<Case>, at_least: usize) {
     assert!(cases.len() >= at_least, "{} cases", cases.len());
     let stage = Stage::new(|_| {});
@@ -121,7 +122,7 @@ fn run(cases: Vec<Case>, at_least: usize) {
             let reactions = play(&stage, case);
             let mut expect = case.expect.clone();
             if !matches!(expect.last(), Some(Close(..))) {
-                // Still open, and it closes as it should.
+                // The connection is still open and closes normally.
                 expect.extend([Echo(b"\"end\"".into()), Close(1000, b"bye".into())]);
             }
             (reactions.as_ref() != Ok(&expect))
@@ -137,7 +138,7 @@ fn run(cases: Vec<Case>, at_least: usize) {
     );
 }
 
-/// What the server does, until the connection ends.
+/// The server's reactions until the connection ends.
 fn play(stage: &Stage, case: &Case) -> Result<Vec<Reaction>, String> {
     let mut stream = connect(stage.server.addr()).map_err(|error| error.to_string())?;
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");

@@ -1,4 +1,5 @@
-//! Section 6: UTF-8, whole, over fragments, octet by octet. The sequences are those of Markus Kuhn's decoder test.
+//! Section 6: UTF-8 in one frame, over fragments, and octet by octet. The sequences are those of
+//! Markus Kuhn's decoder test.
 
 use super::*;
 
@@ -8,7 +9,8 @@ fn bytes(text: &str) -> Vec<u8> {
         .collect()
 }
 
-/// The payload whole, in chops of one octet, in fragments of one octet, and in two fragments with the seam inside it.
+/// The payload in one write, in writes of one octet, in fragments of one octet, and in two
+/// fragments with the boundary inside it.
 fn ways(name: &str, payload: &[u8], expect: &[Reaction]) -> Vec<Case> {
     let case = |frames: &[Vec<u8>]| Case::new(name, frames, expect.to_vec());
     let mut cases = vec![
@@ -16,7 +18,7 @@ fn ways(name: &str, payload: &[u8], expect: &[Reaction]) -> Vec<Case> {
         case(&[frame(TEXT, payload)]).chopped(1),
         case(&fragments(payload, payload.len() / 2 + 1)),
     ];
-    // Within the limit of frames a second.
+    // Stays within the limit of frames a second.
     if payload.len() < 90 {
         cases.push(case(&fragments(payload, 1)));
     }

@@ -1,4 +1,4 @@
-//! Words from clients and from the daemon's own transcriber, over a real socket.
+//! Transcripts from clients and from the daemon's own transcriber, over a real socket.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use expressd::speech::PocketSphinx;
 use expressd::testing::did_not_run;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Words that nothing else says.
+/// Words that occur nowhere else.
 const SECRET: &str = "zyzzyva marmalade";
 
 pub type Socket =
     tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
-/// Frames until one fits.
+/// Reads frames until one matches, and returns it.
 pub async fn wait_for(
     socket: &mut Socket,
     what: &str,
@@ -46,7 +46,13 @@ pub async fn send(socket: &mut Socket, frame: Value) {
 }
 
 fn transcript(start: i64, end: i64, is_final: bool) -> Value {
-    json!({"type": "transcript", "text": SECRET, "start_ns": start, "end_ns": end, "final": is_final})
+    json!({
+        "type": "transcript",
+        "text": SECRET,
+        "start_ns": start,
+        "end_ns": end,
+        "final": is_final,
+    })
 }
 
 pub fn block_on(future: impl Future<Output = ()>) {
@@ -66,7 +72,7 @@ fn has_pocketsphinx() -> bool {
 }
 
 #[test]
-fn a_clients_words_become_events_and_evidence_and_are_in_no_log() {
+fn client_transcripts_become_events_and_evidence_and_are_not_logged() {
     let mut daemon = Daemon::start(&[
         "--replay",
         demo().to_str().unwrap(),
@@ -80,7 +86,7 @@ fn a_clients_words_become_events_and_evidence_and_are_in_no_log() {
             .await
             .expect("the daemon accepts");
         let is_of_a_face = |f: &Value| f["type"] == "expression" && f["subject"] != "voice";
-        // Late enough that there is a time outside of the window.
+        // Late enough for a time that has left the window.
         let now = wait_for(&mut socket, "a face", |f| {
             is_of_a_face(f) && f["end_ns"].as_i64().is_some_and(|end| end > 5_000_000_000)
         })
@@ -93,7 +99,8 @@ fn a_clients_words_become_events_and_evidence_and_are_in_no_log() {
         let (subject, end) = (now["subject"].clone(), now["end_ns"].as_i64().unwrap());
         let start = end - 900_000_000;
 
-        // A partial, of which lips and voice decide whose words it is (there is one face), then the final that takes its place and says so.
+        // A partial without a subject: lips and voice attribute it (there is one face). The final
+        // names the subject and supersedes the partial.
         for is_final in [false, true] {
             let mut frame = transcript(start, end, is_final);
             if is_final {
@@ -128,7 +135,7 @@ fn a_clients_words_become_events_and_evidence_and_are_in_no_log() {
             );
             assert!(speech["seq"].as_u64().is_some());
         }
-        // The default bundle has an encoder of words.
+        // The default bundle has a text encoder.
         let used = wait_for(&mut socket, "words as evidence", |f| {
             is_of_a_face(f) && f["modalities"]["text"]["used"] == true
         })
@@ -149,11 +156,25 @@ fn a_clients_words_become_events_and_evidence_and_are_in_no_log() {
             ),
             (transcript(end, start, true), "bad_value"),
             (
-                json!({"type": "transcript", "text": SECRET, "start_ns": end, "end_ns": end + 1_000_000, "final": true, "subject": "s999"}),
+                json!({
+                    "type": "transcript",
+                    "text": SECRET,
+                    "start_ns": end,
+                    "end_ns": end + 1_000_000,
+                    "final": true,
+                    "subject": "s999",
+                }),
                 "bad_value",
             ),
             (
-                json!({"type": "transcript", "text": SECRET, "start_ns": end, "end_ns": end + 1_000_000, "final": true, "speaker": SECRET}),
+                json!({
+                    "type": "transcript",
+                    "text": SECRET,
+                    "start_ns": end,
+                    "end_ns": end + 1_000_000,
+                    "final": true,
+                    "speaker": SECRET,
+                }),
                 "unknown_field",
             ),
             (json!({"type": "transcript", "text": SECRET}), "bad_value"),
@@ -170,7 +191,7 @@ fn a_clients_words_become_events_and_evidence_and_are_in_no_log() {
                 "{error}"
             );
         }
-        // Not what a client may say at all: closed, with the reason, which is logged.
+        // A malformed frame: the connection is closed with the reason, which is logged.
         socket
             .send(Message::text(format!(
                 "{{\"type\":\"transcript\",\"text\":{SECRET}"
@@ -179,7 +200,7 @@ fn a_clients_words_become_events_and_evidence_and_are_in_no_log() {
             .unwrap();
         wait_for(&mut socket, "the refusal", |f| f["code"] == "malformed").await;
 
-        // The words leave the window.
+        // The transcript leaves the window.
         let (mut second, _) = tokio_tungstenite::connect_async(format!("ws://{address}/v1/events"))
             .await
             .expect("the daemon accepts");
@@ -202,15 +223,15 @@ fn a_clients_words_become_events_and_evidence_and_are_in_no_log() {
 }
 
 #[test]
-fn the_daemons_own_words_are_in_the_events_of_a_replay_each_time_the_same() {
+fn transcripts_of_a_replay_are_deterministic() {
     if !has_pocketsphinx() {
         return;
     }
     words_of_a_replay("pocketsphinx", true);
 }
 
-/// What is told of the demonstration by a transcriber that says how sure it is, or does not.
-fn words_of_a_replay(transcriber: &str, sure: bool) {
+/// Replays the demonstration with a transcriber; `with_confidence`: it gives confidences.
+fn words_of_a_replay(transcriber: &str, with_confidence: bool) {
     let (code, without, _) = replay(&demo(), &[]);
     assert_eq!(code, Some(0));
     assert!(
@@ -241,7 +262,7 @@ fn words_of_a_replay(transcriber: &str, sure: bool) {
         let confidence = word["confidence"].as_f64();
         assert!(
             start < end
-                && confidence.is_some() == sure
+                && confidence.is_some() == with_confidence
                 && confidence.is_none_or(|c| (0.0..=1.0).contains(&c)),
             "{word}"
         );
@@ -255,7 +276,8 @@ fn words_of_a_replay(transcriber: &str, sure: bool) {
         of_type(&events, "expression").any(|e| e["modalities"]["text"]["used"] == true),
         "words are evidence"
     );
-    // All but the words is as without them: the same subjects at the same times, and where there are no words the same scores.
+    // Transcripts change nothing else: subjects and times are the same, and so are the scores of
+    // events without text.
     let of_faces = |events: &[Value]| {
         of_type(events, "expression")
             .filter(|e| e["subject"] != "voice")
@@ -264,24 +286,24 @@ fn words_of_a_replay(transcriber: &str, sure: bool) {
     };
     let (with, without) = (of_faces(&events), of_faces(&without));
     assert_eq!(with.len(), without.len());
-    let mut told = 0;
+    let mut changed = 0;
     for (with, without) in with.iter().zip(&without) {
         assert_eq!(
             (&with["subject"], &with["end_ns"]),
             (&without["subject"], &without["end_ns"])
         );
         if with["modalities"]["text"]["used"] == true {
-            told += usize::from(with["scores"] != without["scores"]);
+            changed += usize::from(with["scores"] != without["scores"]);
         } else {
             assert_eq!(with["scores"], without["scores"], "{with}");
         }
     }
-    assert!(told > 0, "words change nothing");
+    assert!(changed > 0, "words change nothing");
 }
 
 #[cfg(feature = "sherpa")]
 #[test]
-fn a_model_of_sherpa_tells_words_and_disturbs_no_other_graph() {
+fn a_sherpa_model_transcribes_and_disturbs_no_other_graph() {
     words_of_a_replay("sherpa:tests/sherpa/zipformer2-ctc", false);
     words_of_a_replay("sherpa:tests/sherpa/zipformer2-transducer", true);
     let doctor = expressd(&[
@@ -289,12 +311,13 @@ fn a_model_of_sherpa_tells_words_and_disturbs_no_other_graph() {
         "--set",
         "speech.transcriber=sherpa:tests/sherpa/nemo-ctc",
     ]);
-    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    let printed = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert!(
-        said.lines()
+        printed
+            .lines()
             .any(|line| line.starts_with("ok       transcriber: sherpa:")
                 && line.ends_with("opens with its model")),
-        "{said}"
+        "{printed}"
     );
     let (code, _, errors) = replay(
         &demo(),
@@ -309,7 +332,7 @@ fn a_model_of_sherpa_tells_words_and_disturbs_no_other_graph() {
 
 #[cfg(not(feature = "sherpa"))]
 #[test]
-fn without_sherpa_the_command_that_builds_it_is_told() {
+fn without_sherpa_the_error_names_its_build_command() {
     let (code, _, errors) = replay(
         &demo(),
         &[
@@ -322,7 +345,7 @@ fn without_sherpa_the_command_that_builds_it_is_told() {
 }
 
 #[test]
-fn a_daemon_that_transcribes_tells_words_live_and_takes_none() {
+fn a_transcribing_daemon_publishes_words_and_refuses_client_transcripts() {
     if !has_pocketsphinx() {
         return;
     }
@@ -361,7 +384,7 @@ fn a_daemon_that_transcribes_tells_words_live_and_takes_none() {
 }
 
 #[test]
-fn a_transcriber_that_is_not_set_up_is_named_with_its_command() {
+fn a_missing_transcriber_is_named_with_its_set_up_command() {
     let without = |args: &[&str]| {
         let mut command = crate::harness::command(args);
         command.env("EXPRESSD_POCKETSPHINX", "nowhere/at/all");
@@ -382,12 +405,13 @@ fn a_transcriber_that_is_not_set_up_is_named_with_its_command() {
         stderr(&output)
     );
     let doctor = without(&["doctor", "--set", "speech.transcriber=pocketsphinx"]);
-    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    let printed = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert!(
-        said.lines()
+        printed
+            .lines()
             .any(|line| line.starts_with("failure  transcriber: ")
                 && line.contains("make setup-words")),
-        "{said}"
+        "{printed}"
     );
     let doctor = without(&["doctor"]);
     assert!(String::from_utf8_lossy(&doctor.stdout).contains("ok       transcriber: none"));

@@ -1,4 +1,4 @@
-//! WAV of every coding, and headers that are wrong.
+//! WAV files of every coding, and wrong headers.
 
 use std::path::Path;
 
@@ -6,9 +6,9 @@ use expressd::capture::{CaptureError, Pace};
 
 use crate::decoder::ffmpeg;
 use crate::generate::tone;
-use crate::recordings::{VadBlock, hear};
+use crate::playback::{DecodedRecording, play};
 
-/// A WAV file of one channel with 16 bits, its `data` chunk stating `stated` bytes.
+/// A mono WAV file with 16 bits; the header of its `data` chunk gives `stated` bytes.
 fn wav(rate_hz: u32, samples: &[f32], stated: Option<u32>) -> Vec<u8> {
     let data: Vec<u8> = (samples.iter())
         .flat_map(|sample| ((sample * 32_767.0) as i16).to_le_bytes())
@@ -27,21 +27,21 @@ fn wav(rate_hz: u32, samples: &[f32], stated: Option<u32>) -> Vec<u8> {
     bytes
 }
 
-fn heard(folder: &Path, name: &str, bytes: &[u8]) -> VadBlock {
+fn play_bytes(folder: &Path, name: &str, bytes: &[u8]) -> DecodedRecording {
     let path = folder.join(name);
     std::fs::write(&path, bytes).unwrap();
-    hear(&path, Pace::Offline).unwrap_or_else(|error| panic!("{error}"))
+    play(&path, Pace::Offline).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Two seconds of 500 Hz, all of them, at their place and without a gap.
-fn check(heard: &VadBlock, what: &str) {
-    if let Err(error) = &heard.played {
+/// Expects two seconds of 500 Hz, complete, in time and without a gap.
+fn check(decoded: &DecodedRecording, what: &str) {
+    if let Err(error) = &decoded.outcome {
         panic!("{what}: {error}");
     }
-    // Blocks of adaptive codings are filled up.
-    let count = heard.samples.len();
+    // Adaptive codings pad their last block.
+    let count = decoded.samples.len();
     assert!((31_600..33_100).contains(&count), "{what}: {count} samples");
-    let crossings = heard.samples[4_000..28_000].windows(2);
+    let crossings = decoded.samples[4_000..28_000].windows(2);
     let crossings = crossings
         .filter(|pair| pair[0] <= 0.0 && pair[1] > 0.0)
         .count();
@@ -49,8 +49,8 @@ fn check(heard: &VadBlock, what: &str) {
         (748..=752).contains(&crossings),
         "{what}: {crossings} periods of 750"
     );
-    assert_eq!(heard.block_times[0].nanos(), 0, "{what}");
-    let gaps = heard
+    assert_eq!(decoded.block_times[0].nanos(), 0, "{what}");
+    let gaps = decoded
         .block_times
         .windows(2)
         .filter(|pair| pair[1].nanos_since(pair[0]) != 20_000_000);
@@ -58,7 +58,7 @@ fn check(heard: &VadBlock, what: &str) {
 }
 
 #[test]
-fn every_coding_is_heard_whole_and_in_time() {
+fn every_coding_is_decoded_completely_and_in_time() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(
         folder.path().join("tone.wav"),
@@ -92,38 +92,38 @@ fn every_coding_is_heard_whole_and_in_time() {
         ]
         .concat();
         ffmpeg(folder.path(), &args);
-        let heard = hear(&folder.path().join(name), Pace::Offline).unwrap();
-        check(&heard, &format!("{coding} {ending} {more:?}"));
+        let decoded = play(&folder.path().join(name), Pace::Offline).unwrap();
+        check(&decoded, &format!("{coding} {ending} {more:?}"));
     }
 }
 
 #[test]
-fn lengths_that_their_writer_did_not_know_are_those_of_the_file() {
+fn unknown_lengths_in_headers_are_taken_from_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let samples = tone(16_000, 500.0, 2.0);
-    let whole = heard(folder.path(), "whole.wav", &wav(16_000, &samples, None));
+    let whole = play_bytes(folder.path(), "whole.wav", &wav(16_000, &samples, None));
     check(&whole, "as it should be");
     for stated in [0, u32::MAX, 0x7fff_f000, 0x7fff_ffff, 30_001] {
-        let heard = heard(
+        let decoded = play_bytes(
             folder.path(),
             "stated.wav",
             &wav(16_000, &samples, Some(stated)),
         );
-        check(&heard, &format!("{stated} bytes stated"));
-        assert_eq!(heard.digest, whole.digest, "{stated} bytes stated");
+        check(&decoded, &format!("{stated} bytes stated"));
+        assert_eq!(decoded.digest, whole.digest, "{stated} bytes stated");
     }
     let cut = wav(16_000, &samples, Some(96_000));
-    let heard = heard(folder.path(), "cut.wav", &cut[..cut.len() - 1]);
-    assert!(heard.samples.len() > 31_900);
+    let decoded = play_bytes(folder.path(), "cut.wav", &cut[..cut.len() - 1]);
+    assert!(decoded.samples.len() > 31_900);
     assert!(
-        matches!(heard.played, Err(CaptureError::Cut { .. })),
+        matches!(decoded.outcome, Err(CaptureError::Cut { .. })),
         "{:?}",
-        heard.played
+        decoded.outcome
     );
 }
 
 #[test]
-fn many_channels_without_a_layout_are_heard() {
+fn many_channels_without_a_layout_are_decoded() {
     let folder = tempfile::tempdir().unwrap();
     let samples = tone(16_000, 500.0, 2.0);
     for channels in [3u16, 10] {
@@ -137,7 +137,7 @@ fn many_channels_without_a_layout_are_heard() {
         bytes[40..44].copy_from_slice(&(many.len() as u32).to_le_bytes());
         bytes.extend(many);
         check(
-            &heard(folder.path(), "many.wav", &bytes),
+            &play_bytes(folder.path(), "many.wav", &bytes),
             &format!("{channels} channels"),
         );
     }

@@ -1,4 +1,5 @@
-//! A source that is lost while the daemon runs: seen in `/readyz` and in `status` within two seconds, healed within three.
+//! A source that is lost while the daemon runs: `/readyz` and `status` report the loss within two
+//! seconds and the recovery within three.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +16,7 @@ use expressd::capture::{DeviceKind, devices};
 use expressd::testing::did_not_run;
 
 const NOTICED: Duration = Duration::from_secs(2);
-const HEALED: Duration = Duration::from_secs(3);
+const RECOVERED: Duration = Duration::from_secs(3);
 
 fn ready(daemon: &Daemon) -> bool {
     get(&daemon.address, "/readyz").0 == 200
@@ -30,10 +31,10 @@ fn state(daemon: &Daemon, source: &str) -> String {
 }
 
 #[test]
-fn a_network_camera_that_goes_and_returns() {
+fn a_network_camera_is_lost_and_recovers() {
     let port = free_port();
     let source = format!("video.source=uri:rtsp://127.0.0.1:{port}/camera");
-    // Nobody is there: that is no exit, but not ready either.
+    // An unreachable camera does not end the daemon, but it is not ready.
     let daemon = Daemon::start(&["--set", &source, "--set", "audio.source=none"]);
     let (code, reasons) = get(&daemon.address, "/readyz");
     assert_eq!(code, 503, "{reasons}");
@@ -42,7 +43,7 @@ fn a_network_camera_that_goes_and_returns() {
     let server = Server::start(port);
     eventually(
         "ready once the camera is there",
-        HEALED + Duration::from_secs(1),
+        RECOVERED + Duration::from_secs(1),
         || ready(&daemon),
     );
     let address = daemon.address.clone();
@@ -64,17 +65,17 @@ fn a_network_camera_that_goes_and_returns() {
         frames
             .iter()
             .any(|f| f["type"] == "status" && f["sources"]["video"]["state"] == "lost"),
-        "clients are told at once"
+        "clients get the status at once"
     );
     let server = Server::start(port);
-    let healed = eventually("the return", HEALED, || ready(&daemon));
+    let healed = eventually("the return", RECOVERED, || ready(&daemon));
     println!("rtsp through the daemon: loss noticed after {noticed:?}, healed after {healed:?}");
     drop(server);
 }
 
-/// As a service starts: before the USB bus has told of its cameras.
+/// As in a service that starts before the USB bus has enumerated its cameras.
 #[test]
-fn without_a_camera_the_daemon_waits_for_one_and_demonstrates_only_where_that_is_asked_for() {
+fn without_a_camera_the_daemon_waits_unless_a_demonstration_is_requested() {
     if devices()
         .iter()
         .any(|device| device.kind == DeviceKind::Video)
@@ -100,8 +101,8 @@ fn without_a_camera_the_daemon_waits_for_one_and_demonstrates_only_where_that_is
     assert_eq!(daemon.wait(Duration::from_secs(5)).code(), Some(0));
 }
 
-/// The sound server of `folder` is the command's own.
-fn hears_of(command: &mut Command, folder: &Path) {
+/// Connects the command to the sound server of `folder`.
+fn use_sound_server(command: &mut Command, folder: &Path) {
     let socket = format!("unix:{}/pulse/native", folder.display());
     command
         .env("XDG_RUNTIME_DIR", folder)
@@ -110,8 +111,8 @@ fn hears_of(command: &mut Command, folder: &Path) {
 }
 
 #[test]
-fn a_microphone_that_comes_after_the_start_is_found() {
-    // A sound card is the default as long as no sound server runs.
+fn a_microphone_that_appears_after_the_start_is_used() {
+    // Without a sound server, a sound card is the default.
     if std::fs::read_dir("/dev/snd")
         .into_iter()
         .flatten()
@@ -129,7 +130,7 @@ fn a_microphone_that_comes_after_the_start_is_found() {
             "--set",
             "audio.source=default",
         ],
-        |command| hears_of(command, folder.path()),
+        |command| use_sound_server(command, folder.path()),
     );
     eventually("the lack of a microphone", Duration::from_secs(10), || {
         state(&daemon, "audio") == "lost"
@@ -145,10 +146,10 @@ fn a_microphone_that_comes_after_the_start_is_found() {
 }
 
 #[test]
-fn a_microphone_speaks_is_lost_and_returns() {
+fn a_microphone_gives_speech_is_lost_and_recovers() {
     let folder = tempfile::tempdir().unwrap();
     let server = sound_server(folder.path());
-    let environment = |command: &mut Command| hears_of(command, folder.path());
+    let environment = |command: &mut Command| use_sound_server(command, folder.path());
     let daemon = Daemon::start_with(
         &[
             "--set",
@@ -165,18 +166,18 @@ fn a_microphone_speaks_is_lost_and_returns() {
     let mut playing = Command::new("paplay");
     environment(playing.arg(&sound));
     let mut playing = playing.spawn().expect("paplay is installed by set-up");
-    let heard = |frames: &[Value]| {
+    let has_voice = |frames: &[Value]| {
         frames.iter().any(|f| {
             f["type"] == "expression"
                 && f["subject"] == "voice"
                 && f["modalities"]["voice"]["used"] == true
         })
     };
-    let (frames, _) = listen(&daemon.address, Duration::from_secs(20), heard);
+    let (frames, _) = listen(&daemon.address, Duration::from_secs(20), has_voice);
     let _ = playing.kill();
     let _ = playing.wait();
     assert!(
-        heard(&frames),
+        has_voice(&frames),
         "a voice in the microphone is an event on the socket"
     );
     assert!(
@@ -189,7 +190,7 @@ fn a_microphone_speaks_is_lost_and_returns() {
     let noticed = eventually("the loss", NOTICED, || !ready(&daemon));
     assert_eq!(state(&daemon, "audio"), "lost");
     let server = sound_server(folder.path());
-    let healed = eventually("the return", HEALED, || ready(&daemon));
+    let healed = eventually("the return", RECOVERED, || ready(&daemon));
     println!(
         "microphone through the daemon: loss noticed after {noticed:?}, healed after {healed:?}"
     );
@@ -197,7 +198,7 @@ fn a_microphone_speaks_is_lost_and_returns() {
 }
 
 #[test]
-fn a_sound_server_that_hangs_is_a_loss_and_does_not_hold_the_stop_up() {
+fn a_hanging_sound_server_is_a_loss_and_does_not_delay_the_stop() {
     let folder = tempfile::tempdir().unwrap();
     let server = sound_server(folder.path());
     let arguments = [
@@ -206,26 +207,29 @@ fn a_sound_server_that_hangs_is_a_loss_and_does_not_hold_the_stop_up() {
         "--set",
         "audio.source=default",
     ];
-    let mut daemon = Daemon::start_with(&arguments, |command| hears_of(command, folder.path()));
+    let mut daemon = Daemon::start_with(&arguments, |command| {
+        use_sound_server(command, folder.path())
+    });
     eventually("ready", Duration::from_secs(10), || ready(&daemon));
     server.signal(rustix::process::Signal::STOP);
     eventually("the loss", Duration::from_secs(5), || {
         state(&daemon, "audio") == "lost"
     });
-    // By then the next attempt waits for the server's answer.
+    // At this point the next attempt waits for the server's answer.
     std::thread::sleep(Duration::from_secs(1));
     daemon.signal(rustix::process::Signal::TERM);
     assert_eq!(daemon.wait(Duration::from_secs(5)).code(), Some(0));
     server.signal(rustix::process::Signal::CONT);
 }
 
-/// The sound track of a recording as a WAV file.
+/// Writes the sound track of a recording as a WAV file.
 fn voice_of(recording: &Path, wav: &Path) {
     use gstreamer as gst;
     use gstreamer::prelude::*;
     gst::init().unwrap();
     let description = format!(
-        "uridecodebin uri=file://{} ! audioconvert ! audioresample ! audio/x-raw,rate=44100,channels=1,format=S16LE ! wavenc ! filesink location={}",
+        "uridecodebin uri=file://{} ! audioconvert ! audioresample ! \
+         audio/x-raw,rate=44100,channels=1,format=S16LE ! wavenc ! filesink location={}",
         recording.display(),
         wav.display()
     );
@@ -239,7 +243,7 @@ fn voice_of(recording: &Path, wav: &Path) {
     assert!(matches!(message.unwrap().view(), gst::MessageView::Eos(_)));
 }
 
-/// Connections of this machine to `port`, both ends counted.
+/// Number of connections to `port` on this machine; both ends count.
 fn connections(port: u16) -> usize {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let port = format!(":{port:04X}");
@@ -250,7 +254,7 @@ fn connections(port: u16) -> usize {
     table.lines().skip(1).filter(established).count()
 }
 
-/// The network camera stands for any device: its connection is what a camera's light is.
+/// The network camera stands for any device: its connection shows whether capture is open.
 #[test]
 fn a_pause_closes_the_camera_and_the_session_goes_on() {
     let port = free_port();
@@ -285,7 +289,7 @@ fn a_pause_closes_the_camera_and_the_session_goes_on() {
     let (code, reasons) = get(&daemon.address, "/readyz");
     assert_eq!(code, 503, "{reasons}");
     assert!(reasons.contains("paused"), "{reasons}");
-    // A second one changes nothing.
+    // A second signal changes nothing.
     daemon.signal(Signal::USR1);
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(connections(port), 0);
@@ -294,7 +298,7 @@ fn a_pause_closes_the_camera_and_the_session_goes_on() {
     assert_eq!(get(&daemon.address, "/healthz").0, 200);
 
     daemon.signal(Signal::USR2);
-    eventually("ready again", HEALED, || ready(&daemon));
+    eventually("ready again", RECOVERED, || ready(&daemon));
     let (frames, code) = client.unwrap().join().unwrap();
     assert_eq!(code, None, "the connection stays");
     let hellos = frames.iter().filter(|f| f["type"] == "hello").count();

@@ -1,4 +1,4 @@
-//! A live source that is opened as the daemon does it, drained and counted.
+//! A live source that is opened as in the daemon; its frames and samples are counted.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,26 +14,26 @@ use gstreamer::prelude::*;
 
 use crate::harness::eventually;
 
-/// A picture comes within 2 s where the machine has nothing else to do; other tests run beside this one.
-pub const FIRST_PICTURE: Duration = Duration::from_secs(6);
+/// Time limit for the first frame. An idle machine takes up to 2 s; other tests run in parallel.
+pub const FIRST_FRAME: Duration = Duration::from_secs(6);
 
-/// A picture's time of capture and size.
-pub type Seen = (MediaTime, usize, usize);
+/// A frame's capture time, width and height.
+pub type FrameStamp = (MediaTime, usize, usize);
 
-/// A live source that is drained, and what came of it.
-pub struct Watching {
+/// A live source that is drained on threads of its own, with its counts.
+pub struct LiveSource {
     pub board: Arc<SourceHealth>,
     pub clock: Arc<SystemClock>,
     capture: Option<LiveCapture>,
-    pictures: Arc<Mutex<Vec<Seen>>>,
+    pictures: Arc<Mutex<Vec<FrameStamp>>>,
     samples: Arc<AtomicUsize>,
-    /// How often the video was lost.
+    /// Number of losses of the video.
     losses: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Watching {
+impl LiveSource {
     pub fn open(video: &str, audio: &str) -> Self {
         let clock = Arc::new(SystemClock::new());
         let board = Arc::new(SourceHealth::default());
@@ -48,7 +48,7 @@ impl Watching {
         let capture = open_live(&video, &audio, clock.clone(), outputs, board.clone()).unwrap();
         let pictures = Arc::new(Mutex::new(Vec::new()));
         let (samples, losses, stop) = (Arc::default(), Arc::default(), Arc::default());
-        let mut watching = Watching {
+        let mut source = LiveSource {
             board,
             clock,
             capture: Some(capture),
@@ -58,23 +58,23 @@ impl Watching {
             stop,
             threads: Vec::new(),
         };
-        let seen = watching.pictures.clone();
-        watching.spawn(move || {
+        let stamps = source.pictures.clone();
+        source.spawn(move || {
             while let Received::Item(frame) = frames_out.recv(None) {
                 let picture = &frame.picture;
-                let seen = &mut *seen.lock().unwrap();
-                seen.push((frame.time, picture.width, picture.height));
+                let mut stamps = stamps.lock().unwrap();
+                stamps.push((frame.time, picture.width, picture.height));
             }
         });
-        let heard = watching.samples.clone();
-        watching.spawn(move || {
+        let samples = source.samples.clone();
+        source.spawn(move || {
             while let Received::Item(block) = sound_out.recv(None) {
-                heard.fetch_add(block.samples.len(), Ordering::Relaxed);
+                samples.fetch_add(block.samples.len(), Ordering::Relaxed);
             }
         });
-        let (board, losses) = (watching.board.clone(), watching.losses.clone());
-        let stop = watching.stop.clone();
-        watching.spawn(move || {
+        let (board, losses) = (source.board.clone(), source.losses.clone());
+        let stop = source.stop.clone();
+        source.spawn(move || {
             let (mut changes, mut was_lost) = (0, false);
             while !stop.load(Ordering::Relaxed) {
                 changes = board.wait_for_change(changes, Duration::from_millis(20));
@@ -85,11 +85,11 @@ impl Watching {
                 was_lost = is_lost;
             }
         });
-        watching
+        source
     }
 
     fn spawn(&mut self, body: impl FnOnce() + Send + 'static) {
-        let thread = std::thread::Builder::new().name("watching".into());
+        let thread = std::thread::Builder::new().name("source".into());
         self.threads.push(thread.spawn(body).unwrap());
     }
 
@@ -97,11 +97,11 @@ impl Watching {
         self.pictures.lock().unwrap().len()
     }
 
-    pub fn heard(&self) -> usize {
+    pub fn samples(&self) -> usize {
         self.samples.load(Ordering::Relaxed)
     }
 
-    pub fn pictures(&self) -> Vec<Seen> {
+    pub fn pictures(&self) -> Vec<FrameStamp> {
         self.pictures.lock().unwrap().clone()
     }
 
@@ -118,8 +118,8 @@ impl Watching {
         self.board.video.status().reason.unwrap_or_default()
     }
 
-    /// Waits for `count` pictures; how long it took.
-    pub fn see(&self, count: usize, limit: Duration) -> Duration {
+    /// Waits for `count` frames; returns the time that took.
+    pub fn wait_for_frames(&self, count: usize, limit: Duration) -> Duration {
         eventually(
             &format!("{count} pictures, {:?}", self.board.video.status()),
             limit,
@@ -133,7 +133,7 @@ impl Watching {
         });
     }
 
-    /// Ends capture; how long that took.
+    /// Ends capture; returns the time that took.
     pub fn stop(&mut self) -> Duration {
         let begun = Instant::now();
         if let Some(capture) = self.capture.take() {
@@ -148,7 +148,7 @@ impl Watching {
     }
 }
 
-impl Drop for Watching {
+impl Drop for LiveSource {
     fn drop(&mut self) {
         self.stop();
     }
@@ -157,11 +157,12 @@ impl Drop for Watching {
 /// A JPEG of a test picture.
 pub fn jpeg(width: u32, height: u32) -> Vec<u8> {
     encoded(&format!(
-        "videotestsrc num-buffers=1 pattern=ball ! video/x-raw,width={width},height={height} ! jpegenc"
+        "videotestsrc num-buffers=1 pattern=ball ! video/x-raw,width={width},height={height} ! \
+         jpegenc"
     ))
 }
 
-/// What the end of a pipeline gives, in one piece.
+/// The output of a pipeline's last element as one buffer.
 pub fn encoded(description: &str) -> Vec<u8> {
     gst::init().unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
