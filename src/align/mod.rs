@@ -288,7 +288,7 @@ impl Aligner {
     fn know_words_by_the_end(&mut self) {
         if let Some(until) = self.sound.until().filter(|_| !self.audio.delivering) {
             for transcript in &mut self.word_moments {
-                transcript.told_at = transcript.told_at.min(until);
+                transcript.known_at = transcript.known_at.min(until);
             }
         }
     }
@@ -328,7 +328,7 @@ impl Aligner {
         let words = self
             .word_moments
             .front()
-            .map(|transcript| (transcript.told_at, Kind::Words));
+            .map(|transcript| (transcript.known_at, Kind::Words));
         [audio, words, boundary, video].into_iter().flatten().min()
     }
 

@@ -34,7 +34,7 @@ impl Words {
             return;
         }
         if faceless {
-            self.faceless_at = self.faceless_at.max(Some(transcript.told_at));
+            self.faceless_at = self.faceless_at.max(Some(transcript.known_at));
         }
         self.told.push_back(told);
     }
@@ -114,7 +114,7 @@ fn first_letters(word: &str) -> &str {
 /// noise never yields words. What a client tells has been judged by its own.
 fn is_evidence(transcript: &Transcript) -> bool {
     transcript.is_final
-        || transcript.teller != TranscriptSource::Daemon
+        || transcript.source != TranscriptSource::Daemon
         || transcript
             .words
             .iter()
@@ -123,7 +123,7 @@ fn is_evidence(transcript: &Transcript) -> bool {
 
 impl Aligner {
     pub(super) fn take_words(&mut self, transcript: Transcript) {
-        self.pass_idle_boundaries(transcript.told_at);
+        self.pass_idle_boundaries(transcript.known_at);
         let owner = transcript
             .subject
             .or_else(|| self.turn_owner(transcript.span.start, transcript.span.end));
@@ -160,13 +160,13 @@ mod tests {
         let said: Vec<_> = (0..511).map(|i| format!("word{i}")).collect();
         let text = format!("{} a{}", said.join(" "), "!".repeat(1000));
         let transcript = Transcript {
-            teller: TranscriptSource::Client(1),
+            source: TranscriptSource::Client(1),
             subject: None,
             words: Transcript::spread(&text, span),
             text,
             span,
             is_final: true,
-            told_at: span.end,
+            known_at: span.end,
         };
         let told = OwnedTranscript {
             transcript,

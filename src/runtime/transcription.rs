@@ -52,7 +52,7 @@ pub(super) fn transcribe(
         }
         for mut transcript in transcripts? {
             if tempo == Tempo::Live {
-                transcript.told_at = transcript.told_at.max(clock.now());
+                transcript.known_at = transcript.known_at.max(clock.now());
             }
             send(AlignInput::Words(transcript))?;
         }

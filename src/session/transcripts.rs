@@ -65,9 +65,9 @@ impl ClientTranscripts {
             );
             return Err(refusal(ErrorCode::BadValue, &message));
         }
-        let teller = TranscriptSource::Client(client);
+        let source = TranscriptSource::Client(client);
         self.admission
-            .admit(teller, subject, span, is_final, now)
+            .admit(source, subject, span, is_final, now)
             .map_err(|refused| match refused {
                 Refused::Past => refusal(
                     ErrorCode::Stale,
@@ -84,13 +84,13 @@ impl ClientTranscripts {
             })?;
         let words = Transcript::spread(&text, span);
         Ok(Transcript {
-            teller,
+            source,
             subject,
             text,
             span,
             words,
             is_final,
-            told_at: now,
+            known_at: now,
         })
     }
 

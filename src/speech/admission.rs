@@ -22,7 +22,7 @@ pub enum Refused {
 /// A stretch of time of which somebody tells words, and whose they are said to be.
 #[derive(Clone, Copy, Debug)]
 pub struct TranscriptSpan {
-    pub teller: TranscriptSource,
+    pub source: TranscriptSource,
     pub subject: Option<SubjectId>,
     pub span: Span,
 }
@@ -30,16 +30,16 @@ pub struct TranscriptSpan {
 impl TranscriptSpan {
     pub fn of(transcript: &Transcript) -> Self {
         TranscriptSpan {
-            teller: transcript.teller,
+            source: transcript.source,
             subject: transcript.subject,
             span: transcript.span,
         }
     }
 
-    /// Does what is told of this take the place of what was told of `old` and was not final? So it does if its teller says it of the same
+    /// Does what is told of this take the place of what was told of `old` and was not final? So it does if its source says it of the same
     /// subject, or of the same time: who spoke is often known only in the end.
     pub fn replaces(&self, old: &TranscriptSpan) -> bool {
-        self.teller == old.teller && (self.subject == old.subject || self.overlaps(old))
+        self.source == old.source && (self.subject == old.subject || self.overlaps(old))
     }
 
     fn overlaps(&self, other: &TranscriptSpan) -> bool {
@@ -75,10 +75,10 @@ impl TranscriptAdmission {
         }
     }
 
-    /// Takes down that `teller` tells words of `span` at `now`; see [`TranscriptSpan::replaces`] for what is taken out for it.
+    /// Takes down that `source` tells words of `span` at `now`; see [`TranscriptSpan::replaces`] for what is taken out for it.
     pub fn admit(
         &mut self,
-        teller: TranscriptSource,
+        source: TranscriptSource,
         subject: Option<SubjectId>,
         span: Span,
         is_final: bool,
@@ -93,7 +93,7 @@ impl TranscriptAdmission {
             return Err(Refused::Future);
         }
         let stretch = TranscriptSpan {
-            teller,
+            source,
             subject,
             span,
         };
@@ -166,8 +166,8 @@ mod tests {
     #[test]
     fn a_stretch_is_told_once_and_what_was_not_final_is_told_anew() {
         let (mut admission, now) = (TranscriptAdmission::new(2_000_000_000), ms(10_000));
-        let mut admit = |teller, subject, start, end, is_final| {
-            admission.admit(teller, subject, span(start, end), is_final, now)
+        let mut admit = |source, subject, start, end, is_final| {
+            admission.admit(source, subject, span(start, end), is_final, now)
         };
         assert_eq!(admit(A, None, 9000, 9400, false), Ok(()));
         assert_eq!(
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(
             admission.admit(B, s1, span(9000, 9500), true, now),
             Err(Refused::Overlapping),
-            "one teller may follow two people, one after the other"
+            "one source may follow two people, one after the other"
         );
     }
 

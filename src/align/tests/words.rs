@@ -4,16 +4,16 @@ use super::*;
 use crate::clip::{OwnedTranscript, Transcript, TranscriptSource};
 use proptest::prelude::*;
 
-fn told(text: &str, start: i64, end: i64, told_at: i64, is_final: bool) -> Transcript {
+fn told(text: &str, start: i64, end: i64, known_at: i64, is_final: bool) -> Transcript {
     let span = Span::new(ms(start), ms(end));
     Transcript {
-        teller: TranscriptSource::Daemon,
+        source: TranscriptSource::Daemon,
         subject: None,
         text: text.into(),
         words: Transcript::spread(text, span),
         span,
         is_final,
-        told_at: ms(told_at),
+        known_at: ms(known_at),
     }
 }
 
@@ -41,7 +41,7 @@ fn play_words(
         VecDeque::new(),
     ];
     for transcript in words {
-        lanes[2].push_back(AlignInput::WordsUntil(transcript.told_at.plus_nanos(-1)));
+        lanes[2].push_back(AlignInput::WordsUntil(transcript.known_at.plus_nanos(-1)));
         lanes[2].push_back(AlignInput::Words(transcript));
     }
     lanes[2].extend(until.map(AlignInput::WordsUntil));
@@ -93,7 +93,7 @@ fn turn_owners(said: &[Aligned]) -> Vec<Option<SubjectId>> {
 
 fn by_a_client(transcript: Transcript) -> Transcript {
     Transcript {
-        teller: TranscriptSource::Client(1),
+        source: TranscriptSource::Client(1),
         ..transcript
     }
 }
@@ -344,7 +344,7 @@ fn words_without_a_face_are_the_voices_and_are_worth_a_clip() {
     };
     let mut aligner = Aligner::new(live);
     aligner.push(AlignInput::Words(Transcript {
-        teller: TranscriptSource::Client(1),
+        source: TranscriptSource::Client(1),
         ..told("hello there", 3_599_000, 3_600_000, 3_600_100, true)
     }));
     assert!(matches!(
@@ -469,7 +469,7 @@ proptest! {
             words.push(told(&text.join(" "), start, at, at + late, true));
         }
         // Told in the order in which they are known.
-        words.sort_by_key(|t| t.told_at);
+        words.sort_by_key(|t| t.known_at);
         let scene = || (frames(&[Person::new(1, appears..99_000)], 6000, 25), sound(&[0..6000], &[], 6000, &[160]));
         let play = |choices: &[u8]| { let (frames, heard) = scene(); play_words(settings, frames, heard, words.clone(), choices) };
         let said = play(&choices);

@@ -397,11 +397,11 @@ fn transcript(
     words: Vec<Word>,
     within: Option<Span>,
     is_final: bool,
-    told_at: MediaTime,
+    known_at: MediaTime,
 ) -> Transcript {
     let span = match (words.first(), words.last()) {
         (Some(first), Some(last)) => Span::new(first.span.start, last.span.end),
-        _ => within.unwrap_or(Span::new(told_at, told_at)),
+        _ => within.unwrap_or(Span::new(known_at, known_at)),
     };
     let text = words
         .iter()
@@ -409,12 +409,12 @@ fn transcript(
         .collect::<Vec<_>>()
         .join(" ");
     Transcript {
-        teller: TranscriptSource::Daemon,
+        source: TranscriptSource::Daemon,
         subject: None,
         text,
         span,
         words,
         is_final,
-        told_at,
+        known_at,
     }
 }

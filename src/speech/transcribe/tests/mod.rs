@@ -177,13 +177,13 @@ fn a_turn_is_an_utterance_with_a_lead_and_its_words_are_where_they_were_spoken()
         Span::new(first.span.start, last[0].words.last().unwrap().span.end)
     );
     assert!(
-        (3000..3400).contains(&(last[0].told_at.nanos() / MS)),
+        (3000..3400).contains(&(last[0].known_at.nanos() / MS)),
         "told when the turn was over: {told:?}"
     );
     let partials: Vec<_> = told
         .iter()
         .filter(|t| !t.is_final)
-        .map(|t| (t.told_at.nanos() / MS, t.words.len()))
+        .map(|t| (t.known_at.nanos() / MS, t.words.len()))
         .collect();
     assert!(
         partials.len() >= 2
@@ -317,7 +317,7 @@ fn when_the_sound_is_lost_its_last_words_are_told_at_once() {
         "{end:?}"
     );
     assert!(
-        (3000..3050).contains(&(end[0].told_at.nanos() / MS)) && millis(end[0].span).1 <= 3000,
+        (3000..3050).contains(&(end[0].known_at.nanos() / MS)) && millis(end[0].span).1 <= 3000,
         "{end:?}"
     );
     // With the first sound that comes again the verdict on the last before comes: no utterance is begun for that.
@@ -355,7 +355,7 @@ proptest! {
         let gap = gap.map(|(start, length)| start..start + length).filter(|gap| gap.end < millis);
         let told = transcribe(WordRule::default(), confidence, &recording(&speech, gap.clone(), millis, 0.95, &lengths));
         prop_assert!(told == transcribe(WordRule::default(), confidence, &recording(&speech, gap.clone(), millis, 0.95, &other)), "blocks' lengths count");
-        prop_assert!(told.is_sorted_by_key(|t| t.told_at));
+        prop_assert!(told.is_sorted_by_key(|t| t.known_at));
         let mut end = MediaTime::ZERO;
         for transcript in finals(&told) {
             for word in &transcript.words {
@@ -367,7 +367,7 @@ proptest! {
                 if let Some(gap) = &gap {
                     prop_assert!(word.span.end.nanos() <= gap.start * MS || word.span.start.nanos() >= gap.end * MS || confidence < 0.1);
                 }
-                prop_assert!(word.span.end <= transcript.told_at);
+                prop_assert!(word.span.end <= transcript.known_at);
             }
         }
     }
