@@ -70,10 +70,10 @@ pub enum AlignInput {
     VadBlock(VadBlock),
     /// Nothing more will come, and what is waiting is flushed.
     FacesEnded,
-    HeardEnded,
+    AudioEnded,
     /// Nothing comes for now. As an end, but the source is back when its next item comes.
     FacesLost,
-    HeardLost,
+    AudioLost,
     Words(Transcript),
     /// Offline: all words that are known up to here have been told.
     WordsUntil(MediaTime),
@@ -236,11 +236,11 @@ impl Aligner {
                 self.stop_video();
             }
             AlignInput::FacesLost => self.stop_video(),
-            AlignInput::HeardEnded => {
+            AlignInput::AudioEnded => {
                 self.audio.ended = true;
                 self.stop_audio();
             }
-            AlignInput::HeardLost => self.stop_audio(),
+            AlignInput::AudioLost => self.stop_audio(),
             AlignInput::Words(transcript) if self.settings.lateness_nanos.is_some() => {
                 self.take_words(transcript)
             }

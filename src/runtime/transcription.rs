@@ -147,7 +147,7 @@ mod tests {
             (self.heard, self.next) = (0, None);
             Ok(())
         }
-        fn hear(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
+        fn feed(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
             let (Some(first), Some(last)) = (samples.first(), samples.last()) else {
                 return Ok(());
             };

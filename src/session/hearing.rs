@@ -67,20 +67,20 @@ impl Hearing {
         match input {
             HearingInput::Sound(block) => {
                 self.lost = false;
-                let heard = self.stage.hear(block)?;
+                let heard = self.stage.push(block)?;
                 self.pass_on(heard);
             }
             HearingInput::Lost => {
                 if !std::mem::replace(&mut self.lost, true) {
                     self.transcribe(None);
-                    self.align(AlignInput::HeardLost);
+                    self.align(AlignInput::AudioLost);
                 }
             }
             HearingInput::Ended => {
                 if let Some(heard) = self.stage.finish()? {
                     self.pass_on(heard);
                 }
-                self.align(AlignInput::HeardEnded);
+                self.align(AlignInput::AudioEnded);
             }
         }
         Ok(())

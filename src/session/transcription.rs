@@ -33,7 +33,7 @@ impl Transcription {
         }
         self.next_number = number + 1;
         if let Some(heard) = heard {
-            transcripts.extend(self.stage.hear(&heard)?);
+            transcripts.extend(self.stage.push(&heard)?);
         }
         Ok(transcripts)
     }

@@ -449,7 +449,7 @@ fn a_source_that_is_dead_holds_back_for_the_lateness_and_one_that_is_lost_not_at
     }
     assert_eq!(ends.len(), 19, "from 200 to 3800 ms");
     assert!(ends.iter().all(|(end, at)| *at == end.plus_nanos(60 * MS)));
-    aligner.push(AlignInput::HeardLost);
+    aligner.push(AlignInput::AudioLost);
     assert!(aligner.pop(ms(3961)).is_none());
     let mut next = FramedFaces {
         time: ms(4000),
@@ -537,7 +537,7 @@ fn the_source_that_is_behind_is_wanted() {
             Wanted::VadBlock => aligner.push(
                 audio
                     .pop_front()
-                    .map_or(AlignInput::HeardEnded, AlignInput::VadBlock),
+                    .map_or(AlignInput::AudioEnded, AlignInput::VadBlock),
             ),
             Wanted::Nothing => break,
         }

@@ -225,7 +225,7 @@ fn share_right(left: &Person, right: &Person) -> (usize, usize, f32) {
             })
             .unwrap(),
     ));
-    aligner.push(AlignInput::HeardEnded);
+    aligner.push(AlignInput::AudioEnded);
     let change = MediaTime::from_nanos(counts[0] as i64 * 1_000_000_000 / FPS);
     let (mut right_ones, mut all, mut sure) = (0, 0, 0.0);
     while let Some(said) = aligner.pop(MediaTime::ZERO) {

@@ -200,7 +200,7 @@ pub fn judge(
     } else {
         0.02
     };
-    let (speech, turn) = turns.judge(span, probability);
+    let (speech, turn) = turns.update(span, probability);
     VoiceActivity {
         span,
         probability,
@@ -220,7 +220,7 @@ pub fn play(
     let mut video: VecDeque<_> = frames.into_iter().map(AlignInput::Faces).collect();
     let mut audio: VecDeque<_> = heard.into_iter().map(AlignInput::VadBlock).collect();
     video.push_back(AlignInput::FacesEnded);
-    audio.push_back(AlignInput::HeardEnded);
+    audio.push_back(AlignInput::AudioEnded);
     let mut said = Vec::new();
     let mut choices = choices.iter().copied().chain(std::iter::repeat(true));
     while !video.is_empty() || !audio.is_empty() {

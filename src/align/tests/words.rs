@@ -36,7 +36,7 @@ fn play_words(
         heard
             .into_iter()
             .map(AlignInput::VadBlock)
-            .chain([AlignInput::HeardEnded])
+            .chain([AlignInput::AudioEnded])
             .collect(),
         VecDeque::new(),
     ];

@@ -43,7 +43,7 @@ impl Transcriber for Parrot {
         assert_eq!(self.open, 1);
         Ok(())
     }
-    fn hear(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
+    fn feed(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
         assert_eq!(self.open, 1, "sound belongs to an utterance");
         self.heard.extend_from_slice(samples);
         Ok(())
@@ -75,7 +75,7 @@ fn recording(
             .iter()
             .any(|s| s.contains(&((first + last) / 2 / rate)));
         let probability = if is_speech { probability } else { 0.01 };
-        let (speech, turn) = turns.judge(span, probability);
+        let (speech, turn) = turns.update(span, probability);
         VoiceActivity {
             span,
             probability,
@@ -133,7 +133,7 @@ fn transcribe(rule: WordRule, confidence: f32, recording: &[VadBlock]) -> Vec<Tr
     );
     let mut told = Vec::new();
     for heard in recording {
-        told.extend(stage.hear(heard).unwrap());
+        told.extend(stage.push(heard).unwrap());
         assert!(stage.known_until().unwrap() >= heard.block.time);
     }
     told.extend(stage.finish().unwrap());
@@ -273,7 +273,7 @@ fn the_rest_of_a_turn_of_which_sound_was_lost_is_skipped() {
     assert!(stage.interrupt().unwrap().is_empty(), "it is over already");
     let (mut skipped, mut rest) = (0, Vec::new());
     for heard in &recording[260..] {
-        rest.extend(stage.hear(heard).unwrap());
+        rest.extend(stage.push(heard).unwrap());
         skipped += usize::from(stage.is_skipping());
     }
     // The turn ends 300 ms after its last speech.
@@ -321,7 +321,7 @@ fn when_the_sound_is_lost_its_last_words_are_told_at_once() {
         "{end:?}"
     );
     // With the first sound that comes again the verdict on the last before comes: no utterance is begun for that.
-    let mut told = stage.hear(&after[0]).unwrap();
+    let mut told = stage.push(&after[0]).unwrap();
     assert!(
         after[0]
             .activity
@@ -331,7 +331,7 @@ fn when_the_sound_is_lost_its_last_words_are_told_at_once() {
             && told.is_empty()
     );
     for heard in &after[1..] {
-        told.extend(stage.hear(heard).unwrap());
+        told.extend(stage.push(heard).unwrap());
     }
     told.extend(stage.finish().unwrap());
     let last = finals(&told);

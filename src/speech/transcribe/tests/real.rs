@@ -51,11 +51,11 @@ impl Ear {
 
     fn told(&mut self, samples: &[f32]) -> Vec<Transcript> {
         let mut speech = SpeechStage::new(TurnRule::default(), self.detector.take().unwrap());
-        let mut stage = self.stage.take().unwrap().anew();
+        let mut stage = self.stage.take().unwrap().reset();
         let mut told = Vec::new();
         let mut hear = |heard: &VadBlock| {
             let before = cpu_nanos();
-            told.extend(stage.hear(heard).unwrap());
+            told.extend(stage.push(heard).unwrap());
             self.cpu_nanos += cpu_nanos() - before;
         };
         for (i, block) in samples.chunks(320).enumerate() {
@@ -196,7 +196,7 @@ impl Transcriber for Babbler {
         self.0 = 0;
         Ok(())
     }
-    fn hear(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
+    fn feed(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
         self.0 += samples.len();
         Ok(())
     }
