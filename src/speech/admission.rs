@@ -12,7 +12,7 @@ const MAX_ENTRIES: usize = 4096;
 /// The reason for the refusal of a transcript.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdmissionError {
-    /// It ended before the window of the next clip.
+    /// It ended before the window that clips still reach.
     Past,
     /// It ends later than now plus [`AHEAD_NANOS`].
     Future,
@@ -68,7 +68,7 @@ pub struct TranscriptAdmission {
 }
 
 impl TranscriptAdmission {
-    /// `window_nanos`: length of a clip in nanoseconds.
+    /// `window_nanos`: how far back from now clips reach, in nanoseconds.
     pub fn new(window_nanos: i64) -> Self {
         TranscriptAdmission {
             window_nanos,
@@ -80,7 +80,8 @@ impl TranscriptAdmission {
     /// supersedes ([`TranscriptSpan::supersedes`]).
     ///
     /// # Errors
-    /// The transcript is outside the window, or overlaps an admitted one; nothing is changed.
+    /// The transcript is outside the window, or overlaps an admitted one; the admitted transcripts
+    /// do not change.
     pub fn admit(
         &mut self,
         source: TranscriptSource,
