@@ -1,7 +1,7 @@
 //! Transcripts on the timeline: their speakers ([`owners`]) and their clips ([`windows`]).
 
 use super::*;
-use crate::clip::{OwnedTranscript, Transcript, TranscriptSource};
+use crate::clip::{Clip, OwnedTranscript, Transcript, TranscriptSource};
 
 mod owners;
 mod windows;
