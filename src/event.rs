@@ -107,6 +107,7 @@ pub enum Form {
     Offline,
 }
 
+/// A change of a track. `rect`: `x, y, w, h` as fractions of the picture, 0..1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SubjectEvent {
     pub subject: SubjectId,
@@ -120,6 +121,7 @@ pub struct SubjectEvent {
     pub quality: f32,
 }
 
+/// The recognition result of one clip.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ExpressionEvent {
     pub subject: SubjectId,
@@ -158,6 +160,7 @@ impl Serialize for Scores {
     }
 }
 
+/// The use of each modality in one result.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Modalities {
     pub face: FaceEvidence,
@@ -165,6 +168,7 @@ pub struct Modalities {
     pub text: TextEvidence,
 }
 
+/// Use of the face. `frames` and `missing` count slots of the face rate.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FaceEvidence {
     pub used: bool,
@@ -184,6 +188,7 @@ pub struct FaceEvidence {
     pub age_ms: Option<f64>,
 }
 
+/// Use of the voice. `speech`: share of the clip that is speech, 0..1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct VoiceEvidence {
     pub used: bool,
@@ -208,6 +213,7 @@ pub struct VoiceEvidence {
     pub age_ms: Option<f64>,
 }
 
+/// Use of the transcript.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TextEvidence {
     pub used: bool,
@@ -238,12 +244,14 @@ pub struct Latency {
     pub total: f64,
 }
 
+/// The latency budget of a result, and whether its total latency is within it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Deadline {
     pub budget_ms: u32,
     pub met: bool,
 }
 
+/// Origin of a result.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Provenance {
     /// The bundle's fingerprint.
@@ -255,6 +263,7 @@ pub struct Provenance {
     pub calibration: Option<String>,
 }
 
+/// The start or end of a turn, or a transcript.
 #[derive(Clone, PartialEq, Serialize)]
 pub struct SpeechEvent {
     pub phase: SpeechPhase,
@@ -280,6 +289,7 @@ impl fmt::Debug for SpeechEvent {
     }
 }
 
+/// A word of a transcript with its times.
 #[derive(Clone, PartialEq, Serialize)]
 pub struct SpokenWord {
     pub text: String,
@@ -304,6 +314,7 @@ pub enum SpeechPhase {
     End,
 }
 
+/// State of the daemon: sources, degradation, counters.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StatusEvent {
     pub sources: Sources,
@@ -312,12 +323,14 @@ pub struct StatusEvent {
     pub counters: Map<String, Value>,
 }
 
+/// State of both sources.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sources {
     pub video: SourceStatus,
     pub audio: SourceStatus,
 }
 
+/// State of one source. `reason`: the cause of a loss.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SourceStatus {
     pub state: SourceState,
@@ -326,6 +339,7 @@ pub struct SourceStatus {
     pub origin_ns: Option<MediaTime>,
 }
 
+/// The phases of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceState {

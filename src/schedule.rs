@@ -39,6 +39,7 @@ pub struct ScheduleCounters {
     pub taken: u64,
 }
 
+/// The queue between the aligner and the encoders.
 #[derive(Debug)]
 pub struct Schedule {
     mode: Mode,
@@ -108,6 +109,7 @@ impl Schedule {
         }
     }
 
+    /// Adds an item. Live, a clip replaces the waiting clip of its subject.
     pub fn push(&mut self, item: Aligned) {
         self.arrivals += 1;
         let arrival = self.arrivals;

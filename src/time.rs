@@ -42,12 +42,15 @@ impl MediaTime {
     pub fn millis_since(self, earlier: MediaTime) -> f64 {
         self.nanos_since(earlier) as f64 * 1e-6
     }
+    /// `self + nanos`. Saturates.
     pub const fn plus_nanos(self, nanos: i64) -> Self {
         MediaTime(self.0.saturating_add(nanos))
     }
+    /// `self + duration`. Saturates.
     pub fn plus(self, duration: Duration) -> Self {
         self.plus_nanos(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
     }
+    /// `self - duration`. Saturates.
     pub fn minus(self, duration: Duration) -> Self {
         self.plus_nanos(-i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
     }
@@ -79,6 +82,7 @@ impl Span {
     pub fn contains(&self, time: MediaTime) -> bool {
         self.start <= time && time < self.end
     }
+    /// Duration in nanoseconds.
     pub fn nanos(&self) -> i64 {
         self.end.nanos_since(self.start)
     }

@@ -17,6 +17,7 @@ pub struct AudioBlock {
 }
 
 impl AudioBlock {
+    /// The span of the samples.
     pub fn span(&self) -> Span {
         Span::new(
             self.time,

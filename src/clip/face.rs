@@ -18,9 +18,11 @@ pub struct Rect {
 }
 
 impl Rect {
+    /// Area in square pixels; 0 for a negative size.
     pub fn area(&self) -> f32 {
         self.w.max(0.0) * self.h.max(0.0)
     }
+    /// Centre `x, y` in pixels.
     pub fn center(&self) -> [f32; 2] {
         [self.x + self.w / 2.0, self.y + self.h / 2.0]
     }
@@ -98,6 +100,7 @@ pub struct FramedFaces {
     pub changes: Vec<SubjectChange>,
 }
 
+/// The phase of a track that a change reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SubjectPhase {

@@ -20,6 +20,7 @@ pub struct Colorimetry {
     pub full_range: bool,
 }
 
+/// The matrix between Y'CbCr and R'G'B'.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColorMatrix {
     Bt601,

@@ -7,6 +7,7 @@ use super::subscription::Subscription;
 use super::verbatim::Verbatim;
 use crate::time::MediaTime;
 
+/// A frame to a single client.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Answer {
@@ -33,6 +34,7 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// The frame as one line of JSON.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("answers serialise")
     }
@@ -74,6 +76,7 @@ pub struct ClockPair {
     pub wall: String,
 }
 
+/// The loaded bundle, as `hello` describes it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct BundleFacts {
     pub name: String,

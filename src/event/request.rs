@@ -47,6 +47,7 @@ impl fmt::Debug for TranscriptRequest {
     }
 }
 
+/// A request for events that match a filter. `resume_after`: the last `seq` that the client has.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Subscribe {
     pub subscription: Subscription,

@@ -12,6 +12,7 @@ impl Verbatim {
         Verbatim(value.to_owned())
     }
 
+    /// The JSON text.
     pub fn as_str(&self) -> &str {
         self.0.get()
     }

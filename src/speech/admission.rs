@@ -29,6 +29,7 @@ pub struct TranscriptSpan {
 }
 
 impl TranscriptSpan {
+    /// The source, subject and span of `transcript`.
     pub fn of(transcript: &Transcript) -> Self {
         TranscriptSpan {
             source: transcript.source,

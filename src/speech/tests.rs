@@ -149,9 +149,9 @@ fn no_window_straddles_a_gap_and_the_detector_is_reset_after_it() {
     let rate = i64::from(SAMPLE_RATE_HZ);
     let (first, second) = (&samples[..16_100], &samples[..40_000]);
     let mut stage = SpeechStage::new(TurnRule::default(), detector());
-    let mut heard: Vec<VadBlock> = vec![stage.push(block(0, first)).unwrap()];
-    heard.push(stage.push(block(2 * rate, second)).unwrap());
-    let activity: Vec<_> = heard.iter().flat_map(|h| h.activity.clone()).collect();
+    let mut blocks: Vec<VadBlock> = vec![stage.push(block(0, first)).unwrap()];
+    blocks.push(stage.push(block(2 * rate, second)).unwrap());
+    let activity: Vec<_> = blocks.iter().flat_map(|h| h.activity.clone()).collect();
     let (gap_start, gap_end) = (
         MediaTime::from_nanos(samples_to_nanos(16_100)),
         MediaTime::from_millis(2000),

@@ -82,7 +82,7 @@ fn owners(output: &[Aligned]) -> Vec<Option<SubjectId>> {
         .collect()
 }
 
-/// Whose the turns are, where they begin and where they end.
+/// The owners of all turns, at their start and at their end.
 fn turn_owners(output: &[Aligned]) -> Vec<Option<SubjectId>> {
     output
         .iter()

@@ -62,6 +62,7 @@ impl<'a> ModelFile<'a> {
         Ok(())
     }
 
+    /// The integer value of a metadata key.
     pub fn number(&self, key: &str) -> Result<i64, TranscribeError> {
         let value = self
             .header
