@@ -1,6 +1,7 @@
-//! The wire types of `expressd.v1`: what clients see, and nothing else is serialised for them.
+//! The wire types of `expressd.v1`. No other type is serialised for clients.
 //!
-//! Field order is the order on the wire. Times are media time in nanoseconds (`*_ns`), durations milliseconds (`*_ms`).
+//! Field order is the order on the wire. Times (`*_ns`) are media time in nanoseconds, durations
+//! (`*_ms`) are in milliseconds.
 
 use std::fmt;
 
@@ -14,13 +15,19 @@ use crate::time::MediaTime;
 pub mod protocol {}
 
 mod answer;
+mod refusal;
 mod request;
 mod strict;
-pub use answer::{Answer, BundleFacts, ClockPair, ErrorCode, Hello};
-pub use request::{MAX_WORDS, Refusal, Request, Subscribe, Subscription, TranscriptRequest};
-pub use strict::Verbatim;
+mod subscription;
+mod verbatim;
+pub use answer::{Answer, BundleFacts, ClockPair, Hello};
+pub use refusal::{ErrorCode, Refusal};
+pub use request::{MAX_WORDS, Request, Subscribe, TranscriptRequest};
+pub use subscription::Subscription;
+pub use verbatim::Verbatim;
 
-/// Every `type` that is published with a `seq` in `expressd.v1`, whether this version emits it or not.
+/// Every `type` that is published with a `seq` in `expressd.v1`, including those that this version
+/// does not emit.
 pub const PUBLISHED: [&str; 6] = [
     "subject",
     "expression",
@@ -30,7 +37,7 @@ pub const PUBLISHED: [&str; 6] = [
     "status",
 ];
 
-/// A published event without its `seq`, which the ring gives.
+/// A published event without its `seq`, which the ring assigns.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Event {
@@ -51,12 +58,13 @@ impl Event {
         }
     }
 
-    /// Is it part of the offline form (`src/event/protocol.md`, JSON Lines)?
+    /// Whether the event is part of the offline form (`src/event/protocol.md`, JSON Lines).
     pub fn is_offline(&self) -> bool {
         !matches!(self, Event::Status(_))
     }
 
-    /// The frame as one line of JSON, `seq` behind `type`. The offline form leaves out what depends on the machine and the hour.
+    /// The frame as one line of JSON, with `seq` after `type`. The offline form omits the fields
+    /// that depend on the machine and the time of day.
     pub fn to_json(&self, seq: u64, form: Form) -> String {
         #[derive(Serialize)]
         struct Tail<'a, T> {
@@ -92,13 +100,14 @@ impl Event {
     }
 }
 
-/// The two forms of `src/event/protocol.md`: over sockets, and `replay --jsonl`.
+/// The two forms of `src/event/protocol.md`: live (sockets), and offline (`replay --jsonl`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     Live,
     Offline,
 }
 
+/// A change of a track. `rect`: `x, y, w, h` as fractions of the picture, 0..1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SubjectEvent {
     pub subject: SubjectId,
@@ -112,6 +121,7 @@ pub struct SubjectEvent {
     pub quality: f32,
 }
 
+/// The recognition result of one clip.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ExpressionEvent {
     pub subject: SubjectId,
@@ -129,14 +139,14 @@ pub struct ExpressionEvent {
     pub deadline: Option<Deadline>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub degraded: Option<&'static str>,
-    /// Newest audio stamp used minus newest video stamp used; null unless both were used.
+    /// Newest audio stamp used minus newest video stamp used; `None` unless both were used.
     #[serde(serialize_with = "option_decimals1")]
     pub skew_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provenance: Option<Provenance>,
 }
 
-/// Label and score, in the manifest's order; a JSON object on the wire.
+/// Labels with their scores, in the manifest's order; a JSON object on the wire.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores(pub Vec<(String, f32)>);
 
@@ -150,6 +160,7 @@ impl Serialize for Scores {
     }
 }
 
+/// The use of each modality in one result.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Modalities {
     pub face: FaceEvidence,
@@ -157,6 +168,7 @@ pub struct Modalities {
     pub text: TextEvidence,
 }
 
+/// Use of the face. `frames` and `missing` count slots of the face rate.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FaceEvidence {
     pub used: bool,
@@ -176,6 +188,7 @@ pub struct FaceEvidence {
     pub age_ms: Option<f64>,
 }
 
+/// Use of the voice. `speech`: share of the clip that is speech, 0..1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct VoiceEvidence {
     pub used: bool,
@@ -200,6 +213,7 @@ pub struct VoiceEvidence {
     pub age_ms: Option<f64>,
 }
 
+/// Use of the transcript.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TextEvidence {
     pub used: bool,
@@ -212,13 +226,14 @@ pub struct TextEvidence {
     pub age_ms: Option<f64>,
 }
 
-/// Where the time went, in milliseconds. `total` runs from the capture of the newest evidence to the entry into the ring.
+/// Latency by stage, in milliseconds. `total` runs from the capture of the newest evidence to the
+/// entry into the ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Latency {
-    /// From the newest evidence's capture until the aligner let the clip go.
+    /// From the capture of the newest evidence to the output of the aligner.
     #[serde(serialize_with = "decimals1")]
     pub capture: f64,
-    /// Waiting for the encoders.
+    /// From the output of the aligner to the start of encoding.
     #[serde(serialize_with = "decimals1")]
     pub queue: f64,
     #[serde(serialize_with = "decimals1")]
@@ -229,12 +244,14 @@ pub struct Latency {
     pub total: f64,
 }
 
+/// The latency budget of a result, and whether its total latency is within it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Deadline {
     pub budget_ms: u32,
     pub met: bool,
 }
 
+/// Origin of a result.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Provenance {
     /// The bundle's fingerprint.
@@ -246,13 +263,14 @@ pub struct Provenance {
     pub calibration: Option<String>,
 }
 
+/// The start or end of a turn, or a transcript.
 #[derive(Clone, PartialEq, Serialize)]
 pub struct SpeechEvent {
     pub phase: SpeechPhase,
     pub start_ns: MediaTime,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_ns: Option<MediaTime>,
-    /// What was said: `partial` and `final` alone have it.
+    /// The transcript; only in `partial` and `final`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -260,7 +278,7 @@ pub struct SpeechEvent {
     pub owner: Option<SubjectId>,
 }
 
-/// Without the words: they are in no log.
+/// Omits the words, so that they never appear in a log.
 impl fmt::Debug for SpeechEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -271,12 +289,13 @@ impl fmt::Debug for SpeechEvent {
     }
 }
 
+/// A word of a transcript with its times.
 #[derive(Clone, PartialEq, Serialize)]
 pub struct SpokenWord {
     pub text: String,
     pub start_ns: MediaTime,
     pub end_ns: MediaTime,
-    /// How sure the transcriber is; a client's words have none.
+    /// Posterior probability, 0..1; `None` for words of a client.
     #[serde(
         serialize_with = "option_decimals4",
         skip_serializing_if = "Option::is_none"
@@ -284,7 +303,8 @@ pub struct SpokenWord {
     pub confidence: Option<f32>,
 }
 
-/// A turn begins and ends; in between, and shortly after, words are told: `partial` ones are told anew, `final` ones stay.
+/// `Start` and `End` delimit a turn. Transcripts are published during the turn and shortly after
+/// it: a `Partial` is superseded later, a `Final` is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SpeechPhase {
@@ -294,6 +314,7 @@ pub enum SpeechPhase {
     End,
 }
 
+/// State of the daemon: sources, degradation, counters.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StatusEvent {
     pub sources: Sources,
@@ -302,20 +323,23 @@ pub struct StatusEvent {
     pub counters: Map<String, Value>,
 }
 
+/// State of both sources.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sources {
     pub video: SourceStatus,
     pub audio: SourceStatus,
 }
 
+/// State of one source. `reason`: the cause of a loss.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SourceStatus {
     pub state: SourceState,
     pub reason: Option<String>,
-    /// Where a replayed recording (each pass of a loop) begins on the media timeline.
+    /// Media time at which a replayed recording (each pass of a loop) begins.
     pub origin_ns: Option<MediaTime>,
 }
 
+/// The phases of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceState {
@@ -325,7 +349,7 @@ pub enum SourceState {
     Off,
 }
 
-/// A score, confidence or quality as clients see it: four decimals.
+/// A score, confidence or quality rounded to the four decimals of the wire format.
 pub fn wire_decimals(value: f32) -> f64 {
     round(f64::from(value), 1e4)
 }
@@ -365,7 +389,10 @@ mod tests {
         });
         assert_eq!(
             event.to_json(7, Form::Live),
-            r#"{"type":"subject","seq":7,"subject":"s3","time_ns":1000000,"phase":"appeared","box":[0.1,0.2,0.3,0.4],"quality":0.93}"#
+            concat!(
+                r#"{"type":"subject","seq":7,"subject":"s3","time_ns":1000000,"#,
+                r#""phase":"appeared","box":[0.1,0.2,0.3,0.4],"quality":0.93}"#
+            )
         );
     }
 }

@@ -1,18 +1,19 @@
-//! The only maker of queues between stages: bounded, named, with a policy for when it is full, and counted.
+//! The queues between stages: bounded and named, with loss counters and a policy for a full queue.
+//! Stages use no other queues.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// What a lane does with an item that finds it full. Live lanes drop, replaying lanes block.
+/// Policy of a full lane. Live lanes drop items, replaying lanes block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {
-    /// The sender waits: nothing is lost, everything upstream slows down.
+    /// The sender waits: nothing is lost, and backpressure slows the stages upstream.
     Block,
-    /// The oldest waiting item goes: the receiver sees the freshest.
+    /// The oldest waiting item is dropped: the receiver gets the newest ones.
     DropOldest,
-    /// The new item goes: what waits stays whole.
+    /// The new item is dropped: the waiting items stay.
     DropNewest,
 }
 
@@ -87,17 +88,21 @@ pub fn lane_with_control<T>(
     )
 }
 
-/// The receiver is gone; the item comes back.
+/// The error of sending to a closed lane: the receiver is gone. It returns the item.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Closed<T>(pub T);
 
+/// The sending end of a lane; clones send to the same lane.
 #[derive(Debug)]
 pub struct LaneSender<T> {
     shared: Arc<Shared<T>>,
 }
 
 impl<T> LaneSender<T> {
-    /// Sends, following the lane's policy. `Ok(true)` if nothing was lost by it.
+    /// Sends an item by the lane's policy. Returns `Ok(true)` if no item was dropped.
+    ///
+    /// # Errors
+    /// The lane is closed.
     pub fn send(&self, item: T) -> Result<bool, Closed<T>> {
         let shared = &*self.shared;
         let mut state = shared.state.lock().expect("lane lock");
@@ -160,13 +165,15 @@ impl<T> Drop for LaneSender<T> {
     }
 }
 
-/// A sender on the side, which does not keep the lane open: once the last [`LaneSender`] is gone, it finds the lane closed.
+/// A sender that does not keep the lane open. After the last [`LaneSender`] is dropped, the lane is
+/// closed for it.
 #[derive(Debug)]
 pub struct WeakLaneSender<T> {
     shared: Arc<Shared<T>>,
 }
 
 impl<T> LaneSender<T> {
+    /// A sender that does not keep the lane open.
     pub fn downgrade(&self) -> WeakLaneSender<T> {
         WeakLaneSender {
             shared: self.shared.clone(),
@@ -190,7 +197,7 @@ impl<T> WeakLaneSender<T> {
             if state.senders == 0 {
                 return Err(Closed(item));
             }
-            // For as long as it takes, a sender like any other.
+            // Counts as a sender for the duration of the call.
             state.senders += 1;
         }
         LaneSender {
@@ -200,23 +207,24 @@ impl<T> WeakLaneSender<T> {
     }
 }
 
-/// What a wait on a lane came to.
+/// The result of [`LaneReceiver::recv`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received<T> {
     Item(T),
-    /// Nothing came in time.
+    /// The timeout passed without an item.
     TimedOut,
-    /// Empty, and every sender is gone.
+    /// The lane is empty and has no sender left.
     Ended,
 }
 
+/// The receiving end of a lane.
 #[derive(Debug)]
 pub struct LaneReceiver<T> {
     shared: Arc<Shared<T>>,
 }
 
 impl<T> LaneReceiver<T> {
-    /// Waits for the next item, at most `timeout` (`None`: for ever).
+    /// Waits for the next item, at most `timeout` (`None`: without limit).
     pub fn recv(&self, timeout: Option<Duration>) -> Received<T> {
         let shared = &*self.shared;
         let until = timeout.map(|t| instant() + t);
@@ -251,7 +259,7 @@ impl<T> LaneReceiver<T> {
         }
     }
 
-    /// Counts items as lost that came out and are of no use, because others before them were lost.
+    /// Counts received items as lost: they are useless because earlier items were dropped.
     pub fn count_lost(&self, items: u64) {
         self.shared
             .counters
@@ -264,7 +272,7 @@ impl<T> LaneReceiver<T> {
     }
 }
 
-/// How long a thread waits is no media time: the one use of the system's clock outside `time.rs`.
+/// Timeouts are not media time. This is the only use of the system's clock outside `time.rs`.
 #[expect(clippy::disallowed_methods)]
 fn instant() -> Instant {
     Instant::now()
@@ -286,10 +294,14 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Whatever is sent, a lane never holds more than its capacity, keeps order, and accounts for every item.
+        /// A lane never exceeds its capacity, keeps the order, and accounts for every item.
         #[test]
-        fn every_item_is_received_or_counted_lost(ops in prop::collection::vec(prop::bool::ANY, 1..200), drop_oldest: bool) {
-            let when_full = if drop_oldest { WhenFull::DropOldest } else { WhenFull::DropNewest };
+        fn every_item_is_received_or_counted_lost(
+            ops in prop::collection::vec(prop::bool::ANY, 1..200),
+            drop_oldest: bool,
+        ) {
+            let when_full =
+                if drop_oldest { WhenFull::DropOldest } else { WhenFull::DropNewest };
             let (sender, receiver) = lane("test", 3, when_full);
             let (mut next, mut received) = (0u64, Vec::new());
             for send in ops {
@@ -312,7 +324,7 @@ mod tests {
     }
 
     proptest! {
-        /// Of a lane that drops the oldest, control items all arrive, in order among all others.
+        /// A lane that drops the oldest items delivers every control item, in order.
         #[test]
         fn control_items_are_never_dropped(ops in prop::collection::vec(0u8..3, 1..200)) {
             let (sender, receiver) =
@@ -338,7 +350,8 @@ mod tests {
             }
             prop_assert!(received.is_sorted_by(|a, b| a.0 < b.0));
             prop_assert_eq!(received.len() as u64 + lost, next);
-            let arrived: Vec<u64> = received.iter().filter(|item| item.1).map(|item| item.0).collect();
+            let arrived: Vec<u64> =
+                received.iter().filter(|item| item.1).map(|item| item.0).collect();
             prop_assert_eq!(arrived, control);
         }
     }
@@ -360,12 +373,12 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_sends_while_the_lane_is_open_and_does_not_keep_it_open() {
+    fn a_weak_sender_does_not_keep_the_lane_open() {
         let (sender, receiver) = lane("test", 2, WhenFull::DropOldest);
-        let guest = sender.downgrade();
-        assert_eq!(guest.send(1), Ok(true));
+        let weak = sender.downgrade();
+        assert_eq!(weak.send(1), Ok(true));
         drop(sender);
-        assert_eq!(guest.send(2), Err(Closed(2)));
+        assert_eq!(weak.send(2), Err(Closed(2)));
         assert_eq!(
             (receiver.recv(None), receiver.recv(None)),
             (Received::Item(1), Received::Ended)
@@ -373,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_learns_that_the_receiver_is_gone() {
+    fn sending_without_a_receiver_is_an_error() {
         let (sender, receiver) = lane("test", 1, WhenFull::Block);
         drop(receiver);
         assert_eq!(sender.send(7), Err(Closed(7)));

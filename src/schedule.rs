@@ -1,11 +1,13 @@
-//! What waits for the encoders. Pure: whoever calls tells the time.
+//! The queue in front of the encoders. Pure: the caller passes the current time.
 //!
-//! Live, staleness is the enemy: one slot per subject in which the latest clip wins, the earliest deadline first across subjects, and a clip
-//! past its deadline is not encoded at all. Replaying, loss is: first in, first out, and [`Schedule::is_full`] tells the caller to wait.
+//! Live, the schedule bounds staleness. Each subject has one slot, in which the latest clip wins.
+//! Across subjects the earliest deadline comes first, and clips past their deadline are dropped.
+//! Replaying, nothing is lost: the order is first in, first out, and [`Schedule::is_full`] signals
+//! backpressure.
 //!
-//! Changes of subjects and turns of speech cost nothing to pass on and are never dropped: they overtake clips, with one exception. The end of
-//! a subject waits for the clip of that subject that came before it: the clip is taken right away, so that nothing is heard of a subject
-//! after its loss. No clip overtakes what came before it.
+//! Subject changes, turns and transcripts are cheap and never dropped. They overtake clips, with
+//! one exception: the end of a subject waits for the subject's earlier clip, which is taken first.
+//! No event of a subject therefore follows its end. No clip overtakes an earlier item.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,7 +19,7 @@ use crate::align::Aligned;
 use crate::clip::{Clip, SubjectId, SubjectPhase};
 use crate::time::MediaTime;
 
-/// What to do when clips come faster than they are encoded.
+/// Policy for clips that arrive faster than they are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// A clip's deadline is its newest evidence plus the budget; see [`deadline`].
@@ -26,36 +28,37 @@ pub enum Mode {
     Replay { capacity: usize },
 }
 
-/// Where every clip went: `pushed = superseded + late + taken + waiting`.
+/// Counters of clips: `pushed = superseded + late + taken + waiting`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScheduleCounters {
     pub pushed: u64,
-    /// A newer clip of the same subject took the place.
+    /// Replaced by a newer clip of the same subject.
     pub superseded: u64,
-    /// The deadline passed before the encoders were free.
+    /// Dropped because the deadline passed before the encoders were free.
     pub late: u64,
     pub taken: u64,
 }
 
+/// The queue between the aligner and the encoders.
 #[derive(Debug)]
 pub struct Schedule {
     mode: Mode,
-    /// Replaying: everything. Live: all but clips.
-    line: VecDeque<(u64, Aligned)>,
+    /// Replaying: all items. Live: all items but clips.
+    queue: VecDeque<(u64, Aligned)>,
     /// Live: the latest clip of each subject.
     slots: BTreeMap<SubjectId, (u64, Clip)>,
-    /// Items pushed so far: the order of arrival.
+    /// Number of items pushed so far; it orders items by arrival.
     arrivals: u64,
     counters: ScheduleCounters,
     cost: ClipCost,
 }
 
-/// What is due at one instant, in the order in which repeated [`Schedule::pop`] would give it.
+/// The items due at one time, in the order of repeated calls of [`Schedule::pop`].
 #[derive(Debug, Default)]
 pub struct Due {
-    /// Changes of subjects, turns, words: all before the clips.
+    /// Subject changes, turns and transcripts, all before the clips.
     pub before: Vec<Aligned>,
-    /// Clips to recognise together: nothing is published between them.
+    /// One batch of clips; no other item is published between them.
     pub clips: Vec<Clip>,
 }
 
@@ -65,10 +68,10 @@ impl Due {
     }
 }
 
-/// The item that is given next.
+/// Location of the next item.
 enum Next {
-    /// The front of the line.
-    Line,
+    /// The front of the queue.
+    Queue,
     /// The subject's clip.
     Slot(SubjectId),
 }
@@ -77,7 +80,7 @@ impl Schedule {
     pub fn new(mode: Mode) -> Self {
         Schedule {
             mode,
-            line: VecDeque::new(),
+            queue: VecDeque::new(),
             slots: BTreeMap::new(),
             arrivals: 0,
             counters: ScheduleCounters::default(),
@@ -89,23 +92,24 @@ impl Schedule {
         self.counters
     }
 
-    /// Items that wait.
+    /// Number of waiting items.
     pub fn len(&self) -> usize {
-        self.line.len() + self.slots.len()
+        self.queue.len() + self.slots.len()
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Replaying: the caller must wait before it pushes more. Live: never.
+    /// Whether the caller must wait before the next push (replaying only).
     pub fn is_full(&self) -> bool {
         match self.mode {
             Mode::Live { .. } => false,
-            Mode::Replay { capacity } => self.line.len() >= capacity,
+            Mode::Replay { capacity } => self.queue.len() >= capacity,
         }
     }
 
+    /// Adds an item. Live, a clip replaces the waiting clip of its subject.
     pub fn push(&mut self, item: Aligned) {
         self.arrivals += 1;
         let arrival = self.arrivals;
@@ -119,27 +123,33 @@ impl Schedule {
             (Mode::Live { .. }, Aligned::Subject(change))
                 if change.phase == SubjectPhase::Updated =>
             {
-                // The latest update says all; so updates that nobody takes do not pile up.
-                self.line.retain(|(_, item)| !matches!(item, Aligned::Subject(old) if old.subject == change.subject && old.phase == SubjectPhase::Updated));
-                self.line.push_back((arrival, Aligned::Subject(change)));
+                // The latest update supersedes earlier ones, so that they do not accumulate.
+                let is_superseded = |item: &Aligned| match item {
+                    Aligned::Subject(old) => {
+                        old.subject == change.subject && old.phase == SubjectPhase::Updated
+                    }
+                    _ => false,
+                };
+                self.queue.retain(|(_, item)| !is_superseded(item));
+                self.queue.push_back((arrival, Aligned::Subject(change)));
             }
-            (_, item) => self.line.push_back((arrival, item)),
+            (_, item) => self.queue.push_back((arrival, item)),
         }
     }
 
-    /// The next item, if any is worth its while at `now`.
+    /// The next item at `now`, after late clips are dropped.
     pub fn pop(&mut self, now: MediaTime) -> Option<Aligned> {
         self.drop_late(now);
         let next = self.next()?;
         self.take(next)
     }
 
-    /// All that is due at `now` up to the first item that has to be published after one of the
-    /// clips, with at most `max` clips.
+    /// All items due at `now`, up to the first one that must be published after one of the clips;
+    /// at most `max` clips.
     ///
-    /// Live, a batch of clips is bounded by its cost ([`Schedule::note_encoded`]), so that it does
-    /// not make its most urgent clip late. Replaying, each clip comes alone: how many wait depends
-    /// on the pace, and must not decide what shares a run.
+    /// Live, the estimated cost bounds a batch ([`Schedule::note_encoded`]), so that it does not
+    /// make its most urgent clip late. Replaying, a batch is one clip: the number of waiting clips
+    /// depends on the pace, and must not change the batches.
     pub fn pop_due(&mut self, now: MediaTime, max: usize) -> Due {
         self.drop_late(now);
         let mut due = Due::default();
@@ -163,12 +173,12 @@ impl Schedule {
         due
     }
 
-    /// The encoders took `nanos` for a batch of `clips`.
+    /// Takes the duration of a batch: the encoders took `nanos` for `clips` clips.
     pub fn note_encoded(&mut self, clips: usize, nanos: i64) {
         self.cost.note(clips, nanos);
     }
 
-    /// How many clips a batch may have of which `first` is the most urgent.
+    /// Most clips of a batch with `first` as its most urgent clip.
     fn most_clips(&self, first: &Clip, now: MediaTime) -> usize {
         match self.mode {
             Mode::Replay { .. } => 1,
@@ -190,9 +200,9 @@ impl Schedule {
 
     fn next(&self) -> Option<Next> {
         let Mode::Live { budget_nanos } = self.mode else {
-            return (!self.line.is_empty()).then_some(Next::Line);
+            return (!self.queue.is_empty()).then_some(Next::Queue);
         };
-        if let Some((arrival, item)) = self.line.front() {
+        if let Some((arrival, item)) = self.queue.front() {
             if let Aligned::Subject(change) = item
                 && matches!(change.phase, SubjectPhase::Lost | SubjectPhase::Merged)
                 && self
@@ -202,7 +212,7 @@ impl Schedule {
             {
                 return Some(Next::Slot(change.subject));
             }
-            return Some(Next::Line);
+            return Some(Next::Queue);
         }
         let waiting = self.slots.iter();
         waiting
@@ -213,13 +223,13 @@ impl Schedule {
     fn is_clip(&self, next: &Next) -> bool {
         match next {
             Next::Slot(_) => true,
-            Next::Line => matches!(self.line.front(), Some((_, Aligned::Clip(_)))),
+            Next::Queue => matches!(self.queue.front(), Some((_, Aligned::Clip(_)))),
         }
     }
 
     fn take(&mut self, next: Next) -> Option<Aligned> {
         let item = match next {
-            Next::Line => self.line.pop_front().map(|(_, item)| item),
+            Next::Queue => self.queue.pop_front().map(|(_, item)| item),
             Next::Slot(subject) => {
                 let clip = self.slots.remove(&subject);
                 clip.map(|(_, clip)| Aligned::Clip(clip))
@@ -230,8 +240,9 @@ impl Schedule {
     }
 }
 
-/// When an answer to the clip is too late to be of use: when its newest evidence is older than the budget. What was old already when the
-/// aligner let it go (a slow camera, a face that is hidden) still gets half of the budget: it cannot be had any fresher.
+/// Deadline of a clip: the time at which its newest evidence is older than the budget. Evidence may
+/// be old already at the aligner's output (a slow camera, a hidden face). The deadline is therefore
+/// at least half of the budget after that output.
 pub fn deadline(clip: &Clip, budget_nanos: i64) -> MediaTime {
     clip.newest()
         .unwrap_or(clip.span.end)

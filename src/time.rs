@@ -1,8 +1,9 @@
-//! One timeline: media time, spans, clocks, and the map from a device's clock to ours.
+//! Media time, spans, clocks, and the map from a device clock to media time.
 //!
-//! Every stamp in the program is a [`MediaTime`]: nanoseconds of `CLOCK_MONOTONIC` since the daemon started (live), or since the
-//! start of the recording (offline). Only this file reads the operating system's clock; only `capture/` makes stamps.
-//! Device clocks enter through [`ClockMap`] and never leave `capture/`.
+//! Every stamp in the program is a [`MediaTime`]: nanoseconds of `CLOCK_MONOTONIC` since the start
+//! of the daemon (live), or since the start of the recording (offline). Only this file reads the
+//! operating system's clock, and only `capture` creates stamps. Device clocks are converted by
+//! [`ClockMap`] and do not leave `capture`.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,7 +12,7 @@ use std::time::Duration;
 mod clock_map;
 pub use clock_map::ClockMap;
 
-/// A moment on the one timeline, in nanoseconds. May be negative for what was captured before the start.
+/// A time on the media timeline, in nanoseconds. Negative for data captured before the start.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(transparent)]
 pub struct MediaTime(i64);
@@ -41,12 +42,15 @@ impl MediaTime {
     pub fn millis_since(self, earlier: MediaTime) -> f64 {
         self.nanos_since(earlier) as f64 * 1e-6
     }
+    /// `self + nanos`. Saturates.
     pub const fn plus_nanos(self, nanos: i64) -> Self {
         MediaTime(self.0.saturating_add(nanos))
     }
+    /// `self + duration`. Saturates.
     pub fn plus(self, duration: Duration) -> Self {
         self.plus_nanos(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
     }
+    /// `self - duration`. Saturates.
     pub fn minus(self, duration: Duration) -> Self {
         self.plus_nanos(-i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
     }
@@ -78,6 +82,7 @@ impl Span {
     pub fn contains(&self, time: MediaTime) -> bool {
         self.start <= time && time < self.end
     }
+    /// Duration in nanoseconds.
     pub fn nanos(&self) -> i64 {
         self.end.nanos_since(self.start)
     }
@@ -88,29 +93,26 @@ impl Span {
     }
 }
 
-/// Who tells what time it is. A trait because tests and replays bring their own.
+/// A source of the current media time. Tests and replays implement their own.
 pub trait Clock: Send + Sync {
     fn now(&self) -> MediaTime;
 }
 
-/// `CLOCK_MONOTONIC`, counted from the moment of construction.
+/// `CLOCK_MONOTONIC`, counted from the construction of this value.
 #[derive(Debug)]
 pub struct SystemClock {
     origin_nanos: i64,
 }
 
 impl SystemClock {
-    #[expect(
-        clippy::new_without_default,
-        reason = "starting a clock is an act, not a default"
-    )]
+    #[expect(clippy::new_without_default, reason = "construction starts the clock")]
     pub fn new() -> Self {
         SystemClock {
             origin_nanos: monotonic_nanos(),
         }
     }
-    /// `CLOCK_MONOTONIC` at media time 0, in nanoseconds: what `capture/` subtracts from absolute device stamps
-    /// (GStreamer's base time plus PTS, for one).
+    /// `CLOCK_MONOTONIC` at media time 0, in nanoseconds. `capture` subtracts it from absolute
+    /// device stamps, for example GStreamer's base time plus PTS.
     pub fn origin_nanos(&self) -> i64 {
         self.origin_nanos
     }
@@ -122,14 +124,14 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when told: for tests and for offline replay.
+/// A clock that is advanced explicitly, for tests and offline replay.
 #[derive(Debug, Default)]
 pub struct ManualClock {
     nanos: AtomicI64,
 }
 
 impl ManualClock {
-    /// Moves forward to `time`; never back.
+    /// Advances to `time`; an earlier time has no effect.
     pub fn advance_to(&self, time: MediaTime) {
         self.nanos.fetch_max(time.0, Ordering::AcqRel);
     }

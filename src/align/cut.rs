@@ -1,12 +1,13 @@
-//! One clip, cut out of what is kept.
+//! Cuts clips from the kept data.
 
-use super::active_speaker::{Verdict, window_before};
+use super::active_speaker::{Attribution, window_before};
 use super::{Aligned, Aligner};
 use crate::clip::{Absence, Clip, ClipVoice, SubjectId};
 use crate::time::{MediaTime, Span};
 
 impl Aligner {
-    /// A clip of each of `subjects` that ends at `end`; whose the voice is, is judged with what is known at `time`.
+    /// Cuts a clip of each of `subjects` that ends at `end`. The voice is attributed by the data
+    /// known at `time`.
     pub(super) fn cut_clips(
         &mut self,
         subjects: &[SubjectId],
@@ -17,14 +18,14 @@ impl Aligner {
         if subjects.is_empty() {
             return;
         }
-        let verdict = self.active_speaker.judge(
+        let attribution = self.active_speaker.attribute(
             self.candidates(),
             &self.sound,
             window_before(time, self.settings.length_nanos),
         );
-        self.active_speaker.hold(verdict);
+        self.active_speaker.set_current(attribution);
         for subject in subjects {
-            self.cut_clip(*subject, end, verdict, now);
+            self.cut_clip(*subject, end, attribution, now);
         }
     }
 
@@ -32,7 +33,7 @@ impl Aligner {
         &mut self,
         subject: SubjectId,
         end: MediaTime,
-        verdict: Option<Verdict>,
+        attribution: Option<Attribution>,
         now: MediaTime,
     ) {
         let Some(presence) = self.presences.get_mut(&subject) else {
@@ -51,9 +52,9 @@ impl Aligner {
             (true, true) => Some(Absence::LowQuality),
             (true, false) => Some(Absence::NoFace),
         };
-        let voice = self.voice_in(span).and_then(|voice| match verdict {
-            Some(verdict) if verdict.owner == subject => Ok(ClipVoice {
-                owner_confidence: verdict.confidence,
+        let voice = self.voice_in(span).and_then(|voice| match attribution {
+            Some(attribution) if attribution.owner == subject => Ok(ClipVoice {
+                owner_confidence: attribution.confidence,
                 ..voice
             }),
             _ => Err(Absence::NotOwner),
@@ -63,10 +64,10 @@ impl Aligner {
             .ok()
             .zip(faces.last())
             .map(|(voice, face)| voice.newest.nanos_since(face.time));
-        let is_speaking = verdict.is_some_and(|v| {
-            v.owner == subject && (v.confidence > 0.5 || self.presences.len() == 1)
+        let is_speaking = attribution.is_some_and(|a| {
+            a.owner == subject && (a.confidence > 0.5 || self.presences.len() == 1)
         });
-        let text = self.words.cut(span, |owner| {
+        let text = self.transcripts.cut(span, |owner| {
             owner == Some(subject) || owner.is_none() && is_speaking
         });
         self.ready.push_back(Aligned::Clip(Clip {
@@ -89,7 +90,7 @@ impl Aligner {
         } else {
             Absence::NoSource
         });
-        let (voice, text) = (self.voice_in(span), self.words_without_a_face(span));
+        let (voice, text) = (self.voice_in(span), self.off_camera_text(span));
         Clip {
             subject: SubjectId::Voice,
             span,
@@ -103,7 +104,7 @@ impl Aligner {
         }
     }
 
-    /// The voice in `span`, as surely as if there were but one who could speak.
+    /// The voice in `span`, before attribution (`owner_confidence` 1).
     fn voice_in(&self, span: Span) -> Result<ClipVoice, Absence> {
         if !self.settings.audio || !self.sound.has(span) {
             return Err(Absence::NoSource);

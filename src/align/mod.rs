@@ -1,29 +1,33 @@
-//! The aligner: faces and sound become clips, one per subject and hop. Pure: no thread, no channel, no clock.
+//! The aligner: joins faces, audio and transcripts to clips, one per subject and hop. Pure: no
+//! thread, no channel, no clock.
 //!
 //! # Time
-//! Hops lie on one grid of media time, `k * hop`, for all subjects. What happens on the timeline is a *moment*: a verdict on a piece of sound,
-//! a boundary of the grid, a frame, the end of a source. Moments are taken in one order, by time, then in the order of that list; so what
-//! comes out depends on the two streams alone, never on how they interleave nor on the length of blocks. A moment is taken once every source
-//! that holds it back has passed it (its watermark: the newest frame, the end of the newest block), or, live, when it is
-//! [`AlignSettings::lateness_nanos`] late. A source that is off, lost or ended holds nothing back.
+//! Hops lie on one grid of media time, `k * hop`, for all subjects. An event on the timeline is a
+//! *moment*: a voice-activity window, a transcript, a boundary of the grid, a frame, or the end of
+//! the audio. Moments are processed in order of time, then in the order of this list. The output
+//! therefore depends on the streams alone, not on their interleaving or on block lengths.
 //!
-//! # Order of what comes out
-//! By the time at which it is known, then speech, clips, changes of subjects, then the subject. A turn is known when it has lasted for a while
-//! (or the silence after it has). A clip shows what was before its end; a change stands at the frame that shows it; so at one and the same
-//! time the clip comes first, and a subject's last clip comes before its loss.
+//! A moment is processed once every source has passed it by its watermark: the newest frame, or the
+//! end of the newest block. Live, it is processed at the latest [`AlignSettings::lateness_nanos`]
+//! after its time. A source that is off, lost or ended holds nothing back.
+//!
+//! # Order of the output
+//! Outputs are ordered by the time at which they are known, then speech, clips and subject changes,
+//! then by subject. A turn is known after its minimum length, its end after the minimum silence. A
+//! clip shows data before its end; a change stands at its frame. At equal times the clip therefore
+//! comes first, and a subject's last clip precedes its loss.
 //!
 //! # Spans
-//! A clip's span is the window before its boundary, cut where the subject appeared: it grows from its appearance, and the first clip is due at
-//! the first boundary at least half a hop after it. A subject that is lost, or whose source ends, gets one last clip that ends there if at
-//! least half a hop of usable sight of it has not been shown yet, or if it never got a clip: whoever appears is told of at least once. Speech
-//! while no face is there goes to [`SubjectId::Voice`] by the same rules, as long as there is new speech since its last clip.
+//! A clip's span is the window before its boundary, limited to the time since the subject appeared.
+//! The first clip is due at the first boundary at least half a hop after the appearance. A subject
+//! that is lost, or ends with its source, may get one last clip that ends there. It needs at least
+//! half a hop of usable observations that no clip has shown, or no earlier clip: every subject gets
+//! at least one clip. Speech without a visible face belongs to [`SubjectId::Voice`] by the same
+//! rules, as long as there is new speech since its last clip.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::clip::{
-    Clip, FramedFaces, OwnedTranscript, SpeechTurn, SubjectChange, SubjectId, SubjectPhase,
-    Transcript, VadBlock,
-};
+use crate::clip::{FramedFaces, SubjectChange, SubjectId, SubjectPhase, Transcript, VadBlock};
 use crate::time::{MediaTime, Span};
 
 mod active_speaker;
@@ -31,115 +35,53 @@ mod cut;
 mod moment;
 mod presence;
 mod sound;
+mod streams;
+mod transcripts;
 mod turn;
-mod words;
 
 use active_speaker::{ActiveSpeaker, KEPT_NANOS, window_before};
 use moment::{AudioMoment, Kind, NEVER, Source, VideoMoment};
 use presence::Presence;
 use sound::Sound;
+use transcripts::Transcripts;
 use turn::Turn;
-use words::Words;
+
+pub use streams::{AlignInput, AlignSettings, Aligned, Wanted};
 
 #[cfg(test)]
 mod tests;
 
-/// The rule that cuts clips, and which sources there are.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AlignSettings {
-    /// Length of a clip, in nanoseconds.
-    pub length_nanos: i64,
-    /// From one clip's end to the next one's, in nanoseconds.
-    pub hop_nanos: i64,
-    /// Faces a second.
-    pub face_rate_hz: f64,
-    /// Less speech than this in a clip is no voice.
-    pub min_speech_nanos: i64,
-    /// How long after a boundary a source is waited for. `None`: for ever (offline).
-    pub lateness_nanos: Option<i64>,
-    /// Is there a camera at all?
-    pub video: bool,
-    /// Is there a microphone at all?
-    pub audio: bool,
-}
-
-/// What the aligner is told.
-#[derive(Clone, Debug)]
-pub enum AlignInput {
-    Faces(FramedFaces),
-    VadBlock(VadBlock),
-    /// Nothing more will come, and what is waiting is flushed.
-    FacesEnded,
-    HeardEnded,
-    /// Nothing comes for now. As an end, but the source is back when its next item comes.
-    FacesLost,
-    HeardLost,
-    Words(Transcript),
-    /// Offline: all words that are known up to here have been told.
-    WordsUntil(MediaTime),
-    WordsEnded,
-}
-
-impl AlignInput {
-    /// Must arrive: without it a subject, a word or the end of a source would be missing. Pictures
-    /// without a change and sound are what a lane may drop.
-    pub fn is_control(&self) -> bool {
-        match self {
-            AlignInput::Faces(faces) => !faces.changes.is_empty(),
-            AlignInput::VadBlock(_) => false,
-            _ => true,
-        }
-    }
-}
-
-/// What the aligner says.
-#[derive(Clone, Debug)]
-pub enum Aligned {
-    Subject(SubjectChange),
-    Speech(SpeechTurn),
-    Words(OwnedTranscript),
-    Clip(Clip),
-}
-
-/// Which source a caller that may choose should drain next, so that neither runs ahead of the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    Faces,
-    VadBlock,
-    /// Both have ended.
-    Nothing,
-}
-
-/// Joins the two streams. [`push`](Aligner::push) what comes, [`pop`](Aligner::pop) until `None`, and again at
-/// [`next_deadline`](Aligner::next_deadline).
+/// Joins the streams. The caller calls [`push`](Aligner::push) with each input, then
+/// [`pop`](Aligner::pop) until `None`, and again at [`next_deadline`](Aligner::next_deadline).
 #[derive(Debug)]
 pub struct Aligner {
     settings: AlignSettings,
     video: Source,
     audio: Source,
-    /// The transcriber, where the aligner waits for it.
+    /// The transcriber, if the aligner waits for it.
     transcriber: Source,
-    /// Moments that are waiting; each in the order of its stream.
+    /// Waiting moments, each queue in the order of its stream.
     video_moments: VecDeque<VideoMoment>,
     audio_moments: VecDeque<AudioMoment>,
-    word_moments: VecDeque<Transcript>,
+    transcript_moments: VecDeque<Transcript>,
     /// The next boundary is at `next_hop * hop`.
     next_hop: i64,
 
     presences: BTreeMap<SubjectId, Presence>,
-    /// Who has left: whose lips moved is still asked when words are told of that time.
+    /// Lost subjects. Late transcripts may still be attributed to them by their lip motion.
     departed: BTreeMap<SubjectId, Presence>,
-    /// Since when no face is there; `None` while one is.
+    /// Presence of the off-camera voice; `None` while a face is present.
     voice: Option<Presence>,
     sound: Sound,
-    words: Words,
+    transcripts: Transcripts,
     active_speaker: ActiveSpeaker,
     turn: Option<Turn>,
-    /// The start of a turn that was ended because its source was.
-    cut_turn: Option<MediaTime>,
+    /// Start of a turn that the end of its source closed; it is not reopened.
+    interrupted_turn: Option<MediaTime>,
     last_speech: MediaTime,
     last_frame: Option<MediaTime>,
-    /// The shortest time between two frames so far: how long a frame stands at least.
+    /// The shortest distance between two frames so far, in nanoseconds: the least display time of a
+    /// frame.
     frame_nanos: Option<i64>,
 
     ready: VecDeque<Aligned>,
@@ -161,16 +103,16 @@ impl Aligner {
             transcriber: Source::new(false),
             video_moments: VecDeque::new(),
             audio_moments: VecDeque::new(),
-            word_moments: VecDeque::new(),
+            transcript_moments: VecDeque::new(),
             next_hop: 1,
             presences: BTreeMap::new(),
             departed: BTreeMap::new(),
             voice: Some(Presence::new(MediaTime::ZERO)),
             sound: Sound::default(),
-            words: Words::default(),
+            transcripts: Transcripts::default(),
             active_speaker: ActiveSpeaker::default(),
             turn: None,
-            cut_turn: None,
+            interrupted_turn: None,
             last_speech: NEVER,
             last_frame: None,
             frame_nanos: None,
@@ -179,18 +121,18 @@ impl Aligner {
         }
     }
 
-    /// A transcriber listens: offline, clips wait for its words.
+    /// Declares a transcriber: offline, clips wait for its transcripts.
     pub fn awaiting_words(mut self) -> Self {
         self.transcriber = Source::new(self.settings.lateness_nanos.is_none());
         self
     }
 
-    /// Items whose stamps went back: a fault of their source.
+    /// Number of items with stamps that went back, a fault of their source.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// The source that is behind.
+    /// The source with the older watermark.
     pub fn wanted(&self) -> Wanted {
         match (self.video.ended, self.audio.ended) {
             (true, true) => Wanted::Nothing,
@@ -201,6 +143,7 @@ impl Aligner {
         }
     }
 
+    /// Takes the next input. Frames and blocks with stamps that went back are dropped and counted.
     pub fn push(&mut self, input: AlignInput) {
         match input {
             AlignInput::Faces(frame) => {
@@ -226,7 +169,7 @@ impl Aligner {
                     return;
                 }
                 self.audio_moments
-                    .extend(activity.into_iter().map(AudioMoment::verdict));
+                    .extend(activity.into_iter().map(AudioMoment::window));
                 if let Some(until) = self.sound.until() {
                     (self.audio.delivering, self.audio.watermark) = (true, until);
                 }
@@ -236,17 +179,17 @@ impl Aligner {
                 self.stop_video();
             }
             AlignInput::FacesLost => self.stop_video(),
-            AlignInput::HeardEnded => {
+            AlignInput::AudioEnded => {
                 self.audio.ended = true;
                 self.stop_audio();
             }
-            AlignInput::HeardLost => self.stop_audio(),
+            AlignInput::AudioLost => self.stop_audio(),
             AlignInput::Words(transcript) if self.settings.lateness_nanos.is_some() => {
-                self.take_words(transcript)
+                self.take_transcript(transcript)
             }
             AlignInput::Words(transcript) => {
-                self.word_moments.push_back(transcript);
-                self.know_words_by_the_end();
+                self.transcript_moments.push_back(transcript);
+                self.limit_known_times();
             }
             AlignInput::WordsUntil(time) => {
                 self.transcriber.watermark = self.transcriber.watermark.max(time)
@@ -271,29 +214,30 @@ impl Aligner {
         if std::mem::replace(&mut self.audio.delivering, false)
             && let Some(until) = self.sound.until()
         {
-            // The last window, which the end cut short, belongs to the end: nothing of the recording lies behind it.
+            // A last, incomplete window belongs to the end: no data follows it.
             for moment in &mut self.audio_moments {
-                if let AudioMoment::Verdict(time, kind, _) = moment
+                if let AudioMoment::Window(time, kind, _) = moment
                     && *time > until
                 {
                     (*time, *kind) = (until, Kind::AudioEnd);
                 }
             }
             self.audio_moments.push_back(AudioMoment::End(until));
-            self.know_words_by_the_end();
+            self.limit_known_times();
         }
     }
 
-    /// Words of a last window that the end cut short are the end's too.
-    fn know_words_by_the_end(&mut self) {
+    /// Moves transcripts of a last, incomplete window to the end of the audio.
+    fn limit_known_times(&mut self) {
         if let Some(until) = self.sound.until().filter(|_| !self.audio.delivering) {
-            for transcript in &mut self.word_moments {
-                transcript.told_at = transcript.told_at.min(until);
+            for transcript in &mut self.transcript_moments {
+                transcript.known_at = transcript.known_at.min(until);
             }
         }
     }
 
-    /// The next thing that is due. `now`: the time on the clock that drives the aligner (offline any, since nothing is late).
+    /// The next output that is due. `now`: time on the clock that drives the aligner; offline it
+    /// has no effect on the order.
     pub fn pop(&mut self, now: MediaTime) -> Option<Aligned> {
         let known = self
             .video
@@ -314,7 +258,8 @@ impl Aligner {
         self.ready.pop_front()
     }
 
-    /// When to call [`pop`](Aligner::pop) again although nothing came; `None`: not before something comes.
+    /// Time of the next [`pop`](Aligner::pop) without further input; `None`: only input makes
+    /// outputs due.
     pub fn next_deadline(&self) -> Option<MediaTime> {
         let lateness = self.settings.lateness_nanos?;
         self.next_moment()
@@ -325,24 +270,27 @@ impl Aligner {
         let audio = self.audio_moments.front().map(AudioMoment::time);
         let video = self.video_moments.front().map(|m| (m.time(), Kind::Video));
         let boundary = (!self.is_idle()).then(|| (self.boundary(), Kind::Boundary));
-        let words = self
-            .word_moments
+        let transcripts = self
+            .transcript_moments
             .front()
-            .map(|transcript| (transcript.told_at, Kind::Words));
-        [audio, words, boundary, video].into_iter().flatten().min()
+            .map(|transcript| (transcript.known_at, Kind::Transcript));
+        [audio, transcripts, boundary, video]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn boundary(&self) -> MediaTime {
         MediaTime::from_nanos(self.next_hop.saturating_mul(self.settings.hop_nanos))
     }
 
-    /// Has the grid's next boundary nothing to show, whatever else comes before it?
+    /// Whether there is nothing to show at the grid's next boundary, unless earlier moments add it.
     fn is_idle(&self) -> bool {
         self.presences.is_empty()
             && self
                 .voice
                 .as_ref()
-                .is_none_or(|voice| !self.has_new_speech(voice) && !self.has_new_words(voice))
+                .is_none_or(|voice| !self.has_new_speech(voice) && !self.has_new_transcript(voice))
     }
 
     fn take(&mut self, time: MediaTime, kind: Kind, now: MediaTime) {
@@ -353,7 +301,7 @@ impl Aligner {
                 self.cut_at(time, now);
             }
             Kind::Audio | Kind::AudioEnd => match self.audio_moments.pop_front() {
-                Some(AudioMoment::Verdict(_, _, activity)) => self.take_verdict(activity, time),
+                Some(AudioMoment::Window(_, _, activity)) => self.take_activity(activity, time),
                 Some(AudioMoment::End(end)) => self.end_audio(end, now),
                 None => {}
             },
@@ -365,16 +313,16 @@ impl Aligner {
                 Some(VideoMoment::End(end)) => self.end_video(end, now),
                 None => {}
             },
-            Kind::Words => {
-                if let Some(transcript) = self.word_moments.pop_front() {
-                    self.take_words(transcript);
+            Kind::Transcript => {
+                if let Some(transcript) = self.transcript_moments.pop_front() {
+                    self.take_transcript(transcript);
                 }
             }
         }
         self.forget_before(time);
     }
 
-    /// Nothing to show: on to the first boundary that is not before `time`.
+    /// If idle, skips to the first boundary at or after `time`.
     fn pass_idle_boundaries(&mut self, time: MediaTime) {
         if self.is_idle() {
             let hop = self.settings.hop_nanos;
@@ -389,7 +337,7 @@ impl Aligner {
         self.last_frame = Some(time);
         let mut changes = frame.changes;
         changes.sort_by_key(|change| change.subject);
-        let gone = |subject: SubjectId, changes: &[SubjectChange]| {
+        let ends = |subject: SubjectId, changes: &[SubjectChange]| {
             changes
                 .iter()
                 .any(|c| c.subject == subject && is_end(c.phase))
@@ -400,9 +348,9 @@ impl Aligner {
             }
         }
         for face in frame.faces {
-            if !gone(face.subject, &changes) {
+            if !ends(face.subject, &changes) {
                 self.appear(face.subject, time, now);
-                self.see(face);
+                self.observe(face);
             }
         }
         for change in changes {
@@ -416,13 +364,13 @@ impl Aligner {
         }
     }
 
-    /// The boundary at `time`.
+    /// Cuts the clips of the boundary at `time`.
     fn cut_at(&mut self, time: MediaTime, now: MediaTime) {
         let window = window_before(time, self.settings.length_nanos);
         if !self.presences.is_empty() && self.last_frame.is_none_or(|last| last < window.start) {
-            // The camera has shown nothing for a whole window: nobody is seen, whoever was there.
+            // No frame for a whole window: no subject is visible any more.
             self.all_depart();
-            // What they said was shown up to the boundary before.
+            // Clips of the previous boundary have shown the speech up to there.
             self.note_absence(time.plus_nanos(-self.settings.hop_nanos));
         }
         let due: Vec<_> = self
@@ -436,16 +384,19 @@ impl Aligner {
             .collect();
         self.cut_clips(&due, time, time, now);
         if let Some(mut voice) = self.voice.take() {
-            if self.has_new_speech(&voice) || self.has_new_words(&voice) {
+            if self.has_new_speech(&voice) || self.has_new_transcript(&voice) {
                 let span = Span::new(voice.since.max(window.start).min(time), time);
                 let enough = self.sound.speech_nanos(span) >= self.settings.min_speech_nanos
-                    || self.words_without_a_face(span).is_ok();
+                    || self.off_camera_text(span).is_ok();
                 if enough && 2 * time.nanos_since(voice.since) >= self.settings.hop_nanos {
                     self.ready
                         .push_back(Aligned::Clip(self.voice_clip(span, now)));
                     voice.clipped_until = Some(time);
-                } else if self.last_speech <= window.start && !self.words.come_after(time) {
-                    // A blip that has left the window, words of before the face left: nothing to show any more.
+                } else if self.last_speech <= window.start
+                    && !self.transcripts.has_off_camera_after(time)
+                {
+                    // A short burst that has left the window, or text from before the face left: it
+                    // will not be shown.
                     voice.clipped_until = Some(time);
                 }
             }
@@ -453,12 +404,13 @@ impl Aligner {
         }
     }
 
-    /// No later clip reaches back further than a window and two hops before `time`; lips and silence are looked at a little longer.
+    /// Drops data that no later clip needs: clips reach back at most a window and two hops before
+    /// `time`. Lip motion and voice activity are kept for [`KEPT_NANOS`].
     fn forget_before(&mut self, time: MediaTime) {
         let clips_from = time.plus_nanos(-self.settings.length_nanos - 2 * self.settings.hop_nanos);
         let lips_from = clips_from.min(time.plus_nanos(-KEPT_NANOS));
         self.sound.forget(clips_from, lips_from);
-        self.words.forget(clips_from);
+        self.transcripts.forget(clips_from);
         for presence in self.presences.values_mut() {
             presence.forget(clips_from, lips_from);
         }
@@ -468,15 +420,15 @@ impl Aligner {
         });
     }
 
-    /// How much is kept, for the tests that hold it bounded.
+    /// Number of kept items; tests check that it is bounded.
     #[cfg(test)]
     fn held(&self) -> usize {
         self.video_moments.len()
             + self.audio_moments.len()
-            + self.word_moments.len()
+            + self.transcript_moments.len()
             + self.ready.len()
             + self.sound.held()
-            + self.words.held()
+            + self.transcripts.held()
             + self
                 .presences
                 .values()

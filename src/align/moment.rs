@@ -1,16 +1,16 @@
-//! What happens on the timeline, and up to where each source has told it.
+//! Moments on the timeline, and the sources' watermarks.
 
 use crate::clip::{FramedFaces, VoiceActivity, samples_to_nanos};
 use crate::speech::WINDOW_SAMPLES;
 use crate::time::MediaTime;
 
-/// One source's place on the timeline.
+/// State of one source.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source {
     pub delivering: bool,
     pub ended: bool,
     pub watermark: MediaTime,
-    /// The shortest time between two frames so far.
+    /// The shortest distance between two frames so far, in nanoseconds.
     pub frame_nanos: Option<i64>,
 }
 
@@ -25,7 +25,7 @@ impl Source {
             frame_nanos: None,
         }
     }
-    /// Up to where everything is known.
+    /// Time up to which all moments of the source are known.
     pub fn known_until(&self) -> MediaTime {
         if self.delivering {
             self.watermark
@@ -44,7 +44,7 @@ pub(super) enum VideoMoment {
 
 #[derive(Debug)]
 pub(super) enum AudioMoment {
-    Verdict(MediaTime, Kind, VoiceActivity),
+    Window(MediaTime, Kind, VoiceActivity),
     /// The source stops here.
     End(MediaTime),
 }
@@ -59,18 +59,18 @@ impl VideoMoment {
 }
 
 impl AudioMoment {
-    /// The verdict is due at the end of its window. One that a gap cut short is known only after the gap; by its full length it is past the end
-    /// of what was captured, where no watermark can be before it is known.
-    pub fn verdict(activity: VoiceActivity) -> Self {
+    /// A voice-activity window, due at its end. A window that a gap cut short is known only after
+    /// the gap. It is due at its full length, which no watermark passes before the window is known.
+    pub fn window(activity: VoiceActivity) -> Self {
         let full = activity
             .span
             .start
             .plus_nanos(samples_to_nanos(WINDOW_SAMPLES as i64));
-        AudioMoment::Verdict(activity.span.end.max(full), Kind::Audio, activity)
+        AudioMoment::Window(activity.span.end.max(full), Kind::Audio, activity)
     }
     pub fn time(&self) -> (MediaTime, Kind) {
         match self {
-            AudioMoment::Verdict(time, kind, _) => (*time, *kind),
+            AudioMoment::Window(time, kind, _) => (*time, *kind),
             AudioMoment::End(time) => (*time, Kind::AudioEnd),
         }
     }
@@ -79,7 +79,7 @@ impl AudioMoment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Audio,
-    Words,
+    Transcript,
     Boundary,
     Video,
     AudioEnd,

@@ -1,4 +1,4 @@
-//! Who comes and goes, and what is kept of them.
+//! Appearance and loss of subjects, and their kept observations.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ pub(super) struct Presence {
     pub since: MediaTime,
     /// End of the last clip that was cut.
     pub clipped_until: Option<MediaTime>,
-    /// Newest sight of it, usable or not.
+    /// Time of the newest observation, usable or not.
     pub seen: Option<MediaTime>,
-    /// Newest usable sight of it.
+    /// Time of the newest usable observation.
     usable: Option<MediaTime>,
-    /// The first usable face of each slot, so that the clips that share a slot share the face, and its encoding.
+    /// The first usable face of each slot. Clips that share a slot share its face and encoding.
     faces: VecDeque<(i64, Arc<Face>)>,
-    /// `lip_motion` of every sight.
+    /// `lip_motion` of every observation.
     lips: VecDeque<(MediaTime, f32)>,
 }
 
@@ -35,7 +35,7 @@ impl Presence {
         }
     }
 
-    pub fn see(&mut self, face: Arc<Face>, rate_hz: f64) {
+    pub fn observe(&mut self, face: Arc<Face>, rate_hz: f64) {
         self.seen = self.seen.max(Some(face.time));
         self.lips.push_back((face.time, face.lip_motion));
         if face.crop.is_none() {
@@ -61,13 +61,14 @@ impl Presence {
         self.lips.iter().copied()
     }
 
-    /// Was it seen in `span`, usable or not?
+    /// Whether there is an observation in `span`, usable or not.
     pub fn is_seen_in(&self, span: Span) -> bool {
         self.lips.iter().rev().any(|(time, _)| span.contains(*time))
     }
 
-    /// For how long of `span` it was there, up to its newest sight, in nanoseconds, if that sight stands for `frame_nanos`.
-    fn there_nanos(&self, span: Span, frame_nanos: i64) -> i64 {
+    /// Duration of presence in `span`, in nanoseconds, up to the newest observation, which counts
+    /// for `frame_nanos`.
+    fn present_nanos(&self, span: Span, frame_nanos: i64) -> i64 {
         let until = self
             .seen
             .unwrap_or(self.since)
@@ -76,13 +77,13 @@ impl Presence {
         until.nanos_since(self.since.max(span.start)).max(0)
     }
 
-    /// Takes over the lips of what turned out to be the same person.
+    /// Adds the lip motion of a merged track of the same person.
     fn inherit(&mut self, other: Presence) {
         self.lips.extend(other.lips);
         self.lips.make_contiguous().sort_by_key(|(time, _)| *time);
     }
 
-    /// The faces of `span`, oldest first, and how many slots have none.
+    /// The faces of `span`, oldest first, and the number of slots without a face.
     pub fn faces_in(&self, span: Span, rate_hz: f64) -> (Vec<Arc<Face>>, u32) {
         let slots = span.nanos() as f64 * 1e-9 * rate_hz;
         let mut faces: Vec<_> = self
@@ -91,7 +92,7 @@ impl Presence {
             .filter(|(_, f)| span.contains(f.time))
             .map(|(_, f)| f.clone())
             .collect();
-        // A span that begins inside a slot touches one slot more than it has room for.
+        // A span that begins inside a slot touches one slot more than its length holds.
         let surplus = faces
             .len()
             .saturating_sub(((slots - 1e-6).ceil() as usize).max(1));
@@ -100,7 +101,8 @@ impl Presence {
         (faces, u32::try_from(missing).unwrap_or(u32::MAX))
     }
 
-    /// How much of it no clip has shown yet, in nanoseconds, if each usable sight stands for `frame_nanos`.
+    /// Duration of usable observations that no clip has shown, in nanoseconds. The newest one
+    /// counts for `frame_nanos`.
     pub fn unshown_nanos(&self, frame_nanos: i64) -> i64 {
         let shown = self.clipped_until.unwrap_or(self.since).max(self.since);
         self.usable.map_or(0, |usable| {
@@ -115,10 +117,10 @@ impl Presence {
 }
 
 impl Aligner {
-    pub(super) fn see(&mut self, face: Arc<Face>) {
+    pub(super) fn observe(&mut self, face: Arc<Face>) {
         let rate_hz = self.settings.face_rate_hz;
         if let Some(presence) = self.presences.get_mut(&face.subject) {
-            presence.see(face, rate_hz);
+            presence.observe(face, rate_hz);
         }
     }
 
@@ -136,7 +138,7 @@ impl Aligner {
         self.presences.insert(subject, presence);
     }
 
-    /// The subject is gone since `end`, as the frame at `time` tells.
+    /// Ends the subject's presence at `end`; the frame at `time` reports it.
     pub(super) fn lose(
         &mut self,
         subject: SubjectId,
@@ -157,16 +159,17 @@ impl Aligner {
         self.note_absence(time);
     }
 
-    /// `from` was `into` all along: its words are, and so its lips were.
+    /// Moves transcripts and lip motion of `from` to `into`, the surviving track of a merge.
     pub(super) fn merge(&mut self, from: SubjectId, into: SubjectId) {
-        self.words.merge(from, into);
+        self.transcripts.merge(from, into);
         let before = self.departed.remove(&from);
         if let (Some(presence), Some(before)) = (self.presences.get_mut(&into), before) {
             presence.inherit(before);
         }
     }
 
-    /// Is there at least half a hop of it that no clip has shown? Of one that never got a clip any sight will do.
+    /// Whether at least half a hop of it is unshown; without an earlier clip, a single observation
+    /// is enough.
     fn is_worth_a_last_clip(&self, presence: &Presence) -> bool {
         let first = presence.clipped_until.is_none() && presence.seen.is_some();
         first
@@ -198,7 +201,7 @@ impl Aligner {
     }
 
     fn depart(&mut self, subject: SubjectId, mut presence: Presence) {
-        // No clip will show it any more.
+        // No later clip shows the faces.
         presence.faces.clear();
         self.departed.insert(subject, presence);
     }
@@ -209,13 +212,13 @@ impl Aligner {
             .map(|(subject, presence)| (*subject, presence))
     }
 
-    pub(super) fn is_seen_for_half(&self, subject: SubjectId, span: Span) -> bool {
+    pub(super) fn is_present_for_half(&self, subject: SubjectId, span: Span) -> bool {
         let presence = self
             .presences
             .get(&subject)
             .or_else(|| self.departed.get(&subject));
         presence.is_some_and(|presence| {
-            2 * presence.there_nanos(span, self.frame_nanos.unwrap_or(0)) >= span.nanos()
+            2 * presence.present_nanos(span, self.frame_nanos.unwrap_or(0)) >= span.nanos()
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The sound that clips are cut from, and what of it is speech.
+//! The kept audio and its voice activity.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use crate::time::{MediaTime, Span};
 
 const SAMPLE_NANOS: i64 = 1_000_000_000 / SAMPLE_RATE_HZ as i64;
 
-/// Blocks as they came, and the verdicts that the timeline has reached.
+/// Audio blocks in order of arrival, and the voice activity that the timeline has reached.
 #[derive(Debug, Default)]
 pub(super) struct Sound {
     blocks: VecDeque<AudioBlock>,
     activity: VecDeque<VoiceActivity>,
-    /// End of the newest block ever heard.
+    /// End of the newest block.
     until: Option<MediaTime>,
 }
 
-/// A piece of sound on the 16 kHz grid that begins where it was asked for.
+/// Samples of a span, on a 16 kHz grid that starts at the span.
 #[derive(Debug)]
 pub(super) struct Cut {
     pub samples: Arc<[f32]>,
@@ -32,7 +32,7 @@ impl Sound {
         self.until
     }
 
-    /// Takes the next block; `false` if its stamp went back.
+    /// Takes the next block. Returns `false`, and drops the block, if its stamp went back.
     pub fn push(&mut self, block: AudioBlock) -> bool {
         if self
             .until
@@ -47,11 +47,12 @@ impl Sound {
         true
     }
 
-    pub fn judge(&mut self, activity: VoiceActivity) {
+    pub fn push_activity(&mut self, activity: VoiceActivity) {
         self.activity.push_back(activity);
     }
 
-    /// Drops sound that ended before `samples_from`, verdicts that ended before `activity_from`.
+    /// Drops blocks that ended before `samples_from`, and voice activity that ended before
+    /// `activity_from`.
     pub fn forget(&mut self, samples_from: MediaTime, activity_from: MediaTime) {
         while self
             .blocks
@@ -69,7 +70,7 @@ impl Sound {
         }
     }
 
-    /// How much of `span` has been judged speech so far, in nanoseconds.
+    /// Duration of speech in `span` so far, in nanoseconds.
     pub fn speech_nanos(&self, span: Span) -> i64 {
         self.activity
             .iter()
@@ -81,23 +82,23 @@ impl Sound {
             .sum()
     }
 
-    /// Was there speech at `time`? `None` where nothing has been judged.
+    /// Whether there was speech at `time`; `None` without a voice-activity window.
     pub fn is_speech(&self, time: MediaTime) -> Option<bool> {
         let next = self.activity.partition_point(|a| a.span.start <= time);
-        let verdict = &self.activity[next.checked_sub(1)?];
-        verdict.span.contains(time).then_some(verdict.speech)
+        let window = &self.activity[next.checked_sub(1)?];
+        window.span.contains(time).then_some(window.speech)
     }
 
     /// The samples of `span`; `None` if none was captured.
     ///
-    /// The newest block is placed by its own stamp, and the ones that it continues right before it, so that slewed stamps make neither a gap
-    /// nor an overlap of a sample.
+    /// The newest block is placed by its stamp, and contiguous blocks directly before it, so that
+    /// slewed stamps cause neither gaps nor overlaps.
     pub fn cut(&self, span: Span) -> Option<Cut> {
         let count = usize::try_from((span.nanos() + SAMPLE_NANOS / 2) / SAMPLE_NANOS)
             .expect("a span does not end before it starts");
         let mut samples = vec![0.0; count];
         let (mut captured, mut newest) = (0, None);
-        // Start of the block after the one at hand: its stamp, and its place in samples from the span's start.
+        // Start of the following block: its stamp, and its place in samples from the span's start.
         let mut after: Option<(MediaTime, i64)> = None;
         for block in self.blocks.iter().rev() {
             if block.time >= span.end {
@@ -136,7 +137,7 @@ impl Sound {
         })
     }
 
-    /// Was any of `span` captured?
+    /// Whether any sample of `span` was captured.
     pub fn has(&self, span: Span) -> bool {
         self.blocks
             .iter()
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_is_exact_to_the_sample_and_zero_where_nothing_was_captured() {
+    fn a_cut_is_sample_exact_and_zero_in_gaps() {
         let mut sound = Sound::default();
         assert!(sound.push(block(100, 100..300)));
         assert!(sound.push(block(300, 300..400)));
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn slewed_stamps_make_no_holes() {
+    fn slewed_stamps_cause_no_gaps() {
         let mut sound = Sound::default();
         for i in 0..100 {
             let mut b = block(i * 160, i * 160..(i + 1) * 160);

@@ -1,12 +1,12 @@
-//! Turns of speech, whose they are, and the voice that no face has.
+//! Speech turns, speaker attribution and off-camera speech.
 
-use super::active_speaker::{KEPT_NANOS, Verdict};
+use super::active_speaker::{Attribution, KEPT_NANOS};
 use super::presence::Presence;
 use super::{Aligned, Aligner};
 use crate::clip::{SpeechTurn, SubjectId, VoiceActivity};
 use crate::time::{MediaTime, Span};
 
-/// A turn that goes on.
+/// The open turn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turn {
     pub start: MediaTime,
@@ -14,8 +14,8 @@ pub(super) struct Turn {
 }
 
 impl Aligner {
-    pub(super) fn take_verdict(&mut self, activity: VoiceActivity, time: MediaTime) {
-        self.sound.judge(activity);
+    pub(super) fn take_activity(&mut self, activity: VoiceActivity, time: MediaTime) {
+        self.sound.push_activity(activity);
         if self
             .turn
             .is_some_and(|turn| activity.turn != Some(turn.start))
@@ -27,13 +27,13 @@ impl Aligner {
         }
         match (&mut self.turn, activity.turn) {
             (Some(turn), _) if activity.speech => turn.last_speech = activity.span.end,
-            (None, Some(start)) if self.cut_turn != Some(start) => {
-                self.cut_turn = None;
+            (None, Some(start)) if self.interrupted_turn != Some(start) => {
+                self.interrupted_turn = None;
                 self.turn = Some(Turn {
                     start,
                     last_speech: activity.span.end,
                 });
-                self.active_speaker.open();
+                self.active_speaker.start_turn();
                 let owner = self.turn_owner(start, time);
                 self.ready.push_back(Aligned::Speech(SpeechTurn {
                     start,
@@ -56,22 +56,26 @@ impl Aligner {
         }
     }
 
-    /// Whose the turn or the words of `start` to `time` are: a subject that is more likely than all others together, who may have left
-    /// meanwhile; one that nobody was seen beside, if it was seen for at least half of that time. Else the voice's if no face is there, else
-    /// nobody's yet. Of a long turn its newest part decides, of which all is known.
+    /// The speaker of a turn or transcript from `start` to `time`; `None` if it is unknown.
+    ///
+    /// A subject owns it if its probability exceeds that of all others together; the subject may
+    /// have left meanwhile. A subject that was seen alone owns it if it was present for at least
+    /// half of that time. Otherwise it belongs to the off-camera voice if no face is present. Of a
+    /// long turn only the newest part counts, for which all data is kept.
     pub(super) fn turn_owner(&self, start: MediaTime, time: MediaTime) -> Option<SubjectId> {
         let span = Span::new(start.min(time).max(time.plus_nanos(-KEPT_NANOS)), time);
-        let verdict =
-            self.active_speaker
-                .judge(self.candidates().chain(self.departed()), &self.sound, span);
-        let is_sure = |verdict: &Verdict| {
-            if verdict.alone {
-                self.is_seen_for_half(verdict.owner, span)
+        let candidates = self.candidates().chain(self.departed());
+        let attribution = self.active_speaker.attribute(candidates, &self.sound, span);
+        let is_certain = |attribution: &Attribution| {
+            if attribution.alone {
+                self.is_present_for_half(attribution.owner, span)
             } else {
-                verdict.confidence > 0.5
+                attribution.confidence > 0.5
             }
         };
-        let owner = verdict.filter(is_sure).map(|verdict| verdict.owner);
+        let owner = attribution
+            .filter(is_certain)
+            .map(|attribution| attribution.owner);
         owner.or_else(|| self.presences.is_empty().then_some(SubjectId::Voice))
     }
 
@@ -82,11 +86,11 @@ impl Aligner {
     }
 
     pub(super) fn end_audio(&mut self, end: MediaTime, now: MediaTime) {
-        self.cut_turn = self.turn.map(|turn| turn.start).or(self.cut_turn);
+        self.interrupted_turn = self.turn.map(|turn| turn.start).or(self.interrupted_turn);
         self.end_turn(end);
         if let Some(mut voice) = self.voice.take() {
             self.flush_voice(&voice, end, true, now);
-            // Too little to be worth a clip is not waited with: nothing will be added to it.
+            // Speech that is too short for a clip is not kept waiting: no more will follow.
             voice.clipped_until = voice.clipped_until.max(Some(end));
             self.voice = Some(voice);
         }
@@ -96,7 +100,7 @@ impl Aligner {
         self.last_speech > voice.clipped_until.unwrap_or(voice.since).max(voice.since)
     }
 
-    /// What is waiting of a voice without a face, at its end.
+    /// Cuts a last clip of the off-camera voice at `end`, if there is enough unshown speech.
     pub(super) fn flush_voice(
         &mut self,
         voice: &Presence,

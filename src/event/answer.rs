@@ -1,10 +1,13 @@
-//! Frames to one client alone: they have no `seq`.
+//! Frames to a single client; they have no `seq`.
 
 use serde::Serialize;
 
-use super::{Subscription, Verbatim};
+use super::refusal::{ErrorCode, Refusal};
+use super::subscription::Subscription;
+use super::verbatim::Verbatim;
 use crate::time::MediaTime;
 
+/// A frame to a single client.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Answer {
@@ -15,8 +18,9 @@ pub enum Answer {
     Pong {
         data: Verbatim,
     },
-    /// This client was too slow, or asked for what the ring no longer holds. Both ends are inclusive. `count` is what its subscription
-    /// would have got; of events that left the ring before they could be matched, all.
+    /// The client was too slow, or resumed from events that the ring no longer holds. Both ends
+    /// are inclusive. `count`: events that match the subscription, plus all events that left the
+    /// ring before they could be matched.
     Dropped {
         count: u64,
         from_seq: u64,
@@ -30,8 +34,20 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// The frame as one line of JSON.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("answers serialise")
+    }
+}
+
+impl Refusal {
+    /// The `error` frame of this refusal.
+    pub fn answer(self) -> Answer {
+        Answer::Error {
+            code: self.code,
+            message: self.message,
+            in_reply_to: self.in_reply_to,
+        }
     }
 }
 
@@ -46,12 +62,13 @@ pub struct Hello {
     pub clock: ClockPair,
     pub bundle: BundleFacts,
     pub subscription: Subscription,
-    /// The oldest event that `resume_after` can still bring back; equal to `next_seq` while there is none.
+    /// The oldest event that `resume_after` can still deliver; equal to `next_seq` if there is
+    /// none.
     pub oldest_seq: u64,
     pub next_seq: u64,
 }
 
-/// One moment on both clocks, to convert media time with.
+/// One moment on both clocks, to convert media time to wall time.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClockPair {
     pub media_ns: MediaTime,
@@ -59,6 +76,7 @@ pub struct ClockPair {
     pub wall: String,
 }
 
+/// The loaded bundle, as `hello` describes it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct BundleFacts {
     pub name: String,
@@ -68,44 +86,4 @@ pub struct BundleFacts {
     pub labels: Vec<String>,
     pub window_ms: u32,
     pub hop_ms: u32,
-}
-
-/// The stable codes of `error`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorCode {
-    Malformed,
-    UnknownType,
-    UnknownField,
-    BadValue,
-    TooLarge,
-    RateLimited,
-    Unauthorized,
-    ForbiddenOrigin,
-    NotAllowed,
-    Stale,
-    TooManyClients,
-    /// No progress on the socket, or no pong.
-    TooSlow,
-    Internal,
-}
-
-impl ErrorCode {
-    /// The WebSocket close code that follows; `None` where the connection stays open.
-    pub fn close_code(self) -> Option<u16> {
-        Some(match self {
-            ErrorCode::Malformed => 4400,
-            ErrorCode::Unauthorized => 4401,
-            ErrorCode::ForbiddenOrigin => 4403,
-            ErrorCode::RateLimited => 4429,
-            ErrorCode::TooLarge => 1009,
-            ErrorCode::TooSlow | ErrorCode::TooManyClients => 1013,
-            ErrorCode::Internal => 1011,
-            ErrorCode::UnknownType
-            | ErrorCode::UnknownField
-            | ErrorCode::BadValue
-            | ErrorCode::NotAllowed
-            | ErrorCode::Stale => return None,
-        })
-    }
 }

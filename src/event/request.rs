@@ -1,19 +1,22 @@
-//! Frames from a client, checked word by word: a typo must be seen.
+//! Frames from a client. Unknown fields and values are refused, so that a typo is reported.
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::strict::{self, Verbatim};
-use super::{Answer, ErrorCode, PUBLISHED};
+use super::PUBLISHED;
+use super::refusal::{ErrorCode, Refusal};
+use super::strict;
+use super::subscription::Subscription;
+use super::verbatim::Verbatim;
 use crate::clip::SubjectId;
 use crate::time::Span;
 
 mod transcript;
 use transcript::transcript;
 
-/// Words of one transcript: minutes of speech. Each becomes an object in the `speech` event that everybody gets.
+/// Most words of one transcript: minutes of speech. Each word becomes an object in the `speech`
+/// event that all clients receive.
 pub const MAX_WORDS: usize = 512;
 
 /// A client frame that this version understands.
@@ -24,10 +27,10 @@ pub enum Request {
     Ping { data: Verbatim },
 }
 
-/// Words that a client's own recogniser heard. `Debug` hides them.
+/// A transcript from the client's own recogniser. `Debug` hides the words.
 #[derive(Clone, PartialEq)]
 pub struct TranscriptRequest {
-    /// Not blank, and at most [`MAX_WORDS`] words.
+    /// At least one word, at most [`MAX_WORDS`].
     pub text: String,
     pub span: Span,
     pub is_final: bool,
@@ -44,62 +47,18 @@ impl fmt::Debug for TranscriptRequest {
     }
 }
 
+/// A request for events that match a filter. `resume_after`: the last `seq` that the client has.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Subscribe {
     pub subscription: Subscription,
     pub resume_after: Option<u64>,
 }
 
-/// What a client wants to get. `None` (on the wire `null`, or absent) means all, an empty list none.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Subscription {
-    pub events: Option<Vec<&'static str>>,
-    /// Looks at events of a subject; others pass.
-    pub subjects: Option<Vec<SubjectId>>,
-    /// Looks at the top label of `expression`; others pass.
-    pub labels: Option<Vec<String>>,
-    /// Looks at the confidence of `expression`; others pass.
-    pub min_confidence: Option<f64>,
-    /// At most so many `expression` events a second and subject, by their `end_ns`; what comes too early is skipped.
-    #[serde(serialize_with = "short")]
-    pub max_rate_hz: Option<f64>,
-}
-
-fn short<S: Serializer>(value: &Option<f64>, s: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(v) if v.fract() == 0.0 && *v < 1e9 => s.serialize_u64(*v as u64),
-        other => other.serialize(s),
-    }
-}
-
-/// Why a frame was refused.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Refusal {
-    pub code: ErrorCode,
-    pub message: String,
-    /// The frame's `type`, where it had one.
-    pub in_reply_to: Option<String>,
-}
-
-impl Refusal {
-    pub fn new(code: ErrorCode, message: impl Into<String>, in_reply_to: Option<&str>) -> Self {
-        Refusal {
-            code,
-            message: message.into(),
-            in_reply_to: in_reply_to.map(str::to_owned),
-        }
-    }
-    pub fn answer(self) -> Answer {
-        Answer::Error {
-            code: self.code,
-            message: self.message,
-            in_reply_to: self.in_reply_to,
-        }
-    }
-}
-
 impl Request {
-    /// Parses one text frame. `labels` are those of the bundle.
+    /// Parses one text frame. `labels`: the labels of the bundle.
+    ///
+    /// # Errors
+    /// A [`Refusal`] with the code and message for the client.
     pub fn parse(text: &str, labels: &[String]) -> Result<Request, Refusal> {
         let frame = strict::read(text)?;
         let data = frame.verbatim("data");
@@ -125,7 +84,7 @@ impl Request {
             "subscribe" => subscribe(fields, labels).map(Request::Subscribe),
             "ping" => {
                 fields.remove("data");
-                no_more(&kind, &fields, "data")?;
+                refuse_unknown(&kind, &fields, "data")?;
                 Ok(Request::Ping { data })
             }
             "pause" | "resume" | "calibrate" => Err(Refusal::new(
@@ -148,7 +107,7 @@ impl Request {
     }
 }
 
-fn no_more(kind: &str, rest: &Map<String, Value>, known: &str) -> Result<(), Refusal> {
+fn refuse_unknown(kind: &str, rest: &Map<String, Value>, known: &str) -> Result<(), Refusal> {
     match rest.keys().next() {
         None => Ok(()),
         Some(field) => Err(Refusal::new(
@@ -207,7 +166,7 @@ fn subscribe(mut fields: Map<String, Value>, labels: &[String]) -> Result<Subscr
                 bad("`resume_after` must be a seq: a whole number from 0".into())
             })?),
         };
-    no_more(
+    refuse_unknown(
         "subscribe",
         &fields,
         "events, subjects, labels, min_confidence, max_rate_hz, resume_after",
@@ -270,7 +229,7 @@ fn subject(name: &str) -> Option<SubjectId> {
         return Some(SubjectId::Voice);
     }
     let number = name.strip_prefix('s')?;
-    // As `Display` writes it, so that "s03" is seen as the typo it is.
+    // Only the form that `Display` writes: "s03" is refused.
     let id = SubjectId::Face(number.parse().ok()?);
     (id.to_string() == name).then_some(id)
 }
@@ -290,16 +249,22 @@ mod tests {
 
     #[test]
     fn a_subscription_is_read_and_written_back() {
-        let frame = json!({"type": "subscribe", "events": ["expression"], "subjects": ["s3", "voice"], "labels": [], "min_confidence": 0.5, "max_rate_hz": 2, "resume_after": 7});
+        let filter = json!({
+            "events": ["expression"], "subjects": ["s3", "voice"], "labels": [],
+            "min_confidence": 0.5, "max_rate_hz": 2
+        });
+        let mut frame = filter.clone();
+        frame["type"] = "subscribe".into();
+        frame["resume_after"] = 7.into();
         let Ok(Request::Subscribe(subscribe)) = parse(frame) else {
             panic!("refused")
         };
         assert_eq!(subscribe.resume_after, Some(7));
         assert_eq!(
             serde_json::to_value(&subscribe.subscription).unwrap(),
-            json!({"events": ["expression"], "subjects": ["s3", "voice"], "labels": [], "min_confidence": 0.5, "max_rate_hz": 2})
+            filter
         );
-        // What `subscribed` says may be sent back as it is.
+        // The subscription in `subscribed` is a valid request.
         let mut back = serde_json::to_value(Subscription::default()).unwrap();
         back["type"] = "subscribe".into();
         assert_eq!(parse(back), Ok(Request::Subscribe(Subscribe::default())));

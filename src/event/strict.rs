@@ -1,63 +1,39 @@
 //! Strict reading of a client's JSON object.
 //!
-//! Two steps: the grammar alone (text that fails is not JSON), then the values. JSON that is well formed can still hold what has no
-//! value here: a lone surrogate, a number beyond `f64`, nesting over 127 levels, a key that occurs twice.
+//! The first step checks the grammar: text that fails it is not JSON. The second step reads the
+//! values. Well-formed JSON can still hold a value that cannot be represented: a lone surrogate, a
+//! number beyond `f64`, nesting over 127 levels, a duplicate key.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
-use super::{ErrorCode, Refusal};
-
-/// A JSON value exactly as it was sent: order of keys, digits of numbers, white space.
-#[derive(Clone, Debug)]
-pub struct Verbatim(Box<RawValue>);
-
-impl Verbatim {
-    pub fn as_str(&self) -> &str {
-        self.0.get()
-    }
-}
-
-impl Default for Verbatim {
-    fn default() -> Self {
-        Verbatim(RawValue::NULL.to_owned())
-    }
-}
-
-impl PartialEq for Verbatim {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_str() == other.as_str()
-    }
-}
-
-impl Serialize for Verbatim {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(s)
-    }
-}
+use super::refusal::{ErrorCode, Refusal};
+use super::verbatim::Verbatim;
 
 /// The fields of a client frame.
 pub(super) struct Fields<'a> {
     pub values: Map<String, Value>,
-    sent: Sent<'a>,
+    raw: RawFields<'a>,
 }
 
 impl Fields<'_> {
-    /// The field as it was sent; `null` if it is absent.
+    /// The field as received; `null` if it is absent.
     pub fn verbatim(&self, field: &str) -> Verbatim {
-        self.sent
+        self.raw
             .find(field)
-            .map(|value| Verbatim(value.to_owned()))
+            .map(Verbatim::from_raw)
             .unwrap_or_default()
     }
 }
 
-/// Reads a JSON object. Refused as `malformed`: text that is not JSON, JSON that is not an object. As `bad_value`: well-formed JSON
-/// that holds what has no value.
+/// Reads a JSON object.
+///
+/// # Errors
+/// `malformed`: the text is not JSON, or not an object. `bad_value`: the JSON is well formed, but
+/// one of its values cannot be represented.
 pub(super) fn read(text: &str) -> Result<Fields<'_>, Refusal> {
     let malformed = |message: String| Refusal::new(ErrorCode::Malformed, message, None);
     let whole: &RawValue =
@@ -65,12 +41,12 @@ pub(super) fn read(text: &str) -> Result<Fields<'_>, Refusal> {
     if !whole.get().starts_with('{') {
         return Err(malformed("a frame must be a JSON object".into()));
     }
-    let sent: Sent = serde_json::from_str(text).expect("a JSON object");
+    let raw: RawFields = serde_json::from_str(text).expect("a JSON object");
     match serde_json::from_str(text) {
-        Ok(Strict(Value::Object(values))) => Ok(Fields { values, sent }),
+        Ok(Strict(Value::Object(values))) => Ok(Fields { values, raw }),
         Ok(Strict(_)) => unreachable!("it begins with a brace"),
         Err(error) => {
-            let kind: Option<String> = sent
+            let kind: Option<String> = raw
                 .find("type")
                 .and_then(|kind| serde_json::from_str(kind.get()).ok());
             Err(Refusal::new(
@@ -82,10 +58,10 @@ pub(super) fn read(text: &str) -> Result<Fields<'_>, Refusal> {
     }
 }
 
-/// Keys and values of an object as they were sent, in order.
-struct Sent<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+/// Keys and values of an object as received, in order.
+struct RawFields<'a>(Vec<(&'a RawValue, &'a RawValue)>);
 
-impl<'a> Sent<'a> {
+impl<'a> RawFields<'a> {
     fn find(&self, field: &str) -> Option<&'a RawValue> {
         self.0
             .iter()
@@ -96,27 +72,27 @@ impl<'a> Sent<'a> {
     }
 }
 
-impl<'de> Deserialize<'de> for Sent<'de> {
+impl<'de> Deserialize<'de> for RawFields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Object;
         impl<'de> Visitor<'de> for Object {
-            type Value = Sent<'de>;
+            type Value = RawFields<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Sent<'de>, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawFields<'de>, A::Error> {
                 let mut fields = Vec::new();
                 while let Some(field) = map.next_entry()? {
                     fields.push(field);
                 }
-                Ok(Sent(fields))
+                Ok(RawFields(fields))
             }
         }
         deserializer.deserialize_map(Object)
     }
 }
 
-/// A value whose objects have each key once.
+/// A JSON value without duplicate keys.
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -179,7 +155,7 @@ impl<'de> Visitor<'de> for AnyValue {
 mod tests {
     use super::*;
 
-    fn refused(text: &str) -> (ErrorCode, Option<String>) {
+    fn error_of(text: &str) -> (ErrorCode, Option<String>) {
         match read(text) {
             Ok(_) => panic!("{text} was read"),
             Err(refusal) => (refusal.code, refusal.in_reply_to),
@@ -192,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_object_is_malformed() {
+    fn text_other_than_a_json_object_is_malformed() {
         for text in [
             "",
             " ",
@@ -215,17 +191,17 @@ mod tests {
             "{\"a\":tru}",
             "\u{feff}{}",
         ] {
-            assert_eq!(refused(text), (ErrorCode::Malformed, None), "{text}");
+            assert_eq!(error_of(text), (ErrorCode::Malformed, None), "{text}");
         }
-        assert_eq!(refused(&"[".repeat(8000)).0, ErrorCode::Malformed);
+        assert_eq!(error_of(&"[".repeat(8000)).0, ErrorCode::Malformed);
         assert_eq!(
-            refused(&format!("{{\"a\":{}", "[".repeat(8000))).0,
+            error_of(&format!("{{\"a\":{}", "[".repeat(8000))).0,
             ErrorCode::Malformed
         );
     }
 
     #[test]
-    fn json_without_a_value_is_a_bad_value() {
+    fn unrepresentable_json_is_a_bad_value() {
         let deep = nested(127);
         for text in [
             r#"{"type":"ping","data":"\ud800"}"#,
@@ -241,19 +217,19 @@ mod tests {
             &deep,
         ] {
             assert_eq!(
-                refused(text),
+                error_of(text),
                 (ErrorCode::BadValue, Some("ping".into())),
                 "{text}"
             );
         }
         let without_type = (ErrorCode::BadValue, None);
-        assert_eq!(refused(r#"{"type":1e400}"#), without_type);
-        assert_eq!(refused(r#"{"type":"\ud800"}"#), without_type);
+        assert_eq!(error_of(r#"{"type":1e400}"#), without_type);
+        assert_eq!(error_of(r#"{"type":"\ud800"}"#), without_type);
         assert!(read(&nested(126)).is_ok());
     }
 
     #[test]
-    fn a_field_stays_as_it_was_sent() {
+    fn a_field_is_kept_verbatim() {
         for data in [
             "null",
             r#"{"z":1,"a":{"y":2,"b":[1, 2 ,3]}}"#,

@@ -121,12 +121,12 @@ mod tests {
             ));
             assert!(matches!(
                 inputs.recv(Some(Duration::ZERO)),
-                Received::Item(AlignInput::HeardLost)
+                Received::Item(AlignInput::AudioLost)
             ));
         }
         assert!(matches!(
             inputs.recv(Some(Duration::ZERO)),
-            Received::Item(AlignInput::HeardEnded)
+            Received::Item(AlignInput::AudioEnded)
         ));
     }
 }

@@ -115,10 +115,10 @@ mod tests {
         };
         assert_eq!(
             (
-                transcript.teller,
+                transcript.source,
                 transcript.subject,
                 transcript.words.len(),
-                transcript.told_at
+                transcript.known_at
             ),
             (TranscriptSource::Client(7), s1, 3, now)
         );

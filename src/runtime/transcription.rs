@@ -52,7 +52,7 @@ pub(super) fn transcribe(
         }
         for mut transcript in transcripts? {
             if tempo == Tempo::Live {
-                transcript.told_at = transcript.told_at.max(clock.now());
+                transcript.known_at = transcript.known_at.max(clock.now());
             }
             send(AlignInput::Words(transcript))?;
         }
@@ -148,7 +148,7 @@ mod tests {
             (self.samples, self.next) = (0, None);
             Ok(())
         }
-        fn hear(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
+        fn feed(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
             let (Some(first), Some(last)) = (samples.first(), samples.last()) else {
                 return Ok(());
             };

@@ -1,31 +1,31 @@
-//! What a clip of a batch costs, and how many clips a batch may have for that.
+//! Estimated cost of a clip, and the batch size that follows from it.
 
 /// Weight of the newest batch in the estimate.
 const NEWEST: f64 = 0.3;
-/// A batch takes at most one part in so many of the time that its most urgent clip has left.
+/// A batch takes at most `1 / SHARE` of the time left to its most urgent clip.
 const SHARE: i64 = 2;
 
-/// An estimate of the time that the encoders take for one clip.
+/// Moving average of the encoders' time per clip.
 #[derive(Debug, Default)]
 pub(super) struct ClipCost {
-    /// 0: nothing is known yet.
+    /// 0: no batch has been measured.
     nanos: f64,
 }
 
 impl ClipCost {
-    /// A batch of `clips` took `nanos`. Its fixed part counts as the clips' own, so that the
-    /// estimate errs to small batches.
+    /// Takes a measured batch: `clips` clips took `nanos`. The fixed cost of a batch counts as cost
+    /// of its clips, so that the estimate errs towards small batches.
     pub fn note(&mut self, clips: usize, nanos: i64) {
-        let of_clip = nanos.max(0) as f64 / clips.max(1) as f64;
+        let per_clip = nanos.max(0) as f64 / clips.max(1) as f64;
         if self.nanos == 0.0 {
-            self.nanos = of_clip;
+            self.nanos = per_clip;
         } else {
-            self.nanos += NEWEST * (of_clip - self.nanos);
+            self.nanos += NEWEST * (per_clip - self.nanos);
         }
     }
 
-    /// Clips of a batch of which the most urgent one has `left_nanos`: at least that one, and it
-    /// alone until a cost is known.
+    /// Most clips of a batch if its most urgent clip has `left_nanos` left. At least 1, and exactly
+    /// 1 until a batch has been measured.
     pub fn most_clips(&self, left_nanos: i64) -> usize {
         if self.nanos == 0.0 {
             return 1;
@@ -42,12 +42,16 @@ mod tests {
     #[test]
     fn batches_follow_the_cost_and_the_time_left() {
         let mut cost = ClipCost::default();
-        assert_eq!(cost.most_clips(i64::MAX), 1, "nothing is known");
+        assert_eq!(cost.most_clips(i64::MAX), 1, "no batch measured");
         cost.note(4, 4_000_000);
         assert_eq!(cost.most_clips(16_000_000), 8);
         assert_eq!(cost.most_clips(1_000), 1);
         assert_eq!(cost.most_clips(-1), 1);
         (0..40).for_each(|_| cost.note(1, 4_000_000));
-        assert_eq!(cost.most_clips(16_000_001), 2, "the machine became slower");
+        assert_eq!(
+            cost.most_clips(16_000_001),
+            2,
+            "the estimate follows slower batches"
+        );
     }
 }

@@ -67,20 +67,20 @@ impl Hearing {
         match input {
             HearingInput::Sound(block) => {
                 self.lost = false;
-                let vad = self.stage.hear(block)?;
+                let vad = self.stage.push(block)?;
                 self.pass_on(vad);
             }
             HearingInput::Lost => {
                 if !std::mem::replace(&mut self.lost, true) {
                     self.transcribe(None);
-                    self.align(AlignInput::HeardLost);
+                    self.align(AlignInput::AudioLost);
                 }
             }
             HearingInput::Ended => {
                 if let Some(vad) = self.stage.finish()? {
                     self.pass_on(vad);
                 }
-                self.align(AlignInput::HeardEnded);
+                self.align(AlignInput::AudioEnded);
             }
         }
         Ok(())

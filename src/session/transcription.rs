@@ -34,7 +34,7 @@ impl Transcription {
         }
         self.next_number = number + 1;
         if let Some(vad) = vad {
-            transcripts.extend(self.stage.hear(&vad)?);
+            transcripts.extend(self.stage.push(&vad)?);
         }
         Ok(transcripts)
     }

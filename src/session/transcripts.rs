@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::clip::{SubjectId, SubjectPhase, Transcript, TranscriptSource};
 use crate::event::{ErrorCode, Refusal, SubjectEvent, TranscriptRequest};
-use crate::speech::{Refused, TranscriptAdmission};
+use crate::speech::{AdmissionError, TranscriptAdmission};
 use crate::time::MediaTime;
 
 /// Checks clients' transcripts against the clock, the subjects in sight, and each other.
@@ -66,32 +66,32 @@ impl ClientTranscripts {
             );
             return Err(refusal(ErrorCode::BadValue, &message));
         }
-        let teller = TranscriptSource::Client(client);
+        let source = TranscriptSource::Client(client);
         self.admission
-            .admit(teller, subject, span, is_final, now)
+            .admit(source, subject, span, is_final, now)
             .map_err(|refused| match refused {
-                Refused::Past => refusal(
+                AdmissionError::Past => refusal(
                     ErrorCode::Stale,
                     "`end_ns` is before the window that events still look back on",
                 ),
-                Refused::Future => refusal(
+                AdmissionError::Future => refusal(
                     ErrorCode::Stale,
                     "`end_ns` is later than now: is it media time, by the clock of `hello`?",
                 ),
-                Refused::Overlapping => refusal(
+                AdmissionError::Overlapping => refusal(
                     ErrorCode::BadValue,
                     "`start_ns` to `end_ns` overlaps an earlier transcript",
                 ),
             })?;
         let words = Transcript::spread(&text, span);
         Ok(Transcript {
-            teller,
+            source,
             subject,
             text,
             span,
             words,
             is_final,
-            told_at: now,
+            known_at: now,
         })
     }
 

@@ -1,65 +1,67 @@
-//! What tellers outside may still say: words of the present, each stretch of time once.
+//! Admission rules for client transcripts: recent speech only, each span of time once.
 
 use crate::clip::{SubjectId, Transcript, TranscriptSource};
 use crate::time::{MediaTime, Span};
 
-/// How far ahead of the daemon's clock a client's may run: it was set by a message over a socket.
+/// Tolerated lead of a client's clock over the daemon's, in nanoseconds. The client sets its clock
+/// by a message over a socket.
 pub const AHEAD_NANOS: i64 = 500_000_000;
-/// Stretches that are remembered; older ones are outside the window long before.
-const MOST: usize = 4096;
+/// Most spans that are kept. Older ones have left the window long before this limit.
+const MAX_ENTRIES: usize = 4096;
 
-/// Why words are refused.
+/// The reason for the refusal of a transcript.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// They ended before the window that clips look back on.
+pub enum AdmissionError {
+    /// It ended before the window that clips still reach.
     Past,
-    /// They end later than now.
+    /// It ends later than now plus [`AHEAD_NANOS`].
     Future,
-    /// Words of that time, of that subject or of nobody in particular, were told already.
+    /// It overlaps an admitted transcript that may be of the same subject.
     Overlapping,
 }
 
-/// A stretch of time of which somebody tells words, and whose they are said to be.
+/// The source, subject and time of a transcript.
 #[derive(Clone, Copy, Debug)]
 pub struct TranscriptSpan {
-    pub teller: TranscriptSource,
+    pub source: TranscriptSource,
     pub subject: Option<SubjectId>,
     pub span: Span,
 }
 
 impl TranscriptSpan {
+    /// The source, subject and span of `transcript`.
     pub fn of(transcript: &Transcript) -> Self {
         TranscriptSpan {
-            teller: transcript.teller,
+            source: transcript.source,
             subject: transcript.subject,
             span: transcript.span,
         }
     }
 
-    /// Does what is told of this take the place of what was told of `old` and was not final? So it does if its teller says it of the same
-    /// subject, or of the same time: who spoke is often known only in the end.
-    pub fn replaces(&self, old: &TranscriptSpan) -> bool {
-        self.teller == old.teller && (self.subject == old.subject || self.overlaps(old))
+    /// Whether this transcript supersedes the partial `old`. It does if both are from the same
+    /// source, and of the same subject or of overlapping time: the speaker is often known only with
+    /// the final transcript.
+    pub fn supersedes(&self, old: &TranscriptSpan) -> bool {
+        self.source == old.source && (self.subject == old.subject || self.overlaps(old))
     }
 
     fn overlaps(&self, other: &TranscriptSpan) -> bool {
         self.span.intersection(&other.span).is_some()
     }
 
-    /// Nobody in particular may be anybody.
-    fn may_be_of_the_same(&self, other: &TranscriptSpan) -> bool {
+    /// An unknown subject may be any subject.
+    fn may_share_subject(&self, other: &TranscriptSpan) -> bool {
         self.subject.is_none() || other.subject.is_none() || self.subject == other.subject
     }
 }
 
-/// One stretch that was told.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    stretch: TranscriptSpan,
+    transcript: TranscriptSpan,
     is_final: bool,
 }
 
-/// Keeps account of the stretches of time of which words were told.
+/// The admitted transcripts of the current window.
 #[derive(Debug)]
 pub struct TranscriptAdmission {
     window_nanos: i64,
@@ -67,7 +69,7 @@ pub struct TranscriptAdmission {
 }
 
 impl TranscriptAdmission {
-    /// `window_nanos`: how far clips look back.
+    /// `window_nanos`: how far back from now clips reach, in nanoseconds.
     pub fn new(window_nanos: i64) -> Self {
         TranscriptAdmission {
             window_nanos,
@@ -75,52 +77,61 @@ impl TranscriptAdmission {
         }
     }
 
-    /// Takes down that `teller` tells words of `span` at `now`; see [`TranscriptSpan::replaces`] for what is taken out for it.
+    /// Admits a transcript of `span` that arrives at `now`. It removes the partials that it
+    /// supersedes ([`TranscriptSpan::supersedes`]).
+    ///
+    /// # Errors
+    /// The transcript is outside the window, or overlaps an admitted one; the admitted transcripts
+    /// do not change.
     pub fn admit(
         &mut self,
-        teller: TranscriptSource,
+        source: TranscriptSource,
         subject: Option<SubjectId>,
         span: Span,
         is_final: bool,
         now: MediaTime,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), AdmissionError> {
         let since = now.plus_nanos(-self.window_nanos);
-        self.entries.retain(|entry| entry.stretch.span.end > since);
+        self.entries
+            .retain(|entry| entry.transcript.span.end > since);
         if span.end <= since {
-            return Err(Refused::Past);
+            return Err(AdmissionError::Past);
         }
         if span.end > now.plus_nanos(AHEAD_NANOS) {
-            return Err(Refused::Future);
+            return Err(AdmissionError::Future);
         }
-        let stretch = TranscriptSpan {
-            teller,
+        let candidate = TranscriptSpan {
+            source,
             subject,
             span,
         };
-        let replaced = |entry: &Entry| !entry.is_final && stretch.replaces(&entry.stretch);
+        let superseded = |entry: &Entry| !entry.is_final && candidate.supersedes(&entry.transcript);
         if self.entries.iter().any(|entry| {
-            !replaced(entry)
-                && stretch.may_be_of_the_same(&entry.stretch)
-                && stretch.overlaps(&entry.stretch)
+            !superseded(entry)
+                && candidate.may_share_subject(&entry.transcript)
+                && candidate.overlaps(&entry.transcript)
         }) {
-            return Err(Refused::Overlapping);
+            return Err(AdmissionError::Overlapping);
         }
-        self.entries.retain(|entry| !replaced(entry));
-        if self.entries.len() == MOST {
+        self.entries.retain(|entry| !superseded(entry));
+        if self.entries.len() == MAX_ENTRIES {
             self.entries.remove(0);
         }
-        self.entries.push(Entry { stretch, is_final });
+        self.entries.push(Entry {
+            transcript: candidate,
+            is_final,
+        });
         Ok(())
     }
 
-    /// What was told of `from` was told of `into`: they are one.
+    /// Assigns the transcripts of `from` to `into`, the surviving subject of a merge.
     pub fn merge(&mut self, from: SubjectId, into: SubjectId) {
         for entry in self
             .entries
             .iter_mut()
-            .filter(|entry| entry.stretch.subject == Some(from))
+            .filter(|entry| entry.transcript.subject == Some(from))
         {
-            entry.stretch.subject = Some(into);
+            entry.transcript.subject = Some(into);
         }
     }
 }
@@ -141,16 +152,16 @@ mod tests {
     }
 
     #[test]
-    fn words_are_of_the_present() {
+    fn transcripts_outside_the_window_are_refused() {
         let mut admission = TranscriptAdmission::new(2_000_000_000);
         let now = ms(10_000);
         assert_eq!(
             admission.admit(A, None, span(1000, 8000), true, now),
-            Err(Refused::Past)
+            Err(AdmissionError::Past)
         );
         assert_eq!(
             admission.admit(A, None, span(9000, 10_501), true, now),
-            Err(Refused::Future)
+            Err(AdmissionError::Future)
         );
         assert_eq!(
             admission.admit(A, None, span(0, 8001), true, now),
@@ -164,41 +175,44 @@ mod tests {
     }
 
     #[test]
-    fn a_stretch_is_told_once_and_what_was_not_final_is_told_anew() {
+    fn a_span_is_admitted_once_and_partials_are_superseded() {
         let (mut admission, now) = (TranscriptAdmission::new(2_000_000_000), ms(10_000));
-        let mut admit = |teller, subject, start, end, is_final| {
-            admission.admit(teller, subject, span(start, end), is_final, now)
+        let mut admit = |source, subject, start, end, is_final| {
+            admission.admit(source, subject, span(start, end), is_final, now)
         };
         assert_eq!(admit(A, None, 9000, 9400, false), Ok(()));
         assert_eq!(
             admit(B, None, 9300, 9500, false),
-            Err(Refused::Overlapping),
-            "another's"
+            Err(AdmissionError::Overlapping),
+            "of another source"
         );
         assert_eq!(admit(A, None, 9000, 9500, false), Ok(()));
         assert_eq!(admit(A, None, 9000, 9600, true), Ok(()));
         assert_eq!(
             admit(A, None, 9000, 9600, true),
-            Err(Refused::Overlapping),
+            Err(AdmissionError::Overlapping),
             "final is final"
         );
-        assert_eq!(admit(A, None, 9599, 9700, false), Err(Refused::Overlapping));
+        assert_eq!(
+            admit(A, None, 9599, 9700, false),
+            Err(AdmissionError::Overlapping)
+        );
         assert_eq!(admit(A, None, 9600, 9700, false), Ok(()), "right behind it");
         assert_eq!(admit(A, Some(SubjectId::Face(1)), 8500, 8900, true), Ok(()));
         assert_eq!(
             admit(B, Some(SubjectId::Face(2)), 8500, 8900, true),
             Ok(()),
-            "two people may speak at once"
+            "two subjects may speak at once"
         );
         assert_eq!(
             admit(B, None, 8500, 8900, true),
-            Err(Refused::Overlapping),
-            "nobody in particular may be either"
+            Err(AdmissionError::Overlapping),
+            "an unknown subject may be either"
         );
     }
 
     #[test]
-    fn who_spoke_may_be_known_only_in_the_end() {
+    fn a_final_may_name_another_subject_than_its_partial() {
         let (s1, s2) = (Some(SubjectId::Face(1)), Some(SubjectId::Face(2)));
         for (before, after) in [(None, s1), (s1, None), (s1, s2)] {
             let (mut admission, now) = (TranscriptAdmission::new(2_000_000_000), ms(10_000));
@@ -222,13 +236,13 @@ mod tests {
         assert_eq!(admission.admit(A, s2, span(9500, 9600), false, now), Ok(()));
         assert_eq!(
             admission.admit(B, s1, span(9000, 9500), true, now),
-            Err(Refused::Overlapping),
-            "one teller may follow two people, one after the other"
+            Err(AdmissionError::Overlapping),
+            "partials of two subjects of one source do not supersede each other"
         );
     }
 
     #[test]
-    fn a_merged_subjects_stretches_are_those_of_whom_it_was_merged_into() {
+    fn merged_subjects_share_their_transcripts() {
         let (mut admission, now) = (TranscriptAdmission::new(2_000_000_000), ms(10_000));
         let (s1, s2) = (SubjectId::Face(1), SubjectId::Face(2));
         assert_eq!(
@@ -242,8 +256,8 @@ mod tests {
         admission.merge(s2, s1);
         assert_eq!(
             admission.admit(A, Some(s1), span(8500, 9000), true, now),
-            Err(Refused::Overlapping),
-            "told already"
+            Err(AdmissionError::Overlapping),
+            "admitted already"
         );
         assert_eq!(
             admission.admit(A, Some(s1), span(9500, 9900), true, now),
@@ -252,24 +266,35 @@ mod tests {
         assert_eq!(
             admission.admit(B, Some(s1), span(9000, 9500), true, now),
             Ok(()),
-            "the partial was told anew"
+            "the partial was superseded"
         );
     }
 
     proptest! {
-        /// What is admitted as final never overlaps for one subject, and what is refused leaves no trace.
+        /// Admitted final transcripts of one subject never overlap; refused ones change nothing.
         #[test]
-        fn final_words_never_overlap(told in prop::collection::vec((0u64..3, 0u32..3, 0i64..3000, 1i64..800, any::<bool>()), 1..60)) {
-            let mut admission = TranscriptAdmission::new(1_500_000_000);
+        fn final_transcripts_never_overlap(
+            requests in prop::collection::vec(
+                (0u64..3, 0u32..3, 0i64..3000, 1i64..800, any::<bool>()),
+                1..60,
+            ),
+        ) {
+            const WINDOW_NANOS: i64 = 1_500_000_000;
+            let mut admission = TranscriptAdmission::new(WINDOW_NANOS);
             let mut finals: Vec<(Option<SubjectId>, Span)> = Vec::new();
-            for (i, (client, subject, start, length, is_final)) in told.into_iter().enumerate() {
+            for (i, request) in requests.into_iter().enumerate() {
+                let (client, subject, start, length, is_final) = request;
                 let now = ms(2000 + 20 * i as i64);
-                let (subject, span) = ((subject > 0).then_some(SubjectId::Face(subject)), span(start, start + length));
-                if admission.admit(TranscriptSource::Client(client), subject, span, is_final, now).is_ok() {
-                    prop_assert!(span.end > now.plus_nanos(-1_500_000_000) && span.end <= now.plus_nanos(AHEAD_NANOS));
+                let since = now.plus_nanos(-WINDOW_NANOS);
+                let subject = (subject > 0).then_some(SubjectId::Face(subject));
+                let span = span(start, start + length);
+                let source = TranscriptSource::Client(client);
+                if admission.admit(source, subject, span, is_final, now).is_ok() {
+                    prop_assert!(span.end > since && span.end <= now.plus_nanos(AHEAD_NANOS));
                     for (other, theirs) in &finals {
                         let same = other.is_none() || subject.is_none() || *other == subject;
-                        prop_assert!(!same || theirs.end <= now.plus_nanos(-1_500_000_000) || theirs.intersection(&span).is_none());
+                        let overlap = theirs.intersection(&span).is_some();
+                        prop_assert!(!same || theirs.end <= since || !overlap);
                     }
                     if is_final {
                         finals.push((subject, span));

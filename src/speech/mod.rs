@@ -1,8 +1,9 @@
-//! Voice activity: what of the sound is speech, and where turns of speech begin and end.
+//! Voice-activity detection, speech turns and transcription.
 //!
-//! [`VoiceDetector`] runs Silero VAD on 32 ms of sound at a time; [`Turns`] makes verdicts of its probabilities; [`SpeechStage`] cuts blocks of
-//! any length into its windows and puts the verdicts on the timeline. [`TranscribeStage`] has a [`Transcriber`] listen to the turns and puts its
-//! words on the timeline; a [`TranscriptAdmission`] does that for words from outside.
+//! [`VoiceDetector`] runs Silero VAD on windows of 32 ms. [`Turns`] thresholds its probabilities
+//! and finds the turns. [`SpeechStage`] cuts blocks of any length into windows and places the
+//! decisions on the timeline. [`TranscribeStage`] feeds the turns to a [`Transcriber`] and places
+//! its words on the timeline. [`TranscriptAdmission`] checks the transcripts of clients.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ mod stage;
 mod transcribe;
 mod turns;
 
-pub use admission::{AHEAD_NANOS, Refused, TranscriptAdmission, TranscriptSpan};
+pub use admission::{AHEAD_NANOS, AdmissionError, TranscriptAdmission, TranscriptSpan};
 pub use silero::{VoiceDetector, WINDOW_SAMPLES};
 pub use stage::SpeechStage;
 #[cfg(feature = "sherpa")]
@@ -26,29 +27,53 @@ pub use transcribe::{
 };
 pub use turns::{TurnRule, Turns};
 
-/// How far a block's stamp may be off the end of the block before it and still continue it: device clocks are slewed, callbacks jitter.
-/// Beyond it sound is missing (or the stamp went back, which no source may do).
+/// Largest distance between a block's stamp and the end of the previous block that still counts as
+/// continuous, in nanoseconds: device clocks are slewed, and callbacks jitter. A larger distance is
+/// a gap, or a stamp that went back, which is a fault of the source.
 pub const SLIP_NANOS: i64 = 20_000_000;
 
+/// The paths, separated by commas.
+fn list(paths: &[PathBuf]) -> String {
+    let paths = paths.iter().map(|path| path.display().to_string());
+    paths.collect::<Vec<_>>().join(", ")
+}
+
+/// Failure to load the voice-activity graph.
 #[derive(Debug, thiserror::Error)]
 pub enum SpeechError {
-    #[error("the voice activity graph was not found; looked at {}; run `make setup`, or name it in $EXPRESSD_VAD", .looked_at.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "))]
+    #[error(
+        "the voice activity graph was not found; looked at {}; run `make setup`, or name it in \
+         $EXPRESSD_VAD",
+        list(.looked_at)
+    )]
     NoGraph { looked_at: Vec<PathBuf> },
-    #[error("the voice activity graph {} cannot be read; run `make setup`, or name another in $EXPRESSD_VAD", path.display())]
+    #[error(
+        "the voice activity graph {} cannot be read; run `make setup`, or name another in \
+         $EXPRESSD_VAD",
+        path.display()
+    )]
     Unreadable {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("the voice activity graph {} cannot be used; run `make setup`, or name another in $EXPRESSD_VAD", path.display())]
+    #[error(
+        "the voice activity graph {} cannot be used; run `make setup`, or name another in \
+         $EXPRESSD_VAD",
+        path.display()
+    )]
     Unusable { path: PathBuf, source: EncodeError },
 }
 
-/// The file of the wheel that is used. Of its variants this one is the fastest a window (0.13 ms against 0.18 ms of `silero_vad.onnx`), answers
-/// the same to the last bit, and has no branches for the 8 kHz that we never have.
+/// The graph's file in the wheel. Of the wheel's variants it is the fastest per window (0.13 ms;
+/// `silero_vad.onnx` takes 0.18 ms). Its outputs are bit-identical, and it has no branches for 8
+/// kHz, which is never used here.
 pub const VAD_FILE: &str = "silero_vad_16k_sequence.onnx";
 
-/// Where the voice activity graph is: `$EXPRESSD_VAD`, else beside the program (`../lib/expressd/`), else where `make setup` puts it
-/// (`.deps/silero_vad/` in the working directory or the project's).
+/// Path of the voice-activity graph: `$EXPRESSD_VAD`, else beside the program (`../lib/expressd/`),
+/// else where `make setup` puts it (`.deps/silero_vad/` in the working directory or the project's).
+///
+/// # Errors
+/// [`SpeechError::NoGraph`] with the paths that were tried.
 pub fn vad_path() -> Result<PathBuf, SpeechError> {
     let candidates: Vec<PathBuf> = match std::env::var_os("EXPRESSD_VAD") {
         Some(path) => vec![path.into()],

@@ -1,16 +1,19 @@
-//! Silero VAD: probability of speech for 32 ms of sound, with memory of what came before.
+//! Silero VAD: probability of speech for windows of 32 ms, with recurrent state.
 
 use super::{SpeechError, vad_path};
 use crate::encode::{EncodeError, Graph, Input, Provider, Runtime};
 
-/// Samples a window: 32 ms at 16 kHz.
+/// Samples per window: 32 ms at 16 kHz.
 pub const WINDOW_SAMPLES: usize = 512;
-/// The end of the window before, which the graph gets in front of each window.
+/// Samples of the previous window's end that precede each window in the graph's input.
 const CONTEXT_SAMPLES: usize = 64;
 const STATE_VALUES: usize = 128;
 
-/// Silero VAD v6 (MIT), the variant `silero_vad_16k_sequence.onnx`: inputs `[windows, 576]`, hidden and cell state `[1, 1, 128]`; outputs
-/// `[windows]` probabilities and both states. It is run on one window at a time, so that its answers cannot depend on the blocks' lengths.
+/// Silero VAD v6 (MIT), the variant `silero_vad_16k_sequence.onnx`.
+///
+/// Inputs: `[windows, 576]` samples, hidden and cell state `[1, 1, 128]`. Outputs: `[windows]`
+/// probabilities and both states. It runs on one window at a time, so that its outputs do not
+/// depend on the block lengths.
 #[derive(Debug)]
 pub struct VoiceDetector {
     graph: Graph,
@@ -30,7 +33,10 @@ impl VoiceDetector {
         }
     }
 
-    /// Finds the graph ([`vad_path`]) and opens it on the CPU with the caller's thread alone: a window is 1 MFLOP.
+    /// Opens the graph at [`vad_path`] on the CPU with a single thread: a window takes 1 MFLOP.
+    ///
+    /// # Errors
+    /// The graph is missing, cannot be read, or has other inputs and outputs.
     pub fn load(runtime: &Runtime) -> Result<Self, SpeechError> {
         let path = vad_path()?;
         let bytes = std::fs::read(&path).map_err(|source| SpeechError::Unreadable {
@@ -45,7 +51,7 @@ impl VoiceDetector {
                 }
             })?;
         let mut detector = VoiceDetector::new(graph);
-        // Another graph than the expected one is found out now, not at the first word.
+        // A trial run, so that a wrong graph fails here and not at the first window.
         detector
             .probability(&[0.0; WINDOW_SAMPLES])
             .map_err(|source| SpeechError::Unusable { path, source })?;
@@ -53,7 +59,7 @@ impl VoiceDetector {
         Ok(detector)
     }
 
-    /// Probability that there is speech in the next window, 0..1.
+    /// Probability of speech in the next window, 0..1.
     pub fn probability(&mut self, window: &[f32; WINDOW_SAMPLES]) -> Result<f32, EncodeError> {
         self.input[CONTEXT_SAMPLES..].copy_from_slice(window);
         let state_shape = [1, 1, STATE_VALUES];
@@ -80,7 +86,7 @@ impl VoiceDetector {
         Ok(probability.values[0])
     }
 
-    /// Forgets what came before: the next window is the first one of something new.
+    /// Clears the recurrent state and the context.
     pub fn reset(&mut self) {
         self.input.fill(0.0);
         self.hidden.fill(0.0);

@@ -1,4 +1,4 @@
-//! The speech stage: blocks of any length in, the same blocks with their verdicts out.
+//! The speech stage: adds voice activity to audio blocks of any length.
 
 use std::sync::Arc;
 
@@ -7,21 +7,22 @@ use crate::clip::{AudioBlock, VadBlock, VoiceActivity, samples_to_nanos};
 use crate::encode::EncodeError;
 use crate::time::{MediaTime, Span};
 
-/// Cuts the sound into windows and judges each as soon as it is whole.
+/// Cuts audio into windows and runs voice-activity detection on each complete window.
 ///
-/// Windows follow one another from the first sample on, whatever the blocks' lengths. Where sound is missing (a block more than
-/// [`SLIP_NANOS`] after the end of the one before) the window that was begun is filled up with zeros and judged, the detector forgets,
-/// and windows begin anew: none straddles a gap. A block that begins more than that before the end of the one before is a fault of its
-/// source: it passes through unjudged, and is counted.
+/// Windows are contiguous from the first sample on, independent of the block lengths. A block more
+/// than [`SLIP_NANOS`] after the end of the previous one marks a gap. At a gap the pending window
+/// is padded with zeros and classified, the detector is reset, and windows restart: none straddles
+/// a gap. A block more than [`SLIP_NANOS`] before the end of the previous one is a fault of its
+/// source. It is passed on without voice activity, and counted.
 #[derive(Debug)]
 pub struct SpeechStage {
     detector: VoiceDetector,
     turns: Turns,
     pending: Vec<f32>,
     /// End of the last block.
-    heard_until: Option<MediaTime>,
-    /// End of the last verdict: spans do not overlap although stamps are slewed.
-    judged_until: MediaTime,
+    received_until: Option<MediaTime>,
+    /// End of the last classified window. Spans do not overlap, although stamps are slewed.
+    classified_until: MediaTime,
     refused: u64,
 }
 
@@ -32,38 +33,38 @@ impl SpeechStage {
             detector,
             turns: Turns::new(rule),
             pending,
-            heard_until: None,
-            judged_until: MediaTime::from_nanos(i64::MIN),
+            received_until: None,
+            classified_until: MediaTime::from_nanos(i64::MIN),
             refused: 0,
         }
     }
 
-    /// The graph back, for the next stage, with nothing in its memory.
+    /// The detector with cleared state, for another stage.
     pub fn into_detector(mut self) -> VoiceDetector {
         self.detector.reset();
         self.detector
     }
 
-    /// Blocks whose stamps went back.
+    /// Number of blocks with stamps that went back.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// The block and the verdicts that it completes.
-    pub fn hear(&mut self, block: AudioBlock) -> Result<VadBlock, EncodeError> {
+    /// Returns the block with the windows that it completes.
+    pub fn push(&mut self, block: AudioBlock) -> Result<VadBlock, EncodeError> {
         let mut activity = Vec::new();
-        if let Some(heard_until) = self.heard_until {
-            let slip = block.time.nanos_since(heard_until);
+        if let Some(received_until) = self.received_until {
+            let slip = block.time.nanos_since(received_until);
             if slip < -SLIP_NANOS {
                 self.refused += 1;
                 return Ok(VadBlock { block, activity });
             }
             if slip > SLIP_NANOS {
-                activity.extend(self.judge_rest(heard_until)?);
+                activity.extend(self.classify_rest(received_until)?);
                 self.detector.reset();
             }
         }
-        // By the newest stamp: where the block's first sample is, and so where the window that was begun before it began.
+        // Start of the pending window, by the newest stamp.
         let mut start = block
             .time
             .plus_nanos(-samples_to_nanos(self.pending.len() as i64));
@@ -73,39 +74,40 @@ impl SpeechStage {
             self.pending.extend_from_slice(head);
             samples = rest;
             let end = start.plus_nanos(samples_to_nanos(WINDOW_SAMPLES as i64));
-            activity.extend(self.judge_pending(start, end)?);
+            activity.extend(self.classify_pending(start, end)?);
             start = end;
         }
         self.pending.extend_from_slice(samples);
-        self.heard_until = Some(block.span().end);
+        self.received_until = Some(block.span().end);
         Ok(VadBlock { block, activity })
     }
 
-    /// The sound has ended: the verdict on its last, incomplete window, with an empty block at its end.
+    /// Ends the audio. Returns the last, incomplete window with an empty block at its end; `None`
+    /// if no window is pending.
     pub fn finish(&mut self) -> Result<Option<VadBlock>, EncodeError> {
-        let Some(heard_until) = self.heard_until else {
+        let Some(received_until) = self.received_until else {
             return Ok(None);
         };
-        let activity: Vec<_> = self.judge_rest(heard_until)?.into_iter().collect();
+        let activity: Vec<_> = self.classify_rest(received_until)?.into_iter().collect();
         self.detector.reset();
         Ok((!activity.is_empty()).then(|| VadBlock {
             block: AudioBlock {
-                time: heard_until,
+                time: received_until,
                 samples: Arc::new([]),
             },
             activity,
         }))
     }
 
-    fn judge_rest(&mut self, end: MediaTime) -> Result<Option<VoiceActivity>, EncodeError> {
+    fn classify_rest(&mut self, end: MediaTime) -> Result<Option<VoiceActivity>, EncodeError> {
         if self.pending.is_empty() {
             return Ok(None);
         }
         let start = end.plus_nanos(-samples_to_nanos(self.pending.len() as i64));
-        self.judge_pending(start, end)
+        self.classify_pending(start, end)
     }
 
-    fn judge_pending(
+    fn classify_pending(
         &mut self,
         start: MediaTime,
         end: MediaTime,
@@ -114,13 +116,13 @@ impl SpeechStage {
         window[..self.pending.len()].copy_from_slice(&self.pending);
         self.pending.clear();
         let probability = self.detector.probability(&window)?;
-        let start = start.max(self.judged_until);
+        let start = start.max(self.classified_until);
         if start >= end {
             return Ok(None);
         }
-        self.judged_until = end;
+        self.classified_until = end;
         let span = Span::new(start, end);
-        let (speech, turn) = self.turns.judge(span, probability);
+        let (speech, turn) = self.turns.update(span, probability);
         Ok(Some(VoiceActivity {
             span,
             probability,

@@ -1,4 +1,4 @@
-//! Silero VAD as the Python package runs it, and what the stage makes of blocks and gaps.
+//! Silero VAD against its Python package, and the stage on blocks and gaps.
 
 use std::sync::Arc;
 
@@ -27,15 +27,15 @@ fn block(first_sample: i64, samples: &[f32]) -> AudioBlock {
     }
 }
 
-/// The verdicts on `samples` in blocks of the given lengths (cyclic), to the end.
-fn listen(samples: &[f32], lengths: &[usize]) -> Vec<VoiceActivity> {
+/// Voice activity of `samples` in blocks of the given lengths (cyclic), to the end.
+fn detect(samples: &[f32], lengths: &[usize]) -> Vec<VoiceActivity> {
     let mut stage = SpeechStage::new(TurnRule::default(), detector());
     let (mut activity, mut at, mut lengths) = (Vec::new(), 0, lengths.iter().cycle());
     while at < samples.len() {
         let end = (at + lengths.next().unwrap()).min(samples.len());
         activity.extend(
             stage
-                .hear(block(at as i64, &samples[at..end]))
+                .push(block(at as i64, &samples[at..end]))
                 .unwrap()
                 .activity,
         );
@@ -45,7 +45,7 @@ fn listen(samples: &[f32], lengths: &[usize]) -> Vec<VoiceActivity> {
     activity
 }
 
-/// Start and end of each turn, in milliseconds; by the last piece of speech in it.
+/// Start and end of each turn in milliseconds. The end is that of its last speech window.
 fn turns(activity: &[VoiceActivity]) -> Vec<(i64, i64)> {
     let mut turns: Vec<(i64, i64)> = Vec::new();
     for a in activity {
@@ -63,7 +63,7 @@ fn turns(activity: &[VoiceActivity]) -> Vec<(i64, i64)> {
 }
 
 #[test]
-fn it_answers_as_the_python_package_does() {
+fn probabilities_equal_those_of_the_python_package() {
     let golden: serde_json::Value = serde_json::from_str(
         &std::fs::read_to_string(crate::testing::project("tests/golden/silero_vad.json")).unwrap(),
     )
@@ -74,7 +74,7 @@ fn it_answers_as_the_python_package_does() {
         .iter()
         .map(|p| p.as_f64().unwrap())
         .collect();
-    let activity = listen(&sentences(), &[160]);
+    let activity = detect(&sentences(), &[160]);
     assert_eq!(activity.len(), expected.len());
     let worst = activity
         .iter()
@@ -85,14 +85,15 @@ fn it_answers_as_the_python_package_does() {
     assert_eq!(
         activity.last().unwrap().span.end,
         MediaTime::from_nanos(samples_to_nanos(sentences().len() as i64)),
-        "the rest is judged, up to its end"
+        "the incomplete last window is classified up to its end"
     );
 }
 
 #[test]
-fn two_sentences_are_two_turns_where_they_are() {
-    // 250 ms of silence, a sentence, 500 ms of silence, a sentence, 381 ms of silence; espeak-ng adds silence of its own at the ends.
-    let turns = turns(&listen(&sentences(), &[480]));
+fn two_sentences_are_two_turns() {
+    // 250 ms of silence, a sentence, 500 ms of silence, a sentence, 381 ms of silence. espeak-ng
+    // adds silence at the ends of each sentence.
+    let turns = turns(&detect(&sentences(), &[480]));
     assert_eq!(turns.len(), 2, "{turns:?}");
     assert!(
         (250..400).contains(&turns[0].0) && (1900..2150).contains(&turns[0].1),
@@ -105,11 +106,11 @@ fn two_sentences_are_two_turns_where_they_are() {
 }
 
 #[test]
-fn verdicts_do_not_depend_on_the_blocks() {
+fn activity_does_not_depend_on_the_block_lengths() {
     let samples = sentences();
-    let once = listen(&samples, &[160]);
+    let once = detect(&samples, &[160]);
     for lengths in [&[1024][..], &[1, 511, 512, 513, 7, 4000], &[samples.len()]] {
-        assert_eq!(listen(&samples, lengths), once, "{lengths:?}");
+        assert_eq!(detect(&samples, lengths), once, "{lengths:?}");
     }
 }
 
@@ -137,20 +138,20 @@ fn silence_noise_and_tones_are_no_speech() {
         ));
     }
     for (name, samples) in signals {
-        let turns = turns(&listen(&samples, &[160]));
+        let turns = turns(&detect(&samples, &[160]));
         assert!(turns.is_empty(), "{name}: {turns:?}");
     }
 }
 
 #[test]
-fn no_window_straddles_a_gap_and_what_comes_after_it_is_judged_afresh() {
+fn no_window_straddles_a_gap_and_the_detector_is_reset_after_it() {
     let samples = sentences();
     let rate = i64::from(SAMPLE_RATE_HZ);
     let (first, second) = (&samples[..16_100], &samples[..40_000]);
     let mut stage = SpeechStage::new(TurnRule::default(), detector());
-    let mut heard: Vec<VadBlock> = vec![stage.hear(block(0, first)).unwrap()];
-    heard.push(stage.hear(block(2 * rate, second)).unwrap());
-    let activity: Vec<_> = heard.iter().flat_map(|h| h.activity.clone()).collect();
+    let mut blocks: Vec<VadBlock> = vec![stage.push(block(0, first)).unwrap()];
+    blocks.push(stage.push(block(2 * rate, second)).unwrap());
+    let activity: Vec<_> = blocks.iter().flat_map(|h| h.activity.clone()).collect();
     let (gap_start, gap_end) = (
         MediaTime::from_nanos(samples_to_nanos(16_100)),
         MediaTime::from_millis(2000),
@@ -165,21 +166,21 @@ fn no_window_straddles_a_gap_and_what_comes_after_it_is_judged_afresh() {
         32,
         "31 whole windows and the rest"
     );
-    let afresh: Vec<_> = activity
+    let after_gap: Vec<_> = activity
         .iter()
         .filter(|a| a.span.start >= gap_end)
         .map(|a| a.probability)
         .collect();
-    let alone: Vec<_> = listen(second, &[40_000])
+    let alone: Vec<_> = detect(second, &[40_000])
         .iter()
-        .take(afresh.len())
+        .take(after_gap.len())
         .map(|a| a.probability)
         .collect();
-    assert_eq!(afresh, alone);
+    assert_eq!(after_gap, alone);
     assert_eq!(
         turns(&activity)[0].0,
         turns(&activity)[1].0 - 2000,
-        "the gap ended the turn, the new one begins where it did"
+        "the gap ends the turn, and the next one starts as in the first part"
     );
 }
 
@@ -196,15 +197,15 @@ fn slewed_stamps_are_followed_and_stamps_that_go_back_are_refused() {
             time: MediaTime::from_nanos(nanos),
             samples: Arc::from(chunk),
         };
-        activity.extend(stage.hear(block).unwrap().activity);
+        activity.extend(stage.push(block).unwrap().activity);
     }
-    let steady = listen(&samples, &[160]);
+    let steady = detect(&samples, &[160]);
     assert!(
         activity
             .iter()
             .zip(&steady)
             .all(|(a, s)| a.probability == s.probability),
-        "no sample is lost or heard twice"
+        "no sample is lost or repeated"
     );
     assert!(
         activity
@@ -221,7 +222,7 @@ fn slewed_stamps_are_followed_and_stamps_that_go_back_are_refused() {
     assert_eq!(stage.refused(), 0);
     assert!(
         stage
-            .hear(block(0, &samples[..1600]))
+            .push(block(0, &samples[..1600]))
             .unwrap()
             .activity
             .is_empty()
@@ -230,17 +231,18 @@ fn slewed_stamps_are_followed_and_stamps_that_go_back_are_refused() {
 }
 
 #[test]
-fn a_missing_graph_names_where_it_was_looked_for_and_what_to_do() {
+fn a_missing_graph_error_names_the_paths_and_the_remedy() {
     let error = SpeechError::NoGraph {
         looked_at: vec!["a/b.onnx".into(), "c.onnx".into()],
     };
     assert_eq!(
         error.to_string(),
-        "the voice activity graph was not found; looked at a/b.onnx, c.onnx; run `make setup`, or name it in $EXPRESSD_VAD"
+        "the voice activity graph was not found; looked at a/b.onnx, c.onnx; \
+         run `make setup`, or name it in $EXPRESSD_VAD"
     );
 }
 
-/// Real voices, through the decoder that the daemon uses.
+/// Recorded voices, through the daemon's own decoder.
 #[cfg(feature = "capture")]
 mod real {
     use std::path::Path;
@@ -250,8 +252,8 @@ mod real {
     use crate::capture::{Outputs, Pace, Recording, SourceHealth};
     use crate::lane::{Received, WhenFull, lane};
 
-    /// Verdicts on a recording's sound, and its length in milliseconds.
-    fn listen_to(file: &Path, detector: VoiceDetector) -> (Vec<VoiceActivity>, i64) {
+    /// Voice activity of a recording, and its length in milliseconds.
+    fn detect_in(file: &Path, detector: VoiceDetector) -> (Vec<VoiceActivity>, i64) {
         let (sender, receiver) = lane("audio", 1 << 14, WhenFull::Block);
         let outputs = Outputs {
             frames: None,
@@ -266,18 +268,18 @@ mod real {
         let mut stage = SpeechStage::new(TurnRule::default(), detector);
         let mut activity = Vec::new();
         while let Received::Item(block) = receiver.recv(None) {
-            activity.extend(stage.hear(block).unwrap().activity);
+            activity.extend(stage.push(block).unwrap().activity);
         }
         activity.extend(stage.finish().unwrap().into_iter().flat_map(|h| h.activity));
         (activity, played.unwrap().end.nanos() / 1_000_000)
     }
 
     #[test]
-    fn actors_who_say_a_sentence_are_heard() {
+    fn sentences_of_actors_are_detected() {
         let Some(folder) = crate::testing::material("speech/ravdess") else {
             return;
         };
-        let (mut heard, mut count) = (0, 0);
+        let (mut detected, mut count) = (0, 0);
         for actor in [1, 2, 9, 18, 21] {
             let folder = folder.join(format!("Actor_{actor:02}"));
             let mut files: Vec<_> = std::fs::read_dir(&folder)
@@ -287,7 +289,7 @@ mod real {
             files.sort();
             // One of each emotion and intensity.
             for file in files.iter().step_by(4) {
-                let (activity, length) = listen_to(file, detector());
+                let (activity, length) = detect_in(file, detector());
                 let turns = turns(&activity);
                 let speech: i64 = activity
                     .iter()
@@ -302,15 +304,15 @@ mod real {
                 );
                 // "Kids are talking by the door" takes a second or two.
                 count += 1;
-                heard +=
+                detected +=
                     usize::from((1..=3).contains(&turns.len()) && (500..3000).contains(&speech));
             }
         }
-        assert!(heard * 100 >= count * 97, "{heard} of {count}");
+        assert!(detected * 100 >= count * 97, "{detected} of {count}");
     }
 
     #[test]
-    fn words_are_where_the_forced_alignment_has_them() {
+    fn speech_agrees_with_the_forced_alignment() {
         let Some(folder) = crate::testing::material("av/grid_s1") else {
             return;
         };
@@ -322,8 +324,8 @@ mod real {
         files.sort();
         let (mut right, mut words, mut silence, mut both) = (0i64, 0i64, 0i64, 0i64);
         for file in files.iter().step_by(4) {
-            let (activity, _) = listen_to(&file.with_extension("mpg"), detector());
-            let said: Vec<(i64, i64)> = std::fs::read_to_string(file)
+            let (activity, _) = detect_in(&file.with_extension("mpg"), detector());
+            let aligned: Vec<(i64, i64)> = std::fs::read_to_string(file)
                 .unwrap()
                 .lines()
                 .filter_map(|line| {
@@ -339,7 +341,7 @@ mod real {
                 .collect();
             for a in &activity {
                 let middle = (a.span.start.nanos() + a.span.end.nanos()) / 2;
-                let word = said
+                let word = aligned
                     .iter()
                     .any(|(start, end)| (*start..*end).contains(&middle));
                 match (word, a.speech) {

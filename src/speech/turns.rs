@@ -1,17 +1,17 @@
-//! Probabilities of speech, window by window, become turns of speech. Pure.
+//! Speech turns from the windows' probabilities. Pure.
 
 use crate::time::{MediaTime, Span};
 
-/// When a turn begins and when it ends.
+/// Thresholds and minimum durations of turns.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TurnRule {
-    /// A window from this probability on may begin a turn, 0..1.
+    /// Outside turns, a window is speech from this probability on, 0..1.
     pub start_probability: f32,
-    /// Once one has begun, a window is speech down to this probability, 0..1.
+    /// After an onset, a window is speech from this (lower) probability on, 0..1.
     pub end_probability: f32,
-    /// So much speech makes a turn; less is a blip.
+    /// Speech that confirms a turn, in nanoseconds.
     pub min_speech_nanos: i64,
-    /// So much without speech ends it; less is a pause.
+    /// Silence that ends a turn, in nanoseconds.
     pub min_silence_nanos: i64,
 }
 
@@ -26,10 +26,11 @@ impl Default for TurnRule {
     }
 }
 
-/// A beginning that has not lasted long enough is given up after this long without speech. Silero dips for a window inside words.
+/// Silence that discards an unconfirmed onset, in nanoseconds. Silero's probability may dip for one
+/// window inside a word.
 const ONSET_PAUSE_NANOS: i64 = 50_000_000;
 
-/// The floor: who has it is not known here, only whether somebody does.
+/// The state machine that finds turns. It does not attribute them to speakers.
 #[derive(Clone, Debug)]
 pub struct Turns {
     rule: TurnRule,
@@ -39,7 +40,7 @@ pub struct Turns {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Silence,
-    /// Speech that is not yet a turn.
+    /// Speech that is not yet confirmed as a turn.
     Onset {
         start: MediaTime,
         speech_nanos: i64,
@@ -59,11 +60,11 @@ impl Turns {
         }
     }
 
-    /// What the next window says: whether it is speech, and the start of the turn that goes on at its end. Spans rise; between them may be gaps,
-    /// which count as silence.
-    pub fn judge(&mut self, span: Span, probability: f32) -> (bool, Option<MediaTime>) {
-        // What a gap before this window ends, it ends before this window is looked at.
-        self.pass(span.start);
+    /// Takes the next window. Returns whether it is speech, and the start of the turn that is open
+    /// at its end. Spans are in order; gaps between them count as silence.
+    pub fn update(&mut self, span: Span, probability: f32) -> (bool, Option<MediaTime>) {
+        // A gap before this window may end the turn.
+        self.note_silence(span.start);
         let speech = match self.state {
             State::Silence => probability >= self.rule.start_probability,
             State::Onset { .. } | State::Turn { .. } => probability >= self.rule.end_probability,
@@ -99,7 +100,7 @@ impl Turns {
                 self.state = State::Turn { start, last_speech };
             }
         } else {
-            self.pass(span.end);
+            self.note_silence(span.end);
         }
         let turn = match self.state {
             State::Turn { start, .. } => Some(start),
@@ -109,7 +110,7 @@ impl Turns {
     }
 
     /// There was no speech up to `time`.
-    fn pass(&mut self, time: MediaTime) {
+    fn note_silence(&mut self, time: MediaTime) {
         let over = match self.state {
             State::Silence => false,
             State::Onset { last_speech, .. } => time.nanos_since(last_speech) >= ONSET_PAUSE_NANOS,
@@ -135,40 +136,40 @@ mod tests {
         )
     }
 
-    fn judge_all(probabilities: &[f32]) -> Vec<(bool, Option<i64>)> {
+    fn decide_all(probabilities: &[f32]) -> Vec<(bool, Option<i64>)> {
         let mut turns = Turns::new(TurnRule::default());
         probabilities
             .iter()
             .enumerate()
-            .map(|(i, p)| turns.judge(window(i as i64), *p))
+            .map(|(i, p)| turns.update(window(i as i64), *p))
             .map(|(s, t)| (s, t.map(|t| t.nanos() / 32_000_000)))
             .collect()
     }
 
     #[test]
-    fn a_turn_begins_where_its_first_speech_was_and_only_when_it_has_lasted() {
-        let verdicts = judge_all(&[0.1, 0.6, 0.9, 0.4, 0.9, 0.9]);
+    fn a_turn_starts_at_its_first_speech_once_it_is_confirmed() {
+        let decisions = decide_all(&[0.1, 0.6, 0.9, 0.4, 0.9, 0.9]);
         assert_eq!(
-            verdicts.iter().map(|v| v.0).collect::<Vec<_>>(),
+            decisions.iter().map(|v| v.0).collect::<Vec<_>>(),
             [false, true, true, true, true, true],
             "0.4 is speech inside speech"
         );
         assert_eq!(
-            verdicts.iter().map(|v| v.1).collect::<Vec<_>>(),
+            decisions.iter().map(|v| v.1).collect::<Vec<_>>(),
             [None, None, None, None, Some(1), Some(1)],
-            "128 ms are the first 100"
+            "the fourth window of 32 ms exceeds 100 ms"
         );
     }
 
     #[test]
-    fn blips_are_no_turn_and_a_dip_of_one_window_does_not_break_an_onset() {
+    fn short_bursts_are_no_turn_and_a_dip_of_one_window_keeps_the_onset() {
         assert!(
-            judge_all(&[0.9, 0.9, 0.0, 0.0, 0.9, 0.9, 0.0, 0.0])
+            decide_all(&[0.9, 0.9, 0.0, 0.0, 0.9, 0.9, 0.0, 0.0])
                 .iter()
                 .all(|v| v.1.is_none())
         );
         assert_eq!(
-            judge_all(&[0.9, 0.9, 0.2, 0.9, 0.9]).last().unwrap().1,
+            decide_all(&[0.9, 0.9, 0.2, 0.9, 0.9]).last().unwrap().1,
             Some(0)
         );
     }
@@ -179,44 +180,45 @@ mod tests {
         probabilities.extend([0.1; 9]); // 288 ms
         probabilities.extend([0.4; 1]);
         probabilities.extend([0.1; 10]); // 320 ms
-        let verdicts = judge_all(&probabilities);
-        assert_eq!(verdicts[23].1, Some(0), "288 ms after the last speech");
-        assert_eq!(verdicts[24].1, None, "320 ms after it");
+        let decisions = decide_all(&probabilities);
+        assert_eq!(decisions[23].1, Some(0), "288 ms after the last speech");
+        assert_eq!(decisions[24].1, None, "320 ms after it");
     }
 
     #[test]
     fn a_gap_counts_as_silence() {
         let mut turns = Turns::new(TurnRule::default());
         (0..5).for_each(|i| {
-            turns.judge(window(i), 0.9);
+            turns.update(window(i), 0.9);
         });
         assert_eq!(
-            turns.clone().judge(window(12), 0.9),
+            turns.clone().update(window(12), 0.9),
             (true, Some(MediaTime::ZERO)),
             "a gap of 224 ms is a pause"
         );
         assert_eq!(
-            turns.judge(window(15), 0.9),
+            turns.update(window(15), 0.9),
             (true, None),
             "one of 320 ms ends the turn, and a new one begins to form"
         );
     }
 
     proptest! {
-        /// No turn without enough speech, none that begins where there is none, and none that goes on through a silence.
+        /// Every turn starts at speech, has the minimum speech, and does not continue through a
+        /// silence.
         #[test]
-        fn turns_keep_their_rule(probabilities in prop::collection::vec(0.0f32..1.0, 1..200)) {
-            let verdicts = judge_all(&probabilities);
-            for (i, (_, turn)) in verdicts.iter().enumerate() {
+        fn turns_follow_the_rule(probabilities in prop::collection::vec(0.0f32..1.0, 1..200)) {
+            let decisions = decide_all(&probabilities);
+            for (i, (_, turn)) in decisions.iter().enumerate() {
                 let Some(start) = turn else { continue };
                 let start = *start as usize;
                 prop_assert!(probabilities[start] >= 0.5);
-                prop_assert!(verdicts[start..=i].iter().filter(|v| v.0).count() >= 4);
-                prop_assert!(i < 10 || verdicts[i - 9..=i].iter().any(|v| v.0));
+                prop_assert!(decisions[start..=i].iter().filter(|v| v.0).count() >= 4);
+                prop_assert!(i < 10 || decisions[i - 9..=i].iter().any(|v| v.0));
             }
-            for (verdict, probability) in verdicts.iter().zip(&probabilities) {
-                prop_assert!(verdict.0 || *probability < 0.5, "0.5 is always speech");
-                prop_assert!(!verdict.0 || *probability >= 0.35);
+            for (decision, probability) in decisions.iter().zip(&probabilities) {
+                prop_assert!(decision.0 || *probability < 0.5, "0.5 is always speech");
+                prop_assert!(!decision.0 || *probability >= 0.35);
             }
         }
     }

@@ -1,33 +1,36 @@
-//! The drift filter: from a device's own clock to media time.
+//! The drift filter from a device clock to media time.
 
 use std::collections::VecDeque;
 
 use super::MediaTime;
 
-/// Over how long the least-delayed reading wins.
+/// Length of the sliding minimum over the readings' offsets, in nanoseconds.
 const WINDOW_NANOS: i64 = 10_000_000_000;
-/// How fast the offset follows, in parts per million of the device's time: more than any crystal drifts.
+/// Slew rate of the offset, in parts per million of device time. No crystal drifts as fast.
 const SLEW_PPM: i64 = 500;
-/// During the first second the offset follows at once.
+/// Duration of the warm-up in nanoseconds. During it the offset follows without slewing.
 const WARM_UP_NANOS: i64 = 1_000_000_000;
-/// Readings this much late, for [`LATE_FOR_NANOS`] without exception, are no jitter: the device lost that time.
+/// Excess delay of a reading, in nanoseconds. If all readings of [`LATE_FOR_NANOS`] exceed it, the
+/// device has lost time, and the delay is not jitter.
 const LATE_NANOS: i64 = 100_000_000;
 const LATE_FOR_NANOS: i64 = 1_000_000_000;
 
-/// Places moments of a device's clock (samples counted, divided by the rate) on the one timeline.
+/// Maps device time (the sample count divided by the rate) to media time.
 ///
-/// It is fed with readings: a device's moment, and media time when that was seen, which is late by a delay that varies but is never
-/// negative. So the least-delayed reading of a window tells most about the offset between the clocks; what it says is followed slowly,
-/// and what comes out never goes back.
+/// Its input are readings: a device time, and the media time of its observation. The delay of the
+/// observation varies, but is never negative. The least-delayed reading of a window is therefore
+/// the best estimate of the offset between the clocks. The offset follows this estimate at a
+/// limited rate, and the output is monotonic.
 #[derive(Debug, Default)]
 pub struct ClockMap {
-    /// Readings of the window whose offset is below all later ones: (media time, offset), offsets rising.
+    /// Readings of the window with an offset below all later ones: (media time, offset), in order
+    /// of rising offsets.
     lowest: VecDeque<(i64, i64)>,
     offset: i64,
-    /// The first and the newest reading's device time.
+    /// Device time of the first and of the newest reading.
     first: Option<i64>,
     newest: i64,
-    /// Since when all readings are far too late, and the least of their offsets.
+    /// Start of the current run of late readings in media time, and their least offset.
     late: Option<(i64, i64)>,
     last: i64,
     slew_rest: i64,
@@ -41,7 +44,7 @@ impl ClockMap {
         }
     }
 
-    /// What the device calls `device_nanos` was seen at `seen`.
+    /// Takes a reading: device time `device_nanos` was observed at `seen`.
     pub fn observe(&mut self, device_nanos: i64, seen: MediaTime) {
         let (now, offset) = (seen.nanos(), seen.nanos() - device_nanos);
         let first = *self.first.get_or_insert(device_nanos);
@@ -85,7 +88,7 @@ impl ClockMap {
         self.newest = self.newest.max(device_nanos);
     }
 
-    /// Media time of `device_nanos`; never before what was placed earlier.
+    /// Media time of `device_nanos`; never earlier than a previous result.
     pub fn place(&mut self, device_nanos: i64) -> MediaTime {
         self.last = self.last.max(device_nanos.saturating_add(self.offset));
         MediaTime::from_nanos(self.last)
@@ -99,7 +102,8 @@ mod tests {
 
     const BLOCK_NANOS: i64 = 20_000_000;
 
-    /// A device whose clock is `ppm` fast, read with delays up to `jitter_nanos`: the worst error after warm-up, in nanoseconds.
+    /// Worst error after the warm-up, in nanoseconds, for a device clock that is `ppm` fast and
+    /// read with delays up to `jitter_nanos`.
     fn worst_error(ppm: i64, jitter_nanos: i64, seed: u64, seconds: i64) -> i64 {
         let (mut map, mut state, mut worst, mut last) = (ClockMap::new(), seed | 1, 0, i64::MIN);
         let start = 7_000_000_000;
@@ -125,14 +129,17 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
-        fn four_hours_of_drift_and_jitter_stay_under_ten_milliseconds(ppm in -200i64..=200, seed: u64) {
+        fn four_hours_of_drift_and_jitter_stay_under_ten_milliseconds(
+            ppm in -200i64..=200,
+            seed: u64,
+        ) {
             let worst = worst_error(ppm, 20_000_000, seed, 4 * 3600);
             prop_assert!(worst < 10_000_000, "{worst} ns at {ppm} ppm");
         }
     }
 
     #[test]
-    fn the_extremes_of_drift_hold_too() {
+    fn extreme_drift_stays_under_ten_milliseconds() {
         for ppm in [-200, 200] {
             let worst = worst_error(ppm, 20_000_000, 99, 4 * 3600);
             assert!(worst < 10_000_000, "{worst} ns at {ppm} ppm");
@@ -140,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn time_that_the_device_lost_is_made_up_within_two_seconds() {
+    fn lost_device_time_is_corrected_within_two_seconds() {
         let mut map = ClockMap::new();
         let lost = 350_000_000;
         for block in 0..500i64 {

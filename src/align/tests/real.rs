@@ -1,5 +1,6 @@
-//! Two real people side by side, one speaks and then the other: the truth is known because the scene is composed. Who does not speak plays
-//! the pictures of its own silence back and forth, as a listener who blinks and breathes.
+//! Two recorded people side by side speak one after the other. The scene is composed, so that the
+//! active speaker is known. The listener's pictures are those of its own silence, played forwards
+//! and backwards.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +23,8 @@ use crate::time::MediaTime;
 const FPS: i64 = 25;
 const SIDE: usize = 288;
 
-/// A person who speaks: pictures at 25 Hz (square, small), the sound, and which of the pictures are silent.
+/// A recorded speaker: small square pictures at 25 Hz, the audio, and whether each picture is close
+/// to speech.
 struct Person {
     pictures: Vec<Vec<u8>>,
     samples: Vec<f32>,
@@ -61,8 +63,8 @@ fn person(file: &Path) -> Person {
     }
     let runtime = Runtime::load().unwrap();
     let mut stage = SpeechStage::new(TurnRule::default(), VoiceDetector::load(&runtime).unwrap());
-    let heard = stage
-        .hear(AudioBlock {
+    let vad = stage
+        .push(AudioBlock {
             time: MediaTime::ZERO,
             samples: samples.clone().into(),
         })
@@ -70,12 +72,11 @@ fn person(file: &Path) -> Person {
     let speaks = (0..pictures.len() as i64)
         .map(|i| {
             let near = |time: MediaTime| {
-                heard
-                    .activity
+                vad.activity
                     .iter()
                     .any(|a| a.speech && a.span.contains(time))
             };
-            // A mouth opens before it is heard.
+            // Lips move before the voice starts.
             (-5..=5).any(|d| near(MediaTime::from_millis((i + d) * 1000 / FPS)))
         })
         .collect();
@@ -86,7 +87,7 @@ fn person(file: &Path) -> Person {
     }
 }
 
-/// The middle of a picture as a small square, luma and chroma (I420).
+/// The centre of a picture as a small square, luma and chroma (I420).
 fn squared(picture: &Picture) -> Vec<u8> {
     let side = picture.width.min(picture.height);
     let mut out = Vec::with_capacity(SIDE * SIDE * 3 / 2);
@@ -130,7 +131,7 @@ fn side_by_side(left: &[u8], right: &[u8]) -> Picture {
 }
 
 impl Person {
-    /// The longest silence's pictures.
+    /// The pictures of the longest silence.
     fn silence(&self) -> &[Vec<u8>] {
         let runs = self.speaks.chunk_by(|a, b| a == b);
         let mut at = 0;
@@ -143,7 +144,7 @@ impl Person {
             .unwrap();
         &self.pictures[longest.1 - longest.0..longest.1]
     }
-    /// The picture of a listener, `i` frames into listening: there and back.
+    /// Picture `i` of the listener: the silence forwards and backwards.
     fn listening(&self, i: usize) -> &[u8] {
         let silence = self.silence();
         let period = (2 * silence.len()).saturating_sub(2).max(1);
@@ -152,9 +153,10 @@ impl Person {
     }
 }
 
-/// First the left speaks, then the right. Shares of the clips with a voice that were given to who speaks (a second after each change is
-/// not judged), how many those were, and the mean confidence of the right ones.
-fn share_right(left: &Person, right: &Person) -> (usize, usize, f32) {
+/// The left person speaks first, then the right one. Returns the number of correctly attributed
+/// clips, the number of clips with a voice, and the mean confidence of the correct ones. Clips that
+/// end within 1.2 s after the change are excluded.
+fn attribution_accuracy(left: &Person, right: &Person) -> (usize, usize, f32) {
     let runtime = Runtime::load().unwrap();
     let models = project("models/yunet");
     let mut detector = Detector::open(
@@ -219,17 +221,19 @@ fn share_right(left: &Person, right: &Person) -> (usize, usize, f32) {
     let samples = [sound(left), sound(right)].concat();
     aligner.push(AlignInput::VadBlock(
         speech
-            .hear(AudioBlock {
+            .push(AudioBlock {
                 time: MediaTime::ZERO,
                 samples: samples.into(),
             })
             .unwrap(),
     ));
-    aligner.push(AlignInput::HeardEnded);
+    aligner.push(AlignInput::AudioEnded);
     let change = MediaTime::from_nanos(counts[0] as i64 * 1_000_000_000 / FPS);
-    let (mut right_ones, mut all, mut sure) = (0, 0, 0.0);
-    while let Some(said) = aligner.pop(MediaTime::ZERO) {
-        let Aligned::Clip(clip) = said else { continue };
+    let (mut correct, mut all, mut confidence) = (0, 0, 0.0);
+    while let Some(output) = aligner.pop(MediaTime::ZERO) {
+        let Aligned::Clip(clip) = output else {
+            continue;
+        };
         let Ok(voice) = &clip.voice else { continue };
         let since_change = clip.span.end.nanos_since(change);
         if clip.subject == SubjectId::Voice || (0..1_200_000_000).contains(&since_change) {
@@ -238,16 +242,16 @@ fn share_right(left: &Person, right: &Person) -> (usize, usize, f32) {
         let speaks_left = since_change < 0;
         all += 1;
         if (places[&clip.subject] < SIDE as f32) == speaks_left {
-            right_ones += 1;
-            sure += voice.owner_confidence;
+            correct += 1;
+            confidence += voice.owner_confidence;
         }
     }
-    (right_ones, all, sure / right_ones.max(1) as f32)
+    (correct, all, confidence / correct.max(1) as f32)
 }
 
 #[test]
-fn the_voice_goes_to_the_one_of_two_who_speaks() {
-    // Two of the material who keep silent for a while before or after they speak.
+fn the_voice_is_attributed_to_the_speaker_of_two_people() {
+    // Two recordings with silence before or after the speech.
     let (Some(grid), Some(other)) = (
         material("av/grid_s1"),
         material("av/talking/retalking1_22fps.mp4"),
@@ -261,18 +265,18 @@ fn the_voice_goes_to_the_one_of_two_who_speaks() {
         .collect();
     files.sort();
     let other = person(&other);
-    let (mut right, mut all) = (0, 0);
+    let (mut correct, mut all) = (0, 0);
     for file in files.iter().step_by(13).take(2) {
         let grid = person(file);
         for (first, second) in [(&grid, &other), (&other, &grid)] {
             assert!(
                 first.silence().len() >= 8 && second.silence().len() >= 8,
-                "nobody to listen"
+                "a recording without silence has no listener"
             );
-            let (r, a, sure) = share_right(first, second);
-            println!("{r} of {a} to who speaks, {sure:.2} sure");
-            (right, all) = (right + r, all + a);
+            let (c, a, confidence) = attribution_accuracy(first, second);
+            println!("{c} of {a} correct, mean confidence {confidence:.2}");
+            (correct, all) = (correct + c, all + a);
         }
     }
-    assert!(all > 50 && right * 100 >= all * 95, "{right} of {all}");
+    assert!(all > 50 && correct * 100 >= all * 95, "{correct} of {all}");
 }

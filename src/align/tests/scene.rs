@@ -1,4 +1,4 @@
-//! A scene is written down, turned into the two streams, and read back as what the aligner says.
+//! Describes scenes, generates their two streams, and reads the aligner's output.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,7 +29,8 @@ pub fn settings() -> AlignSettings {
     }
 }
 
-/// One person: there from..to, lips moving where `talks` says, seen unusable where `blurred` says.
+/// One person, with intervals in milliseconds: present in `there`, with moving lips in `talks`,
+/// with unusable faces in `blurred`.
 #[derive(Clone, Debug)]
 pub struct Person {
     pub id: u32,
@@ -59,7 +60,7 @@ pub fn inside(ranges: &[std::ops::Range<i64>], time: i64) -> bool {
     ranges.iter().any(|r| r.contains(&time))
 }
 
-/// Frames at `fps` from 0 to `millis`.
+/// Frames at `fps` from 0 to `millis` milliseconds.
 pub fn frames(people: &[Person], millis: i64, fps: i64) -> Vec<FramedFaces> {
     let count = (millis * fps + 999) / 1000;
     (0..count)
@@ -124,8 +125,8 @@ pub fn frames(people: &[Person], millis: i64, fps: i64) -> Vec<FramedFaces> {
         .collect()
 }
 
-/// Sound from 0 to `millis` but for `gaps`, in blocks of the given lengths (in samples, cyclic); speech where `speech` says. As the speech
-/// stage does it, with a detector that is always right.
+/// Audio from 0 to `millis` without `gaps`, in blocks of the given lengths (in samples, cyclic),
+/// with speech in `speech`. It equals the output of the speech stage with an ideal detector.
 pub fn sound(
     speech: &[std::ops::Range<i64>],
     gaps: &[std::ops::Range<i64>],
@@ -133,29 +134,29 @@ pub fn sound(
     lengths: &[usize],
 ) -> Vec<VadBlock> {
     let rate = i64::from(SAMPLE_RATE_HZ) / 1000;
-    let (mut turns, mut heard) = (Turns::new(TurnRule::default()), Vec::<VadBlock>::new());
+    let (mut turns, mut blocks) = (Turns::new(TurnRule::default()), Vec::<VadBlock>::new());
     let mut lengths = lengths.iter().cycle();
     let mut carried: Option<VoiceActivity> = None;
     let mut at = 0;
     while at < millis {
-        let stretch_end = gaps
+        let interval_end = gaps
             .iter()
             .map(|g| g.start)
             .filter(|s| *s > at)
             .min()
             .unwrap_or(millis)
             .min(millis);
-        let (first, last) = (at * rate, stretch_end * rate);
-        let (mut sample, mut judged) = (first, first);
+        let (first, last) = (at * rate, interval_end * rate);
+        let (mut sample, mut classified) = (first, first);
         while sample < last {
             let end = (sample + *lengths.next().unwrap() as i64).min(last);
             let mut activity: Vec<_> = carried.take().into_iter().collect();
-            while judged + 512 <= end {
-                activity.push(judge(&mut turns, judged, judged + 512, speech));
-                judged += 512;
+            while classified + 512 <= end {
+                activity.push(classify(&mut turns, classified, classified + 512, speech));
+                classified += 512;
             }
             let samples = (sample..end).map(|i| i as f32).collect();
-            heard.push(VadBlock {
+            blocks.push(VadBlock {
                 block: AudioBlock {
                     time: MediaTime::from_nanos(samples_to_nanos(sample)),
                     samples,
@@ -164,17 +165,17 @@ pub fn sound(
             });
             sample = end;
         }
-        if judged < last {
-            carried = Some(judge(&mut turns, judged, last, speech));
+        if classified < last {
+            carried = Some(classify(&mut turns, classified, last, speech));
         }
         at = gaps
             .iter()
-            .find(|g| g.start == stretch_end)
+            .find(|g| g.start == interval_end)
             .map_or(millis, |g| g.end);
     }
     if let Some(activity) = carried {
-        let time = heard.last().unwrap().block.span().end;
-        heard.push(VadBlock {
+        let time = blocks.last().unwrap().block.span().end;
+        blocks.push(VadBlock {
             block: AudioBlock {
                 time,
                 samples: Arc::new([]),
@@ -182,10 +183,10 @@ pub fn sound(
             activity: vec![activity],
         });
     }
-    heard
+    blocks
 }
 
-pub fn judge(
+pub fn classify(
     turns: &mut Turns,
     first: i64,
     last: i64,
@@ -200,7 +201,7 @@ pub fn judge(
     } else {
         0.02
     };
-    let (speech, turn) = turns.judge(span, probability);
+    let (speech, turn) = turns.update(span, probability);
     VoiceActivity {
         span,
         probability,
@@ -209,19 +210,19 @@ pub fn judge(
     }
 }
 
-/// Both streams, taken from by `choices` (true: video), then to their ends.
+/// Plays both streams, interleaved by `choices` (true: video), then to their ends.
 pub fn play(
     settings: AlignSettings,
     frames: Vec<FramedFaces>,
-    heard: Vec<VadBlock>,
+    blocks: Vec<VadBlock>,
     choices: &[bool],
 ) -> Vec<Aligned> {
     let mut aligner = Aligner::new(settings);
     let mut video: VecDeque<_> = frames.into_iter().map(AlignInput::Faces).collect();
-    let mut audio: VecDeque<_> = heard.into_iter().map(AlignInput::VadBlock).collect();
+    let mut audio: VecDeque<_> = blocks.into_iter().map(AlignInput::VadBlock).collect();
     video.push_back(AlignInput::FacesEnded);
-    audio.push_back(AlignInput::HeardEnded);
-    let mut said = Vec::new();
+    audio.push_back(AlignInput::AudioEnded);
+    let mut output = Vec::new();
     let mut choices = choices.iter().copied().chain(std::iter::repeat(true));
     while !video.is_empty() || !audio.is_empty() {
         let pick = choices.next().unwrap();
@@ -231,14 +232,15 @@ pub fn play(
             audio.pop_front().or_else(|| video.pop_front())
         };
         aligner.push(item.unwrap());
-        said.extend(std::iter::from_fn(|| aligner.pop(MediaTime::ZERO)));
+        output.extend(std::iter::from_fn(|| aligner.pop(MediaTime::ZERO)));
     }
     assert_eq!(aligner.refused(), 0);
-    said
+    output
 }
 
-pub fn clips(said: &[Aligned]) -> Vec<&Clip> {
-    said.iter()
+pub fn clips(output: &[Aligned]) -> Vec<&Clip> {
+    output
+        .iter()
         .filter_map(|a| {
             if let Aligned::Clip(c) = a {
                 Some(c)
@@ -249,8 +251,8 @@ pub fn clips(said: &[Aligned]) -> Vec<&Clip> {
         .collect()
 }
 
-pub fn clips_of(said: &[Aligned], subject: SubjectId) -> Vec<&Clip> {
-    clips(said)
+pub fn clips_of(output: &[Aligned], subject: SubjectId) -> Vec<&Clip> {
+    clips(output)
         .into_iter()
         .filter(|c| c.subject == subject)
         .collect()

@@ -1,4 +1,4 @@
-//! What holds for every pair of streams.
+//! Properties of every pair of streams.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use super::scene::{MS, Person, frames, play, settings, sound};
 use crate::align::{AlignSettings, Aligned};
 use crate::clip::{SpeechTurn, SubjectId};
 
-/// From, length; stretches of talk; blurred from, length.
-type Written = (i64, i64, Vec<(i64, i64)>, (i64, i64));
+/// Start and length of presence; of each talk; of the blurred interval. In milliseconds.
+type PersonTimes = (i64, i64, Vec<(i64, i64)>, (i64, i64));
 
 fn people() -> impl Strategy<Value = Vec<Person>> {
     let person = (
@@ -20,7 +20,7 @@ fn people() -> impl Strategy<Value = Vec<Person>> {
         (0i64..4000, 0i64..1500),
     );
     prop::collection::vec(person, 0..4).prop_map(|people| {
-        let person = |(i, (from, length, talks, blurred)): (usize, Written)| Person {
+        let person = |(i, (from, length, talks, blurred)): (usize, PersonTimes)| Person {
             id: i as u32 + 1,
             there: from..from + length,
             talks: talks
@@ -49,25 +49,40 @@ fn ranges(longest: i64) -> impl Strategy<Value = Vec<std::ops::Range<i64>>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// The same two streams say the same, whatever the interleaving and however the sound is cut into blocks.
+    /// The output is the same for every interleaving and every division of the audio into blocks.
     #[test]
-    fn what_is_said_depends_on_the_streams_alone(
-        people in people(), speech in ranges(2000), gaps in ranges(700), video_ms in 0i64..4500, audio_ms in 0i64..4500, fps in 6i64..31, hop_ms in 90i64..900,
-        (lengths, other) in (prop::collection::vec(1usize..4000, 1..5), prop::collection::vec(1usize..4000, 1..5)),
-        (choices, others) in (prop::collection::vec(any::<bool>(), 400), prop::collection::vec(any::<bool>(), 400)),
+    fn the_output_depends_on_the_streams_alone(
+        people in people(),
+        speech in ranges(2000),
+        gaps in ranges(700),
+        video_ms in 0i64..4500,
+        audio_ms in 0i64..4500,
+        fps in 6i64..31,
+        hop_ms in 90i64..900,
+        (lengths, other) in (
+            prop::collection::vec(1usize..4000, 1..5),
+            prop::collection::vec(1usize..4000, 1..5),
+        ),
+        (choices, others) in (
+            prop::collection::vec(any::<bool>(), 400),
+            prop::collection::vec(any::<bool>(), 400),
+        ),
     ) {
         let settings = AlignSettings { hop_nanos: hop_ms * MS, ..settings() };
-        let once = play(settings, frames(&people, video_ms, fps), sound(&speech, &gaps, audio_ms, &lengths), &choices);
-        let again = play(settings, frames(&people, video_ms, fps), sound(&speech, &gaps, audio_ms, &other), &others);
+        let output = |lengths: &[usize], choices: &[bool]| {
+            let frames = frames(&people, video_ms, fps);
+            play(settings, frames, sound(&speech, &gaps, audio_ms, lengths), choices)
+        };
+        let (once, again) = (output(&lengths, &choices), output(&other, &others));
         prop_assert_eq!(format!("{once:?}"), format!("{again:?}"));
-        hold_the_rules(&settings, &once, video_ms, audio_ms, fps)?;
+        check_invariants(&settings, &once, video_ms, audio_ms, fps)?;
     }
 }
 
-/// What is true of every recording.
-fn hold_the_rules(
+/// Checks the invariants of every recording.
+fn check_invariants(
     settings: &AlignSettings,
-    said: &[Aligned],
+    output: &[Aligned],
     video_ms: i64,
     audio_ms: i64,
     fps: i64,
@@ -81,7 +96,7 @@ fn hold_the_rules(
     );
     let mut last_end = BTreeMap::new();
     let mut open_turn = None;
-    for item in said {
+    for item in output {
         match item {
             Aligned::Subject(change) if is_end(change.phase) => {
                 prop_assert!(there.remove(&change.subject));
@@ -103,7 +118,7 @@ fn hold_the_rules(
                 prop_assert_eq!(open_turn.take(), Some(*start));
                 prop_assert!(start < turn_end && turn_end.nanos() <= audio_ms * MS);
             }
-            Aligned::Words(_) => prop_assert!(false, "nobody told any"),
+            Aligned::Words(_) => prop_assert!(false, "there is no transcript"),
             Aligned::Clip(clip) => {
                 let face = clip.subject != SubjectId::Voice;
                 prop_assert!(
@@ -140,7 +155,7 @@ fn hold_the_rules(
                     );
                     prop_assert!(clip.span.contains(voice.newest) || voice.newest == clip.span.end);
                 } else {
-                    prop_assert!(face, "a voice without a voice");
+                    prop_assert!(face, "an off-camera clip without a voice");
                 }
             }
         }

@@ -1,33 +1,34 @@
-//! A client's words, and how many of them one frame may hold.
+//! Transcript requests and their limits.
 
 use serde_json::{Map, Value};
 
-use super::{MAX_WORDS, Refusal, TranscriptRequest, no_more, subject};
-use crate::event::ErrorCode;
+use super::{MAX_WORDS, TranscriptRequest, refuse_unknown, subject};
+use crate::event::{ErrorCode, Refusal};
 use crate::time::{MediaTime, Span};
 
-/// Tokens of one transcript, as [`tokens`] estimates them.
+/// Most tokens of one transcript, as estimated by [`tokens`].
 const MAX_TOKENS: usize = 2048;
-/// Length of one transcript, in nanoseconds. A final one excludes other words, in its time, of
-/// the same subject.
+/// Longest transcript, in nanoseconds. A final transcript excludes others of the same subject in
+/// its span.
 const MAX_NANOS: i64 = 60_000_000_000;
 
 pub(super) fn transcript(mut fields: Map<String, Value>) -> Result<TranscriptRequest, Refusal> {
     const KIND: &str = "transcript";
     let bad = |message: String| Refusal::new(ErrorCode::BadValue, message, Some(KIND));
-    // What is wrong is said without the words.
+    // Error messages never quote the words.
     let text = match fields.remove("text") {
         Some(Value::String(text)) if text.chars().any(char::is_alphanumeric) => text,
         _ => return Err(bad("`text` must be a string with a word in it".into())),
     };
     if text.split_whitespace().nth(MAX_WORDS).is_some() {
         return Err(bad(format!(
-            "`text` may have {MAX_WORDS} words: tell them in several transcripts"
+            "`text` may have {MAX_WORDS} words: send them in several transcripts"
         )));
     }
     if tokens(&text) > MAX_TOKENS {
         return Err(bad(format!(
-            "`text` may have {MAX_TOKENS} tokens (8 letters, or a mark): tell them in several transcripts"
+            "`text` may have {MAX_TOKENS} tokens (8 letters, or a mark): \
+             send them in several transcripts"
         )));
     }
     let mut time = |field: &str| match fields.remove(field).as_ref().and_then(Value::as_i64) {
@@ -42,7 +43,7 @@ pub(super) fn transcript(mut fields: Map<String, Value>) -> Result<TranscriptReq
     }
     if end.nanos_since(start) > MAX_NANOS {
         return Err(bad(format!(
-            "`start_ns` to `end_ns` may be {} s: tell it in several transcripts",
+            "`start_ns` to `end_ns` may be {} s: send it in several transcripts",
             MAX_NANOS / 1_000_000_000
         )));
     }
@@ -51,11 +52,13 @@ pub(super) fn transcript(mut fields: Map<String, Value>) -> Result<TranscriptReq
     };
     let subject = match fields.remove("subject") {
         None | Some(Value::Null) => None,
-        Some(value) => Some(
-            value.as_str().and_then(subject).ok_or_else(|| bad("`subject` must be an id like \"s3\", or \"voice\"; leave it out if you do not know".into()))?,
-        ),
+        Some(value) => Some(value.as_str().and_then(subject).ok_or_else(|| {
+            bad("`subject` must be an id like \"s3\", or \"voice\"; \
+                 leave it out if you do not know"
+                .into())
+        })?),
     };
-    no_more(KIND, &fields, "text, start_ns, end_ns, final, subject")?;
+    refuse_unknown(KIND, &fields, "text, start_ns, end_ns, final, subject")?;
     Ok(TranscriptRequest {
         text,
         span: Span::new(start, end),
@@ -64,8 +67,8 @@ pub(super) fn transcript(mut fields: Map<String, Value>) -> Result<TranscriptReq
     })
 }
 
-/// An estimate of a text's word pieces, the same for every bundle: one for each 8 ASCII letters and
-/// digits (or less) in a row, one for any other character that is not blank.
+/// Estimated number of word pieces, the same for every bundle: one for each run of up to 8 ASCII
+/// letters and digits, one for any other character that is not blank.
 fn tokens(text: &str) -> usize {
     let (mut tokens, mut run) = (0, 0);
     for c in text.chars() {
@@ -89,40 +92,42 @@ mod tests {
     use crate::clip::SubjectId;
     use crate::event::Request;
 
-    fn told(field: &str, value: Value) -> Value {
-        let mut frame = json!({"type": "transcript", "text": "Good day", "start_ns": 1, "end_ns": 2, "final": true});
+    fn frame_with(field: &str, value: Value) -> Value {
+        let mut frame = json!({
+            "type": "transcript", "text": "Good day", "start_ns": 1, "end_ns": 2, "final": true
+        });
         frame[field] = value;
         frame
     }
 
     #[test]
     fn a_transcript_is_read() {
-        let telling = TranscriptRequest {
+        let expected = TranscriptRequest {
             text: "Good day".into(),
             span: Span::new(MediaTime::from_nanos(1), MediaTime::from_nanos(2)),
             is_final: true,
             subject: None,
         };
         assert_eq!(
-            parse(told("subject", Value::Null)),
-            Ok(Request::Transcript(telling.clone()))
+            parse(frame_with("subject", Value::Null)),
+            Ok(Request::Transcript(expected.clone()))
         );
         let named = TranscriptRequest {
             subject: Some(SubjectId::Face(3)),
             is_final: false,
-            ..telling.clone()
+            ..expected.clone()
         };
-        let mut frame = told("subject", json!("s3"));
+        let mut frame = frame_with("subject", json!("s3"));
         frame["final"] = false.into();
         assert_eq!(parse(frame), Ok(Request::Transcript(named)));
         assert!(
-            !format!("{telling:?}").contains("day"),
-            "words are in no log"
+            !format!("{expected:?}").contains("day"),
+            "`Debug` hides the words"
         );
     }
 
     #[test]
-    fn what_is_wrong_with_a_transcript_is_named_without_its_words() {
+    fn errors_name_the_field_and_do_not_quote_the_words() {
         for (field, value) in [
             ("text", json!("")),
             ("text", json!(" .,! ")),
@@ -145,7 +150,7 @@ mod tests {
             ("subject", json!(3)),
             ("subject", json!("s03")),
         ] {
-            let refusal = parse(told(field, value.clone())).unwrap_err();
+            let refusal = parse(frame_with(field, value.clone())).unwrap_err();
             assert_eq!(
                 (refusal.code, refusal.in_reply_to.as_deref()),
                 (ErrorCode::BadValue, Some("transcript")),
@@ -158,7 +163,7 @@ mod tests {
             );
         }
         assert_eq!(
-            code(told("speaker", json!("s1"))),
+            code(frame_with("speaker", json!("s1"))),
             (ErrorCode::UnknownField, Some("transcript".into()))
         );
         let longest = "wordpiece wordpieces's ".repeat(MAX_WORDS / 2);
@@ -168,7 +173,7 @@ mod tests {
             ("text", json!("静".repeat(2048))),
             ("end_ns", json!(60_000_000_001_i64)),
         ] {
-            assert!(parse(told(field, value)).is_ok(), "{field}");
+            assert!(parse(frame_with(field, value)).is_ok(), "{field}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Batches: the same items in the same order as one by one.
+//! Batches hold the same items in the same order as single items.
 
 use super::*;
 
-/// Whatever comes in, by number: three clips to one change, turn or transcript.
+/// An item by number: clips for 0 to 2, else a change or a turn.
 fn item(subject: u32, what: u8, time: i64) -> Aligned {
     match what {
         0..=2 => clip(subject, time),
@@ -24,16 +24,16 @@ fn batches(schedule: &mut Schedule, now: MediaTime, max: usize) -> Vec<Due> {
 }
 
 fn in_order(batches: &[Due]) -> Vec<String> {
-    let of_batch = |due: &Due| {
+    let items_of = |due: &Due| {
         let clips = due.clips.iter().cloned().map(Aligned::Clip);
         let items = due.before.iter().cloned().chain(clips);
-        items.map(|item| told(&item)).collect::<Vec<_>>()
+        items.map(|item| describe(&item)).collect::<Vec<_>>()
     };
-    batches.iter().flat_map(of_batch).collect()
+    batches.iter().flat_map(items_of).collect()
 }
 
 #[test]
-fn clips_of_all_subjects_come_together_and_changes_before_them() {
+fn a_batch_holds_clips_of_all_subjects_after_their_changes() {
     let mut schedule = live();
     schedule.note_encoded(1, MS);
     for item in [
@@ -79,7 +79,7 @@ fn a_batch_does_not_make_its_most_urgent_clip_late() {
 }
 
 #[test]
-fn a_replay_batches_nothing() {
+fn a_replay_has_batches_of_one_clip() {
     let mut schedule = Schedule::new(Mode::Replay { capacity: 64 });
     schedule.note_encoded(1, MS);
     (0..4).for_each(|subject| schedule.push(clip(subject, 1000)));
@@ -89,9 +89,9 @@ fn a_replay_batches_nothing() {
 }
 
 proptest! {
-    /// At every instant batches hold what repeated [`Schedule::pop`] gives, in its order; with the same counters after.
+    /// Batches equal repeated calls of [`Schedule::pop`], including order and counters.
     #[test]
-    fn batches_are_what_one_by_one_gives(
+    fn batches_equal_single_items(
         ops in prop::collection::vec((0u32..5, 0u8..7, 0i64..60), 1..120),
         max in 1usize..20,
         cost_micros in 0i64..40_000,
@@ -108,7 +108,7 @@ proptest! {
                 batched.push(item(subject, what, now));
                 continue;
             }
-            // Late clips too: some were pushed more than a budget ago.
+            // Some clips were pushed more than a budget ago, and are late.
             let got = batches(&mut batched, ms(now), max);
             prop_assert!(got.iter().all(|due| due.clips.len() <= max));
             prop_assert_eq!(in_order(&got), drain(&mut single, ms(now)));
@@ -122,10 +122,10 @@ proptest! {
         prop_assert_eq!(c.pushed, c.superseded + c.late + c.taken);
     }
 
-    /// One batch after another under load: no clip is taken past its deadline, and by the estimate none that is taken alone or as the
-    /// most urgent one ends past it for the others' sake.
+    /// Batches under load: no clip is taken past its deadline. By the cost estimate, no batch of
+    /// several clips ends past the deadline of its most urgent one.
     #[test]
-    fn no_clip_waits_for_the_others_past_its_deadline(
+    fn no_batch_delays_its_most_urgent_clip_past_the_deadline(
         ages in prop::collection::vec(0i64..150, 1..16),
         cost in 1i64..60,
     ) {

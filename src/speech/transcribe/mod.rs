@@ -1,11 +1,14 @@
-//! Words out of turns of speech.
+//! Transcription of speech turns.
 //!
-//! A [`Transcriber`] hears one utterance after the other and guesses words; [`TranscribeStage`] cuts the utterances out of the sound by voice
-//! activity, believes the guesses or not ([`WordRule`]), and puts the words on the timeline. What people say is logged nowhere.
+//! A [`Transcriber`] recognises one utterance at a time. [`TranscribeStage`] segments the audio
+//! into utterances by voice activity, filters the recognised words by [`WordRule`], and places them
+//! on the timeline. The words are never logged.
 
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+use super::list;
 
 mod pocketsphinx;
 #[cfg(any(feature = "sherpa", test))]
@@ -17,22 +20,31 @@ pub use pocketsphinx::PocketSphinx;
 pub use sherpa::Sherpa;
 pub use stage::{TranscribeStage, WordRule};
 
+/// Failure to open or run a transcriber.
 #[derive(Debug, thiserror::Error)]
 pub enum TranscribeError {
-    #[error("{what} was not found; looked at {}; run `{command}`, or set [speech] transcriber = \"none\"", .looked_at.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "))]
+    #[error(
+        "{what} was not found; looked at {}; run `{command}`, or set [speech] transcriber = \
+         \"none\"",
+        list(.looked_at)
+    )]
     NotSetUp {
         what: &'static str,
         looked_at: Vec<PathBuf>,
         command: &'static str,
     },
     #[error(
-        "this expressd was built without {what}; build it with `{command}`, or set [speech] transcriber = \"none\""
+        "this expressd was built without {what}; build it with `{command}`, or set [speech] \
+         transcriber = \"none\""
     )]
     NotBuilt {
         what: &'static str,
         command: &'static str,
     },
-    #[error("{} cannot be used ({problem}); {remedy}, or set [speech] transcriber = \"none\"", path.display())]
+    #[error(
+        "{} cannot be used ({problem}); {remedy}, or set [speech] transcriber = \"none\"",
+        path.display()
+    )]
     Unusable {
         path: PathBuf,
         problem: String,
@@ -44,13 +56,13 @@ pub enum TranscribeError {
     Failed(&'static str),
 }
 
-/// A word that a transcriber believes to have heard. `Debug` hides it.
+/// A recognised word, before it is filtered. `Debug` hides the text.
 #[derive(Clone, PartialEq)]
 pub struct Guess {
     pub text: String,
-    /// Where it is, in samples since the utterance's first.
+    /// Its range of samples in the utterance.
     pub samples: Range<usize>,
-    /// Posterior probability, 0..1; `None` where there is none (yet).
+    /// Posterior probability, 0..1; `None` if it is not available (yet).
     pub confidence: Option<f32>,
 }
 
@@ -60,34 +72,36 @@ impl fmt::Debug for Guess {
     }
 }
 
-/// Listens to one utterance at a time: [`begin`](Transcriber::begin), then [`hear`](Transcriber::hear) with
-/// [`partial`](Transcriber::partial) in between, then [`finish`](Transcriber::finish). Owns no thread.
+/// A streaming speech recogniser. Each utterance is [`begin`](Transcriber::begin), calls of
+/// [`feed`](Transcriber::feed) and [`partial`](Transcriber::partial), then
+/// [`finish`](Transcriber::finish). It owns no thread.
 pub trait Transcriber: Send {
-    /// A new utterance begins.
+    /// Starts a new utterance.
     fn begin(&mut self) -> Result<(), TranscribeError>;
-    /// The next samples, mono at [`SAMPLE_RATE_HZ`](crate::clip::SAMPLE_RATE_HZ), in -1..1.
-    fn hear(&mut self, samples: &[f32]) -> Result<(), TranscribeError>;
-    /// What it believes so far. May all change.
+    /// Takes the next samples, mono at [`SAMPLE_RATE_HZ`](crate::clip::SAMPLE_RATE_HZ), in -1..1.
+    fn feed(&mut self, samples: &[f32]) -> Result<(), TranscribeError>;
+    /// The words so far; all of them may still change.
     fn partial(&mut self) -> Result<Vec<Guess>, TranscribeError>;
-    /// The utterance is over: what it believes in the end.
+    /// Ends the utterance and returns its words.
     fn finish(&mut self) -> Result<Vec<Guess>, TranscribeError>;
 }
 
-/// Which transcriber: `[speech] transcriber`.
+/// The transcriber that `[speech] transcriber` selects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TranscriberChoice {
     #[default]
     None,
     PocketSphinx,
-    /// A streaming model of sherpa-onnx, by its folder.
+    /// A streaming model for sherpa-onnx, by its folder.
     Sherpa(PathBuf),
 }
 
 impl TranscriberChoice {
-    /// What may be written.
+    /// The permitted values, for error messages.
     pub const PERMITTED: &str =
         "\"none\", \"pocketsphinx\" or \"sherpa:<folder of a streaming model>\"";
 
+    /// Parses the configured value; `None` if it is not permitted.
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once(':') {
             None if text == "none" => Some(TranscriberChoice::None),
@@ -99,7 +113,7 @@ impl TranscriberChoice {
         }
     }
 
-    /// With the folder, if there is one, found as `locate` finds it.
+    /// Maps the model folder, if there is one, by `locate`.
     pub fn located(self, locate: impl Fn(&Path) -> PathBuf) -> Self {
         match self {
             TranscriberChoice::Sherpa(folder) => TranscriberChoice::Sherpa(locate(&folder)),
@@ -108,7 +122,7 @@ impl TranscriberChoice {
     }
 }
 
-/// As the configuration writes it.
+/// The form of the configuration.
 impl fmt::Display for TranscriberChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -119,7 +133,10 @@ impl fmt::Display for TranscriberChoice {
     }
 }
 
-/// Opens the transcriber and its model; `None` where none is wanted.
+/// Opens the transcriber and its model; `None` for [`TranscriberChoice::None`].
+///
+/// # Errors
+/// The transcriber or its model is missing, unusable, or not part of this build.
 pub fn open_transcriber(
     choice: &TranscriberChoice,
 ) -> Result<Option<Box<dyn Transcriber>>, TranscribeError> {

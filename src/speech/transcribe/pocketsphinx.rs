@@ -1,4 +1,5 @@
-//! PocketSphinx 5 with its American English model, as `make setup-words` builds it: opened when it is wanted, never linked.
+//! PocketSphinx 5 with its American English model, as built by `make setup-words`. The library is
+//! opened at run time, not linked.
 
 use std::ffi::{CStr, CString, c_char, c_double, c_int, c_void};
 use std::path::{Path, PathBuf};
@@ -9,12 +10,12 @@ use libloading::Library;
 use super::{Guess, TranscribeError, Transcriber};
 use crate::assets;
 
-/// The library's own frame: 10 ms.
+/// Samples per frame of the library: 10 ms.
 const FRAME_SAMPLES: usize = 160;
 const LIBRARY: &str = "libpocketsphinx.so";
 const COMMAND: &str = "make setup-words";
 
-/// The functions that are used, by the names of `pocketsphinx.h` 5.1.
+/// The used functions of `pocketsphinx.h` 5.1.
 struct Functions {
     err_set_callback: unsafe extern "C" fn(*mut c_void, *mut c_void),
     config_init: unsafe extern "C" fn(*const c_void) -> *mut c_void,
@@ -41,7 +42,8 @@ impl Functions {
     /// # Safety
     /// `library` is PocketSphinx 5.
     unsafe fn of(library: &Library) -> Result<Functions, libloading::Error> {
-        // SAFETY: the types are those of pocketsphinx.h; pointers to its structures are opaque here.
+        // SAFETY: the types are those of pocketsphinx.h; pointers to its structures are opaque
+        // here.
         unsafe {
             Ok(Functions {
                 err_set_callback: *library.get(b"err_set_callback\0")?,
@@ -67,25 +69,29 @@ impl Functions {
     }
 }
 
-/// One decoder: about 0.3 s to open.
+/// One decoder; it takes about 0.3 s to open.
 pub struct PocketSphinx {
     functions: Functions,
-    /// `ps_decoder_t`; ours alone.
+    /// `ps_decoder_t`, owned by this value.
     decoder: *mut c_void,
-    /// Is an utterance begun and not ended?
+    /// Whether an utterance is open.
     open: bool,
     samples: Vec<i16>,
-    /// Last: what the functions belong to.
+    /// Dropped last: the functions belong to it.
     _library: Library,
 }
 
-// SAFETY: a decoder has no tie to the thread that made it; `&mut self` everywhere keeps it to one at a time. Its random numbers are the
-// thread's own (PS_THREAD_LOCAL_RNG), and are used for dither alone, which is off.
+// SAFETY: a decoder is not bound to the thread that created it, and every method takes `&mut self`.
+// Its random numbers are thread-local (PS_THREAD_LOCAL_RNG) and serve only dither, which is off.
 unsafe impl Send for PocketSphinx {}
 
 impl PocketSphinx {
-    /// Finds the library and its model: in the folder `$EXPRESSD_POCKETSPHINX`, else beside the program (`../lib/expressd/pocketsphinx`), else
-    /// where `make setup-words` puts them (`.deps/pocketsphinx` in the working directory or the project's).
+    /// Opens the library and its model: in the folder `$EXPRESSD_POCKETSPHINX`, else beside the
+    /// program (`../lib/expressd/pocketsphinx`), else where `make setup-words` puts them
+    /// (`.deps/pocketsphinx` in the working directory or the project's).
+    ///
+    /// # Errors
+    /// The library or its model is missing, or cannot be used.
     pub fn open() -> Result<Self, TranscribeError> {
         let candidates: Vec<PathBuf> = match std::env::var_os("EXPRESSD_POCKETSPHINX") {
             Some(path) => vec![path.into()],
@@ -116,13 +122,14 @@ impl PocketSphinx {
         let path = folder.join(LIBRARY);
         let path = path.canonicalize().unwrap_or(path);
         let failed = |error: libloading::Error| unusable(path.clone(), error.to_string());
-        // SAFETY: the library has no code that runs when it is opened, and its functions have the types of its header.
+        // SAFETY: the library runs no code when it is opened, and its functions have the types of
+        // its header.
         let (functions, library) = unsafe {
             let library = Library::new(&path).map_err(failed)?;
             (Functions::of(&library).map_err(failed)?, library)
         };
         let model = folder.join("en-us");
-        // A missing file would be an exit deep inside of the library, not an error.
+        // A missing file would make the library exit the process.
         for file in [
             "en-us/mdef",
             "en-us/means",
@@ -140,14 +147,15 @@ impl PocketSphinx {
             ("hmm", model.join("en-us").into_os_string()),
             ("lm", model.join("en-us.lm.bin").into_os_string()),
             ("dict", model.join("cmudict-en-us.dict").into_os_string()),
-            // What it says of itself names words.
+            // Its log messages contain recognised words.
             ("loglevel", "FATAL".into()),
-            // The means of the voice so far, not of an utterance that has not ended.
+            // Running cepstral mean: the mean of a whole utterance is unknown before its end.
             ("cmn", "live".into()),
-            // The second pass costs half as much again, at the end, when words are waited for, and brought no better ones.
+            // The second pass adds half of the cost at the end of an utterance, when latency
+            // counts, and did not improve the words.
             ("fwdflat", "no".into()),
         ];
-        // SAFETY: the configuration lives until it is freed; the decoder keeps a reference of its own.
+        // SAFETY: the configuration lives until it is freed; the decoder holds its own reference.
         let decoder = unsafe {
             (functions.err_set_callback)(ptr::null_mut(), ptr::null_mut());
             let config = (functions.config_init)(ptr::null());
@@ -178,17 +186,18 @@ impl PocketSphinx {
         })
     }
 
-    /// Best words so far; with posteriors once the utterance has ended.
+    /// The best hypothesis; with posteriors once the utterance has ended.
     fn guesses(&mut self, ended: bool) -> Vec<Guess> {
         let functions = &self.functions;
         let mut guesses = Vec::new();
-        // SAFETY: the iterator is ours until `seg_next` gives nothing, which frees it; words live as long as the decoder's dictionary.
+        // SAFETY: the iterator is valid until `seg_next` returns null, which frees it. Words live
+        // as long as the decoder's dictionary.
         unsafe {
             if (functions.get_hyp)(self.decoder, ptr::null_mut()).is_null() {
                 return guesses;
             }
             if ended {
-                // The words' posteriors are computed on the way to the utterance's.
+                // This call also computes the words' posteriors.
                 (functions.get_prob)(self.decoder);
             }
             let logmath = (functions.get_logmath)(self.decoder);
@@ -206,7 +215,8 @@ impl PocketSphinx {
                     );
                     (functions.logmath_exp)(logmath, log).clamp(0.0, 1.0) as f32
                 });
-                // Silences and noises are in angle and square brackets; a second pronunciation is `word(2)`.
+                // Silences and noises are in angle or square brackets; a second pronunciation is
+                // `word(2)`.
                 if let Some(text) = word
                     .split('(')
                     .next()
@@ -232,7 +242,7 @@ impl Transcriber for PocketSphinx {
         if self.open {
             self.finish()?;
         }
-        // SAFETY: the decoder is ours.
+        // SAFETY: the decoder is valid.
         match unsafe { (self.functions.start_utt)(self.decoder) } {
             0 => self.open = true,
             _ => return Err(TranscribeError::Failed("begin an utterance")),
@@ -240,14 +250,14 @@ impl Transcriber for PocketSphinx {
         Ok(())
     }
 
-    fn hear(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
+    fn feed(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
         self.samples.clear();
         self.samples.extend(
             samples
                 .iter()
                 .map(|sample| (sample.clamp(-1.0, 1.0) * f32::from(i16::MAX)).round() as i16),
         );
-        // SAFETY: as many samples as are said; they are copied.
+        // SAFETY: pointer and length are those of `samples`, which the call copies.
         match unsafe {
             (self.functions.process_raw)(
                 self.decoder,
@@ -258,7 +268,7 @@ impl Transcriber for PocketSphinx {
             )
         } {
             0.. => Ok(()),
-            _ => Err(TranscribeError::Failed("hear sound")),
+            _ => Err(TranscribeError::Failed("process audio")),
         }
     }
 
@@ -268,7 +278,7 @@ impl Transcriber for PocketSphinx {
 
     fn finish(&mut self) -> Result<Vec<Guess>, TranscribeError> {
         self.open = false;
-        // SAFETY: the decoder is ours, and an utterance is open.
+        // SAFETY: the decoder is valid, and an utterance is open.
         match unsafe { (self.functions.end_utt)(self.decoder) } {
             0.. => Ok(self.guesses(true)),
             _ => Err(TranscribeError::Failed("end an utterance")),
@@ -278,7 +288,7 @@ impl Transcriber for PocketSphinx {
 
 impl Drop for PocketSphinx {
     fn drop(&mut self) {
-        // SAFETY: nobody else has it.
+        // SAFETY: this value owns the decoder.
         unsafe { (self.functions.free)(self.decoder) };
     }
 }

@@ -1,4 +1,4 @@
-//! The transcribe stage: sound with its voice activity in, words on the timeline out.
+//! The transcribe stage: audio with voice activity in, transcripts on the timeline out.
 
 use std::collections::VecDeque;
 
@@ -9,20 +9,23 @@ use crate::clip::{
 use crate::speech::{SLIP_NANOS, WINDOW_SAMPLES};
 use crate::time::{MediaTime, Span};
 
-/// Which words are believed: voice activity alone lets music through now and then, and a transcriber always finds some word.
+/// Thresholds for utterances and words. Voice-activity detection alone sometimes passes music, and
+/// a transcriber always finds some word.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WordRule {
-    /// Words from this posterior on, 0..1.
+    /// Least posterior of a word, 0..1.
     pub min_confidence: f32,
-    /// The share of a word that has to be judged speech, 0..1.
+    /// Least share of a word's time that is speech, 0..1.
     pub min_speech_share: f32,
-    /// The mean probability of speech over the windows of an utterance that are speech, 0..1: less is a doubtful noise.
+    /// Least mean probability of speech over an utterance's speech windows, 0..1; below it the
+    /// utterance is probably noise.
     pub min_voice_probability: f32,
-    /// The mean posterior of the words that are believed.
+    /// Least mean posterior of the accepted words, 0..1.
     pub min_mean_confidence: f32,
-    /// From one partial to the next, and from an utterance's start to the first, in nanoseconds.
+    /// Interval of partials, and time from an utterance's start to its first, in nanoseconds.
     pub partial_nanos: i64,
-    /// An utterance is cut at the next pause after this long, and anyhow after half as long again.
+    /// An utterance is cut at the first pause after this duration, in nanoseconds; at 1.5 times
+    /// this duration it is cut without a pause.
     pub longest_nanos: i64,
 }
 
@@ -39,47 +42,50 @@ impl Default for WordRule {
     }
 }
 
-/// Sound before a turn that is heard with it: its first consonant is often no voice yet.
+/// Audio before a turn that belongs to its utterance: the first consonant is often not detected as
+/// voice.
 const LEAD_NANOS: i64 = 250_000_000;
-/// Windows that are kept before a turn: it is told when it has lasted for a while.
+/// Windows kept outside utterances: a turn is detected only after its minimum length.
 const KEPT_WINDOWS: usize = 40;
 const FULL_WINDOW_NANOS: i64 = samples_to_nanos(WINDOW_SAMPLES as i64);
 
-/// A judged piece of sound.
+/// A classified window of audio.
 #[derive(Clone, Debug)]
 struct Window {
     activity: VoiceActivity,
     samples: Vec<f32>,
 }
 
-/// What the transcriber listens to.
+/// The open utterance.
 #[derive(Debug)]
 struct Utterance {
-    /// Where each window begins in it, in samples, and what was judged of it.
+    /// Each window's first sample in the utterance, and its voice activity.
     windows: Vec<(usize, VoiceActivity)>,
     samples: usize,
     next_partial: MediaTime,
-    /// A partial was told: the final takes it back where nothing is left of it.
-    told: bool,
+    /// A partial was emitted: an empty final has to supersede it if no word is left.
+    has_partial: bool,
 }
 
-/// Gates, listens, believes. Pure but for the transcriber: its answer depends on the sound alone, never on the blocks' lengths.
+/// Segments audio into utterances, transcribes them and filters the words. Pure apart from the
+/// transcriber: the output depends on the audio alone, never on the block lengths.
 pub struct TranscribeStage {
     transcriber: Box<dyn Transcriber>,
     rule: WordRule,
-    /// Sound that no verdict covers yet, and where it begins.
+    /// Audio that is not classified yet, and its start.
     pending: Vec<f32>,
     pending_start: Option<MediaTime>,
     kept: VecDeque<Window>,
     utterance: Option<Utterance>,
-    heard_until: Option<MediaTime>,
-    /// The next block does not follow on the last one.
+    received_until: Option<MediaTime>,
+    /// The next block does not continue the last one.
     interrupted: bool,
-    /// Sound before this was lost: a turn that began before it is listened to no more.
-    whole_since: MediaTime,
+    /// Audio before this time was lost: turns that began before it are skipped.
+    complete_since: MediaTime,
     skipping: bool,
-    /// When the newest verdict was known: the last window, which may be a short one, counts as whole. Nothing is told as of before.
-    judged_at: MediaTime,
+    /// Time at which the newest window's classification was known; a short last window counts with
+    /// its full length. No transcript has an earlier `known_at`.
+    classified_at: MediaTime,
 }
 
 impl TranscribeStage {
@@ -91,43 +97,44 @@ impl TranscribeStage {
             pending_start: None,
             kept: VecDeque::new(),
             utterance: None,
-            heard_until: None,
+            received_until: None,
             interrupted: false,
-            whole_since: MediaTime::from_nanos(i64::MIN),
+            complete_since: MediaTime::from_nanos(i64::MIN),
             skipping: false,
-            judged_at: MediaTime::ZERO,
+            classified_at: MediaTime::ZERO,
         }
     }
 
-    /// The next recording: nothing of the last one is left but what the transcriber learned about voices.
-    pub fn anew(self) -> Self {
+    /// The stage for the next recording. Only the transcriber keeps state: its adaptation to
+    /// voices.
+    pub fn reset(self) -> Self {
         TranscribeStage::new(self.transcriber, self.rule)
     }
 
-    /// What is understood by the end of this block.
-    pub fn hear(&mut self, heard: &VadBlock) -> Result<Vec<Transcript>, TranscribeError> {
-        let mut told = Vec::new();
-        let (block, mut activity) = (&heard.block, &heard.activity[..]);
+    /// Takes the next block and returns the transcripts that are known by its end.
+    pub fn push(&mut self, input: &VadBlock) -> Result<Vec<Transcript>, TranscribeError> {
+        let mut output = Vec::new();
+        let (block, mut activity) = (&input.block, &input.activity[..]);
         if std::mem::take(&mut self.interrupted) {
-            self.whole_since = block.time;
+            self.complete_since = block.time;
         }
-        if let Some(until) = self.heard_until {
+        if let Some(until) = self.received_until {
             let slip = block.time.nanos_since(until);
             if slip < -SLIP_NANOS {
-                return Ok(told);
+                return Ok(output);
             }
             if slip > SLIP_NANOS {
-                // What the verdicts on the sound before the gap say, they say of what is pending.
+                // Windows before the gap cover the pending audio.
                 let before = activity
                     .iter()
                     .take_while(|a| a.span.end <= block.time)
                     .count();
-                for verdict in &activity[..before] {
-                    self.take(verdict, &mut told)?;
+                for window in &activity[..before] {
+                    self.take(window, &mut output)?;
                 }
                 activity = &activity[before..];
-                // Sound is missing: words do not straddle a gap.
-                self.end_utterance(until.max(self.judged_at), &mut told)?;
+                // Utterances do not straddle a gap.
+                self.end_utterance(until.max(self.classified_at), &mut output)?;
                 self.pending.clear();
                 self.kept.clear();
             }
@@ -138,43 +145,49 @@ impl TranscribeStage {
                 .plus_nanos(-samples_to_nanos(self.pending.len() as i64)),
         );
         self.pending.extend_from_slice(&block.samples);
-        self.heard_until = Some(block.span().end.max(self.heard_until.unwrap_or(block.time)));
-        for verdict in activity {
-            self.take(verdict, &mut told)?;
+        self.received_until = Some(
+            block
+                .span()
+                .end
+                .max(self.received_until.unwrap_or(block.time)),
+        );
+        for window in activity {
+            self.take(window, &mut output)?;
         }
-        // Without verdicts nothing is kept for ever.
+        // Without voice activity, at most one second is kept.
         let surplus = self.pending.len().saturating_sub(SAMPLE_RATE_HZ as usize);
         self.drain(surplus);
-        Ok(told)
+        Ok(output)
     }
 
-    /// Sound is missing before the next block, or no sound comes for now: the utterance is over, and what is left of its turn is skipped.
-    /// The next turn is listened to, as it is whole; a transcriber that cannot follow would never catch up if it began anew at once.
+    /// Ends the utterance because audio was lost, or none is coming for now, and skips the rest of
+    /// its turn. Transcription resumes with the next complete turn: a transcriber that is too slow
+    /// would never catch up if it restarted at once.
     pub fn interrupt(&mut self) -> Result<Vec<Transcript>, TranscribeError> {
-        let told = self.finish()?;
+        let output = self.finish()?;
         self.pending.clear();
         self.kept.clear();
-        (self.pending_start, self.heard_until, self.interrupted) = (None, None, true);
-        Ok(told)
+        (self.pending_start, self.received_until, self.interrupted) = (None, None, true);
+        Ok(output)
     }
 
-    /// Does a turn go on that is not listened to, because some of it was lost?
+    /// Whether the open turn is skipped because some of its audio was lost.
     pub fn is_skipping(&self) -> bool {
         self.skipping
     }
 
-    /// The sound has ended.
+    /// Ends the audio and returns the last transcript.
     pub fn finish(&mut self) -> Result<Vec<Transcript>, TranscribeError> {
-        let mut told = Vec::new();
-        if let Some(until) = self.heard_until {
-            self.end_utterance(until.max(self.judged_at), &mut told)?;
+        let mut output = Vec::new();
+        if let Some(until) = self.received_until {
+            self.end_utterance(until.max(self.classified_at), &mut output)?;
         }
-        Ok(told)
+        Ok(output)
     }
 
-    /// Up to where all that was said has been told.
+    /// Time up to which all transcripts have been returned.
     pub fn known_until(&self) -> Option<MediaTime> {
-        self.heard_until
+        self.received_until
     }
 
     fn drain(&mut self, count: usize) -> Vec<f32> {
@@ -188,12 +201,12 @@ impl TranscribeStage {
     fn take(
         &mut self,
         activity: &VoiceActivity,
-        told: &mut Vec<Transcript>,
+        output: &mut Vec<Transcript>,
     ) -> Result<(), TranscribeError> {
         let Some(start) = self.pending_start else {
             return Ok(());
         };
-        // To the nearest sample: stamps are slewed.
+        // Rounded to the nearest sample, because stamps are slewed.
         let count = (activity.span.end.nanos_since(start).max(0) + samples_to_nanos(1) / 2)
             / samples_to_nanos(1);
         let samples = self.drain(count as usize);
@@ -201,13 +214,13 @@ impl TranscribeStage {
             activity: *activity,
             samples,
         };
-        // As late as the verdict itself is known.
+        // Time at which the classification is known.
         let now = activity
             .span
             .end
             .max(activity.span.start.plus_nanos(FULL_WINDOW_NANOS));
-        self.judged_at = self.judged_at.max(now);
-        let turn = activity.turn.filter(|turn| *turn >= self.whole_since);
+        self.classified_at = self.classified_at.max(now);
+        let turn = activity.turn.filter(|turn| *turn >= self.complete_since);
         self.skipping = turn.is_none() && activity.turn.is_some();
         if self.utterance.is_none()
             && let Some(turn) = turn
@@ -221,13 +234,13 @@ impl TranscribeStage {
             }
             return Ok(());
         }
-        // What one utterance has heard, the next does not hear again.
-        self.listen(&window)?;
+        // A window belongs to one utterance only.
+        self.feed(&window)?;
         if activity.turn.is_none() {
-            return self.end_utterance(now, told);
+            return self.end_utterance(now, output);
         }
-        self.tell_partial(now, told)?;
-        self.cut_long_utterance(activity, now, told)
+        self.emit_partial(now, output)?;
+        self.cut_long_utterance(activity, now, output)
     }
 
     fn begin_utterance(&mut self, turn: MediaTime, now: MediaTime) -> Result<(), TranscribeError> {
@@ -236,7 +249,7 @@ impl TranscribeStage {
             windows: Vec::new(),
             samples: 0,
             next_partial: now.plus_nanos(self.rule.partial_nanos),
-            told: false,
+            has_partial: false,
         });
         let from = turn.plus_nanos(-LEAD_NANOS);
         let lead: Vec<Window> = self
@@ -244,22 +257,22 @@ impl TranscribeStage {
             .drain(..)
             .filter(|window| window.activity.span.end > from)
             .collect();
-        lead.iter().try_for_each(|window| self.listen(window))
+        lead.iter().try_for_each(|window| self.feed(window))
     }
 
-    fn listen(&mut self, window: &Window) -> Result<(), TranscribeError> {
+    fn feed(&mut self, window: &Window) -> Result<(), TranscribeError> {
         if let Some(utterance) = &mut self.utterance {
             utterance.windows.push((utterance.samples, window.activity));
             utterance.samples += window.samples.len();
-            self.transcriber.hear(&window.samples)?;
+            self.transcriber.feed(&window.samples)?;
         }
         Ok(())
     }
 
-    fn tell_partial(
+    fn emit_partial(
         &mut self,
         now: MediaTime,
-        told: &mut Vec<Transcript>,
+        output: &mut Vec<Transcript>,
     ) -> Result<(), TranscribeError> {
         let Some(utterance) = self
             .utterance
@@ -270,13 +283,13 @@ impl TranscribeStage {
         };
         utterance.next_partial = now.plus_nanos(self.rule.partial_nanos);
         let mut guesses = self.transcriber.partial()?;
-        // The last one may still be half a word.
+        // The last word may be incomplete.
         guesses.pop();
-        let utterance = self.utterance.as_mut().expect("looked at above");
-        let words = utterance.believe(&guesses, &self.rule);
+        let utterance = self.utterance.as_mut().expect("checked above");
+        let words = utterance.accepted_words(&guesses, &self.rule);
         if !words.is_empty() {
-            utterance.told = true;
-            told.push(transcript(words, None, false, now));
+            utterance.has_partial = true;
+            output.push(transcript(words, None, false, now));
         }
         Ok(())
     }
@@ -285,7 +298,7 @@ impl TranscribeStage {
         &mut self,
         activity: &VoiceActivity,
         now: MediaTime,
-        told: &mut Vec<Transcript>,
+        output: &mut Vec<Transcript>,
     ) -> Result<(), TranscribeError> {
         let Some(utterance) = &self.utterance else {
             return Ok(());
@@ -294,8 +307,8 @@ impl TranscribeStage {
         if length >= self.rule.longest_nanos && !activity.speech
             || length >= self.rule.longest_nanos * 3 / 2
         {
-            // The next one begins with the next window.
-            self.end_utterance(now, told)?;
+            // The next utterance begins with the next window.
+            self.end_utterance(now, output)?;
         }
         Ok(())
     }
@@ -303,15 +316,15 @@ impl TranscribeStage {
     fn end_utterance(
         &mut self,
         now: MediaTime,
-        told: &mut Vec<Transcript>,
+        output: &mut Vec<Transcript>,
     ) -> Result<(), TranscribeError> {
         let Some(utterance) = self.utterance.take() else {
             return Ok(());
         };
         let guesses = self.transcriber.finish()?;
-        let words = utterance.believe(&guesses, &self.rule);
-        if !words.is_empty() || utterance.told {
-            told.push(transcript(words, utterance.span(), true, now));
+        let words = utterance.accepted_words(&guesses, &self.rule);
+        if !words.is_empty() || utterance.has_partial {
+            output.push(transcript(words, utterance.span(), true, now));
         }
         Ok(())
     }
@@ -325,10 +338,10 @@ impl Utterance {
         ))
     }
 
-    /// The words that the rule lets through, on the timeline.
-    fn believe(&self, guesses: &[Guess], rule: &WordRule) -> Vec<Word> {
-        let voiced = self.windows.iter().filter(|(_, activity)| activity.speech);
-        let (sum, count) = voiced.fold((0.0, 0), |(sum, count), (_, activity)| {
+    /// The words that pass the rule, on the timeline.
+    fn accepted_words(&self, guesses: &[Guess], rule: &WordRule) -> Vec<Word> {
+        let speech = self.windows.iter().filter(|(_, activity)| activity.speech);
+        let (sum, count) = speech.fold((0.0, 0), |(sum, count), (_, activity)| {
             (sum + activity.probability, count + 1)
         });
         if count == 0 || sum / (count as f32) < rule.min_voice_probability {
@@ -352,9 +365,9 @@ impl Utterance {
                 });
             }
         }
-        let sure: Vec<f32> = words.iter().filter_map(|word| word.confidence).collect();
-        if !sure.is_empty()
-            && sure.iter().sum::<f32>() / (sure.len() as f32) < rule.min_mean_confidence
+        let posteriors: Vec<f32> = words.iter().filter_map(|word| word.confidence).collect();
+        if !posteriors.is_empty()
+            && posteriors.iter().sum::<f32>() / (posteriors.len() as f32) < rule.min_mean_confidence
         {
             words.clear();
         }
@@ -369,7 +382,7 @@ impl Utterance {
         (start < end).then(|| Span::new(start, end))
     }
 
-    /// When the sample was captured.
+    /// Capture time of the sample.
     fn time(&self, sample: usize) -> Option<MediaTime> {
         let next = self.windows.partition_point(|(first, _)| *first <= sample);
         let (first, activity) = self.windows.get(next.checked_sub(1)?)?;
@@ -392,16 +405,16 @@ impl Utterance {
     }
 }
 
-/// `within`: where nothing was said after all.
+/// `within`: the span of a transcript without words.
 fn transcript(
     words: Vec<Word>,
     within: Option<Span>,
     is_final: bool,
-    told_at: MediaTime,
+    known_at: MediaTime,
 ) -> Transcript {
     let span = match (words.first(), words.last()) {
         (Some(first), Some(last)) => Span::new(first.span.start, last.span.end),
-        _ => within.unwrap_or(Span::new(told_at, told_at)),
+        _ => within.unwrap_or(Span::new(known_at, known_at)),
     };
     let text = words
         .iter()
@@ -409,12 +422,12 @@ fn transcript(
         .collect::<Vec<_>>()
         .join(" ");
     Transcript {
-        teller: TranscriptSource::Daemon,
+        source: TranscriptSource::Daemon,
         subject: None,
         text,
         span,
         words,
         is_final,
-        told_at,
+        known_at,
     }
 }

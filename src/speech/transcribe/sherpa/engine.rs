@@ -1,6 +1,7 @@
-//! sherpa-onnx, through the C interface that its crate binds.
+//! sherpa-onnx, through its C interface.
 //!
-//! The library brings an ONNX Runtime of its own: both lie in the process under different names, and neither sees the other's symbols.
+//! The library brings its own ONNX Runtime. Both copies are in the process under different names,
+//! and neither resolves the other's symbols.
 
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
@@ -10,37 +11,39 @@ use std::ptr;
 use serde::Deserialize;
 use sherpa_onnx_sys as sys;
 
-use super::folder::{Folder, Model};
-use super::words::{self, Said, Spelling};
+use super::folder::Folder;
+use super::model::Model;
+use super::tokens::{DecodedTokens, Spelling, words};
 use crate::clip::SAMPLE_RATE_HZ;
 use crate::speech::{Guess, TranscribeError, Transcriber};
 
-/// What a model still waits for after it has heard all of a word.
+/// Extra silence after the last chunk, in seconds, until a model emits the last word.
 const TAIL_SECONDS: f32 = 0.3;
-/// Paraformer tells no times, but what it understood with each chunk: of sound from so long after the one before…
+/// Paraformer gives no token times, only the tokens of each chunk. Length of a chunk in seconds.
 const PARAFORMER_CHUNK_SECONDS: f32 = 0.6;
-/// … to so long before the chunk's end (three of its frames).
+/// Time from a chunk's newest token to its end, in seconds (three frames).
 const PARAFORMER_LATE_SECONDS: f32 = 0.18;
 
-/// One recogniser; greedy search, one thread.
+/// One recogniser, with greedy search on one thread.
 pub struct Sherpa {
     recognizer: *const sys::OnlineRecognizer,
-    /// The utterance that is open.
+    /// The stream of the open utterance, or null.
     stream: *const sys::OnlineStream,
     folder: Folder,
     spelling: Spelling,
-    /// Of the open utterance.
-    heard: usize,
-    /// Where a model that tells no times was when it told each token, in seconds.
+    /// Samples of the open utterance.
+    samples: usize,
+    /// Estimated time of each token of a model without token times, in seconds.
     arrivals: Vec<f32>,
     arrived: f32,
     chunks: usize,
 }
 
-// SAFETY: recogniser and stream have no tie to the thread that made them; `&mut self` keeps them to one at a time.
+// SAFETY: recogniser and stream are not bound to the thread that created them, and every method
+// takes `&mut self`.
 unsafe impl Send for Sherpa {}
 
-/// The library's answer, of which it has more.
+/// The used fields of the library's result.
 #[derive(Deserialize)]
 struct Answer {
     text: String,
@@ -52,16 +55,19 @@ struct Answer {
 }
 
 impl Sherpa {
-    /// Opens the streaming model in a folder, of whichever family it is; see [`Folder::read`].
+    /// Opens the streaming model in a folder; see [`Folder::read`] for its detection.
+    ///
+    /// # Errors
+    /// The folder holds no usable model, or sherpa-onnx refuses it.
     pub fn open(path: &Path) -> Result<Self, TranscribeError> {
         let folder = Folder::read(path)?;
         let mut texts: Vec<CString> = Vec::new();
         let mut text = |bytes: &[u8]| {
             texts.push(CString::new(bytes).unwrap_or_default());
-            // The bytes stay where they are when `texts` grows.
+            // The bytes do not move when `texts` grows.
             texts.last().map_or(ptr::null(), |text| text.as_ptr())
         };
-        // SAFETY: numbers and pointers, for all of which zero is "not given".
+        // SAFETY: the fields are numbers and pointers, for which zero means "not given".
         let mut config: sys::OnlineRecognizerConfig = unsafe { std::mem::zeroed() };
         config.feat_config = sys::FeatureConfig {
             sample_rate: SAMPLE_RATE_HZ as i32,
@@ -94,7 +100,7 @@ impl Sherpa {
             Model::NemoCtc(path) => config.model_config.nemo_ctc.model = file(path),
             Model::ToneCtc(path) => config.model_config.t_one_ctc.model = file(path),
         }
-        // SAFETY: the texts live until it has returned; it copies what it keeps.
+        // SAFETY: the texts outlive the call, which copies them.
         let recognizer = unsafe { sys::SherpaOnnxCreateOnlineRecognizer(&config) };
         if recognizer.is_null() {
             let problem = "sherpa-onnx does not take it; its reason is on standard error".into();
@@ -114,15 +120,15 @@ impl Sherpa {
             stream: ptr::null(),
             folder,
             spelling,
-            heard: 0,
+            samples: 0,
             arrivals: Vec::new(),
             arrived: 0.0,
             chunks: 0,
         })
     }
 
-    fn listen(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
-        // SAFETY: the stream is open and ours; the samples are copied.
+    fn accept(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
+        // SAFETY: the stream is open; the call copies the samples.
         unsafe {
             sys::SherpaOnnxOnlineStreamAcceptWaveform(
                 self.stream,
@@ -135,9 +141,9 @@ impl Sherpa {
     }
 
     fn decode(&mut self) -> Result<(), TranscribeError> {
-        // SAFETY: both are ours and open.
+        // SAFETY: recogniser and stream are open.
         while unsafe { sys::SherpaOnnxIsOnlineStreamReady(self.recognizer, self.stream) } != 0 {
-            // SAFETY: as above, and there is enough to decode.
+            // SAFETY: as above; a chunk is ready.
             unsafe { sys::SherpaOnnxDecodeOnlineStream(self.recognizer, self.stream) };
             if self.spelling == Spelling::Joined {
                 let count = self.answer()?.tokens.len();
@@ -147,7 +153,7 @@ impl Sherpa {
         Ok(())
     }
 
-    /// There are `count` tokens after the next chunk: the new ones are spread over what it told of.
+    /// Takes the token count after the next chunk and spreads the new tokens over the chunk's time.
     fn arrive(&mut self, count: usize) {
         self.chunks += 1;
         let now = self.chunks as f32 * PARAFORMER_CHUNK_SECONDS - PARAFORMER_LATE_SECONDS;
@@ -159,18 +165,18 @@ impl Sherpa {
     }
 
     fn answer(&self) -> Result<Answer, TranscribeError> {
-        // SAFETY: both are ours and open; the text is ours until it is destroyed.
+        // SAFETY: recogniser and stream are open; the text is valid until it is destroyed.
         let answer = unsafe {
             let json = sys::SherpaOnnxGetOnlineStreamResultAsJson(self.recognizer, self.stream);
             if json.is_null() {
-                return Err(TranscribeError::Failed("tell its words"));
+                return Err(TranscribeError::Failed("return its words"));
             }
             let answer = serde_json::from_str(&CStr::from_ptr(json).to_string_lossy());
             sys::SherpaOnnxDestroyOnlineStreamResultJson(json);
             answer
         };
-        // Not with its reason, which may quote the words.
-        answer.map_err(|_| TranscribeError::Failed("tell its words"))
+        // The cause is omitted, because it may quote the words.
+        answer.map_err(|_| TranscribeError::Failed("return its words"))
     }
 
     fn guesses(&self) -> Result<Vec<Guess>, TranscribeError> {
@@ -188,17 +194,17 @@ impl Sherpa {
         seconds
             .iter_mut()
             .for_each(|time| *time *= self.folder.time_scale);
-        // What it has no time for it said last.
-        seconds.resize(tokens.len(), self.heard as f32 / SAMPLE_RATE_HZ as f32);
-        let mut guesses = words::words(
-            Said {
+        // Tokens without a time are placed at the end.
+        seconds.resize(tokens.len(), self.samples as f32 / SAMPLE_RATE_HZ as f32);
+        let mut guesses = words(
+            DecodedTokens {
                 text: &text,
                 tokens: &tokens,
                 seconds: &seconds,
                 log_probs: &ys_probs,
             },
             self.spelling,
-            self.heard,
+            self.samples,
         );
         if self.folder.capitals {
             guesses
@@ -210,7 +216,7 @@ impl Sherpa {
 
     fn close(&mut self) {
         if !self.stream.is_null() {
-            // SAFETY: it is ours, and forgotten here.
+            // SAFETY: the stream is open, and the pointer is cleared below.
             unsafe { sys::SherpaOnnxDestroyOnlineStream(self.stream) };
             self.stream = ptr::null();
         }
@@ -220,9 +226,9 @@ impl Sherpa {
 impl Transcriber for Sherpa {
     fn begin(&mut self) -> Result<(), TranscribeError> {
         self.close();
-        (self.heard, self.arrived, self.chunks) = (0, 0.0, 0);
+        (self.samples, self.arrived, self.chunks) = (0, 0.0, 0);
         self.arrivals.clear();
-        // SAFETY: the recogniser is ours.
+        // SAFETY: the recogniser is open.
         self.stream = unsafe { sys::SherpaOnnxCreateOnlineStream(self.recognizer) };
         if self.stream.is_null() {
             Err(TranscribeError::Failed("begin an utterance"))
@@ -231,12 +237,12 @@ impl Transcriber for Sherpa {
         }
     }
 
-    fn hear(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
+    fn feed(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
         if self.stream.is_null() {
             self.begin()?;
         }
-        self.heard += samples.len();
-        self.listen(samples)
+        self.samples += samples.len();
+        self.accept(samples)
     }
 
     fn partial(&mut self) -> Result<Vec<Guess>, TranscribeError> {
@@ -251,14 +257,14 @@ impl Transcriber for Sherpa {
         if self.stream.is_null() {
             return Ok(Vec::new());
         }
-        // It decodes whole windows alone: silence fills the last one.
+        // Only whole chunks are decoded: silence pads the last one.
         let silence = vec![
             0.0;
             ((self.folder.window_seconds + TAIL_SECONDS) * SAMPLE_RATE_HZ as f32)
                 as usize
         ];
-        self.listen(&silence)?;
-        // SAFETY: the stream is open and ours.
+        self.accept(&silence)?;
+        // SAFETY: the stream is open.
         unsafe { sys::SherpaOnnxOnlineStreamInputFinished(self.stream) };
         self.decode()?;
         let guesses = self.guesses();
@@ -270,7 +276,7 @@ impl Transcriber for Sherpa {
 impl Drop for Sherpa {
     fn drop(&mut self) {
         self.close();
-        // SAFETY: nobody else has it.
+        // SAFETY: this value owns the recogniser.
         unsafe { sys::SherpaOnnxDestroyOnlineRecognizer(self.recognizer) };
     }
 }

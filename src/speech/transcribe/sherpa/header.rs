@@ -1,53 +1,54 @@
-//! What an ONNX file says of itself, read without its weights.
+//! The metadata of an ONNX file, read without its weights.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-/// No key or value of published models is longer: Paraformer's lists of means are 8 kB.
+/// Longest accepted key or value, in bytes. In published models the longest are Paraformer's lists
+/// of means, with 8 kB.
 const LONGEST_ENTRY: u64 = 1 << 20;
 /// Field numbers of `onnx.proto`.
 const MODEL_GRAPH: u64 = 7;
 const MODEL_METADATA: u64 = 14;
 const GRAPH_OUTPUT: u64 = 12;
 
-/// The outside of a model file.
+/// The metadata of a model file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     /// `metadata_props`.
     pub metadata: BTreeMap<String, String>,
-    /// How many outputs the graph has.
+    /// Number of the graph's outputs.
     pub outputs: usize,
 }
 
 impl Header {
     /// # Errors
-    /// The file cannot be read, or is no whole ONNX file: sherpa-onnx is not to see it.
+    /// The file cannot be read, or is not a complete ONNX file.
     pub fn read(path: &Path) -> io::Result<Header> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
-        let mut walk = Walk {
+        let mut reader = FieldReader {
             file: BufReader::new(file),
             at: 0,
         };
         let mut header = Header::default();
         let mut has_graph = false;
-        while walk.at < length {
-            match walk.field(length)? {
+        while reader.at < length {
+            match reader.field(length)? {
                 (MODEL_GRAPH, Some(end)) => {
                     has_graph = true;
-                    while walk.at < end {
-                        let (number, field_end) = walk.field(end)?;
+                    while reader.at < end {
+                        let (number, field_end) = reader.field(end)?;
                         header.outputs += usize::from(number == GRAPH_OUTPUT);
-                        walk.skip_to(field_end)?;
+                        reader.skip_to(field_end)?;
                     }
                 }
                 (MODEL_METADATA, Some(end)) => {
-                    let (key, value) = walk.entry(end)?;
+                    let (key, value) = reader.entry(end)?;
                     header.metadata.insert(key, value);
                 }
-                (_, end) => walk.skip_to(end)?,
+                (_, end) => reader.skip_to(end)?,
             }
         }
         if !has_graph {
@@ -61,14 +62,14 @@ fn broken(problem: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem)
 }
 
-/// Goes from field to field of a protocol buffer.
-struct Walk {
+/// A reader of protocol-buffer fields.
+struct FieldReader {
     file: BufReader<File>,
     at: u64,
 }
 
-impl Walk {
-    /// The next field's number, and where it ends if it has a length of its own (else it is passed already).
+impl FieldReader {
+    /// The next field's number and end offset. A varint is consumed, and has no end.
     fn field(&mut self, limit: u64) -> io::Result<(u64, Option<u64>)> {
         let key = self.varint()?;
         let end = match key & 7 {

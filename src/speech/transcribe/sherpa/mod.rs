@@ -1,12 +1,16 @@
 //! `[speech] transcriber = "sherpa:<folder>"`: streaming models for sherpa-onnx.
 //!
-//! [`Folder`](folder::Folder) recognises what lies in the folder, the engine has the library listen, [`words`] makes words of its tokens.
+//! [`Folder`](folder::Folder) detects the model in the folder, the engine drives the library, and
+//! [`tokens`] joins its tokens to words.
 
 #[cfg(feature = "sherpa")]
 mod engine;
 mod folder;
 mod header;
-mod words;
+mod model;
+mod model_file;
+mod tokens;
+mod vocabulary;
 
 #[cfg(feature = "sherpa")]
 pub use engine::Sherpa;

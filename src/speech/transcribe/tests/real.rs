@@ -1,4 +1,4 @@
-//! PocketSphinx on noises, which have no words, and on people, whose words are known.
+//! PocketSphinx on noises without words, and on recordings with known words.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::lane::{Received, WhenFull, lane};
 use crate::speech::{SpeechStage, VoiceDetector};
 use crate::testing::{did_not_run, material, project};
 
-/// `None`, said aloud, where `make setup-words` has not been run.
+/// `None`, with a message, if `make setup-words` has not been run.
 fn engine() -> Option<PocketSphinx> {
     match PocketSphinx::open() {
         Ok(engine) => Some(engine),
@@ -24,24 +24,25 @@ fn engine() -> Option<PocketSphinx> {
     }
 }
 
-/// The whole way of sound: voice activity, turns, words. As many stages as there are recordings, one decoder.
-struct Ear {
+/// The whole pipeline: voice activity, turns, words. Each recording has its own stage; all share
+/// one decoder.
+struct Pipeline {
     stage: Option<TranscribeStage>,
     detector: Option<VoiceDetector>,
     seconds: f64,
     cpu_nanos: i64,
 }
 
-/// Nanoseconds of the processor that this thread has had.
+/// CPU time of the calling thread, in nanoseconds.
 fn cpu_nanos() -> i64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     time.tv_sec * 1_000_000_000 + time.tv_nsec
 }
 
-impl Ear {
+impl Pipeline {
     fn new(engine: impl Transcriber + 'static) -> Self {
         let detector = VoiceDetector::load(&Runtime::load().unwrap()).unwrap();
-        Ear {
+        Pipeline {
             stage: Some(TranscribeStage::new(Box::new(engine), WordRule::default())),
             detector: Some(detector),
             seconds: 0.0,
@@ -49,36 +50,36 @@ impl Ear {
         }
     }
 
-    fn told(&mut self, samples: &[f32]) -> Vec<Transcript> {
+    fn transcripts(&mut self, samples: &[f32]) -> Vec<Transcript> {
         let mut speech = SpeechStage::new(TurnRule::default(), self.detector.take().unwrap());
-        let mut stage = self.stage.take().unwrap().anew();
-        let mut told = Vec::new();
-        let mut hear = |heard: &VadBlock| {
+        let mut stage = self.stage.take().unwrap().reset();
+        let mut output = Vec::new();
+        let mut push = |block: &VadBlock| {
             let before = cpu_nanos();
-            told.extend(stage.hear(heard).unwrap());
+            output.extend(stage.push(block).unwrap());
             self.cpu_nanos += cpu_nanos() - before;
         };
         for (i, block) in samples.chunks(320).enumerate() {
-            hear(
+            push(
                 &speech
-                    .hear(AudioBlock {
+                    .push(AudioBlock {
                         time: MediaTime::from_nanos(samples_to_nanos(320 * i as i64)),
                         samples: block.into(),
                     })
                     .unwrap(),
             );
         }
-        if let Some(heard) = speech.finish().unwrap() {
-            hear(&heard);
+        if let Some(block) = speech.finish().unwrap() {
+            push(&block);
         }
-        told.extend(stage.finish().unwrap());
+        output.extend(stage.finish().unwrap());
         self.seconds += samples.len() as f64 / 16_000.0;
         (self.stage, self.detector) = (Some(stage), Some(speech.into_detector()));
-        told
+        output
     }
 
     fn words(&mut self, samples: &[f32]) -> Vec<Word> {
-        finals(&self.told(samples))
+        finals(&self.transcripts(samples))
             .into_iter()
             .flat_map(|t| t.words.clone())
             .collect()
@@ -109,7 +110,7 @@ fn sound(file: &Path) -> Vec<f32> {
     samples
 }
 
-/// White, from a small generator, so that it is the same everywhere.
+/// White noise from a small generator, the same on every machine.
 fn white(seed: u32) -> impl FnMut() -> f32 {
     let mut state = seed;
     move || {
@@ -133,7 +134,7 @@ fn noises() -> Vec<(&'static str, Vec<f32>)> {
     }
     let (mut next, mut rows) = (white(11), [0.0f32; 12]);
     let pink = (0..count).map(|i| {
-        // Voss and McCartney: each row is drawn anew half as often as the one before.
+        // Voss and McCartney: each row is redrawn half as often as the previous one.
         rows[(i.trailing_zeros() as usize).min(11)] = next();
         0.03 * (rows.iter().sum::<f32>() + next())
     });
@@ -153,7 +154,7 @@ fn noises() -> Vec<(&'static str, Vec<f32>)> {
                 .sum::<f32>()
     });
     noises.push(("music", music.collect()));
-    // Keys: every 90 to 200 ms a click of 8 ms, and its release.
+    // Keystrokes: a click of 8 ms and its release, every 90 to 200 ms.
     let (mut next, mut keys, mut key) = (white(23), vec![0.0f32; count], 1600usize);
     while key + 1600 < count {
         for (offset, level) in [(0, 0.4), (900, 0.15)] {
@@ -176,7 +177,7 @@ fn noises() -> Vec<(&'static str, Vec<f32>)> {
             .map(|i| 0.2 * (tau * (200.0 + 150.0 * at(i)) * at(i)).sin())
             .collect(),
     ));
-    // Syllables' rhythm without a voice: noise that swells four times a second.
+    // The rhythm of syllables without a voice: noise with an envelope of 4 Hz.
     let mut next = white(31);
     noises.push((
         "wind",
@@ -187,16 +188,16 @@ fn noises() -> Vec<(&'static str, Vec<f32>)> {
     noises
 }
 
-/// Hears a word in everything, and says of none how sure it is.
+/// Recognises a word in every 0.3 s, without confidences.
 #[derive(Default)]
-struct Babbler(usize);
+struct ConstantTranscriber(usize);
 
-impl Transcriber for Babbler {
+impl Transcriber for ConstantTranscriber {
     fn begin(&mut self) -> Result<(), TranscribeError> {
         self.0 = 0;
         Ok(())
     }
-    fn hear(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
+    fn feed(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
         self.0 += samples.len();
         Ok(())
     }
@@ -213,38 +214,39 @@ impl Transcriber for Babbler {
     }
 }
 
-/// Voice activity is all that holds words without a confidence back.
+/// Only voice activity rejects words without a confidence.
 #[test]
-fn noise_has_no_words_of_one_who_is_never_in_doubt() {
-    let mut ear = Ear::new(Babbler::default());
+fn noise_yields_no_words_without_confidences() {
+    let mut pipeline = Pipeline::new(ConstantTranscriber::default());
     for (name, samples) in noises() {
-        assert!(ear.words(&samples).is_empty(), "{name}");
+        assert!(pipeline.words(&samples).is_empty(), "{name}");
     }
     let bytes = std::fs::read(project("tests/golden/silero_vad.s16le")).unwrap();
     let speech: Vec<f32> = bytes
         .chunks_exact(2)
         .map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0)
         .collect();
-    assert!(ear.words(&speech).len() > 5, "of people it has");
+    assert!(pipeline.words(&speech).len() > 5, "speech yields words");
 }
 
 #[cfg(feature = "sherpa")]
 #[test]
-fn models_of_sherpa_have_words_where_somebody_speaks_alone() {
+fn sherpa_models_yield_words_only_during_speech() {
     let bytes = std::fs::read(project("tests/golden/silero_vad.s16le")).unwrap();
     let speech: Vec<f32> = bytes
         .chunks_exact(2)
         .map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0)
         .collect();
     for family in ["zipformer2-ctc", "zipformer2-transducer", "paraformer"] {
-        let mut ear =
-            Ear::new(super::super::Sherpa::open(&project("tests/sherpa").join(family)).unwrap());
+        let mut pipeline = Pipeline::new(
+            super::super::Sherpa::open(&project("tests/sherpa").join(family)).unwrap(),
+        );
         for (name, samples) in noises() {
-            assert!(ear.words(&samples).is_empty(), "{family}: {name}");
+            assert!(pipeline.words(&samples).is_empty(), "{family}: {name}");
         }
         let mut samples = vec![0.0; 32_000];
         samples.extend_from_slice(&speech);
-        let words = ear.words(&samples);
+        let words = pipeline.words(&samples);
         assert!(
             !words.is_empty() && words.iter().all(|word| millis(word.span).0 >= 1900),
             "{family}: {words:?}"
@@ -256,7 +258,7 @@ fn models_of_sherpa_have_words_where_somebody_speaks_alone() {
         );
         println!(
             "{family}: {:.4} s of one core for a second of sound",
-            ear.cpu_nanos as f64 * 1e-9 / ear.seconds
+            pipeline.cpu_nanos as f64 * 1e-9 / pipeline.seconds
         );
     }
 }
@@ -264,12 +266,15 @@ fn models_of_sherpa_have_words_where_somebody_speaks_alone() {
 #[test]
 fn silence_and_noise_never_yield_words() {
     let Some(engine) = engine() else { return };
-    let mut ear = Ear::new(engine);
+    let mut pipeline = Pipeline::new(engine);
     for (name, samples) in noises() {
-        let told = ear.told(&samples);
-        assert!(told.iter().all(|t| t.words.is_empty()), "{name}: {told:?}");
+        let output = pipeline.transcripts(&samples);
+        assert!(
+            output.iter().all(|t| t.words.is_empty()),
+            "{name}: {output:?}"
+        );
     }
-    // Before and after speech too.
+    // Also before and after speech.
     let bytes = std::fs::read(project("tests/golden/silero_vad.s16le")).unwrap();
     let speech: Vec<f32> = bytes
         .chunks_exact(2)
@@ -283,7 +288,7 @@ fn silence_and_noise_never_yield_words() {
         samples.extend_from_slice(&speech);
         samples.extend_from_slice(&noise[..48_000]);
         let end = 3000 + speech.len() as i64 / 16;
-        for word in ear.words(&samples) {
+        for word in pipeline.words(&samples) {
             let (start, last) = millis(word.span);
             assert!(
                 start >= 2900 && last <= end + 100,
@@ -293,24 +298,24 @@ fn silence_and_noise_never_yield_words() {
     }
 }
 
-/// The least number of words to change, leave out or put in, and which of `heard` stand for which of `said`.
-fn errors(said: &[String], heard: &[Word]) -> (usize, Vec<(usize, usize)>) {
-    let (rows, columns) = (said.len() + 1, heard.len() + 1);
+/// The word-level edit distance, and the matching pairs of indices (reference, recognised).
+fn errors(reference: &[String], recognised: &[Word]) -> (usize, Vec<(usize, usize)>) {
+    let (rows, columns) = (reference.len() + 1, recognised.len() + 1);
     let mut cost = vec![vec![0usize; columns]; rows];
     for i in 0..rows {
         for j in 0..columns {
             cost[i][j] = match (i, j) {
                 (0, _) => j,
                 (_, 0) => i,
-                _ => (cost[i - 1][j - 1] + usize::from(said[i - 1] != heard[j - 1].text))
+                _ => (cost[i - 1][j - 1] + usize::from(reference[i - 1] != recognised[j - 1].text))
                     .min(cost[i - 1][j] + 1)
                     .min(cost[i][j - 1] + 1),
             };
         }
     }
-    let (mut i, mut j, mut same) = (said.len(), heard.len(), Vec::new());
+    let (mut i, mut j, mut same) = (reference.len(), recognised.len(), Vec::new());
     while i > 0 && j > 0 {
-        if said[i - 1] == heard[j - 1].text && cost[i][j] == cost[i - 1][j - 1] {
+        if reference[i - 1] == recognised[j - 1].text && cost[i][j] == cost[i - 1][j - 1] {
             same.push((i - 1, j - 1));
             (i, j) = (i - 1, j - 1);
         } else if cost[i][j] == cost[i - 1][j - 1] + 1 {
@@ -321,14 +326,14 @@ fn errors(said: &[String], heard: &[Word]) -> (usize, Vec<(usize, usize)>) {
             j -= 1;
         }
     }
-    (cost[said.len()][heard.len()], same)
+    (cost[reference.len()][recognised.len()], same)
 }
 
 fn split(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-/// How many clips of each kind; `$EXPRESSD_CLIPS` for a longer look.
+/// Number of clips of each kind; `$EXPRESSD_CLIPS` overrides it.
 fn clips(usual: usize) -> usize {
     std::env::var("EXPRESSD_CLIPS")
         .ok()
@@ -347,16 +352,16 @@ fn files(folder: &Path, ending: &str) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
-fn sentences_of_actors_are_understood_in_part() {
+fn the_word_error_rate_on_acted_sentences_is_bounded() {
     let (Some(engine), Some(ravdess)) = (engine(), material("speech/ravdess")) else {
         return;
     };
-    let mut ear = Ear::new(engine);
-    let (mut wrong, mut all, mut heard) = (0, 0, 0);
+    let mut pipeline = Pipeline::new(engine);
+    let (mut wrong, mut all, mut recognised) = (0, 0, 0);
     let actors = files(&ravdess, "")
         .into_iter()
         .flat_map(|actor| files(&actor, ".flac").into_iter().step_by(7).take(8));
-    // Every actor in turn, men and women, both sentences, all emotions.
+    // Sorted by reversed name, so that actors, sentences and emotions alternate.
     let mut takes: Vec<_> = actors.collect();
     takes.sort_by_key(|path| {
         path.file_stem()
@@ -378,30 +383,31 @@ fn sentences_of_actors_are_understood_in_part() {
             .nth(4)
             .unwrap()
             .to_owned();
-        let said = split(if statement == "01" {
+        let reference = split(if statement == "01" {
             "kids are talking by the door"
         } else {
             "dogs are sitting by the door"
         });
-        let words = ear.words(&sound(file));
-        wrong += errors(&said, &words).0;
-        all += said.len();
-        heard += words.len();
+        let words = pipeline.words(&sound(file));
+        wrong += errors(&reference, &words).0;
+        all += reference.len();
+        recognised += words.len();
     }
     let rate = wrong as f64 / all as f64;
     println!(
-        "RAVDESS: word error rate {rate:.3} ({wrong} of {all} words wrong, {heard} told), {:.3} s of one core for a second of sound",
-        ear.cpu_nanos as f64 * 1e-9 / ear.seconds
+        "RAVDESS: word error rate {rate:.3} ({wrong} of {all} words wrong, {recognised} \
+         recognised), {:.3} s of one core for a second of sound",
+        pipeline.cpu_nanos as f64 * 1e-9 / pipeline.seconds
     );
     assert!(rate < 0.65, "{rate}");
 }
 
 #[test]
-fn words_are_where_an_alignment_has_them() {
+fn word_times_agree_with_the_alignment() {
     let (Some(engine), Some(grid)) = (engine(), material("av/grid_s1")) else {
         return;
     };
-    let mut ear = Ear::new(engine);
+    let mut pipeline = Pipeline::new(engine);
     let (mut wrong, mut all, mut off) = (0, 0, Vec::new());
     for file in files(&grid, ".mpg").iter().take(clips(12)) {
         let alignment = std::fs::read_to_string(file.with_extension("align")).unwrap();
@@ -414,35 +420,40 @@ fn words_are_where_an_alignment_has_them() {
         let truth: Vec<_> = lines
             .filter(|(_, _, word)| word != "sil" && word != "sp")
             .collect();
-        let words = ear.words(&sound(file));
-        let said: Vec<String> = truth.iter().map(|(_, _, word)| word.clone()).collect();
-        let (errors, same) = errors(&said, &words);
+        let words = pipeline.words(&sound(file));
+        let reference: Vec<String> = truth.iter().map(|(_, _, word)| word.clone()).collect();
+        let (errors, same) = errors(&reference, &words);
         wrong += errors;
-        all += said.len();
-        for (said, heard) in same {
+        all += reference.len();
+        for (reference, recognised) in same {
             let (start, end) = (
-                words[heard].span.start.nanos() as f64 * 1e-6,
-                words[heard].span.end.nanos() as f64 * 1e-6,
+                words[recognised].span.start.nanos() as f64 * 1e-6,
+                words[recognised].span.end.nanos() as f64 * 1e-6,
             );
-            off.extend([(start - truth[said].0).abs(), (end - truth[said].1).abs()]);
+            off.extend([
+                (start - truth[reference].0).abs(),
+                (end - truth[reference].1).abs(),
+            ]);
         }
     }
     off.sort_by(f64::total_cmp);
     let quantile = |q: f64| off[((off.len() - 1) as f64 * q) as usize];
     let rate = wrong as f64 / all as f64;
     println!(
-        "GRID: word error rate {rate:.3} ({wrong} of {all}); of {} recognised words' starts and ends half are off by at most {:.0} ms, nine tenths by {:.0} ms; {:.3} s of one core for a second of sound",
+        "GRID: word error rate {rate:.3} ({wrong} of {all}); absolute error of the starts and ends \
+         of {} recognised words: median {:.0} ms, 90th percentile {:.0} ms; {:.3} s of one core \
+         for a second of sound",
         off.len() / 2,
         quantile(0.5),
         quantile(0.9),
-        ear.cpu_nanos as f64 * 1e-9 / ear.seconds
+        pipeline.cpu_nanos as f64 * 1e-9 / pipeline.seconds
     );
     assert!(off.len() >= 8, "{} words recognised", off.len() / 2);
     assert!(quantile(0.5) <= 60.0 && quantile(0.9) <= 150.0, "{off:?}");
 }
 
 #[test]
-fn a_folder_without_the_model_is_told_of_with_the_remedy() {
+fn the_error_for_an_unusable_folder_names_the_remedy() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("libpocketsphinx.so"), "no library").unwrap();
     let message = PocketSphinx::open_in(folder.path())

@@ -1,4 +1,4 @@
-//! The library on models that tell how loud the sound is, and beside our own ONNX Runtime.
+//! The library on models that classify loudness, and beside the daemon's own ONNX Runtime.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::encode::Runtime;
 use crate::speech::{Sherpa, Transcriber, VoiceDetector, WINDOW_SAMPLES};
 
-/// White noise of the given levels, each for so many seconds.
+/// White noise: pairs of level and duration in seconds.
 fn noise(parts: &[(f32, f32)]) -> Vec<f32> {
     let mut state = 7u32;
     let mut samples = Vec::new();
@@ -23,16 +23,16 @@ const QUIET: f32 = 0.01;
 const LOUDER: f32 = 0.1;
 const LOUDEST: f32 = 1.0;
 
-fn hear(engine: &mut Sherpa, samples: &[f32], length: usize) -> Vec<Guess> {
+fn transcribe(engine: &mut Sherpa, samples: &[f32], length: usize) -> Vec<Guess> {
     engine.begin().unwrap();
     for block in samples.chunks(length) {
-        engine.hear(block).unwrap();
+        engine.feed(block).unwrap();
     }
     engine.finish().unwrap()
 }
 
 #[test]
-fn every_family_tells_its_words_where_they_were_said() {
+fn every_family_places_its_words_in_time() {
     // Two bursts, at multiples of all the families' frames.
     let starts = [0.48, 1.92];
     let bursts = |level| {
@@ -51,10 +51,10 @@ fn every_family_tells_its_words_where_they_were_said() {
             QUIET
         });
         let mut engine = Sherpa::open(&model(family)).unwrap();
-        let guesses = hear(&mut engine, &samples, 512);
+        let guesses = transcribe(&mut engine, &samples, 512);
         println!("{family}: {guesses:?} {:?}", texts(&guesses));
         if family == "paraformer" {
-            // It tells no times: they are known to a chunk of 600 ms.
+            // It gives no token times: they are known to a chunk of 600 ms.
             assert!(
                 !guesses.is_empty() && guesses.iter().all(|guess| guess.text == "loud"),
                 "{:?}",
@@ -77,7 +77,7 @@ fn every_family_tells_its_words_where_they_were_said() {
         } else {
             let word = if family == "t-one-ctc" { "ss" } else { "so" };
             match family {
-                // Letters, without a space between them in these two: one word, over both.
+                // Letters without a space between the bursts: one word over both.
                 "t-one-ctc" => {
                     assert_eq!(texts(&guesses), [word]);
                     let (start, end) = (
@@ -89,20 +89,20 @@ fn every_family_tells_its_words_where_they_were_said() {
                         "{start} to {end} s"
                     );
                 }
-                // The last token is not said twice: this one's memory.
+                // These decoders do not repeat the last token.
                 "zipformer2-transducer" | "nemo-transducer" => assert_eq!(texts(&guesses), [word]),
                 _ => assert_eq!(texts(&guesses), [word, word], "{family}"),
             }
             for (guess, start) in guesses.iter().zip(starts).filter(|_| family != "t-one-ctc") {
-                let said = guess.samples.start as f32 / 16_000.0 + 0.12;
+                let start_seconds = guess.samples.start as f32 / 16_000.0 + 0.12;
                 assert!(
-                    (said - start).abs() <= 0.081,
-                    "{family}: said from {start} s on, told at {said}"
+                    (start_seconds - start).abs() <= 0.081,
+                    "{family}: spoken from {start} s on, placed at {start_seconds} s"
                 );
             }
         }
-        // The transducer's probabilities are a softmax over four lines' values: sure, not certain.
-        let is_sure = |guess: &Guess| {
+        // The transducer's probabilities are a softmax over four logits: high, but below 1.
+        let is_confident = |guess: &Guess| {
             guess
                 .confidence
                 .is_some_and(|confidence| (0.5..1.0).contains(&confidence))
@@ -111,39 +111,43 @@ fn every_family_tells_its_words_where_they_were_said() {
             guesses
                 .iter()
                 .all(|guess| if family.ends_with("transducer") {
-                    is_sure(guess)
+                    is_confident(guess)
                 } else {
                     guess.confidence.is_none()
                 }),
             "{family}: {guesses:?}"
         );
-        // The next utterance knows nothing of the last; blocks' lengths do not count.
+        // Utterances and block lengths do not influence the words.
         for length in [160, 700, samples.len()] {
             assert!(
-                guesses == hear(&mut engine, &samples, length),
+                guesses == transcribe(&mut engine, &samples, length),
                 "{family}: in blocks of {length}"
             );
         }
         assert!(
-            hear(&mut engine, &noise(&[(0.0, 1.5)]), 512).is_empty(),
-            "{family} hears words in silence"
+            transcribe(&mut engine, &noise(&[(0.0, 1.5)]), 512).is_empty(),
+            "{family} has words in silence"
         );
-        assert!(hear(&mut engine, &[], 512).is_empty());
+        assert!(transcribe(&mut engine, &[], 512).is_empty());
     }
 }
 
 #[test]
-fn several_tokens_make_a_word_and_what_is_said_last_is_heard_out() {
+fn tokens_are_joined_and_the_last_word_is_complete() {
     // "soft" in both kinds of zipformer, and nothing behind it.
     let samples = noise(&[(0.0, 0.4), (QUIET, 0.32), (LOUDER, 0.32)]);
     for family in ["zipformer2-ctc", "zipformer2-transducer"] {
         let mut engine = Sherpa::open(&model(family)).unwrap();
         engine.begin().unwrap();
         assert!(engine.partial().unwrap().is_empty());
-        engine.hear(&samples).unwrap();
+        engine.feed(&samples).unwrap();
         let partial = engine.partial().unwrap();
         let guesses = engine.finish().unwrap();
-        assert_eq!(texts(&guesses), ["soft"], "capitals alone say nothing");
+        assert_eq!(
+            texts(&guesses),
+            ["soft"],
+            "an all-capital vocabulary is lowercased"
+        );
         assert!(
             partial.len() <= 1 && guesses[0].samples.end <= samples.len(),
             "{guesses:?}"
@@ -152,12 +156,12 @@ fn several_tokens_make_a_word_and_what_is_said_last_is_heard_out() {
             (3_500..=6_400).contains(&guesses[0].samples.start),
             "{guesses:?}"
         );
-        assert!(engine.finish().unwrap().is_empty(), "it is over");
+        assert!(engine.finish().unwrap().is_empty(), "no utterance is open");
     }
 }
 
 #[test]
-fn what_the_library_refuses_is_an_error() {
+fn a_refusal_by_the_library_is_an_error() {
     let folder = copy("nemo-ctc");
     let path = folder.path().join("model.onnx");
     let mut bytes = fs::read(&path).unwrap();
@@ -193,7 +197,7 @@ fn probabilities(detector: &mut VoiceDetector, samples: &[f32]) -> Vec<f32> {
 }
 
 #[test]
-fn both_onnx_runtimes_count_right_in_one_process() {
+fn both_onnx_runtimes_compute_correctly_in_one_process() {
     let bytes = fs::read(project("tests/golden/silero_vad.s16le")).unwrap();
     let speech: Vec<f32> = bytes
         .chunks_exact(2)
@@ -221,20 +225,20 @@ fn both_onnx_runtimes_count_right_in_one_process() {
 
     let samples = noise(&[(0.0, 0.4), (QUIET, 0.32), (LOUDER, 0.32), (0.0, 0.6)]);
     let mut first = Sherpa::open(&model("zipformer2-transducer")).unwrap();
-    let expected = hear(&mut first, &samples, 512);
+    let expected = transcribe(&mut first, &samples, 512);
     assert_eq!(texts(&expected), ["soft"]);
     assert!(
         probabilities(&mut detector, &speech) == alone,
-        "after the other one was opened"
+        "after the other runtime was opened"
     );
-    // At the same time, and while models of one are opened and closed between runs of the other.
+    // Concurrently: models of one runtime are opened and closed between runs of the other.
     std::thread::scope(|scope| {
         let other = scope.spawn(|| {
             for _ in 0..20 {
                 let mut engine = Sherpa::open(&model("zipformer2-transducer")).unwrap();
                 assert!(
-                    hear(&mut engine, &samples, 512) == expected
-                        && hear(&mut first, &samples, 512) == expected
+                    transcribe(&mut engine, &samples, 512) == expected
+                        && transcribe(&mut first, &samples, 512) == expected
                 );
             }
         });
@@ -245,8 +249,8 @@ fn both_onnx_runtimes_count_right_in_one_process() {
         }
         other.join().unwrap();
     });
-    let mut anew = VoiceDetector::load(&runtime).unwrap();
-    assert!(probabilities(&mut anew, &speech) == alone);
+    let mut fresh = VoiceDetector::load(&runtime).unwrap();
+    assert!(probabilities(&mut fresh, &speech) == alone);
 
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let files: BTreeSet<&str> = maps

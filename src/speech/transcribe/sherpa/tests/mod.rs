@@ -1,18 +1,19 @@
-//! Folders, tokens; with the feature `sherpa` the library itself ([`engine`]).
+//! Folders and tokens; with the feature `sherpa`, also the library ([`engine`]).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::folder::{Folder, Model};
+use super::folder::Folder;
 use super::header::Header;
-use super::words::{Said, Spelling, words};
+use super::model::Model;
+use super::tokens::{DecodedTokens, Spelling, words};
 use crate::speech::{Guess, TranscribeError};
 use crate::testing::project;
 
 #[cfg(feature = "sherpa")]
 mod engine;
 
-/// The models that `tests/sherpa/make_models.py` writes, of every family one.
+/// The models of `tests/sherpa/make_models.py`, one per family.
 const FAMILIES: [&str; 6] = [
     "zipformer2-transducer",
     "nemo-transducer",
@@ -26,7 +27,7 @@ fn model(family: &str) -> PathBuf {
     project("tests/sherpa").join(family)
 }
 
-/// A copy that may be changed.
+/// A copy of the model in a temporary folder.
 fn copy(family: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(model(family)).unwrap() {
@@ -45,8 +46,8 @@ fn named(folder: &Path, part: &str) -> PathBuf {
 }
 
 #[track_caller]
-fn refused(folder: &Path, parts: &[&str]) {
-    let error = Folder::read(folder).expect_err("it is to be refused");
+fn assert_refused(folder: &Path, parts: &[&str]) {
+    let error = Folder::read(folder).expect_err("the folder must be refused");
     assert!(
         matches!(error, TranscribeError::Unusable { .. }),
         "{error:?}"
@@ -60,7 +61,7 @@ fn refused(folder: &Path, parts: &[&str]) {
 }
 
 #[test]
-fn every_family_is_recognised_by_its_files() {
+fn every_family_is_detected_by_its_files() {
     for family in FAMILIES {
         let folder = Folder::read(&model(family)).unwrap();
         let (expected, window, scale) = match &folder.model {
@@ -102,7 +103,7 @@ fn every_family_is_recognised_by_its_files() {
                 assert!(path.is_file());
                 ("zipformer2-ctc", 0.45, 1.0)
             }
-            // 8 frames of 10 ms make one of the model's.
+            // One output frame of the model spans 8 frames of 10 ms.
             Model::NemoCtc(_) => ("nemo-ctc", 0.4, 2.0),
             Model::ToneCtc(_) => ("t-one-ctc", 0.3, 1.0),
         };
@@ -124,7 +125,7 @@ fn every_family_is_recognised_by_its_files() {
 }
 
 #[test]
-fn of_a_files_variants_int8_is_taken_then_the_plain_one() {
+fn int8_variants_take_precedence_then_unsuffixed_ones() {
     let folder = copy("zipformer2-transducer");
     let encoder = named(folder.path(), "encoder");
     let beside = |ending: &str| encoder.with_extension(ending);
@@ -142,8 +143,8 @@ fn of_a_files_variants_int8_is_taken_then_the_plain_one() {
 }
 
 #[test]
-fn what_is_no_streaming_model_is_told_of_with_the_remedy() {
-    refused(
+fn errors_for_other_folders_name_the_remedy() {
+    assert_refused(
         Path::new("nowhere/at/all"),
         &[
             "nowhere/at/all",
@@ -152,12 +153,12 @@ fn what_is_no_streaming_model_is_told_of_with_the_remedy() {
         ],
     );
     let empty = tempfile::tempdir().unwrap();
-    refused(empty.path(), &["no .onnx file"]);
+    assert_refused(empty.path(), &["no .onnx file"]);
 
     for family in FAMILIES {
         let folder = copy(family);
         fs::remove_file(folder.path().join("tokens.txt")).unwrap();
-        refused(folder.path(), &["tokens.txt", "not there"]);
+        assert_refused(folder.path(), &["tokens.txt", "not there"]);
         for (tokens, problem) in [
             ("", "it is empty"),
             ("<blk> 0\na 2\n", "number 1 is missing"),
@@ -165,23 +166,23 @@ fn what_is_no_streaming_model_is_told_of_with_the_remedy() {
             ("word\n", "line 1"),
         ] {
             fs::write(folder.path().join("tokens.txt"), tokens).unwrap();
-            refused(folder.path(), &["tokens.txt", problem]);
+            assert_refused(folder.path(), &["tokens.txt", problem]);
         }
-        // Too few, or without the blank.
+        // Too few tokens, or no blank.
         fs::write(folder.path().join("tokens.txt"), "a 0\n").unwrap();
-        refused(folder.path(), &["tokens.txt"]);
+        assert_refused(folder.path(), &["tokens.txt"]);
     }
 }
 
 #[test]
-fn two_models_in_one_folder_are_not_chosen_from() {
+fn two_models_in_one_folder_are_refused() {
     let folder = copy("zipformer2-transducer");
     fs::copy(
         named(&model("zipformer2-ctc"), "ctc"),
         folder.path().join("ctc.onnx"),
     )
     .unwrap();
-    refused(
+    assert_refused(
         folder.path(),
         &[
             "more than one model",
@@ -200,11 +201,11 @@ fn two_models_in_one_folder_are_not_chosen_from() {
             .join("encoder-epoch-99-avg-1-chunk-16-left-64.onnx"),
     )
     .unwrap();
-    refused(
+    assert_refused(
         folder.path(),
         &["more than one model", "left-64", "left-128"],
     );
-    // What is no model does not disturb.
+    // Other ONNX files are ignored.
     let folder = copy("nemo-ctc");
     fs::copy(
         named(&model("zipformer2-transducer"), "joiner"),
@@ -216,7 +217,7 @@ fn two_models_in_one_folder_are_not_chosen_from() {
         Model::NemoCtc(_)
     ));
     fs::remove_file(folder.path().join("model.onnx")).unwrap();
-    refused(
+    assert_refused(
         folder.path(),
         &[
             "none of its files is a streaming model",
@@ -225,15 +226,15 @@ fn two_models_in_one_folder_are_not_chosen_from() {
     );
     let folder = copy("zipformer2-transducer");
     fs::remove_file(named(folder.path(), "decoder")).unwrap();
-    refused(
+    assert_refused(
         folder.path(),
         &["of encoder, decoder and joiner not all are there"],
     );
 }
 
-/// sherpa-onnx would end the process, or crash.
+/// With such files sherpa-onnx would exit the process, or crash.
 #[test]
-fn files_that_are_not_what_they_are_called_never_reach_the_library() {
+fn invalid_files_never_reach_the_library() {
     for family in FAMILIES {
         for file in fs::read_dir(model(family))
             .unwrap()
@@ -245,7 +246,7 @@ fn files_that_are_not_what_they_are_called_never_reach_the_library() {
             let folder = copy(family);
             for length in [0, 1, whole.len() / 3, whole.len() - 1] {
                 fs::write(folder.path().join(name), &whole[..length]).unwrap();
-                refused(
+                assert_refused(
                     folder.path(),
                     &[name.to_str().unwrap(), "it is no ONNX file"].map(|part| {
                         if length == 0 {
@@ -261,7 +262,7 @@ fn files_that_are_not_what_they_are_called_never_reach_the_library() {
                 "version https://git-lfs.github.com/spec/v1\n",
             )
             .unwrap();
-            refused(folder.path(), &[name.to_str().unwrap()]);
+            assert_refused(folder.path(), &[name.to_str().unwrap()]);
         }
     }
     let folder = copy("zipformer2-transducer");
@@ -270,22 +271,22 @@ fn files_that_are_not_what_they_are_called_never_reach_the_library() {
         named(folder.path(), "joiner"),
     );
     fs::copy(&joiner, &encoder).unwrap();
-    refused(
+    assert_refused(
         folder.path(),
         &["encoder-epoch", "model_type \"\"", "conformer"],
     );
-    // A NeMo transducer's decoder hands its states on; then its encoder has to be one.
+    // A decoder with states is NeMo's, so that the encoder has to be NeMo's too.
     let folder = copy("zipformer2-transducer");
     fs::copy(
         model("paraformer").join("decoder.onnx"),
         named(folder.path(), "decoder"),
     )
     .unwrap();
-    refused(
+    assert_refused(
         folder.path(),
         &["encoder-epoch", "its metadata have no vocab_size"],
     );
-    // Numbers that are none, or that it does not take.
+    // Invalid numbers, and numbers that the library does not accept.
     for (family, part, entry, other, problem) in [
         (
             "zipformer2-ctc",
@@ -318,7 +319,7 @@ fn files_that_are_not_what_they_are_called_never_reach_the_library() {
             .unwrap();
         bytes[at..at + entry.len()].copy_from_slice(other);
         fs::write(&path, bytes).unwrap();
-        refused(folder.path(), &[part, problem]);
+        assert_refused(folder.path(), &[part, problem]);
     }
 }
 
@@ -349,24 +350,24 @@ fn a_header_is_read_without_the_weights() {
     );
 }
 
-fn said(
+fn joined_words(
     text: &str,
     tokens: &[&str],
     seconds: &[f32],
     log_probs: &[f32],
     spelling: Spelling,
-    heard_seconds: f32,
+    length_seconds: f32,
 ) -> Vec<Guess> {
     let tokens: Vec<String> = tokens.iter().map(|token| (*token).into()).collect();
     words(
-        Said {
+        DecodedTokens {
             text,
             tokens: &tokens,
             seconds,
             log_probs,
         },
         spelling,
-        (heard_seconds * 16_000.0) as usize,
+        (length_seconds * 16_000.0) as usize,
     )
 }
 
@@ -375,8 +376,8 @@ fn texts(guesses: &[Guess]) -> Vec<&str> {
 }
 
 #[test]
-fn tokens_make_words_with_their_times_and_how_sure_they_are() {
-    let guesses = said(
+fn words_have_times_and_confidences() {
+    let guesses = joined_words(
         " HELLO WORLD",
         &[" HE", "LLO", " WORLD"],
         &[0.4, 0.6, 1.0],
@@ -391,8 +392,8 @@ fn tokens_make_words_with_their_times_and_how_sure_they_are() {
         (guesses[0].confidence.unwrap() - (-0.2f32).exp()).abs() < 1e-6
             && (guesses[1].confidence.unwrap() - (-2.0f32).exp()).abs() < 1e-6
     );
-    // Neighbours share what is between them; nothing is told of sound that there was not.
-    let guesses = said(
+    // Neighbours share the time between them; no word exceeds the utterance.
+    let guesses = joined_words(
         "a b c",
         &["▁a", "▁b", "▁c"],
         &[0.0, 0.04, 2.5],
@@ -408,19 +409,20 @@ fn tokens_make_words_with_their_times_and_how_sure_they_are() {
         [0..320, 320..2560, 12160..16000]
     );
     assert!(guesses.iter().all(|guess| guess.confidence.is_none()));
-    // More log-probabilities than tokens: it left out an unknown one, whose is not known.
+    // More log-probabilities than tokens: the library dropped an unknown token, and it is not clear
+    // which probability belongs to it.
     assert_eq!(
-        said("a", &[" a"], &[0.1], &[-1.0, -1.0], Spelling::Spaced, 1.0)[0].confidence,
+        joined_words("a", &[" a"], &[0.1], &[-1.0, -1.0], Spelling::Spaced, 1.0)[0].confidence,
         None
     );
-    assert!(said("", &[], &[], &[], Spelling::Spaced, 1.0).is_empty());
+    assert!(joined_words("", &[], &[], &[], Spelling::Spaced, 1.0).is_empty());
 }
 
 #[test]
-fn words_are_spelled_as_the_models_spell() {
+fn words_follow_the_spelling_of_the_model() {
     let even = |count: usize| (0..count).map(|i| 0.5 * i as f32).collect::<Vec<_>>();
     let spaced = |text: &str, tokens: &[&str]| {
-        said(
+        joined_words(
             text,
             tokens,
             &even(tokens.len()),
@@ -429,7 +431,7 @@ fn words_are_spelled_as_the_models_spell() {
             30.0,
         )
     };
-    // Letters with a token between words (T-one).
+    // Letters, with a space token between words (T-one).
     assert_eq!(
         texts(&spaced("да нет", &["д", "а", " ", "н", "е", "т", " "])),
         ["да", "нет"]
@@ -439,7 +441,7 @@ fn words_are_spelled_as_the_models_spell() {
         texts(&spaced("你好 HELLO吗", &["你", "好", " HE", "LLO", "吗"])),
         ["你", "好", "HELLO", "吗"]
     );
-    // Bytes of a character without a token; signs are no words.
+    // Byte tokens of one character; special tokens are not words.
     assert_eq!(
         texts(&spaced(
             "é x",
@@ -447,13 +449,14 @@ fn words_are_spelled_as_the_models_spell() {
         )),
         ["é", "x"]
     );
-    // Byte-wise tokens: the text knows better.
+    // Byte-level tokens: the words come from the text.
     assert_eq!(
         texts(&spaced("naïve idea", &["▁na", "Ƌū", "ve", "▁idea"])),
         ["naïve", "idea"]
     );
-    let joined =
-        |tokens: &[&str]| said("", tokens, &even(tokens.len()), &[], Spelling::Joined, 30.0);
+    let joined = |tokens: &[&str]| {
+        joined_words("", tokens, &even(tokens.len()), &[], Spelling::Joined, 30.0)
+    };
     assert_eq!(
         texts(&joined(&["so@@", "ft", "loud", "你", "好", "to@@", "day"])),
         ["soft", "loud", "你", "好", "today"]

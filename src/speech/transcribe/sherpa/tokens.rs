@@ -1,29 +1,29 @@
-//! Words out of tokens.
+//! Joins a model's tokens to words.
 
 use crate::clip::SAMPLE_RATE_HZ;
 use crate::speech::Guess;
 
-/// A token's time is when the model was sure of it. A word is taken to reach from so long before its first token's to so long after its last
-/// one's, and never into its neighbour.
-const REACH_SECONDS: f32 = 0.12;
+/// Margin before a word's first token and after its last token, in seconds. A token's time is that
+/// of its emission, somewhere inside the word. Words never overlap.
+const MARGIN_SECONDS: f32 = 0.12;
 
-/// How a model's tokens make words.
+/// The word-boundary convention of a model's tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spelling {
     /// A token that begins with a space begins a word.
     Spaced,
-    /// A token that ends with `@@` goes on in the next one.
+    /// A token that ends with `@@` continues in the next one.
     Joined,
 }
 
-/// What was understood.
+/// The decoded tokens of one utterance.
 #[derive(Clone, Copy, Debug)]
-pub struct Said<'a> {
+pub struct DecodedTokens<'a> {
     pub text: &'a str,
     pub tokens: &'a [String],
-    /// One for each token, in seconds since the utterance's first sample.
+    /// Time of each token, in seconds since the utterance's first sample.
     pub seconds: &'a [f32],
-    /// Natural logarithms of the tokens' probabilities, or none.
+    /// Natural logarithms of the tokens' probabilities, or empty.
     pub log_probs: &'a [f32],
 }
 
@@ -36,35 +36,36 @@ struct Draft {
     tokens: usize,
 }
 
-/// The words of an utterance of which `heard` samples were heard. Written Chinese, which knows no spaces, is one word a character.
-pub fn words(said: Said<'_>, spelling: Spelling, heard: usize) -> Vec<Guess> {
-    let has_log_probs = said.log_probs.len() == said.tokens.len();
+/// The words of an utterance of `samples` samples. Chinese text has no spaces: each character is a
+/// word.
+pub fn words(decoded: DecodedTokens<'_>, spelling: Spelling, samples: usize) -> Vec<Guess> {
+    let has_log_probs = decoded.log_probs.len() == decoded.tokens.len();
     let mut drafts: Vec<Draft> = Vec::new();
-    let (mut fresh, mut was_character) = (true, false);
-    for (i, (token, seconds)) in said.tokens.iter().zip(said.seconds).enumerate() {
+    let (mut starts_word, mut was_character) = (true, false);
+    for (i, (token, seconds)) in decoded.tokens.iter().zip(decoded.seconds).enumerate() {
         let byte = byte_of(token);
-        let is_sign = byte.is_none()
+        let is_special = byte.is_none()
             && (token.starts_with('<') && token.ends_with('>')
                 || token.starts_with('[') && token.ends_with(']'));
         let spaced = token.starts_with([' ', '▁']);
         let part = token.trim_start_matches([' ', '▁']);
-        let (part, goes_on) = match (spelling, part.strip_suffix("@@")) {
+        let (part, continues) = match (spelling, part.strip_suffix("@@")) {
             (Spelling::Joined, Some(part)) => (part, true),
             (Spelling::Joined, None) => (part, false),
             (Spelling::Spaced, _) => (part, true),
         };
         let is_character = part.chars().next().is_some_and(is_character);
-        fresh |= spaced || is_sign || is_character || was_character;
-        if is_sign || part.is_empty() {
+        starts_word |= spaced || is_special || is_character || was_character;
+        if is_special || part.is_empty() {
             continue;
         }
-        if fresh || drafts.is_empty() {
+        if starts_word || drafts.is_empty() {
             drafts.push(Draft {
                 first: *seconds,
                 ..Draft::default()
             });
         }
-        let draft = drafts.last_mut().expect("one was begun");
+        let draft = drafts.last_mut().expect("pushed above");
         match byte {
             Some(byte) => draft.bytes.push(byte),
             None => draft.bytes.extend_from_slice(part.as_bytes()),
@@ -72,15 +73,15 @@ pub fn words(said: Said<'_>, spelling: Spelling, heard: usize) -> Vec<Guess> {
         draft.last = *seconds;
         draft.tokens += 1;
         draft.log_prob += if has_log_probs {
-            said.log_probs[i]
+            decoded.log_probs[i]
         } else {
             0.0
         };
-        (fresh, was_character) = (!goes_on, is_character);
+        (starts_word, was_character) = (!continues, is_character);
     }
-    // Byte-wise tokens are readable in the whole text alone.
-    let whole: Vec<&str> = said.text.split_whitespace().collect();
-    let spans = spans(&drafts, heard);
+    // Byte-level tokens are readable only in the whole text.
+    let whole: Vec<&str> = decoded.text.split_whitespace().collect();
+    let spans = spans(&drafts, samples);
     let texts = drafts.iter().enumerate().map(|(i, draft)| match spelling {
         Spelling::Spaced if whole.len() == drafts.len() => whole[i].to_owned(),
         _ => String::from_utf8_lossy(&draft.bytes).into_owned(),
@@ -99,11 +100,11 @@ pub fn words(said: Said<'_>, spelling: Spelling, heard: usize) -> Vec<Guess> {
         .collect()
 }
 
-/// In samples; in order, none of them empty, as far as there is sound.
-fn spans(drafts: &[Draft], heard: usize) -> Vec<std::ops::Range<usize>> {
+/// The words' sample ranges: in order, not empty, limited to the utterance where possible.
+fn spans(drafts: &[Draft], samples: usize) -> Vec<std::ops::Range<usize>> {
     let rate = SAMPLE_RATE_HZ as f32;
-    // What was understood in the silence after the utterance was said in it.
-    let latest = (heard as f32 / rate - REACH_SECONDS).max(0.0);
+    // Tokens in the padding after the utterance belong to its end.
+    let latest = (samples as f32 / rate - MARGIN_SECONDS).max(0.0);
     let middle = |i: usize| (drafts[i].last.min(latest) + drafts[i + 1].first.min(latest)) / 2.0;
     let mut spans = Vec::with_capacity(drafts.len());
     let mut end = 0;
@@ -114,8 +115,8 @@ fn spans(drafts: &[Draft], heard: usize) -> Vec<std::ops::Range<usize>> {
         } else {
             middle(i)
         };
-        let from = (draft.first.min(latest) - REACH_SECONDS).max(before);
-        let to = (draft.last.min(latest) + REACH_SECONDS).min(after);
+        let from = (draft.first.min(latest) - MARGIN_SECONDS).max(before);
+        let to = (draft.last.min(latest) + MARGIN_SECONDS).min(after);
         let start = ((from * rate).round() as usize).max(end);
         end = ((to * rate).round() as usize).max(start + 1);
         spans.push(start..end);
@@ -123,12 +124,19 @@ fn spans(drafts: &[Draft], heard: usize) -> Vec<std::ops::Range<usize>> {
     spans
 }
 
-/// `<0xE4>`: a byte of a character that has no token of its own.
+/// `<0xE4>`: one byte of a character without its own token.
 fn byte_of(token: &str) -> Option<u8> {
     u8::from_str_radix(token.strip_prefix("<0x")?.strip_suffix('>')?, 16).ok()
 }
 
 /// Chinese and Japanese characters.
 fn is_character(c: char) -> bool {
-    matches!(c, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3134f}')
+    const RANGES: [std::ops::RangeInclusive<char>; 5] = [
+        '\u{3040}'..='\u{30ff}',
+        '\u{3400}'..='\u{4dbf}',
+        '\u{4e00}'..='\u{9fff}',
+        '\u{f900}'..='\u{faff}',
+        '\u{20000}'..='\u{3134f}',
+    ];
+    RANGES.iter().any(|range| range.contains(&c))
 }

@@ -1,0 +1,104 @@
+//! Transcripts on the timeline: their speakers ([`owners`]) and their clips ([`windows`]).
+
+use super::*;
+use crate::clip::{Clip, OwnedTranscript, Transcript, TranscriptSource};
+
+mod owners;
+mod windows;
+
+fn transcript(text: &str, start: i64, end: i64, known_at: i64, is_final: bool) -> Transcript {
+    let span = Span::new(ms(start), ms(end));
+    Transcript {
+        source: TranscriptSource::Daemon,
+        subject: None,
+        text: text.into(),
+        words: Transcript::spread(text, span),
+        span,
+        is_final,
+        known_at: ms(known_at),
+    }
+}
+
+/// Plays all three streams, interleaved by `choices` (0: video, 1: audio, 2: transcripts), then to
+/// their ends.
+fn play_with_transcripts(
+    settings: AlignSettings,
+    frames: Vec<FramedFaces>,
+    blocks: Vec<VadBlock>,
+    transcripts: Vec<Transcript>,
+    choices: &[u8],
+) -> Vec<Aligned> {
+    let mut aligner = Aligner::new(settings).awaiting_words();
+    let until = blocks.last().map(|h| h.block.span().end);
+    let mut lanes: [VecDeque<AlignInput>; 3] = [
+        frames
+            .into_iter()
+            .map(AlignInput::Faces)
+            .chain([AlignInput::FacesEnded])
+            .collect(),
+        blocks
+            .into_iter()
+            .map(AlignInput::VadBlock)
+            .chain([AlignInput::AudioEnded])
+            .collect(),
+        VecDeque::new(),
+    ];
+    for transcript in transcripts {
+        lanes[2].push_back(AlignInput::WordsUntil(transcript.known_at.plus_nanos(-1)));
+        lanes[2].push_back(AlignInput::Words(transcript));
+    }
+    lanes[2].extend(until.map(AlignInput::WordsUntil));
+    lanes[2].push_back(AlignInput::WordsEnded);
+    let (mut output, mut choices) = (Vec::new(), choices.iter().copied().chain((0..3).cycle()));
+    while lanes.iter().any(|lane| !lane.is_empty()) {
+        if let Some(input) = lanes[usize::from(choices.next().unwrap())].pop_front() {
+            aligner.push(input);
+            output.extend(std::iter::from_fn(|| aligner.pop(MediaTime::ZERO)));
+        }
+    }
+    output
+}
+
+fn texts<'a>(output: &'a [Aligned], subject: SubjectId) -> Vec<(i64, &'a str)> {
+    let text = |clip: &&'a Clip| {
+        clip.text
+            .as_ref()
+            .ok()
+            .map(|text| (clip.span.end.nanos() / MS, text.text.as_str()))
+    };
+    clips_of(output, subject).iter().filter_map(text).collect()
+}
+
+fn owners(output: &[Aligned]) -> Vec<Option<SubjectId>> {
+    output
+        .iter()
+        .filter_map(|a| {
+            if let Aligned::Words(owned) = a {
+                Some(owned.owner)
+            } else {
+                None
+            }
+        })
+        .collect()
+}
+
+/// The owners of all turns, at their start and at their end.
+fn turn_owners(output: &[Aligned]) -> Vec<Option<SubjectId>> {
+    output
+        .iter()
+        .filter_map(|a| {
+            if let Aligned::Speech(turn) = a {
+                Some(turn.owner)
+            } else {
+                None
+            }
+        })
+        .collect()
+}
+
+fn by_a_client(transcript: Transcript) -> Transcript {
+    Transcript {
+        source: TranscriptSource::Client(1),
+        ..transcript
+    }
+}

@@ -1,0 +1,124 @@
+//! Tracked faces and the changes of their tracks.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::SubjectId;
+use crate::time::MediaTime;
+
+/// A rectangle in pixels; `x, y` is the top left corner. It may reach beyond the picture.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rect {
+    pub x: f32,
+    pub y: f32,
+    pub w: f32,
+    pub h: f32,
+}
+
+impl Rect {
+    /// Area in square pixels; 0 for a negative size.
+    pub fn area(&self) -> f32 {
+        self.w.max(0.0) * self.h.max(0.0)
+    }
+    /// Centre `x, y` in pixels.
+    pub fn center(&self) -> [f32; 2] {
+        [self.x + self.w / 2.0, self.y + self.h / 2.0]
+    }
+    /// Intersection over union, 0..1.
+    pub fn iou(&self, other: &Rect) -> f32 {
+        let w = (self.x + self.w).min(other.x + other.w) - self.x.max(other.x);
+        let h = (self.y + self.h).min(other.y + other.h) - self.y.max(other.y);
+        if w <= 0.0 || h <= 0.0 {
+            return 0.0;
+        }
+        let common = w * h;
+        common / (self.area() + other.area() - common)
+    }
+}
+
+/// Left eye, right eye, nose, left mouth corner, right mouth corner, in pixels. Left is the smaller
+/// `x` of an upright face.
+pub type Landmarks = [[f32; 2]; 5];
+
+/// An aligned face crop, `size x size`, interleaved, `channels` 1 (luma) or 3 (R, G, B).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Crop {
+    pub size: usize,
+    pub channels: usize,
+    pub pixels: Vec<u8>,
+}
+
+impl fmt::Debug for Crop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Crop({}x{}x{})", self.size, self.size, self.channels)
+    }
+}
+
+/// A subject's face in one frame.
+#[derive(Clone, Debug)]
+pub struct Face {
+    /// Unique within a session: the key of the encoder's cache.
+    pub id: u64,
+    pub subject: SubjectId,
+    pub time: MediaTime,
+    pub rect: Rect,
+    pub landmarks: Landmarks,
+    /// Detection score, 0..1.
+    pub score: f32,
+    /// Quality from size, blur and pose, 0..1. A face below the configured gate is tracked, but is
+    /// not used as evidence.
+    pub quality: f32,
+    /// Change of the mouth region since the subject's previous frame, minus the change of the rest
+    /// of the face. Not negative, no unit.
+    pub lip_motion: f32,
+    /// `None` if the face is below the quality gate.
+    pub crop: Option<Arc<Crop>>,
+}
+
+/// Slots begin this much before the multiples of `1 / rate_hz`: one frame at 25 fps, plus the
+/// rounding of container stamps. Hops usually lie on such multiples, and a slot's face is its first
+/// frame. With the lead, the newest face of a clip is from the last frames before its boundary;
+/// without it, that face could be a whole slot old.
+const SLOT_LEAD_NANOS: i64 = 41_000_000;
+
+/// Index of the frame's slot at an encoder's face rate. The first usable face of each slot is
+/// cropped and encoded.
+pub fn face_slot(time: MediaTime, rate_hz: f64) -> i64 {
+    (time.plus_nanos(SLOT_LEAD_NANOS).nanos() as f64 * 1e-9 * rate_hz).floor() as i64
+}
+
+/// The output of the face stage for one frame. It is sent for every frame, also without a face,
+/// because it advances the aligner's watermark.
+#[derive(Clone, Debug)]
+pub struct FramedFaces {
+    pub time: MediaTime,
+    /// Width and height in pixels.
+    pub picture_size: [usize; 2],
+    pub faces: Vec<Arc<Face>>,
+    pub changes: Vec<SubjectChange>,
+}
+
+/// The phase of a track that a change reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SubjectPhase {
+    Appeared,
+    Updated,
+    Lost,
+    Merged,
+}
+
+/// The start, an update or the end of a track.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SubjectChange {
+    pub subject: SubjectId,
+    pub time: MediaTime,
+    pub phase: SubjectPhase,
+    /// The surviving track of a merge.
+    pub into: Option<SubjectId>,
+    /// `x, y, w, h` as fractions of the picture, 0..1.
+    pub rect: [f32; 4],
+    pub quality: f32,
+}
