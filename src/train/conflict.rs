@@ -4,7 +4,6 @@ use rand::Rng;
 
 use crate::labels::LABELS;
 use crate::manifest::HeadEntry;
-use crate::manifest::HeadEntry;
 use crate::modality::{Modality, Presence};
 use crate::train::calibrate::{LabelledLogits, largest};
 use crate::train::embeddings::LabelledEmbeddings;

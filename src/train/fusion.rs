@@ -27,6 +27,7 @@ mod calibration;
 mod recordings;
 mod unseen_speakers;
 mod validation;
+mod weights;
 
 pub use calibration::Calibration;
 use calibration::{Shares, calibrate};

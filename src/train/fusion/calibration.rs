@@ -14,6 +14,7 @@ use crate::train::fit::{device, values};
 use crate::train::net::Head;
 use crate::train::prior::{strength_for, times};
 
+use super::weights::relative;
 use super::{FACE, alone, evaluate_with_pairs, forward, is_as_counted, only};
 
 /// Never abstain above this confidence.
@@ -91,6 +92,9 @@ pub(super) fn calibrate(
         .iter()
         .map(|m| Ok(1.0 / raw(&only(*m))?.temperature() as f32))
         .collect::<anyhow::Result<Vec<f32>>>()?;
+    let factors = relative(&factors, |factors, subset| {
+        predictions(&head.clone().weighed(factors), subset)
+    })?;
     let weighed = head.clone().weighed(&factors);
     let faces = alone(held_out, Modality::Face, &mut |batch| {
         values(forward(&weighed, batch, &device))
