@@ -7,7 +7,6 @@ use anyhow::ensure;
 use clap::ValueEnum;
 
 use crate::labels::LABELS;
-
 use crate::modality::{Modality, Presence};
 use crate::preprocess::normalise;
 use crate::train::annotators::{self, AnnotatorAgreement};
