@@ -1,6 +1,6 @@
 # The project's commands. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-import setup-words gpu run build trainer test test-sherpa conformance lint bench demo install
+.PHONY: help setup setup-test setup-import setup-words gpu run build trainer test test-sherpa conformance lint doc core check-all bench demo install
 
 # cargo on the PATH, else in rustup's default folder.
 CARGO ?= $(shell command -v cargo || ls $(HOME)/.cargo/bin/cargo /usr/local/cargo/bin/cargo 2>/dev/null | head -n 1 | grep . || echo cargo)
@@ -86,6 +86,14 @@ lint: ## formatting and lints, warnings denied
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	$(CARGO) clippy --release --no-default-features --features train,capture --all-targets -- -D warnings
+
+doc: ## the library's documentation, warnings denied
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --release --no-deps --lib --document-private-items
+
+core: ## build and test the library without features
+	$(CARGO) test --release --no-default-features --lib
+
+check-all: lint doc core test conformance test-sherpa ## every check there is: 90 minutes and more from nothing
 
 bench: setup ## the tables of tests/bench/README.md: make bench REPLAY=FILE ARGS="--subjects 2"
 	@$(MAKE) --no-print-directory build

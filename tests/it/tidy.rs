@@ -10,15 +10,6 @@ use text::{Text, names, none, texts};
 
 const LINES_AT_MOST: usize = 500;
 
-/// Files above the limit, with their largest permitted lengths. Remove a row once its file has at
-/// most [`LINES_AT_MOST`] lines.
-const TO_SPLIT: [(&str, usize); 4] = [
-    ("src/align/tests/mod.rs", 547),
-    ("src/align/tests/words.rs", 520),
-    ("src/clip.rs", 501),
-    ("src/speech/transcribe/sherpa/folder.rs", 527),
-];
-
 #[test]
 fn a_dependency_is_used_in_its_modules_only() {
     let places: &[(&[&str], &[&str])] = &[
@@ -280,10 +271,7 @@ fn files_stay_short() {
         .filter(|text| text.is_rust() || text.path.ends_with(".py") || text.path.ends_with(".sh"));
     let long = long
         .map(|text| (text, text.text.lines().count()))
-        .filter(|(text, lines)| {
-            let known = TO_SPLIT.iter().find(|(path, _)| *path == text.path);
-            *lines > known.map_or(LINES_AT_MOST, |(_, limit)| *limit)
-        });
+        .filter(|(_, lines)| *lines > LINES_AT_MOST);
     none(
         long.map(|(text, lines)| format!("{}: {lines} lines", text.path))
             .collect(),
