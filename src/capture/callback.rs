@@ -155,7 +155,7 @@ pub(super) struct CallbackWriter {
 impl CallbackWriter {
     /// The last sample is assumed to be captured now. The age that the host reports is not used:
     /// PulseAudio's ALSA plugin reported 730 ms, falling to 13 ms within a second, for samples that
-    /// arrived evenly. [`ClockMap`] removes the varying delays.
+    /// arrived evenly. [`crate::time::ClockMap`] removes the varying delays.
     fn write<T: SizedSample>(&mut self, data: &[T])
     where
         f32: FromSample<T>,

@@ -55,7 +55,7 @@ pub(super) fn is_loopback(text: &str) -> bool {
     loopback(text).is_some()
 }
 
-/// A loopback address with a port. `localhost` is both 127.0.0.1 and [::1] (RFC 6761, 6.3).
+/// A loopback address with a port. `localhost` is both 127.0.0.1 and `[::1]` (RFC 6761, 6.3).
 pub(super) fn loopback(text: &str) -> Option<Vec<SocketAddr>> {
     if let Some(port) = text.strip_prefix("localhost:") {
         let port: u16 = port.parse().ok()?;
