@@ -60,7 +60,10 @@ impl Event {
 
     /// Whether the event is part of the offline form (`src/event/protocol.md`, JSON Lines).
     pub fn is_offline(&self) -> bool {
-        !matches!(self, Event::Status(_))
+        match self {
+            Event::Subject(_) | Event::Expression(_) | Event::Speech(_) => true,
+            Event::Status(_) => false,
+        }
     }
 
     /// The frame as one line of JSON, with `seq` after `type`. The offline form omits the fields

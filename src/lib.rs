@@ -4,17 +4,29 @@
 //! in [`architecture`], the wire protocol in [`event::protocol`], the trainer's method in
 //! `train::method`.
 //!
-//! Responsibilities of the modules, and the places of additions:
+//! Responsibilities of the modules:
 //!
 //! | step | module |
 //! |---|---|
-//! | a frame's or a block's stamp | [`capture`] (`delivery.rs`), by [`time::ClockMap`] |
+//! | a frame's stamp | `capture/delivery.rs`, by `capture/timeline.rs` |
+//! | a sound block's stamp | `capture/microphone.rs`, by [`time::ClockMap`]; recordings: as frames |
 //! | choice of frames for the detector, face tracks | `session/vision.rs`, [`face`] |
-//! | faces and sound become a clip | [`align`] |
+//! | faces and sound become a clip | [`align`] (`cut.rs`) |
 //! | a clip becomes scores | [`recognize`] |
 //! | a result becomes an event | `session/events.rs`, [`event`] |
 //! | the threads, and commands to a running session | [`runtime`] |
 //! | opening of sources, status, systemd | [`daemon`] |
+//!
+//! Places of additions (`CONTRIBUTING.md` has the steps and their tests):
+//!
+//! | addition | files |
+//! |---|---|
+//! | a sink | a file in `hub/sinks/`, its entry in `hub/sinks/mod.rs`, its configuration key |
+//! | an event type | `event.rs`; `session/events.rs`, which makes it; `event/protocol.md` |
+//! | a configuration key | `config/keys.rs`, `config/expressd.toml` (generated), the place of use |
+//!
+//! The compiler names the other places of a new event type: its filter keys, its size, its line on
+//! the terminal.
 //!
 //! [`session`] is the pipeline without threads, sockets or clocks. [`runtime`] runs its stages on
 //! threads, live and in a replay. Extraction drives it on the calling thread.

@@ -63,7 +63,7 @@ fn send(states: &[NotifyState<'_>]) {
         WAIT
     };
     if let Err(error) = send_to(&socket, states, limit) {
-        tracing::debug!(%error, "systemd was not told");
+        tracing::debug!(%error, "the notification to systemd failed");
     }
 }
 

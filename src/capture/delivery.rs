@@ -380,9 +380,7 @@ fn count_outliers(counters: &SourceCounters, what: &str, before: u64, now: u64) 
     }
     counters.outliers.fetch_add(now - before, Ordering::Relaxed);
     if before == 0 {
-        tracing::warn!(
-            "a {what} whose stamp is far ahead of all around it is left out and counted"
-        );
+        tracing::warn!("a {what} with a stamp far ahead of its neighbours is dropped and counted");
     }
 }
 

@@ -218,8 +218,8 @@ impl Microphone {
                 && !std::mem::replace(&mut has_warned, true)
             {
                 tracing::warn!(
-                    "the microphone's channels cancel each other when mixed: channel {} is heard \
-                     alone; choose with audio.channel",
+                    "the microphone's channels cancel each other when mixed: only channel {} is \
+                     used; choose with audio.channel",
                     channel + 1
                 );
             }

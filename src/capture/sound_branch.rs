@@ -180,7 +180,7 @@ impl DownmixSwitcher {
                     && let Downmix::Channel(channel) = switch.downmix
                 {
                     (self.note)(&format!(
-                        "its channels cancel each other when mixed: channel {} is heard alone; \
+                        "its channels cancel each other when mixed: only channel {} is used; \
                          choose with audio.channel",
                         channel + 1
                     ));

@@ -168,7 +168,7 @@ mod tests {
         for _ in 0..100 {
             tallies
                 .begin("face", b"a graph")
-                .add(5, 3, || panic!("nobody wants to know"));
+                .add(5, 3, || panic!("is not called"));
         }
         assert!(tallies.of_open().is_empty());
         assert!(tallies.open.lock().unwrap().len() <= 1);

@@ -224,7 +224,7 @@ impl Metrics {
                 self.source("video", e.sources.video.state);
                 self.source("audio", e.sources.audio.state);
             }
-            _ => {}
+            Event::Subject(_) | Event::Speech(_) => {}
         }
     }
 

@@ -156,7 +156,7 @@ impl AnnotatorAgreement {
     }
 }
 
-/// Place in [`LABELS`].
+/// Index in [`LABELS`].
 const NEUTRAL: usize = 0;
 
 #[cfg(test)]

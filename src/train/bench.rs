@@ -44,7 +44,7 @@ pub enum Bench {
         batch: usize,
         #[arg(long, default_value = "4096")]
         representation: usize,
-        /// Timed, after one that is not.
+        /// Number of timed steps, after an untimed one.
         #[arg(long, default_value = "5")]
         steps: usize,
     },
@@ -55,8 +55,8 @@ pub enum Bench {
         #[arg(long, default_value = "30")]
         epochs: usize,
     },
-    /// Linear evaluation of each objective's heads on real stores: the unlabelled train the heads,
-    /// the labelled the classifier.
+    /// Linear evaluation of each objective's heads on real stores: the heads are trained on the
+    /// unlabelled ones, the classifier on the labelled one.
     Stores {
         /// Stores to train the heads on.
         #[arg(long, required = true, num_args = 1..)]

@@ -257,8 +257,8 @@ pub struct Calibrated {
 
 /// The temperature by which the logits (`[items, labels]`, row by row) are divided for the least
 /// negative log-likelihood of the truth: of a softmax for classes, of a sigmoid per label where
-/// several may hold. Without items: 1. Few items do not take it far from 1: to be e times as warm
-/// or as cold costs as much as [`PRIOR`] nats of the truth's likelihood.
+/// several may hold. Without items: 1. A prior keeps it near 1 where items are few: a factor of e,
+/// up or down, costs as much as [`PRIOR`] nats of the truth's likelihood.
 pub fn calibrate(
     labels: &[String],
     logits: &[f32],

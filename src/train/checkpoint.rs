@@ -222,7 +222,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> 
     }
 }
 
-/// Whole or not at all.
+/// Writes the file atomically.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
     let new = path.with_extension("json.tmp");
     std::fs::write(&new, serde_json::to_vec_pretty(value)?)

@@ -203,7 +203,7 @@ pub fn is_torch() -> bool {
 }
 
 /// The processor by Burn's own code: for graphs that are written, and the numbers that they are
-/// held against.
+/// compared with.
 pub fn plain() -> Device {
     Device::flex()
 }

@@ -141,7 +141,7 @@ impl LabelledEmbeddings {
 /// Embeddings of a face and a voice of one person at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EmbeddingPair {
-    /// Place in [`LABELS`].
+    /// Index in [`LABELS`].
     pub label: usize,
     pub face: Vec<f32>,
     pub voice: Vec<f32>,

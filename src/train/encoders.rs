@@ -88,7 +88,7 @@ pub(crate) fn headless(sections: Sections) -> Manifest {
     rules
 }
 
-/// The rules of one folder, its files held against `SHA256SUMS`.
+/// The rules of one folder, its files checked against `SHA256SUMS`.
 fn read_folder(folder: &Path) -> anyhow::Result<Manifest> {
     let name = if folder.join(SET).is_file() {
         SET

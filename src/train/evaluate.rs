@@ -29,7 +29,7 @@ mod voices;
 
 use voices::measure_voice;
 
-/// Measures a bundle or a run on labelled recordings of yours (`extract` puts them into a store),
+/// Measures a bundle or a run on your own labelled recordings (`extract` puts them into a store),
 /// or the default bundle as its card does: on FER2013's PublicTest and its annotators' votes,
 /// speakers of RAVDESS and nEMO, and the development sets of MELD and GoEmotions.
 #[derive(clap::Args, Debug)]
@@ -41,7 +41,8 @@ use voices::measure_voice;
 pub struct EvaluateArgs {
     #[arg(long, default_value = "models/default")]
     pub bundle: PathBuf,
-    /// Where FER2013, the voices and the texts lie; `$EXPRESSD_MATERIAL` goes before the default.
+    /// Where FER2013, the voices and the texts lie; `$EXPRESSD_MATERIAL` takes precedence over the
+    /// default.
     #[arg(long)]
     pub material: Option<PathBuf>,
     /// One JSON object instead of text.
@@ -264,8 +265,8 @@ fn head_figure(
     Ok(figure.with_confidence(&predictions, temperature, f64::from(head.abstain_threshold)))
 }
 
-/// The face encoder's own classes, where most annotators say one label; its embeddings, and the
-/// votes for each.
+/// The face encoder's own classes, where there is a majority label; its embeddings, and the votes
+/// for each.
 fn measure_face(
     opened: &mut OpenedBundle,
     crops: &[LabelledCrop],

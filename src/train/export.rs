@@ -120,7 +120,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
                 sha256: hex_sha256(&bytes),
             });
         } else if recipe.bundle.join(&file).is_file() {
-            // An earlier export's.
+            // Left by an earlier export.
             std::fs::remove_file(recipe.bundle.join(&file))
                 .with_context(|| format!("{file} cannot be removed"))?;
         }

@@ -113,7 +113,7 @@ impl Features {
         Ok(Features::new(Rows::Stores(Arc::new(parts)), spec))
     }
 
-    /// Rows that were made here.
+    /// Features of rows in memory.
     pub fn in_memory(spec: StoreSpec, rows: Vec<(Entry, Vec<f32>)>) -> Features {
         Features::new(Rows::Memory(Arc::new(rows)), spec)
     }
@@ -213,7 +213,7 @@ impl Features {
         }
     }
 
-    /// The truth of a row; it indexes the labels of all stores ([`Features::spec`]).
+    /// The target of a row; it indexes the labels of all stores ([`Features::spec`]).
     ///
     /// # Errors
     /// If the row's own store has no such label.
@@ -284,7 +284,7 @@ impl Features {
     /// A row's values in the store's layout.
     ///
     /// # Errors
-    /// Where the disk fails, or a value is no number: later it would look like a fault of training.
+    /// If the disk fails, or a value is not finite: later it would look like a fault of training.
     pub fn read(&self, row: usize, out: &mut [f32]) -> anyhow::Result<()> {
         match &self.rows {
             Rows::Stores(parts) => {

@@ -54,7 +54,8 @@ pub struct FinetuneArgs {
     /// With stores: where checkpoints go.
     #[arg(long)]
     pub run: Option<PathBuf>,
-    /// With stores and without --from: others than the recipe's modalities, such as face,voice.
+    /// With stores and without --from: modalities to use instead of the recipe's, such as
+    /// face,voice.
     #[arg(long, value_delimiter = ',', value_parser = crate::train::pretrain::modality)]
     pub modalities: Vec<crate::modality::Modality>,
 }

@@ -134,7 +134,7 @@ impl State {
 }
 
 /// Trains `net` (on an inference device). Returns the weights with the best selection accuracy, or
-/// the last ones if the settings say so.
+/// the last ones if the settings require it.
 pub fn fit<L: Learner>(
     run: &Run<'_>,
     net: L,

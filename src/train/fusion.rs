@@ -177,7 +177,7 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     let mut words = SentenceEncoder::open(&recipe.words.encoder)?;
     let mut others = |part| -> anyhow::Result<[LabelledEmbeddings; 2]> {
         let mut utterances = words.utterances(&recipe.meld_folder(), part, sentences::whole)?;
-        // The trust in words is calibrated on dialogue only.
+        // Words are calibrated on dialogue only.
         if part == Part::Train && recipe.words.goemotions > 0.0 {
             let comments = words.comments(&recipe.goemotions_folder(), part)?;
             utterances.join(comments, recipe.words.goemotions);

@@ -1,5 +1,5 @@
-//! `expressd-train import`: other people's trained weights become ONNX graphs, bit for bit the same
-//! every time.
+//! `expressd-train import`: converts third-party weights to ONNX graphs, bit for bit the same every
+//! time.
 //!
 //! Here: MTCNN (Zhang et al. 2016) out of facenet-pytorch's wheel, three small networks in
 //! PyTorch's legacy format. [`yunet`]: the default face detector.
@@ -187,8 +187,8 @@ impl MtcnnWeights {
     }
 }
 
-/// A file that goes when its value does. (The crate for this is a development dependency, and
-/// making it more rebuilds Burn.)
+/// A temporary file, removed on drop. (The crate for this is a development dependency; making it a
+/// regular one rebuilds Burn.)
 struct ScratchFile(PathBuf);
 
 impl Drop for ScratchFile {
@@ -200,7 +200,7 @@ impl Drop for ScratchFile {
 /// A network during conversion from weights to a graph: layers are appended to `last`.
 struct Network {
     weights: PytorchReader,
-    /// The reader takes the legacy format from a file alone, and reads tensors when asked: the file
+    /// The reader takes the legacy format from a file alone, and reads tensors on demand: the file
     /// must live as long.
     _file: ScratchFile,
     graph: GraphBuilder,

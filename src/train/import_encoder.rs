@@ -80,7 +80,7 @@ pub struct EncoderArgs {
     /// Frames of a window of faces, where the graph leaves them open.
     #[arg(long)]
     frames: Option<usize>,
-    /// Faces a second, where this encoder gets fewer than [face] says.
+    /// Faces a second, where this encoder gets fewer than [face] states.
     #[arg(long)]
     rate_hz: Option<f64>,
     /// This encoder's own normalisation instead of [face]'s: per channel the mean, then the

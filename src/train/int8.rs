@@ -45,7 +45,7 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Faster, and hardly less often right.
+    /// Whether it is faster and its accuracy at most `PERMITTED_LOSS` lower.
     pub fn is_kept(&self) -> bool {
         self.int8_ms < self.fp32_ms && self.fp32_accuracy - self.int8_accuracy <= PERMITTED_LOSS
     }
@@ -141,7 +141,7 @@ pub fn faces(train: &[VotedCrop], select: &[VotedCrop], settings: &FacePreproces
 }
 
 /// Windows of voices, half of them varied as in training, of lengths from the shortest that is
-/// judged to the bundle's.
+/// evaluated to the bundle's.
 pub fn voices(
     train: &[LabelledClip],
     select: &[LabelledClip],
@@ -170,8 +170,8 @@ pub fn voices(
         }
     });
     let ranges = ranges.collect();
-    // A second too, and so often that a clip's windows are many: 0.005 of the clips alone would be
-    // less than one of them.
+    // Windows of one second too, and many for each clip: 0.005 of the clips alone would be less
+    // than one of them.
     let lengths = [1000, window_ms].map(milliseconds);
     let pieces = |clip: &LabelledClip| {
         lengths

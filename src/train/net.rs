@@ -312,8 +312,8 @@ impl Branch {
     }
 }
 
-/// The fusion head: evidence of face, voice and words, each gated by its presence and weighed,
-/// added.
+/// The fusion head: the weighted sum of the evidence of face, voice and words, each gated by its
+/// presence.
 ///
 /// The sum is the product of the experts' likelihoods: the right fusion if modalities are
 /// independent given the label. So they are in the training data: faces, voices and words of

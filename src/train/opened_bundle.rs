@@ -1,4 +1,4 @@
-//! A bundle opened to be measured.
+//! A bundle opened for evaluation.
 
 use std::path::Path;
 

@@ -24,7 +24,7 @@ use crate::train::recipe::Recipe;
 /// A recording of one person, hop by hop.
 #[derive(Clone, Debug)]
 pub struct PairedClip {
-    /// Place in [`LABELS`](crate::labels::LABELS).
+    /// Index in [`LABELS`](crate::labels::LABELS).
     pub label: usize,
     /// RAVDESS's actor; `None`: a person that no encoder was trained on.
     pub actor: Option<u32>,

@@ -42,13 +42,13 @@ pub struct PretrainedRun {
                   stores/sessions --run runs/conclugen"
 )]
 pub struct PretrainArgs {
-    /// A file of config/train of kind pretrain, or one's own like it.
+    /// A recipe of kind pretrain, from config/train or of your own.
     #[arg(long)]
     pub recipe: PathBuf,
     /// Feature stores, one or several (--store A B) of the same encoders.
     #[arg(long, required = true, num_args = 1..)]
     pub store: Vec<PathBuf>,
-    /// Checkpoints; a run that was killed goes on from here.
+    /// Folder of the checkpoints; a run that was killed resumes from them.
     #[arg(long)]
     pub run: PathBuf,
     /// Replaces the recipe's modalities, such as face,voice without transcripts.

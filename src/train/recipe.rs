@@ -32,7 +32,7 @@ impl RecipeKind {
         }
     }
 
-    /// `None` where it does not say.
+    /// `None` if the file states no kind.
     pub fn of(path: &Path) -> anyhow::Result<Option<RecipeKind>> {
         Ok(open(path)?.1)
     }
@@ -129,7 +129,7 @@ pub struct Recipe {
     pub name: String,
     pub seed: u64,
     /// Where FER2013, RAVDESS and MELD's tables lie, as their manifest describes;
-    /// `$EXPRESSD_MATERIAL` goes first.
+    /// `$EXPRESSD_MATERIAL` takes precedence.
     pub material: PathBuf,
     /// Checkpoints, outside of version control.
     pub runs: PathBuf,
@@ -182,8 +182,8 @@ pub struct FaceRecipe {
 pub struct DistillationRound {
     /// Weight of the teacher's predictions in a target, 0 to 1; the rest are the votes.
     pub teacher_weight: f32,
-    /// A network of another shape, larger for instance, that only teaches the next round (Hinton et
-    /// al. 2015). The last round has none.
+    /// A network of another shape, larger for instance, that is only a teacher for the next round
+    /// (Hinton et al. 2015). The last round has none.
     pub shape: Option<EncoderShape>,
     pub early: Option<EarlyEpochs>,
     pub fit: FitSettings,
@@ -276,8 +276,8 @@ impl FitSettings {
 pub enum Keep {
     /// The weights that are best on the selection data.
     Best,
-    /// The last: where the selection data is so little that the best of many epochs is the
-    /// luckiest.
+    /// The last: where the selection data is so little that the best of many epochs would be chosen
+    /// by chance.
     Last,
 }
 
@@ -291,7 +291,7 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// Everything that cannot be meant, one sentence each.
+    /// Every invalid setting, one sentence each.
     fn faults(&self) -> Vec<String> {
         let rounds = self
             .face

@@ -1,4 +1,4 @@
-//! Exit codes: errors that the caller can mend are distinguished from failures at run time.
+//! Exit codes: errors that the caller can correct are distinguished from failures at run time.
 
 use std::error::Error;
 use std::io::ErrorKind;

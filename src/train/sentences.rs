@@ -19,7 +19,7 @@ use crate::train::embeddings::LabelledEmbeddings;
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelledUtterance {
     pub text: String,
-    /// Place in [`LABELS`].
+    /// Index in [`LABELS`].
     pub label: usize,
 }
 
@@ -156,7 +156,7 @@ impl SentenceEncoder {
     }
 }
 
-/// An utterance as it was said.
+/// The whole utterance.
 pub fn whole(text: &str) -> String {
     text.to_owned()
 }

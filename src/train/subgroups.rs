@@ -19,9 +19,9 @@ const BRIGHTNESS: [f64; 2] = [90.0, 160.0];
 /// A picture and its label.
 type LabelledPicture<'a> = (&'a Crop, usize);
 
-/// The face encoder by the pictures' size, their own brightness, and a dim camera, where most
-/// annotators say one label; then by FER2013's own labels, also with `copies`, pictures that it was
-/// taught by.
+/// The face encoder by the pictures' size, their own brightness, and a dim camera, where there is a
+/// majority label; then by FER2013's own labels, also with `copies`, pictures that are in its
+/// training data.
 pub fn faces(
     opened: &mut OpenedBundle,
     crops: &[LabelledCrop],

@@ -25,7 +25,7 @@ type Open = fn(&mut Opening) -> Result<Option<Box<dyn Sink>>, SinksError>;
 
 /// Every sink, in the order of opening: the terminal does not use standard output if JSON Lines
 /// have taken it.
-const OPEN: [Open; 2] = [jsonl::open, terminal::open];
+const OPEN: &[Open] = &[jsonl::open, terminal::open];
 
 /// The context in which sinks are opened.
 struct Opening<'a> {
@@ -40,7 +40,7 @@ struct Opening<'a> {
 pub enum SinksError {
     #[error(transparent)]
     OutFile(#[from] OutFileError),
-    #[error("the output to {target} got no thread")]
+    #[error("the thread of the output to {target} could not be started")]
     Thread { target: String, source: io::Error },
     #[error("{lost} events are missing in {target}; make room, or read it faster")]
     Lost {
@@ -91,7 +91,9 @@ impl Sinks {
             match Follower::spawn(sink, ring.reader(), on_loss.clone()) {
                 Ok(follower) => followers.push(follower),
                 Err(error) if policy == LossPolicy::Counted => {
-                    tracing::error!("the output to {target} got no thread: {error}");
+                    tracing::error!(
+                        "the thread of the output to {target} could not be started: {error}"
+                    );
                 }
                 Err(source) => return Err(SinksError::Thread { target, source }),
             }

@@ -23,9 +23,10 @@ pub trait Predictor {
     fn modalities(&self) -> Vec<Modality>;
     /// Fingerprint of the encoders that made its embeddings.
     fn fingerprint(&self) -> &str;
-    /// The stores that it learnt from.
+    /// The stores that it was trained on.
     fn own_stores(&self) -> Vec<PathBuf>;
-    /// Maps a store's label names to [`Predictor::labels`]; clips with an empty label are left out.
+    /// Maps a store's label names to [`Predictor::labels`]; clips of a label mapped to "" are left
+    /// out.
     fn label_map(&self, theirs: &[String]) -> BTreeMap<String, String>;
     /// `[rows, labels]`, before the temperature, of the features' modalities that are `shown`.
     fn logits(
@@ -45,7 +46,7 @@ pub trait Predictor {
         rows: &[usize],
         modality: usize,
     ) -> anyhow::Result<(usize, Vec<f32>)>;
-    /// A sentence each, for the page.
+    /// Notes for the report page, one sentence each.
     fn notes(&self) -> Vec<String>;
     /// The training curves, if known.
     fn training(&self) -> Option<Training>;
@@ -233,7 +234,7 @@ impl Predictor for BundlePredictor {
         Vec::new()
     }
 
-    /// A name that is a label of the bundle's, or another word for one.
+    /// A name maps to the bundle's label of that name or with that meaning; otherwise to "".
     fn label_map(&self, theirs: &[String]) -> BTreeMap<String, String> {
         let ours = |name: &String| {
             let known = |wanted: &str| {

@@ -1,4 +1,4 @@
-//! Log-mel spectrograms as other throats and microphones would give them.
+//! Variation of log-mel spectrograms, as by other vocal tracts and microphones.
 
 use rand::Rng;
 use rand::rngs::StdRng;

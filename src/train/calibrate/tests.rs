@@ -1,9 +1,9 @@
 use super::*;
 
 /// Rows of two labels. The first label is right in `right` of 100 cases; its logit corresponds to
-/// the probability `said`.
-fn two(said: f64, right: usize) -> LabelledLogits {
-    let logit = (said / (1.0 - said)).ln() as f32;
+/// the predicted probability `predicted`.
+fn two(predicted: f64, right: usize) -> LabelledLogits {
+    let logit = (predicted / (1.0 - predicted)).ln() as f32;
     let mut logits = Vec::new();
     let mut truth = Vec::new();
     for side in 0..2usize {
@@ -35,7 +35,7 @@ fn a_boast_is_cooled_to_the_truth() {
 #[test]
 fn several_labels_share_a_temperature() {
     let names: Vec<String> = ["a", "b"].map(String::from).to_vec();
-    // Said with 0.95, true in 70 %; said with 0.05, true in 30 %.
+    // Predicted with 0.95, true in 70 %; predicted with 0.05, true in 30 %.
     let logit = (0.95f32 / 0.05).ln();
     let logits: Vec<f32> = (0..10_000).flat_map(|_| [logit, -logit]).collect();
     let truth = Truth::Labels((0..10_000).flat_map(|i| [i % 10 < 7, i % 10 < 3]).collect());

@@ -60,8 +60,8 @@ impl Recognition {
     }
 }
 
-/// Embeddings of full width and presence, of rows; `shown` says which modalities may be seen; with
-/// a generator some are hidden by chance.
+/// Embeddings of full width and presence, of rows. `shown` selects the modalities; with a generator
+/// some of them are hidden at random.
 pub fn inputs(
     features: &Features,
     rows: &[usize],

@@ -73,7 +73,7 @@ impl FinetuneRecipe {
         Ok(recipe)
     }
 
-    /// Everything that cannot be meant, one sentence each.
+    /// Every invalid setting, one sentence each.
     pub fn faults(&self) -> Vec<String> {
         let optimizer = recipe::optimizer_faults("", self.learning_rate, self.weight_decay);
         let mut faults = [

@@ -35,7 +35,7 @@ const SENTENCES: [(&str, &str); 12] = [
     ("WSI", "We'll stop in a couple of minutes."),
 ];
 
-/// Published without sound in it.
+/// The file that was published without sound.
 const SILENT: &str = "1076_MTI_SAD_XX";
 
 const LAYOUT: &str =
@@ -164,7 +164,7 @@ fn parse(name: &str) -> Option<(u32, &'static str, usize)> {
     let actor = actor.parse().ok().filter(|a| (1001..=1091).contains(a))?;
     let text = SENTENCES.iter().find(|(code, _)| *code == sentence)?.1;
     let label = CODES.iter().position(|c| *c == emotion)?;
-    // `X` is one file's slip.
+    // `X` is an error in one file's name.
     ["XX", "X", "LO", "MD", "HI"]
         .contains(&level)
         .then_some((actor, text, label))

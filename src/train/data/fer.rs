@@ -228,7 +228,7 @@ mod tests {
         let table = VotesTable::read(&path).unwrap();
         let crops = read_tar(&tar_of(&files)[..], Some(&table)).unwrap();
         let of = |i: usize| crops[i].votes;
-        // FER2013 says sad, eight of ten say neutral.
+        // FER2013's label is sad; eight of ten annotators chose neutral.
         assert_eq!((crops[0].label, of(0).unwrap().first()), (2, Some(0)));
         assert_eq!(
             [of(1), of(2), of(3)],

@@ -143,8 +143,8 @@ fn list_labelled(dataset: &'static str, root: &Path, path: &Path) -> Result<List
     let (mut rows, mut named, mut line_of) = (Vec::new(), HashSet::new(), HashMap::new());
     while let Some(row) = table.next(&mut catalogue)? {
         let at = table.at(row.line);
-        // A line with a fault names its recording all the same: it must not come back as one to
-        // train on.
+        // A line with a fault still names its recording, which must not be listed as unlabelled
+        // instead.
         named.insert(canonical(&root.join(row.get(columns.file))));
         let labelled = read_row(root, &columns, &row, at.clone()).and_then(|labelled| {
             let part = (

@@ -12,7 +12,7 @@ use crate::train::data::Part;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sentence {
     pub text: String,
-    /// Places in [`LABELS`]; one or several.
+    /// Label indices (into [`LABELS`]); one or several.
     pub labels: Vec<usize>,
 }
 

@@ -337,7 +337,7 @@ mod tests {
             Some("What?")
         );
         assert_eq!(listing.faults.len(), 1, "{:?}", listing.faults);
-        // Without media and without being asked for words alone there is nothing.
+        // Without media, and without the option for text alone, no item is listed.
         let Err(DataError::Empty { faults, .. }) = tree.list("meld") else {
             panic!()
         };

@@ -20,7 +20,7 @@ const SPEAKERS_AND_SEX: [(&str, bool); 7] = [
     ("WR0", false),
 ];
 
-/// Its speakers, sorted; a clip's `actor` is a place here, from 1.
+/// Its speakers, sorted; a clip's `actor` is a position in this list, from 1.
 pub const SPEAKERS: [&str; 7] = {
     let mut names = [""; 7];
     let mut at = 0;
@@ -39,8 +39,8 @@ pub fn is_woman(actor: u32) -> bool {
     SPEAKERS_AND_SEX[actor as usize - 1].1
 }
 
-/// The speaker's place, from 1, and the emotion's index in [`RAVDESS`]; `None` where a name is not
-/// nEMO's.
+/// The speaker's position, from 1, and the emotion's index in [`RAVDESS`]; `None` where a name is
+/// not nEMO's.
 fn parse(stem: &str) -> Option<(u32, usize)> {
     let mut fields = stem.split('_');
     let (speaker, emotion, sentence) = (fields.next()?, fields.next()?, fields.next()?);

@@ -60,7 +60,7 @@ pub struct LabelledClip {
     /// Index in [`RAVDESS`](crate::labels::RAVDESS).
     pub emotion: usize,
     pub corpus: Corpus,
-    /// RAVDESS's number; of nEMO the place in [`SPEAKERS`](super::nemo::SPEAKERS), from 1.
+    /// RAVDESS's number; of nEMO the position in [`SPEAKERS`](super::nemo::SPEAKERS), from 1.
     pub actor: u32,
     pub part: Part,
 }

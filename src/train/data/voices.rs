@@ -11,7 +11,7 @@ use crate::train::data::{Part, nemo, ravdess};
 /// part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum HeldOut<'a> {
-    /// RAVDESS's numbers, nEMO's places in [`nemo::SPEAKERS`].
+    /// RAVDESS's numbers, nEMO's positions in [`nemo::SPEAKERS`], from 1.
     Actors(&'a [u32]),
     All,
 }

@@ -12,8 +12,8 @@ use crate::train::data::Fault;
 const NAMED: usize = 20;
 const NAMED_OF_A_KIND: usize = 5;
 
-/// Names faults and writes all of them to `path`, one a line. Where there are none the file of an
-/// earlier run goes.
+/// Prints faults and writes all of them to `path`, one a line. Without faults the file of an
+/// earlier run is removed.
 pub fn report(faults: &[Fault], path: &Path) -> anyhow::Result<()> {
     if faults.is_empty() {
         let _ = std::fs::remove_file(path);

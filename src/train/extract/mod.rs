@@ -45,7 +45,7 @@ use crate::train::store::{
 use names::Names;
 use progress::Progress;
 
-/// Reads a data set through the daemon's own stages into a feature store. Goes on where it was
+/// Reads a data set through the daemon's own stages into a feature store. Resumes where it was
 /// stopped.
 ///
 /// Example: expressd-train extract --dataset crema-d --root CREMA-D --encoders models/default
@@ -61,10 +61,10 @@ pub struct ExtractArgs {
     /// Encoder sets or bundles; several are joined.
     #[arg(long, required = true, num_args = 1..)]
     pub encoders: Vec<PathBuf>,
-    /// The store's folder. One that was begun with the same settings is gone on with.
+    /// The store's folder. One that was begun with the same settings is continued.
     #[arg(long)]
     pub store: PathBuf,
-    /// This process's part, such as 0/4: items are dealt by their ids, those that are intervals by
+    /// This process's part, such as 0/4. Items are assigned to parts by their ids, intervals by
     /// their recordings' names.
     #[arg(long)]
     pub shard: Option<Shard>,
@@ -74,7 +74,7 @@ pub struct ExtractArgs {
     /// The rule for rows.
     #[arg(long, value_enum, default_value = "recording")]
     pub clips: ClipsRule,
-    /// Rows of each clip: 1 for the clip as it is, more for augmented views beside it, as SimCLR
+    /// Rows of each clip: 1 for the clip as it is, more for augmented views in addition, as SimCLR
     /// needs them (its recipe: 3).
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub views: u32,
@@ -82,7 +82,7 @@ pub struct ExtractArgs {
     #[arg(long)]
     pub limit: Option<usize>,
     /// The folder of the face detector. The reference's recipes take features of faces that MTCNN
-    /// found: models/mtcnn. Go on with a store with the detector that it was begun with.
+    /// found: models/mtcnn. Resume a store with the same detector.
     #[arg(long, default_value = "models/yunet")]
     pub detector: PathBuf,
     /// Execution provider of the encoders: cpu, cuda, tensorrt, auto.

@@ -100,7 +100,7 @@ impl Playback {
         self.opening_cpu_nanos
     }
 
-    /// Are faces looked for, are voices?
+    /// Whether faces are detected, and whether voices are.
     pub fn looks_for(&self) -> (bool, bool) {
         (self.video, self.audio)
     }

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Between two lines where there is no terminal.
+/// Seconds between two lines without a terminal.
 const LINE_SECONDS: f64 = 10.0;
 /// Reasons that are named before the rest is summed up.
 const REASONS_NAMED: usize = 3;

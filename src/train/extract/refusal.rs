@@ -13,7 +13,7 @@ pub enum Refusal {
     /// The file is broken, is not there, or is nothing that can be decoded.
     #[error("unreadable: {0}")]
     Unreadable(String),
-    /// It was played; no subject is seen or heard well enough.
+    /// It was played; no subject has usable face or voice data.
     #[error("{0}")]
     NoSubject(Lacks),
     /// The item's interval begins after the recording's end.

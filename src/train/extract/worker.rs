@@ -369,7 +369,7 @@ fn read(picture: &Picture) -> Result<DynamicImage, Refusal> {
     })
 }
 
-/// Decodes a picture and turns it as its camera says (EXIF).
+/// Decodes a picture and rotates it by its EXIF orientation.
 fn upright(bytes: &[u8]) -> image::ImageResult<DynamicImage> {
     let mut decoder = image::ImageReader::new(std::io::Cursor::new(bytes))
         .with_guessed_format()?

@@ -123,8 +123,8 @@ fn every_held_out_item_is_evaluated_and_joined_with_its_own_label() {
 #[test]
 fn pictures_are_drawn_and_weighted_by_their_votes() {
     let mut faces = LabelledEmbeddings::new(1);
-    // Nine say 0 and one says 2 of the first, all say 2 of the second; every label has some
-    // picture.
+    // Of the first picture's votes nine are for 0 and one is for 2; all of the second's are for 2.
+    // Every label has some picture.
     faces.push_shares(&[0.9, 0.0, 0.1, 0.0, 0.0, 0.0, 0.0], vec![1.0]);
     faces.push_shares(&[0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0], vec![2.0]);
     for label in [1, 3, 4, 5, 6] {

@@ -12,9 +12,9 @@ const VOICE_MULTIPLES: [f32; 3] = [1.0, 1.4, 2.0];
 /// of several modalities. `predict` predicts a subset's held-out rows with given factors; each
 /// subset is scored at its own temperature.
 ///
-/// A factor that is fitted to one modality alone makes its confidence right for its own data:
-/// photographs for the face, actors for the voice. In recordings of one person the two may deserve
-/// other weights. A common multiple of all factors changes nothing, so words keep theirs.
+/// A factor that is fitted to one modality alone calibrates its confidence for its own data:
+/// photographs for the face, actors for the voice. In recordings of one person other weights may be
+/// better for the two. A common multiple of all factors changes nothing, so words keep theirs.
 ///
 /// # Errors
 /// Those of `predict`.
@@ -59,7 +59,8 @@ pub(super) fn relative(
 mod tests {
     use super::*;
 
-    /// Two labels; the face says the first one, the voice the second one, a little less strongly.
+    /// Two labels; the face favours the first label, the voice the second one, a little less
+    /// strongly.
     fn rows(factors: &[f32], subset: &Presence, truth: usize) -> LabelledLogits {
         let (face, voice) = (
             1.5 * f32::from(subset.face) * factors[0],

@@ -202,7 +202,7 @@ fn unfit_graphs_are_refused_with_a_reason() {
     graph.output("y", &[batch, Axis::Fixed(48)]);
     let error = frame(graph.into_bytes("test"));
     assert!(error.contains("must not depend"), "{error}");
-    // Open frames of a window have to be said.
+    // The frames of a window must be given if the graph leaves them open.
     let mut graph = GraphBuilder::new("window");
     graph.input(
         "pixels",

@@ -30,7 +30,7 @@ impl Default for Bootstrap {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Units {
     /// Unit of each item.
-    of: Vec<usize>,
+    unit_of_item: Vec<usize>,
     count: usize,
     grouped: bool,
 }
@@ -39,7 +39,7 @@ impl Units {
     /// Each item by itself.
     pub fn items(count: usize) -> Units {
         Units {
-            of: (0..count).collect(),
+            unit_of_item: (0..count).collect(),
             count,
             grouped: false,
         }
@@ -50,7 +50,7 @@ impl Units {
     pub fn groups<S: AsRef<str>>(groups: &[S]) -> Units {
         let mut known = BTreeMap::new();
         let mut count = 0;
-        let of = groups
+        let unit_of_item = groups
             .iter()
             .map(|group| {
                 let mut fresh = || {
@@ -65,7 +65,7 @@ impl Units {
             })
             .collect();
         Units {
-            of,
+            unit_of_item,
             count,
             grouped: !known.is_empty(),
         }
@@ -91,7 +91,7 @@ impl Bootstrap {
             for _ in 0..units.count {
                 drawn[generator.random_range(0..units.count)] += 1;
             }
-            each(&|item| drawn[units.of[item]]);
+            each(&|item| drawn[units.unit_of_item[item]]);
         }
     }
 
@@ -134,7 +134,11 @@ mod tests {
     fn groups_are_drawn_whole_and_unknown_ones_singly() {
         let units = Units::groups(&["a", "", "b", "a", ""]);
         assert_eq!(
-            (units.of.clone(), units.count(), units.is_grouped()),
+            (
+                units.unit_of_item.clone(),
+                units.count(),
+                units.is_grouped()
+            ),
             (vec![0, 1, 2, 0, 3], 4, true)
         );
         let bootstrap = Bootstrap {

@@ -44,7 +44,7 @@ pub struct Metric {
 pub enum Better {
     Higher,
     Lower,
-    /// Neither: it says how much, not how well.
+    /// Neither: a quantity, not a quality.
     Neither,
 }
 
@@ -244,7 +244,7 @@ mod tests {
             .unwrap()
     }
 
-    /// Six items of three classes, said 0 0 1 | 1 0 | 2; all by hand.
+    /// Six items of three classes, predicted 0 0 1 | 1 0 | 2; all by hand.
     fn six() -> Predictions {
         let rows = [
             [0.7, 0.2, 0.1],

@@ -62,8 +62,8 @@ pub struct Measured {
     pub level: f64,
     pub figures: Vec<Figure>,
     pub labels: Vec<LabelFigures>,
-    /// Single: `[truth, said]`. Several: `[label, (no and not said, no but said, yes but not said,
-    /// yes and said)]`.
+    /// Single: `[truth, predicted]`. Several: `[label, (true negatives, false positives, false
+    /// negatives, true positives)]`.
     pub confusion: Vec<Vec<u64>>,
     pub reliability: Vec<ReliabilityBin>,
     pub abstain_threshold: f32,

@@ -187,8 +187,8 @@ pub struct Tally {
     pub task: Task,
     pub labels: usize,
     pub items: u64,
-    /// [`Task::Single`]: `[truth, said]`. [`Task::Multi`]: `[label, (no and not said, no but said,
-    /// yes but not said, yes and said)]`.
+    /// [`Task::Single`]: `[truth, predicted]`. [`Task::Multi`]: `[label, (true negatives, false
+    /// positives, false negatives, true positives)]`.
     pub cells: Vec<u64>,
     /// As `cells`, by the reference's rule.
     pub reference_cells: Vec<u64>,

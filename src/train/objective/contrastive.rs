@@ -9,8 +9,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 pub const MARGIN: f64 = 0.001;
 
 /// Similarities `[batch, batch]` of one modality's rows with another's, the true pairs on the
-/// diagonal: how far each row and each column is from telling its pair, `mean(-S'_bb + lse_c S'_bc)
-/// + mean(-S'_bb + lse_c S'_cb)` with `S' = S - margin I`.
+/// diagonal: the cross-entropy of identifying the matching row and column,
+/// `mean(-S'_bb + lse_c S'_bc) + mean(-S'_bb + lse_c S'_cb)` with `S' = S - margin I`.
 pub fn masked_margin_softmax(similarity: Tensor<2>, margin: f64) -> Tensor<1> {
     let [batch, _] = similarity.dims();
     let device = similarity.device();

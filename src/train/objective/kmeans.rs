@@ -115,7 +115,7 @@ fn assign(unit: &[f32], dim: usize, centroids: &[f32], labels: &mut [usize]) {
     }
 }
 
-/// The rows of the last batches, newest first, that k-means sees before the batch at hand.
+/// The rows of the last batches, newest first, that k-means takes before the current batch's.
 #[derive(Clone, Debug)]
 pub struct Queue {
     dim: usize,

@@ -34,11 +34,11 @@ pub enum Objective {
         weight: f64,
         mode: ClusterMode,
         clusters: usize,
-        /// Earlier batches that k-means sees in addition to the current one.
+        /// Earlier batches that k-means uses in addition to the current one.
         queue: usize,
         /// Keeps one of this many of the queue's rows; 1: all.
         queue_reduction: usize,
-        /// Until this epoch it does not count, and nothing is divided by it.
+        /// Before this epoch the loss is inactive, and the mean over losses leaves it out.
         start_epoch: usize,
     },
     /// Mean squared error of each modality's embedding from its own representation.

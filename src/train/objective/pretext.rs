@@ -74,7 +74,7 @@ impl PretextModel {
         }
     }
 
-    /// Everything that the objectives look at.
+    /// Everything that the objectives need.
     pub fn forward(
         &self,
         batch: &FeatureBatch,

@@ -1,4 +1,5 @@
-//! Heads and objectives held to the numbers of the authors' own modules (`src/train/method.md` h).
+//! Heads and objectives compared with the outputs of the authors' modules (`src/train/method.md`
+//! h).
 //!
 //! Every case of a file is compared, whatever its sizes: the reference is its `f64` block, ours is
 //! `f32`.

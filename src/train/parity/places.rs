@@ -187,11 +187,12 @@ impl<'a> Places<'a> {
         }
     }
 
-    /// After one step of AdamW from `gradients` in double precision.
+    /// Compares the parameters after one step of AdamW with `expected`; `gradients` are in double
+    /// precision.
     ///
     /// The first step is the rate times a gradient's sign wherever that is far above the epsilon of
-    /// 1e-8. Where it is not, our gradient's rounding decides, and only the step's bound can be
-    /// held.
+    /// 1e-8. Elsewhere the rounding of our gradient decides, and only the step's bound can be
+    /// checked.
     pub fn compare_stepped(
         &mut self,
         expected: &Value,

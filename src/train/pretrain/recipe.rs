@@ -61,7 +61,7 @@ impl PretrainRecipe {
         Ok(recipe)
     }
 
-    /// Everything that cannot be meant, one sentence each.
+    /// Every invalid setting, one sentence each.
     pub fn faults(&self) -> Vec<String> {
         let optimizer = recipe::optimizer_faults("", self.learning_rate, self.weight_decay);
         let mut faults = [
@@ -89,7 +89,7 @@ impl PretrainRecipe {
             self.representation < 8 || self.projection == 0,
             "representation must be at least 8 and projection at least 1",
         );
-        // Without a loss there is nothing to go down on.
+        // Without a loss there is nothing to minimise.
         let late = self.objectives.iter().filter(|o| !o.is_active(0)).count();
         fault(
             late > 0 && late == self.objectives.len(),

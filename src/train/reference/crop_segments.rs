@@ -45,8 +45,8 @@ pub struct Segment {
     /// First frame and one past the last. `None`: every frame of the clip, from which the last
     /// segment is cut.
     pub frames: Option<[usize; 2]>,
-    /// The union of the segment's boxes, within the picture. Where no box was seen it is the
-    /// picture's edges turned round.
+    /// The union of the segment's boxes, within the picture. Without a box: the picture's edges,
+    /// inverted.
     pub union: Edges,
 }
 
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn following_stops_above_thirty_segments() {
-        // A segment needs eleven frames, and the box that ends one is lost.
+        // A segment needs eleven frames, and the box that ends a segment belongs to none.
         let boxes: Vec<_> = (0..600)
             .map(|i| if (i / 11) % 2 == 0 { A } else { B })
             .collect();

@@ -109,7 +109,7 @@ impl Projection {
             .row_iter()
             .map(|row| row.iter().copied().collect())
             .collect();
-        // t-SNE wants to start small.
+        // t-SNE needs small initial values.
         let spread = (0..count)
             .map(|i| samples[i][0].powi(2))
             .sum::<f32>()

@@ -28,7 +28,7 @@ fn is_trust(name: &str) -> bool {
     ["ece", "brier", "nll", "answered", "answered_accuracy"].contains(&name)
 }
 
-/// Subsets down, metrics across; each cell says value, interval and, on hover, both in full.
+/// Subsets down, metrics across; each cell shows value, interval and, on hover, both in full.
 pub fn summary(task: Task, measured: &[Measured]) -> Markup {
     html! {
         @for (title, belongs) in GROUPS {

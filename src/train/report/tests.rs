@@ -15,7 +15,7 @@ fn labels() -> Vec<String> {
     ["neutral", "joy", NASTY].map(String::from).to_vec()
 }
 
-/// 90 items of 9 speakers, with a label that is likelier to be said where it is true.
+/// 90 items of 9 speakers, with a label that is likelier to be predicted where it is true.
 fn predictions(task: Task, seed: u64) -> Predictions {
     let mut generator = StdRng::seed_from_u64(seed);
     let holds: Vec<bool> = (0..90)
@@ -93,7 +93,7 @@ fn report(task: Task) -> Report {
     }
 }
 
-/// The page as a tree. HTML closes `meta` by itself; a parser of XML wants it said.
+/// The page as a tree. HTML closes `meta` implicitly; an XML parser needs an explicit close.
 fn parse(page: &str) -> String {
     let closed = page
         .replace("<meta charset=\"utf-8\">", "<meta charset=\"utf-8\"/>")

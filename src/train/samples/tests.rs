@@ -103,7 +103,7 @@ fn targets_mix_labels_and_teacher_predictions() {
         votes: Votes::sure(i as usize % 7),
     };
     let crops: Vec<_> = (0..2 * round.fit.batch as u64).map(picture).collect();
-    // The generation before is sure that every picture's label is one too low.
+    // The generation before is certain of the label after the right one, for every picture.
     let probabilities: Vec<f32> = crops
         .iter()
         .flat_map(|c| {

@@ -87,7 +87,7 @@ pub struct Entry {
     pub group: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// Per encoder: was there evidence?
+    /// Per encoder: whether there was evidence.
     pub present: Vec<bool>,
     pub seconds: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -14,8 +14,8 @@ use crate::train::data::Item;
 /// Interval between two syncs, the other bound beside [`SAFE_AFTER_ITEMS`].
 const SAFE_AFTER_NANOS: i64 = 10_000_000_000;
 
-/// A shard that grows. Every finished item is with the system when `push` or `skip` returns: a kill
-/// takes nothing of it.
+/// A shard that grows. Every finished item has been handed to the system when `push` or `skip`
+/// returns, so a kill loses none of it.
 #[derive(Debug)]
 pub struct ShardWriter {
     pub(super) rows: File,
@@ -104,8 +104,9 @@ impl ShardWriter {
                 .map_err(StoreError::disk(&new))?;
         }
         if labels != spec.labels && !labels.is_empty() {
-            // Old lines are never read by the new list: there is none until both are new. (Where
-            // there was no label no line has one, and other shards may be at work.)
+            // Remove store.json first, so that a crash never leaves an index and a label list that
+            // do not match. Not needed when the store had no labels: no row has a target, and other
+            // shards may be writing.
             std::fs::remove_file(dir.join("store.json")).map_err(StoreError::disk(dir))?;
         }
         if renewed.is_some() {
@@ -138,8 +139,8 @@ impl ShardWriter {
         })
     }
 
-    /// Items that were finished and are to be extracted again, since the files' ends had lost
-    /// something of them.
+    /// Number of finished items that must be extracted again, because the damaged ends of the files
+    /// held parts of them.
     pub fn dropped(&self) -> usize {
         self.dropped
     }
@@ -172,7 +173,7 @@ impl ShardWriter {
         Ok(())
     }
 
-    /// Was this item finished, with rows or without?
+    /// Whether this item is finished, with rows or without.
     pub fn is_done(&self, item: &str) -> bool {
         self.done.contains(item)
     }
@@ -222,7 +223,7 @@ impl ShardWriter {
         self.finished(line.item)
     }
 
-    /// A finished item that gave nothing, and why.
+    /// Adds a finished item without rows, and the reason.
     pub fn skip(&mut self, item: &str, reason: &str) -> Result<(), StoreError> {
         self.line(&Line {
             item: item.to_owned(),

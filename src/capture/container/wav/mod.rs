@@ -49,7 +49,7 @@ impl Wave {
         let seconds = |frames: u64| frames as f64 / f64::from(self.layout.rate_hz);
         let stated = self.layout.stated_frames?;
         Some(format!(
-            "its header says {:.2} s of sound and {:.2} s are there, which are played",
+            "its header states {:.2} s of sound; {:.2} s are present and played",
             seconds(stated),
             seconds(self.layout.frames)
         ))

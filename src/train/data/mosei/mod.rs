@@ -17,7 +17,7 @@
 //! object of the same three lists). Labels and folds may also lie in a folder of their own, two
 //! deep at most.
 //!
-//! The `.csd` is read as it is. Should it be of another making, this is how `labels.csv` comes of
+//! The `.csd` is read directly. If it has another structure, this script makes `labels.csv` from
 //! it:
 //! ```python
 //! import csv, h5py
