@@ -82,15 +82,16 @@ test-sherpa: setup-test ## the tests of [speech] transcriber = "sherpa:<folder>"
 conformance: ## RFC 6455 on raw sockets: the cases of Autobahn's suite, and mutated frames
 	$(CARGO) test --release --test it -- protocol::conformance protocol::mutations
 
-lint: ## formatting and lints, warnings denied
+lint: setup ## formatting and lints, warnings denied
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	$(CARGO) clippy --release --no-default-features --features train,capture --all-targets -- -D warnings
 
-doc: ## the library's documentation, warnings denied
+doc: setup ## the library's documentation, warnings denied
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --release --no-deps --lib --document-private-items
 
-core: ## build and test the library without features
+core: setup-test ## build and test the library without features
+	@$(MAKE) --no-print-directory build
 	$(CARGO) test --release --no-default-features --lib
 
 check-all: lint doc core test conformance test-sherpa ## every check there is: 90 minutes and more from nothing

@@ -1,12 +1,12 @@
 //! Files that the programs need and do not contain: models, shared libraries, the demonstration.
 //!
 //! They are installed beside the program or lie in the project's folder. The project's folder is
-//! searched at run time, so that no path of the machine that built the program is compiled in.
+//! searched at run time; the path of the machine that built the program is not compiled in.
 
 use std::path::{Path, PathBuf};
 
-/// A folder of the project, by which the project's folder is recognised.
-const MARKER: &str = "models/default";
+/// Paths by which the project's folder is recognised.
+const MARKERS: [&str; 3] = ["Cargo.toml", "config/expressd.toml", "models/default"];
 
 /// Where a file or folder may lie, the first choice first: `installed`, from the prefix of the
 /// installation (`<prefix>/bin/expressd`); each of `in_project`, from the working directory; each
@@ -30,7 +30,8 @@ pub fn locate(path: &Path) -> PathBuf {
 /// The project's folder. `None` for an installed program.
 ///
 /// It is the package that cargo runs (`cargo run`, `cargo test`), else the nearest folder above the
-/// program that holds the models: `target/release/expressd` lies in its project.
+/// program that looks like it: `target/release/expressd` lies in its project. A program in another
+/// target folder that is started by hand finds the files from the project as working directory.
 pub(crate) fn project() -> Option<PathBuf> {
     let program = std::env::current_exe().unwrap_or_default();
     // Cargo sets it for the processes that it starts. The program lies elsewhere with
@@ -38,7 +39,7 @@ pub(crate) fn project() -> Option<PathBuf> {
     let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let parents = program.ancestors().skip(1).map(Path::to_owned);
     let mut folders = package.into_iter().chain(parents);
-    folders.find(|folder| folder.join(MARKER).is_dir())
+    folders.find(|folder| MARKERS.iter().all(|marker| folder.join(marker).exists()))
 }
 
 /// The folder above the program's own: `/usr/local` of `/usr/local/bin/expressd`.

@@ -17,7 +17,7 @@
 //! | the threads, and commands to a running session | [`runtime`] |
 //! | opening of sources, status, systemd | [`daemon`] |
 //!
-//! Places of additions (`CONTRIBUTING.md` has the steps and their tests):
+//! Places of additions (more in `CONTRIBUTING.md`):
 //!
 //! | addition | files |
 //! |---|---|
@@ -49,8 +49,9 @@
 //!              thread "serve": tokio          sinks: "jsonl", "terminal", a thread each
 //! ```
 //!
-//! No later stage can slow capture. A full lane drops its oldest item when live, so that results
-//! stay current. In a replay it blocks, so that nothing is lost. [`lane::WhenFull`] is this choice.
+//! No later stage can slow capture. When live, a full lane drops an item, most lanes the oldest, so
+//! that results stay current. In a replay it blocks, so that nothing is lost. [`lane::WhenFull`] is
+//! this choice.
 //!
 //! Settings come from three places that do not overlap. The *configuration* has devices, port and
 //! budgets. The bundle's *manifest* has everything that changes a number of the model's input. The

@@ -174,9 +174,13 @@ impl Graph {
             });
         }
         reopening.not_before = now.saturating_add(RETRY_NANOS);
-        let bytes = (reopening.read)()?;
-        let session = open_on(&reopening.runtime, &bytes, self.provider, reopening.threads)
-            .map_err(|source| provider_error(&self.name, self.provider, source))?;
+        let opened = (reopening.read)().and_then(|bytes| {
+            open_on(&reopening.runtime, &bytes, self.provider, reopening.threads)
+                .map_err(|source| provider_error(&self.name, self.provider, source))
+        });
+        let session = opened.inspect_err(|error| {
+            tracing::warn!(%error, "graph {} cannot be opened again, next try in 30 s", self.name);
+        })?;
         reopening.not_before = i64::MIN;
         self.session = Some(session);
         Ok(())

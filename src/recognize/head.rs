@@ -121,8 +121,10 @@ pub(super) fn logits_of(
     let Bundle { manifest, head, .. } = bundle;
     let inputs = HeadInputs::of(manifest, &embedded, &clips);
     let mut scatter = |row: usize, values: &[f32]| logits[clips[row]] = Some(values.to_vec());
-    let together = clips.len() == 1 || head.takes_batches();
-    if !together || inputs.run(head, 0..clips.len(), &mut scatter).is_err() && clips.len() > 1 {
+    let is_done = clips.len() > 1
+        && head.takes_batches()
+        && inputs.run(head, 0..clips.len(), &mut scatter).is_ok();
+    if !is_done {
         for row in 0..clips.len() {
             if let Err(error) = inputs.run(head, row..row + 1, &mut scatter) {
                 tracing::debug!(%error, "head gave nothing");

@@ -10,7 +10,7 @@ use crate::schedule::deadline;
 use crate::session::{ClipTimestamps, EventBuilder};
 use crate::time::Clock;
 
-/// Limit of clips in a batch: two for each of eight subjects.
+/// Limit of clips in a batch. A live schedule holds at most one clip of each subject.
 const MAX_CLIPS: usize = 16;
 
 /// Runs until the queue ends.

@@ -4,6 +4,7 @@
     reason = "tests measure and wait on the machine's time"
 )]
 
+mod assets;
 mod bad_input;
 mod cameras;
 mod clients;

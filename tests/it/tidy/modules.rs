@@ -24,7 +24,7 @@ pub(super) struct Cycle {
 
 /// Cycles among the top-level modules, and among sibling modules inside each module.
 ///
-/// `sources` are (path, text) of the program's files; a path looks like `src/face/detect.rs`.
+/// `sources` are (path, text) of the program's files; a path looks like `src/face/track.rs`.
 /// Items under `#[cfg(test)]` do not count. A parent may use its children, and a child its
 /// parent's own items. A name that a module re-exports counts as an import of its origin too.
 pub(super) fn cycles(sources: &[(String, String)]) -> Vec<Cycle> {
@@ -190,7 +190,7 @@ fn child(module: &[String], name: &str) -> ModulePath {
     path
 }
 
-/// `src/face/detect.rs` is `face::detect`, `src/face/mod.rs` is `face`, `src/lib.rs` the root.
+/// `src/face/track.rs` is `face::track`, `src/face/mod.rs` is `face`, `src/lib.rs` the root.
 fn module_path(file: &str) -> ModulePath {
     let path = file.strip_prefix("src/").unwrap_or(file);
     let path = path.strip_suffix(".rs").unwrap_or(path);
