@@ -33,5 +33,5 @@ pub use transcription::Transcription;
 pub use transcripts::ClientTranscripts;
 pub use vision::{DetectionPolicy, READ_AHEAD, Vision, VisionInput, VisionOutput};
 
-#[cfg(all(test, feature = "capture"))]
+#[cfg(all(test, feature = "capture", feature = "serve"))]
 mod tests;

@@ -104,7 +104,6 @@ fn sound(blocks: &LaneReceiver<crate::clip::AudioBlock>, over: &[bool; 2]) -> Op
     }
 }
 
-#[cfg(feature = "serve")]
 #[test]
 fn one_thread_and_many_give_the_same_lines() {
     #[derive(Clone, Default)]
