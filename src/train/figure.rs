@@ -204,10 +204,10 @@ mod tests {
         let json = serde_json::to_string(&written).unwrap();
         let read: Figure = serde_json::from_str(&json).unwrap();
         assert_eq!(read.confusion, ConfusionMatrix::default());
-        let expected = Figure {
-            confusion: ConfusionMatrix::default(),
-            ..written
-        };
-        assert_eq!(read, expected);
+        // Text may change the last bit of a number.
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-12;
+        assert_eq!((&read.what, read.n), (&written.what, 3));
+        assert!(close(read.accuracy, written.accuracy) && close(read.recall, 0.75));
+        assert!(close(read.recalls["sad"].0, 0.5) && read.recalls.len() == 2);
     }
 }
