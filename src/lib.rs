@@ -8,8 +8,8 @@
 //!
 //! | step | module |
 //! |---|---|
-//! | a frame's stamp | `capture/delivery.rs`, by `capture/timeline.rs` |
-//! | a sound block's stamp | `capture/microphone.rs`, by [`time::ClockMap`]; recordings: as frames |
+//! | a frame's stamp (recordings: sound too) | `capture/delivery.rs`, by `capture/timeline.rs` |
+//! | a microphone block's stamp | `capture/microphone.rs`, by [`time::ClockMap`] |
 //! | choice of frames for the detector, face tracks | `session/vision.rs`, [`face`] |
 //! | faces and sound become a clip | [`align`] (`cut.rs`) |
 //! | a clip becomes scores | [`recognize`] |

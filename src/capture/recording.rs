@@ -84,7 +84,8 @@ impl Recording {
     /// As [`Recording::open`], with a choice of tracks and channels.
     ///
     /// # Errors
-    /// As [`Recording::open`], and [`CaptureError::NoSuchTrack`] for a track or a channel that the recording does not have.
+    /// As [`Recording::open`], and [`CaptureError::NoSuchTrack`] for a track or a channel that the
+    /// recording does not have.
     pub fn open_with(
         path: impl AsRef<Path>,
         choice: TrackChoice,

@@ -10,19 +10,9 @@ use crate::event::{
     Provenance, Refusal, Scores, SourceState, SourceStatus, Sources, StatusEvent, TextEvidence,
     TranscriptRequest, VoiceEvidence,
 };
+use crate::labels::LABELS;
 use crate::serve::{Check, HelloFacts, Metrics, Readiness, ServerState};
 use crate::time::{Clock, MediaTime, SystemClock};
-
-/// Labels of [`BareState`] and of [`sample_expression`].
-const LABELS: [&str; 7] = [
-    "neutral",
-    "happy",
-    "sad",
-    "angry",
-    "fearful",
-    "disgusted",
-    "surprised",
-];
 
 /// An `expression` event as the default bundle gives it: about a kilobyte on the wire. `number`
 /// counts the events from 0.

@@ -189,17 +189,16 @@ fn figures_section(
     }
     writeln!(
         card,
-        "\nIntervals are Wilson's, as if every row were independent (rows of one clip, clips of \
-         one actor, or four draws for one window, are not: they are too narrow \
-         there; *men* and *women* are two actors each, one of nEMO's). *Pictures new to it*: those \
-         of PublicTest of which Training has no copy, pixel by pixel; every figure of \
-         faces but the last condition is of these. *Each hop*: a window every {} ms while somebody \
-         speaks, as the daemon answers; the first of a clip hold but {} ms of speech. Mean recall \
-         and calibration error (expected calibration error, 15 bins) weigh every class alike, but \
-         for words alone, where \
-         every utterance weighs the same; *by chance alone* is the error that so few rows show on \
-         average where every confidence is exactly right. What is joined is of different people: \
-         it shows that fusion works, not how it does on one person.\n",
+        "\nIntervals are Wilson's and treat rows as independent. Rows of one clip, clips of one \
+         actor and the four draws of one window are dependent: their intervals are too narrow. \
+         *Men* and *women* are two actors each, one in nEMO. *Pictures new to it*: pictures of \
+         PublicTest without a pixel-identical copy in Training; all figures of faces but the last \
+         condition use them. *Each hop*: a window every {} ms during speech, as the daemon \
+         answers; the first windows of a clip contain only {} ms of speech. Mean recall and \
+         calibration error (expected calibration error, 15 bins) weigh classes equally; for words \
+         alone, utterances. *By chance alone*: the mean error of as few rows if every confidence \
+         were exactly right. Joined rows combine different people: they show that fusion works, \
+         not its accuracy on one person.\n",
         manifest.window.hop_ms,
         manifest
             .audio

@@ -1,5 +1,6 @@
 //! Recordings in a loop, as if live.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,12 +12,10 @@ use expressd::event::SourceState;
 use expressd::lane::{Received, WhenFull, lane};
 use expressd::time::{Clock, MediaTime, SystemClock};
 
-#[test]
-fn a_looped_replay_reports_the_origin_of_each_pass() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("loop.mp4");
+/// A file of 15 pictures and 0.6 s of sound.
+fn generate_short(path: &Path) {
     generate(
-        &path,
+        path,
         "mp4mux",
         Some(grey((160, 120), H264, 15)),
         Some(Sound {
@@ -27,6 +26,13 @@ fn a_looped_replay_reports_the_origin_of_each_pass() {
             begins_ms: 0,
         }),
     );
+}
+
+#[test]
+fn a_looped_replay_reports_the_origin_of_each_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("loop.mp4");
+    generate_short(&path);
     let (clock, board, stop) = (
         Arc::new(SystemClock::new()),
         Arc::new(SourceHealth::default()),
@@ -85,18 +91,7 @@ fn a_looped_replay_reports_the_origin_of_each_pass() {
 fn a_looped_file_that_vanishes_loses_both_tracks_until_its_return() {
     let folder = tempfile::tempdir().unwrap();
     let [path, elsewhere] = ["loop.mp4", "elsewhere.mp4"].map(|name| folder.path().join(name));
-    generate(
-        &path,
-        "mp4mux",
-        Some(grey((160, 120), H264, 15)),
-        Some(Sound {
-            rate_hz: 16_000,
-            channels: 1,
-            encoder: AAC,
-            samples: tone(16_000, 300.0, 0.6),
-            begins_ms: 0,
-        }),
-    );
+    generate_short(&path);
     let (clock, board) = (
         Arc::new(SystemClock::new()),
         Arc::new(SourceHealth::default()),

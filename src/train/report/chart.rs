@@ -238,14 +238,11 @@ pub fn abstention(rows: &[Abstention], threshold: f32) -> Markup {
             .collect(),
     };
     let chart = LineChart {
-        title: "Abstention: what a threshold on the confidence would leave (dashed upright line: the one in force)."
+        title: "Abstention by confidence threshold (dashed vertical line: the threshold in use)."
             .into(),
         unit: "share".into(),
         lines: vec![
-            line(
-                "accuracy of the answered",
-                &|row| row.accuracy,
-            ),
+            line("accuracy of the answered", &|row| row.accuracy),
             line("answered", &|row| Some(row.answered)),
         ],
     };
