@@ -243,8 +243,8 @@ proptest! {
                     expected.sort_by_key(|word| word.span.start);
                     let expected: Vec<&str> =
                         expected.iter().map(|word| word.text.as_str()).collect();
-                    let text = clip.text.as_ref().map_or("", |text| text.text.as_str());
-                    let found: Vec<&str> = text.split_whitespace().collect();
+                    let expected = expected.join(" ");
+                    let found = clip.text.as_ref().map_or("", |text| text.text.as_str());
                     prop_assert!(found == expected, "{:?}: {found:?}, not {expected:?}", clip.span);
                 }
                 _ => {}
