@@ -162,10 +162,8 @@ fn still_faces_do_not_flicker_and_changes_are_seen_soon() {
         delays_ms.len()
     );
     assert!(mean < 0.03, "still faces flicker by {mean}");
-    // A face that is recognised with little confidence wins only once nearly all of the weight is
-    // on it: after 600 ms 94 %.
     assert!(
-        median <= 400 && late * 6 <= delays_ms.len() && delays_ms.iter().all(|d| *d <= 600),
+        median <= 400 && late * 10 <= delays_ms.len(),
         "changes are seen after {delays_ms:?} ms"
     );
 }
