@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 
 #[cfg(feature = "train")]
 pub(crate) use picture::bilinear;
-pub use picture::{CropVariation, vary_crop};
+pub use picture::{CropVariation, vary_crop, vary_picture};
 pub use spectrum::vary_spectrogram;
 pub use voice::{VoiceVariation, mask_spectrogram, vary_voice};
 

@@ -149,6 +149,7 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
         recipe: face,
         fit: &face.fit,
         early: face.early,
+        camera_variation: face.camera_variation.unwrap_or(1.0),
         teacher: None,
         classes: LABELS.len(),
         seed: recipe.seed,
@@ -198,6 +199,7 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
         let batches = FaceBatches {
             fit: &round.fit,
             early: round.early,
+            camera_variation: round.camera_variation.unwrap_or(first.camera_variation),
             teacher: Some((probabilities, round.teacher_weight)),
             seed: run.seed,
             ..first

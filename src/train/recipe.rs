@@ -163,6 +163,11 @@ pub struct FaceRecipe {
     pub votes: Option<PathBuf>,
     /// Beta distribution's parameter for mixing pairs of pictures; 0: no mixing.
     pub mixup: f64,
+    /// Probability of a training picture to be varied as another camera might show it (light, blur,
+    /// noise, occlusion, half-profile), beside flip, shift, rotation and scale, which all pictures
+    /// have; without it: 1.
+    #[serde(default)]
+    pub camera_variation: Option<f64>,
     pub fit: FitSettings,
     /// Smaller pictures in the first epochs.
     pub early: Option<EarlyEpochs>,
@@ -185,6 +190,9 @@ pub struct DistillationRound {
     /// A network of another shape, larger for instance, that is only a teacher for the next round
     /// (Hinton et al. 2015). The last round has none.
     pub shape: Option<EncoderShape>,
+    /// As [`FaceRecipe::camera_variation`], for this round; without it: as before.
+    #[serde(default)]
+    pub camera_variation: Option<f64>,
     pub early: Option<EarlyEpochs>,
     pub fit: FitSettings,
 }
@@ -314,6 +322,16 @@ impl Recipe {
                     "face.distillation.teacher_weight is {}, permitted are 0 to 1",
                     round.teacher_weight
                 ),
+            );
+        }
+        let first = ("face", self.face.camera_variation);
+        let rounds = self.face.distillation.iter();
+        let rounds = rounds.map(|round| ("face.distillation", round.camera_variation));
+        for (table, probability) in std::iter::once(first).chain(rounds) {
+            let probability = probability.unwrap_or(1.0);
+            fault(
+                !(0.0..=1.0).contains(&probability),
+                &format!("{table}.camera_variation is {probability}, permitted are 0 to 1"),
             );
         }
         let is_unused_teacher = self

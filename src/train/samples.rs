@@ -10,7 +10,7 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIter
 
 use crate::clip::SAMPLE_RATE_HZ;
 use crate::preprocess::{LogMel, normalise};
-use crate::train::augment::{mask_spectrogram, vary_crop, vary_spectrogram, vary_voice};
+use crate::train::augment::{mask_spectrogram, vary_picture, vary_spectrogram, vary_voice};
 use crate::train::data::fer::VotedCrop;
 use crate::train::data::speech_clip::LabelledClip;
 #[cfg(feature = "train-torch")]
@@ -97,6 +97,8 @@ pub struct FaceBatches<'a> {
     /// The generation's.
     pub fit: &'a FitSettings,
     pub early: Option<EarlyEpochs>,
+    /// [`FaceRecipe::camera_variation`] of the generation.
+    pub camera_variation: f64,
     /// The teacher's probabilities, `[crops, classes]`, and their weight in a target.
     pub teacher: Option<(Vec<f32>, f32)>,
     pub classes: usize,
@@ -119,7 +121,7 @@ impl Batches<PlaneBatch> for FaceBatches<'_> {
         for picked in &order(self.crops.len(), self.seed, epoch)[index * batch..][..batch] {
             let sample = &self.crops[*picked];
             values.extend(normalise(
-                &vary_crop(&sample.crop, size, &mut rng),
+                &vary_picture(&sample.crop, size, self.camera_variation, &mut rng),
                 &self.recipe.preprocessing.normalise,
             ));
             let weight = sample.votes.agreement() / self.mean_agreement;

@@ -92,6 +92,23 @@ impl CropVariation {
         }
     }
 
+    /// The same flip, rotation, scale and shift, by the same camera in the same light.
+    fn of_place(self) -> CropVariation {
+        CropVariation {
+            turn: None,
+            contrast: 1.0,
+            brightness: 0.0,
+            gains: [1.0; 3],
+            gamma: None,
+            light: None,
+            blur: None,
+            noise: None,
+            glare: Vec::new(),
+            erased: None,
+            ..self
+        }
+    }
+
     /// Returns a crop of `side` pixels with the same channels. `rng` gives the noise, if any: a
     /// different one for each crop of a clip, as with cameras.
     pub fn apply(&self, crop: &Crop, side: usize, rng: &mut StdRng) -> Crop {
@@ -202,6 +219,15 @@ impl Glare {
 /// from one side, blur, noise, and a rectangle erased. `side` pixels wide; channels stay.
 pub fn vary_crop(crop: &Crop, side: usize, rng: &mut StdRng) -> Crop {
     CropVariation::draw(rng).apply(crop, side, rng)
+}
+
+/// [`vary_crop`] with this probability; else only flip, shift, rotation and scale.
+pub fn vary_picture(crop: &Crop, side: usize, camera_variation: f64, rng: &mut StdRng) -> Crop {
+    // At 1 no number is drawn: earlier runs are repeated bit by bit.
+    if camera_variation >= 1.0 || rng.random_bool(camera_variation) {
+        return vary_crop(crop, side, rng);
+    }
+    CropVariation::draw(rng).of_place().apply(crop, side, rng)
 }
 
 /// Between the pixels of one channel; outside repeats the border.

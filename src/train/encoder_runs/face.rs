@@ -18,8 +18,12 @@ pub fn face_run<'a>(recipe: &'a Recipe, number: usize, part: &'a str) -> anyhow:
         &face.votes,
         face.mixup,
     ))?;
+    // Runs from before this key had it at 1.
+    let variation = |probability: Option<f64>| {
+        probability.map_or(String::new(), |p| format!(" camera_variation {p}"))
+    };
     let (settings, text) = match number.checked_sub(1) {
-        None => (&face.fit, rules),
+        None => (&face.fit, rules + &variation(face.camera_variation)),
         Some(before) => {
             let round = &face.distillation[before];
             let own = round
@@ -32,8 +36,9 @@ pub fn face_run<'a>(recipe: &'a Recipe, number: usize, part: &'a str) -> anyhow:
             (
                 &round.fit,
                 format!(
-                    "{rules} {}{own} after {weights}",
-                    serde_json::to_string(&(round.teacher_weight, round.early))?
+                    "{rules} {}{own}{} after {weights}",
+                    serde_json::to_string(&(round.teacher_weight, round.early))?,
+                    variation(round.camera_variation.or(face.camera_variation)),
                 ),
             )
         }

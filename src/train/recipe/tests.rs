@@ -40,10 +40,14 @@ fn faces_are_learnt_from_votes_and_averages_and_mixtures_have_bounds() {
     assert_eq!(recipe.face_votes(), None);
     assert!(recipe.faults().is_empty(), "{:?}", recipe.faults());
     (recipe.face.fit.average, recipe.face.mixup) = (Some(1.0), -0.1);
+    recipe.face.camera_variation = Some(1.5);
+    recipe.face.distillation[0].camera_variation = Some(f64::NAN);
     let faults = recipe.faults().join("; ");
     assert!(
         faults.contains("face.fit.average is 1, permitted are 0 to below 1")
-            && faults.contains("face.mixup is -0.1, permitted are numbers from 0"),
+            && faults.contains("face.mixup is -0.1, permitted are numbers from 0")
+            && faults.contains("face.camera_variation is 1.5, permitted are 0 to 1")
+            && faults.contains("face.distillation.camera_variation is NaN, permitted are 0 to 1"),
         "{faults}"
     );
 }
@@ -58,6 +62,7 @@ fn the_last_distillation_round_has_the_bundles_shape() {
     recipe.face.distillation = vec![DistillationRound {
         teacher_weight: 0.5,
         shape: Some(larger),
+        camera_variation: None,
         early: None,
         fit: recipe.face.fit.clone(),
     }];

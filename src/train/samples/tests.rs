@@ -89,6 +89,7 @@ fn targets_mix_labels_and_teacher_predictions() {
     let round = crate::train::recipe::DistillationRound {
         teacher_weight: 0.25,
         shape: None,
+        camera_variation: None,
         early: Some(EarlyEpochs {
             epochs: 1,
             size: 40,
@@ -117,6 +118,7 @@ fn targets_mix_labels_and_teacher_predictions() {
         recipe: &recipe.face,
         fit: &round.fit,
         early: round.early,
+        camera_variation: 1.0,
         teacher: None,
         classes: 7,
         seed: 3,
@@ -171,6 +173,7 @@ fn targets_are_the_votes_weighted_by_agreement() {
             recipe,
             fit: &fit,
             early: None,
+            camera_variation: 1.0,
             teacher: None,
             classes: 7,
             seed: 3,
@@ -222,4 +225,52 @@ fn voice_batches_are_the_recipes_and_repeat() {
     assert_eq!(batch.values.len(), batch.shape.iter().product::<usize>());
     assert_eq!(batch.values, batches.batch(3, 1).values);
     assert_ne!(batch.values, batches.batch(4, 1).values);
+}
+
+#[test]
+fn without_camera_variation_pictures_are_only_moved() {
+    let recipe =
+        crate::train::recipe::Recipe::read(&crate::testing::project("config/train/default.toml"))
+            .unwrap();
+    let fit = FitSettings {
+        batch: 400,
+        ..recipe.face.fit.clone()
+    };
+    // All of one shade: only light, noise, glare and occlusion change it.
+    let crops: Vec<VotedCrop> = (0..400)
+        .map(|_| VotedCrop {
+            crop: crate::clip::Crop {
+                size: 48,
+                channels: 1,
+                pixels: vec![90; 48 * 48],
+            },
+            votes: Votes::sure(0),
+        })
+        .collect();
+    let changed = |camera_variation| {
+        let face = FaceRecipe {
+            mixup: 0.0,
+            ..recipe.face.clone()
+        };
+        let batch = FaceBatches {
+            crops: &crops,
+            mean_agreement: mean_agreement(&crops),
+            recipe: &face,
+            fit: &fit,
+            early: None,
+            camera_variation,
+            teacher: None,
+            classes: 7,
+            seed: 3,
+        }
+        .batch(0, 0);
+        let rows = batch.values.chunks(48 * 48);
+        rows.filter(|row| row.iter().any(|v| (v - row[0]).abs() > 1e-3))
+            .count()
+    };
+    let all = changed(1.0);
+    assert_eq!(changed(0.0), 0);
+    assert!(all > 240, "{all} of 400");
+    let share = changed(0.3) as f64 / all as f64;
+    assert!((0.2..0.4).contains(&share), "{share}");
 }
