@@ -39,6 +39,8 @@ use validation::{evaluate_with_pairs, paired};
 
 /// A face's place among the modalities.
 const FACE: usize = 0;
+/// The words' place.
+const WORDS: usize = 2;
 
 /// Inputs of the head, row by row, and soft targets.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -367,9 +369,18 @@ pub fn load_head(recipe: &Recipe) -> anyhow::Result<(Head, Calibration)> {
 
 /// The head with its calibration applied.
 fn calibrated(head: Head, calibration: &Calibration) -> Head {
+    let device = device();
+    let alone: Vec<f32> = (calibration
+        .face_prior
+        .iter()
+        .zip(&calibration.joined_face_prior))
+    .map(|(alone, joined)| alone - joined)
+    .collect();
     head.weighed(&calibration.factors)
-        .with_prior_of(FACE, &calibration.face_prior, &device())
-        .with_prior(&calibration.prior, &device())
+        .with_outliers(&calibration.outliers)
+        .with_prior_of(FACE, &calibration.joined_face_prior, &device)
+        .with_prior_alone(FACE, &alone, &device)
+        .with_prior_alone(WORDS, &calibration.prior, &device)
 }
 
 #[cfg(test)]

@@ -11,8 +11,11 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
+mod head;
 #[cfg(feature = "train-torch")]
 pub mod torch;
+
+pub use head::Head;
 
 /// Convolution without bias, then batch normalisation.
 #[derive(Module, Debug)]
@@ -297,117 +300,6 @@ fn pooled(shape: &EncoderShape, channels: usize) -> usize {
 fn add_row(bias: Param<Tensor<1>>, row: &[f32], device: &Device) -> Param<Tensor<1>> {
     let row = Tensor::from_data(TensorData::new(row.to_vec(), [row.len()]), device);
     bias.map(|bias| bias + row)
-}
-
-/// One modality's evidence for each label.
-#[derive(Module, Debug)]
-struct Branch {
-    hidden: Linear,
-    logits: Linear,
-}
-
-impl Branch {
-    fn forward(&self, embedding: Tensor<2>) -> Tensor<2> {
-        self.logits.forward(relu(self.hidden.forward(embedding)))
-    }
-}
-
-/// The fusion head: the weighted sum of the evidence of face, voice and words, each gated by its
-/// presence.
-///
-/// The sum is the product of the experts' likelihoods: the right fusion if modalities are
-/// independent given the label. So they are in the training data: faces, voices and words of
-/// different people, joined by label. Labels are drawn uniformly, so the sum holds no prior; where
-/// the last modality (words) is alone, [`Head::with_prior`] adds one.
-#[derive(Module, Debug)]
-pub struct Head {
-    branches: Vec<Branch>,
-    /// `[1, labels]`; not trained.
-    prior: Option<Param<Tensor<2>>>,
-}
-
-impl Head {
-    /// One branch for each of `dims`, the lengths of the modalities' embeddings.
-    pub fn new(dims: &[usize], hidden: usize, labels: usize, device: &Device) -> Self {
-        let branch = |dim: &usize| Branch {
-            hidden: LinearConfig::new(*dim, hidden).init(device),
-            logits: LinearConfig::new(hidden, labels).init(device),
-        };
-        Head {
-            branches: dims.iter().map(branch).collect(),
-            prior: None,
-        }
-    }
-
-    /// Embeddings `[batch, dim]` and presence `[batch, modalities]` of 0 and 1 to logits `[batch,
-    /// labels]`.
-    ///
-    /// An absent modality adds exactly nothing, whatever its embedding is.
-    pub fn forward(&self, embeddings: Vec<Tensor<2>>, presence: Tensor<2>) -> Tensor<2> {
-        let modalities = self.branches.len();
-        let evidence: Vec<_> = self
-            .branches
-            .iter()
-            .zip(embeddings)
-            .map(|(branch, embedding)| branch.forward(embedding))
-            .collect();
-        let labels = evidence[0].dims()[1];
-        // A column of `presence` as wide as the labels: a product with a constant, since the ONNX
-        // exporter takes no slices.
-        let column = |picked: usize| {
-            let ones: Vec<f32> = (0..modalities * labels)
-                .map(|i| if i / labels == picked { 1.0 } else { 0.0 })
-                .collect();
-            presence.clone().matmul(Tensor::from_data(
-                TensorData::new(ones, [modalities, labels]),
-                &presence.device(),
-            ))
-        };
-        let sum = evidence
-            .into_iter()
-            .enumerate()
-            .map(|(i, e)| e * column(i))
-            .reduce(|a, b| a + b)
-            .expect("a modality at least");
-        match &self.prior {
-            None => sum,
-            Some(prior) => {
-                let last = modalities - 1;
-                let alone = (0..last).fold(column(last), |alone, i| {
-                    alone * column(i).mul_scalar(-1.0).add_scalar(1.0)
-                });
-                sum + alone * prior.val()
-            }
-        }
-    }
-
-    /// The same head with each modality's evidence multiplied by a factor (calibration on held-out
-    /// data).
-    pub fn weighed(mut self, factors: &[f32]) -> Self {
-        for (branch, factor) in self.branches.iter_mut().zip(factors.iter().copied()) {
-            branch.logits.weight = branch.logits.weight.clone().map(|w| w.mul_scalar(factor));
-            branch.logits.bias = branch
-                .logits
-                .bias
-                .clone()
-                .map(|bias| bias.map(|b| b.mul_scalar(factor)));
-        }
-        self
-    }
-
-    /// The same head with `prior` added to one modality's evidence where it is present.
-    pub fn with_prior_of(mut self, modality: usize, prior: &[f32], device: &Device) -> Self {
-        let linear = &mut self.branches[modality].logits;
-        linear.bias = linear.bias.clone().map(|bias| add_row(bias, prior, device));
-        self
-    }
-
-    /// The same head; its logits get `prior` added where only the last modality is present.
-    pub fn with_prior(mut self, prior: &[f32], device: &Device) -> Self {
-        let row = Tensor::from_data(TensorData::new(prior.to_vec(), [1, prior.len()]), device);
-        self.prior = Some(Param::from_tensor(row).set_require_grad(false));
-        self
-    }
 }
 
 #[cfg(test)]

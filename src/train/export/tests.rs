@@ -80,7 +80,8 @@ fn the_heads_graph_gates_absent_modalities() {
     let _turn = GENERATOR.lock();
     let head = Head::new(&[4, 6, 5], 8, 7, &plain())
         .weighed(&[0.5, 2.0, 1.0])
-        .with_prior(&[0.5, -0.5, 0.1, 0.0, 0.2, -0.3, 0.0], &plain());
+        .with_outliers(&[0.2, 0.0, 0.1])
+        .with_prior_alone(2, &[0.5, -0.5, 0.1, 0.0, 0.2, -0.3, 0.0], &plain());
     let bytes = export_head(&head, &[4, 6, 5]).unwrap();
     let mut graph = open("head", &bytes);
     let mut run = |voice: f32, presence: [f32; 3]| {

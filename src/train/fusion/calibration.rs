@@ -14,8 +14,8 @@ use crate::train::fit::{device, values};
 use crate::train::net::Head;
 use crate::train::prior::{strength_for, times};
 
-use super::weights::relative;
-use super::{FACE, alone, evaluate_with_pairs, forward, is_as_counted, only};
+use super::weights::Joining;
+use super::{FACE, WORDS, alone, evaluate_with_pairs, forward, is_as_counted, only};
 
 /// Never abstain above this confidence.
 const HIGHEST_THRESHOLD: f64 = 0.45;
@@ -25,10 +25,17 @@ const HIGHEST_THRESHOLD: f64 = 0.45;
 pub struct Calibration {
     /// Factors of the modalities' evidence, in the order of [`Modality::ALL`].
     pub factors: Vec<f32>,
-    /// Log prior that is added to face evidence, one value a label ([`crate::train::prior`]).
+    /// Share of outliers in each modality's evidence beside others, 0 to 1 ([`Head::with_outliers`]).
+    pub outliers: Vec<f64>,
+    /// Log prior that is added to the evidence of a face alone, one value a label
+    /// ([`crate::train::prior`]).
     pub face_prior: Vec<f32>,
     /// Strength of that prior, 0 to 1.
     pub face_prior_strength: f32,
+    /// Log prior that is added to a face's evidence beside other modalities.
+    pub joined_face_prior: Vec<f32>,
+    /// Strength of that prior, 0 to 1.
+    pub joined_face_prior_strength: f32,
     /// Log prior that is added where words are the only modality, one value a label.
     pub prior: Vec<f32>,
     pub temperature: BTreeMap<String, f32>,
@@ -92,14 +99,16 @@ pub(super) fn calibrate(
         .iter()
         .map(|m| Ok(1.0 / raw(&only(*m))?.temperature() as f32))
         .collect::<anyhow::Result<Vec<f32>>>()?;
-    let factors = relative(&factors, |factors, subset| {
-        predictions(&head.clone().weighed(factors), subset)
+    let joining = Joining::fit(&factors, |joining, subset| {
+        predictions(&joining.apply(head.clone(), &shares.faces), subset)
     })?;
-    let weighed = head.clone().weighed(&factors);
+    let factors = joining.factors.clone();
+    let joined_face_prior = times(&shares.faces, joining.face_prior);
+    let weighed = joining.apply(head.clone(), &shares.faces);
     let faces = alone(held_out, Modality::Face, &mut |batch| {
         values(forward(&weighed, batch, &device))
     })?;
-    let chosen = strength_for(&faces, firsts, &shares.faces, 0.0)?;
+    let chosen = strength_for(&faces, firsts, &shares.faces, joining.face_prior)?;
     println!(
         "head: faces: {:.2} of the labels' log shares is added: accuracy {:.4}, mean recall {:.4} \
          on clear ones",
@@ -107,15 +116,17 @@ pub(super) fn calibrate(
     );
     let face_prior_strength = chosen.of_prior;
     let face_prior = times(&shares.faces, face_prior_strength);
-    let weighed = weighed.with_prior_of(FACE, &face_prior, &device);
+    let more = times(&shares.faces, face_prior_strength - joining.face_prior);
+    let weighed = weighed.with_prior_alone(FACE, &more, &device);
     // Text alone is weak evidence, and most utterances are neutral: the label prior of dialogue is
     // added as far as it improves the selection data.
     let mut tried = Vec::new();
     for tenths in 0..=10 {
         let strength = tenths as f32 / 10.0;
-        let candidate = weighed
-            .clone()
-            .with_prior(&times(&shares.words, strength), &device);
+        let candidate =
+            weighed
+                .clone()
+                .with_prior_alone(WORDS, &times(&shares.words, strength), &device);
         let predictions = predictions(&candidate, &only(Modality::Text))?;
         tried.push((
             strength,
@@ -128,12 +139,15 @@ pub(super) fn calibrate(
     let strength = mean_within_one_error(&tried);
     println!("head: words alone: {strength:.2} of the labels' log shares is added");
     let prior = times(&shares.words, strength);
-    let final_head = weighed.with_prior(&prior, &device);
+    let final_head = weighed.with_prior_alone(WORDS, &prior, &device);
     let (temperature, error, rows) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let mut calibration = Calibration {
         factors,
+        outliers: joining.outliers,
         face_prior,
         face_prior_strength,
+        joined_face_prior,
+        joined_face_prior_strength: joining.face_prior,
         prior,
         temperature,
         abstain_threshold: 0.0,

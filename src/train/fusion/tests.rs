@@ -219,7 +219,7 @@ fn an_absent_modality_adds_nothing_whatever_its_values() {
     // The other prior applies only where words are alone.
     let informed = head
         .clone()
-        .with_prior(&[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0], &device);
+        .with_prior_alone(2, &[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0], &device);
     for presence in [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0; 3]] {
         assert_eq!(run(&informed, 0.2, presence), run(&head, 0.2, presence));
     }
@@ -234,6 +234,38 @@ fn an_absent_modality_adds_nothing_whatever_its_values() {
             && (differences[6] + 1.0).abs() < 1e-6,
         "{differences:?}"
     );
+}
+
+#[test]
+fn with_outliers_no_modality_excludes_what_the_others_favour() {
+    let _turn = crate::train::fit::tests::GENERATOR.lock();
+    let device = device();
+    // Factors so large that each modality is sure.
+    let head = Head::new(&[4, 6, 5], 8, 7, &device).weighed(&[200.0, 100.0, 1.0]);
+    let run = |head: &Head, presence: [f32; 3]| {
+        let batch = HeadBatch {
+            count: 1,
+            embeddings: vec![vec![0.7; 4], vec![-0.9; 6], vec![0.1; 5]],
+            presence: presence.to_vec(),
+            targets: vec![],
+        };
+        values(forward(head, &batch, &device)).unwrap()
+    };
+    let spread = |row: &[f32]| {
+        row.iter().copied().fold(f32::MIN, f32::max) - row.iter().copied().fold(f32::MAX, f32::min)
+    };
+    let bounded = head.clone().with_outliers(&[0.1, 0.1, 0.0]);
+    for presence in [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]] {
+        let (plain, same) = (run(&head, presence), run(&bounded, presence));
+        assert!(spread(&plain) > 8.0, "sure: {plain:?}");
+        let off = plain.iter().zip(&same).map(|(a, b)| (a - b).abs());
+        assert!(off.fold(0.0, f32::max) < 1e-4, "alone: {plain:?}, {same:?}");
+    }
+    // 0.9 + 0.1 / 7 against 0.1 / 7, for each of the two.
+    let most = 2.0 * (0.9f32 / 0.1 * 7.0 + 1.0).ln() + 1e-3;
+    let both = run(&bounded, [1.0, 1.0, 0.0]);
+    assert!(spread(&both) <= most, "{both:?}");
+    assert!(spread(&run(&head, [1.0, 1.0, 0.0])) > most);
 }
 
 #[test]

@@ -1,58 +1,135 @@
-//! Weights of the modalities relative to each other, fitted to rows with several of them.
+//! How the modalities' evidence is joined, fitted to rows with several of them.
 
 use crate::modality::Presence;
 use crate::train::calibrate::LabelledLogits;
+use crate::train::fit::device;
+use crate::train::net::Head;
+use crate::train::prior::times;
 
-/// Candidate multiples of the face's and of the voice's factor.
-const FACE_MULTIPLES: [f32; 4] = [0.35, 0.5, 0.7, 1.0];
-const VOICE_MULTIPLES: [f32; 3] = [1.0, 1.4, 2.0];
+use super::FACE;
 
-/// Multiplies the factors of face and voice (the first two of `factors`, in the order of
-/// [`crate::modality::Modality::ALL`]) by the candidates with the least mean loss over the subsets
-/// of several modalities. `predict` predicts a subset's held-out rows with given factors; each
-/// subset is scored at its own temperature.
+/// Candidate multiples of a modality's factor.
+const MULTIPLES: [f32; 7] = [0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8];
+/// Candidate shares of outliers ([`Head::with_outliers`]).
+const OUTLIERS: [f64; 8] = [0.0, 0.01, 0.03, 0.06, 0.12, 0.2, 0.3, 0.45];
+/// Candidate strengths of the faces' label prior.
+const PRIORS: [f32; 6] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0];
+/// Passes over the settings.
+const PASSES: usize = 3;
+
+/// The settings that join several modalities.
 ///
 /// A factor that is fitted to one modality alone calibrates its confidence for its own data:
 /// photographs for the face, actors for the voice. In recordings of one person other weights may be
-/// better for the two. A common multiple of all factors changes nothing, so words keep theirs.
-///
-/// # Errors
-/// Those of `predict`.
-pub(super) fn relative(
-    factors: &[f32],
-    mut predict: impl FnMut(&[f32], &Presence) -> anyhow::Result<LabelledLogits>,
-) -> anyhow::Result<Vec<f32>> {
-    let several: Vec<Presence> = Presence::subsets()
-        .filter(|subset| {
-            [subset.face, subset.voice, subset.text]
-                .iter()
-                .filter(|present| **present)
-                .count()
-                > 1
-        })
-        .collect();
-    let mut best: Option<(f64, Vec<f32>)> = None;
-    for face in FACE_MULTIPLES {
-        for voice in VOICE_MULTIPLES {
-            let mut candidate = factors.to_vec();
-            candidate[0] *= face;
-            candidate[1] *= voice;
-            let mut loss = 0.0;
+/// better, and one modality often shows less than the others.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Joining {
+    /// Of the modalities' evidence, in the order of [`crate::modality::Modality::ALL`].
+    pub factors: Vec<f32>,
+    /// Shares of outliers, in the same order.
+    pub outliers: Vec<f64>,
+    /// Strength of the faces' label prior, 0 to 1.
+    pub face_prior: f32,
+}
+
+impl Joining {
+    /// The settings with the least mean loss over the subsets of several modalities, one setting
+    /// after another ([coordinate descent](https://en.wikipedia.org/wiki/Coordinate_descent)).
+    /// `predict` predicts a subset's held-out rows; each subset is scored at its own temperature.
+    ///
+    /// `factors` are fitted to each modality alone. A common multiple of all factors changes
+    /// nothing without outliers, so words keep theirs.
+    ///
+    /// # Errors
+    /// Those of `predict`.
+    pub fn fit(
+        factors: &[f32],
+        mut predict: impl FnMut(&Joining, &Presence) -> anyhow::Result<LabelledLogits>,
+    ) -> anyhow::Result<Joining> {
+        let several: Vec<Presence> = Presence::subsets()
+            .filter(|subset| {
+                [subset.face, subset.voice, subset.text]
+                    .iter()
+                    .filter(|present| **present)
+                    .count()
+                    > 1
+            })
+            .collect();
+        let mut loss = |joining: &Joining| -> anyhow::Result<f64> {
+            let mut sum = 0.0;
             for subset in &several {
-                let predictions = predict(&candidate, subset)?;
-                loss += predictions.loss(predictions.temperature());
+                let predictions = predict(joining, subset)?;
+                sum += predictions.loss(predictions.temperature());
             }
-            if best.as_ref().is_none_or(|(least, _)| loss < *least) {
-                best = Some((loss, candidate));
+            Ok(sum / several.len() as f64)
+        };
+        let begin = Joining {
+            factors: factors.to_vec(),
+            outliers: vec![0.0; factors.len()],
+            face_prior: 0.0,
+        };
+        let first = loss(&begin)?;
+        let (mut least, mut best) = (first, begin);
+        for _ in 0..PASSES {
+            let before = best.clone();
+            for candidates in changes(factors) {
+                let from = best.clone();
+                for change in candidates {
+                    let mut candidate = from.clone();
+                    change(&mut candidate);
+                    if candidate == from {
+                        continue;
+                    }
+                    let found = loss(&candidate)?;
+                    if found < least {
+                        (least, best) = (found, candidate);
+                    }
+                }
+            }
+            if best == before {
+                break;
             }
         }
+        println!(
+            "head: factors {factors:?} become {:?}, outliers {:?}, {:.1} of the faces' label \
+             prior: mean loss with several modalities {first:.4}, then {least:.4}",
+            best.factors, best.outliers, best.face_prior
+        );
+        Ok(best)
     }
-    let (loss, chosen) = best.expect("there are candidates");
-    println!(
-        "head: factors {factors:?} become {chosen:?}: mean loss {:.4} with several modalities",
-        loss / several.len() as f64
+
+    /// `head` with these settings; `face_shares`: the faces' log label prior.
+    pub fn apply(&self, head: Head, face_shares: &[f32]) -> Head {
+        head.weighed(&self.factors)
+            .with_outliers(&self.outliers)
+            .with_prior_of(FACE, &times(face_shares, self.face_prior), &device())
+    }
+}
+
+type Change = Box<dyn Fn(&mut Joining)>;
+
+/// For each setting, its candidates.
+fn changes(factors: &[f32]) -> Vec<Vec<Change>> {
+    let mut all: Vec<Vec<Change>> = Vec::new();
+    for modality in 0..factors.len() {
+        // Face and voice; words keep their factor.
+        if modality < factors.len() - 1 {
+            let factor = factors[modality];
+            let multiples = MULTIPLES.map(|multiple| {
+                Box::new(move |j: &mut Joining| j.factors[modality] = factor * multiple) as Change
+            });
+            all.push(multiples.into());
+        }
+        let outliers = OUTLIERS
+            .map(|share| Box::new(move |j: &mut Joining| j.outliers[modality] = share) as Change);
+        all.push(outliers.into());
+    }
+    all.push(
+        PRIORS
+            .map(|strength| Box::new(move |j: &mut Joining| j.face_prior = strength) as Change)
+            .into(),
     );
-    Ok(chosen)
+    all
 }
 
 #[cfg(test)]
@@ -61,10 +138,10 @@ mod tests {
 
     /// Two labels; the face favours the first label, the voice the second one, a little less
     /// strongly.
-    fn rows(factors: &[f32], subset: &Presence, truth: usize) -> LabelledLogits {
+    fn rows(joining: &Joining, subset: &Presence, truth: usize) -> LabelledLogits {
         let (face, voice) = (
-            1.5 * f32::from(subset.face) * factors[0],
-            f32::from(subset.voice) * factors[1],
+            1.5 * f32::from(subset.face) * joining.factors[0],
+            f32::from(subset.voice) * joining.factors[1],
         );
         let logits = [[face, voice]; 4].concat();
         LabelledLogits::new(2, logits, vec![truth; 4])
@@ -73,9 +150,48 @@ mod tests {
     #[test]
     fn the_modality_that_is_right_gains_weight() {
         let factors = [1.0, 1.0, 1.0];
-        let voice_is_right = relative(&factors, |factors, subset| Ok(rows(factors, subset, 1)));
-        assert_eq!(voice_is_right.unwrap(), [0.35, 2.0, 1.0]);
-        let face_is_right = relative(&factors, |factors, subset| Ok(rows(factors, subset, 0)));
-        assert_eq!(face_is_right.unwrap(), [1.0, 1.0, 1.0]);
+        let fit = |truth| {
+            Joining::fit(&factors, |joining, subset| Ok(rows(joining, subset, truth))).unwrap()
+        };
+        let voice_is_right = fit(1);
+        assert!(
+            voice_is_right.factors[1] > 1.5 * voice_is_right.factors[0],
+            "{voice_is_right:?}"
+        );
+        let face_is_right = fit(0);
+        assert!(
+            face_is_right.factors[0] >= face_is_right.factors[1],
+            "{face_is_right:?}"
+        );
+        assert_eq!(face_is_right.factors[2], 1.0);
+    }
+
+    #[test]
+    fn a_modality_that_is_sometimes_sure_and_wrong_gets_outliers() {
+        // Of ten rows the face is sure of the truth in nine and of another label in one; the voice
+        // favours the truth a little.
+        let predict = |joining: &Joining, subset: &Presence| {
+            let labels = 3.0;
+            let mut logits = Vec::new();
+            for row in 0..10 {
+                let sure = [8.0 * joining.factors[0], 0.0, 0.0];
+                let odds = sure.map(f32::exp);
+                let share = joining.outliers[0] as f32;
+                let sum: f32 = odds.iter().sum();
+                let face = odds.map(|o| ((1.0 - share) * o / sum + share / labels).ln());
+                let truth = usize::from(row == 0);
+                for label in 0..3 {
+                    let voice = if label == truth { 1.0 } else { 0.0 };
+                    logits.push(
+                        f32::from(subset.face) * face[label]
+                            + f32::from(subset.voice) * joining.factors[1] * voice,
+                    );
+                }
+            }
+            let truth = (0..10).map(|row| usize::from(row == 0)).collect();
+            Ok(LabelledLogits::new(3, logits, truth))
+        };
+        let joining = Joining::fit(&[1.0; 3], predict).unwrap();
+        assert!(joining.outliers[0] > 0.0, "{joining:?}");
     }
 }
