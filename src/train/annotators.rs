@@ -138,9 +138,9 @@ impl AnnotatorAgreement {
             })
             .collect();
         format!(
-            "    annotators (n {}): {:.4} of them agree with the answer, {:.4} with one of \
-             themselves; cross-entropy {:.4} (their entropy {:.4}), \
-             calibration error {:.3}\n    clear pictures (n {}): {:.4} [{:.4}, {:.4}]; {}",
+            "    annotators (n {}): agreement with the prediction {:.4}, among annotators {:.4}; \
+             cross-entropy {:.4} (entropy of the votes {:.4}), calibration error {:.3}\n    \
+             pictures with a majority label (n {}): accuracy {:.4} [{:.4}, {:.4}]; {}",
             self.n,
             self.agreement,
             self.among_themselves,

@@ -68,8 +68,8 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let crops = fer::read(&recipe.fer_archive(), recipe.face_votes().as_deref())?;
     let (prior, strength) = prior::for_encoder(&recipe, &face, &crops)?;
     println!(
-        "export: the face encoder's own classes keep {:.2} of their log shares: accuracy {:.4}, \
-         mean recall {:.4} on selection data",
+        "export: face encoder, prior of its own classes: {:.2} of their log shares: accuracy \
+         {:.4}, mean recall {:.4} on selection data",
         strength.of_prior, strength.accuracy, strength.recall
     );
     let face = face.with_prior(&prior, &device());

@@ -53,7 +53,7 @@ impl Trial {
     /// One line for the terminal output of `export`.
     pub fn sentence(&self) -> String {
         format!(
-            "{} in eight bits: {:.2} ms a run instead of {:.2}, accuracy {:.4} instead of {:.4} (n \
+            "{} in int8: {:.2} ms per run instead of {:.2}, accuracy {:.4} instead of {:.4} (n \
              {}): {}",
             self.encoder,
             self.int8_ms,

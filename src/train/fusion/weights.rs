@@ -49,7 +49,8 @@ pub(super) fn relative(
     }
     let (loss, chosen) = best.expect("there are candidates");
     println!(
-        "head: factors {factors:?} become {chosen:?}: mean loss {:.4} with several modalities",
+        "head: evidence factors {factors:?}, refitted to several modalities {chosen:?}: mean loss \
+         {:.4}",
         loss / several.len() as f64
     );
     Ok(chosen)
