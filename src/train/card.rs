@@ -1,11 +1,10 @@
 //! The model card: the bundle's composition, metrics, intended use and limits.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, ensure};
 
-use crate::assets::project_above;
 use crate::labels::{LABELS, RAVDESS};
 use crate::manifest::Manifest;
 use crate::train::encoder_runs::{VoiceRun, face_parts, run_folder};
@@ -20,7 +19,10 @@ use crate::train::recipe::Recipe;
 use crate::train::samples::milliseconds;
 
 mod annotators;
+mod paths;
 mod voices;
+
+pub use paths::shown_path;
 
 /// The figures that have a picture of their confusion matrix, each with the picture's name.
 fn pictured(figures: &[Figure]) -> impl Iterator<Item = (&'static str, &Figure)> {
@@ -100,8 +102,8 @@ fn figures_section(
     writeln!(card, "\n## Evaluation\n")?;
     writeln!(
         card,
-        "Measured with the bundle's ONNX files, which run as in the daemon, on test data: pictures, \
-         speakers and dialogues that were used neither for training nor for selection.\n"
+        "Measured with the bundle's ONNX files, which run as in the daemon, on test data: \
+         pictures, speakers and dialogues that were used neither for training nor for selection.\n"
     )?;
     writeln!(
         card,
@@ -121,8 +123,8 @@ fn figures_section(
     )?;
     writeln!(
         card,
-        "| model and test data | n | classes | accuracy (95 % interval) | mean recall | weighted F1 \
-         | calibration error | expected by chance | answered | accuracy of answered |\n\
+        "| model and test data | n | classes | accuracy (95 % interval) | mean recall | weighted \
+         F1 | calibration error | expected by chance | answered | accuracy of answered |\n\
          |---|---|---|---|---|---|---|---|---|---|"
     )?;
     for figure in figures {
@@ -209,8 +211,8 @@ fn figures_section(
 /// Definitions of the terms in the tables, a list.
 fn terms(hop_ms: u32, min_speech_ms: u32) -> String {
     [
-        "*Deduplicated*: the pictures of PublicTest without a pixel-identical copy in Training. All \
-         face figures use them, except the last row of *Subgroup accuracy*."
+        "*Deduplicated*: the pictures of PublicTest without a pixel-identical copy in Training. \
+         All face figures use them, except the last row of *Subgroup accuracy*."
             .to_owned(),
         "*Majority label*: the label with more of a picture's ten votes than any other; there is \
          none in a tie. *All votes*: each label of a picture counts with its share of the votes."
@@ -241,17 +243,6 @@ fn terms(hop_ms: u32, min_speech_ms: u32) -> String {
     .iter()
     .map(|term| format!("* {term}\n"))
     .collect()
-}
-
-/// A path as the card shows it, without the folders of one machine: from the project's folder if it
-/// lies there, otherwise its last component.
-fn shown_path(path: &Path) -> String {
-    let full = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let shown = match project_above(&full).and_then(|project| full.strip_prefix(project).ok()) {
-        Some(inside) => inside.to_owned(),
-        None => full.file_name().map(PathBuf::from).unwrap_or_default(),
-    };
-    shown.display().to_string()
 }
 
 /// The commands that make the bundle from a recipe.
@@ -323,17 +314,17 @@ pub fn write(
          subset of the modalities minimise the negative log-likelihood. Classes have equal weight, \
          except for the temperatures of the face alone and of text alone, for which items have \
          equal weight.\n\
-         * The head abstains if its confidence is below {:.2}. This threshold starts at 0.45 and is \
-         lowered as long as at least half of the predictions within 0.05 above it are right.\n\
+         * The head abstains if its confidence is below {:.2}. This threshold starts at 0.45 and \
+         is lowered as long as at least half of the predictions within 0.05 above it are right.\n\
          * Label prior of faces: the face branch of the head is trained on votes with \
          class-balanced sampling. {:.1} of the log share of each label in the training votes is \
          added to its evidence; the face encoder's own classes keep {:.1} of their log shares. \
          Eleven strengths were tried. The chosen one has the best mean recall among those with an \
          accuracy within 0.005 of the best, on selection pictures with a majority label.\n\
          * Label prior of text: most utterances are neutral. Where text is the only modality, part \
-         of the log share of each label in MELD's training utterances is added. Its strength is the \
-         mean of those with a weighted F1 within one standard error of the best on the selection \
-         data.\n",
+         of the log share of each label in MELD's training utterances is added. Its strength is \
+         the mean of those with a weighted F1 within one standard error of the best on the \
+         selection data.\n",
         calibration.factors[0],
         calibration.factors[1],
         calibration.factors[2],
@@ -393,11 +384,7 @@ pub fn write(
              {int8_accuracy:.4} | {kept} |"
         )?;
     }
-    writeln!(
-        card,
-        "\n## Training\n\n{}",
-        training_commands(recipe_path)
-    )?;
+    writeln!(card, "\n## Training\n\n{}", training_commands(recipe_path))?;
     writeln!(
         card,
         "| part | epochs | epoch kept | metric on selection data | hours |\n|---|---|---|---|---|"
@@ -430,12 +417,12 @@ pub fn write(
     writeln!(
         card,
         "\n{made_by}The metric is accuracy for the encoders and mean recall over the seven subsets \
-         of modalities for the head. It selects the epoch of the face encoder only; the other parts \
-         keep their last epoch. *voice-calibration* and *head-calibration* were trained without the \
-         calibration actors ({}) and the calibration corpus. The bundle's factors and temperatures \
-         come from these two. *voice-other-corpus* was trained on the calibration corpus only. Burn \
-         and ONNX Runtime differ by at most {difference:.0e} on real inputs (`export` refuses more \
-         than 1e-4).",
+         of modalities for the head. It selects the epoch of the face encoder only; the other \
+         parts keep their last epoch. *voice-calibration* and *head-calibration* were trained \
+         without the calibration actors ({}) and the calibration corpus. The bundle's factors and \
+         temperatures come from these two. *voice-other-corpus* was trained on the calibration \
+         corpus only. Burn and ONNX Runtime differ by at most {difference:.0e} on real inputs \
+         (`export` refuses more than 1e-4).",
         recipe
             .voice
             .calibration_actors
@@ -452,44 +439,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_of_one_machine_are_not_shown() {
+    fn no_path_of_one_machine_is_in_the_card() {
         let folder = tempfile::tempdir().unwrap();
-        let project = folder.path().join("project");
-        for marker in ["config/train", "models/default", "src"] {
-            std::fs::create_dir_all(project.join(marker)).unwrap();
-        }
-        for file in [
-            "Cargo.toml",
-            "config/expressd.toml",
-            "config/train/x.toml",
-            "../x.toml",
-        ] {
-            std::fs::write(project.join(file), "").unwrap();
-        }
-        let shown = |path: &str| shown_path(&project.join(path));
-        assert_eq!(shown("config/train/x.toml"), "config/train/x.toml");
-        assert_eq!(shown("src/../models/default"), "models/default");
-        assert_eq!(shown("src/../../x.toml"), "x.toml");
-        assert_eq!(shown("../no-such.toml"), "no-such.toml");
-        let recipe = crate::testing::project("config/train/default.toml");
-        assert_eq!(shown_path(&recipe), "config/train/default.toml");
-
-        let manifest = std::fs::read_to_string(crate::testing::project(
-            "models/default/manifest.toml",
-        ))
-        .unwrap();
         let bundle = folder.path().join("mine");
-        let text = figures_section(&bundle, &toml::from_str(&manifest).unwrap(), &[]).unwrap();
-        assert!(
-            text.contains("expressd-train evaluate --bundle mine\n"),
-            "{text}"
-        );
-        assert!(
-            !text.contains(&*folder.path().to_string_lossy()),
-            "{text}"
-        );
-        let commands = training_commands(&project.join("config/train/x.toml"));
-        assert_eq!(commands.matches(" --recipe config/train/x.toml").count(), 2);
+        let manifest = crate::testing::project("models/default/manifest.toml");
+        let manifest = toml::from_str(&std::fs::read_to_string(manifest).unwrap()).unwrap();
+        let text = figures_section(&bundle, &manifest, &[]).unwrap()
+            + &training_commands(&crate::testing::project("config/train/default.toml"))
+            + &training_commands(&folder.path().join("x.toml"));
+        for shown in [
+            "evaluate --bundle mine\n",
+            "finetune --recipe config/train/default.toml\n",
+            "export --recipe x.toml\n",
+        ] {
+            assert!(text.contains(shown), "{shown} in {text}");
+        }
+        assert!(!text.contains(&*folder.path().to_string_lossy()), "{text}");
     }
 
     #[test]
