@@ -41,8 +41,8 @@ use voices::measure_voice;
 pub struct EvaluateArgs {
     #[arg(long, default_value = "models/default")]
     pub bundle: PathBuf,
-    /// Folder with FER2013, the voices and the texts; `$EXPRESSD_MATERIAL` takes precedence over the
-    /// default.
+    /// Folder with FER2013, the voices and the texts; `$EXPRESSD_MATERIAL` takes precedence over
+    /// the default.
     #[arg(long)]
     pub material: Option<PathBuf>,
     /// One JSON object instead of text.
@@ -176,24 +176,21 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
     for subset in Presence::subsets() {
         let name = subset.name();
         let what = match name.as_str() {
-            "face" => {
-                "head, face alone: FER2013 PublicTest (deduplicated), all votes"
-                    .to_owned()
-            }
+            "face" => "head, face alone: FER2013 PublicTest (deduplicated), all votes".to_owned(),
             "voice" => "head, voice alone: RAVDESS actors 18-21, per hop".to_owned(),
             "text" => "head, text alone: MELD development utterances".to_owned(),
             "face+text" => {
-                "head, face+text: these faces, combined with utterances of the same label".to_owned()
+                "head, face+text: these faces, combined with utterances of their label".to_owned()
             }
             "face+voice" => {
-                "head, face+voice: RAVDESS windows, combined with faces of the same label".to_owned()
+                "head, face+voice: RAVDESS windows, combined with faces of their label".to_owned()
             }
             "voice+text" => {
-                "head, voice+text: RAVDESS windows, combined with utterances of the same label"
+                "head, voice+text: RAVDESS windows, combined with utterances of their label"
                     .to_owned()
             }
             _ => format!(
-                "head, {name}: RAVDESS windows, combined with faces and utterances of the same label"
+                "head, {name}: RAVDESS windows, combined with faces and utterances of their label"
             ),
         };
         let mut figure = head_figure(&mut opened, &what, &all, &subset)?;
@@ -227,7 +224,7 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
                 voice: true,
                 text: false,
             },
-            "head, face+voice: nEMO windows, combined with faces of the same label",
+            "head, face+voice: nEMO windows, combined with faces of their label",
         ),
     ] {
         figures.push(head_figure(&mut opened, what, &all, &subset)?);

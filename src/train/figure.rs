@@ -153,7 +153,7 @@ impl Figure {
         }
         if let Some(misled) = &self.misled {
             println!(
-                "    misleading {}: {:.1} % follow it, {:.1} % abstentions; accuracy without it {:.4}",
+                "    misleading {}: {:.1} % follow it, {:.1} % abstain; accuracy without it {:.4}",
                 misled.wrong,
                 misled.follows * 100.0,
                 misled.abstained * 100.0,

@@ -48,7 +48,7 @@ pub struct FinetuneArgs {
     /// B).
     #[arg(long, num_args = 1..)]
     pub store: Vec<PathBuf>,
-    /// With stores: the run of `pretrain` with the heads; without it they begin with random weights.
+    /// With stores: the run of `pretrain` with the heads; else they begin with random weights.
     #[arg(long)]
     pub from: Option<PathBuf>,
     /// With stores: folder of the checkpoints.

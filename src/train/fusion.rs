@@ -214,12 +214,14 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     let mut calibration = calibrate(&head, &held_out, &of_one_person.select, &firsts, &shares)?;
     let calibrated = calibrated(head, &calibration);
     calibration.unseen_speakers = unseen_speakers::figures(recipe, &calibrated, &calibration)?;
-    calibration.unseen_speakers.extend(unseen_speakers::of_one_person(
-        &calibrated,
-        &calibration,
-        &held_out,
-        &of_one_person,
-    )?);
+    calibration
+        .unseen_speakers
+        .extend(unseen_speakers::of_one_person(
+            &calibrated,
+            &calibration,
+            &held_out,
+            &of_one_person,
+        )?);
     calibration.unseen_speakers.iter().for_each(Figure::print);
     let of_one_person = recordings.embedded(recipe, &face, VoiceRun::Final)?;
     fit_head(

@@ -68,7 +68,10 @@ pub(super) fn measure_voice(
         .collect();
     let (what, names): (_, &[&str]) = match corpus {
         Corpus::Ravdess => ("voice encoder: RAVDESS actors 18-21, per clip", &RAVDESS),
-        Corpus::Nemo => ("voice encoder: nEMO speakers IC0 and KS0, per clip", &LABELS),
+        Corpus::Nemo => (
+            "voice encoder: nEMO speakers IC0 and KS0, per clip",
+            &LABELS,
+        ),
     };
     Ok((
         Figure {

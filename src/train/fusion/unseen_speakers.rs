@@ -40,16 +40,18 @@ pub(super) fn figures(
                 if part == Part::Select && !is_trained_on {
                     continue;
                 }
-                let clips = known(recipe, which, corpus, part)?;
+                let clips = clips_of_trained_labels(recipe, which, corpus, part)?;
                 if clips.is_empty() {
                     continue;
                 }
                 let logits = clip_logits(&net, &mel, &clips, recipe)?;
                 let what = name(recipe, which, corpus, part);
+                let per_clip = format!("{what}, per clip");
                 figures.push(if is_trained_on && corpus == Corpus::Ravdess {
-                    Figure::of(&what, &clip_predictions(corpus, logits, &clips), &RAVDESS)
+                    let predictions = clip_predictions(corpus, logits, &clips);
+                    Figure::of(&per_clip, &predictions, &RAVDESS)
                 } else {
-                    Figure::of(&what, &on_labels(&logits, &clips), &LABELS)
+                    Figure::of(&per_clip, &on_labels(&logits, &clips), &LABELS)
                 });
                 if which != VoiceRun::Calibration || part != Part::Report {
                     continue;
@@ -58,7 +60,7 @@ pub(super) fn figures(
                 for clip in &clips {
                     push_clip(recipe, &net, &mel, clip, &mut voices)?;
                 }
-                let what = format!("{what}; head, voice alone, per hop");
+                let what = format!("{what}, per hop; head, voice alone");
                 figures.push(of_head(recipe, head, calibration, &what, voices)?);
             }
         }
@@ -111,7 +113,7 @@ pub(super) fn of_one_person(
 }
 
 /// Clips with a label that the encoder was trained on.
-fn known(
+fn clips_of_trained_labels(
     recipe: &Recipe,
     which: VoiceRun,
     corpus: Corpus,
