@@ -211,6 +211,7 @@ fn figures_section(
 /// Definitions of the terms in the tables, a list.
 fn terms(hop_ms: u32, min_speech_ms: u32) -> String {
     [
+        "*n*: the number of pictures, clips, windows or utterances.".to_owned(),
         "*Deduplicated*: the pictures of PublicTest without a pixel-identical copy in Training. \
          All face figures use them, except the last row of *Subgroup accuracy*."
             .to_owned(),
