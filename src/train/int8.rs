@@ -15,7 +15,7 @@ use crate::train::data::fer::VotedCrop;
 use crate::train::data::speech_clip::LabelledClip;
 use crate::train::samples::{generator, milliseconds, random_start, windows};
 
-/// Accuracy that eight bits may cost.
+/// Largest permitted loss of accuracy by int8.
 const PERMITTED_LOSS: f64 = 0.005;
 /// Inputs that ranges are taken from.
 const RANGE_INPUTS: usize = 360;
@@ -81,7 +81,7 @@ pub fn attempt(
         "there is no selection data to try encoder {encoder} on"
     );
     let made = quantise(runtime, fp32, &examples.ranges)
-        .with_context(|| format!("encoder {encoder} cannot be put into eight bits"))?;
+        .with_context(|| format!("encoder {encoder} cannot be quantised to int8"))?;
     let open = |bytes: &[u8]| Graph::open(runtime, encoder, bytes, Provider::Cpu, 1);
     let (mut graphs, mut right, mut nanos) = (
         [open(fp32)?, open(&made.bytes)?],
