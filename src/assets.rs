@@ -39,7 +39,17 @@ pub(crate) fn project() -> Option<PathBuf> {
     let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let parents = program.ancestors().skip(1).map(Path::to_owned);
     let mut folders = package.into_iter().chain(parents);
-    folders.find(|folder| MARKERS.iter().all(|marker| folder.join(marker).exists()))
+    folders.find(|folder| is_project(folder))
+}
+
+/// The nearest folder above `path` that is a project's.
+#[cfg(feature = "train")]
+pub(crate) fn project_above(path: &Path) -> Option<&Path> {
+    path.ancestors().skip(1).find(|folder| is_project(folder))
+}
+
+fn is_project(folder: &Path) -> bool {
+    MARKERS.iter().all(|marker| folder.join(marker).exists())
 }
 
 /// The folder above the program's own: `/usr/local` of `/usr/local/bin/expressd`.

@@ -1,6 +1,7 @@
-"""A drawn head: a field of heights, lit, with eyes, brows, mouth and hair that a handful of numbers move.
+"""Renders a head: a shaded height field with eyes, brows, mouth and hair, moved by few parameters.
 
-Face units: half the face's width is about 0.76; x to the right, y down, the origin between and a little below the eyes.
+Face units: half the face's width is about 0.76; x points right, y down; the origin is between and a
+little below the eyes.
 """
 
 from dataclasses import dataclass, fields
@@ -10,7 +11,7 @@ import numpy as np
 
 @dataclass
 class Expression:
-    """What the muscles do; all zero is a face at rest."""
+    """Activity of the facial muscles; all zero is a face at rest."""
 
     brow_inner: float = 0.0  # up is positive
     brow_outer: float = 0.0
@@ -33,7 +34,7 @@ class Expression:
 
 @dataclass
 class Pose:
-    """Where the head is: its centre in pixels, pixels per face unit, turns in radians, and where the eyes look."""
+    """Pose of the head: centre in pixels, pixels per face unit, rotations in radians, gaze."""
 
     x: float
     y: float
@@ -56,7 +57,7 @@ def bump(x, y, cx, cy, rx, ry):
 
 
 def over(colour, paint, alpha):
-    """Paints over; `paint` is one colour or a picture."""
+    """Alpha blending; `paint` is one colour or an image."""
     return colour + (np.asarray(paint, np.float32) - colour) * alpha[..., None]
 
 
@@ -79,13 +80,13 @@ def coordinates(height, width, pose):
     u, v = (columns - pose.x) / pose.scale, (rows - pose.y) / pose.scale
     cos, sin = np.cos(pose.roll), np.sin(pose.roll)
     x, y = cos * u + sin * v, -sin * u + cos * v
-    # What is near shifts more when the head turns.
+    # Parallax: near parts shift more when the head turns.
     near = 0.55 * np.sqrt(np.clip(1.0 - (x / 0.95) ** 2 - (y / 1.3) ** 2, 0.0, 1.0))
     return x - pose.yaw * near, y - pose.pitch * near
 
 
 def relief(x, y, e, mouth_y):
-    """The height of the face over the picture's plane."""
+    """Height of the face above the image plane."""
     z = 0.72 * np.sqrt(np.clip(inside_head(x, y) + 0.02, 0.0, None))
     side = np.abs(x)
     z += 0.045 * bump(side, y, 0.33, -0.33 - 0.05 * e.brow_outer, 0.26, 0.09)  # brow bones
@@ -102,7 +103,7 @@ def relief(x, y, e, mouth_y):
     fold_x = 0.17 + 0.20 * np.clip((y - 0.27) / 0.36, 0.0, 1.4) + 0.05 * e.width
     z -= (0.012 + 0.030 * max(e.corner, 0.0) + 0.02 * e.sneer) * np.exp(-(((side - fold_x) / 0.035) ** 2)) * step(0.26, 0.12, y) * step(-0.66, 0.15, -y)
     z -= 0.018 * bump(x, y, 0.0, 0.43, 0.035, 0.06)  # philtrum
-    z += 0.055 * bump(x, y, 0.0, mouth_y, 0.30, 0.16)  # what the teeth push out
+    z += 0.055 * bump(x, y, 0.0, mouth_y, 0.30, 0.16)  # bulge over the teeth
     z -= 0.030 * bump(x, y, 0.0, mouth_y + 0.20 + 0.16 * e.jaw, 0.17, 0.05)
     z += 0.060 * bump(x, y, 0.0, 0.90 + 0.05 * e.jaw, 0.20, 0.12)  # chin
     # Frown lines.
@@ -113,7 +114,7 @@ def relief(x, y, e, mouth_y):
 
 
 def eye(colour, x, y, e, pose, side, pixel):
-    """One eye, its lids and its brow; `side` is -1 for the picture's left."""
+    """One eye, its lids and its brow; `side` is -1 for the left of the image."""
     cx, cy = 0.315 * side, -0.115
     u = (x - cx) / 0.165
     out = u * side  # 1 at the outer corner
@@ -178,7 +179,7 @@ def mouth(colour, x, y, e, mouth_y, light, pixel):
     paint = LIP * (light * (1.0 - 0.22 * upper_lip))[..., None]
     gloss = 0.20 * np.exp(-(((y - lower_in - 0.030) / 0.016) ** 2) - (x / 0.10) ** 2)
     colour = over(colour, paint + gloss[..., None], 0.92 * lips)
-    # What is seen when it is open: dark, a tongue, the upper teeth.
+    # Inside of the open mouth: dark, with the tongue and the upper teeth.
     hole = step(0.0, 1.8 * pixel, y - upper_in) * step(0.0, 1.8 * pixel, lower_in - y) * (arch > 0) * min(1.0, opening / 0.012)
     within = np.broadcast_to(np.array([0.16, 0.05, 0.05], np.float32), colour.shape)
     within = over(within, [0.45, 0.18, 0.18], 0.7 * bump(x, y, 0.0, mouth_y + 0.95 * opening, 0.13, 0.06))
@@ -194,7 +195,7 @@ def mouth(colour, x, y, e, mouth_y, light, pixel):
 
 
 class Stage:
-    """Background, body and grain: what does not depend on the expression."""
+    """Background, body and noise, which do not depend on the expression."""
 
     def __init__(self, height, width, seed=7):
         self.shape = (height, width)
@@ -228,11 +229,11 @@ class Stage:
         return over(colour, cloth, collar)
 
     def render(self, e, pose):
-        """An RGB picture, uint8."""
+        """An RGB image, uint8."""
         height, width = self.shape
         colour = self.back_hair(self.background.copy(), pose)
         colour = self.body(colour, pose)
-        # The head alone is drawn in a box around it.
+        # Only a box around the head is rendered.
         top, bottom = max(0, int(pose.y - 1.5 * pose.scale)), min(height, int(pose.y + 1.3 * pose.scale))
         left, right = max(0, int(pose.x - 1.1 * pose.scale)), min(width, int(pose.x + 1.1 * pose.scale))
         local = Pose(**{**pose.__dict__, "x": pose.x - left, "y": pose.y - top})
@@ -251,7 +252,7 @@ class Stage:
         height, width = colour.shape[:2]
         x, y = coordinates(height, width, pose)
         pixel = 1.0 / pose.scale
-        # An open jaw draws the lower face down.
+        # An open jaw moves the lower face down.
         y = y - 0.10 * max(e.jaw, 0.0) * step(0.75, 0.5, y)
         mouth_y = 0.60
         z = relief(x, y, e, mouth_y)
@@ -269,7 +270,7 @@ class Stage:
         pores = self.pores[((y + 3) * 90).astype(int) % 256, ((x + 3) * 90).astype(int) % 256]
         skin = skin * (1.0 + 0.012 * pores)[..., None]
         face = skin * light[..., None] * np.array([1.02, 0.99, 0.96], np.float32) + 0.10 * shine[..., None]
-        # Where light hardly comes: beside and under the nose, under the lip, the temples.
+        # Shadows: beside and under the nose, under the lip, at the temples.
         dark = 0.34 * bump(np.abs(x), y, 0.075, 0.345, 0.042, 0.020) * 2.0 + 0.25 * bump(x, y, 0.0, 0.375, 0.13, 0.03)
         dark += 0.16 * bump(np.abs(x), y, 0.185, 0.29, 0.03, 0.07) + 0.10 * bump(np.abs(x), y, 0.12, -0.13, 0.05, 0.12)
         dark += 0.16 * bump(x, y, 0.0, mouth_y + 0.135 + 0.22 * max(e.jaw, 0.0), 0.16, 0.03)
@@ -278,7 +279,7 @@ class Stage:
             face = eye(face, x, y, e, pose, side, pixel)
         face = mouth(face, x, y, e, mouth_y, light, pixel)
 
-        # Ears, then the face, then the fringe.
+        # Back to front: ears, face, fringe.
         for side in (-1, 1):
             ear = bump(x, y, 0.775 * side, 0.02, 0.075, 0.20)
             tone = SKIN * (0.70 if side < 0 else 0.50)

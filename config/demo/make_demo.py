@@ -1,9 +1,9 @@
-"""Makes the demonstration recording: a drawn head that speaks and changes its face.
+"""Makes the demonstration recording: a rendered head that speaks and changes its expression.
 
     python3 make_demo.py [OUT.mp4]
 
-Needs numpy, espeak-ng and ffmpeg (`make demo` installs them). Head and voice are made from nothing but this folder's code: no person
-was recorded. The same versions of these programs give the same file.
+Needs numpy, espeak-ng and ffmpeg (`make demo` installs them). Head and voice are synthetic: no
+person was recorded. The same versions of these programs give the same file.
 """
 
 import math
@@ -26,7 +26,7 @@ SURPRISED = Expression(brow_inner=1.0, brow_outer=1.0, eye_open=0.5, jaw=0.75, w
 SAD = Expression(brow_inner=1.0, brow_outer=-0.4, brow_together=0.4, corner=-0.9, eye_open=-0.3, width=-0.1, press=0.2)
 ANGRY = Expression(brow_inner=-0.6, brow_outer=0.25, brow_together=1.0, eye_open=-0.12, squint=0.5, corner=-0.5, press=0.6, sneer=0.8, width=-0.1)
 
-# What is said, and how: expression, pitch (0..99), words a minute, loudness.
+# Expression, pitch (0..99), words per minute, loudness and text of each line.
 LINES = [
     (NEUTRAL, 45, 150, 100, "This is a demonstration. Nobody here is real."),
     (HAPPY, 68, 165, 120, "What a lovely day! I am so glad to see you."),
@@ -50,22 +50,22 @@ def speak(text, pitch, speed, loudness):
 
 
 def compose():
-    """All sound, and when each line's face begins: (seconds, expression)."""
+    """The samples; the start of each expression as (seconds, expression); the number of frames."""
     pieces, faces = [np.zeros(int(BEFORE_S * SOUND_HZ))], [(-1.0, NEUTRAL)]
     for expression, pitch, speed, loudness, text in LINES:
-        # The face comes a little before the word.
+        # The expression begins a little before the words.
         faces.append((sum(map(len, pieces)) / SOUND_HZ - 0.45, expression))
         pieces += [speak(text, pitch, speed, loudness), np.zeros(int(BETWEEN_S * SOUND_HZ))]
     pieces[-1] = np.zeros(int(AFTER_S * SOUND_HZ))
     faces.append((sum(map(len, pieces[:-1])) / SOUND_HZ + 0.25, NEUTRAL))
     sound = np.concatenate(pieces)
-    # Whole pictures, so that sound and pictures end together.
+    # The sound is padded to whole frames, so that sound and video end together.
     count = math.ceil(len(sound) / SOUND_HZ * RATE_HZ)
     return np.pad(sound, (0, count * SOUND_HZ // RATE_HZ - len(sound))), faces, count
 
 
 def lips(sound, count):
-    """Per picture: how loud it is (0..1), and how bright (0 dark vowels, 1 sharp ones)."""
+    """Per frame: loudness (0..1) and spectral brightness (0: dark vowels, 1: bright ones)."""
     hop = SOUND_HZ // RATE_HZ
     pieces = sound[: count * hop].reshape(count, hop)
     loud = np.sqrt((pieces**2).mean(axis=1))
@@ -84,7 +84,7 @@ def face_at(t, faces, loud, bright):
     for start, expression in faces[1:]:
         weight = ease((t - start) / 0.4)
         e = e * (1.0 - weight) + expression * weight
-    # Speech moves the jaw about what the expression asks for.
+    # Speech moves the jaw around the position of the expression.
     e = e + Expression(jaw=0.42 * loud - 0.35 * e.jaw * (1.0 - loud), width=0.35 * (bright - 0.5) * loud, teeth=0.5 * loud, press=-e.press * loud)
     e.teeth = min(e.teeth, 1.0)
     # A blink of 160 ms about every three seconds.
@@ -121,7 +121,7 @@ def main(out):
             file.setsampwidth(2)
             file.setframerate(SOUND_HZ)
             file.writeframes((np.clip(sound / np.abs(sound).max() * 0.7, -1.0, 1.0) * 32767.0).astype("<i2").tobytes())
-        # VP9 and Opus are free of royalties; one thread and bitexact: the same bytes each time.
+        # VP9 and Opus are royalty-free. One thread and bitexact give the same bytes each time.
         encode = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24"]
         encode += ["-s", f"{WIDTH}x{HEIGHT}", "-r", str(RATE_HZ), "-i", "-", "-i", path, "-pix_fmt", "yuv420p"]
         encode += ["-c:v", "libvpx-vp9", "-crf", "31", "-b:v", "0", "-g", "50", "-threads", "1", "-row-mt", "0", "-cpu-used", "2"]

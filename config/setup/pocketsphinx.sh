@@ -1,10 +1,11 @@
 #!/bin/sh
-# Fetches the source of PocketSphinx with its American English model, and builds the library: what `[speech] transcriber = "pocketsphinx"`
-# opens. Needs a C compiler (which Rust needs too) and half a minute; nothing else of the daemon is built from C.
+# Fetches the source of PocketSphinx with its American English model and builds the library for
+# `[speech] transcriber = "pocketsphinx"`. Needs a C compiler (as Rust does) and half a minute.
+# Nothing else of the daemon is built from C.
 #
 #   pocketsphinx.sh DEPS     (the folder for .deps/pocketsphinx)
 #
-# Safe to run again. CC names another compiler than cc.
+# Safe to run again. CC names a compiler other than cc.
 set -eu
 
 deps=$1
@@ -46,7 +47,7 @@ fi
 tar -xzf "$source" -C "$work"
 tree=$work/$name-$version
 
-# What CMake would find out, for Linux on 64 bits, which is all that is supported.
+# The results of CMake's checks on 64-bit Linux, the only supported platform.
 mkdir -p "$work/include/pocketsphinx" "$work/out"
 cat >"$work/include/config.h" <<'CONFIG'
 #define DEFAULT_RADIX 12
@@ -66,7 +67,7 @@ sed -e '/^#cmakedefine SIZEOF_LONG /c #define SIZEOF_LONG 8' -e '/^#cmakedefine 
     -e '/^#cmakedefine HAVE_/s/^#cmakedefine/#define/' -e 's|^#cmakedefine \(.*\)$|/* #undef \1 */|' \
     "$tree/sphinx_config.h.in" >"$work/include/pocketsphinx/sphinx_config.h"
 
-# The sources that its CMakeLists.txt names, each on its own line.
+# The source files in its CMakeLists.txt, one a line.
 sources=$(sed -n -e '/^add_library(pocketsphinx/,/^ *)/s|^ *\([a-z0-9_/]*\.c\)$|\1|p' "$tree/src/CMakeLists.txt")
 [ "$(printf '%s\n' "$sources" | wc -l)" -gt 60 ] || fail "$name $version: its list of sources is not as expected"
 compile() (

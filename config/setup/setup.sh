@@ -1,10 +1,11 @@
 #!/bin/sh
-# Gets this machine ready: a Rust that is new enough, Debian packages, and files from pinned wheels.
+# Prepares this machine: checks the version of Rust, installs Debian packages, and unpacks files
+# from pinned wheels.
 #
-#   setup.sh [run|test|import|gpu|torch|words|sherpa|demo]     (what for; default: run)
+#   setup.sh [run|test|import|gpu|torch|words|sherpa|demo]     (purpose; default: run)
 #
-# Safe to run again: what is there already is neither fetched nor installed a second time.
-# DEPS names another folder than .deps for the wheels' files; SETUP_SKIP_PACKAGES=1 leaves the system's packages alone.
+# Safe to run again: existing files are not fetched and existing packages not installed again.
+# DEPS: folder of the wheels' files, default .deps. SETUP_SKIP_PACKAGES=1: no system packages.
 set -eu
 
 what=${1:-run}
@@ -14,7 +15,7 @@ deps=${DEPS:-$root/.deps}
 min_rust=95 # of 1.95
 
 . "$here/steps.sh"
-# The lines of a list, without comments.
+# Prints a list's lines without comments.
 lines() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$1"; }
 
 case $what in
@@ -52,7 +53,8 @@ check_rust() {
     say "Rust $number"
 }
 
-# Asks for sudo's password where it can be seen, before a step whose output goes into the log. Its arguments: what root would type.
+# Asks for sudo's password on the terminal, before a step that writes its output to the log.
+# Arguments: the command for the error message.
 become_root() {
     [ "$(id -u)" -ne 0 ] || return 0
     command -v sudo >/dev/null 2>&1 || fail "packages are missing and this is neither root nor is there sudo; as root, type:" "  $*"
@@ -66,14 +68,14 @@ as_root() {
     fi
 }
 
-# Installs what is not there of the packages named.
+# Installs the missing ones of the given packages.
 install_packages() {
     if ! command -v dpkg-query >/dev/null 2>&1; then
         say "this is not a Debian system; make sure that you have: $*"
         return
     fi
     missing=
-    # Variables of sh are everyone's: this name is used nowhere else.
+    # Variables of sh are global: this name is used nowhere else.
     for debian_package in "$@"; do
         state=$(dpkg-query -W -f='${db:Status-Status}' "$debian_package" 2>/dev/null || true)
         [ "$state" = installed ] || missing="$missing $debian_package"
@@ -92,10 +94,10 @@ install_packages() {
         fail "apt-get could not install:$missing"
 }
 
-# One line of wheels.txt: fetch if it is not cached, check, unpack.
+# Installs a line of wheels.txt: fetches the wheel if it is not cached, checks and unpacks it.
 install_wheel() {
     folder=$1 package=$2 version=$3 tags=$4 sha256=$5 take=$6
-    # The last ten of the hash of what is taken: a changed pattern unpacks again.
+    # Contains the first ten digits of the patterns' hash, so that a changed pattern unpacks again.
     stamp="$package $version $sha256 $(printf '%s' "$take" | sha256sum | cut -c1-10)"
     if [ "$(cat "$deps/$folder/.stamp" 2>/dev/null || true)" = "$stamp" ]; then
         say "$package $version: in $deps/$folder"
@@ -105,13 +107,13 @@ install_wheel() {
     abi=${tags#*,}
     abi=${abi%%,*}
     platform=${tags##*,}
-    # A wheel's name spells the package with underscores.
+    # The file name of a wheel has underscores for hyphens.
     wheel="$deps/wheels/$(printf '%s' "$package" | tr - _)-$version-$python-$abi-$platform.whl"
     if [ ! -f "$wheel" ]; then
         python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip
         rm -rf "$deps/wheels.tmp"
         mkdir -p "$deps/wheels.tmp"
-        # The tags are given, so that the same file comes whatever Python is here.
+        # With given tags, every version of Python fetches the same file.
         step "$package $version: fetching" python3 -m pip download --disable-pip-version-check --no-deps --only-binary=:all: --implementation "$(printf '%s' "$python" | cut -c1-2)" \
             --python-version 3.11 --abi "$abi" --platform "$platform" -d "$deps/wheels.tmp" "$package==$version" ||
             fail "$package $version could not be fetched; is the network up?"
@@ -127,7 +129,7 @@ install_wheel() {
             "try again; if it stays so, the index or something on the way to it serves another file: do not use it"
     fi
     python3 "$here/unpack.py" "$wheel" "$deps/$folder" "$stamp" "$take"
-    # Half a gigabyte is not kept twice.
+    # The wheels for GPUs have half a gigabyte: they are not kept beside the unpacked files.
     [ "$what" != gpu ] || rm -f "$wheel"
     say "$package $version: unpacked into $deps/$folder"
 }
@@ -140,7 +142,8 @@ promtool_package() (
         rm -r usr prometheus_*.deb
 )
 
-# promtool alone, out of Debian's package of Prometheus (apt checks its hash): the whole package would start a server.
+# Takes promtool from Debian's package of Prometheus; apt checks its hash. Installing the whole
+# package would start a server.
 fetch_promtool() {
     if [ -x "$deps/promtool/promtool" ]; then
         say "promtool: in $deps/promtool"
@@ -155,7 +158,7 @@ fetch_promtool() {
     say "promtool: unpacked into $deps/promtool"
 }
 
-# What only a driver brings, and CUDA 13 asks of it.
+# CUDA 13 needs NVIDIA's driver 580 or newer; set-up cannot install it.
 check_driver() {
     driver=$(sed -n 's/^NVRM version:.* \([0-9][0-9]*\)\.[0-9.]* .*/\1/p' /proc/driver/nvidia/version 2>/dev/null || true)
     if [ -z "$driver" ]; then
@@ -177,7 +180,7 @@ if [ -n "$lists" ] && [ -z "${SETUP_SKIP_PACKAGES:-}" ]; then
 fi
 machine=$(uname -m)
 for group in $groups; do
-    # Not a pipe: `fail` has to end this shell.
+    # No pipe: `fail` must end this shell, not a subshell.
     while read -r g folder m package version tags sha256 take; do
         case ",$g," in *",$group,"*) ;; *) continue ;; esac
         [ "$m" = any ] || [ "$m" = "$machine" ] || continue
@@ -198,7 +201,8 @@ if [ "$what" = sherpa ]; then
 fi
 if [ "$what" = gpu ]; then
     [ -n "${has_gpu:-}" ] || fail "no ONNX Runtime for GPUs is pinned for this machine ($machine): x86_64 is"
-    # All in one folder, as the daemon looks for them; last, so that a folder which is there is whole.
+    # The daemon searches one folder for all libraries. It is made last, so an existing one is
+    # complete.
     rm -rf "$deps/gpu.tmp" "$deps/gpu"
     mkdir -p "$deps/gpu.tmp"
     for library in "$deps"/gpu_onnxruntime/libonnxruntime*.so "$deps"/gpu_*/*.so.[0-9]*; do
@@ -211,14 +215,14 @@ if [ "$what" = gpu ]; then
 fi
 if [ "$what" = torch ]; then
     [ -n "${has_torch:-}" ] || fail "no LibTorch is pinned for this machine ($machine): x86_64 is"
-    # LibTorch as the build looks for it, without its half for GPUs (which needs 3 GB of CUDA's libraries).
+    # The layout that the build expects of LibTorch, without the GPU part (3 GB of CUDA libraries).
     rm -rf "$deps/libtorch"
     mkdir -p "$deps/libtorch/lib"
     ln -s ../torch/torch/include "$deps/libtorch/include"
     for library in "$deps"/torch/torch/lib/*.so* "$deps"/cuda_runtime/*.so* "$deps"/cuda_cupti/*.so*; do
         ln -s "../../${library#"$deps"/}" "$deps/libtorch/lib/$(basename "$library")"
     done
-    # The one library that names the other half has nothing of its own.
+    # libtorch.so has no code of its own; it only links the CPU and GPU parts.
     ln -s libtorch_cpu.so "$deps/libtorch/lib/libtorch.so"
 fi
 case $what in

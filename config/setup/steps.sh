@@ -1,5 +1,5 @@
-# Steps of set-up, one line each; for setup.sh and pocketsphinx.sh, which source it. Needs $deps.
-# What a step's commands print goes into a log, which is named where one fails.
+# Prints a line for each step of set-up. setup.sh and pocketsphinx.sh source this file. Needs $deps.
+# The output of a step's commands goes to a log; a failed step prints the log's path.
 
 log=$deps/setup.log
 
@@ -9,19 +9,20 @@ fail() {
     exit 1
 }
 
-# step LABEL COMMAND...: on a terminal the seconds are counted while it runs. Fails as the command does.
+# step LABEL COMMAND...: runs the command and returns its exit status. A terminal shows the elapsed
+# seconds.
 step() {
     label=$1
     shift
     mkdir -p "$deps"
     printf '\n== %s: %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$*" >>"$log"
-    # Bytes before what this step prints.
+    # Size of the log before this step, in bytes.
     logged=$(wc -c <"$log")
     begun=$(date +%s)
     ticking=
     if [ -t 1 ]; then
         (
-            # Until the step, or all of set-up, ends.
+            # Runs until the step or the whole set-up ends.
             while kill -0 $$ 2>/dev/null; do
                 printf '\rsetup: %s … %s s' "$label" "$(($(date +%s) - begun))"
                 sleep 1

@@ -2,7 +2,8 @@
 
     unpack.py WHEEL FOLDER STAMP PATTERN[,PATTERN…]|tree|tree:PATTERN[,PATTERN…]
 
-FOLDER is replaced as a whole. STAMP is written into it as `.stamp`, last, so that a folder with the right stamp is a whole one.
+FOLDER is replaced as a whole. STAMP is written to FOLDER/.stamp last, so a folder with the right
+stamp is complete.
 """
 
 import fnmatch
@@ -36,7 +37,7 @@ def main(wheel, folder, stamp, take):
                     for name in found:
                         with archive.open(name) as source, open(os.path.join(partial, os.path.basename(name)), "wb") as target:
                             shutil.copyfileobj(source, target)
-        # A library is opened by its plain name: libx.so beside libx.so.1.2.3.
+        # Programs open a library by its plain name: libx.so links to libx.so.1.2.3.
         for name in os.listdir(partial):
             versioned = re.fullmatch(r"(lib\w+\.so)(\.\d+)+", name)
             if versioned:

@@ -28,14 +28,14 @@ pub struct AnnotatorAgreement {
     pub of_labels: Vec<OfLabel>,
 }
 
-/// One label among the clear pictures.
+/// One label among the pictures with a majority label.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OfLabel {
     pub label: String,
     pub n: usize,
-    /// Recall on clear pictures of this label.
+    /// Recall on pictures with this majority label.
     pub recall: f64,
-    /// Precision on clear pictures.
+    /// Precision on pictures with a majority label.
     pub precision: f64,
     /// Annotators' agreement with the predictions for these pictures.
     pub agreement: f64,
@@ -138,9 +138,9 @@ impl AnnotatorAgreement {
             })
             .collect();
         format!(
-            "    annotators (n {}): {:.4} of them agree with the answer, {:.4} with one of \
-             themselves; cross-entropy {:.4} (their entropy {:.4}), \
-             calibration error {:.3}\n    clear pictures (n {}): {:.4} [{:.4}, {:.4}]; {}",
+            "    annotators (n {}): agreement with the prediction {:.4}, among annotators {:.4}; \
+             cross-entropy {:.4} (entropy of the votes {:.4}), calibration error {:.3}\n    \
+             pictures with a majority label (n {}): accuracy {:.4} [{:.4}, {:.4}]; {}",
             self.n,
             self.agreement,
             self.among_themselves,
@@ -203,8 +203,8 @@ mod tests {
         let sad = &crowd.of_labels[2];
         assert_eq!((sad.n, sad.precision, sad.of_1000_neutral), (0, 0.0, 500.0));
         // Abstentions count for no label.
-        let shy = AnnotatorAgreement::of(&logits, &all, 1.0, 0.9);
-        assert_eq!(shy.of_labels[2].of_1000_neutral, 0.0);
+        let abstaining = AnnotatorAgreement::of(&logits, &all, 1.0, 0.9);
+        assert_eq!(abstaining.of_labels[2].of_1000_neutral, 0.0);
         assert!(
             crowd
                 .sentences()

@@ -74,7 +74,7 @@ pub fn assess(what: &Assessment<'_>, predictor: &mut dyn Predictor) -> anyhow::R
             .map(|(name, count)| format!("{name} {count}"))
             .collect();
         format!(
-            "Left out, since no answer goes by their labels: {}.",
+            "Left out, because the model has no such label: {}.",
             counted.join(", ")
         )
     });
@@ -220,8 +220,8 @@ fn page(
     }
     let mut notes = predictor.notes();
     notes.push(format!(
-        "Abstains under a confidence of {:.2}; temperatures and threshold come from other clips \
-         than these, unless these taught it.",
+        "Abstains below a confidence of {:.2}. Temperatures and threshold come from other clips \
+         than these, unless these are training or selection data.",
         predictor.abstain_threshold()
     ));
     Ok(Report {

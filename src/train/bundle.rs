@@ -16,6 +16,7 @@ use crate::modality::Modality;
 use crate::model::golden::{GoldenCase, Goldens, golden_crop, golden_samples};
 use crate::model::{Bundle, EncoderFiles};
 use crate::recognize::{embed, head_logits};
+use crate::train::card::shown_path;
 use crate::train::classify::{self, ClassifierRun, HeadCalibration, Recognition};
 use crate::train::data::Split;
 use crate::train::device::plain;
@@ -100,7 +101,7 @@ pub fn export(run_folder: &Path, encoders: &[PathBuf], bundle: &Path) -> anyhow:
     // The daemon's own checks: every hash, every golden output.
     Bundle::open(&Runtime::load()?, bundle, Provider::Cpu, 2)?;
     println!(
-        "export: wrote {}, and it opens as the daemon opens it",
+        "export: wrote {}; it passes the checks of the daemon",
         bundle.display()
     );
     Ok(())
@@ -385,9 +386,17 @@ fn card(
         "Labels: {}. Trained on {} (stores {}), profile {:?}, heads {}.\n",
         run.labels.join(", "),
         run.dataset,
-        run.stores.join(", "),
+        run.stores
+            .iter()
+            .map(|store| shown_path(Path::new(store)))
+            .collect::<Vec<_>>()
+            .join(", "),
         run.recipe.profile,
-        run.from.as_deref().unwrap_or("begun at random")
+        run.from
+            .as_deref()
+            .map_or("begun with random weights".to_owned(), |from| shown_path(
+                Path::new(from)
+            ))
     )?;
     writeln!(
         card,
@@ -405,11 +414,12 @@ fn card(
     }
     writeln!(
         card,
-        "\nOn the validation split, which selected the weights and so does not report on them:\n"
+        "\nCalibration on the validation split, which also selected the weights. It is no measure \
+         of accuracy on other data.\n"
     )?;
     writeln!(
         card,
-        "| modalities | clips | temperature | calibration error before | after \
+        "| modalities | clips | temperature | calibration error before calibration | after \
          |\n|---|---|---|---|---|"
     )?;
     for (name, c) in &calibration.subsets {
@@ -421,15 +431,15 @@ fn card(
     }
     writeln!(
         card,
-        "\nAbstains under a confidence of {:.2}. Burn and ONNX Runtime differ by at most \
-         {difference:.1e}.",
+        "\nThe head abstains if its confidence is below {:.2}. Burn and ONNX Runtime differ by at \
+         most {difference:.1e}.",
         calibration.abstain_threshold
     )?;
     writeln!(
         card,
-        "Figures on the test split: `expressd-train evaluate --run {} --split test --report \
-         report.html`.\n",
-        folder.display()
+        "This command measures the run on the test split: `expressd-train evaluate --run {} \
+         --split test --report report.html`.\n",
+        shown_path(folder)
     )?;
     // The rest of that text describes the default bundle's own data.
     card.push_str(
@@ -439,8 +449,8 @@ fn card(
             .unwrap_or_default(),
     );
     card.push_str(
-        "The terms of the recordings that it was trained on hold for these weights too: \
-                   name them here before you pass them on.\n",
+        "The terms of the training recordings hold for these weights too: add them here before \
+         you pass the weights on.\n",
     );
     Ok(card)
 }

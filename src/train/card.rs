@@ -7,7 +7,6 @@ use anyhow::{Context, ensure};
 
 use crate::labels::{LABELS, RAVDESS};
 use crate::manifest::Manifest;
-use crate::train::annotators::AnnotatorAgreement;
 use crate::train::encoder_runs::{VoiceRun, face_parts, run_folder};
 use crate::train::features::distinct;
 use crate::train::figure::{Figure, Subgroup};
@@ -19,14 +18,18 @@ use crate::train::prior::Strength;
 use crate::train::recipe::Recipe;
 use crate::train::samples::milliseconds;
 
+mod annotators;
+mod paths;
 mod voices;
 
-/// The figures with a picture of their confusion matrix.
+pub use paths::shown_path;
+
+/// The figures that have a picture of their confusion matrix, each with the picture's name.
 fn pictured(figures: &[Figure]) -> impl Iterator<Item = (&'static str, &Figure)> {
     const PICTURED: [(&str, &str); 4] = [
         ("face", "face encoder"),
         ("voice", "voice encoder"),
-        ("words", "head, words alone"),
+        ("words", "head, text alone"),
         ("all", "head, face+voice+text"),
     ];
     PICTURED.into_iter().filter_map(|(name, begins)| {
@@ -89,28 +92,39 @@ fn renewed(old: &str, figures: &str) -> anyhow::Result<String> {
     Ok([&old[..from], USE, figures, &old[to..]].concat())
 }
 
-/// From `## Figures` up to `## Calibration`.
+/// From `## Evaluation` up to `## Calibration`.
 fn figures_section(
     bundle: &Path,
     manifest: &Manifest,
     figures: &[Figure],
 ) -> anyhow::Result<String> {
     let mut card = String::new();
-    writeln!(card, "\n## Figures\n")?;
+    writeln!(card, "\n## Evaluation\n")?;
     writeln!(
         card,
-        "From the ONNX files, as the daemon runs them, on pictures, actors and dialogues that \
-         neither trained nor selected anything:\n"
+        "Measured with the bundle's ONNX files, which run as in the daemon, on test data: \
+         pictures, speakers and dialogues that were used neither for training nor for selection.\n"
     )?;
     writeln!(
         card,
         "```\nexpressd-train evaluate --bundle {}\n```\n",
-        bundle.display()
+        shown_path(bundle)
     )?;
     writeln!(
         card,
-        "| what | n | classes | accuracy (95 % interval) | mean recall | weighted F1 | calibration \
-         error | by chance alone | answered | right among answered |\n\
+        "Terms of the tables:\n\n{}",
+        terms(
+            manifest.window.hop_ms,
+            manifest
+                .audio
+                .as_ref()
+                .map_or(0, |audio| audio.min_speech_ms)
+        )
+    )?;
+    writeln!(
+        card,
+        "| model and test data | n | classes | accuracy (95 % interval) | mean recall | weighted \
+         F1 | calibration error | expected by chance | answered | accuracy of answered |\n\
          |---|---|---|---|---|---|---|---|---|---|"
     )?;
     for figure in figures {
@@ -132,7 +146,10 @@ fn figures_section(
             optional(figure.answered_accuracy)
         )?;
     }
-    writeln!(card, "\nRecall by class:\n")?;
+    writeln!(
+        card,
+        "\n### Recall by class\n\nRecall with its 95 % interval:\n"
+    )?;
     for figure in figures {
         let recalls: Vec<_> = figure
             .recalls
@@ -141,15 +158,15 @@ fn figures_section(
             .collect();
         writeln!(card, "* {}: {}", figure.what, recalls.join(", "))?;
     }
-    card.push_str(&annotators_section(figures)?);
+    card.push_str(&annotators::section(figures)?);
     card.push_str(&voices::conflict_section(figures)?);
     writeln!(
         card,
-        "\nBy what differs between users (the encoders' own classes):\n"
+        "\n### Subgroup accuracy\n\nAccuracy of the face and voice encoders' own classes:\n"
     )?;
     writeln!(
         card,
-        "| what | n | accuracy (95 % interval) |\n|---|---|---|"
+        "| subgroup or condition | n | accuracy (95 % interval) |\n|---|---|---|"
     )?;
     for Subgroup {
         what,
@@ -165,117 +182,77 @@ fn figures_section(
     }
     writeln!(
         card,
-        "\nA picture is dark under a mean value of 90 of 255, bright from 160. Men and women as \
-         RAVDESS numbers its actors (two of each report) and as nEMO \
-         lists its speakers (one of each); the other data does not say who is whom. Skin tone and \
-         age are labelled nowhere in it and were not measured.\n"
+        "\nThe brightness of a picture is its mean pixel value: dark below 90 of 255, bright from \
+         160. The sex of a speaker follows from RAVDESS's actor numbers (two men and two women in \
+         the test data) and from nEMO's list of speakers (one man and one woman). The other data \
+         sets do not label it. No data set labels skin tone or age, so accuracy by these was not \
+         measured.\n"
     )?;
     writeln!(
         card,
-        "## Known failures\n\nWhat is taken for what, in per cent of each row; drawn from the same \
-         numbers:\n"
+        "## Most frequent errors\n\nConfusion matrices of the predictions above, in per cent of \
+         each true class, and the four largest errors of each:\n"
     )?;
     for (name, figure) in pictured(figures) {
         writeln!(card, "![{}]({})\n", figure.what, picture_file(name))?;
-        for (class, taken_for, share, right) in figure.confusion.largest_errors(4) {
+        for (class, predicted, share, recall) in figure.confusion.largest_errors(4) {
             writeln!(
                 card,
-                "* {:.0} % of *{class}* are taken for *{taken_for}* ({:.0} % are found)",
+                "* {:.0} % of *{class}* are predicted as *{predicted}* (recall {:.0} %)",
                 100.0 * share,
-                100.0 * right
+                100.0 * recall
             )?;
         }
         writeln!(card)?;
     }
-    writeln!(
-        card,
-        "\nIntervals are Wilson's and treat rows as independent. Rows of one clip, clips of one \
-         actor and the four draws of one window are dependent: their intervals are too narrow. \
-         *Men* and *women* are two actors each, one in nEMO. *Pictures new to it*: pictures of \
-         PublicTest without a pixel-identical copy in Training; all figures of faces but the last \
-         condition use them. *Each hop*: a window every {} ms during speech, as the daemon \
-         answers; the first windows of a clip contain only {} ms of speech. Mean recall and \
-         calibration error (expected calibration error, 15 bins) weigh classes equally; for words \
-         alone, utterances. *By chance alone*: the mean error of as few rows if every confidence \
-         were exactly right. Joined rows combine different people: they show that fusion works, \
-         not its accuracy on one person.\n",
-        manifest.window.hop_ms,
-        manifest
-            .audio
-            .as_ref()
-            .map_or(0, |audio| audio.min_speech_ms)
-    )?;
     Ok(card)
 }
 
-/// Comparison of face predictions with the ten annotators of each picture.
-fn annotators_section(figures: &[Figure]) -> anyhow::Result<String> {
-    let crowds = || {
-        figures
-            .iter()
-            .filter_map(|f| Some((&f.what, f.crowd.as_ref()?)))
-    };
-    let mut text = String::new();
-    if crowds().next().is_none() {
-        return Ok(text);
-    }
-    writeln!(
-        text,
-        "\nBeside FER+'s ten annotators of each picture (votes for *contempt*, *unknown* and *no \
-         face* dropped; pictures with fewer than five votes left, or \
-         that as many call contempt as anything else, left out). *Clear*: one label has more votes \
-         than any other.\n"
-    )?;
-    writeln!(
-        text,
-        "| what | pictures | annotators who agree with the answer | who agree with one of \
-         themselves | cross-entropy to the votes | their entropy | calibration error against the \
-         votes | clear pictures | first choice found (95 % interval) |\n\
-         |---|---|---|---|---|---|---|---|---|"
-    )?;
-    for (what, crowd) in crowds() {
-        let [low, high] = crowd.interval;
-        writeln!(
-            text,
-            "| {what} | {} | {:.3} | {:.3} | {:.3} | {:.3} | {:.3} | {} | {:.3} \
-             ({low:.3}–{high:.3}) |",
-            crowd.n,
-            crowd.agreement,
-            crowd.among_themselves,
-            crowd.cross_entropy,
-            crowd.entropy,
-            crowd.calibration_error,
-            crowd.clear,
-            crowd.accuracy,
-        )?;
-    }
-    for (what, AnnotatorAgreement { of_labels, .. }) in crowds() {
-        writeln!(
-            text,
-            "\n{what}: clear pictures by their annotators' first choice, and of 1,000 whose first \
-             choice is *neutral* how many are given each label with a \
-             confidence that is not abstained from:\n"
-        )?;
-        writeln!(
-            text,
-            "| label | clear pictures | recall | precision | annotators who agree | with one of \
-             themselves | of 1,000 neutral |\n|---|---|---|---|---|---|---|"
-        )?;
-        for of in of_labels {
-            writeln!(
-                text,
-                "| {} | {} | {:.3} | {:.3} | {:.3} | {:.3} | {:.0} |",
-                of.label,
-                of.n,
-                of.recall,
-                of.precision,
-                of.agreement,
-                of.among_themselves,
-                of.of_1000_neutral
-            )?;
-        }
-    }
-    Ok(text)
+/// Definitions of the terms in the tables, a list.
+fn terms(hop_ms: u32, min_speech_ms: u32) -> String {
+    [
+        "*n*: the number of pictures, clips, windows or utterances.".to_owned(),
+        "*Deduplicated*: the pictures of PublicTest without a pixel-identical copy in Training. \
+         All face figures use them, except the last row of *Subgroup accuracy*."
+            .to_owned(),
+        "*Majority label*: the label with more of a picture's ten votes than any other; there is \
+         none in a tie. *All votes*: each label of a picture counts with its share of the votes."
+            .to_owned(),
+        format!(
+            "*Per hop*: one window every {hop_ms} ms during speech, as in the daemon. The first \
+             windows of a clip contain only {min_speech_ms} ms of speech."
+        ),
+        "*Combined*: the modalities of a row are from different people and have the same label. \
+         Each item is used in four rows. Such rows show that fusion works, not its accuracy on one \
+         person."
+            .to_owned(),
+        "*Accuracy*: with Wilson's 95 % interval, which treats rows as independent. Rows of one \
+         clip, clips of one actor and the four rows of one item are dependent, so their intervals \
+         are too narrow."
+            .to_owned(),
+        "*Mean recall*: the mean over classes. *Weighted F1*: weighted by the frequency of the \
+         classes."
+            .to_owned(),
+        "*Calibration error*: the expected calibration error with 15 bins. Classes have equal \
+         weight; for the face alone and for text alone, items have. *Expected by chance*: the mean \
+         calibration error of as many rows with perfectly calibrated confidences."
+            .to_owned(),
+        "*Answered*: the share of rows without abstention, that is, with a confidence of at least \
+         the abstention threshold (*Calibration*)."
+            .to_owned(),
+    ]
+    .iter()
+    .map(|term| format!("* {term}\n"))
+    .collect()
+}
+
+/// The commands that make the bundle from a recipe.
+fn training_commands(recipe: &Path) -> String {
+    let recipe = shown_path(recipe);
+    format!(
+        "```\nexpressd-train finetune --recipe {recipe}\nexpressd-train export --recipe \
+         {recipe}\n```\n"
+    )
 }
 
 /// The text of `MODEL_CARD.md`.
@@ -304,17 +281,18 @@ pub fn write(
     ) as f64;
     let new_faces =
         (recipe.face.preprocessing.rate_hz * f64::from(recipe.window.hop_ms) / 1000.0).ceil();
-    let recipe_name = recipe_path.display();
     writeln!(card, "# Model card: `{}`\n", recipe.name)?;
     writeln!(
         card,
-        "Seven expressions ({}) of a face, a voice, words, or any of them together. A face encoder \
-         (each tracked face, {} px grey, {:.1} MFLOP), a voice encoder \
-         (log-mel spectrogram of up to {} ms, {:.1} MFLOP), all-MiniLM-L6-v2 for words (frozen; \
-         its graph is made at set-up from the published weights) and a head that adds their \
-         evidence. One hop of {} ms costs one subject {:.0} new face \
-         inputs and one voice window: {:.3} GFLOP (multiplications and additions of convolutions \
-         and linear layers).\n",
+        "The bundle estimates one of seven expressions ({}) from a face, a voice, text, or any \
+         combination of the three. Its networks:\n\n\
+         * face encoder: one greyscale crop of {} px for each tracked face, {:.1} MFLOP\n\
+         * voice encoder: log-mel spectrogram of up to {} ms, {:.1} MFLOP\n\
+         * sentence encoder: all-MiniLM-L6-v2, frozen; set-up makes its graph from the published \
+         weights\n\
+         * head: adds the evidence of the modalities that are present\n\n\
+         For one subject, one hop of {} ms runs {:.0} new face inputs and one voice window: {:.3} \
+         GFLOP (multiplications and additions of convolutions and linear layers).\n",
         LABELS.join(", "),
         recipe.face.preprocessing.size,
         face_flop * 1e-6,
@@ -329,22 +307,25 @@ pub fn write(
     writeln!(card, "## Calibration\n")?;
     writeln!(
         card,
-        "Factors of the evidence (face {:.3}, voice {:.3}, words {:.3}) and temperatures per \
-         subset of modalities minimise the log-likelihood loss, \
-         class-balanced but where a face or words are alone, on data that the encoders and the \
-         head behind them never met: pictures and dialogues held back, and actors and a corpus \
-         that a second voice encoder was trained without. Confidence under {:.2} abstains: it \
-         would be lower if, coming down from 0.45, half of the answers within the next 0.05 were \
-         still right there, and is never higher. A face alone and words alone are weighed as \
-         counted after calibration, and class-balanced before it, so their two errors are not of \
-         one measure. \
-         A face's evidence is learnt class-balanced, of votes, and {:.1} of the logarithm of each \
-         label's share in the training pictures' votes is added to it; the face encoder's own \
-         classes keep {:.1} of theirs: of eleven strengths the one with the best mean recall among \
-         those whose accuracy on the clear pictures of the selection data is within 0.005 of the \
-         best. Where words are alone, part of the logarithm of each label's share in MELD's \
-         training utterances is added (the middle of what does as well as the best for weighted F1 \
-         on the selection data): most of what is said is said neutrally.\n",
+        "Calibration uses selection data on which neither the encoders nor the head were trained: \
+         held-out pictures and dialogues, and the voices of held-out actors and of a held-out \
+         corpus. For these voices it uses a second voice encoder and head, trained without \
+         them.\n\n\
+         * Evidence factors (face {:.3}, voice {:.3}, text {:.3}) and one temperature for each \
+         subset of the modalities minimise the negative log-likelihood. Classes have equal weight, \
+         except for the temperatures of the face alone and of text alone, for which items have \
+         equal weight.\n\
+         * The head abstains if its confidence is below {:.2}. This threshold starts at 0.45 and \
+         is lowered as long as at least half of the predictions within 0.05 above it are right.\n\
+         * Label prior of faces: the face branch of the head is trained on votes with \
+         class-balanced sampling. {:.1} of the log share of each label in the training votes is \
+         added to its evidence; the face encoder's own classes keep {:.1} of their log shares. \
+         Eleven strengths were tried. The chosen one has the best mean recall among those with an \
+         accuracy within 0.005 of the best, on selection pictures with a majority label.\n\
+         * Label prior of text: most utterances are neutral. Where text is the only modality, part \
+         of the log share of each label in MELD's training utterances is added. Its strength is \
+         the mean of those with a weighted F1 within one standard error of the best on the \
+         selection data.\n",
         calibration.factors[0],
         calibration.factors[1],
         calibration.factors[2],
@@ -354,8 +335,13 @@ pub fn write(
     )?;
     writeln!(
         card,
-        "| subset | n (selection data) | temperature | calibration error before | after \
-         |\n|---|---|---|---|---|"
+        "For the face alone and for text alone, the calibration error before weighs classes \
+         equally, and the one after weighs items equally: the two cannot be compared.\n"
+    )?;
+    writeln!(
+        card,
+        "| modalities | n (selection data) | temperature | calibration error before calibration | \
+         after |\n|---|---|---|---|---|"
     )?;
     for (subset, [before, after]) in &calibration.error {
         writeln!(
@@ -364,20 +350,23 @@ pub fn write(
             calibration.rows[subset], calibration.temperature[subset]
         )?;
     }
-    card.push_str(&voices::unseen_speakers_section(&calibration.strangers)?);
-    writeln!(card, "\n## Eight bits\n")?;
+    card.push_str(&voices::unseen_speakers_section(
+        &calibration.unseen_speakers,
+    )?);
+    writeln!(card, "\n## Int8 quantisation\n")?;
     writeln!(
         card,
-        "On a CPU the daemon runs these encoders' convolutions in eight bits where that is faster \
-         and costs at most 0.005 of accuracy on the selection data \
-         (pictures; windows of voices of one second and of the whole length, every 100 ms, by the \
-         voice encoder that never met those actors); figures above are with what is kept. \
-         Milliseconds: CPU time of one run on one thread, the median, both by turns.\n"
+        "On a CPU the daemon runs an encoder's convolutions in int8 if that is faster and lowers \
+         the accuracy on the selection data by at most 0.005. The selection data is pictures, and \
+         voice windows of one second and of the full length, every 100 ms. The accuracy on voices \
+         is that of the voice encoder that was trained without these speakers. The figures of \
+         *Evaluation* are those of the graphs that are kept. Times are the median CPU time of one \
+         run on one thread; runs of the two graphs alternate.\n"
     )?;
     writeln!(
         card,
         "| encoder | n (selection data) | float ms | int8 ms | accuracy float | accuracy int8 | \
-         kept |\n|---|---|---|---|---|---|---|"
+         int8 kept |\n|---|---|---|---|---|---|---|"
     )?;
     for trial in trials {
         let Trial {
@@ -396,16 +385,10 @@ pub fn write(
              {int8_accuracy:.4} | {kept} |"
         )?;
     }
-    writeln!(card, "\n## Training\n")?;
+    writeln!(card, "\n## Training\n\n{}", training_commands(recipe_path))?;
     writeln!(
         card,
-        "```\nexpressd-train finetune --recipe {recipe_name}\nexpressd-train export --recipe \
-         {recipe_name}\n```\n"
-    )?;
-    writeln!(
-        card,
-        "| part | epochs done | epoch kept | its figure on held-out data | hours \
-         |\n|---|---|---|---|---|"
+        "| part | epochs | epoch kept | metric on selection data | hours |\n|---|---|---|---|---|"
     )?;
     let mut parts = face_parts(recipe);
     parts.extend(VoiceRun::of(recipe).iter().map(|run| run.part().to_owned()));
@@ -416,7 +399,7 @@ pub fn write(
             read_state(&run_folder(recipe, &part))?.with_context(|| format!("no run of {part}"))?;
         let figure = state
             .kept()
-            .map_or("none is taken".to_owned(), |figure| format!("{figure:.3}"));
+            .map_or("not measured".to_owned(), |figure| format!("{figure:.3}"));
         writeln!(
             card,
             "| {part} | {} | {} | {figure} | {:.2} |",
@@ -430,16 +413,17 @@ pub fn write(
     let made_by = if devices.is_empty() {
         String::new()
     } else {
-        format!("Computed by {devices}. ")
+        format!("Devices: {devices}. ")
     };
     writeln!(
         card,
-        "\n{made_by}The figure is accuracy for the encoders, mean recall over the seven subsets \
-         for the head. Only the face's selected anything (its epoch); \
-         the others are of runs that never met the calibration actors ({}) nor the calibration \
-         corpus, and whose factors and temperatures the bundle has; *voice-other-corpus* met that \
-         corpus alone. Burn and ONNX Runtime differ by at most {difference:.0e} on real inputs \
-         (export refuses more than 1e-4).",
+        "\n{made_by}The metric is accuracy for the encoders and mean recall over the seven subsets \
+         of modalities for the head. It selects the epoch of the face encoder only; the other \
+         parts keep their last epoch. *voice-calibration* and *head-calibration* were trained \
+         without the calibration actors ({}) and the calibration corpus. The bundle's factors and \
+         temperatures come from these two. *voice-other-corpus* was trained on the calibration \
+         corpus only. Burn and ONNX Runtime differ by at most {difference:.0e} on real inputs \
+         (`export` refuses more than 1e-4).",
         recipe
             .voice
             .calibration_actors
@@ -456,14 +440,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_path_of_one_machine_is_in_the_card() {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = folder.path().join("mine");
+        let manifest = crate::testing::project("models/default/manifest.toml");
+        let manifest = toml::from_str(&std::fs::read_to_string(manifest).unwrap()).unwrap();
+        let text = figures_section(&bundle, &manifest, &[]).unwrap()
+            + &training_commands(&crate::testing::project("config/train/default.toml"))
+            + &training_commands(&folder.path().join("x.toml"));
+        for shown in [
+            "evaluate --bundle mine\n",
+            "finetune --recipe config/train/default.toml\n",
+            "export --recipe x.toml\n",
+        ] {
+            assert!(text.contains(shown), "{shown} in {text}");
+        }
+        assert!(!text.contains(&*folder.path().to_string_lossy()), "{text}");
+    }
+
+    #[test]
     fn new_figures_replace_the_old_ones() {
         let old = "# Model card: `x`\n\nSeven.\n\n## Intended use, and more\n\nold\n\n## \
-                   Figures\n\nold\n\n## Calibration\n\nkept\n";
-        let new = renewed(old, "\n## Figures\n\nnew\n\n").unwrap();
+                   Evaluation\n\nold\n\n## Calibration\n\nkept\n";
+        let new = renewed(old, "\n## Evaluation\n\nnew\n\n").unwrap();
         assert_eq!(
             new,
             format!(
-                "# Model card: `x`\n\nSeven.\n\n{USE}\n## Figures\n\nnew\n\n## \
+                "# Model card: `x`\n\nSeven.\n\n{USE}\n## Evaluation\n\nnew\n\n## \
                  Calibration\n\nkept\n"
             )
         );

@@ -59,7 +59,7 @@ impl RunFolder {
             // Some network file systems have no locks. The folder may then be written by another
             // process at the same time.
             Err(TryLockError::Error(error)) => println!(
-                "{folder} cannot be locked ({error}): see to it that one process alone trains there"
+                "{folder} cannot be locked ({error}): make sure that only one process trains there"
             ),
         }
         Ok(file)

@@ -99,7 +99,7 @@ pub fn finetune(args: &StoreTraining<'_>) -> anyhow::Result<()> {
         && let Some(done) = pretrain::epochs_done(from)?.filter(|done| *done < run.recipe.epochs)
     {
         println!(
-            "{}: heads of {} after epoch {done} of {}: that run is not finished",
+            "{}: heads from {} after epoch {done} of {}: that run is not finished",
             recipe.name,
             from.display(),
             run.recipe.epochs
@@ -234,14 +234,14 @@ pub fn train(
     let class_weights = class_weights(recipe, &run.dataset, labels.len(), &scarce.truth)?;
     if verbose {
         println!(
-            "{}: {} labels; {} clips train ({})",
+            "{}: {} labels; {} training clips ({})",
             recipe.name,
             labels.len(),
             scarce.rows.len(),
             scarce.counts(&labels)
         );
         println!(
-            "{}: {} clips select ({})",
+            "{}: {} selection clips ({})",
             recipe.name,
             select.rows.len(),
             select.counts(&labels)
@@ -349,7 +349,7 @@ pub fn train(
         .collect();
     if verbose && !few.is_empty() {
         println!(
-            "{}: few clips tell how far to trust a confidence, so do not trust it far ({})",
+            "{}: confidences are unreliable, because few clips calibrate them ({})",
             recipe.name,
             few.join(", ")
         );

@@ -108,12 +108,12 @@ fn misled(
         }
     }
     let what = format!(
-        "head, {}: {} beside a {} that is sure of a wrong label",
+        "head, {}: {}, each with a misleading {}",
         both.name(),
         if right == Modality::Voice {
-            "RAVDESS's windows"
+            "RAVDESS windows"
         } else {
-            "PublicTest's faces"
+            "PublicTest faces"
         },
         wrong.name()
     );

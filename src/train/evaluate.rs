@@ -41,14 +41,15 @@ use voices::measure_voice;
 pub struct EvaluateArgs {
     #[arg(long, default_value = "models/default")]
     pub bundle: PathBuf,
-    /// Where FER2013, the voices and the texts lie; `$EXPRESSD_MATERIAL` takes precedence over the
-    /// default.
+    /// Folder with FER2013, the voices and the texts; `$EXPRESSD_MATERIAL` takes precedence over
+    /// the default.
     #[arg(long)]
     pub material: Option<PathBuf>,
     /// One JSON object instead of text.
     #[arg(long)]
     pub json: bool,
-    /// Writes the default bundle's figures into its model card, too, and its pictures beside it.
+    /// Also writes the default bundle's figures into its model card, and the confusion matrices
+    /// beside it.
     #[arg(long, conflicts_with_all = ["run", "store"])]
     pub renew_card: bool,
     /// A run that `finetune` made over stores.
@@ -61,7 +62,7 @@ pub struct EvaluateArgs {
     /// With a run or stores: train, val, test or all.
     #[arg(long, default_value = "test")]
     pub split: SplitChoice,
-    /// With a run or stores: where the page goes; its numbers go beside it, into a `.json`.
+    /// With a run or stores: file of the HTML report; its numbers are written beside it as `.json`.
     #[arg(long)]
     pub report: Option<PathBuf>,
 }
@@ -175,16 +176,22 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
     for subset in Presence::subsets() {
         let name = subset.name();
         let what = match name.as_str() {
-            "face" => {
-                "head, face alone: FER2013 PublicTest, pictures new to it, each annotator's vote"
+            "face" => "head, face alone: FER2013 PublicTest (deduplicated), all votes".to_owned(),
+            "voice" => "head, voice alone: RAVDESS actors 18-21, per hop".to_owned(),
+            "text" => "head, text alone: MELD development utterances".to_owned(),
+            "face+text" => {
+                "head, face+text: these faces, combined with utterances of their label".to_owned()
+            }
+            "face+voice" => {
+                "head, face+voice: RAVDESS windows, combined with faces of their label".to_owned()
+            }
+            "voice+text" => {
+                "head, voice+text: RAVDESS windows, combined with utterances of their label"
                     .to_owned()
             }
-            "voice" => "head, voice alone: RAVDESS actors 18-21, each hop".to_owned(),
-            "text" => "head, words alone: MELD's development utterances".to_owned(),
-            "face+text" => {
-                "head, face+text: each of those faces with utterances of its label".to_owned()
-            }
-            _ => format!("head, {name}: each of those windows with others of its label"),
+            _ => format!(
+                "head, {name}: RAVDESS windows, combined with faces and utterances of their label"
+            ),
         };
         let mut figure = head_figure(&mut opened, &what, &all, &subset)?;
         if subset == only(Modality::Face) {
@@ -209,7 +216,7 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
     for (subset, what) in [
         (
             only(Modality::Voice),
-            "head, voice alone: nEMO speakers IC0 and KS0, each hop",
+            "head, voice alone: nEMO speakers IC0 and KS0, per hop",
         ),
         (
             Presence {
@@ -217,7 +224,7 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
                 voice: true,
                 text: false,
             },
-            "head, face+voice: each of nEMO's windows with others of its label",
+            "head, face+voice: nEMO windows, combined with faces of their label",
         ),
     ] {
         figures.push(head_figure(&mut opened, what, &all, &subset)?);
@@ -228,7 +235,7 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
         .words
         .utterances(&meld, Part::Report, |text| ending(text, length_ms))?;
     let what = format!(
-        "head, words alone: what the last {} s of each utterance hold",
+        "head, text alone: MELD development utterances, words of the last {} s",
         f64::from(length_ms) / 1000.0
     );
     figures.push(head_figure(
@@ -240,7 +247,7 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
     all[2] = opened
         .words
         .comments(&material.join("text/goemotions"), Part::Report)?;
-    let what = "head, words alone: GoEmotions' development comments of one label";
+    let what = "head, text alone: GoEmotions development comments with one label";
     figures.push(head_figure(&mut opened, what, &all, &only(Modality::Text))?);
     Ok(figures)
 }
@@ -302,7 +309,7 @@ fn measure_face(
                 f64::from(threshold),
             )),
             ..Figure::of(
-                "face encoder: FER2013 PublicTest, pictures new to it, annotators' first choice",
+                "face encoder: FER2013 PublicTest (deduplicated), majority label",
                 &predictions,
                 &names,
             )

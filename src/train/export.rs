@@ -68,8 +68,8 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let crops = fer::read(&recipe.fer_archive(), recipe.face_votes().as_deref())?;
     let (prior, strength) = prior::for_encoder(&recipe, &face, &crops)?;
     println!(
-        "export: the face encoder's own classes keep {:.2} of their log shares: accuracy {:.4}, \
-         mean recall {:.4} on selection data",
+        "export: face encoder, prior of its own classes: {:.2} of their log shares: accuracy \
+         {:.4}, mean recall {:.4} on selection data",
         strength.of_prior, strength.accuracy, strength.recall
     );
     let face = face.with_prior(&prior, &device());
@@ -104,7 +104,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     write(&sentence.text.tokenizer, &sentence.tokenizer)?;
     let mut manifest = manifest(&recipe, &graphs, &sentence, &calibration);
     let mut trials = Vec::new();
-    for (trial, bytes) in eight_bits(&recipe, &crops, &graphs)? {
+    for (trial, bytes) in int8_trials(&recipe, &crops, &graphs)? {
         println!("export: {}", trial.sentence());
         let (file, entry) = (
             format!("{}.int8.onnx", trial.encoder),
@@ -115,7 +115,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
         );
         if trial.is_kept() {
             write(&file, &bytes)?;
-            entry.context("tried what is no encoder")?.int8 = Some(Int8Entry {
+            entry.context("the trial is of no encoder")?.int8 = Some(Int8Entry {
                 file,
                 sha256: hex_sha256(&bytes),
             });
@@ -326,8 +326,8 @@ fn compare(
     Ok(difference)
 }
 
-/// The encoders in eight bits, tried on the selection data.
-fn eight_bits(
+/// The int8 encoders and their trials on the selection data.
+fn int8_trials(
     recipe: &Recipe,
     crops: &[LabelledCrop],
     graphs: &Graphs,

@@ -35,8 +35,7 @@ pub struct Figure {
     /// Expected calibration error at the bundle's temperature, and share of answers that are not
     /// abstained; where the head answers.
     pub calibration_error: Option<f64>,
-    /// Expected calibration error by chance alone: that of so few rows if every confidence were
-    /// exact.
+    /// Mean calibration error of as many rows with perfectly calibrated confidences.
     pub chance_error: Option<f64>,
     pub answered: Option<f64>,
     /// Accuracy among the rows without abstention.
@@ -146,16 +145,15 @@ impl Figure {
             self.answered_accuracy,
         ) {
             println!(
-                "    calibration error {error:.3} (by chance alone {:.3}); answers {:.1} %, of \
-                 those right {accuracy:.4}",
+                "    calibration error {error:.3} (expected by chance {:.3}); answered {:.1} %, \
+                 accuracy of answered {accuracy:.4}",
                 self.chance_error.unwrap_or(f64::NAN),
                 answered * 100.0
             );
         }
         if let Some(misled) = &self.misled {
             println!(
-                "    the {} is wrong: {:.1} % follow it, {:.1} % are abstained from; without it \
-                 {:.4} are right",
+                "    misleading {}: {:.1} % follow it, {:.1} % abstain; accuracy without it {:.4}",
                 misled.wrong,
                 misled.follows * 100.0,
                 misled.abstained * 100.0,

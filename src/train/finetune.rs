@@ -48,10 +48,10 @@ pub struct FinetuneArgs {
     /// B).
     #[arg(long, num_args = 1..)]
     pub store: Vec<PathBuf>,
-    /// With stores: the run of `pretrain` that gives the heads; without it they begin at random.
+    /// With stores: the run of `pretrain` with the heads; else they begin with random weights.
     #[arg(long)]
     pub from: Option<PathBuf>,
-    /// With stores: where checkpoints go.
+    /// With stores: folder of the checkpoints.
     #[arg(long)]
     pub run: Option<PathBuf>,
     /// With stores and without --from: modalities to use instead of the recipe's, such as
@@ -90,7 +90,7 @@ pub fn run(args: &FinetuneArgs) -> anyhow::Result<()> {
     if wanted(Target::Face) {
         let (_, state) = train_face(&recipe)?;
         println!(
-            "face: selection accuracy {:.4}, of epoch {}",
+            "face: selection accuracy {:.4}, epoch {}",
             state.kept().unwrap_or(f64::NAN),
             state.best
         );
@@ -111,7 +111,7 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     let [train, select] = [Part::Train, Part::Select].map(|part| {
         let (found, left_out) = fer::voted(&crops, part);
         for (reason, count) in left_out {
-            println!("face: {count} pictures {reason} are left out");
+            println!("face: left out: {count} pictures {reason}");
         }
         found
     });
@@ -122,7 +122,7 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
         [recipe.face.preprocessing.size; 2],
     );
     println!(
-        "face: {} pictures train, {} select, {:.1} MFLOP a picture",
+        "face: {} training pictures, {} selection pictures, {:.1} MFLOP per picture",
         train.len(),
         select.len(),
         operations as f64 * 1e-6
@@ -173,8 +173,8 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
             Vec::new()
         } else {
             println!(
-                "face: generation {number}, selection accuracy {:.4}, judges {} pictures for the \
-                 next",
+                "face: teacher, generation {number} (selection accuracy {:.4}): predictions for {} \
+                 pictures",
                 state.kept().unwrap_or(f64::NAN),
                 train.len()
             );
@@ -188,7 +188,7 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
                 let operations =
                     Encoder::operations(shape, LABELS.len(), [face.preprocessing.size; 2]);
                 println!(
-                    "face: generation {} begins at random, {:.1} MFLOP a picture",
+                    "face: generation {} begins with random weights, {:.1} MFLOP per picture",
                     number + 1,
                     operations as f64 * 1e-6
                 );

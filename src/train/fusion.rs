@@ -173,7 +173,7 @@ pub fn only(modality: Modality) -> Presence {
 /// Trains the head over the recipe's encoders. Confidence is calibrated with a second head over the
 /// voice encoder that was not trained on the calibration actors, on these actors.
 pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
-    println!("head: taking embeddings");
+    println!("head: computing embeddings");
     let face = load_face(recipe)?;
     let crops = fer::read(&recipe.fer_archive(), recipe.face_votes().as_deref())?;
     let mut words = SentenceEncoder::open(&recipe.words.encoder)?;
@@ -215,14 +215,16 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     )?;
     let mut calibration = calibrate(&head, &held_out, &of_one_person.select, &firsts, &shares)?;
     let calibrated = calibrated(head, &calibration);
-    calibration.strangers = unseen_speakers::figures(recipe, &calibrated, &calibration)?;
-    calibration.strangers.extend(unseen_speakers::of_one_person(
-        &calibrated,
-        &calibration,
-        &held_out,
-        &of_one_person,
-    )?);
-    calibration.strangers.iter().for_each(Figure::print);
+    calibration.unseen_speakers = unseen_speakers::figures(recipe, &calibrated, &calibration)?;
+    calibration
+        .unseen_speakers
+        .extend(unseen_speakers::of_one_person(
+            &calibrated,
+            &calibration,
+            &held_out,
+            &of_one_person,
+        )?);
+    calibration.unseen_speakers.iter().for_each(Figure::print);
     let of_one_person = recordings.embedded(recipe, &face, VoiceRun::Final)?;
     fit_head(
         recipe,
@@ -287,7 +289,7 @@ fn fit_head(
         .is_some_and(|state| sums.iter().any(|sum| !state.recipe.contains(sum)))
     {
         println!(
-            "{}: the encoders have changed, starting again",
+            "{}: the encoders have changed, training starts again",
             head_part(which)
         );
         // The lock excludes other processes.

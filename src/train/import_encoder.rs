@@ -295,7 +295,7 @@ pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
     // Opens the set as `extract` does.
     SetFiles::read(std::slice::from_ref(&args.into))?.open(&runtime, Provider::Cpu, 1)?;
     println!(
-        "{sha256}  {file}  {} {:?}, operator set {opset}, {dim} numbers",
+        "{sha256}  {file}  {} {:?}, operator set {opset}, embedding of {dim} values",
         args.modality.name(),
         args.kind
     );

@@ -15,7 +15,7 @@ use crate::train::data::fer::VotedCrop;
 use crate::train::data::speech_clip::LabelledClip;
 use crate::train::samples::{generator, milliseconds, random_start, windows};
 
-/// Accuracy that eight bits may cost.
+/// Largest permitted loss of accuracy by int8.
 const PERMITTED_LOSS: f64 = 0.005;
 /// Inputs that ranges are taken from.
 const RANGE_INPUTS: usize = 360;
@@ -53,7 +53,7 @@ impl Trial {
     /// One line for the terminal output of `export`.
     pub fn sentence(&self) -> String {
         format!(
-            "{} in eight bits: {:.2} ms a run instead of {:.2}, accuracy {:.4} instead of {:.4} (n \
+            "{} in int8: {:.2} ms per run instead of {:.2}, accuracy {:.4} instead of {:.4} (n \
              {}): {}",
             self.encoder,
             self.int8_ms,
@@ -81,7 +81,7 @@ pub fn attempt(
         "there is no selection data to try encoder {encoder} on"
     );
     let made = quantise(runtime, fp32, &examples.ranges)
-        .with_context(|| format!("encoder {encoder} cannot be put into eight bits"))?;
+        .with_context(|| format!("encoder {encoder} cannot be quantised to int8"))?;
     let open = |bytes: &[u8]| Graph::open(runtime, encoder, bytes, Provider::Cpu, 1);
     let (mut graphs, mut right, mut nanos) = (
         [open(fp32)?, open(&made.bytes)?],

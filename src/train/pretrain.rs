@@ -151,15 +151,14 @@ pub fn pretrain(
             .count();
         if rows.len() < all {
             println!(
-                "{}: {} more have one of these modalities alone or none: there is nothing to hold \
-                 it against",
+                "{}: {} other clips are not used: they have fewer than two of these modalities",
                 recipe.name,
                 all - rows.len()
             );
         }
         if training.len() > 1 {
             println!(
-                "{}: {} devices, each with its part of every batch",
+                "{}: {} devices, each batch is split between them",
                 recipe.name,
                 training.len()
             );

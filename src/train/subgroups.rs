@@ -13,7 +13,7 @@ use crate::train::data::speech_clip::Corpus;
 use crate::train::figure::Subgroup;
 use crate::train::opened_bundle::OpenedBundle;
 
-/// Under this mean value of 255 a picture counts as dark, above the second one as bright.
+/// Mean pixel value, of 255: a picture is dark below the first bound and bright from the second.
 const BRIGHTNESS: [f64; 2] = [90.0, 160.0];
 
 /// A picture and its label.
@@ -32,9 +32,9 @@ pub fn faces(
         .filter_map(|c| Some((&c.crop, c.votes.ok()?.first()?)))
         .collect();
     let whole = right(opened, &clear, &mut Crop::clone)?;
-    let mut found = vec![Subgroup::new("faces of 48 px, as they are", &whole)];
+    let mut found = vec![Subgroup::new("face size 48 px (original)", &whole)];
     for factor in [2, 3, 4] {
-        let name = format!("faces of {} px, enlarged", 48 / factor);
+        let name = format!("face size {} px, enlarged to 48 px", 48 / factor);
         found.push(Subgroup::new(
             &name,
             &right(opened, &clear, &mut |crop| coarse(crop, factor))?,
@@ -45,7 +45,7 @@ pub fn faces(
     };
     for (name, low, high) in [
         ("dark", 0.0, BRIGHTNESS[0]),
-        ("middling", BRIGHTNESS[0], BRIGHTNESS[1]),
+        ("medium", BRIGHTNESS[0], BRIGHTNESS[1]),
         ("bright", BRIGHTNESS[1], 256.0),
     ] {
         let of: Vec<bool> = clear
@@ -55,24 +55,24 @@ pub fn faces(
             .map(|(_, right)| *right)
             .collect();
         found.push(Subgroup::new(
-            &format!("faces whose own picture is {name}"),
+            &format!("brightness of the picture: {name}"),
             &of,
         ));
     }
     let mut rng = StdRng::seed_from_u64(1);
     found.push(Subgroup::new(
-        "faces in a sixth of the light, with a camera's noise",
+        "simulated dim camera: a sixth of the brightness, with sensor noise",
         &right(opened, &clear, &mut |crop| dim(crop, &mut rng))?,
     ));
     let new = right(opened, &own_labels(crops), &mut Crop::clone)?;
     let copied = right(opened, &own_labels(copies), &mut Crop::clone)?;
     found.push(Subgroup::new(
-        "by FER2013's own labels, which are the annotators' first choice in 63 of 100",
+        "FER2013's original labels, which are the majority label of 63 in 100 pictures",
         &new,
     ));
     let name = format!(
-        "the same of the whole of PublicTest, as others report it: {} of its pictures are in \
-         Training too",
+        "FER2013's original labels, all of PublicTest as in published results: {} of its pictures \
+         have a copy in Training",
         copies.len()
     );
     found.push(Subgroup::new(&name, &[new, copied].concat()));
@@ -83,15 +83,15 @@ fn own_labels(crops: &[LabelledCrop]) -> Vec<LabelledPicture<'_>> {
     crops.iter().map(|c| (&c.crop, c.label)).collect()
 }
 
-/// The voice encoder by the speaker's sex: of each clip whether a woman speaks and whether the
-/// answer is right.
+/// The voice encoder by the speaker's sex. `answers`: for each clip, whether the speaker is a woman
+/// and whether the prediction is right.
 pub fn voices(corpus: Corpus, answers: &[(bool, bool)]) -> Vec<Subgroup> {
     let of = |name: &str, women: bool| {
         let right: Vec<bool> = (answers.iter())
             .filter(|(is_woman, _)| *is_woman == women)
             .map(|(_, right)| *right)
             .collect();
-        Subgroup::new(&format!("{}: clips of {name}", corpus.name()), &right)
+        Subgroup::new(&format!("{}, clips: {name}", corpus.name()), &right)
     };
     vec![of("men", false), of("women", true)]
 }

@@ -147,7 +147,9 @@ impl Predictor for RunPredictor {
             .run
             .from
             .as_deref()
-            .map_or("began at random".into(), |from| format!("from {from}"));
+            .map_or("began with random weights".into(), |from| {
+                format!("from {from}")
+            });
         vec![format!(
             "Profile {}; heads {heads}.",
             format!("{:?}", self.run.recipe.profile).to_lowercase()
@@ -297,8 +299,8 @@ impl Predictor for BundlePredictor {
 
     fn notes(&self) -> Vec<String> {
         vec![
-            "The bundle's encoders by their float graphs (a daemon on a CPU may run them in eight \
-              bits), its head as the daemon runs it."
+            "Encoders run as float graphs (the daemon may run them in int8 on a CPU); the head \
+             runs as in the daemon."
                 .to_owned(),
         ]
     }

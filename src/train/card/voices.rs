@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use crate::train::figure::Figure;
 
-/// Leave-speakers-out and leave-one-corpus-out, for the section on calibration.
+/// Leave-speakers-out and leave-one-corpus-out figures, for the section on calibration. Empty
+/// without figures.
 pub(super) fn unseen_speakers_section(figures: &[Figure]) -> anyhow::Result<String> {
     let mut text = String::new();
     if figures.is_empty() {
@@ -12,17 +13,18 @@ pub(super) fn unseen_speakers_section(figures: &[Figure]) -> anyhow::Result<Stri
     }
     writeln!(
         text,
-        "\nVoices of speakers and of corpora that an encoder never met (the bundle's own has met \
-         both corpora, so its figures on strangers of these \
-         are above). *Taught by RAVDESS alone* is the encoder that calibration uses; those of its \
-         speakers who calibrate are marked by their numbers. \
-         An answer counts by the wire's labels where a corpus lacks some of RAVDESS's, and labels \
-         that an encoder was not taught are left out.\n"
+        "\n### Unseen speakers and corpora\n\nVoice metrics on speakers and corpora outside an \
+         encoder's training data. The bundle's own voice encoder was trained on both corpora: \
+         *Evaluation* has its metrics on their unseen speakers. The encoder *trained on RAVDESS \
+         only* is the one of the calibration. The calibration actors are given by their numbers. \
+         If a corpus lacks some of RAVDESS's classes, predictions are mapped to the seven labels. \
+         Clips with a label outside the encoder's training data are left out. *Classes* are those \
+         that occur.\n"
     )?;
     writeln!(
         text,
-        "| what | n | classes | accuracy (95 % interval) | mean recall | calibration error | by \
-         chance alone | answered | right among answered |\n\
+        "| model and data | n | classes | accuracy (95 % interval) | mean recall | calibration \
+         error | expected by chance | answered | accuracy of answered |\n\
          |---|---|---|---|---|---|---|---|---|"
     )?;
     for figure in figures {
@@ -46,7 +48,8 @@ pub(super) fn unseen_speakers_section(figures: &[Figure]) -> anyhow::Result<Stri
     Ok(text)
 }
 
-/// Effect of a wrong and confident modality, for the section on figures.
+/// Effect of a wrong and confident modality, for the section on evaluation. Empty if no figure has
+/// it.
 pub(super) fn conflict_section(figures: &[Figure]) -> anyhow::Result<String> {
     let mut text = String::new();
     let misled = || {
@@ -59,14 +62,16 @@ pub(super) fn conflict_section(figures: &[Figure]) -> anyhow::Result<String> {
     }
     writeln!(
         text,
-        "\nWhere one modality is wrong and sure of it (alone it names another label with a \
-         confidence of at least {}):\n",
+        "\n### Conflicting modalities\n\nEach row combines an item of one modality with an item of \
+         another modality that is misleading: alone, it is predicted as a different label with a \
+         confidence of at least {}.\n",
         crate::train::conflict::SURE
     )?;
     writeln!(
         text,
-        "| what | n | the other alone is right | fused is right | fused answer is the wrong one's \
-         | abstained |\n|---|---|---|---|---|---|"
+        "| model and test data | n | accuracy of the correct modality alone | accuracy of the \
+         fusion | fusion follows the misleading modality | fusion abstains \
+         |\n|---|---|---|---|---|---|"
     )?;
     for (figure, misled) in misled() {
         writeln!(

@@ -67,8 +67,11 @@ pub(super) fn measure_voice(
         .map(|((truth, answer, _), clip)| (voices::is_woman(clip), truth == answer))
         .collect();
     let (what, names): (_, &[&str]) = match corpus {
-        Corpus::Ravdess => ("voice encoder: RAVDESS actors 18-21, clips", &RAVDESS),
-        Corpus::Nemo => ("voice encoder: nEMO speakers IC0 and KS0, clips", &LABELS),
+        Corpus::Ravdess => ("voice encoder: RAVDESS actors 18-21, per clip", &RAVDESS),
+        Corpus::Nemo => (
+            "voice encoder: nEMO speakers IC0 and KS0, per clip",
+            &LABELS,
+        ),
     };
     Ok((
         Figure {

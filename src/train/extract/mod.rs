@@ -155,7 +155,7 @@ pub fn run(args: &ExtractArgs) -> anyhow::Result<()> {
     print(&extracted);
     if extracted.left > 0 {
         bail!(
-            "stopped: {} items are done, {} are left; the same command goes on",
+            "stopped: {} items are done, {} are left; the same command continues",
             extracted.done_before + extracted.items,
             extracted.left
         );
@@ -188,8 +188,8 @@ pub fn extract(
         .filter(|e| e.source.to_lowercase().contains(&listing.dataset))
     {
         println!(
-            "note: the encoder {} was {}: on what taught it, figures flatter, and confidence is \
-             calibrated too high",
+            "note: the encoder {} was {}: on its training data metrics are too favourable, and \
+             confidence is calibrated too high",
             encoder.name, encoder.source
         );
     }
@@ -412,8 +412,8 @@ fn print(extracted: &Extracted) {
     }
     if *mended > 0 {
         println!(
-            "{mended} items had to be done again: the end of the store's files was lost, as after \
-             a power cut"
+            "{mended} items are extracted again: the end of the store's files was lost, as after a \
+             power cut"
         );
     }
     if relabelled.items > 0 {
@@ -424,8 +424,8 @@ fn print(extracted: &Extracted) {
     }
     if relabelled.words > 0 {
         println!(
-            "  {} of them have other words now, and rows of the old ones: extract into another \
-             folder where words count",
+            "  {} of them have other words now, but rows of the old words: extract into another \
+             folder if words matter",
             relabelled.words
         );
     }
@@ -437,7 +437,7 @@ fn print(extracted: &Extracted) {
         println!("  by name: refused-*.txt in the store");
     }
     if *cut > 0 {
-        println!("  {cut} recordings break off; their rows are of what was there");
+        println!("  {cut} recordings are truncated; their rows cover the part that could be read");
     }
     if *items > 0 {
         let rate = *items as f64 / seconds;

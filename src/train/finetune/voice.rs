@@ -34,7 +34,7 @@ pub(super) fn train_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(E
         ],
     );
     println!(
-        "{}: {} clips train, {} are judged, {:.1} MFLOP a window",
+        "{}: {} training clips, {} selection clips, {:.1} MFLOP per window",
         which.part(),
         train.len(),
         select.len(),

@@ -46,7 +46,8 @@ pub struct Calibration {
     /// Rows of the selection data per subset.
     pub rows: BTreeMap<String, usize>,
     /// Metrics on speakers and corpora that the evaluated voice encoder was not trained on.
-    pub strangers: Vec<Figure>,
+    #[serde(alias = "strangers")]
+    pub unseen_speakers: Vec<Figure>,
     /// Hash of the head's weights.
     pub head: String,
 }
@@ -110,8 +111,8 @@ pub(super) fn calibrate(
     })?;
     let chosen = strength_for(&faces, firsts, &shares.faces, joining.face_prior)?;
     println!(
-        "head: faces: {:.2} of the labels' log shares is added: accuracy {:.4}, mean recall {:.4} \
-         on clear ones",
+        "head: face prior: {:.2} of the labels' log shares: accuracy {:.4}, mean recall {:.4} on \
+         pictures with a majority label",
         chosen.of_prior, chosen.accuracy, chosen.recall
     );
     let face_prior_strength = chosen.of_prior;
@@ -137,7 +138,7 @@ pub(super) fn calibrate(
         ));
     }
     let strength = mean_within_one_error(&tried);
-    println!("head: words alone: {strength:.2} of the labels' log shares is added");
+    println!("head: text prior: {strength:.2} of the labels' log shares");
     let prior = times(&shares.words, strength);
     let final_head = weighed.with_prior_alone(WORDS, &prior, &device);
     let (temperature, error, rows) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
@@ -153,7 +154,7 @@ pub(super) fn calibrate(
         abstain_threshold: 0.0,
         error,
         rows,
-        strangers: Vec::new(),
+        unseen_speakers: Vec::new(),
         head: String::new(),
     };
     let mut verdicts = Vec::new();
@@ -192,7 +193,7 @@ pub(super) fn calibrate(
     }
     calibration.abstain_threshold = abstain_threshold(&verdicts, HIGHEST_THRESHOLD) as f32;
     println!(
-        "head: factors {:?}, abstains under {:.2}",
+        "head: evidence factors {:?}, abstention threshold {:.2}",
         calibration.factors, calibration.abstain_threshold
     );
     Ok(calibration)

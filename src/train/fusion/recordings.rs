@@ -27,8 +27,8 @@ pub(super) struct Recordings {
 impl Recordings {
     pub fn read(_: &Recipe) -> anyhow::Result<Recordings> {
         println!(
-            "head: built without the feature capture: recordings of one person's face and voice \
-             are left out"
+            "head: recordings of one person's face and voice are left out: this build lacks the \
+             feature capture"
         );
         Ok(Recordings {})
     }

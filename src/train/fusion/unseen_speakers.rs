@@ -33,23 +33,25 @@ pub(super) fn figures(
         let net = load_voice(recipe, which)?;
         let mel = LogMel::new(&recipe.voice.preprocessing);
         for corpus in Corpus::ALL {
-            let is_met = which.held_out(recipe, corpus) != HeldOut::All;
+            let is_trained_on = which.held_out(recipe, corpus) != HeldOut::All;
             for part in [Part::Report, Part::Select] {
                 // Calibration speakers are reported only for a corpus that the encoder was trained
                 // on.
-                if part == Part::Select && !is_met {
+                if part == Part::Select && !is_trained_on {
                     continue;
                 }
-                let clips = known(recipe, which, corpus, part)?;
+                let clips = clips_of_trained_labels(recipe, which, corpus, part)?;
                 if clips.is_empty() {
                     continue;
                 }
                 let logits = clip_logits(&net, &mel, &clips, recipe)?;
                 let what = name(recipe, which, corpus, part);
-                figures.push(if is_met && corpus == Corpus::Ravdess {
-                    Figure::of(&what, &clip_predictions(corpus, logits, &clips), &RAVDESS)
+                let per_clip = format!("{what}, per clip");
+                figures.push(if is_trained_on && corpus == Corpus::Ravdess {
+                    let predictions = clip_predictions(corpus, logits, &clips);
+                    Figure::of(&per_clip, &predictions, &RAVDESS)
                 } else {
-                    Figure::of(&what, &on_labels(&logits, &clips), &LABELS)
+                    Figure::of(&per_clip, &on_labels(&logits, &clips), &LABELS)
                 });
                 if which != VoiceRun::Calibration || part != Part::Report {
                     continue;
@@ -58,7 +60,7 @@ pub(super) fn figures(
                 for clip in &clips {
                     push_clip(recipe, &net, &mel, clip, &mut voices)?;
                 }
-                let what = format!("{what}: head, voice alone, each hop");
+                let what = format!("{what}, per hop; head, voice alone");
                 figures.push(of_head(recipe, head, calibration, &what, voices)?);
             }
         }
@@ -80,10 +82,13 @@ pub(super) fn of_one_person(
     };
     let sets = [
         (
-            "26 recordings of RAVDESS's actor 01, who also calibrates",
+            "26 recordings of RAVDESS actor 1 (a calibration actor)",
             &pairs.select,
         ),
-        ("5 recordings of people whom nothing met", &pairs.report),
+        (
+            "5 recordings of people outside all training and selection data",
+            &pairs.report,
+        ),
     ];
     let mut figures = Vec::new();
     for (name, pairs) in sets {
@@ -96,7 +101,7 @@ pub(super) fn of_one_person(
             })?;
             let truth = pairs.iter().map(|pair| pair.label).collect();
             let predictions = LabelledLogits::new(LABELS.len(), logits, truth);
-            let what = format!("{name}, each hop: head, {}", subset.name());
+            let what = format!("{name}, per hop; head, {}", subset.name());
             figures.push(Figure::of(&what, &predictions, &LABELS).with_confidence(
                 &predictions,
                 f64::from(calibration.temperature[&subset.name()]),
@@ -108,13 +113,13 @@ pub(super) fn of_one_person(
 }
 
 /// Clips with a label that the encoder was trained on.
-fn known(
+fn clips_of_trained_labels(
     recipe: &Recipe,
     which: VoiceRun,
     corpus: Corpus,
     part: Part,
 ) -> anyhow::Result<Vec<LabelledClip>> {
-    let learnt: Vec<usize> = (Corpus::ALL.into_iter())
+    let trained: Vec<usize> = (Corpus::ALL.into_iter())
         .filter(|corpus| which.held_out(recipe, *corpus) != HeldOut::All)
         .flat_map(|corpus| corpus.emotions().iter().map(|emotion| wire(*emotion)))
         .collect();
@@ -124,8 +129,8 @@ fn known(
         part,
         which.held_out(recipe, corpus),
     )?;
-    let is_learnt = |clip: &LabelledClip| learnt.contains(&wire(clip.emotion));
-    Ok(clips.into_iter().filter(is_learnt).collect())
+    let is_trained = |clip: &LabelledClip| trained.contains(&wire(clip.emotion));
+    Ok(clips.into_iter().filter(is_trained).collect())
 }
 
 /// Predictions mapped to the wire's labels, for any corpus.
@@ -136,7 +141,7 @@ fn on_labels(logits: &[f32], clips: &[LabelledClip]) -> LabelledLogits {
 }
 
 fn name(recipe: &Recipe, which: VoiceRun, corpus: Corpus, part: Part) -> String {
-    let taught: Vec<&str> = (Corpus::ALL.into_iter())
+    let training: Vec<&str> = (Corpus::ALL.into_iter())
         .filter(|corpus| which.held_out(recipe, *corpus) != HeldOut::All)
         .map(Corpus::name)
         .collect();
@@ -151,8 +156,8 @@ fn name(recipe: &Recipe, which: VoiceRun, corpus: Corpus, part: Part) -> String 
         (Corpus::Nemo, _) => "speakers IC0 and KS0".to_owned(),
     };
     format!(
-        "voice encoder taught by {} alone: {} {speakers}",
-        taught.join(" and "),
+        "voice encoder trained on {} only: {} {speakers}",
+        training.join(" and "),
         corpus.name()
     )
 }

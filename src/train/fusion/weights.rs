@@ -9,11 +9,11 @@ use crate::train::prior::times;
 use super::FACE;
 
 /// Candidate multiples of a modality's factor.
-const MULTIPLES: [f32; 7] = [0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8];
+const MULTIPLES: [f64; 7] = [0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8];
 /// Candidate shares of outliers ([`Head::with_outliers`]).
 const OUTLIERS: [f64; 8] = [0.0, 0.01, 0.03, 0.06, 0.12, 0.2, 0.3, 0.45];
 /// Candidate strengths of the faces' label prior.
-const PRIORS: [f32; 6] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0];
+const PRIORS: [f64; 6] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0];
 /// Passes over the settings.
 const PASSES: usize = 3;
 
@@ -70,19 +70,26 @@ impl Joining {
         };
         let first = loss(&begin)?;
         let (mut least, mut best) = (first, begin);
+        let mut settings = settings(factors);
         for _ in 0..PASSES {
             let before = best.clone();
-            for candidates in changes(factors) {
-                let from = best.clone();
-                for change in candidates {
-                    let mut candidate = from.clone();
-                    change(&mut candidate);
-                    if candidate == from {
-                        continue;
+            for setting in &mut settings {
+                // Up from the present value while the loss falls, else down.
+                for step in [1, -1] {
+                    let from = setting.at;
+                    while let Some(at) = setting.at.checked_add_signed(step)
+                        && let Some(value) = setting.values.get(at)
+                    {
+                        let mut candidate = best.clone();
+                        (setting.set)(&mut candidate, *value);
+                        let found = loss(&candidate)?;
+                        if found >= least {
+                            break;
+                        }
+                        (least, best, setting.at) = (found, candidate, at);
                     }
-                    let found = loss(&candidate)?;
-                    if found < least {
-                        (least, best) = (found, candidate);
+                    if setting.at != from {
+                        break;
                     }
                 }
             }
@@ -106,29 +113,34 @@ impl Joining {
     }
 }
 
-type Change = Box<dyn Fn(&mut Joining)>;
+/// One setting and its candidates, in ascending order.
+struct Setting {
+    set: Box<dyn Fn(&mut Joining, f64)>,
+    values: Vec<f64>,
+    /// The place of the present value.
+    at: usize,
+}
 
-/// For each setting, its candidates.
-fn changes(factors: &[f32]) -> Vec<Vec<Change>> {
-    let mut all: Vec<Vec<Change>> = Vec::new();
-    for modality in 0..factors.len() {
+fn settings(factors: &[f32]) -> Vec<Setting> {
+    let setting = |set: Box<dyn Fn(&mut Joining, f64)>, values: &[f64], begin: f64| Setting {
+        set,
+        values: values.to_vec(),
+        at: (values.iter().position(|value| *value == begin)).expect("it is a candidate"),
+    };
+    let mut all = Vec::new();
+    for (modality, factor) in factors.iter().copied().enumerate() {
         // Face and voice; words keep their factor.
         if modality < factors.len() - 1 {
-            let factor = factors[modality];
-            let multiples = MULTIPLES.map(|multiple| {
-                Box::new(move |j: &mut Joining| j.factors[modality] = factor * multiple) as Change
-            });
-            all.push(multiples.into());
+            let set = move |j: &mut Joining, multiple| {
+                j.factors[modality] = factor * multiple as f32;
+            };
+            all.push(setting(Box::new(set), &MULTIPLES, 1.0));
         }
-        let outliers = OUTLIERS
-            .map(|share| Box::new(move |j: &mut Joining| j.outliers[modality] = share) as Change);
-        all.push(outliers.into());
+        let set = move |j: &mut Joining, share| j.outliers[modality] = share;
+        all.push(setting(Box::new(set), &OUTLIERS, 0.0));
     }
-    all.push(
-        PRIORS
-            .map(|strength| Box::new(move |j: &mut Joining| j.face_prior = strength) as Change)
-            .into(),
-    );
+    let set = |j: &mut Joining, strength| j.face_prior = strength as f32;
+    all.push(setting(Box::new(set), &PRIORS, 0.0));
     all
 }
 

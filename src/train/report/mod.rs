@@ -214,12 +214,14 @@ fn intervals(measured: &[Measured]) -> String {
         return "Nothing was measured.".into();
     };
     let drawn = if first.grouped {
-        "whole groups (speakers) are drawn, since items of one speaker depend on each other"
+        "whole groups (speakers) are drawn, because items of one speaker are dependent"
     } else {
         "items are drawn"
     };
     format!(
-        "Small: the interval that holds {:.0} % of {} bootstrap resamples (percentiles); {drawn}. ↑: higher is better, ↓: lower. –: not defined, for want of items. Definitions are at the end, and on hover.",
+        "In small print: the {:.0} % percentile interval of {} bootstrap resamples; {drawn}. ↑: \
+         higher is better, ↓: lower is better. –: undefined, because items are missing. \
+         Definitions: at the end, and on hover.",
         first.level * 100.0,
         first.resamples
     )
@@ -227,9 +229,9 @@ fn intervals(measured: &[Measured]) -> String {
 
 fn subset(report: &Report, measured: &Measured, open: bool) -> Markup {
     let what = if report.task == Task::Single {
-        "top label's probability against the share that is right"
+        "probability of the top label against accuracy"
     } else {
-        "each label's probability against the share that hold"
+        "probability of each label against the share of items that have it"
     };
     let inner = html! {
         summary { (measured.subset) ", " (counted(measured.items)) }

@@ -81,8 +81,9 @@ impl Projection {
         let components = Components::find(rows, &kept);
         let [first, second] =
             [0, 1].map(|i| 100.0 * components.shares.get(i).copied().unwrap_or(0.0));
-        let method =
-            format!("Principal components: across {first:.1} %, up {second:.1} % of the variance.");
+        let method = format!(
+            "Principal components: horizontal {first:.1} %, vertical {second:.1} % of the variance."
+        );
         let at = |point: usize, axis: usize| {
             components
                 .coordinates
@@ -94,8 +95,9 @@ impl Projection {
         rows.picture(&kept, method, |point| [at(point, 0), at(point, 1)])
     }
 
-    /// t-SNE (Barnes-Hut, perplexity 30) of the first 32 principal components, begun at the first
-    /// two, so the same rows give the same picture. Distances between clusters mean nothing in it.
+    /// t-SNE (Barnes-Hut, perplexity 30) of the first 32 principal components, initialised
+    /// with the first two, so the same rows give the same picture. Its distances between clusters
+    /// have no meaning.
     /// `None`: fewer than 100 rows.
     pub fn tsne(rows: &Rows<'_>) -> Option<Projection> {
         let kept = thinned(rows.ids.len());
@@ -139,8 +141,8 @@ impl Projection {
         if plane.iter().any(|v| !v.is_finite()) {
             return None;
         }
-        let method = "t-SNE, perplexity 30, begun at the principal components. Distances between \
-                      clusters mean nothing."
+        let method = "t-SNE, perplexity 30, initialised with the principal components. Distances \
+                      between clusters have no meaning."
             .to_owned();
         Some(rows.picture(&kept, method, |point| {
             [plane[2 * point].into(), plane[2 * point + 1].into()]

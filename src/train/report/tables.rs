@@ -116,8 +116,8 @@ pub fn confusion(task: Task, labels: &[String], rows: &[Vec<u64>]) -> Markup {
     html! {
         figure {
             figcaption {
-                @if task == Task::Single { "Confusion: truth down, answer across; count and share of the row." }
-                @else { "Per label: whether it holds, whether it is said; count and share of those that hold, or hold not." }
+                @if task == Task::Single { "Confusion matrix: true labels in rows, predicted labels in columns; count and share of the row." }
+                @else { "Per label: true and predicted values; count and share of the items with, or without, the label." }
             }
             div class="wide" {
                 table class="confusion" {

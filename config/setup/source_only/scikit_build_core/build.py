@@ -1,4 +1,4 @@
-"""The one question that `pip download` asks."""
+"""The build hooks that `pip download` calls."""
 
 import os
 

@@ -1,0 +1,59 @@
+//! Paths in a model card.
+
+use std::path::{Path, PathBuf};
+
+use crate::assets::project_above;
+
+/// A path without the folders of one machine: relative to the project's folder if it lies there,
+/// otherwise its last component.
+pub fn shown_path(path: &Path) -> String {
+    let full = resolved(path).unwrap_or_else(|| path.to_owned());
+    let inside = project_above(&full).and_then(|project| full.strip_prefix(project).ok());
+    let shown = inside.or(full.file_name().map(Path::new));
+    shown.unwrap_or(Path::new("")).display().to_string()
+}
+
+/// The absolute path without links and `..`. The last component need not exist.
+fn resolved(path: &Path) -> Option<PathBuf> {
+    let full = std::fs::canonicalize(path).ok();
+    full.or_else(|| {
+        Some(
+            std::fs::canonicalize(path.parent()?)
+                .ok()?
+                .join(path.file_name()?),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_relative_to_their_project_or_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let project = folder.path().join("project");
+        for inside in ["config/train", "models/default", "src"] {
+            std::fs::create_dir_all(project.join(inside)).unwrap();
+        }
+        for file in [
+            "Cargo.toml",
+            "config/expressd.toml",
+            "config/train/x.toml",
+            "../x.toml",
+        ] {
+            std::fs::write(project.join(file), "").unwrap();
+        }
+        for (path, expected) in [
+            ("config/train/x.toml", "config/train/x.toml"),
+            ("src/../models/default", "models/default"),
+            ("models/mine", "models/mine"),
+            ("src/../../x.toml", "x.toml"),
+            ("../no-such.toml", "no-such.toml"),
+            ("no/such/y.toml", "no/such/y.toml"),
+        ] {
+            assert_eq!(shown_path(&project.join(path)), expected);
+        }
+        assert_eq!(shown_path(Path::new("/no/such/y.toml")), "y.toml");
+    }
+}
