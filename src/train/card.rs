@@ -318,10 +318,19 @@ pub fn write(
          * The head abstains if its confidence is below {:.2}. This threshold starts at 0.45 and \
          is lowered as long as at least half of the predictions within 0.05 above it are right.\n\
          * Label prior of faces: the face branch of the head is trained on votes with \
-         class-balanced sampling. {:.1} of the log share of each label in the training votes is \
-         added to its evidence; the face encoder's own classes keep {:.1} of their log shares. \
-         Eleven strengths were tried. The chosen one has the best mean recall among those with an \
-         accuracy within 0.005 of the best, on selection pictures with a majority label.\n\
+         class-balanced sampling. Where the face is the only modality, {:.2} of the log share of \
+         each label in the training votes is added to its evidence ({:.2} for rare labels, below \
+         5 % of the votes; below 0: they are favoured). The face encoder's own classes keep {:.2} \
+         ({:.2}) of their log shares. The first strength is the mean of those, of eleven, with an \
+         accuracy within one standard error of the best on selection pictures with a majority \
+         label. The second one has the best mean recall among those with an accuracy within 0.005 \
+         of the best.\n\
+         * Several modalities: the evidence of each is mixed with a uniform distribution, so that \
+         no modality can exclude a label that the others favour. Its share is {:.2} for the face, \
+         {:.2} for the voice, {:.2} for text. {:.1} of the log share of each label in the votes is \
+         added to the face's evidence. These settings and the relation of the factors minimise the \
+         loss on rows with several modalities; half of the rows with face and voice are recordings \
+         of one person.\n\
          * Label prior of text: most utterances are neutral. Where text is the only modality, part \
          of the log share of each label in MELD's training utterances is added. Its strength is \
          the mean of those with a weighted F1 within one standard error of the best on the \
@@ -331,7 +340,13 @@ pub fn write(
         calibration.factors[2],
         calibration.abstain_threshold,
         calibration.face_prior_strength,
-        own_classes.of_prior
+        calibration.face_rare_strength,
+        own_classes.of_prior,
+        own_classes.of_rare,
+        calibration.outliers[0],
+        calibration.outliers[1],
+        calibration.outliers[2],
+        calibration.joined_face_prior_strength,
     )?;
     writeln!(
         card,

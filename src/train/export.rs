@@ -68,9 +68,9 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let crops = fer::read(&recipe.fer_archive(), recipe.face_votes().as_deref())?;
     let (prior, strength) = prior::for_encoder(&recipe, &face, &crops)?;
     println!(
-        "export: face encoder, prior of its own classes: {:.2} of their log shares: accuracy \
-         {:.4}, mean recall {:.4} on selection data",
-        strength.of_prior, strength.accuracy, strength.recall
+        "export: face encoder, prior of its own classes: {:.2} of their log shares ({:.2} of \
+         rare labels'): accuracy {:.4}, mean recall {:.4} on selection data",
+        strength.of_prior, strength.of_rare, strength.accuracy, strength.recall
     );
     let face = face.with_prior(&prior, &device());
     let (face, voice, head) = (

@@ -13,33 +13,72 @@ use crate::train::net::Encoder;
 use crate::train::recipe::Recipe;
 
 /// The strength of the label prior in the logits, and its metrics.
+///
+/// Of rare labels' log prior another fraction is added: most of what they gain costs little
+/// accuracy, and the frequent labels keep their balance.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Strength {
     /// 0: uniform prior; 1: the training data's prior.
     pub of_prior: f32,
+    /// The same for labels with a share below [`RARE`]; below 0: they are favoured.
+    pub of_rare: f32,
     pub accuracy: f64,
     /// Mean recall over labels.
     pub recall: f64,
 }
 
+impl Strength {
+    /// The log prior of each label at this strength; `shares`: [`log_shares`].
+    pub fn prior(&self, shares: &[f32]) -> Vec<f32> {
+        prior_at(self.of_prior, self.of_rare, shares)
+    }
+}
+
+/// Labels with a smaller share of the training data are rare.
+pub const RARE: f32 = 0.05;
+
 /// Accuracy that better recall of rare labels may cost.
 const MOST_ACCURACY_LOST: f64 = 0.005;
 
-/// Selects one of eleven prior strengths: the best mean recall among those with an accuracy within
-/// 0.005 of the best. `evaluate` gives the predictions at a strength.
+fn prior_at(of_prior: f32, of_rare: f32, shares: &[f32]) -> Vec<f32> {
+    let sum: f32 = shares.iter().map(|log| log.exp()).sum();
+    let strength = |log: f32| match log.exp() / sum < RARE {
+        true => of_rare,
+        false => of_prior,
+    };
+    shares.iter().map(|log| log * strength(*log)).collect()
+}
+
+/// Selects the strengths. `evaluate` gives the predictions at a strength, and at another one for
+/// rare labels.
+///
+/// First one strength for all labels: the mean of those, of eleven from 0 to 1, whose accuracy is
+/// within one standard error of the best. Then a weaker one for rare labels, down to -1: the best
+/// mean recall among those with an accuracy within 0.005 of the best.
 pub fn prior_strength(
-    mut evaluate: impl FnMut(f32) -> anyhow::Result<LabelledLogits>,
+    mut evaluate: impl FnMut(f32, f32) -> anyhow::Result<LabelledLogits>,
 ) -> anyhow::Result<Strength> {
-    let tried = (0..=10)
+    let mut at = |of_prior: f32, of_rare: f32| {
+        let predictions = evaluate(of_prior, of_rare)?;
+        let strength = Strength {
+            of_prior,
+            of_rare,
+            accuracy: predictions.accuracy(),
+            recall: predictions.recall(),
+        };
+        anyhow::Ok((strength, predictions.count()))
+    };
+    let common = (0..=10)
         .map(|tenths| {
-            let of_prior = tenths as f32 / 10.0;
-            let predictions = evaluate(of_prior)?;
-            Ok(Strength {
-                of_prior,
-                accuracy: predictions.accuracy(),
-                recall: predictions.recall(),
-            })
+            let (tried, count) = at(tenths as f32 / 10.0, tenths as f32 / 10.0)?;
+            Ok((tried.of_prior, tried.accuracy, count))
         })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let common = mean_within_one_error(&common);
+    let tried = (0..)
+        .map(|tenths| common - tenths as f32 / 10.0)
+        .take_while(|of_rare| *of_rare > -1.05)
+        .map(|of_rare| Ok(at(common, of_rare)?.0))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let best = tried.iter().map(|one| one.accuracy).fold(0.0, f64::max);
     let permitted = tried
@@ -48,6 +87,25 @@ pub fn prior_strength(
     Ok(permitted
         .max_by(|a, b| a.recall.total_cmp(&b.recall))
         .expect("the best is within its own bound"))
+}
+
+/// The mean of all settings with a score within one standard error of the best; `tried` holds
+/// `(setting, score, count)`.
+///
+/// Selecting the maximum would overfit, because neighbouring settings have nearly equal scores.
+pub fn mean_within_one_error(tried: &[(f32, f64, usize)]) -> f32 {
+    let best = tried
+        .iter()
+        .copied()
+        .reduce(|best, next| if next.1 > best.1 { next } else { best })
+        .expect("something was tried");
+    let error = (best.1 * (1.0 - best.1) / best.2.max(1) as f64).sqrt();
+    let alike: Vec<f32> = tried
+        .iter()
+        .filter(|(_, share, _)| *share >= best.1 - error)
+        .map(|(setting, ..)| *setting)
+        .collect();
+    alike.iter().sum::<f32>() / alike.len() as f32
 }
 
 /// Log priors in proportion to `sums`, with zero mean.
@@ -77,8 +135,8 @@ pub fn strength_for(
         .zip(firsts)
         .filter_map(|(row, first)| Some((row, (*first)?)))
         .collect();
-    prior_strength(|strength| {
-        let added = times(shares, strength - held);
+    prior_strength(|of_prior, of_rare| {
+        let added = prior_at(of_prior - held, of_rare - held, shares);
         let rows = clear.iter().flat_map(|(row, _)| row.iter().zip(&added));
         let truth = clear.iter().map(|(_, truth)| *truth).collect();
         Ok(LabelledLogits::new(
@@ -112,7 +170,10 @@ pub fn for_encoder(
     let firsts: Vec<Option<usize>> = select.iter().map(|c| c.votes.first()).collect();
     let shares = log_shares(&sums);
     let chosen = strength_for(&logits, &firsts, &shares, 1.0)?;
-    Ok((times(&shares, chosen.of_prior - 1.0), chosen))
+    let correction = (chosen.prior(&shares).iter().zip(&shares))
+        .map(|(kept, held)| kept - held)
+        .collect();
+    Ok((correction, chosen))
 }
 
 #[cfg(test)]
@@ -120,10 +181,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_the_best_accuracy_the_best_recall_is_taken() {
-        // 10 of 1,000 rows have the rare label: a weaker prior finds more of them and loses others.
-        let evaluate = |of_prior: f32| {
-            let found = ((1.0 - of_prior) * 10.0).round() as usize;
+    fn a_rare_label_gains_recall_within_the_bound_of_accuracy() {
+        // 10 of 1,000 rows have the rare label: a weaker prior of it finds more of them and loses
+        // others, faster and faster. All strengths of the frequent label do as well.
+        let evaluate = |of_prior: f32, of_rare: f32| {
+            let found = ((of_prior - of_rare) * 10.0).round().max(0.0) as usize;
             let lost = found * found * 2 / 5;
             let row = |answer: usize| if answer == 1 { [0.0, 1.0] } else { [1.0, 0.0] };
             let rows =
@@ -132,9 +194,25 @@ mod tests {
             Ok(LabelledLogits::new(2, rows.flatten().collect(), truth))
         };
         let chosen = prior_strength(evaluate).unwrap();
+        assert!((chosen.of_prior - 0.5).abs() < 1e-6, "{chosen:?}");
         // Found minus lost: 0, 1, 1, 0, -2, -5; four found is within 0.005 of the best accuracy.
-        assert!((chosen.of_prior - 0.6).abs() < 1e-6, "{chosen:?}");
+        assert!((chosen.of_rare - 0.1).abs() < 1e-6, "{chosen:?}");
         assert!((chosen.accuracy - 0.988).abs() < 1e-9, "{chosen:?}");
+    }
+
+    #[test]
+    fn a_rare_label_has_its_own_strength() {
+        let shares = log_shares(&[600.0, 380.0, 20.0]);
+        let strength = Strength {
+            of_prior: 0.5,
+            of_rare: -1.0,
+            accuracy: 0.0,
+            recall: 0.0,
+        };
+        let prior = strength.prior(&shares);
+        assert_eq!(prior[0], 0.5 * shares[0]);
+        assert_eq!(prior[1], 0.5 * shares[1]);
+        assert_eq!(prior[2], -shares[2]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::train::embeddings::{EmbeddingPair, LabelledEmbeddings};
 use crate::train::figure::Figure;
 use crate::train::fit::{device, values};
 use crate::train::net::Head;
-use crate::train::prior::{strength_for, times};
+use crate::train::prior::{mean_within_one_error, strength_for, times};
 
 use super::weights::Joining;
 use super::{FACE, WORDS, alone, evaluate_with_pairs, forward, is_as_counted, only};
@@ -32,6 +32,8 @@ pub struct Calibration {
     pub face_prior: Vec<f32>,
     /// Strength of that prior, 0 to 1.
     pub face_prior_strength: f32,
+    /// Its strength for rare labels.
+    pub face_rare_strength: f32,
     /// Log prior that is added to a face's evidence beside other modalities.
     pub joined_face_prior: Vec<f32>,
     /// Strength of that prior, 0 to 1.
@@ -50,25 +52,6 @@ pub struct Calibration {
     pub unseen_speakers: Vec<Figure>,
     /// Hash of the head's weights.
     pub head: String,
-}
-
-/// The mean of all settings with a score within one standard error of the best; `tried` holds
-/// `(setting, score, count)`.
-///
-/// Selecting the maximum would overfit, because neighbouring settings have nearly equal scores.
-pub(super) fn mean_within_one_error(tried: &[(f32, f64, usize)]) -> f32 {
-    let best = tried
-        .iter()
-        .copied()
-        .reduce(|best, next| if next.1 > best.1 { next } else { best })
-        .expect("something was tried");
-    let error = (best.1 * (1.0 - best.1) / best.2.max(1) as f64).sqrt();
-    let alike: Vec<f32> = tried
-        .iter()
-        .filter(|(_, share, _)| *share >= best.1 - error)
-        .map(|(setting, ..)| *setting)
-        .collect();
-    alike.iter().sum::<f32>() / alike.len() as f32
 }
 
 /// Log priors of the labels.
@@ -111,13 +94,14 @@ pub(super) fn calibrate(
     })?;
     let chosen = strength_for(&faces, firsts, &shares.faces, joining.face_prior)?;
     println!(
-        "head: face prior: {:.2} of the labels' log shares: accuracy {:.4}, mean recall {:.4} on \
-         pictures with a majority label",
-        chosen.of_prior, chosen.accuracy, chosen.recall
+        "head: face prior: {:.2} of the labels' log shares ({:.2} of rare labels'): accuracy \
+         {:.4}, mean recall {:.4} on pictures with a majority label",
+        chosen.of_prior, chosen.of_rare, chosen.accuracy, chosen.recall
     );
-    let face_prior_strength = chosen.of_prior;
-    let face_prior = times(&shares.faces, face_prior_strength);
-    let more = times(&shares.faces, face_prior_strength - joining.face_prior);
+    let face_prior = chosen.prior(&shares.faces);
+    let more: Vec<f32> = (face_prior.iter().zip(&joined_face_prior))
+        .map(|(alone, joined)| alone - joined)
+        .collect();
     let weighed = weighed.with_prior_alone(FACE, &more, &device);
     // Text alone is weak evidence, and most utterances are neutral: the label prior of dialogue is
     // added as far as it improves the selection data.
@@ -146,7 +130,8 @@ pub(super) fn calibrate(
         factors,
         outliers: joining.outliers,
         face_prior,
-        face_prior_strength,
+        face_prior_strength: chosen.of_prior,
+        face_rare_strength: chosen.of_rare,
         joined_face_prior,
         joined_face_prior_strength: joining.face_prior,
         prior,

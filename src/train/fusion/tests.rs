@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
-use super::calibration::mean_within_one_error;
 use super::*;
 use crate::model::golden::golden_samples;
+use crate::train::prior::mean_within_one_error;
 
 fn embeddings(dim: usize, seed: u64) -> LabelledEmbeddings {
     let mut embeddings = LabelledEmbeddings::new(dim);
