@@ -53,10 +53,10 @@ pub struct CliOverrides {
 
 impl fmt::Debug for CliOverrides {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |text: &String| address::shown(text);
+        let redacted = |text: &String| address::redact_address(text);
         f.debug_struct("CliOverrides")
             .field("file", &self.file)
-            .field("set", &self.set.iter().map(shown).collect::<Vec<_>>())
+            .field("set", &self.set.iter().map(redacted).collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
 }
@@ -90,13 +90,13 @@ impl Config {
         Ok(Config::from_settings(settings))
     }
 
-    /// SHA-256 (hex) over the effective values as they are shown, independent of their origin. It
+    /// SHA-256 (hex) over the effective values without passwords, independent of their origin. It
     /// is part of each event's provenance. Passwords are left out, because they could be guessed
     /// from the hash.
     pub fn hash(&self) -> String {
         let mut hasher = Sha256::new();
         for setting in self.settings() {
-            hasher.update(format!("{} = {}\n", setting.key, setting.shown()));
+            hasher.update(format!("{} = {}\n", setting.key, setting.redacted()));
         }
         hasher
             .finalize()

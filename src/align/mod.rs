@@ -46,7 +46,7 @@ use sound::Sound;
 use transcripts::Transcripts;
 use turn::Turn;
 
-pub use streams::{AlignInput, AlignSettings, Aligned, Wanted};
+pub use streams::{AlignInput, AlignSettings, Aligned, NextInput};
 
 #[cfg(test)]
 mod tests;
@@ -122,7 +122,7 @@ impl Aligner {
     }
 
     /// Declares a transcriber: offline, clips wait for its transcripts.
-    pub fn awaiting_words(mut self) -> Self {
+    pub fn awaiting_transcripts(mut self) -> Self {
         self.transcriber = Source::new(self.settings.lateness_nanos.is_none());
         self
     }
@@ -133,13 +133,13 @@ impl Aligner {
     }
 
     /// The source with the older watermark.
-    pub fn wanted(&self) -> Wanted {
+    pub fn next_input(&self) -> NextInput {
         match (self.video.ended, self.audio.ended) {
-            (true, true) => Wanted::Nothing,
-            (false, true) => Wanted::Faces,
-            (true, false) => Wanted::VadBlock,
-            (false, false) if self.video.watermark <= self.audio.watermark => Wanted::Faces,
-            (false, false) => Wanted::VadBlock,
+            (true, true) => NextInput::Ended,
+            (false, true) => NextInput::Faces,
+            (true, false) => NextInput::VadBlock,
+            (false, false) if self.video.watermark <= self.audio.watermark => NextInput::Faces,
+            (false, false) => NextInput::VadBlock,
         }
     }
 
@@ -184,17 +184,17 @@ impl Aligner {
                 self.stop_audio();
             }
             AlignInput::AudioLost => self.stop_audio(),
-            AlignInput::Words(transcript) if self.settings.lateness_nanos.is_some() => {
+            AlignInput::Transcript(transcript) if self.settings.lateness_nanos.is_some() => {
                 self.take_transcript(transcript)
             }
-            AlignInput::Words(transcript) => {
+            AlignInput::Transcript(transcript) => {
                 self.transcript_moments.push_back(transcript);
                 self.limit_known_times();
             }
-            AlignInput::WordsUntil(time) => {
+            AlignInput::TranscriptsUntil(time) => {
                 self.transcriber.watermark = self.transcriber.watermark.max(time)
             }
-            AlignInput::WordsEnded => {
+            AlignInput::TranscriptsEnded => {
                 (self.transcriber.delivering, self.transcriber.ended) = (false, true)
             }
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::address::shown;
+use crate::address::redact_address;
 use crate::time::MediaTime;
 
 /// Remedy for a track that delivered nothing.
@@ -15,16 +15,19 @@ pub(super) const INSTALL_DECODERS: &str = "install gstreamer1.0-libav and \
 #[derive(thiserror::Error)]
 pub enum CaptureError {
     /// Exit 3.
-    #[error("there is no file {}; check the path", shown(&.0.to_string_lossy()))]
+    #[error("there is no file {}; check the path", redact_address(&.0.to_string_lossy()))]
     NoSuchFile(PathBuf),
     /// Exit 3 for a configured device; `auto` and `default` wait for a device.
-    #[error("there is no {kind} `{}`; `expressd devices` lists what there is", shown(.name))]
+    #[error(
+        "there is no {kind} `{}`; `expressd devices` lists the devices",
+        redact_address(.name)
+    )]
     NoSuchDevice { kind: &'static str, name: String },
     /// Exit 3.
     #[error(
         "the {kind} `{}` is listed and cannot be opened: {reason}; does the sound server run that \
          it belongs to, and may this user reach it?",
-        shown(.name)
+        redact_address(.name)
     )]
     DeviceRefuses {
         kind: &'static str,

@@ -49,7 +49,7 @@ pub(super) fn check(leaves: Vec<Leaf>, faults: &mut Vec<Fault>) -> Vec<Setting> 
                 }),
                 None => faults.push(Fault::Value {
                     key: name,
-                    found: shown(&value),
+                    found: display(&value),
                     origin,
                     permitted: key.permitted(),
                 }),
@@ -67,7 +67,7 @@ fn unknown(name: String, value: &ValueKind, origin: Origin) -> Fault {
         let permitted = format!("a section: [{name}], then its keys");
         return Fault::Value {
             key: name,
-            found: shown(value),
+            found: display(value),
             origin,
             permitted,
         };
@@ -86,7 +86,7 @@ fn unknown(name: String, value: &ValueKind, origin: Origin) -> Fault {
         .expect("there are keys")
         .name;
     Fault::Unknown {
-        key: address::shown(&name),
+        key: address::redact_address(&name),
         origin,
         nearest,
     }
@@ -138,16 +138,16 @@ fn texts(value: &ValueKind) -> Option<Vec<String>> {
     }
 }
 
-fn shown(value: &ValueKind) -> String {
+fn display(value: &ValueKind) -> String {
     match value {
-        ValueKind::String(text) => format!("{:?}", address::shown(text)),
+        ValueKind::String(text) => format!("{:?}", address::redact_address(text)),
         ValueKind::Nil => "nothing".to_owned(),
         ValueKind::Table(_) => "a table".to_owned(),
         ValueKind::Array(items) => format!(
             "[{}]",
             items
                 .iter()
-                .map(|item| shown(&item.kind))
+                .map(|item| display(&item.kind))
                 .collect::<Vec<_>>()
                 .join(", ")
         ),

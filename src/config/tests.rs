@@ -279,10 +279,10 @@ fn secrets_of_addresses_are_used_and_not_shown() {
     let [one, other] = ["xyzzy", "plugh"]
         .map(|password| load("", &[], &[&format!("video.source={}", source(password))]).unwrap());
     assert_eq!(one.video.expose(), source("xyzzy"));
-    let shown = format!("{one:?} {}", one.settings()[0]);
+    let text = format!("{one:?} {}", one.settings()[0]);
     assert!(
-        shown.contains("uri:rtsp://***@host/live?***") && !shown.contains("xyzzy"),
-        "{shown}"
+        text.contains("uri:rtsp://***@host/live?***") && !text.contains("xyzzy"),
+        "{text}"
     );
     // Each event has the hash, and a password could be guessed from it.
     assert_eq!(one.hash(), other.hash());
@@ -311,8 +311,8 @@ fn secrets_of_addresses_are_used_and_not_shown() {
         )
         .unwrap_err(),
     ] {
-        let shown = format!("{faults} {faults:?}");
-        assert!(!shown.contains("zzy"), "{shown}");
+        let text = format!("{faults} {faults:?}");
+        assert!(!text.contains("zzy"), "{text}");
     }
     // A line without an address is quoted.
     let faults = line("source = auto").to_string();

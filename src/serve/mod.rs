@@ -188,7 +188,7 @@ pub struct Server {
     runtime: Option<Runtime>,
     shared: Arc<Shared>,
     tick: Arc<watch::Sender<Tick>>,
-    beats: Arc<AtomicU64>,
+    heartbeats: Arc<AtomicU64>,
     _hook: Arc<PublishHook>,
 }
 
@@ -198,7 +198,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Interval of the beats that show progress of the runtime.
+/// Interval of the heartbeats that show progress of the runtime.
 const BEAT: Duration = Duration::from_millis(250);
 /// Time limit of a stop: clients get close code 1001.
 const STOP_WITHIN: Duration = Duration::from_millis(1000);
@@ -258,13 +258,13 @@ pub fn start(
             }
         }
     });
-    let beats = Arc::new(AtomicU64::new(0));
+    let heartbeats = Arc::new(AtomicU64::new(0));
     runtime.spawn({
-        let beats = beats.clone();
+        let heartbeats = heartbeats.clone();
         async move {
             loop {
                 tokio::time::sleep(BEAT).await;
-                beats.fetch_add(1, Ordering::Relaxed);
+                heartbeats.fetch_add(1, Ordering::Relaxed);
             }
         }
     });
@@ -282,7 +282,7 @@ pub fn start(
         runtime: Some(runtime),
         shared,
         tick,
-        beats,
+        heartbeats,
         _hook: hook,
     })
 }
@@ -299,8 +299,8 @@ impl Server {
     }
 
     /// A counter that grows four times a second while the server's threads make progress.
-    pub fn beats(&self) -> u64 {
-        self.beats.load(Ordering::Relaxed)
+    pub fn heartbeats(&self) -> u64 {
+        self.heartbeats.load(Ordering::Relaxed)
     }
 
     /// Closes all clients with 1001 and ends, within about a second.

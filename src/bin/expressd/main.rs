@@ -176,11 +176,11 @@ fn main() -> ExitCode {
 /// Prints help, the version or the fault of the command line, without secrets of addresses.
 fn refuse(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
-    let shown = expressd::address::redact(&text);
-    if shown == text {
+    let redacted = expressd::address::redact(&text);
+    if redacted == text {
         let _ = error.print();
     } else {
-        eprint!("{shown}");
+        eprint!("{redacted}");
     }
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -85,8 +85,8 @@ pub(super) fn observe(
     names: &[String],
     inputs: &[&Example],
 ) -> anyhow::Result<BTreeMap<String, Histogram>> {
-    let mut shown = model.clone();
-    let graph = shown.graph.as_mut().context("the file holds no graph")?;
+    let mut observed = model.clone();
+    let graph = observed.graph.as_mut().context("the file holds no graph")?;
     let fed = graph
         .input
         .first()
@@ -104,7 +104,13 @@ pub(super) fn observe(
             r#type: Some(TypeProto { tensor_type }),
         }
     }));
-    let mut opened = Graph::open(runtime, "ranges", &shown.encode_to_vec(), Provider::Cpu, 1)?;
+    let mut opened = Graph::open(
+        runtime,
+        "ranges",
+        &observed.encode_to_vec(),
+        Provider::Cpu,
+        1,
+    )?;
     let fresh = || Histogram {
         low: f32::INFINITY,
         high: f32::NEG_INFINITY,
