@@ -41,13 +41,13 @@ pub enum AudioSpec {
 
 /// An invalid `video.source` string.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` names no video source; permitted is {permitted}", permitted = VideoSpec::PERMITTED)]
+#[error("`{0}` is not a video source; permitted is {permitted}", permitted = VideoSpec::PERMITTED)]
 pub struct UnknownVideo(pub Address);
 
 /// An invalid `audio.source` string.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "an empty string names no audio source; permitted is {}",
+    "an empty string is not an audio source; permitted is {}",
     AudioSpec::PERMITTED
 )]
 pub struct UnknownAudio;

@@ -431,7 +431,8 @@ impl Recording {
                 break;
             }
             if quiet > if broken.is_some() { DRAINED } else { STUCK } {
-                broken.get_or_insert_with(|| Failure::Stream("the decoder is stuck".into()));
+                broken
+                    .get_or_insert_with(|| Failure::Stream("the decoder does not respond".into()));
                 break;
             }
         }

@@ -27,7 +27,7 @@ const ELEMENTS: [(&str, &str, &str); 9] = [
     ("opusdec", "gstreamer1.0-plugins-base", "the demonstration"),
     ("pipewiresrc", "gstreamer1.0-pipewire", "PipeWire's cameras"),
 ];
-const EVERYTHING: &str = "everything";
+const EVERYTHING: &str = "all media";
 /// Time limit of the answer of another program on the port.
 const ANSWER: Duration = Duration::from_secs(1);
 
@@ -86,13 +86,13 @@ pub fn examine(config: &Config) -> Result<(), DaemonError> {
         "transcriber",
         match open_transcriber(&transcriber) {
             Ok(None) => Fine("none; clients may send transcripts".into()),
-            Ok(Some(_)) => Fine(format!("{transcriber} opens with its model")),
+            Ok(Some(_)) => Fine(format!("{transcriber} and its model can be opened")),
             Err(error) => Failure(error.to_string()),
         },
     );
     for (element, package, needed_by) in ELEMENTS {
         let missing =
-            || format!("{element} is missing, which {needed_by} needs: apt-get install {package}");
+            || format!("{element} is missing (needed for {needed_by}): apt-get install {package}");
         examination.say(
             "GStreamer",
             if capture::has_element(element) {
@@ -125,7 +125,7 @@ fn examine_inference(config: &Config, examination: &mut Examination) {
         if telemetry_is_off() {
             Fine("off: ONNX Runtime sends nothing (ORT_DISABLE_TELEMETRY=1)".into())
         } else {
-            Failure("ONNX Runtime may send some: set ORT_DISABLE_TELEMETRY=1".into())
+            Failure("ONNX Runtime may send telemetry: set ORT_DISABLE_TELEMETRY=1".into())
         },
     );
     let bundle = match open_bundle(config, &runtime) {
@@ -137,8 +137,8 @@ fn examine_inference(config: &Config, examination: &mut Examination) {
         Fine(format!("{} passed its self-test", bundle.manifest.name)),
     );
     let (requested, used) = (config.inference.provider, bundle.provider());
-    let both = format!("{} asked for, {} used", requested.name(), used.name());
-    let remedy = "no GPU can be used; on a machine with one of NVIDIA's: `make gpu`";
+    let both = format!("{} requested, {} used", requested.name(), used.name());
+    let remedy = "no GPU can be used; with an NVIDIA GPU, run `make gpu`";
     examination.say(
         "provider",
         match requested {
@@ -155,7 +155,7 @@ fn examine_inference(config: &Config, examination: &mut Examination) {
         Fine(if int8.is_empty() {
             "fp32".into()
         } else {
-            format!("int8 for {}, else fp32", int8.join(" and "))
+            format!("int8 for {}, otherwise fp32", int8.join(" and "))
         }),
     );
     let streams = Streams {
@@ -166,7 +166,7 @@ fn examine_inference(config: &Config, examination: &mut Examination) {
         "stages",
         match assemble(config, &runtime, bundle, streams, Tempo::Live) {
             Ok(_) => Fine(format!(
-                "face detector {} and voice activity open",
+                "face detector {} and voice-activity detector can be opened",
                 config.face.detector.display()
             )),
             Err(error) => Failure(error.report()),
@@ -187,15 +187,15 @@ fn camera(spec: &VideoSpec, found: &[DeviceEntry]) -> Finding {
         VideoSpec::Auto => match names(DeviceKind::Video, found) {
             Some(names) => Fine(names),
             None => Warning(
-                "none found (video.source = \"auto\"): plug one in, or write a network camera's \
-                 address, or \"none\" to do without"
+                "none found (video.source = \"auto\"): connect one, or set video.source to a \
+                 network camera's address, or to \"none\" to run without video"
                     .into(),
             ),
         },
         VideoSpec::V4l2(device) if !Path::new(device).exists() => Failure(format!(
-            "there is no {device} (video.source): `expressd devices` lists what there is"
+            "there is no {device} (video.source): `expressd devices` lists the devices"
         )),
-        VideoSpec::None => Fine("none wanted (video.source = \"none\")".into()),
+        VideoSpec::None => Fine("disabled (video.source = \"none\")".into()),
         spec => Fine(format!("video.source = \"{spec}\"")),
     }
 }
@@ -210,22 +210,23 @@ fn microphone(spec: &AudioSpec, found: &[DeviceEntry]) -> Finding {
         AudioSpec::Default => match listed(&spec.to_string()) {
             Some(_) => Fine(names(DeviceKind::Audio, found).unwrap_or_else(|| spec.to_string())),
             None => Warning(
-                "the system has no default microphone (audio.source = \"default\"): plug one in, \
-                 choose one of `expressd devices`, or write \"none\" to do without"
+                "the system has no default microphone (audio.source = \"default\"): connect one, \
+                 choose one of `expressd devices`, or set audio.source to \"none\" to run without \
+                 audio"
                     .into(),
             ),
         },
         AudioSpec::Device(name) => match listed(name).map(|device| &device.problem) {
             Some(None) => Fine(name.clone()),
             Some(Some(problem)) => Failure(format!(
-                "{name} (audio.source) cannot be opened: {problem}; does the sound server run \
-                 that it belongs to, and may this user reach it?"
+                "{name} (audio.source) cannot be opened: {problem}; check that its sound server \
+                 runs and that this user may connect to it"
             )),
             None => Failure(format!(
-                "there is no {name} (audio.source): `expressd devices` lists what there is"
+                "there is no {name} (audio.source): `expressd devices` lists the devices"
             )),
         },
-        AudioSpec::None => Fine("none wanted (audio.source = \"none\")".into()),
+        AudioSpec::None => Fine("disabled (audio.source = \"none\")".into()),
         AudioSpec::Uri => Fine("the sound of the video's source".into()),
     }
 }
@@ -233,9 +234,9 @@ fn microphone(spec: &AudioSpec, found: &[DeviceEntry]) -> Finding {
 fn port(listen: SocketAddr) -> Finding {
     match TcpListener::bind(listen) {
         Ok(_) => Fine(format!("{listen} is free")),
-        Err(_) if is_healthy(listen).unwrap_or(false) => Fine(format!(
-            "{listen}: an expressd serves there, and is healthy"
-        )),
+        Err(_) if is_healthy(listen).unwrap_or(false) => {
+            Fine(format!("{listen} is in use by an expressd that answers"))
+        }
         Err(error) => Failure(format!(
             "{listen}: {error}; stop the program that has it, or choose another port in \
              serve.listen"

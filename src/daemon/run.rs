@@ -62,7 +62,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
         runtime.clone(),
     ));
     print_line(&format!(
-        "expressd: bundle {} ({}), provider {} (asked for {})",
+        "expressd: bundle {} ({}), provider {} (requested {})",
         bundle.manifest.name,
         &bundle.manifest.fingerprint[..12],
         bundle.provider().name(),

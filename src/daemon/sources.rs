@@ -114,7 +114,7 @@ pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonErr
         None => {
             let file = locate(Path::new(DEMONSTRATION));
             notes.push(format!(
-                "so replaying the demonstration recording {} in a loop, as if live",
+                "no device: the demonstration recording {} is replayed in a loop, as if live",
                 file.display()
             ));
             recording(config, file, true, notes)
@@ -143,8 +143,8 @@ fn settle(
                 video = VideoSpec::None;
             }
             None => notes.push(
-                "no camera yet (video.source = \"auto\"): the first to appear is taken; \
-                 \"none\" does without"
+                "no camera yet (video.source = \"auto\"): the first one that appears is used; \
+                 \"none\" runs without video"
                     .into(),
             ),
         }
@@ -163,8 +163,8 @@ fn settle(
                 audio = AudioSpec::None;
             }
             None => notes.push(
-                "no microphone yet (audio.source = \"default\"): it is taken when there is one; \
-                 \"none\" does without"
+                "no microphone yet (audio.source = \"default\"): it is used once it appears; \
+                 \"none\" runs without audio"
                     .into(),
             ),
         }

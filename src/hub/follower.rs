@@ -136,7 +136,7 @@ impl Work {
             return;
         }
         tracing::error!(
-            "the output to {} failed by a defect of its own; its events are lost from here on",
+            "the output to {} panicked, which is a defect; all later events of it are lost",
             self.target
         );
         let (_, next) = self.reader.position();
@@ -226,8 +226,7 @@ impl Work {
             Err(SinkError::Failed(error)) => {
                 if !self.failed {
                     tracing::error!(
-                        "cannot write to {}: {error}; its events are lost until it can be written \
-                         to again",
+                        "cannot write to {}: {error}; its events are lost until a write succeeds",
                         self.target
                     );
                 }

@@ -354,8 +354,8 @@ fn warn_of_readers(path: &Path) {
     };
     if mode & 0o044 != 0 {
         tracing::warn!(
-            "{} can be read by other users (mode {:o}) and may come to hold what people say: \
-             chmod 600 it",
+            "{} can be read by other users (mode {:o}) and may contain transcribed speech: run \
+             chmod 600 on it",
             path.display(),
             mode & 0o777
         );
@@ -393,7 +393,7 @@ fn mend_last_line(file: &File, path: &Path) -> io::Result<Vec<u8>> {
         return Ok(b"\n".to_vec());
     }
     tracing::warn!(
-        "{} ended in half a line: its {} bytes are cut off",
+        "{} ended in an incomplete line: its {} bytes are removed",
         path.display(),
         last.len()
     );

@@ -151,7 +151,7 @@ impl Default for ServeSettings {
 pub enum ServeError {
     #[error(
         "{0} is not a loopback address, and this version has no access tokens yet: listen on \
-         127.0.0.1 or [::1], and reach it from afar by `ssh -L`"
+         127.0.0.1 or [::1], and use `ssh -L` for remote access"
     )]
     NotLoopback(SocketAddr),
     #[error(

@@ -95,7 +95,7 @@ pub(super) async fn events(State(shared): State<Arc<Shared>>, mut request: Reque
     if single(headers, header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return refuse(
             StatusCode::UPGRADE_REQUIRED,
-            "only version 13 of the WebSocket protocol (RFC 6455) is spoken here\n",
+            "only version 13 of the WebSocket protocol (RFC 6455) is supported\n",
         );
     }
     let Some(key) = single(headers, header::SEC_WEBSOCKET_KEY).filter(|key| is_key(key)) else {

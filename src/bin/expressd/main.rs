@@ -315,7 +315,7 @@ fn recordings(path: &Path) -> Result<Vec<PathBuf>, DaemonError> {
     let (files, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|path| is_recording(path));
     if files.is_empty() {
         return Err(DaemonError::Usage(format!(
-            "{} holds no recording",
+            "{} contains no recording",
             path.display()
         )));
     }
@@ -329,8 +329,8 @@ fn recordings(path: &Path) -> Result<Vec<PathBuf>, DaemonError> {
             _ => format!(", among them {}", named.join(", ")),
         };
         eprintln!(
-            "expressd: {} of {all} files are no recordings by their content and are left \
-             out{named}",
+            "expressd: {} of {all} files are not recordings by their content and are \
+             skipped{named}",
             others.len()
         );
     }

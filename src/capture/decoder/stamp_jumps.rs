@@ -101,8 +101,8 @@ fn watch(pad: &gst::Pad, events: DecoderEvents) {
             let (corrected, is_wrong) = corrector.correct(stamp.nseconds());
             if is_wrong && !std::mem::replace(has_warned, true) {
                 events.note(
-                    "the stamp of a picture is far ahead of all around it: it is placed as if it \
-                     had none",
+                    "the stamp of a picture is far ahead of its neighbours: it is replaced by an \
+                     extrapolated one",
                 );
             }
             if corrected != stamp.nseconds() {
