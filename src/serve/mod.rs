@@ -199,7 +199,7 @@ impl fmt::Debug for Server {
 }
 
 /// Interval of the heartbeats that show progress of the runtime.
-const BEAT: Duration = Duration::from_millis(250);
+const HEARTBEAT: Duration = Duration::from_millis(250);
 /// Time limit of a stop: clients get close code 1001.
 const STOP_WITHIN: Duration = Duration::from_millis(1000);
 
@@ -263,7 +263,7 @@ pub fn start(
         let heartbeats = heartbeats.clone();
         async move {
             loop {
-                tokio::time::sleep(BEAT).await;
+                tokio::time::sleep(HEARTBEAT).await;
                 heartbeats.fetch_add(1, Ordering::Relaxed);
             }
         }
