@@ -23,7 +23,7 @@
 //! |---|---|
 //! | a sink | a file in `hub/sinks/`, its entry in `hub/sinks/mod.rs`, its configuration key |
 //! | an event type | `event.rs`; `session/events.rs`, which makes it; `event/protocol.md` |
-//! | a configuration key | `config/keys.rs`, `config/expressd.toml` (generated), the code that uses it |
+//! | a configuration key | `config/keys.rs`, `config/expressd.toml` (generated), the use of it |
 //!
 //! The compiler names the other places of a new event type: its filter keys, its size, its line on
 //! the terminal.

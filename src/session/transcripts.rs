@@ -49,8 +49,8 @@ impl ClientTranscripts {
         now: MediaTime,
     ) -> Result<Transcript, Refusal> {
         if self.transcribes {
-            let message = "this daemon has its own transcriber: set [speech] transcriber = \"none\" \
-                           to send transcripts";
+            let message = "this daemon has its own transcriber: set [speech] transcriber = \
+                           \"none\" to send transcripts";
             return Err(refusal(ErrorCode::NotAllowed, message));
         }
         let TranscriptRequest {
