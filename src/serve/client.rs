@@ -213,7 +213,7 @@ impl Client {
                             // The event exceeds the write buffer: it is dropped for this client and
                             // reported.
                             Err(Error::WriteBufferFull(_)) => {
-                                self.cursor.lose(Missed::range(seq, seq));
+                                self.cursor.add_missed(Missed::range(seq, seq));
                                 metrics.dropped("too_large", 1);
                             }
                             Err(error) => return Err(error),
@@ -230,7 +230,7 @@ impl Client {
         // The socket is full, or tokio's budget of this task is used up. The client falls behind
         // only in the first case, and only if nothing was written.
         if !moved && coop::has_budget_remaining() {
-            self.cursor.fall_behind();
+            self.cursor.drop_excess();
         }
         if moved || self.blocked_since.is_none() {
             self.blocked_since = Some(Instant::now());
