@@ -97,7 +97,7 @@ impl FrameDelivery {
 
     /// Repeats the picture of a pass that had exactly one, until capture is to stop or the receiver
     /// is gone. `false` for a pass with no picture or with several.
-    pub fn hold_still(&mut self, clock: &SystemClock) -> bool {
+    pub fn repeat_still(&mut self, clock: &SystemClock) -> bool {
         let Some(picture) = self.still.clone() else {
             return false;
         };

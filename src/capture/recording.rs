@@ -238,7 +238,7 @@ impl Recording {
             // A still picture has no duration: opening its file in a loop would keep a processor
             // busy.
             let is_held = match (&mut frames, &sound, &clock) {
-                (Some(delivery), None, Some(clock)) if looped => delivery.hold_still(clock),
+                (Some(delivery), None, Some(clock)) if looped => delivery.repeat_still(clock),
                 _ => false,
             };
             let stopped = is_held || pass.closed || stop.load(Ordering::Acquire);

@@ -10,10 +10,10 @@ impl Range {
     /// The value as TOML, if it is permitted.
     fn accept(&self, value: &ValueKind) -> Option<toml::Value> {
         match self {
-            Range::Integer { min, max } => whole(value)
+            Range::Integer { min, max } => integer(value)
                 .filter(|number| (min..=max).contains(&number))
                 .map(Into::into),
-            Range::ZeroOr { min, max, .. } => whole(value)
+            Range::ZeroOr { min, max, .. } => integer(value)
                 .filter(|number| *number == 0 || (min..=max).contains(&number))
                 .map(Into::into),
             Range::Number { min, max } => number(value)
@@ -92,7 +92,7 @@ fn unknown(name: String, value: &ValueKind, origin: Origin) -> Fault {
     }
 }
 
-fn whole(value: &ValueKind) -> Option<i64> {
+fn integer(value: &ValueKind) -> Option<i64> {
     match value {
         ValueKind::I64(number) => Some(*number),
         ValueKind::U64(number) => i64::try_from(*number).ok(),
@@ -106,7 +106,7 @@ fn number(value: &ValueKind) -> Option<f64> {
     match value {
         ValueKind::Float(number) => Some(*number),
         ValueKind::String(text) => text.parse().ok(),
-        other => whole(other).map(|number| number as f64),
+        other => integer(other).map(|number| number as f64),
     }
 }
 

@@ -64,21 +64,26 @@ pub fn quantise(runtime: &Runtime, bytes: &[u8], inputs: &[Example]) -> anyhow::
     );
     let folded = fold::fold(read(bytes)?)?;
     let plan = plan::Plan::of(folded.graph.as_ref().context("the file holds no graph")?)?;
-    let (mut seen, mut tried) = (Vec::new(), Vec::new());
+    let (mut calibration, mut held_out) = (Vec::new(), Vec::new());
     for (i, example) in inputs.iter().enumerate() {
-        if i % 3 == 2 { &mut tried } else { &mut seen }.push(example);
+        if i % 3 == 2 {
+            &mut held_out
+        } else {
+            &mut calibration
+        }
+        .push(example);
     }
-    let spread = ranges::observe(runtime, &folded, &plan.observed(), &seen)?;
-    let expected = first_outputs(runtime, bytes, &tried)?;
+    let histograms = ranges::observe(runtime, &folded, &plan.observed(), &calibration)?;
+    let expected = first_outputs(runtime, bytes, &held_out)?;
     let power: f64 = expected.iter().map(|v| f64::from(*v).powi(2)).sum();
     let mut best: Option<Quantised> = None;
     for beyond in BEYOND {
-        let steps = spread
+        let steps = histograms
             .iter()
             .map(|(name, histogram)| (name.clone(), histogram.step(beyond)))
             .collect();
         let bytes = plan.write(&folded, &steps)?.encode_to_vec();
-        let found = first_outputs(runtime, &bytes, &tried)?;
+        let found = first_outputs(runtime, &bytes, &held_out)?;
         ensure!(
             found.len() == expected.len(),
             "the int8 graph returns {} values, expected {}",
@@ -99,7 +104,7 @@ pub fn quantise(runtime: &Runtime, bytes: &[u8], inputs: &[Example]) -> anyhow::
             });
         }
     }
-    best.context("no quantisation was tried")
+    best.context("no quantisation was held_out")
 }
 
 fn read(bytes: &[u8]) -> anyhow::Result<ModelProto> {

@@ -189,7 +189,7 @@ impl Pipeline {
     }
 
     /// Prepares a stop: sound that waits for the transcriber is dropped.
-    pub fn hurry(&self) {
+    pub fn drop_backlog(&self) {
         self.stopping.store(true, Ordering::Release);
     }
 

@@ -23,6 +23,7 @@ use crate::time::Clock;
 
 mod accept;
 mod client;
+mod client_slots;
 mod ending;
 mod exposition;
 mod framing;
@@ -33,14 +34,13 @@ mod listen;
 pub mod metrics;
 mod origin;
 mod page;
-mod places;
 mod upgrade;
 mod wire;
 
 use accept::Connections;
+use client_slots::ClientSlots;
 pub use exposition::Exposition;
 pub use metrics::Metrics;
-use places::Places;
 
 /// The daemon's state, as the server reads it. Called on the server's threads: must not wait.
 pub trait ServerState: Send + Sync + 'static {
@@ -174,7 +174,7 @@ struct Shared {
     server_state: Arc<dyn ServerState>,
     /// Changes with every publication, and a last time when the server stops.
     tick: watch::Receiver<Tick>,
-    places: Arc<Places>,
+    slots: Arc<ClientSlots>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,14 +239,14 @@ pub fn start(
         let published = published.clone();
         move || published.notify_one()
     });
-    let places = Places::new(settings.max_clients);
+    let slots = ClientSlots::new(settings.max_clients);
     let shared = Arc::new(Shared {
         settings,
         addresses,
         ring,
         server_state,
         tick: ticks,
-        places,
+        slots,
     });
     // Wakes every client once for all publications since the last wake-up.
     runtime.spawn({
@@ -309,9 +309,9 @@ impl Server {
             return;
         };
         self.tick.send_replace(Tick::Stopping);
-        let places = self.shared.places.clone();
+        let slots = self.shared.slots.clone();
         let _ =
-            runtime.block_on(async { tokio::time::timeout(STOP_WITHIN, places.emptied()).await });
+            runtime.block_on(async { tokio::time::timeout(STOP_WITHIN, slots.all_closed()).await });
         runtime.shutdown_timeout(Duration::from_millis(100));
     }
 }

@@ -83,7 +83,7 @@ impl GstDecoder {
             stamp_jumps::correct(bin, events.clone());
         }
         let undecodable = watch_undecodable(&decoder);
-        let exposed = ExposedTracks::watch(&pipeline, &decoder, sinks, choice, tables, events);
+        let exposed = ExposedTracks::connect(&pipeline, &decoder, sinks, choice, tables, events);
         let mut opened = GstDecoder {
             path: path.to_owned(),
             pipeline,

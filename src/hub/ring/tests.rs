@@ -136,19 +136,19 @@ fn publishers_on_many_threads_leave_no_gap() {
 }
 
 #[test]
-fn a_place_without_its_frame_keeps_no_text() {
+fn a_slot_without_its_frame_keeps_no_text() {
     let ring = Arc::new(Ring::new(1024, 64 << 10));
     ring.publish(expression(1, "happy", 0.5, 0));
     let texts = Arc::new(words(20 << 10));
-    let content = Arc::downgrade(&texts);
+    let text = Arc::downgrade(&texts);
     let lost = ring.publish(texts);
-    assert!(ring.content().get(lost).is_some() && content.strong_count() == 1);
+    assert!(ring.content().get(lost).is_some() && text.strong_count() == 1);
     ring.publish(words(20 << 10));
     let content = ring.content();
     assert_eq!(content.oldest_seq(), 1, "its slot is there");
     assert!(content.get(lost).is_none());
     assert_eq!(content.keys(lost).unwrap().kind, "speech");
-    assert_eq!(content.strong_count(), 0, "its words are not");
+    assert_eq!(text.strong_count(), 0, "its words are not");
 }
 
 #[test]

@@ -87,13 +87,13 @@ pub(super) fn observe(
 ) -> anyhow::Result<BTreeMap<String, Histogram>> {
     let mut observed = model.clone();
     let graph = observed.graph.as_mut().context("the file holds no graph")?;
-    let fed = graph
+    let input_name = graph
         .input
         .first()
         .map(|input| input.name.clone())
         .context("the graph has no input")?;
-    let already = graph.output.len();
-    let inner: Vec<&String> = names.iter().filter(|name| **name != fed).collect();
+    let own_outputs = graph.output.len();
+    let inner: Vec<&String> = names.iter().filter(|name| **name != input_name).collect();
     graph.output.extend(inner.iter().map(|name| {
         let tensor_type = Some(TensorType {
             elem_type: FLOAT,
@@ -111,21 +111,21 @@ pub(super) fn observe(
         Provider::Cpu,
         1,
     )?;
-    let fresh = || Histogram {
+    let empty = || Histogram {
         low: f32::INFINITY,
         high: f32::NEG_INFINITY,
         counts: vec![0; BINS],
     };
     let mut spread: BTreeMap<String, Histogram> =
-        names.iter().map(|name| (name.clone(), fresh())).collect();
+        names.iter().map(|name| (name.clone(), empty())).collect();
     // First pass: ranges; second pass: counts.
     for pass in [Histogram::widen, Histogram::count] {
         for example in inputs {
             let outputs = opened.run(&[example.input()])?;
-            for (name, output) in inner.iter().zip(&outputs[already..]) {
+            for (name, output) in inner.iter().zip(&outputs[own_outputs..]) {
                 pass(spread.get_mut(*name).expect("made above"), &output.values);
             }
-            if let Some(histogram) = spread.get_mut(&fed) {
+            if let Some(histogram) = spread.get_mut(&input_name) {
                 pass(histogram, &example.values);
             }
         }
