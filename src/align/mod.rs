@@ -21,8 +21,8 @@
 //! A clip's span is the window before its boundary, limited to the time since the subject appeared.
 //! The first clip is due at the first boundary at least half a hop after the appearance. A subject
 //! that is lost, or ends with its source, may get one last clip that ends there. It needs at least
-//! half a hop of usable observations that no clip has shown, or no earlier clip: every subject gets
-//! at least one clip. Speech without a visible face belongs to [`SubjectId::Voice`] by the same
+//! half a hop of usable observations that are in no clip, or no earlier clip: every subject gets at
+//! least one clip. Speech without a visible face belongs to [`SubjectId::Voice`] by the same
 //! rules, as long as there is new speech since its last clip.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -370,14 +370,14 @@ impl Aligner {
         if !self.presences.is_empty() && self.last_frame.is_none_or(|last| last < window.start) {
             // No frame for a whole window: no subject is visible any more.
             self.all_depart();
-            // Clips of the previous boundary have shown the speech up to there.
+            // Clips of the previous boundary hold the speech up to it.
             self.note_absence(time.plus_nanos(-self.settings.hop_nanos));
         }
         let due: Vec<_> = self
             .presences
             .iter()
             .filter(|(_, p)| {
-                p.clipped_until.is_none_or(|shown| shown < time)
+                p.clipped_until.is_none_or(|until| until < time)
                     && 2 * time.nanos_since(p.since) >= self.settings.hop_nanos
             })
             .map(|(subject, _)| *subject)
@@ -395,8 +395,8 @@ impl Aligner {
                 } else if self.last_speech <= window.start
                     && !self.transcripts.has_off_camera_after(time)
                 {
-                    // A short burst that has left the window, or text from before the face left: it
-                    // will not be shown.
+                    // A short burst that has left the window, or text from before the face left: no
+                    // clip will hold it.
                     voice.clipped_until = Some(time);
                 }
             }

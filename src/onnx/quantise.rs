@@ -104,7 +104,7 @@ pub fn quantise(runtime: &Runtime, bytes: &[u8], inputs: &[Example]) -> anyhow::
             });
         }
     }
-    best.context("no quantisation was held_out")
+    best.context("no quantisation was tried")
 }
 
 fn read(bytes: &[u8]) -> anyhow::Result<ModelProto> {

@@ -116,19 +116,22 @@ pub(super) fn observe(
         high: f32::NEG_INFINITY,
         counts: vec![0; BINS],
     };
-    let mut spread: BTreeMap<String, Histogram> =
+    let mut histograms: BTreeMap<String, Histogram> =
         names.iter().map(|name| (name.clone(), empty())).collect();
     // First pass: ranges; second pass: counts.
     for pass in [Histogram::widen, Histogram::count] {
         for example in inputs {
             let outputs = opened.run(&[example.input()])?;
             for (name, output) in inner.iter().zip(&outputs[own_outputs..]) {
-                pass(spread.get_mut(*name).expect("made above"), &output.values);
+                pass(
+                    histograms.get_mut(*name).expect("made above"),
+                    &output.values,
+                );
             }
-            if let Some(histogram) = spread.get_mut(&input_name) {
+            if let Some(histogram) = histograms.get_mut(&input_name) {
                 pass(histogram, &example.values);
             }
         }
     }
-    Ok(spread)
+    Ok(histograms)
 }
