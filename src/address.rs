@@ -40,11 +40,11 @@ impl Address {
         let redacted = redact_value(&self.0);
         let whole = Secret::new(&self.0);
         let mut secrets: Vec<(String, &str, bool)> = Vec::new();
-        if redacted.shown != self.0 {
+        if redacted.text != self.0 {
             secrets.extend(
                 whole
                     .forms()
-                    .map(|form| (form, redacted.shown.as_str(), true)),
+                    .map(|form| (form, redacted.text.as_str(), true)),
             );
         }
         for secret in &redacted.secrets {
@@ -55,15 +55,16 @@ impl Address {
             );
         }
         secrets.sort_by_key(|(form, ..)| std::cmp::Reverse(form.len()));
-        let text = secrets
-            .iter()
-            .fold(text.to_owned(), |text, (form, shown, is_distinct)| {
-                if *is_distinct {
-                    text.replace(form.as_str(), shown)
-                } else {
-                    replace_whole_word(&text, form, shown)
-                }
-            });
+        let text =
+            secrets
+                .iter()
+                .fold(text.to_owned(), |text, (form, replacement, is_distinct)| {
+                    if *is_distinct {
+                        text.replace(form.as_str(), replacement)
+                    } else {
+                        replace_whole_word(&text, form, replacement)
+                    }
+                });
         redact(&text)
     }
 }
@@ -82,13 +83,13 @@ impl From<&str> for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&shown(&self.0))
+        f.write_str(&redact_address(&self.0))
     }
 }
 
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", shown(&self.0))
+        write!(f, "{:?}", redact_address(&self.0))
     }
 }
 
@@ -100,20 +101,20 @@ impl Serialize for Address {
 
 /// A configured value without its secrets. The whole value may be an address, so that spaces and
 /// quotes belong to it.
-pub fn shown(value: &str) -> String {
-    redact_value(value).shown
+pub fn redact_address(value: &str) -> String {
+    redact_value(value).text
 }
 
 /// The text without the secrets of all addresses, credentials and secret properties in it. An
 /// address ends at white space, or at the closing quote if it is quoted.
 pub fn redact(text: &str) -> String {
-    redact_text(text).shown
+    redact_text(text).text
 }
 
 /// Redacted text, and the secrets that were removed.
 #[derive(Debug, Default)]
 struct Redacted {
-    shown: String,
+    text: String,
     secrets: Vec<Secret>,
 }
 
@@ -163,20 +164,20 @@ impl Secret {
 impl Redacted {
     fn plain(text: &str) -> Redacted {
         Redacted {
-            shown: text.to_owned(),
+            text: text.to_owned(),
             secrets: Vec::new(),
         }
     }
 
     fn with_prefix(self, prefix: &str) -> Redacted {
         Redacted {
-            shown: format!("{prefix}{}", self.shown),
+            text: format!("{prefix}{}", self.text),
             ..self
         }
     }
 
     fn push(&mut self, part: Redacted) {
-        self.shown.push_str(&part.shown);
+        self.text.push_str(&part.text);
         self.secrets.extend(part.secrets);
     }
 }
@@ -228,7 +229,7 @@ fn is_bin(text: &str) -> bool {
 
 impl Redacted {
     fn followed_by(mut self, text: &str) -> Redacted {
-        self.shown.push_str(text);
+        self.text.push_str(text);
         self
     }
 }
@@ -254,7 +255,7 @@ fn redact_url(text: &str) -> Redacted {
     let host = authority.rsplit('@').next().unwrap_or_default();
     if tail.contains('@') || !is_host(host) {
         let mut redacted = Redacted {
-            shown: format!("{scheme}://{HIDDEN}"),
+            text: format!("{scheme}://{HIDDEN}"),
             secrets: vec![Secret::new(rest)],
         };
         redacted
@@ -263,15 +264,15 @@ fn redact_url(text: &str) -> Redacted {
         return redacted;
     }
     let mut redacted = user.map_or_else(Redacted::default, |user| user.followed_by("@"));
-    redacted.shown.push_str(host);
+    redacted.text.push_str(host);
     let (path, query) = tail.split_at(tail.find(['?', '#']).unwrap_or(tail.len()));
     if names_secret(path) {
         redacted.push(Redacted {
-            shown: format!("/{HIDDEN}"),
+            text: format!("/{HIDDEN}"),
             secrets: vec![Secret::new(path)],
         });
     } else {
-        redacted.shown.push_str(path);
+        redacted.text.push_str(path);
     }
     if let Some(sign) = query.chars().next() {
         redacted.push(redact_query(sign, &query[1..]));
@@ -287,7 +288,7 @@ fn redact_user_info(text: &str) -> Redacted {
         None => secrets.push(Secret::name(text)),
     }
     Redacted {
-        shown: HIDDEN.to_owned(),
+        text: HIDDEN.to_owned(),
         secrets,
     }
 }
@@ -303,12 +304,12 @@ fn redact_query(sign: char, text: &str) -> Redacted {
             .map(|(_, value)| Secret::new(value))
             .filter(|secret| secret.is_distinct),
     );
-    let shown = if text.is_empty() {
+    let text = if text.is_empty() {
         sign.to_string()
     } else {
         format!("{sign}{HIDDEN}")
     };
-    Redacted { shown, secrets }
+    Redacted { text, secrets }
 }
 
 /// Whether the text is a host name or number, with or without a port. Any other text may be part of

@@ -11,14 +11,13 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use crate::address;
 
 mod check;
 mod document;
 mod fault;
 mod grammar;
+mod hash;
 mod keys;
 mod layers;
 mod serialize;
@@ -53,10 +52,10 @@ pub struct CliOverrides {
 
 impl fmt::Debug for CliOverrides {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |text: &String| address::shown(text);
+        let redacted = |text: &String| address::redact_address(text);
         f.debug_struct("CliOverrides")
             .field("file", &self.file)
-            .field("set", &self.set.iter().map(shown).collect::<Vec<_>>())
+            .field("set", &self.set.iter().map(redacted).collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
 }
@@ -90,19 +89,10 @@ impl Config {
         Ok(Config::from_settings(settings))
     }
 
-    /// SHA-256 (hex) over the effective values as they are shown, independent of their origin. It
-    /// is part of each event's provenance. Passwords are left out, because they could be guessed
-    /// from the hash.
+    /// SHA-256 (hex) over the effective values, independent of their origin. It is part of each
+    /// event's provenance. Passwords are left out, because they could be guessed from the hash.
     pub fn hash(&self) -> String {
-        let mut hasher = Sha256::new();
-        for setting in self.settings() {
-            hasher.update(format!("{} = {}\n", setting.key, setting.shown()));
-        }
-        hasher
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hash::hash(self.settings())
     }
 }
 

@@ -23,7 +23,7 @@
 //! |---|---|
 //! | a sink | a file in `hub/sinks/`, its entry in `hub/sinks/mod.rs`, its configuration key |
 //! | an event type | `event.rs`; `session/events.rs`, which makes it; `event/protocol.md` |
-//! | a configuration key | `config/keys.rs`, `config/expressd.toml` (generated), the place of use |
+//! | a configuration key | `config/keys.rs`, `config/expressd.toml` (generated), the use of it |
 //!
 //! The compiler names the other places of a new event type: its filter keys, its size, its line on
 //! the terminal.
@@ -41,7 +41,7 @@
 //!    when live, read ahead when replaying        │ enabled; live, no stage waits for it
 //!   ▼ lane faces                                ▼ lane audio
 //!         └───────────► thread "align": Aligner, one timeline, canonical order ◄─┘
-//!                               ▼ Schedule: a slot per subject (latest wins live, block when replaying)
+//!                               ▼ Schedule: a slot per subject (live: latest wins; replay: block)
 //!                        thread "infer": owns every encoder Graph; Clip → Recognition;
 //!                          "text" beside it, live: words; the wait for it is bounded
 //!                               ▼ hub: ring of typed events, each serialised once; publishing
@@ -60,7 +60,9 @@
 //! Invariants:
 //! * Only [`time`] reads the system's clock, and only `capture` makes stamps.
 //! * [`align`], [`schedule`], [`clip`] and [`session`] use no thread, clock or socket.
-//! * tokio is used in `serve` and inside single sinks only.
+//! * tokio is used in `serve` and in the fan-out measurement of `bin/expressd/bench`. A sink in
+//!   `hub/sinks` that needs it may use it in its own file. `hub` itself uses one type of
+//!   tokio-tungstenite, the text of a frame.
 //! * Only types of [`event`] are serialised for clients.
 //! * Sibling modules do not import each other in a cycle.
 

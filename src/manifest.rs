@@ -313,13 +313,13 @@ impl Manifest {
         for input in &self.head.inputs {
             fault(
                 self.encoder(input).is_none(),
-                format!("head.inputs names {input}, which is no encoder"),
+                format!("head.inputs names {input}, which is not an encoder"),
             );
         }
         for (subset, temperature) in &self.head.temperature {
             fault(
                 !(Presence::subsets().any(|p| p.name() == *subset)),
-                format!("head.temperature names {subset}, which is no subset of modalities"),
+                format!("head.temperature names {subset}, which is not a subset of modalities"),
             );
             fault(
                 !(temperature.is_finite() && *temperature > 0.0),
@@ -396,7 +396,7 @@ impl Manifest {
             fault(
                 !described,
                 format!(
-                    "encoder {} reads {} and the manifest does not say how that is preprocessed",
+                    "encoder {} reads {}, but the manifest has no preprocessing for it",
                     encoder.name,
                     encoder.modality.name()
                 ),

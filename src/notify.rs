@@ -93,11 +93,11 @@ pub fn watchdog_interval() -> Option<Duration> {
 /// The heartbeat of a stage for [`Progress`]: sent after each piece of work, and after each check
 /// that finds none.
 #[derive(Clone, Debug)]
-pub struct Beat(Arc<AtomicU64>);
+pub struct Heartbeat(Arc<AtomicU64>);
 
-impl Beat {
+impl Heartbeat {
     /// Sends a heartbeat.
-    pub fn beat(&self) {
+    pub fn send(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -105,7 +105,7 @@ impl Beat {
 #[derive(Debug)]
 struct Stage {
     name: &'static str,
-    beats: Arc<AtomicU64>,
+    heartbeats: Arc<AtomicU64>,
     seen: u64,
     seen_at: MediaTime,
 }
@@ -132,15 +132,15 @@ impl Progress {
 
     /// Adds a stage that must make progress. Stages that may end (a recording's source) are removed
     /// by [`Progress::remove`].
-    pub fn add(&mut self, name: &'static str, now: MediaTime) -> Beat {
-        let beats = Arc::new(AtomicU64::new(0));
+    pub fn add(&mut self, name: &'static str, now: MediaTime) -> Heartbeat {
+        let heartbeats = Arc::new(AtomicU64::new(0));
         self.stages.push(Stage {
             name,
-            beats: beats.clone(),
+            heartbeats: heartbeats.clone(),
             seen: 0,
             seen_at: now,
         });
-        Beat(beats)
+        Heartbeat(heartbeats)
     }
 
     /// Removes a stage that has ended normally.
@@ -159,12 +159,12 @@ impl Progress {
         if self
             .stages
             .iter()
-            .any(|stage| stage.beats.load(Ordering::Relaxed) == stage.seen)
+            .any(|stage| stage.heartbeats.load(Ordering::Relaxed) == stage.seen)
         {
             return false;
         }
         for stage in &mut self.stages {
-            stage.seen = stage.beats.load(Ordering::Relaxed);
+            stage.seen = stage.heartbeats.load(Ordering::Relaxed);
             stage.seen_at = now;
         }
         self.fed_at = now;
@@ -177,7 +177,7 @@ impl Progress {
         let stalled = self
             .stages
             .iter()
-            .filter(|stage| stage.beats.load(Ordering::Relaxed) == stage.seen);
+            .filter(|stage| stage.heartbeats.load(Ordering::Relaxed) == stage.seen);
         stalled
             .map(|stage| (stage.name, now.millis_since(stage.seen_at)))
             .collect()
@@ -197,10 +197,10 @@ mod tests {
     #[test]
     fn the_watchdog_is_fed_once_an_interval_while_all_stages_progress() {
         let mut progress = Progress::new(SECOND, at(0));
-        let beats = [progress.add("faces", at(0)), progress.add("infer", at(0))];
+        let heartbeats = [progress.add("faces", at(0)), progress.add("infer", at(0))];
         let mut feeds = Vec::new();
         for ms in (0..10_000).step_by(50) {
-            beats.iter().for_each(Beat::beat);
+            heartbeats.iter().for_each(Heartbeat::send);
             if progress.feed_due(at(ms)) {
                 feeds.push(ms);
             }
@@ -214,9 +214,9 @@ mod tests {
         let [faces, infer] = ["faces", "infer"].map(|name| progress.add(name, at(0)));
         let mut fed_at = 0;
         for ms in (0..10_000).step_by(50) {
-            faces.beat();
+            faces.send();
             if ms < 3_100 {
-                infer.beat();
+                infer.send();
             }
             if progress.feed_due(at(ms)) {
                 fed_at = ms;
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(stalled[0].0, "infer");
         assert!((stalled[0].1 - 6_000.0).abs() < 1.0);
         // It makes progress again: the feed is permitted at once.
-        infer.beat();
+        infer.send();
         assert!(progress.feed_due(at(10_050)));
     }
 
@@ -238,7 +238,7 @@ mod tests {
         let mut progress = Progress::new(SECOND, at(0));
         let faces = progress.add("faces", at(0));
         let _source = progress.add("video", at(0));
-        faces.beat();
+        faces.send();
         assert!(!progress.feed_due(at(1_000)));
         progress.remove("video");
         assert!(progress.feed_due(at(1_050)));

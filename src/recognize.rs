@@ -243,7 +243,7 @@ fn clip_absence(clip: &Clip) -> PerModality<Option<Absence>> {
 }
 
 fn record_fault(error: &EncodeError, absence: &mut Option<Absence>) {
-    tracing::debug!(%error, "encoder gave nothing");
+    tracing::debug!(%error, "an encoder returned no embedding");
     *absence = Some(Absence::ModelFault);
 }
 

@@ -25,7 +25,7 @@ pub fn material(path: &str) -> Option<PathBuf> {
         return Some(found);
     }
     did_not_run(&format!(
-        "{} is not there (set ${variable})",
+        "{} does not exist (set ${variable})",
         found.display()
     ));
     None

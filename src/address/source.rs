@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Address, redact, shown};
+use super::{Address, redact, redact_address};
 
 /// The video source, parsed from the configuration's string. `Display` and `Debug` write it without
 /// its secrets.
@@ -41,13 +41,13 @@ pub enum AudioSpec {
 
 /// An invalid `video.source` string.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` names no video source; permitted is {permitted}", permitted = VideoSpec::PERMITTED)]
+#[error("`{0}` is not a video source; permitted is {permitted}", permitted = VideoSpec::PERMITTED)]
 pub struct UnknownVideo(pub Address);
 
 /// An invalid `audio.source` string.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "an empty string names no audio source; permitted is {}",
+    "an empty string is not an audio source; permitted is {}",
     AudioSpec::PERMITTED
 )]
 pub struct UnknownAudio;
@@ -82,9 +82,9 @@ impl fmt::Display for VideoSpec {
             VideoSpec::Auto => f.write_str("auto"),
             VideoSpec::None => f.write_str("none"),
             VideoSpec::Test => f.write_str("test"),
-            VideoSpec::V4l2(device) => write!(f, "v4l2:{}", shown(device)),
+            VideoSpec::V4l2(device) => write!(f, "v4l2:{}", redact_address(device)),
             VideoSpec::Pipewire(None) => f.write_str("pipewire"),
-            VideoSpec::Pipewire(Some(node)) => write!(f, "pipewire:{}", shown(node)),
+            VideoSpec::Pipewire(Some(node)) => write!(f, "pipewire:{}", redact_address(node)),
             VideoSpec::Uri(uri) => write!(f, "uri:{uri}"),
             VideoSpec::Gst(description) => write!(f, "gst:{description}"),
         }
@@ -115,7 +115,7 @@ impl fmt::Display for AudioSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             AudioSpec::Default => f.write_str("default"),
-            AudioSpec::Device(device) => f.write_str(&shown(device)),
+            AudioSpec::Device(device) => f.write_str(&redact_address(device)),
             AudioSpec::Uri => f.write_str("uri"),
             AudioSpec::None => f.write_str("none"),
         }

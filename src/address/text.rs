@@ -53,7 +53,7 @@ pub(super) fn redact_text(text: &str) -> Redacted {
             _ => None,
         };
         let Some((start, end)) = found else { continue };
-        redacted.shown.push_str(&text[done..start]);
+        redacted.text.push_str(&text[done..start]);
         let part = &text[start..end];
         redacted.push(match text.as_bytes()[at] {
             b'=' => redact_property(part),
@@ -62,7 +62,7 @@ pub(super) fn redact_text(text: &str) -> Redacted {
         });
         (done, from) = (end, end.max(from));
     }
-    redacted.shown.push_str(&text[done..]);
+    redacted.text.push_str(&text[done..]);
     redacted
 }
 
@@ -75,7 +75,7 @@ fn redact_property(value: &str) -> Redacted {
     let bare = text.trim_matches(['"', '\'']);
     let unescaped = bare.replace('\\', "");
     Redacted {
-        shown: HIDDEN.to_owned(),
+        text: HIDDEN.to_owned(),
         secrets: vec![
             Secret::new(text),
             Secret::new(bare),

@@ -21,8 +21,8 @@
 //! A clip's span is the window before its boundary, limited to the time since the subject appeared.
 //! The first clip is due at the first boundary at least half a hop after the appearance. A subject
 //! that is lost, or ends with its source, may get one last clip that ends there. It needs at least
-//! half a hop of usable observations that no clip has shown, or no earlier clip: every subject gets
-//! at least one clip. Speech without a visible face belongs to [`SubjectId::Voice`] by the same
+//! half a hop of usable observations that are in no clip, or no earlier clip: every subject gets at
+//! least one clip. Speech without a visible face belongs to [`SubjectId::Voice`] by the same
 //! rules, as long as there is new speech since its last clip.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -46,7 +46,7 @@ use sound::Sound;
 use transcripts::Transcripts;
 use turn::Turn;
 
-pub use streams::{AlignInput, AlignSettings, Aligned, Wanted};
+pub use streams::{AlignInput, AlignSettings, Aligned, NextInput};
 
 #[cfg(test)]
 mod tests;
@@ -122,7 +122,7 @@ impl Aligner {
     }
 
     /// Declares a transcriber: offline, clips wait for its transcripts.
-    pub fn awaiting_words(mut self) -> Self {
+    pub fn awaiting_transcripts(mut self) -> Self {
         self.transcriber = Source::new(self.settings.lateness_nanos.is_none());
         self
     }
@@ -133,13 +133,13 @@ impl Aligner {
     }
 
     /// The source with the older watermark.
-    pub fn wanted(&self) -> Wanted {
+    pub fn next_input(&self) -> NextInput {
         match (self.video.ended, self.audio.ended) {
-            (true, true) => Wanted::Nothing,
-            (false, true) => Wanted::Faces,
-            (true, false) => Wanted::VadBlock,
-            (false, false) if self.video.watermark <= self.audio.watermark => Wanted::Faces,
-            (false, false) => Wanted::VadBlock,
+            (true, true) => NextInput::Ended,
+            (false, true) => NextInput::Faces,
+            (true, false) => NextInput::VadBlock,
+            (false, false) if self.video.watermark <= self.audio.watermark => NextInput::Faces,
+            (false, false) => NextInput::VadBlock,
         }
     }
 
@@ -184,17 +184,17 @@ impl Aligner {
                 self.stop_audio();
             }
             AlignInput::AudioLost => self.stop_audio(),
-            AlignInput::Words(transcript) if self.settings.lateness_nanos.is_some() => {
+            AlignInput::Transcript(transcript) if self.settings.lateness_nanos.is_some() => {
                 self.take_transcript(transcript)
             }
-            AlignInput::Words(transcript) => {
+            AlignInput::Transcript(transcript) => {
                 self.transcript_moments.push_back(transcript);
                 self.limit_known_times();
             }
-            AlignInput::WordsUntil(time) => {
+            AlignInput::TranscriptsUntil(time) => {
                 self.transcriber.watermark = self.transcriber.watermark.max(time)
             }
-            AlignInput::WordsEnded => {
+            AlignInput::TranscriptsEnded => {
                 (self.transcriber.delivering, self.transcriber.ended) = (false, true)
             }
         }
@@ -370,14 +370,14 @@ impl Aligner {
         if !self.presences.is_empty() && self.last_frame.is_none_or(|last| last < window.start) {
             // No frame for a whole window: no subject is visible any more.
             self.all_depart();
-            // Clips of the previous boundary have shown the speech up to there.
+            // Clips of the previous boundary hold the speech up to it.
             self.note_absence(time.plus_nanos(-self.settings.hop_nanos));
         }
         let due: Vec<_> = self
             .presences
             .iter()
             .filter(|(_, p)| {
-                p.clipped_until.is_none_or(|shown| shown < time)
+                p.clipped_until.is_none_or(|until| until < time)
                     && 2 * time.nanos_since(p.since) >= self.settings.hop_nanos
             })
             .map(|(subject, _)| *subject)
@@ -395,8 +395,8 @@ impl Aligner {
                 } else if self.last_speech <= window.start
                     && !self.transcripts.has_off_camera_after(time)
                 {
-                    // A short burst that has left the window, or text from before the face left: it
-                    // will not be shown.
+                    // A short burst that has left the window, or text from before the face left: no
+                    // clip will hold it.
                     voice.clipped_until = Some(time);
                 }
             }

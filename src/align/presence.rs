@@ -101,12 +101,15 @@ impl Presence {
         (faces, u32::try_from(missing).unwrap_or(u32::MAX))
     }
 
-    /// Duration of usable observations that no clip has shown, in nanoseconds. The newest one
-    /// counts for `frame_nanos`.
-    pub fn unshown_nanos(&self, frame_nanos: i64) -> i64 {
-        let shown = self.clipped_until.unwrap_or(self.since).max(self.since);
+    /// Duration of usable observations that are in no clip, in nanoseconds. The newest one counts
+    /// for `frame_nanos`.
+    pub fn unclipped_nanos(&self, frame_nanos: i64) -> i64 {
+        let clipped_until = self.clipped_until.unwrap_or(self.since).max(self.since);
         self.usable.map_or(0, |usable| {
-            usable.plus_nanos(frame_nanos).nanos_since(shown).max(0)
+            usable
+                .plus_nanos(frame_nanos)
+                .nanos_since(clipped_until)
+                .max(0)
         })
     }
 
@@ -149,8 +152,8 @@ impl Aligner {
         let Some(presence) = self.presences.get(&subject) else {
             return;
         };
-        let shown = presence.clipped_until.unwrap_or(presence.since);
-        if end > shown && self.is_worth_a_last_clip(presence) {
+        let clipped_until = presence.clipped_until.unwrap_or(presence.since);
+        if end > clipped_until && self.is_worth_a_last_clip(presence) {
             self.cut_clips(&[subject], end, time, now);
         }
         if let Some(presence) = self.presences.remove(&subject) {
@@ -168,12 +171,13 @@ impl Aligner {
         }
     }
 
-    /// Whether at least half a hop of it is unshown; without an earlier clip, a single observation
-    /// is enough.
+    /// Whether at least half a hop of it is in no clip. Without an earlier clip, a single
+    /// observation is enough.
     fn is_worth_a_last_clip(&self, presence: &Presence) -> bool {
         let first = presence.clipped_until.is_none() && presence.seen.is_some();
         first
-            || 2 * presence.unshown_nanos(self.frame_nanos.unwrap_or(0)) >= self.settings.hop_nanos
+            || 2 * presence.unclipped_nanos(self.frame_nanos.unwrap_or(0))
+                >= self.settings.hop_nanos
     }
 
     pub(super) fn note_absence(&mut self, time: MediaTime) {

@@ -35,10 +35,10 @@ pub enum AlignInput {
     /// The source is lost: as an end, but its next item resumes it.
     FacesLost,
     AudioLost,
-    Words(Transcript),
+    Transcript(Transcript),
     /// Offline: watermark of the transcriber.
-    WordsUntil(MediaTime),
-    WordsEnded,
+    TranscriptsUntil(MediaTime),
+    TranscriptsEnded,
 }
 
 impl AlignInput {
@@ -58,15 +58,15 @@ impl AlignInput {
 pub enum Aligned {
     Subject(SubjectChange),
     Speech(SpeechTurn),
-    Words(OwnedTranscript),
+    Transcript(OwnedTranscript),
     Clip(Clip),
 }
 
 /// The source to read next, for a caller that can choose, so that neither source runs ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum NextInput {
     Faces,
     VadBlock,
     /// Both sources have ended.
-    Nothing,
+    Ended,
 }

@@ -135,7 +135,7 @@ impl Aligner {
         let owned = OwnedTranscript { transcript, owner };
         let off_camera = self.is_off_camera(owner);
         self.transcripts.push(owned.clone(), off_camera);
-        self.ready.push_back(Aligned::Words(owned));
+        self.ready.push_back(Aligned::Transcript(owned));
     }
 
     /// Whether an off-camera transcript has arrived since the voice's last clip.

@@ -100,7 +100,8 @@ impl Aligner {
         self.last_speech > voice.clipped_until.unwrap_or(voice.since).max(voice.since)
     }
 
-    /// Cuts a last clip of the off-camera voice at `end`, if there is enough unshown speech.
+    /// Cuts a last clip of the off-camera voice at `end`, if there is enough speech since the clip
+    /// before it.
     pub(super) fn flush_voice(
         &mut self,
         voice: &Presence,
@@ -108,9 +109,10 @@ impl Aligner {
         source_ended: bool,
         now: MediaTime,
     ) {
-        let shown = voice.clipped_until.unwrap_or(voice.since).max(voice.since);
+        let clipped_until = voice.clipped_until.unwrap_or(voice.since).max(voice.since);
         let first = source_ended && voice.clipped_until.is_none();
-        let worth = first || 2 * self.last_speech.nanos_since(shown) >= self.settings.hop_nanos;
+        let worth =
+            first || 2 * self.last_speech.nanos_since(clipped_until) >= self.settings.hop_nanos;
         let span = Span::new(
             voice
                 .since
@@ -119,7 +121,7 @@ impl Aligner {
             end,
         );
         if self.has_new_speech(voice)
-            && end > shown
+            && end > clipped_until
             && worth
             && self.sound.speech_nanos(span) >= self.settings.min_speech_nanos
         {

@@ -27,7 +27,7 @@ pub fn bare_decode(path: &Path) -> Result<(), CaptureError> {
     let uri = std::path::absolute(path)
         .ok()
         .and_then(|path| gst::glib::filename_to_uri(path, None).ok())
-        .ok_or_else(|| unreadable("its name is no path".into()))?;
+        .ok_or_else(|| unreadable("its path cannot be written as a URI".into()))?;
     let pipeline = gst::Pipeline::new();
     let missing = |_| unreadable("GStreamer's base plugins are missing".into());
     let decoder = gst::ElementFactory::make("uridecodebin")

@@ -231,7 +231,7 @@ impl Camera {
         if with_sound {
             tracks.push(monitor(Kind::Audio, "sound", &health.audio));
         }
-        let loss = self.watch(&pipeline, &sinks, &linker, &mut tracks, failed.is_some());
+        let loss = self.monitor(&pipeline, &sinks, &linker, &mut tracks, failed.is_some());
         let counts = sinks.tracks();
         let delivered = counts.video.samples + counts.audio.samples > 0;
         if !self.stop.load(Ordering::Acquire) {
@@ -257,7 +257,7 @@ impl Camera {
     }
 
     /// Monitors a running pipeline until it has to be shut down.
-    fn watch(
+    fn monitor(
         &mut self,
         pipeline: &gst::Pipeline,
         sinks: &TrackSinks,

@@ -97,7 +97,7 @@ impl FrameDelivery {
 
     /// Repeats the picture of a pass that had exactly one, until capture is to stop or the receiver
     /// is gone. `false` for a pass with no picture or with several.
-    pub fn hold_still(&mut self, clock: &SystemClock) -> bool {
+    pub fn repeat_still(&mut self, clock: &SystemClock) -> bool {
         let Some(picture) = self.still.clone() else {
             return false;
         };
@@ -138,7 +138,7 @@ impl Sink<DecodedPicture> for FrameDelivery {
             counters.assumed_stamps.fetch_add(1, Ordering::Relaxed);
             if !std::mem::replace(&mut self.has_warned_of_stamps, true) {
                 tracing::warn!(
-                    "the pictures have no stamps: they are placed by their durations, or 25 a \
+                    "the pictures have no stamps: their durations are used, or 25 pictures per \
                      second"
                 );
             }
@@ -192,8 +192,7 @@ impl FrameDelivery {
                 .counters
                 .too_late
                 .fetch_add(1, Ordering::Relaxed);
-            let why = "pictures come more than 2 s late: this machine decodes them more slowly \
-                       than they come";
+            let why = "pictures are more than 2 s late: this machine decodes them too slowly";
             self.health
                 .set(&self.health.video, SourceState::Lost, Some(why.into()));
             return if self.timeline.stop.load(Ordering::Acquire) {
@@ -355,7 +354,7 @@ impl Sink<DecodedSound> for SoundDelivery {
         let dropped = self.outliers.dropped;
         let ready = self.outliers.push(running, values);
         let counters = &self.health.audio.counters;
-        count_outliers(counters, "piece of sound", dropped, self.outliers.dropped);
+        count_outliers(counters, "block of sound", dropped, self.outliers.dropped);
         ready
             .into_iter()
             .try_for_each(|(running, values)| self.cut(running, &values))

@@ -187,7 +187,7 @@ mod tests {
     }
 
     /// The switches over `seconds`.
-    fn watch<const N: usize>(seconds: u64, frame: impl Fn(u64) -> [f32; N]) -> Vec<Switch> {
+    fn switches_over<const N: usize>(seconds: u64, frame: impl Fn(u64) -> [f32; N]) -> Vec<Switch> {
         let mut detector = CancellationDetector::new(N, RATE);
         (0..seconds * u64::from(RATE))
             .filter_map(|at| detector.take(frame(at).into_iter()))
@@ -212,29 +212,29 @@ mod tests {
             }
         };
         assert_eq!(
-            watch(3, |at| [loud(at, 0.2), -loud(at, 0.2)]),
+            switches_over(3, |at| [loud(at, 0.2), -loud(at, 0.2)]),
             channel(second, 0)
         );
         assert_eq!(
-            watch(3, |at| [loud(at, 0.2), -loud(at, 0.25)]),
+            switches_over(3, |at| [loud(at, 0.2), -loud(at, 0.25)]),
             channel(second, 1)
         );
     }
 
     #[test]
     fn ordinary_stereo_and_a_dead_channel_stay_mixed() {
-        assert!(watch(3, |at| [tone(at, 220.0, 0.2), tone(at, 220.0, 0.1)]).is_empty());
-        assert!(watch(3, |at| [tone(at, 220.0, 0.2), 0.0]).is_empty());
+        assert!(switches_over(3, |at| [tone(at, 220.0, 0.2), tone(at, 220.0, 0.1)]).is_empty());
+        assert!(switches_over(3, |at| [tone(at, 220.0, 0.2), 0.0]).is_empty());
         // Uncorrelated signals, as of two microphones.
-        assert!(watch(3, |at| [tone(at, 220.0, 0.2), tone(at, 370.0, 0.2)]).is_empty());
+        assert!(switches_over(3, |at| [tone(at, 220.0, 0.2), tone(at, 370.0, 0.2)]).is_empty());
         // Below the audible threshold, as the noise of two inputs.
-        assert!(watch(3, |at| [tone(at, 220.0, 5e-4), -tone(at, 220.0, 5e-4)]).is_empty());
+        assert!(switches_over(3, |at| [tone(at, 220.0, 5e-4), -tone(at, 220.0, 5e-4)]).is_empty());
     }
 
     #[test]
     fn the_only_live_channel_of_an_array_is_selected() {
         let array = |at| [0.0, 0.0, tone(at, 220.0, 0.2), 0.0, 0.0, 0.0, 0.0, 0.0];
-        assert_eq!(watch(1, array), channel(0, 2));
+        assert_eq!(switches_over(1, array), channel(0, 2));
     }
 
     #[test]
@@ -244,12 +244,12 @@ mod tests {
             let sign = if at % second < second / 10 { -1.0 } else { 1.0 };
             [tone(at, 220.0, 0.2), sign * tone(at, 220.0, 0.2)]
         };
-        assert!(watch(5, flips).is_empty());
+        assert!(switches_over(5, flips).is_empty());
         let heals = |at: u64| {
             let sign = if at < second { -1.0 } else { 1.0 };
             [tone(at, 220.0, 0.2), sign * tone(at, 220.0, 0.2)]
         };
-        let switches = watch(5, heals);
+        let switches = switches_over(5, heals);
         assert_eq!(switches.len(), 2);
         assert_eq!(switches[1].downmix, Downmix::All);
         assert_eq!(switches[1].frame, 3 * second);

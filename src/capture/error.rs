@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::address::shown;
+use crate::address::redact_address;
 use crate::time::MediaTime;
 
 /// Remedy for a track that delivered nothing.
@@ -15,16 +15,19 @@ pub(super) const INSTALL_DECODERS: &str = "install gstreamer1.0-libav and \
 #[derive(thiserror::Error)]
 pub enum CaptureError {
     /// Exit 3.
-    #[error("there is no file {}; check the path", shown(&.0.to_string_lossy()))]
+    #[error("there is no file {}; check the path", redact_address(&.0.to_string_lossy()))]
     NoSuchFile(PathBuf),
     /// Exit 3 for a configured device; `auto` and `default` wait for a device.
-    #[error("there is no {kind} `{}`; `expressd devices` lists what there is", shown(.name))]
+    #[error(
+        "there is no {kind} `{}`; `expressd devices` lists the devices",
+        redact_address(.name)
+    )]
     NoSuchDevice { kind: &'static str, name: String },
     /// Exit 3.
     #[error(
-        "the {kind} `{}` is listed and cannot be opened: {reason}; does the sound server run that \
-         it belongs to, and may this user reach it?",
-        shown(.name)
+        "the {kind} `{}` is listed and cannot be opened: {reason}; check that its sound server \
+         runs and that this user may connect to it",
+        redact_address(.name)
     )]
     DeviceRefuses {
         kind: &'static str,
@@ -40,8 +43,7 @@ pub enum CaptureError {
     },
     /// Exit 1: nothing can be played.
     #[error(
-        "{} is no media that can be played: {reason}; is it a complete film, sound or picture \
-         file?",
+        "{} cannot be played: {reason}; check that it is a complete video, audio or image file",
         .path.display()
     )]
     Unreadable { path: PathBuf, reason: String },
@@ -54,7 +56,7 @@ pub enum CaptureError {
     Undecodable { path: PathBuf, reason: String },
     /// Exit 1 after the events of the available part are written: the file is truncated.
     #[error(
-        "{} is cut: {}; what was there was played, get the complete file for the rest",
+        "{} is truncated: {}; the available part was played; get the complete file for the rest",
         .path.display(), cut(*.end, *.expected, .reason)
     )]
     Cut {
@@ -68,7 +70,7 @@ pub enum CaptureError {
     },
     /// Exit 1 after the events of the first recording are written.
     #[error(
-        "{} holds a second recording from byte {offset} on, of which nothing was played; cut the \
+        "{} contains a second recording from byte {offset} on, which was not played; split the \
          file there and play both parts",
         .path.display()
     )]
@@ -113,7 +115,7 @@ impl CaptureError {
     pub(super) fn silent_tracks(path: &Path, tracks: &[(&str, String)]) -> CaptureError {
         let tracks = tracks
             .iter()
-            .map(|(kind, codec)| track_fault(kind, codec, "gave nothing"));
+            .map(|(kind, codec)| track_fault(kind, codec, "delivered nothing"));
         CaptureError::Missing {
             path: path.to_owned(),
             what: tracks.collect::<Vec<_>>().join(" and "),

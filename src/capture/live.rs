@@ -177,7 +177,7 @@ pub fn open_live_with(
                         frames: frames.clone(),
                         audio: track.clone(),
                     };
-                    let shown = [
+                    let gauges = [
                         (&health.video, frames.is_some() && recording.has_video()),
                         (&health.audio, track.is_some() && recording.has_audio()),
                     ];
@@ -199,7 +199,7 @@ pub fn open_live_with(
                         (wait * 2).min(LONGEST_FILE_PAUSE)
                     };
                     recording = loop {
-                        for (gauge, _) in shown.iter().filter(|(_, shown)| *shown) {
+                        for (gauge, _) in gauges.iter().filter(|(_, is_used)| *is_used) {
                             health.set(gauge, SourceState::Lost, Some(error.to_string()));
                         }
                         if !pause(wait, &stop) {

@@ -61,7 +61,7 @@ impl Loss {
                      gstreamer1.0-plugins-good, -bad and -ugly"
                 ),
                 (None, Some("souphttpsrc")) => {
-                    "the server cannot be reached, or it broke the connection off".into()
+                    "the server cannot be reached, or it closed the connection".into()
                 }
                 // The message may quote the address.
                 (None, _) => spec.redact_in(&reason(error)),
@@ -89,7 +89,7 @@ impl Loss {
             ),
             401 | 407 => (
                 Cause::Unauthorised,
-                "a user name and a password are asked for (401); write them into the source's \
+                "a user name and a password are required (401); write them into the source's \
                  address, before the host, as <user>:<password>@"
                     .into(),
             ),

@@ -158,8 +158,8 @@ impl Microphone {
         let channels = supported.channels();
         let Some(downmix) = Downmix::initial(self.channel, usize::from(channels)) else {
             return Err(format!(
-                "the microphone `{}` has {channels} channels: audio.channel = \"{}\" is none of \
-                 them",
+                "the microphone `{}` has {channels} channels: audio.channel = \"{}\" is not one \
+                 of them",
                 self.spec, self.channel
             ));
         };
@@ -209,7 +209,7 @@ impl Microphone {
                     .lock()
                     .expect("signal lock")
                     .take()
-                    .unwrap_or_else(|| "the device is gone".into()));
+                    .unwrap_or_else(|| "the device is no longer available".into()));
             }
             if let Some(channel) = signals
                 .selected_channel

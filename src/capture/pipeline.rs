@@ -24,7 +24,7 @@ pub(super) const INTERLEAVE_BYTES: u32 = 64 << 20;
 /// Starts GStreamer once per process.
 pub(super) fn init() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| gst::init().expect("GStreamer starts: is libgstreamer1.0-0 whole?"));
+    ONCE.call_once(|| gst::init().expect("GStreamer starts; reinstall libgstreamer1.0-0"));
 }
 
 /// Links the decoded `pad` through a new branch in `bin` to the sink of `kind`. Returns the entry

@@ -238,7 +238,7 @@ impl Recording {
             // A still picture has no duration: opening its file in a loop would keep a processor
             // busy.
             let is_held = match (&mut frames, &sound, &clock) {
-                (Some(delivery), None, Some(clock)) if looped => delivery.hold_still(clock),
+                (Some(delivery), None, Some(clock)) if looped => delivery.repeat_still(clock),
                 _ => false,
             };
             let stopped = is_held || pass.closed || stop.load(Ordering::Acquire);
@@ -431,7 +431,8 @@ impl Recording {
                 break;
             }
             if quiet > if broken.is_some() { DRAINED } else { STUCK } {
-                broken.get_or_insert_with(|| Failure::Stream("the decoder is stuck".into()));
+                broken
+                    .get_or_insert_with(|| Failure::Stream("the decoder does not respond".into()));
                 break;
             }
         }

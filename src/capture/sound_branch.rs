@@ -149,7 +149,7 @@ impl DownmixSwitcher {
                 && let Some((downmix, layout)) = switcher.due_switch(pad, buffer.size())
                 && let Err(error) = switcher.replace_converter(pad, downmix, &layout)
             {
-                tracing::warn!("the mix of the channels stays as it is: {error}");
+                tracing::warn!("the channel mix cannot be changed: {error}");
             }
             gst::PadProbeReturn::Ok
         });

@@ -234,6 +234,6 @@ fn no_webcam() -> CaptureError {
 fn unlinked(error: gst::glib::BoolError) -> CaptureError {
     CaptureError::Unsupported {
         what: format!("this video source ({error})"),
-        remedy: "name another; `expressd devices` lists what there is".into(),
+        remedy: "choose another; `expressd devices` lists the devices".into(),
     }
 }

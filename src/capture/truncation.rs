@@ -25,8 +25,7 @@ pub(super) fn unplayable(path: &Path, metadata: &Metadata) -> Option<String> {
             "it is a {kind} photo; photos are read as JPEG and PNG"
         ));
     }
-    index_missing(path)
-        .then(|| "its index is missing, as in a file that is cut before its end".into())
+    index_missing(path).then(|| "its index is missing, as in a truncated file".into())
 }
 
 /// Whether this is an MP4 or MOV file without its index. Most writers put the index last, so that a

@@ -10,10 +10,10 @@ impl Range {
     /// The value as TOML, if it is permitted.
     fn accept(&self, value: &ValueKind) -> Option<toml::Value> {
         match self {
-            Range::Integer { min, max } => whole(value)
+            Range::Integer { min, max } => integer(value)
                 .filter(|number| (min..=max).contains(&number))
                 .map(Into::into),
-            Range::ZeroOr { min, max, .. } => whole(value)
+            Range::ZeroOr { min, max, .. } => integer(value)
                 .filter(|number| *number == 0 || (min..=max).contains(&number))
                 .map(Into::into),
             Range::Number { min, max } => number(value)
@@ -49,7 +49,7 @@ pub(super) fn check(leaves: Vec<Leaf>, faults: &mut Vec<Fault>) -> Vec<Setting> 
                 }),
                 None => faults.push(Fault::Value {
                     key: name,
-                    found: shown(&value),
+                    found: display(&value),
                     origin,
                     permitted: key.permitted(),
                 }),
@@ -67,7 +67,7 @@ fn unknown(name: String, value: &ValueKind, origin: Origin) -> Fault {
         let permitted = format!("a section: [{name}], then its keys");
         return Fault::Value {
             key: name,
-            found: shown(value),
+            found: display(value),
             origin,
             permitted,
         };
@@ -86,13 +86,13 @@ fn unknown(name: String, value: &ValueKind, origin: Origin) -> Fault {
         .expect("there are keys")
         .name;
     Fault::Unknown {
-        key: address::shown(&name),
+        key: address::redact_address(&name),
         origin,
         nearest,
     }
 }
 
-fn whole(value: &ValueKind) -> Option<i64> {
+fn integer(value: &ValueKind) -> Option<i64> {
     match value {
         ValueKind::I64(number) => Some(*number),
         ValueKind::U64(number) => i64::try_from(*number).ok(),
@@ -106,7 +106,7 @@ fn number(value: &ValueKind) -> Option<f64> {
     match value {
         ValueKind::Float(number) => Some(*number),
         ValueKind::String(text) => text.parse().ok(),
-        other => whole(other).map(|number| number as f64),
+        other => integer(other).map(|number| number as f64),
     }
 }
 
@@ -138,16 +138,16 @@ fn texts(value: &ValueKind) -> Option<Vec<String>> {
     }
 }
 
-fn shown(value: &ValueKind) -> String {
+fn display(value: &ValueKind) -> String {
     match value {
-        ValueKind::String(text) => format!("{:?}", address::shown(text)),
+        ValueKind::String(text) => format!("{:?}", address::redact_address(text)),
         ValueKind::Nil => "nothing".to_owned(),
         ValueKind::Table(_) => "a table".to_owned(),
         ValueKind::Array(items) => format!(
             "[{}]",
             items
                 .iter()
-                .map(|item| shown(&item.kind))
+                .map(|item| display(&item.kind))
                 .collect::<Vec<_>>()
                 .join(", ")
         ),

@@ -11,9 +11,9 @@ pub(super) const LOOPBACK: &str = "a loopback address and a port, for example \"
     or \"localhost:8765\" for 127.0.0.1 and [::1]; others are refused, because every client that \
     connects gets the events (there are no access tokens yet)";
 pub(super) const HOSTS: &str = "a list of names or addresses without a port, each like \
-    \"lab.example\" or \"[fd00::7]\"; none stands for many";
+    \"lab.example\" or \"[fd00::7]\"; wildcards are not permitted";
 pub(super) const ORIGINS: &str = "a list of origins as browsers send them, each like \
-    \"https://lab.example\" or \"http://10.0.0.7:8080\": no path, and none that stands for many";
+    \"https://lab.example\" or \"http://10.0.0.7:8080\", without a path and without wildcards";
 pub(super) const PROVIDERS: &[&str] = &["auto", "tensorrt", "cuda", "cpu"];
 
 pub(super) fn provider(name: &str) -> Option<Provider> {

@@ -171,7 +171,7 @@ fn command_line(cli: &CliOverrides, faults: &mut Vec<Fault>) -> Layer {
         match typed.split_once('=') {
             Some((key, value)) => values.push((key.trim().to_owned(), parse(value.trim()))),
             None => faults.push(Fault::NoValue {
-                typed: address::shown(typed),
+                typed: address::redact_address(typed),
             }),
         }
     }

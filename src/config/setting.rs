@@ -19,28 +19,28 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// The value as it may be shown.
-    pub fn shown(&self) -> toml::Value {
-        shown(&self.value)
+    /// The value, redacted.
+    pub fn redacted(&self) -> toml::Value {
+        redacted(&self.value)
     }
 
-    /// `key = value  # origin`: a line of TOML, with the value as it may be shown.
+    /// `key = value  # origin`: a line of TOML, with the value, redacted.
     pub fn to_toml(&self) -> String {
-        format!("{} = {}  # {}", self.key, self.shown(), self.origin)
+        format!("{} = {}  # {}", self.key, self.redacted(), self.origin)
     }
 }
 
-fn shown(value: &toml::Value) -> toml::Value {
+fn redacted(value: &toml::Value) -> toml::Value {
     match value {
-        toml::Value::String(text) => address::shown(text).into(),
-        toml::Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().into(),
+        toml::Value::String(text) => address::redact_address(text).into(),
+        toml::Value::Array(items) => items.iter().map(redacted).collect::<Vec<_>>().into(),
         other => other.clone(),
     }
 }
 
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} = {}  ({})", self.key, self.shown(), self.origin)
+        write!(f, "{} = {}  ({})", self.key, self.redacted(), self.origin)
     }
 }
 

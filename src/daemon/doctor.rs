@@ -27,20 +27,20 @@ const ELEMENTS: [(&str, &str, &str); 9] = [
     ("opusdec", "gstreamer1.0-plugins-base", "the demonstration"),
     ("pipewiresrc", "gstreamer1.0-pipewire", "PipeWire's cameras"),
 ];
-const EVERYTHING: &str = "everything";
+const EVERYTHING: &str = "all media";
 /// Time limit of the answer of another program on the port.
 const ANSWER: Duration = Duration::from_secs(1);
 
 /// The result of one check.
 enum Finding {
-    Fine(String),
+    Passed(String),
     /// The daemon runs, but something is missing. The text has the remedy.
     Warning(String),
     /// The daemon does not run. The text has the remedy.
     Failure(String),
 }
 
-use Finding::{Failure, Fine, Warning};
+use Finding::{Failure, Passed, Warning};
 
 /// Prints and counts the findings.
 #[derive(Default)]
@@ -50,9 +50,9 @@ struct Examination {
 }
 
 impl Examination {
-    fn say(&mut self, what: &str, finding: Finding) {
+    fn report(&mut self, what: &str, finding: Finding) {
         match finding {
-            Fine(text) => println!("ok       {what}: {text}"),
+            Passed(text) => println!("ok       {what}: {text}"),
             Warning(text) => {
                 self.warnings += 1;
                 println!("warning  {what}: {text}");
@@ -82,21 +82,21 @@ pub fn examine(config: &Config) -> Result<(), DaemonError> {
     let mut examination = Examination::default();
     examine_inference(config, &mut examination);
     let transcriber = config.speech.transcriber.clone().located(locate);
-    examination.say(
+    examination.report(
         "transcriber",
         match open_transcriber(&transcriber) {
-            Ok(None) => Fine("none; clients may send transcripts".into()),
-            Ok(Some(_)) => Fine(format!("{transcriber} opens with its model")),
+            Ok(None) => Passed("none; clients may send transcripts".into()),
+            Ok(Some(_)) => Passed(format!("{transcriber} and its model can be opened")),
             Err(error) => Failure(error.to_string()),
         },
     );
     for (element, package, needed_by) in ELEMENTS {
         let missing =
-            || format!("{element} is missing, which {needed_by} needs: apt-get install {package}");
-        examination.say(
+            || format!("{element} is missing (needed for {needed_by}): apt-get install {package}");
+        examination.report(
             "GStreamer",
             if capture::has_element(element) {
-                Fine(element.into())
+                Passed(element.into())
             } else if needed_by == EVERYTHING {
                 Failure(missing())
             } else {
@@ -106,10 +106,10 @@ pub fn examine(config: &Config) -> Result<(), DaemonError> {
     }
     let (video, audio) = specs(config)?;
     let found = capture::devices();
-    examination.say("camera", camera(&video, &found));
-    examination.say("microphone", microphone(&audio, &found));
+    examination.report("camera", camera(&video, &found));
+    examination.report("microphone", microphone(&audio, &found));
     for listen in &config.serve.listen {
-        examination.say("port", port(*listen));
+        examination.report("port", port(*listen));
     }
     examination.end()
 }
@@ -117,56 +117,56 @@ pub fn examine(config: &Config) -> Result<(), DaemonError> {
 fn examine_inference(config: &Config, examination: &mut Examination) {
     let runtime = match Runtime::load() {
         Ok(runtime) => runtime,
-        Err(error) => return examination.say("ONNX Runtime", Failure(error.to_string())),
+        Err(error) => return examination.report("ONNX Runtime", Failure(error.to_string())),
     };
-    examination.say("ONNX Runtime", Fine("loaded".into()));
-    examination.say(
+    examination.report("ONNX Runtime", Passed("loaded".into()));
+    examination.report(
         "telemetry",
         if telemetry_is_off() {
-            Fine("off: ONNX Runtime sends nothing (ORT_DISABLE_TELEMETRY=1)".into())
+            Passed("off: ONNX Runtime sends nothing (ORT_DISABLE_TELEMETRY=1)".into())
         } else {
-            Failure("ONNX Runtime may send some: set ORT_DISABLE_TELEMETRY=1".into())
+            Failure("ONNX Runtime may send telemetry: set ORT_DISABLE_TELEMETRY=1".into())
         },
     );
     let bundle = match open_bundle(config, &runtime) {
         Ok(bundle) => bundle,
-        Err(error) => return examination.say("bundle", Failure(error.report())),
+        Err(error) => return examination.report("bundle", Failure(error.report())),
     };
-    examination.say(
+    examination.report(
         "bundle",
-        Fine(format!("{} passed its self-test", bundle.manifest.name)),
+        Passed(format!("{} passed its self-test", bundle.manifest.name)),
     );
     let (requested, used) = (config.inference.provider, bundle.provider());
-    let both = format!("{} asked for, {} used", requested.name(), used.name());
-    let remedy = "no GPU can be used; on a machine with one of NVIDIA's: `make gpu`";
-    examination.say(
+    let both = format!("{} requested, {} used", requested.name(), used.name());
+    let remedy = "no GPU can be used; with an NVIDIA GPU, run `make gpu`";
+    examination.report(
         "provider",
         match requested {
-            Provider::Auto if used == Provider::Cpu => Fine(format!("{both} ({remedy})")),
+            Provider::Auto if used == Provider::Cpu => Passed(format!("{both} ({remedy})")),
             _ if used == Provider::Cpu && requested != Provider::Cpu => {
                 Warning(format!("{both}: {remedy}"))
             }
-            _ => Fine(both),
+            _ => Passed(both),
         },
     );
     let int8: Vec<_> = bundle.int8_encoders().collect();
-    examination.say(
+    examination.report(
         "precision",
-        Fine(if int8.is_empty() {
+        Passed(if int8.is_empty() {
             "fp32".into()
         } else {
-            format!("int8 for {}, else fp32", int8.join(" and "))
+            format!("int8 for {}, otherwise fp32", int8.join(" and "))
         }),
     );
     let streams = Streams {
         video: true,
         audio: true,
     };
-    examination.say(
+    examination.report(
         "stages",
         match assemble(config, &runtime, bundle, streams, Tempo::Live) {
-            Ok(_) => Fine(format!(
-                "face detector {} and voice activity open",
+            Ok(_) => Passed(format!(
+                "face detector {} and voice-activity detector can be opened",
                 config.face.detector.display()
             )),
             Err(error) => Failure(error.report()),
@@ -185,18 +185,18 @@ fn names(kind: DeviceKind, found: &[DeviceEntry]) -> Option<String> {
 fn camera(spec: &VideoSpec, found: &[DeviceEntry]) -> Finding {
     match spec {
         VideoSpec::Auto => match names(DeviceKind::Video, found) {
-            Some(names) => Fine(names),
+            Some(names) => Passed(names),
             None => Warning(
-                "none found (video.source = \"auto\"): plug one in, or write a network camera's \
-                 address, or \"none\" to do without"
+                "none found (video.source = \"auto\"): connect one, or set video.source to a \
+                 network camera's address, or to \"none\" to run without video"
                     .into(),
             ),
         },
         VideoSpec::V4l2(device) if !Path::new(device).exists() => Failure(format!(
-            "there is no {device} (video.source): `expressd devices` lists what there is"
+            "there is no {device} (video.source): `expressd devices` lists the devices"
         )),
-        VideoSpec::None => Fine("none wanted (video.source = \"none\")".into()),
-        spec => Fine(format!("video.source = \"{spec}\"")),
+        VideoSpec::None => Passed("disabled (video.source = \"none\")".into()),
+        spec => Passed(format!("video.source = \"{spec}\"")),
     }
 }
 
@@ -208,34 +208,35 @@ fn microphone(spec: &AudioSpec, found: &[DeviceEntry]) -> Finding {
     };
     match spec {
         AudioSpec::Default => match listed(&spec.to_string()) {
-            Some(_) => Fine(names(DeviceKind::Audio, found).unwrap_or_else(|| spec.to_string())),
+            Some(_) => Passed(names(DeviceKind::Audio, found).unwrap_or_else(|| spec.to_string())),
             None => Warning(
-                "the system has no default microphone (audio.source = \"default\"): plug one in, \
-                 choose one of `expressd devices`, or write \"none\" to do without"
+                "the system has no default microphone (audio.source = \"default\"): connect one, \
+                 choose one of `expressd devices`, or set audio.source to \"none\" to run without \
+                 audio"
                     .into(),
             ),
         },
         AudioSpec::Device(name) => match listed(name).map(|device| &device.problem) {
-            Some(None) => Fine(name.clone()),
+            Some(None) => Passed(name.clone()),
             Some(Some(problem)) => Failure(format!(
-                "{name} (audio.source) cannot be opened: {problem}; does the sound server run \
-                 that it belongs to, and may this user reach it?"
+                "{name} (audio.source) cannot be opened: {problem}; check that its sound server \
+                 runs and that this user may connect to it"
             )),
             None => Failure(format!(
-                "there is no {name} (audio.source): `expressd devices` lists what there is"
+                "there is no {name} (audio.source): `expressd devices` lists the devices"
             )),
         },
-        AudioSpec::None => Fine("none wanted (audio.source = \"none\")".into()),
-        AudioSpec::Uri => Fine("the sound of the video's source".into()),
+        AudioSpec::None => Passed("disabled (audio.source = \"none\")".into()),
+        AudioSpec::Uri => Passed("the sound of the video's source".into()),
     }
 }
 
 fn port(listen: SocketAddr) -> Finding {
     match TcpListener::bind(listen) {
-        Ok(_) => Fine(format!("{listen} is free")),
-        Err(_) if is_healthy(listen).unwrap_or(false) => Fine(format!(
-            "{listen}: an expressd serves there, and is healthy"
-        )),
+        Ok(_) => Passed(format!("{listen} is free")),
+        Err(_) if is_healthy(listen).unwrap_or(false) => {
+            Passed(format!("{listen} is in use by an expressd that answers"))
+        }
         Err(error) => Failure(format!(
             "{listen}: {error}; stop the program that has it, or choose another port in \
              serve.listen"
@@ -282,11 +283,14 @@ mod tests {
             microphone(&AudioSpec::Default, &found[..2]),
             Warning(_)
         ));
-        let Fine(names) = microphone(&AudioSpec::Default, &found) else {
+        let Passed(names) = microphone(&AudioSpec::Default, &found) else {
             panic!("there is one");
         };
         assert_eq!(names, "the alsa:hw:1, the default");
-        assert!(matches!(microphone(&device("alsa:hw:1"), &found), Fine(_)));
+        assert!(matches!(
+            microphone(&device("alsa:hw:1"), &found),
+            Passed(_)
+        ));
         assert!(matches!(
             microphone(&device("alsa:jack"), &found),
             Failure(_)
@@ -295,13 +299,13 @@ mod tests {
             microphone(&device("alsa:hw:9"), &found),
             Failure(_)
         ));
-        assert!(matches!(microphone(&AudioSpec::None, &[]), Fine(_)));
+        assert!(matches!(microphone(&AudioSpec::None, &[]), Passed(_)));
         assert!(matches!(camera(&VideoSpec::Auto, &found), Warning(_)));
-        let camera_there = [entry(DeviceKind::Video, "v4l2:/dev/video0", None)];
-        assert!(matches!(camera(&VideoSpec::Auto, &camera_there), Fine(_)));
+        let present = [entry(DeviceKind::Video, "v4l2:/dev/video0", None)];
+        assert!(matches!(camera(&VideoSpec::Auto, &present), Passed(_)));
         let absent = VideoSpec::V4l2("/dev/video-none".into());
-        assert!(matches!(camera(&absent, &camera_there), Failure(_)));
-        assert!(matches!(camera(&VideoSpec::None, &[]), Fine(_)));
+        assert!(matches!(camera(&absent, &present), Failure(_)));
+        assert!(matches!(camera(&VideoSpec::None, &[]), Passed(_)));
     }
 
     #[test]

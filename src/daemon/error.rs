@@ -30,10 +30,11 @@ pub enum DaemonError {
     Capture(#[from] CaptureError),
     #[error(transparent)]
     Serve(#[from] ServeError),
-    #[error("a part of the daemon has failed; systemd, or you, may start it again")]
+    #[error("a stage of the daemon failed; start expressd again (systemd restarts the service)")]
     Stage(#[from] StageFailure),
     #[error(
-        "{} could not be written to its end; events up to there are in it, make room and run again",
+        "{} could not be written completely; the events before the error are in it; free disk \
+         space and run again",
         .path.display()
     )]
     Jsonl {
@@ -49,10 +50,10 @@ pub enum DaemonError {
     #[error("{failed} of {all} recordings could not be played to their end")]
     SomeRecordings { failed: usize, all: usize },
     /// Exit 1: `doctor` found that the daemon cannot run.
-    #[error("doctor: {0} of these fail")]
+    #[error("doctor: {0} failures")]
     Failures(usize),
     /// Exit 5: `doctor` found that the daemon runs and something is missing.
-    #[error("doctor: nothing fails; {0} of these are warnings")]
+    #[error("doctor: no failures, {0} warnings")]
     Warnings(usize),
 }
 

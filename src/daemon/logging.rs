@@ -48,14 +48,15 @@ pub fn start_log(level: &str) {
     }
     if let Some(error) = refused {
         tracing::warn!(
-            "RUST_LOG is no filter ({error}); log.level applies, correct or unset RUST_LOG"
+            "RUST_LOG is not a valid filter ({error}); log.level is used; correct or unset \
+             RUST_LOG"
         );
     }
     let closed = requested.as_deref().map(closed_targets).unwrap_or_default();
     if !closed.is_empty() {
         tracing::warn!(
-            "RUST_LOG names {}, which the log does not admit: messages of libraries may hold what \
-             people say; name expressd alone",
+            "RUST_LOG names {}; messages of libraries are not logged, because they may contain \
+             speech; name only expressd",
             closed.join(", ")
         );
     }

@@ -30,7 +30,7 @@ use crate::config::Config;
 /// A string cannot be parsed, or the sources contradict each other.
 pub fn check(config: &Config) -> Result<(), DaemonError> {
     let (video, audio) = specs(config)?;
-    sources::contradiction(&video, &audio).map_or(Ok(()), |what| Err(DaemonError::Usage(what)))
+    sources::conflict(&video, &audio).map_or(Ok(()), |what| Err(DaemonError::Usage(what)))
 }
 
 /// The sources that the configuration names.

@@ -62,7 +62,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
         runtime.clone(),
     ));
     print_line(&format!(
-        "expressd: bundle {} ({}), provider {} (asked for {})",
+        "expressd: bundle {} ({}), provider {} (requested {})",
         bundle.manifest.name,
         &bundle.manifest.fingerprint[..12],
         bundle.provider().name(),
@@ -106,7 +106,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
         &mut progress,
         emit,
     );
-    server_state.watch(&pipeline);
+    server_state.collect_from(&pipeline);
     server_state.take_transcripts(transcripts);
     let tracks = track_choice(config)?;
     let mut sources = LiveSources::open(choice, tracks, clock.clone(), health.clone(), outputs)?;
@@ -167,7 +167,7 @@ fn raise_file_limit() {
 }
 
 fn drain(pipeline: Pipeline, clock: &dyn Clock) -> Option<StageFailure> {
-    pipeline.hurry();
+    pipeline.drop_backlog();
     let until = clock.now().plus(DRAIN);
     while !pipeline.has_ended() && clock.now() < until {
         std::thread::sleep(Duration::from_millis(5));

@@ -85,7 +85,7 @@ impl DaemonState {
     }
 
     /// Collects the losses of the stages from now on.
-    pub fn watch(&self, pipeline: &Pipeline) {
+    pub fn collect_from(&self, pipeline: &Pipeline) {
         let counted = (pipeline.queue(), pipeline.refused());
         *self.stages.lock().expect("stages lock") = Some(counted);
     }

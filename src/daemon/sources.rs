@@ -96,7 +96,7 @@ pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonErr
         .expose()
         .parse()
         .map_err(|error| DaemonError::Usage(format!("audio.source: {error}")))?;
-    if let Some(what) = contradiction(&video, &audio) {
+    if let Some(what) = conflict(&video, &audio) {
         return Err(DaemonError::Usage(what));
     }
     let found = if video == VideoSpec::Auto || audio == AudioSpec::Default {
@@ -105,7 +105,7 @@ pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonErr
         Vec::new()
     };
     let mut notes = Vec::new();
-    match settle(video, audio, &found, options.demonstration, &mut notes) {
+    match resolve(video, audio, &found, options.demonstration, &mut notes) {
         Some((video, audio)) => Ok(Choice::Devices {
             video,
             audio,
@@ -114,7 +114,7 @@ pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonErr
         None => {
             let file = locate(Path::new(DEMONSTRATION));
             notes.push(format!(
-                "so replaying the demonstration recording {} in a loop, as if live",
+                "no device: the demonstration recording {} is replayed in a loop, as if live",
                 file.display()
             ));
             recording(config, file, true, notes)
@@ -122,10 +122,10 @@ pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonErr
     }
 }
 
-/// Settles `auto` and `default`; `found` are the present devices. A missing device is waited for,
+/// Resolves `auto` and `default`; `found` are the present devices. A missing device is waited for,
 /// because a service may start before the USB bus reports its cameras. With `demonstration`, a
 /// missing device is left out instead. `None`: no source is left.
-fn settle(
+fn resolve(
     mut video: VideoSpec,
     mut audio: AudioSpec,
     found: &[DeviceEntry],
@@ -143,8 +143,8 @@ fn settle(
                 video = VideoSpec::None;
             }
             None => notes.push(
-                "no camera yet (video.source = \"auto\"): the first to appear is taken; \
-                 \"none\" does without"
+                "no camera yet (video.source = \"auto\"): the first one that appears is used; \
+                 \"none\" runs without video"
                     .into(),
             ),
         }
@@ -163,8 +163,8 @@ fn settle(
                 audio = AudioSpec::None;
             }
             None => notes.push(
-                "no microphone yet (audio.source = \"default\"): it is taken when there is one; \
-                 \"none\" does without"
+                "no microphone yet (audio.source = \"default\"): it is used once it appears; \
+                 \"none\" runs without audio"
                     .into(),
             ),
         }
@@ -175,7 +175,7 @@ fn settle(
 }
 
 /// Why these two sources cannot be captured with any devices.
-pub fn contradiction(video: &VideoSpec, audio: &AudioSpec) -> Option<String> {
+pub fn conflict(video: &VideoSpec, audio: &AudioSpec) -> Option<String> {
     match (video, audio) {
         (VideoSpec::None, AudioSpec::None) => {
             let what = "video.source and audio.source are both none: nothing to capture; set one \
@@ -228,7 +228,7 @@ mod tests {
         );
         let both = [camera.clone(), microphone.clone()];
         let settled = |found: &[DeviceEntry], demonstration| {
-            settle(
+            resolve(
                 VideoSpec::Auto,
                 AudioSpec::Default,
                 found,
@@ -253,7 +253,7 @@ mod tests {
         // Named devices are not searched.
         let named = (VideoSpec::Test, AudioSpec::None);
         assert_eq!(
-            settle(named.0.clone(), named.1.clone(), &[], true, &mut Vec::new()),
+            resolve(named.0.clone(), named.1.clone(), &[], true, &mut Vec::new()),
             Some(named)
         );
     }
@@ -262,7 +262,7 @@ mod tests {
     fn every_decision_has_a_note() {
         let notes = |demonstration| {
             let mut notes = Vec::new();
-            let _ = settle(
+            let _ = resolve(
                 VideoSpec::Auto,
                 AudioSpec::Default,
                 &[],

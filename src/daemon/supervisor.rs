@@ -111,7 +111,7 @@ impl Supervisor<'_> {
     /// Runs until a signal, a failure, or the end of all stages.
     pub fn run(&mut self, pipeline: &Pipeline, mut progress: Progress, server: &Server) {
         let started = self.clock.now();
-        let (mut ready, mut changes, mut next_status, mut beats) = (false, 0, started, 0);
+        let (mut ready, mut changes, mut next_status, mut heartbeats) = (false, 0, started, 0);
         let (mut has_changed, mut status_due) = (false, started);
         let mut outages = Outages::default();
         let serving = progress.add("serve", started);
@@ -153,9 +153,9 @@ impl Supervisor<'_> {
                 self.publish_status();
                 tracing::info!("ready: {}", self.server_state.line());
             }
-            if server.beats() != beats {
-                beats = server.beats();
-                serving.beat();
+            if server.heartbeats() != heartbeats {
+                heartbeats = server.heartbeats();
+                serving.send();
             }
             pipeline.ended().for_each(|stage| progress.remove(stage));
             if progress.feed_due(now) {

@@ -55,14 +55,14 @@ pub enum EncodeError {
     NotReopened { graph: String },
     #[error("graph {graph} failed while running")]
     Failed { graph: String, source: ort::Error },
-    #[error("graph {graph} answered with a number that is not finite")]
+    #[error("graph {graph} returned a value that is not finite")]
     NotFinite { graph: String },
-    #[error("the words for graph {graph} gave no tokens")]
+    #[error("the text for graph {graph} contains no token")]
     NoTokens {
         graph: String,
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    #[error("graph {graph} answered with {found}, expected {expected}")]
+    #[error("graph {graph} returned {found}, expected {expected}")]
     WrongOutput {
         graph: String,
         found: String,

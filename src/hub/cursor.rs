@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::filter::Filter;
 use super::missed::Missed;
-use super::ring::{Held, Ring};
+use super::ring::{Ring, RingContent};
 use crate::event::Subscription;
 
 /// The next message to a client.
@@ -50,7 +50,7 @@ pub struct Cursor {
     replaying: usize,
     /// Dropped by the ring before this client requested them, and not yet reported. They are older
     /// than the next frame.
-    gone_before: Option<Missed>,
+    evicted_before: Option<Missed>,
     /// Lost and not yet reported, oldest first: one range for each gap between waiting events.
     missed: VecDeque<Missed>,
     newest_sent: u64,
@@ -64,8 +64,8 @@ impl Cursor {
     /// oldest are dropped.
     pub fn new(ring: Arc<Ring>, unsent_limit: usize) -> Self {
         let (newest, max_events) = {
-            let held = ring.held();
-            (held.next_seq() - 1, held.max_events())
+            let content = ring.content();
+            (content.next_seq() - 1, content.max_events())
         };
         Cursor {
             ring,
@@ -75,7 +75,7 @@ impl Cursor {
             seen: newest,
             unsent: VecDeque::new(),
             replaying: 0,
-            gone_before: None,
+            evicted_before: None,
             newest_sent: 0,
             missed: VecDeque::new(),
             uncounted: 0,
@@ -92,7 +92,7 @@ impl Cursor {
     /// event that this client gets without a replay.
     pub fn bounds(&self) -> (u64, u64) {
         (
-            self.ring.held().oldest_seq().min(self.seen + 1),
+            self.ring.content().oldest_seq().min(self.seen + 1),
             self.seen + 1,
         )
     }
@@ -112,10 +112,10 @@ impl Cursor {
         resume_after: Option<u64>,
     ) -> Result<(), NotPublished> {
         let ring = self.ring.clone();
-        let held = ring.held();
-        if resume_after.is_some_and(|after| after >= held.next_seq()) {
+        let content = ring.content();
+        if resume_after.is_some_and(|after| after >= content.next_seq()) {
             return Err(NotPublished {
-                next_seq: held.next_seq(),
+                next_seq: content.next_seq(),
             });
         }
         self.filter = Filter::new(subscription);
@@ -127,7 +127,7 @@ impl Cursor {
                 std::mem::take(&mut self.replaying),
             );
             for (index, seq) in waiting.into_iter().enumerate() {
-                match held.keys(seq) {
+                match content.keys(seq) {
                     None => lost.push(Missed::range(seq, seq)),
                     Some(keys) if self.filter.passes(keys) => {
                         self.unsent.push_back(seq);
@@ -136,15 +136,16 @@ impl Cursor {
                     Some(_) => {}
                 }
             }
-            lost.into_iter().for_each(|missed| self.miss(missed));
+            lost.into_iter()
+                .for_each(|missed| self.count_missed(missed));
             return Ok(());
         };
-        let oldest = held.oldest_seq();
+        let oldest = content.oldest_seq();
         let last_gone = (oldest - 1).min(self.unaccounted_to);
         let waited = std::mem::take(&mut self.unsent);
         if after < last_gone {
             let before = Missed::range(after + 1, last_gone);
-            self.gone_before = Some(self.gone_before.map_or(before, |more| before.and(more)));
+            self.evicted_before = Some(self.evicted_before.map_or(before, |more| before.and(more)));
         }
         self.unaccounted_to = self.unaccounted_to.min(after);
         for seq in waited {
@@ -156,35 +157,38 @@ impl Cursor {
         if never_matched < oldest {
             lost.push(Missed::range(never_matched, oldest - 1));
         }
-        for seq in oldest.max(after + 1)..held.next_seq() {
+        for seq in oldest.max(after + 1)..content.next_seq() {
             if seq > self.seen {
                 self.settled.clear(seq);
             } else if self.settled.get(seq) {
                 continue;
             }
-            if self.filter.passes(held.keys(seq).expect("held")) {
+            if self.filter.passes(content.keys(seq).expect("in the ring")) {
                 self.unsent.push_back(seq);
             }
         }
         self.replaying = self.unsent.len();
-        self.seen = held.next_seq() - 1;
-        lost.into_iter().for_each(|missed| self.miss(missed));
+        self.seen = content.next_seq() - 1;
+        lost.into_iter()
+            .for_each(|missed| self.count_missed(missed));
         Ok(())
     }
 
     /// The oldest gap that has not been reported to this client.
     pub fn take_missed(&mut self) -> Option<Missed> {
-        self.gone_before.take().or_else(|| self.missed.pop_front())
+        self.evicted_before
+            .take()
+            .or_else(|| self.missed.pop_front())
     }
 
     /// The next frame for this client; `None` if it is up to date. Called when the socket accepts
     /// another frame.
     pub fn next_frame(&mut self) -> Option<Next> {
         let ring = self.ring.clone();
-        let held = ring.held();
-        self.match_new(&held, false);
+        let content = ring.content();
+        self.match_new(&content, false);
         while let Some(&seq) = self.unsent.front() {
-            if self.gone_before.is_some()
+            if self.evicted_before.is_some()
                 || self.missed.front().is_some_and(|gap| gap.from_seq < seq)
             {
                 break;
@@ -192,11 +196,11 @@ impl Cursor {
             self.unsent.pop_front();
             self.replaying = self.replaying.saturating_sub(1);
             // The event is sent now or reported as dropped, so a later `resume_after` must not
-            // repeat it. An event outside of the ring has no mark: its place is another event's.
-            if seq >= held.oldest_seq() {
+            // repeat it. An event outside of the ring has no mark: its slot is another event's.
+            if seq >= content.oldest_seq() {
                 self.settled.set(seq);
             }
-            match held.get(seq) {
+            match content.get(seq) {
                 Some(stored) => {
                     self.newest_sent = self.newest_sent.max(seq);
                     return Some(Next::Frame {
@@ -205,7 +209,7 @@ impl Cursor {
                         published_nanos: stored.published_nanos,
                     });
                 }
-                None => self.miss(Missed::range(seq, seq)),
+                None => self.count_missed(Missed::range(seq, seq)),
             }
         }
         self.take_missed().map(Next::Dropped)
@@ -213,13 +217,13 @@ impl Cursor {
 
     /// Called when the socket accepts nothing: matches all new events, and drops the oldest beyond
     /// the limit.
-    pub fn fall_behind(&mut self) {
+    pub fn drop_excess(&mut self) {
         let ring = self.ring.clone();
-        self.match_new(&ring.held(), true);
+        self.match_new(&ring.content(), true);
     }
 
     /// Adds lost events to report. They do not count as lost by slowness.
-    pub fn lose(&mut self, more: Missed) {
+    pub fn add_missed(&mut self, more: Missed) {
         let at = self
             .missed
             .partition_point(|gap| gap.from_seq < more.from_seq);
@@ -254,20 +258,23 @@ impl Cursor {
     }
 
     /// Matches new events against the filter: all of them, or only as many as may wait.
-    fn match_new(&mut self, held: &Held, all: bool) {
-        let oldest = held.oldest_seq();
+    fn match_new(&mut self, content: &RingContent, all: bool) {
+        let oldest = content.oldest_seq();
         if self.seen + 1 < oldest {
             // The whole ring has overtaken the cursor. Overwritten events cannot be matched, so all
             // of them count as lost.
-            self.miss(Missed::range(self.seen + 1, oldest - 1));
+            self.count_missed(Missed::range(self.seen + 1, oldest - 1));
             self.seen = oldest - 1;
         }
-        while self.seen + 1 < held.next_seq()
+        while self.seen + 1 < content.next_seq()
             && (all || self.unsent.len() - self.replaying < self.unsent_limit)
         {
             self.seen += 1;
             self.settled.clear(self.seen);
-            if !self.filter.passes(held.keys(self.seen).expect("held")) {
+            if !self
+                .filter
+                .passes(content.keys(self.seen).expect("in the ring"))
+            {
                 continue;
             }
             self.unsent.push_back(self.seen);
@@ -276,45 +283,45 @@ impl Cursor {
                     .unsent
                     .remove(self.replaying)
                     .expect("beyond the limit");
-                self.miss(Missed::range(seq, seq));
+                self.count_missed(Missed::range(seq, seq));
             }
         }
     }
 
-    fn miss(&mut self, more: Missed) {
+    fn count_missed(&mut self, more: Missed) {
         self.uncounted += more.count;
-        self.lose(more);
+        self.add_missed(more);
     }
 }
 
 /// The ring's events that this connection has sent or finally reported as dropped: one bit for each
-/// place in the ring.
+/// slot of the ring.
 struct SettledMarks {
     bits: Vec<u64>,
-    places: u64,
+    slots: u64,
 }
 
 impl SettledMarks {
-    fn new(places: usize) -> Self {
+    fn new(slots: usize) -> Self {
         SettledMarks {
-            bits: vec![0; places.div_ceil(64)],
-            places: places as u64,
+            bits: vec![0; slots.div_ceil(64)],
+            slots: slots as u64,
         }
     }
-    fn place(&self, seq: u64) -> (usize, u64) {
-        let place = seq % self.places;
-        ((place / 64) as usize, 1 << (place % 64))
+    fn slot(&self, seq: u64) -> (usize, u64) {
+        let slot = seq % self.slots;
+        ((slot / 64) as usize, 1 << (slot % 64))
     }
     fn get(&self, seq: u64) -> bool {
-        let (word, bit) = self.place(seq);
+        let (word, bit) = self.slot(seq);
         self.bits[word] & bit != 0
     }
     fn set(&mut self, seq: u64) {
-        let (word, bit) = self.place(seq);
+        let (word, bit) = self.slot(seq);
         self.bits[word] |= bit;
     }
     fn clear(&mut self, seq: u64) {
-        let (word, bit) = self.place(seq);
+        let (word, bit) = self.slot(seq);
         self.bits[word] &= !bit;
     }
 }

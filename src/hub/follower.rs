@@ -136,7 +136,7 @@ impl Work {
             return;
         }
         tracing::error!(
-            "the output to {} failed by a defect of its own; its events are lost from here on",
+            "the output to {} panicked, which is a defect; all later events of it are lost",
             self.target
         );
         let (_, next) = self.reader.position();
@@ -159,7 +159,7 @@ impl Work {
             let done = match self.reader.read(IDLE) {
                 Read::Event(event) => self.write(sink, &event),
                 Read::Missed(missed) => {
-                    self.lose(missed);
+                    self.note_missed(missed);
                     Ok(())
                 }
                 Read::TimedOut => self.report_missed(sink).map(|_| ()),
@@ -181,18 +181,18 @@ impl Work {
         }
     }
 
-    fn write(&mut self, sink: &mut dyn Sink, event: &Published) -> Result<(), HasEnded> {
+    fn write(&mut self, sink: &mut dyn Sink, event: &Published) -> Result<(), OutputEnded> {
         let is_written =
             self.report_missed(sink)? && self.put(|may_wait| sink.write(event, may_wait))?;
         if is_written {
             self.shared.written.fetch_add(1, Ordering::Relaxed);
         } else {
-            self.lose(Missed::range(event.seq, event.seq));
+            self.note_missed(Missed::range(event.seq, event.seq));
         }
         Ok(())
     }
 
-    fn lose(&mut self, more: Missed) {
+    fn note_missed(&mut self, more: Missed) {
         self.count_lost(more.count);
         self.missed = Some(self.missed.map_or(more, |missed| missed.and(more)));
     }
@@ -203,7 +203,7 @@ impl Work {
     }
 
     /// Reports missing events. Returns whether none is left to report.
-    fn report_missed(&mut self, sink: &mut dyn Sink) -> Result<bool, HasEnded> {
+    fn report_missed(&mut self, sink: &mut dyn Sink) -> Result<bool, OutputEnded> {
         let Some(missed) = self.missed else {
             return Ok(true);
         };
@@ -218,16 +218,15 @@ impl Work {
     fn put(
         &mut self,
         call: impl FnOnce(&dyn Fn() -> bool) -> Result<(), SinkError>,
-    ) -> Result<bool, HasEnded> {
+    ) -> Result<bool, OutputEnded> {
         let shared = &self.shared;
         match call(&|| !shared.must_not_wait.load(Ordering::Acquire)) {
             Ok(()) => self.failed = false,
-            Err(SinkError::Ended) => return Err(HasEnded),
+            Err(SinkError::Ended) => return Err(OutputEnded),
             Err(SinkError::Failed(error)) => {
                 if !self.failed {
                     tracing::error!(
-                        "cannot write to {}: {error}; its events are lost until it can be written \
-                         to again",
+                        "cannot write to {}: {error}; its events are lost until a write succeeds",
                         self.target
                     );
                 }
@@ -240,7 +239,7 @@ impl Work {
 }
 
 /// The output has ended and needs no more events.
-struct HasEnded;
+struct OutputEnded;
 
 #[cfg(test)]
 mod tests;

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_default_ring_has_room_for_as_many_expressions_as_places() {
+    fn a_default_ring_has_room_for_as_many_expressions_as_slots() {
         let event = crate::testing::server::sample_expression(0);
         let frame = event.to_json(1, crate::event::Form::Live).len();
         let one = memory(&event) + frame;

@@ -59,9 +59,9 @@ pub struct OutFile {
     /// `None`: a FIFO without a reader.
     stream: Option<Stream>,
     /// Preparation of the file before the first line.
-    first: First,
+    preparation: Preparation,
     /// The path, if the file is new and nothing is written yet.
-    made: Option<PathBuf>,
+    created: Option<PathBuf>,
     /// The rest of a partly written line that could not be removed, or a missing newline.
     pending: Vec<u8>,
     /// Lines in the FIFO that its reader has not read, or only in part.
@@ -97,9 +97,9 @@ impl InPipe {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum First {
+enum Preparation {
     Truncate,
-    MendLastLine,
+    RepairLastLine,
     Nothing,
 }
 
@@ -129,37 +129,37 @@ impl OutFile {
         } else {
             std::fs::metadata(path)
         };
-        if let Some(ours) = ours.ok().as_ref().and_then(place)
+        if let Some(ours) = ours.ok().as_ref().and_then(file_id)
             && inputs
                 .into_iter()
-                .any(|input| std::fs::metadata(input).ok().as_ref().and_then(place) == Some(ours))
+                .any(|input| std::fs::metadata(input).ok().as_ref().and_then(file_id) == Some(ours))
         {
             return Err(OutFileError::IsInput(path.to_owned()));
         }
-        let (stream, made) = if is_stdout {
+        let (stream, created) = if is_stdout {
             let taken = take_stdout().and_then(Stream::new).map_err(unwritable)?;
             (Some(taken), None)
         } else {
             open_path(path, mode).map_err(unwritable)?
         };
-        let first = match &stream {
-            Some(stream) if stream.is_regular() && is_stdout => First::MendLastLine,
+        let preparation = match &stream {
+            Some(stream) if stream.is_regular() && is_stdout => Preparation::RepairLastLine,
             // Pipes and devices have no content.
             Some(stream) if stream.is_regular() => match mode {
-                OpenMode::Truncate => First::Truncate,
-                OpenMode::Append => First::MendLastLine,
+                OpenMode::Truncate => Preparation::Truncate,
+                OpenMode::Append => Preparation::RepairLastLine,
             },
-            _ => First::Nothing,
+            _ => Preparation::Nothing,
         };
-        if made.is_none() && !is_stdout && first != First::Nothing {
+        if created.is_none() && !is_stdout && preparation != Preparation::Nothing {
             warn_of_readers(path);
         }
         Ok(OutFile {
             path: path.to_owned(),
             is_stdout,
             stream,
-            first,
-            made,
+            preparation,
+            created,
             pending: Vec::new(),
             in_pipe: InPipe::default(),
             unread: VecDeque::new(),
@@ -174,7 +174,7 @@ impl OutFile {
 
     /// Waits for a FIFO's reader while `goes_on` holds, and prepares the file for the first line.
     fn begin(&mut self, goes_on: &dyn Fn() -> bool) -> io::Result<&mut Stream> {
-        self.made = None;
+        self.created = None;
         while self.stream.is_none() {
             self.stream = open_fifo(&self.path)?;
             if self.stream.is_none() {
@@ -192,10 +192,12 @@ impl OutFile {
         }
         self.missing_reader_is_logged = false;
         let stream = self.stream.as_mut().expect("opened above");
-        match std::mem::replace(&mut self.first, First::Nothing) {
-            First::Truncate => stream.file().set_len(0)?,
-            First::MendLastLine => self.pending = mend_last_line(stream.file(), &self.path)?,
-            First::Nothing => {}
+        match std::mem::replace(&mut self.preparation, Preparation::Nothing) {
+            Preparation::Truncate => stream.file().set_len(0)?,
+            Preparation::RepairLastLine => {
+                self.pending = repair_last_line(stream.file(), &self.path)?
+            }
+            Preparation::Nothing => {}
         }
         Ok(stream)
     }
@@ -283,7 +285,7 @@ impl Write for OutFile {
 /// Removes a new file that nothing was written to.
 impl Drop for OutFile {
     fn drop(&mut self) {
-        if let Some(path) = self.made.take() {
+        if let Some(path) = self.created.take() {
             let _ = std::fs::remove_file(path);
         }
     }
@@ -293,7 +295,7 @@ fn stdout_metadata() -> io::Result<Metadata> {
     File::from(io::stdout().as_fd().try_clone_to_owned()?).metadata()
 }
 
-fn place(found: &Metadata) -> Option<(u64, u64)> {
+fn file_id(found: &Metadata) -> Option<(u64, u64)> {
     found.is_file().then(|| (found.dev(), found.ino()))
 }
 
@@ -328,11 +330,11 @@ fn open_path(path: &Path, mode: OpenMode) -> io::Result<(Option<Stream>, Option<
             .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32)
             .open(path)
     };
-    let (file, made) = match open(true) {
+    let (file, created) = match open(true) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (open(false)?, None),
         new => (new?, Some(path.to_owned())),
     };
-    Ok((Some(Stream::new(file)?), made))
+    Ok((Some(Stream::new(file)?), created))
 }
 
 /// `None` while nothing has the FIFO open for reading.
@@ -354,8 +356,8 @@ fn warn_of_readers(path: &Path) {
     };
     if mode & 0o044 != 0 {
         tracing::warn!(
-            "{} can be read by other users (mode {:o}) and may come to hold what people say: \
-             chmod 600 it",
+            "{} can be read by other users (mode {:o}) and may contain transcribed speech: run \
+             chmod 600 on it",
             path.display(),
             mode & 0o777
         );
@@ -364,7 +366,7 @@ fn warn_of_readers(path: &Path) {
 
 /// Repairs a last line without a newline. Returns the bytes to write before the next line. A
 /// truncated line of JSON, as after a full disk or a crash, is removed.
-fn mend_last_line(file: &File, path: &Path) -> io::Result<Vec<u8>> {
+fn repair_last_line(file: &File, path: &Path) -> io::Result<Vec<u8>> {
     let size = file.metadata()?.len();
     let appends = rustix::fs::fcntl_getfl(file)?.contains(OFlags::APPEND);
     let mut offset = file;
@@ -393,7 +395,7 @@ fn mend_last_line(file: &File, path: &Path) -> io::Result<Vec<u8>> {
         return Ok(b"\n".to_vec());
     }
     tracing::warn!(
-        "{} ended in half a line: its {} bytes are cut off",
+        "{} ended in an incomplete line: its {} bytes are removed",
         path.display(),
         last.len()
     );

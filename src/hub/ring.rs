@@ -3,7 +3,7 @@
 //!
 //! The ring is bounded in events and in bytes. Each kind of event is a share, and speech with text
 //! is a share of its own. Beyond the limit of bytes, the oldest event of the largest share loses
-//! its frame and its content, so that no kind displaces the others. The event keeps its place and
+//! its frame and its content, so that no kind displaces the others. The event keeps its slot and
 //! its filter keys, and readers get it as lost. Readers are positions in the ring and own no queue
 //! of frames, so a stalled reader costs nothing.
 
@@ -18,10 +18,10 @@ use super::missed::Missed;
 use crate::event::{Event, Form};
 use crate::time::monotonic_nanos;
 
-mod held;
-pub(super) use held::Held;
+mod content;
 #[cfg(test)]
-pub(super) use held::Remains;
+pub(super) use content::EvictedKeys;
+pub(super) use content::RingContent;
 
 /// Default limits of a ring, in events and in bytes.
 pub const MAX_EVENTS: usize = 1024;
@@ -33,7 +33,7 @@ pub type PublishHook = dyn Fn() + Send + Sync;
 pub struct Ring {
     /// Serialises publishers, so that `seq` is the order in the ring. Readers do not need it.
     turn: Mutex<()>,
-    held: Mutex<Held>,
+    content: Mutex<RingContent>,
     changed: Condvar,
     hooks: RwLock<Vec<Weak<PublishHook>>>,
 }
@@ -75,7 +75,7 @@ impl Ring {
     pub fn new(max_events: usize, max_bytes: usize) -> Self {
         Ring {
             turn: Mutex::new(()),
-            held: Mutex::new(Held::new(max_events, max_bytes)),
+            content: Mutex::new(RingContent::new(max_events, max_bytes)),
             changed: Condvar::new(),
             hooks: RwLock::new(Vec::new()),
         }
@@ -98,7 +98,7 @@ impl Ring {
             frame,
             published_nanos: monotonic_nanos(),
         };
-        let dropped = self.held().push(published, bytes);
+        let dropped = self.content().push(published, bytes);
         drop(turn);
         self.call_hooks();
         drop(dropped);
@@ -107,18 +107,18 @@ impl Ring {
 
     /// Ends the ring: blocking readers end after the last event.
     pub fn close(&self) {
-        self.held().closed = true;
+        self.content().closed = true;
         self.call_hooks();
     }
 
     /// The `seq` that the next event will get.
     pub fn next_seq(&self) -> u64 {
-        self.held().next_seq()
+        self.content().next_seq()
     }
 
     /// Bytes held now, of frames and typed events together.
     pub fn held_bytes(&self) -> usize {
-        self.held().bytes()
+        self.content().bytes()
     }
 
     /// Registers a hook that is called after every publication, until the returned handle is
@@ -148,8 +148,8 @@ impl Ring {
         }
     }
 
-    pub(super) fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().expect("ring lock")
+    pub(super) fn content(&self) -> MutexGuard<'_, RingContent> {
+        self.content.lock().expect("ring lock")
     }
 }
 
@@ -179,35 +179,36 @@ impl Reader {
 
     /// The next event; waits at most `timeout`.
     pub fn read(&mut self, timeout: Duration) -> Read {
-        let mut held = self.ring.held();
-        let has_nothing = |held: &Held, next: u64| next == held.next_seq() && !held.closed;
-        if has_nothing(&held, self.next) {
-            held = self
+        let mut content = self.ring.content();
+        let has_nothing =
+            |content: &RingContent, next: u64| next == content.next_seq() && !content.closed;
+        if has_nothing(&content, self.next) {
+            content = self
                 .ring
                 .changed
-                .wait_timeout_while(held, timeout, |held| has_nothing(held, self.next))
+                .wait_timeout_while(content, timeout, |content| has_nothing(content, self.next))
                 .expect("ring lock")
                 .0;
         }
-        let oldest = held.oldest_seq();
+        let oldest = content.oldest_seq();
         if self.next < oldest {
             let missed = Missed::range(self.next, oldest - 1);
             self.next = oldest;
             return Read::Missed(missed);
         }
-        match held.get(self.next) {
+        match content.get(self.next) {
             Some(published) => {
                 self.next += 1;
                 Read::Event(published.clone())
             }
-            None if self.next < held.next_seq() => {
+            None if self.next < content.next_seq() => {
                 let first = self.next;
-                while self.next < held.next_seq() && held.get(self.next).is_none() {
+                while self.next < content.next_seq() && content.get(self.next).is_none() {
                     self.next += 1;
                 }
                 Read::Missed(Missed::range(first, self.next - 1))
             }
-            None if held.closed => Read::Ended,
+            None if content.closed => Read::Ended,
             None => Read::TimedOut,
         }
     }

@@ -32,8 +32,8 @@ pub enum BundleError {
         source: std::io::Error,
     },
     #[error(
-        "bundle {}: {file} has to be made on this machine; type: make build, or, where it is set \
-         up, expressd prepare --bundle {}",
+        "bundle {}: {file} is generated on this machine; run `make build`, or in an installation \
+         `expressd prepare --bundle {}`",
         directory.display(),
         directory.display()
     )]
@@ -47,7 +47,7 @@ pub enum BundleError {
         source: Box<toml::de::Error>,
     },
     #[error(
-        "bundle {}: manifest.toml contradicts itself: {}; export the bundle again",
+        "bundle {}: manifest.toml is inconsistent: {}; export the bundle again",
         directory.display(),
         faults.join("; ")
     )]
@@ -90,7 +90,7 @@ pub enum BundleError {
         source: TextError,
     },
     #[error(
-        "bundle {}: golden.json cannot be understood; export the bundle again",
+        "bundle {}: golden.json cannot be parsed; export the bundle again",
         directory.display()
     )]
     BadGolden {
@@ -362,7 +362,7 @@ impl EncoderFiles {
             };
             if graph.input_count() != inputs {
                 let what = format!(
-                    "encoder {} takes {} inputs, its kind gives {inputs}",
+                    "encoder {} takes {} inputs, its kind has {inputs}",
                     entry.name,
                     graph.input_count()
                 );
@@ -423,7 +423,7 @@ fn unsupported(entry: &EncoderEntry, manifest: &Manifest) -> Option<String> {
             (!fits(&shape)).then(|| expects(&shape))
         }
         (modality, kind) => Some(format!(
-            "encoder {} is of kind {kind:?}, which {} has not",
+            "encoder {} is of kind {kind:?}, which does not exist for {}",
             entry.name,
             modality.name()
         )),

@@ -42,7 +42,7 @@ pub fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
         .map(|e| (e.file.as_str(), e.sha256.as_str()))
         .collect();
     if wanted.is_empty() {
-        println!("{}: nothing has to be made", args.bundle.display());
+        println!("{}: nothing to generate", args.bundle.display());
         return Ok(());
     }
     wanted.extend(
@@ -56,7 +56,7 @@ pub fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
     };
     wanted.retain(|(file, sha256)| !is_there(file, sha256));
     if wanted.is_empty() {
-        println!("{}: everything is there", args.bundle.display());
+        println!("{}: all files are complete", args.bundle.display());
         return Ok(());
     }
     let sentence = Sentence::from_dir(&args.weights).with_context(|| {

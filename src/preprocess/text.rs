@@ -24,7 +24,7 @@ pub enum TextError {
         found: String,
         expected: String,
     },
-    #[error("this is no tokenizer.json that can be used; export it again")]
+    #[error("this tokenizer.json cannot be used; export it again")]
     BadTokenizer {
         source: Box<dyn std::error::Error + Send + Sync>,
     },

@@ -127,7 +127,7 @@ pub(super) fn logits_of(
     if !is_done {
         for row in 0..clips.len() {
             if let Err(error) = inputs.run(head, row..row + 1, &mut scatter) {
-                tracing::debug!(%error, "head gave nothing");
+                tracing::debug!(%error, "the head returned no logits");
             }
         }
     }

@@ -101,7 +101,7 @@ fn replay(bundle: &mut Bundle, directory: &Path, goldens: &Goldens) -> Result<()
             if int8_encoders.contains(name) {
                 let expected = case.int8.get(name).map_or(&[][..], |e| e);
                 off(
-                    format!("the embedding in eight bits of encoder {name}"),
+                    format!("the int8 embedding of encoder {name}"),
                     ours,
                     expected,
                     PERMITTED_INT8,

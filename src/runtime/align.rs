@@ -9,7 +9,7 @@ use super::queue::InferenceQueue;
 use super::replay_counts::SharedReplayCounts;
 use crate::align::{AlignInput, Aligner};
 use crate::lane::{LaneReceiver, Received};
-use crate::notify::Beat;
+use crate::notify::Heartbeat;
 use crate::time::Clock;
 
 /// Runs until the lane ends. `refused` counts items with a stamp before an earlier one.
@@ -19,10 +19,10 @@ pub(super) fn align(
     queue: &InferenceQueue,
     clock: &dyn Clock,
     (counts, refused): (&SharedReplayCounts, &AtomicU64),
-    beat: &Beat,
+    heartbeat: &Heartbeat,
 ) -> Result<(), StageError> {
     loop {
-        beat.beat();
+        heartbeat.send();
         let wait = aligner.next_deadline().map_or(TICK, |deadline| {
             let nanos = deadline.nanos_since(clock.now()).max(0);
             Duration::from_nanos(nanos as u64).min(TICK)
@@ -38,7 +38,7 @@ pub(super) fn align(
             Received::Ended => true,
         };
         while let Some(aligned) = aligner.pop(clock.now()) {
-            queue.push(aligned, beat)?;
+            queue.push(aligned, heartbeat)?;
         }
         if ended {
             return Ok(());

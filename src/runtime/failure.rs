@@ -11,7 +11,7 @@ use crate::speech::TranscribeError;
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
     /// The stage at the other end of a lane has ended.
-    #[error("the {0} is gone")]
+    #[error("the {0} has ended")]
     Gone(&'static str),
     #[error(transparent)]
     Encode(#[from] EncodeError),

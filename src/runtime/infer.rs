@@ -4,7 +4,7 @@ use super::callbacks::Emit;
 use super::queue::{InferenceQueue, Popped};
 use crate::align::Aligned;
 use crate::clip::Clip;
-use crate::notify::Beat;
+use crate::notify::Heartbeat;
 use crate::recognize::Recognizer;
 use crate::schedule::deadline;
 use crate::session::{ClipTimestamps, EventBuilder};
@@ -20,10 +20,10 @@ pub(super) fn infer(
     queue: &InferenceQueue,
     clock: &dyn Clock,
     mut emit: Emit,
-    beat: &Beat,
+    heartbeat: &Heartbeat,
 ) {
     loop {
-        beat.beat();
+        heartbeat.send();
         let due = match queue.pop_due(clock, MAX_CLIPS) {
             Popped::Due(due) => due,
             Popped::TimedOut => continue,
@@ -33,7 +33,7 @@ pub(super) fn infer(
             match item {
                 Aligned::Subject(change) => emit(change.into(), None),
                 Aligned::Speech(turn) => emit(turn.into(), None),
-                Aligned::Words(words) => emit(words.into(), None),
+                Aligned::Transcript(transcript) => emit(transcript.into(), None),
                 // `Due::before` holds no clips.
                 Aligned::Clip(_) => {}
             }

@@ -44,7 +44,7 @@ impl Lanes {
             .map(|_| lane("frames", 4, when_full))
             .unzip();
         let (sound_sender, sound) = stages
-            .hearing
+            .speech
             .as_ref()
             .map(|_| lane("audio", 64, when_full))
             .unzip();

@@ -7,8 +7,6 @@ mod align;
 mod callbacks;
 mod control;
 mod failure;
-
-mod hearing;
 mod infer;
 mod lanes;
 mod outages;
@@ -16,6 +14,7 @@ mod panics;
 mod pipeline;
 mod queue;
 mod replay_counts;
+mod speech_detection;
 mod transcript_inbox;
 mod transcription;
 mod vision;

@@ -106,11 +106,13 @@ mod tests {
                 "index out of bounds: the len is 3 but the index is 7",
             ),
             (
-                "end byte index 1 is not a char boundary; it is inside 'é' (bytes 0..2) of `épée \"x\"`",
+                "end byte index 1 is not a char boundary; it is inside 'é' (bytes 0..2) of \
+                 `épée \"x\"`",
                 "end byte index 1 is not a char boundary; it is inside 'é' (bytes 0..2) of `…`",
             ),
             (
-                "called `Result::unwrap()` on an `Err` value: Custom { error: \"a \\\"secret\\\" word\" }",
+                "called `Result::unwrap()` on an `Err` value: \
+                 Custom { error: \"a \\\"secret\\\" word\" }",
                 "called `…` on an `…` value: Custom { error: \"…\" }",
             ),
             ("it holds `an open end", "it holds `…"),

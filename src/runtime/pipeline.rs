@@ -7,15 +7,15 @@ use std::thread::JoinHandle;
 use super::align::align;
 use super::callbacks::{Emit, Losses};
 use super::failure::{FirstFailure, StageError, StageFailure};
-use super::hearing::HearingThread;
 use super::infer::infer;
 use super::lanes::Lanes;
 use super::panics;
 use super::queue::InferenceQueue;
 use super::replay_counts::SharedReplayCounts;
+use super::speech_detection::SpeechThread;
 use super::transcription::transcribe;
 use super::vision::{VisionThread, detect};
-use crate::notify::{Beat, Progress};
+use crate::notify::{Heartbeat, Progress};
 use crate::recognize::Recognizer;
 use crate::schedule::Schedule;
 use crate::session::{EventBuilder, Stages, Tempo};
@@ -30,7 +30,7 @@ pub struct Assembly {
     pub events: EventBuilder,
 }
 
-type Work = Box<dyn FnOnce(&Beat) -> Result<(), StageError> + Send>;
+type Work = Box<dyn FnOnce(&Heartbeat) -> Result<(), StageError> + Send>;
 
 /// Items that the stages refused because their stamp lies before an earlier one.
 #[derive(Debug, Default)]
@@ -53,7 +53,8 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Starts a thread for every stage. The threads end once the lanes of capture have ended. Each
-    /// beats in `progress`, also without work, so that only a hanging thread makes no progress.
+    /// sends heartbeats to `progress`, also without work, so that only a hanging thread makes no
+    /// progress.
     pub fn spawn(
         assembly: Assembly,
         tempo: Tempo,
@@ -87,7 +88,7 @@ impl Pipeline {
             let (results, detections) = lanes.detections;
             thread(
                 "detect",
-                Box::new(move |beat| detect(detector, &requested, &results, beat)),
+                Box::new(move |heartbeat| detect(detector, &requested, &results, heartbeat)),
             );
             let work = VisionThread {
                 vision,
@@ -97,14 +98,14 @@ impl Pipeline {
                 inbox: inbox.clone(),
                 is_lost: losses.video,
             };
-            thread("faces", Box::new(move |beat| work.run(beat)));
+            thread("faces", Box::new(move |heartbeat| work.run(heartbeat)));
         }
         let (transcriber, transcribed) = lanes.transcribe.unzip();
         if let (Some(transcription), Some(inputs)) = (stages.transcription, transcribed) {
             let (inbox, clock) = (inbox.clone(), clock.clone());
             thread(
                 "transcribe",
-                Box::new(move |beat| {
+                Box::new(move |heartbeat| {
                     let clock = &*clock;
                     transcribe(
                         transcription,
@@ -113,25 +114,25 @@ impl Pipeline {
                         clock,
                         tempo,
                         &stopping,
-                        beat,
+                        heartbeat,
                     )
                 }),
             );
         }
-        if let (Some(hearing), Some(blocks)) = (stages.hearing, lanes.sound) {
+        if let (Some(speech), Some(blocks)) = (stages.speech, lanes.sound) {
             let (inbox, refused) = (inbox.clone(), refused.clone());
             thread(
                 "speech",
-                Box::new(move |beat| {
-                    let thread = HearingThread {
-                        hearing,
+                Box::new(move |heartbeat| {
+                    let thread = SpeechThread {
+                        speech,
                         blocks,
                         inbox,
                         transcriber,
                         is_lost: (tempo == Tempo::Live).then_some(losses.audio),
                         refused: &refused.speech,
                     };
-                    thread.run(beat)
+                    thread.run(heartbeat)
                 }),
             );
         }
@@ -139,17 +140,17 @@ impl Pipeline {
         let (aligner, filled, now) = (stages.aligner, queue.clone(), clock.clone());
         thread(
             "align",
-            Box::new(move |beat| {
+            Box::new(move |heartbeat| {
                 let counts = (&*counts, &refused.align);
-                let result = align(aligner, &inputs, &filled, &*now, counts, beat);
+                let result = align(aligner, &inputs, &filled, &*now, counts, heartbeat);
                 filled.end();
                 result
             }),
         );
         thread(
             "infer",
-            Box::new(move |beat| {
-                infer(recognizer, &events, &queue, &*clock, emit, beat);
+            Box::new(move |heartbeat| {
+                infer(recognizer, &events, &queue, &*clock, emit, heartbeat);
                 queue.abandon();
                 Ok(())
             }),
@@ -157,10 +158,10 @@ impl Pipeline {
         pipeline
     }
 
-    fn thread(&mut self, stage: &'static str, beat: Beat, work: Work) {
+    fn thread(&mut self, stage: &'static str, heartbeat: Heartbeat, work: Work) {
         let failure = self.failure.clone();
         let body = move || {
-            let ended = panics::catch(|| work(&beat));
+            let ended = panics::catch(|| work(&heartbeat));
             if let Err(error) = ended.unwrap_or_else(|panic| Err(StageError::Panicked(panic))) {
                 failure.report(StageFailure::new(stage, error));
             }
@@ -188,7 +189,7 @@ impl Pipeline {
     }
 
     /// Prepares a stop: sound that waits for the transcriber is dropped.
-    pub fn hurry(&self) {
+    pub fn drop_backlog(&self) {
         self.stopping.store(true, Ordering::Release);
     }
 
@@ -196,7 +197,7 @@ impl Pipeline {
         self.threads.iter().all(|(_, thread)| thread.is_finished())
     }
 
-    /// Stages that have ended and no longer beat.
+    /// Stages that have ended and send no more heartbeats.
     pub fn ended(&self) -> impl Iterator<Item = &'static str> {
         self.threads
             .iter()

@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex};
 use super::callbacks::TICK;
 use super::failure::StageError;
 use crate::align::Aligned;
-use crate::notify::Beat;
+use crate::notify::Heartbeat;
 use crate::schedule::{Due, Schedule, ScheduleCounters};
 use crate::time::Clock;
 
@@ -50,10 +50,10 @@ impl InferenceQueue {
     }
 
     /// Adds an item. Waits for room if the schedule is full.
-    pub(super) fn push(&self, aligned: Aligned, beat: &Beat) -> Result<(), StageError> {
+    pub(super) fn push(&self, aligned: Aligned, heartbeat: &Heartbeat) -> Result<(), StageError> {
         let mut state = self.state.lock().expect("queue lock");
         while state.schedule.is_full() && !state.abandoned {
-            beat.beat();
+            heartbeat.send();
             state = self
                 .changed
                 .wait_timeout(state, TICK)

@@ -43,7 +43,7 @@ impl TranscriptInbox {
         let transcript = transcripts.admit(client, request, now)?;
         drop(transcripts);
         self.inbox
-            .send(AlignInput::Words(transcript))
+            .send(AlignInput::Transcript(transcript))
             .map(|_| ())
             .map_err(|_| ClientTranscripts::closed())
     }
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(code(request(None, 9900, 11_000)), Err(ErrorCode::Stale));
         inbox.note(&change(SubjectId::Face(1), SubjectPhase::Lost, None));
         assert_eq!(code(request(s1, 9600, 9700)), Err(ErrorCode::BadValue));
-        let Received::Item(AlignInput::Words(transcript)) = receiver.recv(None) else {
+        let Received::Item(AlignInput::Transcript(transcript)) = receiver.recv(None) else {
             panic!("words")
         };
         assert_eq!(

@@ -6,7 +6,7 @@ use super::callbacks::TICK;
 use super::failure::StageError;
 use crate::align::AlignInput;
 use crate::lane::{LaneReceiver, LaneSender, Received};
-use crate::notify::Beat;
+use crate::notify::Heartbeat;
 use crate::session::{Tempo, TranscriberInput, Transcription};
 use crate::time::Clock;
 
@@ -23,7 +23,7 @@ pub(super) fn transcribe(
     clock: &dyn Clock,
     tempo: Tempo,
     stopping: &AtomicBool,
-    beat: &Beat,
+    heartbeat: &Heartbeat,
 ) -> Result<(), StageError> {
     let send = |input| {
         let sent = inbox.send(input);
@@ -32,7 +32,7 @@ pub(super) fn transcribe(
     let counters = inputs.counters();
     let mut abandoned = false;
     loop {
-        beat.beat();
+        heartbeat.send();
         let received = inputs.recv(Some(TICK));
         let waiting = counters.depth.load(Ordering::Relaxed);
         abandoned |= stopping.load(Ordering::Acquire) && waiting > FINISHED_AT_STOP;
@@ -54,13 +54,13 @@ pub(super) fn transcribe(
             if tempo == Tempo::Live {
                 transcript.known_at = transcript.known_at.max(clock.now());
             }
-            send(AlignInput::Words(transcript))?;
+            send(AlignInput::Transcript(transcript))?;
         }
         if ended {
-            return send(AlignInput::WordsEnded);
+            return send(AlignInput::TranscriptsEnded);
         }
         if let (Tempo::Replay, Some(until)) = (tempo, transcription.known_until()) {
-            send(AlignInput::WordsUntil(until))?;
+            send(AlignInput::TranscriptsUntil(until))?;
         }
     }
 }
@@ -273,7 +273,7 @@ mod tests {
                 );
             }
             drop(sender);
-            let beat =
+            let heartbeat =
                 Progress::new(Duration::MAX, MediaTime::ZERO).add("transcribe", MediaTime::ZERO);
             transcribe(
                 Transcription::new(stage),
@@ -282,20 +282,21 @@ mod tests {
                 &ManualClock::default(),
                 Tempo::Live,
                 &AtomicBool::new(stops),
-                &beat,
+                &heartbeat,
             )
             .unwrap();
             for _ in 0..finals {
-                let Received::Item(AlignInput::Words(words)) = inputs.recv(Some(Duration::ZERO))
+                let Received::Item(AlignInput::Transcript(transcript)) =
+                    inputs.recv(Some(Duration::ZERO))
                 else {
                     panic!("{waiting} {stops}");
                 };
-                assert!(words.is_final, "{waiting} {stops}");
+                assert!(transcript.is_final, "{waiting} {stops}");
             }
             assert!(
                 matches!(
                     inputs.recv(Some(Duration::ZERO)),
-                    Received::Item(AlignInput::WordsEnded)
+                    Received::Item(AlignInput::TranscriptsEnded)
                 ),
                 "{waiting} {stops}"
             );

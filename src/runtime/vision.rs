@@ -9,7 +9,7 @@ use crate::align::AlignInput;
 use crate::clip::VideoFrame;
 use crate::face::{Detection, Detector};
 use crate::lane::{LaneReceiver, LaneSender, Received};
-use crate::notify::Beat;
+use crate::notify::Heartbeat;
 use crate::session::{DetectionPolicy, Vision, VisionInput, VisionOutput};
 use crate::time::MediaTime;
 
@@ -24,9 +24,9 @@ pub(super) struct VisionThread {
 
 impl VisionThread {
     /// Runs until all frames are tracked.
-    pub fn run(mut self, beat: &Beat) -> Result<(), StageError> {
+    pub fn run(mut self, heartbeat: &Heartbeat) -> Result<(), StageError> {
         while !self.vision.has_finished() {
-            beat.beat();
+            heartbeat.send();
             if !self.vision.takes_frames() {
                 self.await_detections()?;
                 continue;
@@ -90,10 +90,10 @@ pub(super) fn detect(
     mut detector: Detector,
     requests: &LaneReceiver<VideoFrame>,
     detections: &LaneSender<(MediaTime, Vec<Detection>)>,
-    beat: &Beat,
+    heartbeat: &Heartbeat,
 ) -> Result<(), StageError> {
     loop {
-        beat.beat();
+        heartbeat.send();
         match requests.recv(Some(TICK)) {
             Received::TimedOut => {}
             Received::Ended => return Ok(()),

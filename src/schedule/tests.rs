@@ -67,7 +67,7 @@ fn describe(item: &Aligned) -> String {
             format!("{:?} {} {}", c.phase, c.subject, c.time.nanos() / MS).to_lowercase()
         }
         Aligned::Speech(t) => format!("turn {}", t.start.nanos() / MS),
-        Aligned::Words(t) => format!("words {}", t.transcript.span.start.nanos() / MS),
+        Aligned::Transcript(t) => format!("words {}", t.transcript.span.start.nanos() / MS),
     }
 }
 
@@ -303,7 +303,7 @@ proptest! {
                 Aligned::Clip(c) => (Some(c.subject), c.span.end),
                 Aligned::Subject(c) => (Some(c.subject), c.time),
                 Aligned::Speech(t) => (None, t.start),
-                Aligned::Words(t) => (None, t.transcript.span.start),
+                Aligned::Transcript(t) => (None, t.transcript.span.start),
             };
             notes += usize::from(!matches!(item, Aligned::Clip(_)));
             let before = last.insert(subject, time);

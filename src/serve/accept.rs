@@ -58,13 +58,13 @@ struct Connection {
 }
 
 /// A connection's entry; dropping it removes it.
-struct Place {
+struct ConnectionEntry {
     connections: Arc<Connections>,
     number: u64,
     connection: Arc<Connection>,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionEntry {
     fn drop(&mut self) {
         self.connections.open().remove(&self.number);
     }
@@ -118,7 +118,7 @@ impl Connections {
         self.open.lock().expect("connections")
     }
 
-    fn admit(self: &Arc<Self>, peer: IpAddr) -> Place {
+    fn admit(self: &Arc<Self>, peer: IpAddr) -> ConnectionEntry {
         let peer = peer.to_canonical();
         let mut open = self.open();
         if open.len() >= self.most_per_peer
@@ -137,7 +137,7 @@ impl Connections {
             evicted: Notify::new(),
         });
         open.insert(number, connection.clone());
-        Place {
+        ConnectionEntry {
             connections: self.clone(),
             number,
             connection,
@@ -211,8 +211,8 @@ pub(super) async fn accept(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!("TCP_NODELAY: {error}");
         }
-        let place = connections.admit(peer.ip());
-        tokio::spawn(serve(stream, place, service.clone(), within));
+        let entry = connections.admit(peer.ip());
+        tokio::spawn(serve(stream, entry, service.clone(), within));
     }
 }
 
@@ -230,11 +230,11 @@ fn left_early(error: &io::Error) -> bool {
 /// Serves one connection until it ends or is upgraded to a WebSocket.
 async fn serve(
     stream: TcpStream,
-    place: Place,
+    entry: ConnectionEntry,
     service: TowerToHyperService<Router>,
     within: Duration,
 ) {
-    let connection = place.connection.clone();
+    let connection = entry.connection.clone();
     let counted = service_fn(move |request: Request<Incoming>| {
         let last = connection.request() >= MAX_REQUESTS;
         let answering = service.call(request);
@@ -256,15 +256,15 @@ async fn serve(
         .half_close(true)
         .serve_connection(TokioIo::new(stream), counted)
         .with_upgrades();
-    let metrics = place.connections.server_state.metrics();
+    let metrics = entry.connections.server_state.metrics();
     tokio::select! {
         ended = serving => if let Err(error) = ended {
             tracing::debug!("a connection ended: {error}");
         },
-        () = place.connection.evicted.notified() => {}
+        () = entry.connection.evicted.notified() => {}
         // Limits every wait: for the first request, a whole header, a read answer, the next
         // request.
-        () = place.connection.overdue(within) => metrics.connection_cut("overdue"),
+        () = entry.connection.overdue(within) => metrics.connection_cut("overdue"),
     }
 }
 
@@ -277,37 +277,38 @@ mod tests {
         IpAddr::from([10, 0, 0, last])
     }
 
-    fn evicted(place: &Place) -> bool {
-        !place.connections.open().contains_key(&place.number)
+    fn evicted(entry: &ConnectionEntry) -> bool {
+        !entry.connections.open().contains_key(&entry.number)
     }
 
     #[test]
     fn the_stalest_connection_is_evicted() {
         let connections = Connections::with_room(4, 3, Arc::new(BareState::default()));
-        let places: Vec<Place> = (0..3).map(|_| connections.admit(ip(1))).collect();
+        let entries: Vec<ConnectionEntry> = (0..3).map(|_| connections.admit(ip(1))).collect();
         // The first has just sent a request, so the second is the stalest.
-        places[0].connection.request();
+        entries[0].connection.request();
         let fourth = connections.admit(ip(1));
-        assert!(evicted(&places[1]) && !evicted(&places[0]) && !evicted(&places[2]));
+        assert!(evicted(&entries[1]) && !evicted(&entries[0]) && !evicted(&entries[2]));
         // The next peer has one of four connections. Then the total is full, and a connection of
         // the peer with the most is evicted.
         let other = connections.admit(ip(2));
         let another = connections.admit(ip(2));
-        assert!(evicted(&places[2]));
+        assert!(evicted(&entries[2]));
         assert!(
-            [&places[0], &fourth, &other, &another]
+            [&entries[0], &fourth, &other, &another]
                 .iter()
-                .all(|place| !evicted(place))
+                .all(|entry| !evicted(entry))
         );
-        drop(places);
+        drop(entries);
         assert_eq!(connections.open().len(), 3);
     }
 
     #[test]
     fn the_stalest_of_many_peers_with_one_connection_each_is_evicted() {
         let connections = Connections::with_room(4, 3, Arc::new(BareState::default()));
-        let places: Vec<Place> = (1..=40).map(|last| connections.admit(ip(last))).collect();
-        let open = places.iter().map(|place| !evicted(place));
+        let entries: Vec<ConnectionEntry> =
+            (1..=40).map(|last| connections.admit(ip(last))).collect();
+        let open = entries.iter().map(|entry| !evicted(entry));
         let expected = (0..40).map(|index| index >= 36);
         assert!(open.eq(expected));
     }

@@ -14,9 +14,9 @@ use tokio::time::{Duration, Instant, Sleep};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
+use super::client_slots::{ClientSlot, Command};
 use super::ending::End;
 use super::identity::{PROTOCOL, server_name};
-use super::places::{Command, Place};
 use super::wire::Wire;
 use super::{Shared, Tick};
 use crate::event::{Answer, ClockPair, ErrorCode, Hello, Refusal, Request};
@@ -33,7 +33,7 @@ const MAX_ANSWERS: usize = 4;
 /// A connected client.
 pub(super) struct Client {
     shared: Arc<Shared>,
-    place: Place,
+    slot: ClientSlot,
     socket: Socket,
     cursor: Cursor,
     labels: Vec<String>,
@@ -54,11 +54,11 @@ enum Wakeup {
 }
 
 impl Client {
-    pub(super) fn new(shared: Arc<Shared>, place: Place, socket: Socket) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, slot: ClientSlot, socket: Socket) -> Self {
         let now = Instant::now();
         let settings = &shared.settings;
         Client {
-            place,
+            slot,
             cursor: Cursor::new(shared.ring.clone(), settings.unsent_events),
             labels: Vec::new(),
             answers: VecDeque::new(),
@@ -118,7 +118,7 @@ impl Client {
 
     async fn serve_messages(&mut self) -> End {
         let mut tick = self.shared.tick.clone();
-        let seat = self.place.seat.clone();
+        let slot = self.slot.state.clone();
         let timer = tokio::time::sleep_until(self.next_timeout());
         tokio::pin!(timer);
         loop {
@@ -134,7 +134,7 @@ impl Client {
                         return end;
                     }
                 }
-                command = seat.command() => if let Err(end) = self.execute(command) {
+                command = slot.command() => if let Err(end) = self.execute(command) {
                     return end;
                 },
                 changed = tick.changed() => {
@@ -213,7 +213,7 @@ impl Client {
                             // The event exceeds the write buffer: it is dropped for this client and
                             // reported.
                             Err(Error::WriteBufferFull(_)) => {
-                                self.cursor.lose(Missed::range(seq, seq));
+                                self.cursor.add_missed(Missed::range(seq, seq));
                                 metrics.dropped("too_large", 1);
                             }
                             Err(error) => return Err(error),
@@ -230,7 +230,7 @@ impl Client {
         // The socket is full, or tokio's budget of this task is used up. The client falls behind
         // only in the first case, and only if nothing was written.
         if !moved && coop::has_budget_remaining() {
-            self.cursor.fall_behind();
+            self.cursor.drop_excess();
         }
         if moved || self.blocked_since.is_none() {
             self.blocked_since = Some(Instant::now());
@@ -280,14 +280,14 @@ impl Client {
 
     fn ping(&mut self) {
         self.answers.push_back(Message::Ping(Bytes::new()));
-        self.place.seat.pinged(monotonic_nanos());
+        self.slot.state.pinged(monotonic_nanos());
     }
 
-    /// Executes a command of [`Places`](super::places::Places).
+    /// Executes a command of [`ClientSlots`](super::client_slots::ClientSlots).
     fn execute(&mut self, command: Command) -> Result<(), End> {
         match command {
             Command::Ping => self.ping(),
-            Command::Leave => {
+            Command::Evict => {
                 return Err(End::Idle(Refusal::new(
                     ErrorCode::TooSlow,
                     "no pong, and another client needs this place",
@@ -319,7 +319,7 @@ impl Client {
             }
             Message::Pong(_) => {
                 self.last_pong = Instant::now();
-                self.place.seat.answered();
+                self.slot.state.answered();
             }
             Message::Close(_) => return Err(End::Closed),
             // tungstenite answers it.
@@ -355,7 +355,7 @@ impl Client {
                 if let Err(refusal) = self
                     .shared
                     .server_state
-                    .submit_transcript(self.place.number, transcript)
+                    .submit_transcript(self.slot.number, transcript)
                 {
                     self.answer(&refusal.answer());
                 }

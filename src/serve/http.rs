@@ -41,7 +41,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .method_not_allowed_fallback(|request: Request| async move {
             json_page(
                 StatusCode::METHOD_NOT_ALLOWED,
-                &json!({"error": format!("{} takes GET alone", request.uri().path())}),
+                &json!({"error": format!("{} accepts only GET", request.uri().path())}),
             )
         })
         .layer(from_fn_with_state(shared.clone(), guard))

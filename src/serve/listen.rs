@@ -42,7 +42,7 @@ fn bind_once(settings: &ServeSettings) -> Result<Vec<TcpListener>, ServeError> {
                 return Err(ServeError::PortTaken(listen));
             }
             Err(error) if !listeners.is_empty() && is_absent(&error) => {
-                tracing::debug!("{listen} is left out: {error}");
+                tracing::debug!("{listen} is skipped: {error}");
             }
             Err(error) => return Err(ServeError::Listen(listen, error)),
         }

@@ -143,18 +143,18 @@ impl Metrics {
         let registry = &mut metrics.registry;
         registry.register_with_unit(
             "latency",
-            "Where the time of an expression went",
+            "Latency of an expression, by stage",
             Unit::Seconds,
             by_stage,
         );
         registry.register_with_unit(
             "socket_write",
-            "From an event's entry into the ring until a socket took it",
+            "Time from an event's publication to its write to a socket",
             Unit::Seconds,
             metrics.socket_write.scraped.clone(),
         );
         registry.register("events", "Published events by type", metrics.events.clone());
-        registry.register("drops", "What was lost, by cause", metrics.drops.clone());
+        registry.register("drops", "Losses, by cause", metrics.drops.clone());
         registry.register(
             "queue_depth",
             "Items waiting in a lane",
@@ -193,7 +193,7 @@ impl Metrics {
         );
         registry.register(
             "deadline_misses",
-            "Expressions that came later than their budget",
+            "Expressions later than their latency budget",
             metrics.deadline_misses.clone(),
         );
         metrics

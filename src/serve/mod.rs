@@ -23,6 +23,7 @@ use crate::time::Clock;
 
 mod accept;
 mod client;
+mod client_slots;
 mod ending;
 mod exposition;
 mod framing;
@@ -33,14 +34,13 @@ mod listen;
 pub mod metrics;
 mod origin;
 mod page;
-mod places;
 mod upgrade;
 mod wire;
 
 use accept::Connections;
+use client_slots::ClientSlots;
 pub use exposition::Exposition;
 pub use metrics::Metrics;
-use places::Places;
 
 /// The daemon's state, as the server reads it. Called on the server's threads: must not wait.
 pub trait ServerState: Send + Sync + 'static {
@@ -151,7 +151,7 @@ impl Default for ServeSettings {
 pub enum ServeError {
     #[error(
         "{0} is not a loopback address, and this version has no access tokens yet: listen on \
-         127.0.0.1 or [::1], and reach it from afar by `ssh -L`"
+         127.0.0.1 or [::1], and use `ssh -L` for remote access"
     )]
     NotLoopback(SocketAddr),
     #[error(
@@ -174,7 +174,7 @@ struct Shared {
     server_state: Arc<dyn ServerState>,
     /// Changes with every publication, and a last time when the server stops.
     tick: watch::Receiver<Tick>,
-    places: Arc<Places>,
+    slots: Arc<ClientSlots>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,7 +188,7 @@ pub struct Server {
     runtime: Option<Runtime>,
     shared: Arc<Shared>,
     tick: Arc<watch::Sender<Tick>>,
-    beats: Arc<AtomicU64>,
+    heartbeats: Arc<AtomicU64>,
     _hook: Arc<PublishHook>,
 }
 
@@ -198,8 +198,8 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Interval of the beats that show progress of the runtime.
-const BEAT: Duration = Duration::from_millis(250);
+/// Interval of the heartbeats that show progress of the runtime.
+const HEARTBEAT: Duration = Duration::from_millis(250);
 /// Time limit of a stop: clients get close code 1001.
 const STOP_WITHIN: Duration = Duration::from_millis(1000);
 
@@ -239,14 +239,14 @@ pub fn start(
         let published = published.clone();
         move || published.notify_one()
     });
-    let places = Places::new(settings.max_clients);
+    let slots = ClientSlots::new(settings.max_clients);
     let shared = Arc::new(Shared {
         settings,
         addresses,
         ring,
         server_state,
         tick: ticks,
-        places,
+        slots,
     });
     // Wakes every client once for all publications since the last wake-up.
     runtime.spawn({
@@ -258,13 +258,13 @@ pub fn start(
             }
         }
     });
-    let beats = Arc::new(AtomicU64::new(0));
+    let heartbeats = Arc::new(AtomicU64::new(0));
     runtime.spawn({
-        let beats = beats.clone();
+        let heartbeats = heartbeats.clone();
         async move {
             loop {
-                tokio::time::sleep(BEAT).await;
-                beats.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(HEARTBEAT).await;
+                heartbeats.fetch_add(1, Ordering::Relaxed);
             }
         }
     });
@@ -282,7 +282,7 @@ pub fn start(
         runtime: Some(runtime),
         shared,
         tick,
-        beats,
+        heartbeats,
         _hook: hook,
     })
 }
@@ -299,8 +299,8 @@ impl Server {
     }
 
     /// A counter that grows four times a second while the server's threads make progress.
-    pub fn beats(&self) -> u64 {
-        self.beats.load(Ordering::Relaxed)
+    pub fn heartbeats(&self) -> u64 {
+        self.heartbeats.load(Ordering::Relaxed)
     }
 
     /// Closes all clients with 1001 and ends, within about a second.
@@ -309,9 +309,9 @@ impl Server {
             return;
         };
         self.tick.send_replace(Tick::Stopping);
-        let places = self.shared.places.clone();
+        let slots = self.shared.slots.clone();
         let _ =
-            runtime.block_on(async { tokio::time::timeout(STOP_WITHIN, places.emptied()).await });
+            runtime.block_on(async { tokio::time::timeout(STOP_WITHIN, slots.all_closed()).await });
         runtime.shutdown_timeout(Duration::from_millis(100));
     }
 }

@@ -95,7 +95,7 @@ pub(super) async fn events(State(shared): State<Arc<Shared>>, mut request: Reque
     if single(headers, header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return refuse(
             StatusCode::UPGRADE_REQUIRED,
-            "only version 13 of the WebSocket protocol (RFC 6455) is spoken here\n",
+            "only version 13 of the WebSocket protocol (RFC 6455) is supported\n",
         );
     }
     let Some(key) = single(headers, header::SEC_WEBSOCKET_KEY).filter(|key| is_key(key)) else {
@@ -128,7 +128,7 @@ pub(super) async fn events(State(shared): State<Arc<Shared>>, mut request: Reque
     if *shared.tick.borrow() == Tick::Stopping {
         return full("internal", "shutting down");
     }
-    let Some(place) = shared.places.take(monotonic_nanos()) else {
+    let Some(slot) = shared.slots.take(monotonic_nanos()) else {
         shared
             .server_state
             .metrics()
@@ -161,7 +161,7 @@ pub(super) async fn events(State(shared): State<Arc<Shared>>, mut request: Reque
         };
         let stream = Wire::new(stream, limits);
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-        Client::new(shared, place, socket).run(allowed).await;
+        Client::new(shared, slot, socket).run(allowed).await;
     });
 
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();

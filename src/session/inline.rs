@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 
 use super::events::{ClipTimestamps, EventBuilder};
-use super::hearing::{Hearing, HearingInput, HearingOutput};
+use super::speech_detection::{SpeechDetection, SpeechInput, SpeechOutput};
 use super::stages::Stages;
 use super::transcription::Transcription;
 use super::vision::{Vision, VisionInput, VisionOutput};
-use crate::align::{AlignInput, Aligned, Aligner, Wanted};
+use crate::align::{AlignInput, Aligned, Aligner, NextInput};
 use crate::clip::{AudioBlock, Clip, VideoFrame};
 use crate::encode::EncodeError;
 use crate::event::Event;
@@ -48,7 +48,7 @@ pub enum SessionError {
 /// The stages, driven on the calling thread.
 pub struct Session {
     vision: Option<(Vision, Detector)>,
-    hearing: Option<Hearing>,
+    speech: Option<SpeechDetection>,
     transcription: Option<Transcription>,
     aligner: Aligner,
     recognition: Option<(Recognizer, EventBuilder)>,
@@ -60,7 +60,7 @@ impl Session {
     pub fn new(stages: Stages) -> Session {
         Session {
             vision: stages.vision,
-            hearing: stages.hearing,
+            speech: stages.speech,
             transcription: stages.transcription,
             aligner: stages.aligner,
             recognition: None,
@@ -75,8 +75,8 @@ impl Session {
     }
 
     /// The source to read next, so that neither runs ahead of the other.
-    pub fn wanted(&self) -> Wanted {
-        self.aligner.wanted()
+    pub fn next_input(&self) -> NextInput {
+        self.aligner.next_input()
     }
 
     /// Runs the stages over `input`. `observe` is called with each input of the aligner.
@@ -92,14 +92,15 @@ impl Session {
             Input::Frame(frame) => self.push_video(VisionInput::Frame(frame))?,
             Input::FramesLost => self.push_video(VisionInput::Lost)?,
             Input::FramesEnded => self.push_video(VisionInput::Ended)?,
-            Input::Sound(block) => self.push_sound(HearingInput::Sound(block))?,
-            Input::SoundLost => self.push_sound(HearingInput::Lost)?,
+            Input::Sound(block) => self.push_sound(SpeechInput::Sound(block))?,
+            Input::SoundLost => self.push_sound(SpeechInput::Lost)?,
             Input::SoundEnded => {
-                self.push_sound(HearingInput::Ended)?;
+                self.push_sound(SpeechInput::Ended)?;
                 if let Some(transcription) = &mut self.transcription {
                     let last = transcription.finish()?;
-                    self.aligned.extend(last.into_iter().map(AlignInput::Words));
-                    self.aligned.push_back(AlignInput::WordsEnded);
+                    self.aligned
+                        .extend(last.into_iter().map(AlignInput::Transcript));
+                    self.aligned.push_back(AlignInput::TranscriptsEnded);
                 }
             }
         }
@@ -116,7 +117,7 @@ impl Session {
         let event = match self.aligner.pop(now)? {
             Aligned::Subject(change) => change.into(),
             Aligned::Speech(turn) => turn.into(),
-            Aligned::Words(words) => words.into(),
+            Aligned::Transcript(transcript) => transcript.into(),
             Aligned::Clip(clip) => match &mut self.recognition {
                 None => return Some(Output::Clip(Box::new(clip))),
                 Some((recognizer, events)) => {
@@ -134,8 +135,8 @@ impl Session {
     }
 
     /// Returns the graphs for the next session: opening them takes longer than a short recording.
-    pub fn into_stages(self) -> (Option<(Vision, Detector)>, Option<Hearing>) {
-        (self.vision, self.hearing)
+    pub fn into_stages(self) -> (Option<(Vision, Detector)>, Option<SpeechDetection>) {
+        (self.vision, self.speech)
     }
 
     fn push_video(&mut self, input: VisionInput) -> Result<(), EncodeError> {
@@ -155,23 +156,23 @@ impl Session {
         Ok(())
     }
 
-    fn push_sound(&mut self, input: HearingInput) -> Result<(), SessionError> {
-        let Some(hearing) = &mut self.hearing else {
+    fn push_sound(&mut self, input: SpeechInput) -> Result<(), SessionError> {
+        let Some(speech) = &mut self.speech else {
             return Ok(());
         };
-        hearing.push(input)?;
-        while let Some(output) = hearing.pop() {
+        speech.push(input)?;
+        while let Some(output) = speech.pop() {
             match (output, &mut self.transcription) {
-                (HearingOutput::Align(input), _) => self.aligned.push_back(input),
-                (HearingOutput::Transcribe(input), Some(transcription)) => {
+                (SpeechOutput::Align(input), _) => self.aligned.push_back(input),
+                (SpeechOutput::Transcribe(input), Some(transcription)) => {
                     let transcripts = transcription.push(input)?;
-                    let inputs = transcripts.into_iter().map(AlignInput::Words);
+                    let inputs = transcripts.into_iter().map(AlignInput::Transcript);
                     self.aligned.extend(inputs);
                     if let Some(until) = transcription.known_until() {
-                        self.aligned.push_back(AlignInput::WordsUntil(until));
+                        self.aligned.push_back(AlignInput::TranscriptsUntil(until));
                     }
                 }
-                (HearingOutput::Transcribe(_), None) => {}
+                (SpeechOutput::Transcribe(_), None) => {}
             }
         }
         Ok(())

@@ -10,24 +10,24 @@
 //! frames ─► Vision ──► Aligner ─► clips ─► Recognizer ─► EventBuilder ─► events
 //!           │    ▲        ▲
 //!           ▼    │        │
-//!          Detector    Hearing ─► Transcription
+//!          Detector    SpeechDetection ─► Transcription
 //!                         ▲
 //! sound ──────────────────┘
 //! ```
 
 mod events;
-mod hearing;
 mod inline;
 mod plan;
+mod speech_detection;
 mod stages;
 mod transcription;
 mod transcripts;
 mod vision;
 
 pub use events::{ClipTimestamps, EventBuilder};
-pub use hearing::{Hearing, HearingInput, HearingOutput, TranscriberInput};
 pub use inline::{Input, Output, Session, SessionError};
 pub use plan::{FacePlan, Plan, Streams, Tempo, hop_ms};
+pub use speech_detection::{SpeechDetection, SpeechInput, SpeechOutput, TranscriberInput};
 pub use stages::{OpenError, Stages};
 pub use transcription::Transcription;
 pub use transcripts::ClientTranscripts;

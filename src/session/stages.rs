@@ -1,7 +1,7 @@
 //! The opened stages, not yet running.
 
-use super::hearing::Hearing;
 use super::plan::{Plan, Tempo};
+use super::speech_detection::SpeechDetection;
 use super::transcription::Transcription;
 use super::vision::{DetectionPolicy, READ_AHEAD, Vision};
 use crate::align::Aligner;
@@ -28,7 +28,7 @@ pub struct Stages {
     /// `None` without video.
     pub vision: Option<(Vision, Detector)>,
     /// `None` without audio.
-    pub hearing: Option<Hearing>,
+    pub speech: Option<SpeechDetection>,
     /// `None` if the daemon does not transcribe.
     pub transcription: Option<Transcription>,
     pub aligner: Aligner,
@@ -55,20 +55,20 @@ impl Stages {
         };
         let transcription = open_transcriber(&plan.transcriber)?
             .map(|engine| Transcription::new(TranscribeStage::new(engine, WordRule::default())));
-        let hearing = match plan.turns {
+        let speech = match plan.turns {
             None => None,
             Some(rule) => {
                 let stage = SpeechStage::new(rule, VoiceDetector::load(runtime)?);
-                Some(Hearing::new(stage, transcription.is_some()))
+                Some(SpeechDetection::new(stage, transcription.is_some()))
             }
         };
         let mut aligner = Aligner::new(plan.align);
         if transcription.is_some() {
-            aligner = aligner.awaiting_words();
+            aligner = aligner.awaiting_transcripts();
         }
         Ok(Stages {
             vision,
-            hearing,
+            speech,
             transcription,
             aligner,
         })

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::*;
-use crate::align::Wanted;
+use crate::align::NextInput;
 use crate::assets::locate;
 use crate::capture::{Outputs, Pace, Recording, SourceHealth};
 use crate::config::Config;
@@ -58,8 +58,8 @@ fn inline_lines(config: &Config, runtime: &Runtime, read_ahead: usize) -> Vec<St
     let (mut lines, mut over) = (Vec::new(), [false, false]);
     while over != [true, true] {
         // The demuxer may have to deliver the other track first.
-        let input = match session.wanted() {
-            Wanted::Faces => frame(&frame_lane, &over).or_else(|| sound(&audio_lane, &over)),
+        let input = match session.next_input() {
+            NextInput::Faces => frame(&frame_lane, &over).or_else(|| sound(&audio_lane, &over)),
             _ => sound(&audio_lane, &over).or_else(|| frame(&frame_lane, &over)),
         };
         let Some(input) = input else {
@@ -211,10 +211,10 @@ fn a_lost_source_is_announced_once_until_it_delivers() {
         Config::default().turn_rule(),
         VoiceDetector::load(&runtime).unwrap(),
     );
-    let mut hearing = Hearing::new(stage, true);
+    let mut speech = SpeechDetection::new(stage, true);
     for announced in [2, 0] {
-        hearing.push(HearingInput::Lost).unwrap();
-        let outputs = std::iter::from_fn(|| hearing.pop()).count();
+        speech.push(SpeechInput::Lost).unwrap();
+        let outputs = std::iter::from_fn(|| speech.pop()).count();
         assert_eq!(outputs, announced, "aligner and transcriber, once");
     }
 }

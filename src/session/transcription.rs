@@ -1,7 +1,7 @@
 //! The transcribe stage behind a queue that may drop items. A dropped item is not a silence: no
 //! word may span it.
 
-use super::hearing::TranscriberInput;
+use super::speech_detection::TranscriberInput;
 use crate::clip::Transcript;
 use crate::speech::{TranscribeError, TranscribeStage};
 use crate::time::MediaTime;

@@ -49,8 +49,8 @@ impl ClientTranscripts {
         now: MediaTime,
     ) -> Result<Transcript, Refusal> {
         if self.transcribes {
-            let message = "this daemon transcribes by itself: set [speech] transcriber = \"none\" \
-                           to have it take yours";
+            let message = "this daemon has its own transcriber: set [speech] transcriber = \
+                           \"none\" to send transcripts";
             return Err(refusal(ErrorCode::NotAllowed, message));
         }
         let TranscriptRequest {
@@ -72,7 +72,7 @@ impl ClientTranscripts {
             .map_err(|refused| match refused {
                 AdmissionError::Past => refusal(
                     ErrorCode::Stale,
-                    "`end_ns` is before the window that events still look back on",
+                    "`end_ns` is before the window of the next events: the transcript is too old",
                 ),
                 AdmissionError::Future => refusal(
                     ErrorCode::Stale,
@@ -99,7 +99,7 @@ impl ClientTranscripts {
     pub fn closed() -> Refusal {
         refusal(
             ErrorCode::Stale,
-            "no transcripts are taken now: the sources are not open yet, or have ended",
+            "no transcripts are accepted now: the sources are not open yet, or have ended",
         )
     }
 }

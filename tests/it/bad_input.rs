@@ -128,7 +128,7 @@ fn is_fast_start(path: &Path) -> bool {
 fn check_cut(file: &Path) {
     let (code, events, stderr) = replay(file, &[]);
     assert_eq!(code, Some(1), "{}: {stderr}", file.display());
-    assert!(stderr.contains("cut"), "{stderr}");
+    assert!(stderr.contains("truncated"), "{stderr}");
     assert!(
         of_type(&events, "expression").count() >= 1,
         "{}: the remaining sound is decoded",
@@ -323,13 +323,13 @@ fn other_files_in_a_folder_of_recordings_are_skipped() {
     };
     let (first, errors) = replay();
     assert!(
-        errors.contains("1 of 2 files are no recordings"),
+        errors.contains("1 of 2 files are not recordings"),
         "{errors}"
     );
     // The folder now holds the events of the first run.
     let (second, errors) = replay();
     assert!(
-        errors.contains("2 of 3 files are no recordings"),
+        errors.contains("2 of 3 files are not recordings"),
         "{errors}"
     );
     assert!(

@@ -164,7 +164,7 @@ fn a_wrong_password_is_retried_late_and_an_unescaped_one_gets_the_remedy() {
     let at = |user: &str| format!("uri:rtsp://{user}127.0.0.1:{port}/camera");
     let right = LiveSource::open(&at("admin:p%40ss%2Fw%231@"), "none");
     right.wait_for_frames(5, FIRST_FRAME);
-    for (user, words) in [("admin:wrongword@", "refused"), ("", "asked for")] {
+    for (user, words) in [("admin:wrongword@", "refused"), ("", "required")] {
         let source = LiveSource::open(&at(user), "none");
         eventually(words, FIRST_FRAME, || source.reason().contains(words));
         std::thread::sleep(Duration::from_secs(4));

@@ -101,8 +101,9 @@ fn an_undecodable_recording_ends_alone() {
         let printed = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{printed}");
         assert!(
-            printed
-                .contains("b.mkv cannot be decoded: its decoder (avdec_ffv1) gives a pixel format"),
+            printed.contains(
+                "b.mkv cannot be decoded: its decoder (avdec_ffv1) outputs a pixel format"
+            ),
             "{printed}"
         );
         assert!(!printed.contains("CRITICAL"), "{printed}");
@@ -195,5 +196,5 @@ fn the_verb_of_decoder_processes_is_not_a_public_command() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("no command"));
+    assert!(stderr(&output).contains("is internal"));
 }

@@ -316,7 +316,7 @@ fn a_sherpa_model_transcribes_and_disturbs_no_other_graph() {
         printed
             .lines()
             .any(|line| line.starts_with("ok       transcriber: sherpa:")
-                && line.ends_with("opens with its model")),
+                && line.ends_with("and its model can be opened")),
         "{printed}"
     );
     let (code, _, errors) = replay(

@@ -205,7 +205,7 @@ fn a_refusing_server_is_retried_later_and_its_reason_is_reported() {
         (
             "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"",
             1,
-            "asked for",
+            "required",
         ),
         ("403 Forbidden", 1, "forbidden"),
         ("404 Not Found", 3, "404"),

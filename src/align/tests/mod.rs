@@ -77,7 +77,7 @@ fn a_single_frame_yields_one_clip() {
 }
 
 #[test]
-fn a_loss_comes_after_the_clip_of_unshown_data() {
+fn a_loss_comes_after_the_clip_of_the_last_data() {
     let output = play(
         settings(),
         frames(&[Person::new(1, 0..1120)], 2000, 25),

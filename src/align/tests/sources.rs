@@ -126,25 +126,25 @@ fn stamps_that_go_back_are_refused_and_distant_ones_do_not_hang() {
 }
 
 #[test]
-fn the_source_with_the_older_watermark_is_wanted() {
+fn the_next_input_is_of_the_source_with_the_older_watermark() {
     let mut aligner = Aligner::new(settings());
     let (mut video, mut audio) = (
         VecDeque::from(frames(&[Person::new(1, 0..99_000)], 60_000, 25)),
         VecDeque::from(sound(&[0..60_000], &[], 60_000, &[1024])),
     );
     loop {
-        match aligner.wanted() {
-            Wanted::Faces => aligner.push(
+        match aligner.next_input() {
+            NextInput::Faces => aligner.push(
                 video
                     .pop_front()
                     .map_or(AlignInput::FacesEnded, AlignInput::Faces),
             ),
-            Wanted::VadBlock => aligner.push(
+            NextInput::VadBlock => aligner.push(
                 audio
                     .pop_front()
                     .map_or(AlignInput::AudioEnded, AlignInput::VadBlock),
             ),
-            Wanted::Nothing => break,
+            NextInput::Ended => break,
         }
         while aligner.pop(MediaTime::ZERO).is_some() {}
         assert!(aligner.held() < 1300, "{}", aligner.held());

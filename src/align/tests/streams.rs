@@ -118,7 +118,7 @@ fn check_invariants(
                 prop_assert_eq!(open_turn.take(), Some(*start));
                 prop_assert!(start < turn_end && turn_end.nanos() <= audio_ms * MS);
             }
-            Aligned::Words(_) => prop_assert!(false, "there is no transcript"),
+            Aligned::Transcript(_) => prop_assert!(false, "there is no transcript"),
             Aligned::Clip(clip) => {
                 let face = clip.subject != SubjectId::Voice;
                 prop_assert!(

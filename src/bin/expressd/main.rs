@@ -35,8 +35,8 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Makes what a bundle names and does not carry: the sentence encoder's graph and tokenizer,
-    /// out of the published weights.
+    /// Generates the files that a bundle names and does not contain: the sentence encoder's graph
+    /// and tokenizer, from the published weights.
     #[cfg(feature = "sentence")]
     Prepare(expressd::onnx::prepare::PrepareArgs),
     /// Checks the installation. Exit code 0: no fault; 5: warnings; 1: failures.
@@ -81,8 +81,8 @@ struct Run {
     /// Begin the recording again at its end.
     #[arg(long = "loop", requires = "replay")]
     looped: bool,
-    /// Leave out what `auto` and `default` do not find, instead of waiting for it; where that is
-    /// all, play the demonstration recording in a loop.
+    /// Run without a device that `auto` or `default` does not find, instead of waiting for it.
+    /// Without any device, play the demonstration recording in a loop.
     #[arg(long)]
     demonstration: bool,
     /// Address of the socket (serve.listen).
@@ -99,7 +99,7 @@ struct Replay {
     file: PathBuf,
     #[command(flatten)]
     settings: Settings,
-    /// Where the events go, one per line; - is standard output.
+    /// Write each event as a line to this file; - is standard output.
     #[arg(long, value_name = "FILE")]
     jsonl: PathBuf,
     /// At live pace; the events are the same.
@@ -176,11 +176,11 @@ fn main() -> ExitCode {
 /// Prints help, the version or the fault of the command line, without secrets of addresses.
 fn refuse(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
-    let shown = expressd::address::redact(&text);
-    if shown == text {
+    let redacted = expressd::address::redact(&text);
+    if redacted == text {
         let _ = error.print();
     } else {
-        eprint!("{shown}");
+        eprint!("{redacted}");
     }
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
@@ -315,7 +315,7 @@ fn recordings(path: &Path) -> Result<Vec<PathBuf>, DaemonError> {
     let (files, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|path| is_recording(path));
     if files.is_empty() {
         return Err(DaemonError::Usage(format!(
-            "{} holds no recording",
+            "{} contains no recording",
             path.display()
         )));
     }
@@ -329,8 +329,8 @@ fn recordings(path: &Path) -> Result<Vec<PathBuf>, DaemonError> {
             _ => format!(", among them {}", named.join(", ")),
         };
         eprintln!(
-            "expressd: {} of {all} files are no recordings by their content and are left \
-             out{named}",
+            "expressd: {} of {all} files are not recordings by their content and are \
+             skipped{named}",
             others.len()
         );
     }

@@ -108,14 +108,14 @@ impl Tables {
                 // A wrong stamp changes the end in the tables, but not the number of pictures.
                 let has_all = kind == TrackKind::Video && samples > 0 && delivered.count >= samples;
                 let outcome = if delivered.count == 0 {
-                    "gave nothing".to_owned()
+                    "delivered nothing".to_owned()
                 } else if has_all {
                     return None;
                 } else if delivered.end_nanos.saturating_add(TOLERANCE_NANOS) < end {
                     let (at, end) = (seconds(delivered.end_nanos), seconds(end));
                     format!("ends at {at:.2} s of {end:.2} s")
                 } else if kind == TrackKind::Video && delivered.count < samples / 2 {
-                    format!("gave {} of {samples} pictures", delivered.count)
+                    format!("delivered {} of {samples} pictures", delivered.count)
                 } else {
                     return None;
                 };
@@ -190,11 +190,14 @@ mod tests {
         assert!(outcome(&tables, delivered(125, 5), delivered(80_000, 5)).is_empty());
         assert_eq!(
             outcome(&tables, delivered(0, 0), delivered(32_000, 2)),
-            ["picture gave nothing", "sound ends at 2.00 s of 5.00 s"]
+            [
+                "picture delivered nothing",
+                "sound ends at 2.00 s of 5.00 s"
+            ]
         );
         assert_eq!(
             outcome(&tables, delivered(60, 5), delivered(80_000, 5)),
-            ["picture gave 60 of 125 pictures"]
+            ["picture delivered 60 of 125 pictures"]
         );
         assert!(outcome(&tables, Delivered::default(), delivered(80_000, 5)).is_empty());
         // All pictures were delivered, and one stamp was wrong.

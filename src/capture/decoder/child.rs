@@ -170,7 +170,7 @@ pub(super) fn open(
             opened.unwrap_or_else(|error| {
                 Err(CaptureError::Undecodable {
                     path: path.to_owned(),
-                    reason: format!("no process to decode it in could be started ({error})"),
+                    reason: format!("the decoder process could not be started ({error})"),
                 })
             })
         }
@@ -258,7 +258,7 @@ impl ChildDecoder {
 
     fn unnamed_format(&self) -> String {
         format!(
-            "{} gives a pixel format that GStreamer has no name for",
+            "{} outputs a pixel format that GStreamer does not know",
             self.element()
         )
     }

@@ -38,8 +38,8 @@ pub(super) struct Refusal {
 }
 
 impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
-    /// Watches `decoder`, a `decodebin` in `pipeline`.
-    pub fn watch(
+    /// Follows the pads of `decoder`, a `decodebin` in `pipeline`.
+    pub fn connect(
         pipeline: &gst::Pipeline,
         decoder: &gst::Element,
         sinks: &Arc<TrackSinks<F, S>>,

@@ -46,7 +46,7 @@ impl GstDecoder {
             .and_then(|path| gst::glib::filename_to_uri(path, None).ok())
             .ok_or_else(|| CaptureError::Unreadable {
                 path: path.to_owned(),
-                reason: "its name is no path".into(),
+                reason: "its path cannot be written as a URI".into(),
             })?;
         let pipeline = gst::Pipeline::new();
         let make = |factory: &str| {
@@ -83,7 +83,7 @@ impl GstDecoder {
             stamp_jumps::correct(bin, events.clone());
         }
         let undecodable = watch_undecodable(&decoder);
-        let exposed = ExposedTracks::watch(&pipeline, &decoder, sinks, choice, tables, events);
+        let exposed = ExposedTracks::connect(&pipeline, &decoder, sinks, choice, tables, events);
         let mut opened = GstDecoder {
             path: path.to_owned(),
             pipeline,

@@ -123,11 +123,11 @@ pub(super) fn open(
     Ok(if process::is_available() {
         Box::new(child::open(path, choice, sinks)?)
     } else {
-        let shown = path.display().to_string();
+        let name = path.display().to_string();
         let counting = sinks.clone();
         let events = DecoderEvents::new(
             |_| {},
-            move |text| log_note(&shown, text),
+            move |text| log_note(&name, text),
             move || counting.count_replaced_stamp(),
         );
         Box::new(gst::GstDecoder::open(path, choice, sinks, events)?)

@@ -56,7 +56,7 @@ pub fn decoder_process() -> Option<ExitCode> {
 
 fn serve(control: UnixStream) -> ExitCode {
     if control.peer_addr().is_err() {
-        eprintln!("`{VERB}` is no command: expressd starts it itself to decode recordings");
+        eprintln!("`{VERB}` is internal: expressd starts it to decode recordings");
         return ExitCode::from(2);
     }
     ignore_signals();

@@ -79,12 +79,12 @@ pub(super) fn correct(bin: &gst::Bin, events: DecoderEvents) {
         });
         if is_demuxer {
             let events = events.clone();
-            element.connect_pad_added(move |_, pad| watch(pad, events.clone()));
+            element.connect_pad_added(move |_, pad| correct_pad(pad, events.clone()));
         }
     });
 }
 
-fn watch(pad: &gst::Pad, events: DecoderEvents) {
+fn correct_pad(pad: &gst::Pad, events: DecoderEvents) {
     let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
     let is_video = caps
         .structure(0)
@@ -101,8 +101,8 @@ fn watch(pad: &gst::Pad, events: DecoderEvents) {
             let (corrected, is_wrong) = corrector.correct(stamp.nseconds());
             if is_wrong && !std::mem::replace(has_warned, true) {
                 events.note(
-                    "the stamp of a picture is far ahead of all around it: it is placed as if it \
-                     had none",
+                    "the stamp of a picture is far ahead of its neighbours: it is replaced by an \
+                     extrapolated one",
                 );
             }
             if corrected != stamp.nseconds() {

@@ -8,7 +8,7 @@ mod scene;
 use super::*;
 use crate::clip::{SubjectId, face_slot};
 use crate::testing::material;
-use scene::{Actor, DETECTORS, FPS, PEOPLE, compose, cutouts, linear, play, stand};
+use scene::{Actor, DETECTORS, FPS, PEOPLE, compose, cutouts, harness, linear, play};
 
 #[test]
 fn crossing_people_keep_their_ids() {
@@ -174,7 +174,7 @@ fn a_cut_is_a_new_shot() {
     let Some(folder) = material("detector") else {
         return;
     };
-    let mut stand = stand(FaceSettings::default());
+    let mut harness = harness(FaceSettings::default());
     let people = cutouts(&folder, &PEOPLE[..2], 140.0);
     let mut changes = Vec::new();
     for index in 0..50 {
@@ -188,7 +188,7 @@ fn a_cut_is_a_new_shot() {
             path: Box::new(|_| Some([300.0, 180.0])),
         }];
         let picture = compose(&actors, 0.0, index, flip.then_some(380..640));
-        changes.extend(stand.frame(index, picture).changes);
+        changes.extend(harness.frame(index, picture).changes);
     }
     let phases: Vec<_> = changes.iter().map(|c| (c.phase, c.subject)).collect();
     let (s1, s2) = (SubjectId::Face(1), SubjectId::Face(2));
@@ -210,14 +210,14 @@ fn a_still_face_stands_still() {
     let people = cutouts(&folder, &PEOPLE, 110.0);
     let mut worst = 0.0f32;
     for (i, person) in people.iter().enumerate() {
-        let mut stand = stand(FaceSettings::default());
+        let mut harness = harness(FaceSettings::default());
         let actors = [Actor {
             cutout: person,
             path: Box::new(|_| Some([300.0, 180.0])),
         }];
         let mut seen: Vec<[[f32; 2]; 5]> = Vec::new();
         for index in 0..75 {
-            let framed = stand.frame(index, compose(&actors, 0.0, index, None));
+            let framed = harness.frame(index, compose(&actors, 0.0, index, None));
             seen.extend(
                 framed
                     .faces
@@ -261,10 +261,10 @@ fn the_same_recording_gives_the_same_faces_and_crops_one_a_slot() {
                 path: linear([530.0, 190.0], [110.0, 180.0], 2.0),
             },
         ];
-        let mut stand = stand(FaceSettings::default());
+        let mut harness = harness(FaceSettings::default());
         (0..50)
             .map(|index| {
-                stand.frame(
+                harness.frame(
                     index,
                     compose(&actors, index as f32 / FPS as f32, index, None),
                 )
@@ -301,13 +301,13 @@ fn more_than_the_limit_are_not_followed() {
             path: Box::new(move |_| Some([120.0 + 200.0 * i as f32, 180.0])),
         })
         .collect();
-    let mut stand = stand(FaceSettings {
+    let mut harness = harness(FaceSettings {
         max_subjects: 2,
         ..FaceSettings::default()
     });
     let mut subjects = std::collections::BTreeSet::new();
     for index in 0..50 {
-        let framed = stand.frame(index, compose(&actors, 0.0, index, None));
+        let framed = harness.frame(index, compose(&actors, 0.0, index, None));
         assert!(framed.faces.len() <= 2);
         subjects.extend(framed.faces.iter().map(|f| f.subject));
     }

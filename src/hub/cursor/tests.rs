@@ -31,13 +31,13 @@ fn a_stalled_client_keeps_the_newest_and_gets_its_losses_reported() {
     let ring = Arc::new(Ring::default());
     let mut cursor = Cursor::new(ring.clone(), 64);
     publish(&ring, 60);
-    cursor.fall_behind();
+    cursor.drop_excess();
     assert_eq!(cursor.take_uncounted(), 0);
     publish(&ring, 10);
-    cursor.fall_behind();
+    cursor.drop_excess();
     assert_eq!(cursor.take_uncounted(), 6);
     publish(&ring, 30);
-    cursor.fall_behind();
+    cursor.drop_excess();
     assert_eq!(cursor.take_uncounted(), 30);
     assert_eq!(
         cursor.next_frame(),
@@ -63,7 +63,7 @@ fn only_subscribed_events_count_as_dropped() {
         ring.publish(expression(1, "happy", 0.5, i * 200));
         ring.publish(expression(2, "happy", 0.5, i * 200));
     }
-    cursor.fall_behind();
+    cursor.drop_excess();
     assert_eq!(
         cursor.next_frame(),
         Some(Next::Dropped(Missed {
@@ -138,13 +138,13 @@ fn waiting_events_that_left_the_ring_are_reported_with_a_replay() {
     publish(&ring, 5);
     let mut cursor = Cursor::new(ring.clone(), 64);
     publish(&ring, 10);
-    cursor.fall_behind();
+    cursor.drop_excess();
     assert!(matches!(
         cursor.next_frame(),
         Some(Next::Frame { seq: 6, .. })
     ));
     publish(&ring, 20);
-    cursor.fall_behind();
+    cursor.drop_excess();
     cursor.subscribe(Subscription::default(), Some(2)).unwrap();
     let reported: Vec<_> = std::iter::from_fn(|| cursor.take_missed()).collect();
     // 6 lies between and was sent.
@@ -242,7 +242,7 @@ proptest! {
             }
             // The ring must not overtake the cursor here; in the daemon, the socket's task prevents
             // that.
-            if step < 2 { cursor.fall_behind(); }
+            if step < 2 { cursor.drop_excess(); }
         }
         take(&mut cursor, &mut got, &mut dropped, usize::MAX);
         prop_assert!(got.is_sorted_by(|a, b| a < b));
@@ -282,7 +282,7 @@ proptest! {
                     let Some(next) = cursor.next_frame() else { break };
                     note(next, &mut sent, &mut reported);
                 },
-                3 => cursor.fall_behind(),
+                3 => cursor.drop_excess(),
                 4 => cursor.subscribe(Subscription::default(), None).unwrap(),
                 _ => {
                     let newest = ring.next_seq() - 1;

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::event::Form;
-use crate::hub::ring::Remains;
+use crate::hub::ring::EvictedKeys;
 use crate::hub::testing::{LABELS, any_event, any_subject, expression};
 
 /// The contract in `src/event/protocol.md`, on the frame as a client reads it.
@@ -115,8 +115,8 @@ proptest! {
             let frame = event.to_json(1, Form::Live);
             let expected = reference.passes(&wanted, &serde_json::from_str(&frame).unwrap());
             prop_assert_eq!(typed.passes(FilterKeys::of(event)), expected, "{}", frame);
-            let remains = Remains::of(event);
-            prop_assert_eq!(without_frames.passes(remains.keys()), expected, "{}", frame);
+            let evicted = EvictedKeys::of(event);
+            prop_assert_eq!(without_frames.passes(evicted.keys()), expected, "{}", frame);
         }
     }
 }

@@ -67,9 +67,9 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(places: usize) -> Stage {
+    fn new(slots: usize) -> Stage {
         Stage {
-            ring: Arc::new(Ring::new(places, 1 << 20)),
+            ring: Arc::new(Ring::new(slots, 1 << 20)),
             losses: Arc::default(),
             followers: Vec::new(),
             test_ended: Arc::default(),
@@ -124,7 +124,7 @@ fn wait_for(condition: impl Fn() -> bool) {
 }
 
 #[test]
-fn a_sink_that_fails_or_panics_costs_no_other_one_and_its_loss_is_counted() {
+fn a_failing_or_panicking_sink_affects_no_other_and_its_losses_are_counted() {
     let mut stage = Stage::new(1024);
     let good = stage.add("good", Behaviour::Takes);
     let full = stage.add("full", Behaviour::Fails);
@@ -144,7 +144,7 @@ fn a_sink_that_fails_or_panics_costs_no_other_one_and_its_loss_is_counted() {
 }
 
 #[test]
-fn sinks_that_stall_or_hang_cost_no_other_one_and_the_end_waits_once_for_all() {
+fn stalled_sinks_affect_no_other_and_the_end_waits_once_for_all() {
     let mut stage = Stage::new(4);
     for name in ["stalled", "also_stalled"] {
         stage.add(name, Behaviour::Stalls);

@@ -7,7 +7,7 @@ use crate::hub::testing::{any_event, expression, words};
 fn the_ring_is_bounded_in_events_and_in_bytes() {
     let ring = Ring::new(8, 1 << 20);
     (0..20).for_each(|i| assert_eq!(ring.publish(expression(1, "happy", 0.5, i)), i as u64 + 1));
-    assert_eq!(ring.held().oldest_seq(), 13);
+    assert_eq!(ring.content().oldest_seq(), 13);
     assert_eq!(ring.next_seq(), 21);
     let one = ring.held_bytes() / 8;
     let small = Ring::new(1000, 3 * one);
@@ -30,26 +30,26 @@ fn large_texts_displace_only_older_texts() {
         ring.publish(expression(1, "happy", 0.5, i));
         ring.publish(words(64 << 10));
     }
-    let held = ring.held();
-    assert!(held.bytes() <= 2 << 20, "{} bytes", held.bytes());
-    assert_eq!(held.oldest_seq(), 1, "the oldest expression is there");
+    let content = ring.content();
+    assert!(content.bytes() <= 2 << 20, "{} bytes", content.bytes());
+    assert_eq!(content.oldest_seq(), 1, "the oldest expression is there");
     let (mut expressions, mut texts) = (0, Vec::new());
-    for seq in 1..held.next_seq() {
-        let kind = held.keys(seq).unwrap().kind;
-        match held.get(seq) {
+    for seq in 1..content.next_seq() {
+        let kind = content.keys(seq).unwrap().kind;
+        match content.get(seq) {
             Some(_) if kind == "expression" => expressions += 1,
             Some(_) => texts.push(seq),
             None => assert_eq!(kind, "speech"),
         }
     }
     assert_eq!(expressions, 400);
-    let newest = held.next_seq() - 1;
+    let newest = content.next_seq() - 1;
     assert!(texts.len() > 5 && texts.is_sorted() && texts[texts.len() - 1] == newest);
     assert!(
         texts[0] > newest - 2 * texts.len() as u64,
         "the newest stay"
     );
-    drop(held);
+    drop(content);
 
     // A late reader gets each event, or its loss.
     let (mut next, mut lost) = (1, 0);
@@ -127,27 +127,28 @@ fn publishers_on_many_threads_leave_no_gap() {
             });
         }
     });
-    let held = ring.held();
+    let content = ring.content();
     for seq in 1..=1000 {
-        let frame: serde_json::Value = serde_json::from_str(&held.get(seq).unwrap().frame).unwrap();
+        let frame: serde_json::Value =
+            serde_json::from_str(&content.get(seq).unwrap().frame).unwrap();
         assert_eq!(frame["seq"], seq);
     }
 }
 
 #[test]
-fn a_place_without_its_frame_keeps_no_text() {
+fn a_slot_without_its_frame_keeps_no_text() {
     let ring = Arc::new(Ring::new(1024, 64 << 10));
     ring.publish(expression(1, "happy", 0.5, 0));
     let texts = Arc::new(words(20 << 10));
-    let content = Arc::downgrade(&texts);
+    let text = Arc::downgrade(&texts);
     let lost = ring.publish(texts);
-    assert!(ring.held().get(lost).is_some() && content.strong_count() == 1);
+    assert!(ring.content().get(lost).is_some() && text.strong_count() == 1);
     ring.publish(words(20 << 10));
-    let held = ring.held();
-    assert_eq!(held.oldest_seq(), 1, "its place is there");
-    assert!(held.get(lost).is_none());
-    assert_eq!(held.keys(lost).unwrap().kind, "speech");
-    assert_eq!(content.strong_count(), 0, "its words are not");
+    let content = ring.content();
+    assert_eq!(content.oldest_seq(), 1, "its slot is there");
+    assert!(content.get(lost).is_none());
+    assert_eq!(content.keys(lost).unwrap().kind, "speech");
+    assert_eq!(text.strong_count(), 0, "its words are not");
 }
 
 #[test]
@@ -179,21 +180,21 @@ proptest! {
         }
     }
 
-    /// The bound holds, and the count equals the bytes that are held.
+    /// The bound holds, and the count equals the bytes of the stored events.
     #[test]
-    fn held_bytes_are_the_frames_and_events_that_are_there(
+    fn held_bytes_are_those_of_the_stored_frames_and_events(
         events in prop::collection::vec(any_event(), 1..60),
     ) {
         let ring = Ring::new(32, 8 << 10);
         for event in &events {
             ring.publish(event);
-            let held = ring.held();
-            let there: Vec<usize> = (held.oldest_seq()..held.next_seq())
-                .filter_map(|seq| held.get(seq))
+            let content = ring.content();
+            let there: Vec<usize> = (content.oldest_seq()..content.next_seq())
+                .filter_map(|seq| content.get(seq))
                 .map(|published| published.frame.len() + memory(&published.event))
                 .collect();
-            prop_assert_eq!(there.iter().sum::<usize>(), held.bytes());
-            prop_assert!(held.bytes() <= 8 << 10 || there.len() == 1);
+            prop_assert_eq!(there.iter().sum::<usize>(), content.bytes());
+            prop_assert!(content.bytes() <= 8 << 10 || there.len() == 1);
         }
     }
 }

@@ -42,7 +42,7 @@ pub enum SinksError {
     OutFile(#[from] OutFileError),
     #[error("the thread of the output to {target} could not be started")]
     Thread { target: String, source: io::Error },
-    #[error("{lost} events are missing in {target}; make room, or read it faster")]
+    #[error("{lost} events are missing in {target}; free disk space, or read it faster")]
     Lost {
         target: String,
         lost: u64,

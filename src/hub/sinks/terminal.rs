@@ -61,7 +61,7 @@ impl Sink for Terminal {
 
     fn missed(&mut self, missed: Missed, may_wait: MayWait) -> Result<(), SinkError> {
         let line = format!(
-            "          … {} events passed too fast to be shown",
+            "          … {} events are not shown: the terminal is too slow",
             missed.count
         );
         self.put(&line, may_wait)

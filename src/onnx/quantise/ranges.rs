@@ -85,15 +85,15 @@ pub(super) fn observe(
     names: &[String],
     inputs: &[&Example],
 ) -> anyhow::Result<BTreeMap<String, Histogram>> {
-    let mut shown = model.clone();
-    let graph = shown.graph.as_mut().context("the file holds no graph")?;
-    let fed = graph
+    let mut observed = model.clone();
+    let graph = observed.graph.as_mut().context("the file holds no graph")?;
+    let input_name = graph
         .input
         .first()
         .map(|input| input.name.clone())
         .context("the graph has no input")?;
-    let already = graph.output.len();
-    let inner: Vec<&String> = names.iter().filter(|name| **name != fed).collect();
+    let own_outputs = graph.output.len();
+    let inner: Vec<&String> = names.iter().filter(|name| **name != input_name).collect();
     graph.output.extend(inner.iter().map(|name| {
         let tensor_type = Some(TensorType {
             elem_type: FLOAT,
@@ -104,25 +104,34 @@ pub(super) fn observe(
             r#type: Some(TypeProto { tensor_type }),
         }
     }));
-    let mut opened = Graph::open(runtime, "ranges", &shown.encode_to_vec(), Provider::Cpu, 1)?;
-    let fresh = || Histogram {
+    let mut opened = Graph::open(
+        runtime,
+        "ranges",
+        &observed.encode_to_vec(),
+        Provider::Cpu,
+        1,
+    )?;
+    let empty = || Histogram {
         low: f32::INFINITY,
         high: f32::NEG_INFINITY,
         counts: vec![0; BINS],
     };
-    let mut spread: BTreeMap<String, Histogram> =
-        names.iter().map(|name| (name.clone(), fresh())).collect();
+    let mut histograms: BTreeMap<String, Histogram> =
+        names.iter().map(|name| (name.clone(), empty())).collect();
     // First pass: ranges; second pass: counts.
     for pass in [Histogram::widen, Histogram::count] {
         for example in inputs {
             let outputs = opened.run(&[example.input()])?;
-            for (name, output) in inner.iter().zip(&outputs[already..]) {
-                pass(spread.get_mut(*name).expect("made above"), &output.values);
+            for (name, output) in inner.iter().zip(&outputs[own_outputs..]) {
+                pass(
+                    histograms.get_mut(*name).expect("made above"),
+                    &output.values,
+                );
             }
-            if let Some(histogram) = spread.get_mut(&fed) {
+            if let Some(histogram) = histograms.get_mut(&input_name) {
                 pass(histogram, &example.values);
             }
         }
     }
-    Ok(spread)
+    Ok(histograms)
 }

@@ -66,7 +66,7 @@ fn words_become_tokens_without_padding() {
 }
 
 #[test]
-fn what_says_nothing_has_no_tokens_and_what_is_long_is_cut() {
+fn a_text_without_words_has_no_tokens_and_a_long_one_is_truncated() {
     let tokenizer = Tokenizer::from_bytes(&tiny_tokenizer(), 6).unwrap();
     for nothing in ["", "  \n\t", "\u{0}\u{1f}", "\u{200d}"] {
         assert_eq!(tokenizer.tokens(nothing).unwrap(), None, "{nothing:?}");

@@ -27,8 +27,8 @@ impl Client {
     /// Sends the reason and a Close frame, and reads on for a while. Unread input at a socket's
     /// close makes the kernel discard what the client has not read yet.
     pub(super) async fn close(mut self, end: End) {
-        // A client that closes but keeps its connection open must not hold a place.
-        self.place.leave();
+        // A client that closes but keeps its connection open must not hold a slot.
+        self.slot.leave();
         let settings = &self.shared.settings;
         let stopping = matches!(end, End::Stopping);
         let close_within = end.close_within(settings);

@@ -51,7 +51,8 @@ pub enum TranscribeError {
         remedy: &'static str,
     },
     #[error(
-        "the transcriber failed to {0}; set [speech] transcriber = \"none\" to go on without words"
+        "the transcriber failed to {0}; set [speech] transcriber = \"none\" to run without \
+         transcription"
     )]
     Failed(&'static str),
 }

@@ -165,7 +165,7 @@ impl PocketSphinx {
                     CString::new(value.into_encoded_bytes()),
                 );
                 let Ok(value) = value else {
-                    return Err(unusable(model, "its path has a zero in it".into()));
+                    return Err(unusable(model, "its path contains a zero byte".into()));
                 };
                 (functions.config_set_str)(config, key.as_ptr(), value.as_ptr());
             }
@@ -175,7 +175,7 @@ impl PocketSphinx {
             decoder
         };
         if decoder.is_null() {
-            return Err(unusable(model, "PocketSphinx refused it".into()));
+            return Err(unusable(model, "PocketSphinx cannot load it".into()));
         }
         Ok(PocketSphinx {
             functions,

@@ -26,7 +26,7 @@ use crate::manifest::Manifest;
 use crate::modality::Modality;
 use crate::preprocess::align;
 use crate::session::{
-    self, DetectionPolicy, Hearing, Input, Output, Plan, Session, Stages, Tempo, Vision,
+    self, DetectionPolicy, Input, Output, Plan, Session, SpeechDetection, Stages, Tempo, Vision,
 };
 use crate::speech::{SpeechStage, VoiceDetector};
 use crate::time::{MediaTime, Span, monotonic_nanos, thread_cpu_nanos};
@@ -297,7 +297,7 @@ impl Playback {
                 Some((Vision::new(face.stage(follower), policy), detector))
             }
         };
-        let hearing = match plan.turns {
+        let speech = match plan.turns {
             None => None,
             Some(rule) => {
                 let voice = match self.voice.take() {
@@ -305,24 +305,24 @@ impl Playback {
                     None => VoiceDetector::load(&self.runtime)
                         .map_err(|error| Refusal::Stage(one_line(&error)))?,
                 };
-                Some(Hearing::new(SpeechStage::new(rule, voice), false))
+                Some(SpeechDetection::new(SpeechStage::new(rule, voice), false))
             }
         };
         Ok(Stages {
             vision,
-            hearing,
+            speech,
             transcription: None,
             aligner: Aligner::new(plan.align),
         })
     }
 
     fn take_back(&mut self, session: Session) {
-        let (vision, hearing) = session.into_stages();
+        let (vision, speech) = session.into_stages();
         if let Some((vision, detector)) = vision {
             self.follower = Some(vision.into_stage().into_follower());
             self.detector = Some(detector);
         }
-        self.voice = hearing.map(|hearing| hearing.into_stage().into_detector());
+        self.voice = speech.map(|speech| speech.into_stage().into_detector());
     }
 }
 
@@ -337,7 +337,7 @@ fn run(
     let (mut sees, mut hears) = (plan.face.is_some(), plan.turns.is_some());
     while sees || hears {
         let started = monotonic_nanos();
-        let (frame, block) = next(streams, session.wanted(), sees, hears);
+        let (frame, block) = next(streams, session.next_input(), sees, hears);
         shown.waited_nanos += monotonic_nanos() - started;
         let witness = &mut shown.witness;
         match frame.filter(|_| sees) {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::align::Wanted;
+use crate::align::NextInput;
 use crate::clip::{AudioBlock, VideoFrame, samples_to_nanos};
 use crate::lane::{LaneReceiver, Received};
 use crate::time::{MediaTime, Span};
@@ -59,13 +59,13 @@ impl Streams {
 /// blocks.
 pub(super) fn next(
     streams: &mut Streams,
-    wanted: Wanted,
+    next_input: NextInput,
     sees: bool,
     hears: bool,
 ) -> (Option<Received<VideoFrame>>, Option<Received<AudioBlock>>) {
     let mut tries = 0;
     loop {
-        let found = if wanted == Wanted::Faces {
+        let found = if next_input == NextInput::Faces {
             match streams.frame(STEP) {
                 None if hears => (None, streams.block(Duration::ZERO)),
                 found => (found, None),
@@ -78,10 +78,10 @@ pub(super) fn next(
         };
         // A closed lane keeps returning `Ended`. Only the wanted source's end counts now; the
         // other's counts once that source is wanted.
-        match (&found, wanted) {
+        match (&found, next_input) {
             ((None, None), _)
-            | ((Some(Received::Ended), None), Wanted::VadBlock)
-            | ((None, Some(Received::Ended)), Wanted::Faces) => {}
+            | ((Some(Received::Ended), None), NextInput::VadBlock)
+            | ((None, Some(Received::Ended)), NextInput::Faces) => {}
             _ => return found,
         }
         tries += 1;

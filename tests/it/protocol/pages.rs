@@ -134,9 +134,9 @@ fn an_address_that_cannot_be_served_is_refused_with_a_remedy() {
 #[test]
 fn the_server_counts_its_heartbeats() {
     let stage = Stage::new(|_| {});
-    let before = stage.server.beats();
+    let before = stage.server.heartbeats();
     std::thread::sleep(Duration::from_millis(1200));
-    assert!(stage.server.beats() > before);
+    assert!(stage.server.heartbeats() > before);
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn play_with_transcripts(
     transcripts: Vec<Transcript>,
     choices: &[u8],
 ) -> Vec<Aligned> {
-    let mut aligner = Aligner::new(settings).awaiting_words();
+    let mut aligner = Aligner::new(settings).awaiting_transcripts();
     let until = blocks.last().map(|h| h.block.span().end);
     let mut lanes: [VecDeque<AlignInput>; 3] = [
         frames
@@ -44,11 +44,13 @@ fn play_with_transcripts(
         VecDeque::new(),
     ];
     for transcript in transcripts {
-        lanes[2].push_back(AlignInput::WordsUntil(transcript.known_at.plus_nanos(-1)));
-        lanes[2].push_back(AlignInput::Words(transcript));
+        lanes[2].push_back(AlignInput::TranscriptsUntil(
+            transcript.known_at.plus_nanos(-1),
+        ));
+        lanes[2].push_back(AlignInput::Transcript(transcript));
     }
-    lanes[2].extend(until.map(AlignInput::WordsUntil));
-    lanes[2].push_back(AlignInput::WordsEnded);
+    lanes[2].extend(until.map(AlignInput::TranscriptsUntil));
+    lanes[2].push_back(AlignInput::TranscriptsEnded);
     let (mut output, mut choices) = (Vec::new(), choices.iter().copied().chain((0..3).cycle()));
     while lanes.iter().any(|lane| !lane.is_empty()) {
         if let Some(input) = lanes[usize::from(choices.next().unwrap())].pop_front() {
@@ -73,7 +75,7 @@ fn owners(output: &[Aligned]) -> Vec<Option<SubjectId>> {
     output
         .iter()
         .filter_map(|a| {
-            if let Aligned::Words(owned) = a {
+            if let Aligned::Transcript(owned) = a {
                 Some(owned.owner)
             } else {
                 None

@@ -136,13 +136,13 @@ fn off_camera_transcripts_cause_a_clip_of_the_voice() {
         ..settings()
     };
     let mut aligner = Aligner::new(live);
-    aligner.push(AlignInput::Words(Transcript {
+    aligner.push(AlignInput::Transcript(Transcript {
         source: TranscriptSource::Client(1),
         ..transcript("hello there", 3_599_000, 3_600_000, 3_600_100, true)
     }));
     assert!(matches!(
         aligner.pop(ms(3_600_101)),
-        Some(Aligned::Words(OwnedTranscript {
+        Some(Aligned::Transcript(OwnedTranscript {
             owner: Some(SubjectId::Voice),
             ..
         }))
@@ -224,7 +224,7 @@ proptest! {
         let mut known: Vec<&OwnedTranscript> = Vec::new();
         for item in &output {
             match item {
-                Aligned::Words(owned) => known.push(owned),
+                Aligned::Transcript(owned) => known.push(owned),
                 Aligned::Clip(clip) => {
                     let is_face = clip.subject != SubjectId::Voice;
                     let is_owned = |owned: &&&OwnedTranscript| {

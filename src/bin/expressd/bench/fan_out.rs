@@ -68,9 +68,9 @@ pub fn fan_out(clients: usize, hz: f64, seconds: f64) -> io::Result<FanOutReport
             "fan-out needs at least one client, a rate and a duration above 0",
         ));
     }
-    let mut server = Ours::new(clients, false)?;
-    let mut bare = Bare::new(clients)?;
-    let mut stalled = Ours::new(clients, true)?;
+    let mut server = ServerFanOut::new(clients, false)?;
+    let mut bare = BareFanOut::new(clients)?;
+    let mut stalled = ServerFanOut::new(clients, true)?;
     let blocks = ((hz * seconds / BLOCK as f64).ceil() as usize).max(2);
     let period = Duration::from_secs_f64(1.0 / hz);
     let mut times: [Vec<f64>; 3] = Default::default();
@@ -144,15 +144,15 @@ pub fn resident_bytes() -> i64 {
 }
 
 /// The state of one round.
-struct Finish {
+struct RoundProgress {
     left: AtomicUsize,
     finished_nanos: AtomicI64,
     waiting: Thread,
 }
 
-impl Finish {
+impl RoundProgress {
     fn new() -> Arc<Self> {
-        Arc::new(Finish {
+        Arc::new(RoundProgress {
             left: AtomicUsize::new(0),
             finished_nanos: AtomicI64::new(0),
             waiting: std::thread::current(),
@@ -188,7 +188,10 @@ impl Finish {
 }
 
 /// Reads all sockets on one thread, as a proxy does.
-fn spawn_readers(sockets: Vec<TcpStream>, finish: Arc<Finish>) -> io::Result<JoinHandle<()>> {
+fn spawn_readers(
+    sockets: Vec<TcpStream>,
+    progress: Arc<RoundProgress>,
+) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
@@ -201,7 +204,7 @@ fn spawn_readers(sockets: Vec<TcpStream>, finish: Arc<Finish>) -> io::Result<Joi
                     socket.set_nonblocking(true).expect("a socket");
                     let mut socket =
                         tokio::net::TcpStream::from_std(socket).expect("inside the runtime");
-                    let finish = finish.clone();
+                    let progress = progress.clone();
                     tasks.push(tokio::spawn(async move {
                         let mut buffer = vec![0; 16 << 10];
                         let mut filled = 0;
@@ -209,7 +212,7 @@ fn spawn_readers(sockets: Vec<TcpStream>, finish: Arc<Finish>) -> io::Result<Joi
                             filled += bytes;
                             while let Some((length, is_text)) = whole_frame(&buffer[..filled]) {
                                 if is_text {
-                                    finish.frame_read();
+                                    progress.frame_read();
                                 }
                                 buffer.copy_within(length..filled, 0);
                                 filled -= length;
@@ -243,16 +246,16 @@ fn framed(event: &Event, seq: u64) -> Vec<u8> {
     bytes
 }
 
-struct Ours {
+struct ServerFanOut {
     ring: Arc<Ring>,
     server: Server,
-    finish: Arc<Finish>,
+    progress: Arc<RoundProgress>,
     readers: JoinHandle<()>,
     clients: usize,
     stalled: Option<TcpStream>,
 }
 
-impl Ours {
+impl ServerFanOut {
     fn new(clients: usize, with_stalled: bool) -> io::Result<Self> {
         let hour = Duration::from_secs(3600);
         let settings = ServeSettings {
@@ -271,12 +274,12 @@ impl Ours {
         let sockets = (0..clients)
             .map(|_| connect(server.addr()))
             .collect::<io::Result<Vec<_>>>()?;
-        let finish = Finish::new();
-        let readers = spawn_readers(sockets, finish.clone())?;
-        let mut ours = Ours {
+        let progress = RoundProgress::new();
+        let readers = spawn_readers(sockets, progress.clone())?;
+        let mut server_side = ServerFanOut {
             ring,
             server,
-            finish,
+            progress,
             readers,
             clients,
             stalled,
@@ -285,17 +288,17 @@ impl Ours {
             // Fills the kernel's buffers (the reader's side alone may be 6 MB), so that the client
             // is stalled from the first round on.
             for number in 0..FILLING_EVENTS {
-                ours.round(sample_expression(number))?;
+                server_side.round(sample_expression(number))?;
             }
         }
-        Ok(ours)
+        Ok(server_side)
     }
 
     fn round(&mut self, event: Event) -> io::Result<f64> {
-        self.finish.left.store(self.clients, Ordering::Release);
+        self.progress.left.store(self.clients, Ordering::Release);
         let started_nanos = monotonic_nanos();
         self.ring.publish(event);
-        self.finish.wait(started_nanos)
+        self.progress.wait(started_nanos)
     }
 
     fn end(self) {
@@ -305,14 +308,14 @@ impl Ours {
     }
 }
 
-struct Bare {
+struct BareFanOut {
     sockets: Vec<TcpStream>,
-    finish: Arc<Finish>,
+    progress: Arc<RoundProgress>,
     readers: JoinHandle<()>,
     seq: u64,
 }
 
-impl Bare {
+impl BareFanOut {
     fn new(clients: usize) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let addr = listener.local_addr()?;
@@ -323,18 +326,18 @@ impl Bare {
             socket.set_nodelay(true)?;
             sockets.push(socket);
         }
-        let finish = Finish::new();
-        let readers = spawn_readers(reading, finish.clone())?;
-        Ok(Bare {
+        let progress = RoundProgress::new();
+        let readers = spawn_readers(reading, progress.clone())?;
+        Ok(BareFanOut {
             sockets,
-            finish,
+            progress,
             readers,
             seq: 0,
         })
     }
 
     fn round(&mut self, event: &Event) -> io::Result<f64> {
-        self.finish
+        self.progress
             .left
             .store(self.sockets.len(), Ordering::Release);
         self.seq += 1;
@@ -344,7 +347,7 @@ impl Bare {
         for socket in &mut self.sockets {
             socket.write_all(&bytes)?;
         }
-        self.finish.wait(started_nanos)
+        self.progress.wait(started_nanos)
     }
 
     fn end(self) {

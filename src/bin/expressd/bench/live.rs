@@ -81,7 +81,7 @@ impl Percentiles {
 const WARM_UP: Duration = Duration::from_secs(3);
 
 #[derive(Default)]
-struct Seen {
+struct Measurements {
     latencies: Vec<Latency>,
     /// By `seq`: capture time of the newest evidence.
     newest: BTreeMap<u64, MediaTime>,
@@ -125,11 +125,11 @@ pub fn measure(
         server_state,
     )?;
     let listener = Listener::connect(server.addr(), clock.clone());
-    let (seen, recording_now) = (
-        Arc::new(Mutex::new(Seen::default())),
+    let (measured, recording_now) = (
+        Arc::new(Mutex::new(Measurements::default())),
         Arc::new(AtomicBool::new(false)),
     );
-    let emit = watch(ring.clone(), seen.clone(), recording_now.clone());
+    let emit = publish_and_measure(ring.clone(), measured.clone(), recording_now.clone());
     let mut progress = Progress::new(Duration::MAX, clock.now());
     let Outputs { frames, audio } = std::mem::take(&mut assembly.lanes.outputs);
     let captured = [
@@ -203,9 +203,9 @@ pub fn measure(
     if let Some(failure) = failure {
         return Err(failure.into());
     }
-    let seen = seen.lock().expect("seen lock");
-    let of = |pick: fn(&Latency) -> f64| Percentiles::of(seen.latencies.iter().map(pick));
-    let events = seen.latencies.len() as u64;
+    let measured = measured.lock().expect("measurements lock");
+    let of = |pick: fn(&Latency) -> f64| Percentiles::of(measured.latencies.iter().map(pick));
+    let events = measured.latencies.len() as u64;
     Ok(LiveReport {
         subjects,
         seconds: elapsed,
@@ -219,7 +219,7 @@ pub fn measure(
         to_socket_ms: Percentiles::of(
             arrivals
                 .iter()
-                .filter_map(|(seq, at)| Some(at.millis_since(*seen.newest.get(seq)?))),
+                .filter_map(|(seq, at)| Some(at.millis_since(*measured.newest.get(seq)?))),
         ),
         lost_frames,
         superseded: after.superseded - before.superseded,
@@ -230,16 +230,21 @@ pub fn measure(
     })
 }
 
-fn watch(ring: Arc<Ring>, seen: Arc<Mutex<Seen>>, recording_now: Arc<AtomicBool>) -> Emit {
+fn publish_and_measure(
+    ring: Arc<Ring>,
+    measured: Arc<Mutex<Measurements>>,
+    recording_now: Arc<AtomicBool>,
+) -> Emit {
     Box::new(move |event, clip| {
         let event = Arc::new(event);
         let seq = ring.publish(event.clone());
         if let (Event::Expression(expression), Some((clip, _)), true) =
             (&*event, clip, recording_now.load(Ordering::Acquire))
         {
-            let mut seen = seen.lock().expect("seen lock");
-            seen.latencies.extend(expression.latency_ms);
-            seen.newest
+            let mut measured = measured.lock().expect("measurements lock");
+            measured.latencies.extend(expression.latency_ms);
+            measured
+                .newest
                 .extend(clip.newest().map(|newest| (seq, newest)));
         }
     })

@@ -42,32 +42,32 @@ pub struct GraphRuns {
 }
 
 #[derive(Clone, Copy)]
-struct Spent {
+struct Cost {
     wall: f64,
     cpu: f64,
 }
 
-impl Spent {
-    const INFINITE: Spent = Spent {
+impl Cost {
+    const INFINITE: Cost = Cost {
         wall: f64::INFINITY,
         cpu: f64::INFINITY,
     };
 
-    fn least(self, other: Spent) -> Spent {
-        Spent {
+    fn least(self, other: Cost) -> Cost {
+        Cost {
             wall: self.wall.min(other.wall),
             cpu: self.cpu.min(other.cpu),
         }
     }
 }
 
-fn timed<T>(work: impl FnOnce() -> Result<T, DaemonError>) -> Result<(T, Spent), DaemonError> {
+fn timed<T>(work: impl FnOnce() -> Result<T, DaemonError>) -> Result<(T, Cost), DaemonError> {
     let cpu_nanos = || process_cpu_nanos() + decoder_cpu_nanos();
     let (wall, cpu) = (monotonic_nanos(), cpu_nanos());
     let value = work()?;
     Ok((
         value,
-        Spent {
+        Cost {
             wall: (monotonic_nanos() - wall) as f64 * 1e-9,
             cpu: (cpu_nanos() - cpu) as f64 * 1e-9,
         },
@@ -77,7 +77,7 @@ fn timed<T>(work: impl FnOnce() -> Result<T, DaemonError>) -> Result<(T, Spent),
 /// Measures all three alternately.
 pub fn measure(config: &Config, file: &Path) -> Result<OverheadReport, DaemonError> {
     let runtime = Runtime::load()?;
-    let (mut whole, mut graphs, mut decode) = (Spent::INFINITE, Spent::INFINITE, Spent::INFINITE);
+    let (mut whole, mut graphs, mut decode) = (Cost::INFINITE, Cost::INFINITE, Cost::INFINITE);
     let mut last = None;
     for _ in 0..ROUNDS {
         let traced = runtime.traced();
@@ -91,9 +91,9 @@ pub fn measure(config: &Config, file: &Path) -> Result<OverheadReport, DaemonErr
         whole = whole.least(spent);
         let bare: Vec<_> = tallies
             .iter()
-            .map(|tally| Bare::open(&runtime, tally))
+            .map(|tally| BareGraph::open(&runtime, tally))
             .collect::<Result<_, _>>()?;
-        let ((), spent) = timed(|| bare.into_iter().try_for_each(Bare::run))?;
+        let ((), spent) = timed(|| bare.into_iter().try_for_each(BareGraph::run))?;
         graphs = graphs.least(spent);
         let ((), spent) = timed(|| Ok(bare_decode(file)?))?;
         decode = decode.least(spent);
@@ -126,20 +126,20 @@ pub fn measure(config: &Config, file: &Path) -> Result<OverheadReport, DaemonErr
 }
 
 /// A graph that is opened again for the same number of runs with the same shapes.
-struct Bare {
+struct BareGraph {
     graph: Graph,
     runs: Vec<(Shapes, u64)>,
 }
 
-impl Bare {
-    fn open(runtime: &Runtime, tally: &Tally) -> Result<Bare, DaemonError> {
+impl BareGraph {
+    fn open(runtime: &Runtime, tally: &Tally) -> Result<BareGraph, DaemonError> {
         let bytes = tally.bytes().expect("the replay was traced");
         let runs = tally
             .by_shapes()
             .into_iter()
             .map(|(shapes, runs)| (shapes, runs.count))
             .collect();
-        Ok(Bare {
+        Ok(BareGraph {
             graph: Graph::open(runtime, &tally.graph, bytes, Provider::Cpu, 1)?,
             runs,
         })

@@ -84,7 +84,7 @@ impl Movie {
     }
 
     pub fn finish(mut self, length: u64, known_end: u64) -> Tables {
-        let by_hand = self.media.iter().any(|media| self.needs_help(media));
+        let by_hand = self.media.iter().any(|media| self.needs_patch(media));
         let (scale, fragmented) = (self.scale, self.fragmented);
         let mut tables = Tables::default();
         for media in &self.media {
@@ -188,17 +188,17 @@ impl Movie {
     }
 
     /// Whether GStreamer loses media of this track because of its edit list.
-    fn needs_help(&self, media: &Media) -> bool {
+    fn needs_patch(&self, media: &Media) -> bool {
         if media.kind == TrackKind::Other || media.samples == 0 {
             return false;
         }
-        let shown: Vec<_> = media
+        let presented: Vec<_> = media
             .edits
             .iter()
             .filter(|(_, time, _)| *time >= 0)
             .collect();
-        let [(_, time, _)] = shown[..] else {
-            return !shown.is_empty();
+        let [(_, time, _)] = presented[..] else {
+            return !presented.is_empty();
         };
         let leading = media.edits.iter().take_while(|(_, time, _)| *time < 0);
         let delay: u64 = leading

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::scene::{Actor, FPS, HEIGHT, PEOPLE, WIDTH, compose, cutouts, stand};
+use super::scene::{Actor, FPS, HEIGHT, PEOPLE, WIDTH, compose, cutouts, harness};
 use crate::clip::{Picture, VideoFrame};
 use crate::encode::Runtime;
 use crate::face::FaceSettings;
@@ -43,7 +43,7 @@ fn following_costs_little_beside_the_network() {
         (4, true),
     ] {
         let runtime = Runtime::load().unwrap();
-        let mut stand = stand(FaceSettings {
+        let mut harness = harness(FaceSettings {
             detect_interval: Duration::from_secs(3600),
             ..FaceSettings::default()
         });
@@ -79,14 +79,14 @@ fn following_costs_little_beside_the_network() {
                 picture: pictures[index as usize % 4].clone(),
             };
             if index == 0 {
-                stand.detector.detect(&frame.picture).unwrap();
+                harness.detector.detect(&frame.picture).unwrap();
                 let started = crate::time::monotonic_nanos();
-                let found = stand.detector.detect(&frame.picture).unwrap();
+                let found = harness.detector.detect(&frame.picture).unwrap();
                 detect = crate::time::monotonic_nanos() - started;
-                stand.stage.detected(time, found);
+                harness.stage.detected(time, found);
             }
             let (bare_before, started) = (bare_so_far(), crate::time::monotonic_nanos());
-            let framed = stand.stage.advance(&frame).unwrap();
+            let framed = harness.stage.advance(&frame).unwrap();
             let nanos = crate::time::monotonic_nanos() - started;
             assert_eq!(framed.faces.len(), count);
             if index > 4 {

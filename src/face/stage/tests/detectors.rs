@@ -1,8 +1,8 @@
 //! The detectors on composed pictures with known truth: recall by size, light, yaw and pitch,
 //! landmark error, time.
 
-use super::head::{Head, Rendered, Turn, heads};
-use super::scene::{Actor, DETECTORS, HEIGHT, WIDTH, compose, stand_with};
+use super::head::{Head, HeadPose, Rendered, heads};
+use super::scene::{Actor, DETECTORS, HEIGHT, WIDTH, compose, harness_with};
 use crate::clip::{Landmarks, Picture};
 use crate::encode::{Provider, Runtime};
 use crate::face::closeup::Closeup;
@@ -10,7 +10,7 @@ use crate::face::refine::Refiner;
 use crate::face::{Detection, Detector, FaceSettings};
 use crate::testing::{material, project};
 
-const FRONT: Turn = Turn {
+const FRONT: HeadPose = HeadPose {
     yaw: 0.0,
     pitch: 0.0,
 };
@@ -37,10 +37,10 @@ struct Sample {
     side: f32,
 }
 
-fn samples(heads: &[Head], side: f32, turns: &[Turn], light: f32) -> Vec<Sample> {
+fn samples(heads: &[Head], side: f32, turns: &[HeadPose], light: f32) -> Vec<Sample> {
     let rendered = heads
         .iter()
-        .flat_map(|head| turns.iter().map(|turn| head.render(side, *turn)));
+        .flat_map(|head| turns.iter().map(|pose| head.render(side, *pose)));
     rendered
         .flat_map(|head| {
             let Rendered {
@@ -92,7 +92,7 @@ impl Sample {
 
 /// Results of a detector on some samples.
 #[derive(Default)]
-struct Finds {
+struct DetectionScores {
     samples: usize,
     hits: usize,
     others: usize,
@@ -102,8 +102,8 @@ struct Finds {
     nanos: Vec<i64>,
 }
 
-impl Finds {
-    fn add(&mut self, other: Finds) {
+impl DetectionScores {
+    fn add(&mut self, other: DetectionScores) {
         self.samples += other.samples;
         self.hits += other.hits;
         self.others += other.others;
@@ -138,14 +138,15 @@ impl Bench {
     fn new() -> Bench {
         let tracker = project("models/mtcnn");
         Bench {
-            detectors: DETECTORS.map(|folder| stand_with(folder, FaceSettings::default()).detector),
+            detectors: DETECTORS
+                .map(|folder| harness_with(folder, FaceSettings::default()).detector),
             tracker: Refiner::open(&Runtime::load().unwrap(), &tracker, Provider::Cpu, 1).unwrap(),
         }
     }
 
     /// Both detectors in turn on every sample.
-    fn run(&mut self, samples: &[Sample]) -> [Finds; 2] {
-        let mut results = [Finds::default(), Finds::default()];
+    fn run(&mut self, samples: &[Sample]) -> [DetectionScores; 2] {
+        let mut results = [DetectionScores::default(), DetectionScores::default()];
         for sample in samples {
             for (detector, result) in self.detectors.iter_mut().zip(&mut results) {
                 let started = crate::time::monotonic_nanos();
@@ -172,9 +173,14 @@ impl Bench {
 }
 
 /// Runs one row of a table and prints it; the sums go into `total`.
-fn row(bench: &mut Bench, name: &str, samples: &[Sample], total: &mut [Finds; 2]) -> [f32; 2] {
+fn row(
+    bench: &mut Bench,
+    name: &str,
+    samples: &[Sample],
+    total: &mut [DetectionScores; 2],
+) -> [f32; 2] {
     let results = bench.run(samples);
-    let recalls = results.each_ref().map(Finds::recall);
+    let recalls = results.each_ref().map(DetectionScores::recall);
     for ((result, total), folder) in results.into_iter().zip(total).zip(DETECTORS) {
         println!("{name}: {folder}: {}", result.row());
         total.add(result);
@@ -192,10 +198,13 @@ fn composed_faces_are_found_by_both_detectors() {
     };
     let heads = heads(&folder);
     let mut bench = Bench::new();
-    let (mut dark, mut all) = (<[Finds; 2]>::default(), <[Finds; 2]>::default());
+    let (mut dark, mut all) = (
+        <[DetectionScores; 2]>::default(),
+        <[DetectionScores; 2]>::default(),
+    );
     let mut easy = Vec::new();
     for light in [1.0, 0.25, 0.08] {
-        let mut total = <[Finds; 2]>::default();
+        let mut total = <[DetectionScores; 2]>::default();
         for side in [32.0, 40.0, 56.0, 90.0, 150.0, 200.0] {
             let samples = samples(&heads, side, &[FRONT], light);
             let name = format!("light {light}, {side} px");
@@ -210,23 +219,22 @@ fn composed_faces_are_found_by_both_detectors() {
             all.iter_mut().zip(total).for_each(|(all, t)| all.add(t));
         }
     }
-    type Axis = (&'static str, &'static [f32], fn(f32) -> Turn);
+    type Axis = (&'static str, &'static [f32], fn(f32) -> HeadPose);
     let axes: [Axis; 2] = [
-        ("yaw", &[0.0, 15.0, 30.0, 45.0, 60.0, 75.0], |yaw| Turn {
-            yaw,
-            pitch: 0.0,
+        ("yaw", &[0.0, 15.0, 30.0, 45.0, 60.0, 75.0], |yaw| {
+            HeadPose { yaw, pitch: 0.0 }
         }),
-        ("pitch", &[15.0, 30.0, 45.0], |pitch| Turn {
+        ("pitch", &[15.0, 30.0, 45.0], |pitch| HeadPose {
             yaw: 0.0,
             pitch,
         }),
     ];
-    for (axis, angles, turn) in axes {
+    for (axis, angles, pose) in axes {
         for angle in angles {
-            let turns: &[Turn] = if *angle == 0.0 {
+            let turns: &[HeadPose] = if *angle == 0.0 {
                 &[FRONT]
             } else {
-                &[turn(-angle), turn(*angle)]
+                &[pose(-angle), pose(*angle)]
             };
             let samples: Vec<Sample> = [56.0, 110.0]
                 .iter()
@@ -239,7 +247,7 @@ fn composed_faces_are_found_by_both_detectors() {
             }
         }
     }
-    let dark_hits = dark.each_ref().map(|finds| finds.hits);
+    let dark_hits = dark.each_ref().map(|scores| scores.hits);
     all.iter_mut().zip(dark).for_each(|(all, d)| all.add(d));
     for (result, folder) in all.iter_mut().zip(DETECTORS) {
         result.nanos.sort_unstable();

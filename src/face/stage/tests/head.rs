@@ -65,7 +65,7 @@ const STEPS: usize = 160;
 
 /// Degrees; positive yaw turns the nose to the picture's right, positive pitch lowers it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Turn {
+pub(super) struct HeadPose {
     pub(super) yaw: f32,
     pub(super) pitch: f32,
 }
@@ -148,21 +148,21 @@ impl Head {
     /// The first point of the head that a ray along the camera's axis at `[x, y]` meets, in the
     /// model's own frame.
     fn hit(&self, camera: [f32; 2], rotation: &Rotation) -> Option<[f32; 2]> {
-        if rotation.is_none() {
+        if rotation.is_identity() {
             return self.heights(camera).map(|_| camera);
         }
         let reach = AXES[1] + NOSE[0];
         (0..STEPS).find_map(|step| {
             let depth = reach * (1.0 - 2.0 * step as f32 / STEPS as f32);
-            let [x, y, z] = rotation.back([camera[0], camera[1], depth]);
+            let [x, y, z] = rotation.rotate_back([camera[0], camera[1], depth]);
             let [front, back] = self.heights([x, y])?;
             (back..=front).contains(&z).then_some([x, y])
         })
     }
 
     /// Renders the turned head with a face box of `side` pixels.
-    pub(super) fn render(&self, side: f32, turn: Turn) -> Rendered {
-        let rotation = Rotation::new(turn);
+    pub(super) fn render(&self, side: f32, pose: HeadPose) -> Rendered {
+        let rotation = Rotation::new(pose);
         let (scale, out) = (side / BOX, (side * 1.6) as usize);
         let taps = (self.unit / scale).ceil().clamp(1.0, 3.0) as usize;
         let (mut pixels, mut mask) = (Vec::with_capacity(out * out * 3), Vec::new());
@@ -188,7 +188,7 @@ impl Head {
         let landmarks = std::array::from_fn(|i| {
             let [x, y] = self.in_model(self.landmarks[i]);
             let [front, _] = self.heights([x, y]).expect("landmarks are on the head");
-            let [u, v, _] = rotation.there([x, y, front]);
+            let [u, v, _] = rotation.rotate([x, y, front]);
             visible[i] = self
                 .hit([u, v], &rotation)
                 .is_some_and(|[hx, hy]| (hx - x).hypot(hy - y) < 0.2);
@@ -218,24 +218,24 @@ struct Rotation {
 }
 
 impl Rotation {
-    fn is_none(&self) -> bool {
+    fn is_identity(&self) -> bool {
         self.yaw.0 == 0.0 && self.pitch.0 == 0.0
     }
 
-    fn new(turn: Turn) -> Rotation {
+    fn new(pose: HeadPose) -> Rotation {
         Rotation {
-            yaw: turn.yaw.to_radians().sin_cos(),
-            pitch: turn.pitch.to_radians().sin_cos(),
+            yaw: pose.yaw.to_radians().sin_cos(),
+            pitch: pose.pitch.to_radians().sin_cos(),
         }
     }
 
-    fn there(&self, [x, y, z]: [f32; 3]) -> [f32; 3] {
+    fn rotate(&self, [x, y, z]: [f32; 3]) -> [f32; 3] {
         let ((sin_yaw, cos_yaw), (sin_pitch, cos_pitch)) = (self.yaw, self.pitch);
         let (y, z) = (cos_pitch * y + sin_pitch * z, cos_pitch * z - sin_pitch * y);
         [cos_yaw * x + sin_yaw * z, y, cos_yaw * z - sin_yaw * x]
     }
 
-    fn back(&self, [x, y, z]: [f32; 3]) -> [f32; 3] {
+    fn rotate_back(&self, [x, y, z]: [f32; 3]) -> [f32; 3] {
         let ((sin_yaw, cos_yaw), (sin_pitch, cos_pitch)) = (self.yaw, self.pitch);
         let (x, z) = (cos_yaw * x - sin_yaw * z, cos_yaw * z + sin_yaw * x);
         [

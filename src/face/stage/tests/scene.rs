@@ -35,7 +35,7 @@ pub(super) struct Actor<'a> {
     pub(super) path: Box<dyn Fn(f32) -> Option<[f32; 2]> + 'a>,
 }
 
-pub(super) struct Stand {
+pub(super) struct Harness {
     pub(super) detector: Detector,
     pub(super) stage: FaceStage,
 }
@@ -43,11 +43,11 @@ pub(super) struct Stand {
 /// The detectors that each scene runs with.
 pub(super) const DETECTORS: [&str; 2] = ["models/yunet", "models/mtcnn"];
 
-pub(super) fn stand(settings: FaceSettings) -> Stand {
-    stand_with(DETECTORS[0], settings)
+pub(super) fn harness(settings: FaceSettings) -> Harness {
+    harness_with(DETECTORS[0], settings)
 }
 
-pub(super) fn stand_with(detector: &str, settings: FaceSettings) -> Stand {
+pub(super) fn harness_with(detector: &str, settings: FaceSettings) -> Harness {
     let runtime = Runtime::load().unwrap();
     let models = project(detector);
     let preprocessing = FacePreprocessing {
@@ -64,7 +64,7 @@ pub(super) fn stand_with(detector: &str, settings: FaceSettings) -> Stand {
         normalise: FaceNormalisation::PerCrop { floor: 0.02 },
         min_quality: 0.1,
     };
-    Stand {
+    Harness {
         detector: Detector::open(
             &runtime,
             &models,
@@ -87,7 +87,7 @@ pub(super) fn stand_with(detector: &str, settings: FaceSettings) -> Stand {
     }
 }
 
-impl Stand {
+impl Harness {
     pub(super) fn frame(&mut self, index: u64, picture: Picture) -> FramedFaces {
         let time = MediaTime::from_nanos(index as i64 * 1_000_000_000 / FPS);
         let frame = VideoFrame {
@@ -292,7 +292,7 @@ pub(super) fn play(
     seconds: f32,
     pillar: Option<std::ops::Range<usize>>,
 ) -> Outcome {
-    let mut stand = stand_with(detector, FaceSettings::default());
+    let mut harness = harness_with(detector, FaceSettings::default());
     let mut outcome = Outcome {
         ids: vec![BTreeMap::new(); actors.len()],
         clear: vec![(0, 0); actors.len()],
@@ -300,7 +300,7 @@ pub(super) fn play(
     };
     for index in 0..(seconds * FPS as f32) as u64 {
         let time = index as f32 / FPS as f32;
-        let framed = stand.frame(index, compose(actors, time, index, pillar.clone()));
+        let framed = harness.frame(index, compose(actors, time, index, pillar.clone()));
         let places: Vec<_> = actors.iter().map(|a| (a.path)(time)).collect();
         for (i, place) in places.iter().enumerate() {
             let (Some([x, y]), side) = (place, actors[i].cutout.face_side) else {
@@ -335,7 +335,7 @@ pub(super) fn play(
         outcome.changes.extend(framed.changes);
     }
     outcome.changes.extend(
-        stand
+        harness
             .stage
             .finish(MediaTime::from_nanos((seconds * 1e9) as i64)),
     );

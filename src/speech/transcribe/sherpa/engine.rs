@@ -103,7 +103,7 @@ impl Sherpa {
         // SAFETY: the texts outlive the call, which copies them.
         let recognizer = unsafe { sys::SherpaOnnxCreateOnlineRecognizer(&config) };
         if recognizer.is_null() {
-            let problem = "sherpa-onnx does not take it; its reason is on standard error".into();
+            let problem = "sherpa-onnx cannot load it; its message is on standard error".into();
             return Err(TranscribeError::Unusable {
                 path: path.to_owned(),
                 problem,

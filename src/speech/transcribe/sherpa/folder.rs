@@ -12,8 +12,8 @@ use super::model_file::{REMEDY, read_header};
 use super::vocabulary::read_tokens;
 use crate::speech::TranscribeError;
 
-const ONE_FOLDER_EACH: &str = "put the files of the one that you want, with its tokens.txt, \
-                               into a folder of their own (links will do)";
+const ONE_FOLDER_EACH: &str = "put the files of one model, with its tokens.txt, into a folder of \
+    their own (links suffice)";
 
 /// The files of one streaming model.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,13 +72,13 @@ impl Folder {
             };
             if let Some(several) = parts.iter().find(|names| names.len() > 1) {
                 return Err(unusable(
-                    format!("more than one model is in it: {}", several.join(", ")),
+                    format!("it contains more than one model: {}", several.join(", ")),
                     ONE_FOLDER_EACH,
                 ));
             }
             if parts.iter().any(|names| names.is_empty()) {
                 return Err(unusable(
-                    "of encoder, decoder and joiner not all are there".into(),
+                    "encoder, decoder and joiner are not all present".into(),
                     REMEDY,
                 ));
             }
@@ -129,7 +129,7 @@ impl Folder {
                     .flat_map(|(names, _)| names.clone())
                     .collect();
                 return Err(unusable(
-                    format!("more than one model is in it: {}", names.join(", ")),
+                    format!("it contains more than one model: {}", names.join(", ")),
                     ONE_FOLDER_EACH,
                 ));
             }

@@ -83,14 +83,14 @@ impl FieldReader {
                 Some(
                     self.at
                         .checked_add(length)
-                        .ok_or_else(|| broken("it is no ONNX file"))?,
+                        .ok_or_else(|| broken("it is not an ONNX file"))?,
                 )
             }
             5 => Some(self.at + 4),
-            _ => return Err(broken("it is no ONNX file")),
+            _ => return Err(broken("it is not an ONNX file")),
         };
         if end.unwrap_or(self.at) > limit {
-            return Err(broken("it is no ONNX file, or not all of one"));
+            return Err(broken("it is not an ONNX file, or an incomplete one"));
         }
         Ok((key >> 3, end))
     }
@@ -101,14 +101,14 @@ impl FieldReader {
             let mut byte = [0];
             self.file
                 .read_exact(&mut byte)
-                .map_err(|_| broken("it is no ONNX file, or not all of one"))?;
+                .map_err(|_| broken("it is not an ONNX file, or an incomplete one"))?;
             self.at += 1;
             value |= u64::from(byte[0] & 0x7f) << shift;
             if byte[0] & 0x80 == 0 {
                 return Ok(value);
             }
         }
-        Err(broken("it is no ONNX file"))
+        Err(broken("it is not an ONNX file"))
     }
 
     fn skip_to(&mut self, end: Option<u64>) -> io::Result<()> {

@@ -136,12 +136,7 @@ impl Model {
         table: &[String],
     ) -> Result<(f32, f32), TranscribeError> {
         let has_tokens = |count: usize| {
-            let problem = || {
-                format!(
-                    "{} tokens are in it, and the model has {count}",
-                    table.len()
-                )
-            };
+            let problem = || format!("it has {} tokens, the model has {count}", table.len());
             if table.len() >= count {
                 Ok(())
             } else {
@@ -155,7 +150,7 @@ impl Model {
             true => Ok(()),
             false => Err(unusable(
                 tokens,
-                "none of <blk>, <eps> and <blank> is in it".into(),
+                "it contains none of <blk>, <eps> and <blank>".into(),
             )),
         };
         let frames = |count: i64| count as f32 * 0.01;
@@ -177,7 +172,8 @@ impl Model {
                         return Err(unusable(
                             tokens,
                             format!(
-                                "the model has {count} tokens with <blk> as the last, this file {}",
+                                "the model has {count} tokens with <blk> as the last, this file \
+                                 has {}",
                                 table.len()
                             ),
                         ));
@@ -195,7 +191,7 @@ impl Model {
                     return Err(unusable(
                         encoder,
                         format!(
-                            "its metadata say model_type \"{kind}\"; streaming ones are {known}"
+                            "its metadata has model_type \"{kind}\"; streaming ones are {known}"
                         ),
                     ));
                 };

@@ -29,8 +29,7 @@ impl<'a> ModelFile<'a> {
                 return Err(unusable(
                     self.path,
                     format!(
-                        "its metadata have no {key}: it is no streaming model, or one of an old \
-                         export"
+                        "its metadata has no {key}: it is not a streaming model, or an old export"
                     ),
                 ));
             };
@@ -55,7 +54,7 @@ impl<'a> ModelFile<'a> {
             if !fine {
                 return Err(unusable(
                     self.path,
-                    format!("its metadata's {key} is no number, or not one that can be"),
+                    format!("its metadata's {key} is not a valid number"),
                 ));
             }
         }
@@ -69,7 +68,12 @@ impl<'a> ModelFile<'a> {
             .metadata
             .get(key)
             .and_then(|value| value.trim().parse().ok());
-        value.ok_or_else(|| unusable(self.path, format!("its metadata's {key} is no number")))
+        value.ok_or_else(|| {
+            unusable(
+                self.path,
+                format!("its metadata's {key} is not a valid number"),
+            )
+        })
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn read_tokens(path: &Path) -> Result<Vec<String>, TranscribeError> {
         let Some((token, number)) = numbered else {
             return Err(unusable(
                 path,
-                format!("line {} is no token with its number", i + 1),
+                format!("line {} is not a token with its number", i + 1),
             ));
         };
         let token = if token.trim().is_empty() {
@@ -39,7 +39,7 @@ pub(super) fn read_tokens(path: &Path) -> Result<Vec<String>, TranscribeError> {
             token.trim()
         };
         if tokens.insert(number, token.to_owned()).is_some() {
-            return Err(unusable(path, format!("number {number} is there twice")));
+            return Err(unusable(path, format!("number {number} occurs twice")));
         }
     }
     if let Some(gap) = (0..tokens.len()).find(|number| !tokens.contains_key(number)) {

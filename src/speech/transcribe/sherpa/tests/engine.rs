@@ -173,8 +173,7 @@ fn a_refusal_by_the_library_is_an_error() {
     fs::write(&path, bytes).unwrap();
     let message = Sherpa::open(folder.path()).err().unwrap().to_string();
     assert!(
-        message.contains("sherpa-onnx does not take it")
-            && message.contains("[speech] transcriber"),
+        message.contains("sherpa-onnx cannot load it") && message.contains("[speech] transcriber"),
         "{message}"
     );
     assert!(

@@ -162,7 +162,7 @@ fn errors_for_other_folders_name_the_remedy() {
         for (tokens, problem) in [
             ("", "it is empty"),
             ("<blk> 0\na 2\n", "number 1 is missing"),
-            ("a 0\nb 0\n", "number 0 is there twice"),
+            ("a 0\nb 0\n", "number 0 occurs twice"),
             ("word\n", "line 1"),
         ] {
             fs::write(folder.path().join("tokens.txt"), tokens).unwrap();
@@ -228,7 +228,7 @@ fn two_models_in_one_folder_are_refused() {
     fs::remove_file(named(folder.path(), "decoder")).unwrap();
     assert_refused(
         folder.path(),
-        &["of encoder, decoder and joiner not all are there"],
+        &["encoder, decoder and joiner are not all present"],
     );
 }
 
@@ -248,7 +248,7 @@ fn invalid_files_never_reach_the_library() {
                 fs::write(folder.path().join(name), &whole[..length]).unwrap();
                 assert_refused(
                     folder.path(),
-                    &[name.to_str().unwrap(), "it is no ONNX file"].map(|part| {
+                    &[name.to_str().unwrap(), "it is not an ONNX file"].map(|part| {
                         if length == 0 {
                             name.to_str().unwrap()
                         } else {
@@ -284,7 +284,7 @@ fn invalid_files_never_reach_the_library() {
     .unwrap();
     assert_refused(
         folder.path(),
-        &["encoder-epoch", "its metadata have no vocab_size"],
+        &["encoder-epoch", "its metadata has no vocab_size"],
     );
     // Invalid numbers, and numbers that the library does not accept.
     for (family, part, entry, other, problem) in [
@@ -293,14 +293,14 @@ fn invalid_files_never_reach_the_library() {
             "ctc",
             &b"\x0a\x01T\x12\x0245"[..],
             &b"\x0a\x01T\x12\x02x5"[..],
-            "T is no number",
+            "T is not a valid number",
         ),
         (
             "nemo-ctc",
             "model",
             b"subsampling_factor\x12\x018",
             b"subsampling_factor\x12\x010",
-            "subsampling_factor is no number",
+            "subsampling_factor is not a valid number",
         ),
         (
             "nemo-ctc",

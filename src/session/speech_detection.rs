@@ -9,7 +9,7 @@ use crate::encode::EncodeError;
 use crate::speech::SpeechStage;
 
 #[derive(Debug)]
-pub enum HearingInput {
+pub enum SpeechInput {
     Sound(AudioBlock),
     /// The source currently delivers nothing.
     Lost,
@@ -17,7 +17,7 @@ pub enum HearingInput {
 }
 
 #[derive(Debug)]
-pub enum HearingOutput {
+pub enum SpeechOutput {
     Align(AlignInput),
     Transcribe(TranscriberInput),
 }
@@ -34,18 +34,18 @@ pub struct TranscriberInput {
 
 /// The speech stage and the routing of its output.
 #[derive(Debug)]
-pub struct Hearing {
+pub struct SpeechDetection {
     stage: SpeechStage,
     transcribes: bool,
     next_number: u64,
     lost: bool,
-    out: VecDeque<HearingOutput>,
+    out: VecDeque<SpeechOutput>,
 }
 
-impl Hearing {
+impl SpeechDetection {
     /// `transcribes`: sound also goes to a transcriber.
-    pub fn new(stage: SpeechStage, transcribes: bool) -> Hearing {
-        Hearing {
+    pub fn new(stage: SpeechStage, transcribes: bool) -> SpeechDetection {
+        SpeechDetection {
             stage,
             transcribes,
             next_number: 0,
@@ -63,20 +63,20 @@ impl Hearing {
         self.stage.refused()
     }
 
-    pub fn push(&mut self, input: HearingInput) -> Result<(), EncodeError> {
+    pub fn push(&mut self, input: SpeechInput) -> Result<(), EncodeError> {
         match input {
-            HearingInput::Sound(block) => {
+            SpeechInput::Sound(block) => {
                 self.lost = false;
                 let vad = self.stage.push(block)?;
                 self.pass_on(vad);
             }
-            HearingInput::Lost => {
+            SpeechInput::Lost => {
                 if !std::mem::replace(&mut self.lost, true) {
                     self.transcribe(None);
                     self.align(AlignInput::AudioLost);
                 }
             }
-            HearingInput::Ended => {
+            SpeechInput::Ended => {
                 if let Some(vad) = self.stage.finish()? {
                     self.pass_on(vad);
                 }
@@ -86,7 +86,7 @@ impl Hearing {
         Ok(())
     }
 
-    pub fn pop(&mut self) -> Option<HearingOutput> {
+    pub fn pop(&mut self) -> Option<SpeechOutput> {
         self.out.pop_front()
     }
 
@@ -102,11 +102,11 @@ impl Hearing {
             let number = self.next_number;
             self.next_number += 1;
             let input = TranscriberInput { number, vad };
-            self.out.push_back(HearingOutput::Transcribe(input));
+            self.out.push_back(SpeechOutput::Transcribe(input));
         }
     }
 
     fn align(&mut self, input: AlignInput) {
-        self.out.push_back(HearingOutput::Align(input));
+        self.out.push_back(SpeechOutput::Align(input));
     }
 }

@@ -7,11 +7,11 @@ use super::failure::StageError;
 use crate::align::AlignInput;
 use crate::clip::AudioBlock;
 use crate::lane::{LaneReceiver, LaneSender, Received};
-use crate::notify::Beat;
-use crate::session::{Hearing, HearingInput, HearingOutput, TranscriberInput};
+use crate::notify::Heartbeat;
+use crate::session::{SpeechDetection, SpeechInput, SpeechOutput, TranscriberInput};
 
-pub(super) struct HearingThread<'a> {
-    pub hearing: Hearing,
+pub(super) struct SpeechThread<'a> {
+    pub speech: SpeechDetection,
     pub blocks: LaneReceiver<AudioBlock>,
     pub inbox: LaneSender<AlignInput>,
     pub transcriber: Option<LaneSender<TranscriberInput>>,
@@ -21,38 +21,37 @@ pub(super) struct HearingThread<'a> {
     pub refused: &'a AtomicU64,
 }
 
-impl HearingThread<'_> {
+impl SpeechThread<'_> {
     /// Runs until the sound ends.
-    pub fn run(mut self, beat: &Beat) -> Result<(), StageError> {
+    pub fn run(mut self, heartbeat: &Heartbeat) -> Result<(), StageError> {
         loop {
-            beat.beat();
+            heartbeat.send();
             match self.blocks.recv(Some(TICK)) {
                 Received::TimedOut => {
                     if self.is_lost.as_ref().is_some_and(|is_lost| is_lost()) {
-                        self.push(HearingInput::Lost)?;
+                        self.push(SpeechInput::Lost)?;
                     }
                 }
-                Received::Ended => return self.push(HearingInput::Ended),
-                Received::Item(block) => self.push(HearingInput::Sound(block))?,
+                Received::Ended => return self.push(SpeechInput::Ended),
+                Received::Item(block) => self.push(SpeechInput::Sound(block))?,
             }
-            self.refused
-                .store(self.hearing.refused(), Ordering::Relaxed);
+            self.refused.store(self.speech.refused(), Ordering::Relaxed);
         }
     }
 
-    fn push(&mut self, input: HearingInput) -> Result<(), StageError> {
-        self.hearing.push(input)?;
-        while let Some(output) = self.hearing.pop() {
+    fn push(&mut self, input: SpeechInput) -> Result<(), StageError> {
+        self.speech.push(input)?;
+        while let Some(output) = self.speech.pop() {
             match (output, &self.transcriber) {
-                (HearingOutput::Align(input), _) => {
+                (SpeechOutput::Align(input), _) => {
                     let sent = self.inbox.send(input);
                     sent.map_err(|_| StageError::Gone("aligner"))?;
                 }
-                (HearingOutput::Transcribe(input), Some(transcriber)) => {
+                (SpeechOutput::Transcribe(input), Some(transcriber)) => {
                     let sent = transcriber.send(input);
                     sent.map_err(|_| StageError::Gone("transcriber"))?;
                 }
-                (HearingOutput::Transcribe(_), None) => {}
+                (SpeechOutput::Transcribe(_), None) => {}
             }
         }
         Ok(())
@@ -81,7 +80,8 @@ mod tests {
         let (sender, blocks) = lane("audio", 4, WhenFull::DropOldest);
         let (inbox, inputs) = lane("align", 16, WhenFull::DropOldest);
         let (passing, passed) = lane("transcribe", 16, WhenFull::DropOldest);
-        let beat = Progress::new(Duration::MAX, MediaTime::ZERO).add("speech", MediaTime::ZERO);
+        let heartbeat =
+            Progress::new(Duration::MAX, MediaTime::ZERO).add("speech", MediaTime::ZERO);
         let block = |seconds: i64| AudioBlock {
             time: MediaTime::from_millis(1000 * seconds),
             samples: vec![0.0; WINDOW_SAMPLES].into(),
@@ -91,15 +91,15 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 let is_lost: IsLost = Box::new(|| true);
-                let thread = HearingThread {
-                    hearing: Hearing::new(stage, true),
+                let thread = SpeechThread {
+                    speech: SpeechDetection::new(stage, true),
                     blocks,
                     inbox,
                     transcriber: Some(passing),
                     is_lost: Some(is_lost),
                     refused: &AtomicU64::new(0),
                 };
-                thread.run(&beat).unwrap();
+                thread.run(&heartbeat).unwrap();
             });
             for number in [0, 2] {
                 if number > 0 {

@@ -10,9 +10,9 @@ use crate::hub::filter::{ExpressionKeys, FilterKeys};
 use crate::time::MediaTime;
 
 /// The content of the ring. `seq` starts at 1.
-pub struct Held {
-    places: VecDeque<Place>,
-    /// The places that still have event and frame, by share.
+pub struct RingContent {
+    slots: VecDeque<Slot>,
+    /// The slots that still have event and frame, by share.
     shares: BTreeMap<&'static str, Share>,
     next_seq: u64,
     bytes: usize,
@@ -21,13 +21,13 @@ pub struct Held {
     max_bytes: usize,
 }
 
-/// An event, or the remains of one that has lost its frame.
-enum Place {
-    Held(Stored),
-    Gone(Remains),
+/// An event, or the filter keys of one that has lost its frame.
+enum Slot {
+    Stored(StoredEvent),
+    Evicted(EvictedKeys),
 }
 
-struct Stored {
+struct StoredEvent {
     published: Published,
     /// Bytes of the frame and of the typed event.
     bytes: usize,
@@ -42,17 +42,17 @@ struct Share {
 }
 
 /// The filter keys of an event that the ring has dropped, without any spoken text.
-pub struct Remains {
+pub struct EvictedKeys {
     kind: &'static str,
     subject: Option<SubjectId>,
     into: Option<SubjectId>,
     expression: Option<(SubjectId, Box<str>, f32, MediaTime)>,
 }
 
-impl Remains {
-    pub fn of(event: &Event) -> Remains {
+impl EvictedKeys {
+    pub fn of(event: &Event) -> EvictedKeys {
         let keys = FilterKeys::of(event);
-        Remains {
+        EvictedKeys {
             kind: keys.kind,
             subject: keys.subject,
             into: keys.into,
@@ -86,11 +86,11 @@ fn share(event: &Event) -> &'static str {
     }
 }
 
-impl Held {
-    pub(super) fn new(max_events: usize, max_bytes: usize) -> Held {
+impl RingContent {
+    pub(super) fn new(max_events: usize, max_bytes: usize) -> RingContent {
         assert!(max_events > 0, "the ring needs room for one event");
-        Held {
-            places: VecDeque::with_capacity(max_events.min(MAX_EVENTS)),
+        RingContent {
+            slots: VecDeque::with_capacity(max_events.min(MAX_EVENTS)),
             shares: BTreeMap::new(),
             next_seq: 1,
             bytes: 0,
@@ -106,7 +106,7 @@ impl Held {
 
     /// The oldest event held; `next_seq` if there is none.
     pub fn oldest_seq(&self) -> u64 {
-        self.next_seq - self.places.len() as u64
+        self.next_seq - self.slots.len() as u64
     }
 
     pub fn max_events(&self) -> usize {
@@ -120,24 +120,24 @@ impl Held {
 
     /// `None` also where the event has lost its frame.
     pub fn get(&self, seq: u64) -> Option<&Published> {
-        match self.place(seq)? {
-            Place::Held(stored) => Some(&stored.published),
-            Place::Gone(_) => None,
+        match self.slot(seq)? {
+            Slot::Stored(stored) => Some(&stored.published),
+            Slot::Evicted(_) => None,
         }
     }
 
     /// The filter keys of every event from the oldest to the newest, also of those that have lost
     /// their frames.
     pub fn keys(&self, seq: u64) -> Option<FilterKeys<'_>> {
-        match self.place(seq)? {
-            Place::Held(stored) => Some(FilterKeys::of(&stored.published.event)),
-            Place::Gone(remains) => Some(remains.keys()),
+        match self.slot(seq)? {
+            Slot::Stored(stored) => Some(FilterKeys::of(&stored.published.event)),
+            Slot::Evicted(keys) => Some(keys.keys()),
         }
     }
 
-    fn place(&self, seq: u64) -> Option<&Place> {
+    fn slot(&self, seq: u64) -> Option<&Slot> {
         let index = seq.checked_sub(self.oldest_seq())?;
-        self.places.get(usize::try_from(index).ok()?)
+        self.slots.get(usize::try_from(index).ok()?)
     }
 
     /// Appends the next event, of `bytes` bytes. Returns the dropped events, so that they are freed
@@ -149,8 +149,8 @@ impl Held {
         share.seqs.push_back(self.next_seq);
         share.bytes += bytes;
         self.bytes += bytes;
-        self.places
-            .push_back(Place::Held(Stored { published, bytes }));
+        self.slots
+            .push_back(Slot::Stored(StoredEvent { published, bytes }));
         self.next_seq += 1;
         self.make_room()
     }
@@ -170,12 +170,12 @@ impl Held {
             };
             dropped.push(self.release(seq));
         }
-        // A place without a frame is needed only between other places.
-        while self.places.len() > self.max_events
-            || matches!(self.places.front(), Some(Place::Gone(_)))
+        // A slot without a frame is needed only between other slots.
+        while self.slots.len() > self.max_events
+            || matches!(self.slots.front(), Some(Slot::Evicted(_)))
         {
             let oldest = self.oldest_seq();
-            if let Some(Place::Held(stored)) = self.places.pop_front() {
+            if let Some(Slot::Stored(stored)) = self.slots.pop_front() {
                 self.uncount(oldest, &stored);
                 dropped.push(stored.published);
             }
@@ -183,22 +183,22 @@ impl Held {
         dropped
     }
 
-    /// Removes a held event, the oldest one of its share, from its place.
+    /// Removes a held event, the oldest one of its share, from its slot.
     fn release(&mut self, seq: u64) -> Published {
         let index = (seq - self.oldest_seq()) as usize;
-        let place = &mut self.places[index];
-        let Place::Held(stored) = place else {
-            unreachable!("shares name events that are held");
+        let slot = &mut self.slots[index];
+        let Slot::Stored(stored) = slot else {
+            unreachable!("shares name stored events");
         };
-        let remains = Place::Gone(Remains::of(&stored.published.event));
-        let Place::Held(stored) = std::mem::replace(place, remains) else {
+        let keys = Slot::Evicted(EvictedKeys::of(&stored.published.event));
+        let Slot::Stored(stored) = std::mem::replace(slot, keys) else {
             unreachable!("matched above");
         };
         self.uncount(seq, &stored);
         stored.published
     }
 
-    fn uncount(&mut self, seq: u64, stored: &Stored) {
+    fn uncount(&mut self, seq: u64, stored: &StoredEvent) {
         let share = share(&stored.published.event);
         let share = self.shares.get_mut(share).expect("its share");
         let first = share.seqs.pop_front();

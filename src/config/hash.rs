@@ -1,0 +1,97 @@
+//! The hash of the effective values.
+
+use sha2::{Digest, Sha256};
+
+use super::setting::Setting;
+
+/// SHA-256 (hex) over one line `key = value` for each setting, without its origin and with the
+/// secrets of addresses redacted.
+pub(super) fn hash(settings: &[Setting]) -> String {
+    let mut hasher = Sha256::new();
+    for setting in settings {
+        hasher.update(format!("{} = {}\n", setting.key, setting.redacted()));
+    }
+    hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::load;
+    use crate::config::{Config, Origin};
+
+    /// Every kind of value. A later key of the configuration is not among them.
+    const FILE: &str = "[video]\nsource = \"uri:rtsp://ann:xyzzy@host/live\"\n\
+                        [face]\nmax_subjects = 3\nmin_face_px = 60\n\
+                        [speech]\nthreshold = 0.25\n\
+                        [serve]\nhosts = [\"lab.example\", \"10.0.0.7\"]\n";
+
+    /// `sha256sum` of the lines
+    /// ```text
+    /// video.source = "uri:rtsp://***@host/live"
+    /// face.min_face_px = 60
+    /// face.max_subjects = 3
+    /// speech.threshold = 0.25
+    /// serve.hosts = ["lab.example", "10.0.0.7"]
+    /// ```
+    const HASH: &str = "db4b0d48718b5dd96155402fd2a549f880eb6f8c9f189957b4d6e19f41e99cf5";
+
+    fn settings_of_file(config: &Config) -> Vec<Setting> {
+        let is_of_file = |setting: &&Setting| matches!(setting.origin, Origin::File { .. });
+        let settings = config.settings().iter();
+        settings.filter(is_of_file).cloned().collect()
+    }
+
+    /// Recorded events hold hashes of earlier versions.
+    #[test]
+    fn the_hash_of_a_fixed_configuration_stays() {
+        let config = load(FILE, &[], &[]).unwrap();
+        assert_eq!(hash(&settings_of_file(&config)), HASH);
+        assert_eq!(hash(config.settings()), config.hash());
+    }
+
+    #[test]
+    fn the_order_of_tables_and_keys_has_no_effect() {
+        let reordered = "serve.hosts = [\"lab.example\", \"10.0.0.7\"]\n\
+                         [speech]\nthreshold = 0.25\n\
+                         [face]\nmin_face_px = 60\nmax_subjects = 3\n\
+                         [video]\nsource = \"uri:rtsp://ann:xyzzy@host/live\"\n";
+        let config = load(reordered, &[], &[]).unwrap();
+        assert_eq!(hash(&settings_of_file(&config)), HASH);
+        assert_eq!(config.hash(), load(FILE, &[], &[]).unwrap().hash());
+    }
+
+    #[test]
+    fn every_key_and_value_counts_and_no_origin_does() {
+        let config = Config::default();
+        for index in 0..config.settings().len() {
+            let mut settings = config.settings().to_vec();
+            settings[index].origin = Origin::CommandLine;
+            assert_eq!(hash(&settings), config.hash(), "{}", settings[index]);
+            settings[index].value = "another value".into();
+            assert_ne!(hash(&settings), config.hash(), "{}", settings[index]);
+            settings[index] = Setting {
+                key: "another.key",
+                ..config.settings()[index].clone()
+            };
+            assert_ne!(hash(&settings), config.hash(), "{}", settings[index]);
+        }
+    }
+
+    #[test]
+    fn the_hash_follows_the_values_of_every_layer() {
+        let default = Config::default().hash();
+        let of_file = |text: &str| load(text, &[], &[]).unwrap().hash();
+        assert_eq!(of_file("[face]\nmin_face_px = 40\n"), default);
+        let changed = of_file("[face]\nmin_face_px = 41\n");
+        assert_ne!(changed, default);
+        let variable = ("EXPRESSD__FACE__MIN_FACE_PX", "41");
+        assert_eq!(load("", &[variable], &[]).unwrap().hash(), changed);
+        let on_command_line = load("", &[], &["face.min_face_px=41"]).unwrap();
+        assert_eq!(on_command_line.hash(), changed);
+    }
+}
