@@ -202,7 +202,7 @@ pub struct Int8Entry {
 impl EncoderEntry {
     /// The faces for this encoder: all of `faces` (of one subject, oldest first), or the first of
     /// each slot of its own rate.
-    pub fn sees<'a>(&self, faces: &'a [Arc<Face>]) -> impl Iterator<Item = &'a Arc<Face>> {
+    pub fn input_faces<'a>(&self, faces: &'a [Arc<Face>]) -> impl Iterator<Item = &'a Arc<Face>> {
         let rate_hz = self.rate_hz;
         let mut last = None;
         faces.iter().filter(move |face| {

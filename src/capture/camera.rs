@@ -26,7 +26,7 @@ use super::source;
 use super::spec::VideoSpec;
 use super::stall::StallDetector;
 use super::timeline::Timeline;
-use super::track_linker::{TrackLinker, WantedTracks};
+use super::track_linker::{EnabledTracks, TrackLinker};
 use super::track_sinks::{Track, TrackSinks};
 use super::tracks::ChannelSelection;
 use crate::event::SourceState;
@@ -164,7 +164,7 @@ impl Camera {
         let linker = TrackLinker::new(
             &pipeline,
             sinks.clone(),
-            WantedTracks {
+            EnabledTracks {
                 video: self.frames.is_some(),
                 audio: self.sound.is_some(),
                 channel: self.channel,

@@ -22,7 +22,7 @@ use super::retry::{FIRST_PAUSE, pause};
 use super::source;
 use super::spec::{AudioSpec, VideoSpec, local_file};
 use super::timeline::Timeline;
-use super::track_linker::{TrackLinker, WantedTracks};
+use super::track_linker::{EnabledTracks, TrackLinker};
 use super::tracks::TrackChoice;
 use crate::clip::AudioBlock;
 use crate::event::SourceState;
@@ -130,7 +130,7 @@ pub fn open_live_with(
         // Builds the source once to report its errors.
         (None, spec) => {
             let pipeline = gst::Pipeline::new();
-            let wanted = WantedTracks {
+            let enabled = EnabledTracks {
                 video: true,
                 audio: with_track,
                 channel: choice.channel,
@@ -138,7 +138,7 @@ pub fn open_live_with(
             let linker = TrackLinker::new(
                 &pipeline,
                 Arc::default(),
-                wanted,
+                enabled,
                 clock.clone(),
                 timeline(&stop),
             );

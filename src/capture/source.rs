@@ -11,7 +11,7 @@ use super::error::{CaptureError, missing_base_plugins};
 use super::loss;
 use super::multipart;
 use super::spec::VideoSpec;
-use super::track_linker::{TrackLinker, WantedTracks};
+use super::track_linker::{EnabledTracks, TrackLinker};
 use crate::address::Address;
 
 /// Jitter buffer of network cameras.
@@ -71,7 +71,7 @@ pub(super) fn build(
              capsfilter caps=video/x-raw,format=I420,width=640,height=480,framerate=30/1"
             .into())?,
         VideoSpec::Gst(description) => bin(description)?,
-        VideoSpec::Uri(uri) => network(uri, linker.wanted())?,
+        VideoSpec::Uri(uri) => network(uri, linker.enabled())?,
         VideoSpec::None => unreachable!("no source element"),
     };
     pipeline.add(&source).map_err(unlinked)?;
@@ -80,7 +80,7 @@ pub(super) fn build(
 }
 
 /// The source element of a network address.
-fn network(address: &Address, wanted: WantedTracks) -> Result<gst::Element, CaptureError> {
+fn network(address: &Address, enabled: EnabledTracks) -> Result<gst::Element, CaptureError> {
     let uri = address.expose();
     if loss::is_unusable(uri) {
         return Err(CaptureError::Unsupported {
@@ -119,7 +119,7 @@ fn network(address: &Address, wanted: WantedTracks) -> Result<gst::Element, Capt
                 });
                 let is_wanted = match media.as_deref() {
                     Some("video") | None => true,
-                    Some("audio") => wanted.audio,
+                    Some("audio") => enabled.audio,
                     Some(_) => false,
                 };
                 Some(is_wanted.to_value())

@@ -19,16 +19,16 @@ use super::track_sinks::TrackSinks;
 use super::tracks::ChannelSelection;
 use crate::time::{Clock, SystemClock};
 
-/// The wanted tracks.
+/// The tracks to link.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct WantedTracks {
+pub(super) struct EnabledTracks {
     pub video: bool,
     pub audio: bool,
     /// Channel of the sound track.
     pub channel: ChannelSelection,
 }
 
-impl WantedTracks {
+impl EnabledTracks {
     pub fn takes(self, kind: Kind) -> bool {
         match kind {
             Kind::Video => self.video,
@@ -50,7 +50,7 @@ enum Media {
 #[derive(Debug)]
 pub(super) struct TrackLinker {
     sinks: Arc<TrackSinks>,
-    wanted: WantedTracks,
+    enabled: EnabledTracks,
     clock: Arc<SystemClock>,
     /// Timeline of a source that is not live: its first decoded buffer is due on arrival.
     paced: Arc<Timeline>,
@@ -75,13 +75,13 @@ impl TrackLinker {
     pub fn new(
         pipeline: &gst::Pipeline,
         sinks: Arc<TrackSinks>,
-        wanted: WantedTracks,
+        enabled: EnabledTracks,
         clock: Arc<SystemClock>,
         paced: Arc<Timeline>,
     ) -> Arc<Self> {
         let linker = Arc::new(TrackLinker {
             sinks,
-            wanted,
+            enabled,
             began_nanos: clock.now().nanos(),
             clock,
             paced,
@@ -102,8 +102,8 @@ impl TrackLinker {
         linker
     }
 
-    pub fn wanted(&self) -> WantedTracks {
-        self.wanted
+    pub fn enabled(&self) -> EnabledTracks {
+        self.enabled
     }
 
     /// Whether data have arrived for a decoder of this kind.
@@ -144,7 +144,7 @@ impl TrackLinker {
             return;
         }
         let linked = match media_of(pad) {
-            Media::Track(kind) if !self.wanted.takes(kind) => discard(parent, pad),
+            Media::Track(kind) if !self.enabled.takes(kind) => discard(parent, pad),
             Media::Other if queued => discard(parent, pad),
             _ => self.branch(parent, pad, queued),
         };
@@ -264,11 +264,11 @@ impl TrackLinker {
     /// Links a decoded pad to its sink, if it is the first of its kind.
     fn deliver(self: &Arc<Self>, bin: &gst::Bin, pad: &gst::Pad) -> Result<(), glib::BoolError> {
         let kind = match media_of(pad) {
-            Media::Track(kind) if self.wanted.takes(kind) && self.sinks.begin(kind) => kind,
+            Media::Track(kind) if self.enabled.takes(kind) && self.sinks.begin(kind) => kind,
             _ => return discard(bin, pad),
         };
         self.anchor(pad, kind);
-        let sound = SoundBranch::live(self.wanted.channel);
+        let sound = SoundBranch::live(self.enabled.channel);
         attach(bin, pad, kind, &self.sinks, false, sound).map(|_| ())
     }
 

@@ -142,7 +142,7 @@ impl ClipEncoder<'_> {
         let entry = &self.encoder.entry;
         if entry.modality == Modality::Face {
             let crops: Vec<&Crop> = entry
-                .sees(&clip.faces)
+                .input_faces(&clip.faces)
                 .filter_map(|f| f.crop.as_deref())
                 .collect();
             gather_frames(self.encoder, self.manifest, &crops, self.input);
@@ -204,7 +204,7 @@ impl ClipEncoder<'_> {
     fn new_faces<'c>(&self, clip: &'c Clip, planned: &HashSet<u64>) -> Vec<&'c Face> {
         self.encoder
             .entry
-            .sees(&clip.faces)
+            .input_faces(&clip.faces)
             .map(|face| &**face)
             .filter(|face| face.crop.is_some())
             .filter(|face| self.cache.get(face.id).is_none() && !planned.contains(&face.id))
@@ -234,7 +234,9 @@ impl ClipEncoder<'_> {
             .exp2(),
         };
         let entry = &self.encoder.entry;
-        let faces = entry.sees(&clip.faces).filter(|face| face.crop.is_some());
+        let faces = entry
+            .input_faces(&clip.faces)
+            .filter(|face| face.crop.is_some());
         let known = faces.filter_map(|face| Some((weight(face), self.cache.get(face.id)?)));
         embedded.set(row, &mean(entry.dim, known));
     }

@@ -76,7 +76,7 @@ mod tests {
     use crate::lane::{WhenFull, lane};
     use crate::notify::Progress;
     use crate::speech::{
-        Guess, TranscribeError, TranscribeStage, Transcriber, WINDOW_SAMPLES, WordRule,
+        TranscribeError, TranscribeStage, Transcriber, WINDOW_SAMPLES, WordHypothesis, WordRule,
     };
     use crate::time::{ManualClock, MediaTime, Span};
 
@@ -164,12 +164,12 @@ mod tests {
             self.next = Some(last + 1.0);
             Ok(())
         }
-        fn partial(&mut self) -> Result<Vec<Guess>, TranscribeError> {
+        fn partial(&mut self) -> Result<Vec<WordHypothesis>, TranscribeError> {
             Ok(Vec::new())
         }
-        fn finish(&mut self) -> Result<Vec<Guess>, TranscribeError> {
+        fn finish(&mut self) -> Result<Vec<WordHypothesis>, TranscribeError> {
             self.live.lock().unwrap().pass((self.pace * 1e9) as i64);
-            Ok(vec![Guess {
+            Ok(vec![WordHypothesis {
                 text: "word".into(),
                 samples: 0..self.samples,
                 confidence: Some(0.9),

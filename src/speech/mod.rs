@@ -22,7 +22,7 @@ pub use stage::SpeechStage;
 #[cfg(feature = "sherpa")]
 pub use transcribe::Sherpa;
 pub use transcribe::{
-    Guess, PocketSphinx, TranscribeError, TranscribeStage, Transcriber, TranscriberChoice,
+    PocketSphinx, TranscribeError, TranscribeStage, Transcriber, TranscriberChoice, WordHypothesis,
     WordRule, open_transcriber,
 };
 pub use turns::{TurnRule, Turns};

@@ -59,7 +59,7 @@ pub enum TranscribeError {
 
 /// A recognised word, before it is filtered. `Debug` hides the text.
 #[derive(Clone, PartialEq)]
-pub struct Guess {
+pub struct WordHypothesis {
     pub text: String,
     /// Its range of samples in the utterance.
     pub samples: Range<usize>,
@@ -67,9 +67,13 @@ pub struct Guess {
     pub confidence: Option<f32>,
 }
 
-impl fmt::Debug for Guess {
+impl fmt::Debug for WordHypothesis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Guess({:?}, {:?})", self.samples, self.confidence)
+        write!(
+            f,
+            "WordHypothesis({:?}, {:?})",
+            self.samples, self.confidence
+        )
     }
 }
 
@@ -82,9 +86,9 @@ pub trait Transcriber: Send {
     /// Takes the next samples, mono at [`SAMPLE_RATE_HZ`](crate::clip::SAMPLE_RATE_HZ), in -1..1.
     fn feed(&mut self, samples: &[f32]) -> Result<(), TranscribeError>;
     /// The words so far; all of them may still change.
-    fn partial(&mut self) -> Result<Vec<Guess>, TranscribeError>;
+    fn partial(&mut self) -> Result<Vec<WordHypothesis>, TranscribeError>;
     /// Ends the utterance and returns its words.
-    fn finish(&mut self) -> Result<Vec<Guess>, TranscribeError>;
+    fn finish(&mut self) -> Result<Vec<WordHypothesis>, TranscribeError>;
 }
 
 /// The transcriber that `[speech] transcriber` selects.

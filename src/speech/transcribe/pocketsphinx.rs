@@ -7,7 +7,7 @@ use std::ptr;
 
 use libloading::Library;
 
-use super::{Guess, TranscribeError, Transcriber};
+use super::{TranscribeError, Transcriber, WordHypothesis};
 use crate::assets;
 
 /// Samples per frame of the library: 10 ms.
@@ -187,14 +187,14 @@ impl PocketSphinx {
     }
 
     /// The best hypothesis; with posteriors once the utterance has ended.
-    fn guesses(&mut self, ended: bool) -> Vec<Guess> {
+    fn hypotheses(&mut self, ended: bool) -> Vec<WordHypothesis> {
         let functions = &self.functions;
-        let mut guesses = Vec::new();
+        let mut hypotheses = Vec::new();
         // SAFETY: the iterator is valid until `seg_next` returns null, which frees it. Words live
         // as long as the decoder's dictionary.
         unsafe {
             if (functions.get_hyp)(self.decoder, ptr::null_mut()).is_null() {
-                return guesses;
+                return hypotheses;
             }
             if ended {
                 // This call also computes the words' posteriors.
@@ -224,7 +224,7 @@ impl PocketSphinx {
                 {
                     let samples = first.max(0) as usize * FRAME_SAMPLES
                         ..(last.max(first).max(0) as usize + 1) * FRAME_SAMPLES;
-                    guesses.push(Guess {
+                    hypotheses.push(WordHypothesis {
                         text: text.to_owned(),
                         samples,
                         confidence,
@@ -233,7 +233,7 @@ impl PocketSphinx {
                 segment = (functions.seg_next)(segment);
             }
         }
-        guesses
+        hypotheses
     }
 }
 
@@ -272,15 +272,15 @@ impl Transcriber for PocketSphinx {
         }
     }
 
-    fn partial(&mut self) -> Result<Vec<Guess>, TranscribeError> {
-        Ok(self.guesses(false))
+    fn partial(&mut self) -> Result<Vec<WordHypothesis>, TranscribeError> {
+        Ok(self.hypotheses(false))
     }
 
-    fn finish(&mut self) -> Result<Vec<Guess>, TranscribeError> {
+    fn finish(&mut self) -> Result<Vec<WordHypothesis>, TranscribeError> {
         self.open = false;
         // SAFETY: the decoder is valid, and an utterance is open.
         match unsafe { (self.functions.end_utt)(self.decoder) } {
-            0.. => Ok(self.guesses(true)),
+            0.. => Ok(self.hypotheses(true)),
             _ => Err(TranscribeError::Failed("end an utterance")),
         }
     }

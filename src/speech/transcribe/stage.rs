@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Guess, TranscribeError, Transcriber};
+use super::{TranscribeError, Transcriber, WordHypothesis};
 use crate::clip::{
     SAMPLE_RATE_HZ, Transcript, TranscriptSource, VadBlock, VoiceActivity, Word, samples_to_nanos,
 };
@@ -282,11 +282,11 @@ impl TranscribeStage {
             return Ok(());
         };
         utterance.next_partial = now.plus_nanos(self.rule.partial_nanos);
-        let mut guesses = self.transcriber.partial()?;
+        let mut hypotheses = self.transcriber.partial()?;
         // The last word may be incomplete.
-        guesses.pop();
+        hypotheses.pop();
         let utterance = self.utterance.as_mut().expect("checked above");
-        let words = utterance.accepted_words(&guesses, &self.rule);
+        let words = utterance.accepted_words(&hypotheses, &self.rule);
         if !words.is_empty() {
             utterance.has_partial = true;
             output.push(transcript(words, None, false, now));
@@ -321,8 +321,8 @@ impl TranscribeStage {
         let Some(utterance) = self.utterance.take() else {
             return Ok(());
         };
-        let guesses = self.transcriber.finish()?;
-        let words = utterance.accepted_words(&guesses, &self.rule);
+        let hypotheses = self.transcriber.finish()?;
+        let words = utterance.accepted_words(&hypotheses, &self.rule);
         if !words.is_empty() || utterance.has_partial {
             output.push(transcript(words, utterance.span(), true, now));
         }
@@ -339,7 +339,7 @@ impl Utterance {
     }
 
     /// The words that pass the rule, on the timeline.
-    fn accepted_words(&self, guesses: &[Guess], rule: &WordRule) -> Vec<Word> {
+    fn accepted_words(&self, hypotheses: &[WordHypothesis], rule: &WordRule) -> Vec<Word> {
         let speech = self.windows.iter().filter(|(_, activity)| activity.speech);
         let (sum, count) = speech.fold((0.0, 0), |(sum, count), (_, activity)| {
             (sum + activity.probability, count + 1)
@@ -349,19 +349,21 @@ impl Utterance {
         }
         let mut words = Vec::new();
         let mut end = MediaTime::from_nanos(i64::MIN);
-        for guess in guesses {
-            let Some(span) = self.place(guess).filter(|span| span.end > end) else {
+        for hypothesis in hypotheses {
+            let Some(span) = self.place(hypothesis).filter(|span| span.end > end) else {
                 continue;
             };
             let span = Span::new(span.start.max(end), span.end);
-            if guess.confidence.is_none_or(|c| c >= rule.min_confidence)
+            if hypothesis
+                .confidence
+                .is_none_or(|c| c >= rule.min_confidence)
                 && self.speech_share(span) >= rule.min_speech_share
             {
                 end = span.end;
                 words.push(Word {
-                    text: guess.text.clone(),
+                    text: hypothesis.text.clone(),
                     span,
-                    confidence: guess.confidence,
+                    confidence: hypothesis.confidence,
                 });
             }
         }
@@ -374,10 +376,10 @@ impl Utterance {
         words
     }
 
-    fn place(&self, guess: &Guess) -> Option<Span> {
+    fn place(&self, hypothesis: &WordHypothesis) -> Option<Span> {
         let (start, end) = (
-            self.time(guess.samples.start)?,
-            self.time(guess.samples.end.min(self.samples))?,
+            self.time(hypothesis.samples.start)?,
+            self.time(hypothesis.samples.end.min(self.samples))?,
         );
         (start < end).then(|| Span::new(start, end))
     }

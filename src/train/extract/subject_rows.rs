@@ -276,7 +276,7 @@ impl Shown {
                 };
                 let weight = if entry.modality == Modality::Face && entry.kind == EncoderKind::Frame
                 {
-                    entry.sees(&clip.faces).count() as f64
+                    entry.input_faces(&clip.faces).count() as f64
                 } else {
                     new_seconds
                 };

@@ -15,7 +15,7 @@ use super::folder::Folder;
 use super::model::Model;
 use super::tokens::{DecodedTokens, Spelling, words};
 use crate::clip::SAMPLE_RATE_HZ;
-use crate::speech::{Guess, TranscribeError, Transcriber};
+use crate::speech::{TranscribeError, Transcriber, WordHypothesis};
 
 /// Extra silence after the last chunk, in seconds, until a model emits the last word.
 const TAIL_SECONDS: f32 = 0.3;
@@ -179,7 +179,7 @@ impl Sherpa {
         answer.map_err(|_| TranscribeError::Failed("return its words"))
     }
 
-    fn guesses(&self) -> Result<Vec<Guess>, TranscribeError> {
+    fn hypotheses(&self) -> Result<Vec<WordHypothesis>, TranscribeError> {
         let Answer {
             text,
             tokens,
@@ -196,7 +196,7 @@ impl Sherpa {
             .for_each(|time| *time *= self.folder.time_scale);
         // Tokens without a time are placed at the end.
         seconds.resize(tokens.len(), self.samples as f32 / SAMPLE_RATE_HZ as f32);
-        let mut guesses = words(
+        let mut hypotheses = words(
             DecodedTokens {
                 text: &text,
                 tokens: &tokens,
@@ -207,11 +207,11 @@ impl Sherpa {
             self.samples,
         );
         if self.folder.capitals {
-            guesses
+            hypotheses
                 .iter_mut()
-                .for_each(|guess| guess.text = guess.text.to_lowercase());
+                .for_each(|hypothesis| hypothesis.text = hypothesis.text.to_lowercase());
         }
-        Ok(guesses)
+        Ok(hypotheses)
     }
 
     fn close(&mut self) {
@@ -245,15 +245,15 @@ impl Transcriber for Sherpa {
         self.accept(samples)
     }
 
-    fn partial(&mut self) -> Result<Vec<Guess>, TranscribeError> {
+    fn partial(&mut self) -> Result<Vec<WordHypothesis>, TranscribeError> {
         if self.stream.is_null() {
             Ok(Vec::new())
         } else {
-            self.guesses()
+            self.hypotheses()
         }
     }
 
-    fn finish(&mut self) -> Result<Vec<Guess>, TranscribeError> {
+    fn finish(&mut self) -> Result<Vec<WordHypothesis>, TranscribeError> {
         if self.stream.is_null() {
             return Ok(Vec::new());
         }
@@ -267,9 +267,9 @@ impl Transcriber for Sherpa {
         // SAFETY: the stream is open.
         unsafe { sys::SherpaOnnxOnlineStreamInputFinished(self.stream) };
         self.decode()?;
-        let guesses = self.guesses();
+        let hypotheses = self.hypotheses();
         self.close();
-        guesses
+        hypotheses
     }
 }
 

@@ -1,7 +1,7 @@
 //! Joins a model's tokens to words.
 
 use crate::clip::SAMPLE_RATE_HZ;
-use crate::speech::Guess;
+use crate::speech::WordHypothesis;
 
 /// Margin before a word's first token and after its last token, in seconds. A token's time is that
 /// of its emission, somewhere inside the word. Words never overlap.
@@ -38,7 +38,11 @@ struct Draft {
 
 /// The words of an utterance of `samples` samples. Chinese text has no spaces: each character is a
 /// word.
-pub fn words(decoded: DecodedTokens<'_>, spelling: Spelling, samples: usize) -> Vec<Guess> {
+pub fn words(
+    decoded: DecodedTokens<'_>,
+    spelling: Spelling,
+    samples: usize,
+) -> Vec<WordHypothesis> {
     let has_log_probs = decoded.log_probs.len() == decoded.tokens.len();
     let mut drafts: Vec<Draft> = Vec::new();
     let (mut starts_word, mut was_character) = (true, false);
@@ -92,7 +96,7 @@ pub fn words(decoded: DecodedTokens<'_>, spelling: Spelling, samples: usize) -> 
     texts
         .zip(spans)
         .zip(confidences)
-        .map(|((text, samples), confidence)| Guess {
+        .map(|((text, samples), confidence)| WordHypothesis {
             text,
             samples,
             confidence,

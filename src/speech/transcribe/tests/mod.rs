@@ -26,8 +26,8 @@ struct FakeTranscriber {
 const WORD_SAMPLES: usize = 6400;
 
 impl FakeTranscriber {
-    fn guesses(&self, confidence: Option<f32>) -> Vec<Guess> {
-        let place = |i: usize| Guess {
+    fn hypotheses(&self, confidence: Option<f32>) -> Vec<WordHypothesis> {
+        let place = |i: usize| WordHypothesis {
             text: format!("w{}", self.samples[i * WORD_SAMPLES]),
             samples: i * WORD_SAMPLES..(i + 1) * WORD_SAMPLES,
             confidence,
@@ -48,12 +48,12 @@ impl Transcriber for FakeTranscriber {
         self.samples.extend_from_slice(samples);
         Ok(())
     }
-    fn partial(&mut self) -> Result<Vec<Guess>, TranscribeError> {
-        Ok(self.guesses(None))
+    fn partial(&mut self) -> Result<Vec<WordHypothesis>, TranscribeError> {
+        Ok(self.hypotheses(None))
     }
-    fn finish(&mut self) -> Result<Vec<Guess>, TranscribeError> {
+    fn finish(&mut self) -> Result<Vec<WordHypothesis>, TranscribeError> {
         self.open -= 1;
-        Ok(self.guesses(Some(self.confidence)))
+        Ok(self.hypotheses(Some(self.confidence)))
     }
 }
 

@@ -201,15 +201,15 @@ impl Transcriber for ConstantTranscriber {
         self.0 += samples.len();
         Ok(())
     }
-    fn partial(&mut self) -> Result<Vec<Guess>, TranscribeError> {
-        let place = |i: usize| Guess {
+    fn partial(&mut self) -> Result<Vec<WordHypothesis>, TranscribeError> {
+        let place = |i: usize| WordHypothesis {
             text: "word".into(),
             samples: i * 4800..((i + 1) * 4800).min(self.0),
             confidence: None,
         };
         Ok((0..self.0.div_ceil(4800)).map(place).collect())
     }
-    fn finish(&mut self) -> Result<Vec<Guess>, TranscribeError> {
+    fn finish(&mut self) -> Result<Vec<WordHypothesis>, TranscribeError> {
         self.partial()
     }
 }

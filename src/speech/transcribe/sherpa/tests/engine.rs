@@ -23,7 +23,7 @@ const QUIET: f32 = 0.01;
 const LOUDER: f32 = 0.1;
 const LOUDEST: f32 = 1.0;
 
-fn transcribe(engine: &mut Sherpa, samples: &[f32], length: usize) -> Vec<Guess> {
+fn transcribe(engine: &mut Sherpa, samples: &[f32], length: usize) -> Vec<WordHypothesis> {
     engine.begin().unwrap();
     for block in samples.chunks(length) {
         engine.feed(block).unwrap();
@@ -51,17 +51,20 @@ fn every_family_places_its_words_in_time() {
             QUIET
         });
         let mut engine = Sherpa::open(&model(family)).unwrap();
-        let guesses = transcribe(&mut engine, &samples, 512);
-        println!("{family}: {guesses:?} {:?}", texts(&guesses));
+        let hypotheses = transcribe(&mut engine, &samples, 512);
+        println!("{family}: {hypotheses:?} {:?}", texts(&hypotheses));
         if family == "paraformer" {
             // It gives no token times: they are known to a chunk of 600 ms.
             assert!(
-                !guesses.is_empty() && guesses.iter().all(|guess| guess.text == "loud"),
+                !hypotheses.is_empty()
+                    && hypotheses
+                        .iter()
+                        .all(|hypothesis| hypothesis.text == "loud"),
                 "{:?}",
-                texts(&guesses)
+                texts(&hypotheses)
             );
-            for guess in &guesses {
-                let middle = (guess.samples.start + guess.samples.end) as f32 / 32_000.0;
+            for hypothesis in &hypotheses {
+                let middle = (hypothesis.samples.start + hypothesis.samples.end) as f32 / 32_000.0;
                 assert!(
                     starts
                         .iter()
@@ -70,19 +73,23 @@ fn every_family_places_its_words_in_time() {
                 );
             }
             assert!(
-                guesses.iter().any(|guess| guess.samples.end < 24_000)
-                    && guesses.iter().any(|guess| guess.samples.start > 24_000),
-                "{guesses:?}"
+                hypotheses
+                    .iter()
+                    .any(|hypothesis| hypothesis.samples.end < 24_000)
+                    && hypotheses
+                        .iter()
+                        .any(|hypothesis| hypothesis.samples.start > 24_000),
+                "{hypotheses:?}"
             );
         } else {
             let word = if family == "t-one-ctc" { "ss" } else { "so" };
             match family {
                 // Letters without a space between the bursts: one word over both.
                 "t-one-ctc" => {
-                    assert_eq!(texts(&guesses), [word]);
+                    assert_eq!(texts(&hypotheses), [word]);
                     let (start, end) = (
-                        guesses[0].samples.start as f32 / 16e3,
-                        guesses[0].samples.end as f32 / 16e3,
+                        hypotheses[0].samples.start as f32 / 16e3,
+                        hypotheses[0].samples.end as f32 / 16e3,
                     );
                     assert!(
                         (0.3..=0.48).contains(&start) && (1.92..=2.1).contains(&end),
@@ -90,11 +97,17 @@ fn every_family_places_its_words_in_time() {
                     );
                 }
                 // These decoders do not repeat the last token.
-                "zipformer2-transducer" | "nemo-transducer" => assert_eq!(texts(&guesses), [word]),
-                _ => assert_eq!(texts(&guesses), [word, word], "{family}"),
+                "zipformer2-transducer" | "nemo-transducer" => {
+                    assert_eq!(texts(&hypotheses), [word])
+                }
+                _ => assert_eq!(texts(&hypotheses), [word, word], "{family}"),
             }
-            for (guess, start) in guesses.iter().zip(starts).filter(|_| family != "t-one-ctc") {
-                let start_seconds = guess.samples.start as f32 / 16_000.0 + 0.12;
+            for (hypothesis, start) in hypotheses
+                .iter()
+                .zip(starts)
+                .filter(|_| family != "t-one-ctc")
+            {
+                let start_seconds = hypothesis.samples.start as f32 / 16_000.0 + 0.12;
                 assert!(
                     (start_seconds - start).abs() <= 0.081,
                     "{family}: spoken from {start} s on, placed at {start_seconds} s"
@@ -102,25 +115,25 @@ fn every_family_places_its_words_in_time() {
             }
         }
         // The transducer's probabilities are a softmax over four logits: high, but below 1.
-        let is_confident = |guess: &Guess| {
-            guess
+        let is_confident = |hypothesis: &WordHypothesis| {
+            hypothesis
                 .confidence
                 .is_some_and(|confidence| (0.5..1.0).contains(&confidence))
         };
         assert!(
-            guesses
+            hypotheses
                 .iter()
-                .all(|guess| if family.ends_with("transducer") {
-                    is_confident(guess)
+                .all(|hypothesis| if family.ends_with("transducer") {
+                    is_confident(hypothesis)
                 } else {
-                    guess.confidence.is_none()
+                    hypothesis.confidence.is_none()
                 }),
-            "{family}: {guesses:?}"
+            "{family}: {hypotheses:?}"
         );
         // Utterances and block lengths do not influence the words.
         for length in [160, 700, samples.len()] {
             assert!(
-                guesses == transcribe(&mut engine, &samples, length),
+                hypotheses == transcribe(&mut engine, &samples, length),
                 "{family}: in blocks of {length}"
             );
         }
@@ -142,19 +155,19 @@ fn tokens_are_joined_and_the_last_word_is_complete() {
         assert!(engine.partial().unwrap().is_empty());
         engine.feed(&samples).unwrap();
         let partial = engine.partial().unwrap();
-        let guesses = engine.finish().unwrap();
+        let hypotheses = engine.finish().unwrap();
         assert_eq!(
-            texts(&guesses),
+            texts(&hypotheses),
             ["soft"],
             "an all-capital vocabulary is lowercased"
         );
         assert!(
-            partial.len() <= 1 && guesses[0].samples.end <= samples.len(),
-            "{guesses:?}"
+            partial.len() <= 1 && hypotheses[0].samples.end <= samples.len(),
+            "{hypotheses:?}"
         );
         assert!(
-            (3_500..=6_400).contains(&guesses[0].samples.start),
-            "{guesses:?}"
+            (3_500..=6_400).contains(&hypotheses[0].samples.start),
+            "{hypotheses:?}"
         );
         assert!(engine.finish().unwrap().is_empty(), "no utterance is open");
     }

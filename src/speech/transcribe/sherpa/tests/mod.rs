@@ -7,7 +7,7 @@ use super::folder::Folder;
 use super::header::Header;
 use super::model::Model;
 use super::tokens::{DecodedTokens, Spelling, words};
-use crate::speech::{Guess, TranscribeError};
+use crate::speech::{TranscribeError, WordHypothesis};
 use crate::testing::project;
 
 #[cfg(feature = "sherpa")]
@@ -357,7 +357,7 @@ fn joined_words(
     log_probs: &[f32],
     spelling: Spelling,
     length_seconds: f32,
-) -> Vec<Guess> {
+) -> Vec<WordHypothesis> {
     let tokens: Vec<String> = tokens.iter().map(|token| (*token).into()).collect();
     words(
         DecodedTokens {
@@ -371,13 +371,16 @@ fn joined_words(
     )
 }
 
-fn texts(guesses: &[Guess]) -> Vec<&str> {
-    guesses.iter().map(|guess| &*guess.text).collect()
+fn texts(hypotheses: &[WordHypothesis]) -> Vec<&str> {
+    hypotheses
+        .iter()
+        .map(|hypothesis| &*hypothesis.text)
+        .collect()
 }
 
 #[test]
 fn words_have_times_and_confidences() {
-    let guesses = joined_words(
+    let hypotheses = joined_words(
         " HELLO WORLD",
         &[" HE", "LLO", " WORLD"],
         &[0.4, 0.6, 1.0],
@@ -385,15 +388,15 @@ fn words_have_times_and_confidences() {
         Spelling::Spaced,
         3.0,
     );
-    assert_eq!(texts(&guesses), ["HELLO", "WORLD"]);
-    assert_eq!(guesses[0].samples, 4480..11520, "0.28 s to 0.72 s");
-    assert_eq!(guesses[1].samples, 14080..17920, "0.88 s to 1.12 s");
+    assert_eq!(texts(&hypotheses), ["HELLO", "WORLD"]);
+    assert_eq!(hypotheses[0].samples, 4480..11520, "0.28 s to 0.72 s");
+    assert_eq!(hypotheses[1].samples, 14080..17920, "0.88 s to 1.12 s");
     assert!(
-        (guesses[0].confidence.unwrap() - (-0.2f32).exp()).abs() < 1e-6
-            && (guesses[1].confidence.unwrap() - (-2.0f32).exp()).abs() < 1e-6
+        (hypotheses[0].confidence.unwrap() - (-0.2f32).exp()).abs() < 1e-6
+            && (hypotheses[1].confidence.unwrap() - (-2.0f32).exp()).abs() < 1e-6
     );
     // Neighbours share the time between them; no word exceeds the utterance.
-    let guesses = joined_words(
+    let hypotheses = joined_words(
         "a b c",
         &["▁a", "▁b", "▁c"],
         &[0.0, 0.04, 2.5],
@@ -402,13 +405,17 @@ fn words_have_times_and_confidences() {
         1.0,
     );
     assert_eq!(
-        guesses
+        hypotheses
             .iter()
-            .map(|guess| guess.samples.clone())
+            .map(|hypothesis| hypothesis.samples.clone())
             .collect::<Vec<_>>(),
         [0..320, 320..2560, 12160..16000]
     );
-    assert!(guesses.iter().all(|guess| guess.confidence.is_none()));
+    assert!(
+        hypotheses
+            .iter()
+            .all(|hypothesis| hypothesis.confidence.is_none())
+    );
     // More log-probabilities than tokens: the library dropped an unknown token, and it is not clear
     // which probability belongs to it.
     assert_eq!(
