@@ -1,9 +1,9 @@
 //! Synchronisation primitives of the queues between threads: [`crate::lane`], the inference queue
 //! and the ring of events.
 //!
-//! They are those of `std::sync`; counters and `Arc` are not among them. The tests of the feature `shuttle` replace them by the primitives
-//! of the model checker Shuttle, which runs the threads of a test one at a time and chooses the
-//! order. The program itself never contains Shuttle, with whichever feature it is built.
+//! They are those of `std::sync`; counters and `Arc` are not among them. The tests of the feature
+//! `shuttle` replace them by the primitives of the model checker Shuttle, which runs the threads of
+//! a test one at a time and chooses the order. No program contains Shuttle, with any feature.
 
 #[cfg(not(all(test, feature = "shuttle")))]
 mod primitives {

@@ -132,7 +132,9 @@ fn a_polling_receiver_never_blocks_and_loses_nothing() {
         let (sender, receiver) = lane("test", 2, WhenFull::DropOldest);
         let counters: Arc<LaneCounters> = sender.counters();
         let sending = thread::spawn(move || {
-            (0..4).for_each(|number| drop(sender.send((0, number, false)).expect("open")));
+            for number in 0..4 {
+                sender.send((0, number, false)).expect("open");
+            }
         });
         let mut received = Vec::new();
         for _ in 0..3 {

@@ -44,7 +44,7 @@ fn change(subject: u32, time_ms: i64, phase: SubjectPhase) -> Aligned {
     })
 }
 
-/// An item that a test can compare: its subject, its time in milliseconds, and whether it is a clip.
+/// What identifies an item: its subject, its time in milliseconds, and whether it is a clip.
 type Mark = (SubjectId, i64, bool);
 
 fn mark(item: &Aligned) -> Mark {
