@@ -1,6 +1,6 @@
 # The project's commands. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-import setup-words gpu run build trainer test test-sherpa conformance lint doc core check-all bench demo install
+.PHONY: help setup setup-test setup-import setup-words gpu run build trainer test test-sherpa conformance fuzz concurrency lint doc core deny advisories check-all bench demo install
 
 # cargo on the PATH, else in rustup's default folder.
 CARGO ?= $(shell command -v cargo || ls $(HOME)/.cargo/bin/cargo /usr/local/cargo/bin/cargo 2>/dev/null | head -n 1 | grep . || echo cargo)
@@ -82,6 +82,27 @@ test-sherpa: setup-test ## the tests of [speech] transcriber = "sherpa:<folder>"
 conformance: ## RFC 6455 on raw sockets: the cases of Autobahn's suite, and mutated frames
 	$(CARGO) test --release --test it -- protocol::conformance protocol::mutations
 
+# Seconds for each target. FUZZ selects targets by a part of their names, for example
+# FUZZ=mutated_headers.
+FUZZ_SECONDS ?= 120
+FUZZ ?= mutated_
+FUZZ_INPUTS = $(abspath $(TARGET_DIR))/fuzz
+# The input of a run that was aborted, to check it again: make fuzz FUZZ=mutated_headers
+# FUZZ_REPLAY=target/fuzz/container.input
+FUZZ_REPLAY ?=
+
+fuzz: export EXPRESSD_FUZZ_SECONDS = $(FUZZ_SECONDS)
+fuzz: export EXPRESSD_FUZZ_INPUTS = $(FUZZ_INPUTS)
+# For this crate alone: Cargo.toml excludes the dependencies, which are thus built once.
+fuzz: export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS = true
+fuzz: export CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS = true
+fuzz: setup-test ## mutated inputs for every parser: make fuzz FUZZ_SECONDS=600
+	@mkdir -p $(FUZZ_INPUTS)
+	$(if $(FUZZ_REPLAY),EXPRESSD_FUZZ_REPLAY=$(abspath $(FUZZ_REPLAY))) $(CARGO) test --release --features corpus --lib -- $(FUZZ) --nocapture
+
+concurrency: setup ## the queues between threads, under a model checker
+	$(CARGO) test --release --features shuttle --lib concurrency::
+
 lint: setup ## formatting and lints, warnings denied
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
@@ -94,7 +115,19 @@ core: setup-test ## build and test the library without features
 	@$(MAKE) --no-print-directory build
 	$(CARGO) test --release --no-default-features --lib
 
-check-all: lint doc core test conformance test-sherpa ## every check there is: 90 minutes and more from nothing
+DENY_VERSION = 0.20.2
+DENY = .deps/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+
+$(DENY):
+	$(CARGO) install --locked --version $(DENY_VERSION) --root .deps/cargo-deny-$(DENY_VERSION) cargo-deny
+
+deny: $(DENY) ## licences, sources and versions of the dependencies, by config/deny.toml
+	$(DENY) check --config config/deny.toml licenses bans sources
+
+advisories: $(DENY) ## known vulnerabilities of the dependencies; needs the network
+	$(DENY) check --config config/deny.toml advisories
+
+check-all: lint doc core test conformance concurrency test-sherpa deny ## every check there is: 90 minutes and more from nothing
 
 bench: setup ## the tables of tests/bench/README.md: make bench REPLAY=FILE ARGS="--subjects 2"
 	@$(MAKE) --no-print-directory build

@@ -104,4 +104,6 @@ impl Default for Config {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

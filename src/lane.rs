@@ -2,9 +2,14 @@
 //! Stages use no other queues.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
+
+use crate::sync::{Condvar, Mutex};
+
+#[cfg(all(test, feature = "shuttle"))]
+mod concurrency;
 
 /// Policy of a full lane. Live lanes drop items, replaying lanes block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -72,6 +72,7 @@ pub mod architecture {}
 pub mod address;
 pub mod assets;
 pub mod causes;
+mod sync;
 pub mod time;
 
 pub mod clip;

@@ -4,6 +4,8 @@
 //! recorded in a file. `make test` lists these tests at its end, and fails if there are any and
 //! `EXPRESSD_REQUIRE_MATERIAL` is set.
 
+#[cfg(test)]
+pub mod fuzz;
 pub mod mp4;
 #[cfg(feature = "serve")]
 pub mod server;

@@ -235,6 +235,9 @@ fn subject(name: &str) -> Option<SubjectId> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;

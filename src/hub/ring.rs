@@ -8,7 +8,7 @@
 //! of frames, so a stalled reader costs nothing.
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -16,8 +16,11 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::memory::memory;
 use super::missed::Missed;
 use crate::event::{Event, Form};
+use crate::sync::{Condvar, Mutex, MutexGuard, RwLock};
 use crate::time::monotonic_nanos;
 
+#[cfg(all(test, feature = "shuttle"))]
+mod concurrency;
 mod content;
 #[cfg(test)]
 pub(super) use content::EvictedKeys;

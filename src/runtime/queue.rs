@@ -1,13 +1,15 @@
 //! The schedule, shared by the aligner's thread, the recognizer's thread and the status.
 
-use std::sync::{Condvar, Mutex};
-
 use super::callbacks::TICK;
 use super::failure::StageError;
 use crate::align::Aligned;
 use crate::notify::Heartbeat;
 use crate::schedule::{Due, Schedule, ScheduleCounters};
+use crate::sync::{Condvar, Mutex};
 use crate::time::Clock;
+
+#[cfg(all(test, feature = "shuttle"))]
+mod concurrency;
 
 /// The queue between the aligner and the recognizer.
 #[derive(Debug)]

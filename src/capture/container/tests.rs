@@ -1,5 +1,7 @@
 //! Tables of the demonstration recording, original and modified, and of small synthetic files.
 
+mod fuzz;
+
 use std::io::Cursor;
 
 use proptest::prelude::*;

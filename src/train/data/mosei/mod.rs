@@ -454,4 +454,6 @@ fn python_lists(text: &str) -> HashMap<String, Vec<String>> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

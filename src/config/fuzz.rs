@@ -1,0 +1,152 @@
+//! Fuzz targets: the configuration's file, and the values of the command line and of the
+//! environment.
+
+use super::*;
+use crate::testing::fuzz::Target;
+
+/// A value other than the default of every key, with every form of an address.
+const VALUES: &str = r#"
+[video]
+source = "uri:rtsp://ann:secret@host:554/live?key=1"
+[audio]
+source = "alsa:hw:1"
+channel = "mix"
+[face]
+detect_interval_ms = 100
+max_subjects = 2
+[speech]
+transcriber = "pocketsphinx"
+threshold = 0.25
+[window]
+hop_ms = 250
+[inference]
+provider = "cpu"
+threads = 2
+[serve]
+listen = "[::1]:9000"
+hosts = ["box.local"]
+allow_origins = ["https://example.org"]
+[publish]
+jsonl = "events.jsonl"
+[log]
+level = "debug"
+"#;
+
+/// The effective values as a file.
+fn written(config: &Config) -> String {
+    let line = |setting: &Setting| format!("{} = {}\n", setting.key, setting.value);
+    config.settings().iter().map(line).collect()
+}
+
+/// Writes the file and loads it, with these variables and options.
+fn load(
+    path: &Path,
+    text: &[u8],
+    environment: Vec<(String, String)>,
+    set: Vec<String>,
+) -> Result<Config, ConfigFaults> {
+    std::fs::write(path, text).unwrap();
+    let cli = CliOverrides {
+        file: Some(path.to_owned()),
+        set,
+        flags: Vec::new(),
+    };
+    Config::load_from(Path::new(""), environment, &cli)
+}
+
+/// A configuration that passes is complete, and its values as a file make the same one. Faults have
+/// texts.
+fn check(path: &Path, loaded: Result<Config, ConfigFaults>) {
+    let config = match loaded {
+        Ok(config) => config,
+        Err(faults) => {
+            assert!(!faults.0.is_empty());
+            assert!(
+                faults
+                    .0
+                    .iter()
+                    .all(|fault| !fault.to_string().trim().is_empty())
+            );
+            assert!(faults.to_string().contains("expressd check"));
+            return;
+        }
+    };
+    let keys: Vec<_> = config
+        .settings()
+        .iter()
+        .map(|setting| setting.key)
+        .collect();
+    assert_eq!(keys, KEYS.iter().map(|key| key.name).collect::<Vec<_>>());
+    let text = written(&config);
+    let again = load(path, text.as_bytes(), Vec::new(), Vec::new());
+    let again = again.unwrap_or_else(|faults| panic!("{faults}\n{text}"));
+    assert_eq!(written(&again), text);
+    assert_eq!(again.hash(), config.hash());
+}
+
+#[test]
+fn mutated_files_are_read_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("given.toml");
+    let valid = load(&path, VALUES.as_bytes(), Vec::new(), Vec::new());
+    check(&path, Ok(valid.expect("a seed")));
+    // Without the comments, which are most of the documented file.
+    let defaults = document();
+    let defaults: Vec<_> = defaults
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .collect();
+    Target::text("config", 1500)
+        .seeds([document(), defaults.join("\n"), VALUES.to_owned()])
+        .words(&[
+            "auto",
+            "test",
+            "none",
+            "uri:",
+            "v4l2:",
+            "pipewire:",
+            "gst:",
+            "sherpa:",
+            "[[video]]",
+        ])
+        .run(|input| check(&path, load(&path, input, Vec::new(), Vec::new())));
+}
+
+/// Each line is one setting: a variable, or the text behind `--set`.
+#[test]
+fn mutated_variables_and_options_are_read_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("given.toml");
+    let options = KEYS
+        .iter()
+        .map(|key| format!("{}={}\n", key.name, key.default));
+    let variables = KEYS.iter().map(|key| {
+        let name = key.name.replace('.', "__").to_uppercase();
+        format!("EXPRESSD__{name}={}\n", key.default.trim_matches('"'))
+    });
+    Target::text("settings", 1500)
+        .seeds([options.collect::<String>(), variables.collect::<String>()])
+        .words(&[
+            "[0]",
+            "[-1]",
+            "EXPRESSD__",
+            "__",
+            ".",
+            "=",
+            "a,b",
+            "2020-01-01",
+        ])
+        .run(|input| {
+            let text = String::from_utf8_lossy(input);
+            let (variables, options): (Vec<_>, Vec<_>) = text
+                .lines()
+                .partition(|line| line.starts_with("EXPRESSD__"));
+            let variable = |line: &str| {
+                let (name, value) = line.split_once('=')?;
+                Some((name.to_owned(), value.to_owned()))
+            };
+            let variables = variables.into_iter().filter_map(variable).collect();
+            let options = options.into_iter().map(str::to_owned).collect();
+            check(&path, load(&path, b"", variables, options));
+        });
+}

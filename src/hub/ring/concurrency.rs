@@ -1,0 +1,150 @@
+//! The ring and its readers in every order of their threads that the model checker tries.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use shuttle::thread::{self, JoinHandle};
+
+use super::*;
+use crate::event::Subscription;
+use crate::hub::testing::expression;
+use crate::hub::{Cursor, Next};
+use crate::sync::schedules::explore;
+
+/// Publishes `count` events on a thread of its own.
+fn publisher(ring: &Arc<Ring>, count: usize) -> JoinHandle<Vec<u64>> {
+    let ring = ring.clone();
+    let publish = move |at| ring.publish(expression(1, "happy", 0.5, at as i64));
+    thread::spawn(move || (0..count).map(publish).collect())
+}
+
+/// Checks that the numbers of `publishers` are 1 to `count`, each once, and grow in each thread.
+fn join(publishers: Vec<JoinHandle<Vec<u64>>>, count: u64) {
+    let mut all = Vec::new();
+    for publisher in publishers {
+        let own = publisher.join().unwrap();
+        assert!(own.is_sorted_by(|a, b| a < b), "{own:?}");
+        all.extend(own);
+    }
+    all.sort_unstable();
+    assert_eq!(all, (1..=count).collect::<Vec<_>>());
+}
+
+/// A blocking reader of a ring of `max_events` gets 1 to 4, each as an event or as missed.
+fn a_reader_and_two_publishers(max_events: usize) {
+    let ring = Arc::new(Ring::new(max_events, 1 << 20));
+    let mut reader = ring.reader();
+    let reading = thread::spawn(move || {
+        let mut next = 1;
+        loop {
+            match reader.read(Duration::from_secs(60)) {
+                Read::Event(published) => {
+                    assert_eq!(published.seq, next, "an event twice or out of order");
+                    next += 1;
+                }
+                Read::Missed(missed) => {
+                    assert_eq!(missed.from_seq, next);
+                    assert_eq!(missed.count, missed.to_seq - missed.from_seq + 1);
+                    next = missed.to_seq + 1;
+                }
+                Read::TimedOut => panic!("woken without an event"),
+                Read::Ended => return next,
+            }
+        }
+    });
+    join(vec![publisher(&ring, 2), publisher(&ring, 2)], 4);
+    ring.close();
+    assert_eq!(reading.join().unwrap(), 5);
+}
+
+#[test]
+fn a_reader_gets_every_event_once_and_in_order() {
+    explore(|| a_reader_and_two_publishers(8));
+}
+
+#[test]
+fn a_reader_that_is_overtaken_gets_the_others_as_missed() {
+    explore(|| a_reader_and_two_publishers(2));
+}
+
+/// The messages of a cursor until it is up to date: events and losses, which together grow.
+fn read(cursor: &mut Cursor, newest: &mut u64, lost: &mut u64, sent: &mut Vec<u64>) {
+    while let Some(next) = cursor.next_frame() {
+        match next {
+            Next::Frame { seq, .. } => {
+                assert!(seq > *newest, "{seq} after {newest}");
+                *newest = seq;
+                sent.push(seq);
+            }
+            Next::Dropped(missed) => *lost += missed.count,
+        }
+    }
+}
+
+#[test]
+fn a_cursor_sends_no_event_twice_or_out_of_order() {
+    for (max_events, unsent_limit) in [(8, 8), (2, 8), (8, 1)] {
+        explore(move || {
+            let ring = Arc::new(Ring::new(max_events, 1 << 20));
+            let mut cursor = Cursor::new(ring.clone(), unsent_limit);
+            let publishers = vec![publisher(&ring, 2), publisher(&ring, 2)];
+            let (mut newest, mut lost, mut sent) = (0, 0, Vec::new());
+            for _ in 0..2 {
+                read(&mut cursor, &mut newest, &mut lost, &mut sent);
+                cursor.drop_excess();
+                thread::yield_now();
+            }
+            join(publishers, 4);
+            read(&mut cursor, &mut newest, &mut lost, &mut sent);
+            assert_eq!(sent.len() as u64 + lost, 4, "{sent:?} and {lost} lost");
+        });
+    }
+}
+
+#[test]
+fn a_cursor_that_resumes_sends_no_event_again() {
+    explore(|| {
+        let ring = Arc::new(Ring::new(8, 1 << 20));
+        ring.publish(expression(1, "happy", 0.5, 0));
+        let mut cursor = Cursor::new(ring.clone(), 8);
+        let publishers = vec![publisher(&ring, 2)];
+        let (mut newest, mut lost, mut sent) = (1, 0, Vec::new());
+        read(&mut cursor, &mut newest, &mut lost, &mut sent);
+        let resumed = cursor.subscribe(Subscription::default(), Some(0));
+        assert!(resumed.is_ok(), "event 0 precedes every event");
+        // The replay begins at the first event again.
+        let mut newest = 0;
+        read(&mut cursor, &mut newest, &mut lost, &mut sent);
+        for publisher in publishers {
+            assert_eq!(publisher.join().unwrap(), [2, 3]);
+        }
+        read(&mut cursor, &mut newest, &mut lost, &mut sent);
+        sent.sort_unstable();
+        assert_eq!((sent, lost), (vec![1, 2, 3], 0));
+    });
+}
+
+#[test]
+fn a_hook_sees_the_event_and_may_read_the_ring() {
+    explore(|| {
+        let ring = Arc::new(Ring::new(8, 1 << 20));
+        let newest = Arc::new(AtomicU64::new(0));
+        let hook = ring.on_publish({
+            let (ring, newest) = (Arc::downgrade(&ring), newest.clone());
+            move || {
+                let ring = ring.upgrade().expect("it is publishing");
+                newest.fetch_max(ring.next_seq() - 1, Ordering::Relaxed);
+            }
+        });
+        let publishers = vec![publisher(&ring, 1), publisher(&ring, 1)];
+        let other = ring.on_publish(|| ());
+        drop(other);
+        join(publishers, 2);
+        assert_eq!(
+            newest.load(Ordering::Relaxed),
+            2,
+            "a published event called no hook"
+        );
+        drop(hook);
+        ring.close();
+    });
+}

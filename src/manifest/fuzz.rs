@@ -1,0 +1,89 @@
+//! Fuzz target: manifests of bundles.
+
+use super::*;
+use crate::testing::fuzz::Target;
+use crate::testing::project;
+
+/// A manifest with the options that the default bundle leaves out.
+const OPTIONS: &str = r#"
+schema = 1
+name = "x"
+task = "multi"
+labels = ["a", "b"]
+fingerprint = ""
+[window]
+length_ms = 3000
+hop_ms = 1000
+[face]
+size = 64
+channels = 3
+rate_hz = 25.0
+template = [[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.75], [0.65, 0.75]]
+min_quality = 0.0
+[face.normalise]
+kind = "fixed"
+mean = [0.5, 0.4, 0.3]
+std = [0.2, 0.2, 0.2]
+[[encoder]]
+name = "face"
+modality = "face"
+kind = "window"
+file = "face.onnx"
+sha256 = ""
+input = [3, 0, 64, 64]
+dim = 512
+rate_hz = 5.0
+normalise = { kind = "per_crop", floor = 0.02 }
+frozen = true
+source = "x"
+licence = "MIT"
+[head]
+file = "head.onnx"
+sha256 = ""
+inputs = ["face"]
+abstain_threshold = 0.0
+[head.temperature]
+face = 1.0
+"#;
+
+fn check(input: &[u8]) {
+    // As the bundle reads it.
+    let text = String::from_utf8_lossy(input);
+    let manifest: Manifest = match toml::from_str(&text) {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            assert!(!error.to_string().trim().is_empty());
+            return;
+        }
+    };
+    let faults = manifest.faults();
+    assert!(faults.iter().all(|fault| !fault.trim().is_empty()));
+    assert!(faults.len() >= manifest.encoder_faults().len());
+    let fingerprint = manifest.compute_fingerprint();
+    assert_eq!(fingerprint.len(), 64);
+    // Written and read again, it is the same. NaN differs from itself, so the texts are compared.
+    let written = toml::to_string(&manifest).expect("a manifest is TOML");
+    let again: Manifest = toml::from_str(&written).unwrap_or_else(|error| {
+        panic!("{error}\n{written}");
+    });
+    assert_eq!(format!("{again:?}"), format!("{manifest:?}"));
+    assert_eq!(again.compute_fingerprint(), fingerprint);
+    assert_eq!(again.faults(), faults);
+}
+
+#[test]
+fn mutated_manifests_are_read_or_refused() {
+    let default = std::fs::read(project("models/default/manifest.toml")).unwrap();
+    Target::text("manifest", 3000)
+        .seeds([default, OPTIONS.into()])
+        .words(&[
+            "frame",
+            "utterance",
+            "power",
+            "min_max",
+            "int8",
+            "[[encoder]]",
+            "rate_hz",
+        ])
+        .run(check);
+}

@@ -1,0 +1,206 @@
+//! Fuzz targets: parsers under mutated files of the repository.
+//!
+//! A [`Target`] mutates its seeds and gives each mutation to a check, which panics where the parser
+//! breaks its promise. As a test, a target runs a fixed number of cases from a fixed start: the
+//! same cases in every run. `make fuzz` sets these variables:
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `EXPRESSD_FUZZ_SECONDS` | time for each target, with other cases in every run |
+//! | `EXPRESSD_FUZZ_INPUTS` | folder for the current input: after an abort it holds the cause |
+//! | `EXPRESSD_FUZZ_REPLAY` | a file to check instead, without mutations |
+//!
+//! A failed case is reduced to the fewest mutations that fail, and they are printed. The mutations
+//! know the parts of each format (words, numbers, lines), but not the coverage of the code.
+
+mod allocations;
+mod mutation;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+
+use crate::time::monotonic_nanos;
+use mutation::{Mutations, Words};
+
+/// Memory that a check may use beyond a multiple of its input. A length that a file merely states
+/// is usually far above it.
+const BYTES: usize = 32 << 20;
+const BYTES_PER_INPUT_BYTE: usize = 256;
+
+/// A parser under test.
+pub struct Target {
+    name: &'static str,
+    seeds: Vec<Vec<u8>>,
+    words: Vec<Vec<u8>>,
+    is_text: bool,
+    cases: u32,
+}
+
+impl Target {
+    /// A format of bytes, with `cases` cases as a test. `name` is the name of its input file.
+    pub fn bytes(name: &'static str, cases: u32) -> Target {
+        Target {
+            name,
+            seeds: Vec::new(),
+            words: Vec::new(),
+            is_text: false,
+            cases,
+        }
+    }
+
+    /// A text format: words and lines are mutated more often than bytes.
+    pub fn text(name: &'static str, cases: u32) -> Target {
+        Target {
+            is_text: true,
+            ..Target::bytes(name, cases)
+        }
+    }
+
+    /// Adds valid inputs.
+    pub fn seeds(mut self, seeds: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Target {
+        self.seeds.extend(seeds.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds words of the format, beside those of the seeds.
+    pub fn words(mut self, words: &[&str]) -> Target {
+        self.words.extend(words.iter().map(|word| (*word).into()));
+        self
+    }
+
+    /// Checks the seeds, then mutations of them.
+    ///
+    /// # Panics
+    /// An input breaks `check`, or `check` uses more memory than its input justifies.
+    pub fn run(self, check: impl Fn(&[u8])) {
+        if let Some(file) = std::env::var_os("EXPRESSD_FUZZ_REPLAY") {
+            let input = std::fs::read(file).expect("the input");
+            measured(&check, &input).expect("memory");
+            return;
+        }
+        let seeds = self.seeds.clone();
+        for seed in &seeds {
+            measured(&check, seed).expect("memory");
+        }
+        let words = Words::of(&self.seeds, &self.words);
+        let mutations = Mutations::new(self.seeds, words, self.is_text);
+        let Some(seconds) = seconds() else {
+            let first = 0x1234_5678_9abc_def1;
+            explore(self.name, &mutations, self.cases, first, None, &check);
+            return;
+        };
+        let input_file = std::env::var_os("EXPRESSD_FUZZ_INPUTS")
+            .map(|folder| PathBuf::from(folder).join(format!("{}.input", self.name)));
+        let (start, mut cases) = (monotonic_nanos(), 0u64);
+        while monotonic_nanos() - start < seconds.as_nanos() as i64 {
+            let number = monotonic_nanos() as u64;
+            let input_file = input_file.as_deref();
+            explore(
+                self.name, &mutations, self.cases, number, input_file, &check,
+            );
+            cases += u64::from(self.cases);
+        }
+        if let Some(file) = input_file {
+            // Nothing failed.
+            let _ = std::fs::remove_file(file);
+        }
+        eprintln!("{}: {cases} cases", self.name);
+    }
+}
+
+/// `EXPRESSD_FUZZ_SECONDS`.
+fn seconds() -> Option<Duration> {
+    let text = std::env::var("EXPRESSD_FUZZ_SECONDS").ok()?;
+    Some(Duration::from_secs(text.parse().expect("whole seconds")))
+}
+
+/// Checks `cases` mutations, which follow from `number`. Each is written to `input_file` first.
+fn explore(
+    name: &str,
+    mutations: &Mutations,
+    cases: u32,
+    number: u64,
+    input_file: Option<&std::path::Path>,
+    check: &impl Fn(&[u8]),
+) {
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 5000,
+        ..Config::default()
+    };
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&number.to_le_bytes());
+    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let mut runner = TestRunner::new_with_rng(config, random);
+    let result = runner.run(&mutations.strategy(), |mutation| {
+        let input = mutations.apply(&mutation);
+        if let Some(file) = input_file {
+            std::fs::write(file, &input).expect("the folder of inputs");
+        }
+        measured(check, &input).map_err(TestCaseError::fail)
+    });
+    match result {
+        Ok(()) => {}
+        Err(TestError::Fail(reason, mutation)) => {
+            let input = mutations.apply(&mutation);
+            if let Some(file) = input_file {
+                std::fs::write(file, &input).expect("the folder of inputs");
+            }
+            panic!(
+                "{name}, start {number}: {reason}\n{mutation:?}\n{}",
+                String::from_utf8_lossy(&input[..input.len().min(4096)])
+            );
+        }
+        Err(error) => panic!("{name}: {error}"),
+    }
+}
+
+/// Runs the check on `input`.
+///
+/// # Errors
+/// It used too much memory.
+fn measured(check: &impl Fn(&[u8]), input: &[u8]) -> Result<(), String> {
+    let permitted = BYTES + BYTES_PER_INPUT_BYTE * input.len();
+    let peak = allocations::peak(|| check(input));
+    if peak > permitted {
+        return Err(format!(
+            "{peak} bytes were allocated for an input of {}",
+            input.len()
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    fn failure(check: impl Fn(&[u8])) -> String {
+        let target = Target::text("itself", 500).seeds(["a = 1\nb = 2\n"]);
+        let target = AssertUnwindSafe(|| target.run(check));
+        let panic = catch_unwind(target).expect_err("nothing was found");
+        *panic.downcast::<String>().expect("a text")
+    }
+
+    #[test]
+    fn a_panic_is_found_and_reduced() {
+        let found = failure(|input| assert!(!input.contains(&b'-'), "a sign"));
+        assert!(found.contains("a sign"), "{found}");
+        let mutation = found.lines().nth(1).expect("the mutation");
+        assert!(mutation.matches('(').count() <= 2, "{mutation}");
+    }
+
+    #[test]
+    fn a_large_allocation_is_found() {
+        let found = failure(|input| {
+            let stated = if input.contains(&b'9') { 1 << 28 } else { 0 };
+            drop(std::hint::black_box(Vec::<u8>::with_capacity(stated)));
+        });
+        assert!(found.contains("bytes were allocated"), "{found}");
+    }
+}
