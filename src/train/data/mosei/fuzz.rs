@@ -71,7 +71,7 @@ fn check_labels(read: Result<Labels, DataError>, catalogue: &Catalogue) {
 fn mutated_tables_are_read_or_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("labels.csv");
-    Target::text("table", 6000)
+    Target::text("table", 1000)
         .seeds(TABLES)
         .seeds([&b"\x93caf\xe9\x94,b\n1,2\n"[..]])
         .words(&["\",\"", "\"\"", "\r\n", "\t", ";", "\u{feff}"])
@@ -87,7 +87,7 @@ fn mutated_sequences_are_read_or_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("labels.csd");
     let golden = std::fs::read(project("tests/golden/mosei_labels.csd")).unwrap();
-    Target::bytes("sequence", 1000)
+    Target::bytes("sequence", 500)
         .seeds([golden])
         .words(&[
             "features",
