@@ -58,8 +58,8 @@ pub fn lane<T>(
     lane_with_control(name, capacity, when_full, |_| false)
 }
 
-/// A lane that never drops control items. A full lane drops its oldest other item instead; if all
-/// waiting items are control items, the lane grows.
+/// A lane that never drops control items. A full lane drops its oldest other item instead. If all
+/// waiting items are control items, the lane grows by another one, and drops any other new item.
 pub fn lane_with_control<T>(
     name: &'static str,
     capacity: usize,

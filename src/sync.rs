@@ -28,7 +28,7 @@ pub(crate) mod schedules {
     use shuttle::{Config, Runner};
 
     /// Orders of threads for each of the two strategies; `EXPRESSD_SCHEDULES` sets another number.
-    const SCHEDULES: usize = 2000;
+    const SCHEDULES: usize = 5000;
     /// The same orders in every run.
     const SEED: u64 = 0x1234_5678_9abc_def1;
     /// Preemptions in an order of the strategy PCT (Burckhardt et al. 2010). Most known faults need

@@ -2,7 +2,7 @@
 //! environment.
 
 use super::*;
-use crate::testing::fuzz::Target;
+use crate::testing::fuzz::{InputFile, Target};
 
 /// A value other than the default of every key, with every form of an address.
 const VALUES: &str = r#"
@@ -40,14 +40,13 @@ fn written(config: &Config) -> String {
 
 /// Writes the file and loads it, with these variables and options.
 fn load(
-    path: &Path,
+    file: &InputFile,
     text: &[u8],
     environment: Vec<(String, String)>,
     set: Vec<String>,
 ) -> Result<Config, ConfigFaults> {
-    std::fs::write(path, text).unwrap();
     let cli = CliOverrides {
-        file: Some(path.to_owned()),
+        file: Some(file.write(text).to_owned()),
         set,
         flags: Vec::new(),
     };
@@ -56,7 +55,7 @@ fn load(
 
 /// A configuration that passes is complete, and its values as a file make the same one. Faults have
 /// texts.
-fn check(path: &Path, loaded: Result<Config, ConfigFaults>) {
+fn check(file: &InputFile, loaded: Result<Config, ConfigFaults>) {
     let config = match loaded {
         Ok(config) => config,
         Err(faults) => {
@@ -78,7 +77,7 @@ fn check(path: &Path, loaded: Result<Config, ConfigFaults>) {
         .collect();
     assert_eq!(keys, KEYS.iter().map(|key| key.name).collect::<Vec<_>>());
     let text = written(&config);
-    let again = load(path, text.as_bytes(), Vec::new(), Vec::new());
+    let again = load(file, text.as_bytes(), Vec::new(), Vec::new());
     let again = again.unwrap_or_else(|faults| panic!("{faults}\n{text}"));
     assert_eq!(written(&again), text);
     assert_eq!(again.hash(), config.hash());
@@ -86,10 +85,9 @@ fn check(path: &Path, loaded: Result<Config, ConfigFaults>) {
 
 #[test]
 fn mutated_files_are_read_or_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("given.toml");
-    let valid = load(&path, VALUES.as_bytes(), Vec::new(), Vec::new());
-    check(&path, Ok(valid.expect("a seed")));
+    let file = InputFile::in_memory();
+    let valid = load(&file, VALUES.as_bytes(), Vec::new(), Vec::new());
+    check(&file, Ok(valid.expect("a seed")));
     // Without the comments, which are most of the documented file.
     let defaults = document();
     let defaults: Vec<_> = defaults
@@ -109,14 +107,13 @@ fn mutated_files_are_read_or_refused() {
             "sherpa:",
             "[[video]]",
         ])
-        .run(|input| check(&path, load(&path, input, Vec::new(), Vec::new())));
+        .run(|input| check(&file, load(&file, input, Vec::new(), Vec::new())));
 }
 
 /// Each line is one setting: a variable, or the text behind `--set`.
 #[test]
 fn mutated_variables_and_options_are_read_or_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("given.toml");
+    let file = InputFile::in_memory();
     let options = KEYS
         .iter()
         .map(|key| format!("{}={}\n", key.name, key.default));
@@ -147,6 +144,6 @@ fn mutated_variables_and_options_are_read_or_refused() {
             };
             let variables = variables.into_iter().filter_map(variable).collect();
             let options = options.into_iter().map(str::to_owned).collect();
-            check(&path, load(&path, b"", variables, options));
+            check(&file, load(&file, b"", variables, options));
         });
 }

@@ -56,7 +56,8 @@ fn senders_and_a_receiver(when_full: WhenFull, capacity: usize) {
     assert_eq!(depth, 0);
     match when_full {
         WhenFull::Block => assert_eq!((sent, lost), (6, 0)),
-        WhenFull::DropOldest => assert_eq!(sent, 6),
+        // A dropped item was sent before, unless only control items wait.
+        WhenFull::DropOldest => assert!((received.len() as u64..=6).contains(&sent)),
         WhenFull::DropNewest => assert_eq!(sent + lost, 6),
     }
     for name in 0..2 {

@@ -7,7 +7,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `EXPRESSD_FUZZ_SECONDS` | time for each target, with other cases in every run |
-//! | `EXPRESSD_FUZZ_INPUTS` | folder for the current input: after an abort it holds the cause |
+//! | `EXPRESSD_FUZZ_INPUTS` | folder for the current input: after an abort it has the cause |
 //! | `EXPRESSD_FUZZ_REPLAY` | a file to check instead, without mutations |
 //!
 //! A failed case is reduced to the fewest mutations that fail, and they are printed. The mutations
@@ -16,7 +16,10 @@
 mod allocations;
 mod mutation;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
@@ -28,6 +31,35 @@ use mutation::{Mutations, Words};
 /// is usually far above it.
 const BYTES: usize = 32 << 20;
 const BYTES_PER_INPUT_BYTE: usize = 256;
+
+/// A file for a parser that takes a path. It is in memory: a disk would take most of the time.
+pub struct InputFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl InputFile {
+    pub fn in_memory() -> InputFile {
+        let file = rustix::fs::memfd_create("input", rustix::fs::MemfdFlags::CLOEXEC);
+        let file = File::from(file.expect("a file in memory"));
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
+        InputFile { file, path }
+    }
+
+    /// On disk, at `path`.
+    fn at(path: PathBuf) -> InputFile {
+        let file = File::create(&path).expect("the folder of inputs");
+        InputFile { file, path }
+    }
+
+    /// Replaces the content, and returns the path.
+    pub fn write(&self, content: &[u8]) -> &Path {
+        // A file that is truncated to nothing first would be synchronised with the disk.
+        self.file.write_all_at(content, 0).expect("room");
+        self.file.set_len(content.len() as u64).expect("room");
+        &self.path
+    }
+}
 
 /// A parser under test.
 pub struct Target {
@@ -92,11 +124,12 @@ impl Target {
             return;
         };
         let input_file = std::env::var_os("EXPRESSD_FUZZ_INPUTS")
-            .map(|folder| PathBuf::from(folder).join(format!("{}.input", self.name)));
+            .map(|folder| PathBuf::from(folder).join(format!("{}.input", self.name)))
+            .map(InputFile::at);
         let (start, mut cases) = (monotonic_nanos(), 0u64);
         while monotonic_nanos() - start < seconds.as_nanos() as i64 {
             let number = monotonic_nanos() as u64;
-            let input_file = input_file.as_deref();
+            let input_file = input_file.as_ref();
             explore(
                 self.name, &mutations, self.cases, number, input_file, &check,
             );
@@ -104,7 +137,7 @@ impl Target {
         }
         if let Some(file) = input_file {
             // Nothing failed.
-            let _ = std::fs::remove_file(file);
+            let _ = std::fs::remove_file(file.path);
         }
         eprintln!("{}: {cases} cases", self.name);
     }
@@ -122,7 +155,7 @@ fn explore(
     mutations: &Mutations,
     cases: u32,
     number: u64,
-    input_file: Option<&std::path::Path>,
+    input_file: Option<&InputFile>,
     check: &impl Fn(&[u8]),
 ) {
     let config = Config {
@@ -138,7 +171,7 @@ fn explore(
     let result = runner.run(&mutations.strategy(), |mutation| {
         let input = mutations.apply(&mutation);
         if let Some(file) = input_file {
-            std::fs::write(file, &input).expect("the folder of inputs");
+            file.write(&input);
         }
         measured(check, &input).map_err(TestCaseError::fail)
     });
@@ -147,7 +180,7 @@ fn explore(
         Err(TestError::Fail(reason, mutation)) => {
             let input = mutations.apply(&mutation);
             if let Some(file) = input_file {
-                std::fs::write(file, &input).expect("the folder of inputs");
+                file.write(&input);
             }
             panic!(
                 "{name}, start {number}: {reason}\n{mutation:?}\n{}",

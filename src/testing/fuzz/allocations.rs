@@ -1,7 +1,14 @@
 //! Memory that a thread allocates. The unit tests of the library run with this allocator.
+//!
+//! While a thread is measured, it gets at most [`REFUSED_BYTES`]: an allocation beyond them fails,
+//! which aborts the program, because the machine could run out of memory before the measurement
+//! ends.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+
+/// No parser under test needs as much.
+const REFUSED_BYTES: isize = 1 << 30;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -15,28 +22,36 @@ thread_local! {
     static HELD: Cell<isize> = const { Cell::new(0) };
     /// The maximum of `HELD`.
     static PEAK: Cell<isize> = const { Cell::new(0) };
+    /// The bound of `HELD`.
+    static LIMIT: Cell<isize> = const { Cell::new(isize::MAX) };
 }
 
-/// Counts a change of this thread's memory.
-fn count(bytes: isize) {
-    // A thread that is ending has no counts.
-    let _ = HELD.try_with(|held| {
-        let now = held.get().wrapping_add(bytes);
-        held.set(now);
-        PEAK.with(|peak| peak.set(peak.get().max(now)));
-    });
+/// Counts a change of this thread's memory. `false`: it would exceed the limit, and is not counted.
+fn count(bytes: isize) -> bool {
+    // Cells without a destructor exist until the end of the thread.
+    let now = HELD.get().wrapping_add(bytes);
+    if bytes > 0 && now > LIMIT.get() {
+        return false;
+    }
+    HELD.set(now);
+    PEAK.set(PEAK.get().max(now));
+    true
 }
 
-// SAFETY: every call is passed on to the system's allocator, unchanged.
+// SAFETY: every call is passed on to the system's allocator unchanged, or fails.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        unsafe { System.alloc(layout) }
+        match count(layout.size() as isize) {
+            true => unsafe { System.alloc(layout) },
+            false => std::ptr::null_mut(),
+        }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        unsafe { System.alloc_zeroed(layout) }
+        match count(layout.size() as isize) {
+            true => unsafe { System.alloc_zeroed(layout) },
+            false => std::ptr::null_mut(),
+        }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
@@ -45,15 +60,27 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size as isize - layout.size() as isize);
-        unsafe { System.realloc(memory, layout, size) }
+        match count(size as isize - layout.size() as isize) {
+            true => unsafe { System.realloc(memory, layout, size) },
+            false => std::ptr::null_mut(),
+        }
     }
 }
 
 /// The most bytes that `run` held at one time on this thread, beyond those from before.
 pub(super) fn peak(run: impl FnOnce()) -> usize {
+    /// Removes the limit, also after a panic.
+    struct Measurement;
+    impl Drop for Measurement {
+        fn drop(&mut self) {
+            LIMIT.set(isize::MAX);
+        }
+    }
     HELD.set(0);
     PEAK.set(0);
+    LIMIT.set(REFUSED_BYTES);
+    let measurement = Measurement;
     run();
+    drop(measurement);
     PEAK.get().max(0) as usize
 }

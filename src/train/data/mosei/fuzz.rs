@@ -2,7 +2,7 @@
 
 use super::labels::{read_sequence, read_table};
 use super::*;
-use crate::testing::fuzz::Target;
+use crate::testing::fuzz::{InputFile, Target};
 use crate::testing::project;
 use crate::train::data::table::Table;
 
@@ -17,7 +17,6 @@ const TABLES: [&str; 4] = [
 
 /// Reads the whole table: rows grow by line and have the header's cells, faults have texts.
 fn check_table(path: &Path, input: &[u8]) {
-    std::fs::write(path, input).unwrap();
     let mut catalogue = Catalogue::default();
     let mut table = match Table::open(path) {
         Ok(table) => table,
@@ -69,25 +68,24 @@ fn check_labels(read: Result<Labels, DataError>, catalogue: &Catalogue) {
 
 #[test]
 fn mutated_tables_are_read_or_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("labels.csv");
+    let file = InputFile::in_memory();
     Target::text("table", 6000)
         .seeds(TABLES)
         .seeds([&b"\x93caf\xe9\x94,b\n1,2\n"[..]])
         .words(&["\",\"", "\"\"", "\r\n", "\t", ";", "\u{feff}"])
         .run(|input| {
-            check_table(&path, input);
+            let path = file.write(input);
+            check_table(path, input);
             let mut catalogue = Catalogue::default();
-            check_labels(read_table(&path, &mut catalogue), &catalogue);
+            check_labels(read_table(path, &mut catalogue), &catalogue);
         });
 }
 
 #[test]
 fn mutated_sequences_are_read_or_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("labels.csd");
+    let file = InputFile::in_memory();
     let golden = std::fs::read(project("tests/golden/mosei_labels.csd")).unwrap();
-    Target::bytes("sequence", 1000)
+    Target::bytes("sequence", 1500)
         .seeds([golden])
         .words(&[
             "features",
@@ -101,8 +99,7 @@ fn mutated_sequences_are_read_or_refused() {
             "BTHD",
         ])
         .run(|input| {
-            std::fs::write(&path, input).unwrap();
             let mut catalogue = Catalogue::default();
-            check_labels(read_sequence(&path, &mut catalogue), &catalogue);
+            check_labels(read_sequence(file.write(input), &mut catalogue), &catalogue);
         });
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use hdf5_reader::Hdf5File;
 use hdf5_reader::error::Error;
 use hdf5_reader::group::Group;
+use hdf5_reader::{Hdf5File, OpenOptions};
 
 use crate::train::data::DataError;
 use crate::train::data::catalogue::Catalogue;
@@ -27,6 +27,10 @@ pub struct Labelled {
     pub at: String,
 }
 
+/// Largest matrix of one video that is read. A damaged file may state any size; the published
+/// matrices have some kilobytes.
+const VIDEO_BYTES: usize = 1 << 22;
+
 /// By video.
 pub type Labels = BTreeMap<String, Vec<Labelled>>;
 
@@ -37,7 +41,10 @@ pub fn read_sequence(path: &Path, catalogue: &mut Catalogue) -> Result<Labels, D
         path: path.to_path_buf(),
         what: format!("is not a computational sequence of CMU-MOSEI's SDK: {error}"),
     };
-    let file = Hdf5File::open(path).map_err(malformed)?;
+    let limited = OpenOptions::default()
+        .with_max_read_bytes(VIDEO_BYTES)
+        .with_max_chunk_bytes(VIDEO_BYTES);
+    let file = Hdf5File::open_with_options(path, limited).map_err(malformed)?;
     let root = file.root_group().map_err(malformed)?;
     let sequence = root
         .groups()
