@@ -147,3 +147,37 @@ fn mutated_variables_and_options_are_read_or_refused() {
             check(&file, load(&file, b"", variables, options));
         });
 }
+
+/// Names for which the crate `config` would use gigabytes.
+#[test]
+fn indices_and_deep_names_are_refused() {
+    let file = InputFile::in_memory();
+    let names = [
+        "video.source[100000000]".to_owned(),
+        "a[-9223372036854775808]".to_owned(),
+        "a.".repeat(50_000) + "a",
+    ];
+    for name in names {
+        let option = load(&file, b"", Vec::new(), vec![format!("{name}=1")]);
+        let quoted = load(
+            &file,
+            format!("{name:?} = 1").as_bytes(),
+            Vec::new(),
+            Vec::new(),
+        );
+        let variable = format!("EXPRESSD__{}", name.replace('.', "__"));
+        let variable = load(&file, b"", vec![(variable, "1".to_owned())], Vec::new());
+        for (refused, origin) in [
+            (option, Origin::CommandLine),
+            (variable, Origin::Environment),
+        ] {
+            let faults = refused.expect_err("it is no key").0;
+            let [Fault::Unknown { origin: found, .. }] = &faults[..] else {
+                panic!("{faults:?}");
+            };
+            assert_eq!(*found, origin);
+        }
+        let faults = quoted.expect_err("it is no key").to_string();
+        assert!(faults.contains("names no section"), "{faults}");
+    }
+}

@@ -16,6 +16,15 @@ type Lines = HashMap<String, usize>;
 /// The origin of our command line, as `config` gets it.
 const COMMAND_LINE: &str = "the command line";
 
+/// Points in a name at most. A key has one.
+const POINTS: usize = 8;
+
+/// Whether the crate `config` may take the name of a value. It fills a list up to an index in
+/// brackets, and nests a table for each point, so that a short name could use all memory.
+fn is_plain(name: &str) -> bool {
+    !name.contains('[') && name.matches('.').count() <= POINTS
+}
+
 /// One leaf (or a table without any) of the merged configuration.
 pub(super) struct Leaf {
     pub key: String,
@@ -49,11 +58,34 @@ pub(super) fn merge(
         .prefix_separator("__")
         .separator("__")
         .try_parsing(true);
-    builder = builder.add_source(variables.source(Some(environment.into_iter().collect())));
-    builder = builder.add_source(command_line(cli, faults));
+    // Names that are certainly no keys, which `config` does not get.
+    let mut odd = Vec::new();
+    let environment = environment.into_iter().filter(|(name, value)| {
+        let key = name.to_lowercase().replace("__", ".");
+        let is_plain = is_plain(&key);
+        if let Some(key) = key.strip_prefix("expressd.").filter(|_| !is_plain) {
+            odd.push(Leaf {
+                key: key.to_owned(),
+                value: ValueKind::String(value.clone()),
+                origin: Origin::Environment,
+            });
+        }
+        is_plain
+    });
+    let environment: Map<String, String> = environment.collect();
+    builder = builder.add_source(variables.source(Some(environment)));
+    let mut layer = command_line(cli, faults);
+    let odd_options = layer.0.extract_if(.., |(key, _)| !is_plain(key));
+    odd.extend(odd_options.map(|(key, value)| Leaf {
+        key,
+        value: value.kind,
+        origin: Origin::CommandLine,
+    }));
+    builder = builder.add_source(layer);
     let merged = builder.build().expect("every layer was read before");
     let mut leaves = Vec::new();
     collect("", Value::new(None, merged.cache.kind), &mut leaves);
+    leaves.extend(odd);
     for leaf in &mut leaves {
         if let Origin::File { path, line } = &mut leaf.origin {
             *line = lines
@@ -67,6 +99,16 @@ pub(super) fn merge(
 /// Reads one file by itself, so that a fault does not affect the other layers.
 fn read(path: &Path) -> Result<(Layer, Lines), String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let table = DeTable::parse(&text);
+    if let Ok(table) = &table {
+        let names = table.get_ref().keys();
+        if let Some(name) = names
+            .map(|name| name.get_ref())
+            .find(|name| !is_plain(name))
+        {
+            return Err(format!("{:?} names no section", address::shown(name)));
+        }
+    }
     let file = config::Config::builder()
         .add_source(File::from_str(&text, FileFormat::Toml))
         .build();
@@ -87,7 +129,7 @@ fn read(path: &Path) -> Result<(Layer, Lines), String> {
             .collect(),
     );
     let mut lines = Lines::new();
-    if let Ok(table) = DeTable::parse(&text) {
+    if let Ok(table) = table {
         number_lines(&text, "", table.get_ref(), &mut lines);
     }
     Ok((layer, lines))
