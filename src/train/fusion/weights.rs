@@ -114,16 +114,19 @@ impl Joining {
     }
 }
 
+/// Changes one setting.
+type Set = Box<dyn Fn(&mut Joining, f64)>;
+
 /// One setting and its candidates, in ascending order.
 struct Setting {
-    set: Box<dyn Fn(&mut Joining, f64)>,
+    set: Set,
     values: Vec<f64>,
     /// The place of the present value.
     at: usize,
 }
 
 fn settings(factors: &[f32]) -> Vec<Setting> {
-    let setting = |set: Box<dyn Fn(&mut Joining, f64)>, values: &[f64], begin: f64| Setting {
+    let setting = |set: Set, values: &[f64], begin: f64| Setting {
         set,
         values: values.to_vec(),
         at: (values.iter().position(|value| *value == begin)).expect("it is a candidate"),
