@@ -106,7 +106,10 @@ fn read(path: &Path) -> Result<(Layer, Lines), String> {
             .map(|name| name.get_ref())
             .find(|name| !is_plain(name))
         {
-            return Err(format!("{:?} names no section", address::shown(name)));
+            return Err(format!(
+                "{:?} names no section",
+                address::redact_address(name)
+            ));
         }
     }
     let file = config::Config::builder()
