@@ -56,6 +56,53 @@ fn links_commands_and_keys_of_the_guides_exist() {
     }
 }
 
+/// The value of the model card's row `name`, in the column `column`.
+fn of_the_card(card: &str, name: &str, column: &str) -> String {
+    let cells = |line: &str| {
+        let cells = line.trim_matches('|').split('|');
+        cells.map(|cell| cell.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let lines: Vec<&str> = card.lines().collect();
+    let row = (lines
+        .iter()
+        .position(|line| line.starts_with(&format!("| {name} |"))))
+    .unwrap_or_else(|| panic!("no row {name:?} in the card"));
+    let heading = (lines[..row].iter().rev())
+        .find(|line| line.starts_with("| model"))
+        .expect("a table has a heading");
+    let at = (cells(heading).iter())
+        .position(|found| found.starts_with(column))
+        .unwrap_or_else(|| panic!("no column {column:?} in {heading}"));
+    let value = cells(lines[row])[at].clone();
+    value.split(' ').next().unwrap().to_owned()
+}
+
+#[test]
+fn the_guides_have_the_model_cards_figures() {
+    let card = read("models/default/MODEL_CARD.md");
+    let faces = "face encoder: FER2013 PublicTest (deduplicated), majority label";
+    let figures = [
+        ("faces", faces, "accuracy"),
+        (
+            "voices",
+            "voice encoder: RAVDESS actors 18-21, per clip",
+            "accuracy",
+        ),
+        (
+            "words",
+            "head, text alone: MELD development utterances",
+            "weighted F1",
+        ),
+    ];
+    for guide in ["README.md", "tests/bench/README.md"] {
+        let text = read(guide);
+        for (what, row, column) in figures {
+            let stated = format!("{what} {}", of_the_card(&card, row, column));
+            assert!(text.contains(&stated), "{guide} lacks {stated:?}");
+        }
+    }
+}
+
 fn check_guide(guide: &str) {
     let text = read(guide);
     let folder = Path::new(guide).parent().unwrap();

@@ -12,7 +12,7 @@ use super::FACE;
 const MULTIPLES: [f64; 7] = [0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8];
 /// Candidate shares of outliers ([`Head::with_outliers`]). The selection data has few voices that are
 /// confident and wrong; the least share bounds their effect all the same.
-const OUTLIERS: [f64; 6] = [0.05, 0.08, 0.12, 0.2, 0.3, 0.45];
+const OUTLIERS: [f64; 5] = [0.1, 0.15, 0.2, 0.3, 0.45];
 /// Candidate strengths of the faces' label prior.
 const PRIORS: [f64; 6] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0];
 /// Passes over the settings.
