@@ -79,7 +79,7 @@ test-sherpa: setup-test ## the tests of [speech] transcriber = "sherpa:<folder>"
 	$(CARGO) test --release --features sherpa --lib transcribe
 	$(CARGO) test --release --features sherpa --test it transcripts
 
-conformance: ## RFC 6455 on raw sockets: the cases of Autobahn's suite, and mutated frames
+conformance: setup-test ## RFC 6455 on raw sockets: the cases of Autobahn's suite, and mutated frames
 	$(CARGO) test --release --test it -- protocol::conformance protocol::mutations
 
 # Seconds for each target. FUZZ selects targets by a part of their names, for example
@@ -100,10 +100,10 @@ fuzz: setup-test ## mutated inputs for every parser: make fuzz FUZZ_SECONDS=600
 	@mkdir -p $(FUZZ_INPUTS)
 	$(if $(FUZZ_REPLAY),EXPRESSD_FUZZ_REPLAY=$(abspath $(FUZZ_REPLAY))) $(CARGO) test --release --features corpus --lib -- $(FUZZ) --nocapture
 
-concurrency: setup ## the queues between threads, under a model checker
+concurrency: setup-test ## the queues between threads, under a model checker
 	$(CARGO) test --release --features shuttle --lib concurrency::
 
-lint: setup ## formatting and lints, warnings denied
+lint: setup-test ## formatting and lints, warnings denied
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	$(CARGO) clippy --release --no-default-features --features train,capture --all-targets -- -D warnings

@@ -31,9 +31,9 @@ pub(crate) mod schedules {
     const SCHEDULES: usize = 5000;
     /// The same orders in every run.
     const SEED: u64 = 0x1234_5678_9abc_def1;
-    /// Preemptions in an order of the strategy PCT (Burckhardt et al. 2010). Most known faults need
-    /// three at most.
-    const PREEMPTIONS: usize = 3;
+    /// Depth of the strategy PCT (Burckhardt et al. 2010): preemptions of an order, and one. Most
+    /// known faults need three preemptions at most.
+    const DEPTH: usize = 4;
     /// Serialisation of an event needs more than Shuttle's default of 32 KiB.
     const STACK_BYTES: usize = 1 << 18;
 
@@ -48,7 +48,7 @@ pub(crate) mod schedules {
         config.stack_size = STACK_BYTES;
         let random = RandomScheduler::new_from_seed(SEED, count);
         Runner::new(random, config.clone()).run(test.clone());
-        let preempting = PctScheduler::new_from_seed(SEED, PREEMPTIONS, count);
+        let preempting = PctScheduler::new_from_seed(SEED, DEPTH, count);
         Runner::new(preempting, config).run(test);
     }
 }

@@ -118,14 +118,15 @@ impl Target {
         }
         let words = Words::of(&self.seeds, &self.words);
         let mutations = Mutations::new(self.seeds, words, self.is_text);
-        let Some(seconds) = seconds() else {
-            let first = 0x1234_5678_9abc_def1;
-            explore(self.name, &mutations, self.cases, first, None, &check);
-            return;
-        };
         let input_file = std::env::var_os("EXPRESSD_FUZZ_INPUTS")
             .map(|folder| PathBuf::from(folder).join(format!("{}.input", self.name)))
             .map(InputFile::at);
+        let Some(seconds) = seconds() else {
+            let first = 0x1234_5678_9abc_def1;
+            let input_file = input_file.as_ref();
+            explore(self.name, &mutations, self.cases, first, input_file, &check);
+            return;
+        };
         let (start, mut cases) = (monotonic_nanos(), 0u64);
         while monotonic_nanos() - start < seconds.as_nanos() as i64 {
             let number = monotonic_nanos() as u64;

@@ -236,6 +236,7 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     let folder = run_folder(recipe, head_part(VoiceRun::Final));
     let calibration = Calibration {
         head: weights_sha256(&folder)?,
+        basis: calibration::basis(recipe)?,
         ..calibration
     };
     std::fs::write(
@@ -365,6 +366,10 @@ pub fn load_head(recipe: &Recipe) -> anyhow::Result<(Head, Calibration)> {
     ensure!(
         calibration.head == weights_sha256(&run.folder)?,
         "the calibration is of another head: {again}"
+    );
+    ensure!(
+        calibration.basis == calibration::basis(recipe)?,
+        "the calibration is of other encoders, or of an earlier version: {again}"
     );
     Ok((calibrated(head, &calibration), calibration))
 }

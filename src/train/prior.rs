@@ -40,6 +40,11 @@ pub const RARE: f32 = 0.05;
 /// Accuracy that better recall of rare labels may cost.
 const MOST_ACCURACY_LOST: f64 = 0.005;
 
+/// The constants of the selection, as text.
+pub fn rules() -> String {
+    format!("{RARE} {MOST_ACCURACY_LOST}")
+}
+
 fn prior_at(of_prior: f32, of_rare: f32, shares: &[f32]) -> Vec<f32> {
     let sum: f32 = shares.iter().map(|log| log.exp()).sum();
     let strength = |log: f32| match log.exp() / sum < RARE {

@@ -29,12 +29,13 @@ fn join(publishers: Vec<JoinHandle<Vec<u64>>>, count: u64) {
     assert_eq!(all, (1..=count).collect::<Vec<_>>());
 }
 
-/// A blocking reader of a ring of `max_events` gets 1 to 4, each as an event or as missed.
-fn a_reader_and_two_publishers(max_events: usize) {
+/// A blocking reader of a ring of `max_events` gets 1 to 4, each as an event or as missed. Adds the
+/// missed ones to `all_missed`.
+fn a_reader_and_two_publishers(max_events: usize, all_missed: &AtomicU64) {
     let ring = Arc::new(Ring::new(max_events, 1 << 20));
     let mut reader = ring.reader();
     let reading = thread::spawn(move || {
-        let mut next = 1;
+        let (mut next, mut lost) = (1, 0);
         loop {
             match reader.read(Duration::from_secs(60)) {
                 Read::Event(published) => {
@@ -45,25 +46,38 @@ fn a_reader_and_two_publishers(max_events: usize) {
                     assert_eq!(missed.from_seq, next);
                     assert_eq!(missed.count, missed.to_seq - missed.from_seq + 1);
                     next = missed.to_seq + 1;
+                    lost += missed.count;
                 }
                 Read::TimedOut => panic!("woken without an event"),
-                Read::Ended => return next,
+                Read::Ended => return (next, lost),
             }
         }
     });
     join(vec![publisher(&ring, 2), publisher(&ring, 2)], 4);
     ring.close();
-    assert_eq!(reading.join().unwrap(), 5);
+    let (next, lost) = reading.join().unwrap();
+    assert_eq!(next, 5);
+    all_missed.fetch_add(lost, Ordering::Relaxed);
 }
 
 #[test]
 fn a_reader_gets_every_event_once_and_in_order() {
-    explore(|| a_reader_and_two_publishers(8));
+    let missed = Arc::new(AtomicU64::new(0));
+    explore({
+        let missed = missed.clone();
+        move || a_reader_and_two_publishers(8, &missed)
+    });
+    assert_eq!(missed.load(Ordering::Relaxed), 0);
 }
 
 #[test]
 fn a_reader_that_is_overtaken_gets_the_others_as_missed() {
-    explore(|| a_reader_and_two_publishers(2));
+    let missed = Arc::new(AtomicU64::new(0));
+    explore({
+        let missed = missed.clone();
+        move || a_reader_and_two_publishers(2, &missed)
+    });
+    assert!(missed.load(Ordering::Relaxed) > 0, "no order overtook it");
 }
 
 /// The messages of a cursor until it is up to date: events and losses, which together grow.
@@ -83,6 +97,8 @@ fn read(cursor: &mut Cursor, newest: &mut u64, lost: &mut u64, sent: &mut Vec<u6
 #[test]
 fn a_cursor_sends_no_event_twice_or_out_of_order() {
     for (max_events, unsent_limit) in [(8, 8), (2, 8), (8, 1)] {
+        let all_lost = Arc::new(AtomicU64::new(0));
+        let of_all = all_lost.clone();
         explore(move || {
             let ring = Arc::new(Ring::new(max_events, 1 << 20));
             let mut cursor = Cursor::new(ring.clone(), unsent_limit);
@@ -96,7 +112,10 @@ fn a_cursor_sends_no_event_twice_or_out_of_order() {
             join(publishers, 4);
             read(&mut cursor, &mut newest, &mut lost, &mut sent);
             assert_eq!(sent.len() as u64 + lost, 4, "{sent:?} and {lost} lost");
+            of_all.fetch_add(lost, Ordering::Relaxed);
         });
+        let is_lossy = (max_events, unsent_limit) != (8, 8);
+        assert_eq!(all_lost.load(Ordering::Relaxed) > 0, is_lossy);
     }
 }
 

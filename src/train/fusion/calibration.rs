@@ -6,14 +6,18 @@ use std::collections::BTreeMap;
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::manifest::hex_sha256;
 use crate::modality::{Modality, Presence};
 use crate::train::calibrate::abstain_threshold;
 use crate::train::embeddings::{EmbeddingPair, LabelledEmbeddings};
+use crate::train::encoder_runs::{VoiceRun, run_folder, weights_sha256};
 use crate::train::figure::Figure;
 use crate::train::fit::{device, values};
 use crate::train::net::Head;
 use crate::train::prior::{mean_within_one_error, strength_for, times};
+use crate::train::recipe::Recipe;
 
+use super::head_part;
 use super::weights::Joining;
 use super::{FACE, WORDS, alone, evaluate_with_pairs, forward, is_as_counted, only};
 
@@ -48,10 +52,32 @@ pub struct Calibration {
     /// Rows of the selection data per subset.
     pub rows: BTreeMap<String, usize>,
     /// Metrics on speakers and corpora that the evaluated voice encoder was not trained on.
-    #[serde(alias = "strangers")]
     pub unseen_speakers: Vec<Figure>,
     /// Hash of the head's weights.
     pub head: String,
+    /// [`basis`] of this calibration.
+    pub basis: String,
+}
+
+/// Hash of what a calibration follows from, beside the recipe: the rules of this program, and the
+/// weights of the encoder and the head that were calibrated.
+///
+/// # Errors
+/// If there are no such weights.
+pub(super) fn basis(recipe: &Recipe) -> anyhow::Result<String> {
+    let weights = [
+        head_part(VoiceRun::Calibration),
+        VoiceRun::Calibration.part(),
+    ]
+    .map(|part| weights_sha256(&run_folder(recipe, part)))
+    .into_iter()
+    .collect::<anyhow::Result<Vec<_>>>()?;
+    let rules = format!(
+        "{HIGHEST_THRESHOLD} {} {}",
+        super::weights::rules(),
+        crate::train::prior::rules()
+    );
+    Ok(hex_sha256(format!("{rules} {weights:?}").as_bytes()))
 }
 
 /// Log priors of the labels.
@@ -141,6 +167,7 @@ pub(super) fn calibrate(
         rows,
         unseen_speakers: Vec::new(),
         head: String::new(),
+        basis: String::new(),
     };
     let mut verdicts = Vec::new();
     for subset in Presence::subsets() {
