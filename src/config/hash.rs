@@ -54,6 +54,25 @@ mod tests {
         assert_eq!(hash(config.settings()), config.hash());
     }
 
+    /// The keys of 2026-11-28 in their order; a later key is not among them.
+    const KEYS: &str = include_str!("../../tests/golden/config_keys.txt");
+
+    /// Recorded events hold this hash.
+    #[test]
+    fn the_hash_of_the_defaults_stays() {
+        let config = Config::default();
+        let settings = config.settings().iter();
+        let known: Vec<Setting> = settings
+            .filter(|setting| KEYS.lines().any(|key| key == setting.key))
+            .cloned()
+            .collect();
+        assert_eq!(known.len(), KEYS.lines().count());
+        assert_eq!(
+            hash(&known),
+            "53fd0a90598bcf4c1e871a40ff3a2b804e41b1b8c01e5fda4053d06f04dad67f"
+        );
+    }
+
     #[test]
     fn the_order_of_tables_and_keys_has_no_effect() {
         let reordered = "serve.hosts = [\"lab.example\", \"10.0.0.7\"]\n\

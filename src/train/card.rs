@@ -343,9 +343,9 @@ pub fn write(
         calibration.face_rare_strength,
         own_classes.of_prior,
         own_classes.of_rare,
-        calibration.outliers[0],
-        calibration.outliers[1],
-        calibration.outliers[2],
+        calibration.bounds[0],
+        calibration.bounds[1],
+        calibration.bounds[2],
         calibration.joined_face_prior_strength,
     )?;
     writeln!(

@@ -384,7 +384,7 @@ fn calibrated(head: Head, calibration: &Calibration) -> Head {
     .map(|(alone, joined)| alone - joined)
     .collect();
     head.weighed(&calibration.factors)
-        .with_outliers(&calibration.outliers)
+        .with_bounds(&calibration.bounds)
         .with_prior_of(FACE, &calibration.joined_face_prior, &device)
         .with_prior_alone(FACE, &alone, &device)
         .with_prior_alone(WORDS, &calibration.prior, &device)

@@ -80,7 +80,7 @@ fn the_heads_graph_gates_absent_modalities() {
     let _turn = GENERATOR.lock();
     let head = Head::new(&[4, 6, 5], 8, 7, &plain())
         .weighed(&[0.5, 2.0, 1.0])
-        .with_outliers(&[0.2, 0.0, 0.1])
+        .with_bounds(&[0.2, 0.0, 0.1])
         .with_prior_alone(2, &[0.5, -0.5, 0.1, 0.0, 0.2, -0.3, 0.0], &plain());
     let bytes = export_head(&head, &[4, 6, 5]).unwrap();
     let mut graph = open("head", &bytes);

@@ -29,8 +29,8 @@ const HIGHEST_THRESHOLD: f64 = 0.45;
 pub struct Calibration {
     /// Factors of the modalities' evidence, in the order of [`Modality::ALL`].
     pub factors: Vec<f32>,
-    /// Share of outliers in each modality's evidence beside others, 0 to 1 ([`Head::with_outliers`]).
-    pub outliers: Vec<f64>,
+    /// Bound of each modality's evidence beside others, in nats ([`Head::with_bounds`]).
+    pub bounds: Vec<f64>,
     /// Log prior that is added to the evidence of a face alone, one value a label
     /// ([`crate::train::prior`]).
     pub face_prior: Vec<f32>,
@@ -154,7 +154,7 @@ pub(super) fn calibrate(
     let (temperature, error, rows) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let mut calibration = Calibration {
         factors,
-        outliers: joining.outliers,
+        bounds: joining.bounds,
         face_prior,
         face_prior_strength: chosen.of_prior,
         face_rare_strength: chosen.of_rare,

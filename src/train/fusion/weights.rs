@@ -10,9 +10,9 @@ use super::FACE;
 
 /// Candidate multiples of a modality's factor.
 const MULTIPLES: [f64; 7] = [0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8];
-/// Candidate shares of outliers ([`Head::with_outliers`]). The selection data has few voices that are
-/// confident and wrong; the least share bounds their effect all the same.
-const OUTLIERS: [f64; 5] = [0.1, 0.15, 0.2, 0.3, 0.45];
+/// Candidate bounds of evidence, in nats ([`Head::with_bounds`]). The selection data has few voices
+/// that are confident and wrong; the largest bound limits their effect all the same.
+const BOUNDS: [f64; 6] = [1.5, 2.0, 2.5, 3.0, 3.5, 4.0];
 /// Candidate strengths of the faces' label prior.
 const PRIORS: [f64; 6] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0];
 /// Passes over the settings.
@@ -20,7 +20,7 @@ const PASSES: usize = 3;
 
 /// The constants of the fit, as text.
 pub(super) fn rules() -> String {
-    format!("{MULTIPLES:?} {OUTLIERS:?} {PRIORS:?} {PASSES}")
+    format!("{MULTIPLES:?} {BOUNDS:?} {PRIORS:?} {PASSES}")
 }
 
 /// The settings that join several modalities.
@@ -32,8 +32,8 @@ pub(super) fn rules() -> String {
 pub(super) struct Joining {
     /// Of the modalities' evidence, in the order of [`crate::modality::Modality::ALL`].
     pub factors: Vec<f32>,
-    /// Shares of outliers, in the same order.
-    pub outliers: Vec<f64>,
+    /// Bounds of the evidence, in the same order.
+    pub bounds: Vec<f64>,
     /// Strength of the faces' label prior, 0 to 1.
     pub face_prior: f32,
 }
@@ -70,7 +70,7 @@ impl Joining {
         };
         let begin = Joining {
             factors: factors.to_vec(),
-            outliers: vec![OUTLIERS[0]; factors.len()],
+            bounds: vec![BOUNDS[BOUNDS.len() - 1]; factors.len()],
             face_prior: 0.0,
         };
         let first = loss(&begin)?;
@@ -103,9 +103,9 @@ impl Joining {
             }
         }
         println!(
-            "head: factors {factors:?} become {:?}, outliers {:?}, {:.1} of the faces' label \
+            "head: factors {factors:?} become {:?}, bounds {:?}, {:.1} of the faces' label \
              prior: mean loss with several modalities {first:.4}, then {least:.4}",
-            best.factors, best.outliers, best.face_prior
+            best.factors, best.bounds, best.face_prior
         );
         Ok(best)
     }
@@ -113,7 +113,7 @@ impl Joining {
     /// `head` with these settings; `face_shares`: the faces' log label prior.
     pub fn apply(&self, head: Head, face_shares: &[f32]) -> Head {
         head.weighed(&self.factors)
-            .with_outliers(&self.outliers)
+            .with_bounds(&self.bounds)
             .with_prior_of(FACE, &times(face_shares, self.face_prior), &device())
     }
 }
@@ -139,8 +139,8 @@ fn settings(factors: &[f32]) -> Vec<Setting> {
     for (modality, factor) in factors.iter().copied().enumerate() {
         let set = move |j: &mut Joining, multiple| j.factors[modality] = factor * multiple as f32;
         all.push(setting(Box::new(set), &MULTIPLES, 1.0));
-        let set = move |j: &mut Joining, share| j.outliers[modality] = share;
-        all.push(setting(Box::new(set), &OUTLIERS, OUTLIERS[0]));
+        let set = move |j: &mut Joining, bound| j.bounds[modality] = bound;
+        all.push(setting(Box::new(set), &BOUNDS, BOUNDS[BOUNDS.len() - 1]));
     }
     let set = |j: &mut Joining, strength| j.face_prior = strength as f32;
     all.push(setting(Box::new(set), &PRIORS, 0.0));
@@ -173,18 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn a_modality_that_is_sometimes_sure_and_wrong_gets_outliers() {
+    fn a_modality_that_is_sometimes_sure_and_wrong_gets_a_smaller_bound() {
         // Of ten rows the face is sure of the truth in nine and of another label in one; the voice
         // favours the truth a little.
         let predict = |joining: &Joining, subset: &Presence| {
-            let labels = 3.0;
             let mut logits = Vec::new();
             for row in 0..10 {
-                let sure = [8.0 * joining.factors[0], 0.0, 0.0];
-                let odds = sure.map(f32::exp);
-                let share = joining.outliers[0] as f32;
-                let sum: f32 = odds.iter().sum();
-                let face = odds.map(|o| ((1.0 - share) * o / sum + share / labels).ln());
+                let sure = (8.0 * joining.factors[0]).min(joining.bounds[0] as f32);
+                let face = [sure, 0.0, 0.0];
                 let truth = usize::from(row == 0);
                 for label in 0..3 {
                     let voice = if label == truth { 1.0 } else { 0.0 };
@@ -198,7 +194,8 @@ mod tests {
             Ok(LabelledLogits::new(3, logits, truth))
         };
         let joining = Joining::fit(&[1.0; 3], predict).unwrap();
-        assert!(joining.outliers[0] > OUTLIERS[0], "{joining:?}");
-        assert_eq!(joining.outliers[1..], [OUTLIERS[0]; 2]);
+        let largest = BOUNDS[BOUNDS.len() - 1];
+        assert!(joining.bounds[0] < largest, "{joining:?}");
+        assert_eq!(joining.bounds[1..], [largest; 2]);
     }
 }

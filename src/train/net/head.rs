@@ -14,8 +14,8 @@ struct Branch {
     logits: Linear,
     /// `[1, labels]`, added where this modality is alone; not trained.
     prior: Option<Param<Tensor<2>>>,
-    /// See [`Head::with_outliers`].
-    outliers: f64,
+    /// See [`Head::with_bounds`]; 0: none.
+    bound: f64,
 }
 
 impl Branch {
@@ -24,18 +24,13 @@ impl Branch {
     }
 
     /// `evidence` beside other modalities' evidence.
+    ///
+    /// Maximum, addition and ReLU alone: a row's bits do not depend on the other rows of a batch,
+    /// as they would with ONNX Runtime's `Exp`.
     fn bounded(&self, evidence: Tensor<2>) -> Tensor<2> {
-        if self.outliers == 0.0 {
-            return evidence;
-        }
-        let labels = evidence.dims()[1] as f64;
         let (largest, _) = evidence.clone().max_dim_with_indices(1);
-        let odds = (evidence - largest).exp();
-        let shares = odds.clone() / odds.sum_dim(1);
-        let mixture = shares
-            .mul_scalar(1.0 - self.outliers)
-            .add_scalar(self.outliers / labels);
-        mixture.log()
+        let least = largest.sub_scalar(self.bound);
+        relu(evidence - least.clone()) + least
     }
 }
 
@@ -58,7 +53,7 @@ impl Head {
             hidden: LinearConfig::new(*dim, hidden).init(device),
             logits: LinearConfig::new(hidden, labels).init(device),
             prior: None,
-            outliers: 0.0,
+            bound: 0.0,
         };
         Head {
             branches: dims.iter().map(branch).collect(),
@@ -93,7 +88,7 @@ impl Head {
         let alone = relu(columns(&|_| true).mul_scalar(-1.0).add_scalar(2.0));
         let mut sum: Option<Tensor<2>> = None;
         for (i, (branch, evidence)) in self.branches.iter().zip(evidence).enumerate() {
-            let mut evidence = if branch.outliers > 0.0 {
+            let mut evidence = if branch.bound > 0.0 {
                 let bounded = branch.bounded(evidence.clone());
                 bounded.clone() + (evidence - bounded) * alone.clone()
             } else {
@@ -125,16 +120,16 @@ impl Head {
         self
     }
 
-    /// The same head; beside other modalities, each modality's distribution over the labels is
-    /// mixed with the uniform one. `shares`: the uniform distribution's share for each modality, 0
-    /// to below 1.
+    /// The same head; beside other modalities, no label's evidence is lower than that of the
+    /// modality's most favoured label by more than `bounds`, in nats, one for each modality; 0: no
+    /// bound.
     ///
-    /// This bounds how much one modality can exclude a label that the others favour: a neutral face
-    /// beside a frightened voice is common, and a product of experts without outliers takes it for
+    /// This limits how much one modality can exclude a label that the others favour: a neutral face
+    /// beside a frightened voice is common, and an unbounded product of experts takes it for
     /// impossible. The label that a modality favours most stays the same.
-    pub fn with_outliers(mut self, shares: &[f64]) -> Self {
-        for (branch, share) in self.branches.iter_mut().zip(shares) {
-            branch.outliers = *share;
+    pub fn with_bounds(mut self, bounds: &[f64]) -> Self {
+        for (branch, bound) in self.branches.iter_mut().zip(bounds) {
+            branch.bound = *bound;
         }
         self
     }
