@@ -400,8 +400,8 @@ pub fn write(
          parts keep their last epoch. *voice-calibration* and *head-calibration* were trained \
          without the calibration actors ({}) and the calibration corpus. The bundle's factors and \
          temperatures come from these two. A voice encoder trained on the calibration corpus only \
-         serves the table *Unseen speakers and corpora* alone. Burn and ONNX Runtime differ by at most {difference:.0e} on real inputs \
-         (`export` refuses more than 1e-4).",
+         serves the table *Unseen speakers and corpora* alone. Burn and ONNX Runtime differ by at \
+         most {difference:.0e} on real inputs (`export` refuses more than 1e-4).",
         recipe
             .voice
             .calibration_actors
