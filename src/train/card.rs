@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 
 use crate::labels::{LABELS, RAVDESS};
 use crate::manifest::Manifest;
-use crate::train::encoder_runs::{VoiceRun, face_parts, run_folder};
+use crate::train::encoder_runs::run_folder;
 use crate::train::features::distinct;
 use crate::train::figure::{Figure, Subgroup};
 use crate::train::fit::read_state;
@@ -20,6 +20,8 @@ use crate::train::samples::milliseconds;
 
 mod annotators;
 mod paths;
+mod runs;
+mod terms;
 mod voices;
 
 pub use paths::shown_path;
@@ -110,17 +112,7 @@ fn figures_section(
         "```\nexpressd-train evaluate --bundle {}\n```\n",
         shown_path(bundle)
     )?;
-    writeln!(
-        card,
-        "Terms of the tables:\n\n{}",
-        terms(
-            manifest.window.hop_ms,
-            manifest
-                .audio
-                .as_ref()
-                .map_or(0, |audio| audio.min_speech_ms)
-        )
-    )?;
+    writeln!(card, "Terms of the tables:\n\n{}", terms::list(manifest))?;
     writeln!(
         card,
         "| model and test data | n | classes | accuracy (95 % interval) | mean recall | weighted \
@@ -134,7 +126,7 @@ fn figures_section(
             "| {} | {} | {} | {:.3} ({:.3}–{:.3}) | {:.3} | {} | {} | {} | {} | {} |",
             figure.what,
             figure.n,
-            figure.classes,
+            figure.recalls.len(),
             figure.accuracy,
             figure.interval[0],
             figure.interval[1],
@@ -208,44 +200,6 @@ fn figures_section(
     Ok(card)
 }
 
-/// Definitions of the terms in the tables, a list.
-fn terms(hop_ms: u32, min_speech_ms: u32) -> String {
-    [
-        "*n*: the number of pictures, clips, windows or utterances.".to_owned(),
-        "*Deduplicated*: the pictures of PublicTest without a pixel-identical copy in Training. \
-         All face figures use them, except the last row of *Subgroup accuracy*."
-            .to_owned(),
-        "*Majority label*: the label with more of a picture's ten votes than any other; there is \
-         none in a tie. *All votes*: each label of a picture counts with its share of the votes."
-            .to_owned(),
-        format!(
-            "*Per hop*: one window every {hop_ms} ms during speech, as in the daemon. The first \
-             windows of a clip contain only {min_speech_ms} ms of speech."
-        ),
-        "*Combined*: the modalities of a row are from different people and have the same label. \
-         Each item is used in four rows. Such rows show that fusion works, not its accuracy on one \
-         person."
-            .to_owned(),
-        "*Accuracy*: with Wilson's 95 % interval, which treats rows as independent. Rows of one \
-         clip, clips of one actor and the four rows of one item are dependent, so their intervals \
-         are too narrow."
-            .to_owned(),
-        "*Mean recall*: the mean over classes. *Weighted F1*: weighted by the frequency of the \
-         classes."
-            .to_owned(),
-        "*Calibration error*: the expected calibration error with 15 bins. Classes have equal \
-         weight; for the face alone and for text alone, items have. *Expected by chance*: the mean \
-         calibration error of as many rows with perfectly calibrated confidences."
-            .to_owned(),
-        "*Answered*: the share of rows without abstention, that is, with a confidence of at least \
-         the abstention threshold (*Calibration*)."
-            .to_owned(),
-    ]
-    .iter()
-    .map(|term| format!("* {term}\n"))
-    .collect()
-}
-
 /// The commands that make the bundle from a recipe.
 fn training_commands(recipe: &Path) -> String {
     let recipe = shown_path(recipe);
@@ -253,6 +207,11 @@ fn training_commands(recipe: &Path) -> String {
         "```\nexpressd-train finetune --recipe {recipe}\nexpressd-train export --recipe \
          {recipe}\n```\n"
     )
+}
+
+fn per_cent(share: f32) -> f32 {
+    // Adding 0 turns -0 into 0.
+    (100.0 * share).round() + 0.0
 }
 
 /// The text of `MODEL_CARD.md`.
@@ -307,46 +266,50 @@ pub fn write(
     writeln!(card, "## Calibration\n")?;
     writeln!(
         card,
-        "Calibration uses selection data on which neither the encoders nor the head were trained: \
-         held-out pictures and dialogues, and the voices of held-out actors and of a held-out \
-         corpus. For these voices it uses a second voice encoder and head, trained without \
-         them.\n\n\
+        "Calibration uses the pictures, dialogues and recordings of the selection data. No weights \
+         are trained on these pictures and dialogues. The voices are those of the calibration \
+         actors and of the calibration corpus. They are calibrated with a second voice encoder and \
+         head, which are trained without them. The bundle's own voice encoder and head are trained \
+         on these actors and on this corpus.\n\n\
          * Evidence factors (face {:.3}, voice {:.3}, text {:.3}) and one temperature for each \
          subset of the modalities minimise the negative log-likelihood. Classes have equal weight, \
          except for the temperatures of the face alone and of text alone, for which items have \
          equal weight.\n\
          * The head abstains if its confidence is below {:.2}. This threshold starts at 0.45 and \
          is lowered as long as at least half of the predictions within 0.05 above it are right.\n\
-         * Label prior of faces: the face branch of the head is trained on votes with \
-         class-balanced sampling. Where the face is the only modality, {:.2} of the log share of \
-         each label in the training votes is added to its evidence ({:.2} for rare labels, below \
-         5 % of the votes; below 0: they are favoured). The face encoder's own classes keep {:.2} \
-         ({:.2}) of their log shares. The first strength is the mean of those, of eleven, with an \
-         accuracy within one standard error of the best on selection pictures with a majority \
-         label. The second one has the best mean recall among those with an accuracy within 0.005 \
-         of the best.\n\
-         * Several modalities: the evidence of each is mixed with a uniform distribution, so that \
-         no modality can exclude a label that the others favour. Its share is {:.2} for the face, \
-         {:.2} for the voice, {:.2} for text. {:.1} of the log share of each label in the votes is \
-         added to the face's evidence. These settings and the relation of the factors minimise the \
-         loss on rows with several modalities; half of the rows with face and voice are recordings \
-         of one person.\n\
+         * Label prior of faces: the head's training uses all labels equally often, so its \
+         evidence does not contain how frequent they are. For a face alone, {:.0} % (rare labels: \
+         {:.0} %) of the log of each label's share in the training votes is added to the evidence. \
+         A label is rare if its share is below 5 %; a negative percentage favours it. The face \
+         encoder's own classes are trained with the labels' real frequencies; {:.0} % ({:.0} %) of \
+         these logs stay in them. Both percentages are selected on the selection pictures with a \
+         majority label. First, eleven percentages from 0 to 100 are tried for all labels. The \
+         first one is the mean of those with an accuracy within one standard error of the best. \
+         Then lower ones, down to -100, are tried for rare labels. The second one has the best \
+         mean recall among those with an accuracy within 0.005 of the best.\n\
+         * Several modalities: in the evidence of each modality, no label is further below the most \
+         favoured one than a bound (in nats: {:.1} for the face, {:.1} for the voice, {:.1} for \
+         text), so that no modality can exclude a label that the others favour. This limits, but \
+         does not prevent, that one confident modality decides: see *Conflicting modalities*. {:.0} % \
+         of the log of each label's share in the votes is added to the face's evidence. These \
+         settings and the relation of the factors minimise the loss on rows with several \
+         modalities; half of the rows with face and voice are recordings of one person.\n\
          * Label prior of text: most utterances are neutral. Where text is the only modality, part \
-         of the log share of each label in MELD's training utterances is added. Its strength is \
+         of the log of each label's share in MELD's training utterances is added. Its strength is \
          the mean of those with a weighted F1 within one standard error of the best on the \
          selection data.\n",
         calibration.factors[0],
         calibration.factors[1],
         calibration.factors[2],
         calibration.abstain_threshold,
-        calibration.face_prior_strength,
-        calibration.face_rare_strength,
-        own_classes.of_prior,
-        own_classes.of_rare,
+        per_cent(calibration.face_prior_strength),
+        per_cent(calibration.face_rare_strength),
+        per_cent(own_classes.of_prior),
+        per_cent(own_classes.of_rare),
         calibration.bounds[0],
         calibration.bounds[1],
         calibration.bounds[2],
-        calibration.joined_face_prior_strength,
+        per_cent(calibration.joined_face_prior_strength),
     )?;
     writeln!(
         card,
@@ -373,8 +336,7 @@ pub fn write(
         card,
         "On a CPU the daemon runs an encoder's convolutions in int8 if that is faster and lowers \
          the accuracy on the selection data by at most 0.005. The selection data is pictures, and \
-         voice windows of one second and of the full length, every 100 ms. The accuracy on voices \
-         is that of the voice encoder that was trained without these speakers. The figures of \
+         voice windows of one second and of the full length, every 100 ms. The figures of \
          *Evaluation* are those of the graphs that are kept. Times are the median CPU time of one \
          run on one thread; runs of the two graphs alternate.\n"
     )?;
@@ -394,6 +356,10 @@ pub fn write(
             ..
         } = trial;
         let kept = if trial.is_kept() { "yes" } else { "no" };
+        let encoder = match &**encoder {
+            "voice" => "voice, per window of an encoder that was not trained on these speakers",
+            other => other,
+        };
         writeln!(
             card,
             "| {encoder} | {n} | {fp32_ms:.2} | {int8_ms:.2} | {fp32_accuracy:.4} | \
@@ -405,11 +371,8 @@ pub fn write(
         card,
         "| part | epochs | epoch kept | metric on selection data | hours |\n|---|---|---|---|---|"
     )?;
-    let mut parts = face_parts(recipe);
-    parts.extend(VoiceRun::of(recipe).iter().map(|run| run.part().to_owned()));
-    parts.extend(["head-calibration", "head"].map(str::to_owned));
     let mut devices: Vec<String> = Vec::new();
-    for part in parts {
+    for (part, label) in runs::labelled(recipe) {
         let state =
             read_state(&run_folder(recipe, &part))?.with_context(|| format!("no run of {part}"))?;
         let figure = state
@@ -417,7 +380,7 @@ pub fn write(
             .map_or("not measured".to_owned(), |figure| format!("{figure:.3}"));
         writeln!(
             card,
-            "| {part} | {} | {} | {figure} | {:.2} |",
+            "| {label} | {} | {} | {figure} | {:.2} |",
             state.epochs,
             state.best + 1,
             state.seconds / 3600.0
@@ -436,9 +399,9 @@ pub fn write(
          of modalities for the head. It selects the epoch of the face encoder only; the other \
          parts keep their last epoch. *voice-calibration* and *head-calibration* were trained \
          without the calibration actors ({}) and the calibration corpus. The bundle's factors and \
-         temperatures come from these two. *voice-other-corpus* was trained on the calibration \
-         corpus only. Burn and ONNX Runtime differ by at most {difference:.0e} on real inputs \
-         (`export` refuses more than 1e-4).",
+         temperatures come from these two. A voice encoder trained on the calibration corpus only \
+         serves the table *Unseen speakers and corpora* alone. Burn and ONNX Runtime differ by at \
+         most {difference:.0e} on real inputs (`export` refuses more than 1e-4).",
         recipe
             .voice
             .calibration_actors

@@ -1,7 +1,8 @@
 //! Logit adjustment for rare labels (Menon et al. 2021).
 //!
-//! A model that is trained on imbalanced data predicts rare labels too seldom. Part of the log
-//! prior is subtracted from the logits, as far as accuracy on the selection data permits.
+//! A model that is trained on imbalanced data predicts rare labels too seldom. With strength `s`,
+//! `s` times the log prior stays in its logits. If a model is trained on balanced data instead, `s`
+//! times the log prior is added to its logits. The selection data determines `s`.
 
 use crate::labels::LABELS;
 use crate::preprocess::normalise;

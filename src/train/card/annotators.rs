@@ -50,8 +50,10 @@ pub(super) fn section(figures: &[Figure]) -> anyhow::Result<String> {
     }
     writeln!(
         text,
-        "\nThe same by majority label. The last column is the number of predictions of a label, \
-         without abstentions, among 1,000 pictures with the majority label *neutral*."
+        "\nThe same by majority label. The last column is the number of predictions of a label \
+         among 1,000 pictures with the majority label *neutral*. It leaves out abstentions: the \
+         head's abstention threshold is applied, also to the face encoder's own confidences. The \
+         other columns contain all predictions."
     )?;
     for (what, AnnotatorAgreement { of_labels, .. }) in crowds() {
         writeln!(

@@ -13,13 +13,12 @@ pub(super) fn unseen_speakers_section(figures: &[Figure]) -> anyhow::Result<Stri
     }
     writeln!(
         text,
-        "\n### Unseen speakers and corpora\n\nVoice metrics on speakers and corpora outside an \
-         encoder's training data. The bundle's own voice encoder was trained on both corpora: \
+        "\n### Unseen speakers and corpora\n\nMetrics on speakers, faces and corpora outside \
+         an encoder's training data. The bundle's own voice encoder was trained on both corpora: \
          *Evaluation* has its metrics on their unseen speakers. The encoder *trained on RAVDESS \
          only* is the one of the calibration. The calibration actors are given by their numbers. \
          If a corpus lacks some of RAVDESS's classes, predictions are mapped to the seven labels. \
-         Clips with a label outside the encoder's training data are left out. *Classes* are those \
-         that occur.\n"
+         Clips with a label outside the encoder's training data are left out.\n"
     )?;
     writeln!(
         text,
