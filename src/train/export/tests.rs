@@ -75,6 +75,42 @@ fn a_strided_net_is_exported_too_and_other_weights_are_detected() {
     );
 }
 
+/// The daemon runs the head once for the clips of all subjects: their number must not change bits.
+#[test]
+fn a_row_of_the_heads_graph_does_not_depend_on_the_batch() {
+    let _turn = GENERATOR.lock();
+    let head = Head::new(&[4, 6, 5], 8, 7, &plain())
+        .weighed(&[5.0, 20.0, 3.0])
+        .with_bounds(&[0.7, 1.5, 0.4])
+        .with_prior_alone(0, &[0.5, -0.5, 0.1, 0.0, 0.2, -0.3, 0.0], &plain());
+    let mut graph = open("head", &export_head(&head, &[4, 6, 5]).unwrap());
+    let widths = [4, 6, 5];
+    let rows: Vec<[Vec<f32>; 4]> = (0..11)
+        .map(|row| {
+            let [face, voice, text] =
+                [0, 1, 2].map(|i| golden_samples(10 * row + i as u64, widths[i]));
+            let subset = Presence::subsets().nth(row as usize % 7).unwrap();
+            let presence = Modality::ALL.map(|m| f32::from(*subset.get(m)));
+            [face, voice, text, presence.to_vec()]
+        })
+        .collect();
+    let mut run = |rows: &[[Vec<f32>; 4]]| {
+        let columns = [0, 1, 2, 3].map(|i| {
+            let column: Vec<&[f32]> = rows.iter().map(|row| &row[i][..]).collect();
+            column.concat()
+        });
+        let shapes = [4, 6, 5, 3].map(|width| [rows.len(), width]);
+        let inputs: Vec<Input<'_>> = (columns.iter().zip(&shapes))
+            .map(|(column, shape)| Input::F32(shape, column))
+            .collect();
+        graph.run(&inputs).unwrap().remove(0).values
+    };
+    let alone: Vec<Vec<f32>> = rows.chunks(1).map(&mut run).collect();
+    for count in 2..=rows.len() {
+        assert_eq!(run(&rows[..count]), alone[..count].concat(), "{count} rows");
+    }
+}
+
 #[test]
 fn the_heads_graph_gates_absent_modalities() {
     let _turn = GENERATOR.lock();
