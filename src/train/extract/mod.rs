@@ -415,8 +415,8 @@ fn print(extracted: &Extracted) {
     }
     if *repaired > 0 {
         println!(
-            "{repaired} items are extracted again: the end of the store's files was lost, as after a \
-             power cut"
+            "{repaired} items are extracted again: the end of the store's files was lost, as after \
+             a power cut"
         );
     }
     if relabelled.items > 0 {
