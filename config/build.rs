@@ -1,11 +1,11 @@
-//! Tells a program that links sherpa-onnx where it lies: beside the installed program, else where it was when it was built.
+//! Sets the rpath of sherpa-onnx: the installed folder, then the build folder.
 
 fn main() {
     println!("cargo:rerun-if-changed=config/build.rs");
     if std::env::var_os("CARGO_FEATURE_SHERPA").is_none() {
         return;
     }
-    // Without the feature the variable is nobody's business: nothing is built anew for it.
+    // Without the feature, a change of the variable must not trigger a rebuild.
     println!("cargo:rerun-if-env-changed=SHERPA_ONNX_LIB_DIR");
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/expressd/sherpa");
     match std::env::var("SHERPA_ONNX_LIB_DIR") {

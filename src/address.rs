@@ -14,7 +14,7 @@ use std::fmt;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize, Serializer};
 pub use source::{AudioSpec, UnknownAudio, UnknownVideo, VideoSpec};
-use text::{names_secret, redact_text, replace_whole_word};
+use text::{contains_secret, redact_text, replace_whole_word};
 
 /// Replacement of a secret.
 const HIDDEN: &str = "***";
@@ -266,7 +266,7 @@ fn redact_url(text: &str) -> Redacted {
     let mut redacted = user.map_or_else(Redacted::default, |user| user.followed_by("@"));
     redacted.text.push_str(host);
     let (path, query) = tail.split_at(tail.find(['?', '#']).unwrap_or(tail.len()));
-    if names_secret(path) {
+    if contains_secret(path) {
         redacted.push(Redacted {
             text: format!("/{HIDDEN}"),
             secrets: vec![Secret::new(path)],

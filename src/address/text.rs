@@ -4,7 +4,7 @@ use super::{HIDDEN, Redacted, Secret, redact_url, redact_user_info, scheme_at_st
 
 /// Whether a path contains a named secret, as some cameras require
 /// (`/user=a_password=b_channel=1.sdp`).
-pub(super) fn names_secret(path: &str) -> bool {
+pub(super) fn contains_secret(path: &str) -> bool {
     path.match_indices('=')
         .any(|(at, _)| is_secret_name(name_before(path, at)))
 }

@@ -24,6 +24,7 @@ impl Timeline {
         MediaTime::from_nanos(running_nanos + self.release_offset.load(Ordering::Acquire))
     }
 
+    /// Media time of this running time: the stamp of a frame or chunk.
     pub fn place(&self, running_nanos: i64) -> MediaTime {
         MediaTime::from_nanos(running_nanos + self.stamp_offset.load(Ordering::Acquire))
     }

@@ -123,7 +123,7 @@ impl Prepared {
             assembly,
             Tempo::Replay,
             clock,
-            Losses::never(),
+            Losses::never_lost(),
             &mut progress,
             emit,
         );

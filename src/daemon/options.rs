@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Options of the command line beside the configuration.
+/// Command-line options of `run` that are not configuration keys.
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {
     /// Play this recording as if live, instead of camera and microphone.

@@ -296,7 +296,7 @@ impl ServerState for DaemonState {
 
     fn submit_transcript(&self, client: u64, request: TranscriptRequest) -> Result<(), Refusal> {
         match self.transcripts.get() {
-            Some(inbox) => inbox.take(client, request, self.clock.now()),
+            Some(inbox) => inbox.submit(client, request, self.clock.now()),
             None => Err(ClientTranscripts::closed()),
         }
     }

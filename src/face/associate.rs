@@ -129,7 +129,7 @@ pub fn returning_subject(
 }
 
 /// Resolves conflicts of tracks. Of two tracks on one face the less alike one loses its
-/// observation. Two tracks that separate after a meeting take the faces that they are more alike.
+/// observation. Two tracks that separate after an overlap take the faces that they are more alike.
 pub fn resolve_conflicts(
     tracks: &mut [Track],
     observations: &mut [Option<Observation>],
@@ -142,7 +142,7 @@ pub fn resolve_conflicts(
                 continue;
             };
             let iou = a.rect.iou(&b.rect);
-            let met = now < tracks[i].entangled_until && now < tracks[j].entangled_until;
+            let overlapped = now < tracks[i].entangled_until && now < tracks[j].entangled_until;
             if same_face(&a.rect, &b.rect) {
                 let claim = |track: &Track, s: &Observation| {
                     (
@@ -161,7 +161,7 @@ pub fn resolve_conflicts(
                     of_i.1 >= of_j.1
                 };
                 observations[if i_keeps { j } else { i }] = None;
-            } else if met {
+            } else if overlapped {
                 let (li, lj) = (&tracks[i], &tracks[j]);
                 let kept = li.likeness(&a.appearance) + lj.likeness(&b.appearance);
                 let crossed = li.likeness(&b.appearance) + lj.likeness(&a.appearance);

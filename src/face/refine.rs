@@ -10,7 +10,7 @@ use crate::encode::{EncodeError, Graph, Input, Provider, Runtime};
 
 /// Side of the network's input.
 pub const INPUT_SIDE: usize = 48;
-/// Values of one input: three planes.
+/// Number of values of an input `[3, 48, 48]`.
 pub const INPUT_VALUES: usize = 3 * INPUT_SIDE * INPUT_SIDE;
 
 /// Output of the network for one crop, in shares of the crop's sides.

@@ -265,10 +265,10 @@ impl Track {
         self.quality = hidden.quality;
     }
 
-    /// Trust in the refining network's landmarks, 0..1. A face that this network rejects, or
+    /// Confidence in the refining network's landmarks, 0..1. A face that this network rejects, or
     /// accepts on single frames only, is weak evidence in any pose. On profiles the landmarks are
     /// drawn towards a frontal face, so the detector's decide.
-    pub fn trust(&self, now: MediaTime) -> f32 {
+    pub fn landmark_confidence(&self, now: MediaTime) -> f32 {
         let unrecognised = self
             .unrecognised_at
             .is_some_and(|at| now.nanos_since(at) < UNRECOGNISED_NANOS);

@@ -125,7 +125,7 @@ fn a_weak_sender_delivers_or_gets_its_item_back() {
         let (sender, receiver) = lane("test", 1, WhenFull::Block);
         let weak = sender.downgrade();
         let strong = thread::spawn(move || sender.send((0, 0, false)).expect("open"));
-        let guest = thread::spawn(move || match weak.send((1, 0, false)) {
+        let weak_sender = thread::spawn(move || match weak.send((1, 0, false)) {
             Ok(kept_all) => kept_all,
             Err(Closed(item)) => {
                 assert_eq!(item, (1, 0, false));
@@ -134,7 +134,7 @@ fn a_weak_sender_delivers_or_gets_its_item_back() {
         });
         let received = drain(&receiver);
         assert!(strong.join().unwrap());
-        let delivered = guest.join().unwrap();
+        let delivered = weak_sender.join().unwrap();
         assert_eq!(received.contains(&(1, 0, false)), delivered);
         assert!(received.contains(&(0, 0, false)));
         assert_eq!(receiver.recv(None), Received::Ended, "an end stays");

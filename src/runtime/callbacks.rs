@@ -23,7 +23,7 @@ pub struct Losses {
 
 impl Losses {
     /// For a recording: its sources end and are never lost.
-    pub fn never() -> Losses {
+    pub fn never_lost() -> Losses {
         Losses {
             video: Box::new(|| false),
             audio: Box::new(|| false),

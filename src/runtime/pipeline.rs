@@ -41,7 +41,7 @@ pub struct RefusedCounts {
     pub speech: AtomicU64,
 }
 
-/// The running threads.
+/// The stage threads of one running session.
 pub struct Pipeline {
     threads: Vec<(&'static str, JoinHandle<()>)>,
     failure: Arc<FirstFailure>,

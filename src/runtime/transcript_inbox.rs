@@ -33,7 +33,7 @@ impl TranscriptInbox {
     ///
     /// # Errors
     /// The refusal for the client. It does not quote the transcript.
-    pub fn take(
+    pub fn submit(
         &self,
         client: u64,
         request: TranscriptRequest,
@@ -89,7 +89,7 @@ mod tests {
         let now = MediaTime::from_millis(10_000);
         let s1 = Some(SubjectId::Face(1));
         let code = |request| {
-            inbox.take(7, request, now).map_err(|refusal| {
+            inbox.submit(7, request, now).map_err(|refusal| {
                 assert!(
                     !refusal.message.contains("remark")
                         && refusal.in_reply_to.as_deref() == Some("transcript")
@@ -132,7 +132,7 @@ mod tests {
         let (elsewhere, _receiver) = lane("align", 1, WhenFull::DropOldest);
         let busy = super::tests::inbox(true, elsewhere.downgrade());
         assert_eq!(
-            busy.take(1, request(None, 9000, 9500), now)
+            busy.submit(1, request(None, 9000, 9500), now)
                 .unwrap_err()
                 .code,
             ErrorCode::NotAllowed
@@ -148,7 +148,11 @@ mod tests {
         for subject in [s1, s2] {
             inbox.note(&change(subject, SubjectPhase::Appeared, None));
         }
-        let code = |request| inbox.take(7, request, now).map_err(|refusal| refusal.code);
+        let code = |request| {
+            inbox
+                .submit(7, request, now)
+                .map_err(|refusal| refusal.code)
+        };
         assert_eq!(
             code(TranscriptRequest {
                 is_final: false,

@@ -171,7 +171,7 @@ fn outputs(vision: &mut Vision) -> (Vec<MediaTime>, usize) {
     (requested, tracked)
 }
 
-const NOBODY: Vec<Detection> = Vec::new();
+const NO_DETECTIONS: Vec<Detection> = Vec::new();
 
 #[test]
 fn live_no_frame_waits_and_one_detection_is_under_way() {
@@ -187,7 +187,7 @@ fn live_no_frame_waits_and_one_detection_is_under_way() {
         requested.extend(asked);
     }
     assert_eq!(requested, [MediaTime::ZERO], "the first is not answered");
-    let answer = VisionInput::Detections(MediaTime::ZERO, NOBODY);
+    let answer = VisionInput::Detections(MediaTime::ZERO, NO_DETECTIONS);
     vision.push(answer).unwrap();
     vision.push(VisionInput::Frame(empty_frame(2000))).unwrap();
     let (asked, _) = outputs(&mut vision);
@@ -235,7 +235,7 @@ fn a_replay_waits_for_the_detections_of_each_frame() {
         assert!(pushed <= 4, "the first frame waits for its detections");
     }
     assert_eq!((tracked, requested.len()), (0, 1));
-    let answer = VisionInput::Detections(MediaTime::ZERO, NOBODY);
+    let answer = VisionInput::Detections(MediaTime::ZERO, NO_DETECTIONS);
     vision.push(answer).unwrap();
     let (asked, done) = outputs(&mut vision);
     assert!(done >= 1 && vision.takes_frames(), "{done} tracked");
@@ -245,7 +245,9 @@ fn a_replay_waits_for_the_detections_of_each_frame() {
     waiting.extend(outputs(&mut vision).0);
     while !vision.has_finished() {
         let time = waiting.remove(0);
-        vision.push(VisionInput::Detections(time, NOBODY)).unwrap();
+        vision
+            .push(VisionInput::Detections(time, NO_DETECTIONS))
+            .unwrap();
         waiting.extend(outputs(&mut vision).0);
     }
 }

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-use crate::train::metrics::figure::{Metric, Tallied};
+use crate::train::metrics::figure::{Metric, TallyCounts};
 use crate::train::metrics::tally::Marks;
 use crate::train::metrics::{PredictionError, Predictions, Truth};
 
@@ -107,8 +107,9 @@ impl LabelledLogits {
             Truth::Classes(self.truth.clone()),
         )
         .ok()?;
-        Metric::named(predictions.task(), name)?
-            .compute(&Tallied::new(Marks::new(&predictions, 0.0).tally(|_| 1)))
+        Metric::named(predictions.task(), name)?.compute(&TallyCounts::new(
+            Marks::new(&predictions, 0.0).tally(|_| 1),
+        ))
     }
 
     pub fn probabilities(&self, temperature: f64) -> impl Iterator<Item = Vec<f64>> {
@@ -276,9 +277,9 @@ pub fn calibrate(
         best_temperature(|t| nll(t) + PRIOR * t.ln().powi(2) / items as f64) as f32
     };
     let ece = |predictions: &Predictions| {
-        let tallied = Tallied::new(Marks::new(predictions, 0.0).tally(|_| 1));
+        let counts = TallyCounts::new(Marks::new(predictions, 0.0).tally(|_| 1));
         Metric::named(predictions.task(), "ece")
-            .and_then(|metric| metric.compute(&tallied))
+            .and_then(|metric| metric.compute(&counts))
             .unwrap_or(0.0)
     };
     let (ece_before, ece_after) = (ece(&before), ece(&predictions(temperature)?));

@@ -13,7 +13,9 @@ use crate::train::metrics::predictions::softmax;
 use crate::train::samples::generator;
 
 /// Confidence from which a single modality counts as confident.
-pub const SURE: f32 = 0.7;
+pub const MIN_CONFIDENCE: f32 = 0.7;
+/// The former name, which the model card still uses.
+pub use self::MIN_CONFIDENCE as SURE;
 
 /// Joins every row of one modality with a confident item of another label from the other modality:
 /// misleading faces, then misleading voices.
@@ -39,7 +41,7 @@ fn place(modality: Modality) -> usize {
         .expect("it is one of them")
 }
 
-fn temperature(head: &HeadEntry, subset: &Presence) -> f32 {
+fn temperature_of(head: &HeadEntry, subset: &Presence) -> f32 {
     head.temperature.get(&subset.name()).copied().unwrap_or(1.0)
 }
 
@@ -52,30 +54,33 @@ fn misled(
 ) -> anyhow::Result<Option<Figure>> {
     let firsts = all[place(wrong)].first_views();
     let items: Vec<&[f32]> = firsts.chunks(all[place(wrong)].dim).collect();
-    let warmth = temperature(head, &only(wrong));
-    let says: Vec<(usize, f32)> = alone(all, wrong, answer)?
+    let temperature = temperature_of(head, &only(wrong));
+    let confident_predictions: Vec<(usize, f32)> = alone(all, wrong, answer)?
         .chunks(LABELS.len())
         .map(|row| {
             let label = largest(row);
-            (label, softmax(row, warmth)[label])
+            (label, softmax(row, temperature)[label])
         })
         .collect();
     let mut both = only(right);
     *both.get_mut(wrong) = true;
     let mut rng = generator(2, 0, 0);
     let (mut fused, mut single) = (empty(all), empty(all));
-    let (mut truth, mut shares, mut said) = (Vec::new(), Vec::new(), Vec::new());
-    let sure: Vec<Vec<usize>> = (0..LABELS.len())
+    let (mut truth, mut shares, mut misleading_labels) = (Vec::new(), Vec::new(), Vec::new());
+    let candidates: Vec<Vec<usize>> = (0..LABELS.len())
         .map(|label| {
-            let misleads = |item: &usize| says[*item].1 >= SURE && says[*item].0 != label;
+            let misleads = |item: &usize| {
+                confident_predictions[*item].1 >= MIN_CONFIDENCE
+                    && confident_predictions[*item].0 != label
+            };
             (0..items.len()).filter(misleads).collect()
         })
         .collect();
     for (row, label, share) in all[place(right)].rows() {
-        if sure[label].is_empty() {
+        if candidates[label].is_empty() {
             continue;
         }
-        let item = sure[label][rng.random_range(0..sure[label].len())];
+        let item = candidates[label][rng.random_range(0..candidates[label].len())];
         push_row(&mut fused, all, &both, |i| {
             if i == place(right) {
                 row.to_vec()
@@ -86,7 +91,7 @@ fn misled(
         push_row(&mut single, all, &only(right), |_| row.to_vec());
         truth.push(label);
         shares.push(share);
-        said.push(says[item].0);
+        misleading_labels.push(confident_predictions[item].0);
     }
     if truth.is_empty() {
         return Ok(None);
@@ -95,16 +100,22 @@ fn misled(
         |logits| LabelledLogits::shared(LABELS.len(), logits, truth.clone(), shares.clone());
     let alone_is_right = labelled(answer(&single)?).accuracy();
     let predictions = labelled(answer(&fused)?);
-    let verdicts = predictions.verdicts(f64::from(temperature(head, &both)));
+    let verdicts = predictions.verdicts(f64::from(temperature_of(head, &both)));
     let all_shares: f64 = shares.iter().sum();
     let (mut follows, mut answered, mut answered_right) = (0.0, 0.0, 0.0);
-    for ((verdict, (_, given, share)), said) in
-        verdicts.iter().zip(predictions.answers()).zip(&said)
+    for ((verdict, (_, given, share)), misleading_label) in verdicts
+        .iter()
+        .zip(predictions.answers())
+        .zip(&misleading_labels)
     {
         if verdict.confidence >= f64::from(head.abstain_threshold) {
             answered += share;
             answered_right += if verdict.right { share } else { 0.0 };
-            follows += if given == *said { share } else { 0.0 };
+            follows += if given == *misleading_label {
+                share
+            } else {
+                0.0
+            };
         }
     }
     let what = format!(
@@ -144,7 +155,7 @@ mod tests {
             .collect())
     }
 
-    fn says(label: usize, strength: f32) -> Vec<f32> {
+    fn logits(label: usize, strength: f32) -> Vec<f32> {
         let mut row = vec![0.0; LABELS.len()];
         row[label] = strength;
         row
@@ -161,11 +172,11 @@ mod tests {
         };
         let mut all = vec![LabelledEmbeddings::new(LABELS.len()); 3];
         // Two confident happy faces, one unconfident sad face.
-        all[0].push(1, says(1, 6.0));
-        all[0].push(1, says(1, 4.0));
-        all[0].push(2, says(2, 0.5));
+        all[0].push(1, logits(1, 6.0));
+        all[0].push(1, logits(1, 4.0));
+        all[0].push(2, logits(2, 0.5));
         // One voice is more confident than the faces, one as confident.
-        all[1].push(3, says(3, 9.0));
+        all[1].push(3, logits(3, 9.0));
         let figures = figures(&all, &head, &mut sum).unwrap();
         let [voice, face] = &figures[..] else {
             panic!("{figures:?}")
@@ -181,14 +192,14 @@ mod tests {
         assert!((misled.follows - 1.0).abs() < 1e-9 && misled.abstained.abs() < 1e-9);
         // Equal evidence leads to abstention.
         all[1] = LabelledEmbeddings::new(LABELS.len());
-        all[1].push(3, says(3, 4.0));
+        all[1].push(3, logits(3, 4.0));
         all[0] = LabelledEmbeddings::new(LABELS.len());
-        all[0].push(1, says(1, 4.0));
+        all[0].push(1, logits(1, 4.0));
         let figures = super::figures(&all, &head, &mut sum).unwrap();
         assert!((figures[0].misled.as_ref().unwrap().abstained - 1.0).abs() < 1e-9);
         // No confident face contradicts the voice.
         all[0] = LabelledEmbeddings::new(LABELS.len());
-        all[0].push(3, says(3, 6.0));
+        all[0].push(3, logits(3, 6.0));
         assert!(super::figures(&all, &head, &mut sum).unwrap().is_empty());
     }
 }

@@ -43,7 +43,7 @@ impl LabelledEmbeddings {
         }
     }
 
-    /// An item of one label.
+    /// Adds an item with one label; `views` is `[views, dim]`, row by row.
     pub fn push(&mut self, label: usize, views: Vec<f32>) {
         let mut shares = [0.0; LABELS.len()];
         shares[label] = 1.0;

@@ -65,7 +65,7 @@ impl Subgroup {
 }
 
 /// Metrics on rows where one modality alone predicts a wrong label with confidence
-/// [`SURE`](crate::train::conflict::SURE) or more.
+/// [`MIN_CONFIDENCE`](crate::train::conflict::MIN_CONFIDENCE) or more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModalityConflict {
     /// The modality that is wrong.

@@ -229,7 +229,7 @@ impl Encoder {
         (embedding.clone(), self.classify.forward(embedding))
     }
 
-    /// The same encoder with `prior` added to its logits; its embedding stays.
+    /// Adds `prior`, one value per class, to the logits. The embedding does not change.
     pub fn with_prior(mut self, prior: &[f32], device: &Device) -> Self {
         let bias = self.classify.bias.clone();
         self.classify.bias = bias.map(|bias| add_row(bias, prior, device));

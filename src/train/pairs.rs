@@ -16,7 +16,7 @@ use crate::train::data::ravdess::Take;
 use crate::train::embeddings::EmbeddingPair;
 use crate::train::encoder_runs::encode_faces;
 use crate::train::encoders::SetFiles;
-use crate::train::extract::{ClipSink, Playback, Shown};
+use crate::train::extract::{ClipSink, Playback, PlaybackStats};
 use crate::train::fit::{device, tensor, values};
 use crate::train::net::Encoder;
 use crate::train::recipe::Recipe;
@@ -143,7 +143,7 @@ impl ClipSink for Cutting {
         Ok(())
     }
 
-    fn end(&mut self, _: Shown) -> Result<(), EncodeError> {
+    fn end(&mut self, _: PlaybackStats) -> Result<(), EncodeError> {
         Ok(())
     }
 }

@@ -23,8 +23,8 @@ pub enum RecipeKind {
 }
 
 impl RecipeKind {
-    /// The command that takes such a recipe.
-    fn takers(self) -> &'static str {
+    /// The commands that take such a recipe.
+    fn commands(self) -> &'static str {
         match self {
             RecipeKind::Bundle => "finetune without --store and export without --run",
             RecipeKind::Pretrain => "pretrain",
@@ -70,8 +70,8 @@ pub fn parse<T: DeserializeOwned>(path: &Path, wanted: RecipeKind) -> anyhow::Re
         bail!(Refused(format!(
             "recipe {} is for {}; here one for {} is needed",
             path.display(),
-            found.takers(),
-            wanted.takers()
+            found.commands(),
+            wanted.commands()
         )));
     }
     Ok(toml::from_str(&text).map_err(|error| not_valid(path, &error))?)

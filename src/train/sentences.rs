@@ -136,7 +136,7 @@ impl SentenceEncoder {
         let sentences = goemotions::read(folder, part)?;
         let sentences = match part {
             Part::Train => goemotions::first_of_each(sentences, COMMENTS_OF_A_LABEL),
-            Part::Select | Part::Report => goemotions::of_one_label(sentences),
+            Part::Select | Part::Report => goemotions::with_one_label(sentences),
         };
         for sentence in sentences {
             if let Some(embedding) = self.embed(&sentence.text)? {

@@ -14,7 +14,7 @@ pub fn clip_predictions(
     match corpus {
         Corpus::Ravdess => LabelledLogits::new(RAVDESS.len(), logits, emotions.collect()),
         Corpus::Nemo => {
-            let rows = logits.chunks(RAVDESS.len()).flat_map(on_the_wire);
+            let rows = logits.chunks(RAVDESS.len()).flat_map(merge_to_labels);
             LabelledLogits::new(LABELS.len(), rows.collect(), emotions.map(wire).collect())
         }
     }
@@ -26,7 +26,7 @@ pub fn wire(emotion: usize) -> usize {
 }
 
 /// Logits of the wire's labels: the log-sum-exp over the RAVDESS classes of each.
-pub fn on_the_wire(row: &[f32]) -> [f32; LABELS.len()] {
+pub fn merge_to_labels(row: &[f32]) -> [f32; LABELS.len()] {
     let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut odds = [0.0f32; LABELS.len()];
     for (emotion, logit) in row.iter().enumerate() {
@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn calm_and_neutral_are_one_label_on_the_wire() {
         let odds = [1.0f32, 2.0, 4.0, 1.0, 1.0, 1.0, 1.0, 8.0];
-        let row = on_the_wire(&odds.map(f32::ln)).map(f32::exp);
+        let row = merge_to_labels(&odds.map(f32::ln)).map(f32::exp);
         for (found, expected) in row.iter().zip([3.0, 4.0, 1.0, 1.0, 1.0, 1.0, 8.0]) {
             assert!((found * 8.0 - expected).abs() < 1e-5, "{row:?}");
         }

@@ -74,7 +74,7 @@ def votes_of(material):
 
 
 def public_test(material):
-    votes, faces, taught = votes_of(material), [], set()
+    votes, faces, training_digests = votes_of(material), [], set()
     with tarfile.open(os.path.join(material, "faces/fer2013_training_publictest.tar.xz")) as archive:
         for member in archive:
             if not member.name.endswith(".jpg"):
@@ -84,9 +84,9 @@ def public_test(material):
             if split == "PublicTest":
                 faces.append(Face(picture, NAMES[label], votes.get(name), False))
             else:
-                taught.add(hashlib.sha256(picture.tobytes()).digest())
+                training_digests.add(hashlib.sha256(picture.tobytes()).digest())
     for face in faces:
-        face.is_copy = hashlib.sha256(face.picture.tobytes()).digest() in taught
+        face.is_copy = hashlib.sha256(face.picture.tobytes()).digest() in training_digests
     return faces
 
 

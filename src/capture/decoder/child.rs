@@ -236,10 +236,10 @@ impl ChildDecoder {
                 }
                 Received::Item(Report::Refused(refused)) => return Err(refused.error(path)),
                 Received::Item(Report::Element(name)) => self.elements.push(name),
-                Received::Item(Report::Note(text)) => {
+                Received::Item(Report::LogLine(text)) => {
                     log_note(&self.path.display().to_string(), &text)
                 }
-                Received::Item(Report::Complaint(text)) => {
+                Received::Item(Report::LibraryMessage(text)) => {
                     self.has_unnamed_format |= text.contains(UNNAMED_FORMAT);
                 }
                 Received::Item(Report::ReplacedStamp) => self.sinks.count_replaced_stamp(),
@@ -301,10 +301,10 @@ impl ChildDecoder {
                     self.failure.get_or_insert(Failure::Stream(reason));
                 }
                 Received::Item(Report::Element(name)) => self.elements.push(name),
-                Received::Item(Report::Note(text)) => {
+                Received::Item(Report::LogLine(text)) => {
                     log_note(&self.path.display().to_string(), &text)
                 }
-                Received::Item(Report::Complaint(text)) => {
+                Received::Item(Report::LibraryMessage(text)) => {
                     tracing::debug!("decoder: {text}");
                     self.has_unnamed_format |= text.contains(UNNAMED_FORMAT);
                 }

@@ -64,9 +64,9 @@ fn serve(control: UnixStream) -> ExitCode {
         return ExitCode::FAILURE;
     };
     let reports = Reports(Arc::new(Mutex::new(reports)));
-    let complaints = reports.clone();
+    let library_messages = reports.clone();
     glib::log_set_default_handler(move |domain, _, text| {
-        complaints.send(&Report::Complaint(format!(
+        library_messages.send(&Report::LibraryMessage(format!(
             "{}: {text}",
             domain.unwrap_or_default()
         )));
@@ -187,10 +187,10 @@ fn play(
         ahead: 0,
     });
     *sinks.sound.lock().expect("sinks lock") = Some(SoundSender(audio.into()));
-    let (elements, notes, stamps) = (reports.clone(), reports.clone(), reports.clone());
+    let (elements, log_lines, stamps) = (reports.clone(), reports.clone(), reports.clone());
     let events = DecoderEvents::new(
         move |name| elements.send(&Report::Element(name.to_owned())),
-        move |text| notes.send(&Report::Note(text.to_owned())),
+        move |text| log_lines.send(&Report::LogLine(text.to_owned())),
         move || stamps.send(&Report::ReplacedStamp),
     );
     let mut decoder = match GstDecoder::open(path, choice, &sinks, events) {

@@ -37,11 +37,11 @@ pub(super) enum Report {
     /// A decoder element was plugged in.
     Element(String),
     /// A line for the log.
-    Note(String),
+    LogLine(String),
     /// The wrong stamp of a picture was replaced.
     ReplacedStamp,
     /// A message that a library logged.
-    Complaint(String),
+    LibraryMessage(String),
     Opened {
         video: bool,
         audio: bool,

@@ -26,7 +26,8 @@ pub(super) fn track_quality(
     } else {
         frontal(landmarks)
     };
-    track.trust(now) * quality(&observation.closeup, landmarks, observation.score, facing)
+    track.landmark_confidence(now)
+        * quality(&observation.closeup, landmarks, observation.score, facing)
 }
 
 /// Context shared by the faces of one frame.

@@ -176,7 +176,7 @@ impl TranscribeStage {
         self.skipping
     }
 
-    /// Ends the audio and returns the last transcript.
+    /// Ends the audio and returns the remaining transcripts.
     pub fn finish(&mut self) -> Result<Vec<Transcript>, TranscribeError> {
         let mut output = Vec::new();
         if let Some(until) = self.received_until {

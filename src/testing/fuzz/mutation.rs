@@ -133,7 +133,7 @@ enum Edit {
     CopyLine(u32, u32),
 }
 
-/// A seed by its number, and the edits.
+/// A mutated input: index of its seed, edits in order.
 #[derive(Clone, Debug)]
 pub struct Mutation {
     seed: usize,

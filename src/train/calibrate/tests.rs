@@ -20,7 +20,7 @@ fn two(predicted: f64, right: usize) -> LabelledLogits {
 }
 
 #[test]
-fn a_boast_is_cooled_to_the_truth() {
+fn overconfidence_raises_the_temperature() {
     let predictions = two(0.95, 70);
     assert!(
         (predictions.accuracy() - 0.7).abs() < 1e-9 && (predictions.recall() - 0.7).abs() < 1e-9
@@ -106,10 +106,10 @@ fn nll_is_the_reports() {
     ] {
         let predictions =
             Predictions::from_logits(names.clone(), logits.clone(), 1.7, truth.clone()).unwrap();
-        let tallied = Tallied::new(Marks::new(&predictions, 0.0).tally(|_| 1));
+        let counts = TallyCounts::new(Marks::new(&predictions, 0.0).tally(|_| 1));
         let reported = Metric::named(predictions.task(), "nll")
             .unwrap()
-            .compute(&tallied)
+            .compute(&counts)
             .unwrap();
         assert!((log_loss(3, &logits, &truth, f64::from(1.7f32)) - reported).abs() < 1e-6);
     }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::clip::Crop;
 use crate::labels::label_index;
 use crate::train::data::Part;
-use crate::train::data::votes::{LeftOut, Votes, VotesTable};
+use crate::train::data::votes::{VoteExclusion, Votes, VotesTable};
 
 /// One labelled face.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +20,7 @@ pub struct LabelledCrop {
     /// FER2013's own label: index in [`crate::labels::LABELS`].
     pub label: usize,
     /// The annotators' votes; a single vote for the label if no table was read.
-    pub votes: Result<Votes, LeftOut>,
+    pub votes: Result<Votes, VoteExclusion>,
     pub part: Part,
     /// Report pictures only: Training has a picture with the same pixels, so it is not held out.
     pub is_copy: bool,
@@ -34,7 +34,10 @@ pub struct VotedCrop {
 }
 
 /// The pictures of one part that have votes, and how many do not, by reason.
-pub fn voted(crops: &[LabelledCrop], part: Part) -> (Vec<VotedCrop>, BTreeMap<LeftOut, usize>) {
+pub fn voted(
+    crops: &[LabelledCrop],
+    part: Part,
+) -> (Vec<VotedCrop>, BTreeMap<VoteExclusion, usize>) {
     let (mut found, mut left_out) = (Vec::new(), BTreeMap::new());
     for sample in crops.iter().filter(|sample| sample.part == part) {
         match sample.votes {
@@ -76,13 +79,13 @@ fn read_tar(tar: impl Read, votes: Option<&VotesTable>) -> anyhow::Result<Vec<La
     })?;
     ensure!(!crops.is_empty(), "no pictures in it");
     let digest = |sample: &LabelledCrop| <[u8; 32]>::from(Sha256::digest(&sample.crop.pixels));
-    let taught: HashSet<[u8; 32]> = crops
+    let training_digests: HashSet<[u8; 32]> = crops
         .iter()
         .filter(|c| c.part != Part::Report)
         .map(digest)
         .collect();
     for sample in crops.iter_mut().filter(|c| c.part == Part::Report) {
-        sample.is_copy = taught.contains(&digest(sample));
+        sample.is_copy = training_digests.contains(&digest(sample));
     }
     Ok(crops)
 }
@@ -142,7 +145,7 @@ fn labelled(path: &Path, jpeg: &[u8], votes: Option<&VotesTable>) -> anyhow::Res
     Ok(LabelledCrop {
         crop,
         label,
-        votes: votes.map_or(Ok(Votes::sure(label)), |table| table.of(&split, &file)),
+        votes: votes.map_or(Ok(Votes::single(label)), |table| table.of(&split, &file)),
         part,
         is_copy: false,
     })
@@ -233,9 +236,9 @@ mod tests {
         assert_eq!(
             [of(1), of(2), of(3)],
             [
-                Err(LeftOut::Contempt),
-                Err(LeftOut::NoRow),
-                Err(LeftOut::NoRow)
+                Err(VoteExclusion::Contempt),
+                Err(VoteExclusion::NoRow),
+                Err(VoteExclusion::NoRow)
             ]
         );
         let (mut found, mut missing) = (0, 0);
@@ -247,11 +250,11 @@ mod tests {
         assert_eq!((found, missing), (1, 2));
         assert_eq!(
             voted(&crops, Part::Report).1,
-            BTreeMap::from([(LeftOut::NoRow, 1)])
+            BTreeMap::from([(VoteExclusion::NoRow, 1)])
         );
         // Without a table only the label counts.
         let crops = read_tar(&tar_of(&files)[..], None).unwrap();
-        assert!(crops.iter().all(|c| c.votes == Ok(Votes::sure(2))));
+        assert!(crops.iter().all(|c| c.votes == Ok(Votes::single(2))));
     }
 
     #[test]

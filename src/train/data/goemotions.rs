@@ -80,7 +80,7 @@ pub fn read(folder: &Path, part: Part) -> anyhow::Result<Vec<Sentence>> {
 }
 
 /// Sentences with one label.
-pub fn of_one_label(sentences: Vec<Sentence>) -> Vec<Sentence> {
+pub fn with_one_label(sentences: Vec<Sentence>) -> Vec<Sentence> {
     let is_one = |sentence: &Sentence| sentence.labels.len() == 1;
     sentences.into_iter().filter(is_one).collect()
 }
@@ -142,7 +142,7 @@ mod tests {
             sentence(&[2]),
             sentence(&[0, 2]),
         ];
-        assert_eq!(of_one_label(all.clone()).len(), 3);
+        assert_eq!(with_one_label(all.clone()).len(), 3);
         let kept = first_of_each(all.clone(), 2);
         assert_eq!(kept, [&all[..2], &all[3..]].concat());
     }

@@ -17,7 +17,7 @@ pub const REPORT_ACTORS: RangeInclusive<u32> = 18..=21;
 /// The default selection actors.
 pub const SELECT_ACTORS: [u32; 2] = [16, 17];
 
-/// Actors 18 to 21 report, `select` select, the others train.
+/// `Part::Report` for actors 18-21, `Part::Select` for `select`, else `Part::Train`.
 pub fn part_of(actor: u32, select: &[u32]) -> Part {
     match actor {
         actor if REPORT_ACTORS.contains(&actor) => Part::Report,

@@ -29,12 +29,12 @@ const LEAST: u32 = 5;
 pub struct Votes {
     counts: [u32; LABELS.len()],
     /// All votes, including those for other labels.
-    asked: u32,
+    total_votes: u32,
 }
 
 /// Why a picture's votes are not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
-pub enum LeftOut {
+pub enum VoteExclusion {
     /// The annotators found no face there, or the table has its name twice.
     #[error("without votes")]
     NoRow,
@@ -47,10 +47,13 @@ pub enum LeftOut {
 
 impl Votes {
     /// A single vote.
-    pub fn sure(label: usize) -> Votes {
+    pub fn single(label: usize) -> Votes {
         let mut counts = [0; LABELS.len()];
         counts[label] = 1;
-        Votes { counts, asked: 1 }
+        Votes {
+            counts,
+            total_votes: 1,
+        }
     }
 
     /// Votes for the wire's labels and for all others.
@@ -58,17 +61,21 @@ impl Votes {
     /// Contempt is not on the wire. Annotators rarely use disgust or neutral for the same faces, so
     /// its votes are dropped, as are those for *unknown* and *no face*. A picture with contempt as
     /// a majority label, ties included, is left out.
-    pub fn new(counts: [u32; LABELS.len()], contempt: u32, neither: u32) -> Result<Votes, LeftOut> {
+    pub fn new(
+        counts: [u32; LABELS.len()],
+        contempt: u32,
+        neither: u32,
+    ) -> Result<Votes, VoteExclusion> {
         let named: u32 = counts.iter().sum();
         if counts.iter().all(|count| *count <= contempt) && contempt > 0 {
-            return Err(LeftOut::Contempt);
+            return Err(VoteExclusion::Contempt);
         }
         if named < LEAST {
-            return Err(LeftOut::FewVotes);
+            return Err(VoteExclusion::FewVotes);
         }
         Ok(Votes {
             counts,
-            asked: named + contempt + neither,
+            total_votes: named + contempt + neither,
         })
     }
 
@@ -90,7 +97,7 @@ impl Votes {
 
     /// Share of all votes for the majority label.
     pub fn agreement(&self) -> f32 {
-        *self.counts.iter().max().expect("there are labels") as f32 / self.asked as f32
+        *self.counts.iter().max().expect("there are labels") as f32 / self.total_votes as f32
     }
 
     /// Mean share of the other annotators who agree with one annotator; `None` for a single vote.
@@ -114,7 +121,7 @@ impl Votes {
 /// A table of votes:
 /// `split,file,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF`.
 #[derive(Clone, Debug, Default)]
-pub struct VotesTable(HashMap<(String, String), Result<Votes, LeftOut>>);
+pub struct VotesTable(HashMap<(String, String), Result<Votes, VoteExclusion>>);
 
 impl VotesTable {
     /// # Errors
@@ -169,9 +176,12 @@ impl VotesTable {
     }
 
     /// The votes for `file` of FER2013's `split`.
-    pub fn of(&self, split: &str, file: &str) -> Result<Votes, LeftOut> {
+    pub fn of(&self, split: &str, file: &str) -> Result<Votes, VoteExclusion> {
         let name = (split.to_owned(), file.to_owned());
-        self.0.get(&name).copied().unwrap_or(Err(LeftOut::NoRow))
+        self.0
+            .get(&name)
+            .copied()
+            .unwrap_or(Err(VoteExclusion::NoRow))
     }
 }
 
@@ -207,10 +217,14 @@ mod tests {
         assert!((votes.among_themselves().unwrap() - themselves).abs() < 1e-9);
         let entropy = [2.0, 1.0, 4.0].map(|n: f64| -(n / 7.0) * (n / 7.0).ln());
         assert!((votes.entropy() - entropy.iter().sum::<f64>()).abs() < 1e-6);
-        assert_eq!(table.of("PublicTest", "a.jpg"), Err(LeftOut::NoRow));
-        let sure = Votes::sure(3);
+        assert_eq!(table.of("PublicTest", "a.jpg"), Err(VoteExclusion::NoRow));
+        let single = Votes::single(3);
         assert_eq!(
-            (sure.first(), sure.agreement(), sure.among_themselves()),
+            (
+                single.first(),
+                single.agreement(),
+                single.among_themselves()
+            ),
             (Some(3), 1.0, None)
         );
     }
@@ -227,17 +241,17 @@ mod tests {
         ];
         let table = read(&rows.join("\n")).unwrap();
         let of = |file: &str| table.of("Training", file);
-        assert_eq!(of("few.jpg"), Err(LeftOut::FewVotes));
-        assert_eq!(of("contempt.jpg"), Err(LeftOut::Contempt));
-        assert_eq!(of("as_much.jpg"), Err(LeftOut::Contempt));
+        assert_eq!(of("few.jpg"), Err(VoteExclusion::FewVotes));
+        assert_eq!(of("contempt.jpg"), Err(VoteExclusion::Contempt));
+        assert_eq!(of("as_much.jpg"), Err(VoteExclusion::Contempt));
         assert_eq!(of("tie.jpg").unwrap().first(), None);
-        assert_eq!(of("twice.jpg"), Err(LeftOut::NoRow));
+        assert_eq!(of("twice.jpg"), Err(VoteExclusion::NoRow));
     }
 
     #[test]
     fn a_wrong_table_is_an_error_that_names_file_and_line() {
         let good = "Training,a.jpg,2,0,0,1,4,0,0,1,1,1\n";
-        for (rows, said) in [
+        for (rows, cause) in [
             (
                 format!("{good}Training,b.jpg,2,x,0,1,4,0,0,1,1,1\n"),
                 "\"x\" is no number of votes",
@@ -250,7 +264,7 @@ mod tests {
         ] {
             let error = format!("{:#}", read(&rows).unwrap_err());
             assert!(
-                error.contains("votes.csv line 3") && error.contains(said),
+                error.contains("votes.csv line 3") && error.contains(cause),
                 "{error}"
             );
         }

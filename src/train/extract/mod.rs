@@ -28,8 +28,8 @@ mod tests;
 mod view;
 mod worker;
 
-pub use playback::{ClipSink, Playback, Shown, part_of};
-pub use refusal::{Lacks, NoFace, NoVoice, Refusal};
+pub use playback::{ClipSink, Playback, PlaybackStats, part_of};
+pub use refusal::{MissingInputs, NoFace, NoVoice, Refusal};
 pub use subject_rows::{ClipsRule, Row};
 pub use worker::{Outcome, Worker};
 
@@ -116,7 +116,7 @@ fn provider(name: &str) -> Result<Provider, String> {
 pub struct Extracted {
     pub done_before: usize,
     /// Items that were done before and were extracted again, after a power cut damaged them.
-    pub mended: usize,
+    pub repaired: usize,
     /// Changes to items that were done before.
     pub relabelled: Relabelled,
     pub items: usize,
@@ -134,7 +134,11 @@ pub struct Extracted {
     pub left: usize,
 }
 
-/// The verb.
+/// Runs `expressd-train extract`.
+///
+/// # Errors
+/// If the data set, the encoders or the store cannot be used, an outcome cannot be written, or
+/// items are left after a stop by a signal.
 pub fn run(args: &ExtractArgs) -> anyhow::Result<()> {
     let options = data::Options {
         text_only: args.text_only,
@@ -225,7 +229,7 @@ pub fn extract(
         .collect();
     let before = Extracted {
         done_before: ours.len() - items.len(),
-        mended: writer.dropped(),
+        repaired: writer.dropped(),
         relabelled: writer.relabelled(),
         ..Extracted::default()
     };
@@ -247,7 +251,7 @@ pub fn extract(
         .collect::<anyhow::Result<Vec<_>>>()?;
     let (count, cpu_before, graphs_before) =
         (workers.len(), cpu_nanos(), runtime.total().cpu_nanos);
-    let mut ledger = StoreSink {
+    let mut sink = StoreSink {
         encoders: &rules.encoders,
         writer,
         runtime: &runtime,
@@ -258,25 +262,24 @@ pub fn extract(
         progress: Progress::new(items.len()),
         names: Names::default(),
     };
-    let worked = worker_pool::work(&jobs, workers, stop, &mut ledger);
-    ledger.progress.finish();
-    let worked = worked?;
-    ledger.writer.make_safe()?;
-    ledger
-        .names
+    let stats = worker_pool::work(&jobs, workers, stop, &mut sink);
+    sink.progress.finish();
+    let stats = stats?;
+    sink.writer.make_safe()?;
+    sink.names
         .append(&args.store.join(format!("refused-{shard}.txt")))?;
     let spent = (cpu_nanos() - cpu_before) as f64;
     Ok(Extracted {
-        seconds: worked.seconds,
-        graph_share: ledger.graph_share(),
-        decoding_share: 1.0 - worked.cpu_nanos as f64 / spent,
-        waiting_share: ledger.waited_nanos as f64 / (worked.seconds * 1e9 * count as f64),
-        left: if worked.stopped {
-            items.len() - ledger.extracted.items
+        seconds: stats.seconds,
+        graph_share: sink.graph_share(),
+        decoding_share: 1.0 - stats.cpu_nanos as f64 / spent,
+        waiting_share: sink.waited_nanos as f64 / (stats.seconds * 1e9 * count as f64),
+        left: if stats.stopped {
+            items.len() - sink.extracted.items
         } else {
             0
         },
-        ..ledger.extracted
+        ..sink.extracted
     })
 }
 
@@ -395,7 +398,7 @@ fn stored(item: &Item, row: &Row, encoders: &[EncoderEntry]) -> (Entry, Vec<f32>
 fn print(extracted: &Extracted) {
     let Extracted {
         done_before,
-        mended,
+        repaired,
         relabelled,
         items,
         rows,
@@ -410,10 +413,10 @@ fn print(extracted: &Extracted) {
     if *done_before > 0 {
         println!("{done_before} items were done before");
     }
-    if *mended > 0 {
+    if *repaired > 0 {
         println!(
-            "{mended} items are extracted again: the end of the store's files was lost, as after a \
-             power cut"
+            "{repaired} items are extracted again: the end of the store's files was lost, as after \
+             a power cut"
         );
     }
     if relabelled.items > 0 {

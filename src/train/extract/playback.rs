@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::open::{choice, open, refusal};
-use super::refusal::{Refusal, Witness};
+use super::refusal::{InputCounts, Refusal};
 use super::streams::{Streams, next, within};
 use crate::align::Aligner;
 use crate::assets::locate;
@@ -40,18 +40,18 @@ pub trait ClipSink {
     /// Takes a clip.
     fn take(&mut self, clip: Clip) -> Result<(), EncodeError>;
     /// The part is over.
-    fn end(&mut self, shown: Shown) -> Result<(), EncodeError>;
+    fn end(&mut self, stats: PlaybackStats) -> Result<(), EncodeError>;
 }
 
 /// Statistics of one played part.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Shown {
+pub struct PlaybackStats {
     /// End of the last frame or sample, from the part's start.
     pub seconds: f64,
     /// The part reached the recording's end; [`Playback::play`] decides whether it is truncated
     /// there.
     pub to_the_end: bool,
-    pub witness: Witness,
+    pub inputs: InputCounts,
     /// Time that the stages waited for decoders, in nanoseconds.
     pub waited_nanos: i64,
 }
@@ -138,7 +138,7 @@ impl Playback {
         }
         if !has_video && !has_audio {
             return Err(Refusal::NoSubject(
-                Witness::default().lacks(self.video, self.audio),
+                InputCounts::default().missing_inputs(self.video, self.audio),
             ));
         }
         let (frame_sender, frames) = lane("frames", 4, WhenFull::Block);
@@ -274,9 +274,9 @@ impl Playback {
         sink: &mut dyn ClipSink,
     ) -> Result<(), Refusal> {
         let mut session = Session::new(self.lend(plan)?);
-        let shown = run(streams, part, plan, &mut session, sink)?;
+        let stats = run(streams, part, plan, &mut session, sink)?;
         self.take_back(session);
-        Ok(sink.end(shown)?)
+        Ok(sink.end(stats)?)
     }
 
     /// The stages of one part, with the graphs that are open. A part that fails keeps them: they
@@ -332,32 +332,34 @@ fn run(
     plan: &Plan,
     session: &mut Session,
     sink: &mut dyn ClipSink,
-) -> Result<Shown, Refusal> {
-    let (mut shown, mut end) = (Shown::default(), MediaTime::ZERO);
-    let (mut sees, mut hears) = (plan.face.is_some(), plan.turns.is_some());
-    while sees || hears {
+) -> Result<PlaybackStats, Refusal> {
+    let (mut stats, mut end) = (PlaybackStats::default(), MediaTime::ZERO);
+    let (mut needs_video, mut needs_audio) = (plan.face.is_some(), plan.turns.is_some());
+    while needs_video || needs_audio {
         let started = monotonic_nanos();
-        let (frame, block) = next(streams, session.next_input(), sees, hears);
-        shown.waited_nanos += monotonic_nanos() - started;
-        let witness = &mut shown.witness;
-        match frame.filter(|_| sees) {
+        let (frame, block) = next(streams, session.next_input(), needs_video, needs_audio);
+        stats.waited_nanos += monotonic_nanos() - started;
+        let inputs = &mut stats.inputs;
+        match frame.filter(|_| needs_video) {
             None => {}
             Some(Received::Item(frame)) if frame.time < part.start => {}
             Some(Received::Item(mut frame)) if frame.time < part.end => {
                 frame.time = frame.time.plus_nanos(-part.start.nanos());
                 end = end.max(frame.time.plus_nanos(frame.duration_nanos.unwrap_or(1)));
-                session.push(Input::Frame(frame), &mut |seen| witness.observe(seen))?;
+                session.push(Input::Frame(frame), &mut |observed| {
+                    inputs.observe(observed)
+                })?;
             }
             Some(beyond) => {
                 match beyond {
                     Received::Item(frame) => streams.held_frames.push_front(frame),
-                    _ => shown.to_the_end = true,
+                    _ => stats.to_the_end = true,
                 }
                 session.push(Input::FramesEnded, &mut |_| {})?;
-                sees = false;
+                needs_video = false;
             }
         }
-        if let Some(block) = block.filter(|_| hears) {
+        if let Some(block) = block.filter(|_| needs_audio) {
             // The samples beyond the part belong to the next part too.
             let over = match block {
                 Received::Item(block) => {
@@ -367,18 +369,20 @@ fn run(
                     }
                     if let Some(block) = within(block, part) {
                         end = end.max(block.span().end);
-                        session.push(Input::Sound(block), &mut |heard| witness.observe(heard))?;
+                        session.push(Input::Sound(block), &mut |observed| {
+                            inputs.observe(observed)
+                        })?;
                     }
                     over
                 }
                 _ => {
-                    shown.to_the_end = true;
+                    stats.to_the_end = true;
                     true
                 }
             };
             if over {
                 session.push(Input::SoundEnded, &mut |_| {})?;
-                hears = false;
+                needs_audio = false;
             }
         }
         while let Some(output) = session.pop(MediaTime::ZERO) {
@@ -388,8 +392,8 @@ fn run(
         }
     }
     // The last frame of an interval lies beyond its end.
-    shown.seconds = end.secs_f64().min(part.nanos() as f64 * 1e-9);
-    Ok(shown)
+    stats.seconds = end.secs_f64().min(part.nanos() as f64 * 1e-9);
+    Ok(stats)
 }
 
 /// The part of a recording that an item is. `None`: no part at all.

@@ -15,7 +15,7 @@ pub enum Refusal {
     Unreadable(String),
     /// It was played; no subject has usable face or voice data.
     #[error("{0}")]
-    NoSubject(Lacks),
+    NoSubject(MissingInputs),
     /// The item's interval begins after the recording's end.
     #[error("its interval lies beyond the recording's end")]
     Beyond,
@@ -41,7 +41,7 @@ impl From<SessionError> for Refusal {
 
 /// The unmet requirement of a recording; `None`: the encoders do not need this modality.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lacks {
+pub struct MissingInputs {
     pub face: Option<NoFace>,
     pub voice: Option<NoVoice>,
 }
@@ -70,7 +70,7 @@ pub enum NoVoice {
     TooLittle,
 }
 
-impl fmt::Display for Lacks {
+impl fmt::Display for MissingInputs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let face = self.face.map(|face| match face {
             NoFace::NoPictures => "no pictures",
@@ -95,9 +95,9 @@ impl fmt::Display for Lacks {
 /// Loudest sample (full scale is 1) up to which a recording is silent: -60 dB.
 const SILENT: f32 = 1e-3;
 
-/// Counts of a played recording.
+/// Usable input that was counted in a played recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Witness {
+pub struct InputCounts {
     frames: bool,
     face: bool,
     usable: bool,
@@ -106,17 +106,17 @@ pub struct Witness {
     speech: bool,
 }
 
-impl Witness {
+impl InputCounts {
     /// A frame or a block of sound, after its stage.
     pub fn observe(&mut self, input: &AlignInput) {
         match input {
-            AlignInput::Faces(faces) => self.see(faces),
+            AlignInput::Faces(faces) => self.count_faces(faces),
             AlignInput::VadBlock(block) => self.count_sound(block),
             _ => {}
         }
     }
 
-    fn see(&mut self, faces: &FramedFaces) {
+    fn count_faces(&mut self, faces: &FramedFaces) {
         self.frames = true;
         self.face |= !faces.faces.is_empty();
         self.usable |= faces.faces.iter().any(|face| face.crop.is_some());
@@ -138,20 +138,20 @@ impl Witness {
     }
 
     /// The unmet requirements of a recording without rows, for encoders of faces and of voices.
-    pub fn lacks(&self, faces: bool, voices: bool) -> Lacks {
+    pub fn missing_inputs(&self, faces: bool, voices: bool) -> MissingInputs {
         let face = match self {
-            Witness { usable: true, .. } => NoFace::TooBrief,
-            Witness { face: true, .. } => NoFace::LowQuality,
-            Witness { frames: true, .. } => NoFace::Unseen,
+            InputCounts { usable: true, .. } => NoFace::TooBrief,
+            InputCounts { face: true, .. } => NoFace::LowQuality,
+            InputCounts { frames: true, .. } => NoFace::Unseen,
             _ => NoFace::NoPictures,
         };
         let voice = match self {
-            Witness { speech: true, .. } => NoVoice::TooLittle,
-            Witness { samples: false, .. } => NoVoice::NoSound,
-            Witness { loudest, .. } if *loudest <= SILENT => NoVoice::Silent,
+            InputCounts { speech: true, .. } => NoVoice::TooLittle,
+            InputCounts { samples: false, .. } => NoVoice::NoSound,
+            InputCounts { loudest, .. } if *loudest <= SILENT => NoVoice::Silent,
             _ => NoVoice::NoSpeech,
         };
-        Lacks {
+        MissingInputs {
             face: faces.then_some(face),
             voice: voices.then_some(voice),
         }
@@ -164,29 +164,32 @@ mod tests {
 
     #[test]
     fn unmet_requirements_are_distinguished() {
-        let said = |witness: Witness, faces, voices| {
-            Refusal::NoSubject(witness.lacks(faces, voices)).to_string()
+        let message = |counts: InputCounts, faces, voices| {
+            Refusal::NoSubject(counts.missing_inputs(faces, voices)).to_string()
         };
-        let nothing = Witness::default();
-        assert_eq!(said(nothing, true, true), "no pictures and no sound");
-        let silent = Witness {
+        let nothing = InputCounts::default();
+        assert_eq!(message(nothing, true, true), "no pictures and no sound");
+        let silent = InputCounts {
             frames: true,
             samples: true,
             loudest: 0.0005,
             ..nothing
         };
-        assert_eq!(said(silent, true, true), "no face and silent");
-        assert_eq!(said(silent, true, false), "no face");
-        assert_eq!(said(silent, false, true), "silent");
-        let noisy = Witness {
+        assert_eq!(message(silent, true, true), "no face and silent");
+        assert_eq!(message(silent, true, false), "no face");
+        assert_eq!(message(silent, false, true), "silent");
+        let noisy = InputCounts {
             face: true,
             loudest: 0.1,
             ..silent
         };
-        assert_eq!(said(noisy, true, true), "no face good enough and no speech");
         assert_eq!(
-            said(
-                Witness {
+            message(noisy, true, true),
+            "no face good enough and no speech"
+        );
+        assert_eq!(
+            message(
+                InputCounts {
                     usable: true,
                     speech: true,
                     ..noisy

@@ -12,7 +12,7 @@ use crate::time::{MediaTime, Span};
 const STEP: Duration = Duration::from_millis(2);
 /// Steps without an item after which the demuxer may be blocked by the source that this part no
 /// longer needs.
-const STANDSTILL: u32 = 10;
+const STALLED_STEPS: u32 = 10;
 
 /// The decoders' lanes, and items that were received and belong to the next part.
 pub(super) struct Streams {
@@ -25,19 +25,19 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    fn frame(&mut self, patience: Duration) -> Option<Received<VideoFrame>> {
+    fn frame(&mut self, timeout: Duration) -> Option<Received<VideoFrame>> {
         let received = self
             .held_frames
             .pop_front()
-            .map_or_else(|| self.frames.recv(Some(patience)), Received::Item);
+            .map_or_else(|| self.frames.recv(Some(timeout)), Received::Item);
         Some(received).filter(|received| !matches!(received, Received::TimedOut))
     }
 
-    fn block(&mut self, patience: Duration) -> Option<Received<AudioBlock>> {
+    fn block(&mut self, timeout: Duration) -> Option<Received<AudioBlock>> {
         let received = self
             .held_blocks
             .pop_front()
-            .map_or_else(|| self.blocks.recv(Some(patience)), Received::Item);
+            .map_or_else(|| self.blocks.recv(Some(timeout)), Received::Item);
         Some(received).filter(|received| !matches!(received, Received::TimedOut))
     }
 
@@ -60,19 +60,19 @@ impl Streams {
 pub(super) fn next(
     streams: &mut Streams,
     next_input: NextInput,
-    sees: bool,
-    hears: bool,
+    needs_video: bool,
+    needs_audio: bool,
 ) -> (Option<Received<VideoFrame>>, Option<Received<AudioBlock>>) {
     let mut tries = 0;
     loop {
         let found = if next_input == NextInput::Faces {
             match streams.frame(STEP) {
-                None if hears => (None, streams.block(Duration::ZERO)),
+                None if needs_audio => (None, streams.block(Duration::ZERO)),
                 found => (found, None),
             }
         } else {
             match streams.block(STEP) {
-                None if sees => (streams.frame(Duration::ZERO), None),
+                None if needs_video => (streams.frame(Duration::ZERO), None),
                 found => (None, found),
             }
         };
@@ -85,8 +85,8 @@ pub(super) fn next(
             _ => return found,
         }
         tries += 1;
-        if !(sees && hears) && (tries >= STANDSTILL || !streams.goes_on) {
-            streams.clear(!sees);
+        if !(needs_video && needs_audio) && (tries >= STALLED_STEPS || !streams.goes_on) {
+            streams.clear(!needs_video);
         }
     }
 }

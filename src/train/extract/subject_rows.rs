@@ -59,7 +59,7 @@ pub struct SubjectRows {
     rule: ClipsRule,
     length_nanos: i64,
     screen: Screen,
-    subjects: BTreeMap<SubjectId, Shown>,
+    subjects: BTreeMap<SubjectId, SubjectAccumulator>,
 }
 
 /// Shows clips in every view.
@@ -97,8 +97,9 @@ impl Screen {
 /// Per encoder: sum and weight.
 type Sums = BTreeMap<String, (Vec<f64>, f64)>;
 
+/// Clips of one subject, summed or encoded to rows.
 #[derive(Debug, Default)]
-struct Shown {
+struct SubjectAccumulator {
     until: MediaTime,
     /// The newest clip (windows: the longest) that is shorter than a window or overlaps an earlier
     /// one. Used only if no better clip comes.
@@ -133,33 +134,33 @@ impl SubjectRows {
         let SubjectRows {
             screen, subjects, ..
         } = self;
-        let shown = subjects.entry(clip.subject).or_default();
+        let subject = subjects.entry(clip.subject).or_default();
         let is_whole = clip.span.nanos() >= self.length_nanos;
         match self.rule {
-            ClipsRule::Window if is_whole => shown.add_row(&clip, screen, set),
+            ClipsRule::Window if is_whole => subject.add_row(&clip, screen, set),
             ClipsRule::Window => {
-                if shown
+                if subject
                     .pending
                     .as_ref()
                     .is_none_or(|p| p.span.nanos() <= clip.span.nanos())
                 {
-                    shown.pending = Some(clip);
+                    subject.pending = Some(clip);
                 }
                 Ok(())
             }
             ClipsRule::Recording => {
-                if shown
+                if subject
                     .pending
                     .as_ref()
                     .is_some_and(|p| p.span.end <= clip.span.start)
                 {
-                    shown.flush(screen, set)?;
+                    subject.flush(screen, set)?;
                 }
-                if is_whole && clip.span.start >= shown.until {
-                    shown.pending = None;
-                    return shown.add(clip, screen, set);
+                if is_whole && clip.span.start >= subject.until {
+                    subject.pending = None;
+                    return subject.add(clip, screen, set);
                 }
-                shown.pending = Some(clip);
+                subject.pending = Some(clip);
                 Ok(())
             }
         }
@@ -168,25 +169,25 @@ impl SubjectRows {
     /// The rows of the subject with the most faces (then voice, then the first); none without any
     /// embedding.
     pub fn finish(mut self, set: &mut EncoderSet, seconds: f64) -> Result<Vec<Row>, EncodeError> {
-        for shown in self.subjects.values_mut() {
-            match (self.rule, shown.pending.take()) {
-                (ClipsRule::Window, Some(clip)) if shown.rows.is_empty() => {
-                    shown.add_row(&clip, &mut self.screen, set)?
+        for subject in self.subjects.values_mut() {
+            match (self.rule, subject.pending.take()) {
+                (ClipsRule::Window, Some(clip)) if subject.rows.is_empty() => {
+                    subject.add_row(&clip, &mut self.screen, set)?
                 }
                 (ClipsRule::Recording, pending) => {
-                    shown.pending = pending;
-                    shown.flush(&mut self.screen, set)?;
+                    subject.pending = pending;
+                    subject.flush(&mut self.screen, set)?;
                 }
                 _ => {}
             }
         }
-        let mut best: Option<Shown> = None;
-        for shown in self.subjects.into_values() {
+        let mut best: Option<SubjectAccumulator> = None;
+        for subject in self.subjects.into_values() {
             if best
                 .as_ref()
-                .is_none_or(|b| (shown.faces, shown.voices) > (b.faces, b.voices))
+                .is_none_or(|b| (subject.faces, subject.voices) > (b.faces, b.voices))
             {
-                best = Some(shown);
+                best = Some(subject);
             }
         }
         let Some(best) = best else {
@@ -217,7 +218,7 @@ impl SubjectRows {
     }
 }
 
-impl Shown {
+impl SubjectAccumulator {
     fn count(&mut self, clip: &Clip) {
         self.faces += clip.faces.len();
         self.voices += usize::from(clip.voice.is_ok());

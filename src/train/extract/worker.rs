@@ -8,8 +8,8 @@ use anyhow::Context;
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder};
 
-use super::playback::{ClipSink, Ending, Playback, Shown, part_of};
-use super::refusal::{Lacks, NoFace, Refusal};
+use super::playback::{ClipSink, Ending, Playback, PlaybackStats, part_of};
+use super::refusal::{MissingInputs, NoFace, Refusal};
 use super::subject_rows::{ClipsRule, Row, SubjectRows};
 use super::view::View;
 use crate::clip::{self, Clip, ColorMatrix, Colorimetry, Crop};
@@ -191,10 +191,10 @@ impl Worker {
         let Viewing { over, late, .. } = viewing;
         let reported = over - late.len();
         let cut = ending == Ok(Ending::Cut);
-        for (item, (rows, shown)) in items[reported..].iter().zip(late) {
+        for (item, (rows, stats)) in items[reported..].iter().zip(late) {
             let rows = match &ending {
                 Err(refusal @ Refusal::Unreadable(_)) => Err(refusal.clone()),
-                _ if cut && shown.seconds == 0.0 => {
+                _ if cut && stats.seconds == 0.0 => {
                     Err(Refusal::Unreadable("it breaks off at its start".into()))
                 }
                 _ => rows,
@@ -204,7 +204,7 @@ impl Worker {
                 Outcome {
                     rows,
                     cut,
-                    waited_nanos: shown.waited_nanos,
+                    waited_nanos: stats.waited_nanos,
                 },
             );
         }
@@ -230,7 +230,7 @@ impl Worker {
             image => self
                 .playback
                 .face_of(&planar(&image))?
-                .ok_or(Refusal::NoSubject(Lacks {
+                .ok_or(Refusal::NoSubject(MissingInputs {
                     face: Some(NoFace::Unseen),
                     voice: None,
                 }))?,
@@ -269,7 +269,7 @@ struct Viewing<'v, 'a> {
     subjects: Option<SubjectRows>,
     /// Finished items; those at the recording's end wait for its outcome.
     over: usize,
-    late: Vec<(Result<Vec<Row>, Refusal>, Shown)>,
+    late: Vec<(Result<Vec<Row>, Refusal>, PlaybackStats)>,
 }
 
 impl ClipSink for Viewing<'_, '_> {
@@ -294,29 +294,33 @@ impl ClipSink for Viewing<'_, '_> {
             .take(clip, self.set)
     }
 
-    fn end(&mut self, shown: Shown) -> Result<(), EncodeError> {
+    fn end(&mut self, stats: PlaybackStats) -> Result<(), EncodeError> {
         let rows = self
             .subjects
             .take()
             .expect("a part has begun")
-            .finish(self.set, shown.seconds)?;
+            .finish(self.set, stats.seconds)?;
         let item = self.items[self.over];
-        let lacking = if shown.witness.is_blank() && item.interval.is_some() {
+        let missing = if stats.inputs.is_blank() && item.interval.is_some() {
             Refusal::Beyond
         } else {
-            Refusal::NoSubject(shown.witness.lacks(self.looks_for.0, self.looks_for.1))
+            Refusal::NoSubject(
+                stats
+                    .inputs
+                    .missing_inputs(self.looks_for.0, self.looks_for.1),
+            )
         };
-        let rows = with_words(self.set, rows, item, lacking);
+        let rows = with_words(self.set, rows, item, missing);
         self.over += 1;
-        if shown.to_the_end || !self.late.is_empty() {
-            self.late.push((rows, shown));
+        if stats.to_the_end || !self.late.is_empty() {
+            self.late.push((rows, stats));
         } else {
             (self.report)(
                 item,
                 Outcome {
                     rows,
                     cut: false,
-                    waited_nanos: shown.waited_nanos,
+                    waited_nanos: stats.waited_nanos,
                 },
             );
         }
@@ -324,20 +328,20 @@ impl ClipSink for Viewing<'_, '_> {
     }
 }
 
-/// Every row of an utterance has its words; words alone are a row, too. `lacking`: why there is
+/// Every row of an utterance has its words; words alone are a row, too. `missing`: why there is
 /// none, where there are no words either.
 fn with_words(
     set: &mut EncoderSet,
     mut rows: Vec<Row>,
     item: &Item,
-    lacking: Refusal,
+    missing: Refusal,
 ) -> Result<Vec<Row>, Refusal> {
-    let said = item
+    let text_embeddings = item
         .text
         .as_deref()
         .map_or(Ok(Embeddings::new()), |text| set.encode_text(text))?;
-    if rows.is_empty() && said.is_empty() {
-        return Err(lacking);
+    if rows.is_empty() && text_embeddings.is_empty() {
+        return Err(missing);
     }
     if rows.is_empty() {
         rows.push(Row {
@@ -348,7 +352,7 @@ fn with_words(
         });
     }
     for row in &mut rows {
-        row.embeddings.extend(said.clone());
+        row.embeddings.extend(text_embeddings.clone());
     }
     Ok(rows)
 }

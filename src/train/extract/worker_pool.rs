@@ -74,7 +74,7 @@ pub trait OutcomeSink {
 
 /// Statistics of a pool's work.
 #[derive(Clone, Copy, Debug)]
-pub struct Worked {
+pub struct PoolStats {
     pub seconds: f64,
     /// CPU time of the workers' and the calling thread; decoders have threads of their own, and
     /// setting them up is theirs.
@@ -90,7 +90,7 @@ pub fn work(
     workers: Vec<Worker>,
     stop: &AtomicBool,
     sink: &mut impl OutcomeSink,
-) -> anyhow::Result<Worked> {
+) -> anyhow::Result<PoolStats> {
     let (next, cpu_nanos) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let (sender, outcomes) = lane("outcomes", 16, WhenFull::Block);
     let (started, cpu_started) = (monotonic_nanos(), thread_cpu_nanos());
@@ -137,7 +137,7 @@ pub fn work(
         if done < all && !stopped {
             bail!("a worker ended before its work was done; run the same command again to go on");
         }
-        Ok(Worked {
+        Ok(PoolStats {
             seconds: seconds_since(),
             cpu_nanos: cpu_nanos.load(Ordering::Relaxed) as i64 + thread_cpu_nanos() - cpu_started,
             stopped,

@@ -8,9 +8,9 @@ use crate::train::recipe::Recipe;
 
 use crate::train::embeddings::EmbeddingPair;
 
-/// Pairs of the material's recordings.
+/// Face and voice embeddings of the material's recordings, paired by person.
 #[derive(Clone, Debug, Default)]
-pub(super) struct OfOnePerson {
+pub(super) struct PairedEmbeddings {
     /// Of the calibration actors: they calibrate, and train the final head.
     pub select: Vec<EmbeddingPair>,
     /// Of people that no encoder was trained on.
@@ -33,8 +33,13 @@ impl Recordings {
         Ok(Recordings {})
     }
 
-    pub fn embedded(&self, _: &Recipe, _: &Encoder, _: VoiceRun) -> anyhow::Result<OfOnePerson> {
-        Ok(OfOnePerson::default())
+    pub fn embedded(
+        &self,
+        _: &Recipe,
+        _: &Encoder,
+        _: VoiceRun,
+    ) -> anyhow::Result<PairedEmbeddings> {
+        Ok(PairedEmbeddings::default())
     }
 }
 
@@ -51,9 +56,9 @@ impl Recordings {
         recipe: &Recipe,
         face: &Encoder,
         which: VoiceRun,
-    ) -> anyhow::Result<OfOnePerson> {
+    ) -> anyhow::Result<PairedEmbeddings> {
         let voice = load_voice(recipe, which)?;
-        let mut all = OfOnePerson::default();
+        let mut all = PairedEmbeddings::default();
         for clip in &self.clips {
             let embedded = pairs::embed(recipe, face, &voice, clip)?;
             match clip.actor {

@@ -13,9 +13,9 @@ use crate::train::figure::Figure;
 use crate::train::fit::{device, values};
 use crate::train::net::Head;
 use crate::train::recipe::Recipe;
-use crate::train::wire_labels::{clip_predictions, on_the_wire, wire};
+use crate::train::wire_labels::{clip_predictions, merge_to_labels, wire};
 
-use super::recordings::OfOnePerson;
+use super::recordings::PairedEmbeddings;
 use super::{Calibration, dims, evaluate_head, forward, only, paired};
 
 /// Metrics of the held-out encoders. `head` is calibrated and uses the calibration encoder.
@@ -73,7 +73,7 @@ pub(super) fn of_one_person(
     head: &Head,
     calibration: &Calibration,
     all: &[LabelledEmbeddings],
-    pairs: &OfOnePerson,
+    pairs: &PairedEmbeddings,
 ) -> anyhow::Result<Vec<Figure>> {
     let both = Presence {
         face: true,
@@ -135,7 +135,7 @@ fn clips_of_trained_labels(
 
 /// Predictions mapped to the wire's labels, for any corpus.
 fn on_labels(logits: &[f32], clips: &[LabelledClip]) -> LabelledLogits {
-    let rows = logits.chunks(RAVDESS.len()).flat_map(on_the_wire);
+    let rows = logits.chunks(RAVDESS.len()).flat_map(merge_to_labels);
     let truth = clips.iter().map(|clip| wire(clip.emotion));
     LabelledLogits::new(LABELS.len(), rows.collect(), truth.collect())
 }

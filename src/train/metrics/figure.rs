@@ -6,16 +6,16 @@ use crate::train::metrics::tally::{BINS, Tally};
 
 /// A tally with its decisions per label.
 #[derive(Clone, Debug)]
-pub struct Tallied {
+pub struct TallyCounts {
     pub tally: Tally,
     pub labels: Vec<Decisions>,
     pub reference: Vec<Decisions>,
 }
 
-impl Tallied {
-    pub fn new(tally: Tally) -> Tallied {
+impl TallyCounts {
+    pub fn new(tally: Tally) -> TallyCounts {
         let (labels, reference) = (tally.decisions(), tally.reference_decisions());
-        Tallied {
+        TallyCounts {
             tally,
             labels,
             reference,
@@ -37,7 +37,7 @@ pub struct Metric {
     pub better: Better,
     single: bool,
     multi: bool,
-    compute: fn(&Tallied) -> Option<f64>,
+    compute: fn(&TallyCounts) -> Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +56,8 @@ impl Metric {
             self.multi
         }
     }
-    pub fn compute(&self, tallied: &Tallied) -> Option<f64> {
-        (self.compute)(tallied)
+    pub fn compute(&self, counts: &TallyCounts) -> Option<f64> {
+        (self.compute)(counts)
     }
     /// The metrics of a task, in a report's order.
     pub fn all(task: Task) -> impl Iterator<Item = &'static Metric> {
@@ -75,12 +75,12 @@ pub struct LabelMetric {
     pub definition: &'static str,
     single: bool,
     multi: bool,
-    compute: fn(&Tallied, usize) -> Option<f64>,
+    compute: fn(&TallyCounts, usize) -> Option<f64>,
 }
 
 impl LabelMetric {
-    pub fn compute(&self, tallied: &Tallied, label: usize) -> Option<f64> {
-        (self.compute)(tallied, label)
+    pub fn compute(&self, counts: &TallyCounts, label: usize) -> Option<f64> {
+        (self.compute)(counts, label)
     }
     pub fn all(task: Task) -> impl Iterator<Item = &'static LabelMetric> {
         LABEL_METRICS.iter().filter(move |metric| {
@@ -117,12 +117,12 @@ static METRICS: &[Metric] = metrics! {
     multi true Higher "mosei_f1", "CMU-MOSEI's usual F1: per label the mean of the F1 of yes and of no, weighted by how often each is true, then the mean over labels.", |t| mean_of(t, mosei_f1);
     multi true Higher "exact_match", "Share of items of which every label is right.", |t| exact(t);
     multi true Higher "label_accuracy", "Share of all (item, label) answers that are right (1 - Hamming loss).", |t| mean_of(t, |d| share(d.true_positive + d.true_negative, d.count()));
-    both true Higher "f1_macro", "Mean of the labels' F1, each label the same; of single-label classes those that are true or said at least once.", |t| Some(Kind::F1.averaged(&t.labels, t.multi(), Average::Macro)).filter(|_| t.tally.items > 0);
+    both true Higher "f1_macro", "Mean of the labels' F1, each label the same; of single-label classes those that are true or predicted at least once.", |t| Some(Kind::F1.averaged(&t.labels, t.multi(), Average::Macro)).filter(|_| t.tally.items > 0);
     multi true Higher "f1_micro", "F1 over all labels' answers in one pot.", |t| Some(Kind::F1.averaged(&t.labels, true, Average::Micro)).filter(|_| t.tally.items > 0);
     both true Higher "f1_weighted", "Mean of the labels' F1, weighted by how often each label is true.", |t| Some(Kind::F1.averaged(&t.labels, t.multi(), Average::Weighted)).filter(|_| t.tally.items > 0);
     single true Higher "reference_accuracy_weighted", "ConCluGen's own 'accuracy' as coded: classes' recalls weighted by how often each is true, the same number as war.", |t| reference(t, Kind::Accuracy, Average::Weighted);
     multi true Higher "reference_accuracy_weighted", "ConCluGen's own 'accuracy' as coded: each label's share of right yes/no answers, weighted by how often the label is true; neither mosei_wa nor exact_match.", |t| reference(t, Kind::Accuracy, Average::Weighted);
-    both true Higher "reference_precision_weighted", "ConCluGen's own 'precision' as coded: labels' precisions (0 for a label never said), weighted by how often each is true.", |t| reference(t, Kind::Precision, Average::Weighted);
+    both true Higher "reference_precision_weighted", "ConCluGen's own 'precision' as coded: labels' precisions (0 for a label never predicted), weighted by how often each is true.", |t| reference(t, Kind::Precision, Average::Weighted);
     both true Higher "reference_recall_weighted", "ConCluGen's own 'recall' as coded: labels' recalls, weighted by how often each is true.", |t| reference(t, Kind::Recall, Average::Weighted);
     both true Higher "reference_f1_weighted", "ConCluGen's own 'F1' as coded: labels' F1, weighted by how often each is true.", |t| reference(t, Kind::F1, Average::Weighted);
     both false Higher "reference_accuracy_macro", "torchmetrics' accuracy with average='macro'.", |t| reference(t, Kind::Accuracy, Average::Macro);
@@ -152,27 +152,27 @@ macro_rules! label_metrics {
 }
 
 static LABEL_METRICS: &[LabelMetric] = label_metrics! {
-    both "recall", "Of the items that have the label, the share of which it is said.", |t, l| recall(&t.labels[l]);
-    both "precision", "Of the items of which the label is said, the share that have it.", |t, l| share(t.labels[l].true_positive, t.labels[l].true_positive + t.labels[l].false_positive);
+    both "recall", "Of the items that have the label, the share that are predicted to have it.", |t, l| recall(&t.labels[l]);
+    both "precision", "Of the items predicted to have the label, the share that have it.", |t, l| share(t.labels[l].true_positive, t.labels[l].true_positive + t.labels[l].false_positive);
     both "f1", "Harmonic mean of recall and precision.", |t, l| f1(t.labels[l].true_positive, t.labels[l].false_positive, t.labels[l].false_negative);
     multi "mosei_wa", "(TP x N/P + TN) / 2N of this label.", |t, l| mosei_wa(&t.labels[l]);
     multi "mosei_f1", "F1 of yes and of no of this label, weighted by how often each is true.", |t, l| mosei_f1(&t.labels[l]);
     both "reference_accuracy", "The reference's per-class accuracy (torchmetrics, average=None).", |t, l| reference_label(t, l, Kind::Accuracy);
-    both "reference_precision", "The reference's per-class precision; 0 where the label is never said.", |t, l| reference_label(t, l, Kind::Precision);
+    both "reference_precision", "The reference's per-class precision; 0 where the label is never predicted.", |t, l| reference_label(t, l, Kind::Precision);
     both "reference_recall", "The reference's per-class recall; 0 where the label never holds.", |t, l| reference_label(t, l, Kind::Recall);
-    both "reference_f1", "The reference's per-class F1; 0 where the label neither holds nor is said.", |t, l| reference_label(t, l, Kind::F1);
+    both "reference_f1", "The reference's per-class F1; 0 where the label neither holds nor is predicted.", |t, l| reference_label(t, l, Kind::F1);
 };
 
 fn share(part: u64, of: u64) -> Option<f64> {
     (of > 0).then(|| part as f64 / of as f64)
 }
 
-fn mean(tallied: &Tallied, sum: f64) -> Option<f64> {
-    (tallied.tally.items > 0).then(|| sum / tallied.tally.items as f64)
+fn mean(counts: &TallyCounts, sum: f64) -> Option<f64> {
+    (counts.tally.items > 0).then(|| sum / counts.tally.items as f64)
 }
 
-fn exact(tallied: &Tallied) -> Option<f64> {
-    share(tallied.tally.exact, tallied.tally.items)
+fn exact(counts: &TallyCounts) -> Option<f64> {
+    share(counts.tally.exact, counts.tally.items)
 }
 
 fn recall(decisions: &Decisions) -> Option<f64> {
@@ -200,23 +200,23 @@ fn mosei_f1(d: &Decisions) -> Option<f64> {
 }
 
 /// Mean over the labels that have a value.
-fn mean_of(tallied: &Tallied, of: impl Fn(&Decisions) -> Option<f64>) -> Option<f64> {
-    let values: Vec<f64> = tallied.labels.iter().filter_map(of).collect();
+fn mean_of(counts: &TallyCounts, of: impl Fn(&Decisions) -> Option<f64>) -> Option<f64> {
+    let values: Vec<f64> = counts.labels.iter().filter_map(of).collect();
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-fn reference(tallied: &Tallied, kind: Kind, average: Average) -> Option<f64> {
-    Some(kind.averaged(&tallied.reference, tallied.multi(), average))
-        .filter(|_| tallied.tally.items > 0)
+fn reference(counts: &TallyCounts, kind: Kind, average: Average) -> Option<f64> {
+    Some(kind.averaged(&counts.reference, counts.multi(), average))
+        .filter(|_| counts.tally.items > 0)
 }
 
-fn reference_label(tallied: &Tallied, label: usize, kind: Kind) -> Option<f64> {
-    Some(kind.of(&tallied.reference[label], tallied.multi())).filter(|_| tallied.tally.items > 0)
+fn reference_label(counts: &TallyCounts, label: usize, kind: Kind) -> Option<f64> {
+    Some(kind.of(&counts.reference[label], counts.multi())).filter(|_| counts.tally.items > 0)
 }
 
-fn calibration_error(tallied: &Tallied) -> Option<f64> {
-    let decisions: u64 = tallied.tally.bins.iter().map(|b| b.decisions).sum();
-    let gaps: f64 = tallied
+fn calibration_error(counts: &TallyCounts) -> Option<f64> {
+    let decisions: u64 = counts.tally.bins.iter().map(|b| b.decisions).sum();
+    let gaps: f64 = counts
         .tally
         .bins
         .iter()
@@ -237,10 +237,10 @@ mod tests {
     }
 
     fn value(predictions: &Predictions, threshold: f32, name: &str) -> f64 {
-        let tallied = Tallied::new(Marks::new(predictions, threshold).tally(|_| 1));
+        let counts = TallyCounts::new(Marks::new(predictions, threshold).tally(|_| 1));
         Metric::named(predictions.task(), name)
             .unwrap_or_else(|| panic!("no metric {name}"))
-            .compute(&tallied)
+            .compute(&counts)
             .unwrap()
     }
 
@@ -367,8 +367,8 @@ mod tests {
     #[test]
     fn nothing_measured_is_no_number() {
         let predictions = Predictions::new(names(2), vec![], None, Truth::Classes(vec![])).unwrap();
-        let tallied = Tallied::new(Marks::new(&predictions, 0.5).tally(|_| 1));
-        assert!(Metric::all(Task::Single).all(|metric| metric.compute(&tallied).is_none()));
-        assert!(LabelMetric::all(Task::Single).all(|metric| metric.compute(&tallied, 0).is_none()));
+        let counts = TallyCounts::new(Marks::new(&predictions, 0.5).tally(|_| 1));
+        assert!(Metric::all(Task::Single).all(|metric| metric.compute(&counts).is_none()));
+        assert!(LabelMetric::all(Task::Single).all(|metric| metric.compute(&counts, 0).is_none()));
     }
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::manifest::Task;
 use crate::train::metrics::bootstrap::{Bootstrap, Units};
-use crate::train::metrics::figure::{LabelMetric, Metric, Tallied};
+use crate::train::metrics::figure::{LabelMetric, Metric, TallyCounts};
 use crate::train::metrics::predictions::Predictions;
 use crate::train::metrics::tally::{BINS, Marks};
 
@@ -22,9 +22,11 @@ pub struct Figure {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LabelFigures {
     pub label: String,
-    /// Items with the label, and items predicted to have it.
+    /// Items with the label.
     pub support: u64,
-    pub said: u64,
+    /// Items predicted to have the label.
+    #[serde(rename = "said")]
+    pub predicted: u64,
     pub figures: Vec<Figure>,
 }
 
@@ -99,16 +101,16 @@ pub fn measure(subset: &str, predictions: &Predictions, options: &MeasureOptions
         "a group per item"
     );
     let marks = Marks::new(predictions, options.abstain_threshold);
-    let point = Tallied::new(marks.tally(|_| 1));
+    let point = TallyCounts::new(marks.tally(|_| 1));
     let labels = predictions.labels().len();
 
     // Row by row: the metrics, then each label's.
-    let compute = |tallied: &Tallied| -> Vec<Option<f64>> {
+    let compute = |counts: &TallyCounts| -> Vec<Option<f64>> {
         let of_labels = (0..labels).flat_map(|label| {
-            LabelMetric::all(task).map(move |metric| metric.compute(tallied, label))
+            LabelMetric::all(task).map(move |metric| metric.compute(counts, label))
         });
         Metric::all(task)
-            .map(|metric| metric.compute(tallied))
+            .map(|metric| metric.compute(counts))
             .chain(of_labels)
             .collect()
     };
@@ -117,7 +119,7 @@ pub fn measure(subset: &str, predictions: &Predictions, options: &MeasureOptions
     // A single unit cannot be resampled.
     if units.count() > 1 {
         options.bootstrap.run(&units, |times| {
-            let drawn = compute(&Tallied::new(marks.tally(times)));
+            let drawn = compute(&TallyCounts::new(marks.tally(times)));
             resampled
                 .iter_mut()
                 .zip(drawn)
@@ -146,7 +148,7 @@ pub fn measure(subset: &str, predictions: &Predictions, options: &MeasureOptions
         .map(|((label, decisions), figures)| LabelFigures {
             label: label.clone(),
             support: decisions.support(),
-            said: decisions.true_positive + decisions.false_positive,
+            predicted: decisions.true_positive + decisions.false_positive,
             figures: figures.to_vec(),
         });
     Measured {
@@ -172,7 +174,7 @@ pub fn measure(subset: &str, predictions: &Predictions, options: &MeasureOptions
     }
 }
 
-fn reliability(point: &Tallied) -> Vec<ReliabilityBin> {
+fn reliability(point: &TallyCounts) -> Vec<ReliabilityBin> {
     let bins = point.tally.bins.iter().enumerate();
     bins.map(|(index, bin)| {
         let mean = |sum: f64| (bin.decisions > 0).then(|| sum / bin.decisions as f64);
@@ -290,7 +292,7 @@ mod tests {
         );
         assert_eq!(measured.reliability[12].right, Some(0.7));
         assert_eq!(
-            (measured.labels[0].support, measured.labels[1].said),
+            (measured.labels[0].support, measured.labels[1].predicted),
             (50, 15)
         );
         // One speaker gives no interval.

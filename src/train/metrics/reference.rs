@@ -136,16 +136,19 @@ impl ReferenceCounts {
         match truth {
             Truth::Classes(classes) => {
                 for (row, class) in input.chunks(width).zip(classes) {
-                    let said = argmax(row);
+                    let predicted = argmax(row);
                     for (label, decisions) in self.labels.iter_mut().enumerate() {
-                        decide(decisions, said == label, *class == label);
+                        decide(decisions, predicted == label, *class == label);
                     }
                 }
             }
             Truth::Labels(holds) => {
-                for (at, (said, holds)) in said_of_several(input).into_iter().zip(holds).enumerate()
+                for (at, (predicted, holds)) in multi_label_predictions(input)
+                    .into_iter()
+                    .zip(holds)
+                    .enumerate()
                 {
-                    decide(&mut self.labels[at % width], said, *holds);
+                    decide(&mut self.labels[at % width], predicted, *holds);
                 }
             }
         }
@@ -163,7 +166,7 @@ impl ReferenceCounts {
 
 /// The predicted labels of a batch: above 0.5, after a sigmoid if any value of the batch lies
 /// outside of 0..1. Logits that all lie within are treated as probabilities, as in torchmetrics.
-pub fn said_of_several(batch: &[f32]) -> Vec<bool> {
+pub fn multi_label_predictions(batch: &[f32]) -> Vec<bool> {
     let probabilities = batch.iter().all(|v| (0.0..=1.0).contains(v));
     batch
         .iter()
@@ -177,8 +180,8 @@ pub fn said_of_several(batch: &[f32]) -> Vec<bool> {
         .collect()
 }
 
-fn decide(decisions: &mut Decisions, said: bool, holds: bool) {
-    match (said, holds) {
+fn decide(decisions: &mut Decisions, predicted: bool, holds: bool) {
+    match (predicted, holds) {
         (true, true) => decisions.true_positive += 1,
         (true, false) => decisions.false_positive += 1,
         (false, true) => decisions.false_negative += 1,
@@ -296,9 +299,12 @@ mod tests {
     #[test]
     fn the_sigmoid_is_the_batchs_and_not_the_values() {
         // 0.4 is no yes as a probability; as a logit it is (0.599).
-        assert_eq!(said_of_several(&[0.4, 0.6]), [false, true]);
-        assert_eq!(said_of_several(&[0.4, 0.6, -0.1]), [true, true, false]);
-        assert_eq!(said_of_several(&[0.5]), [false]);
+        assert_eq!(multi_label_predictions(&[0.4, 0.6]), [false, true]);
+        assert_eq!(
+            multi_label_predictions(&[0.4, 0.6, -0.1]),
+            [true, true, false]
+        );
+        assert_eq!(multi_label_predictions(&[0.5]), [false]);
     }
 
     #[test]

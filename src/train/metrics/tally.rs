@@ -2,7 +2,7 @@
 
 use crate::manifest::Task;
 use crate::train::metrics::predictions::{Predictions, argmax};
-use crate::train::metrics::reference::{Decisions, said_of_several};
+use crate::train::metrics::reference::{Decisions, multi_label_predictions};
 
 /// Bins of confidence, of equal width.
 pub const BINS: usize = 15;
@@ -47,7 +47,7 @@ impl Marks {
                 .chunks(labels)
                 .flat_map(|row| one_hot(argmax(row), labels))
                 .collect(),
-            Task::Multi => said_of_several(predictions.reference_input()),
+            Task::Multi => multi_label_predictions(predictions.reference_input()),
         };
         let marks = (0..predictions.count())
             .map(|item| {
@@ -115,14 +115,14 @@ fn mark(
     let (decisions, brier, log_loss) = match predictions.task() {
         Task::Single => {
             let truth = holds.iter().position(|h| *h).expect("a class holds");
-            let said = reference
+            let predicted = reference
                 .iter()
                 .position(|r| *r)
                 .expect("one is the highest");
             let right = top == truth;
             let decision = Decision {
                 cell: truth * labels + top,
-                reference_cell: truth * labels + said,
+                reference_cell: truth * labels + predicted,
                 bin: bin(confidence),
                 confidence: confidence.into(),
                 right,
@@ -130,8 +130,8 @@ fn mark(
             (vec![decision], squares, surprise(scores[truth]))
         }
         Task::Multi => {
-            let cell = |label: usize, said: bool| {
-                label * 4 + 2 * usize::from(holds[label]) + usize::from(said)
+            let cell = |label: usize, predicted: bool| {
+                label * 4 + 2 * usize::from(holds[label]) + usize::from(predicted)
             };
             let decision = |label: usize| Decision {
                 cell: cell(label, scores[label] > 0.5),

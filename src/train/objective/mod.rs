@@ -13,7 +13,7 @@ pub use contrastive::{MARGIN, masked_margin_softmax, pairs, simclr_logits, simcl
 pub use kmeans::{Kmeans, Queue, kmeans_cosine};
 pub use labels::{weighted_bce, weighted_cross_entropy};
 pub use pretext::{
-    Clusters, FeatureBatch, Outputs, PretextModel, Terms, merge, reconstruction_loss,
+    Clusters, FeatureBatch, Outputs, PretextModel, StepLosses, merge, reconstruction_loss,
 };
 pub use replicas::Replicas;
 

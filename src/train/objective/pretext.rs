@@ -59,7 +59,7 @@ pub struct Clusters<'a> {
 }
 
 /// A step's losses.
-pub struct Terms {
+pub struct StepLosses {
     /// The minimised loss: the mean over active objectives of weight times loss.
     pub total: Tensor<1>,
     /// Each active objective's loss, not weighted.
@@ -159,7 +159,7 @@ impl PretextModel {
         epoch: usize,
         clusters: Option<&Clusters<'_>>,
         device: &Device,
-    ) -> Terms {
+    ) -> StepLosses {
         let mut each = Vec::new();
         let mut active: Vec<(f64, Tensor<1>)> = Vec::new();
         for objective in objectives.iter().filter(|o| o.is_active(epoch)) {
@@ -186,7 +186,7 @@ impl PretextModel {
                 active.push((objective.weight(), loss));
             }
         }
-        Terms {
+        StepLosses {
             total: merge(&active).unwrap_or_else(|| Tensor::zeros([1], device)),
             each,
         }

@@ -13,8 +13,8 @@ use super::places::Places;
 use crate::train::fit::values;
 use crate::train::heads::{HeadsShape, PretextShape};
 use crate::train::objective::{
-    ClusterMode, Clusters, FeatureBatch, Kmeans, MARGIN, Objective, Outputs, PretextModel, Terms,
-    kmeans_cosine,
+    ClusterMode, Clusters, FeatureBatch, Kmeans, MARGIN, Objective, Outputs, PretextModel,
+    StepLosses, kmeans_cosine,
 };
 
 const RATE: f64 = 1e-3;
@@ -111,7 +111,7 @@ impl Variant {
         places
     }
 
-    fn step(&self, model: &PretextModel, device: &Device) -> (Outputs, Option<Kmeans>, Terms) {
+    fn step(&self, model: &PretextModel, device: &Device) -> (Outputs, Option<Kmeans>, StepLosses) {
         let outputs = model.forward(&self.batch, &self.objectives, device);
         let found = outputs.fused.as_ref().map(|fused| {
             kmeans_cosine(
@@ -124,7 +124,7 @@ impl Variant {
             labels: &k.labels,
             centroids: &k.centroids,
         });
-        let terms = model.losses(
+        let losses = model.losses(
             &outputs,
             &self.batch,
             &self.objectives,
@@ -132,27 +132,32 @@ impl Variant {
             clusters.as_ref(),
             device,
         );
-        (outputs, found, terms)
+        (outputs, found, losses)
     }
 }
 
 /// Each loss times its weight, and the means. Alone, a loss is not listed, or by modality.
-fn compare_terms(variant: &Variant, terms: &Terms, expected: &Value, comparison: &mut Comparison) {
-    comparison.exact("objectives", terms.each.len(), variant.objectives.len());
+fn compare_losses(
+    variant: &Variant,
+    losses: &StepLosses,
+    expected: &Value,
+    comparison: &mut Comparison,
+) {
+    comparison.exact("objectives", losses.each.len(), variant.objectives.len());
     let Some(listed) = expected.as_object() else {
         return;
     };
     if let Some(merged) = listed.get("merged") {
-        comparison.loss("merged", terms.total.clone(), merged);
+        comparison.loss("merged", losses.total.clone(), merged);
     }
-    for ((name, loss), objective) in terms.each.iter().zip(&variant.objectives) {
+    for ((name, loss), objective) in losses.each.iter().zip(&variant.objectives) {
         if let Some(weighted) = listed.get(*name) {
             comparison.loss(name, loss.clone().mul_scalar(objective.weight()), weighted);
             comparison.loss(name, loss.clone(), &listed[&format!("{name}_unweighted")]);
         }
     }
     if let Some(unweighted) = listed.get("unweighted") {
-        let sum = terms
+        let sum = losses
             .each
             .iter()
             .map(|(_, loss)| loss.clone())
@@ -160,7 +165,7 @@ fn compare_terms(variant: &Variant, terms: &Terms, expected: &Value, comparison:
             .unwrap();
         comparison.loss(
             "unweighted",
-            sum.div_scalar(terms.each.len() as f64),
+            sum.div_scalar(losses.each.len() as f64),
             unweighted,
         );
     }
@@ -202,9 +207,9 @@ fn a_step_is_the_authors_in_every_variant() {
         let (variant, expected) = (Variant::read(case), reference(case));
         let mut model = PretextModel::new(&variant.heads, &variant.pretext, &device);
         variant.places(&mut model).load(&case["params"], &device);
-        let (outputs, found, terms) = variant.step(&model, &device);
-        comparison.loss("loss", terms.total.clone(), &expected["loss"]);
-        compare_terms(&variant, &terms, &expected["loss_terms"], comparison);
+        let (outputs, found, losses) = variant.step(&model, &device);
+        comparison.loss("loss", losses.total.clone(), &expected["loss"]);
+        compare_losses(&variant, &losses, &expected["loss_terms"], comparison);
         compare_reconstructions(
             &variant,
             &model,
@@ -224,7 +229,7 @@ fn a_step_is_the_authors_in_every_variant() {
                 1e-6,
             );
         }
-        let gradients = terms.total.backward();
+        let gradients = losses.total.backward();
         variant
             .places(&mut model)
             .compare_gradients(&expected["grads"], &gradients, comparison);
@@ -242,13 +247,13 @@ fn a_step_is_the_authors_in_every_variant() {
                 comparison,
             );
         }
-        let (_, _, terms) = variant.step(&model, &device);
+        let (_, _, losses) = variant.step(&model, &device);
         let after = number(&expected["loss_after_one_adamw_step"]);
         // The sign of a very small gradient is not determined, so a parameter may have moved the
         // other way.
         comparison.within(
             "loss after the step",
-            &values(terms.total).unwrap(),
+            &values(losses.total).unwrap(),
             &[after],
             1e-5,
             1e-6,

@@ -112,7 +112,7 @@ pub fn train_step(
         labels: &f.labels,
         centroids: &f.centroids,
     });
-    let terms = learner.losses(
+    let step_losses = learner.losses(
         &outputs,
         batch,
         &recipe.objectives,
@@ -121,15 +121,19 @@ pub fn train_step(
         device,
     );
     let mut losses = Vec::new();
-    for (name, loss) in terms.each.iter().chain([&("total", terms.total.clone())]) {
+    for (name, loss) in step_losses
+        .each
+        .iter()
+        .chain([&("total", step_losses.total.clone())])
+    {
         losses.push((*name, f64::from(values(loss.clone())?[0])));
     }
     drop(outputs);
     // No loss: no two clips of a small batch have the same two modalities.
-    if terms.each.is_empty() || losses.iter().any(|(_, value)| !value.is_finite()) {
+    if step_losses.each.is_empty() || losses.iter().any(|(_, value)| !value.is_finite()) {
         return Ok((learner, losses));
     }
-    let gradients = terms.total.backward();
+    let gradients = step_losses.total.backward();
     let learner = match replicas {
         None => {
             let gradients = GradientsParams::from_grads(gradients, &learner);

@@ -13,11 +13,13 @@ pub struct Example {
     /// Labels that hold; none: no label does.
     pub truth: Vec<String>,
     /// The top label; where several may hold all labels above 0.5.
-    pub said: Vec<String>,
+    #[serde(rename = "said")]
+    pub predicted: Vec<String>,
     pub confidence: f32,
 }
 
-/// The ends of the scale.
+/// The most confident right, the most confident wrong and the least confident predictions of one
+/// modality subset.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Examples {
     /// The name of the modality subset that the predictions are of.
@@ -60,7 +62,7 @@ impl Examples {
                     .collect()
             };
             let (top, confidence) = predictions.top(*item);
-            let said = |label: usize| {
+            let predicted = |label: usize| {
                 if predictions.task() == Task::Single {
                     label == top
                 } else {
@@ -72,7 +74,7 @@ impl Examples {
                 id: ids[*item].clone(),
                 text,
                 truth: names(&|label| predictions.holds(*item, label)),
-                said: names(&said),
+                predicted: names(&predicted),
                 confidence,
             }
         };
@@ -128,7 +130,7 @@ mod tests {
                 wrong.id.as_str(),
                 wrong.text.as_deref(),
                 wrong.truth.as_slice(),
-                wrong.said.as_slice()
+                wrong.predicted.as_slice()
             ),
             (
                 "c",

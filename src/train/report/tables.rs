@@ -14,17 +14,17 @@ type Group = (&'static str, fn(&str) -> bool);
 /// Columns of the summary come in these groups.
 const GROUPS: [Group; 3] = [
     ("The literature's", |name| {
-        !is_trust(name) && !is_reference(name)
+        !is_calibration(name) && !is_reference(name)
     }),
     ("ConCluGen's own, as coded", is_reference),
-    ("Trust", is_trust),
+    ("Calibration and abstention", is_calibration),
 ];
 
 fn is_reference(name: &str) -> bool {
     name.starts_with("reference_")
 }
 
-fn is_trust(name: &str) -> bool {
+fn is_calibration(name: &str) -> bool {
     ["ece", "brier", "nll", "answered", "answered_accuracy"].contains(&name)
 }
 
@@ -111,7 +111,12 @@ pub fn confusion(task: Task, labels: &[String], rows: &[Vec<u64>]) -> Markup {
     let heads: Vec<&str> = if task == Task::Single {
         labels.iter().map(String::as_str).collect()
     } else {
-        vec!["no, not said", "no, but said", "yes, not said", "yes, said"]
+        vec![
+            "no, not predicted",
+            "no, but predicted",
+            "yes, not predicted",
+            "yes, predicted",
+        ]
     };
     html! {
         figure {
@@ -152,7 +157,7 @@ pub fn labels(task: Task, measured: &Measured) -> Markup {
                     tr {
                         th scope="col" { "label" }
                         th scope="col" class="number" title="Items that have the label." { "support" }
-                        th scope="col" class="number" title="Items of which it is said." { "said" }
+                        th scope="col" class="number" title="Items predicted to have the label." { "predicted" }
                         @for metric in LabelMetric::all(task) { th scope="col" class="number" title=(metric.definition) { (parts(metric.name)) } }
                     }
                 }
@@ -161,7 +166,7 @@ pub fn labels(task: Task, measured: &Measured) -> Markup {
                         tr {
                             th scope="row" { (row.label) }
                             td class="number" { (row.support) }
-                            td class="number" { (row.said) }
+                            td class="number" { (row.predicted) }
                             @for figure in &row.figures { (figure_cell(figure)) }
                         }
                     }
@@ -212,13 +217,13 @@ pub fn examples(title: &str, list: &[Example]) -> Markup {
         @if list.is_empty() { p { "None." } } @else {
             div class="wide" {
                 table class="examples" {
-                    thead { tr { th scope="col" { "id" } th scope="col" { "truth" } th scope="col" { "said" } th scope="col" class="number" { "confidence" } th scope="col" { "words" } } }
+                    thead { tr { th scope="col" { "id" } th scope="col" { "truth" } th scope="col" { "predicted" } th scope="col" class="number" { "confidence" } th scope="col" { "words" } } }
                     tbody {
                         @for example in list {
                             tr {
                                 td { code { (example.id) } }
                                 td { (names(&example.truth)) }
-                                td { (names(&example.said)) }
+                                td { (names(&example.predicted)) }
                                 td class="number" { (format!("{:.3}", example.confidence)) }
                                 td class="words" { (example.text.as_deref().unwrap_or("")) }
                             }

@@ -4,7 +4,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
-use crate::train::metrics::figure::Tallied;
+use crate::train::metrics::figure::TallyCounts;
 use crate::train::metrics::tally::Marks;
 use crate::train::metrics::{Bootstrap, MeasureOptions, Predictions, Truth, measure};
 
@@ -121,8 +121,8 @@ fn every_number_of_the_summary_is_the_metrics() {
         .unwrap();
         let mut seen = 0;
         for (seed, subset) in ["face+voice+text", "face", "voice"].into_iter().enumerate() {
-            let tallied =
-                Tallied::new(Marks::new(&predictions(task, seed as u64), 0.4).tally(|_| 1));
+            let counts =
+                TallyCounts::new(Marks::new(&predictions(task, seed as u64), 0.4).tally(|_| 1));
             for metric in Metric::all(task).filter(|m| m.headline) {
                 let of = |n: &roxmltree::Node<'_, '_>| {
                     n.attribute("data-metric") == Some(metric.name)
@@ -130,7 +130,7 @@ fn every_number_of_the_summary_is_the_metrics() {
                 };
                 let cells: Vec<_> = document.descendants().filter(of).collect();
                 assert_eq!(cells.len(), 1, "{} of {subset}", metric.name);
-                let value = metric.compute(&tallied).unwrap();
+                let value = metric.compute(&counts).unwrap();
                 assert_eq!(
                     cells[0]
                         .attribute("data-value")

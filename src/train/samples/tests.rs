@@ -101,7 +101,7 @@ fn targets_mix_labels_and_teacher_predictions() {
     };
     let picture = |i: u64| VotedCrop {
         crop: crate::model::golden::golden_crop(i, 0, 48, 1),
-        votes: Votes::sure(i as usize % 7),
+        votes: Votes::single(i as usize % 7),
     };
     let crops: Vec<_> = (0..2 * round.fit.batch as u64).map(picture).collect();
     // The generation before is certain of the label after the right one, for every picture.
@@ -244,7 +244,7 @@ fn without_camera_variation_pictures_are_only_moved() {
                 channels: 1,
                 pixels: vec![90; 48 * 48],
             },
-            votes: Votes::sure(0),
+            votes: Votes::single(0),
         })
         .collect();
     let changed = |camera_variation| {

@@ -141,7 +141,7 @@ pub fn measure(
         assembly,
         Tempo::Live,
         clock.clone(),
-        Losses::never(),
+        Losses::never_lost(),
         &mut progress,
         emit,
     );

@@ -37,7 +37,7 @@ pub(super) fn ima_frames(bytes: usize, channels: usize) -> usize {
 }
 
 /// Interleaved samples of one IMA block. A short block is decoded up to its last complete word.
-pub(super) fn ima(block: &[u8], channels: usize) -> Vec<i16> {
+pub(super) fn decode_ima_block(block: &[u8], channels: usize) -> Vec<i16> {
     let frames = ima_frames(block.len(), channels);
     let mut samples = vec![0i16; frames * channels];
     if frames == 0 {
@@ -80,7 +80,11 @@ pub(super) fn microsoft_frames(bytes: usize, channels: usize) -> usize {
 }
 
 /// Interleaved samples of one Microsoft block of one or two channels.
-pub(super) fn microsoft(block: &[u8], channels: usize, pairs: &[[i32; 2]]) -> Vec<i16> {
+pub(super) fn decode_microsoft_block(
+    block: &[u8],
+    channels: usize,
+    pairs: &[[i32; 2]],
+) -> Vec<i16> {
     let frames = microsoft_frames(block.len(), channels);
     if frames == 0 {
         return Vec::new();
@@ -129,7 +133,7 @@ mod tests {
     fn an_ima_block_follows_its_codes() {
         // One channel, starting at 100 with a step of 7: up by 15 eighths; then by one of a step of
         // 16.
-        let samples = ima(&[100, 0, 0, 0, 0x07, 0x08, 0, 0], 1);
+        let samples = decode_ima_block(&[100, 0, 0, 0, 0x07, 0x08, 0, 0], 1);
         assert_eq!(samples[..3], [100, 113, 115]);
         assert_eq!(samples.len(), 9);
     }
@@ -137,7 +141,7 @@ mod tests {
     #[test]
     fn a_microsoft_block_begins_with_its_header() {
         // Pair 0 (the newest sample is repeated), scale 16, newest 50, older 40; then +1, -1.
-        let samples = microsoft(&[0, 16, 0, 50, 0, 40, 0, 0x1f], 1, &DEFAULT_PAIRS);
+        let samples = decode_microsoft_block(&[0, 16, 0, 50, 0, 40, 0, 0x1f], 1, &DEFAULT_PAIRS);
         assert_eq!(samples, [40, 50, 66, 50]);
     }
 
@@ -148,9 +152,9 @@ mod tests {
             block in prop::collection::vec(any::<u8>(), 0..300),
             channels in 1usize..9,
         ) {
-            let samples = ima(&block, channels);
+            let samples = decode_ima_block(&block, channels);
             prop_assert_eq!(samples.len(), ima_frames(block.len(), channels) * channels);
-            let samples = microsoft(&block, channels, &DEFAULT_PAIRS);
+            let samples = decode_microsoft_block(&block, channels, &DEFAULT_PAIRS);
             prop_assert_eq!(samples.len(), microsoft_frames(block.len(), channels) * channels);
         }
     }

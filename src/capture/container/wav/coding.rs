@@ -62,13 +62,13 @@ impl Coding {
             Coding::Ima => {
                 let blocks = coded.chunks(block_bytes.max(1));
                 blocks
-                    .flat_map(|block| adpcm::ima(block, channels))
+                    .flat_map(|block| adpcm::decode_ima_block(block, channels))
                     .collect()
             }
             Coding::Microsoft(pairs) => {
                 let blocks = coded.chunks(block_bytes.max(1));
                 blocks
-                    .flat_map(|block| adpcm::microsoft(block, channels, pairs))
+                    .flat_map(|block| adpcm::decode_microsoft_block(block, channels, pairs))
                     .collect()
             }
         };
