@@ -14,8 +14,6 @@ use crate::train::samples::generator;
 
 /// Confidence from which a single modality counts as confident.
 pub const MIN_CONFIDENCE: f32 = 0.7;
-/// The former name, which the model card still uses.
-pub use self::MIN_CONFIDENCE as SURE;
 
 /// Joins every row of one modality with a confident item of another label from the other modality:
 /// misleading faces, then misleading voices.

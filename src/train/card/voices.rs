@@ -64,7 +64,7 @@ pub(super) fn conflict_section(figures: &[Figure]) -> anyhow::Result<String> {
         "\n### Conflicting modalities\n\nEach row combines an item of one modality with an item of \
          another modality that is misleading: alone, it is predicted as a different label with a \
          confidence of at least {}.\n",
-        crate::train::conflict::SURE
+        crate::train::conflict::MIN_CONFIDENCE
     )?;
     writeln!(
         text,
