@@ -11,6 +11,7 @@ use anyhow::{Context, bail, ensure};
 mod faults;
 mod names;
 mod open;
+mod picture;
 mod playback;
 mod progress;
 mod refusal;
