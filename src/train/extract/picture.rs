@@ -1,5 +1,6 @@
 //! Still pictures of data sets: reading, planes, crops.
 
+use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder};
 
 use super::refusal::Refusal;
