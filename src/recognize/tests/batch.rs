@@ -184,11 +184,12 @@ fn graphs_with_a_fixed_first_axis_run_row_by_row() {
     assert_eq!(runs_of_eight_clips(refuse), [20, 3, 5]);
 }
 
-/// Measured side by side in one process, in the thread's CPU time.
+/// Measured side by side in one process, in the thread's CPU time: the median of the hops' ratios,
+/// since another thread on the same core slows both parts of a hop.
 #[test]
 fn eight_subjects_cost_less_together_than_one_by_one() {
     let (mut single, mut batched) = (recognizer(), recognizer());
-    let (mut alone, mut all, mut spent) = (i64::MAX, i64::MAX, [0i64; 2]);
+    let (mut ratios, mut spent) = (Vec::new(), [0i64; 2]);
     for hop in 0..60 {
         let clips: Vec<Clip> = eight_clips(&single, hop)
             .into_iter()
@@ -204,19 +205,16 @@ fn eight_subjects_cost_less_together_than_one_by_one() {
         let ended = thread_cpu_nanos();
         if hop >= 3 {
             spent = [spent[0] + between - began, spent[1] + ended - between];
-            alone = alone.min(between - began);
-            all = all.min(ended - between);
+            ratios.push((ended - between) as f64 / (between - began) as f64);
         }
     }
     let [one_by_one, batch] = spent.map(|nanos| nanos as f64 / 57e6);
+    ratios.sort_unstable_by(f64::total_cmp);
+    let median = ratios[ratios.len() / 2];
     let _ = writeln!(
         std::io::stderr(),
-        "eight subjects a hop: {one_by_one:.2} ms one by one, {batch:.2} ms together, ratio \
-         {:.3}; fastest {:.2} and {:.2} ms, ratio {:.3}",
-        batch / one_by_one,
-        alone as f64 / 1e6,
-        all as f64 / 1e6,
-        all as f64 / alone as f64
+        "eight subjects a hop: {one_by_one:.2} ms one by one, {batch:.2} ms together, median ratio \
+         {median:.3}"
     );
-    assert!(all < alone, "together {all} ns, one by one {alone} ns");
+    assert!(median < 1.0, "together {median} of one by one");
 }
