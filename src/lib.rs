@@ -21,11 +21,11 @@
 //!
 //! | addition | files |
 //! |---|---|
-//! | a sink | a file in `hub/sinks/` (trait [`hub::Sink`]), its entry in `hub/sinks/mod.rs`, its configuration key |
+//! | a sink | `hub/sinks/<name>.rs` ([`hub::Sink`]), its entry in `hub/sinks/mod.rs`, its key |
 //! | an event type | `event.rs`; `session/events.rs`, which makes it; `event/protocol.md` |
 //! | a configuration key | `config/keys.rs`, `config/expressd.toml` (generated), the use of it |
 //! | a data set | `train/data/<name>.rs`, its line in `LOADERS` (`train/data/mod.rs`) |
-//! | a loss of pre-training | `train/objective/mod.rs`, `train/objective/pretext.rs`, `train/pretrain/recipe.rs` |
+//! | a loss of pre-training | `train/objective/{mod,pretext}.rs`, `train/pretrain/recipe.rs` |
 //!
 //! The compiler names the other places of a new event type: its filter keys, its size, its line on
 //! the terminal.

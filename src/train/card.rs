@@ -287,10 +287,11 @@ pub fn write(
          first one is the mean of those with an accuracy within one standard error of the best. \
          Then lower ones, down to -100, are tried for rare labels. The second one has the best \
          mean recall among those with an accuracy within 0.005 of the best.\n\
-         * Several modalities: in the evidence of each modality, no label is further below the most \
-         favoured one than a bound (in nats: {:.1} for the face, {:.1} for the voice, {:.1} for \
-         text), so that no modality can exclude a label that the others favour. This limits, but \
-         does not prevent, that one confident modality decides: see *Conflicting modalities*. {:.0} % \
+         * Several modalities: in the evidence of each modality, no label is further below the \
+         most favoured one than a bound (in nats: {:.1} for the face, {:.1} for the voice, {:.1} \
+         for text), so that no modality can exclude a label that the others favour. This limits, \
+         but does not prevent, that one confident modality decides: see *Conflicting modalities*. \
+         {:.0} % \
          of the log of each label's share in the votes is added to the face's evidence. These \
          settings and the relation of the factors minimise the loss on rows with several \
          modalities; half of the rows with face and voice are recordings of one person.\n\

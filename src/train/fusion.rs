@@ -19,6 +19,7 @@ use crate::train::encoder_runs::{
 use crate::train::figure::Figure;
 use crate::train::fit::{Batches, Learner, Run, device, fit, soft_cross_entropy, tensor, values};
 use crate::train::net::Head;
+use crate::train::prior::minus;
 use crate::train::recipe::Recipe;
 use crate::train::samples::{generator, smoothed};
 use crate::train::sentences::{self, SentenceEncoder};
@@ -377,12 +378,7 @@ pub fn load_head(recipe: &Recipe) -> anyhow::Result<(Head, Calibration)> {
 /// The head with its calibration applied.
 fn calibrated(head: Head, calibration: &Calibration) -> Head {
     let device = device();
-    let alone: Vec<f32> = (calibration
-        .face_prior
-        .iter()
-        .zip(&calibration.joined_face_prior))
-    .map(|(alone, joined)| alone - joined)
-    .collect();
+    let alone = minus(&calibration.face_prior, &calibration.joined_face_prior);
     head.weighed(&calibration.factors)
         .with_bounds(&calibration.bounds)
         .with_prior_of(FACE, &calibration.joined_face_prior, &device)

@@ -126,6 +126,11 @@ pub fn times(row: &[f32], factor: f32) -> Vec<f32> {
     row.iter().map(|value| value * factor).collect()
 }
 
+/// `row` minus `other`, value by value.
+pub fn minus(row: &[f32], other: &[f32]) -> Vec<f32> {
+    row.iter().zip(other).map(|(a, b)| a - b).collect()
+}
+
 /// [`prior_strength`] of `logits` (`[rows, labels]`, row-major), which contain the fraction `held`
 /// of the log prior `shares` already. `firsts`: the majority label of each row; rows without are
 /// ignored.
@@ -176,10 +181,7 @@ pub fn for_encoder(
     let firsts: Vec<Option<usize>> = select.iter().map(|c| c.votes.first()).collect();
     let shares = log_shares(&sums);
     let chosen = strength_for(&logits, &firsts, &shares, 1.0)?;
-    let correction = (chosen.prior(&shares).iter().zip(&shares))
-        .map(|(kept, held)| kept - held)
-        .collect();
-    Ok((correction, chosen))
+    Ok((minus(&chosen.prior(&shares), &shares), chosen))
 }
 
 #[cfg(test)]

@@ -60,24 +60,22 @@ fn a_reader_and_two_publishers(max_events: usize, all_missed: &AtomicU64) {
     all_missed.fetch_add(lost, Ordering::Relaxed);
 }
 
+/// [`a_reader_and_two_publishers`] in many orders. Returns the number of missed events in all.
+fn missed(max_events: usize) -> u64 {
+    let all = Arc::new(AtomicU64::new(0));
+    let of_all = all.clone();
+    explore(move || a_reader_and_two_publishers(max_events, &of_all));
+    all.load(Ordering::Relaxed)
+}
+
 #[test]
 fn a_reader_gets_every_event_once_and_in_order() {
-    let missed = Arc::new(AtomicU64::new(0));
-    explore({
-        let missed = missed.clone();
-        move || a_reader_and_two_publishers(8, &missed)
-    });
-    assert_eq!(missed.load(Ordering::Relaxed), 0);
+    assert_eq!(missed(8), 0);
 }
 
 #[test]
 fn a_reader_that_is_overtaken_gets_the_others_as_missed() {
-    let missed = Arc::new(AtomicU64::new(0));
-    explore({
-        let missed = missed.clone();
-        move || a_reader_and_two_publishers(2, &missed)
-    });
-    assert!(missed.load(Ordering::Relaxed) > 0, "no order overtook it");
+    assert!(missed(2) > 0, "no order overtook it");
 }
 
 /// The messages of a cursor until it is up to date: events and losses, which together grow.

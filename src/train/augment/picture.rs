@@ -92,8 +92,8 @@ impl CropVariation {
         }
     }
 
-    /// The same flip, rotation, scale and shift, by the same camera in the same light.
-    fn of_place(self) -> CropVariation {
+    /// Its flip, rotation, scale and shift alone.
+    fn placement_only(self) -> CropVariation {
         CropVariation {
             turn: None,
             contrast: 1.0,
@@ -227,7 +227,9 @@ pub fn vary_picture(crop: &Crop, side: usize, camera_variation: f64, rng: &mut S
     if camera_variation >= 1.0 || rng.random_bool(camera_variation) {
         return vary_crop(crop, side, rng);
     }
-    CropVariation::draw(rng).of_place().apply(crop, side, rng)
+    CropVariation::draw(rng)
+        .placement_only()
+        .apply(crop, side, rng)
 }
 
 /// Between the pixels of one channel; outside repeats the border.
@@ -384,16 +386,7 @@ mod tests {
             angle_radians: 0.0,
             scale: 1.0,
             shift: [0.0; 2],
-            turn: None,
-            contrast: 1.0,
-            brightness: 0.0,
-            gains: [1.0; 3],
-            gamma: None,
-            light: None,
-            blur: None,
-            noise: None,
-            glare: Vec::new(),
-            erased: None,
+            ..CropVariation::draw(&mut StdRng::seed_from_u64(1)).placement_only()
         }
     }
 

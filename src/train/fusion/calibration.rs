@@ -14,11 +14,11 @@ use crate::train::encoder_runs::{VoiceRun, run_folder, weights_sha256};
 use crate::train::figure::Figure;
 use crate::train::fit::{device, values};
 use crate::train::net::Head;
-use crate::train::prior::{mean_within_one_error, strength_for, times};
+use crate::train::prior::{mean_within_one_error, minus, strength_for, times};
 use crate::train::recipe::Recipe;
 
 use super::head_part;
-use super::weights::Joining;
+use super::weights::FusionSettings;
 use super::{FACE, WORDS, alone, evaluate_with_pairs, forward, is_as_counted, only};
 
 /// Never abstain above this confidence.
@@ -109,25 +109,23 @@ pub(super) fn calibrate(
         .iter()
         .map(|m| Ok(1.0 / raw(&only(*m))?.temperature() as f32))
         .collect::<anyhow::Result<Vec<f32>>>()?;
-    let joining = Joining::fit(&factors, |joining, subset| {
-        predictions(&joining.apply(head.clone(), &shares.faces), subset)
+    let settings = FusionSettings::fit(&factors, |settings, subset| {
+        predictions(&settings.apply(head.clone(), &shares.faces), subset)
     })?;
-    let factors = joining.factors.clone();
-    let joined_face_prior = times(&shares.faces, joining.face_prior);
-    let weighed = joining.apply(head.clone(), &shares.faces);
+    let factors = settings.factors.clone();
+    let joined_face_prior = times(&shares.faces, settings.face_prior);
+    let weighed = settings.apply(head.clone(), &shares.faces);
     let faces = alone(held_out, Modality::Face, &mut |batch| {
         values(forward(&weighed, batch, &device))
     })?;
-    let chosen = strength_for(&faces, firsts, &shares.faces, joining.face_prior)?;
+    let chosen = strength_for(&faces, firsts, &shares.faces, settings.face_prior)?;
     println!(
         "head: face prior: {:.2} of the labels' log shares ({:.2} of rare labels'): accuracy \
          {:.4}, mean recall {:.4} on pictures with a majority label",
         chosen.of_prior, chosen.of_rare, chosen.accuracy, chosen.recall
     );
     let face_prior = chosen.prior(&shares.faces);
-    let more: Vec<f32> = (face_prior.iter().zip(&joined_face_prior))
-        .map(|(alone, joined)| alone - joined)
-        .collect();
+    let more = minus(&face_prior, &joined_face_prior);
     let weighed = weighed.with_prior_alone(FACE, &more, &device);
     // Text alone is weak evidence, and most utterances are neutral: the label prior of dialogue is
     // added as far as it improves the selection data.
@@ -154,12 +152,12 @@ pub(super) fn calibrate(
     let (temperature, error, rows) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let mut calibration = Calibration {
         factors,
-        bounds: joining.bounds,
+        bounds: settings.bounds,
         face_prior,
         face_prior_strength: chosen.of_prior,
         face_rare_strength: chosen.of_rare,
         joined_face_prior,
-        joined_face_prior_strength: joining.face_prior,
+        joined_face_prior_strength: settings.face_prior,
         prior,
         temperature,
         abstain_threshold: 0.0,

@@ -29,7 +29,7 @@ pub(super) fn rules() -> String {
 /// photographs for the face, actors for the voice. In recordings of one person other weights may be
 /// better, and one modality often shows less than the others.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Joining {
+pub(super) struct FusionSettings {
     /// Of the modalities' evidence, in the order of [`crate::modality::Modality::ALL`].
     pub factors: Vec<f32>,
     /// Bounds of the evidence, in the same order.
@@ -38,7 +38,7 @@ pub(super) struct Joining {
     pub face_prior: f32,
 }
 
-impl Joining {
+impl FusionSettings {
     /// The settings with the least mean loss over the subsets of several modalities, one setting
     /// after another ([coordinate descent](https://en.wikipedia.org/wiki/Coordinate_descent)).
     /// `predict` predicts a subset's held-out rows; each subset is scored at its own temperature.
@@ -49,8 +49,8 @@ impl Joining {
     /// Those of `predict`.
     pub fn fit(
         factors: &[f32],
-        mut predict: impl FnMut(&Joining, &Presence) -> anyhow::Result<LabelledLogits>,
-    ) -> anyhow::Result<Joining> {
+        mut predict: impl FnMut(&FusionSettings, &Presence) -> anyhow::Result<LabelledLogits>,
+    ) -> anyhow::Result<FusionSettings> {
         let several: Vec<Presence> = Presence::subsets()
             .filter(|subset| {
                 [subset.face, subset.voice, subset.text]
@@ -60,15 +60,15 @@ impl Joining {
                     > 1
             })
             .collect();
-        let mut loss = |joining: &Joining| -> anyhow::Result<f64> {
+        let mut loss = |settings: &FusionSettings| -> anyhow::Result<f64> {
             let mut sum = 0.0;
             for subset in &several {
-                let predictions = predict(joining, subset)?;
+                let predictions = predict(settings, subset)?;
                 sum += predictions.loss(predictions.temperature());
             }
             Ok(sum / several.len() as f64)
         };
-        let begin = Joining {
+        let begin = FusionSettings {
             factors: factors.to_vec(),
             bounds: vec![BOUNDS[BOUNDS.len() - 1]; factors.len()],
             face_prior: 0.0,
@@ -119,7 +119,7 @@ impl Joining {
 }
 
 /// Changes one setting.
-type Set = Box<dyn Fn(&mut Joining, f64)>;
+type Set = Box<dyn Fn(&mut FusionSettings, f64)>;
 
 /// One setting and its candidates, in ascending order.
 struct Setting {
@@ -137,12 +137,13 @@ fn settings(factors: &[f32]) -> Vec<Setting> {
     };
     let mut all = Vec::new();
     for (modality, factor) in factors.iter().copied().enumerate() {
-        let set = move |j: &mut Joining, multiple| j.factors[modality] = factor * multiple as f32;
+        let set =
+            move |j: &mut FusionSettings, multiple| j.factors[modality] = factor * multiple as f32;
         all.push(setting(Box::new(set), &MULTIPLES, 1.0));
-        let set = move |j: &mut Joining, bound| j.bounds[modality] = bound;
+        let set = move |j: &mut FusionSettings, bound| j.bounds[modality] = bound;
         all.push(setting(Box::new(set), &BOUNDS, BOUNDS[BOUNDS.len() - 1]));
     }
-    let set = |j: &mut Joining, strength| j.face_prior = strength as f32;
+    let set = |j: &mut FusionSettings, strength| j.face_prior = strength as f32;
     all.push(setting(Box::new(set), &PRIORS, 0.0));
     all
 }
@@ -153,10 +154,10 @@ mod tests {
 
     /// Two labels; the face favours the first label, the voice the second one, a little less
     /// strongly.
-    fn rows(joining: &Joining, subset: &Presence, truth: usize) -> LabelledLogits {
+    fn rows(settings: &FusionSettings, subset: &Presence, truth: usize) -> LabelledLogits {
         let (face, voice) = (
-            1.5 * f32::from(subset.face) * joining.factors[0],
-            f32::from(subset.voice) * joining.factors[1],
+            1.5 * f32::from(subset.face) * settings.factors[0],
+            f32::from(subset.voice) * settings.factors[1],
         );
         let logits = [[face, voice]; 4].concat();
         LabelledLogits::new(2, logits, vec![truth; 4])
@@ -166,7 +167,10 @@ mod tests {
     fn the_modality_that_is_right_gains_weight() {
         let factors = [1.0, 1.0, 1.0];
         let fit = |truth| {
-            Joining::fit(&factors, |joining, subset| Ok(rows(joining, subset, truth))).unwrap()
+            FusionSettings::fit(&factors, |settings, subset| {
+                Ok(rows(settings, subset, truth))
+            })
+            .unwrap()
         };
         assert_eq!(fit(1).factors, [0.35, 2.8, 1.0]);
         assert_eq!(fit(0).factors, [2.0, 0.35, 1.0]);
@@ -176,26 +180,26 @@ mod tests {
     fn a_modality_that_is_sometimes_sure_and_wrong_gets_a_smaller_bound() {
         // Of ten rows the face is sure of the truth in nine and of another label in one; the voice
         // favours the truth a little.
-        let predict = |joining: &Joining, subset: &Presence| {
+        let predict = |settings: &FusionSettings, subset: &Presence| {
             let mut logits = Vec::new();
             for row in 0..10 {
-                let sure = (8.0 * joining.factors[0]).min(joining.bounds[0] as f32);
+                let sure = (8.0 * settings.factors[0]).min(settings.bounds[0] as f32);
                 let face = [sure, 0.0, 0.0];
                 let truth = usize::from(row == 0);
                 for label in 0..3 {
                     let voice = if label == truth { 1.0 } else { 0.0 };
                     logits.push(
                         f32::from(subset.face) * face[label]
-                            + f32::from(subset.voice) * joining.factors[1] * voice,
+                            + f32::from(subset.voice) * settings.factors[1] * voice,
                     );
                 }
             }
             let truth = (0..10).map(|row| usize::from(row == 0)).collect();
             Ok(LabelledLogits::new(3, logits, truth))
         };
-        let joining = Joining::fit(&[1.0; 3], predict).unwrap();
+        let settings = FusionSettings::fit(&[1.0; 3], predict).unwrap();
         let largest = BOUNDS[BOUNDS.len() - 1];
-        assert!(joining.bounds[0] < largest, "{joining:?}");
-        assert_eq!(joining.bounds[1..], [largest; 2]);
+        assert!(settings.bounds[0] < largest, "{settings:?}");
+        assert_eq!(settings.bounds[1..], [largest; 2]);
     }
 }

@@ -94,10 +94,16 @@ impl LabelMetric {
 }
 
 macro_rules! metrics {
-    ($($task:ident $headline:literal $better:ident $name:literal, $definition:literal, $compute:expr;)*) => {
+    ($(
+        $task:ident $headline:literal $better:ident $name:literal,
+        $definition:literal,
+        $compute:expr;
+    )*) => {
         &[$(Metric {
             name: $name, definition: $definition, headline: $headline, better: Better::$better,
-            single: for_single(stringify!($task)), multi: for_multi(stringify!($task)), compute: $compute,
+            single: for_single(stringify!($task)),
+            multi: for_multi(stringify!($task)),
+            compute: $compute,
         }),*]
     };
 }
@@ -111,56 +117,156 @@ const fn for_multi(task: &str) -> bool {
 }
 
 static METRICS: &[Metric] = metrics! {
-    single true Higher "war", "Weighted average recall of the literature: the share of items whose top label is right, which is plain accuracy.", |t| exact(t);
-    single true Higher "uar", "Unweighted average recall: the mean of the classes' recalls, over the classes that occur.", |t| mean_of(t, recall);
-    multi true Higher "mosei_wa", "CMU-MOSEI's usual weighted accuracy: per label (TP x N/P + TN) / 2N with P items that have it and N that have not, then the mean over the labels that occur both ways.", |t| mean_of(t, mosei_wa);
-    multi true Higher "mosei_f1", "CMU-MOSEI's usual F1: per label the mean of the F1 of yes and of no, weighted by how often each is true, then the mean over labels.", |t| mean_of(t, mosei_f1);
+    single true Higher "war",
+        "Weighted average recall of the literature: the share of items whose top label is right, \
+         which is plain accuracy.",
+        |t| exact(t);
+    single true Higher "uar",
+        "Unweighted average recall: the mean of the classes' recalls, over the classes that occur.",
+        |t| mean_of(t, recall);
+    multi true Higher "mosei_wa",
+        "CMU-MOSEI's usual weighted accuracy: per label (TP x N/P + TN) / 2N with P items that \
+         have it and N that have not, then the mean over the labels that occur both ways.",
+        |t| mean_of(t, mosei_wa);
+    multi true Higher "mosei_f1",
+        "CMU-MOSEI's usual F1: per label the mean of the F1 of yes and of no, weighted by how \
+         often each is true, then the mean over labels.",
+        |t| mean_of(t, mosei_f1);
     multi true Higher "exact_match", "Share of items of which every label is right.", |t| exact(t);
-    multi true Higher "label_accuracy", "Share of all (item, label) answers that are right (1 - Hamming loss).", |t| mean_of(t, |d| share(d.true_positive + d.true_negative, d.count()));
-    both true Higher "f1_macro", "Mean of the labels' F1, each label the same; of single-label classes those that are true or predicted at least once.", |t| Some(Kind::F1.averaged(&t.labels, t.multi(), Average::Macro)).filter(|_| t.tally.items > 0);
-    multi true Higher "f1_micro", "F1 over all labels' answers in one pot.", |t| Some(Kind::F1.averaged(&t.labels, true, Average::Micro)).filter(|_| t.tally.items > 0);
-    both true Higher "f1_weighted", "Mean of the labels' F1, weighted by how often each label is true.", |t| Some(Kind::F1.averaged(&t.labels, t.multi(), Average::Weighted)).filter(|_| t.tally.items > 0);
-    single true Higher "reference_accuracy_weighted", "ConCluGen's own 'accuracy' as coded: classes' recalls weighted by how often each is true, the same number as war.", |t| reference(t, Kind::Accuracy, Average::Weighted);
-    multi true Higher "reference_accuracy_weighted", "ConCluGen's own 'accuracy' as coded: each label's share of right yes/no answers, weighted by how often the label is true; neither mosei_wa nor exact_match.", |t| reference(t, Kind::Accuracy, Average::Weighted);
-    both true Higher "reference_precision_weighted", "ConCluGen's own 'precision' as coded: labels' precisions (0 for a label never predicted), weighted by how often each is true.", |t| reference(t, Kind::Precision, Average::Weighted);
-    both true Higher "reference_recall_weighted", "ConCluGen's own 'recall' as coded: labels' recalls, weighted by how often each is true.", |t| reference(t, Kind::Recall, Average::Weighted);
-    both true Higher "reference_f1_weighted", "ConCluGen's own 'F1' as coded: labels' F1, weighted by how often each is true.", |t| reference(t, Kind::F1, Average::Weighted);
-    both false Higher "reference_accuracy_macro", "torchmetrics' accuracy with average='macro'.", |t| reference(t, Kind::Accuracy, Average::Macro);
-    both false Higher "reference_precision_macro", "torchmetrics' precision with average='macro'.", |t| reference(t, Kind::Precision, Average::Macro);
-    both false Higher "reference_recall_macro", "torchmetrics' recall with average='macro'.", |t| reference(t, Kind::Recall, Average::Macro);
-    both false Higher "reference_f1_macro", "torchmetrics' F1 with average='macro'.", |t| reference(t, Kind::F1, Average::Macro);
-    both false Higher "reference_accuracy_micro", "torchmetrics' accuracy with average='micro'.", |t| reference(t, Kind::Accuracy, Average::Micro);
-    both false Higher "reference_precision_micro", "torchmetrics' precision with average='micro'.", |t| reference(t, Kind::Precision, Average::Micro);
-    both false Higher "reference_recall_micro", "torchmetrics' recall with average='micro'.", |t| reference(t, Kind::Recall, Average::Micro);
-    both false Higher "reference_f1_micro", "torchmetrics' F1 with average='micro'.", |t| reference(t, Kind::F1, Average::Micro);
-    single true Lower "ece", "Expected calibration error: items in 15 bins of equal width by the top label's probability, lower edge within; the mean over items of |mean probability - share right| of the bin.", |t| calibration_error(t);
-    multi true Lower "ece", "Expected calibration error: (item, label) pairs in 15 bins of equal width by the label's probability, lower edge within; the mean over pairs of |mean probability - share that hold| of the bin.", |t| calibration_error(t);
-    single true Lower "brier", "Brier score: the mean over items of the sum over labels of (probability - truth) squared, 0 to 2.", |t| mean(t, t.tally.brier);
-    multi true Lower "brier", "Brier score: the mean over items and labels of (probability - truth) squared, 0 to 1.", |t| mean(t, t.tally.brier);
-    single true Lower "nll", "Negative log-likelihood: the mean over items of -ln of the probability of what is true.", |t| mean(t, t.tally.log_loss);
-    multi true Lower "nll", "Negative log-likelihood: the mean over items and labels of -ln of the probability given to the label's truth (binary cross-entropy).", |t| mean(t, t.tally.log_loss);
-    both true Neither "answered", "Share of items that are answered: the highest score reaches the abstain threshold.", |t| share(t.tally.answered, t.tally.items);
-    both true Higher "answered_accuracy", "Of the answered items, the share whose top label is right.", |t| share(t.tally.answered_right, t.tally.answered);
+    multi true Higher "label_accuracy",
+        "Share of all (item, label) answers that are right (1 - Hamming loss).",
+        |t| mean_of(t, |d| share(d.true_positive + d.true_negative, d.count()));
+    both true Higher "f1_macro",
+        "Mean of the labels' F1, each label the same; of single-label classes those that are true \
+         or predicted at least once.",
+        |t| Some(Kind::F1.averaged(&t.labels, t.multi(), Average::Macro))
+            .filter(|_| t.tally.items > 0);
+    multi true Higher "f1_micro",
+        "F1 over all labels' answers in one pot.",
+        |t| Some(Kind::F1.averaged(&t.labels, true, Average::Micro)).filter(|_| t.tally.items > 0);
+    both true Higher "f1_weighted",
+        "Mean of the labels' F1, weighted by how often each label is true.",
+        |t| Some(Kind::F1.averaged(&t.labels, t.multi(), Average::Weighted))
+            .filter(|_| t.tally.items > 0);
+    single true Higher "reference_accuracy_weighted",
+        "ConCluGen's own 'accuracy' as coded: classes' recalls weighted by how often each is \
+         true, the same number as war.",
+        |t| reference(t, Kind::Accuracy, Average::Weighted);
+    multi true Higher "reference_accuracy_weighted",
+        "ConCluGen's own 'accuracy' as coded: each label's share of right yes/no answers, \
+         weighted by how often the label is true; neither mosei_wa nor exact_match.",
+        |t| reference(t, Kind::Accuracy, Average::Weighted);
+    both true Higher "reference_precision_weighted",
+        "ConCluGen's own 'precision' as coded: labels' precisions (0 for a label never \
+         predicted), weighted by how often each is true.",
+        |t| reference(t, Kind::Precision, Average::Weighted);
+    both true Higher "reference_recall_weighted",
+        "ConCluGen's own 'recall' as coded: labels' recalls, weighted by how often each is true.",
+        |t| reference(t, Kind::Recall, Average::Weighted);
+    both true Higher "reference_f1_weighted",
+        "ConCluGen's own 'F1' as coded: labels' F1, weighted by how often each is true.",
+        |t| reference(t, Kind::F1, Average::Weighted);
+    both false Higher "reference_accuracy_macro",
+        "torchmetrics' accuracy with average='macro'.",
+        |t| reference(t, Kind::Accuracy, Average::Macro);
+    both false Higher "reference_precision_macro",
+        "torchmetrics' precision with average='macro'.",
+        |t| reference(t, Kind::Precision, Average::Macro);
+    both false Higher "reference_recall_macro",
+        "torchmetrics' recall with average='macro'.",
+        |t| reference(t, Kind::Recall, Average::Macro);
+    both false Higher "reference_f1_macro",
+        "torchmetrics' F1 with average='macro'.",
+        |t| reference(t, Kind::F1, Average::Macro);
+    both false Higher "reference_accuracy_micro",
+        "torchmetrics' accuracy with average='micro'.",
+        |t| reference(t, Kind::Accuracy, Average::Micro);
+    both false Higher "reference_precision_micro",
+        "torchmetrics' precision with average='micro'.",
+        |t| reference(t, Kind::Precision, Average::Micro);
+    both false Higher "reference_recall_micro",
+        "torchmetrics' recall with average='micro'.",
+        |t| reference(t, Kind::Recall, Average::Micro);
+    both false Higher "reference_f1_micro",
+        "torchmetrics' F1 with average='micro'.",
+        |t| reference(t, Kind::F1, Average::Micro);
+    single true Lower "ece",
+        "Expected calibration error: items in 15 bins of equal width by the top label's \
+         probability, lower edge within; the mean over items of |mean probability - share right| \
+         of the bin.",
+        |t| calibration_error(t);
+    multi true Lower "ece",
+        "Expected calibration error: (item, label) pairs in 15 bins of equal width by the label's \
+         probability, lower edge within; the mean over pairs of |mean probability - share that \
+         hold| of the bin.",
+        |t| calibration_error(t);
+    single true Lower "brier",
+        "Brier score: the mean over items of the sum over labels of (probability - truth) \
+         squared, 0 to 2.",
+        |t| mean(t, t.tally.brier);
+    multi true Lower "brier",
+        "Brier score: the mean over items and labels of (probability - truth) squared, 0 to 1.",
+        |t| mean(t, t.tally.brier);
+    single true Lower "nll",
+        "Negative log-likelihood: the mean over items of -ln of the probability of what is true.",
+        |t| mean(t, t.tally.log_loss);
+    multi true Lower "nll",
+        "Negative log-likelihood: the mean over items and labels of -ln of the probability given \
+         to the label's truth (binary cross-entropy).",
+        |t| mean(t, t.tally.log_loss);
+    both true Neither "answered",
+        "Share of items that are answered: the highest score reaches the abstain threshold.",
+        |t| share(t.tally.answered, t.tally.items);
+    both true Higher "answered_accuracy",
+        "Of the answered items, the share whose top label is right.",
+        |t| share(t.tally.answered_right, t.tally.answered);
 };
 
 macro_rules! label_metrics {
     ($($task:ident $name:literal, $definition:literal, $compute:expr;)*) => {
         &[$(LabelMetric {
-            name: $name, definition: $definition, single: for_single(stringify!($task)), multi: for_multi(stringify!($task)), compute: $compute,
+            name: $name,
+            definition: $definition,
+            single: for_single(stringify!($task)),
+            multi: for_multi(stringify!($task)),
+            compute: $compute,
         }),*]
     };
 }
 
 static LABEL_METRICS: &[LabelMetric] = label_metrics! {
-    both "recall", "Of the items that have the label, the share that are predicted to have it.", |t, l| recall(&t.labels[l]);
-    both "precision", "Of the items predicted to have the label, the share that have it.", |t, l| share(t.labels[l].true_positive, t.labels[l].true_positive + t.labels[l].false_positive);
-    both "f1", "Harmonic mean of recall and precision.", |t, l| f1(t.labels[l].true_positive, t.labels[l].false_positive, t.labels[l].false_negative);
+    both "recall",
+        "Of the items that have the label, the share that are predicted to have it.",
+        |t, l| recall(&t.labels[l]);
+    both "precision",
+        "Of the items predicted to have the label, the share that have it.",
+        |t, l| share(
+            t.labels[l].true_positive,
+            t.labels[l].true_positive + t.labels[l].false_positive,
+        );
+    both "f1",
+        "Harmonic mean of recall and precision.",
+        |t, l| f1(
+            t.labels[l].true_positive,
+            t.labels[l].false_positive,
+            t.labels[l].false_negative,
+        );
     multi "mosei_wa", "(TP x N/P + TN) / 2N of this label.", |t, l| mosei_wa(&t.labels[l]);
-    multi "mosei_f1", "F1 of yes and of no of this label, weighted by how often each is true.", |t, l| mosei_f1(&t.labels[l]);
-    both "reference_accuracy", "The reference's per-class accuracy (torchmetrics, average=None).", |t, l| reference_label(t, l, Kind::Accuracy);
-    both "reference_precision", "The reference's per-class precision; 0 where the label is never predicted.", |t, l| reference_label(t, l, Kind::Precision);
-    both "reference_recall", "The reference's per-class recall; 0 where the label never holds.", |t, l| reference_label(t, l, Kind::Recall);
-    both "reference_f1", "The reference's per-class F1; 0 where the label neither holds nor is predicted.", |t, l| reference_label(t, l, Kind::F1);
+    multi "mosei_f1",
+        "F1 of yes and of no of this label, weighted by how often each is true.",
+        |t, l| mosei_f1(&t.labels[l]);
+    both "reference_accuracy",
+        "The reference's per-class accuracy (torchmetrics, average=None).",
+        |t, l| reference_label(t, l, Kind::Accuracy);
+    both "reference_precision",
+        "The reference's per-class precision; 0 where the label is never predicted.",
+        |t, l| reference_label(t, l, Kind::Precision);
+    both "reference_recall",
+        "The reference's per-class recall; 0 where the label never holds.",
+        |t, l| reference_label(t, l, Kind::Recall);
+    both "reference_f1",
+        "The reference's per-class F1; 0 where the label neither holds nor is predicted.",
+        |t, l| reference_label(t, l, Kind::F1);
 };
 
 fn share(part: u64, of: u64) -> Option<f64> {

@@ -201,7 +201,8 @@ pub fn reliability(bins: &[ReliabilityBin], what: &str) -> Markup {
                 line class="gap" x1=(px(x.at(confidence))) x2=(px(x.at(confidence))) y1=(px(y.at(right))) y2=(px(y.at(confidence))) {}
             }
         }
-        line class="ideal" x1=(px(x.at(0.0))) y1=(px(y.at(0.0))) x2=(px(x.at(1.0))) y2=(px(y.at(1.0))) { title { "perfect calibration" } }
+        line class="ideal" x1=(px(x.at(0.0))) y1=(px(y.at(0.0)))
+            x2=(px(x.at(1.0))) y2=(px(y.at(1.0))) { title { "perfect calibration" } }
         @for bin in bins {
             @if let (Some(confidence), Some(right)) = (bin.confidence, bin.right) {
                 circle class="dot c1" cx=(px(x.at(confidence))) cy=(px(y.at(right))) r="3.5" {}
@@ -210,7 +211,10 @@ pub fn reliability(bins: &[ReliabilityBin], what: &str) -> Markup {
     };
     html! {
         figure {
-            figcaption { "Reliability: " (what) ", in 15 bins. On the diagonal, confidence equals accuracy; below it, the head is overconfident." }
+            figcaption {
+                "Reliability: " (what) ", in 15 bins. On the diagonal, confidence equals accuracy; \
+                 below it, the head is overconfident."
+            }
             (frame("Reliability diagram", ["confidence", "share right"], &x, &y, &inner))
             svg class="histogram" viewBox={ "0 0 " (px(WIDTH)) " 96" } role="img" aria-label="Histogram of confidences" {
                 @for v in [0.0, most] {

@@ -121,8 +121,13 @@ pub fn confusion(task: Task, labels: &[String], rows: &[Vec<u64>]) -> Markup {
     html! {
         figure {
             figcaption {
-                @if task == Task::Single { "Confusion matrix: true labels in rows, predicted labels in columns; count and share of the row." }
-                @else { "Per label: true and predicted values; count and share of the items with, or without, the label." }
+                @if task == Task::Single {
+                    "Confusion matrix: true labels in rows, predicted labels in columns; count and \
+                     share of the row."
+                } @else {
+                    "Per label: true and predicted values; count and share of the items with, or \
+                     without, the label."
+                }
             }
             div class="wide" {
                 table class="confusion" {
@@ -157,7 +162,9 @@ pub fn labels(task: Task, measured: &Measured) -> Markup {
                     tr {
                         th scope="col" { "label" }
                         th scope="col" class="number" title="Items that have the label." { "support" }
-                        th scope="col" class="number" title="Items predicted to have the label." { "predicted" }
+                        th scope="col" class="number" title="Items predicted to have the label." {
+                            "predicted"
+                        }
                         @for metric in LabelMetric::all(task) { th scope="col" class="number" title=(metric.definition) { (parts(metric.name)) } }
                     }
                 }
@@ -217,7 +224,15 @@ pub fn examples(title: &str, list: &[Example]) -> Markup {
         @if list.is_empty() { p { "None." } } @else {
             div class="wide" {
                 table class="examples" {
-                    thead { tr { th scope="col" { "id" } th scope="col" { "truth" } th scope="col" { "predicted" } th scope="col" class="number" { "confidence" } th scope="col" { "words" } } }
+                    thead {
+                        tr {
+                            th scope="col" { "id" }
+                            th scope="col" { "truth" }
+                            th scope="col" { "predicted" }
+                            th scope="col" class="number" { "confidence" }
+                            th scope="col" { "words" }
+                        }
+                    }
                     tbody {
                         @for example in list {
                             tr {
