@@ -122,10 +122,10 @@ $(DENY):
 	$(CARGO) install --locked --version $(DENY_VERSION) --root .deps/cargo-deny-$(DENY_VERSION) cargo-deny
 
 deny: $(DENY) ## licences, sources and versions of the dependencies, by config/deny.toml
-	$(DENY) check --config config/deny.toml licenses bans sources
+	$(DENY) --config config/deny.toml check licenses bans sources
 
 advisories: $(DENY) ## known vulnerabilities of the dependencies; needs the network
-	$(DENY) check --config config/deny.toml advisories
+	$(DENY) --config config/deny.toml check advisories
 
 check-all: lint doc core test conformance concurrency test-sherpa deny ## every check there is: 90 minutes and more from nothing
 
