@@ -257,7 +257,7 @@ pub struct Deadline {
 /// Origin of a result.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Provenance {
-    /// The bundle's fingerprint.
+    /// Fingerprint of all that determines the scores: `Manifest::score_fingerprint`.
     pub bundle: String,
     pub provider: &'static str,
     pub precision: &'static str,

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::clip::{Face, face_slot};
@@ -27,7 +26,8 @@ pub struct Manifest {
     pub name: String,
     pub task: Task,
     pub labels: Vec<String>,
-    /// [`Manifest::compute_fingerprint`] of the rest.
+    /// Fingerprint of the embeddings, [`Manifest::compute_fingerprint`]: stores and runs match a
+    /// bundle by it. Events have [`Manifest::score_fingerprint`] instead.
     pub fingerprint: String,
     pub window: WindowRule,
     pub face: Option<FacePreprocessing>,
@@ -243,46 +243,6 @@ pub struct HeadEntry {
 }
 
 impl Manifest {
-    /// SHA-256 of all that determines the embeddings: the preprocessing version, the canonical
-    /// settings, the encoders' hashes.
-    ///
-    /// It covers the fp32 graphs only: an int8 graph approximates one without training, and is kept
-    /// only if its measured loss is negligible. Stores are extracted with the fp32 graphs, heads
-    /// are trained on those rows, and the same head serves either graph. An event's
-    /// `provenance.precision` names the graph in use, and each file is checked against its hash.
-    pub fn compute_fingerprint(&self) -> String {
-        #[derive(Serialize)]
-        struct Canonical<'a> {
-            preprocess_version: u32,
-            window: &'a WindowRule,
-            face: &'a Option<FacePreprocessing>,
-            audio: &'a Option<AudioPreprocessing>,
-            text: &'a Option<TextPreprocessing>,
-            encoders: Vec<Vec<serde_json::Value>>,
-        }
-        // Absent options are left out, so that older bundles keep their fingerprint.
-        let canonical_entry = |entry: &EncoderEntry| {
-            let mut all = vec![json!(entry.name), json!(entry.sha256)];
-            all.extend(entry.rate_hz.map(|rate_hz| json!({ "rate_hz": rate_hz })));
-            all.extend(
-                entry
-                    .normalise
-                    .as_ref()
-                    .map(|normalise| json!({ "normalise": normalise })),
-            );
-            all
-        };
-        let canonical = Canonical {
-            preprocess_version: PREPROCESS_VERSION,
-            window: &self.window,
-            face: &self.face,
-            audio: &self.audio,
-            text: &self.text,
-            encoders: self.encoders.iter().map(canonical_entry).collect(),
-        };
-        hex_sha256(&serde_json::to_vec(&canonical).expect("settings serialise"))
-    }
-
     /// The encoder called `name`.
     pub fn encoder(&self, name: &str) -> Option<&EncoderEntry> {
         self.encoders.iter().find(|e| e.name == name)
@@ -452,5 +412,6 @@ pub fn hex_sha256(bytes: &[u8]) -> String {
         .collect()
 }
 
+mod fingerprint;
 #[cfg(test)]
 mod fuzz;

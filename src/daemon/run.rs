@@ -64,7 +64,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     print_line(&format!(
         "expressd: bundle {} ({}), provider {} (requested {})",
         bundle.manifest.name,
-        &bundle.manifest.fingerprint[..12],
+        &bundle.manifest.score_fingerprint()[..12],
         bundle.provider().name(),
         config.inference.provider.name()
     ));

@@ -55,7 +55,7 @@ impl DaemonState {
         let manifest = &bundle.manifest;
         let facts = BundleFacts {
             name: manifest.name.clone(),
-            fingerprint: manifest.fingerprint.clone(),
+            fingerprint: manifest.score_fingerprint(),
             task: if manifest.task == Task::Single {
                 "single"
             } else {

@@ -80,6 +80,7 @@ pub struct ClockPair {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct BundleFacts {
     pub name: String,
+    /// As `provenance.bundle` of an event.
     pub fingerprint: String,
     /// `single` or `multi`.
     pub task: String,

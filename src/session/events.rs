@@ -31,7 +31,7 @@ impl EventBuilder {
         EventBuilder {
             labels: bundle.manifest.labels.clone(),
             provenance: Provenance {
-                bundle: bundle.manifest.fingerprint.clone(),
+                bundle: bundle.manifest.score_fingerprint(),
                 provider: bundle.provider().name(),
                 precision: bundle.precision().name(),
                 config: config.hash(),

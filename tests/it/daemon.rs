@@ -3,6 +3,8 @@
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
+use expressd::manifest::Manifest;
+use expressd::testing::project;
 use futures_util::{SinkExt, StreamExt};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -68,12 +70,16 @@ fn a_client_gets_hello_then_events_without_a_gap() {
         .filter(|e| e["type"] == "expression")
         .collect();
     assert!(expressions.len() >= 20);
+    let manifest = std::fs::read_to_string(project("models/default/manifest.toml")).unwrap();
+    let manifest: Manifest = toml::from_str(&manifest).unwrap();
+    let fingerprint = manifest.score_fingerprint();
+    assert_eq!(frames[0]["bundle"]["fingerprint"], fingerprint);
     for event in expressions {
         assert!(
             event["latency_ms"]["total"].as_f64().unwrap() > 0.0,
             "{event}"
         );
-        assert!(event["provenance"]["bundle"].as_str().unwrap().len() >= 16);
+        assert_eq!(event["provenance"]["bundle"], fingerprint);
     }
     let status: Value = serde_json::from_str(&get(&daemon.address, "/v1/status").1).unwrap();
     assert_eq!(status["status"]["sources"]["video"]["state"], "delivering");
