@@ -40,6 +40,11 @@ impl Catalogue {
         self.faults.first()
     }
 
+    /// The places of all faults so far.
+    pub fn fault_places(&self) -> impl Iterator<Item = &str> {
+        self.faults.iter().map(|fault| fault.at.as_str())
+    }
+
     /// Moves the wanted faults to another catalogue, and no items.
     pub fn hand_faults_to(self, other: &mut Catalogue, is_wanted: impl Fn(&Fault) -> bool) {
         other

@@ -8,7 +8,7 @@
 //! anna/001.mp4,happy,train,anna,"well, that went fine"
 //! ben/007.wav,angry|surprised,test,ben,
 //! ```
-//! * `file` is a path below the root; pictures (`jpg`, `png`) are faces cut out already.
+//! * `file` is a path below the root, in any Unicode form; pictures (`jpg`, `png`) are faces cut out already.
 //! * `label`: empty means not labelled. Labels are the words found, sorted. Where any cell holds
 //!   several (`happy|surprised`) the task is multi-label and every target is a vector of 0 and 1.
 //! * `split`: `train`, `val` or `test`; empty means train. Without the column whole groups (whole
@@ -31,6 +31,7 @@ use std::path::{Component, Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::catalogue::Catalogue;
+use super::folded_names::{Ambiguous, FoldedNames, folded};
 use super::table::{Row, Table};
 use super::tree::{self, AUDIO, PICTURE, VIDEO, has_extension, walk};
 use super::{DataError, Item, Listing, Media, Options, Picture, Split, Target};
@@ -57,7 +58,12 @@ fn list_as(dataset: &'static str, root: &Path) -> Result<Listing, DataError> {
 
 fn list_all(dataset: &'static str, root: &Path) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
-    add_unnamed(root, &HashSet::new(), &mut catalogue)?;
+    add_unnamed(
+        root,
+        &HashSet::new(),
+        &mut FoldedNames::default(),
+        &mut catalogue,
+    )?;
     catalogue.finish(dataset, &[], root, LAYOUT)
 }
 
@@ -65,17 +71,41 @@ fn list_all(dataset: &'static str, root: &Path) -> Result<Listing, DataError> {
 fn add_unnamed(
     root: &Path,
     named: &HashSet<PathBuf>,
+    names: &mut FoldedNames,
     catalogue: &mut Catalogue,
 ) -> Result<(), DataError> {
     let extensions: Vec<&str> = VIDEO.iter().chain(&AUDIO).copied().collect();
     let is_named = |path: &Path| !named.is_empty() && named.contains(&canonical(path));
+    // Files by the normal form of their paths, those that may have another form.
+    let mut forms: HashMap<String, PathBuf> = HashMap::new();
+    forms.extend(
+        named
+            .iter()
+            .filter_map(|path| Some((form_of(path)?, path.clone()))),
+    );
     let mut found = Catalogue::default();
     for file in walk(root, &extensions, &mut found)?
         .into_iter()
         .filter(|file| !is_named(&file.path))
     {
         let at = file.path.display().to_string();
-        let text = words_beside(&file.path);
+        let path = canonical(&file.path);
+        if let Some(form) = form_of(&path) {
+            let first = forms.entry(form).or_insert_with(|| path.clone());
+            if *first != path {
+                let what =
+                    format!("{path:?} differs in its Unicode form only from {first:?}: left out");
+                catalogue.fault(at, what);
+                continue;
+            }
+        }
+        let text = match words_beside(&file.path, names) {
+            Ok(text) => text,
+            Err(what) => {
+                catalogue.fault(at, format!("{what}: left out"));
+                continue;
+            }
+        };
         let item = Item {
             id: file.relative(),
             split: Split::Train,
@@ -97,27 +127,50 @@ fn canonical(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
 }
 
-fn words_beside(recording: &Path) -> Option<String> {
-    let read = |extension| {
-        Some(
-            String::from_utf8_lossy(&std::fs::read(recording.with_extension(extension)).ok()?)
-                .into_owned(),
-        )
+/// The normal form of a path that has several forms.
+fn form_of(path: &Path) -> Option<String> {
+    path.to_str().filter(|text| !text.is_ascii()).map(folded)
+}
+
+/// The words in the file beside a recording; an error where two files may be meant.
+fn words_beside(recording: &Path, names: &mut FoldedNames) -> Result<Option<String>, String> {
+    let mut read = |extension| -> Result<Option<String>, String> {
+        let folder = recording.parent().unwrap_or(Path::new(""));
+        let name = recording.with_extension(extension);
+        let name = Path::new(name.file_name().unwrap_or_default());
+        let name = names
+            .find(folder, name)
+            .map_err(|ambiguous| format!("the name of its words {ambiguous}"))?;
+        let bytes = std::fs::read(folder.join(name)).ok();
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     };
-    let text = read("txt").and_then(|t| {
+    let (text, aligned) = (read("txt")?, read("align")?);
+    let text = text.and_then(|t| {
         t.lines()
             .next()
             .map(|line| line.trim_start_matches('\u{feff}').trim().to_string())
     });
     let aligned = || {
-        let words = read("align")?;
+        let words = aligned?;
         let spoken = words
             .lines()
             .filter_map(|l| l.split_whitespace().nth(2))
             .filter(|w| !["sil", "sp"].contains(w));
         Some(spoken.collect::<Vec<_>>().join(" "))
     };
-    text.or_else(aligned).filter(|t| !t.is_empty())
+    Ok(text.or_else(aligned).filter(|t| !t.is_empty()))
+}
+
+/// The files that a cell of `labels.csv` may stand for.
+fn named_by(root: &Path, cell: &str, names: &mut FoldedNames) -> Vec<PathBuf> {
+    let found = match names.find(root, Path::new(cell)) {
+        Ok(path) => vec![path],
+        Err(Ambiguous(one, other)) => vec![one, other],
+    };
+    found
+        .iter()
+        .map(|path| canonical(&root.join(path)))
+        .collect()
 }
 
 /// A row with labels as text.
@@ -141,38 +194,37 @@ fn list_labelled(dataset: &'static str, root: &Path, path: &Path) -> Result<List
         interval: [table.optional("start"), table.optional("end")],
     };
     let (mut rows, mut named, mut line_of) = (Vec::new(), HashSet::new(), HashMap::new());
+    let mut names = FoldedNames::default();
     while let Some(row) = table.next(&mut catalogue)? {
         let at = table.at(row.line);
         // A line with a fault still names its recording, which must not be listed as unlabelled
         // instead.
-        named.insert(canonical(&root.join(row.get(columns.file))));
-        let labelled = read_row(root, &columns, &row, at.clone()).and_then(|labelled| {
-            let part = (
-                labelled.file.clone(),
-                labelled
-                    .item
-                    .interval
-                    .map(|interval| interval.map(f64::to_bits)),
-            );
-            match line_of.get(&part) {
-                Some(first) => Err(format!("names the same file as line {first}")),
-                None => {
-                    line_of.insert(part, row.line);
-                    Ok(labelled)
+        named.extend(named_by(root, row.get(columns.file), &mut names));
+        let labelled =
+            read_row(root, &columns, &row, at.clone(), &mut names).and_then(|labelled| {
+                let part = (
+                    labelled.file.clone(),
+                    labelled
+                        .item
+                        .interval
+                        .map(|interval| interval.map(f64::to_bits)),
+                );
+                match line_of.get(&part) {
+                    Some(first) => Err(format!("names the same file as line {first}")),
+                    None => {
+                        line_of.insert(part, row.line);
+                        Ok(labelled)
+                    }
                 }
-            }
-        });
+            });
         match labelled {
             Ok(labelled) => rows.push(labelled),
             Err(what) => catalogue.fault(at, format!("{what}: left out")),
         }
     }
-    named.extend(
-        table
-            .left_out()
-            .iter()
-            .map(|cell| canonical(&root.join(cell))),
-    );
+    for cell in table.left_out() {
+        named.extend(named_by(root, cell, &mut names));
+    }
     if columns.split.is_none() {
         deal_out(&mut rows);
     }
@@ -207,7 +259,7 @@ fn list_labelled(dataset: &'static str, root: &Path, path: &Path) -> Result<List
         };
         catalogue.add(item, at);
     }
-    add_unnamed(root, &named, &mut catalogue)?;
+    add_unnamed(root, &named, &mut names, &mut catalogue)?;
     catalogue.finish(dataset, &labels, root, LAYOUT)
 }
 
@@ -220,7 +272,13 @@ struct Columns {
     interval: [Option<usize>; 2],
 }
 
-fn read_row(root: &Path, columns: &Columns, row: &Row, at: String) -> Result<Labelled, String> {
+fn read_row(
+    root: &Path,
+    columns: &Columns,
+    row: &Row,
+    at: String,
+    names: &mut FoldedNames,
+) -> Result<Labelled, String> {
     let name = row.get(columns.file);
     let inside = !name.is_empty()
         && Path::new(name)
@@ -229,11 +287,14 @@ fn read_row(root: &Path, columns: &Columns, row: &Row, at: String) -> Result<Lab
     if !inside {
         return Err(format!("the file {name:?} is not a path below the folder"));
     }
-    // Without dots and doubled slashes, so that a file has one id.
+    // Without dots and doubled slashes, and in the form of the disk, so that a file has one id.
     let below: PathBuf = Path::new(name)
         .components()
         .filter(|c| matches!(c, Component::Normal(_)))
         .collect();
+    let below = names
+        .find(root, &below)
+        .map_err(|ambiguous| format!("the file {name:?} {ambiguous}"))?;
     let path = root.join(&below);
     let media = if has_extension(&path, &PICTURE) {
         Media::Picture(Picture::File(path.clone()))
@@ -288,13 +349,12 @@ fn read_row(root: &Path, columns: &Columns, row: &Row, at: String) -> Result<Lab
         Some([start, end]) => format!("{}@{start}-{end}", below.display()),
     };
     let text = row.optional(columns.text).map(str::to_string);
-    let text = text.or_else(|| {
-        if interval.is_none() && matches!(media, Media::Recording(_)) {
-            words_beside(&path)
-        } else {
-            None
+    let text = match text {
+        None if interval.is_none() && matches!(media, Media::Recording(_)) => {
+            words_beside(&path, names)?
         }
-    });
+        text => text,
+    };
     let item = Item {
         id,
         split: Split::Train,

@@ -11,6 +11,7 @@ mod catalogue;
 pub mod crema_d;
 pub mod fer;
 mod fer_list;
+mod folded_names;
 pub mod folder;
 pub mod goemotions;
 mod listing;

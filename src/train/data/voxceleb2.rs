@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::catalogue::Catalogue;
+use super::folded_names::folded;
 use super::table::Table;
 use super::tree::{Found, folder, walk};
 use super::{DataError, Item, Listing, Media, Options, Split, tree};
@@ -72,13 +73,17 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
 
     let mut sound_of: Option<HashMap<[String; 3], PathBuf>> = None;
     if let Some(sounds) = &sounds {
-        let found = walk(sounds, &["m4a", "aac", "wav"], &mut catalogue)?;
-        sound_of = Some(
-            found
-                .into_iter()
-                .filter_map(|file| Some((clip_of(&file)?, file.path)))
-                .collect(),
-        );
+        let mut all = HashMap::new();
+        for file in walk(sounds, &["m4a", "aac", "wav"], &mut catalogue)? {
+            let Some(clip) = clip_of(&file) else {
+                continue;
+            };
+            if let Some(first) = all.insert(clip.map(|name| folded(&name)), file.path.clone()) {
+                let what = format!("{first:?} is the sound of the same clip: not taken");
+                catalogue.fault(format!("{:?}", file.path), what);
+            }
+        }
+        sound_of = Some(all);
     }
     for file in walk(&videos, &["mp4"], &mut catalogue)? {
         let at = file.path.display().to_string();
@@ -107,7 +112,7 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
         }
         let media = match &mut sound_of {
             None => Media::Recording(file.path),
-            Some(sound_of) => match sound_of.remove(&clip) {
+            Some(sound_of) => match sound_of.remove(&clip.each_ref().map(|name| folded(name))) {
                 Some(audio) => Media::Apart {
                     video: file.path,
                     audio,

@@ -317,3 +317,85 @@ fn the_real_sentences_are_read_with_their_recordings() {
             .all(|i| i.text.as_ref().is_some_and(|t| t.split(' ').count() == 6))
     );
 }
+
+const COMPOSED: &str = "caf\u{e9}";
+const DECOMPOSED: &str = "cafe\u{301}";
+
+#[test]
+fn names_match_in_any_unicode_form() {
+    for (table, disk) in [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)] {
+        let names = [format!("{disk}/{disk}.wav"), format!("{disk}/{disk}.txt")];
+        let tree = Tree::new(&[&names[0]]);
+        tree.write(&names[1], "a coffee\n");
+        tree.write(
+            "labels.csv",
+            &format!("file,label\n{table}/{table}.wav,happy\n"),
+        );
+        let listing = tree.list("folder").unwrap();
+        assert_eq!(listing.faults, []);
+        // By its name on the disk, as without a table.
+        assert_eq!(ids(&listing), [names[0].as_str()]);
+        let found = &listing.items[0];
+        assert_eq!(
+            (&found.target, found.text.as_deref()),
+            (&Some(Target::Class(0)), Some("a coffee"))
+        );
+        assert_eq!(found.media, Media::Recording(tree.path().join(&names[0])));
+        // A line with a fault names its recording too.
+        tree.write(
+            "labels.csv",
+            &format!("file,label,split\n{table}/{table}.wav,happy,never\n"),
+        );
+        assert!(tree.list("folder").is_err(), "no item is left");
+    }
+}
+
+#[test]
+fn of_two_forms_of_a_name_the_exact_one_is_taken_and_the_other_is_an_error() {
+    let names = [COMPOSED, DECOMPOSED].map(|name| format!("{name}.wav"));
+    let tree = Tree::new(&[&names[0], &names[1]]);
+    let both = |what: &str| what.contains("café.wav") && what.contains("cafe\\u{301}.wav");
+    let fault = |expected: &[&str]| {
+        let listing = tree.list("folder").unwrap();
+        assert_eq!(ids(&listing), expected);
+        assert!(
+            listing.faults.len() == 1 && both(&listing.faults[0].what),
+            "{:?}",
+            listing.faults
+        );
+    };
+    // Without a table the first one is taken.
+    fault(&[&names[1]]);
+    for name in &names {
+        tree.write("labels.csv", &format!("file,label\n{name},happy\n"));
+        fault(&[name]);
+    }
+    // Both are named as they are.
+    tree.write(
+        "labels.csv",
+        &format!("file,label\n{},happy\n{},sad\n", names[0], names[1]),
+    );
+    let listing = tree.list("folder").unwrap();
+    assert!(listing.items.len() == 2 && listing.faults.is_empty());
+
+    // Neither is written so.
+    let [one, other] = [
+        format!("{COMPOSED}{DECOMPOSED}.wav"),
+        format!("{DECOMPOSED}{COMPOSED}.wav"),
+    ];
+    let tree = Tree::new(&[&one, &other, "a.wav"]);
+    let written = format!("{COMPOSED}{COMPOSED}.wav");
+    tree.write(
+        "labels.csv",
+        &format!("file,label\n{written},happy\na.wav,sad\n"),
+    );
+    let listing = tree.list("folder").unwrap();
+    assert_eq!(ids(&listing), ["a.wav"]);
+    assert_eq!(
+        faults(&listing, "labels.csv line 2", "stands for two files"),
+        1,
+        "{:?}",
+        listing.faults
+    );
+    assert_eq!(listing.faults.len(), 1);
+}

@@ -15,7 +15,7 @@
 //!
 //! The folds are the SDK's `cmu_mosei_std_folds.py`, as it is or as JSON (`standard_folds.json`, an
 //! object of the same three lists). Labels and folds may also lie in a folder of their own, two
-//! deep at most.
+//! deep at most. Names of videos match in any Unicode form.
 //!
 //! The `.csd` is read directly. If it has another structure, this script makes `labels.csv` from
 //! it:
@@ -29,14 +29,17 @@
 //! ```
 
 mod labels;
+mod on_disk;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use self::labels::{LABELS, Labelled, Labels, read_sequence, read_table};
+use self::on_disk::OnDisk;
 use super::catalogue::Catalogue;
-use super::tree::{AUDIO, VIDEO, folder, walk};
-use super::{DataError, Item, Listing, Media, Options, Split, Target};
+use super::folded_names::folded;
+use super::tree::{folder, walk};
+use super::{DataError, Item, Listing, Options, Split, Target};
 
 const LAYOUT: &str = "Raw/Videos/Full/Combined/<video>.mp4, \
                       Raw/Transcript/Segmented/Combined/<video>.txt, CMU_MOSEI_Labels.csd (or \
@@ -52,36 +55,7 @@ struct Spoken {
 
 pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
-    let on_disk = OnDisk {
-        videos: stems(
-            root,
-            &[
-                "Videos/Full/Combined",
-                "Videos/Combined",
-                "Videos/Full",
-                "Videos",
-            ],
-            &VIDEO,
-            &mut catalogue,
-        )?,
-        sounds: stems(
-            root,
-            &[
-                "Audio/Full/WAV_16000",
-                "Audio/WAV_16000",
-                "Audio/Full",
-                "Audio",
-            ],
-            &AUDIO,
-            &mut catalogue,
-        )?,
-        cut: stems(
-            root,
-            &["Videos/Segmented/Combined", "Videos/Segmented"],
-            &VIDEO,
-            &mut catalogue,
-        )?,
-    };
+    let on_disk = OnDisk::find(root, &mut catalogue)?;
     let transcripts = transcripts(root, &mut catalogue)?;
     if on_disk.videos.is_empty() && on_disk.sounds.is_empty() && on_disk.cut.is_empty() {
         return catalogue.finish("cmu-mosei", &LABELS, root, LAYOUT);
@@ -111,10 +85,18 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
         unlabelled(&transcripts)
     });
 
+    let mut labelled: HashMap<String, &String> = HashMap::new();
     for (video, rows) in &labels {
+        let name = folded(video);
+        if let Some(first) = labelled.insert(name.clone(), video) {
+            let what =
+                format!("{video:?} differs in its Unicode form only from {first:?}: left out");
+            catalogue.fault(video, what);
+            continue;
+        }
         let split = match &folds {
             None => Split::Train,
-            Some(folds) => match folds.get(video) {
+            Some(folds) => match folds.get(&name) {
                 Some(split) => *split,
                 None => {
                     catalogue.fault(
@@ -128,11 +110,8 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
                 }
             },
         };
-        let spoken = transcripts.get(video).map_or(&[][..], Vec::as_slice);
-        if spoken.is_empty() {
-            catalogue.fault(video, "has no transcript: its intervals are without words");
-        }
-        let mut missing = 0;
+        let spoken = transcripts.get(&name).map_or(&[][..], Vec::as_slice);
+        let (mut missing, mut unusable, mut listed) = (0, 0, 0);
         for row in rows {
             let line = spoken_in(spoken, row);
             let Some(interval) = row.interval.or(line.map(|l| l.interval)) else {
@@ -154,9 +133,14 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
                 );
                 continue;
             }
-            let Some((media, is_cut)) = on_disk.media(video, line.map_or(row.index, |l| l.number))
-            else {
-                missing += 1;
+            let number = line.map_or(row.index, |l| l.number);
+            let Some((media, is_cut)) = on_disk.media(&name, number) else {
+                // An unusable file has a fault of its own.
+                if on_disk.is_unusable(&name, number) {
+                    unusable += 1;
+                } else {
+                    missing += 1;
+                }
                 continue;
             };
             let item = Item {
@@ -169,6 +153,11 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
                 target: is_labelled.then(|| Target::Values(row.values.to_vec())),
             };
             catalogue.add(item, &row.at);
+            listed += 1;
+        }
+        // A video without media has one fault, whatever else it lacks.
+        if spoken.is_empty() && (listed > 0 || missing + unusable == 0) {
+            catalogue.fault(video, "has no transcript: its intervals are without words");
         }
         if missing > 0 {
             catalogue.fault(
@@ -178,7 +167,7 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
         }
     }
     for video in on_disk.videos.keys().collect::<BTreeSet<_>>() {
-        if !labels.contains_key(video) {
+        if !labelled.contains_key(video) {
             catalogue.fault(
                 video,
                 if is_labelled {
@@ -195,71 +184,6 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
         root,
         LAYOUT,
     )
-}
-
-/// The media of a copy, by the names of the files without their extensions.
-struct OnDisk {
-    videos: HashMap<String, PathBuf>,
-    sounds: HashMap<String, PathBuf>,
-    cut: HashMap<String, PathBuf>,
-}
-
-impl OnDisk {
-    /// The media of an interval, and whether the file is already cut to it.
-    fn media(&self, video: &str, number: usize) -> Option<(Media, bool)> {
-        match (self.videos.get(video), self.sounds.get(video)) {
-            (Some(video), Some(audio)) => {
-                return Some((
-                    Media::Apart {
-                        video: video.clone(),
-                        audio: audio.clone(),
-                    },
-                    false,
-                ));
-            }
-            (Some(video), None) => return Some((Media::Recording(video.clone()), false)),
-            _ => {}
-        }
-        let cut = self
-            .cut
-            .get(&format!("{video}_{number}"))
-            .map(|path| (Media::Recording(path.clone()), true));
-        cut.or_else(|| {
-            self.sounds
-                .get(video)
-                .map(|path| (Media::Recording(path.clone()), false))
-        })
-    }
-}
-
-fn stems(
-    root: &Path,
-    candidates: &[&str],
-    extensions: &[&str],
-    catalogue: &mut Catalogue,
-) -> Result<HashMap<String, PathBuf>, DataError> {
-    let mut stems = HashMap::new();
-    let Some(below) = in_copy(root, candidates) else {
-        return Ok(stems);
-    };
-    let wants_cut = candidates[0].contains("Segmented");
-    for file in walk(&below, extensions, catalogue)? {
-        // A mirror with Videos/ alone may have the segmented videos below it.
-        if !wants_cut && file.names.iter().any(|n| n == "Segmented") {
-            continue;
-        }
-        let stem = file.stem().to_string();
-        if let Some(first) = stems.get(&stem) {
-            let first: &PathBuf = first;
-            catalogue.fault(
-                file.path.display().to_string(),
-                format!("{} has the same name: left out", first.display()),
-            );
-            continue;
-        }
-        stems.insert(stem, file.path);
-    }
-    Ok(stems)
 }
 
 /// The first of `candidates` that is a folder of the copy, with `Raw/` or without.
@@ -304,16 +228,20 @@ fn transcripts(
                 ),
             }
         }
-        transcripts.insert(file.stem().to_string(), lines);
+        if transcripts.insert(folded(file.stem()), lines).is_some() {
+            catalogue.fault(
+                at,
+                "another transcript has the same name: this one is taken",
+            );
+        }
     }
     Ok(transcripts)
 }
 
 fn spoken(video: &str, line: &str) -> Option<Spoken> {
     // A video's name may hold underscores itself.
-    let [number, start, end, text] = line
-        .trim()
-        .strip_prefix(video)?
+    let line = line.trim();
+    let [number, start, end, text] = after_name(video, line)?
         .strip_prefix("___")?
         .splitn(4, "___")
         .collect::<Vec<_>>()[..]
@@ -325,6 +253,16 @@ fn spoken(video: &str, line: &str) -> Option<Spoken> {
         number: number.trim().parse().ok()?,
         interval,
         text: text.trim().to_string(),
+    })
+}
+
+/// The line behind the video's name, in whichever Unicode form the line writes it.
+fn after_name<'a>(video: &str, line: &'a str) -> Option<&'a str> {
+    line.strip_prefix(video).or_else(|| {
+        let name = Some(folded(video)).filter(|_| !video.is_ascii())?;
+        let mut ends = line.char_indices().map(|(at, _)| line.split_at(at));
+        ends.find(|(before, after)| after.starts_with("___") && folded(before) == name)
+            .map(|(_, after)| after)
     })
 }
 
@@ -424,7 +362,7 @@ fn read_folds(path: &Path) -> Result<HashMap<String, Split>, DataError> {
             .remove(name)
             .ok_or_else(|| malformed(format!("has no {name:?}")))?;
         for video in videos {
-            if let Some(other) = folds.insert(video.clone(), split)
+            if let Some(other) = folds.insert(folded(&video), split)
                 && other != split
             {
                 return Err(malformed(format!("{video} is in two folds")));

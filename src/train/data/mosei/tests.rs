@@ -1,4 +1,5 @@
 use super::*;
+use crate::train::data::Media;
 use crate::train::data::testing::{Tree, faults, ids, item};
 
 const FOLDS: &str = r#"{"standard_train_fold": ["-3g5yACwYnA"], "standard_valid_fold": ["100178"], "standard_test_fold": ["_q7DM8WkzAQ", "a_b"]}"#;
@@ -77,6 +78,7 @@ fn the_sdk_s_labels_are_joined_with_words_and_folds() {
         faults(&listing, "100178", "missing or empty: 1 intervals"),
         1
     );
+    assert_eq!(faults(&listing, "100178", ""), 1, "one fault a video");
     assert_eq!(faults(&listing, "unlabelled", "has no labels"), 1);
     assert_eq!(faults(&listing, "_q7DM8WkzAQ", "has no transcript"), 1);
     assert_eq!(
@@ -189,5 +191,67 @@ fn the_real_folds_split_videos_and_no_video_twice() {
     assert_eq!(
         [Split::Train, Split::Val, Split::Test].map(count),
         [2249, 300, 678]
+    );
+}
+
+#[test]
+fn a_video_that_cannot_be_used_has_one_fault() {
+    let tree = raw_copy();
+    let video = "Raw/Videos/Full/Combined/_q7DM8WkzAQ.mp4";
+    tree.write(video, "");
+    let listing = tree.list("cmu-mosei").unwrap();
+    assert_eq!(
+        faults(&listing, "_q7DM8WkzAQ", ""),
+        1,
+        "{:?}",
+        listing.faults
+    );
+    assert_eq!(faults(&listing, video, "is empty: left out"), 1);
+}
+
+#[test]
+fn names_match_in_any_unicode_form() {
+    let (composed, decomposed) = ("caf\u{e9}", "cafe\u{301}");
+    let [video, transcript] = [
+        format!("Videos/{decomposed}.mp4"),
+        format!("Transcript/Segmented/Combined/{decomposed}.txt"),
+    ];
+    let tree = Tree::new(&[&video]);
+    tree.write(
+        "standard_folds.json",
+        &format!(
+            "{{\"standard_train_fold\": [], \"standard_valid_fold\": [\"{decomposed}\"], \
+             \"standard_test_fold\": []}}"
+        ),
+    );
+    tree.write(&transcript, &format!("{composed}___0___1___3___yes\n"));
+    let six = "happy,sad,anger,surprise,disgust,fear";
+    tree.write(
+        "labels.csv",
+        &format!("video,start,end,{six}\n{composed},1,3,0,0,0,0,0,3\n"),
+    );
+    let listing = tree.list("cmu-mosei").unwrap();
+    assert_eq!(ids(&listing), [format!("{composed}_0")]);
+    let found = &listing.items[0];
+    assert_eq!(
+        (found.split, found.text.as_deref(), &found.media),
+        (
+            Split::Val,
+            Some("yes"),
+            &Media::Recording(tree.path().join(&video))
+        )
+    );
+    assert_eq!(listing.faults, []);
+    let other = format!("Videos/{composed}.mp4");
+    tree.write(&other, "x");
+    let listing = tree.list("cmu-mosei").unwrap();
+    assert_eq!(listing.items.len(), 1);
+    assert_eq!(faults(&listing, "caf", "has the same name as"), 1);
+    let [fault] = &listing.faults[..] else {
+        panic!("{:?}", listing.faults)
+    };
+    assert!(
+        fault.what.contains("café.mp4") && fault.what.contains("cafe\\u{301}.mp4"),
+        "{fault:?}"
     );
 }
