@@ -21,7 +21,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         Some(DataError::Unknown { .. } | DataError::Refused { .. }) => Some(2),
         _ if matches!(
             cause.downcast_ref::<StoreError>(),
-            Some(StoreError::Different { .. })
+            Some(StoreError::Different { .. } | StoreError::Changed { .. })
         ) =>
         {
             Some(2)

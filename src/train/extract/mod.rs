@@ -41,7 +41,8 @@ use crate::time::process_cpu_nanos;
 use crate::train::data::{self, Item, Listing, Media};
 use crate::train::encoders::SetFiles;
 use crate::train::store::{
-    Entry, Relabelled, SCHEMA, Shard, ShardWriter, StoreSpec, StoredEncoder,
+    Entry, FileStamp, Relabelled, SCHEMA, Shard, ShardWriter, StoreError, StoreSpec, StoredEncoder,
+    WhenChanged,
 };
 use names::Names;
 use progress::Progress;
@@ -79,6 +80,9 @@ pub struct ExtractArgs {
     /// needs them (its recipe: 3).
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub views: u32,
+    /// What to do where a recording has changed since its rows were made.
+    #[arg(long, value_enum, default_value = "refuse")]
+    pub changed: WhenChanged,
     /// Only the first so many items of the data set.
     #[arg(long)]
     pub limit: Option<usize>,
@@ -120,6 +124,8 @@ pub struct Extracted {
     pub repaired: usize,
     /// Changes to items that were done before.
     pub relabelled: Relabelled,
+    /// Recordings that have changed since their rows were made.
+    pub changed: usize,
     pub items: usize,
     pub rows: usize,
     pub refused: BTreeMap<String, usize>,
@@ -216,7 +222,13 @@ pub fn extract(
             .collect(),
     };
     let shard = args.shard.unwrap_or(Shard::WHOLE);
-    let writer = ShardWriter::open_for(&args.store, &spec, shard, &listing.items)?;
+    let changed_path = args.store.join(format!("changed-{shard}.txt"));
+    let opened = ShardWriter::open_when(&args.store, &spec, shard, &listing.items, args.changed);
+    if let Err(StoreError::Changed { items, .. }) = &opened {
+        names::replace(&changed_path, items)?;
+    }
+    let writer = opened?;
+    names::replace(&changed_path, writer.changed())?;
     faults::report(
         &listing.faults,
         &args.store.join(format!("faults-{shard}.txt")),
@@ -232,6 +244,7 @@ pub fn extract(
         done_before: ours.len() - items.len(),
         repaired: writer.dropped(),
         relabelled: writer.relabelled(),
+        changed: writer.changed().len(),
         ..Extracted::default()
     };
     if items.is_empty() {
@@ -318,7 +331,7 @@ impl StoreSink<'_> {
 }
 
 impl worker_pool::OutcomeSink for StoreSink<'_> {
-    fn write(&mut self, item: &Item, outcome: Outcome) -> anyhow::Result<()> {
+    fn write(&mut self, item: &Item, media: &[FileStamp], outcome: Outcome) -> anyhow::Result<()> {
         let extracted = &mut self.extracted;
         extracted.items += 1;
         extracted.cut += usize::from(outcome.cut && outcome.rows.is_ok());
@@ -330,11 +343,11 @@ impl worker_pool::OutcomeSink for StoreSink<'_> {
                     .iter()
                     .map(|row| stored(item, row, self.encoders))
                     .collect();
-                self.writer.push(&item.id, &rows)
+                self.writer.push_from(&item.id, media, &rows)
             }
             Err(refusal) => {
                 let reason = refusal.to_string();
-                let written = self.writer.skip(&item.id, &reason);
+                let written = self.writer.skip_from(&item.id, media, &reason);
                 self.names.push(&item.id, &reason);
                 *extracted.refused.entry(reason).or_default() += 1;
                 written
@@ -401,6 +414,7 @@ fn print(extracted: &Extracted) {
         done_before,
         repaired,
         relabelled,
+        changed,
         items,
         rows,
         refused,
@@ -432,6 +446,9 @@ fn print(extracted: &Extracted) {
              folder if words matter",
             relabelled.words
         );
+    }
+    if *changed > 0 {
+        println!("{changed} recordings have changed since they were extracted: changed-*.txt");
     }
     println!("{items} items, {rows} rows");
     for (reason, count) in refused {

@@ -1,4 +1,4 @@
-//! The items without a row by name, in a file of the store.
+//! Items by name, in files of the store: those without a row, and those that have changed.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -24,4 +24,14 @@ impl Names {
         file.and_then(|mut file| file.write_all(self.0.as_bytes()))
             .with_context(|| format!("{} cannot be written", path.display()))
     }
+}
+
+/// Writes `names` to `path`, one a line. Without names the file of an earlier run is removed.
+pub fn replace(path: &Path, names: &[String]) -> anyhow::Result<()> {
+    if names.is_empty() {
+        let _ = std::fs::remove_file(path);
+        return Ok(());
+    }
+    std::fs::write(path, names.join("\n") + "\n")
+        .with_context(|| format!("{} cannot be written", path.display()))
 }

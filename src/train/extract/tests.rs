@@ -1,5 +1,6 @@
 //! From a data set to a store: shards, resumption, labels, views.
 
+mod changed;
 mod worker;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ fn args(store: PathBuf, clips: ClipsRule, workers: usize) -> ExtractArgs {
         workers: Some(workers),
         clips,
         views: 1,
+        changed: WhenChanged::Refuse,
         limit: None,
         detector: "models/yunet".into(),
         provider: Provider::Cpu,

@@ -1,5 +1,6 @@
 //! A pool of workers over one list of jobs, a thread each; one sink writes their outcomes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use super::worker::{Outcome, Worker};
 use crate::lane::{Received, WhenFull, lane};
 use crate::time::{monotonic_nanos, thread_cpu_nanos};
 use crate::train::data::{Item, Media};
+use crate::train::store::FileStamp;
 
 /// Items that one worker takes together: one alone, or several of one recording, which it then
 /// plays once.
@@ -67,7 +69,9 @@ fn media_key(media: &Media) -> Option<MediaKey<'_>> {
 
 /// Takes the workers' outcomes.
 pub trait OutcomeSink {
-    fn write(&mut self, item: &Item, outcome: Outcome) -> anyhow::Result<()>;
+    /// `media`: the item's files as they were before it was extracted; empty where they could not
+    /// be read.
+    fn write(&mut self, item: &Item, media: &[FileStamp], outcome: Outcome) -> anyhow::Result<()>;
     /// Called now and then, with the seconds since the work began.
     fn report_progress(&mut self, seconds: f64);
 }
@@ -106,8 +110,12 @@ pub fn work(
                 while goes_on()
                     && let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed))
                 {
+                    // All items of a job have the same media.
+                    let media: Arc<[FileStamp]> =
+                        FileStamp::of(&job[0].media).unwrap_or_default().into();
                     worker.extract_all(job, &goes_on, &mut |item, outcome| {
-                        closed.fetch_or(sender.send((item, outcome)).is_err(), Ordering::Relaxed);
+                        let sent = sender.send((item, media.clone(), outcome));
+                        closed.fetch_or(sent.is_err(), Ordering::Relaxed);
                     });
                 }
                 cpu_nanos.fetch_add(
@@ -124,8 +132,8 @@ pub fn work(
         let mut done = 0;
         loop {
             match outcomes.recv(Some(Duration::from_millis(500))) {
-                Received::Item((item, outcome)) => {
-                    sink.write(item, outcome)?;
+                Received::Item((item, media, outcome)) => {
+                    sink.write(item, &media, outcome)?;
                     done += 1;
                 }
                 Received::TimedOut => {}

@@ -6,10 +6,19 @@
 //! only grow. A line is written after its rows, so a half-written end is truncated on resume. Rows
 //! are synced to disk before their lines at intervals, so a power cut takes only the last items.
 //! The union of the shards is the store.
+//!
+//! A newer listing replaces an index as a whole. If the list of labels changes, `store.json` is
+//! replaced first. It keeps the first list, which indices without a header index; an index with
+//! another list names it in its first line. So every index can be read at any moment, also while
+//! some shards still have the labels of an earlier listing.
 
+mod files;
+mod index;
 mod reader;
 mod recovery;
 mod relabel;
+mod spec_file;
+mod stamp;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -26,7 +35,8 @@ use crate::modality::Modality;
 use crate::train::data::{Split, Target};
 
 pub use reader::Store;
-pub use relabel::Relabelled;
+pub use relabel::{Relabelled, WhenChanged};
+pub use stamp::FileStamp;
 pub use writer::ShardWriter;
 
 /// The version of the layout. 2: items are dealt to shards by their ids (1: by their places in the
@@ -99,24 +109,6 @@ pub struct Entry {
 
 fn is_zero(view: &u32) -> bool {
     *view == 0
-}
-
-/// One line of a shard's index: a finished item.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Line {
-    item: String,
-    /// Why it gave no rows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    skipped: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    rows: Vec<StoredRow>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct StoredRow {
-    #[serde(flatten)]
-    entry: Entry,
-    crc32: u32,
 }
 
 /// One of several parts of a data set that are extracted separately.
@@ -213,6 +205,12 @@ pub enum StoreError {
          makes up for what is missing"
     )]
     Short { path: PathBuf, id: String },
+    #[error(
+        "{path} holds rows of recordings that have changed since: {}; restore the recordings, add \
+         --changed extract to extract these again, or --changed keep to keep the rows",
+        first_names(items)
+    )]
+    Changed { path: PathBuf, items: Vec<String> },
     #[error("{path} is being written by another process (shard {}/{}); wait for it, or stop \
              it", shard.index, shard.count)]
     Busy { path: PathBuf, shard: Shard },
@@ -222,6 +220,18 @@ pub enum StoreError {
         found: usize,
         expected: usize,
     },
+}
+
+/// How many names a message holds.
+const NAMED: usize = 5;
+
+/// The first few names, and the number of the others.
+fn first_names(names: &[String]) -> String {
+    let first = names[..names.len().min(NAMED)].join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
 }
 
 impl StoreError {

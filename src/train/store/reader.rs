@@ -1,12 +1,15 @@
 //! Reads a store: row metadata in memory, values from disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::{Entry, Line, SCHEMA, Shard, StoreError, StoreSpec};
+use super::index::{Header, Line};
+use super::relabel::{Renaming, held};
+use super::spec_file::SpecFile;
+use super::{Entry, Shard, StoreError, StoreSpec};
 
 /// All shards of a folder. Values stay on disk.
 #[derive(Debug)]
@@ -27,25 +30,6 @@ struct Place {
     row: u64,
 }
 
-pub(super) fn read_spec(dir: &Path) -> Result<StoreSpec, StoreError> {
-    let path = dir.join("store.json");
-    let text = std::fs::read(&path).map_err(StoreError::disk(&path))?;
-    let spec: StoreSpec = serde_json::from_slice(&text).map_err(|e| StoreError::Malformed {
-        path: path.clone(),
-        what: e.to_string(),
-    })?;
-    if !(1..=SCHEMA).contains(&spec.schema) {
-        return Err(StoreError::Malformed {
-            path,
-            what: format!(
-                "its schema is {}, this program reads 1 to {SCHEMA}",
-                spec.schema
-            ),
-        });
-    }
-    Ok(spec)
-}
-
 fn missing_shards(dir: &Path, found: &[Shard]) -> Option<String> {
     let missing = Shard::missing(found);
     let names: Vec<String> = missing
@@ -61,10 +45,52 @@ fn missing_shards(dir: &Path, found: &[Shard]) -> Option<String> {
     })
 }
 
+/// The rows of one shard.
+struct ShardIndex {
+    shard: Shard,
+    /// The labels that its targets index.
+    labels: Vec<String>,
+    found: Vec<(Entry, Place)>,
+}
+
+/// Makes all targets index one list of labels: `labels`, and those that rows of an earlier listing
+/// still hold. Reports shards of an earlier listing on the terminal.
+fn join_labels(dir: &Path, labels: &mut Vec<String>, indices: &mut [ShardIndex]) {
+    let earlier: Vec<String> = indices
+        .iter()
+        .filter(|index| index.labels != *labels)
+        .map(|index| format!("{}/{}", index.shard.index, index.shard.count))
+        .collect();
+    if earlier.is_empty() {
+        return;
+    }
+    eprintln!(
+        "warning: in {} shard {} has the labels of an earlier listing; its extract renews them",
+        dir.display(),
+        earlier.join(", ")
+    );
+    for index in indices.iter() {
+        let targets = index.found.iter().filter_map(|(e, _)| e.target.as_ref());
+        let places: BTreeSet<usize> = targets.flat_map(held).collect();
+        let names = places.into_iter().filter_map(|i| index.labels.get(i));
+        for name in names {
+            if !labels.contains(name) {
+                labels.push(name.clone());
+            }
+        }
+    }
+    for index in indices {
+        let renaming = Renaming::new(&index.labels, labels);
+        for (entry, _) in &mut index.found {
+            entry.target = entry.target.as_ref().and_then(|t| renaming.of(t));
+        }
+    }
+}
+
 impl Store {
     /// Reports missing shards on the terminal. The others can be used, but are incomplete.
     pub fn open(dir: &Path) -> Result<Store, StoreError> {
-        let spec = read_spec(dir)?;
+        let file = SpecFile::read(dir)?;
         let mut shards = Vec::new();
         for file in std::fs::read_dir(dir).map_err(StoreError::disk(dir))? {
             let name = file.map_err(StoreError::disk(dir))?.file_name();
@@ -76,16 +102,18 @@ impl Store {
         }
         let mut store = Store {
             path: dir.to_owned(),
-            spec,
+            spec: file.spec.clone(),
             entries: Vec::new(),
             places: Vec::new(),
             files: Vec::new(),
             skipped: BTreeMap::new(),
         };
-        let mut found = Vec::new();
-        for shard in shards {
-            store.read_index(dir, shard, &mut found)?;
-        }
+        let mut indices = shards
+            .into_iter()
+            .map(|shard| store.read_index(dir, shard, file.labels_without_header()))
+            .collect::<Result<Vec<_>, _>>()?;
+        join_labels(dir, &mut store.spec.labels, &mut indices);
+        let mut found: Vec<_> = indices.into_iter().flat_map(|index| index.found).collect();
         found.sort_by(|(a, _): &(Entry, Place), (b, _)| (&a.id, a.view).cmp(&(&b.id, b.view)));
         if let Some(pair) = found
             .windows(2)
@@ -104,14 +132,15 @@ impl Store {
         &mut self,
         dir: &Path,
         shard: Shard,
-        found: &mut Vec<(Entry, Place)>,
-    ) -> Result<(), StoreError> {
+        labels_without_header: &[String],
+    ) -> Result<ShardIndex, StoreError> {
         let (rows_path, index_path) = (shard.path(dir, "rows"), shard.path(dir, "jsonl"));
         let rows = File::open(&rows_path).map_err(StoreError::disk(&rows_path))?;
         let held = rows.metadata().map_err(StoreError::disk(&rows_path))?.len();
         let mut index =
             BufReader::new(File::open(&index_path).map_err(StoreError::disk(&index_path))?);
         let (mut line, mut number, mut row) = (Vec::new(), 0, 0u64);
+        let (mut found, mut labels) = (Vec::new(), labels_without_header.to_vec());
         let file = self.files.len() as u32;
         while index
             .read_until(b'\n', &mut line)
@@ -123,12 +152,19 @@ impl Store {
             if line.last() != Some(&b'\n') {
                 break;
             }
+            if number == 1
+                && let Some(header) = Header::parse(&line)
+            {
+                labels = header.labels;
+                line.clear();
+                continue;
+            }
             let parsed: Line =
                 serde_json::from_slice(&line).map_err(|e| StoreError::Malformed {
                     path: index_path.clone(),
                     what: format!("line {number}: {e}"),
                 })?;
-            if let Some(reason) = parsed.skipped {
+            if let Some(reason) = parsed.skipped.filter(|_| !parsed.stale) {
                 *self.skipped.entry(reason).or_default() += 1;
             }
             for stored in parsed.rows {
@@ -138,14 +174,10 @@ impl Store {
                         what: format!("line {number} names another number of encoders"),
                     });
                 }
-                found.push((
-                    stored.entry,
-                    Place {
-                        file,
-                        crc32: stored.crc32,
-                        row,
-                    },
-                ));
+                let crc32 = stored.crc32;
+                if !parsed.stale {
+                    found.push((stored.entry, Place { file, crc32, row }));
+                }
                 row += 1;
                 if row * self.spec.dim() as u64 * 4 > held {
                     return Err(StoreError::Short {
@@ -157,7 +189,11 @@ impl Store {
             line.clear();
         }
         self.files.push((rows_path, rows));
-        Ok(())
+        Ok(ShardIndex {
+            shard,
+            labels,
+            found,
+        })
     }
 
     pub fn path(&self) -> &Path {

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::{Line, StoreError};
+use super::StoreError;
+use super::index::{Header, Line};
 
 /// Finished items are synced to the disk after so many, so a power cut can take at most these. A
 /// killed process loses none of them.
@@ -28,7 +29,7 @@ struct Placed {
     first_row: u64,
 }
 
-/// Checks the index `text` against `rows`, each row of `dim` values. Lines at the end are dropped
+/// Checks the index `text`, with its header if it has one, against `rows`, each row of `dim` values. Lines at the end are dropped
 /// if they cannot be parsed, or if their rows are missing or fail the checksum. A last line without
 /// a newline is dropped too.
 ///
@@ -46,13 +47,17 @@ pub(super) fn recover(
     let held = rows.metadata().map_err(StoreError::disk(rows_path))?.len();
     let (mut lines, mut end, mut row, mut broken) = (Vec::new(), 0, 0, None);
     let mut whole = 0;
+    let header_bytes = Header::of(text).map_or(0, |(_, bytes)| bytes);
     for (number, line) in text
         .split_inclusive(|b| *b == b'\n')
         .enumerate()
         .filter(|(_, line)| line.ends_with(b"\n"))
     {
-        whole += 1;
         end += line.len();
+        if end <= header_bytes {
+            continue;
+        }
+        whole += 1;
         match serde_json::from_slice::<Line>(line) {
             Err(error) => _ = broken.get_or_insert(format!("line {} is {error}", number + 1)),
             Ok(line) => {
@@ -113,8 +118,10 @@ pub(super) fn recover(
     let kept = &lines[..keep];
     let row_count = lines.get(keep).map_or(row, |next| next.first_row);
     Ok(Recovered {
-        done: kept.iter().map(|placed| placed.line.item.clone()).collect(),
-        index_bytes: kept.last().map_or(0, |placed| placed.end) as u64,
+        done: (kept.iter().filter(|placed| !placed.line.stale))
+            .map(|placed| placed.line.item.clone())
+            .collect(),
+        index_bytes: kept.last().map_or(header_bytes, |placed| placed.end) as u64,
         row_bytes: row_count * row_bytes,
         dropped: whole - keep,
     })

@@ -1,11 +1,25 @@
-//! Relabelling of extracted items by a newer listing. Labels, splits and groups are stored apart
-//! from the rows, so no recording is played again.
+//! Renewal of an index by a newer listing. Labels, splits and groups are stored apart from the
+//! rows, so no recording is played again; one that has changed is found.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-use super::{Line, StoreError};
+use super::StoreError;
+use super::index::{Header, Line};
+use super::stamp::{Comparison, FileStamp};
 use crate::train::data::{Item, Target};
+
+/// What to do where a recording has changed since its rows were made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum WhenChanged {
+    /// End, and name the recordings.
+    #[default]
+    Refuse,
+    /// Extract the recordings again. Their old rows stay on the disk and are not used.
+    Extract,
+    /// Keep the rows.
+    Keep,
+}
 
 /// Differences from the stored items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,13 +31,14 @@ pub struct Relabelled {
 }
 
 /// Targets by the labels `theirs` as targets by `ours`, by name.
-struct Renaming {
+#[derive(Debug)]
+pub(super) struct Renaming {
     places: Vec<Option<usize>>,
     count: usize,
 }
 
 impl Renaming {
-    fn new(theirs: &[String], ours: &[String]) -> Renaming {
+    pub fn new(theirs: &[String], ours: &[String]) -> Renaming {
         Renaming {
             places: theirs
                 .iter()
@@ -33,7 +48,7 @@ impl Renaming {
         }
     }
 
-    fn of(&self, target: &Target) -> Option<Target> {
+    pub fn of(&self, target: &Target) -> Option<Target> {
         let place = |own: usize| self.places.get(own).copied().flatten();
         match target {
             Target::Class(class) => place(*class).map(Target::Class),
@@ -50,32 +65,83 @@ impl Renaming {
     }
 }
 
-/// The index `text` updated from `items`, and the differences; `None` if every line stays as it is.
-/// Items that are not listed (any more) keep their metadata.
-pub(super) fn relabelled(
+/// The labels that `target` holds, by their places.
+pub(super) fn held(target: &Target) -> BTreeSet<usize> {
+    match target {
+        Target::Class(class) => [*class].into(),
+        Target::Values(values) => (0..values.len()).filter(|i| values[*i] > 0.0).collect(),
+    }
+}
+
+/// An index after its renewal.
+#[derive(Debug, Default)]
+pub(super) struct Renewed {
+    /// The whole index; `None` if it stays as it is.
+    pub text: Option<Vec<u8>>,
+    pub relabelled: Relabelled,
+    /// Items whose recordings have changed.
+    pub changed: Vec<String>,
+}
+
+/// The lists of labels before and after a renewal.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LabelLists<'a> {
+    /// The labels that the index's targets index.
+    pub theirs: &'a [String],
+    pub ours: &'a [String],
+    /// Whether an index of `ours` needs a header.
+    pub needs_header: bool,
+}
+
+/// The index `text` updated from `items`. Items that are not listed (any more) keep their metadata.
+/// Lines of changed recordings become stale if they are to be extracted again.
+///
+/// # Errors
+/// If a line cannot be parsed.
+pub(super) fn renew(
     text: &[u8],
     path: &Path,
-    theirs: &[String],
-    ours: &[String],
+    labels: LabelLists<'_>,
     items: &[Item],
-) -> Result<(Option<Vec<u8>>, Relabelled), StoreError> {
+    when_changed: WhenChanged,
+) -> Result<Renewed, StoreError> {
     let listed: HashMap<&str, &Item> = items.iter().map(|item| (item.id.as_str(), item)).collect();
-    let renaming = Renaming::new(theirs, ours);
-    let (mut all, mut is_other, mut relabelled) =
-        (Vec::with_capacity(text.len()), false, Relabelled::default());
-    for (number, bytes) in text.split_inclusive(|b| *b == b'\n').enumerate() {
+    let renaming = Renaming::new(labels.theirs, labels.ours);
+    let (old_header, start) = Header::of(text).unzip();
+    let header = labels.needs_header.then(|| Header {
+        labels: labels.ours.to_vec(),
+    });
+    let mut is_other = header != old_header;
+    let mut all = Vec::with_capacity(text.len());
+    all.extend(header.iter().flat_map(Header::line));
+    let mut renewed = Renewed::default();
+    let lines = &text[start.unwrap_or(0)..];
+    for (number, bytes) in lines.split_inclusive(|b| *b == b'\n').enumerate() {
         let malformed = |e: serde_json::Error| StoreError::Malformed {
             path: path.to_owned(),
-            what: format!("line {} is {e}", number + 1),
+            what: format!("line {} is {e}", number + 1 + usize::from(start.is_some())),
         };
         let mut line: Line = serde_json::from_slice(bytes).map_err(malformed)?;
-        let item = listed.get(line.item.as_str());
+        let item = listed.get(line.item.as_str()).filter(|_| !line.stale);
+        let mut differs_on_disk = false;
+        match item.map_or(Comparison::Same, |item| {
+            FileStamp::compare(&line.media, &item.media)
+        }) {
+            Comparison::Same => {}
+            Comparison::Touched(media) => (line.media, differs_on_disk) = (media, true),
+            Comparison::Changed => {
+                renewed.changed.push(line.item.clone());
+                if when_changed == WhenChanged::Extract {
+                    (line.stale, differs_on_disk) = (true, true);
+                }
+            }
+        }
         let (mut renamed, mut differs, mut other_words) = (false, false, false);
         for entry in line.rows.iter_mut().map(|row| &mut row.entry) {
             let target = entry.target.as_ref().and_then(|target| renaming.of(target));
             renamed |= target != entry.target;
             entry.target = target;
-            if let Some(item) = item {
+            if let Some(item) = item.filter(|_| !line.stale) {
                 differs |= (&entry.target, entry.split, &entry.group)
                     != (&item.target, item.split, &item.group);
                 other_words |= entry.text != item.text;
@@ -83,15 +149,15 @@ pub(super) fn relabelled(
                     (item.target.clone(), item.split, item.group.clone());
             }
         }
-        relabelled.items += usize::from(differs);
-        relabelled.words += usize::from(other_words);
-        if renamed || differs {
+        renewed.relabelled.items += usize::from(differs);
+        renewed.relabelled.words += usize::from(other_words);
+        if renamed || differs || differs_on_disk {
             is_other = true;
-            serde_json::to_writer(&mut all, &line).expect("a line serialises");
-            all.push(b'\n');
+            all.extend(line.text());
         } else {
             all.extend_from_slice(bytes);
         }
     }
-    Ok((is_other.then_some(all), relabelled))
+    renewed.text = is_other.then_some(all);
+    Ok(renewed)
 }

@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod kills;
+
 fn spec() -> StoreSpec {
     let encoder = |name: &str, modality, dim| StoredEncoder {
         name: name.into(),
@@ -395,7 +397,7 @@ fn labels_splits_and_groups_are_taken_afresh_and_no_row_is_touched() {
             .relabelled(),
         Relabelled { items: 0, words: 1 }
     );
-    // Labels do not vanish by mistake, and shards do not disagree.
+    // Labels do not vanish by mistake.
     let error = open(&StoreSpec {
         labels: vec![],
         ..spec()
@@ -404,16 +406,6 @@ fn labels_splits_and_groups_are_taken_afresh_and_no_row_is_touched() {
     .to_string();
     assert!(
         error.contains("its labels are happy, angry, sad, and the data set has none"),
-        "{error}"
-    );
-    let parts = tempfile::tempdir().unwrap();
-    let part = Shard { index: 0, count: 2 };
-    fill(parts.path(), part, &items(4));
-    let error = ShardWriter::open_for(parts.path(), &ours, part, &listing)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("its labels are sad, happy, not happy, angry, sad"),
         "{error}"
     );
     // Labels may be added where there were none.

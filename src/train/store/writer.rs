@@ -1,13 +1,15 @@
 //! Writes one shard; resumes after a kill or a power cut.
 
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::index::{Header, Line, StoredRow};
 use super::recovery::{Recovered, SAFE_AFTER_ITEMS, recover};
-use super::relabel::{Relabelled, relabelled};
-use super::{Entry, Line, SCHEMA, Shard, StoreError, StoreSpec, StoredRow};
+use super::relabel::{LabelLists, Relabelled, WhenChanged, renew};
+use super::spec_file::agree;
+use super::{Entry, FileStamp, Shard, StoreError, StoreSpec, files};
 use crate::time::monotonic_nanos;
 use crate::train::data::Item;
 
@@ -26,6 +28,7 @@ pub struct ShardWriter {
     done: HashSet<String>,
     dropped: usize,
     relabelled: Relabelled,
+    changed: Vec<String>,
     unsafe_items: usize,
     safe_at_nanos: i64,
 }
@@ -42,30 +45,33 @@ impl ShardWriter {
     }
 
     /// As [`ShardWriter::open`]; finished items take over the labels, splits and groups of `items`.
-    /// A store of one shard may change its list of labels this way.
+    /// The list of labels may change this way; other shards keep theirs until they are opened too.
     ///
     /// # Errors
-    /// As [`ShardWriter::open`], and where a store of several shards has another list of labels.
+    /// As [`ShardWriter::open`], and where the recording of a finished item has changed.
     pub fn open_for(
         dir: &Path,
         spec: &StoreSpec,
         shard: Shard,
         items: &[Item],
     ) -> Result<ShardWriter, StoreError> {
+        ShardWriter::open_when(dir, spec, shard, items, WhenChanged::Refuse)
+    }
+
+    /// As [`ShardWriter::open_for`], with a choice for changed recordings.
+    pub fn open_when(
+        dir: &Path,
+        spec: &StoreSpec,
+        shard: Shard,
+        items: &[Item],
+        when_changed: WhenChanged,
+    ) -> Result<ShardWriter, StoreError> {
         std::fs::create_dir_all(dir).map_err(StoreError::disk(dir))?;
-        let labels = agree(dir, spec, shard)?;
+        agree(dir, spec, shard)?;
         refuse_other_counts(dir, shard)?;
         let (rows_path, index_path) = (shard.path(dir, "rows"), shard.path(dir, "jsonl"));
-        let open = |path: &Path| {
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(path)
-                .map_err(StoreError::disk(path))
-        };
-        let (mut rows, mut index) = (open(&rows_path)?, open(&index_path)?);
+        let open = |path: &Path| files::open(path).map_err(StoreError::disk(path));
+        let mut rows = open(&rows_path)?;
         // Held as long as the file is open: the system releases it however the process ends. A file
         // system without locks goes unlocked.
         if let Err(TryLockError::WouldBlock) = rows.try_lock() {
@@ -74,47 +80,53 @@ impl ShardWriter {
                 shard,
             });
         }
+        let mut index = open(&index_path)?;
         let mut text = Vec::new();
         index
             .read_to_end(&mut text)
             .map_err(StoreError::disk(&index_path))?;
         let Recovered {
-            done,
+            mut done,
             index_bytes,
             row_bytes,
             dropped,
         } = recover(&text, &rows, &rows_path, &index_path, spec.dim())?;
         // The index first: it must never name missing rows.
-        index
-            .set_len(index_bytes)
-            .map_err(StoreError::disk(&index_path))?;
-        rows.set_len(row_bytes)
-            .map_err(StoreError::disk(&rows_path))?;
-        let (renewed, relabelled) = relabelled(
-            &text[..index_bytes as usize],
-            &index_path,
-            &labels,
-            &spec.labels,
-            items,
-        )?;
-        let new = index_path.with_extension("jsonl.tmp");
-        if let Some(text) = &renewed {
-            std::fs::write(&new, text)
-                .and_then(|()| File::open(&new)?.sync_all())
-                .map_err(StoreError::disk(&new))?;
+        files::set_len(&index, index_bytes).map_err(StoreError::disk(&index_path))?;
+        files::set_len(&rows, row_bytes).map_err(StoreError::disk(&rows_path))?;
+        text.truncate(index_bytes as usize);
+        // Read again under the lock: another shard may have changed it.
+        let before = agree(dir, spec, shard)?;
+        let header = Header::of(&text).map(|(header, _)| header.labels);
+        let theirs = header.unwrap_or(before.labels_without_header().to_vec());
+        let has_other_labels = before.spec.labels != spec.labels;
+        let after = before.with_labels(&spec.labels);
+        let lists = LabelLists {
+            theirs: &theirs,
+            ours: &spec.labels,
+            needs_header: after.labels_without_header() != spec.labels,
+        };
+        let renewed = renew(&text, &index_path, lists, items, when_changed)?;
+        if when_changed == WhenChanged::Refuse && !renewed.changed.is_empty() {
+            return Err(StoreError::Changed {
+                path: dir.to_owned(),
+                items: renewed.changed,
+            });
         }
-        if labels != spec.labels && !labels.is_empty() {
-            // Remove store.json first, so that a crash never leaves an index and a label list that
-            // do not match. Not needed when the store had no labels: no row has a target, and other
-            // shards may be writing.
-            std::fs::remove_file(dir.join("store.json")).map_err(StoreError::disk(dir))?;
+        if has_other_labels {
+            // First: it keeps the list that this index has until it is replaced.
+            after.replace(dir, shard)?;
         }
-        if renewed.is_some() {
-            std::fs::rename(&new, &index_path).map_err(StoreError::disk(&index_path))?;
+        if let Some(text) = &renewed.text {
+            files::replace(&index_path, &index_path.with_extension("jsonl.tmp"), text)
+                .map_err(StoreError::disk(&index_path))?;
             index = open(&index_path)?;
         }
-        if labels != spec.labels {
-            write_spec(dir, spec)?;
+        if when_changed == WhenChanged::Extract {
+            renewed
+                .changed
+                .iter()
+                .for_each(|item| _ = done.remove(item));
         }
         index
             .seek(SeekFrom::End(0))
@@ -124,7 +136,6 @@ impl ShardWriter {
         if done.is_empty() {
             let _ = File::open(dir).and_then(|dir| dir.sync_all());
         }
-        let safe_at_nanos = monotonic_nanos();
         Ok(ShardWriter {
             rows,
             index,
@@ -133,9 +144,10 @@ impl ShardWriter {
             dim: spec.dim(),
             done,
             dropped,
-            relabelled,
+            relabelled: renewed.relabelled,
+            changed: renewed.changed,
             unsafe_items: 0,
-            safe_at_nanos,
+            safe_at_nanos: monotonic_nanos(),
         })
     }
 
@@ -150,14 +162,16 @@ impl ShardWriter {
         self.relabelled
     }
 
+    /// Finished items whose recordings have changed: they are not done any more, or keep their rows,
+    /// by the choice at opening.
+    pub fn changed(&self) -> &[String] {
+        &self.changed
+    }
+
     /// Syncs finished items to disk: the rows, then the lines that name them.
     pub fn make_safe(&mut self) -> Result<(), StoreError> {
-        self.rows
-            .sync_data()
-            .map_err(StoreError::disk(&self.rows_path))?;
-        self.index
-            .sync_data()
-            .map_err(StoreError::disk(&self.index_path))?;
+        files::sync(&self.rows).map_err(StoreError::disk(&self.rows_path))?;
+        files::sync(&self.index).map_err(StoreError::disk(&self.index_path))?;
         (self.unsafe_items, self.safe_at_nanos) = (0, monotonic_nanos());
         Ok(())
     }
@@ -178,8 +192,18 @@ impl ShardWriter {
         self.done.contains(item)
     }
 
-    /// A finished item with its rows.
+    /// Adds a finished item with its rows; its recording is unknown.
     pub fn push(&mut self, item: &str, rows: &[(Entry, Vec<f32>)]) -> Result<(), StoreError> {
+        self.push_from(item, &[], rows)
+    }
+
+    /// Adds a finished item with its rows, and the files that they were made of.
+    pub fn push_from(
+        &mut self,
+        item: &str,
+        media: &[FileStamp],
+        rows: &[(Entry, Vec<f32>)],
+    ) -> Result<(), StoreError> {
         let mut bytes = Vec::with_capacity(rows.len() * self.dim * 4);
         let mut stored = Vec::with_capacity(rows.len());
         for (entry, values) in rows {
@@ -203,47 +227,53 @@ impl ShardWriter {
             .rows
             .stream_position()
             .map_err(StoreError::disk(&self.rows_path))?;
-        let written = self
-            .rows
-            .write_all(&bytes)
-            .map_err(StoreError::disk(&self.rows_path));
+        let written =
+            files::write(&mut self.rows, &bytes).map_err(StoreError::disk(&self.rows_path));
         let line = Line {
             item: item.to_owned(),
             skipped: None,
+            media: media.to_vec(),
+            stale: false,
             rows: stored,
         };
         if let Err(error) = written.and_then(|()| self.line(&line)) {
             // A half-written end is removed, as long as this process runs.
-            let _ = self
-                .rows
-                .set_len(before)
+            let _ = files::set_len(&self.rows, before)
                 .and_then(|()| self.rows.seek(SeekFrom::Start(before)));
             return Err(error);
         }
         self.finished(line.item)
     }
 
-    /// Adds a finished item without rows, and the reason.
+    /// Adds a finished item without rows, and the reason; its recording is unknown.
     pub fn skip(&mut self, item: &str, reason: &str) -> Result<(), StoreError> {
+        self.skip_from(item, &[], reason)
+    }
+
+    /// Adds a finished item without rows, the files that gave none, and the reason.
+    pub fn skip_from(
+        &mut self,
+        item: &str,
+        media: &[FileStamp],
+        reason: &str,
+    ) -> Result<(), StoreError> {
         self.line(&Line {
             item: item.to_owned(),
             skipped: Some(reason.to_owned()),
+            media: media.to_vec(),
+            stale: false,
             rows: Vec::new(),
         })?;
         self.finished(item.to_owned())
     }
 
     fn line(&mut self, line: &Line) -> Result<(), StoreError> {
-        let mut text = serde_json::to_vec(line).expect("a line serialises");
-        text.push(b'\n');
         let before = self
             .index
             .stream_position()
             .map_err(StoreError::disk(&self.index_path))?;
-        self.index.write_all(&text).map_err(|source| {
-            let _ = self
-                .index
-                .set_len(before)
+        files::write(&mut self.index, &line.text()).map_err(|source| {
+            let _ = files::set_len(&self.index, before)
                 .and_then(|()| self.index.seek(SeekFrom::Start(before)));
             StoreError::Disk {
                 path: self.index_path.clone(),
@@ -259,95 +289,6 @@ impl Drop for ShardWriter {
             let _ = self.make_safe();
         }
     }
-}
-
-fn write_spec(dir: &Path, spec: &StoreSpec) -> Result<(), StoreError> {
-    let (path, spec) = (
-        dir.join("store.json"),
-        StoreSpec {
-            schema: SCHEMA,
-            ..spec.clone()
-        },
-    );
-    // Shards begin in parallel: each writes its own file; all have the same content, so the last
-    // rename wins.
-    let new = dir.join(format!("store.json.{}", std::process::id()));
-    std::fs::write(
-        &new,
-        serde_json::to_vec_pretty(&spec).expect("a spec serialises"),
-    )
-    .map_err(StoreError::disk(&new))?;
-    std::fs::rename(&new, &path).map_err(StoreError::disk(&path))
-}
-
-/// Writes `store.json`, or compares `spec` with the existing one. Returns the labels that the rows'
-/// targets index.
-fn agree(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<Vec<String>, StoreError> {
-    if !dir.join("store.json").exists() {
-        write_spec(dir, spec)?;
-    }
-    let found = super::reader::read_spec(dir)?;
-    let different = |what: &str, ours: &dyn std::fmt::Debug, theirs: &dyn std::fmt::Debug| {
-        Err(StoreError::Different {
-            path: dir.to_owned(),
-            what: format!("its {what} is {theirs:?}, not {ours:?}"),
-        })
-    };
-    if found.fingerprint != spec.fingerprint {
-        return different("fingerprint", &spec.fingerprint, &found.fingerprint);
-    }
-    if found.dataset != spec.dataset {
-        return different("data set", &spec.dataset, &found.dataset);
-    }
-    let other_labels = found.labels != spec.labels;
-    if other_labels && spec.labels.is_empty() {
-        let what = format!(
-            "its labels are {}, and the data set has none (any more)",
-            found.labels.join(", ")
-        );
-        return Err(StoreError::Different {
-            path: dir.to_owned(),
-            what,
-        });
-    }
-    // Without labels no row has a target, in any shard.
-    if other_labels && shard.count > 1 && !found.labels.is_empty() {
-        let [ours, theirs] = [&spec.labels, &found.labels].map(|labels| labels.join(", "));
-        let what = format!(
-            "its labels are {theirs}, not {ours}, and the list of labels of a store of several \
-             shards stays"
-        );
-        return Err(StoreError::Different {
-            path: dir.to_owned(),
-            what,
-        });
-    }
-    if found.clips == "recording" && spec.clips == "recording_mean" {
-        let what = "an earlier version made a recording's row of the last faces of its windows, \
-                    this one makes it of all: extract into another store";
-        return Err(StoreError::Different {
-            path: dir.to_owned(),
-            what: what.into(),
-        });
-    }
-    if found.clips != spec.clips {
-        return different("clips rule", &spec.clips, &found.clips);
-    }
-    if found.views != spec.views {
-        return different("number of views", &spec.views, &found.views);
-    }
-    if found.schema < 2 && shard.count > 1 {
-        let what = "an earlier version dealt its items to shards by their places in the listing, \
-                    this one deals them by their ids";
-        return Err(StoreError::Different {
-            path: dir.to_owned(),
-            what: what.into(),
-        });
-    }
-    if found.encoders != spec.encoders {
-        return different("encoders", &spec.encoders, &found.encoders);
-    }
-    Ok(found.labels)
 }
 
 fn refuse_other_counts(dir: &Path, shard: Shard) -> Result<(), StoreError> {

@@ -1,0 +1,155 @@
+//! `store.json`: the store's settings on disk.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{SCHEMA, Shard, StoreError, StoreSpec, files};
+
+/// The settings, and the list of labels that the store began with.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct SpecFile {
+    #[serde(flatten)]
+    pub spec: StoreSpec,
+    /// The labels that targets of an index without a header index, if the list has changed since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_labels: Option<Vec<String>>,
+}
+
+impl SpecFile {
+    pub fn path(dir: &Path) -> PathBuf {
+        dir.join("store.json")
+    }
+
+    pub fn read(dir: &Path) -> Result<SpecFile, StoreError> {
+        let path = SpecFile::path(dir);
+        let text = std::fs::read(&path).map_err(StoreError::disk(&path))?;
+        let malformed = |what: String| StoreError::Malformed {
+            path: path.clone(),
+            what,
+        };
+        let parse = || -> serde_json::Result<SpecFile> {
+            let mut all: serde_json::Map<String, serde_json::Value> =
+                serde_json::from_slice(&text)?;
+            let first_labels = all
+                .remove("first_labels")
+                .map(serde_json::from_value)
+                .transpose()?;
+            let spec = serde_json::from_value(all.into())?;
+            Ok(SpecFile { spec, first_labels })
+        };
+        let found = parse().map_err(|error| malformed(error.to_string()))?;
+        let schema = found.spec.schema;
+        if !(1..=SCHEMA).contains(&schema) {
+            return Err(malformed(format!(
+                "its schema is {schema}, this program reads 1 to {SCHEMA}"
+            )));
+        }
+        Ok(found)
+    }
+
+    /// The labels that targets of an index without a header index.
+    pub fn labels_without_header(&self) -> &[String] {
+        self.first_labels.as_deref().unwrap_or(&self.spec.labels)
+    }
+
+    /// This file with another list of labels. Indices without a header keep theirs.
+    pub fn with_labels(self, labels: &[String]) -> SpecFile {
+        // Without labels no row has a target, so that no index needs the empty list.
+        let first = self.first_labels.unwrap_or(self.spec.labels);
+        SpecFile {
+            first_labels: (!first.is_empty()).then_some(first),
+            spec: StoreSpec {
+                labels: labels.to_vec(),
+                ..self.spec
+            },
+        }
+    }
+
+    /// Writes the file. Shards begin in parallel, on several machines: the first one's file stays.
+    pub fn create(&self, dir: &Path, shard: Shard) -> Result<(), StoreError> {
+        let path = SpecFile::path(dir);
+        files::create(&path, &temporary(dir, shard), &self.text()).map_err(StoreError::disk(&path))
+    }
+
+    /// Replaces the file.
+    pub fn replace(&self, dir: &Path, shard: Shard) -> Result<(), StoreError> {
+        let path = SpecFile::path(dir);
+        files::replace(&path, &temporary(dir, shard), &self.text()).map_err(StoreError::disk(&path))
+    }
+
+    fn text(&self) -> Vec<u8> {
+        let current = SpecFile {
+            spec: StoreSpec {
+                schema: SCHEMA,
+                ..self.spec.clone()
+            },
+            first_labels: self.first_labels.clone(),
+        };
+        serde_json::to_vec_pretty(&current).expect("a spec serialises")
+    }
+}
+
+/// A name of this writer's own: processes in containers may have equal ids, shards have not.
+fn temporary(dir: &Path, shard: Shard) -> PathBuf {
+    dir.join(format!("store.json.{shard}.{}.tmp", std::process::id()))
+}
+
+/// Makes `store.json`, or compares `spec` with the existing one, which may have other labels.
+/// Returns the existing one.
+pub(super) fn agree(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<SpecFile, StoreError> {
+    if !SpecFile::path(dir).exists() {
+        let new = SpecFile {
+            spec: spec.clone(),
+            first_labels: None,
+        };
+        new.create(dir, shard)?;
+    }
+    let file = SpecFile::read(dir)?;
+    let found = &file.spec;
+    let refuse = |what: String| {
+        Err(StoreError::Different {
+            path: dir.to_owned(),
+            what,
+        })
+    };
+    let different = |what: &str, ours: &dyn std::fmt::Debug, theirs: &dyn std::fmt::Debug| {
+        refuse(format!("its {what} is {theirs:?}, not {ours:?}"))
+    };
+    if found.fingerprint != spec.fingerprint {
+        return different("fingerprint", &spec.fingerprint, &found.fingerprint);
+    }
+    if found.dataset != spec.dataset {
+        return different("data set", &spec.dataset, &found.dataset);
+    }
+    if found.labels != spec.labels && spec.labels.is_empty() {
+        return refuse(format!(
+            "its labels are {}, and the data set has none (any more)",
+            found.labels.join(", ")
+        ));
+    }
+    if found.clips == "recording" && spec.clips == "recording_mean" {
+        return refuse(
+            "an earlier version made a recording's row of the last faces of its windows, this one \
+             makes it of all: extract into another store"
+                .into(),
+        );
+    }
+    if found.clips != spec.clips {
+        return different("clips rule", &spec.clips, &found.clips);
+    }
+    if found.views != spec.views {
+        return different("number of views", &spec.views, &found.views);
+    }
+    if found.schema < 2 && shard.count > 1 {
+        return refuse(
+            "an earlier version dealt its items to shards by their places in the listing, this \
+             one deals them by their ids"
+                .into(),
+        );
+    }
+    if found.encoders != spec.encoders {
+        return different("encoders", &spec.encoders, &found.encoders);
+    }
+    Ok(file)
+}

@@ -1,0 +1,194 @@
+//! The state of a recording's files, to notice that one has changed under its name.
+
+use std::fs::{File, Metadata};
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::train::data::{Media, Picture};
+
+/// A file as it was read.
+///
+/// Its content decides whether it has changed. Size and time are compared first: a file of the same
+/// size and time is taken to be the same, so that resuming a store reads no recording.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStamp {
+    pub bytes: u64,
+    /// Last modification, in nanoseconds since 1970. `None`: a picture out of an archive or table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified_ns: Option<i64>,
+    /// The first 32 hexadecimal digits of the content's SHA-256.
+    pub sha256: String,
+}
+
+/// Files compared with their stamps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Comparison {
+    Same,
+    /// The same content with other times: the new stamps.
+    Touched(Vec<FileStamp>),
+    Changed,
+}
+
+impl FileStamp {
+    /// The stamps of an item's files: video before audio; none without media.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn of(media: &Media) -> io::Result<Vec<FileStamp>> {
+        if let Media::Picture(Picture::Grey { pixels, .. }) = media {
+            return Ok(vec![FileStamp {
+                bytes: pixels.len() as u64,
+                modified_ns: None,
+                sha256: digits(Sha256::digest(pixels).as_slice()),
+            }]);
+        }
+        paths(media).into_iter().map(FileStamp::of_file).collect()
+    }
+
+    fn of_file(path: &Path) -> io::Result<FileStamp> {
+        let file = File::open(path)?;
+        // Before the content: a file that changes meanwhile differs from its stamp.
+        let about = file.metadata()?;
+        Ok(FileStamp {
+            bytes: about.len(),
+            modified_ns: Some(modified_ns(&about)),
+            sha256: content(file)?,
+        })
+    }
+
+    /// Compares an item's files with their stamps. Files without stamps, and files that cannot be
+    /// read now, count as the same.
+    pub(super) fn compare(stamps: &[FileStamp], media: &Media) -> Comparison {
+        let of_grey = matches!(media, Media::Picture(Picture::Grey { .. }));
+        let count = if of_grey { 1 } else { paths(media).len() };
+        if stamps.is_empty() || count == 0 {
+            return Comparison::Same;
+        }
+        if stamps.len() != count {
+            return Comparison::Changed;
+        }
+        let is_as_stamped = |(stamp, path): (&FileStamp, &Path)| {
+            std::fs::metadata(path).is_ok_and(|about| {
+                stamp.bytes == about.len() && stamp.modified_ns == Some(modified_ns(&about))
+            })
+        };
+        if !of_grey && stamps.iter().zip(paths(media)).all(is_as_stamped) {
+            return Comparison::Same;
+        }
+        match FileStamp::of(media) {
+            Err(_) => Comparison::Same,
+            Ok(now) if now == stamps => Comparison::Same,
+            Ok(now) => {
+                let is_same =
+                    |(a, b): (&FileStamp, &FileStamp)| (a.bytes, &a.sha256) == (b.bytes, &b.sha256);
+                if now.iter().zip(stamps).all(is_same) {
+                    Comparison::Touched(now)
+                } else {
+                    Comparison::Changed
+                }
+            }
+        }
+    }
+}
+
+fn paths(media: &Media) -> Vec<&Path> {
+    match media {
+        Media::Recording(path) | Media::Picture(Picture::File(path)) => vec![path],
+        Media::Apart { video, audio } => vec![video, audio],
+        Media::Picture(Picture::Grey { .. }) | Media::None => vec![],
+    }
+}
+
+fn modified_ns(about: &Metadata) -> i64 {
+    about
+        .mtime()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(about.mtime_nsec())
+}
+
+fn content(file: File) -> io::Result<String> {
+    let (mut file, mut hash) = (BufReader::new(file), Sha256::new());
+    let mut piece = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(digits(hash.finalize().as_slice())),
+            count => hash.update(&piece[..count]),
+        }
+    }
+}
+
+fn digits(hash: &[u8]) -> String {
+    hash[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn a_change_of_content_is_noticed_and_another_time_alone_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let [video, audio] = ["v.mp4", "a.wav"].map(|name| folder.path().join(name));
+        std::fs::write(&video, "picture").unwrap();
+        std::fs::write(&audio, "sound").unwrap();
+        let (whole, apart) = (
+            Media::Recording(video.clone()),
+            Media::Apart {
+                video: video.clone(),
+                audio: audio.clone(),
+            },
+        );
+        let stamps = FileStamp::of(&apart).unwrap();
+        assert_eq!(FileStamp::compare(&stamps, &apart), Comparison::Same);
+        assert_eq!(
+            FileStamp::compare(&stamps, &whole),
+            Comparison::Changed,
+            "its sound went"
+        );
+        let set_time = |path: &Path, seconds| {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            File::options()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .set_modified(time)
+                .unwrap();
+        };
+        set_time(&audio, 1_000_000);
+        let Comparison::Touched(touched) = FileStamp::compare(&stamps, &apart) else {
+            panic!()
+        };
+        assert_eq!(FileStamp::compare(&touched, &apart), Comparison::Same);
+        // Of the same length.
+        std::fs::write(&audio, "SOUND").unwrap();
+        set_time(&audio, 2_000_000);
+        assert_eq!(FileStamp::compare(&touched, &apart), Comparison::Changed);
+        std::fs::remove_file(&audio).unwrap();
+        assert_eq!(FileStamp::compare(&touched, &apart), Comparison::Same);
+        // A store of an earlier version.
+        assert_eq!(FileStamp::compare(&[], &apart), Comparison::Same);
+    }
+
+    #[test]
+    fn pictures_of_a_table_are_compared_by_their_pixels() {
+        let grey = |pixels: &[u8]| {
+            Media::Picture(Picture::Grey {
+                size: 2,
+                pixels: pixels.to_vec(),
+            })
+        };
+        let stamps = FileStamp::of(&grey(&[1, 2, 3, 4])).unwrap();
+        let compare = |pixels| FileStamp::compare(&stamps, &grey(pixels));
+        assert_eq!(compare(&[1, 2, 3, 4]), Comparison::Same);
+        assert_eq!(compare(&[1, 2, 3, 5]), Comparison::Changed);
+    }
+}
