@@ -12,6 +12,8 @@ use crate::encode::{EncodeError, Graph, GraphFiles, Precision, Provider, Runtime
 #[cfg(feature = "corpus")]
 pub(crate) use sums::check as check_sums;
 pub use sums::seal;
+#[cfg(feature = "train")]
+pub(crate) use sums::{GENERATED, SUMS};
 
 use golden::Goldens;
 

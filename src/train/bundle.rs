@@ -24,12 +24,20 @@ use crate::train::encoders::SetFiles;
 use crate::train::features::Features;
 use crate::train::fit::{tensor, values};
 use crate::train::labelled::Labelled;
+use crate::train::staged_bundle::{StagedBundle, refuse_existing};
 
 /// Largest deviation of ONNX Runtime from Burn, for values of order 1.
 const TOLERANCE: f32 = 1e-4;
 
-/// Writes the bundle of a run that `finetune` made over stores.
-pub fn export(run_folder: &Path, encoders: &[PathBuf], bundle: &Path) -> anyhow::Result<()> {
+/// Writes the bundle of a run that `finetune` made over stores. `overwrite`: an existing bundle is
+/// replaced.
+pub fn export(
+    run_folder: &Path,
+    encoders: &[PathBuf],
+    bundle: &Path,
+    overwrite: bool,
+) -> anyhow::Result<()> {
+    refuse_existing(bundle, overwrite)?;
     let (run, net, calibration, _) = classify::load(run_folder)?;
     let files = SetFiles::read(encoders)?;
     ensure!(
@@ -39,8 +47,7 @@ pub fn export(run_folder: &Path, encoders: &[PathBuf], bundle: &Path) -> anyhow:
         run.fingerprint,
         files.fingerprint()
     );
-    std::fs::create_dir_all(bundle)
-        .with_context(|| format!("{} cannot be made", bundle.display()))?;
+    let staged = StagedBundle::begin(bundle, overwrite)?;
     let mut manifest = files.rules().clone();
     let inputs = head_inputs(&manifest, &run);
     // An encoder of a modality that the head does not take would run for nothing, and the manifest
@@ -55,7 +62,7 @@ pub fn export(run_folder: &Path, encoders: &[PathBuf], bundle: &Path) -> anyhow:
     manifest.face = manifest.face.filter(|_| face);
     manifest.audio = manifest.audio.filter(|_| voice);
     manifest.text = manifest.text.filter(|_| text);
-    copy_encoders(encoders, &mut manifest, bundle)?;
+    copy_encoders(encoders, &mut manifest, staged.path())?;
     let graph = head_graph(&net, &manifest, &run, &inputs)?;
     let difference = compare(&net, &graph, &manifest, &run, &inputs)?;
     println!(
@@ -83,23 +90,20 @@ pub fn export(run_folder: &Path, encoders: &[PathBuf], bundle: &Path) -> anyhow:
         "the manifest contradicts itself: {}",
         faults.join("; ")
     );
-    let write = |name: &str, bytes: &[u8]| {
-        std::fs::write(bundle.join(name), bytes)
-            .with_context(|| format!("{name} cannot be written"))
-    };
-    write("head.onnx", &graph)?;
-    write("manifest.toml", toml::to_string(&manifest)?.as_bytes())?;
-    write(
+    staged.write("head.onnx", &graph)?;
+    staged.write("manifest.toml", toml::to_string(&manifest)?.as_bytes())?;
+    staged.write(
         "golden.json",
-        serde_json::to_string_pretty(&goldens(&manifest, bundle)?)?.as_bytes(),
+        serde_json::to_string_pretty(&goldens(&manifest, staged.path())?)?.as_bytes(),
     )?;
-    write(
+    staged.write(
         "MODEL_CARD.md",
         card(&run, &manifest, &calibration, run_folder, difference)?.as_bytes(),
     )?;
-    crate::model::seal(bundle)?;
+    crate::model::seal(staged.path())?;
     // The daemon's own checks: every hash, every golden output.
-    Bundle::open(&Runtime::load()?, bundle, Provider::Cpu, 2)?;
+    Bundle::open(&Runtime::load()?, staged.path(), Provider::Cpu, 2)?;
+    staged.publish()?;
     println!(
         "export: wrote {}; it passes the checks of the daemon",
         bundle.display()
@@ -454,3 +458,6 @@ fn card(
     );
     Ok(card)
 }
+
+#[cfg(test)]
+mod replacement;

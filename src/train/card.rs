@@ -17,6 +17,7 @@ use crate::train::net::Encoder;
 use crate::train::prior::Strength;
 use crate::train::recipe::Recipe;
 use crate::train::samples::milliseconds;
+use crate::train::staged_bundle::StagedBundle;
 
 mod annotators;
 mod paths;
@@ -72,15 +73,13 @@ pub fn renew(bundle: &Path, figures: &[Figure]) -> anyhow::Result<()> {
         read("MODEL_CARD.md")?,
         toml::from_str(&read("manifest.toml")?).context("manifest.toml is not valid")?,
     );
-    std::fs::write(
-        bundle.join("MODEL_CARD.md"),
-        renewed(&old, &figures_section(bundle, &manifest, figures)?)?,
-    )?;
+    let card = renewed(&old, &figures_section(bundle, &manifest, figures)?)?;
+    let staged = StagedBundle::of(bundle)?;
+    staged.write("MODEL_CARD.md", card.as_bytes())?;
     for (name, svg) in pictures(figures) {
-        std::fs::write(bundle.join(&name), svg)
-            .with_context(|| format!("{name} cannot be written"))?;
+        staged.write(&name, svg.as_bytes())?;
     }
-    Ok(crate::model::seal(bundle)?)
+    staged.publish()
 }
 
 fn renewed(old: &str, figures: &str) -> anyhow::Result<String> {
@@ -205,7 +204,7 @@ fn training_commands(recipe: &Path) -> String {
     let recipe = shown_path(recipe);
     format!(
         "```\nexpressd-train finetune --recipe {recipe}\nexpressd-train export --recipe \
-         {recipe}\n```\n"
+         {recipe} --overwrite\n```\n"
     )
 }
 
@@ -430,7 +429,7 @@ mod tests {
         for shown in [
             "evaluate --bundle mine\n",
             "finetune --recipe config/train/default.toml\n",
-            "export --recipe x.toml\n",
+            "export --recipe x.toml --overwrite\n",
         ] {
             assert!(text.contains(shown), "{shown} in {text}");
         }

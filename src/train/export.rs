@@ -1,6 +1,6 @@
 //! `export`: from a run's best weights to a bundle. Refused if ONNX Runtime and Burn disagree.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use burn::module::Module;
@@ -8,31 +8,31 @@ use burn::tensor::Tensor;
 use burn_onnx::export::{AxisSpec, InputSpec, OnnxExporter};
 
 use crate::encode::{Graph, Input, Provider, Runtime};
-use crate::labels::{LABELS, RAVDESS};
-use crate::manifest::{
-    EncoderEntry, EncoderKind, HeadEntry, Int8Entry, Manifest, SCHEMA, Task, hex_sha256,
-};
+use crate::manifest::{Int8Entry, hex_sha256};
 use crate::modality::{Modality, Presence};
 use crate::model::golden::golden_samples;
 use crate::onnx::sentence::Sentence;
 use crate::preprocess::{LogMel, normalise};
 use crate::train::card;
 use crate::train::data::fer::{self, LabelledCrop};
-use crate::train::data::{Part, nemo, ravdess};
+use crate::train::data::Part;
 use crate::train::device::plain;
 use crate::train::encoder_runs::{VoiceRun, load_face, load_voice};
 use crate::train::evaluate::measure;
 use crate::train::fit::{device, tensor, values};
-use crate::train::fusion::{Calibration, dims, load_head};
+use crate::train::fusion::{dims, load_head};
 use crate::train::int8::{self, Trial};
 use crate::train::net::{Encoder, Head};
 use crate::train::prior;
 use crate::train::recipe::Recipe;
 use crate::train::samples::{milliseconds, windows};
+use crate::train::staged_bundle::{StagedBundle, refuse_existing};
 
 mod goldens;
+mod manifest;
 
 use goldens::goldens;
+use manifest::manifest;
 
 /// Largest deviation of ONNX Runtime from Burn.
 const TOLERANCE: f32 = 1e-4;
@@ -42,7 +42,8 @@ const TOLERANCE: f32 = 1e-4;
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  expressd-train export --run runs/ravdess --encoders models/default \
-                  --bundle models/mine\n  expressd-train export --recipe config/train/default.toml"
+                  --bundle models/mine\n  expressd-train export --recipe config/train/default.toml \
+                  --overwrite"
 )]
 pub struct ExportArgs {
     #[arg(long, default_value = "config/train/default.toml")]
@@ -56,13 +57,17 @@ pub struct ExportArgs {
     /// With a run: where the bundle goes.
     #[arg(long)]
     pub bundle: Option<PathBuf>,
+    /// Replace the bundle that is at that place. Until the new one is whole, the old one stays.
+    #[arg(long)]
+    pub overwrite: bool,
 }
 
 pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     if let (Some(run), Some(bundle)) = (&args.run, &args.bundle) {
-        return crate::train::bundle::export(run, &args.encoders, bundle);
+        return crate::train::bundle::export(run, &args.encoders, bundle, args.overwrite);
     }
     let recipe = Recipe::read(&args.recipe)?;
+    refuse_existing(&recipe.bundle, args.overwrite)?;
     let (face, voice) = (load_face(&recipe)?, load_voice(&recipe, VoiceRun::Final)?);
     let (head, calibration) = load_head(&recipe)?;
     let crops = fer::read(&recipe.fer_archive(), recipe.face_votes().as_deref())?;
@@ -86,11 +91,8 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let sentence = Sentence::from_dir(&recipe.words.encoder)?;
     let difference = compare(&recipe, &crops, &graphs, &face, &voice, &head)?;
     println!("export: Burn and ONNX Runtime differ by at most {difference:.1e} on real inputs");
-    std::fs::create_dir_all(&recipe.bundle)?;
-    let write = |name: &str, bytes: &[u8]| {
-        std::fs::write(recipe.bundle.join(name), bytes)
-            .with_context(|| format!("{name} cannot be written"))
-    };
+    let staged = StagedBundle::begin(&recipe.bundle, args.overwrite)?;
+    let write = |name: &str, bytes: &[u8]| staged.write(name, bytes);
     for (name, bytes) in [
         ("face.onnx", &graphs.face),
         ("voice.onnx", &graphs.voice),
@@ -119,10 +121,6 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
                 file,
                 sha256: hex_sha256(&bytes),
             });
-        } else if recipe.bundle.join(&file).is_file() {
-            // Left by an earlier export.
-            std::fs::remove_file(recipe.bundle.join(&file))
-                .with_context(|| format!("{file} cannot be removed"))?;
         }
         trials.push(trial);
     }
@@ -135,9 +133,9 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     write("manifest.toml", toml::to_string(&manifest)?.as_bytes())?;
     write(
         "golden.json",
-        serde_json::to_string_pretty(&goldens(&recipe.bundle)?)?.as_bytes(),
+        serde_json::to_string_pretty(&goldens(staged.path())?)?.as_bytes(),
     )?;
-    let figures = measure(&recipe.bundle, &recipe.material)?;
+    let figures = measure(staged.path(), &recipe.material)?;
     write(
         "MODEL_CARD.md",
         card::write(
@@ -155,29 +153,9 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     for (name, svg) in card::pictures(&figures) {
         write(&name, svg.as_bytes())?;
     }
-    crate::model::seal(&recipe.bundle)?;
+    staged.publish()?;
     println!("export: wrote {}", recipe.bundle.display());
     Ok(())
-}
-
-/// RAVDESS's training actors of the voice encoder: all that are on disk except the report actors.
-fn training_actors(ravdess: &Path) -> String {
-    let is_here = |actor: &u32| ravdess.join(format!("Actor_{actor:02}")).is_dir();
-    let actors: Vec<u32> = ravdess::ACTORS
-        .filter(|actor| is_here(actor) && ravdess::part_of(*actor, &[]) == Part::Train)
-        .collect();
-    let runs: Vec<&[u32]> = actors.chunk_by(|a, b| a + 1 == *b).collect();
-    let name = |run: &[u32]| {
-        if run.len() == 1 {
-            run[0].to_string()
-        } else {
-            format!("{}-{}", run[0], run[run.len() - 1])
-        }
-    };
-    format!(
-        "actors {}",
-        runs.into_iter().map(name).collect::<Vec<_>>().join(", ")
-    )
 }
 
 struct Graphs {
@@ -394,91 +372,6 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
         .zip(b)
         .map(|(a, b)| (a - b).abs())
         .fold(0.0, f32::max)
-}
-
-fn manifest(
-    recipe: &Recipe,
-    graphs: &Graphs,
-    sentence: &Sentence,
-    calibration: &Calibration,
-) -> Manifest {
-    let size = recipe.face.preprocessing.size;
-    let encoder = |modality: Modality,
-                   kind,
-                   bytes: &[u8],
-                   input,
-                   dim,
-                   classes: &[&str],
-                   source: &str,
-                   licence: &str| EncoderEntry {
-        name: modality.name().into(),
-        modality,
-        kind,
-        file: format!("{}.onnx", modality.name()),
-        sha256: hex_sha256(bytes),
-        int8: None,
-        input,
-        dim,
-        classes: classes.iter().map(|c| c.to_string()).collect(),
-        rate_hz: None,
-        normalise: None,
-        frozen: false,
-        source: source.into(),
-        licence: licence.into(),
-    };
-    let (face_dim, voice_dim) = (recipe.face.shape.dim, recipe.voice.shape.dim);
-    let encoders = vec![
-        encoder(
-            Modality::Face,
-            EncoderKind::Frame,
-            &graphs.face,
-            vec![1, size, size],
-            face_dim,
-            &LABELS,
-            "trained here on FER2013 and FER+",
-            "research only (FER2013); MIT (FER+'s votes)",
-        ),
-        encoder(
-            Modality::Voice,
-            EncoderKind::Window,
-            &graphs.voice,
-            vec![1, recipe.voice.preprocessing.mels, 0],
-            voice_dim,
-            &RAVDESS,
-            &format!(
-                "trained here on RAVDESS speech, {}, and nEMO but for {}",
-                training_actors(&recipe.ravdess_folder()),
-                nemo::REPORT_SPEAKERS.join(" and ")
-            ),
-            "CC BY-NC-SA 4.0 (RAVDESS, nEMO)",
-        ),
-        EncoderEntry {
-            name: "text".into(),
-            ..sentence.entry.clone()
-        },
-    ];
-    let head = HeadEntry {
-        file: "head.onnx".into(),
-        sha256: hex_sha256(&graphs.head),
-        inputs: Modality::ALL.map(|m| m.name().to_owned()).to_vec(),
-        temperature: calibration.temperature.clone(),
-        abstain_threshold: calibration.abstain_threshold,
-    };
-    let mut manifest = Manifest {
-        schema: SCHEMA,
-        name: recipe.name.clone(),
-        task: Task::Single,
-        labels: LABELS.iter().map(|l| l.to_string()).collect(),
-        fingerprint: String::new(),
-        window: recipe.window,
-        face: Some(recipe.face.preprocessing.clone()),
-        audio: Some(recipe.voice.preprocessing.clone()),
-        text: Some(sentence.text.clone()),
-        encoders,
-        head,
-    };
-    manifest.fingerprint = manifest.compute_fingerprint();
-    manifest
 }
 
 #[cfg(test)]

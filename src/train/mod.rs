@@ -102,6 +102,8 @@ pub mod samples;
 #[cfg(feature = "train")]
 pub mod sentences;
 #[cfg(feature = "train")]
+pub mod staged_bundle;
+#[cfg(feature = "train")]
 pub mod subgroups;
 #[cfg(feature = "train")]
 pub mod synthetic;

@@ -1,3 +1,4 @@
+use super::manifest::training_actors;
 use super::*;
 use crate::train::fit::tests::GENERATOR;
 use crate::train::net::{BlockShape, EncoderShape, Halving, Pooling};

@@ -1,0 +1,295 @@
+//! A bundle that is being written: beside its place, and moved there as a whole.
+
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use crate::model::{GENERATED, SUMS, seal};
+use crate::train::refused::Refused;
+
+/// Files of a bundle that is not at its place yet. The bundle that is there stays whole until
+/// [`StagedBundle::publish`]. Dropped before, this one is removed.
+#[derive(Debug)]
+pub struct StagedBundle {
+    target: PathBuf,
+    folder: PathBuf,
+    overwrite: bool,
+    /// A lock on the folder, as long as it is open.
+    _lock: File,
+}
+
+impl StagedBundle {
+    /// Begins a bundle for the place `target`.
+    ///
+    /// # Errors
+    /// [`Refused`] as by [`refuse_existing`], or if another process writes this bundle.
+    pub fn begin(target: &Path, overwrite: bool) -> anyhow::Result<StagedBundle> {
+        refuse_existing(target, overwrite)?;
+        // Through links: the bundle is replaced, not a link to it.
+        let target = std::fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
+        let parent = parent(&target);
+        std::fs::create_dir_all(parent)
+            .with_context(|| format!("{} cannot be made", parent.display()))?;
+        let folder = parent.join(format!(".{}.export", name(&target)?));
+        let failed = || format!("{} cannot be written", folder.display());
+        match std::fs::create_dir(&folder) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(error).with_context(failed);
+            }
+            _ => {}
+        }
+        let lock = File::open(&folder).with_context(failed)?;
+        if let Err(TryLockError::WouldBlock) = lock.try_lock() {
+            let text = format!("another process writes {}: wait for it", target.display());
+            return Err(Refused(text).into());
+        }
+        // The rest of an export that was killed.
+        for entry in std::fs::read_dir(&folder).with_context(failed)? {
+            std::fs::remove_file(entry.with_context(failed)?.path()).with_context(failed)?;
+        }
+        Ok(StagedBundle {
+            target,
+            folder,
+            overwrite,
+            _lock: lock,
+        })
+    }
+
+    /// Begins a new version of the bundle at `target`, with all its files.
+    pub fn of(target: &Path) -> anyhow::Result<StagedBundle> {
+        let staged = StagedBundle::begin(target, true)?;
+        for name in files(target)? {
+            std::fs::copy(target.join(&name), staged.path().join(&name))
+                .with_context(|| format!("{name} cannot be copied"))?;
+        }
+        Ok(staged)
+    }
+
+    /// The folder in which the files lie until they are published.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+        std::fs::write(self.folder.join(name), bytes)
+            .with_context(|| format!("{name} cannot be written"))
+    }
+
+    /// Writes the list of hashes and moves the bundle to its place. At any moment the old bundle or
+    /// the new one is there, except on file systems that cannot exchange folders: these have none
+    /// for the time between two renames.
+    ///
+    /// # Errors
+    /// As [`StagedBundle::begin`], or if the disk fails.
+    pub fn publish(self) -> anyhow::Result<()> {
+        seal(&self.folder)?;
+        for name in files(&self.folder)? {
+            File::open(self.folder.join(&name))
+                .and_then(|file| file.sync_all())
+                .with_context(|| format!("{name} cannot be written"))?;
+        }
+        refuse_existing(&self.target, self.overwrite)?;
+        let failed = || format!("{} cannot be replaced", self.target.display());
+        if is_filled(&self.target) {
+            // The old bundle is then in this folder, which is removed at the end.
+            exchange(&self.folder, &self.target).with_context(failed)?;
+        } else {
+            std::fs::rename(&self.folder, &self.target).with_context(failed)?;
+        }
+        let _ = File::open(parent(&self.target)).and_then(|folder| folder.sync_all());
+        Ok(())
+    }
+}
+
+impl Drop for StagedBundle {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// # Errors
+/// [`Refused`] where a folder with content is at `target`, unless it is a bundle and `overwrite` is
+/// set.
+pub fn refuse_existing(target: &Path, overwrite: bool) -> anyhow::Result<()> {
+    if !is_filled(target) {
+        return Ok(());
+    }
+    let shown = target.display();
+    ensure!(
+        overwrite,
+        Refused(format!(
+            "{shown} exists already; to replace it, add --overwrite to this command, or choose \
+             another folder"
+        ))
+    );
+    let sums = std::fs::read_to_string(target.join(SUMS));
+    let Some(sums) = sums.ok().filter(|_| target.join("manifest.toml").is_file()) else {
+        let text = format!("{shown} is no bundle: remove it, or choose another folder");
+        return Err(Refused(text).into());
+    };
+    let listed: Vec<&str> = sums
+        .lines()
+        .filter_map(|l| Some(l.split_once("  ")?.1))
+        .collect();
+    let is_ours = |name: &String| {
+        let name = name.as_str();
+        name == SUMS || GENERATED.contains(&name) || listed.contains(&name)
+    };
+    if let Some(foreign) = files(target)?.into_iter().find(|name| !is_ours(name)) {
+        let text = format!(
+            "{shown} holds {foreign}, which is no file of the bundle and would be lost: move it away"
+        );
+        return Err(Refused(text).into());
+    }
+    Ok(())
+}
+
+/// Whether there is anything but an empty folder.
+fn is_filled(target: &Path) -> bool {
+    match std::fs::read_dir(target) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(_) => target.exists(),
+    }
+}
+
+/// The names in a folder, sorted.
+fn files(folder: &Path) -> anyhow::Result<Vec<String>> {
+    let entries = std::fs::read_dir(folder)
+        .and_then(|entries| entries.collect::<Result<Vec<_>, _>>())
+        .with_context(|| format!("{} cannot be read", folder.display()))?;
+    let mut names: Vec<String> = entries
+        .iter()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+fn parent(target: &Path) -> &Path {
+    let parent = target.parent().filter(|p| !p.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+fn name(target: &Path) -> anyhow::Result<String> {
+    let name = target.file_name().map(|n| n.to_string_lossy().into_owned());
+    name.with_context(|| Refused(format!("{} is no name of a folder", target.display())))
+}
+
+/// Exchanges two folders, in one step where the file system can.
+fn exchange(new: &Path, old: &Path) -> std::io::Result<()> {
+    match renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(()),
+        Err(_) => exchange_by_renames(new, old),
+    }
+}
+
+fn exchange_by_renames(new: &Path, old: &Path) -> std::io::Result<()> {
+    let mut aside = new.as_os_str().to_owned();
+    aside.push(".old");
+    std::fs::rename(old, &aside)?;
+    if let Err(error) = std::fs::rename(new, old) {
+        std::fs::rename(&aside, old)?;
+        return Err(error);
+    }
+    std::fs::rename(&aside, new)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::train::refused::exit_code;
+
+    fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+        let read = |name: String| (name.clone(), std::fs::read(folder.join(&name)).unwrap());
+        files(folder).unwrap().into_iter().map(read).collect()
+    }
+
+    fn make(target: &Path, text: &str, overwrite: bool) -> anyhow::Result<()> {
+        let staged = StagedBundle::begin(target, overwrite)?;
+        staged.write("manifest.toml", text.as_bytes())?;
+        staged.write(&format!("{text}.onnx"), b"graph")?;
+        staged.publish()
+    }
+
+    #[test]
+    fn an_existing_bundle_is_replaced_as_a_whole_and_only_if_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("models/mine");
+        make(&target, "one", false).unwrap();
+        let one = contents(&target);
+        assert_eq!(
+            one.keys().collect::<Vec<_>>(),
+            [SUMS, "manifest.toml", "one.onnx"]
+        );
+        let error = make(&target, "two", false).unwrap_err();
+        assert!(error.to_string().contains("add --overwrite"), "{error}");
+        assert_eq!((exit_code(&error), contents(&target)), (2, one.clone()));
+
+        // Dropped half-way, as after an error; left over, as after a kill.
+        let staged = StagedBundle::begin(&target, true).unwrap();
+        staged.write("manifest.toml", b"half").unwrap();
+        let error = StagedBundle::begin(&target, true).unwrap_err().to_string();
+        assert!(error.contains("another process writes"), "{error}");
+        drop(staged);
+        assert_eq!(contents(&target), one);
+        let left = folder.path().join("models/.mine.export");
+        std::fs::create_dir(&left).unwrap();
+        std::fs::write(left.join("half.onnx"), "x").unwrap();
+
+        make(&target, "two", true).unwrap();
+        let two = contents(&target);
+        assert_eq!(
+            two.keys().collect::<Vec<_>>(),
+            [SUMS, "manifest.toml", "two.onnx"]
+        );
+        assert_eq!(files(&folder.path().join("models")).unwrap(), ["mine"]);
+
+        let staged = StagedBundle::of(&target).unwrap();
+        staged.write("two.onnx", b"other").unwrap();
+        assert_eq!(contents(&target), two);
+        staged.publish().unwrap();
+        assert_eq!(contents(&target)["two.onnx"], b"other");
+    }
+
+    #[test]
+    fn what_is_no_bundle_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("mine");
+        std::fs::create_dir(&target).unwrap();
+        make(&target, "one", false).expect("an empty folder is no bundle");
+        std::fs::write(target.join("notes.txt"), "mine").unwrap();
+        let error = make(&target, "two", true).unwrap_err();
+        assert!(error.to_string().contains("holds notes.txt"), "{error}");
+        std::fs::remove_file(target.join(SUMS)).unwrap();
+        let error = make(&target, "two", true).unwrap_err();
+        assert!(error.to_string().contains("is no bundle"), "{error}");
+        assert_eq!(contents(&target)["notes.txt"], b"mine");
+        let file = target.join("notes.txt");
+        assert!(make(&file, "two", true).is_err() && file.is_file());
+    }
+
+    #[test]
+    fn folders_are_exchanged_without_the_system_s_help_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let [new, old] = ["new", "old"].map(|name| folder.path().join(name));
+        for path in [&new, &old] {
+            std::fs::create_dir(path).unwrap();
+            std::fs::write(
+                path.join("name"),
+                path.file_name().unwrap().as_encoded_bytes(),
+            )
+            .unwrap();
+        }
+        exchange_by_renames(&new, &old).unwrap();
+        let name = |path: &Path| std::fs::read(path.join("name")).unwrap();
+        assert_eq!((name(&old), name(&new)), (b"new".into(), b"old".into()));
+        assert_eq!(files(folder.path()).unwrap(), ["new", "old"]);
+        exchange(&new, &old).unwrap();
+        assert_eq!(name(&old), b"old");
+    }
+}
