@@ -19,9 +19,9 @@ const BLOCKS: [&str; 9] = [" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉",
 const BAR_CELLS: usize = 8;
 
 /// Opens standard output if it is a terminal.
-pub(super) fn open(opening: &mut Opening) -> Result<Option<Box<dyn Sink>>, SinksError> {
+pub(super) fn open(opening: &mut Opening) -> Result<Vec<Box<dyn Sink>>, SinksError> {
     if opening.stdout_is_taken || !io::stdout().is_terminal() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let sink = |stream| -> Box<dyn Sink> {
         Box::new(Terminal {
@@ -29,7 +29,11 @@ pub(super) fn open(opening: &mut Opening) -> Result<Option<Box<dyn Sink>>, Sinks
             unicode: speaks_utf8(|name| std::env::var(name).ok()),
         })
     };
-    Ok(Stream::of(io::stdout()).ok().map(sink))
+    Ok(Stream::of(io::stdout())
+        .ok()
+        .map(sink)
+        .into_iter()
+        .collect())
 }
 
 /// Writes a line for each event that is shown. Waits for a terminal that is stopped (Ctrl-S).
