@@ -59,7 +59,8 @@ macro_rules! events {
                 match self { $($(Event::$Type(_) => $kind,)?)+ }
             }
 
-            pub(crate) fn payload(&self) -> &dyn Payload {
+            /// The facts of the event.
+            pub fn payload(&self) -> &dyn Payload {
                 match self { $($(Event::$Type(payload) => payload,)?)+ }
             }
 
@@ -80,14 +81,14 @@ events! {
 }
 
 /// The facts of an event that the ring, its readers and the outputs use.
-pub(crate) trait Payload {
+pub trait Payload {
     /// Whether the event is part of the offline form (`src/event/protocol.md`, JSON Lines).
     fn is_offline(&self) -> bool;
 
     /// The newest media time in the event; `None` for an event of the daemon itself.
     fn time(&self) -> Option<MediaTime>;
 
-    /// The subject that a subscription's `subjects` apply to; `None`: every client gets the event.
+    /// The subject that a subscription's `subjects` select; `None` for an event of no subject.
     fn subject(&self) -> Option<SubjectId>;
 
     /// The subject that the event's subject was merged into.
