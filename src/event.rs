@@ -2,105 +2,134 @@
 //!
 //! Field order is the order on the wire. Times (`*_ns`) are media time in nanoseconds, durations
 //! (`*_ms`) are in milliseconds.
+//!
+//! To add an event type: its structure here with its [`Payload`], its entry in `events!`, its row
+//! in `src/event/protocol.md`. `session/events.rs` makes the events of a session.
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::clip::{Absence, SubjectId, SubjectPhase};
+use crate::clip::{SubjectId, SubjectPhase};
 use crate::time::MediaTime;
 
 #[doc = include_str!("event/protocol.md")]
 pub mod protocol {}
 
 mod answer;
+mod decimals;
+mod expression;
+mod heap;
 mod refusal;
 mod request;
 mod strict;
 mod subscription;
 mod verbatim;
 pub use answer::{Answer, BundleFacts, ClockPair, Hello};
+pub use decimals::wire_decimals;
+pub use expression::{
+    Deadline, ExpressionEvent, FaceEvidence, Latency, Modalities, Provenance, Scores, TextEvidence,
+    VoiceEvidence,
+};
 pub use refusal::{ErrorCode, Refusal};
 pub use request::{MAX_WORDS, Request, Subscribe, TranscriptRequest};
 pub use subscription::Subscription;
 pub use verbatim::Verbatim;
 
-/// Every `type` that is published with a `seq` in `expressd.v1`, including those that this version
-/// does not emit.
-pub const PUBLISHED: [&str; 6] = [
-    "subject",
-    "expression",
-    "episode",
-    "speech",
-    "marker",
-    "status",
-];
+use decimals::{decimals4, four_decimals, option_decimals4};
 
-/// A published event without its `seq`, which the ring assigns.
-#[derive(Clone, Debug, Serialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-pub enum Event {
-    Subject(SubjectEvent),
-    Expression(Box<ExpressionEvent>),
-    Speech(SpeechEvent),
-    Status(StatusEvent),
+/// Makes [`PUBLISHED`] and [`Event`] from one list. A type without a structure is reserved: a
+/// subscription may name it, and this version does not emit it.
+macro_rules! events {
+    ($($kind:literal $(=> $Type:ident($payload:ty))?,)+) => {
+        /// Every `type` that is published with a `seq` in `expressd.v1`, including those that this
+        /// version does not emit.
+        pub const PUBLISHED: [&str; [$($kind),+].len()] = [$($kind),+];
+
+        /// A published event without its `seq`, which the ring assigns.
+        #[derive(Clone, Debug)]
+        pub enum Event {
+            $($($Type($payload),)?)+
+        }
+
+        impl Event {
+            /// The value of `type`.
+            pub fn kind(&self) -> &'static str {
+                match self { $($(Event::$Type(_) => $kind,)?)+ }
+            }
+
+            /// The facts of the event.
+            pub fn payload(&self) -> &dyn Payload {
+                match self { $($(Event::$Type(payload) => payload,)?)+ }
+            }
+
+            fn live_json(&self, seq: u64) -> String {
+                match self { $($(Event::$Type(payload) => frame($kind, seq, payload),)?)+ }
+            }
+        }
+    };
+}
+
+events! {
+    "subject" => Subject(SubjectEvent),
+    "expression" => Expression(Box<ExpressionEvent>),
+    "episode",
+    "speech" => Speech(SpeechEvent),
+    "marker",
+    "status" => Status(StatusEvent),
+}
+
+/// The facts of an event that the ring, its readers and the outputs use.
+pub trait Payload {
+    /// Whether the event is part of the offline form (`src/event/protocol.md`, JSON Lines).
+    fn is_offline(&self) -> bool;
+
+    /// The newest media time in the event; `None` for an event of the daemon itself.
+    fn time(&self) -> Option<MediaTime>;
+
+    /// The subject that a subscription's `subjects` select; `None` for an event of no subject.
+    fn subject(&self) -> Option<SubjectId>;
+
+    /// The subject that the event's subject was merged into.
+    fn merged_into(&self) -> Option<SubjectId> {
+        None
+    }
+
+    /// Bytes of heap memory, without the allocator's overhead.
+    fn heap_bytes(&self) -> usize;
 }
 
 impl Event {
-    /// The value of `type`.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Event::Subject(_) => "subject",
-            Event::Expression(_) => "expression",
-            Event::Speech(_) => "speech",
-            Event::Status(_) => "status",
-        }
-    }
-
     /// Whether the event is part of the offline form (`src/event/protocol.md`, JSON Lines).
     pub fn is_offline(&self) -> bool {
-        match self {
-            Event::Subject(_) | Event::Expression(_) | Event::Speech(_) => true,
-            Event::Status(_) => false,
-        }
+        self.payload().is_offline()
     }
 
     /// The frame as one line of JSON, with `seq` after `type`. The offline form omits the fields
     /// that depend on the machine and the time of day.
     pub fn to_json(&self, seq: u64, form: Form) -> String {
-        #[derive(Serialize)]
-        struct Tail<'a, T> {
-            r#type: &'static str,
-            seq: u64,
-            #[serde(flatten)]
-            event: &'a T,
-        }
-        fn line<T: Serialize>(kind: &'static str, seq: u64, event: &T) -> String {
-            serde_json::to_string(&Tail {
-                r#type: kind,
-                seq,
-                event,
-            })
-            .expect("events serialise")
-        }
         match (self, form) {
-            (Event::Subject(e), _) => line(self.kind(), seq, e),
-            (Event::Speech(e), _) => line(self.kind(), seq, e),
-            (Event::Status(e), _) => line(self.kind(), seq, e),
-            (Event::Expression(e), Form::Live) => line(self.kind(), seq, e),
-            (Event::Expression(e), Form::Offline) => {
-                let mut e = e.clone();
-                (e.latency_ms, e.deadline, e.degraded, e.provenance) = (None, None, None, None);
-                (
-                    e.modalities.face.age_ms,
-                    e.modalities.voice.age_ms,
-                    e.modalities.text.age_ms,
-                ) = (None, None, None);
-                line(self.kind(), seq, &e)
-            }
+            (Event::Expression(e), Form::Offline) => frame(self.kind(), seq, &e.offline()),
+            _ => self.live_json(seq),
         }
     }
+}
+
+fn frame<T: Serialize>(kind: &'static str, seq: u64, event: &T) -> String {
+    #[derive(Serialize)]
+    struct Frame<'a, T> {
+        r#type: &'static str,
+        seq: u64,
+        #[serde(flatten)]
+        event: &'a T,
+    }
+    serde_json::to_string(&Frame {
+        r#type: kind,
+        seq,
+        event,
+    })
+    .expect("events serialise")
 }
 
 /// The two forms of `src/event/protocol.md`: live (sockets), and offline (`replay --jsonl`).
@@ -124,146 +153,26 @@ pub struct SubjectEvent {
     pub quality: f32,
 }
 
-/// The recognition result of one clip.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ExpressionEvent {
-    pub subject: SubjectId,
-    pub start_ns: MediaTime,
-    pub end_ns: MediaTime,
-    pub scores: Scores,
-    pub top: String,
-    #[serde(serialize_with = "decimals4")]
-    pub confidence: f32,
-    pub abstain: bool,
-    pub modalities: Modalities,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub latency_ms: Option<Latency>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deadline: Option<Deadline>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub degraded: Option<&'static str>,
-    /// Newest audio stamp used minus newest video stamp used; `None` unless both were used.
-    #[serde(serialize_with = "option_decimals1")]
-    pub skew_ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub provenance: Option<Provenance>,
-}
-
-/// Labels with their scores, in the manifest's order; a JSON object on the wire.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Scores(pub Vec<(String, f32)>);
-
-impl Serialize for Scores {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(
-            self.0
-                .iter()
-                .map(|(label, score)| (label, wire_decimals(*score))),
-        )
+impl Payload for SubjectEvent {
+    fn is_offline(&self) -> bool {
+        true
     }
-}
 
-/// The use of each modality in one result.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Modalities {
-    pub face: FaceEvidence,
-    pub voice: VoiceEvidence,
-    pub text: TextEvidence,
-}
+    fn time(&self) -> Option<MediaTime> {
+        Some(self.time_ns)
+    }
 
-/// Use of the face. `frames` and `missing` count slots of the face rate.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct FaceEvidence {
-    pub used: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Absence>,
-    pub frames: u32,
-    pub missing: u32,
-    #[serde(
-        serialize_with = "option_decimals4",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub quality: Option<f32>,
-    #[serde(
-        serialize_with = "option_decimals1",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub age_ms: Option<f64>,
-}
+    fn subject(&self) -> Option<SubjectId> {
+        Some(self.subject)
+    }
 
-/// Use of the voice. `speech`: share of the clip that is speech, 0..1.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct VoiceEvidence {
-    pub used: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Absence>,
-    #[serde(
-        serialize_with = "option_decimals4",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub speech: Option<f32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub missing_ms: Option<u32>,
-    #[serde(
-        serialize_with = "option_decimals4",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub owner_confidence: Option<f32>,
-    #[serde(
-        serialize_with = "option_decimals1",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub age_ms: Option<f64>,
-}
+    fn merged_into(&self) -> Option<SubjectId> {
+        self.into
+    }
 
-/// Use of the transcript.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct TextEvidence {
-    pub used: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Absence>,
-    #[serde(
-        serialize_with = "option_decimals1",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub age_ms: Option<f64>,
-}
-
-/// Latency by stage, in milliseconds. `total` runs from the capture of the newest evidence to the
-/// entry into the ring.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Latency {
-    /// From the capture of the newest evidence to the output of the aligner.
-    #[serde(serialize_with = "decimals1")]
-    pub capture: f64,
-    /// From the output of the aligner to the start of encoding.
-    #[serde(serialize_with = "decimals1")]
-    pub queue: f64,
-    #[serde(serialize_with = "decimals1")]
-    pub encode: f64,
-    #[serde(serialize_with = "decimals1")]
-    pub emit: f64,
-    #[serde(serialize_with = "decimals1")]
-    pub total: f64,
-}
-
-/// The latency budget of a result, and whether its total latency is within it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Deadline {
-    pub budget_ms: u32,
-    pub met: bool,
-}
-
-/// Origin of a result.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Provenance {
-    /// Fingerprint of all that determines the scores: `Manifest::score_fingerprint`.
-    pub bundle: String,
-    pub provider: &'static str,
-    pub precision: &'static str,
-    /// Hash of the effective configuration.
-    pub config: String,
-    pub calibration: Option<String>,
+    fn heap_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// The start or end of a turn, or a transcript.
@@ -289,6 +198,28 @@ impl fmt::Debug for SpeechEvent {
             "SpeechEvent({:?}, {:?}..{:?}, {:?})",
             self.phase, self.start_ns, self.end_ns, self.owner
         )
+    }
+}
+
+impl Payload for SpeechEvent {
+    fn is_offline(&self) -> bool {
+        true
+    }
+
+    fn time(&self) -> Option<MediaTime> {
+        Some(self.end_ns.unwrap_or(self.start_ns))
+    }
+
+    fn subject(&self) -> Option<SubjectId> {
+        self.owner
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let words = self.words.as_ref().map_or(0, |words| {
+            let texts: usize = words.iter().map(|word| word.text.capacity()).sum();
+            words.capacity() * size_of::<SpokenWord>() + texts
+        });
+        self.text.as_ref().map_or(0, String::capacity) + words
     }
 }
 
@@ -326,6 +257,25 @@ pub struct StatusEvent {
     pub counters: Map<String, Value>,
 }
 
+impl Payload for StatusEvent {
+    fn is_offline(&self) -> bool {
+        false
+    }
+
+    fn time(&self) -> Option<MediaTime> {
+        None
+    }
+
+    fn subject(&self) -> Option<SubjectId> {
+        None
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let reason = |source: &SourceStatus| source.reason.as_ref().map_or(0, String::capacity);
+        reason(&self.sources.video) + reason(&self.sources.audio) + heap::object(&self.counters)
+    }
+}
+
 /// State of both sources.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sources {
@@ -352,30 +302,6 @@ pub enum SourceState {
     Off,
 }
 
-/// A score, confidence or quality rounded to the four decimals of the wire format.
-pub fn wire_decimals(value: f32) -> f64 {
-    round(f64::from(value), 1e4)
-}
-
-fn round(value: f64, steps: f64) -> f64 {
-    (value * steps).round() / steps
-}
-fn decimals4<S: Serializer>(value: &f32, s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_f64(wire_decimals(*value))
-}
-fn decimals1<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_f64(round(*value, 1e1))
-}
-fn option_decimals4<S: Serializer>(value: &Option<f32>, s: S) -> Result<S::Ok, S::Error> {
-    value.map(wire_decimals).serialize(s)
-}
-fn option_decimals1<S: Serializer>(value: &Option<f64>, s: S) -> Result<S::Ok, S::Error> {
-    value.map(|v| round(v, 1e1)).serialize(s)
-}
-fn four_decimals<S: Serializer>(values: &[f32; 4], s: S) -> Result<S::Ok, S::Error> {
-    values.map(wire_decimals).serialize(s)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -397,5 +323,16 @@ mod tests {
                 r#""phase":"appeared","box":[0.1,0.2,0.3,0.4],"quality":0.93}"#
             )
         );
+    }
+
+    /// An emitted type has a row of its own, any other is listed as reserved.
+    #[test]
+    fn the_protocol_describes_every_type() {
+        let text = include_str!("event/protocol.md");
+        let (current, reserved) = text.split_once("## Reserved").unwrap();
+        for kind in PUBLISHED {
+            let has_row = current.contains(&format!("\n| `{kind}` |"));
+            assert!(has_row != reserved.contains(&format!("`{kind}`")), "{kind}");
+        }
     }
 }

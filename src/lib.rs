@@ -8,10 +8,10 @@
 //!
 //! | step | module |
 //! |---|---|
-//! | a frame's stamp (recordings: sound too) | `capture/delivery.rs`, by `capture/timeline.rs` |
+//! | a frame's stamp (recordings: sound too) | `FrameDelivery::pace` in `capture/delivery.rs` |
 //! | a microphone block's stamp | `capture/microphone.rs`, by [`time::ClockMap`] |
 //! | choice of frames for the detector, face tracks | `session/vision.rs`, [`face`] |
-//! | faces and sound become a clip | [`align`] (`cut.rs`) |
+//! | faces and sound become a clip | [`align`]: `Aligner::cut_clip` in `align/cut.rs` |
 //! | a clip becomes scores | [`recognize`] |
 //! | a result becomes an event | `session/events.rs`, [`event`] |
 //! | the threads, and commands to a running session | [`runtime`] |
@@ -21,14 +21,17 @@
 //!
 //! | addition | files |
 //! |---|---|
-//! | a sink | `hub/sinks/<name>.rs` ([`hub::Sink`]), its entry in `hub/sinks/mod.rs`, its key |
-//! | an event type | `event.rs`; `session/events.rs`, which makes it; `event/protocol.md` |
-//! | a configuration key | `config/keys.rs`, `config/expressd.toml` (generated), the use of it |
+//! | a sink that writes lines to a file | `FORMATS` in `hub/sinks/lines.rs`, its key |
+//! | any other sink | `hub/sinks/<name>.rs` ([`hub::Sink`]), its entry in `hub/sinks/mod.rs` |
+//! | an event type | `event.rs`, `event/protocol.md`, `session/events.rs`, which makes it |
+//! | a configuration key | `config/keys.rs`, `config/expressd.toml` (generated), its use |
 //! | a data set | `train/data/<name>.rs`, its line in `LOADERS` (`train/data/mod.rs`) |
 //! | a loss of pre-training | `train/objective/{mod,pretext}.rs`, `train/pretrain/recipe.rs` |
 //!
-//! The compiler names the other places of a new event type: its filter keys, its size, its line on
-//! the terminal.
+//! `event.rs` has one list of the types, `events!`; filters, the ring and the terminal need nothing
+//! else. A test compares the list with `event/protocol.md`, another the keys with
+//! `config/expressd.toml`. Keys become settings of the stages in `config/stages.rs` (faces, speech)
+//! and `session/plan.rs` (windows, the queue).
 //!
 //! [`session`] is the pipeline without threads, sockets or clocks. [`runtime`] runs its stages on
 //! threads, live and in a replay. Extraction drives it on the calling thread.

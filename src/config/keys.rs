@@ -1,7 +1,7 @@
 //! Every key of the configuration, each declared once: [`keys!`] describes the form of an entry.
 //!
 //! To add a key, declare it here, run `expressd check --defaults > config/expressd.toml`, and use
-//! the field.
+//! the field. `stages.rs` makes settings of stages from the fields.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

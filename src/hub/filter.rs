@@ -28,24 +28,20 @@ pub(super) struct ExpressionKeys<'a> {
 
 impl<'a> FilterKeys<'a> {
     pub fn of(event: &'a Event) -> Self {
-        let (subject, into, expression) = match event {
-            Event::Subject(e) => (Some(e.subject), e.into, None),
-            Event::Expression(e) => {
-                let keys = ExpressionKeys {
-                    subject: e.subject,
-                    top: &e.top,
-                    confidence: e.confidence,
-                    end_ns: e.end_ns,
-                };
-                (Some(e.subject), None, Some(keys))
-            }
-            Event::Speech(e) => (e.owner, None, None),
-            Event::Status(_) => (None, None, None),
+        let payload = event.payload();
+        let expression = match event {
+            Event::Expression(e) => Some(ExpressionKeys {
+                subject: e.subject,
+                top: &e.top,
+                confidence: e.confidence,
+                end_ns: e.end_ns,
+            }),
+            _ => None,
         };
         FilterKeys {
             kind: event.kind(),
-            subject,
-            into,
+            subject: payload.subject(),
+            into: payload.merged_into(),
             expression,
         }
     }

@@ -1,71 +1,16 @@
 //! Estimated memory of a typed event, which the ring counts beside the bytes of the frame.
 
-use serde_json::{Map, Value};
-
-use crate::event::{
-    Event, ExpressionEvent, Provenance, Scores, SourceStatus, SpeechEvent, SpokenWord, StatusEvent,
-};
+use crate::event::Event;
 
 /// Bytes of the event and of its heap memory, without the allocator's overhead.
 pub(super) fn memory(event: &Event) -> usize {
-    size_of::<Event>()
-        + match event {
-            Event::Subject(_) => 0,
-            Event::Expression(expression) => {
-                size_of::<ExpressionEvent>() + expression_heap(expression)
-            }
-            Event::Speech(speech) => speech_heap(speech),
-            Event::Status(status) => status_heap(status),
-        }
-}
-
-fn expression_heap(event: &ExpressionEvent) -> usize {
-    let Scores(scores) = &event.scores;
-    let labels: usize = scores.iter().map(|(label, _)| label.capacity()).sum();
-    let provenance = event.provenance.as_ref().map_or(0, provenance_heap);
-    scores.capacity() * size_of::<(String, f32)>() + labels + event.top.capacity() + provenance
-}
-
-fn provenance_heap(provenance: &Provenance) -> usize {
-    provenance.bundle.capacity()
-        + provenance.config.capacity()
-        + provenance.calibration.as_ref().map_or(0, String::capacity)
-}
-
-fn speech_heap(event: &SpeechEvent) -> usize {
-    let words = event.words.as_ref().map_or(0, |words| {
-        let texts: usize = words.iter().map(|word| word.text.capacity()).sum();
-        words.capacity() * size_of::<SpokenWord>() + texts
-    });
-    event.text.as_ref().map_or(0, String::capacity) + words
-}
-
-fn status_heap(event: &StatusEvent) -> usize {
-    let reason = |source: &SourceStatus| source.reason.as_ref().map_or(0, String::capacity);
-    reason(&event.sources.video) + reason(&event.sources.audio) + object_heap(&event.counters)
-}
-
-fn object_heap(object: &Map<String, Value>) -> usize {
-    let entry = |(key, value): (&String, &Value)| {
-        size_of::<(String, Value)>() + key.capacity() + value_heap(value)
-    };
-    object.iter().map(entry).sum()
-}
-
-fn value_heap(value: &Value) -> usize {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        Value::String(text) => text.capacity(),
-        Value::Array(values) => {
-            values.capacity() * size_of::<Value>() + values.iter().map(value_heap).sum::<usize>()
-        }
-        Value::Object(object) => object_heap(object),
-    }
+    size_of::<Event>() + event.payload().heap_bytes()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{ExpressionEvent, SpokenWord};
     use crate::hub::testing::{expression, words};
 
     #[test]

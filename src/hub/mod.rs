@@ -2,7 +2,8 @@
 //!
 //! | to add | go to |
 //! |---|---|
-//! | an output | a [`Sink`] in a file of `sinks`, its line in `sinks/mod.rs`, its key |
+//! | an output of lines | its entry in `FORMATS` (`sinks/lines.rs`), its key |
+//! | another output | a [`Sink`] in a file of `sinks`, its entry in `sinks/mod.rs` |
 //! | a key that subscriptions filter by | `FilterKeys` in `filter.rs` |
 
 pub mod cursor;

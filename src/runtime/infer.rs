@@ -2,12 +2,11 @@
 
 use super::callbacks::Emit;
 use super::queue::{InferenceQueue, Popped};
-use crate::align::Aligned;
 use crate::clip::Clip;
 use crate::notify::Heartbeat;
 use crate::recognize::Recognizer;
 use crate::schedule::deadline;
-use crate::session::{ClipTimestamps, EventBuilder};
+use crate::session::{ClipTimestamps, EventBuilder, events_of};
 use crate::time::Clock;
 
 /// Limit of clips in a batch. A live schedule holds at most one clip of each subject.
@@ -30,12 +29,9 @@ pub(super) fn infer(
             Popped::Ended => return,
         };
         for item in due.before {
-            match item {
-                Aligned::Subject(change) => emit(change.into(), None),
-                Aligned::Speech(turn) => emit(turn.into(), None),
-                Aligned::Transcript(transcript) => emit(transcript.into(), None),
-                // `Due::before` holds no clips.
-                Aligned::Clip(_) => {}
+            // `Due::before` holds no clips.
+            for event in events_of(item).into_iter().flatten() {
+                emit(event, None);
             }
         }
         if !due.clips.is_empty() {

@@ -224,7 +224,8 @@ impl Metrics {
                 self.source("video", e.sources.video.state);
                 self.source("audio", e.sources.audio.state);
             }
-            Event::Subject(_) | Event::Speech(_) => {}
+            // Counted by type only.
+            _ => {}
         }
     }
 

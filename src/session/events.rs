@@ -1,5 +1,6 @@
 //! Events from the stages' results.
 
+use crate::align::Aligned;
 use crate::clip::{Clip, OwnedTranscript, Recognition, SpeechTurn, SubjectChange, Word};
 use crate::config::Config;
 use crate::event::{
@@ -108,6 +109,18 @@ impl EventBuilder {
             provenance: Some(self.provenance.clone()),
         }))
     }
+}
+
+/// The events of an item of the aligner, in the order of publication. A clip is returned: its event
+/// needs its recognition ([`EventBuilder::expression`]).
+pub fn events_of(item: Aligned) -> Result<impl Iterator<Item = Event>, Box<Clip>> {
+    let event = match item {
+        Aligned::Subject(change) => change.into(),
+        Aligned::Speech(turn) => turn.into(),
+        Aligned::Transcript(transcript) => transcript.into(),
+        Aligned::Clip(clip) => return Err(Box::new(clip)),
+    };
+    Ok(std::iter::once(event))
 }
 
 impl From<SubjectChange> for Event {

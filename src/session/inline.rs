@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use super::events::{ClipTimestamps, EventBuilder};
+use super::events::{ClipTimestamps, EventBuilder, events_of};
 use super::speech_detection::{SpeechDetection, SpeechInput, SpeechOutput};
 use super::stages::Stages;
 use super::transcription::Transcription;
 use super::vision::{Vision, VisionInput, VisionOutput};
-use crate::align::{AlignInput, Aligned, Aligner, NextInput};
+use crate::align::{AlignInput, Aligner, NextInput};
 use crate::clip::{AudioBlock, Clip, VideoFrame};
 use crate::encode::EncodeError;
 use crate::event::Event;
@@ -53,6 +53,8 @@ pub struct Session {
     aligner: Aligner,
     recognition: Option<(Recognizer, EventBuilder)>,
     aligned: VecDeque<AlignInput>,
+    /// Events of the aligner's newest item.
+    events: VecDeque<Event>,
 }
 
 impl Session {
@@ -65,6 +67,7 @@ impl Session {
             aligner: stages.aligner,
             recognition: None,
             aligned: VecDeque::new(),
+            events: VecDeque::new(),
         }
     }
 
@@ -114,24 +117,23 @@ impl Session {
     /// The next output. `now`: the time on the clock that stamps frames and sound; any time in a
     /// replay, where nothing is late.
     pub fn pop(&mut self, now: MediaTime) -> Option<Output> {
-        let event = match self.aligner.pop(now)? {
-            Aligned::Subject(change) => change.into(),
-            Aligned::Speech(turn) => turn.into(),
-            Aligned::Transcript(transcript) => transcript.into(),
-            Aligned::Clip(clip) => match &mut self.recognition {
-                None => return Some(Output::Clip(Box::new(clip))),
-                Some((recognizer, events)) => {
+        while self.events.is_empty() {
+            match (events_of(self.aligner.pop(now)?), &mut self.recognition) {
+                (Ok(events), _) => self.events.extend(events),
+                (Err(clip), None) => return Some(Output::Clip(clip)),
+                (Err(clip), Some((recognizer, events))) => {
                     let recognition = recognizer.recognize(&clip);
                     let timestamps = ClipTimestamps {
                         taken: now,
                         recognized: now,
                         emitted: now,
                     };
-                    events.expression(&clip, &recognition, timestamps)
+                    let event = events.expression(&clip, &recognition, timestamps);
+                    self.events.push_back(event);
                 }
-            },
-        };
-        Some(Output::Event(event))
+            }
+        }
+        self.events.pop_front().map(Output::Event)
     }
 
     /// Returns the graphs for the next session: opening them takes longer than a short recording.

@@ -24,7 +24,7 @@ mod transcription;
 mod transcripts;
 mod vision;
 
-pub use events::{ClipTimestamps, EventBuilder};
+pub use events::{ClipTimestamps, EventBuilder, events_of};
 pub use inline::{Input, Output, Session, SessionError};
 pub use plan::{FacePlan, Plan, Streams, Tempo, hop_ms};
 pub use speech_detection::{SpeechDetection, SpeechInput, SpeechOutput, TranscriberInput};

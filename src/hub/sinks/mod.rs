@@ -1,5 +1,5 @@
-//! The outputs beside the sockets. To add one: its file here, its line in [`OPEN`], its
-//! configuration key.
+//! The outputs beside the sockets. A format of lines is an entry in `lines.rs`. Any other output is
+//! a file here, and its entry in [`OPEN`].
 
 use std::io;
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use super::sink::{LossPolicy, Sink};
 use crate::config::PublishConfig;
 
 mod jsonl;
+mod lines;
 mod terminal;
 
 pub use jsonl::JsonLines;
@@ -20,12 +21,12 @@ pub use jsonl::JsonLines;
 /// Time that the sinks get for the last events, once the ring is closed.
 const LAST_EVENTS: Duration = Duration::from_millis(500);
 
-/// Opens a sink if the configuration asks for it.
-type Open = fn(&mut Opening) -> Result<Option<Box<dyn Sink>>, SinksError>;
+/// Opens the sinks that are requested, by the configuration or otherwise.
+type Open = fn(&mut Opening) -> Result<Vec<Box<dyn Sink>>, SinksError>;
 
-/// Every sink, in the order of opening: the terminal does not use standard output if JSON Lines
-/// have taken it.
-const OPEN: &[Open] = &[jsonl::open, terminal::open];
+/// Every output, in the order of opening: the terminal does not use standard output if an output of
+/// lines has taken it.
+const OPEN: &[Open] = &[lines::open, terminal::open];
 
 /// The context in which sinks are opened.
 struct Opening<'a> {
@@ -68,9 +69,11 @@ impl Sinks {
             recording,
             stdout_is_taken: false,
         };
-        let opened = OPEN.iter().map(|open| open(&mut opening));
-        let opened: Result<Vec<_>, _> = opened.filter_map(Result::transpose).collect();
-        Ok(Sinks { opened: opened? })
+        let mut opened = Vec::new();
+        for open in OPEN {
+            opened.extend(open(&mut opening)?);
+        }
+        Ok(Sinks { opened })
     }
 
     /// Writes every event that is published from now on, each sink on its own thread, until the

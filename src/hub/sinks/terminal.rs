@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal};
 use super::{Opening, SinksError};
 use crate::clip::SubjectPhase;
 use crate::event::{
-    Event, ExpressionEvent, Scores, SourceState, SpeechEvent, SpeechPhase, StatusEvent,
-    SubjectEvent, wire_decimals,
+    Event, ExpressionEvent, Scores, SourceState, SpeechPhase, StatusEvent, SubjectEvent,
+    wire_decimals,
 };
 use crate::hub::missed::Missed;
 use crate::hub::ring::Published;
@@ -19,9 +19,9 @@ const BLOCKS: [&str; 9] = [" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉",
 const BAR_CELLS: usize = 8;
 
 /// Opens standard output if it is a terminal.
-pub(super) fn open(opening: &mut Opening) -> Result<Option<Box<dyn Sink>>, SinksError> {
+pub(super) fn open(opening: &mut Opening) -> Result<Vec<Box<dyn Sink>>, SinksError> {
     if opening.stdout_is_taken || !io::stdout().is_terminal() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let sink = |stream| -> Box<dyn Sink> {
         Box::new(Terminal {
@@ -29,7 +29,11 @@ pub(super) fn open(opening: &mut Opening) -> Result<Option<Box<dyn Sink>>, Sinks
             unicode: speaks_utf8(|name| std::env::var(name).ok()),
         })
     };
-    Ok(Stream::of(io::stdout()).ok().map(sink))
+    Ok(Stream::of(io::stdout())
+        .ok()
+        .map(sink)
+        .into_iter()
+        .collect())
 }
 
 /// Writes a line for each event that is shown. Waits for a terminal that is stopped (Ctrl-S).
@@ -89,8 +93,9 @@ fn line(event: &Event, unicode: bool) -> Option<String> {
     match event {
         Event::Subject(subject) => subject_line(subject),
         Event::Expression(expression) => Some(expression_line(expression, unicode)),
-        Event::Speech(speech) => Some(speech_line(speech)),
         Event::Status(status) => status_line(status),
+        // Speech, and every type without a line of its own.
+        _ => Some(plain_line(event)),
     }
 }
 
@@ -137,18 +142,23 @@ fn expression_line(event: &ExpressionEvent, unicode: bool) -> String {
     )
 }
 
-fn speech_line(event: &SpeechEvent) -> String {
-    let at = seconds(event.end_ns.unwrap_or(event.start_ns));
-    let owner = event
-        .owner
-        .map_or_else(|| "?".to_owned(), |owner| owner.to_string());
-    let phase = match event.phase {
-        SpeechPhase::Start => "start",
-        SpeechPhase::Partial => "partial",
-        SpeechPhase::Final => "final",
-        SpeechPhase::End => "end",
+/// Time, subject, type and phase, without the content: it may be private.
+fn plain_line(event: &Event) -> String {
+    let payload = event.payload();
+    let at = payload.time().map_or_else(|| " ".repeat(10), seconds);
+    let subject = payload
+        .subject()
+        .map_or_else(|| "?".to_owned(), |subject| subject.to_string());
+    let phase = match event {
+        Event::Speech(speech) => match speech.phase {
+            SpeechPhase::Start => " start",
+            SpeechPhase::Partial => " partial",
+            SpeechPhase::Final => " final",
+            SpeechPhase::End => " end",
+        },
+        _ => "",
     };
-    format!("{at} {owner:<6} speech {phase}")
+    format!("{at} {subject:<6} {}{phase}", event.kind())
 }
 
 fn status_line(event: &StatusEvent) -> Option<String> {
