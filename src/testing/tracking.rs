@@ -145,6 +145,25 @@ impl Sequence {
     }
 }
 
+impl Figures {
+    /// Shares with three decimals.
+    pub fn rounded(self) -> Figures {
+        let three = |share: f64| (share * 1000.0).round() / 1000.0;
+        Figures {
+            mota: three(self.mota),
+            motp: three(self.motp),
+            idf1: three(self.idf1),
+            idp: three(self.idp),
+            idr: three(self.idr),
+            hota: three(self.hota),
+            det_a: three(self.det_a),
+            ass_a: three(self.ass_a),
+            loc_a: three(self.loc_a),
+            ..self
+        }
+    }
+}
+
 impl AnnotatedFrame {
     /// The tracks without those on ignored boxes.
     fn counted_tracks(&self) -> Vec<LabelledBox> {
