@@ -9,6 +9,8 @@ pub mod fuzz;
 pub mod mp4;
 #[cfg(feature = "serve")]
 pub mod server;
+#[cfg(test)]
+pub mod tracking;
 
 use std::path::PathBuf;
 

@@ -2,59 +2,43 @@
 
 mod cost;
 mod detectors;
+mod figures;
 mod head;
+mod kinds;
+mod recording;
 mod scene;
+mod simulated;
+mod truth;
 
 use super::*;
 use crate::clip::{SubjectId, face_slot};
 use crate::testing::material;
-use scene::{Actor, DETECTORS, FPS, PEOPLE, compose, cutouts, harness, linear, play};
+use figures::{figures, outcomes};
+use recording::Scene;
+use scene::{Actor, DETECTORS, FPS, PEOPLE, compose, cutouts, harness, linear};
 
 #[test]
 fn crossing_people_keep_their_ids() {
     let Some(folder) = material("detector") else {
         return;
     };
-    let people = cutouts(&folder, &PEOPLE, 110.0);
-    let (mut scenes, mut kept) = (0, 0);
-    for (a, back) in people.iter().enumerate() {
-        // Every pair once; each person is sometimes behind and sometimes in front.
-        for (b, front) in people
-            .iter()
-            .enumerate()
-            .filter(|(b, _)| (*b > a) == ((a + b) % 2 == 0) && *b != a)
-        {
-            let seconds = if (a + b) % 2 == 0 { 3.0 } else { 5.0 };
-            let actors = [
-                Actor {
-                    cutout: back,
-                    path: linear([110.0, 180.0], [530.0, 170.0], seconds),
-                },
-                Actor {
-                    cutout: front,
-                    path: linear([530.0, 190.0], [110.0, 180.0], seconds),
-                },
-            ];
-            for detector in DETECTORS {
-                let outcome = play(detector, &actors, seconds + 0.5, None);
-                let fine = outcome.is_one_id_each()
-                    && outcome
-                        .clear
-                        .iter()
-                        .all(|(clear, followed)| *followed * 100 >= *clear * 95);
-                if !fine {
-                    println!(
-                        "{detector}: {} behind {}: {:?} {:?}",
-                        PEOPLE[a], PEOPLE[b], outcome.ids, outcome.clear
-                    );
-                }
-                scenes += 1;
-                kept += u32::from(fine);
-            }
+    for kind in ["crossing", "crossing, MTCNN"] {
+        let crossings = outcomes(kind, &folder);
+        assert_eq!(crossings.len(), 15, "every pair once");
+        for (scene, outcome) in crossings.iter().enumerate() {
+            let fine = outcome.is_one_id_each()
+                && outcome
+                    .clear
+                    .iter()
+                    .all(|(clear, followed)| *followed * 100 >= *clear * 95);
+            assert!(
+                fine,
+                "{kind} {scene}: {:?} {:?}",
+                outcome.ids, outcome.clear
+            );
         }
+        assert_eq!(figures(crossings).switches, 0, "{kind}");
     }
-    println!("{kept} of {scenes} crossings without an exchange, one id a person");
-    assert_eq!(kept, scenes);
 }
 
 #[test]
@@ -62,47 +46,13 @@ fn a_subject_hidden_for_a_second_keeps_its_id() {
     let Some(folder) = material("detector") else {
         return;
     };
-    let people = cutouts(&folder, &PEOPLE, 110.0);
-    for (i, person) in people.iter().enumerate() {
-        let other = &people[(i + 1) % people.len()];
-        // Behind a pillar at constant speed; and away for a second, returning 60 px off. Another
-        // person is present.
-        let behind = [
-            Actor {
-                cutout: other,
-                path: Box::new(|_| Some([540.0, 170.0])),
-            },
-            Actor {
-                cutout: person,
-                path: linear([90.0, 180.0], [440.0, 180.0], 3.5),
-            },
-        ];
-        let gone = [
-            Actor {
-                cutout: other,
-                path: Box::new(|_| Some([500.0, 170.0])),
-            },
-            Actor {
-                cutout: person,
-                path: Box::new(|t| {
-                    if t < 1.5 {
-                        Some([200.0, 180.0])
-                    } else {
-                        (t >= 2.5).then_some([260.0, 190.0])
-                    }
-                }),
-            },
-        ];
-        let scenes = [(behind, Some(210..310)), (gone, None)];
-        for (detector, (actors, pillar)) in DETECTORS
-            .iter()
-            .flat_map(|detector| scenes.iter().map(move |scene| (*detector, scene)))
-        {
-            let outcome = play(detector, actors, 4.5, pillar.clone());
+    for kind in ["occlusion", "occlusion, MTCNN"] {
+        let occlusions = outcomes(kind, &folder);
+        assert_eq!(occlusions.len(), 2 * PEOPLE.len(), "two scenes a person");
+        for (scene, outcome) in occlusions.iter().enumerate() {
             assert!(
                 outcome.is_one_id_each(),
-                "{}: {:?} {:?}",
-                PEOPLE[i],
+                "{kind} {scene}: {:?} {:?}",
                 outcome.ids,
                 outcome.changes
             );
@@ -111,8 +61,7 @@ fn a_subject_hidden_for_a_second_keeps_its_id() {
                     .clear
                     .iter()
                     .all(|(clear, followed)| *followed * 100 >= *clear * 85),
-                "{}: {:?}",
-                PEOPLE[i],
+                "{kind} {scene}: {:?}",
                 outcome.clear
             );
             assert_eq!(
@@ -124,6 +73,7 @@ fn a_subject_hidden_for_a_second_keeps_its_id() {
                 2
             );
         }
+        assert_eq!(figures(occlusions).switches, 0, "{kind}");
     }
 }
 
@@ -133,7 +83,7 @@ fn a_departed_subject_is_lost_and_a_new_person_gets_a_new_id() {
         return;
     };
     let people = cutouts(&folder, &PEOPLE[..2], 110.0);
-    let actors = [
+    let actors = vec![
         Actor {
             cutout: &people[0],
             path: Box::new(|t| (t < 2.0).then_some([300.0 + 250.0 * t, 180.0])),
@@ -143,7 +93,7 @@ fn a_departed_subject_is_lost_and_a_new_person_gets_a_new_id() {
             path: Box::new(|t| (t >= 5.0).then_some([200.0, 180.0])),
         },
     ];
-    let outcome = play(DETECTORS[0], &actors, 6.0, None);
+    let outcome = Scene::new(actors, 6.0).play(DETECTORS[0]);
     let phases: Vec<_> = outcome
         .changes
         .iter()

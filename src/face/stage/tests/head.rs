@@ -185,7 +185,7 @@ impl Head {
             }
         }
         let mut visible = [true; 5];
-        let landmarks = std::array::from_fn(|i| {
+        let landmarks: Landmarks = std::array::from_fn(|i| {
             let [x, y] = self.in_model(self.landmarks[i]);
             let [front, _] = self.heights([x, y]).expect("landmarks are on the head");
             let [u, v, _] = rotation.rotate([x, y, front]);
@@ -203,6 +203,8 @@ impl Head {
                 },
                 mask,
                 face_side: side,
+                face_box: [side; 2],
+                landmarks: landmarks.map(|point| point.map(|v| v - out as f32 / 2.0)),
             },
             landmarks,
             visible,

@@ -1,15 +1,13 @@
 //! Composed recordings with known truth: real faces with their surroundings on moving paths.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::clip::{
-    ColorMatrix, Colorimetry, FramedFaces, Picture, SubjectChange, SubjectId, VideoFrame,
-};
+use crate::clip::{ColorMatrix, Colorimetry, FramedFaces, Landmarks, Picture, VideoFrame};
 use crate::encode::{Provider, Runtime};
-use crate::face::associate::distance;
-use crate::face::{Detector, DetectorSettings, FaceSettings, FaceStage, Follower, Mtcnn, RgbImage};
+use crate::face::{
+    Detection, Detector, DetectorSettings, FaceSettings, FaceStage, Follower, Mtcnn, RgbImage,
+};
 use crate::manifest::{FaceNormalisation, FacePreprocessing};
 use crate::testing::project;
 use crate::time::MediaTime;
@@ -26,6 +24,20 @@ pub(super) struct Cutout {
     pub(super) mask: Vec<bool>,
     /// Longer side of the face's box.
     pub(super) face_side: f32,
+    /// Width and height of the face's box.
+    pub(super) face_box: [f32; 2],
+    /// Landmarks, from the middle of the face.
+    pub(super) landmarks: Landmarks,
+}
+
+impl Cutout {
+    /// Whether the cutout covers a point, given from the middle of the face.
+    pub(super) fn covers(&self, [x, y]: [f32; 2]) -> bool {
+        let side = self.image.width;
+        let [column, row] = [x, y].map(|v| (v + side as f32 / 2.0).floor());
+        let inside = |v: f32| v >= 0.0 && v < side as f32;
+        inside(column) && inside(row) && self.mask[row as usize * side + column as usize]
+    }
 }
 
 /// A person's path: the centre of the face by time in seconds, `None` while out of the picture.
@@ -87,9 +99,13 @@ pub(super) fn harness_with(detector: &str, settings: FaceSettings) -> Harness {
     }
 }
 
+pub(super) fn frame_time(index: u64, fps: i64) -> MediaTime {
+    MediaTime::from_nanos(index as i64 * 1_000_000_000 / fps)
+}
+
 impl Harness {
     pub(super) fn frame(&mut self, index: u64, picture: Picture) -> FramedFaces {
-        let time = MediaTime::from_nanos(index as i64 * 1_000_000_000 / FPS);
+        let time = frame_time(index, FPS);
         let frame = VideoFrame {
             index,
             time,
@@ -123,7 +139,9 @@ pub(super) fn cutouts(folder: &Path, names: &[&str], side: f32) -> Vec<Cutout> {
                 pixels: png.into_raw(),
             };
             let found = detector.detect_rgb(&whole, 40.0).unwrap();
-            let rect = found[0].rect;
+            let Detection {
+                rect, landmarks, ..
+            } = found[0];
             let scale = rect.w.max(rect.h) / side;
             let ([cx, cy], out) = (rect.center(), (side * 1.5) as usize);
             let mut pixels = Vec::with_capacity(out * out * 3);
@@ -157,6 +175,8 @@ pub(super) fn cutouts(folder: &Path, names: &[&str], side: f32) -> Vec<Cutout> {
                 },
                 mask: ellipse(out),
                 face_side: side,
+                face_box: [rect.w / scale, rect.h / scale],
+                landmarks: landmarks.map(|[x, y]| [(x - cx) / scale, (y - cy) / scale]),
             }
         })
         .collect()
@@ -173,6 +193,15 @@ fn ellipse(side: usize) -> Vec<bool> {
         .collect()
 }
 
+/// The view of a scene.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct View {
+    /// Motion of the camera since the start, in pixels.
+    pub(super) camera: [i64; 2],
+    /// Number of the shot: odd shots have another background.
+    pub(super) shot: usize,
+}
+
 /// The scene at a time, as I420, with a little noise that depends on the frame alone. `pillar`
 /// hides the columns it covers.
 pub(super) fn compose(
@@ -181,13 +210,27 @@ pub(super) fn compose(
     index: u64,
     pillar: Option<std::ops::Range<usize>>,
 ) -> Picture {
+    compose_view(actors, time, index, pillar, View::default())
+}
+
+/// [`compose`] from another view. The pillar moves with the camera.
+pub(super) fn compose_view(
+    actors: &[Actor<'_>],
+    time: f32,
+    index: u64,
+    pillar: Option<std::ops::Range<usize>>,
+    view: View,
+) -> Picture {
     let mut rgb = vec![0u8; WIDTH * HEIGHT * 3];
     let background = |x: usize, y: usize| {
-        [
-            70 + (x / 8) as u8,
-            90 + (y / 6) as u8,
-            110 + ((x * 7 + y * 13) % 23) as u8,
-        ]
+        let (x, y) = (x as i64 + view.camera[0], y as i64 + view.camera[1]);
+        let [red, green] = [70 + x.div_euclid(8), 90 + y.div_euclid(6)];
+        let blue = 110 + (x * 7 + y * 13).rem_euclid(23);
+        if view.shot.is_multiple_of(2) {
+            [red, green, blue].map(|v| v as u8)
+        } else {
+            [220 - red, 220 - green, blue].map(|v| v as u8)
+        }
     };
     for (i, pixel) in rgb.as_chunks_mut::<3>().0.iter_mut().enumerate() {
         *pixel = background(i % WIDTH, i / WIDTH);
@@ -198,8 +241,8 @@ pub(super) fn compose(
         };
         let side = actor.cutout.image.width;
         let (left, top) = (
-            (cx - side as f32 / 2.0).round() as i64,
-            (cy - side as f32 / 2.0).round() as i64,
+            (cx - side as f32 / 2.0).round() as i64 - view.camera[0],
+            (cy - side as f32 / 2.0).round() as i64 - view.camera[1],
         );
         for y in 0..side {
             for x in 0..side {
@@ -263,83 +306,6 @@ pub(super) fn i420(rgb: &[u8]) -> Picture {
         },
         data,
     )
-}
-
-/// Results of a scene against its truth.
-#[derive(Debug, Default)]
-pub(super) struct Outcome {
-    /// Per actor: frames on which each subject stood on them.
-    pub(super) ids: Vec<BTreeMap<SubjectId, u32>>,
-    /// Per actor: frames with an unobstructed face, and those of them on which it was followed.
-    pub(super) clear: Vec<(u32, u32)>,
-    pub(super) changes: Vec<SubjectChange>,
-}
-
-impl Outcome {
-    pub(super) fn is_one_id_each(&self) -> bool {
-        let firsts: std::collections::BTreeSet<_> = self
-            .ids
-            .iter()
-            .filter_map(|ids| ids.keys().next())
-            .collect();
-        self.ids.iter().all(|ids| ids.len() == 1) && firsts.len() == self.ids.len()
-    }
-}
-
-pub(super) fn play(
-    detector: &str,
-    actors: &[Actor<'_>],
-    seconds: f32,
-    pillar: Option<std::ops::Range<usize>>,
-) -> Outcome {
-    let mut harness = harness_with(detector, FaceSettings::default());
-    let mut outcome = Outcome {
-        ids: vec![BTreeMap::new(); actors.len()],
-        clear: vec![(0, 0); actors.len()],
-        changes: Vec::new(),
-    };
-    for index in 0..(seconds * FPS as f32) as u64 {
-        let time = index as f32 / FPS as f32;
-        let framed = harness.frame(index, compose(actors, time, index, pillar.clone()));
-        let places: Vec<_> = actors.iter().map(|a| (a.path)(time)).collect();
-        for (i, place) in places.iter().enumerate() {
-            let (Some([x, y]), side) = (place, actors[i].cutout.face_side) else {
-                continue;
-            };
-            let front = places[i + 1..]
-                .iter()
-                .flatten()
-                .map(|p| (p[0] - x).hypot(p[1] - y) / side)
-                .fold(f32::MAX, f32::min);
-            let from_pillar = pillar.as_ref().map_or(f32::MAX, |p| {
-                ((x - (p.start + p.end) as f32 / 2.0).abs() - p.len() as f32 / 2.0) / side
-            });
-            let inside = *x > side * 0.6 && *x < WIDTH as f32 - side * 0.6;
-            // A face that is mostly covered is not expected to be found.
-            let on_it = if front > 0.5 && from_pillar > 0.0 {
-                framed
-                    .faces
-                    .iter()
-                    .find(|f| distance(f.rect.center(), [*x, *y]) < 0.3 * side)
-            } else {
-                None
-            };
-            if let Some(face) = on_it {
-                *outcome.ids[i].entry(face.subject).or_default() += 1;
-            }
-            if front > 1.6 && from_pillar > 0.8 && inside && time > 0.6 {
-                outcome.clear[i].0 += 1;
-                outcome.clear[i].1 += u32::from(on_it.is_some());
-            }
-        }
-        outcome.changes.extend(framed.changes);
-    }
-    outcome.changes.extend(
-        harness
-            .stage
-            .finish(MediaTime::from_nanos((seconds * 1e9) as i64)),
-    );
-    outcome
 }
 
 pub(super) const PEOPLE: [&str; 6] = [

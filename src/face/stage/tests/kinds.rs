@@ -1,0 +1,335 @@
+//! The kinds of scenes that the tracker's figures are measured on.
+
+use std::f32::consts::TAU;
+use std::path::Path;
+
+use super::recording::{Outcome, Scene};
+use super::scene::{Actor, Cutout, DETECTORS, PEOPLE, cutouts, linear};
+use super::simulated::{Faults, Simulation};
+
+/// The faces of all scenes, at three sizes.
+pub(super) struct People {
+    near: Vec<Cutout>,
+    far: Vec<Cutout>,
+    small: Vec<Cutout>,
+}
+
+impl People {
+    pub(super) fn new(folder: &Path) -> People {
+        People {
+            near: cutouts(folder, &PEOPLE, 110.0),
+            far: cutouts(folder, &PEOPLE, 80.0),
+            small: cutouts(folder, &PEOPLE, 44.0),
+        }
+    }
+}
+
+/// Scenes of one difficulty.
+pub(super) struct Kind {
+    pub(super) name: &'static str,
+    detector: &'static str,
+    scenes: for<'a> fn(&'a People) -> Vec<Scene<'a>>,
+}
+
+const fn kind(name: &'static str, scenes: for<'a> fn(&'a People) -> Vec<Scene<'a>>) -> Kind {
+    Kind {
+        name,
+        detector: DETECTORS[0],
+        scenes,
+    }
+}
+
+pub(super) const KINDS: [Kind; 17] = [
+    kind("crossing", crossings),
+    Kind {
+        detector: DETECTORS[1],
+        ..kind("crossing, MTCNN", crossings)
+    },
+    kind("occlusion", occlusions),
+    Kind {
+        detector: DETECTORS[1],
+        ..kind("occlusion, MTCNN", occlusions)
+    },
+    kind("look-alikes crossing", look_alikes),
+    kind("small faces crossing", small_faces),
+    kind("leaving and returning", departures),
+    kind("groups of three to five", groups),
+    kind("scene cuts", scene_cuts),
+    kind("camera shake", camera_shake),
+    kind("fast motion", fast_motion),
+    kind("five frames a second", low_frame_rate),
+    kind("inexact detections", |people| {
+        simulated(
+            people,
+            Faults {
+                jitter: 0.1,
+                ..Faults::default()
+            },
+        )
+    }),
+    kind("missed detections", |people| {
+        simulated(
+            people,
+            Faults {
+                missed: 0.5,
+                ..Faults::default()
+            },
+        )
+    }),
+    kind("false detections", |people| {
+        simulated(
+            people,
+            Faults {
+                false_ones: 0.8,
+                ..Faults::default()
+            },
+        )
+    }),
+    kind("late detections", |people| {
+        simulated(
+            people,
+            Faults {
+                delay: 8,
+                ..Faults::default()
+            },
+        )
+    }),
+    kind("all of these faults", |people| {
+        let faults = Faults {
+            jitter: 0.07,
+            missed: 0.3,
+            false_ones: 0.4,
+            delay: 5,
+        };
+        simulated(people, faults)
+    }),
+];
+
+impl Kind {
+    /// Plays all scenes, in order.
+    pub(super) fn play(&self, people: &People) -> Vec<Outcome> {
+        let scenes = (self.scenes)(people);
+        scenes
+            .iter()
+            .map(|scene| scene.play(self.detector))
+            .collect()
+    }
+}
+
+fn still(cutout: &Cutout, place: [f32; 2]) -> Actor<'_> {
+    moving(cutout, move |_| Some(place))
+}
+
+fn moving<'a>(cutout: &'a Cutout, path: impl Fn(f32) -> Option<[f32; 2]> + 'a) -> Actor<'a> {
+    Actor {
+        cutout,
+        path: Box::new(path),
+    }
+}
+
+/// Every pair of people once, each sometimes behind and sometimes in front: back, then front.
+fn pairs(people: &[Cutout]) -> Vec<(usize, usize)> {
+    let all = (0..people.len()).flat_map(|a| (0..people.len()).map(move |b| (a, b)));
+    all.filter(|(a, b)| a != b && (b > a) == ((a + b) % 2 == 0))
+        .collect()
+}
+
+/// Two people who pass each other, one before the other.
+fn crossing<'a>(back: &'a Cutout, front: &'a Cutout, seconds: f32) -> Scene<'a> {
+    let paths = [
+        (back, linear([110.0, 180.0], [530.0, 170.0], seconds)),
+        (front, linear([530.0, 190.0], [110.0, 180.0], seconds)),
+    ];
+    let actors = paths.map(|(cutout, path)| Actor { cutout, path });
+    Scene::new(actors.into(), seconds + 0.5)
+}
+
+/// The crossing of every pair.
+fn crossings_of(people: &[Cutout]) -> Vec<Scene<'_>> {
+    let crossing = |(back, front): (usize, usize)| {
+        let seconds = if (back + front) % 2 == 0 { 3.0 } else { 5.0 };
+        crossing(&people[back], &people[front], seconds)
+    };
+    pairs(people).into_iter().map(crossing).collect()
+}
+
+fn crossings(people: &People) -> Vec<Scene<'_>> {
+    crossings_of(&people.near)
+}
+
+fn small_faces(people: &People) -> Vec<Scene<'_>> {
+    crossings_of(&people.small)
+}
+
+/// The same picture twice: only the motion tells who is who.
+fn look_alikes(people: &People) -> Vec<Scene<'_>> {
+    let twice = |person| [3.0, 5.0].map(|seconds| crossing(person, person, seconds));
+    people.near.iter().flat_map(twice).collect()
+}
+
+/// Per person: behind a pillar at constant speed; then away for a second, returning 60 px off.
+/// Another person is present.
+fn occlusions(people: &People) -> Vec<Scene<'_>> {
+    let people = &people.near;
+    let scenes = |i: usize| {
+        let (person, other) = (&people[i], &people[(i + 1) % people.len()]);
+        let behind = vec![
+            still(other, [540.0, 170.0]),
+            moving(person, linear([90.0, 180.0], [440.0, 180.0], 3.5)),
+        ];
+        let gone = vec![
+            still(other, [500.0, 170.0]),
+            moving(person, |t| {
+                if t < 1.5 {
+                    Some([200.0, 180.0])
+                } else {
+                    (t >= 2.5).then_some([260.0, 190.0])
+                }
+            }),
+        ];
+        let behind = Scene {
+            pillar: Some(210..310),
+            ..Scene::new(behind, 4.5)
+        };
+        [behind, Scene::new(gone, 4.5)]
+    };
+    (0..people.len()).flat_map(scenes).collect()
+}
+
+/// One stays. One walks out of the picture and back after a second, then out for three seconds. A
+/// third comes in meanwhile.
+fn departures(people: &People) -> Vec<Scene<'_>> {
+    let people = &people.near;
+    let scene = |i: usize| {
+        let walk = |t: f32| {
+            // Piecewise linear, in seconds and pixels.
+            let points = [
+                (0.0, 150.0),
+                (1.0, 150.0),
+                (2.0, -90.0),
+                (2.8, -90.0),
+                (3.8, 150.0),
+                (4.8, 150.0),
+                (5.8, -90.0),
+                (8.4, -90.0),
+                (9.4, 150.0),
+                (11.0, 150.0),
+            ];
+            let part = points.windows(2).find(|p| t < p[1].0)?;
+            let [(from, x), (to, end)] = [part[0], part[1]];
+            Some([x + (end - x) * (t - from) / (to - from), 180.0])
+        };
+        let third = |t: f32| {
+            let x = 730.0 - 200.0 * ((t - 2.5) / 1.5).clamp(0.0, 1.0);
+            (t >= 2.5).then_some([x, 190.0])
+        };
+        let actors = vec![
+            still(&people[i], [330.0, 170.0]),
+            moving(&people[(i + 1) % people.len()], walk),
+            moving(&people[(i + 2) % people.len()], third),
+        ];
+        Scene::new(actors, 10.5)
+    };
+    [0, 2, 4].into_iter().map(scene).collect()
+}
+
+/// `count` people who walk to and fro at different speeds and pass each other many times.
+fn group(people: &[Cutout], count: usize, variant: usize, seconds: f32) -> Scene<'_> {
+    let actor = |i: usize| {
+        let cutout = &people[(i + variant) % people.len()];
+        let phase = TAU * (0.37 * i as f32 + 0.61 * variant as f32);
+        let turns = 0.06 + 0.035 * ((2 * i + variant) % 5) as f32;
+        moving(cutout, move |t| {
+            let x = 320.0 + 240.0 * (TAU * turns * t + phase).sin();
+            let y = 180.0 + 70.0 * (TAU * 0.11 * t + 2.1 * phase).sin();
+            Some([x, y])
+        })
+    };
+    Scene::new((0..count).map(actor).collect(), seconds)
+}
+
+fn groups(people: &People) -> Vec<Scene<'_>> {
+    let group = |i: usize| group(&people.far, 3 + i % 3, i, 8.0);
+    (0..6).map(group).collect()
+}
+
+/// Three shots of two seconds: two people; a third alone, where one of them was; the two again,
+/// with their places exchanged.
+fn scene_cuts(people: &People) -> Vec<Scene<'_>> {
+    let people = &people.near;
+    let scene = |i: usize| {
+        let [left, right] = [[170.0, 180.0], [450.0, 170.0]];
+        let two = move |first: [f32; 2], last: [f32; 2]| {
+            move |t: f32| match t {
+                ..2.0 => Some(first),
+                4.0.. => Some(last),
+                _ => None,
+            }
+        };
+        let actors = vec![
+            moving(&people[i], two(left, right)),
+            moving(&people[(i + 1) % people.len()], two(right, left)),
+            moving(&people[(i + 2) % people.len()], move |t| {
+                (2.0..4.0).contains(&t).then_some(left)
+            }),
+        ];
+        Scene {
+            cuts: &[2.0, 4.0],
+            ..Scene::new(actors, 6.0)
+        }
+    };
+    (0..4).map(scene).collect()
+}
+
+/// Two people who stand and one who walks behind them, by a camera that shakes with up to three
+/// face widths a second.
+fn camera_shake(people: &People) -> Vec<Scene<'_>> {
+    let people = &people.near;
+    let scene = |i: usize| {
+        let actors = vec![
+            moving(&people[i], linear([90.0, 190.0], [550.0, 180.0], 5.0)),
+            still(&people[(i + 1) % people.len()], [190.0, 170.0]),
+            still(&people[(i + 2) % people.len()], [470.0, 180.0]),
+        ];
+        Scene {
+            camera: |t| {
+                [
+                    12.0 * (TAU * 2.6 * t).sin() + 3.0 * (TAU * 6.1 * t).sin(),
+                    8.0 * (TAU * 3.3 * t).sin(),
+                ]
+            },
+            ..Scene::new(actors, 5.0)
+        }
+    };
+    (0..4).map(scene).collect()
+}
+
+/// One person who runs to and fro with up to five face widths a second, before one who stands.
+fn fast_motion(people: &People) -> Vec<Scene<'_>> {
+    let people = &people.near;
+    let scene = |i: usize| {
+        let actors = vec![
+            still(&people[i], [320.0, 180.0]),
+            moving(&people[(i + 1) % people.len()], |t| {
+                Some([320.0 + 230.0 * (TAU * 0.38 * t).cos(), 190.0])
+            }),
+        ];
+        Scene::new(actors, 5.5)
+    };
+    (0..4).map(scene).collect()
+}
+
+/// The crossings, by a slow camera.
+fn low_frame_rate(people: &People) -> Vec<Scene<'_>> {
+    let slow = |scene| Scene { fps: 5, ..scene };
+    crossings(people).into_iter().map(slow).collect()
+}
+
+/// Groups of two to five under a simulated detector.
+fn simulated(people: &People, faults: Faults) -> Vec<Scene<'_>> {
+    let scene = |i: usize| Scene {
+        simulation: Some(Simulation::new(faults, 100 + i as u64)),
+        ..group(&people.far, 2 + i, i + 6, 7.0)
+    };
+    (0..4).map(scene).collect()
+}

@@ -1,0 +1,91 @@
+//! HOTA (Luiten et al. 2021): the geometric mean of detection and association accuracy, over 19
+//! localisation thresholds.
+
+use super::{EPSILON, Sequence, best_pairs, share};
+
+/// Thresholds 0.05, 0.10, ..., 0.95.
+const THRESHOLDS: usize = 19;
+
+fn threshold(index: usize) -> f64 {
+    (index + 1) as f64 * 0.05
+}
+
+/// Means over the thresholds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Hota {
+    pub hota: f64,
+    /// Detection accuracy: matches over matches, misses and false positives.
+    pub det_a: f64,
+    /// Association accuracy: the mean over the matches of the share of frames on which truth and
+    /// track are matched, out of the frames on which either is present.
+    pub ass_a: f64,
+    /// Localisation accuracy: mean IoU of the matches; 1 without a match.
+    pub loc_a: f64,
+}
+
+/// Pairs by index of truth and track.
+type Table = Vec<Vec<f64>>;
+
+/// Jaccard index of truths and tracks before a unique matching. It lets the matching of a frame
+/// prefer the pairs that belong together in the whole sequence.
+fn alignment(sequence: &Sequence, truths: &[usize], tracks: &[usize]) -> Table {
+    let mut together = vec![vec![0.0; tracks.len()]; truths.len()];
+    for frame in &sequence.frames {
+        let sum_of_truth: Vec<f64> = frame.iou.iter().map(|row| row.iter().sum()).collect();
+        let sum_of_track: Vec<f64> = (0..frame.tracks.len())
+            .map(|track| frame.iou.iter().map(|row| row[track]).sum())
+            .collect();
+        for (i, truth) in frame.truths.iter().enumerate() {
+            for (j, track) in frame.tracks.iter().enumerate() {
+                let iou = frame.iou[i][j];
+                let either = sum_of_truth[i] + sum_of_track[j] - iou;
+                if either > EPSILON {
+                    together[*truth][*track] += iou / either;
+                }
+            }
+        }
+    }
+    for (row, of_truth) in together.iter_mut().zip(truths) {
+        for (together, of_track) in row.iter_mut().zip(tracks) {
+            *together /= (of_truth + of_track) as f64 - *together;
+        }
+    }
+    together
+}
+
+pub(super) fn hota(sequence: &Sequence) -> Hota {
+    let [truths, tracks] = sequence.lengths();
+    let alignment = alignment(sequence, &truths, &tracks);
+    let mut matched = vec![vec![vec![0usize; tracks.len()]; truths.len()]; THRESHOLDS];
+    let mut iou_sums = [0.0; THRESHOLDS];
+    for frame in &sequence.frames {
+        let pairs = best_pairs(frame.truths.len(), frame.tracks.len(), |i, j| {
+            alignment[frame.truths[i]][frame.tracks[j]] * frame.iou[i][j]
+        });
+        for (i, j) in pairs {
+            let (truth, track, iou) = (frame.truths[i], frame.tracks[j], frame.iou[i][j]);
+            for t in (0..THRESHOLDS).filter(|t| iou >= threshold(*t) - EPSILON) {
+                matched[t][truth][track] += 1;
+                iou_sums[t] += iou;
+            }
+        }
+    }
+    let boxes = truths.iter().sum::<usize>() + tracks.iter().sum::<usize>();
+    let mut means = Hota::default();
+    for (matched, iou_sum) in matched.iter().zip(iou_sums) {
+        let (mut matches, mut association) = (0, 0.0);
+        for (row, of_truth) in matched.iter().zip(&truths) {
+            for (both, of_track) in row.iter().zip(&tracks) {
+                matches += both;
+                association += (both * both) as f64 / (of_truth + of_track - both).max(1) as f64;
+            }
+        }
+        let det_a = share(matches as f64, (boxes - matches) as f64);
+        let ass_a = association / matches.max(1) as f64;
+        means.hota += (det_a * ass_a).sqrt() / THRESHOLDS as f64;
+        means.det_a += det_a / THRESHOLDS as f64;
+        means.ass_a += ass_a / THRESHOLDS as f64;
+        means.loc_a += share(iou_sum, matches as f64) / THRESHOLDS as f64;
+    }
+    means
+}
