@@ -3,7 +3,9 @@
 //! costs more than the products do at a batch of 256. For tensors in main memory; elsewhere (a GPU)
 //! the device's own operations do the same.
 
-use burn::optim::{AdamWState, AdaptiveMomentumState, LearningRate, Optimizer};
+use burn::optim::{
+    AdamWConfig, AdamWState, AdaptiveMomentumState, LearningRate, ModuleOptimizer, Optimizer,
+};
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
@@ -22,6 +24,15 @@ pub struct AdamW {
 
 const BETAS: [f64; 2] = [0.9, 0.999];
 const EPSILON: f32 = 1e-8;
+
+/// Burn's AdamW with the same constants, which fine-tuning and the encoders' training take: their
+/// weights are few. Its steps differ from [`AdamW`]'s by rounding.
+pub fn burns(weight_decay: f32) -> ModuleOptimizer {
+    AdamWConfig::new()
+        .with_epsilon(EPSILON)
+        .with_weight_decay(weight_decay)
+        .init()
+}
 
 impl Optimizer for AdamW {
     type State<const D: usize> = AdamWState<D>;
@@ -144,7 +155,7 @@ fn floats(data: &mut TensorData) -> &mut [f32] {
 mod tests {
     use burn::module::Module;
     use burn::nn::LinearConfig;
-    use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+    use burn::optim::GradientsParams;
 
     use super::*;
     use crate::train::fit::{device, tensor, tests::GENERATOR, values};
@@ -185,10 +196,7 @@ mod tests {
         let mut optimizers = [
             ModuleOptimizer::from(AdamW { weight_decay: 0.05 }),
             ModuleOptimizer::from(Elsewhere(AdamW { weight_decay: 0.05 })),
-            AdamWConfig::new()
-                .with_epsilon(1e-8)
-                .with_weight_decay(0.05)
-                .init(),
+            burns(0.05),
         ];
         for step in 0..20 {
             let x = tensor(

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use burn::module::Module;
-use burn::optim::{AdamWConfig, GradientsParams};
+use burn::optim::GradientsParams;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::manifest::Task;
 use crate::modality::Modality;
 use crate::time::monotonic_nanos;
+use crate::train::adamw::burns;
 use crate::train::calibrate::{Calibrated, abstain_threshold, calibrate, verdicts};
 use crate::train::checkpoint::{Progress, RunFolder, read_json, write_json};
 use crate::train::data::Split;
@@ -22,14 +23,15 @@ use crate::train::fit::{device, values};
 use crate::train::heads::HeadsShape;
 use crate::train::labelled::{self, Labelled};
 use crate::train::metrics::{MeasureOptions, Predictions, measure};
+use crate::train::objective::label_loss;
 use crate::train::pretrain;
 use crate::train::refused::Refused;
 
-mod loss;
+mod class_weights;
 mod network;
 mod recipe;
 
-use loss::{class_weights, label_loss};
+use class_weights::class_weights;
 pub use network::{Recognition, inputs, logits};
 pub use recipe::{ClassWeights, FinetuneKind, FinetuneRecipe};
 
@@ -207,10 +209,7 @@ pub fn train(
     if !recipe.train_heads {
         net.heads = net.heads.no_grad();
     }
-    let mut optimizer = AdamWConfig::new()
-        .with_epsilon(1e-8)
-        .with_weight_decay(recipe.weight_decay)
-        .init();
+    let mut optimizer = burns(recipe.weight_decay);
     let mut progress = Progress {
         settings: settings.clone(),
         ..Progress::default()

@@ -1,5 +1,6 @@
 //! ResDAVEnet, the reference's audio encoder (`src/train/method.md` b.1; reference `dav_enet.py`):
-//! spectrograms to a feature map and its mean.
+//! spectrograms to a feature map and its mean. The trainer imports encoders as ONNX files; this one
+//! serves the comparison with the authors' numbers alone.
 
 use burn::module::Module;
 use burn::tensor::activation::relu;

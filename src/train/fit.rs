@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use burn::module::Module;
-use burn::optim::{AdamWConfig, GradientsParams};
+use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::lane::{Received, WhenFull, lane};
 use crate::time::monotonic_nanos;
+use crate::train::adamw::burns;
 use crate::train::average::Average;
 use crate::train::checkpoint::RunFolder;
 use crate::train::device::described;
@@ -144,10 +145,7 @@ pub fn fit<L: Learner>(
 ) -> anyhow::Result<(L, State)> {
     let _lock = RunFolder(run.folder.clone()).lock()?;
     let recipe = run.identity()?;
-    let mut optimizer = AdamWConfig::new()
-        .with_epsilon(1e-8)
-        .with_weight_decay(run.settings.weight_decay)
-        .init();
+    let mut optimizer = burns(run.settings.weight_decay);
     let mut state = State {
         recipe: recipe.clone(),
         ..State::default()

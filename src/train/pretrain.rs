@@ -15,15 +15,15 @@ use crate::train::data::Split;
 use crate::train::device::{device, devices};
 use crate::train::features::{Features, shuffled};
 use crate::train::heads::HeadsShape;
-use crate::train::objective::PretextModel;
+use crate::train::objective::{PretextModel, queue};
 use crate::train::refused::Refused;
 
 mod recipe;
-mod step;
+pub(crate) mod step;
 
 pub use recipe::{PretrainKind, PretrainRecipe, Profile};
+use step::batch_of;
 pub use step::train_step;
-use step::{batch_of, queue};
 
 /// `run.json`: the description of a run, which later commands read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -167,7 +167,7 @@ pub fn pretrain(
     while progress.epochs < recipe.epochs {
         let (epoch, started) = (progress.epochs, monotonic_nanos());
         let mut sums = std::collections::BTreeMap::<String, f64>::new();
-        let mut queue = queue(recipe, batch);
+        let mut queue = queue(&recipe.objectives, batch);
         let order = shuffled(&rows, recipe.seed, epoch);
         let batches = |index: usize| {
             batch_of(

@@ -145,7 +145,7 @@ mod tests {
                     .find_map(|key| given[*key].as_f64())
                     .unwrap_or(default)
             };
-            let restarts = WarmRestarts {
+            let schedule = RateSchedule::WarmRestarts(WarmRestarts {
                 warmup_epochs: number(
                     &["warmup_epochs", "total_iters"],
                     default.warmup_epochs as f64,
@@ -155,12 +155,12 @@ mod tests {
                 period_factor: number(&["T_mult"], default.period_factor as f64) as usize,
                 floor: number(&["eta_min"], default.floor),
                 decay: number(&["gamma"], default.decay),
-            };
+            });
             let rates = given["lr_per_epoch"].as_array().unwrap();
             assert!(!rates.is_empty(), "{name}");
             for (epoch, rate) in rates.iter().enumerate() {
                 let (ours, theirs) = (
-                    restarts.rate(given["base_lr"].as_f64().unwrap(), epoch),
+                    schedule.rate(given["base_lr"].as_f64().unwrap(), epoch, epoch, rates.len()),
                     rate.as_f64().unwrap(),
                 );
                 assert!(

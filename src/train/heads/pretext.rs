@@ -77,18 +77,14 @@ impl PretextHeads {
         }
     }
 
-    /// Representations `[batch, R]` to projections `[batch, P]`, not normalised. In training, the
-    /// batch is one modality's: each call uses the statistics of its batch.
-    pub fn project(&self, representation: Tensor<2>) -> Tensor<2> {
-        self.project_narrowed(self.narrow(representation))
-    }
-
-    /// The first layer of [`Self::project`], which takes each row by itself.
+    /// Representations `[batch, R]` to the projection's hidden layer `[batch, R / 8]`. Each row is
+    /// taken by itself.
     pub fn narrow(&self, representation: Tensor<2>) -> Tensor<2> {
         self.narrow.forward(representation)
     }
 
-    /// The rest of [`Self::project`], which needs the whole batch.
+    /// Results of [`Self::narrow`] to projections `[batch, P]`, not normalised. In training, the
+    /// batch is one modality's: each call uses the statistics of its batch.
     pub fn project_narrowed(&self, narrowed: Tensor<2>) -> Tensor<2> {
         let projection = self.project.forward(relu(normalise(&self.norm, narrowed)));
         if self.rectified_projection {

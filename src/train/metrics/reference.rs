@@ -4,7 +4,7 @@
 //! Different from the literature: [`Average::Weighted`] accuracy of several labels weights each
 //! label's share of right yes/no decisions by its support.
 
-use crate::train::metrics::predictions::{Predictions, Truth, argmax, sigmoid};
+use crate::train::metrics::predictions::sigmoid;
 
 /// Averaging over labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,65 +105,6 @@ fn share(part: u64, of: u64) -> f64 {
     }
 }
 
-/// Decisions per label, summed over updates as torchmetrics sums them.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ReferenceCounts {
-    pub labels: Vec<Decisions>,
-    pub multi: bool,
-}
-
-impl ReferenceCounts {
-    pub fn new(labels: usize, multi: bool) -> ReferenceCounts {
-        ReferenceCounts {
-            labels: vec![Decisions::default(); labels],
-            multi,
-        }
-    }
-
-    /// All predictions as one batch.
-    pub fn of(predictions: &Predictions) -> ReferenceCounts {
-        let mut counts = ReferenceCounts::new(
-            predictions.labels().len(),
-            matches!(predictions.truth(), Truth::Labels(_)),
-        );
-        counts.update(predictions.reference_input(), predictions.truth());
-        counts
-    }
-
-    /// One batch: `input` is `[items, labels]`, logits or probabilities.
-    pub fn update(&mut self, input: &[f32], truth: &Truth) {
-        let width = self.labels.len();
-        match truth {
-            Truth::Classes(classes) => {
-                for (row, class) in input.chunks(width).zip(classes) {
-                    let predicted = argmax(row);
-                    for (label, decisions) in self.labels.iter_mut().enumerate() {
-                        decide(decisions, predicted == label, *class == label);
-                    }
-                }
-            }
-            Truth::Labels(holds) => {
-                for (at, (predicted, holds)) in multi_label_predictions(input)
-                    .into_iter()
-                    .zip(holds)
-                    .enumerate()
-                {
-                    decide(&mut self.labels[at % width], predicted, *holds);
-                }
-            }
-        }
-    }
-
-    pub fn averaged(&self, kind: Kind, average: Average) -> f64 {
-        kind.averaged(&self.labels, self.multi, average)
-    }
-
-    /// torchmetrics' `average=None`.
-    pub fn per_label(&self, kind: Kind) -> Vec<f64> {
-        self.labels.iter().map(|d| kind.of(d, self.multi)).collect()
-    }
-}
-
 /// The predicted labels of a batch: above 0.5, after a sigmoid if any value of the batch lies
 /// outside of 0..1. Logits that all lie within are treated as probabilities, as in torchmetrics.
 pub fn multi_label_predictions(batch: &[f32]) -> Vec<bool> {
@@ -180,18 +121,12 @@ pub fn multi_label_predictions(batch: &[f32]) -> Vec<bool> {
         .collect()
 }
 
-fn decide(decisions: &mut Decisions, predicted: bool, holds: bool) {
-    match (predicted, holds) {
-        (true, true) => decisions.true_positive += 1,
-        (true, false) => decisions.false_positive += 1,
-        (false, true) => decisions.false_negative += 1,
-        (false, false) => decisions.true_negative += 1,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::metrics::figure::{LabelMetric, Metric, TallyCounts};
+    use crate::train::metrics::predictions::{Predictions, Truth};
+    use crate::train::metrics::tally::Marks;
     use serde_json::Value;
 
     fn floats(array: &Value) -> Vec<f32> {
@@ -216,19 +151,15 @@ mod tests {
         }
     }
 
-    fn kind(name: &str) -> Kind {
-        match name {
-            "accuracy" => Kind::Accuracy,
-            "precision" => Kind::Precision,
-            "recall" => Kind::Recall,
-            "f1" => Kind::F1,
-            other => panic!("unknown metric {other}"),
-        }
+    fn counts(labels: usize, inputs: &[f32], truth: Truth) -> TallyCounts {
+        let names = (0..labels).map(|label| label.to_string()).collect();
+        let predictions = Predictions::from_logits(names, inputs.to_vec(), 1.0, truth).unwrap();
+        TallyCounts::new(Marks::new(&predictions, 0.0).tally(|_| 1))
     }
 
-    /// Every number of `expected` (`accuracy`: weighted; `accuracy_macro`, …; `accuracy_None`: per
-    /// label). Returns how many there were.
-    fn agree(expected: &Value, counts: &ReferenceCounts, case: &str) -> usize {
+    /// Compares every number of `expected` (`accuracy`: weighted; `accuracy_macro`, …;
+    /// `accuracy_None`: per label) with the figure of `evaluate`. Returns how many there were.
+    fn agree(expected: &Value, counts: &TallyCounts, case: &str) -> usize {
         let close = |ours: f64, theirs: &Value, name: &str| {
             let theirs = theirs.as_f64().unwrap();
             assert!(
@@ -236,61 +167,45 @@ mod tests {
                 "{case}, {name}: {ours} is not {theirs}"
             );
         };
+        let task = counts.tally.task;
         for (name, value) in expected.as_object().unwrap() {
-            let (kind_name, average) = name.split_once('_').unwrap_or((name, "weighted"));
-            let kind = kind(kind_name);
-            match average {
-                "weighted" => close(counts.averaged(kind, Average::Weighted), value, name),
-                "macro" => close(counts.averaged(kind, Average::Macro), value, name),
-                "micro" => close(counts.averaged(kind, Average::Micro), value, name),
-                "None" => {
-                    let (ours, theirs) = (counts.per_label(kind), value.as_array().unwrap());
-                    assert_eq!(ours.len(), theirs.len());
-                    ours.iter()
-                        .zip(theirs)
-                        .for_each(|(ours, theirs)| close(*ours, theirs, name));
-                }
-                other => panic!("unknown averaging {other}"),
+            let (kind, average) = name.split_once('_').unwrap_or((name, "weighted"));
+            if average == "None" {
+                let metric = LabelMetric::all(task)
+                    .find(|metric| metric.name == format!("reference_{kind}"))
+                    .unwrap_or_else(|| panic!("unknown metric {name}"));
+                let theirs = value.as_array().unwrap();
+                assert_eq!(counts.tally.labels, theirs.len());
+                theirs.iter().enumerate().for_each(|(label, theirs)| {
+                    close(metric.compute(counts, label).unwrap(), theirs, name)
+                });
+            } else {
+                let metric = Metric::named(task, &format!("reference_{kind}_{average}"))
+                    .unwrap_or_else(|| panic!("unknown metric {name}"));
+                close(metric.compute(counts).unwrap(), value, name);
             }
         }
         expected.as_object().unwrap().len()
     }
 
     #[test]
-    fn all_cases_and_averagings_are_torchmetrics() {
+    fn figures_of_evaluate_are_torchmetrics_in_every_averaging() {
         let fixture = crate::testing::golden("metrics.json");
         let mut compared = 0;
         for case in fixture["cases"].as_array().unwrap() {
             let (name, inputs) = (case["case"].as_str().unwrap(), &case["inputs"]);
             let width = inputs["logits"]["shape"][1].as_u64().unwrap() as usize;
-            let truth = truth(&inputs["targets"]);
-            let of = |inputs: &[f32]| {
-                let mut counts = ReferenceCounts::new(width, matches!(truth, Truth::Labels(_)));
-                counts.update(inputs, &truth);
-                counts
-            };
-            let logits = floats(&inputs["logits"]);
-            compared += agree(&case["out"], &of(&logits), name);
+            let of = |inputs: &[f32], truth: Truth| counts(width, inputs, truth);
+            let (logits, truth) = (floats(&inputs["logits"]), truth(&inputs["targets"]));
+            let all = of(&logits, truth.clone());
+            compared += agree(&case["out"], &all, name);
             if let Some(unit) = inputs.get("logits_all_in_unit_interval") {
-                compared += agree(
-                    &case["out_probs_in_unit_interval"],
-                    &of(&floats(unit)),
-                    name,
-                );
+                let all = of(&floats(unit), truth.clone());
+                compared += agree(&case["out_probs_in_unit_interval"], &all, name);
             }
-            if let (Some(expected), Truth::Classes(classes)) = (case.get("out_two_batches"), &truth)
-            {
-                let half = classes.len() / 2;
-                let mut counts = ReferenceCounts::new(width, false);
-                counts.update(
-                    &logits[..half * width],
-                    &Truth::Classes(classes[..half].to_vec()),
-                );
-                counts.update(
-                    &logits[half * width..],
-                    &Truth::Classes(classes[half..].to_vec()),
-                );
-                compared += agree(expected, &counts, name);
+            // The authors' sum over two batches: with one label an item it is that of one batch.
+            if let (Some(expected), Truth::Classes(_)) = (case.get("out_two_batches"), &truth) {
+                compared += agree(expected, &all, name);
             }
         }
         assert!(compared >= 40, "{compared}");
@@ -309,22 +224,22 @@ mod tests {
 
     #[test]
     fn classes_that_never_occur_count_in_no_macro() {
-        let mut counts = ReferenceCounts::new(4, false);
+        let macro_accuracy = |counts: &TallyCounts| {
+            let metric = Metric::named(counts.tally.task, "reference_accuracy_macro").unwrap();
+            metric.compute(counts)
+        };
         // Class 2 is predicted and never true; class 3 is neither.
-        counts.update(
-            &[[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]].concat(),
-            &Truth::Classes(vec![0, 1]),
-        );
-        assert!((counts.averaged(Kind::Accuracy, Average::Macro) - 1.0 / 3.0).abs() < 1e-12);
-        assert_eq!(counts.averaged(Kind::Accuracy, Average::Weighted), 0.5);
+        let logits = [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]].concat();
+        let found = counts(4, &logits, Truth::Classes(vec![0, 1]));
+        assert!((macro_accuracy(&found).unwrap() - 1.0 / 3.0).abs() < 1e-12);
+        let weighted = Kind::Accuracy.averaged(&found.reference, false, Average::Weighted);
+        assert_eq!(weighted, 0.5);
         // Ties go to the first.
-        let mut tied = ReferenceCounts::new(2, false);
-        tied.update(&[0.5, 0.5], &Truth::Classes(vec![1]));
-        assert_eq!(tied.labels[0].false_positive, 1);
+        let tied = counts(2, &[0.5, 0.5], Truth::Classes(vec![1]));
+        assert_eq!(tied.reference[0].false_positive, 1);
         // Without any item.
-        assert_eq!(
-            ReferenceCounts::new(3, true).averaged(Kind::F1, Average::Weighted),
-            0.0
-        );
+        assert_eq!(macro_accuracy(&counts(3, &[], Truth::Labels(vec![]))), None);
+        let none = [Decisions::default(); 3];
+        assert_eq!(Kind::F1.averaged(&none, true, Average::Weighted), 0.0);
     }
 }

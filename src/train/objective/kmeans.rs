@@ -137,11 +137,6 @@ impl Queue {
         }
     }
 
-    /// Forgets everything: at each epoch's start.
-    pub fn clear(&mut self) {
-        self.rows.fill(0.0);
-    }
-
     pub fn rows(&self) -> &[f32] {
         &self.rows
     }

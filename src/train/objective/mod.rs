@@ -1,5 +1,8 @@
-//! Losses of pre-training: any sum of contrastive, clustering and reconstruction, or SimCLR
-//! (`src/train/method.md` c).
+//! Losses of pre-training: any sum of contrastive, clustering and reconstruction, or SimCLR; and
+//! the loss of fine-tuning (`src/train/method.md` c).
+//!
+//! Training calls these functions, and the comparison with the authors' numbers calls the same ones
+//! (`src/train/parity`).
 
 mod clustering;
 mod contrastive;
@@ -11,13 +14,32 @@ mod replicas;
 pub use clustering::{ClusterMode, clustering_loss};
 pub use contrastive::{MARGIN, masked_margin_softmax, pairs, simclr_logits, simclr_loss};
 pub use kmeans::{Kmeans, Queue, kmeans_cosine};
-pub use labels::{weighted_bce, weighted_cross_entropy};
+pub use labels::label_loss;
 pub use pretext::{
     Clusters, FeatureBatch, Outputs, PretextModel, StepLosses, merge, reconstruction_loss,
 };
 pub use replicas::Replicas;
 
 use serde::{Deserialize, Serialize};
+
+/// The queue of k-means for batches of `batch` clips; `None` without clustering. A new one begins
+/// each epoch.
+pub fn queue(objectives: &[Objective], batch: usize) -> Option<Queue> {
+    objectives.iter().find_map(|o| match o {
+        Objective::Clustering {
+            queue,
+            clusters,
+            queue_reduction,
+            ..
+        } => Some(Queue::new(
+            *queue,
+            batch,
+            *clusters,
+            (*queue_reduction > 1).then_some(*queue_reduction),
+        )),
+        _ => None,
+    })
+}
 
 /// A loss and its weight.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

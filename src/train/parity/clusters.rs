@@ -2,7 +2,7 @@
 
 use super::fixture::{array, arrays, count, each_case, number};
 use crate::train::objective::kmeans::{pass, unit_rows};
-use crate::train::objective::{Queue, kmeans_cosine};
+use crate::train::objective::{ClusterMode, Objective, kmeans_cosine, queue};
 
 #[test]
 fn kmeans_is_the_authors() {
@@ -96,13 +96,15 @@ fn is_tied(unit: &[f32], dim: usize, centroids: &[f32]) -> bool {
 fn the_queue_is_the_authors() {
     each_case("kmeans_queue.json", |case, comparison| {
         let (batch, clusters) = (count(&case["batch"]), count(&case["K"]));
-        let reduction = case["reduction_factor"].as_u64().map(|f| f as usize);
-        let mut queue = Queue::new(
-            count(&case["kmeans_queue_size"]),
-            batch,
+        let objective = Objective::Clustering {
+            weight: 1.0,
+            mode: ClusterMode::Joint,
             clusters,
-            reduction,
-        );
+            queue: count(&case["kmeans_queue_size"]),
+            queue_reduction: case["reduction_factor"].as_u64().unwrap_or(1) as usize,
+            start_epoch: 0,
+        };
+        let mut queue = queue(&[objective], batch).unwrap();
         comparison.exact(
             "rows",
             queue.rows().len() / clusters,

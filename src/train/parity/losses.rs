@@ -3,18 +3,62 @@
 use burn::tensor::{Device, Tensor};
 
 use super::fixture::{
-    array, arrays, count, each_case, modalities_of, modality_shape, number, reference, scalar,
-    texts,
+    MODALITIES, array, arrays, count, each_case, modalities_of, modality_shape, number, reference,
+    scalar, texts,
 };
 use crate::train::fit::values;
 use crate::train::heads::{HeadsShape, PretextShape, unit_rows};
 use crate::train::objective::{
-    FeatureBatch, Objective, Outputs, PretextModel, clustering_loss, masked_margin_softmax, merge,
-    pairs, reconstruction_loss, simclr_logits, simclr_loss,
+    ClusterMode, Clusters, FeatureBatch, MARGIN, Objective, Outputs, PretextModel, clustering_loss,
+    masked_margin_softmax, merge, pairs, reconstruction_loss, simclr_logits,
 };
 
 fn training() -> Device {
     Device::flex().autodiff()
+}
+
+/// The loss of a step of training with this objective alone; every clip has all modalities, of
+/// which there is one for each of `projections` (at least one).
+fn trained(
+    objective: Objective,
+    projections: Vec<Tensor<2>>,
+    fused: Option<Tensor<2>>,
+    clusters: Option<&Clusters<'_>>,
+    device: &Device,
+) -> Tensor<1> {
+    let rows = fused.as_ref().unwrap_or_else(|| &projections[0]).dims()[0];
+    let modalities = MODALITIES.iter().take(projections.len().max(1));
+    let heads = HeadsShape {
+        modalities: modalities
+            .clone()
+            .map(|(name, _)| modality_shape(name, 2))
+            .collect(),
+        representation: 8,
+        standardise: false,
+    };
+    let pretext = PretextShape {
+        projection: 2,
+        clusters: 0,
+        reconstruction: 0,
+        rectified_projection: true,
+        rectified_reconstruction: true,
+    };
+    let model = PretextModel::new(&heads, &pretext, device);
+    let batch = FeatureBatch {
+        count: rows,
+        modalities: modalities.map(|_| ((0..rows).collect(), vec![])).collect(),
+    };
+    let outputs = Outputs {
+        embeddings: vec![],
+        representations: vec![],
+        reconstructions: vec![],
+        projections,
+        cluster_logits: vec![],
+        fused,
+    };
+    model
+        .losses(&outputs, &batch, &[objective], 0, clusters, device)
+        .total
 }
 
 #[test]
@@ -52,47 +96,16 @@ fn masked_margin_softmax_is_the_authors() {
             .iter()
             .map(|m| array(&case["inputs"][m]).leaf(&device))
             .collect();
-        let rows = projections[0].dims()[0];
         for (i, (a, b)) in pairs(names.len()).into_iter().enumerate() {
             let similarity = unit_rows(projections[a].clone())
                 .matmul(unit_rows(projections[b].clone()).transpose());
             comparison.values("S", similarity, &expected["S"][i]);
         }
-        let heads = HeadsShape {
-            modalities: names.iter().map(|m| modality_shape(m, 2)).collect(),
-            representation: 8,
-            standardise: false,
-        };
-        let pretext = PretextShape {
-            projection: 2,
-            clusters: 0,
-            reconstruction: 0,
-            rectified_projection: true,
-            rectified_reconstruction: true,
-        };
-        let model = PretextModel::new(&heads, &pretext, &device);
-        let batch = FeatureBatch {
-            count: rows,
-            modalities: names
-                .iter()
-                .map(|_| ((0..rows).collect(), vec![]))
-                .collect(),
-        };
-        let outputs = Outputs {
-            embeddings: vec![],
-            representations: vec![],
-            reconstructions: vec![],
-            projections: projections.clone(),
-            cluster_logits: vec![],
-            fused: None,
-        };
-        let objectives = [Objective::Contrastive {
+        let objective = Objective::Contrastive {
             weight: 1.0,
             temperature: 1.0,
-        }];
-        let total = model
-            .losses(&outputs, &batch, &objectives, 0, None, &device)
-            .total;
+        };
+        let total = trained(objective, projections.clone(), None, None, &device);
         comparison.loss("loss", total.clone(), &expected["loss"]);
         let gradients = total.backward();
         for (name, leaf) in names.iter().zip(&projections) {
@@ -115,24 +128,40 @@ fn clustering_is_the_authors() {
             array(&inputs["centroids"]).leaf(&device),
         );
         let labels = array(&inputs["labels_all"]).indices();
-        // The queue's labels come before the batch's.
-        let own = &labels[labels.len() - features.dims()[0]..];
-        let loss = clustering_loss(
-            features.clone(),
-            centroids.clone(),
-            own,
-            crate::train::objective::MARGIN,
+        // As training calls it, with the queue's labels before the batch's. Its centroids have no
+        // gradient.
+        let objective = Objective::Clustering {
+            weight: 1.0,
+            mode: ClusterMode::Joint,
+            clusters: centroids.dims()[0],
+            queue: 0,
+            queue_reduction: 1,
+            start_epoch: 0,
+        };
+        let clusters = Clusters {
+            labels: &labels,
+            centroids: &array(&inputs["centroids"]).singles(),
+        };
+        let loss = trained(
+            objective,
+            vec![],
+            Some(features.clone()),
+            Some(&clusters),
+            &device,
         );
         comparison.loss("loss", loss.clone(), &expected["loss"]);
-        let gradients = loss.backward();
+        let gradient = features.grad(&loss.backward()).unwrap();
         comparison.gradient(
             "features",
-            &values(features.grad(&gradients).unwrap()).unwrap(),
+            &values(gradient).unwrap(),
             &expected["grad_features"],
         );
+        let own = &labels[labels.len() - features.dims()[0]..];
+        let loss = clustering_loss(features, centroids.clone(), own, MARGIN);
+        let gradient = centroids.grad(&loss.backward()).unwrap();
         comparison.gradient(
             "centroids",
-            &values(centroids.grad(&gradients).unwrap()).unwrap(),
+            &values(gradient).unwrap(),
             &expected["grad_centroids"],
         );
     });
@@ -231,7 +260,12 @@ fn simclr_is_the_authors() {
             array(&expected["labels"]).indices().iter().all(|l| *l == 0),
             true,
         );
-        let loss = simclr_loss(unit_rows(features.clone()), views, temperature);
+        let objective = Objective::Simclr {
+            weight: 1.0,
+            temperature,
+            views,
+        };
+        let loss = trained(objective, vec![features.clone()], None, None, &device);
         comparison.loss("loss", loss.clone(), &expected["loss"]);
         let gradient = features.grad(&loss.backward()).unwrap();
         comparison.gradient(

@@ -1,35 +1,22 @@
-//! One training step, and the batch and the k-means queue that it takes.
+//! One training step, and the batch that it takes.
+//!
+//! A step is [`forward`], [`Forward::losses`] and [`update`]. The comparison with the authors'
+//! numbers (`src/train/parity/step.rs`) calls the same three.
 
 use anyhow::ensure;
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::Device;
+use burn::tensor::{Device, Gradients};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::train::features::Features;
 use crate::train::fit::values;
 use crate::train::objective::{
-    Clusters, FeatureBatch, Objective, PretextModel, Queue, Replicas, kmeans_cosine,
+    Clusters, FeatureBatch, Kmeans, Objective, Outputs, PretextModel, Queue, Replicas, StepLosses,
+    kmeans_cosine,
 };
 
 use super::PretrainRecipe;
-
-pub(super) fn queue(recipe: &PretrainRecipe, batch: usize) -> Option<Queue> {
-    recipe.objectives.iter().find_map(|o| match o {
-        Objective::Clustering {
-            queue,
-            clusters,
-            queue_reduction,
-            ..
-        } => Some(Queue::new(
-            *queue,
-            batch,
-            *clusters,
-            (*queue_reduction > 1).then_some(*queue_reduction),
-        )),
-        _ => None,
-    })
-}
 
 pub(super) fn batch_of(
     recipe: &PretrainRecipe,
@@ -77,6 +64,83 @@ pub(super) fn batch_of(
     features.batch(&by_view.concat())
 }
 
+/// Outputs of one batch, and its clusters.
+pub(crate) struct Forward {
+    pub outputs: Outputs,
+    /// `None` without clustering.
+    pub kmeans: Option<Kmeans>,
+}
+
+/// Outputs and k-means of one batch. With `replicas`, each takes its part of the clips. `initial`
+/// gives the rows that the centroids begin with, for so many rows and clusters.
+///
+/// # Errors
+/// If the device fails.
+pub(crate) fn forward(
+    learner: &PretextModel,
+    replicas: Option<&Replicas>,
+    batch: &FeatureBatch,
+    objectives: &[Objective],
+    queue: Option<&mut Queue>,
+    initial: impl FnOnce(usize, usize) -> Vec<usize>,
+    device: &Device,
+) -> anyhow::Result<Forward> {
+    let outputs = match replicas {
+        None => learner.forward(batch, objectives, device),
+        Some(replicas) => replicas.forward(learner, batch, objectives, device),
+    };
+    let mut kmeans = None;
+    if let (Some(fused), Some(queue)) = (&outputs.fused, queue) {
+        // K-means runs, and the queue fills, before clustering counts: as in the reference.
+        let clusters = fused.dims()[1];
+        let input = queue.push(&values(fused.clone().detach())?);
+        let initial = initial(input.len() / clusters, clusters);
+        kmeans = Some(kmeans_cosine(&input, clusters, &initial));
+    }
+    Ok(Forward { outputs, kmeans })
+}
+
+impl Forward {
+    /// The losses of the step.
+    pub fn losses(
+        &self,
+        learner: &PretextModel,
+        batch: &FeatureBatch,
+        objectives: &[Objective],
+        epoch: usize,
+        device: &Device,
+    ) -> StepLosses {
+        let clusters = self.kmeans.as_ref().map(|found| Clusters {
+            labels: &found.labels,
+            centroids: &found.centroids,
+        });
+        let clusters = clusters.as_ref();
+        learner.losses(&self.outputs, batch, objectives, epoch, clusters, device)
+    }
+}
+
+/// The model after a step of the optimiser by `gradients`.
+pub(crate) fn update(
+    learner: PretextModel,
+    replicas: Option<Replicas>,
+    optimizer: &mut ModuleOptimizer,
+    gradients: Gradients,
+    rate: f64,
+    device: &Device,
+) -> PretextModel {
+    match replicas {
+        None => {
+            let gradients = GradientsParams::from_grads(gradients, &learner);
+            optimizer.step(rate, learner, gradients)
+        }
+        Some(replicas) => {
+            let gradients = replicas.gradients(gradients, &learner, device);
+            drop(replicas);
+            optimizer.step_multi(rate, learner, gradients)
+        }
+    }
+}
+
 /// One step: forward, k-means, losses, gradients, AdamW. Returns each loss and the total. The model
 /// is on the first of `devices`; if there are more, each takes its part of the clips.
 #[allow(clippy::too_many_arguments)]
@@ -93,33 +157,22 @@ pub fn train_step(
 ) -> anyhow::Result<(PretextModel, Vec<(&'static str, f64)>)> {
     let device = &devices[0];
     let replicas = (devices.len() > 1).then(|| Replicas::new(&learner, &devices[1..]));
-    let outputs = match &replicas {
-        None => learner.forward(batch, &recipe.objectives, device),
-        Some(replicas) => replicas.forward(&learner, batch, &recipe.objectives, device),
-    };
-    let mut found = None;
-    if let (Some(fused), Some(queue)) = (&outputs.fused, queue) {
-        // K-means runs, and the queue fills, before clustering counts: as in the reference.
-        let clusters = fused.dims()[1];
-        let input = queue.push(&values(fused.clone().detach())?);
-        let rows = input.len() / clusters;
+    let initial = |rows: usize, clusters: usize| {
         let mut rng =
             StdRng::seed_from_u64(recipe.seed ^ 0x6b6d_6561 ^ ((epoch as u64) << 32) ^ step as u64);
-        let initial: Vec<usize> = (0..clusters).map(|_| rng.random_range(0..rows)).collect();
-        found = Some(kmeans_cosine(&input, clusters, &initial));
-    }
-    let clusters = found.as_ref().map(|f| Clusters {
-        labels: &f.labels,
-        centroids: &f.centroids,
-    });
-    let step_losses = learner.losses(
-        &outputs,
+        (0..clusters).map(|_| rng.random_range(0..rows)).collect()
+    };
+    let objectives = &recipe.objectives;
+    let forward = forward(
+        &learner,
+        replicas.as_ref(),
         batch,
-        &recipe.objectives,
-        epoch,
-        clusters.as_ref(),
+        objectives,
+        queue,
+        initial,
         device,
-    );
+    )?;
+    let step_losses = forward.losses(&learner, batch, objectives, epoch, device);
     let mut losses = Vec::new();
     for (name, loss) in step_losses
         .each
@@ -128,22 +181,12 @@ pub fn train_step(
     {
         losses.push((*name, f64::from(values(loss.clone())?[0])));
     }
-    drop(outputs);
+    drop(forward);
     // No loss: no two clips of a small batch have the same two modalities.
     if step_losses.each.is_empty() || losses.iter().any(|(_, value)| !value.is_finite()) {
         return Ok((learner, losses));
     }
     let gradients = step_losses.total.backward();
-    let learner = match replicas {
-        None => {
-            let gradients = GradientsParams::from_grads(gradients, &learner);
-            optimizer.step(rate, learner, gradients)
-        }
-        Some(replicas) => {
-            let gradients = replicas.gradients(gradients, &learner, device);
-            drop(replicas);
-            optimizer.step_multi(rate, learner, gradients)
-        }
-    };
+    let learner = update(learner, replicas, optimizer, gradients, rate, device);
     Ok((learner, losses))
 }
