@@ -1,5 +1,6 @@
 //! Feature rows: the training input, from stores or from memory.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -211,6 +212,23 @@ impl Features {
             }
             Rows::Memory(rows) => &rows[row].0,
         }
+    }
+
+    /// The recording of a row, of which a store of windows has several rows: they depend on each
+    /// other. Of other stores the row's id.
+    pub fn recording(&self, row: usize) -> &str {
+        let entry = self.entry(row);
+        if self.spec.has_windows() {
+            entry.item()
+        } else {
+            &entry.id
+        }
+    }
+
+    /// The number of recordings of these rows.
+    pub fn recordings(&self, rows: &[usize]) -> usize {
+        let all: BTreeSet<&str> = rows.iter().map(|row| self.recording(*row)).collect();
+        all.len()
     }
 
     /// The target of a row; it indexes the labels of all stores ([`Features::spec`]).

@@ -108,4 +108,6 @@ pub mod subgroups;
 #[cfg(feature = "train")]
 pub mod synthetic;
 #[cfg(feature = "train")]
+pub mod windows;
+#[cfg(feature = "train")]
 pub mod wire_labels;

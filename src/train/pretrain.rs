@@ -17,13 +17,14 @@ use crate::train::features::{Features, shuffled};
 use crate::train::heads::HeadsShape;
 use crate::train::objective::{PretextModel, queue};
 use crate::train::refused::Refused;
+use crate::train::windows::Windows;
 
 mod recipe;
 pub(crate) mod step;
 
 pub use recipe::{PretrainKind, PretrainRecipe, Profile};
-use step::batch_of;
 pub use step::train_step;
+use step::batch_of;
 
 /// `run.json`: the description of a run, which later commands read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,11 +94,12 @@ pub fn pretrain(
     verbose: bool,
 ) -> anyhow::Result<(PretextModel, Progress)> {
     let rows = usable_rows(recipe, features)?;
-    let batch = recipe.batch.min(rows.len());
+    let windows = Windows::of(features, &rows);
+    let apart = windows.least();
+    let batch = recipe.batch.min(apart);
     ensure!(
         batch >= 2,
-        "the stores have {} usable clips; pre-training needs at least two",
-        rows.len()
+        "the stores have {apart} usable clips; pre-training needs at least two"
     );
     let (heads, device) = (recipe.heads(features), device());
     let description = PretrainedRun {
@@ -136,7 +138,7 @@ pub fn pretrain(
     write_json(&folder.at("run.json"), &description)?;
     let training: Vec<Device> = devices().into_iter().map(Device::autodiff).collect();
     let mut learner = Some(net.to_device(&training[0]).train());
-    let steps = rows.len() / batch;
+    let steps = apart / batch;
     if verbose {
         println!(
             "{}: {} clips, {} modalities, batches of {batch}, {steps} steps an epoch",
@@ -156,6 +158,12 @@ pub fn pretrain(
                 all - rows.len()
             );
         }
+        if apart < rows.len() {
+            println!(
+                "{}: windows of a recording overlap: each epoch takes {apart} that do not",
+                recipe.name
+            );
+        }
         if training.len() > 1 {
             println!(
                 "{}: {} devices, each batch is split between them",
@@ -168,7 +176,7 @@ pub fn pretrain(
         let (epoch, started) = (progress.epochs, monotonic_nanos());
         let mut sums = std::collections::BTreeMap::<String, f64>::new();
         let mut queue = queue(&recipe.objectives, batch);
-        let order = shuffled(&rows, recipe.seed, epoch);
+        let order = shuffled(&windows.draw(recipe.seed, epoch), recipe.seed, epoch);
         let batches = |index: usize| {
             batch_of(
                 recipe,

@@ -124,6 +124,7 @@ impl SyntheticSet {
             dataset: "synthetic".into(),
             labels: (0..self.classes).map(|c| format!("class{c}")).collect(),
             clips: "recording".into(),
+            window: None,
             views: 1,
             encoders: encoders.collect(),
         };

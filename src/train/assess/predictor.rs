@@ -365,6 +365,7 @@ mod tests {
             dataset: "one".into(),
             labels,
             clips: "recording".into(),
+            window: None,
             views: 1,
             encoders,
         };

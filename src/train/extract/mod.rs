@@ -73,8 +73,8 @@ pub struct ExtractArgs {
     /// Threads, each with graphs of its own. By default as many as there are processors.
     #[arg(long)]
     pub workers: Option<usize>,
-    /// The rule for rows.
-    #[arg(long, value_enum, default_value = "recording")]
+    /// The rule for rows. A bundle is served in windows, and so its head is trained on windows.
+    #[arg(long, value_enum, default_value = "window")]
     pub clips: ClipsRule,
     /// Rows of each clip: 1 for the clip as it is, more for augmented views in addition, as SimCLR
     /// needs them (its recipe: 3).
@@ -210,6 +210,7 @@ pub fn extract(
         dataset: listing.dataset.clone(),
         labels: listing.labels.clone(),
         clips: args.clips.name().to_owned(),
+        window: Some(args.clips.window(rules.window)),
         views: args.views,
         encoders: rules
             .encoders

@@ -5,21 +5,23 @@ use std::collections::BTreeMap;
 use super::view::View;
 use crate::clip::{Clip, SubjectId};
 use crate::encode::EncodeError;
-use crate::manifest::EncoderKind;
+use crate::manifest::{EncoderKind, WindowRule};
 use crate::modality::Modality;
 use crate::recognize::Embeddings;
 use crate::time::MediaTime;
 use crate::train::encoders::EncoderSet;
+use crate::train::store::{RECORDING, WINDOW};
 
 /// The rule by which clips become rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ClipsRule {
-    /// One row per item: the weighted mean over windows that do not overlap. All faces of the
-    /// recording weigh the same; voices weigh by the time that no earlier window covers.
-    Recording,
-    /// One row per window of the encoders' length and hop; a shorter one only if there is no full
-    /// window.
+    /// One row per window of the encoders' length, hop and half-life, as the daemon serves them: for
+    /// a bundle that is served live. A shorter window only if there is no full one.
     Window,
+    /// One row per item: the weighted mean over windows that do not overlap, for figures per
+    /// recording and as in the paper. All faces of the recording weigh the same; voices weigh by
+    /// the time that no earlier window covers.
+    Recording,
 }
 
 impl ClipsRule {
@@ -27,8 +29,20 @@ impl ClipsRule {
     /// `recording`.
     pub fn name(self) -> &'static str {
         match self {
-            ClipsRule::Recording => "recording_mean",
-            ClipsRule::Window => "window",
+            ClipsRule::Window => WINDOW,
+            ClipsRule::Recording => RECORDING,
+        }
+    }
+
+    /// Length, hop and half-life of the rows, from those of the encoders.
+    pub fn window(self, served: WindowRule) -> WindowRule {
+        match self {
+            ClipsRule::Window => served,
+            ClipsRule::Recording => WindowRule {
+                length_ms: served.length_ms,
+                hop_ms: served.length_ms,
+                half_life_ms: None,
+            },
         }
     }
 }

@@ -1,6 +1,7 @@
 //! From a data set to a store: shards, resumption, labels, views.
 
 mod changed;
+mod clips;
 mod worker;
 
 use std::path::{Path, PathBuf};

@@ -21,6 +21,7 @@ fn store(folder: &Path, name: &str, labels: &[&str], targets: &[Option<Target>])
         dataset: name.into(),
         labels: labels.iter().map(|label| label.to_string()).collect(),
         clips: "recording".into(),
+        window: None,
         views: 1,
         encoders: vec![
             encoder("face", Modality::Face, 2),

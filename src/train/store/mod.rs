@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::manifest::WindowRule;
 use crate::modality::Modality;
 use crate::train::data::{Split, Target};
 
@@ -54,8 +55,14 @@ pub struct StoreSpec {
     pub dataset: String,
     /// The labels that targets index. Empty: no labels.
     pub labels: Vec<String>,
-    /// `recording_mean`: a row per item; `window`: one per clip of the encoders' window and hop.
+    /// The kind of the rows: [`RECORDING`] or [`WINDOW`]. `recording`: as [`RECORDING`], by an
+    /// earlier version.
     pub clips: String,
+    /// Length, hop and half-life by which clips became rows. [`WINDOW`]: those that are served.
+    /// [`RECORDING`]: windows that do not overlap, without a half-life. `None`: a store of an
+    /// earlier version; its fingerprint covers them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<WindowRule>,
     /// Rows of each clip: the clip as it is (view 0) and augmented ones.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub views: u32,
@@ -71,10 +78,21 @@ pub struct StoredEncoder {
     pub dim: usize,
 }
 
+/// [`StoreSpec::clips`]: a row per item, the mean over the whole recording.
+pub const RECORDING: &str = "recording_mean";
+
+/// [`StoreSpec::clips`]: a row per clip of the encoders' window and hop, as the daemon makes them.
+pub const WINDOW: &str = "window";
+
 impl StoreSpec {
     /// Length of a row.
     pub fn dim(&self) -> usize {
         self.encoders.iter().map(|e| e.dim).sum()
+    }
+
+    /// Whether rows are windows of a recording, not whole recordings.
+    pub fn has_windows(&self) -> bool {
+        self.clips == WINDOW
     }
 }
 
@@ -105,6 +123,22 @@ pub struct Entry {
     /// 0: as it is; others: augmented.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub view: u32,
+}
+
+impl Entry {
+    /// Start of the window in milliseconds from the item's start, by the id of a store of windows
+    /// (`item#start`); `None`: no window of a recording (a picture, words alone).
+    pub fn start_ms(&self) -> Option<i64> {
+        self.id.rsplit_once('#')?.1.parse().ok()
+    }
+
+    /// The item of a row of a store of windows.
+    pub fn item(&self) -> &str {
+        match self.id.rsplit_once('#') {
+            Some((item, _)) if self.start_ms().is_some() => item,
+            _ => &self.id,
+        }
+    }
 }
 
 fn is_zero(view: &u32) -> bool {

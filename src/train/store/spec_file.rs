@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{SCHEMA, Shard, StoreError, StoreSpec, files};
+use super::{RECORDING, SCHEMA, Shard, StoreError, StoreSpec, WINDOW, files};
 
 /// The settings, and the list of labels that the store began with.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -128,15 +128,27 @@ pub(super) fn agree(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<SpecFi
             found.labels.join(", ")
         ));
     }
-    if found.clips == "recording" && spec.clips == "recording_mean" {
+    if found.clips == "recording" && spec.clips == RECORDING {
         return refuse(
             "an earlier version made a recording's row of the last faces of its windows, this one \
              makes it of all: extract into another store"
                 .into(),
         );
     }
+    if found.clips == RECORDING && spec.clips == WINDOW {
+        return refuse(
+            "it has a row per recording (--clips recording, the default of earlier versions), and \
+             a row per window was asked for: add --clips recording to continue it, or extract into \
+             another store for a bundle that is served live"
+                .into(),
+        );
+    }
     if found.clips != spec.clips {
         return different("clips rule", &spec.clips, &found.clips);
+    }
+    // A store of an earlier version states no window; its fingerprint was compared.
+    if found.window.is_some() && spec.window.is_some() && found.window != spec.window {
+        return different("window", &spec.window, &found.window);
     }
     if found.views != spec.views {
         return different("number of views", &spec.views, &found.views);

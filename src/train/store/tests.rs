@@ -1,3 +1,5 @@
+mod clips;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -16,6 +18,7 @@ fn spec() -> StoreSpec {
         dataset: "folder".into(),
         labels: vec!["sad".into(), "happy".into()],
         clips: "recording".into(),
+        window: None,
         views: 1,
         encoders: vec![
             encoder("face", Modality::Face, 3),

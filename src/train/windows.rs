@@ -1,0 +1,176 @@
+//! Windows of one recording: they overlap, and depend on each other. The daemon serves windows, so
+//! rows of whole recordings differ from what is served.
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::modality::Modality;
+use crate::train::features::Features;
+
+/// Rows by recording. Pre-training takes windows of a recording that do not overlap: objectives
+/// contrast every clip with every other, and two windows of one moment are no contrast. Rows of
+/// other stores are a recording each.
+#[derive(Clone, Debug)]
+pub struct Windows {
+    recordings: Vec<Vec<Window>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    row: usize,
+    start_ms: i64,
+    end_ms: i64,
+}
+
+impl Windows {
+    /// Of `rows`, ascending.
+    pub fn of(features: &Features, rows: &[usize]) -> Windows {
+        let window = |row: &usize| {
+            let entry = features.entry(*row);
+            let start_ms = entry.start_ms().unwrap_or(0);
+            Window {
+                row: *row,
+                start_ms,
+                end_ms: start_ms + (entry.seconds * 1e3).round() as i64,
+            }
+        };
+        // Rows of one recording are neighbours in a store.
+        let recordings = rows
+            .chunk_by(|a, b| features.recording(*a) == features.recording(*b))
+            .map(|rows| {
+                let mut windows: Vec<Window> = rows.iter().map(window).collect();
+                windows.sort_by_key(|window| window.start_ms);
+                windows
+            })
+            .collect();
+        Windows { recordings }
+    }
+
+    /// The least number of rows that [`Windows::draw`] gives.
+    pub fn least(&self) -> usize {
+        let counts = self.recordings.iter().map(|windows| {
+            let firsts = 0..firsts(windows);
+            firsts.map(|first| apart(windows, first).count()).min()
+        });
+        counts.map(|least| least.unwrap_or(0)).sum()
+    }
+
+    /// Rows of an epoch, ascending: of each recording windows that do not overlap, from another
+    /// first one in each epoch. The same seed and epoch give the same.
+    pub fn draw(&self, seed: u64, epoch: usize) -> Vec<usize> {
+        let mut rng = StdRng::seed_from_u64(seed ^ 0x7769_6e64 ^ ((epoch as u64 + 1) << 32));
+        let mut rows = Vec::new();
+        for windows in &self.recordings {
+            let first = match firsts(windows) {
+                1 => 0,
+                several => rng.random_range(0..several),
+            };
+            rows.extend(apart(windows, first).map(|window| window.row));
+        }
+        rows.sort_unstable();
+        rows
+    }
+}
+
+/// The windows that may be the first: those that overlap the earliest, and the earliest.
+fn firsts(windows: &[Window]) -> usize {
+    let overlaps = |window: &&Window| window.start_ms < windows[0].end_ms;
+    windows.iter().take_while(overlaps).count().max(1)
+}
+
+/// Windows from `first` on, each the earliest that begins after the end of the one before.
+fn apart(windows: &[Window], first: usize) -> impl Iterator<Item = Window> {
+    let mut end_ms = i64::MIN;
+    windows[first..].iter().copied().filter(move |window| {
+        let is_apart = window.start_ms >= end_ms;
+        if is_apart {
+            end_ms = window.end_ms;
+        }
+        is_apart
+    })
+}
+
+/// What rows are, if they are not windows as the daemon serves them. `None`: they are, or faces and
+/// voices are of no recording (pictures, words).
+pub fn unlike_served(features: &Features) -> Option<&'static str> {
+    let is_heard_or_seen = |modality| modality != Modality::Text;
+    let is_unlike = !features.spec().has_windows()
+        && features
+            .modalities()
+            .iter()
+            .any(|m| is_heard_or_seen(m.modality))
+        && (0..features.count()).any(|row| features.entry(row).seconds > 0.0);
+    is_unlike.then_some(
+        "means over whole recordings, in which all faces weigh alike; the daemon serves windows, \
+         in which recent faces may weigh more",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::store::{Entry, WINDOW};
+    use crate::train::synthetic::SyntheticSet;
+
+    /// Recordings of so many windows of 2 s, 0.2 s apart.
+    fn features(kind: &str, windows: &[usize]) -> Features {
+        let one = SyntheticSet {
+            train: 1,
+            select: 0,
+            test: 0,
+            ..SyntheticSet::default()
+        }
+        .make();
+        let (mut rows, mut values) = (Vec::new(), vec![0.0; one.spec().dim()]);
+        one.read(0, &mut values).unwrap();
+        for (recording, count) in windows.iter().enumerate() {
+            let mut ids: Vec<String> = (0..*count)
+                .map(|i| format!("{recording}#{}", 200 * i))
+                .collect();
+            // As a store sorts them.
+            ids.sort();
+            let entry = |id| Entry {
+                id,
+                seconds: 2.0,
+                ..one.entry(0).clone()
+            };
+            rows.extend(ids.into_iter().map(|id| (entry(id), values.clone())));
+        }
+        let spec = crate::train::store::StoreSpec {
+            clips: kind.into(),
+            ..one.spec().clone()
+        };
+        Features::in_memory(spec, rows)
+    }
+
+    #[test]
+    fn an_epoch_has_no_two_windows_of_one_moment() {
+        let features = features(WINDOW, &[1, 36, 10, 11]);
+        let windows = Windows::of(&features, &(0..58).collect::<Vec<_>>());
+        let mut firsts = std::collections::BTreeSet::new();
+        for epoch in 0..40 {
+            let rows = windows.draw(7, epoch);
+            assert_eq!(rows, windows.draw(7, epoch));
+            assert!(rows.len() >= windows.least());
+            for (i, a) in rows.iter().enumerate() {
+                for b in &rows[..i] {
+                    let [a, b] = [*a, *b].map(|row| features.entry(row));
+                    let gap = a.start_ms().unwrap() - b.start_ms().unwrap();
+                    assert!(a.item() != b.item() || gap.abs() >= 2000, "{a:?} {b:?}");
+                }
+            }
+            firsts.insert(rows[1]);
+        }
+        assert!(firsts.len() > 5, "{firsts:?}");
+        // One; 36 windows are 9 s, from 1.8 s on still 7.2 s; one; one.
+        assert_eq!(windows.least(), 1 + 3 + 1 + 1);
+    }
+
+    #[test]
+    fn rows_of_whole_recordings_are_all_taken() {
+        let features = features(crate::train::store::RECORDING, &[3, 3]);
+        let rows: Vec<usize> = (0..6).collect();
+        let windows = Windows::of(&features, &rows);
+        assert_eq!((windows.least(), windows.draw(1, 0)), (6, rows));
+    }
+}
