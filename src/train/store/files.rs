@@ -18,14 +18,13 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
 
 /// Writes all of `bytes` at the file's position.
 pub(super) fn write(file: &mut File, bytes: &[u8]) -> io::Result<()> {
-    if let Err(stopped) = step() {
-        // A kill may leave the first part of a write.
-        #[cfg(test)]
-        if stop::is_now() {
-            file.write_all(&bytes[..bytes.len() / 2])?;
-        }
-        return Err(stopped);
+    let stopped = step();
+    // A kill may leave the first part of a write.
+    #[cfg(test)]
+    if stopped.is_err() && stop::is_now() {
+        file.write_all(&bytes[..bytes.len() / 2])?;
     }
+    stopped?;
     file.write_all(bytes)
 }
 
