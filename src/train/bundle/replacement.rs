@@ -44,6 +44,7 @@ fn run_over(encoders: &Path, folder: &Path, seed: u64) -> PathBuf {
         dataset: "folder".into(),
         labels: vec!["sad".into(), "happy".into()],
         clips: "window".into(),
+        window: None,
         views: 1,
         encoders: vec![StoredEncoder {
             name: face.name.clone(),
