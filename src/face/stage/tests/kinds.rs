@@ -24,33 +24,81 @@ impl People {
     }
 }
 
+/// Bounds of the tracker's figures, for every kind of scene under the contract.
+pub(super) struct Contract {
+    pub(super) name: &'static str,
+    /// Least values.
+    pub(super) mota: f64,
+    pub(super) idf1: f64,
+    pub(super) hota: f64,
+    /// Most identity switches, for each 1000 faces to be found.
+    pub(super) switches: f64,
+}
+
+pub(super) static CONTRACTS: [Contract; 3] = [
+    Contract {
+        name: "a detector's own detections",
+        mota: 0.97,
+        idf1: 0.98,
+        hota: 0.88,
+        switches: 1.0,
+    },
+    Contract {
+        name: "a simulated detector with faults",
+        mota: 0.75,
+        idf1: 0.85,
+        hota: 0.75,
+        switches: 1.0,
+    },
+    Contract {
+        name: "look-alikes",
+        mota: 0.9,
+        idf1: 0.5,
+        hota: 0.5,
+        switches: 10.0,
+    },
+];
+
 /// Scenes of one difficulty.
 pub(super) struct Kind {
     pub(super) name: &'static str,
+    pub(super) contract: &'static Contract,
     detector: &'static str,
     scenes: for<'a> fn(&'a People) -> Vec<Scene<'a>>,
 }
 
+/// Scenes with the detections of the default detector.
 const fn kind(name: &'static str, scenes: for<'a> fn(&'a People) -> Vec<Scene<'a>>) -> Kind {
     Kind {
         name,
+        contract: &CONTRACTS[0],
         detector: DETECTORS[0],
         scenes,
     }
 }
 
+/// The same scenes with MTCNN.
+const fn by_mtcnn(kind: Kind, name: &'static str) -> Kind {
+    Kind {
+        name,
+        detector: DETECTORS[1],
+        ..kind
+    }
+}
+
+const fn under(contract: &'static Contract, kind: Kind) -> Kind {
+    Kind { contract, ..kind }
+}
+
+const CROSSING: Kind = kind("crossing", crossings);
+const OCCLUSION: Kind = kind("occlusion", occlusions);
+
 pub(super) const KINDS: [Kind; 17] = [
-    kind("crossing", crossings),
-    Kind {
-        detector: DETECTORS[1],
-        ..kind("crossing, MTCNN", crossings)
-    },
-    kind("occlusion", occlusions),
-    Kind {
-        detector: DETECTORS[1],
-        ..kind("occlusion, MTCNN", occlusions)
-    },
-    kind("look-alikes crossing", look_alikes),
+    CROSSING,
+    by_mtcnn(CROSSING, "crossing, MTCNN"),
+    OCCLUSION,
+    by_mtcnn(OCCLUSION, "occlusion, MTCNN"),
+    under(&CONTRACTS[2], kind("look-alikes crossing", look_alikes)),
     kind("small faces crossing", small_faces),
     kind("leaving and returning", departures),
     kind("groups of three to five", groups),
@@ -58,8 +106,8 @@ pub(super) const KINDS: [Kind; 17] = [
     kind("camera shake", camera_shake),
     kind("fast motion", fast_motion),
     kind("five frames a second", low_frame_rate),
-    kind("inexact detections", |people| {
-        simulated(
+    simulated("inexact detections", |people| {
+        faulty(
             people,
             Faults {
                 jitter: 0.1,
@@ -67,8 +115,8 @@ pub(super) const KINDS: [Kind; 17] = [
             },
         )
     }),
-    kind("missed detections", |people| {
-        simulated(
+    simulated("missed detections", |people| {
+        faulty(
             people,
             Faults {
                 missed: 0.5,
@@ -76,8 +124,8 @@ pub(super) const KINDS: [Kind; 17] = [
             },
         )
     }),
-    kind("false detections", |people| {
-        simulated(
+    simulated("false detections", |people| {
+        faulty(
             people,
             Faults {
                 false_ones: 0.8,
@@ -85,8 +133,8 @@ pub(super) const KINDS: [Kind; 17] = [
             },
         )
     }),
-    kind("late detections", |people| {
-        simulated(
+    simulated("late detections", |people| {
+        faulty(
             people,
             Faults {
                 delay: 8,
@@ -94,16 +142,20 @@ pub(super) const KINDS: [Kind; 17] = [
             },
         )
     }),
-    kind("all of these faults", |people| {
+    simulated("all of these faults", |people| {
         let faults = Faults {
             jitter: 0.07,
             missed: 0.3,
             false_ones: 0.4,
             delay: 5,
         };
-        simulated(people, faults)
+        faulty(people, faults)
     }),
 ];
+
+const fn simulated(name: &'static str, scenes: for<'a> fn(&'a People) -> Vec<Scene<'a>>) -> Kind {
+    under(&CONTRACTS[1], kind(name, scenes))
+}
 
 impl Kind {
     /// Plays all scenes, in order.
@@ -326,7 +378,7 @@ fn low_frame_rate(people: &People) -> Vec<Scene<'_>> {
 }
 
 /// Groups of two to five under a simulated detector.
-fn simulated(people: &People, faults: Faults) -> Vec<Scene<'_>> {
+fn faulty(people: &People, faults: Faults) -> Vec<Scene<'_>> {
     let scene = |i: usize| Scene {
         simulation: Some(Simulation::new(faults, 100 + i as u64)),
         ..group(&people.far, 2 + i, i + 6, 7.0)
