@@ -61,7 +61,7 @@ fn table(all: &FiguresByKind) -> String {
 /// The contract as a table of Markdown.
 fn contract_table() -> String {
     let mut table = String::from(
-        "| under | MOTA | IDF1 | HOTA | switches for 1000 faces, at most |\n|---|---|---|---|---|\n",
+        "| under | MOTA | IDF1 | HOTA | switches a 1000 faces, at most |\n|---|---|---|---|---|\n",
     );
     for c in &CONTRACTS {
         let (name, switches) = (c.name, c.switches);
@@ -102,8 +102,8 @@ fn breaches(all: &FiguresByKind) -> Vec<String> {
     KINDS.iter().filter_map(breach).collect()
 }
 
-/// What differs from the golden figures, one line a figure. The same processor gives equal ones. The
-/// networks' arithmetic differs a little between processors, so that a face may be found a frame
+/// What differs from the golden figures, one line a figure. One processor always gives equal ones.
+/// The networks' arithmetic differs a little between processors: a face may be found a frame
 /// earlier.
 fn differences(name: &str, found: &Figures, expected: &Figures) -> Vec<String> {
     let tolerance = |key: &str| match key {

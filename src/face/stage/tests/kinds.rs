@@ -7,11 +7,10 @@ use super::recording::{Outcome, Scene};
 use super::scene::{Actor, Cutout, DETECTORS, PEOPLE, cutouts, linear};
 use super::simulated::{Faults, Simulation};
 
-/// The faces of all scenes, at three sizes.
+/// The faces of all scenes, at two sizes.
 pub(super) struct People {
     near: Vec<Cutout>,
     far: Vec<Cutout>,
-    small: Vec<Cutout>,
 }
 
 impl People {
@@ -19,7 +18,6 @@ impl People {
         People {
             near: cutouts(folder, &PEOPLE, 110.0),
             far: cutouts(folder, &PEOPLE, 80.0),
-            small: cutouts(folder, &PEOPLE, 44.0),
         }
     }
 }
@@ -35,7 +33,7 @@ pub(super) struct Contract {
     pub(super) switches: f64,
 }
 
-pub(super) static CONTRACTS: [Contract; 3] = [
+pub(super) static CONTRACTS: [Contract; 2] = [
     Contract {
         name: "a detector's own detections",
         mota: 0.97,
@@ -49,13 +47,6 @@ pub(super) static CONTRACTS: [Contract; 3] = [
         idf1: 0.85,
         hota: 0.75,
         switches: 1.0,
-    },
-    Contract {
-        name: "look-alikes",
-        mota: 0.9,
-        idf1: 0.5,
-        hota: 0.5,
-        switches: 10.0,
     },
 ];
 
@@ -93,13 +84,11 @@ const fn under(contract: &'static Contract, kind: Kind) -> Kind {
 const CROSSING: Kind = kind("crossing", crossings);
 const OCCLUSION: Kind = kind("occlusion", occlusions);
 
-pub(super) const KINDS: [Kind; 17] = [
+pub(super) const KINDS: [Kind; 15] = [
     CROSSING,
     by_mtcnn(CROSSING, "crossing, MTCNN"),
     OCCLUSION,
     by_mtcnn(OCCLUSION, "occlusion, MTCNN"),
-    under(&CONTRACTS[2], kind("look-alikes crossing", look_alikes)),
-    kind("small faces crossing", small_faces),
     kind("leaving and returning", departures),
     kind("groups of three to five", groups),
     kind("scene cuts", scene_cuts),
@@ -197,26 +186,13 @@ fn crossing<'a>(back: &'a Cutout, front: &'a Cutout, seconds: f32) -> Scene<'a> 
 }
 
 /// The crossing of every pair.
-fn crossings_of(people: &[Cutout]) -> Vec<Scene<'_>> {
+fn crossings(people: &People) -> Vec<Scene<'_>> {
+    let people = &people.near;
     let crossing = |(back, front): (usize, usize)| {
         let seconds = if (back + front) % 2 == 0 { 3.0 } else { 5.0 };
         crossing(&people[back], &people[front], seconds)
     };
     pairs(people).into_iter().map(crossing).collect()
-}
-
-fn crossings(people: &People) -> Vec<Scene<'_>> {
-    crossings_of(&people.near)
-}
-
-fn small_faces(people: &People) -> Vec<Scene<'_>> {
-    crossings_of(&people.small)
-}
-
-/// The same picture twice: only the motion tells who is who.
-fn look_alikes(people: &People) -> Vec<Scene<'_>> {
-    let twice = |person| [3.0, 5.0].map(|seconds| crossing(person, person, seconds));
-    people.near.iter().flat_map(twice).collect()
 }
 
 /// Per person: behind a pillar at constant speed; then away for a second, returning 60 px off.
