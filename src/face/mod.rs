@@ -4,7 +4,11 @@
 //! tracks each face on every frame with MTCNN's last network, which has the better landmarks on
 //! frontal faces. If that network rejects a face (profiles, half covered faces), YuNet runs on a
 //! crop. The stage keeps ids through short occlusions and cuts aligned crops. It rates each face as
-//! evidence by size, sharpness and pose. Neither uses a thread or a clock.
+//! evidence by size, sharpness and pose. Neither uses a thread or a clock. [`tracking`] has the
+//! contract of the tracker and its figures.
+
+#[doc = include_str!("tracking.md")]
+pub mod tracking {}
 
 mod appearance;
 mod associate;

@@ -12,8 +12,8 @@
 //! (IoU); CLEAR MOT and the identity metrics need at least [`MATCHED`]. MOTP is the mean IoU of the
 //! matches, so that more is better.
 //!
-//! A truth that the tracker need not find, such as an occluded face, is [`AnnotatedFrame::ignored`].
-//! As in the MOT Challenge, neither the box nor a track on it counts.
+//! A truth that the tracker need not find, such as an occluded face, is
+//! [`AnnotatedFrame::ignored`]. As in the MOT Challenge, neither the box nor a track on it counts.
 
 mod assignment;
 mod clear;

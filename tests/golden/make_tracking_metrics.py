@@ -97,7 +97,8 @@ def motmetrics_figures(frames):
         distances = [[1 - overlap(a[1:], b[1:]) for b in tracked] for a in truth]
         far = [[d if d <= 0.5 else numpy.nan for d in row] for row in distances]
         accumulator.update([a[0] for a in truth], [b[0] for b in tracked], far)
-    names = ["mota", "num_switches", "num_misses", "num_false_positives", "num_fragmentations", "idf1", "idp", "idr"]
+    counts = ["num_switches", "num_misses", "num_false_positives", "num_fragmentations"]
+    names = [*counts, "mota", "idf1", "idp", "idr"]
     summary = motmetrics.metrics.create().compute(accumulator, metrics=names, name="all")
     return summary.loc["all"].to_dict()
 

@@ -110,7 +110,7 @@ impl Simulation {
 pub(super) struct Noise(u64);
 
 impl Noise {
-    fn next(&mut self) -> u64 {
+    fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -120,7 +120,7 @@ impl Noise {
 
     /// 0..1.
     fn uniform(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u32 << 24) as f32
+        (self.bits() >> 40) as f32 / (1u32 << 24) as f32
     }
 
     /// Mean 0 and deviation 1: the sum of twelve uniform numbers, the same on every machine.
