@@ -29,7 +29,7 @@ struct Placed {
     first_row: u64,
 }
 
-/// Checks the index `text`, with its header if it has one, against `rows`, each row of `dim` values.
+/// Checks the index `text`, with its header if it has one, against `rows` of `dim` values each.
 /// Lines at the end are dropped if they cannot be parsed, or if their rows are missing or fail the
 /// checksum. A last line without a newline is dropped too.
 ///
