@@ -1,4 +1,4 @@
-//! Fingerprints of a manifest: of what determines the embeddings, and of what determines the scores.
+//! Fingerprints of a manifest: of what determines embeddings, and of what determines scores.
 
 use std::collections::BTreeMap;
 

@@ -140,7 +140,7 @@ pub fn refuse_existing(target: &Path, overwrite: bool) -> anyhow::Result<()> {
     };
     if let Some(foreign) = files(target)?.into_iter().find(|name| !is_ours(name)) {
         let text = format!(
-            "{shown} holds {foreign}, which is no file of the bundle and would be lost: move it away"
+            "{shown} holds {foreign}, which is no file of the bundle and would be lost: move it"
         );
         return Err(Refused(text).into());
     }

@@ -218,6 +218,29 @@ mod tests {
     }
 
     #[test]
+    fn sounds_are_paired_in_any_unicode_form() {
+        let [composed, decomposed] = ["caf\u{e9}", "cafe\u{301}"];
+        let sound = |name| format!("aac/id00012/{name}/00001.m4a");
+        let video = format!("mp4/id00012/{composed}/00001.mp4");
+        let tree = Tree::new(&[&video, &sound(decomposed)]);
+        let listing = tree.list("voxceleb2").unwrap();
+        assert_eq!(ids(&listing), [format!("id00012_{composed}_00001")]);
+        assert_eq!(
+            (&listing.items[0].media, listing.faults.len()),
+            (
+                &Media::Apart {
+                    video: tree.path().join(&video),
+                    audio: tree.path().join(sound(decomposed))
+                },
+                0
+            )
+        );
+        tree.write(&sound(composed), "x");
+        let listing = tree.list("voxceleb2").unwrap();
+        assert_eq!(faults(&listing, "caf", "is the sound of the same clip"), 1);
+    }
+
+    #[test]
     fn without_sounds_and_meta_the_videos_are_recordings() {
         for below in ["dev/mp4/", "mp4/", ""] {
             let tree = Tree::new(&[&format!("{below}id00012/21Uxsk56VDQ/00001.mp4")]);

@@ -29,9 +29,9 @@ struct Placed {
     first_row: u64,
 }
 
-/// Checks the index `text`, with its header if it has one, against `rows`, each row of `dim` values. Lines at the end are dropped
-/// if they cannot be parsed, or if their rows are missing or fail the checksum. A last line without
-/// a newline is dropped too.
+/// Checks the index `text`, with its header if it has one, against `rows` of `dim` values each.
+/// Lines at the end are dropped if they cannot be parsed, or if their rows are missing or fail the
+/// checksum. A last line without a newline is dropped too.
 ///
 /// # Errors
 /// If such a line is followed by a good one: a power cut cannot cause that. Rows older than a power

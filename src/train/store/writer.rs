@@ -162,8 +162,8 @@ impl ShardWriter {
         self.relabelled
     }
 
-    /// Finished items whose recordings have changed: they are not done any more, or keep their rows,
-    /// by the choice at opening.
+    /// Finished items whose recordings have changed: they are to be extracted again, or keep their
+    /// rows, by the choice at opening.
     pub fn changed(&self) -> &[String] {
         &self.changed
     }
