@@ -183,7 +183,7 @@ impl Work {
 
     fn write(&mut self, sink: &mut dyn Sink, event: &Published) -> Result<(), OutputEnded> {
         let is_written =
-            self.report_missed(sink)? && self.put(|may_wait| sink.write(event, may_wait))?;
+            self.report_missed(sink)? && self.call(|may_wait| sink.write(event, may_wait))?;
         if is_written {
             self.shared.written.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -207,7 +207,7 @@ impl Work {
         let Some(missed) = self.missed else {
             return Ok(true);
         };
-        let reported = self.put(|may_wait| sink.missed(missed, may_wait))?;
+        let reported = self.call(|may_wait| sink.missed(missed, may_wait))?;
         if reported {
             self.missed = None;
         }
@@ -215,7 +215,7 @@ impl Work {
     }
 
     /// Whether the call succeeded. An error is logged once, until a call succeeds.
-    fn put(
+    fn call(
         &mut self,
         call: impl FnOnce(&dyn Fn() -> bool) -> Result<(), SinkError>,
     ) -> Result<bool, OutputEnded> {
