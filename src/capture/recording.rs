@@ -14,7 +14,7 @@ use super::delivery::{FrameDelivery, SoundDelivery};
 use super::error::CaptureError;
 use super::health::SourceHealth;
 use super::pipe::Pipe;
-use super::timeline::Timeline;
+use super::running_time::RunningTimeMap;
 use super::track_sinks::TrackSinks;
 use super::tracks::TrackChoice;
 use super::truncation::{is_truncated, unplayable};
@@ -215,18 +215,18 @@ impl Recording {
             Pace::Live { clock, looped } => (Some(clock.clone()), *looped),
         };
         let mut begins = clock.as_ref().map_or(MediaTime::ZERO, |clock| clock.now());
-        let mut timeline = begin_pass(&pace, begins, &clock, &stop, &health);
+        let mut running_time = begin_pass(&pace, begins, &clock, &stop, &health);
         let mut frames = outputs
             .frames
             .filter(|_| tracks.video.present)
-            .map(|lane| FrameDelivery::new(lane, timeline.clone(), health.clone()));
+            .map(|lane| FrameDelivery::new(lane, running_time.clone(), health.clone()));
         if let (Pace::Live { .. }, Some(delivery)) = (&pace, &mut frames) {
             delivery.lateness_clock = clock.clone();
         }
         let mut sound = outputs
             .audio
             .filter(|_| tracks.audio.present)
-            .map(|lane| SoundDelivery::new(lane, timeline.clone(), health.clone()));
+            .map(|lane| SoundDelivery::new(lane, running_time.clone(), health.clone()));
         let played = loop {
             let pass = self.play_once((frames, sound), looped, &health, &stop);
             (frames, sound) = (pass.frames, pass.sound);
@@ -303,13 +303,13 @@ impl Recording {
                 .max(clock.as_ref().map_or(begins, |clock| clock.now()));
             self = Recording::open_with(&self.path, self.choice)?;
             begins = begins.max(clock.as_ref().map_or(begins, |clock| clock.now()));
-            timeline = begin_pass(&pace, begins, &clock, &stop, &health);
+            running_time = begin_pass(&pace, begins, &clock, &stop, &health);
             frames
                 .iter_mut()
-                .for_each(|d| d.begin_pass(timeline.clone()));
+                .for_each(|d| d.begin_pass(running_time.clone()));
             sound
                 .iter_mut()
-                .for_each(|d| d.begin_pass(timeline.clone()));
+                .for_each(|d| d.begin_pass(running_time.clone()));
         };
         drop((frames, sound));
         for (gauge, wanted, present, _) in wanted {
@@ -466,7 +466,7 @@ fn begin_pass(
     clock: &Option<Arc<SystemClock>>,
     stop: &Arc<AtomicBool>,
     health: &SourceHealth,
-) -> Arc<Timeline> {
+) -> Arc<RunningTimeMap> {
     let stamp_offset = if matches!(pace, Pace::Live { .. }) {
         begins.nanos()
     } else {
@@ -474,7 +474,7 @@ fn begin_pass(
     };
     let origin = matches!(pace, Pace::Live { .. }).then_some(begins);
     health.set_origin(&health.video, origin);
-    Arc::new(Timeline {
+    Arc::new(RunningTimeMap {
         stamp_offset: AtomicI64::new(stamp_offset),
         release_offset: AtomicI64::new(begins.nanos()),
         pacing: clock.clone(),

@@ -8,7 +8,7 @@ use crate::time::{Clock, MediaTime, SystemClock};
 
 /// Conversion of a pipeline's running time to media time and to release time.
 #[derive(Debug)]
-pub(super) struct Timeline {
+pub(super) struct RunningTimeMap {
     /// Added to running time to get the stamp, nanoseconds.
     pub stamp_offset: AtomicI64,
     /// Added to running time to get the release time, nanoseconds.
@@ -18,21 +18,21 @@ pub(super) struct Timeline {
     pub stop: Arc<AtomicBool>,
 }
 
-impl Timeline {
+impl RunningTimeMap {
     /// The release time.
-    pub fn due(&self, running_nanos: i64) -> MediaTime {
+    pub fn release_time(&self, running_nanos: i64) -> MediaTime {
         MediaTime::from_nanos(running_nanos + self.release_offset.load(Ordering::Acquire))
     }
 
     /// Media time of this running time: the stamp of a frame or chunk.
-    pub fn place(&self, running_nanos: i64) -> MediaTime {
+    pub fn media_time(&self, running_nanos: i64) -> MediaTime {
         MediaTime::from_nanos(running_nanos + self.stamp_offset.load(Ordering::Acquire))
     }
 
     /// Waits for the release time of `running_nanos`. `false` when capture is to stop.
-    pub fn wait(&self, running_nanos: i64) -> bool {
+    pub fn wait_until_release(&self, running_nanos: i64) -> bool {
         if let Some(clock) = &self.pacing {
-            let due = self.due(running_nanos);
+            let due = self.release_time(running_nanos);
             loop {
                 let left = due.nanos_since(clock.now());
                 if left <= 0 || self.stop.load(Ordering::Acquire) {

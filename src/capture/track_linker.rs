@@ -13,8 +13,8 @@ use gstreamer::prelude::*;
 
 use super::decoded::Kind;
 use super::pipeline::{INTERLEAVE_BYTES, attach, configure_decoder};
+use super::running_time::RunningTimeMap;
 use super::sound_branch::SoundBranch;
-use super::timeline::Timeline;
 use super::track_sinks::TrackSinks;
 use super::tracks::ChannelSelection;
 use crate::time::{Clock, SystemClock};
@@ -53,7 +53,7 @@ pub(super) struct TrackLinker {
     enabled: EnabledTracks,
     clock: Arc<SystemClock>,
     /// Timeline of a source that is not live: its first decoded buffer is due on arrival.
-    paced: Arc<Timeline>,
+    paced: Arc<RunningTimeMap>,
     is_anchored: AtomicBool,
     pub is_live: AtomicBool,
     /// Creation time: running time 0 of pictures without stamps, nanoseconds.
@@ -77,7 +77,7 @@ impl TrackLinker {
         sinks: Arc<TrackSinks>,
         enabled: EnabledTracks,
         clock: Arc<SystemClock>,
-        paced: Arc<Timeline>,
+        paced: Arc<RunningTimeMap>,
     ) -> Arc<Self> {
         let linker = Arc::new(TrackLinker {
             sinks,

@@ -62,7 +62,7 @@ impl Tracks {
             .all(|track| track.ended || !track.present)
     }
 
-    fn of(&mut self, kind: Kind) -> &mut Track {
+    fn track_mut(&mut self, kind: Kind) -> &mut Track {
         match kind {
             Kind::Video => &mut self.video,
             Kind::Audio => &mut self.audio,
@@ -110,7 +110,7 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> TrackSinks<F, S> {
     /// Marks a track of this kind as present. `false`: there was one already.
     pub fn begin(&self, kind: Kind) -> bool {
         let mut first = false;
-        self.update(|tracks| first = !std::mem::replace(&mut tracks.of(kind).present, true));
+        self.update(|tracks| first = !std::mem::replace(&mut tracks.track_mut(kind).present, true));
         first
     }
 
@@ -129,7 +129,7 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> TrackSinks<F, S> {
             Kind::Video => end(&self.frames, closes),
             Kind::Audio => end(&self.sound, closes),
         }
-        self.update(|tracks| tracks.of(kind).ended = true);
+        self.update(|tracks| tracks.track_mut(kind).ended = true);
     }
 
     fn deliver<T, D: Sink<T>>(
@@ -147,11 +147,15 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> TrackSinks<F, S> {
             .map(|sink| sink.deliver(item));
         let (flow, wanted) = (flow.unwrap_or(Err(Closed)), flow.is_some());
         self.delivered.fetch_add(1, Ordering::AcqRel);
-        self.tracks.lock().expect("sinks lock").of(kind).samples += 1;
+        self.tracks
+            .lock()
+            .expect("sinks lock")
+            .track_mut(kind)
+            .samples += 1;
         if flow.is_err() {
             self.update(|tracks| {
                 tracks.closed |= wanted;
-                tracks.of(kind).ended = true;
+                tracks.track_mut(kind).ended = true;
             });
         }
         flow

@@ -94,11 +94,11 @@ impl Tables {
             return Some(wave.tables());
         }
         let mut file = BufReader::with_capacity(4096, File::open(path).ok()?);
-        Tables::of(&mut file, metadata.len())
+        Tables::read_from(&mut file, metadata.len())
     }
 
     /// The tables of `length` bytes of media.
-    fn of(file: &mut (impl BufRead + Seek), length: u64) -> Option<Tables> {
+    fn read_from(file: &mut (impl BufRead + Seek), length: u64) -> Option<Tables> {
         let mut head = [0u8; 12];
         file.seek(SeekFrom::Start(0)).ok()?;
         file.read_exact(&mut head).ok()?;

@@ -195,7 +195,7 @@ fn play(
     );
     let mut decoder = match GstDecoder::open(path, choice, &sinks, events) {
         Ok(decoder) => decoder,
-        Err(error) => return reports.send(&Report::Refused(Refused::of(error))),
+        Err(error) => return reports.send(&Report::Refused(Refused::from_error(error))),
     };
     let tracks = sinks.tracks();
     reports.send(&Report::Opened {
@@ -244,7 +244,7 @@ impl Sink<DecodedPicture> for PictureSender {
             }
         }
         let picture = &decoded.picture;
-        let slot = self.memory.put(picture.bytes()).map_err(|_| Closed)?;
+        let slot = self.memory.write(picture.bytes()).map_err(|_| Closed)?;
         let head = PictureHead {
             running_nanos: decoded.running_nanos,
             duration_nanos: decoded.duration_nanos,

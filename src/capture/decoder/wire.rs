@@ -65,7 +65,7 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    pub fn of(error: CaptureError) -> Refused {
+    pub fn from_error(error: CaptureError) -> Refused {
         match error {
             CaptureError::Unreadable { reason, .. } => Refused::Unreadable { reason },
             CaptureError::Unsupported { what, remedy } => Refused::Unsupported { what, remedy },

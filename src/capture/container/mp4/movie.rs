@@ -41,7 +41,7 @@ pub(super) fn movie_tables(movie: &Atom) -> Option<Movie> {
         .collect();
     let mut found = Movie {
         scale,
-        duration: StatedDuration::of(&header)?,
+        duration: StatedDuration::read(&header)?,
         fragmented: extends.is_some(),
         media: Vec::new(),
         patches: Vec::new(),

@@ -39,7 +39,7 @@ pub(super) struct StatedDuration {
 }
 
 impl StatedDuration {
-    pub fn of(header: &Atom) -> Option<StatedDuration> {
+    pub fn read(header: &Atom) -> Option<StatedDuration> {
         let wide = header.body.first()? == &1;
         Some(StatedDuration {
             offset: header.offset + header.head as u64 + if wide { 24 } else { 16 },
@@ -118,7 +118,7 @@ pub(super) fn track_media(track: &Atom) -> Option<(Media, Vec<Patch>)> {
             shift,
             edits: list.map(|list| edits(&list)).unwrap_or_default(),
             edits_at: track.child(b"edts").map(|atom| atom.offset),
-            duration: StatedDuration::of(&media_header)?,
+            duration: StatedDuration::read(&media_header)?,
             fragment_ticks: 0,
             data_end: data_end(&samples),
         },
