@@ -27,9 +27,10 @@ impl Transcripts {
     /// attributed to no visible subject.
     fn push(&mut self, owned: OwnedTranscript, off_camera: bool) {
         let transcript = &owned.transcript;
-        let span = TranscriptSpan::of(transcript);
+        let span = TranscriptSpan::from_transcript(transcript);
         self.kept.retain(|old| {
-            old.transcript.is_final || !span.supersedes(&TranscriptSpan::of(&old.transcript))
+            old.transcript.is_final
+                || !span.supersedes(&TranscriptSpan::from_transcript(&old.transcript))
         });
         if !is_evidence(transcript) {
             return;

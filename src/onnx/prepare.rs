@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
-use super::sentence::Sentence;
+use super::sentence::SentenceFiles;
 use crate::manifest::{Manifest, hex_sha256};
 
 /// Makes a bundle's sentence encoder from the published weights.
@@ -59,7 +59,7 @@ pub fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
         println!("{}: all files are complete", args.bundle.display());
         return Ok(());
     }
-    let sentence = Sentence::from_dir(&args.weights).with_context(|| {
+    let sentence = SentenceFiles::from_dir(&args.weights).with_context(|| {
         format!(
             "{} does not hold the sentence encoder's weights; fetch them with: make setup",
             args.weights.display()

@@ -63,7 +63,7 @@ pub fn quantise(runtime: &Runtime, bytes: &[u8], inputs: &[Example]) -> anyhow::
         inputs.len()
     );
     let folded = fold::fold(read(bytes)?)?;
-    let plan = plan::Plan::of(folded.graph.as_ref().context("the file holds no graph")?)?;
+    let plan = plan::Plan::new(folded.graph.as_ref().context("the file holds no graph")?)?;
     let (mut calibration, mut held_out) = (Vec::new(), Vec::new());
     for (i, example) in inputs.iter().enumerate() {
         if i % 3 == 2 {

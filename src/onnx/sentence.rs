@@ -82,18 +82,18 @@ const SET: &str = "encoders.toml";
 /// The files of all-MiniLM-L6-v2's encoder set, generated from `dir`'s weights and tokenizer
 /// (checked against their hashes): the encoder's entry, the `[text]` section, and each file by its
 /// name.
-pub struct Sentence {
+pub struct SentenceFiles {
     pub entry: EncoderEntry,
     pub text: TextPreprocessing,
     pub graph: Vec<u8>,
     pub tokenizer: Vec<u8>,
 }
 
-impl Sentence {
-    pub fn from_dir(dir: &Path) -> anyhow::Result<Sentence> {
+impl SentenceFiles {
+    pub fn from_dir(dir: &Path) -> anyhow::Result<SentenceFiles> {
         let source = Source::from_dir(dir)?;
         let graph = source.graph()?;
-        Ok(Sentence {
+        Ok(SentenceFiles {
             entry: entry(&graph),
             text: source.text(),
             graph,

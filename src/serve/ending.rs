@@ -38,7 +38,7 @@ impl End {
             End::Broken(code, Refusal::new(ErrorCode::Malformed, message, None))
         };
         let fault = match error {
-            Error::Io(error) => match WireFault::of(&error) {
+            Error::Io(error) => match WireFault::from_io(&error) {
                 Some(fault) => fault,
                 None => return End::Gone,
             },

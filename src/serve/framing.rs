@@ -19,7 +19,7 @@ pub(super) enum WireFault {
 }
 
 impl WireFault {
-    pub fn of(error: &io::Error) -> Option<WireFault> {
+    pub fn from_io(error: &io::Error) -> Option<WireFault> {
         error.get_ref()?.downcast_ref().copied()
     }
 }

@@ -30,7 +30,7 @@ pub struct TranscriptSpan {
 
 impl TranscriptSpan {
     /// The source, subject and span of `transcript`.
-    pub fn of(transcript: &Transcript) -> Self {
+    pub fn from_transcript(transcript: &Transcript) -> Self {
         TranscriptSpan {
             source: transcript.source,
             subject: transcript.subject,

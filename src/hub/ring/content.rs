@@ -50,8 +50,8 @@ pub struct EvictedKeys {
 }
 
 impl EvictedKeys {
-    pub fn of(event: &Event) -> EvictedKeys {
-        let keys = FilterKeys::of(event);
+    pub fn from_event(event: &Event) -> EvictedKeys {
+        let keys = FilterKeys::from_event(event);
         EvictedKeys {
             kind: keys.kind,
             subject: keys.subject,
@@ -130,7 +130,7 @@ impl RingContent {
     /// their frames.
     pub fn keys(&self, seq: u64) -> Option<FilterKeys<'_>> {
         match self.slot(seq)? {
-            Slot::Stored(stored) => Some(FilterKeys::of(&stored.published.event)),
+            Slot::Stored(stored) => Some(FilterKeys::from_event(&stored.published.event)),
             Slot::Evicted(keys) => Some(keys.keys()),
         }
     }
@@ -190,7 +190,7 @@ impl RingContent {
         let Slot::Stored(stored) = slot else {
             unreachable!("shares name stored events");
         };
-        let keys = Slot::Evicted(EvictedKeys::of(&stored.published.event));
+        let keys = Slot::Evicted(EvictedKeys::from_event(&stored.published.event));
         let Slot::Stored(stored) = std::mem::replace(slot, keys) else {
             unreachable!("matched above");
         };

@@ -44,7 +44,7 @@ fn activation_output(graph: &GraphProto, place: usize) -> Option<&str> {
 impl Plan {
     /// Convolutions with constant weights; sums and maxima of their outputs. Nodes that no
     /// convolution reads stay float: int8 gains nothing there and adds error.
-    pub fn of(graph: &GraphProto) -> anyhow::Result<Plan> {
+    pub fn new(graph: &GraphProto) -> anyhow::Result<Plan> {
         let mut plan = Plan::default();
         for (place, node) in graph.node.iter().enumerate() {
             let Some(output) = activation_output(graph, place) else {

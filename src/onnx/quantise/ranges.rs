@@ -16,7 +16,7 @@ pub(super) struct Step {
 
 impl Step {
     /// 0 is exact. It is the lowest value if none is negative, so that a Relu before it is fused.
-    pub fn of(low: f32, high: f32) -> Step {
+    pub fn for_range(low: f32, high: f32) -> Step {
         let (low, high) = (low.min(0.0), high.max(0.0));
         let scale = (high - low) / 255.0;
         if scale < f32::MIN_POSITIVE {
@@ -71,7 +71,7 @@ impl Histogram {
                 empty(&mut self.counts.iter().rev()),
             ),
         };
-        Step::of(
+        Step::for_range(
             self.low + below as f32 * width,
             self.high - above as f32 * width,
         )

@@ -41,7 +41,7 @@ struct Functions {
 impl Functions {
     /// # Safety
     /// `library` is PocketSphinx 5.
-    unsafe fn of(library: &Library) -> Result<Functions, libloading::Error> {
+    unsafe fn load(library: &Library) -> Result<Functions, libloading::Error> {
         // SAFETY: the types are those of pocketsphinx.h; pointers to its structures are opaque
         // here.
         unsafe {
@@ -126,7 +126,7 @@ impl PocketSphinx {
         // its header.
         let (functions, library) = unsafe {
             let library = Library::new(&path).map_err(failed)?;
-            (Functions::of(&library).map_err(failed)?, library)
+            (Functions::load(&library).map_err(failed)?, library)
         };
         let model = folder.join("en-us");
         // A missing file would make the library exit the process.

@@ -61,7 +61,7 @@ pub struct Percentiles {
 }
 
 impl Percentiles {
-    fn of(values_ms: impl Iterator<Item = f64>) -> Percentiles {
+    fn from_values(values_ms: impl Iterator<Item = f64>) -> Percentiles {
         let mut histogram = Histogram::<u64>::new(3).expect("three digits");
         values_ms.for_each(|v| {
             histogram
@@ -204,7 +204,8 @@ pub fn measure(
         return Err(failure.into());
     }
     let measured = measured.lock().expect("measurements lock");
-    let of = |pick: fn(&Latency) -> f64| Percentiles::of(measured.latencies.iter().map(pick));
+    let of =
+        |pick: fn(&Latency) -> f64| Percentiles::from_values(measured.latencies.iter().map(pick));
     let events = measured.latencies.len() as u64;
     Ok(LiveReport {
         subjects,
@@ -216,7 +217,7 @@ pub fn measure(
         queue_ms: of(|l| l.queue),
         encode_ms: of(|l| l.encode),
         total_ms: of(|l| l.total),
-        to_socket_ms: Percentiles::of(
+        to_socket_ms: Percentiles::from_values(
             arrivals
                 .iter()
                 .filter_map(|(seq, at)| Some(at.millis_since(*measured.newest.get(seq)?))),
