@@ -25,7 +25,7 @@ use std::time::Duration;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
 use crate::time::monotonic_nanos;
-use mutation::{Mutations, Words};
+use mutation::{Dictionary, Mutations};
 
 /// Memory that a check may use beyond a multiple of its input. A length that a file merely states
 /// is usually far above it.
@@ -116,7 +116,7 @@ impl Target {
         for seed in &seeds {
             measured(&check, seed).expect("memory");
         }
-        let words = Words::of(&self.seeds, &self.words);
+        let words = Dictionary::new(&self.seeds, &self.words);
         let mutations = Mutations::new(self.seeds, words, self.is_text);
         let input_file = std::env::var_os("EXPRESSD_FUZZ_INPUTS")
             .map(|folder| PathBuf::from(folder).join(format!("{}.input", self.name)))

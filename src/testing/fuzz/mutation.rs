@@ -81,10 +81,10 @@ const BORDERS: [u64; 16] = [
 ];
 
 /// The words that replace others: of the seeds, of the format, and hostile ones.
-pub struct Words(Vec<Vec<u8>>);
+pub struct Dictionary(Vec<Vec<u8>>);
 
-impl Words {
-    pub fn of(seeds: &[Vec<u8>], own: &[Vec<u8>]) -> Words {
+impl Dictionary {
+    pub fn new(seeds: &[Vec<u8>], own: &[Vec<u8>]) -> Dictionary {
         let of_seeds = seeds
             .iter()
             .flat_map(|seed| spans(seed).map(|span| seed[span].to_vec()))
@@ -96,7 +96,7 @@ impl Words {
         let hostile = HOSTILE_WORDS.iter().cycle();
         let count = HOSTILE_WORDS.len().max(words.len() / 3);
         words.extend(hostile.take(count).map(|word| (*word).into()));
-        Words(words)
+        Dictionary(words)
     }
 }
 
@@ -143,13 +143,13 @@ pub struct Mutation {
 /// The mutations of the seeds.
 pub struct Mutations {
     seeds: Vec<Vec<u8>>,
-    words: Words,
+    words: Dictionary,
     is_text: bool,
 }
 
 impl Mutations {
     /// `is_text`: words and lines are edited more often than bytes.
-    pub fn new(seeds: Vec<Vec<u8>>, words: Words, is_text: bool) -> Mutations {
+    pub fn new(seeds: Vec<Vec<u8>>, words: Dictionary, is_text: bool) -> Mutations {
         assert!(!seeds.is_empty(), "a target needs a seed");
         Mutations {
             seeds,
@@ -303,7 +303,7 @@ mod tests {
             seed in vec(any::<u8>(), 0..40),
             edits in vec(edit(true), 1..20),
         ) {
-            let words = Words::of(std::slice::from_ref(&seed), &[]);
+            let words = Dictionary::new(std::slice::from_ref(&seed), &[]);
             let mutations = Mutations::new(vec![seed], words, true);
             let input = mutations.apply(&Mutation { seed: 0, edits });
             prop_assert!(input.len() <= BYTES_AT_MOST);
