@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
-use crate::train::device::is_burns_own_cpu;
+use crate::train::device::is_burn_cpu;
 
 /// Values that one thread takes at a time: they stay in its cache.
 const PIECE: usize = 1 << 14;
@@ -55,7 +55,7 @@ impl Optimizer for AdamW {
             },
             |state| state.momentum,
         );
-        if !is_burns_own_cpu() {
+        if !is_burn_cpu() {
             return self.step_elsewhere(lr, tensor, grad, momentum);
         }
         let time = momentum.time + 1;

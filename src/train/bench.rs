@@ -17,7 +17,7 @@ use crate::train::data::Split;
 use crate::train::features::Features;
 use crate::train::fit::device;
 use crate::train::heads::{ClassifierShape, HeadsShape, ModalityShape};
-use crate::train::labelled::Labelled;
+use crate::train::labelled::LabelledClips;
 use crate::train::metrics::{Predictions, Truth};
 use crate::train::objective::{ClusterMode, FeatureBatch, Objective, PretextModel, Queue};
 use crate::train::pretrain::{PretrainKind, PretrainRecipe, Profile, pretrain, train_step};
@@ -314,7 +314,7 @@ fn table(
                     &run,
                     false,
                 )?;
-                let clips = Labelled::find(
+                let clips = LabelledClips::find(
                     &labelled,
                     Split::Test,
                     Task::Single,
@@ -334,7 +334,7 @@ fn table(
         println!("| {name} | {} |", cells.join(" | "));
     }
     let (_, labelled) = make(1)?;
-    let clips = Labelled::find(
+    let clips = LabelledClips::find(
         &labelled,
         Split::Test,
         Task::Single,

@@ -19,8 +19,8 @@ use crate::recognize::{embed, head_logits};
 use crate::train::card::shown_path;
 use crate::train::classify::{self, ClassifierRun, HeadCalibration, Recognition};
 use crate::train::data::Split;
-use crate::train::device::plain;
-use crate::train::encoders::SetFiles;
+use crate::train::device::burn_cpu;
+use crate::train::encoders::EncoderSetFiles;
 use crate::train::features::Features;
 use crate::train::fit::{tensor, values};
 use crate::train::labelled::Labelled;
@@ -39,7 +39,7 @@ pub fn export(
 ) -> anyhow::Result<()> {
     refuse_existing(bundle, overwrite)?;
     let (run, net, calibration, _) = classify::load(run_folder)?;
-    let files = SetFiles::read(encoders)?;
+    let files = EncoderSetFiles::read(encoders)?;
     ensure!(
         files.fingerprint() == run.fingerprint,
         "the run was trained on embeddings of {}, these encoders are {}: name those that `extract` \
@@ -218,7 +218,7 @@ fn head_graph(
             .iter()
             .map(|(dim, _)| *dim)
             .chain([widths.len()])
-            .map(|width| Tensor::zeros([batch, width], &plain()))
+            .map(|width| Tensor::zeros([batch, width], &burn_cpu()))
             .collect()
     };
     let specs: Vec<InputSpec> = (0..=widths.len())
@@ -246,7 +246,7 @@ fn compare(
     let widths = widths(manifest, run, inputs);
     let wanted: Vec<_> = run.heads.modalities.iter().map(|m| m.modality).collect();
     let features = Features::open(&classify::stores_of(run))?.with_modalities(&wanted)?;
-    let clips = Labelled::find(
+    let clips = LabelledClips::find(
         &features,
         Split::Val,
         run.recipe.task,
@@ -289,7 +289,7 @@ fn compare(
             columns
                 .iter()
                 .zip(&shapes)
-                .map(|(c, s)| tensor(c.clone(), *s, &plain()))
+                .map(|(c, s)| tensor(c.clone(), *s, &burn_cpu()))
                 .collect(),
         ))?;
         let onnx = graph.run(

@@ -8,11 +8,11 @@ use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::train::metrics::figure::{Metric, TallyCounts};
-use crate::train::metrics::tally::Marks;
+use crate::train::metrics::tally::ItemCounts;
 use crate::train::metrics::{PredictionError, Predictions, Truth};
 
 /// Index of the largest value; the first of equals.
-pub fn largest(row: &[f32]) -> usize {
+pub fn argmax(row: &[f32]) -> usize {
     (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
 }
 
@@ -30,7 +30,7 @@ pub struct LabelledLogits {
 
 /// Top label's probability, whether it is right, and its weight.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Verdict {
+pub struct ScoredPrediction {
     pub confidence: f64,
     pub right: bool,
     pub weight: f64,
@@ -64,7 +64,7 @@ impl LabelledLogits {
     }
 
     /// The same rows without class balancing.
-    pub fn as_counted(mut self) -> Self {
+    pub fn unweighted(mut self) -> Self {
         let all = self.shares.iter().sum::<f64>().max(f64::MIN_POSITIVE);
         self.weights = self.shares.iter().map(|share| share / all).collect();
         self
@@ -108,7 +108,7 @@ impl LabelledLogits {
         )
         .ok()?;
         Metric::named(predictions.task(), name)?.compute(&TallyCounts::new(
-            Marks::new(&predictions, 0.0).tally(|_| 1),
+            ItemCounts::new(&predictions, 0.0).tally(|_| 1),
         ))
     }
 
@@ -124,7 +124,7 @@ impl LabelledLogits {
         })
     }
 
-    pub fn verdicts(&self, temperature: f64) -> Vec<Verdict> {
+    pub fn scored_predictions(&self, temperature: f64) -> Vec<ScoredPrediction> {
         let predictions = self
             .probabilities(temperature)
             .zip(&self.truth)
@@ -133,7 +133,7 @@ impl LabelledLogits {
             .map(|((row, truth), weight)| {
                 let top =
                     (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
-                Verdict {
+                ScoredPrediction {
                     confidence: row[top],
                     right: top == *truth,
                     weight: *weight,
@@ -143,24 +143,26 @@ impl LabelledLogits {
     }
 
     /// Truth, prediction and weight of each row.
-    pub fn answers(&self) -> impl Iterator<Item = (usize, usize, f64)> {
+    pub fn predictions(&self) -> impl Iterator<Item = (usize, usize, f64)> {
         self.logits
             .chunks(self.labels)
             .zip(&self.truth)
             .zip(&self.shares)
-            .map(|((row, truth), share)| (*truth, largest(row), *share))
+            .map(|((row, truth), share)| (*truth, argmax(row), *share))
     }
 
     /// Weighted accuracy.
     pub fn accuracy(&self) -> f64 {
-        let right = self.answers().filter(|(truth, answer, _)| truth == answer);
+        let right = self
+            .predictions()
+            .filter(|(truth, answer, _)| truth == answer);
         right.map(|(.., share)| share).sum::<f64>()
             / self.shares.iter().sum::<f64>().max(f64::MIN_POSITIVE)
     }
 
     /// Mean of the labels' recalls (UAR).
     pub fn recall(&self) -> f64 {
-        self.verdicts(1.0)
+        self.scored_predictions(1.0)
             .iter()
             .filter(|v| v.right)
             .map(|v| v.weight)
@@ -170,7 +172,7 @@ impl LabelledLogits {
     /// Recall of each label; `None` without rows of it.
     pub fn recalls(&self) -> Vec<Option<f64>> {
         let mut right = vec![0.0; self.labels];
-        for (truth, answer, share) in self.answers() {
+        for (truth, answer, share) in self.predictions() {
             right[truth] += if truth == answer { share } else { 0.0 };
         }
         (right.into_iter().zip(self.sums()))
@@ -195,13 +197,13 @@ impl LabelledLogits {
 
     /// Expected calibration error, 15 bins of equal width (Guo et al. 2017), weighed.
     pub fn calibration_error(&self, temperature: f64) -> f64 {
-        error_of(&self.verdicts(temperature))
+        error_of(&self.scored_predictions(temperature))
     }
 
     /// The calibration error that so few rows show by chance where every confidence is exactly
     /// right: the mean over 200 draws.
     pub fn chance_error(&self, temperature: f64) -> f64 {
-        let mut verdicts = self.verdicts(temperature);
+        let mut verdicts = self.scored_predictions(temperature);
         let mut rng = StdRng::seed_from_u64(1);
         let one = |_| {
             verdicts.iter_mut().for_each(|verdict| {
@@ -213,7 +215,7 @@ impl LabelledLogits {
     }
 }
 
-fn error_of(verdicts: &[Verdict]) -> f64 {
+fn error_of(verdicts: &[ScoredPrediction]) -> f64 {
     let mut bins = [[0.0f64; 2]; 15];
     for verdict in verdicts {
         let bin = &mut bins[((verdict.confidence * 15.0) as usize).min(14)];
@@ -277,7 +279,7 @@ pub fn calibrate(
         best_temperature(|t| nll(t) + PRIOR * t.ln().powi(2) / items as f64) as f32
     };
     let ece = |predictions: &Predictions| {
-        let counts = TallyCounts::new(Marks::new(predictions, 0.0).tally(|_| 1));
+        let counts = TallyCounts::new(ItemCounts::new(predictions, 0.0).tally(|_| 1));
         Metric::named(predictions.task(), "ece")
             .and_then(|metric| metric.compute(&counts))
             .unwrap_or(0.0)
@@ -330,9 +332,9 @@ fn log_loss(labels: usize, logits: &[f32], truth: &Truth, temperature: f64) -> f
 
 /// A prediction per item as the daemon gives it: its confidence is the highest score. Each weighs
 /// 1; for class-balanced weights with a single label, see [`LabelledLogits::verdicts`].
-pub fn verdicts(predictions: &Predictions) -> Vec<Verdict> {
+pub fn scored_predictions(predictions: &Predictions) -> Vec<ScoredPrediction> {
     (0..predictions.count())
-        .map(|item| Verdict {
+        .map(|item| ScoredPrediction {
             confidence: predictions.top(item).1.into(),
             right: predictions.is_right(item),
             weight: 1.0,
@@ -342,7 +344,7 @@ pub fn verdicts(predictions: &Predictions) -> Vec<Verdict> {
 
 /// The abstention threshold: goes down from `highest` in steps of 0.01 while at least half of the
 /// predictions within 0.05 above the step are right. `highest` if the first step fails.
-pub fn abstain_threshold(verdicts: &[Verdict], highest: f64) -> f64 {
+pub fn abstain_threshold(verdicts: &[ScoredPrediction], highest: f64) -> f64 {
     let worth = |threshold: f64| {
         let near = verdicts
             .iter()

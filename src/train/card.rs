@@ -14,7 +14,7 @@ use crate::train::fit::read_state;
 use crate::train::fusion::Calibration;
 use crate::train::int8::Trial;
 use crate::train::net::Encoder;
-use crate::train::prior::Strength;
+use crate::train::prior::PriorStrength;
 use crate::train::recipe::Recipe;
 use crate::train::samples::milliseconds;
 use crate::train::staged_bundle::StagedBundle;
@@ -40,7 +40,7 @@ fn pictured(figures: &[Figure]) -> impl Iterator<Item = (&'static str, &Figure)>
             name,
             figures
                 .iter()
-                .find(|figure| figure.what.starts_with(begins))?,
+                .find(|figure| figure.name.starts_with(begins))?,
         ))
     })
 }
@@ -52,7 +52,7 @@ fn picture_file(name: &str) -> String {
 /// The card's pictures: file names and SVG.
 pub fn pictures(figures: &[Figure]) -> Vec<(String, String)> {
     pictured(figures)
-        .map(|(name, figure)| (picture_file(name), figure.confusion.svg(&figure.what)))
+        .map(|(name, figure)| (picture_file(name), figure.confusion.svg(&figure.name)))
         .collect()
 }
 
@@ -123,7 +123,7 @@ fn figures_section(
         writeln!(
             card,
             "| {} | {} | {} | {:.3} ({:.3}–{:.3}) | {:.3} | {} | {} | {} | {} | {} |",
-            figure.what,
+            figure.name,
             figure.n,
             figure.recalls.len(),
             figure.accuracy,
@@ -147,7 +147,7 @@ fn figures_section(
             .iter()
             .map(|(name, (recall, [low, high]))| format!("{name} {recall:.2} ({low:.2}–{high:.2})"))
             .collect();
-        writeln!(card, "* {}: {}", figure.what, recalls.join(", "))?;
+        writeln!(card, "* {}: {}", figure.name, recalls.join(", "))?;
     }
     card.push_str(&annotators::section(figures)?);
     card.push_str(&voices::conflict_section(figures)?);
@@ -160,15 +160,15 @@ fn figures_section(
         "| subgroup or condition | n | accuracy (95 % interval) |\n|---|---|---|"
     )?;
     for Subgroup {
-        what,
+        name,
         n,
         accuracy,
         interval: [low, high],
-    } in figures.iter().flat_map(|figure| &figure.conditions)
+    } in figures.iter().flat_map(|figure| &figure.subgroups)
     {
         writeln!(
             card,
-            "| {what} | {n} | {accuracy:.3} ({low:.3}–{high:.3}) |"
+            "| {name} | {n} | {accuracy:.3} ({low:.3}–{high:.3}) |"
         )?;
     }
     writeln!(
@@ -185,7 +185,7 @@ fn figures_section(
          each true class, and the four largest errors of each:\n"
     )?;
     for (name, figure) in pictured(figures) {
-        writeln!(card, "![{}]({})\n", figure.what, picture_file(name))?;
+        writeln!(card, "![{}]({})\n", figure.name, picture_file(name))?;
         for (class, predicted, share, recall) in figure.confusion.largest_errors(4) {
             writeln!(
                 card,
@@ -221,7 +221,7 @@ pub fn write(
     manifest: &Manifest,
     figures: &[Figure],
     calibration: &Calibration,
-    own_classes: &Strength,
+    own_classes: &PriorStrength,
     difference: f32,
     trials: &[Trial],
 ) -> anyhow::Result<String> {
@@ -304,8 +304,8 @@ pub fn write(
         calibration.abstain_threshold,
         per_cent(calibration.face_prior_strength),
         per_cent(calibration.face_rare_strength),
-        per_cent(own_classes.of_prior),
-        per_cent(own_classes.of_rare),
+        per_cent(own_classes.common_labels),
+        per_cent(own_classes.rare_labels),
         calibration.bounds[0],
         calibration.bounds[1],
         calibration.bounds[2],

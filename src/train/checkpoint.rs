@@ -83,12 +83,12 @@ impl RunFolder {
         Ok(())
     }
 
-    /// `run.json` of a run that `verb` made over stores. `takers` names the command that needs it,
+    /// `run.json` of a run that `verb` made over stores. `command` names the command that needs it,
     /// such as "evaluate takes".
     ///
     /// # Errors
     /// If the folder is no such run.
-    pub fn description<T: DeserializeOwned>(&self, verb: &str, takers: &str) -> anyhow::Result<T> {
+    pub fn description<T: DeserializeOwned>(&self, verb: &str, command: &str) -> anyhow::Result<T> {
         let (folder, path) = (self.0.display(), self.at("run.json"));
         let bytes = std::fs::read(&path)
             .with_context(|| format!("{folder} is no run of {verb} over stores"))?;
@@ -99,7 +99,7 @@ impl RunFolder {
             .filter(|kind| *kind != verb)
         {
             bail!(Refused(format!(
-                "{folder} is a run of {kind}; {takers} a run of {verb}"
+                "{folder} is a run of {kind}; {command} a run of {verb}"
             )));
         }
         serde_json::from_slice(&bytes).with_context(|| {

@@ -21,7 +21,7 @@ use crate::train::data::Split;
 use crate::train::features::{Features, shuffled};
 use crate::train::fit::{device, values};
 use crate::train::heads::HeadsShape;
-use crate::train::labelled::{self, Labelled};
+use crate::train::labelled::{self, LabelledClips};
 use crate::train::metrics::{MeasureOptions, Predictions, measure};
 use crate::train::objective::label_loss;
 use crate::train::pretrain;
@@ -173,7 +173,8 @@ pub fn train(
             standardise: recipe.standardise,
         },
     };
-    let find = |split| Labelled::find(features, split, recipe.task, &labels, &recipe.label_map);
+    let find =
+        |split| LabelledClips::find(features, split, recipe.task, &labels, &recipe.label_map);
     let (all, select) = (find(Split::Train)?, find(Split::Val)?);
     ensure!(
         !all.rows.is_empty(),
@@ -184,7 +185,7 @@ pub fn train(
         "the stores have no labelled validation clips, which select the weights: give labels.csv a \
          column split"
     );
-    let scarce = all.scarce(recipe.label_share, labels.len(), recipe.seed);
+    let scarce = all.take_share(recipe.label_share, labels.len(), recipe.seed);
     let run = ClassifierRun {
         recipe: recipe.clone(),
         heads: heads.clone(),
@@ -261,7 +262,7 @@ pub fn train(
         );
         let mut rng = StdRng::seed_from_u64(recipe.seed ^ ((epoch as u64 + 1) << 40));
         for (step, places) in order.chunks(batch).enumerate() {
-            let picked = scarce.pick(places, labels.len());
+            let picked = scarce.select(places, labels.len());
             let (embeddings, presence) = inputs(
                 features,
                 &picked.rows,
@@ -359,7 +360,7 @@ pub fn train(
 fn predict(
     net: &Recognition,
     features: &Features,
-    clips: &Labelled,
+    clips: &LabelledClips,
     labels: &[String],
     shown: &[bool],
 ) -> anyhow::Result<Predictions> {
@@ -385,19 +386,19 @@ pub fn subsets(heads: &HeadsShape) -> Vec<(String, Vec<bool>)> {
 fn calibration(
     net: &Recognition,
     features: &Features,
-    select: &Labelled,
+    select: &LabelledClips,
     labels: &[String],
     heads: &HeadsShape,
 ) -> anyhow::Result<HeadCalibration> {
     let (mut found, mut all) = (BTreeMap::new(), Vec::new());
     for (name, shown) in subsets(heads) {
-        let clips = select.having(features, &shown, labels.len());
+        let clips = select.with_modalities(features, &shown, labels.len());
         if clips.rows.is_empty() {
             continue;
         }
         let logits = logits(net, features, &clips.rows, &shown)?;
         let calibrated = calibrate(labels, &logits, &clips.truth)?;
-        all.extend(verdicts(&Predictions::from_logits(
+        all.extend(scored_predictions(&Predictions::from_logits(
             labels.to_vec(),
             logits,
             calibrated.temperature,

@@ -13,10 +13,10 @@ pub struct ConfusionMatrix {
 
 impl ConfusionMatrix {
     /// Counts `predictions` by class; `names` are the classes.
-    pub fn of(predictions: &LabelledLogits, names: &[&str]) -> ConfusionMatrix {
+    pub fn from_predictions(predictions: &LabelledLogits, names: &[&str]) -> ConfusionMatrix {
         let mut counts = vec![vec![0.0; names.len()]; names.len()];
         predictions
-            .answers()
+            .predictions()
             .for_each(|(truth, answer, share)| counts[truth][answer] += share);
         ConfusionMatrix {
             names: names.iter().map(|name| name.to_string()).collect(),
@@ -133,7 +133,7 @@ mod tests {
             [0.0, 0.0, 1.0],
         ]
         .concat();
-        let confusion = ConfusionMatrix::of(
+        let confusion = ConfusionMatrix::from_predictions(
             &LabelledLogits::new(3, logits, vec![0, 0, 0, 1, 2]),
             &["a", "b", "c"],
         );

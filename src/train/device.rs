@@ -182,7 +182,7 @@ pub fn devices() -> Vec<Device> {
 }
 
 /// The device in words: `torch` (mixed precision, 2 cores).
-pub fn described() -> String {
+pub fn description() -> String {
     let precision = if precision() == Precision::Mixed {
         "mixed precision, "
     } else {
@@ -193,7 +193,7 @@ pub fn described() -> String {
 }
 
 /// Whether our own code can read tensors of [`device`] without a copy.
-pub fn is_burns_own_cpu() -> bool {
+pub fn is_burn_cpu() -> bool {
     chosen()[0].0 == Compute::Cpu
 }
 
@@ -204,7 +204,7 @@ pub fn is_torch() -> bool {
 
 /// The processor by Burn's own code: for graphs that are written, and the numbers that they are
 /// compared with.
-pub fn plain() -> Device {
+pub fn burn_cpu() -> Device {
     Device::flex()
 }
 
@@ -289,10 +289,10 @@ mod tests {
             .valid()
             .save_file(&file)
             .map_err(|e| anyhow::anyhow!("{e:?}"))?;
-        let plain = tiny(&plain())
+        let plain = tiny(&burn_cpu())
             .try_load_file(&file)
             .map_err(|e| anyhow::anyhow!("{e:?}"))?;
-        Ok([before, losses, after, look(&plain, &super::plain())?])
+        Ok([before, losses, after, look(&plain, &super::burn_cpu())?])
     }
 
     #[cfg(feature = "train-torch")]
@@ -302,11 +302,11 @@ mod tests {
         let _turn = crate::train::fit::tests::GENERATOR.lock();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("net.bpk");
-        crate::train::net::tests::tiny(&plain())
+        crate::train::net::tests::tiny(&burn_cpu())
             .save_file(&file)
             .unwrap();
         let (ours, torch) = (
-            trained(&file, &plain()).unwrap(),
+            trained(&file, &burn_cpu()).unwrap(),
             trained(&file, &Compute::Torch.open().unwrap()).unwrap(),
         );
         for (what, (a, b)) in ["before", "losses", "after", "through a file"]

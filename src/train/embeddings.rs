@@ -150,7 +150,7 @@ pub struct EmbeddingPair {
 impl EmbeddingPair {
     /// The embedding of a modality, by its place in
     /// [`Modality::ALL`](crate::modality::Modality::ALL); `None` for words.
-    pub fn of(&self, modality: usize) -> Option<&Vec<f32>> {
+    pub fn embedding(&self, modality: usize) -> Option<&Vec<f32>> {
         [&self.face, &self.voice].get(modality).copied()
     }
 }
@@ -168,7 +168,7 @@ pub(super) fn face_embeddings(
     } else {
         1
     };
-    let (crops, _) = fer::voted(crops, part);
+    let (crops, _) = fer::with_votes(crops, part);
     for (index, chunk) in crops.chunks(64).enumerate() {
         let mut rng = generator(recipe.seed + 1, 0, index);
         let mut inputs = Vec::new();

@@ -36,10 +36,10 @@ pub(crate) struct Sections {
 /// The file that makes a folder an encoder set.
 pub(crate) const SET: &str = "encoders.toml";
 
-/// The encoders of one or several folders, joined, read and checked; [`SetFiles::open`] gives each
+/// The encoders of one or several folders, joined, read and checked; [`EncoderSetFiles::open`] gives each
 /// worker graphs of its own.
 #[derive(Clone, Debug)]
-pub struct SetFiles {
+pub struct EncoderSetFiles {
     /// The joined sections as a manifest without labels and with a head that takes nothing.
     rules: Manifest,
     folders: Vec<(PathBuf, Manifest)>,
@@ -137,10 +137,10 @@ fn join_section<S: PartialEq>(
     Ok(())
 }
 
-impl SetFiles {
+impl EncoderSetFiles {
     /// Reads `folders` and joins them: the window is the first one's, equal sections must agree,
     /// names must differ.
-    pub fn read(folders: &[PathBuf]) -> anyhow::Result<SetFiles> {
+    pub fn read(folders: &[PathBuf]) -> anyhow::Result<EncoderSetFiles> {
         let mut joined: Option<Manifest> = None;
         let mut read = Vec::new();
         for folder in folders {
@@ -174,7 +174,7 @@ impl SetFiles {
                 .join(", ")
         );
         rules.fingerprint = rules.compute_fingerprint();
-        Ok(SetFiles {
+        Ok(EncoderSetFiles {
             rules,
             folders: read,
         })
@@ -187,12 +187,12 @@ impl SetFiles {
     }
 
     /// Window, preprocessing and encoders; no labels, no head.
-    pub fn rules(&self) -> &Manifest {
+    pub fn manifest(&self) -> &Manifest {
         &self.rules
     }
 
     /// Whether there is an encoder of this modality.
-    pub fn reads(&self, modality: Modality) -> bool {
+    pub fn has_encoder_of(&self, modality: Modality) -> bool {
         self.rules.encoders.iter().any(|e| e.modality == modality)
     }
 
@@ -236,7 +236,7 @@ impl EncoderSet {
         provider: Provider,
         threads: usize,
     ) -> anyhow::Result<EncoderSet> {
-        SetFiles::read(folders)?.open(runtime, provider, threads)
+        EncoderSetFiles::read(folders)?.open(runtime, provider, threads)
     }
 
     /// The encoders in the order of their embeddings in a store's row.
@@ -246,20 +246,20 @@ impl EncoderSet {
 
     /// Every face of a clip weighs the same, whatever decay the manifest has: a row of a whole
     /// recording must not favour its end.
-    pub fn weighing_faces_alike(mut self) -> EncoderSet {
+    pub fn with_equal_face_weights(mut self) -> EncoderSet {
         self.rules.window.half_life_ms = None;
         self
     }
 
     /// Begins a new session: face ids start anew.
-    pub fn forget_faces(&mut self) {
+    pub fn start_session(&mut self) {
         self.caches
             .iter_mut()
             .for_each(|cache| *cache = FaceCache::default());
     }
 
     /// The embeddings that the daemon's recogniser would give its head for a clip's face and voice,
-    /// except for [`EncoderSet::weighing_faces_alike`]. Absent modalities are left out.
+    /// except for [`EncoderSet::with_equal_face_weights`]. Absent modalities are left out.
     pub fn encode(&mut self, clip: &Clip) -> Result<Embeddings, EncodeError> {
         let presence = clip.presence();
         let mut embeddings = Embeddings::new();
@@ -315,16 +315,16 @@ mod tests {
 
     #[test]
     fn a_bundle_is_an_encoder_set_with_the_bundles_fingerprint() {
-        let files = SetFiles::read(&[project("models/default")]).unwrap();
+        let files = EncoderSetFiles::read(&[project("models/default")]).unwrap();
         let manifest: Manifest = toml::from_str(
             &std::fs::read_to_string(project("models/default/manifest.toml")).unwrap(),
         )
         .unwrap();
         assert_eq!(files.fingerprint(), manifest.fingerprint);
         assert!(
-            files.reads(Modality::Face)
-                && files.reads(Modality::Voice)
-                && files.reads(Modality::Text)
+            files.has_encoder_of(Modality::Face)
+                && files.has_encoder_of(Modality::Voice)
+                && files.has_encoder_of(Modality::Text)
         );
         let mut set = files
             .open(&Runtime::load().unwrap(), Provider::Cpu, 1)
@@ -375,7 +375,7 @@ mod tests {
         });
         assert_eq!(enough.unwrap_err().to_string(), "enough");
         let runtime = Runtime::load().unwrap();
-        let mut float = SetFiles::read(&[project("models/default")])
+        let mut float = EncoderSetFiles::read(&[project("models/default")])
             .unwrap()
             .open(&runtime, Provider::Cpu, 1)
             .unwrap();
@@ -393,7 +393,7 @@ mod tests {
             let (a, b) = (&theirs["face"], &ours["face"]);
             alike += product(a, b) / (product(a, a) * product(b, b)).sqrt() / crops.len() as f64;
             let mut top = |embeddings| {
-                crate::train::calibrate::largest(
+                crate::train::calibrate::argmax(
                     &crate::recognize::head_logits(&mut light, embeddings).unwrap(),
                 )
             };
@@ -441,7 +441,7 @@ mod tests {
     #[test]
     fn sets_are_joined_where_they_agree() {
         let folder = tempfile::tempdir().unwrap();
-        let join = || SetFiles::read(&[project("models/default"), folder.path().into()]);
+        let join = || EncoderSetFiles::read(&[project("models/default"), folder.path().into()]);
         face_set(folder.path(), |text| text);
         assert!(
             join()
@@ -463,10 +463,10 @@ mod tests {
                 .collect::<Vec<_>>(),
             ["face", "voice", "text", "face_b"]
         );
-        assert_eq!(joined.rules().window.length_ms, 2000);
+        assert_eq!(joined.manifest().window.length_ms, 2000);
         assert_ne!(
             joined.fingerprint(),
-            SetFiles::read(&[project("models/default")])
+            EncoderSetFiles::read(&[project("models/default")])
                 .unwrap()
                 .fingerprint()
         );

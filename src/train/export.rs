@@ -11,7 +11,7 @@ use crate::encode::{Graph, Input, Provider, Runtime};
 use crate::manifest::{Int8Entry, hex_sha256};
 use crate::modality::{Modality, Presence};
 use crate::model::golden::golden_samples;
-use crate::onnx::sentence::Sentence;
+use crate::onnx::sentence::SentenceFiles;
 use crate::preprocess::{LogMel, normalise};
 use crate::train::card;
 use crate::train::data::Part;
@@ -71,24 +71,24 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let (face, voice) = (load_face(&recipe)?, load_voice(&recipe, VoiceRun::Final)?);
     let (head, calibration) = load_head(&recipe)?;
     let crops = fer::read(&recipe.fer_archive(), recipe.face_votes().as_deref())?;
-    let (prior, strength) = prior::for_encoder(&recipe, &face, &crops)?;
+    let (prior, strength) = prior::encoder_correction(&recipe, &face, &crops)?;
     println!(
         "export: face encoder, prior of its own classes: {:.2} of their log shares ({:.2} of \
          rare labels'): accuracy {:.4}, mean recall {:.4} on selection data",
-        strength.of_prior, strength.of_rare, strength.accuracy, strength.recall
+        strength.common_labels, strength.rare_labels, strength.accuracy, strength.recall
     );
     let face = face.with_prior(&prior, &device());
     let (face, voice, head) = (
-        face.to_device(&plain()),
-        voice.to_device(&plain()),
-        head.to_device(&plain()),
+        face.to_device(&burn_cpu()),
+        voice.to_device(&burn_cpu()),
+        head.to_device(&burn_cpu()),
     );
     let graphs = Graphs {
         face: export_encoder(&face, [recipe.face.preprocessing.size; 2], None)?,
         voice: export_voice(&recipe, &voice)?,
         head: export_head(&head, &dims(&recipe))?,
     };
-    let sentence = Sentence::from_dir(&recipe.words.encoder)?;
+    let sentence = SentenceFiles::from_dir(&recipe.words.encoder)?;
     let difference = compare(&recipe, &crops, &graphs, &face, &voice, &head)?;
     println!("export: Burn and ONNX Runtime differ by at most {difference:.1e} on real inputs");
     let staged = StagedBundle::begin(&recipe.bundle, args.overwrite)?;
@@ -170,7 +170,7 @@ pub fn export_encoder(
     [rows, columns]: [usize; 2],
     other_columns: Option<usize>,
 ) -> anyhow::Result<Vec<u8>> {
-    let zeros = |batch, columns| Tensor::<4>::zeros([batch, 1, rows, columns], &plain());
+    let zeros = |batch, columns| Tensor::<4>::zeros([batch, 1, rows, columns], &burn_cpu());
     let last = if other_columns.is_some() {
         AxisSpec::dynamic("frames")
     } else {
@@ -202,7 +202,7 @@ pub fn export_head(head: &Head, dims: &[usize]) -> anyhow::Result<Vec<u8>> {
     let zeros = |batch| {
         dims.iter()
             .chain([&dims.len()])
-            .map(|width| Tensor::<2>::zeros([batch, *width], &plain()))
+            .map(|width| Tensor::<2>::zeros([batch, *width], &burn_cpu()))
             .collect::<Vec<_>>()
     };
     let specs =
@@ -284,7 +284,7 @@ fn compare(
     let mut inputs: Vec<Tensor<2>> = columns
         .iter()
         .zip(&shapes)
-        .map(|(column, shape)| tensor(column.clone(), *shape, &plain()))
+        .map(|(column, shape)| tensor(column.clone(), *shape, &burn_cpu()))
         .collect();
     let presence = inputs.pop().expect("presence comes last");
     let burn = values(head.forward(inputs, presence))?;
@@ -311,7 +311,7 @@ fn int8_trials(
     graphs: &Graphs,
 ) -> anyhow::Result<Vec<(Trial, Vec<u8>)>> {
     let runtime = Runtime::load()?;
-    let [train, select] = [Part::Train, Part::Select].map(|part| fer::voted(crops, part).0);
+    let [train, select] = [Part::Train, Part::Select].map(|part| fer::with_votes(crops, part).0);
     let faces = int8::faces(&train, &select, &recipe.face.preprocessing);
     let face = int8::attempt(&runtime, "face", &graphs.face, &faces)?;
     let voices = int8::voices(
@@ -322,7 +322,7 @@ fn int8_trials(
     );
     // The final voice encoder was trained on these actors, so the cost of int8 is measured with the
     // calibration encoder.
-    let held_out = load_voice(recipe, VoiceRun::Calibration)?.to_device(&plain());
+    let held_out = load_voice(recipe, VoiceRun::Calibration)?.to_device(&burn_cpu());
     let (trial, _) = int8::attempt(
         &runtime,
         "voice",
@@ -341,7 +341,7 @@ fn compare_encoder(
     shape: [usize; 4],
     input: &[f32],
 ) -> anyhow::Result<(f32, Vec<f32>)> {
-    let (embeddings, logits) = net.forward(tensor(input.to_vec(), shape, &plain()));
+    let (embeddings, logits) = net.forward(tensor(input.to_vec(), shape, &burn_cpu()));
     let (embeddings, logits) = (values(embeddings)?, values(logits)?);
     let whole = graph.run(&[Input::F32(&shape, input)])?;
     ensure!(

@@ -14,7 +14,7 @@ use crate::time::monotonic_nanos;
 use crate::train::adamw::burns;
 use crate::train::average::Average;
 use crate::train::checkpoint::RunFolder;
-use crate::train::device::described;
+use crate::train::device::description;
 pub use crate::train::device::device;
 use crate::train::recipe::{FitSettings, Keep};
 
@@ -62,7 +62,7 @@ pub trait Batches<B>: Sync {
 
 /// Settings of a training run.
 #[derive(Clone, Debug)]
-pub struct Run<'a> {
+pub struct TrainingRun<'a> {
     pub name: &'a str,
     /// The folder of the checkpoints; existing ones are resumed from.
     pub folder: PathBuf,
@@ -75,7 +75,7 @@ pub struct Run<'a> {
     pub stop_after: Option<usize>,
 }
 
-impl Run<'_> {
+impl TrainingRun<'_> {
     /// All settings that determine the result, as in `state.json`.
     fn identity(&self) -> anyhow::Result<String> {
         Ok(format!(
@@ -137,7 +137,7 @@ impl State {
 /// Trains `net` (on an inference device). Returns the weights with the best selection accuracy, or
 /// the last ones if the settings require it.
 pub fn fit<L: Learner>(
-    run: &Run<'_>,
+    run: &TrainingRun<'_>,
     net: L,
     device: &Device,
     batches: &impl Batches<L::Batch>,
@@ -178,7 +178,7 @@ pub fn fit<L: Learner>(
     let mut learner = net.to_device(&training).train();
     let mut average = match run.settings.average {
         None => None,
-        Some(keeps) if state.epochs == 0 => Some(Average::begin(learner.valid(), keeps)),
+        Some(keeps) if state.epochs == 0 => Some(Average::new(learner.valid(), keeps)),
         Some(keeps) => {
             let path = at(&format!("average-{}.bpk", state.epochs));
             let net = learner
@@ -186,7 +186,7 @@ pub fn fit<L: Learner>(
                 .try_load_file(path)
                 .map_err(|e| anyhow::anyhow!("{e:?}"))
                 .context("the checkpoint's average cannot be read")?;
-            Some(Average::begin(net, keeps))
+            Some(Average::new(net, keeps))
         }
     };
     let steps = batches.count();
@@ -219,7 +219,7 @@ pub fn fit<L: Learner>(
                 );
                 step += 1;
                 if let Some(average) = &mut average {
-                    average.follow(&learner, epoch * steps + step);
+                    average.update(&learner, epoch * steps + step);
                 }
                 if step % 100 == 0 {
                     let seconds = (monotonic_nanos() - started) as f64 * 1e-9;
@@ -252,7 +252,7 @@ pub fn fit<L: Learner>(
             save(&candidate, &at("best.bpk"))?;
         }
         state.epochs += 1;
-        let computed = described();
+        let computed = description();
         if !state.devices.contains(&computed) {
             state.devices.push(computed);
         }

@@ -17,9 +17,11 @@ use crate::train::encoder_runs::{
     VoiceRun, face_part, load_face, load_voice, run_folder, weights_sha256,
 };
 use crate::train::figure::Figure;
-use crate::train::fit::{Batches, Learner, Run, device, fit, soft_cross_entropy, tensor, values};
+use crate::train::fit::{
+    Batches, Learner, TrainingRun, device, fit, soft_cross_entropy, tensor, values,
+};
 use crate::train::net::Head;
-use crate::train::prior::minus;
+use crate::train::prior::difference;
 use crate::train::recipe::Recipe;
 use crate::train::samples::{generator, smoothed};
 use crate::train::sentences::{self, SentenceEncoder};
@@ -35,7 +37,7 @@ use calibration::{Shares, calibrate};
 use recordings::Recordings;
 #[cfg(test)]
 use validation::held_out;
-pub use validation::{alone, evaluate_subset};
+pub use validation::{evaluate_subset, single_modality_logits};
 use validation::{evaluate_with_pairs, paired};
 
 /// A face's place among the modalities.
@@ -143,7 +145,7 @@ impl Batches<HeadBatch> for Joined<'_> {
             let pair = (!of_label.is_empty() && rng.random_bool(self.same_person))
                 .then(|| of_label[rng.random_range(0..of_label.len())]);
             push_row(&mut batch, self.all, &subset, |i| {
-                match pair.and_then(|pair| pair.of(i)) {
+                match pair.and_then(|pair| pair.embedding(i)) {
                     Some(embedding) => embedding.clone(),
                     None => self.all[i].draw(label, &mut rng),
                 }
@@ -158,7 +160,7 @@ impl Batches<HeadBatch> for Joined<'_> {
 
 /// Whether the subset's items have the natural label frequencies: so for words alone and for a face
 /// alone, where each item weighs the same. Joined rows have no frequencies of their own.
-pub fn is_as_counted(subset: &Presence) -> bool {
+pub fn has_natural_frequencies(subset: &Presence) -> bool {
     [Modality::Face, Modality::Text]
         .into_iter()
         .any(|modality| *subset == only(modality))
@@ -179,10 +181,11 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     let crops = fer::read(&recipe.fer_archive(), recipe.face_votes().as_deref())?;
     let mut words = SentenceEncoder::open(&recipe.words.encoder)?;
     let mut others = |part| -> anyhow::Result<[LabelledEmbeddings; 2]> {
-        let mut utterances = words.utterances(&recipe.meld_folder(), part, sentences::whole)?;
+        let mut utterances =
+            words.embed_utterances(&recipe.meld_folder(), part, sentences::whole_text)?;
         // Words are calibrated on dialogue only.
         if part == Part::Train && recipe.words.goemotions > 0.0 {
-            let comments = words.comments(&recipe.goemotions_folder(), part)?;
+            let comments = words.embed_comments(&recipe.goemotions_folder(), part)?;
             utterances.join(comments, recipe.words.goemotions);
         }
         Ok([face_embeddings(recipe, &face, &crops, part)?, utterances])
@@ -199,7 +202,7 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
         ])
     };
     let held_out = joined(VoiceRun::Calibration, Part::Select, &selection)?;
-    let firsts = fer::voted(&crops, Part::Select).0;
+    let firsts = fer::with_votes(&crops, Part::Select).0;
     let firsts: Vec<Option<usize>> = firsts.iter().map(|c| c.votes.first()).collect();
     let shares = Shares {
         faces: training[0].log_shares(),
@@ -312,7 +315,7 @@ fn fit_head(
 
 /// The head's run over that voice encoder, and the hashes of the encoders' weights: of other
 /// encoders, another run.
-fn head_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Run<'_>, Vec<String>)> {
+fn head_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(TrainingRun<'_>, Vec<String>)> {
     let (settings, name) = (&recipe.head, head_part(which));
     let sums = [&*face_part(recipe), which.part()]
         .map(|part| weights_sha256(&run_folder(recipe, part)))
@@ -329,7 +332,7 @@ fn head_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Run<'_>, Vec<St
         &recipe.window,
     ))?;
     Ok((
-        Run {
+        TrainingRun {
             name,
             folder: run_folder(recipe, name),
             settings: &settings.fit,
@@ -378,12 +381,12 @@ pub fn load_head(recipe: &Recipe) -> anyhow::Result<(Head, Calibration)> {
 /// The head with its calibration applied.
 fn calibrated(head: Head, calibration: &Calibration) -> Head {
     let device = device();
-    let alone = minus(&calibration.face_prior, &calibration.joined_face_prior);
-    head.weighed(&calibration.factors)
+    let alone = difference(&calibration.face_prior, &calibration.joined_face_prior);
+    head.scaled(&calibration.factors)
         .with_bounds(&calibration.bounds)
-        .with_prior_of(FACE, &calibration.joined_face_prior, &device)
-        .with_prior_alone(FACE, &alone, &device)
-        .with_prior_alone(WORDS, &calibration.prior, &device)
+        .with_modality_prior(FACE, &calibration.joined_face_prior, &device)
+        .with_single_modality_prior(FACE, &alone, &device)
+        .with_single_modality_prior(WORDS, &calibration.prior, &device)
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ use crate::modality::Modality;
 use crate::model::{check_sums, seal};
 use crate::onnx::outline::Outline;
 use crate::preprocess::Tokenizer;
-use crate::train::encoders::SetFiles;
+use crate::train::encoders::EncoderSetFiles;
 
 mod trial;
 
@@ -293,7 +293,7 @@ pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
         &provenance,
     )?;
     // Opens the set as `extract` does.
-    SetFiles::read(std::slice::from_ref(&args.into))?.open(&runtime, Provider::Cpu, 1)?;
+    EncoderSetFiles::read(std::slice::from_ref(&args.into))?.open(&runtime, Provider::Cpu, 1)?;
     println!(
         "{sha256}  {file}  {} {:?}, operator set {opset}, embedding of {dim} values",
         args.modality.name(),

@@ -10,7 +10,7 @@ use crate::onnx::quantise::{Example, quantise};
 use crate::preprocess::{LogMel, normalise};
 use crate::time::thread_cpu_nanos;
 use crate::train::augment::{vary_crop, vary_voice};
-use crate::train::calibrate::largest;
+use crate::train::calibrate::argmax;
 use crate::train::data::fer::VotedCrop;
 use crate::train::data::speech_clip::LabelledClip;
 use crate::train::samples::{generator, milliseconds, random_start, windows};

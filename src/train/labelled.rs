@@ -14,13 +14,13 @@ use crate::train::refused::Refused;
 
 /// Labelled clips as rows of full width.
 #[derive(Clone, Debug)]
-pub struct Labelled {
+pub struct LabelledClips {
     /// Rows of the features.
     pub rows: Vec<usize>,
     pub truth: Truth,
 }
 
-impl Labelled {
+impl LabelledClips {
     /// The labelled clips of a split, or of all. `labels` are ours; `map` goes from the store's
     /// names to them.
     pub fn find(
@@ -29,7 +29,7 @@ impl Labelled {
         task: Task,
         labels: &[String],
         map: &BTreeMap<String, String>,
-    ) -> anyhow::Result<Labelled> {
+    ) -> anyhow::Result<LabelledClips> {
         let split = split.into();
         features.ensure_targets_are_alike()?;
         let ours: Vec<Option<usize>> =
@@ -93,12 +93,12 @@ impl Labelled {
         } else {
             Truth::Labels(holds)
         };
-        Ok(Labelled { rows, truth })
+        Ok(LabelledClips { rows, truth })
     }
 
     /// Labelled clips of a split (or of all) without one of our labels, by the store's label names:
     /// `map` has none for them, so they are not evaluated.
-    pub fn left_out(
+    pub fn unmapped_counts(
         features: &Features,
         split: Option<Split>,
         map: &BTreeMap<String, String>,
@@ -132,7 +132,7 @@ impl Labelled {
     }
 
     /// Rows and truth of some of them.
-    pub fn pick(&self, places: &[usize], labels: usize) -> Labelled {
+    pub fn select(&self, places: &[usize], labels: usize) -> LabelledClips {
         let truth = match &self.truth {
             Truth::Classes(classes) => Truth::Classes(places.iter().map(|p| classes[*p]).collect()),
             Truth::Labels(holds) => Truth::Labels(
@@ -142,14 +142,14 @@ impl Labelled {
                     .collect(),
             ),
         };
-        Labelled {
+        LabelledClips {
             rows: places.iter().map(|p| self.rows[*p]).collect(),
             truth,
         }
     }
 
     /// The first share of each class in a shuffled order, at least one clip of each.
-    pub fn scarce(&self, share: f64, labels: usize, seed: u64) -> Labelled {
+    pub fn take_share(&self, share: f64, labels: usize, seed: u64) -> LabelledClips {
         if share >= 1.0 {
             return self.clone();
         }
@@ -174,11 +174,16 @@ impl Labelled {
             );
         }
         taken.sort_unstable();
-        self.pick(&taken, labels)
+        self.select(&taken, labels)
     }
 
     /// The clips that have all of the modalities shown.
-    pub fn having(&self, features: &Features, shown: &[bool], labels: usize) -> Labelled {
+    pub fn with_modalities(
+        &self,
+        features: &Features,
+        shown: &[bool],
+        labels: usize,
+    ) -> LabelledClips {
         let places: Vec<usize> = (0..self.rows.len())
             .filter(|p| {
                 shown
@@ -187,7 +192,7 @@ impl Labelled {
                     .all(|(m, s)| !s || features.has(self.rows[*p], m))
             })
             .collect();
-        self.pick(&places, labels)
+        self.select(&places, labels)
     }
 }
 
@@ -202,7 +207,7 @@ fn clips_of(features: &Features, split: Option<Split>) -> impl Iterator<Item = u
 }
 
 /// Hash of the clips and their truth. A run is bound to it.
-pub fn sha256_of(features: &Features, sets: &[&Labelled]) -> String {
+pub fn sha256_of(features: &Features, sets: &[&LabelledClips]) -> String {
     let mut hasher = Sha256::new();
     for set in sets {
         for row in &set.rows {
@@ -255,7 +260,7 @@ mod tests {
         let of = |classes: &[usize]| {
             sha256_of(
                 &features,
-                &[&Labelled {
+                &[&LabelledClips {
                     rows: rows.clone(),
                     truth: Truth::Classes(classes.to_vec()),
                 }],

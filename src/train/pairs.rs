@@ -15,7 +15,7 @@ use crate::train::data::Media;
 use crate::train::data::ravdess::Take;
 use crate::train::embeddings::EmbeddingPair;
 use crate::train::encoder_runs::encode_faces;
-use crate::train::encoders::SetFiles;
+use crate::train::encoders::EncoderSetFiles;
 use crate::train::extract::{ClipSink, Playback, PlaybackStats};
 use crate::train::fit::{device, tensor, values};
 use crate::train::net::Encoder;
@@ -82,7 +82,7 @@ fn parse(stem: &str) -> Option<(usize, Option<u32>)> {
 /// # Errors
 /// If the material has no such folder, or a recording cannot be played.
 pub fn read(recipe: &Recipe) -> anyhow::Result<Vec<PairedClip>> {
-    let files = SetFiles::of_stages(
+    let files = EncoderSetFiles::without_encoders(
         recipe.window,
         recipe.face.preprocessing.clone(),
         recipe.voice.preprocessing.clone(),

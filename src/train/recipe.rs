@@ -33,7 +33,7 @@ impl RecipeKind {
     }
 
     /// `None` if the file states no kind.
-    pub fn of(path: &Path) -> anyhow::Result<Option<RecipeKind>> {
+    pub fn read(path: &Path) -> anyhow::Result<Option<RecipeKind>> {
         Ok(open(path)?.1)
     }
 }
@@ -138,14 +138,14 @@ pub struct Recipe {
     pub window: WindowRule,
     pub face: FaceRecipe,
     pub voice: VoiceRecipe,
-    pub words: WordsRecipe,
+    pub words: TextRecipe,
     pub head: HeadRecipe,
 }
 
 /// Words: a frozen sentence encoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct WordsRecipe {
+pub struct TextRecipe {
     /// The folder with its weights and tokenizer, as set-up fetches it (`import sentence --dir`).
     pub encoder: PathBuf,
     /// Share of GoEmotions among the head's sentences, in each label (the rest is MELD's); 0 to

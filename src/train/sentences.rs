@@ -113,7 +113,7 @@ impl SentenceEncoder {
 
     /// Embeddings of MELD's utterances, one item each. `cut` gives the part of the text that is
     /// embedded.
-    pub fn utterances(
+    pub fn embed_utterances(
         &mut self,
         meld: &Path,
         part: Part,
@@ -131,7 +131,11 @@ impl SentenceEncoder {
 
     /// GoEmotions, one item a comment. Training comments have one or several labels and are limited
     /// in number for each label; selection and report comments have one label.
-    pub fn comments(&mut self, folder: &Path, part: Part) -> anyhow::Result<LabelledEmbeddings> {
+    pub fn embed_comments(
+        &mut self,
+        folder: &Path,
+        part: Part,
+    ) -> anyhow::Result<LabelledEmbeddings> {
         let mut embeddings = LabelledEmbeddings::new(DIM);
         let sentences = goemotions::read(folder, part)?;
         let sentences = match part {
@@ -157,7 +161,7 @@ impl SentenceEncoder {
 }
 
 /// The whole utterance.
-pub fn whole(text: &str) -> String {
+pub fn whole_text(text: &str) -> String {
     text.to_owned()
 }
 
@@ -173,7 +177,7 @@ const PACE: u32 = 15;
 ///
 /// Training on such texts as well was tried and made the head worse, on them too (weighted F1 0.513
 /// against 0.526, MELD's development utterances).
-pub fn ending(text: &str, length_ms: u32) -> String {
+pub fn last_words(text: &str, length_ms: u32) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let room = f64::from(PACE * length_ms) / 1000.0;
     let mut letters = 0.0;
@@ -193,23 +197,23 @@ mod tests {
 
     #[test]
     fn a_window_holds_the_words_spoken_in_it() {
-        assert_eq!(ending("What?", 2000), "What?");
+        assert_eq!(last_words("What?", 2000), "What?");
         // Thirty letters in two seconds: of "anything", half is within.
         assert_eq!(
-            ending(
+            last_words(
                 "I did not say anything like that to them at all today",
                 2000
             ),
             "anything like that to them at all today"
         );
         assert_eq!(
-            ending(
+            last_words(
                 "I did not say anything like that to them at all today",
                 1000
             ),
             "to them at all today"
         );
-        assert_eq!(ending("", 2000), "");
+        assert_eq!(last_words("", 2000), "");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use crate::clip::Crop;
 use crate::preprocess::normalise;
 use crate::train::augment::{bilinear, normal};
-use crate::train::calibrate::largest;
+use crate::train::calibrate::argmax;
 use crate::train::data::fer::LabelledCrop;
 use crate::train::data::speech_clip::Corpus;
 use crate::train::figure::Subgroup;

@@ -21,7 +21,7 @@ pub fn clip_predictions(
 }
 
 /// RAVDESS's emotion as the wire has it.
-pub fn wire(emotion: usize) -> usize {
+pub fn wire_label(emotion: usize) -> usize {
     label_index(RAVDESS[emotion]).expect("every emotion of RAVDESS is on the wire")
 }
 
@@ -30,7 +30,7 @@ pub fn merge_to_labels(row: &[f32]) -> [f32; LABELS.len()] {
     let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut odds = [0.0f32; LABELS.len()];
     for (emotion, logit) in row.iter().enumerate() {
-        odds[wire(emotion)] += (logit - highest).exp();
+        odds[wire_label(emotion)] += (logit - highest).exp();
     }
     odds.map(|odds| odds.max(f32::MIN_POSITIVE).ln())
 }

@@ -24,7 +24,7 @@ pub trait Predictor {
     /// Fingerprint of the encoders that made its embeddings.
     fn fingerprint(&self) -> &str;
     /// The stores that it was trained on.
-    fn own_stores(&self) -> Vec<PathBuf>;
+    fn training_stores(&self) -> Vec<PathBuf>;
     /// Maps a store's label names to [`Predictor::labels`]; clips of a label mapped to "" are left
     /// out.
     fn label_map(&self, theirs: &[String]) -> BTreeMap<String, String>;
@@ -38,7 +38,7 @@ pub trait Predictor {
     fn temperature(&self, subset: &str) -> f32;
     fn abstain_threshold(&self) -> f32;
     /// The name of [`Predictor::representations`].
-    fn represented(&self) -> &'static str;
+    fn representation_name(&self) -> &'static str;
     /// Their length, and `[rows, length]` of one modality.
     fn representations(
         &mut self,
@@ -95,7 +95,7 @@ impl Predictor for RunPredictor {
     fn fingerprint(&self) -> &str {
         &self.run.fingerprint
     }
-    fn own_stores(&self) -> Vec<PathBuf> {
+    fn training_stores(&self) -> Vec<PathBuf> {
         classify::stores_of(&self.run)
     }
     fn label_map(&self, _: &[String]) -> BTreeMap<String, String> {
@@ -120,7 +120,7 @@ impl Predictor for RunPredictor {
     fn abstain_threshold(&self) -> f32 {
         self.calibration.abstain_threshold
     }
-    fn represented(&self) -> &'static str {
+    fn representation_name(&self) -> &'static str {
         "representations"
     }
 
@@ -232,7 +232,7 @@ impl Predictor for BundlePredictor {
     fn fingerprint(&self) -> &str {
         &self.bundle.manifest.fingerprint
     }
-    fn own_stores(&self) -> Vec<PathBuf> {
+    fn training_stores(&self) -> Vec<PathBuf> {
         Vec::new()
     }
 
@@ -281,7 +281,7 @@ impl Predictor for BundlePredictor {
     fn abstain_threshold(&self) -> f32 {
         self.bundle.manifest.head.abstain_threshold
     }
-    fn represented(&self) -> &'static str {
+    fn representation_name(&self) -> &'static str {
         "embeddings"
     }
 

@@ -7,7 +7,7 @@ use crate::train::recipe::Recipe;
 pub(super) fn labelled(recipe: &Recipe) -> Vec<(String, String)> {
     let faces =
         (face_parts(recipe).into_iter().enumerate()).map(|(round, part)| (part, face_label(round)));
-    let voices = VoiceRun::of(recipe).into_iter().map(|run| {
+    let voices = VoiceRun::all(recipe).into_iter().map(|run| {
         let part = run.part().to_owned();
         let label = match (run, recipe.voice.calibration_corpus) {
             (VoiceRun::OtherCorpus, Some(corpus)) => {

@@ -46,7 +46,7 @@ impl Catalogue {
     }
 
     /// Moves the wanted faults to another catalogue, and no items.
-    pub fn hand_faults_to(self, other: &mut Catalogue, is_wanted: impl Fn(&Fault) -> bool) {
+    pub fn move_faults(self, other: &mut Catalogue, is_wanted: impl Fn(&Fault) -> bool) {
         other
             .faults
             .extend(self.faults.into_iter().filter(is_wanted));
@@ -80,7 +80,7 @@ fn place(media: &Media) -> Option<String> {
     match media {
         Media::Recording(path)
         | Media::Picture(Picture::File(path))
-        | Media::Apart { video: path, .. } => Some(path.display().to_string()),
+        | Media::Separate { video: path, .. } => Some(path.display().to_string()),
         Media::Picture(Picture::Grey { .. }) | Media::None => None,
     }
 }

@@ -111,7 +111,7 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     }
     for (name, files) in takes {
         let media = match files {
-            [Some(video), Some(audio)] => Media::Apart { video, audio },
+            [Some(video), Some(audio)] => Media::Separate { video, audio },
             [Some(file), None] | [None, Some(file)] => Media::Recording(file),
             [None, None] => continue,
         };
@@ -199,7 +199,7 @@ mod tests {
         let of = |file: &str| tree.path().join(file);
         assert_eq!(
             first.media,
-            Media::Apart {
+            Media::Separate {
                 video: of("VideoFlash/1001_DFA_ANG_XX.flv"),
                 audio: of("AudioWAV/1001_DFA_ANG_XX.wav")
             }

@@ -34,7 +34,7 @@ pub struct VotedCrop {
 }
 
 /// The pictures of one part that have votes, and how many do not, by reason.
-pub fn voted(
+pub fn with_votes(
     crops: &[LabelledCrop],
     part: Part,
 ) -> (Vec<VotedCrop>, BTreeMap<VoteExclusion, usize>) {
@@ -145,7 +145,7 @@ fn labelled(path: &Path, jpeg: &[u8], votes: Option<&VotesTable>) -> anyhow::Res
     Ok(LabelledCrop {
         crop,
         label,
-        votes: votes.map_or(Ok(Votes::single(label)), |table| table.of(&split, &file)),
+        votes: votes.map_or(Ok(Votes::single(label)), |table| table.votes(&split, &file)),
         part,
         is_copy: false,
     })
@@ -243,13 +243,13 @@ mod tests {
         );
         let (mut found, mut missing) = (0, 0);
         for part in [Part::Train, Part::Select] {
-            let (voted, left_out) = voted(&crops, part);
+            let (voted, left_out) = with_votes(&crops, part);
             found += voted.len();
             missing += left_out.values().sum::<usize>();
         }
         assert_eq!((found, missing), (1, 2));
         assert_eq!(
-            voted(&crops, Part::Report).1,
+            with_votes(&crops, Part::Report).1,
             BTreeMap::from([(VoteExclusion::NoRow, 1)])
         );
         // Without a table only the label counts.

@@ -118,7 +118,7 @@ fn add_unnamed(
         catalogue.add(item, at);
     }
     // Faults of a named file are reported at its line.
-    found.hand_faults_to(catalogue, |fault| !is_named(Path::new(&fault.at)));
+    found.move_faults(catalogue, |fault| !is_named(Path::new(&fault.at)));
     Ok(())
 }
 
@@ -226,7 +226,7 @@ fn list_labelled(dataset: &'static str, root: &Path, path: &Path) -> Result<List
         named.extend(named_by(root, cell, &mut names));
     }
     if columns.split.is_none() {
-        deal_out(&mut rows);
+        assign_splits(&mut rows);
     }
     let labels: BTreeSet<String> = rows.iter().flat_map(|r| r.words.iter().cloned()).collect();
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
@@ -305,7 +305,7 @@ fn read_row(
             "the file {name:?} is neither a recording nor a picture"
         ));
     };
-    if !tree::is_there(&path) {
+    if !tree::is_nonempty_file(&path) {
         return Err(format!("the file {name:?} is missing or empty"));
     }
     let split = match row
@@ -376,7 +376,7 @@ fn read_row(
 /// Assigns whole labelled groups to splits: of every hundred 15 to test and 15 to val, at least one
 /// to each; none if there are fewer than three. Items without a label stay with their group, so
 /// that no person is in training and test.
-fn deal_out(rows: &mut [Labelled]) {
+fn assign_splits(rows: &mut [Labelled]) {
     // Intervals of one file stay together.
     let key = |row: &Labelled| {
         if row.item.group.is_empty() {

@@ -74,7 +74,7 @@ pub enum Media {
     /// A file with picture, sound, or both.
     Recording(PathBuf),
     /// Picture and sound in two files with a common start.
-    Apart { video: PathBuf, audio: PathBuf },
+    Separate { video: PathBuf, audio: PathBuf },
     /// A face crop: a one-frame clip without sound.
     Picture(Picture),
     /// No media: words only.

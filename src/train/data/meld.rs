@@ -133,13 +133,13 @@ fn list_part(
         let name = format!("dia{d}_utt{u}");
         let id = format!("{name}{}", part.suffix);
         let file = media.join(format!("{name}.mp4"));
-        let file = if tree::is_there(&file) {
+        let file = if tree::is_nonempty_file(&file) {
             file
         } else {
             files.get(&format!("{name}.mp4")).cloned().unwrap_or(file)
         };
         let broken = (d, u) == part.broken;
-        let media = if tree::is_there(&file) && !broken {
+        let media = if tree::is_nonempty_file(&file) && !broken {
             Media::Recording(file)
         } else if options.text_only {
             Media::None

@@ -63,7 +63,7 @@ pub fn list(root: &Path, options: &Options) -> Result<Listing, DataError> {
     for (take, files) in takes {
         let (id, media) = match files {
             [Some(both), _, _] => (take.name(1), Media::Recording(both)),
-            [None, Some(video), Some(audio)] => (take.name(2), Media::Apart { video, audio }),
+            [None, Some(video), Some(audio)] => (take.name(2), Media::Separate { video, audio }),
             [None, Some(video), None] => (take.name(2), Media::Recording(video)),
             [None, None, Some(audio)] => (take.name(3), Media::Recording(audio)),
             [None, None, None] => continue,
@@ -125,7 +125,7 @@ mod tests {
         );
         assert!(matches!(
             &item(&listing, "02-01-01-01-01-01-16").media,
-            Media::Apart { .. }
+            Media::Separate { .. }
         ));
         assert_eq!(
             [0, 1, 2, 3].map(|i| listing.items[i].split),

@@ -15,13 +15,13 @@ pub const PICTURE: [&str; 3] = ["jpg", "jpeg", "png"];
 
 /// A file below a root.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Found {
+pub struct FoundFile {
     /// Names from the root down; the last is the file's.
     pub names: Vec<String>,
     pub path: PathBuf,
 }
 
-impl Found {
+impl FoundFile {
     /// The file's name without its extension.
     pub fn stem(&self) -> &str {
         let name = self.names.last().map_or("", String::as_str);
@@ -65,7 +65,7 @@ pub fn walk(
     root: &Path,
     extensions: &[&str],
     catalogue: &mut Catalogue,
-) -> Result<Vec<Found>, DataError> {
+) -> Result<Vec<FoundFile>, DataError> {
     let mut found = Vec::new();
     let mut seen = HashSet::new();
     let unreadable = |source| DataError::Unreadable {
@@ -147,7 +147,7 @@ pub fn walk(
                     "is Git LFS's stand-in for the file: run git lfs pull: left out",
                 );
             } else if wanted {
-                found.push(Found { names, path });
+                found.push(FoundFile { names, path });
             }
         }
     }
@@ -169,7 +169,7 @@ pub fn file(root: &Path, candidates: &[&str]) -> Option<PathBuf> {
 }
 
 /// Whether the file exists and is not empty.
-pub fn is_there(path: &Path) -> bool {
+pub fn is_nonempty_file(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|about| about.is_file() && about.len() > 0)
 }
 
@@ -199,7 +199,7 @@ mod tests {
         let mut catalogue = Catalogue::default();
         let found = walk(tree.path(), &VIDEO, &mut catalogue).unwrap();
         assert_eq!(
-            found.iter().map(Found::relative).collect::<Vec<_>>(),
+            found.iter().map(FoundFile::relative).collect::<Vec<_>>(),
             ["10.mp4", "a/1.mp4", "b/2.MP4"]
         );
         assert_eq!(

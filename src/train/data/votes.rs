@@ -101,7 +101,7 @@ impl Votes {
     }
 
     /// Mean share of the other annotators who agree with one annotator; `None` for a single vote.
-    pub fn among_themselves(&self) -> Option<f64> {
+    pub fn inter_annotator_agreement(&self) -> Option<f64> {
         let pairs = |count: u32| f64::from(count) * (f64::from(count) - 1.0);
         let all = pairs(self.named());
         (all > 0.0).then(|| self.counts.iter().map(|count| pairs(*count)).sum::<f64>() / all)
@@ -176,7 +176,7 @@ impl VotesTable {
     }
 
     /// The votes for `file` of FER2013's `split`.
-    pub fn of(&self, split: &str, file: &str) -> Result<Votes, VoteExclusion> {
+    pub fn votes(&self, split: &str, file: &str) -> Result<Votes, VoteExclusion> {
         let name = (split.to_owned(), file.to_owned());
         self.0
             .get(&name)
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn votes_are_a_distribution_over_the_wires_labels() {
         let table = read("Training,a.jpg,2,0,0,1,4,0,0,1,1,1\n").unwrap();
-        let votes = table.of("Training", "a.jpg").unwrap();
+        let votes = table.votes("Training", "a.jpg").unwrap();
         let shares = votes.shares();
         assert_eq!(votes.first(), label_index("angry"));
         assert!((shares.iter().sum::<f32>() - 1.0).abs() < 1e-6);
@@ -214,16 +214,19 @@ mod tests {
         assert!((votes.agreement() - 0.4).abs() < 1e-6);
         // Of six others: one with each of two, none, three with each of four.
         let themselves = (2.0 * 1.0 + 4.0 * 3.0) / (7.0 * 6.0);
-        assert!((votes.among_themselves().unwrap() - themselves).abs() < 1e-9);
+        assert!((votes.inter_annotator_agreement().unwrap() - themselves).abs() < 1e-9);
         let entropy = [2.0, 1.0, 4.0].map(|n: f64| -(n / 7.0) * (n / 7.0).ln());
         assert!((votes.entropy() - entropy.iter().sum::<f64>()).abs() < 1e-6);
-        assert_eq!(table.of("PublicTest", "a.jpg"), Err(VoteExclusion::NoRow));
+        assert_eq!(
+            table.votes("PublicTest", "a.jpg"),
+            Err(VoteExclusion::NoRow)
+        );
         let single = Votes::single(3);
         assert_eq!(
             (
                 single.first(),
                 single.agreement(),
-                single.among_themselves()
+                single.inter_annotator_agreement()
             ),
             (Some(3), 1.0, None)
         );
@@ -240,7 +243,7 @@ mod tests {
             "Training,twice.jpg,0,9,0,0,1,0,0,0,0,0",
         ];
         let table = read(&rows.join("\n")).unwrap();
-        let of = |file: &str| table.of("Training", file);
+        let of = |file: &str| table.votes("Training", file);
         assert_eq!(of("few.jpg"), Err(VoteExclusion::FewVotes));
         assert_eq!(of("contempt.jpg"), Err(VoteExclusion::Contempt));
         assert_eq!(of("as_much.jpg"), Err(VoteExclusion::Contempt));

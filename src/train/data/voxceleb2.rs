@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use super::catalogue::Catalogue;
 use super::folded_names::folded;
 use super::table::Table;
-use super::tree::{Found, folder, walk};
+use super::tree::{FoundFile, folder, walk};
 use super::{DataError, Item, Listing, Media, Options, Split, tree};
 
 const LAYOUT: &str =
@@ -146,7 +146,7 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
 }
 
 /// Identity, video and clip; `None` for a file in another layout.
-fn clip_of(file: &Found) -> Option<[String; 3]> {
+fn clip_of(file: &FoundFile) -> Option<[String; 3]> {
     let (video, identity) = (file.folder(1)?, file.folder(2)?);
     let number = identity.strip_prefix("id")?;
     (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then(|| {
@@ -197,7 +197,7 @@ mod tests {
         });
         assert_eq!(
             first.media,
-            Media::Apart {
+            Media::Separate {
                 video: video.join("00001.mp4"),
                 audio: audio.join("00001.m4a")
             }

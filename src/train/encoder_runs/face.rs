@@ -1,7 +1,7 @@
 //! The face encoder's generations: settings, folders, weights.
 
 use crate::labels::LABELS;
-use crate::train::fit::{Run, device, tensor, values};
+use crate::train::fit::{TrainingRun, device, tensor, values};
 use crate::train::net::Encoder;
 use crate::train::recipe::Recipe;
 
@@ -9,7 +9,11 @@ use super::{run_folder, weights_sha256};
 
 /// Settings of the face encoder's generation `number` (from 0), with the run name `part`. The
 /// settings of later generations include the hash of the weights before.
-pub fn face_run<'a>(recipe: &'a Recipe, number: usize, part: &'a str) -> anyhow::Result<Run<'a>> {
+pub fn face_run<'a>(
+    recipe: &'a Recipe,
+    number: usize,
+    part: &'a str,
+) -> anyhow::Result<TrainingRun<'a>> {
     let face = &recipe.face;
     let rules = serde_json::to_string(&(
         &face.shape,
@@ -44,7 +48,7 @@ pub fn face_run<'a>(recipe: &'a Recipe, number: usize, part: &'a str) -> anyhow:
         }
     };
     let seed = recipe.seed.wrapping_add(number as u64);
-    Ok(Run {
+    Ok(TrainingRun {
         name: part,
         folder: run_folder(recipe, part),
         settings,

@@ -5,7 +5,7 @@ use crate::preprocess::LogMel;
 use crate::train::data::Part;
 use crate::train::data::speech_clip::{Corpus, LabelledClip};
 use crate::train::data::voices::{HeldOut, read};
-use crate::train::fit::{Run, device, tensor, values};
+use crate::train::fit::{TrainingRun, device, tensor, values};
 use crate::train::net::Encoder;
 use crate::train::recipe::Recipe;
 use crate::train::samples::{milliseconds, windows};
@@ -25,7 +25,7 @@ pub enum VoiceRun {
 
 impl VoiceRun {
     /// The encoders that the recipe trains, in order.
-    pub fn of(recipe: &Recipe) -> Vec<VoiceRun> {
+    pub fn all(recipe: &Recipe) -> Vec<VoiceRun> {
         let mut runs = vec![VoiceRun::Calibration, VoiceRun::Final];
         if recipe.voice.calibration_corpus.is_some() {
             runs.push(VoiceRun::OtherCorpus);
@@ -72,7 +72,7 @@ pub fn load_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Encoder> {
 }
 
 /// Settings of an encoder's run.
-pub fn voice_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Run<'_>> {
+pub fn voice_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<TrainingRun<'_>> {
     let voice = &recipe.voice;
     let rules = (
         &voice.shape,
@@ -84,7 +84,7 @@ pub fn voice_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Run<'_>> {
         recipe.window.length_ms,
     );
     let (name, text) = (which.part(), serde_json::to_string(&rules)?);
-    Ok(Run {
+    Ok(TrainingRun {
         name,
         folder: run_folder(recipe, name),
         settings: &voice.fit,

@@ -39,12 +39,12 @@ use crate::encode::{Provider, Runtime};
 use crate::manifest::EncoderEntry;
 use crate::time::process_cpu_nanos;
 use crate::train::data::{self, Item, Listing, Media};
-use crate::train::encoders::SetFiles;
+use crate::train::encoders::EncoderSetFiles;
 use crate::train::store::{
     Entry, FileStamp, Relabelled, SCHEMA, Shard, ShardWriter, StoreError, StoreSpec, StoredEncoder,
     WhenChanged,
 };
-use names::Names;
+use names::SkippedItems;
 use progress::Progress;
 
 /// Reads a data set through the daemon's own stages into a feature store. Resumes where it was
@@ -191,8 +191,8 @@ pub fn extract(
     args: &ExtractArgs,
     stop: &AtomicBool,
 ) -> anyhow::Result<Extracted> {
-    let files = SetFiles::read(&args.encoders)?;
-    let rules = files.rules();
+    let files = EncoderSetFiles::read(&args.encoders)?;
+    let rules = files.manifest();
     for encoder in rules
         .encoders
         .iter()
@@ -235,7 +235,9 @@ pub fn extract(
         &args.store.join(format!("faults-{shard}.txt")),
     )?;
     let listed = listing.items.iter().take(args.limit.unwrap_or(usize::MAX));
-    let ours: Vec<&Item> = listed.filter(|item| shard.holds(&dealt_by(item))).collect();
+    let ours: Vec<&Item> = listed
+        .filter(|item| shard.holds(&shard_key(item)))
+        .collect();
     let items: Vec<&Item> = ours
         .iter()
         .copied()
@@ -275,12 +277,12 @@ pub fn extract(
         extracted: before,
         waited_nanos: 0,
         progress: Progress::new(items.len()),
-        names: Names::default(),
+        names: SkippedItems::default(),
     };
     let stats = worker_pool::work(&jobs, workers, stop, &mut sink);
     sink.progress.finish();
     let stats = stats?;
-    sink.writer.make_safe()?;
+    sink.writer.sync()?;
     sink.names
         .append(&args.store.join(format!("refused-{shard}.txt")))?;
     let spent = (cpu_nanos() - cpu_before) as f64;
@@ -300,9 +302,9 @@ pub fn extract(
 
 /// The key that decides on an item's shard. Intervals of one recording stay together, since it is
 /// played once for all of them.
-fn dealt_by(item: &Item) -> String {
+fn shard_key(item: &Item) -> String {
     let recording = match &item.media {
-        Media::Recording(path) | Media::Apart { video: path, .. } => path.file_stem(),
+        Media::Recording(path) | Media::Separate { video: path, .. } => path.file_stem(),
         Media::Picture(_) | Media::None => None,
     };
     match (item.interval, recording) {
@@ -321,7 +323,7 @@ struct StoreSink<'a> {
     extracted: Extracted,
     waited_nanos: i64,
     progress: Progress,
-    names: Names,
+    names: SkippedItems,
 }
 
 impl StoreSink<'_> {

@@ -8,9 +8,9 @@ use anyhow::Context;
 
 /// Lines of id and reason.
 #[derive(Debug, Default)]
-pub struct Names(String);
+pub struct SkippedItems(String);
 
-impl Names {
+impl SkippedItems {
     pub fn push(&mut self, id: &str, reason: &str) {
         self.0.push_str(&format!("{id}: {reason}\n"));
     }

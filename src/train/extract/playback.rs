@@ -31,7 +31,7 @@ use crate::session::{
 use crate::speech::{SpeechStage, VoiceDetector};
 use crate::time::{MediaTime, Span, monotonic_nanos, thread_cpu_nanos};
 use crate::train::data::Media;
-use crate::train::encoders::SetFiles;
+use crate::train::encoders::EncoderSetFiles;
 
 /// Takes the clips of a recording, part by part.
 pub trait ClipSink {
@@ -80,12 +80,15 @@ pub struct Playback {
 
 impl Playback {
     /// Frames are decoded if `set` has an encoder of faces, sound if it has one of voices.
-    pub fn new(runtime: &Runtime, config: Config, set: &SetFiles) -> Playback {
-        let (video, audio) = (set.reads(Modality::Face), set.reads(Modality::Voice));
+    pub fn new(runtime: &Runtime, config: Config, set: &EncoderSetFiles) -> Playback {
+        let (video, audio) = (
+            set.has_encoder_of(Modality::Face),
+            set.has_encoder_of(Modality::Voice),
+        );
         Playback {
             runtime: runtime.clone(),
             config,
-            rules: set.rules().clone(),
+            rules: set.manifest().clone(),
             video,
             audio,
             detector: None,
@@ -101,7 +104,7 @@ impl Playback {
     }
 
     /// Whether faces are detected, and whether voices are.
-    pub fn looks_for(&self) -> (bool, bool) {
+    pub fn detects(&self) -> (bool, bool) {
         (self.video, self.audio)
     }
 
@@ -117,7 +120,7 @@ impl Playback {
         let started = thread_cpu_nanos();
         let opened = match media {
             Media::Recording(path) => open(path, choice).map(|both| (both, None)),
-            Media::Apart { video, audio } => {
+            Media::Separate { video, audio } => {
                 open(video, choice).and_then(|video| Ok((video, Some(open(audio, choice)?))))
             }
             Media::Picture(_) | Media::None => Err(Refusal::NothingToEncode),
@@ -229,7 +232,7 @@ impl Playback {
 
     /// The largest face of a still picture, framed as the daemon frames faces. `None` without a
     /// face, or if these encoders take no faces.
-    pub fn face_of(&mut self, picture: &Picture) -> Result<Option<Crop>, Refusal> {
+    pub fn largest_face(&mut self, picture: &Picture) -> Result<Option<Crop>, Refusal> {
         let Some(preprocessing) = &self.rules.face else {
             return Ok(None);
         };

@@ -98,7 +98,7 @@ impl Screen {
         for number in 1..self.views {
             let of_window = start_ms
                 .is_some()
-                .then(|| View::of(&row_id(&self.item, start_ms), number));
+                .then(|| View::draw(&row_id(&self.item, start_ms), number));
             let view = of_window
                 .as_ref()
                 .unwrap_or_else(|| &self.of_item[number as usize - 1]);
@@ -128,7 +128,7 @@ struct SubjectAccumulator {
 impl SubjectRows {
     /// For the item `item`, in `views` views.
     pub fn new(rule: ClipsRule, length_nanos: i64, item: &str, views: u32) -> SubjectRows {
-        let of_item = (1..views).map(|number| View::of(item, number)).collect();
+        let of_item = (1..views).map(|number| View::draw(item, number)).collect();
         let screen = Screen {
             item: item.to_owned(),
             views,

@@ -20,7 +20,7 @@ pub struct View {
 
 impl View {
     /// Drawn from the row's id and the view's number only: resuming after a kill gives the same.
-    pub fn of(id: &str, number: u32) -> View {
+    pub fn draw(id: &str, number: u32) -> View {
         let hash = Sha256::new()
             .chain_update(id.as_bytes())
             .chain_update([0])
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn a_view_follows_from_id_and_number() {
         let crop = golden_crop(3, 0, 48, 3);
-        let of = |id: &str, number| View::of(id, number).of_crop(&crop, 40_000_000);
+        let of = |id: &str, number| View::draw(id, number).of_crop(&crop, 40_000_000);
         assert_eq!(of("a", 1), of("a", 1));
         assert_ne!(of("a", 1), of("a", 2));
         assert_ne!(of("a", 1), of("b", 1));

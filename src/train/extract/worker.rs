@@ -15,7 +15,7 @@ use crate::encode::{EncodeError, Provider, Runtime};
 use crate::recognize::Embeddings;
 use crate::time::Span;
 use crate::train::data::{Item, Media, Picture};
-use crate::train::encoders::{EncoderSet, SetFiles};
+use crate::train::encoders::{EncoderSet, EncoderSetFiles};
 use anyhow::Context;
 
 /// Outcome of one item.
@@ -29,7 +29,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn of(rows: Result<Vec<Row>, Refusal>) -> Outcome {
+    fn new(rows: Result<Vec<Row>, Refusal>) -> Outcome {
         Outcome {
             rows,
             cut: false,
@@ -41,7 +41,7 @@ impl Outcome {
 /// Extracts items, one at a time.
 pub struct Worker {
     runtime: Runtime,
-    files: SetFiles,
+    files: EncoderSetFiles,
     rule: ClipsRule,
     views: u32,
     set: EncoderSet,
@@ -55,7 +55,7 @@ impl Worker {
     /// the face detector's folder. `views`: rows of each clip, 1 for the clip alone.
     pub fn new(
         runtime: &Runtime,
-        files: &SetFiles,
+        files: &EncoderSetFiles,
         detector: &Path,
         provider: Provider,
         (rule, views): (ClipsRule, u32),
@@ -64,7 +64,7 @@ impl Worker {
             .open(runtime, provider, 1)
             .context("the encoders cannot be opened")?;
         let set = if rule == ClipsRule::Recording {
-            set.weighing_faces_alike()
+            set.with_equal_face_weights()
         } else {
             set
         };
@@ -121,7 +121,7 @@ impl Worker {
                     .map(String::as_str)
                     .or(panic.downcast_ref::<&str>().copied())
                     .unwrap_or("no message");
-                let failed = Outcome::of(Err(Refusal::Stage(format!("panicked: {what}"))));
+                let failed = Outcome::new(Err(Refusal::Stage(format!("panicked: {what}"))));
                 report(rest[viewing_reported], failed);
                 viewing_reported += 1;
             } else if viewing_reported == 0 {
@@ -146,7 +146,7 @@ impl Worker {
         };
         let rows =
             rows.and_then(|rows| with_words(&mut self.set, rows, item, Refusal::NothingToEncode));
-        report(item, Outcome::of(rows));
+        report(item, Outcome::new(rows));
     }
 
     fn recording<'a>(
@@ -159,7 +159,7 @@ impl Worker {
         let Some(parts) = parts else {
             return report(
                 items[0],
-                Outcome::of(Err(Refusal::Unreadable("its interval is empty".into()))),
+                Outcome::new(Err(Refusal::Unreadable("its interval is empty".into()))),
             );
         };
         let Worker {
@@ -170,16 +170,16 @@ impl Worker {
             views,
             ..
         } = self;
-        let looks_for = playback.looks_for();
+        let detects = playback.detects();
         let mut viewing = Viewing {
             items,
             goes_on,
             report: &mut *report,
             set: &mut *set,
-            looks_for,
+            detects,
             rule: *rule,
             views: *views,
-            length_nanos: i64::from(files.rules().window.length_ms) * 1_000_000,
+            length_nanos: i64::from(files.manifest().window.length_ms) * 1_000_000,
             subjects: None,
             over: 0,
             late: Vec::new(),
@@ -213,12 +213,12 @@ impl Worker {
                 }
                 refusal => Err(refusal),
             };
-            report(item, Outcome::of(rows));
+            report(item, Outcome::new(rows));
         }
     }
 
     fn picture(&mut self, picture: &Picture, id: &str) -> Result<Vec<Row>, Refusal> {
-        let Some(face) = &self.files.rules().face else {
+        let Some(face) = &self.files.manifest().face else {
             return Ok(Vec::new());
         };
         let crop = match read(picture)? {
@@ -226,7 +226,7 @@ impl Worker {
             // A whole picture, which may show a face.
             image => self
                 .playback
-                .face_of(&planar(&image))?
+                .largest_face(&planar(&image))?
                 .ok_or(Refusal::NoSubject(MissingInputs {
                     face: Some(NoFace::Unseen),
                     voice: None,
@@ -237,7 +237,7 @@ impl Worker {
             let shown = if view == 0 {
                 crop.clone()
             } else {
-                View::of(id, view).of_crop(&crop, 0)
+                View::draw(id, view).of_crop(&crop, 0)
             };
             let embeddings = self.set.encode_picture(Arc::new(shown))?;
             if !embeddings.is_empty() {
@@ -259,7 +259,7 @@ struct Viewing<'v, 'a> {
     goes_on: &'v dyn Fn() -> bool,
     report: &'v mut dyn FnMut(&'a Item, Outcome),
     set: &'v mut EncoderSet,
-    looks_for: (bool, bool),
+    detects: (bool, bool),
     rule: ClipsRule,
     views: u32,
     length_nanos: i64,
@@ -274,7 +274,7 @@ impl ClipSink for Viewing<'_, '_> {
         if self.over > 0 && !(self.goes_on)() {
             return false;
         }
-        self.set.forget_faces();
+        self.set.start_session();
         self.subjects = Some(SubjectRows::new(
             self.rule,
             self.length_nanos,
@@ -301,11 +301,7 @@ impl ClipSink for Viewing<'_, '_> {
         let missing = if stats.inputs.is_blank() && item.interval.is_some() {
             Refusal::Beyond
         } else {
-            Refusal::NoSubject(
-                stats
-                    .inputs
-                    .missing_inputs(self.looks_for.0, self.looks_for.1),
-            )
+            Refusal::NoSubject(stats.inputs.missing_inputs(self.detects.0, self.detects.1))
         };
         let rows = with_words(self.set, rows, item, missing);
         self.over += 1;

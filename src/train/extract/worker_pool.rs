@@ -62,7 +62,7 @@ type MediaKey<'a> = (&'a std::path::Path, Option<&'a std::path::Path>);
 fn media_key(media: &Media) -> Option<MediaKey<'_>> {
     match media {
         Media::Recording(path) => Some((path, None)),
-        Media::Apart { video, audio } => Some((video, Some(audio))),
+        Media::Separate { video, audio } => Some((video, Some(audio))),
         Media::Picture(_) | Media::None => None,
     }
 }

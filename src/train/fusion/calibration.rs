@@ -14,12 +14,15 @@ use crate::train::encoder_runs::{VoiceRun, run_folder, weights_sha256};
 use crate::train::figure::Figure;
 use crate::train::fit::{device, values};
 use crate::train::net::Head;
-use crate::train::prior::{mean_within_one_error, minus, strength_for, times};
+use crate::train::prior::{difference, mean_within_one_error, scaled, strength_for};
 use crate::train::recipe::Recipe;
 
 use super::head_part;
 use super::weights::FusionSettings;
-use super::{FACE, WORDS, alone, evaluate_with_pairs, forward, is_as_counted, only};
+use super::{
+    FACE, WORDS, evaluate_with_pairs, forward, has_natural_frequencies, only,
+    single_modality_logits,
+};
 
 /// Never abstain above this confidence.
 const HIGHEST_THRESHOLD: f64 = 0.45;
@@ -113,29 +116,30 @@ pub(super) fn calibrate(
         predictions(&settings.apply(head.clone(), &shares.faces), subset)
     })?;
     let factors = settings.factors.clone();
-    let joined_face_prior = times(&shares.faces, settings.face_prior);
+    let joined_face_prior = scaled(&shares.faces, settings.face_prior);
     let weighed = settings.apply(head.clone(), &shares.faces);
-    let faces = alone(held_out, Modality::Face, &mut |batch| {
+    let faces = single_modality_logits(held_out, Modality::Face, &mut |batch| {
         values(forward(&weighed, batch, &device))
     })?;
     let chosen = strength_for(&faces, firsts, &shares.faces, settings.face_prior)?;
     println!(
         "head: face prior: {:.2} of the labels' log shares ({:.2} of rare labels'): accuracy \
          {:.4}, mean recall {:.4} on pictures with a majority label",
-        chosen.of_prior, chosen.of_rare, chosen.accuracy, chosen.recall
+        chosen.common_labels, chosen.rare_labels, chosen.accuracy, chosen.recall
     );
     let face_prior = chosen.prior(&shares.faces);
-    let more = minus(&face_prior, &joined_face_prior);
-    let weighed = weighed.with_prior_alone(FACE, &more, &device);
+    let more = difference(&face_prior, &joined_face_prior);
+    let weighed = weighed.with_single_modality_prior(FACE, &more, &device);
     // Text alone is weak evidence, and most utterances are neutral: the label prior of dialogue is
     // added as far as it improves the selection data.
     let mut tried = Vec::new();
     for tenths in 0..=10 {
         let strength = tenths as f32 / 10.0;
-        let candidate =
-            weighed
-                .clone()
-                .with_prior_alone(WORDS, &times(&shares.words, strength), &device);
+        let candidate = weighed.clone().with_single_modality_prior(
+            WORDS,
+            &scaled(&shares.words, strength),
+            &device,
+        );
         let predictions = predictions(&candidate, &only(Modality::Text))?;
         tried.push((
             strength,
@@ -147,15 +151,15 @@ pub(super) fn calibrate(
     }
     let strength = mean_within_one_error(&tried);
     println!("head: text prior: {strength:.2} of the labels' log shares");
-    let prior = times(&shares.words, strength);
-    let final_head = weighed.with_prior_alone(WORDS, &prior, &device);
+    let prior = scaled(&shares.words, strength);
+    let final_head = weighed.with_single_modality_prior(WORDS, &prior, &device);
     let (temperature, error, rows) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let mut calibration = Calibration {
         factors,
         bounds: settings.bounds,
         face_prior,
-        face_prior_strength: chosen.of_prior,
-        face_rare_strength: chosen.of_rare,
+        face_prior_strength: chosen.common_labels,
+        face_rare_strength: chosen.rare_labels,
         joined_face_prior,
         joined_face_prior_strength: settings.face_prior,
         prior,
@@ -174,14 +178,14 @@ pub(super) fn calibrate(
             raw(&subset)?,
             predictions(&final_head, &subset)?,
         );
-        let predictions = if is_as_counted(&subset) {
-            predictions.as_counted()
+        let predictions = if has_natural_frequencies(&subset) {
+            predictions.unweighted()
         } else {
             predictions
         };
         let temperature = predictions.temperature();
         ensure!(temperature.is_finite(), "no temperature fits {name}");
-        verdicts.extend(predictions.verdicts(temperature));
+        verdicts.extend(predictions.scored_predictions(temperature));
         let error = [
             before.calibration_error(1.0),
             predictions.calibration_error(temperature),

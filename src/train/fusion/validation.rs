@@ -66,7 +66,7 @@ pub(super) fn paired(
     let mut rng = generator(3, 0, 0);
     let mut batch = empty(all);
     for pair in pairs {
-        push_row(&mut batch, all, subset, |i| match pair.of(i) {
+        push_row(&mut batch, all, subset, |i| match pair.embedding(i) {
             Some(embedding) => embedding.clone(),
             None => all[i].draw(pair.label, &mut rng),
         });
@@ -95,7 +95,7 @@ pub(super) fn evaluate_with_pairs(
 }
 
 /// Logits of one modality's items alone, row-major.
-pub fn alone(
+pub fn single_modality_logits(
     all: &[LabelledEmbeddings],
     modality: Modality,
     answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,

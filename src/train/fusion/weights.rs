@@ -4,7 +4,7 @@ use crate::modality::Presence;
 use crate::train::calibrate::LabelledLogits;
 use crate::train::fit::device;
 use crate::train::net::Head;
-use crate::train::prior::times;
+use crate::train::prior::scaled;
 
 use super::FACE;
 
@@ -112,9 +112,9 @@ impl FusionSettings {
 
     /// `head` with these settings; `face_shares`: the faces' log label prior.
     pub fn apply(&self, head: Head, face_shares: &[f32]) -> Head {
-        head.weighed(&self.factors)
+        head.scaled(&self.factors)
             .with_bounds(&self.bounds)
-            .with_prior_of(FACE, &times(face_shares, self.face_prior), &device())
+            .with_modality_prior(FACE, &scaled(face_shares, self.face_prior), &device())
     }
 }
 

@@ -28,17 +28,17 @@ impl Default for Bootstrap {
 /// Resampling units: items of one group (speaker, actor) depend on each other, so they are drawn
 /// together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Units {
+pub struct ResamplingUnits {
     /// Unit of each item.
     unit_of_item: Vec<usize>,
     count: usize,
     grouped: bool,
 }
 
-impl Units {
+impl ResamplingUnits {
     /// Each item by itself.
-    pub fn items(count: usize) -> Units {
-        Units {
+    pub fn items(count: usize) -> ResamplingUnits {
+        ResamplingUnits {
             unit_of_item: (0..count).collect(),
             count,
             grouped: false,
@@ -46,8 +46,8 @@ impl Units {
     }
 
     /// By group; an item of an unknown group (empty) is a unit of its own. If no group is known:
-    /// [`Units::items`].
-    pub fn groups<S: AsRef<str>>(groups: &[S]) -> Units {
+    /// [`ResamplingUnits::items`].
+    pub fn groups<S: AsRef<str>>(groups: &[S]) -> ResamplingUnits {
         let mut known = BTreeMap::new();
         let mut count = 0;
         let unit_of_item = groups
@@ -64,7 +64,7 @@ impl Units {
                 }
             })
             .collect();
-        Units {
+        ResamplingUnits {
             unit_of_item,
             count,
             grouped: !known.is_empty(),
@@ -83,7 +83,7 @@ impl Units {
 
 impl Bootstrap {
     /// Calls `each` once per resample with how often every item is in it.
-    pub fn run(&self, units: &Units, mut each: impl FnMut(&dyn Fn(usize) -> u32)) {
+    pub fn run(&self, units: &ResamplingUnits, mut each: impl FnMut(&dyn Fn(usize) -> u32)) {
         let mut generator = StdRng::seed_from_u64(self.seed);
         let mut drawn = vec![0u32; units.count];
         for _ in 0..self.resamples {
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn groups_are_drawn_whole_and_unknown_ones_singly() {
-        let units = Units::groups(&["a", "", "b", "a", ""]);
+        let units = ResamplingUnits::groups(&["a", "", "b", "a", ""]);
         assert_eq!(
             (
                 units.unit_of_item.clone(),
@@ -158,7 +158,7 @@ mod tests {
             again.push((0..5).map(times).collect::<Vec<u32>>())
         });
         assert_eq!(all, again);
-        assert!(!Units::groups(&["", ""]).is_grouped());
+        assert!(!ResamplingUnits::groups(&["", ""]).is_grouped());
     }
 
     #[test]

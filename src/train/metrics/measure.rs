@@ -3,14 +3,14 @@
 use serde::Serialize;
 
 use crate::manifest::Task;
-use crate::train::metrics::bootstrap::{Bootstrap, Units};
+use crate::train::metrics::bootstrap::{Bootstrap, ResamplingUnits};
 use crate::train::metrics::figure::{LabelMetric, Metric, TallyCounts};
 use crate::train::metrics::predictions::Predictions;
-use crate::train::metrics::tally::{BINS, Marks};
+use crate::train::metrics::tally::{BINS, ItemCounts};
 
 /// A figure and its interval.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Figure {
+pub struct Estimate {
     pub metric: &'static str,
     /// `None`: undefined, because items are missing.
     pub value: Option<f64>,
@@ -20,14 +20,14 @@ pub struct Figure {
 
 /// One label's figures.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LabelFigures {
+pub struct LabelEstimates {
     pub label: String,
     /// Items with the label.
     pub support: u64,
     /// Items predicted to have the label.
     #[serde(rename = "said")]
     pub predicted: u64,
-    pub figures: Vec<Figure>,
+    pub figures: Vec<Estimate>,
 }
 
 /// One bin of the reliability diagram.
@@ -52,7 +52,7 @@ pub struct Abstention {
 
 /// Everything that is measured of one subset of modalities.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Measured {
+pub struct Measurement {
     /// The subset's name as manifests write it, or any other name of a row.
     pub subset: String,
     pub items: usize,
@@ -62,8 +62,8 @@ pub struct Measured {
     /// Number of bootstrap resamples; then the share of them within an interval.
     pub resamples: usize,
     pub level: f64,
-    pub figures: Vec<Figure>,
-    pub labels: Vec<LabelFigures>,
+    pub figures: Vec<Estimate>,
+    pub labels: Vec<LabelEstimates>,
     /// Single: `[truth, predicted]`. Several: `[label, (true negatives, false positives, false
     /// negatives, true positives)]`.
     pub confusion: Vec<Vec<u64>>,
@@ -82,25 +82,29 @@ pub struct MeasureOptions<'a> {
     pub abstain_threshold: f32,
 }
 
-impl Measured {
-    pub fn figure(&self, metric: &str) -> Option<&Figure> {
+impl Measurement {
+    pub fn figure(&self, metric: &str) -> Option<&Estimate> {
         self.figures.iter().find(|figure| figure.metric == metric)
     }
 }
 
 /// Measures. `subset` names the row.
-pub fn measure(subset: &str, predictions: &Predictions, options: &MeasureOptions<'_>) -> Measured {
+pub fn measure(
+    subset: &str,
+    predictions: &Predictions,
+    options: &MeasureOptions<'_>,
+) -> Measurement {
     let task = predictions.task();
     let units = if options.groups.is_empty() {
-        Units::items(predictions.count())
+        ResamplingUnits::items(predictions.count())
     } else {
-        Units::groups(options.groups)
+        ResamplingUnits::groups(options.groups)
     };
     assert!(
         options.groups.is_empty() || options.groups.len() == predictions.count(),
         "a group per item"
     );
-    let marks = Marks::new(predictions, options.abstain_threshold);
+    let marks = ItemCounts::new(predictions, options.abstain_threshold);
     let point = TallyCounts::new(marks.tally(|_| 1));
     let labels = predictions.labels().len();
 
@@ -129,10 +133,10 @@ pub fn measure(subset: &str, predictions: &Predictions, options: &MeasureOptions
     let names = Metric::all(task)
         .map(|m| m.name)
         .chain((0..labels).flat_map(|_| LabelMetric::all(task).map(|m| m.name)));
-    let mut figures: Vec<Figure> = names
+    let mut figures: Vec<Estimate> = names
         .zip(values)
         .zip(&resampled)
-        .map(|((metric, value), resampled)| Figure {
+        .map(|((metric, value), resampled)| Estimate {
             metric,
             value,
             interval: value.and_then(|_| options.bootstrap.interval(resampled)),
@@ -145,13 +149,13 @@ pub fn measure(subset: &str, predictions: &Predictions, options: &MeasureOptions
         .iter()
         .zip(&point.labels)
         .zip(per_label.chunks(width))
-        .map(|((label, decisions), figures)| LabelFigures {
+        .map(|((label, decisions), figures)| LabelEstimates {
             label: label.clone(),
             support: decisions.support(),
             predicted: decisions.true_positive + decisions.false_positive,
             figures: figures.to_vec(),
         });
-    Measured {
+    Measurement {
         subset: subset.to_owned(),
         items: predictions.count(),
         units: units.count(),
@@ -274,7 +278,7 @@ mod tests {
     #[test]
     fn the_same_input_gives_the_same_numbers() {
         let (predictions, groups) = predictions(60, 5, false);
-        let json = |m: Measured| serde_json::to_string(&m).unwrap();
+        let json = |m: Measurement| serde_json::to_string(&m).unwrap();
         assert_eq!(
             json(measure("face", &predictions, &options(&groups))),
             json(measure("face", &predictions, &options(&groups)))

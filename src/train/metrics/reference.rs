@@ -47,19 +47,24 @@ impl Decisions {
 
 /// One of the reference's four metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ReferenceMetric {
     Accuracy,
     Precision,
     Recall,
     F1,
 }
 
-impl Kind {
-    pub const ALL: [Kind; 4] = [Kind::Accuracy, Kind::Precision, Kind::Recall, Kind::F1];
+impl ReferenceMetric {
+    pub const ALL: [ReferenceMetric; 4] = [
+        ReferenceMetric::Accuracy,
+        ReferenceMetric::Precision,
+        ReferenceMetric::Recall,
+        ReferenceMetric::F1,
+    ];
 
     /// One label's value; an empty denominator gives 0. `multi`: with several labels, where true
     /// negatives count for accuracy.
-    pub fn of(self, decisions: &Decisions, multi: bool) -> f64 {
+    pub fn value(self, decisions: &Decisions, multi: bool) -> f64 {
         let Decisions {
             true_positive: tp,
             false_positive: fp,
@@ -67,10 +72,10 @@ impl Kind {
             true_negative: tn,
         } = *decisions;
         match self {
-            Kind::Accuracy if multi => share(tp + tn, tp + tn + fp + fn_),
-            Kind::Accuracy | Kind::Recall => share(tp, tp + fn_),
-            Kind::Precision => share(tp, tp + fp),
-            Kind::F1 => share(2 * tp, 2 * tp + fn_ + fp),
+            ReferenceMetric::Accuracy if multi => share(tp + tn, tp + tn + fp + fn_),
+            ReferenceMetric::Accuracy | ReferenceMetric::Recall => share(tp, tp + fn_),
+            ReferenceMetric::Precision => share(tp, tp + fp),
+            ReferenceMetric::F1 => share(2 * tp, 2 * tp + fn_ + fp),
         }
     }
 
@@ -80,12 +85,12 @@ impl Kind {
             let sum: u64 = labels.iter().map(weight).sum();
             let weighed: f64 = labels
                 .iter()
-                .map(|d| weight(d) as f64 * self.of(d, multi))
+                .map(|d| weight(d) as f64 * self.value(d, multi))
                 .sum();
             if sum == 0 { 0.0 } else { weighed / sum as f64 }
         };
         match average {
-            Average::Micro => self.of(
+            Average::Micro => self.value(
                 &labels
                     .iter()
                     .fold(Decisions::default(), |sum, d| sum.add(*d)),

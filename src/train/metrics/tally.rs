@@ -9,7 +9,7 @@ pub const BINS: usize = 15;
 
 /// One item's contribution to a [`Tally`].
 #[derive(Clone, Debug)]
-struct Mark {
+struct ItemCount {
     /// One for [`Task::Single`] (its top label), one per label for [`Task::Multi`].
     decisions: Vec<Decision>,
     brier: f64,
@@ -31,15 +31,15 @@ struct Decision {
 
 /// Every item's mark.
 #[derive(Clone, Debug)]
-pub struct Marks {
+pub struct ItemCounts {
     task: Task,
     labels: usize,
-    marks: Vec<Mark>,
+    marks: Vec<ItemCount>,
 }
 
-impl Marks {
+impl ItemCounts {
     /// Items with a confidence (highest score) under `abstain_threshold` are abstentions.
-    pub fn new(predictions: &Predictions, abstain_threshold: f32) -> Marks {
+    pub fn new(predictions: &Predictions, abstain_threshold: f32) -> ItemCounts {
         let labels = predictions.labels().len();
         let reference: Vec<bool> = match predictions.task() {
             Task::Single => predictions
@@ -59,7 +59,7 @@ impl Marks {
                 )
             })
             .collect();
-        Marks {
+        ItemCounts {
             task: predictions.task(),
             labels,
             marks,
@@ -97,7 +97,7 @@ fn mark(
     item: usize,
     reference: &[bool],
     abstain_threshold: f32,
-) -> Mark {
+) -> ItemCount {
     let scores = predictions.scores(item);
     let labels = scores.len();
     let (top, confidence) = predictions.top(item);
@@ -161,7 +161,7 @@ fn mark(
             .zip(&holds)
             .all(|(p, holds)| (*p > 0.5) == *holds),
     };
-    Mark {
+    ItemCount {
         decisions,
         brier,
         log_loss,
@@ -219,7 +219,7 @@ impl Tally {
         }
     }
 
-    fn add(&mut self, mark: &Mark, times: u64) {
+    fn add(&mut self, mark: &ItemCount, times: u64) {
         self.items += times;
         for decision in &mark.decisions {
             self.cells[decision.cell] += times;

@@ -40,7 +40,7 @@ impl Branch {
 /// The sum is the product of the experts' likelihoods: the right fusion if modalities are
 /// independent given the label. So they are in the training data: faces, voices and words of
 /// different people, joined by label. Labels are drawn uniformly, so the sum holds no prior;
-/// [`Head::with_prior_alone`] adds one where a modality is alone.
+/// [`Head::with_single_modality_prior`] adds one where a modality is alone.
 #[derive(Module, Debug)]
 pub struct Head {
     branches: Vec<Branch>,
@@ -108,7 +108,7 @@ impl Head {
 
     /// The same head with each modality's evidence multiplied by a factor (calibration on held-out
     /// data).
-    pub fn weighed(mut self, factors: &[f32]) -> Self {
+    pub fn scaled(mut self, factors: &[f32]) -> Self {
         for (branch, factor) in self.branches.iter_mut().zip(factors.iter().copied()) {
             branch.logits.weight = branch.logits.weight.clone().map(|w| w.mul_scalar(factor));
             branch.logits.bias = branch
@@ -135,14 +135,19 @@ impl Head {
     }
 
     /// The same head with `prior` added to one modality's evidence where it is present.
-    pub fn with_prior_of(mut self, modality: usize, prior: &[f32], device: &Device) -> Self {
+    pub fn with_modality_prior(mut self, modality: usize, prior: &[f32], device: &Device) -> Self {
         let linear = &mut self.branches[modality].logits;
         linear.bias = linear.bias.clone().map(|bias| add_row(bias, prior, device));
         self
     }
 
     /// The same head; its logits get `prior` added where only this modality is present.
-    pub fn with_prior_alone(mut self, modality: usize, prior: &[f32], device: &Device) -> Self {
+    pub fn with_single_modality_prior(
+        mut self,
+        modality: usize,
+        prior: &[f32],
+        device: &Device,
+    ) -> Self {
         let row = Tensor::from_data(TensorData::new(prior.to_vec(), [1, prior.len()]), device);
         self.branches[modality].prior = Some(Param::from_tensor(row).set_require_grad(false));
         self

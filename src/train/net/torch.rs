@@ -177,7 +177,7 @@ mod tests {
 
     use super::*;
     use crate::model::golden::golden_samples;
-    use crate::train::device::plain;
+    use crate::train::device::burn_cpu;
     use crate::train::fit::{Learner, values};
     use crate::train::net::tests::tiny;
     use crate::train::samples::PlaneBatch;
@@ -209,12 +209,12 @@ mod tests {
     #[test]
     fn loss_gradients_and_statistics_are_those_of_burns_own_differentiation() {
         let _turn = crate::train::fit::tests::GENERATOR.lock();
-        let training = plain().autodiff();
+        let training = burn_cpu().autodiff();
         let file = tempfile::tempdir().unwrap();
         let path = file.path().join("net.bpk");
-        tiny(&plain()).save_file(&path).unwrap();
+        tiny(&burn_cpu()).save_file(&path).unwrap();
         let load = || {
-            tiny(&plain())
+            tiny(&burn_cpu())
                 .try_load_file(&path)
                 .unwrap()
                 .to_device(&training)

@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use crate::manifest::Task;
 use crate::train::metrics::figure::{LabelMetric, Metric};
-use crate::train::metrics::measure::Measured;
+use crate::train::metrics::measure::Measurement;
 
 pub use examples::{Example, Examples};
 pub use projection::{Projection, Rows, categories};
@@ -31,7 +31,7 @@ pub struct Report {
     pub task: Task,
     pub labels: Vec<String>,
     /// A row per subset of modalities; of those with the most items, the first is shown open.
-    pub measured: Vec<Measured>,
+    pub measured: Vec<Measurement>,
     /// `None`: it was not trained here.
     pub training: Option<Training>,
     pub projections: Vec<Projection>,
@@ -209,7 +209,7 @@ fn origin(origin: &Origin) -> Markup {
 }
 
 /// Explanation of the intervals.
-fn intervals(measured: &[Measured]) -> String {
+fn intervals(measured: &[Measurement]) -> String {
     let Some(first) = measured.first() else {
         return "Nothing was measured.".into();
     };
@@ -227,7 +227,7 @@ fn intervals(measured: &[Measured]) -> String {
     )
 }
 
-fn subset(report: &Report, measured: &Measured, open: bool) -> Markup {
+fn subset(report: &Report, measured: &Measurement, open: bool) -> Markup {
     let what = if report.task == Task::Single {
         "probability of the top label against accuracy"
     } else {

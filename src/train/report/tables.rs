@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use crate::manifest::Task;
 use crate::train::metrics::figure::{Better, LabelMetric, Metric};
-use crate::train::metrics::measure::{Figure, Measured};
+use crate::train::metrics::measure::{Estimate, Measurement};
 use crate::train::report::chart::whisker;
 use crate::train::report::examples::Example;
 
@@ -29,7 +29,7 @@ fn is_calibration(name: &str) -> bool {
 }
 
 /// Subsets down, metrics across; each cell shows value, interval and, on hover, both in full.
-pub fn summary(task: Task, measured: &[Measured]) -> Markup {
+pub fn summary(task: Task, measured: &[Measurement]) -> Markup {
     html! {
         @for (title, belongs) in GROUPS {
             @let metrics: Vec<&Metric> = Metric::all(task).filter(|m| m.headline && belongs(m.name)).collect();
@@ -73,7 +73,7 @@ fn arrow(better: Better) -> &'static str {
     }
 }
 
-fn cell(row: &Measured, metric: &Metric) -> Markup {
+fn cell(row: &Measurement, metric: &Metric) -> Markup {
     let figure = row.figure(metric.name);
     html! {
         td class="number" data-metric=(metric.name) data-subset=(row.subset) data-value=(figure.and_then(|f| f.value).map_or(String::new(), |v| v.to_string())) {
@@ -100,7 +100,7 @@ fn span([low, high]: [f64; 2]) -> String {
     format!("{low:.3} to {high:.3}")
 }
 
-fn figure_cell(figure: &Figure) -> Markup {
+fn figure_cell(figure: &Estimate) -> Markup {
     html! {
         td class="number" { (number(figure.value)) @if let Some(interval) = figure.interval { small { (span(interval)) } } }
     }
@@ -154,7 +154,7 @@ pub fn confusion(task: Task, labels: &[String], rows: &[Vec<u64>]) -> Markup {
 }
 
 /// Each label's support and figures.
-pub fn labels(task: Task, measured: &Measured) -> Markup {
+pub fn labels(task: Task, measured: &Measurement) -> Markup {
     html! {
         div class="wide" {
             table class="labels" {
@@ -184,7 +184,7 @@ pub fn labels(task: Task, measured: &Measured) -> Markup {
 }
 
 /// Every figure of a subset, headline or not.
-pub fn figures(measured: &Measured) -> Markup {
+pub fn figures(measured: &Measurement) -> Markup {
     html! {
         dl class="figures" {
             @for figure in &measured.figures {

@@ -138,7 +138,10 @@ pub(super) fn renew(
         }
         let (mut renamed, mut differs, mut other_words) = (false, false, false);
         for entry in line.rows.iter_mut().map(|row| &mut row.entry) {
-            let target = entry.target.as_ref().and_then(|target| renaming.of(target));
+            let target = entry
+                .target
+                .as_ref()
+                .and_then(|target| renaming.target(target));
             renamed |= target != entry.target;
             entry.target = target;
             if let Some(item) = item.filter(|_| !line.stale) {

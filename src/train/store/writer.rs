@@ -182,7 +182,7 @@ impl ShardWriter {
         if self.unsafe_items >= SAFE_AFTER_ITEMS
             || monotonic_nanos() - self.safe_at_nanos >= SAFE_AFTER_NANOS
         {
-            self.make_safe()?;
+            self.sync()?;
         }
         Ok(())
     }
@@ -286,7 +286,7 @@ impl ShardWriter {
 impl Drop for ShardWriter {
     fn drop(&mut self) {
         if self.unsafe_items > 0 {
-            let _ = self.make_safe();
+            let _ = self.sync();
         }
     }
 }

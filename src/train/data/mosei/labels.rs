@@ -17,7 +17,7 @@ pub const LABELS: [&str; 6] = ["happy", "sad", "anger", "surprise", "disgust", "
 
 /// The labels of one interval of a video.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Labelled {
+pub struct LabelledInterval {
     /// The interval's number in its video: the row in the computational sequence.
     pub index: usize,
     /// In seconds; `None` if the table only gives the number.
@@ -32,7 +32,7 @@ pub struct Labelled {
 const VIDEO_BYTES: usize = 1 << 22;
 
 /// By video.
-pub type Labels = BTreeMap<String, Vec<Labelled>>;
+pub type Labels = BTreeMap<String, Vec<LabelledInterval>>;
 
 /// Reads `CMU_MOSEI_Labels.csd`: `<name>/data/<video>/{features, intervals}`, where a row of
 /// features is sentiment and six intensities.
@@ -68,7 +68,7 @@ pub fn read_sequence(path: &Path, catalogue: &mut Catalogue) -> Result<Labels, D
                     .chunks_exact(7)
                     .zip(intervals.chunks_exact(2))
                     .enumerate()
-                    .map(|(index, (row, times))| Labelled {
+                    .map(|(index, (row, times))| LabelledInterval {
                         index,
                         interval: Some([times[0], times[1]]),
                         values: std::array::from_fn(|k| row[k + 1] as f32),
@@ -159,7 +159,7 @@ pub fn read_table(path: &Path, catalogue: &mut Catalogue) -> Result<Labels, Data
                 at,
                 format!("the intensity {cell:?} is not a number: left out"),
             ),
-            None => rows.push(Labelled {
+            None => rows.push(LabelledInterval {
                 index,
                 interval,
                 values,

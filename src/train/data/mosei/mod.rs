@@ -47,7 +47,7 @@ const LAYOUT: &str = "Raw/Videos/Full/Combined/<video>.mp4, \
 
 /// A line of a transcript.
 #[derive(Clone, Debug, PartialEq)]
-struct Spoken {
+struct TranscriptLine {
     number: usize,
     interval: [f64; 2],
     text: String,
@@ -113,7 +113,7 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
         let spoken = transcripts.get(&name).map_or(&[][..], Vec::as_slice);
         let (mut missing, mut unusable, mut listed) = (0, 0, 0);
         for row in rows {
-            let line = spoken_in(spoken, row);
+            let line = transcript_line(spoken, row);
             let Some(interval) = row.interval.or(line.map(|l| l.interval)) else {
                 catalogue.fault(
                     &row.at,
@@ -196,7 +196,7 @@ fn in_copy(root: &Path, candidates: &[&str]) -> Option<PathBuf> {
 fn transcripts(
     root: &Path,
     catalogue: &mut Catalogue,
-) -> Result<BTreeMap<String, Vec<Spoken>>, DataError> {
+) -> Result<BTreeMap<String, Vec<TranscriptLine>>, DataError> {
     let mut transcripts = BTreeMap::new();
     let Some(below) = in_copy(
         root,
@@ -238,7 +238,7 @@ fn transcripts(
     Ok(transcripts)
 }
 
-fn spoken(video: &str, line: &str) -> Option<Spoken> {
+fn spoken(video: &str, line: &str) -> Option<TranscriptLine> {
     // A video's name may hold underscores itself.
     let line = line.trim();
     let [number, start, end, text] = after_name(video, line)?
@@ -249,7 +249,7 @@ fn spoken(video: &str, line: &str) -> Option<Spoken> {
         return None;
     };
     let interval = [start.trim().parse().ok()?, end.trim().parse().ok()?];
-    Some(Spoken {
+    Some(TranscriptLine {
         number: number.trim().parse().ok()?,
         interval,
         text: text.trim().to_string(),
@@ -268,11 +268,14 @@ fn after_name<'a>(video: &str, line: &'a str) -> Option<&'a str> {
 
 /// The transcript line of a labelled interval: it overlaps at least half of their union; by its
 /// number if the labels have no times.
-fn spoken_in<'a>(lines: &'a [Spoken], row: &Labelled) -> Option<&'a Spoken> {
+fn transcript_line<'a>(
+    lines: &'a [TranscriptLine],
+    row: &LabelledInterval,
+) -> Option<&'a TranscriptLine> {
     let Some([start, end]) = row.interval else {
         return lines.iter().find(|l| l.number == row.index);
     };
-    let share = |line: &Spoken| {
+    let share = |line: &TranscriptLine| {
         let common = end.min(line.interval[1]) - start.max(line.interval[0]);
         common / (end.max(line.interval[1]) - start.min(line.interval[0]))
     };
@@ -284,9 +287,9 @@ fn spoken_in<'a>(lines: &'a [Spoken], row: &Labelled) -> Option<&'a Spoken> {
         .map(|(_, line)| line)
 }
 
-fn unlabelled(transcripts: &BTreeMap<String, Vec<Spoken>>) -> Labels {
-    let rows = |video: &String, lines: &Vec<Spoken>| {
-        let row = |l: &Spoken| Labelled {
+fn unlabelled(transcripts: &BTreeMap<String, Vec<TranscriptLine>>) -> Labels {
+    let rows = |video: &String, lines: &Vec<TranscriptLine>| {
+        let row = |l: &TranscriptLine| LabelledInterval {
             index: l.number,
             interval: Some(l.interval),
             values: [0.0; 6],

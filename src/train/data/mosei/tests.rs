@@ -96,7 +96,7 @@ fn separate_sound_and_segmented_videos_are_taken() {
     tree.write("Raw/Videos/Segmented/Combined/_q7DM8WkzAQ_1.mp4", "x");
     let listing = tree.list("cmu-mosei").unwrap();
     assert!(
-        matches!(&item(&listing, "-3g5yACwYnA_2").media, Media::Apart { audio, .. } if audio.ends_with("-3g5yACwYnA.wav"))
+        matches!(&item(&listing, "-3g5yACwYnA_2").media, Media::Separate { audio, .. } if audio.ends_with("-3g5yACwYnA.wav"))
     );
     assert!(
         matches!(&item(&listing, "100178_0").media, Media::Recording(path) if path.ends_with("100178.wav"))
