@@ -145,7 +145,7 @@ impl Cursor {
         let waited = std::mem::take(&mut self.unsent);
         if after < last_gone {
             let before = Missed::range(after + 1, last_gone);
-            self.evicted_before = Some(self.evicted_before.map_or(before, |more| before.and(more)));
+            self.evicted_before = Some(self.evicted_before.map_or(before, |more| before.merge(more)));
         }
         self.unaccounted_to = self.unaccounted_to.min(after);
         for seq in waited {
@@ -236,7 +236,7 @@ impl Cursor {
         }
         if self.missed.len() > MAX_GAPS {
             let second = self.missed.remove(1).expect("many gaps");
-            self.missed[0] = self.missed[0].and(second);
+            self.missed[0] = self.missed[0].merge(second);
         }
     }
 
@@ -247,7 +247,7 @@ impl Cursor {
         let none_sent = self.newest_sent <= gap.to_seq;
         let adjacent = gap.to_seq + 1 >= next.from_seq;
         if adjacent || (none_sent && before(gap.to_seq) >= before(next.from_seq)) {
-            self.missed[at] = gap.and(next);
+            self.missed[at] = gap.merge(next);
             self.missed.remove(at + 1);
         }
     }

@@ -194,7 +194,7 @@ impl Work {
 
     fn note_missed(&mut self, more: Missed) {
         self.count_lost(more.count);
-        self.missed = Some(self.missed.map_or(more, |missed| missed.and(more)));
+        self.missed = Some(self.missed.map_or(more, |missed| missed.merge(more)));
     }
 
     fn count_lost(&self, events: u64) {

@@ -31,7 +31,7 @@ impl Missed {
     }
 
     /// The range that spans both; its count is their sum.
-    pub(super) fn and(self, other: Missed) -> Missed {
+    pub(super) fn merge(self, other: Missed) -> Missed {
         Missed {
             count: self.count + other.count,
             from_seq: self.from_seq.min(other.from_seq),

@@ -98,7 +98,7 @@ impl Pending {
 
 impl Commands {
     /// Executes every waiting command in order, and answers each. Never waits.
-    pub fn carry_out(&self, mut act: impl FnMut(Command) -> CommandResult) {
+    pub fn execute_all(&self, mut act: impl FnMut(Command) -> CommandResult) {
         while let Received::Item(request) = self.requests.recv(Some(Duration::ZERO)) {
             let result = act(request.command);
             if let Err(error) = &result {
@@ -120,7 +120,7 @@ mod tests {
         let pause = control.send(Command::Pause).unwrap();
         let resume = control.clone().send(Command::Resume).unwrap();
         let mut seen = Vec::new();
-        commands.carry_out(|command| {
+        commands.execute_all(|command| {
             seen.push(command);
             match command {
                 Command::Pause => Ok(()),

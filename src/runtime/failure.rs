@@ -61,7 +61,7 @@ impl FirstFailure {
         first.get_or_insert(failure);
     }
 
-    pub fn is_there(&self) -> bool {
+    pub fn has_failed(&self) -> bool {
         self.first.lock().expect("failure lock").is_some()
     }
 

@@ -15,7 +15,7 @@ use crate::time::MediaTime;
 /// Several seconds of sound: the transcriber is busy for a while at the end of an utterance.
 const TRANSCRIBER_ITEMS: usize = 256;
 
-pub(super) type Ends<T> = (LaneSender<T>, LaneReceiver<T>);
+pub(super) type LaneEnds<T> = (LaneSender<T>, LaneReceiver<T>);
 
 /// Both ends of every queue, until the threads take them.
 pub struct Lanes {
@@ -23,10 +23,10 @@ pub struct Lanes {
     pub outputs: Outputs,
     pub(super) frames: Option<LaneReceiver<VideoFrame>>,
     pub(super) sound: Option<LaneReceiver<AudioBlock>>,
-    pub(super) detect: Ends<VideoFrame>,
-    pub(super) detections: Ends<(MediaTime, Vec<Detection>)>,
-    pub(super) transcribe: Option<Ends<TranscriberInput>>,
-    pub(super) align: Ends<AlignInput>,
+    pub(super) detect: LaneEnds<VideoFrame>,
+    pub(super) detections: LaneEnds<(MediaTime, Vec<Detection>)>,
+    pub(super) transcribe: Option<LaneEnds<TranscriberInput>>,
+    pub(super) align: LaneEnds<AlignInput>,
     counters: Vec<Arc<LaneCounters>>,
 }
 

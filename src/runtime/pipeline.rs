@@ -185,7 +185,7 @@ impl Pipeline {
     }
 
     pub fn has_failed(&self) -> bool {
-        self.failure.is_there()
+        self.failure.has_failed()
     }
 
     /// Prepares a stop: sound that waits for the transcriber is dropped.

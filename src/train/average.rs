@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 
-/// The averaged network and its decay.
+/// The averaged network and its decay per step.
 #[derive(Debug)]
 pub struct Average<L> {
     pub net: L,
@@ -14,13 +14,14 @@ pub struct Average<L> {
 }
 
 impl<L: Module> Average<L> {
-    /// Starts at `net`, which must not track gradients ([`Module::valid`]).
+    /// Starts with the weights of `net`, which must not track gradients ([`Module::valid`]).
+    /// `keeps`: the decay per step, 0..1.
     pub fn new(net: L, keeps: f64) -> Average<L> {
         Average { net, keeps }
     }
 
-    /// Updates towards `learner` after `steps` steps. The decay grows during the first steps, so
-    /// that the initial weights are forgotten.
+    /// Moves the average towards `learner` after `steps` steps. The decay is lower during the first
+    /// steps, so that the initial weights are forgotten.
     pub fn update(&mut self, learner: &L, steps: usize) {
         let keeps = self.keeps.min((1.0 + steps as f64) / (10.0 + steps as f64));
         let mut seen = Seen(HashMap::new());

@@ -18,7 +18,7 @@ use crate::train::device::description;
 pub use crate::train::device::device;
 use crate::train::recipe::{FitSettings, Keep};
 
-/// Something that learns from batches.
+/// A network that is trained on batches.
 pub trait Learner: Module {
     type Batch: Send;
 
@@ -52,10 +52,10 @@ pub fn differentiated<L: Learner>(
     ))
 }
 
-/// A source of batches. The same arguments always give the same batch, so that resuming needs no
-/// generator state.
+/// A source of batches. The same epoch and index always give the same batch, so that a resumed run
+/// needs no generator state.
 pub trait Batches<B>: Sync {
-    /// Batches per epoch.
+    /// Number of batches per epoch.
     fn count(&self) -> usize;
     fn batch(&self, epoch: usize, index: usize) -> B;
 }
@@ -86,11 +86,11 @@ impl TrainingRun<'_> {
         ))
     }
 
-    /// `net` with the weights that this run kept.
+    /// Loads the final weights of this run into `net`.
     ///
     /// # Errors
-    /// If there is no such run, if it is not finished, or if it was made with other settings than
-    /// the recipe's.
+    /// There is no such run, it is not finished, or it was made with other settings than the
+    /// recipe's.
     pub fn load<L: Module>(&self, net: L) -> anyhow::Result<L> {
         let folder = self.folder.display();
         let state = read_state(&self.folder)?
@@ -110,17 +110,19 @@ impl TrainingRun<'_> {
     }
 }
 
-/// `state.json`, written last: a checkpoint counts when it names it.
+/// `state.json`, written last: a checkpoint is valid once this file names it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
     pub recipe: String,
-    /// Epochs that are done.
+    /// Number of finished epochs.
     pub epochs: usize,
-    /// Selection accuracy after each epoch; empty where nothing selects.
+    /// Selection accuracy after each epoch; empty without selection data.
     pub selection: Vec<f64>,
+    /// Mean training loss of each epoch.
     pub losses: Vec<f64>,
     /// The epoch, from 0, of the weights in `best.bpk`.
     pub best: usize,
+    /// Training time so far, in seconds.
     pub seconds: f64,
     /// The devices that the run was computed on, without duplicates.
     #[serde(default)]
@@ -128,7 +130,7 @@ pub struct State {
 }
 
 impl State {
-    /// The selection accuracy of the weights that are kept; `None` where nothing selects.
+    /// The selection accuracy of the final weights; `None` without selection data.
     pub fn kept(&self) -> Option<f64> {
         self.selection.get(self.best).copied()
     }
@@ -320,17 +322,17 @@ pub fn soft_cross_entropy(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
     (log_softmax(logits, 1) * targets).sum().div_scalar(-count)
 }
 
-/// Values of row after row as a tensor.
+/// A tensor of `shape` from values in row-major order.
 pub fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// A tensor's values, row after row.
+/// The values of a tensor in row-major order.
 pub fn values<const D: usize>(tensor: Tensor<D>) -> anyhow::Result<Vec<f32>> {
     Ok(tensor.into_data().try_to_vec::<f32>()?)
 }
 
-/// The state of the run in `folder`, if there is one.
+/// Reads `state.json` of the run in `folder`; `None` if there is none.
 pub fn read_state(folder: &Path) -> anyhow::Result<Option<State>> {
     match std::fs::read(folder.join("state.json")) {
         Ok(bytes) => {

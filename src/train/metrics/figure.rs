@@ -4,11 +4,12 @@ use crate::manifest::Task;
 use crate::train::metrics::reference::{Average, Decisions, ReferenceMetric};
 use crate::train::metrics::tally::{BINS, Tally};
 
-/// A tally with its decisions per label.
+/// A [`Tally`] with its decisions per label, the input of every metric.
 #[derive(Clone, Debug)]
 pub struct TallyCounts {
     pub tally: Tally,
     pub labels: Vec<Decisions>,
+    /// The decisions per label by the reference's rule.
     pub reference: Vec<Decisions>,
 }
 
@@ -27,12 +28,13 @@ impl TallyCounts {
     }
 }
 
-/// A metric over all items. `None`: undefined, because items are missing.
+/// A metric over all items. Its value is `None` where it is undefined, because items are missing.
 #[derive(Clone, Copy)]
 pub struct Metric {
     pub name: &'static str,
+    /// One sentence, the legend in reports.
     pub definition: &'static str,
-    /// Whether summaries show it; else only the full list does.
+    /// Whether summaries show the metric; the full list always does.
     pub headline: bool,
     pub better: Better,
     single: bool,
@@ -40,15 +42,17 @@ pub struct Metric {
     compute: fn(&TallyCounts) -> Option<f64>,
 }
 
+/// Which values of a metric are better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {
     Higher,
     Lower,
-    /// Neither: a quantity, not a quality.
+    /// The metric is a quantity, not a quality.
     Neither,
 }
 
 impl Metric {
+    /// Whether the metric is defined for this task.
     pub fn is_for(&self, task: Task) -> bool {
         if task == Task::Single {
             self.single
@@ -56,19 +60,21 @@ impl Metric {
             self.multi
         }
     }
+    /// The metric's value; `None` where it is undefined.
     pub fn compute(&self, counts: &TallyCounts) -> Option<f64> {
         (self.compute)(counts)
     }
-    /// The metrics of a task, in a report's order.
+    /// The metrics of a task, in the order of a report.
     pub fn all(task: Task) -> impl Iterator<Item = &'static Metric> {
         METRICS.iter().filter(move |metric| metric.is_for(task))
     }
+    /// The metric of this name; `None` if the task has none.
     pub fn named(task: Task, name: &str) -> Option<&'static Metric> {
         Metric::all(task).find(|metric| metric.name == name)
     }
 }
 
-/// A number per label.
+/// A metric of a single label.
 #[derive(Clone, Copy)]
 pub struct LabelMetric {
     pub name: &'static str,
@@ -79,9 +85,11 @@ pub struct LabelMetric {
 }
 
 impl LabelMetric {
+    /// The metric's value for `label`; `None` where it is undefined.
     pub fn compute(&self, counts: &TallyCounts, label: usize) -> Option<f64> {
         (self.compute)(counts, label)
     }
+    /// The metrics per label of a task, in the order of a report.
     pub fn all(task: Task) -> impl Iterator<Item = &'static LabelMetric> {
         LABEL_METRICS.iter().filter(move |metric| {
             if task == Task::Single {

@@ -1,4 +1,4 @@
-//! All figures of one set of predictions, with their intervals.
+//! All metrics of one set of predictions, with their intervals.
 
 use serde::Serialize;
 
@@ -8,17 +8,19 @@ use crate::train::metrics::figure::{LabelMetric, Metric, TallyCounts};
 use crate::train::metrics::predictions::Predictions;
 use crate::train::metrics::tally::{BINS, ItemCounts};
 
-/// A figure and its interval.
+/// A metric's value and its interval.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Estimate {
+    /// The metric's name.
     pub metric: &'static str,
     /// `None`: undefined, because items are missing.
     pub value: Option<f64>,
-    /// Percentile bootstrap. `None`: one unit alone, or not defined in half of the resamples.
+    /// The percentile bootstrap interval. `None`: there is a single resampling unit, or the metric
+    /// is undefined in half of the resamples.
     pub interval: Option<[f64; 2]>,
 }
 
-/// One label's figures.
+/// The metrics of one label.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LabelEstimates {
     pub label: String,
@@ -36,36 +38,41 @@ pub struct ReliabilityBin {
     pub from: f64,
     pub to: f64,
     pub count: u64,
-    /// Mean confidence, and share that is right (several labels: that hold); `None`: empty.
+    /// Mean confidence in the bin; `None`: the bin is empty.
     pub confidence: Option<f64>,
+    /// Share of correct top labels in the bin, or with several labels the share of labels that
+    /// hold; `None`: the bin is empty.
     pub right: Option<f64>,
 }
 
-/// Metrics at an abstention threshold.
+/// Coverage and accuracy at one abstention threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Abstention {
     pub threshold: f32,
+    /// Share of items with a confidence of at least the threshold, 0..1.
     pub answered: f64,
-    /// `None`: nothing is answered.
+    /// Accuracy on these items; `None`: there are none.
     pub accuracy: Option<f64>,
 }
 
-/// Everything that is measured of one subset of modalities.
+/// All metrics of one subset of modalities.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Measurement {
-    /// The subset's name as manifests write it, or any other name of a row.
+    /// The subset's name as in manifests, or another name of the row.
     pub subset: String,
     pub items: usize,
-    /// The number of resampling units, and whether they are groups (otherwise items).
+    /// Number of resampling units of the bootstrap.
     pub units: usize,
+    /// Whether the units are groups (speakers, actors) and not single items.
     pub grouped: bool,
-    /// Number of bootstrap resamples; then the share of them within an interval.
+    /// Number of bootstrap resamples.
     pub resamples: usize,
+    /// Share of the resamples that an interval holds, 0..1.
     pub level: f64,
     pub figures: Vec<Estimate>,
     pub labels: Vec<LabelEstimates>,
-    /// Single: `[truth, predicted]`. Several: `[label, (true negatives, false positives, false
-    /// negatives, true positives)]`.
+    /// Single label: counts `[truth, predicted]`. Several labels: `[label, (true negatives, false
+    /// positives, false negatives, true positives)]`.
     pub confusion: Vec<Vec<u64>>,
     pub reliability: Vec<ReliabilityBin>,
     pub abstain_threshold: f32,
@@ -76,19 +83,20 @@ pub struct Measurement {
 #[derive(Clone, Copy, Debug)]
 pub struct MeasureOptions<'a> {
     pub bootstrap: Bootstrap,
-    /// Group of each item (speaker, actor); empty: by item.
+    /// The group of each item (speaker, actor). Empty: every item is a group.
     pub groups: &'a [String],
     /// Confidence under this abstains.
     pub abstain_threshold: f32,
 }
 
 impl Measurement {
+    /// The estimate of the metric of this name; `None` if there is none.
     pub fn figure(&self, metric: &str) -> Option<&Estimate> {
         self.figures.iter().find(|figure| figure.metric == metric)
     }
 }
 
-/// Measures. `subset` names the row.
+/// Computes all metrics of `predictions`. `subset`: the name of the row.
 pub fn measure(
     subset: &str,
     predictions: &Predictions,

@@ -6,19 +6,19 @@
 
 use crate::train::metrics::predictions::sigmoid;
 
-/// Averaging over labels.
+/// How the values of the labels are averaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Average {
     /// Weighted by support.
     Weighted,
-    /// Each label weighs the same; of single-label classes only those that occur in truth or
-    /// predictions.
+    /// Unweighted mean over labels. With one label per item, only classes that occur in truth or
+    /// predictions count.
     Macro,
-    /// All labels' decisions pooled.
+    /// One value over the pooled decisions of all labels.
     Micro,
 }
 
-/// Right and wrong decisions about one label.
+/// Binary decisions about one label, counted against the truth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Decisions {
     pub true_positive: u64,
@@ -28,10 +28,11 @@ pub struct Decisions {
 }
 
 impl Decisions {
-    /// The number of items with the label.
+    /// Number of items with the label.
     pub fn support(&self) -> u64 {
         self.true_positive + self.false_negative
     }
+    /// Number of items.
     pub fn count(&self) -> u64 {
         self.support() + self.false_positive + self.true_negative
     }
@@ -45,7 +46,7 @@ impl Decisions {
     }
 }
 
-/// One of the reference's four metrics.
+/// One of the four metrics that the reference reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReferenceMetric {
     Accuracy,
@@ -62,8 +63,8 @@ impl ReferenceMetric {
         ReferenceMetric::F1,
     ];
 
-    /// One label's value; an empty denominator gives 0. `multi`: with several labels, where true
-    /// negatives count for accuracy.
+    /// The metric of one label; 0 if its denominator is 0. With several labels (`multi`), the
+    /// accuracy counts true negatives.
     pub fn value(self, decisions: &Decisions, multi: bool) -> f64 {
         let Decisions {
             true_positive: tp,
@@ -79,7 +80,7 @@ impl ReferenceMetric {
         }
     }
 
-    /// The labels' values averaged.
+    /// The metric averaged over `labels`.
     pub fn averaged(self, labels: &[Decisions], multi: bool, average: Average) -> f64 {
         let weigh = |weight: &dyn Fn(&Decisions) -> u64| {
             let sum: u64 = labels.iter().map(weight).sum();

@@ -7,7 +7,7 @@ use crate::train::metrics::reference::{Decisions, multi_label_predictions};
 /// Bins of confidence, of equal width.
 pub const BINS: usize = 15;
 
-/// One item's contribution to a [`Tally`].
+/// The contribution of one item to a [`Tally`].
 #[derive(Clone, Debug)]
 struct ItemCount {
     /// One for [`Task::Single`] (its top label), one per label for [`Task::Multi`].
@@ -21,7 +21,7 @@ struct ItemCount {
 
 #[derive(Clone, Copy, Debug)]
 struct Decision {
-    /// Index in [`Tally::cells`], by our scores and by the reference's rule.
+    /// Index in [`Tally::cells`].
     cell: usize,
     reference_cell: usize,
     bin: usize,
@@ -29,7 +29,7 @@ struct Decision {
     right: bool,
 }
 
-/// Every item's mark.
+/// The contributions of all items: each is computed once, and added up for every resample.
 #[derive(Clone, Debug)]
 pub struct ItemCounts {
     task: Task,
@@ -70,7 +70,7 @@ impl ItemCounts {
         self.marks.len()
     }
 
-    /// Item `i` taken `times(i)` times.
+    /// The sums with item `i` counted `times(i)` times.
     pub fn tally(&self, times: impl Fn(usize) -> u32) -> Tally {
         let width = if self.task == Task::Single {
             self.labels
@@ -171,17 +171,18 @@ fn mark(
     }
 }
 
-/// One bin of a reliability diagram.
+/// Sums of one bin of the reliability diagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct BinSum {
+    /// Decisions in the bin: one per item, or with several labels one per item and label.
     pub decisions: u64,
-    /// Top labels that are right; for several labels, labels that hold.
+    /// Decisions that are correct: the top label, or with several labels each label that holds.
     pub right: u64,
     /// Sum of the confidences.
     pub confidence: f64,
 }
 
-/// Sums over items.
+/// Sums over items, from which every metric is computed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tally {
     pub task: Task,
@@ -190,15 +191,18 @@ pub struct Tally {
     /// [`Task::Single`]: `[truth, predicted]`. [`Task::Multi`]: `[label, (true negatives, false
     /// positives, false negatives, true positives)]`.
     pub cells: Vec<u64>,
-    /// As `cells`, by the reference's rule.
+    /// As [`Tally::cells`], with labels predicted by the reference's rule.
     pub reference_cells: Vec<u64>,
     pub bins: [BinSum; BINS],
+    /// Sum of the squared errors of the probabilities.
     pub brier: f64,
+    /// Sum of the negative log-likelihoods of the truth, in nats.
     pub log_loss: f64,
-    /// Items with every label right.
+    /// Items whose labels are all predicted correctly.
     pub exact: u64,
+    /// Items that are not abstentions.
     pub answered: u64,
-    /// Items that are not abstentions and have the right top label.
+    /// Items that are not abstentions and have the correct top label.
     pub answered_right: u64,
 }
 
@@ -240,12 +244,12 @@ impl Tally {
         };
     }
 
-    /// Right and wrong decisions per label.
+    /// True and false positives and negatives of each label.
     pub fn decisions(&self) -> Vec<Decisions> {
         decisions(self.task, self.labels, &self.cells)
     }
 
-    /// As `decisions`, by the reference's rule.
+    /// As [`Tally::decisions`], by the reference's rule.
     pub fn reference_decisions(&self) -> Vec<Decisions> {
         decisions(self.task, self.labels, &self.reference_cells)
     }

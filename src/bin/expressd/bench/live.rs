@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::fan_out::resident_bytes;
 use super::listener::Listener;
-use super::parts::Threads;
+use super::parts::ThreadCpuTimes;
 use super::tile::tile;
 use expressd::capture::{Outputs, Pace, Recording, SourceHealth, decoder_cpu_nanos};
 use expressd::config::Config;
@@ -178,14 +178,14 @@ pub fn measure(
         frame_count.load(Ordering::Relaxed),
     );
     let before = queue.counters();
-    let threads = Threads::now();
+    let threads = ThreadCpuTimes::now();
     recording_now.store(true, Ordering::Release);
     std::thread::sleep(Duration::from_secs(seconds));
     recording_now.store(false, Ordering::Release);
     let elapsed = clock.now().nanos_since(from) as f64 * 1e-9;
     let cpu_spent = process_cpu_nanos() + decoder_cpu_nanos() - cpu;
     let cpu_percent = cpu_spent as f64 * 1e-9 / elapsed * 100.0;
-    let cpu_percent_by_part = Threads::now().since(&threads, elapsed);
+    let cpu_percent_by_part = ThreadCpuTimes::now().since(&threads, elapsed);
     let (lost_frames, frames) = (
         losses() - lost,
         frame_count.load(Ordering::Relaxed) - frames_before,

@@ -8,11 +8,11 @@ use expressd::capture::decoder_processes;
 
 /// Seconds of processor time of each thread so far, without ended threads.
 #[derive(Clone, Debug, Default)]
-pub struct Threads(BTreeMap<u32, (String, f64)>);
+pub struct ThreadCpuTimes(BTreeMap<u32, (String, f64)>);
 
-impl Threads {
+impl ThreadCpuTimes {
     /// Of this process and its decoder processes. Empty if the system does not report it.
-    pub fn now() -> Threads {
+    pub fn now() -> ThreadCpuTimes {
         let decoders = decoder_processes().into_iter();
         let folders = decoders.map(|process| format!("/proc/{process}/task"));
         let tasks = folders
@@ -23,12 +23,12 @@ impl Threads {
             let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
             Some((task.file_name().to_str()?.parse().ok()?, read(&stat)?))
         };
-        Threads(tasks.flatten().filter_map(one).collect())
+        ThreadCpuTimes(tasks.flatten().filter_map(one).collect())
     }
 
     /// Per cent of one core by part since `before`, `seconds` ago. The most expensive part is
     /// first; parts without cost are left out.
-    pub fn since(&self, before: &Threads, seconds: f64) -> Vec<(String, f64)> {
+    pub fn since(&self, before: &ThreadCpuTimes, seconds: f64) -> Vec<(String, f64)> {
         let mut parts = BTreeMap::<String, f64>::new();
         for (id, (name, spent)) in &self.0 {
             let earlier = before.0.get(id).map_or(0.0, |(_, spent)| *spent);
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_busy_thread_has_processor_time() {
-        let before = Threads::now();
+        let before = ThreadCpuTimes::now();
         let begun = expressd::time::process_cpu_nanos();
         // Longer than a tick of the clock, a hundredth of a second.
         let busy = std::thread::Builder::new().name("busy (one)".into());
@@ -85,7 +85,7 @@ mod tests {
                 while expressd::time::process_cpu_nanos() - begun < 200_000_000 {
                     std::hint::black_box((0..1000).sum::<u64>());
                 }
-                Threads::now().since(&before, 1.0)
+                ThreadCpuTimes::now().since(&before, 1.0)
             })
             .unwrap()
             .join()
