@@ -17,7 +17,7 @@ use super::table::Table;
 use super::tree::{PICTURE, file, walk};
 use super::{DataError, Item, Listing, Media, Options, Picture, Split, Target};
 
-/// In the order of the table's numbers.
+/// The labels in the order of the table's numbers.
 pub const LABELS: [&str; 7] = [
     "angry", "disgust", "fear", "happy", "sad", "surprise", "neutral",
 ];
@@ -25,9 +25,10 @@ pub const LABELS: [&str; 7] = [
 const LAYOUT: &str = "fer2013.csv (emotion,pixels,Usage), a fer2013*.tar.xz, or \
                       <Training|PublicTest|PrivateTest>/<class>/<file>.jpg";
 
-/// The table's faces are this wide and high.
+/// Width and height of the table's pictures, in pixels.
 const SIZE: usize = 48;
 
+/// Lists the data set in the folder `root`.
 pub fn list(root: &Path, options: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
     let table = if root.is_file() {

@@ -38,11 +38,12 @@ use super::{DataError, Item, Listing, Media, Options, Picture, Split, Target};
 
 const LAYOUT: &str = "recordings at any depth, or labels.csv with the columns file and label";
 
+/// Lists the data set in the folder `root`.
 pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     list_as("folder", root)
 }
 
-/// The daemon's own recordings.
+/// Lists the daemon's own recordings.
 pub fn list_recordings(root: &Path, _: &Options) -> Result<Listing, DataError> {
     list_as("recordings", root)
 }
@@ -67,7 +68,7 @@ fn list_all(dataset: &'static str, root: &Path) -> Result<Listing, DataError> {
     catalogue.finish(dataset, &[], root, LAYOUT)
 }
 
-/// The recordings below the root that are not `named`, without labels.
+/// Adds the recordings below the root that `labels.csv` does not name, without labels.
 fn add_unnamed(
     root: &Path,
     named: &HashSet<PathBuf>,
@@ -122,7 +123,7 @@ fn add_unnamed(
     Ok(())
 }
 
-/// The same path for a file through all links and dots.
+/// The canonical path of a file, the same through all links and dots.
 fn canonical(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
 }
@@ -173,7 +174,7 @@ fn named_by(root: &Path, cell: &str, names: &mut FoldedNames) -> Vec<PathBuf> {
         .collect()
 }
 
-/// A row with labels as text.
+/// A row of `labels.csv`, with its labels as text.
 struct Labelled {
     item: Item,
     file: PathBuf,
@@ -373,8 +374,8 @@ fn read_row(
     })
 }
 
-/// Assigns whole labelled groups to splits: of every hundred 15 to test and 15 to val, at least one
-/// to each; none if there are fewer than three. Items without a label stay with their group, so
+/// Assigns whole labelled groups to splits: 15 of every hundred to test and 15 to val, at least one
+/// to each; with fewer than three groups, all train. Unlabelled items stay with their group, so
 /// that no person is in training and test.
 fn assign_splits(rows: &mut [Labelled]) {
     // Intervals of one file stay together.

@@ -14,7 +14,7 @@ use super::catalogue::Catalogue;
 use super::table::Table;
 use super::{DataError, Item, Listing, Media, Options, Split, Target, tree};
 
-/// In the order of the reference's configuration (`src/train/method.md` a.2).
+/// The labels in the order of the reference's configuration (`src/train/method.md` a.2).
 pub const LABELS: [&str; 7] = [
     "neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger",
 ];
@@ -29,7 +29,7 @@ struct Part {
     split: Split,
     suffix: &'static str,
     media: &'static [&'static str],
-    /// Cannot be decoded in the published archives: dialogue and utterance.
+    /// Dialogue and utterance of the file that cannot be decoded in the published archives.
     broken: (u32, u32),
 }
 
@@ -61,6 +61,7 @@ const PARTS: [Part; 3] = [
     },
 ];
 
+/// Lists the data set in the folder `root`.
 pub fn list(root: &Path, options: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
     // The archive unpacks to MELD.Raw.

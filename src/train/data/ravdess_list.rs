@@ -22,6 +22,7 @@ const STATEMENTS: [&str; 2] = [
     "Dogs are sitting by the door",
 ];
 
+/// Lists the data set in the folder `root`.
 pub fn list(root: &Path, options: &Options) -> Result<Listing, DataError> {
     if let Some(fold) = options.fold.filter(|f| *f > 9) {
         return Err(DataError::Refused {

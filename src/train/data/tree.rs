@@ -7,16 +7,19 @@ use std::path::{Path, PathBuf};
 use super::DataError;
 use super::catalogue::Catalogue;
 
+/// File name extensions of videos.
 pub const VIDEO: [&str; 11] = [
     "mp4", "m4v", "avi", "mkv", "mov", "webm", "mpg", "mpeg", "flv", "wmv", "ts",
 ];
+/// File name extensions of sound.
 pub const AUDIO: [&str; 8] = ["wav", "flac", "m4a", "mp3", "ogg", "opus", "aac", "oga"];
+/// File name extensions of pictures.
 pub const PICTURE: [&str; 3] = ["jpg", "jpeg", "png"];
 
-/// A file below a root.
+/// A file below a root folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FoundFile {
-    /// Names from the root down; the last is the file's.
+    /// The names of the folders from the root down, then of the file.
     pub names: Vec<String>,
     pub path: PathBuf,
 }
@@ -28,7 +31,7 @@ impl FoundFile {
         name.rsplit_once('.').map_or(name, |(stem, _)| stem)
     }
 
-    /// The name of the file's folder, `up` levels above the file (1: the folder itself).
+    /// The name of the folder that is `up` levels above the file; 1: the file's own folder.
     pub fn folder(&self, up: usize) -> Option<&str> {
         self.names
             .len()
@@ -49,18 +52,18 @@ fn is_pointer(path: &Path) -> bool {
     std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"version https://git-lfs."))
 }
 
-/// Whether `path` ends in one of `extensions` (lower case), in any case of letters.
+/// Whether `path` has one of these extensions (lower case); its own case is ignored.
 pub fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension()
         .is_some_and(|e| extensions.iter().any(|known| e.eq_ignore_ascii_case(known)))
 }
 
-/// The files below `root` with one of `extensions`, sorted by their names; links are followed, each
+/// The files below `root` with one of `extensions`, sorted by their names. Links are followed, each
 /// folder once.
 ///
-/// Names that are not UTF-8, files without a byte, Git LFS's stand-ins and folders that may not be
-/// read are faults. Names that begin with a dot are passed over (archives made on a Mac have
-/// `._clip.mp4` beside `clip.mp4`).
+/// Faults are names that are not UTF-8, empty files, Git LFS pointer files, and folders that may
+/// not be read. Names that begin with a dot are skipped: archives made on a Mac have `._clip.mp4`
+/// beside `clip.mp4`.
 pub fn walk(
     root: &Path,
     extensions: &[&str],

@@ -20,7 +20,7 @@ use super::{DataError, Item, Listing, Media, Options, Split, tree};
 const LAYOUT: &str =
     "dev/mp4/<idXXXXX>/<youtube>/<clip>.mp4, and beside it dev/aac/<idXXXXX>/<youtube>/<clip>.m4a";
 
-/// One line of `vox2_meta.csv`.
+/// A speaker: one line of `vox2_meta.csv`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// `m` or `f`.
@@ -29,8 +29,8 @@ pub struct Identity {
     pub set: String,
 }
 
-/// Reads `vox2_meta.csv`, whichever of its two published forms: commas behind a byte-order mark, or
-/// tabs with spaces around.
+/// Reads `vox2_meta.csv` in either published form: with commas after a byte-order mark, or with
+/// tabs and spaces.
 pub fn identities(path: &Path) -> Result<BTreeMap<String, Identity>, DataError> {
     read_identities(path, &mut Catalogue::default())
 }
@@ -58,6 +58,7 @@ fn read_identities(
     Ok(identities)
 }
 
+/// Lists the data set in the folder `root`.
 pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
     let videos = folder(root, &["dev/mp4", "mp4", "dev", ""]).unwrap_or_else(|| root.to_path_buf());
@@ -145,7 +146,7 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     catalogue.finish("voxceleb2", &[], root, LAYOUT)
 }
 
-/// Identity, video and clip; `None` for a file in another layout.
+/// Identity, video and clip of a file; `None` for a file in another layout.
 fn clip_of(file: &FoundFile) -> Option<[String; 3]> {
     let (video, identity) = (file.folder(1)?, file.folder(2)?);
     let number = identity.strip_prefix("id")?;

@@ -53,6 +53,7 @@ struct TranscriptLine {
     text: String,
 }
 
+/// Lists the data set in the folder `root`.
 pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
     let on_disk = OnDisk::find(root, &mut catalogue)?;
