@@ -1,4 +1,4 @@
-//! `evaluate` over stores, of a run or of a bundle: every figure per modality subset, with
+//! `evaluate` over stores, of a run or of a bundle: every metric per subset of modalities, with
 //! intervals, and `report.html`.
 
 use std::path::{Path, PathBuf};
@@ -20,19 +20,20 @@ use crate::train::report::{self, Examples, Origin, Projection, Report, Rows, cat
 /// Arguments of an evaluation over stores.
 #[derive(Clone, Debug)]
 pub struct Assessment<'a> {
-    /// The run or the bundle, as it was named.
+    /// The run or the bundle, as given on the command line.
     pub measured: &'a Path,
     pub stores: &'a [PathBuf],
-    /// `None`: all rows, whatever split they are of.
+    /// The split to evaluate; `None`: all rows.
     pub split: Option<Split>,
-    /// The path of the report.
+    /// The path of the report, if one is wanted.
     pub report: Option<&'a Path>,
     pub json: bool,
-    /// The command that repeats the evaluation.
+    /// The command line that repeats the evaluation.
     pub command: String,
 }
 
-/// Evaluates a predictor on a split of stores, for each modality subset.
+/// Evaluates a predictor on a split of stores for each subset of modalities, prints the metrics and
+/// writes the report.
 pub fn assess(what: &Assessment<'_>, predictor: &mut dyn Predictor) -> anyhow::Result<()> {
     let features = Features::open(what.stores)?;
     let there: Vec<Modality> = features.modalities().iter().map(|m| m.modality).collect();

@@ -135,7 +135,8 @@ fn reconstruction(weight: f64, hidden: usize, rectified: bool) -> Objective {
     }
 }
 
-/// ConCluGen as the paper's dimensions have it: 110 million weights with the pretext heads.
+/// Times training steps of ConCluGen in the paper's dimensions: 110 million weights with the
+/// pretext heads.
 fn step(batch: usize, representation: usize, steps: usize) -> anyhow::Result<()> {
     let dims = [
         (Modality::Face, 4096),
@@ -390,7 +391,7 @@ fn mean_and_deviation(values: &[f64]) -> String {
     format!("{mean:.3} ± {deviation:.3}")
 }
 
-/// A folder of this process's own for checkpoints.
+/// A folder for checkpoints that belongs to this process.
 fn tempdir(name: &str) -> anyhow::Result<PathBuf> {
     let path = std::env::temp_dir().join(format!("expressd-train-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&path)?;

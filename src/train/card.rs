@@ -27,7 +27,7 @@ mod voices;
 
 pub use paths::shown_path;
 
-/// The figures that have a picture of their confusion matrix, each with the picture's name.
+/// The figures whose confusion matrix is drawn, each with the name of its picture.
 fn pictured(figures: &[Figure]) -> impl Iterator<Item = (&'static str, &Figure)> {
     const PICTURED: [(&str, &str); 4] = [
         ("face", "face encoder"),
@@ -49,7 +49,7 @@ fn picture_file(name: &str) -> String {
     format!("confusion-{name}.svg")
 }
 
-/// The card's pictures: file names and SVG.
+/// The pictures of the card: file names and SVG text.
 pub fn pictures(figures: &[Figure]) -> Vec<(String, String)> {
     pictured(figures)
         .map(|(name, figure)| (picture_file(name), figure.confusion.svg(&figure.name)))
@@ -59,11 +59,11 @@ pub fn pictures(figures: &[Figure]) -> Vec<(String, String)> {
 /// The card's sections on intended use and data.
 const USE: &str = include_str!("card_use.md");
 
-/// Replaces the figures and the sections on use and data in a bundle's card, and writes the
+/// Replaces the metrics and the sections on use and data in a bundle's card, and writes the
 /// confusion matrices beside it.
 ///
 /// # Errors
-/// Where the bundle has no card that `export` wrote.
+/// The bundle has no card that `export` wrote.
 pub fn renew(bundle: &Path, figures: &[Figure]) -> anyhow::Result<()> {
     let read = |name: &str| {
         std::fs::read_to_string(bundle.join(name))
@@ -93,7 +93,7 @@ fn renewed(old: &str, figures: &str) -> anyhow::Result<String> {
     Ok([&old[..from], USE, figures, &old[to..]].concat())
 }
 
-/// From `## Evaluation` up to `## Calibration`.
+/// The card's text from `## Evaluation` up to `## Calibration`.
 fn figures_section(
     bundle: &Path,
     manifest: &Manifest,

@@ -1,5 +1,5 @@
-//! `finetune` over stores: a classifier on representations, by linear evaluation (heads frozen) or
-//! fine-tuning (heads too).
+//! `finetune` over stores: trains a classifier on representations, with frozen heads (linear
+//! evaluation) or with the heads (fine-tuning).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -35,13 +35,13 @@ use class_weights::class_weights;
 pub use network::{Recognition, inputs, logits};
 pub use recipe::{ClassWeights, FinetuneKind, FinetuneRecipe};
 
-/// Never abstain above this confidence.
+/// Highest abstention threshold.
 const HIGHEST_THRESHOLD: f64 = 0.45;
 
-/// Minimum clips for a trustworthy calibration.
+/// Least number of clips for a reliable calibration.
 const TRUSTED_CLIPS: usize = 100;
 
-/// `run.json` of a classifier.
+/// `run.json` of a run of `finetune`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassifierRun {
     pub recipe: FinetuneRecipe,
@@ -51,13 +51,13 @@ pub struct ClassifierRun {
     pub dataset: String,
     pub stores: Vec<String>,
     pub from: Option<String>,
-    /// Hash of the training and validation clips and their truth: labels and splits of a store may
+    /// Hash of the training and validation clips and their labels: labels and splits of a store may
     /// change under the same name.
     #[serde(default)]
     pub clips: String,
 }
 
-/// `calibration.json`: temperatures and abstention threshold from the validation clips.
+/// `calibration.json`: temperatures and abstention threshold, fitted to the validation clips.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeadCalibration {
     pub subsets: BTreeMap<String, Calibrated>,
@@ -69,7 +69,7 @@ pub struct HeadCalibration {
 pub struct StoreTraining<'a> {
     pub recipe: &'a Path,
     pub stores: &'a [PathBuf],
-    /// The run of `pretrain` that gives the heads. `None`: they begin at random.
+    /// The run of `pretrain` with the initial heads. `None`: random heads.
     pub from: Option<&'a Path>,
     /// The folder of the checkpoints.
     pub run: Option<&'a Path>,
@@ -77,8 +77,8 @@ pub struct StoreTraining<'a> {
     pub modalities: &'a [Modality],
 }
 
-/// Trains a classifier over representations, on labelled clips of stores; selects on their
-/// validation split.
+/// Trains a classifier over representations on the labelled clips of stores. The validation split
+/// selects the epoch.
 pub fn finetune(args: &StoreTraining<'_>) -> anyhow::Result<()> {
     ensure!(
         args.from.is_none() || args.modalities.is_empty(),
@@ -131,7 +131,8 @@ pub fn finetune(args: &StoreTraining<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The classifier with the best selection figure, and the curves.
+/// Trains the classifier. Returns the weights of the epoch with the best selection metric, and the
+/// curves.
 pub fn train(
     recipe: &FinetuneRecipe,
     features: &Features,
@@ -372,7 +373,7 @@ fn predict(
     )?)
 }
 
-/// The subsets of the heads' modalities: name, and which are shown.
+/// The subsets of the heads' modalities: the name, and which modalities are present.
 pub fn subsets(heads: &HeadsShape) -> Vec<(String, Vec<bool>)> {
     labelled::subsets(
         &heads
@@ -412,7 +413,7 @@ fn calibration(
     })
 }
 
-/// A run that `finetune` made over stores: its best weights.
+/// Loads a run that `finetune` made over stores, with its best weights.
 pub fn load(
     folder: &Path,
 ) -> anyhow::Result<(ClassifierRun, Recognition, HeadCalibration, Progress)> {

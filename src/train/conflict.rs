@@ -12,11 +12,12 @@ use crate::train::fusion::{HeadBatch, empty, only, push_row, single_modality_log
 use crate::train::metrics::predictions::softmax;
 use crate::train::samples::generator;
 
-/// Confidence from which a single modality counts as confident.
+/// Lowest confidence at which the prediction of a single modality counts as confident.
 pub const MIN_CONFIDENCE: f32 = 0.7;
 
-/// Joins every row of one modality with a confident item of another label from the other modality:
-/// misleading faces, then misleading voices.
+/// Metrics of fused predictions on contradicting modalities: every row of one modality is joined
+/// with a confident item of another label from the other modality. First with misleading faces,
+/// then with misleading voices.
 pub fn figures(
     all: &[LabelledEmbeddings],
     head: &HeadEntry,
@@ -43,7 +44,7 @@ fn temperature_of(head: &HeadEntry, subset: &Presence) -> f32 {
     head.temperature.get(&subset.name()).copied().unwrap_or(1.0)
 }
 
-/// `None` if no item of the misleading modality is confident.
+/// The metrics for one misleading modality; `None` if none of its items is confident.
 fn measure_conflict(
     all: &[LabelledEmbeddings],
     head: &HeadEntry,

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::train::annotators::AnnotatorAgreement;
 use crate::train::figure::Figure;
 
-/// Agreement with the ten annotators of each picture. Empty if no figure has it.
+/// The section on agreement with the ten annotators of each picture; empty without such figures.
 pub(super) fn section(figures: &[Figure]) -> anyhow::Result<String> {
     let agreements = || {
         figures

@@ -1,4 +1,4 @@
-//! The settings of the stages before the encoders, without graphs.
+//! Settings of the stages before the encoders, without graphs.
 
 use super::{EncoderSetFiles, Sections, headless};
 use crate::manifest::{
@@ -7,8 +7,8 @@ use crate::manifest::{
 use crate::modality::Modality;
 
 impl EncoderSetFiles {
-    /// Windows and preprocessing of a face and a voice alone: the settings of the stages before the
-    /// encoders. It opens no graph.
+    /// The window and the preprocessing of face and voice, without any encoder: the settings of the
+    /// stages before the encoders.
     pub fn without_encoders(
         window: WindowRule,
         face: FacePreprocessing,
