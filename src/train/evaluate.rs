@@ -1,5 +1,5 @@
-//! `evaluate`: metrics of a bundle on held-out pictures, voices and words, from its ONNX files as
-//! the daemon runs them.
+//! `evaluate`: metrics of a bundle on held-out pictures, voices and texts, by its ONNX files as the
+//! daemon runs them.
 
 use std::path::{Path, PathBuf};
 
@@ -69,7 +69,7 @@ pub struct EvaluateArgs {
     pub report: Option<PathBuf>,
 }
 
-/// A split, or all clips.
+/// The clips to evaluate: one split, or all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum SplitChoice {
     Train,
@@ -89,7 +89,7 @@ impl SplitChoice {
     }
 }
 
-/// Evaluation on stores, of a run or of the bundle.
+/// Evaluates a run or the bundle on stores.
 fn on_stores(args: &EvaluateArgs) -> anyhow::Result<()> {
     let mut predictor: Box<dyn Predictor> = match &args.run {
         Some(run) => Box::new(RunPredictor::open(run)?),
@@ -151,7 +151,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All figures of a bundle.
+/// All figures of the bundle in the folder `bundle`, on the data sets in `material`.
 pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
     let mut opened = OpenedBundle::open(bundle)?;
     let crops = fer::read(
@@ -277,8 +277,8 @@ fn head_figure(
     Ok(figure.with_confidence(&predictions, temperature, f64::from(head.abstain_threshold)))
 }
 
-/// The face encoder's own classes, where there is a majority label; its embeddings, and the votes
-/// for each.
+/// The face encoder's own classes on pictures with a majority label, its embeddings of all pictures
+/// with votes, and these votes.
 fn measure_face(
     opened: &mut OpenedBundle,
     crops: &[LabelledCrop],

@@ -50,7 +50,7 @@ mod trial;
 
 const SET: &str = "encoders.toml";
 const PROVENANCE: &str = "provenance.toml";
-/// Default token limit of text encoders without `[text]`.
+/// Default token limit of a text encoder, without a section `[text]`.
 const MAX_TOKENS: usize = 256;
 
 /// Any ONNX file as a frozen encoder: its shapes, dynamic axes, operator set and hash are checked,
@@ -135,7 +135,7 @@ fn normalisation(text: &str) -> Result<FaceNormalisation, String> {
     Ok(FaceNormalisation::Fixed { mean, std })
 }
 
-/// `encoders.toml`: the sections that a manifest and an encoder set share.
+/// `encoders.toml`: the sections that manifests and encoder sets share.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Sections {
     window: Option<WindowRule>,
@@ -146,7 +146,7 @@ struct Sections {
     encoders: Vec<EncoderEntry>,
 }
 
-/// The origin of one encoder; `provenance.toml` has a table per encoder.
+/// The origin of one encoder; `provenance.toml` has a table for each encoder.
 #[derive(Serialize)]
 struct Provenance<'a> {
     source: &'a str,
@@ -163,7 +163,7 @@ fn parsed(path: &Path) -> anyhow::Result<Sections> {
     toml::from_str(&text).with_context(|| format!("{} cannot be understood", path.display()))
 }
 
-/// Ours where there is one; theirs must not contradict it.
+/// Our section if there is one, which must then equal theirs; else theirs.
 fn joined<S: PartialEq + Clone>(
     ours: &mut Option<S>,
     theirs: Option<S>,
@@ -302,7 +302,7 @@ pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The tokenizer's bytes and the token limit, for an utterance encoder.
+/// The bytes of the tokenizer and the token limit of an utterance encoder.
 fn tokenizer(
     args: &EncoderArgs,
     given: Option<(PathBuf, usize)>,

@@ -1,4 +1,4 @@
-//! Labelled clips: rows of a store and their truth.
+//! Labelled clips: rows of feature stores and their labels.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +12,17 @@ use crate::train::features::{Features, shuffled};
 use crate::train::metrics::{Truth, weights};
 use crate::train::refused::Refused;
 
-/// Labelled clips as rows of full width.
+/// Labelled clips, as indices of feature rows and their labels.
 #[derive(Clone, Debug)]
 pub struct LabelledClips {
-    /// Rows of the features.
+    /// Indices of rows in the features.
     pub rows: Vec<usize>,
     pub truth: Truth,
 }
 
 impl LabelledClips {
-    /// The labelled clips of a split, or of all. `labels` are ours; `map` goes from the store's
-    /// names to them.
+    /// The labelled clips of a split (`None`: of all). `labels`: our labels; `map`: our label for
+    /// each label name of a store.
     pub fn find(
         features: &Features,
         split: impl Into<Option<Split>>,
@@ -96,8 +96,8 @@ impl LabelledClips {
         Ok(LabelledClips { rows, truth })
     }
 
-    /// Labelled clips of a split (or of all) without one of our labels, by the store's label names:
-    /// `map` has none for them, so they are not evaluated.
+    /// Number of labelled clips, by the store's label name, whose label `map` does not map to one
+    /// of ours. They are not evaluated.
     pub fn unmapped_counts(
         features: &Features,
         split: Option<Split>,
@@ -120,7 +120,7 @@ impl LabelledClips {
             .collect())
     }
 
-    /// The number of clips of each label, such as "happy 12, sad 9".
+    /// Number of clips of each label as text, such as "happy 12, sad 9".
     pub fn counts(&self, labels: &[String]) -> String {
         let counts = weights::count_labels(labels.len(), &self.truth);
         labels
@@ -131,7 +131,7 @@ impl LabelledClips {
             .join(", ")
     }
 
-    /// Rows and truth of some of them.
+    /// The clips at these positions.
     pub fn select(&self, places: &[usize], labels: usize) -> LabelledClips {
         let truth = match &self.truth {
             Truth::Classes(classes) => Truth::Classes(places.iter().map(|p| classes[*p]).collect()),
@@ -148,7 +148,7 @@ impl LabelledClips {
         }
     }
 
-    /// The first share of each class in a shuffled order, at least one clip of each.
+    /// The first `share` of each class in a shuffled order, at least one clip of each.
     pub fn take_share(&self, share: f64, labels: usize, seed: u64) -> LabelledClips {
         if share >= 1.0 {
             return self.clone();
@@ -177,7 +177,7 @@ impl LabelledClips {
         self.select(&taken, labels)
     }
 
-    /// The clips that have all of the modalities shown.
+    /// The clips that have every modality marked in `shown`.
     pub fn with_modalities(
         &self,
         features: &Features,
@@ -196,7 +196,8 @@ impl LabelledClips {
     }
 }
 
-/// The clips of a split, or all, as they are (not augmented), that hold any of the modalities.
+/// The clips of a split (`None`: of all) with at least one of the modalities, without augmented
+/// views.
 fn clips_of(features: &Features, split: Option<Split>) -> impl Iterator<Item = usize> {
     (0..features.count()).filter(move |row| {
         let entry = features.entry(*row);
@@ -206,7 +207,7 @@ fn clips_of(features: &Features, split: Option<Split>) -> impl Iterator<Item = u
     })
 }
 
-/// Hash of the clips and their truth. A run is bound to it.
+/// Hash of clips and labels; a run is bound to it.
 pub fn sha256_of(features: &Features, sets: &[&LabelledClips]) -> String {
     let mut hasher = Sha256::new();
     for set in sets {
@@ -226,7 +227,7 @@ pub fn sha256_of(features: &Features, sets: &[&LabelledClips]) -> String {
     hex_sha256(&hasher.finalize())
 }
 
-/// The subsets of modalities, the largest first: name, and which are shown.
+/// The subsets of modalities, the largest first: name, and whether each modality is in it.
 pub fn subsets(modalities: &[Modality]) -> Vec<(String, Vec<bool>)> {
     let subset = |bits: u32| {
         let shown: Vec<bool> = (0..modalities.len())

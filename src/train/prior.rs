@@ -1,8 +1,8 @@
 //! Logit adjustment for rare labels (Menon et al. 2021).
 //!
-//! A model that is trained on imbalanced data predicts rare labels too seldom. With strength `s`,
-//! `s` times the log prior stays in its logits. If a model is trained on balanced data instead, `s`
-//! times the log prior is added to its logits. The selection data determines `s`.
+//! A model trained on imbalanced data predicts rare labels too seldom. With strength `s`, `s` times
+//! the log prior stays in its logits. For a model trained on balanced data, `s` times the log prior
+//! is added to its logits. The strength is chosen on the selection data.
 
 use crate::labels::LABELS;
 use crate::preprocess::normalise;
@@ -13,23 +13,23 @@ use crate::train::encoder_runs::encode_faces;
 use crate::train::net::Encoder;
 use crate::train::recipe::Recipe;
 
-/// The strength of the label prior in the logits, and its metrics.
+/// The strength of the label prior in the logits, with the metrics at this strength.
 ///
-/// Of rare labels' log prior another fraction is added: most of what they gain costs little
-/// accuracy, and the frequent labels keep their balance.
+/// Rare labels have a strength of their own. Most of their gain costs little accuracy, and the
+/// balance of the frequent labels stays.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PriorStrength {
-    /// 0: uniform prior; 1: the training data's prior.
+    /// Strength for all labels that are not rare; 0: uniform prior, 1: the training data's prior.
     pub common_labels: f32,
-    /// The same for labels with a share below [`RARE`]; below 0: they are favoured.
+    /// Strength for labels with a share below [`RARE`]; below 0, they are favoured.
     pub rare_labels: f32,
     pub accuracy: f64,
-    /// Mean recall over labels.
+    /// Mean recall over labels, 0..1.
     pub recall: f64,
 }
 
 impl PriorStrength {
-    /// The log prior of each label at this strength; `shares`: [`log_shares`].
+    /// The log prior of each label at this strength. `shares`: [`log_shares`].
     pub fn prior(&self, shares: &[f32]) -> Vec<f32> {
         prior_at(self.common_labels, self.rare_labels, shares)
     }
@@ -38,10 +38,10 @@ impl PriorStrength {
 /// Labels with a smaller share of the training data are rare.
 pub const RARE: f32 = 0.05;
 
-/// Accuracy that better recall of rare labels may cost.
+/// Largest loss of accuracy for a better recall of rare labels.
 const MOST_ACCURACY_LOST: f64 = 0.005;
 
-/// The constants of the selection, as text.
+/// The constants of the selection as text, for the hash of a calibration.
 pub fn rules() -> String {
     format!("{RARE} {MOST_ACCURACY_LOST}")
 }
@@ -55,12 +55,13 @@ fn prior_at(common_labels: f32, rare_labels: f32, shares: &[f32]) -> Vec<f32> {
     shares.iter().map(|log| log * strength(*log)).collect()
 }
 
-/// Selects the strengths. `evaluate` gives the predictions at a strength, and at another one for
-/// rare labels.
+/// Selects the strengths. `evaluate` gives the predictions at a strength for common labels and
+/// another one for rare labels.
 ///
-/// First one strength for all labels: the mean of those, of eleven from 0 to 1, whose accuracy is
-/// within one standard error of the best. Then a weaker one for rare labels, down to -1: the best
-/// mean recall among those with an accuracy within 0.005 of the best.
+/// First a common strength for all labels is selected, out of eleven from 0 to 1: the mean of those
+/// with an accuracy within one standard error of the best. Then a lower strength for rare labels,
+/// down to -1: the one with the best mean recall among those with an accuracy within 0.005 of the
+/// best.
 pub fn prior_strength(
     mut evaluate: impl FnMut(f32, f32) -> anyhow::Result<LabelledLogits>,
 ) -> anyhow::Result<PriorStrength> {
@@ -95,10 +96,10 @@ pub fn prior_strength(
         .expect("the best is within its own bound"))
 }
 
-/// The mean of all settings with a score within one standard error of the best; `tried` holds
-/// `(setting, score, count)`.
+/// The mean of all settings with a score within one standard error of the best. `tried`: `(setting,
+/// score, count)`.
 ///
-/// Selecting the maximum would overfit, because neighbouring settings have nearly equal scores.
+/// The maximum would overfit, because neighbouring settings have nearly equal scores.
 pub fn mean_within_one_error(tried: &[(f32, f64, usize)]) -> f32 {
     let best = tried
         .iter()
@@ -114,14 +115,14 @@ pub fn mean_within_one_error(tried: &[(f32, f64, usize)]) -> f32 {
     alike.iter().sum::<f32>() / alike.len() as f32
 }
 
-/// Log priors in proportion to `sums`, with zero mean.
+/// Logarithms of the labels' shares of `sums`, shifted to zero mean.
 pub fn log_shares(sums: &[f64]) -> Vec<f32> {
     let logs: Vec<f64> = sums.iter().map(|sum| sum.max(1.0).ln()).collect();
     let mean = logs.iter().sum::<f64>() / logs.len() as f64;
     logs.iter().map(|log| (log - mean) as f32).collect()
 }
 
-/// `row` times `factor`.
+/// `row` times `factor`, value by value.
 pub fn scaled(row: &[f32], factor: f32) -> Vec<f32> {
     row.iter().map(|value| value * factor).collect()
 }
@@ -131,8 +132,8 @@ pub fn difference(row: &[f32], other: &[f32]) -> Vec<f32> {
     row.iter().zip(other).map(|(a, b)| a - b).collect()
 }
 
-/// [`prior_strength`] of `logits` (`[rows, labels]`, row-major), which contain the fraction `held`
-/// of the log prior `shares` already. `firsts`: the majority label of each row; rows without are
+/// [`prior_strength`] for `logits` (`[rows, labels]`, row-major) that already contain the fraction
+/// `held` of the log prior `shares`. `firsts`: the majority label of each row; rows without one are
 /// ignored.
 pub fn strength_for(
     logits: &[f32],
@@ -158,8 +159,9 @@ pub fn strength_for(
     })
 }
 
-/// The correction of the face encoder's logits, which contain the full log prior of its training
-/// data, and the prior strength that remains. Chosen on the selection data.
+/// The log prior to add to the face encoder's logits, which contain the full log prior of its
+/// training data, and the strength of the prior that remains. Both are chosen on the selection
+/// data.
 pub fn encoder_correction(
     recipe: &Recipe,
     net: &Encoder,

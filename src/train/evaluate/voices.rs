@@ -17,9 +17,9 @@ use crate::train::figure::Figure;
 use crate::train::opened_bundle::{OpenedBundle, entry};
 use crate::train::wire_labels::{clip_predictions, wire_label};
 
-/// Predictions for each clip of a corpus's report speakers (mean logits of the windows), and the
-/// embeddings of the daemon's windows. A corpus without some of the classes is evaluated on the
-/// wire's labels.
+/// Metrics of the voice encoder on the report speakers of a corpus (mean logits of a clip's
+/// windows), and the embeddings of the daemon's windows. A corpus that lacks some of the classes is
+/// evaluated on the wire's labels.
 pub(super) fn measure_voice(
     opened: &mut OpenedBundle,
     material: &Path,

@@ -1,5 +1,5 @@
-//! Inline SVG: axes, lines, bars, points. Colours are the page's (classes `c0` to `c7`), so a chart
-//! follows light and dark.
+//! Inline SVG charts: axes, lines, bars, points. Colours are the page's CSS classes `c0` to `c7`,
+//! so a chart follows light and dark mode.
 
 use maud::{Markup, html};
 
@@ -7,16 +7,16 @@ use crate::train::metrics::measure::{Abstention, ReliabilityBin};
 use crate::train::report::projection::Projection;
 use crate::train::report::{Line, LineChart};
 
-/// Number of colours. Further series differ by the mark's shape or the line's dashes.
+/// Number of colours. Further series differ by the shape of their marks or by dashes.
 const COLOURS: usize = 8;
 
-/// Length for a page: short, and the same on every machine.
+/// A coordinate as text, rounded so that pages are small and equal on every machine.
 fn px(value: f64) -> String {
     let rounded = (value * 10.0).round() / 10.0;
     format!("{}", if rounded == 0.0 { 0.0 } else { rounded })
 }
 
-/// A straight map from values to pixels, with round ticks.
+/// A linear map from values to pixels, with round ticks.
 struct Axis {
     low: f64,
     high: f64,
@@ -25,7 +25,7 @@ struct Axis {
 }
 
 impl Axis {
-    /// Over `values`, padded; of one value, or none, something around it.
+    /// An axis over the padded range of `values`, on pixels `from` to `to`.
     fn over(values: impl Iterator<Item = f64>, from: f64, to: f64) -> Axis {
         let (low, high) = values
             .filter(|v| v.is_finite())
@@ -64,7 +64,7 @@ impl Axis {
     }
 }
 
-/// A tick's text: as many digits as it needs, at most four.
+/// The text of a tick, with at most four digits.
 fn tick(value: f64) -> String {
     if value != 0.0 && !(1e-3..1e5).contains(&value.abs()) {
         return format!("{value:.1e}");
@@ -80,7 +80,7 @@ const BOTTOM: f64 = 258.0;
 const TOP: f64 = 12.0;
 const RIGHT: f64 = 508.0;
 
-/// Frame, grid and the names of both axes, under `inner`.
+/// The frame, the grid and the names of both axes below `inner`.
 fn frame(title: &str, [across, up]: [&str; 2], x: &Axis, y: &Axis, inner: &Markup) -> Markup {
     html! {
         svg viewBox={ "0 0 " (px(WIDTH)) " " (px(HEIGHT)) } role="img" aria-label=(title) {
@@ -99,7 +99,7 @@ fn frame(title: &str, [across, up]: [&str; 2], x: &Axis, y: &Axis, inner: &Marku
     }
 }
 
-/// Names with their colours.
+/// A legend: names with their colours.
 fn legend<'a>(
     names: impl Iterator<Item = (usize, &'a str)>,
     swatch: impl Fn(usize) -> Markup,
@@ -117,7 +117,8 @@ fn dashes(index: usize) -> &'static str {
     ["none", "7 3", "2 3", "9 3 2 3"][index % 4]
 }
 
-/// Lines over epochs or steps, with the chosen one marked.
+/// Line chart over epochs or steps; `chosen` marks the selected one. `across`: the name of the
+/// horizontal axis.
 pub fn lines(chart: &LineChart, across: &str, chosen: Option<f64>) -> Markup {
     let all = || {
         chart
@@ -165,7 +166,7 @@ pub fn lines(chart: &LineChart, across: &str, chosen: Option<f64>) -> Markup {
     }
 }
 
-/// Reliability diagram over the histogram of confidences.
+/// Reliability diagram above the histogram of confidences.
 pub fn reliability(bins: &[ReliabilityBin], what: &str) -> Markup {
     let unit = |from, to| Axis {
         low: 0.0,
@@ -232,7 +233,7 @@ pub fn reliability(bins: &[ReliabilityBin], what: &str) -> Markup {
     }
 }
 
-/// Coverage and accuracy at each abstention threshold.
+/// Coverage and accuracy over the abstention threshold.
 pub fn abstention(rows: &[Abstention], threshold: f32) -> Markup {
     let line = |name: &str, of: &dyn Fn(&Abstention) -> Option<f64>| Line {
         name: name.to_owned(),
@@ -253,7 +254,7 @@ pub fn abstention(rows: &[Abstention], threshold: f32) -> Markup {
     lines(&chart, "abstain threshold", Some(f64::from(threshold)))
 }
 
-/// A mark per category: colour and shape.
+/// The mark of a category, by colour and shape.
 fn mark(category: usize, [x, y]: [f64; 2], title: Option<String>) -> Markup {
     let shape = [
         "M-3 0A3 3 0 1 0 3 0A3 3 0 1 0 -3 0Z",
@@ -269,7 +270,7 @@ fn mark(category: usize, [x, y]: [f64; 2], title: Option<String>) -> Markup {
     }
 }
 
-/// Points by label.
+/// Scatter plot of a projection, coloured by category.
 pub fn scatter(projection: &Projection) -> Markup {
     let points = &projection.points;
     let x = Axis::over(points.iter().map(|p| p.x), LEFT + 6.0, RIGHT - 6.0);
@@ -297,7 +298,7 @@ pub fn scatter(projection: &Projection) -> Markup {
     }
 }
 
-/// A figure's interval on the way from 0 to 1.
+/// An interval of a metric on a scale from 0 to 1.
 pub fn whisker(value: f64, interval: [f64; 2]) -> Markup {
     let at = |v: f64| px(2.0 + 76.0 * v.clamp(0.0, 1.0));
     html! {

@@ -1,4 +1,4 @@
-//! The report's tables: figures by subset, confusion, labels, definitions, examples.
+//! The report's tables: metrics by subset, confusion matrix, labels, definitions, examples.
 
 use maud::{Markup, html};
 
@@ -8,10 +8,10 @@ use crate::train::metrics::measure::{Estimate, Measurement};
 use crate::train::report::chart::whisker;
 use crate::train::report::examples::Example;
 
-/// A heading, and the names of its metrics.
+/// A heading, and a predicate for the names of its metrics.
 type Group = (&'static str, fn(&str) -> bool);
 
-/// Columns of the summary come in these groups.
+/// The groups of columns in the summary, in order.
 const GROUPS: [Group; 3] = [
     ("The literature's", |name| {
         !is_calibration(name) && !is_reference(name)
@@ -28,7 +28,8 @@ fn is_calibration(name: &str) -> bool {
     ["ece", "brier", "nll", "answered", "answered_accuracy"].contains(&name)
 }
 
-/// Subsets down, metrics across; each cell shows value, interval and, on hover, both in full.
+/// Summary table: a row per subset, a column per metric. Each cell has value and interval, in full
+/// as a tooltip.
 pub fn summary(task: Task, measured: &[Measurement]) -> Markup {
     html! {
         @for (title, belongs) in GROUPS {
@@ -60,7 +61,7 @@ pub fn summary(task: Task, measured: &[Measurement]) -> Markup {
     }
 }
 
-/// A name that breaks after its underscores.
+/// A name that may break after its underscores.
 fn parts(name: &str) -> Markup {
     html! { @for part in name.split_inclusive('_') { span class="part" { (part) } } }
 }
@@ -91,7 +92,7 @@ fn cell(row: &Measurement, metric: &Metric) -> Markup {
     }
 }
 
-/// A figure as pages show it.
+/// A value as pages show it.
 pub fn number(value: Option<f64>) -> String {
     value.map_or("–".to_owned(), |value| format!("{value:.3}"))
 }
@@ -106,7 +107,8 @@ fn figure_cell(figure: &Estimate) -> Markup {
     }
 }
 
-/// Counts and shares of the row; several labels: a row of four per label.
+/// Confusion matrix with counts and shares of the row; with several labels, a row of four counts
+/// per label.
 pub fn confusion(task: Task, labels: &[String], rows: &[Vec<u64>]) -> Markup {
     let heads: Vec<&str> = if task == Task::Single {
         labels.iter().map(String::as_str).collect()
@@ -153,7 +155,7 @@ pub fn confusion(task: Task, labels: &[String], rows: &[Vec<u64>]) -> Markup {
     }
 }
 
-/// Each label's support and figures.
+/// Support and metrics of each label.
 pub fn labels(task: Task, measured: &Measurement) -> Markup {
     html! {
         div class="wide" {
@@ -183,7 +185,7 @@ pub fn labels(task: Task, measured: &Measurement) -> Markup {
     }
 }
 
-/// Every figure of a subset, headline or not.
+/// All metrics of a subset.
 pub fn figures(measured: &Measurement) -> Markup {
     html! {
         dl class="figures" {
