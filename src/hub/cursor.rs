@@ -145,7 +145,10 @@ impl Cursor {
         let waited = std::mem::take(&mut self.unsent);
         if after < last_gone {
             let before = Missed::range(after + 1, last_gone);
-            self.evicted_before = Some(self.evicted_before.map_or(before, |more| before.merge(more)));
+            self.evicted_before = Some(
+                self.evicted_before
+                    .map_or(before, |more| before.merge(more)),
+            );
         }
         self.unaccounted_to = self.unaccounted_to.min(after);
         for seq in waited {
